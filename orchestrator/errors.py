@@ -1,0 +1,33 @@
+"""Errors a user can act on. Everything else is a bug and keeps its traceback."""
+
+
+class EdgewardError(Exception):
+    """The command could not do what was asked. The message says what, where and how to mend it."""
+
+    exit_code = 1
+
+
+class UsageError(EdgewardError):
+    """The command line or a configuration file asked for something that makes no sense."""
+
+    exit_code = 2
+
+
+class DataError(EdgewardError):
+    """A data file does not fit its schema. The message names file, line and column."""
+
+
+class WireError(EdgewardError):
+    """A message could not be decoded, or does not match what was announced."""
+
+
+class BrokerError(EdgewardError):
+    """The MQTT broker cannot be reached, or refused us."""
+
+
+class RoundError(EdgewardError):
+    """A round cannot finish: too few nodes, or the task is one they cannot serve."""
+
+
+class PrivacyError(EdgewardError):
+    """The declared privacy pipeline is impossible, or does not hold."""
