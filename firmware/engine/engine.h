@@ -1,0 +1,79 @@
+// What the firmware core needs of an inference engine. Two implementations: engine/tflm (the product) and
+// engine/direct (own kernels). Exactly one is linked; the build picks the files.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace edgeward {
+
+// The parts of a model.bin an engine may read, in place. Both stay mapped while the model is loaded.
+struct ModelView {
+  const uint8_t* tflite;  // 16-byte aligned flatbuffer
+  uint32_t tflite_bytes;
+  const uint8_t* plan;    // 16-byte aligned plan of engine/direct; null when the model carries none
+  uint32_t plan_bytes;
+};
+
+enum class Status : uint8_t {
+  ok = 0,
+  not_loaded,         // input(), output() or invoke() before a successful load()
+  no_plan,            // the model has no plan section and this engine needs one
+  bad_model,          // the flatbuffer or the plan does not describe a model that can be run safely
+  unsupported,        // an operator, type or version this engine does not have
+  arena_too_small,
+  invoke_failed,
+};
+
+const char* to_string(Status status);  // "arena_too_small", ...
+
+// `reason` is text in static storage that says more than the status, "" on success; `op` is the index of the operator
+// it is about, -1 when it is about none.
+struct Result {
+  Status status;
+  const char* reason;
+  int32_t op;
+
+  explicit operator bool() const { return status == Status::ok; }
+};
+
+constexpr Result ok_result() { return Result{Status::ok, "", -1}; }
+
+// An int8 tensor in the arena: real = scale * (value - zero_point).
+struct TensorView {
+  int8_t* data;  // null when nothing is loaded
+  uint32_t bytes;
+  float scale;
+  int32_t zero_point;
+};
+
+class Engine {
+ public:
+  // "tflm" or "direct".
+  virtual const char* name() const = 0;
+
+  // Bytes of arena the header of a model asks for this engine: the core compares them with the arena it has before
+  // load(), because a too small arena can abort inside TFLM instead of returning an error.
+  virtual uint32_t arena_needed_bytes(uint32_t tflm_bytes, uint32_t direct_bytes) const = 0;
+
+  // Prepares the model to run in `arena` (16-byte aligned, kept until the next load() or unload()). May be called again
+  // with another model. On failure nothing is loaded.
+  virtual Result load(const ModelView& model, uint8_t* arena, uint32_t arena_bytes) = 0;
+  virtual void unload() = 0;
+
+  // The input is overwritten by invoke(): fill it before each call. The output is valid until the next invoke().
+  virtual TensorView input() const = 0;
+  virtual TensorView output() const = 0;
+  virtual Result invoke() = 0;
+
+  virtual uint32_t arena_used_bytes() const = 0;  // 0 when nothing is loaded
+  virtual uint32_t op_count() const = 0;
+
+ protected:
+  ~Engine() = default;  // engines are static objects, never deleted
+};
+
+// The engine this firmware was built with: a static object defined in engine/tflm or engine/direct.
+Engine& engine();
+
+}  // namespace edgeward

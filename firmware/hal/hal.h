@@ -1,0 +1,64 @@
+// Everything the firmware asks of a board. Nine functions; one implementation is linked per target
+// (hal/host, hal/esp32, hal/c3_bare), chosen by the build, never by #ifdef.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace edgeward::hal {
+
+enum class Slot : uint8_t { a = 0, b = 1 };
+
+// A model slot as mapped into the address space, read only. `data` is null when the partition does not exist.
+// The address is at least 16-byte aligned and stays valid until restart; it shows what slot_write() wrote.
+struct SlotView {
+  const uint8_t* data;
+  uint32_t bytes;
+};
+
+enum class ResetReason : uint8_t { unknown, power_on, restart, crash, watchdog, brown_out, deep_sleep };
+
+constexpr uint32_t kRetainedWords = 8;
+constexpr uint32_t kFlashSectorBytes = 4096;
+
+struct SystemInfo {
+  const char* chip;         // "esp32", "esp32c3", "host", ...: static text, no quotes or control characters
+  bool simulated;           // true wherever clock_us() is not the time of silicon
+  ResetReason reset_reason;
+  uint32_t boot_id;         // random, not 0, constant until the next restart
+  uint32_t heap_free_bytes;        // 0 where there is no heap to ask
+  uint32_t heap_least_free_bytes;  // least since boot
+  uint32_t stack_least_free_bytes; // of the task that runs the firmware; 0 where unknown
+  // kRetainedWords words that survive a restart or a crash but not loss of power (RTC memory). Their content after
+  // power-on is arbitrary: whoever uses them adds a check value. Null where the target has no such memory.
+  volatile uint32_t* retained;
+};
+
+// Microseconds since boot, monotonic.
+uint64_t clock_us();
+
+// Takes what has arrived, without waiting; returns the number of bytes, 0 when there are none.
+size_t serial_read(uint8_t* buffer, size_t capacity);
+
+// Sends all bytes; waits for room when the transmitter is full.
+void serial_write(const uint8_t* data, size_t bytes);
+
+SlotView slot_map(Slot slot);
+
+// Sets whole sectors to 0xFF. `offset` and `bytes` are multiples of kFlashSectorBytes. False when out of range or the
+// flash reported an error.
+bool slot_erase(Slot slot, uint32_t offset, uint32_t bytes);
+
+// Flash semantics: clears bits, never sets them; the range must have been erased. `offset` and `bytes` are multiples
+// of 4. False when out of range or the flash reported an error.
+bool slot_write(Slot slot, uint32_t offset, const uint8_t* data, uint32_t bytes);
+
+SystemInfo system_info();
+
+// Gives the processor away until serial input arrives or `max_wait_us` have passed, whichever is first; also feeds the
+// watchdog. May return early.
+void idle(uint32_t max_wait_us);
+
+[[noreturn]] void restart();
+
+}  // namespace edgeward::hal
