@@ -1,0 +1,21 @@
+"""What can go wrong between a Keras model and a board, as few types as a caller needs to tell apart."""
+
+
+class ExportError(Exception):
+    """A model, a spec or a data file cannot be exported. The message says what is wrong and what is accepted."""
+
+
+class GradientMismatchError(ExportError):
+    """A training graph's gradient differs from TensorFlow's. The message names the tensor and the error."""
+
+
+class UnsupportedOperatorError(ExportError):
+    """TensorFlow Lite Micro has no kernel for an operator of the model. The message names operator and index."""
+
+
+class TflmError(ExportError):
+    """TensorFlow Lite Micro could not load or run a model. The message carries what it printed."""
+
+
+class BundleError(ExportError):
+    """A bundle is damaged or incomplete. The message names the file and, where bytes changed, both digests."""

@@ -1,0 +1,368 @@
+"""Read a .tflite flatbuffer without TensorFlow: tensors, constants and their place in the file, operators and options.
+
+Every offset is checked against the file before it is followed, so a damaged file gives TfliteError and nothing else.
+Field numbers are those of tensorflow/compiler/mlir/lite/schema/schema.fbs, version 3.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from typing import Any, Callable, Dict, List, Optional, Tuple
+
+import numpy as np
+
+from model_export.errors import ExportError
+from model_export.tflite_names import OPERATOR_NAMES, TENSOR_TYPES
+
+IDENTIFIER = b"TFL3"
+SCHEMA_VERSION = 3
+ACTIVATIONS = ("none", "relu", "relu_n1_to_1", "relu6", "tanh", "sign_bit")
+PADDINGS = ("same", "valid")
+
+
+class TfliteError(ExportError):
+    """The bytes are not a usable .tflite file. The message names the part and its place in the file."""
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """One tensor of a subgraph. A tensor without quantization has empty `scales` and `zero_points`."""
+
+    index: int
+    name: str
+    shape: Tuple[int, ...]
+    dtype: str
+    """TFLite's type in lower case: 'int8', 'float32', 'string', ..."""
+    scales: np.ndarray
+    zero_points: np.ndarray
+    axis: int
+    """The axis `scales` run along where there is more than one."""
+    data: Optional[np.ndarray]
+    """Constant content, a read only view into the file, shaped where the dtype is one of numpy's."""
+    buffer_offset: Optional[int]
+    """Byte offset of `data` in the file; None if not constant."""
+    is_variable: bool = False
+    is_sparse: bool = False
+    """Then `data` holds the packed values only."""
+
+
+@dataclass(frozen=True)
+class Op:
+    """One operator. `options` has snake_case names and enums as text; empty for operators this module does not know."""
+
+    index: int
+    code: str
+    """Builtin name such as 'CONV_2D'; for a custom operator 'CUSTOM:<name>'."""
+    code_int: int
+    version: int
+    inputs: Tuple[int, ...]
+    """Tensor indices; -1 where an optional input is left out."""
+    outputs: Tuple[int, ...]
+    options: Dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Subgraph:
+    name: str
+    tensors: Tuple[Tensor, ...]
+    ops: Tuple[Op, ...]
+    inputs: Tuple[int, ...]
+    outputs: Tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class TfliteModel:
+    description: str
+    subgraphs: Tuple[Subgraph, ...]
+
+    @property
+    def tensors(self) -> Tuple[Tensor, ...]:
+        return self.subgraphs[0].tensors
+
+    @property
+    def ops(self) -> Tuple[Op, ...]:
+        return self.subgraphs[0].ops
+
+    @property
+    def inputs(self) -> Tuple[int, ...]:
+        return self.subgraphs[0].inputs
+
+    @property
+    def outputs(self) -> Tuple[int, ...]:
+        return self.subgraphs[0].outputs
+
+
+def read_tflite(blob: bytes) -> TfliteModel:
+    """Parse a whole .tflite file; raises TfliteError when it is not one or is damaged."""
+    file = _File(bytes(blob))
+    if len(file.blob) < 8 or file.blob[4:8] != IDENTIFIER:
+        raise TfliteError(f"not a .tflite file: no {IDENTIFIER.decode()} identifier at byte 4")
+    model = file.table(file.follow(0, "root"), "model")
+    version = model.scalar(0, "<I", 0)
+    if version != SCHEMA_VERSION:
+        raise TfliteError(f"schema version {version}, this reader knows {SCHEMA_VERSION}")
+    codes = [_operator_code(table) for table in model.tables(1, "operator codes")]
+    buffers = [_buffer(table) for table in model.tables(4, "buffers")]
+    subgraphs = tuple(_subgraph(table, codes, buffers) for table in model.tables(2, "subgraphs"))
+    if not subgraphs:
+        raise TfliteError("the model has no subgraph")
+    return TfliteModel(model.text(3), subgraphs)
+
+
+class _File:
+    """The bytes, with a bound on how much may be read from them: tables may share bytes, but not without end."""
+
+    def __init__(self, blob: bytes) -> None:
+        self.blob = blob
+        self.budget = 16 * len(blob) + 65536
+
+    def check(self, position: int, size: int, what: str) -> None:
+        if position < 0 or size < 0 or position + size > len(self.blob):
+            raise TfliteError(f"{what}: bytes {position} to {position + size} lie outside the file of {len(self.blob)}")
+
+    def spend(self, size: int, what: str) -> None:
+        self.budget -= size
+        if self.budget < 0:
+            raise TfliteError(f"{what}: the file refers to the same bytes over and over")
+
+    def unpack(self, fmt: str, position: int, what: str) -> Any:
+        self.check(position, struct.calcsize(fmt), what)
+        return struct.unpack_from(fmt, self.blob, position)[0]
+
+    def follow(self, position: int, what: str) -> int:
+        return position + self.unpack("<I", position, what)
+
+    def vector(self, position: int, item_bytes: int, what: str) -> Tuple[int, int]:
+        """Position of the first item and the number of items of the vector at `position`."""
+        count = self.unpack("<I", position, what)
+        self.check(position + 4, count * item_bytes, what)
+        return position + 4, count
+
+    def table(self, position: int, what: str) -> _Table:
+        return _Table(self, position, what)
+
+
+class _Table:
+    def __init__(self, file: _File, position: int, what: str) -> None:
+        self.file, self.position, self.what = file, position, what
+        self.vtable = position - file.unpack("<i", position, what)
+        self.vtable_bytes = file.unpack("<H", self.vtable, what)
+        file.check(self.vtable, self.vtable_bytes, what)
+        file.spend(16, what)
+
+    def _at(self, field: int) -> Optional[int]:
+        slot = 4 + 2 * field
+        if slot + 2 > self.vtable_bytes:
+            return None
+        offset = self.file.unpack("<H", self.vtable + slot, self.what)
+        return self.position + offset if offset else None
+
+    def scalar(self, field: int, fmt: str, default: Any) -> Any:
+        at = self._at(field)
+        return default if at is None else self.file.unpack(fmt, at, self.what)
+
+    def vector(self, field: int, dtype: str) -> np.ndarray:
+        at = self._at(field)
+        item = np.dtype(dtype)
+        if at is None:
+            return np.zeros(0, item)
+        start, count = self.file.vector(self.file.follow(at, self.what), item.itemsize, self.what)
+        self.file.spend(count * item.itemsize, self.what)
+        return np.frombuffer(self.file.blob, item, count, start)
+
+    def raw(self, field: int) -> Tuple[int, int]:
+        """Position and length of a byte vector that is only pointed to, not read; (0, 0) when it is absent."""
+        at = self._at(field)
+        return (0, 0) if at is None else self.file.vector(self.file.follow(at, self.what), 1, self.what)
+
+    def text(self, field: int) -> str:
+        return self.vector(field, "u1").tobytes().decode("utf-8", "replace")
+
+    def sub(self, field: int, what: str) -> Optional[_Table]:
+        at = self._at(field)
+        return None if at is None else self.file.table(self.file.follow(at, self.what), what)
+
+    def tables(self, field: int, what: str) -> List[_Table]:
+        at = self._at(field)
+        if at is None:
+            return []
+        start, count = self.file.vector(self.file.follow(at, self.what), 4, what)
+        return [self.file.table(self.file.follow(start + 4 * i, what), f"{what}[{i}]") for i in range(count)]
+
+
+_Code = Tuple[str, int, int]
+_Bytes = Optional[Tuple[int, int]]
+
+
+def _operator_code(table: _Table) -> _Code:
+    # Two fields for one number: files older than code 127 only have the first, newer ones fill both.
+    code = max(table.scalar(0, "<b", 0), table.scalar(3, "<i", 0))
+    if not 0 <= code < len(OPERATOR_NAMES):
+        raise TfliteError(f"{table.what}: unknown builtin operator {code}")
+    name = OPERATOR_NAMES[code]
+    return (f"CUSTOM:{table.text(1)}" if name == "CUSTOM" else name), code, table.scalar(2, "<i", 1)
+
+
+def _buffer(table: _Table) -> _Bytes:
+    """Where the content of a buffer lies: (position, bytes), or None for the empty buffer of a computed tensor."""
+    position, count = table.raw(0)
+    if count:
+        return position, count
+    position, count = table.scalar(1, "<Q", 0), table.scalar(2, "<Q", 0)
+    if position > 1 and count:  # content appended behind the flatbuffer (files over 2 GB)
+        table.file.check(position, count, table.what)
+        return position, count
+    return None
+
+
+def _subgraph(table: _Table, codes: List[_Code], buffers: List[_Bytes]) -> Subgraph:
+    tensors = tuple(_tensor(i, t, buffers) for i, t in enumerate(table.tables(0, f"{table.what}.tensors")))
+    ops = tuple(_op(i, t, codes, len(tensors)) for i, t in enumerate(table.tables(3, f"{table.what}.operators")))
+    inputs = _indices(table, 1, len(tensors), optional=False)
+    outputs = _indices(table, 2, len(tensors), optional=False)
+    return Subgraph(table.text(4), tensors, ops, inputs, outputs)
+
+
+def _indices(table: _Table, field: int, tensors: int, optional: bool) -> Tuple[int, ...]:
+    values = tuple(int(v) for v in table.vector(field, "<i4"))
+    for value in values:
+        if not (-1 if optional else 0) <= value < tensors:
+            raise TfliteError(f"{table.what}: refers to tensor {value} of {tensors}")
+    return values
+
+
+def _tensor(index: int, table: _Table, buffers: List[_Bytes]) -> Tensor:
+    name = table.text(3)
+    what = f"{table.what} ({name})"
+    shape = tuple(int(v) for v in table.vector(0, "<i4"))
+    if any(v < 0 for v in shape):
+        raise TfliteError(f"{what}: negative dimension in shape {shape}")
+    kind = table.scalar(1, "<b", 0)
+    if not 0 <= kind < len(TENSOR_TYPES):
+        raise TfliteError(f"{what}: unknown tensor type {kind}")
+    dtype = TENSOR_TYPES[kind]
+    buffer = table.scalar(2, "<I", 0)
+    if buffer >= len(buffers):
+        raise TfliteError(f"{what}: refers to buffer {buffer} of {len(buffers)}")
+    sparse = table.sub(6, f"{what}.sparsity") is not None
+    data, position = None, None
+    place = buffers[buffer] if buffer else None
+    if place is not None:
+        position, count = place
+        data = _constant(table.file.blob, position, count, dtype, shape, sparse, what)
+    scales, zero_points, axis = _quantization(table.sub(4, f"{what}.quantization"), shape, what)
+    variable = bool(table.scalar(5, "<b", 0))
+    return Tensor(index, name, shape, dtype, scales, zero_points, axis, data, position, variable, sparse)
+
+
+_NUMPY_TYPES = {"float32", "float16", "int32", "uint8", "int64", "int16", "complex64", "int8", "float64", "complex128"}
+_NUMPY_TYPES |= {"uint64", "uint32", "uint16", "bool"}
+
+
+def _constant(
+    blob: bytes, position: int, count: int, dtype: str, shape: Tuple[int, ...], sparse: bool, what: str
+) -> np.ndarray:
+    if dtype not in _NUMPY_TYPES or sparse:
+        return np.frombuffer(blob, np.uint8, count, position)
+    item = np.dtype(dtype).newbyteorder("<")
+    items = 1
+    for dimension in shape:
+        items *= dimension
+    if items * item.itemsize != count:
+        raise TfliteError(
+            f"{what}: shape {shape} of {dtype} needs {items * item.itemsize} bytes, the buffer has {count}"
+        )
+    return np.frombuffer(blob, item, items, position).reshape(shape)
+
+
+def _quantization(table: Optional[_Table], shape: Tuple[int, ...], what: str) -> Tuple[np.ndarray, np.ndarray, int]:
+    if table is None:
+        return np.zeros(0, np.float32), np.zeros(0, np.int64), 0
+    scales = table.vector(2, "<f4").astype(np.float32)
+    zero_points = table.vector(3, "<i8").astype(np.int64)
+    axis = table.scalar(6, "<i", 0)
+    if len(scales) != len(zero_points) and len(zero_points) > 0:
+        raise TfliteError(f"{what}: {len(scales)} scales but {len(zero_points)} zero points")
+    if len(zero_points) == 0:
+        zero_points = np.zeros(len(scales), np.int64)
+    if len(scales) > 1 and not (0 <= axis < len(shape) and shape[axis] == len(scales)):
+        raise TfliteError(f"{what}: {len(scales)} scales do not fit axis {axis} of shape {shape}")
+    return scales, zero_points, axis
+
+
+def _op(index: int, table: _Table, codes: List[_Code], tensors: int) -> Op:
+    which = table.scalar(0, "<I", 0)
+    if which >= len(codes):
+        raise TfliteError(f"{table.what}: refers to operator code {which} of {len(codes)}")
+    name, code, version = codes[which]
+    inputs = _indices(table, 1, tensors, optional=True)
+    outputs = _indices(table, 2, tensors, optional=False)
+    options: Dict[str, Any] = {}
+    if name in _OPTIONS:
+        kind, fields = _OPTIONS[name]
+        found = table.scalar(3, "<B", 0)
+        options_table = table.sub(4, f"{table.what}.{name} options") if found else None
+        if found and found != kind:
+            raise TfliteError(f"{table.what}: {name} carries options of type {found}, not {kind}")
+        options = {key: read(options_table, field) for field, (key, read) in enumerate(fields) if key}
+    return Op(index, name, code, version, inputs, outputs, options)
+
+
+_Reader = Callable[[Optional[_Table], int], Any]
+
+
+def _number(fmt: str, default: Any) -> _Reader:
+    return lambda table, field: default if table is None else table.scalar(field, fmt, default)
+
+
+def _enum(names: Tuple[str, ...]) -> _Reader:
+    def read(table: Optional[_Table], field: int) -> str:
+        value = 0 if table is None else table.scalar(field, "<b", 0)
+        if not 0 <= value < len(names):
+            raise TfliteError(f"{table.what if table else 'options'}: value {value} is none of {', '.join(names)}")
+        return names[value]
+
+    return read
+
+
+def _flag(table: Optional[_Table], field: int) -> bool:
+    return table is not None and bool(table.scalar(field, "<b", 0))
+
+
+def _ints(table: Optional[_Table], field: int) -> Tuple[int, ...]:
+    return () if table is None else tuple(int(v) for v in table.vector(field, "<i4"))
+
+
+_PADDING, _ACTIVATION = _enum(PADDINGS), _enum(ACTIVATIONS)
+_INT0, _INT1 = _number("<i", 0), _number("<i", 1)
+_Field = Tuple[str, _Reader]
+_STRIDES: List[_Field] = [("stride_w", _INT0), ("stride_h", _INT0)]
+_DILATION: List[_Field] = [("dilation_w", _INT1), ("dilation_h", _INT1)]
+_POOL: List[_Field] = [
+    ("padding", _PADDING),
+    *_STRIDES,
+    ("filter_w", _INT0),
+    ("filter_h", _INT0),
+    ("activation", _ACTIVATION),
+]
+
+_OPTIONS: Dict[str, Tuple[int, List[_Field]]] = {
+    "ADD": (11, [("activation", _ACTIVATION)]),
+    "AVERAGE_POOL_2D": (5, _POOL),
+    "CONCATENATION": (10, [("axis", _INT0), ("activation", _ACTIVATION)]),
+    "CONV_2D": (1, [("padding", _PADDING), *_STRIDES, ("activation", _ACTIVATION), *_DILATION]),
+    "DEPTHWISE_CONV_2D": (
+        2,
+        [("padding", _PADDING), *_STRIDES, ("depth_multiplier", _INT0), ("activation", _ACTIVATION), *_DILATION],
+    ),
+    "FULLY_CONNECTED": (
+        8,
+        [("activation", _ACTIVATION), ("weights_format", _number("<b", 0)), ("keep_num_dims", _flag)],
+    ),
+    "MAX_POOL_2D": (5, _POOL),
+    "MEAN": (27, [("keep_dims", _flag)]),
+    "RESHAPE": (17, [("new_shape", _ints)]),
+    "SOFTMAX": (9, [("beta", _number("<f", 0.0))]),
+    "SQUEEZE": (30, [("squeeze_dims", _ints)]),
+}
