@@ -1,0 +1,1 @@
+"""The coordinator as a pure state machine, and one file per strategy. No I/O, no clock, no threads."""

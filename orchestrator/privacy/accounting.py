@@ -1,0 +1,118 @@
+"""From noise to epsilon and back, with Google's dp-accounting (privacy loss distributions). Gateway only.
+
+Unit: one record. Adjacency: add or remove one record of one node. A record lies with one node only, so the nodes'
+mechanisms compose in parallel and epsilon is that of a single node's. One node releases, in the worst case, the
+standardization sums once (Gaussian mechanism) and every gradient step (Poisson-subsampled Gaussian mechanism).
+"""
+
+import math
+from dataclasses import replace
+from importlib.metadata import version
+from typing import Any, Dict
+
+from orchestrator.errors import PrivacyError
+from orchestrator.wire.task import Privacy, Task
+
+STATISTICS_SHARE = 2.5
+"""Noise of the standardization release relative to the training noise multiplier when the gateway plans both."""
+
+_MAX_NOISE = 200.0
+
+
+def epsilon_spent(privacy: Privacy, steps: int, statistics: bool) -> float:
+    """Epsilon at `privacy.delta` after `steps` noised steps and, if so, the statistics release; inf without noise."""
+    from dp_accounting import dp_event, pld
+
+    noises = [privacy.noise_multiplier] * (steps > 0) + [privacy.statistics_noise_multiplier] * statistics
+    if any(noise <= 0 for noise in noises):
+        return math.inf
+    accountant = pld.PLDAccountant()
+    if statistics:
+        accountant.compose(dp_event.GaussianDpEvent(privacy.statistics_noise_multiplier))
+    if steps > 0:
+        step = dp_event.PoissonSampledDpEvent(
+            privacy.sampling_rate, dp_event.GaussianDpEvent(privacy.noise_multiplier)
+        )
+        accountant.compose(step, steps)
+    return float(accountant.get_epsilon(privacy.delta))
+
+
+def plan_noise(task: Task) -> Task:
+    """The task with noise multipliers such that the whole run spends at most `privacy.epsilon`.
+
+    Multipliers the task already states are kept. Raises PrivacyError when no noise up to 200 clip norms suffices.
+    """
+    privacy = task.privacy
+    if not privacy.on:
+        return task
+
+    def with_noise(noise: float) -> Privacy:
+        return replace(
+            privacy,
+            noise_multiplier=privacy.noise_multiplier or noise,
+            statistics_noise_multiplier=privacy.statistics_noise_multiplier or STATISTICS_SHARE * noise,
+        )
+
+    def spent(noise: float) -> float:
+        return epsilon_spent(with_noise(noise), task.steps, task.standardizes)
+
+    low, high = 0.2, 1.0
+    while spent(high) > privacy.epsilon:
+        low, high = high, 2 * high
+        if high > _MAX_NOISE:
+            raise PrivacyError(
+                f"epsilon {privacy.epsilon:g} at delta {privacy.delta:g} cannot be met with {task.steps} steps: the run "
+                f"would spend {spent(_MAX_NOISE):.3g} even with noise of {_MAX_NOISE:g} clip norms. Raise epsilon or take "
+                "fewer rounds"
+            )
+    while high - low > 1e-3:
+        middle = (low + high) / 2
+        low, high = (low, middle) if spent(middle) <= privacy.epsilon else (middle, high)
+    return replace(task, privacy=with_noise(math.ceil(high * 1000) / 1000))
+
+
+def statement(task: Task, records: Dict[str, int]) -> Dict[str, Any]:
+    """What the model's manifest says about privacy: claim, mechanism, and what is not covered."""
+    privacy = task.privacy
+    if not privacy.on:
+        return {
+            "unit": "none",
+            "epsilon": None,
+            "delta": None,
+            "claim": "Trained without differential privacy: updates can reveal records. Records themselves stayed on the nodes.",
+        }
+    epsilon = epsilon_spent(privacy, task.steps, task.standardizes)
+    return {
+        "unit": "record",
+        "adjacency": "add or remove one record of one node",
+        "epsilon": epsilon,
+        "epsilon_target": privacy.epsilon,
+        "delta": privacy.delta,
+        "accountant": f"dp-accounting {version('dp-accounting')} PLD",
+        "claim": (
+            f"Everything the nodes sent, and so every model, is ({epsilon:.3g}, {privacy.delta:g})-differentially private "
+            "for each record, also towards the gateway."
+        ),
+        "mechanism": "per-record gradient clipping, Gaussian noise on the node, before anything leaves it",
+        "noise_multiplier": privacy.noise_multiplier,
+        "clip_norm": privacy.clip_norm,
+        "sampling": f"Poisson, rate {privacy.sampling_rate:g} on every node at every step",
+        "steps": task.steps,
+        "rounds": task.training.rounds,
+        "statistics": (
+            f"standardization sums released once with noise multiplier {privacy.statistics_noise_multiplier:g}, included"
+            if task.standardizes
+            else "none released"
+        ),
+        "composition": "parallel over nodes: a record lies with one node",
+        "records_per_node": dict(sorted(records.items())),
+        "not_covered": [
+            "the number of records of each node (published)",
+            "a person with several records: the unit is one record, not one person",
+            "a record held by several nodes: its epsilon adds up over them",
+            "the choice of hyperparameters, made without charging it to the budget",
+            "records outside the nodes: test and calibration rows the gateway holds",
+            "the lowest bits of floating-point Gaussian noise (Mironov 2012)",
+            "a node that deviates from its program",
+        ],
+    }

@@ -1,0 +1,127 @@
+"""What can happen to a run, and what the coordinator wants done about it. All of it is plain data."""
+
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Dict, Tuple, Type, Union
+
+STATISTICS_ROUND = 0
+"""Round number of the release of standardization sums; training rounds count from 1."""
+
+
+# Events: facts, journalled before anything is done about them. `at` is seconds on the gateway's clock.
+
+
+@dataclass(frozen=True)
+class Started:
+    """The gateway began, or began again after a crash: deadlines run anew."""
+
+    at: float
+
+
+@dataclass(frozen=True)
+class Joined:
+    at: float
+    node: str
+    records: int
+
+
+@dataclass(frozen=True)
+class Left:
+    """The broker saw the node's connection end."""
+
+    at: float
+    node: str
+
+
+@dataclass(frozen=True)
+class Arrived:
+    """A node's update for a round is on the gateway's disk."""
+
+    at: float
+    node: str
+    round: int
+    digest: str
+    weight: float
+
+
+@dataclass(frozen=True)
+class Declined:
+    """A node will not take part in this run, for a reason it gives."""
+
+    at: float
+    node: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Aggregated:
+    """The round's result is on the gateway's disk."""
+
+    at: float
+    round: int
+
+
+@dataclass(frozen=True)
+class Ticked:
+    """Time passed; sent when a timer the coordinator asked for is due."""
+
+    at: float
+
+
+Event = Union[Started, Joined, Left, Arrived, Declined, Aggregated, Ticked]
+_EVENTS: Dict[str, Type[Any]] = {c.__name__: c for c in (Started, Joined, Left, Arrived, Declined, Aggregated, Ticked)}
+
+
+def event_to_dict(event: Event) -> Dict[str, Any]:
+    return {"event": type(event).__name__, **asdict(event)}
+
+
+def event_from_dict(data: Dict[str, Any]) -> Event:
+    kind = _EVENTS[data["event"]]
+    event: Event = kind(**{f.name: data[f.name] for f in fields(kind)})
+    return event
+
+
+# Actions: all are idempotent, so that doing them again after a crash is harmless.
+
+
+@dataclass(frozen=True)
+class SendTask:
+    """Give a node the task and the training graph."""
+
+    node: str
+
+
+@dataclass(frozen=True)
+class Announce:
+    """Publish the round's weights to these nodes."""
+
+    round: int
+    nodes: Tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Aggregate:
+    """Turn the stored updates of these nodes into the round's result, then report `Aggregated`."""
+
+    round: int
+    nodes: Tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Wake:
+    """Send `Ticked` at this time. The last one asked for counts."""
+
+    at: float
+
+
+@dataclass(frozen=True)
+class Finish:
+    """The run is complete: tell the nodes."""
+
+
+@dataclass(frozen=True)
+class Fail:
+    reason: str
+
+
+Action = Union[SendTask, Announce, Aggregate, Wake, Finish, Fail]

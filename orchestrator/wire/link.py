@@ -1,0 +1,214 @@
+"""One MQTT connection as a queue of events: paho-mqtt underneath, no callbacks above.
+
+Everything that happens (connected, disconnected, a message) arrives in `events`, so that the owner has one loop, one
+thread and one order of things. Reconnecting is paho's work; subscriptions are renewed on every connect.
+"""
+
+import contextlib
+import queue
+import socket
+import struct
+import threading
+import time
+from collections import deque
+from dataclasses import dataclass
+from typing import Any, Deque, Iterable, List, Optional, Tuple, Union
+from urllib.parse import urlsplit
+
+import paho.mqtt.client as mqtt
+
+from orchestrator.errors import BrokerError, UsageError
+
+KEEPALIVE_S = 20
+
+
+@dataclass(frozen=True)
+class Connected:
+    """The broker accepted us; subscriptions are renewed."""
+
+
+@dataclass(frozen=True)
+class Disconnected:
+    reason: str
+
+
+@dataclass(frozen=True)
+class Message:
+    topic: str
+    payload: bytes
+
+
+Event = Union[Connected, Disconnected, Message]
+
+
+@dataclass(frozen=True)
+class BrokerAddress:
+    """`mqtt://[user:password@]host[:port]`, or `mqtts://` for TLS with the system's or a given CA."""
+
+    host: str
+    port: int
+    tls: bool = False
+    username: Optional[str] = None
+    password: Optional[str] = None
+    ca_file: Optional[str] = None
+
+    @classmethod
+    def parse(cls, url: str, ca_file: Optional[str] = None) -> "BrokerAddress":
+        parts = urlsplit(url if "://" in url else f"mqtt://{url}")
+        try:
+            port = parts.port
+        except ValueError as error:
+            raise UsageError(f"broker address {url!r}: {error}") from error
+        if parts.scheme not in ("mqtt", "mqtts") or not parts.hostname:
+            raise UsageError(f"broker address {url!r}: expected mqtt://HOST[:PORT] or mqtts://HOST[:PORT]")
+        tls = parts.scheme == "mqtts"
+        return cls(parts.hostname, port or (8883 if tls else 1883), tls, parts.username, parts.password, ca_file)
+
+    def __str__(self) -> str:
+        return f"{'mqtts' if self.tls else 'mqtt'}://{self.host}:{self.port}"
+
+
+class Link:
+    """A connection to the broker that stays up by itself."""
+
+    def __init__(
+        self,
+        address: BrokerAddress,
+        client_id: str,
+        subscriptions: Iterable[str],
+        will: Optional[Tuple[str, bytes]] = None,
+    ) -> None:
+        self.address = address
+        self.events: "queue.Queue[Event]" = queue.Queue()
+        self._subscriptions: List[Tuple[str, int]] = [(topic, 1) for topic in subscriptions]
+        self._counted = (0, 0)  # bytes of sockets that are closed
+        self._last = (0, 0)  # bytes of the open socket, as last read
+        self._counter_lock = threading.Lock()
+        client = mqtt.Client(
+            mqtt.CallbackAPIVersion.VERSION2, client_id=client_id, protocol=mqtt.MQTTv311, clean_session=True
+        )
+        client.max_inflight_messages_set(64)
+        client.max_queued_messages_set(0)
+        client.reconnect_delay_set(1, 5)
+        if address.username is not None:
+            client.username_pw_set(address.username, address.password)
+        if address.tls:
+            client.tls_set(ca_certs=address.ca_file)
+        if will is not None:
+            client.will_set(will[0], will[1], qos=1, retain=True)
+        client.on_connect = self._on_connect
+        client.on_disconnect = self._on_disconnect
+        client.on_message = self._on_message
+        client.on_socket_close = self._on_socket_close
+        self._client = client
+        self._closing = False
+        self._unacknowledged: Deque[mqtt.MQTTMessageInfo] = deque()
+
+    def open(self, timeout_s: float) -> None:
+        """Connects, trying until `timeout_s` is over; raises BrokerError saying why it did not work."""
+        reason = self._try_connect(timeout_s)
+        if reason:
+            self.close()
+            raise BrokerError(
+                f"no MQTT broker at {self.address}: {reason}. Start one there, name another with --broker, "
+                "or let the gateway run its own with --broker embedded"
+            )
+
+    def _try_connect(self, timeout_s: float) -> str:
+        deadline = time.monotonic() + timeout_s
+        reason = "no answer"
+        while True:
+            try:
+                self._client.connect(self.address.host, self.address.port, keepalive=KEEPALIVE_S)
+                break
+            except OSError as error:
+                reason = str(error)
+                if time.monotonic() > deadline:
+                    return reason
+                time.sleep(0.1)
+        self._client.loop_start()
+        while True:
+            try:
+                event = self.events.get(timeout=max(0.1, deadline - time.monotonic()))
+            except queue.Empty:
+                return "it accepted the connection but did not answer MQTT's CONNECT"
+            if isinstance(event, Connected):
+                self.events.put(event)
+                return ""
+            if isinstance(event, Disconnected):
+                return event.reason
+
+    def publish(self, topic: str, payload: bytes, retain: bool = False) -> None:
+        """Queues a message at QoS 1; it goes out now, or after the reconnect."""
+        self._unacknowledged.append(self._client.publish(topic, payload, qos=1, retain=retain))
+        self._forget_published()
+
+    def _forget_published(self) -> None:
+        while self._unacknowledged and self._unacknowledged[0].is_published():
+            self._unacknowledged.popleft()
+
+    def flush(self, timeout_s: float) -> bool:
+        """Waits until everything published was handed to the broker; False if that took longer."""
+        deadline = time.monotonic() + timeout_s
+        while self._unacknowledged and time.monotonic() < deadline:
+            with contextlib.suppress(RuntimeError):  # not connected: it is queued and may still go out in time
+                self._unacknowledged[0].wait_for_publish(deadline - time.monotonic())
+            self._forget_published()
+            if self._unacknowledged:
+                time.sleep(0.01)
+        return not self._unacknowledged
+
+    def close(self) -> None:
+        self._closing = True
+        self._sample_socket()
+        self._client.disconnect()
+        self._client.loop_stop()
+
+    def socket_bytes(self) -> Tuple[int, int]:
+        """(sent, received) bytes over all of this link's TCP connections: MQTT, acknowledgements and TLS included."""
+        self._sample_socket()
+        with self._counter_lock:
+            return self._counted[0] + self._last[0], self._counted[1] + self._last[1]
+
+    def _sample_socket(self) -> None:
+        sock = self._client.socket()
+        if sock is None:
+            return
+        with contextlib.suppress(OSError):  # closed between the two lines: the last reading stands
+            counts = tcp_bytes(sock)
+            with self._counter_lock:
+                self._last = counts
+
+    def _on_socket_close(self, client: Any, userdata: Any, sock: Any) -> None:
+        with contextlib.suppress(OSError):
+            self._last = tcp_bytes(sock)
+        with self._counter_lock:
+            self._counted = (self._counted[0] + self._last[0], self._counted[1] + self._last[1])
+            self._last = (0, 0)
+
+    def _on_connect(self, client: Any, userdata: Any, flags: Any, reason: Any, properties: Any) -> None:
+        if reason.is_failure:
+            self.events.put(Disconnected(f"the broker refused: {reason}"))
+            return
+        if self._subscriptions:
+            client.subscribe(self._subscriptions)
+        self.events.put(Connected())
+
+    def _on_disconnect(self, client: Any, userdata: Any, flags: Any, reason: Any, properties: Any) -> None:
+        if not self._closing:
+            self.events.put(Disconnected(str(reason)))
+
+    def _on_message(self, client: Any, userdata: Any, message: Any) -> None:
+        self.events.put(Message(message.topic, message.payload))
+
+
+def tcp_bytes(sock: Any) -> Tuple[int, int]:
+    """(sent and acknowledged, received) payload bytes of a TCP socket, from Linux's `struct tcp_info`.
+
+    Offsets of tcpi_bytes_acked and tcpi_bytes_received: 120 and 128 (linux/tcp.h, since Linux 4.1).
+    """
+    info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 192)
+    if len(info) < 136:
+        return 0, 0
+    acked, received = struct.unpack_from("=QQ", info, 120)
+    return acked, received

@@ -1,0 +1,296 @@
+"""What a federation learns: data schema, model, training, privacy, rounds. Read from edgeward.toml, sent to every node.
+
+All of it is frozen and checked when built: a `Task` that exists is one that makes sense by itself.
+"""
+
+import math
+from dataclasses import dataclass, field
+from typing import Any, Dict, List, Optional, Tuple
+
+from orchestrator.errors import UsageError
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Feature:
+    """One column of a table. The range is public knowledge (never read off the data); values beyond it are clamped."""
+
+    name: str
+    minimum: float = 0.0
+    maximum: float = 1.0
+    categories: Tuple[str, ...] = ()  # non-empty: one-hot over these instead of a number
+
+    def __post_init__(self) -> None:
+        if not self.categories and not self.minimum < self.maximum:
+            raise ValueError(f"feature {self.name!r}: minimum {self.minimum} is not below maximum {self.maximum}")
+
+    @property
+    def width(self) -> int:
+        return len(self.categories) or 1
+
+
+@dataclass(frozen=True)
+class Schema:
+    """The data every node must have.
+
+    `table`: CSV, one record a row, `features` by column name. `signal`: .npz with `x` (n, samples) or
+    (n, samples, channels) and the label array, divided by `unit_scale`.
+    """
+
+    kind: str
+    label: str
+    classes: Tuple[str, ...]
+    label_values: Dict[str, int]  # value in the file -> class index; a value not listed is an error
+    features: Tuple[Feature, ...] = ()
+    columns: Tuple[str, ...] = ()  # names for a CSV without a header line
+    missing_markers: Tuple[str, ...] = ("", "?", "NA", "nan", "NaN")
+    drop_missing: bool = False  # drop rows that lack a used value; otherwise they are an error
+    samples: int = 0
+    channels: int = 1
+    unit_scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.kind not in ("table", "signal"):
+            raise ValueError(f"kind {self.kind!r}: expected 'table' or 'signal'")
+        if len(self.classes) < 2:
+            raise ValueError("classes: at least two are needed")
+        bad = {v: i for v, i in self.label_values.items() if not 0 <= i < len(self.classes)}
+        if bad or not self.label_values:
+            raise ValueError(f"label_values {bad or '{}'}: class indices run from 0 to {len(self.classes) - 1}")
+        if self.kind == "table" and not self.features:
+            raise ValueError("features: a table needs at least one")
+        names = [f.name for f in self.features]
+        if len(set(names)) != len(names):
+            raise ValueError("features: a name occurs twice")
+        if self.columns:
+            lacking = [n for n in [*names, self.label] if n not in self.columns]
+            if lacking:
+                raise ValueError(f"columns: {', '.join(lacking)} not among them")
+        if self.kind == "signal" and (self.samples < 1 or self.channels < 1 or self.unit_scale == 0):
+            raise ValueError("a signal needs samples >= 1, channels >= 1 and a unit_scale other than 0")
+
+    @property
+    def input_shape(self) -> Tuple[int, ...]:
+        if self.kind == "signal":
+            return (self.samples, self.channels)
+        return (sum(f.width for f in self.features),)
+
+    def numbers(self) -> List[Tuple[int, Feature]]:
+        """(input column, feature) of the features that are numbers, hence standardized."""
+        out, column = [], 0
+        for feature in self.features:
+            if not feature.categories:
+                out.append((column, feature))
+            column += feature.width
+        return out
+
+
+@dataclass(frozen=True)
+class Training:
+    """How a node turns weights into an update, and the gateway updates into weights."""
+
+    strategy: str = "fedavg"
+    rounds: int = 20
+    local_steps: int = 1  # gradient steps a node takes a round (fedsgd: always 1)
+    batch_size: int = 16  # without privacy; with it, records are Poisson-sampled
+    learning_rate: float = 0.1
+    server_learning_rate: float = 1.0
+    tail_average: bool = False  # result = mean of the second half of the rounds' weights
+
+    def __post_init__(self) -> None:
+        for name in ("rounds", "local_steps", "batch_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}: {getattr(self, name)}, at least 1 is needed")
+        for name in ("learning_rate", "server_learning_rate"):
+            value = getattr(self, name)
+            if not (math.isfinite(value) and value > 0):
+                raise ValueError(f"{name}: {value}, expected a positive number")
+        if self.strategy == "fedsgd" and self.local_steps != 1:
+            raise ValueError("local_steps: fedsgd takes exactly one gradient a round; use fedavg for more")
+
+
+@dataclass(frozen=True)
+class Privacy:
+    """Record-level differential privacy on the node. `unit` "none" trains without it, and says so everywhere.
+
+    clip_norm: L2 bound of one record's gradient. sampling_rate: probability with which a record takes part in one
+    step. noise_multiplier: Gaussian noise on a step's sum of clipped gradients, in units of clip_norm.
+    statistics_*: the same for the one release of standardization sums (see node/statistics.py).
+    """
+
+    unit: str = "record"
+    epsilon: float = 8.0
+    delta: float = 1e-5
+    clip_norm: float = 1.0
+    sampling_rate: float = 0.25
+    noise_multiplier: float = 0.0
+    statistics_clip_norm: float = 1.0
+    statistics_noise_multiplier: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.unit not in ("record", "none"):
+            raise ValueError(
+                f"unit {self.unit!r}: 'record' and 'none' are supported; patient and node are not yet (docs/status.md)"
+            )
+        if self.unit == "none":
+            return
+        if not self.epsilon > 0:
+            raise ValueError(f"epsilon: {self.epsilon}, expected a positive number; unit = 'none' trains without privacy")
+        if not 0 < self.delta < 1:
+            raise ValueError(f"delta: {self.delta}, expected a number between 0 and 1, below 1/records of every node")
+        if not 0 < self.sampling_rate <= 1:
+            raise ValueError(f"sampling_rate: {self.sampling_rate}, expected a number in (0, 1]")
+        for name in ("clip_norm", "statistics_clip_norm"):
+            if not (math.isfinite(getattr(self, name)) and getattr(self, name) > 0):
+                raise ValueError(f"{name}: {getattr(self, name)}, expected a positive number")
+        for name in ("noise_multiplier", "statistics_noise_multiplier"):
+            if not (math.isfinite(getattr(self, name)) and getattr(self, name) >= 0):
+                raise ValueError(f"{name}: {getattr(self, name)}, expected 0 (let the gateway plan it) or more")
+
+    @property
+    def on(self) -> bool:
+        return self.unit != "none"
+
+
+@dataclass(frozen=True)
+class Rounds:
+    """When a round starts, ends, and when it fails."""
+
+    nodes: int = 2  # a run starts when this many are here
+    quorum: int = 1  # a round needs this many updates
+    deadline_s: float = 120.0  # a round ends then with a quorum, or is announced again without one
+    attempts: int = 3  # announcements of one round before the run fails
+    gather_s: float = 600.0  # how long to wait for `nodes`
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.quorum <= self.nodes:
+            raise ValueError(f"quorum: {self.quorum}, expected 1 to nodes = {self.nodes}")
+        if self.deadline_s <= 0 or self.gather_s <= 0 or self.attempts < 1:
+            raise ValueError("deadline_s and gather_s must be positive, attempts at least 1")
+
+
+@dataclass(frozen=True)
+class Task:
+    """Everything a node needs to know before it can decide whether to take part."""
+
+    name: str
+    schema: Schema
+    model: Dict[str, Any]
+    training: Training = field(default_factory=Training)
+    privacy: Privacy = field(default_factory=Privacy)
+    rounds: Rounds = field(default_factory=Rounds)
+    codec: str = "int8"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.codec not in ("int8", "float16", "float32"):
+            raise ValueError(f"codec {self.codec!r}: expected 'int8', 'float16' or 'float32'")
+
+    @property
+    def steps(self) -> int:
+        """Noised gradient steps one record can take part in."""
+        return self.training.rounds * self.training.local_steps
+
+    @property
+    def standardizes(self) -> bool:
+        return bool(self.schema.numbers())
+
+
+def _converter() -> Any:
+    from cattrs import Converter
+
+    converter = Converter(forbid_extra_keys=True, detailed_validation=True)
+
+    # cattrs turns any value into a float/int/str it can; a configuration should rather be told.
+    def strict(kind: type, accepted: Tuple[type, ...]) -> None:
+        def structure(value: Any, _: Any) -> Any:
+            if not isinstance(value, accepted) or isinstance(value, bool) != (kind is bool):
+                raise ValueError(f"{value!r} is not {'a number' if kind is float else 'a ' + kind.__name__}")
+            return kind(value)
+
+        converter.register_structure_hook(kind, structure)
+
+    strict(float, (int, float))
+    strict(int, (int,))
+    strict(str, (str,))
+    strict(bool, (bool,))
+    return converter
+
+
+def task_to_dict(task: Task) -> Dict[str, Any]:
+    """Plain maps, lists, numbers and text."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {k: plain(v) for k, v in value.items()}
+        return [plain(v) for v in value] if isinstance(value, (list, tuple)) else value
+
+    return dict(plain(_converter().unstructure(task)), format=FORMAT)
+
+
+def task_from_dict(data: Dict[str, Any], where: str = "task") -> Task:
+    """Builds a Task; raises UsageError listing every mistake with its place in `where`."""
+    data = dict(data)
+    version = data.pop("format", FORMAT)
+    if version != FORMAT:
+        raise UsageError(f"{where}: format {version}, this program reads format {FORMAT}: update the older side")
+    return structure(data, Task, where)
+
+
+def structure(data: Dict[str, Any], kind: Any, where: str) -> Any:
+    """Builds a dataclass from plain data, reporting all mistakes at once."""
+    from cattrs import BaseValidationError
+
+    try:
+        return _converter().structure(data, kind)
+    except BaseValidationError as error:
+        lines = "\n  ".join(_explain(error, kind, ""))
+        raise UsageError(f"{where}:\n  {lines}") from error
+
+
+def _explain(error: BaseException, kind: Any, path: str) -> List[str]:
+    """One line a mistake: dotted path, what is wrong, the nearest known name for an unknown one."""
+    from cattrs import AttributeValidationNote, BaseValidationError, ForbiddenExtraKeysError, IterableValidationNote
+
+    if isinstance(error, ForbiddenExtraKeysError):
+        return [_explain_extra(str(key), error.cl, path) for key in sorted(error.extra_fields)]
+    if isinstance(error, BaseValidationError):
+        lines = []
+        for inner in error.exceptions:
+            place = path
+            for note in getattr(inner, "__notes__", []):
+                if isinstance(note, AttributeValidationNote):
+                    place = f"{path}.{note.name}" if path else note.name
+                elif isinstance(note, IterableValidationNote):
+                    place = f"{path}[{note.index}]"
+            lines.extend(_explain(inner, kind, place))
+        return lines
+    reason = f"{error.args[0]!r} is missing" if isinstance(error, KeyError) else str(error)
+    return [f"{path}: {reason}" if path else reason]
+
+
+def _explain_extra(key: str, cl: Any, path: str) -> str:
+    import dataclasses
+    import difflib
+
+    known = [f.name for f in dataclasses.fields(cl)]
+    near = difflib.get_close_matches(key, known, 1)
+    hint = f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(known)}"
+    return f"{path + '.' if path else ''}{key}: unknown, {hint}"
+
+
+def describe_model(model: Dict[str, Any]) -> str:
+    """The model in a few words, for people."""
+    rest = ", ".join(f"{k} {v}" for k, v in model.items() if k != "kind")
+    return f"{model.get('kind', '?')}{' (' + rest + ')' if rest else ''}"
+
+
+def check_delta(privacy: Privacy, records: int) -> Optional[str]:
+    """Why this delta is no protection for a node with `records` records; None when it is one.
+
+    A mechanism that publishes one random record in full satisfies (0, 1/records)-DP, so delta must lie below that.
+    """
+    if privacy.on and privacy.delta * records >= 1:
+        return f"delta {privacy.delta:g} is not below 1/records = 1/{records}: it would allow a whole record to leak"
+    return None

@@ -1,0 +1,44 @@
+"""MQTT topics. One federation is one subtree; a node writes only below its own name."""
+
+import re
+from typing import Optional, Tuple
+
+from orchestrator.errors import UsageError
+
+_NAME = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?")
+
+
+def check_name(name: str, what: str) -> str:
+    """`name`, if it can be part of a topic, a file name and a certificate's common name."""
+    if not _NAME.fullmatch(name):
+        raise UsageError(
+            f"{what} {name!r}: use 1 to 64 of a-z, 0-9, '.', '_', '-', beginning and ending with a letter or digit"
+        )
+    return name
+
+
+class Topics:
+    """The topics of one federation."""
+
+    def __init__(self, federation: str) -> None:
+        self._root = f"edgeward/1/{check_name(federation, 'federation')}"
+        self.all_nodes = f"{self._root}/all"
+        self.gateway_presence = f"{self._root}/gateway/presence"
+        self.every_up = f"{self._root}/node/+/up"
+        self.every_presence = f"{self._root}/node/+/presence"
+
+    def down(self, node: str) -> str:
+        return f"{self._root}/node/{check_name(node, 'node')}/down"
+
+    def up(self, node: str) -> str:
+        return f"{self._root}/node/{check_name(node, 'node')}/up"
+
+    def presence(self, node: str) -> str:
+        return f"{self._root}/node/{check_name(node, 'node')}/presence"
+
+    def sender(self, topic: str) -> Optional[Tuple[str, str]]:
+        """(node, 'up' or 'presence') of a topic a node writes to; None for any other topic."""
+        parts = topic.split("/")
+        if topic.startswith(self._root + "/node/") and len(parts) == 6 and _NAME.fullmatch(parts[4]):
+            return parts[4], parts[5]
+        return None
