@@ -1,0 +1,248 @@
+"""Keras 3 models from a small spec, and their weights as one flat float32 vector.
+
+A spec is a dict:
+
+- `{"kind": "mlp", "hidden": [16], "activation": "relu"}` for input shape `(features,)`; an empty `hidden` is logistic
+  regression;
+- `{"kind": "cnn1d", "filters": [16, 32], "kernel": 5, "pool": 2, "dense": [], "activation": "relu"}` for
+  `(samples, channels)`;
+- `{"kind": "keras", "path": "m.keras"}` for a model of the user's own.
+
+Every model gives logits of shape `(batch, classes)`; softmax belongs to the loss and to the exported int8 model.
+"""
+
+from pathlib import Path
+from typing import Any, Dict, List, Mapping, Sequence, Tuple
+
+import numpy as np
+
+from model_export.errors import ExportError
+from model_export.quiet import tensorflow
+
+ACTIVATIONS = ("relu", "relu6", "tanh", "sigmoid", "linear")
+DEFAULTS: Dict[str, Dict[str, Any]] = {
+    "mlp": {"hidden": [16], "activation": "relu"},
+    "cnn1d": {"filters": [16, 32], "kernel": 5, "pool": 2, "dense": [], "activation": "relu"},
+    "keras": {"path": None},
+}
+
+
+def build_model(spec: Mapping[str, Any], input_shape: Sequence[int], classes: int, seed: int) -> Any:
+    """A keras.Model from `input_shape` (without the batch) to `classes` logits, float32.
+
+    Kernels are drawn from numpy's PCG64 with `seed` (Glorot and Bengio 2010, eq. 16: uniform with limit
+    sqrt(6 / (fan_in + fan_out))), biases are zero, so the same seed gives the same weights on every machine. A model
+    of kind `keras` keeps the weights in its file. Raises ExportError for a spec or a model that cannot be used.
+    """
+    spec = _checked_spec(spec)
+    shape = _checked_shape(input_shape)
+    if not _is_int(classes) or classes < 2:
+        raise ExportError(f"classes is {classes!r}; a classifier needs a whole number of at least 2")
+    tensorflow()
+    if spec["kind"] == "keras":
+        return load_keras_model(spec["path"], shape, classes)
+    model = _mlp(spec, shape, classes) if spec["kind"] == "mlp" else _cnn1d(spec, shape, classes)
+    _initialise(model, seed)
+    return model
+
+
+def load_keras_model(path: str, input_shape: Sequence[int] = (), classes: int = 0) -> Any:
+    """A user's .keras model, cut to logits, with its own weights.
+
+    `input_shape` and `classes`, where given, must match the file's. A final softmax (an activation or a layer) is
+    taken off. Raises ExportError for a missing or unreadable file, several inputs or outputs, or free dimensions.
+    """
+    tensorflow()
+    import keras
+
+    file = Path(path)
+    if not file.is_file():
+        raise ExportError(f"{path}: there is no such model file")
+    try:
+        model = keras.models.load_model(file, compile=False)
+    except Exception as error:  # Keras raises whatever its layers raise
+        raise ExportError(
+            f"{path}: Keras cannot load this model ({type(error).__name__}: {_first_line(error)}); "
+            "accepted is a .keras file saved by Keras 3 without custom layers"
+        ) from error
+    if not isinstance(model, keras.Model):
+        raise ExportError(f"{path}: holds a {type(model).__name__}, not a Keras model")
+    return _as_logits(model, str(path), tuple(input_shape), classes)
+
+
+def get_weights(model: Any) -> "np.ndarray":
+    """All trainable variables in order as one float32 vector of shape (parameters,)."""
+    parts = [np.asarray(variable.numpy(), np.float32).ravel() for variable in model.trainable_variables]
+    return np.concatenate(parts) if parts else np.zeros(0, np.float32)
+
+
+def set_weights(model: Any, flat: "np.ndarray") -> None:
+    """The inverse of get_weights. Raises ExportError for a wrong length or values that are not finite."""
+    table = tensor_table(model)
+    total = sum(entry["size"] for entry in table)
+    flat = np.asarray(flat)
+    if flat.shape != (total,):
+        raise ExportError(f"weights have shape {flat.shape}; this model takes one vector of {total} float32 values")
+    if not np.isfinite(flat).all():
+        bad = int(np.flatnonzero(~np.isfinite(flat))[0])
+        raise ExportError(f"weights hold {flat[bad]} at position {bad}; every value must be finite")
+    for variable, entry in zip(model.trainable_variables, table):
+        part = flat[entry["offset"] : entry["offset"] + entry["size"]]
+        variable.assign(part.astype(np.float32).reshape(entry["shape"]))
+
+
+def tensor_table(model: Any) -> List[Dict[str, Any]]:
+    """Where each trainable tensor lies in the flat vector: [{name, shape, offset, size}], in float32 elements."""
+    table, offset = [], 0
+    for variable in model.trainable_variables:
+        size = int(np.prod(variable.shape))
+        table.append({"name": variable.path, "shape": [int(n) for n in variable.shape], "offset": offset, "size": size})
+        offset += size
+    return table
+
+
+def frozen_layers(model: Any) -> List[str]:
+    """Names of layers that behave differently while training; a training graph runs them as for inference."""
+    names = []
+    for layer in model._flatten_layers(include_self=False, recursive=True):
+        kind = type(layer).__name__
+        if (
+            kind == "BatchNormalization"
+            or "Dropout" in kind
+            or kind.startswith("Random")
+            or kind.startswith("Gaussian")
+        ):
+            names.append(f"{layer.name} ({kind})")
+    return names
+
+
+def _mlp(spec: Mapping[str, Any], shape: Tuple[int, ...], classes: int) -> Any:
+    import keras
+
+    if len(shape) != 1:
+        raise ExportError(f"an mlp takes input of shape (features,), not {shape}")
+    layers: List[Any] = [keras.Input(shape, name="x")]
+    layers += [
+        keras.layers.Dense(units, activation=spec["activation"], name=f"hidden{i}")
+        for i, units in enumerate(spec["hidden"])
+    ]
+    layers.append(keras.layers.Dense(classes, name="logits"))
+    return keras.Sequential(layers, name="mlp")
+
+
+def _cnn1d(spec: Mapping[str, Any], shape: Tuple[int, ...], classes: int) -> Any:
+    import keras
+
+    if len(shape) != 2:
+        raise ExportError(f"a cnn1d takes input of shape (samples, channels), not {shape}")
+    pools = max(0, len(spec["filters"]) - 1)
+    if spec["pool"] > 1 and shape[0] // spec["pool"] ** pools < 1:
+        raise ExportError(
+            f"{pools} pools of {spec['pool']} leave nothing of {shape[0]} samples; use fewer filters or a smaller pool"
+        )
+    layers: List[Any] = [keras.Input(shape, name="x")]
+    for i, filters in enumerate(spec["filters"]):
+        layers.append(
+            keras.layers.Conv1D(filters, spec["kernel"], padding="same", activation=spec["activation"], name=f"conv{i}")
+        )
+        if i < pools and spec["pool"] > 1:
+            layers.append(keras.layers.MaxPooling1D(spec["pool"], name=f"pool{i}"))
+    layers.append(keras.layers.GlobalAveragePooling1D(name="mean"))
+    layers += [
+        keras.layers.Dense(units, activation=spec["activation"], name=f"hidden{i}")
+        for i, units in enumerate(spec["dense"])
+    ]
+    layers.append(keras.layers.Dense(classes, name="logits"))
+    return keras.Sequential(layers, name="cnn1d")
+
+
+def _initialise(model: Any, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    for variable in model.trainable_variables:
+        shape = tuple(variable.shape)
+        if len(shape) < 2:
+            variable.assign(np.zeros(shape, np.float32))
+            continue
+        receptive = int(np.prod(shape[:-2]))
+        limit = np.sqrt(6.0 / (receptive * (shape[-2] + shape[-1])))
+        variable.assign(((rng.random(shape) * 2.0 - 1.0) * limit).astype(np.float32))
+
+
+def _as_logits(model: Any, path: str, input_shape: Tuple[int, ...], classes: int) -> Any:
+    import keras
+
+    if len(model.inputs) != 1 or len(model.outputs) != 1:
+        raise ExportError(
+            f"{path}: has {len(model.inputs)} inputs and {len(model.outputs)} outputs; accepted is one each"
+        )
+    found = tuple(model.inputs[0].shape[1:])
+    if any(n is None for n in found):
+        raise ExportError(f"{path}: input shape {found} has a free dimension; build the model with a fixed input shape")
+    if input_shape and found != input_shape:
+        raise ExportError(f"{path}: takes input {found}, the task gives {input_shape}")
+    out = tuple(model.outputs[0].shape[1:])
+    if len(out) != 1 or out[0] is None or out[0] < 2:
+        raise ExportError(f"{path}: output shape {out}; accepted is (classes,) with at least 2 classes")
+    if classes and out[0] != classes:
+        raise ExportError(f"{path}: gives {out[0]} classes, the task has {classes}")
+    last = model.layers[-1]
+    activation = getattr(getattr(last, "activation", None), "__name__", "linear")
+    if isinstance(last, keras.layers.Softmax) or (
+        isinstance(last, keras.layers.Activation) and activation == "softmax"
+    ):
+        return keras.Model(model.inputs, last.input, name=model.name)
+    if activation == "softmax":
+        last.activation = keras.activations.linear
+    elif activation not in ("linear", "softmax"):
+        raise ExportError(f"{path}: the last layer '{last.name}' ends in {activation}; accepted is linear or softmax")
+    return model
+
+
+def _checked_spec(spec: Mapping[str, Any]) -> Dict[str, Any]:
+    if not isinstance(spec, Mapping):
+        raise ExportError(f"a model spec is a table with a 'kind', not {type(spec).__name__}")
+    kind = spec.get("kind")
+    if kind not in DEFAULTS:
+        raise ExportError(f"model kind {kind!r} is unknown; accepted: {', '.join(sorted(DEFAULTS))}")
+    unknown = sorted(set(spec) - set(DEFAULTS[kind]) - {"kind"})
+    if unknown:
+        raise ExportError(
+            f"a model of kind {kind} has no {unknown[0]!r}; accepted: {', '.join(sorted(DEFAULTS[kind]))}"
+        )
+    full = {**DEFAULTS[kind], **spec}
+    for key in ("hidden", "filters", "dense"):
+        if key in full:
+            _check_widths(key, full[key])
+    if kind == "cnn1d" and not full["filters"]:
+        raise ExportError("model filters is empty; a cnn1d needs at least one convolution")
+    for key in ("kernel", "pool"):
+        if key in full and (not _is_int(full[key]) or not 1 <= full[key] <= 1024):
+            raise ExportError(f"model {key} is {full[key]!r}; accepted is a whole number from 1 to 1024")
+    if "activation" in full and full["activation"] not in ACTIVATIONS:
+        raise ExportError(f"model activation {full['activation']!r} is unknown; accepted: {', '.join(ACTIVATIONS)}")
+    if kind == "keras" and not isinstance(full["path"], str):
+        raise ExportError("a model of kind keras needs a 'path' to a .keras file")
+    return full
+
+
+def _check_widths(key: str, widths: Any) -> None:
+    if not isinstance(widths, (list, tuple)):
+        raise ExportError(f"model {key} is {widths!r}; accepted is a list of layer widths, such as [16, 32]")
+    for width in widths:
+        if not _is_int(width) or not 1 <= width <= 4096:
+            raise ExportError(f"model {key} holds {width!r}; a layer width is a whole number from 1 to 4096")
+
+
+def _checked_shape(input_shape: Sequence[int]) -> Tuple[int, ...]:
+    shape = tuple(input_shape)
+    if not shape or not all(_is_int(n) and n > 0 for n in shape):
+        raise ExportError(f"input shape {shape} must be whole numbers above 0, without the batch")
+    return tuple(int(n) for n in shape)
+
+
+def _is_int(value: Any) -> bool:
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+
+
+def _first_line(error: BaseException) -> str:
+    return next(iter(str(error).strip().splitlines()), "no message")

@@ -1,0 +1,76 @@
+"""Full-int8 post-training quantization of a float model, in a form TensorFlow Lite Micro runs as it is."""
+
+from typing import Any
+
+import numpy as np
+
+from model_export.errors import ExportError
+from model_export.quiet import quiet_stderr, tensorflow
+from model_export.tflite_file import read_tflite
+
+CALIBRATION_ROWS = 500
+FORBIDDEN = ("SHAPE", "STRIDED_SLICE", "PACK")  # signs of a free batch dimension, absent from small op resolvers
+ISLANDS = ("QUANTIZE", "DEQUANTIZE")  # signs of float operators in between
+
+
+def quantize_int8(
+    model: Any, representative: "np.ndarray", softmax: bool = True, per_channel_dense: bool = False
+) -> bytes:
+    """The model as a .tflite file with int8 input, weights and output, batch 1, softmax appended unless told not to.
+
+    `representative` is float32 (rows, *input shape), in the units the model was trained on; at most CALIBRATION_ROWS
+    of them, evenly spaced, set the ranges. Dense layers get one scale per layer: esp-nn's ESP32-S3 kernel is wrong for
+    per-channel scales (esp-nn#34), and the file is smaller; `per_channel_dense=True` asks for the converter's default.
+    Raises ExportError for data that cannot calibrate, and for a model that does not become int8 throughout.
+    """
+    tf = tensorflow()
+    shape = tuple(model.inputs[0].shape[1:])
+    rows = calibration_rows(representative, shape)
+    # Weights go in as constants: with variables left in the graph, calibration dies on READ_VARIABLE.
+    trainable = [tf.constant(v.numpy()) for v in model.trainable_variables]
+    frozen = [tf.constant(v.numpy()) for v in model.non_trainable_variables]
+
+    @tf.function(input_signature=[tf.TensorSpec((1, *shape), tf.float32, "x")])
+    def forward(x: Any) -> Any:
+        logits = model.stateless_call(trainable, frozen, x, training=False)[0]
+        return tf.nn.softmax(logits) if softmax else logits
+
+    with quiet_stderr():
+        try:
+            converter = tf.lite.TFLiteConverter.from_concrete_functions([forward.get_concrete_function()])
+            converter.optimizations = [tf.lite.Optimize.DEFAULT]
+            converter.representative_dataset = lambda: ([row[None]] for row in rows)
+            converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+            converter.inference_input_type = converter.inference_output_type = tf.int8
+            converter._experimental_disable_per_channel_quantization_for_dense_layers = not per_channel_dense
+            blob = bytes(converter.convert())
+        except Exception as error:  # the converter raises its own type, and plain ones from tracing
+            line = next(iter(str(error).strip().splitlines()), type(error).__name__)
+            raise ExportError(f"this model cannot be quantized to int8: {line[:300]}") from error
+    for op in read_tflite(blob).ops:
+        if op.code in FORBIDDEN:
+            raise ExportError(f"the int8 model holds {op.code} (operator {op.index}): its shapes are not fixed")
+        if op.code in ISLANDS:
+            raise ExportError(
+                f"the int8 model holds {op.code} (operator {op.index}): a layer beside it has no int8 form; "
+                "replace layer normalisation, GRU and similar layers"
+            )
+    return blob
+
+
+def calibration_rows(representative: "np.ndarray", shape: Any) -> "np.ndarray":
+    """The rows that calibrate, float32 (n, *shape), n <= CALIBRATION_ROWS. Raises ExportError naming what is wrong."""
+    rows = np.asarray(representative)
+    if rows.ndim != len(shape) + 1 or rows.shape[1:] != tuple(shape) or not len(rows):
+        raise ExportError(
+            f"representative data has shape {rows.shape}; accepted is (rows, {', '.join(map(str, shape))})"
+        )
+    if rows.dtype.kind not in "fiu":
+        raise ExportError(f"representative data is {rows.dtype}; accepted is float32")
+    rows = rows.astype(np.float32)
+    if not np.isfinite(rows).all():
+        bad = int(np.argwhere(~np.isfinite(rows))[0][0])
+        raise ExportError(f"representative data holds NaN or infinity in row {bad}; every value must be finite")
+    if len(rows) > CALIBRATION_ROWS:
+        rows = rows[np.linspace(0, len(rows) - 1, CALIBRATION_ROWS).astype(int)]
+    return rows

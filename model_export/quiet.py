@@ -1,0 +1,55 @@
+"""Import TensorFlow without its log lines, and keep what native code prints unless something fails."""
+
+import contextlib
+import os
+import sys
+import tempfile
+from typing import Any, Iterator
+
+ENVIRONMENT = {
+    "TF_CPP_MIN_LOG_LEVEL": "3",
+    "TF_ENABLE_ONEDNN_OPTS": "0",  # one summation order, so two runs agree to the bit
+    "CUDA_VISIBLE_DEVICES": "-1",
+    "KERAS_BACKEND": "tensorflow",
+}
+
+
+@contextlib.contextmanager
+def quiet_stderr() -> Iterator[None]:
+    """Hold back everything written to file descriptor 2, native code included; show it if the block raises."""
+    sys.stderr.flush()
+    saved = os.dup(2)
+    with tempfile.TemporaryFile() as held:
+        os.dup2(held.fileno(), 2)
+        failed = True
+        try:
+            yield
+            failed = False
+        finally:
+            sys.stderr.flush()
+            os.dup2(saved, 2)
+            os.close(saved)
+            if failed:
+                held.seek(0)
+                text = held.read().decode("utf-8", "replace")
+                sys.stderr.write(text[-4000:])
+                sys.stderr.flush()
+
+
+def tensorflow() -> Any:
+    """The tensorflow module, imported on first use (seconds) with the environment this package needs.
+
+    Keras must run on the TensorFlow backend: if another backend is already loaded, the converter would fail late,
+    so this raises RuntimeError at once.
+    """
+    for key, value in ENVIRONMENT.items():
+        os.environ.setdefault(key, value)
+    if "tensorflow" in sys.modules and "keras" in sys.modules:
+        return sys.modules["tensorflow"]
+    with quiet_stderr():
+        import keras
+        import tensorflow as tf
+    if keras.backend.backend() != "tensorflow":
+        raise RuntimeError(f"Keras runs on {keras.backend.backend()}; set KERAS_BACKEND=tensorflow")
+    tf.get_logger().setLevel("ERROR")
+    return tf
