@@ -1,0 +1,219 @@
+// The product engine: TensorFlow Lite Micro's interpreter over the model where it lies in flash.
+//
+// Nothing is allocated: interpreter and resolver are built in static storage, tensors in the arena the core gives.
+// TFLM trusts its input and can abort instead of returning an error, so what it does not check is checked here first.
+#include <cstdarg>
+#include <cstdio>
+#include <cstring>
+#include <new>
+
+#include "engine/engine.h"
+#include "tensorflow/compiler/mlir/lite/schema/schema_utils.h"
+#include "tensorflow/lite/micro/debug_log.h"
+#include "tensorflow/lite/micro/micro_interpreter.h"
+#include "tensorflow/lite/micro/micro_mutable_op_resolver.h"
+#include "tensorflow/lite/schema/schema_generated.h"
+
+namespace edgeward {
+namespace {
+
+// The operators a board can run, the same set model_export accepts and engine/direct implements.
+constexpr unsigned kOperators = 14;
+using Resolver = tflite::MicroMutableOpResolver<kOperators>;
+
+bool register_operators(Resolver* resolver) {
+  bool ok = true;
+  const auto add = [&ok](TfLiteStatus status) { ok = ok && status == kTfLiteOk; };
+  add(resolver->AddAdd());
+  add(resolver->AddAveragePool2D());
+  add(resolver->AddConcatenation());
+  add(resolver->AddConv2D());
+  add(resolver->AddDepthwiseConv2D());
+  add(resolver->AddExpandDims());
+  add(resolver->AddFullyConnected());
+  add(resolver->AddLogistic());
+  add(resolver->AddMaxPool2D());
+  add(resolver->AddMean());
+  add(resolver->AddPad());
+  add(resolver->AddRelu());
+  add(resolver->AddReshape());
+  add(resolver->AddSoftmax());
+  return ok;
+}
+
+// The first line TFLM said during the current call: it names the cause, what follows are consequences. Kept as plain
+// text that can stand in a JSON string.
+char g_said[96];
+size_t g_said_bytes = 0;
+bool g_said_complete = false;
+
+void forget_said() {
+  g_said[0] = '\0';
+  g_said_bytes = 0;
+  g_said_complete = false;
+}
+
+void keep_said(const char* text) {
+  for (; *text != '\0' && !g_said_complete; ++text) {
+    if (*text == '\n' || *text == '\r') {
+      g_said_complete = g_said_bytes > 0;
+    } else if (g_said_bytes + 1 < sizeof(g_said)) {
+      const bool plain = *text >= ' ' && *text <= '~' && *text != '"' && *text != '\\';
+      g_said[g_said_bytes++] = plain ? *text : '\'';
+      g_said[g_said_bytes] = '\0';
+    }
+  }
+}
+
+Result fail(Status status, const char* reason, int32_t op = -1) { return Result{status, reason, op}; }
+
+Result fail_as_said(Status status, const char* otherwise) { return fail(status, g_said_bytes > 0 ? g_said : otherwise); }
+
+// TFLM reports every failure of AllocateTensors() alike; only its text tells a full arena from a wrong model.
+Status allocation_failure() {
+  const bool full = std::strstr(g_said, "missing:") != nullptr || std::strstr(g_said, "Failed to allocate") != nullptr;
+  return full ? Status::arena_too_small : Status::bad_model;
+}
+
+bool indices_within(const flatbuffers::Vector<int32_t>* indices, int32_t count, bool optional_allowed) {
+  if (indices == nullptr) return true;
+  for (const int32_t index : *indices) {
+    if (index >= count || index < (optional_allowed ? -1 : 0)) return false;
+  }
+  return true;
+}
+
+// What TFLM dereferences without a check, once the flatbuffer itself is known to be well formed.
+Result check_graph(const tflite::Model* model, const Resolver& resolver) {
+  if (model->version() != TFLITE_SCHEMA_VERSION) return fail(Status::bad_model, "schema version is not 3");
+  if (model->subgraphs() == nullptr || model->subgraphs()->size() != 1) {
+    return fail(Status::bad_model, "not exactly one subgraph");
+  }
+  const tflite::SubGraph* graph = model->subgraphs()->Get(0);
+  if (graph->tensors() == nullptr || graph->operators() == nullptr || model->buffers() == nullptr ||
+      model->operator_codes() == nullptr) {
+    return fail(Status::bad_model, "no tensors, operators or buffers");
+  }
+  if (graph->inputs() == nullptr || graph->inputs()->size() != 1 || graph->outputs() == nullptr ||
+      graph->outputs()->size() != 1) {
+    return fail(Status::unsupported, "not exactly one input and one output");
+  }
+  const auto tensors = static_cast<int32_t>(graph->tensors()->size());
+  for (const tflite::Tensor* tensor : *graph->tensors()) {
+    if (tensor->buffer() >= model->buffers()->size()) return fail(Status::bad_model, "tensor without its buffer");
+  }
+  if (!indices_within(graph->inputs(), tensors, false) || !indices_within(graph->outputs(), tensors, false)) {
+    return fail(Status::bad_model, "input or output is no tensor");
+  }
+  for (uint32_t i = 0; i < graph->operators()->size(); ++i) {
+    const tflite::Operator* op = graph->operators()->Get(i);
+    const auto number = static_cast<int32_t>(i);
+    if (op->opcode_index() >= model->operator_codes()->size()) {
+      return fail(Status::bad_model, "operator without its code", number);
+    }
+    if (!indices_within(op->inputs(), tensors, true) || !indices_within(op->outputs(), tensors, false)) {
+      return fail(Status::bad_model, "operator refers to no tensor", number);
+    }
+    const tflite::BuiltinOperator code = tflite::GetBuiltinCode(model->operator_codes()->Get(op->opcode_index()));
+    if (resolver.FindOp(code) == nullptr) {
+      return fail(Status::unsupported, "operator is not in this firmware", number);
+    }
+  }
+  return ok_result();
+}
+
+bool view_tensor(const TfLiteTensor* tensor, TensorView* view) {
+  if (tensor == nullptr || tensor->type != kTfLiteInt8) return false;
+  *view = TensorView{tensor->data.int8, static_cast<uint32_t>(tensor->bytes), tensor->params.scale,
+                     tensor->params.zero_point};
+  return true;
+}
+
+class TflmEngine final : public Engine {
+ public:
+  const char* name() const override { return "tflm"; }
+
+  uint32_t arena_needed_bytes(uint32_t tflm_bytes, uint32_t) const override { return tflm_bytes; }
+
+  Result load(const ModelView& view, uint8_t* arena, uint32_t arena_bytes) override {
+    unload();
+    forget_said();
+    if (view.tflite == nullptr || view.tflite_bytes < sizeof(uint64_t)) {
+      return fail(Status::bad_model, "no .tflite section");
+    }
+    flatbuffers::Verifier verifier(view.tflite, view.tflite_bytes);
+    if (!tflite::VerifyModelBuffer(verifier)) return fail(Status::bad_model, "not a whole TFLite flatbuffer");
+    if (resolver_ == nullptr) {
+      resolver_ = new (resolver_storage_) Resolver();
+      if (!register_operators(resolver_)) return fail_as_said(Status::unsupported, "operators did not register");
+    }
+    const tflite::Model* model = tflite::GetModel(view.tflite);
+    const Result graph = check_graph(model, *resolver_);
+    if (!graph) return graph;
+
+    interpreter_ = new (interpreter_storage_) tflite::MicroInterpreter(model, *resolver_, arena, arena_bytes);
+    if (interpreter_->AllocateTensors() != kTfLiteOk) {
+      const Status status = allocation_failure();
+      unload();
+      return fail_as_said(status, "AllocateTensors failed");
+    }
+    if (!view_tensor(interpreter_->input(0), &input_) || !view_tensor(interpreter_->output(0), &output_)) {
+      unload();
+      return fail(Status::unsupported, "input or output is not int8");
+    }
+    op_count_ = model->subgraphs()->Get(0)->operators()->size();
+    return ok_result();
+  }
+
+  void unload() override {
+    if (interpreter_ != nullptr) interpreter_->~MicroInterpreter();
+    interpreter_ = nullptr;
+    input_ = output_ = TensorView{nullptr, 0, 0.0F, 0};
+    op_count_ = 0;
+  }
+
+  TensorView input() const override { return input_; }
+  TensorView output() const override { return output_; }
+
+  Result invoke() override {
+    if (interpreter_ == nullptr) return fail(Status::not_loaded, "");
+    forget_said();
+    if (interpreter_->Invoke() != kTfLiteOk) return fail_as_said(Status::invoke_failed, "Invoke failed");
+    return ok_result();
+  }
+
+  uint32_t arena_used_bytes() const override {
+    return interpreter_ == nullptr ? 0 : static_cast<uint32_t>(interpreter_->arena_used_bytes());
+  }
+
+  uint32_t op_count() const override { return op_count_; }
+
+ private:
+  alignas(Resolver) uint8_t resolver_storage_[sizeof(Resolver)] = {};
+  alignas(tflite::MicroInterpreter) uint8_t interpreter_storage_[sizeof(tflite::MicroInterpreter)] = {};
+  Resolver* resolver_ = nullptr;
+  tflite::MicroInterpreter* interpreter_ = nullptr;
+  TensorView input_ = {};
+  TensorView output_ = {};
+  uint32_t op_count_ = 0;
+};
+
+TflmEngine g_engine;
+
+}  // namespace
+
+Engine& engine() { return g_engine; }
+
+}  // namespace edgeward
+
+// TFLM's log, taken over: printed, it would land inside a record. Both functions stand in this file because the linker
+// has then seen them before it looks into TFLM's archive, and leaves TFLM's own out.
+extern "C" void DebugLog(const char* format, va_list args) {
+  char line[sizeof(edgeward::g_said)];
+  std::vsnprintf(line, sizeof(line), format, args);
+  edgeward::keep_said(line);
+}
+
+extern "C" int DebugVsnprintf(char* buffer, size_t bytes, const char* format, va_list args) {
+  return std::vsnprintf(buffer, bytes, format, args);
+}

@@ -1,0 +1,70 @@
+// Model slots: the data partitions model_a and model_b, mapped for reading, erased and written in place. No otadata is
+// involved: which slot is active is the core's business.
+#include "esp_log.h"
+#include "esp_partition.h"
+#include "hal/hal.h"
+
+namespace edgeward::hal {
+namespace {
+
+struct SlotPartition {
+  const char* label;
+  esp_partition_subtype_t subtype;
+  const esp_partition_t* partition;  // null until found
+  const void* mapped;                // null until mapped
+};
+
+SlotPartition g_slots[] = {
+    {"model_a", static_cast<esp_partition_subtype_t>(0x40), nullptr, nullptr},
+    {"model_b", static_cast<esp_partition_subtype_t>(0x41), nullptr, nullptr},
+};
+
+SlotPartition& find(Slot slot) {
+  SlotPartition& entry = g_slots[static_cast<uint8_t>(slot)];
+  if (entry.partition == nullptr) {
+    entry.partition = esp_partition_find_first(ESP_PARTITION_TYPE_DATA, entry.subtype, entry.label);
+  }
+  return entry;
+}
+
+bool within(const esp_partition_t* partition, uint32_t offset, uint32_t bytes) {
+  return partition != nullptr && offset <= partition->size && bytes <= partition->size - offset;
+}
+
+bool succeeded(esp_err_t error, const char* what, const char* label) {
+  if (error == ESP_OK) return true;
+  ESP_LOGE("slots", "%s of %s: %s", what, label, esp_err_to_name(error));
+  return false;
+}
+
+}  // namespace
+
+SlotView slot_map(Slot slot) {
+  SlotPartition& entry = find(slot);
+  if (entry.partition == nullptr) return SlotView{nullptr, 0};
+  if (entry.mapped == nullptr) {
+    // Kept until restart; the flash driver drops the cached pages of what it erases and writes.
+    esp_partition_mmap_handle_t handle;
+    const esp_err_t error = esp_partition_mmap(entry.partition, 0, entry.partition->size, ESP_PARTITION_MMAP_DATA,
+                                               &entry.mapped, &handle);
+    if (!succeeded(error, "mapping", entry.label)) {
+      entry.mapped = nullptr;
+      return SlotView{nullptr, 0};
+    }
+  }
+  return SlotView{static_cast<const uint8_t*>(entry.mapped), entry.partition->size};
+}
+
+bool slot_erase(Slot slot, uint32_t offset, uint32_t bytes) {
+  const SlotPartition& entry = find(slot);
+  if (!within(entry.partition, offset, bytes) || (offset | bytes) % kFlashSectorBytes != 0) return false;
+  return succeeded(esp_partition_erase_range(entry.partition, offset, bytes), "erasing", entry.label);
+}
+
+bool slot_write(Slot slot, uint32_t offset, const uint8_t* data, uint32_t bytes) {
+  const SlotPartition& entry = find(slot);
+  if (!within(entry.partition, offset, bytes) || (offset | bytes) % 4 != 0) return false;
+  return succeeded(esp_partition_write(entry.partition, offset, data, bytes), "writing", entry.label);
+}
+
+}  // namespace edgeward::hal

@@ -1,0 +1,120 @@
+"""The flash layout of a board, and ESP-IDF's binary partition table: write it, read it back.
+
+Layout: docs/design.md, section 9; the firmware builds from the same one, firmware/hal/esp32/partitions.csv. Format:
+ESP-IDF API guide, "Partition Tables": 32-byte entries, one with the MD5 of those before it, 0xFF up to 0xC00 bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from dataclasses import dataclass
+from typing import Dict, List, Sequence, Tuple
+
+from orchestrator.errors import EdgewardError
+
+TABLE_OFFSET = 0x8000
+TABLE_BYTES = 0xC00
+FLASH_BYTES = 4 * 1024 * 1024
+SECTOR_BYTES = 0x1000
+
+TYPE_APP = 0x00
+TYPE_DATA = 0x01
+SUBTYPE_FACTORY = 0x00
+SUBTYPE_PHY = 0x01
+SUBTYPE_NVS = 0x02
+SUBTYPE_MODEL_A = 0x40
+SUBTYPE_MODEL_B = 0x41
+
+_ENTRY = struct.Struct("<2sBBII16sI")
+_ENTRY_MAGIC = b"\xaa\x50"
+_MD5_MAGIC = b"\xeb\xeb" + b"\xff" * 14
+
+
+class PartitionError(EdgewardError):
+    """Not a partition table, or not one a board can use. The message names the entry."""
+
+
+@dataclass(frozen=True)
+class Partition:
+    name: str
+    """1 to 15 ASCII characters."""
+    type: int
+    subtype: int
+    offset: int
+    size: int
+    """Offset and size in bytes, whole sectors."""
+    flags: int = 0
+
+    @property
+    def end(self) -> int:
+        return self.offset + self.size
+
+
+LAYOUT: Tuple[Partition, ...] = (
+    Partition("nvs", TYPE_DATA, SUBTYPE_NVS, 0x9000, 0x6000),
+    Partition("phy_init", TYPE_DATA, SUBTYPE_PHY, 0xF000, 0x1000),
+    Partition("factory", TYPE_APP, SUBTYPE_FACTORY, 0x10000, 0x300000),
+    Partition("model_a", TYPE_DATA, SUBTYPE_MODEL_A, 0x310000, 0x78000),
+    Partition("model_b", TYPE_DATA, SUBTYPE_MODEL_B, 0x388000, 0x78000),
+)
+
+APP = LAYOUT[2]
+SLOTS: Dict[str, Partition] = {"a": LAYOUT[3], "b": LAYOUT[4]}
+
+
+def build_table(layout: Sequence[Partition] = LAYOUT) -> bytes:
+    """The TABLE_BYTES to write at TABLE_OFFSET. Raises PartitionError for a layout no board accepts."""
+    check_layout(layout)
+    entries = b"".join(
+        _ENTRY.pack(_ENTRY_MAGIC, p.type, p.subtype, p.offset, p.size, p.name.encode("ascii"), p.flags) for p in layout
+    )
+    table = entries + _MD5_MAGIC + hashlib.md5(entries).digest()
+    return table.ljust(TABLE_BYTES, b"\xff")
+
+
+def parse_table(blob: bytes) -> Tuple[Partition, ...]:
+    """Read a binary table. Raises PartitionError when it is truncated, damaged, or describes an impossible layout."""
+    found: List[Partition] = []
+    for at in range(0, min(len(blob), TABLE_BYTES) - _ENTRY.size + 1, _ENTRY.size):
+        raw = blob[at : at + _ENTRY.size]
+        if raw.startswith(_MD5_MAGIC):
+            if hashlib.md5(blob[:at]).digest() != raw[len(_MD5_MAGIC) :]:
+                raise PartitionError(f"partition table: its MD5 at {at:#x} does not match the entries: damaged")
+            if any(byte != 0xFF for byte in blob[at + _ENTRY.size : TABLE_BYTES]):
+                raise PartitionError(f"partition table: data after its end at {at:#x}: damaged")
+            check_layout(found)
+            return tuple(found)
+        found.append(_parse_entry(raw, at))
+    raise PartitionError(f"partition table: no MD5 entry in {len(blob)} bytes: truncated, or not a partition table")
+
+
+def _parse_entry(raw: bytes, at: int) -> Partition:
+    magic, kind, subtype, offset, size, name, flags = _ENTRY.unpack(raw)
+    if magic != _ENTRY_MAGIC:
+        raise PartitionError(f"partition table: bytes {magic.hex()} at {at:#x} do not start an entry")
+    text = name.rstrip(b"\0")
+    if b"\0" in text or not text.isascii():
+        raise PartitionError(f"partition table: name {name!r} at {at:#x} is not ASCII text")
+    return Partition(text.decode("ascii"), kind, subtype, offset, size, flags)
+
+
+def check_layout(layout: Sequence[Partition]) -> None:
+    """Raises PartitionError for what the bootloader would reject, or what does not fit 4 MB of flash."""
+    names = set()
+    end = TABLE_OFFSET + SECTOR_BYTES
+    for p in layout:
+        where = f"partition {p.name!r} at {p.offset:#x}"
+        if not p.name or len(p.name) > 15 or not p.name.isascii():
+            raise PartitionError(f"{where}: a name has 1 to 15 ASCII characters")
+        if p.name in names:
+            raise PartitionError(f"{where}: the name is taken")
+        alignment = 0x10000 if p.type == TYPE_APP else SECTOR_BYTES
+        if p.offset % alignment or p.size % SECTOR_BYTES or p.size == 0:
+            raise PartitionError(f"{where}: offset and size must be multiples of {alignment:#x} and {SECTOR_BYTES:#x}")
+        if p.offset < end:
+            raise PartitionError(f"{where}: overlaps what ends at {end:#x}")
+        if p.end > FLASH_BYTES:
+            raise PartitionError(f"{where}: ends at {p.end:#x}, beyond {FLASH_BYTES:#x} bytes of flash")
+        names.add(p.name)
+        end = p.end
