@@ -1,0 +1,1 @@
+"""The agent next to private data. Python 3.8, numpy, a TensorFlow Lite runtime; never TensorFlow, never a record out."""

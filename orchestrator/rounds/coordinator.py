@@ -21,7 +21,6 @@ from orchestrator.rounds.events import (
     Finish,
     Joined,
     Left,
-    SendTask,
     Started,
     Ticked,
     Wake,
@@ -108,17 +107,14 @@ class Coordinator:
         if event.node in self.declined:
             return []
         self.online[event.node] = event.records
-        actions: List[Action] = [SendTask(event.node)] if not self.over else []
         if self.phase == GATHERING:
-            return actions + self._progress(event.at)
+            return self._progress(event.at)
         if self.phase == COLLECTING and event.node not in self.arrived:
             # A node that comes (back) while the round is open takes part in it.
             if event.node not in self.cohort:
                 self.cohort = (*self.cohort, event.node)
-            actions.append(Announce(self.round, (event.node,)))
-        if self.phase == FINISHED:
-            actions.append(Finish())
-        return actions
+            return [Announce(self.round, (event.node,))]
+        return self._ended() if self.over else []
 
     def _arrived(self, event: Arrived) -> List[Action]:
         if not self.accepts(event.node, event.round):

@@ -19,6 +19,8 @@ class Started:
 
 @dataclass(frozen=True)
 class Joined:
+    """A node holds the task and data that fits it."""
+
     at: float
     node: str
     records: int
@@ -85,13 +87,6 @@ def event_from_dict(data: Dict[str, Any]) -> Event:
 
 
 @dataclass(frozen=True)
-class SendTask:
-    """Give a node the task and the training graph."""
-
-    node: str
-
-
-@dataclass(frozen=True)
 class Announce:
     """Publish the round's weights to these nodes."""
 
@@ -124,4 +119,4 @@ class Fail:
     reason: str
 
 
-Action = Union[SendTask, Announce, Aggregate, Wake, Finish, Fail]
+Action = Union[Announce, Aggregate, Wake, Finish, Fail]

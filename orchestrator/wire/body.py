@@ -103,7 +103,9 @@ def _read_tensors(described: Any, content: bytes, offset: int) -> Tensors:
         raise WireError("message header: `tensors` is not a list")
     tensors: Tensors = {}
     for entry in described:
-        if not (isinstance(entry, list) and len(entry) == 3 and isinstance(entry[0], str) and isinstance(entry[2], list)):
+        if not (
+            isinstance(entry, list) and len(entry) == 3 and isinstance(entry[0], str) and isinstance(entry[2], list)
+        ):
             raise WireError("message header: a tensor is described by [name, dtype, shape]")
         name, dtype_name, shape = entry
         dtype = _DTYPES.get(dtype_name) if isinstance(dtype_name, str) else None

@@ -95,6 +95,4 @@ def _decode_chunk(transfer: bytes, rest: bytes) -> Chunk:
 def split(transfer: bytes, body: bytes) -> List[Chunk]:
     """The chunks of `body`, in order; an empty body is one empty chunk."""
     count = max(1, -(-len(body) // CHUNK_BYTES))
-    return [
-        Chunk(transfer, i, count, len(body), body[i * CHUNK_BYTES : (i + 1) * CHUNK_BYTES]) for i in range(count)
-    ]
+    return [Chunk(transfer, i, count, len(body), body[i * CHUNK_BYTES : (i + 1) * CHUNK_BYTES]) for i in range(count)]

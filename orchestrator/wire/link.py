@@ -79,7 +79,7 @@ class Link:
         will: Optional[Tuple[str, bytes]] = None,
     ) -> None:
         self.address = address
-        self.events: "queue.Queue[Event]" = queue.Queue()
+        self.events: queue.Queue[Event] = queue.Queue()
         self._subscriptions: List[Tuple[str, int]] = [(topic, 1) for topic in subscriptions]
         self._counted = (0, 0)  # bytes of sockets that are closed
         self._last = (0, 0)  # bytes of the open socket, as last read

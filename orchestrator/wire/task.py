@@ -45,6 +45,7 @@ class Schema:
     features: Tuple[Feature, ...] = ()
     columns: Tuple[str, ...] = ()  # names for a CSV without a header line
     missing_markers: Tuple[str, ...] = ("", "?", "NA", "nan", "NaN")
+    standardization: str = "federated"  # or "range": scale numbers by their public ranges, nothing is released
     drop_missing: bool = False  # drop rows that lack a used value; otherwise they are an error
     samples: int = 0
     channels: int = 1
@@ -53,6 +54,8 @@ class Schema:
     def __post_init__(self) -> None:
         if self.kind not in ("table", "signal"):
             raise ValueError(f"kind {self.kind!r}: expected 'table' or 'signal'")
+        if self.standardization not in ("federated", "range"):
+            raise ValueError(f"standardization {self.standardization!r}: expected 'federated' or 'range'")
         if len(self.classes) < 2:
             raise ValueError("classes: at least two are needed")
         bad = {v: i for v, i in self.label_values.items() if not 0 <= i < len(self.classes)}
@@ -116,7 +119,8 @@ class Privacy:
 
     clip_norm: L2 bound of one record's gradient. sampling_rate: probability with which a record takes part in one
     step. noise_multiplier: Gaussian noise on a step's sum of clipped gradients, in units of clip_norm.
-    statistics_*: the same for the one release of standardization sums (see node/statistics.py).
+    statistics_*: the same for the one release of standardization sums (see privacy/standardization.py). A noise or statistics
+    field left at 0 is planned by the gateway before the first round.
     """
 
     unit: str = "record"
@@ -125,7 +129,7 @@ class Privacy:
     clip_norm: float = 1.0
     sampling_rate: float = 0.25
     noise_multiplier: float = 0.0
-    statistics_clip_norm: float = 1.0
+    statistics_clip_norm: float = 0.0
     statistics_noise_multiplier: float = 0.0
 
     def __post_init__(self) -> None:
@@ -136,15 +140,16 @@ class Privacy:
         if self.unit == "none":
             return
         if not self.epsilon > 0:
-            raise ValueError(f"epsilon: {self.epsilon}, expected a positive number; unit = 'none' trains without privacy")
+            raise ValueError(
+                f"epsilon: {self.epsilon}, expected a positive number; unit = 'none' trains without privacy"
+            )
         if not 0 < self.delta < 1:
             raise ValueError(f"delta: {self.delta}, expected a number between 0 and 1, below 1/records of every node")
         if not 0 < self.sampling_rate <= 1:
             raise ValueError(f"sampling_rate: {self.sampling_rate}, expected a number in (0, 1]")
-        for name in ("clip_norm", "statistics_clip_norm"):
-            if not (math.isfinite(getattr(self, name)) and getattr(self, name) > 0):
-                raise ValueError(f"{name}: {getattr(self, name)}, expected a positive number")
-        for name in ("noise_multiplier", "statistics_noise_multiplier"):
+        if not (math.isfinite(self.clip_norm) and self.clip_norm > 0):
+            raise ValueError(f"clip_norm: {self.clip_norm}, expected a positive number")
+        for name in ("noise_multiplier", "statistics_noise_multiplier", "statistics_clip_norm"):
             if not (math.isfinite(getattr(self, name)) and getattr(self, name) >= 0):
                 raise ValueError(f"{name}: {getattr(self, name)}, expected 0 (let the gateway plan it) or more")
 
@@ -194,7 +199,8 @@ class Task:
 
     @property
     def standardizes(self) -> bool:
-        return bool(self.schema.numbers())
+        """Whether there is a statistics round."""
+        return self.schema.standardization == "federated" and bool(self.schema.numbers())
 
 
 def _converter() -> Any:
@@ -286,11 +292,14 @@ def describe_model(model: Dict[str, Any]) -> str:
     return f"{model.get('kind', '?')}{' (' + rest + ')' if rest else ''}"
 
 
-def check_delta(privacy: Privacy, records: int) -> Optional[str]:
-    """Why this delta is no protection for a node with `records` records; None when it is one.
-
-    A mechanism that publishes one random record in full satisfies (0, 1/records)-DP, so delta must lie below that.
-    """
-    if privacy.on and privacy.delta * records >= 1:
+def objection_to(task: Task, records: int) -> Optional[str]:
+    """Why a node with `records` records should not take part: a privacy claim its own numbers do not carry."""
+    privacy = task.privacy
+    if not privacy.on:
+        return None
+    if privacy.delta * records >= 1:
+        # A mechanism that publishes one random record in full satisfies (0, 1/records)-DP.
         return f"delta {privacy.delta:g} is not below 1/records = 1/{records}: it would allow a whole record to leak"
+    if privacy.noise_multiplier <= 0 or (task.standardizes and privacy.statistics_noise_multiplier <= 0):
+        return f"the task claims epsilon {privacy.epsilon:g} and declares no noise"
     return None

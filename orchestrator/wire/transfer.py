@@ -120,8 +120,8 @@ class Inbox:
         self._max_transfer_bytes = max_transfer_bytes
         self._max_open_per_sender = max_open_per_sender
         self._remembered = remembered
-        self._open: Dict[str, "OrderedDict[bytes, _Assembly]"] = {}
-        self._done: Dict[str, "OrderedDict[bytes, None]"] = {}
+        self._open: Dict[str, OrderedDict[bytes, _Assembly]] = {}
+        self._done: Dict[str, OrderedDict[bytes, None]] = {}
 
     def feed(self, sender: str, chunk: Chunk) -> Tuple[Optional[bytes], Optional[Frame]]:
         """Takes one chunk; returns (finished body, answer to send back), either may be None.

@@ -1,0 +1,33 @@
+"""A node that trains nothing: it answers every round with random noise. Measures what coordination alone costs.
+
+python benchmarks/no_training_node.py BROKER FEDERATION NAME DATA STATE
+"""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from orchestrator.node.agent import NodeAgent
+from orchestrator.node.data import Dataset
+from orchestrator.wire.link import BrokerAddress
+from orchestrator.wire.task import Task
+
+
+class NoTraining:
+    """Random updates: they do not compress better than real ones."""
+
+    def __init__(self, task: Task, graph: bytes, dataset: Dataset, node: str) -> None:
+        self._random = np.random.default_rng()
+
+    def train(self, weights: np.ndarray, round_number: int) -> np.ndarray:
+        return self._random.normal(0, 1e-3, weights.size).astype(np.float32)
+
+
+def main() -> None:
+    broker, federation, name, data, state = sys.argv[1:]
+    NodeAgent(BrokerAddress.parse(broker), federation, name, Path(data), Path(state), NoTraining, once=True).run()
+
+
+if __name__ == "__main__":
+    main()

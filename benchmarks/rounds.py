@@ -1,0 +1,116 @@
+"""Seconds, bytes and memory of a round without training: gateway, broker and nodes as real processes on loopback.
+
+python benchmarks/rounds.py --nodes 4 --params 100000 --rounds 10 [--broker embedded|mosquitto] [--json]
+
+Bytes are counted by the kernel on each node's socket (TCP payload: MQTT framing, acknowledgements and resends
+included), whole run over nodes x rounds, from the first training round to the end. Memory is peak resident memory of
+each process. Seconds are from one round's announcement to the next one's.
+"""
+
+import argparse
+import json
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any, Dict, List
+
+import numpy as np
+
+from orchestrator.gateway.broker import OwnBroker
+from orchestrator.gateway.gateway import Gateway
+from orchestrator.gateway.store import Store
+from orchestrator.wire.process import peak_memory_mib
+from orchestrator.wire.task import Feature, Privacy, Rounds, Schema, Task, Training, task_to_dict
+
+NODE = Path(__file__).with_name("no_training_node.py")
+
+
+def make_task(nodes: int, rounds: int, codec: str) -> Task:
+    schema = Schema(
+        "table", "y", ("no", "yes"), {"0": 0, "1": 1}, features=(Feature("x", 0, 1),), standardization="range"
+    )
+    return Task(
+        "benchmark",
+        schema,
+        {"kind": "none"},
+        Training(rounds=rounds),
+        Privacy(unit="none"),
+        Rounds(nodes=nodes, quorum=nodes),
+        codec,
+    )
+
+
+def measure(nodes: int, params: int, rounds: int, broker_kind: str, codec: str) -> Dict[str, Any]:
+    task = make_task(nodes, rounds, codec)
+    weights = np.random.default_rng(0).normal(0, 0.1, params).astype(np.float32)
+    with tempfile.TemporaryDirectory() as folder, OwnBroker(broker_kind) as broker:
+        data = Path(folder, "data.csv")
+        data.write_text("x,y\n0.5,1\n")
+        store = Store(Path(folder, "gateway.sqlite"))
+        store.create_run("benchmark", task_to_dict(task), b"", weights)
+        gateway = Gateway(store, "benchmark", "benchmark", broker.address, broker)
+        processes = [start_node(str(broker.address), f"node-{i}", data, Path(folder)) for i in range(nodes)]
+        try:
+            result = gateway.run()
+            for process in processes:
+                process.wait(30)
+        finally:
+            for process in processes:
+                process.kill()
+        broker_mib = peak_memory_mib(str(broker.pid))
+    return summarize(result, nodes, params, rounds, broker_kind, codec, broker_mib)
+
+
+def start_node(broker: str, name: str, data: Path, folder: Path) -> "subprocess.Popen[bytes]":
+    command = [sys.executable, str(NODE), broker, "benchmark", name, str(data), str(folder / name)]
+    return subprocess.Popen(command, stdin=subprocess.DEVNULL)
+
+
+def summarize(
+    result: Any, nodes: int, params: int, rounds: int, broker_kind: str, codec: str, broker_mib: float
+) -> Dict[str, Any]:
+    seconds = [r["seconds"] for r in result.rounds]
+    figures: List[Dict[str, Any]] = list(result.nodes.values())
+    up = statistics.mean(n["bytes_up_per_round"] for n in figures)
+    down = statistics.mean(n["bytes_down_per_round"] for n in figures)
+    return {
+        "nodes": nodes,
+        "params": params,
+        "rounds": rounds,
+        "broker": broker_kind,
+        "codec": codec,
+        "seconds_per_round": statistics.median(seconds),
+        "seconds_min_max": [min(seconds), max(seconds)],
+        "bytes_up_per_node_round": up,
+        "bytes_down_per_node_round": down,
+        "float32_bytes": 4 * params,
+        "up_ratio": up / (4 * params),
+        "node_mib": max(n["memory_mib"] for n in figures),
+        "gateway_mib": Gateway.memory_mib(),
+        "broker_mib": broker_mib,
+        "machine": f"{platform.machine()}, {platform.system()}, Python {platform.python_version()}",
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--nodes", type=int, default=4)
+    parser.add_argument("--params", type=int, default=100_000)
+    parser.add_argument("--rounds", type=int, default=10)
+    parser.add_argument("--broker", choices=("embedded", "mosquitto"), default="embedded")
+    parser.add_argument("--codec", choices=("int8", "float16", "float32"), default="int8")
+    parser.add_argument("--json", action="store_true")
+    arguments = parser.parse_args()
+    figures = measure(arguments.nodes, arguments.params, arguments.rounds, arguments.broker, arguments.codec)
+    if arguments.json:
+        print(json.dumps(figures))
+        return
+    for name, value in figures.items():
+        print(f"{name:28} {value:.4g}" if isinstance(value, float) else f"{name:28} {value}")
+
+
+if __name__ == "__main__":
+    main()

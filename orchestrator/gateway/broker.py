@@ -1,0 +1,128 @@
+"""The broker a gateway runs for itself: amqtt from PyPI by default, mosquitto where it is installed and asked for.
+
+It is a child process that ends with the gateway, and is started again if it dies. Both listen on loopback unless told
+otherwise and let anyone on that interface in: a broker for other machines is set up as docs/design.md section 4 says.
+"""
+
+import ctypes
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import List, Optional
+
+from orchestrator.errors import BrokerError
+from orchestrator.wire.link import BrokerAddress
+
+KINDS = ("embedded", "mosquitto")
+_START_TIMEOUT_S = 30.0
+
+
+class OwnBroker:
+    """A broker process on `host:port`; port 0 takes a free one."""
+
+    def __init__(self, kind: str, host: str = "127.0.0.1", port: int = 0) -> None:
+        if kind not in KINDS:
+            raise BrokerError(f"broker {kind!r}: expected {', '.join(KINDS)} or mqtt://HOST:PORT")
+        self._kind = kind
+        self._folder = tempfile.TemporaryDirectory(prefix="edgeward-broker-")
+        self._process: Optional[subprocess.Popen[bytes]] = None
+        self.address = BrokerAddress(host, port or free_port(host))
+        self.restarts = 0
+
+    def start(self) -> None:
+        """Starts the process and waits until it accepts connections."""
+        host, port = self.address.host, self.address.port
+        if _accepts(host, port):
+            raise BrokerError(
+                f"{host}:{port} is in use by another program. If it is a broker, use it with --broker mqtt://{host}:{port}; "
+                "otherwise choose another --port"
+            )
+        log_path = Path(self._folder.name) / "broker.log"
+        with log_path.open("ab") as log_file:
+            self._process = subprocess.Popen(
+                self._command(), stdin=subprocess.DEVNULL, stdout=log_file, stderr=log_file, preexec_fn=_end_with_parent
+            )
+        deadline = time.monotonic() + _START_TIMEOUT_S
+        while not _accepts(host, port):
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                tail = log_path.read_text(errors="replace").strip().splitlines()[-3:]
+                self.stop()
+                raise BrokerError(
+                    f"the {self._kind} broker did not start on {host}:{port}: {' / '.join(tail) or 'no word'}"
+                )
+            time.sleep(0.05)
+
+    def _command(self) -> List[str]:
+        host, port = self.address.host, self.address.port
+        if self._kind == "embedded":
+            return [sys.executable, "-m", "orchestrator.gateway.embedded_broker", host, str(port)]
+        program = shutil.which("mosquitto", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
+        if program is None:
+            raise BrokerError(
+                "mosquitto is not installed here (Debian: apt install mosquitto); or use --broker embedded"
+            )
+        config = Path(self._folder.name) / "mosquitto.conf"
+        config.write_text(
+            f"listener {port} {host}\nallow_anonymous true\nmax_inflight_messages 0\nmax_queued_messages 0\n"
+            "set_tcp_nodelay true\n"
+        )
+        return [program, "-c", str(config)]
+
+    @property
+    def pid(self) -> Optional[int]:
+        return self._process.pid if self._process else None
+
+    def restart_if_dead(self) -> bool:
+        """Starts it again if it died; True if it had."""
+        if self._process is None or self._process.poll() is None:
+            return False
+        self.restarts += 1
+        self.start()
+        return True
+
+    def stop(self) -> None:
+        if self._process is not None and self._process.poll() is None:
+            self._process.terminate()
+            try:
+                self._process.wait(5)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+        self._process = None
+
+    def close(self) -> None:
+        self.stop()
+        self._folder.cleanup()
+
+    def __enter__(self) -> "OwnBroker":
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def free_port(host: str = "127.0.0.1") -> int:
+    with socket.socket() as probe:
+        probe.bind((host, 0))
+        return int(probe.getsockname()[1])
+
+
+def _accepts(host: str, port: int) -> bool:
+    try:
+        with socket.create_connection((host, port), timeout=1):
+            return True
+    except OSError:
+        return False
+
+
+def _end_with_parent() -> None:
+    """In the child: ask Linux for SIGTERM when the gateway goes, however it goes (PR_SET_PDEATHSIG = 1)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGTERM)

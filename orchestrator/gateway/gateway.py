@@ -1,0 +1,484 @@
+"""The gateway: carries the coordinator's actions out, and the world's events in.
+
+One thread, one loop. For every event: store it, then act on what the coordinator answers. After a crash the journal is
+replayed into a new coordinator and its `Started` action continues where the run was.
+"""
+
+import hashlib
+import logging
+import queue
+import time
+from typing import Any, Callable, Dict, List, Optional, Tuple
+
+import numpy as np
+
+from orchestrator.errors import RoundError, UsageError, WireError
+from orchestrator.gateway.broker import OwnBroker
+from orchestrator.gateway.store import Store
+from orchestrator.privacy.standardization import mean_and_std, range_scaling
+from orchestrator.rounds.coordinator import COLLECTING, Coordinator, Plan
+from orchestrator.rounds.events import (
+    STATISTICS_ROUND,
+    Action,
+    Aggregate,
+    Aggregated,
+    Announce,
+    Arrived,
+    Declined,
+    Event,
+    Fail,
+    Finish,
+    Joined,
+    Left,
+    Started,
+    Ticked,
+    Wake,
+)
+from orchestrator.rounds.strategy import Strategy, Update, make_strategy
+from orchestrator.wire.body import decode_body, encode_body, require
+from orchestrator.wire.codec import decode_update
+from orchestrator.wire.frames import Ack, Chunk, Want, decode_frame, encode_frame
+from orchestrator.wire.link import BrokerAddress, Connected, Disconnected, Link, Message
+from orchestrator.wire.process import peak_memory_mib
+from orchestrator.wire.task import Task, task_from_dict, task_to_dict
+from orchestrator.wire.topics import Topics
+from orchestrator.wire.transfer import Inbox, Outbox, Outgoing, transfer_id
+
+log = logging.getLogger("edgeward.gateway")
+
+MAX_MESSAGE_BYTES = 512 << 20
+GOODBYE_S = 10.0
+"""How long to wait at the end for the nodes' last figures."""
+
+Progress = Callable[[Dict[str, Any]], None]
+Evaluate = Callable[[np.ndarray, np.ndarray, np.ndarray], Dict[str, Any]]
+
+
+class RunResult:
+    """What a finished run leaves: weights to quantize, standardization, and the figures of every round."""
+
+    def __init__(
+        self, store: Store, run: str, task: Task, nodes: Dict[str, Dict[str, Any]], records: Dict[str, int]
+    ) -> None:
+        self.task = task
+        self.weights = final_weights(store, run, task)
+        self.mean, self.std = standardization(store, run, task)
+        self.rounds = [r for r in store.results(run) if r["round"] != STATISTICS_ROUND]
+        self.nodes = nodes
+        self.records = records
+
+
+def final_weights(store: Store, run: str, task: Task) -> np.ndarray:
+    """float32 (P,): the last round's weights, or the mean over the tail of rounds where the task says so."""
+    tail = store.vector(run, "tail")
+    if task.training.tail_average and tail is not None:
+        return (tail / (task.training.rounds - _tail_starts_after(task))).astype(np.float32)
+    weights = store.vector(run, "weights")
+    if weights is None:
+        raise RoundError(f"run {run} has no weights")
+    return weights
+
+
+def _tail_starts_after(task: Task) -> int:
+    return task.training.rounds // 2
+
+
+def standardization(store: Store, run: str, task: Task) -> Tuple[np.ndarray, np.ndarray]:
+    """(mean, std), float32 of the input shape, in raw units."""
+    if task.schema.kind == "signal":
+        shape = task.schema.input_shape
+        return np.zeros(shape, np.float32), np.ones(shape, np.float32)
+    mean, std = store.vector(run, "mean"), store.vector(run, "std")
+    if mean is None or std is None:
+        return range_scaling(task.schema)
+    return mean, std
+
+
+def open_run(store: Store, run: str, task: Task, graph: bytes, weights: np.ndarray) -> Tuple[Task, bytes]:
+    """Creates the run, or returns the stored one's task and graph; UsageError if it was another task."""
+    stored = store.find_run(run)
+    if stored is None:
+        store.create_run(run, task_to_dict(task), graph, weights)
+        return task, graph
+    before = task_from_dict(stored[0], f"stored run {run}")
+    if (before.name, before.schema, before.model) != (task.name, task.schema, task.model):
+        raise UsageError(
+            f"run {run!r} exists with another task ({before.name!r}); choose another --run or state folder"
+        )
+    return before, stored[1]
+
+
+class Gateway:
+    """Runs one federation run to its end. `progress` gets one plain dict for everything worth showing."""
+
+    def __init__(
+        self,
+        store: Store,
+        run: str,
+        federation: str,
+        broker: BrokerAddress,
+        own_broker: Optional[OwnBroker] = None,
+        evaluate: Optional[Evaluate] = None,
+        progress: Progress = lambda event: None,
+    ) -> None:
+        """`run` must be in the store (see `open_run`)."""
+        stored = store.find_run(run)
+        if stored is None:
+            raise UsageError(f"the store has no run {run!r}")
+        self._store = store
+        self._run = run
+        self._task = task_from_dict(stored[0], f"stored run {run}")
+        self._graph = stored[1]
+        self._strategy = self._make_strategy()
+        self._evaluate = evaluate
+        self._progress = progress
+        self._own_broker = own_broker
+        self._topics = Topics(federation)
+        self._outbox = Outbox()
+        self._inbox = Inbox(MAX_MESSAGE_BYTES)
+        self._wake_at: Optional[float] = None
+        self._round_started = time.monotonic()
+        self._announced: Optional[Tuple[int, bytes]] = None
+        self._bytes_up = self._bytes_down = 0
+        self._records: Dict[str, int] = {}
+        self._nodes: Dict[str, Dict[str, Any]] = {}  # last figures each node gave of its process
+        self._baseline: Dict[str, Tuple[int, int]] = {}  # socket bytes of each node when its training rounds began
+        self._goodbyes: set = set()
+        self._coordinator = Coordinator(self._plan())
+        self._link = Link(
+            broker, f"edgeward-{federation}-gateway", [self._topics.every_up, self._topics.every_presence]
+        )
+
+    def _make_strategy(self) -> Strategy:
+        try:
+            return make_strategy(self._task.training.strategy, self._task.training.server_learning_rate)
+        except ValueError as error:
+            raise UsageError(f"task {self._task.name!r}: {error}") from error
+
+    def _plan(self) -> Plan:
+        rounds, task = self._task.rounds, self._task
+        return Plan(
+            task.training.rounds,
+            rounds.nodes,
+            rounds.quorum,
+            rounds.deadline_s,
+            rounds.attempts,
+            rounds.gather_s,
+            task.standardizes,
+        )
+
+    def run(self, connect_timeout_s: float = 30.0) -> RunResult:
+        """Serves until the run is finished; raises RoundError when it failed, BrokerError without a broker."""
+        for event in self._store.journal(self._run):
+            self._coordinator.handle(event)
+            if isinstance(event, Joined):
+                self._records[event.node] = event.records
+        self._link.open(connect_timeout_s)
+        self._tell("open", broker=str(self._link.address), phase=self._coordinator.phase, round=self._coordinator.round)
+        try:
+            self._happen(Started(time.time()))
+            while not self._coordinator.over:
+                self._step()
+            self._say_goodbye()
+        finally:
+            self._link.flush(5.0)
+            self._link.close()
+        if self._coordinator.reason:
+            raise RoundError(f"run {self._run} failed: {self._coordinator.reason}")
+        return RunResult(self._store, self._run, self._task, self._node_figures(), self._records)
+
+    def _step(self) -> None:
+        now, wall = time.monotonic(), time.time()
+        waits = [0.5]
+        if self._wake_at is not None:
+            waits.append(self._wake_at - wall)
+        due = self._outbox.next_due()
+        if due is not None:
+            waits.append(due - now)
+        try:
+            event = self._link.events.get(timeout=max(0.0, min(waits)))
+        except queue.Empty:
+            self._publish(self._outbox.due(time.monotonic()))
+            if self._wake_at is not None and time.time() >= self._wake_at:
+                self._wake_at = None
+                self._happen(Ticked(time.time()))
+            self._watch_broker()
+            return
+        if isinstance(event, Connected):
+            self._outbox.hurry(time.monotonic())
+        elif isinstance(event, Disconnected):
+            self._tell("broker_lost", reason=event.reason)
+            self._watch_broker()
+        else:
+            self._receive(event)
+
+    def _watch_broker(self) -> None:
+        if self._own_broker is not None and self._own_broker.restart_if_dead():
+            self._tell("broker_restarted", count=self._own_broker.restarts)
+
+    # Messages in
+
+    def _receive(self, message: Message) -> None:
+        sender = self._topics.sender(message.topic)
+        if sender is None:
+            log.warning("ignored a message on the foreign topic %r", message.topic)
+            return
+        node, kind = sender
+        try:
+            if kind == "presence":
+                self._take_presence(node, message.payload)
+            elif kind == "up":
+                self._take_frame(node, message.payload)
+        except WireError as error:
+            log.warning("refused a message of %s: %s", node, error)
+            self._tell("refused", node=node, reason=str(error))
+
+    def _take_presence(self, node: str, payload: bytes) -> None:
+        header, _ = decode_body(payload, 1 << 20)
+        kind = require(header, "kind", str)
+        if kind == "gone":
+            self._inbox.forget(node)
+            self._outbox.forget(node)
+            if node in self._coordinator.online:
+                self._tell("left", node=node)
+                self._happen(Left(time.time(), node))
+            return
+        process = header.get("process")
+        if isinstance(process, dict):
+            self._nodes.setdefault(node, {}).update(process)
+        this_run = header.get("run") == self._run
+        if kind == "ready" and this_run:
+            records = require(header, "records", int)
+            self._records[node] = records
+            if node not in self._coordinator.online:
+                self._tell("joined", node=node, records=records)
+            self._happen(Joined(time.time(), node, records))
+        elif kind == "declined" and this_run:
+            reason = require(header, "reason", str)
+            self._tell("declined", node=node, reason=reason)
+            self._happen(Declined(time.time(), node, reason))
+        elif header.get("finished") == self._run:
+            self._goodbyes.add(node)
+        elif not self._coordinator.over:
+            self._send_task(node)
+
+    def _take_frame(self, node: str, payload: bytes) -> None:
+        frame = decode_frame(payload)
+        if isinstance(frame, Ack):
+            self._outbox.acknowledged(node, frame)
+        elif isinstance(frame, Want):
+            self._publish(self._outbox.wanted(node, frame, time.monotonic()))
+        else:
+            self._take_chunk(node, frame)
+
+    def _take_chunk(self, node: str, chunk: Chunk) -> None:
+        body, answer = self._inbox.feed(node, chunk)
+        if answer is not None:
+            self._link.publish(self._topics.down(node), encode_frame(answer))
+        if body is None:
+            return
+        header, tensors = decode_body(body, MAX_MESSAGE_BYTES)
+        if require(header, "kind", str) != "update":
+            raise WireError(f"a node may send updates, not {header['kind']!r}")
+        number, records = require(header, "round", int), require(header, "records", int)
+        wanted = require(header, "run", str) == self._run and self._coordinator.accepts(node, number)
+        if wanted:
+            self._check_update(node, number, records, header, tensors)
+            self._bytes_up += len(body)
+            self._nodes.setdefault(node, {})["memory_mib"] = header.get("memory_mib")
+            event = Arrived(time.time(), node, number, transfer_id(body).hex(), float(records))
+            with self._store.transaction():
+                self._store.put_update(self._run, number, node, body)
+                self._store.append(self._run, event)
+        # Late and repeated updates are acknowledged too: the node need not keep them.
+        self._link.publish(self._topics.down(node), encode_frame(self._inbox.finish(node, body)))
+        if wanted:
+            self._tell("update", node=node, round=number, bytes=len(body), arrived=len(self._coordinator.arrived) + 1)
+            self._carry_out(self._coordinator.handle(event))
+
+    def _check_update(
+        self, node: str, number: int, records: int, header: Dict[str, Any], tensors: Dict[str, Any]
+    ) -> None:
+        """Refuses what could not be aggregated, before it is stored."""
+        if records < 1 or records != self._records.get(node):
+            raise WireError(
+                f"update of round {number} claims {records} records, {node} joined with {self._records.get(node)}"
+            )
+        self._decode(number, header, tensors)
+
+    def _decode(self, number: int, header: Dict[str, Any], tensors: Dict[str, np.ndarray]) -> np.ndarray:
+        codec = "float32" if number == STATISTICS_ROUND else self._task.codec
+        if header.get("codec") != codec:
+            raise WireError(f"update in codec {header.get('codec')!r}, the task says {codec!r}")
+        return decode_update(tensors, codec, self._update_size(number))
+
+    def _update_size(self, number: int) -> int:
+        if number == STATISTICS_ROUND:
+            return 2 * len(self._task.schema.numbers())
+        return int(self._weights().size)
+
+    def _weights(self) -> np.ndarray:
+        weights = self._store.vector(self._run, "weights")
+        if weights is None:
+            raise RoundError(f"run {self._run} has no weights in its store")
+        return weights
+
+    # Events and actions
+
+    def _happen(self, event: Event) -> None:
+        """Journals an event that carries no data, then acts on it."""
+        self._store.append(self._run, event)
+        self._carry_out(self._coordinator.handle(event))
+
+    def _carry_out(self, actions: List[Action]) -> None:
+        for action in actions:
+            if isinstance(action, Announce):
+                self._announce(action)
+            elif isinstance(action, Aggregate):
+                self._aggregate(action)
+            elif isinstance(action, Wake):
+                self._wake_at = action.at
+            elif isinstance(action, (Finish, Fail)):
+                self._finish(action.reason if isinstance(action, Fail) else "")
+
+    def _send_task(self, node: str) -> None:
+        header = {"kind": "task", "run": self._run, "task": task_to_dict(self._task)}
+        body = encode_body(header, {"graph": np.frombuffer(self._graph, np.uint8)})
+        self._send(body, (node,), everyone=False)
+
+    def _announce(self, action: Announce) -> None:
+        if self._announced is None or self._announced[0] != action.round:
+            self._announced = (action.round, self._round_body(action.round))
+            self._round_started = time.monotonic()
+            self._bytes_up = self._bytes_down = 0
+            if action.round == 1:
+                self._baseline = {n: (int(p["sent_bytes"]), int(p["received_bytes"])) for n, p in self._nodes.items()}
+        self._tell("round", round=action.round, of=self._task.training.rounds, nodes=list(action.nodes))
+        body = self._announced[1]
+        self._bytes_down += len(body) * len(action.nodes)
+        self._send(body, action.nodes, everyone=set(action.nodes) == set(self._coordinator.online))
+
+    def _round_body(self, number: int) -> bytes:
+        tensors: Dict[str, np.ndarray] = {}
+        if number != STATISTICS_ROUND:
+            mean, std = standardization(self._store, self._run, self._task)
+            shape = self._task.schema.input_shape
+            tensors = {"weights": self._weights(), "mean": mean.reshape(shape), "std": std.reshape(shape)}
+        return encode_body({"kind": "round", "run": self._run, "round": number}, tensors, level=1)
+
+    def _send(self, body: bytes, nodes: Tuple[str, ...], everyone: bool) -> None:
+        """One transfer: a single broadcast when it is for everybody, else a copy for each node."""
+        receivers = {node: self._topics.down(node) for node in nodes}
+        if everyone and len(nodes) > 1:
+            self._publish(self._outbox.send(body, self._topics.all_nodes, receivers, time.monotonic()))
+            return
+        for node, topic in receivers.items():
+            self._publish(self._outbox.send(body, topic, {node: topic}, time.monotonic()))
+
+    def _aggregate(self, action: Aggregate) -> None:
+        self._tell("aggregating", round=action.round, nodes=list(action.nodes))
+        if action.round == STATISTICS_ROUND:
+            vectors = self._sum_statistics(action)
+        else:
+            updates = (
+                Update(node, float(header["records"]), self._decode(action.round, header, tensors))
+                for node, header, tensors in self._stored_updates(action)
+            )
+            new = self._strategy.aggregate(self._weights(), updates)
+            vectors = {"weights": new, **self._tail(action.round, new)}
+        result = self._round_result(action, vectors)
+        event = Aggregated(time.time(), action.round)
+        with self._store.transaction():
+            for name, vector in vectors.items():
+                self._store.put_vector(self._run, name, vector)
+            self._store.put_result(self._run, action.round, result)
+            self._store.drop_updates(self._run, action.round)
+            self._store.append(self._run, event)
+        if self._announced is not None:
+            self._outbox.drop(transfer_id(self._announced[1]))
+        self._tell("aggregated", of=self._task.training.rounds, **result)
+        self._carry_out(self._coordinator.handle(event))
+
+    def _stored_updates(self, action: Aggregate) -> Any:
+        for node, body in self._store.updates(self._run, action.round, action.nodes):
+            header, tensors = decode_body(body, MAX_MESSAGE_BYTES)
+            yield node, header, tensors
+
+    def _sum_statistics(self, action: Aggregate) -> Dict[str, np.ndarray]:
+        total = np.zeros(self._update_size(STATISTICS_ROUND), np.float64)
+        records = 0
+        for _, header, tensors in self._stored_updates(action):
+            total += self._decode(STATISTICS_ROUND, header, tensors)
+            records += int(header["records"])
+        mean, std = mean_and_std(total, float(records), self._task.schema)
+        return {"mean": mean, "std": std}
+
+    def _tail(self, number: int, weights: np.ndarray) -> Dict[str, np.ndarray]:
+        if not self._task.training.tail_average or number <= _tail_starts_after(self._task):
+            return {}
+        before = self._store.vector(self._run, "tail")
+        return {"tail": weights.astype(np.float64) if before is None else before + weights}
+
+    def _round_result(self, action: Aggregate, vectors: Dict[str, np.ndarray]) -> Dict[str, Any]:
+        result: Dict[str, Any] = {
+            "round": action.round,
+            "updates": len(action.nodes),
+            "nodes": list(action.nodes),
+            "bytes_up": self._bytes_up,
+            "bytes_down": self._bytes_down,
+            "seconds": time.monotonic() - self._round_started,
+            "loss": None,
+            "accuracy": None,
+        }
+        if self._evaluate is not None and "weights" in vectors:
+            mean, std = standardization(self._store, self._run, self._task)
+            shape = self._task.schema.input_shape
+            result.update(self._evaluate(vectors["weights"], mean.reshape(shape), std.reshape(shape)))
+        return result
+
+    def _finish(self, reason: str) -> None:
+        body = encode_body({"kind": "finished", "run": self._run, "reason": reason})
+        nodes = tuple(self._coordinator.online)
+        if nodes:
+            self._send(body, nodes, everyone=True)
+        self._tell("failed" if reason else "finished", reason=reason)
+
+    def _say_goodbye(self) -> None:
+        """Gives every node that is here the chance to learn that the run is over, and to send its last figures."""
+        deadline = time.monotonic() + GOODBYE_S
+        expected = set(self._coordinator.online)
+        while not expected <= self._goodbyes and time.monotonic() < deadline:
+            expected &= set(self._coordinator.online)
+            self._step()
+
+    def _node_figures(self) -> Dict[str, Dict[str, Any]]:
+        """Per node: its last process figures, and bytes per training round where both ends were seen."""
+        rounds = self._task.training.rounds
+        figures = {}
+        for node, process in self._nodes.items():
+            figures[node] = dict(process)
+            if node in self._baseline and node in self._goodbyes:
+                sent, received = self._baseline[node]
+                figures[node]["bytes_up_per_round"] = (int(process["sent_bytes"]) - sent) / rounds
+                figures[node]["bytes_down_per_round"] = (int(process["received_bytes"]) - received) / rounds
+        return figures
+
+    def _publish(self, outgoing: Outgoing) -> None:
+        for topic, payload in outgoing:
+            self._link.publish(topic, payload)
+
+    def _tell(self, event: str, **fields: Any) -> None:
+        self._progress({"event": event, "run": self._run, **fields})
+
+    @property
+    def collecting(self) -> bool:
+        return self._coordinator.phase == COLLECTING
+
+    @staticmethod
+    def memory_mib() -> float:
+        return peak_memory_mib()
+
+
+def run_id(task: Task) -> str:
+    """A name for a run of this task: readable, and another one if the task changes."""
+    return f"{task.name}-{hashlib.sha256(repr(task).encode()).hexdigest()[:8]}"

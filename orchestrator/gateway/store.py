@@ -1,0 +1,111 @@
+"""The gateway's memory: one SQLite file with the journal, open updates, and the current weights.
+
+Everything is committed with fsync before it is acknowledged or acted on, so a kill at any point loses nothing that a
+node was told is safe.
+"""
+
+import json
+import sqlite3
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
+
+import numpy as np
+
+from orchestrator.errors import EdgewardError
+from orchestrator.rounds.events import Event, event_from_dict, event_to_dict
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS runs (id TEXT PRIMARY KEY, task TEXT NOT NULL, graph BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS events (run TEXT NOT NULL, seq INTEGER NOT NULL, event TEXT NOT NULL, PRIMARY KEY (run, seq));
+CREATE TABLE IF NOT EXISTS updates (
+    run TEXT NOT NULL, round INTEGER NOT NULL, node TEXT NOT NULL, body BLOB NOT NULL, PRIMARY KEY (run, round, node)
+);
+CREATE TABLE IF NOT EXISTS vectors (run TEXT NOT NULL, name TEXT NOT NULL, data BLOB NOT NULL, PRIMARY KEY (run, name));
+CREATE TABLE IF NOT EXISTS results (run TEXT NOT NULL, round INTEGER NOT NULL, data TEXT NOT NULL, PRIMARY KEY (run, round));
+"""
+
+
+class Store:
+    """One file may hold many runs; a gateway works on one at a time."""
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            self._db = sqlite3.connect(str(path), isolation_level=None)
+            self._db.execute("PRAGMA journal_mode=WAL")
+            self._db.execute("PRAGMA synchronous=FULL")
+            self._db.executescript(_SCHEMA)
+        except sqlite3.Error as error:
+            raise EdgewardError(f"{path}: cannot be used as the gateway's store: {error}") from error
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+        except BaseException:
+            self._db.execute("ROLLBACK")
+            raise
+        self._db.execute("COMMIT")
+
+    def find_run(self, run: str) -> Optional[Tuple[Dict[str, Any], bytes]]:
+        """(task as plain data, training graph) of a run; None if it is new."""
+        row = self._db.execute("SELECT task, graph FROM runs WHERE id = ?", (run,)).fetchone()
+        return (json.loads(row[0]), bytes(row[1])) if row else None
+
+    def create_run(self, run: str, task: Dict[str, Any], graph: bytes, weights: np.ndarray) -> None:
+        with self.transaction():
+            self._db.execute("INSERT INTO runs VALUES (?, ?, ?)", (run, json.dumps(task), graph))
+            self.put_vector(run, "weights", weights)
+
+    def append(self, run: str, event: Event) -> None:
+        """Journals an event. Inside a `transaction` it is durable with that transaction, otherwise at once."""
+        self._db.execute(
+            "INSERT INTO events SELECT ?, COALESCE(MAX(seq), 0) + 1, ? FROM events WHERE run = ?",
+            (run, json.dumps(event_to_dict(event)), run),
+        )
+
+    def journal(self, run: str) -> List[Event]:
+        rows = self._db.execute("SELECT event FROM events WHERE run = ? ORDER BY seq", (run,))
+        return [event_from_dict(json.loads(row[0])) for row in rows]
+
+    def put_update(self, run: str, round_number: int, node: str, body: bytes) -> None:
+        self._db.execute("INSERT OR REPLACE INTO updates VALUES (?, ?, ?, ?)", (run, round_number, node, body))
+
+    def updates(self, run: str, round_number: int, nodes: Sequence[str]) -> Iterator[Tuple[str, bytes]]:
+        """(node, body) one at a time, in the order of `nodes`."""
+        for node in nodes:
+            row = self._db.execute(
+                "SELECT body FROM updates WHERE run = ? AND round = ? AND node = ?", (run, round_number, node)
+            ).fetchone()
+            if row is None:
+                raise EdgewardError(f"the store lacks the update of {node} for round {round_number}: was it edited?")
+            yield node, bytes(row[0])
+
+    def drop_updates(self, run: str, round_number: int) -> None:
+        self._db.execute("DELETE FROM updates WHERE run = ? AND round <= ?", (run, round_number))
+
+    def put_vector(self, run: str, name: str, vector: np.ndarray) -> None:
+        """Stores a vector; float64 for `tail`, float32 for all others."""
+        data = np.ascontiguousarray(vector, _vector_dtype(name)).tobytes()
+        self._db.execute("INSERT OR REPLACE INTO vectors VALUES (?, ?, ?)", (run, name, data))
+
+    def vector(self, run: str, name: str) -> Optional[np.ndarray]:
+        row = self._db.execute("SELECT data FROM vectors WHERE run = ? AND name = ?", (run, name)).fetchone()
+        return np.frombuffer(row[0], _vector_dtype(name)) if row else None
+
+    def put_result(self, run: str, round_number: int, result: Dict[str, Any]) -> None:
+        data = json.dumps(result)
+        self._db.execute("INSERT OR REPLACE INTO results VALUES (?, ?, ?)", (run, round_number, data))
+
+    def results(self, run: str) -> List[Dict[str, Any]]:
+        rows = self._db.execute("SELECT data FROM results WHERE run = ? ORDER BY round", (run,))
+        return [json.loads(row[0]) for row in rows]
+
+    def close(self) -> None:
+        self._db.close()
+
+
+def _vector_dtype(name: str) -> str:
+    return "<f8" if name == "tail" else "<f4"

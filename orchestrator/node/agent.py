@@ -1,0 +1,244 @@
+"""The node agent: one long-lived process, one loop. Takes a task, answers its rounds, keeps what it must not lose.
+
+Messages (see wire/body.py for their form), node to gateway: presence `hello`, `ready`, `declined`, `gone` (the last
+will); transfers `update`. Gateway to node: transfers `task`, `round`, `finished`.
+"""
+
+import hashlib
+import json
+import logging
+import queue
+import time
+from pathlib import Path
+from typing import Any, Callable, Dict, Optional
+
+import numpy as np
+
+from orchestrator.errors import DataError, EdgewardError, UsageError, WireError
+from orchestrator.node.data import Dataset, load_dataset
+from orchestrator.node.store import NodeStore
+from orchestrator.node.trainer import GradientTrainer, Trainer
+from orchestrator.privacy.standardization import release_sums, standardize
+from orchestrator.rounds.events import STATISTICS_ROUND
+from orchestrator.wire.body import decode_body, encode_body, require
+from orchestrator.wire.codec import encode_update
+from orchestrator.wire.frames import Ack, Chunk, Want, decode_frame, encode_frame
+from orchestrator.wire.link import BrokerAddress, Connected, Disconnected, Event, Link
+from orchestrator.wire.process import has_tensorflow, peak_memory_mib
+from orchestrator.wire.task import Task, objection_to, task_from_dict
+from orchestrator.wire.topics import Topics
+from orchestrator.wire.transfer import Inbox, Outbox, Outgoing
+
+log = logging.getLogger("edgeward.node")
+
+GATEWAY = "gateway"
+MAX_MESSAGE_BYTES = 512 << 20
+
+TrainerFactory = Callable[[Task, bytes, Dataset, str], Trainer]
+
+
+class Run:
+    """The run this node takes part in: task, graph, data; the trainer once mean and std are known."""
+
+    def __init__(self, run: str, digest: str, task: Task, graph: bytes, dataset: Dataset) -> None:
+        self.id = run
+        self.digest = digest
+        self.task = task
+        self.graph = graph
+        self.dataset = dataset
+        self.trainer: Optional[Trainer] = None
+
+
+class NodeAgent:
+    """Runs until `stop`, or until the first run is over with `once`."""
+
+    def __init__(
+        self,
+        broker: BrokerAddress,
+        federation: str,
+        name: str,
+        data: Path,
+        state: Path,
+        trainer_factory: TrainerFactory = GradientTrainer,
+        once: bool = False,
+    ) -> None:
+        self._topics = Topics(federation)
+        self._name = name
+        self._data = data
+        self._store = NodeStore(state / "node.sqlite")
+        self._trainer_factory = trainer_factory
+        self._once = once
+        self._outbox = Outbox()
+        self._inbox = Inbox(MAX_MESSAGE_BYTES)
+        self._run: Optional[Run] = None
+        self._presence: Dict[str, Any] = {"kind": "hello"}
+        self._stopping = False
+        gone = encode_body({"kind": "gone", "node": name})
+        self._link = Link(
+            broker,
+            f"edgeward-{federation}-{name}",
+            [self._topics.all_nodes, self._topics.down(name)],
+            will=(self._topics.presence(name), gone),
+        )
+        self._gone = gone
+
+    def run(self, connect_timeout_s: float = 30.0) -> None:
+        """Connects and serves; returns after `stop`. Raises BrokerError if the broker never answers."""
+        self._link.open(connect_timeout_s)
+        log.info("connected to %s as %s", self._link.address, self._name)
+        try:
+            while not self._stopping:
+                self._step()
+        finally:
+            self._link.publish(self._topics.presence(self._name), self._gone, retain=True)
+            self._link.flush(2.0)
+            self._link.close()
+            self._store.close()
+
+    def stop(self) -> None:
+        self._stopping = True
+
+    def _step(self) -> None:
+        now = time.monotonic()
+        due = self._outbox.next_due()
+        try:
+            event = self._link.events.get(timeout=0.5 if due is None else min(0.5, max(0.0, due - now)))
+        except queue.Empty:
+            self._publish(self._outbox.due(time.monotonic()))
+            return
+        try:
+            self._handle(event)
+        except WireError as error:
+            log.warning("ignored a message: %s", error)
+
+    def _handle(self, event: Event) -> None:
+        if isinstance(event, Connected):
+            self._announce_presence()
+            self._outbox.hurry(time.monotonic())
+            return
+        if isinstance(event, Disconnected):
+            log.warning("lost the broker (%s); reconnecting", event.reason)
+            return
+        if event.topic not in (self._topics.all_nodes, self._topics.down(self._name)):
+            return  # amqtt hands retained presence to clients that did not subscribe to it
+        frame = decode_frame(event.payload)
+        if isinstance(frame, Ack):
+            self._outbox.acknowledged(GATEWAY, frame)
+        elif isinstance(frame, Want):
+            self._publish(self._outbox.wanted(GATEWAY, frame, time.monotonic()))
+        else:
+            self._receive(frame)
+
+    def _receive(self, chunk: Chunk) -> None:
+        body, answer = self._inbox.feed(GATEWAY, chunk)
+        if answer is not None:
+            self._link.publish(self._topics.up(self._name), encode_frame(answer))
+        if body is None:
+            return
+        # Acknowledged on receipt: whatever is lost with this process is announced again when it comes back.
+        self._link.publish(self._topics.up(self._name), encode_frame(self._inbox.finish(GATEWAY, body)))
+        header, tensors = decode_body(body, MAX_MESSAGE_BYTES)
+        kind = require(header, "kind", str)
+        if kind == "task":
+            self._take_task(header, tensors)
+        elif kind == "round":
+            self._answer_round(header, tensors)
+        elif kind == "finished":
+            self._finish(header)
+        else:
+            raise WireError(f"the gateway sent a message of kind {kind!r}, which this version does not know")
+
+    def _take_task(self, header: Dict[str, Any], tensors: Dict[str, np.ndarray]) -> None:
+        run = require(header, "run", str)
+        if "graph" not in tensors:
+            raise WireError("the task came without its training graph")
+        graph = tensors["graph"].tobytes()
+        try:
+            task = task_from_dict(require(header, "task", dict), "the gateway's task")
+            dataset = load_dataset(self._data, task.schema)
+            objection = objection_to(task, dataset.records)
+            if objection:
+                raise DataError(objection)
+        except (DataError, UsageError) as error:
+            log.error("declined run %s: %s", run, error)
+            self._run = None
+            self._set_presence(kind="declined", run=run, reason=str(error))
+            return
+        digest = hashlib.sha256(graph + json.dumps(header["task"], sort_keys=True).encode()).hexdigest()
+        self._run = Run(run, digest, task, graph, dataset)
+        log.info("run %s: task %r, %d records", run, task.name, dataset.records)
+        self._set_presence(kind="ready", run=run, records=dataset.records)
+
+    def _answer_round(self, header: Dict[str, Any], tensors: Dict[str, np.ndarray]) -> None:
+        run, number = self._run, require(header, "round", int)
+        if run is None or require(header, "run", str) != run.id:
+            log.info("round %d belongs to another run; waiting for its task", number)
+            return
+        if not STATISTICS_ROUND <= number <= run.task.training.rounds:
+            raise WireError(f"round {number} of a run with {run.task.training.rounds} rounds")
+        try:
+            body = self._store.released(run.id, number, run.digest)
+        except EdgewardError as error:
+            raise WireError(f"refused: {error}") from error
+        if body is None:
+            started = time.monotonic()
+            update = self._compute(run, number, tensors)
+            codec = run.task.codec if number != STATISTICS_ROUND else "float32"
+            body = encode_body(
+                {
+                    "kind": "update",
+                    "run": run.id,
+                    "round": number,
+                    "records": run.dataset.records,
+                    "codec": codec,
+                    "compute_s": time.monotonic() - started,
+                    "memory_mib": peak_memory_mib(),
+                },
+                encode_update(update, codec, np.random.default_rng()),
+            )
+            self._store.release(run.id, number, run.digest, body)
+        log.info("round %d: update of %d bytes", number, len(body))
+        up = self._topics.up(self._name)
+        self._publish(self._outbox.send(body, up, {GATEWAY: up}, time.monotonic()))
+
+    def _compute(self, run: Run, number: int, tensors: Dict[str, np.ndarray]) -> np.ndarray:
+        privacy, schema = run.task.privacy, run.task.schema
+        if number == STATISTICS_ROUND:
+            noise = privacy.statistics_noise_multiplier if privacy.on else 0.0
+            return release_sums(run.dataset.x, schema, privacy.statistics_clip_norm, noise)
+        weights, mean, std = (tensors.get(name) for name in ("weights", "mean", "std"))
+        if weights is None or mean is None or std is None or mean.shape != schema.input_shape != std.shape:
+            raise WireError(f"round {number} came without weights, mean or std of the task's shape")
+        if run.trainer is None:
+            scaled = Dataset(standardize(run.dataset.x, mean, std), run.dataset.y)
+            run.trainer = self._trainer_factory(run.task, run.graph, scaled, self._name)
+        return run.trainer.train(np.asarray(weights), number)
+
+    def _finish(self, header: Dict[str, Any]) -> None:
+        if self._run is None or header.get("run") != self._run.id:
+            return
+        log.info("run %s is over: %s", self._run.id, header.get("reason") or "finished")
+        self._run = None
+        self._set_presence(kind="hello", finished=header["run"])
+        if self._once:
+            self._link.flush(2.0)
+            self.stop()
+
+    def _set_presence(self, **fields: Any) -> None:
+        self._presence = fields
+        self._announce_presence()
+
+    def _announce_presence(self) -> None:
+        sent, received = self._link.socket_bytes()
+        process = {
+            "memory_mib": peak_memory_mib(),
+            "sent_bytes": sent,
+            "received_bytes": received,
+            "tensorflow": has_tensorflow(),
+        }
+        body = encode_body({**self._presence, "node": self._name, "process": process})
+        self._link.publish(self._topics.presence(self._name), body, retain=True)
+
+    def _publish(self, outgoing: Outgoing) -> None:
+        for topic, payload in outgoing:
+            self._link.publish(topic, payload)

@@ -1,0 +1,170 @@
+"""A node's private data, read and checked against the task's schema. Errors name file, line and column."""
+
+import csv
+import math
+from pathlib import Path
+from typing import Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
+
+import numpy as np
+
+from orchestrator.errors import DataError
+from orchestrator.wire.task import Feature, Schema
+
+LABEL = "y"
+INPUT = "x"
+
+
+class Dataset(NamedTuple):
+    """x: float32 (n, *input_shape), numbers clamped to their public ranges but not standardized. y: int32 (n,)."""
+
+    x: np.ndarray
+    y: np.ndarray
+
+    @property
+    def records(self) -> int:
+        return len(self.y)
+
+
+def load_dataset(path: Path, schema: Schema) -> Dataset:
+    """Reads `path` as the schema says; raises DataError for anything that does not fit it."""
+    if not path.is_file():
+        raise DataError(f"{path}: no such file{_neighbours(path)}")
+    dataset = _load_table(path, schema) if schema.kind == "table" else _load_signal(path, schema)
+    if dataset.records == 0:
+        raise DataError(f"{path}: no usable record in it")
+    return dataset
+
+
+def _neighbours(path: Path) -> str:
+    if not path.parent.is_dir():
+        return f" (nor a folder {path.parent})"
+    found = sorted(p.name for p in path.parent.iterdir() if p.suffix == path.suffix)[:5]
+    return f"; {path.parent} has {', '.join(found)}" if found else ""
+
+
+def _load_table(path: Path, schema: Schema) -> Dataset:
+    rows, labels = [], []
+    dropped = 0
+    columns: Dict[str, int] = {}
+    for line, cells in _csv_rows(path):
+        if not columns:
+            header = list(schema.columns) or [cell.strip() for cell in cells]
+            columns = _find_columns(path, line, header, schema)
+            if not schema.columns:
+                continue
+        if len(cells) != len(schema.columns or header):
+            raise DataError(
+                f"{path}:{line}: {len(cells)} values, expected {len(header)} ({', '.join(header[:4])}, ...)"
+            )
+        used = [f.name for f in schema.features] + [schema.label]
+        missing = [name for name in used if cells[columns[name]].strip() in schema.missing_markers]
+        if missing and not schema.drop_missing:
+            raise DataError(
+                f"{path}:{line}: column {missing[0]!r} is missing ({cells[columns[missing[0]]]!r}); fill it in, remove the "
+                "row, or set drop_missing in the task's schema"
+            )
+        if missing:
+            dropped += 1
+            continue
+        row: List[float] = []
+        for feature in schema.features:
+            row.extend(_encode(path, line, feature, cells[columns[feature.name]].strip()))
+        rows.append(row)
+        labels.append(_label(f"{path}:{line}: column {schema.label!r}", cells[columns[schema.label]].strip(), schema))
+    if not columns:
+        raise DataError(f"{path}: the file is empty")
+    if not rows:
+        raise DataError(
+            f"{path}: no usable record in it{f' ({dropped} dropped for missing values)' if dropped else ''}"
+        )
+    return Dataset(np.array(rows, np.float32).reshape(len(rows), *schema.input_shape), np.array(labels, np.int32))
+
+
+def _csv_rows(path: Path) -> Iterator[Tuple[int, List[str]]]:
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.reader(file, strict=True)
+            for cells in reader:
+                if cells and any(cell.strip() for cell in cells):
+                    yield reader.line_num, cells
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: not UTF-8 text: {error}") from error
+    except csv.Error as error:
+        raise DataError(f"{path}:{reader.line_num}: not CSV: {error}") from error
+    except OSError as error:
+        raise DataError(f"{path}: {error.strerror}") from error
+
+
+def _find_columns(path: Path, line: int, header: Sequence[str], schema: Schema) -> Dict[str, int]:
+    repeated = {name for name in header if header.count(name) > 1}
+    lacking = [name for name in [f.name for f in schema.features] + [schema.label] if name not in header]
+    if repeated:
+        raise DataError(f"{path}:{line}: column {sorted(repeated)[0]!r} occurs twice")
+    if lacking:
+        raise DataError(
+            f"{path}:{line}: no column {lacking[0]!r}; the task needs it and the file has {', '.join(header[:12])}"
+            f"{', ...' if len(header) > 12 else ''}"
+        )
+    return {name: i for i, name in enumerate(header)}
+
+
+def _encode(path: Path, line: int, feature: Feature, cell: str) -> List[float]:
+    where = f"{path}:{line}: column {feature.name!r}"
+    if feature.categories:
+        key = _canonical(cell)
+        matches = [_canonical(category) == key for category in feature.categories]
+        if not any(matches):
+            raise DataError(f"{where}: {cell!r} is none of {', '.join(feature.categories)}")
+        return [float(match) for match in matches]
+    value = _number(cell)
+    if value is None:
+        raise DataError(f"{where}: {cell!r} is not a number")
+    if not math.isfinite(value):
+        raise DataError(f"{where}: {cell!r} is not a finite number")
+    return [min(max(value, feature.minimum), feature.maximum)]
+
+
+def _number(cell: str) -> Optional[float]:
+    try:
+        return float(cell)
+    except ValueError:
+        return None
+
+
+def _canonical(cell: str) -> str:
+    """`1`, `1.0` and `01` are one category; text is itself."""
+    value = _number(cell)
+    return f"{value:g}" if value is not None else cell
+
+
+def _label(where: str, cell: str, schema: Schema) -> int:
+    key = _canonical(cell)
+    for value, index in schema.label_values.items():
+        if _canonical(value) == key:
+            return index
+    known = ", ".join(schema.label_values)
+    raise DataError(f"{where}: label {cell!r} is not in the task's schema (known: {known})")
+
+
+def _load_signal(path: Path, schema: Schema) -> Dataset:
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            missing = [name for name in (INPUT, schema.label) if name not in archive.files]
+            if missing:
+                raise DataError(f"{path}: no array {missing[0]!r}; it holds {', '.join(archive.files) or 'nothing'}")
+            x, labels = archive[INPUT], archive[schema.label]
+    except (ValueError, OSError, KeyError, EOFError) as error:
+        raise DataError(f"{path}: not a readable .npz file: {error}") from error
+    shape = schema.input_shape
+    if x.dtype.kind not in "iuf" or x.shape[1:] not in (shape, shape[:1] if schema.channels == 1 else shape):
+        raise DataError(
+            f"{path}: x is {x.dtype} {x.shape}, expected numbers of shape (records, {schema.samples}, {schema.channels})"
+        )
+    if labels.shape != (len(x),):
+        raise DataError(f"{path}: {schema.label} has shape {labels.shape}, expected ({len(x)},) like x")
+    scaled = (x.astype(np.float32) / np.float32(schema.unit_scale)).reshape(len(x), *shape)
+    bad = np.flatnonzero(~np.isfinite(scaled).reshape(len(x), -1).all(axis=1))
+    if bad.size:
+        raise DataError(f"{path}: record {bad[0]} of x holds a value that is not a finite number")
+    y = [_label(f"{path}: record {i} of {schema.label}", str(v), schema) for i, v in enumerate(labels.tolist())]
+    return Dataset(scaled, np.array(y, np.int32))

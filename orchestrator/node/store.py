@@ -1,0 +1,60 @@
+"""What a node must not forget: which rounds it has answered, and with what.
+
+An update is stored before it is sent. A round announced again after a crash gets the same bytes again: noise is drawn
+once, so a replay cannot spend the privacy budget twice.
+"""
+
+import sqlite3
+from pathlib import Path
+from typing import Optional
+
+from orchestrator.errors import EdgewardError
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS releases (
+    run TEXT NOT NULL, round INTEGER NOT NULL, task TEXT NOT NULL, body BLOB, PRIMARY KEY (run, round)
+);
+"""
+
+
+class NodeStore:
+    """One SQLite file. `body` is dropped when a later round of the run begins; the fact of the release stays."""
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            self._db = sqlite3.connect(str(path), isolation_level=None)
+            self._db.execute("PRAGMA journal_mode=WAL")
+            self._db.execute("PRAGMA synchronous=FULL")
+            self._db.executescript(_SCHEMA)
+        except sqlite3.Error as error:
+            raise EdgewardError(f"{path}: cannot be used as the node's store: {error}") from error
+
+    def released(self, run: str, round_number: int, task: str) -> Optional[bytes]:
+        """The stored update of a round; None if there was none yet.
+
+        Raises EdgewardError for a run whose task changed, or a round whose update is already gone.
+        """
+        other = self._db.execute("SELECT task FROM releases WHERE run = ? AND task != ?", (run, task)).fetchone()
+        if other:
+            raise EdgewardError(f"run {run} changed its task after this node took part in it")
+        row = self._db.execute("SELECT body FROM releases WHERE run = ? AND round = ?", (run, round_number)).fetchone()
+        if row is None:
+            return None
+        if row[0] is None:
+            raise EdgewardError(f"round {round_number} of run {run} was answered before and is over")
+        return bytes(row[0])
+
+    def release(self, run: str, round_number: int, task: str, body: bytes) -> None:
+        """Stores a round's update durably; earlier rounds of the run keep only the fact."""
+        with self._db:
+            self._db.execute("BEGIN IMMEDIATE")
+            self._db.execute("INSERT INTO releases VALUES (?, ?, ?, ?)", (run, round_number, task, body))
+            self._db.execute("UPDATE releases SET body = NULL WHERE run = ? AND round < ?", (run, round_number))
+
+    def releases(self, run: str) -> int:
+        """Rounds of a run this node has answered."""
+        return int(self._db.execute("SELECT COUNT(*) FROM releases WHERE run = ?", (run,)).fetchone()[0])
+
+    def close(self) -> None:
+        self._db.close()

@@ -1,0 +1,68 @@
+"""Local training: from the round's weights to this node's update, with the privacy the task declares."""
+
+from typing import Protocol
+
+import numpy as np
+
+from orchestrator.node.data import Dataset
+from orchestrator.node.runtime import TrainingGraph
+from orchestrator.privacy.clipping import clip_l2
+from orchestrator.privacy.noise import SecureRandom
+from orchestrator.wire.task import Task
+
+
+class Trainer(Protocol):
+    """Computes a node's update; the agent does not care how."""
+
+    def train(self, weights: np.ndarray, round_number: int) -> np.ndarray:
+        """float32 (P,): what the weights should change by, from float32 weights (P,)."""
+        ...
+
+
+class GradientTrainer:
+    """SGD over a training graph: plain mini-batches, or per-record clipping and Gaussian noise (Abadi et al. 2016)."""
+
+    def __init__(self, task: Task, graph: bytes, dataset: Dataset, node: str) -> None:
+        """`dataset` is already standardized."""
+        self._task = task
+        self._graph = TrainingGraph(graph)
+        self._dataset = dataset
+        self._node = node
+        self._random = SecureRandom()
+
+    def train(self, weights: np.ndarray, round_number: int) -> np.ndarray:
+        current = weights.astype(np.float32)
+        for step in range(self._task.training.local_steps):
+            gradient = (
+                self._private_gradient(current)
+                if self._task.privacy.on
+                else self._plain_gradient(current, round_number, step)
+            )
+            current = (current - self._task.training.learning_rate * gradient).astype(np.float32)
+        return current - weights
+
+    def _private_gradient(self, weights: np.ndarray) -> np.ndarray:
+        """Noised mean gradient of a Poisson sample, divided by its expected size (the realised one is private)."""
+        privacy, data = self._task.privacy, self._dataset
+        sample = self._random.poisson_sample(data.records, privacy.sampling_rate)
+        total = self._random.gaussian(weights.size, privacy.noise_multiplier * privacy.clip_norm)
+        for i in sample:  # one at a time: a batch of gradients would not fit a small machine
+            gradient = self._graph.record_gradient(weights, data.x[i : i + 1], data.y[i : i + 1])
+            total += clip_l2(gradient[np.newaxis].astype(np.float64), privacy.clip_norm)[0]
+        return total / (privacy.sampling_rate * data.records)
+
+    def _plain_gradient(self, weights: np.ndarray, round_number: int, step: int) -> np.ndarray:
+        """FedSGD: over all records. Otherwise one mini-batch, walking through a shuffled epoch."""
+        data, batch = self._dataset, self._graph.batch_size
+        if self._task.training.strategy == "fedsgd":
+            chosen = np.arange(data.records)
+        else:
+            position = ((round_number - 1) * self._task.training.local_steps + step) * batch
+            epoch, offset = divmod(position, -(-data.records // batch) * batch)
+            seed = [self._task.seed, epoch, *self._node.encode()]
+            chosen = np.random.default_rng(seed).permutation(data.records)[offset : offset + batch]
+        total = np.zeros(weights.size, np.float64)
+        for start in range(0, len(chosen), batch):
+            part = chosen[start : start + batch]
+            total += len(part) * self._graph.gradient(weights, data.x[part], data.y[part]).astype(np.float64)
+        return total / len(chosen)

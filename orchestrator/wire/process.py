@@ -1,0 +1,23 @@
+"""What a process says about itself: peak memory, and whether a library it must not have is loaded."""
+
+import sys
+from pathlib import Path
+
+
+def peak_memory_mib(pid: str = "self") -> float:
+    """Peak resident memory of a process in MiB (VmHWM of Linux); 0.0 where the kernel does not say.
+
+    Not getrusage: its figure is inherited over exec from a possibly larger parent.
+    """
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return 0.0
+    for line in status.splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) / 1024
+    return 0.0
+
+
+def has_tensorflow() -> bool:
+    return "tensorflow" in sys.modules
