@@ -1,4 +1,4 @@
-"""TensorFlow's gradients of seven kinds of op, written only with ops that have TFLite builtins.
+"""TensorFlow's gradients of ten kinds of op, written only with ops that have TFLite builtins.
 
 TensorFlow's own gradients of these ops become Flex ops (ReluGrad, Conv2DBackpropFilter, MaxPoolGrad ...), which the
 small runtimes on nodes cannot run. Inside `builtin_gradients()` the replacements below are registered instead. The
@@ -50,7 +50,7 @@ class _Window(NamedTuple):
 def _window(op: Any, kernel: Tuple[int, int], dilation: Tuple[int, int] = (1, 1)) -> _Window:
     padding = op.get_attr("padding").decode()
     if padding not in ("SAME", "VALID") or op.get_attr("data_format") != b"NHWC":
-        raise ExportError(f"{op.name}: only SAME or VALID padding with channels last can be trained on a node")
+        raise ExportError(f"{op.type}: only SAME or VALID padding with channels last can be trained on a node")
     _, height, width, _ = op.inputs[0].shape
     strides = op.get_attr("strides")
     axes: List[Tuple[int, int, int]] = []
@@ -166,12 +166,23 @@ def _sigmoid(op: Any, dy: Any) -> Any:
     return dy * y * (1.0 - y)
 
 
+def _leaky_relu(op: Any, dy: Any) -> Any:
+    tf = tensorflow()
+    alpha = op.get_attr("alpha")
+    return dy * (alpha + (1.0 - alpha) * tf.cast(op.inputs[0] > 0, dy.dtype))
+
+
+def _elu(op: Any, dy: Any) -> Any:
+    tf = tensorflow()
+    return dy * (1.0 + tf.minimum(op.outputs[0], 0.0))
+
+
 def _conv2d(op: Any, dy: Any) -> Tuple[Any, Any]:
     tf = tensorflow()
     x, w = op.inputs
     kh, kw, channels_in, channels_out = w.shape
     if x.shape[3] != channels_in:
-        raise ExportError(f"{op.name}: grouped convolutions cannot be trained on a node; use groups=1")
+        raise ExportError(f"{op.type}: grouped convolutions cannot be trained on a node; use groups=1")
     window = _window(op, (kh, kw), tuple(op.get_attr("dilations")[1:3]))
     if window.dilation == (1, 1):
         dx = tf.nn.conv2d_transpose(dy, w, x.shape, window.stride, op.get_attr("padding").decode())
@@ -194,7 +205,7 @@ def _depthwise_conv2d(op: Any, dy: Any) -> Tuple[Any, Any]:
     dilation = tuple(op.get_attr("dilations")[1:3])
     if multiplier != 1 or dilation != (1, 1):
         raise ExportError(
-            f"{op.name}: a depthwise convolution with depth multiplier {multiplier} and dilation {dilation} "
+            f"{op.type}: a depthwise convolution with depth multiplier {multiplier} and dilation {dilation} "
             "cannot be trained on a node; use depth_multiplier=1 and dilation_rate=1"
         )
     window = _window(op, (kh, kw))
@@ -230,6 +241,8 @@ def _avg_pool(op: Any, dy: Any) -> Any:
 GRADIENTS: Dict[str, Callable[..., Any]] = {
     "Relu": _relu,
     "Relu6": _relu6,
+    "LeakyRelu": _leaky_relu,
+    "Elu": _elu,
     "Tanh": _tanh,
     "Sigmoid": _sigmoid,
     "Conv2D": _conv2d,

@@ -30,7 +30,7 @@ def quantize_int8(
     trainable = [tf.constant(v.numpy()) for v in model.trainable_variables]
     frozen = [tf.constant(v.numpy()) for v in model.non_trainable_variables]
 
-    @tf.function(input_signature=[tf.TensorSpec((1, *shape), tf.float32, "x")])
+    @tf.function(input_signature=[tf.TensorSpec((1, *shape), tf.float32, "x")], autograph=False)
     def forward(x: Any) -> Any:
         logits = model.stateless_call(trainable, frozen, x, training=False)[0]
         return tf.nn.softmax(logits) if softmax else logits

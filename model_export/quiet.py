@@ -6,6 +6,8 @@ import sys
 import tempfile
 from typing import Any, Iterator
 
+from model_export.errors import ExportError
+
 ENVIRONMENT = {
     "TF_CPP_MIN_LOG_LEVEL": "3",
     "TF_ENABLE_ONEDNN_OPTS": "0",  # one summation order, so two runs agree to the bit
@@ -16,20 +18,23 @@ ENVIRONMENT = {
 
 @contextlib.contextmanager
 def quiet_stderr() -> Iterator[None]:
-    """Hold back everything written to file descriptor 2, native code included; show it if the block raises."""
+    """Hold back what is written to file descriptor 2, native code included; show it if the block fails unexplained."""
     sys.stderr.flush()
     saved = os.dup(2)
     with tempfile.TemporaryFile() as held:
         os.dup2(held.fileno(), 2)
-        failed = True
+        explained = False
         try:
             yield
-            failed = False
+            explained = True
+        except ExportError:
+            explained = True
+            raise
         finally:
             sys.stderr.flush()
             os.dup2(saved, 2)
             os.close(saved)
-            if failed:
+            if not explained:
                 held.seek(0)
                 text = held.read().decode("utf-8", "replace")
                 sys.stderr.write(text[-4000:])

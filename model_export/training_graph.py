@@ -86,7 +86,7 @@ def _functions(model: Any, batch: int) -> Tuple[Callable[..., Any], Callable[...
     y_spec = tf.TensorSpec((batch,), tf.int32, "y")
     sw_spec = tf.TensorSpec((batch,), tf.float32, "sw")
 
-    @tf.function(input_signature=[w_spec, x_spec, y_spec, sw_spec])
+    @tf.function(input_signature=[w_spec, x_spec, y_spec, sw_spec], autograph=False)
     def grad(w: Any, x: Any, y: Any, sw: Any) -> Dict[str, Any]:
         weights = split_weights(model, w)
         with builtin_gradients(), tf.GradientTape() as tape:
@@ -95,7 +95,7 @@ def _functions(model: Any, batch: int) -> Tuple[Callable[..., Any], Callable[...
             gradients = tape.gradient(loss, weights, unconnected_gradients=tf.UnconnectedGradients.ZERO)
         return {"g": tf.concat([tf.reshape(g, [-1]) for g in gradients], 0), "loss": loss}
 
-    @tf.function(input_signature=[w_spec, x_spec])
+    @tf.function(input_signature=[w_spec, x_spec], autograph=False)
     def infer(w: Any, x: Any) -> Dict[str, Any]:
         return {"logits": logits_of(model, split_weights(model, w), frozen, x)}
 

@@ -1,0 +1,228 @@
+"""A bundle: the folder with everything a board needs of one model, written whole or not at all, and checked bit by bit."""
+
+import hashlib
+import importlib.metadata
+import os
+import platform
+import shutil
+import tempfile
+from collections import Counter
+from pathlib import Path
+from typing import Any, Callable, Dict, Mapping, Optional, Sequence, Tuple
+
+import numpy as np
+
+from model_export.errors import BundleError, ExportError
+from model_export.manifest import FILES, MANIFEST, SCHEMA, check_features, check_labels, dump_manifest, read_manifest
+from model_export.model_bin import KnownAnswers, ModelBin, ModelBinError, pack_model_bin, parse_model_bin
+from model_export.plan import Plan, PlanError, compile_plan
+from model_export.sources import model_data_header, model_data_source, op_resolver_header
+from model_export.tflm import Quantized, TflmModel, check_rows
+
+KNOWN_ANSWER_ROWS = 4
+ARENA_MARGIN_BYTES = 2048
+
+
+def write_bundle(
+    out_dir: Path,
+    *,
+    tflite: bytes,
+    name: str,
+    labels: Optional[Sequence[str]] = None,
+    features: Optional[Sequence[Mapping[str, Any]]] = None,
+    accuracy: Optional[Mapping[str, Any]] = None,
+    privacy: Optional[Mapping[str, Any]] = None,
+    known_rows: Optional["np.ndarray"] = None,
+    sign: Optional[Callable[[bytes], bytes]] = None,
+) -> Dict[str, Any]:
+    """Write a bundle for an int8 .tflite model to `out_dir` and return its manifest.
+
+    The model runs in TFLM first; its outputs for `known_rows` (int8 (rows, *input shape), by default random rows) go
+    into model.bin for the board to check itself. `accuracy` and `privacy` are put into the manifest as they are.
+    `features` and `labels` are described in model_export.manifest, `sign` in model_export.model_bin. An existing bundle
+    at `out_dir` is replaced; anything else there is refused. Raises ExportError.
+    """
+    out_dir = Path(out_dir)
+    _check_replaceable(out_dir)
+    model = TflmModel(tflite)
+    classes = model.output.shape[-1]
+    shown = check_labels(labels if labels is not None else [str(i) for i in range(classes)], classes)
+    described = check_features(features, model.input.shape)
+    answers = _known_answers(model, known_rows)
+    plan, refused = _direct_plan(tflite)
+    direct_bytes = plan.arena_bytes if plan else 0
+    tflm_bytes = arena_with_margin(model.arena.total)
+    packed = pack_model_bin(
+        name=name,
+        tflite=tflite,
+        arena_tflm_bytes=tflm_bytes,
+        plan=plan.blob if plan else None,
+        arena_direct_bytes=direct_bytes,
+        known_answers=answers,
+        sign=sign,
+    )
+    contents = {
+        "model.tflite": tflite,
+        "model_data.h": model_data_header(len(tflite)).encode(),
+        "model_data.cc": model_data_source(tflite).encode(),
+        "op_resolver.h": op_resolver_header(model.operator_names).encode(),
+        "model.bin": packed,
+    }
+    counts = Counter((op.code, op.code_int) for op in model.operators)
+    contents[MANIFEST] = dump_manifest(
+        {
+            "schema": SCHEMA,
+            "name": name,
+            "created_by": f"edgeward {_version()}",
+            "model_digest": parse_model_bin(packed).digest,
+            "files": {file: {"sha256": _sha256(contents[file]), "bytes": len(contents[file])} for file in FILES},
+            "input": _edge(model.input),
+            "output": _edge(model.output),
+            "labels": shown,
+            "features": described,
+            "operators": [{"name": op, "code": code, "count": n} for (op, code), n in sorted(counts.items())],
+            "arena": {
+                "tflm_bytes": tflm_bytes,
+                "tflm_measured_bytes": model.arena.total,
+                "tflm_measured_on": f"{platform.machine()}, 64-bit structs",
+                "tflm_estimate_32bit_bytes": model.arena.estimate_32bit,
+                "direct_bytes": direct_bytes,
+                "direct_refused": refused,
+            },
+            "known_answer_rows": len(answers.inputs),
+            "accuracy": dict(accuracy or {}),
+            "privacy": None if privacy is None else dict(privacy),
+        }
+    )
+    _write_folder(out_dir, contents)
+    return read_manifest(out_dir)
+
+
+def verify_bundle(folder: Path, run: bool = True) -> Dict[str, Any]:
+    """The manifest of a bundle whose every byte is as it was written. Raises BundleError naming the file.
+
+    Checked are the manifest's own digest and schema, every file's length and SHA-256, model.bin's header and its
+    agreement with the rest; with `run`, TFLM also gives the known answers once more.
+    """
+    folder = Path(folder)
+    manifest = read_manifest(folder)
+    for file, recorded in manifest["files"].items():
+        path = folder / file
+        if not path.is_file():
+            raise BundleError(f"{file}: is missing from {folder}")
+        found = _sha256(path.read_bytes())
+        if found != recorded["sha256"]:
+            raise BundleError(
+                f"{file}: SHA-256 is {found}, the manifest records {recorded['sha256']}: the file was changed or damaged"
+            )
+    try:
+        packed = parse_model_bin((folder / "model.bin").read_bytes())
+    except ModelBinError as error:
+        raise BundleError(f"model.bin: {error}") from error
+    arena = manifest["arena"]
+    for what, in_bin, in_manifest in (
+        ("name", packed.name, manifest["name"]),
+        ("digest", packed.digest, manifest["model_digest"]),
+        ("arena for TFLM", packed.arena_tflm_bytes, arena["tflm_bytes"]),
+        ("arena for engine/direct", packed.arena_direct_bytes, arena["direct_bytes"]),
+        ("model", _sha256(packed.tflite), manifest["files"]["model.tflite"]["sha256"]),
+    ):
+        if in_bin != in_manifest:
+            raise BundleError(f"model.bin: its {what} is {in_bin!r}, the manifest records {in_manifest!r}")
+    if run:
+        verify_known_answers(packed)
+    return manifest
+
+
+def verify_known_answers(packed: ModelBin) -> int:
+    """Run the known answers of a model.bin in TFLM; returns how many rows agreed. Raises BundleError at the first other."""
+    model = TflmModel(packed.tflite)
+    if packed.known_answers is None:
+        return 0
+    outputs = model.run(packed.known_answers.inputs).reshape(len(packed.known_answers.inputs), -1)
+    wrong = np.flatnonzero((outputs != packed.known_answers.outputs).any(1))
+    if len(wrong):
+        row = int(wrong[0])
+        raise BundleError(
+            f"model.bin: known answer {row} is {packed.known_answers.outputs[row].tolist()}, "
+            f"TFLM gives {outputs[row].tolist()}"
+        )
+    return len(outputs)
+
+
+def arena_with_margin(measured_bytes: int) -> int:
+    """What a board should give TFLM: a quarter more than measured, at least 2 KiB more, a multiple of 16.
+
+    The measured figure has 64-bit structs and so already exceeds what a 32-bit board needs for the same kernels; the
+    margin is for scratch buffers that esp-nn's kernels ask for and the reference kernels do not.
+    """
+    return -(-(measured_bytes + max(ARENA_MARGIN_BYTES, measured_bytes // 4)) // 16) * 16
+
+
+def _direct_plan(tflite: bytes) -> Tuple[Optional[Plan], Optional[str]]:
+    """The plan for engine/direct, or why it cannot run this model. TFLM can, so a bundle without a plan is whole."""
+    try:
+        return compile_plan(tflite), None
+    except PlanError as error:
+        return None, str(error)
+
+
+def _known_answers(model: TflmModel, rows: Optional["np.ndarray"]) -> KnownAnswers:
+    if rows is None or not len(rows):
+        shape = (KNOWN_ANSWER_ROWS, *model.input.shape[1:])
+        rows = np.random.default_rng(0).integers(-128, 128, shape).astype(np.int8)
+    inputs = check_rows(rows, model.input.shape)[:KNOWN_ANSWER_ROWS]
+    outputs = model.run(inputs)
+    return KnownAnswers(inputs.reshape(len(inputs), -1), outputs.reshape(len(outputs), -1))
+
+
+def _edge(tensor: Quantized) -> Dict[str, Any]:
+    return {
+        "shape": list(tensor.shape),
+        "dtype": tensor.dtype,
+        "scale": tensor.scale,
+        "zero_point": tensor.zero_point,
+    }
+
+
+def _check_replaceable(out_dir: Path) -> None:
+    if out_dir.is_dir():
+        if any(out_dir.iterdir()) and not (out_dir / MANIFEST).is_file():
+            raise ExportError(f"{out_dir}: is a folder with other files in it; name a new folder or an existing bundle")
+    elif out_dir.exists():
+        raise ExportError(f"{out_dir}: is a file; name a folder")
+
+
+def _write_folder(out_dir: Path, contents: Mapping[str, bytes]) -> None:
+    """All files or none: written and verified beside `out_dir`, then renamed into place."""
+    out_dir.parent.mkdir(parents=True, exist_ok=True)
+    new = Path(tempfile.mkdtemp(prefix=f".{out_dir.name}.", dir=out_dir.parent))
+    try:
+        for file, content in contents.items():
+            with open(new / file, "wb") as stream:
+                stream.write(content)
+                stream.flush()
+                os.fsync(stream.fileno())
+        verify_bundle(new, run=False)
+        new.chmod(0o755)
+        if out_dir.exists():
+            old = new.with_name(f"{new.name}.old")
+            out_dir.rename(old)
+            new.rename(out_dir)
+            shutil.rmtree(old)
+        else:
+            new.rename(out_dir)
+    finally:
+        if new.exists():
+            shutil.rmtree(new)
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def _version() -> str:
+    try:
+        return importlib.metadata.version("edgeward")
+    except importlib.metadata.PackageNotFoundError:  # run from a source tree that was never installed
+        return "(not installed)"

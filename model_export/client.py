@@ -1,0 +1,54 @@
+"""Start the worker process from a process that must never import TensorFlow."""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any, Callable, Dict, List, Mapping, Optional
+
+from model_export import errors
+from model_export.errors import ExportError
+from model_export.quiet import ENVIRONMENT
+
+
+def run_worker(
+    verb: str, spec: Mapping[str, Any], out_dir: Path, progress: Optional[Callable[[str], None]] = None
+) -> Dict[str, Any]:
+    """Run `prepare` or `bundle` (model_export.worker) and return its result.
+
+    Paths in `spec` must be absolute. `progress` gets each line the worker says. Raises the ExportError the worker met, or
+    one with its last lines if it died.
+    """
+    with tempfile.TemporaryDirectory(prefix="edgeward-") as folder:
+        path = Path(folder) / "spec.json"
+        path.write_text(json.dumps(dict(spec)), encoding="utf-8")
+        command = [sys.executable, "-m", "model_export", verb, str(path), str(Path(out_dir).resolve())]
+        # stdout is one short line, so reading it after stderr has closed cannot block the worker
+        process = subprocess.Popen(
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            errors="replace",
+            env={**os.environ, **ENVIRONMENT},
+        )
+        assert process.stdout is not None
+        assert process.stderr is not None
+        said: List[str] = []
+        with process:
+            for line in process.stderr:
+                said.append(line.rstrip())
+                if progress is not None and line.startswith("model_export: "):
+                    progress(line.rstrip()[len("model_export: ") :])
+            answer = process.stdout.read().strip().splitlines()
+    try:
+        result = json.loads(answer[-1])
+    except (IndexError, ValueError):
+        tail = "\n".join(said[-15:])
+        raise ExportError(f"the export process ended with {process.returncode} and no result:\n{tail}") from None
+    if "error" in result:
+        kind = getattr(errors, result.get("type", ""), ExportError)
+        raise kind(result["error"])
+    return dict(result)

@@ -1,0 +1,132 @@
+"""manifest.json of a bundle: its schema, and a digest of itself so that no bit of it can change unseen."""
+
+import hashlib
+import json
+import math
+import re
+from pathlib import Path
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
+
+from model_export.errors import BundleError, ExportError
+
+SCHEMA = 1
+MANIFEST = "manifest.json"
+FILES = ("model.tflite", "model_data.h", "model_data.cc", "op_resolver.h", "model.bin")
+_DIGEST = re.compile(rb'"manifest_sha256": "([0-9a-f]{64})"')
+_BLANK = b"0" * 64
+
+NUMBER = (int, float)
+_TENSOR = {"shape": list, "dtype": str, "scale": NUMBER, "zero_point": int}
+_SCHEMA: Dict[str, Any] = {
+    "schema": int,
+    "name": str,
+    "created_by": str,
+    "model_digest": str,
+    "files": {name: {"sha256": str, "bytes": int} for name in FILES},
+    "input": _TENSOR,
+    "output": _TENSOR,
+    "labels": list,
+    "features": list,
+    "operators": list,
+    "arena": {
+        "tflm_bytes": int,
+        "tflm_measured_bytes": int,
+        "tflm_measured_on": str,
+        "tflm_estimate_32bit_bytes": int,
+        "direct_bytes": int,
+        "direct_refused": (str, type(None)),
+    },
+    "known_answer_rows": int,
+    "accuracy": dict,
+    "privacy": (dict, type(None)),
+    "manifest_sha256": str,
+}
+
+
+def dump_manifest(content: Mapping[str, Any]) -> bytes:
+    """The bytes of manifest.json, with `manifest_sha256` = SHA-256 of these bytes where that field is 64 zeros."""
+    try:
+        text = json.dumps(
+            {**content, "manifest_sha256": _BLANK.decode()}, indent=1, allow_nan=False, ensure_ascii=False
+        )
+    except (TypeError, ValueError) as error:
+        raise ExportError(f"the manifest cannot be written as JSON: {error}") from error
+    blank = (text + "\n").encode()
+    check_schema(json.loads(text))
+    head, _, tail = blank.rpartition(_BLANK)
+    return head + hashlib.sha256(blank).hexdigest().encode() + tail
+
+
+def read_manifest(folder: Path) -> Dict[str, Any]:
+    """manifest.json of a bundle, its own digest and schema checked. Raises BundleError."""
+    path = folder / MANIFEST
+    if not path.is_file():
+        raise BundleError(f"{folder}: holds no {MANIFEST}, so it is no bundle")
+    data = path.read_bytes()
+    found = _DIGEST.findall(data)
+    computed = hashlib.sha256(_DIGEST.sub(b'"manifest_sha256": "' + _BLANK + b'"', data)).hexdigest()
+    recorded = found[-1].decode() if len(found) == 1 else "none"
+    if computed != recorded:
+        raise BundleError(f"{MANIFEST}: SHA-256 is {computed}, recorded is {recorded}: the file was changed or damaged")
+    try:
+        content = json.loads(data)
+    except ValueError as error:
+        raise BundleError(f"{MANIFEST}: is no JSON: {error}") from error
+    check_schema(content)
+    return dict(content)
+
+
+def check_schema(content: Any, schema: Any = None, where: str = MANIFEST) -> None:
+    """Raises BundleError naming the first key that is missing, unknown or of the wrong type."""
+    schema = _SCHEMA if schema is None else schema
+    if not isinstance(content, dict):
+        raise BundleError(f"{where}: is {type(content).__name__}, must be an object")
+    if schema is _SCHEMA and content.get("schema") != SCHEMA:
+        raise BundleError(f"{where}: schema version is {content.get('schema')!r}, this version reads {SCHEMA}")
+    for key, kind in schema.items():
+        if key not in content:
+            raise BundleError(f"{where}: key '{key}' is missing")
+        if isinstance(kind, dict):
+            check_schema(content[key], kind, f"{where}: {key}")
+        elif not isinstance(content[key], kind) or isinstance(content[key], bool):
+            raise BundleError(f"{where}: key '{key}' is {content[key]!r}, of the wrong type")
+    unknown = sorted(set(content) - set(schema))
+    if unknown:
+        raise BundleError(f"{where}: key '{unknown[0]}' is unknown")
+
+
+def check_labels(labels: Sequence[str], classes: int) -> List[str]:
+    """One distinct, non-empty name per class. Raises ExportError."""
+    names = list(labels)
+    if len(names) != classes:
+        raise ExportError(
+            f"{len(names)} labels for {classes} classes; give one label per class, in the order of the outputs"
+        )
+    for name in names:
+        if not isinstance(name, str) or not name or names.count(name) > 1:
+            raise ExportError(f"label {name!r} is empty, not text, or given twice")
+    return names
+
+
+def check_features(
+    features: Optional[Sequence[Mapping[str, Any]]], input_shape: Tuple[int, ...]
+) -> List[Dict[str, Any]]:
+    """Names and standardization of the input's last axis: [{name, mean, std}], x = (raw - mean) / std.
+
+    Empty where nothing is known about the input. Raises ExportError for a wrong count or an impossible std.
+    """
+    entries = [dict(feature) for feature in features or ()]
+    if entries and len(entries) != input_shape[-1]:
+        raise ExportError(f"{len(entries)} features for an input of shape {input_shape}; give {input_shape[-1]}")
+    for i, entry in enumerate(entries):
+        if set(entry) - {"name", "mean", "std", "unit"} or not isinstance(entry.get("name"), str):
+            raise ExportError(f"feature {i} is {entry!r}; accepted are name, mean, std and unit")
+        entry.setdefault("mean", 0.0)
+        entry.setdefault("std", 1.0)
+        for key in ("mean", "std"):
+            value = entry[key]
+            if isinstance(value, bool) or not isinstance(value, NUMBER) or not math.isfinite(value):
+                raise ExportError(f"feature '{entry['name']}': {key} is {value!r}, not a finite number")
+        if entry["std"] <= 0:
+            raise ExportError(f"feature '{entry['name']}': std is {entry['std']}, must be above 0")
+    return entries

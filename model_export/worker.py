@@ -1,0 +1,208 @@
+"""The work that needs TensorFlow, done in a process of its own: read a spec, write files, give back one JSON object."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any, Callable, Dict, List, Optional, Tuple
+
+import numpy as np
+
+from model_export.bundle import write_bundle
+from model_export.errors import ExportError
+from model_export.evaluation import check_evaluation, classification_metrics, softmax
+from model_export.models import build_model, frozen_layers, get_weights, load_keras_model, set_weights, tensor_table
+
+Result = Dict[str, Any]
+PREPARE_KEYS = {"model": True, "input_shape": True, "classes": True, "batch_size": False, "seed": False}
+BUNDLE_KEYS = {
+    "model": True,
+    "name": True,
+    "representative": True,
+    "input_shape": False,
+    "classes": False,
+    "weights": False,
+    "labels": False,
+    "features": False,
+    "evaluation": False,
+    "privacy": False,
+}
+
+
+def prepare(spec_path: Path, out_dir: Path) -> Result:
+    """Write what nodes need to train: training.tflite, weights.npy (initial, float32 (P,)), tensors.json.
+
+    Spec: model, input_shape, classes (see models.build_model); batch_size (default 16), seed (default 0). The graph's
+    gradients are checked in this machine's runtime first. Returns {parameters, batch_size, training_bytes, frozen_layers,
+    gradients}, where `gradients` is gradient_check's report; the same goes to gradients.json.
+    """
+    from model_export.gradient_check import check_gradients
+    from model_export.training_graph import export_training_graph
+
+    spec = _read_spec(spec_path, PREPARE_KEYS)
+    batch_size = spec.get("batch_size", 16)
+    model = _model(spec, spec_path.parent)
+    _say("exporting the training graph")
+    graph = export_training_graph(model, batch_size)
+    _say("comparing its gradients with TensorFlow's")
+    report = check_gradients(model, graph, batch_size)
+    weights = get_weights(model)
+    out_dir.mkdir(parents=True, exist_ok=True)
+    (out_dir / "training.tflite").write_bytes(graph)
+    np.save(out_dir / "weights.npy", weights)
+    _write_json(out_dir / "tensors.json", tensor_table(model))
+    _write_json(out_dir / "gradients.json", report)
+    return {
+        "parameters": len(weights),
+        "batch_size": batch_size,
+        "training_bytes": len(graph),
+        "frozen_layers": frozen_layers(model),
+        "gradients": report,
+    }
+
+
+def bundle(spec_path: Path, out_dir: Path) -> Result:
+    """Quantize a trained model and write its bundle to `out_dir`.
+
+    Spec: model, name, representative (.npy, float32 (rows, *input_shape)); input_shape, classes and weights (.npy,
+    float32 (P,)), which only a model of kind keras can do without; labels, features, privacy (see bundle.write_bundle);
+    evaluation {x, y} (.npy files). Paths are relative to the spec file.
+
+    Returns {bundle, model_digest, tflite_bytes, arena, [float, int8, tflm: {accuracy[, auc]}, evaluation]}. With an
+    evaluation, out_dir/evaluation holds eval_int8_inputs.npy (int8), tflm_outputs.npy (int8), float_probs.npy,
+    int8_probs.npy and y.npy, all in the order of x. float is Keras, int8 the LiteRT runtime, tflm the tflite-micro wheel.
+    """
+    from model_export.gradient_check import run_graph
+    from model_export.quantize import quantize_int8
+    from model_export.tflm import TflmModel
+
+    spec = _read_spec(spec_path, BUNDLE_KEYS)
+    here = spec_path.parent
+    representative = _load(here, spec["representative"], "representative")
+    evaluation = _evaluation_paths(spec)
+    model = _model(spec, here)
+    if "weights" in spec:
+        set_weights(model, _load(here, spec["weights"], "weights"))
+    _say("quantizing to int8")
+    blob = quantize_int8(model, representative)
+    _say("running it in TensorFlow Lite Micro")
+    tflm = TflmModel(blob)
+    metrics: Result = {}
+    arrays: Dict[str, np.ndarray] = {}
+    if evaluation is not None:
+        shape, classes = tuple(model.inputs[0].shape[1:]), int(model.outputs[0].shape[-1])
+        x, y = (_load(here, path, f"evaluation.{key}") for key, path in zip("xy", evaluation))
+        x, y = check_evaluation(x, y, shape, classes)
+        _say(f"evaluating {len(x)} rows as float, int8 and TFLM")
+        rows = tflm.input.quantize(x)
+        probabilities = softmax(np.asarray(model.predict(x, batch_size=256, verbose=0)))
+        lite = tflm.output.dequantize(run_graph(blob, {"rows": rows})["rows"])
+        outputs = tflm.run(rows)
+        arrays = {
+            "eval_int8_inputs": rows,
+            "tflm_outputs": outputs,
+            "float_probs": probabilities,
+            "int8_probs": lite,
+            "y": y,
+        }
+        for engine, scores in (("float", probabilities), ("int8", lite), ("tflm", tflm.output.dequantize(outputs))):
+            metrics[engine] = classification_metrics(scores, y)
+    manifest = write_bundle(
+        out_dir,
+        tflite=blob,
+        name=spec["name"],
+        labels=spec.get("labels"),
+        features=spec.get("features"),
+        accuracy=metrics,
+        privacy=spec.get("privacy"),
+        known_rows=tflm.input.quantize(representative[:4]),
+    )
+    result = {
+        "bundle": str(out_dir),
+        "model_digest": manifest["model_digest"],
+        "tflite_bytes": len(blob),
+        "arena": manifest["arena"],
+        **metrics,
+    }
+    if arrays:
+        folder = out_dir / "evaluation"
+        folder.mkdir()
+        for name, array in arrays.items():
+            np.save(folder / f"{name}.npy", array)
+        result["evaluation"] = str(folder)
+    return result
+
+
+VERBS: Dict[str, Callable[[Path, Path], Result]] = {"prepare": prepare, "bundle": bundle}
+
+
+def main(arguments: List[str]) -> int:
+    """`VERB SPEC.json OUT_DIR`: progress on stderr, one JSON object as the last line of stdout, exit code 0, 1 or 2."""
+    if len(arguments) != 3 or arguments[0] not in VERBS:
+        print(f"usage: python -m model_export {{{','.join(VERBS)}}} SPEC.json OUT_DIR", file=sys.stderr)
+        return 2
+    try:
+        result = VERBS[arguments[0]](Path(arguments[1]), Path(arguments[2]))
+    except ExportError as error:
+        print(json.dumps({"error": str(error), "type": type(error).__name__}), flush=True)
+        return 1
+    print(json.dumps(result), flush=True)
+    return 0
+
+
+def _model(spec: Result, here: Path) -> Any:
+    _say("building the model (TensorFlow takes some seconds to start)")
+    description = spec["model"]
+    is_keras = isinstance(description, dict) and description.get("kind") == "keras"
+    if is_keras and isinstance(description.get("path"), str):
+        description = {**description, "path": str(here / description["path"])}
+    if "input_shape" in spec and "classes" in spec:
+        return build_model(description, spec["input_shape"], spec["classes"], spec.get("seed", 0))
+    if not is_keras or "path" not in description:
+        raise ExportError("the spec needs input_shape and classes, except for a model of kind keras with a path")
+    return load_keras_model(description["path"])
+
+
+def _read_spec(path: Path, keys: Dict[str, bool]) -> Result:
+    try:
+        spec = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ExportError(f"{path}: cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise ExportError(f"{path}: is no JSON: {error}") from error
+    if not isinstance(spec, dict):
+        raise ExportError(f"{path}: must hold one JSON object")
+    unknown = sorted(set(spec) - set(keys))
+    missing = sorted(key for key, required in keys.items() if required and key not in spec)
+    if unknown or missing:
+        problem = f"key '{unknown[0]}' is unknown" if unknown else f"key '{missing[0]}' is missing"
+        raise ExportError(f"{path}: {problem}; accepted are {', '.join(sorted(keys))}")
+    return spec
+
+
+def _evaluation_paths(spec: Result) -> Optional[Tuple[str, str]]:
+    evaluation = spec.get("evaluation")
+    if evaluation is None:
+        return None
+    if not isinstance(evaluation, dict) or set(evaluation) != {"x", "y"}:
+        raise ExportError("evaluation must be an object with the two .npy paths x and y")
+    return evaluation["x"], evaluation["y"]
+
+
+def _load(here: Path, path: Any, what: str) -> "np.ndarray":
+    if not isinstance(path, str):
+        raise ExportError(f"{what} is {path!r}; accepted is the path of a .npy file")
+    try:
+        array = np.load(here / path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise ExportError(f"{what}: {here / path} is no readable .npy file: {error}") from error
+    if not isinstance(array, np.ndarray):
+        raise ExportError(f"{what}: {here / path} holds several arrays; accepted is a .npy file with one")
+    return array
+
+
+def _write_json(path: Path, content: Any) -> None:
+    path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+def _say(text: str) -> None:
+    print(f"model_export: {text}", file=sys.stderr, flush=True)

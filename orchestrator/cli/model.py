@@ -1,0 +1,237 @@
+"""`edgeward model`: turn a model into a bundle, check one, and run a model on the engines boards have."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Dict, Iterator, List, Optional
+
+from orchestrator.errors import EdgewardError, UsageError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+def register(subparsers: Any) -> None:
+    parser = subparsers.add_parser("model", help="export, verify and run models for boards")
+    verbs = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    export = verbs.add_parser("export", help="write the bundle of a .keras or an int8 .tflite model")
+    export.add_argument("model", metavar="MODEL.keras|MODEL.tflite", type=Path)
+    export.add_argument("--out", required=True, metavar="DIR", type=Path, help="the bundle's folder")
+    export.add_argument(
+        "--representative",
+        metavar="X.npy",
+        type=Path,
+        help="rows in the model's units, (rows, ...): they set the int8 ranges of a .keras model, and the known answers",
+    )
+    export.add_argument("--labels", metavar="A,B,...", help="names of the classes, in the order of the outputs")
+    export.add_argument("--name", help="the model's name, at most 32 bytes (default: the file's)")
+    export.add_argument("--json", action="store_true", help="print the manifest as JSON")
+    export.set_defaults(run=run_export)
+
+    verify = verbs.add_parser("verify", help="check a bundle, a model.bin or a .tflite byte by byte and in TFLM")
+    verify.add_argument("path", metavar="DIR|model.bin|MODEL.tflite", type=Path)
+    verify.add_argument("--json", action="store_true", help="print what was found as JSON")
+    verify.set_defaults(run=run_verify)
+
+    run = verbs.add_parser("run", help="run an int8 .tflite row by row, int8 in and int8 out")
+    run.add_argument("model", metavar="MODEL.tflite", type=Path)
+    run.add_argument("--engine", required=True, choices=("direct", "tflm"))
+    run.add_argument("--inputs", required=True, metavar="X.npy", type=Path, help="int8, (rows, ...)")
+    run.add_argument("--outputs", required=True, metavar="Y.npy", type=Path, help="int8, (rows, ...), written")
+    run.add_argument("--json", action="store_true", help="print rows, shapes and operators as JSON")
+    run.set_defaults(run=run_model)
+
+
+def run_export(arguments: argparse.Namespace) -> int:
+    from model_export.bundle import verify_bundle
+
+    labels = arguments.labels.split(",") if arguments.labels is not None else None
+    name = arguments.name if arguments.name is not None else arguments.model.stem
+    suffix = arguments.model.suffix.lower()
+    if suffix not in (".keras", ".tflite"):
+        raise UsageError(f"{arguments.model}: accepted are a .keras and a .tflite file")
+    if not arguments.model.is_file():
+        raise EdgewardError(f"{arguments.model}: there is no such file")
+    if suffix == ".keras" and arguments.representative is None:
+        raise UsageError("a .keras model needs --representative X.npy: rows of its input set the int8 ranges")
+    with _export_errors(arguments.model):
+        if suffix == ".keras":
+            _export_keras(arguments, name, labels)
+        else:
+            _export_tflite(arguments, name, labels)
+        manifest = verify_bundle(arguments.out, run=False)
+    if arguments.json:
+        print(json.dumps({**manifest, "bundle": str(arguments.out)}, indent=1))
+    else:
+        _print_manifest(arguments.out, manifest)
+    return 0
+
+
+def run_verify(arguments: argparse.Namespace) -> int:
+    from model_export.bundle import verify_bundle, verify_known_answers
+    from model_export.model_bin import parse_model_bin
+    from model_export.tflm import TflmModel
+
+    path: Path = arguments.path
+    report: Dict[str, Any] = {"path": str(path), "ok": True}
+    with _export_errors(path):
+        if path.is_dir():
+            manifest = verify_bundle(path)
+            report.update(kind="bundle", manifest=manifest, known_answer_rows=manifest["known_answer_rows"])
+        elif path.suffix == ".tflite":
+            model = TflmModel(_read(path))
+            report.update(kind="tflite", operators=model.operator_names, arena=model.arena._asdict())
+        else:
+            packed = parse_model_bin(_read(path))
+            report.update(
+                kind="model.bin",
+                name=packed.name,
+                model_digest=packed.digest,
+                signed=packed.signature is not None,
+                arena={"tflm_bytes": packed.arena_tflm_bytes, "direct_bytes": packed.arena_direct_bytes},
+                known_answer_rows=verify_known_answers(packed),
+            )
+    if arguments.json:
+        print(json.dumps(report, indent=1))
+    elif report["kind"] == "bundle":
+        _print_manifest(path, report["manifest"])
+        print(f"every digest agrees; TFLM gives all {report['known_answer_rows']} known answers")
+    elif report["kind"] == "tflite":
+        print(
+            f"{path}: TFLM runs it; operators {', '.join(report['operators'])}; arena {report['arena']['total']} bytes"
+        )
+    else:
+        print(
+            f"{path}: {report['name']}, digest {report['model_digest']}, {'signed' if report['signed'] else 'not signed'}; "
+            f"TFLM gives all {report['known_answer_rows']} known answers"
+        )
+    return 0
+
+
+def run_model(arguments: argparse.Namespace) -> int:
+    import numpy as np
+
+    from model_export.tflite_file import read_tflite
+    from model_export.tflm import TflmModel, check_rows
+
+    with _export_errors(arguments.model):
+        blob = _read(arguments.model)
+        model = read_tflite(blob)
+        if len(model.inputs) != 1 or len(model.outputs) != 1:
+            raise EdgewardError(
+                f"{arguments.model}: has {len(model.inputs)} inputs and {len(model.outputs)} outputs; accepted is one each"
+            )
+        entry = model.tensors[model.inputs[0]]
+        if entry.dtype != "int8":
+            raise EdgewardError(f"{arguments.model}: takes {entry.dtype}; accepted is a full int8 model")
+    inputs = load_rows(arguments.inputs)
+    with _export_errors(arguments.inputs):
+        rows = check_rows(inputs, entry.shape)
+    if not arguments.outputs.parent.is_dir():
+        raise EdgewardError(f"{arguments.outputs.parent}: there is no such folder for the outputs")
+    leave = model.tensors[model.outputs[0]]
+    with _export_errors(arguments.model):
+        if arguments.engine == "tflm":
+            outputs = TflmModel(blob).run(rows)
+        else:
+            from orchestrator.boards.host_engine import run_direct
+
+            outputs = run_direct(blob, rows)
+    outputs = np.asarray(outputs, np.int8).reshape(len(rows), *leave.shape[1:])
+    with open(arguments.outputs, "wb") as stream:  # a file object, or numpy would add a suffix to the name
+        np.save(stream, outputs)
+    report = {
+        "model": str(arguments.model),
+        "engine": arguments.engine,
+        "rows": len(rows),
+        "outputs": str(arguments.outputs),
+        "output_shape": list(outputs.shape),
+        "operators": sorted({op.code for op in model.ops}),
+    }
+    if arguments.json:
+        print(json.dumps(report, indent=1))
+    else:
+        print(f"{arguments.model}: {len(rows)} rows through {arguments.engine} into {arguments.outputs}")
+    return 0
+
+
+def load_rows(path: Path) -> np.ndarray:
+    """One array from a .npy file. Raises EdgewardError if it is missing, no .npy file, or holds Python objects."""
+    import numpy as np
+
+    try:
+        array = np.load(path, allow_pickle=False)
+    except FileNotFoundError as error:
+        raise EdgewardError(f"{path}: there is no such file") from error
+    except (OSError, ValueError, EOFError) as error:
+        raise EdgewardError(f"{path}: is no readable .npy file: {error}") from error
+    if not isinstance(array, np.ndarray):
+        raise EdgewardError(f"{path}: holds several arrays; accepted is a .npy file with one")
+    return array
+
+
+def _export_keras(arguments: argparse.Namespace, name: str, labels: Optional[List[str]]) -> None:
+    from model_export.client import run_worker
+
+    spec: Dict[str, Any] = {
+        "model": {"kind": "keras", "path": str(arguments.model.resolve())},
+        "name": name,
+        "representative": str(arguments.representative.resolve()),
+    }
+    if labels is not None:
+        spec["labels"] = labels
+    run_worker("bundle", spec, arguments.out, lambda line: print(line, file=sys.stderr))
+
+
+def _export_tflite(arguments: argparse.Namespace, name: str, labels: Optional[List[str]]) -> None:
+    from model_export.bundle import write_bundle
+    from model_export.tflm import TflmModel
+
+    blob = _read(arguments.model)
+    rows = None
+    if arguments.representative is not None:
+        rows = load_rows(arguments.representative)
+        if rows.dtype.kind == "f":
+            rows = TflmModel(blob).input.quantize(rows)
+    write_bundle(arguments.out, tflite=blob, name=name, labels=labels, known_rows=rows)
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError as error:
+        raise EdgewardError(f"{path}: there is no such file or folder") from error
+    except OSError as error:
+        raise EdgewardError(f"{path}: cannot be read: {error.strerror}") from error
+
+
+@contextlib.contextmanager
+def _export_errors(path: Path) -> Iterator[None]:
+    """Give model_export's errors the file they are about, and the type the command line reports."""
+    from model_export.errors import ExportError
+
+    try:
+        yield
+    except ExportError as error:
+        text = str(error)
+        raise EdgewardError(text if text.startswith(str(path)) else f"{path}: {text}") from error
+
+
+def _print_manifest(path: Path, manifest: Dict[str, Any]) -> None:
+    arena = manifest["arena"]
+    operators = ", ".join(f"{op['name']} x{op['count']}" for op in manifest["operators"])
+    direct = f"{arena['direct_bytes']} bytes" if not arena["direct_refused"] else arena["direct_refused"]
+    print(f"{path}: {manifest['name']}, digest {manifest['model_digest']}")
+    print(f"  input      int8 {manifest['input']['shape']}")
+    print(f"  output     int8 {manifest['output']['shape']}: {', '.join(manifest['labels'])}")
+    print(f"  operators  {operators}")
+    print(f"  model      {manifest['files']['model.tflite']['bytes']} bytes")
+    print(f"  arena      TFLM {arena['tflm_measured_bytes']} bytes measured ({arena['tflm_measured_on']}),")
+    print(f"             {arena['tflm_bytes']} with margin; engine/direct {direct}")
+    for engine, metrics in manifest["accuracy"].items():
+        print(f"  {engine:<10} " + ", ".join(f"{key} {value:.4f}" for key, value in metrics.items()))
