@@ -1,4 +1,4 @@
-"""model.bin: what is flashed into a model slot. Layout: docs/design.md, section 9; read by firmware/core/model_header.h."""
+"""model.bin, what is flashed into a model slot: docs/design.md, section 9; read by firmware/core/model_header.h."""
 
 from __future__ import annotations
 

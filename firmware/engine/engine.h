@@ -25,7 +25,18 @@ enum class Status : uint8_t {
   invoke_failed,
 };
 
-const char* to_string(Status status);  // "arena_too_small", ...
+constexpr const char* to_string(Status status) {
+  switch (status) {
+    case Status::ok: return "ok";
+    case Status::not_loaded: return "not_loaded";
+    case Status::no_plan: return "no_plan";
+    case Status::bad_model: return "bad_model";
+    case Status::unsupported: return "unsupported";
+    case Status::arena_too_small: return "arena_too_small";
+    case Status::invoke_failed: return "invoke_failed";
+  }
+  return "unknown";
+}
 
 // `reason` is text in static storage that says more than the status, "" on success; `op` is the index of the operator
 // it is about, -1 when it is about none.

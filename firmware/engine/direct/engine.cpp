@@ -1,0 +1,66 @@
+// engine/direct: runs a plan. No interpreter, no allocation; all state is the pointers in `program_`.
+#include "engine/direct/kernels.h"
+
+namespace edgeward {
+namespace {
+
+class DirectEngine final : public Engine {
+ public:
+  const char* name() const override { return "direct"; }
+
+  uint32_t arena_needed_bytes(uint32_t /*tflm_bytes*/, uint32_t direct_bytes) const override { return direct_bytes; }
+
+  Result load(const ModelView& model, uint8_t* arena, uint32_t arena_bytes) override {
+    unload();
+    const Result checked = direct::check_plan(model, arena_bytes);
+    if (!checked) return checked;
+    const auto* const header = reinterpret_cast<const direct::PlanHeader*>(model.plan);
+    const auto* const records = reinterpret_cast<const direct::Record*>(model.plan + header->ops_offset);
+    program_ = direct::Program{header, records, model.plan, model.tflite, arena};
+    return checked;
+  }
+
+  void unload() override { program_ = direct::Program{}; }
+
+  TensorView input() const override { return program_.header ? view(program_.header->input) : TensorView{}; }
+  TensorView output() const override { return program_.header ? view(program_.header->output) : TensorView{}; }
+
+  Result invoke() override {
+    if (program_.header == nullptr) return Result{Status::not_loaded, "no model is loaded", -1};
+    for (uint32_t i = 0; i < program_.header->op_count; ++i) run(program_.records[i]);
+    return ok_result();
+  }
+
+  uint32_t arena_used_bytes() const override { return program_.header ? program_.header->arena_bytes : 0; }
+  uint32_t op_count() const override { return program_.header ? program_.header->op_count : 0; }
+
+ private:
+  TensorView view(const direct::PlanTensor& t) const {
+    return TensorView{direct::at(program_, t.offset), t.bytes, t.scale, t.zero_point};
+  }
+
+  void run(const direct::Record& op) const {
+    switch (op.kind) {
+      case direct::Kind::conv: return direct::conv(program_, op);
+      case direct::Kind::depthwise: return direct::depthwise(program_, op);
+      case direct::Kind::max_pool: return direct::max_pool(program_, op);
+      case direct::Kind::average_pool: return direct::average_pool(program_, op);
+      case direct::Kind::mean: return direct::mean(program_, op);
+      case direct::Kind::add: return direct::add(program_, op);
+      case direct::Kind::softmax: return direct::softmax(program_, op);
+      case direct::Kind::lut: return direct::lut(program_, op);
+      case direct::Kind::pad: return direct::pad(program_, op);
+    }
+  }
+
+  direct::Program program_{};
+};
+
+}  // namespace
+
+Engine& engine() {
+  static DirectEngine instance;
+  return instance;
+}
+
+}  // namespace edgeward

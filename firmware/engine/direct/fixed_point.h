@@ -1,0 +1,39 @@
+// Integer arithmetic of int8 models, rounding for rounding as TFLM does it. model_export/plan_math.py has the same in
+// Python for what is computed ahead of time.
+#pragma once
+
+#include <cstdint>
+
+namespace edgeward::direct {
+
+// Additions that may wrap in a damaged model must not be undefined behaviour.
+inline int32_t wrapping_add(int32_t a, int32_t b) {
+  return static_cast<int32_t>(static_cast<uint32_t>(a) + static_cast<uint32_t>(b));
+}
+
+// round(a * b / 2^31), halves towards plus infinity; not for a = b = -2^31.
+inline int32_t high_multiply(int32_t a, int32_t b) {
+  return static_cast<int32_t>((static_cast<int64_t>(a) * b + (int64_t{1} << 30)) >> 31);
+}
+
+// round(x / 2^exponent), halves away from zero; exponent 0 to 31.
+inline int32_t rounding_shift(int32_t x, int32_t exponent) {
+  const int32_t mask = static_cast<int32_t>((uint32_t{1} << exponent) - 1);
+  const int32_t remainder = x & mask;
+  const int32_t threshold = (mask >> 1) + (x < 0);
+  return (x >> exponent) + (remainder > threshold);
+}
+
+// x * multiplier / 2^31 * 2^shift with two roundings; multiplier >= 0, shift -31 to 30.
+inline int32_t requantize(int32_t x, int32_t multiplier, int32_t shift) {
+  if (shift > 0) {
+    return high_multiply(static_cast<int32_t>(static_cast<uint32_t>(x) << shift), multiplier);
+  }
+  return rounding_shift(high_multiply(x, multiplier), -shift);
+}
+
+inline int8_t clamp(int32_t value, int32_t low, int32_t high) {
+  return static_cast<int8_t>(value < low ? low : value > high ? high : value);
+}
+
+}  // namespace edgeward::direct

@@ -1,0 +1,40 @@
+// One kernel per file. All work on int8 tensors in height x width x channels order inside the arena.
+#pragma once
+
+#include "engine/direct/plan.h"
+
+namespace edgeward::direct {
+
+void add(const Program& program, const Record& op);
+void average_pool(const Program& program, const Record& op);
+void conv(const Program& program, const Record& op);
+void depthwise(const Program& program, const Record& op);
+void lut(const Program& program, const Record& op);
+void max_pool(const Program& program, const Record& op);
+void mean(const Program& program, const Record& op);
+void pad(const Program& program, const Record& op);
+void softmax(const Program& program, const Record& op);
+
+inline int8_t* at(const Program& program, uint32_t arena_offset) {
+  return reinterpret_cast<int8_t*>(program.arena + arena_offset);
+}
+
+inline const int32_t* words(const Program& program, const Record& op) {
+  return reinterpret_cast<const int32_t*>(program.plan + op.table);
+}
+
+// Per output channel: what turns an accumulator into an output value.
+struct Rescale {
+  const int32_t* bias;
+  const int32_t* multiplier;
+  const int8_t* shift;
+  uint32_t step;  // 1 with one multiplier per channel, 0 with one for all
+
+  Rescale(const Program& program, const Record& op)
+      : bias(words(program, op)),
+        multiplier(bias + op.out.channels),
+        shift(reinterpret_cast<const int8_t*>(multiplier + (op.per_channel ? op.out.channels : 1))),
+        step(op.per_channel ? 1 : 0) {}
+};
+
+}  // namespace edgeward::direct

@@ -1,0 +1,17 @@
+#include <cstring>
+
+#include "engine/direct/kernels.h"
+
+namespace edgeward::direct {
+
+void pad(const Program& program, const Record& op) {
+  const int8_t* input = at(program, op.input);
+  int8_t* const out = at(program, op.output);
+  const uint32_t in_row = op.in.width * op.in.channels;
+  const uint32_t out_row = op.out.width * op.out.channels;
+  std::memset(out, op.out_zero_point, op.out.height * out_row);
+  int8_t* to = out + op.pad_top * out_row + op.pad_left * op.out.channels;
+  for (uint32_t y = 0; y < op.in.height; ++y, to += out_row, input += in_row) std::memcpy(to, input, in_row);
+}
+
+}  // namespace edgeward::direct

@@ -1,0 +1,218 @@
+"""Compile an int8 .tflite to the plan engine/direct runs: an operator table, multipliers, and a place for every activation.
+
+The plan is little-endian; all words are 32 bits; firmware/engine/direct/plan.h mirrors it.
+
+    header, 16 words
+        0 magic 'EWPL'    1 version (1)      2 plan bytes      3 arena bytes (exact)
+        4 .tflite bytes   5 operator count   6 offset of the operator table, 64
+        7 0               8-11 input: arena offset, bytes, scale (float32), zero point
+        12-15 output: the same
+    operator table: one record of 32 words per operator that does work
+        0 kind            1 index in the model
+        2 input           3 second input, or scratch         4 output (arena offsets)
+        5-7 input height, width, channels                    8-10 output height, width, channels
+        11-12 kernel height, width     13-14 stride          15-16 dilation       17-18 padding: top, left
+        19 weights: offset in the .tflite section            20 table: offset in the plan
+        21 scratch bytes  22 input zero point                23 output zero point
+        24-25 clamp of the output      26 flags (1: one multiplier per output channel)
+        27-31 parameters of the kind
+    tables, each aligned to 4 bytes
+        conv, depthwise   int32 bias[channels], int32 multiplier[n], int8 shift[n]; n is channels or 1
+        add               int32 zero point, multiplier, shift of input 1; the same of input 2; multiplier, shift of the sum
+        softmax           int32 count, int32 exp[count]: exp(-d * scale * beta) in Q0.31
+        lut               int8 output[256], for the inputs -128 to 127
+
+conv covers FULLY_CONNECTED as a 1x1 convolution. Its weights stay in the .tflite section as output channel x row x column
+x input channel; its bias has the input zero point folded in: bias - zero_point * sum(weights). RESHAPE, EXPAND_DIMS and
+SQUEEZE do no work and are not in the table: their output is their input's bytes.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass, field
+from typing import Callable, Dict, List, Optional, Tuple
+
+import numpy as np
+
+from model_export.errors import ExportError
+from model_export.plan_arena import Buffer, Lags, place
+from model_export.tflite_file import Op, Tensor, TfliteModel, read_tflite
+
+MAGIC = 0x4C505745  # 'EWPL'
+VERSION = 1
+HEADER_WORDS = 16
+RECORD_WORDS = 32
+
+KINDS = {
+    "conv": 1,
+    "depthwise": 2,
+    "max_pool": 3,
+    "average_pool": 4,
+    "mean": 5,
+    "add": 6,
+    "softmax": 7,
+    "lut": 8,
+    "pad": 9,
+}
+ALIASES = ("EXPAND_DIMS", "RESHAPE", "SQUEEZE")
+
+
+class PlanError(ExportError):
+    """engine/direct cannot run this model. The message names the operator, its index and what is supported."""
+
+
+@dataclass
+class Step:
+    """One record before the arena is laid out: tensors instead of offsets."""
+
+    kind: str
+    op: Op
+    inputs: Tuple[int, ...]
+    output: int
+    in_hwc: Tuple[int, int, int]
+    out_hwc: Tuple[int, int, int]
+    kernel: Tuple[int, int] = (1, 1)
+    stride: Tuple[int, int] = (1, 1)
+    dilation: Tuple[int, int] = (1, 1)
+    padding: Tuple[int, int] = (0, 0)
+    weights_offset: int = 0
+    table: bytes = b""
+    scratch_bytes: int = 0
+    in_zero_point: int = 0
+    out_zero_point: int = 0
+    clamp: Tuple[int, int] = (-128, 127)
+    per_channel: bool = False
+    parameters: Tuple[int, ...] = ()
+    lag: Optional[int] = None
+    """Bytes the output must stay behind an input it overlaps (plan_arena); None where it must not overlap."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    blob: bytes
+    arena_bytes: int
+    input_bytes: int
+    output_bytes: int
+    ops: Tuple[str, ...] = field(default=())
+    """Kinds in execution order, as in KINDS."""
+
+
+def compile_plan(tflite: bytes) -> Plan:
+    """Compile a whole .tflite. Raises TfliteError for a file that is none, PlanError for a model engine/direct cannot run."""
+    from model_export.plan_ops import SUPPORTED, lower
+
+    model = read_tflite(tflite)
+    if len(model.subgraphs) != 1:
+        raise PlanError(f"the model has {len(model.subgraphs)} subgraphs; supported is one")
+    if len(model.inputs) != 1 or len(model.outputs) != 1:
+        raise PlanError(
+            f"the model has {len(model.inputs)} inputs and {len(model.outputs)} outputs; supported is one each"
+        )
+    for name, index in (("input", model.inputs[0]), ("output", model.outputs[0])):
+        check_int8(model.tensors[index], f"model {name}")
+    steps: List[Step] = []
+    alias: Dict[int, int] = {}
+    for op in model.ops:
+        if op.code in ALIASES:
+            alias[op.outputs[0]] = _alias_of(model, op)
+        elif op.code in SUPPORTED:
+            steps.append(lower(model, op))
+        else:
+            supported = ", ".join(sorted([*SUPPORTED, *ALIASES]))
+            raise PlanError(
+                f"operator {op.index} is {op.code}, which engine/direct lacks; supported: {supported}{_hint(op)}"
+            )
+    return _assemble(model, steps, alias, len(tflite))
+
+
+def _hint(op: Op) -> str:
+    if op.code in ("SHAPE", "STRIDED_SLICE", "PACK"):
+        return " (SHAPE, STRIDED_SLICE and PACK come from a free batch size: convert the model with batch size 1)"
+    if op.code in ("QUANTIZE", "DEQUANTIZE"):
+        return " (convert the model with int8 input and output)"
+    return ""
+
+
+def check_int8(tensor: Tensor, what: str) -> None:
+    if tensor.dtype != "int8" or len(tensor.scales) != 1:
+        raise PlanError(
+            f"{what} ({tensor.name}) is {tensor.dtype} with {len(tensor.scales)} scales; supported is int8 with one"
+        )
+
+
+def _alias_of(model: TfliteModel, op: Op) -> int:
+    source, target = model.tensors[op.inputs[0]], model.tensors[op.outputs[0]]
+    if source.data is not None:
+        raise PlanError(f"operator {op.index} ({op.code}) reshapes a constant; supported are activations")
+    check_int8(source, f"operator {op.index} ({op.code}): input")
+    if np.prod(source.shape, dtype=np.int64) != np.prod(target.shape, dtype=np.int64):
+        raise PlanError(
+            f"operator {op.index} ({op.code}): {source.shape} to {target.shape} changes the number of elements"
+        )
+    return source.index
+
+
+def _assemble(model: TfliteModel, steps: List[Step], alias: Dict[int, int], tflite_bytes: int) -> Plan:
+    def root(tensor: int) -> int:
+        while tensor in alias:
+            tensor = alias[tensor]
+        return tensor
+
+    offsets, arena_bytes = _lay_out(model, steps, root)
+    tables = bytearray()
+    records = bytearray()
+    tables_at = 4 * (HEADER_WORDS + RECORD_WORDS * len(steps))
+    for n, step in enumerate(steps):
+        second = offsets[root(step.inputs[1])] if len(step.inputs) > 1 else offsets.get(-1 - n, 0)
+        words = [
+            KINDS[step.kind], step.op.index, offsets[root(step.inputs[0])], second, offsets[root(step.output)],
+            *step.in_hwc, *step.out_hwc, *step.kernel, *step.stride, *step.dilation, *step.padding,
+            step.weights_offset, tables_at + len(tables) if step.table else 0, step.scratch_bytes,
+            step.in_zero_point, step.out_zero_point, *step.clamp, int(step.per_channel),
+            *step.parameters, *[0] * (5 - len(step.parameters)),
+        ]  # fmt: skip
+        records += struct.pack(f"<{RECORD_WORDS}I", *(word & 0xFFFFFFFF for word in words))
+        tables += step.table + bytes(-len(step.table) % 4)
+    header = struct.pack("<8I", MAGIC, VERSION, tables_at + len(tables), arena_bytes, tflite_bytes, len(steps), 64, 0)
+    ends = []
+    for index in (model.inputs[0], model.outputs[0]):
+        tensor = model.tensors[index]
+        size = int(np.prod(tensor.shape, dtype=np.int64))
+        ends.append(size)
+        header += struct.pack("<IIfi", offsets[root(index)], size, float(tensor.scales[0]), int(tensor.zero_points[0]))
+    return Plan(bytes(header + records + tables), arena_bytes, ends[0], ends[1], tuple(step.kind for step in steps))
+
+
+def _lay_out(model: TfliteModel, steps: List[Step], root: Callable[[int], int]) -> Tuple[Dict[int, int], int]:
+    """Arena offset of every root tensor, and of the scratch of step n under the key -1 - n."""
+    first: Dict[int, int] = {root(model.inputs[0]): -1}
+    last: Dict[int, int] = {root(model.inputs[0]): -1}
+    for n, step in enumerate(steps):
+        for tensor in step.inputs:
+            if root(tensor) not in first:
+                raise PlanError(
+                    f"operator {step.op.index} ({step.op.code}) reads tensor {tensor} before anything wrote it"
+                )
+            last[root(tensor)] = n
+        if root(step.output) in first:
+            raise PlanError(f"operator {step.op.index} ({step.op.code}) writes tensor {step.output} a second time")
+        first[root(step.output)] = last[root(step.output)] = n
+    out = root(model.outputs[0])
+    if out not in first:
+        raise PlanError("nothing writes the model's output")
+    last[out] = len(steps)
+    keys = list(first)
+    buffers = [Buffer(int(np.prod(model.tensors[k].shape, dtype=np.int64)), first[k], last[k]) for k in keys]
+    where = {key: i for i, key in enumerate(keys)}
+    lags: Lags = {}
+    for n, step in enumerate(steps):
+        if step.lag is not None:
+            for tensor in map(root, step.inputs):
+                if last[tensor] == n:
+                    lags[where[tensor], where[root(step.output)]] = step.lag
+        if step.scratch_bytes:
+            keys.append(-1 - n)
+            buffers.append(Buffer(step.scratch_bytes, n, n))
+    offsets, arena_bytes = place(buffers, lags)
+    return dict(zip(keys, offsets)), arena_bytes

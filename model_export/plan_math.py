@@ -1,0 +1,135 @@
+"""Fixed-point arithmetic of int8 TFLite models, written from its definition: gemmlowp's rounding, exp and reciprocal.
+
+Python integers throughout; the firmware does the same per output value (firmware/engine/direct/fixed_point.h), the plan
+compiler does here whatever can be known before an input is seen.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import List, Tuple
+
+import numpy as np
+
+INT8_MIN, INT8_MAX = -128, 127
+_INT32_MIN, _INT32_MAX = -(2**31), 2**31 - 1
+_EXP_MINUS_ONE_EIGHTH = 1895147668  # Q0.31
+_ONE_THIRD = 715827883
+# exp(-2**k) in Q0.31 for k = -2 .. 4
+_EXP_MINUS_POWERS = {-2: 1672461947, -1: 1302514674, 0: 790015084, 1: 290630308, 2: 39332535, 3: 720401, 4: 242}
+
+
+def quantize_multiplier(real: float) -> Tuple[int, int]:
+    """`real` (>= 0) as (q, shift) with real ~ q / 2**31 * 2**shift and q in [2**30, 2**31), or (0, 0)."""
+    if real == 0.0:
+        return 0, 0
+    fraction, shift = math.frexp(real)
+    q = math.floor(fraction * 2**31 + 0.5)
+    if q == 2**31:
+        q, shift = q // 2, shift + 1
+    return (0, 0) if shift < -31 else (q, shift)
+
+
+def high_multiply(a: int, b: int) -> int:
+    """Saturating rounding doubling high multiply: round(a * b / 2**31), halves towards plus infinity."""
+    if a == b == _INT32_MIN:
+        return _INT32_MAX
+    return (a * b + 2**30) >> 31
+
+
+def rounding_shift(x: int, exponent: int) -> int:
+    """round(x / 2**exponent), halves away from zero."""
+    if exponent == 0:
+        return x
+    return (x + (1 << (exponent - 1)) - (x < 0)) >> exponent
+
+
+def multiply_by_quantized(x: int, multiplier: int, shift: int) -> int:
+    """Both roundings of TFLM: the high multiply, then the shift."""
+    return rounding_shift(high_multiply(x << max(shift, 0), multiplier), max(-shift, 0))
+
+
+def saturating_shift_left(x: int, exponent: int) -> int:
+    return min(max(x << exponent, _INT32_MIN), _INT32_MAX)
+
+
+def exp_on_negative(a: int, integer_bits: int) -> int:
+    """exp(a) for a <= 0 in Q`integer_bits`, as Q0.31; integer_bits at most 5."""
+    if a == 0:
+        return _INT32_MAX
+    fraction_bits = 31 - integer_bits
+    quarter = 1 << (fraction_bits - 2)
+    below_quarter = (a & (quarter - 1)) - quarter
+    # A Taylor polynomial around -1/8 for the part in [-1/4, 0), then one factor for each set bit of the rest.
+    x = saturating_shift_left(below_quarter, integer_bits) + (1 << 28)
+    x2 = high_multiply(x, x)
+    x3 = high_multiply(x2, x)
+    x4 = high_multiply(x2, x2)
+    tail = rounding_shift(high_multiply(rounding_shift(x4, 2) + x3, _ONE_THIRD) + x2, 1)
+    result = _EXP_MINUS_ONE_EIGHTH + high_multiply(_EXP_MINUS_ONE_EIGHTH, x + tail)
+    remainder = below_quarter - a
+    for exponent, factor in _EXP_MINUS_POWERS.items():
+        if exponent < integer_bits and remainder & (1 << (fraction_bits + exponent)):
+            result = high_multiply(result, factor)
+    return result
+
+
+def one_over_one_plus(a: int) -> int:
+    """1 / (1 + a) for a in [0, 1), both Q0.31: three Newton steps on half the denominator."""
+    half = (a + _INT32_MAX + 1) >> 1
+    x = 1515870810 + high_multiply(half, -1010580540)  # 48/17 - 32/17 * half, Q2.29
+    for _ in range(3):
+        x += saturating_shift_left(high_multiply(x, (1 << 29) - high_multiply(half, x)), 2)
+    return saturating_shift_left(x, 1)
+
+
+def input_radius(integer_bits: int, left_shift: int) -> int:
+    """Largest |input| whose rescaled value still fits `integer_bits`."""
+    return math.floor((2**integer_bits - 1) * 2 ** (31 - integer_bits) / 2.0**left_shift)
+
+
+def activation_range(activation: str, scale: np.float32, zero_point: int) -> Tuple[int, int]:
+    """The int8 range a fused activation clamps to. Raises ValueError for one that is not a clamp."""
+
+    def quantize(value: float) -> int:
+        ratio = float(np.float32(value) / scale)
+        return zero_point + int(math.copysign(math.floor(abs(ratio) + 0.5), ratio))
+
+    bounds = {"none": (None, None), "relu": (0.0, None), "relu6": (0.0, 6.0), "relu_n1_to_1": (-1.0, 1.0)}
+    if activation not in bounds:
+        raise ValueError(activation)
+    low, high = bounds[activation]
+    return (
+        INT8_MIN if low is None else max(INT8_MIN, quantize(low)),
+        INT8_MAX if high is None else min(INT8_MAX, quantize(high)),
+    )
+
+
+def softmax_table(beta: float, input_scale: float) -> List[int]:
+    """exp(-d * beta * input_scale) in Q0.31 for d = 0, 1, ... as long as it counts (TFLM treats the rest as zero)."""
+    integer_bits = 5
+    real = min(beta * input_scale * 2 ** (31 - integer_bits), 2.0**31 - 1.0)
+    multiplier, left_shift = quantize_multiplier(real)
+    radius = input_radius(integer_bits, left_shift)
+    return [
+        exp_on_negative(high_multiply(-d << left_shift, multiplier), integer_bits) for d in range(min(radius, 255) + 1)
+    ]
+
+
+def logistic_table(input_scale: float, input_zero_point: int) -> np.ndarray:
+    """int8 (256,): the output for each input from -128 to 127; output scale 1/256, zero point -128."""
+    integer_bits = 4
+    fraction, left_shift = math.frexp(input_scale * 2 ** (31 - integer_bits))
+    multiplier = math.floor(fraction * 2**31 + 0.5)
+    radius = input_radius(integer_bits, left_shift)
+    table = []
+    for q in range(INT8_MIN, INT8_MAX + 1):
+        x = q - input_zero_point
+        if x <= -radius or x >= radius:
+            table.append(INT8_MIN if x < 0 else INT8_MAX)
+            continue
+        scaled = multiply_by_quantized(x, multiplier, left_shift)
+        positive = one_over_one_plus(exp_on_negative(-abs(scaled), integer_bits))
+        real = 1 << 30 if scaled == 0 else positive if scaled > 0 else _INT32_MAX - positive
+        table.append(min(max(rounding_shift(real, 23) + INT8_MIN, INT8_MIN), INT8_MAX))
+    return np.array(table, np.int8)
