@@ -1,0 +1,171 @@
+"""What goes into a board's flash, checked before a port is opened: a model for a slot, and a firmware build.
+
+Image format: ESP-IDF API guide, "App Image Format".
+"""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Dict, List, Optional
+
+import numpy as np
+
+from orchestrator.boards.partitions import (
+    APP,
+    SECTOR_BYTES,
+    SLOTS,
+    TABLE_OFFSET,
+    PartitionError,
+    build_table,
+    parse_table,
+)
+from orchestrator.errors import EdgewardError
+
+CHIPS: Dict[int, str] = {0: "esp32", 5: "esp32c3", 9: "esp32s3"}
+"""The chips Edgeward runs on, by the chip id in an image's header."""
+
+BOOTLOADER_OFFSETS: Dict[str, int] = {"esp32": 0x1000, "esp32c3": 0x0, "esp32s3": 0x0}
+
+_HEADER_BYTES = 24
+_CHECKSUM_SEED = 0xEF
+
+
+class ImageError(EdgewardError):
+    """A file that must not be flashed: truncated, damaged, too large, or for something else."""
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    name: str
+    digest: str
+    """The model digest serial records carry: 16 hex digits."""
+    signed: bool
+
+
+@dataclass(frozen=True)
+class Region:
+    """Bytes for one place in flash."""
+
+    name: str
+    address: int
+    data: bytes
+    chip: Optional[str] = None
+    """The only chip these bytes work on; None when any will do."""
+    model: Optional[ModelInfo] = None
+
+    @property
+    def end(self) -> int:
+        """Up to here flash is erased."""
+        return self.address + -(-len(self.data) // SECTOR_BYTES) * SECTOR_BYTES
+
+
+def model_region(path: Path, slot: str = "a") -> Region:
+    """The model.bin at `path` (a file, or a bundle's folder) for slot "a" or "b".
+
+    Raises ImageError when it is missing, too large for the slot, or not exactly what was exported.
+    """
+    from model_export.errors import ExportError
+    from model_export.model_bin import parse_model_bin
+
+    if path.is_dir():
+        path = path / "model.bin"
+    blob = _read(path)
+    partition = SLOTS[slot]
+    if len(blob) > partition.size:
+        raise ImageError(
+            f"{path}: {len(blob):,} bytes do not fit slot {slot} of {partition.size:,}; "
+            "use a smaller model, or export it without the plan or with fewer known answers"
+        )
+    try:
+        model = parse_model_bin(blob)
+    except ExportError as error:
+        raise ImageError(f"{path}: {error}; nothing was flashed, export the bundle again") from error
+    info = ModelInfo(model.name, model.digest, model.signature is not None)
+    return Region(f"model slot {slot}", partition.offset, blob, model=info)
+
+
+def firmware_regions(folder: Path) -> List[Region]:
+    """App, partition table and bootloader from a PlatformIO build folder (`.pio/build/ENV`), in the order to write them.
+
+    The bootloader comes last: until then, a new board whose flash was interrupted waits in its ROM.
+    Raises ImageError for a missing, damaged or mixed-up file, and for a build with another flash layout.
+    """
+    if not folder.is_dir():
+        raise ImageError(
+            f"{folder}: no such folder; build the firmware with `pio run -e ENV`, then pass .pio/build/ENV"
+        )
+    app = _image(folder / "firmware.bin", APP.size)
+    bootloader = _image(folder / "bootloader.bin", TABLE_OFFSET)
+    if app.chip != bootloader.chip:
+        raise ImageError(f"{folder}: firmware.bin is for {app.chip}, bootloader.bin for {bootloader.chip}")
+    if app.chip not in BOOTLOADER_OFFSETS:
+        raise ImageError(f"{folder}: built for {app.chip}; Edgeward runs on {', '.join(BOOTLOADER_OFFSETS)}")
+    start = BOOTLOADER_OFFSETS[app.chip]
+    if start + len(bootloader.data) > TABLE_OFFSET:
+        raise ImageError(f"{folder / 'bootloader.bin'}: runs into the partition table at {TABLE_OFFSET:#x}")
+    return [
+        Region("app", APP.offset, app.data, app.chip),
+        Region("partition table", TABLE_OFFSET, _table(folder / "partitions.bin"), app.chip),
+        Region("bootloader", start, bootloader.data, app.chip),
+    ]
+
+
+@dataclass(frozen=True)
+class _Image:
+    data: bytes
+    chip: str
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ImageError(f"{path}: {error.strerror}") from error
+
+
+def _table(path: Path) -> bytes:
+    blob = _read(path)
+    try:
+        same = parse_table(blob) == parse_table(build_table())
+    except PartitionError as error:
+        raise ImageError(f"{path}: {error}") from error
+    if not same:
+        raise ImageError(
+            f"{path}: another layout than docs/design.md section 9; build with the project's platformio.ini"
+        )
+    return build_table()
+
+
+def _image(path: Path, room: int) -> _Image:
+    """Walk an ESP image as the bootloader does: header, segments, checksum, SHA-256."""
+    blob = _read(path)
+    if len(blob) > room:
+        raise ImageError(f"{path}: {len(blob):,} bytes, there is room for {room:,}")
+    if len(blob) < _HEADER_BYTES or blob[0] != 0xE9:
+        raise ImageError(f"{path}: not an ESP image (it must start with the byte 0xe9)")
+    segments, chip_id, hashed = blob[1], struct.unpack_from("<H", blob, 12)[0], blob[23]
+    at = _HEADER_BYTES
+    checksum = _CHECKSUM_SEED
+    for number in range(segments):
+        if at + 8 > len(blob):
+            raise ImageError(f"{path}: truncated, {len(blob):,} bytes end before segment {number}")
+        length = struct.unpack_from("<I", blob, at + 4)[0]
+        at += 8
+        if at + length > len(blob):
+            raise ImageError(f"{path}: truncated, {len(blob):,} bytes end inside segment {number}")
+        checksum ^= int(np.bitwise_xor.reduce(np.frombuffer(blob, np.uint8, length, at)))
+        at += length
+    at += 16 - at % 16
+    end = at + (32 if hashed else 0)
+    if end > len(blob):
+        raise ImageError(f"{path}: truncated, {len(blob):,} bytes end before the checksum")
+    if blob[at - 1] != checksum:
+        raise ImageError(f"{path}: checksum {checksum:#04x} instead of {blob[at - 1]:#04x}: damaged")
+    if hashed not in (0, 1) or (hashed and hashlib.sha256(blob[:at]).digest() != blob[at:end]):
+        raise ImageError(f"{path}: its SHA-256 does not match the content: damaged")
+    if not hashed and len(blob) != end:
+        raise ImageError(f"{path}: says it carries no SHA-256, but goes on after the checksum: damaged")
+    return _Image(blob, CHIPS.get(chip_id, f"chip id {chip_id}"))

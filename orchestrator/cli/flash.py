@@ -1,0 +1,148 @@
+"""`edgeward flash`: a model, or everything, onto a board."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Dict, List
+
+if TYPE_CHECKING:
+    from orchestrator.boards.flash import FlashResult
+    from orchestrator.boards.flash_images import Region
+
+_EPILOG = """examples:
+  edgeward flash --port /dev/ttyUSB0 --model out/demo/bundle
+  edgeward flash --port /dev/ttyUSB0 --model out/demo/bundle --everything --firmware .pio/build/esp32dev
+
+A model alone takes seconds and leaves the firmware as it is. The board restarts afterwards."""
+
+
+def register(subparsers: Any) -> None:
+    parser = subparsers.add_parser(
+        "flash",
+        help="write a model, or firmware and model, to a board",
+        description="Write a model, or firmware and model, to an ESP32 over its serial port.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--port", required=True, help="serial port, such as /dev/ttyUSB0, or socket://host:port")
+    parser.add_argument("--model", type=Path, metavar="PATH", help="bundle folder, or model.bin")
+    parser.add_argument("--slot", choices=("a", "b"), default="a", help="model slot (default: a)")
+    parser.add_argument("--everything", action="store_true", help="also bootloader, partition table and app")
+    parser.add_argument("--firmware", type=Path, metavar="DIR", help="build folder, such as .pio/build/esp32dev")
+    parser.add_argument("--chip", choices=("auto", "esp32", "esp32c3", "esp32s3"), default="auto")
+    parser.add_argument("--baud", type=int, help="speed while flashing (default: 460800)")
+    parser.add_argument("--no-stub", action="store_true", help="use the chip's ROM loader only: slower, for simulators")
+    parser.add_argument(
+        "--no-verify", action="store_true", help="leave out the last comparison of all that was written"
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead of text")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    from orchestrator.boards.flash import DEFAULT_BAUD, flash
+
+    regions = _regions(args)
+    show = not args.json
+    with _ProgressBars(show) as bars:
+        result = flash(
+            args.port,
+            regions,
+            chip=args.chip,
+            baud=args.baud or DEFAULT_BAUD,
+            stub=not args.no_stub,
+            verify=not args.no_verify,
+            progress=bars.update,
+        )
+    if args.json:
+        import json
+
+        print(json.dumps(_report(result, args.slot)))
+    else:
+        _print(result)
+    return 0
+
+
+def _regions(args: argparse.Namespace) -> List[Region]:
+    from orchestrator.boards.flash_images import firmware_regions, model_region
+    from orchestrator.errors import UsageError
+
+    if args.everything and args.firmware is None:
+        raise UsageError("--everything needs --firmware DIR, the build folder with firmware.bin")
+    if args.firmware is not None and not args.everything:
+        raise UsageError("--firmware is only used with --everything; without it the model alone is written")
+    if args.model is None and not args.everything:
+        raise UsageError("nothing to flash: give --model PATH, or --everything --firmware DIR")
+    if args.baud is not None and args.baud <= 0:
+        raise UsageError(f"--baud {args.baud}: must be positive")
+    regions = firmware_regions(args.firmware) if args.everything else []
+    if args.model is not None:
+        regions.append(model_region(args.model, args.slot))
+    return regions
+
+
+def _report(result: FlashResult, slot: str) -> Dict[str, Any]:
+    models = [w.region.model for w in result.written if w.region.model is not None]
+    return {
+        "port": result.port,
+        "chip": result.chip,
+        "model": {"name": models[0].name, "digest": models[0].digest, "signed": models[0].signed, "slot": slot}
+        if models
+        else None,
+        "regions": [
+            {
+                "name": w.region.name,
+                "address": w.region.address,
+                "bytes": len(w.region.data),
+                "skipped": w.skipped,
+            }
+            for w in result.written
+        ],
+        "verified": result.verified,
+        "seconds": round(result.seconds, 3),
+        "warnings": list(result.warnings),
+    }
+
+
+def _print(result: FlashResult) -> None:
+    for written in result.written:
+        region = written.region
+        what = "was there already" if written.skipped else "written"
+        about = f" ({region.model.name}, digest {region.model.digest})" if region.model else ""
+        print(f"{region.name}{about}: {len(region.data):,} bytes at {region.address:#x} {what}")
+    for warning in result.warnings:
+        print(f"note: {warning}")
+    checked = "verified" if result.verified else "not compared again"
+    print(f"{result.chip} on {result.port}: done in {result.seconds:.1f} s, {checked}")
+
+
+class _ProgressBars:
+    """One bar per region on a terminal; nothing elsewhere."""
+
+    def __init__(self, show: bool) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeElapsedColumn
+
+        console = Console(stderr=True)
+        self._tasks: Dict[str, TaskID] = {}
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TaskProgressColumn(),
+            TimeElapsedColumn(),
+            console=console,
+            disable=not (show and console.is_terminal),
+        )
+
+    def __enter__(self) -> _ProgressBars:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._progress.stop()
+
+    def update(self, region: Region, part: float) -> None:
+        if region.name not in self._tasks:
+            self._tasks[region.name] = self._progress.add_task(region.name, total=1.0)
+        self._progress.update(self._tasks[region.name], completed=part)
