@@ -1,0 +1,105 @@
+"""Firmware built for this machine: the sources a board runs, compiled once with g++ and kept in a per-user cache."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import struct
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import Sequence, Tuple
+
+import numpy as np
+
+from model_export.plan import compile_plan
+from orchestrator.errors import EdgewardError
+
+FLAGS = ("-std=c++17", "-O2", "-Wall", "-Wextra", "-Werror", "-fno-exceptions", "-fno-rtti")
+SANITIZE = ("-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
+
+PROGRAMS = {
+    "run-direct": ("src/run_direct.cpp", "engine/direct/*.cpp"),
+    "edgeward-board": ("src/main_host.cpp", "core/*.cpp", "engine/direct/*.cpp", "hal/host/*.cpp"),
+}
+"""Program -> its sources below `firmware/`."""
+
+
+class HostBuildError(EdgewardError):
+    """The firmware could not be built or run on this machine. The message says what is missing."""
+
+
+def firmware_dir() -> Path:
+    """`firmware/` of a checkout, or the copy an installed package carries."""
+    boards = Path(__file__).resolve().parent
+    for candidate in (boards.parents[1] / "firmware", boards / "_firmware"):
+        if (candidate / "engine" / "engine.h").is_file():
+            return candidate
+    raise HostBuildError(f"no firmware sources beside {boards}: reinstall edgeward, or run from a checkout")
+
+
+def cache_dir() -> Path:
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "edgeward"
+
+
+def build(program: str, extra_flags: Sequence[str] = ()) -> Path:
+    """The path of a program of PROGRAMS, built if the cache does not have it for these sources, flags and compiler."""
+    root = firmware_dir()
+    sources = sorted(path for pattern in PROGRAMS[program] for path in root.glob(pattern))
+    compiler = shutil.which("g++")
+    if compiler is None:
+        raise HostBuildError("no g++ on this machine: install it (Debian, Ubuntu: apt-get install g++) and try again")
+    flags = [*FLAGS, *extra_flags]
+    version = subprocess.run([compiler, "--version"], capture_output=True, text=True, check=False).stdout
+    target = cache_dir() / f"{program}-{_digest(root, sources, [*flags, version])}"
+    if target.is_file():
+        return target
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{program}-", dir=target.parent) as work:
+        fresh = Path(work) / program
+        command = [compiler, *flags, f"-I{root}", *map(str, sources), "-o", str(fresh)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            raise HostBuildError(f"g++ could not build {program}:\n{done.stderr.strip()}")
+        os.replace(fresh, target)  # atomic: a second process building the same sees the old or the new file
+    return target
+
+
+def _digest(root: Path, sources: Sequence[Path], flags: Sequence[str]) -> str:
+    digest = hashlib.sha256("\0".join(flags).encode())
+    for path in sorted({*sources, *root.rglob("*.h")}):
+        digest.update(str(path.relative_to(root)).encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()[:20]
+
+
+def run_direct(model_tflite: bytes, rows: np.ndarray, extra_flags: Sequence[str] = ()) -> np.ndarray:
+    """Run int8 `rows` (n, input elements; any shape that flattens to it) through engine/direct; int8 (n, output elements).
+
+    Raises PlanError or TfliteError for a model engine/direct cannot run, HostBuildError without a compiler.
+    """
+    plan = compile_plan(model_tflite)
+    table, count = _as_table(rows, plan.input_bytes)
+    outputs = run_plan(model_tflite, plan.blob, table, extra_flags)
+    return outputs.reshape(count, plan.output_bytes)
+
+
+def run_plan(model_tflite: bytes, plan: bytes, rows: np.ndarray, extra_flags: Sequence[str] = ()) -> np.ndarray:
+    """`rows` (n, input bytes) through a given plan; the output bytes in one line. Raises HostBuildError if it is refused."""
+    program = build("run-direct", extra_flags)
+    head = struct.pack("<3I", len(model_tflite), len(plan), len(rows))
+    stdin = head + model_tflite + plan + np.ascontiguousarray(rows, np.int8).tobytes()
+    done = subprocess.run([str(program)], input=stdin, capture_output=True, check=False)
+    if done.returncode != 0:
+        reason = done.stderr.decode("utf-8", "replace").strip() or f"exit code {done.returncode}"
+        raise HostBuildError(f"engine/direct: {reason}")
+    return np.frombuffer(done.stdout, np.int8)
+
+
+def _as_table(rows: np.ndarray, width: int) -> Tuple[np.ndarray, int]:
+    if rows.dtype != np.int8:
+        raise HostBuildError(f"the rows are {rows.dtype}; the model takes int8")
+    if rows.ndim < 1 or (len(rows) and rows.size != len(rows) * width):
+        raise HostBuildError(f"rows of shape {rows.shape}: the model takes {width} values each")
+    return rows.reshape(len(rows), width), len(rows)
