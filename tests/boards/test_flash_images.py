@@ -91,6 +91,14 @@ def test_one_flipped_bit_in_an_app_is_refused(tmp_path_factory: pytest.TempPathF
         firmware_regions(folder)
 
 
+def test_app_that_denies_its_sha256_is_refused(build: Path) -> None:
+    image = bytearray((build / "firmware.bin").read_bytes())
+    image[23] = 0
+    (build / "firmware.bin").write_bytes(image)
+    with pytest.raises(ImageError, match="goes on after the checksum"):
+        firmware_regions(build)
+
+
 @pytest.mark.parametrize("part", ["firmware.bin", "bootloader.bin", "partitions.bin"])
 @pytest.mark.parametrize("keep", [0, 20, 100])
 def test_truncated_firmware_is_refused(build: Path, part: str, keep: int) -> None:

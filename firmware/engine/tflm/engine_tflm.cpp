@@ -17,8 +17,8 @@
 namespace edgeward {
 namespace {
 
-// The operators a board can run, the same set model_export accepts and engine/direct implements.
-constexpr unsigned kOperators = 14;
+// The operators a board can run: all that engine/direct has, and what TFLM has besides at little cost.
+constexpr unsigned kOperators = 16;
 using Resolver = tflite::MicroMutableOpResolver<kOperators>;
 
 bool register_operators(Resolver* resolver) {
@@ -36,8 +36,10 @@ bool register_operators(Resolver* resolver) {
   add(resolver->AddMean());
   add(resolver->AddPad());
   add(resolver->AddRelu());
+  add(resolver->AddRelu6());
   add(resolver->AddReshape());
   add(resolver->AddSoftmax());
+  add(resolver->AddSqueeze());
   return ok;
 }
 
