@@ -190,7 +190,7 @@ def _as_logits(model: Any, path: str, input_shape: Tuple[int, ...], classes: int
     if isinstance(last, keras.layers.Softmax) or (
         isinstance(last, keras.layers.Activation) and activation == "softmax"
     ):
-        return keras.Model(model.inputs, last.input, name=model.name)
+        return keras.Model(model.inputs[0], last.input, name=model.name)
     if activation == "softmax":
         last.activation = keras.activations.linear
     elif activation not in ("linear", "softmax"):

@@ -163,7 +163,9 @@ def _failure(code: int, printed: str, operators: List[Op]) -> ExportError:
                     f"TensorFlow Lite Micro has no kernel for {op.code} (operator {op.index}); "
                     "replace the layer it comes from"
                 )
-    lines = [line for line in printed.splitlines() if line.strip() and not line.startswith("[Recording")]
-    words = "; ".join(lines[-3:]) if lines else "it printed nothing"
+    native, _, python = printed.partition("Traceback (most recent call last)")
+    lines = [line.strip() for line in native.splitlines() if line.strip() and not line.startswith("[Recording")]
+    lines += [line.strip() for line in python.splitlines()[-1:]]
+    words = "; ".join(lines[:4]) if lines else "it printed nothing"
     ended = f"was killed by signal {-code}" if code < 0 else "refused the model"
     return TflmError(f"TensorFlow Lite Micro {ended}: {words[:600]}")

@@ -228,7 +228,8 @@ def _print_manifest(path: Path, manifest: Dict[str, Any]) -> None:
     direct = f"{arena['direct_bytes']} bytes" if not arena["direct_refused"] else arena["direct_refused"]
     print(f"{path}: {manifest['name']}, digest {manifest['model_digest']}")
     print(f"  input      int8 {manifest['input']['shape']}")
-    print(f"  output     int8 {manifest['output']['shape']}: {', '.join(manifest['labels'])}")
+    labels = f": {', '.join(manifest['labels'])}" if manifest["labels"] else ""
+    print(f"  output     int8 {manifest['output']['shape']}{labels}")
     print(f"  operators  {operators}")
     print(f"  model      {manifest['files']['model.tflite']['bytes']} bytes")
     print(f"  arena      TFLM {arena['tflm_measured_bytes']} bytes measured ({arena['tflm_measured_on']}),")

@@ -1,0 +1,170 @@
+"""`edgeward model` as a user types it."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, Callable, List
+
+import numpy as np
+import pytest
+from conftest import representative
+
+from model_export.bundle import write_bundle
+from model_export.tflm import TflmModel
+from orchestrator.cli import model as model_cli
+from orchestrator.errors import EdgewardError, UsageError
+
+
+def edgeward(*arguments: Any) -> int:
+    """The model command in this process, with its errors as exceptions."""
+    import argparse
+
+    parser = argparse.ArgumentParser()
+    model_cli.register(parser.add_subparsers(required=True))
+    parsed = parser.parse_args(["model", *(str(a) for a in arguments)])
+    return int(parsed.run(parsed))
+
+
+@pytest.fixture
+def tflite(tmp_path: Path, int8_blob: Callable[[str], bytes]) -> Path:
+    path = tmp_path / "levels.tflite"
+    path.write_bytes(int8_blob("mlp"))
+    return path
+
+
+def test_export_verify_and_run_a_keras_model(
+    tmp_path: Path, built: Callable[[str], Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    built("cnn1d").save(tmp_path / "beats.keras")
+    np.save(tmp_path / "x.npy", representative("cnn1d"))
+    out = tmp_path / "bundle"
+    edgeward(
+        "export",
+        tmp_path / "beats.keras",
+        "--out",
+        out,
+        "--representative",
+        tmp_path / "x.npy",
+        "--labels",
+        "N,S,V,F",
+        "--json",
+    )
+    manifest = json.loads(capsys.readouterr().out)
+    assert manifest["name"] == "beats"
+    assert manifest["labels"] == ["N", "S", "V", "F"]
+    assert edgeward("verify", out) == 0
+    assert "every digest agrees; TFLM gives all 4 known answers" in capsys.readouterr().out
+    tflm = TflmModel((out / "model.tflite").read_bytes())
+    rows = tflm.input.quantize(representative("cnn1d", 3))
+    np.save(tmp_path / "rows.npy", rows.reshape(3, -1))
+    edgeward(
+        "run", out / "model.tflite", "--engine", "tflm", "--inputs", tmp_path / "rows.npy", "--outputs", tmp_path / "y"
+    )
+    np.testing.assert_array_equal(np.load(tmp_path / "y"), tflm.run(rows))
+
+
+def test_export_a_tflite_model(tmp_path: Path, tflite: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    x = representative("mlp", 2)
+    np.save(tmp_path / "x.npy", x)
+    edgeward("export", tflite, "--out", tmp_path / "b", "--name", "n", "--representative", tmp_path / "x.npy")
+    assert "operators  FULLY_CONNECTED x2, SOFTMAX x1" in capsys.readouterr().out
+    edgeward("verify", tmp_path / "b" / "model.bin", "--json")
+    report = json.loads(capsys.readouterr().out)
+    assert report["ok"]
+    assert (report["kind"], report["name"], report["known_answer_rows"]) == ("model.bin", "n", 2)
+    edgeward("verify", tflite, "--json")
+    assert json.loads(capsys.readouterr().out)["operators"] == ["FULLY_CONNECTED", "SOFTMAX"]
+
+
+def test_direct_equals_tflm(tmp_path: Path, tflite: Path) -> None:
+    pytest.importorskip("orchestrator.boards.host_engine")
+    np.save(tmp_path / "x.npy", np.random.default_rng(0).integers(-128, 128, (50, 13)).astype(np.int8))
+    for engine in ("direct", "tflm"):
+        edgeward(
+            "run", tflite, "--engine", engine, "--inputs", tmp_path / "x.npy", "--outputs", tmp_path / f"{engine}.npy"
+        )
+    np.testing.assert_array_equal(np.load(tmp_path / "direct.npy"), np.load(tmp_path / "tflm.npy"))
+
+
+@pytest.mark.parametrize("engine", ["direct", "tflm"])
+def test_bad_input_is_explained_before_anything_runs(tmp_path: Path, tflite: Path, engine: str) -> None:
+    def run(inputs: Any, model: Path = tflite, outputs: str = "y.npy") -> None:
+        np.save(tmp_path / "x.npy", inputs)
+        edgeward("run", model, "--engine", engine, "--inputs", tmp_path / "x.npy", "--outputs", tmp_path / outputs)
+
+    with pytest.raises(EdgewardError, match=r"x.npy: the rows are float32; the model takes int8"):
+        run(np.zeros((2, 13), np.float32))
+    with pytest.raises(EdgewardError, match=r"x.npy: the rows have shape \(2, 14\); the model takes \(rows, 13\)"):
+        run(np.zeros((2, 14), np.int8))
+    with pytest.raises(EdgewardError, match=r"absent.tflite: there is no such file"):
+        run(np.zeros((2, 13), np.int8), model=tmp_path / "absent.tflite")
+    with pytest.raises(EdgewardError, match="there is no such folder for the outputs"):
+        run(np.zeros((2, 13), np.int8), outputs="absent/y.npy")
+    (tmp_path / "bad.tflite").write_bytes(b"these are not the bytes of a model")
+    with pytest.raises(EdgewardError, match=r"bad.tflite: not a .tflite file"):
+        run(np.zeros((2, 13), np.int8), model=tmp_path / "bad.tflite")
+    for content in (b"", b"not numpy at all"):
+        (tmp_path / "bad.npy").write_bytes(content)
+        with pytest.raises(EdgewardError, match=r"bad.npy: is no readable .npy file"):
+            edgeward(
+                "run", tflite, "--engine", engine, "--inputs", tmp_path / "bad.npy", "--outputs", tmp_path / "y.npy"
+            )
+    assert not (tmp_path / "y.npy").exists()
+
+
+def test_an_operator_tflm_lacks_is_named(tmp_path: Path) -> None:
+    from model_export.quantize import quantize_int8
+    from model_export.quiet import tensorflow
+
+    tensorflow()
+    import keras
+
+    model = keras.Sequential([keras.Input((6,)), keras.layers.Dense(4, activation="gelu"), keras.layers.Dense(2)])
+    rows = np.random.default_rng(0).standard_normal((20, 6)).astype(np.float32)
+    path = tmp_path / "gelu.tflite"
+    path.write_bytes(quantize_int8(model, rows))
+    np.save(tmp_path / "x.npy", np.zeros((1, 6), np.int8))
+    commands: List[List[Any]] = [
+        ["verify", path],
+        ["export", path, "--out", tmp_path / "b"],
+        ["run", path, "--engine", "tflm", "--inputs", tmp_path / "x.npy", "--outputs", tmp_path / "y.npy"],
+    ]
+    for command in commands:
+        with pytest.raises(EdgewardError, match=r"gelu.tflite: .* no kernel for GELU \(operator 1\)"):
+            edgeward(*command)
+    assert not (tmp_path / "b").exists()
+
+
+def test_a_damaged_bundle_is_refused(tmp_path: Path, tflite: Path) -> None:
+    write_bundle(tmp_path / "b", tflite=tflite.read_bytes(), name="m")
+    for file in ("model.bin", "model.tflite"):
+        path = tmp_path / "b" / file
+        good = path.read_bytes()
+        path.write_bytes(good[:300] + bytes([good[300] ^ 4]) + good[301:])
+        with pytest.raises(EdgewardError, match=rf"b: {file}: SHA-256 is .* the manifest records "):
+            edgeward("verify", tmp_path / "b")
+        if file == "model.bin":
+            with pytest.raises(EdgewardError, match="does not match the content"):
+                edgeward("verify", path)
+        path.write_bytes(good)
+
+
+def test_export_usage_errors(tmp_path: Path) -> None:
+    (tmp_path / "m.keras").write_bytes(b"")
+    with pytest.raises(UsageError, match="needs --representative"):
+        edgeward("export", tmp_path / "m.keras", "--out", tmp_path / "b")
+    with pytest.raises(UsageError, match=r"accepted are a \.keras and a \.tflite file"):
+        edgeward("export", tmp_path / "m.h5", "--out", tmp_path / "b")
+    with pytest.raises(EdgewardError, match="there is no such file"):
+        edgeward("export", tmp_path / "absent.tflite", "--out", tmp_path / "b")
+
+
+def test_help_and_registration_import_nothing_heavy() -> None:
+    code = (
+        "import argparse, sys; from orchestrator.cli import model; "
+        "model.register(argparse.ArgumentParser().add_subparsers()); "
+        "print([m for m in sys.modules if m.split('.')[0] in ('numpy', 'tensorflow', 'keras', 'model_export')])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -1,0 +1,91 @@
+"""int8 models: int8 throughout, small op set, and as good as the float model."""
+
+from typing import Any, Callable
+
+import numpy as np
+import pytest
+from conftest import SPECS, representative
+
+from model_export.errors import ExportError
+from model_export.evaluation import softmax
+from model_export.quantize import quantize_int8
+from model_export.quiet import tensorflow
+from model_export.tflite_file import read_tflite
+from model_export.tflm import TflmModel
+
+ALLOWED = {
+    "CONV_2D",
+    "MAX_POOL_2D",
+    "AVERAGE_POOL_2D",
+    "MEAN",
+    "RESHAPE",
+    "EXPAND_DIMS",
+    "FULLY_CONNECTED",
+    "SOFTMAX",
+}
+
+
+@pytest.mark.parametrize("name", sorted(SPECS))
+def test_int8_throughout_with_few_operators(name: str, int8_blob: Callable[[str], bytes]) -> None:
+    model = read_tflite(int8_blob(name))
+    assert {op.code for op in model.ops} <= ALLOWED
+    assert model.ops[-1].code == "SOFTMAX"
+    edges = [model.tensors[model.inputs[0]], model.tensors[model.outputs[0]]]
+    assert [edge.dtype for edge in edges] == ["int8", "int8"]
+    assert edges[0].shape == (1, *SPECS[name][1])
+    assert not [t.name for t in model.tensors if t.dtype.startswith("float")]
+
+
+@pytest.mark.parametrize("name", sorted(SPECS))
+def test_tflm_gives_the_float_models_probabilities(
+    name: str, built: Callable[[str], Any], int8_blob: Callable[[str], bytes]
+) -> None:
+    x = representative(name)
+    tflm = TflmModel(int8_blob(name))
+    found = tflm.output.dequantize(tflm.run(tflm.input.quantize(x)))
+    expected = softmax(built(name).predict(x, verbose=0))
+    assert np.abs(found - expected).max() < 0.06
+    assert np.abs(found - expected).mean() < 0.015
+
+
+def test_dense_layers_get_one_scale_unless_asked(
+    built: Callable[[str], Any], int8_blob: Callable[[str], bytes]
+) -> None:
+    def most_scales(blob: bytes) -> int:
+        return max(len(t.scales) for t in read_tflite(blob).tensors)
+
+    assert most_scales(int8_blob("mlp")) == 1
+    assert most_scales(quantize_int8(built("mlp"), representative("mlp"), per_channel_dense=True)) == 16
+
+
+def test_without_softmax_the_output_is_logits(built: Callable[[str], Any]) -> None:
+    x = representative("mlp")
+    tflm = TflmModel(quantize_int8(built("mlp"), x, softmax=False))
+    assert "SOFTMAX" not in tflm.operator_names
+    found = tflm.output.dequantize(tflm.run(tflm.input.quantize(x)))
+    expected = built("mlp").predict(x, verbose=0)
+    assert np.abs(found - expected).max() < 0.05 * np.abs(expected).max()
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        (np.zeros((4, 12), np.float32), r"has shape \(4, 12\); accepted is \(rows, 13\)"),
+        (np.zeros((0, 13), np.float32), r"has shape \(0, 13\)"),
+        (np.array([["a"] * 13]), "accepted is float32"),
+        (np.vstack([np.zeros((2, 13)), np.full((1, 13), np.nan)]), "NaN or infinity in row 2"),
+    ],
+)
+def test_bad_representative_data_is_refused(rows: Any, message: str, built: Callable[[str], Any]) -> None:
+    with pytest.raises(ExportError, match=message):
+        quantize_int8(built("mlp"), rows)
+
+
+def test_float_islands_are_refused() -> None:
+    tensorflow()
+    import keras
+
+    model = keras.Sequential([keras.Input((6,)), keras.layers.LayerNormalization(), keras.layers.Dense(3)])
+    rows = np.random.default_rng(0).standard_normal((20, 6)).astype(np.float32)
+    with pytest.raises(ExportError, match="QUANTIZE"):
+        quantize_int8(model, rows)

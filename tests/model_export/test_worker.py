@@ -1,0 +1,145 @@
+"""The worker process as the gateway starts it: files, results, metrics, and errors as one JSON line."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, Dict
+
+import numpy as np
+import pytest
+from conftest import representative
+
+from model_export.bundle import verify_bundle
+from model_export.client import run_worker
+from model_export.errors import ExportError
+from model_export.evaluation import area_under_roc, classification_metrics, softmax
+from model_export.gradient_check import run_graph
+
+MODEL = {"model": {"kind": "mlp", "hidden": [16]}, "input_shape": [13], "classes": 3}
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    out = tmp_path_factory.mktemp("prepared")
+    said = []
+    result = run_worker("prepare", {**MODEL, "batch_size": 4, "seed": 7}, out, said.append)
+    return out, result, said
+
+
+def test_prepare_writes_what_nodes_need(prepared: Any) -> None:
+    out, result, said = prepared
+    weights = np.load(out / "weights.npy")
+    tensors = json.loads((out / "tensors.json").read_text())
+    assert result["parameters"] == len(weights) == sum(t["size"] for t in tensors) == 13 * 16 + 16 + 16 * 3 + 3
+    assert weights.dtype == np.float32
+    assert [t["shape"] for t in tensors] == [[13, 16], [16], [16, 3], [3]]
+    assert result["gradients"]["max_error"] <= 1e-4
+    assert any("gradients" in line for line in said)
+    graph = (out / "training.tflite").read_bytes()
+    assert result["training_bytes"] == len(graph)
+    calls = {"0|grad|w": weights, "0|grad|x": representative("mlp", 4), "0|grad|y": np.zeros(4, np.int32)}
+    found = run_graph(graph, {**calls, "0|grad|sw": np.ones(4, np.float32)})
+    assert found["0|grad|g"].shape == weights.shape
+
+
+def test_bundle_writes_a_bundle_and_its_evaluation(prepared: Any, tmp_path: Path) -> None:
+    x = representative("mlp")
+    # The untrained model's own float answers are the labels: float must be perfect, int8 nearly.
+    logits = _infer(prepared[0], x)
+    y = logits.argmax(1)
+    np.save(tmp_path / "x.npy", x)
+    np.save(tmp_path / "y.npy", y)
+    spec = {
+        **MODEL,
+        "name": "levels",
+        "weights": str(prepared[0] / "weights.npy"),
+        "representative": str(tmp_path / "x.npy"),
+        "labels": ["a", "b", "c"],
+        "evaluation": {"x": str(tmp_path / "x.npy"), "y": str(tmp_path / "y.npy")},
+        "privacy": {"unit": "record"},
+    }
+    out = tmp_path / "bundle"
+    result = run_worker("bundle", spec, out)
+    manifest = verify_bundle(out)
+    assert result["model_digest"] == manifest["model_digest"]
+    assert result["float"] == {"accuracy": 1.0}
+    assert result["int8"]["accuracy"] >= 0.9
+    assert manifest["accuracy"] == {key: result[key] for key in ("float", "int8", "tflm")}
+    assert manifest["privacy"] == {"unit": "record"}
+    saved = {path.stem: np.load(path) for path in (out / "evaluation").iterdir()}
+    assert sorted(saved) == ["eval_int8_inputs", "float_probs", "int8_probs", "tflm_outputs", "y"]
+    assert saved["eval_int8_inputs"].dtype == saved["tflm_outputs"].dtype == np.int8
+    np.testing.assert_allclose(saved["float_probs"], softmax(logits), atol=1e-6)
+    assert np.abs(saved["int8_probs"] - saved["float_probs"]).max() < 0.06
+    assert result["tflm"]["accuracy"] == float((saved["tflm_outputs"].argmax(1) == y).mean())
+
+
+def _infer(prepared: Path, x: "np.ndarray") -> "np.ndarray":
+    weights = np.load(prepared / "weights.npy")
+    calls: Dict[str, Any] = {}
+    for i in range(len(x)):
+        calls.update({f"{i}|infer1|w": weights, f"{i}|infer1|x": x[i : i + 1]})
+    found = run_graph((prepared / "training.tflite").read_bytes(), calls)
+    return np.concatenate([found[f"{i}|infer1|logits"] for i in range(len(x))])
+
+
+def start(tmp_path: Path, verb: str, spec: Any) -> "subprocess.CompletedProcess[str]":
+    path = tmp_path / "spec.json"
+    path.write_text(spec if isinstance(spec, str) else json.dumps(spec))
+    command = [sys.executable, "-m", "model_export", verb, str(path), str(tmp_path / "out")]
+    return subprocess.run(command, capture_output=True, text=True)
+
+
+@pytest.mark.parametrize(
+    ("verb", "spec", "message"),
+    [
+        ("prepare", "{", "spec.json: is no JSON"),
+        ("prepare", "[]", "must hold one JSON object"),
+        ("prepare", {"classes": 2, "input_shape": [3]}, "key 'model' is missing"),
+        ("prepare", {**MODEL, "sead": 1}, "key 'sead' is unknown; accepted are batch_size"),
+        ("bundle", {**MODEL, "name": "m", "representative": "no.npy"}, "no.npy is no readable .npy file"),
+        ("bundle", {**MODEL, "name": "m", "representative": 5}, "representative is 5; accepted is the path"),
+    ],
+)
+def test_a_bad_spec_is_one_json_line_before_tensorflow_starts(
+    tmp_path: Path, verb: str, spec: Any, message: str
+) -> None:
+    done = start(tmp_path, verb, spec)
+    assert done.returncode == 1
+    assert message in json.loads(done.stdout)["error"]
+    assert "Traceback" not in done.stderr
+    assert "TensorFlow" not in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_errors_keep_their_type_across_the_process(tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match="model kind 'tree' is unknown"):
+        run_worker("prepare", {**MODEL, "model": {"kind": "tree"}}, tmp_path / "out")
+
+
+def test_only_the_worker_needs_tensorflow() -> None:
+    code = (
+        "import sys; from model_export import bundle, client, evaluation, manifest, model_bin, tflm, worker; "
+        "print([m for m in ('tensorflow', 'keras', 'ai_edge_litert', 'tflite_micro') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_wrong_usage_is_exit_code_2(tmp_path: Path) -> None:
+    done = subprocess.run([sys.executable, "-m", "model_export", "train"], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "usage: python -m model_export {prepare,bundle} SPEC.json OUT_DIR" in done.stderr
+
+
+def test_auc_counts_pairs() -> None:
+    rng = np.random.default_rng(0)
+    scores = rng.integers(0, 6, 60).astype(float)
+    positive = rng.random(60) < 0.4
+    pairs = scores[positive][:, None] - scores[~positive][None, :]
+    expected = ((pairs > 0) + 0.5 * (pairs == 0)).mean()
+    assert area_under_roc(scores, positive) == pytest.approx(expected, abs=1e-12)
+    probabilities = np.array([[0.9, 0.1], [0.2, 0.8], [0.4, 0.6]])
+    assert classification_metrics(probabilities, np.array([0, 1, 0])) == {"accuracy": pytest.approx(2 / 3), "auc": 1.0}
+    assert "auc" not in classification_metrics(probabilities, np.array([0, 0, 0]))
