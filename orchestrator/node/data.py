@@ -56,8 +56,7 @@ def _load_table(path: Path, schema: Schema) -> Dataset:
             raise DataError(
                 f"{path}:{line}: {len(cells)} values, expected {len(header)} ({', '.join(header[:4])}, ...)"
             )
-        used = [f.name for f in schema.features] + [schema.label]
-        missing = [name for name in used if cells[columns[name]].strip() in schema.missing_markers]
+        missing = _missing(cells, columns, schema)
         if missing and not schema.drop_missing:
             raise DataError(
                 f"{path}:{line}: column {missing[0]!r} is missing ({cells[columns[missing[0]]]!r}); fill it in, remove the "
@@ -93,6 +92,12 @@ def _csv_rows(path: Path) -> Iterator[Tuple[int, List[str]]]:
         raise DataError(f"{path}:{reader.line_num}: not CSV: {error}") from error
     except OSError as error:
         raise DataError(f"{path}: {error.strerror}") from error
+
+
+def _missing(cells: Sequence[str], columns: Dict[str, int], schema: Schema) -> List[str]:
+    """Used columns without a value. A marker that a feature lists as a category (`?` = not measured) is a value."""
+    names = [f.name for f in schema.features if cells[columns[f.name]].strip() not in f.categories]
+    return [name for name in [*names, schema.label] if cells[columns[name]].strip() in schema.missing_markers]
 
 
 def _find_columns(path: Path, line: int, header: Sequence[str], schema: Schema) -> Dict[str, int]:

@@ -10,9 +10,8 @@ import socket
 import struct
 import threading
 import time
-from collections import deque
 from dataclasses import dataclass
-from typing import Any, Deque, Iterable, List, Optional, Tuple, Union
+from typing import Any, Iterable, List, Optional, Tuple, Union
 from urllib.parse import urlsplit
 
 import paho.mqtt.client as mqtt
@@ -98,11 +97,13 @@ class Link:
             client.will_set(will[0], will[1], qos=1, retain=True)
         client.on_connect = self._on_connect
         client.on_disconnect = self._on_disconnect
+        client.on_publish = self._on_publish
         client.on_message = self._on_message
         client.on_socket_close = self._on_socket_close
         self._client = client
         self._closing = False
-        self._unacknowledged: Deque[mqtt.MQTTMessageInfo] = deque()
+        self._published = 0
+        self._acknowledged = 0  # by the broker; written by paho's thread only
 
     def open(self, timeout_s: float) -> None:
         """Connects, trying until `timeout_s` is over; raises BrokerError saying why it did not work."""
@@ -140,23 +141,15 @@ class Link:
 
     def publish(self, topic: str, payload: bytes, retain: bool = False) -> None:
         """Queues a message at QoS 1; it goes out now, or after the reconnect."""
-        self._unacknowledged.append(self._client.publish(topic, payload, qos=1, retain=retain))
-        self._forget_published()
-
-    def _forget_published(self) -> None:
-        while self._unacknowledged and self._unacknowledged[0].is_published():
-            self._unacknowledged.popleft()
+        self._published += 1
+        self._client.publish(topic, payload, qos=1, retain=retain)
 
     def flush(self, timeout_s: float) -> bool:
         """Waits until everything published was handed to the broker; False if that took longer."""
         deadline = time.monotonic() + timeout_s
-        while self._unacknowledged and time.monotonic() < deadline:
-            with contextlib.suppress(RuntimeError):  # not connected: it is queued and may still go out in time
-                self._unacknowledged[0].wait_for_publish(deadline - time.monotonic())
-            self._forget_published()
-            if self._unacknowledged:
-                time.sleep(0.01)
-        return not self._unacknowledged
+        while self._acknowledged < self._published and time.monotonic() < deadline:
+            time.sleep(0.005)
+        return self._acknowledged >= self._published
 
     def close(self) -> None:
         self._closing = True
@@ -197,6 +190,9 @@ class Link:
     def _on_disconnect(self, client: Any, userdata: Any, flags: Any, reason: Any, properties: Any) -> None:
         if not self._closing:
             self.events.put(Disconnected(str(reason)))
+
+    def _on_publish(self, client: Any, userdata: Any, mid: Any, reason: Any, properties: Any) -> None:
+        self._acknowledged += 1
 
     def _on_message(self, client: Any, userdata: Any, message: Any) -> None:
         self.events.put(Message(message.topic, message.payload))

@@ -1,0 +1,55 @@
+"""`edgeward demo`: real data through every station, on this machine."""
+
+import argparse
+import math
+from pathlib import Path
+
+TASK_NAMES = ("breast-cancer", "digits", "heart-disease", "ecg-beats")
+
+
+def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    demo = subparsers.add_parser(
+        "demo",
+        help="train on several nodes, quantize, run it on a virtual board",
+        description="Starts a gateway, nodes and a virtual board as processes on this machine and takes real data "
+        "through all of them. Writes report.json, rounds.png and the bundle.",
+    )
+    demo.add_argument("--task", choices=TASK_NAMES, default=TASK_NAMES[0], help="default: %(default)s")
+    demo.add_argument("--data", type=Path, metavar="DIR", help="data folder, for heart-disease and ecg-beats")
+    demo.add_argument("--nodes", type=_at_least_one, help="default: 4")
+    demo.add_argument("--rounds", type=_at_least_one, help="default: the task's own")
+    demo.add_argument("--epsilon", type=_epsilon, default=8.0, help="privacy budget per record, or 'inf' (default: 8)")
+    demo.add_argument("--seed", type=int, default=0, help="of splits and initial weights; noise has none (default: 0)")
+    demo.add_argument("--out", type=Path, default=Path("out/demo"), help="default: %(default)s")
+    demo.add_argument("--broker", default="embedded", help="embedded, mosquitto, or mqtt://HOST:PORT")
+    demo.add_argument("--json", action="store_true", help="progress and report as one JSON object a line")
+    demo.set_defaults(run=_run)
+
+
+def _at_least_one(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text}: at least 1")
+    return value
+
+
+def _epsilon(text: str) -> float:
+    value = float(text)
+    if not value > 0 or math.isnan(value):
+        raise argparse.ArgumentTypeError(f"{text}: a positive number, or inf for no differential privacy")
+    return value
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    import json
+
+    from orchestrator.demo.run import run_demo
+    from orchestrator.demo.tasks import Request
+
+    request = Request(
+        arguments.nodes, arguments.rounds, arguments.epsilon, arguments.seed, arguments.data, arguments.out
+    )
+    report = run_demo(arguments.task, request, arguments.broker, arguments.json)
+    if arguments.json:
+        print(json.dumps({"event": "report", **report}), flush=True)
+    return 0

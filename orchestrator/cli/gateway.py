@@ -1,0 +1,44 @@
+"""`edgeward gateway run`: the orchestrator of one federation, in the foreground."""
+
+import argparse
+from pathlib import Path
+
+
+def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    gateway = subparsers.add_parser("gateway", help="run the orchestrator of a federation")
+    verbs = gateway.add_subparsers(title="verbs", metavar="VERB", required=True)
+    run = verbs.add_parser(
+        "run",
+        help="run (or continue) the federation of an edgeward.toml",
+        description="Waits for the nodes, runs the rounds, quantizes the result and writes a bundle for boards. "
+        "A run that was cut off continues when the same command is given again.",
+    )
+    run.add_argument("config", type=Path, help="edgeward.toml")
+    run.add_argument(
+        "--out", type=Path, default=Path("out/federation"), help="state and results (default: %(default)s)"
+    )
+    run.add_argument("--broker", help="embedded, mosquitto, or mqtt://HOST:PORT; instead of the file's")
+    run.add_argument("--port", type=int, help="port of an own broker; instead of the file's")
+    run.add_argument("--json", action="store_true", help="one JSON object a line: progress, then the result")
+    run.set_defaults(run=_run)
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    import dataclasses
+    import json
+
+    from orchestrator.cli.progress import configure_logging, json_progress, line_progress
+    from orchestrator.gateway.config import load_config
+    from orchestrator.gateway.federation import run_federation
+
+    configure_logging()
+    config = load_config(arguments.config)
+    given = {k: getattr(arguments, k) for k in ("broker", "port") if getattr(arguments, k) is not None}
+    config = dataclasses.replace(config, gateway=dataclasses.replace(config.gateway, **given))
+    progress = json_progress if arguments.json else line_progress
+    report = run_federation(config, arguments.config.parent, arguments.out, progress)
+    if arguments.json:
+        print(json.dumps({"event": "result", **report}), flush=True)
+    else:
+        print(f"bundle: {report['bundle']}\nfigures: {arguments.out / 'result.json'}")
+    return 0

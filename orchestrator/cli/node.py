@@ -1,0 +1,46 @@
+"""`edgeward node run`: the agent next to private data, in the foreground."""
+
+import argparse
+from pathlib import Path
+
+
+def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    node = subparsers.add_parser("node", help="take part in a federation with this machine's data")
+    verbs = node.add_subparsers(title="verbs", metavar="VERB", required=True)
+    run = verbs.add_parser(
+        "run",
+        help="connect and answer rounds until stopped",
+        description="Trains on a local file when the gateway asks. Records never leave this machine; what does is "
+        "clipped and noised as the task says.",
+    )
+    run.add_argument("--broker", required=True, help="mqtt://[USER:PASSWORD@]HOST[:PORT], or mqtts:// for TLS")
+    run.add_argument("--ca-file", help="CA certificate for mqtts://, where it is not one the system knows")
+    run.add_argument("--federation", default="default", help="name the gateway uses (default: %(default)s)")
+    run.add_argument("--name", required=True, help="this node's name in the federation, a-z 0-9 . _ -")
+    run.add_argument("--data", required=True, type=Path, help="CSV (tables) or .npz (signals) with this node's records")
+    run.add_argument("--state", type=Path, default=Path("edgeward-node"), help="folder for what it must not forget")
+    run.add_argument("--once", action="store_true", help="stop when the first run is over")
+    run.add_argument("--connect-timeout", type=float, default=30.0, metavar="S", help="default: %(default)s")
+    run.add_argument("--verbose", action="store_true", help="say what is going on")
+    run.set_defaults(run=_run)
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    import signal
+
+    from orchestrator.cli.progress import configure_logging
+    from orchestrator.errors import DataError
+    from orchestrator.node.agent import NodeAgent
+    from orchestrator.wire.link import BrokerAddress
+
+    configure_logging(arguments.verbose)
+    if not arguments.data.is_file():
+        raise DataError(f"--data {arguments.data}: no such file")
+    broker = BrokerAddress.parse(arguments.broker, arguments.ca_file)
+    agent = NodeAgent(
+        broker, arguments.federation, arguments.name, arguments.data, arguments.state, once=arguments.once
+    )
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: agent.stop())
+    agent.run(arguments.connect_timeout)
+    return 0

@@ -1,0 +1,49 @@
+"""How a run shows what it is doing: lines for people, or one JSON object a line for programs."""
+
+import json
+import logging
+import sys
+from typing import Any, Dict, Optional
+
+
+def configure_logging(verbose: bool = False) -> None:
+    logging.basicConfig(
+        level=logging.INFO if verbose else logging.WARNING,
+        stream=sys.stderr,
+        format="%(asctime)s %(levelname)s %(message)s",
+    )
+
+
+def json_progress(event: Dict[str, Any]) -> None:
+    print(json.dumps(event), flush=True)
+
+
+def line_progress(event: Dict[str, Any]) -> None:
+    text = describe(event)
+    if text:
+        print(text, flush=True)
+
+
+def describe(event: Dict[str, Any]) -> Optional[str]:
+    """One line for a person; None for what only programs care about."""
+    kind = event["event"]
+    if kind == "aggregated" and event["round"] == 0:
+        return f"statistics: sums of {event['updates']} nodes"
+    if kind == "aggregated":
+        figures = "".join(f", {k} {event[k]:.3f}" for k in ("loss", "accuracy", "auc") if event.get(k) is not None)
+        return f"round {event['round']}/{event['of']}: {event['updates']} updates{figures}, {event['seconds']:.2f} s"
+    texts = {
+        "open": "gateway at {broker}",
+        "continued": "continuing run {run}",
+        "planned": "planned noise multiplier {noise_multiplier:g} for epsilon {epsilon:.3g}",
+        "export": "{message}",
+        "joined": "{node} joined with {records} records",
+        "left": "{node} left",
+        "declined": "{node} declined: {reason}",
+        "refused": "refused a message of {node}: {reason}",
+        "broker_lost": "lost the broker ({reason}); reconnecting",
+        "broker_restarted": "the broker had died and was started again",
+        "finished": "all rounds done",
+        "failed": "failed: {reason}",
+    }
+    return texts[kind].format(**event) if kind in texts else None

@@ -1,0 +1,105 @@
+"""What the demo shows at the end: report.json, one table, one picture of the rounds."""
+
+from pathlib import Path
+from typing import Any, Dict, List
+
+from rich.console import Console
+from rich.table import Table
+
+
+def assemble(result: Dict[str, Any], board: Dict[str, Any], metrics: Dict[str, Any], seconds: float) -> Dict[str, Any]:
+    """The contract of report.json from the gateway's result and the board's run; `metrics` is that of the board."""
+    return {
+        "task": result["task"],
+        "nodes": result["nodes"],
+        "rounds": result["rounds"],
+        "seconds": seconds,
+        "privacy": {"accountant": None, "noise_multiplier": None, "clip_norm": None, **result["privacy"]},
+        "metrics": {**result["metrics"], "board": metrics},
+        "per_round": result["per_round"],
+        "wire": result["wire"],
+        "memory_mib": result["memory_mib"],
+        "node_processes": result["node_processes"],
+        "arena": result["arena"],
+        "board": board,
+        "bundle": result["bundle"],
+    }
+
+
+def print_table(report: Dict[str, Any], console: Console) -> None:
+    metrics, wire, memory, board = (report[k] for k in ("metrics", "wire", "memory_mib", "board"))
+    table = Table(
+        title=f"{report['task']}: {report['nodes']} nodes, {report['rounds']} rounds, {report['seconds']:.0f} s"
+    )
+    table.add_column("")
+    for name in ("float", "int8", "TFLM", "board"):
+        table.add_column(name, justify="right")
+    engines = [metrics[name] for name in ("float", "int8", "tflm", "board")]
+    table.add_row("accuracy", *(f"{m['accuracy']:.3f}" for m in engines))
+    if all("auc" in m for m in engines):
+        table.add_row("AUC", *(f"{m['auc']:.3f}" for m in engines))
+    groups = list(engines[0].get("per_node", {}))
+    if len(groups) > 1:
+        for group in groups:
+            table.add_row(f"accuracy at {group}", *(f"{m['per_node'][group]:.3f}" for m in engines))
+        table.add_row("mean over nodes", *(f"{sum(m['per_node'].values()) / len(m['per_node']):.3f}" for m in engines))
+    console.print(table)
+    facts = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    for name, text in _facts(report, wire, memory, board):
+        facts.add_row(f"[bold]{name}[/bold]", text)
+    console.print(facts)
+
+
+def _facts(report: Dict[str, Any], wire: Dict[str, Any], memory: Dict[str, Any], board: Dict[str, Any]) -> List[Any]:
+    privacy = report["privacy"]
+    spent = (
+        f"epsilon {privacy['epsilon']:.2f} at delta {privacy['delta']:g} per record ({privacy['accountant']})"
+        if privacy["unit"] != "none"
+        else "none: trained without differential privacy"
+    )
+    share = wire["bytes_up_per_node_round"] / wire["float32_bytes"]
+    records = board["records"]
+    broker = f"broker {memory['broker']:.0f}, " if memory["broker"] else ""
+    return [
+        ("privacy", spent),
+        (
+            "bytes per node and round",
+            f"up {wire['bytes_up_per_node_round']:,.0f} ({share:.2f}x of float32's {wire['float32_bytes']:,}), "
+            f"down {wire['bytes_down_per_node_round']:,.0f}",
+        ),
+        (
+            "peak memory, MiB",
+            f"gateway {memory['gateway']:.0f}, {broker}nodes {', '.join(f'{n:.0f}' for n in memory['nodes'])}",
+        ),
+        (
+            "board rows",
+            f"{board['rows']}, of which {board['mismatches_vs_tflm']} differ from TFLM; arena {board['arena_bytes']} B",
+        ),
+        ("board records", f"{records['received']} received, {records['lost']} lost, {records['corrupt']} corrupt"),
+        ("board", board["simulated"]),
+    ]
+
+
+def plot_rounds(report: Dict[str, Any], path: Path) -> None:
+    """Loss and accuracy on held-out rows over the rounds, as PNG."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    rounds = [r["round"] for r in report["per_round"]]
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.4), constrained_layout=True)
+    left.plot(rounds, [r["loss"] for r in report["per_round"]], color="#b2182b")
+    left.set(xlabel="round", ylabel="loss on held-out rows", ylim=(0, None))
+    right.plot(rounds, [r["accuracy"] for r in report["per_round"]], color="#2166ac", label="federated, each round")
+    board = report["metrics"]["board"]["accuracy"]
+    right.axhline(board, color="#4d4d4d", linestyle="--", label=f"int8 on the board: {board:.3f}")
+    right.set(xlabel="round", ylabel="accuracy on held-out rows", ylim=(None, 1))
+    right.legend(frameon=False, loc="lower right")
+    privacy = report["privacy"]
+    claim = f"ε = {privacy['epsilon']:.2f} per record" if privacy["unit"] != "none" else "no differential privacy"
+    figure.suptitle(f"{report['task']}: {report['nodes']} nodes, {claim}")
+    for axes in (left, right):
+        axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(path, dpi=130)
+    plt.close(figure)

@@ -1,0 +1,250 @@
+"""From edgeward.toml to a bundle: prepare the training graph, run the rounds, quantize, package.
+
+What needs TensorFlow happens in worker processes (model_export.client), so this process stays small. Everything is in
+one folder and a run that was cut off continues where it was.
+
+OUT/gateway.sqlite  journal, weights, results        OUT/bundle/        what a board needs
+OUT/result.json     figures of the run               OUT/work/          inputs of the quantization
+"""
+
+import json
+import multiprocessing
+import os
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Any, Callable, Dict, List, Optional, Tuple, TypeVar
+
+import numpy as np
+
+from model_export.client import run_worker
+from model_export.errors import ExportError
+from orchestrator.errors import EdgewardError, PrivacyError
+from orchestrator.gateway.broker import KINDS, OwnBroker
+from orchestrator.gateway.config import Config
+from orchestrator.gateway.evaluation import EvaluationSet, Evaluator, score
+from orchestrator.gateway.gateway import Gateway, Progress, RunResult, open_run, run_id
+from orchestrator.gateway.store import Store
+from orchestrator.node.data import load_dataset
+from orchestrator.privacy.accounting import epsilon_spent, plan_noise, statement
+from orchestrator.privacy.standardization import standardize
+from orchestrator.wire.link import BrokerAddress
+from orchestrator.wire.process import peak_memory_mib
+from orchestrator.wire.task import Schema, Task, task_from_dict
+
+CALIBRATION_ROWS = 256
+
+Answer = TypeVar("Answer")
+
+
+def run_federation(config: Config, base: Path, out: Path, progress: Progress) -> Dict[str, Any]:
+    """Runs (or continues) the federation of `config`; relative data paths start at `base`.
+
+    Returns what it also writes to OUT/result.json. Raises EdgewardError subclasses for everything a user can mend.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    rows = _evaluation_rows(config, base)
+    calibration = load_dataset(base / config.calibration, config.task.schema).x if config.calibration else None
+    store = Store(out / "gateway.sqlite")
+    run = run_id(config.task)
+    task, graph = _open_or_prepare(store, run, config.task, out, progress)
+    address, broker = _broker(config)
+    try:
+        if broker is not None:
+            broker.start()
+        gateway = Gateway(
+            store,
+            run,
+            config.gateway.federation,
+            address,
+            broker,
+            Evaluator(graph, rows) if rows is not None else None,
+            progress,
+        )
+        result = gateway.run()
+        memory = {"gateway": peak_memory_mib(), "broker": peak_memory_mib(str(broker.pid)) if broker else None}
+    finally:
+        if broker is not None:
+            broker.close()
+    claim = _apart(statement, task, result.records)
+    report = _report(run, task, result, claim, memory)
+    report.update(_quantize(task, result, rows, calibration, claim, out, progress))
+    store.close()
+    write_json(out / "result.json", report)
+    return report
+
+
+def _evaluation_rows(config: Config, base: Path) -> Optional[EvaluationSet]:
+    if not config.evaluation:
+        return None
+    sets = {group: load_dataset(base / path, config.task.schema) for group, path in sorted(config.evaluation.items())}
+    groups = [group for group, data in sets.items() for _ in range(data.records)]
+    return EvaluationSet(
+        np.concatenate([d.x for d in sets.values()]), np.concatenate([d.y for d in sets.values()]), groups
+    )
+
+
+def _open_or_prepare(store: Store, run: str, task: Task, out: Path, progress: Progress) -> Tuple[Task, bytes]:
+    stored = store.find_run(run)
+    if stored is not None:
+        progress({"event": "continued", "run": run})
+        return task_from_dict(stored[0], f"stored run {run}"), stored[1]
+    planned = _apart(plan_noise, task)
+    if task.privacy.on:
+        spent = _apart(epsilon_spent, planned.privacy, planned.steps, planned.standardizes)
+        if spent > task.privacy.epsilon:
+            raise PrivacyError(
+                f"the noise the task states spends epsilon {spent:.3g} over {planned.steps} steps, more than its epsilon "
+                f"{task.privacy.epsilon:g}: raise noise_multiplier, or leave it out and let the gateway plan it"
+            )
+        progress({"event": "planned", "noise_multiplier": planned.privacy.noise_multiplier, "epsilon": spent})
+    work = out / "work"
+    spec = {
+        "model": dict(task.model),
+        "input_shape": list(task.schema.input_shape),
+        "classes": len(task.schema.classes),
+        "batch_size": task.training.batch_size,
+        "seed": task.seed,
+    }
+    _worker("prepare", spec, work, progress)
+    return open_run(store, run, planned, (work / "training.tflite").read_bytes(), np.load(work / "weights.npy"))
+
+
+def _worker(verb: str, spec: Dict[str, Any], out: Path, progress: Progress) -> Dict[str, Any]:
+    try:
+        return run_worker(verb, spec, out, lambda line: progress({"event": "export", "message": line}))
+    except ExportError as error:
+        raise EdgewardError(str(error)) from error
+
+
+def _broker(config: Config) -> Tuple[BrokerAddress, Optional[OwnBroker]]:
+    settings = config.gateway
+    if settings.broker in KINDS:
+        own = OwnBroker(settings.broker, settings.host, settings.port)
+        return own.address, own
+    return BrokerAddress.parse(settings.broker, settings.ca_file or None), None
+
+
+def _apart(function: Callable[..., Answer], *arguments: Any) -> Answer:
+    """Calls a function in a process of its own: the accountant and scipy would double this one's memory."""
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(function, *arguments).result()
+
+
+def _report(run: str, task: Task, result: RunResult, claim: Dict[str, Any], memory: Dict[str, Any]) -> Dict[str, Any]:
+    up = [n["bytes_up_per_round"] for n in result.nodes.values() if "bytes_up_per_round" in n]
+    down = [n["bytes_down_per_round"] for n in result.nodes.values() if "bytes_down_per_round" in n]
+    return {
+        "run": run,
+        "task": task.name,
+        "nodes": len(result.records),
+        "rounds": len(result.rounds),
+        "privacy": claim,
+        "per_round": result.rounds,
+        "wire": {
+            "bytes_up_per_node_round": float(np.mean(up)) if up else None,
+            "bytes_down_per_node_round": float(np.mean(down)) if down else None,
+            "float32_bytes": 4 * int(result.weights.size),
+            "codec": task.codec,
+        },
+        "memory_mib": {
+            "gateway": memory["gateway"],
+            "broker": memory["broker"],
+            "nodes": [n.get("memory_mib") for _, n in sorted(result.nodes.items())],
+        },
+        "node_processes": {name: figures for name, figures in sorted(result.nodes.items())},
+    }
+
+
+def _quantize(
+    task: Task,
+    result: RunResult,
+    rows: Optional[EvaluationSet],
+    calibration: Optional[np.ndarray],
+    claim: Dict[str, Any],
+    out: Path,
+    progress: Progress,
+) -> Dict[str, Any]:
+    """Writes OUT/bundle with the worker; returns metrics, arena and the bundle's path."""
+    work = out / "work"
+    work.mkdir(exist_ok=True)
+    shape = task.schema.input_shape
+    mean, std = result.mean.reshape(shape), result.std.reshape(shape)
+    inputs = (
+        standardize(calibration[:: max(1, len(calibration) // CALIBRATION_ROWS)], mean, std)
+        if calibration is not None
+        else synthetic_inputs(task.schema, mean, std, task.seed)
+    )
+    np.save(work / "trained.npy", result.weights)
+    np.save(work / "representative.npy", inputs)
+    spec: Dict[str, Any] = {
+        "model": dict(task.model),
+        "name": task.name,
+        "input_shape": list(shape),
+        "classes": len(task.schema.classes),
+        "weights": str((work / "trained.npy").resolve()),
+        "representative": str((work / "representative.npy").resolve()),
+        "labels": list(task.schema.classes),
+        "features": _describe_features(task.schema, mean, std),
+        "privacy": claim,
+    }
+    if rows is not None:
+        np.save(work / "evaluation_x.npy", standardize(rows.x, mean, std))
+        np.save(work / "evaluation_y.npy", rows.y)
+        spec["evaluation"] = {key: str((work / f"evaluation_{key}.npy").resolve()) for key in "xy"}
+    bundled = _worker("bundle", spec, out / "bundle", progress)
+    answer: Dict[str, Any] = {
+        "bundle": str(out / "bundle"),
+        "arena": bundled["arena"],
+        "digest": bundled["model_digest"],
+    }
+    if rows is not None:
+        answer["metrics"] = _metrics(out / "bundle", rows)
+    return answer
+
+
+def _metrics(bundle: Path, rows: EvaluationSet) -> Dict[str, Any]:
+    """{float, int8, tflm: {accuracy[, auc], per_node}} from the scores the worker left."""
+    folder = bundle / "evaluation"
+    return {
+        "float": score(rows.y, np.load(folder / "float_probs.npy"), rows.groups),
+        "int8": score(rows.y, np.load(folder / "int8_probs.npy"), rows.groups),
+        "tflm": score(rows.y, np.load(folder / "tflm_outputs.npy").astype(np.float64), rows.groups),
+    }
+
+
+def _describe_features(schema: Schema, mean: np.ndarray, std: np.ndarray) -> List[Dict[str, Any]]:
+    """One entry for each input on the last axis: how raw values become model inputs."""
+    if schema.kind == "signal":
+        # The data files hold counts; the model sees counts / unit_scale.
+        return [{"name": f"channel_{i}", "mean": 0.0, "std": float(schema.unit_scale)} for i in range(schema.channels)]
+    names = [
+        name
+        for feature in schema.features
+        for name in ([f"{feature.name}={c}" for c in feature.categories] or [feature.name])
+    ]
+    return [{"name": n, "mean": float(m), "std": float(s)} for n, m, s in zip(names, mean, std)]
+
+
+def synthetic_inputs(schema: Schema, mean: np.ndarray, std: np.ndarray, seed: int) -> np.ndarray:
+    """float32 (256, d) standardized rows drawn from the federated statistics: nobody's record, for calibration.
+
+    Numbers are normal with the federation's mean and std, clamped to their public ranges; categories are uniform.
+    """
+    random = np.random.default_rng(seed)
+    columns = []
+    for feature in schema.features:
+        i = len(columns)
+        if feature.categories:
+            chosen = random.integers(0, len(feature.categories), CALIBRATION_ROWS)
+            columns.extend((chosen == c).astype(np.float32) for c in range(len(feature.categories)))
+        else:
+            raw = random.normal(float(mean[i]), float(std[i]), CALIBRATION_ROWS)
+            columns.append(np.clip(raw, feature.minimum, feature.maximum))
+    return standardize(np.stack(columns, axis=1), mean, std)
+
+
+def write_json(path: Path, data: Dict[str, Any]) -> None:
+    """Atomically: a reader sees the old file or the new one."""
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(json.dumps(data, indent=2) + "\n", encoding="utf-8")
+    os.replace(temporary, path)
