@@ -57,7 +57,8 @@ class Checker {
   const int32_t* table(const Record& op) const { return reinterpret_cast<const int32_t*>(model_.plan + op.table); }
 
   // Every window touches the input: at least one cell of it lies inside.
-  static bool axis_ok(uint32_t in, uint32_t out, uint32_t kernel, uint32_t stride, uint32_t dilation, uint32_t padding) {
+  static bool axis_ok(uint32_t in, uint32_t out, uint32_t kernel, uint32_t stride, uint32_t dilation,
+                      uint32_t padding) {
     const auto small = [](uint32_t n) { return n >= 1 && n <= kMaxWindow; };
     if (!small(kernel) || !small(stride) || !small(dilation)) return false;
     const uint64_t span = uint64_t{kernel - 1} * dilation + 1;

@@ -1,0 +1,288 @@
+#include "core/board.h"
+
+#include <cstring>
+
+#include "core/load_guard.h"
+
+namespace edgeward {
+namespace {
+
+const char* to_string(hal::ResetReason reason) {
+  switch (reason) {
+    case hal::ResetReason::unknown: return "unknown";
+    case hal::ResetReason::power_on: return "power_on";
+    case hal::ResetReason::restart: return "restart";
+    case hal::ResetReason::crash: return "crash";
+    case hal::ResetReason::watchdog: return "watchdog";
+    case hal::ResetReason::brown_out: return "brown_out";
+    case hal::ResetReason::deep_sleep: return "deep_sleep";
+  }
+  return "unknown";
+}
+
+uint32_t u32(const uint8_t* p) {
+  return uint32_t{p[0]} | uint32_t{p[1]} << 8 | uint32_t{p[2]} << 16 | uint32_t{p[3]} << 24;
+}
+
+bool starts_with(const char* line, const char* prefix) { return std::strncmp(line, prefix, std::strlen(prefix)) == 0; }
+
+constexpr hal::Slot kSlot = hal::Slot::a;
+constexpr uint32_t kMaxRateMs = 3600 * 1000;
+
+}  // namespace
+
+Board::Board(Engine& engine, uint8_t* arena, uint32_t arena_bytes)
+    : engine_(engine),
+      arena_(arena),
+      arena_bytes_(arena_bytes),
+      system_(hal::system_info()),
+      head_{system_.boot_id, 0, nullptr},
+      parser_(sample_) {}
+
+void Board::start() {
+  Record(output_, head_, "boot")
+      .text("firmware", kFirmwareVersion)
+      .text("chip", system_.chip)
+      .boolean("simulated", system_.simulated)
+      .text("engine", engine_.name())
+      .text("reset", to_string(system_.reset_reason));
+  load_model();
+  runner_.hello(*this);
+}
+
+bool Board::step(uint32_t max_wait_us) {
+  uint8_t bytes[kReadBytes];
+  const size_t count = hal::serial_read(bytes, sizeof bytes);
+  for (size_t i = 0; i < count; ++i) handle(parser_.feed(bytes[i]));
+  const uint64_t now_us = hal::clock_us();
+  if (count > 0) {
+    last_input_us_ = now_us;
+  } else if (now_us - last_input_us_ >= kSilenceUs) {
+    handle(parser_.silence());
+  }
+  if (metrics_every_us_ > 0 && now_us >= metrics_next_us_) {
+    metrics_next_us_ = now_us + metrics_every_us_;
+    send_metrics();
+  }
+  if (count == 0) {
+    uint32_t wait_us = max_wait_us;
+    if (metrics_every_us_ > 0 && metrics_next_us_ - now_us < wait_us) {
+      wait_us = metrics_next_us_ > now_us ? static_cast<uint32_t>(metrics_next_us_ - now_us) : 0;
+    }
+    hal::idle(wait_us);
+  }
+  return count > 0;
+}
+
+void Board::load_model() {
+  engine_.unload();
+  head_.digest = nullptr;
+  const hal::SlotView slot = hal::slot_map(kSlot);
+  model_data_ = slot.data;
+  const HeaderStatus status = check_model(slot.data, slot.bytes, &model_);
+  if (status != HeaderStatus::ok) return refuse_model(edgeward::to_string(status), "the model slot", -1);
+  head_.digest = model_.digest;
+  const uint32_t needed = engine_.arena_needed_bytes(model_.arena_tflm_bytes, model_.arena_direct_bytes);
+  if (needed > arena_bytes_) return refuse_model("arena_too_small", "the header asks for more than there is", -1);
+  LoadGuard guard(system_.retained, u32(model_.sha256));
+  if (guard.crashed_last_time(system_.reset_reason)) {
+    return refuse_model("crashed_last_boot", "loading this model crashed the last boot", -1);
+  }
+  guard.begin();
+  const Result result = engine_.load(view_of(model_data_, model_), arena_, arena_bytes_);
+  guard.end();
+  if (!result) return refuse_model(edgeward::to_string(result.status), result.reason, result.op);
+  state_ = nullptr;
+  Record(output_, head_, "model")
+      .text("name", model_.name)
+      .text("slot", "a")
+      .number("arena_used_bytes", engine_.arena_used_bytes())
+      .number("arena_bytes", arena_bytes_);
+}
+
+void Board::refuse_model(const char* code, const char* reason, int32_t op) {
+  state_ = code;
+  ++metrics_.errors;
+  Record(output_, head_, "error")
+      .text("code", code)
+      .text("reason", reason)
+      .signed_number("op", op)
+      .text("slot", "a")
+      .number("arena_bytes", arena_bytes_);
+}
+
+void Board::handle(InputEvent event) {
+  switch (event) {
+    case InputEvent::none: return;
+    case InputEvent::command: return command(parser_.text());
+    case InputEvent::runner_command: {
+      char line[kLineBytes + 1];
+      std::memcpy(line, parser_.text(), parser_.text_bytes() + 1);
+      return runner_.command(*this, line);
+    }
+    case InputEvent::frame: return frame(parser_.frame());
+    case InputEvent::line_too_long: return error("line_too_long", "a command was too long or cut short");
+    case InputEvent::bad_frame:
+      ++metrics_.bad_frames;
+      return error("bad_frame", "a frame arrived damaged");
+  }
+}
+
+void Board::command(const char* line) {
+  if (std::strcmp(line, "info") == 0) return send_info();
+  if (std::strcmp(line, "metrics") == 0) return send_metrics();
+  if (std::strcmp(line, "metrics clear") == 0) {
+    metrics_ = Metrics{};
+    return send_metrics();
+  }
+  if (starts_with(line, "metrics rate ")) return metrics_rate(line + std::strlen("metrics rate "));
+  if (std::strcmp(line, "selftest") == 0) return selftest();
+  if (std::strcmp(line, "reload") == 0) return load_model();
+  if (std::strcmp(line, "reboot") == 0) {
+    { Record(output_, head_, "reboot"); }
+    hal::restart();
+  }
+  error("unknown_command", "known: info, metrics, metrics rate MS, metrics clear, selftest, reload, reboot");
+}
+
+void Board::frame(const Frame& frame) {
+  if (frame.type == static_cast<uint8_t>(FrameType::infer)) return infer(frame);
+  error("unknown_frame", "this firmware does not know the type of the frame");
+}
+
+void Board::infer(const Frame& frame) {
+  const TensorView input = engine_.input();
+  if (!loaded() || frame.body_bytes != input.bytes) {
+    ++metrics_.errors;
+    Record(output_, head_, "error")
+        .number("id", frame.id)
+        .text("code", loaded() ? "wrong_size" : "no_model")
+        .text("reason", loaded() ? "the sample does not have the size of the input" : state_)
+        .number("expected_bytes", input.bytes)
+        .number("got_bytes", frame.body_bytes);
+    return;
+  }
+  std::memcpy(input.data, frame.body, input.bytes);
+  uint64_t latency_us = 0;
+  const Result result = invoke(&latency_us);
+  if (!result) {
+    Record(output_, head_, "error")
+        .number("id", frame.id)
+        .text("code", edgeward::to_string(result.status))
+        .text("reason", result.reason)
+        .signed_number("op", result.op);
+    return;
+  }
+  const TensorView output = engine_.output();
+  Record(output_, head_, "result")
+      .number("id", frame.id)
+      .number("latency_us", latency_us)
+      .bytes("out", reinterpret_cast<const uint8_t*>(output.data), output.bytes);
+}
+
+Result Board::invoke(uint64_t* latency_us) {
+  const uint64_t start_us = hal::clock_us();
+  const Result result = engine_.invoke();
+  *latency_us = hal::clock_us() - start_us;
+  if (result) {
+    ++metrics_.inferences;
+    metrics_.latency.add(*latency_us);
+  } else {
+    ++metrics_.errors;
+  }
+  return result;
+}
+
+void Board::send_info() {
+  const TensorView input = engine_.input();
+  const TensorView output = engine_.output();
+  Record record(output_, head_, "info");
+  record.text("firmware", kFirmwareVersion)
+      .text("chip", system_.chip)
+      .boolean("simulated", system_.simulated)
+      .text("engine", engine_.name())
+      .text("reset", to_string(system_.reset_reason))
+      .text("state", loaded() ? "ready" : state_)
+      .number("arena_bytes", arena_bytes_)
+      .number("arena_used_bytes", engine_.arena_used_bytes())
+      .number("sample_bytes", kSampleBytes);
+  if (!loaded()) return;
+  record.text("name", model_.name)
+      .number("ops", engine_.op_count())
+      .number("input_bytes", input.bytes)
+      .real("input_scale", input.scale)
+      .signed_number("input_zero_point", input.zero_point)
+      .number("output_bytes", output.bytes)
+      .real("output_scale", output.scale)
+      .signed_number("output_zero_point", output.zero_point);
+}
+
+void Board::send_metrics() {
+  const hal::SystemInfo now = hal::system_info();
+  const LatencyHistogram& latency = metrics_.latency;
+  Record(output_, head_, "metrics")
+      .number("inferences", metrics_.inferences)
+      .number("errors", metrics_.errors)
+      .number("bad_frames", metrics_.bad_frames)
+      .number("latency_count", latency.count())
+      .number("latency_min_us", latency.least_us())
+      .number("latency_p50_us", latency.percentile_us(50))
+      .number("latency_p95_us", latency.percentile_us(95))
+      .number("latency_p99_us", latency.percentile_us(99))
+      .number("latency_max_us", latency.most_us())
+      .number("arena_used_bytes", engine_.arena_used_bytes())
+      .number("arena_bytes", arena_bytes_)
+      .number("heap_free_bytes", now.heap_free_bytes)
+      .number("heap_least_free_bytes", now.heap_least_free_bytes)
+      .number("stack_least_free_bytes", now.stack_least_free_bytes)
+      .text("reset", to_string(system_.reset_reason));
+}
+
+void Board::metrics_rate(const char* argument) {
+  uint32_t ms = 0;
+  const char* p = argument;
+  for (; *p >= '0' && *p <= '9' && ms <= kMaxRateMs; ++p) ms = ms * 10 + static_cast<uint32_t>(*p - '0');
+  if (p == argument || *p != 0 || ms > kMaxRateMs) {
+    return error("bad_argument", "metrics rate takes milliseconds, 0 to 3600000");
+  }
+  metrics_every_us_ = ms * 1000;
+  metrics_next_us_ = hal::clock_us() + metrics_every_us_;
+  Record(output_, head_, "ok").text("command", "metrics rate").number("ms", ms);
+}
+
+void Board::selftest() {
+  if (!loaded()) return error("no_model", state_);
+  const Section section = model_.known_answers;
+  if (section.bytes == 0) return error("no_known_answers", "the model carries none");
+  const TensorView input = engine_.input();
+  const TensorView output = engine_.output();
+  const uint8_t* row = model_data_ + section.offset;
+  const uint32_t rows = section.bytes < 12 ? 0 : u32(row);
+  const uint64_t needed = 12 + uint64_t{rows} * (uint64_t{input.bytes} + output.bytes);
+  if (rows == 0 || u32(row + 4) != input.bytes || u32(row + 8) != output.bytes || needed != section.bytes) {
+    return error("bad_known_answers", "they do not fit the model");
+  }
+  uint32_t mismatches = 0;
+  row += 12;
+  for (uint32_t i = 0; i < rows; ++i, row += input.bytes + output.bytes) {
+    std::memcpy(input.data, row, input.bytes);
+    uint64_t latency_us = 0;
+    const bool same = invoke(&latency_us) && std::memcmp(output.data, row + input.bytes, output.bytes) == 0;
+    mismatches += same ? 0 : 1;
+    hal::idle(0);  // feeds the watchdog
+  }
+  Record(output_, head_, "selftest").number("rows", rows).number("mismatches", mismatches);
+}
+
+void Board::error(const char* code, const char* reason) {
+  ++metrics_.errors;
+  Record(output_, head_, "error").text("code", code).text("reason", reason);
+}
+
+void run_board(Board& board) {
+  constexpr uint32_t kMaxWaitUs = 100000;
+  board.start();
+  for (;;) board.step(kMaxWaitUs);
+}
+
+}  // namespace edgeward

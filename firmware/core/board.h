@@ -1,0 +1,82 @@
+// The firmware: a model in a slot, commands in, records out. One object, one thread, no heap.
+//
+// Commands, each a line of text:
+//   info                what this board and its model are
+//   metrics             one metrics record now
+//   metrics rate MS     one every MS milliseconds; 0 stops them
+//   metrics clear       counters and histogram back to zero
+//   selftest            runs the known answers the model carries
+//   reload              loads the model in the slot again
+//   reboot
+// Samples come as binary frames (core/input_parser.h). Commands ended by % are the MLPerf Tiny runner's
+// (core/mlperf.h).
+#pragma once
+
+#include <cstdint>
+
+#include "core/input_parser.h"
+#include "core/metrics.h"
+#include "core/mlperf.h"
+#include "core/model_header.h"
+#include "core/output.h"
+#include "engine/engine.h"
+#include "hal/hal.h"
+
+namespace edgeward {
+
+constexpr char kFirmwareVersion[] = "0.1.0";
+
+class Board {
+ public:
+  // `arena` is 16-byte aligned.
+  Board(Engine& engine, uint8_t* arena, uint32_t arena_bytes);
+
+  // Says hello and loads the model. A model that cannot be loaded leaves a board that answers and says why.
+  void start();
+
+  // Handles what has arrived and waits up to `max_wait_us` if that was nothing. Returns whether there was something.
+  bool step(uint32_t max_wait_us);
+
+ private:
+  friend class MlperfRunner;
+
+  void load_model();
+  void refuse_model(const char* code, const char* reason, int32_t op);
+  void handle(InputEvent event);
+  void command(const char* line);
+  void frame(const Frame& frame);
+  void infer(const Frame& frame);
+  void send_info();
+  void send_metrics();
+  void metrics_rate(const char* argument);
+  void selftest();
+  void error(const char* code, const char* reason);
+  bool loaded() const { return state_ == nullptr; }
+
+  // Runs the engine on what is in its input and counts it.
+  Result invoke(uint64_t* latency_us);
+
+  Engine& engine_;
+  uint8_t* const arena_;
+  const uint32_t arena_bytes_;
+  hal::SystemInfo system_;
+  RecordHead head_;
+  ModelHeader model_ = {};
+  const uint8_t* model_data_ = nullptr;
+  const char* state_ = "not_loaded";  // why there is no model; null when one is loaded
+  Metrics metrics_;
+  uint32_t metrics_every_us_ = 0;
+  uint64_t metrics_next_us_ = 0;
+  uint64_t last_input_us_ = 0;
+  Output output_;
+  uint8_t sample_[kFrameBytes] = {};
+  InputParser parser_;
+  MlperfRunner runner_;
+};
+
+static_assert(sizeof(Board) <= kCoreBudgetBytes, "core/budget.h says what the core may use");
+
+// start() and step() for ever.
+[[noreturn]] void run_board(Board& board);
+
+}  // namespace edgeward

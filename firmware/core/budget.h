@@ -1,0 +1,35 @@
+// The memory the core uses, all of it static. Nothing is allocated after start.
+#pragma once
+
+#include <cstdint>
+
+namespace edgeward {
+
+// One sample or one frame of a model update, decoded. 96 x 96 x 3 int8 (MLPerf Tiny's largest input) is 27,648 bytes.
+constexpr uint32_t kSampleBytes = 32 * 1024;
+
+// A frame is its type and id, then at most a sample, then its CRC.
+constexpr uint32_t kFrameHeadBytes = 5;
+constexpr uint32_t kFrameTailBytes = 2;
+constexpr uint32_t kFrameBytes = kFrameHeadBytes + kSampleBytes + kFrameTailBytes;
+
+// Longest text command. The MLPerf Tiny runner sends up to 80 characters.
+constexpr uint32_t kLineBytes = 160;
+
+// Bytes taken from the serial port at a time.
+constexpr uint32_t kReadBytes = 128;
+
+// A record up to this length goes out in one piece; a longer one (many outputs) in several.
+constexpr uint32_t kRecordBytes = 768;
+
+// Outputs of the last inference, kept for the runner's `results`.
+constexpr uint32_t kOutputBytes = 1024;
+
+// Latencies from 1 us to 2^kLatencyOctaves us, kLatencySteps buckets to each doubling.
+constexpr uint32_t kLatencyOctaves = 28;
+constexpr uint32_t kLatencySteps = 16;
+
+constexpr uint32_t kCoreBudgetBytes = kFrameBytes + kLineBytes + kReadBytes + kRecordBytes + kOutputBytes +
+                                      4 * kLatencyOctaves * kLatencySteps + 2048;
+
+}  // namespace edgeward

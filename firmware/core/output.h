@@ -1,0 +1,66 @@
+// Text and records to the serial port, through one static buffer, without printf.
+#pragma once
+
+#include <cstdint>
+
+#include "core/budget.h"
+#include "core/crc.h"
+
+namespace edgeward {
+
+class Output {
+ public:
+  void put(char c);
+  void text(const char* text);
+  void number(uint64_t value);
+  void signed_number(int64_t value);
+  void hex(uint8_t byte);
+  void hex32(uint32_t value);
+  void flush();
+
+  // CRC-16 of what was put since crc_begin().
+  void crc_begin();
+  uint16_t crc_end();
+
+ private:
+  void count_crc();
+
+  uint32_t used_ = 0;
+  uint32_t crc_from_ = 0;  // first byte of the buffer not yet in crc_
+  bool crc_on_ = false;
+  uint16_t crc_ = kCrc16Start;
+  char buffer_[kRecordBytes];
+};
+
+// What every record says before its own fields.
+struct RecordHead {
+  uint32_t boot_id;
+  uint32_t sequence;   // of the next record; wraps
+  const char* digest;  // model digest, null without a model
+};
+
+constexpr uint32_t kRecordSchema = 1;
+
+// One line `@ew <json>*<crc16>`; goes out when the object goes out of scope. Texts must not need escaping in JSON.
+class Record {
+ public:
+  Record(Output& output, RecordHead& head, const char* kind);
+  ~Record();
+  Record(const Record&) = delete;
+  Record& operator=(const Record&) = delete;
+
+  Record& text(const char* key, const char* value);  // null becomes JSON null
+  Record& number(const char* key, uint64_t value);
+  Record& signed_number(const char* key, int64_t value);
+  Record& boolean(const char* key, bool value);
+  Record& bytes(const char* key, const uint8_t* data, uint32_t count);  // as hex digits
+  // A float without loss: [mantissa, exponent], the value is mantissa * 2^exponent.
+  Record& real(const char* key, float value);
+
+ private:
+  void key(const char* key);
+
+  Output& out_;
+};
+
+}  // namespace edgeward

@@ -1,0 +1,57 @@
+// Flash as a file. Erasing sets bits, writing only clears them, as the chip does.
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cstring>
+
+#include "hal/host/host.h"
+
+namespace edgeward::hal {
+namespace {
+
+constexpr uint32_t kFlashBytes = 4 * 1024 * 1024;
+constexpr uint32_t kSlotOffset[] = {0x310000, 0x388000};
+constexpr uint32_t kSlotBytes = 0x78000;
+
+uint8_t* g_flash = nullptr;
+
+uint8_t* slot_bytes(Slot slot) { return g_flash + kSlotOffset[static_cast<uint8_t>(slot)]; }
+
+bool in_slot(uint32_t offset, uint32_t bytes) { return uint64_t{offset} + bytes <= kSlotBytes; }
+
+}  // namespace
+
+const char* open_flash(const char* path) {
+  const int file = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0644);
+  if (file < 0) return "cannot open the flash image";
+  struct stat status {};
+  if (fstat(file, &status) != 0) return "cannot read the size of the flash image";
+  const bool fresh = status.st_size == 0;
+  if (!fresh && status.st_size != kFlashBytes) return "the flash image does not have 4 MB";
+  if (fresh && ftruncate(file, kFlashBytes) != 0) return "cannot make the flash image 4 MB large";
+  void* const mapped = mmap(nullptr, kFlashBytes, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
+  close(file);
+  if (mapped == MAP_FAILED) return "cannot map the flash image";
+  g_flash = static_cast<uint8_t*>(mapped);
+  if (fresh) std::memset(g_flash, 0xFF, kFlashBytes);
+  return nullptr;
+}
+
+SlotView slot_map(Slot slot) { return SlotView{slot_bytes(slot), kSlotBytes}; }
+
+bool slot_erase(Slot slot, uint32_t offset, uint32_t bytes) {
+  if (!in_slot(offset, bytes) || offset % kFlashSectorBytes != 0 || bytes % kFlashSectorBytes != 0) return false;
+  std::memset(slot_bytes(slot) + offset, 0xFF, bytes);
+  return true;
+}
+
+bool slot_write(Slot slot, uint32_t offset, const uint8_t* data, uint32_t bytes) {
+  if (!in_slot(offset, bytes) || offset % 4 != 0 || bytes % 4 != 0) return false;
+  uint8_t* const to = slot_bytes(slot) + offset;
+  for (uint32_t i = 0; i < bytes; ++i) to[i] &= data[i];
+  return true;
+}
+
+}  // namespace edgeward::hal

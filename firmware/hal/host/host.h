@@ -1,0 +1,23 @@
+// What main() sets up before the firmware runs on the host. The functions of hal/hal.h need all of it.
+#pragma once
+
+#include <cstdint>
+
+#include "hal/hal.h"
+
+namespace edgeward::hal {
+
+// A flash image of 4 MB as on a board, mapped from a file; created erased if there is none. Null, or what went wrong.
+const char* open_flash(const char* path);
+
+// A pseudo-terminal, or the one a restarted process was handed. Null, or what went wrong.
+const char* open_pty();
+const char* pty_path();
+
+// Ends the process when standard input does: so that a board does not outlive whoever started it.
+void watch_stdin();
+
+// The boot this process is: why it started, and the command line restart() runs again.
+void set_boot(ResetReason reason, char** argv);
+
+}  // namespace edgeward::hal
