@@ -50,12 +50,9 @@ class Federation:
 
     def _start_nodes(self) -> None:
         for name, data in self._node_files.items():
-            state = str(self._out / "state" / name)
-            self._start(
-                name,
-                ["node", "run", "--broker", self._broker, "--federation", self._federation, "--name", name]
-                + ["--data", str(data), "--state", state, "--once"],
-            )
+            arguments = ["node", "run", "--broker", self._broker, "--federation", self._federation, "--once"]
+            arguments += ["--name", name, "--data", str(data), "--state", str(self._out / "state" / name)]
+            self._start(name, arguments)
 
     def _start(self, name: str, arguments: List[str]) -> "subprocess.Popen[str]":
         with (self._logs / f"{name}.log").open("w") as log:

@@ -59,6 +59,7 @@ def _facts(report: Dict[str, Any], wire: Dict[str, Any], memory: Dict[str, Any],
     )
     share = wire["bytes_up_per_node_round"] / wire["float32_bytes"]
     records = board["records"]
+    rows = f"{board['rows']}, of which {board['mismatches_vs_tflm']} differ from TFLM; arena {board['arena_bytes']} B"
     broker = f"broker {memory['broker']:.0f}, " if memory["broker"] else ""
     return [
         ("privacy", spent),
@@ -71,10 +72,7 @@ def _facts(report: Dict[str, Any], wire: Dict[str, Any], memory: Dict[str, Any],
             "peak memory, MiB",
             f"gateway {memory['gateway']:.0f}, {broker}nodes {', '.join(f'{n:.0f}' for n in memory['nodes'])}",
         ),
-        (
-            "board rows",
-            f"{board['rows']}, of which {board['mismatches_vs_tflm']} differ from TFLM; arena {board['arena_bytes']} B",
-        ),
+        ("board rows", rows),
         ("board records", f"{records['received']} received, {records['lost']} lost, {records['corrupt']} corrupt"),
         ("board", board["simulated"]),
     ]

@@ -144,9 +144,8 @@ def breast_cancer(request: Request) -> Prepared:
     data = load_breast_cancer()
     columns = [str(name) for name in data.feature_names]
     nodes, tests, records = _table_from_sklearn(request, data.data, data.target, columns, 0.25)
-    mean_range = {
-        k: (lo, 0.6 * hi) if k in ("area", "compactness", "concavity") else (lo, hi) for k, (lo, hi) in _NUCLEUS.items()
-    }
+    halved = ("area", "compactness", "concavity")  # a mean stays well below the worst nucleus
+    mean_range = {k: (low, 0.6 * high if k in halved else high) for k, (low, high) in _NUCLEUS.items()}
 
     def feature(name: str) -> Feature:
         if name.endswith(" error"):

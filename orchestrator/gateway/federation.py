@@ -231,7 +231,7 @@ def synthetic_inputs(schema: Schema, mean: np.ndarray, std: np.ndarray, seed: in
     Numbers are normal with the federation's mean and std, clamped to their public ranges; categories are uniform.
     """
     random = np.random.default_rng(seed)
-    columns = []
+    columns: List[np.ndarray] = []
     for feature in schema.features:
         i = len(columns)
         if feature.categories:
