@@ -21,6 +21,7 @@ SANITIZE = ("-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=
 
 PROGRAMS = {
     "run-direct": ("src/run_direct.cpp", "engine/direct/*.cpp"),
+    "board-stdio": ("test/board_stdio.cpp", "core/*.cpp", "engine/direct/*.cpp", "hal/host/flash.cpp"),
     "edgeward-board": ("src/main_host.cpp", "core/*.cpp", "engine/direct/*.cpp", "hal/host/*.cpp"),
 }
 """Program -> its sources below `firmware/`."""

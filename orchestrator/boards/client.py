@@ -1,0 +1,287 @@
+"""Talk to one board over its serial port: what it is, inference row by row, metrics. The same for real and virtual boards."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import OrderedDict, deque
+from dataclasses import dataclass
+from typing import Any, Callable, Deque, Dict, List, Optional
+
+import numpy as np
+
+from orchestrator.boards.protocol import FRAME_INFER, RECORD_SCHEMA, Record, RecordParser, RecordStats, encode_frame
+from orchestrator.errors import EdgewardError
+
+BAUD = 115200
+_POLL_S = 0.05
+_WINDOW_BYTES = 3000
+"""Bytes sent ahead of the answers: a board without flow control buffers 4096."""
+_ATTEMPTS = 6
+
+
+class BoardError(EdgewardError):
+    """A board cannot be reached, does not answer, or refused. The message names the port."""
+
+
+@dataclass(frozen=True)
+class Inference:
+    outputs: np.ndarray
+    """int8 (rows, output elements)"""
+    latency_us: np.ndarray
+    """int64 (rows,): the engine alone, on the board's clock"""
+
+
+def list_ports() -> List[str]:
+    from serial.tools import list_ports as tools
+
+    return sorted(port.device for port in tools.comports())
+
+
+def open_port(port: str, baud: int = BAUD) -> Any:
+    """An open serial.Serial that did not reset the board. Raises BoardError when the port is missing or in use."""
+    import serial
+
+    device = serial.Serial(baudrate=baud, timeout=_POLL_S, write_timeout=10.0, exclusive=True)
+    device.port = port
+    # On most boards these lines are wired to reset and boot mode; pyserial would raise both while it opens.
+    device.dtr = False
+    device.rts = False
+    try:
+        device.open()
+    except (OSError, ValueError) as error:
+        known = list_ports()
+        there = f"ports here: {', '.join(known)}" if known else "this machine has no serial port"
+        if "exclusively lock" in str(error):
+            raise BoardError(f"{port} is in use by another program; close it and try again") from error
+        raise BoardError(f"cannot open {port}: {_why(error)}; {there}") from error
+    return device
+
+
+def _why(error: Exception) -> str:
+    number = getattr(error, "errno", None)
+    if number is not None:
+        import os
+
+        return os.strerror(number)
+    return str(error)
+
+
+class BoardClient:
+    """One open port. `on_record` sees every intact record as it arrives, asked for or not."""
+
+    def __init__(
+        self,
+        port: str,
+        *,
+        baud: int = BAUD,
+        timeout_s: float = 10.0,
+        on_record: Optional[Callable[[Record], None]] = None,
+    ) -> None:
+        self.port = port
+        self._timeout_s = timeout_s
+        self._on_record = on_record
+        self._parser = RecordParser()
+        self._next_id = 0
+        self._device = open_port(port, baud)
+        self._device.reset_input_buffer()
+
+    @property
+    def stats(self) -> RecordStats:
+        return self._parser.stats
+
+    def __enter__(self) -> BoardClient:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._device.close()
+
+    def info(self) -> Dict[str, Any]:
+        """The fields of the board's info record, `input_scale` and `output_scale` as floats, plus boot, model and kind."""
+        record = self.ask("info", "info")
+        content = record.as_dict()
+        for key in ("input_scale", "output_scale"):
+            if key in content:
+                content[key] = math.ldexp(*content[key])
+        return content
+
+    def metrics(self) -> Dict[str, Any]:
+        """The fields of a metrics record: counts, latency percentiles in us, memory in bytes."""
+        return self.ask("metrics", "metrics").as_dict()
+
+    def selftest(self) -> Dict[str, Any]:
+        """Runs the known answers the model carries on the board: `rows` and `mismatches`."""
+        return self.ask("selftest", "selftest").as_dict()
+
+    def reboot(self) -> Dict[str, Any]:
+        """Restarts the board; returns the info of the new boot."""
+        self.ask("reboot", "reboot")
+        self._wait("boot", "reboot")
+        return self.info()
+
+    def ask(self, command: str, answer: str) -> Record:
+        """Send a text command; the next record of kind `answer`. Raises BoardError on an error record or no answer."""
+        error: Optional[BoardError] = None
+        for _ in range(3):
+            self._write(command.encode("ascii") + b"\n")
+            try:
+                return self._wait(answer, command)
+            except _NoAnswerError as silence:
+                error = silence
+        assert error is not None
+        raise error
+
+    def infer(self, rows: np.ndarray) -> Inference:
+        """Run int8 rows (n, input elements, any shape that flattens to it) on the board.
+
+        Rows are sent ahead within the board's buffer; one whose frame or answer got lost or damaged is sent again.
+        Raises BoardError when the board refuses a row, loses its model, or stays silent.
+        """
+        if rows.dtype != np.int8 or rows.ndim < 1:
+            raise BoardError(
+                f"{self.port}: rows must be int8, one per line; they are {rows.dtype} of shape {rows.shape}"
+            )
+        transfer = _Transfer(self._next_id, rows.reshape(len(rows), -1))
+        self._next_id = (self._next_id + len(rows)) % 2**31
+        heard_at = time.monotonic()
+        while not transfer.done:
+            for frame in transfer.frames_to_send():
+                self._write(frame)
+            progress = False
+            for record in self._read():
+                progress |= self._take(transfer, record)
+            now = time.monotonic()
+            if progress:
+                heard_at = now
+            elif now - heard_at > max(self._timeout_s, 4e-6 * transfer.slowest_us):
+                if not transfer.send_again():
+                    raise BoardError(f"{self.port}: no answer to row {transfer.first_open} after {_ATTEMPTS} attempts")
+                heard_at = now
+        return transfer.result()
+
+    def _take(self, transfer: _Transfer, record: Record) -> bool:
+        if record.kind == "boot":
+            transfer.send_again()
+            return True
+        number = record.fields.get("id")
+        if record.kind == "error" and transfer.knows(number):
+            expected, got = record.fields.get("expected_bytes"), record.fields.get("got_bytes")
+            sizes = f" ({got} bytes, the model takes {expected})" if got != expected else ""
+            raise BoardError(f"{self.port}: {record.fields.get('code')}: {record.fields.get('reason')}{sizes}")
+        if record.kind != "result" or not transfer.knows(number):
+            return False
+        return transfer.take(self.port, record)
+
+    def _wait(self, kind: str, command: str) -> Record:
+        deadline = time.monotonic() + self._timeout_s / 2
+        while time.monotonic() < deadline:
+            for record in self._read():
+                if record.kind == kind:
+                    return record
+                damaged = record.fields.get("code") in ("bad_frame", "line_too_long")
+                if record.kind == "error" and "id" not in record.fields and not damaged and "slot" not in record.fields:
+                    raise BoardError(
+                        f"{self.port}: {command!r}: {record.fields.get('code')}: {record.fields.get('reason')}"
+                    )
+        raise _NoAnswerError(
+            f"{self.port}: no answer to {command!r} in {self._timeout_s / 2:g} s: is it an Edgeward board?"
+        )
+
+    def _read(self) -> List[Record]:
+        try:
+            waiting = self._device.in_waiting
+            data = self._device.read(waiting or 1)
+        except OSError as error:
+            raise BoardError(f"{self.port} went away: {_why(error)}") from error
+        records = self._parser.feed(data)
+        for record in records:
+            if record.schema != RECORD_SCHEMA:
+                raise BoardError(f"{self.port}: records of schema {record.schema}, this edgeward knows {RECORD_SCHEMA}")
+            if self._on_record is not None:
+                self._on_record(record)
+        return records
+
+    def _write(self, data: bytes) -> None:
+        import serial
+
+        try:
+            self._device.write(data)
+        except serial.SerialTimeoutException as error:
+            raise BoardError(f"{self.port} does not take any data: is the board running?") from error
+        except OSError as error:
+            raise BoardError(f"{self.port} went away: {_why(error)}") from error
+
+
+class _NoAnswerError(BoardError):
+    pass
+
+
+class _Transfer:
+    """The rows of one infer(): what is waiting, on its way, and answered."""
+
+    def __init__(self, first_id: int, rows: np.ndarray) -> None:
+        self._first_id, self._rows = first_id, rows
+        self._waiting: Deque[int] = deque(range(len(rows)))
+        self._under_way: OrderedDict[int, int] = OrderedDict()  # row -> bytes of its frame, in the order sent
+        self._attempts = [0] * len(rows)
+        self._outputs: Dict[int, np.ndarray] = {}
+        self._latency_us = np.zeros(len(rows), np.int64)
+        self.slowest_us = 0
+        self._model: Optional[str] = None
+
+    @property
+    def done(self) -> bool:
+        return len(self._outputs) == len(self._rows)
+
+    @property
+    def first_open(self) -> int:
+        return min(set(range(len(self._rows))) - set(self._outputs), default=-1)
+
+    def knows(self, number: Any) -> bool:
+        return type(number) is int and 0 <= number - self._first_id < len(self._rows)
+
+    def frames_to_send(self) -> List[bytes]:
+        frames = []
+        while self._waiting:
+            row = self._waiting[0]
+            frame = encode_frame(FRAME_INFER, self._first_id + row, self._rows[row].tobytes())
+            if self._under_way and sum(self._under_way.values()) + len(frame) > _WINDOW_BYTES:
+                break
+            self._waiting.popleft()
+            self._under_way[row] = len(frame)
+            self._attempts[row] += 1
+            frames.append(frame)
+        return frames
+
+    def send_again(self) -> bool:
+        """Everything unanswered goes back to the queue. False when some row has been tried too often."""
+        lost = list(self._under_way)
+        self._under_way.clear()
+        self._waiting.extendleft(reversed(lost))
+        return all(self._attempts[row] < _ATTEMPTS for row in lost)
+
+    def take(self, port: str, record: Record) -> bool:
+        row = record.fields["id"] - self._first_id
+        if row in self._outputs:
+            return False
+        if self._model not in (None, record.model):
+            raise BoardError(f"{port}: the board changed its model from {self._model} to {record.model} in between")
+        self._model = record.model
+        # Boards answer in order: whatever was sent before this row and has no answer is lost.
+        while self._under_way and row in self._under_way:
+            earlier, _ = self._under_way.popitem(last=False)
+            if earlier == row:
+                break
+            self._waiting.appendleft(earlier)
+        self._outputs[row] = np.frombuffer(bytes.fromhex(record.fields["out"]), np.int8)
+        self._latency_us[row] = record.fields["latency_us"]
+        self.slowest_us = max(self.slowest_us, int(self._latency_us[row]))
+        return True
+
+    def result(self) -> Inference:
+        if not len(self._rows):
+            return Inference(np.zeros((0, 0), np.int8), self._latency_us)
+        return Inference(np.stack([self._outputs[i] for i in range(len(self._rows))]), self._latency_us)

@@ -1,0 +1,150 @@
+"""Watch the records of several boards at once: one thread per port, which reconnects when its board goes away."""
+
+from __future__ import annotations
+
+import csv
+import json
+import threading
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Callable, Dict, List, Optional, Sequence, TextIO
+
+from orchestrator.boards.client import BAUD, BoardError, open_port
+from orchestrator.boards.protocol import Record, RecordParser, RecordStats
+from orchestrator.errors import UsageError
+
+_RECONNECT_S = 0.5
+CSV_HEAD = ("received_at", "port", "boot", "seq", "model", "t_us", "kind", "fields")
+
+OnRecord = Callable[[str, float, Record], None]
+"""Called with the port, the time of arrival (Unix seconds) and the record; one call at a time."""
+
+
+@dataclass
+class PortStatus:
+    port: str
+    connected: bool = False
+    problem: str = ""
+    stats: RecordStats = field(default_factory=RecordStats)
+    last: Dict[str, Record] = field(default_factory=dict)
+    """The latest record of each kind."""
+
+
+class Monitor:
+    """Runs from `with` to its end. `rate_ms`: how often boards are asked for metrics; 0 leaves them alone.
+
+    Entering raises BoardError when a port cannot be opened; one that goes away later is waited for.
+    """
+
+    def __init__(
+        self, ports: Sequence[str], on_record: Optional[OnRecord] = None, *, baud: int = BAUD, rate_ms: int = 1000
+    ) -> None:
+        if len(set(ports)) != len(ports):
+            raise UsageError(f"a port is named twice: {', '.join(ports)}")
+        self.status = [PortStatus(port) for port in ports]
+        self._on_record, self._baud, self._rate_ms = on_record, baud, rate_ms
+        self._stop = threading.Event()
+        self._one_at_a_time = threading.Lock()
+        self._threads: List[threading.Thread] = []
+        self.failure: Optional[BaseException] = None
+        """What on_record raised; watching has stopped then."""
+
+    def __enter__(self) -> Monitor:
+        devices: List[Any] = []
+        try:
+            for status in self.status:
+                devices.append(open_port(status.port, self._baud))
+        except BoardError:
+            for device in devices:
+                device.close()
+            raise
+        for status, device in zip(self.status, devices):
+            thread = threading.Thread(target=self._watch, args=(status, device), name=status.port, daemon=True)
+            self._threads.append(thread)
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+
+    def wait(self, seconds: float) -> bool:
+        """Waits; False as soon as watching has stopped because on_record raised."""
+        return not self._stop.wait(seconds)
+
+    def _watch(self, status: PortStatus, device: Any) -> None:
+        parser = RecordParser()
+        status.stats = parser.stats
+        while not self._stop.is_set():
+            if device is None:
+                device = self._reopen(status)
+                continue
+            try:
+                self._serve(status, parser, device)
+            except OSError as error:
+                status.problem = f"went away: {error}"
+            except BaseException as error:
+                self.failure = error
+                self._stop.set()
+            status.connected = False
+            device.close()
+            device = None
+            parser.forget_pending()
+
+    def _reopen(self, status: PortStatus) -> Any:
+        try:
+            return open_port(status.port, self._baud)
+        except BoardError as error:
+            status.problem = str(error)
+            self._stop.wait(_RECONNECT_S)
+            return None
+
+    def _serve(self, status: PortStatus, parser: RecordParser, device: Any) -> None:
+        status.connected, status.problem = True, ""
+        self._introduce(device)
+        while not self._stop.is_set():
+            for record in parser.feed(device.read(device.in_waiting or 1)):
+                if record.kind == "boot":
+                    self._introduce(device)
+                status.last[record.kind] = record
+                if self._on_record is not None:
+                    with self._one_at_a_time:
+                        self._on_record(status.port, time.time(), record)
+
+    def _introduce(self, device: Any) -> None:
+        if self._rate_ms > 0:
+            device.write(f"info\nmetrics rate {self._rate_ms}\n".encode("ascii"))
+
+
+def json_line(port: str, received_at: float, record: Record) -> str:
+    return json.dumps({"received_at": received_at, "port": port, **record.as_dict()})
+
+
+class RecordFile:
+    """Records to a file as they arrive: .jsonl, one object per line, or .csv with the kind's fields as JSON in one cell."""
+
+    def __init__(self, path: Path) -> None:
+        if path.suffix not in (".jsonl", ".csv"):
+            raise UsageError(f"{path}: records are written as .jsonl or .csv")
+        self._stack = ExitStack()
+        try:
+            self._file: TextIO = self._stack.enter_context(open(path, "w", encoding="utf-8", newline=""))
+        except OSError as error:
+            raise UsageError(f"cannot write {path}: {error.strerror}") from error
+        self._csv = csv.writer(self._file) if path.suffix == ".csv" else None
+        if self._csv is not None:
+            self._csv.writerow(CSV_HEAD)
+
+    def write(self, port: str, received_at: float, record: Record) -> None:
+        if self._csv is None:
+            self._file.write(json_line(port, received_at, record) + "\n")
+        else:
+            head = (received_at, port, record.boot, record.seq, record.model or "", record.t_us, record.kind)
+            self._csv.writerow([*head, json.dumps(record.fields)])
+        self._file.flush()
+
+    def close(self) -> None:
+        self._stack.close()

@@ -1,0 +1,133 @@
+"""What a board and its host say to each other: records one way, frames the other. Pure bytes in, objects out.
+
+A record is one line, `@ew <json>*<crc16>`; whatever else is on the line or between lines is skipped. A frame is 0x00,
+COBS bytes, 0x00; decoded u8 type, u32 id, body, u16 CRC-16 (little-endian). firmware/core/output.h and input_parser.h are
+the other side.
+"""
+
+from __future__ import annotations
+
+import binascii
+import json
+import re
+import struct
+from dataclasses import dataclass, field
+from typing import Any, Dict, List, Optional
+
+RECORD_SCHEMA = 1
+FRAME_INFER = 0x01
+MAX_LINE_BYTES = 256 * 1024
+
+_RECORD = re.compile(rb"(\{.*\})\*([0-9a-f]{4})", re.DOTALL)
+_MARK = b"@ew "
+
+
+def crc16(data: bytes) -> int:
+    """CRC-16/CCITT-FALSE: polynomial 0x1021, start 0xFFFF."""
+    return binascii.crc_hqx(data, 0xFFFF)
+
+
+def encode_frame(kind: int, number: int, body: bytes) -> bytes:
+    """One frame as it goes over the wire; `number` (u32) comes back in the record that answers it."""
+    from cobs import cobs
+
+    payload = struct.pack("<BI", kind, number) + body
+    return b"\0" + cobs.encode(payload + struct.pack("<H", crc16(payload))) + b"\0"
+
+
+@dataclass(frozen=True)
+class Record:
+    """One record of a board. `fields` are those of its kind; firmware/core/board.cpp names them."""
+
+    boot: str
+    """Random per boot, 8 hex digits."""
+    seq: int
+    """Counts the records of a boot from 0."""
+    model: Optional[str]
+    """Digest of the loaded model, or of the one that was refused; None without any."""
+    t_us: int
+    kind: str
+    schema: int
+    fields: Dict[str, Any] = field(default_factory=dict)
+
+    def as_dict(self) -> Dict[str, Any]:
+        head = {"boot": self.boot, "seq": self.seq, "model": self.model, "t_us": self.t_us, "kind": self.kind}
+        return {**head, **self.fields}
+
+
+@dataclass
+class RecordStats:
+    received: int = 0
+    lost: int = 0
+    """Sequence numbers that were skipped, whether their record was damaged or never came."""
+    corrupt: int = 0
+    """Damaged records seen."""
+    boots: int = 0
+    """Different boot ids seen; more than one means the board restarted."""
+
+    def as_dict(self) -> Dict[str, int]:
+        return {"received": self.received, "lost": self.lost, "corrupt": self.corrupt}
+
+
+class RecordParser:
+    """Feed it whatever arrives, in pieces of any size; it gives the intact records and counts the rest."""
+
+    def __init__(self) -> None:
+        self.stats = RecordStats()
+        self._pending = bytearray()
+        self._boot: Optional[str] = None
+        self._next_seq = 0
+
+    def feed(self, data: bytes) -> List[Record]:
+        self._pending += data
+        *lines, rest = self._pending.split(b"\n")
+        if len(rest) > MAX_LINE_BYTES:  # no board sends such a line: it is noise without line ends
+            self.stats.corrupt += rest.count(_MARK)
+            rest = bytearray()
+        self._pending = bytearray(rest)
+        return [record for line in lines for record in self._line(bytes(line))]
+
+    def forget_pending(self) -> None:
+        """Drop a half line: the connection was lost, and what comes next does not continue it."""
+        self._pending.clear()
+
+    def _line(self, line: bytes) -> List[Record]:
+        found = []
+        for part in line.split(_MARK)[1:]:  # two records share a line when the line end between them was damaged
+            record = parse_record(part)
+            if record is None:
+                self.stats.corrupt += 1
+            else:
+                self._count(record)
+                found.append(record)
+        return found
+
+    def _count(self, record: Record) -> None:
+        self.stats.received += 1
+        if record.boot != self._boot:
+            self.stats.boots += 1
+            self._boot = record.boot
+        else:
+            skipped = (record.seq - self._next_seq) % 2**32
+            if skipped < 2**31:
+                self.stats.lost += skipped
+        self._next_seq = (record.seq + 1) % 2**32
+
+
+def parse_record(text: bytes) -> Optional[Record]:
+    """What follows `@ew `, up to and possibly beyond the CRC; None where it is damaged."""
+    match = _RECORD.match(text)
+    if match is None or int(match[2], 16) != crc16(match[1]):
+        return None
+    try:
+        content = json.loads(match[1])
+    except (ValueError, RecursionError):
+        return None
+    head = [content.pop(key, None) for key in ("boot", "seq", "model", "t_us", "kind", "v")]
+    boot, seq, model, t_us, kind, schema = head
+    numbers_ok = all(type(n) is int and n >= 0 for n in (seq, t_us, schema))
+    if not numbers_ok or not isinstance(boot, str) or not isinstance(kind, str):
+        return None
+    if model is not None and not isinstance(model, str):
+        return None
+    return Record(boot, seq, model, t_us, kind, schema, content)

@@ -1,0 +1,110 @@
+"""A board without a board: the firmware as a process on this machine, behind a pseudo-terminal, with a file for flash."""
+
+from __future__ import annotations
+
+import os
+import select
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+from typing import Optional, Union
+
+from orchestrator.boards.host_engine import HostBuildError, build
+from orchestrator.boards.partitions import FLASH_BYTES, SLOTS
+
+_SLOT = SLOTS["a"]
+_START_S = 10.0
+
+
+class VirtualBoard:
+    """Runs from `with` to its end. `port` is the path to open; it stays the same over reboots asked for by command.
+
+    `model_bin`: the content of slot A, as bytes or a file; None leaves it erased. `flash`: the image file, kept
+    afterwards; without it a temporary one.
+    """
+
+    def __init__(
+        self,
+        model_bin: Union[bytes, str, Path, None] = None,
+        *,
+        flash: Union[str, Path, None] = None,
+        arena_bytes: Optional[int] = None,
+    ) -> None:
+        self._model = Path(model_bin).read_bytes() if isinstance(model_bin, (str, Path)) else model_bin
+        self._arena_bytes = arena_bytes
+        self._folder = tempfile.TemporaryDirectory(prefix="edgeward-board-")
+        self.flash = Path(flash) if flash is not None else Path(self._folder.name) / "flash.bin"
+        self._process: Optional[subprocess.Popen[bytes]] = None
+        self.port = ""
+
+    def __enter__(self) -> VirtualBoard:
+        try:
+            if self._model is not None:
+                self.write_model(self._model)
+            self.start()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def pid(self) -> Optional[int]:
+        return None if self._process is None else self._process.pid
+
+    def write_model(self, model_bin: bytes) -> None:
+        """Put bytes into slot A of the image, as a flasher would; a running board sees them after `reload`."""
+        if len(model_bin) > _SLOT.size:
+            raise HostBuildError(f"{len(model_bin)} bytes do not fit the model slot of {_SLOT.size}")
+        if not self.flash.exists():
+            self.flash.write_bytes(b"\xff" * FLASH_BYTES)
+        with open(self.flash, "r+b") as image:
+            image.seek(_SLOT.offset)
+            image.write(model_bin + b"\xff" * (_SLOT.size - len(model_bin)))
+
+    def start(self, reset: str = "power_on") -> None:
+        """Power on. `reset` ('power_on' or 'crash') is the reason the firmware is told."""
+        command = [str(build("edgeward-board")), "--flash", str(self.flash), "--until-stdin-closes"]
+        if self._arena_bytes is not None:
+            command += ["--arena", str(self._arena_bytes)]
+        self._process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env={**os.environ, "EDGEWARD_BOARD_RESET": reset},
+        )
+        self.port = self._read_port(self._process)
+
+    def _read_port(self, process: subprocess.Popen[bytes]) -> str:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        deadline = time.monotonic() + _START_S
+        line = b""
+        while not line.endswith(b"\n"):
+            ready, _, _ = select.select([process.stdout], [], [], max(0.0, deadline - time.monotonic()))
+            byte = os.read(process.stdout.fileno(), 1) if ready else b""
+            if not byte:
+                process.kill()
+                reason = process.stderr.read().decode("utf-8", "replace").strip()
+                raise HostBuildError(f"the virtual board did not start: {reason or 'it said nothing'}")
+            line += byte
+        return line.decode().split(maxsplit=1)[1].strip()
+
+    def kill(self) -> None:
+        """Power off at once (SIGKILL). start() powers on again, with the same flash."""
+        process, self._process = self._process, None
+        if process is None:
+            return
+        process.kill()
+        process.wait()
+        for pipe in (process.stdin, process.stdout, process.stderr):
+            if pipe is not None:
+                pipe.close()
+
+    def close(self) -> None:
+        self.kill()
+        self._folder.cleanup()

@@ -1,0 +1,146 @@
+"""`edgeward monitor`: the records of one or several boards, live, to a file, or as JSON lines."""
+
+from __future__ import annotations
+
+import argparse
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Optional
+
+if TYPE_CHECKING:
+    from orchestrator.boards.monitor import Monitor, PortStatus
+    from orchestrator.boards.protocol import Record
+
+_EPILOG = """examples:
+  edgeward monitor /dev/ttyUSB0
+  edgeward monitor /dev/ttyUSB0 /dev/ttyUSB1 --out records.csv
+  edgeward monitor /dev/ttyUSB0 --json --seconds 10 | jq .latency_p99_us
+
+Opening a port does not reset the board. A board that goes away is waited for."""
+
+_REFRESH_S = 0.25
+
+
+def register(subparsers: Any) -> None:
+    parser = subparsers.add_parser(
+        "monitor",
+        help="watch the records of boards",
+        description="Watch the records boards send over their serial ports.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("ports", nargs="+", metavar="PORT", help="serial port, such as /dev/ttyUSB0")
+    parser.add_argument("--json", action="store_true", help="every record as one JSON object per line on stdout")
+    parser.add_argument("--seconds", type=_positive, metavar="S", help="stop after S seconds (default: Ctrl-C)")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="also write every record to FILE.jsonl or FILE.csv")
+    parser.add_argument(
+        "--rate", type=int, default=1000, metavar="MS", help="ask for metrics every MS milliseconds; 0: only listen"
+    )
+    parser.add_argument("--baud", type=int, default=115200, help="speed of the ports (default: 115200)")
+    parser.set_defaults(run=run)
+
+
+def _positive(text: str) -> float:
+    value = float(text)
+    if not value > 0:
+        raise argparse.ArgumentTypeError(f"{text} is not a positive number of seconds")
+    return value
+
+
+def run(args: argparse.Namespace) -> int:
+    from orchestrator.boards.monitor import Monitor, RecordFile, json_line
+    from orchestrator.errors import UsageError
+
+    if not 0 <= args.rate <= 3_600_000:
+        raise UsageError(f"--rate {args.rate}: milliseconds from 0 to 3600000")
+    with ExitStack() as stack:
+        file: Optional[RecordFile] = None
+        if args.out is not None:
+            file = RecordFile(args.out)
+            stack.callback(file.close)
+
+        def on_record(port: str, received_at: float, record: Record) -> None:
+            if args.json:
+                print(json_line(port, received_at, record), flush=True)
+            if file is not None:
+                file.write(port, received_at, record)
+
+        monitor = Monitor(args.ports, on_record, baud=args.baud, rate_ms=args.rate)
+        try:
+            with monitor:
+                _watch(monitor, args.seconds, show=not args.json)
+        except KeyboardInterrupt:
+            pass  # the way to end watching; the summary follows
+        if monitor.failure is not None:
+            raise monitor.failure
+    _summarize(monitor, args.json)
+    return 0
+
+
+def _watch(monitor: Monitor, seconds: Optional[float], show: bool) -> None:
+    import time
+
+    from rich.console import Console
+    from rich.live import Live
+
+    end = None if seconds is None else time.monotonic() + seconds
+    with ExitStack() as stack:
+        live = None
+        if show:
+            live = stack.enter_context(Live(_table(monitor), console=Console(), auto_refresh=False))
+        while end is None or time.monotonic() < end:
+            left = _REFRESH_S if end is None else min(_REFRESH_S, max(0.0, end - time.monotonic()))
+            if not monitor.wait(left):
+                return
+            if live is not None:
+                live.update(_table(monitor), refresh=True)
+
+
+_COLUMNS = ("port", "model", "inferences", "p50/p99 us", "arena B", "heap B", "received/lost/corrupt", "state")
+
+
+def _table(monitor: Monitor) -> Any:
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    for head in _COLUMNS:
+        table.add_column(head, justify="left" if head in ("port", "model", "state") else "right", overflow="fold")
+    for status in monitor.status:
+        table.add_row(*_row(status))
+    return table
+
+
+def _row(status: PortStatus) -> list[str]:
+    metrics, info = status.last.get("metrics"), status.last.get("info")
+    known = {**(info.fields if info else {}), **(metrics.fields if metrics else {})}
+    latest = metrics or info
+
+    def cell(key: str) -> str:
+        return str(known.get(key, "-"))
+
+    if not status.connected:
+        state = status.problem or "opening"
+    else:
+        state = cell("state") + (", simulated" if known.get("simulated") else "")
+    counts = status.stats
+    return [
+        status.port,
+        (latest.model or "none")[:8] if latest else "-",
+        cell("inferences"),
+        f"{cell('latency_p50_us')}/{cell('latency_p99_us')}",
+        cell("arena_used_bytes"),
+        cell("heap_free_bytes"),
+        f"{counts.received}/{counts.lost}/{counts.corrupt}",
+        state,
+    ]
+
+
+def _summarize(monitor: Monitor, to_stderr: bool) -> None:
+    import sys
+
+    for status in monitor.status:
+        counts = status.stats
+        print(
+            f"{status.port}: {counts.received} records received, {counts.lost} lost, {counts.corrupt} corrupt",
+            file=sys.stderr if to_stderr else sys.stdout,
+        )
