@@ -1,0 +1,112 @@
+"""The broker conformance test: what Edgeward relies on, on every broker it can start."""
+
+import queue
+import time
+from typing import Any, List
+
+import pytest
+
+from orchestrator.errors import BrokerError, UsageError
+from orchestrator.gateway.broker import OwnBroker, free_port
+from orchestrator.wire.link import BrokerAddress, Connected, Link, Message
+
+
+def collect(link: Link, count: int) -> List[Message]:
+    messages = []
+    while len(messages) < count:
+        event = link.events.get(timeout=20)
+        if isinstance(event, Message):
+            messages.append(event)
+    return messages
+
+
+def opened(address: BrokerAddress, name: str, topics: List[str], will: Any = None) -> Link:
+    link = Link(address, name, topics, will)
+    link.open(20)
+    assert isinstance(link.events.get(timeout=5), Connected)
+    time.sleep(0.3)  # the SUBACK
+    return link
+
+
+def test_large_messages_arrive_in_order_and_are_counted(broker: OwnBroker) -> None:
+    receiver = opened(broker.address, "r", ["t/#"])
+    sender = opened(broker.address, "s", [])
+    payloads = [bytes([i]) * 256 * 1024 for i in range(8)]
+    for payload in payloads:
+        sender.publish("t/x", payload)
+    assert [m.payload for m in collect(receiver, 8)] == payloads
+    assert sender.flush(10)
+    sent, _ = sender.socket_bytes()
+    _, received = receiver.socket_bytes()
+    total = sum(map(len, payloads))
+    assert total < sent < 1.01 * total + 500
+    assert total < received < 1.01 * total + 500
+    sender.close()
+    receiver.close()
+
+
+def test_presence_is_retained_and_the_will_replaces_it(broker: OwnBroker) -> None:
+    node = opened(broker.address, "n", [], will=("p/n", b"gone"))
+    node.publish("p/n", b"here", retain=True)
+    assert node.flush(10)
+    late = opened(broker.address, "late", ["p/+"])
+    assert collect(late, 1)[0].payload == b"here"
+    node._client.socket().close()  # the process is gone: no DISCONNECT
+    assert collect(late, 1)[0].payload == b"gone"
+    late.close()
+    node.close()
+
+
+def test_a_link_comes_back_with_its_subscriptions_when_the_broker_does(broker: OwnBroker) -> None:
+    receiver = opened(broker.address, "r", ["t"])
+    sender = opened(broker.address, "s", [])
+    broker._process.kill()
+    broker._process.wait()
+    sender.publish("t", b"said while it was down")
+    assert broker.restart_if_dead()
+    assert not broker.restart_if_dead()
+    deadline = time.monotonic() + 30
+    connected = 0
+    while connected < 2 and time.monotonic() < deadline:
+        for link in (receiver, sender):
+            try:
+                connected += isinstance(link.events.get(timeout=0.5), Connected)
+            except queue.Empty:
+                continue
+    time.sleep(0.5)
+    sender.publish("t", b"again")
+    assert b"again" in [m.payload for m in collect(receiver, 1)] + [m.payload for m in _rest(receiver)]
+    sender.close()
+    receiver.close()
+
+
+def _rest(link: Link) -> List[Message]:
+    time.sleep(1)
+    out = []
+    while not link.events.empty():
+        event = link.events.get_nowait()
+        if isinstance(event, Message):
+            out.append(event)
+    return out
+
+
+def test_no_broker_is_an_error_that_says_where_and_what_to_do() -> None:
+    port = free_port()
+    with pytest.raises(BrokerError, match=f"no MQTT broker at mqtt://127.0.0.1:{port}: .*refused.*--broker"):
+        Link(BrokerAddress("127.0.0.1", port), "x", []).open(0.3)
+
+
+def test_a_port_in_use_is_an_error_that_says_so(broker: OwnBroker) -> None:
+    with pytest.raises(BrokerError, match="is in use by another program"):
+        OwnBroker("embedded", port=broker.address.port).start()
+
+
+@pytest.mark.parametrize("url", ["http://x", "mqtt://", "mqtt://host:notaport", "mqtt://host:99999"])
+def test_addresses_that_are_none(url: str) -> None:
+    with pytest.raises(UsageError):
+        BrokerAddress.parse(url)
+
+
+def test_addresses() -> None:
+    assert BrokerAddress.parse("gateway.local") == BrokerAddress("gateway.local", 1883)
+    assert BrokerAddress.parse("mqtts://u:p@h:9") == BrokerAddress("h", 9, True, "u", "p")

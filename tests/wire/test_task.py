@@ -1,0 +1,84 @@
+from typing import Any, Dict
+
+import pytest
+
+from orchestrator.errors import UsageError
+from orchestrator.wire.task import Privacy, objection_to, task_from_dict, task_to_dict
+
+
+def minimal() -> Dict[str, Any]:
+    return {
+        "name": "t",
+        "schema": {
+            "kind": "table",
+            "label": "y",
+            "classes": ["no", "yes"],
+            "label_values": {"0": 0, "1": 1},
+            "features": [
+                {"name": "age", "minimum": 0, "maximum": 100},
+                {"name": "pain", "categories": ["a", "b", "c"]},
+            ],
+        },
+        "model": {"kind": "mlp", "hidden": [4]},
+    }
+
+
+def test_a_task_survives_the_wire() -> None:
+    task = task_from_dict(minimal())
+    assert task_from_dict(task_to_dict(task)) == task
+    assert task.schema.input_shape == (4,)
+    assert [column for column, _ in task.schema.numbers()] == [0]
+
+
+def test_every_mistake_is_reported_at_once_with_its_place_and_the_nearest_name() -> None:
+    data = minimal()
+    del data["schema"]["label"]
+    data["schema"]["features"][0]["minimum"] = 200
+    data["traning"] = {}
+    data["rounds"] = {"nodes": "3"}
+    with pytest.raises(UsageError) as caught:
+        task_from_dict(data, "edgeward.toml")
+    text = str(caught.value)
+    assert text.startswith("edgeward.toml:")
+    for part in (
+        "schema.label: 'label' is missing",
+        "schema.features[0]: feature 'age': minimum 200",
+        "rounds.nodes: '3'",
+        "traning: unknown, did you mean 'training'?",
+    ):
+        assert part in text
+
+
+@pytest.mark.parametrize(
+    ("section", "values", "reason"),
+    [
+        ("training", {"rounds": 0}, "at least 1"),
+        ("training", {"learning_rate": float("nan")}, "positive"),
+        ("training", {"strategy": "fedsgd", "local_steps": 2}, "exactly one gradient"),
+        ("privacy", {"unit": "patient"}, "not yet"),
+        ("privacy", {"epsilon": -1}, "positive"),
+        ("privacy", {"delta": 1}, "between 0 and 1"),
+        ("privacy", {"sampling_rate": 0}, "in \\(0, 1\\]"),
+        ("rounds", {"nodes": 2, "quorum": 3}, "1 to nodes"),
+    ],
+)
+def test_impossible_values_are_refused(section: str, values: Dict[str, Any], reason: str) -> None:
+    with pytest.raises(UsageError, match=reason):
+        task_from_dict({**minimal(), section: values})
+
+
+def test_another_format_is_refused_naming_both() -> None:
+    with pytest.raises(UsageError, match="format 2.*format 1"):
+        task_from_dict({**minimal(), "format": 2})
+
+
+def test_a_node_objects_to_a_claim_that_is_none() -> None:
+    def task(**privacy: float) -> Any:
+        values = {"delta": 1e-3, "noise_multiplier": 1.0, "statistics_noise_multiplier": 2.0, **privacy}
+        return task_from_dict({**minimal(), "privacy": values})
+
+    assert objection_to(task(), 999) is None
+    assert "whole record" in str(objection_to(task(), 1000))
+    assert "declares no noise" in str(objection_to(task(noise_multiplier=0.0), 10))
+    assert "declares no noise" in str(objection_to(task(statistics_noise_multiplier=0.0), 10))
+    assert not Privacy(unit="none").on
