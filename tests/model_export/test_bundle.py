@@ -9,7 +9,7 @@ from typing import Any, Callable, Dict
 
 import numpy as np
 import pytest
-from conftest import representative
+from export_samples import representative
 
 from model_export import bundle as bundle_module
 from model_export.bundle import arena_with_margin, verify_bundle, verify_known_answers, write_bundle

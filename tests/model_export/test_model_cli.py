@@ -8,7 +8,7 @@ from typing import Any, Callable, List
 
 import numpy as np
 import pytest
-from conftest import representative
+from export_samples import representative
 
 from model_export.bundle import write_bundle
 from model_export.tflm import TflmModel
@@ -78,13 +78,27 @@ def test_export_a_tflite_model(tmp_path: Path, tflite: Path, capsys: pytest.Capt
 
 
 def test_direct_equals_tflm(tmp_path: Path, tflite: Path) -> None:
-    pytest.importorskip("orchestrator.boards.host_engine")
     np.save(tmp_path / "x.npy", np.random.default_rng(0).integers(-128, 128, (50, 13)).astype(np.int8))
     for engine in ("direct", "tflm"):
         edgeward(
             "run", tflite, "--engine", engine, "--inputs", tmp_path / "x.npy", "--outputs", tmp_path / f"{engine}.npy"
         )
     np.testing.assert_array_equal(np.load(tmp_path / "direct.npy"), np.load(tmp_path / "tflm.npy"))
+
+
+@pytest.mark.parametrize(("name", "width", "rows"), [("ad", 640, 40), ("kws", 490, 8)])
+def test_direct_equals_tflm_on_published_models(
+    tmp_path: Path, shared_data: Callable[[str], Path], name: str, width: int, rows: int
+) -> None:
+    model = shared_data(f"mlperf-tiny/{name}_int8.tflite")
+    np.save(tmp_path / "x.npy", np.random.default_rng(0).integers(-128, 128, (rows, width)).astype(np.int8))
+    for engine in ("direct", "tflm"):
+        outputs = tmp_path / f"{engine}.npy"
+        edgeward("run", model, "--engine", engine, "--inputs", tmp_path / "x.npy", "--outputs", outputs)
+    direct, tflm = np.load(tmp_path / "direct.npy"), np.load(tmp_path / "tflm.npy")
+    assert direct.shape == tflm.shape
+    assert len(np.unique(tflm)) > 2
+    np.testing.assert_array_equal(direct, tflm)
 
 
 @pytest.mark.parametrize("engine", ["direct", "tflm"])

@@ -4,7 +4,7 @@ from typing import Any, Callable
 
 import numpy as np
 import pytest
-from conftest import SPECS, representative
+from export_samples import SPECS, representative
 
 from model_export.errors import ExportError
 from model_export.evaluation import softmax

@@ -5,7 +5,7 @@ from typing import Any, Callable
 
 import numpy as np
 import pytest
-from conftest import representative
+from export_samples import representative
 
 from model_export.errors import ExportError, TflmError, UnsupportedOperatorError
 from model_export.quantize import quantize_int8

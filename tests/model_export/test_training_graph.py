@@ -4,7 +4,7 @@ from typing import Any, Callable, List
 
 import numpy as np
 import pytest
-from conftest import SPECS
+from export_samples import SPECS
 
 from model_export import builtin_gradients
 from model_export.errors import ExportError, GradientMismatchError
@@ -15,6 +15,14 @@ from model_export.tflite_file import read_tflite
 from model_export.training_graph import export_training_graph
 
 BATCH = 6
+ZOO = [
+    "conv2d strided, relu6, odd sizes",
+    "depthwise, same and strided",
+    "overlapping and uneven pools",
+    "average pools that divide and do not",
+    "dilated and causal",
+    "frozen batch norm and dropout",
+]
 
 
 @pytest.fixture(scope="module")
@@ -111,26 +119,31 @@ def test_gradients_on_python38(
     assert report["max_error"] <= 1e-4
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "conv2d strided, relu6, odd sizes",
-        "depthwise, same and strided",
-        "overlapping and uneven pools",
-        "average pools that divide and do not",
-        "dilated and causal",
-        "frozen batch norm and dropout",
-    ],
-)
-def test_gradients_of_other_layers(name: str, request: pytest.FixtureRequest) -> None:
-    model = zoo(name)
-    graph = export_training_graph(model, 3)
-    check_gradients(model, graph, 3)
-    try:
-        old = request.getfixturevalue("python38")
-    except pytest.skip.Exception:
-        return
-    check_gradients(model, graph, 3, python=old)
+@pytest.fixture(scope="module")
+def zoo_graphs() -> Callable[[str], Any]:
+    made = {}
+
+    def get(name: str) -> Any:
+        if name not in made:
+            model = zoo(name)
+            made[name] = (model, export_training_graph(model, 3))
+        return made[name]
+
+    return get
+
+
+@pytest.mark.parametrize("name", ZOO)
+def test_gradients_of_other_layers(name: str, zoo_graphs: Callable[[str], Any]) -> None:
+    model, graph = zoo_graphs(name)
+    assert check_gradients(model, graph, 3)["max_error"] <= 1e-4
+
+
+@pytest.mark.parametrize("name", ZOO)
+def test_gradients_of_other_layers_on_python38(
+    name: str, zoo_graphs: Callable[[str], Any], python38: List[str]
+) -> None:
+    model, graph = zoo_graphs(name)
+    assert check_gradients(model, graph, 3, python=python38)["runtime"] == "tflite-runtime"
 
 
 @pytest.mark.parametrize("op", ["Relu", "Conv2D", "MaxPool"])

@@ -8,7 +8,7 @@ from typing import Any, Dict
 
 import numpy as np
 import pytest
-from conftest import representative
+from export_samples import representative
 
 from model_export.bundle import verify_bundle
 from model_export.client import run_worker
