@@ -25,7 +25,7 @@ def run_board(bundle: Path) -> Dict[str, Any]:
     report = {
         "rows": len(rows),
         "mismatches_vs_tflm": int((outputs != expected).any(axis=1).sum()),
-        "arena_bytes": metrics["arena_used"],
+        "arena_bytes": metrics["arena_used_bytes"],
         "records": {"received": stats.received, "lost": stats.lost, "corrupt": stats.corrupt},
         "latency_us": {p: float(np.percentile(result.latency_us, int(p[1:]))) for p in ("p50", "p99")},
         "simulated": "virtual board: the firmware built for this host; its latency is this host's, not an ESP32's",

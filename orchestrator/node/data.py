@@ -2,6 +2,7 @@
 
 import csv
 import math
+import zipfile
 from pathlib import Path
 from typing import Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
@@ -158,7 +159,7 @@ def _load_signal(path: Path, schema: Schema) -> Dataset:
             if missing:
                 raise DataError(f"{path}: no array {missing[0]!r}; it holds {', '.join(archive.files) or 'nothing'}")
             x, labels = archive[INPUT], archive[schema.label]
-    except (ValueError, OSError, KeyError, EOFError) as error:
+    except (ValueError, OSError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise DataError(f"{path}: not a readable .npz file: {error}") from error
     shape = schema.input_shape
     if x.dtype.kind not in "iuf" or x.shape[1:] not in (shape, shape[:1] if schema.channels == 1 else shape):

@@ -27,7 +27,7 @@ def weighted_mean(updates: Iterable[Update], size: int) -> np.ndarray:
     total, weight_sum = np.zeros(size, np.float64), 0.0
     scratch = np.empty(size, np.float64)
     for update in updates:
-        np.multiply(update.delta, update.weight, out=scratch)
+        np.multiply(update.delta, update.weight, out=scratch, dtype=np.float64)
         total += scratch
         weight_sum += update.weight
     if weight_sum <= 0:

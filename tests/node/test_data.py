@@ -1,0 +1,114 @@
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from orchestrator.errors import DataError
+from orchestrator.node.data import load_dataset
+from orchestrator.wire.task import Feature, Schema
+
+SCHEMA = Schema(
+    "table",
+    "sick",
+    ("no", "yes"),
+    {"0": 0, "1": 1},
+    (Feature("age", 0, 100), Feature("pain", categories=("1", "2", "?"))),
+)
+SIGNAL = Schema("signal", "y", ("N", "V"), {"0": 0, "2": 1}, samples=4, unit_scale=2.0)
+
+
+def table(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "data.csv"
+    path.write_text(text)
+    return path
+
+
+def test_a_table_is_encoded_in_schema_order_whatever_the_files_order(tmp_path: Path) -> None:
+    path = table(tmp_path, "\ufeffsick,extra,pain,age\n1,x,2.0,50\n0,y,?,130\n\n")
+    data = load_dataset(path, SCHEMA)
+    np.testing.assert_array_equal(data.x, np.array([[50, 0, 1, 0], [100, 0, 0, 1]], np.float32))
+    assert data.y.tolist() == [1, 0]
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("", "the file is empty"),
+        ("age,pain,sick\n", "no usable record"),
+        ("age,sick\n1,0\n", ":1: no column 'pain'.*age, sick"),
+        ("age,age,pain,sick\n1,1,1,0\n", ":1: column 'age' occurs twice"),
+        ("age,pain,sick\n1,1,0\n2,1\n", ":3: 2 values, expected 3"),
+        ("age,pain,sick\n1,1,0\nold,1,0\n", ":3: column 'age': 'old' is not a number"),
+        ("age,pain,sick\n1,1,0\nNaN,1,0\n", ":3: column 'age' is missing"),
+        ("age,pain,sick\ninf,1,0\n", ":2: column 'age': 'inf' is not a finite"),
+        ("age,pain,sick\n,1,0\n", ":2: column 'age' is missing.*drop_missing"),
+        ("age,pain,sick\n1,3,0\n", ":2: column 'pain': '3' is none of 1, 2, ?"),
+        ("age,pain,sick\n1,1,2\n", ":2: column 'sick': label '2' is not in the task's schema .known: 0, 1"),
+        ('age,pain,sick\n1,"1,0\n', "not CSV"),
+    ],
+)
+def test_a_table_that_does_not_fit_names_file_line_and_column(tmp_path: Path, text: str, reason: str) -> None:
+    path = table(tmp_path, text)
+    with pytest.raises(DataError, match=reason) as caught:
+        load_dataset(path, SCHEMA)
+    assert str(path) in str(caught.value)
+
+
+def test_a_missing_file_names_what_is_there(tmp_path: Path) -> None:
+    table(tmp_path, "x")
+    with pytest.raises(DataError, match="other.csv: no such file; .* has data.csv"):
+        load_dataset(tmp_path / "other.csv", SCHEMA)
+
+
+def test_a_file_that_is_not_text(tmp_path: Path) -> None:
+    path = tmp_path / "data.csv"
+    path.write_bytes(b"\xff\xfe\x00\x01")
+    with pytest.raises(DataError, match="not UTF-8"):
+        load_dataset(path, SCHEMA)
+
+
+def test_rows_without_a_value_are_dropped_when_the_schema_says_so(tmp_path: Path) -> None:
+    schema = Schema(
+        "table", "y", ("a", "b"), {"0": 0, "1": 1, "2": 1}, (Feature("v", 0, 9),), columns=("v", "w", "y"), drop_missing=True
+    )
+    data = load_dataset(table(tmp_path, "1,?,0\n?,1,1\n3,1,2\n"), schema)
+    assert data.x.tolist() == [[1.0], [3.0]]
+    assert data.y.tolist() == [0, 1]
+
+
+def write(tmp_path: Path, **arrays: Any) -> Path:
+    path = tmp_path / "data.npz"
+    np.savez(path, **arrays)
+    return path
+
+
+def test_a_signal_is_scaled_and_shaped(tmp_path: Path) -> None:
+    data = load_dataset(write(tmp_path, x=np.arange(8, dtype=np.int16).reshape(2, 4), y=np.array([0, 2])), SIGNAL)
+    assert data.x.shape == (2, 4, 1)
+    assert data.x[1, 0, 0] == 2.0
+    assert data.y.tolist() == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("arrays", "reason"),
+    [
+        ({"x": np.zeros((2, 4))}, "no array 'y'"),
+        ({"x": np.zeros((2, 5)), "y": np.zeros(2)}, r"expected numbers of shape \(records, 4, 1\)"),
+        ({"x": np.zeros((2, 4)), "y": np.zeros(3)}, "like x"),
+        ({"x": np.full((2, 4), np.nan), "y": np.zeros(2)}, "record 0 of x.*not a finite"),
+        ({"x": np.zeros((2, 4)), "y": np.array([0, 1])}, "record 1 of y: label '1' is not in"),
+        ({"x": np.array([["a"] * 4] * 2), "y": np.zeros(2)}, "expected numbers"),
+        ({"x": np.array([object()], object), "y": np.zeros(1)}, "not a readable"),
+    ],
+)
+def test_a_signal_file_that_does_not_fit(tmp_path: Path, arrays: Any, reason: str) -> None:
+    with pytest.raises(DataError, match=reason):
+        load_dataset(write(tmp_path, **arrays), SIGNAL)
+
+
+def test_a_truncated_archive(tmp_path: Path) -> None:
+    path = write(tmp_path, x=np.zeros((2, 4)), y=np.zeros(2))
+    path.write_bytes(path.read_bytes()[:60])
+    with pytest.raises(DataError, match="not a readable .npz"):
+        load_dataset(path, SIGNAL)

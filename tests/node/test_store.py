@@ -1,0 +1,35 @@
+from pathlib import Path
+
+import pytest
+
+from orchestrator.errors import EdgewardError
+from orchestrator.node.store import NodeStore
+
+
+def test_a_round_is_answered_with_the_same_bytes_for_ever(tmp_path: Path) -> None:
+    path = tmp_path / "node.sqlite"
+    store = NodeStore(path)
+    assert store.released("run", 1, "task") is None
+    store.release("run", 1, "task", b"update one")
+    store.close()
+    again = NodeStore(path)
+    assert again.released("run", 1, "task") == b"update one"
+    again.release("run", 2, "task", b"update two")
+    with pytest.raises(EdgewardError, match="round 1 of run run was answered before"):
+        again.released("run", 1, "task")
+    assert again.releases("run") == 2
+    assert again.released("another", 1, "task") is None
+
+
+def test_a_run_cannot_change_its_task(tmp_path: Path) -> None:
+    store = NodeStore(tmp_path / "node.sqlite")
+    store.release("run", 1, "task", b"x")
+    with pytest.raises(EdgewardError, match="changed its task"):
+        store.released("run", 2, "another task")
+
+
+def test_a_file_that_is_no_store(tmp_path: Path) -> None:
+    path = tmp_path / "node.sqlite"
+    path.write_bytes(b"not a database at all, but long enough to be read" * 50)
+    with pytest.raises(EdgewardError, match=r"node\.sqlite: cannot be used"):
+        NodeStore(path)

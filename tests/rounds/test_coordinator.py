@@ -1,0 +1,212 @@
+import copy
+import random
+from typing import List
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from orchestrator.rounds.coordinator import AGGREGATING, COLLECTING, FAILED, FINISHED, GATHERING, Coordinator, Plan
+from orchestrator.rounds.events import (
+    Action,
+    Aggregate,
+    Aggregated,
+    Announce,
+    Arrived,
+    Declined,
+    Event,
+    Fail,
+    Finish,
+    Joined,
+    Left,
+    Started,
+    Ticked,
+    Wake,
+    event_from_dict,
+    event_to_dict,
+)
+
+PLAN = Plan(rounds=2, nodes=3, quorum=2, deadline_s=10, attempts=2, gather_s=100, statistics=False)
+
+
+def gathered(plan: Plan = PLAN) -> Coordinator:
+    coordinator = Coordinator(plan)
+    coordinator.handle(Started(0.0))
+    for i in range(plan.nodes):
+        coordinator.handle(Joined(1.0, f"n{i}", 10))
+    return coordinator
+
+
+def arrived(coordinator: Coordinator, node: str, at: float = 2.0) -> List[Action]:
+    return coordinator.handle(Arrived(at, node, coordinator.round, f"digest-{node}", 10.0))
+
+
+def test_a_run_from_beginning_to_end() -> None:
+    coordinator = Coordinator(PLAN)
+    assert coordinator.handle(Started(0.0)) == [Wake(100.0)]
+    assert coordinator.handle(Joined(1.0, "n0", 10)) == []
+    assert coordinator.handle(Joined(1.0, "n1", 10)) == []
+    assert coordinator.handle(Joined(1.0, "n2", 10)) == [Announce(1, ("n0", "n1", "n2")), Wake(11.0)]
+    assert arrived(coordinator, "n1") == []
+    assert arrived(coordinator, "n0") == []
+    assert arrived(coordinator, "n2") == [Aggregate(1, ("n0", "n1", "n2"))]
+    assert coordinator.handle(Aggregated(3.0, 1)) == [Announce(2, ("n0", "n1", "n2")), Wake(13.0)]
+    for node in ("n0", "n1"):
+        arrived(coordinator, node)
+    assert coordinator.handle(Ticked(13.0)) == [Aggregate(2, ("n0", "n1"))]
+    assert coordinator.handle(Aggregated(14.0, 2)) == [Finish()]
+    assert coordinator.phase == FINISHED
+
+
+def test_statistics_come_first_where_the_plan_has_them() -> None:
+    plan = Plan(1, 1, 1, 10, 1, 10, statistics=True)
+    coordinator = gathered(plan)
+    assert coordinator.round == 0
+    arrived(coordinator, "n0")
+    assert Announce(1, ("n0",)) in coordinator.handle(Aggregated(2.0, 0))
+
+
+def test_a_node_that_left_is_not_waited_for_when_the_rest_is_a_quorum() -> None:
+    coordinator = gathered()
+    arrived(coordinator, "n0")
+    arrived(coordinator, "n1")
+    assert coordinator.handle(Left(3.0, "n2")) == [Aggregate(1, ("n0", "n1"))]
+
+
+def test_without_a_quorum_a_node_that_left_is_waited_for_until_the_deadline() -> None:
+    coordinator = gathered()
+    arrived(coordinator, "n0")
+    assert coordinator.handle(Left(3.0, "n1")) == []
+    assert coordinator.handle(Left(3.0, "n2")) == []
+    assert coordinator.handle(Ticked(10.9)) == []
+    assert coordinator.handle(Ticked(11.0)) == [Announce(1, ("n1", "n2")), Wake(21.0)]
+    (failed,) = coordinator.handle(Ticked(21.0))
+    assert isinstance(failed, Fail)
+    assert "round 1: 1 of 2 updates" in failed.reason
+    assert "n1, n2" in failed.reason
+    assert coordinator.phase == FAILED
+
+
+def test_a_node_that_returns_in_time_is_asked_again() -> None:
+    coordinator = gathered()
+    coordinator.handle(Left(3.0, "n2"))
+    assert coordinator.handle(Joined(4.0, "n2", 10)) == [Announce(1, ("n2",))]
+
+
+def test_a_newcomer_takes_part_in_the_open_round() -> None:
+    coordinator = gathered()
+    assert coordinator.handle(Joined(4.0, "n9", 10)) == [Announce(1, ("n9",))]
+    assert "n9" in coordinator.cohort
+
+
+def test_a_late_or_repeated_update_changes_nothing() -> None:
+    coordinator = gathered()
+    arrived(coordinator, "n0")
+    before = copy.deepcopy(coordinator)
+    assert not coordinator.accepts("n0", 1)
+    assert arrived(coordinator, "n0") == []
+    assert coordinator.handle(Arrived(3.0, "n1", 5, "d", 1.0)) == []
+    assert coordinator == before
+
+
+def test_too_few_nodes_in_time_fails_with_their_names_and_refusals() -> None:
+    coordinator = Coordinator(PLAN)
+    coordinator.handle(Started(0.0))
+    coordinator.handle(Joined(1.0, "n0", 10))
+    coordinator.handle(Declined(2.0, "n1", "no column 'age'"))
+    (failed,) = coordinator.handle(Ticked(100.0))
+    assert isinstance(failed, Fail)
+    assert failed.reason == "1 of 3 nodes came within 100 s (n0); n1 declined: no column 'age'"
+    assert coordinator.handle(Joined(101.0, "n1", 1)) == []
+
+
+def test_events_survive_the_journal() -> None:
+    for event in (Started(1.0), Joined(2.0, "a", 3), Arrived(1.0, "a", 2, "d", 3.0), Declined(1.0, "a", "r")):
+        assert event_from_dict(event_to_dict(event)) == event
+
+
+class World:
+    """Nodes that answer, leave and return at random; the gateway's part of carrying out actions."""
+
+    def __init__(self, seed: int) -> None:
+        self.random = random.Random(seed)
+        self.now = 0.0
+        self.pending: List[Event] = []
+
+    def react(self, actions: List[Action], coordinator: Coordinator) -> None:
+        for action in actions:
+            if isinstance(action, Announce):
+                for node in action.nodes:
+                    if self.random.random() < 0.8:
+                        self.pending.append(Arrived(0, node, action.round, f"{node}-{action.round}", 1.0))
+            elif isinstance(action, Aggregate):
+                assert len(action.nodes) >= coordinator.plan.quorum
+                self.pending.append(Aggregated(0, action.round))
+            elif isinstance(action, Wake):
+                self.pending.append(Ticked(action.at))
+
+    def next_event(self) -> Event:
+        self.now += self.random.random()
+        if self.random.random() < 0.15:
+            node = f"n{self.random.randrange(4)}"
+            return Left(self.now, node) if self.random.random() < 0.5 else Joined(self.now, node, 10)
+        soon = [event for event in self.pending if event.at <= self.now + 10]
+        if not soon:
+            return Joined(self.now, f"n{self.random.randrange(4)}", 10)
+        event = self.random.choice([e for e in soon if e.at <= self.now] or [min(soon, key=lambda e: e.at)])
+        self.pending.remove(event)
+        self.now = max(self.now, event.at)
+        return event_from_dict({**event_to_dict(event), "at": self.now})
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.integers(0, 1 << 32))
+def test_a_crash_after_any_event_is_a_replay(seed: int) -> None:
+    """Killed after every single journalled event, the coordinator comes back equal and finishes the same rounds."""
+    world = World(seed)
+    plan = Plan(rounds=3, nodes=3, quorum=2, deadline_s=5, attempts=50, gather_s=1e6, statistics=bool(seed % 2))
+    journal: List[Event] = []
+    coordinator = Coordinator(plan)
+    rounds: List[int] = []
+
+    def happen(event: Event) -> None:
+        nonlocal coordinator
+        journal.append(event)
+        actions = coordinator.handle(event)
+        replayed = Coordinator(plan)
+        for old in journal:
+            replayed.handle(old)
+        assert replayed == coordinator
+        if isinstance(event, Aggregated):
+            rounds.append(event.round)
+        world.react(actions, coordinator)
+
+    happen(Started(0.0))
+    for _ in range(3000):
+        if coordinator.over:
+            break
+        event = world.next_event()
+        if isinstance(event, Arrived) and not coordinator.accepts(event.node, event.round):
+            continue
+        if isinstance(event, Aggregated) and (coordinator.phase, coordinator.round) != (AGGREGATING, event.round):
+            continue
+        happen(event)
+        if world.random.random() < 0.1:  # the crash: only the journal is left, and the open actions are done again
+            coordinator = Coordinator(plan)
+            for old in journal:
+                coordinator.handle(old)
+            happen(Started(world.now))
+    assert coordinator.phase == FINISHED
+    assert rounds == list(range(plan.first_round, 4))
+
+
+@pytest.mark.parametrize(("phase", "expected"), [(GATHERING, Wake), (COLLECTING, Announce), (AGGREGATING, Aggregate)])
+def test_a_restart_does_what_the_phase_still_needs(phase: str, expected: type) -> None:
+    coordinator = Coordinator(PLAN) if phase == GATHERING else gathered()
+    if phase == AGGREGATING:
+        for i in range(3):
+            arrived(coordinator, f"n{i}")
+    assert coordinator.phase == phase
+    assert isinstance(coordinator.handle(Started(50.0))[0], expected)
+
+
