@@ -131,7 +131,7 @@ class RecordFile:
             raise UsageError(f"{path}: records are written as .jsonl or .csv")
         self._stack = ExitStack()
         try:
-            self._file: TextIO = self._stack.enter_context(open(path, "w", encoding="utf-8", newline=""))
+            self._file: TextIO = self._stack.enter_context(path.open("w", encoding="utf-8", newline=""))
         except OSError as error:
             raise UsageError(f"cannot write {path}: {error.strerror}") from error
         self._csv = csv.writer(self._file) if path.suffix == ".csv" else None

@@ -1,8 +1,10 @@
-"""Shared by the firmware tests: the MLPerf Tiny models, and TFLM itself as the oracle."""
+"""Shared by the firmware tests: models, and TFLM itself as the oracle."""
 
-import os
+import importlib.util
+import subprocess
+import sys
 from pathlib import Path
-from typing import Callable
+from typing import Callable, Dict
 
 import numpy as np
 import pytest
@@ -11,12 +13,19 @@ from model_export.tflite_file import read_tflite
 
 
 @pytest.fixture(scope="session")
-def mlperf_tiny() -> Path:
-    shared = Path(os.environ.get("EDGEWARD_SHARED", Path(__file__).parents[3] / "shared"))
-    folder = shared / "data" / "mlperf-tiny"
-    if not folder.is_dir():
-        pytest.skip(f"no MLPerf Tiny models in {folder}; set EDGEWARD_SHARED")
-    return folder
+def mlperf_tiny(shared_data: Callable[[str], Path]) -> Path:
+    return shared_data("mlperf-tiny")
+
+
+@pytest.fixture(scope="session")
+def small_models(tmp_path_factory: pytest.TempPathFactory) -> Dict[str, bytes]:
+    """The models of small_models.py by name, converted once in a process of its own."""
+    if importlib.util.find_spec("tensorflow") is None:
+        pytest.skip("TensorFlow converts the small models, and is not installed")
+    folder = tmp_path_factory.mktemp("small-models")
+    script = Path(__file__).with_name("small_models.py")
+    subprocess.run([sys.executable, str(script), str(folder)], check=True, capture_output=True)
+    return {path.stem: path.read_bytes() for path in sorted(folder.glob("*.tflite"))}
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,6 @@
 """The .tflite reader agrees with the schema's generated reader on real files, and fails cleanly on damaged ones."""
 
 import contextlib
-import os
 from pathlib import Path
 
 import numpy as np
@@ -16,12 +15,8 @@ MODELS = ["ad", "kws", "vww", "ic"]
 
 
 @pytest.fixture(scope="module")
-def mlperf_tiny() -> Path:
-    shared = Path(os.environ.get("EDGEWARD_SHARED", Path(__file__).parents[3] / "shared"))
-    folder = shared / "data" / "mlperf-tiny"
-    if not folder.is_dir():
-        pytest.skip(f"no MLPerf Tiny models in {folder}; set EDGEWARD_SHARED")
-    return folder
+def mlperf_tiny(shared_data) -> Path:
+    return shared_data("mlperf-tiny")
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,106 @@
+"""Writes small int8 models that between them use every operator of engine/direct: `python small_models.py FOLDER`.
+
+A process of its own, because it needs TensorFlow. Weights are random: only the arithmetic matters.
+"""
+
+import os
+import sys
+from pathlib import Path
+
+os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+
+import numpy as np
+import tensorflow as tf
+
+keras = tf.keras
+layers = keras.layers
+
+
+def dense(x):
+    x = layers.Dense(17, activation="relu")(x)
+    return layers.Dense(5, activation="softmax")(x)
+
+
+def regression(x):
+    return layers.Dense(3)(layers.Dense(9, activation="relu6")(x))
+
+
+def binary(x):
+    return layers.Dense(1, activation="sigmoid")(layers.Dense(12, activation="relu")(x))
+
+
+def signal(x):
+    x = layers.Conv1D(8, 5, activation="relu")(x)
+    x = layers.MaxPooling1D(2)(x)
+    x = layers.Conv1D(10, 3, strides=2, padding="same", activation="relu")(x)
+    x = layers.AveragePooling1D(3, strides=2, padding="same")(x)
+    x = layers.GlobalAveragePooling1D()(x)
+    return layers.Dense(4, activation="softmax")(x)
+
+
+def image(x):
+    x = layers.Conv2D(6, 3, strides=2, padding="same", activation="relu6")(x)
+    x = layers.Conv2D(7, (2, 3), dilation_rate=(2, 1))(x)
+    x = layers.DepthwiseConv2D(3, padding="same", activation="relu")(x)
+    x = layers.MaxPooling2D(2, padding="same")(x)
+    x = layers.Conv2D(9, 1)(x)
+    x = layers.Flatten()(x)
+    return layers.Dense(6, activation="softmax")(x)
+
+
+def residual(x):
+    a = layers.Conv2D(8, 3, padding="same", activation="relu")(x)
+    b = layers.Conv2D(8, 3, padding="same")(a)
+    x = layers.ReLU()(layers.Add()([a, b]))
+    x = layers.AveragePooling2D(3, strides=2, padding="same")(x)
+    x = layers.GlobalAveragePooling2D()(x)
+    return layers.Dense(3)(x)
+
+
+def padded(x):
+    x = layers.ZeroPadding2D(((0, 1), (2, 1)))(x)
+    x = layers.DepthwiseConv2D((3, 2), depth_multiplier=2, strides=2)(x)
+    x = layers.Conv2D(5, 3, activation="relu")(x)
+    x = layers.GlobalAveragePooling2D()(x)
+    return layers.Dense(2, activation="softmax")(x)
+
+
+MODELS = {
+    "dense": (dense, (30,)),
+    "regression": (regression, (13,)),
+    "binary": (binary, (21,)),
+    "signal": (signal, (50, 2)),
+    "image": (image, (13, 11, 3)),
+    "residual": (residual, (10, 9, 4)),
+    "padded": (padded, (11, 12, 3)),
+}
+
+
+def convert(name: str, per_tensor_dense: bool = False) -> bytes:
+    function, shape = MODELS[name]
+    keras.utils.set_random_seed(sum(map(ord, name)))
+    entry = keras.Input(shape, batch_size=1)
+    model = keras.Model(entry, function(entry))
+    rng = np.random.default_rng(1)
+    for weight in model.weights:  # biases matter too, and Keras starts them at zero
+        if weight.name == "bias":
+            weight.assign(rng.normal(0, 0.3, weight.shape))
+
+    def samples():
+        for _ in range(60):
+            yield [rng.normal(0.3, 1.5, (1, *shape)).astype(np.float32)]
+
+    converter = tf.lite.TFLiteConverter.from_keras_model(model)
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    converter.representative_dataset = samples
+    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+    converter.inference_input_type = converter.inference_output_type = tf.int8
+    converter._experimental_disable_per_channel_quantization_for_dense_layers = per_tensor_dense
+    return converter.convert()
+
+
+if __name__ == "__main__":
+    folder = Path(sys.argv[1])
+    for name in MODELS:
+        (folder / f"{name}.tflite").write_bytes(convert(name))
+    (folder / "dense_per_tensor.tflite").write_bytes(convert("dense", per_tensor_dense=True))

@@ -1,0 +1,151 @@
+"""Damaged plans, models and bytes under AddressSanitizer and UBSan: an error, never an overrun or a hang."""
+
+import random
+import struct
+import subprocess
+from pathlib import Path
+from typing import Dict, List
+
+import pytest
+
+from model_export.model_bin import KnownAnswers, pack_model_bin
+from model_export.plan import compile_plan
+from orchestrator.boards.host_engine import SANITIZE, build
+from orchestrator.boards.partitions import FLASH_BYTES, SLOTS
+from orchestrator.boards.protocol import FRAME_INFER, Record, RecordParser, encode_frame
+
+
+def records_of(output: bytes) -> List[Record]:
+    parser = RecordParser()
+    records = parser.feed(output)
+    assert parser.stats.corrupt == 0
+    assert parser.stats.lost == 0
+    return records
+
+
+def flash_with(tmp_path: Path, model_bin: bytes) -> Path:
+    image = bytearray(b"\xff" * FLASH_BYTES)
+    image[SLOTS["a"].offset : SLOTS["a"].offset + len(model_bin)] = model_bin
+    path = tmp_path / "flash.bin"
+    path.write_bytes(bytes(image))
+    return path
+
+
+def talk(flash: Path, stdin: bytes, *arguments: str) -> List[Record]:
+    """What the firmware, built with sanitizers, answers to these bytes."""
+    program = build("board-stdio", SANITIZE)
+    done = subprocess.run([str(program), str(flash), *arguments], input=stdin, capture_output=True, timeout=120)
+    assert done.returncode in (0, 7), done.stderr.decode("utf-8", "replace")[-3000:]
+    return records_of(done.stdout)
+
+
+@pytest.fixture(scope="module")
+def signal_bin(small_models: Dict[str, bytes], make_rows) -> bytes:
+    tflite = small_models["signal"]
+    plan = compile_plan(tflite)
+    rows = make_rows(tflite, 5)[:2]
+    answers = KnownAnswers(rows, rows[:, : plan.output_bytes])  # deliberately wrong
+    return pack_model_bin(
+        name="signal",
+        tflite=tflite,
+        plan=plan.blob,
+        arena_tflm_bytes=20000,
+        arena_direct_bytes=plan.arena_bytes,
+        known_answers=answers,
+    )
+
+
+@pytest.mark.parametrize("name", ["signal", "residual", "padded", "binary"])
+def test_damaged_plans(small_models: Dict[str, bytes], make_rows, name: str):
+    """Every word of the header and the records replaced by values that break naive checks, alone and in company."""
+    program = build("run-direct", SANITIZE)
+    tflite = small_models[name]
+    plan = compile_plan(tflite).blob
+    words = 16 + 32 * struct.unpack_from("<I", plan, 20)[0]
+    nasty = [0, 1, 2, 3, 127, 255, 4096, 2**16, 2**20, 2**31 - 1, 2**31, 2**32 - 1, 2**32 - 128]
+    rng = random.Random(name)
+    row = make_rows(tflite, 5)[:1].tobytes()
+    refused = 0
+    for attempt in range(120):
+        damaged = bytearray(plan)
+        for _ in range(1 if attempt % 3 else 3):
+            where = 4 * rng.randrange(words) if attempt % 5 else 4 * rng.randrange(len(plan) // 4)
+            value = rng.choice([*nasty, struct.unpack_from("<I", plan, where)[0] + rng.choice([-1, 1, 16])])
+            struct.pack_into("<I", damaged, where, value % 2**32)
+        stdin = struct.pack("<3I", len(tflite), len(damaged), 1) + tflite + bytes(damaged) + row
+        done = subprocess.run([str(program)], input=stdin, capture_output=True, timeout=60)
+        assert done.returncode in (0, 1), done.stderr.decode("utf-8", "replace")[-3000:]
+        refused += done.returncode
+    assert refused > 30, "the checks hardly refused anything: were the plans damaged at all?"
+
+
+def test_every_truncated_plan_is_refused(small_models: Dict[str, bytes]):
+    program = build("run-direct", SANITIZE)
+    tflite = small_models["dense"]
+    plan = compile_plan(tflite).blob
+    for keep in range(0, len(plan), 37):
+        stdin = struct.pack("<3I", len(tflite), keep, 1) + tflite + plan[:keep]
+        done = subprocess.run([str(program)], input=stdin, capture_output=True, timeout=60)
+        assert done.returncode == 1, done.stderr.decode("utf-8", "replace")[-3000:]
+
+
+def test_random_bytes_on_the_serial_line(tmp_path: Path, signal_bin: bytes):
+    """Noise between and inside commands, frames and runner commands: the board answers the intact ones at the end."""
+    flash = flash_with(tmp_path, signal_bin)
+    rng = random.Random(7)
+    pieces = [
+        b"info\n", b"metrics\n", b"metrics rate 5\n", b"metrics rate x\n", b"selftest\n", b"reload\n", b"name%", b"db%",
+        b"db load 100%", b"db load 99999999%", b"db " + b"7f" * 31 + b"%", b"db zz%", b"db print%", b"infer 2 1%",
+        b"results%", b"%", b"help%", b"timestamp%", b"x" * 300 + b"\n", b"\0", b"\0\0",
+        encode_frame(FRAME_INFER, 5, bytes(100)), encode_frame(FRAME_INFER, 6, bytes(99)), encode_frame(0x10, 1, b""),
+        encode_frame(FRAME_INFER, 2, bytes(40000)),
+    ]  # fmt: skip
+    stream = bytearray()
+    for _ in range(1500):
+        piece = bytearray(rng.choice(pieces))
+        if rng.random() < 0.5:
+            for _ in range(rng.randrange(1, 4)):
+                piece[rng.randrange(len(piece))] = rng.randrange(256)
+        stream += piece
+        if rng.random() < 0.2:
+            stream += bytes(rng.randrange(256) for _ in range(rng.randrange(40)))
+    # Two zeros end whatever is open; the frame after them is intact and must be answered.
+    stream += b"\n\0\0" + encode_frame(FRAME_INFER, 4242, bytes(100))
+    records = talk(flash, bytes(stream))
+    assert {"boot", "model", "info", "metrics", "result", "error", "selftest"} <= {r.kind for r in records}
+    assert any(r.kind == "result" and r.fields["id"] == 4242 for r in records)
+
+
+def test_damaged_models_leave_a_board_that_answers(tmp_path: Path, signal_bin: bytes):
+    rng = random.Random(3)
+    for attempt in range(40):
+        damaged = bytearray(signal_bin)
+        bit = rng.randrange(8 * (256 if attempt % 2 else len(damaged)))
+        damaged[bit // 8] ^= 1 << bit % 8
+        records = talk(flash_with(tmp_path, bytes(damaged)), b"info\n" + encode_frame(FRAME_INFER, 1, bytes(100)))
+        kinds = [r.kind for r in records]
+        assert kinds == ["boot", "error", "info", "error"]
+        assert records[1].fields["reason"]
+        assert records[2].fields["state"] == records[1].fields["code"]
+        assert records[3].fields["code"] == "no_model"
+
+
+def test_reasons_of_refusal(tmp_path: Path, signal_bin: bytes):
+    def refusal(model_bin: bytes, *arguments: str) -> str:
+        return str(talk(flash_with(tmp_path, model_bin), b"", *arguments)[1].fields["code"])
+
+    assert refusal(b"") == "empty_slot"
+    assert refusal(b"EWMB" + bytes(10)) == "bad_version"
+    assert refusal(signal_bin[:-16]) == "bad_sha256"
+    assert refusal(signal_bin, "100") == "arena_too_small"
+
+
+def test_wrong_known_answers_are_counted(tmp_path: Path, signal_bin: bytes):
+    records = talk(flash_with(tmp_path, signal_bin), b"selftest\n")
+    assert records[-1].fields == {"rows": 2, "mismatches": 2}
+
+
+def test_header_and_python_agree_on_what_is_valid(tmp_path: Path, signal_bin: bytes):
+    records = talk(flash_with(tmp_path, signal_bin), b"info\nreboot\ninfo\n")
+    assert [r.kind for r in records] == ["boot", "model", "info", "reboot"]
+    assert records[2].fields["input_bytes"] == 100

@@ -1,0 +1,54 @@
+"""engine/direct gives the bits of TFLM on small models that between them use every operator it has."""
+
+from typing import Dict
+
+import numpy as np
+import pytest
+
+from model_export.plan import ALIASES, compile_plan
+from model_export.plan_ops import SUPPORTED
+from model_export.tflite_file import read_tflite
+from orchestrator.boards.host_engine import SANITIZE, HostBuildError, run_direct
+
+NAMES = ["binary", "dense", "dense_per_tensor", "image", "padded", "regression", "residual", "signal"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_equals_tflm(small_models: Dict[str, bytes], tflm, make_rows, name: str):
+    model = small_models[name]
+    rows = make_rows(model, 205)
+    want = tflm(model, rows)
+    assert len(np.unique(want)) > 20, "the outputs hardly vary: this would prove little"
+    differs = run_direct(model, rows) != want
+    assert differs.sum() == 0, f"{differs.any(axis=1).sum()} of {len(rows)} rows differ"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_no_byte_out_of_bounds(small_models: Dict[str, bytes], make_rows, name: str):
+    model = small_models[name]
+    rows = make_rows(model, 6)
+    np.testing.assert_array_equal(run_direct(model, rows, SANITIZE), run_direct(model, rows))
+
+
+def test_every_operator_is_covered(small_models: Dict[str, bytes]):
+    used = {op.code for model in small_models.values() for op in read_tflite(model).ops}
+    assert set(SUPPORTED) <= used
+    assert used <= set(SUPPORTED) | set(ALIASES)
+
+
+def test_dense_layers_of_both_kinds(small_models: Dict[str, bytes]):
+    def scales(name: str) -> int:
+        model = read_tflite(small_models[name])
+        return len(model.tensors[model.ops[0].inputs[1]].scales)
+
+    assert scales("dense") == 17
+    assert scales("dense_per_tensor") == 1
+
+
+def test_rows_of_the_wrong_size_are_refused(small_models: Dict[str, bytes]):
+    width = compile_plan(small_models["dense"]).input_bytes
+    with pytest.raises(HostBuildError, match="30 values"):
+        run_direct(small_models["dense"], np.zeros((2, width + 1), np.int8))
+    with pytest.raises(HostBuildError, match="float32"):
+        run_direct(small_models["dense"], np.zeros((2, width), np.float32))
+    assert run_direct(small_models["dense"], np.zeros((0, width), np.int8)).shape == (0, 5)
