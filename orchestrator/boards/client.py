@@ -83,6 +83,7 @@ class BoardClient:
         self._on_record = on_record
         self._parser = RecordParser()
         self._next_id = 0
+        self._unread: Deque[Record] = deque()  # arrived while something else was waited for
         self._device = open_port(port, baud)
         self._device.reset_input_buffer()
 
@@ -125,8 +126,9 @@ class BoardClient:
     def ask(self, command: str, answer: str) -> Record:
         """Send a text command; the next record of kind `answer`. Raises BoardError on an error record or no answer."""
         error: Optional[BoardError] = None
+        self._unread.clear()
         for _ in range(3):
-            self._write(command.encode("ascii") + b"\n")
+            self._write(b"\n" + command.encode("ascii") + b"\n")
             try:
                 return self._wait(answer, command)
             except _NoAnswerError as silence:
@@ -144,6 +146,7 @@ class BoardClient:
             raise BoardError(
                 f"{self.port}: rows must be int8, one per line; they are {rows.dtype} of shape {rows.shape}"
             )
+        self._unread.clear()
         transfer = _Transfer(self._next_id, rows.reshape(len(rows), -1))
         self._next_id = (self._next_id + len(rows)) % 2**31
         heard_at = time.monotonic()
@@ -178,17 +181,27 @@ class BoardClient:
     def _wait(self, kind: str, command: str) -> Record:
         deadline = time.monotonic() + self._timeout_s / 2
         while time.monotonic() < deadline:
-            for record in self._read():
-                if record.kind == kind:
-                    return record
-                damaged = record.fields.get("code") in ("bad_frame", "line_too_long")
-                if record.kind == "error" and "id" not in record.fields and not damaged and "slot" not in record.fields:
-                    raise BoardError(
-                        f"{self.port}: {command!r}: {record.fields.get('code')}: {record.fields.get('reason')}"
-                    )
+            if not self._unread:
+                self._unread.extend(self._read())
+                continue
+            record = self._unread.popleft()
+            if record.kind == kind:
+                return record
+            if record.kind == "error":
+                self._raise_if_about(command, record)
         raise _NoAnswerError(
             f"{self.port}: no answer to {command!r} in {self._timeout_s / 2:g} s: is it an Edgeward board?"
         )
+
+    def _raise_if_about(self, command: str, record: Record) -> None:
+        """Raises for an error record that answers a text command, not one about a frame, the line or the model slot."""
+        code = record.fields.get("code")
+        about_slot = "slot" in record.fields and command != "reload"
+        if "id" in record.fields or about_slot or code in ("bad_frame", "line_too_long"):
+            return
+        # Noise that ran into a command makes it unknown: that one is worth another try.
+        kind = _NoAnswerError if code == "unknown_command" else BoardError
+        raise kind(f"{self.port}: {command!r}: {code}: {record.fields.get('reason')}")
 
     def _read(self) -> List[Record]:
         try:

@@ -86,9 +86,6 @@ class Monitor:
                 self._serve(status, parser, device)
             except OSError as error:
                 status.problem = f"went away: {error}"
-            except BaseException as error:
-                self.failure = error
-                self._stop.set()
             status.connected = False
             device.close()
             device = None
@@ -110,9 +107,17 @@ class Monitor:
                 if record.kind == "boot":
                     self._introduce(device)
                 status.last[record.kind] = record
-                if self._on_record is not None:
-                    with self._one_at_a_time:
-                        self._on_record(status.port, time.time(), record)
+                self._hand_over(status.port, record)
+
+    def _hand_over(self, port: str, record: Record) -> None:
+        if self._on_record is None:
+            return
+        with self._one_at_a_time:
+            try:
+                self._on_record(port, time.time(), record)
+            except BaseException as error:  # whoever entered this monitor gets it as `failure`
+                self.failure = error
+                self._stop.set()
 
     def _introduce(self, device: Any) -> None:
         if self._rate_ms > 0:
