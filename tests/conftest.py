@@ -57,7 +57,9 @@ def _find_python38() -> "str | None":
     for candidate in candidates:
         if candidate is None:
             continue
-        found = subprocess.run([candidate, "-c", "import sys; print(sys.version_info[:2])"], capture_output=True, text=True)
+        found = subprocess.run(
+            [candidate, "-c", "import sys; print(sys.version_info[:2])"], capture_output=True, text=True
+        )
         if found.stdout.strip() == "(3, 8)":
             return candidate
     return None

@@ -1,3 +1,5 @@
+import contextlib
+
 import cbor2
 import numpy as np
 import pytest
@@ -80,10 +82,8 @@ def test_garbage_only_ever_raises_wire_errors(garbage: bytes) -> None:
 def test_a_changed_byte_never_goes_unnoticed_as_another_error(position: int, change: int) -> None:
     body = bytearray(encode_body({"kind": "x"}, {"w": np.arange(20, dtype=np.float32)}))
     body[position % len(body)] ^= change
-    try:
+    with contextlib.suppress(WireError):
         decode_body(bytes(body), MAX)
-    except WireError:
-        pass
 
 
 @pytest.mark.parametrize("value", [None, "3", True])

@@ -1,0 +1,41 @@
+"""A node whose updates follow from its name and the round, so that a run's exact result can be computed.
+
+python fixed_node.py BROKER NAME DATA STATE DELAY_S
+"""
+
+import sys
+import time
+import zlib
+from pathlib import Path
+
+import numpy as np
+
+from orchestrator.node.agent import NodeAgent
+from orchestrator.node.data import Dataset
+from orchestrator.wire.link import BrokerAddress
+from orchestrator.wire.task import Task
+
+
+def fixed_update(node: str, round_number: int, size: int) -> np.ndarray:
+    return np.random.default_rng([zlib.crc32(node.encode()), round_number]).standard_normal(size).astype(np.float32)
+
+
+class Fixed:
+    delay_s = 0.0
+
+    def __init__(self, task: Task, graph: bytes, dataset: Dataset, node: str) -> None:
+        self._node = node
+
+    def train(self, weights: np.ndarray, round_number: int) -> np.ndarray:
+        time.sleep(self.delay_s)
+        return fixed_update(self._node, round_number, weights.size)
+
+
+def main() -> None:
+    broker, name, data, state, delay = sys.argv[1:]
+    Fixed.delay_s = float(delay)
+    NodeAgent(BrokerAddress.parse(broker), "test", name, Path(data), Path(state), Fixed, once=True).run()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,106 @@
+"""Real processes for the fault tests: a broker, nodes with predictable updates, a gateway that can be killed."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, Dict, Iterator, List, Sequence
+
+import numpy as np
+from fixed_node import fixed_update
+
+from orchestrator.gateway.broker import OwnBroker
+from orchestrator.gateway.store import Store
+from orchestrator.wire.task import Feature, Privacy, Rounds, Schema, Task, Training, task_to_dict
+
+HERE = Path(__file__).parent
+SIZE = 50
+RECORDS = {"a": 10, "b": 20, "c": 30}
+
+
+def make_task(rounds: int = 2, statistics: bool = True, **rule: Any) -> Task:
+    schema = Schema(
+        "table",
+        "y",
+        ("no", "yes"),
+        {"0": 0, "1": 1},
+        features=(Feature("x", 0, 1),),
+        standardization="federated" if statistics else "range",
+    )
+    rules = Rounds(**{"nodes": 3, "quorum": 2, "deadline_s": 60.0, **rule})
+    return Task("test", schema, {"kind": "none"}, Training(rounds=rounds), Privacy(unit="none"), rules, codec="float32")
+
+
+def expected_weights(cohorts: Sequence[Sequence[str]]) -> np.ndarray:
+    """Weights after one FedAvg round a cohort, from zero; the records are RECORDS."""
+    weights = np.zeros(SIZE, np.float32)
+    for number, nodes in enumerate(cohorts, 1):
+        total = sum(RECORDS[n] * fixed_update(n, number, SIZE).astype(np.float64) for n in sorted(nodes))
+        weights = (weights + total / sum(RECORDS[n] for n in nodes)).astype(np.float32)
+    return weights
+
+
+class Harness:
+    """One broker, one store; start and kill nodes and gateways at will. Everything ends with `close`."""
+
+    def __init__(self, folder: Path, task: Task) -> None:
+        self.folder = folder
+        self.broker = OwnBroker("embedded")
+        self.broker.start()
+        self.store_path = folder / "gateway.sqlite"
+        store = Store(self.store_path)
+        store.create_run("run", task_to_dict(task), b"graph", np.zeros(SIZE, np.float32))
+        store.close()
+        self.processes: List[subprocess.Popen[str]] = []
+
+    def __enter__(self) -> "Harness":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for process in self.processes:
+            process.kill()
+            process.wait()
+        self.broker.close()
+
+    def node(self, name: str, delay_s: float = 0.0) -> "subprocess.Popen[str]":
+        data = self.folder / f"{name}.csv"
+        data.write_text("x,y\n" + "0.5,1\n" * RECORDS[name])
+        arguments = [str(self.broker.address), name, str(data), str(self.folder / name), str(delay_s)]
+        return self._start("fixed_node.py", arguments)
+
+    def gateway(self, *crash: object) -> "subprocess.Popen[str]":
+        arguments = [str(self.store_path), "run", str(self.broker.address), *map(str, crash)]
+        return self._start("crashing_gateway.py", arguments)
+
+    def _start(self, script: str, arguments: List[str]) -> "subprocess.Popen[str]":
+        process = subprocess.Popen(
+            [sys.executable, str(HERE / script), *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        self.processes.append(process)
+        return process
+
+
+def events(process: "subprocess.Popen[str]") -> Iterator[Dict[str, Any]]:
+    assert process.stdout is not None
+    for line in process.stdout:
+        yield json.loads(line)
+
+
+def finish(process: "subprocess.Popen[str]") -> Dict[str, Any]:
+    """Runs a gateway to its end; returns its `weights` line."""
+    last: Dict[str, Any] = {}
+    for event in events(process):
+        last = event
+    assert process.wait() == 0
+    assert last["event"] == "weights"
+    return last
+
+
+def wait_for(process: "subprocess.Popen[str]", kind: str, **fields: Any) -> Dict[str, Any]:
+    for event in events(process):
+        if event["event"] == kind and all(event[k] == v for k, v in fields.items()):
+            return event
+    raise AssertionError(f"the gateway ended without {kind} {fields}")

@@ -1,0 +1,125 @@
+"""The rules of the house: who may import whom, and what start-up may cost."""
+
+import ast
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Dict, Iterator, Set
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+FORBIDDEN: Dict[str, Set[str]] = {
+    "orchestrator/wire": {
+        "orchestrator.rounds",
+        "orchestrator.privacy",
+        "orchestrator.node",
+        "orchestrator.gateway",
+        "orchestrator.boards",
+        "orchestrator.cli",
+        "orchestrator.demo",
+        "model_export",
+        "tensorflow",
+    },
+    "orchestrator/rounds": {
+        "orchestrator.wire",
+        "orchestrator.privacy",
+        "orchestrator.node",
+        "orchestrator.gateway",
+        "orchestrator.boards",
+        "orchestrator.cli",
+        "orchestrator.demo",
+        "model_export",
+        "tensorflow",
+        "time",
+        "socket",
+        "threading",
+    },
+    "orchestrator/privacy": {
+        "orchestrator.node",
+        "orchestrator.gateway",
+        "orchestrator.boards",
+        "orchestrator.cli",
+        "orchestrator.demo",
+        "model_export",
+        "tensorflow",
+    },
+    "orchestrator/node": {
+        "orchestrator.gateway",
+        "orchestrator.boards",
+        "orchestrator.cli",
+        "orchestrator.demo",
+        "model_export",
+        "tensorflow",
+    },
+    "orchestrator/gateway": {"orchestrator.cli", "orchestrator.demo", "orchestrator.boards", "tensorflow"},
+    "orchestrator/boards": {
+        "orchestrator.gateway",
+        "orchestrator.node",
+        "orchestrator.cli",
+        "orchestrator.demo",
+        "tensorflow",
+    },
+    "model_export": {"orchestrator"},
+}
+
+
+def imports(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+
+
+@pytest.mark.parametrize("folder", FORBIDDEN)
+def test_data_flows_one_way(folder: str) -> None:
+    broken = [
+        f"{path.relative_to(ROOT)} imports {name}"
+        for path in sorted((ROOT / folder).rglob("*.py"))
+        for name in imports(path)
+        for forbidden in FORBIDDEN[folder]
+        if name == forbidden or name.startswith(forbidden + ".")
+    ]
+    assert broken == []
+
+
+def test_help_imports_nothing_heavy() -> None:
+    """`edgeward --help` stays under 0.3 s by importing only the standard library and the thin command files."""
+    program = (
+        "import sys, json; from orchestrator.cli.main import build_parser; build_parser().format_help();"
+        "print(json.dumps(sorted({m.split('.')[0] for m in sys.modules})))"
+    )
+    found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    loaded = set(json.loads(found.stdout))
+    assert not loaded & {
+        "numpy",
+        "rich",
+        "paho",
+        "serial",
+        "esptool",
+        "cattrs",
+        "tensorflow",
+        "cryptography",
+        "sqlite3",
+    }
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["demo"],
+        ["gateway", "run"],
+        ["node", "run"],
+        ["model", "export"],
+        ["model", "verify"],
+        ["model", "run"],
+        ["flash"],
+        ["monitor"],
+    ],
+)
+def test_every_command_of_the_readme_has_help(words: list) -> None:
+    command = [sys.executable, "-m", "orchestrator.cli.main", *words, "--help"]
+    assert "usage: edgeward" in subprocess.run(command, capture_output=True, text=True, check=True).stdout
