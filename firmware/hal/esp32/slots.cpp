@@ -12,11 +12,12 @@ struct SlotPartition {
   esp_partition_subtype_t subtype;
   const esp_partition_t* partition;  // null until found
   const void* mapped;                // null until mapped
+  esp_partition_mmap_handle_t handle;
 };
 
 SlotPartition g_slots[] = {
-    {"model_a", static_cast<esp_partition_subtype_t>(0x40), nullptr, nullptr},
-    {"model_b", static_cast<esp_partition_subtype_t>(0x41), nullptr, nullptr},
+    {"model_a", static_cast<esp_partition_subtype_t>(0x40), nullptr, nullptr, 0},
+    {"model_b", static_cast<esp_partition_subtype_t>(0x41), nullptr, nullptr, 0},
 };
 
 SlotPartition& find(Slot slot) {
@@ -37,34 +38,48 @@ bool succeeded(esp_err_t error, const char* what, const char* label) {
   return false;
 }
 
+bool map(SlotPartition* entry) {
+  const esp_err_t error = esp_partition_mmap(entry->partition, 0, entry->partition->size, ESP_PARTITION_MMAP_DATA,
+                                             &entry->mapped, &entry->handle);
+  if (succeeded(error, "mapping", entry->label)) return true;
+  entry->mapped = nullptr;
+  return false;
+}
+
+// After an erase or a write, the mapping has to show it. The flash driver drops the cached lines of what it changed, but
+// emulators read a page once, when it is mapped: so it is mapped again, into the hole it has just left. Should that give
+// another address, whoever holds the old one must not go on.
+bool refresh(SlotPartition* entry) {
+  if (entry->mapped == nullptr) return true;
+  const void* const before = entry->mapped;
+  esp_partition_munmap(entry->handle);
+  if (!map(entry)) return false;
+  if (entry->mapped == before) return true;
+  ESP_LOGE("slots", "mapping of %s moved from %p to %p", entry->label, before, entry->mapped);
+  return false;
+}
+
 }  // namespace
 
 SlotView slot_map(Slot slot) {
   SlotPartition& entry = find(slot);
   if (entry.partition == nullptr) return SlotView{nullptr, 0};
-  if (entry.mapped == nullptr) {
-    // Kept until restart; the flash driver drops the cached pages of what it erases and writes.
-    esp_partition_mmap_handle_t handle;
-    const esp_err_t error = esp_partition_mmap(entry.partition, 0, entry.partition->size, ESP_PARTITION_MMAP_DATA,
-                                               &entry.mapped, &handle);
-    if (!succeeded(error, "mapping", entry.label)) {
-      entry.mapped = nullptr;
-      return SlotView{nullptr, 0};
-    }
-  }
+  if (entry.mapped == nullptr && !map(&entry)) return SlotView{nullptr, 0};
   return SlotView{static_cast<const uint8_t*>(entry.mapped), entry.partition->size};
 }
 
 bool slot_erase(Slot slot, uint32_t offset, uint32_t bytes) {
-  const SlotPartition& entry = find(slot);
+  SlotPartition& entry = find(slot);
   if (!within(entry.partition, offset, bytes) || (offset | bytes) % kFlashSectorBytes != 0) return false;
-  return succeeded(esp_partition_erase_range(entry.partition, offset, bytes), "erasing", entry.label);
+  const bool erased = succeeded(esp_partition_erase_range(entry.partition, offset, bytes), "erasing", entry.label);
+  return refresh(&entry) && erased;
 }
 
 bool slot_write(Slot slot, uint32_t offset, const uint8_t* data, uint32_t bytes) {
-  const SlotPartition& entry = find(slot);
+  SlotPartition& entry = find(slot);
   if (!within(entry.partition, offset, bytes) || (offset | bytes) % 4 != 0) return false;
-  return succeeded(esp_partition_write(entry.partition, offset, data, bytes), "writing", entry.label);
+  const bool written = succeeded(esp_partition_write(entry.partition, offset, data, bytes), "writing", entry.label);
+  return refresh(&entry) && written;
 }
 
 }  // namespace edgeward::hal
