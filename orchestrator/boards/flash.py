@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Callable, Iterator, List, Optional, Sequence, Tuple
 
 from orchestrator.boards.flash_images import CHIPS, Region
-from orchestrator.boards.partitions import TABLE_BYTES, TABLE_OFFSET, build_table
+from orchestrator.boards.partitions import FLASH_BYTES, TABLE_BYTES, TABLE_OFFSET, build_table
 from orchestrator.errors import EdgewardError
 
 ROM_BAUD = 115200
@@ -42,7 +42,7 @@ class WrongChipError(FlashError):
 
 
 class WrongLayoutError(FlashError):
-    """The board's partition table has no model slots where ours are. Nothing was written."""
+    """The board's flash has no model slots where ours are, or is too small for them. Nothing was written."""
 
 
 class PortLostError(FlashError):
@@ -233,13 +233,19 @@ def _check_chip_found(esp: Any, chip: str, regions: Sequence[Region]) -> None:
 
 
 def _prepare(esp: Any, port: str, baud: int, stub: bool) -> Any:
-    from esptool.cmds import attach_flash, run_stub
+    from esptool.cmds import attach_flash, detect_flash_size, run_stub
+    from esptool.util import flash_size_bytes
 
     if stub:
         esp = run_stub(esp)
     if baud != ROM_BAUD and "://" not in port:
         esp.change_baud(baud)
     attach_flash(esp)
+    # Until it is told the size, a ROM loader takes flash to be 2 MB and cannot even compute an MD5 of a model slot.
+    size = flash_size_bytes(detect_flash_size(esp)) or FLASH_BYTES
+    if size < FLASH_BYTES:
+        raise WrongLayoutError(f"the board has {size >> 20} MB of flash, {FLASH_BYTES >> 20} MB are needed")
+    esp.flash_set_parameters(size)
     # esptool would wait for the port to come back and go on by itself; what it leaves behind is for us to say.
     esp.WRITE_FLASH_ATTEMPTS = 1
     return esp

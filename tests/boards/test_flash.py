@@ -15,6 +15,7 @@ pytest.importorskip("esp32_mock_bootloader")
 import serial
 from esp32_mock_bootloader import MockHandle, mock_bootloader
 from esptool.cmds import attach_flash, detect_chip, write_flash
+from esptool.loader import ESPLoader
 from flash_files import esp_image, model_bin
 
 from orchestrator.boards import flash as flashing
@@ -128,6 +129,34 @@ def test_board_with_another_layout_is_left_alone(mock: MockHandle, model: Path) 
     with pytest.raises(flashing.WrongLayoutError, match="nothing was written"):
         flash(mock.url(), [model_region(model)])
     assert read_back(mock, SLOTS["a"].offset, 256) == b"\xff" * 256
+
+
+def test_board_with_too_little_flash_is_left_alone(
+    mock: MockHandle, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mock.erase_flash()
+    monkeypatch.setattr("esptool.cmds.detect_flash_size", lambda esp: "2MB")
+    with pytest.raises(flashing.WrongLayoutError, match="has 2 MB of flash, 4 MB are needed"):
+        flash(mock.url(), [model_region(model)])
+    assert read_back(mock, SLOTS["a"].offset, 64) == b"\xff" * 64
+
+
+def test_loader_knows_the_size_of_flash_before_it_is_read(
+    mock: MockHandle, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A real ROM loader answers 0x0109 to an MD5 beyond 2 MB otherwise; the mock would not mind.
+    mock.erase_flash()
+    asked: List[str] = []
+    for name in ("flash_set_parameters", "flash_md5sum"):
+        real = getattr(ESPLoader, name)
+
+        def spy(self: Any, *args: Any, name: str = name, real: Any = real) -> Any:
+            asked.append(name)
+            return real(self, *args)
+
+        monkeypatch.setattr(ESPLoader, name, spy)
+    flash(mock.url(), [model_region(model)], stub=False)
+    assert asked.index("flash_set_parameters") < asked.index("flash_md5sum")
 
 
 def test_wrong_chip_is_refused_before_anything_is_written(mock: MockHandle, model: Path, build: Path) -> None:
