@@ -21,6 +21,8 @@ SANITIZE = ("-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=
 
 PROGRAMS = {
     "run-direct": ("src/run_direct.cpp", "engine/direct/*.cpp"),
+    "damage-plan": ("test/damage_plan.cpp", "engine/direct/*.cpp"),
+    "parse-stdio": ("test/parse_stdio.cpp", "core/input_parser.cpp", "core/crc.cpp"),
     "board-stdio": ("test/board_stdio.cpp", "core/*.cpp", "engine/direct/*.cpp", "hal/host/flash.cpp"),
     "edgeward-board": ("src/main_host.cpp", "core/*.cpp", "engine/direct/*.cpp", "hal/host/*.cpp"),
 }

@@ -8,7 +8,7 @@ from typing import Any, Callable, List
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from model_export.plan import HEADER_WORDS, KINDS, RECORD_WORDS, PlanError, compile_plan
@@ -139,11 +139,16 @@ def test_tiny_multipliers_are_zero():
 
 
 @given(INT32, st.integers(0, 2**31 - 1))
+@example(2**30, 1)
+@example(-(2**30), 1)
+@example(-(2**30), 3)
 def test_high_multiply_rounds_half_up(a: int, b: int):
     assert high_multiply(a, b) == math.floor(Fraction(a * b, 2**31) + Fraction(1, 2))
 
 
 @given(INT32, st.integers(0, 31))
+@example(-6, 2)
+@example(6, 2)
 def test_rounding_shift_rounds_half_away_from_zero(x: int, exponent: int):
     exact = Fraction(abs(x), 2**exponent)
     rounded = math.floor(exact + Fraction(1, 2))

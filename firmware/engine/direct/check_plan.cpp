@@ -78,7 +78,7 @@ class Checker {
     const uint64_t weights = full ? window * op.out.channels : cells * op.out.channels;
     if (!full && op.out.channels % op.in.channels != 0) return "channels do not fit";
     if (op.weights + weights > model_.tflite_bytes) return "weights outside the .tflite section";
-    if (cells > 1 && (op.scratch_bytes < window || !in_arena(op.second, op.scratch_bytes))) return "bad scratch";
+    if (cells > 1 && !scratch_ok(op, window)) return "bad scratch";
     const uint64_t scales = op.per_channel ? op.out.channels : 1;
     if (!table_ok(op, 4 * uint64_t{op.out.channels} + 5 * scales)) return "table outside the plan";
     const int32_t* const multiplier = table(op) + op.out.channels;
@@ -87,6 +87,16 @@ class Checker {
       if (!scale_ok(multiplier[i], shift[i])) return "bad multiplier";
     }
     return nullptr;
+  }
+
+  bool scratch_ok(const Record& op, uint64_t window) const {
+    return op.scratch_bytes >= window && in_arena(op.second, op.scratch_bytes) &&
+           apart(op.second, op.scratch_bytes, op.input, op.in.bytes()) &&
+           apart(op.second, op.scratch_bytes, op.output, op.out.bytes());
+  }
+
+  static bool apart(uint32_t a, uint64_t a_bytes, uint32_t b, uint64_t b_bytes) {
+    return a + a_bytes <= b || b + b_bytes <= a;
   }
 
   static const char* pool(const Record& op) {
@@ -129,7 +139,7 @@ class Checker {
   static const char* pad(const Record& op) {
     const bool fits = uint64_t{op.pad_top} + op.in.height <= op.out.height &&
                       uint64_t{op.pad_left} + op.in.width <= op.out.width && op.in.channels == op.out.channels;
-    return fits ? nullptr : "bad padding";
+    return fits && apart(op.input, op.in.bytes(), op.output, op.out.bytes()) ? nullptr : "bad padding";
   }
 
   const ModelView& model_;
