@@ -70,6 +70,8 @@ def broker(request: pytest.FixtureRequest) -> Iterator[object]:
     """A real broker of each kind."""
     from orchestrator.gateway.broker import OwnBroker
 
+    if request.param == "embedded":
+        pytest.importorskip("amqtt", reason="amqtt comes with the gateway, not on a node")
     if request.param == "mosquitto" and not shutil.which("mosquitto", path=f"{os.environ['PATH']}:/usr/sbin"):
         pytest.skip("mosquitto is not installed")
     with OwnBroker(request.param) as running:

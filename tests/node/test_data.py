@@ -70,7 +70,13 @@ def test_a_file_that_is_not_text(tmp_path: Path) -> None:
 
 def test_rows_without_a_value_are_dropped_when_the_schema_says_so(tmp_path: Path) -> None:
     schema = Schema(
-        "table", "y", ("a", "b"), {"0": 0, "1": 1, "2": 1}, (Feature("v", 0, 9),), columns=("v", "w", "y"), drop_missing=True
+        "table",
+        "y",
+        ("a", "b"),
+        {"0": 0, "1": 1, "2": 1},
+        (Feature("v", 0, 9),),
+        columns=("v", "w", "y"),
+        drop_missing=True,
     )
     data = load_dataset(table(tmp_path, "1,?,0\n?,1,1\n3,1,2\n"), schema)
     assert data.x.tolist() == [[1.0], [3.0]]

@@ -52,7 +52,7 @@ def test_a_frame_that_hides_its_size_is_refused() -> None:
         (cbor2.dumps([1]), "expected a map"),
         (cbor2.dumps({"x": cbor2.CBORTag(4000, 1)}), "plain CBOR types"),
         (cbor2.dumps({1: 2}), "key that is not text"),
-        (b"\xff", "not CBOR"),
+        (b"\xff", "not CBOR|expected a map"),
         (cbor2.dumps({"tensors": 3}), "not a list"),
         (cbor2.dumps({"tensors": [["w", "float32", [1 << 30]]]}), "past the end"),
         (cbor2.dumps({"tensors": [["w", "object", [1]]]}), "dtype"),

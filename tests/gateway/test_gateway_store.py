@@ -1,0 +1,67 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from orchestrator.errors import EdgewardError, UsageError
+from orchestrator.gateway.gateway import final_weights, open_run, run_id, standardization
+from orchestrator.gateway.store import Store
+from orchestrator.rounds.events import Arrived, Joined, Started
+from orchestrator.wire.task import Feature, Schema, Task, Training, task_to_dict
+
+
+def task(name: str = "t", **training: object) -> Task:
+    schema = Schema("table", "y", ("a", "b"), {"0": 0}, (Feature("x", -1, 3),))
+    return Task(name, schema, {"kind": "mlp", "hidden": []}, Training(**training))
+
+
+def test_what_was_committed_is_there_after_reopening(tmp_path: Path) -> None:
+    store = Store(tmp_path / "s.sqlite")
+    weights = np.arange(4, dtype=np.float32)
+    store.create_run("r", task_to_dict(task()), b"graph", weights)
+    store.append("r", Started(1.0))
+    with store.transaction():
+        store.put_update("r", 1, "b", b"bb")
+        store.put_update("r", 1, "a", b"aa")
+        store.append("r", Arrived(2.0, "a", 1, "d", 3.0))
+
+    def fail_half_way() -> None:
+        with store.transaction():
+            store.append("r", Joined(3.0, "c", 1))
+            raise RuntimeError("half way")
+
+    with pytest.raises(RuntimeError, match="half way"):
+        fail_half_way()
+    store.close()
+    again = Store(tmp_path / "s.sqlite")
+    assert again.journal("r") == [Started(1.0), Arrived(2.0, "a", 1, "d", 3.0)]
+    assert list(again.updates("r", 1, ["a", "b"])) == [("a", b"aa"), ("b", b"bb")]
+    np.testing.assert_array_equal(again.vector("r", "weights"), weights)
+    with pytest.raises(EdgewardError, match="lacks the update of zed for round 1"):
+        list(again.updates("r", 1, ["zed"]))
+
+
+def test_a_run_is_opened_again_with_its_stored_task_and_no_other(tmp_path: Path) -> None:
+    store = Store(tmp_path / "s.sqlite")
+    first, graph = open_run(store, "r", task(), b"graph", np.zeros(2, np.float32))
+    assert open_run(store, "r", task(), b"other", np.ones(2, np.float32)) == (first, graph)
+    with pytest.raises(UsageError, match="'r' exists with another task \\('t'\\)"):
+        open_run(store, "r", task("u"), b"graph", np.zeros(2, np.float32))
+    assert run_id(task()) != run_id(task(rounds=7))
+
+
+def test_final_weights_are_the_last_or_the_tail_mean(tmp_path: Path) -> None:
+    store = Store(tmp_path / "s.sqlite")
+    store.create_run("r", {}, b"", np.zeros(2, np.float32))
+    store.put_vector("r", "tail", np.array([3.0, 6.0]))
+    store.put_vector("r", "weights", np.array([9.0, 9.0], np.float32))
+    assert final_weights(store, "r", task(rounds=5)).tolist() == [9, 9]
+    assert final_weights(store, "r", task(rounds=5, tail_average=True)).tolist() == [1, 2]
+    mean, std = standardization(store, "r", task())
+    assert (mean.tolist(), std.tolist()) == ([1.0], [2.0])
+
+
+def test_a_file_that_is_no_store(tmp_path: Path) -> None:
+    (tmp_path / "s.sqlite").write_bytes(b"something else" * 200)
+    with pytest.raises(EdgewardError, match="cannot be used as the gateway's store"):
+        Store(tmp_path / "s.sqlite")

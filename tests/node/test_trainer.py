@@ -1,0 +1,126 @@
+"""The trainer against gradients computed by hand, with the runtime replaced by a logistic regression in numpy."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import orchestrator.node.trainer as trainer_module
+from orchestrator.node.data import Dataset
+from orchestrator.node.trainer import GradientTrainer
+from orchestrator.wire.task import Feature, Privacy, Schema, Task, Training
+
+D = 3
+
+
+class NumpyGraph:
+    """Softmax regression, 2 classes, weights (D * 2 + 2,)."""
+
+    batch_size = 16
+
+    def __init__(self, graph: bytes) -> None:
+        pass
+
+    def gradients(self, weights: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        logits = x @ weights[: 2 * D].reshape(D, 2) + weights[2 * D :]
+        p = np.exp(logits - logits.max(1, keepdims=True))
+        p /= p.sum(1, keepdims=True)
+        p[np.arange(len(y)), y] -= 1
+        return np.concatenate([(x[:, :, None] * p[:, None, :]).reshape(len(x), -1), p], axis=1).astype(np.float32)
+
+    def gradient(self, weights: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        return self.gradients(weights, x, y).mean(axis=0)
+
+    def record_gradient(self, weights: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        return self.gradients(weights, x, y)[0]
+
+
+@pytest.fixture(autouse=True)
+def numpy_graph(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trainer_module, "TrainingGraph", NumpyGraph)
+
+
+def data(count: int = 200) -> Dataset:
+    rng = np.random.default_rng(0)
+    return Dataset(rng.standard_normal((count, D)).astype("f4") * 0.5, rng.integers(0, 2, count).astype("i4"))
+
+
+def make(training: Training, privacy: Privacy, dataset: Dataset) -> GradientTrainer:
+    schema = Schema("table", "y", ("a", "b"), {"0": 0, "1": 1}, tuple(Feature(f"f{i}") for i in range(D)))
+    return GradientTrainer(Task("t", schema, {}, training, privacy), b"", dataset, "node")
+
+
+def test_fedsgd_without_privacy_is_one_full_gradient_step() -> None:
+    records = data()
+    trainer = make(Training("fedsgd", learning_rate=0.5), Privacy(unit="none"), records)
+    weights = np.linspace(-1, 1, 2 * D + 2).astype(np.float32)
+    expected = -0.5 * NumpyGraph(b"").gradients(weights, records.x, records.y).mean(axis=0)
+    np.testing.assert_allclose(trainer.train(weights, 1), expected, rtol=1e-4, atol=1e-6)
+
+
+def test_fedavg_without_privacy_walks_through_every_record_once_an_epoch() -> None:
+    records = data(40)
+    seen = []
+
+    class Recording(NumpyGraph):
+        def gradient(self, weights: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+            seen.extend(x[:, 0].tolist())
+            return super().gradient(weights, x, y)
+
+    trainer_module.TrainingGraph = Recording  # type: ignore[misc]
+    trainer = make(Training(local_steps=3), Privacy(unit="none"), records)
+    trainer.train(np.zeros(2 * D + 2, np.float32), 1)
+    assert sorted(seen) == sorted(records.x[:, 0].tolist())
+    trainer.train(np.zeros(2 * D + 2, np.float32), 2)
+    assert sorted(seen[40:]) == sorted(records.x[:, 0].tolist())
+    assert seen[40:] != seen[:40]
+
+
+def privacy(**changed: Any) -> Privacy:
+    return Privacy(**{"clip_norm": 0.5, "sampling_rate": 0.25, "noise_multiplier": 1.5, **changed})
+
+
+def test_private_noise_has_exactly_the_declared_size() -> None:
+    """Std of the update over many draws = noise * clip / (rate * records), plus the sampling's own, known variance."""
+    records = data(200)
+    weights = np.zeros(2 * D + 2, np.float32)
+    noisy = make(Training("fedsgd", learning_rate=1.0), privacy(noise_multiplier=40.0), records)
+    draws = np.stack([noisy.train(weights, 1) for _ in range(300)])
+    expected = 40.0 * 0.5 / (0.25 * 200)
+    assert draws.std(axis=0).mean() == pytest.approx(expected, rel=0.08)
+
+
+def test_private_mean_is_the_mean_of_clipped_record_gradients() -> None:
+    records = data(400)
+    weights = np.array([0.3] * 2 * D + [-1, 1], np.float32)  # sure of class 1: half of the records pull back together
+    gradients = NumpyGraph(b"").gradients(weights, records.x, records.y).astype(np.float64)
+    norms = np.linalg.norm(gradients, axis=1, keepdims=True)
+    clipped = gradients * np.minimum(1, 0.8 / norms)
+    assert (norms > 0.8).any()
+    assert (norms < 0.8).any()
+    trainer = make(Training("fedsgd", learning_rate=1.0), privacy(noise_multiplier=1e-9, clip_norm=0.8), records)
+    draws = np.stack([trainer.train(weights, 1) for _ in range(300)])
+    np.testing.assert_allclose(draws.mean(axis=0), -clipped.mean(axis=0), atol=0.02)
+    # Clipping the batch instead of its records would not pass: its mean gradient is short.
+    batch_clipped = gradients.mean(axis=0) * min(1, 0.8 / np.linalg.norm(gradients.mean(axis=0)))
+    assert np.abs(clipped.mean(axis=0) - batch_clipped).max() > 0.04
+
+
+def test_one_record_moves_the_sum_by_at_most_the_clip() -> None:
+    records = data(50)
+    extreme = Dataset(
+        np.concatenate([records.x, np.full((1, D), 1e6, np.float32)]), np.append(records.y, 1).astype("i4")
+    )
+    weights = np.full(2 * D + 2, 0.1, np.float32)
+    settings = privacy(sampling_rate=1.0, noise_multiplier=1e-9)
+    without = make(Training("fedsgd", learning_rate=1.0), settings, records).train(weights, 1) * 50
+    with_it = make(Training("fedsgd", learning_rate=1.0), settings, extreme).train(weights, 1) * 51
+    assert np.linalg.norm(with_it - without) <= 0.5 + 1e-4
+
+
+def test_a_gradient_that_overflows_is_dropped_not_spread() -> None:
+    records = Dataset(np.array([[np.float32(3e38)] * D, [1] * D], np.float32), np.array([0, 1], np.int32))
+    settings = privacy(sampling_rate=1.0, noise_multiplier=1e-9)
+    with np.errstate(all="ignore"):
+        update = make(Training("fedsgd", learning_rate=1.0), settings, records).train(np.ones(2 * D + 2, np.float32), 1)
+    assert np.isfinite(update).all()
