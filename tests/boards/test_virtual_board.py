@@ -1,5 +1,6 @@
 """The virtual board over its pseudo-terminal: inference, damage on the line, bad models, reboots, errors."""
 
+import hashlib
 import os
 import threading
 import time
@@ -7,8 +8,10 @@ import time
 import numpy as np
 import pytest
 
+from model_export.model_bin import pack_model_bin
+from model_export.plan import compile_plan
 from orchestrator.boards.client import BoardClient, BoardError
-from orchestrator.boards.host_engine import HostBuildError
+from orchestrator.boards.host_engine import HostBuildError, run_direct
 from orchestrator.boards.protocol import FRAME_INFER, encode_frame
 from orchestrator.boards.virtual import VirtualBoard
 
@@ -36,6 +39,19 @@ def test_every_row_is_what_the_engine_gives(client, sample):
     assert (client.stats.lost, client.stats.corrupt) == (0, 0)
 
 
+def test_outputs_longer_than_the_record_buffer(shared_data):
+    """The anomaly detector gives 640 values: its records go out in several pieces."""
+    tflite = (shared_data("mlperf-tiny") / "ad_int8.tflite").read_bytes()
+    plan = compile_plan(tflite)
+    rows = np.random.default_rng(9).integers(-128, 128, (30, plan.input_bytes)).astype(np.int8)
+    model_bin = pack_model_bin(
+        name="ad01", tflite=tflite, plan=plan.blob, arena_tflm_bytes=4000, arena_direct_bytes=plan.arena_bytes
+    )
+    with VirtualBoard(model_bin) as board, BoardClient(board.port) as client:
+        np.testing.assert_array_equal(client.infer(rows).outputs, run_direct(tflite, rows))
+        assert client.stats.corrupt == 0
+
+
 def test_info_names_board_and_model(client, sample):
     info = client.info()
     assert (info["chip"], info["simulated"], info["engine"], info["state"]) == ("host", True, "direct", "ready")
@@ -43,7 +59,7 @@ def test_info_names_board_and_model(client, sample):
     assert info["output_scale"] == 1 / 256
     assert info["output_zero_point"] == -128
     assert info["input_scale"] == pytest.approx(0.584703, abs=1e-6)
-    assert info["model"] == __import__("hashlib").sha256(sample.model_bin[256:]).hexdigest()[:16]
+    assert info["model"] == hashlib.sha256(sample.model_bin[256:]).hexdigest()[:16]
 
 
 def test_metrics_count_what_was_done(client, sample):

@@ -4,7 +4,7 @@ import random
 import struct
 import subprocess
 from pathlib import Path
-from typing import Dict, List
+from typing import Dict, List, Optional
 
 import pytest
 from hypothesis import given, settings
@@ -41,8 +41,7 @@ def talk(flash: Path, stdin: bytes, *arguments: str) -> List[Record]:
     return records_of(done.stdout)
 
 
-@pytest.fixture(scope="module")
-def signal_bin(small_models: Dict[str, bytes], make_rows) -> bytes:
+def signal_model_bin(small_models: Dict[str, bytes], make_rows, arena_bytes: Optional[int] = None) -> bytes:
     tflite = small_models["signal"]
     plan = compile_plan(tflite)
     rows = make_rows(tflite, 5)[:2]
@@ -52,9 +51,14 @@ def signal_bin(small_models: Dict[str, bytes], make_rows) -> bytes:
         tflite=tflite,
         plan=plan.blob,
         arena_tflm_bytes=20000,
-        arena_direct_bytes=plan.arena_bytes,
+        arena_direct_bytes=arena_bytes or plan.arena_bytes,
         known_answers=answers,
     )
+
+
+@pytest.fixture(scope="module")
+def signal_bin(small_models: Dict[str, bytes], make_rows) -> bytes:
+    return signal_model_bin(small_models, make_rows)
 
 
 @pytest.mark.parametrize("name", ["image", "residual", "padded", "binary"])
@@ -169,6 +173,12 @@ def test_reasons_of_refusal(tmp_path: Path, signal_bin: bytes):
     assert refusal(b"EWMB" + bytes(10)) == "bad_version"
     assert refusal(signal_bin[:-16]) == "bad_sha256"
     assert refusal(signal_bin, "100") == "arena_too_small"
+
+
+def test_the_header_decides_about_the_arena_before_the_engine_is_asked(tmp_path: Path, small_models, make_rows):
+    flash = flash_with(tmp_path, signal_model_bin(small_models, make_rows, arena_bytes=300_000))
+    fields = talk(flash, b"")[1].fields
+    assert (fields["code"], fields["reason"]) == ("arena_too_small", "the header asks for more than there is")
 
 
 def test_wrong_known_answers_are_counted(tmp_path: Path, signal_bin: bytes):

@@ -1,0 +1,83 @@
+// Checks of the small parts of the core that nothing outside can see. Prints what failed; exit code 0 when nothing did.
+#include <cstdio>
+#include <cstring>
+#include <initializer_list>
+
+#include "core/crc.h"
+#include "core/load_guard.h"
+#include "core/metrics.h"
+#include "core/sha256.h"
+
+using namespace edgeward;
+
+namespace {
+
+int g_failures = 0;
+
+void check(bool holds, const char* what) {
+  if (holds) return;
+  std::printf("%s\n", what);
+  ++g_failures;
+}
+
+const uint8_t* bytes(const char* text) { return reinterpret_cast<const uint8_t*>(text); }
+
+void load_guard() {
+  uint32_t words[hal::kRetainedWords];
+  for (uint32_t noise : {0u, 0xFFFFFFFFu, 0xA5A5A5A5u}) {
+    for (uint32_t& word : words) word = noise;
+    check(!LoadGuard(words, 7).crashed_last_time(hal::ResetReason::crash), "noise in retained memory is no crash");
+  }
+  LoadGuard guard(words, 7);
+  guard.begin();
+  check(guard.crashed_last_time(hal::ResetReason::crash), "a crash while loading is remembered");
+  check(guard.crashed_last_time(hal::ResetReason::watchdog), "a watchdog reset while loading is remembered");
+  check(!guard.crashed_last_time(hal::ResetReason::restart), "a restart on purpose tries again");
+  check(!guard.crashed_last_time(hal::ResetReason::power_on), "power-on tries again");
+  check(!LoadGuard(words, 8).crashed_last_time(hal::ResetReason::crash), "another model is tried");
+  guard.end();
+  check(!guard.crashed_last_time(hal::ResetReason::crash), "a crash after loading is not the load's");
+  LoadGuard none(nullptr, 7);
+  none.begin();
+  none.end();
+  check(!none.crashed_last_time(hal::ResetReason::crash), "without retained memory nothing is remembered");
+}
+
+void percentiles() {
+  LatencyHistogram histogram;
+  check(histogram.percentile_us(50) == 0 && histogram.least_us() == 0, "an empty histogram is all zero");
+  for (uint64_t us = 1; us <= 10000; ++us) histogram.add(us);
+  for (const uint32_t percent : {1u, 50u, 95u, 99u, 100u}) {
+    const uint64_t exact = 100 * percent;
+    const uint64_t got = histogram.percentile_us(percent);
+    check(got >= exact && got <= exact + exact / 15, "a percentile is exact to one sixteenth");
+  }
+  check(histogram.least_us() == 1 && histogram.most_us() == 10000, "least and most are exact");
+  LatencyHistogram extremes;
+  extremes.add(0);
+  extremes.add(UINT64_MAX);
+  check(extremes.percentile_us(50) == 0 && extremes.percentile_us(100) == UINT64_MAX, "the ends are not lost");
+}
+
+// Published test vectors: FIPS 180-4 examples, and the check values of the CRC catalogues.
+void digests() {
+  check(crc16(bytes("123456789"), 9) == 0x29B1, "CRC-16/CCITT-FALSE");
+  check(crc16(bytes("6789"), 4, crc16(bytes("12345"), 5)) == 0x29B1, "CRC-16 in two parts");
+  check(crc32(bytes("123456789"), 9) == 0xCBF43926, "CRC-32");
+  uint8_t out[kSha256Bytes];
+  sha256(bytes("abc"), 3, out);
+  check(std::memcmp(out, "\xba\x78\x16\xbf\x8f\x01\xcf\xea", 8) == 0, "SHA-256 of abc");
+  sha256(bytes("abcdbcdecdefdefgefghfghighijhijkijkljklmklmnlmnomnopnopq"), 56, out);
+  check(std::memcmp(out, "\x24\x8d\x6a\x61\xd2\x06\x38\xb8", 8) == 0, "SHA-256 of two blocks");
+  sha256(nullptr, 0, out);
+  check(std::memcmp(out, "\xe3\xb0\xc4\x42\x98\xfc\x1c\x14", 8) == 0, "SHA-256 of nothing");
+}
+
+}  // namespace
+
+int main() {
+  load_guard();
+  percentiles();
+  digests();
+  return g_failures == 0 ? 0 : 1;
+}
