@@ -1,0 +1,8 @@
+// The least program with all of engine/direct: load and invoke. Linked to be measured, not to be run.
+#include "engine/engine.h"
+
+int main() {
+  using namespace edgeward;
+  if (!engine().load(ModelView{}, nullptr, 0)) return 1;
+  return engine().invoke() ? engine().output().data[0] + engine().input().data[0] : 2;
+}

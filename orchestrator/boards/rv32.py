@@ -1,0 +1,138 @@
+"""engine/direct on a bare RV32IMC machine in qemu: the bits of its outputs, instructions per inference, and size of code.
+
+A simulation. Instructions are exact; on silicon they are a lower bound of cycles, because qemu has no caches, flash or
+pipeline. Needs Debian's gcc-riscv64-unknown-elf, picolibc-riscv64-unknown-elf and qemu-system-misc.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import struct
+import subprocess
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Dict, Optional, Sequence
+
+import numpy as np
+
+from model_export.plan import compile_plan
+from orchestrator.boards.host_engine import HostBuildError, _digest, cache_dir, firmware_dir
+
+COMPILER = "riscv64-unknown-elf-gcc"
+QEMU = "qemu-system-riscv32"
+ARCHITECTURE = ("--specs=picolibc.specs", "-march=rv32imc", "-misa-spec=2.2", "-mabi=ilp32")
+FLAGS = (
+    *("-std=c++17", "-Wall", "-Wextra", "-Werror", "-fno-exceptions", "-fno-rtti", "-fno-threadsafe-statics"),
+    *("-ffunction-sections", "-fdata-sections", "-nostartfiles", "-Wl,--gc-sections"),
+)
+_PACKAGES = "gcc-riscv64-unknown-elf picolibc-riscv64-unknown-elf qemu-system-misc"
+_IMAGE_ADDRESS = 0x81000000
+_IMAGE_BYTES = 16 << 20
+_RUN_S = 600
+
+
+@dataclass(frozen=True)
+class Rv32Run:
+    outputs: np.ndarray
+    """int8 (rows, output elements)"""
+    instructions: np.ndarray
+    """int64 (rows,): retired by one invoke()"""
+    load_instructions: int
+
+
+def missing() -> Optional[str]:
+    """What this machine lacks to run rv32 code; None when nothing."""
+    lacking = [program for program in (COMPILER, QEMU) if shutil.which(program) is None]
+    if not lacking:
+        spec = subprocess.run(
+            [COMPILER, "-print-file-name=picolibc.specs"], capture_output=True, text=True, check=False
+        )
+        if spec.stdout.strip() == "picolibc.specs":
+            lacking.append("picolibc")
+    return f"{', '.join(lacking)} not installed (Debian: apt-get install {_PACKAGES})" if lacking else None
+
+
+def run_rv32(model_tflite: bytes, rows: np.ndarray, optimize: str = "-O2") -> Rv32Run:
+    """Run int8 `rows` (n, input elements; any shape that flattens to it). Raises PlanError, TfliteError or HostBuildError."""
+    plan = compile_plan(model_tflite)
+    table = np.ascontiguousarray(rows, np.int8).reshape(len(rows), plan.input_bytes)
+    head = struct.pack("<4I", len(model_tflite), len(plan.blob), len(table), 0)
+    image = head + _padded(model_tflite) + _padded(plan.blob) + table.tobytes()
+    if len(image) > _IMAGE_BYTES:
+        raise HostBuildError(f"model and rows are {len(image)} bytes, the simulated machine has {_IMAGE_BYTES}")
+    elf = build_elf("src/run_direct_rv32.cpp", optimize)
+    with tempfile.TemporaryDirectory(prefix="edgeward-rv32-") as folder:
+        path = Path(folder) / "image.bin"
+        path.write_bytes(image)
+        command = [
+            *(QEMU, "-M", "virt", "-cpu", "rv32", "-m", "32M", "-bios", "none", "-display", "none", "-monitor", "none"),
+            *("-serial", "stdio", "-icount", "shift=0", "-kernel", str(elf)),
+            *("-device", f"loader,file={path},addr={_IMAGE_ADDRESS:#x},force-raw=on"),
+        ]
+        try:
+            done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=_RUN_S, check=False)
+        except subprocess.TimeoutExpired as error:
+            raise HostBuildError(f"qemu did not finish {len(table)} rows in {_RUN_S} s") from error
+    return _parse(done.stdout.decode("ascii", "replace"), done.stderr.decode("utf-8", "replace"), plan.output_bytes)
+
+
+def _padded(data: bytes) -> bytes:
+    return data + bytes(-len(data) % 16)
+
+
+def _parse(printed: str, complaints: str, output_bytes: int) -> Rv32Run:
+    lines = printed.split("\n")
+    if "end" not in lines:
+        raise HostBuildError(
+            f"the rv32 program failed: {printed[-300:].strip() or complaints.strip() or 'it said nothing'}"
+        )
+    rows = [line.split() for line in lines if line.startswith("row ")]
+    outputs = np.frombuffer(bytes.fromhex("".join(row[2] for row in rows)), np.int8).reshape(len(rows), output_bytes)
+    load = next(int(line.split()[1]) for line in lines if line.startswith("load "))
+    return Rv32Run(outputs, np.array([int(row[1]) for row in rows], np.int64), load)
+
+
+def code_bytes(optimize: str) -> Dict[str, int]:
+    """Bytes the whole engine/direct adds to a linked rv32 program, library routines included: `flash` and `ram` (no arena)."""
+    with_engine, without = (
+        _sizes(build_elf(source, optimize)) for source in ("test/size_direct.cpp", "test/size_nothing.cpp")
+    )
+    return {key: with_engine[key] - without[key] for key in with_engine}
+
+
+def _sizes(elf: Path) -> Dict[str, int]:
+    done = subprocess.run([COMPILER.replace("gcc", "size"), "-A", str(elf)], capture_output=True, text=True, check=True)
+    sizes = {name: int(size) for name, size in re.findall(r"^(\.\w+)\s+(\d+)", done.stdout, re.MULTILINE)}
+    data = sizes.get(".data", 0)
+    return {"flash": sizes[".text"] + sizes.get(".rodata", 0) + data, "ram": data + sizes.get(".bss", 0)}
+
+
+def build_elf(program: str, optimize: str, *, target: str = "rv32_virt", extra: Sequence[str] = ()) -> Path:
+    """An ELF of `program` (below firmware/) with the sources it needs, kept in the per-user cache."""
+    problem = missing()
+    if problem is not None:
+        raise HostBuildError(problem)
+    root = firmware_dir()
+    sources = [root / program, *(path for pattern in extra for path in sorted(root.glob(pattern)))]
+    if program != "test/size_nothing.cpp":
+        sources += sorted(root.glob("engine/direct/*.cpp"))
+    start, script = root / f"hal/{target}/start.S", root / f"hal/{target}/virt.ld"
+    version = subprocess.run([COMPILER, "--version"], capture_output=True, text=True, check=False).stdout
+    flags = [*ARCHITECTURE, *FLAGS, optimize]
+    elf = cache_dir() / f"rv32-{Path(program).stem}-{_digest(root, [*sources, start, script], [*flags, version])}"
+    if elf.is_file():
+        return elf
+    elf.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".rv32-", dir=elf.parent) as work:
+        fresh = Path(work) / "program.elf"
+        command = [COMPILER, *flags, f"-I{root}", f"-I{root}/hal/rv32_virt/cstd", str(start), *map(str, sources)]
+        done = subprocess.run(
+            [*command, "-T", str(script), "-o", str(fresh)], capture_output=True, text=True, check=False
+        )
+        if done.returncode != 0:
+            raise HostBuildError(f"{COMPILER} could not build {program}:\n{done.stderr.strip()}")
+        os.replace(fresh, elf)
+    return elf

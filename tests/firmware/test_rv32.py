@@ -1,0 +1,55 @@
+"""engine/direct on a bare RV32IMC machine in qemu: the bits of TFLM, within the instructions and the code promised."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from orchestrator.boards.host_engine import HostBuildError
+from orchestrator.boards.rv32 import code_bytes, missing, run_rv32
+
+PROBLEM = missing()
+pytestmark = pytest.mark.skipif(PROBLEM is not None, reason=str(PROBLEM))
+
+INSTRUCTIONS = {"kws": 25.8e6, "vww": 65.3e6, "ic": 96.4e6, "ad": 1.40e6}
+"""TFLM with ESP-NN's generic C kernels; for AD, where those bring nothing, an earlier hand-written chain of dense layers."""
+TFLM_CODE_BYTES = 38_600
+
+
+@pytest.mark.parametrize("name", sorted(INSTRUCTIONS))
+def test_bits_and_instructions(mlperf_tiny: Path, tflm, make_rows, name: str):
+    model = (mlperf_tiny / f"{name}_int8.tflite").read_bytes()
+    rows = make_rows(model, 8)[[0, 1, 3, 5, 6, 7]]
+    ran = run_rv32(model, rows)
+    differs = ran.outputs != tflm(model, rows)
+    assert differs.sum() == 0, f"{differs.any(axis=1).sum()} of {len(rows)} rows differ"
+    assert ran.instructions.min() > 0
+    assert ran.instructions.max() <= INSTRUCTIONS[name]
+
+
+def test_counts_repeat(mlperf_tiny: Path, make_rows):
+    model = (mlperf_tiny / "ad_int8.tflite").read_bytes()
+    rows = make_rows(model, 6)[5:]
+    assert run_rv32(model, rows).instructions.tolist() == run_rv32(model, rows).instructions.tolist()
+
+
+def test_small_models(small_models, tflm, make_rows):
+    for name, model in small_models.items():
+        rows = make_rows(model, 12)
+        assert (run_rv32(model, rows).outputs == tflm(model, rows)).all(), name
+
+
+@pytest.mark.parametrize("optimize", ["-Os", "-O2"])
+def test_code_is_below_tflms(optimize: str):
+    size = code_bytes(optimize)
+    assert 4_000 < size["flash"] < TFLM_CODE_BYTES
+    assert size["ram"] < 512
+
+
+def test_what_the_program_refuses_is_an_error(mlperf_tiny: Path, monkeypatch: pytest.MonkeyPatch):
+    import orchestrator.boards.rv32 as rv32
+
+    model = (mlperf_tiny / "ad_int8.tflite").read_bytes()
+    monkeypatch.setattr(rv32, "_padded", lambda data: bytes(len(data) + -len(data) % 16))
+    with pytest.raises(HostBuildError, match="rv32 program failed: error"):
+        run_rv32(model, np.zeros((1, 640), np.int8))
