@@ -10,6 +10,7 @@ from typing import Any, Callable, Deque, Dict, List, Optional
 
 import numpy as np
 
+from orchestrator.boards.ports import list_ports
 from orchestrator.boards.protocol import FRAME_INFER, RECORD_SCHEMA, Record, RecordParser, RecordStats, encode_frame
 from orchestrator.errors import EdgewardError
 
@@ -30,12 +31,6 @@ class Inference:
     """int8 (rows, output elements)"""
     latency_us: np.ndarray
     """int64 (rows,): the engine alone, on the board's clock"""
-
-
-def list_ports() -> List[str]:
-    from serial.tools import list_ports as tools
-
-    return sorted(port.device for port in tools.comports())
 
 
 def open_port(port: str, baud: int = BAUD) -> Any:

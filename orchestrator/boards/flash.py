@@ -15,6 +15,7 @@ from typing import Any, Callable, Iterator, List, Optional, Sequence, Tuple
 
 from orchestrator.boards.flash_images import CHIPS, Region
 from orchestrator.boards.partitions import FLASH_BYTES, TABLE_BYTES, TABLE_OFFSET, build_table
+from orchestrator.boards.ports import list_ports
 from orchestrator.errors import EdgewardError
 
 ROM_BAUD = 115200
@@ -110,13 +111,6 @@ def flash(
         _restart(esp, port, done, regions)
         found = _chip_name(esp)
     return FlashResult(port, found, tuple(done), verify, time.monotonic() - started, tuple(warnings))
-
-
-def list_ports() -> List[str]:
-    """The serial ports of this machine, each with what it says it is."""
-    from serial.tools.list_ports import comports
-
-    return [f"{p.device} ({p.description})" if p.description not in ("", "n/a") else p.device for p in comports()]
 
 
 # --- the port ---------------------------------------------------------------------------------------------------------
