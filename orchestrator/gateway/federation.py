@@ -8,32 +8,28 @@ OUT/result.json     figures of the run               OUT/work/          inputs o
 """
 
 import json
-import multiprocessing
 import os
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Optional, Tuple, TypeVar
+from typing import Any, Dict, List, Optional, Tuple
 
 import numpy as np
 
 from model_export.client import run_worker
 from model_export.errors import ExportError
-from orchestrator.errors import EdgewardError, PrivacyError
+from orchestrator.errors import EdgewardError
 from orchestrator.gateway.broker import KINDS, OwnBroker
 from orchestrator.gateway.config import Config
 from orchestrator.gateway.evaluation import EvaluationSet, Evaluator, score
 from orchestrator.gateway.gateway import Gateway, Progress, RunResult, open_run, run_id
 from orchestrator.gateway.store import Store
 from orchestrator.node.data import load_dataset
-from orchestrator.privacy.accounting import epsilon_spent, plan_noise, statement
+from orchestrator.privacy.accounting_process import plan_apart, statement_apart
 from orchestrator.privacy.standardization import standardize
 from orchestrator.wire.link import BrokerAddress
 from orchestrator.wire.process import peak_memory_mib
 from orchestrator.wire.task import Schema, Task, task_from_dict
 
 CALIBRATION_ROWS = 256
-
-Answer = TypeVar("Answer")
 
 
 def run_federation(config: Config, base: Path, out: Path, progress: Progress) -> Dict[str, Any]:
@@ -65,7 +61,7 @@ def run_federation(config: Config, base: Path, out: Path, progress: Progress) ->
     finally:
         if broker is not None:
             broker.close()
-    claim = _apart(statement, task, result.records)
+    claim = statement_apart(task, result.records)
     report = _report(run, task, result, claim, memory)
     report.update(_quantize(task, result, rows, calibration, claim, out, progress))
     store.close()
@@ -88,14 +84,8 @@ def _open_or_prepare(store: Store, run: str, task: Task, out: Path, progress: Pr
     if stored is not None:
         progress({"event": "continued", "run": run})
         return task_from_dict(stored[0], f"stored run {run}"), stored[1]
-    planned = _apart(plan_noise, task)
+    planned, spent = plan_apart(task)
     if task.privacy.on:
-        spent = _apart(epsilon_spent, planned.privacy, planned.steps, planned.standardizes)
-        if spent > task.privacy.epsilon:
-            raise PrivacyError(
-                f"the noise the task states spends epsilon {spent:.3g} over {planned.steps} steps, more than its epsilon "
-                f"{task.privacy.epsilon:g}: raise noise_multiplier, or leave it out and let the gateway plan it"
-            )
         progress({"event": "planned", "noise_multiplier": planned.privacy.noise_multiplier, "epsilon": spent})
     work = out / "work"
     spec = {
@@ -124,15 +114,12 @@ def _broker(config: Config) -> Tuple[BrokerAddress, Optional[OwnBroker]]:
     return BrokerAddress.parse(settings.broker, settings.ca_file or None), None
 
 
-def _apart(function: Callable[..., Answer], *arguments: Any) -> Answer:
-    """Calls a function in a process of its own: the accountant and scipy would double this one's memory."""
-    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-        return pool.submit(function, *arguments).result()
-
-
 def _report(run: str, task: Task, result: RunResult, claim: Dict[str, Any], memory: Dict[str, Any]) -> Dict[str, Any]:
-    up = [n["bytes_up_per_round"] for n in result.nodes.values() if "bytes_up_per_round" in n]
-    down = [n["bytes_down_per_round"] for n in result.nodes.values() if "bytes_down_per_round" in n]
+    counted = [n for n in result.nodes.values() if "bytes_up_per_round" in n]
+    if counted:
+        up, down = ([n[f"bytes_{way}_per_round"] for n in counted] for way in ("up", "down"))
+    else:  # a run that was cut off: the nodes' sockets were not seen from beginning to end
+        up, down = ([r[f"bytes_{way}"] / r["updates"] for r in result.rounds] for way in ("up", "down"))
     return {
         "run": run,
         "task": task.name,
@@ -141,10 +128,11 @@ def _report(run: str, task: Task, result: RunResult, claim: Dict[str, Any], memo
         "privacy": claim,
         "per_round": result.rounds,
         "wire": {
-            "bytes_up_per_node_round": float(np.mean(up)) if up else None,
-            "bytes_down_per_node_round": float(np.mean(down)) if down else None,
+            "bytes_up_per_node_round": float(np.mean(up)),
+            "bytes_down_per_node_round": float(np.mean(down)),
             "float32_bytes": 4 * int(result.weights.size),
             "codec": task.codec,
+            "counted": "on the nodes' sockets" if counted else "message bodies only: the run was cut off and continued",
         },
         "memory_mib": {
             "gateway": memory["gateway"],

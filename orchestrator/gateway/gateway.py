@@ -57,14 +57,12 @@ Evaluate = Callable[[np.ndarray, np.ndarray, np.ndarray], Dict[str, Any]]
 class RunResult:
     """What a finished run leaves: weights to quantize, standardization, and the figures of every round."""
 
-    def __init__(
-        self, store: Store, run: str, task: Task, nodes: Dict[str, Dict[str, Any]], records: Dict[str, int]
-    ) -> None:
+    def __init__(self, store: Store, run: str, task: Task, records: Dict[str, int]) -> None:
         self.task = task
         self.weights = final_weights(store, run, task)
         self.mean, self.std = standardization(store, run, task)
         self.rounds = [r for r in store.results(run) if r["round"] != STATISTICS_ROUND]
-        self.nodes = nodes
+        self.nodes = store.nodes(run)
         self.records = records
 
 
@@ -185,7 +183,7 @@ class Gateway:
             self._link.close()
         if self._coordinator.reason:
             raise RoundError(f"run {self._run} failed: {self._coordinator.reason}")
-        return RunResult(self._store, self._run, self._task, self._node_figures(), self._records)
+        return RunResult(self._store, self._run, self._task, self._records)
 
     def _step(self) -> None:
         now, wall = time.monotonic(), time.time()
@@ -450,18 +448,19 @@ class Gateway:
         while not expected <= self._goodbyes and time.monotonic() < deadline:
             expected &= set(self._coordinator.online)
             self._step()
+        if self._goodbyes:
+            self._keep_figures()
 
-    def _node_figures(self) -> Dict[str, Dict[str, Any]]:
-        """Per node: its last process figures, and bytes per training round where both ends were seen."""
+    def _keep_figures(self) -> None:
+        """Stores what each node said of its process, with bytes per training round where both ends were seen."""
         rounds = self._task.training.rounds
-        figures = {}
         for node, process in self._nodes.items():
-            figures[node] = dict(process)
+            figures = dict(process)
             if node in self._baseline and node in self._goodbyes:
                 sent, received = self._baseline[node]
-                figures[node]["bytes_up_per_round"] = (int(process["sent_bytes"]) - sent) / rounds
-                figures[node]["bytes_down_per_round"] = (int(process["received_bytes"]) - received) / rounds
-        return figures
+                figures["bytes_up_per_round"] = (int(process["sent_bytes"]) - sent) / rounds
+                figures["bytes_down_per_round"] = (int(process["received_bytes"]) - received) / rounds
+            self._store.put_node(self._run, node, figures)
 
     def _publish(self, outgoing: Outgoing) -> None:
         for topic, payload in outgoing:

@@ -22,6 +22,7 @@ CREATE TABLE IF NOT EXISTS updates (
     run TEXT NOT NULL, round INTEGER NOT NULL, node TEXT NOT NULL, body BLOB NOT NULL, PRIMARY KEY (run, round, node)
 );
 CREATE TABLE IF NOT EXISTS vectors (run TEXT NOT NULL, name TEXT NOT NULL, data BLOB NOT NULL, PRIMARY KEY (run, name));
+CREATE TABLE IF NOT EXISTS nodes (run TEXT NOT NULL, node TEXT NOT NULL, figures TEXT NOT NULL, PRIMARY KEY (run, node));
 CREATE TABLE IF NOT EXISTS results (run TEXT NOT NULL, round INTEGER NOT NULL, data TEXT NOT NULL, PRIMARY KEY (run, round));
 """
 
@@ -102,6 +103,14 @@ class Store:
     def results(self, run: str) -> List[Dict[str, Any]]:
         rows = self._db.execute("SELECT data FROM results WHERE run = ? ORDER BY round", (run,))
         return [json.loads(row[0]) for row in rows]
+
+    def put_node(self, run: str, node: str, figures: Dict[str, Any]) -> None:
+        """Keeps the last figures a node gave of its process."""
+        self._db.execute("INSERT OR REPLACE INTO nodes VALUES (?, ?, ?)", (run, node, json.dumps(figures)))
+
+    def nodes(self, run: str) -> Dict[str, Dict[str, Any]]:
+        rows = self._db.execute("SELECT node, figures FROM nodes WHERE run = ? ORDER BY node", (run,))
+        return {row[0]: json.loads(row[1]) for row in rows}
 
     def close(self) -> None:
         self._db.close()

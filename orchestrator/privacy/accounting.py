@@ -57,6 +57,8 @@ def plan_noise(task: Task) -> Task:
     def spent(noise: float) -> float:
         return epsilon_spent(with_noise(noise), task.steps, task.standardizes, _COARSE)
 
+    if privacy.noise_multiplier and (privacy.statistics_noise_multiplier or not task.standardizes):
+        return replace(task, privacy=with_noise(privacy.noise_multiplier))
     low, high = 0.2, 1.0
     while spent(high) > privacy.epsilon:
         low, high = high, 2 * high

@@ -136,3 +136,15 @@ def test_the_statement_says_what_is_claimed_and_what_is_not() -> None:
     nothing = statement(replace(planned, privacy=Privacy(unit="none")), {})
     assert nothing["epsilon"] is None
     assert "without differential privacy" in nothing["claim"]
+
+
+def test_the_accountant_apart_answers_like_the_one_within() -> None:
+    from orchestrator.privacy.accounting_process import plan_apart, statement_apart
+
+    asked = task(Privacy(epsilon=4, delta=1e-3))
+    planned, spent = plan_apart(asked)
+    assert planned == plan_noise(asked)
+    assert spent == epsilon_spent(planned.privacy, planned.steps, planned.standardizes)
+    assert statement_apart(planned, {"a": 5}) == statement(planned, {"a": 5})
+    with pytest.raises(PrivacyError, match=r"spends epsilon .* more than its epsilon 1: raise noise_multiplier"):
+        plan_apart(task(Privacy(epsilon=1, delta=1e-3, noise_multiplier=0.5, statistics_noise_multiplier=1.0)))

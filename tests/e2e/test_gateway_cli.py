@@ -1,0 +1,147 @@
+"""`edgeward gateway run` as a service would have it: killed at any moment, started again with the same command."""
+
+import json
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any, Dict, Iterator, List, Tuple
+
+import numpy as np
+import pytest
+
+from orchestrator.gateway.broker import free_port
+
+MAIN = [sys.executable, "-m", "orchestrator.cli.main"]
+CONFIG = """
+[gateway]
+port = {port}
+[evaluation]
+held-out = "n0.csv"
+[task]
+name = "survivor"
+[task.schema]
+kind = "table"
+label = "y"
+classes = ["no", "yes"]
+label_values = {{"0" = 0, "1" = 1}}
+features = [{{name = "a", minimum = -4, maximum = 4}}, {{name = "b", minimum = -4, maximum = 4}}]
+[task.model]
+kind = "mlp"
+hidden = [4]
+[task.training]
+rounds = 4
+[task.privacy]
+delta = 1e-3
+[task.rounds]
+nodes = 2
+quorum = 2
+"""
+
+
+@pytest.fixture
+def federation(tmp_path: Path) -> Iterator[Tuple[Path, List[str]]]:
+    """Two nodes that keep running; yields the folder and the gateway's command."""
+    rng = np.random.default_rng(0)
+    port = free_port()
+    (tmp_path / "edgeward.toml").write_text(CONFIG.format(port=port))
+    nodes = []
+    for i in range(2):
+        x = rng.normal(0, 1, (150, 2)).clip(-4, 4)
+        (tmp_path / f"n{i}.csv").write_text(
+            "a,b,y\n" + "\n".join(f"{a:.4f},{b:.4f},{int(a + b > 0)}" for a, b in x) + "\n"
+        )
+        command = [*MAIN, "node", "run", "--broker", f"mqtt://127.0.0.1:{port}", "--name", f"n{i}"]
+        command += [
+            "--data",
+            str(tmp_path / f"n{i}.csv"),
+            "--state",
+            str(tmp_path / f"state{i}"),
+            "--connect-timeout",
+            "200",
+        ]
+        nodes.append(subprocess.Popen(command, stderr=subprocess.DEVNULL))
+    yield tmp_path, [*MAIN, "gateway", "run", str(tmp_path / "edgeward.toml"), "--out", str(tmp_path / "out"), "--json"]
+    for node in nodes:
+        node.kill()
+        node.wait()
+
+
+def run_until(command: List[str], stop_at: Tuple[str, int]) -> None:
+    """Starts the gateway and kills it when it reports the n-th event of a kind."""
+    kind, count = stop_at
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    watchdog = threading.Timer(120, process.kill)
+    watchdog.start()
+    assert process.stdout is not None
+    for line in process.stdout:
+        if json.loads(line)["event"] == kind:
+            count -= 1
+            if count == 0:
+                process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    watchdog.cancel()
+    assert count <= 0, f"it never came to {stop_at}"
+
+
+def test_a_gateway_killed_again_and_again_ends_with_the_same_rounds_and_a_bundle(
+    federation: Tuple[Path, List[str]],
+) -> None:
+    folder, command = federation
+    for stop_at in (("export", 2), ("open", 1), ("update", 3), ("aggregated", 2), ("finished", 1), ("export", 2)):
+        run_until(command, stop_at)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stderr
+    result: Dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    assert [r["round"] for r in result["per_round"]] == [1, 2, 3, 4]
+    assert all(r["updates"] == 2 for r in result["per_round"])
+    assert result["privacy"]["epsilon"] <= 8
+    assert Path(result["bundle"], "model.bin").is_file()
+    assert json.loads((folder / "out" / "result.json").read_text())["digest"] == result["digest"]
+
+
+@pytest.mark.parametrize(
+    ("change", "code", "reason"),
+    [
+        (("rounds = 4", "rounds = -4"), 2, "task.training: rounds: -4"),
+        (("[task.model]", "[task.modle]"), 2, "did you mean 'model'?"),
+        (('kind = "mlp"', 'kind = "transformer"'), 1, "transformer"),
+        (("port = ", "broker = 'mqtt://127.0.0.1:1'\nport = "), 1, "no MQTT broker at mqtt://127.0.0.1:1"),
+        (("n0.csv", "n7.csv"), 1, "n7.csv: no such file"),
+        (("delta = 1e-3", "delta = 1e-3\nepsilon = 1e-9"), 1, "cannot be met"),
+    ],
+)
+def test_what_cannot_work_is_said_before_any_round(
+    tmp_path: Path, change: Tuple[str, str], code: int, reason: str
+) -> None:
+    (tmp_path / "n0.csv").write_text("a,b,y\n1,1,1\n0,0,0\n")
+    text = CONFIG.format(port=free_port()).replace(*change)
+    if "mqtt://" in change[1]:
+        text = text.replace("hidden = [4]", "hidden = []")
+    (tmp_path / "edgeward.toml").write_text(text)
+    command = [*MAIN, "gateway", "run", str(tmp_path / "edgeward.toml"), "--out", str(tmp_path / "out")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == code, done.stderr
+    assert reason in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("changed", "code", "reason"),
+    [
+        ({"--data": "nowhere.csv"}, 1, "nowhere.csv: no such file"),
+        ({"--name": "Not A Name"}, 2, "use 1 to 64 of a-z"),
+        ({"--broker": "ftp://x"}, 2, "expected mqtt://HOST"),
+        ({"--broker": "mqtt://127.0.0.1:1"}, 1, "no MQTT broker at mqtt://127.0.0.1:1"),
+    ],
+)
+def test_a_node_that_cannot_start_says_why(tmp_path: Path, changed: Dict[str, str], code: int, reason: str) -> None:
+    (tmp_path / "data.csv").write_text("a,y\n1,0\n")
+    options = {"--broker": "mqtt://127.0.0.1:1", "--name": "n", "--data": str(tmp_path / "data.csv"), **changed}
+    words = [word for pair in options.items() for word in pair]
+    command = [*MAIN, "node", "run", *words, "--state", str(tmp_path / "state"), "--connect-timeout", "0.2"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == code, done.stderr
+    assert reason in done.stderr
+    assert "Traceback" not in done.stderr
