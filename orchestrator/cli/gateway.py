@@ -19,6 +19,7 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     )
     run.add_argument("--broker", help="embedded, mosquitto, or mqtt://HOST:PORT; instead of the file's")
     run.add_argument("--port", type=int, help="port of an own broker; instead of the file's")
+    run.add_argument("--connect-timeout", type=float, default=30.0, metavar="S", help="default: %(default)s")
     run.add_argument("--json", action="store_true", help="one JSON object a line: progress, then the result")
     run.set_defaults(run=_run)
 
@@ -36,7 +37,7 @@ def _run(arguments: argparse.Namespace) -> int:
     given = {k: getattr(arguments, k) for k in ("broker", "port") if getattr(arguments, k) is not None}
     config = dataclasses.replace(config, gateway=dataclasses.replace(config.gateway, **given))
     progress = json_progress if arguments.json else line_progress
-    report = run_federation(config, arguments.config.parent, arguments.out, progress)
+    report = run_federation(config, arguments.config.parent, arguments.out, progress, arguments.connect_timeout)
     if arguments.json:
         print(json.dumps({"event": "result", **report}), flush=True)
     else:

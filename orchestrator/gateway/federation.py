@@ -25,14 +25,16 @@ from orchestrator.gateway.store import Store
 from orchestrator.node.data import load_dataset
 from orchestrator.privacy.accounting_process import plan_apart, statement_apart
 from orchestrator.privacy.standardization import standardize
-from orchestrator.wire.link import BrokerAddress
+from orchestrator.wire.link import BrokerAddress, check_reachable
 from orchestrator.wire.process import peak_memory_mib
 from orchestrator.wire.task import Schema, Task, task_from_dict
 
 CALIBRATION_ROWS = 256
 
 
-def run_federation(config: Config, base: Path, out: Path, progress: Progress) -> Dict[str, Any]:
+def run_federation(
+    config: Config, base: Path, out: Path, progress: Progress, connect_timeout_s: float = 30.0
+) -> Dict[str, Any]:
     """Runs (or continues) the federation of `config`; relative data paths start at `base`.
 
     Returns what it also writes to OUT/result.json. Raises EdgewardError subclasses for everything a user can mend.
@@ -40,10 +42,12 @@ def run_federation(config: Config, base: Path, out: Path, progress: Progress) ->
     out.mkdir(parents=True, exist_ok=True)
     rows = _evaluation_rows(config, base)
     calibration = load_dataset(base / config.calibration, config.task.schema).x if config.calibration else None
+    address, broker = _broker(config)
+    if broker is None:
+        check_reachable(address, connect_timeout_s)  # before minutes of preparation, not after
     store = Store(out / "gateway.sqlite")
     run = run_id(config.task)
     task, graph = _open_or_prepare(store, run, config.task, out, progress)
-    address, broker = _broker(config)
     try:
         if broker is not None:
             broker.start()
@@ -56,7 +60,7 @@ def run_federation(config: Config, base: Path, out: Path, progress: Progress) ->
             Evaluator(graph, rows) if rows is not None else None,
             progress,
         )
-        result = gateway.run()
+        result = gateway.run(connect_timeout_s)
         memory = {"gateway": peak_memory_mib(), "broker": peak_memory_mib(str(broker.pid)) if broker else None}
     finally:
         if broker is not None:

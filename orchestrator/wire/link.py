@@ -6,6 +6,7 @@ thread and one order of things. Reconnecting is paho's work; subscriptions are r
 
 import contextlib
 import queue
+import secrets
 import socket
 import struct
 import threading
@@ -196,6 +197,13 @@ class Link:
 
     def _on_message(self, client: Any, userdata: Any, message: Any) -> None:
         self.events.put(Message(message.topic, message.payload))
+
+
+def check_reachable(address: BrokerAddress, timeout_s: float) -> None:
+    """Connects once and leaves; raises BrokerError saying why that did not work."""
+    link = Link(address, f"edgeward-check-{secrets.token_hex(4)}", [])
+    link.open(timeout_s)
+    link.close()
 
 
 def tcp_bytes(sock: Any) -> Tuple[int, int]:

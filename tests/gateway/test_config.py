@@ -55,3 +55,9 @@ def test_files_that_are_none(tmp_path: Path) -> None:
         load_config(tmp_path / "missing.toml")
     with pytest.raises(UsageError, match=r"edgeward.toml: not TOML: .*line 1"):
         load_config(write(tmp_path, "a = = 3"))
+
+
+def test_the_example_in_the_docs_is_valid() -> None:
+    config = load_config(Path(__file__).parents[2] / "docs" / "edgeward.toml")
+    assert config.task.schema.input_shape == (6,)
+    assert (config.task.rounds.nodes, config.task.privacy.epsilon) == (3, 8.0)
