@@ -38,6 +38,15 @@ def register(subparsers: Any) -> None:
     verify.add_argument("--json", action="store_true", help="print what was found as JSON")
     verify.set_defaults(run=run_verify)
 
+    check = verbs.add_parser("preflight", help="say whether a model will run on a chip, before a board is touched")
+    check.add_argument("path", metavar="DIR|model.bin|MODEL.tflite", type=Path)
+    check.add_argument("--chip", required=True, choices=("esp32", "esp32s3", "esp32c3"))
+    check.add_argument(
+        "--firmware", type=Path, metavar="DIR", help="also check this build folder's images and partitions"
+    )
+    check.add_argument("--json", action="store_true", help="print the findings as JSON")
+    check.set_defaults(run=run_preflight)
+
     run = verbs.add_parser("run", help="run an int8 .tflite row by row, int8 in and int8 out")
     run.add_argument("model", metavar="MODEL.tflite", type=Path)
     run.add_argument("--engine", required=True, choices=("direct", "tflm"))
@@ -111,6 +120,42 @@ def run_verify(arguments: argparse.Namespace) -> int:
             f"TFLM gives all {report['known_answer_rows']} known answers"
         )
     return 0
+
+
+def run_preflight(arguments: argparse.Namespace) -> int:
+    from model_export.bundle import verify_bundle
+    from model_export.preflight import preflight
+    from orchestrator.boards.flash_images import firmware_regions
+    from orchestrator.boards.partitions import SLOTS
+
+    path: Path = arguments.path
+    with _export_errors(path):
+        if path.is_dir():
+            verify_bundle(path, run=False)
+        report = preflight(_read(path / "model.bin" if path.is_dir() else path), arguments.chip, SLOTS["a"].size)
+    where = ", ".join(f"slot {name} at {slot.offset:#x}" for name, slot in SLOTS.items())
+    if arguments.firmware is None:
+        report.add("ok", "partition", f"{where}; `edgeward flash` compares the board's own table")
+    else:
+        try:
+            chips = {region.chip for region in firmware_regions(arguments.firmware)} - {None}
+        except EdgewardError as error:
+            report.add("error", "partition", str(error), "build the firmware again: pio run -e ENVIRONMENT")
+        else:
+            if chips != {arguments.chip}:
+                built = ", ".join(sorted(str(chip) for chip in chips))
+                report.add("error", "firmware", f"was built for {built}", f"build the environment of {arguments.chip}")
+            else:
+                report.add("ok", "partition", f"the images are whole and their table has {where}")
+    if arguments.json:
+        print(json.dumps({"path": str(path), **report.as_dict()}, indent=1))
+    else:
+        for finding in report.findings:
+            print(f"{finding.level:<8} {finding.check}: {finding.message}")
+            if finding.fix:
+                print(f"{'':<8} fix: {finding.fix}")
+        print(f"{path}: {'can' if report.ok else 'cannot'} run on {arguments.chip} as far as this machine can tell")
+    return 0 if report.ok else 1
 
 
 def run_model(arguments: argparse.Namespace) -> int:

@@ -1,0 +1,254 @@
+"""Will this model run on that chip? Everything that can be known on the host, before a board is touched.
+
+Each finding says what was seen and, unless all is well, what to do about it. An `error` means the model cannot run there; a
+`warning` means it may not, or not with every build of the firmware.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any, Dict, List, NamedTuple, Optional
+
+from model_export.arena32 import Prediction, predict_arena
+from model_export.bundle import arena_with_margin
+from model_export.errors import ExportError
+from model_export.model_bin import ModelBin, pack_model_bin, parse_model_bin
+from model_export.plan import PlanError, compile_plan
+from model_export.tflite_file import TfliteError, TfliteModel, read_tflite
+from model_export.tflm import TflmModel
+
+FIRMWARE_OPERATORS = frozenset(
+    [
+        "ADD",
+        "AVERAGE_POOL_2D",
+        "CONCATENATION",
+        "CONV_2D",
+        "DEPTHWISE_CONV_2D",
+        "EXPAND_DIMS",
+        "FULLY_CONNECTED",
+        "LOGISTIC",
+        "MAX_POOL_2D",
+        "MEAN",
+        "PAD",
+        "RELU",
+        "RELU6",
+        "RESHAPE",
+        "SOFTMAX",
+        "SQUEEZE",
+    ]
+)
+"""What firmware/engine/tflm registers."""
+
+
+class ChipMemory(NamedTuple):
+    data_bytes: int
+    """Internal memory that can hold data at all."""
+    largest_block_bytes: int
+    """About the largest free block after start-up of ESP-IDF without radio. An estimate: never measured on silicon here."""
+
+
+CHIPS = {
+    "esp32": ChipMemory(320 * 1024, 110_000),
+    "esp32s3": ChipMemory(512 * 1024, 300_000),
+    "esp32c3": ChipMemory(400 * 1024, 280_000),
+}
+
+
+@dataclass(frozen=True)
+class Finding:
+    level: str
+    """'ok', 'warning' or 'error'."""
+    check: str
+    message: str
+    fix: str = ""
+
+
+@dataclass
+class Preflight:
+    chip: str
+    findings: List[Finding] = field(default_factory=list)
+    prediction: Optional[Prediction] = None
+    direct_arena_bytes: int = 0
+
+    @property
+    def ok(self) -> bool:
+        return all(finding.level != "error" for finding in self.findings)
+
+    def add(self, level: str, check: str, message: str, fix: str = "") -> None:
+        self.findings.append(Finding(level, check, message, fix))
+
+    def as_dict(self) -> Dict[str, Any]:
+        return {
+            "chip": self.chip,
+            "ok": self.ok,
+            "arena_32bit": None if self.prediction is None else asdict(self.prediction),
+            "direct_arena_bytes": self.direct_arena_bytes,
+            "findings": [asdict(finding) for finding in self.findings],
+        }
+
+
+def preflight(content: bytes, chip: str, slot_bytes: int) -> Preflight:
+    """Check a .tflite or a model.bin for `chip` (a key of CHIPS) and a model slot of `slot_bytes`.
+
+    What is wrong with the model becomes findings. Raises ExportError only for a model.bin that is damaged.
+    """
+    report = Preflight(chip)
+    packed = parse_model_bin(content) if content[:4] == b"EWMB" else None
+    tflite = content if packed is None else packed.tflite
+    try:
+        model = read_tflite(tflite)
+    except TfliteError as error:
+        report.add("error", "file", str(error), "export the model again: this is no usable .tflite")
+        return report
+    runs = _operators(report, model)
+    measured = _load(report, tflite) if runs else None
+    _direct(report, tflite)
+    if measured is not None:
+        _arena(report, tflite, measured, packed)
+        _flash(report, tflite, measured, packed, len(content), slot_bytes)
+    _signature(report, packed)
+    _known_bad(report, model)
+    return report
+
+
+def _operators(report: Preflight, model: TfliteModel) -> bool:
+    used = sorted({op.code for graph in model.subgraphs for op in graph.ops})
+    missing = [code for code in used if code not in FIRMWARE_OPERATORS]
+    for code in missing:
+        report.add("error", "operators", f"the firmware's TFLM has no {code}", _operator_fix(code))
+    if not missing:
+        report.add("ok", "operators", f"{', '.join(used)}: all in the firmware")
+    return not missing
+
+
+def _operator_fix(code: str) -> str:
+    if code in ("SHAPE", "STRIDED_SLICE", "PACK"):
+        return "it comes from a free batch size: give the Keras input batch_size=1 and export again"
+    if code in ("QUANTIZE", "DEQUANTIZE"):
+        return "convert with inference_input_type and inference_output_type int8"
+    if code.startswith("CUSTOM"):
+        return "replace the layer: custom operators have no kernel on boards"
+    return (
+        "replace the layer it comes from; or, if esp-tflite-micro has a kernel, add it to register_operators() in "
+        "firmware/engine/tflm/engine_tflm.cpp and raise kOperators"
+    )
+
+
+def _load(report: Preflight, tflite: bytes) -> Optional[TflmModel]:
+    try:
+        return TflmModel(tflite)
+    except ExportError as error:
+        report.add("error", "load", str(error), "export it as a full int8 model with one input and one output, batch 1")
+        return None
+
+
+def _direct(report: Preflight, tflite: bytes) -> None:
+    try:
+        plan = compile_plan(tflite)
+    except PlanError as error:
+        report.add("warning", "engine/direct", str(error), "build the firmware with engine/tflm for this model")
+        return
+    report.direct_arena_bytes = plan.arena_bytes
+    report.add("ok", "engine/direct", f"runs it in {plan.arena_bytes:,} bytes of arena (exact)")
+
+
+def _arena(report: Preflight, tflite: bytes, measured: TflmModel, packed: Optional[ModelBin]) -> None:
+    prediction = report.prediction = predict_arena(tflite, measured)
+    asked = arena_with_margin(measured.arena.total) if packed is None else packed.arena_tflm_bytes
+    kind = "predicted" if prediction.confirmed else "predicted at most"
+    text = f"TFLM needs {prediction.total_bytes:,} bytes on 32 bit ({kind}), the header asks for {asked:,}"
+    memory = CHIPS[report.chip]
+    smaller = "reduce the largest activations (stride earlier, fewer channels in the first layers)"
+    if report.direct_arena_bytes:
+        smaller += f", or build with engine/direct: {report.direct_arena_bytes:,} bytes"
+    if asked < prediction.total_bytes:
+        fix = "export the bundle again: the header must ask for at least what TFLM needs"
+        report.add("error", "arena", text, fix)
+    elif asked > memory.data_bytes:
+        report.add("error", "arena", f"{text}; {report.chip} has {memory.data_bytes:,} bytes of data memory", smaller)
+    elif asked > memory.largest_block_bytes:
+        about = f"the largest free block of {report.chip} is about {memory.largest_block_bytes:,} bytes"
+        report.add("warning", "arena", f"{text}; {about}", smaller)
+    else:
+        report.add("ok", "arena", text)
+    if prediction.unknown_operators:
+        names = ", ".join(prediction.unknown_operators)
+        report.add("warning", "arena", f"the structs of {names} are not known", "read arena_used_bytes on the board")
+
+
+def _flash(
+    report: Preflight, tflite: bytes, measured: TflmModel, packed: Optional[ModelBin], size: int, slot_bytes: int
+) -> None:
+    if packed is None:
+        try:
+            plan = compile_plan(tflite)
+        except PlanError:
+            size = len(pack_model_bin(name="model", tflite=tflite, arena_tflm_bytes=measured.arena.total))
+        else:
+            blob = pack_model_bin(
+                name="model",
+                tflite=tflite,
+                plan=plan.blob,
+                arena_tflm_bytes=measured.arena.total,
+                arena_direct_bytes=plan.arena_bytes,
+            )
+            size = len(blob)
+    what = "model.bin has" if packed is not None else "as model.bin without known answers it has"
+    if size > slot_bytes:
+        report.add(
+            "error",
+            "flash",
+            f"{what} {size:,} bytes, a model slot {slot_bytes:,}",
+            "fewer weights; or larger slots in partitions.csv and orchestrator/boards/partitions.py, and --everything",
+        )
+    else:
+        report.add("ok", "flash", f"{what} {size:,} of a slot's {slot_bytes:,} bytes")
+
+
+def _signature(report: Preflight, packed: Optional[ModelBin]) -> None:
+    if packed is None:
+        report.add(
+            "warning", "signature", "a bare .tflite carries none", "export a bundle with `edgeward model export`"
+        )
+    elif packed.signature is None:
+        fix = "sign it when exporting; only firmware that asks for no signature takes it as it is"
+        report.add("warning", "signature", f"{packed.name} is not signed", fix)
+    else:
+        report.add(
+            "ok", "signature", f"{packed.name} is signed (Ed25519, not verified here: that takes the public key)"
+        )
+    if packed is not None and packed.known_answers is None:
+        fix = "export it again: without them a board cannot check itself"
+        report.add("warning", "known answers", "there are none", fix)
+
+
+def _known_bad(report: Preflight, model: TfliteModel) -> None:
+    dense = [op for op in model.ops if op.code == "FULLY_CONNECTED" and len(op.inputs) > 1 and op.inputs[1] >= 0]
+    per_tensor = [op.index for op in dense if len(model.tensors[op.inputs[1]].scales) == 1]
+    uneven = [
+        op.index
+        for op in dense
+        if len(model.tensors[op.inputs[1]].scales) > 1 and model.tensors[op.inputs[1]].shape[0] % 8
+    ]
+    if report.chip == "esp32s3" and uneven:
+        report.add(
+            "warning",
+            "esp-nn#34",
+            f"dense layers with a scale per channel and outputs no multiple of 8 (operators {_list(uneven)}): "
+            "esp-nn's ESP32-S3 kernel computes them wrong",
+            "keep CONFIG_NN_ANSI_C, which this firmware sets for the S3; or make the outputs a multiple of 8; or use "
+            "engine/direct",
+        )
+    if len(per_tensor) > 1:
+        report.add(
+            "warning",
+            "rounding",
+            f"dense layers with one scale (operators {_list(per_tensor)}): esp-tflite-micro 1.4.0 multiplies their scales "
+            "in single precision, so a known answer may differ by one step",
+            "quantize dense layers per channel, or use engine/direct",
+        )
+
+
+def _list(numbers: List[int]) -> str:
+    shown = ", ".join(str(number) for number in numbers[:6])
+    return shown + (", ..." if len(numbers) > 6 else "")

@@ -1,0 +1,131 @@
+"""Preflight: each finding has its cause and its fix, and the exit code says whether the model can run."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Callable
+
+import pytest
+from flash_files import esp_image
+
+import model_export.preflight as checks
+from model_export.errors import ExportError
+from model_export.preflight import CHIPS, FIRMWARE_OPERATORS, Preflight, preflight
+from model_export.sources import resolver_method
+from model_export.tflite_names import OPERATOR_NAMES
+from orchestrator.boards.flash_images import CHIPS as FLASH_CHIPS
+from orchestrator.boards.partitions import SLOTS, build_table
+
+SLOT_BYTES = SLOTS["a"].size
+ENGINE = Path(__file__).parents[2] / "firmware/engine/tflm/engine_tflm.cpp"
+
+
+@pytest.fixture(scope="session")
+def kws(shared_data: Callable[[str], Path]) -> bytes:
+    return (shared_data("mlperf-tiny") / "kws_int8.tflite").read_bytes()
+
+
+@pytest.fixture(scope="session")
+def bundle(shared_data: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("preflight") / "bundle"
+    model = shared_data("mlperf-tiny") / "kws_int8.tflite"
+    done = cli("export", str(model), "--out", str(folder))
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def cli(*words: str) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, "-m", "orchestrator.cli.main", "model", *words]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120)
+
+
+def finding(report: Preflight, check: str) -> checks.Finding:
+    return next(f for f in report.findings if f.check == check)
+
+
+def test_it_knows_what_the_firmware_registers():
+    registered = set(re.findall(r"add\(resolver->(Add\w+)\(\)\);", ENGINE.read_text()))
+    assert {resolver_method(op) for op in FIRMWARE_OPERATORS} == registered
+    assert set(OPERATOR_NAMES) >= FIRMWARE_OPERATORS
+    assert set(CHIPS) == set(FLASH_CHIPS.values())
+
+
+def test_a_good_model(kws: bytes):
+    report = preflight(kws, "esp32c3", SLOT_BYTES)
+    assert report.ok
+    assert [f.check for f in report.findings if f.level != "ok"] == ["signature"]
+    assert report.prediction is not None
+    assert report.prediction.total_bytes == 22_780
+
+
+def test_an_operator_the_firmware_lacks(kws: bytes, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(checks, "FIRMWARE_OPERATORS", FIRMWARE_OPERATORS - {"SOFTMAX"})
+    report = preflight(kws, "esp32", SLOT_BYTES)
+    assert not report.ok
+    assert "no SOFTMAX" in finding(report, "operators").message
+    assert "engine_tflm.cpp" in finding(report, "operators").fix
+    assert "batch_size=1" in checks._operator_fix("SHAPE")
+
+
+def test_too_little_memory(kws: bytes, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(checks.CHIPS, "esp32", checks.ChipMemory(20_000, 10_000))
+    report = preflight(kws, "esp32", SLOT_BYTES)
+    assert not report.ok
+    assert finding(report, "arena").level == "error"
+    assert "engine/direct: 10,560 bytes" in finding(report, "arena").fix
+    monkeypatch.setitem(checks.CHIPS, "esp32", checks.ChipMemory(100_000, 20_000))
+    report = preflight(kws, "esp32", SLOT_BYTES)
+    assert report.ok
+    assert finding(report, "arena").level == "warning"
+
+
+def test_too_little_flash(kws: bytes):
+    report = preflight(kws, "esp32", 50_000)
+    assert not report.ok
+    assert "a model slot 50,000" in finding(report, "flash").message
+
+
+def test_damaged_files(kws: bytes, bundle: Path):
+    report = preflight(b"junk", "esp32", SLOT_BYTES)
+    assert not report.ok
+    assert finding(report, "file").fix
+    damaged = bytearray((bundle / "model.bin").read_bytes())
+    damaged[5000] ^= 1
+    with pytest.raises(ExportError, match="SHA-256"):
+        preflight(bytes(damaged), "esp32", SLOT_BYTES)
+    assert preflight((bundle / "model.bin").read_bytes(), "esp32", SLOT_BYTES).ok
+
+
+def test_dense_layers_with_one_scale(shared_data: Callable[[str], Path]):
+    ad = (shared_data("mlperf-tiny") / "ad_int8.tflite").read_bytes()
+    report = preflight(ad, "esp32", SLOT_BYTES)
+    assert report.ok
+    assert "engine/direct" in finding(report, "rounding").fix
+
+
+def test_command_line(bundle: Path, tmp_path: Path):
+    done = cli("preflight", str(bundle), "--chip", "esp32c3", "--json")
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert report["ok"]
+    assert report["arena_32bit"]["confirmed"]
+    assert {f["check"] for f in report["findings"]} >= {"operators", "arena", "flash", "signature", "partition"}
+    junk = tmp_path / "junk.tflite"
+    junk.write_bytes(b"junk")
+    done = cli("preflight", str(junk), "--chip", "esp32")
+    assert done.returncode == 1
+    assert "fix:" in done.stdout
+    assert "cannot run" in done.stdout
+    assert cli("preflight", str(bundle), "--chip", "esp8266").returncode == 2
+
+
+def test_firmware_for_another_chip(bundle: Path, tmp_path: Path):
+    (tmp_path / "bootloader.bin").write_bytes(esp_image("esp32", 4_000))
+    (tmp_path / "firmware.bin").write_bytes(esp_image("esp32", 40_000))
+    (tmp_path / "partitions.bin").write_bytes(build_table())
+    assert cli("preflight", str(bundle), "--chip", "esp32", "--firmware", str(tmp_path)).returncode == 0
+    done = cli("preflight", str(bundle), "--chip", "esp32s3", "--firmware", str(tmp_path))
+    assert done.returncode == 1
+    assert "built for esp32" in done.stdout
