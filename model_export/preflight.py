@@ -17,26 +17,11 @@ from model_export.plan import PlanError, compile_plan
 from model_export.tflite_file import TfliteError, TfliteModel, read_tflite
 from model_export.tflm import TflmModel
 
-FIRMWARE_OPERATORS = frozenset(
-    [
-        "ADD",
-        "AVERAGE_POOL_2D",
-        "CONCATENATION",
-        "CONV_2D",
-        "DEPTHWISE_CONV_2D",
-        "EXPAND_DIMS",
-        "FULLY_CONNECTED",
-        "LOGISTIC",
-        "MAX_POOL_2D",
-        "MEAN",
-        "PAD",
-        "RELU",
-        "RELU6",
-        "RESHAPE",
-        "SOFTMAX",
-        "SQUEEZE",
-    ]
+_OPERATORS = (
+    "ADD AVERAGE_POOL_2D CONCATENATION CONV_2D DEPTHWISE_CONV_2D EXPAND_DIMS FULLY_CONNECTED LOGISTIC MAX_POOL_2D MEAN "
+    "PAD RELU RELU6 RESHAPE SOFTMAX SQUEEZE"
 )
+FIRMWARE_OPERATORS = frozenset(_OPERATORS.split())
 """What firmware/engine/tflm registers."""
 
 
