@@ -2,8 +2,6 @@
 
 #include <cstring>
 
-#include "core/load_guard.h"
-
 namespace edgeward {
 namespace {
 
@@ -20,13 +18,8 @@ const char* to_string(hal::ResetReason reason) {
   return "unknown";
 }
 
-uint32_t u32(const uint8_t* p) {
-  return uint32_t{p[0]} | uint32_t{p[1]} << 8 | uint32_t{p[2]} << 16 | uint32_t{p[3]} << 24;
-}
-
 bool starts_with(const char* line, const char* prefix) { return std::strncmp(line, prefix, std::strlen(prefix)) == 0; }
 
-constexpr hal::Slot kSlot = hal::Slot::a;
 constexpr uint32_t kMaxRateMs = 3600 * 1000;
 
 }  // namespace
@@ -37,7 +30,9 @@ Board::Board(Engine& engine, uint8_t* arena, uint32_t arena_bytes)
       arena_bytes_(arena_bytes),
       system_(hal::system_info()),
       head_{system_.boot_id, 0, nullptr},
-      parser_(sample_) {}
+      parser_(sample_) {
+  set_build(kFirmwareVersion, engine.name());
+}
 
 void Board::start() {
   Record(output_, head_, "boot")
@@ -46,7 +41,7 @@ void Board::start() {
       .boolean("simulated", system_.simulated)
       .text("engine", engine_.name())
       .text("reset", to_string(system_.reset_reason));
-  load_model();
+  load_model(false);
   runner_.hello(*this);
 }
 
@@ -72,43 +67,6 @@ bool Board::step(uint32_t max_wait_us) {
     hal::idle(wait_us);
   }
   return count > 0;
-}
-
-void Board::load_model() {
-  engine_.unload();
-  head_.digest = nullptr;
-  const hal::SlotView slot = hal::slot_map(kSlot);
-  model_data_ = slot.data;
-  const HeaderStatus status = check_model(slot.data, slot.bytes, &model_);
-  if (status != HeaderStatus::ok) return refuse_model(edgeward::to_string(status), "the model slot", -1);
-  head_.digest = model_.digest;
-  const uint32_t needed = engine_.arena_needed_bytes(model_.arena_tflm_bytes, model_.arena_direct_bytes);
-  if (needed > arena_bytes_) return refuse_model("arena_too_small", "the header asks for more than there is", -1);
-  LoadGuard guard(system_.retained, u32(model_.sha256));
-  if (guard.crashed_last_time(system_.reset_reason)) {
-    return refuse_model("crashed_last_boot", "loading this model crashed the last boot", -1);
-  }
-  guard.begin();
-  const Result result = engine_.load(view_of(model_data_, model_), arena_, arena_bytes_);
-  guard.end();
-  if (!result) return refuse_model(edgeward::to_string(result.status), result.reason, result.op);
-  state_ = nullptr;
-  Record(output_, head_, "model")
-      .text("name", model_.name)
-      .text("slot", "a")
-      .number("arena_used_bytes", engine_.arena_used_bytes())
-      .number("arena_bytes", arena_bytes_);
-}
-
-void Board::refuse_model(const char* code, const char* reason, int32_t op) {
-  state_ = code;
-  ++metrics_.errors;
-  Record(output_, head_, "error")
-      .text("code", code)
-      .text("reason", reason)
-      .signed_number("op", op)
-      .text("slot", "a")
-      .number("arena_bytes", arena_bytes_);
 }
 
 void Board::handle(InputEvent event) {
@@ -137,16 +95,22 @@ void Board::command(const char* line) {
   }
   if (starts_with(line, "metrics rate ")) return metrics_rate(line + std::strlen("metrics rate "));
   if (std::strcmp(line, "selftest") == 0) return selftest();
-  if (std::strcmp(line, "reload") == 0) return load_model();
+  if (std::strcmp(line, "reload") == 0) return load_model(true);
+  if (std::strcmp(line, "rollback") == 0) return rollback();
   if (std::strcmp(line, "reboot") == 0) {
     { Record(output_, head_, "reboot"); }
     hal::restart();
   }
-  error("unknown_command", "known: info, metrics, metrics rate MS, metrics clear, selftest, reload, reboot");
+  error("unknown_command", "known: info, metrics, metrics rate MS, metrics clear, selftest, reload, rollback, reboot");
 }
 
 void Board::frame(const Frame& frame) {
-  if (frame.type == static_cast<uint8_t>(FrameType::infer)) return infer(frame);
+  switch (static_cast<FrameType>(frame.type)) {
+    case FrameType::infer: return infer(frame);
+    case FrameType::update_begin: return update_begin(frame);
+    case FrameType::update_chunk: return update_chunk(frame);
+    case FrameType::update_commit: return update_commit(frame);
+  }
   error("unknown_frame", "this firmware does not know the type of the frame");
 }
 
@@ -205,9 +169,11 @@ void Board::send_info() {
       .text("state", loaded() ? "ready" : state_)
       .number("arena_bytes", arena_bytes_)
       .number("arena_used_bytes", engine_.arena_used_bytes())
-      .number("sample_bytes", kSampleBytes);
+      .number("sample_bytes", kSampleBytes)
+      .number("model_bytes", model_area(update_target()).bytes);
   if (!loaded()) return;
   record.text("name", model_.name)
+      .text("slot", edgeward::to_string(slot_))
       .number("ops", engine_.op_count())
       .number("input_bytes", input.bytes)
       .real("input_scale", input.scale)
@@ -252,26 +218,9 @@ void Board::metrics_rate(const char* argument) {
 
 void Board::selftest() {
   if (!loaded()) return error("no_model", state_);
-  const Section section = model_.known_answers;
-  if (section.bytes == 0) return error("no_known_answers", "the model carries none");
-  const TensorView input = engine_.input();
-  const TensorView output = engine_.output();
-  const uint8_t* row = model_data_ + section.offset;
-  const uint32_t rows = section.bytes < 12 ? 0 : u32(row);
-  const uint64_t needed = 12 + uint64_t{rows} * (uint64_t{input.bytes} + output.bytes);
-  if (rows == 0 || u32(row + 4) != input.bytes || u32(row + 8) != output.bytes || needed != section.bytes) {
-    return error("bad_known_answers", "they do not fit the model");
-  }
-  uint32_t mismatches = 0;
-  row += 12;
-  for (uint32_t i = 0; i < rows; ++i, row += input.bytes + output.bytes) {
-    std::memcpy(input.data, row, input.bytes);
-    uint64_t latency_us = 0;
-    const bool same = invoke(&latency_us) && std::memcmp(output.data, row + input.bytes, output.bytes) == 0;
-    mismatches += same ? 0 : 1;
-    hal::idle(0);  // feeds the watchdog
-  }
-  Record(output_, head_, "selftest").number("rows", rows).number("mismatches", mismatches);
+  const KnownAnswers answers = run_known_answers(engine_, model_data_, model_);
+  if (answers.refusal) return error(answers.refusal.code, answers.refusal.reason);
+  Record(output_, head_, "selftest").number("rows", answers.rows).number("mismatches", answers.mismatches);
 }
 
 void Board::error(const char* code, const char* reason) {

@@ -6,19 +6,23 @@
 //   metrics rate MS     one every MS milliseconds; 0 stops them
 //   metrics clear       counters and histogram back to zero
 //   selftest            runs the known answers the model carries
-//   reload              loads the model in the slot again
+//   reload              chooses and loads a model again, even one that crashed the board
+//   rollback            goes back to the model in the other slot
 //   reboot
-// Samples come as binary frames (core/input_parser.h). Commands ended by % are the MLPerf Tiny runner's
-// (core/mlperf.h).
+// Samples and new models come as binary frames (core/input_parser.h). Commands ended by % are the MLPerf Tiny runner's
+// (core/mlperf.h). All of it, with the records that answer, is in docs/serial.md.
 #pragma once
 
 #include <cstdint>
 
 #include "core/input_parser.h"
+#include "core/known_answers.h"
 #include "core/metrics.h"
 #include "core/mlperf.h"
 #include "core/model_header.h"
 #include "core/output.h"
+#include "core/slots.h"
+#include "core/updater.h"
 #include "engine/engine.h"
 #include "hal/hal.h"
 
@@ -40,8 +44,19 @@ class Board {
  private:
   friend class MlperfRunner;
 
-  void load_model();
-  void refuse_model(const char* code, const char* reason, int32_t op);
+  // board_model.cpp: which model runs, and how another one takes its place.
+  void load_model(bool also_crashed);
+  Refusal load_slot(const SlotState& state);
+  Refusal prepare(const uint8_t* data, const ModelHeader& header, bool prove);
+  void take(hal::Slot slot, const uint8_t* data, const ModelHeader& header);
+  void refuse_slot(const SlotState& state, const Refusal& refusal);
+  void update_begin(const Frame& frame);
+  void update_chunk(const Frame& frame);
+  void update_commit(const Frame& frame);
+  void send_update(uint32_t id, const char* state, const Refusal& refusal);
+  void rollback();
+  hal::Slot update_target() const;
+
   void handle(InputEvent event);
   void command(const char* line);
   void frame(const Frame& frame);
@@ -62,8 +77,10 @@ class Board {
   hal::SystemInfo system_;
   RecordHead head_;
   ModelHeader model_ = {};
+  hal::Slot slot_ = hal::Slot::a;
   const uint8_t* model_data_ = nullptr;
   const char* state_ = "not_loaded";  // why there is no model; null when one is loaded
+  Updater updater_;
   Metrics metrics_;
   uint32_t metrics_every_us_ = 0;
   uint64_t metrics_next_us_ = 0;

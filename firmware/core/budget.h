@@ -30,6 +30,6 @@ constexpr uint32_t kLatencyOctaves = 28;
 constexpr uint32_t kLatencySteps = 16;
 
 constexpr uint32_t kCoreBudgetBytes = kFrameBytes + kLineBytes + kReadBytes + kRecordBytes + kOutputBytes +
-                                      4 * kLatencyOctaves * kLatencySteps + 2048;
+                                      4 * kLatencyOctaves * kLatencySteps + 4096;
 
 }  // namespace edgeward

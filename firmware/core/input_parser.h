@@ -14,7 +14,9 @@ namespace edgeward {
 
 enum class FrameType : uint8_t {
   infer = 0x01,  // body: the int8 input
-  // 0x10 to 0x1F: model updates
+  update_begin = 0x10,   // body: the header of model.bin
+  update_chunk = 0x11,   // body: u32 offset in model.bin, bytes
+  update_commit = 0x12,  // no body
 };
 
 enum class InputEvent : uint8_t {

@@ -19,6 +19,11 @@ class LoadGuard {
     return words_ != nullptr && crash && words_[0] == kMagic && words_[1] == model_ && words_[2] == ~model_;
   }
 
+  // Whether the last boot crashed while it loaded any model.
+  static bool any_crash(volatile uint32_t* retained, hal::ResetReason reason) {
+    return retained != nullptr && LoadGuard(retained, retained[1]).crashed_last_time(reason);
+  }
+
   void begin() {
     if (words_ == nullptr) return;
     words_[1] = model_;

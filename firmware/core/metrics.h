@@ -37,6 +37,12 @@ struct Metrics {
   uint32_t errors = 0;      // inferences and commands that could not be done
   uint32_t bad_frames = 0;  // frames that arrived damaged
   LatencyHistogram latency;
+
+  // Another model: what is said about the board stays.
+  void forget_model() {
+    inferences = 0;
+    latency = LatencyHistogram{};
+  }
 };
 
 }  // namespace edgeward

@@ -17,6 +17,9 @@ class MlperfRunner {
 
   void command(Board& board, char* line);
 
+  // Outputs of the last model mean nothing in the scale of the next one.
+  void forget_results() { output_bytes_ = 0; }
+
  private:
   void load(Board& board, const char* word);
   void load_hex(Board& board, const char* digits);

@@ -6,7 +6,7 @@ import math
 import time
 from collections import OrderedDict, deque
 from dataclasses import dataclass
-from typing import Any, Callable, Deque, Dict, List, Optional
+from typing import Any, Callable, Collection, Deque, Dict, Iterator, List, Optional, Sequence
 
 import numpy as np
 
@@ -83,6 +83,10 @@ class BoardClient:
         self._device.reset_input_buffer()
 
     @property
+    def timeout_s(self) -> float:
+        return self._timeout_s
+
+    @property
     def stats(self) -> RecordStats:
         return self._parser.stats
 
@@ -118,11 +122,34 @@ class BoardClient:
         self._wait("boot", "reboot")
         return self.info()
 
-    def ask(self, command: str, answer: str) -> Record:
+    def rollback(self) -> Dict[str, Any]:
+        """Back to the model in the other slot; returns the board's info. Raises BoardError where there is none to go back to.
+
+        A second rollback goes forward again, so nothing is sent twice: without an answer the board's info decides.
+        """
+        before = self.info()["model"]
+        try:
+            self.ask("rollback", "ok", attempts=1)
+        except _NoAnswerError:
+            if self.info()["model"] == before:
+                raise
+        return self.info()
+
+    def update(self, model_bin: bytes, progress: Optional[Callable[[int, int], None]] = None) -> Dict[str, Any]:
+        """Send a model.bin to the slot that is not in use; the board tests it and takes it, or keeps the one it has.
+
+        `progress` gets bytes sent and bytes in all. Returns the board's info, whose `model` is the new digest. Raises
+        BoardError with the board's reason when it refuses, and when what runs afterwards does not pass its self-test.
+        """
+        from orchestrator.boards.update import send_model
+
+        return send_model(self, model_bin, progress)
+
+    def ask(self, command: str, answer: str, attempts: int = 3) -> Record:
         """Send a text command; the next record of kind `answer`. Raises BoardError on an error record or no answer."""
         error: Optional[BoardError] = None
         self._unread.clear()
-        for _ in range(3):
+        for _ in range(attempts):
             self._write(b"\n" + command.encode("ascii") + b"\n")
             try:
                 return self._wait(answer, command)
@@ -142,8 +169,7 @@ class BoardClient:
                 f"{self.port}: rows must be int8, one per line; they are {rows.dtype} of shape {rows.shape}"
             )
         self._unread.clear()
-        transfer = _Transfer(self._next_id, rows.reshape(len(rows), -1))
-        self._next_id = (self._next_id + len(rows)) % 2**31
+        transfer = _Transfer(self.new_ids(len(rows)).start, rows.reshape(len(rows), -1))
         heard_at = time.monotonic()
         while not transfer.done:
             for frame in transfer.frames_to_send():
@@ -159,6 +185,26 @@ class BoardClient:
                     raise BoardError(f"{self.port}: no answer to row {transfer.first_open} after {_ATTEMPTS} attempts")
                 heard_at = now
         return transfer.result()
+
+    def exchange(self, frames: Sequence[bytes], ids: Collection[int], kind: str, timeout_s: float) -> Iterator[Record]:
+        """Send frames; yields the records of `kind` that answer one of `ids`, until all came or `timeout_s` passed."""
+        for frame in frames:
+            self._write(frame)
+        open_ids = set(ids)
+        deadline = time.monotonic() + timeout_s
+        while open_ids and time.monotonic() < deadline:
+            for record in self._read():
+                if record.kind == kind and record.fields.get("id") in open_ids:
+                    open_ids.discard(record.fields["id"])
+                    yield record
+                elif record.kind == "error" and record.fields.get("code") in ("bad_frame", "unknown_frame"):
+                    open_ids.clear()  # one of them did not arrive: no use in waiting for its answer
+
+    def new_ids(self, count: int) -> range:
+        """Frame numbers nobody used before on this port."""
+        first = self._next_id
+        self._next_id = (self._next_id + count) % 2**31
+        return range(first, first + count)
 
     def _take(self, transfer: _Transfer, record: Record) -> bool:
         if record.kind == "boot":

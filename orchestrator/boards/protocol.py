@@ -2,7 +2,7 @@
 
 A record is one line, `@ew <json>*<crc16>`; whatever else is on the line or between lines is skipped. A frame is 0x00,
 COBS bytes, 0x00; decoded u8 type, u32 id, body, u16 CRC-16 (little-endian). firmware/core/output.h and input_parser.h are
-the other side.
+the other side; docs/serial.md has every frame and record.
 """
 
 from __future__ import annotations
@@ -16,6 +16,9 @@ from typing import Any, Dict, List, Optional
 
 RECORD_SCHEMA = 1
 FRAME_INFER = 0x01
+FRAME_UPDATE_BEGIN = 0x10
+FRAME_UPDATE_CHUNK = 0x11
+FRAME_UPDATE_COMMIT = 0x12
 MAX_LINE_BYTES = 256 * 1024
 
 _RECORD = re.compile(rb"(\{.*\})\*([0-9a-f]{4})", re.DOTALL)
@@ -44,7 +47,7 @@ class Record:
     seq: int
     """Counts the records of a boot from 0."""
     model: Optional[str]
-    """Digest of the loaded model, or of the one that was refused; None without any."""
+    """Digest of the model in use, in an error about a slot that of the model refused; None without any."""
     t_us: int
     kind: str
     schema: int

@@ -12,6 +12,7 @@ from typing import Optional, Union
 
 from orchestrator.boards.host_engine import HostBuildError, build
 from orchestrator.boards.partitions import FLASH_BYTES, SLOTS
+from orchestrator.boards.update import MODEL_CAPACITY
 
 _SLOT = SLOTS["a"]
 _START_S = 10.0
@@ -56,9 +57,9 @@ class VirtualBoard:
         return None if self._process is None else self._process.pid
 
     def write_model(self, model_bin: bytes) -> None:
-        """Put bytes into slot A of the image, as a flasher would; a running board sees them after `reload`."""
-        if len(model_bin) > _SLOT.size:
-            raise HostBuildError(f"{len(model_bin)} bytes do not fit the model slot of {_SLOT.size}")
+        """Put bytes into slot A of the image and erase its log; a running board sees them after `reload`."""
+        if len(model_bin) > MODEL_CAPACITY:
+            raise HostBuildError(f"{len(model_bin)} bytes do not fit the model slot, which holds {MODEL_CAPACITY}")
         if not self.flash.exists():
             self.flash.write_bytes(b"\xff" * FLASH_BYTES)
         with open(self.flash, "r+b") as image:

@@ -12,9 +12,17 @@ from hypothesis import strategies as st
 
 from model_export.model_bin import KnownAnswers, pack_model_bin
 from model_export.plan import compile_plan
-from orchestrator.boards.host_engine import SANITIZE, build
+from orchestrator.boards.host_engine import SANITIZE, build, run_direct
 from orchestrator.boards.partitions import FLASH_BYTES, SLOTS
-from orchestrator.boards.protocol import FRAME_INFER, Record, RecordParser, encode_frame
+from orchestrator.boards.protocol import (
+    FRAME_INFER,
+    FRAME_UPDATE_BEGIN,
+    FRAME_UPDATE_CHUNK,
+    FRAME_UPDATE_COMMIT,
+    Record,
+    RecordParser,
+    encode_frame,
+)
 
 
 def records_of(output: bytes) -> List[Record]:
@@ -41,11 +49,13 @@ def talk(flash: Path, stdin: bytes, *arguments: str) -> List[Record]:
     return records_of(done.stdout)
 
 
-def signal_model_bin(small_models: Dict[str, bytes], make_rows, arena_bytes: Optional[int] = None) -> bytes:
+def signal_model_bin(
+    small_models: Dict[str, bytes], make_rows, arena_bytes: Optional[int] = None, right: bool = True
+) -> bytes:
     tflite = small_models["signal"]
     plan = compile_plan(tflite)
     rows = make_rows(tflite, 5)[:2]
-    answers = KnownAnswers(rows, rows[:, : plan.output_bytes])  # deliberately wrong
+    answers = KnownAnswers(rows, run_direct(tflite, rows) if right else rows[:, : plan.output_bytes])
     return pack_model_bin(
         name="signal",
         tflite=tflite,
@@ -129,11 +139,14 @@ def test_random_bytes_on_the_serial_line(tmp_path: Path, signal_bin: bytes):
     flash = flash_with(tmp_path, signal_bin)
     rng = random.Random(7)
     pieces = [
-        b"info\n", b"metrics\n", b"metrics rate 5\n", b"metrics rate x\n", b"selftest\n", b"reload\n", b"name%", b"db%",
-        b"db load 100%", b"db load 99999999%", b"db " + b"7f" * 31 + b"%", b"db zz%", b"db print%", b"infer 2 1%",
-        b"results%", b"%", b"help%", b"timestamp%", b"x" * 300 + b"\n", b"\0", b"\0\0",
-        encode_frame(FRAME_INFER, 5, bytes(100)), encode_frame(FRAME_INFER, 6, bytes(99)), encode_frame(0x10, 1, b""),
-        encode_frame(FRAME_INFER, 2, bytes(40000)),
+        b"info\n", b"metrics\n", b"metrics rate 5\n", b"metrics rate x\n", b"selftest\n", b"reload\n", b"rollback\n",
+        b"name%", b"db%", b"db load 100%", b"db load 99999999%", b"db " + b"7f" * 31 + b"%", b"db zz%", b"db print%",
+        b"infer 2 1%", b"results%", b"%", b"help%", b"timestamp%", b"x" * 300 + b"\n", b"\0", b"\0\0",
+        encode_frame(FRAME_INFER, 5, bytes(100)), encode_frame(FRAME_INFER, 6, bytes(99)),
+        encode_frame(FRAME_INFER, 2, bytes(40000)), encode_frame(FRAME_UPDATE_BEGIN, 1, b""),
+        encode_frame(FRAME_UPDATE_BEGIN, 1, signal_bin[:256]), encode_frame(FRAME_UPDATE_CHUNK, 2, b"\0"),
+        encode_frame(FRAME_UPDATE_CHUNK, 1, struct.pack("<I", 256) + signal_bin[256:512]),
+        encode_frame(FRAME_UPDATE_COMMIT, 1, b""), encode_frame(FRAME_UPDATE_COMMIT, 1, bytes(9)),
     ]  # fmt: skip
     stream = bytearray()
     for _ in range(1500):
@@ -181,9 +194,15 @@ def test_the_header_decides_about_the_arena_before_the_engine_is_asked(tmp_path:
     assert (fields["code"], fields["reason"]) == ("arena_too_small", "the header asks for more than there is")
 
 
-def test_wrong_known_answers_are_counted(tmp_path: Path, signal_bin: bytes):
+def test_wrong_known_answers_keep_a_model_from_use(tmp_path: Path, small_models, make_rows):
+    flash = flash_with(tmp_path, signal_model_bin(small_models, make_rows, right=False))
+    records = talk(flash, b"selftest\nreload\n")
+    assert [r.fields.get("code") for r in records] == [None, "known_answers_differ", "no_model", "known_answers_differ"]
+
+
+def test_right_known_answers_are_counted(tmp_path: Path, signal_bin: bytes):
     records = talk(flash_with(tmp_path, signal_bin), b"selftest\n")
-    assert records[-1].fields == {"rows": 2, "mismatches": 2}
+    assert records[-1].fields == {"rows": 2, "mismatches": 0}
 
 
 def test_header_and_python_agree_on_what_is_valid(tmp_path: Path, signal_bin: bytes):

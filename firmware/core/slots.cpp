@@ -1,0 +1,127 @@
+#include "core/slots.h"
+
+#include <cstddef>
+#include <cstring>
+
+#include "core/crc.h"
+
+namespace edgeward {
+namespace {
+
+constexpr uint32_t kMagic = 0x4C535745;  // "EWSL"
+constexpr uint32_t kErased = 0xFFFFFFFF;
+
+struct Entry {
+  uint32_t magic;
+  uint32_t finding;
+  uint32_t sequence;
+  uint8_t digest[8];
+  uint32_t build;
+  uint32_t reserved;
+  uint32_t crc;  // CRC-32 of what is before it
+};
+static_assert(sizeof(Entry) == 32, "a whole number of entries fills a sector");
+constexpr uint32_t kEntries = kSlotLogBytes / sizeof(Entry);
+
+uint32_t g_build = 0;
+
+bool intact(const Entry& entry) {
+  return entry.magic == kMagic && entry.crc == crc32(reinterpret_cast<const uint8_t*>(&entry), offsetof(Entry, crc));
+}
+
+// The last entry of a log about a model, the largest sequence number in it, and its first free place.
+struct Log {
+  Entry latest = {};  // magic 0 when there is none
+  uint32_t last_sequence = 0;
+  uint32_t free = 0;
+};
+
+Log read_log(hal::Slot slot, const uint8_t* sha256) {
+  Log log;
+  const hal::SlotView view = hal::slot_map(slot);
+  if (view.data == nullptr || view.bytes < kSlotLogBytes) return log;
+  const uint8_t* at = view.data + view.bytes - kSlotLogBytes;
+  for (uint32_t i = 0; i < kEntries; ++i, at += sizeof(Entry)) {
+    Entry entry;
+    std::memcpy(&entry, at, sizeof entry);
+    bool erased = true;
+    for (uint32_t k = 0; k < sizeof entry; ++k) erased = erased && at[k] == 0xFF;
+    if (erased) continue;
+    log.free = i + 1;
+    if (!intact(entry)) continue;
+    if (entry.sequence > log.last_sequence) log.last_sequence = entry.sequence;
+    if (std::memcmp(entry.digest, sha256, sizeof entry.digest) == 0) log.latest = entry;
+  }
+  return log;
+}
+
+}  // namespace
+
+void set_build(const char* firmware, const char* engine) {
+  const auto crc = [](const char* text) { return crc32(reinterpret_cast<const uint8_t*>(text), std::strlen(text)); };
+  g_build = crc(firmware) ^ (crc(engine) << 1 | crc(engine) >> 31);
+}
+
+hal::SlotView model_area(hal::Slot slot) {
+  const hal::SlotView view = hal::slot_map(slot);
+  if (view.data == nullptr || view.bytes <= kSlotLogBytes) return hal::SlotView{nullptr, 0};
+  return hal::SlotView{view.data, view.bytes - kSlotLogBytes};
+}
+
+SlotState inspect(hal::Slot slot) {
+  SlotState state = {};
+  const hal::SlotView area = model_area(slot);
+  state.slot = slot;
+  state.data = area.data;
+  state.status = check_model(area.data, area.bytes, &state.header);
+  if (state.status != HeaderStatus::ok) return state;
+  const Entry latest = read_log(slot, state.header.sha256).latest;
+  if (latest.magic != kMagic) return state;
+  state.crashed = latest.finding == static_cast<uint32_t>(Finding::crashed);
+  state.sequence = state.crashed ? 0 : latest.sequence;
+  state.proven_here = !state.crashed && latest.build == g_build;
+  return state;
+}
+
+bool record_finding(hal::Slot slot, const uint8_t* sha256, Finding finding) {
+  const hal::SlotView view = hal::slot_map(slot);
+  if (view.data == nullptr || view.bytes < kSlotLogBytes) return false;
+  const uint32_t start = view.bytes - kSlotLogBytes;
+  const Log here = read_log(slot, sha256);
+  const Log there = read_log(other(slot), sha256);
+  Entry entry = {};
+  entry.magic = kMagic;
+  entry.finding = static_cast<uint32_t>(finding);
+  entry.sequence = (here.last_sequence > there.last_sequence ? here.last_sequence : there.last_sequence) + 1;
+  std::memcpy(entry.digest, sha256, sizeof entry.digest);
+  entry.build = g_build;
+  entry.reserved = kErased;
+  const auto* const bytes = reinterpret_cast<const uint8_t*>(&entry);
+  entry.crc = crc32(bytes, offsetof(Entry, crc));
+  uint32_t place = here.free;
+  if (place >= kEntries) {
+    // Without its log the model counts as put there by a flasher: it is tried first, and proven again.
+    if (!hal::slot_erase(slot, start, kSlotLogBytes)) return false;
+    place = 0;
+  }
+  const uint32_t offset = start + place * static_cast<uint32_t>(sizeof entry);
+  return hal::slot_write(slot, offset, bytes, sizeof entry) && std::memcmp(view.data + offset, bytes, sizeof entry) == 0;
+}
+
+uint32_t order_to_try(const SlotState states[kSlots], bool also_crashed, hal::Slot order[kSlots]) {
+  const auto rank = [&](const SlotState& state) -> uint64_t {
+    if (state.status != HeaderStatus::ok || (state.crashed && !also_crashed)) return 0;
+    if (state.crashed) return 1;
+    return state.sequence == 0 ? UINT64_MAX : uint64_t{1} + state.sequence;
+  };
+  const uint64_t first = rank(states[0]);
+  const uint64_t second = rank(states[1]);
+  uint32_t count = 0;
+  const bool swapped = second > first;
+  if (swapped) order[count++] = states[1].slot;
+  if (first > 0) order[count++] = states[0].slot;
+  if (!swapped && second > 0) order[count++] = states[1].slot;
+  return count;
+}
+
+}  // namespace edgeward

@@ -1,0 +1,50 @@
+// The two model slots: what lies in them, and a log in the last sector of each of what was found out about it.
+//
+// An entry of the log is 32 bytes, written once, checked by a CRC and bound to a model by its digest. `proven`: the model
+// gave its known answers on this board; its sequence number orders the slots. `crashed`: loading it crashed the board.
+// A valid model without an entry was put there by a flasher. A cut of power leaves an entry whole or unreadable, and
+// an unreadable one counts as absent.
+#pragma once
+
+#include <cstdint>
+
+#include "core/model_header.h"
+#include "hal/hal.h"
+
+namespace edgeward {
+
+constexpr uint32_t kSlots = 2;
+constexpr uint32_t kSlotLogBytes = hal::kFlashSectorBytes;
+
+inline const char* to_string(hal::Slot slot) { return slot == hal::Slot::a ? "a" : "b"; }
+inline hal::Slot other(hal::Slot slot) { return slot == hal::Slot::a ? hal::Slot::b : hal::Slot::a; }
+
+// A slot as mapped, without its log: what a model may fill. No data when the slot does not exist.
+hal::SlotView model_area(hal::Slot slot);
+
+struct SlotState {
+  hal::Slot slot;
+  const uint8_t* data;
+  HeaderStatus status;  // `header` is valid only when this is ok
+  ModelHeader header;
+  uint32_t sequence;    // of its proof; 0 when it was never proven
+  bool proven_here;     // by this build of the firmware
+  bool crashed;
+};
+
+// Reads slot and log; hashes the whole model.
+SlotState inspect(hal::Slot slot);
+
+enum class Finding : uint32_t { proven = 1, crashed = 2 };
+
+// Appends to the log of `slot`. `build` identifies firmware and engine. False when flash did not take it.
+bool record_finding(hal::Slot slot, const uint8_t* sha256, Finding finding);
+
+// The order in which to try the slots: what a flasher put there, then the proven ones from the newest. Slots without a
+// whole model and, unless `also_crashed`, models that crashed the board are left out. Returns how many are in `order`.
+uint32_t order_to_try(const SlotState states[kSlots], bool also_crashed, hal::Slot order[kSlots]);
+
+// What firmware and engine this is: a proof by another one orders the slots, but does not spare the known answers.
+void set_build(const char* firmware, const char* engine);
+
+}  // namespace edgeward

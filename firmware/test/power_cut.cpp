@@ -1,0 +1,295 @@
+// Cuts the power at every flash operation of an update, of a rollback and of the boots after them, and looks what runs then.
+//
+//   power-cut OLD.bin NEW.bin CHUNK_BYTES
+//
+// Both are whole model.bin files with known answers. An operation is cut before, half-way, in random bits, or right after
+// it; the boot that follows is cut in the same ways once more. After every cut the board must run one of the two models
+// with all known answers right, and the new one if it had said so. stdout: how many cuts were made in each scenario.
+#include <cstdio>
+#include <cstring>
+#include <fstream>
+#include <functional>
+#include <iterator>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "core/board.h"
+#include "core/crc.h"
+
+namespace edgeward::hal {
+namespace {
+
+using Bytes = std::vector<uint8_t>;
+enum Tear { kBefore, kHalf, kRandomBits, kAfter, kTears };
+constexpr uint32_t kNever = UINT32_MAX;
+constexpr uint32_t kSlotBytes = 16 * kFlashSectorBytes;
+
+Bytes g_flash[2];
+Bytes g_input;
+size_t g_input_at = 0;
+std::string g_output;
+uint32_t g_retained[kRetainedWords];
+bool g_power = true;
+uint32_t g_operations = 0;
+uint32_t g_cut_at = kNever;
+Tear g_tear = kBefore;
+uint32_t g_random = 1;
+
+uint32_t random_word() { return g_random = g_random * 1664525 + 1013904223; }
+
+// What `target` becomes when it was on its way from `before` to `after`.
+void tear(uint8_t* target, const Bytes& after) {
+  for (size_t i = 0; i < after.size(); ++i) {
+    const auto mask = static_cast<uint8_t>(random_word() >> 24);
+    const bool done = g_tear == kAfter || (g_tear == kHalf && i < after.size() / 2);
+    if (done) target[i] = after[i];
+    if (g_tear == kRandomBits) target[i] = static_cast<uint8_t>((target[i] & mask) | (after[i] & ~mask));
+  }
+}
+
+bool change(Slot slot, uint32_t offset, const Bytes& after) {
+  if (!g_power || uint64_t{offset} + after.size() > kSlotBytes) return false;
+  uint8_t* const target = g_flash[static_cast<uint8_t>(slot)].data() + offset;
+  if (g_operations++ == g_cut_at) {
+    g_power = false;
+    tear(target, after);
+    return false;
+  }
+  std::memcpy(target, after.data(), after.size());
+  return true;
+}
+
+}  // namespace
+
+uint64_t clock_us() { return 0; }
+
+size_t serial_read(uint8_t* buffer, size_t capacity) {
+  const size_t count = std::min(capacity, g_input.size() - g_input_at);
+  std::memcpy(buffer, g_input.data() + g_input_at, count);
+  g_input_at += count;
+  return count;
+}
+
+void serial_write(const uint8_t* data, size_t bytes) {
+  if (g_power) g_output.append(reinterpret_cast<const char*>(data), bytes);
+}
+
+SlotView slot_map(Slot slot) { return SlotView{g_flash[static_cast<uint8_t>(slot)].data(), kSlotBytes}; }
+
+bool slot_erase(Slot slot, uint32_t offset, uint32_t bytes) { return change(slot, offset, Bytes(bytes, 0xFF)); }
+
+bool slot_write(Slot slot, uint32_t offset, const uint8_t* data, uint32_t bytes) {
+  Bytes after(data, data + bytes);
+  const uint8_t* const before = g_flash[static_cast<uint8_t>(slot)].data() + offset;
+  for (uint32_t i = 0; i < bytes; ++i) after[i] &= before[i];
+  return change(slot, offset, after);
+}
+
+SystemInfo system_info() {
+  SystemInfo info{};
+  info.chip = "host";
+  info.simulated = true;
+  info.reset_reason = ResetReason::power_on;
+  info.boot_id = 1;
+  info.retained = g_retained;
+  return info;
+}
+
+void idle(uint32_t) {}
+
+void restart() { std::abort(); }
+
+}  // namespace edgeward::hal
+
+namespace {
+
+using namespace edgeward;
+using hal::Bytes;
+
+constexpr uint32_t kArenaBytes = 64 * 1024;
+alignas(16) uint8_t g_arena[kArenaBytes];
+
+struct Model {
+  Bytes bytes;
+  std::string digest;
+};
+
+// A board from power-on until it has nothing left to do.
+std::string run(const Bytes& input) {
+  hal::g_input = input;
+  hal::g_input_at = 0;
+  hal::g_output.clear();
+  const auto board = std::make_unique<Board>(engine(), g_arena, kArenaBytes);
+  board->start();
+  while (board->step(0)) {
+  }
+  return hal::g_output;
+}
+
+bool holds(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
+
+void add_frame(Bytes* out, FrameType type, const uint8_t* body, size_t bytes, const uint8_t* more = nullptr,
+               size_t more_bytes = 0) {
+  Bytes plain = {static_cast<uint8_t>(type), 1, 0, 0, 0};
+  plain.insert(plain.end(), body, body + bytes);
+  plain.insert(plain.end(), more, more + more_bytes);
+  const uint16_t crc = crc16(plain.data(), plain.size());
+  plain.push_back(static_cast<uint8_t>(crc));
+  plain.push_back(static_cast<uint8_t>(crc >> 8));
+  out->push_back(0);
+  size_t code = out->size();
+  out->push_back(1);
+  for (const uint8_t byte : plain) {
+    if ((*out)[code] == 0xFF) {
+      code = out->size();
+      out->push_back(1);
+    }
+    if (byte == 0) {
+      code = out->size();
+      out->push_back(1);
+    } else {
+      out->push_back(byte);
+      ++(*out)[code];
+    }
+  }
+  out->push_back(0);
+}
+
+Bytes update_with(const Model& model, size_t chunk_bytes) {
+  Bytes out;
+  add_frame(&out, FrameType::update_begin, model.bytes.data(), kModelHeaderBytes);
+  for (size_t at = kModelHeaderBytes; at < model.bytes.size(); at += chunk_bytes) {
+    const size_t count = std::min(chunk_bytes, model.bytes.size() - at);
+    const uint8_t offset[] = {static_cast<uint8_t>(at), static_cast<uint8_t>(at >> 8), static_cast<uint8_t>(at >> 16), 0};
+    add_frame(&out, FrameType::update_chunk, offset, sizeof offset, model.bytes.data() + at, count);
+  }
+  add_frame(&out, FrameType::update_commit, nullptr, 0);
+  return out;
+}
+
+Bytes text(const std::string& line) { return Bytes(line.begin(), line.end()); }
+
+struct Flash {
+  Bytes slots[2];
+};
+
+Flash flash_now() { return Flash{{hal::g_flash[0], hal::g_flash[1]}}; }
+
+void set_flash(const Flash& flash) {
+  hal::g_flash[0] = flash.slots[0];
+  hal::g_flash[1] = flash.slots[1];
+}
+
+// Runs with the power cut at operation `cut_at`; true if that operation came.
+bool run_cut(const Bytes& input, uint32_t cut_at, hal::Tear tear, std::string* said) {
+  hal::g_power = true;
+  hal::g_operations = 0;
+  hal::g_cut_at = cut_at;
+  hal::g_tear = tear;
+  *said = run(input);
+  const bool cut = !hal::g_power;
+  hal::g_power = true;
+  hal::g_cut_at = hal::kNever;
+  return cut;
+}
+
+struct Scenario {
+  const char* name;
+  Flash flash;
+  Bytes input;
+  std::string before;  // digest of the model in use
+  std::string after;
+  std::string done;    // what the board says once the change is final
+};
+
+int fail(const Scenario& scenario, uint32_t at, int tear, const std::string& said) {
+  std::printf("%s, operation %u, tear %d: %s\n", scenario.name, at, tear, said.c_str());
+  return 1;
+}
+
+// The digest of the model in use when all its known answers are right, or nothing.
+std::string working_model(std::string* said) {
+  *said = run(text("selftest\n"));
+  const size_t at = said->rfind("\"kind\":\"selftest\"");
+  if (at == std::string::npos || !holds(said->substr(at), "\"mismatches\":0")) return "";
+  const size_t line = said->rfind("@ew ", at);
+  const size_t model = said->find("\"model\":\"", line) + std::strlen("\"model\":\"");
+  return said->substr(model, 16);
+}
+
+int try_every_cut(const Scenario& scenario) {
+  uint32_t cuts = 0;
+  std::string said;
+  for (int tear = 0; tear < hal::kTears; ++tear) {
+    for (uint32_t at = 0;; ++at) {
+      set_flash(scenario.flash);
+      const bool cut = run_cut(scenario.input, at, static_cast<hal::Tear>(tear), &said);
+      const bool was_done = holds(said, scenario.done);
+      if (!cut && !was_done) return fail(scenario, at, tear, said);
+      const Flash left = flash_now();
+      for (uint32_t second = 0;; ++second) {
+        set_flash(left);
+        const bool cut_again = run_cut({}, second, static_cast<hal::Tear>((tear + second) % hal::kTears), &said);
+        const std::string digest = working_model(&said);
+        const bool allowed = digest == scenario.after || (digest == scenario.before && !was_done);
+        if (!allowed) return fail(scenario, at, tear, said);
+        ++cuts;
+        if (!cut_again) break;
+      }
+      if (!cut) break;
+    }
+  }
+  std::printf("%s %u\n", scenario.name, cuts);
+  return 0;
+}
+
+Model read_model(const char* path) {
+  std::ifstream file(path, std::ios::binary);
+  Model model;
+  model.bytes.assign(std::istreambuf_iterator<char>(file), {});
+  constexpr char kHex[] = "0123456789abcdef";
+  for (size_t i = 48; i < 56 && i < model.bytes.size(); ++i) {
+    model.digest += {kHex[model.bytes[i] >> 4], kHex[model.bytes[i] & 15]};
+  }
+  return model;
+}
+
+}  // namespace
+
+int main(int count, char** arguments) {
+  if (count != 4) return 2;
+  const Model old_model = read_model(arguments[1]);
+  const Model new_model = read_model(arguments[2]);
+  const auto chunk_bytes = static_cast<size_t>(std::atoi(arguments[3]));
+  const size_t room = hal::kSlotBytes - kSlotLogBytes;
+  if (old_model.bytes.size() > room || new_model.bytes.size() > room || chunk_bytes == 0) return 2;
+
+  const Bytes erased(hal::kSlotBytes, 0xFF);
+  Flash flash{{erased, erased}};
+  std::memcpy(flash.slots[0].data(), old_model.bytes.data(), old_model.bytes.size());
+  std::string said;
+  const auto after_running = [&](const Flash& start, const Bytes& input) {
+    set_flash(start);
+    run_cut(input, hal::kNever, hal::kBefore, &said);
+    return flash_now();
+  };
+  const Bytes to_new = update_with(new_model, chunk_bytes);
+  const Bytes to_old = update_with(old_model, chunk_bytes);
+  const Flash both = after_running(flash, to_new);  // old in slot A, new in slot B and in use
+  // As many rollbacks as fill both logs.
+  std::string many;
+  for (uint32_t i = 0; i < 2 * 127; ++i) many += "rollback\n";
+  const Flash full = after_running(both, text(many));
+  const std::string kActive = "\"state\":\"active\"", kBack = "\"command\":\"rollback\"";
+  const Scenario scenarios[] = {
+      {"first-update", flash, to_new, old_model.digest, new_model.digest, kActive},
+      {"second-update", both, to_old, new_model.digest, old_model.digest, kActive},
+      {"rollback", both, text("rollback\n"), new_model.digest, old_model.digest, kBack},
+      {"full-log", full, text("rollback\n"), new_model.digest, old_model.digest, kBack},
+  };
+  for (const Scenario& scenario : scenarios) {
+    if (const int failed = try_every_cut(scenario)) return failed;
+  }
+  return 0;
+}

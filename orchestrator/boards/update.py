@@ -1,0 +1,117 @@
+"""A new model to a board over serial, while the old one stays in its slot: begin, chunks, commit, and the self-test."""
+
+from __future__ import annotations
+
+import struct
+from typing import TYPE_CHECKING, Any, Callable, Dict, Optional
+
+from model_export.model_bin import HEADER_BYTES, ModelBinError, parse_model_bin
+from orchestrator.boards.partitions import SECTOR_BYTES, SLOTS
+from orchestrator.boards.protocol import (
+    FRAME_UPDATE_BEGIN,
+    FRAME_UPDATE_CHUNK,
+    FRAME_UPDATE_COMMIT,
+    Record,
+    encode_frame,
+)
+
+if TYPE_CHECKING:
+    from orchestrator.boards.client import BoardClient
+
+MODEL_CAPACITY = SLOTS["a"].size - SECTOR_BYTES
+"""Bytes a model.bin may have: the last sector of a slot is the board's log about it."""
+CHUNK_BYTES = 1024
+"""A frame is a little longer; two of them fit a board's receive buffer of 4096 bytes."""
+_AHEAD = 2
+_ATTEMPTS = 6
+_ERASE_S = 60.0
+"""A slot of 480 KiB takes a worn flash chip some seconds to erase, the known answers of a large model a few more."""
+
+Progress = Callable[[int, int], None]
+
+
+def send_model(board: BoardClient, model_bin: bytes, progress: Optional[Progress] = None) -> Dict[str, Any]:
+    """See BoardClient.update."""
+    from orchestrator.boards.client import BoardError
+
+    try:
+        digest = parse_model_bin(model_bin).digest
+    except ModelBinError as error:
+        raise BoardError(f"{board.port}: this is no model.bin: {error}") from error
+    kept = board.info()["model"]
+    if digest != kept:
+        _begin(board, model_bin)
+        _send_chunks(board, model_bin, progress)
+        _commit(board, digest, kept)
+    result = board.selftest()
+    info = board.info()
+    if info["model"] != digest or result["mismatches"]:
+        raise BoardError(
+            f"{board.port}: the board runs {info['model']} after the update to {digest}, "
+            f"{result['mismatches']} of {result['rows']} known answers differ"
+        )
+    return info
+
+
+def _begin(board: BoardClient, model_bin: bytes) -> None:
+    answer = _ask(board, FRAME_UPDATE_BEGIN, model_bin[:HEADER_BYTES], _ERASE_S)
+    if answer is None:
+        raise _silent(board, "the start of an update")
+    _check(board, answer)
+
+
+def _send_chunks(board: BoardClient, model_bin: bytes, progress: Optional[Progress]) -> None:
+    offset, attempts = HEADER_BYTES, 0
+    while offset < len(model_bin):
+        starts = range(offset, min(len(model_bin), offset + _AHEAD * CHUNK_BYTES), CHUNK_BYTES)
+        ids = board.new_ids(len(starts))
+        frames = [
+            encode_frame(FRAME_UPDATE_CHUNK, number, struct.pack("<I", at) + model_bin[at : at + CHUNK_BYTES])
+            for number, at in zip(ids, starts)
+        ]
+        reached = offset
+        for answer in board.exchange(frames, ids, "update", board.timeout_s / 2):
+            if answer.fields.get("code") != "out_of_order":  # the chunk before it was damaged; both are sent again
+                _check(board, answer)
+            reached = max(reached, answer.fields["next_offset"])
+        attempts = 0 if reached > offset else attempts + 1
+        if attempts == _ATTEMPTS:
+            raise _silent(board, f"byte {offset} of an update")
+        offset = reached
+        if progress is not None:
+            progress(offset, len(model_bin))
+
+
+def _commit(board: BoardClient, digest: str, kept: Optional[str]) -> None:
+    answer = _ask(board, FRAME_UPDATE_COMMIT, b"", _ERASE_S, attempts=1)
+    if answer is None or answer.fields.get("code") == "no_update":
+        # The frame or its answer was lost. A second commit would be refused if the first was done: look first.
+        if board.info()["model"] == digest:
+            return
+        answer = _ask(board, FRAME_UPDATE_COMMIT, b"", _ERASE_S, attempts=1)
+        if answer is None:
+            raise _silent(board, f"the end of an update; it had {kept} before")
+    _check(board, answer)
+
+
+def _ask(board: BoardClient, frame: int, body: bytes, timeout_s: float, attempts: int = 3) -> Optional[Record]:
+    for _ in range(attempts):
+        ids = board.new_ids(1)
+        for answer in board.exchange([encode_frame(frame, ids.start, body)], ids, "update", timeout_s):
+            return answer
+    return None
+
+
+def _check(board: BoardClient, answer: Record) -> None:
+    from orchestrator.boards.client import BoardError
+
+    state, fields = answer.fields["state"], answer.fields
+    if state in ("refused", "rolled_back"):
+        now = f"; the board still runs {answer.model}" if answer.model else ""
+        raise BoardError(f"{board.port}: update {state}: {fields.get('code')}: {fields.get('reason')}{now}")
+
+
+def _silent(board: BoardClient, what: str) -> Exception:
+    from orchestrator.boards.client import BoardError
+
+    return BoardError(f"{board.port}: no answer to {what}: is its firmware older than this edgeward?")
