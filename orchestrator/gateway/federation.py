@@ -47,7 +47,8 @@ def run_federation(
         check_reachable(address, connect_timeout_s)  # before minutes of preparation, not after
     store = Store(out / "gateway.sqlite")
     run = run_id(config.task)
-    task, graph = _open_or_prepare(store, run, config.task, out, progress)
+    model = _absolute_model(config.task, base)
+    task, graph = _open_or_prepare(store, run, config.task, model, out, progress)
     try:
         if broker is not None:
             broker.start()
@@ -67,7 +68,7 @@ def run_federation(
             broker.close()
     claim = statement_apart(task, result.records)
     report = _report(run, task, result, claim, memory)
-    report.update(_quantize(task, result, rows, calibration, claim, out, progress))
+    report.update(_quantize(task, model, result, rows, calibration, claim, out, progress))
     store.close()
     write_json(out / "result.json", report)
     return report
@@ -83,7 +84,17 @@ def _evaluation_rows(config: Config, base: Path) -> Optional[EvaluationSet]:
     )
 
 
-def _open_or_prepare(store: Store, run: str, task: Task, out: Path, progress: Progress) -> Tuple[Task, bytes]:
+def _absolute_model(task: Task, base: Path) -> Dict[str, Any]:
+    """The model as the worker needs it: a file of the user's is named relative to edgeward.toml."""
+    model = dict(task.model)
+    if model.get("kind") == "keras" and isinstance(model.get("path"), str):
+        model["path"] = str((base / model["path"]).resolve())
+    return model
+
+
+def _open_or_prepare(
+    store: Store, run: str, task: Task, model: Dict[str, Any], out: Path, progress: Progress
+) -> Tuple[Task, bytes]:
     stored = store.find_run(run)
     if stored is not None:
         progress({"event": "continued", "run": run})
@@ -93,7 +104,7 @@ def _open_or_prepare(store: Store, run: str, task: Task, out: Path, progress: Pr
         progress({"event": "planned", "noise_multiplier": planned.privacy.noise_multiplier, "epsilon": spent})
     work = out / "work"
     spec = {
-        "model": dict(task.model),
+        "model": model,
         "input_shape": list(task.schema.input_shape),
         "classes": len(task.schema.classes),
         "batch_size": task.training.batch_size,
@@ -149,6 +160,7 @@ def _report(run: str, task: Task, result: RunResult, claim: Dict[str, Any], memo
 
 def _quantize(
     task: Task,
+    model: Dict[str, Any],
     result: RunResult,
     rows: Optional[EvaluationSet],
     calibration: Optional[np.ndarray],
@@ -169,7 +181,7 @@ def _quantize(
     np.save(work / "trained.npy", result.weights)
     np.save(work / "representative.npy", inputs)
     spec: Dict[str, Any] = {
-        "model": dict(task.model),
+        "model": model,
         "name": task.name,
         "input_shape": list(shape),
         "classes": len(task.schema.classes),

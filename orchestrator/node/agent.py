@@ -10,7 +10,7 @@ import logging
 import queue
 import time
 from pathlib import Path
-from typing import Any, Callable, Dict, Optional
+from typing import Any, Callable, Dict, Optional, Tuple
 
 import numpy as np
 
@@ -71,6 +71,7 @@ class NodeAgent:
         self._outbox = Outbox()
         self._inbox = Inbox(MAX_MESSAGE_BYTES)
         self._run: Optional[Run] = None
+        self._round: Optional[Tuple[Dict[str, Any], Dict[str, np.ndarray]]] = None  # announced, not yet answered
         self._presence: Dict[str, Any] = {"kind": "hello"}
         self._stopping = False
         gone = encode_body({"kind": "gone", "node": name})
@@ -99,17 +100,29 @@ class NodeAgent:
         self._stopping = True
 
     def _step(self) -> None:
-        now = time.monotonic()
-        due = self._outbox.next_due()
         try:
-            event = self._link.events.get(timeout=0.5 if due is None else min(0.5, max(0.0, due - now)))
+            self._handle(self._link.events.get(timeout=self._wait_s()))
         except queue.Empty:
             self._publish(self._outbox.due(time.monotonic()))
-            return
-        try:
-            self._handle(event)
+            self._answer_newest_round()
         except WireError as error:
             log.warning("ignored a message: %s", error)
+
+    def _wait_s(self) -> float:
+        if self._round is not None:
+            return 0.0
+        due = self._outbox.next_due()
+        return 0.5 if due is None else min(0.5, max(0.0, due - time.monotonic()))
+
+    def _answer_newest_round(self) -> None:
+        """Only when no message waits: a node that fell behind skips the rounds it missed."""
+        if self._round is None:
+            return
+        (header, tensors), self._round = self._round, None
+        try:
+            self._answer_round(header, tensors)
+        except WireError as error:
+            log.warning("ignored a round: %s", error)
 
     def _handle(self, event: Event) -> None:
         if isinstance(event, Connected):
@@ -142,7 +155,7 @@ class NodeAgent:
         if kind == "task":
             self._take_task(header, tensors)
         elif kind == "round":
-            self._answer_round(header, tensors)
+            self._round = (header, tensors)
         elif kind == "finished":
             self._finish(header)
         else:

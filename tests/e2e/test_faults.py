@@ -11,6 +11,7 @@ from harness import Harness, events, expected_weights, finish, make_task, wait_f
 from orchestrator.errors import BrokerError, RoundError
 from orchestrator.gateway.gateway import Gateway
 from orchestrator.gateway.store import Store
+from orchestrator.node.store import NodeStore
 from orchestrator.wire.body import encode_body
 from orchestrator.wire.frames import Chunk, encode_frame, split
 from orchestrator.wire.link import Link
@@ -67,6 +68,21 @@ def test_a_node_killed_mid_round_is_done_without_and_returns(tmp_path: Path) -> 
         assert cohorts[-1] == EVERYONE
         assert len(cohorts) == 6
         np.testing.assert_array_equal(np.array(result["weights"], np.float32), expected_weights(cohorts))
+
+
+def test_a_straggler_costs_the_deadline_and_skips_what_it_missed(tmp_path: Path) -> None:
+    with Harness(tmp_path, make_task(rounds=4, statistics=False, deadline_s=1.5)) as harness:
+        gateway = harness.gateway()
+        harness.node("a")
+        harness.node("b")
+        harness.node("c", 4)
+        result = finish(gateway)
+        cohorts = [r["nodes"] for r in result["rounds"]]
+        assert all({"a", "b"} <= set(nodes) for nodes in cohorts)
+        assert cohorts.count(EVERYONE) < 4
+        np.testing.assert_array_equal(np.array(result["weights"], np.float32), expected_weights(cohorts))
+        answered = NodeStore(tmp_path / "c" / "node.sqlite").releases("run")
+        assert answered < 4, "it trained for rounds that were over"
 
 
 def test_a_broker_that_dies_mid_round_costs_time_not_a_result(tmp_path: Path) -> None:
