@@ -56,6 +56,9 @@ class VirtualBoard:
     def pid(self) -> Optional[int]:
         return None if self._process is None else self._process.pid
 
+    def running(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
     def write_model(self, model_bin: bytes) -> None:
         """Put bytes into slot A of the image and erase its log; a running board sees them after `reload`."""
         if len(model_bin) > MODEL_CAPACITY:

@@ -45,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
 
     regions = _regions(args)
     show = not args.json
-    with _ProgressBars(show) as bars:
+    with ProgressBars(show) as bars:
         result = flash(
             args.port,
             regions,
@@ -117,7 +117,7 @@ def _print(result: FlashResult) -> None:
     print(f"{result.chip} on {result.port}: done in {result.seconds:.1f} s, {checked}")
 
 
-class _ProgressBars:
+class ProgressBars:
     """One bar per region on a terminal; nothing elsewhere."""
 
     def __init__(self, show: bool) -> None:
@@ -135,7 +135,7 @@ class _ProgressBars:
             disable=not (show and console.is_terminal),
         )
 
-    def __enter__(self) -> _ProgressBars:
+    def __enter__(self) -> ProgressBars:
         self._progress.start()
         return self
 
@@ -143,6 +143,10 @@ class _ProgressBars:
         self._progress.stop()
 
     def update(self, region: Region, part: float) -> None:
-        if region.name not in self._tasks:
-            self._tasks[region.name] = self._progress.add_task(region.name, total=1.0)
-        self._progress.update(self._tasks[region.name], completed=part)
+        self.show(region.name, part)
+
+    def show(self, name: str, part: float) -> None:
+        """`part` of `name` is done, 0 to 1."""
+        if name not in self._tasks:
+            self._tasks[name] = self._progress.add_task(name, total=1.0)
+        self._progress.update(self._tasks[name], completed=part)

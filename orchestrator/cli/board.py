@@ -1,0 +1,328 @@
+"""`edgeward board`: everything that is done with one board on a serial port, or with a virtual one."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Callable, Dict, Optional
+
+from orchestrator.cli import flash, monitor
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from orchestrator.boards.client import BoardClient
+
+_EPILOG = """examples:
+  edgeward board simulate --model out/demo/bundle      # prints a port to use in place of /dev/ttyUSB0
+  edgeward board info /dev/ttyUSB0
+  edgeward board verify /dev/ttyUSB0 out/demo/bundle
+
+`edgeward flash` and `edgeward monitor` are short for `edgeward board flash` and `edgeward board monitor`."""
+
+_SIMULATED = "simulated: these are times of this machine, not of a board"
+
+
+def register(subparsers: Any) -> None:
+    parser = subparsers.add_parser(
+        "board",
+        help="list, ask, update, measure and simulate boards",
+        description="List, ask, update, measure and simulate boards.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    verbs = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    _verb(verbs, "list", run_list, "the serial ports of this machine", port=False)
+    _verb(verbs, "info", run_info, "what a board and its model are")
+    infer = _verb(verbs, "infer", run_infer, "run rows on a board")
+    infer.add_argument("--inputs", required=True, type=Path, metavar="X.npy", help="int8, or floats to be quantized")
+    infer.add_argument("--outputs", type=Path, metavar="Y.npy", help="write the outputs there, int8 (rows, outputs)")
+    bench = _verb(verbs, "bench", run_bench, "measure inferences on a board")
+    bench.add_argument("--rows", type=_count, default=100, metavar="N", help="random rows to run (default: 100)")
+    _verb(verbs, "selftest", run_selftest, "let a board run the known answers its model carries")
+    verify = _verb(verbs, "verify", run_verify, "compare what a board runs with a bundle")
+    verify.add_argument("model", type=Path, metavar="BUNDLE|model.bin")
+    update = _verb(verbs, "update", run_update, "send a new model over serial; the board tests it before it takes it")
+    update.add_argument("model", type=Path, metavar="BUNDLE|model.bin")
+    _verb(verbs, "rollback", run_rollback, "back to the model in the other slot")
+    _verb(verbs, "reboot", run_reboot, "restart a board")
+    simulate = _verb(verbs, "simulate", run_simulate, "run a virtual board until Ctrl-C; prints its port", port=False)
+    simulate.add_argument("--model", type=Path, metavar="PATH", help="bundle folder or model.bin for slot a")
+    simulate.add_argument("--flash", type=Path, metavar="FILE", help="the flash, kept afterwards (default: a new one)")
+    simulate.add_argument("--arena", type=_count, metavar="BYTES", help="give the engine no more (default: 1 MiB)")
+    flash.register(verbs)
+    monitor.register(verbs)
+
+
+def _verb(
+    verbs: Any, name: str, run: Callable[[argparse.Namespace], int], help_text: str, port: bool = True
+) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = verbs.add_parser(name, help=help_text, description=help_text)
+    if port:
+        parser.add_argument("port", metavar="PORT", help="serial port, such as /dev/ttyUSB0")
+        parser.add_argument("--timeout", type=_seconds, default=10.0, metavar="S", help="(default: 10)")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of text")
+    parser.set_defaults(run=run)
+    return parser
+
+
+def _count(text: str) -> int:
+    value = int(text)
+    if value <= 0:
+        raise argparse.ArgumentTypeError(f"{text} is not a positive number")
+    return value
+
+
+def _seconds(text: str) -> float:
+    value = float(text)
+    if not 0 < value <= 3600:
+        raise argparse.ArgumentTypeError(f"{text} is not a number of seconds from 0 to 3600")
+    return value
+
+
+def run_list(args: argparse.Namespace) -> int:
+    from dataclasses import asdict
+
+    from orchestrator.boards.ports import find_ports
+
+    ports = find_ports()
+    if args.json:
+        print(json.dumps([asdict(port) for port in ports]))
+    elif not ports:
+        print("no serial port on this machine: connect a board, or start one with `edgeward board simulate`")
+    for port in [] if args.json else ports:
+        print(" ".join(part for part in (str(port), port.usb_id, port.serial_number) if part))
+    return 0
+
+
+def run_info(args: argparse.Namespace) -> int:
+    with _board(args) as board:
+        _print_fields(args, board.info())
+    return 0
+
+
+def run_reboot(args: argparse.Namespace) -> int:
+    with _board(args) as board:
+        _print_fields(args, board.reboot())
+    return 0
+
+
+def run_infer(args: argparse.Namespace) -> int:
+    import numpy as np
+
+    from orchestrator.cli.model import load_rows
+
+    given = load_rows(args.inputs)
+    with _board(args) as board:
+        info = _ready(board)
+        rows = _quantized(given, info, args.inputs)
+        answer = board.infer(rows)
+    if args.outputs is not None:
+        _save(args.outputs, answer.outputs)
+    real = (answer.outputs.astype(np.float64) - info["output_zero_point"]) * info["output_scale"]
+    if args.json:
+        report = {
+            "port": args.port,
+            "model": info["model"],
+            "simulated": info["simulated"],
+            "outputs": answer.outputs.tolist(),
+            "values": real.tolist(),
+            "latency_us": answer.latency_us.tolist(),
+        }
+        print(json.dumps(report))
+        return 0
+    for row, values in enumerate(real):
+        best = int(values.argmax())
+        print(f"row {row}: output {best} of {len(values)} is largest, {values[best]:.4f}")
+    if args.outputs is not None:
+        print(f"{args.outputs}: {len(real)} rows, int8")
+    return 0
+
+
+def run_bench(args: argparse.Namespace) -> int:
+    import time
+
+    import numpy as np
+
+    with _board(args) as board:
+        info = _ready(board)
+        rows = np.random.default_rng(0).integers(-128, 128, (args.rows, info["input_bytes"])).astype(np.int8)
+        board.ask("metrics clear", "metrics")
+        started = time.monotonic()
+        latency_us = board.infer(rows).latency_us
+        seconds = time.monotonic() - started
+        metrics = board.metrics()
+        stats = board.stats.as_dict()
+    report = {
+        "port": args.port,
+        "chip": info["chip"],
+        "simulated": info["simulated"],
+        "engine": info["engine"],
+        "model": info["model"],
+        "rows": args.rows,
+        "latency_us": {f"p{p}": int(np.percentile(latency_us, p, method="higher")) for p in (50, 95, 99)},
+        "rows_per_second_over_serial": round(args.rows / seconds, 1),
+        "arena_used_bytes": metrics["arena_used_bytes"],
+        "records": stats,
+    }
+    if args.json:
+        print(json.dumps(report))
+        return 0
+    times = ", ".join(f"{name} {value} us" for name, value in report["latency_us"].items())
+    print(f"{args.port}: {info['chip']}, engine/{info['engine']}, model {info['model']}")
+    print(f"  inference  {times}" + (f" ({_SIMULATED})" if info["simulated"] else ""))
+    print(
+        f"  serial     {report['rows_per_second_over_serial']} rows/s, {stats['lost']} lost, {stats['corrupt']} corrupt"
+    )
+    print(f"  arena      {metrics['arena_used_bytes']} of {metrics['arena_bytes']} bytes")
+    return 0
+
+
+def run_selftest(args: argparse.Namespace) -> int:
+    with _board(args) as board:
+        _ready(board)
+        result = board.selftest()
+    ok = result["mismatches"] == 0
+    if args.json:
+        print(json.dumps({"port": args.port, "ok": ok, **result}))
+    else:
+        print(f"{args.port}: {result['rows'] - result['mismatches']} of {result['rows']} known answers are right")
+    return 0 if ok else 1
+
+
+def run_verify(args: argparse.Namespace) -> int:
+    from model_export.model_bin import parse_model_bin
+
+    packed = parse_model_bin(_model_bin(args.model))
+    with _board(args) as board:
+        info = board.info()
+        same = info["model"] == packed.digest and info["state"] == "ready"
+        can_test = same and packed.known_answers is not None
+        result = board.selftest() if can_test else {"rows": 0, "mismatches": 0}
+    ok = same and result["mismatches"] == 0
+    report = {
+        "port": args.port,
+        "ok": ok,
+        "state": info["state"],
+        "board_digest": info["model"],
+        "bundle_digest": packed.digest,
+        "known_answer_rows": result["rows"],
+        "mismatches": result["mismatches"],
+    }
+    if args.json:
+        print(json.dumps(report))
+    elif ok:
+        print(f"{args.port} runs {packed.name}, digest {packed.digest}; {result['rows']} known answers are right")
+    elif not same:
+        print(f"{args.port} has {info['model'] or 'no model'} ({info['state']}), {args.model} is {packed.digest}")
+    else:
+        print(f"{args.port}: {result['mismatches']} of {result['rows']} known answers are wrong")
+    return 0 if ok else 1
+
+
+def run_update(args: argparse.Namespace) -> int:
+    blob = _model_bin(args.model)
+    with _board(args) as board, flash.ProgressBars(not args.json) as bars:
+        _print_fields(args, board.update(blob, lambda sent, total: bars.show("model", sent / total)))
+    return 0
+
+
+def run_rollback(args: argparse.Namespace) -> int:
+    with _board(args) as board:
+        _print_fields(args, board.rollback())
+    return 0
+
+
+def run_simulate(args: argparse.Namespace) -> int:
+    import time
+
+    from orchestrator.boards.virtual import VirtualBoard
+    from orchestrator.errors import EdgewardError
+
+    model = _model_bin(args.model) if args.model is not None else None
+    with VirtualBoard(model, flash=args.flash, arena_bytes=args.arena) as board:
+        if args.json:
+            print(json.dumps({"port": board.port, "simulated": True, "flash": str(board.flash)}), flush=True)
+        else:
+            print(f"a virtual board is at {board.port}; Ctrl-C ends it", flush=True)
+        try:
+            while board.running():
+                time.sleep(0.2)
+        except KeyboardInterrupt:
+            return 0
+    raise EdgewardError("the virtual board ended by itself")
+
+
+def _board(args: argparse.Namespace) -> BoardClient:
+    from orchestrator.boards.client import BoardClient
+
+    return BoardClient(args.port, timeout_s=args.timeout)
+
+
+def _ready(board: BoardClient) -> Dict[str, Any]:
+    from orchestrator.boards.client import BoardError
+
+    info = board.info()
+    if info["state"] != "ready":
+        raise BoardError(
+            f"{board.port}: no model is loaded ({info['state']}); `edgeward flash` or `board update` brings one"
+        )
+    return info
+
+
+def _model_bin(path: Path) -> bytes:
+    """The bytes of a bundle's model.bin, or of the file itself; checked."""
+    from model_export.errors import ExportError
+    from model_export.model_bin import parse_model_bin
+    from orchestrator.errors import EdgewardError
+
+    file = path / "model.bin" if path.is_dir() else path
+    try:
+        blob = file.read_bytes()
+        parse_model_bin(blob)
+    except OSError as error:
+        raise EdgewardError(f"{file}: {error.strerror}") from error
+    except ExportError as error:
+        raise EdgewardError(f"{file}: {error}") from error
+    return blob
+
+
+def _quantized(given: np.ndarray, info: Dict[str, Any], path: Path) -> np.ndarray:
+    import numpy as np
+
+    from orchestrator.errors import EdgewardError
+
+    if given.ndim < 2 or int(np.prod(given.shape[1:])) != info["input_bytes"]:
+        raise EdgewardError(
+            f"{path}: shape {given.shape}; the board's model takes rows of {info['input_bytes']} values"
+        )
+    if given.dtype == np.int8:
+        return given
+    if given.dtype.kind != "f":
+        raise EdgewardError(f"{path}: {given.dtype}; accepted are int8, and floats in the model's units")
+    scaled = np.rint(given.astype(np.float32) / np.float32(info["input_scale"])) + info["input_zero_point"]
+    return np.clip(scaled, -128, 127).astype(np.int8)
+
+
+def _save(path: Path, outputs: np.ndarray) -> None:
+    import numpy as np
+
+    from orchestrator.errors import EdgewardError
+
+    try:
+        with path.open("wb") as stream:
+            np.save(stream, outputs)
+    except OSError as error:
+        raise EdgewardError(f"cannot write {path}: {error.strerror}") from error
+
+
+def _print_fields(args: argparse.Namespace, fields: Dict[str, Any]) -> None:
+    if args.json:
+        print(json.dumps({"port": args.port, **fields}))
+        return
+    model: Optional[str] = fields.get("model")
+    print(f"{args.port}: {'simulated ' if fields.get('simulated') else ''}{fields['chip']}, model {model or 'none'}")
+    for key, value in fields.items():
+        if key not in ("model", "kind", "seq", "chip", "simulated"):
+            print(f"  {key:<18} {value}")
