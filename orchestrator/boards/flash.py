@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Callable, Iterator, List, Optional, Sequence, Tuple
 
 from orchestrator.boards.flash_images import CHIPS, Region
-from orchestrator.boards.partitions import FLASH_BYTES, TABLE_BYTES, TABLE_OFFSET, build_table
+from orchestrator.boards.partitions import FLASH_BYTES, SLOTS, TABLE_BYTES, TABLE_OFFSET, build_table
 from orchestrator.boards.ports import list_ports
 from orchestrator.errors import EdgewardError
 
@@ -176,6 +176,8 @@ def _state(doing: str, done: Sequence[Written], regions: Sequence[Region]) -> st
             f"The {current.name} is incomplete: the firmware sees that by its SHA-256 and does not load it. "
             f"Firmware and the other slot are as they were, so the board starts. {again}"
         )
+    if current.address >= SLOTS["a"].offset:
+        return f"Models and firmware are as they were. {again}"
     return (
         f"The {current.name} is incomplete: the board does not start until it has been flashed whole. Its ROM "
         f"loader cannot be damaged. {again} If it is not found, hold BOOT while pressing RESET."

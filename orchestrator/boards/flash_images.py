@@ -22,6 +22,7 @@ from orchestrator.boards.partitions import (
     build_table,
     parse_table,
 )
+from orchestrator.boards.update import MODEL_CAPACITY
 from orchestrator.errors import EdgewardError
 
 CHIPS: Dict[int, str] = {0: "esp32", 5: "esp32c3", 9: "esp32s3"}
@@ -73,10 +74,9 @@ def model_region(path: Path, slot: str = "a") -> Region:
     if path.is_dir():
         path = path / "model.bin"
     blob = _read(path)
-    partition = SLOTS[slot]
-    if len(blob) > partition.size:
+    if len(blob) > MODEL_CAPACITY:
         raise ImageError(
-            f"{path}: {len(blob):,} bytes do not fit slot {slot} of {partition.size:,}; "
+            f"{path}: {len(blob):,} bytes do not fit slot {slot}, which holds {MODEL_CAPACITY:,}; "
             "use a smaller model, or export it without the plan or with fewer known answers"
         )
     try:
@@ -84,7 +84,15 @@ def model_region(path: Path, slot: str = "a") -> Region:
     except ExportError as error:
         raise ImageError(f"{path}: {error}; nothing was flashed, export the bundle again") from error
     info = ModelInfo(model.name, model.digest, model.signature is not None)
-    return Region(f"model slot {slot}", partition.offset, blob, model=info)
+    return Region(f"model slot {slot}", SLOTS[slot].offset, blob, model=info)
+
+
+def log_region(slot: str = "a") -> Region:
+    """The erased log of a slot, to be written before its model: what was noted there is about the model before.
+
+    A model without an entry in the log is one a flasher brought, and the board tries it first (docs/serial.md).
+    """
+    return Region(f"log of slot {slot}", SLOTS[slot].offset + MODEL_CAPACITY, b"\xff" * SECTOR_BYTES)
 
 
 def firmware_regions(folder: Path) -> List[Region]:

@@ -65,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _regions(args: argparse.Namespace) -> List[Region]:
-    from orchestrator.boards.flash_images import firmware_regions, model_region
+    from orchestrator.boards.flash_images import firmware_regions, log_region, model_region
     from orchestrator.errors import UsageError
 
     if args.everything and args.firmware is None:
@@ -78,7 +78,8 @@ def _regions(args: argparse.Namespace) -> List[Region]:
         raise UsageError(f"--baud {args.baud}: must be positive")
     regions = firmware_regions(args.firmware) if args.everything else []
     if args.model is not None:
-        regions.append(model_region(args.model, args.slot))
+        model = model_region(args.model, args.slot)
+        regions += [log_region(args.slot), model]
     return regions
 
 

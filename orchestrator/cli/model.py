@@ -127,12 +127,13 @@ def run_preflight(arguments: argparse.Namespace) -> int:
     from model_export.preflight import preflight
     from orchestrator.boards.flash_images import firmware_regions
     from orchestrator.boards.partitions import SLOTS
+    from orchestrator.boards.update import MODEL_CAPACITY
 
     path: Path = arguments.path
     with _export_errors(path):
         if path.is_dir():
             verify_bundle(path, run=False)
-        report = preflight(_read(path / "model.bin" if path.is_dir() else path), arguments.chip, SLOTS["a"].size)
+        report = preflight(_read(path / "model.bin" if path.is_dir() else path), arguments.chip, MODEL_CAPACITY)
     where = ", ".join(f"slot {name} at {slot.offset:#x}" for name, slot in SLOTS.items())
     if arguments.firmware is None:
         report.add("ok", "partition", f"{where}; `edgeward flash` compares the board's own table")

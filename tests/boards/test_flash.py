@@ -271,9 +271,22 @@ def test_command_reports_as_json(mock: MockHandle, model: Path, capsys: pytest.C
     assert (report["chip"], report["verified"]) == (CHIP, True)
     assert report["model"]["slot"] == "b"
     assert report["model"]["digest"] == model_bin()[48:56].hex()
+    log = SLOTS["b"].offset + SLOTS["b"].size - 4096
     assert report["regions"] == [
-        {"name": "model slot b", "address": SLOTS["b"].offset, "bytes": len(model_bin()), "skipped": False}
+        {"name": "log of slot b", "address": log, "bytes": 4096, "skipped": True},
+        {"name": "model slot b", "address": SLOTS["b"].offset, "bytes": len(model_bin()), "skipped": False},
     ]
+
+
+def test_a_flashed_model_is_a_new_one_to_the_board(mock: MockHandle, model: Path) -> None:
+    """What the firmware noted about the slot goes, so that the board tries what was flashed before anything else."""
+    mock.erase_flash()
+    log = SLOTS["a"].offset + SLOTS["a"].size - 4096
+    with rom_of(mock) as esp:
+        write_flash(esp, [(TABLE_OFFSET, build_table()), (log, b"EWSL" * 8)])
+    assert run("--port", mock.url(), "--model", str(model), "--json") == 0
+    assert read_back(mock, log, 64) == b"\xff" * 64
+    assert read_back(mock, SLOTS["a"].offset, len(model_bin())) == model_bin()
 
 
 def test_command_reports_as_text(mock: MockHandle, model: Path, capsys: pytest.CaptureFixture[str]) -> None:

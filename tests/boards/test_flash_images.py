@@ -7,7 +7,7 @@ from flash_files import esp_image, model_bin
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orchestrator.boards.flash_images import ImageError, firmware_regions, model_region
+from orchestrator.boards.flash_images import ImageError, firmware_regions, log_region, model_region
 from orchestrator.boards.partitions import LAYOUT, SLOTS, build_table
 
 
@@ -55,10 +55,11 @@ def test_truncated_model_is_refused(tmp_path: Path, keep: int) -> None:
 def test_model_larger_than_its_slot_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "model.bin"
     path.write_bytes(model_bin(SLOTS["a"].size))
-    with pytest.raises(ImageError, match="do not fit slot b of 491,520"):
+    with pytest.raises(ImageError, match="do not fit slot b, which holds 487,424"):
         model_region(path, "b")
-    path.write_bytes(model_bin(SLOTS["a"].size - 256))
-    assert model_region(path).end == SLOTS["a"].end
+    path.write_bytes(model_bin(SLOTS["a"].size - 4096 - 256))
+    assert model_region(path).end == log_region("a").address
+    assert log_region("a").end == SLOTS["a"].end
 
 
 def test_firmware_is_written_bootloader_last(build: Path) -> None:
