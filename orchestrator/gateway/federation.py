@@ -20,7 +20,8 @@ from orchestrator.errors import EdgewardError
 from orchestrator.gateway.broker import KINDS, OwnBroker
 from orchestrator.gateway.config import Config
 from orchestrator.gateway.evaluation import EvaluationSet, Evaluator, score
-from orchestrator.gateway.gateway import Gateway, Progress, RunResult, open_run, run_id
+from orchestrator.gateway.gateway import Gateway, Progress
+from orchestrator.gateway.run import RunResult, open_run, run_id
 from orchestrator.gateway.store import Store
 from orchestrator.node.data import load_dataset
 from orchestrator.privacy.accounting_process import plan_apart, statement_apart

@@ -4,7 +4,6 @@ One thread, one loop. For every event: store it, then act on what the coordinato
 replayed into a new coordinator and its `Started` action continues where the run was.
 """
 
-import hashlib
 import logging
 import queue
 import time
@@ -14,8 +13,9 @@ import numpy as np
 
 from orchestrator.errors import RoundError, UsageError, WireError
 from orchestrator.gateway.broker import OwnBroker
+from orchestrator.gateway.run import RunResult, standardization, tail_starts_after
 from orchestrator.gateway.store import Store
-from orchestrator.privacy.standardization import mean_and_std, range_scaling
+from orchestrator.privacy.standardization import mean_and_std
 from orchestrator.rounds.coordinator import COLLECTING, Coordinator, Plan
 from orchestrator.rounds.events import (
     STATISTICS_ROUND,
@@ -34,13 +34,14 @@ from orchestrator.rounds.events import (
     Ticked,
     Wake,
 )
-from orchestrator.rounds.strategy import Strategy, Update, make_strategy
+from orchestrator.rounds.strategies import make_strategy
+from orchestrator.rounds.strategy import Strategy, Update
 from orchestrator.wire.body import decode_body, encode_body, require
 from orchestrator.wire.codec import decode_update
 from orchestrator.wire.frames import Ack, Chunk, Want, decode_frame, encode_frame
 from orchestrator.wire.link import BrokerAddress, Connected, Disconnected, Link, Message
 from orchestrator.wire.process import peak_memory_mib
-from orchestrator.wire.task import Task, task_from_dict, task_to_dict
+from orchestrator.wire.task import task_from_dict, task_to_dict
 from orchestrator.wire.topics import Topics
 from orchestrator.wire.transfer import Inbox, Outbox, Outgoing, transfer_id
 
@@ -52,58 +53,6 @@ GOODBYE_S = 10.0
 
 Progress = Callable[[Dict[str, Any]], None]
 Evaluate = Callable[[np.ndarray, np.ndarray, np.ndarray], Dict[str, Any]]
-
-
-class RunResult:
-    """What a finished run leaves: weights to quantize, standardization, and the figures of every round."""
-
-    def __init__(self, store: Store, run: str, task: Task, records: Dict[str, int]) -> None:
-        self.task = task
-        self.weights = final_weights(store, run, task)
-        self.mean, self.std = standardization(store, run, task)
-        self.rounds = [r for r in store.results(run) if r["round"] != STATISTICS_ROUND]
-        self.nodes = store.nodes(run)
-        self.records = records
-
-
-def final_weights(store: Store, run: str, task: Task) -> np.ndarray:
-    """float32 (P,): the last round's weights, or the mean over the tail of rounds where the task says so."""
-    tail = store.vector(run, "tail")
-    if task.training.tail_average and tail is not None:
-        return (tail / (task.training.rounds - _tail_starts_after(task))).astype(np.float32)
-    weights = store.vector(run, "weights")
-    if weights is None:
-        raise RoundError(f"run {run} has no weights")
-    return weights
-
-
-def _tail_starts_after(task: Task) -> int:
-    return task.training.rounds // 2
-
-
-def standardization(store: Store, run: str, task: Task) -> Tuple[np.ndarray, np.ndarray]:
-    """(mean, std), float32 of the input shape, in raw units."""
-    if task.schema.kind == "signal":
-        shape = task.schema.input_shape
-        return np.zeros(shape, np.float32), np.ones(shape, np.float32)
-    mean, std = store.vector(run, "mean"), store.vector(run, "std")
-    if mean is None or std is None:
-        return range_scaling(task.schema)
-    return mean, std
-
-
-def open_run(store: Store, run: str, task: Task, graph: bytes, weights: np.ndarray) -> Tuple[Task, bytes]:
-    """Creates the run, or returns the stored one's task and graph; UsageError if it was another task."""
-    stored = store.find_run(run)
-    if stored is None:
-        store.create_run(run, task_to_dict(task), graph, weights)
-        return task, graph
-    before = task_from_dict(stored[0], f"stored run {run}")
-    if (before.name, before.schema, before.model) != (task.name, task.schema, task.model):
-        raise UsageError(
-            f"run {run!r} exists with another task ({before.name!r}); choose another --run or state folder"
-        )
-    return before, stored[1]
 
 
 class Gateway:
@@ -412,7 +361,7 @@ class Gateway:
         return {"mean": mean, "std": std}
 
     def _tail(self, number: int, weights: np.ndarray) -> Dict[str, np.ndarray]:
-        if not self._task.training.tail_average or number <= _tail_starts_after(self._task):
+        if not self._task.training.tail_average or number <= tail_starts_after(self._task):
             return {}
         before = self._store.vector(self._run, "tail")
         return {"tail": weights.astype(np.float64) if before is None else before + weights}
@@ -476,8 +425,3 @@ class Gateway:
     @staticmethod
     def memory_mib() -> float:
         return peak_memory_mib()
-
-
-def run_id(task: Task) -> str:
-    """A name for a run of this task: readable, and another one if the task changes."""
-    return f"{task.name}-{hashlib.sha256(repr(task).encode()).hexdigest()[:8]}"

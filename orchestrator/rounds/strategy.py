@@ -1,6 +1,6 @@
 """What a strategy is: how the updates of a round become the next weights."""
 
-from typing import Dict, Iterable, NamedTuple, Protocol
+from typing import Iterable, NamedTuple, Protocol
 
 import numpy as np
 
@@ -33,15 +33,3 @@ def weighted_mean(updates: Iterable[Update], size: int) -> np.ndarray:
     if weight_sum <= 0:
         raise ValueError("no update with a positive weight")
     return total / weight_sum
-
-
-def make_strategy(name: str, server_learning_rate: float) -> Strategy:
-    """The strategy a task names; ValueError lists the ones there are."""
-    from orchestrator.rounds.fedavg import FedAvg
-    from orchestrator.rounds.fedsgd import FedSGD
-
-    known: Dict[str, type] = {"fedavg": FedAvg, "fedsgd": FedSGD}
-    if name not in known:
-        raise ValueError(f"strategy {name!r}: this version has {', '.join(sorted(known))}")
-    strategy: Strategy = known[name](server_learning_rate)
-    return strategy

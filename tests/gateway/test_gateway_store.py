@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from orchestrator.errors import EdgewardError, UsageError
-from orchestrator.gateway.gateway import final_weights, open_run, run_id, standardization
+from orchestrator.gateway.run import final_weights, open_run, run_id, standardization
 from orchestrator.gateway.store import Store
 from orchestrator.rounds.events import Arrived, Joined, Started
 from orchestrator.wire.task import Feature, Schema, Task, Training, task_to_dict

@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from orchestrator.rounds.strategy import Update, make_strategy, weighted_mean
+from orchestrator.rounds.strategies import make_strategy
+from orchestrator.rounds.strategy import Update, weighted_mean
 
 
 def updates(count: int, size: int, seed: int = 0) -> list:

@@ -1,0 +1,69 @@
+"""A run as the store holds it: how it begins, what it leaves."""
+
+import hashlib
+from typing import Dict, Tuple
+
+import numpy as np
+
+from orchestrator.errors import RoundError, UsageError
+from orchestrator.gateway.store import Store
+from orchestrator.privacy.standardization import range_scaling
+from orchestrator.rounds.events import STATISTICS_ROUND
+from orchestrator.wire.task import Task, task_from_dict, task_to_dict
+
+
+def run_id(task: Task) -> str:
+    """A name for a run of this task: readable, and another one if the task changes."""
+    return f"{task.name}-{hashlib.sha256(repr(task).encode()).hexdigest()[:8]}"
+
+
+class RunResult:
+    """What a finished run leaves: weights to quantize, standardization, and the figures of every round."""
+
+    def __init__(self, store: Store, run: str, task: Task, records: Dict[str, int]) -> None:
+        self.task = task
+        self.weights = final_weights(store, run, task)
+        self.mean, self.std = standardization(store, run, task)
+        self.rounds = [r for r in store.results(run) if r["round"] != STATISTICS_ROUND]
+        self.nodes = store.nodes(run)
+        self.records = records
+
+
+def final_weights(store: Store, run: str, task: Task) -> np.ndarray:
+    """float32 (P,): the last round's weights, or the mean over the tail of rounds where the task says so."""
+    tail = store.vector(run, "tail")
+    if task.training.tail_average and tail is not None:
+        return (tail / (task.training.rounds - tail_starts_after(task))).astype(np.float32)
+    weights = store.vector(run, "weights")
+    if weights is None:
+        raise RoundError(f"run {run} has no weights")
+    return weights
+
+
+def tail_starts_after(task: Task) -> int:
+    return task.training.rounds // 2
+
+
+def standardization(store: Store, run: str, task: Task) -> Tuple[np.ndarray, np.ndarray]:
+    """(mean, std), float32 of the input shape, in raw units."""
+    if task.schema.kind == "signal":
+        shape = task.schema.input_shape
+        return np.zeros(shape, np.float32), np.ones(shape, np.float32)
+    mean, std = store.vector(run, "mean"), store.vector(run, "std")
+    if mean is None or std is None:
+        return range_scaling(task.schema)
+    return mean, std
+
+
+def open_run(store: Store, run: str, task: Task, graph: bytes, weights: np.ndarray) -> Tuple[Task, bytes]:
+    """Creates the run, or returns the stored one's task and graph; UsageError if it was another task."""
+    stored = store.find_run(run)
+    if stored is None:
+        store.create_run(run, task_to_dict(task), graph, weights)
+        return task, graph
+    before = task_from_dict(stored[0], f"stored run {run}")
+    if (before.name, before.schema, before.model) != (task.name, task.schema, task.model):
+        raise UsageError(
+            f"run {run!r} exists with another task ({before.name!r}); choose another --run or state folder"
+        )
+    return before, stored[1]
