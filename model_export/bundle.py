@@ -13,6 +13,7 @@ from typing import Any, Callable, Dict, Mapping, Optional, Sequence, Tuple
 import numpy as np
 
 from model_export.errors import BundleError, ExportError
+from model_export.input_profile import make_profile
 from model_export.manifest import FILES, MANIFEST, SCHEMA, check_features, check_labels, dump_manifest, read_manifest
 from model_export.model_bin import KnownAnswers, ModelBin, ModelBinError, pack_model_bin, parse_model_bin
 from model_export.plan import Plan, PlanError, compile_plan
@@ -33,12 +34,14 @@ def write_bundle(
     accuracy: Optional[Mapping[str, Any]] = None,
     privacy: Optional[Mapping[str, Any]] = None,
     known_rows: Optional["np.ndarray"] = None,
+    reference_rows: Optional["np.ndarray"] = None,
     sign: Optional[Callable[[bytes], bytes]] = None,
 ) -> Dict[str, Any]:
     """Write a bundle for an int8 .tflite model to `out_dir` and return its manifest.
 
     The model runs in TFLM first; its outputs for `known_rows` (int8 (rows, *input shape), by default random rows) go
     into model.bin for the board to check itself. `accuracy` and `privacy` are put into the manifest as they are.
+    `reference_rows` (int8, from the training distribution) is what the board compares its inputs with to see drift.
     `features` and `labels` are described in model_export.manifest, `sign` in model_export.model_bin. An existing bundle
     at `out_dir` is replaced; anything else there is refused. Raises ExportError.
     """
@@ -48,6 +51,7 @@ def write_bundle(
     shown = [] if labels is None else check_labels(labels, model.output.shape[-1])
     described = check_features(features, model.input.shape)
     answers = _known_answers(model, known_rows)
+    reference = None if reference_rows is None else check_rows(reference_rows, model.input.shape)
     plan, refused = _direct_plan(tflite)
     direct_bytes = plan.arena_bytes if plan else 0
     tflm_bytes = arena_with_margin(model.arena.total)
@@ -58,6 +62,9 @@ def write_bundle(
         plan=plan.blob if plan else None,
         arena_direct_bytes=direct_bytes,
         known_answers=answers,
+        input_profile=make_profile(model.input.shape, described, reference)
+        if described or reference is not None
+        else None,
         sign=sign,
     )
     contents = {

@@ -11,6 +11,7 @@ from typing import Callable, List, Optional, Tuple
 import numpy as np
 
 from model_export.errors import ExportError
+from model_export.input_profile import InputProfile, pack_profile, parse_profile
 from model_export.tflite_file import read_tflite
 
 MAGIC = b"EWMB"
@@ -24,7 +25,7 @@ SIGNED_PREFIX_BYTES = 80
 
 _FIXED = struct.Struct("<4sHHIIIIIIIIII32s64sHH")  # up to the operator codes
 _CODES = struct.Struct(f"<{MAX_OPERATOR_CODES}H")
-_TAIL = struct.Struct(f"<{NAME_BYTES}s8sI")
+_TAIL = struct.Struct(f"<{NAME_BYTES}sIII")
 assert _FIXED.size + _CODES.size + _TAIL.size == HEADER_BYTES
 
 
@@ -51,6 +52,7 @@ class ModelBin:
     operator_codes: Tuple[int, ...]
     sha256: bytes
     signature: Optional[bytes]
+    input_profile: Optional[InputProfile] = None
 
     @property
     def digest(self) -> str:
@@ -66,6 +68,7 @@ def pack_model_bin(
     plan: Optional[bytes] = None,
     arena_direct_bytes: int = 0,
     known_answers: Optional[KnownAnswers] = None,
+    input_profile: Optional[InputProfile] = None,
     sign: Optional[Callable[[bytes], bytes]] = None,
 ) -> bytes:
     """Pack one model.bin. `sign` maps the first 80 header bytes to a 64-byte Ed25519 signature.
@@ -84,7 +87,9 @@ def pack_model_bin(
         raise ModelBinError("a plan and its arena_direct_bytes go together")
     body = bytearray()
     sections: List[Tuple[int, int]] = []
-    for content in (tflite, plan, None if known_answers is None else _pack_answers(known_answers)):
+    answers = None if known_answers is None else _pack_answers(known_answers)
+    profile = None if input_profile is None else pack_profile(input_profile)
+    for content in (tflite, plan, answers, profile):
         if not content:
             sections.append((0, 0))
             continue
@@ -98,7 +103,7 @@ def pack_model_bin(
         HEADER_BYTES + len(body),
         arena_tflm_bytes,
         arena_direct_bytes,
-        *(value for section in sections for value in section),
+        *(value for section in sections[:3] for value in section),
         FLAG_SIGNED if sign else 0,
         hashlib.sha256(body).digest(),
         bytes(64),
@@ -111,7 +116,8 @@ def pack_model_bin(
             raise ModelBinError(f"an Ed25519 signature has 64 bytes, sign() gave {len(signature)}")
         prefix = prefix[:80] + signature + prefix[144:]
     padded = codes + [0] * (MAX_OPERATOR_CODES - len(codes))
-    header = prefix + _CODES.pack(*padded) + encoded.ljust(NAME_BYTES, b"\0") + bytes(8)
+    header = prefix + _CODES.pack(*padded) + encoded.ljust(NAME_BYTES, b"\0")
+    header += struct.pack("<II", *sections[3])
     return header + struct.pack("<I", zlib.crc32(header)) + bytes(body)
 
 
@@ -127,19 +133,19 @@ def parse_model_bin(blob: bytes) -> ModelBin:
         raise ModelBinError(f"header version at offset 4: {version}, this reader knows {VERSION}")
     if header_bytes != HEADER_BYTES:
         raise ModelBinError(f"header bytes at offset 6: {header_bytes} instead of {HEADER_BYTES}")
-    name, reserved, crc = _TAIL.unpack_from(blob, _FIXED.size + _CODES.size)
+    name, profile_offset, profile_bytes, crc = _TAIL.unpack_from(blob, _FIXED.size + _CODES.size)
     if crc != zlib.crc32(blob[:252]):
         raise ModelBinError(f"header CRC at offset 252: {crc:#010x} instead of {zlib.crc32(blob[:252]):#010x}: damaged")
     if total != len(blob):
         raise ModelBinError(f"total bytes at offset 8: {total}, but there are {len(blob)}")
-    flags, digest, signature, count, reserved2 = fields[12:17]
+    flags, digest, signature, count, reserved = fields[12:17]
     if flags & ~FLAG_SIGNED:
         raise ModelBinError(f"flags at offset 44: unknown bits in {flags:#x}")
-    if reserved2 or any(reserved):
-        raise ModelBinError("reserved bytes at offset 146 or 244 are not zero")
+    if reserved:
+        raise ModelBinError("reserved bytes at offset 146 are not zero")
     if hashlib.sha256(blob[HEADER_BYTES:]).digest() != digest:
         raise ModelBinError("SHA-256 at offset 48 does not match the content: damaged")
-    tflite, plan, answers = _sections(blob, fields[6:12])
+    tflite, plan, answers, profile = _sections(blob, (*fields[6:12], profile_offset, profile_bytes))
     if tflite is None:
         raise ModelBinError(".tflite section at offset 20 is empty")
     codes = _CODES.unpack_from(blob, _FIXED.size)
@@ -158,7 +164,15 @@ def parse_model_bin(blob: bytes) -> ModelBin:
         operator_codes=codes[:count],
         sha256=digest,
         signature=signature if flags & FLAG_SIGNED else None,
+        input_profile=None if profile is None else _parse_profile(profile),
     )
+
+
+def _parse_profile(section: bytes) -> InputProfile:
+    try:
+        return parse_profile(section)
+    except ExportError as error:
+        raise ModelBinError(str(error)) from error
 
 
 def _name_ok(name: bytes) -> bool:
@@ -170,13 +184,15 @@ def _name_ok(name: bytes) -> bool:
 def _sections(blob: bytes, values: Tuple[int, ...]) -> List[Optional[bytes]]:
     found: List[Optional[bytes]] = []
     end = HEADER_BYTES
-    for i, what in enumerate((".tflite", "plan", "known-answer")):
+    for i, what in enumerate((".tflite", "plan", "known-answer", "input-profile")):
         offset, count = values[2 * i : 2 * i + 2]
         if offset == 0 and count == 0:
             found.append(None)
             continue
         if offset % ALIGNMENT or offset < end or count == 0 or offset + count > len(blob):
-            raise ModelBinError(f"{what} section at offset {20 + 8 * i}: bytes {offset}+{count} of {len(blob)}")
+            raise ModelBinError(
+                f"{what} section at offset {20 + 8 * i if i < 3 else 244}: bytes {offset}+{count} of {len(blob)}"
+            )
         found.append(blob[offset : offset + count])
         end = offset + count
     return found

@@ -13,6 +13,7 @@ from model_export.evaluation import check_evaluation, classification_metrics, so
 from model_export.models import build_model, frozen_layers, get_weights, load_keras_model, set_weights, tensor_table
 
 Result = Dict[str, Any]
+KNOWN_ROWS_OFFERED = 32
 PREPARE_KEYS = {"model": True, "input_shape": True, "classes": True, "batch_size": False, "seed": False}
 BUNDLE_KEYS = {
     "model": True,
@@ -114,7 +115,8 @@ def bundle(spec_path: Path, out_dir: Path) -> Result:
         features=spec.get("features"),
         accuracy=metrics,
         privacy=spec.get("privacy"),
-        known_rows=tflm.input.quantize(representative[:4]),
+        known_rows=tflm.input.quantize(representative[:KNOWN_ROWS_OFFERED]),
+        reference_rows=tflm.input.quantize(representative),
     )
     result = {
         "bundle": str(out_dir),

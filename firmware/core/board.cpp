@@ -2,6 +2,8 @@
 
 #include <cstring>
 
+#include "core/text.h"
+
 namespace edgeward {
 namespace {
 
@@ -91,9 +93,12 @@ void Board::command(const char* line) {
   if (std::strcmp(line, "metrics") == 0) return send_metrics();
   if (std::strcmp(line, "metrics clear") == 0) {
     metrics_ = Metrics{};
+    drift_.reset();
     return send_metrics();
   }
   if (starts_with(line, "metrics rate ")) return metrics_rate(line + std::strlen("metrics rate "));
+  if (starts_with(line, "drift rows ")) return drift_rows(line + std::strlen("drift rows "));
+  if (starts_with(line, "bench ")) return bench(line + std::strlen("bench "));
   if (std::strcmp(line, "selftest") == 0) return selftest();
   if (std::strcmp(line, "reload") == 0) return load_model(true);
   if (std::strcmp(line, "rollback") == 0) return rollback();
@@ -101,7 +106,7 @@ void Board::command(const char* line) {
     { Record(output_, head_, "reboot"); }
     hal::restart();
   }
-  error("unknown_command", "known: info, metrics, metrics rate MS, metrics clear, selftest, reload, rollback, reboot");
+  error("unknown_command", "known: info, metrics, metrics rate MS, metrics clear, bench N, drift rows N, selftest, reload, rollback, reboot");
 }
 
 void Board::frame(const Frame& frame) {
@@ -142,6 +147,7 @@ void Board::infer(const Frame& frame) {
       .number("id", frame.id)
       .number("latency_us", latency_us)
       .bytes("out", reinterpret_cast<const uint8_t*>(output.data), output.bytes);
+  observe(reinterpret_cast<const int8_t*>(frame.body));
 }
 
 Result Board::invoke(uint64_t* latency_us) {
@@ -186,8 +192,8 @@ void Board::send_info() {
 void Board::send_metrics() {
   const hal::SystemInfo now = hal::system_info();
   const LatencyHistogram& latency = metrics_.latency;
-  Record(output_, head_, "metrics")
-      .number("inferences", metrics_.inferences)
+  Record record(output_, head_, "metrics");
+  record.number("inferences", metrics_.inferences)
       .number("errors", metrics_.errors)
       .number("bad_frames", metrics_.bad_frames)
       .number("latency_count", latency.count())
@@ -202,13 +208,17 @@ void Board::send_metrics() {
       .number("heap_least_free_bytes", now.heap_least_free_bytes)
       .number("stack_least_free_bytes", now.stack_least_free_bytes)
       .text("reset", to_string(system_.reset_reason));
+  const Answers& answers = metrics_.answers;
+  if (answers.class_count > 0) {
+    record.numbers("classes", answers.classes, answers.class_count)
+        .numbers("confidence", answers.confidence, Answers::kConfidenceBins);
+  }
+  if (last_index_ >= 0) record.decimal("psi", last_index_);
 }
 
 void Board::metrics_rate(const char* argument) {
   uint32_t ms = 0;
-  const char* p = argument;
-  for (; *p >= '0' && *p <= '9' && ms <= kMaxRateMs; ++p) ms = ms * 10 + static_cast<uint32_t>(*p - '0');
-  if (p == argument || *p != 0 || ms > kMaxRateMs) {
+  if (!parse_count(argument, kMaxRateMs, &ms)) {
     return error("bad_argument", "metrics rate takes milliseconds, 0 to 3600000");
   }
   metrics_every_us_ = ms * 1000;

@@ -5,6 +5,8 @@
 //   metrics             one metrics record now
 //   metrics rate MS     one every MS milliseconds; 0 stops them
 //   metrics clear       counters and histogram back to zero
+//   bench N             N inferences on the first known answer, and what each operator took
+//   drift rows N        compares inputs with the training data every N inferences; 0 stops
 //   selftest            runs the known answers the model carries
 //   reload              chooses and loads a model again, even one that crashed the board
 //   rollback            goes back to the model in the other slot
@@ -15,7 +17,9 @@
 
 #include <cstdint>
 
+#include "core/drift.h"
 #include "core/input_parser.h"
+#include "core/input_profile.h"
 #include "core/known_answers.h"
 #include "core/metrics.h"
 #include "core/mlperf.h"
@@ -29,6 +33,9 @@
 namespace edgeward {
 
 constexpr char kFirmwareVersion[] = "0.1.0";
+
+// Inferences between two drift records until the host says otherwise.
+constexpr uint32_t kDriftRows = 256;
 
 class Board {
  public:
@@ -65,6 +72,13 @@ class Board {
   void send_metrics();
   void metrics_rate(const char* argument);
   void selftest();
+
+  // board_measure.cpp: what is learned from inferences.
+  void observe(const int8_t* sample);
+  void send_drift();
+  void drift_rows(const char* argument);
+  void bench(const char* argument);
+  void bench_row();
   void error(const char* code, const char* reason);
   bool loaded() const { return state_ == nullptr; }
 
@@ -82,6 +96,11 @@ class Board {
   const char* state_ = "not_loaded";  // why there is no model; null when one is loaded
   Updater updater_;
   Metrics metrics_;
+  InputProfile profile_;
+  Drift drift_;
+  uint32_t drift_rows_ = kDriftRows;
+  double last_index_ = -1.0;  // of the last drift record; none yet
+  OpTime op_times_[kTimedOperators] = {};
   uint32_t metrics_every_us_ = 0;
   uint64_t metrics_next_us_ = 0;
   uint64_t last_input_us_ = 0;

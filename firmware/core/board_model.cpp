@@ -69,6 +69,10 @@ Refusal Board::prepare(const uint8_t* data, const ModelHeader& header, bool prov
   // Too small an arena can abort inside TFLM, so the header decides.
   const uint32_t needed = engine_.arena_needed_bytes(header.arena_tflm_bytes, header.arena_direct_bytes);
   if (needed > arena_bytes_) return Refusal{"arena_too_small", "the header asks for more than there is"};
+  InputProfile profile;
+  if (!read_input_profile(data, header.input_profile, &profile)) {
+    return Refusal{"bad_input_profile", "what the model says about its inputs is damaged"};
+  }
   LoadGuard guard(system_.retained, u32(header.sha256));
   guard.begin();
   const Result result = engine_.load(view_of(data, header), arena_, arena_bytes_);
@@ -83,7 +87,11 @@ Refusal Board::prepare(const uint8_t* data, const ModelHeader& header, bool prov
     }
   }
   guard.end();
-  if (refusal) engine_.unload();
+  if (refusal) {
+    engine_.unload();
+  } else {
+    profile_ = profile;
+  }
   return refusal;
 }
 
@@ -96,6 +104,8 @@ void Board::take(hal::Slot slot, const uint8_t* data, const ModelHeader& header)
   head_.digest = model_.digest;
   state_ = nullptr;
   if (had_model && another) metrics_.forget_model();
+  drift_.reset();
+  last_index_ = -1.0;
   runner_.forget_results();
   Record(output_, head_, "model")
       .text("name", model_.name)

@@ -29,7 +29,16 @@ constexpr uint32_t kOutputBytes = 1024;
 constexpr uint32_t kLatencyOctaves = 28;
 constexpr uint32_t kLatencySteps = 16;
 
+// Histograms of the input against the training data: channels that get their own, and bins of each.
+constexpr uint32_t kDriftGroups = 32;
+constexpr uint32_t kDriftBins = 16;
+
+// Classes that are counted each, and operators that are timed each.
+constexpr uint32_t kCountedClasses = 32;
+constexpr uint32_t kTimedOperators = 64;
+
 constexpr uint32_t kCoreBudgetBytes = kFrameBytes + kLineBytes + kReadBytes + kRecordBytes + kOutputBytes +
-                                      4 * kLatencyOctaves * kLatencySteps + 4096;
+                                      4 * kLatencyOctaves * kLatencySteps + 4 * kDriftGroups * kDriftBins +
+                                      24 * kTimedOperators + 4096;
 
 }  // namespace edgeward

@@ -37,4 +37,29 @@ uint64_t LatencyHistogram::last_of(uint32_t bucket) {
   return first + (uint64_t{1} << octave) - 1;
 }
 
+bool Answers::are_probabilities(const TensorView& output) {
+  return output.bytes > 0 && output.bytes <= kCountedClasses && output.zero_point == -128 && output.scale == 1.0f / 256;
+}
+
+Answers::Choice Answers::choose(const TensorView& output) {
+  if (output.bytes == 1) {
+    const int32_t one = output.data[0] + 128;
+    return one >= 128 ? Choice{1, one} : Choice{0, 256 - one};
+  }
+  uint32_t best = 0;
+  for (uint32_t i = 1; i < output.bytes; ++i) {
+    if (output.data[i] > output.data[best]) best = i;
+  }
+  return Choice{best, output.data[best] + 128};
+}
+
+void Answers::add(const TensorView& output) {
+  if (!are_probabilities(output)) return;
+  const Choice choice = choose(output);
+  const auto bin = static_cast<uint32_t>(choice.of_256) * kConfidenceBins / 256;
+  class_count = output.bytes == 1 ? 2 : output.bytes;
+  ++classes[choice.label];
+  ++confidence[bin < kConfidenceBins ? bin : kConfidenceBins - 1];
+}
+
 }  // namespace edgeward

@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "core/budget.h"
+#include "engine/engine.h"
 
 namespace edgeward {
 
@@ -32,16 +33,38 @@ class LatencyHistogram {
   uint32_t buckets_[kBuckets] = {};
 };
 
+// What a classifier said: how often each class, and how sure it was. Only for outputs that are probabilities.
+struct Answers {
+  static constexpr uint32_t kConfidenceBins = 10;
+
+  uint32_t class_count = 0;  // 0: the outputs are no probabilities, or too many
+  uint32_t classes[kCountedClasses] = {};
+  uint32_t confidence[kConfidenceBins] = {};  // probability of the class chosen, in tenths
+
+  struct Choice {
+    uint32_t label;
+    int32_t of_256;  // its probability in 1/256
+  };
+
+  // Softmax and logistic outputs have scale 1/256 and zero point -128. One output is the probability of class 1.
+  static bool are_probabilities(const TensorView& output);
+  static Choice choose(const TensorView& output);
+
+  void add(const TensorView& output);
+};
+
 struct Metrics {
   uint32_t inferences = 0;
   uint32_t errors = 0;      // inferences and commands that could not be done
   uint32_t bad_frames = 0;  // frames that arrived damaged
   LatencyHistogram latency;
+  Answers answers;
 
   // Another model: what is said about the board stays.
   void forget_model() {
     inferences = 0;
     latency = LatencyHistogram{};
+    answers = Answers{};
   }
 };
 

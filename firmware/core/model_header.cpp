@@ -89,6 +89,7 @@ HeaderStatus parse_model_header(const uint8_t* data, uint32_t capacity, ModelHea
   for (uint32_t i = 0; i < 3; ++i) {
     if (!read_section(data + 20 + 8 * i, out->total_bytes, &end, sections[i])) return HeaderStatus::bad_section;
   }
+  if (!read_section(data + 244, out->total_bytes, &end, &out->input_profile)) return HeaderStatus::bad_section;
   if (out->tflite.bytes == 0) return HeaderStatus::bad_section;
   out->flags = u32(data + 44);
   if ((out->flags & ~kFlagSigned) != 0) return HeaderStatus::bad_reserved;
@@ -102,7 +103,7 @@ HeaderStatus parse_model_header(const uint8_t* data, uint32_t capacity, ModelHea
     if (!used && out->operators[i] != 0) return HeaderStatus::bad_operators;
     if (used && i > 0 && out->operators[i] <= out->operators[i - 1]) return HeaderStatus::bad_operators;
   }
-  if (u16(data + 146) != 0 || u32(data + 244) != 0 || u32(data + 248) != 0) return HeaderStatus::bad_reserved;
+  if (u16(data + 146) != 0) return HeaderStatus::bad_reserved;
   if (!read_name(data + 212, out->name)) return HeaderStatus::bad_name;
   write_digest(out->sha256, out->digest);
   return HeaderStatus::ok;

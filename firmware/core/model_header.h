@@ -22,6 +22,7 @@ struct ModelHeader {
   Section tflite;
   Section plan;
   Section known_answers;
+  Section input_profile;
   uint32_t flags;  // bit 0: signed
   uint8_t sha256[32];
   uint8_t signature[64];

@@ -30,6 +30,16 @@ void Output::signed_number(int64_t value) {
   number(value < 0 ? 0 - static_cast<uint64_t>(value) : static_cast<uint64_t>(value));
 }
 
+void Output::decimal(double value) {
+  constexpr double kLargest = 1e6;
+  const double size = value < 0 ? -value : value;
+  const auto ten_thousandths = static_cast<uint64_t>((size < kLargest ? size : kLargest) * 1e4 + 0.5);
+  if (value < 0) put('-');
+  number(ten_thousandths / 10000);
+  put('.');
+  for (uint64_t unit = 1000; unit > 0; unit /= 10) put(static_cast<char>('0' + ten_thousandths / unit % 10));
+}
+
 void Output::hex(uint8_t byte) {
   constexpr char kHex[] = "0123456789abcdef";
   put(kHex[byte >> 4]);
@@ -128,6 +138,34 @@ Record& Record::bytes(const char* name, const uint8_t* data, uint32_t count) {
   out_.put('"');
   for (uint32_t i = 0; i < count; ++i) out_.hex(data[i]);
   out_.put('"');
+  return *this;
+}
+
+Record& Record::numbers(const char* name, const uint32_t* values, uint32_t count) {
+  key(name);
+  out_.put('[');
+  for (uint32_t i = 0; i < count; ++i) {
+    if (i > 0) out_.put(',');
+    out_.number(values[i]);
+  }
+  out_.put(']');
+  return *this;
+}
+
+Record& Record::decimal(const char* name, double value) {
+  key(name);
+  out_.decimal(value);
+  return *this;
+}
+
+Record& Record::decimals(const char* name, const double* values, uint32_t count) {
+  key(name);
+  out_.put('[');
+  for (uint32_t i = 0; i < count; ++i) {
+    if (i > 0) out_.put(',');
+    out_.decimal(values[i]);
+  }
+  out_.put(']');
   return *this;
 }
 

@@ -11,6 +11,7 @@ namespace edgeward {
 class Output {
  public:
   void put(char c);
+  void decimal(double value);
   void text(const char* text);
   void number(uint64_t value);
   void signed_number(int64_t value);
@@ -54,6 +55,10 @@ class Record {
   Record& signed_number(const char* key, int64_t value);
   Record& boolean(const char* key, bool value);
   Record& bytes(const char* key, const uint8_t* data, uint32_t count);  // as hex digits
+  Record& numbers(const char* key, const uint32_t* values, uint32_t count);
+  // With four decimals, cut off at a million either way.
+  Record& decimal(const char* key, double value);
+  Record& decimals(const char* key, const double* values, uint32_t count);
   // A float without loss: [mantissa, exponent], the value is mantissa * 2^exponent.
   Record& real(const char* key, float value);
 

@@ -58,6 +58,13 @@ struct TensorView {
   int32_t zero_point;
 };
 
+// What one operator took, summed over as many invoke_timed() as the caller asks for.
+struct OpTime {
+  const char* name;  // static text
+  int32_t op;        // its index in the model, -1 where the engine does not know it
+  uint64_t us;
+};
+
 class Engine {
  public:
   // "tflm" or "direct".
@@ -76,6 +83,9 @@ class Engine {
   virtual TensorView input() const = 0;
   virtual TensorView output() const = 0;
   virtual Result invoke() = 0;
+
+  // invoke() that adds what operator i took to times[i]; those beyond `capacity` (at least 1) count for the last.
+  virtual Result invoke_timed(uint64_t (*clock_us)(), OpTime* times, uint32_t capacity) = 0;
 
   virtual uint32_t arena_used_bytes() const = 0;  // 0 when nothing is loaded
   virtual uint32_t op_count() const = 0;

@@ -19,6 +19,7 @@ _POLL_S = 0.05
 _WINDOW_BYTES = 3000
 """Bytes sent ahead of the answers: a board without flow control buffers 4096."""
 _ATTEMPTS = 6
+_SLOWEST_INFERENCE_S = 8.0
 
 
 class BoardError(EdgewardError):
@@ -122,6 +123,19 @@ class BoardClient:
         self._wait("boot", "reboot")
         return self.info()
 
+    def bench(self, count: int = 10) -> Dict[str, Any]:
+        """`count` inferences on the board: `latency_*_us`, `output_crc32`, and `ops`, a list of {name, op, total_us, runs}.
+
+        The operators are timed in a second pass of `count` inferences. On a simulated board (`info()["simulated"]`) these
+        are times of the machine that simulates.
+        """
+        self.info()  # a board that is not there should not be waited for as long as a slow one
+        passing: List[Record] = []
+        patience_s = self._timeout_s + _SLOWEST_INFERENCE_S * 2 * count
+        content = self.ask(f"bench {count}", "bench", attempts=1, timeout_s=patience_s, passing=passing).as_dict()
+        content["ops"] = [record.fields for record in passing if record.kind == "op"]
+        return content
+
     def rollback(self) -> Dict[str, Any]:
         """Back to the model in the other slot; returns the board's info. Raises BoardError where there is none to go back to.
 
@@ -145,14 +159,25 @@ class BoardClient:
 
         return send_model(self, model_bin, progress)
 
-    def ask(self, command: str, answer: str, attempts: int = 3) -> Record:
-        """Send a text command; the next record of kind `answer`. Raises BoardError on an error record or no answer."""
+    def ask(
+        self,
+        command: str,
+        answer: str,
+        *,
+        attempts: int = 3,
+        timeout_s: Optional[float] = None,
+        passing: Optional[List[Record]] = None,
+    ) -> Record:
+        """Send a text command; the next record of kind `answer`, those before it go to `passing`.
+
+        `timeout_s` is for each attempt. Raises BoardError on an error record or no answer.
+        """
         error: Optional[BoardError] = None
         self._unread.clear()
         for _ in range(attempts):
             self._write(b"\n" + command.encode("ascii") + b"\n")
             try:
-                return self._wait(answer, command)
+                return self._wait(answer, command, timeout_s, passing)
             except _NoAnswerError as silence:
                 error = silence
         assert error is not None
@@ -219,8 +244,11 @@ class BoardClient:
             return False
         return transfer.take(self.port, record)
 
-    def _wait(self, kind: str, command: str) -> Record:
-        deadline = time.monotonic() + self._timeout_s / 2
+    def _wait(
+        self, kind: str, command: str, timeout_s: Optional[float] = None, passing: Optional[List[Record]] = None
+    ) -> Record:
+        wait_s = self._timeout_s / 2 if timeout_s is None else timeout_s
+        deadline = time.monotonic() + wait_s
         while time.monotonic() < deadline:
             if not self._unread:
                 self._unread.extend(self._read())
@@ -230,9 +258,9 @@ class BoardClient:
                 return record
             if record.kind == "error":
                 self._raise_if_about(command, record)
-        raise _NoAnswerError(
-            f"{self.port}: no answer to {command!r} in {self._timeout_s / 2:g} s: is it an Edgeward board?"
-        )
+            if passing is not None:
+                passing.append(record)
+        raise _NoAnswerError(f"{self.port}: no answer to {command!r} in {wait_s:g} s: is it an Edgeward board?")
 
     def _raise_if_about(self, command: str, record: Record) -> None:
         """Raises for an error record that answers a text command, not one about a frame, the line or the model slot."""

@@ -4,12 +4,15 @@ import dataclasses
 import hashlib
 import struct
 import zlib
+from typing import Callable
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from model_export.errors import ExportError
+from model_export.input_profile import make_profile, pack_profile, parse_profile
 from model_export.model_bin import KnownAnswers, ModelBinError, pack_model_bin, parse_model_bin
 
 
@@ -122,3 +125,26 @@ def test_consistent_but_wrong_headers_are_refused_or_harmless(at: int, patch: by
 def test_bad_names_are_refused(name: str):
     with pytest.raises(ModelBinError, match="name"):
         pack_model_bin(name=name, tflite=tiny_tflite(), arena_tflm_bytes=1)
+
+
+def test_an_input_profile_is_carried_and_checked(int8_blob: Callable[[str], bytes]) -> None:
+    rows = np.random.default_rng(0).integers(-128, 128, (50, 13)).astype(np.int8)
+    features = [{"name": f"f{i}", "mean": i / 3, "std": 1 + i} for i in range(13)]
+    profile = make_profile((1, 13), features, rows)
+    packed = pack_model_bin(name="m", tflite=int8_blob("mlp"), arena_tflm_bytes=1, input_profile=profile)
+    found = parse_model_bin(packed).input_profile
+    assert found is not None
+    for key in ("mean", "std", "edges", "shares"):
+        np.testing.assert_array_equal(getattr(found, key), getattr(profile, key))
+    assert (found.channels, found.rows) == (13, 50)
+    assert (found.shares.sum(axis=1) > 65500).all()
+    section = pack_profile(profile)
+    for keep in range(len(section)):
+        with pytest.raises(ExportError, match="input profile"):
+            parse_profile(section[:keep])
+
+
+def test_a_file_without_input_profile_is_as_before(int8_blob: Callable[[str], bytes]) -> None:
+    packed = pack_model_bin(name="m", tflite=int8_blob("mlp"), arena_tflm_bytes=1)
+    assert packed[244:252] == bytes(8)
+    assert parse_model_bin(packed).input_profile is None

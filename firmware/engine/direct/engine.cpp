@@ -31,6 +31,22 @@ class DirectEngine final : public Engine {
     return ok_result();
   }
 
+  Result invoke_timed(uint64_t (*clock_us)(), OpTime* times, uint32_t capacity) override {
+    if (program_.header == nullptr) return Result{Status::not_loaded, "no model is loaded", -1};
+    uint64_t before_us = clock_us();
+    for (uint32_t i = 0; i < program_.header->op_count; ++i) {
+      const direct::Record& op = program_.records[i];
+      run(op);
+      const uint64_t now_us = clock_us();
+      OpTime& time = times[i < capacity ? i : capacity - 1];
+      time.name = direct::to_string(op.kind);
+      time.op = static_cast<int32_t>(op.model_op);
+      time.us += now_us - before_us;
+      before_us = now_us;
+    }
+    return ok_result();
+  }
+
   uint32_t arena_used_bytes() const override { return program_.header ? program_.header->arena_bytes : 0; }
   uint32_t op_count() const override { return program_.header ? program_.header->op_count : 0; }
 

@@ -22,6 +22,21 @@ enum class Kind : uint32_t {
   pad = 9,
 };
 
+constexpr const char* to_string(Kind kind) {
+  switch (kind) {
+    case Kind::conv: return "conv";
+    case Kind::depthwise: return "depthwise";
+    case Kind::max_pool: return "max_pool";
+    case Kind::average_pool: return "average_pool";
+    case Kind::mean: return "mean";
+    case Kind::add: return "add";
+    case Kind::softmax: return "softmax";
+    case Kind::lut: return "lut";
+    case Kind::pad: return "pad";
+  }
+  return "unknown";
+}
+
 struct PlanTensor {
   uint32_t offset;  // in the arena
   uint32_t bytes;

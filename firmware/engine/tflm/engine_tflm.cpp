@@ -12,6 +12,7 @@
 #include "tensorflow/lite/micro/debug_log.h"
 #include "tensorflow/lite/micro/micro_interpreter.h"
 #include "tensorflow/lite/micro/micro_mutable_op_resolver.h"
+#include "tensorflow/lite/micro/micro_profiler_interface.h"
 #include "tensorflow/lite/schema/schema_generated.h"
 
 namespace edgeward {
@@ -131,6 +132,39 @@ bool view_tensor(const TfLiteTensor* tensor, TensorView* view) {
   return true;
 }
 
+// TFLM tells it the begin and end of every operator; it does nothing until it is given where to put the times.
+class OpTimer final : public tflite::MicroProfilerInterface {
+ public:
+  void start(uint64_t (*clock_us)(), OpTime* times, uint32_t capacity) {
+    clock_us_ = clock_us;
+    times_ = times;
+    capacity_ = capacity;
+    next_ = 0;
+  }
+
+  void stop() { clock_us_ = nullptr; }
+
+  uint32_t BeginEvent(const char* tag) override {
+    if (clock_us_ == nullptr) return 0;
+    const uint32_t event = next_ < capacity_ ? next_ : capacity_ - 1;
+    times_[event].name = tag;
+    times_[event].op = static_cast<int32_t>(next_++);
+    begun_us_ = clock_us_();
+    return event;
+  }
+
+  void EndEvent(uint32_t event) override {
+    if (clock_us_ != nullptr) times_[event].us += clock_us_() - begun_us_;
+  }
+
+ private:
+  uint64_t (*clock_us_)() = nullptr;
+  OpTime* times_ = nullptr;
+  uint32_t capacity_ = 0;
+  uint32_t next_ = 0;
+  uint64_t begun_us_ = 0;
+};
+
 class TflmEngine final : public Engine {
  public:
   const char* name() const override { return "tflm"; }
@@ -153,7 +187,8 @@ class TflmEngine final : public Engine {
     const Result graph = check_graph(model, *resolver_);
     if (!graph) return graph;
 
-    interpreter_ = new (interpreter_storage_) tflite::MicroInterpreter(model, *resolver_, arena, arena_bytes);
+    interpreter_ =
+        new (interpreter_storage_) tflite::MicroInterpreter(model, *resolver_, arena, arena_bytes, nullptr, &timer_);
     if (interpreter_->AllocateTensors() != kTfLiteOk) {
       const Status status = allocation_failure();
       unload();
@@ -184,6 +219,13 @@ class TflmEngine final : public Engine {
     return ok_result();
   }
 
+  Result invoke_timed(uint64_t (*clock_us)(), OpTime* times, uint32_t capacity) override {
+    timer_.start(clock_us, times, capacity);
+    const Result result = invoke();
+    timer_.stop();
+    return result;
+  }
+
   uint32_t arena_used_bytes() const override {
     return interpreter_ == nullptr ? 0 : static_cast<uint32_t>(interpreter_->arena_used_bytes());
   }
@@ -193,6 +235,7 @@ class TflmEngine final : public Engine {
  private:
   alignas(Resolver) uint8_t resolver_storage_[sizeof(Resolver)] = {};
   alignas(tflite::MicroInterpreter) uint8_t interpreter_storage_[sizeof(tflite::MicroInterpreter)] = {};
+  OpTimer timer_;
   Resolver* resolver_ = nullptr;
   tflite::MicroInterpreter* interpreter_ = nullptr;
   TensorView input_ = {};

@@ -1,0 +1,72 @@
+#include "core/input_profile.h"
+
+#include <cstring>
+
+namespace edgeward {
+namespace {
+
+constexpr uint32_t kHeadBytes = 24;
+constexpr uint32_t kMaxChannels = 1u << 20;
+
+uint32_t u32(const uint8_t* p) {
+  return uint32_t{p[0]} | uint32_t{p[1]} << 8 | uint32_t{p[2]} << 16 | uint32_t{p[3]} << 24;
+}
+
+float real(const uint8_t* p) {
+  const uint32_t bits = u32(p);
+  float value;
+  std::memcpy(&value, &bits, sizeof value);
+  return value;
+}
+
+bool finite(const uint8_t* p) { return (u32(p) >> 23 & 0xFF) != 0xFF; }
+
+}  // namespace
+
+float InputProfile::mean(uint32_t channel) const { return scales == nullptr ? 0.0f : real(scales + 4 * channel); }
+
+float InputProfile::deviation(uint32_t channel) const {
+  return scales == nullptr ? 1.0f : real(scales + 4 * (channels + channel));
+}
+
+uint32_t InputProfile::share(uint32_t group, uint32_t bin) const {
+  const uint8_t* const p = shares + 2 * (group * bins + bin);
+  return uint32_t{p[0]} | uint32_t{p[1]} << 8;
+}
+
+bool read_input_profile(const uint8_t* model, Section section, InputProfile* out) {
+  *out = InputProfile{};
+  if (section.bytes == 0) return true;
+  if (section.bytes < kHeadBytes) return false;
+  const uint8_t* const head = model + section.offset;
+  InputProfile profile;
+  profile.channels = u32(head + 4);
+  const uint32_t standardized = u32(head + 8);
+  profile.groups = u32(head + 12);
+  profile.bins = u32(head + 16);
+  profile.rows = u32(head + 20);
+  if (u32(head) != 1 || standardized > 1 || profile.channels < 1 || profile.channels > kMaxChannels) return false;
+  if (profile.groups > kDriftGroups || profile.bins < 1 || profile.bins > kDriftBins) return false;
+  const uint32_t scale_bytes = 8 * profile.channels * standardized;
+  const uint32_t edge_bytes = profile.groups * (profile.bins - 1);
+  const uint32_t edges_at = kHeadBytes + scale_bytes;
+  const uint32_t shares_at = edges_at + (edge_bytes + 3) / 4 * 4;
+  if (section.bytes != shares_at + 2 * profile.groups * profile.bins) return false;
+  if (standardized != 0) profile.scales = head + kHeadBytes;
+  profile.edges = reinterpret_cast<const int8_t*>(head + edges_at);
+  profile.shares = head + shares_at;
+  for (uint32_t i = 0; i < 2 * profile.channels * standardized; ++i) {
+    const uint8_t* const value = profile.scales + 4 * i;
+    if (!finite(value) || (i >= profile.channels && !(real(value) > 0.0f))) return false;
+  }
+  for (uint32_t group = 0; group < profile.groups; ++group) {
+    const int8_t* const edges = profile.edges + group * (profile.bins - 1);
+    for (uint32_t k = 1; k + 1 < profile.bins; ++k) {
+      if (edges[k] < edges[k - 1]) return false;
+    }
+  }
+  *out = profile;
+  return true;
+}
+
+}  // namespace edgeward

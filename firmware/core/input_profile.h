@@ -1,0 +1,28 @@
+// The input profile of a model.bin (model_export/input_profile.py says what it is), read in place and checked.
+#pragma once
+
+#include <cstdint>
+
+#include "core/budget.h"
+#include "core/model_header.h"
+
+namespace edgeward {
+
+struct InputProfile {
+  uint32_t channels = 0;  // 0: the model carries no profile
+  uint32_t groups = 0;    // 0: no reference distribution
+  uint32_t bins = 0;
+  uint32_t rows = 0;
+  const uint8_t* scales = nullptr;  // float mean[channels], std[channels]; null where inputs are not standardized
+  const int8_t* edges = nullptr;    // [groups][bins - 1]
+  const uint8_t* shares = nullptr;  // u16 [groups][bins], in 1/65535
+
+  float mean(uint32_t channel) const;
+  float deviation(uint32_t channel) const;
+  uint32_t share(uint32_t group, uint32_t bin) const;
+};
+
+// False when the section is damaged or made for something else; an absent one gives an empty profile.
+bool read_input_profile(const uint8_t* model, Section section, InputProfile* out);
+
+}  // namespace edgeward

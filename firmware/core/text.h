@@ -1,0 +1,20 @@
+// Words of commands, parsed without surprises.
+#pragma once
+
+#include <cstdint>
+
+namespace edgeward {
+
+// A number of decimal digits and nothing else, up to `most`.
+inline bool parse_count(const char* text, uint32_t most, uint32_t* out) {
+  uint64_t value = 0;
+  const char* p = text;
+  for (; *p >= '0' && *p <= '9'; ++p) {
+    value = value * 10 + static_cast<uint32_t>(*p - '0');
+    if (value > most) return false;
+  }
+  *out = static_cast<uint32_t>(value);
+  return p != text && *p == 0;
+}
+
+}  // namespace edgeward

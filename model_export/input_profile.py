@@ -1,0 +1,117 @@
+"""The input profile section of model.bin: what a board must know of the training data to quantize samples by itself and to see
+its inputs drift. Read by firmware/core/input_profile.h.
+
+Little-endian:
+
+    u32 version (1)   u32 channels: the input's last axis    u32 standardized (0 or 1)
+    u32 groups        u32 bins (1 to 16)                     u32 rows of the reference
+    if standardized: float32 mean[channels], float32 std[channels]: x = (raw - mean) / std
+    int8 edges[groups][bins - 1], ascending; bin k of a group holds values above edge k - 1 and not above edge k
+    zero bytes up to a multiple of 4
+    u16 shares[groups][bins]: the reference's, in 1/65535
+
+Value i of an input belongs to group i % groups: a group for each channel up to MAX_GROUPS channels, else one for all.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from typing import Any, Mapping, Optional, Sequence
+
+import numpy as np
+
+from model_export.errors import ExportError
+
+VERSION = 1
+BINS = 10
+MAX_BINS = 16
+MAX_GROUPS = 32
+_HEAD = struct.Struct("<6I")
+
+
+@dataclass(frozen=True)
+class InputProfile:
+    channels: int
+    mean: Optional[np.ndarray]
+    """float32 (channels,), or None where inputs are not standardized; std likewise."""
+    std: Optional[np.ndarray]
+    edges: np.ndarray
+    """int8 (groups, bins - 1); no groups where there is no reference."""
+    shares: np.ndarray
+    """uint16 (groups, bins)"""
+    rows: int
+
+
+def make_profile(
+    input_shape: Sequence[int], features: Sequence[Mapping[str, Any]], reference: Optional[np.ndarray]
+) -> InputProfile:
+    """`features` as check_features gives them, `reference` int8 (rows, *input shape) from the training distribution.
+
+    Bins are the reference's deciles, so each holds about a tenth of it; where a value takes more than that, some are empty.
+    """
+    channels = int(input_shape[-1])
+    mean = np.array([f["mean"] for f in features], np.float32) if features else None
+    std = np.array([f["std"] for f in features], np.float32) if features else None
+    groups = channels if channels <= MAX_GROUPS else 1
+    if reference is None or not len(reference):
+        return InputProfile(channels, mean, std, np.zeros((0, BINS - 1), np.int8), np.zeros((0, BINS), np.uint16), 0)
+    if reference.dtype != np.int8:
+        raise ExportError(f"the reference rows are {reference.dtype}; accepted is int8, as the model takes them")
+    values = reference.reshape(-1, groups)
+    cuts = np.arange(1, BINS) / BINS
+    edges = np.quantile(values, cuts, axis=0, method="inverted_cdf").T.astype(np.int8)
+    counts = np.stack([histogram(values[:, g], edges[g]) for g in range(groups)])
+    shares = np.rint(counts / len(values) * 65535).astype(np.uint16)
+    return InputProfile(channels, mean, std, edges, shares, len(reference))
+
+
+def histogram(values: np.ndarray, edges: np.ndarray) -> np.ndarray:
+    """int64 (bins,): how many values fall into each bin."""
+    return np.bincount(np.searchsorted(edges, values, side="left"), minlength=len(edges) + 1)
+
+
+def population_stability_index(expected: np.ndarray, counts: np.ndarray) -> float:
+    """sum((a - e) * ln(a / e)) over bins, shares below 0.0001 counted as that (Siddiqi, Credit Risk Scorecards, 2006)."""
+    e = np.maximum(expected / expected.sum(), 1e-4)
+    a = np.maximum(counts / counts.sum(), 1e-4)
+    return float(np.sum((a - e) * np.log(a / e)))
+
+
+def pack_profile(profile: InputProfile) -> bytes:
+    groups, bins = profile.shares.shape
+    standardized = profile.mean is not None
+    head = _HEAD.pack(VERSION, profile.channels, int(standardized), groups, bins, profile.rows)
+    if profile.mean is not None and profile.std is not None:
+        head += profile.mean.astype("<f4").tobytes() + profile.std.astype("<f4").tobytes()
+    edges = profile.edges.astype(np.int8).tobytes()
+    return head + edges + bytes(-len(edges) % 4) + profile.shares.astype("<u2").tobytes()
+
+
+def parse_profile(section: bytes) -> InputProfile:
+    """Raises ExportError for a section that is not whole."""
+    if len(section) < _HEAD.size:
+        raise ExportError(f"input profile of {len(section)} bytes has no head")
+    version, channels, standardized, groups, bins, rows = _HEAD.unpack_from(section)
+    if version != VERSION:
+        raise ExportError(f"input profile of version {version}, this reader knows {VERSION}")
+    if not 1 <= bins <= MAX_BINS or groups > MAX_GROUPS or standardized > 1 or not 1 <= channels <= 1 << 20:
+        raise ExportError(f"input profile: {channels} channels, {groups} groups of {bins} bins")
+    at = _HEAD.size
+    scale_bytes = 4 * channels * standardized
+    edge_bytes = groups * (bins - 1)
+    if len(section) != at + 2 * scale_bytes + -(-edge_bytes // 4) * 4 + 2 * groups * bins:
+        raise ExportError(f"input profile of {len(section)} bytes does not hold {groups} groups of {bins} bins")
+    mean = np.frombuffer(section, "<f4", channels, at) if standardized else None
+    std = np.frombuffer(section, "<f4", channels, at + scale_bytes) if standardized else None
+    at += 2 * scale_bytes
+    edges = np.frombuffer(section, np.int8, edge_bytes, at).reshape(groups, bins - 1)
+    if groups and np.any(np.diff(edges.astype(int), axis=1) < 0):
+        raise ExportError("input profile: edges of a group do not ascend")
+    at += -(-edge_bytes // 4) * 4
+    shares = np.frombuffer(section, "<u2", groups * bins, at).reshape(groups, bins)
+    if mean is not None and std is not None and not (np.isfinite(mean).all() and np.isfinite(std).all()):
+        raise ExportError("input profile: a mean or a standard deviation is not finite")
+    if std is not None and np.any(std <= 0):
+        raise ExportError("input profile: a standard deviation is not above 0")
+    return InputProfile(channels, mean, std, edges, shares, rows)
