@@ -21,6 +21,8 @@ from orchestrator.wire.link import BrokerAddress
 
 KINDS = ("embedded", "mosquitto")
 _START_TIMEOUT_S = 30.0
+_PORT_TIMEOUT_S = 3.0
+"""The broker of a gateway that was killed a moment ago may still be ending."""
 
 
 class OwnBroker:
@@ -38,7 +40,7 @@ class OwnBroker:
     def start(self) -> None:
         """Starts the process and waits until it accepts connections."""
         host, port = self.address.host, self.address.port
-        if _accepts(host, port):
+        if not _free_within(host, port, _PORT_TIMEOUT_S):
             raise BrokerError(
                 f"{host}:{port} is in use by another program. If it is a broker, use it with --broker mqtt://{host}:{port}; "
                 "otherwise choose another --port"
@@ -122,7 +124,19 @@ def _accepts(host: str, port: int) -> bool:
         return False
 
 
+def _free_within(host: str, port: int, timeout_s: float) -> bool:
+    deadline = time.monotonic() + timeout_s
+    while _accepts(host, port):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.05)
+    return True
+
+
 def _end_with_parent() -> None:
-    """In the child: ask Linux for SIGTERM when the gateway goes, however it goes (PR_SET_PDEATHSIG = 1)."""
+    """In the child: ask Linux for SIGKILL when the gateway goes, however it goes (PR_SET_PDEATHSIG = 1).
+
+    The broker keeps nothing that must be saved, and a restarted gateway needs its port at once.
+    """
     if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(1, signal.SIGTERM)
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)
