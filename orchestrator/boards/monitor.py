@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import csv
-import json
 import threading
 import time
-from contextlib import ExitStack
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Callable, Dict, List, Optional, Sequence, TextIO
+from typing import Any, Callable, Dict, List, Optional, Sequence
 
 from orchestrator.boards.client import BAUD, BoardError, open_port
 from orchestrator.boards.protocol import Record, RecordParser, RecordStats
 from orchestrator.errors import UsageError
 
 _RECONNECT_S = 0.5
-CSV_HEAD = ("received_at", "port", "boot", "seq", "model", "t_us", "kind", "fields")
+_GATHER_BYTES, _GATHER_S = 1024, 0.003
+"""A port with fewer bytes gets this long to bring more: many small reads would cost more than their records."""
 
 OnRecord = Callable[[str, float, Record], None]
 """Called with the port, the time of arrival (Unix seconds) and the record; one call at a time."""
@@ -103,7 +100,11 @@ class Monitor:
         status.connected, status.problem = True, ""
         self._introduce(device)
         while not self._stop.is_set():
-            for record in parser.feed(device.read(device.in_waiting or 1)):
+            waiting = device.in_waiting
+            if waiting and waiting < _GATHER_BYTES:
+                time.sleep(_GATHER_S)
+                waiting = device.in_waiting
+            for record in parser.feed(device.read(waiting or 1)):
                 if record.kind == "boot":
                     self._introduce(device)
                 status.last[record.kind] = record
@@ -122,34 +123,3 @@ class Monitor:
     def _introduce(self, device: Any) -> None:
         if self._rate_ms > 0:
             device.write(f"info\nmetrics rate {self._rate_ms}\n".encode("ascii"))
-
-
-def json_line(port: str, received_at: float, record: Record) -> str:
-    return json.dumps({"received_at": received_at, "port": port, **record.as_dict()})
-
-
-class RecordFile:
-    """Records to a file as they arrive: .jsonl, one object per line, or .csv with the kind's fields as JSON in one cell."""
-
-    def __init__(self, path: Path) -> None:
-        if path.suffix not in (".jsonl", ".csv"):
-            raise UsageError(f"{path}: records are written as .jsonl or .csv")
-        self._stack = ExitStack()
-        try:
-            self._file: TextIO = self._stack.enter_context(path.open("w", encoding="utf-8", newline=""))
-        except OSError as error:
-            raise UsageError(f"cannot write {path}: {error.strerror}") from error
-        self._csv = csv.writer(self._file) if path.suffix == ".csv" else None
-        if self._csv is not None:
-            self._csv.writerow(CSV_HEAD)
-
-    def write(self, port: str, received_at: float, record: Record) -> None:
-        if self._csv is None:
-            self._file.write(json_line(port, received_at, record) + "\n")
-        else:
-            head = (received_at, port, record.boot, record.seq, record.model or "", record.t_us, record.kind)
-            self._csv.writerow([*head, json.dumps(record.fields)])
-        self._file.flush()
-
-    def close(self) -> None:
-        self._stack.close()

@@ -21,7 +21,7 @@ FRAME_UPDATE_CHUNK = 0x11
 FRAME_UPDATE_COMMIT = 0x12
 MAX_LINE_BYTES = 256 * 1024
 
-_RECORD = re.compile(rb"(\{.*\})\*([0-9a-f]{4})", re.DOTALL)
+_END = re.compile(rb"\}\*([0-9a-f]{4})")
 _MARK = b"@ew "
 
 
@@ -119,11 +119,11 @@ class RecordParser:
 
 def parse_record(text: bytes) -> Optional[Record]:
     """What follows `@ew `, up to and possibly beyond the CRC; None where it is damaged."""
-    match = _RECORD.match(text)
-    if match is None or int(match[2], 16) != crc16(match[1]):
+    found = _json_of(text)
+    if found is None:
         return None
     try:
-        content = json.loads(match[1])
+        content = json.loads(found)
     except (ValueError, RecursionError):
         return None
     head = [content.pop(key, None) for key in ("boot", "seq", "model", "t_us", "kind", "v")]
@@ -134,3 +134,17 @@ def parse_record(text: bytes) -> Optional[Record]:
     if model is not None and not isinstance(model, str):
         return None
     return Record(boot, seq, model, t_us, kind, schema, content)
+
+
+def _json_of(text: bytes) -> Optional[bytes]:
+    """The shortest beginning of `text` that its CRC confirms: where line ends were damaged, other records may follow."""
+    if not text.startswith(b"{"):
+        return None
+    checked, crc = 0, crc16(b"")
+    for end in _END.finditer(text):
+        closing = end.start() + 1
+        crc = binascii.crc_hqx(text[checked:closing], crc)
+        checked = closing
+        if int(end[1], 16) == crc:
+            return text[:closing]
+    return None

@@ -1,13 +1,15 @@
-"""`edgeward monitor`: the records of one or several boards, live, to a file, or as JSON lines."""
+"""`edgeward monitor`: the records of one or several boards, live, to a file, to Prometheus, to the gateway."""
 
 from __future__ import annotations
 
 import argparse
+import sys
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Optional
+from typing import TYPE_CHECKING, Any, List, Optional, Sequence
 
 if TYPE_CHECKING:
+    from orchestrator.boards.exporters import Exporter
     from orchestrator.boards.monitor import Monitor, PortStatus
     from orchestrator.boards.protocol import Record
 
@@ -15,6 +17,7 @@ _EPILOG = """examples:
   edgeward monitor /dev/ttyUSB0
   edgeward monitor /dev/ttyUSB0 /dev/ttyUSB1 --out records.csv
   edgeward monitor /dev/ttyUSB0 --json --seconds 10 | jq .latency_p99_us
+  edgeward monitor /dev/ttyUSB0 --prometheus :9464 --forward mqtt://gateway --federation demo
 
 Opening a port does not reset the board. A board that goes away is waited for."""
 
@@ -32,7 +35,12 @@ def register(subparsers: Any) -> None:
     parser.add_argument("ports", nargs="+", metavar="PORT", help="serial port, such as /dev/ttyUSB0")
     parser.add_argument("--json", action="store_true", help="every record as one JSON object per line on stdout")
     parser.add_argument("--seconds", type=_positive, metavar="S", help="stop after S seconds (default: Ctrl-C)")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="also write every record to FILE.jsonl or FILE.csv")
+    parser.add_argument(
+        "--out", type=Path, metavar="FILE", help="also write every record to FILE.jsonl, FILE.csv or FILE.parquet"
+    )
+    parser.add_argument("--prometheus", metavar="HOST:PORT", help="also serve /metrics there (:PORT: on loopback)")
+    parser.add_argument("--forward", metavar="mqtt://HOST", help="also publish every record to this broker")
+    parser.add_argument("--federation", metavar="NAME", help="whose topics --forward publishes to")
     parser.add_argument(
         "--rate", type=int, default=1000, metavar="MS", help="ask for metrics every MS milliseconds; 0: only listen"
     )
@@ -48,36 +56,54 @@ def _positive(text: str) -> float:
 
 
 def run(args: argparse.Namespace) -> int:
-    from orchestrator.boards.monitor import Monitor, RecordFile, json_line
+    from orchestrator.boards.exporters import json_line
+    from orchestrator.boards.monitor import Monitor
+    from orchestrator.boards.prometheus import PrometheusEndpoint, parse_address
     from orchestrator.errors import UsageError
 
     if not 0 <= args.rate <= 3_600_000:
         raise UsageError(f"--rate {args.rate}: milliseconds from 0 to 3600000")
+    if (args.forward is None) != (args.federation is None):
+        raise UsageError("--forward mqtt://HOST and --federation NAME go together")
     with ExitStack() as stack:
-        file: Optional[RecordFile] = None
-        if args.out is not None:
-            file = RecordFile(args.out)
-            stack.callback(file.close)
+        exporters = _exporters(args, stack)
 
         def on_record(port: str, received_at: float, record: Record) -> None:
             if args.json:
                 print(json_line(port, received_at, record), flush=True)
-            if file is not None:
-                file.write(port, received_at, record)
+            for exporter in exporters:
+                exporter.write(port, received_at, record)
 
         monitor = Monitor(args.ports, on_record, baud=args.baud, rate_ms=args.rate)
+        if args.prometheus is not None:
+            endpoint = stack.enter_context(PrometheusEndpoint(parse_address(args.prometheus), monitor.status))
+            print(f"metrics at {endpoint.url}", file=sys.stderr, flush=True)
         try:
             with monitor:
-                _watch(monitor, args.seconds, show=not args.json)
+                _watch(monitor, args.seconds, exporters, show=not args.json)
         except KeyboardInterrupt:
             pass  # the way to end watching; the summary follows
         if monitor.failure is not None:
             raise monitor.failure
-    _summarize(monitor, args.json)
+    _summarize(monitor, exporters, args.json)
     return 0
 
 
-def _watch(monitor: Monitor, seconds: Optional[float], show: bool) -> None:
+def _exporters(args: argparse.Namespace, stack: ExitStack) -> List[Exporter]:
+    from orchestrator.boards.exporters import open_file
+    from orchestrator.boards.forward import MqttForward
+
+    exporters: List[Exporter] = []
+    if args.out is not None:
+        exporters.append(open_file(args.out))
+        stack.callback(exporters[-1].close)
+    if args.forward is not None:
+        exporters.append(MqttForward(args.forward, args.federation, args.ports))
+        stack.callback(exporters[-1].close)
+    return exporters
+
+
+def _watch(monitor: Monitor, seconds: Optional[float], exporters: Sequence[Exporter], show: bool) -> None:
     import time
 
     from rich.console import Console
@@ -92,6 +118,8 @@ def _watch(monitor: Monitor, seconds: Optional[float], show: bool) -> None:
             left = _REFRESH_S if end is None else min(_REFRESH_S, max(0.0, end - time.monotonic()))
             if not monitor.wait(left):
                 return
+            for exporter in exporters:
+                exporter.flush()
             if live is not None:
                 live.update(_table(monitor), refresh=True)
 
@@ -135,12 +163,14 @@ def _row(status: PortStatus) -> list[str]:
     ]
 
 
-def _summarize(monitor: Monitor, to_stderr: bool) -> None:
-    import sys
-
+def _summarize(monitor: Monitor, exporters: Sequence[Exporter], to_stderr: bool) -> None:
     for status in monitor.status:
         counts = status.stats
         print(
             f"{status.port}: {counts.received} records received, {counts.lost} lost, {counts.corrupt} corrupt",
             file=sys.stderr if to_stderr else sys.stdout,
         )
+    for exporter in exporters:
+        summary = exporter.summary()
+        if summary:
+            print(summary, file=sys.stderr if to_stderr else sys.stdout)

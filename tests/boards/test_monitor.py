@@ -13,7 +13,8 @@ from typing import Callable, List
 import pytest
 
 from orchestrator.boards.client import BoardClient, BoardError
-from orchestrator.boards.monitor import CSV_HEAD, Monitor, RecordFile
+from orchestrator.boards.exporters import CSV_HEAD, RecordFile
+from orchestrator.boards.monitor import Monitor
 from orchestrator.boards.virtual import VirtualBoard
 from orchestrator.errors import UsageError
 

@@ -1,0 +1,129 @@
+"""Where records go from a monitor: files, a Prometheus endpoint (prometheus.py), the gateway over MQTT (forward.py)."""
+
+from __future__ import annotations
+
+import csv
+import json
+import threading
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, Dict, List, Protocol, TextIO
+
+from orchestrator.boards.protocol import Record
+from orchestrator.errors import UsageError
+
+CSV_HEAD = ("received_at", "port", "boot", "seq", "model", "t_us", "kind", "fields")
+SUFFIXES = (".jsonl", ".csv", ".parquet")
+_PARQUET_ROWS = 10_000
+_FLUSH_S = 0.2
+
+
+class Exporter(Protocol):
+    """What takes records: write() is called by one thread at a time, flush() now and then by another."""
+
+    def write(self, port: str, received_at: float, record: Record) -> None: ...
+
+    def flush(self) -> None: ...
+
+    def summary(self) -> str:
+        """What a user should know at the end; empty for nothing."""
+        ...
+
+    def close(self) -> None: ...
+
+
+def json_line(port: str, received_at: float, record: Record) -> str:
+    return json.dumps({"received_at": received_at, "port": port, **record.as_dict()})
+
+
+def open_file(path: Path) -> Exporter:
+    """The exporter for a file's suffix. Raises UsageError for another one, and where it cannot be written."""
+    if path.suffix == ".parquet":
+        return ParquetFile(path)
+    return RecordFile(path)
+
+
+def _row(port: str, received_at: float, record: Record) -> List[Any]:
+    """As CSV_HEAD names it; the kind's fields are JSON in one cell."""
+    head = [received_at, port, record.boot, record.seq, record.model or "", record.t_us, record.kind]
+    return [*head, json.dumps(record.fields)]
+
+
+class RecordFile:
+    """Records as they arrive: .jsonl, one object per line, or .csv."""
+
+    def __init__(self, path: Path) -> None:
+        if path.suffix not in (".jsonl", ".csv"):
+            raise UsageError(f"{path}: records are written as {', '.join(SUFFIXES)}")
+        self._stack = ExitStack()
+        try:
+            self._file: TextIO = self._stack.enter_context(path.open("w", encoding="utf-8", newline=""))
+        except OSError as error:
+            raise UsageError(f"cannot write {path}: {error.strerror}") from error
+        self._lock = threading.Lock()
+        self._flushed_at = 0.0
+        self._csv = csv.writer(self._file) if path.suffix == ".csv" else None
+        if self._csv is not None:
+            self._csv.writerow(CSV_HEAD)
+
+    def write(self, port: str, received_at: float, record: Record) -> None:
+        with self._lock:
+            if self._csv is None:
+                self._file.write(json_line(port, received_at, record) + "\n")
+            else:
+                self._csv.writerow(_row(port, received_at, record))
+        if received_at - self._flushed_at > _FLUSH_S:
+            self.flush()
+
+    def flush(self) -> None:
+        with self._lock:
+            self._file.flush()
+        self._flushed_at = time.time()
+
+    def summary(self) -> str:
+        return ""
+
+    def close(self) -> None:
+        self._stack.close()
+
+
+class ParquetFile:
+    """Records in row groups; the file is readable only after close(), as the format has it."""
+
+    def __init__(self, path: Path) -> None:
+        try:
+            import pyarrow as arrow
+            from pyarrow import parquet
+        except ImportError as error:
+            raise UsageError(f"{path}: Parquet needs pyarrow (pip install pyarrow); .jsonl and .csv do not") from error
+        text, real, number = arrow.string(), arrow.float64(), arrow.uint64()
+        types = (real, text, text, number, text, number, text, text)
+        self._schema = arrow.schema(list(zip(CSV_HEAD, types)))
+        self._table = arrow.table
+        self._rows: List[List[Any]] = []
+        try:
+            self._writer = parquet.ParquetWriter(path, self._schema)
+        except OSError as error:
+            raise UsageError(f"cannot write {path}: {error.strerror or error}") from error
+
+    def write(self, port: str, received_at: float, record: Record) -> None:
+        self._rows.append(_row(port, received_at, record))
+        if len(self._rows) >= _PARQUET_ROWS:
+            self._write_group()
+
+    def _write_group(self) -> None:
+        columns: Dict[str, List[Any]] = {name: [row[i] for row in self._rows] for i, name in enumerate(CSV_HEAD)}
+        self._writer.write_table(self._table(columns, schema=self._schema))
+        self._rows = []
+
+    def flush(self) -> None:
+        """Nothing: a row group is written when it is full, or at the end."""
+
+    def summary(self) -> str:
+        return ""
+
+    def close(self) -> None:
+        if self._rows:
+            self._write_group()
+        self._writer.close()

@@ -1,0 +1,72 @@
+"""Forwards records to the gateway over MQTT: topic edgeward/1/FEDERATION/board/NAME/record, one JSON object a message."""
+
+from __future__ import annotations
+
+import queue
+import re
+import secrets
+from typing import Dict, Sequence
+
+from orchestrator.boards.exporters import json_line
+from orchestrator.boards.protocol import Record
+from orchestrator.errors import UsageError
+from orchestrator.wire.link import BrokerAddress, Disconnected, Link
+from orchestrator.wire.topics import Topics, check_name
+
+_OPEN_S = 10.0
+_CLOSE_S = 5.0
+
+
+class MqttForward:
+    """Publishes at QoS 1. While the broker is away records are counted in `dropped`, not piled up in memory."""
+
+    def __init__(self, broker: str, federation: str, ports: Sequence[str]) -> None:
+        Topics(federation)  # refuses a name that is no part of a topic
+        self._topics: Dict[str, str] = {}
+        for port in ports:
+            topic = f"edgeward/1/{federation}/board/{board_name(port)}/record"
+            if topic in self._topics.values():
+                raise UsageError(
+                    f"two ports are called {board_name(port)}: give them other names, as links for example"
+                )
+            self._topics[port] = topic
+        self.forwarded = 0
+        self.dropped = 0
+        self._connected = True
+        self._link = Link(BrokerAddress.parse(broker), f"edgeward-monitor-{secrets.token_hex(4)}", ())
+        self._link.open(_OPEN_S)
+
+    def write(self, port: str, received_at: float, record: Record) -> None:
+        self._look()
+        if not self._connected:
+            self.dropped += 1
+            return
+        self._link.publish(self._topics[port], json_line(port, received_at, record).encode())
+        self.forwarded += 1
+
+    def _look(self) -> None:
+        while True:
+            try:
+                event = self._link.events.get_nowait()
+            except queue.Empty:
+                return
+            self._connected = not isinstance(event, Disconnected)
+
+    def flush(self) -> None:
+        """Nothing: what is published goes out at once."""
+
+    def summary(self) -> str:
+        return f"{self.forwarded} records forwarded, {self.dropped} not, because the broker was away"
+
+    def close(self) -> None:
+        """Waits a few seconds for what is under way."""
+        if self._connected:
+            self._link.flush(_CLOSE_S)
+        self._link.close()
+
+
+def board_name(port: str) -> str:
+    """What a port is called in topics: the last part of its path, such as ttyusb0, or pts-3 of a pseudo-terminal."""
+    short = re.sub(r"^/dev/(serial/by-id/)?", "", port).lower()
+    name = re.sub(r"[^a-z0-9]+", "-", short).strip("-")[-64:].strip("-")
+    return check_name(name, f"the name of port {port}")

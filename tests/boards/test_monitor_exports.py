@@ -1,0 +1,182 @@
+"""Where a monitor's records go: a Prometheus page in the right format, MQTT topics on a real broker, Parquet."""
+
+import importlib.util
+import json
+import re
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Dict, List, Tuple
+
+import pytest
+
+from orchestrator.boards.client import BoardClient
+from orchestrator.boards.exporters import CSV_HEAD, open_file
+from orchestrator.boards.forward import MqttForward, board_name
+from orchestrator.boards.monitor import Monitor, PortStatus
+from orchestrator.boards.prometheus import PrometheusEndpoint, parse_address, render
+from orchestrator.boards.protocol import Record
+from orchestrator.boards.virtual import VirtualBoard
+from orchestrator.errors import BrokerError, UsageError
+from orchestrator.wire.link import Link, Message
+
+# One line of the text exposition format 0.0.4: name, labels, value.
+SAMPLE = re.compile(
+    r'([a-zA-Z_:][\w:]*)(?:\{((?:[a-zA-Z_]\w*="(?:[^"\\\n]|\\[\\"n])*",?)*)\})? ([-+0-9.eE]+|NaN|[-+]Inf)'
+)
+LABEL = re.compile(r'([a-zA-Z_]\w*)="((?:[^"\\\n]|\\[\\"n])*)"')
+
+
+def parse_page(text: str) -> Dict[str, List[Tuple[Dict[str, str], float]]]:
+    """A strict reader of the format: TYPE before samples, a metric's lines together, no sample twice."""
+    assert text.endswith("\n")
+    found: Dict[str, List[Tuple[Dict[str, str], float]]] = {}
+    current = ""
+    for line in text.splitlines():
+        if line.startswith("# TYPE "):
+            current, kind = line.split()[2:]
+            assert current not in found, f"{current} is in two places"
+            assert kind in ("gauge", "counter")
+            assert (kind == "counter") == current.endswith("_total")
+            found[current] = []
+        elif not line.startswith("# HELP "):
+            match = SAMPLE.fullmatch(line)
+            assert match is not None, line
+            assert match[1] == current
+            labels = dict(LABEL.findall(match[2] or ""))
+            assert labels not in [known for known, _ in found[current]]
+            found[current].append((labels, float(match[3])))
+    return found
+
+
+def record(kind: str, **fields: object) -> Record:
+    return Record("00c0ffee", 7, "0123456789abcdef", 5, kind, 1, dict(fields))
+
+
+def test_the_page_follows_the_format():
+    board = PortStatus('/dev/odd"\\\nname', connected=True)
+    board.last["info"] = record("info", chip="host", simulated=True, engine="direct", firmware="0.1.0", state="ready")
+    board.last["metrics"] = record(
+        "metrics", inferences=12, latency_p99_us=50, drift_psi=0.25, classes=[3, 9], reset="power_on", Odd=1, on=True
+    )
+    page = parse_page(render([board, PortStatus("/dev/other")]))
+    port = 'odd\\"\\\\\\nname'
+    assert page["edgeward_board_up"][0] == ({"port": "/dev/" + port}, 1.0)
+    assert page["edgeward_board_up"][1] == ({"port": "/dev/other"}, 0.0)
+    assert page["edgeward_inferences_total"][0][1] == 12
+    assert page["edgeward_drift_psi"][0][1] == 0.25
+    assert [value for _, value in page["edgeward_classes"]] == [3, 9]
+    latency = page["edgeward_latency_microseconds"][0]
+    assert latency[0]["statistic"] == "p99"
+    assert latency[0]["simulated"] == "true"
+    assert not {"edgeward_reset", "edgeward_Odd", "edgeward_on"} & set(page)
+    assert page["edgeward_board_info"][0][0]["model"] == "0123456789abcdef"
+
+
+def test_the_endpoint_serves_what_the_monitor_knows(sample):
+    with VirtualBoard(sample.model_bin) as board:
+        with BoardClient(board.port) as client:
+            client.infer(sample.rows[:20])
+        seen: List[str] = []
+        with Monitor([board.port], lambda _, __, r: seen.append(r.kind), rate_ms=20) as monitor, PrometheusEndpoint(
+            ("127.0.0.1", 0), monitor.status
+        ) as endpoint:
+            while seen.count("metrics") < 3:
+                assert monitor.wait(0.02)
+            with urllib.request.urlopen(endpoint.url) as answer:
+                assert answer.headers["Content-Type"].startswith("text/plain; version=0.0.4")
+                page = parse_page(answer.read().decode())
+            with pytest.raises(urllib.error.HTTPError, match="404"):
+                urllib.request.urlopen(endpoint.url.replace("/metrics", "/other"))
+    assert page["edgeward_inferences_total"][0][1] == 20
+    assert page["edgeward_records_corrupt_total"][0][1] == 0
+    assert page["edgeward_board_info"][0][0]["chip"] == "host"
+
+
+def test_addresses():
+    assert parse_address("0.0.0.0:9464") == ("0.0.0.0", 9464)
+    assert parse_address(":9464") == parse_address("9464") == ("127.0.0.1", 9464)
+    assert parse_address("[::1]:9464") == ("::1", 9464)
+    with pytest.raises(UsageError, match="HOST:PORT"):
+        parse_address("localhost")
+
+
+@pytest.fixture
+def listener(broker):
+    link = Link(broker.address, "listener", ["edgeward/1/demo/board/+/record"])
+    link.open(10.0)
+    yield link
+    link.close()
+
+
+def test_records_reach_the_broker(broker, listener, tmp_path: Path):
+    """The command as a user types it, against a real broker; the listener gets what the file has."""
+    with VirtualBoard() as board:
+        command = [sys.executable, "-m", "orchestrator.cli.main", "monitor", board.port, "--json", "--rate", "20"]
+        command += ["--seconds", "1", "--forward", str(broker.address), "--federation", "demo"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    shown = [json.loads(line) for line in done.stdout.splitlines()]
+    assert len(shown) > 10
+    assert f"{len(shown)} records forwarded, 0 not" in done.stderr
+    received = []
+    while len(received) < len(shown):
+        event = listener.events.get(timeout=10)
+        if isinstance(event, Message):
+            assert event.topic == f"edgeward/1/demo/board/{board_name(board.port)}/record"
+            received.append(json.loads(event.payload))
+    assert received == shown
+
+
+def test_a_broker_that_goes_away_costs_records_not_memory(broker):
+    forward = MqttForward(str(broker.address), "demo", ["/dev/ttyUSB0"])
+    try:
+        forward.write("/dev/ttyUSB0", 1.0, record("metrics"))
+        assert forward.forwarded == 1
+        broker.stop()
+        for _ in range(500):
+            forward.write("/dev/ttyUSB0", 1.0, record("metrics"))
+            if forward.dropped:
+                break
+            time.sleep(0.02)
+        assert forward.dropped > 0
+        assert "broker was away" in forward.summary()
+    finally:
+        forward.close()
+
+
+def test_names_of_boards():
+    assert board_name("/dev/ttyUSB0") == "ttyusb0"
+    assert board_name("/dev/pts/3") == "pts-3"
+    assert board_name("/dev/serial/by-id/usb-Silicon_Labs_CP2102N-if00") == "usb-silicon-labs-cp2102n-if00"
+    with pytest.raises(UsageError, match="two ports"):
+        MqttForward("mqtt://127.0.0.1:1", "demo", ["/dev/ttyUSB0", "/dev/TTYUSB0"])
+    with pytest.raises(UsageError, match="federation"):
+        MqttForward("mqtt://127.0.0.1:1", "a/b", ["/dev/ttyUSB0"])
+
+
+def test_no_broker_is_an_error(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("orchestrator.boards.forward._OPEN_S", 0.2)
+    with pytest.raises(BrokerError, match="no MQTT broker"):
+        MqttForward("mqtt://127.0.0.1:1", "demo", ["/dev/ttyUSB0"])
+
+
+def test_parquet(tmp_path: Path):
+    path = tmp_path / "records.parquet"
+    if importlib.util.find_spec("pyarrow") is None:
+        with pytest.raises(UsageError, match="pip install pyarrow"):
+            open_file(path)
+        return
+    from pyarrow import parquet
+
+    file = open_file(path)
+    for seq in range(3):
+        file.write("/dev/ttyUSB0", 1.5, Record("00c0ffee", seq, None, 5, "metrics", 1, {"inferences": seq}))
+    file.close()
+    table = parquet.read_table(path)
+    assert tuple(table.column_names) == CSV_HEAD
+    assert table["seq"].to_pylist() == [0, 1, 2]
+    assert json.loads(table["fields"][2].as_py()) == {"inferences": 2}
