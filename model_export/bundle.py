@@ -14,6 +14,7 @@ import numpy as np
 
 from model_export.errors import BundleError, ExportError
 from model_export.input_profile import make_profile
+from model_export.known_rows import fair_rows
 from model_export.manifest import FILES, MANIFEST, SCHEMA, check_features, check_labels, dump_manifest, read_manifest
 from model_export.model_bin import KnownAnswers, ModelBin, ModelBinError, pack_model_bin, parse_model_bin
 from model_export.plan import Plan, PlanError, compile_plan
@@ -21,6 +22,7 @@ from model_export.sources import model_data_header, model_data_source, op_resolv
 from model_export.tflm import Quantized, TflmModel, check_rows
 
 KNOWN_ANSWER_ROWS = 4
+RANDOM_ROWS = 32
 ARENA_MARGIN_BYTES = 2048
 
 
@@ -50,7 +52,7 @@ def write_bundle(
     model = TflmModel(tflite)
     shown = [] if labels is None else check_labels(labels, model.output.shape[-1])
     described = check_features(features, model.input.shape)
-    answers = _known_answers(model, known_rows)
+    answers = _known_answers(model, tflite, known_rows)
     reference = None if reference_rows is None else check_rows(reference_rows, model.input.shape)
     plan, refused = _direct_plan(tflite)
     direct_bytes = plan.arena_bytes if plan else 0
@@ -174,13 +176,18 @@ def _direct_plan(tflite: bytes) -> Tuple[Optional[Plan], Optional[str]]:
         return None, str(error)
 
 
-def _known_answers(model: TflmModel, rows: Optional["np.ndarray"]) -> KnownAnswers:
-    if rows is None or not len(rows):
-        shape = (KNOWN_ANSWER_ROWS, *model.input.shape[1:])
-        rows = np.random.default_rng(0).integers(-128, 128, shape).astype(np.int8)
-    inputs = check_rows(rows, model.input.shape)[:KNOWN_ANSWER_ROWS]
-    outputs = model.run(inputs)
-    return KnownAnswers(inputs.reshape(len(inputs), -1), outputs.reshape(len(outputs), -1))
+def _known_answers(model: TflmModel, tflite: bytes, rows: Optional["np.ndarray"]) -> KnownAnswers:
+    """Answers for the first rows a correct board cannot fail at; random ones where the given rows have none."""
+    shape = (RANDOM_ROWS, *model.input.shape[1:])
+    offered = [np.random.default_rng(0).integers(-128, 128, shape).astype(np.int8)]
+    if rows is not None and len(rows):
+        offered.insert(0, check_rows(rows, model.input.shape)[:RANDOM_ROWS])
+    for candidates in offered:
+        inputs = candidates[fair_rows(model, tflite, candidates)][:KNOWN_ANSWER_ROWS]
+        if len(inputs):
+            outputs = model.run(inputs)
+            return KnownAnswers(inputs.reshape(len(inputs), -1), outputs.reshape(len(outputs), -1))
+    raise ExportError("no row found on which TFLM's two ways of rounding a dense layer agree; give other known_rows")
 
 
 def _edge(tensor: Quantized) -> Dict[str, Any]:

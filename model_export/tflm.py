@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import Dict, List, NamedTuple, Optional, Tuple
+from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -89,13 +89,25 @@ class TflmModel:
         outputs, _, _ = self._start(shaped)
         return outputs
 
-    def _start(self, rows: "np.ndarray") -> Tuple["np.ndarray", str, Dict[str, Dict[str, object]]]:
+    def run_tensors(self, rows: "np.ndarray", tensors: Sequence[int]) -> Dict[int, "np.ndarray"]:
+        """What the int8 tensors of these indices hold after each row: index -> int8 (rows, elements)."""
+        shaped = check_rows(rows, self.input.shape)
+        joined, _, _ = self._start(shaped, tensors)
+        known = read_tflite(self._blob).tensors
+        sizes = [int(np.prod(known[tensor].shape)) for tensor in tensors]
+        parts = np.split(joined.reshape(len(shaped), sum(sizes)), np.cumsum(sizes)[:-1], axis=1)
+        return dict(zip(tensors, parts))
+
+    def _start(
+        self, rows: "np.ndarray", tensors: Sequence[int] = ()
+    ) -> Tuple["np.ndarray", str, Dict[str, Dict[str, object]]]:
         with tempfile.TemporaryDirectory(prefix="edgeward-") as folder:
             model, given, outputs = (Path(folder) / name for name in ("model.tflite", "rows.npy", "outputs.npy"))
             model.write_bytes(self._blob)
             np.save(given, rows)
             while True:
                 command = [sys.executable, str(PROCESS), str(model), str(given), str(outputs), str(self._arena_bytes)]
+                command += [",".join(map(str, tensors))] if tensors else []
                 try:
                     done = subprocess.run(
                         command, capture_output=True, text=True, errors="replace", timeout=BATCH_SECONDS + len(rows)

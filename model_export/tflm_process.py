@@ -1,10 +1,11 @@
 """Load and run an int8 model in TensorFlow Lite Micro, in a process that may die without harm.
 
-    python tflm_process.py MODEL.tflite ROWS.npy OUTPUTS.npy ARENA_BYTES
+    python tflm_process.py MODEL.tflite ROWS.npy OUTPUTS.npy ARENA_BYTES [TENSOR,TENSOR,...]
 
 TFLM is C++ that aborts on some models and prints its errors and its allocation table itself; model_export.tflm starts
 this file, reads both streams and turns them into types. ROWS is int8 (rows, *input shape). With no rows, one
-inference on zeros still runs, so that a kernel which only fails when invoked is found.
+inference on zeros still runs, so that a kernel which only fails when invoked is found. With tensors named, their content
+after each row is written instead of the outputs, joined in the order named.
 """
 
 import json
@@ -14,10 +15,13 @@ from typing import Any, Dict
 import numpy as np
 
 
-def main(model_path: str, rows_path: str, outputs_path: str, arena_bytes: str) -> int:
+def main(model_path: str, rows_path: str, outputs_path: str, arena_bytes: str, tensors: str = "") -> int:
     from tflite_micro import runtime
 
-    interpreter = runtime.Interpreter.from_file(model_path, arena_size=int(arena_bytes))
+    config = runtime.InterpreterConfig
+    wanted = [int(tensor) for tensor in tensors.split(",") if tensor]
+    keep = config.kPreserveAllTensors if wanted else config.kAllocationRecording
+    interpreter = runtime.Interpreter.from_file(model_path, arena_size=int(arena_bytes), intrepreter_config=keep)
     entry, leave = interpreter.get_input_details(0), interpreter.get_output_details(0)
     rows = np.load(rows_path)
     shape = tuple(int(n) for n in entry["shape"])
@@ -25,9 +29,16 @@ def main(model_path: str, rows_path: str, outputs_path: str, arena_bytes: str) -
     for row in rows if len(rows) else np.zeros((1, *shape), entry["dtype"]):
         interpreter.set_input(np.ascontiguousarray(row.reshape(shape)), 0)
         interpreter.invoke()
-        outputs.append(np.array(interpreter.get_output(0))[0])
+        if wanted:
+            kept = [
+                np.array(interpreter._interpreter.GetTensor(tensor, 0)["tensor_data"]).reshape(-1) for tensor in wanted
+            ]
+            outputs.append(np.concatenate(kept))
+        else:
+            outputs.append(np.array(interpreter.get_output(0))[0])
     np.save(outputs_path, np.stack(outputs)[: len(rows)])
-    interpreter.print_allocations()
+    if not wanted:
+        interpreter.print_allocations()
     print(json.dumps({"input": _details(entry), "output": _details(leave)}))
     return 0
 
@@ -44,4 +55,4 @@ def _details(tensor: Dict[str, Any]) -> Dict[str, Any]:
 
 
 if __name__ == "__main__":
-    sys.exit(main(*sys.argv[1:5]))
+    sys.exit(main(*sys.argv[1:6]))
