@@ -1,0 +1,7 @@
+"""PlatformIO's side of the platform: nothing beyond what every platform has."""
+
+from platformio.public import PlatformBase
+
+
+class NativePlatform(PlatformBase):
+    pass
