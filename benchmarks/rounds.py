@@ -1,6 +1,7 @@
 """Seconds, bytes and memory of a round without training: gateway, broker and nodes as real processes on loopback.
 
 python benchmarks/rounds.py --nodes 4 --params 100000 --rounds 10 [--broker embedded|mosquitto] [--json]
+                            [--flower PYTHON]   the same in Flower, with the interpreter of an environment that has it
 
 Bytes are counted by the kernel on each node's socket (TCP payload: MQTT framing, acknowledgements and resends
 included), whole run over nodes x rounds, from the first training round to the end. Memory is peak resident memory of
@@ -17,6 +18,7 @@ import tempfile
 from pathlib import Path
 from typing import Any, Dict, List
 
+import flower_peer
 import numpy as np
 
 from orchestrator.gateway.broker import OwnBroker
@@ -95,6 +97,22 @@ def summarize(
     }
 
 
+def print_beside(figures: Dict[str, Any]) -> None:
+    """A Markdown table of both systems."""
+    print(f"{figures['nodes']} nodes, {figures['params']:,} parameters, {figures['rounds']} rounds\n")
+    print("| | Edgeward | Flower | ratio |")
+    print("|---|---|---|---|")
+    for name, text in (
+        ("seconds_per_round", "seconds per round, median"),
+        ("bytes_up_per_node_round", "bytes up per node and round"),
+        ("bytes_down_per_node_round", "bytes down per node and round"),
+        ("node_mib", "node, MiB"),
+        ("gateway_mib", "server, MiB"),
+    ):
+        ours, theirs = figures[name], figures["flower"][name]
+        print(f"| {text} | {ours:,.4g} | {theirs:,.4g} | {ours / theirs:.3f} |")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--nodes", type=int, default=4)
@@ -102,11 +120,17 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--broker", choices=("embedded", "mosquitto"), default="embedded")
     parser.add_argument("--codec", choices=("int8", "float16", "float32"), default="int8")
+    parser.add_argument("--flower", metavar="PYTHON", help="also run Flower with this interpreter, in the same run")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     figures = measure(arguments.nodes, arguments.params, arguments.rounds, arguments.broker, arguments.codec)
+    if arguments.flower:
+        figures["flower"] = flower_peer.measure(arguments.flower, arguments.nodes, arguments.params, arguments.rounds)
     if arguments.json:
         print(json.dumps(figures))
+        return
+    if arguments.flower:
+        print_beside(figures)
         return
     for name, value in figures.items():
         print(f"{name:28} {value:.4g}" if isinstance(value, float) else f"{name:28} {value}")
