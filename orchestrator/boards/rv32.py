@@ -20,6 +20,7 @@ import numpy as np
 
 from model_export.plan import compile_plan
 from orchestrator.boards.host_engine import HostBuildError, _digest, cache_dir, firmware_dir
+from orchestrator.boards.partitions import SECTOR_BYTES
 
 COMPILER = "riscv64-unknown-elf-gcc"
 QEMU = "qemu-system-riscv32"
@@ -32,6 +33,7 @@ _PACKAGES = "gcc-riscv64-unknown-elf picolibc-riscv64-unknown-elf qemu-system-mi
 _IMAGE_ADDRESS = 0x81000000
 _IMAGE_BYTES = 16 << 20
 _RUN_S = 600
+_C3_SLOT_BYTES = 72 * 1024  # as in firmware/hal/c3_bare/kept.h
 
 
 @dataclass(frozen=True)
@@ -110,6 +112,21 @@ def _sizes(elf: Path) -> Dict[str, int]:
     return {"flash": sizes[".text"] + sizes.get(".rodata", 0) + data, "ram": data + sizes.get(".bss", 0)}
 
 
+def c3_elf(model_bin: bytes, path: Path) -> Path:
+    """Write to `path` the whole firmware for a simulated bare ESP32-C3 (firmware/hal/c3_bare), `model_bin` in its slot a."""
+    room = _C3_SLOT_BYTES - SECTOR_BYTES
+    if len(model_bin) > room:
+        raise HostBuildError(
+            f"{len(model_bin)} bytes do not fit the model slot of the simulated ESP32-C3, which holds {room}"
+        )
+    elf = build_elf("src/main_c3_bare.cpp", "-O2", target="c3_bare", extra=("core/*.cpp", "hal/c3_bare/*.cpp"))
+    slot = path.with_suffix(".slot")
+    slot.write_bytes(model_bin.ljust(_C3_SLOT_BYTES, b"\xff"))
+    objcopy = COMPILER.replace("gcc", "objcopy")
+    subprocess.run([objcopy, "--update-section", f".slot_a={slot}", str(elf), str(path)], check=True)
+    return path
+
+
 def build_elf(program: str, optimize: str, *, target: str = "rv32_virt", extra: Sequence[str] = ()) -> Path:
     """An ELF of `program` (below firmware/) with the sources it needs, kept in the per-user cache."""
     problem = missing()
@@ -119,18 +136,22 @@ def build_elf(program: str, optimize: str, *, target: str = "rv32_virt", extra: 
     sources = [root / program, *(path for pattern in extra for path in sorted(root.glob(pattern)))]
     if program != "test/size_nothing.cpp":
         sources += sorted(root.glob("engine/direct/*.cpp"))
-    start, script = root / f"hal/{target}/start.S", root / f"hal/{target}/virt.ld"
+    start, script = root / f"hal/{target}/start.S", root / f"hal/{target}/link.ld"
+    cstd = root / "hal/rv32_virt/cstd"
     version = subprocess.run([COMPILER, "--version"], capture_output=True, text=True, check=False).stdout
     flags = [*ARCHITECTURE, *FLAGS, optimize]
-    elf = cache_dir() / f"rv32-{Path(program).stem}-{_digest(root, [*sources, start, script], [*flags, version])}"
+    elf = (
+        cache_dir()
+        / f"rv32-{Path(program).stem}-{_digest(root, [*sources, start, script, *sorted(cstd.iterdir())], [*flags, version])}"
+    )
     if elf.is_file():
         return elf
     elf.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".rv32-", dir=elf.parent) as work:
         fresh = Path(work) / "program.elf"
-        command = [COMPILER, *flags, f"-I{root}", f"-I{root}/hal/rv32_virt/cstd", str(start), *map(str, sources)]
+        command = [COMPILER, *flags, f"-I{root}", f"-I{cstd}", str(start), *map(str, sources)]
         done = subprocess.run(
-            [*command, "-T", str(script), "-o", str(fresh)], capture_output=True, text=True, check=False
+            [*command, "-lm", "-T", str(script), "-o", str(fresh)], capture_output=True, text=True, check=False
         )
         if done.returncode != 0:
             raise HostBuildError(f"{COMPILER} could not build {program}:\n{done.stderr.strip()}")

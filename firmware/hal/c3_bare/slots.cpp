@@ -1,0 +1,44 @@
+// Model slots in RAM with the manners of flash: this HAL is for simulators, which have no flash chip to write to.
+#include <cstring>
+
+#include "hal/c3_bare/kept.h"
+
+extern "C" const uint8_t slot_a_image[edgeward::hal::kSlotBytes];
+
+namespace edgeward::hal {
+namespace {
+
+constexpr uint32_t kPowered = 0x45574b50;
+
+bool in_slot(uint32_t offset, uint32_t bytes) { return uint64_t{offset} + bytes <= kSlotBytes; }
+
+uint8_t* slot_bytes(Slot slot) { return g_kept.slots[static_cast<uint8_t>(slot)]; }
+
+}  // namespace
+
+__attribute__((section(".kept"))) Kept g_kept;
+
+void power_on() {
+  if (g_kept.powered == kPowered) return;
+  std::memset(&g_kept, 0, offsetof(Kept, slots));
+  std::memcpy(slot_bytes(Slot::a), slot_a_image, kSlotBytes);
+  std::memset(slot_bytes(Slot::b), 0xFF, kSlotBytes);
+  g_kept.powered = kPowered;
+}
+
+SlotView slot_map(Slot slot) { return SlotView{slot_bytes(slot), kSlotBytes}; }
+
+bool slot_erase(Slot slot, uint32_t offset, uint32_t bytes) {
+  if (!in_slot(offset, bytes) || offset % kFlashSectorBytes != 0 || bytes % kFlashSectorBytes != 0) return false;
+  std::memset(slot_bytes(slot) + offset, 0xFF, bytes);
+  return true;
+}
+
+bool slot_write(Slot slot, uint32_t offset, const uint8_t* data, uint32_t bytes) {
+  if (!in_slot(offset, bytes) || offset % 4 != 0 || bytes % 4 != 0) return false;
+  uint8_t* const to = slot_bytes(slot) + offset;
+  for (uint32_t i = 0; i < bytes; ++i) to[i] &= data[i];
+  return true;
+}
+
+}  // namespace edgeward::hal
