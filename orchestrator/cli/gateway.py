@@ -20,6 +20,12 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     run.add_argument("--broker", help="embedded, mosquitto, or mqtt://HOST:PORT; instead of the file's")
     run.add_argument("--port", type=int, help="port of an own broker; instead of the file's")
     run.add_argument("--connect-timeout", type=float, default=30.0, metavar="S", help="default: %(default)s")
+    run.add_argument(
+        "--retrain-on-drift",
+        type=float,
+        metavar="PSI",
+        help="stay, and train again when a board reports a drift index above this (0.25 is usual); needs privacy.runs",
+    )
     run.add_argument("--json", action="store_true", help="one JSON object a line: progress, then the result")
     run.set_defaults(run=_run)
 
@@ -31,13 +37,16 @@ def _run(arguments: argparse.Namespace) -> int:
     from orchestrator.cli.progress import configure_logging, json_progress, line_progress
     from orchestrator.gateway.config import load_config
     from orchestrator.gateway.federation import run_federation
+    from orchestrator.gateway.retraining import run_and_watch
 
     configure_logging()
     config = load_config(arguments.config)
     given = {k: getattr(arguments, k) for k in ("broker", "port") if getattr(arguments, k) is not None}
     config = dataclasses.replace(config, gateway=dataclasses.replace(config.gateway, **given))
     progress = json_progress if arguments.json else line_progress
-    report = run_federation(config, arguments.config.parent, arguments.out, progress, arguments.connect_timeout)
+    where = (config, arguments.config.parent, arguments.out, progress, arguments.connect_timeout)
+    drift = arguments.retrain_on_drift
+    report = run_federation(*where) if drift is None else run_and_watch(*where, drift)
     if arguments.json:
         print(json.dumps({"event": "result", **report}), flush=True)
     else:

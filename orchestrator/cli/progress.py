@@ -41,6 +41,8 @@ def describe(event: Dict[str, Any]) -> Optional[str]:
         "left": "{node} left",
         "declined": "{node} declined: {reason}",
         "refused": "refused a message of {node}: {reason}",
+        "watching": "bundle {bundle}; waiting for boards with model {digest} to report drift",
+        "drift": "{board} reports drift {psi:.3f}; training again above {above:g}",
         "broker_lost": "lost the broker ({reason}); reconnecting",
         "broker_restarted": "the broker had died and was started again",
         "finished": "all rounds done",

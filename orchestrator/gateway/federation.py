@@ -21,7 +21,7 @@ from orchestrator.gateway.broker import KINDS, OwnBroker
 from orchestrator.gateway.config import Config
 from orchestrator.gateway.evaluation import EvaluationSet, Evaluator, score
 from orchestrator.gateway.gateway import Gateway, Progress
-from orchestrator.gateway.run import RunResult, open_run, run_id
+from orchestrator.gateway.run import RunResult, final_weights, open_run, run_id
 from orchestrator.gateway.store import Store
 from orchestrator.node.data import load_dataset
 from orchestrator.privacy.accounting_process import plan_apart, statement_apart
@@ -36,43 +36,74 @@ CALIBRATION_ROWS = 256
 def run_federation(
     config: Config, base: Path, out: Path, progress: Progress, connect_timeout_s: float = 30.0
 ) -> Dict[str, Any]:
-    """Runs (or continues) the federation of `config`; relative data paths start at `base`.
+    """Runs (or continues) the federation of `config` once; relative data paths start at `base`.
 
     Returns what it also writes to OUT/result.json. Raises EdgewardError subclasses for everything a user can mend.
     """
-    out.mkdir(parents=True, exist_ok=True)
-    rows = _evaluation_rows(config, base)
-    calibration = load_dataset(base / config.calibration, config.task.schema).x if config.calibration else None
-    address, broker = _broker(config)
-    if broker is None:
-        check_reachable(address, connect_timeout_s)  # before minutes of preparation, not after
-    store = Store(out / "gateway.sqlite")
-    run = run_id(config.task)
-    model = _absolute_model(config.task, base)
-    task, graph = _open_or_prepare(store, run, config.task, model, out, progress)
-    try:
-        if broker is not None:
-            broker.start()
-        gateway = Gateway(
-            store,
-            run,
-            config.gateway.federation,
-            address,
-            broker,
-            Evaluator(graph, rows) if rows is not None else None,
-            progress,
+    with Orchestrator(config, base, out, progress, connect_timeout_s) as orchestrator:
+        return orchestrator.train(1)
+
+
+class Orchestrator:
+    """Broker, store and data of one federation; `train` runs it from the first weights, or on from an earlier result."""
+
+    def __init__(self, config: Config, base: Path, out: Path, progress: Progress, connect_timeout_s: float) -> None:
+        out.mkdir(parents=True, exist_ok=True)
+        self._config, self._out, self._progress = config, out, progress
+        self._connect_timeout_s = connect_timeout_s
+        self._model = _absolute_model(config.task, base)
+        self._rows = _evaluation_rows(config, base)
+        self._calibration = (
+            load_dataset(base / config.calibration, config.task.schema).x if config.calibration else None
         )
-        result = gateway.run(connect_timeout_s)
-        memory = {"gateway": peak_memory_mib(), "broker": peak_memory_mib(str(broker.pid)) if broker else None}
-    finally:
-        if broker is not None:
-            broker.close()
-    claim = statement_apart(task, result.records)
-    report = _report(run, task, result, claim, memory)
-    report.update(_quantize(task, model, result, rows, calibration, claim, out, progress))
-    store.close()
-    write_json(out / "result.json", report)
-    return report
+        self.address, self._broker = _broker(config)
+
+    def __enter__(self) -> "Orchestrator":
+        if self._broker is None:
+            check_reachable(self.address, self._connect_timeout_s)  # before minutes of preparation, not after
+        self._store = Store(self._out / "gateway.sqlite")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._store.close()
+        if self._broker is not None:
+            self._broker.close()
+
+    def trained(self) -> int:
+        """How many trainings of this task the store knows, finished or not."""
+        number = 0
+        while self._store.find_run(run_id(self._config.task, number + 1)) is not None:
+            number += 1
+        return number
+
+    def train(self, number: int) -> Dict[str, Any]:
+        """The `number`-th training (from 1), up to its bundle; one that was begun is continued."""
+        run = run_id(self._config.task, number)
+        task, graph = self._open(run, number)
+        if self._broker is not None and self._broker.pid is None:
+            self._broker.start()
+        evaluate = Evaluator(graph, self._rows) if self._rows is not None else None
+        federation = self._config.gateway.federation
+        gateway = Gateway(self._store, run, federation, self.address, self._broker, evaluate, self._progress)
+        result = gateway.run(self._connect_timeout_s)
+        broker_mib = peak_memory_mib(str(self._broker.pid)) if self._broker else None
+        claim = statement_apart(task, result.records, number)
+        report = _report(run, task, result, claim, {"gateway": peak_memory_mib(), "broker": broker_mib})
+        report.update(
+            _quantize(task, self._model, result, self._rows, self._calibration, claim, self._out, self._progress)
+        )
+        write_json(self._out / "result.json", report)
+        return report
+
+    def _open(self, run: str, number: int) -> Tuple[Task, bytes]:
+        if number == 1 or self._store.find_run(run) is not None:
+            return _open_or_prepare(self._store, run, self._config.task, self._model, self._out, self._progress)
+        before = run_id(self._config.task, number - 1)
+        stored = self._store.find_run(before)
+        if stored is None:
+            raise EdgewardError(f"training {number} goes on from run {before}, which the store does not have")
+        task = task_from_dict(stored[0], f"stored run {before}")
+        return open_run(self._store, run, task, stored[1], final_weights(self._store, before, task))
 
 
 def _evaluation_rows(config: Config, base: Path) -> Optional[EvaluationSet]:

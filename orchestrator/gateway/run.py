@@ -12,9 +12,10 @@ from orchestrator.rounds.events import STATISTICS_ROUND
 from orchestrator.wire.task import Task, task_from_dict, task_to_dict
 
 
-def run_id(task: Task) -> str:
-    """A name for a run of this task: readable, and another one if the task changes."""
-    return f"{task.name}-{hashlib.sha256(repr(task).encode()).hexdigest()[:8]}"
+def run_id(task: Task, number: int = 1) -> str:
+    """A name for the `number`-th training of a task: readable, and another one if the task changes."""
+    name = f"{task.name}-{hashlib.sha256(repr(task).encode()).hexdigest()[:8]}"
+    return name if number == 1 else f"{name}-{number}"
 
 
 class RunResult:

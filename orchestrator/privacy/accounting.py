@@ -21,8 +21,13 @@ _FINE, _COARSE = 1e-4, 1e-3
 """Discretization of the privacy loss; a coarser one only overstates epsilon, and is faster to search with."""
 
 
-def epsilon_spent(privacy: Privacy, steps: int, statistics: bool, discretization: float = _FINE) -> float:
-    """Epsilon at `privacy.delta` after `steps` noised steps and, if so, the statistics release; inf without noise."""
+def epsilon_spent(
+    privacy: Privacy, steps: int, statistics: bool, runs: int = 1, discretization: float = _FINE
+) -> float:
+    """Epsilon at `privacy.delta` after `runs` trainings on the same records; inf without noise.
+
+    A training is `steps` noised steps and, if `statistics`, one release of standardization sums.
+    """
     from dp_accounting import dp_event, pld
 
     noises = [privacy.noise_multiplier] * (steps > 0) + [privacy.statistics_noise_multiplier] * statistics
@@ -30,15 +35,15 @@ def epsilon_spent(privacy: Privacy, steps: int, statistics: bool, discretization
         return math.inf
     accountant = pld.PLDAccountant(value_discretization_interval=discretization)
     if statistics:
-        accountant.compose(dp_event.GaussianDpEvent(privacy.statistics_noise_multiplier))
+        accountant.compose(dp_event.GaussianDpEvent(privacy.statistics_noise_multiplier), runs)
     if steps > 0:
         step = dp_event.PoissonSampledDpEvent(privacy.sampling_rate, dp_event.GaussianDpEvent(privacy.noise_multiplier))
-        accountant.compose(step, steps)
+        accountant.compose(step, steps * runs)
     return float(accountant.get_epsilon(privacy.delta))
 
 
 def plan_noise(task: Task) -> Task:
-    """The task with noise multipliers such that the whole run spends at most `privacy.epsilon`.
+    """The task with noise multipliers such that all of `privacy.runs` trainings spend at most `privacy.epsilon`.
 
     Multipliers the task already states are kept. Raises PrivacyError when no noise up to 200 clip norms suffices.
     """
@@ -55,7 +60,7 @@ def plan_noise(task: Task) -> Task:
         )
 
     def spent(noise: float) -> float:
-        return epsilon_spent(with_noise(noise), task.steps, task.standardizes, _COARSE)
+        return epsilon_spent(with_noise(noise), task.steps, task.standardizes, privacy.runs, _COARSE)
 
     if privacy.noise_multiplier and (privacy.statistics_noise_multiplier or not task.standardizes):
         return replace(task, privacy=with_noise(privacy.noise_multiplier))
@@ -63,8 +68,9 @@ def plan_noise(task: Task) -> Task:
     while spent(high) > privacy.epsilon:
         low, high = high, 2 * high
         if high > _MAX_NOISE:
+            each = f" in each of {privacy.runs} runs" if privacy.runs > 1 else ""
             raise PrivacyError(
-                f"epsilon {privacy.epsilon:g} at delta {privacy.delta:g} cannot be met with {task.steps} steps: the run "
+                f"epsilon {privacy.epsilon:g} at delta {privacy.delta:g} cannot be met with {task.steps} steps{each}: it "
                 f"would spend {spent(_MAX_NOISE):.3g} even with noise of {_MAX_NOISE:g} clip norms. Raise epsilon or take "
                 "fewer rounds"
             )
@@ -74,8 +80,11 @@ def plan_noise(task: Task) -> Task:
     return replace(task, privacy=with_noise(math.ceil(high * 1000) / 1000))
 
 
-def statement(task: Task, records: Dict[str, int]) -> Dict[str, Any]:
-    """What the model's manifest says about privacy: claim, mechanism, and what is not covered."""
+def statement(task: Task, records: Dict[str, int], run: int = 1) -> Dict[str, Any]:
+    """What the manifest of the `run`-th model says about privacy: claim, mechanism, and what is not covered.
+
+    A later training starts from the earlier model and uses the same records, so its epsilon is that of all so far.
+    """
     privacy = task.privacy
     if not privacy.on:
         return {
@@ -84,7 +93,7 @@ def statement(task: Task, records: Dict[str, int]) -> Dict[str, Any]:
             "delta": None,
             "claim": "Trained without differential privacy: updates can reveal records. Records themselves stayed on the nodes.",
         }
-    epsilon = epsilon_spent(privacy, task.steps, task.standardizes)
+    epsilon = epsilon_spent(privacy, task.steps, task.standardizes, run)
     return {
         "unit": "record",
         "adjacency": "add or remove one record of one node",
@@ -102,6 +111,8 @@ def statement(task: Task, records: Dict[str, int]) -> Dict[str, Any]:
         "sampling": f"Poisson, rate {privacy.sampling_rate:g} on every node at every step",
         "steps": task.steps,
         "rounds": task.training.rounds,
+        "run": run,
+        "runs_planned": privacy.runs,
         "statistics": (
             f"standardization sums released once with noise multiplier {privacy.statistics_noise_multiplier:g}, included"
             if task.standardizes

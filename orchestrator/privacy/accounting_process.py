@@ -13,16 +13,16 @@ from orchestrator.wire.task import Task, task_from_dict, task_to_dict
 
 
 def plan_apart(task: Task) -> Tuple[Task, Optional[float]]:
-    """(task with its noise planned, epsilon the whole run spends). Raises PrivacyError when the budget cannot be met."""
+    """(task with its noise planned, epsilon all its runs spend). Raises PrivacyError when the budget cannot be met."""
     if not task.privacy.on:
         return task, None
     answer = _ask({"question": "plan", "task": task_to_dict(task)})
     return task_from_dict(answer["task"]), answer["epsilon"]
 
 
-def statement_apart(task: Task, records: Dict[str, int]) -> Dict[str, Any]:
+def statement_apart(task: Task, records: Dict[str, int], run: int = 1) -> Dict[str, Any]:
     """accounting.statement"""
-    return _ask({"question": "statement", "task": task_to_dict(task), "records": records})
+    return _ask({"question": "statement", "task": task_to_dict(task), "records": records, "run": run})
 
 
 def _ask(question: Dict[str, Any]) -> Dict[str, Any]:
@@ -40,12 +40,13 @@ def _answer(question: Dict[str, Any]) -> Dict[str, Any]:
 
     task = task_from_dict(question["task"])
     if question["question"] == "statement":
-        return statement(task, question["records"])
+        return statement(task, question["records"], question["run"])
     planned = plan_noise(task)
-    spent = epsilon_spent(planned.privacy, planned.steps, planned.standardizes)
+    spent = epsilon_spent(planned.privacy, planned.steps, planned.standardizes, planned.privacy.runs)
     if spent > task.privacy.epsilon:
+        steps = f"{planned.privacy.runs} x {planned.steps} steps"
         raise PrivacyError(
-            f"the noise the task states spends epsilon {spent:.3g} over {planned.steps} steps, more than its epsilon "
+            f"the noise the task states spends epsilon {spent:.3g} over {steps}, more than its epsilon "
             f"{task.privacy.epsilon:g}: raise noise_multiplier, or leave it out and let the gateway plan it"
         )
     return {"task": task_to_dict(planned), "epsilon": spent}

@@ -131,6 +131,7 @@ class Privacy:
     noise_multiplier: float = 0.0
     statistics_clip_norm: float = 0.0
     statistics_noise_multiplier: float = 0.0
+    runs: int = 1  # trainings the budget must last for: more than one to retrain when boards report drift
 
     def __post_init__(self) -> None:
         if self.unit not in ("record", "none"):
@@ -145,6 +146,8 @@ class Privacy:
             )
         if not 0 < self.delta < 1:
             raise ValueError(f"delta: {self.delta}, expected a number between 0 and 1, below 1/records of every node")
+        if self.runs < 1:
+            raise ValueError(f"runs: {self.runs}, at least 1 is needed")
         if not 0 < self.sampling_rate <= 1:
             raise ValueError(f"sampling_rate: {self.sampling_rate}, expected a number in (0, 1]")
         if not (math.isfinite(self.clip_norm) and self.clip_norm > 0):

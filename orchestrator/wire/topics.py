@@ -26,6 +26,7 @@ class Topics:
         self.gateway_presence = f"{self._root}/gateway/presence"
         self.every_up = f"{self._root}/node/+/up"
         self.every_presence = f"{self._root}/node/+/presence"
+        self.every_board = f"{self._root}/board/+/record"
 
     def down(self, node: str) -> str:
         return f"{self._root}/node/{check_name(node, 'node')}/down"
@@ -35,6 +36,16 @@ class Topics:
 
     def presence(self, node: str) -> str:
         return f"{self._root}/node/{check_name(node, 'node')}/presence"
+
+    def board_record(self, board: str) -> str:
+        return f"{self._root}/board/{check_name(board, 'board')}/record"
+
+    def board(self, topic: str) -> Optional[str]:
+        """The board whose record came on this topic; None for any other topic."""
+        parts = topic.split("/")
+        if topic.startswith(self._root + "/board/") and len(parts) == 6 and parts[5] == "record":
+            return parts[4] if _NAME.fullmatch(parts[4]) else None
+        return None
 
     def sender(self, topic: str) -> Optional[Tuple[str, str]]:
         """(node, 'up' or 'presence') of a topic a node writes to; None for any other topic."""

@@ -1,0 +1,92 @@
+"""The closed loop: boards report drift, the federation trains again, within the budget it declared for that."""
+
+import json
+import queue
+from pathlib import Path
+from typing import Any, Dict
+
+from orchestrator.errors import UsageError
+from orchestrator.gateway.config import Config
+from orchestrator.gateway.federation import Orchestrator
+from orchestrator.gateway.gateway import Progress
+from orchestrator.wire.link import BrokerAddress, Disconnected, Link, Message
+from orchestrator.wire.topics import Topics
+
+
+def run_and_watch(
+    config: Config, base: Path, out: Path, progress: Progress, connect_timeout_s: float, drift_above: float
+) -> Dict[str, Any]:
+    """Trains, then waits for a board running that very model to report a drift index above `drift_above`; again and again.
+
+    Ends with the last training that `privacy.runs` allows and returns its report; without privacy it does not end.
+    A gateway that was killed continues with the training it was at. Raises UsageError where no budget is declared for a
+    second training.
+    """
+    privacy = config.task.privacy
+    if privacy.on and privacy.runs < 2:
+        raise UsageError(
+            "watching for drift needs a budget for retraining: set runs = 2 or more in [task.privacy]; the noise is then "
+            "planned so that all of them together spend epsilon"
+        )
+    with Orchestrator(config, base, out, progress, connect_timeout_s) as orchestrator:
+        number = max(1, orchestrator.trained())
+        while True:
+            report = orchestrator.train(number)
+            if privacy.on and number >= privacy.runs:
+                return report
+            progress({"event": "watching", "training": number, "digest": report["digest"], **_plain(report)})
+            wait_for_drift(
+                orchestrator.address,
+                config.gateway.federation,
+                report["digest"],
+                drift_above,
+                progress,
+                connect_timeout_s,
+            )
+            number += 1
+
+
+def _plain(report: Dict[str, Any]) -> Dict[str, Any]:
+    return {"bundle": report["bundle"], "epsilon": report["privacy"]["epsilon"]}
+
+
+def wait_for_drift(
+    address: BrokerAddress, federation: str, digest: str, drift_above: float, progress: Progress, timeout_s: float
+) -> None:
+    """Returns when a board's `drift` record about the model `digest` has a psi above `drift_above`.
+
+    Records come as `edgeward monitor --forward` sends them. Those about another model, and what is no record, are
+    passed over.
+    """
+    topics = Topics(federation)
+    link = Link(address, f"edgeward-{federation}-watch", [topics.every_board])
+    link.open(timeout_s)
+    try:
+        while True:
+            try:
+                event = link.events.get(timeout=1.0)
+            except queue.Empty:
+                continue
+            if isinstance(event, Disconnected):
+                progress({"event": "broker_lost", "reason": event.reason})
+            if not isinstance(event, Message):
+                continue
+            board, record = topics.board(event.topic), _record(event.payload)
+            if board is None or record.get("kind") != "drift" or record.get("model") != digest:
+                continue
+            psi = record.get("psi")
+            if not isinstance(psi, (int, float)):
+                continue
+            progress({"event": "drift", "board": board, "psi": psi, "above": drift_above})
+            if psi > drift_above:
+                return
+    finally:
+        link.close()
+
+
+def _record(payload: bytes) -> Dict[str, Any]:
+    try:
+        record = json.loads(payload)
+    except ValueError:  # not JSON: not a record
+        return {}
+    return record if isinstance(record, dict) else {}
