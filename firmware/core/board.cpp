@@ -22,6 +22,7 @@ const char* to_string(hal::ResetReason reason) {
 
 bool starts_with(const char* line, const char* prefix) { return std::strncmp(line, prefix, std::strlen(prefix)) == 0; }
 
+constexpr uint32_t kSourceWaitUs = 4000;  // half a sample at 125 Hz
 constexpr uint32_t kMaxRateMs = 3600 * 1000;
 
 }  // namespace
@@ -57,12 +58,13 @@ bool Board::step(uint32_t max_wait_us) {
   } else if (now_us - last_input_us_ >= kSilenceUs) {
     handle(parser_.silence());
   }
+  read_source();
   if (metrics_every_us_ > 0 && now_us >= metrics_next_us_) {
     metrics_next_us_ = now_us + metrics_every_us_;
     send_metrics();
   }
   if (count == 0) {
-    uint32_t wait_us = max_wait_us;
+    uint32_t wait_us = source_open_ && max_wait_us > kSourceWaitUs ? kSourceWaitUs : max_wait_us;
     if (metrics_every_us_ > 0 && metrics_next_us_ - now_us < wait_us) {
       wait_us = metrics_next_us_ > now_us ? static_cast<uint32_t>(metrics_next_us_ - now_us) : 0;
     }
@@ -99,6 +101,11 @@ void Board::command(const char* line) {
   if (starts_with(line, "metrics rate ")) return metrics_rate(line + std::strlen("metrics rate "));
   if (starts_with(line, "drift rows ")) return drift_rows(line + std::strlen("drift rows "));
   if (starts_with(line, "bench ")) return bench(line + std::strlen("bench "));
+  if (starts_with(line, "stream ")) {
+    char arguments[kLineBytes + 1];
+    std::strcpy(arguments, line + std::strlen("stream "));
+    return stream_command(arguments);
+  }
   if (std::strcmp(line, "selftest") == 0) return selftest();
   if (std::strcmp(line, "reload") == 0) return load_model(true);
   if (std::strcmp(line, "rollback") == 0) return rollback();
@@ -106,7 +113,7 @@ void Board::command(const char* line) {
     { Record(output_, head_, "reboot"); }
     hal::restart();
   }
-  error("unknown_command", "known: info, metrics, metrics rate MS, metrics clear, bench N, drift rows N, selftest, reload, rollback, reboot");
+  error("unknown_command", "known: info, metrics, metrics rate MS, metrics clear, bench N, drift rows N, stream, selftest, reload, rollback, reboot");
 }
 
 void Board::frame(const Frame& frame) {
@@ -115,6 +122,7 @@ void Board::frame(const Frame& frame) {
     case FrameType::update_begin: return update_begin(frame);
     case FrameType::update_chunk: return update_chunk(frame);
     case FrameType::update_commit: return update_commit(frame);
+    case FrameType::samples: return feed(frame);
   }
   error("unknown_frame", "this firmware does not know the type of the frame");
 }
@@ -132,6 +140,7 @@ void Board::infer(const Frame& frame) {
     return;
   }
   std::memcpy(input.data, frame.body, input.bytes);
+  observe_input(input.data);
   uint64_t latency_us = 0;
   const Result result = invoke(&latency_us);
   if (!result) {
@@ -147,7 +156,7 @@ void Board::infer(const Frame& frame) {
       .number("id", frame.id)
       .number("latency_us", latency_us)
       .bytes("out", reinterpret_cast<const uint8_t*>(output.data), output.bytes);
-  observe(reinterpret_cast<const int8_t*>(frame.body));
+  observe_output();
 }
 
 Result Board::invoke(uint64_t* latency_us) {

@@ -7,6 +7,7 @@
 //   metrics clear       counters and histogram back to zero
 //   bench N             N inferences on the first known answer, and what each operator took
 //   drift rows N        compares inputs with the training data every N inferences; 0 stops
+//   stream ...          runs the model on a stream of samples (core/board_stream.cpp)
 //   selftest            runs the known answers the model carries
 //   reload              chooses and loads a model again, even one that crashed the board
 //   rollback            goes back to the model in the other slot
@@ -26,6 +27,7 @@
 #include "core/model_header.h"
 #include "core/output.h"
 #include "core/slots.h"
+#include "core/stream.h"
 #include "core/updater.h"
 #include "engine/engine.h"
 #include "hal/hal.h"
@@ -74,11 +76,19 @@ class Board {
   void selftest();
 
   // board_measure.cpp: what is learned from inferences.
-  void observe(const int8_t* sample);
+  void observe_input(const int8_t* sample);
+  void observe_output();
   void send_drift();
   void drift_rows(const char* argument);
   void bench(const char* argument);
   void bench_row();
+
+  // board_stream.cpp: windows of samples through the engine.
+  void stream_command(char* arguments);
+  void stop_stream();
+  void feed(const Frame& frame);
+  void read_source();
+  void take_value(int16_t counts);
   void error(const char* code, const char* reason);
   bool loaded() const { return state_ == nullptr; }
 
@@ -100,6 +110,8 @@ class Board {
   Drift drift_;
   uint32_t drift_rows_ = kDriftRows;
   double last_index_ = -1.0;  // of the last drift record; none yet
+  Stream stream_;
+  bool source_open_ = false;
   OpTime op_times_[kTimedOperators] = {};
   uint32_t metrics_every_us_ = 0;
   uint64_t metrics_next_us_ = 0;

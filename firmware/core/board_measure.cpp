@@ -14,12 +14,15 @@ constexpr uint32_t kKnownAnswerHeadBytes = 12;
 
 }  // namespace
 
-// After an inference on `sample`; the outputs are still in the engine.
-void Board::observe(const int8_t* sample) {
+// Before an inference on `sample`.
+void Board::observe_input(const int8_t* sample) {
+  if (drift_rows_ > 0) drift_.add(profile_, sample, engine_.input().bytes);
+}
+
+// After it, while its outputs are still in the engine.
+void Board::observe_output() {
   metrics_.answers.add(engine_.output());
-  if (drift_rows_ == 0 || profile_.groups == 0) return;
-  drift_.add(profile_, sample, engine_.input().bytes);
-  if (drift_.rows() >= drift_rows_) send_drift();
+  if (drift_rows_ > 0 && drift_.rows() >= drift_rows_) send_drift();
 }
 
 void Board::send_drift() {

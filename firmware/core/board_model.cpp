@@ -16,6 +16,7 @@ uint32_t u32(const uint8_t* p) {
 }  // namespace
 
 void Board::load_model(bool also_crashed) {
+  stop_stream();
   engine_.unload();
   updater_.abandon();
   head_.digest = nullptr;
@@ -65,6 +66,7 @@ Refusal Board::load_slot(const SlotState& state) {
 
 // Loads a model into the engine, and with `prove` runs its known answers. On refusal no model is loaded.
 Refusal Board::prepare(const uint8_t* data, const ModelHeader& header, bool prove) {
+  stop_stream();  // its windows were for another model
   state_ = "not_loaded";
   // Too small an arena can abort inside TFLM, so the header decides.
   const uint32_t needed = engine_.arena_needed_bytes(header.arena_tflm_bytes, header.arena_direct_bytes);

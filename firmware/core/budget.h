@@ -29,6 +29,9 @@ constexpr uint32_t kOutputBytes = 1024;
 constexpr uint32_t kLatencyOctaves = 28;
 constexpr uint32_t kLatencySteps = 16;
 
+// Longest window of a stream, one byte a value.
+constexpr uint32_t kStreamBytes = 4096;
+
 // Histograms of the input against the training data: channels that get their own, and bins of each.
 constexpr uint32_t kDriftGroups = 32;
 constexpr uint32_t kDriftBins = 16;
@@ -39,6 +42,6 @@ constexpr uint32_t kTimedOperators = 64;
 
 constexpr uint32_t kCoreBudgetBytes = kFrameBytes + kLineBytes + kReadBytes + kRecordBytes + kOutputBytes +
                                       4 * kLatencyOctaves * kLatencySteps + 4 * kDriftGroups * kDriftBins +
-                                      24 * kTimedOperators + 4096;
+                                      24 * kTimedOperators + kStreamBytes + 4096;
 
 }  // namespace edgeward

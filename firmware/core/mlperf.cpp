@@ -3,6 +3,7 @@
 #include <cstring>
 
 #include "core/board.h"
+#include "core/text.h"
 #include "hal/hal.h"
 
 namespace edgeward {
@@ -11,18 +12,6 @@ namespace {
 constexpr uint32_t kDefaultWarmups = 10;
 constexpr uint32_t kMaxRuns = 1000000;
 constexpr uint32_t kBytesPerPrintedLine = 8;
-
-// The next word of a line, cut out in place; null at its end.
-char* next_word(char** line) {
-  char* p = *line;
-  while (*p == ' ') ++p;
-  if (*p == 0) return nullptr;
-  char* const word = p;
-  while (*p != 0 && *p != ' ') ++p;
-  if (*p != 0) *p++ = 0;
-  *line = p;
-  return word;
-}
 
 bool parse_number(const char* word, uint32_t* out) {
   uint32_t value = 0;

@@ -17,4 +17,16 @@ inline bool parse_count(const char* text, uint32_t most, uint32_t* out) {
   return p != text && *p == 0;
 }
 
+// The next word of a line, cut out in place; null at its end.
+inline char* next_word(char** line) {
+  char* p = *line;
+  while (*p == ' ') ++p;
+  if (*p == 0) return nullptr;
+  char* const word = p;
+  while (*p != 0 && *p != ' ') ++p;
+  if (*p != 0) *p++ = 0;
+  *line = p;
+  return word;
+}
+
 }  // namespace edgeward

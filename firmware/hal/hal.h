@@ -1,4 +1,4 @@
-// Everything the firmware asks of a board. Nine functions; one implementation is linked per target
+// Everything the firmware asks of a board. A dozen functions; one implementation is linked per target
 // (hal/host, hal/esp32, hal/c3_bare), chosen by the build, never by #ifdef.
 #pragma once
 
@@ -52,6 +52,14 @@ bool slot_erase(Slot slot, uint32_t offset, uint32_t bytes);
 // Flash semantics: clears bits, never sets them; the range must have been erased. `offset` and `bytes` are multiples
 // of 4. False when out of range or the flash reported an error.
 bool slot_write(Slot slot, uint32_t offset, const uint8_t* data, uint32_t bytes);
+
+// Starts taking samples of `channels` values at `rate_hz` from a source of this board: "file" on the host, "adc" and "imu"
+// on an ESP32. False when the target does not have it, it does not answer, or it has another number of channels.
+bool source_open(const char* name, uint32_t rate_hz, uint32_t channels);
+void source_close();
+
+// Takes values that have been measured, channel after channel, without waiting; returns how many.
+size_t source_read(int16_t* values, size_t capacity);
 
 SystemInfo system_info();
 

@@ -79,6 +79,7 @@ class BoardClient:
         self._on_record = on_record
         self._parser = RecordParser()
         self._next_id = 0
+        self._next_sample = 0
         self._unread: Deque[Record] = deque()  # arrived while something else was waited for
         self._device = open_port(port, baud)
         self._device.reset_input_buffer()
@@ -159,6 +160,38 @@ class BoardClient:
 
         return send_model(self, model_bin, progress)
 
+    def stream(
+        self,
+        *,
+        counts_per_unit: int = 1,
+        hop: int = 0,
+        agree: int = 1,
+        least_confidence: float = 0.0,
+        source: Optional[str] = None,
+        rate_hz: int = 125,
+    ) -> Dict[str, Any]:
+        """Run the model on a stream of samples from now on: a window every `hop` samples (0: windows side by side).
+
+        A class that `agree` windows in a row choose with `least_confidence` or more is a detection, unless the last one
+        was the same. Without `source` the samples come from feed(); else from the board: "adc", "imu", or "file" where it
+        is virtual. A model.bin says how samples become inputs; `counts_per_unit` divides them first. Returns
+        window_samples, channels and hop_samples.
+        """
+        where = "" if source is None else f" {source} {rate_hz}"
+        least = math.ceil(least_confidence * 256)
+        self._next_sample = 0
+        return self.ask(f"stream {counts_per_unit} {hop} {agree} {least}{where}", "ok").fields
+
+    def feed(self, samples: np.ndarray) -> List[Record]:
+        """Send int16 samples (n, channels), or (n,) for one channel, to the stream; its `detect` and `drift` records."""
+        from orchestrator.boards.stream import send_samples
+
+        self._next_sample, records = send_samples(self, samples, self._next_sample)
+        return records
+
+    def stream_off(self) -> None:
+        self.ask("stream off", "ok")
+
     def ask(
         self,
         command: str,
@@ -211,8 +244,18 @@ class BoardClient:
                 heard_at = now
         return transfer.result()
 
-    def exchange(self, frames: Sequence[bytes], ids: Collection[int], kind: str, timeout_s: float) -> Iterator[Record]:
-        """Send frames; yields the records of `kind` that answer one of `ids`, until all came or `timeout_s` passed."""
+    def exchange(
+        self,
+        frames: Sequence[bytes],
+        ids: Collection[int],
+        kind: str,
+        timeout_s: float,
+        passing: Optional[List[Record]] = None,
+    ) -> Iterator[Record]:
+        """Send frames; yields the records of `kind` that answer one of `ids`, until all came or `timeout_s` passed.
+
+        Other records go to `passing`. Raises BoardError for an error record about one of `ids`.
+        """
         for frame in frames:
             self._write(frame)
         open_ids = set(ids)
@@ -224,6 +267,10 @@ class BoardClient:
                     yield record
                 elif record.kind == "error" and record.fields.get("code") in ("bad_frame", "unknown_frame"):
                     open_ids.clear()  # one of them did not arrive: no use in waiting for its answer
+                elif record.kind == "error" and record.fields.get("id") in open_ids:
+                    raise BoardError(f"{self.port}: {record.fields.get('code')}: {record.fields.get('reason')}")
+                elif passing is not None:
+                    passing.append(record)
 
     def new_ids(self, count: int) -> range:
         """Frame numbers nobody used before on this port."""

@@ -23,9 +23,15 @@ PROGRAMS = {
     "run-direct": ("src/run_direct.cpp", "engine/direct/*.cpp"),
     "damage-plan": ("test/damage_plan.cpp", "engine/direct/*.cpp"),
     "parse-stdio": ("test/parse_stdio.cpp", "core/input_parser.cpp", "core/crc.cpp"),
-    "power-cut": ("test/power_cut.cpp", "core/*.cpp", "engine/direct/*.cpp"),
+    "power-cut": ("test/power_cut.cpp", "core/*.cpp", "engine/direct/*.cpp", "hal/host/source.cpp"),
     "unit": ("test/unit.cpp", "core/crc.cpp", "core/metrics.cpp", "core/sha256.cpp"),
-    "board-stdio": ("test/board_stdio.cpp", "core/*.cpp", "engine/direct/*.cpp", "hal/host/flash.cpp"),
+    "board-stdio": (
+        "test/board_stdio.cpp",
+        "core/*.cpp",
+        "engine/direct/*.cpp",
+        "hal/host/flash.cpp",
+        "hal/host/source.cpp",
+    ),
     "edgeward-board": ("src/main_host.cpp", "core/*.cpp", "engine/direct/*.cpp", "hal/host/*.cpp"),
 }
 """Program -> its sources below `firmware/`."""

@@ -22,7 +22,7 @@ class VirtualBoard:
     """Runs from `with` to its end. `port` is the path to open; it stays the same over reboots asked for by command.
 
     `model_bin`: the content of slot A, as bytes or a file; None leaves it erased. `flash`: the image file, kept
-    afterwards; without it a temporary one.
+    afterwards; without it a temporary one. `samples`: int16 values, channel after channel, for the stream source "file".
     """
 
     def __init__(
@@ -31,9 +31,11 @@ class VirtualBoard:
         *,
         flash: Union[str, Path, None] = None,
         arena_bytes: Optional[int] = None,
+        samples: Union[str, Path, None] = None,
     ) -> None:
         self._model = Path(model_bin).read_bytes() if isinstance(model_bin, (str, Path)) else model_bin
         self._arena_bytes = arena_bytes
+        self._samples = samples
         self._folder = tempfile.TemporaryDirectory(prefix="edgeward-board-")
         self.flash = Path(flash) if flash is not None else Path(self._folder.name) / "flash.bin"
         self._process: Optional[subprocess.Popen[bytes]] = None
@@ -74,12 +76,15 @@ class VirtualBoard:
         command = [str(build("edgeward-board")), "--flash", str(self.flash), "--until-stdin-closes"]
         if self._arena_bytes is not None:
             command += ["--arena", str(self._arena_bytes)]
+        environment = {**os.environ, "EDGEWARD_BOARD_RESET": reset}
+        if self._samples is not None:
+            environment["EDGEWARD_BOARD_SAMPLES"] = str(self._samples)
         self._process = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            env={**os.environ, "EDGEWARD_BOARD_RESET": reset},
+            env=environment,
         )
         self.port = self._read_port(self._process)
 

@@ -10,12 +10,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from model_export.input_profile import make_profile
 from model_export.model_bin import KnownAnswers, pack_model_bin
 from model_export.plan import compile_plan
 from orchestrator.boards.host_engine import SANITIZE, build, run_direct
 from orchestrator.boards.partitions import FLASH_BYTES, SLOTS
 from orchestrator.boards.protocol import (
     FRAME_INFER,
+    FRAME_SAMPLES,
     FRAME_UPDATE_BEGIN,
     FRAME_UPDATE_CHUNK,
     FRAME_UPDATE_COMMIT,
@@ -63,6 +65,7 @@ def signal_model_bin(
         arena_tflm_bytes=20000,
         arena_direct_bytes=arena_bytes or plan.arena_bytes,
         known_answers=answers,
+        input_profile=make_profile((1, 50, 2), (), rows),
     )
 
 
@@ -146,7 +149,10 @@ def test_random_bytes_on_the_serial_line(tmp_path: Path, signal_bin: bytes):
         encode_frame(FRAME_INFER, 2, bytes(40000)), encode_frame(FRAME_UPDATE_BEGIN, 1, b""),
         encode_frame(FRAME_UPDATE_BEGIN, 1, signal_bin[:256]), encode_frame(FRAME_UPDATE_CHUNK, 2, b"\0"),
         encode_frame(FRAME_UPDATE_CHUNK, 1, struct.pack("<I", 256) + signal_bin[256:512]),
-        encode_frame(FRAME_UPDATE_COMMIT, 1, b""), encode_frame(FRAME_UPDATE_COMMIT, 1, bytes(9)),
+        b"stream 1 0 1 0\n", b"stream 1 1 1 0 file 100\n", b"stream off\n", b"bench 2\n", b"drift rows 3\n",
+        encode_frame(FRAME_SAMPLES, 1, bytes(4 + 200)), encode_frame(FRAME_SAMPLES, 2, b"\x32\0\0\0" + bytes(100)),
+        encode_frame(FRAME_SAMPLES, 3, bytes(5)), encode_frame(FRAME_UPDATE_COMMIT, 1, b""),
+        encode_frame(FRAME_UPDATE_COMMIT, 1, bytes(9)),
     ]  # fmt: skip
     stream = bytearray()
     for _ in range(1500):

@@ -1,0 +1,124 @@
+// Streaming inference: samples from the host or from a sensor, windows through the engine, detections as records.
+#include <cstring>
+
+#include "core/board.h"
+#include "core/text.h"
+
+namespace edgeward {
+namespace {
+
+constexpr uint32_t kIndexBytes = 4;
+constexpr uint32_t kMaxRateHz = 10000;
+constexpr size_t kValuesAtOnce = 64;
+
+uint32_t u32(const uint8_t* p) {
+  return uint32_t{p[0]} | uint32_t{p[1]} << 8 | uint32_t{p[2]} << 16 | uint32_t{p[3]} << 24;
+}
+
+int16_t i16(const uint8_t* p) { return static_cast<int16_t>(p[0] | p[1] << 8); }
+
+}  // namespace
+
+// stream off | stream COUNTS_PER_UNIT HOP AGREE LEAST_OF_256 [SOURCE RATE_HZ]
+void Board::stream_command(char* arguments) {
+  stop_stream();
+  char* rest = arguments;
+  const char* words[6] = {};
+  uint32_t count = 0;
+  while (count < 6 && (words[count] = next_word(&rest)) != nullptr) ++count;
+  if (count == 1 && std::strcmp(words[0], "off") == 0) {
+    Record(output_, head_, "ok").text("command", "stream off");
+    return;
+  }
+  StreamSettings settings;
+  uint32_t rate_hz = 0;
+  const bool whole = (count == 4 || count == 6) && next_word(&rest) == nullptr &&
+                     parse_count(words[0], 1000000, &settings.counts_per_unit) &&
+                     parse_count(words[1], 1000000, &settings.hop) && parse_count(words[2], 1000, &settings.agree) &&
+                     parse_count(words[3], 256, &settings.least_of_256) &&
+                     (count == 4 || (parse_count(words[5], kMaxRateHz, &rate_hz) && rate_hz > 0));
+  if (!whole) {
+    return error("bad_argument", "stream off, or stream COUNTS_PER_UNIT HOP AGREE LEAST_OF_256 and maybe SOURCE RATE_HZ");
+  }
+  if (!loaded()) return error("no_model", state_);
+  if (!Answers::are_probabilities(engine_.output())) {
+    return error("no_probabilities", "detections need a classifier with softmax or sigmoid outputs");
+  }
+  Refusal refusal = stream_.start(profile_, engine_.input(), settings);
+  if (!refusal && count == 6) {
+    source_open_ = hal::source_open(words[4], rate_hz, profile_.channels);
+    if (!source_open_) refusal = Refusal{"no_source", "this board does not have the source, or it does not answer"};
+  }
+  if (refusal) {
+    stream_.stop();
+    return error(refusal.code, refusal.reason);
+  }
+  Record(output_, head_, "ok")
+      .text("command", "stream")
+      .number("window_samples", stream_.window_samples())
+      .number("channels", profile_.channels)
+      .number("hop_samples", stream_.settings().hop);
+}
+
+void Board::stop_stream() {
+  if (source_open_) hal::source_close();
+  source_open_ = false;
+  stream_.stop();
+}
+
+// Samples from the host. Those taken already are passed over, so a frame can be sent again; one ahead of its turn is not
+// taken, and `next_sample` says from where.
+void Board::feed(const Frame& frame) {
+  const uint32_t sample_bytes = 2 * profile_.channels;
+  const bool fits = frame.body_bytes > kIndexBytes && stream_.on() && (frame.body_bytes - kIndexBytes) % sample_bytes == 0;
+  if (!fits || source_open_) {
+    ++metrics_.errors;
+    Record(output_, head_, "error")
+        .number("id", frame.id)
+        .text("code", stream_.on() ? "bad_samples" : "no_stream")
+        .text("reason", source_open_ ? "samples come from the board's own source" : "whole samples, after a stream command");
+    return;
+  }
+  const uint32_t first = u32(frame.body);
+  const uint32_t count = (frame.body_bytes - kIndexBytes) / sample_bytes;
+  const uint32_t known = stream_.samples() - first;
+  if (known <= count) {
+    const uint8_t* const values = frame.body + kIndexBytes;
+    for (uint32_t i = known * sample_bytes; i < count * sample_bytes; i += 2) take_value(i16(values + i));
+  }
+  Record(output_, head_, "fed").number("id", frame.id).number("next_sample", stream_.samples());
+}
+
+void Board::read_source() {
+  if (!source_open_) return;
+  int16_t values[kValuesAtOnce];
+  const size_t count = hal::source_read(values, kValuesAtOnce);
+  for (size_t i = 0; i < count; ++i) take_value(values[i]);
+}
+
+void Board::take_value(int16_t counts) {
+  if (!stream_.push(counts, profile_)) return;
+  const TensorView input = engine_.input();
+  stream_.copy_window(input.data);
+  observe_input(input.data);
+  uint64_t latency_us = 0;
+  const Result result = invoke(&latency_us);
+  hal::idle(0);  // feeds the watchdog
+  if (!result) {
+    Record(output_, head_, "error").text("code", edgeward::to_string(result.status)).text("reason", result.reason);
+    return;
+  }
+  const Answers::Choice choice = Answers::choose(engine_.output());
+  if (stream_.detect(choice)) {
+    Record(output_, head_, "detect")
+        .number("sample", stream_.samples())
+        .number("window", stream_.windows())
+        .number("label", choice.label)
+        .decimal("confidence", choice.of_256 / 256.0)
+        .number("agreed", stream_.agreed())
+        .number("latency_us", latency_us);
+  }
+  observe_output();
+}
+
+}  // namespace edgeward
