@@ -279,7 +279,7 @@ class BoardClient:
         return range(first, first + count)
 
     def _take(self, transfer: _Transfer, record: Record) -> bool:
-        if record.kind == "boot":
+        if record.kind == "boot" and self.stats.boots > 1:  # the first was said before this port was opened
             transfer.send_again()
             return True
         number = record.fields.get("id")
