@@ -21,7 +21,7 @@ from orchestrator.gateway.broker import KINDS, OwnBroker
 from orchestrator.gateway.config import Config
 from orchestrator.gateway.evaluation import EvaluationSet, Evaluator, score
 from orchestrator.gateway.gateway import Gateway, Progress
-from orchestrator.gateway.run import RunResult, final_weights, open_run, run_id
+from orchestrator.gateway.run import RunResult, final_weights, open_run, run_id, strategy_of
 from orchestrator.gateway.store import Store
 from orchestrator.node.data import load_dataset
 from orchestrator.privacy.accounting_process import plan_apart, statement_apart
@@ -48,6 +48,7 @@ class Orchestrator:
     """Broker, store and data of one federation; `train` runs it from the first weights, or on from an earlier result."""
 
     def __init__(self, config: Config, base: Path, out: Path, progress: Progress, connect_timeout_s: float) -> None:
+        strategy_of(config.task)  # refused before anything is prepared
         out.mkdir(parents=True, exist_ok=True)
         self._config, self._out, self._progress = config, out, progress
         self._connect_timeout_s = connect_timeout_s

@@ -13,8 +13,8 @@ import numpy as np
 
 from orchestrator.errors import RoundError, UsageError, WireError
 from orchestrator.gateway.broker import OwnBroker
-from orchestrator.gateway.run import RunResult, standardization, tail_starts_after
-from orchestrator.gateway.store import Store
+from orchestrator.gateway.run import RunResult, standardization, strategy_of, tail_starts_after
+from orchestrator.gateway.store import STATE_PREFIX, Store
 from orchestrator.privacy.standardization import mean_and_std
 from orchestrator.rounds.coordinator import COLLECTING, Coordinator, Plan
 from orchestrator.rounds.events import (
@@ -34,8 +34,7 @@ from orchestrator.rounds.events import (
     Ticked,
     Wake,
 )
-from orchestrator.rounds.strategies import make_strategy
-from orchestrator.rounds.strategy import Strategy, Update
+from orchestrator.rounds.strategy import Update
 from orchestrator.wire.body import decode_body, encode_body, require
 from orchestrator.wire.codec import decode_update
 from orchestrator.wire.frames import Ack, Chunk, Want, decode_frame, encode_frame
@@ -76,7 +75,7 @@ class Gateway:
         self._run = run
         self._task = task_from_dict(stored[0], f"stored run {run}")
         self._graph = stored[1]
-        self._strategy = self._make_strategy()
+        self._strategy = strategy_of(self._task)
         self._evaluate = evaluate
         self._progress = progress
         self._own_broker = own_broker
@@ -95,12 +94,6 @@ class Gateway:
         self._link = Link(
             broker, f"edgeward-{federation}-gateway", [self._topics.every_up, self._topics.every_presence]
         )
-
-    def _make_strategy(self) -> Strategy:
-        try:
-            return make_strategy(self._task.training.strategy, self._task.training.server_learning_rate)
-        except ValueError as error:
-            raise UsageError(f"task {self._task.name!r}: {error}") from error
 
     def _plan(self) -> Plan:
         rounds, task = self._task.rounds, self._task
@@ -331,8 +324,12 @@ class Gateway:
                 Update(node, float(header["records"]), self._decode(action.round, header, tensors))
                 for node, header, tensors in self._stored_updates(action)
             )
-            new = self._strategy.aggregate(self._weights(), updates)
-            vectors = {"weights": new, **self._tail(action.round, new)}
+            try:
+                new, state = self._strategy.aggregate(self._weights(), updates, self._strategy_state())
+            except ValueError as error:
+                raise RoundError(f"round {action.round} cannot be aggregated: {error}") from error
+            kept = {f"{STATE_PREFIX}{name}": vector for name, vector in state.items()}
+            vectors = {"weights": new, **self._tail(action.round, new), **kept}
         result = self._round_result(action, vectors)
         event = Aggregated(time.time(), action.round)
         with self._store.transaction():
@@ -345,6 +342,10 @@ class Gateway:
             self._outbox.drop(transfer_id(self._announced[1]))
         self._tell("aggregated", of=self._task.training.rounds, **result)
         self._carry_out(self._coordinator.handle(event))
+
+    def _strategy_state(self) -> Dict[str, np.ndarray]:
+        stored = self._store.vectors(self._run, STATE_PREFIX)
+        return {name[len(STATE_PREFIX) :]: vector for name, vector in stored.items()}
 
     def _stored_updates(self, action: Aggregate) -> Any:
         for node, body in self._store.updates(self._run, action.round, action.nodes):

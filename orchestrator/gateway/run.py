@@ -9,6 +9,8 @@ from orchestrator.errors import RoundError, UsageError
 from orchestrator.gateway.store import Store
 from orchestrator.privacy.standardization import range_scaling
 from orchestrator.rounds.events import STATISTICS_ROUND
+from orchestrator.rounds.strategies import make_strategy
+from orchestrator.rounds.strategy import Strategy
 from orchestrator.wire.task import Task, task_from_dict, task_to_dict
 
 
@@ -16,6 +18,21 @@ def run_id(task: Task, number: int = 1) -> str:
     """A name for the `number`-th training of a task: readable, and another one if the task changes."""
     name = f"{task.name}-{hashlib.sha256(repr(task).encode()).hexdigest()[:8]}"
     return name if number == 1 else f"{name}-{number}"
+
+
+def strategy_of(task: Task) -> Strategy:
+    """The task's strategy; UsageError for one that does not exist, or that its quorum cannot serve."""
+    training = task.training
+    try:
+        strategy = make_strategy(training.strategy, training.server_learning_rate, training.options)
+    except ValueError as error:
+        raise UsageError(f"task {task.name!r}: {error}") from error
+    if task.rounds.quorum < strategy.least_updates:
+        raise UsageError(
+            f"task {task.name!r}: strategy {training.strategy!r} needs {strategy.least_updates} updates a round, the quorum is "
+            f"{task.rounds.quorum}: raise rounds.quorum, or choose another strategy"
+        )
+    return strategy
 
 
 class RunResult:

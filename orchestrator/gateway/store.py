@@ -15,6 +15,9 @@ import numpy as np
 from orchestrator.errors import EdgewardError
 from orchestrator.rounds.events import Event, event_from_dict, event_to_dict
 
+STATE_PREFIX = "strategy."
+"""Names of the vectors a strategy keeps between rounds."""
+
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS runs (id TEXT PRIMARY KEY, task TEXT NOT NULL, graph BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS events (run TEXT NOT NULL, seq INTEGER NOT NULL, event TEXT NOT NULL, PRIMARY KEY (run, seq));
@@ -88,13 +91,18 @@ class Store:
         self._db.execute("DELETE FROM updates WHERE run = ? AND round <= ?", (run, round_number))
 
     def put_vector(self, run: str, name: str, vector: np.ndarray) -> None:
-        """Stores a vector; float64 for `tail`, float32 for all others."""
+        """Stores a vector; float64 for `tail` and a strategy's state, float32 for all others."""
         data = np.ascontiguousarray(vector, _vector_dtype(name)).tobytes()
         self._db.execute("INSERT OR REPLACE INTO vectors VALUES (?, ?, ?)", (run, name, data))
 
     def vector(self, run: str, name: str) -> Optional[np.ndarray]:
         row = self._db.execute("SELECT data FROM vectors WHERE run = ? AND name = ?", (run, name)).fetchone()
         return np.frombuffer(row[0], _vector_dtype(name)) if row else None
+
+    def vectors(self, run: str, prefix: str) -> Dict[str, np.ndarray]:
+        """All vectors whose name begins with `prefix`."""
+        rows = self._db.execute("SELECT name, data FROM vectors WHERE run = ?", (run,))
+        return {n: np.frombuffer(data, _vector_dtype(n)) for n, data in rows if n.startswith(prefix)}
 
     def put_result(self, run: str, round_number: int, result: Dict[str, Any]) -> None:
         data = json.dumps(result)
@@ -117,4 +125,4 @@ class Store:
 
 
 def _vector_dtype(name: str) -> str:
-    return "<f8" if name == "tail" else "<f4"
+    return "<f8" if name == "tail" or name.startswith(STATE_PREFIX) else "<f4"

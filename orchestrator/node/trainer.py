@@ -29,6 +29,8 @@ class GradientTrainer:
         self._dataset = dataset
         self._node = node
         self._random = SecureRandom()
+        training = task.training
+        self._proximal = training.options.get("mu", 0.01) if training.strategy == "fedprox" else 0.0
 
     def train(self, weights: np.ndarray, round_number: int) -> np.ndarray:
         current = weights.astype(np.float32)
@@ -38,7 +40,8 @@ class GradientTrainer:
                 if self._task.privacy.on
                 else self._plain_gradient(current, round_number, step)
             )
-            current = (current - self._task.training.learning_rate * gradient).astype(np.float32)
+            pull = self._proximal * (current - weights)  # FedProx; of no record, so outside clipping and noise
+            current = (current - self._task.training.learning_rate * (gradient + pull)).astype(np.float32)
         return current - weights
 
     def _private_gradient(self, weights: np.ndarray) -> np.ndarray:

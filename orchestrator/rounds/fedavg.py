@@ -3,18 +3,19 @@
 McMahan et al. 2017, Algorithm 1; with a server learning rate as in Reddi et al. 2021 (1.0 is plain FedAvg).
 """
 
-from dataclasses import dataclass
-from typing import Iterable
+from typing import Iterable, Mapping, Tuple
 
 import numpy as np
 
-from orchestrator.rounds.strategy import Update, weighted_mean
+from orchestrator.rounds.strategy import State, Update, step, weighted_mean
 
 
-@dataclass(frozen=True)
 class FedAvg:
-    server_learning_rate: float = 1.0
+    OPTIONS: Tuple[str, ...] = ()
+    least_updates = 1
 
-    def aggregate(self, weights: np.ndarray, updates: Iterable[Update]) -> np.ndarray:
-        mean = weighted_mean(updates, weights.size)
-        return (weights + self.server_learning_rate * mean).astype(np.float32)
+    def __init__(self, server_learning_rate: float, options: Mapping[str, float]) -> None:
+        self.server_learning_rate = server_learning_rate
+
+    def aggregate(self, weights: np.ndarray, updates: Iterable[Update], state: State) -> Tuple[np.ndarray, State]:
+        return step(weights, weighted_mean(updates, weights.size), self.server_learning_rate), state

@@ -1,17 +1,36 @@
 """The strategies there are, by the name a task uses."""
 
-from typing import Dict
+from typing import Any, Dict, Mapping
 
 from orchestrator.rounds.fedavg import FedAvg
+from orchestrator.rounds.fedopt import FedAdagrad, FedAdam, FedYogi
+from orchestrator.rounds.fedprox import FedProx
 from orchestrator.rounds.fedsgd import FedSGD
+from orchestrator.rounds.robust import GeometricMedian, Krum, Median, MultiKrum, TrimmedMean
 from orchestrator.rounds.strategy import Strategy
 
-STRATEGIES: Dict[str, type] = {"fedavg": FedAvg, "fedsgd": FedSGD}
+STRATEGIES: Dict[str, Any] = {
+    "fedavg": FedAvg,
+    "fedsgd": FedSGD,
+    "fedprox": FedProx,
+    "fedadagrad": FedAdagrad,
+    "fedadam": FedAdam,
+    "fedyogi": FedYogi,
+    "median": Median,
+    "trimmed-mean": TrimmedMean,
+    "krum": Krum,
+    "multi-krum": MultiKrum,
+    "geometric-median": GeometricMedian,
+}
 
 
-def make_strategy(name: str, server_learning_rate: float) -> Strategy:
-    """The strategy a task names; ValueError lists the ones there are."""
+def make_strategy(name: str, server_learning_rate: float, options: Mapping[str, float]) -> Strategy:
+    """The strategy a task names; ValueError lists the strategies, or the options, there are."""
     if name not in STRATEGIES:
         raise ValueError(f"strategy {name!r}: this version has {', '.join(sorted(STRATEGIES))}")
-    strategy: Strategy = STRATEGIES[name](server_learning_rate)
+    known = STRATEGIES[name].OPTIONS
+    unknown = sorted(set(options) - set(known))
+    if unknown:
+        raise ValueError(f"strategy {name!r} has no option {unknown[0]!r}; it has {', '.join(known) or 'none'}")
+    strategy: Strategy = STRATEGIES[name](server_learning_rate, options)
     return strategy

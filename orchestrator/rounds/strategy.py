@@ -1,8 +1,11 @@
 """What a strategy is: how the updates of a round become the next weights."""
 
-from typing import Iterable, NamedTuple, Protocol
+from typing import Dict, Iterable, List, Mapping, NamedTuple, Protocol, Tuple
 
 import numpy as np
+
+State = Dict[str, np.ndarray]
+"""What a strategy keeps between rounds: float64 vectors by name. The gateway stores it with the round's result."""
 
 
 class Update(NamedTuple):
@@ -12,10 +15,16 @@ class Update(NamedTuple):
 
 
 class Strategy(Protocol):
-    """Stateless so far: everything it needs comes in, so that a round can be computed again after a crash."""
+    """A function of its inputs: a round can be computed again after a crash."""
 
-    def aggregate(self, weights: np.ndarray, updates: Iterable[Update]) -> np.ndarray:
-        """New float32 weights (P,) from the old ones and this round's updates, read one at a time."""
+    least_updates: int
+    """Fewer cannot be aggregated; a task whose quorum is below that is refused at start."""
+
+    def aggregate(self, weights: np.ndarray, updates: Iterable[Update], state: State) -> Tuple[np.ndarray, State]:
+        """(new float32 weights (P,), new state) from the old ones and this round's updates, read one at a time.
+
+        Raises ValueError when these updates cannot be aggregated, saying why.
+        """
         ...
 
 
@@ -33,3 +42,24 @@ def weighted_mean(updates: Iterable[Update], size: int) -> np.ndarray:
     if weight_sum <= 0:
         raise ValueError("no update with a positive weight")
     return total / weight_sum
+
+
+def step(weights: np.ndarray, delta: np.ndarray, learning_rate: float) -> np.ndarray:
+    """float32 weights moved by learning_rate * delta."""
+    return (weights + learning_rate * delta).astype(np.float32)
+
+
+def stacked(updates: Iterable[Update]) -> Tuple[List[str], np.ndarray]:
+    """(nodes, float32 deltas (n, P)): for strategies that compare updates, and so hold all of them in memory."""
+    given = list(updates)
+    if not given:
+        raise ValueError("no updates")
+    return [update.node for update in given], np.stack([update.delta for update in given])
+
+
+def option(options: Mapping[str, float], name: str, default: float, low: float, high: float) -> float:
+    """options[name], or the default; ValueError outside [low, high]."""
+    value = float(options.get(name, default))
+    if not low <= value <= high:
+        raise ValueError(f"option {name!r} is {value:g}, expected {low:g} to {high:g}")
+    return value

@@ -100,6 +100,7 @@ class Training:
     learning_rate: float = 0.1
     server_learning_rate: float = 1.0
     tail_average: bool = False  # result = mean of the second half of the rounds' weights
+    options: Dict[str, float] = field(default_factory=dict)  # of the strategy, see rounds/strategies.py
 
     def __post_init__(self) -> None:
         for name in ("rounds", "local_steps", "batch_size"):

@@ -2,6 +2,7 @@
 
 import signal
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +35,22 @@ CRASHES = [
     ("Arrived", 9),  # round 2
     ("Aggregated", 3),
 ]
+
+
+def test_a_strategys_state_survives_a_killed_gateway(tmp_path: Path) -> None:
+    results = []
+    for name, crash in (("whole", ()), ("cut", ("Aggregated", 2, "after"))):
+        folder = tmp_path / name
+        folder.mkdir()
+        task = make_task(rounds=3, statistics=False)
+        task = replace(task, training=replace(task.training, strategy="fedadam", server_learning_rate=0.1))
+        with Harness(folder, task) as harness:
+            for node in EVERYONE:
+                harness.node(node)
+            if crash:
+                assert harness.gateway(*crash).wait(60) == -signal.SIGKILL
+            results.append(finish(harness.gateway())["weights"])
+    assert results[0] == results[1]
 
 
 @pytest.mark.parametrize("when", ["before", "after"])

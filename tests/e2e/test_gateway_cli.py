@@ -108,6 +108,8 @@ def test_a_gateway_killed_again_and_again_ends_with_the_same_rounds_and_a_bundle
         (("[task.model]", "[task.modle]"), 2, "did you mean 'model'?"),
         (('kind = "mlp"', 'kind = "transformer"'), 1, "transformer"),
         (("port = ", "broker = 'mqtt://127.0.0.1:1'\nport = "), 1, "no MQTT broker at mqtt://127.0.0.1:1"),
+        (("rounds = 4", 'rounds = 4\nstrategy = "fedmagic"'), 2, "this version has fedadagrad"),
+        (("rounds = 4", 'rounds = 4\nstrategy = "krum"'), 2, "needs 5 updates a round, the quorum is 2"),
         (("n0.csv", "n7.csv"), 1, "n7.csv: no such file"),
         (("delta = 1e-3", "delta = 1e-3\nepsilon = 1e-9"), 1, "cannot be met"),
     ],

@@ -124,3 +124,15 @@ def test_a_gradient_that_overflows_is_dropped_not_spread() -> None:
     with np.errstate(all="ignore"):
         update = make(Training("fedsgd", learning_rate=1.0), settings, records).train(np.ones(2 * D + 2, np.float32), 1)
     assert np.isfinite(update).all()
+
+
+def test_fedprox_pulls_towards_the_rounds_weights() -> None:
+    records = data(64)
+    weights = np.full(2 * D + 2, 0.5, np.float32)
+    free = make(Training(local_steps=40, learning_rate=0.5), Privacy(unit="none"), records)
+    held = make(
+        Training(strategy="fedprox", local_steps=40, learning_rate=0.5, options={"mu": 1.5}),
+        Privacy(unit="none"),
+        records,
+    )
+    assert np.linalg.norm(held.train(weights, 1)) < 0.6 * np.linalg.norm(free.train(weights, 1))
