@@ -91,7 +91,7 @@ def test_the_endpoint_serves_what_the_monitor_knows(sample):
                 page = parse_page(answer.read().decode())
             with pytest.raises(urllib.error.HTTPError, match="404"):
                 urllib.request.urlopen(endpoint.url.replace("/metrics", "/other"))
-    assert page["edgeward_inferences_total"][0][1] == 20
+    assert page["edgeward_inferences_total"][0][1] >= 20  # a row whose answer is late on a busy machine is sent again
     assert page["edgeward_records_corrupt_total"][0][1] == 0
     assert page["edgeward_board_info"][0][0]["chip"] == "host"
 
