@@ -208,3 +208,38 @@ def test_a_restart_does_what_the_phase_still_needs(phase: str, expected: type) -
             arrived(coordinator, f"n{i}")
     assert coordinator.phase == phase
     assert isinstance(coordinator.handle(Started(50.0))[0], expected)
+
+
+def test_144_nodes_of_which_a_tenth_is_lost_every_round_never_abort() -> None:
+    """Quorum and deadline, never N of N: whoever is lost in a round is back in the next."""
+    rng = random.Random(7)
+    plan = Plan(rounds=50, nodes=144, quorum=100, deadline_s=10, attempts=1, gather_s=100, statistics=False)
+    coordinator = Coordinator(plan)
+    coordinator.handle(Started(0.0))
+    now = 1.0
+    actions: List[Action] = []
+    for i in range(144):
+        actions = coordinator.handle(Joined(now, f"n{i:03}", 10))
+    sizes = []
+    while not coordinator.over:
+        (announced,) = [a for a in actions if isinstance(a, Announce)]
+        lost = set(rng.sample(announced.nodes, len(announced.nodes) // 10))
+        closing: List[Action] = []
+        for node in announced.nodes:
+            now += 0.01
+            if node in lost:
+                event: Event = Left(now, node) if rng.random() < 0.5 else Ticked(now)
+                closing += coordinator.handle(event)
+            else:
+                closing += arrived(coordinator, node, now)
+        if coordinator.phase == COLLECTING:  # some neither answered nor left: the deadline decides
+            now = coordinator.deadline
+            closing += coordinator.handle(Ticked(now))
+        (aggregate,) = [a for a in closing if isinstance(a, Aggregate)]
+        sizes.append(len(aggregate.nodes))
+        for node in lost - set(coordinator.online):
+            coordinator.handle(Joined(now, node, 10))
+        actions = coordinator.handle(Aggregated(now, coordinator.round))
+    assert coordinator.phase == FINISHED
+    assert len(sizes) == 50
+    assert min(sizes) >= 100
