@@ -61,15 +61,35 @@ def measure(boards: int, rate_ms: int, seconds: float) -> Dict[str, Any]:
         }
 
 
+def markdown(report: Dict[str, Any]) -> str:
+    rows = [f"| {key.replace('_', ' ')} | {value:,} |" for key, value in report.items() if key != "machine"]
+    return "\n".join(
+        [
+            "# Virtual boards into one monitor",
+            "",
+            "**Simulated boards**: processes of the same machine, without a UART's speed limit, sharing its cores with the",
+            f"monitor. Written by `python benchmarks/firmware_monitor.py --markdown FILE` on {report['machine']}.",
+            "",
+            "| | |",
+            "|---|---|",
+            *rows,
+            "",
+        ]
+    )
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--boards", type=int, default=16)
     parser.add_argument("--rate-ms", type=int, default=1)
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--json", action="store_true")
+    parser.add_argument("--markdown", type=Path, metavar="FILE", help="also write the table to FILE")
     arguments = parser.parse_args()
     report = measure(arguments.boards, arguments.rate_ms, arguments.seconds)
     report["machine"] = f"{os.cpu_count()} cores, {platform.system()} {platform.machine()}"
+    if arguments.markdown is not None:
+        arguments.markdown.write_text(markdown(report))
     if arguments.json:
         print(json.dumps(report, indent=1))
     else:
