@@ -17,7 +17,10 @@ from esp32_mock_bootloader import MockHandle, mock_bootloader
 from esptool.cmds import attach_flash, detect_chip, write_flash
 from esptool.loader import ESPLoader
 from flash_files import esp_image, model_bin
+from serial.urlhandler.protocol_socket import Serial as SocketPort
 
+from model_export.model_bin import pack_model_bin
+from model_export.plan import compile_plan
 from orchestrator.boards import flash as flashing
 from orchestrator.boards.flash import flash
 from orchestrator.boards.flash_images import ImageError, Region, firmware_regions, model_region
@@ -287,6 +290,38 @@ def test_a_flashed_model_is_a_new_one_to_the_board(mock: MockHandle, model: Path
     assert run("--port", mock.url(), "--model", str(model), "--json") == 0
     assert read_back(mock, log, 64) == b"\xff" * 64
     assert read_back(mock, SLOTS["a"].offset, len(model_bin())) == model_bin()
+
+
+def test_a_model_moves_no_more_than_its_bytes(
+    mock: MockHandle, build: Path, tmp_path: Path, shared_data: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The largest model of MLPerf Tiny (333 KB), all bytes that leave this machine counted, esptool's stub included."""
+    tflite = (shared_data("mlperf-tiny") / "vww_int8.tflite").read_bytes()
+    plan = compile_plan(tflite)
+    blob = pack_model_bin(
+        name="vww01",
+        tflite=tflite,
+        plan=plan.blob,
+        arena_tflm_bytes=120_000,
+        arena_direct_bytes=plan.arena_bytes,
+    )
+    path = tmp_path / "model.bin"
+    path.write_bytes(blob)
+    mock.erase_flash()
+    flash(mock.url(), firmware_regions(build))
+    moved = 0
+    socket_write = SocketPort.write
+
+    def counted(self: Any, data: Any) -> Any:
+        nonlocal moved
+        moved += len(data)
+        return socket_write(self, data)
+
+    monkeypatch.setattr(SocketPort, "write", counted)
+    assert run("--port", mock.url(), "--model", str(path), "--json") == 0
+    assert 100_000 < moved <= len(blob) + 4096
+    monkeypatch.undo()
+    assert read_back(mock, SLOTS["a"].offset, len(blob)) == blob
 
 
 def test_command_reports_as_text(mock: MockHandle, model: Path, capsys: pytest.CaptureFixture[str]) -> None:
