@@ -70,7 +70,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 def render(boards: Sequence[PortStatus]) -> str:
-    """The whole page. Everything a simulated board says of time carries simulated="true"."""
+    """The whole page. Everything a simulated board says of time carries simulated="true", or "unknown" until it said."""
     page = _Page()
     for board in boards:
         port = {"port": board.port}
@@ -81,13 +81,14 @@ def render(boards: Sequence[PortStatus]) -> str:
         page.add("edgeward_records_corrupt_total", "counter", "Damaged records seen", port, stats.corrupt)
         page.add("edgeward_boots_total", "counter", "Boot ids seen", port, stats.boots)
         last = dict(board.last)
-        info = last.get("info")
+        info = last.get("info") or last.get("boot")
+        simulated = "unknown"
         if info is not None:
             labels = {name: str(info.fields.get(name, "")) for name in _INFO_FIELDS}
             simulated = "true" if info.fields.get("simulated") else "false"
             labels = {**port, **labels, "model": info.model or "", "simulated": simulated}
             page.add("edgeward_board_info", "gauge", "What the board and its model are", labels, 1)
-            port = {**port, "simulated": simulated}
+        port = {**port, "simulated": simulated}
         metrics = last.get("metrics")
         for field, value in () if metrics is None else metrics.fields.items():
             _add_field(page, port, field, value)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Callable, Dict, Optional
+from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional
 
 from orchestrator.cli import flash, monitor
 
@@ -21,6 +21,7 @@ _EPILOG = """examples:
 
 `edgeward flash` and `edgeward monitor` are short for `edgeward board flash` and `edgeward board monitor`."""
 
+_TIMED_RUNS = 10
 _SIMULATED = "simulated: these are times of this machine, not of a board"
 
 
@@ -154,6 +155,7 @@ def run_bench(args: argparse.Namespace) -> int:
         seconds = time.monotonic() - started
         metrics = board.metrics()
         stats = board.stats.as_dict()
+        ops = _operators(board, min(args.rows, _TIMED_RUNS))
     report = {
         "port": args.port,
         "chip": info["chip"],
@@ -165,6 +167,7 @@ def run_bench(args: argparse.Namespace) -> int:
         "rows_per_second_over_serial": round(args.rows / seconds, 1),
         "arena_used_bytes": metrics["arena_used_bytes"],
         "records": stats,
+        "ops": ops,
     }
     if args.json:
         print(json.dumps(report))
@@ -176,7 +179,23 @@ def run_bench(args: argparse.Namespace) -> int:
         f"  serial     {report['rows_per_second_over_serial']} rows/s, {stats['lost']} lost, {stats['corrupt']} corrupt"
     )
     print(f"  arena      {metrics['arena_used_bytes']} of {metrics['arena_bytes']} bytes")
+    whole = sum(op["total_us"] for op in ops)
+    for op in ops:
+        share = f", {100 * op['total_us'] / whole:.0f} %" if whole else ""
+        print(f"  op {op['op']:<8}{op['name']:<14} {op['total_us'] / op['runs']:.1f} us{share}")
     return 0
+
+
+def _operators(board: BoardClient, runs: int) -> List[Dict[str, Any]]:
+    """Time by operator, taken on the model's first known answer; nothing for a model that carries none."""
+    from orchestrator.boards.client import BoardError
+
+    try:
+        return list(board.bench(runs)["ops"])
+    except BoardError as error:
+        if "no_known_answers" in str(error):
+            return []
+        raise
 
 
 def run_selftest(args: argparse.Namespace) -> int:

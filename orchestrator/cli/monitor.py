@@ -150,6 +150,7 @@ def _row(status: PortStatus) -> list[str]:
         state = status.problem or "opening"
     else:
         state = cell("state") + (", simulated" if known.get("simulated") else "")
+        state += f", drift {known['psi']:.2f}" if "psi" in known else ""
     counts = status.stats
     return [
         status.port,

@@ -92,6 +92,7 @@ def test_bench_says_that_it_is_simulated(port: str):
     assert report["rows"] == 30
     assert 0 < report["latency_us"]["p50"] <= report["latency_us"]["p99"]
     assert report["records"]["lost"] == report["records"]["corrupt"] == 0
+    assert [op["name"] for op in report["ops"]].count("depthwise") == 4
     assert "not of a board" in edgeward("board", "bench", port, "--rows", "5").stdout
 
 
