@@ -113,7 +113,9 @@ void Board::command(const char* line) {
     { Record(output_, head_, "reboot"); }
     hal::restart();
   }
-  error("unknown_command", "known: info, metrics, metrics rate MS, metrics clear, bench N, drift rows N, stream, selftest, reload, rollback, reboot");
+  error("unknown_command",
+        "known: info, metrics, metrics rate MS, metrics clear, bench N, drift rows N, stream, selftest, reload, "
+        "rollback, reboot");
 }
 
 void Board::frame(const Frame& frame) {

@@ -38,7 +38,7 @@ void Board::stream_command(char* arguments) {
                      parse_count(words[3], 256, &settings.least_of_256) &&
                      (count == 4 || (parse_count(words[5], kMaxRateHz, &rate_hz) && rate_hz > 0));
   if (!whole) {
-    return error("bad_argument", "stream off, or stream COUNTS_PER_UNIT HOP AGREE LEAST_OF_256 and maybe SOURCE RATE_HZ");
+    return error("bad_argument", "stream off, or COUNTS_PER_UNIT HOP AGREE LEAST_OF_256 and maybe SOURCE RATE_HZ");
   }
   if (!loaded()) return error("no_model", state_);
   if (!Answers::are_probabilities(engine_.output())) {
@@ -66,17 +66,18 @@ void Board::stop_stream() {
   stream_.stop();
 }
 
-// Samples from the host. Those taken already are passed over, so a frame can be sent again; one ahead of its turn is not
-// taken, and `next_sample` says from where.
+// Samples from the host. Those taken already are passed over, so a frame can be sent again; one ahead of its turn is
+// not taken, and `next_sample` says from where.
 void Board::feed(const Frame& frame) {
   const uint32_t sample_bytes = 2 * profile_.channels;
-  const bool fits = frame.body_bytes > kIndexBytes && stream_.on() && (frame.body_bytes - kIndexBytes) % sample_bytes == 0;
+  const bool whole = frame.body_bytes > kIndexBytes && stream_.on();
+  const bool fits = whole && (frame.body_bytes - kIndexBytes) % sample_bytes == 0;
   if (!fits || source_open_) {
     ++metrics_.errors;
     Record(output_, head_, "error")
         .number("id", frame.id)
         .text("code", stream_.on() ? "bad_samples" : "no_stream")
-        .text("reason", source_open_ ? "samples come from the board's own source" : "whole samples, after a stream command");
+        .text("reason", source_open_ ? "samples come from the board's own source" : "send whole samples to a stream");
     return;
   }
   const uint32_t first = u32(frame.body);

@@ -19,11 +19,14 @@ from orchestrator.errors import EdgewardError
 FLAGS = ("-std=c++17", "-O2", "-Wall", "-Wextra", "-Werror", "-fno-exceptions", "-fno-rtti")
 SANITIZE = ("-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
 
+FUZZ = (*SANITIZE, "-fsanitize-coverage=trace-pc", "-fexceptions")
+
 PROGRAMS = {
     "run-direct": ("src/run_direct.cpp", "engine/direct/*.cpp"),
     "damage-plan": ("test/damage_plan.cpp", "engine/direct/*.cpp"),
     "parse-stdio": ("test/parse_stdio.cpp", "core/input_parser.cpp", "core/crc.cpp"),
     "power-cut": ("test/power_cut.cpp", "core/*.cpp", "engine/direct/*.cpp", "hal/host/source.cpp"),
+    "fuzz-board": ("test/fuzz_board.cpp", "core/*.cpp", "engine/direct/*.cpp"),
     "unit": ("test/unit.cpp", "core/crc.cpp", "core/metrics.cpp", "core/sha256.cpp"),
     "board-stdio": (
         "test/board_stdio.cpp",

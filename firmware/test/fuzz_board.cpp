@@ -1,0 +1,283 @@
+// Fuzzes the whole firmware from its serial port: what it is fed is mutated, and kept when it reaches new code.
+//
+//   fuzz-board MODEL.bin CORPUS SECONDS SEED [KEEP]
+//
+// Built with sanitizers and -fsanitize-coverage=trace-pc. An input is a row of pieces, u8 kind, u16 length, bytes: odd
+// kinds are wrapped into a frame with its right CRC, even ones go over the line as they are. Inputs that reach new code are
+// written to the folder KEEP; the one that ends the program to `crash.bin` there. stdout: inputs run, and kept.
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "core/board.h"
+#include "core/crc.h"
+
+extern "C" void __sanitizer_set_death_callback(void (*callback)());
+
+namespace {
+
+using Bytes = std::vector<uint8_t>;
+
+constexpr uint32_t kMapBytes = 1 << 16;
+constexpr uint32_t kSlotBytes = 8 * edgeward::hal::kFlashSectorBytes;
+constexpr uint32_t kArenaBytes = 16 * 1024;
+constexpr size_t kLongestInput = 4000;
+
+uint8_t g_hits[kMapBytes];
+uint8_t g_known[kMapBytes];  // for every edge, the count classes seen
+uintptr_t g_last = 0;
+
+Bytes g_erased_flash[2];
+Bytes g_flash[2];
+Bytes g_serial;
+size_t g_serial_at = 0;
+uint64_t g_now_us = 0;
+bool g_restarted = false;
+uint32_t g_retained[edgeward::hal::kRetainedWords];
+
+Bytes g_current;
+std::string g_keep;
+
+Bytes read_file(const std::filesystem::path& path) {
+  std::ifstream file(path, std::ios::binary);
+  return Bytes(std::istreambuf_iterator<char>(file), {});
+}
+
+void write_file(const std::string& path, const Bytes& bytes) {
+  std::ofstream file(path, std::ios::binary);
+  file.write(reinterpret_cast<const char*>(bytes.data()), static_cast<std::streamsize>(bytes.size()));
+}
+
+void keep_crash() {
+  if (!g_keep.empty()) write_file(g_keep + "/crash.bin", g_current);
+}
+
+}  // namespace
+
+extern "C" __attribute__((no_sanitize_coverage)) void __sanitizer_cov_trace_pc() {
+  const auto here = reinterpret_cast<uintptr_t>(__builtin_return_address(0));
+  const uintptr_t spread = here ^ (here >> 16);
+  ++g_hits[(spread ^ (g_last << 1)) % kMapBytes];
+  g_last = spread;
+}
+
+namespace edgeward::hal {
+
+uint64_t clock_us() { return g_now_us += 7; }
+
+size_t serial_read(uint8_t* buffer, size_t capacity) {
+  const size_t count = std::min(capacity, g_serial.size() - g_serial_at);
+  if (count > 0) std::memcpy(buffer, g_serial.data() + g_serial_at, count);
+  g_serial_at += count;
+  return count;
+}
+
+void serial_write(const uint8_t*, size_t) {}
+
+SlotView slot_map(Slot slot) { return SlotView{g_flash[static_cast<uint8_t>(slot)].data(), kSlotBytes}; }
+
+bool slot_erase(Slot slot, uint32_t offset, uint32_t bytes) {
+  if (uint64_t{offset} + bytes > kSlotBytes || (offset | bytes) % kFlashSectorBytes != 0) std::abort();
+  std::memset(g_flash[static_cast<uint8_t>(slot)].data() + offset, 0xFF, bytes);
+  return true;
+}
+
+// The firmware promises its HAL ranges inside the slot, in words: a broken promise ends the run.
+bool slot_write(Slot slot, uint32_t offset, const uint8_t* data, uint32_t bytes) {
+  if (uint64_t{offset} + bytes > kSlotBytes || (offset | bytes) % 4 != 0) std::abort();
+  uint8_t* const to = g_flash[static_cast<uint8_t>(slot)].data() + offset;
+  for (uint32_t i = 0; i < bytes; ++i) to[i] &= data[i];
+  return true;
+}
+
+bool source_open(const char* name, uint32_t, uint32_t) { return std::strcmp(name, "file") == 0; }
+void source_close() {}
+size_t source_read(int16_t* values, size_t capacity) {
+  if (capacity > 0) values[0] = 100;
+  return capacity > 0 ? 1 : 0;
+}
+
+SystemInfo system_info() {
+  SystemInfo info{};
+  info.chip = "host";
+  info.simulated = true;
+  info.reset_reason = ResetReason::crash;
+  info.boot_id = 1;
+  info.retained = g_retained;
+  return info;
+}
+
+void idle(uint32_t max_wait_us) { g_now_us += max_wait_us; }
+
+// restart() must not return; the run ends here.
+void restart() {
+  g_restarted = true;
+  throw 0;
+}
+
+}  // namespace edgeward::hal
+
+namespace {
+
+using namespace edgeward;
+
+void add_frame(const uint8_t* body, size_t bytes) {
+  Bytes plain(body, body + bytes);
+  const uint16_t crc = crc16(plain.data(), plain.size());
+  plain.push_back(static_cast<uint8_t>(crc));
+  plain.push_back(static_cast<uint8_t>(crc >> 8));
+  g_serial.push_back(0);
+  size_t code = g_serial.size();
+  g_serial.push_back(1);
+  for (const uint8_t byte : plain) {
+    if (g_serial[code] == 0xFF || byte == 0) {
+      const bool full = g_serial[code] == 0xFF;
+      code = g_serial.size();
+      g_serial.push_back(1);
+      if (!full || byte == 0) {
+        if (full && byte == 0) {
+          code = g_serial.size();
+          g_serial.push_back(1);
+        }
+        continue;
+      }
+    }
+    g_serial.push_back(byte);
+    ++g_serial[code];
+  }
+  g_serial.push_back(0);
+}
+
+bool run(const Bytes& input) {
+  g_current = input;
+  g_serial.clear();
+  for (size_t at = 0; at + 3 <= input.size();) {
+    const size_t wanted = static_cast<size_t>(input[at + 1] | input[at + 2] << 8);
+    const size_t bytes = std::min(wanted, input.size() - at - 3);
+    const uint8_t* const piece = input.data() + at + 3;
+    if (input[at] % 2 == 1) {
+      add_frame(piece, bytes);
+    } else {
+      g_serial.insert(g_serial.end(), piece, piece + bytes);
+    }
+    at += 3 + bytes;
+  }
+  g_serial_at = 0;
+  g_now_us = 0;
+  g_flash[0] = g_erased_flash[0];
+  g_flash[1] = g_erased_flash[1];
+  std::memset(g_hits, 0, sizeof g_hits);
+  g_last = 0;
+  static uint8_t* const arena = static_cast<uint8_t*>(std::aligned_alloc(16, kArenaBytes));
+  const auto board = std::make_unique<Board>(engine(), arena, kArenaBytes);
+  try {
+    board->start();
+    while (board->step(1000)) {
+    }
+    for (int i = 0; i < 3; ++i) board->step(kSilenceUs);
+  } catch (int) {
+  }
+  bool news = false;
+  for (uint32_t i = 0; i < kMapBytes; ++i) {
+    if (g_hits[i] == 0) continue;
+    const int hits = g_hits[i];
+    const auto count_class = static_cast<uint8_t>(hits >= 128 ? 128 : hits >= 16 ? 16 : hits >= 4 ? 4 : 1);
+    news |= (g_known[i] & count_class) == 0;
+    g_known[i] |= count_class;
+  }
+  return news;
+}
+
+uint32_t g_random = 1;
+
+uint32_t random_below(size_t n) {
+  g_random ^= g_random << 13;
+  g_random ^= g_random >> 17;
+  g_random ^= g_random << 5;
+  return n == 0 ? 0 : g_random % static_cast<uint32_t>(n);
+}
+
+Bytes::iterator place(Bytes* bytes, size_t at) { return bytes->begin() + static_cast<std::ptrdiff_t>(at); }
+
+Bytes mutate(const std::vector<Bytes>& corpus) {
+  Bytes out = corpus[random_below(corpus.size())];
+  for (uint32_t rounds = 1 + random_below(6); rounds > 0; --rounds) {
+    const size_t at = random_below(out.size() + 1);
+    switch (random_below(7)) {
+      case 0:
+        if (at < out.size()) out[at] ^= static_cast<uint8_t>(1u << random_below(8));
+        break;
+      case 1: {
+        constexpr uint8_t kEdges[] = {0, 1, 2, 4, 0x7F, 0x80, 0xFE, 0xFF, '0', '9', ' ', '%', '\n'};
+        if (at < out.size()) out[at] = kEdges[random_below(sizeof kEdges)];
+        break;
+      }
+      case 2:
+        out.insert(place(&out, at), static_cast<uint8_t>(random_below(256)));
+        break;
+      case 3:
+        out.erase(place(&out, at), place(&out, std::min(out.size(), at + 1 + random_below(16))));
+        break;
+      case 4: {  // a part of another input
+        const Bytes& other = corpus[random_below(corpus.size())];
+        const size_t from = random_below(other.size());
+        const size_t to = std::min(other.size(), from + random_below(300));
+        out.insert(place(&out, at), other.data() + from, other.data() + to);
+        break;
+      }
+      case 5: {  // the whole of another input behind it
+        const Bytes& other = corpus[random_below(corpus.size())];
+        out.insert(out.end(), other.begin(), other.end());
+        break;
+      }
+      default:
+        for (size_t i = at; i < std::min(out.size(), at + 4); ++i) out[i] = static_cast<uint8_t>(random_below(256));
+    }
+  }
+  if (out.size() > kLongestInput) out.resize(kLongestInput);
+  return out;
+}
+
+}  // namespace
+
+int main(int count, char** arguments) {
+  if (count < 5) return 2;
+  const Bytes model = read_file(arguments[1]);
+  if (model.empty() || model.size() > kSlotBytes - kSlotLogBytes) return 2;
+  g_erased_flash[0] = g_erased_flash[1] = Bytes(kSlotBytes, 0xFF);
+  std::memcpy(g_erased_flash[0].data(), model.data(), model.size());
+  const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(std::atoi(arguments[3]));
+  g_random = static_cast<uint32_t>(std::atoi(arguments[4])) | 1;
+  if (count > 5) g_keep = arguments[5];
+  __sanitizer_set_death_callback(keep_crash);
+  std::vector<Bytes> corpus = {Bytes{}};
+  std::vector<std::filesystem::path> paths;
+  for (const auto& entry : std::filesystem::directory_iterator(arguments[2])) paths.push_back(entry.path());
+  std::sort(paths.begin(), paths.end());
+  for (const auto& path : paths) corpus.push_back(read_file(path));
+  unsigned long runs = 0;
+  unsigned kept = 0;
+  for (const Bytes& input : corpus) {
+    run(input);
+    ++runs;
+  }
+  while (std::chrono::steady_clock::now() < end) {
+    const Bytes input = mutate(corpus);
+    ++runs;
+    if (!run(input)) continue;
+    corpus.push_back(input);
+    char name[32];
+    std::snprintf(name, sizeof name, "/kept-%05u", kept++);
+    if (!g_keep.empty()) write_file(g_keep + name, input);
+  }
+  std::printf("%lu %u\n", runs, kept);
+  return 0;
+}
