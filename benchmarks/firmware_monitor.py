@@ -12,57 +12,83 @@ import argparse
 import json
 import os
 import platform
+import subprocess
 import sys
 import tempfile
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, Dict
+from typing import Any, Dict, Iterator, List, Tuple
 
 from orchestrator.boards.exporters import RecordFile
 from orchestrator.boards.monitor import Monitor
-from orchestrator.boards.protocol import Record
 from orchestrator.boards.virtual import VirtualBoard
 
+REPLAY = Path(__file__).with_name("firmware_replay.py")
 
-def measure(boards: int, rate_ms: int, seconds: float) -> Dict[str, Any]:
-    """Records go to a .jsonl file, as `edgeward monitor --out` writes them; afterwards its lines are counted."""
-    with ExitStack() as stack:
-        ports = [stack.enter_context(VirtualBoard()).port for _ in range(boards)]
-        path = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "records.jsonl"
+
+@contextmanager
+def monitored(ports: List[str], rate_ms: int) -> Iterator[Tuple[Monitor, Dict[str, Any]]]:
+    """A monitor that writes a .jsonl file as `edgeward monitor --out` does; the report is filled in at the end."""
+    report: Dict[str, Any] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "records.jsonl"
         file = RecordFile(path)
-        kinds: Dict[str, int] = {}
-
-        def on_record(port: str, received_at: float, record: Record) -> None:
-            kinds[record.kind] = kinds.get(record.kind, 0) + 1
-            file.write(port, received_at, record)
-
-        processor = time.process_time()
-        started = time.monotonic()
-        with Monitor(ports, on_record, rate_ms=rate_ms) as monitor:
-            while time.monotonic() - started < seconds and monitor.wait(0.1):
-                pass
+        processor, started = time.process_time(), time.monotonic()
+        with Monitor(ports, file.write, rate_ms=rate_ms) as monitor:
+            yield monitor, report
             elapsed = time.monotonic() - started
-        processor = time.process_time() - processor
         file.close()
         stats = [status.stats for status in monitor.status]
-        return {
-            "boards": boards,
-            "asked_records_per_second": boards * 1000 // rate_ms,
-            "seconds": round(elapsed, 1),
-            "received": sum(s.received for s in stats),
-            "records_per_second": round(sum(s.received for s in stats) / elapsed),
-            "least_of_a_board": min(s.received for s in stats),
-            "lost": sum(s.lost for s in stats),
-            "corrupt": sum(s.corrupt for s in stats),
-            "written": sum(1 for _ in path.open()),
-            "metrics": kinds.get("metrics", 0),
-            "monitor_cpu_seconds": round(processor, 1),
-        }
+        received = sum(s.received for s in stats)
+        report.update(
+            seconds=round(elapsed, 1),
+            received=received,
+            records_per_second=round(received / elapsed),
+            least_of_a_board=min(s.received for s in stats),
+            lost=sum(s.lost for s in stats),
+            corrupt=sum(s.corrupt for s in stats),
+            written=sum(1 for _ in path.open()),
+            monitor_cpu_seconds=round(time.process_time() - processor, 1),
+        )
+
+
+def firmware(boards: int, rate_ms: int, seconds: float) -> Dict[str, Any]:
+    """The firmware itself, as fast as it sends metrics when asked for `rate_ms`."""
+    with ExitStack() as stack:
+        ports = [stack.enter_context(VirtualBoard()).port for _ in range(boards)]
+        with monitored(ports, rate_ms) as (monitor, report):
+            monitor.wait(seconds)
+    return {"boards": boards, "asked_records_per_second": boards * 1000 // rate_ms, **report}
+
+
+def replay(boards: int, rate_ms: int, seconds: float) -> Dict[str, Any]:
+    """Records at an exact rate, without the firmware's processes (firmware_replay.py)."""
+    command = [sys.executable, str(REPLAY), str(boards), str(1000 // rate_ms), str(seconds)]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as child:
+        assert child.stdin is not None
+        assert child.stdout is not None
+        ports = json.loads(child.stdout.readline())
+        with monitored(ports, 0) as (monitor, report):
+            print(file=child.stdin, flush=True)
+            said = json.loads(child.stdout.readline())
+            deadline = time.monotonic() + 10
+            while time.monotonic() < deadline and min(s.stats.received for s in monitor.status) < said["sent"]:
+                monitor.wait(0.01)
+        print(file=child.stdin, flush=True)
+    asked = boards * (1000 // rate_ms)
+    return {"boards": boards, "asked_records_per_second": asked, "sent": said["sent"] * boards, **report}
 
 
 def markdown(report: Dict[str, Any]) -> str:
-    rows = [f"| {key.replace('_', ' ')} | {value:,} |" for key, value in report.items() if key != "machine"]
+    runs = [report["firmware"], report["replay"]]
+    rows = [
+        f"| {key.replace('_', ' ')} | "
+        + " | ".join(f"{run.get(key, '-'):,}" if key in run else "-" for run in runs)
+        + " |"
+        for key in runs[1]
+    ]
     return "\n".join(
         [
             "# Virtual boards into one monitor",
@@ -70,8 +96,11 @@ def markdown(report: Dict[str, Any]) -> str:
             "**Simulated boards**: processes of the same machine, without a UART's speed limit, sharing its cores with the",
             f"monitor. Written by `python benchmarks/firmware_monitor.py --markdown FILE` on {report['machine']}.",
             "",
-            "| | |",
-            "|---|---|",
+            "The firmware paces its metrics from one record to the next, so it stays below what it is asked for; the",
+            "replay says records of the same length at exactly the rate asked for.",
+            "",
+            "| | firmware | replay |",
+            "|---|---|---|",
             *rows,
             "",
         ]
@@ -86,16 +115,13 @@ def main() -> int:
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="also write the table to FILE")
     arguments = parser.parse_args()
-    report = measure(arguments.boards, arguments.rate_ms, arguments.seconds)
-    report["machine"] = f"{os.cpu_count()} cores, {platform.system()} {platform.machine()}"
+    runs = {run.__name__: run(arguments.boards, arguments.rate_ms, arguments.seconds) for run in (firmware, replay)}
+    report = {"machine": f"{os.cpu_count()} cores, {platform.system()} {platform.machine()}", **runs}
     if arguments.markdown is not None:
         arguments.markdown.write_text(markdown(report))
-    if arguments.json:
-        print(json.dumps(report, indent=1))
-    else:
-        for key, value in report.items():
-            print(f"{key:<26} {value}")
-    return 0 if report["lost"] == report["corrupt"] == 0 and report["written"] == report["received"] else 1
+    print(json.dumps(report, indent=1) if arguments.json else markdown(report))
+    sound = all(run["lost"] == run["corrupt"] == 0 and run["written"] == run["received"] for run in runs.values())
+    return 0 if sound and runs["replay"]["received"] == runs["replay"]["sent"] else 1
 
 
 if __name__ == "__main__":

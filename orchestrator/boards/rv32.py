@@ -45,9 +45,10 @@ class Rv32Run:
     load_instructions: int
 
 
-def missing() -> Optional[str]:
-    """What this machine lacks to run rv32 code; None when nothing."""
-    lacking = [program for program in (COMPILER, QEMU) if shutil.which(program) is None]
+def missing(*programs: str) -> Optional[str]:
+    """What this machine lacks to build rv32 code (COMPILER) or to run it (also QEMU, the default); None when nothing."""
+    wanted = programs or (COMPILER, QEMU)
+    lacking = [program for program in wanted if shutil.which(program) is None]
     if not lacking:
         spec = subprocess.run(
             [COMPILER, "-print-file-name=picolibc.specs"], capture_output=True, text=True, check=False
@@ -65,6 +66,9 @@ def run_rv32(model_tflite: bytes, rows: np.ndarray, optimize: str = "-O2") -> Rv
     image = head + _padded(model_tflite) + _padded(plan.blob) + table.tobytes()
     if len(image) > _IMAGE_BYTES:
         raise HostBuildError(f"model and rows are {len(image)} bytes, the simulated machine has {_IMAGE_BYTES}")
+    problem = missing()
+    if problem is not None:
+        raise HostBuildError(problem)
     elf = build_elf("src/run_direct_rv32.cpp", optimize)
     with tempfile.TemporaryDirectory(prefix="edgeward-rv32-") as folder:
         path = Path(folder) / "image.bin"
@@ -129,7 +133,7 @@ def c3_elf(model_bin: bytes, path: Path) -> Path:
 
 def build_elf(program: str, optimize: str, *, target: str = "rv32_virt", extra: Sequence[str] = ()) -> Path:
     """An ELF of `program` (below firmware/) with the sources it needs, kept in the per-user cache."""
-    problem = missing()
+    problem = missing(COMPILER)
     if problem is not None:
         raise HostBuildError(problem)
     root = firmware_dir()

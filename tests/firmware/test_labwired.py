@@ -15,10 +15,10 @@ from model_export.model_bin import KnownAnswers, pack_model_bin, parse_model_bin
 from model_export.plan import compile_plan
 from orchestrator.boards.host_engine import HostBuildError
 from orchestrator.boards.protocol import FRAME_INFER, Record, RecordParser, encode_frame
-from orchestrator.boards.rv32 import c3_elf, missing
+from orchestrator.boards.rv32 import COMPILER, c3_elf, missing
 
 labwired = pytest.importorskip("labwired", reason="labwired 0.25.0 simulates the ESP32-C3; it comes with the dev extra")
-PROBLEM = missing()
+PROBLEM = missing(COMPILER)
 pytestmark = pytest.mark.skipif(PROBLEM is not None, reason=str(PROBLEM))
 
 UART0_CLOCK_DIVIDER = 0x60000014
