@@ -24,6 +24,7 @@ import numpy as np
 from orchestrator.gateway.broker import OwnBroker
 from orchestrator.gateway.gateway import Gateway
 from orchestrator.gateway.store import Store
+from orchestrator.wire.codec import CODECS
 from orchestrator.wire.process import peak_memory_mib
 from orchestrator.wire.task import Feature, Privacy, Rounds, Schema, Task, Training, task_to_dict
 
@@ -119,7 +120,7 @@ def main() -> None:
     parser.add_argument("--params", type=int, default=100_000)
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--broker", choices=("embedded", "mosquitto"), default="embedded")
-    parser.add_argument("--codec", choices=("int8", "float16", "float32"), default="int8")
+    parser.add_argument("--codec", choices=CODECS, default="int8")
     parser.add_argument("--flower", metavar="PYTHON", help="also run Flower with this interpreter, in the same run")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()

@@ -86,6 +86,7 @@ class Gateway:
         self._round_started = time.monotonic()
         self._announced: Optional[Tuple[int, bytes]] = None
         self._bytes_up = self._bytes_down = 0
+        self._codec_errors: Dict[str, Any] = {}  # relative error each node's codec made this round
         self._records: Dict[str, int] = {}
         self._nodes: Dict[str, Dict[str, Any]] = {}  # last figures each node gave of its process
         self._baseline: Dict[str, Tuple[int, int]] = {}  # socket bytes of each node when its training rounds began
@@ -226,6 +227,7 @@ class Gateway:
             self._check_update(node, number, records, header, tensors)
             self._bytes_up += len(body)
             self._nodes.setdefault(node, {})["memory_mib"] = header.get("memory_mib")
+            self._codec_errors[node] = header.get("codec_error")
             event = Arrived(time.time(), node, number, transfer_id(body).hex(), float(records))
             with self._store.transaction():
                 self._store.put_update(self._run, number, node, body)
@@ -291,6 +293,7 @@ class Gateway:
             self._announced = (action.round, self._round_body(action.round))
             self._round_started = time.monotonic()
             self._bytes_up = self._bytes_down = 0
+            self._codec_errors = {}
             if action.round == 1:
                 self._baseline = {n: (int(p["sent_bytes"]), int(p["received_bytes"])) for n, p in self._nodes.items()}
         self._tell("round", round=action.round, of=self._task.training.rounds, nodes=list(action.nodes))
@@ -375,6 +378,7 @@ class Gateway:
             "bytes_up": self._bytes_up,
             "bytes_down": self._bytes_down,
             "seconds": time.monotonic() - self._round_started,
+            "codec_error": max((e for e in self._codec_errors.values() if isinstance(e, float)), default=None),
             "loss": None,
             "accuracy": None,
         }

@@ -21,7 +21,7 @@ from orchestrator.node.trainer import GradientTrainer, Trainer
 from orchestrator.privacy.standardization import release_sums, standardize
 from orchestrator.rounds.events import STATISTICS_ROUND
 from orchestrator.wire.body import decode_body, encode_body, require
-from orchestrator.wire.codec import encode_update
+from orchestrator.wire.codec import ERROR_FEEDBACK, decode_update, encode_update
 from orchestrator.wire.frames import Ack, Chunk, Want, decode_frame, encode_frame
 from orchestrator.wire.link import BrokerAddress, Connected, Disconnected, Event, Link
 from orchestrator.wire.process import has_tensorflow, peak_memory_mib
@@ -197,6 +197,11 @@ class NodeAgent:
             started = time.monotonic()
             update = self._compute(run, number, tensors)
             codec = run.task.codec if number != STATISTICS_ROUND else "float32"
+            carried = self._store.residual(run.id) if codec in ERROR_FEEDBACK else None
+            if carried is not None:
+                update = update + carried
+            encoded = encode_update(update, codec, np.random.default_rng())
+            left_out = update - decode_update(encoded, codec, update.size)
             body = encode_body(
                 {
                     "kind": "update",
@@ -204,12 +209,13 @@ class NodeAgent:
                     "round": number,
                     "records": run.dataset.records,
                     "codec": codec,
+                    "codec_error": float(np.linalg.norm(left_out) / max(float(np.linalg.norm(update)), 1e-30)),
                     "compute_s": time.monotonic() - started,
                     "memory_mib": peak_memory_mib(),
                 },
-                encode_update(update, codec, np.random.default_rng()),
+                encoded,
             )
-            self._store.release(run.id, number, run.digest, body)
+            self._store.release(run.id, number, run.digest, body, left_out if codec in ERROR_FEEDBACK else None)
         log.info("round %d: update of %d bytes", number, len(body))
         up = self._topics.up(self._name)
         self._publish(self._outbox.send(body, up, {GATEWAY: up}, time.monotonic()))

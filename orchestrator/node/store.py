@@ -8,12 +8,15 @@ import sqlite3
 from pathlib import Path
 from typing import Optional
 
+import numpy as np
+
 from orchestrator.errors import EdgewardError
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS releases (
     run TEXT NOT NULL, round INTEGER NOT NULL, task TEXT NOT NULL, body BLOB, PRIMARY KEY (run, round)
 );
+CREATE TABLE IF NOT EXISTS carried (run TEXT PRIMARY KEY, residual BLOB NOT NULL);
 """
 
 
@@ -45,12 +48,22 @@ class NodeStore:
             raise EdgewardError(f"round {round_number} of run {run} was answered before and is over")
         return bytes(row[0])
 
-    def release(self, run: str, round_number: int, task: str, body: bytes) -> None:
-        """Stores a round's update durably; earlier rounds of the run keep only the fact."""
+    def release(
+        self, run: str, round_number: int, task: str, body: bytes, residual: Optional[np.ndarray] = None
+    ) -> None:
+        """Stores a round's update durably, with what its codec left out; earlier rounds keep only the fact."""
         with self._db:
             self._db.execute("BEGIN IMMEDIATE")
             self._db.execute("INSERT INTO releases VALUES (?, ?, ?, ?)", (run, round_number, task, body))
+            if residual is not None:
+                data = residual.astype("<f4").tobytes()
+                self._db.execute("INSERT OR REPLACE INTO carried VALUES (?, ?)", (run, data))
             self._db.execute("UPDATE releases SET body = NULL WHERE run = ? AND round < ?", (run, round_number))
+
+    def residual(self, run: str) -> Optional[np.ndarray]:
+        """float32 (P,): what the last update of this run left out; None before the first."""
+        row = self._db.execute("SELECT residual FROM carried WHERE run = ?", (run,)).fetchone()
+        return np.frombuffer(row[0], "<f4") if row else None
 
     def releases(self, run: str) -> int:
         """Rounds of a run this node has answered."""

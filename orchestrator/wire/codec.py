@@ -1,57 +1,111 @@
-"""How an update (float32 vector) travels: float32, float16, or int8 with one float32 scale per 1,024 values.
+"""How an update (float32 vector) travels: whole, in 16, 8 or 4 bits a value, or only its largest values.
 
-int8 rounds stochastically: the decoded vector equals the update in expectation, so the errors of many nodes and rounds
-average out instead of adding up. Applied after clipping and noise, it is post-processing and costs no privacy.
+int8 and int4 round stochastically: the decoded vector equals the update in expectation, so the errors of many nodes and
+rounds average out instead of adding up. top10 sends the tenth of the values with the largest magnitude as float16; what
+it leaves out is not lost but added to the node's next update (error feedback, Stich et al. 2018), which is the node's
+work. All of it happens after clipping and noise, so it is post-processing and costs no privacy.
 """
 
-from typing import Dict
+from typing import Dict, Tuple
 
 import numpy as np
 
 from orchestrator.errors import WireError
 
-BLOCK = 1024
-CODECS = ("float32", "float16", "int8")
+CODECS = ("float32", "float16", "int8", "int4", "top10")
+ERROR_FEEDBACK = ("top10",)
+"""Codecs whose error is large and one-sided: the node carries it over to its next update."""
+
+_KEPT_SHARE = 0.1
+_LEVELS = {"int8": (127, 1024), "int4": (7, 128)}
+"""Codec -> (largest level, values that share one float32 scale)."""
+
+Tensors = Dict[str, np.ndarray]
 
 
-def encode_update(update: np.ndarray, codec: str, generator: np.random.Generator) -> Dict[str, np.ndarray]:
-    """Tensors for a float32 vector of shape (P,). `generator` drives int8's rounding."""
+def encode_update(update: np.ndarray, codec: str, generator: np.random.Generator) -> Tensors:
+    """Tensors for a float32 vector of shape (P,). `generator` drives the stochastic rounding."""
     if codec == "float32":
         return {"update": update.astype(np.float32)}
     if codec == "float16":
-        return {"update": np.clip(update, -65504, 65504).astype(np.float16)}
-    if codec == "int8":
-        scales = _scales(update)
-        scaled = update / np.repeat(scales, BLOCK)[: update.size]
+        return {"update": _half(update)}
+    if codec == "top10":
+        chosen = np.sort(np.argpartition(-np.abs(update), _kept(update.size) - 1)[: _kept(update.size)])
+        return {"index": chosen.astype(np.uint32), "update": _half(update[chosen])}
+    if codec in _LEVELS:
+        top, block = _LEVELS[codec]
+        scales = _scales(update, top, block)
+        scaled = update / np.repeat(scales, block)[: update.size]
         rounded = np.floor(scaled + generator.random(update.size, dtype=np.float32))
-        return {"update": np.clip(rounded, -127, 127).astype(np.int8), "scales": scales}
+        levels = np.clip(rounded, -top, top).astype(np.int8)
+        return {"update": levels if codec == "int8" else _pack(levels), "scales": scales}
     raise WireError(f"unknown update codec {codec!r}; this program has {', '.join(CODECS)}")
 
 
-def _scales(update: np.ndarray) -> np.ndarray:
-    blocks = -(-update.size // BLOCK)
-    padded = np.zeros(blocks * BLOCK, np.float32)
-    padded[: update.size] = np.abs(update)
-    peak = padded.reshape(blocks, BLOCK).max(axis=1) if blocks else np.zeros(0, np.float32)
-    return np.where(peak > 0, peak / 127, 1).astype(np.float32)
-
-
-def decode_update(tensors: Dict[str, np.ndarray], codec: str, size: int) -> np.ndarray:
+def decode_update(tensors: Tensors, codec: str, size: int) -> np.ndarray:
     """float32 vector of shape (size,); raises WireError for anything that is not `size` finite numbers."""
-    update = tensors.get("update")
-    wanted = {"float32": np.float32, "float16": np.float16, "int8": np.int8}.get(codec)
-    if wanted is None:
+    if codec in ("float32", "float16"):
+        decoded = _tensor(tensors, "update", codec, (size,), codec).astype(np.float32)
+    elif codec == "top10":
+        decoded = _decode_top(tensors, size)
+    elif codec in _LEVELS:
+        _, block = _LEVELS[codec]
+        packed = size if codec == "int8" else -(-size // 2)
+        stored = _tensor(tensors, "update", "int8" if codec == "int8" else "uint8", (packed,), codec)
+        scales = _tensor(tensors, "scales", "float32", (-(-size // block),), codec)
+        levels = stored if codec == "int8" else _unpack(stored, size)
+        decoded = levels.astype(np.float32) * np.repeat(scales, block)[:size]
+    else:
         raise WireError(f"unknown update codec {codec!r}; this program has {', '.join(CODECS)}")
-    if update is None or update.shape != (size,) or update.dtype != np.dtype(wanted):
-        found = "none" if update is None else f"{update.dtype} {update.shape}"
-        raise WireError(f"update tensor is {found}, expected {codec} ({size},)")
-    decoded = update.astype(np.float32)
-    if codec == "int8":
-        scales = tensors.get("scales")
-        blocks = -(-size // BLOCK)
-        if scales is None or scales.shape != (blocks,) or scales.dtype != np.float32:
-            raise WireError(f"int8 update lacks its {blocks} float32 scales")
-        decoded *= np.repeat(scales, BLOCK)[:size]
     if not np.isfinite(decoded).all():
         raise WireError("update holds values that are not finite numbers")
     return decoded
+
+
+def _tensor(tensors: Tensors, name: str, dtype: str, shape: Tuple[int, ...], codec: str) -> np.ndarray:
+    tensor = tensors.get(name)
+    if tensor is None or tensor.shape != shape or tensor.dtype != np.dtype(dtype):
+        found = "missing" if tensor is None else f"{tensor.dtype} {tensor.shape}"
+        raise WireError(f"tensor {name!r} of a {codec} update is {found}, expected {dtype} {shape}")
+    return tensor
+
+
+def _decode_top(tensors: Tensors, size: int) -> np.ndarray:
+    index = _tensor(tensors, "index", "uint32", (_kept(size),), "top10")
+    values = _tensor(tensors, "update", "float16", (_kept(size),), "top10")
+    if index.size and (index.max() >= size or (np.diff(index.astype(np.int64)) <= 0).any()):
+        raise WireError(f"indices of a top10 update must ascend below {size}")
+    decoded = np.zeros(size, np.float32)
+    decoded[index] = values
+    return decoded
+
+
+def _kept(size: int) -> int:
+    return min(size, max(1, int(np.ceil(_KEPT_SHARE * size))))
+
+
+def _half(values: np.ndarray) -> np.ndarray:
+    return np.clip(values, -65504, 65504).astype(np.float16)
+
+
+def _scales(update: np.ndarray, top: int, block: int) -> np.ndarray:
+    blocks = -(-update.size // block)
+    padded = np.zeros(blocks * block, np.float32)
+    padded[: update.size] = np.abs(update)
+    peak = padded.reshape(blocks, block).max(axis=1) if blocks else np.zeros(0, np.float32)
+    return np.where(peak > 0, peak / top, 1).astype(np.float32)
+
+
+def _pack(levels: np.ndarray) -> np.ndarray:
+    """Two levels of -7..7 a byte, the first in the low half, as level + 8."""
+    padded = np.zeros(levels.size + levels.size % 2, np.int8)
+    padded[: levels.size] = levels
+    halves = (padded + 8).astype(np.uint8)
+    return np.asarray(halves[0::2] | (halves[1::2] << 4))
+
+
+def _unpack(packed: np.ndarray, size: int) -> np.ndarray:
+    levels = np.empty(2 * packed.size, np.int8)
+    levels[0::2] = (packed & 15).astype(np.int8) - 8
+    levels[1::2] = (packed >> 4).astype(np.int8) - 8
+    return levels[:size]

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Dict, List, Optional, Tuple
 
 from orchestrator.errors import UsageError
+from orchestrator.wire.codec import CODECS
 
 FORMAT = 1
 
@@ -193,8 +194,8 @@ class Task:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.codec not in ("int8", "float16", "float32"):
-            raise ValueError(f"codec {self.codec!r}: expected 'int8', 'float16' or 'float32'")
+        if self.codec not in CODECS:
+            raise ValueError(f"codec {self.codec!r}: expected one of {', '.join(CODECS)}")
 
     @property
     def steps(self) -> int:

@@ -1,5 +1,6 @@
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from orchestrator.errors import EdgewardError
@@ -33,3 +34,12 @@ def test_a_file_that_is_no_store(tmp_path: Path) -> None:
     path.write_bytes(b"not a database at all, but long enough to be read" * 50)
     with pytest.raises(EdgewardError, match=r"node\.sqlite: cannot be used"):
         NodeStore(path)
+
+
+def test_what_a_codec_left_out_is_kept_with_the_release(tmp_path: Path) -> None:
+    store = NodeStore(tmp_path / "node.sqlite")
+    assert store.residual("run") is None
+    store.release("run", 1, "task", b"x", np.array([1.5, -2], np.float32))
+    store.release("run", 2, "task", b"y")
+    store.close()
+    assert NodeStore(tmp_path / "node.sqlite").residual("run").tolist() == [1.5, -2.0]
