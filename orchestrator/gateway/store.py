@@ -5,13 +5,13 @@ node was told is safe.
 """
 
 import json
-import sqlite3
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
 
 import numpy as np
 
+from orchestrator.database import open_database
 from orchestrator.errors import EdgewardError
 from orchestrator.rounds.events import Event, event_from_dict, event_to_dict
 
@@ -34,14 +34,7 @@ class Store:
     """One file may hold many runs; a gateway works on one at a time."""
 
     def __init__(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            self._db = sqlite3.connect(str(path), isolation_level=None)
-            self._db.execute("PRAGMA journal_mode=WAL")
-            self._db.execute("PRAGMA synchronous=FULL")
-            self._db.executescript(_SCHEMA)
-        except sqlite3.Error as error:
-            raise EdgewardError(f"{path}: cannot be used as the gateway's store: {error}") from error
+        self._db = open_database(path, _SCHEMA, "gateway")
 
     @contextmanager
     def transaction(self) -> Iterator[None]:

@@ -4,12 +4,12 @@ An update is stored before it is sent. A round announced again after a crash get
 once, so a replay cannot spend the privacy budget twice.
 """
 
-import sqlite3
 from pathlib import Path
 from typing import Optional
 
 import numpy as np
 
+from orchestrator.database import open_database
 from orchestrator.errors import EdgewardError
 
 _SCHEMA = """
@@ -24,14 +24,7 @@ class NodeStore:
     """One SQLite file. `body` is dropped when a later round of the run begins; the fact of the release stays."""
 
     def __init__(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            self._db = sqlite3.connect(str(path), isolation_level=None)
-            self._db.execute("PRAGMA journal_mode=WAL")
-            self._db.execute("PRAGMA synchronous=FULL")
-            self._db.executescript(_SCHEMA)
-        except sqlite3.Error as error:
-            raise EdgewardError(f"{path}: cannot be used as the node's store: {error}") from error
+        self._db = open_database(path, _SCHEMA, "node")
 
     def released(self, run: str, round_number: int, task: str) -> Optional[bytes]:
         """The stored update of a round; None if there was none yet.
