@@ -79,6 +79,11 @@ MODELS = {
 def convert(name: str, per_tensor_dense: bool = False) -> bytes:
     function, shape = MODELS[name]
     keras.utils.set_random_seed(sum(map(ord, name)))
+    return convert_function(function, shape, per_tensor_dense)
+
+
+def convert_function(function, shape, per_tensor_dense: bool) -> bytes:
+    """Keras layers applied to an input of `shape`, with random weights, as an int8 .tflite."""
     entry = keras.Input(shape, batch_size=1)
     model = keras.Model(entry, function(entry))
     rng = np.random.default_rng(1)

@@ -1,0 +1,76 @@
+"""Writes random small int8 models of the operators engine/direct has: `python random_models.py FOLDER SEED COUNT`."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+from small_models import convert_function, keras, layers
+
+ACTIVATIONS = (None, "relu", "relu6")
+
+
+class Builder:
+    def __init__(self, rng: np.random.Generator) -> None:
+        self.rng = rng
+
+    def pick(self, *choices):
+        return choices[self.rng.integers(len(choices))]
+
+    def conv(self, x):
+        stride = self.pick(1, 1, 2)
+        dilation = self.pick(1, 1, 2) if stride == 1 else 1
+        kernel = (int(self.pick(1, 2, 3)), int(self.pick(1, 2, 3)))
+        return layers.Conv2D(
+            int(self.rng.integers(1, 11)), kernel, strides=stride, dilation_rate=dilation,
+            padding=self.pick("same", "valid"), activation=self.pick(*ACTIVATIONS), use_bias=self.pick(True, False),
+        )(x)  # fmt: skip
+
+    def depthwise(self, x):
+        return layers.DepthwiseConv2D(
+            (int(self.pick(1, 2, 3)), int(self.pick(1, 2, 3))), strides=int(self.pick(1, 2)),
+            depth_multiplier=int(self.pick(1, 1, 2, 3)), padding=self.pick("same", "valid"),
+            activation=self.pick(*ACTIVATIONS),
+        )(x)  # fmt: skip
+
+    def pool(self, x):
+        kind = self.pick(layers.MaxPooling2D, layers.AveragePooling2D)
+        return kind(int(self.pick(2, 3)), strides=int(self.pick(1, 2)), padding=self.pick("same", "valid"))(x)
+
+    def residual(self, x):
+        y = layers.Conv2D(x.shape[-1], int(self.pick(1, 3)), padding="same", activation=self.pick(*ACTIVATIONS))(x)
+        y = layers.Add()([x, y])
+        return layers.ReLU()(y) if self.pick(True, False) else y
+
+    def pad(self, x):
+        return layers.ZeroPadding2D(tuple(tuple(map(int, self.rng.integers(0, 3, 2))) for _ in range(2)))(x)
+
+    def head(self, x):
+        if len(x.shape) == 4:
+            x = layers.GlobalAveragePooling2D()(x) if self.pick(True, False) else layers.Flatten()(x)
+        for _ in range(self.rng.integers(0, 3)):
+            x = layers.Dense(int(self.rng.integers(1, 20)), activation=self.pick(*ACTIVATIONS))(x)
+        width, last = self.pick((1, "sigmoid"), (5, "softmax"), (3, None), (2, "softmax"))
+        return layers.Dense(width, activation=last)(x)
+
+    def body(self, x):
+        for _ in range(self.rng.integers(1, 6)):
+            step = self.pick(self.conv, self.conv, self.depthwise, self.pool, self.residual, self.pad)
+            if min(x.shape[1:3]) >= 6 or step in (self.pad, self.residual):
+                x = step(x)
+        return x
+
+
+def random_model(seed: int) -> bytes:
+    rng = np.random.default_rng(seed)
+    keras.utils.set_random_seed(seed)
+    builder = Builder(rng)
+    if rng.integers(4) == 0:
+        return convert_function(builder.head, (int(rng.integers(1, 40)),), bool(rng.integers(2)))
+    shape = (int(rng.integers(6, 15)), int(rng.integers(6, 15)), int(rng.integers(1, 6)))
+    return convert_function(lambda x: builder.head(builder.body(x)), shape, bool(rng.integers(2)))
+
+
+if __name__ == "__main__":
+    folder, first, count = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
+    for number in range(first, first + count):
+        (folder / f"{number}.tflite").write_bytes(random_model(number))
