@@ -78,7 +78,7 @@ SlotState inspect(hal::Slot slot) {
   const Entry latest = read_log(slot, state.header.sha256).latest;
   if (latest.magic != kMagic) return state;
   state.crashed = latest.finding == static_cast<uint32_t>(Finding::crashed);
-  state.sequence = state.crashed ? 0 : latest.sequence;
+  state.sequence = latest.sequence;
   state.proven_here = !state.crashed && latest.build == g_build;
   return state;
 }
@@ -105,13 +105,13 @@ bool record_finding(hal::Slot slot, const uint8_t* sha256, Finding finding) {
     place = 0;
   }
   const uint32_t offset = start + place * static_cast<uint32_t>(sizeof entry);
-  return hal::slot_write(slot, offset, bytes, sizeof entry) && std::memcmp(view.data + offset, bytes, sizeof entry) == 0;
+  if (!hal::slot_write(slot, offset, bytes, sizeof entry)) return false;
+  return std::memcmp(view.data + offset, bytes, sizeof entry) == 0;
 }
 
 uint32_t order_to_try(const SlotState states[kSlots], bool also_crashed, hal::Slot order[kSlots]) {
   const auto rank = [&](const SlotState& state) -> uint64_t {
     if (state.status != HeaderStatus::ok || (state.crashed && !also_crashed)) return 0;
-    if (state.crashed) return 1;
     return state.sequence == 0 ? UINT64_MAX : uint64_t{1} + state.sequence;
   };
   const uint64_t first = rank(states[0]);

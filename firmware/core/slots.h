@@ -27,7 +27,7 @@ struct SlotState {
   const uint8_t* data;
   HeaderStatus status;  // `header` is valid only when this is ok
   ModelHeader header;
-  uint32_t sequence;    // of its proof; 0 when it was never proven
+  uint32_t sequence;    // of what was last found out about it; 0 when nothing was
   bool proven_here;     // by this build of the firmware
   bool crashed;
 };
@@ -40,8 +40,8 @@ enum class Finding : uint32_t { proven = 1, crashed = 2 };
 // Appends to the log of `slot`. `build` identifies firmware and engine. False when flash did not take it.
 bool record_finding(hal::Slot slot, const uint8_t* sha256, Finding finding);
 
-// The order in which to try the slots: what a flasher put there, then the proven ones from the newest. Slots without a
-// whole model and, unless `also_crashed`, models that crashed the board are left out. Returns how many are in `order`.
+// The order in which to try the slots: what a flasher put there, then from the newest finding. Slots without a whole
+// model and, unless `also_crashed`, models that crashed the board are left out. Returns how many are in `order`.
 uint32_t order_to_try(const SlotState states[kSlots], bool also_crashed, hal::Slot order[kSlots]);
 
 // What firmware and engine this is: a proof by another one orders the slots, but does not spare the known answers.

@@ -30,7 +30,7 @@ Refusal Updater::check(hal::Slot target, const uint8_t* header, uint32_t bytes) 
   const HeaderStatus status = parse_model_header(header_bytes_, area.bytes, &header_);
   if (status != HeaderStatus::ok) return Refusal{to_string(status), "the header of the new model"};
   if (header_.total_bytes % 4 != 0) return Refusal{"bad_total_bytes", "the length is no multiple of 4"};
-  if (header_.known_answers.bytes == 0) return Refusal{"no_known_answers", "the model could not be tested on the board"};
+  if (header_.known_answers.bytes == 0) return Refusal{"no_known_answers", "the board could not test the model"};
   target_ = target;
   return Refusal{};
 }

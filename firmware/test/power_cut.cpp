@@ -1,10 +1,11 @@
-// Cuts the power at every flash operation of an update, of a rollback and of the boots after them, and looks what runs then.
+// Cuts the power at every flash operation of an update, of a rollback and of the boots after them, and looks what runs.
 //
 //   power-cut OLD.bin NEW.bin CHUNK_BYTES
 //
-// Both are whole model.bin files with known answers. An operation is cut before, half-way, in random bits, or right after
-// it; the boot that follows is cut in the same ways once more. After every cut the board must run one of the two models
-// with all known answers right, and the new one if it had said so. stdout: how many cuts were made in each scenario.
+// Both are whole model.bin files with known answers. An operation is cut before it, half-way, in random bits, or right
+// after it; the boot that follows is cut in the same ways once more. After every cut the board must run one of the two
+// models with all known answers right, and the new one if it had said so. Then models that crash the board while they are
+// loaded: none is loaded twice. stdout: how many cuts were made in each scenario, and how many crashes were checked.
 #include <cstdio>
 #include <cstring>
 #include <fstream>
@@ -16,6 +17,7 @@
 
 #include "core/board.h"
 #include "core/crc.h"
+#include "core/load_guard.h"
 
 namespace edgeward::hal {
 namespace {
@@ -30,6 +32,7 @@ Bytes g_input;
 size_t g_input_at = 0;
 std::string g_output;
 uint32_t g_retained[kRetainedWords];
+ResetReason g_reason = ResetReason::power_on;
 bool g_power = true;
 uint32_t g_operations = 0;
 uint32_t g_cut_at = kNever;
@@ -90,7 +93,7 @@ SystemInfo system_info() {
   SystemInfo info{};
   info.chip = "host";
   info.simulated = true;
-  info.reset_reason = ResetReason::power_on;
+  info.reset_reason = g_reason;
   info.boot_id = 1;
   info.retained = g_retained;
   return info;
@@ -161,8 +164,10 @@ Bytes update_with(const Model& model, size_t chunk_bytes) {
   add_frame(&out, FrameType::update_begin, model.bytes.data(), kModelHeaderBytes);
   for (size_t at = kModelHeaderBytes; at < model.bytes.size(); at += chunk_bytes) {
     const size_t count = std::min(chunk_bytes, model.bytes.size() - at);
-    const uint8_t offset[] = {static_cast<uint8_t>(at), static_cast<uint8_t>(at >> 8), static_cast<uint8_t>(at >> 16), 0};
-    add_frame(&out, FrameType::update_chunk, offset, sizeof offset, model.bytes.data() + at, count);
+    const auto offset = static_cast<uint32_t>(at);
+    uint8_t word[4];
+    std::memcpy(word, &offset, sizeof word);
+    add_frame(&out, FrameType::update_chunk, word, sizeof word, model.bytes.data() + at, count);
   }
   add_frame(&out, FrameType::update_commit, nullptr, 0);
   return out;
@@ -244,6 +249,39 @@ int try_every_cut(const Scenario& scenario) {
   return 0;
 }
 
+// What a board says when the boot before crashed while it loaded a model whose SHA-256 begins with `word`.
+std::string boot_after_crash(const Flash& flash, uint32_t word, const char* input) {
+  set_flash(flash);
+  LoadGuard(hal::g_retained, word).begin();
+  hal::g_reason = hal::ResetReason::crash;
+  const std::string said = run(text(input));
+  hal::g_reason = hal::ResetReason::power_on;
+  return said;
+}
+
+uint32_t first_word(const Model& model) {
+  uint32_t word;
+  std::memcpy(&word, model.bytes.data() + 48, sizeof word);
+  return word;
+}
+
+// `both` holds two models and uses the new one, `single` only the old one. How many checks passed, or 0.
+uint32_t crashes(const Flash& single, const Flash& both, const Model& old_model, const Model& new_model) {
+  std::string said = boot_after_crash(both, first_word(new_model), "");
+  if (!holds(said, "crashed_before") || working_model(&said) != old_model.digest) return 0;
+  if (!holds(said, "crashed_before")) return 0;  // the boot in working_model(), after power-on: it is not forgotten
+  said = run(text("rollback\n"));
+  if (!holds(said, "the model in the other slot crashed the board")) return 0;
+  run(text("reload\n"));  // it does not crash this time
+  if (working_model(&said) != new_model.digest) return 0;
+  said = boot_after_crash(single, first_word(old_model), "info\n");
+  if (!holds(said, "\"state\":\"crashed_before\"") || holds(said, "\"kind\":\"model\"")) return 0;
+  // A model that came over serial and crashed before its header was written is in no slot.
+  said = boot_after_crash(single, ~first_word(old_model), "info\n");
+  if (!holds(said, "update_crashed") || !holds(said, "\"state\":\"ready\"")) return 0;
+  return 5;
+}
+
 Model read_model(const char* path) {
   std::ifstream file(path, std::ios::binary);
   Model model;
@@ -291,5 +329,7 @@ int main(int count, char** arguments) {
   for (const Scenario& scenario : scenarios) {
     if (const int failed = try_every_cut(scenario)) return failed;
   }
-  return 0;
+  const uint32_t checked = crashes(flash, both, old_model, new_model);
+  std::printf("crashes %u\n", checked);
+  return checked > 0 ? 0 : 1;
 }

@@ -1,4 +1,4 @@
-"""The power is cut at every flash operation of an update and a rollback; a model that works is always left."""
+"""The power is cut at every flash operation of an update and a rollback, and models crash: one that works is always left."""
 
 import subprocess
 from pathlib import Path
@@ -33,7 +33,8 @@ def test_a_working_model_after_every_cut(tmp_path: Path, small_models: Dict[str,
     done = subprocess.run([str(build("power-cut")), *paths, "64"], capture_output=True, text=True, timeout=200)
     assert done.returncode == 0, done.stdout[-4000:]
     cuts = {scenario: int(count) for scenario, count in (line.split() for line in done.stdout.splitlines())}
-    assert set(cuts) == {"first-update", "second-update", "rollback", "full-log"}
+    assert set(cuts) == {"first-update", "second-update", "rollback", "full-log", "crashes"}
     assert cuts["first-update"] > 100
     assert cuts["second-update"] > 100
+    assert cuts["crashes"] == 5
     assert min(cuts["rollback"], cuts["full-log"]) >= 8
