@@ -15,8 +15,6 @@ namespace {
 // 2 s of six channels at 125 Hz: longer than most inferences. Full, it drops the newest sample and says so when closed.
 constexpr uint32_t kRingValues = 2048;
 
-const Sensor* const kSensors[] = {&kAdc, &kImu};
-
 const Sensor* g_sensor = nullptr;
 esp_timer_handle_t g_timer = nullptr;
 uint32_t g_channels = 0;
@@ -54,7 +52,8 @@ bool start_timer(uint32_t rate_hz) {
 
 bool source_open(const char* name, uint32_t rate_hz, uint32_t channels) {
   source_close();
-  for (const Sensor* sensor : kSensors) {
+  for (uint32_t i = 0; i < kSensorCount; ++i) {
+    const Sensor* const sensor = kSensors[i];
     if (std::strcmp(sensor->name, name) == 0 && channels <= kMostChannels && sensor->open(channels)) g_sensor = sensor;
   }
   if (g_sensor == nullptr) return false;
