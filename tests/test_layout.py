@@ -116,6 +116,8 @@ def test_help_imports_nothing_heavy() -> None:
         ["model", "export"],
         ["model", "verify"],
         ["model", "run"],
+        ["model", "preflight"],
+        *(["board", verb] for verb in ("list", "info", "infer", "bench", "selftest", "verify", "update", "simulate")),
         ["flash"],
         ["monitor"],
     ],

@@ -21,10 +21,10 @@ class MqttForward:
     """Publishes at QoS 1. While the broker is away records are counted in `dropped`, not piled up in memory."""
 
     def __init__(self, broker: str, federation: str, ports: Sequence[str]) -> None:
-        Topics(federation)  # refuses a name that is no part of a topic
+        topics = Topics(federation)
         self._topics: Dict[str, str] = {}
         for port in ports:
-            topic = f"edgeward/1/{federation}/board/{board_name(port)}/record"
+            topic = topics.board_record(board_name(port))
             if topic in self._topics.values():
                 raise UsageError(
                     f"two ports are called {board_name(port)}: give them other names, as links for example"
