@@ -60,7 +60,8 @@ bool Board::step(uint32_t max_wait_us) {
   }
   read_source();
   if (metrics_every_us_ > 0 && now_us >= metrics_next_us_) {
-    metrics_next_us_ = now_us + metrics_every_us_;
+    metrics_next_us_ += metrics_every_us_;  // keeps the pace; a board that fell behind does not catch up in a burst
+    if (metrics_next_us_ <= now_us) metrics_next_us_ = now_us + metrics_every_us_;
     send_metrics();
   }
   if (count == 0) {

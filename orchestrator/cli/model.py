@@ -244,7 +244,7 @@ def _export_tflite(arguments: argparse.Namespace, name: str, labels: Optional[Li
         rows = load_rows(arguments.representative)
         if rows.dtype.kind == "f":
             rows = TflmModel(blob).input.quantize(rows)
-    write_bundle(arguments.out, tflite=blob, name=name, labels=labels, known_rows=rows)
+    write_bundle(arguments.out, tflite=blob, name=name, labels=labels, known_rows=rows, reference_rows=rows)
 
 
 def _read(path: Path) -> bytes:
