@@ -92,7 +92,7 @@ def summarize(
         "float32_bytes": 4 * params,
         "up_ratio": up / (4 * params),
         "node_mib": max(n["memory_mib"] for n in figures),
-        "gateway_mib": Gateway.memory_mib(),
+        "gateway_mib": peak_memory_mib(),
         "broker_mib": broker_mib,
         "machine": f"{platform.machine()}, {platform.system()}, Python {platform.python_version()}",
     }

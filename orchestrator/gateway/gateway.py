@@ -7,7 +7,7 @@ replayed into a new coordinator and its `Started` action continues where the run
 import logging
 import queue
 import time
-from typing import Any, Callable, Dict, List, Optional, Tuple
+from typing import Any, Callable, Dict, List, Optional, Set, Tuple
 
 import numpy as np
 
@@ -16,7 +16,7 @@ from orchestrator.gateway.broker import OwnBroker
 from orchestrator.gateway.run import RunResult, standardization, strategy_of, tail_starts_after
 from orchestrator.gateway.store import STATE_PREFIX, Store
 from orchestrator.privacy.standardization import mean_and_std
-from orchestrator.rounds.coordinator import COLLECTING, Coordinator, Plan
+from orchestrator.rounds.coordinator import Coordinator, Plan
 from orchestrator.rounds.events import (
     STATISTICS_ROUND,
     Action,
@@ -39,7 +39,6 @@ from orchestrator.wire.body import decode_body, encode_body, require
 from orchestrator.wire.codec import decode_update
 from orchestrator.wire.frames import Ack, Chunk, Want, decode_frame, encode_frame
 from orchestrator.wire.link import BrokerAddress, Connected, Disconnected, Link, Message
-from orchestrator.wire.process import peak_memory_mib
 from orchestrator.wire.task import task_from_dict, task_to_dict
 from orchestrator.wire.topics import Topics
 from orchestrator.wire.transfer import Inbox, Outbox, Outgoing, transfer_id
@@ -82,6 +81,7 @@ class Gateway:
         self._topics = Topics(federation)
         self._outbox = Outbox()
         self._inbox = Inbox(MAX_MESSAGE_BYTES)
+        self._epoch = time.time() - time.monotonic()
         self._wake_at: Optional[float] = None
         self._round_started = time.monotonic()
         self._announced: Optional[Tuple[int, bytes]] = None
@@ -90,7 +90,7 @@ class Gateway:
         self._records: Dict[str, int] = {}
         self._nodes: Dict[str, Dict[str, Any]] = {}  # last figures each node gave of its process
         self._baseline: Dict[str, Tuple[int, int]] = {}  # socket bytes of each node when its training rounds began
-        self._goodbyes: set = set()
+        self._goodbyes: Set[str] = set()
         self._coordinator = Coordinator(self._plan())
         self._link = Link(
             broker, f"edgeward-{federation}-gateway", [self._topics.every_up, self._topics.every_presence]
@@ -117,7 +117,7 @@ class Gateway:
         self._link.open(connect_timeout_s)
         self._tell("open", broker=str(self._link.address), phase=self._coordinator.phase, round=self._coordinator.round)
         try:
-            self._happen(Started(time.time()))
+            self._happen(Started(self._now()))
             while not self._coordinator.over:
                 self._step()
             self._say_goodbye()
@@ -128,30 +128,37 @@ class Gateway:
             raise RoundError(f"run {self._run} failed: {self._coordinator.reason}")
         return RunResult(self._store, self._run, self._task, self._records)
 
+    def _now(self) -> float:
+        """Seconds for events: wall time at the start, then the monotonic clock, so that setting the clock moves nothing."""
+        return self._epoch + time.monotonic()
+
     def _step(self) -> None:
-        now, wall = time.monotonic(), time.time()
-        waits = [0.5]
-        if self._wake_at is not None:
-            waits.append(self._wake_at - wall)
-        due = self._outbox.next_due()
-        if due is not None:
-            waits.append(due - now)
+        """One message, or what is due when none comes."""
         try:
-            event = self._link.events.get(timeout=max(0.0, min(waits)))
+            event = self._link.events.get(timeout=self._wait_s())
         except queue.Empty:
             self._publish(self._outbox.due(time.monotonic()))
-            if self._wake_at is not None and time.time() >= self._wake_at:
-                self._wake_at = None
-                self._happen(Ticked(time.time()))
-            self._watch_broker()
-            return
-        if isinstance(event, Connected):
-            self._outbox.hurry(time.monotonic())
-        elif isinstance(event, Disconnected):
-            self._tell("broker_lost", reason=event.reason)
             self._watch_broker()
         else:
-            self._receive(event)
+            if isinstance(event, Connected):
+                self._outbox.hurry(time.monotonic())
+            elif isinstance(event, Disconnected):
+                self._tell("broker_lost", reason=event.reason)
+                self._watch_broker()
+            else:
+                self._receive(event)
+        if self._wake_at is not None and self._now() >= self._wake_at:
+            self._wake_at = None
+            self._happen(Ticked(self._now()))
+
+    def _wait_s(self) -> float:
+        waits = [0.5]
+        if self._wake_at is not None:
+            waits.append(self._wake_at - self._now())
+        due = self._outbox.next_due()
+        if due is not None:
+            waits.append(due - time.monotonic())
+        return max(0.0, min(waits))
 
     def _watch_broker(self) -> None:
         if self._own_broker is not None and self._own_broker.restart_if_dead():
@@ -182,7 +189,7 @@ class Gateway:
             self._outbox.forget(node)
             if node in self._coordinator.online:
                 self._tell("left", node=node)
-                self._happen(Left(time.time(), node))
+                self._happen(Left(self._now(), node))
             return
         process = header.get("process")
         if isinstance(process, dict):
@@ -193,11 +200,11 @@ class Gateway:
             self._records[node] = records
             if node not in self._coordinator.online:
                 self._tell("joined", node=node, records=records)
-            self._happen(Joined(time.time(), node, records))
+            self._happen(Joined(self._now(), node, records))
         elif kind == "declined" and this_run:
             reason = require(header, "reason", str)
             self._tell("declined", node=node, reason=reason)
-            self._happen(Declined(time.time(), node, reason))
+            self._happen(Declined(self._now(), node, reason))
         elif header.get("finished") == self._run:
             self._goodbyes.add(node)
         elif not self._coordinator.over:
@@ -228,7 +235,7 @@ class Gateway:
             self._bytes_up += len(body)
             self._nodes.setdefault(node, {})["memory_mib"] = header.get("memory_mib")
             self._codec_errors[node] = header.get("codec_error")
-            event = Arrived(time.time(), node, number, transfer_id(body).hex(), float(records))
+            event = Arrived(self._now(), node, number, transfer_id(body).hex(), float(records))
             with self._store.transaction():
                 self._store.put_update(self._run, number, node, body)
                 self._store.append(self._run, event)
@@ -334,7 +341,7 @@ class Gateway:
             kept = {f"{STATE_PREFIX}{name}": vector for name, vector in state.items()}
             vectors = {"weights": new, **self._tail(action.round, new), **kept}
         result = self._round_result(action, vectors)
-        event = Aggregated(time.time(), action.round)
+        event = Aggregated(self._now(), action.round)
         with self._store.transaction():
             for name, vector in vectors.items():
                 self._store.put_vector(self._run, name, vector)
@@ -422,11 +429,3 @@ class Gateway:
 
     def _tell(self, event: str, **fields: Any) -> None:
         self._progress({"event": event, "run": self._run, **fields})
-
-    @property
-    def collecting(self) -> bool:
-        return self._coordinator.phase == COLLECTING
-
-    @staticmethod
-    def memory_mib() -> float:
-        return peak_memory_mib()
