@@ -194,7 +194,6 @@ class NodeAgent:
         except EdgewardError as error:
             raise WireError(f"refused: {error}") from error
         if body is None:
-            started = time.monotonic()
             update = self._compute(run, number, tensors)
             codec = run.task.codec if number != STATISTICS_ROUND else "float32"
             carried = self._store.residual(run.id) if codec in ERROR_FEEDBACK else None
@@ -210,7 +209,6 @@ class NodeAgent:
                     "records": run.dataset.records,
                     "codec": codec,
                     "codec_error": float(np.linalg.norm(left_out) / max(float(np.linalg.norm(update)), 1e-30)),
-                    "compute_s": time.monotonic() - started,
                     "memory_mib": peak_memory_mib(),
                 },
                 encoded,

@@ -126,6 +126,7 @@ def statement(task: Task, records: Dict[str, int], run: int = 1) -> Dict[str, An
             "a record held by several nodes: its epsilon adds up over them",
             "the choice of hyperparameters, made without charging it to the budget",
             "records outside the nodes: test and calibration rows the gateway holds",
+            "how long a node takes to answer, which hints at the size of its random sample",
             "the lowest bits of floating-point Gaussian noise (Mironov 2012)",
             "a node that deviates from its program",
         ],
