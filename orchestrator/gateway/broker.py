@@ -136,7 +136,8 @@ def _free_within(host: str, port: int, timeout_s: float) -> bool:
 def _end_with_parent() -> None:
     """In the child: ask Linux for SIGKILL when the gateway goes, however it goes (PR_SET_PDEATHSIG = 1).
 
-    The broker keeps nothing that must be saved, and a restarted gateway needs its port at once.
+    The broker keeps nothing that must be saved, and a restarted gateway needs its port at once. Linux means the thread that
+    started it: start a broker from one that lives as long as the gateway.
     """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)

@@ -30,6 +30,7 @@ class Connected:
 @dataclass(frozen=True)
 class Disconnected:
     reason: str
+    refused: bool = False  # by the broker, which will not change its mind
 
 
 @dataclass(frozen=True)
@@ -129,16 +130,19 @@ class Link:
                     return reason
                 time.sleep(0.1)
         self._client.loop_start()
+        reason = "it accepted the connection but did not answer MQTT's CONNECT"
         while True:
             try:
                 event = self.events.get(timeout=max(0.1, deadline - time.monotonic()))
             except queue.Empty:
-                return "it accepted the connection but did not answer MQTT's CONNECT"
+                return reason
             if isinstance(event, Connected):
                 self.events.put(event)
                 return ""
-            if isinstance(event, Disconnected):
-                return event.reason
+            if isinstance(event, Disconnected):  # it may have died between the two; paho keeps trying
+                reason = event.reason
+                if event.refused:
+                    return reason
 
     def publish(self, topic: str, payload: bytes, retain: bool = False) -> None:
         """Queues a message at QoS 1; it goes out now, or after the reconnect."""
@@ -182,7 +186,7 @@ class Link:
 
     def _on_connect(self, client: Any, userdata: Any, flags: Any, reason: Any, properties: Any) -> None:
         if reason.is_failure:
-            self.events.put(Disconnected(f"the broker refused: {reason}"))
+            self.events.put(Disconnected(f"the broker refused: {reason}", refused=True))
             return
         if self._subscriptions:
             client.subscribe(self._subscriptions)

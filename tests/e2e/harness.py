@@ -1,6 +1,8 @@
 """Real processes for the fault tests: a broker, nodes with predictable updates, a gateway that can be killed."""
 
 import json
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +16,7 @@ from orchestrator.gateway.store import Store
 from orchestrator.wire.task import Feature, Privacy, Rounds, Schema, Task, Training, task_to_dict
 
 HERE = Path(__file__).parent
+BROKER_PATH = f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin"
 SIZE = 50
 RECORDS = {"a": 10, "b": 20, "c": 30}
 
@@ -45,7 +48,7 @@ class Harness:
 
     def __init__(self, folder: Path, task: Task) -> None:
         self.folder = folder
-        self.broker = OwnBroker("embedded")
+        self.broker = OwnBroker("mosquitto" if shutil.which("mosquitto", path=BROKER_PATH) else "embedded")
         self.broker.start()
         self.store_path = folder / "gateway.sqlite"
         store = Store(self.store_path)

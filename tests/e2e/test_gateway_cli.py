@@ -61,7 +61,7 @@ def federation(tmp_path: Path) -> Iterator[Tuple[Path, List[str]]]:
             "--connect-timeout",
             "200",
         ]
-        nodes.append(subprocess.Popen(command, stderr=subprocess.DEVNULL))
+        nodes.append(subprocess.Popen(command))
     yield tmp_path, [*MAIN, "gateway", "run", str(tmp_path / "edgeward.toml"), "--out", str(tmp_path / "out"), "--json"]
     for node in nodes:
         node.kill()

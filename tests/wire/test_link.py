@@ -2,6 +2,7 @@
 
 import queue
 import socket
+import threading
 import time
 from typing import Any, List
 
@@ -95,6 +96,29 @@ def test_no_broker_is_an_error_that_says_where_and_what_to_do() -> None:
     port = free_port()
     with pytest.raises(BrokerError, match=f"no MQTT broker at mqtt://127.0.0.1:{port}: .*refused.*--broker"):
         Link(BrokerAddress("127.0.0.1", port), "x", []).open(0.3)
+
+
+def test_a_broker_that_dies_while_a_link_opens_is_waited_for(broker: OwnBroker) -> None:
+    """Something accepts the connection and goes away before it answers; then the broker comes."""
+    port = free_port()
+    trap = socket.create_server(("127.0.0.1", port))
+
+    def spring() -> None:
+        trap.accept()[0].close()
+        trap.close()
+
+    threading.Thread(target=spring, daemon=True).start()
+    link = Link(BrokerAddress("127.0.0.1", port), "early", [])
+    opening = threading.Thread(target=link.open, args=(60,))
+    opening.start()
+    time.sleep(1.0)
+    with OwnBroker(broker._kind, port=port):
+        opening.join(60)
+        assert not opening.is_alive()
+        assert isinstance(link.events.get(timeout=1), Connected)
+        link.publish("x", b"heard")
+        assert link.flush(10)
+        link.close()
 
 
 def test_a_port_in_use_is_an_error_that_says_so(broker: OwnBroker) -> None:
