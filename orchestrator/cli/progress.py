@@ -32,6 +32,21 @@ def describe(event: Dict[str, Any]) -> Optional[str]:
     if kind == "aggregated":
         figures = "".join(f", {k} {event[k]:.3f}" for k in ("loss", "accuracy", "auc") if event.get(k) is not None)
         return f"round {event['round']}/{event['of']}: {event['updates']} updates{figures}, {event['seconds']:.2f} s"
+    if kind == "aggregated" and event["round"] > event["of"]:
+        return "last evaluation done"
+    if kind == "evaluated":
+        federated = event["federated"]
+        known = {
+            k: federated[k] for k in ("loss", "accuracy", "auc", "calibration_error") if federated.get(k) is not None
+        }
+        figures = ", ".join(f"{name.replace('_', ' ')} {value:.3f}" for name, value in known.items())
+        return f"round {event['round']} on {federated['records']:.0f} held-out records: {figures or 'too few to say'}"
+    if kind == "rated":
+        return (
+            f"{event['node']} is passed over: {event['objection']}"
+            if event["objection"]
+            else f"{event['node']} fits again"
+        )
     texts = {
         "open": "gateway at {broker}",
         "continued": "continuing run {run}",
@@ -41,6 +56,7 @@ def describe(event: Dict[str, Any]) -> Optional[str]:
         "left": "{node} left",
         "declined": "{node} declined: {reason}",
         "refused": "refused a message of {node}: {reason}",
+        "stopped_early": "stopped at round {round}: no better one for {patience} rounds",
         "watching": "bundle {bundle}; waiting for boards with model {digest} to report drift",
         "drift": "{board} reports drift {psi:.3f}; training again above {above:g}",
         "broker_lost": "lost the broker ({reason}); reconnecting",

@@ -16,7 +16,7 @@ import numpy as np
 
 from model_export.client import run_worker
 from model_export.errors import ExportError
-from orchestrator.errors import EdgewardError
+from orchestrator.errors import EdgewardError, UsageError
 from orchestrator.gateway.broker import KINDS, OwnBroker
 from orchestrator.gateway.config import Config
 from orchestrator.gateway.evaluation import EvaluationSet, Evaluator, score
@@ -49,6 +49,7 @@ class Orchestrator:
 
     def __init__(self, config: Config, base: Path, out: Path, progress: Progress, connect_timeout_s: float) -> None:
         strategy_of(config.task)  # refused before anything is prepared
+        _check_metric(config)
         out.mkdir(parents=True, exist_ok=True)
         self._config, self._out, self._progress = config, out, progress
         self._connect_timeout_s = connect_timeout_s
@@ -105,6 +106,22 @@ class Orchestrator:
             raise EdgewardError(f"training {number} goes on from run {before}, which the store does not have")
         task = task_from_dict(stored[0], f"stored run {before}")
         return open_run(self._store, run, task, stored[1], final_weights(self._store, before, task))
+
+
+def _check_metric(config: Config) -> None:
+    """UsageError where the best round, or an early stop, is wanted and nothing says how good a round was."""
+    task = config.task
+    if not task.training.best and not task.training.patience:
+        return
+    if not config.evaluation and not task.evaluation.on:
+        raise UsageError(
+            f"task {task.name!r}: training.best and training.patience need figures of every round: set share in "
+            "[task.evaluation] (the nodes hold records out), or name rows of your own in [evaluation]"
+        )
+    if task.training.metric == "auc" and len(task.schema.classes) != 2:
+        raise UsageError(
+            f"task {task.name!r}: metric 'auc' is for two classes, the schema has {len(task.schema.classes)}"
+        )
 
 
 def _evaluation_rows(config: Config, base: Path) -> Optional[EvaluationSet]:
@@ -167,7 +184,7 @@ def _report(run: str, task: Task, result: RunResult, claim: Dict[str, Any], memo
     if counted:
         up, down = ([n[f"bytes_{way}_per_round"] for n in counted] for way in ("up", "down"))
     else:  # a run that was cut off: the nodes' sockets were not seen from beginning to end
-        up, down = ([r[f"bytes_{way}"] / r["updates"] for r in result.rounds] for way in ("up", "down"))
+        up, down = ([r[f"bytes_{way}"] / max(1, r["updates"]) for r in result.rounds] for way in ("up", "down"))
     return {
         "run": run,
         "task": task.name,

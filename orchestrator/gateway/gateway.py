@@ -12,10 +12,11 @@ from typing import Any, Callable, Dict, List, Optional, Set, Tuple
 import numpy as np
 
 from orchestrator.errors import RoundError, UsageError, WireError
+from orchestrator.gateway.aggregation import MAX_MESSAGE_BYTES, Aggregation, Evaluate
 from orchestrator.gateway.broker import OwnBroker
-from orchestrator.gateway.run import RunResult, standardization, strategy_of, tail_starts_after
-from orchestrator.gateway.store import STATE_PREFIX, Store
-from orchestrator.privacy.standardization import mean_and_std
+from orchestrator.gateway.run import RunResult, standardization, strategy_of
+from orchestrator.gateway.selection import Standings
+from orchestrator.gateway.store import Store
 from orchestrator.rounds.coordinator import Coordinator, Plan
 from orchestrator.rounds.events import (
     STATISTICS_ROUND,
@@ -30,13 +31,14 @@ from orchestrator.rounds.events import (
     Finish,
     Joined,
     Left,
+    Rated,
     Started,
     Ticked,
     Wake,
 )
-from orchestrator.rounds.strategy import Update
+from orchestrator.rounds.fedbuff import FedBuff
+from orchestrator.rounds.selection import Rule
 from orchestrator.wire.body import decode_body, encode_body, require
-from orchestrator.wire.codec import decode_update
 from orchestrator.wire.frames import Ack, Chunk, Want, decode_frame, encode_frame
 from orchestrator.wire.link import BrokerAddress, Connected, Disconnected, Link, Message
 from orchestrator.wire.task import task_from_dict, task_to_dict
@@ -45,12 +47,10 @@ from orchestrator.wire.transfer import Inbox, Outbox, Outgoing, transfer_id
 
 log = logging.getLogger("edgeward.gateway")
 
-MAX_MESSAGE_BYTES = 512 << 20
 GOODBYE_S = 10.0
 """How long to wait at the end for the nodes' last figures."""
 
 Progress = Callable[[Dict[str, Any]], None]
-Evaluate = Callable[[np.ndarray, np.ndarray, np.ndarray], Dict[str, Any]]
 
 
 class Gateway:
@@ -74,8 +74,8 @@ class Gateway:
         self._run = run
         self._task = task_from_dict(stored[0], f"stored run {run}")
         self._graph = stored[1]
-        self._strategy = strategy_of(self._task)
-        self._evaluate = evaluate
+        self._aggregation = Aggregation(store, run, self._task, evaluate)
+        self._standings = Standings(self._task.selection)
         self._progress = progress
         self._own_broker = own_broker
         self._topics = Topics(federation)
@@ -97,7 +97,8 @@ class Gateway:
         )
 
     def _plan(self) -> Plan:
-        rounds, task = self._task.rounds, self._task
+        rounds, task, strategy = self._task.rounds, self._task, strategy_of(self._task)
+        key = self._store.secret(self._run, "selection")
         return Plan(
             task.training.rounds,
             rounds.nodes,
@@ -106,6 +107,10 @@ class Gateway:
             rounds.attempts,
             rounds.gather_s,
             task.standardizes,
+            Rule(task.selection.cohort, task.selection.sampling_rate, key),
+            isinstance(strategy, FedBuff),
+            strategy.max_staleness if isinstance(strategy, FedBuff) else 0,
+            task.evaluation.on,
         )
 
     def run(self, connect_timeout_s: float = 30.0) -> RunResult:
@@ -139,6 +144,9 @@ class Gateway:
         except queue.Empty:
             self._publish(self._outbox.due(time.monotonic()))
             self._watch_broker()
+            if self._task.selection.seen_within_s:
+                for node in sorted(self._coordinator.online):
+                    self._rate(node)
         else:
             if isinstance(event, Connected):
                 self._outbox.hurry(time.monotonic())
@@ -194,6 +202,10 @@ class Gateway:
         process = header.get("process")
         if isinstance(process, dict):
             self._nodes.setdefault(node, {}).update(process)
+        self._standings.heard(node, header, time.monotonic())
+        self._rate(node)
+        if kind == "health":
+            return
         this_run = header.get("run") == self._run
         if kind == "ready" and this_run:
             records = require(header, "records", int)
@@ -209,6 +221,15 @@ class Gateway:
             self._goodbyes.add(node)
         elif not self._coordinator.over:
             self._send_task(node)
+
+    def _rate(self, node: str) -> None:
+        """Tells the coordinator when a node begins or ceases to fit the task's selection."""
+        objection = self._standings.objection(node, time.monotonic())
+        before = self._coordinator.objections.get(node, "")
+        # Figures in an objection move all the time; the journal needs the change, not every degree.
+        if bool(objection) != bool(before):
+            self._tell("rated", node=node, objection=objection)
+            self._happen(Rated(self._now(), node, objection))
 
     def _take_frame(self, node: str, payload: bytes) -> None:
         frame = decode_frame(payload)
@@ -237,7 +258,8 @@ class Gateway:
             self._codec_errors[node] = header.get("codec_error")
             event = Arrived(self._now(), node, number, transfer_id(body).hex(), float(records))
             with self._store.transaction():
-                self._store.put_update(self._run, number, node, body)
+                # Under the round that is open: in buffered mode the update may have begun from an older one.
+                self._store.put_update(self._run, self._coordinator.round, node, body)
                 self._store.append(self._run, event)
         # Late and repeated updates are acknowledged too: the node need not keep them.
         self._link.publish(self._topics.down(node), encode_frame(self._inbox.finish(node, body)))
@@ -253,24 +275,7 @@ class Gateway:
             raise WireError(
                 f"update of round {number} claims {records} records, {node} joined with {self._records.get(node)}"
             )
-        self._decode(number, header, tensors)
-
-    def _decode(self, number: int, header: Dict[str, Any], tensors: Dict[str, np.ndarray]) -> np.ndarray:
-        codec = "float32" if number == STATISTICS_ROUND else self._task.codec
-        if header.get("codec") != codec:
-            raise WireError(f"update in codec {header.get('codec')!r}, the task says {codec!r}")
-        return decode_update(tensors, codec, self._update_size(number))
-
-    def _update_size(self, number: int) -> int:
-        if number == STATISTICS_ROUND:
-            return 2 * len(self._task.schema.numbers())
-        return int(self._weights().size)
-
-    def _weights(self) -> np.ndarray:
-        weights = self._store.vector(self._run, "weights")
-        if weights is None:
-            raise RoundError(f"run {self._run} has no weights in its store")
-        return weights
+        self._aggregation.check_update(number, header, tensors)
 
     # Events and actions
 
@@ -313,7 +318,7 @@ class Gateway:
         if number != STATISTICS_ROUND:
             mean, std = standardization(self._store, self._run, self._task)
             shape = self._task.schema.input_shape
-            tensors = {"weights": self._weights(), "mean": mean.reshape(shape), "std": std.reshape(shape)}
+            tensors = {"weights": self._aggregation.weights(), "mean": mean.reshape(shape), "std": std.reshape(shape)}
         return encode_body({"kind": "round", "run": self._run, "round": number}, tensors, level=1)
 
     def _send(self, body: bytes, nodes: Tuple[str, ...], everyone: bool) -> None:
@@ -327,58 +332,28 @@ class Gateway:
 
     def _aggregate(self, action: Aggregate) -> None:
         self._tell("aggregating", round=action.round, nodes=list(action.nodes))
-        if action.round == STATISTICS_ROUND:
-            vectors = self._sum_statistics(action)
-        else:
-            updates = (
-                Update(node, float(header["records"]), self._decode(action.round, header, tensors))
-                for node, header, tensors in self._stored_updates(action)
-            )
-            try:
-                new, state = self._strategy.aggregate(self._weights(), updates, self._strategy_state())
-            except ValueError as error:
-                raise RoundError(f"round {action.round} cannot be aggregated: {error}") from error
-            kept = {f"{STATE_PREFIX}{name}": vector for name, vector in state.items()}
-            vectors = {"weights": new, **self._tail(action.round, new), **kept}
-        result = self._round_result(action, vectors)
-        event = Aggregated(self._now(), action.round)
+        outcome = self._aggregation.outcome(action)
+        result = {**self._round_figures(action), **outcome.figures}
+        event = Aggregated(self._now(), action.round, outcome.stop)
         with self._store.transaction():
-            for name, vector in vectors.items():
+            for name, vector in outcome.vectors.items():
                 self._store.put_vector(self._run, name, vector)
+            if outcome.evaluated is not None:
+                self._store.add_to_result(self._run, *outcome.evaluated)
             self._store.put_result(self._run, action.round, result)
             self._store.drop_updates(self._run, action.round)
             self._store.append(self._run, event)
         if self._announced is not None:
             self._outbox.drop(transfer_id(self._announced[1]))
+        if outcome.evaluated is not None:
+            self._tell("evaluated", round=outcome.evaluated[0], **outcome.evaluated[1])
         self._tell("aggregated", of=self._task.training.rounds, **result)
+        if outcome.stop:
+            self._tell("stopped_early", round=action.round, patience=self._task.training.patience)
         self._carry_out(self._coordinator.handle(event))
 
-    def _strategy_state(self) -> Dict[str, np.ndarray]:
-        stored = self._store.vectors(self._run, STATE_PREFIX)
-        return {name[len(STATE_PREFIX) :]: vector for name, vector in stored.items()}
-
-    def _stored_updates(self, action: Aggregate) -> Any:
-        for node, body in self._store.updates(self._run, action.round, action.nodes):
-            header, tensors = decode_body(body, MAX_MESSAGE_BYTES)
-            yield node, header, tensors
-
-    def _sum_statistics(self, action: Aggregate) -> Dict[str, np.ndarray]:
-        total = np.zeros(self._update_size(STATISTICS_ROUND), np.float64)
-        records = 0
-        for _, header, tensors in self._stored_updates(action):
-            total += self._decode(STATISTICS_ROUND, header, tensors)
-            records += int(header["records"])
-        mean, std = mean_and_std(total, float(records), self._task.schema)
-        return {"mean": mean, "std": std}
-
-    def _tail(self, number: int, weights: np.ndarray) -> Dict[str, np.ndarray]:
-        if not self._task.training.tail_average or number <= tail_starts_after(self._task):
-            return {}
-        before = self._store.vector(self._run, "tail")
-        return {"tail": weights.astype(np.float64) if before is None else before + weights}
-
-    def _round_result(self, action: Aggregate, vectors: Dict[str, np.ndarray]) -> Dict[str, Any]:
-        result: Dict[str, Any] = {
+    def _round_figures(self, action: Aggregate) -> Dict[str, Any]:
+        return {
             "round": action.round,
             "updates": len(action.nodes),
             "nodes": list(action.nodes),
@@ -389,11 +364,6 @@ class Gateway:
             "loss": None,
             "accuracy": None,
         }
-        if self._evaluate is not None and "weights" in vectors:
-            mean, std = standardization(self._store, self._run, self._task)
-            shape = self._task.schema.input_shape
-            result.update(self._evaluate(vectors["weights"], mean.reshape(shape), std.reshape(shape)))
-        return result
 
     def _finish(self, reason: str) -> None:
         body = encode_body({"kind": "finished", "run": self._run, "reason": reason})

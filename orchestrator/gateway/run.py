@@ -1,7 +1,7 @@
 """A run as the store holds it: how it begins, what it leaves."""
 
 import hashlib
-from typing import Dict, Tuple
+from typing import Any, Dict, List, Tuple
 
 import numpy as np
 
@@ -9,6 +9,7 @@ from orchestrator.errors import RoundError, UsageError
 from orchestrator.gateway.store import Store
 from orchestrator.privacy.standardization import range_scaling
 from orchestrator.rounds.events import STATISTICS_ROUND
+from orchestrator.rounds.fedbuff import FedBuff
 from orchestrator.rounds.strategies import make_strategy
 from orchestrator.rounds.strategy import Strategy
 from orchestrator.wire.task import Task, task_from_dict, task_to_dict
@@ -27,6 +28,16 @@ def strategy_of(task: Task) -> Strategy:
         strategy = make_strategy(training.strategy, training.server_learning_rate, training.options)
     except ValueError as error:
         raise UsageError(f"task {task.name!r}: {error}") from error
+    if isinstance(strategy, FedBuff) and task.selection.sampling_rate:
+        raise UsageError(
+            f"task {task.name!r}: fedbuff ends a round with its {task.rounds.quorum}th update, so which nodes are in it is not a "
+            "Poisson sample: leave selection.sampling_rate out, or choose another strategy"
+        )
+    if task.selection.sampling_rate and strategy.least_updates > 1:
+        raise UsageError(
+            f"task {task.name!r}: a Poisson sample may hold a single node, strategy {training.strategy!r} needs "
+            f"{strategy.least_updates}: use selection.cohort, or choose another strategy"
+        )
     if task.rounds.quorum < strategy.least_updates:
         raise UsageError(
             f"task {task.name!r}: strategy {training.strategy!r} needs {strategy.least_updates} updates a round, the quorum is "
@@ -42,20 +53,28 @@ class RunResult:
         self.task = task
         self.weights = final_weights(store, run, task)
         self.mean, self.std = standardization(store, run, task)
-        self.rounds = [r for r in store.results(run) if r["round"] != STATISTICS_ROUND]
+        self.rounds = trained_rounds(store, run, task)
         self.nodes = store.nodes(run)
         self.records = records
 
 
 def final_weights(store: Store, run: str, task: Task) -> np.ndarray:
-    """float32 (P,): the last round's weights, or the mean over the tail of rounds where the task says so."""
-    tail = store.vector(run, "tail")
+    """float32 (P,): the last round's weights, the best round's, or the mean over the tail of rounds, as the task says."""
+    tail, best = store.vector(run, "tail"), store.vector(run, "best")
     if task.training.tail_average and tail is not None:
-        return (tail / (task.training.rounds - tail_starts_after(task))).astype(np.float32)
+        counted = sum(r["round"] > tail_starts_after(task) for r in trained_rounds(store, run, task))
+        return (tail / counted).astype(np.float32)
+    if task.training.best and best is not None:
+        return best
     weights = store.vector(run, "weights")
     if weights is None:
         raise RoundError(f"run {run} has no weights")
     return weights
+
+
+def trained_rounds(store: Store, run: str, task: Task) -> List[Dict[str, Any]]:
+    """Figures of the training rounds there were, without the statistics before and the evaluation after them."""
+    return [r for r in store.results(run) if STATISTICS_ROUND < r["round"] <= task.training.rounds]
 
 
 def tail_starts_after(task: Task) -> int:

@@ -5,6 +5,7 @@ node was told is safe.
 """
 
 import json
+import secrets
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
@@ -26,6 +27,7 @@ CREATE TABLE IF NOT EXISTS updates (
 );
 CREATE TABLE IF NOT EXISTS vectors (run TEXT NOT NULL, name TEXT NOT NULL, data BLOB NOT NULL, PRIMARY KEY (run, name));
 CREATE TABLE IF NOT EXISTS nodes (run TEXT NOT NULL, node TEXT NOT NULL, figures TEXT NOT NULL, PRIMARY KEY (run, node));
+CREATE TABLE IF NOT EXISTS secrets (run TEXT NOT NULL, name TEXT NOT NULL, value BLOB NOT NULL, PRIMARY KEY (run, name));
 CREATE TABLE IF NOT EXISTS results (run TEXT NOT NULL, round INTEGER NOT NULL, data TEXT NOT NULL, PRIMARY KEY (run, round));
 """
 
@@ -100,6 +102,19 @@ class Store:
     def put_result(self, run: str, round_number: int, result: Dict[str, Any]) -> None:
         data = json.dumps(result)
         self._db.execute("INSERT OR REPLACE INTO results VALUES (?, ?, ?)", (run, round_number, data))
+
+    def add_to_result(self, run: str, round_number: int, figures: Dict[str, Any]) -> None:
+        """Figures that became known after the round. What the round already says of loss, accuracy and AUC stays."""
+        row = self._db.execute("SELECT data FROM results WHERE run = ? AND round = ?", (run, round_number)).fetchone()
+        if row is None:
+            raise EdgewardError(f"the store lacks the result of round {round_number}: was it edited?")
+        self.put_result(run, round_number, {**json.loads(row[0]), **figures})
+
+    def secret(self, run: str, name: str) -> bytes:
+        """32 random bytes of this run, drawn the first time they are asked for and the same ever after."""
+        self._db.execute("INSERT OR IGNORE INTO secrets VALUES (?, ?, ?)", (run, name, secrets.token_bytes(32)))
+        row = self._db.execute("SELECT value FROM secrets WHERE run = ? AND name = ?", (run, name)).fetchone()
+        return bytes(row[0])
 
     def results(self, run: str) -> List[Dict[str, Any]]:
         rows = self._db.execute("SELECT data FROM results WHERE run = ? ORDER BY round", (run,))

@@ -16,6 +16,9 @@ import numpy as np
 
 from orchestrator.errors import DataError, EdgewardError, UsageError, WireError
 from orchestrator.node.data import Dataset, load_dataset
+from orchestrator.node.evaluation import evaluate, hold_out
+from orchestrator.node.health import REPORT_EVERY_S, read_health
+from orchestrator.node.runtime import TrainingGraph
 from orchestrator.node.store import NodeStore
 from orchestrator.node.trainer import GradientTrainer, Trainer
 from orchestrator.privacy.standardization import release_sums, standardize
@@ -40,13 +43,20 @@ TrainerFactory = Callable[[Task, bytes, Dataset, str], Trainer]
 class Run:
     """The run this node takes part in: task, graph, data; the trainer once mean and std are known."""
 
-    def __init__(self, run: str, digest: str, task: Task, graph: bytes, dataset: Dataset) -> None:
+    def __init__(self, run: str, digest: str, task: Task, graph: bytes, dataset: Dataset, held_out: Dataset) -> None:
         self.id = run
         self.digest = digest
         self.task = task
         self.graph = graph
         self.dataset = dataset
+        self.held_out = held_out  # raw; evaluated on, never trained on
         self.trainer: Optional[Trainer] = None
+        self._evaluation_graph: Optional[TrainingGraph] = None
+
+    def evaluation_graph(self) -> TrainingGraph:
+        if self._evaluation_graph is None:
+            self._evaluation_graph = TrainingGraph(self.graph)
+        return self._evaluation_graph
 
 
 class NodeAgent:
@@ -61,6 +71,7 @@ class NodeAgent:
         state: Path,
         trainer_factory: TrainerFactory = GradientTrainer,
         once: bool = False,
+        labels: Optional[Dict[str, str]] = None,
     ) -> None:
         self._topics = Topics(federation)
         self._name = name
@@ -73,6 +84,8 @@ class NodeAgent:
         self._run: Optional[Run] = None
         self._round: Optional[Tuple[Dict[str, Any], Dict[str, np.ndarray]]] = None  # announced, not yet answered
         self._presence: Dict[str, Any] = {"kind": "hello"}
+        self._labels = labels or {}
+        self._report_at = time.monotonic() + REPORT_EVERY_S
         self._stopping = False
         gone = encode_body({"kind": "gone", "node": name})
         self._link = Link(
@@ -104,6 +117,7 @@ class NodeAgent:
             self._handle(self._link.events.get(timeout=self._wait_s()))
         except queue.Empty:
             self._publish(self._outbox.due(time.monotonic()))
+            self._report_health()
             self._answer_newest_round()
         except WireError as error:
             log.warning("ignored a message: %s", error)
@@ -168,7 +182,8 @@ class NodeAgent:
         graph = tensors["graph"].tobytes()
         try:
             task = task_from_dict(require(header, "task", dict), "the gateway's task")
-            dataset = load_dataset(self._data, task.schema)
+            loaded = load_dataset(self._data, task.schema)
+            dataset, held_out = hold_out(loaded, task.evaluation.share, self._store.secret("hold-out"))
             objection = objection_to(task, dataset.records)
             if objection:
                 raise DataError(objection)
@@ -178,7 +193,7 @@ class NodeAgent:
             self._set_presence(kind="declined", run=run, reason=str(error))
             return
         digest = hashlib.sha256(graph + json.dumps(header["task"], sort_keys=True).encode()).hexdigest()
-        self._run = Run(run, digest, task, graph, dataset)
+        self._run = Run(run, digest, task, graph, dataset, held_out)
         log.info("run %s: task %r, %d records", run, task.name, dataset.records)
         self._set_presence(kind="ready", run=run, records=dataset.records)
 
@@ -187,49 +202,62 @@ class NodeAgent:
         if run is None or require(header, "run", str) != run.id:
             log.info("round %d belongs to another run; waiting for its task", number)
             return
-        if not STATISTICS_ROUND <= number <= run.task.training.rounds:
-            raise WireError(f"round {number} of a run with {run.task.training.rounds} rounds")
+        if not STATISTICS_ROUND <= number <= run.task.last_round:
+            raise WireError(f"round {number} of a run with {run.task.last_round} rounds")
         try:
             body = self._store.released(run.id, number, run.digest)
         except EdgewardError as error:
             raise WireError(f"refused: {error}") from error
         if body is None:
+            body = self._release(run, number, tensors)
+        log.info("round %d: update of %d bytes", number, len(body))
+        up = self._topics.up(self._name)
+        self._publish(self._outbox.send(body, up, {GATEWAY: up}, time.monotonic()))
+
+    def _release(self, run: Run, number: int, tensors: Dict[str, np.ndarray]) -> bytes:
+        """Computes a round's answer and stores it durably; whatever happens from here on, the same bytes are sent."""
+        header: Dict[str, Any] = {"kind": "update", "run": run.id, "round": number, "records": run.dataset.records}
+        sent: Dict[str, np.ndarray] = {}
+        residual = None
+        if number <= run.task.training.rounds:
             update = self._compute(run, number, tensors)
             codec = run.task.codec if number != STATISTICS_ROUND else "float32"
             carried = self._store.residual(run.id) if codec in ERROR_FEEDBACK else None
             if carried is not None:
                 update = update + carried
-            encoded = encode_update(update, codec, np.random.default_rng())
-            left_out = update - decode_update(encoded, codec, update.size)
-            body = encode_body(
-                {
-                    "kind": "update",
-                    "run": run.id,
-                    "round": number,
-                    "records": run.dataset.records,
-                    "codec": codec,
-                    "codec_error": float(np.linalg.norm(left_out) / max(float(np.linalg.norm(update)), 1e-30)),
-                    "memory_mib": peak_memory_mib(),
-                },
-                encoded,
-            )
-            self._store.release(run.id, number, run.digest, body, left_out if codec in ERROR_FEEDBACK else None)
-        log.info("round %d: update of %d bytes", number, len(body))
-        up = self._topics.up(self._name)
-        self._publish(self._outbox.send(body, up, {GATEWAY: up}, time.monotonic()))
+            sent = encode_update(update, codec, np.random.default_rng())
+            left_out = update - decode_update(sent, codec, update.size)
+            residual = left_out if codec in ERROR_FEEDBACK else None
+            header["codec"] = codec
+            header["codec_error"] = float(np.linalg.norm(left_out) / max(float(np.linalg.norm(update)), 1e-30))
+        if run.task.evaluates(number):
+            weights, mean, std = self._round_tensors(run, number, tensors)
+            held_out = Dataset(standardize(run.held_out.x, mean, std), run.held_out.y)
+            sent = {**sent, "evaluation": evaluate(run.task, run.evaluation_graph(), held_out, weights)}
+        body = encode_body({**header, "memory_mib": peak_memory_mib()}, sent)
+        self._store.release(run.id, number, run.digest, body, residual)
+        return body
+
+    def _round_tensors(
+        self, run: Run, number: int, tensors: Dict[str, np.ndarray]
+    ) -> Tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """(weights, mean, std) of a round; raises WireError where one is missing or of another shape."""
+        weights, mean, std = (tensors.get(name) for name in ("weights", "mean", "std"))
+        shape = run.task.schema.input_shape
+        if weights is None or mean is None or std is None or not mean.shape == shape == std.shape:
+            raise WireError(f"round {number} came without weights, mean or std of the task's shape")
+        return np.asarray(weights), mean, std
 
     def _compute(self, run: Run, number: int, tensors: Dict[str, np.ndarray]) -> np.ndarray:
         privacy, schema = run.task.privacy, run.task.schema
         if number == STATISTICS_ROUND:
             noise = privacy.statistics_noise_multiplier if privacy.on else 0.0
             return release_sums(run.dataset.x, schema, privacy.statistics_clip_norm, noise)
-        weights, mean, std = (tensors.get(name) for name in ("weights", "mean", "std"))
-        if weights is None or mean is None or std is None or mean.shape != schema.input_shape != std.shape:
-            raise WireError(f"round {number} came without weights, mean or std of the task's shape")
+        weights, mean, std = self._round_tensors(run, number, tensors)
         if run.trainer is None:
             scaled = Dataset(standardize(run.dataset.x, mean, std), run.dataset.y)
             run.trainer = self._trainer_factory(run.task, run.graph, scaled, self._name)
-        return run.trainer.train(np.asarray(weights), number)
+        return run.trainer.train(weights, number)
 
     def _finish(self, header: Dict[str, Any]) -> None:
         if self._run is None or header.get("run") != self._run.id:
@@ -246,6 +274,18 @@ class NodeAgent:
         self._announce_presence()
 
     def _announce_presence(self) -> None:
+        body = encode_body({**self._presence, **self._about()})
+        self._link.publish(self._topics.presence(self._name), body, retain=True)
+
+    def _report_health(self) -> None:
+        """Now and then, without touching the retained presence."""
+        if time.monotonic() < self._report_at:
+            return
+        self._report_at = time.monotonic() + REPORT_EVERY_S
+        body = encode_body({"kind": "health", **self._about()})
+        self._link.publish(self._topics.presence(self._name), body)
+
+    def _about(self) -> Dict[str, Any]:
         sent, received = self._link.socket_bytes()
         process = {
             "memory_mib": peak_memory_mib(),
@@ -253,8 +293,7 @@ class NodeAgent:
             "received_bytes": received,
             "tensorflow": has_tensorflow(),
         }
-        body = encode_body({**self._presence, "node": self._name, "process": process})
-        self._link.publish(self._topics.presence(self._name), body, retain=True)
+        return {"node": self._name, "process": process, "labels": self._labels, "health": read_health()}
 
     def _publish(self, outgoing: Outgoing) -> None:
         for topic, payload in outgoing:

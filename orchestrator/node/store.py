@@ -4,6 +4,7 @@ An update is stored before it is sent. A round announced again after a crash get
 once, so a replay cannot spend the privacy budget twice.
 """
 
+import secrets
 from pathlib import Path
 from typing import Optional
 
@@ -16,6 +17,7 @@ _SCHEMA = """
 CREATE TABLE IF NOT EXISTS releases (
     run TEXT NOT NULL, round INTEGER NOT NULL, task TEXT NOT NULL, body BLOB, PRIMARY KEY (run, round)
 );
+CREATE TABLE IF NOT EXISTS secrets (name TEXT PRIMARY KEY, value BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS carried (run TEXT PRIMARY KEY, residual BLOB NOT NULL);
 """
 
@@ -57,6 +59,11 @@ class NodeStore:
         """float32 (P,): what the last update of this run left out; None before the first."""
         row = self._db.execute("SELECT residual FROM carried WHERE run = ?", (run,)).fetchone()
         return np.frombuffer(row[0], "<f4") if row else None
+
+    def secret(self, name: str) -> bytes:
+        """32 random bytes of this node, drawn the first time they are asked for and the same ever after."""
+        self._db.execute("INSERT OR IGNORE INTO secrets VALUES (?, ?)", (name, secrets.token_bytes(32)))
+        return bytes(self._db.execute("SELECT value FROM secrets WHERE name = ?", (name,)).fetchone()[0])
 
     def releases(self, run: str) -> int:
         """Rounds of a run this node has answered."""

@@ -42,14 +42,28 @@ def epsilon_spent(
     return float(accountant.get_epsilon(privacy.delta))
 
 
+def evaluation_epsilon(privacy: Privacy, releases: int, discretization: float = _FINE) -> float:
+    """Epsilon at `privacy.delta` of releasing evaluation sums `releases` times; inf without noise."""
+    from dp_accounting import dp_event, pld
+
+    if privacy.evaluation_noise_multiplier <= 0:
+        return math.inf
+    accountant = pld.PLDAccountant(value_discretization_interval=discretization)
+    accountant.compose(dp_event.GaussianDpEvent(privacy.evaluation_noise_multiplier), releases)
+    return float(accountant.get_epsilon(privacy.delta))
+
+
 def plan_noise(task: Task) -> Task:
     """The task with noise multipliers such that all of `privacy.runs` trainings spend at most `privacy.epsilon`.
 
+    Records held out for evaluation are never trained on, and the others never evaluated on: each kind may spend all of epsilon.
+
     Multipliers the task already states are kept. Raises PrivacyError when no noise up to 200 clip norms suffices.
     """
-    privacy = task.privacy
-    if not privacy.on:
+    if not task.privacy.on:
         return task
+    task = _plan_evaluation_noise(task)
+    privacy = task.privacy
 
     def with_noise(noise: float) -> Privacy:
         return replace(
@@ -80,6 +94,26 @@ def plan_noise(task: Task) -> Task:
     return replace(task, privacy=with_noise(math.ceil(high * 1000) / 1000))
 
 
+def _plan_evaluation_noise(task: Task) -> Task:
+    privacy, releases = task.privacy, task.evaluations * task.privacy.runs
+    if not releases or privacy.evaluation_noise_multiplier:
+        return task
+
+    def with_noise(noise: float) -> Privacy:
+        return replace(privacy, evaluation_noise_multiplier=noise)
+
+    low, high = 0.0, 1.0
+    while evaluation_epsilon(with_noise(high), releases, _COARSE) > privacy.epsilon:
+        low, high = high, 2 * high
+        if high > _MAX_NOISE * 100:
+            raise PrivacyError(f"epsilon {privacy.epsilon:g} cannot be met with {releases} federated evaluations")
+    while high - low > 2e-3 * high:
+        middle = (low + high) / 2
+        met = evaluation_epsilon(with_noise(middle), releases, _COARSE) <= privacy.epsilon
+        low, high = (low, middle) if met else (middle, high)
+    return replace(task, privacy=with_noise(math.ceil(high * 1000) / 1000))
+
+
 def statement(task: Task, records: Dict[str, int], run: int = 1) -> Dict[str, Any]:
     """What the manifest of the `run`-th model says about privacy: claim, mechanism, and what is not covered.
 
@@ -94,6 +128,8 @@ def statement(task: Task, records: Dict[str, int], run: int = 1) -> Dict[str, An
             "claim": "Trained without differential privacy: updates can reveal records. Records themselves stayed on the nodes.",
         }
     epsilon = epsilon_spent(privacy, task.steps, task.standardizes, run)
+    if task.evaluation.on:
+        epsilon = max(epsilon, evaluation_epsilon(privacy, task.evaluations * run))
     return {
         "unit": "record",
         "adjacency": "add or remove one record of one node",
@@ -116,6 +152,12 @@ def statement(task: Task, records: Dict[str, int], run: int = 1) -> Dict[str, An
         "statistics": (
             f"standardization sums released once with noise multiplier {privacy.statistics_noise_multiplier:g}, included"
             if task.standardizes
+            else "none released"
+        ),
+        "evaluation": (
+            f"sums over held-out records released {task.evaluations} times a run with noise multiplier "
+            f"{privacy.evaluation_noise_multiplier:g}, included: those records are never trained on"
+            if task.evaluation.on
             else "none released"
         ),
         "composition": "parallel over nodes: a record lies with one node",

@@ -36,13 +36,21 @@ def _ask(question: Dict[str, Any]) -> Dict[str, Any]:
 
 
 def _answer(question: Dict[str, Any]) -> Dict[str, Any]:
-    from orchestrator.privacy.accounting import epsilon_spent, plan_noise, statement
+    from orchestrator.privacy.accounting import epsilon_spent, evaluation_epsilon, plan_noise, statement
 
     task = task_from_dict(question["task"])
     if question["question"] == "statement":
         return statement(task, question["records"], question["run"])
     planned = plan_noise(task)
     spent = epsilon_spent(planned.privacy, planned.steps, planned.standardizes, planned.privacy.runs)
+    if task.evaluation.on:
+        evaluated = evaluation_epsilon(planned.privacy, planned.evaluations * planned.privacy.runs)
+        if evaluated > task.privacy.epsilon:
+            raise PrivacyError(
+                f"the evaluation_noise_multiplier the task states spends epsilon {evaluated:.3g} on held-out records, more "
+                f"than its epsilon {task.privacy.epsilon:g}: raise it, or leave it out and let the gateway plan it"
+            )
+        spent = max(spent, evaluated)
     if spent > task.privacy.epsilon:
         steps = f"{planned.privacy.runs} x {planned.steps} steps"
         raise PrivacyError(

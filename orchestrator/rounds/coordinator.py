@@ -1,8 +1,10 @@
 """The coordinator: events in, actions out. MQTT, simulation and tests drive the same object.
 
-A run goes gathering -> (statistics ->) training rounds -> finished, or failed. A round is `collecting` until every
-awaited node has answered, or its deadline has passed with a quorum; then `aggregating` until the gateway reports the
-result stored. Nothing here reads a clock, a socket or a file: replaying the journal gives the same state.
+A run goes gathering -> (statistics ->) training rounds -> (a last evaluation ->) finished, or failed. A round is
+`collecting` until every awaited node has answered, or its deadline has passed with a quorum; then `aggregating` until the
+gateway reports the result stored. In buffered mode a round ends with its quorum-th update instead, and a node that is
+still at an older round's weights is left to finish. Nothing here reads a clock, a socket or a file: replaying the journal
+gives the same state.
 """
 
 from dataclasses import dataclass, field
@@ -21,17 +23,23 @@ from orchestrator.rounds.events import (
     Finish,
     Joined,
     Left,
+    Rated,
     Started,
     Ticked,
     Wake,
 )
+from orchestrator.rounds.selection import Rule
 
 GATHERING, COLLECTING, AGGREGATING, FINISHED, FAILED = "gathering", "collecting", "aggregating", "finished", "failed"
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The part of a task the coordinator needs."""
+    """The part of a task the coordinator needs.
+
+    buffered: a round ends with `quorum` updates, of this round's weights or of at most `max_staleness` rounds before.
+    evaluation: after the last round one more, numbered rounds + 1, in which nodes only evaluate its weights.
+    """
 
     rounds: int
     nodes: int
@@ -40,10 +48,18 @@ class Plan:
     attempts: int
     gather_s: float
     statistics: bool
+    rule: Rule = field(default_factory=Rule)
+    buffered: bool = False
+    max_staleness: int = 0
+    evaluation: bool = False
 
     @property
     def first_round(self) -> int:
         return STATISTICS_ROUND if self.statistics else 1
+
+    def trains(self, round_number: int) -> bool:
+        """Whether the round is one of training: not the statistics before, nor the evaluation after it."""
+        return STATISTICS_ROUND < round_number <= self.rounds
 
 
 @dataclass
@@ -56,10 +72,15 @@ class Coordinator:
     reason: str = ""
     online: Dict[str, int] = field(default_factory=dict)  # node -> records
     declined: Dict[str, str] = field(default_factory=dict)  # node -> reason
+    objections: Dict[str, str] = field(default_factory=dict)  # node -> why it may not be selected now
     cohort: Tuple[str, ...] = ()
     arrived: Dict[str, Tuple[str, float]] = field(default_factory=dict)  # node -> (digest, weight)
+    busy: Dict[str, int] = field(default_factory=dict)  # buffered: node -> round announced to it, not answered yet
+    answered: Dict[str, int] = field(default_factory=dict)  # buffered: node -> the newest round it answered
+    last_selected: Dict[str, int] = field(default_factory=dict)  # node -> round
     attempt: int = 0
     deadline: float = 0.0
+    stopped: bool = False  # no further training round: good enough
 
     def handle(self, event: Event) -> List[Action]:
         if isinstance(event, Started):
@@ -68,11 +89,14 @@ class Coordinator:
             return self._joined(event)
         if isinstance(event, Left):
             self.online.pop(event.node, None)
+            self.busy.pop(event.node, None)
             return self._progress(event.at)
         if isinstance(event, Declined):
             self.declined[event.node] = event.reason
             self.online.pop(event.node, None)
             return self._progress(event.at)
+        if isinstance(event, Rated):
+            return self._rated(event)
         if isinstance(event, Arrived):
             return self._arrived(event)
         if isinstance(event, Aggregated):
@@ -83,9 +107,25 @@ class Coordinator:
     def over(self) -> bool:
         return self.phase in (FINISHED, FAILED)
 
+    @property
+    def buffering(self) -> bool:
+        """Whether the open round is one that ends with its quorum-th update."""
+        return self.plan.buffered and self.plan.trains(self.round)
+
     def accepts(self, node: str, round_number: int) -> bool:
         """Whether an update of this node for this round would count: the gateway asks before it stores one."""
-        return self.phase == COLLECTING and round_number == self.round and node not in self.arrived
+        if self.phase != COLLECTING or node in self.arrived:
+            return False
+        if self.buffering and self.plan.trains(round_number):
+            return self.answered.get(node, STATISTICS_ROUND) < round_number <= self.round
+        return round_number == self.round
+
+    @property
+    def needed(self) -> int:
+        """Updates the open round cannot do without. A Poisson sample may be smaller than the quorum, even empty."""
+        if self.plan.rule.samples and self.plan.trains(self.round):
+            return min(self.plan.quorum, len(self.cohort))
+        return self.plan.quorum
 
     def _started(self, at: float) -> List[Action]:
         # `online` is kept: retained presence corrects it within moments, and a round must not close before it did.
@@ -110,61 +150,120 @@ class Coordinator:
         if self.phase == GATHERING:
             return self._progress(event.at)
         if self.phase == COLLECTING and event.node not in self.arrived:
-            # A node that comes (back) while the round is open takes part in it.
-            if event.node not in self.cohort:
-                self.cohort = (*self.cohort, event.node)
-            return [Announce(self.round, (event.node,))]
+            # A node that comes (back) while the round is open takes part in it, if the selection lets it.
+            if event.node not in self.cohort and (
+                event.node in self.objections or not self._rule().admits(self.round, event.node, len(self.cohort))
+            ):
+                return []
+            return self._invite(event.node)
         return self._ended() if self.over else []
+
+    def _invite(self, node: str) -> List[Action]:
+        if node not in self.cohort:
+            self._enlist((node,))
+        return [self._announce((node,))]
+
+    def _rated(self, event: Rated) -> List[Action]:
+        """A node that may no longer be selected stays in the round it is in; one that may again waits for the next.
+
+        Unless the round lacks nodes: then it is asked at once.
+        """
+        if event.objection:
+            self.objections[event.node] = event.objection
+            return []
+        self.objections.pop(event.node, None)
+        if self.phase == GATHERING:
+            return self._progress(event.at)
+        short = self.phase == COLLECTING and len(self.cohort) < self.plan.quorum and not self._rule().samples
+        if short and event.node in self.online and event.node not in (*self.cohort, *self.arrived):
+            return self._invite(event.node)
+        return []
 
     def _arrived(self, event: Arrived) -> List[Action]:
         if not self.accepts(event.node, event.round):
             return []
+        self.busy.pop(event.node, None)
+        if self.buffering:
+            self.answered[event.node] = event.round
+            if self.round - event.round > self.plan.max_staleness:
+                return self._invite(event.node)  # too old to count: begin again with today's weights
         self.arrived[event.node] = (event.digest, event.weight)
         return self._progress(event.at)
 
     def _aggregated(self, event: Aggregated) -> List[Action]:
         if self.phase != AGGREGATING or event.round != self.round:
             return []
-        if self.round >= self.plan.rounds:
-            self.phase = FINISHED
-            return [Finish()]
-        return self._open_round(self.round + 1, event.at)
+        self.stopped = self.stopped or event.stop
+        trained = self.round >= self.plan.rounds or self.stopped
+        if not trained:
+            return self._open_round(self.round + 1, event.at)
+        if self.plan.evaluation and self.round <= self.plan.rounds:
+            return self._open_round(self.plan.rounds + 1, event.at)
+        self.phase = FINISHED
+        return [Finish()]
 
     def _ticked(self, event: Ticked) -> List[Action]:
         if self.over or self.phase == AGGREGATING or event.at < self.deadline:
             return []
         if self.phase == GATHERING:
             return self._fail(
-                f"{len(self.online)} of {self.plan.nodes} nodes came within {self.plan.gather_s:g} s"
-                f"{self._names(' (', sorted(self.online), ')')}{self._refusals()}"
+                f"{len(self._eligible())} of {self.plan.nodes} nodes came within {self.plan.gather_s:g} s"
+                f"{self._names(' (', sorted(self._eligible()), ')')}{self._refusals()}"
             )
-        if len(self.arrived) >= self.plan.quorum:
+        if not self.buffering and len(self.arrived) >= self.needed:
             return self._close_round()
         if self.attempt >= self.plan.attempts:
             missing = self._awaited(all_of_cohort=True)
             return self._fail(
-                f"round {self.round}: {len(self.arrived)} of {self.plan.quorum} updates needed after {self.attempt} "
+                f"round {self.round}: {len(self.arrived)} of {self.needed} updates needed after {self.attempt} "
                 f"announcements of {self.plan.deadline_s:g} s{self._names('; no answer from ', missing, '')}"
                 f"{self._refusals()}"
             )
         self.attempt += 1
         self.deadline = event.at + self.plan.deadline_s
-        return [Announce(self.round, self._awaited(all_of_cohort=True)), Wake(self.deadline)]
+        if not self._rule().samples:  # others may stand in for those that do not answer
+            spare = self._eligible() - set(self.cohort) - set(self.arrived)
+            lacking = self.plan.quorum - len(self.arrived) if self._rule().cohort else len(spare)
+            self._enlist(Rule(lacking, 0.0, self._rule().key).choose(self.round, spare, self.last_selected))
+        return [self._announce(self._awaited(all_of_cohort=True)), Wake(self.deadline)]
 
     def _progress(self, at: float) -> List[Action]:
         """Opens the first round when enough nodes are here; closes one when nobody awaited is missing."""
-        if self.phase == GATHERING and len(self.online) >= self.plan.nodes:
+        if self.phase == GATHERING and len(self._eligible()) >= self.plan.nodes:
             return self._open_round(self.plan.first_round, at)
-        if self.phase == COLLECTING and len(self.arrived) >= self.plan.quorum and not self._awaited():
+        if self.phase == COLLECTING and len(self.arrived) >= self.needed and (self.buffering or not self._awaited()):
             return self._close_round()
         return []
 
     def _open_round(self, number: int, at: float) -> List[Action]:
         self.phase, self.round, self.attempt = COLLECTING, number, 1
-        self.cohort = tuple(sorted(self.online))
-        self.arrived = {}
+        self.arrived, self.cohort = {}, ()
+        candidates = self._eligible()
+        rule = self._rule()
+        if self.buffering:
+            candidates -= set(self.busy)
+            if rule.cohort:
+                rule = Rule(rule.cohort - len(self.busy), 0.0, rule.key)
+                candidates = candidates if rule.cohort > 0 else set()
+        self._enlist(rule.choose(number, candidates, self.last_selected))
         self.deadline = at + self.plan.deadline_s
-        return [Announce(number, self.cohort), Wake(self.deadline)]
+        if rule.samples and not self.cohort:
+            return self._close_round()  # nobody was drawn: the weights stay as they are
+        return [self._announce(self.cohort), Wake(self.deadline)]
+
+    def _rule(self) -> Rule:
+        """Selection is for training rounds; statistics and the last evaluation are everybody's."""
+        return self.plan.rule if self.plan.trains(self.round) else Rule()
+
+    def _enlist(self, nodes: Tuple[str, ...]) -> None:
+        self.cohort = (*self.cohort, *nodes)
+        if self.plan.trains(self.round):
+            self.last_selected.update({node: self.round for node in nodes})
+
+    def _announce(self, nodes: Tuple[str, ...]) -> Announce:
+        if self.buffering:
+            self.busy.update({node: self.round for node in nodes})
+        return Announce(self.round, nodes)
 
     def _close_round(self) -> List[Action]:
         self.phase = AGGREGATING
@@ -174,13 +273,18 @@ class Coordinator:
         self.phase, self.reason = FAILED, reason
         return [Fail(reason)]
 
+    def _eligible(self) -> Set[str]:
+        return set(self.online) - set(self.objections)
+
     def _awaited(self, all_of_cohort: bool = False) -> Tuple[str, ...]:
         """Cohort members without an update that are online (or all of them)."""
         waiting: Set[str] = set(self.cohort) - set(self.arrived) - set(self.declined)
         return tuple(sorted(n for n in waiting if all_of_cohort or n in self.online))
 
     def _refusals(self) -> str:
-        return "".join(f"; {node} declined: {reason}" for node, reason in sorted(self.declined.items()))
+        told = [f"; {node} declined: {reason}" for node, reason in sorted(self.declined.items())]
+        told += [f"; {node} was passed over: {reason}" for node, reason in sorted(self.objections.items())]
+        return "".join(told)
 
     @staticmethod
     def _names(before: str, names: Iterable[str], after: str) -> str:

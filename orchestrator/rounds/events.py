@@ -55,11 +55,21 @@ class Declined:
 
 
 @dataclass(frozen=True)
+class Rated:
+    """Whether a node may be selected: `objection` says why not (label, battery, silence, ...), empty when it may."""
+
+    at: float
+    node: str
+    objection: str
+
+
+@dataclass(frozen=True)
 class Aggregated:
-    """The round's result is on the gateway's disk."""
+    """The round's result is on the gateway's disk; `stop` when it was good enough to need no further round."""
 
     at: float
     round: int
+    stop: bool = False
 
 
 @dataclass(frozen=True)
@@ -69,8 +79,10 @@ class Ticked:
     at: float
 
 
-Event = Union[Started, Joined, Left, Arrived, Declined, Aggregated, Ticked]
-_EVENTS: Dict[str, Type[Any]] = {c.__name__: c for c in (Started, Joined, Left, Arrived, Declined, Aggregated, Ticked)}
+Event = Union[Started, Joined, Left, Arrived, Declined, Rated, Aggregated, Ticked]
+_EVENTS: Dict[str, Type[Any]] = {
+    c.__name__: c for c in (Started, Joined, Left, Arrived, Declined, Rated, Aggregated, Ticked)
+}
 
 
 def event_to_dict(event: Event) -> Dict[str, Any]:
@@ -79,7 +91,7 @@ def event_to_dict(event: Event) -> Dict[str, Any]:
 
 def event_from_dict(data: Dict[str, Any]) -> Event:
     kind = _EVENTS[data["event"]]
-    event: Event = kind(**{f.name: data[f.name] for f in fields(kind)})
+    event: Event = kind(**{f.name: data[f.name] for f in fields(kind) if f.name in data})  # older journals lack some
     return event
 
 

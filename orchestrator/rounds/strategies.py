@@ -3,6 +3,7 @@
 from typing import Any, Dict, Mapping
 
 from orchestrator.rounds.fedavg import FedAvg
+from orchestrator.rounds.fedbuff import FedBuff
 from orchestrator.rounds.fedopt import FedAdagrad, FedAdam, FedYogi
 from orchestrator.rounds.fedprox import FedProx
 from orchestrator.rounds.fedsgd import FedSGD
@@ -13,6 +14,7 @@ STRATEGIES: Dict[str, Any] = {
     "fedavg": FedAvg,
     "fedsgd": FedSGD,
     "fedprox": FedProx,
+    "fedbuff": FedBuff,
     "fedadagrad": FedAdagrad,
     "fedadam": FedAdam,
     "fedyogi": FedYogi,

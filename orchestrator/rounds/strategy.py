@@ -12,6 +12,7 @@ class Update(NamedTuple):
     node: str
     weight: float  # records of the node
     delta: np.ndarray  # float32 (P,)
+    staleness: int = 0  # rounds that ended since the weights it began from; above 0 in buffered mode only
 
 
 class Strategy(Protocol):

@@ -11,6 +11,7 @@ from orchestrator.errors import UsageError
 from orchestrator.wire.codec import CODECS
 
 FORMAT = 1
+METRICS = ("loss", "accuracy", "auc")
 
 
 @dataclass(frozen=True)
@@ -101,6 +102,9 @@ class Training:
     learning_rate: float = 0.1
     server_learning_rate: float = 1.0
     tail_average: bool = False  # result = mean of the second half of the rounds' weights
+    best: bool = False  # result = the round's weights with the best `metric`
+    patience: int = 0  # stop when `metric` has not improved for this many rounds; 0: never
+    metric: str = "loss"  # or "accuracy", "auc": of federated evaluation, else of the gateway's own rows
     options: Dict[str, float] = field(default_factory=dict)  # of the strategy, see rounds/strategies.py
 
     def __post_init__(self) -> None:
@@ -111,6 +115,12 @@ class Training:
             value = getattr(self, name)
             if not (math.isfinite(value) and value > 0):
                 raise ValueError(f"{name}: {value}, expected a positive number")
+        if self.metric not in METRICS:
+            raise ValueError(f"metric {self.metric!r}: expected one of {', '.join(METRICS)}")
+        if self.patience < 0:
+            raise ValueError(f"patience: {self.patience}, expected 0 (never stop early) or more")
+        if self.best and self.tail_average:
+            raise ValueError("best and tail_average exclude each other: the result is one round's weights, or a mean")
         if self.strategy == "fedsgd" and self.local_steps != 1:
             raise ValueError("local_steps: fedsgd takes exactly one gradient a round; use fedavg for more")
 
@@ -133,6 +143,7 @@ class Privacy:
     noise_multiplier: float = 0.0
     statistics_clip_norm: float = 0.0
     statistics_noise_multiplier: float = 0.0
+    evaluation_noise_multiplier: float = 0.0  # on every sum of federated evaluation, in units of its sensitivity
     runs: int = 1  # trainings the budget must last for: more than one to retrain when boards report drift
 
     def __post_init__(self) -> None:
@@ -154,7 +165,12 @@ class Privacy:
             raise ValueError(f"sampling_rate: {self.sampling_rate}, expected a number in (0, 1]")
         if not (math.isfinite(self.clip_norm) and self.clip_norm > 0):
             raise ValueError(f"clip_norm: {self.clip_norm}, expected a positive number")
-        for name in ("noise_multiplier", "statistics_noise_multiplier", "statistics_clip_norm"):
+        for name in (
+            "noise_multiplier",
+            "statistics_noise_multiplier",
+            "statistics_clip_norm",
+            "evaluation_noise_multiplier",
+        ):
             if not (math.isfinite(getattr(self, name)) and getattr(self, name) >= 0):
                 raise ValueError(f"{name}: {getattr(self, name)}, expected 0 (let the gateway plan it) or more")
 
@@ -181,6 +197,53 @@ class Rounds:
 
 
 @dataclass(frozen=True)
+class Selection:
+    """Which nodes a training round asks: those that fit, then `cohort` of them in turn, or a Poisson sample of them.
+
+    labels: what a node's owner must have said of it (`edgeward node run --label site=icu`). The limits are on what a node
+    reports of itself; a node that does not report a limited value is passed over. 0 switches a limit off.
+    """
+
+    labels: Dict[str, str] = field(default_factory=dict)
+    cohort: int = 0  # nodes a round, those longest not asked first; 0: all
+    sampling_rate: float = 0.0  # or every node by itself with this probability
+    minimum_battery: float = 0.0  # percent; a machine without a battery counts as full
+    maximum_temperature_c: float = 0.0
+    minimum_free_memory_mib: float = 0.0
+    seen_within_s: float = 0.0  # a node reports every 30 s
+
+    def __post_init__(self) -> None:
+        if self.cohort < 0 or not 0 <= self.sampling_rate <= 1:
+            raise ValueError("cohort must be 0 or more, sampling_rate in [0, 1]")
+        if self.cohort and self.sampling_rate:
+            raise ValueError(
+                "cohort and sampling_rate exclude each other: a fixed number of nodes, or a Poisson sample"
+            )
+        for name in ("minimum_battery", "maximum_temperature_c", "minimum_free_memory_mib", "seen_within_s"):
+            if not (math.isfinite(getattr(self, name)) and getattr(self, name) >= 0):
+                raise ValueError(f"{name}: {getattr(self, name)}, expected 0 (no limit) or more")
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Federated evaluation: a share of every node's records is never trained on, and only sums over it are sent."""
+
+    share: float = 0.0  # of a node's records; 0: none
+    every: int = 1  # rounds; the last one always
+    bins: int = 20  # of confidence, for calibration and AUC
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.share <= 0.9:
+            raise ValueError(f"share: {self.share}, expected 0 (no federated evaluation) to 0.9")
+        if self.every < 1 or not 2 <= self.bins <= 1000:
+            raise ValueError("every must be at least 1, bins 2 to 1000")
+
+    @property
+    def on(self) -> bool:
+        return self.share > 0
+
+
+@dataclass(frozen=True)
 class Task:
     """Everything a node needs to know before it can decide whether to take part."""
 
@@ -190,17 +253,38 @@ class Task:
     training: Training = field(default_factory=Training)
     privacy: Privacy = field(default_factory=Privacy)
     rounds: Rounds = field(default_factory=Rounds)
+    selection: Selection = field(default_factory=Selection)
+    evaluation: Evaluation = field(default_factory=Evaluation)
     codec: str = "int8"
     seed: int = 0
 
     def __post_init__(self) -> None:
         if self.codec not in CODECS:
             raise ValueError(f"codec {self.codec!r}: expected one of {', '.join(CODECS)}")
+        cohort = self.selection.cohort
+        if cohort and cohort < self.rounds.quorum:
+            raise ValueError(f"selection.cohort: {cohort}, fewer than the quorum of {self.rounds.quorum}")
 
     @property
     def steps(self) -> int:
         """Noised gradient steps one record can take part in."""
         return self.training.rounds * self.training.local_steps
+
+    @property
+    def last_round(self) -> int:
+        """Number of the last round a node is asked for: with federated evaluation one more than it trains."""
+        return self.training.rounds + self.evaluation.on
+
+    def evaluates(self, round_number: int) -> bool:
+        """Whether a node's answer to this round carries its evaluation of the weights that came with it."""
+        if not self.evaluation.on or round_number < 2:
+            return False
+        return (round_number - 1) % self.evaluation.every == 0 or round_number == self.last_round
+
+    @property
+    def evaluations(self) -> int:
+        """Releases of evaluation sums in one run."""
+        return sum(self.evaluates(number) for number in range(1, self.last_round + 1))
 
     @property
     def standardizes(self) -> bool:
@@ -307,4 +391,6 @@ def objection_to(task: Task, records: int) -> Optional[str]:
         return f"delta {privacy.delta:g} is not below 1/records = 1/{records}: it would allow a whole record to leak"
     if privacy.noise_multiplier <= 0 or (task.standardizes and privacy.statistics_noise_multiplier <= 0):
         return f"the task claims epsilon {privacy.epsilon:g} and declares no noise"
+    if task.evaluation.on and privacy.evaluation_noise_multiplier <= 0:
+        return f"the task claims epsilon {privacy.epsilon:g} and declares no noise on federated evaluation"
     return None

@@ -105,7 +105,7 @@ def test_every_strategy_is_a_function_of_its_inputs(name: str) -> None:
 
 
 def test_what_is_unknown_is_refused_with_what_is_known() -> None:
-    with pytest.raises(ValueError, match="'fedmagic'.*fedavg, fedprox, fedsgd"):
+    with pytest.raises(ValueError, match="'fedmagic'.*fedavg, fedbuff, fedprox, fedsgd"):
         make_strategy("fedmagic", 1.0, {})
     with pytest.raises(ValueError, match="'fedadam' has no option 'beta3'; it has beta1, beta2, tau"):
         make_strategy("fedadam", 1.0, {"beta3": 1.0})

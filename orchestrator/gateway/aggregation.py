@@ -1,0 +1,170 @@
+"""From stored updates to a round's result: the arithmetic of the gateway, without MQTT.
+
+Everything is read from the store and nothing is written to it: a round computed again after a crash gives the same result.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any, Callable, Dict, Iterator, Optional, Tuple
+
+import numpy as np
+
+from orchestrator.errors import RoundError, WireError
+from orchestrator.gateway.run import standardization, strategy_of, tail_starts_after
+from orchestrator.gateway.store import STATE_PREFIX, Store
+from orchestrator.privacy.standardization import mean_and_std
+from orchestrator.rounds.events import STATISTICS_ROUND, Aggregate
+from orchestrator.rounds.strategy import Update
+from orchestrator.wire.body import decode_body
+from orchestrator.wire.codec import decode_update
+from orchestrator.wire.evaluation import check, summarize
+from orchestrator.wire.task import Task
+
+MAX_MESSAGE_BYTES = 512 << 20
+
+Evaluate = Callable[[np.ndarray, np.ndarray, np.ndarray], Dict[str, Any]]
+Tensors = Dict[str, np.ndarray]
+
+
+@dataclass
+class Outcome:
+    """What a round leaves: vectors to store, figures of it, figures it brought of an earlier round, whether to stop."""
+
+    vectors: Dict[str, np.ndarray] = field(default_factory=dict)
+    figures: Dict[str, Any] = field(default_factory=dict)
+    evaluated: Optional[Tuple[int, Dict[str, Any]]] = None
+    stop: bool = False
+
+
+class Aggregation:
+    """The rounds of one run, computed from its store."""
+
+    def __init__(self, store: Store, run: str, task: Task, evaluate: Optional[Evaluate]) -> None:
+        self._store, self._run, self._task, self._evaluate = store, run, task, evaluate
+        self._strategy = strategy_of(task)
+
+    def check_update(self, number: int, header: Dict[str, Any], tensors: Tensors) -> None:
+        """Raises WireError for an update that could not be aggregated."""
+        if number <= self._task.training.rounds:
+            self._decode(number, header, tensors)
+        if self._task.evaluates(number):
+            self._evaluation_sums(tensors)
+
+    def weights(self) -> np.ndarray:
+        weights = self._store.vector(self._run, "weights")
+        if weights is None:
+            raise RoundError(f"run {self._run} has no weights in its store")
+        return weights
+
+    def outcome(self, action: Aggregate) -> Outcome:
+        """Raises RoundError when the strategy cannot aggregate these updates, saying why."""
+        if action.round == STATISTICS_ROUND:
+            return Outcome(self._statistics(action))
+        outcome = Outcome()
+        sums: Dict[str, np.ndarray] = {}
+        if action.round > self._task.training.rounds:
+            for node, _, tensors in self._stored(action):
+                sums[node] = self._evaluation_sums(tensors)
+        elif action.nodes:
+            outcome.vectors = self._step(action, sums)
+        else:
+            outcome.vectors = {**self._tail(action.round, self.weights())}  # a Poisson sample may be empty
+        if sums:
+            self._take_evaluation(sums, outcome)
+        if self._evaluate is not None and action.round <= self._task.training.rounds:
+            mean, std = standardization(self._store, self._run, self._task)
+            weights = outcome.vectors.get("weights", self.weights())
+            shape = self._task.schema.input_shape
+            outcome.figures = self._evaluate(weights, mean.reshape(shape), std.reshape(shape))
+            if not self._task.evaluation.on:
+                self._compare(action.round, outcome.figures, weights, outcome)
+        return outcome
+
+    def _step(self, action: Aggregate, sums: Dict[str, np.ndarray]) -> Dict[str, np.ndarray]:
+        try:
+            new, state = self._strategy.aggregate(self.weights(), self._updates(action, sums), self._strategy_state())
+        except ValueError as error:
+            raise RoundError(f"round {action.round} cannot be aggregated: {error}") from error
+        kept = {f"{STATE_PREFIX}{name}": vector for name, vector in state.items()}
+        return {"weights": new, **self._tail(action.round, new), **kept}
+
+    def _updates(self, action: Aggregate, sums: Dict[str, np.ndarray]) -> Iterator[Update]:
+        """The round's updates one at a time; their evaluations go into `sums`, but for those of older weights."""
+        for node, header, tensors in self._stored(action):
+            staleness = action.round - int(header["round"])
+            if not staleness and self._task.evaluates(action.round):
+                sums[node] = self._evaluation_sums(tensors)
+            delta = self._decode(int(header["round"]), header, tensors)
+            yield Update(node, float(header["records"]), delta, staleness)
+
+    def _stored(self, action: Aggregate) -> Iterator[Tuple[str, Dict[str, Any], Tensors]]:
+        for node, body in self._store.updates(self._run, action.round, action.nodes):
+            header, tensors = decode_body(body, MAX_MESSAGE_BYTES)
+            yield node, header, tensors
+
+    def _decode(self, number: int, header: Dict[str, Any], tensors: Tensors) -> np.ndarray:
+        codec = "float32" if number == STATISTICS_ROUND else self._task.codec
+        if header.get("codec") != codec:
+            raise WireError(f"update in codec {header.get('codec')!r}, the task says {codec!r}")
+        return decode_update(tensors, codec, self._update_size(number))
+
+    def _update_size(self, number: int) -> int:
+        if number == STATISTICS_ROUND:
+            return 2 * len(self._task.schema.numbers())
+        return int(self.weights().size)
+
+    def _strategy_state(self) -> Dict[str, np.ndarray]:
+        stored = self._store.vectors(self._run, STATE_PREFIX)
+        return {name[len(STATE_PREFIX) :]: vector for name, vector in stored.items()}
+
+    def _statistics(self, action: Aggregate) -> Dict[str, np.ndarray]:
+        total = np.zeros(self._update_size(STATISTICS_ROUND), np.float64)
+        records = 0
+        for _, header, tensors in self._stored(action):
+            total += self._decode(STATISTICS_ROUND, header, tensors)
+            records += int(header["records"])
+        mean, std = mean_and_std(total, float(records), self._task.schema)
+        return {"mean": mean, "std": std}
+
+    def _tail(self, number: int, weights: np.ndarray) -> Dict[str, np.ndarray]:
+        if not self._task.training.tail_average or number <= tail_starts_after(self._task):
+            return {}
+        before = self._store.vector(self._run, "tail")
+        return {"tail": weights.astype(np.float64) if before is None else before + weights}
+
+    # Evaluation
+
+    def _evaluation_sums(self, tensors: Tensors) -> np.ndarray:
+        return check(tensors.get("evaluation"), len(self._task.schema.classes), self._task.evaluation.bins)
+
+    def _take_evaluation(self, sums: Dict[str, np.ndarray], outcome: Outcome) -> None:
+        """What the nodes counted is about the weights they were sent: those of the last round trained before."""
+        trained = [r["round"] for r in self._store.results(self._run) if r["round"] != STATISTICS_ROUND]
+        classes, bins = len(self._task.schema.classes), self._task.evaluation.bins
+        pooled = summarize(np.sum([sums[node] for node in sorted(sums)], axis=0), classes, bins)
+        per_node = {node: summarize(vector, classes, bins) for node, vector in sorted(sums.items())}
+        figures = {"federated": {**pooled, "per_node": per_node}}
+        outcome.evaluated = (max(trained), figures)
+        self._compare(max(trained), pooled, self.weights(), outcome)
+
+    def _compare(self, number: int, figures: Dict[str, Any], weights: np.ndarray, outcome: Outcome) -> None:
+        """Keeps the weights of the best round, and says when there was no better one for `patience` rounds."""
+        training = self._task.training
+        if not training.best and not training.patience:
+            return
+        best: Optional[Tuple[float, int]] = None
+        for result in self._store.results(self._run):
+            score = self._score(result.get("federated", {}) if self._task.evaluation.on else result)
+            if result["round"] not in (STATISTICS_ROUND, number) and score is not None:
+                best = max(best or (score, -result["round"]), (score, -result["round"]))
+        score = self._score(figures)
+        if score is not None and (best is None or score > best[0]):
+            outcome.vectors["best"] = weights
+        elif training.patience and best is not None:
+            outcome.stop = number + best[1] >= training.patience
+
+    def _score(self, figures: Dict[str, Any]) -> Optional[float]:
+        """The task's metric, the higher the better; None where there is none."""
+        value = figures.get(self._task.training.metric)
+        if value is None:
+            return None
+        return -float(value) if self._task.training.metric == "loss" else float(value)
