@@ -361,6 +361,7 @@ class Gateway:
             "bytes_down": self._bytes_down,
             "seconds": time.monotonic() - self._round_started,
             "codec_error": max((e for e in self._codec_errors.values() if isinstance(e, float)), default=None),
+            "learning_rate": self._task.training.learning_rate_at(action.round) if action.round else None,
             "loss": None,
             "accuracy": None,
         }

@@ -34,6 +34,7 @@ class GradientTrainer:
 
     def train(self, weights: np.ndarray, round_number: int) -> np.ndarray:
         current = weights.astype(np.float32)
+        learning_rate = self._task.training.learning_rate_at(round_number)
         for step in range(self._task.training.local_steps):
             gradient = (
                 self._private_gradient(current)
@@ -41,7 +42,7 @@ class GradientTrainer:
                 else self._plain_gradient(current, round_number, step)
             )
             pull = self._proximal * (current - weights)  # FedProx; of no record, so outside clipping and noise
-            current = (current - self._task.training.learning_rate * (gradient + pull)).astype(np.float32)
+            current = (current - learning_rate * (gradient + pull)).astype(np.float32)
         return current - weights
 
     def _private_gradient(self, weights: np.ndarray) -> np.ndarray:

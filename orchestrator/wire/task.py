@@ -9,6 +9,7 @@ from typing import Any, Dict, List, Optional, Tuple
 
 from orchestrator.errors import UsageError
 from orchestrator.wire.codec import CODECS
+from orchestrator.wire.schedule import SCHEDULES, learning_rate_at
 
 FORMAT = 1
 METRICS = ("loss", "accuracy", "auc")
@@ -100,6 +101,11 @@ class Training:
     local_steps: int = 1  # gradient steps a node takes a round (fedsgd: always 1)
     batch_size: int = 16  # without privacy; with it, records are Poisson-sampled
     learning_rate: float = 0.1
+    schedule: str = "constant"  # or "step", "cosine", "inverse-sqrt": see wire/schedule.py
+    warmup_rounds: int = 0  # rounds in which the rate rises to learning_rate
+    decay: float = 0.5  # step: factor
+    decay_every: int = 10  # step: rounds between factors; inverse-sqrt: rounds that count as one
+    final_share: float = 0.0  # cosine: share of the rate it falls towards
     server_learning_rate: float = 1.0
     tail_average: bool = False  # result = mean of the second half of the rounds' weights
     best: bool = False  # result = the round's weights with the best `metric`
@@ -121,8 +127,27 @@ class Training:
             raise ValueError(f"patience: {self.patience}, expected 0 (never stop early) or more")
         if self.best and self.tail_average:
             raise ValueError("best and tail_average exclude each other: the result is one round's weights, or a mean")
+        if self.schedule not in SCHEDULES:
+            raise ValueError(f"schedule {self.schedule!r}: expected one of {', '.join(SCHEDULES)}")
+        if not 0 <= self.warmup_rounds < self.rounds:
+            raise ValueError(f"warmup_rounds: {self.warmup_rounds}, expected 0 to rounds - 1 = {self.rounds - 1}")
+        if not 0 < self.decay <= 1 or self.decay_every < 1 or not 0 <= self.final_share <= 1:
+            raise ValueError("decay must be in (0, 1], decay_every at least 1, final_share in [0, 1]")
         if self.strategy == "fedsgd" and self.local_steps != 1:
             raise ValueError("local_steps: fedsgd takes exactly one gradient a round; use fedavg for more")
+
+    def learning_rate_at(self, round_number: int) -> float:
+        """The rate of a node's local steps in training round `round_number` (from 1)."""
+        return learning_rate_at(
+            round_number,
+            self.rounds,
+            self.learning_rate,
+            self.schedule,
+            self.warmup_rounds,
+            self.decay,
+            self.decay_every,
+            self.final_share,
+        )
 
 
 @dataclass(frozen=True)

@@ -136,3 +136,11 @@ def test_fedprox_pulls_towards_the_rounds_weights() -> None:
         records,
     )
     assert np.linalg.norm(held.train(weights, 1)) < 0.6 * np.linalg.norm(free.train(weights, 1))
+
+
+def test_the_schedule_sets_the_rate_of_a_round() -> None:
+    records = data()
+    weights = np.linspace(-1, 1, 2 * D + 2).astype(np.float32)
+    training = Training("fedsgd", rounds=4, learning_rate=0.5, schedule="step", decay=0.1, decay_every=2)
+    trainer = make(training, Privacy(unit="none"), records)
+    np.testing.assert_allclose(trainer.train(weights, 3), 0.1 * trainer.train(weights, 2), rtol=1e-3, atol=1e-6)
