@@ -9,6 +9,7 @@ OUT/result.json     figures of the run               OUT/work/          inputs o
 
 import json
 import os
+import time
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Tuple
 
@@ -95,6 +96,7 @@ class Orchestrator:
             _quantize(task, self._model, result, self._rows, self._calibration, claim, self._out, self._progress)
         )
         write_json(self._out / "result.json", report)
+        self._store.put_report(run, time.time(), report)
         return report
 
     def _open(self, run: str, number: int) -> Tuple[Task, bytes]:

@@ -91,6 +91,7 @@ class Gateway:
         self._nodes: Dict[str, Dict[str, Any]] = {}  # last figures each node gave of its process
         self._baseline: Dict[str, Tuple[int, int]] = {}  # socket bytes of each node when its training rounds began
         self._goodbyes: Set[str] = set()
+        self._noted: Optional[Tuple[str, int]] = None
         self._coordinator = Coordinator(self._plan())
         self._link = Link(
             broker, f"edgeward-{federation}-gateway", [self._topics.every_up, self._topics.every_presence]
@@ -284,7 +285,15 @@ class Gateway:
         self._store.append(self._run, event)
         self._carry_out(self._coordinator.handle(event))
 
+    def _note_phase(self) -> None:
+        """Leaves word of the run's phase in the store when it changed, for those who only read it (history.py)."""
+        phase = (self._coordinator.phase, self._coordinator.round)
+        if phase != self._noted:
+            self._noted = phase
+            self._store.put_phase(self._run, self._now(), *phase, self._coordinator.reason)
+
     def _carry_out(self, actions: List[Action]) -> None:
+        self._note_phase()
         for action in actions:
             if isinstance(action, Announce):
                 self._announce(action)

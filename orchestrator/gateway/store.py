@@ -29,6 +29,10 @@ CREATE TABLE IF NOT EXISTS vectors (run TEXT NOT NULL, name TEXT NOT NULL, data 
 CREATE TABLE IF NOT EXISTS nodes (run TEXT NOT NULL, node TEXT NOT NULL, figures TEXT NOT NULL, PRIMARY KEY (run, node));
 CREATE TABLE IF NOT EXISTS secrets (run TEXT NOT NULL, name TEXT NOT NULL, value BLOB NOT NULL, PRIMARY KEY (run, name));
 CREATE TABLE IF NOT EXISTS results (run TEXT NOT NULL, round INTEGER NOT NULL, data TEXT NOT NULL, PRIMARY KEY (run, round));
+CREATE TABLE IF NOT EXISTS phases (
+    run TEXT NOT NULL, at REAL NOT NULL, phase TEXT NOT NULL, round INTEGER NOT NULL, reason TEXT NOT NULL
+);
+CREATE TABLE IF NOT EXISTS reports (run TEXT PRIMARY KEY, at REAL NOT NULL, report TEXT NOT NULL);
 """
 
 
@@ -119,6 +123,14 @@ class Store:
     def results(self, run: str) -> List[Dict[str, Any]]:
         rows = self._db.execute("SELECT data FROM results WHERE run = ? ORDER BY round", (run,))
         return [json.loads(row[0]) for row in rows]
+
+    def put_phase(self, run: str, at: float, phase: str, round_number: int, reason: str) -> None:
+        """Notes what the run is at since `at` (seconds since 1970): for readers only, the journal decides."""
+        self._db.execute("INSERT INTO phases VALUES (?, ?, ?, ?, ?)", (run, at, phase, round_number, reason))
+
+    def put_report(self, run: str, at: float, report: Dict[str, Any]) -> None:
+        """Keeps what a finished run gave: the content of result.json."""
+        self._db.execute("INSERT OR REPLACE INTO reports VALUES (?, ?, ?)", (run, at, json.dumps(report)))
 
     def put_node(self, run: str, node: str, figures: Dict[str, Any]) -> None:
         """Keeps the last figures a node gave of its process."""
