@@ -54,9 +54,13 @@ def test_final_weights_are_the_last_or_the_tail_mean(tmp_path: Path) -> None:
     store = Store(tmp_path / "s.sqlite")
     store.create_run("r", {}, b"", np.zeros(2, np.float32))
     store.put_vector("r", "tail", np.array([3.0, 6.0]))
+    store.put_vector("r", "best", np.array([7.0, 7.0], np.float32))
+    for number in range(7):  # statistics, 5 rounds, the last evaluation: the tail is rounds 3 to 5
+        store.put_result("r", number, {"round": number})
     store.put_vector("r", "weights", np.array([9.0, 9.0], np.float32))
     assert final_weights(store, "r", task(rounds=5)).tolist() == [9, 9]
     assert final_weights(store, "r", task(rounds=5, tail_average=True)).tolist() == [1, 2]
+    assert final_weights(store, "r", task(rounds=5, best=True)).tolist() == [7, 7]
     mean, std = standardization(store, "r", task())
     assert (mean.tolist(), std.tolist()) == ([1.0], [2.0])
 

@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 
 from orchestrator.errors import PrivacyError
-from orchestrator.wire.task import Feature, Privacy, Schema, Task, Training
+from orchestrator.wire.task import Evaluation, Feature, Privacy, Schema, Task, Training
 
 pytest.importorskip("dp_accounting")
 
-from orchestrator.privacy.accounting import epsilon_spent, plan_noise, statement
+from orchestrator.privacy.accounting import epsilon_spent, evaluation_epsilon, plan_noise, statement
 
 
 def task(privacy: Privacy, rounds: int = 30, statistics: bool = True) -> Task:
@@ -148,3 +148,18 @@ def test_the_accountant_apart_answers_like_the_one_within() -> None:
     assert statement_apart(planned, {"a": 5}) == statement(planned, {"a": 5})
     with pytest.raises(PrivacyError, match=r"spends epsilon .* more than its epsilon 1: raise noise_multiplier"):
         plan_apart(task(Privacy(epsilon=1, delta=1e-3, noise_multiplier=0.5, statistics_noise_multiplier=1.0)))
+
+
+def test_evaluation_has_noise_of_its_own_planned_for_all_its_releases() -> None:
+    """Held-out records see Gaussian releases only: k of them are one with noise / sqrt(k)."""
+    wanted = replace(task(Privacy(delta=1e-5, epsilon=2.0), rounds=6), evaluation=Evaluation(share=0.2, every=2))
+    assert wanted.evaluations == 3
+    planned = plan_noise(wanted)
+    noise = planned.privacy.evaluation_noise_multiplier
+    exact = gaussian_epsilon(noise / math.sqrt(3), 1e-5)
+    assert 1.97 < exact <= 2.0
+    assert evaluation_epsilon(planned.privacy, 3) == pytest.approx(exact, rel=0.01)
+    said = statement(planned, {"a": 100})
+    assert said["epsilon"] <= 2.0
+    assert "released 3 times" in said["evaluation"]
+    assert statement(task(planned.privacy), {"a": 100})["evaluation"] == "none released"
