@@ -200,9 +200,7 @@ class Gateway:
                 self._tell("left", node=node)
                 self._happen(Left(self._now(), node))
             return
-        process = header.get("process")
-        if isinstance(process, dict):
-            self._nodes.setdefault(node, {}).update(process)
+        self._nodes.setdefault(node, {}).update(_process_figures(header.get("process")))
         self._standings.heard(node, header, time.monotonic())
         self._rate(node)
         if kind == "health":
@@ -210,6 +208,8 @@ class Gateway:
         this_run = header.get("run") == self._run
         if kind == "ready" and this_run:
             records = require(header, "records", int)
+            if not 1 <= records < 1 << 40:
+                raise WireError(f"{node} is ready with {records} records")
             self._records[node] = records
             if node not in self._coordinator.online:
                 self._tell("joined", node=node, records=records)
@@ -316,7 +316,11 @@ class Gateway:
             self._bytes_up = self._bytes_down = 0
             self._codec_errors = {}
             if action.round == 1:
-                self._baseline = {n: (int(p["sent_bytes"]), int(p["received_bytes"])) for n, p in self._nodes.items()}
+                self._baseline = {
+                    n: (p["sent_bytes"], p["received_bytes"])
+                    for n, p in self._nodes.items()
+                    if "sent_bytes" in p and "received_bytes" in p
+                }
         self._tell("round", round=action.round, of=self._task.training.rounds, nodes=list(action.nodes))
         body = self._announced[1]
         self._bytes_down += len(body) * len(action.nodes)
@@ -399,8 +403,8 @@ class Gateway:
             figures = dict(process)
             if node in self._baseline and node in self._goodbyes:
                 sent, received = self._baseline[node]
-                figures["bytes_up_per_round"] = (int(process["sent_bytes"]) - sent) / rounds
-                figures["bytes_down_per_round"] = (int(process["received_bytes"]) - received) / rounds
+                figures["bytes_up_per_round"] = (process["sent_bytes"] - sent) / rounds
+                figures["bytes_down_per_round"] = (process["received_bytes"] - received) / rounds
             self._store.put_node(self._run, node, figures)
 
     def _publish(self, outgoing: Outgoing) -> None:
@@ -409,3 +413,15 @@ class Gateway:
 
     def _tell(self, event: str, **fields: Any) -> None:
         self._progress({"event": event, "run": self._run, **fields})
+
+
+def _process_figures(process: Any) -> Dict[str, Any]:
+    """What a node may say of its process: anything else in there is dropped."""
+    if not isinstance(process, dict):
+        return {}
+    known: Dict[str, Any] = {}
+    for name, kind in (("memory_mib", float), ("sent_bytes", int), ("received_bytes", int), ("tensorflow", bool)):
+        value = process.get(name)
+        if isinstance(value, kind) and isinstance(value, bool) == (kind is bool) and abs(value) < 1 << 60:
+            known[name] = value
+    return known

@@ -29,7 +29,8 @@ class Standings:
         if isinstance(labels, dict):
             standing.labels = {str(k): str(v) for k, v in labels.items()}
         if isinstance(health, dict):
-            standing.health = {str(k): float(v) for k, v in health.items() if isinstance(v, (int, float))}
+            numbers = {k: v for k, v in health.items() if isinstance(v, (int, float)) and abs(v) < 1e12}
+            standing.health = {str(k): float(v) for k, v in numbers.items()}  # not a number is not a report
 
     def of(self, node: str) -> Standing:
         return self._nodes.get(node, Standing())
