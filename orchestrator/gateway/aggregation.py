@@ -9,10 +9,11 @@ from typing import Any, Callable, Dict, Iterator, Optional, Tuple
 import numpy as np
 
 from orchestrator.errors import RoundError, WireError
-from orchestrator.gateway.run import standardization, strategy_of, tail_starts_after
+from orchestrator.gateway.run import standardization, strategy_of, tail_starts_after, trained_rounds
 from orchestrator.gateway.store import STATE_PREFIX, Store
 from orchestrator.privacy.standardization import mean_and_std
 from orchestrator.rounds.events import STATISTICS_ROUND, Aggregate
+from orchestrator.rounds.scaffold import COUNTED
 from orchestrator.rounds.strategy import Update
 from orchestrator.wire.body import decode_body
 from orchestrator.wire.codec import decode_update
@@ -55,8 +56,20 @@ class Aggregation:
             raise RoundError(f"run {self._run} has no weights in its store")
         return weights
 
-    def outcome(self, action: Aggregate) -> Outcome:
-        """Raises RoundError when the strategy cannot aggregate these updates, saying why."""
+    def broadcast(self) -> Tuple[Dict[str, Any], Tensors]:
+        """(header fields, tensors) a training round carries beside the weights, as the strategy wants them."""
+        if self._task.training.strategy != "scaffold":
+            return {}, self._strategy.broadcast(self._strategy_state())
+        counted: Dict[str, int] = {}
+        for result in trained_rounds(self._store, self._run, self._task):
+            counted.update({node: result["round"] for node in result["nodes"]})
+        return {COUNTED: counted}, self._strategy.broadcast(self._strategy_state())
+
+    def outcome(self, action: Aggregate, known: float) -> Outcome:
+        """`known`: records of all nodes that ever joined the run.
+
+        Raises RoundError when the strategy cannot aggregate these updates, saying why.
+        """
         if action.round == STATISTICS_ROUND:
             return Outcome(self._statistics(action))
         outcome = Outcome()
@@ -65,7 +78,7 @@ class Aggregation:
             for node, _, tensors in self._stored(action):
                 sums[node] = self._evaluation_sums(tensors)
         elif action.nodes:
-            outcome.vectors = self._step(action, sums)
+            outcome.vectors = self._step(action, known, sums)
         else:
             outcome.vectors = {**self._tail(action.round, self.weights())}  # a Poisson sample may be empty
         if sums:
@@ -79,22 +92,26 @@ class Aggregation:
                 self._compare(action.round, outcome.figures, weights, outcome)
         return outcome
 
-    def _step(self, action: Aggregate, sums: Dict[str, np.ndarray]) -> Dict[str, np.ndarray]:
+    def _step(self, action: Aggregate, known: float, sums: Dict[str, np.ndarray]) -> Dict[str, np.ndarray]:
         try:
-            new, state = self._strategy.aggregate(self.weights(), self._updates(action, sums), self._strategy_state())
+            new, state = self._strategy.aggregate(
+                self.weights(), self._updates(action, known, sums), self._strategy_state()
+            )
         except ValueError as error:
             raise RoundError(f"round {action.round} cannot be aggregated: {error}") from error
         kept = {f"{STATE_PREFIX}{name}": vector for name, vector in state.items()}
         return {"weights": new, **self._tail(action.round, new), **kept}
 
-    def _updates(self, action: Aggregate, sums: Dict[str, np.ndarray]) -> Iterator[Update]:
+    def _updates(self, action: Aggregate, known: float, sums: Dict[str, np.ndarray]) -> Iterator[Update]:
         """The round's updates one at a time; their evaluations go into `sums`, but for those of older weights."""
         for node, header, tensors in self._stored(action):
             staleness = action.round - int(header["round"])
             if not staleness and self._task.evaluates(action.round):
                 sums[node] = self._evaluation_sums(tensors)
-            delta = self._decode(int(header["round"]), header, tensors)
-            yield Update(node, float(header["records"]), delta, staleness)
+            number = int(header["round"])
+            delta = self._decode(number, header, tensors)
+            travel = self._task.training.travel_at(number)
+            yield Update(node, float(header["records"]), delta, staleness, travel, known)
 
     def _stored(self, action: Aggregate) -> Iterator[Tuple[str, Dict[str, Any], Tensors]]:
         for node, body in self._store.updates(self._run, action.round, action.nodes):

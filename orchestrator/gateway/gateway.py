@@ -332,7 +332,11 @@ class Gateway:
             mean, std = standardization(self._store, self._run, self._task)
             shape = self._task.schema.input_shape
             tensors = {"weights": self._aggregation.weights(), "mean": mean.reshape(shape), "std": std.reshape(shape)}
-        return encode_body({"kind": "round", "run": self._run, "round": number}, tensors, level=1)
+        fields: Dict[str, Any] = {}
+        if STATISTICS_ROUND < number <= self._task.training.rounds:
+            fields, more = self._aggregation.broadcast()
+            tensors.update(more)
+        return encode_body({"kind": "round", "run": self._run, "round": number, **fields}, tensors, level=1)
 
     def _send(self, body: bytes, nodes: Tuple[str, ...], everyone: bool) -> None:
         """One transfer: a single broadcast when it is for everybody, else a copy for each node."""
@@ -345,7 +349,7 @@ class Gateway:
 
     def _aggregate(self, action: Aggregate) -> None:
         self._tell("aggregating", round=action.round, nodes=list(action.nodes))
-        outcome = self._aggregation.outcome(action)
+        outcome = self._aggregation.outcome(action, float(sum(self._records.values())))
         result = {**self._round_figures(action), **outcome.figures}
         event = Aggregated(self._now(), action.round, outcome.stop)
         with self._store.transaction():
@@ -374,10 +378,14 @@ class Gateway:
             "bytes_down": self._bytes_down,
             "seconds": time.monotonic() - self._round_started,
             "codec_error": max((e for e in self._codec_errors.values() if isinstance(e, float)), default=None),
-            "learning_rate": self._task.training.learning_rate_at(action.round) if action.round else None,
+            "learning_rate": self._learning_rate(action.round),
             "loss": None,
             "accuracy": None,
         }
+
+    def _learning_rate(self, number: int) -> Optional[float]:
+        training = self._task.training
+        return training.learning_rate_at(number) if STATISTICS_ROUND < number <= training.rounds else None
 
     def _finish(self, reason: str) -> None:
         body = encode_body({"kind": "finished", "run": self._run, "reason": reason})

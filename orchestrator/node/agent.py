@@ -15,11 +15,12 @@ from typing import Any, Callable, Dict, Optional, Tuple
 import numpy as np
 
 from orchestrator.errors import DataError, EdgewardError, UsageError, WireError
+from orchestrator.node.control import NodeControl
 from orchestrator.node.data import Dataset, load_dataset
 from orchestrator.node.evaluation import evaluate, hold_out
 from orchestrator.node.health import REPORT_EVERY_S, read_health
 from orchestrator.node.runtime import TrainingGraph
-from orchestrator.node.store import NodeStore
+from orchestrator.node.store import RESIDUAL, NodeStore
 from orchestrator.node.trainer import GradientTrainer, Trainer
 from orchestrator.privacy.standardization import release_sums, standardize
 from orchestrator.rounds.events import STATISTICS_ROUND
@@ -209,33 +210,28 @@ class NodeAgent:
         except EdgewardError as error:
             raise WireError(f"refused: {error}") from error
         if body is None:
-            body = self._release(run, number, tensors)
+            body = self._release(run, number, header, tensors)
         log.info("round %d: update of %d bytes", number, len(body))
         up = self._topics.up(self._name)
         self._publish(self._outbox.send(body, up, {GATEWAY: up}, time.monotonic()))
 
-    def _release(self, run: Run, number: int, tensors: Dict[str, np.ndarray]) -> bytes:
+    def _release(self, run: Run, number: int, announced: Dict[str, Any], tensors: Dict[str, np.ndarray]) -> bytes:
         """Computes a round's answer and stores it durably; whatever happens from here on, the same bytes are sent."""
         header: Dict[str, Any] = {"kind": "update", "run": run.id, "round": number, "records": run.dataset.records}
         sent: Dict[str, np.ndarray] = {}
-        residual = None
-        if number <= run.task.training.rounds:
-            update = self._compute(run, number, tensors)
-            codec = run.task.codec if number != STATISTICS_ROUND else "float32"
-            carried = self._store.residual(run.id) if codec in ERROR_FEEDBACK else None
-            if carried is not None:
-                update = update + carried
-            sent = encode_update(update, codec, np.random.default_rng())
-            left_out = update - decode_update(sent, codec, update.size)
-            residual = left_out if codec in ERROR_FEEDBACK else None
-            header["codec"] = codec
-            header["codec_error"] = float(np.linalg.norm(left_out) / max(float(np.linalg.norm(update)), 1e-30))
+        keep: Dict[str, np.ndarray] = {}
+        if number == STATISTICS_ROUND:
+            header["codec"] = "float32"
+            sent = encode_update(self._statistics(run), "float32", np.random.default_rng())
+        elif number <= run.task.training.rounds:
+            sent, keep, figures = self._train(run, number, announced, tensors)
+            header.update(figures)
         if run.task.evaluates(number):
             weights, mean, std = self._round_tensors(run, number, tensors)
             held_out = Dataset(standardize(run.held_out.x, mean, std), run.held_out.y)
             sent = {**sent, "evaluation": evaluate(run.task, run.evaluation_graph(), held_out, weights)}
         body = encode_body({**header, "memory_mib": peak_memory_mib()}, sent)
-        self._store.release(run.id, number, run.digest, body, residual)
+        self._store.release(run.id, number, run.digest, body, keep)
         return body
 
     def _round_tensors(
@@ -248,16 +244,36 @@ class NodeAgent:
             raise WireError(f"round {number} came without weights, mean or std of the task's shape")
         return np.asarray(weights), mean, std
 
-    def _compute(self, run: Run, number: int, tensors: Dict[str, np.ndarray]) -> np.ndarray:
-        privacy, schema = run.task.privacy, run.task.schema
-        if number == STATISTICS_ROUND:
-            noise = privacy.statistics_noise_multiplier if privacy.on else 0.0
-            return release_sums(run.dataset.x, schema, privacy.statistics_clip_norm, noise)
+    def _statistics(self, run: Run) -> np.ndarray:
+        privacy = run.task.privacy
+        noise = privacy.statistics_noise_multiplier if privacy.on else 0.0
+        return release_sums(run.dataset.x, run.task.schema, privacy.statistics_clip_norm, noise)
+
+    def _train(
+        self, run: Run, number: int, announced: Dict[str, Any], tensors: Dict[str, np.ndarray]
+    ) -> Tuple[Dict[str, np.ndarray], Dict[str, np.ndarray], Dict[str, Any]]:
+        """(tensors to send, vectors to keep, figures of the update)."""
+        training, codec = run.task.training, run.task.codec
         weights, mean, std = self._round_tensors(run, number, tensors)
         if run.trainer is None:
             scaled = Dataset(standardize(run.dataset.x, mean, std), run.dataset.y)
             run.trainer = self._trainer_factory(run.task, run.graph, scaled, self._name)
-        return run.trainer.train(weights, number)
+        control: Optional[NodeControl] = None
+        if training.strategy == "scaffold":
+            control = NodeControl(self._store, run.id, self._name, announced, tensors, weights.size)
+            update = run.trainer.train(weights, number, control.correction)
+        else:
+            update = run.trainer.train(weights, number)
+        before = self._store.kept(run.id, RESIDUAL) if codec in ERROR_FEEDBACK else None
+        if before is not None:
+            update = update + before.vector
+        sent = encode_update(update, codec, np.random.default_rng())
+        decoded = decode_update(sent, codec, update.size)
+        keep = {RESIDUAL: update - decoded} if codec in ERROR_FEEDBACK else {}
+        if control is not None:
+            keep.update(control.after(decoded, training.travel_at(number)))
+        error = float(np.linalg.norm(update - decoded) / max(float(np.linalg.norm(update)), 1e-30))
+        return sent, keep, {"codec": codec, "codec_error": error}
 
     def _finish(self, header: Dict[str, Any]) -> None:
         if self._run is None or header.get("run") != self._run.id:

@@ -6,7 +6,7 @@ once, so a replay cannot spend the privacy budget twice.
 
 import secrets
 from pathlib import Path
-from typing import Optional
+from typing import Dict, NamedTuple, Optional
 
 import numpy as np
 
@@ -18,8 +18,20 @@ CREATE TABLE IF NOT EXISTS releases (
     run TEXT NOT NULL, round INTEGER NOT NULL, task TEXT NOT NULL, body BLOB, PRIMARY KEY (run, round)
 );
 CREATE TABLE IF NOT EXISTS secrets (name TEXT PRIMARY KEY, value BLOB NOT NULL);
-CREATE TABLE IF NOT EXISTS carried (run TEXT PRIMARY KEY, residual BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS kept (
+    run TEXT NOT NULL, name TEXT NOT NULL, round INTEGER NOT NULL, data BLOB NOT NULL, PRIMARY KEY (run, name)
+);
 """
+
+RESIDUAL = "residual"
+"""Name of what an update's codec left out."""
+
+
+class Kept(NamedTuple):
+    """A vector kept from round to round. round: the one whose release stored it; vector: float32."""
+
+    round: int
+    vector: np.ndarray
 
 
 class NodeStore:
@@ -44,21 +56,21 @@ class NodeStore:
         return bytes(row[0])
 
     def release(
-        self, run: str, round_number: int, task: str, body: bytes, residual: Optional[np.ndarray] = None
+        self, run: str, round_number: int, task: str, body: bytes, keep: Optional[Dict[str, np.ndarray]] = None
     ) -> None:
-        """Stores a round's update durably, with what its codec left out; earlier rounds keep only the fact."""
+        """Stores a round's update durably, with the vectors to keep for later rounds; earlier rounds keep only the fact."""
         with self._db:
             self._db.execute("BEGIN IMMEDIATE")
             self._db.execute("INSERT INTO releases VALUES (?, ?, ?, ?)", (run, round_number, task, body))
-            if residual is not None:
-                data = residual.astype("<f4").tobytes()
-                self._db.execute("INSERT OR REPLACE INTO carried VALUES (?, ?)", (run, data))
+            for name, vector in (keep or {}).items():
+                row = (run, name, round_number, vector.astype("<f4").tobytes())
+                self._db.execute("INSERT OR REPLACE INTO kept VALUES (?, ?, ?, ?)", row)
             self._db.execute("UPDATE releases SET body = NULL WHERE run = ? AND round < ?", (run, round_number))
 
-    def residual(self, run: str) -> Optional[np.ndarray]:
-        """float32 (P,): what the last update of this run left out; None before the first."""
-        row = self._db.execute("SELECT residual FROM carried WHERE run = ?", (run,)).fetchone()
-        return np.frombuffer(row[0], "<f4") if row else None
+    def kept(self, run: str, name: str) -> Optional[Kept]:
+        """The newest vector of that name a release of this run stored; None before the first."""
+        row = self._db.execute("SELECT round, data FROM kept WHERE run = ? AND name = ?", (run, name)).fetchone()
+        return Kept(int(row[0]), np.frombuffer(row[1], "<f4")) if row else None
 
     def secret(self, name: str) -> bytes:
         """32 random bytes of this node, drawn the first time they are asked for and the same ever after."""

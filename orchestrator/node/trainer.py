@@ -1,6 +1,6 @@
 """Local training: from the round's weights to this node's update, with the privacy the task declares."""
 
-from typing import Protocol
+from typing import Optional, Protocol
 
 import numpy as np
 
@@ -14,8 +14,11 @@ from orchestrator.wire.task import Task
 class Trainer(Protocol):
     """Computes a node's update; the agent does not care how."""
 
-    def train(self, weights: np.ndarray, round_number: int) -> np.ndarray:
-        """float32 (P,): what the weights should change by, from float32 weights (P,)."""
+    def train(self, weights: np.ndarray, round_number: int, correction: Optional[np.ndarray] = None) -> np.ndarray:
+        """float32 (P,): what the weights should change by, from float32 weights (P,).
+
+        `correction`, float32 (P,), is added to every gradient (SCAFFOLD; none is given for other strategies).
+        """
         ...
 
 
@@ -32,7 +35,7 @@ class GradientTrainer:
         training = task.training
         self._proximal = training.options.get("mu", 0.01) if training.strategy == "fedprox" else 0.0
 
-    def train(self, weights: np.ndarray, round_number: int) -> np.ndarray:
+    def train(self, weights: np.ndarray, round_number: int, correction: Optional[np.ndarray] = None) -> np.ndarray:
         current = weights.astype(np.float32)
         learning_rate = self._task.training.learning_rate_at(round_number)
         for step in range(self._task.training.local_steps):
@@ -41,6 +44,8 @@ class GradientTrainer:
                 if self._task.privacy.on
                 else self._plain_gradient(current, round_number, step)
             )
+            if correction is not None:  # like FedProx's pull, of no record
+                gradient = gradient + correction
             pull = self._proximal * (current - weights)  # FedProx; of no record, so outside clipping and noise
             current = (current - learning_rate * (gradient + pull)).astype(np.float32)
         return current - weights

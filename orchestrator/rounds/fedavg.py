@@ -7,10 +7,10 @@ from typing import Iterable, Mapping, Tuple
 
 import numpy as np
 
-from orchestrator.rounds.strategy import State, Update, step, weighted_mean
+from orchestrator.rounds.strategy import State, Update, WeightsOnly, step, weighted_mean
 
 
-class FedAvg:
+class FedAvg(WeightsOnly):
     OPTIONS: Tuple[str, ...] = ()
     least_updates = 1
 

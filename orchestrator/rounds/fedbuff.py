@@ -10,10 +10,10 @@ from typing import Iterable, Mapping, Tuple
 
 import numpy as np
 
-from orchestrator.rounds.strategy import State, Update, option, step
+from orchestrator.rounds.strategy import State, Update, WeightsOnly, option, step
 
 
-class FedBuff:
+class FedBuff(WeightsOnly):
     OPTIONS: Tuple[str, ...] = ("exponent", "max_staleness")
     least_updates = 1
     buffered = True

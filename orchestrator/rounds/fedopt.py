@@ -8,10 +8,10 @@ from typing import Iterable, Mapping, Tuple
 
 import numpy as np
 
-from orchestrator.rounds.strategy import State, Update, option, step, weighted_mean
+from orchestrator.rounds.strategy import State, Update, WeightsOnly, option, step, weighted_mean
 
 
-class FedAdagrad:
+class FedAdagrad(WeightsOnly):
     OPTIONS: Tuple[str, ...] = ("beta1", "tau")
     least_updates = 1
 

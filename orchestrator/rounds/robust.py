@@ -7,10 +7,10 @@ from typing import Iterable, Mapping, Tuple
 
 import numpy as np
 
-from orchestrator.rounds.strategy import State, Update, option, stacked, step
+from orchestrator.rounds.strategy import State, Update, WeightsOnly, option, stacked, step
 
 
-class Median:
+class Median(WeightsOnly):
     """Coordinate-wise median (Yin et al. 2018, Definition 1)."""
 
     OPTIONS: Tuple[str, ...] = ()

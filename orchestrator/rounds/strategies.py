@@ -8,12 +8,14 @@ from orchestrator.rounds.fedopt import FedAdagrad, FedAdam, FedYogi
 from orchestrator.rounds.fedprox import FedProx
 from orchestrator.rounds.fedsgd import FedSGD
 from orchestrator.rounds.robust import GeometricMedian, Krum, Median, MultiKrum, TrimmedMean
+from orchestrator.rounds.scaffold import Scaffold
 from orchestrator.rounds.strategy import Strategy
 
 STRATEGIES: Dict[str, Any] = {
     "fedavg": FedAvg,
     "fedsgd": FedSGD,
     "fedprox": FedProx,
+    "scaffold": Scaffold,
     "fedbuff": FedBuff,
     "fedadagrad": FedAdagrad,
     "fedadam": FedAdam,

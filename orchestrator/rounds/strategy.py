@@ -13,6 +13,8 @@ class Update(NamedTuple):
     weight: float  # records of the node
     delta: np.ndarray  # float32 (P,)
     staleness: int = 0  # rounds that ended since the weights it began from; above 0 in buffered mode only
+    travel: float = 0.0  # sum of the learning rates of the local steps that made it
+    known: float = 0.0  # records of all nodes known to the run, in this round or not
 
 
 class Strategy(Protocol):
@@ -21,12 +23,23 @@ class Strategy(Protocol):
     least_updates: int
     """Fewer cannot be aggregated; a task whose quorum is below that is refused at start."""
 
+    def broadcast(self, state: State) -> Dict[str, np.ndarray]:
+        """Tensors that nodes need beside the weights of the next round."""
+        ...
+
     def aggregate(self, weights: np.ndarray, updates: Iterable[Update], state: State) -> Tuple[np.ndarray, State]:
         """(new float32 weights (P,), new state) from the old ones and this round's updates, read one at a time.
 
         Raises ValueError when these updates cannot be aggregated, saying why.
         """
         ...
+
+
+class WeightsOnly:
+    """A strategy whose nodes need nothing but the weights."""
+
+    def broadcast(self, state: State) -> Dict[str, np.ndarray]:
+        return {}
 
 
 def weighted_mean(updates: Iterable[Update], size: int) -> np.ndarray:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Dict, List, Optional, Tuple
 
 from orchestrator.errors import UsageError
-from orchestrator.wire.codec import CODECS
+from orchestrator.wire.codec import CODECS, ERROR_FEEDBACK
 from orchestrator.wire.schedule import SCHEDULES, learning_rate_at
 
 FORMAT = 1
@@ -149,6 +149,10 @@ class Training:
             self.final_share,
         )
 
+    def travel_at(self, round_number: int) -> float:
+        """Sum of the learning rates of a round's local steps: how far a node goes along a gradient of length 1."""
+        return self.local_steps * self.learning_rate_at(round_number)
+
 
 @dataclass(frozen=True)
 class Privacy:
@@ -286,6 +290,10 @@ class Task:
     def __post_init__(self) -> None:
         if self.codec not in CODECS:
             raise ValueError(f"codec {self.codec!r}: expected one of {', '.join(CODECS)}")
+        if self.training.strategy == "scaffold" and self.codec in ERROR_FEEDBACK:
+            raise ValueError(
+                f"codec {self.codec!r}: scaffold reads control variates off whole updates; use int8 or int4"
+            )
         cohort = self.selection.cohort
         if cohort and cohort < self.rounds.quorum:
             raise ValueError(f"selection.cohort: {cohort}, fewer than the quorum of {self.rounds.quorum}")

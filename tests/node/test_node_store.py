@@ -38,8 +38,8 @@ def test_a_file_that_is_no_store(tmp_path: Path) -> None:
 
 def test_what_a_codec_left_out_is_kept_with_the_release(tmp_path: Path) -> None:
     store = NodeStore(tmp_path / "node.sqlite")
-    assert store.residual("run") is None
-    store.release("run", 1, "task", b"x", np.array([1.5, -2], np.float32))
+    assert store.kept("run", "residual") is None
+    store.release("run", 1, "task", b"x", {"residual": np.array([1.5, -2], np.float32)})
     store.release("run", 2, "task", b"y")
     store.close()
-    assert NodeStore(tmp_path / "node.sqlite").residual("run").tolist() == [1.5, -2.0]
+    assert NodeStore(tmp_path / "node.sqlite").kept("run", "residual") == (1, pytest.approx([1.5, -2.0]))

@@ -144,3 +144,12 @@ def test_the_schedule_sets_the_rate_of_a_round() -> None:
     training = Training("fedsgd", rounds=4, learning_rate=0.5, schedule="step", decay=0.1, decay_every=2)
     trainer = make(training, Privacy(unit="none"), records)
     np.testing.assert_allclose(trainer.train(weights, 3), 0.1 * trainer.train(weights, 2), rtol=1e-3, atol=1e-6)
+
+
+def test_a_correction_is_added_to_every_gradient() -> None:
+    records = data(40)
+    weights = np.full(2 * D + 2, 0.5, np.float32)
+    correction = np.linspace(-1, 1, 2 * D + 2).astype(np.float32)
+    trainer = make(Training("fedsgd", learning_rate=0.5), Privacy(unit="none"), records)
+    moved = trainer.train(weights, 1, correction) - trainer.train(weights, 1)
+    np.testing.assert_allclose(moved, -0.5 * correction, atol=1e-6)
