@@ -12,6 +12,7 @@ from typing import Any, Callable, Dict, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 
+from model_export.arena32 import predict_arena
 from model_export.errors import BundleError, ExportError
 from model_export.input_profile import make_profile
 from model_export.known_rows import fair_rows
@@ -38,14 +39,16 @@ def write_bundle(
     known_rows: Optional["np.ndarray"] = None,
     reference_rows: Optional["np.ndarray"] = None,
     sign: Optional[Callable[[bytes], bytes]] = None,
+    engine: Optional[str] = None,
 ) -> Dict[str, Any]:
     """Write a bundle for an int8 .tflite model to `out_dir` and return its manifest.
 
     The model runs in TFLM first; its outputs for `known_rows` (int8 (rows, *input shape), by default random rows) go
     into model.bin for the board to check itself. `accuracy` and `privacy` are put into the manifest as they are.
     `reference_rows` (int8, from the training distribution) is what the board compares its inputs with to see drift.
-    `features` and `labels` are described in model_export.manifest, `sign` in model_export.model_bin. An existing bundle
-    at `out_dir` is replaced; anything else there is refused. Raises ExportError.
+    `features` and `labels` are described in model_export.manifest, `sign` in model_export.model_bin. `engine` "direct"
+    raises where engine/direct cannot run the model, "tflm" leaves its plan out; by default the plan is there where possible.
+    An existing bundle at `out_dir` is replaced; anything else there is refused. Raises ExportError.
     """
     out_dir = Path(out_dir)
     _check_replaceable(out_dir)
@@ -54,7 +57,7 @@ def write_bundle(
     described = check_features(features, model.input.shape)
     answers = _known_answers(model, tflite, known_rows)
     reference = None if reference_rows is None else check_rows(reference_rows, model.input.shape)
-    plan, refused = _direct_plan(tflite)
+    plan, refused = _direct_plan(tflite, engine)
     direct_bytes = plan.arena_bytes if plan else 0
     tflm_bytes = arena_with_margin(model.arena.total)
     packed = pack_model_bin(
@@ -93,7 +96,7 @@ def write_bundle(
                 "tflm_bytes": tflm_bytes,
                 "tflm_measured_bytes": model.arena.total,
                 "tflm_measured_on": f"{platform.machine()}, 64-bit structs",
-                "tflm_estimate_32bit_bytes": model.arena.estimate_32bit,
+                "tflm_estimate_32bit_bytes": predict_arena(tflite, model).total_bytes,
                 "direct_bytes": direct_bytes,
                 "direct_refused": refused,
             },
@@ -168,11 +171,17 @@ def arena_with_margin(measured_bytes: int) -> int:
     return -(-(measured_bytes + max(ARENA_MARGIN_BYTES, measured_bytes // 8)) // 16) * 16
 
 
-def _direct_plan(tflite: bytes) -> Tuple[Optional[Plan], Optional[str]]:
+def _direct_plan(tflite: bytes, engine: Optional[str]) -> Tuple[Optional[Plan], Optional[str]]:
     """The plan for engine/direct, or why it cannot run this model. TFLM can, so a bundle without a plan is whole."""
+    if engine not in (None, "direct", "tflm"):
+        raise ExportError(f"engine {engine!r}; accepted are direct and tflm")
+    if engine == "tflm":
+        return None, "left out: the bundle was exported for engine/tflm"
     try:
         return compile_plan(tflite), None
     except PlanError as error:
+        if engine == "direct":
+            raise
         return None, str(error)
 
 

@@ -9,11 +9,14 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any, Dict, List, NamedTuple, Optional
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
 from model_export.arena32 import Prediction, predict_arena
 from model_export.bundle import arena_with_margin
 from model_export.errors import ExportError
-from model_export.model_bin import ModelBin, pack_model_bin, parse_model_bin
+from model_export.model_bin import ModelBin, ModelBinError, pack_model_bin, parse_model_bin
 from model_export.plan import PlanError, compile_plan
+from model_export.signing import key_id, verify_model_bin
 from model_export.tflite_file import TfliteError, TfliteModel, read_tflite
 from model_export.tflm import TflmModel
 
@@ -72,8 +75,10 @@ class Preflight:
         }
 
 
-def preflight(content: bytes, chip: str, slot_bytes: int) -> Preflight:
+def preflight(content: bytes, chip: str, slot_bytes: int, public_key: Optional[Ed25519PublicKey] = None) -> Preflight:
     """Check a .tflite or a model.bin for `chip` (a key of CHIPS) and a model slot of `slot_bytes`.
+
+    With `public_key` the signature of a model.bin has to be of that key.
 
     What is wrong with the model becomes findings. Raises ExportError only for a model.bin that is damaged.
     """
@@ -87,11 +92,11 @@ def preflight(content: bytes, chip: str, slot_bytes: int) -> Preflight:
         return report
     runs = _operators(report, model)
     measured = _load(report, tflite) if runs else None
-    _direct(report, tflite)
+    _direct(report, tflite, packed)
     if measured is not None:
         _arena(report, tflite, measured, packed)
         _flash(report, tflite, measured, packed, len(content), slot_bytes)
-    _signature(report, packed)
+    _signature(report, packed, content, public_key)
     _known_bad(report, model)
     return report
 
@@ -127,7 +132,11 @@ def _load(report: Preflight, tflite: bytes) -> Optional[TflmModel]:
         return None
 
 
-def _direct(report: Preflight, tflite: bytes) -> None:
+def _direct(report: Preflight, tflite: bytes, packed: Optional[ModelBin]) -> None:
+    if packed is not None and packed.plan is None:
+        fix = "build the firmware with engine/tflm, or export the bundle for both engines"
+        report.add("warning", "engine/direct", "model.bin carries no plan for it", fix)
+        return
     try:
         plan = compile_plan(tflite)
     except PlanError as error:
@@ -190,18 +199,25 @@ def _flash(
         report.add("ok", "flash", f"{what} {size:,} of a slot's {slot_bytes:,} bytes")
 
 
-def _signature(report: Preflight, packed: Optional[ModelBin]) -> None:
-    if packed is None:
+def _signature(
+    report: Preflight, packed: Optional[ModelBin], content: bytes, public_key: Optional[Ed25519PublicKey]
+) -> None:
+    if packed is not None and public_key is not None:
+        try:
+            verify_model_bin(content, public_key)
+        except ModelBinError as error:
+            report.add("error", "signature", str(error), "sign it with that key: `edgeward model sign`")
+        else:
+            report.add("ok", "signature", f"{packed.name} is signed by key {key_id(public_key)}")
+    elif packed is None:
         report.add(
             "warning", "signature", "a bare .tflite carries none", "export a bundle with `edgeward model export`"
         )
     elif packed.signature is None:
-        fix = "sign it when exporting; only firmware that asks for no signature takes it as it is"
+        fix = "`edgeward model sign`; only a board without keys takes it as it is"
         report.add("warning", "signature", f"{packed.name} is not signed", fix)
     else:
-        report.add(
-            "ok", "signature", f"{packed.name} is signed (Ed25519, not verified here: that takes the public key)"
-        )
+        report.add("ok", "signature", f"{packed.name} is signed (Ed25519; not verified without --key)")
     if packed is not None and packed.known_answers is None:
         fix = "export it again: without them a board cannot check itself"
         report.add("warning", "known answers", "there are none", fix)

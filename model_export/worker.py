@@ -23,6 +23,7 @@ BUNDLE_KEYS = {
     "classes": False,
     "weights": False,
     "labels": False,
+    "engine": False,
     "features": False,
     "evaluation": False,
     "privacy": False,
@@ -65,7 +66,7 @@ def bundle(spec_path: Path, out_dir: Path) -> Result:
     """Quantize a trained model and write its bundle to `out_dir`.
 
     Spec: model, name, representative (.npy, float32 (rows, *input_shape)); input_shape, classes and weights (.npy,
-    float32 (P,)), which only a model of kind keras can do without; labels, features, privacy (see bundle.write_bundle);
+    float32 (P,)), which only a model of kind keras can do without; labels, features, privacy, engine (see bundle.write_bundle);
     evaluation {x, y} (.npy files). Paths are relative to the spec file.
 
     Returns {bundle, model_digest, tflite_bytes, arena, [float, int8, tflm: {accuracy[, auc]}, evaluation]}. With an
@@ -112,6 +113,7 @@ def bundle(spec_path: Path, out_dir: Path) -> Result:
         tflite=blob,
         name=spec["name"],
         labels=spec.get("labels"),
+        engine=spec.get("engine"),
         features=spec.get("features"),
         accuracy=metrics,
         privacy=spec.get("privacy"),

@@ -44,6 +44,7 @@ void Board::start() {
       .boolean("simulated", system_.simulated)
       .text("engine", engine_.name())
       .text("reset", to_string(system_.reset_reason));
+  keys_ = read_keys();
   load_model(false);
   runner_.hello(*this);
 }
@@ -110,13 +111,14 @@ void Board::command(const char* line) {
   if (std::strcmp(line, "selftest") == 0) return selftest();
   if (std::strcmp(line, "reload") == 0) return load_model(true);
   if (std::strcmp(line, "rollback") == 0) return rollback();
+  if (starts_with(line, "key ")) return key_command(line + std::strlen("key "));
   if (std::strcmp(line, "reboot") == 0) {
     { Record(output_, head_, "reboot"); }
     hal::restart();
   }
   error("unknown_command",
         "known: info, metrics, metrics rate MS, metrics clear, bench N, drift rows N, stream, selftest, reload, "
-        "rollback, reboot");
+        "rollback, key, reboot");
 }
 
 void Board::frame(const Frame& frame) {
@@ -188,10 +190,13 @@ void Board::send_info() {
       .number("arena_bytes", arena_bytes_)
       .number("arena_used_bytes", engine_.arena_used_bytes())
       .number("sample_bytes", kSampleBytes)
-      .number("model_bytes", model_area(update_target()).bytes);
+      .number("model_bytes", model_area(update_target()).bytes)
+      .number("keys", keys_.count)
+      .boolean("keys_locked", keys_.locked);
   if (!loaded()) return;
   record.text("name", model_.name)
       .text("slot", edgeward::to_string(slot_))
+      .text("signature", signature_state())
       .number("ops", engine_.op_count())
       .number("input_bytes", input.bytes)
       .real("input_scale", input.scale)
@@ -199,6 +204,12 @@ void Board::send_info() {
       .number("output_bytes", output.bytes)
       .real("output_scale", output.scale)
       .signed_number("output_zero_point", output.zero_point);
+}
+
+// A model is loaded only when keys_ allows it, and keys that came later count from the next load on.
+const char* Board::signature_state() const {
+  if (!is_signed(model_)) return "none";
+  return verified_ ? "verified" : "not_verified";
 }
 
 void Board::send_metrics() {

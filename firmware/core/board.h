@@ -11,6 +11,8 @@
 //   selftest            runs the known answers the model carries
 //   reload              chooses and loads a model again, even one that crashed the board
 //   rollback            goes back to the model in the other slot
+//   key list, key set HEX, key remove HEX, key lock
+//                       whose signature a model needs (core/board_keys.cpp)
 //   reboot
 // Samples and new models come as binary frames (core/input_parser.h). Commands ended by % are the MLPerf Tiny runner's
 // (core/mlperf.h). All of it, with the records that answer, is in docs/serial.md.
@@ -21,6 +23,7 @@
 #include "core/drift.h"
 #include "core/input_parser.h"
 #include "core/input_profile.h"
+#include "core/keys.h"
 #include "core/known_answers.h"
 #include "core/metrics.h"
 #include "core/mlperf.h"
@@ -56,7 +59,7 @@ class Board {
   // board_model.cpp: which model runs, and how another one takes its place.
   void load_model(bool also_crashed);
   Refusal load_slot(const SlotState& state);
-  Refusal prepare(const uint8_t* data, const ModelHeader& header, bool prove);
+  Refusal prepare(const uint8_t* data, const uint8_t* header_bytes, const ModelHeader& header, bool prove);
   void take(hal::Slot slot, const uint8_t* data, const ModelHeader& header);
   void refuse_slot(const SlotState& state, const Refusal& refusal);
   void update_begin(const Frame& frame);
@@ -71,9 +74,13 @@ class Board {
   void frame(const Frame& frame);
   void infer(const Frame& frame);
   void send_info();
+  const char* signature_state() const;
   void send_metrics();
   void metrics_rate(const char* argument);
   void selftest();
+
+  // board_keys.cpp
+  void key_command(const char* argument);
 
   // board_measure.cpp: what is learned from inferences.
   void observe_input(const int8_t* sample);
@@ -105,6 +112,8 @@ class Board {
   const uint8_t* model_data_ = nullptr;
   const char* state_ = "not_loaded";  // why there is no model; null when one is loaded
   Updater updater_;
+  Keys keys_;
+  bool verified_ = false;  // the model in use was signed by one of keys_ when it was loaded
   Metrics metrics_;
   InputProfile profile_;
   Drift drift_;

@@ -57,7 +57,7 @@ void Board::load_model(bool also_crashed) {
 
 Refusal Board::load_slot(const SlotState& state) {
   head_.digest = nullptr;
-  const Refusal refusal = prepare(state.data, state.header, !state.proven_here);
+  const Refusal refusal = prepare(state.data, state.data, state.header, !state.proven_here);
   if (refusal) return refusal;
   if (!state.proven_here) record_finding(state.slot, state.header.sha256, Finding::proven);
   take(state.slot, state.data, state.header);
@@ -65,9 +65,11 @@ Refusal Board::load_slot(const SlotState& state) {
 }
 
 // Loads a model into the engine, and with `prove` runs its known answers. On refusal no model is loaded.
-Refusal Board::prepare(const uint8_t* data, const ModelHeader& header, bool prove) {
+// The header is given apart: in an update it is not in the slot yet.
+Refusal Board::prepare(const uint8_t* data, const uint8_t* header_bytes, const ModelHeader& header, bool prove) {
   stop_stream();  // its windows were for another model
   state_ = "not_loaded";
+  if (const Refusal refusal = check_signature(keys_, header_bytes, header)) return refusal;
   // Too small an arena can abort inside TFLM, so the header decides.
   const uint32_t needed = engine_.arena_needed_bytes(header.arena_tflm_bytes, header.arena_direct_bytes);
   if (needed > arena_bytes_) return Refusal{"arena_too_small", "the header asks for more than there is"};
@@ -103,6 +105,7 @@ void Board::take(hal::Slot slot, const uint8_t* data, const ModelHeader& header)
   slot_ = slot;
   model_data_ = data;
   model_ = header;
+  verified_ = keys_.count > 0;
   head_.digest = model_.digest;
   state_ = nullptr;
   if (had_model && another) metrics_.forget_model();
@@ -147,6 +150,7 @@ void Board::send_update(uint32_t id, const char* state, const Refusal& refusal) 
 void Board::update_begin(const Frame& frame) {
   const hal::Slot target = update_target();
   Refusal refusal = updater_.check(target, frame.body, frame.body_bytes);
+  if (!refusal) refusal = check_signature(keys_, frame.body, updater_.header());
   if (!refusal) {
     const ModelHeader& header = updater_.header();
     if (engine_.arena_needed_bytes(header.arena_tflm_bytes, header.arena_direct_bytes) > arena_bytes_) {
@@ -173,7 +177,7 @@ void Board::update_commit(const Frame& frame) {
   const uint8_t* const data = model_area(target).data;
   engine_.unload();
   head_.digest = nullptr;
-  refusal = prepare(data, updater_.header(), true);
+  refusal = prepare(data, updater_.header_bytes(), updater_.header(), true);
   if (!refusal) refusal = updater_.write_header();
   if (refusal) {
     load_model(false);
@@ -190,7 +194,7 @@ void Board::rollback() {
   if (!loaded()) return error("no_model", state_);
   if (state.status != HeaderStatus::ok) return error(edgeward::to_string(state.status), "the other slot has no model");
   if (state.crashed) return error("crashed_before", "the model in the other slot crashed the board");
-  Refusal refusal = prepare(state.data, state.header, true);
+  Refusal refusal = prepare(state.data, state.data, state.header, true);
   if (!refusal && !record_finding(state.slot, state.header.sha256, Finding::proven)) {
     refusal = Refusal{"flash_failed", "flash did not take the note that the other model is in use"};
   }

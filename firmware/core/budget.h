@@ -42,6 +42,6 @@ constexpr uint32_t kTimedOperators = 64;
 
 constexpr uint32_t kCoreBudgetBytes = kFrameBytes + kLineBytes + kReadBytes + kRecordBytes + kOutputBytes +
                                       4 * kLatencyOctaves * kLatencySteps + 4 * kDriftGroups * kDriftBins +
-                                      24 * kTimedOperators + kStreamBytes + 4096;
+                                      24 * kTimedOperators + kStreamBytes + 4096 + 256;
 
 }  // namespace edgeward

@@ -117,6 +117,20 @@ HeaderStatus check_model(const uint8_t* data, uint32_t capacity, ModelHeader* ou
   return std::memcmp(digest, out->sha256, sizeof digest) == 0 ? HeaderStatus::ok : HeaderStatus::bad_sha256;
 }
 
+bool is_signed(const ModelHeader& header) { return (header.flags & kFlagSigned) != 0; }
+
+bool is_gapless(const ModelHeader& header) {
+  uint32_t end = kModelHeaderBytes;
+  const Section* const sections[] = {&header.tflite, &header.plan, &header.known_answers, &header.input_profile};
+  for (const Section* const at : sections) {
+    const Section& section = *at;
+    if (section.bytes == 0) continue;
+    if (section.offset != end) return false;
+    end = (section.offset + section.bytes + kAlignment - 1) / kAlignment * kAlignment;
+  }
+  return end == header.total_bytes;
+}
+
 ModelView view_of(const uint8_t* data, const ModelHeader& header) {
   const uint8_t* const plan = header.plan.bytes ? data + header.plan.offset : nullptr;
   return ModelView{data + header.tflite.offset, header.tflite.bytes, plan, header.plan.bytes};

@@ -57,6 +57,13 @@ HeaderStatus parse_model_header(const uint8_t* data, uint32_t capacity, ModelHea
 // parse_model_header() plus the SHA-256 over the body.
 HeaderStatus check_model(const uint8_t* data, uint32_t capacity, ModelHeader* out);
 
+// Whether it says that it carries a signature; core/keys.h checks it.
+bool is_signed(const ModelHeader& header);
+
+// Whether the sections follow one another up to the end of the file. The place of the input profile is not among the
+// signed bytes: this rule leaves it only one.
+bool is_gapless(const ModelHeader& header);
+
 ModelView view_of(const uint8_t* data, const ModelHeader& header);
 
 }  // namespace edgeward

@@ -152,6 +152,18 @@ Record& Record::numbers(const char* name, const uint32_t* values, uint32_t count
   return *this;
 }
 
+Record& Record::texts(const char* name, const char* const* values, uint32_t count) {
+  key(name);
+  out_.put('[');
+  for (uint32_t i = 0; i < count; ++i) {
+    out_.text(i > 0 ? ",\"" : "\"");
+    out_.text(values[i]);
+    out_.put('"');
+  }
+  out_.put(']');
+  return *this;
+}
+
 Record& Record::decimal(const char* name, double value) {
   key(name);
   out_.decimal(value);

@@ -56,6 +56,7 @@ class Record {
   Record& boolean(const char* key, bool value);
   Record& bytes(const char* key, const uint8_t* data, uint32_t count);  // as hex digits
   Record& numbers(const char* key, const uint32_t* values, uint32_t count);
+  Record& texts(const char* key, const char* const* values, uint32_t count);
   // With four decimals, cut off at a million either way.
   Record& decimal(const char* key, double value);
   Record& decimals(const char* key, const double* values, uint32_t count);

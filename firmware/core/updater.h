@@ -32,6 +32,7 @@ class Updater {
   bool open() const { return open_; }
   hal::Slot target() const { return target_; }
   const ModelHeader& header() const { return header_; }
+  const uint8_t* header_bytes() const { return header_bytes_; }
   uint32_t next_offset() const { return next_offset_; }
 
  private:

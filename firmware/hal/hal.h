@@ -7,9 +7,11 @@
 
 namespace edgeward::hal {
 
-enum class Slot : uint8_t { a = 0, b = 1 };
+// Two slots for models, and one flash sector for the keys that sign them.
+enum class Slot : uint8_t { a = 0, b = 1, keys = 2 };
+constexpr uint32_t kSlotCount = 3;
 
-// A model slot as mapped into the address space, read only. `data` is null when the partition does not exist.
+// A slot as mapped into the address space, read only. `data` is null when the partition does not exist.
 // The address is at least 16-byte aligned and stays valid until restart; it shows what slot_write() wrote.
 struct SlotView {
   const uint8_t* data;

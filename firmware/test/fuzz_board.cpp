@@ -4,7 +4,7 @@
 //
 // Built with sanitizers and -fsanitize-coverage=trace-pc. An input is a row of pieces, u8 kind, u16 length, bytes: odd
 // kinds are wrapped into a frame with its right CRC, even ones go over the line as they are. Inputs that reach new code are
-// written to the folder KEEP; the one that ends the program to `crash.bin` there. stdout: inputs run, and kept.
+// written to the folder KEEP, with 0 SECONDS those of CORPUS that add something to the smaller ones; the one that ends the program to `crash.bin` there. stdout: inputs run, and kept.
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
@@ -36,7 +36,8 @@ uint8_t g_known[kMapBytes];  // for every edge, the count classes seen
 uintptr_t g_last = 0;
 
 Bytes g_erased_flash[2];
-Bytes g_flash[2];
+Bytes g_flash[edgeward::hal::kSlotCount];
+Bytes& flash_of(edgeward::hal::Slot slot) { return g_flash[static_cast<uint8_t>(slot)]; }
 Bytes g_serial;
 size_t g_serial_at = 0;
 uint64_t g_now_us = 0;
@@ -82,18 +83,18 @@ size_t serial_read(uint8_t* buffer, size_t capacity) {
 
 void serial_write(const uint8_t*, size_t) {}
 
-SlotView slot_map(Slot slot) { return SlotView{g_flash[static_cast<uint8_t>(slot)].data(), kSlotBytes}; }
+SlotView slot_map(Slot slot) { return SlotView{flash_of(slot).data(), static_cast<uint32_t>(flash_of(slot).size())}; }
 
 bool slot_erase(Slot slot, uint32_t offset, uint32_t bytes) {
-  if (uint64_t{offset} + bytes > kSlotBytes || (offset | bytes) % kFlashSectorBytes != 0) std::abort();
-  std::memset(g_flash[static_cast<uint8_t>(slot)].data() + offset, 0xFF, bytes);
+  if (uint64_t{offset} + bytes > flash_of(slot).size() || (offset | bytes) % kFlashSectorBytes != 0) std::abort();
+  std::memset(flash_of(slot).data() + offset, 0xFF, bytes);
   return true;
 }
 
 // The firmware promises its HAL ranges inside the slot, in words: a broken promise ends the run.
 bool slot_write(Slot slot, uint32_t offset, const uint8_t* data, uint32_t bytes) {
-  if (uint64_t{offset} + bytes > kSlotBytes || (offset | bytes) % 4 != 0) std::abort();
-  uint8_t* const to = g_flash[static_cast<uint8_t>(slot)].data() + offset;
+  if (uint64_t{offset} + bytes > flash_of(slot).size() || (offset | bytes) % 4 != 0) std::abort();
+  uint8_t* const to = flash_of(slot).data() + offset;
   for (uint32_t i = 0; i < bytes; ++i) to[i] &= data[i];
   return true;
 }
@@ -174,6 +175,7 @@ bool run(const Bytes& input) {
   g_now_us = 0;
   g_flash[0] = g_erased_flash[0];
   g_flash[1] = g_erased_flash[1];
+  g_flash[2] = Bytes(edgeward::hal::kFlashSectorBytes, 0xFF);
   std::memset(g_hits, 0, sizeof g_hits);
   g_last = 0;
   static uint8_t* const arena = static_cast<uint8_t*>(std::aligned_alloc(16, kArenaBytes));
@@ -261,13 +263,18 @@ int main(int count, char** arguments) {
   std::vector<Bytes> corpus = {Bytes{}};
   std::vector<std::filesystem::path> paths;
   for (const auto& entry : std::filesystem::directory_iterator(arguments[2])) paths.push_back(entry.path());
-  std::sort(paths.begin(), paths.end());
+  const auto order = [](const auto& path) { return std::make_pair(std::filesystem::file_size(path), path); };
+  std::sort(paths.begin(), paths.end(), [&](const auto& a, const auto& b) { return order(a) < order(b); });
   for (const auto& path : paths) corpus.push_back(read_file(path));
   unsigned long runs = 0;
   unsigned kept = 0;
   for (const Bytes& input : corpus) {
-    run(input);
+    const bool news = run(input);
     ++runs;
+    if (!news || std::atoi(arguments[3]) > 0 || g_keep.empty()) continue;
+    char name[32];
+    std::snprintf(name, sizeof name, "/input-%04u", kept++);
+    write_file(g_keep + name, input);
   }
   while (std::chrono::steady_clock::now() < end) {
     const Bytes input = mutate(corpus);

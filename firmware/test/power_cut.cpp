@@ -28,6 +28,8 @@ constexpr uint32_t kNever = UINT32_MAX;
 constexpr uint32_t kSlotBytes = 16 * kFlashSectorBytes;
 
 Bytes g_flash[2];
+Bytes g_keys(kFlashSectorBytes, 0xFF);
+Bytes& flash_of(Slot slot) { return slot == Slot::keys ? g_keys : g_flash[static_cast<uint8_t>(slot)]; }
 Bytes g_input;
 size_t g_input_at = 0;
 std::string g_output;
@@ -52,8 +54,8 @@ void tear(uint8_t* target, const Bytes& after) {
 }
 
 bool change(Slot slot, uint32_t offset, const Bytes& after) {
-  if (!g_power || uint64_t{offset} + after.size() > kSlotBytes) return false;
-  uint8_t* const target = g_flash[static_cast<uint8_t>(slot)].data() + offset;
+  if (!g_power || uint64_t{offset} + after.size() > flash_of(slot).size()) return false;
+  uint8_t* const target = flash_of(slot).data() + offset;
   if (g_operations++ == g_cut_at) {
     g_power = false;
     tear(target, after);
@@ -78,13 +80,13 @@ void serial_write(const uint8_t* data, size_t bytes) {
   if (g_power) g_output.append(reinterpret_cast<const char*>(data), bytes);
 }
 
-SlotView slot_map(Slot slot) { return SlotView{g_flash[static_cast<uint8_t>(slot)].data(), kSlotBytes}; }
+SlotView slot_map(Slot slot) { return SlotView{flash_of(slot).data(), static_cast<uint32_t>(flash_of(slot).size())}; }
 
 bool slot_erase(Slot slot, uint32_t offset, uint32_t bytes) { return change(slot, offset, Bytes(bytes, 0xFF)); }
 
 bool slot_write(Slot slot, uint32_t offset, const uint8_t* data, uint32_t bytes) {
   Bytes after(data, data + bytes);
-  const uint8_t* const before = g_flash[static_cast<uint8_t>(slot)].data() + offset;
+  const uint8_t* const before = flash_of(slot).data() + offset;
   for (uint32_t i = 0; i < bytes; ++i) after[i] &= before[i];
   return change(slot, offset, after);
 }

@@ -114,6 +114,21 @@ class BoardClient:
         """The fields of a metrics record: counts, latency percentiles in us, memory in bytes."""
         return self.ask("metrics", "metrics").as_dict()
 
+    def keys(self) -> Dict[str, Any]:
+        """`keys`, the ids of the public keys whose signature a model needs (none: any model runs), and `locked`."""
+        return self.ask("key list", "keys").fields
+
+    def set_key(self, key: bytes) -> Dict[str, Any]:
+        """Trust a public key of 32 bytes, too; returns what keys() does. Raises BoardError when the board refuses."""
+        return self.ask(f"key set {key.hex()}", "keys").fields
+
+    def remove_key(self, key: bytes) -> Dict[str, Any]:
+        return self.ask(f"key remove {key.hex()}", "keys").fields
+
+    def lock_keys(self) -> Dict[str, Any]:
+        """From now on only flashing changes the keys."""
+        return self.ask("key lock", "keys").fields
+
     def selftest(self) -> Dict[str, Any]:
         """Runs the known answers the model carries on the board: `rows` and `mismatches`."""
         return self.ask("selftest", "selftest").as_dict()

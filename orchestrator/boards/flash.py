@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Callable, Iterator, List, Optional, Sequence, Tuple
 
 from orchestrator.boards.flash_images import CHIPS, Region
-from orchestrator.boards.partitions import FLASH_BYTES, SLOTS, TABLE_BYTES, TABLE_OFFSET, build_table
+from orchestrator.boards.partitions import FLASH_BYTES, KEYS, SLOTS, TABLE_BYTES, TABLE_OFFSET, build_table
 from orchestrator.boards.ports import list_ports
 from orchestrator.errors import EdgewardError
 
@@ -176,6 +176,8 @@ def _state(doing: str, done: Sequence[Written], regions: Sequence[Region]) -> st
             f"The {current.name} is incomplete: the firmware sees that by its SHA-256 and does not load it. "
             f"Firmware and the other slot are as they were, so the board starts. {again}"
         )
+    if current.address == KEYS.offset:
+        return f"The keys may be missing, and then unsigned models run: repeat it before the board is used. {again}"
     if current.address >= SLOTS["a"].offset:
         return f"Models and firmware are as they were. {again}"
     return (

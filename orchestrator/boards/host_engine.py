@@ -27,6 +27,7 @@ PROGRAMS = {
     "parse-stdio": ("test/parse_stdio.cpp", "core/input_parser.cpp", "core/crc.cpp"),
     "power-cut": ("test/power_cut.cpp", "core/*.cpp", "engine/direct/*.cpp", "hal/host/source.cpp"),
     "fuzz-board": ("test/fuzz_board.cpp", "core/*.cpp", "engine/direct/*.cpp"),
+    "verify-stdio": ("test/verify_stdio.cpp", "core/ed25519.cpp", "core/sha512.cpp"),
     "unit": ("test/unit.cpp", "core/crc.cpp", "core/metrics.cpp", "core/sha256.cpp"),
     "board-stdio": (
         "test/board_stdio.cpp",

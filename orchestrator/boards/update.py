@@ -35,11 +35,19 @@ def send_model(board: BoardClient, model_bin: bytes, progress: Optional[Progress
     from orchestrator.boards.client import BoardError
 
     try:
-        digest = parse_model_bin(model_bin).digest
+        packed = parse_model_bin(model_bin)
     except ModelBinError as error:
         raise BoardError(f"{board.port}: this is no model.bin: {error}") from error
-    kept = board.info()["model"]
-    if digest != kept:
+    digest = packed.digest
+    before = board.info()
+    kept = before["model"]
+    if before.get("keys") and packed.signature is None:
+        raise BoardError(
+            f"{board.port}: the board takes signed models only, and {packed.name} is not signed: "
+            "`edgeward model sign` does that"
+        )
+    unproven = before.get("keys") and before.get("signature") != "verified"  # it would be refused at the next start
+    if digest != kept or unproven:
         _begin(board, model_bin)
         _send_chunks(board, model_bin, progress)
         _commit(board, digest, kept)

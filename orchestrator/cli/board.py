@@ -46,6 +46,9 @@ def register(subparsers: Any) -> None:
     verify.add_argument("model", type=Path, metavar="BUNDLE|model.bin")
     update = _verb(verbs, "update", run_update, "send a new model over serial; the board tests it before it takes it")
     update.add_argument("model", type=Path, metavar="BUNDLE|model.bin")
+    key = _verb(verbs, "key", run_key, "the keys whose signature a model needs on a board")
+    key.add_argument("action", choices=("list", "set", "remove", "lock"))
+    key.add_argument("file", nargs="?", type=Path, metavar="PUBLIC.pem", help="for set and remove")
     _verb(verbs, "rollback", run_rollback, "back to the model in the other slot")
     _verb(verbs, "reboot", run_reboot, "restart a board")
     simulate = _verb(verbs, "simulate", run_simulate, "run a virtual board until Ctrl-C; prints its port", port=False)
@@ -244,6 +247,34 @@ def run_update(args: argparse.Namespace) -> int:
     blob = _model_bin(args.model)
     with _board(args) as board, flash.ProgressBars(not args.json) as bars:
         _print_fields(args, board.update(blob, lambda sent, total: bars.show("model", sent / total)))
+    return 0
+
+
+def run_key(args: argparse.Namespace) -> int:
+    from model_export.errors import ExportError
+    from model_export.signing import raw_public, read_public_key
+    from orchestrator.errors import EdgewardError, UsageError
+
+    if (args.file is None) != (args.action in ("list", "lock")):
+        raise UsageError(f"key {args.action} takes {'a file' if args.file is None else 'no file'}")
+    try:
+        key = b"" if args.file is None else raw_public(read_public_key(args.file))
+    except ExportError as error:
+        raise EdgewardError(str(error)) from error
+    with _board(args) as board:
+        if args.action == "set":
+            found = board.set_key(key)
+        elif args.action == "remove":
+            found = board.remove_key(key)
+        else:
+            found = board.lock_keys() if args.action == "lock" else board.keys()
+    if args.json:
+        print(json.dumps({"port": args.port, **found}))
+    elif found["keys"]:
+        print(f"{args.port}: models need a signature of {' or '.join(found['keys'])}")
+        print("the keys are locked: only flashing changes them" if found["locked"] else "the keys are not locked")
+    else:
+        print(f"{args.port}: has no key, so it runs unsigned models")
     return 0
 
 

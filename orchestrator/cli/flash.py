@@ -28,6 +28,14 @@ def register(subparsers: Any) -> None:
     parser.add_argument("--port", required=True, help="serial port, such as /dev/ttyUSB0, or socket://host:port")
     parser.add_argument("--model", type=Path, metavar="PATH", help="bundle folder, or model.bin")
     parser.add_argument("--slot", choices=("a", "b"), default="a", help="model slot (default: a)")
+    parser.add_argument(
+        "--key",
+        type=Path,
+        action="append",
+        metavar="PUBLIC.pem",
+        help="the board takes only models this key signed (several: one of them); replaces the keys it has",
+    )
+    parser.add_argument("--lock-keys", action="store_true", help="with --key: only flashing changes the keys again")
     parser.add_argument("--everything", action="store_true", help="also bootloader, partition table and app")
     parser.add_argument("--firmware", type=Path, metavar="DIR", help="build folder, such as .pio/build/esp32dev")
     parser.add_argument("--chip", choices=("auto", "esp32", "esp32c3", "esp32s3"), default="auto")
@@ -72,15 +80,45 @@ def _regions(args: argparse.Namespace) -> List[Region]:
         raise UsageError("--everything needs --firmware DIR, the build folder with firmware.bin")
     if args.firmware is not None and not args.everything:
         raise UsageError("--firmware is only used with --everything; without it the model alone is written")
-    if args.model is None and not args.everything:
-        raise UsageError("nothing to flash: give --model PATH, or --everything --firmware DIR")
+    if args.lock_keys and not args.key:
+        raise UsageError("--lock-keys is only used with --key")
+    if args.model is None and not args.everything and not args.key:
+        raise UsageError("nothing to flash: give --model PATH, --key FILE, or --everything --firmware DIR")
     if args.baud is not None and args.baud <= 0:
         raise UsageError(f"--baud {args.baud}: must be positive")
     regions = firmware_regions(args.firmware) if args.everything else []
     if args.model is not None:
         model = model_region(args.model, args.slot)
         regions += [log_region(args.slot), model]
+    if args.key:
+        regions.append(_key_region(args))
     return regions
+
+
+def _key_region(args: argparse.Namespace) -> Region:
+    """The keys, after the model that goes with them was found to be signed by one."""
+    from model_export.errors import ExportError
+    from model_export.signing import SignatureError, raw_public, read_public_key, verify_model_bin
+    from orchestrator.boards.flash_images import Region
+    from orchestrator.boards.keys import key_sector
+    from orchestrator.boards.partitions import KEYS
+    from orchestrator.errors import EdgewardError
+
+    try:
+        keys = [read_public_key(path) for path in args.key]
+    except ExportError as error:
+        raise EdgewardError(str(error)) from error
+    if args.model is not None:
+        blob = (args.model / "model.bin" if args.model.is_dir() else args.model).read_bytes()
+        refusals = []
+        for key in keys:
+            try:
+                verify_model_bin(blob, key)
+            except SignatureError as error:
+                refusals.append(str(error))
+        if len(refusals) == len(keys):
+            raise EdgewardError(f"{args.model}: the board would refuse it: {refusals[0]}; nothing was written")
+    return Region("keys", KEYS.offset, key_sector([raw_public(key) for key in keys], args.lock_keys))
 
 
 def _report(result: FlashResult, slot: str) -> Dict[str, Any]:

@@ -30,6 +30,11 @@ def register(subparsers: Any) -> None:
     )
     export.add_argument("--labels", metavar="A,B,...", help="names of the classes, in the order of the outputs")
     export.add_argument("--name", help="the model's name, at most 32 bytes (default: the file's)")
+    export.add_argument(
+        "--engine",
+        choices=("direct", "tflm"),
+        help="for firmware with this engine: direct refuses a model it cannot run, tflm leaves its plan out (default: both)",
+    )
     export.add_argument("--json", action="store_true", help="print the manifest as JSON")
     export.set_defaults(run=run_export)
 
@@ -44,8 +49,22 @@ def register(subparsers: Any) -> None:
     check.add_argument(
         "--firmware", type=Path, metavar="DIR", help="also check this build folder's images and partitions"
     )
+    check.add_argument("--key", type=Path, metavar="PUBLIC.pem", help="also check the signature of model.bin")
     check.add_argument("--json", action="store_true", help="print the findings as JSON")
     check.set_defaults(run=run_preflight)
+
+    keygen = verbs.add_parser("keygen", help="make a key pair that signs models")
+    keygen.add_argument("private", metavar="FILE", type=Path, help="gets the private key; FILE.pub the public one")
+    keygen.add_argument("--json", action="store_true", help="print the files and the key's id as JSON")
+    keygen.set_defaults(run=run_keygen)
+
+    sign = verbs.add_parser("sign", help="sign the model.bin of a bundle, for boards that ask for it")
+    sign.add_argument("bundle", metavar="BUNDLE|model.bin", type=Path)
+    sign.add_argument(
+        "--key", required=True, metavar="FILE", type=Path, help="private key, as `model keygen` writes it"
+    )
+    sign.add_argument("--json", action="store_true", help="print digest and key id as JSON")
+    sign.set_defaults(run=run_sign)
 
     run = verbs.add_parser("run", help="run an int8 .tflite row by row, int8 in and int8 out")
     run.add_argument("model", metavar="MODEL.tflite", type=Path)
@@ -125,6 +144,7 @@ def run_verify(arguments: argparse.Namespace) -> int:
 def run_preflight(arguments: argparse.Namespace) -> int:
     from model_export.bundle import verify_bundle
     from model_export.preflight import preflight
+    from model_export.signing import read_public_key
     from orchestrator.boards.flash_images import firmware_regions
     from orchestrator.boards.partitions import SLOTS
     from orchestrator.boards.update import MODEL_CAPACITY
@@ -133,7 +153,8 @@ def run_preflight(arguments: argparse.Namespace) -> int:
     with _export_errors(path):
         if path.is_dir():
             verify_bundle(path, run=False)
-        report = preflight(_read(path / "model.bin" if path.is_dir() else path), arguments.chip, MODEL_CAPACITY)
+        key = None if arguments.key is None else read_public_key(arguments.key)
+        report = preflight(_read(path / "model.bin" if path.is_dir() else path), arguments.chip, MODEL_CAPACITY, key)
     where = ", ".join(f"slot {name} at {slot.offset:#x}" for name, slot in SLOTS.items())
     if arguments.firmware is None:
         report.add("ok", "partition", f"{where}; `edgeward flash` compares the board's own table")
@@ -157,6 +178,41 @@ def run_preflight(arguments: argparse.Namespace) -> int:
                 print(f"{'':<8} fix: {finding.fix}")
         print(f"{path}: {'can' if report.ok else 'cannot'} run on {arguments.chip} as far as this machine can tell")
     return 0 if report.ok else 1
+
+
+def run_keygen(arguments: argparse.Namespace) -> int:
+    from model_export.signing import generate_key, key_id
+
+    public_file = arguments.private.with_name(arguments.private.name + ".pub")
+    with _export_errors(arguments.private):
+        public = generate_key(arguments.private, public_file)
+    report = {"private": str(arguments.private), "public": str(public_file), "key": key_id(public)}
+    if arguments.json:
+        print(json.dumps(report, indent=1))
+    else:
+        print(f"key {report['key']}: private in {report['private']} (keep it), public in {public_file} (for boards)")
+    return 0
+
+
+def run_sign(arguments: argparse.Namespace) -> int:
+    from model_export.model_bin import parse_model_bin
+    from model_export.signing import key_id, read_private_key, replace_file, sign_bundle, sign_model_bin
+
+    path: Path = arguments.bundle
+    with _export_errors(path):
+        key = read_private_key(arguments.key)
+        if path.is_dir():
+            digest = sign_bundle(path, key)["model_digest"]
+        else:
+            signed = sign_model_bin(_read(path), key)
+            replace_file(path, signed)
+            digest = parse_model_bin(signed).digest
+    report = {"path": str(path), "model_digest": digest, "key": key_id(key.public_key())}
+    if arguments.json:
+        print(json.dumps(report, indent=1))
+    else:
+        print(f"{path}: model {digest} is signed by key {report['key']}")
+    return 0
 
 
 def run_model(arguments: argparse.Namespace) -> int:
@@ -231,6 +287,8 @@ def _export_keras(arguments: argparse.Namespace, name: str, labels: Optional[Lis
     }
     if labels is not None:
         spec["labels"] = labels
+    if arguments.engine is not None:
+        spec["engine"] = arguments.engine
     run_worker("bundle", spec, arguments.out, lambda line: print(line, file=sys.stderr))
 
 
@@ -244,7 +302,15 @@ def _export_tflite(arguments: argparse.Namespace, name: str, labels: Optional[Li
         rows = load_rows(arguments.representative)
         if rows.dtype.kind == "f":
             rows = TflmModel(blob).input.quantize(rows)
-    write_bundle(arguments.out, tflite=blob, name=name, labels=labels, known_rows=rows, reference_rows=rows)
+    write_bundle(
+        arguments.out,
+        tflite=blob,
+        name=name,
+        labels=labels,
+        known_rows=rows,
+        reference_rows=rows,
+        engine=arguments.engine,
+    )
 
 
 def _read(path: Path) -> bytes:

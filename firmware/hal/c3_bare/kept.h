@@ -14,6 +14,7 @@ struct Kept {
   uint32_t restarts;
   uint32_t retained[kRetainedWords];
   alignas(16) uint8_t slots[2][kSlotBytes];
+  alignas(16) uint8_t keys[kFlashSectorBytes];
 };
 
 extern Kept g_kept;

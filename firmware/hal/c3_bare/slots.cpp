@@ -10,9 +10,13 @@ namespace {
 
 constexpr uint32_t kPowered = 0x45574b50;
 
-bool in_slot(uint32_t offset, uint32_t bytes) { return uint64_t{offset} + bytes <= kSlotBytes; }
+uint32_t size_of(Slot slot) { return slot == Slot::keys ? kFlashSectorBytes : kSlotBytes; }
 
-uint8_t* slot_bytes(Slot slot) { return g_kept.slots[static_cast<uint8_t>(slot)]; }
+bool in_slot(Slot slot, uint32_t offset, uint32_t bytes) { return uint64_t{offset} + bytes <= size_of(slot); }
+
+uint8_t* slot_bytes(Slot slot) {
+  return slot == Slot::keys ? g_kept.keys : g_kept.slots[static_cast<uint8_t>(slot)];
+}
 
 }  // namespace
 
@@ -23,19 +27,20 @@ void power_on() {
   std::memset(&g_kept, 0, offsetof(Kept, slots));
   std::memcpy(slot_bytes(Slot::a), slot_a_image, kSlotBytes);
   std::memset(slot_bytes(Slot::b), 0xFF, kSlotBytes);
+  std::memset(slot_bytes(Slot::keys), 0xFF, kFlashSectorBytes);
   g_kept.powered = kPowered;
 }
 
-SlotView slot_map(Slot slot) { return SlotView{slot_bytes(slot), kSlotBytes}; }
+SlotView slot_map(Slot slot) { return SlotView{slot_bytes(slot), size_of(slot)}; }
 
 bool slot_erase(Slot slot, uint32_t offset, uint32_t bytes) {
-  if (!in_slot(offset, bytes) || offset % kFlashSectorBytes != 0 || bytes % kFlashSectorBytes != 0) return false;
+  if (!in_slot(slot, offset, bytes) || offset % kFlashSectorBytes != 0 || bytes % kFlashSectorBytes != 0) return false;
   std::memset(slot_bytes(slot) + offset, 0xFF, bytes);
   return true;
 }
 
 bool slot_write(Slot slot, uint32_t offset, const uint8_t* data, uint32_t bytes) {
-  if (!in_slot(offset, bytes) || offset % 4 != 0 || bytes % 4 != 0) return false;
+  if (!in_slot(slot, offset, bytes) || offset % 4 != 0 || bytes % 4 != 0) return false;
   uint8_t* const to = slot_bytes(slot) + offset;
   for (uint32_t i = 0; i < bytes; ++i) to[i] &= data[i];
   return true;

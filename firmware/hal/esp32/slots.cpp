@@ -1,4 +1,4 @@
-// Model slots: the data partitions model_a and model_b, mapped for reading, erased and written in place. No otadata is
+// Slots: the data partitions model_a, model_b and keys, mapped for reading, erased and written in place. No otadata is
 // involved: which slot is active is the core's business.
 #include "esp_log.h"
 #include "esp_partition.h"
@@ -18,6 +18,7 @@ struct SlotPartition {
 SlotPartition g_slots[] = {
     {"model_a", static_cast<esp_partition_subtype_t>(0x40), nullptr, nullptr, 0},
     {"model_b", static_cast<esp_partition_subtype_t>(0x41), nullptr, nullptr, 0},
+    {"keys", static_cast<esp_partition_subtype_t>(0x42), nullptr, nullptr, 0},
 };
 
 SlotPartition& find(Slot slot) {

@@ -12,14 +12,16 @@ namespace edgeward::hal {
 namespace {
 
 constexpr uint32_t kFlashBytes = 4 * 1024 * 1024;
-constexpr uint32_t kSlotOffset[] = {0x310000, 0x388000};
-constexpr uint32_t kSlotBytes = 0x78000;
+constexpr uint32_t kSlotOffset[kSlotCount] = {0x310000, 0x388000, 0x30F000};
+constexpr uint32_t kSlotBytes[kSlotCount] = {0x78000, 0x78000, kFlashSectorBytes};
 
 uint8_t* g_flash = nullptr;
 
 uint8_t* slot_bytes(Slot slot) { return g_flash + kSlotOffset[static_cast<uint8_t>(slot)]; }
 
-bool in_slot(uint32_t offset, uint32_t bytes) { return uint64_t{offset} + bytes <= kSlotBytes; }
+uint32_t size_of(Slot slot) { return kSlotBytes[static_cast<uint8_t>(slot)]; }
+
+bool in_slot(Slot slot, uint32_t offset, uint32_t bytes) { return uint64_t{offset} + bytes <= size_of(slot); }
 
 }  // namespace
 
@@ -39,16 +41,16 @@ const char* open_flash(const char* path) {
   return nullptr;
 }
 
-SlotView slot_map(Slot slot) { return SlotView{slot_bytes(slot), kSlotBytes}; }
+SlotView slot_map(Slot slot) { return SlotView{slot_bytes(slot), size_of(slot)}; }
 
 bool slot_erase(Slot slot, uint32_t offset, uint32_t bytes) {
-  if (!in_slot(offset, bytes) || offset % kFlashSectorBytes != 0 || bytes % kFlashSectorBytes != 0) return false;
+  if (!in_slot(slot, offset, bytes) || offset % kFlashSectorBytes != 0 || bytes % kFlashSectorBytes != 0) return false;
   std::memset(slot_bytes(slot) + offset, 0xFF, bytes);
   return true;
 }
 
 bool slot_write(Slot slot, uint32_t offset, const uint8_t* data, uint32_t bytes) {
-  if (!in_slot(offset, bytes) || offset % 4 != 0 || bytes % 4 != 0) return false;
+  if (!in_slot(slot, offset, bytes) || offset % 4 != 0 || bytes % 4 != 0) return false;
   uint8_t* const to = slot_bytes(slot) + offset;
   for (uint32_t i = 0; i < bytes; ++i) to[i] &= data[i];
   return true;

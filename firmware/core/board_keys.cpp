@@ -1,0 +1,47 @@
+// Which keys the board trusts: `key list`, `key set HEX`, `key remove HEX`, `key lock`.
+#include <cstring>
+
+#include "core/board.h"
+
+namespace edgeward {
+namespace {
+
+bool parse_key(const char* text, uint8_t out[kPublicKeyBytes]) {
+  if (std::strlen(text) != 2 * kPublicKeyBytes) return false;
+  std::memset(out, 0, kPublicKeyBytes);
+  for (uint32_t i = 0; i < 2 * kPublicKeyBytes; ++i) {
+    const char c = text[i];
+    const bool digit = c >= '0' && c <= '9', letter = c >= 'a' && c <= 'f';
+    if (!digit && !letter) return false;
+    out[i / 2] = static_cast<uint8_t>(out[i / 2] << 4 | (digit ? c - '0' : c - 'a' + 10));
+  }
+  return true;
+}
+
+}  // namespace
+
+void Board::key_command(const char* argument) {
+  const char* const text = std::strchr(argument, ' ');
+  uint8_t key[kPublicKeyBytes];
+  Refusal refusal{"bad_argument", "key takes: list, set HEX, remove HEX, lock; HEX is 64 small hex digits"};
+  if (std::strcmp(argument, "list") == 0) {
+    refusal = Refusal{};
+  } else if (std::strcmp(argument, "lock") == 0) {
+    refusal = lock_keys();
+  } else if (std::strncmp(argument, "set ", 4) == 0 && parse_key(text + 1, key)) {
+    refusal = add_key(key);
+  } else if (std::strncmp(argument, "remove ", 7) == 0 && parse_key(text + 1, key)) {
+    refusal = remove_key(key);
+  }
+  keys_ = read_keys();
+  if (refusal) return error(refusal.code, refusal.reason);
+  char ids[kMaxKeys][17];
+  const char* shown[kMaxKeys];
+  for (uint32_t i = 0; i < keys_.count; ++i) {
+    key_id(keys_.keys[i], ids[i]);
+    shown[i] = ids[i];
+  }
+  Record(output_, head_, "keys").texts("keys", shown, keys_.count).boolean("locked", keys_.locked);
+}
+
+}  // namespace edgeward

@@ -1,0 +1,134 @@
+#include "core/keys.h"
+
+#include <cstddef>
+#include <cstring>
+
+#include "core/crc.h"
+#include "core/sha256.h"
+#include "hal/hal.h"
+
+namespace edgeward {
+namespace {
+
+constexpr uint32_t kMagic = 0x594B5745;  // "EWKY"
+
+enum class Action : uint32_t { add = 1, remove = 2, lock = 3 };
+
+struct Entry {
+  uint32_t magic;
+  Action action;
+  uint8_t key[kPublicKeyBytes];
+  uint8_t reserved[20];
+  uint32_t crc;  // CRC-32 of what is before it
+};
+static_assert(sizeof(Entry) == 64, "a whole number of entries fills a sector");
+constexpr uint32_t kEntries = hal::kFlashSectorBytes / sizeof(Entry);
+
+uint32_t crc_of(const Entry& entry) { return crc32(reinterpret_cast<const uint8_t*>(&entry), offsetof(Entry, crc)); }
+
+// Position of `key`, or keys.count.
+uint32_t find(const Keys& keys, const uint8_t* key) {
+  uint32_t i = 0;
+  while (i < keys.count && std::memcmp(keys.keys[i], key, kPublicKeyBytes) != 0) ++i;
+  return i;
+}
+
+void apply(const Entry& entry, Keys* keys) {
+  const uint32_t at = find(*keys, entry.key);
+  switch (entry.action) {
+    case Action::add:
+      if (at == keys->count && at < kMaxKeys) std::memcpy(keys->keys[keys->count++], entry.key, kPublicKeyBytes);
+      return;
+    case Action::remove:
+      if (at < keys->count) std::memmove(keys->keys[at], keys->keys[--keys->count], kPublicKeyBytes);
+      return;
+    case Action::lock: keys->locked = true; return;
+  }
+}
+
+// The keys, and the first place in the log nothing was ever written to.
+Keys read_log(uint32_t* free) {
+  Keys keys;
+  *free = 0;
+  const hal::SlotView view = hal::slot_map(hal::Slot::keys);
+  if (view.data == nullptr || view.bytes < hal::kFlashSectorBytes) return keys;
+  const uint8_t* at = view.data;
+  for (uint32_t i = 0; i < kEntries; ++i, at += sizeof(Entry)) {
+    Entry entry;
+    std::memcpy(&entry, at, sizeof entry);
+    for (uint32_t k = 0; k < sizeof entry; ++k) {
+      if (at[k] != 0xFF) *free = i + 1;
+    }
+    if (entry.magic == kMagic && entry.crc == crc_of(entry)) apply(entry, &keys);
+  }
+  return keys;
+}
+
+Refusal append(Action action, const uint8_t* key) {
+  const hal::SlotView view = hal::slot_map(hal::Slot::keys);
+  if (view.data == nullptr) return Refusal{"no_key_store", "this board has no sector for keys: flash its partition table"};
+  uint32_t free = 0;
+  if (read_log(&free).locked) return Refusal{"keys_locked", "the keys were locked: only flashing changes them"};
+  if (free == kEntries) return Refusal{"key_log_full", "too many changes: flashing the keys makes room"};
+  Entry entry;
+  std::memset(&entry, 0xFF, sizeof entry);
+  entry.magic = kMagic;
+  entry.action = action;
+  if (key != nullptr) std::memcpy(entry.key, key, kPublicKeyBytes);
+  entry.crc = crc_of(entry);
+  const uint32_t offset = free * static_cast<uint32_t>(sizeof entry);
+  const auto* const bytes = reinterpret_cast<const uint8_t*>(&entry);
+  if (!hal::slot_write(hal::Slot::keys, offset, bytes, sizeof entry) ||
+      std::memcmp(view.data + offset, bytes, sizeof entry) != 0) {
+    return Refusal{"flash_failed", "flash did not take what was written"};
+  }
+  return Refusal{};
+}
+
+}  // namespace
+
+bool Keys::holds(const uint8_t key[kPublicKeyBytes]) const { return find(*this, key) < count; }
+
+Keys read_keys() {
+  uint32_t free = 0;
+  return read_log(&free);
+}
+
+Refusal add_key(const uint8_t key[kPublicKeyBytes]) {
+  if (!ed25519_key_ok(key)) return Refusal{"bad_key", "these bytes are no Ed25519 public key"};
+  const Keys keys = read_keys();
+  if (keys.holds(key)) return Refusal{};
+  if (keys.count == kMaxKeys && !keys.locked) return Refusal{"too_many_keys", "remove one first"};
+  return append(Action::add, key);
+}
+
+Refusal remove_key(const uint8_t key[kPublicKeyBytes]) {
+  if (!read_keys().holds(key)) return Refusal{"unknown_key", "this key is not among those of the board"};
+  return append(Action::remove, key);
+}
+
+Refusal lock_keys() {
+  const Keys keys = read_keys();
+  if (keys.locked) return Refusal{};
+  if (keys.count == 0) return Refusal{"no_key", "there is no key: locked, the board could never get one"};
+  return append(Action::lock, nullptr);
+}
+
+Refusal check_signature(const Keys& keys, const uint8_t* data, const ModelHeader& header) {
+  if (keys.count == 0) return Refusal{};
+  if (!is_signed(header)) return Refusal{"not_signed", "this board has keys, and the model no signature"};
+  if (!is_gapless(header)) return Refusal{"bad_section", "the sections of a signed model leave no gap"};
+  for (uint32_t i = 0; i < keys.count; ++i) {
+    if (ed25519_verify(header.signature, keys.keys[i], data, kSignedBytes)) return Refusal{};
+  }
+  return Refusal{"bad_signature", "no key of this board made the signature of the model"};
+}
+
+void key_id(const uint8_t key[kPublicKeyBytes], char out[17]) {
+  uint8_t digest[kSha256Bytes];
+  sha256(key, kPublicKeyBytes, digest);
+  for (int i = 0; i < 16; ++i) out[i] = "0123456789abcdef"[digest[i / 2] >> (i % 2 == 0 ? 4 : 0) & 15];
+  out[16] = 0;
+}
+
+}  // namespace edgeward

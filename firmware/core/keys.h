@@ -1,0 +1,41 @@
+// The public keys this board trusts to sign models: a log in a flash sector of its own, hal::Slot::keys.
+//
+// An entry of 64 bytes adds a key, removes one, or locks the store: from then on no command changes it, only whoever writes
+// flash. Entries are written once and checked by a CRC; a cut of power leaves one whole or unreadable, and an unreadable
+// one counts as absent.
+#pragma once
+
+#include <cstdint>
+
+#include "core/ed25519.h"
+#include "core/model_header.h"
+#include "core/refusal.h"
+
+namespace edgeward {
+
+constexpr uint32_t kMaxKeys = 4;
+constexpr uint32_t kSignedBytes = 80;  // of the header of a model.bin
+
+struct Keys {
+  uint32_t count = 0;
+  bool locked = false;
+  uint8_t keys[kMaxKeys][kPublicKeyBytes];
+
+  bool holds(const uint8_t key[kPublicKeyBytes]) const;
+};
+
+// Reads the store; without such a sector there are no keys.
+Keys read_keys();
+
+Refusal add_key(const uint8_t key[kPublicKeyBytes]);
+Refusal remove_key(const uint8_t key[kPublicKeyBytes]);
+Refusal lock_keys();
+
+// Whether a model may run here: any may while there are no keys, afterwards only one that one of them signed. `data` is
+// the first kModelHeaderBytes of a model.bin, parsed as `header`.
+Refusal check_signature(const Keys& keys, const uint8_t* data, const ModelHeader& header);
+
+// First 8 bytes of the SHA-256 of a key, as hex: how it is named.
+void key_id(const uint8_t key[kPublicKeyBytes], char out[17]);
+
+}  // namespace edgeward
