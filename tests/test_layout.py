@@ -117,6 +117,8 @@ def test_help_imports_nothing_heavy() -> None:
         ["model", "verify"],
         ["model", "run"],
         ["model", "preflight"],
+        *(["model", verb] for verb in ("list", "lineage", "tag", "prune")),
+        *(["runs", verb] for verb in ("list", "show", "compare", "plot", "export")),
         *(["board", verb] for verb in ("list", "info", "infer", "bench", "selftest", "verify", "update", "simulate")),
         ["flash"],
         ["monitor"],

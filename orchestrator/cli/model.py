@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Dict, Iterator, List, Optional
 
+from orchestrator.cli import model_registry
 from orchestrator.errors import EdgewardError, UsageError
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def register(subparsers: Any) -> None:
-    parser = subparsers.add_parser("model", help="export, verify and run models for boards")
+    parser = subparsers.add_parser("model", help="export, verify and run models for boards; list those a gateway made")
     verbs = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
     export = verbs.add_parser("export", help="write the bundle of a .keras or an int8 .tflite model")
@@ -73,6 +74,7 @@ def register(subparsers: Any) -> None:
     run.add_argument("--outputs", required=True, metavar="Y.npy", type=Path, help="int8, (rows, ...), written")
     run.add_argument("--json", action="store_true", help="print rows, shapes and operators as JSON")
     run.set_defaults(run=run_model)
+    model_registry.register(verbs)
 
 
 def run_export(arguments: argparse.Namespace) -> int:

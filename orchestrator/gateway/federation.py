@@ -5,6 +5,7 @@ one folder and a run that was cut off continues where it was.
 
 OUT/gateway.sqlite  journal, weights, results        OUT/bundle/        what a board needs
 OUT/result.json     figures of the run               OUT/work/          inputs of the quantization
+OUT/models/         every bundle so far, with its lineage
 """
 
 import json
@@ -22,6 +23,7 @@ from orchestrator.gateway.broker import KINDS, OwnBroker
 from orchestrator.gateway.config import Config
 from orchestrator.gateway.evaluation import EvaluationSet, Evaluator, score
 from orchestrator.gateway.gateway import Gateway, Progress
+from orchestrator.gateway.registry import keep_model
 from orchestrator.gateway.run import RunResult, final_weights, open_run, run_id, strategy_of
 from orchestrator.gateway.store import Store
 from orchestrator.node.data import load_dataset
@@ -97,6 +99,7 @@ class Orchestrator:
         )
         write_json(self._out / "result.json", report)
         self._store.put_report(run, time.time(), report)
+        keep_model(self._out, run)
         return report
 
     def _open(self, run: str, number: int) -> Tuple[Task, bytes]:

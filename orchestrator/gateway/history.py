@@ -17,10 +17,9 @@ from typing import Any, Dict, List, Optional, Tuple
 from urllib.parse import quote
 
 from orchestrator.errors import EdgewardError, UsageError
+from orchestrator.gateway.store import PSEUDONYM_SECRET
 
 STORE_NAME = "gateway.sqlite"
-PSEUDONYM_SECRET = ("", "pseudonyms")
-"""(run, name) under which the store keeps the key of all pseudonyms: one node, one pseudonym, in every run of the store."""
 _TABLES = {"runs", "events", "results", "nodes"}
 _METRICS = ("loss", "accuracy", "auc")
 
@@ -72,7 +71,7 @@ class NodeView:
     """One node of a run, from the journal. `state`: online, left or declined; a gateway that died leaves it as it was."""
 
     name: str
-    pseudonym: str  # empty until the store has the key for it
+    pseudonym: str  # empty in stores of earlier versions, which lack the key for it
     records: Optional[int]
     state: str
     reason: str  # why it declined

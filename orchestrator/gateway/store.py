@@ -19,6 +19,9 @@ from orchestrator.rounds.events import Event, event_from_dict, event_to_dict
 STATE_PREFIX = "strategy."
 """Names of the vectors a strategy keeps between rounds."""
 
+PSEUDONYM_SECRET = ("", "pseudonyms")
+"""(run, name) of the key of all pseudonyms: one node, one pseudonym, in every run of the store."""
+
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS runs (id TEXT PRIMARY KEY, task TEXT NOT NULL, graph BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS events (run TEXT NOT NULL, seq INTEGER NOT NULL, event TEXT NOT NULL, PRIMARY KEY (run, seq));
@@ -61,6 +64,7 @@ class Store:
         with self.transaction():
             self._db.execute("INSERT INTO runs VALUES (?, ?, ?)", (run, json.dumps(task), graph))
             self.put_vector(run, "weights", weights)
+            self.secret(*PSEUDONYM_SECRET)
 
     def append(self, run: str, event: Event) -> None:
         """Journals an event. Inside a `transaction` it is durable with that transaction, otherwise at once."""

@@ -3,51 +3,13 @@
 import sqlite3
 from pathlib import Path
 
-import numpy as np
 import pytest
+from stored_runs import finish_run, result, write_run
 
 from orchestrator.errors import EdgewardError, UsageError
-from orchestrator.gateway.history import PSEUDONYM_SECRET, History, open_histories, pseudonym
-from orchestrator.gateway.store import Store
-from orchestrator.rounds.events import Aggregated, Arrived, Declined, Joined, Left, Started
-from orchestrator.wire.task import Feature, Privacy, Schema, Task, Training, task_to_dict
-
-
-def write_run(store: Store, run: str, at: float = 1000.0, rounds: int = 2, **task_fields: object) -> None:
-    """A run of two nodes, its first round done, the second open; a third node declined."""
-    schema = Schema("table", "y", ("a", "b"), {"0": 0}, (Feature("x", -1, 3),))
-    task = Task("ward", schema, {"kind": "mlp", "hidden": []}, Training(rounds=rounds), **task_fields)
-    store.create_run(run, task_to_dict(task), b"graph", np.zeros(3, np.float32))
-    store.put_phase(run, at, "gathering", -1, "")
-    for event in (Started(at), Joined(at + 1, "icu", 40), Joined(at + 2, "er", 50), Declined(at + 3, "lab", "no")):
-        store.append(run, event)
-    store.put_phase(run, at + 2, "collecting", 1, "")
-    store.append(run, Arrived(at + 4, "icu", 1, "d", 40.0))
-    store.append(run, Arrived(at + 5, "er", 1, "d", 50.0))
-    store.put_phase(run, at + 5, "aggregating", 1, "")
-    store.put_result(run, 1, result(1, 0.75))
-    store.append(run, Aggregated(at + 6, 1))
-    store.put_phase(run, at + 6, "collecting", 2, "")
-    store.append(run, Left(at + 7, "icu"))
-
-
-def result(number: int, accuracy: float) -> dict:
-    figures = {
-        "round": number,
-        "updates": 2,
-        "nodes": ["er", "icu"],
-        "bytes_up": 600,
-        "bytes_down": 900,
-        "seconds": 3.5,
-    }
-    return {**figures, "codec_error": 0.01, "loss": 0.5, "accuracy": accuracy, "auc": None, "extra": 7}
-
-
-def finish_run(store: Store, run: str, at: float = 1010.0) -> None:
-    store.put_result(run, 2, result(2, 0.875))
-    store.append(run, Aggregated(at, 2))
-    store.put_phase(run, at, "finished", 2, "")
-    store.put_report(run, at + 1, {"run": run, "digest": "00ff" * 4, "privacy": {"epsilon": 3.5, "unit": "record"}})
+from orchestrator.gateway.history import History, open_histories, pseudonym
+from orchestrator.gateway.store import PSEUDONYM_SECRET, Store
+from orchestrator.wire.task import Privacy
 
 
 def test_an_open_run_is_read_while_its_gateway_writes(tmp_path: Path) -> None:
@@ -84,7 +46,7 @@ def test_rounds_and_nodes_of_a_run(tmp_path: Path) -> None:
         assert (first.bytes_up, first.codec_error, first.auc, first.figures["extra"]) == (600, 0.01, None, 7)
         er, icu, lab = history.nodes("ward-0123abcd")
         assert (er.records, er.state, er.rounds, er.figures) == (50, "online", (1,), {"memory_mib": 61.0})
-        assert (icu.state, icu.joined, icu.last_seen, icu.pseudonym) == ("left", 1001.0, 1007.0, "")
+        assert (icu.state, icu.joined, icu.last_seen) == ("left", 1001.0, 1007.0)
         assert (lab.state, lab.reason, lab.joined, lab.rounds) == ("declined", "no", None, ())
         key = store.secret(*PSEUDONYM_SECRET)
         assert history.nodes("ward-0123abcd")[1].pseudonym == pseudonym(key, "icu") != pseudonym(b"other", "icu")
@@ -117,6 +79,7 @@ def test_a_store_of_an_earlier_version_is_read_without_phases(tmp_path: Path) ->
         run = history.run("ward-0123abcd")
         assert (run.state, run.phase, run.started, run.rounds_done) == ("open", "unknown", None, 1)
         assert history.rounds("ward-0123abcd")[0].started is None
+        assert {node.pseudonym for node in history.nodes("ward-0123abcd")} == {""}
 
 
 def test_what_is_no_store_is_refused_and_left_alone(tmp_path: Path) -> None:
