@@ -70,7 +70,7 @@ def _list(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps([{"out": str(folder), **asdict(run)} for folder, run in found], indent=1))
         return 0
-    rows = [("run", "started", "state", "rounds", "nodes", "epsilon", "accuracy", "auc", "model", "folder")]
+    rows: List[Tuple[str, ...]] = [("run", "started", "state", "rounds", "nodes", "epsilon", "accuracy", "auc", "model", "folder")]
     for folder, run in found:
         state = f"{run.state} ({run.phase})" if run.state == "open" else run.state
         figures = [number(v) for v in (run.epsilon, run.metrics.get("accuracy"), run.metrics.get("auc"))]
@@ -138,13 +138,13 @@ def _page(found: Dict[str, Any]) -> str:
         "",
     ]
     heads = ("round", "ended", "seconds", "updates", "bytes up", "bytes down", "codec error", "loss", "accuracy", "auc")
-    rows = [heads]
+    rows: List[Tuple[str, ...]] = [heads]
     for r in found["rounds"]:
         figures = (number(r[key]) for key in ("codec_error", "loss", "accuracy", "auc"))
         counts = (str(len(r["nodes"].split())), str(r["bytes_up"]), str(r["bytes_down"]))
         rows.append((str(r["round"]), moment(r["ended"]), f"{r['seconds']:.2f}", *counts, *figures))
     lines += [table(rows), ""]
-    rows_of_nodes = [("node", "records", "state", "rounds", "last seen", "memory MiB")]
+    rows_of_nodes: List[Tuple[str, ...]] = [("node", "records", "state", "rounds", "last seen", "memory MiB")]
     for node in found["nodes"]:
         state = f"declined: {node['reason']}" if node["state"] == "declined" else node["state"]
         memory = number(node["figures"].get("memory_mib"))

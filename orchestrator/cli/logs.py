@@ -1,0 +1,46 @@
+"""Where a gateway's or node's log lines go: standard error (systemd's journal keeps it), or a file that stays bounded."""
+
+import argparse
+import logging
+import sys
+from pathlib import Path
+
+KEPT = 5
+"""Rotated files beside the newest: FILE.1 is the last one closed, FILE.5 the oldest."""
+_FORMAT = "%(asctime)s %(levelname)s %(message)s"
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--log-file", type=Path, metavar="FILE", help=f"also log there; {KEPT} earlier files are kept as FILE.1 ..."
+    )
+    parser.add_argument(
+        "--log-mib", type=_size, default=10.0, metavar="N", help="size at which FILE is rotated (default: %(default)s)"
+    )
+
+
+def _size(text: str) -> float:
+    value = float(text)
+    if not value > 0:
+        raise argparse.ArgumentTypeError(f"{text}: a number above 0")
+    return value
+
+
+def configure(arguments: argparse.Namespace, verbose: bool = False) -> None:
+    """Warnings on standard error (everything with `verbose`); everything in --log-file. UsageError if it cannot be written."""
+    from logging.handlers import RotatingFileHandler
+
+    from orchestrator.errors import UsageError
+
+    screen = logging.StreamHandler(sys.stderr)
+    screen.setLevel(logging.INFO if verbose else logging.WARNING)
+    handlers: "list[logging.Handler]" = [screen]
+    if arguments.log_file is not None:
+        try:
+            arguments.log_file.parent.mkdir(parents=True, exist_ok=True)
+            size = int(arguments.log_mib * (1 << 20))
+            handlers.append(RotatingFileHandler(str(arguments.log_file), maxBytes=size, backupCount=KEPT))
+        except OSError as error:
+            raise UsageError(f"--log-file {arguments.log_file}: {error.strerror}") from error
+    logging.basicConfig(level=logging.WARNING, format=_FORMAT, handlers=handlers)
+    logging.getLogger("edgeward").setLevel(logging.INFO)
