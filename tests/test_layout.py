@@ -112,7 +112,9 @@ def test_help_imports_nothing_heavy() -> None:
     [
         ["demo"],
         ["gateway", "run"],
+        ["gateway", "service"],
         ["node", "run"],
+        ["node", "service"],
         ["model", "export"],
         ["model", "verify"],
         ["model", "run"],

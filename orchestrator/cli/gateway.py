@@ -3,6 +3,8 @@
 import argparse
 from pathlib import Path
 
+from orchestrator.cli import logs, service
+
 
 def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     gateway = subparsers.add_parser("gateway", help="run the orchestrator of a federation")
@@ -11,7 +13,7 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         "run",
         help="run (or continue) the federation of an edgeward.toml",
         description="Waits for the nodes, runs the rounds, quantizes the result and writes a bundle for boards. "
-        "A run that was cut off continues when the same command is given again.",
+        "A run that was cut off continues when the same command is given again; SIGTERM cuts it off in order, with exit code 0.",
     )
     run.add_argument("config", type=Path, help="edgeward.toml")
     run.add_argument(
@@ -26,27 +28,35 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         metavar="PSI",
         help="stay, and train again when a board reports a drift index above this (0.25 is usual); needs privacy.runs",
     )
+    logs.add_options(run)
     run.add_argument("--json", action="store_true", help="one JSON object a line: progress, then the result")
     run.set_defaults(run=_run)
+    service.register(verbs, "gateway")
 
 
 def _run(arguments: argparse.Namespace) -> int:
     import dataclasses
     import json
 
-    from orchestrator.cli.progress import configure_logging, json_progress, line_progress
+    from orchestrator.cli.progress import json_progress, line_progress, logged
+    from orchestrator.cli.stopping import Stopped, stop_on_sigterm
     from orchestrator.gateway.config import load_config
     from orchestrator.gateway.federation import run_federation
     from orchestrator.gateway.retraining import run_and_watch
 
-    configure_logging()
+    logs.configure(arguments)
     config = load_config(arguments.config)
     given = {k: getattr(arguments, k) for k in ("broker", "port") if getattr(arguments, k) is not None}
     config = dataclasses.replace(config, gateway=dataclasses.replace(config.gateway, **given))
-    progress = json_progress if arguments.json else line_progress
+    progress = logged(json_progress if arguments.json else line_progress)
     where = (config, arguments.config.parent, arguments.out, progress, arguments.connect_timeout)
     drift = arguments.retrain_on_drift
-    report = run_federation(*where) if drift is None else run_and_watch(*where, drift)
+    try:
+        with stop_on_sigterm():
+            report = run_federation(*where) if drift is None else run_and_watch(*where, drift)
+    except Stopped:
+        progress({"event": "stopped"})
+        return 0
     if arguments.json:
         print(json.dumps({"event": "result", **report}), flush=True)
     else:

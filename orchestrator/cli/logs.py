@@ -34,7 +34,7 @@ def configure(arguments: argparse.Namespace, verbose: bool = False) -> None:
 
     screen = logging.StreamHandler(sys.stderr)
     screen.setLevel(logging.INFO if verbose else logging.WARNING)
-    handlers: "list[logging.Handler]" = [screen]
+    handlers: list[logging.Handler] = [screen]
     if arguments.log_file is not None:
         try:
             arguments.log_file.parent.mkdir(parents=True, exist_ok=True)

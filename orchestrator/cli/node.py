@@ -4,6 +4,8 @@ import argparse
 from pathlib import Path
 from typing import Dict, List
 
+from orchestrator.cli import logs, service
+
 
 def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     node = subparsers.add_parser("node", help="take part in a federation with this machine's data")
@@ -30,18 +32,19 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     run.add_argument("--once", action="store_true", help="stop when the first run is over")
     run.add_argument("--connect-timeout", type=float, default=30.0, metavar="S", help="default: %(default)s")
     run.add_argument("--verbose", action="store_true", help="say what is going on")
+    logs.add_options(run)
     run.set_defaults(run=_run)
+    service.register(verbs, "node")
 
 
 def _run(arguments: argparse.Namespace) -> int:
     import signal
 
-    from orchestrator.cli.progress import configure_logging
     from orchestrator.errors import DataError
     from orchestrator.node.agent import NodeAgent
     from orchestrator.wire.link import BrokerAddress
 
-    configure_logging(arguments.verbose)
+    logs.configure(arguments, arguments.verbose)
     if not arguments.data.is_file():
         raise DataError(f"--data {arguments.data}: no such file")
     broker = BrokerAddress.parse(arguments.broker, arguments.ca_file)

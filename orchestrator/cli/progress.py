@@ -2,16 +2,24 @@
 
 import json
 import logging
-import sys
-from typing import Any, Dict, Optional
+from typing import Any, Callable, Dict, Optional
+
+log = logging.getLogger("edgeward.gateway")
 
 
-def configure_logging(verbose: bool = False) -> None:
-    logging.basicConfig(
-        level=logging.INFO if verbose else logging.WARNING,
-        stream=sys.stderr,
-        format="%(asctime)s %(levelname)s %(message)s",
-    )
+Progress = Callable[[Dict[str, Any]], None]
+
+
+def logged(progress: Progress) -> Progress:
+    """`progress`, which also leaves every line for people in the log."""
+
+    def both(event: Dict[str, Any]) -> None:
+        text = describe(event)
+        if text:
+            log.info("%s", text)
+        progress(event)
+
+    return both
 
 
 def json_progress(event: Dict[str, Any]) -> None:
@@ -62,6 +70,7 @@ def describe(event: Dict[str, Any]) -> Optional[str]:
         "broker_lost": "lost the broker ({reason}); reconnecting",
         "broker_restarted": "the broker had died and was started again",
         "finished": "all rounds done",
+        "stopped": "stopped as asked; the same command continues",
         "failed": "failed: {reason}",
     }
     return texts[kind].format(**event) if kind in texts else None

@@ -70,7 +70,9 @@ def _list(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps([{"out": str(folder), **asdict(run)} for folder, run in found], indent=1))
         return 0
-    rows: List[Tuple[str, ...]] = [("run", "started", "state", "rounds", "nodes", "epsilon", "accuracy", "auc", "model", "folder")]
+    rows: List[Tuple[str, ...]] = [
+        ("run", "started", "state", "rounds", "nodes", "epsilon", "accuracy", "auc", "model", "folder")
+    ]
     for folder, run in found:
         state = f"{run.state} ({run.phase})" if run.state == "open" else run.state
         figures = [number(v) for v in (run.epsilon, run.metrics.get("accuracy"), run.metrics.get("auc"))]

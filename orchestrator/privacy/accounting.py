@@ -8,7 +8,7 @@ standardization sums once (Gaussian mechanism) and every gradient step (Poisson-
 import math
 from dataclasses import replace
 from importlib.metadata import version
-from typing import Any, Dict
+from typing import Any, Dict, List, Tuple
 
 from orchestrator.errors import PrivacyError
 from orchestrator.wire.task import Privacy, Task
@@ -51,6 +51,35 @@ def evaluation_epsilon(privacy: Privacy, releases: int, discretization: float = 
     accountant = pld.PLDAccountant(value_discretization_interval=discretization)
     accountant.compose(dp_event.GaussianDpEvent(privacy.evaluation_noise_multiplier), releases)
     return float(accountant.get_epsilon(privacy.delta))
+
+
+def epsilon_by_round(task: Task, run: int = 1, most_points: int = 40) -> List[Tuple[int, float]]:
+    """(round, epsilon spent once that round's noised answers are out) of the `run`-th training, for charts.
+
+    Earlier trainings on the same records are included. At most about `most_points` rounds, the last always among them; each
+    value is what `epsilon_spent` gives, or `evaluation_epsilon` where the records held out have spent more.
+    """
+    from dp_accounting import dp_event, pld
+
+    privacy, training = task.privacy, task.training
+    accountant = pld.PLDAccountant(value_discretization_interval=_FINE)
+    step = dp_event.PoissonSampledDpEvent(privacy.sampling_rate, dp_event.GaussianDpEvent(privacy.noise_multiplier))
+    if task.standardizes:
+        accountant.compose(dp_event.GaussianDpEvent(privacy.statistics_noise_multiplier), run)
+    if run > 1:
+        accountant.compose(step, task.steps * (run - 1))
+    numbers = {*range(1, task.last_round, math.ceil(training.rounds / most_points)), training.rounds, task.last_round}
+    points: List[Tuple[int, float]] = []
+    trained, evaluations = 0, task.evaluations * (run - 1)
+    for number in sorted({0, *numbers} if task.standardizes or run > 1 else numbers):
+        steps = training.local_steps * (min(number, training.rounds) - trained)
+        if steps:
+            accountant.compose(step, steps)
+        trained = min(number, training.rounds)
+        epsilon = float(accountant.get_epsilon(privacy.delta))
+        released = evaluations + sum(task.evaluates(n) for n in range(number + 1))
+        points.append((number, max(epsilon, evaluation_epsilon(privacy, released)) if released else epsilon))
+    return points
 
 
 def plan_noise(task: Task) -> Task:

@@ -25,6 +25,11 @@ def statement_apart(task: Task, records: Dict[str, int], run: int = 1) -> Dict[s
     return _ask({"question": "statement", "task": task_to_dict(task), "records": records, "run": run})
 
 
+def curve_apart(task: Task, records: Dict[str, int], run: int = 1) -> Dict[str, Any]:
+    """{points: accounting.epsilon_by_round, statement: accounting.statement} of a task that declares its noise."""
+    return _ask({"question": "curve", "task": task_to_dict(task), "records": records, "run": run})
+
+
 def _ask(question: Dict[str, Any]) -> Dict[str, Any]:
     done = subprocess.run([sys.executable, "-m", __name__], input=json.dumps(question), capture_output=True, text=True)
     if done.returncode != 0:
@@ -36,11 +41,20 @@ def _ask(question: Dict[str, Any]) -> Dict[str, Any]:
 
 
 def _answer(question: Dict[str, Any]) -> Dict[str, Any]:
-    from orchestrator.privacy.accounting import epsilon_spent, evaluation_epsilon, plan_noise, statement
+    from orchestrator.privacy.accounting import (
+        epsilon_by_round,
+        epsilon_spent,
+        evaluation_epsilon,
+        plan_noise,
+        statement,
+    )
 
     task = task_from_dict(question["task"])
     if question["question"] == "statement":
         return statement(task, question["records"], question["run"])
+    if question["question"] == "curve":
+        points = epsilon_by_round(task, question["run"])
+        return {"points": points, "statement": statement(task, question["records"], question["run"])}
     planned = plan_noise(task)
     spent = epsilon_spent(planned.privacy, planned.steps, planned.standardizes, planned.privacy.runs)
     if task.evaluation.on:

@@ -11,7 +11,10 @@ from typing import Any, Dict, Iterator, List, Tuple
 import numpy as np
 import pytest
 
+from model_export.bundle import verify_bundle
 from orchestrator.gateway.broker import free_port
+from orchestrator.gateway.history import History
+from orchestrator.gateway.registry import models
 
 MAIN = [sys.executable, "-m", "orchestrator.cli.main"]
 CONFIG = """
@@ -99,6 +102,44 @@ def test_a_gateway_killed_again_and_again_ends_with_the_same_rounds_and_a_bundle
     assert result["privacy"]["epsilon"] <= 8
     assert Path(result["bundle"], "model.bin").is_file()
     assert json.loads((folder / "out" / "result.json").read_text())["digest"] == result["digest"]
+
+
+def test_a_gateway_asked_to_stop_ends_in_order_and_continues(federation: Tuple[Path, List[str]]) -> None:
+    folder, command = federation
+    command = [*command, "--log-file", str(folder / "gateway.log")]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    watchdog = threading.Timer(120, process.kill)
+    watchdog.start()
+    assert process.stdout is not None
+    seen = []
+    for line in process.stdout:
+        seen.append(json.loads(line)["event"])
+        if seen[-1] == "aggregated" and seen.count("aggregated") == 2:
+            process.send_signal(signal.SIGTERM)
+    assert process.wait() == 0
+    watchdog.cancel()
+    assert seen[-1] == "stopped"
+    assert "finished" not in seen
+    assert "failed" not in seen
+    with History(folder / "out") as history:
+        (stopped,) = history.runs()
+        assert stopped.state == "open"
+        assert 1 <= stopped.rounds_done < 4
+    done = subprocess.run(command, capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout.splitlines()[-1])
+    assert [r["round"] for r in result["per_round"]] == [1, 2, 3, 4]
+    log = (folder / "gateway.log").read_text()
+    assert "stopped as asked" in log
+    assert "all rounds done" in log
+    with History(folder / "out") as history:
+        (run,) = history.runs()
+        assert (run.state, run.digest, run.epsilon) == ("finished", result["digest"], result["privacy"]["epsilon"])
+        assert len([r for r in history.rounds(run.id) if r.started is not None and r.ended is not None]) == 5
+    (kept,) = models(folder / "out")
+    assert kept.digest == result["digest"]
+    assert verify_bundle(kept.folder / "bundle", run=False)["model_digest"] == kept.digest
+    assert [r["round"] for r in kept.made_by[0]["rounds"]] == [0, 1, 2, 3, 4]
 
 
 @pytest.mark.parametrize(
