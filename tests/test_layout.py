@@ -55,6 +55,7 @@ FORBIDDEN: Dict[str, Set[str]] = {
         "tensorflow",
     },
     "orchestrator/gateway": {"orchestrator.cli", "orchestrator.demo", "orchestrator.boards", "tensorflow"},
+    "orchestrator/doctor": {"orchestrator.cli", "orchestrator.demo", "orchestrator.boards", "model_export", "tensorflow"},
     "orchestrator/boards": {
         "orchestrator.gateway",
         "orchestrator.node",
@@ -124,6 +125,7 @@ def test_help_imports_nothing_heavy() -> None:
         *(["board", verb] for verb in ("list", "info", "infer", "bench", "selftest", "verify", "update", "simulate")),
         ["flash"],
         ["monitor"],
+        ["doctor"],
     ],
 )
 def test_every_command_of_the_readme_has_help(words: list) -> None:

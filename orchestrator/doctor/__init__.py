@@ -1,0 +1,1 @@
+"""What may be wrong with this machine before a federation runs on it, and what to do about it."""

@@ -1,0 +1,100 @@
+"""Is there a broker, and if not, at which step does it fail: name, port, TLS, or the broker's own refusal."""
+
+import socket
+import ssl
+from pathlib import Path
+from typing import List, Optional, Tuple
+
+from orchestrator.doctor.finding import NOT_CHECKED, OK, PROBLEM, WARNING, Finding
+from orchestrator.errors import BrokerError
+from orchestrator.wire.link import BrokerAddress, check_reachable
+
+_CHECK = "broker"
+
+
+def check_broker(address: BrokerAddress, certificate: Optional[Tuple[Path, Path]], timeout_s: float) -> List[Finding]:
+    """`certificate`: this machine's (certificate, key) for brokers that ask for one."""
+    host, port = address.host, address.port
+    try:
+        socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except OSError as error:
+        return [_problem(f"{host}: the name is not known: {error}", f"getent hosts {host}; mend DNS or /etc/hosts")]
+    try:
+        connection = socket.create_connection((host, port), timeout_s)
+    except OSError as error:
+        fix = f"start the broker, or open the way: nc -vz {host} {port}"
+        return [_problem(f"{host}:{port}: no connection: {error}", fix)]
+    with connection:
+        if address.tls:
+            failed = _tls(connection, address, certificate)
+            if failed is not None:
+                return [failed]
+    if certificate is not None:
+        message = f"{address}: TLS and this machine's certificate were accepted; MQTT itself is not tried with it here"
+        return [Finding(OK, _CHECK, message)]
+    try:
+        check_reachable(address, timeout_s)
+    except BrokerError as error:
+        fix = "check user and password in mqtt://USER:PASSWORD@HOST, and the broker's ACL"
+        return [_problem(str(error), fix)]
+    found = [Finding(OK, _CHECK, f"{address}: connected over MQTT")]
+    if not address.tls and not _loopback(host):
+        fix = "use mqtts:// with certificates"
+        found.append(
+            Finding(WARNING, _CHECK, f"{address}: not encrypted; whoever is on the way can read and change it", fix)
+        )
+    return found
+
+
+def _tls(
+    connection: socket.socket, address: BrokerAddress, certificate: Optional[Tuple[Path, Path]]
+) -> Optional[Finding]:
+    try:
+        context = ssl.create_default_context(cafile=address.ca_file)
+        if certificate is not None:
+            context.load_cert_chain(str(certificate[0]), str(certificate[1]))
+        with context.wrap_socket(connection, server_hostname=address.host) as secured:
+            if certificate is not None:  # with TLS 1.3 a refused certificate shows only when the broker's alert is read
+                secured.settimeout(1.0)
+                try:
+                    if secured.recv(1) == b"":
+                        return _problem(
+                            f"{address}: the broker closed the connection after TLS", "see the broker's log"
+                        )
+                except socket.timeout:
+                    return None  # it waits for our CONNECT, as it should
+    except ssl.SSLCertVerificationError as error:
+        hint = {
+            10: "renew the broker's certificate, or set this machine's clock",
+            62: "use the name in its certificate",
+        }
+        fix = hint.get(
+            error.verify_code, f"give its CA: --ca-file; openssl s_client -connect {address.host}:{address.port}"
+        )
+        return _problem(f"{address}: its certificate is not accepted: {error.verify_message}", fix)
+    except (ssl.SSLError, OSError) as error:
+        fix = f"is it a TLS port? openssl s_client -connect {address.host}:{address.port}"
+        return _problem(f"{address}: TLS failed: {error}", fix)
+    return None
+
+
+def check_own_port(host: str, port: int, running: bool) -> Finding:
+    """The port an own broker will listen on; `running`: whether a gateway of ours works already."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            if running:
+                return Finding(NOT_CHECKED, _CHECK, f"{host}:{port}: in use, by the running gateway as it seems")
+            fix = f"ss -ltnp 'sport = :{port}' shows by whom; or set another port"
+            return _problem(f"{host}:{port}: the gateway's own broker cannot listen there: {error.strerror}", fix)
+    return Finding(OK, _CHECK, f"{host}:{port}: free for the gateway's own broker")
+
+
+def _loopback(host: str) -> bool:
+    return host in ("localhost", "::1") or host.startswith("127.")
+
+
+def _problem(message: str, fix: str) -> Finding:
+    return Finding(PROBLEM, _CHECK, message, fix)

@@ -1,0 +1,50 @@
+"""A store's integrity, and a node's data against the task's schema."""
+
+import sqlite3
+from pathlib import Path
+from typing import Optional
+from urllib.parse import quote
+
+from orchestrator.doctor.finding import NOT_CHECKED, OK, PROBLEM, Finding
+from orchestrator.errors import DataError
+from orchestrator.node.data import load_dataset
+from orchestrator.wire.task import Task, objection_to
+
+
+def check_store(path: Path) -> Finding:
+    """SQLite's own check of every page; reads only."""
+    if not path.is_file():
+        return Finding(NOT_CHECKED, "store", f"{path}: there is none yet")
+    fix = f"restore it from a backup (docs/operations.md), or move it away and begin anew: mv {path} {path}.damaged"
+    try:
+        connection = sqlite3.connect(f"file:{quote(str(path.resolve()))}?mode=ro", uri=True)
+        try:
+            said = [row[0] for row in connection.execute("PRAGMA integrity_check")]
+        finally:
+            connection.close()
+    except sqlite3.Error as error:
+        return Finding(PROBLEM, "store", f"{path}: {error}", fix)
+    if said != ["ok"]:
+        return Finding(PROBLEM, "store", f"{path}: damaged: {'; '.join(said[:3])}", fix)
+    return Finding(OK, "store", f"{path}: whole")
+
+
+def check_data(path: Path, task: Optional[Task]) -> Finding:
+    """The data file as the node would read it, and the node's objections to the task."""
+    if not path.is_file():
+        return Finding(PROBLEM, "data", f"{path}: no such file", f"ls -l {path.parent}")
+    if task is None:
+        return Finding(
+            NOT_CHECKED, "data", f"{path}: is there; give the federation's edgeward.toml to check what is in it"
+        )
+    try:
+        records = load_dataset(path, task.schema).records
+    except DataError as error:
+        return Finding(PROBLEM, "data", str(error), "mend the file, or ask whoever wrote the task")
+    objection = objection_to(task, records)
+    # A toml leaves the noise to the gateway's planning; only what no planning can mend is an objection here.
+    if objection and task.privacy.delta * records >= 1:
+        return Finding(
+            PROBLEM, "data", f"{path}: {objection}", f"ask for a delta below {1 / records:.2g} in [task.privacy]"
+        )
+    return Finding(OK, "data", f"{path}: {records} records fit the schema")
