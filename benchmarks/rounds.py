@@ -42,7 +42,7 @@ def make_task(nodes: int, rounds: int, codec: str) -> Task:
         Training(rounds=rounds),
         Privacy(unit="none"),
         Rounds(nodes=nodes, quorum=nodes),
-        codec,
+        codec=codec,
     )
 
 

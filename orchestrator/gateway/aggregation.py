@@ -42,6 +42,7 @@ class Aggregation:
     def __init__(self, store: Store, run: str, task: Task, evaluate: Optional[Evaluate]) -> None:
         self._store, self._run, self._task, self._evaluate = store, run, task, evaluate
         self._strategy = strategy_of(task)
+        self._parameters: Optional[int] = None  # read once: the weights may be large
 
     def check_update(self, number: int, header: Dict[str, Any], tensors: Tensors) -> None:
         """Raises WireError for an update that could not be aggregated."""
@@ -127,7 +128,9 @@ class Aggregation:
     def _update_size(self, number: int) -> int:
         if number == STATISTICS_ROUND:
             return 2 * len(self._task.schema.numbers())
-        return int(self.weights().size)
+        if self._parameters is None:
+            self._parameters = int(self.weights().size)
+        return self._parameters
 
     def _strategy_state(self) -> Dict[str, np.ndarray]:
         stored = self._store.vectors(self._run, STATE_PREFIX)

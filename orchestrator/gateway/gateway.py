@@ -43,7 +43,7 @@ from orchestrator.wire.frames import Ack, Chunk, Want, decode_frame, encode_fram
 from orchestrator.wire.link import BrokerAddress, Connected, Disconnected, Link, Message
 from orchestrator.wire.task import task_from_dict, task_to_dict
 from orchestrator.wire.topics import Topics
-from orchestrator.wire.transfer import Inbox, Outbox, Outgoing, transfer_id
+from orchestrator.wire.transfer import Inbox, Outbox, transfer_id
 
 log = logging.getLogger("edgeward.gateway")
 
@@ -96,6 +96,7 @@ class Gateway:
         self._link = Link(
             broker, f"edgeward-{federation}-gateway", [self._topics.every_up, self._topics.every_presence]
         )
+        self._link.send_from(self._outbox.next)
 
     def _plan(self) -> Plan:
         rounds, task, strategy = self._task.rounds, self._task, strategy_of(self._task)
@@ -140,10 +141,11 @@ class Gateway:
 
     def _step(self) -> None:
         """One message, or what is due when none comes."""
+        self._link.pump()
         try:
             event = self._link.events.get(timeout=self._wait_s())
         except queue.Empty:
-            self._publish(self._outbox.due(time.monotonic()))
+            self._outbox.due(time.monotonic())
             self._watch_broker()
             if self._task.selection.seen_within_s:
                 for node in sorted(self._coordinator.online):
@@ -237,7 +239,7 @@ class Gateway:
         if isinstance(frame, Ack):
             self._outbox.acknowledged(node, frame)
         elif isinstance(frame, Want):
-            self._publish(self._outbox.wanted(node, frame, time.monotonic()))
+            self._outbox.wanted(node, frame, time.monotonic())
         else:
             self._take_chunk(node, frame)
 
@@ -257,13 +259,13 @@ class Gateway:
             self._bytes_up += len(body)
             self._nodes.setdefault(node, {})["memory_mib"] = header.get("memory_mib")
             self._codec_errors[node] = header.get("codec_error")
-            event = Arrived(self._now(), node, number, transfer_id(body).hex(), float(records))
+            event = Arrived(self._now(), node, number, chunk.id.hex(), float(records))
             with self._store.transaction():
                 # Under the round that is open: in buffered mode the update may have begun from an older one.
                 self._store.put_update(self._run, self._coordinator.round, node, body)
                 self._store.append(self._run, event)
         # Late and repeated updates are acknowledged too: the node need not keep them.
-        self._link.publish(self._topics.down(node), encode_frame(self._inbox.finish(node, body)))
+        self._link.publish(self._topics.down(node), encode_frame(self._inbox.finish(node, chunk.id)))
         if wanted:
             self._tell("update", node=node, round=number, bytes=len(body), arrived=len(self._coordinator.arrived) + 1)
             self._carry_out(self._coordinator.handle(event))
@@ -342,10 +344,10 @@ class Gateway:
         """One transfer: a single broadcast when it is for everybody, else a copy for each node."""
         receivers = {node: self._topics.down(node) for node in nodes}
         if everyone and len(nodes) > 1:
-            self._publish(self._outbox.send(body, self._topics.all_nodes, receivers, time.monotonic()))
+            self._outbox.send(body, self._topics.all_nodes, receivers, time.monotonic())
             return
         for node, topic in receivers.items():
-            self._publish(self._outbox.send(body, topic, {node: topic}, time.monotonic()))
+            self._outbox.send(body, topic, {node: topic}, time.monotonic())
 
     def _aggregate(self, action: Aggregate) -> None:
         self._tell("aggregating", round=action.round, nodes=list(action.nodes))
@@ -414,10 +416,6 @@ class Gateway:
                 figures["bytes_up_per_round"] = (process["sent_bytes"] - sent) / rounds
                 figures["bytes_down_per_round"] = (process["received_bytes"] - received) / rounds
             self._store.put_node(self._run, node, figures)
-
-    def _publish(self, outgoing: Outgoing) -> None:
-        for topic, payload in outgoing:
-            self._link.publish(topic, payload)
 
     def _tell(self, event: str, **fields: Any) -> None:
         self._progress({"event": event, "run": self._run, **fields})

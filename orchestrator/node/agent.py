@@ -31,7 +31,7 @@ from orchestrator.wire.link import BrokerAddress, Connected, Disconnected, Event
 from orchestrator.wire.process import has_tensorflow, peak_memory_mib
 from orchestrator.wire.task import Task, objection_to, task_from_dict
 from orchestrator.wire.topics import Topics
-from orchestrator.wire.transfer import Inbox, Outbox, Outgoing
+from orchestrator.wire.transfer import Inbox, Outbox
 
 log = logging.getLogger("edgeward.node")
 
@@ -95,6 +95,7 @@ class NodeAgent:
             [self._topics.all_nodes, self._topics.down(name)],
             will=(self._topics.presence(name), gone),
         )
+        self._link.send_from(self._outbox.next)
         self._gone = gone
 
     def run(self, connect_timeout_s: float = 30.0) -> None:
@@ -114,10 +115,11 @@ class NodeAgent:
         self._stopping = True
 
     def _step(self) -> None:
+        self._link.pump()
         try:
             self._handle(self._link.events.get(timeout=self._wait_s()))
         except queue.Empty:
-            self._publish(self._outbox.due(time.monotonic()))
+            self._outbox.due(time.monotonic())
             self._report_health()
             self._answer_newest_round()
         except WireError as error:
@@ -153,7 +155,7 @@ class NodeAgent:
         if isinstance(frame, Ack):
             self._outbox.acknowledged(GATEWAY, frame)
         elif isinstance(frame, Want):
-            self._publish(self._outbox.wanted(GATEWAY, frame, time.monotonic()))
+            self._outbox.wanted(GATEWAY, frame, time.monotonic())
         else:
             self._receive(frame)
 
@@ -164,7 +166,7 @@ class NodeAgent:
         if body is None:
             return
         # Acknowledged on receipt: whatever is lost with this process is announced again when it comes back.
-        self._link.publish(self._topics.up(self._name), encode_frame(self._inbox.finish(GATEWAY, body)))
+        self._link.publish(self._topics.up(self._name), encode_frame(self._inbox.finish(GATEWAY, chunk.id)))
         header, tensors = decode_body(body, MAX_MESSAGE_BYTES)
         kind = require(header, "kind", str)
         if kind == "task":
@@ -213,7 +215,7 @@ class NodeAgent:
             body = self._release(run, number, header, tensors)
         log.info("round %d: update of %d bytes", number, len(body))
         up = self._topics.up(self._name)
-        self._publish(self._outbox.send(body, up, {GATEWAY: up}, time.monotonic()))
+        self._outbox.send(body, up, {GATEWAY: up}, time.monotonic())
 
     def _release(self, run: Run, number: int, announced: Dict[str, Any], tensors: Dict[str, np.ndarray]) -> bytes:
         """Computes a round's answer and stores it durably; whatever happens from here on, the same bytes are sent."""
@@ -310,7 +312,3 @@ class NodeAgent:
             "tensorflow": has_tensorflow(),
         }
         return {"node": self._name, "process": process, "labels": self._labels, "health": read_health()}
-
-    def _publish(self, outgoing: Outgoing) -> None:
-        for topic, payload in outgoing:
-            self._link.publish(topic, payload)

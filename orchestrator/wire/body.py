@@ -5,8 +5,9 @@ of the header's `tensors` list of [name, dtype, shape]. Nothing is allocated bef
 nothing but plain CBOR types is accepted.
 """
 
+import io
 import struct
-from typing import Any, Dict, Mapping, Optional, Tuple
+from typing import Any, Dict, List, Mapping, Optional, Tuple
 
 import cbor2
 import numpy as np
@@ -17,6 +18,7 @@ from orchestrator.errors import WireError
 VERSION = 1
 MAX_HEADER_BYTES = 1 << 20
 _MAGIC = b"EWB"
+_STEP_BYTES = 1 << 20
 _DTYPES = {
     name: np.dtype(name).newbyteorder("<")
     for name in ("float32", "float16", "float64", "int8", "uint8", "int16", "int32", "uint32", "int64")
@@ -29,18 +31,27 @@ Tensors = Dict[str, np.ndarray]
 
 def encode_body(header: Mapping[str, Any], tensors: Optional[Mapping[str, np.ndarray]] = None, level: int = 3) -> bytes:
     """Serializes `header` (plain CBOR types) and `tensors` (any shape, dtypes of the wire) into one body."""
-    described, raw = [], []
+    described: List[Any] = []
+    raw: List[Any] = []  # buffers of bytes
     for name, array in (tensors or {}).items():
         dtype = array.dtype.name
         if dtype not in _DTYPES:
             raise WireError(f"tensor {name!r} has dtype {dtype}, the wire carries {', '.join(_DTYPES)}")
         described.append([name, dtype, list(array.shape)])
-        raw.append(np.ascontiguousarray(array, _DTYPES[dtype]).tobytes())
+        raw.append(np.ascontiguousarray(array, _DTYPES[dtype]).reshape(-1).view(np.uint8).data)
     packed = cbor2.dumps({**header, "tensors": described})
     if len(packed) > MAX_HEADER_BYTES:
         raise WireError(f"message header of {len(packed)} bytes, at most {MAX_HEADER_BYTES} fit")
-    content = b"".join([struct.pack("<I", len(packed)), packed, *raw])
-    return _MAGIC + bytes([VERSION]) + zstandard.ZstdCompressor(level=level).compress(content)
+    size = 4 + len(packed) + sum(map(len, raw))
+    body = io.BytesIO()  # compressed piece by piece: no copy of the tensors
+    body.write(_MAGIC + bytes([VERSION]))
+    compressor = zstandard.ZstdCompressor(level=level).compressobj(size=size)
+    parts: List[Any] = [struct.pack("<I", len(packed)), packed, *raw]
+    for part in parts:
+        for start in range(0, len(part), _STEP_BYTES):
+            body.write(compressor.compress(part[start : start + _STEP_BYTES]))
+    body.write(compressor.flush())
+    return body.getvalue()
 
 
 def decode_body(body: bytes, max_bytes: int) -> Tuple[Header, Tensors]:
@@ -53,7 +64,7 @@ def decode_body(body: bytes, max_bytes: int) -> Tuple[Header, Tensors]:
     if len(body) < 4 or body[3] != VERSION:
         found = body[3] if len(body) > 3 else "nothing"
         raise WireError(f"message version {found}, this program speaks version {VERSION}: update the older side")
-    content = _decompress(body[4:], max_bytes)
+    content = _decompress(memoryview(body)[4:], max_bytes)
     if len(content) < 4:
         raise WireError("message shorter than its header length field")
     (header_bytes,) = struct.unpack_from("<I", content)
@@ -70,7 +81,7 @@ def decode_body(body: bytes, max_bytes: int) -> Tuple[Header, Tensors]:
     return header, tensors
 
 
-def _decompress(frame: bytes, max_bytes: int) -> bytes:
+def _decompress(frame: memoryview, max_bytes: int) -> bytes:
     try:
         announced = zstandard.frame_content_size(frame)
         if announced < 0:

@@ -2,24 +2,39 @@
 
 Everything that happens (connected, disconnected, a message) arrives in `events`, so that the owner has one loop, one
 thread and one order of things. Reconnecting is paho's work; subscriptions are renewed on every connect.
+
+Memory: of what `source` has to send, at most WINDOW messages are with the broker unacknowledged; of what came and nobody
+has read, at most EVENT_BYTES are in memory, the rest waits on disk. While the owner computes, the link goes on.
 """
 
 import contextlib
+import logging
 import queue
 import secrets
 import socket
 import struct
 import threading
 import time
+from collections import deque
 from dataclasses import dataclass
-from typing import Any, Iterable, List, Optional, Tuple, Union
+from typing import Any, Callable, Deque, Iterable, List, Optional, Tuple, Union
 from urllib.parse import urlsplit
 
 import paho.mqtt.client as mqtt
 
-from orchestrator.errors import BrokerError, UsageError
+from orchestrator.errors import BrokerError, UsageError, WireError
+from orchestrator.wire.frames import CHUNK_BYTES
+from orchestrator.wire.spill import Piece, Spill
+
+log = logging.getLogger("edgeward.link")
 
 KEEPALIVE_S = 20
+WINDOW = 8
+"""Messages of `source` that may be on their way to the broker at a time: 2 MiB of chunks."""
+EVENT_BYTES = 8 << 20
+"""Payload of unread messages that is kept in memory."""
+SMALL_BYTES = 4096
+"""Payloads up to this size always stay in memory."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +55,53 @@ class Message:
 
 
 Event = Union[Connected, Disconnected, Message]
+Source = Callable[[float], Optional[Tuple[str, bytes]]]
+"""Given the monotonic time, the next (topic, payload) to publish, or None. Called from two threads."""
+
+
+@dataclass(frozen=True)
+class _Spilled:
+    topic: str
+    pieces: Tuple[Piece, ...]
+
+
+class EventQueue(queue.Queue):  # not subscriptable in Python 3.8
+    """A queue of events whose large payloads wait on disk once EVENT_BYTES of them are in memory."""
+
+    def _init(self, maxsize: int) -> None:
+        self.queue: Deque[Union[Event, _Spilled]] = deque()
+        self._bytes = 0
+        self._spill = Spill()
+
+    def _put(self, item: Event) -> None:
+        if isinstance(item, Message) and len(item.payload) > SMALL_BYTES:
+            if self._bytes + len(item.payload) > EVENT_BYTES:
+                self._put_on_disk(item)
+                return
+            self._bytes += len(item.payload)
+        self.queue.append(item)
+
+    def _put_on_disk(self, message: Message) -> None:
+        pieces: List[Piece] = []
+        view = memoryview(message.payload)
+        try:
+            for start in range(0, len(view), CHUNK_BYTES):
+                pieces.append(self._spill.put(view[start : start + CHUNK_BYTES]))
+        except WireError as error:  # its sender will send it again
+            self._spill.free(pieces)
+            log.warning("dropped a message on %s: %s", message.topic, error)
+            return
+        self.queue.append(_Spilled(message.topic, tuple(pieces)))
+
+    def _get(self) -> Event:
+        item = self.queue.popleft()
+        if isinstance(item, _Spilled):
+            payload = self._spill.read(item.pieces)
+            self._spill.free(item.pieces)
+            return Message(item.topic, payload)
+        if isinstance(item, Message) and len(item.payload) > SMALL_BYTES:
+            self._bytes -= len(item.payload)
+        return item
 
 
 @dataclass(frozen=True)
@@ -80,7 +142,7 @@ class Link:
         will: Optional[Tuple[str, bytes]] = None,
     ) -> None:
         self.address = address
-        self.events: queue.Queue[Event] = queue.Queue()
+        self.events: queue.Queue[Event] = EventQueue()
         self._subscriptions: List[Tuple[str, int]] = [(topic, 1) for topic in subscriptions]
         self._counted = (0, 0)  # bytes of sockets that are closed
         self._last = (0, 0)  # bytes of the open socket, as last read
@@ -106,6 +168,9 @@ class Link:
         self._closing = False
         self._published = 0
         self._acknowledged = 0  # by the broker; written by paho's thread only
+        self._window_lock = threading.Lock()
+        self._source: Source = lambda now: None
+        self._drained = True
 
     def open(self, timeout_s: float) -> None:
         """Connects, trying until `timeout_s` is over; raises BrokerError saying why it did not work."""
@@ -146,15 +211,39 @@ class Link:
 
     def publish(self, topic: str, payload: bytes, retain: bool = False) -> None:
         """Queues a message at QoS 1; it goes out now, or after the reconnect."""
-        self._published += 1
+        with self._window_lock:
+            self._published += 1
         self._client.publish(topic, payload, qos=1, retain=retain)
+
+    def send_from(self, source: Source) -> None:
+        """From now on also sends what `source` has, as fast as the broker acknowledges; see `pump`."""
+        self._source = source
+
+    def pump(self) -> None:
+        """Sends what the source has while there is room in the window; the rest follows by itself."""
+        while True:
+            # paho's locks are taken by `publish`, and held when paho calls us: never call paho under our own lock.
+            with self._window_lock:
+                if self._published - self._acknowledged >= WINDOW:
+                    self._drained = False
+                    return
+                outgoing = self._source(time.monotonic())
+                if outgoing is None:
+                    self._drained = True
+                    return
+                self._published += 1
+            self._client.publish(outgoing[0], outgoing[1], qos=1)
 
     def flush(self, timeout_s: float) -> bool:
         """Waits until everything published was handed to the broker; False if that took longer."""
+        self.pump()
         deadline = time.monotonic() + timeout_s
-        while self._acknowledged < self._published and time.monotonic() < deadline:
+        while not self._flushed() and time.monotonic() < deadline:
             time.sleep(0.005)
-        return self._acknowledged >= self._published
+        return self._flushed()
+
+    def _flushed(self) -> bool:
+        return self._drained and self._acknowledged >= self._published
 
     def close(self) -> None:
         self._closing = True
@@ -197,7 +286,11 @@ class Link:
             self.events.put(Disconnected(str(reason)))
 
     def _on_publish(self, client: Any, userdata: Any, mid: Any, reason: Any, properties: Any) -> None:
-        self._acknowledged += 1
+        with self._window_lock:
+            self._acknowledged += 1
+            more = not self._drained
+        if more:
+            self.pump()
 
     def _on_message(self, client: Any, userdata: Any, message: Any) -> None:
         self.events.put(Message(message.topic, message.payload))
