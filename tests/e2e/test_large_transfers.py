@@ -117,7 +117,7 @@ def test_the_memory_of_who_receives_does_not_grow_with_the_number_of_senders(mos
     inbox, link = Inbox(LIMIT), Link(mosquitto.address, "gateway", ["up/+"])
     link.open(20)
     base = peak_from_now()
-    senders: List["subprocess.Popen[str]"] = [start(mosquitto, "send", name, size) for name in names]
+    senders: List[subprocess.Popen[str]] = [start(mosquitto, "send", name, size) for name in names]
     try:
         time.sleep(6)  # as a gateway that aggregates would
         digests: Dict[str, str] = {}
