@@ -8,18 +8,16 @@ from __future__ import annotations
 import re
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, Dict, List, Sequence, Tuple
+from typing import Any, Dict, Sequence, Tuple
 
 from orchestrator.boards.monitor import PortStatus
 from orchestrator.errors import UsageError
+from orchestrator.exposition import CONTENT_TYPE, Page
 
-CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _COUNTERS = ("inferences", "errors", "bad_frames", "latency_count")
 """Fields of a metrics record that only grow until the board restarts."""
 _FIELD = re.compile(r"[a-z][a-z0-9_]*")
 _INFO_FIELDS = ("chip", "engine", "firmware", "name", "state")
-
-Sample = Tuple[Dict[str, str], float]
 
 
 def parse_address(text: str) -> Tuple[str, int]:
@@ -71,7 +69,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 def render(boards: Sequence[PortStatus]) -> str:
     """The whole page. Everything a simulated board says of time carries simulated="true", or "unknown" until it said."""
-    page = _Page()
+    page = Page()
     for board in boards:
         port = {"port": board.port}
         page.add("edgeward_board_up", "gauge", "1 while the port is open", port, int(board.connected))
@@ -95,7 +93,7 @@ def render(boards: Sequence[PortStatus]) -> str:
     return page.text()
 
 
-def _add_field(page: _Page, port: Dict[str, str], field: str, value: Any) -> None:
+def _add_field(page: Page, port: Dict[str, str], field: str, value: Any) -> None:
     if not _FIELD.fullmatch(field):
         return
     latency = re.fullmatch(r"latency_(min|p50|p95|p99|max)_us", field)
@@ -114,26 +112,3 @@ def _add_field(page: _Page, port: Dict[str, str], field: str, value: Any) -> Non
 
 def _number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
-
-
-class _Page:
-    """Samples by metric: all lines of one metric must stand together."""
-
-    def __init__(self) -> None:
-        self._metrics: Dict[str, Tuple[str, str, List[Sample]]] = {}
-
-    def add(self, name: str, kind: str, about: str, labels: Dict[str, str], value: float) -> None:
-        self._metrics.setdefault(name, (kind, about, []))[2].append((labels, value))
-
-    def text(self) -> str:
-        lines = []
-        for name, (kind, about, samples) in self._metrics.items():
-            lines += [f"# HELP {name} {about}", f"# TYPE {name} {kind}"]
-            for labels, value in samples:
-                shown = ",".join(f'{key}="{_escaped(text)}"' for key, text in labels.items())
-                lines.append(f"{name}{{{shown}}} {value}")
-        return "\n".join(lines) + "\n"
-
-
-def _escaped(text: str) -> str:
-    return text.replace("\\", "\\\\").replace("\n", "\\n").replace('"', '\\"')

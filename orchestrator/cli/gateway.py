@@ -28,10 +28,44 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         metavar="PSI",
         help="stay, and train again when a board reports a drift index above this (0.25 is usual); needs privacy.runs",
     )
+    run.add_argument(
+        "--dashboard",
+        metavar="[HOST:]PORT",
+        help="serve the web dashboard there; without a host, to this machine alone",
+    )
+    _add_certificate(run)
     logs.add_options(run)
     run.add_argument("--json", action="store_true", help="one JSON object a line: progress, then the result")
     run.set_defaults(run=_run)
     service.register(verbs, "gateway")
+    dashboard = verbs.add_parser(
+        "dashboard",
+        help="the web dashboard of a state folder, running or finished",
+        description="Serves the web dashboard of a gateway's state folder. It only reads. With --broker it also shows boards.",
+    )
+    dashboard.add_argument("out", type=Path, help="the --out folder of a gateway")
+    dashboard.add_argument("--listen", default="8080", metavar="[HOST:]PORT", help="default: %(default)s, on loopback")
+    _add_certificate(dashboard)
+    dashboard.add_argument("--broker", metavar="mqtt://HOST", help="where boards and nodes are heard")
+    dashboard.add_argument("--ca-file", metavar="FILE", help="CA of an mqtts:// broker")
+    dashboard.add_argument("--federation", default="default", metavar="NAME", help="default: %(default)s")
+    dashboard.set_defaults(run=_dashboard)
+    password = verbs.add_parser(
+        "password",
+        help="set the dashboard's password",
+        description="Asks for the dashboard's password, or reads one line of stdin, and stores its hash in the state folder. "
+        "With a password every page needs a login; without one the dashboard serves this machine alone.",
+    )
+    password.add_argument("out", type=Path, help="the --out folder of a gateway")
+    password.add_argument(
+        "--metrics-token", action="store_true", help="draw a token for /metrics instead, and print it"
+    )
+    password.set_defaults(run=_password)
+
+
+def _add_certificate(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--dashboard-cert", metavar="FILE", help="certificate (PEM) for https")
+    parser.add_argument("--dashboard-key", metavar="FILE", help="its key (PEM)")
 
 
 def _run(arguments: argparse.Namespace) -> int:
@@ -46,7 +80,10 @@ def _run(arguments: argparse.Namespace) -> int:
 
     logs.configure(arguments)
     config = load_config(arguments.config)
-    given = {k: getattr(arguments, k) for k in ("broker", "port") if getattr(arguments, k) is not None}
+    given = {k: getattr(arguments, k) for k in ("broker", "port", "dashboard") if getattr(arguments, k) is not None}
+    for name in ("dashboard_cert", "dashboard_key"):  # of the command line: relative to where it was given
+        if getattr(arguments, name) is not None:
+            given[name] = str(Path(getattr(arguments, name)).resolve())
     config = dataclasses.replace(config, gateway=dataclasses.replace(config.gateway, **given))
     progress = logged(json_progress if arguments.json else line_progress)
     where = (config, arguments.config.parent, arguments.out, progress, arguments.connect_timeout)
@@ -61,4 +98,51 @@ def _run(arguments: argparse.Namespace) -> int:
         print(json.dumps({"event": "result", **report}), flush=True)
     else:
         print(f"bundle: {report['bundle']}\nfigures: {arguments.out / 'result.json'}")
+    return 0
+
+
+def _dashboard(arguments: argparse.Namespace) -> int:
+    import sys
+
+    from orchestrator.cli.progress import configure_logging
+    from orchestrator.errors import UsageError
+    from orchestrator.gateway.web.child import listen, url_of
+    from orchestrator.gateway.web.server import serve
+    from orchestrator.gateway.web.settings import WebSettings
+    from orchestrator.wire.link import BrokerAddress
+
+    configure_logging()
+    if not arguments.out.is_dir():
+        raise UsageError(f"{arguments.out}: no such folder; name the --out folder of a gateway")
+    files = (Path(name) if name else None for name in (arguments.dashboard_cert, arguments.dashboard_key))
+    settings = WebSettings.parse(arguments.listen, *files)
+    warning = settings.check(arguments.out)
+    if warning:
+        print(f"warning: {warning}", file=sys.stderr)
+    broker = BrokerAddress.parse(arguments.broker, arguments.ca_file) if arguments.broker else None
+    listening = listen(settings)
+    print(f"dashboard at {url_of(settings, listening)}", flush=True)
+    serve(arguments.out, settings, listening, arguments.federation, broker)
+    return 0
+
+
+def _password(arguments: argparse.Namespace) -> int:
+    import getpass
+    import sys
+
+    from orchestrator.errors import UsageError
+    from orchestrator.gateway.web.password import Login
+
+    login = Login(arguments.out)
+    if arguments.metrics_token:
+        print(login.new_token())
+        return 0
+    if sys.stdin.isatty():
+        password = getpass.getpass("new password of the dashboard: ")
+        if getpass.getpass("again: ") != password:
+            raise UsageError("the two differ: nothing was changed")
+    else:
+        password = sys.stdin.readline().rstrip("\n")
+    login.set_password(password)
+    print(f"the dashboard of {arguments.out} now needs a login", file=sys.stderr)
     return 0

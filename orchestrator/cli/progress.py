@@ -55,6 +55,8 @@ def describe(event: Dict[str, Any]) -> Optional[str]:
             if event["objection"]
             else f"{event['node']} fits again"
         )
+    if kind == "dashboard":
+        return f"dashboard at {event['url']}" + (f"\nwarning: {event['warning']}" if event["warning"] else "")
     texts = {
         "open": "gateway at {broker}",
         "continued": "continuing run {run}",

@@ -16,13 +16,19 @@ else:
 
 @dataclass(frozen=True)
 class GatewaySettings:
-    """`[gateway]`: where the federation meets. broker: `embedded`, `mosquitto`, or an mqtt(s):// address."""
+    """`[gateway]`: where the federation meets. broker: `embedded`, `mosquitto`, or an mqtt(s):// address.
+
+    dashboard: `[HOST:]PORT` of the web dashboard, empty for none; certificate and key (PEM) make it https.
+    """
 
     federation: str = "default"
     broker: str = "embedded"
     host: str = "127.0.0.1"
     port: int = 1883
     ca_file: str = ""
+    dashboard: str = ""
+    dashboard_cert: str = ""
+    dashboard_key: str = ""
 
 
 @dataclass(frozen=True)

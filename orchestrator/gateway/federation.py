@@ -11,6 +11,7 @@ OUT/models/         every bundle so far, with its lineage
 import json
 import os
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Tuple
 
@@ -25,7 +26,10 @@ from orchestrator.gateway.evaluation import EvaluationSet, Evaluator, score
 from orchestrator.gateway.gateway import Gateway, Progress
 from orchestrator.gateway.registry import keep_model
 from orchestrator.gateway.run import RunResult, final_weights, open_run, run_id, strategy_of
+from orchestrator.gateway.running import Held
 from orchestrator.gateway.store import Store
+from orchestrator.gateway.web.child import DashboardProcess
+from orchestrator.gateway.web.settings import WebSettings
 from orchestrator.node.data import load_dataset
 from orchestrator.privacy.accounting_process import plan_apart, statement_apart
 from orchestrator.privacy.standardization import standardize
@@ -54,7 +58,7 @@ class Orchestrator:
         strategy_of(config.task)  # refused before anything is prepared
         _check_metric(config)
         out.mkdir(parents=True, exist_ok=True)
-        self._config, self._out, self._progress = config, out, progress
+        self._config, self._out = config, out
         self._connect_timeout_s = connect_timeout_s
         self._model = _absolute_model(config.task, base)
         self._rows = _evaluation_rows(config, base)
@@ -62,17 +66,36 @@ class Orchestrator:
             load_dataset(base / config.calibration, config.task.schema).x if config.calibration else None
         )
         self.address, self._broker = _broker(config)
+        settings = _dashboard_settings(config, base)
+        self._dashboard = (
+            DashboardProcess(out, settings, config.gateway.federation, self.address) if settings is not None else None
+        )
+        self._show = progress
+        self._open_things = ExitStack()
 
     def __enter__(self) -> "Orchestrator":
-        if self._broker is None:
-            check_reachable(self.address, self._connect_timeout_s)  # before minutes of preparation, not after
-        self._store = Store(self._out / "gateway.sqlite")
+        with ExitStack() as stack:
+            stack.enter_context(Held(self._out))
+            if self._broker is None:
+                check_reachable(self.address, self._connect_timeout_s)  # before minutes of preparation, not after
+            else:
+                stack.callback(self._broker.close)
+            self._store = Store(self._out / "gateway.sqlite")
+            stack.callback(self._store.close)
+            if self._dashboard is not None:
+                stack.enter_context(self._dashboard)
+                self._show({"event": "dashboard", "url": self._dashboard.url, "warning": self._dashboard.warning})
+            self._open_things = stack.pop_all()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._store.close()
-        if self._broker is not None:
-            self._broker.close()
+        self._open_things.close()
+
+    def progress(self, event: Dict[str, Any]) -> None:
+        """To whoever watches: the caller, and the dashboard."""
+        if self._dashboard is not None:
+            self._dashboard.tell(event)
+        self._show(event)
 
     def trained(self) -> int:
         """How many trainings of this task the store knows, finished or not."""
@@ -89,13 +112,13 @@ class Orchestrator:
             self._broker.start()
         evaluate = Evaluator(graph, self._rows) if self._rows is not None else None
         federation = self._config.gateway.federation
-        gateway = Gateway(self._store, run, federation, self.address, self._broker, evaluate, self._progress)
+        gateway = Gateway(self._store, run, federation, self.address, self._broker, evaluate, self.progress)
         result = gateway.run(self._connect_timeout_s)
         broker_mib = peak_memory_mib(str(self._broker.pid)) if self._broker else None
         claim = statement_apart(task, result.records, number)
         report = _report(run, task, result, claim, {"gateway": peak_memory_mib(), "broker": broker_mib})
         report.update(
-            _quantize(task, self._model, result, self._rows, self._calibration, claim, self._out, self._progress)
+            _quantize(task, self._model, result, self._rows, self._calibration, claim, self._out, self.progress)
         )
         write_json(self._out / "result.json", report)
         self._store.put_report(run, time.time(), report)
@@ -104,7 +127,7 @@ class Orchestrator:
 
     def _open(self, run: str, number: int) -> Tuple[Task, bytes]:
         if number == 1 or self._store.find_run(run) is not None:
-            return _open_or_prepare(self._store, run, self._config.task, self._model, self._out, self._progress)
+            return _open_or_prepare(self._store, run, self._config.task, self._model, self._out, self.progress)
         before = run_id(self._config.task, number - 1)
         stored = self._store.find_run(before)
         if stored is None:
@@ -182,6 +205,14 @@ def _broker(config: Config) -> Tuple[BrokerAddress, Optional[OwnBroker]]:
         own = OwnBroker(settings.broker, settings.host, settings.port)
         return own.address, own
     return BrokerAddress.parse(settings.broker, settings.ca_file or None), None
+
+
+def _dashboard_settings(config: Config, base: Path) -> Optional[WebSettings]:
+    told = config.gateway
+    if not told.dashboard:
+        return None
+    certificate, key = (base / name if name else None for name in (told.dashboard_cert, told.dashboard_key))
+    return WebSettings.parse(told.dashboard, certificate, key)
 
 
 def _report(run: str, task: Task, result: RunResult, claim: Dict[str, Any], memory: Dict[str, Any]) -> Dict[str, Any]:

@@ -14,10 +14,10 @@ import numpy as np
 from orchestrator.errors import RoundError, UsageError, WireError
 from orchestrator.gateway.aggregation import MAX_MESSAGE_BYTES, Aggregation, Evaluate
 from orchestrator.gateway.broker import OwnBroker
-from orchestrator.gateway.run import RunResult, standardization, strategy_of
+from orchestrator.gateway.run import RunResult, plan_of, standardization
 from orchestrator.gateway.selection import Standings
 from orchestrator.gateway.store import Store
-from orchestrator.rounds.coordinator import Coordinator, Plan
+from orchestrator.rounds.coordinator import Coordinator
 from orchestrator.rounds.events import (
     STATISTICS_ROUND,
     Action,
@@ -36,8 +36,6 @@ from orchestrator.rounds.events import (
     Ticked,
     Wake,
 )
-from orchestrator.rounds.fedbuff import FedBuff
-from orchestrator.rounds.selection import Rule
 from orchestrator.wire.body import decode_body, encode_body, require
 from orchestrator.wire.frames import Ack, Chunk, Want, decode_frame, encode_frame
 from orchestrator.wire.link import BrokerAddress, Connected, Disconnected, Link, Message
@@ -92,28 +90,11 @@ class Gateway:
         self._baseline: Dict[str, Tuple[int, int]] = {}  # socket bytes of each node when its training rounds began
         self._goodbyes: Set[str] = set()
         self._noted: Optional[Tuple[str, int]] = None
-        self._coordinator = Coordinator(self._plan())
+        self._coordinator = Coordinator(plan_of(self._task, self._store.secret(self._run, "selection")))
         self._link = Link(
             broker, f"edgeward-{federation}-gateway", [self._topics.every_up, self._topics.every_presence]
         )
         self._link.send_from(self._outbox.next)
-
-    def _plan(self) -> Plan:
-        rounds, task, strategy = self._task.rounds, self._task, strategy_of(self._task)
-        key = self._store.secret(self._run, "selection")
-        return Plan(
-            task.training.rounds,
-            rounds.nodes,
-            rounds.quorum,
-            rounds.deadline_s,
-            rounds.attempts,
-            rounds.gather_s,
-            task.standardizes,
-            Rule(task.selection.cohort, task.selection.sampling_rate, key),
-            isinstance(strategy, FedBuff),
-            strategy.max_staleness if isinstance(strategy, FedBuff) else 0,
-            task.evaluation.on,
-        )
 
     def run(self, connect_timeout_s: float = 30.0) -> RunResult:
         """Serves until the run is finished; raises RoundError when it failed, BrokerError without a broker."""

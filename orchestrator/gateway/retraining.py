@@ -34,13 +34,15 @@ def run_and_watch(
             report = orchestrator.train(number)
             if privacy.on and number >= privacy.runs:
                 return report
-            progress({"event": "watching", "training": number, "digest": report["digest"], **_plain(report)})
+            orchestrator.progress(
+                {"event": "watching", "training": number, "digest": report["digest"], **_plain(report)}
+            )
             wait_for_drift(
                 orchestrator.address,
                 config.gateway.federation,
                 report["digest"],
                 drift_above,
-                progress,
+                orchestrator.progress,
                 connect_timeout_s,
             )
             number += 1

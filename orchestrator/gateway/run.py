@@ -8,8 +8,10 @@ import numpy as np
 from orchestrator.errors import RoundError, UsageError
 from orchestrator.gateway.store import Store
 from orchestrator.privacy.standardization import range_scaling
+from orchestrator.rounds.coordinator import Plan
 from orchestrator.rounds.events import STATISTICS_ROUND
 from orchestrator.rounds.fedbuff import FedBuff
+from orchestrator.rounds.selection import Rule
 from orchestrator.rounds.strategies import make_strategy
 from orchestrator.rounds.strategy import Strategy
 from orchestrator.wire.task import Task, task_from_dict, task_to_dict
@@ -19,6 +21,27 @@ def run_id(task: Task, number: int = 1) -> str:
     """A name for the `number`-th training of a task: readable, and another one if the task changes."""
     name = f"{task.name}-{hashlib.sha256(repr(task).encode()).hexdigest()[:8]}"
     return name if number == 1 else f"{name}-{number}"
+
+
+def plan_of(task: Task, key: bytes) -> Plan:
+    """What the coordinator needs of a task: with it, whoever has the journal has the state of the run.
+
+    key: the run's secret "selection".
+    """
+    rounds, strategy = task.rounds, strategy_of(task)
+    return Plan(
+        task.training.rounds,
+        rounds.nodes,
+        rounds.quorum,
+        rounds.deadline_s,
+        rounds.attempts,
+        rounds.gather_s,
+        task.standardizes,
+        Rule(task.selection.cohort, task.selection.sampling_rate, key),
+        isinstance(strategy, FedBuff),
+        strategy.max_staleness if isinstance(strategy, FedBuff) else 0,
+        task.evaluation.on,
+    )
 
 
 def strategy_of(task: Task) -> Strategy:

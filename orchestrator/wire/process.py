@@ -9,12 +9,21 @@ def peak_memory_mib(pid: str = "self") -> float:
 
     Not getrusage: its figure is inherited over exec from a possibly larger parent.
     """
+    return _status_mib(pid, "VmHWM:")
+
+
+def resident_memory_mib(pid: str = "self") -> float:
+    """Resident memory of a process in MiB (VmRSS of Linux); 0.0 where the kernel does not say."""
+    return _status_mib(pid, "VmRSS:")
+
+
+def _status_mib(pid: str, name: str) -> float:
     try:
         status = Path(f"/proc/{pid}/status").read_text()
     except OSError:
         return 0.0
     for line in status.splitlines():
-        if line.startswith("VmHWM:"):
+        if line.startswith(name):
             return int(line.split()[1]) / 1024
     return 0.0
 

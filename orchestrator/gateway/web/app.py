@@ -1,0 +1,242 @@
+"""The routes: pages, JSON, server-sent events, metrics. The model is read by one thread; readers of events share it."""
+
+import asyncio
+import json
+import logging
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import Any, AsyncIterator, Callable, Dict, Optional, TypeVar
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+from orchestrator.exposition import CONTENT_TYPE
+from orchestrator.gateway.web.guard import Guard, session_token, set_session
+from orchestrator.gateway.web.metrics import render
+from orchestrator.gateway.web.model import DashboardModel, to_json
+from orchestrator.gateway.web.password import Login
+from orchestrator.gateway.web.sessions import Sessions, TryLimit
+from orchestrator.gateway.web.settings import WebSettings
+
+log = logging.getLogger("edgeward.dashboard")
+
+STATIC = Path(__file__).parent / "static"
+_TYPES = {".html": "text/html", ".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
+_POLL_S = 0.5
+_PING_S = 15.0
+_MOST_STREAMS = 64
+_MOST_BODY_BYTES = 4096
+_FAILURE_PAUSE_S = 0.5
+T = TypeVar("T")
+
+
+class Dashboard:
+    """The application and its state. `asgi` is what a server runs."""
+
+    def __init__(self, model: DashboardModel, settings: WebSettings) -> None:
+        self._model, self._settings = model, settings
+        self._login, self._sessions, self._limit = Login(model.out), Sessions(), TryLimit()
+        self._reader = ThreadPoolExecutor(1, "reader")
+        self._hasher = ThreadPoolExecutor(1, "password")
+        self._streams = 0
+        self._sections: Dict[str, str] = {}
+        self._changed = asyncio.Condition()
+        files = {path.name: path for path in STATIC.iterdir() if path.suffix in _TYPES}
+        self._files = {name: (path.read_bytes(), _TYPES[path.suffix]) for name, path in files.items()}
+        routes = [
+            Route("/", self._page("index.html")),
+            Route("/login", self._login_page),
+            Route("/healthz", self._health),
+            Route("/metrics", self._metrics),
+            Route("/static/{name}", self._static),
+            Route("/api/login", self._log_in, methods=["POST"]),
+            Route("/api/logout", self._log_out, methods=["POST"]),
+            Route("/api/session", self._session),
+            Route("/api/overview", self._overview),
+            Route("/api/runs", self._runs),
+            Route("/api/runs/{run:path}", self._run),
+            Route("/api/boards", self._boards),
+            Route("/api/audit", self._audit),
+            Route("/api/events", self._events),
+        ]
+        app = Starlette(routes=routes, lifespan=self._lifespan)
+        self._guard = Guard(app, settings, self._login, self._sessions)
+        self.asgi = self._guard
+
+    @asynccontextmanager
+    async def _lifespan(self, app: Starlette) -> AsyncIterator[None]:
+        task = asyncio.create_task(self._follow())
+        try:
+            yield
+        finally:
+            task.cancel()
+            self._reader.shutdown(wait=False, cancel_futures=True)
+            self._hasher.shutdown(wait=False, cancel_futures=True)
+
+    async def _read(self, question: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._reader, question)
+
+    async def _follow(self) -> None:
+        """Reads the model while somebody looks, and wakes the streams when a section changed."""
+        failed = ""
+        while True:
+            if self._streams:
+                try:
+                    await self._refresh()
+                    failed = ""
+                except Exception as error:  # the page says so; the next look may succeed
+                    if str(error) != failed:
+                        log.exception("the store could not be read")
+                    failed = str(error)
+                    await self._publish({"problem": to_json(failed)})
+            await asyncio.sleep(_POLL_S)
+
+    async def _refresh(self) -> None:
+        sections = await self._read(self._model.sections)
+        await self._publish({**{name: to_json(value) for name, value in sections.items()}, "problem": "null"})
+
+    async def _publish(self, sections: Dict[str, str]) -> None:
+        if any(self._sections.get(name) != text for name, text in sections.items()):
+            async with self._changed:
+                self._sections = {**self._sections, **sections}
+                self._changed.notify_all()
+
+    # Pages
+
+    def _page(self, name: str) -> Callable[[Request], Response]:
+        def page(request: Request) -> Response:
+            body, kind = self._files[name]
+            return Response(body, media_type=kind)
+
+        return page
+
+    def _login_page(self, request: Request) -> Response:
+        if self._guard.knows(request):
+            return RedirectResponse("/", 303)
+        return self._page("login.html")(request)
+
+    def _static(self, request: Request) -> Response:
+        found = self._files.get(request.path_params["name"])
+        if found is None:
+            return PlainTextResponse("no such file\n", 404)
+        return Response(found[0], media_type=found[1], headers={"Cache-Control": "no-cache"})
+
+    def _health(self, request: Request) -> Response:
+        return PlainTextResponse("ok\n")
+
+    # Login
+
+    async def _log_in(self, request: Request) -> Response:
+        address = request.client.host if request.client else ""
+        wait = self._limit.wait_s(address)
+        if wait > 0:
+            told = {"error": f"too many attempts; try again in {wait:.0f} s"}
+            return JSONResponse(told, 429, {"Retry-After": str(int(wait) + 1)})
+        password = await _password(request)
+        if password is None:
+            return JSONResponse({"error": 'expected {"password": "..."}'}, 400)
+        loop = asyncio.get_running_loop()
+        self._limit.failed(address)  # until proven otherwise: tries at the same time count too
+        if not await loop.run_in_executor(self._hasher, self._login.accepts, password):
+            log.warning("wrong password from %s", address)
+            await asyncio.sleep(_FAILURE_PAUSE_S)
+            return JSONResponse({"error": "wrong password"}, 401)
+        self._limit.succeeded(address)
+        response = JSONResponse({"ok": True})
+        set_session(response, self._sessions.begin(), self._settings)
+        return response
+
+    async def _log_out(self, request: Request) -> Response:
+        self._sessions.end(session_token(request, self._settings))
+        response = JSONResponse({"ok": True})
+        set_session(response, "", self._settings)
+        return response
+
+    async def _session(self, request: Request) -> Response:
+        return JSONResponse({"login_needed": self._login.configured, "logged_in": self._guard.knows(request)})
+
+    # Data
+
+    async def _answer(self, question: Callable[[], Any]) -> Response:
+        return Response(to_json(await self._read(question)), media_type="application/json")
+
+    async def _overview(self, request: Request) -> Response:
+        return await self._answer(self._model.sections)
+
+    async def _runs(self, request: Request) -> Response:
+        return await self._answer(self._model.summaries)
+
+    async def _run(self, request: Request) -> Response:
+        name = request.path_params["run"]
+
+        def question() -> Optional[Dict[str, Any]]:
+            view = self._model.view(name)
+            return None if view is None else self._model.run(view)
+
+        found = await self._read(question)
+        if found is None:
+            return JSONResponse({"error": f"the store has no run {name!r}"}, 404)
+        return Response(to_json(found), media_type="application/json")
+
+    async def _boards(self, request: Request) -> Response:
+        return await self._answer(self._model.boards)
+
+    async def _audit(self, request: Request) -> Response:
+        text = request.query_params.get("limit", "100")
+        if not text.isdigit() or not 1 <= int(text) <= 1000:
+            return JSONResponse({"error": f"limit {text!r}: expected 1 to 1000"}, 400)
+        return await self._answer(lambda: self._model.audit(int(text)))
+
+    async def _metrics(self, request: Request) -> Response:
+        sections = await self._read(self._model.sections)
+        return Response(render(sections, dict(self._model.counts)), headers={"Content-Type": CONTENT_TYPE})
+
+    # Live
+
+    async def _events(self, request: Request) -> Response:
+        if self._streams >= _MOST_STREAMS:
+            return JSONResponse({"error": f"{_MOST_STREAMS} pages are open already"}, 503)
+        return StreamingResponse(self._stream(request), media_type="text/event-stream")
+
+    async def _stream(self, request: Request) -> AsyncIterator[str]:
+        """One event a changed section, named like it; the first look sends them all."""
+        self._streams += 1
+        sent: Dict[str, str] = {}
+        spoke = time.monotonic()
+        try:
+            while self._guard.knows(request):
+                news = {name: text for name, text in self._sections.items() if sent.get(name) != text}
+                if news:
+                    yield "".join(f"event: {name}\ndata: {text}\n\n" for name, text in news.items())
+                    sent, spoke = {**sent, **news}, time.monotonic()
+                elif time.monotonic() - spoke > _PING_S:
+                    yield ": still here\n\n"
+                    spoke = time.monotonic()
+                await self._wait_for_news(sent)
+            yield "event: session\ndata: false\n\n"
+        finally:
+            self._streams -= 1
+
+    async def _wait_for_news(self, sent: Dict[str, str]) -> None:
+        async with self._changed:
+            with suppress(asyncio.TimeoutError):  # to look at the session again, and to say that we are there
+                await asyncio.wait_for(self._changed.wait_for(lambda: self._sections != sent), 5.0)
+
+
+async def _password(request: Request) -> Optional[str]:
+    """The password in the body; None for anything else, and for bodies no login has."""
+    body = b""
+    async for part in request.stream():
+        body += part
+        if len(body) > _MOST_BODY_BYTES:
+            return None
+    try:
+        found = json.loads(body)
+    except ValueError:
+        return None
+    password = found.get("password") if isinstance(found, dict) else None
+    return password if isinstance(password, str) else None

@@ -1,0 +1,132 @@
+"""The dashboard beside a running gateway: a child process, so that whatever it does, the rounds go on."""
+
+import json
+import logging
+import socket
+import subprocess
+import sys
+import threading
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Dict, Optional
+
+from orchestrator.errors import UsageError
+from orchestrator.gateway.web.settings import WebSettings
+from orchestrator.wire.link import BrokerAddress
+
+log = logging.getLogger("edgeward.gateway")
+
+_MOST_MESSAGE_BYTES = 60 << 10
+_RESTART_S = 2.0
+
+
+def listen(settings: WebSettings) -> socket.socket:
+    """A listening socket; UsageError where the address cannot be had."""
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    listening = socket.socket(family, socket.SOCK_STREAM)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind((settings.host, settings.port))
+        listening.listen(128)
+    except OSError as error:
+        listening.close()
+        raise UsageError(f"dashboard {settings.host}:{settings.port}: {error.strerror or error}") from error
+    return listening
+
+
+def url_of(settings: WebSettings, listening: socket.socket) -> str:
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    return f"{'https' if settings.tls else 'http'}://{host}:{listening.getsockname()[1]}/"
+
+
+class DashboardProcess:
+    """From `with` to its end. One that dies is started again; one that hangs loses progress messages, never a round."""
+
+    def __init__(self, out: Path, settings: WebSettings, federation: str, broker: BrokerAddress) -> None:
+        """Raises UsageError where the address is taken or must not be used; `warning` is for people."""
+        self.warning = settings.check(out)
+        self._told: Dict[str, Any] = {
+            "out": str(out),
+            "host": settings.host,
+            "port": settings.port,
+            "certificate": str(settings.certificate or ""),
+            "key": str(settings.key or ""),
+            "federation": federation,
+            "broker": asdict(broker),
+        }
+        self._listening = listen(settings)
+        self.url = url_of(settings, self._listening)
+        self._channel: Optional[socket.socket] = None
+        self._process: Optional[subprocess.Popen[str]] = None
+        self._closing = threading.Event()
+        self._starting = threading.Lock()
+        self._watcher = threading.Thread(target=self._watch, name="dashboard", daemon=True)
+        self.restarts = 0
+
+    @property
+    def pid(self) -> Optional[int]:
+        return self._process.pid if self._process else None
+
+    def __enter__(self) -> "DashboardProcess":
+        self._start()
+        self._watcher.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with self._starting:
+            self._closing.set()
+        if self._channel is not None:
+            self._channel.close()  # it ends when its channel does
+        assert self._process is not None
+        try:
+            self._process.wait(5)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+        self._watcher.join()
+        self._listening.close()
+
+    def tell(self, event: Dict[str, Any]) -> None:
+        """Passes progress on, without ever waiting."""
+        message = json.dumps(event).encode()
+        channel = self._channel
+        if channel is None or len(message) > _MOST_MESSAGE_BYTES:
+            return
+        try:
+            channel.send(message, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+        except OSError:  # it is not reading, or gone: the rounds do not depend on it
+            log.debug("the dashboard did not take %s", event["event"])
+
+    def _start(self) -> None:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        told = {**self._told, "listening_fd": self._listening.fileno(), "channel_fd": theirs.fileno()}
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "orchestrator.gateway.web.server"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            pass_fds=(self._listening.fileno(), theirs.fileno()),
+            text=True,
+        )
+        theirs.close()
+        before, self._channel = self._channel, ours
+        if before is not None:
+            before.close()
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write(json.dumps(told) + "\n")
+            self._process.stdin.close()
+        except OSError:
+            log.warning("the dashboard ended before it began")
+
+    def _watch(self) -> None:
+        while True:
+            assert self._process is not None
+            code = self._process.wait()
+            if self._closing.is_set():
+                return
+            log.warning("the dashboard ended with %d; starting it again", code)
+            self._closing.wait(_RESTART_S)
+            with self._starting:
+                if self._closing.is_set():
+                    return
+                self.restarts += 1
+                self._start()

@@ -1,0 +1,86 @@
+"""Epsilon spent over the rounds of a run: computed once a run by the accountant's own process, then kept."""
+
+import logging
+import threading
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, Dict, List, Optional, Tuple
+
+from orchestrator.errors import PrivacyError
+from orchestrator.gateway.history import training_number
+from orchestrator.gateway.web.runview import RunView
+from orchestrator.privacy.accounting_process import curve_apart
+
+log = logging.getLogger("edgeward.dashboard")
+
+_STATED = (
+    "unit",
+    "adjacency",
+    "accountant",
+    "claim",
+    "mechanism",
+    "sampling",
+    "statistics",
+    "composition",
+    "not_covered",
+)
+
+
+class EpsilonCurves:
+    """One accountant at a time, in the background; a run's curve depends on its task alone."""
+
+    def __init__(self) -> None:
+        self._pool = ThreadPoolExecutor(1, "accountant")
+        self._curves: Dict[str, Future[Dict[str, Any]]] = {}
+        self._lock = threading.Lock()
+
+    def of(self, view: RunView) -> Dict[str, Any]:
+        """What the page shows of a run's privacy; `state` says whether the accountant is done."""
+        privacy = view.task.privacy
+        if not privacy.on:
+            claim = "Trained without differential privacy: updates can reveal records. Records themselves stay on the nodes."
+            return {"state": "none", "unit": "none", "claim": claim}
+        shown: Dict[str, Any] = {
+            "unit": privacy.unit,
+            "budget": privacy.epsilon,
+            "delta": privacy.delta,
+            "trainings": privacy.runs,
+            "training": training_number(view.run),
+            "clip_norm": privacy.clip_norm,
+            "noise_multiplier": privacy.noise_multiplier,
+        }
+        future = self._future(view)
+        if not future.done():
+            return {**shown, "state": "computing"}
+        error = future.exception()
+        if error is not None:
+            return {**shown, "state": "failed", "reason": str(error)}
+        answer = future.result()
+        points = [(int(number), float(epsilon)) for number, epsilon in answer["points"]]
+        stated = {name: answer["statement"].get(name) for name in _STATED}
+        return {**shown, **stated, "state": "ready", "points": points, "spent": spent(points, view.rounds_begun)}
+
+    def _future(self, view: RunView) -> "Future[Dict[str, Any]]":
+        with self._lock:
+            if view.run not in self._curves:
+                self._curves[view.run] = self._pool.submit(
+                    _compute, view.task, view.records(), training_number(view.run)
+                )
+            return self._curves[view.run]
+
+    def close(self) -> None:
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _compute(*question: Any) -> Dict[str, Any]:
+    try:
+        return curve_apart(*question)
+    except PrivacyError as error:
+        log.warning("no epsilon for the dashboard: %s", error)
+        raise
+
+
+def spent(points: List[Tuple[int, float]], rounds_begun: int) -> Optional[float]:
+    """Epsilon of the first point that covers what may be out by now: never less than was spent. 0 before anything is."""
+    if rounds_begun < 0 or (rounds_begun == 0 and points[0][0] > 0):
+        return 0.0
+    return next((epsilon for number, epsilon in points if number >= rounds_begun), points[-1][1])

@@ -1,0 +1,120 @@
+"""The door of the dashboard: host names, logins, headers. An ASGI layer round everything, so no route can forget it."""
+
+from http.cookies import CookieError, SimpleCookie
+from typing import Optional
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import HTTPConnection
+from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from orchestrator.gateway.web.password import Login
+from orchestrator.gateway.web.sessions import SESSION_S, Sessions
+from orchestrator.gateway.web.settings import LOOPBACK_NAMES, WebSettings
+
+OPEN_PATHS = ("/healthz", "/login", "/api/login", "/api/session")
+"""What a stranger may ask; `/static/` too, which is the same on every installation."""
+
+HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
+        "base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
+    "Cache-Control": "no-store",
+}
+
+
+class Guard:
+    """With a password everything but OPEN_PATHS needs a login; without one only loopback may ask (see WebSettings.check)."""
+
+    def __init__(self, app: ASGIApp, settings: WebSettings, login: Login, sessions: Sessions) -> None:
+        self._app, self._settings, self._login, self._sessions = app, settings, login, sessions
+        self._version = login.version
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+
+        async def with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name, value in HEADERS.items():
+                    headers.setdefault(name, value)
+            await send(message)
+
+        refusal = self._refusal(HTTPConnection(scope), scope["method"])
+        await (refusal or self._app)(scope, receive, with_headers)
+
+    def _refusal(self, request: HTTPConnection, method: str) -> Optional[Response]:
+        if self._settings.loopback and host_name(request.headers) not in LOOPBACK_NAMES:
+            # Another site's name that resolves to this machine would read us with this browser's rights.
+            return PlainTextResponse("this dashboard answers to localhost only\n", 421)
+        if method not in ("GET", "HEAD") and not same_origin(request.headers):
+            return PlainTextResponse("only the dashboard's own pages may send this\n", 403)
+        path = request.url.path
+        if path in OPEN_PATHS or path.startswith("/static/") or self.knows(request):
+            return None
+        if path == "/metrics" and self._knows_token(request.headers):
+            return None
+        if path.startswith("/api/"):
+            return JSONResponse({"error": "log in first"}, 401)
+        if path == "/metrics":
+            return PlainTextResponse("a bearer token or a login is needed\n", 401, {"WWW-Authenticate": "Bearer"})
+        return RedirectResponse("/login", 303)
+
+    def knows(self, request: HTTPConnection) -> bool:
+        """Whether a login is not needed, or there."""
+        if self._login.version != self._version:  # a new password ends the sessions of the old one
+            self._version = self._login.version
+            self._sessions.end_all()
+        if not self._login.configured:
+            return self._settings.loopback
+        return self._sessions.valid(session_token(request, self._settings))
+
+    def _knows_token(self, headers: Headers) -> bool:
+        scheme, _, token = headers.get("authorization", "").partition(" ")
+        return scheme.lower() == "bearer" and self._login.accepts_token(token.strip())
+
+
+def cookie_name(settings: WebSettings) -> str:
+    return "__Host-edgeward" if settings.tls else "edgeward"
+
+
+def session_token(request: HTTPConnection, settings: WebSettings) -> str:
+    try:
+        cookies = SimpleCookie(request.headers.get("cookie", ""))
+    except CookieError:
+        return ""
+    morsel = cookies.get(cookie_name(settings))
+    return morsel.value if morsel else ""
+
+
+def set_session(response: Response, token: str, settings: WebSettings) -> None:
+    age = int(SESSION_S) if token else 0
+    response.set_cookie(
+        cookie_name(settings), token, max_age=age, path="/", secure=settings.tls, httponly=True, samesite="strict"
+    )
+
+
+def host_name(headers: Headers) -> str:
+    """The name in the Host header, without port and brackets."""
+    try:
+        return (urlsplit(f"//{headers.get('host', '')}").hostname or "").rstrip(".")
+    except ValueError:
+        return ""
+
+
+def same_origin(headers: Headers) -> bool:
+    """Whether a request that changes something comes from our own page: JSON, and no other site's Origin."""
+    if headers.get("content-type", "").split(";")[0].strip() != "application/json":
+        return False
+    origin = headers.get("origin")
+    return origin is None or urlsplit(origin).netloc == headers.get("host", "")

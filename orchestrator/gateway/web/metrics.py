@@ -1,0 +1,89 @@
+"""The gateway's /metrics page. Names end in their unit, counters in _total, as Prometheus' naming rules have it."""
+
+from typing import Any, Dict
+
+from orchestrator.exposition import Page
+from orchestrator.rounds.coordinator import AGGREGATING, COLLECTING, FAILED, FINISHED, GATHERING
+
+_PHASES = (GATHERING, COLLECTING, AGGREGATING, FINISHED, FAILED)
+_MIB = float(1 << 20)
+
+
+def render(sections: Dict[str, Any], counts: Dict[str, int]) -> str:
+    """`sections` of DashboardModel, `counts` of the gateway's progress events since it began (empty when not its child)."""
+    page = Page()
+    gateway = sections["gateway"]
+    page.add("edgeward_gateway_up", "gauge", "1 while a gateway works on this folder", {}, int(gateway["running"]))
+    about = "Resident memory of a process"
+    for process, value in (("gateway", gateway["memory_mib"]), ("dashboard", gateway["dashboard_memory_mib"])):
+        if value:
+            page.add("edgeward_process_resident_memory_bytes", "gauge", about, {"process": process}, value * _MIB)
+    for kind, name, help_text in (
+        ("refused", "edgeward_messages_refused_total", "Messages of nodes the gateway refused since it began"),
+        ("broker_restarted", "edgeward_broker_restarts_total", "Times the gateway started its own broker again"),
+        ("broker_lost", "edgeward_broker_disconnects_total", "Times the gateway lost its broker"),
+    ):
+        page.add(name, "counter", help_text, {}, counts.get(kind, 0))
+    if sections["run"] is not None:
+        _add_run(page, sections)
+    _add_boards(page, sections["boards"]["boards"])
+    return page.text()
+
+
+def _add_run(page: Page, sections: Dict[str, Any]) -> None:
+    live, rounds = sections["live"], [row for row in sections["rounds"] if row["round"] > 0]
+    run = {"run": sections["run"]["run"]}
+    info = {**run, "task": sections["run"]["name"], "federation": sections["gateway"]["federation"]}
+    page.add("edgeward_run_info", "gauge", "The run this page is about", info, 1)
+    for phase in _PHASES:
+        labels = {**run, "phase": phase}
+        page.add("edgeward_run_phase", "gauge", "1 for the phase the run is in", labels, int(live["phase"] == phase))
+    page.add("edgeward_round", "gauge", "The open round; 0 is statistics, -1 is before", run, live["round"])
+    page.add("edgeward_rounds_planned", "gauge", "Training rounds of the run", run, live["rounds"])
+    page.add("edgeward_rounds_completed_total", "counter", "Training rounds aggregated", run, len(rounds))
+    states = [row["state"] for row in sections["nodes"]]
+    page.add("edgeward_nodes_online", "gauge", "Nodes that hold task and data", run, live["online"])
+    page.add("edgeward_nodes_awaited", "gauge", "Nodes whose update the round waits for", run, len(live["awaited"]))
+    page.add("edgeward_nodes_declined", "gauge", "Nodes that declined the run", run, states.count("declined"))
+    page.add("edgeward_updates_total", "counter", "Updates aggregated", run, sum(row["updates"] for row in rounds))
+    about = "Bytes of message bodies of aggregated rounds, by direction as the gateway sees it"
+    for direction, name in (("received", "bytes_up"), ("sent", "bytes_down")):
+        total = sum(row[name] for row in sections["rounds"])
+        page.add("edgeward_round_bytes_total", "counter", about, {**run, "direction": direction}, total)
+    about = "Time from announcing a round to its result"
+    page.add("edgeward_rounds_seconds_total", "counter", about, run, sum(row["seconds"] for row in rounds))
+    if rounds:
+        last = rounds[-1]
+        page.add("edgeward_last_round_seconds", "gauge", "Time the last round took", run, last["seconds"])
+        for name, suffix in (("accuracy", "_ratio"), ("auc", "_ratio"), ("loss", "")):
+            if isinstance(last.get(name), float):
+                page.add(f"edgeward_{name}{suffix}", "gauge", f"{name} of the last round", run, last[name])
+    privacy = sections["privacy"]
+    if privacy["state"] != "none":
+        labels = {**run, "unit": privacy["unit"], "delta": f"{privacy['delta']:g}"}
+        page.add("edgeward_privacy_epsilon_budget", "gauge", "Epsilon the task may spend", labels, privacy["budget"])
+        if privacy["state"] == "ready":
+            page.add("edgeward_privacy_epsilon_spent", "gauge", "Epsilon spent so far", labels, privacy["spent"])
+
+
+def _add_boards(page: Page, boards: Any) -> None:
+    for board in boards:
+        name = {"board": board["board"]}
+        page.add("edgeward_records_total", "counter", "Records that reached the gateway", name, board["received"])
+        page.add("edgeward_records_lost_total", "counter", "Sequence numbers never received", name, board["lost"])
+        page.add("edgeward_board_last_seen_timestamp_seconds", "gauge", "When the last came", name, board["seen_at"])
+        simulated = {None: "unknown", True: "true", False: "false"}[board["simulated"]]
+        labels = {**name, "simulated": simulated}
+        metrics, psi = board["metrics"], board["drift"].get("psi")
+        for statistic in ("p50", "p95", "p99", "max"):
+            value = metrics.get(f"latency_{statistic}_us")
+            if type(value) in (int, float):
+                about = "Time of an inference on the board's own clock"
+                page.add(
+                    "edgeward_board_latency_seconds", "gauge", about, {**labels, "statistic": statistic}, value / 1e6
+                )
+        if type(metrics.get("inferences")) is int:
+            about = "Inferences since the board or its model began"
+            page.add("edgeward_inferences_total", "counter", about, labels, metrics["inferences"])
+        if type(psi) in (int, float):
+            page.add("edgeward_board_drift_psi", "gauge", "Population stability index of the inputs", name, psi)

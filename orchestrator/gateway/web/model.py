@@ -1,0 +1,179 @@
+"""Everything the dashboard shows, as plain data in named sections. One thread at a time reads; see app.py."""
+
+import json
+import math
+import time
+from collections import Counter, deque
+from pathlib import Path
+from typing import Any, Deque, Dict, List, Optional
+
+from orchestrator.errors import EdgewardError
+from orchestrator.gateway.running import holder
+from orchestrator.gateway.web.epsilon import EpsilonCurves
+from orchestrator.gateway.web.listener import Listener
+from orchestrator.gateway.web.runview import RunView
+from orchestrator.gateway.web.storeview import StoreView
+from orchestrator.wire.process import peak_memory_mib, resident_memory_mib
+
+_TOLD = 200
+_AUDIT_TAIL_BYTES = 256 << 10
+_KEPT = ("refused", "broker_lost", "broker_restarted", "export", "planned", "watching", "drift", "continued", "failed")
+"""Progress the journal does not have: told by the gateway that started this dashboard."""
+
+
+class DashboardModel:
+    """The state folder OUT of a gateway, running or finished."""
+
+    def __init__(self, out: Path, federation: str, listener: Listener) -> None:
+        self.out, self.federation, self.listener = out, federation, listener
+        self.curves = EpsilonCurves()
+        self.told: Deque[Dict[str, Any]] = deque(maxlen=_TOLD)
+        self.counts: Counter[str] = Counter()
+        self._store: Optional[StoreView] = None
+        self._views: Dict[str, RunView] = {}
+
+    def close(self) -> None:
+        self.curves.close()
+
+    def hear(self, event: Dict[str, Any]) -> None:
+        """A progress event of the gateway."""
+        kind = str(event.get("event"))
+        self.counts[kind] += 1
+        if kind in _KEPT:
+            self.told.append({"at": time.time(), "kind": kind, "text": _line(event)})
+
+    def runs(self) -> List[str]:
+        store = self._open()
+        return [] if store is None else store.runs()
+
+    def view(self, run: str) -> Optional[RunView]:
+        """The run up to date; None where the store does not have it."""
+        store = self._open()
+        if store is None or run not in store.runs():
+            return None
+        if run not in self._views:
+            self._views[run] = RunView(store, run)
+        view = self._views[run]
+        view.advance()
+        return view
+
+    def _open(self) -> Optional[StoreView]:
+        path = self.out / "gateway.sqlite"
+        if self._store is None and path.exists():
+            try:
+                self._store = StoreView(path)
+            except EdgewardError:
+                if path.stat().st_size:  # an empty file is a store a moment before its tables are made
+                    raise
+        return self._store
+
+    def current(self) -> Optional[RunView]:
+        """The run something happened in last."""
+        views = [view for view in map(self.view, self.runs()) if view is not None]
+        return max(views, key=lambda view: view.last_event_at, default=None)
+
+    def sections(self) -> Dict[str, Any]:
+        """What the live page follows: each section is sent when it changed."""
+        view = self.current()
+        page: Dict[str, Any] = {"gateway": self.gateway(), "boards": self.boards(), "runs": self.summaries()}
+        if view is None:
+            return {
+                **page,
+                "run": None,
+                "live": None,
+                "nodes": [],
+                "rounds": [],
+                "privacy": None,
+                "activity": self._activity(),
+            }
+        return {**page, **self.run(view), "activity": self._activity(view)}
+
+    def run(self, view: RunView) -> Dict[str, Any]:
+        return {
+            "run": {**view.about(), "result": self._result(view.run)},
+            "live": view.live(),
+            "nodes": view.node_rows(self.listener.presence()),
+            "rounds": view.round_rows(),
+            "privacy": self.curves.of(view),
+        }
+
+    def gateway(self) -> Dict[str, Any]:
+        pid = holder(self.out)
+        return {
+            "federation": self.federation,
+            "running": pid is not None,
+            "memory_mib": round(resident_memory_mib(str(pid)), 1) if pid else None,
+            "peak_memory_mib": round(peak_memory_mib(str(pid)), 1) if pid else None,
+            "dashboard_memory_mib": round(resident_memory_mib(), 1),
+        }
+
+    def boards(self) -> Dict[str, Any]:
+        return {"state": self.listener.state, "boards": self.listener.boards()}
+
+    def summaries(self) -> List[Dict[str, Any]]:
+        return [view.summary() for view in map(self.view, self.runs()) if view is not None]
+
+    def _activity(self, view: Optional[RunView] = None) -> List[Dict[str, Any]]:
+        """Newest first."""
+        told = [*self.told, *(view.activity if view else ())]
+        return sorted(told, key=lambda line: -line["at"])[:60]
+
+    def _result(self, run: str) -> Optional[Dict[str, Any]]:
+        """The parts of the run's report people ask for; None until its bundle is made."""
+        found = self._store.report(run) if self._store is not None else None
+        if found is None:
+            return None
+        return {name: found.get(name) for name in ("digest", "metrics", "arena", "wire", "memory_mib", "privacy")}
+
+    def audit(self, limit: int) -> Dict[str, Any]:
+        """The last entries of OUT/audit.jsonl, newest first, as they are; `present` is False without the file."""
+        path = self.out / "audit.jsonl"
+        try:
+            with path.open("rb") as file:
+                size = file.seek(0, 2)
+                start = max(0, size - _AUDIT_TAIL_BYTES)
+                file.seek(start)
+                lines = file.read().decode("utf-8", "replace").splitlines()
+        except FileNotFoundError:
+            return {"present": False, "entries": []}
+        if start:
+            lines = lines[1:]  # cut in the middle
+        entries = []
+        for line in reversed(lines[-limit:]):
+            try:
+                entries.append(json.loads(line))
+            except ValueError:
+                entries.append({"unreadable": line[:200]})
+        return {"present": True, "entries": entries}
+
+
+def to_json(value: Any) -> str:
+    """JSON a browser accepts: numbers that are not finite become null."""
+    try:
+        return json.dumps(value, allow_nan=False, separators=(",", ":"))
+    except ValueError:
+        return json.dumps(_finite(value), allow_nan=False, separators=(",", ":"))
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _line(event: Dict[str, Any]) -> str:
+    """One progress event in words."""
+    texts = {
+        "refused": "refused a message of {node}: {reason}",
+        "broker_lost": "lost the broker: {reason}",
+        "broker_restarted": "the broker had died and was started again",
+        "export": "{message}",
+        "planned": "planned noise multiplier {noise_multiplier:g} for epsilon {epsilon:.3g}",
+        "watching": "waiting for boards with model {digest} to report drift",
+        "drift": "{board} reports drift {psi:.3f}",
+        "continued": "continuing run {run}",
+        "failed": "failed: {reason}",
+    }
+    return texts[event["event"]].format(**event)

@@ -1,0 +1,213 @@
+"""One run as people watch it: the journal replayed through the coordinator, and what the store says besides."""
+
+import json
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Any, Deque, Dict, List, Optional
+
+from orchestrator.gateway.history import training_number
+from orchestrator.gateway.run import plan_of
+from orchestrator.gateway.web.storeview import StoreView
+from orchestrator.gateway.web.words import describe_task
+from orchestrator.rounds.coordinator import AGGREGATING, COLLECTING, FAILED, FINISHED, GATHERING, Coordinator
+from orchestrator.rounds.events import STATISTICS_ROUND, Aggregated, Arrived, Declined, Event, Joined, Left, Started
+from orchestrator.wire.task import task_from_dict
+
+_ACTIVITY = 100
+_ROUND_FIELDS = ("round", "updates", "bytes_up", "bytes_down", "seconds", "codec_error", "loss", "accuracy", "auc")
+
+
+@dataclass
+class NodeHistory:
+    records: int = 0
+    joined_at: float = 0.0
+    seen_at: float = 0.0
+    updates: int = 0
+
+
+@dataclass
+class RunView:
+    """Follows a run: `advance` reads what the journal gained, the rest says what is known then."""
+
+    store: StoreView
+    run: str
+    nodes: Dict[str, NodeHistory] = field(default_factory=dict)
+    activity: Deque[Dict[str, Any]] = field(default_factory=lambda: deque(maxlen=_ACTIVITY))
+
+    def __post_init__(self) -> None:
+        self.task = task_from_dict(json.loads(self.store.task_text(self.run)), f"stored run {self.run}")
+        self.coordinator = Coordinator(plan_of(self.task, self.store.secret(self.run, "selection")))
+        self.opened_at = 0.0
+        self.last_event_at = 0.0
+        self._seq = 0
+        self._final: Optional[Dict[str, Any]] = None  # what an ended run says does not change
+        self._aggregated_at: Dict[int, float] = {}
+
+    def advance(self) -> bool:
+        """True when the journal had something new."""
+        news = self.store.journal_after(self.run, self._seq)
+        for seq, event in news:
+            before = self.coordinator.round
+            self._note(event)
+            self.coordinator.handle(event)
+            self._seq, self.last_event_at = seq, event.at
+            if self.coordinator.round != before:
+                self.opened_at = event.at
+        return bool(news)
+
+    def _note(self, event: Event) -> None:
+        node = getattr(event, "node", None)
+        if node is not None:
+            history = self.nodes.setdefault(node, NodeHistory())
+            history.seen_at = event.at
+        if isinstance(event, Joined):
+            if node not in self.coordinator.online:
+                self._tell(event.at, "joined", f"{node} joined with {event.records:,} records")
+                history.joined_at = event.at
+            history.records = event.records
+        elif isinstance(event, Left):
+            self._tell(event.at, "left", f"{node} left")
+        elif isinstance(event, Declined):
+            if node not in self.coordinator.declined:
+                self._tell(event.at, "declined", f"{node} declined: {event.reason}")
+        elif isinstance(event, Arrived):
+            if self.coordinator.accepts(event.node, event.round):
+                history.updates += 1
+        elif isinstance(event, Aggregated):
+            self._aggregated_at[event.round] = event.at
+            name = "statistics" if event.round == STATISTICS_ROUND else f"round {event.round}"
+            self._tell(event.at, "aggregated", f"{name}: aggregated {len(self.coordinator.arrived)} updates")
+        elif isinstance(event, Started):
+            self._tell(event.at, "started", "the gateway began" if self._seq == 0 else "the gateway began again")
+
+    def _tell(self, at: float, kind: str, text: str) -> None:
+        self.activity.append({"at": at, "kind": kind, "text": text})
+
+    @property
+    def over(self) -> bool:
+        return self.coordinator.over
+
+    @property
+    def rounds_begun(self) -> int:
+        """The newest round whose noised answers may be out; 0 is the statistics, -1 before anything."""
+        if self.coordinator.phase == GATHERING:
+            return -1
+        return self.coordinator.round
+
+    def records(self) -> Dict[str, int]:
+        return {name: history.records for name, history in self.nodes.items() if history.records}
+
+    def live(self) -> Dict[str, Any]:
+        """The open round: phase, who arrived with how many bytes, who is awaited, when it is due (Unix seconds)."""
+        state = self.coordinator
+        open_round = state.phase in (COLLECTING, AGGREGATING)
+        sizes = self.store.open_updates(self.run) if open_round else {}
+        arrived = sorted(state.arrived) if open_round else []
+        waiting = sorted(set(state.cohort) - set(arrived) - set(state.declined)) if state.phase == COLLECTING else []
+        kind = "statistics" if state.round == STATISTICS_ROUND else "training"
+        return {
+            "phase": state.phase,
+            "kind": kind if state.round <= self.task.training.rounds else "evaluation",
+            "round": state.round,
+            "rounds": self.task.training.rounds,
+            "reason": state.reason,
+            "attempt": state.attempt,
+            "attempts": self.task.rounds.attempts,
+            "opened_at": self.opened_at,
+            "deadline_at": state.deadline if state.phase in (GATHERING, COLLECTING) else None,
+            "deadline_s": self.task.rounds.gather_s if state.phase == GATHERING else self.task.rounds.deadline_s,
+            "quorum": self.task.rounds.quorum,
+            "nodes_wanted": self.task.rounds.nodes,
+            "online": len(state.online),
+            "arrived": [{"node": node, "bytes": sizes.get(node)} for node in arrived],
+            "awaited": [node for node in waiting if node in state.online],
+            "absent": [node for node in waiting if node not in state.online],
+            "bytes_up": sum(sizes.get(node, 0) for node in arrived),
+        }
+
+    def node_rows(self, presence: Dict[str, Dict[str, Any]]) -> List[Dict[str, Any]]:
+        """One row a node. `presence`: what each said last over MQTT, where the dashboard hears it."""
+        figures = self.store.nodes(self.run)
+        sizes = self.store.open_updates(self.run)
+        rows = []
+        for name in sorted({*self.nodes, *self.coordinator.declined}):
+            history = self.nodes.get(name, NodeHistory())
+            said = presence.get(name, {})
+            process = {**figures.get(name, {}), **said.get("process", {})}
+            rows.append(
+                {
+                    "node": name,
+                    "state": self._state(name),
+                    "reason": self._reason(name),
+                    "records": history.records or None,
+                    "updates": history.updates,
+                    "joined_at": history.joined_at or None,
+                    "seen_at": max(history.seen_at, said.get("at", 0.0)) or None,
+                    "memory_mib": process.get("memory_mib"),
+                    "bytes_open": sizes.get(name),
+                    "bytes_sent": process.get("sent_bytes"),
+                    "bytes_received": process.get("received_bytes"),
+                    "labels": said.get("labels", {}),
+                    "health": said.get("health", {}),
+                }
+            )
+        return rows
+
+    def _state(self, node: str) -> str:
+        state = self.coordinator
+        if node in state.declined:
+            return "declined"
+        if node not in state.online:
+            return "away"
+        if state.objections.get(node):
+            return "passed over"
+        if state.over:
+            return "done"
+        if state.phase in (COLLECTING, AGGREGATING) and node in state.arrived:
+            return "arrived"
+        return "training" if state.phase == COLLECTING and node in state.cohort else "waiting"
+
+    def _reason(self, node: str) -> Optional[str]:
+        state = self.coordinator
+        return state.declined.get(node) or state.objections.get(node) or None
+
+    def round_rows(self) -> List[Dict[str, Any]]:
+        """Figures of every aggregated round, the statistics round included, with the time it ended."""
+        return [
+            {**{name: result.get(name) for name in _ROUND_FIELDS}, "at": self._aggregated_at.get(result["round"])}
+            for result in self.store.results(self.run)
+        ]
+
+    def summary(self) -> Dict[str, Any]:
+        """A line in the list of runs."""
+        if self._final is None or self._final["phase"] not in (FINISHED, FAILED):
+            self._final = self._summarize()
+        return self._final
+
+    def _summarize(self) -> Dict[str, Any]:
+        rounds = [row for row in self.round_rows() if STATISTICS_ROUND < row["round"] <= self.task.training.rounds]
+        last = rounds[-1] if rounds else {}
+        privacy = self.task.privacy
+        return {
+            "run": self.run,
+            "task": self.task.name,
+            "training": training_number(self.run),
+            "strategy": self.task.training.strategy,
+            "codec": self.task.codec,
+            "phase": self.coordinator.phase,
+            "reason": self.coordinator.reason,
+            "rounds_done": len(rounds),
+            "rounds": self.task.training.rounds,
+            "nodes": len(self.records()),
+            "epsilon": privacy.epsilon if privacy.on else None,
+            "delta": privacy.delta if privacy.on else None,
+            "accuracy": last.get("accuracy"),
+            "auc": last.get("auc"),
+            "loss": last.get("loss"),
+            "bytes_up": sum(row["bytes_up"] for row in rounds),
+            "seconds": sum(row["seconds"] for row in rounds),
+            "last_event_at": self.last_event_at or None,
+        }
+
+    def about(self) -> Dict[str, Any]:
+        return {"run": self.run, "name": self.task.name, "words": describe_task(self.task)}

@@ -1,0 +1,84 @@
+"""The dashboard's process: `python -m orchestrator.gateway.web.server`, told by one line of JSON on stdin what to do.
+
+Started by child.py with a listening socket and a channel of the gateway's progress; it ends when the channel does.
+"""
+
+import json
+import logging
+import socket
+import sys
+import threading
+from pathlib import Path
+from typing import Any, Dict, Optional
+
+import uvicorn
+
+from orchestrator.gateway.web.app import Dashboard
+from orchestrator.gateway.web.listener import Listener
+from orchestrator.gateway.web.model import DashboardModel
+from orchestrator.gateway.web.settings import WebSettings
+from orchestrator.wire.link import BrokerAddress
+
+MOST_MESSAGE_BYTES = 64 << 10
+
+
+def serve(
+    out: Path,
+    settings: WebSettings,
+    listening: socket.socket,
+    federation: str,
+    broker: Optional[BrokerAddress],
+    channel: Optional[socket.socket] = None,
+) -> None:
+    """Serves until the process is told to stop, or the gateway at the other end of `channel` is gone."""
+    listener = Listener(broker, federation)
+    model = DashboardModel(out, federation, listener)
+    config = uvicorn.Config(
+        Dashboard(model, settings).asgi,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        ws="none",
+        limit_concurrency=200,
+        timeout_keep_alive=10,
+        timeout_graceful_shutdown=1,
+        ssl_certfile=str(settings.certificate) if settings.certificate else None,
+        ssl_keyfile=str(settings.key) if settings.key else None,
+    )
+    server = uvicorn.Server(config)
+    if channel is not None:
+        threading.Thread(target=_hear, args=(channel, model, server), name="channel", daemon=True).start()
+    listener.start()
+    try:
+        server.run(sockets=[listening])
+    finally:
+        listener.close()
+        model.close()
+
+
+def _hear(channel: socket.socket, model: DashboardModel, server: uvicorn.Server) -> None:
+    while True:
+        message = channel.recv(MOST_MESSAGE_BYTES)
+        if not message:  # the gateway is gone, however it went
+            server.should_exit = True
+            return
+        model.hear(json.loads(message))
+
+
+def main() -> None:
+    logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s")
+    told: Dict[str, Any] = json.loads(sys.stdin.readline())
+    files = {name: Path(told[name]) for name in ("certificate", "key") if told[name]}
+    serve(
+        Path(told["out"]),
+        WebSettings(told["host"], told["port"], **files),
+        socket.socket(fileno=told["listening_fd"]),
+        told["federation"],
+        BrokerAddress(**told["broker"]) if told["broker"] else None,
+        socket.socket(fileno=told["channel_fd"]),
+    )
+
+
+if __name__ == "__main__":
+    main()

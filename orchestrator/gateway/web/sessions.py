@@ -1,0 +1,81 @@
+"""Who is logged in, and how often somebody may try: both in memory, so a restart logs everybody out."""
+
+import hashlib
+import secrets
+import time
+from typing import Callable, Dict, List, Tuple
+
+SESSION_S = 12 * 3600.0
+_MOST_SESSIONS = 1000
+FREE_TRIES = 5
+"""Failures of one address before it has to wait; each further one doubles the wait."""
+_FIRST_WAIT_S, _LONGEST_WAIT_S = 2.0, 900.0
+_FORGIVEN_S = 3600.0
+_MOST_ADDRESSES = 10_000
+TRIES_A_MINUTE = 60
+"""Failures of all addresses together, against guessing from many of them."""
+
+
+class Sessions:
+    """Random tokens of 256 bits; kept as hashes, until they expire."""
+
+    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
+        self._now = now
+        self._ends: Dict[str, float] = {}
+
+    def begin(self) -> str:
+        self._drop_expired()
+        if len(self._ends) >= _MOST_SESSIONS:
+            self._ends.pop(min(self._ends, key=lambda token: self._ends[token]))
+        token = secrets.token_urlsafe(32)
+        self._ends[_hash(token)] = self._now() + SESSION_S
+        return token
+
+    def valid(self, token: str) -> bool:
+        return self._ends.get(_hash(token), 0.0) > self._now()
+
+    def end(self, token: str) -> None:
+        self._ends.pop(_hash(token), None)
+
+    def end_all(self) -> None:
+        self._ends.clear()
+
+    def _drop_expired(self) -> None:
+        now = self._now()
+        self._ends = {token: end for token, end in self._ends.items() if end > now}
+
+
+class TryLimit:
+    """After FREE_TRIES failures an address waits, longer with each further one; a success forgives it."""
+
+    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
+        self._now = now
+        self._failures: Dict[str, Tuple[int, float]] = {}  # address -> (count, last)
+        self._recent: List[float] = []
+
+    def wait_s(self, address: str) -> float:
+        """Seconds this address has to wait before its next try; 0 when it may."""
+        now = self._now()
+        self._recent = [at for at in self._recent if now - at < 60.0]
+        if len(self._recent) >= TRIES_A_MINUTE:
+            return 60.0 - (now - self._recent[0])
+        count, last = self._failures.get(address, (0, 0.0))
+        if count < FREE_TRIES or now - last > _FORGIVEN_S:
+            return 0.0
+        pause = min(_LONGEST_WAIT_S, _FIRST_WAIT_S * 2.0 ** (count - FREE_TRIES))
+        return max(0.0, last + pause - now)
+
+    def failed(self, address: str) -> None:
+        now = self._now()
+        count, last = self._failures.pop(address, (0, 0.0))
+        if len(self._failures) >= _MOST_ADDRESSES:
+            self._failures.pop(next(iter(self._failures)))
+        self._failures[address] = (1 if now - last > _FORGIVEN_S else count + 1, now)
+        self._recent.append(now)
+
+    def succeeded(self, address: str) -> None:
+        self._failures.pop(address, None)
+
+
+def _hash(token: str) -> str:
+    return hashlib.sha256(token.encode()).hexdigest()

@@ -1,0 +1,63 @@
+"""The gateway's store, read only: another process may be writing to it (write-ahead log)."""
+
+import json
+import sqlite3
+from pathlib import Path
+from typing import Any, Dict, List, Optional, Tuple
+from urllib.parse import quote
+
+from orchestrator.errors import EdgewardError
+from orchestrator.gateway.store import Store
+from orchestrator.rounds.events import Event, event_from_dict
+
+
+class StoreView(Store):
+    """What `Store` reads, and what only the dashboard asks. Raises EdgewardError where the file is no store."""
+
+    def __init__(self, path: Path) -> None:
+        try:
+            self._db = sqlite3.connect(
+                f"file:{quote(str(path.resolve()))}?mode=ro", uri=True, isolation_level=None, check_same_thread=False
+            )
+            self._db.execute("SELECT 1 FROM events LIMIT 1")
+        except sqlite3.Error as error:
+            raise EdgewardError(f"{path}: cannot be read as a gateway's store: {error}") from error
+
+    def runs(self) -> List[str]:
+        """All runs, in the order they were made."""
+        return [row[0] for row in self._db.execute("SELECT id FROM runs ORDER BY rowid")]
+
+    def secret(self, run: str, name: str) -> bytes:
+        """As the gateway drew it; empty before it did (nothing was selected by it then)."""
+        try:
+            row = self._db.execute("SELECT value FROM secrets WHERE run = ? AND name = ?", (run, name)).fetchone()
+        except sqlite3.OperationalError:  # a store of before there was selection
+            return b""
+        return bytes(row[0]) if row else b""
+
+    def report(self, run: str) -> Optional[Dict[str, Any]]:
+        """What result.json said of the run; None until its bundle is made."""
+        try:
+            row = self._db.execute("SELECT report FROM reports WHERE run = ?", (run,)).fetchone()
+        except sqlite3.OperationalError:  # a store of before there were reports
+            return None
+        return json.loads(row[0]) if row else None
+
+    def task_text(self, run: str) -> str:
+        """The stored task as JSON text, without its graph."""
+        row = self._db.execute("SELECT task FROM runs WHERE id = ?", (run,)).fetchone()
+        return str(row[0])
+
+    def journal_after(self, run: str, seq: int) -> List[Tuple[int, Event]]:
+        """(sequence number, event) of what the journal has gained since."""
+        rows = self._db.execute("SELECT seq, event FROM events WHERE run = ? AND seq > ? ORDER BY seq", (run, seq))
+        return [(row[0], event_from_dict(json.loads(row[1]))) for row in rows]
+
+    def open_updates(self, run: str) -> Dict[str, int]:
+        """Bytes of every update that waits for its round to be aggregated, by node."""
+        rows = self._db.execute("SELECT node, LENGTH(body) FROM updates WHERE run = ?", (run,))
+        return {row[0]: int(row[1]) for row in rows}
+
+    def changes(self) -> int:
+        """A number that moves whenever another process commits to the store."""
+        return int(self._db.execute("PRAGMA data_version").fetchone()[0])

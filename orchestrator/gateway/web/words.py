@@ -1,0 +1,75 @@
+"""A task said in words, for people who do not read edgeward.toml."""
+
+from typing import Dict, List
+
+from orchestrator.wire.task import Feature, Schema, Task, describe_model
+
+_FEATURES_SHOWN = 12
+
+
+def describe_task(task: Task) -> List[Dict[str, str]]:
+    """[{term, text}]: data, model, training, rounds, updates and privacy, each in a sentence."""
+    told = [
+        ("Data", _data(task.schema)),
+        ("Predicts", f"{task.schema.label}: {' or '.join(task.schema.classes)}"),
+        ("Standardization", _standardization(task)),
+        ("Model", describe_model(task.model)),
+        ("Training", _training(task)),
+        ("Rounds", _rounds(task)),
+        ("Updates", f"weight differences as {task.codec}"),
+        ("Privacy", _privacy(task)),
+    ]
+    return [{"term": term, "text": text} for term, text in told]
+
+
+def _data(schema: Schema) -> str:
+    if schema.kind == "signal":
+        channels = "1 channel" if schema.channels == 1 else f"{schema.channels} channels"
+        return f"signals of {schema.samples} samples and {channels}"
+    shown = [_feature(feature) for feature in schema.features[:_FEATURES_SHOWN]]
+    more = len(schema.features) - len(shown)
+    rest = f", and {more} more" if more > 0 else ""
+    return f"a table with {len(schema.features)} columns: {', '.join(shown)}{rest}"
+
+
+def _feature(feature: Feature) -> str:
+    if feature.categories:
+        return f"{feature.name} (one of {len(feature.categories)})"
+    return f"{feature.name} ({feature.minimum:g} to {feature.maximum:g})"
+
+
+def _standardization(task: Task) -> str:
+    if task.schema.kind == "signal":
+        return f"counts divided by {task.schema.unit_scale:g}"
+    if not task.standardizes:
+        return "by the public ranges; nothing is released for it"
+    noised = "noised " if task.privacy.on else ""
+    return f"by the federation's mean and deviation, from {noised}sums the nodes release once"
+
+
+def _training(task: Task) -> str:
+    training = task.training
+    steps = "1 gradient step" if training.local_steps == 1 else f"{training.local_steps} gradient steps"
+    options = "".join(f", {name} {value:g}" for name, value in sorted(training.options.items()))
+    tail = "; the result is the mean of the second half of the rounds" if training.tail_average else ""
+    return f"{training.strategy}{options}: {steps} a round at learning rate {training.learning_rate:g}{tail}"
+
+
+def _rounds(task: Task) -> str:
+    rounds = task.rounds
+    return (
+        f"{task.training.rounds}, beginning with {rounds.nodes} nodes; each needs {rounds.quorum} updates within "
+        f"{rounds.deadline_s:g} s and is announced at most {rounds.attempts} times"
+    )
+
+
+def _privacy(task: Task) -> str:
+    privacy = task.privacy
+    if not privacy.on:
+        return "none: updates can reveal records; the records themselves stay on the nodes"
+    trainings = f" over {privacy.runs} trainings" if privacy.runs > 1 else ""
+    return (
+        f"at most epsilon {privacy.epsilon:g} at delta {privacy.delta:g} per {privacy.unit}{trainings}: every record's "
+        f"gradient clipped to {privacy.clip_norm:g}, Gaussian noise of {privacy.noise_multiplier:g} clip norms on the node, "
+        f"records sampled at rate {privacy.sampling_rate:g}"
+    )
