@@ -45,6 +45,7 @@ class Dashboard:
         self._streams = 0
         self._sections: Dict[str, str] = {}
         self._changed = asyncio.Condition()
+        self.stopping: Callable[[], bool] = lambda: False  # whether the server was told to end: open streams end then
         files = {path.name: path for path in STATIC.iterdir() if path.suffix in _TYPES}
         self._files = {name: (path.read_bytes(), _TYPES[path.suffix]) for name, path in files.items()}
         routes = [
@@ -83,7 +84,7 @@ class Dashboard:
     async def _follow(self) -> None:
         """Reads the model while somebody looks, and wakes the streams when a section changed."""
         failed = ""
-        while True:
+        while not self.stopping():
             if self._streams:
                 try:
                     await self._refresh()
@@ -94,6 +95,8 @@ class Dashboard:
                     failed = str(error)
                     await self._publish({"problem": to_json(failed)})
             await asyncio.sleep(_POLL_S)
+        async with self._changed:
+            self._changed.notify_all()
 
     async def _refresh(self) -> None:
         sections = await self._read(self._model.sections)
@@ -208,7 +211,10 @@ class Dashboard:
         sent: Dict[str, str] = {}
         spoke = time.monotonic()
         try:
-            while self._guard.knows(request):
+            while not self.stopping():
+                if not self._guard.knows(request):
+                    yield "event: session\ndata: false\n\n"
+                    return
                 news = {name: text for name, text in self._sections.items() if sent.get(name) != text}
                 if news:
                     yield "".join(f"event: {name}\ndata: {text}\n\n" for name, text in news.items())
@@ -217,14 +223,13 @@ class Dashboard:
                     yield ": still here\n\n"
                     spoke = time.monotonic()
                 await self._wait_for_news(sent)
-            yield "event: session\ndata: false\n\n"
         finally:
             self._streams -= 1
 
     async def _wait_for_news(self, sent: Dict[str, str]) -> None:
         async with self._changed:
             with suppress(asyncio.TimeoutError):  # to look at the session again, and to say that we are there
-                await asyncio.wait_for(self._changed.wait_for(lambda: self._sections != sent), 5.0)
+                await asyncio.wait_for(self._changed.wait_for(lambda: self._sections != sent or self.stopping()), 5.0)
 
 
 async def _password(request: Request) -> Optional[str]:

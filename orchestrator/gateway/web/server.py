@@ -33,8 +33,9 @@ def serve(
     """Serves until the process is told to stop, or the gateway at the other end of `channel` is gone."""
     listener = Listener(broker, federation)
     model = DashboardModel(out, federation, listener)
+    dashboard = Dashboard(model, settings)
     config = uvicorn.Config(
-        Dashboard(model, settings).asgi,
+        dashboard.asgi,
         log_config=None,
         access_log=False,
         server_header=False,
@@ -42,11 +43,12 @@ def serve(
         ws="none",
         limit_concurrency=200,
         timeout_keep_alive=10,
-        timeout_graceful_shutdown=1,
+        timeout_graceful_shutdown=3,
         ssl_certfile=str(settings.certificate) if settings.certificate else None,
         ssl_keyfile=str(settings.key) if settings.key else None,
     )
     server = uvicorn.Server(config)
+    dashboard.stopping = lambda: server.should_exit
     if channel is not None:
         threading.Thread(target=_hear, args=(channel, model, server), name="channel", daemon=True).start()
     listener.start()

@@ -9,7 +9,7 @@ SESSION_S = 12 * 3600.0
 _MOST_SESSIONS = 1000
 FREE_TRIES = 5
 """Failures of one address before it has to wait; each further one doubles the wait."""
-_FIRST_WAIT_S, _LONGEST_WAIT_S = 2.0, 900.0
+_FIRST_WAIT_S, _LONGEST_WAIT_S = 30.0, 900.0
 _FORGIVEN_S = 3600.0
 _MOST_ADDRESSES = 10_000
 TRIES_A_MINUTE = 60

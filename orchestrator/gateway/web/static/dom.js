@@ -1,0 +1,101 @@
+// Small helpers: elements without innerHTML, and how numbers, bytes and times are written.
+
+export function el(tag, attributes = {}, ...children) {
+  const node = document.createElement(tag);
+  apply(node, attributes, children);
+  return node;
+}
+
+export function svg(tag, attributes = {}, ...children) {
+  const node = document.createElementNS("http://www.w3.org/2000/svg", tag);
+  apply(node, attributes, children);
+  return node;
+}
+
+function apply(node, attributes, children) {
+  for (const [name, value] of Object.entries(attributes)) {
+    if (value === null || value === undefined || value === false) continue;
+    if (name.startsWith("on")) node.addEventListener(name.slice(2), value);
+    else node.setAttribute(name, value === true ? "" : value);
+  }
+  for (const child of children.flat(Infinity)) if (child !== null && child !== undefined && child !== false) node.append(child);
+}
+
+export const known = (value) => value !== null && value !== undefined;
+
+export function number(value, digits = 3) {
+  return known(value) ? Number(value).toFixed(digits) : "–";
+}
+
+export function count(value) {
+  return known(value) ? Number(value).toLocaleString("en") : "–";
+}
+
+export function bytes(value) {
+  if (!known(value)) return "–";
+  if (value < 1000) return `${Math.round(value)} B`;
+  let unit = -1;
+  do { value /= 1000; unit += 1; } while (value >= 999.5 && unit < 3);
+  return `${value < 10 ? value.toFixed(2) : value < 100 ? value.toFixed(1) : value.toFixed(0)} ${["kB", "MB", "GB", "TB"][unit]}`;
+}
+
+export function mib(value) {
+  return known(value) && value > 0 ? `${Number(value).toFixed(0)} MiB` : "–";
+}
+
+export function seconds(value) {
+  if (!known(value)) return "–";
+  if (value < 1) return `${Math.round(value * 1000)} ms`;
+  if (value < 120) return `${value < 10 ? value.toFixed(1) : value.toFixed(0)} s`;
+  return value < 7200 ? `${Math.round(value / 60)} min` : `${(value / 3600).toFixed(1)} h`;
+}
+
+export function micros(value) {
+  if (!known(value)) return "–";
+  return value < 1000 ? `${Math.round(value)} µs` : `${(value / 1000).toFixed(value < 10000 ? 2 : 1)} ms`;
+}
+
+export function epsilon(value) {
+  return known(value) ? String(Number(Number(value).toPrecision(3))) : "–";
+}
+
+export function clock(unix) {
+  if (!known(unix)) return "–";
+  const date = new Date(unix * 1000);
+  const time = date.toLocaleTimeString("en-GB");
+  return date.toDateString() === new Date().toDateString() ? time : `${date.toLocaleDateString("en-CA")} ${time}`;
+}
+
+// A time that says how long ago it was; `tick` in app.js keeps it true.
+export function ago(unix) {
+  if (!known(unix)) return el("span", {}, "–");
+  return el("time", { "data-at": unix, title: clock(unix) }, agoText(unix));
+}
+
+export function agoText(unix) {
+  const passed = Math.max(0, Date.now() / 1000 - unix);
+  if (passed < 5) return "now";
+  if (passed < 90) return `${Math.round(passed)} s ago`;
+  if (passed < 5400) return `${Math.round(passed / 60)} min ago`;
+  return passed < 129600 ? `${Math.round(passed / 3600)} h ago` : `${Math.round(passed / 86400)} days ago`;
+}
+
+export function card(title, children, { aside = null, wide = false, id = null } = {}) {
+  return el("article", { class: `card${wide ? " wide" : ""}`, id }, el("div", { class: "card-head" }, el("h2", {}, title), aside), children);
+}
+
+// rows: arrays of cells; columns: {name, numeric}. On a phone each row becomes a small card labelled by `data-label`.
+export function table(caption, columns, rows) {
+  const cell = (content, i) => el("td", { class: columns[i].numeric ? "numeric" : null, "data-label": columns[i].name }, content);
+  return el(
+    "div", { class: "scroll" },
+    el("table", {},
+      el("caption", { class: "hidden" }, caption),
+      el("thead", {}, el("tr", {}, columns.map((c) => el("th", { scope: "col", class: c.numeric ? "numeric" : null }, c.name)))),
+      el("tbody", {}, rows.map((cells) => el("tr", {}, cells.map(cell))))),
+  );
+}
+
+export function empty(title, text) {
+  return el("div", { class: "empty" }, el("strong", {}, title), el("p", {}, text));
+}

@@ -1,0 +1,36 @@
+// What happened: the journal's events, what the gateway told, and the end of the audit log where there is one.
+
+import { card, clock, el, empty } from "./dom.js";
+
+let asked = 0;
+
+export function drawLog(state, { redraw, fetchJson }) {
+  if (Date.now() - asked > 5000) {
+    asked = Date.now();
+    fetchJson("/api/audit?limit=200").then((audit) => {
+      if (JSON.stringify(audit) === JSON.stringify(state.audit)) return;
+      state.audit = audit;
+      redraw();
+    }, () => {});
+  }
+  return [
+    el("div", { class: "heading" }, el("h1", {}, "Log")),
+    el("div", { class: "grid" },
+      card("Activity", state.activity.length ? el("ul", { class: "activity long" }, state.activity.map((line) => el("li", { class: line.kind }, el("span", { class: "muted when" }, clock(line.at)), el("span", {}, line.text)))) : empty("Nothing yet", "Events of the run will be listed here."), { wide: true }),
+      card("Audit log", audit(state.audit), { wide: true })),
+  ];
+}
+
+function audit(found) {
+  if (!found) return el("p", { class: "muted" }, "Reading …");
+  if (!found.present) return empty("No audit log", "This folder has no audit.jsonl.");
+  if (!found.entries.length) return el("p", { class: "muted" }, "It has no entries yet.");
+  return el("ul", { class: "activity long" }, found.entries.map((entry) => el("li", {}, el("span", { class: "muted when" }, clock(entry.at ?? entry.time)), el("span", { class: "entry" }, words(entry)))));
+}
+
+const CHAIN = ["at", "time", "hash", "previous", "seq"];
+
+function words(entry) {
+  if (entry.unreadable) return `unreadable: ${entry.unreadable}`;
+  return Object.entries(entry).filter(([name]) => !CHAIN.includes(name)).map(([name, value]) => `${name} ${typeof value === "object" ? JSON.stringify(value) : value}`).join(" · ");
+}

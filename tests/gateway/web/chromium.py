@@ -1,0 +1,163 @@
+"""A headless Chromium driven over its DevTools protocol: open, evaluate, take a picture. Nothing but `websockets`."""
+
+import base64
+import contextlib
+import json
+import shutil
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+from typing import Any, Dict, List, Optional
+
+import pytest
+
+FLAGS = (
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--disable-dev-shm-usage",
+    "--hide-scrollbars",
+    "--remote-debugging-port=0",
+)
+_START_S = 120.0
+
+
+def find_chromium() -> str:
+    """The program, or a skip that says what is missing."""
+    for name in ("chromium", "chromium-browser", "google-chrome"):
+        found = shutil.which(name)
+        if found:
+            return found
+    pytest.skip("no Chromium on this machine (Debian: apt install chromium)")
+
+
+class Browser:
+    """One page. `errors` gathers what the console or the page complained of."""
+
+    def __init__(self) -> None:
+        from websockets.sync.client import connect
+
+        self._profile = tempfile.TemporaryDirectory(prefix="edgeward-chromium-", ignore_cleanup_errors=True)
+        command = [find_chromium(), *FLAGS, f"--user-data-dir={self._profile.name}", "about:blank"]
+        self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        self.errors: List[str] = []
+        self._number = 0
+        try:
+            browser, target = self._address()
+            self._socket = connect(f"{browser}{target}", max_size=None, compression=None, ping_interval=None)
+            page = self.ask("Target.createTarget", url="about:blank")["targetId"]
+            self._session: Optional[str] = self.ask("Target.attachToTarget", targetId=page, flatten=True)["sessionId"]
+        except BaseException:
+            self._end()
+            raise
+        for domain in ("Page", "Runtime", "Log"):
+            self.ask(f"{domain}.enable")
+
+    def _address(self) -> Any:
+        path = Path(self._profile.name) / "DevToolsActivePort"
+        deadline = time.monotonic() + _START_S
+        while time.monotonic() < deadline:
+            if self._process.poll() is not None:
+                raise AssertionError(f"Chromium ended with {self._process.returncode}")
+            with contextlib.suppress(FileNotFoundError, ValueError):
+                port, target = path.read_text().split("\n")[:2]
+                return f"ws://127.0.0.1:{port}", target
+            time.sleep(0.05)
+        raise AssertionError("Chromium did not say where to reach it")
+
+    def __enter__(self) -> "Browser":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._socket.close()
+        self._end()
+
+    def _end(self) -> None:
+        self._process.terminate()
+        try:
+            self._process.wait(10)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._profile.cleanup()
+
+    def ask(self, method: str, **parameters: Any) -> Dict[str, Any]:
+        self._number += 1
+        message: Dict[str, Any] = {"id": self._number, "method": method, "params": parameters}
+        if getattr(self, "_session", None):
+            message["sessionId"] = self._session
+        self._socket.send(json.dumps(message))
+        while True:
+            answer = json.loads(self._socket.recv(timeout=120))
+            if answer.get("id") == self._number:
+                assert "error" not in answer, f"{method}: {answer['error']}"
+                result: Dict[str, Any] = answer["result"]
+                return result
+            self._note(answer)
+
+    def _note(self, event: Dict[str, Any]) -> None:
+        kind, told = event.get("method"), event.get("params", {})
+        if kind == "Runtime.exceptionThrown":
+            self.errors.append(json.dumps(told["exceptionDetails"])[:600])
+        elif kind == "Runtime.consoleAPICalled" and told["type"] in ("error", "assert"):
+            self.errors.append(json.dumps(told["args"])[:600])
+        elif kind == "Log.entryAdded" and told["entry"]["level"] == "error":
+            self.errors.append(f"{told['entry']['text']} {told['entry'].get('url', '')}")
+
+    def size(self, width: int, height: int, scale: float = 1.0, mobile: bool = False) -> None:
+        self.ask(
+            "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=scale, mobile=mobile
+        )
+
+    def dark(self, wanted: bool) -> None:
+        features = [{"name": "prefers-color-scheme", "value": "dark" if wanted else "light"}]
+        self.ask("Emulation.setEmulatedMedia", features=features)
+
+    def open(self, url: str) -> None:
+        self.ask("Page.navigate", url=url)
+
+    def evaluate(self, expression: str) -> Any:
+        answer = self.ask("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
+        assert "exceptionDetails" not in answer, f"{expression}: {answer['exceptionDetails']}"
+        return answer["result"].get("value")
+
+    def wait(self, expression: str, timeout_s: float = 60.0) -> Any:
+        """What the expression gives as soon as it is something."""
+        deadline = time.monotonic() + timeout_s
+        while time.monotonic() < deadline:
+            found = self.evaluate(expression)
+            if found:
+                return found
+            time.sleep(0.05)
+        raise AssertionError(f"not within {timeout_s:g} s: {expression}; the page says {self.text()[:1500]!r}")
+
+    def text(self) -> str:
+        return str(self.evaluate("document.body ? document.body.innerText : ''"))
+
+    def type(self, text: str) -> None:
+        self.ask("Input.insertText", text=text)
+
+    def press_enter(self) -> None:
+        for kind in ("keyDown", "keyUp"):
+            self.ask(
+                "Input.dispatchKeyEvent", type=kind, key="Enter", code="Enter", text="\r", windowsVirtualKeyCode=13
+            )
+
+    def picture(self, path: Path, height: Optional[int] = None) -> None:
+        """A PNG of the page, from its top; of all of it without `height` (CSS pixels)."""
+        size = self.ask("Page.getLayoutMetrics")["cssContentSize"]
+        clip = {
+            "x": 0,
+            "y": 0,
+            "width": size["width"],
+            "height": min(height or size["height"], size["height"]),
+            "scale": 1,
+        }
+        answer = self.ask("Page.captureScreenshot", format="png", clip=clip, captureBeyondViewport=True)
+        path.write_bytes(base64.b64decode(answer["data"]))
