@@ -49,6 +49,7 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     dashboard.add_argument("--broker", metavar="mqtt://HOST", help="where boards and nodes are heard")
     dashboard.add_argument("--ca-file", metavar="FILE", help="CA of an mqtts:// broker")
     dashboard.add_argument("--federation", default="default", metavar="NAME", help="default: %(default)s")
+    logs.add_options(dashboard)
     dashboard.set_defaults(run=_dashboard)
     password = verbs.add_parser(
         "password",
@@ -104,14 +105,13 @@ def _run(arguments: argparse.Namespace) -> int:
 def _dashboard(arguments: argparse.Namespace) -> int:
     import sys
 
-    from orchestrator.cli.progress import configure_logging
     from orchestrator.errors import UsageError
     from orchestrator.gateway.web.child import listen, url_of
     from orchestrator.gateway.web.server import serve
     from orchestrator.gateway.web.settings import WebSettings
     from orchestrator.wire.link import BrokerAddress
 
-    configure_logging()
+    logs.configure(arguments)
     if not arguments.out.is_dir():
         raise UsageError(f"{arguments.out}: no such folder; name the --out folder of a gateway")
     files = (Path(name) if name else None for name in (arguments.dashboard_cert, arguments.dashboard_key))

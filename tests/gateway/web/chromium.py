@@ -37,6 +37,10 @@ def find_chromium() -> str:
     pytest.skip("no Chromium on this machine (Debian: apt install chromium)")
 
 
+class ProtocolError(Exception):
+    """Chromium could not do it, for example because the page was just left."""
+
+
 class Browser:
     """One page. `errors` gathers what the console or the page complained of."""
 
@@ -96,7 +100,8 @@ class Browser:
         while True:
             answer = json.loads(self._socket.recv(timeout=120))
             if answer.get("id") == self._number:
-                assert "error" not in answer, f"{method}: {answer['error']}"
+                if "error" in answer:
+                    raise ProtocolError(f"{method}: {answer['error']}")
                 result: Dict[str, Any] = answer["result"]
                 return result
             self._note(answer)
@@ -131,9 +136,10 @@ class Browser:
         """What the expression gives as soon as it is something."""
         deadline = time.monotonic() + timeout_s
         while time.monotonic() < deadline:
-            found = self.evaluate(expression)
-            if found:
-                return found
+            with contextlib.suppress(ProtocolError):
+                found = self.evaluate(f"(() => {{ try {{ return {expression} }} catch {{ return null }} }})()")
+                if found:
+                    return found
             time.sleep(0.05)
         raise AssertionError(f"not within {timeout_s:g} s: {expression}; the page says {self.text()[:1500]!r}")
 
