@@ -90,6 +90,7 @@ _KERNELS: Dict[str, Kernel] = {
     "AVERAGE_POOL_2D": _POOL,
     "MAX_POOL_2D": _POOL,
     "ADD": Kernel((8, 4), "b" + 14 * "i"),
+    "CONCATENATION": Kernel((8, 4), "b" + "pp" + "iii"),
     "SOFTMAX": Kernel((4, 4), "d" + 7 * "i" + 5 * "p"),
     "RESHAPE": Kernel((36, 4), ""),
     "EXPAND_DIMS": Kernel((0, 1), ""),
@@ -133,7 +134,7 @@ def tail_bytes(model: TfliteModel, layout: Layout) -> int:
             extra = "ii" if kernel.weights and layout.compression else ""
             tail.take(_size(kernel.data + extra, p), _BUFFER_ALIGNMENT)
     for op in ops:
-        for size in _per_channel(model, op):
+        for size in _prepared(model, op):
             tail.take(size, _BUFFER_ALIGNMENT)
     handles = sum(_KERNELS[op.code].scratch_handles for op in ops)
     if handles:
@@ -147,7 +148,9 @@ def tail_bytes(model: TfliteModel, layout: Layout) -> int:
     return tail.used
 
 
-def _per_channel(model: TfliteModel, op: Op) -> List[int]:
+def _prepared(model: TfliteModel, op: Op) -> List[int]:
+    if op.code == "CONCATENATION":  # scale and zero point of each input
+        return [4 * len(op.inputs)] * 2
     if not _KERNELS[op.code].weights:
         return []
     weights = model.tensors[op.inputs[1]]

@@ -19,11 +19,14 @@ The plan is little-endian; all words are 32 bits; firmware/engine/direct/plan.h 
     tables, each aligned to 4 bytes
         conv, depthwise   int32 bias[channels], int32 multiplier[n], int8 shift[n]; n is channels or 1
         add               int32 zero point, multiplier, shift of input 1; the same of input 2; multiplier, shift of the sum
+        add_broadcast     as add, then for each input the steps in bytes of a row, a column and a channel; 0 repeats
         softmax           int32 count, int32 exp[count]: exp(-d * scale * beta) in Q0.31
         lut               int8 output[256], for the inputs -128 to 127
 
 conv covers FULLY_CONNECTED as a 1x1 convolution. Its weights stay in the .tflite section as output channel x row x column
-x input channel; its bias has the input zero point folded in: bias - zero_point * sum(weights). RESHAPE, EXPAND_DIMS and
+x input channel; its bias has the input zero point folded in: bias - zero_point * sum(weights). CONCATENATION is one copy
+for each input, padding left being where it goes in a row of the output; load brings a constant of the .tflite section into the
+arena for the operators that read activations only. RESHAPE, EXPAND_DIMS and
 SQUEEZE do no work and are not in the table: their output is their input's bytes.
 """
 
@@ -54,6 +57,9 @@ KINDS = {
     "softmax": 7,
     "lut": 8,
     "pad": 9,
+    "load": 10,
+    "copy": 11,
+    "add_broadcast": 12,
 }
 ALIASES = ("EXPAND_DIMS", "RESHAPE", "SQUEEZE")
 
@@ -117,13 +123,29 @@ def compile_plan(tflite: bytes) -> Plan:
         if op.code in ALIASES:
             alias[op.outputs[0]] = _alias_of(model, op)
         elif op.code in SUPPORTED:
-            steps.append(lower(model, op))
+            for step in lower(model, op):
+                steps += _loads(model, step, steps)
+                steps.append(step)
         else:
             supported = ", ".join(sorted([*SUPPORTED, *ALIASES]))
             raise PlanError(
                 f"operator {op.index} is {op.code}, which engine/direct lacks; supported: {supported}{_hint(op)}"
             )
     return _assemble(model, steps, alias, len(tflite))
+
+
+def _loads(model: TfliteModel, step: Step, before: List[Step]) -> List[Step]:
+    """What brings the constants among the step's inputs into the arena, unless an earlier step did."""
+    there = {earlier.output for earlier in before if earlier.kind == "load"}
+    loads = []
+    for index in dict.fromkeys(step.inputs):
+        tensor = model.tensors[index]
+        if tensor.data is None or index in there:
+            continue
+        assert tensor.buffer_offset is not None
+        shape = (1, 1, int(np.prod(tensor.shape, dtype=np.int64)))
+        loads.append(Step("load", step.op, (), index, shape, shape, weights_offset=tensor.buffer_offset))
+    return loads
 
 
 def _hint(op: Op) -> str:
@@ -164,9 +186,10 @@ def _assemble(model: TfliteModel, steps: List[Step], alias: Dict[int, int], tfli
     records = bytearray()
     tables_at = 4 * (HEADER_WORDS + RECORD_WORDS * len(steps))
     for n, step in enumerate(steps):
+        first = offsets[root(step.inputs[0] if step.inputs else step.output)]
         second = offsets[root(step.inputs[1])] if len(step.inputs) > 1 else offsets.get(-1 - n, 0)
         words = [
-            KINDS[step.kind], step.op.index, offsets[root(step.inputs[0])], second, offsets[root(step.output)],
+            KINDS[step.kind], step.op.index, first, second, offsets[root(step.output)],
             *step.in_hwc, *step.out_hwc, *step.kernel, *step.stride, *step.dilation, *step.padding,
             step.weights_offset, tables_at + len(tables) if step.table else 0, step.scratch_bytes,
             step.in_zero_point, step.out_zero_point, *step.clamp, int(step.per_channel),
@@ -195,9 +218,11 @@ def _lay_out(model: TfliteModel, steps: List[Step], root: Callable[[int], int]) 
                     f"operator {step.op.index} ({step.op.code}) reads tensor {tensor} before anything wrote it"
                 )
             last[root(tensor)] = n
-        if root(step.output) in first:
+        together = n > 0 and steps[n - 1].kind == step.kind == "copy" and steps[n - 1].output == step.output
+        if root(step.output) in first and not together:
             raise PlanError(f"operator {step.op.index} ({step.op.code}) writes tensor {step.output} a second time")
-        first[root(step.output)] = last[root(step.output)] = n
+        first.setdefault(root(step.output), n)
+        last[root(step.output)] = n
     out = root(model.outputs[0])
     if out not in first:
         raise PlanError("nothing writes the model's output")

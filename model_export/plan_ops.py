@@ -18,9 +18,11 @@ _MAX_TAPS = 131071  # products of int8 values one 32-bit accumulator holds
 Hwc = Tuple[int, int, int]
 
 
-def lower(model: TfliteModel, op: Op) -> Step:
-    """The step for one supported operator; raises PlanError where its options or types are not supported."""
-    return SUPPORTED[op.code](_Context(model, op))
+def lower(model: TfliteModel, op: Op) -> List[Step]:
+    """The steps for one supported operator; raises PlanError where its options or types are not supported."""
+    if op.code == "CONCATENATION":
+        return _concatenation(_Context(model, op))
+    return [_ONE_STEP[op.code](_Context(model, op))]
 
 
 class _Context:
@@ -39,6 +41,17 @@ class _Context:
         if position >= len(self.op.inputs) or self.op.inputs[position] < 0:
             raise self.error(f"input {position} is missing")
         return self.activation(self.model.tensors[self.op.inputs[position]], f"input {position}")
+
+    def operand(self, position: int) -> Tensor:
+        """An input that may also be an int8 constant."""
+        if position >= len(self.op.inputs) or self.op.inputs[position] < 0:
+            raise self.error(f"input {position} is missing")
+        tensor = self.model.tensors[self.op.inputs[position]]
+        if tensor.data is None:
+            return self.activation(tensor, f"input {position}")
+        constant = self.constant(position, "int8")
+        check_int8(constant, f"operator {self.op.index} ({self.op.code}): input {position}")
+        return constant
 
     def activation(self, tensor: Tensor, what: str) -> Tensor:
         check_int8(tensor, f"operator {self.op.index} ({self.op.code}): {what}")
@@ -218,9 +231,7 @@ def _mean(c: _Context) -> Step:
 
 
 def _add(c: _Context) -> Step:
-    one, two = c.input(0), c.input(1)
-    if one.shape != two.shape or one.shape != c.output.shape:
-        raise c.error(f"shapes {one.shape} and {two.shape}; supported are equal shapes")
+    one, two = c.operand(0), c.operand(1)
     twice_max = 2.0 * float(max(one.scales[0], two.scales[0]))
     words: List[int] = []
     for tensor in (one, two):
@@ -228,11 +239,61 @@ def _add(c: _Context) -> Step:
     words += quantize_multiplier(twice_max / (2**_ADD_LEFT_SHIFT * float(c.output.scales[0])))
     if words[-1] > 0:
         raise c.error("the output scale is too small for the input scales")
+    if one.shape != two.shape or one.shape != c.output.shape:
+        hwc, steps = _broadcast(c, one, two)
+        return Step(
+            "add_broadcast", c.op, (one.index, two.index), c.output.index, (1, 1, 1), hwc,
+            table=struct.pack("<14i", *words, *steps), out_zero_point=_zero_point(c.output), clamp=c.clamp(),
+        )  # fmt: skip
     size = int(np.prod(one.shape))
     return Step(
         "add", c.op, (one.index, two.index), c.output.index, (1, 1, size), (1, 1, size),
         table=struct.pack("<8i", *words), out_zero_point=_zero_point(c.output), clamp=c.clamp(), lag=0,
     )  # fmt: skip
+
+
+def _broadcast(c: _Context, one: Tensor, two: Tensor) -> Tuple[Hwc, List[int]]:
+    """The output as height, width, channels, and the steps of both inputs through it."""
+    shapes = [(1,) * (4 - len(tensor.shape)) + tuple(tensor.shape) for tensor in (one, two, c.output)]
+    out = shapes[2]
+    fits = all(len(shape) == 4 for shape in shapes) and out[0] == 1
+    if (
+        not fits
+        or tuple(map(max, shapes[0], shapes[1])) != out
+        or any(n not in (1, o) for shape in shapes[:2] for n, o in zip(shape, out))
+    ):
+        raise c.error(
+            f"shapes {one.shape} and {two.shape} to {c.output.shape}; supported is broadcasting of a batch of 1"
+        )
+    steps: List[int] = []
+    for _, height, width, channels in shapes[:2]:
+        steps += [width * channels * (height > 1), channels * (width > 1), int(channels > 1)]
+    return (out[1], out[2], out[3]), steps
+
+
+def _concatenation(c: _Context) -> List[Step]:
+    if c.op.options["activation"] != "none":
+        raise c.error(f"fused {c.op.options['activation']}; supported is none")
+    rank = len(c.output.shape)
+    axis = int(c.op.options["axis"]) % rank
+    rows = int(np.prod(c.output.shape[:axis], dtype=np.int64))
+    width = int(np.prod(c.output.shape[axis:], dtype=np.int64))
+    steps, at = [], 0
+    for position in range(len(c.op.inputs)):
+        source = c.operand(position)
+        same = len(source.shape) == rank and source.shape[:axis] == c.output.shape[:axis]
+        if not same or source.shape[axis + 1 :] != c.output.shape[axis + 1 :]:
+            raise c.error(f"input {position} has shape {source.shape}, the output {c.output.shape}")
+        if source.scales[0] != c.output.scales[0] or _zero_point(source) != _zero_point(c.output):
+            raise c.error(f"input {position} has another scale than the output; supported are equal ones")
+        part = int(np.prod(source.shape[axis:], dtype=np.int64))
+        steps.append(
+            Step("copy", c.op, (source.index,), c.output.index, (1, rows, part), (1, rows, width), padding=(0, at))
+        )
+        at += part
+    if at != width:
+        raise c.error(f"the inputs have {at} values a row, the output {width}")
+    return steps
 
 
 def _check_unit_output(c: _Context) -> None:
@@ -275,7 +336,7 @@ def _pad(c: _Context) -> Step:
     )  # fmt: skip
 
 
-SUPPORTED: Dict[str, Callable[[_Context], Step]] = {
+_ONE_STEP: Dict[str, Callable[[_Context], Step]] = {
     "ADD": _add,
     "AVERAGE_POOL_2D": _pool("average_pool"),
     "CONV_2D": _conv_2d,
@@ -287,3 +348,4 @@ SUPPORTED: Dict[str, Callable[[_Context], Step]] = {
     "PAD": _pad,
     "SOFTMAX": _softmax,
 }
+SUPPORTED = frozenset([*_ONE_STEP, "CONCATENATION"])

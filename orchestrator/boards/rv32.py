@@ -101,6 +101,34 @@ def _parse(printed: str, complaints: str, output_bytes: int) -> Rv32Run:
     return Rv32Run(outputs, np.array([int(row[1]) for row in rows], np.int64), load)
 
 
+@dataclass(frozen=True)
+class VerifyCost:
+    """Of one Ed25519 verification on rv32imc."""
+
+    instructions: int
+    stack_bytes: int
+    flash_bytes: int
+
+
+def verify_cost(optimize: str = "-O2") -> VerifyCost:
+    """Measured in qemu and, for flash, in the linked program. Raises HostBuildError, also if the signature is not accepted."""
+    sources = ("core/ed25519.cpp", "core/sha512.cpp")
+    elf = build_elf("test/verify_rv32.cpp", optimize, extra=sources)
+    command = [
+        *(QEMU, "-M", "virt", "-cpu", "rv32", "-m", "32M", "-bios", "none", "-display", "none", "-monitor", "none"),
+        *("-serial", "stdio", "-icount", "shift=0", "-kernel", str(elf)),
+    ]
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=_RUN_S, check=False)
+    found = re.search(r"verify (\d+) (\d+)\nend", done.stdout.decode("ascii", "replace").replace("\r", ""))
+    if found is None:
+        raise HostBuildError(f"the rv32 program did not accept a good signature: {done.stdout[-200:]!r}")
+    names = subprocess.run(
+        [COMPILER.replace("gcc", "nm"), "-S", "-C", str(elf)], capture_output=True, text=True, check=True
+    )
+    own = [line.split() for line in names.stdout.splitlines() if "edgeward::" in line and len(line.split()) > 3]
+    return VerifyCost(int(found[1]), int(found[2]), sum(int(words[1], 16) for words in own))
+
+
 def code_bytes(optimize: str) -> Dict[str, int]:
     """Bytes the whole engine/direct adds to a linked rv32 program, library routines included: `flash` and `ram` (no arena)."""
     with_engine, without = (

@@ -41,6 +41,22 @@ class Builder:
         y = layers.Add()([x, y])
         return layers.ReLU()(y) if self.pick(True, False) else y
 
+    def concat(self, x):
+        y = layers.Conv2D(int(self.rng.integers(1, 6)), 1, activation=self.pick(*ACTIVATIONS))(x)
+        if self.pick(True, False):
+            return layers.Concatenate(axis=-1)(self.pick([x, y], [y, x], [x, y, x]))
+        return layers.Concatenate(axis=int(self.pick(1, 2)))(
+            [y, y] if self.pick(True, False) else [y, layers.ReLU()(y)]
+        )
+
+    def add_broadcast(self, x):
+        height, width, channels = x.shape[1:]
+        shape = self.pick((1, 1, 1, channels), (1, 1, 1, 1), (1, height, width, 1), (1, height, 1, channels), x.shape)
+        if self.pick(True, False):
+            return x + self.rng.normal(size=tuple(shape)).astype(np.float32)  # a constant
+        y = layers.GlobalAveragePooling2D(keepdims=True)(layers.Conv2D(channels, 1)(x))
+        return self.pick(lambda: x + y, lambda: y + x)()
+
     def pad(self, x):
         return layers.ZeroPadding2D(tuple(tuple(map(int, self.rng.integers(0, 3, 2))) for _ in range(2)))(x)
 
@@ -54,8 +70,17 @@ class Builder:
 
     def body(self, x):
         for _ in range(self.rng.integers(1, 6)):
-            step = self.pick(self.conv, self.conv, self.depthwise, self.pool, self.residual, self.pad)
-            if min(x.shape[1:3]) >= 6 or step in (self.pad, self.residual):
+            step = self.pick(
+                self.conv,
+                self.conv,
+                self.depthwise,
+                self.pool,
+                self.residual,
+                self.pad,
+                self.concat,
+                self.add_broadcast,
+            )
+            if min(x.shape[1:3]) >= 6 or step in (self.pad, self.residual, self.concat, self.add_broadcast):
                 x = step(x)
         return x
 

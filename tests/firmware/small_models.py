@@ -57,6 +57,19 @@ def residual(x):
     return layers.Dense(3)(x)
 
 
+def branches(x):
+    """Concatenations along channels and rows, and additions that broadcast or have a constant."""
+    a = layers.Conv2D(5, 3, padding="same", activation="relu")(x)
+    b = layers.DepthwiseConv2D(3, padding="same")(x)
+    x = layers.Concatenate(axis=-1)([a, b, x])
+    x = x + np.linspace(-1, 1, x.shape[-1], dtype=np.float32).reshape(1, 1, 1, -1)
+    y = layers.GlobalAveragePooling2D(keepdims=True)(layers.Conv2D(x.shape[-1], 1)(x))
+    x = layers.Concatenate(axis=1)([x + y, x])
+    x = layers.GlobalAveragePooling2D()(x)
+    x = x + np.linspace(0, 2, x.shape[-1], dtype=np.float32).reshape(1, -1)
+    return layers.Dense(4, activation="softmax")(x)
+
+
 def padded(x):
     x = layers.ZeroPadding2D(((0, 1), (2, 1)))(x)
     x = layers.DepthwiseConv2D((3, 2), depth_multiplier=2, strides=2)(x)
@@ -73,6 +86,7 @@ MODELS = {
     "image": (image, (13, 11, 3)),
     "residual": (residual, (10, 9, 4)),
     "padded": (padded, (11, 12, 3)),
+    "branches": (branches, (7, 6, 3)),
 }
 
 

@@ -10,7 +10,7 @@ from model_export.plan_ops import SUPPORTED
 from model_export.tflite_file import read_tflite
 from orchestrator.boards.host_engine import SANITIZE, HostBuildError, run_direct
 
-NAMES = ["binary", "dense", "dense_per_tensor", "image", "padded", "regression", "residual", "signal"]
+NAMES = ["binary", "branches", "dense", "dense_per_tensor", "image", "padded", "regression", "residual", "signal"]
 
 
 @pytest.mark.parametrize("name", NAMES)

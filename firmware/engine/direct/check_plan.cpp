@@ -29,6 +29,9 @@ class Checker {
       case Kind::softmax: return softmax(op);
       case Kind::lut: return lut(op);
       case Kind::pad: return pad(op);
+      case Kind::load: return load(op);
+      case Kind::copy: return copy(op);
+      case Kind::add_broadcast: return add_broadcast(op);
     }
     return "unknown kind of operator";
   }
@@ -112,10 +115,39 @@ class Checker {
   const char* add(const Record& op) const {
     if (!is_flat(op.in) || !is_flat(op.out) || op.in.channels != op.out.channels) return "bad shape";
     if (!in_arena(op.second, op.in.bytes())) return "second input outside the arena";
-    if (!table_ok(op, 32)) return "table outside the plan";
+    return addition_table(op, 8);
+  }
+
+  const char* addition_table(const Record& op, uint64_t words) const {
+    if (!table_ok(op, 4 * words)) return "table outside the plan";
     const int32_t* const p = table(op);
     if (!int8_ok(p[0]) || !int8_ok(p[3])) return "zero point out of range";
     return scale_ok(p[1], p[2]) && scale_ok(p[4], p[5]) && scale_ok(p[6], p[7]) ? nullptr : "bad multiplier";
+  }
+
+  const char* add_broadcast(const Record& op) const {
+    if (const char* const reason = addition_table(op, 14)) return reason;
+    const uint32_t inputs[] = {op.input, op.second};
+    for (uint32_t i = 0; i < 2; ++i) {
+      const int32_t* const step = table(op) + 8 + 3 * i;
+      if (step[0] < 0 || step[1] < 0 || step[2] < 0) return "bad step";
+      // Below 2^53: a dimension has at most 21 bits.
+      const uint64_t last = uint64_t{op.out.height - 1} * static_cast<uint32_t>(step[0]) +
+                            uint64_t{op.out.width - 1} * static_cast<uint32_t>(step[1]) +
+                            uint64_t{op.out.channels - 1} * static_cast<uint32_t>(step[2]);
+      if (!in_arena(inputs[i], last + 1)) return "input outside the arena";
+    }
+    return nullptr;
+  }
+
+  const char* load(const Record& op) const {
+    return uint64_t{op.weights} + op.out.bytes() <= model_.tflite_bytes ? nullptr : "constant outside the .tflite section";
+  }
+
+  static const char* copy(const Record& op) {
+    const bool rows = op.in.height == 1 && op.out.height == 1 && op.in.width == op.out.width;
+    if (!rows || uint64_t{op.pad_left} + op.in.channels > op.out.channels) return "bad shape";
+    return apart(op.input, op.in.bytes(), op.output, op.out.bytes()) ? nullptr : "input and output overlap";
   }
 
   const char* softmax(const Record& op) const {

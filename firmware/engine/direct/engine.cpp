@@ -66,6 +66,9 @@ class DirectEngine final : public Engine {
       case direct::Kind::softmax: return direct::softmax(program_, op);
       case direct::Kind::lut: return direct::lut(program_, op);
       case direct::Kind::pad: return direct::pad(program_, op);
+      case direct::Kind::load: return direct::load(program_, op);
+      case direct::Kind::copy: return direct::copy(program_, op);
+      case direct::Kind::add_broadcast: return direct::add_broadcast(program_, op);
     }
   }
 

@@ -6,9 +6,12 @@
 namespace edgeward::direct {
 
 void add(const Program& program, const Record& op);
+void add_broadcast(const Program& program, const Record& op);
 void average_pool(const Program& program, const Record& op);
 void conv(const Program& program, const Record& op);
+void copy(const Program& program, const Record& op);
 void depthwise(const Program& program, const Record& op);
+void load(const Program& program, const Record& op);
 void lut(const Program& program, const Record& op);
 void max_pool(const Program& program, const Record& op);
 void mean(const Program& program, const Record& op);

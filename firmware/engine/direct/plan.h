@@ -20,6 +20,9 @@ enum class Kind : uint32_t {
   softmax = 7,
   lut = 8,
   pad = 9,
+  load = 10,
+  copy = 11,
+  add_broadcast = 12,
 };
 
 constexpr const char* to_string(Kind kind) {
@@ -33,6 +36,9 @@ constexpr const char* to_string(Kind kind) {
     case Kind::softmax: return "softmax";
     case Kind::lut: return "lut";
     case Kind::pad: return "pad";
+    case Kind::load: return "load";
+    case Kind::copy: return "copy";
+    case Kind::add_broadcast: return "add_broadcast";
   }
   return "unknown";
 }
@@ -68,7 +74,7 @@ struct Record {
   Kind kind;
   uint32_t model_op;  // index in the .tflite, for messages
   uint32_t input;     // arena offsets
-  uint32_t second;    // second input of add; scratch of conv and depthwise
+  uint32_t second;    // second input of an addition; scratch of conv and depthwise
   uint32_t output;
   Shape in;
   Shape out;
