@@ -102,6 +102,24 @@ def tensor_table(model: Any) -> List[Dict[str, Any]]:
     return table
 
 
+def output_layer_sizes(model: Any) -> Dict[str, int]:
+    """How many of the last values of the flat vector are the output layer's: {intercept, head}.
+
+    Both are 0 unless the logits come straight from a Dense layer with a bias, whose tensors are the last of the vector.
+    """
+    import keras
+
+    variables = model.trainable_variables
+    layer = model.outputs[0]._keras_history.operation
+    nothing = {"intercept": 0, "head": 0}
+    if not isinstance(layer, keras.layers.Dense) or not layer.use_bias or len(variables) < 2:
+        return nothing
+    if variables[-2] is not layer.kernel or variables[-1] is not layer.bias:
+        return nothing
+    intercept = int(np.prod(layer.bias.shape))
+    return {"intercept": intercept, "head": intercept + int(np.prod(layer.kernel.shape))}
+
+
 def frozen_layers(model: Any) -> List[str]:
     """Names of layers that behave differently while training; a training graph runs them as for inference."""
     names = []

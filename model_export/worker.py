@@ -10,7 +10,15 @@ import numpy as np
 from model_export.bundle import write_bundle
 from model_export.errors import ExportError
 from model_export.evaluation import check_evaluation, classification_metrics, softmax
-from model_export.models import build_model, frozen_layers, get_weights, load_keras_model, set_weights, tensor_table
+from model_export.models import (
+    build_model,
+    frozen_layers,
+    get_weights,
+    load_keras_model,
+    output_layer_sizes,
+    set_weights,
+    tensor_table,
+)
 
 Result = Dict[str, Any]
 KNOWN_ROWS_OFFERED = 32
@@ -35,7 +43,8 @@ def prepare(spec_path: Path, out_dir: Path) -> Result:
 
     Spec: model, input_shape, classes (see models.build_model); batch_size (default 16), seed (default 0). The graph's
     gradients are checked in this machine's runtime first. Returns {parameters, batch_size, training_bytes, frozen_layers,
-    gradients}, where `gradients` is gradient_check's report; the same goes to gradients.json.
+    personal (models.output_layer_sizes), gradients}, where `gradients` is gradient_check's report; the same goes to
+    gradients.json.
     """
     from model_export.gradient_check import check_gradients
     from model_export.training_graph import export_training_graph
@@ -58,6 +67,7 @@ def prepare(spec_path: Path, out_dir: Path) -> Result:
         "batch_size": batch_size,
         "training_bytes": len(graph),
         "frozen_layers": frozen_layers(model),
+        "personal": output_layer_sizes(model),
         "gradients": report,
     }
 

@@ -55,7 +55,13 @@ FORBIDDEN: Dict[str, Set[str]] = {
         "tensorflow",
     },
     "orchestrator/gateway": {"orchestrator.cli", "orchestrator.demo", "orchestrator.boards", "tensorflow"},
-    "orchestrator/doctor": {"orchestrator.cli", "orchestrator.demo", "orchestrator.boards", "model_export", "tensorflow"},
+    "orchestrator/doctor": {
+        "orchestrator.cli",
+        "orchestrator.demo",
+        "orchestrator.boards",
+        "model_export",
+        "tensorflow",
+    },
     "orchestrator/boards": {
         "orchestrator.gateway",
         "orchestrator.node",
@@ -118,6 +124,7 @@ def test_help_imports_nothing_heavy() -> None:
         ["node", "service"],
         ["model", "export"],
         ["model", "verify"],
+        ["model", "personalize"],
         ["model", "run"],
         ["model", "preflight"],
         *(["model", verb] for verb in ("list", "lineage", "tag", "prune")),

@@ -98,7 +98,7 @@ def _run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps({"event": "result", **report}), flush=True)
     else:
-        print(f"bundle: {report['bundle']}\nfigures: {arguments.out / 'result.json'}")
+        print(f"bundle: {report['bundle'] or 'none: ' + report['no_bundle']}\nfigures: {arguments.out / 'result.json'}")
     return 0
 
 

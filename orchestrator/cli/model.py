@@ -39,6 +39,16 @@ def register(subparsers: Any) -> None:
     export.add_argument("--json", action="store_true", help="print the manifest as JSON")
     export.set_defaults(run=run_export)
 
+    own = verbs.add_parser("personalize", help="write the bundle of a node's own model, for training.personal")
+    own.add_argument("file", metavar="personal-RUN.npz", type=Path, help="the file a node leaves in its state folder")
+    own.add_argument("--out", required=True, metavar="DIR", type=Path, help="folder; the bundle is DIR/bundle")
+    own.add_argument(
+        "--calibration", metavar="DATA", type=Path, help="rows in the task's schema: they set the int8 ranges"
+    )
+    own.add_argument("--model", metavar="MODEL.keras", type=Path, help="where the task's model is a file")
+    own.add_argument("--json", action="store_true", help="print what was made as JSON")
+    own.set_defaults(run=run_personalize)
+
     verify = verbs.add_parser("verify", help="check a bundle, a model.bin or a .tflite byte by byte and in TFLM")
     verify.add_argument("path", metavar="DIR|model.bin|MODEL.tflite", type=Path)
     verify.add_argument("--json", action="store_true", help="print what was found as JSON")
@@ -99,6 +109,17 @@ def run_export(arguments: argparse.Namespace) -> int:
         print(json.dumps({**manifest, "bundle": str(arguments.out)}, indent=1))
     else:
         _print_manifest(arguments.out, manifest)
+    return 0
+
+
+def run_personalize(arguments: argparse.Namespace) -> int:
+    from orchestrator.gateway.personalization import personalize
+
+    def progress(event: Dict[str, Any]) -> None:
+        print(event.get("message", ""), file=sys.stderr)
+
+    made = personalize(arguments.file, arguments.out, progress, arguments.calibration, arguments.model)
+    print(json.dumps(made) if arguments.json else f"bundle of node {made['node']}: {made['bundle']}")
     return 0
 
 

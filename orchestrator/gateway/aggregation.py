@@ -94,12 +94,14 @@ class Aggregation:
         return outcome
 
     def _step(self, action: Aggregate, known: float, sums: Dict[str, np.ndarray]) -> Dict[str, np.ndarray]:
+        weights, shared = self.weights(), self._update_size(action.round)
         try:
-            new, state = self._strategy.aggregate(
-                self.weights(), self._updates(action, known, sums), self._strategy_state()
+            moved, state = self._strategy.aggregate(
+                weights[:shared], self._updates(action, known, sums), self._strategy_state()
             )
         except ValueError as error:
             raise RoundError(f"round {action.round} cannot be aggregated: {error}") from error
+        new = np.concatenate([moved, weights[shared:]])  # personal parts stay as they were before the first round
         kept = {f"{STATE_PREFIX}{name}": vector for name, vector in state.items()}
         return {"weights": new, **self._tail(action.round, new), **kept}
 
@@ -130,7 +132,7 @@ class Aggregation:
             return 2 * len(self._task.schema.numbers())
         if self._parameters is None:
             self._parameters = int(self.weights().size)
-        return self._parameters
+        return self._parameters - self._task.training.personal_parameters
 
     def _strategy_state(self) -> Dict[str, np.ndarray]:
         stored = self._store.vectors(self._run, STATE_PREFIX)

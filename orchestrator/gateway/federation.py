@@ -24,8 +24,9 @@ from orchestrator.gateway.broker import KINDS, OwnBroker
 from orchestrator.gateway.config import Config
 from orchestrator.gateway.evaluation import EvaluationSet, Evaluator, score
 from orchestrator.gateway.gateway import Gateway, Progress
+from orchestrator.gateway.personalization import NO_BUNDLE, check_personal, plan_personal
 from orchestrator.gateway.registry import keep_model
-from orchestrator.gateway.run import RunResult, final_weights, open_run, run_id, strategy_of
+from orchestrator.gateway.run import RunResult, Trained, final_weights, open_run, run_id, strategy_of
 from orchestrator.gateway.running import Held
 from orchestrator.gateway.store import Store
 from orchestrator.gateway.web.child import DashboardProcess
@@ -57,6 +58,7 @@ class Orchestrator:
     def __init__(self, config: Config, base: Path, out: Path, progress: Progress, connect_timeout_s: float) -> None:
         strategy_of(config.task)  # refused before anything is prepared
         _check_metric(config)
+        check_personal(config)
         out.mkdir(parents=True, exist_ok=True)
         self._config, self._out = config, out
         self._connect_timeout_s = connect_timeout_s
@@ -117,12 +119,16 @@ class Orchestrator:
         broker_mib = peak_memory_mib(str(self._broker.pid)) if self._broker else None
         claim = statement_apart(task, result.records, number)
         report = _report(run, task, result, claim, {"gateway": peak_memory_mib(), "broker": broker_mib})
-        report.update(
-            _quantize(task, self._model, result, self._rows, self._calibration, claim, self._out, self.progress)
-        )
+        if task.training.personal_parameters:
+            report.update(bundle=None, digest="", no_bundle=NO_BUNDLE)
+        else:
+            trained = Trained(result.weights, result.mean, result.std)
+            made = quantize(task, self._model, trained, self._rows, self._calibration, claim, self._out, self.progress)
+            report.update(made)
         write_json(self._out / "result.json", report)
         self._store.put_report(run, time.time(), report)
-        keep_model(self._out, run)
+        if report["bundle"]:
+            keep_model(self._out, run)
         return report
 
     def _open(self, run: str, number: int) -> Tuple[Task, bytes]:
@@ -188,7 +194,8 @@ def _open_or_prepare(
         "batch_size": task.training.batch_size,
         "seed": task.seed,
     }
-    _worker("prepare", spec, work, progress)
+    prepared = _worker("prepare", spec, work, progress)
+    planned = plan_personal(planned, prepared["personal"])
     return open_run(store, run, planned, (work / "training.tflite").read_bytes(), np.load(work / "weights.npy"))
 
 
@@ -244,10 +251,10 @@ def _report(run: str, task: Task, result: RunResult, claim: Dict[str, Any], memo
     }
 
 
-def _quantize(
+def quantize(
     task: Task,
     model: Dict[str, Any],
-    result: RunResult,
+    trained: Trained,
     rows: Optional[EvaluationSet],
     calibration: Optional[np.ndarray],
     claim: Dict[str, Any],
@@ -258,13 +265,13 @@ def _quantize(
     work = out / "work"
     work.mkdir(exist_ok=True)
     shape = task.schema.input_shape
-    mean, std = result.mean.reshape(shape), result.std.reshape(shape)
+    mean, std = trained.mean.reshape(shape), trained.std.reshape(shape)
     inputs = (
         standardize(calibration[:: max(1, len(calibration) // CALIBRATION_ROWS)], mean, std)
         if calibration is not None
         else synthetic_inputs(task.schema, mean, std, task.seed)
     )
-    np.save(work / "trained.npy", result.weights)
+    np.save(work / "trained.npy", trained.weights)
     np.save(work / "representative.npy", inputs)
     spec: Dict[str, Any] = {
         "model": model,

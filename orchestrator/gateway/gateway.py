@@ -312,14 +312,17 @@ class Gateway:
     def _round_body(self, number: int) -> bytes:
         tensors: Dict[str, np.ndarray] = {}
         if number != STATISTICS_ROUND:
-            mean, std = standardization(self._store, self._run, self._task)
-            shape = self._task.schema.input_shape
-            tensors = {"weights": self._aggregation.weights(), "mean": mean.reshape(shape), "std": std.reshape(shape)}
+            tensors = self._model()
         fields: Dict[str, Any] = {}
         if STATISTICS_ROUND < number <= self._task.training.rounds:
             fields, more = self._aggregation.broadcast()
             tensors.update(more)
         return encode_body({"kind": "round", "run": self._run, "round": number, **fields}, tensors, level=1)
+
+    def _model(self) -> Dict[str, np.ndarray]:
+        mean, std = standardization(self._store, self._run, self._task)
+        shape = self._task.schema.input_shape
+        return {"weights": self._aggregation.weights(), "mean": mean.reshape(shape), "std": std.reshape(shape)}
 
     def _send(self, body: bytes, nodes: Tuple[str, ...], everyone: bool) -> None:
         """One transfer: a single broadcast when it is for everybody, else a copy for each node."""
@@ -371,7 +374,9 @@ class Gateway:
         return training.learning_rate_at(number) if STATISTICS_ROUND < number <= training.rounds else None
 
     def _finish(self, reason: str) -> None:
-        body = encode_body({"kind": "finished", "run": self._run, "reason": reason})
+        # Nodes with a personal part make their whole model of it and the final shared weights.
+        tensors = self._model() if self._task.training.personal_parameters and not reason else {}
+        body = encode_body({"kind": "finished", "run": self._run, "reason": reason}, tensors)
         nodes = tuple(self._coordinator.online)
         if nodes:
             self._send(body, nodes, everyone=True)

@@ -23,6 +23,8 @@ def run_and_watch(
     second training.
     """
     privacy = config.task.privacy
+    if config.task.training.personal != "none":
+        raise UsageError("watching for drift needs a bundle of the gateway's, and with training.personal it makes none")
     if privacy.on and privacy.runs < 2:
         raise UsageError(
             "watching for drift needs a budget for retraining: set runs = 2 or more in [task.privacy]; the noise is then "

@@ -1,7 +1,7 @@
 """A run as the store holds it: how it begins, what it leaves."""
 
 import hashlib
-from typing import Any, Dict, List, Tuple
+from typing import Any, Dict, List, NamedTuple, Tuple
 
 import numpy as np
 
@@ -67,6 +67,14 @@ def strategy_of(task: Task) -> Strategy:
             f"{task.rounds.quorum}: raise rounds.quorum, or choose another strategy"
         )
     return strategy
+
+
+class Trained(NamedTuple):
+    """What a bundle is made of: float32 weights (P,), and the standardization of its inputs in raw units."""
+
+    weights: np.ndarray
+    mean: np.ndarray
+    std: np.ndarray
 
 
 class RunResult:

@@ -19,6 +19,7 @@ from orchestrator.node.control import NodeControl
 from orchestrator.node.data import Dataset, load_dataset
 from orchestrator.node.evaluation import evaluate, hold_out
 from orchestrator.node.health import REPORT_EVERY_S, read_health
+from orchestrator.node.personal import PERSONAL, with_personal, write_personal
 from orchestrator.node.runtime import TrainingGraph
 from orchestrator.node.store import RESIDUAL, NodeStore
 from orchestrator.node.trainer import GradientTrainer, Trainer
@@ -77,6 +78,7 @@ class NodeAgent:
         self._topics = Topics(federation)
         self._name = name
         self._data = data
+        self._state = state
         self._store = NodeStore(state / "node.sqlite")
         self._trainer_factory = trainer_factory
         self._once = once
@@ -174,7 +176,7 @@ class NodeAgent:
         elif kind == "round":
             self._round = (header, tensors)
         elif kind == "finished":
-            self._finish(header)
+            self._finish(header, tensors)
         else:
             raise WireError(f"the gateway sent a message of kind {kind!r}, which this version does not know")
 
@@ -239,12 +241,12 @@ class NodeAgent:
     def _round_tensors(
         self, run: Run, number: int, tensors: Dict[str, np.ndarray]
     ) -> Tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """(weights, mean, std) of a round; raises WireError where one is missing or of another shape."""
+        """(weights with this node's part, mean, std) of a round; raises WireError where one is missing or of another shape."""
         weights, mean, std = (tensors.get(name) for name in ("weights", "mean", "std"))
         shape = run.task.schema.input_shape
         if weights is None or mean is None or std is None or not mean.shape == shape == std.shape:
             raise WireError(f"round {number} came without weights, mean or std of the task's shape")
-        return np.asarray(weights), mean, std
+        return with_personal(self._store, run.id, run.task, np.asarray(weights)), mean, std
 
     def _statistics(self, run: Run) -> np.ndarray:
         privacy = run.task.privacy
@@ -260,27 +262,38 @@ class NodeAgent:
         if run.trainer is None:
             scaled = Dataset(standardize(run.dataset.x, mean, std), run.dataset.y)
             run.trainer = self._trainer_factory(run.task, run.graph, scaled, self._name)
+        shared = weights.size - training.personal_parameters
         control: Optional[NodeControl] = None
         if training.strategy == "scaffold":
-            control = NodeControl(self._store, run.id, self._name, announced, tensors, weights.size)
-            update = run.trainer.train(weights, number, control.correction)
+            control = NodeControl(self._store, run.id, self._name, announced, tensors, shared)
+            correction = np.append(control.correction, np.zeros(weights.size - shared, np.float32))
+            change = run.trainer.train(weights, number, correction)
         else:
-            update = run.trainer.train(weights, number)
+            change = run.trainer.train(weights, number)
+        update = change[:shared]
         before = self._store.kept(run.id, RESIDUAL) if codec in ERROR_FEEDBACK else None
         if before is not None:
             update = update + before.vector
         sent = encode_update(update, codec, np.random.default_rng())
         decoded = decode_update(sent, codec, update.size)
         keep = {RESIDUAL: update - decoded} if codec in ERROR_FEEDBACK else {}
+        if training.personal_parameters:
+            keep[PERSONAL] = weights[shared:] + change[shared:]
         if control is not None:
             keep.update(control.after(decoded, training.travel_at(number)))
         error = float(np.linalg.norm(update - decoded) / max(float(np.linalg.norm(update)), 1e-30))
         return sent, keep, {"codec": codec, "codec_error": error}
 
-    def _finish(self, header: Dict[str, Any]) -> None:
-        if self._run is None or header.get("run") != self._run.id:
+    def _finish(self, header: Dict[str, Any], tensors: Dict[str, np.ndarray]) -> None:
+        run = self._run
+        if run is None or header.get("run") != run.id:
             return
-        log.info("run %s is over: %s", self._run.id, header.get("reason") or "finished")
+        log.info("run %s is over: %s", run.id, header.get("reason") or "finished")
+        if "weights" in tensors and self._store.kept(run.id, PERSONAL) is not None:
+            whole, mean, std = self._round_tensors(run, run.task.last_round, tensors)
+            records = run.dataset.records
+            path = write_personal(self._state, run.id, self._name, run.task, records, whole, mean, std)
+            log.info("this node's own model: %s", path)
         self._run = None
         self._set_presence(kind="hello", finished=header["run"])
         if self._once:

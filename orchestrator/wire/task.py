@@ -13,6 +13,8 @@ from orchestrator.wire.schedule import SCHEDULES, learning_rate_at
 
 FORMAT = 1
 METRICS = ("loss", "accuracy", "auc")
+PERSONAL = {"none": "", "intercept": "the intercept of the output layer", "head": "the output layer"}
+"""Parts of the model that can stay on the node."""
 
 
 @dataclass(frozen=True)
@@ -111,6 +113,8 @@ class Training:
     best: bool = False  # result = the round's weights with the best `metric`
     patience: int = 0  # stop when `metric` has not improved for this many rounds; 0: never
     metric: str = "loss"  # or "accuracy", "auc": of federated evaluation, else of the gateway's own rows
+    personal: str = "none"  # or "intercept", "head": that part of the output layer stays on each node
+    personal_parameters: int = 0  # how many of the last weights that is; planned by the gateway
     options: Dict[str, float] = field(default_factory=dict)  # of the strategy, see rounds/strategies.py
 
     def __post_init__(self) -> None:
@@ -127,6 +131,12 @@ class Training:
             raise ValueError(f"patience: {self.patience}, expected 0 (never stop early) or more")
         if self.best and self.tail_average:
             raise ValueError("best and tail_average exclude each other: the result is one round's weights, or a mean")
+        if self.personal not in PERSONAL:
+            raise ValueError(f"personal {self.personal!r}: expected one of {', '.join(PERSONAL)}")
+        if self.personal_parameters < 0 or (self.personal == "none" and self.personal_parameters):
+            raise ValueError("personal_parameters: left out, or 0; the gateway plans it from the model")
+        if self.personal != "none" and (self.best or self.tail_average):
+            raise ValueError("personal parts are those of the last round: best and tail_average do not go with them")
         if self.schedule not in SCHEDULES:
             raise ValueError(f"schedule {self.schedule!r}: expected one of {', '.join(SCHEDULES)}")
         if not 0 <= self.warmup_rounds < self.rounds:
@@ -417,6 +427,8 @@ def describe_model(model: Dict[str, Any]) -> str:
 def objection_to(task: Task, records: int) -> Optional[str]:
     """Why a node with `records` records should not take part: a privacy claim its own numbers do not carry."""
     privacy = task.privacy
+    if task.training.personal != "none" and not task.training.personal_parameters:
+        return "the task wants a personal part and does not say which of the weights it is"
     if not privacy.on:
         return None
     if privacy.delta * records >= 1:
