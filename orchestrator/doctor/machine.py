@@ -43,13 +43,14 @@ def check_clock(state: Path) -> List[Finding]:
 
 def _synchronized(fix: str) -> Finding:
     for command, good in (
-        (["timedatectl", "show", "-p", "NTPSynchronized", "--value"], "yes"),
+        (["timedatectl", "status"], "ynchronized: yes"),  # `show` is younger than Ubuntu 18.04
         (["chronyc", "tracking"], "Leap status     : Normal"),
     ):
         if shutil.which(command[0]) is None:
             continue
         try:
-            done = subprocess.run(command, capture_output=True, timeout=10, text=True)
+            plain = {**os.environ, "LC_ALL": "C"}
+            done = subprocess.run(command, capture_output=True, timeout=10, text=True, env=plain)
         except subprocess.TimeoutExpired:
             continue
         if done.returncode != 0:

@@ -230,6 +230,15 @@ def test_a_clock_behind_its_own_files(tmp_path: Path) -> None:
     assert not any("(a guess)" in f.message for f in check_clock(tmp_path))
 
 
+@pytest.mark.parametrize(("said", "level"), [("yes", "ok"), ("no", "warning")])
+def test_what_the_time_service_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str, level: str) -> None:
+    """A stand-in that prints a line of timedatectl: the real one needs a running systemd."""
+    (tmp_path / "timedatectl").write_text(f"#!/bin/sh\necho 'System clock synchronized: {said}'\n")
+    (tmp_path / "timedatectl").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    assert check_clock(tmp_path / "none")[-1].level == level
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="giving up rights takes root")
 def test_a_port_this_user_may_not_open() -> None:
     leader, follower = os.openpty()
