@@ -19,6 +19,7 @@ from model_export.models import (
     set_weights,
     tensor_table,
 )
+from model_export.signing import read_private_key
 
 Result = Dict[str, Any]
 KNOWN_ROWS_OFFERED = 32
@@ -35,6 +36,7 @@ BUNDLE_KEYS = {
     "features": False,
     "evaluation": False,
     "privacy": False,
+    "signing_key": False,
 }
 
 
@@ -77,7 +79,7 @@ def bundle(spec_path: Path, out_dir: Path) -> Result:
 
     Spec: model, name, representative (.npy, float32 (rows, *input_shape)); input_shape, classes and weights (.npy,
     float32 (P,)), which only a model of kind keras can do without; labels, features, privacy, engine (see bundle.write_bundle);
-    evaluation {x, y} (.npy files). Paths are relative to the spec file.
+    evaluation {x, y} (.npy files); signing_key (PEM, Ed25519: signs model.bin). Paths are relative to the spec file.
 
     Returns {bundle, model_digest, tflite_bytes, arena, [float, int8, tflm: {accuracy[, auc]}, evaluation]}. With an
     evaluation, out_dir/evaluation holds eval_int8_inputs.npy (int8), tflm_outputs.npy (int8), float_probs.npy,
@@ -129,6 +131,7 @@ def bundle(spec_path: Path, out_dir: Path) -> Result:
         privacy=spec.get("privacy"),
         known_rows=tflm.input.quantize(representative[:KNOWN_ROWS_OFFERED]),
         reference_rows=tflm.input.quantize(representative),
+        sign=read_private_key(here / spec["signing_key"]).sign if "signing_key" in spec else None,
     )
     result = {
         "bundle": str(out_dir),

@@ -31,3 +31,7 @@ class RoundError(EdgewardError):
 
 class PrivacyError(EdgewardError):
     """The declared privacy pipeline is impossible, or does not hold."""
+
+
+class IdentityError(EdgewardError):
+    """A key, certificate, token or signature is missing, refused or not what it should be."""

@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from orchestrator.cli import logs, service
+from orchestrator.cli.identity import register_gateway
 
 
 def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -62,6 +63,7 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         "--metrics-token", action="store_true", help="draw a token for /metrics instead, and print it"
     )
     password.set_defaults(run=_password)
+    register_gateway(verbs)
 
 
 def _add_certificate(parser: argparse.ArgumentParser) -> None:

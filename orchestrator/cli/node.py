@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Dict, List
 
 from orchestrator.cli import logs, service
+from orchestrator.cli.identity import register_node
 
 
 def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -16,10 +17,13 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         description="Trains on a local file when the gateway asks. Records never leave this machine; what does is "
         "clipped and noised as the task says.",
     )
-    run.add_argument("--broker", required=True, help="mqtt://[USER:PASSWORD@]HOST[:PORT], or mqtts:// for TLS")
+    run.add_argument("--broker", help="mqtt://[USER:PASSWORD@]HOST[:PORT], or mqtts:// for TLS")
+    run.add_argument(
+        "--identity", type=Path, metavar="DIR", help="folder of `edgeward node enroll`: names node and broker"
+    )
     run.add_argument("--ca-file", help="CA certificate for mqtts://, where it is not one the system knows")
-    run.add_argument("--federation", default="default", help="name the gateway uses (default: %(default)s)")
-    run.add_argument("--name", required=True, help="this node's name in the federation, a-z 0-9 . _ -")
+    run.add_argument("--federation", help="name the gateway uses (default: the identity's, or default)")
+    run.add_argument("--name", help="this node's name in the federation, a-z 0-9 . _ -")
     run.add_argument("--data", required=True, type=Path, help="CSV (tables) or .npz (signals) with this node's records")
     run.add_argument("--state", type=Path, default=Path("edgeward-node"), help="folder for what it must not forget")
     run.add_argument(
@@ -35,27 +39,43 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     logs.add_options(run)
     run.set_defaults(run=_run)
     service.register(verbs, "node")
+    register_node(verbs)
 
 
 def _run(arguments: argparse.Namespace) -> int:
     import signal
 
-    from orchestrator.errors import DataError
+    from orchestrator.errors import DataError, UsageError
     from orchestrator.node.agent import NodeAgent
+    from orchestrator.node.identity import NodeIdentity
     from orchestrator.wire.link import BrokerAddress
 
     logs.configure(arguments, arguments.verbose)
     if not arguments.data.is_file():
         raise DataError(f"--data {arguments.data}: no such file")
-    broker = BrokerAddress.parse(arguments.broker, arguments.ca_file)
+    identity = None if arguments.identity is None else NodeIdentity(arguments.identity)
+    if identity is not None:
+        for option in ("name", "federation"):
+            if getattr(arguments, option) not in (None, getattr(identity, option)):
+                raise UsageError(
+                    f"--{option} {getattr(arguments, option)}: the identity is of {getattr(identity, option)}"
+                )
+    name = arguments.name if identity is None else identity.name
+    url = arguments.broker or (identity.broker if identity is not None else None)
+    if not name or not url:
+        raise UsageError("node run needs --name and --broker, or an --identity that names them")
+    broker = BrokerAddress.parse(url, arguments.ca_file)
+    if identity is not None:
+        broker = identity.secure(broker)
     agent = NodeAgent(
         broker,
-        arguments.federation,
-        arguments.name,
+        identity.federation if identity is not None else arguments.federation or "default",
+        name,
         arguments.data,
         arguments.state,
         once=arguments.once,
         labels=_labels(arguments.label),
+        identity=identity,
     )
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: agent.stop())

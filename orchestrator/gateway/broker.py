@@ -14,10 +14,13 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import List, Optional
+from typing import TYPE_CHECKING, List, Optional
 
 from orchestrator.errors import BrokerError
 from orchestrator.wire.link import BrokerAddress
+
+if TYPE_CHECKING:
+    from orchestrator.gateway.authority import Authority
 
 KINDS = ("embedded", "mosquitto")
 _START_TIMEOUT_S = 30.0
@@ -28,13 +31,26 @@ _PORT_TIMEOUT_S = 3.0
 class OwnBroker:
     """A broker process on `host:port`; port 0 takes a free one."""
 
-    def __init__(self, kind: str, host: str = "127.0.0.1", port: int = 0) -> None:
+    def __init__(
+        self, kind: str, host: str = "127.0.0.1", port: int = 0, authority: "Optional[Authority]" = None
+    ) -> None:
         if kind not in KINDS:
             raise BrokerError(f"broker {kind!r}: expected {', '.join(KINDS)} or mqtt://HOST:PORT")
+        if authority is not None and kind != "mosquitto":
+            raise BrokerError(
+                "the embedded broker cannot check certificates and rights by name; with an identity use "
+                'broker = "mosquitto", or one of your own set up with `edgeward gateway broker-config`'
+            )
         self._kind = kind
+        self._authority = authority
+        self._host = host
         self._folder = tempfile.TemporaryDirectory(prefix="edgeward-broker-")
         self._process: Optional[subprocess.Popen[bytes]] = None
         self.address = BrokerAddress(host, port or free_port(host))
+        if authority is not None:
+            # The certificate names addresses one can connect to, and this one always.
+            at = "127.0.0.1" if host in ("0.0.0.0", "::") else host
+            self.address = authority.secure(BrokerAddress(at, self.address.port))
         self.restarts = 0
 
     def start(self) -> None:
@@ -69,6 +85,10 @@ class OwnBroker:
             raise BrokerError(
                 "mosquitto is not installed here (Debian: apt install mosquitto); or use --broker embedded"
             )
+        if self._authority is not None:
+            from orchestrator.gateway.mosquitto import write_configuration
+
+            return [program, "-c", str(write_configuration(self._authority, port, self._host))]
         config = Path(self._folder.name) / "mosquitto.conf"
         config.write_text(
             f"listener {port} {host}\nallow_anonymous true\nmax_inflight_messages 0\nmax_queued_messages 0\n"
@@ -87,6 +107,12 @@ class OwnBroker:
         self.restarts += 1
         self.start()
         return True
+
+    def restart(self) -> None:
+        """Ends every connection and starts with the configuration as it is now; clients come back by themselves."""
+        if self._process is not None:
+            self.stop()
+            self.start()
 
     def stop(self) -> None:
         if self._process is not None and self._process.poll() is None:

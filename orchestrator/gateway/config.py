@@ -29,6 +29,7 @@ class GatewaySettings:
     dashboard: str = ""
     dashboard_cert: str = ""
     dashboard_key: str = ""
+    identity: str = ""  # folder of `edgeward gateway init`: TLS, certificates, signed messages
 
 
 @dataclass(frozen=True)

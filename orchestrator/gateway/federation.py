@@ -4,6 +4,7 @@ What needs TensorFlow happens in worker processes (model_export.client), so this
 one folder and a run that was cut off continues where it was.
 
 OUT/gateway.sqlite  journal, weights, results        OUT/bundle/        what a board needs
+OUT/audit.jsonl     who took part in what
 OUT/result.json     figures of the run               OUT/work/          inputs of the quantization
 OUT/models/         every bundle so far, with its lineage
 """
@@ -20,6 +21,8 @@ import numpy as np
 from model_export.client import run_worker
 from model_export.errors import ExportError
 from orchestrator.errors import EdgewardError, UsageError
+from orchestrator.gateway.audit import AUDIT_FILE
+from orchestrator.gateway.authority import Authority
 from orchestrator.gateway.broker import KINDS, OwnBroker
 from orchestrator.gateway.config import Config
 from orchestrator.gateway.evaluation import EvaluationSet, Evaluator, score
@@ -67,7 +70,8 @@ class Orchestrator:
         self._calibration = (
             load_dataset(base / config.calibration, config.task.schema).x if config.calibration else None
         )
-        self.address, self._broker = _broker(config)
+        self._authority = _authority(config, base)
+        self.address, self._broker = _broker(config, self._authority)
         settings = _dashboard_settings(config, base)
         self._dashboard = (
             DashboardProcess(out, settings, config.gateway.federation, self.address) if settings is not None else None
@@ -84,6 +88,9 @@ class Orchestrator:
                 stack.callback(self._broker.close)
             self._store = Store(self._out / "gateway.sqlite")
             stack.callback(self._store.close)
+            if self._authority is not None:
+                stack.callback(self._authority.close)
+            self._show = self._store.audit(self._out / AUDIT_FILE).progress(self._show)
             if self._dashboard is not None:
                 stack.enter_context(self._dashboard)
                 self._show({"event": "dashboard", "url": self._dashboard.url, "warning": self._dashboard.warning})
@@ -114,7 +121,9 @@ class Orchestrator:
             self._broker.start()
         evaluate = Evaluator(graph, self._rows) if self._rows is not None else None
         federation = self._config.gateway.federation
-        gateway = Gateway(self._store, run, federation, self.address, self._broker, evaluate, self.progress)
+        gateway = Gateway(
+            self._store, run, federation, self.address, self._broker, evaluate, self.progress, self._authority
+        )
         result = gateway.run(self._connect_timeout_s)
         broker_mib = peak_memory_mib(str(self._broker.pid)) if self._broker else None
         claim = statement_apart(task, result.records, number)
@@ -123,8 +132,11 @@ class Orchestrator:
             report.update(bundle=None, digest="", no_bundle=NO_BUNDLE)
         else:
             trained = Trained(result.weights, result.mean, result.std)
-            made = quantize(task, self._model, trained, self._rows, self._calibration, claim, self._out, self.progress)
+            data = (self._rows, self._calibration)
+            made = quantize(task, self._model, trained, *data, claim, self._out, self.progress, self._authority)
             report.update(made)
+            signed_by = None if self._authority is None else self._authority.key_id
+            self.progress({"event": "bundle", "run": run, "digest": report["digest"], "signed_by": signed_by})
         write_json(self._out / "result.json", report)
         self._store.put_report(run, time.time(), report)
         if report["bundle"]:
@@ -206,12 +218,25 @@ def _worker(verb: str, spec: Dict[str, Any], out: Path, progress: Progress) -> D
         raise EdgewardError(str(error)) from error
 
 
-def _broker(config: Config) -> Tuple[BrokerAddress, Optional[OwnBroker]]:
+def _authority(config: Config, base: Path) -> Optional[Authority]:
+    if not config.gateway.identity:
+        return None
+    authority = Authority(base / config.gateway.identity)
+    if authority.federation != config.gateway.federation:
+        raise UsageError(
+            f"[gateway] federation is {config.gateway.federation!r}, the identity in {authority.folder} is of "
+            f"{authority.federation!r}"
+        )
+    return authority
+
+
+def _broker(config: Config, authority: Optional[Authority]) -> Tuple[BrokerAddress, Optional[OwnBroker]]:
     settings = config.gateway
     if settings.broker in KINDS:
-        own = OwnBroker(settings.broker, settings.host, settings.port)
+        own = OwnBroker(settings.broker, settings.host, settings.port, authority)
         return own.address, own
-    return BrokerAddress.parse(settings.broker, settings.ca_file or None), None
+    address = BrokerAddress.parse(settings.broker, settings.ca_file or None)
+    return (address if authority is None else authority.secure(address)), None
 
 
 def _dashboard_settings(config: Config, base: Path) -> Optional[WebSettings]:
@@ -260,6 +285,7 @@ def quantize(
     claim: Dict[str, Any],
     out: Path,
     progress: Progress,
+    authority: Optional[Authority] = None,
 ) -> Dict[str, Any]:
     """Writes OUT/bundle with the worker; returns metrics, arena and the bundle's path."""
     work = out / "work"
@@ -288,6 +314,8 @@ def quantize(
         np.save(work / "evaluation_x.npy", standardize(rows.x, mean, std))
         np.save(work / "evaluation_y.npy", rows.y)
         spec["evaluation"] = {key: str((work / f"evaluation_{key}.npy").resolve()) for key in "xy"}
+    if authority is not None:
+        spec["signing_key"] = str(authority.signing_key.resolve())
     bundled = _worker("bundle", spec, out / "bundle", progress)
     answer: Dict[str, Any] = {
         "bundle": str(out / "bundle"),

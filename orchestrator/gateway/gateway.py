@@ -13,10 +13,12 @@ import numpy as np
 
 from orchestrator.errors import RoundError, UsageError, WireError
 from orchestrator.gateway.aggregation import MAX_MESSAGE_BYTES, Aggregation, Evaluate
+from orchestrator.gateway.authority import Authority
 from orchestrator.gateway.broker import OwnBroker
 from orchestrator.gateway.run import RunResult, plan_of, standardization
 from orchestrator.gateway.selection import Standings
 from orchestrator.gateway.store import Store
+from orchestrator.gateway.voice import Voice
 from orchestrator.rounds.coordinator import Coordinator
 from orchestrator.rounds.events import (
     STATISTICS_ROUND,
@@ -37,6 +39,7 @@ from orchestrator.rounds.events import (
     Wake,
 )
 from orchestrator.wire.body import decode_body, encode_body, require
+from orchestrator.wire.envelope import EVERYONE
 from orchestrator.wire.frames import Ack, Chunk, Want, decode_frame, encode_frame
 from orchestrator.wire.link import BrokerAddress, Connected, Disconnected, Link, Message
 from orchestrator.wire.task import task_from_dict, task_to_dict
@@ -63,6 +66,7 @@ class Gateway:
         own_broker: Optional[OwnBroker] = None,
         evaluate: Optional[Evaluate] = None,
         progress: Progress = lambda event: None,
+        authority: Optional[Authority] = None,
     ) -> None:
         """`run` must be in the store (see `open_run`)."""
         stored = store.find_run(run)
@@ -70,6 +74,7 @@ class Gateway:
             raise UsageError(f"the store has no run {run!r}")
         self._store = store
         self._run = run
+        self._voice = Voice(authority, store.serial(run))
         self._task = task_from_dict(stored[0], f"stored run {run}")
         self._graph = stored[1]
         self._aggregation = Aggregation(store, run, self._task, evaluate)
@@ -89,6 +94,7 @@ class Gateway:
         self._nodes: Dict[str, Dict[str, Any]] = {}  # last figures each node gave of its process
         self._baseline: Dict[str, Tuple[int, int]] = {}  # socket bytes of each node when its training rounds began
         self._goodbyes: Set[str] = set()
+        self._announced_ids: Set[bytes] = set()  # transfers of the open round
         self._noted: Optional[Tuple[str, int]] = None
         self._coordinator = Coordinator(plan_of(self._task, self._store.secret(self._run, "selection")))
         self._link = Link(
@@ -155,6 +161,12 @@ class Gateway:
     def _watch_broker(self) -> None:
         if self._own_broker is not None and self._own_broker.restart_if_dead():
             self._tell("broker_restarted", count=self._own_broker.restarts)
+        if self._voice.revocations_changed():
+            if self._own_broker is not None:
+                self._own_broker.restart()  # a broker checks certificates when a connection begins, and never again
+            for node in sorted(self._coordinator.online):
+                if self._voice.objection(node):
+                    self._leave(node)
 
     # Messages in
 
@@ -165,6 +177,10 @@ class Gateway:
             return
         node, kind = sender
         try:
+            objection = self._voice.objection(node)
+            if objection:
+                self._leave(node)
+                raise WireError(objection)
             if kind == "presence":
                 self._take_presence(node, message.payload)
             elif kind == "up":
@@ -177,11 +193,10 @@ class Gateway:
         header, _ = decode_body(payload, 1 << 20)
         kind = require(header, "kind", str)
         if kind == "gone":
-            self._inbox.forget(node)
-            self._outbox.forget(node)
-            if node in self._coordinator.online:
-                self._tell("left", node=node)
-                self._happen(Left(self._now(), node))
+            self._leave(node)
+            return
+        if kind == "refused":
+            self._tell("node_refused", node=node, reason=require(header, "reason", str))
             return
         self._nodes.setdefault(node, {}).update(_process_figures(header.get("process")))
         self._standings.heard(node, header, time.monotonic())
@@ -205,6 +220,13 @@ class Gateway:
             self._goodbyes.add(node)
         elif not self._coordinator.over:
             self._send_task(node)
+
+    def _leave(self, node: str) -> None:
+        self._inbox.forget(node)
+        self._outbox.forget(node)
+        if node in self._coordinator.online:
+            self._tell("left", node=node)
+            self._happen(Left(self._now(), node))
 
     def _rate(self, node: str) -> None:
         """Tells the coordinator when a node begins or ceases to fit the task's selection."""
@@ -248,7 +270,14 @@ class Gateway:
         # Late and repeated updates are acknowledged too: the node need not keep them.
         self._link.publish(self._topics.down(node), encode_frame(self._inbox.finish(node, chunk.id)))
         if wanted:
-            self._tell("update", node=node, round=number, bytes=len(body), arrived=len(self._coordinator.arrived) + 1)
+            self._tell(
+                "update",
+                node=node,
+                round=number,
+                bytes=len(body),
+                digest=event.digest,
+                arrived=len(self._coordinator.arrived) + 1,
+            )
             self._carry_out(self._coordinator.handle(event))
 
     def _check_update(
@@ -290,7 +319,9 @@ class Gateway:
     def _send_task(self, node: str) -> None:
         header = {"kind": "task", "run": self._run, "task": task_to_dict(self._task)}
         body = encode_body(header, {"graph": np.frombuffer(self._graph, np.uint8)})
-        self._send(body, (node,), everyone=False)
+        # The same for every node, so it is signed for all: one copy in memory however many wait for it.
+        topic = self._topics.down(node)
+        self._outbox.send(self._voice.say(body, EVERYONE), topic, {node: topic}, time.monotonic())
 
     def _announce(self, action: Announce) -> None:
         if self._announced is None or self._announced[0] != action.round:
@@ -307,7 +338,8 @@ class Gateway:
         self._tell("round", round=action.round, of=self._task.training.rounds, nodes=list(action.nodes))
         body = self._announced[1]
         self._bytes_down += len(body) * len(action.nodes)
-        self._send(body, action.nodes, everyone=set(action.nodes) == set(self._coordinator.online))
+        everyone = set(action.nodes) == set(self._coordinator.online)
+        self._announced_ids |= self._send(body, action.nodes, everyone)
 
     def _round_body(self, number: int) -> bytes:
         tensors: Dict[str, np.ndarray] = {}
@@ -324,14 +356,19 @@ class Gateway:
         shape = self._task.schema.input_shape
         return {"weights": self._aggregation.weights(), "mean": mean.reshape(shape), "std": std.reshape(shape)}
 
-    def _send(self, body: bytes, nodes: Tuple[str, ...], everyone: bool) -> None:
-        """One transfer: a single broadcast when it is for everybody, else a copy for each node."""
+    def _send(self, body: bytes, nodes: Tuple[str, ...], everyone: bool) -> Set[bytes]:
+        """One transfer: a single broadcast when it is for everybody, else a copy for each node. Returns their ids."""
         receivers = {node: self._topics.down(node) for node in nodes}
         if everyone and len(nodes) > 1:
-            self._outbox.send(body, self._topics.all_nodes, receivers, time.monotonic())
-            return
+            message = self._voice.say(body, EVERYONE)
+            self._outbox.send(message, self._topics.all_nodes, receivers, time.monotonic())
+            return {transfer_id(message)}
+        ids = set()
         for node, topic in receivers.items():
-            self._outbox.send(body, topic, {node: topic}, time.monotonic())
+            message = self._voice.say(body, node)
+            self._outbox.send(message, topic, {node: topic}, time.monotonic())
+            ids.add(transfer_id(message))
+        return ids
 
     def _aggregate(self, action: Aggregate) -> None:
         self._tell("aggregating", round=action.round, nodes=list(action.nodes))
@@ -346,8 +383,9 @@ class Gateway:
             self._store.put_result(self._run, action.round, result)
             self._store.drop_updates(self._run, action.round)
             self._store.append(self._run, event)
-        if self._announced is not None:
-            self._outbox.drop(transfer_id(self._announced[1]))
+        for transfer in self._announced_ids:
+            self._outbox.drop(transfer)
+        self._announced_ids = set()
         if outcome.evaluated is not None:
             self._tell("evaluated", round=outcome.evaluated[0], **outcome.evaluated[1])
         self._tell("aggregated", of=self._task.training.rounds, **result)

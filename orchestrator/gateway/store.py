@@ -6,6 +6,7 @@ node was told is safe.
 
 import json
 import secrets
+import time
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
@@ -14,6 +15,7 @@ import numpy as np
 
 from orchestrator.database import open_database
 from orchestrator.errors import EdgewardError
+from orchestrator.gateway.audit import AuditLog
 from orchestrator.rounds.events import Event, event_from_dict, event_to_dict
 
 STATE_PREFIX = "strategy."
@@ -30,6 +32,7 @@ CREATE TABLE IF NOT EXISTS updates (
 );
 CREATE TABLE IF NOT EXISTS vectors (run TEXT NOT NULL, name TEXT NOT NULL, data BLOB NOT NULL, PRIMARY KEY (run, name));
 CREATE TABLE IF NOT EXISTS nodes (run TEXT NOT NULL, node TEXT NOT NULL, figures TEXT NOT NULL, PRIMARY KEY (run, node));
+CREATE TABLE IF NOT EXISTS serials (run TEXT PRIMARY KEY, serial INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS secrets (run TEXT NOT NULL, name TEXT NOT NULL, value BLOB NOT NULL, PRIMARY KEY (run, name));
 CREATE TABLE IF NOT EXISTS results (run TEXT NOT NULL, round INTEGER NOT NULL, data TEXT NOT NULL, PRIMARY KEY (run, round));
 CREATE TABLE IF NOT EXISTS phases (
@@ -123,6 +126,16 @@ class Store:
         self._db.execute("INSERT OR IGNORE INTO secrets VALUES (?, ?, ?)", (run, name, secrets.token_bytes(32)))
         row = self._db.execute("SELECT value FROM secrets WHERE run = ? AND name = ?", (run, name)).fetchone()
         return bytes(row[0])
+
+    def serial(self, run: str) -> int:
+        """The run's serial in signed messages, fixed when first asked for: above all before it, at least the time in ms."""
+        query = "INSERT OR IGNORE INTO serials SELECT ?, MAX(?, COALESCE(MAX(serial), 0) + 1) FROM serials"
+        self._db.execute(query, (run, int(time.time() * 1000)))
+        return int(self._db.execute("SELECT serial FROM serials WHERE run = ?", (run,)).fetchone()[0])
+
+    def audit(self, path: Path) -> AuditLog:
+        """The audit log in `path`, whose head is kept in this store."""
+        return AuditLog(path, self._db)
 
     def results(self, run: str) -> List[Dict[str, Any]]:
         rows = self._db.execute("SELECT data FROM results WHERE run = ? ORDER BY round", (run,))

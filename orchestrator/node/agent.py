@@ -18,8 +18,10 @@ from orchestrator.errors import DataError, EdgewardError, UsageError, WireError
 from orchestrator.node.control import NodeControl
 from orchestrator.node.data import Dataset, load_dataset
 from orchestrator.node.evaluation import evaluate, hold_out
+from orchestrator.node.freshness import Guard
 from orchestrator.node.health import REPORT_EVERY_S, read_health
 from orchestrator.node.personal import PERSONAL, with_personal, write_personal
+from orchestrator.node.identity import NodeIdentity
 from orchestrator.node.runtime import TrainingGraph
 from orchestrator.node.store import RESIDUAL, NodeStore
 from orchestrator.node.trainer import GradientTrainer, Trainer
@@ -74,12 +76,15 @@ class NodeAgent:
         trainer_factory: TrainerFactory = GradientTrainer,
         once: bool = False,
         labels: Optional[Dict[str, str]] = None,
+        identity: Optional[NodeIdentity] = None,
     ) -> None:
         self._topics = Topics(federation)
         self._name = name
         self._data = data
         self._state = state
         self._store = NodeStore(state / "node.sqlite")
+        self._guard = None if identity is None else Guard(identity.opener(), self._store)
+        self._refusal_at = 0.0
         self._trainer_factory = trainer_factory
         self._once = once
         self._outbox = Outbox()
@@ -125,7 +130,7 @@ class NodeAgent:
             self._report_health()
             self._answer_newest_round()
         except WireError as error:
-            log.warning("ignored a message: %s", error)
+            self._refuse("a message", error)
 
     def _wait_s(self) -> float:
         if self._round is not None:
@@ -141,7 +146,15 @@ class NodeAgent:
         try:
             self._answer_round(header, tensors)
         except WireError as error:
-            log.warning("ignored a round: %s", error)
+            self._refuse("a round", error)
+
+    def _refuse(self, what: str, error: WireError) -> None:
+        """Says why, here and to the gateway; there at most once a second, so that a flood stays here."""
+        log.warning("refused %s: %s", what, error)
+        if time.monotonic() >= self._refusal_at:
+            self._refusal_at = time.monotonic() + 1.0
+            body = encode_body({"kind": "refused", "node": self._name, "reason": str(error)[:500]})
+            self._link.publish(self._topics.presence(self._name), body)
 
     def _handle(self, event: Event) -> None:
         if isinstance(event, Connected):
@@ -169,7 +182,10 @@ class NodeAgent:
             return
         # Acknowledged on receipt: whatever is lost with this process is announced again when it comes back.
         self._link.publish(self._topics.up(self._name), encode_frame(self._inbox.finish(GATEWAY, chunk.id)))
-        header, tensors = decode_body(body, MAX_MESSAGE_BYTES)
+        opened = None if self._guard is None else self._guard.open(body)
+        header, tensors = decode_body(body if opened is None else opened.content, MAX_MESSAGE_BYTES)
+        if self._guard is not None and opened is not None:
+            self._guard.admit(header, opened.serial)
         kind = require(header, "kind", str)
         if kind == "task":
             self._take_task(header, tensors)

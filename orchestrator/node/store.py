@@ -17,6 +17,9 @@ _SCHEMA = """
 CREATE TABLE IF NOT EXISTS releases (
     run TEXT NOT NULL, round INTEGER NOT NULL, task TEXT NOT NULL, body BLOB, PRIMARY KEY (run, round)
 );
+CREATE TABLE IF NOT EXISTS seen_runs (
+    run TEXT PRIMARY KEY, serial INTEGER NOT NULL, newest_round INTEGER NOT NULL, over INTEGER NOT NULL
+);
 CREATE TABLE IF NOT EXISTS secrets (name TEXT PRIMARY KEY, value BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS kept (
     run TEXT NOT NULL, name TEXT NOT NULL, round INTEGER NOT NULL, data BLOB NOT NULL, PRIMARY KEY (run, name)
@@ -32,6 +35,14 @@ class Kept(NamedTuple):
 
     round: int
     vector: np.ndarray
+
+
+class SeenRun(NamedTuple):
+    """What signed messages said of a run."""
+
+    serial: int
+    newest_round: int  # -1 before the first
+    over: bool
 
 
 class NodeStore:
@@ -76,6 +87,23 @@ class NodeStore:
         """32 random bytes of this node, drawn the first time they are asked for and the same ever after."""
         self._db.execute("INSERT OR IGNORE INTO secrets VALUES (?, ?)", (name, secrets.token_bytes(32)))
         return bytes(self._db.execute("SELECT value FROM secrets WHERE name = ?", (name,)).fetchone()[0])
+
+    def seen(self, run: str) -> Optional[SeenRun]:
+        row = self._db.execute("SELECT serial, newest_round, over FROM seen_runs WHERE run = ?", (run,)).fetchone()
+        return SeenRun(int(row[0]), int(row[1]), bool(row[2])) if row else None
+
+    def highest_serial(self) -> int:
+        """Of the runs this node took a signed task of; -1 before the first."""
+        return int(self._db.execute("SELECT COALESCE(MAX(serial), -1) FROM seen_runs").fetchone()[0])
+
+    def note_run(self, run: str, serial: int) -> None:
+        self._db.execute("INSERT OR IGNORE INTO seen_runs VALUES (?, ?, -1, 0)", (run, serial))
+
+    def note_round(self, run: str, number: int) -> None:
+        self._db.execute("UPDATE seen_runs SET newest_round = ? WHERE run = ?", (number, run))
+
+    def note_over(self, run: str) -> None:
+        self._db.execute("UPDATE seen_runs SET over = 1 WHERE run = ?", (run,))
 
     def releases(self, run: str) -> int:
         """Rounds of a run this node has answered."""

@@ -12,11 +12,12 @@ import logging
 import queue
 import secrets
 import socket
+import ssl
 import struct
 import threading
 import time
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Callable, Deque, Iterable, List, Optional, Tuple, Union
 from urllib.parse import urlsplit
 
@@ -114,6 +115,12 @@ class BrokerAddress:
     username: Optional[str] = None
     password: Optional[str] = None
     ca_file: Optional[str] = None
+    cert_file: Optional[str] = None
+    key_file: Optional[str] = None
+
+    def secured(self, ca_file: str, cert_file: str, key_file: str) -> "BrokerAddress":
+        """The same place over TLS, with a certificate of our own."""
+        return replace(self, tls=True, ca_file=ca_file, cert_file=cert_file, key_file=key_file)
 
     @classmethod
     def parse(cls, url: str, ca_file: Optional[str] = None) -> "BrokerAddress":
@@ -156,7 +163,7 @@ class Link:
         if address.username is not None:
             client.username_pw_set(address.username, address.password)
         if address.tls:
-            client.tls_set(ca_certs=address.ca_file)
+            client.tls_set_context(_tls_context(address))
         if will is not None:
             client.will_set(will[0], will[1], qos=1, retain=True)
         client.on_connect = self._on_connect
@@ -294,6 +301,17 @@ class Link:
 
     def _on_message(self, client: Any, userdata: Any, message: Any) -> None:
         self.events.put(Message(message.topic, message.payload))
+
+
+def _tls_context(address: BrokerAddress) -> ssl.SSLContext:
+    try:
+        context = ssl.create_default_context(cafile=address.ca_file)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        if address.cert_file is not None:
+            context.load_cert_chain(address.cert_file, address.key_file)
+    except OSError as error:  # ssl.SSLError is one
+        raise BrokerError(f"certificates for {address} cannot be used ({address.ca_file}): {error}") from error
+    return context
 
 
 def check_reachable(address: BrokerAddress, timeout_s: float) -> None:

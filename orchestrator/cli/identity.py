@@ -1,0 +1,244 @@
+"""The verbs of `edgeward gateway` and `edgeward node` that make, give and take away identities, and the audit log's."""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+
+def register_gateway(verbs: Any) -> None:
+    init = verbs.add_parser("init", help="make a federation's identity: authority, certificate, signing key")
+    init.add_argument("folder", type=Path, help="new folder for it; keep it private and backed up")
+    init.add_argument("--federation", required=True, help="name of the federation")
+    init.add_argument("--host", nargs="+", default=[], metavar="NAME", help="names and addresses nodes reach it by")
+    init.set_defaults(run=_init)
+
+    invite = verbs.add_parser("invite", help="print a one-time token for a node")
+    invite.add_argument("name", help="the node's name, or monitor:NAME for `edgeward monitor --forward`")
+    _identity(invite)
+    invite.add_argument("--gateway", help="https://HOST:PORT of the enrolment server (default: first host, port 8443)")
+    invite.add_argument("--hours", type=float, default=24.0, help="how long it can be used (default: %(default)s)")
+    invite.set_defaults(run=_invite)
+
+    server = verbs.add_parser("enroll-server", help="let invited nodes enrol, until stopped")
+    _identity(server)
+    server.add_argument("--listen", default="0.0.0.0:8443", metavar="HOST:PORT", help="default: %(default)s")
+    server.add_argument("--broker", help="what nodes are told to connect to (default: mqtts://FIRST-HOST:8883)")
+    server.set_defaults(run=_enroll_server)
+
+    sign = verbs.add_parser("sign", help="certificate for a request that came by another way (`edgeward node request`)")
+    sign.add_argument("request", type=Path, help="the node's .csr")
+    sign.add_argument("--name", required=True, help="the node's name, as its owner told it")
+    _identity(sign)
+    sign.add_argument("--broker", default="", help="what the node shall connect to, mqtts://HOST:PORT")
+    sign.add_argument("--out", type=Path, required=True, help="file to bring to the node")
+    sign.set_defaults(run=_sign)
+
+    revoke = verbs.add_parser("revoke", help="take a node's certificates and invitations away")
+    revoke.add_argument("name")
+    _identity(revoke)
+    revoke.set_defaults(run=_revoke)
+
+    broker = verbs.add_parser("broker-config", help="write mosquitto.conf and its access list for this identity")
+    broker.add_argument("folder", type=Path, help="the gateway's identity folder")
+    broker.add_argument("--port", type=int, default=8883, help="default: %(default)s")
+    broker.add_argument("--listen", default="0.0.0.0", metavar="HOST", help="default: %(default)s")
+    broker.set_defaults(run=_broker_config)
+
+    audit = verbs.add_parser("audit", help="show or verify an audit log")
+    audit.add_argument("folder", type=Path, help="OUT of `gateway run`, or an identity folder")
+    audit.add_argument("--verify", action="store_true", help="check every line and the end against the store")
+    audit.add_argument("--json", action="store_true", help="one JSON object a line")
+    audit.set_defaults(run=_audit)
+
+
+def register_node(verbs: Any) -> None:
+    enroll = verbs.add_parser("enroll", help="redeem a token: make a key here, get a certificate for it")
+    enroll.add_argument("--token", required=True, help="what `edgeward gateway invite` printed")
+    enroll.add_argument("--gateway", default="", help="https://HOST:PORT, instead of the token's")
+    enroll.add_argument("--identity", type=Path, required=True, metavar="DIR", help="new folder for the identity")
+    enroll.set_defaults(run=_enroll)
+
+    request = verbs.add_parser("request", help="offline: make a key here and write a certificate request")
+    request.add_argument("--name", required=True)
+    request.add_argument("--federation", required=True)
+    request.add_argument("--identity", type=Path, required=True, metavar="DIR")
+    request.add_argument("--out", type=Path, required=True, help="file for `edgeward gateway sign`")
+    request.set_defaults(run=_request)
+
+    install = verbs.add_parser("install", help="offline: take what `edgeward gateway sign` wrote")
+    install.add_argument("answer", type=Path)
+    install.add_argument("--identity", type=Path, required=True, metavar="DIR")
+    install.add_argument("--ca", required=True, metavar="HEX", help="fingerprint `gateway init` printed, told by phone")
+    install.set_defaults(run=_install)
+
+
+def _identity(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--identity", type=Path, required=True, metavar="DIR", help="folder of `edgeward gateway init`")
+
+
+def _init(arguments: argparse.Namespace) -> int:
+    from orchestrator.gateway.authority import Authority
+
+    authority = Authority.create(arguments.folder, arguments.federation, arguments.host)
+    print(
+        f"authority of {authority.federation}: {authority.ca_fingerprint}\n"
+        f"signing key: {authority.key_id}\n"
+        f'next: identity = "{arguments.folder}" and broker = "mosquitto" under [gateway] of edgeward.toml, or, for a broker '
+        f"of its own: edgeward gateway broker-config {arguments.folder}"
+    )
+    return 0
+
+
+def _first_host(authority: Any) -> str:
+    return str(authority.hosts[0])
+
+
+def _invite(arguments: argparse.Namespace) -> int:
+    from orchestrator.gateway.authority import Authority
+    from orchestrator.gateway.enrolment import DEFAULT_PORT
+
+    authority = Authority(arguments.identity)
+    gateway = arguments.gateway or f"https://{_first_host(authority)}:{DEFAULT_PORT}"
+    print(authority.invite(arguments.name, gateway, arguments.hours))
+    return 0
+
+
+def _enroll_server(arguments: argparse.Namespace) -> int:
+    import signal
+    import threading
+
+    from orchestrator.cli.progress import configure_logging
+    from orchestrator.errors import UsageError
+    from orchestrator.gateway.authority import Authority
+    from orchestrator.gateway.enrolment import EnrolmentServer
+
+    configure_logging()
+    host, _, port = arguments.listen.rpartition(":")
+    if not host or not port.isdigit():
+        raise UsageError(f"--listen {arguments.listen}: expected HOST:PORT")
+    authority = Authority(arguments.identity)
+    broker = arguments.broker or f"mqtts://{_first_host(authority)}:8883"
+    authority.close()
+    stopped = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stopped.set())
+    server = EnrolmentServer(arguments.identity, (host, int(port)), broker)
+    print(f"enrolment at https://{host}:{server.port}", flush=True)
+    stopped.wait()
+    server.close()
+    return 0
+
+
+def _sign(arguments: argparse.Namespace) -> int:
+    import json
+
+    from orchestrator.gateway.authority import Authority
+    from orchestrator.wire.pki import create_file
+
+    authority = Authority(arguments.identity)
+    answer = authority.sign(_read(arguments.request), arguments.name)
+    create_file(arguments.out, json.dumps({**answer, "broker": arguments.broker}, indent=1).encode())
+    print(f"{arguments.out}: bring it to {arguments.name}; authority {authority.ca_fingerprint}")
+    return 0
+
+
+def _revoke(arguments: argparse.Namespace) -> int:
+    from orchestrator.gateway.authority import Authority
+
+    count = Authority(arguments.identity).revoke(arguments.name)
+    print(
+        f"{arguments.name}: {count} certificates revoked. A running gateway refuses it from now on and restarts its own "
+        "broker; restart a broker of yours, a reload keeps open connections"
+    )
+    return 0
+
+
+def _broker_config(arguments: argparse.Namespace) -> int:
+    from orchestrator.gateway.authority import Authority
+    from orchestrator.gateway.mosquitto import write_configuration
+
+    path = write_configuration(Authority(arguments.folder), arguments.port, arguments.listen)
+    print(f"start the broker with: mosquitto -c {path}")
+    return 0
+
+
+def _audit(arguments: argparse.Namespace) -> int:
+    import json
+    import sqlite3
+
+    from orchestrator.errors import EdgewardError
+    from orchestrator.gateway.audit import AUDIT_FILE, read_log, verify
+
+    path = arguments.folder / AUDIT_FILE
+    if arguments.verify:
+        names = ("gateway.sqlite", "authority.sqlite")
+        stores = [arguments.folder / name for name in names if (arguments.folder / name).exists()]
+        if not stores:
+            raise EdgewardError(f"{arguments.folder}: neither {' nor '.join(names)} is there to verify against")
+        database = sqlite3.connect(f"{stores[0].resolve().as_uri()}?mode=ro", uri=True)
+        count, head = verify(path, database)
+        database.close()
+        print(
+            json.dumps({"entries": count, "head": head}) if arguments.json else f"{count} entries, whole; head {head}"
+        )
+        return 0
+    for entry in read_log(path):
+        if arguments.json:
+            print(json.dumps(entry))
+        else:
+            print(_line(entry))
+    return 0
+
+
+def _line(entry: Any) -> str:
+    import time
+
+    at = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(float(entry.get("at", 0))))
+    rest = ", ".join(f"{k} {v}" for k, v in entry.items() if k not in ("n", "at", "event", "before"))
+    return f"{entry.get('n')} {at}Z {entry.get('event')} {rest}"
+
+
+def _enroll(arguments: argparse.Namespace) -> int:
+    from orchestrator.node.identity import enroll
+    from orchestrator.wire.token import Token
+
+    return _enrolled(enroll(arguments.identity, Token.parse(arguments.token), arguments.gateway), arguments.identity)
+
+
+def _request(arguments: argparse.Namespace) -> int:
+    from orchestrator.node.identity import make_node_request
+
+    arguments.out.write_bytes(make_node_request(arguments.identity, arguments.name, arguments.federation))
+    print(f"{arguments.out}: bring it to the gateway; the key stays in {arguments.identity}")
+    return 0
+
+
+def _install(arguments: argparse.Namespace) -> int:
+    import json
+
+    from orchestrator.errors import IdentityError
+    from orchestrator.node.identity import install
+
+    try:
+        answer = json.loads(_read(arguments.answer))
+    except ValueError as error:
+        raise IdentityError(f"{arguments.answer}: not what `edgeward gateway sign` writes: {error}") from error
+    if not isinstance(answer, dict):
+        raise IdentityError(f"{arguments.answer}: not what `edgeward gateway sign` writes")
+    return _enrolled(install(arguments.identity, answer, arguments.ca), arguments.identity)
+
+
+def _enrolled(identity: Any, folder: Path) -> int:
+    print(f"{identity.name} is enrolled in {identity.federation}; broker {identity.broker or 'not named'}")
+    print(f"next: edgeward node run --identity {folder} --data FILE", file=sys.stderr)
+    return 0
+
+
+def _read(path: Path) -> bytes:
+    from orchestrator.errors import UsageError
+
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise UsageError(f"{path}: {error.strerror}") from error

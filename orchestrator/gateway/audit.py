@@ -1,0 +1,198 @@
+"""The audit log: who took part in what. Append-only JSON lines, each with the SHA-256 of the line before it.
+
+The number of lines and the hash of the last one are also kept in SQLite, so that a cut tail shows. Someone who can rewrite
+both the file and the database can forge the whole log: keep a copy of the head (`gateway audit --verify` prints it) elsewhere.
+"""
+
+import hashlib
+import json
+import os
+import sqlite3
+import time
+from pathlib import Path
+from typing import Any, Callable, Dict, List, Tuple
+
+from orchestrator.errors import EdgewardError
+
+AUDIT_FILE = "audit.jsonl"
+SCHEMA = "CREATE TABLE IF NOT EXISTS audit_head (one INTEGER PRIMARY KEY CHECK (one = 1), count INTEGER, hash TEXT);"
+FIRST = "0" * 64
+
+Progress = Callable[[Dict[str, Any]], None]
+
+RECORDED: Dict[str, Tuple[str, ...]] = {
+    "open": ("broker", "phase", "round"),
+    "continued": (),
+    "planned": ("noise_multiplier", "epsilon"),
+    "joined": ("node", "records"),
+    "left": ("node",),
+    "declined": ("node", "reason"),
+    "refused": ("node", "reason"),
+    "node_refused": ("node", "reason"),
+    "round": ("round", "nodes"),
+    "update": ("node", "round", "bytes", "digest"),
+    "aggregated": ("round", "nodes", "updates"),
+    "stopped_early": ("round",),
+    "broker_restarted": ("count",),
+    "finished": ("reason",),
+    "failed": ("reason",),
+    "bundle": ("digest", "signed_by"),
+}
+"""Progress events of a gateway that are recorded, and their fields."""
+
+MAX_REFUSALS = 1000
+"""Refusals recorded by one process; a flood of them must not fill the disk. The line after them says so."""
+
+
+class AuditLog:
+    """Appends durable lines. One writer of a folder at a time is assured by SQLite's lock on `database`."""
+
+    def __init__(self, path: Path, database: sqlite3.Connection) -> None:
+        self.path, self._db = path, database
+        self._db.execute(SCHEMA)
+        self._refusals = 0
+
+    def append(self, event: str, **fields: Any) -> None:
+        """Raises EdgewardError when the line cannot be made durable, or the file is not the one last written."""
+        outside = not self._db.in_transaction
+        try:
+            if outside:
+                self._db.execute("BEGIN IMMEDIATE")
+            self._append(event, fields)
+            if outside:
+                self._db.execute("COMMIT")
+        except (OSError, sqlite3.Error) as error:
+            if outside and self._db.in_transaction:
+                self._db.execute("ROLLBACK")
+            raise EdgewardError(f"{self.path}: the audit log cannot be written, so nothing goes on: {error}") from error
+        except EdgewardError:
+            if outside and self._db.in_transaction:
+                self._db.execute("ROLLBACK")
+            raise
+
+    def _append(self, event: str, fields: Dict[str, Any]) -> None:
+        count, before = self._head()
+        line = json.dumps({"n": count + 1, "at": round(time.time(), 3), "event": event, **fields, "before": before})
+        data = line.encode() + b"\n"
+        handle = os.open(str(self.path), os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o640)
+        try:
+            if os.write(handle, data) != len(data):
+                raise OSError(f"only part of a line of {len(data)} bytes was written")
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+        self._db.execute("INSERT OR REPLACE INTO audit_head VALUES (1, ?, ?)", (count + 1, _hash(data)))
+
+    def _head(self) -> Tuple[int, str]:
+        """(lines, hash of the last) as the file has them; a process killed between file and database is caught up with."""
+        count, before = stored_head(self._db)
+        last, lines = _tail(self.path)
+        if _hash_or_first(last) == before:
+            return count, before
+        try:
+            newest = json.loads(last)
+        except ValueError:
+            newest = {}
+        # Killed after the line was written and before its head was committed: the line is the head's only successor.
+        if isinstance(newest, dict) and newest.get("before") == before and newest.get("n") == count + 1:
+            return count + 1, _hash(last)
+        raise EdgewardError(
+            f"{self.path}: {lines} do not end where the store says they do ({count} lines): changed or truncated? "
+            "Look with `edgeward gateway audit --verify`"
+        )
+
+    def progress(self, passed_on: Progress) -> Progress:
+        """A progress function that records what RECORDED names, then passes everything on."""
+
+        def record(event: Dict[str, Any]) -> None:
+            kind = event["event"]
+            if kind in RECORDED and self._room(kind):
+                known = {k: event[k] for k in ("run", *RECORDED[kind]) if k in event}
+                self.append(kind, **known)
+            passed_on(event)
+
+        return record
+
+    def _room(self, kind: str) -> bool:
+        if kind not in ("refused", "node_refused"):
+            return True
+        self._refusals += 1
+        if self._refusals == MAX_REFUSALS + 1:
+            self.append("refusals_no_longer_recorded", after=MAX_REFUSALS)
+        return self._refusals <= MAX_REFUSALS
+
+
+def stored_head(database: sqlite3.Connection) -> Tuple[int, str]:
+    try:
+        row = database.execute("SELECT count, hash FROM audit_head").fetchone()
+    except sqlite3.OperationalError:  # a store that never had an audit log
+        row = None
+    return (int(row[0]), str(row[1])) if row else (0, FIRST)
+
+
+def read_log(path: Path) -> List[Dict[str, Any]]:
+    """The entries, unverified. Raises EdgewardError naming the first line that is no entry."""
+    if not path.is_file():
+        raise EdgewardError(f"{path}: no audit log there")
+    entries = []
+    for number, line in enumerate(path.read_bytes().splitlines(), 1):
+        try:
+            entry = json.loads(line)
+        except ValueError as error:
+            raise EdgewardError(f"{path}:{number}: not JSON: {error}") from error
+        if not isinstance(entry, dict):
+            raise EdgewardError(f"{path}:{number}: not an entry")
+        entries.append(entry)
+    return entries
+
+
+def verify(path: Path, database: sqlite3.Connection) -> Tuple[int, str]:
+    """(entries, hash of the last). Raises EdgewardError at the first changed, removed or reordered line, or a cut tail."""
+    before, count = FIRST, 0
+    data = path.read_bytes() if path.is_file() else b""
+    lines = data.splitlines(keepends=True)
+    expected, head = stored_head(database)
+    for number, line in enumerate(lines, 1):
+        try:
+            entry = json.loads(line)
+        except ValueError:
+            entry = None
+        if not isinstance(entry, dict) or not line.endswith(b"\n"):
+            raise EdgewardError(f"{path}:{number}: not a whole entry: changed or truncated")
+        if entry.get("n") != number or entry.get("before") != before:
+            raise EdgewardError(
+                f"{path}:{number}: does not follow the line before it: one of the two was changed, removed or moved"
+            )
+        before, count = _hash(line), number
+        if number == expected and before != head:
+            raise EdgewardError(f"{path}:{number}: is not the line the store recorded last: it was changed")
+    if count < expected:
+        raise EdgewardError(f"{path}: {count} entries, the store recorded {expected}: the end was cut off")
+    if count > expected + 1:
+        raise EdgewardError(f"{path}: {count} entries, the store recorded {expected}: lines were added")
+    return count, before
+
+
+def _hash(line: bytes) -> str:
+    return hashlib.sha256(line).hexdigest()
+
+
+def _hash_or_first(last: bytes) -> str:
+    return _hash(last) if last else FIRST
+
+
+def _tail(path: Path) -> Tuple[bytes, str]:
+    """(last line with its newline, how to call the whole) without reading a long file."""
+    try:
+        with path.open("rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            window = 1 << 16
+            while True:
+                file.seek(max(0, size - window))
+                data = file.read()
+                cut = data.rfind(b"\n", 0, -1)
+                if cut >= 0 or window >= size:
+                    return data[cut + 1 :], f"its {size} bytes"
+                window *= 4
+    except FileNotFoundError:
+        return b"", "no lines"

@@ -1,0 +1,54 @@
+"""mosquitto's configuration for a federation with an identity: TLS, client certificates, rights by certificate name."""
+
+import getpass
+from pathlib import Path
+
+from orchestrator.gateway.authority import GATEWAY_NAME, MONITOR, Authority
+
+CONFIG_FILE, ACL_FILE = "mosquitto.conf", "mosquitto.acl"
+
+
+def write_configuration(authority: Authority, port: int, host: str = "0.0.0.0") -> Path:
+    """Writes mosquitto.conf and its access list into the identity folder, anew each time; returns the former's path."""
+    folder = authority.folder.resolve()
+    (folder / ACL_FILE).write_text(access_list(authority), encoding="utf-8")
+    (folder / ACL_FILE).chmod(0o600)
+    path = folder / CONFIG_FILE
+    path.write_text(
+        f"""# Written by `edgeward gateway broker-config`; changes are lost when it is written again.
+# The broker must run as the owner of these files (it drops root's rights otherwise):
+user {getpass.getuser()}
+listener {port} {host}
+allow_anonymous false
+cafile {folder}/ca.crt
+certfile {folder}/gateway.crt
+keyfile {folder}/gateway.key
+crlfile {folder}/crl.pem
+require_certificate true
+use_identity_as_username true
+# TLS 1.2 is the least; 1.3 is used where both ends have it.
+tls_version tlsv1.2
+acl_file {folder}/{ACL_FILE}
+max_inflight_messages 0
+max_queued_messages 0
+set_tcp_nodelay true
+""",
+        encoding="utf-8",
+    )
+    return path
+
+
+def access_list(authority: Authority) -> str:
+    """A node writes its own `up` and `presence` and reads its own `down` and `all`; monitors write records of boards."""
+    root = f"edgeward/1/{authority.federation}"
+    monitors = sorted(name for name in authority.active() if name.startswith(MONITOR))
+    lines = [
+        f"user {GATEWAY_NAME}",
+        f"topic readwrite {root}/#",
+        *(line for name in monitors for line in (f"user {name}", f"topic write {root}/board/+/record")),
+        f"pattern write {root}/node/%u/up",
+        f"pattern write {root}/node/%u/presence",
+        f"pattern read {root}/node/%u/down",
+        f"pattern read {root}/all",
+    ]
+    return "\n".join(lines) + "\n"

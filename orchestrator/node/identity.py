@@ -1,0 +1,142 @@
+"""A node's identity folder: its key (made here, never sent), its certificate, and whom it trusts.
+
+node.key node.crt ca.crt signing.pub identity.json
+"""
+
+import http.client
+import json
+import os
+import socket
+import ssl
+from pathlib import Path
+from typing import Any, Dict, Tuple
+from urllib.parse import urlsplit
+
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from orchestrator.errors import IdentityError
+from orchestrator.wire import pki
+from orchestrator.wire.envelope import Opener
+from orchestrator.wire.link import BrokerAddress
+from orchestrator.wire.token import Token
+
+KEY_FILE, CERTIFICATE_FILE = "node.key", "node.crt"
+_MAX_ANSWER_BYTES = 1 << 20
+_TIMEOUT_S = 30.0
+
+
+class NodeIdentity:
+    """An enrolled node's folder, opened. Raises IdentityError where something is missing or does not fit together."""
+
+    def __init__(self, folder: Path) -> None:
+        settings = pki.read_settings(folder)
+        if "name" not in settings:
+            raise IdentityError(f"{folder}: not a node's identity (a gateway's?); get one with `edgeward node enroll`")
+        self._folder = folder
+        self.name, self.federation = str(settings["name"]), str(settings["federation"])
+        self.broker = str(settings.get("broker") or "")
+        self._signing = pki.read_signing_public(folder / pki.SIGNING_PUBLIC_FILE)
+        _check_pair(folder, (folder / CERTIFICATE_FILE).read_bytes() if (folder / CERTIFICATE_FILE).exists() else b"")
+
+    def opener(self) -> Opener:
+        return Opener(self._signing, self.federation, self.name)
+
+    def secure(self, address: BrokerAddress) -> BrokerAddress:
+        files = (str(self._folder / name) for name in (pki.CA_FILE, CERTIFICATE_FILE, KEY_FILE))
+        return address.secured(*files)
+
+
+def make_node_request(folder: Path, name: str, federation: str) -> bytes:
+    """The certificate request (PEM) of this node; makes its key the first time."""
+    folder.mkdir(parents=True, exist_ok=True)
+    os.chmod(str(folder), 0o700)
+    if (folder / pki.SETTINGS_FILE).exists():
+        raise IdentityError(f"{folder} holds an identity already; it is never overwritten. Choose another --identity")
+    if not (folder / KEY_FILE).exists():
+        pki.create_file(folder / KEY_FILE, pki.private_pem(pki.new_key()), private=True)
+    key: ec.EllipticCurvePrivateKey = pki.read_private(folder / KEY_FILE)
+    return pki.make_request(key, name, federation)
+
+
+def install(folder: Path, answer: Dict[str, Any], ca_fingerprint: str = "") -> NodeIdentity:
+    """Puts what the gateway answered into the folder. With `ca_fingerprint`, from that authority only."""
+    wanted = ("certificate", "ca", "signing", "federation", "name")
+    if not all(isinstance(answer.get(key), str) for key in wanted):
+        raise IdentityError(f"the gateway's answer lacks one of {', '.join(wanted)}")
+    if ca_fingerprint and pki.fingerprint(answer["ca"].encode()) != ca_fingerprint:
+        raise IdentityError("the answer comes from another authority than the one that was named")
+    _check_pair(folder, answer["certificate"].encode())
+    pki.create_file(folder / CERTIFICATE_FILE, answer["certificate"].encode())
+    pki.create_file(folder / pki.CA_FILE, answer["ca"].encode())
+    pki.create_file(folder / pki.SIGNING_PUBLIC_FILE, answer["signing"].encode())
+    settings = {key: answer.get(key, "") for key in ("name", "federation", "broker")}
+    pki.create_file(folder / pki.SETTINGS_FILE, (json.dumps(settings, indent=2) + "\n").encode())
+    return NodeIdentity(folder)
+
+
+def enroll(folder: Path, token: Token, gateway: str = "") -> NodeIdentity:
+    """Redeems a token over TLS. The token's secret is sent only to a server with a certificate of the token's authority."""
+    host, port = _address(gateway or token.gateway)
+    request = make_node_request(folder, token.name, token.federation)
+    ca_pem = _fetch_authority(host, port, token.ca)
+    context = ssl.create_default_context(cadata=ca_pem)
+    body = json.dumps({"name": token.name, "secret": token.secret, "request": request.decode()})
+    answer = _exchange(host, port, context, "POST", "/enroll", body)
+    try:
+        return install(folder, json.loads(answer), token.ca)
+    except ValueError as error:
+        raise IdentityError(f"{host}:{port} gave an answer that is not JSON: {error}") from error
+
+
+def _fetch_authority(host: str, port: int, expected: str) -> str:
+    """The authority's certificate, over a connection nobody is trusted on: its fingerprint decides."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    pem = _exchange(host, port, context, "GET", "/ca", None)
+    found = pki.fingerprint(pem)
+    if found != expected:
+        raise IdentityError(
+            f"{host}:{port} has the authority {found[:16]}, the token names {expected[:16]}: a wrong address, or someone "
+            "in between. Nothing was sent"
+        )
+    return pem.decode()
+
+
+def _exchange(host: str, port: int, context: ssl.SSLContext, method: str, path: str, body: Any) -> bytes:
+    connection = http.client.HTTPSConnection(host, port, context=context, timeout=_TIMEOUT_S)
+    try:
+        connection.request(method, path, body, {"Content-Type": "application/json"} if body else {})
+        answer = connection.getresponse()
+        data = answer.read(_MAX_ANSWER_BYTES + 1)
+    except ssl.SSLCertVerificationError as error:
+        raise IdentityError(f"{host}:{port}: its certificate is not one for this address: {error.reason}") from error
+    except (OSError, http.client.HTTPException, socket.timeout) as error:
+        raise IdentityError(
+            f"no enrolment at https://{host}:{port}: {error}. Is `gateway enroll-server` up?"
+        ) from error
+    finally:
+        connection.close()
+    if answer.status != 200:
+        raise IdentityError(f"{host}:{port} refused: {data.decode('utf-8', 'replace')[:500].strip()}")
+    if len(data) > _MAX_ANSWER_BYTES:
+        raise IdentityError(f"{host}:{port} answered more than {_MAX_ANSWER_BYTES} bytes")
+    return data
+
+
+def _address(url: str) -> Tuple[str, int]:
+    parts = urlsplit(url if "://" in url else f"https://{url}")
+    try:
+        port = parts.port
+    except ValueError as error:
+        raise IdentityError(f"gateway address {url!r}: {error}") from error
+    if parts.scheme != "https" or not parts.hostname or port is None:
+        raise IdentityError(f"gateway address {url!r}: expected https://HOST:PORT")
+    return parts.hostname, port
+
+
+def _check_pair(folder: Path, certificate_pem: bytes) -> None:
+    certificate = pki.read_certificate(certificate_pem, str(folder / CERTIFICATE_FILE))
+    ours = pki.public_pem(pki.read_private(folder / KEY_FILE).public_key())
+    if pki.public_pem(certificate.public_key()) != ours:
+        raise IdentityError(f"{folder}: the certificate is not for the key there")

@@ -1,0 +1,125 @@
+"""Keys, certificate requests and key files: what gateway and node do alike.
+
+TLS keys are ECDSA on P-256 (NIST SP 800-186), message keys Ed25519 (RFC 8032); docs/design.md section 9 says why.
+"""
+
+import json
+import os
+from pathlib import Path
+from typing import Any, Dict
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+    load_pem_private_key,
+    load_pem_public_key,
+)
+from cryptography.x509.oid import NameOID
+
+from orchestrator.errors import IdentityError
+
+CA_FILE = "ca.crt"
+SIGNING_PUBLIC_FILE = "signing.pub"
+SETTINGS_FILE = "identity.json"
+
+
+def new_key() -> ec.EllipticCurvePrivateKey:
+    return ec.generate_private_key(ec.SECP256R1())
+
+
+def subject(name: str, federation: str) -> x509.Name:
+    """The common name is what the broker takes as the user; the organization is the federation."""
+    return x509.Name(
+        [x509.NameAttribute(NameOID.ORGANIZATION_NAME, federation), x509.NameAttribute(NameOID.COMMON_NAME, name)]
+    )
+
+
+def common_name(name: x509.Name) -> str:
+    found = name.get_attributes_for_oid(NameOID.COMMON_NAME)
+    return str(found[0].value) if len(found) == 1 else ""
+
+
+def make_request(key: ec.EllipticCurvePrivateKey, name: str, federation: str) -> bytes:
+    """A certificate signing request, PEM."""
+    builder = x509.CertificateSigningRequestBuilder().subject_name(subject(name, federation))
+    return builder.sign(key, hashes.SHA256()).public_bytes(Encoding.PEM)
+
+
+def fingerprint(certificate_pem: bytes) -> str:
+    """SHA-256 of the certificate (DER), hex. Raises IdentityError for what is none."""
+    return read_certificate(certificate_pem, "the certificate").fingerprint(hashes.SHA256()).hex()
+
+
+def read_certificate(pem: bytes, what: str) -> x509.Certificate:
+    try:
+        return x509.load_pem_x509_certificate(pem)
+    except ValueError as error:
+        raise IdentityError(f"{what}: not a certificate in PEM: {error}") from error
+
+
+def private_pem(key: Any) -> bytes:
+    data: bytes = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    return data
+
+
+def public_pem(key: Any) -> bytes:
+    data: bytes = key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    return data
+
+
+def read_private(path: Path) -> Any:
+    try:
+        return load_pem_private_key(path.read_bytes(), None)
+    except (OSError, ValueError, TypeError) as error:
+        raise IdentityError(f"{path}: cannot be read as a private key: {error}") from error
+
+
+def read_signing_key(path: Path) -> Ed25519PrivateKey:
+    key = read_private(path)
+    if not isinstance(key, Ed25519PrivateKey):
+        raise IdentityError(f"{path}: not an Ed25519 key")
+    return key
+
+
+def read_signing_public(path: Path) -> Ed25519PublicKey:
+    try:
+        key = load_pem_public_key(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise IdentityError(f"{path}: cannot be read as a public key: {error}") from error
+    if not isinstance(key, Ed25519PublicKey):
+        raise IdentityError(f"{path}: not an Ed25519 key")
+    return key
+
+
+def create_file(path: Path, data: bytes, private: bool = False) -> None:
+    """Writes a new file, 0600 where it is private; IdentityError where one is already there: keys are never overwritten."""
+    try:
+        handle = os.open(str(path), os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600 if private else 0o644)
+    except FileExistsError:
+        raise IdentityError(
+            f"{path} exists: an identity is never overwritten. Use it, or give another --identity"
+        ) from None
+    except OSError as error:
+        raise IdentityError(f"{path}: {error.strerror}") from error
+    with os.fdopen(handle, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def read_settings(folder: Path) -> Dict[str, Any]:
+    """identity.json of a gateway's or node's identity folder."""
+    path = folder / SETTINGS_FILE
+    try:
+        settings = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise IdentityError(f"{path}: no identity can be read there: {error}") from error
+    if not isinstance(settings, dict):
+        raise IdentityError(f"{path}: not an identity's settings")
+    return settings
