@@ -179,6 +179,7 @@ class Gateway:
         try:
             objection = self._voice.objection(node)
             if objection:
+                self._watch_broker()  # a revocation ends the node's connection too, at once
                 self._leave(node)
                 raise WireError(objection)
             if kind == "presence":

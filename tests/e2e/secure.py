@@ -91,9 +91,7 @@ def run_gateway(folder: Path, port: int) -> None:
     store = Store(folder / "gateway.sqlite")
     progress = store.audit(folder / AUDIT_FILE).progress(show)
     with OwnBroker("mosquitto", port=port, authority=authority) as broker:
-        gateway = Gateway(
-            store, "run", FEDERATION, broker.address, broker, progress=progress, authority=authority
-        )
+        gateway = Gateway(store, "run", FEDERATION, broker.address, broker, progress=progress, authority=authority)
         result = gateway.run(60)
     print(json.dumps({"event": "weights", "weights": result.weights.tolist(), "rounds": result.rounds}), flush=True)
 

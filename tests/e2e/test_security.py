@@ -19,12 +19,13 @@ from secure import FEDERATION, Federation, enrolled
 from orchestrator.errors import BrokerError
 from orchestrator.gateway.audit import AUDIT_FILE, read_log, verify
 from orchestrator.gateway.authority import Authority
+from orchestrator.gateway.broker import OwnBroker
 from orchestrator.gateway.store import Store
 from orchestrator.node.identity import NodeIdentity
 from orchestrator.wire.body import encode_body
 from orchestrator.wire.envelope import EVERYONE, Sealer
 from orchestrator.wire.frames import CHUNK_BYTES, Chunk, encode_frame, split
-from orchestrator.wire.link import Link
+from orchestrator.wire.link import Link, Message
 from orchestrator.wire.topics import Topics
 from orchestrator.wire.transfer import transfer_id
 
@@ -46,6 +47,13 @@ def send(link: Link, topic: str, message: bytes) -> None:
     assert link.flush(30)
 
 
+def until_heard(link: Link, topic: str) -> None:
+    while True:
+        event = link.events.get(timeout=60)
+        if isinstance(event, Message) and event.topic == topic:
+            return
+
+
 def until_logged(federation: Federation, node: str, reason: str) -> None:
     deadline = time.monotonic() + 60
     while reason not in federation.log(node):
@@ -61,18 +69,25 @@ def ends_right(gateway: Any, cohorts: List[List[str]]) -> List[Dict[str, Any]]:
     return seen
 
 
+def mqtt_answer_without_a_certificate(federation: Federation) -> bytes:
+    """What the broker says to an MQTT CONNECT of someone who only has the authority's certificate."""
+    context = ssl.create_default_context(cafile=str(federation.authority.folder / "ca.crt"))
+    with socket.create_connection(("127.0.0.1", federation.port), timeout=20) as raw:
+        try:
+            with context.wrap_socket(raw, server_hostname="127.0.0.1") as wrapped:
+                wrapped.sendall(b"\x10\x0c\x00\x04MQTT\x04\x02\x00\x14\x00\x00")
+                return wrapped.recv(16)
+        except (ssl.SSLError, ConnectionError):
+            return b""
+
+
 def test_the_broker_lets_in_certificates_of_this_federation_only(federation: Federation, tmp_path: Path) -> None:
     gateway = federation.gateway()
     wait_for(gateway, "open")
     stranger = enrolled(Authority.create(tmp_path / "other", FEDERATION, []), tmp_path / "id-stranger", "a")
     with pytest.raises(BrokerError, match="certificate"):
         Link(federation.address(stranger), "stranger", []).open(1)
-    anonymous = ssl.create_default_context(cafile=str(federation.authority.folder / "ca.crt"))
-    with pytest.raises(OSError), socket.create_connection(("127.0.0.1", federation.port)) as raw:  # noqa: PT012
-        with anonymous.wrap_socket(raw, server_hostname="127.0.0.1") as wrapped:
-            wrapped.sendall(b"\x10\x0c\x00\x04MQTT\x04\x02\x00\x14\x00\x00")
-            if not wrapped.recv(16):
-                raise OSError("closed without an answer")
+    assert mqtt_answer_without_a_certificate(federation) == b""
     for name in EVERYBODY:
         federation.node(name)
     ends_right(gateway, [EVERYBODY] * 3)
@@ -92,7 +107,9 @@ def test_a_node_has_its_own_topics_and_no_others(federation: Federation) -> None
     time.sleep(0.5)
     for topic in (TOPICS.up("b"), TOPICS.presence("b"), TOPICS.all_nodes, TOPICS.down("b"), TOPICS.down("a")):
         spy.publish(topic, b"forged")
-    spy.publish(TOPICS.presence("a"), encode_body({"kind": "health"}))  # its own: goes through, and proves the rest was tried
+    spy.publish(
+        TOPICS.presence("a"), encode_body({"kind": "health"})
+    )  # its own: goes through, and proves the rest was tried
     assert spy.flush(30)
     for name in EVERYBODY:
         federation.node(name)
@@ -145,7 +162,6 @@ def test_nodes_refuse_what_their_gateway_did_not_say_to_them_now(federation: Fed
 
 def test_a_finished_run_cannot_be_played_again_to_a_node(federation: Federation) -> None:
     gateway = federation.gateway()
-    recorder = None
     wait_for(gateway, "open")
     recorder = federation.as_gateway(TOPICS.down("a"), TOPICS.all_nodes)
     time.sleep(0.5)
@@ -154,16 +170,16 @@ def test_a_finished_run_cannot_be_played_again_to_a_node(federation: Federation)
     ends_right(gateway, [EVERYBODY] * 3)
     recorded = [e for e in list(recorder.events.queue) if hasattr(e, "payload")]
     recorder.close()
-    again = federation.gateway()  # brings the broker back for a moment; the run is over
-    wait_for(again, "open")
-    federation.node("a")
-    link = federation.as_gateway()
-    time.sleep(1.0)
-    for message in recorded:
-        link.publish(TOPICS.down("a"), message.payload)
-    assert link.flush(30)
-    until_logged(federation, "a", "replayed task: run run is over")
-    link.close()
+    with OwnBroker("mosquitto", port=federation.port, authority=federation.authority):
+        link = federation.as_gateway(TOPICS.presence("a"))
+        federation.node("a")
+        until_heard(link, TOPICS.presence("a"))
+        for message in recorded:
+            link.publish(TOPICS.down("a"), message.payload)
+        assert link.flush(30)
+        until_logged(federation, "a", "replayed task: run run is over")
+        until_logged(federation, "a", "replayed round: run run is over")
+        link.close()
 
 
 def test_hostile_updates_of_a_node_are_refused_and_the_run_goes_on(federation: Federation) -> None:
@@ -191,8 +207,6 @@ def test_hostile_updates_of_a_node_are_refused_and_the_run_goes_on(federation: F
 
 def _with_announced_size(frame: bytes, size: int) -> bytes:
     """A zstd frame whose header claims another content size (RFC 8878, section 3.1.1.1)."""
-    sizes = {zstandard.FRAME_HEADER_SIZE_MAX}
-    assert sizes
     descriptor = frame[4]
     field = {0: 1, 1: 2, 2: 4, 3: 8}[descriptor >> 6]
     start = 5 + (0 if descriptor & 0x20 else 1)
@@ -226,7 +240,7 @@ def test_the_audit_log_of_a_run_tells_who_took_part(federation: Federation) -> N
     entries = read_log(federation.folder / AUDIT_FILE)
     updates = {(e["round"], e["node"]) for e in entries if e["event"] == "update" and len(e["digest"]) == 64}
     assert updates == {(number, node) for number in (1, 2, 3) for node in EVERYBODY}
-    assert entries[-1]["event"] == "finished"
+    assert [e["event"] for e in entries].count("finished") == 1
     store = Store(federation.folder / "gateway.sqlite")
     assert verify(federation.folder / AUDIT_FILE, store._db)[0] == len(entries)
     store.close()
