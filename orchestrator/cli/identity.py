@@ -105,15 +105,15 @@ def _invite(arguments: argparse.Namespace) -> int:
 
 
 def _enroll_server(arguments: argparse.Namespace) -> int:
+    import logging
     import signal
     import threading
 
-    from orchestrator.cli.progress import configure_logging
     from orchestrator.errors import UsageError
     from orchestrator.gateway.authority import Authority
     from orchestrator.gateway.enrolment import EnrolmentServer
 
-    configure_logging()
+    logging.basicConfig(stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s")
     host, _, port = arguments.listen.rpartition(":")
     if not host or not port.isdigit():
         raise UsageError(f"--listen {arguments.listen}: expected HOST:PORT")

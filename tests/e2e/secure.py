@@ -46,7 +46,7 @@ class Federation:
         store.create_run("run", task_to_dict(task), b"graph", np.zeros(SIZE, np.float32))
         self.serial = store.serial("run")
         store.close()
-        self.processes: List["subprocess.Popen[str]"] = []
+        self.processes: List[subprocess.Popen[str]] = []
 
     def __enter__(self) -> "Federation":
         return self
