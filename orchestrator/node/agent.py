@@ -20,8 +20,8 @@ from orchestrator.node.data import Dataset, load_dataset
 from orchestrator.node.evaluation import evaluate, hold_out
 from orchestrator.node.freshness import Guard
 from orchestrator.node.health import REPORT_EVERY_S, read_health
-from orchestrator.node.personal import PERSONAL, with_personal, write_personal
 from orchestrator.node.identity import NodeIdentity
+from orchestrator.node.personal import PERSONAL, with_personal, write_personal
 from orchestrator.node.runtime import TrainingGraph
 from orchestrator.node.store import RESIDUAL, NodeStore
 from orchestrator.node.trainer import GradientTrainer, Trainer
