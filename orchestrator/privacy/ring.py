@@ -1,0 +1,53 @@
+"""Vectors of integers modulo 2^bits: what masks are added to. Packed, so that 20 bits cost 20 bits on the wire.
+
+Sums of ring vectors are exact as long as they do not wrap around: `fits` says whether they can.
+"""
+
+import numpy as np
+
+MIN_BITS, MAX_BITS = 8, 32
+
+
+def mask_of(bits: int) -> np.uint32:
+    if not MIN_BITS <= bits <= MAX_BITS:
+        raise ValueError(f"a ring of 2^{bits}: {MIN_BITS} to {MAX_BITS} bits are supported")
+    return np.uint32((1 << bits) - 1)
+
+
+def fits(bits: int, largest: int, parties: int) -> bool:
+    """Whether `parties` values in [-largest, largest] add up without wrapping around."""
+    return parties * largest <= (1 << (bits - 1)) - 1
+
+
+def to_ring(values: np.ndarray, bits: int) -> np.ndarray:
+    """uint32 (n,) from signed integers (n,), modulo 2^bits."""
+    return (np.asarray(values, np.int64) & np.int64(mask_of(bits))).astype(np.uint32)
+
+
+def from_ring(vector: np.ndarray, bits: int) -> np.ndarray:
+    """int64 (n,) in [-2^(bits-1), 2^(bits-1)) from a ring vector."""
+    values = vector.astype(np.int64)
+    return np.where(values >> (bits - 1), values - (1 << bits), values)
+
+
+def pack(vector: np.ndarray, bits: int) -> bytes:
+    """A ring vector as ceil(n bits / 8) bytes, most significant bit first."""
+    if bits == MAX_BITS:
+        return vector.astype(">u4").tobytes()
+    if bits == 16:
+        return vector.astype(">u2").tobytes()
+    planes = np.unpackbits(vector.astype(">u4").view(np.uint8).reshape(-1, 4), axis=1)[:, MAX_BITS - bits :]
+    return np.packbits(planes).tobytes()
+
+
+def unpack(data: bytes, bits: int, size: int) -> np.ndarray:
+    """uint32 (size,); ValueError when the bytes are not `size` values of `bits` bits."""
+    if len(data) != -(-size * bits // 8):
+        raise ValueError(f"{len(data)} bytes are not {size} values of {bits} bits")
+    if bits == MAX_BITS:
+        return np.frombuffer(data, ">u4").astype(np.uint32)
+    if bits == 16:
+        return np.frombuffer(data, ">u2").astype(np.uint32)
+    planes = np.zeros((size, MAX_BITS), np.uint8)
+    planes[:, MAX_BITS - bits :] = np.unpackbits(np.frombuffer(data, np.uint8), count=size * bits).reshape(size, bits)
+    return np.packbits(planes, axis=1).view(">u4").ravel().astype(np.uint32)

@@ -1,0 +1,300 @@
+"""A sum that shows no summand: double masking (Bonawitz et al. 2017) on a k-regular graph (Bell et al. 2020, SecAgg+).
+
+Every party hides its vector under a mask of its own and one for each neighbour; the neighbours' masks cancel in the sum, and what
+dropouts leave is removed with Shamir shares that neighbours hold. Four steps, each one message up and one down:
+
+    advertise  two public keys, signed with the party's long-term key
+    share      shares of both secrets, encrypted for each neighbour
+    mask       the vector, masked
+    confirm    a signature under the list of survivors;   then   unmask   one share for each neighbour
+
+What it assumes: fewer than `threshold` of any party's neighbours help the aggregator, fewer than half of the honest parties are
+told another list of survivors, and signatures are authentic. What it does not hide: the sum, and who took part. What it does
+not stop: a party that sends nonsense. Keys are fresh in every session.
+"""
+
+import hashlib
+import os
+from dataclasses import dataclass
+from typing import Callable, Dict, FrozenSet, Iterable, List, Mapping, Optional, Sequence, Tuple
+
+import numpy as np
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+from orchestrator.errors import PrivacyError
+from orchestrator.privacy.ring import mask_of, pack, to_ring, unpack
+from orchestrator.privacy.shamir import SECRET_BYTES, SHARE_BYTES, combine_shares, split_secret
+
+LEAST_SURVIVORS = 3
+"""A sum of one is that party's vector, and of two each knows the other's."""
+
+SELF, PAIR = b"b", b"s"
+"""Kinds of shares: of the mask a party drew for itself, and of the key its pairwise masks come from."""
+
+Sign = Callable[[bytes], bytes]
+Verify = Callable[[str, bytes, bytes], bool]
+"""(party, message, signature) -> whether that party signed it."""
+
+
+@dataclass(frozen=True)
+class Session:
+    """What all parties of one sum agree on. id: names federation, run and round, never used twice."""
+
+    id: bytes
+    bits: int
+    size: int
+    degree: int  # neighbours of each party, or all others where there are fewer
+
+    def key(self, secret: bytes, purpose: bytes) -> bytes:
+        """32 bytes for one purpose of this session (HKDF-SHA256): nothing of another session comes out the same."""
+        return HKDF(hashes.SHA256(), 32, salt=self.id, info=b"edgeward secure sum/" + purpose).derive(secret)
+
+    def mask(self, seed: bytes) -> np.ndarray:
+        """uint32 (size,), AES-256 in counter mode. All 32 bits are random; sums are cut to the ring, which divides 2^32."""
+        buffer = np.zeros(self.size + 4, np.uint32)
+        stream = Cipher(algorithms.AES(seed), modes.CTR(bytes(16))).encryptor()
+        stream.update_into(bytes(4 * self.size), buffer.data.cast("B"))
+        return buffer[: self.size]
+
+
+@dataclass(frozen=True)
+class Advert:
+    """A party's public keys for one session, signed."""
+
+    party: str
+    channel_key: bytes
+    mask_key: bytes
+    signature: bytes
+
+    def signed(self, session: Session) -> bytes:
+        return b"edgeward keys" + session.id + _counted(self.party.encode(), self.channel_key, self.mask_key)
+
+
+def survivors_message(session: Session, survivors: Iterable[str]) -> bytes:
+    return b"edgeward survivors" + session.id + _counted(*(name.encode() for name in sorted(survivors)))
+
+
+def _counted(*parts: bytes) -> bytes:
+    return b"".join(len(part).to_bytes(4, "big") + part for part in parts)
+
+
+class Graph:
+    """Who is whose neighbour: a ring in an order nobody chose, each connected to the next degree/2 on either side.
+
+    The order follows from a hash of all advertised keys, so the aggregator cannot place a party among its accomplices.
+    """
+
+    def __init__(self, session: Session, adverts: Mapping[str, Advert]) -> None:
+        seed = hashlib.sha256(session.id + b"".join(adverts[n].mask_key for n in sorted(adverts))).digest()
+        self._order = sorted(adverts, key=lambda n: hashlib.sha256(seed + n.encode()).digest())
+        self._place = {name: i for i, name in enumerate(self._order)}
+        self._half = min(-(-session.degree // 2), len(self._order))
+        self._numbers = {name: i for i, name in enumerate(sorted(adverts), 1)}
+
+    def neighbours(self, party: str) -> Tuple[str, ...]:
+        count, here = len(self._order), self._place[party]
+        if 2 * self._half >= count - 1:
+            return tuple(sorted(n for n in self._order if n != party))
+        steps = [s for s in range(-self._half, self._half + 1) if s]
+        return tuple(sorted(self._order[(here + s) % count] for s in steps))
+
+    def threshold(self, party: str) -> int:
+        """Neighbours that can rebuild a party's secrets together.
+
+        More than half where all are neighbours. More than a third on a sparse graph, where half of so few would too often
+        be gone; that no party's two secrets are both rebuilt rests on the signed list of survivors, not on this number.
+        """
+        count = len(self.neighbours(party))
+        return count // 2 + 1 if count == len(self._order) - 1 else count // 3 + 1
+
+    def number(self, party: str) -> int:
+        """The party's abscissa in Shamir's scheme."""
+        return self._numbers[party]
+
+
+class Party:
+    """One side of one session. Each step once, in order; PrivacyError for anything that would give the vector away."""
+
+    def __init__(self, session: Session, name: str, sign: Sign, verify: Verify) -> None:
+        self._session, self._name, self._sign, self._verify = session, name, sign, verify
+        self._channel, self._pair = X25519PrivateKey.generate(), X25519PrivateKey.generate()
+        self._own_seed = os.urandom(SECRET_BYTES)
+        self._adverts: Dict[str, Advert] = {}
+        self._graph: Optional[Graph] = None
+        self._held: Dict[str, Tuple[bytes, bytes]] = {}  # neighbour -> shares of (its own seed, its pairwise key)
+        self._confirmed: Optional[FrozenSet[str]] = None
+        self._done: List[str] = []
+
+    def advertise(self) -> Advert:
+        self._once("advertise", ())
+        keys = (self._channel.public_key().public_bytes_raw(), self._pair.public_key().public_bytes_raw())
+        bare = Advert(self._name, *keys, b"")
+        return Advert(self._name, *keys, self._sign(bare.signed(self._session)))
+
+    def share(self, adverts: Sequence[Advert]) -> Dict[str, bytes]:
+        """neighbour -> encrypted shares, from the adverts of all parties of the session."""
+        self._once("share", ("advertise",))
+        for advert in adverts:
+            if advert.party in self._adverts:
+                raise PrivacyError(f"two sets of keys for {advert.party}")
+            if not self._verify(advert.party, advert.signed(self._session), advert.signature):
+                raise PrivacyError(f"the keys of {advert.party} are not signed by {advert.party}")
+            self._adverts[advert.party] = advert
+        mine = self._adverts.get(self._name)
+        if mine is None or mine.mask_key != self._pair.public_key().public_bytes_raw():
+            raise PrivacyError("the aggregator changed this party's own keys")
+        if len(self._adverts) < LEAST_SURVIVORS:
+            raise PrivacyError(f"a sum over {len(self._adverts)} parties shows what each of them sent")
+        graph = self._graph = Graph(self._session, self._adverts)
+        neighbours, threshold = graph.neighbours(self._name), graph.threshold(self._name)
+        numbers = [graph.number(n) for n in neighbours]
+        own = split_secret(self._own_seed, numbers, threshold)
+        pair = split_secret(self._pair.private_bytes_raw(), numbers, threshold)
+        return {n: self._encrypt(n, own[graph.number(n)] + pair[graph.number(n)]) for n in neighbours}
+
+    def mask(self, values: np.ndarray, shares: Mapping[str, bytes]) -> bytes:
+        """The packed, masked vector. `shares`: what the neighbours that are still here encrypted for this party."""
+        self._once("mask", ("advertise", "share"))
+        graph = self._need_graph()
+        if values.shape != (self._session.size,):
+            raise PrivacyError(f"a vector of shape {values.shape}, the session has {self._session.size} values")
+        neighbours = set(graph.neighbours(self._name))
+        if not set(shares) <= neighbours:
+            raise PrivacyError(f"shares of {', '.join(sorted(set(shares) - neighbours))}, which is no neighbour")
+        if len(shares) < graph.threshold(self._name):
+            raise PrivacyError(f"{len(shares)} of {len(neighbours)} neighbours left: too few to mask under")
+        for sender, cipher in shares.items():
+            plain = self._decrypt(sender, cipher)
+            self._held[sender] = (plain[:SHARE_BYTES], plain[SHARE_BYTES:])
+        total = to_ring(values, self._session.bits) + self._session.mask(self._session.key(self._own_seed, SELF))
+        for other in sorted(shares):
+            pairwise = pair_mask(self._session, self._pair, self._adverts[other].mask_key)
+            (np.add if self._name < other else np.subtract)(total, pairwise, out=total)
+        return pack(total & mask_of(self._session.bits), self._session.bits)
+
+    def confirm(self, survivors: Sequence[str]) -> bytes:
+        """A signature under the list of parties whose vectors are in the sum; only ever for one list."""
+        self._once("confirm", ("mask",))
+        names = frozenset(survivors)
+        if len(names) != len(survivors) or not names <= set(self._adverts):
+            raise PrivacyError("the list of survivors names someone twice, or a stranger")
+        if self._name not in names:
+            raise PrivacyError("this party's vector is not in the sum: it will not help to open it")
+        if len(names) < LEAST_SURVIVORS:
+            raise PrivacyError(f"a sum over {len(names)} parties shows what each of them sent")
+        self._confirmed = names
+        return self._sign(survivors_message(self._session, names))
+
+    def unmask(self, signatures: Mapping[str, bytes]) -> Dict[str, Tuple[bytes, bytes]]:
+        """neighbour -> (kind, share): of its own mask if it survived, else of its pairwise key. Never both of one party.
+
+        `signatures`: of survivors under the same list. Unless more than half of all parties signed it this one refuses: with
+        honest parties signing one list only, there cannot be two such lists.
+        """
+        self._once("unmask", ("confirm",))
+        survivors = self._confirmed
+        assert survivors is not None
+        message = survivors_message(self._session, survivors)
+        agreeing = [n for n, signature in signatures.items() if n in survivors and self._verify(n, message, signature)]
+        needed = len(self._adverts) // 2 + 1
+        if len(agreeing) < needed:
+            raise PrivacyError(f"{len(agreeing)} parties signed this list of survivors, {needed} are needed")
+        return {n: (SELF, own) if n in survivors else (PAIR, pair) for n, (own, pair) in self._held.items()}
+
+    def _once(self, step: str, before: Tuple[str, ...]) -> None:
+        if step in self._done or any(b not in self._done for b in before):
+            raise PrivacyError(f"step {step!r} after {self._done}: each step comes once, in order")
+        self._done.append(step)
+
+    def _need_graph(self) -> Graph:
+        if self._graph is None:
+            raise PrivacyError("no keys of the other parties yet")
+        return self._graph
+
+    def _channel_cipher(self, other: str, sender: str, receiver: str) -> AESGCM:
+        secret = self._channel.exchange(X25519PublicKey.from_public_bytes(self._adverts[other].channel_key))
+        return AESGCM(self._session.key(secret, b"channel/" + _counted(sender.encode(), receiver.encode())))
+
+    def _encrypt(self, receiver: str, plain: bytes) -> bytes:
+        nonce = os.urandom(12)
+        return nonce + self._channel_cipher(receiver, self._name, receiver).encrypt(nonce, plain, None)
+
+    def _decrypt(self, sender: str, cipher: bytes) -> bytes:
+        try:
+            plain = self._channel_cipher(sender, sender, self._name).decrypt(cipher[:12], cipher[12:], None)
+        except (InvalidTag, ValueError) as error:
+            raise PrivacyError(f"shares of {sender} were changed on the way") from error
+        if len(plain) != 2 * SHARE_BYTES:
+            raise PrivacyError(f"{sender} sent {len(plain)} bytes of shares, not {2 * SHARE_BYTES}")
+        return bytes(plain)
+
+
+def pair_mask(session: Session, private: X25519PrivateKey, public: bytes) -> np.ndarray:
+    """The mask two parties share; each can make it with its own private and the other's public key."""
+    return session.mask(session.key(private.exchange(X25519PublicKey.from_public_bytes(public)), PAIR))
+
+
+class Aggregator:
+    """The side that learns the sum. Adds masked vectors as they come: memory does not grow with the number of parties."""
+
+    def __init__(self, session: Session, adverts: Sequence[Advert]) -> None:
+        self._session = session
+        self._adverts = {advert.party: advert for advert in adverts}
+        self._graph = Graph(session, self._adverts)
+        self._shared: Dict[str, Dict[str, bytes]] = {}
+        self._total = np.zeros(session.size, np.uint32)
+        self._survivors: List[str] = []
+
+    def take_shares(self, party: str, shares: Mapping[str, bytes]) -> None:
+        if set(shares) != set(self._graph.neighbours(party)):
+            raise PrivacyError(f"{party} did not share with exactly its neighbours")
+        self._shared[party] = dict(shares)
+
+    def shares_for(self, party: str) -> Dict[str, bytes]:
+        """What the parties that have shared encrypted for `party`: the same answer must go out only once all have come."""
+        return {n: self._shared[n][party] for n in self._graph.neighbours(party) if n in self._shared}
+
+    def take_masked(self, party: str, masked: bytes) -> None:
+        if party not in self._shared or party in self._survivors:
+            raise PrivacyError(f"{party} sent a vector {'twice' if party in self._survivors else 'without shares'}")
+        self._total += unpack(masked, self._session.bits, self._session.size)
+        self._survivors.append(party)
+
+    @property
+    def survivors(self) -> List[str]:
+        return sorted(self._survivors)
+
+    def open(self, answers: Mapping[str, Mapping[str, Tuple[bytes, bytes]]]) -> np.ndarray:
+        """uint32 (size,): the sum in the ring. `answers`: party -> what its `unmask` gave.
+
+        Raises PrivacyError naming the party whose mask cannot be removed when too few of its neighbours answered.
+        """
+        total = self._total.copy()
+        alive = set(self._survivors)
+        for party in sorted(self._shared):
+            kind = SELF if party in alive else PAIR
+            shares = {
+                self._graph.number(holder): given[party][1]
+                for holder, given in answers.items()
+                if party in given and given[party][0] == kind
+            }
+            try:
+                secret = combine_shares(shares, self._graph.threshold(party))
+            except ValueError as error:
+                raise PrivacyError(f"the mask of {party} cannot be removed: {error}") from error
+            if kind == SELF:
+                total -= self._session.mask(self._session.key(secret, SELF))
+                continue
+            private = X25519PrivateKey.from_private_bytes(secret)
+            if private.public_key().public_bytes_raw() != self._adverts[party].mask_key:
+                raise PrivacyError(f"the shares of {party}'s key do not give its key: somebody sent a wrong one")
+            for other in self._graph.neighbours(party):
+                if other in alive:
+                    pairwise = pair_mask(self._session, private, self._adverts[other].mask_key)
+                    (np.subtract if other < party else np.add)(total, pairwise, out=total)
+        return np.asarray(total & mask_of(self._session.bits))
