@@ -37,13 +37,14 @@ CRASHES = [
 ]
 
 
-def test_a_strategys_state_survives_a_killed_gateway(tmp_path: Path) -> None:
+@pytest.mark.parametrize("strategy", ["fedadam", "scaffold"])
+def test_a_strategys_state_survives_a_killed_gateway(tmp_path: Path, strategy: str) -> None:
     results = []
     for name, crash in (("whole", ()), ("cut", ("Aggregated", 2, "after"))):
         folder = tmp_path / name
         folder.mkdir()
         task = make_task(rounds=3, statistics=False)
-        task = replace(task, training=replace(task.training, strategy="fedadam", server_learning_rate=0.1))
+        task = replace(task, training=replace(task.training, strategy=strategy, server_learning_rate=0.1))
         with Harness(folder, task) as harness:
             for node in EVERYONE:
                 harness.node(node)
