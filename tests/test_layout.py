@@ -118,9 +118,12 @@ def test_help_imports_nothing_heavy() -> None:
     "words",
     [
         ["demo"],
-        ["gateway", "run"],
+        *(
+            ["gateway", verb]
+            for verb in ("run", "init", "invite", "enroll-server", "sign", "revoke", "broker-config", "audit")
+        ),
         ["gateway", "service"],
-        ["node", "run"],
+        *(["node", verb] for verb in ("run", "enroll", "request", "install")),
         ["node", "service"],
         ["model", "export"],
         ["model", "verify"],

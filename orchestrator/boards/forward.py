@@ -5,7 +5,7 @@ from __future__ import annotations
 import queue
 import re
 import secrets
-from typing import Dict, Sequence
+from typing import Dict, Sequence, Union
 
 from orchestrator.boards.exporters import json_line
 from orchestrator.boards.protocol import Record
@@ -20,7 +20,8 @@ _CLOSE_S = 5.0
 class MqttForward:
     """Publishes at QoS 1. While the broker is away records are counted in `dropped`, not piled up in memory."""
 
-    def __init__(self, broker: str, federation: str, ports: Sequence[str]) -> None:
+    def __init__(self, broker: Union[str, BrokerAddress], federation: str, ports: Sequence[str]) -> None:
+        address = BrokerAddress.parse(broker) if isinstance(broker, str) else broker
         topics = Topics(federation)
         self._topics: Dict[str, str] = {}
         for port in ports:
@@ -33,7 +34,7 @@ class MqttForward:
         self.forwarded = 0
         self.dropped = 0
         self._connected = True
-        self._link = Link(BrokerAddress.parse(broker), f"edgeward-monitor-{secrets.token_hex(4)}", ())
+        self._link = Link(address, f"edgeward-monitor-{secrets.token_hex(4)}", ())
         self._link.open(_OPEN_S)
 
     def write(self, port: str, received_at: float, record: Record) -> None:

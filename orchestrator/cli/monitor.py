@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from orchestrator.boards.exporters import Exporter
     from orchestrator.boards.monitor import Monitor, PortStatus
     from orchestrator.boards.protocol import Record
+    from orchestrator.wire.link import BrokerAddress
 
 _EPILOG = """examples:
   edgeward monitor /dev/ttyUSB0
@@ -41,6 +42,9 @@ def register(subparsers: Any) -> None:
     parser.add_argument("--prometheus", metavar="HOST:PORT", help="also serve /metrics there (:PORT: on loopback)")
     parser.add_argument("--forward", metavar="mqtt://HOST", help="also publish every record to this broker")
     parser.add_argument("--federation", metavar="NAME", help="whose topics --forward publishes to")
+    parser.add_argument(
+        "--identity", type=Path, metavar="DIR", help="of `edgeward node enroll` as monitor:NAME, for --forward over TLS"
+    )
     parser.add_argument(
         "--rate", type=int, default=1000, metavar="MS", help="ask for metrics every MS milliseconds; 0: only listen"
     )
@@ -98,9 +102,17 @@ def _exporters(args: argparse.Namespace, stack: ExitStack) -> List[Exporter]:
         exporters.append(open_file(args.out))
         stack.callback(exporters[-1].close)
     if args.forward is not None:
-        exporters.append(MqttForward(args.forward, args.federation, args.ports))
+        exporters.append(MqttForward(_broker(args), args.federation, args.ports))
         stack.callback(exporters[-1].close)
     return exporters
+
+
+def _broker(args: argparse.Namespace) -> BrokerAddress:
+    from orchestrator.node.identity import NodeIdentity
+    from orchestrator.wire.link import BrokerAddress
+
+    address = BrokerAddress.parse(args.forward)
+    return address if args.identity is None else NodeIdentity(args.identity).secure(address)
 
 
 def _watch(monitor: Monitor, seconds: Optional[float], exporters: Sequence[Exporter], show: bool) -> None:

@@ -1,6 +1,6 @@
 """The node agent: one long-lived process, one loop. Takes a task, answers its rounds, keeps what it must not lose.
 
-Messages (see wire/body.py for their form), node to gateway: presence `hello`, `ready`, `declined`, `gone` (the last
+Messages (see wire/body.py for their form), node to gateway: presence `hello`, `ready`, `declined`, `refused`, `gone` (the last
 will); transfers `update`. Gateway to node: transfers `task`, `round`, `finished`.
 """
 
