@@ -96,6 +96,7 @@ class Gateway:
         self._goodbyes: Set[str] = set()
         self._announced_ids: Set[bytes] = set()  # transfers of the open round
         self._noted: Optional[Tuple[str, int]] = None
+        self._task_body: Optional[bytes] = None
         self._coordinator = Coordinator(plan_of(self._task, self._store.secret(self._run, "selection")))
         self._link = Link(
             broker, f"edgeward-{federation}-gateway", [self._topics.every_up, self._topics.every_presence]
@@ -318,11 +319,12 @@ class Gateway:
                 self._finish(action.reason if isinstance(action, Fail) else "")
 
     def _send_task(self, node: str) -> None:
-        header = {"kind": "task", "run": self._run, "task": task_to_dict(self._task)}
-        body = encode_body(header, {"graph": np.frombuffer(self._graph, np.uint8)})
+        if self._task_body is None:  # turning a task into plain data takes longer than sending it
+            header = {"kind": "task", "run": self._run, "task": task_to_dict(self._task)}
+            self._task_body = encode_body(header, {"graph": np.frombuffer(self._graph, np.uint8)})
         # The same for every node, so it is signed for all: one copy in memory however many wait for it.
         topic = self._topics.down(node)
-        self._outbox.send(self._voice.say(body, EVERYONE), topic, {node: topic}, time.monotonic())
+        self._outbox.send(self._voice.say(self._task_body, EVERYONE), topic, {node: topic}, time.monotonic())
 
     def _announce(self, action: Announce) -> None:
         if self._announced is None or self._announced[0] != action.round:
