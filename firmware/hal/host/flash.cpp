@@ -1,4 +1,4 @@
-// Flash as a file. Erasing sets bits, writing only clears them, as the chip does.
+// Flash as a file.
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -7,6 +7,7 @@
 #include <cstring>
 
 #include "hal/host/host.h"
+#include "hal/memory_flash.h"
 
 namespace edgeward::hal {
 namespace {
@@ -20,8 +21,6 @@ uint8_t* g_flash = nullptr;
 uint8_t* slot_bytes(Slot slot) { return g_flash + kSlotOffset[static_cast<uint8_t>(slot)]; }
 
 uint32_t size_of(Slot slot) { return kSlotBytes[static_cast<uint8_t>(slot)]; }
-
-bool in_slot(Slot slot, uint32_t offset, uint32_t bytes) { return uint64_t{offset} + bytes <= size_of(slot); }
 
 }  // namespace
 
@@ -44,16 +43,11 @@ const char* open_flash(const char* path) {
 SlotView slot_map(Slot slot) { return SlotView{slot_bytes(slot), size_of(slot)}; }
 
 bool slot_erase(Slot slot, uint32_t offset, uint32_t bytes) {
-  if (!in_slot(slot, offset, bytes) || offset % kFlashSectorBytes != 0 || bytes % kFlashSectorBytes != 0) return false;
-  std::memset(slot_bytes(slot) + offset, 0xFF, bytes);
-  return true;
+  return erase_memory(slot_bytes(slot), size_of(slot), offset, bytes);
 }
 
 bool slot_write(Slot slot, uint32_t offset, const uint8_t* data, uint32_t bytes) {
-  if (!in_slot(slot, offset, bytes) || offset % 4 != 0 || bytes % 4 != 0) return false;
-  uint8_t* const to = slot_bytes(slot) + offset;
-  for (uint32_t i = 0; i < bytes; ++i) to[i] &= data[i];
-  return true;
+  return write_memory(slot_bytes(slot), size_of(slot), offset, data, bytes);
 }
 
 }  // namespace edgeward::hal
