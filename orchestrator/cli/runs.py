@@ -61,6 +61,7 @@ def _list(arguments: argparse.Namespace) -> int:
 
     from orchestrator.cli.tables import moment, number, table
     from orchestrator.gateway.history import open_histories
+    from orchestrator.gateway.running import holder
 
     found = []
     for folder, history in open_histories(arguments.out):
@@ -74,7 +75,9 @@ def _list(arguments: argparse.Namespace) -> int:
         ("run", "started", "state", "rounds", "nodes", "epsilon", "accuracy", "auc", "model", "folder")
     ]
     for folder, run in found:
-        state = f"{run.state} ({run.phase})" if run.state == "open" else run.state
+        state = run.state
+        if state == "open":
+            state = run.phase if holder(folder) is not None else f"stopped ({run.phase})"
         figures = [number(v) for v in (run.epsilon, run.metrics.get("accuracy"), run.metrics.get("auc"))]
         done = f"{run.rounds_done}/{run.rounds}"
         rows.append((run.id, moment(run.started), state, done, str(len(run.nodes)), *figures, run.digest, str(folder)))

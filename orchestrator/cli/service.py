@@ -113,7 +113,9 @@ def unit(part: str, options: List[str], user: str) -> str:
 
 def _absolute(options: List[str], parsed: Dict[str, Any]) -> List[str]:
     """Options with every path made absolute: a service starts in /."""
-    paths = {str(value): os.path.abspath(str(value)) for value in parsed.values() if isinstance(value, Path)}
+    texts = {value for key, value in parsed.items() if key.endswith(("_cert", "_key", "_file")) and value}
+    named = {str(value) for value in parsed.values() if isinstance(value, Path)} | {str(value) for value in texts}
+    paths = {value: os.path.abspath(value) for value in named}
     out = []
     for word in options:
         name, equals, value = word.partition("=")

@@ -26,7 +26,7 @@ _METRICS = ("loss", "accuracy", "auc")
 
 @dataclass(frozen=True)
 class RunSummary:
-    """One run. `state`: open (a gateway works on it, or may continue it), finished or failed."""
+    """One run. `state`: open (a gateway works on it, or may continue it; running.holder says which), finished or failed."""
 
     id: str
     task: str

@@ -47,6 +47,7 @@ class Store:
 
     def __init__(self, path: Path) -> None:
         self._db = open_database(path, _SCHEMA, "gateway")
+        self.secret(*PSEUDONYM_SECRET)
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -67,7 +68,6 @@ class Store:
         with self.transaction():
             self._db.execute("INSERT INTO runs VALUES (?, ?, ?)", (run, json.dumps(task), graph))
             self.put_vector(run, "weights", weights)
-            self.secret(*PSEUDONYM_SECRET)
 
     def append(self, run: str, event: Event) -> None:
         """Journals an event. Inside a `transaction` it is durable with that transaction, otherwise at once."""

@@ -44,6 +44,8 @@ def test_the_command_in_the_unit_is_the_one_asked_for(tmp_path: Path, monkeypatc
     assert parsed.data == tmp_path / "a b.csv"
     assert parsed.state == tmp_path / "st"
     assert parsed.name == "icu-1"
+    web = exec_start(unit("gateway", ["e.toml", "--dashboard-key", "k.pem"], "edgeward"))
+    assert f"run {tmp_path}/e.toml --dashboard-key {tmp_path}/k.pem --out" in web
 
 
 def test_state_is_where_the_unit_may_write(tmp_path: Path) -> None:

@@ -11,11 +11,13 @@ import numpy as np
 import pytest
 import tomli_w
 
+from model_export.bundle import verify_bundle
 from orchestrator.boards.client import BoardClient
 from orchestrator.boards.forward import MqttForward
 from orchestrator.boards.virtual import VirtualBoard
 from orchestrator.demo.tasks import Request, ecg_beats
 from orchestrator.gateway.broker import free_port
+from orchestrator.gateway.registry import models
 from orchestrator.wire.task import task_to_dict
 
 MAIN = [sys.executable, "-m", "orchestrator.cli.main"]
@@ -87,6 +89,10 @@ def test_shifted_ecg_leads_to_a_new_model_on_the_board(
             result = until(gateway, "result")
             assert gateway.wait(60) == 0
             assert result["digest"] != first["digest"]
+            newest, earlier = models(tmp_path / "out")
+            assert (newest.digest, earlier.digest) == (result["digest"], first["digest"])
+            assert newest.made_by[0]["parent_model"] == earlier.digest
+            assert verify_bundle(earlier.folder / "bundle", run=False)["model_digest"] == earlier.digest
             assert result["privacy"]["run"] == 2
             assert first["epsilon"] < result["privacy"]["epsilon"] <= 8
             client.stream_off()

@@ -3,6 +3,8 @@
 import csv
 import importlib.util
 import json
+import subprocess
+import sys
 import xml.dom.minidom
 from pathlib import Path
 
@@ -44,7 +46,17 @@ def edgeward(out: Path, capsys: pytest.CaptureFixture):
 def test_list_is_newest_first_over_several_gateways(edgeward, out: Path) -> None:
     rows = [line.split() for line in edgeward("list").splitlines()]
     assert [row[0] for row in rows] == ["run", OPEN, DONE]
-    assert {"open", "(collecting)", "1/2"} <= set(rows[1])
+    assert {"stopped", "(collecting)", "1/2"} <= set(rows[1])
+    # The lock belongs to a process, so the gateway that holds it has to be another one.
+    program = "import sys; from pathlib import Path; from orchestrator.gateway.running import Held\n"
+    program += "with Held(Path(sys.argv[1])):\n    print('held', flush=True)\n    sys.stdin.read()"
+    command = [sys.executable, "-c", program, str(out / "y")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as gateway:
+        assert gateway.stdout is not None
+        assert gateway.stdout.readline() == "held\n"
+        working = edgeward("list").splitlines()[1].split()
+    assert "collecting" in working
+    assert "stopped" not in working
     assert {"finished", "2/2", "3.5", "0.875", "00ff" * 4} <= set(rows[2])
     found = json.loads(edgeward("list", "--json"))
     assert [(r["id"], r["state"], r["out"]) for r in found] == [
