@@ -2,8 +2,7 @@
 
 import socket
 import ssl
-from pathlib import Path
-from typing import List, Optional, Tuple
+from typing import List, Optional
 
 from orchestrator.doctor.finding import NOT_CHECKED, OK, PROBLEM, WARNING, Finding
 from orchestrator.errors import BrokerError
@@ -12,8 +11,8 @@ from orchestrator.wire.link import BrokerAddress, check_reachable
 _CHECK = "broker"
 
 
-def check_broker(address: BrokerAddress, certificate: Optional[Tuple[Path, Path]], timeout_s: float) -> List[Finding]:
-    """`certificate`: this machine's (certificate, key) for brokers that ask for one."""
+def check_broker(address: BrokerAddress, timeout_s: float) -> List[Finding]:
+    """Connects over MQTT as `address` says, certificate included, and leaves."""
     host, port = address.host, address.port
     try:
         socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
@@ -26,12 +25,9 @@ def check_broker(address: BrokerAddress, certificate: Optional[Tuple[Path, Path]
         return [_problem(f"{host}:{port}: no connection: {error}", fix)]
     with connection:
         if address.tls:
-            failed = _tls(connection, address, certificate)
+            failed = _tls(connection, address)
             if failed is not None:
                 return [failed]
-    if certificate is not None:
-        message = f"{address}: TLS and this machine's certificate were accepted; MQTT itself is not tried with it here"
-        return [Finding(OK, _CHECK, message)]
     try:
         check_reachable(address, timeout_s)
     except BrokerError as error:
@@ -46,23 +42,21 @@ def check_broker(address: BrokerAddress, certificate: Optional[Tuple[Path, Path]
     return found
 
 
-def _tls(
-    connection: socket.socket, address: BrokerAddress, certificate: Optional[Tuple[Path, Path]]
-) -> Optional[Finding]:
+def _tls(connection: socket.socket, address: BrokerAddress) -> Optional[Finding]:
     try:
         context = ssl.create_default_context(cafile=address.ca_file)
-        if certificate is not None:
-            context.load_cert_chain(str(certificate[0]), str(certificate[1]))
+        if address.cert_file is not None:
+            context.load_cert_chain(address.cert_file, address.key_file)
         with context.wrap_socket(connection, server_hostname=address.host) as secured:
-            if certificate is not None:  # with TLS 1.3 a refused certificate shows only when the broker's alert is read
-                secured.settimeout(1.0)
-                try:
-                    if secured.recv(1) == b"":
-                        return _problem(
-                            f"{address}: the broker closed the connection after TLS", "see the broker's log"
-                        )
-                except socket.timeout:
-                    return None  # it waits for our CONNECT, as it should
+            # With TLS 1.3 a refused certificate shows only when the broker's alert is read.
+            secured.settimeout(1.0)
+            try:
+                closed = secured.recv(1) == b""
+            except socket.timeout:
+                return None  # it waits for our CONNECT, as it should
+            if closed:
+                fix = "it may ask for a certificate: --identity DIR; see its log"
+                return _problem(f"{address}: the broker closed the connection after TLS", fix)
     except ssl.SSLCertVerificationError as error:
         hint = {
             10: "renew the broker's certificate, or set this machine's clock",

@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import List, Optional, Tuple
 
 from orchestrator.doctor.broker import check_broker, check_own_port
-from orchestrator.doctor.certificates import check_identity
+from orchestrator.doctor.certificates import CA, check_identity
 from orchestrator.doctor.files import check_data, check_store
 from orchestrator.doctor.finding import NOT_CHECKED, PROBLEM, Finding
 from orchestrator.doctor.machine import check_clock, check_disk, check_memory, check_python
 from orchestrator.doctor.software import check_mosquitto, check_packages, check_runtime, check_serial
-from orchestrator.errors import UsageError
+from orchestrator.errors import EdgewardError, UsageError
 from orchestrator.wire.link import BrokerAddress
+from orchestrator.wire.pki import read_settings
 
 GATEWAY_DISK_MIB, GATEWAY_MEMORY_MIB = 2048, 2048
 """TensorFlow takes about 1 GiB while a graph is prepared and quantized; a run itself takes 70 MiB."""
@@ -61,6 +62,11 @@ def examine(question: Question) -> List[Finding]:
             found.append(Finding(PROBLEM, "config", str(error), fix))
     if identity is not None:
         found += check_identity(identity)
+        if node and where is None and identity.is_dir():
+            try:
+                where = str(read_settings(identity).get("broker") or "") or None
+            except EdgewardError as error:
+                found.append(Finding(PROBLEM, "certificates", str(error), "edgeward node enroll"))
     found += _broker(question, where, (host, port), ca_file, identity)
     if not node:
         found += check_packages(where in (None, "embedded"))
@@ -82,13 +88,18 @@ def _broker(
         address = BrokerAddress.parse(where, ca_file)
     except UsageError as error:
         return [Finding(PROBLEM, "broker", str(error), "--broker mqtt://HOST[:PORT]")]
-    return check_broker(address, _own_certificate(identity), question.timeout_s)
+    own_files = _own_certificate(identity)
+    return check_broker(address if own_files is None else address.secured(*own_files), question.timeout_s)
 
 
-def _own_certificate(identity: Optional[Path]) -> Optional[Tuple[Path, Path]]:
+def _own_certificate(identity: Optional[Path]) -> Optional[Tuple[str, str, str]]:
+    """(CA, certificate, key) of the identity folder; None where one is missing, which check_identity reports."""
+    if identity is None:
+        return None
     for name in ("node", "gateway"):
-        if identity is not None and (identity / f"{name}.crt").is_file() and (identity / f"{name}.key").is_file():
-            return identity / f"{name}.crt", identity / f"{name}.key"
+        files = [identity / file for file in (CA, f"{name}.crt", f"{name}.key")]
+        if all(path.is_file() for path in files):
+            return str(files[0]), str(files[1]), str(files[2])
     return None
 
 

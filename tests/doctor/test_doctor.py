@@ -18,8 +18,10 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from orchestrator.cli.main import main
 from orchestrator.doctor.broker import check_broker, check_own_port
 from orchestrator.doctor.certificates import check_identity
+from orchestrator.doctor.examine import Question, examine
 from orchestrator.doctor.files import check_data, check_store
 from orchestrator.doctor.finding import Finding
 from orchestrator.doctor.machine import check_clock, check_disk
@@ -134,7 +136,7 @@ def tls_broker(tmp_path: Path, identity: Path) -> Iterator[Tuple[int, Any]]:
         pytest.skip("mosquitto is not installed")
     port, started = free_port(), []
 
-    def start(server: Tuple[x509.Certificate, Key]) -> None:
+    def start(server: Tuple[x509.Certificate, Key], *more: str) -> None:
         put(tmp_path, "server", server, 0o644)
         lines = [
             f"listener {port} 127.0.0.1",
@@ -143,6 +145,7 @@ def tls_broker(tmp_path: Path, identity: Path) -> Iterator[Tuple[int, Any]]:
             "allow_anonymous false",
         ]
         lines += [f"certfile {tmp_path / 'server.crt'}", f"keyfile {tmp_path / 'server.key'}"]
+        lines += more
         (tmp_path / "passwd").write_text("")
         (tmp_path / "m.conf").write_text("\n".join(lines) + "\n")
         started.append(subprocess.Popen([MOSQUITTO, "-c", str(tmp_path / "m.conf")], stderr=subprocess.DEVNULL))
@@ -161,13 +164,13 @@ def tls_broker(tmp_path: Path, identity: Path) -> Iterator[Tuple[int, Any]]:
 
 def test_a_broker_that_is_there() -> None:
     with OwnBroker("mosquitto" if MOSQUITTO else "embedded") as broker:
-        assert [f.level for f in check_broker(broker.address, None, 10)] == ["ok"]
+        assert [f.level for f in check_broker(broker.address, 10)] == ["ok"]
         assert "cannot listen there" in check_own_port("127.0.0.1", broker.address.port, False).message
 
 
 def test_no_name_and_no_port() -> None:
-    assert "the name is not known" in only(check_broker(BrokerAddress("no-such-host.invalid", 1883), None, 5))
-    assert "refused" in only(check_broker(BrokerAddress("127.0.0.1", free_port()), None, 5))
+    assert "the name is not known" in only(check_broker(BrokerAddress("no-such-host.invalid", 1883), 5))
+    assert "refused" in only(check_broker(BrokerAddress("127.0.0.1", free_port()), 5))
 
 
 def test_tls_faults_are_told_apart(tls_broker: Tuple[int, Any], tmp_path: Path) -> None:
@@ -180,7 +183,7 @@ def test_tls_faults_are_told_apart(tls_broker: Tuple[int, Any], tmp_path: Path) 
 
     def problem(ca_file: Path, tls: bool = True) -> Finding:
         address = BrokerAddress("127.0.0.1", port, tls, ca_file=str(ca_file))
-        return next(f for f in check_broker(address, None, 10) if f.level == "problem")
+        return next(f for f in check_broker(address, 10) if f.level == "problem")
 
     assert "not accepted" in problem(tmp_path / "strange" / "ca.crt").message
     refused = problem(tmp_path / "ca.crt")
@@ -193,8 +196,26 @@ def test_an_expired_broker_certificate_is_named(tls_broker: Tuple[int, Any], tmp
     ca = issue("ca", begin=NOW - 9 * DAY)
     put(tmp_path, "ca", ca)
     start(issue("server", ca, NOW - 5 * DAY, NOW - DAY))
-    found = check_broker(BrokerAddress("127.0.0.1", port, True, ca_file=str(tmp_path / "ca.crt")), None, 10)
+    found = check_broker(BrokerAddress("127.0.0.1", port, True, ca_file=str(tmp_path / "ca.crt")), 10)
     assert "expired" in only(found)
+
+
+def test_a_broker_that_asks_for_certificates(tls_broker: Tuple[int, Any], tmp_path: Path) -> None:
+    port, start = tls_broker
+    ca, other = issue("ca"), issue("another")
+    put(tmp_path, "ca", ca)
+    put(tmp_path, "node", issue("icu", ca))
+    put(tmp_path, "foreign", issue("icu", other))
+    asks = (f"cafile {tmp_path / 'ca.crt'}", "require_certificate true", "use_identity_as_username true")
+    start(issue("server", ca), *asks)
+    plain = BrokerAddress("127.0.0.1", port, True, ca_file=str(tmp_path / "ca.crt"))
+
+    def with_files(name: str) -> BrokerAddress:
+        return plain.secured(str(tmp_path / "ca.crt"), str(tmp_path / f"{name}.crt"), str(tmp_path / f"{name}.key"))
+
+    assert [f.level for f in check_broker(with_files("node"), 10)] == ["ok"]
+    assert "TLS" in only(check_broker(with_files("foreign"), 10))
+    assert "TLS" in only(check_broker(plain, 10))
 
 
 # The machine
@@ -327,3 +348,14 @@ def test_on_python_38_without_any_gateway_package(python38: List[str], tmp_path:
     assert done.returncode == 0, done.stderr + done.stdout
     assert findings(done)["runtime"] == "ok"
     assert findings(done)["python"] == "ok"
+
+
+def test_an_identity_as_the_gateway_makes_it(tmp_path: Path) -> None:
+    """`edgeward gateway init`; a node reads the broker's address from its own."""
+    folder = tmp_path / "identity"
+    assert main(["gateway", "init", str(folder), "--federation", "icu", "--host", "127.0.0.1"]) == 0
+    assert [f.level for f in check_identity(folder)] == ["ok"]
+    settings = json.loads((folder / "identity.json").read_text())
+    (folder / "identity.json").write_text(json.dumps({**settings, "broker": f"mqtts://127.0.0.1:{free_port()}"}))
+    found = examine(Question(node=True, config=None, state=tmp_path / "state", identity=folder))
+    assert "refused" in next(f.message for f in found if f.check == "broker")
