@@ -9,6 +9,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Optional, Tuple
 
@@ -154,6 +155,7 @@ def tls_broker(tmp_path: Path, identity: Path) -> Iterator[Tuple[int, Any]]:
                 probe.settimeout(0.1)
                 if probe.connect_ex(("127.0.0.1", port)) == 0:
                     return
+            time.sleep(0.05)
         raise AssertionError("mosquitto did not start")
 
     yield port, start
