@@ -71,6 +71,7 @@ class AuditLog:
             raise
 
     def _append(self, event: str, fields: Dict[str, Any]) -> None:
+        _drop_torn_line(self.path)
         count, before = self._head()
         line = json.dumps({"n": count + 1, "at": round(time.time(), 3), "event": event, **fields, "before": before})
         data = line.encode() + b"\n"
@@ -171,6 +172,18 @@ def verify(path: Path, database: sqlite3.Connection) -> Tuple[int, str]:
     if count > expected + 1:
         raise EdgewardError(f"{path}: {count} entries, the store recorded {expected}: lines were added")
     return count, before
+
+
+def _drop_torn_line(path: Path) -> None:
+    """A line without its end was never recorded in the store: the disk was full, or the power went. It is cut off.
+
+    Someone who cuts a recorded line in two gains nothing: the one before it is then not the last that was recorded.
+    """
+    last, _ = _tail(path)
+    if last and not last.endswith(b"\n"):
+        with path.open("r+b") as file:
+            file.truncate(path.stat().st_size - len(last))
+            os.fsync(file.fileno())
 
 
 def _hash(line: bytes) -> str:

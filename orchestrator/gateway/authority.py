@@ -145,9 +145,13 @@ class Authority:
 
     def sign(self, request_pem: bytes, name: str) -> Dict[str, str]:
         """The offline way: certificate for a request that came by another channel; `name` must be the request's."""
-        with self._db:
-            self._db.execute("BEGIN IMMEDIATE")
-            return self._issue(name, request_pem)
+        try:
+            with self._db:
+                self._db.execute("BEGIN IMMEDIATE")
+                return self._issue(name, request_pem)
+        except (IdentityError, UsageError) as error:
+            self.audit.append("signing_refused", node=name[:64], reason=str(error))
+            raise
 
     def _redeem(self, name: str, secret: str) -> None:
         row = self._db.execute(

@@ -61,6 +61,13 @@ def test_a_kill_between_file_and_store_is_caught_up_with(log: AuditLog) -> None:
     assert verify(log.path, log._db)[0] == 7
 
 
+def test_a_line_torn_by_a_power_cut_does_not_stop_the_log(log: AuditLog) -> None:
+    with log.path.open("ab") as file:
+        file.write(b'{"n": 6, "at": 17')
+    log.append("left", node="n1")
+    assert verify(log.path, log._db)[0] == 6
+
+
 def test_what_cannot_be_written_fails_loudly(log: AuditLog) -> None:
     os.remove(log.path)
     os.mkdir(log.path)

@@ -95,6 +95,9 @@ def test_a_revoked_name_can_be_invited_anew(authority: Authority, tmp_path: Path
     authority.sign(make_request(new_key(), "a", "icu"), "a")
     with pytest.raises(IdentityError, match="revoke it first"):
         authority.invite("a", "https://x:1")
+    with pytest.raises(IdentityError, match="revoke it first"):
+        authority.sign(make_request(new_key(), "a", "icu"), "a")
+    assert audited(authority)[-1][0] == "signing_refused"
     before = (authority.folder / "crl.pem").read_bytes()
     assert authority.revoke("a") == 1
     assert (authority.folder / "crl.pem").read_bytes() != before
