@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import socket
 import subprocess
 import sys
@@ -18,6 +19,8 @@ log = logging.getLogger("edgeward.gateway")
 
 _MOST_MESSAGE_BYTES = 60 << 10
 _RESTART_S = 2.0
+_SMALL = {"MALLOC_ARENA_MAX": "2", "OPENBLAS_NUM_THREADS": "1"}
+"""Against memory that glibc and BLAS set aside for every thread; the dashboard computes nothing."""
 
 
 def listen(settings: WebSettings) -> socket.socket:
@@ -105,6 +108,7 @@ class DashboardProcess:
             stdout=subprocess.DEVNULL,
             pass_fds=(self._listening.fileno(), theirs.fileno()),
             text=True,
+            env={**os.environ, **_SMALL},
         )
         theirs.close()
         before, self._channel = self._channel, ours

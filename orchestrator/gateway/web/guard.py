@@ -54,7 +54,7 @@ class Guard:
         await (refusal or self._app)(scope, receive, with_headers)
 
     def _refusal(self, request: HTTPConnection, method: str) -> Optional[Response]:
-        if self._settings.loopback and host_name(request.headers) not in LOOPBACK_NAMES:
+        if self._settings.loopback and host_name(request.headers) not in (*LOOPBACK_NAMES, self._settings.host):
             # Another site's name that resolves to this machine would read us with this browser's rights.
             return PlainTextResponse("this dashboard answers to localhost only\n", 421)
         if method not in ("GET", "HEAD") and not same_origin(request.headers):

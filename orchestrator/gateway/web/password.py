@@ -1,6 +1,6 @@
 """The dashboard's password and the token of its metrics: hashes in OUT/dashboard-login.json, readable by the owner alone.
 
-scrypt with N = 2^14, r = 8, p = 5: 16 MiB for one try, of the strength OWASP's password storage cheat sheet recommends.
+scrypt with N = 2^13, r = 8, p = 10: 8 MiB for one try, of the strength OWASP's password storage cheat sheet recommends.
 """
 
 import base64
@@ -17,7 +17,7 @@ from orchestrator.errors import EdgewardError, UsageError
 
 FILE_NAME = "dashboard-login.json"
 LEAST_CHARACTERS = 10
-_COST = {"n": 2**14, "r": 8, "p": 5}
+_COST = {"n": 2**13, "r": 8, "p": 10}
 _MAX_MEMORY = 64 << 20
 _one_at_a_time = threading.Lock()
 

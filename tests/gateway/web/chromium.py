@@ -132,14 +132,13 @@ class Browser:
         assert "exceptionDetails" not in answer, f"{expression}: {answer['exceptionDetails']}"
         return answer["result"].get("value")
 
-    def wait(self, expression: str, timeout_s: float = 60.0) -> Any:
-        """What the expression gives as soon as it is something."""
+    def wait(self, expression: str, timeout_s: float = 60.0) -> None:
+        """Returns as soon as the expression gives something; one that throws gives nothing."""
         deadline = time.monotonic() + timeout_s
         while time.monotonic() < deadline:
             with contextlib.suppress(ProtocolError):
-                found = self.evaluate(f"(() => {{ try {{ return {expression} }} catch {{ return null }} }})()")
-                if found:
-                    return found
+                if self.evaluate(f"(() => {{ try {{ return !!({expression}) }} catch {{ return false }} }})()"):
+                    return
             time.sleep(0.05)
         raise AssertionError(f"not within {timeout_s:g} s: {expression}; the page says {self.text()[:1500]!r}")
 
