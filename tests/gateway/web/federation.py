@@ -53,8 +53,8 @@ epsilon = {epsilon}
 delta = 1e-3
 [task.rounds]
 nodes = 4
-quorum = 3
-deadline_s = 90
+quorum = 4
+deadline_s = 300
 """
 NODES = ("cardiac", "medical", "neuro", "surgical")
 

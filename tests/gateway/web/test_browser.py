@@ -88,9 +88,9 @@ def log_in(federation: RealFederation, browser: Browser) -> None:
 def look_at_an_open_round(federation: RealFederation, browser: Browser) -> None:
     federation.start_node("emergency")
     federation.wait_for_round(ROUNDS // 2)
-    federation.freeze("neuro")
+    federation.freeze("neuro")  # the quorum is all four: the round stays open, also when the broker gives neuro up
     federation.play_board()
-    browser.wait("[...document.querySelectorAll('.chip.awaited')].map(c => c.innerText).join().includes('neuro')")
+    browser.wait("/neuro\\s+(awaited|away)/.test(document.querySelector('.chips').innerText)")
     browser.wait("document.querySelectorAll('.chip.arrived').length === 3")
     browser.wait("document.querySelector('#privacy .line.dashed')")
     browser.wait("document.querySelector('#nodes')?.innerText.includes('would allow a whole record to leak')")
@@ -104,7 +104,7 @@ def look_at_an_open_round(federation: RealFederation, browser: Browser) -> None:
         "Round",
         f"of {ROUNDS}",
         "s left",
-        "3 needed",
+        "4 needed",
         "declined",
         "simulated",
         "drift (PSI)",

@@ -41,6 +41,7 @@ function draw() {
   document.title = title();
   const place = document.getElementById(open);
   keepingFocus(place, () => place.replaceChildren(...views[open](state, { redraw, choose, fetchJson })));
+  tick();
 }
 
 function title() {
