@@ -133,7 +133,10 @@ document.getElementById("logout").addEventListener("click", async () => {
   await fetch("/api/logout", { method: "POST", headers: { "Content-Type": "application/json" }, body: "{}" });
   location.replace("/login");
 });
-window.addEventListener("hashchange", draw);
+window.addEventListener("hashchange", () => {
+  draw();
+  window.scrollTo(0, 0); // the browser went to the view's element, which is below the header
+});
 fetchJson("/api/session").then((session) => {
   document.getElementById("logout").hidden = !session.login_needed;
 });
