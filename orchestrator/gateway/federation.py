@@ -9,6 +9,7 @@ OUT/result.json     figures of the run               OUT/work/          inputs o
 OUT/models/         every bundle so far, with its lineage
 """
 
+import dataclasses
 import json
 import os
 import time
@@ -72,7 +73,7 @@ class Orchestrator:
         )
         self._authority = _authority(config, base)
         self.address, self._broker = _broker(config, self._authority)
-        settings = _dashboard_settings(config, base)
+        settings = _dashboard_settings(config, base, self._authority)
         self._dashboard = (
             DashboardProcess(out, settings, config.gateway.federation, self.address) if settings is not None else None
         )
@@ -239,12 +240,17 @@ def _broker(config: Config, authority: Optional[Authority]) -> Tuple[BrokerAddre
     return (address if authority is None else authority.secure(address)), None
 
 
-def _dashboard_settings(config: Config, base: Path) -> Optional[WebSettings]:
+def _dashboard_settings(config: Config, base: Path, authority: Optional[Authority]) -> Optional[WebSettings]:
     told = config.gateway
     if not told.dashboard:
         return None
     certificate, key = (base / name if name else None for name in (told.dashboard_cert, told.dashboard_key))
-    return WebSettings.parse(told.dashboard, certificate, key)
+    settings = WebSettings.parse(told.dashboard, certificate, key)
+    if authority is None or settings.tls or settings.loopback:
+        return settings
+    return dataclasses.replace(
+        settings, certificate=authority.folder / "gateway.crt", key=authority.folder / "gateway.key"
+    )
 
 
 def _report(run: str, task: Task, result: RunResult, claim: Dict[str, Any], memory: Dict[str, Any]) -> Dict[str, Any]:
