@@ -25,10 +25,10 @@ function audit(found) {
   if (!found) return el("p", { class: "muted" }, "Reading …");
   if (!found.present) return empty("No audit log", "This folder has no audit.jsonl.");
   if (!found.entries.length) return el("p", { class: "muted" }, "It has no entries yet.");
-  return el("ul", { class: "activity long" }, found.entries.map((entry) => el("li", {}, el("span", { class: "muted when" }, clock(entry.at ?? entry.time)), el("span", { class: "entry" }, words(entry)))));
+  return el("ul", { class: "activity long" }, found.entries.map((entry) => el("li", {}, el("span", { class: "muted when" }, clock(entry.at)), el("span", { class: "entry" }, words(entry)))));
 }
 
-const CHAIN = ["at", "time", "hash", "previous", "seq"];
+const CHAIN = ["n", "at", "before"];
 
 function words(entry) {
   if (entry.unreadable) return `unreadable: ${entry.unreadable}`;
