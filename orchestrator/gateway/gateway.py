@@ -7,6 +7,7 @@ replayed into a new coordinator and its `Started` action continues where the run
 import logging
 import queue
 import time
+from dataclasses import dataclass
 from typing import Any, Callable, Dict, List, Optional, Set, Tuple
 
 import numpy as np
@@ -17,7 +18,7 @@ from orchestrator.gateway.authority import Authority
 from orchestrator.gateway.broker import OwnBroker
 from orchestrator.gateway.run import RunResult, plan_of, standardization
 from orchestrator.gateway.selection import Standings
-from orchestrator.gateway.store import Store
+from orchestrator.gateway.store import PARTIAL, Store
 from orchestrator.gateway.voice import Voice
 from orchestrator.rounds.coordinator import Coordinator
 from orchestrator.rounds.events import (
@@ -28,11 +29,13 @@ from orchestrator.rounds.events import (
     Announce,
     Arrived,
     Declined,
+    Ended,
     Event,
     Fail,
     Finish,
     Joined,
     Left,
+    Provided,
     Rated,
     Started,
     Ticked,
@@ -52,6 +55,15 @@ GOODBYE_S = 10.0
 """How long to wait at the end for the nodes' last figures."""
 
 Progress = Callable[[Dict[str, Any]], None]
+HandUp = Callable[[int, np.ndarray, int], None]
+
+
+@dataclass(frozen=True)
+class Supply:
+    """From the higher gateway, through this one's queue: a round with its tensors, or with None the end of the run."""
+
+    round: int
+    tensors: Optional[Dict[str, np.ndarray]]
 
 
 class Gateway:
@@ -67,8 +79,9 @@ class Gateway:
         evaluate: Optional[Evaluate] = None,
         progress: Progress = lambda event: None,
         authority: Optional[Authority] = None,
+        hand_up: Optional[HandUp] = None,
     ) -> None:
-        """`run` must be in the store (see `open_run`)."""
+        """`run` must be in the store (see `open_run`). `hand_up` gets (round, vector, records) for a higher gateway."""
         stored = store.find_run(run)
         if stored is None:
             raise UsageError(f"the store has no run {run!r}")
@@ -81,6 +94,7 @@ class Gateway:
         self._standings = Standings(self._task.selection)
         self._progress = progress
         self._own_broker = own_broker
+        self._hand_up = hand_up
         self._topics = Topics(federation)
         self._outbox = Outbox()
         self._inbox = Inbox(MAX_MESSAGE_BYTES)
@@ -144,11 +158,39 @@ class Gateway:
             elif isinstance(event, Disconnected):
                 self._tell("broker_lost", reason=event.reason)
                 self._watch_broker()
+            elif isinstance(event, Supply):
+                self._take_supply(event)
             else:
                 self._receive(event)
         if self._wake_at is not None and self._now() >= self._wake_at:
             self._wake_at = None
             self._happen(Ticked(self._now()))
+
+    def supply(self, supply: Supply) -> None:
+        """From any thread: it is taken in order with the messages of nodes."""
+        self._link.events.put(supply)  # type: ignore[arg-type]
+
+    def _take_supply(self, supply: Supply) -> None:
+        if supply.tensors is None:
+            self._happen(Ended(self._now()))
+            return
+        done = {result["round"]: result for result in self._store.results(self._run)}
+        vector = self._store.vector(self._run, PARTIAL)
+        if supply.round == max(done, default=-1) and vector is not None and self._hand_up is not None:
+            self._hand_up(supply.round, vector, int(done[supply.round]["records"]))  # asked again after a crash
+        if supply.round <= self._coordinator.wanted:
+            return
+        event = Provided(self._now(), supply.round)
+        with self._store.transaction():
+            for name, tensor in supply.tensors.items():
+                self._store.put_vector(self._run, name, tensor.ravel())
+            self._store.append(self._run, event)
+        self._carry_out(self._coordinator.handle(event))
+
+    @property
+    def records(self) -> Dict[str, int]:
+        """node -> records, of all nodes that joined the run."""
+        return dict(self._records)
 
     def _wait_s(self) -> float:
         waits = [0.5]
@@ -286,7 +328,8 @@ class Gateway:
         self, node: str, number: int, records: int, header: Dict[str, Any], tensors: Dict[str, Any]
     ) -> None:
         """Refuses what could not be aggregated, before it is stored."""
-        if records < 1 or records != self._records.get(node):
+        # A region's gateway joins with the records of all its nodes; not all of them answer every round.
+        if not 1 <= records <= self._records.get(node, 0):
             raise WireError(
                 f"update of round {number} claims {records} records, {node} joined with {self._records.get(node)}"
             )
@@ -392,6 +435,8 @@ class Gateway:
         if outcome.evaluated is not None:
             self._tell("evaluated", round=outcome.evaluated[0], **outcome.evaluated[1])
         self._tell("aggregated", of=self._task.training.rounds, **result)
+        if self._hand_up is not None and PARTIAL in outcome.vectors:
+            self._hand_up(action.round, outcome.vectors[PARTIAL], int(outcome.figures["records"]))
         if outcome.stop:
             self._tell("stopped_early", round=action.round, patience=self._task.training.patience)
         self._carry_out(self._coordinator.handle(event))

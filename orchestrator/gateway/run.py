@@ -41,6 +41,7 @@ def plan_of(task: Task, key: bytes) -> Plan:
         isinstance(strategy, FedBuff),
         strategy.max_staleness if isinstance(strategy, FedBuff) else 0,
         task.evaluation.on,
+        rounds.provided,
     )
 
 

@@ -21,6 +21,9 @@ from orchestrator.rounds.events import Event, event_from_dict, event_to_dict
 STATE_PREFIX = "strategy."
 """Names of the vectors a strategy keeps between rounds."""
 
+PARTIAL = "partial"
+"""What a gateway that serves a higher one hands up of its last round: the sum of statistics, or the mean delta."""
+
 PSEUDONYM_SECRET = ("", "pseudonyms")
 """(run, name) of the key of all pseudonyms: one node, one pseudonym, in every run of the store."""
 
@@ -97,7 +100,7 @@ class Store:
         self._db.execute("DELETE FROM updates WHERE run = ? AND round <= ?", (run, round_number))
 
     def put_vector(self, run: str, name: str, vector: np.ndarray) -> None:
-        """Stores a vector; float64 for `tail` and a strategy's state, float32 for all others."""
+        """Stores a vector; float64 for `tail`, `partial` and a strategy's state, float32 for all others."""
         data = np.ascontiguousarray(vector, _vector_dtype(name)).tobytes()
         self._db.execute("INSERT OR REPLACE INTO vectors VALUES (?, ?, ?)", (run, name, data))
 
@@ -162,4 +165,4 @@ class Store:
 
 
 def _vector_dtype(name: str) -> str:
-    return "<f8" if name == "tail" or name.startswith(STATE_PREFIX) else "<f4"
+    return "<f8" if name in ("tail", PARTIAL) or name.startswith(STATE_PREFIX) else "<f4"

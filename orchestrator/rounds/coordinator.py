@@ -18,11 +18,13 @@ from orchestrator.rounds.events import (
     Announce,
     Arrived,
     Declined,
+    Ended,
     Event,
     Fail,
     Finish,
     Joined,
     Left,
+    Provided,
     Rated,
     Started,
     Ticked,
@@ -31,6 +33,8 @@ from orchestrator.rounds.events import (
 from orchestrator.rounds.selection import Rule
 
 GATHERING, COLLECTING, AGGREGATING, FINISHED, FAILED = "gathering", "collecting", "aggregating", "finished", "failed"
+WAITING = "waiting"
+"""Between the rounds of a gateway that serves a higher one: that one says when the next begins."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +42,7 @@ class Plan:
     """The part of a task the coordinator needs.
 
     buffered: a round ends with `quorum` updates, of this round's weights or of at most `max_staleness` rounds before.
+    provided: rounds begin when a higher gateway begins them, and the run ends with its.
     evaluation: after the last round one more, numbered rounds + 1, in which nodes only evaluate its weights.
     """
 
@@ -52,6 +57,7 @@ class Plan:
     buffered: bool = False
     max_staleness: int = 0
     evaluation: bool = False
+    provided: bool = False
 
     @property
     def first_round(self) -> int:
@@ -81,6 +87,7 @@ class Coordinator:
     attempt: int = 0
     deadline: float = 0.0
     stopped: bool = False  # no further training round: good enough
+    wanted: int = -1  # the newest round a higher gateway began
 
     def handle(self, event: Event) -> List[Action]:
         if isinstance(event, Started):
@@ -101,6 +108,11 @@ class Coordinator:
             return self._arrived(event)
         if isinstance(event, Aggregated):
             return self._aggregated(event)
+        if isinstance(event, Provided):
+            return self._provided(event)
+        if isinstance(event, Ended):
+            self.phase = FINISHED
+            return [Finish()]
         return self._ticked(event)
 
     @property
@@ -138,7 +150,7 @@ class Coordinator:
             return [Announce(self.round, self._awaited(all_of_cohort=True)), Wake(self.deadline)]
         if self.phase == AGGREGATING:
             return [Aggregate(self.round, tuple(sorted(self.arrived)))]
-        return self._ended()
+        return [] if self.phase == WAITING else self._ended()
 
     def _ended(self) -> List[Action]:
         return [Finish()] if self.phase == FINISHED else [Fail(self.reason)]
@@ -193,6 +205,9 @@ class Coordinator:
     def _aggregated(self, event: Aggregated) -> List[Action]:
         if self.phase != AGGREGATING or event.round != self.round:
             return []
+        if self.plan.provided:
+            self.phase = WAITING
+            return self._begin_wanted(event.at)
         self.stopped = self.stopped or event.stop
         trained = self.round >= self.plan.rounds or self.stopped
         if not trained:
@@ -202,8 +217,16 @@ class Coordinator:
         self.phase = FINISHED
         return [Finish()]
 
+    def _provided(self, event: Provided) -> List[Action]:
+        """A round that is begun above while an older one is open here replaces it: nobody waits for that one any more."""
+        self.wanted = max(self.wanted, event.round)
+        return self._begin_wanted(event.at) if self.phase in (WAITING, COLLECTING) else []
+
+    def _begin_wanted(self, at: float) -> List[Action]:
+        return self._open_round(self.wanted, at) if self.wanted > self.round else []
+
     def _ticked(self, event: Ticked) -> List[Action]:
-        if self.over or self.phase == AGGREGATING or event.at < self.deadline:
+        if self.over or self.phase in (AGGREGATING, WAITING) or event.at < self.deadline:
             return []
         if self.phase == GATHERING:
             return self._fail(
@@ -230,6 +253,9 @@ class Coordinator:
     def _progress(self, at: float) -> List[Action]:
         """Opens the first round when enough nodes are here; closes one when nobody awaited is missing."""
         if self.phase == GATHERING and len(self._eligible()) >= self.plan.nodes:
+            if self.plan.provided:
+                self.phase = WAITING
+                return self._begin_wanted(at)
             return self._open_round(self.plan.first_round, at)
         if self.phase == COLLECTING and len(self.arrived) >= self.needed and (self.buffering or not self._awaited()):
             return self._close_round()

@@ -73,15 +73,30 @@ class Aggregated:
 
 
 @dataclass(frozen=True)
+class Provided:
+    """A higher gateway began this round; its weights are on the disk."""
+
+    at: float
+    round: int
+
+
+@dataclass(frozen=True)
+class Ended:
+    """The higher gateway's run is over."""
+
+    at: float
+
+
+@dataclass(frozen=True)
 class Ticked:
     """Time passed; sent when a timer the coordinator asked for is due."""
 
     at: float
 
 
-Event = Union[Started, Joined, Left, Arrived, Declined, Rated, Aggregated, Ticked]
+Event = Union[Started, Joined, Left, Arrived, Declined, Rated, Aggregated, Provided, Ended, Ticked]
 _EVENTS: Dict[str, Type[Any]] = {
-    c.__name__: c for c in (Started, Joined, Left, Arrived, Declined, Rated, Aggregated, Ticked)
+    c.__name__: c for c in (Started, Joined, Left, Arrived, Declined, Rated, Aggregated, Provided, Ended, Ticked)
 }
 
 

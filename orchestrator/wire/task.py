@@ -227,6 +227,7 @@ class Rounds:
     deadline_s: float = 120.0  # a round ends then with a quorum, or is announced again without one
     attempts: int = 3  # announcements of one round before the run fails
     gather_s: float = 600.0  # how long to wait for `nodes`
+    provided: bool = False  # rounds begin when a higher gateway begins them; set by `edgeward gateway relay`
 
     def __post_init__(self) -> None:
         if not 1 <= self.quorum <= self.nodes:

@@ -3,6 +3,7 @@
 python fixed_node.py BROKER NAME DATA STATE DELAY_S
 """
 
+import os
 import sys
 import time
 import zlib
@@ -36,7 +37,9 @@ class Fixed:
 def main() -> None:
     broker, name, data, state, delay = sys.argv[1:]
     Fixed.delay_s = float(delay)
-    NodeAgent(BrokerAddress.parse(broker), "test", name, Path(data), Path(state), Fixed, once=True).run()
+    NodeAgent(BrokerAddress.parse(broker), "test", name, Path(data), Path(state), Fixed, once=True).run(
+        float(os.environ.get("FIXED_NODE_CONNECT_S", "30"))
+    )
 
 
 if __name__ == "__main__":

@@ -1,0 +1,230 @@
+"""A gateway as a node of a higher one: hospital -> region -> centre.
+
+Two halves. The upper one is a node agent that has no records: it joins with those of its nodes, and answers a round with what
+its nodes made of it, as one weighted partial sum. The lower one is a gateway whose rounds begin when the higher gateway begins
+them (`rounds.provided`). It runs in a thread of its own, with a store of its own, and both keep what they must not lose: a
+relay that is killed continues the open round and answers with the same bytes.
+
+Noise is made at the leaves, so privacy per record is what the task says, towards the region's gateway too.
+"""
+
+import hashlib
+import json
+import logging
+import queue
+import threading
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Dict, Optional, Tuple
+
+import numpy as np
+
+from orchestrator.errors import EdgewardError, UsageError, WireError
+from orchestrator.gateway.authority import Authority
+from orchestrator.gateway.broker import KINDS, OwnBroker
+from orchestrator.gateway.gateway import Gateway, Progress, Supply
+from orchestrator.gateway.run import open_run
+from orchestrator.gateway.store import Store
+from orchestrator.node.agent import NodeAgent, Run
+from orchestrator.node.data import Dataset
+from orchestrator.node.identity import NodeIdentity
+from orchestrator.rounds.events import STATISTICS_ROUND
+from orchestrator.wire.body import encode_body, require
+from orchestrator.wire.codec import ERROR_FEEDBACK, decode_update, encode_update
+from orchestrator.wire.link import BrokerAddress
+from orchestrator.wire.process import peak_memory_mib
+from orchestrator.wire.task import Rounds, Selection, Task, task_from_dict
+
+log = logging.getLogger("edgeward.relay")
+
+STRATEGIES = ("fedavg", "fedsgd", "fedprox", "fedadagrad", "fedadam", "fedyogi")
+"""Strategies that need no more of a round than the weighted mean of its updates."""
+
+
+@dataclass(frozen=True)
+class Region:
+    """The lower side: where its nodes meet, and when a round of theirs is complete.
+
+    broker: `embedded` or `mosquitto` for an own one on host:port, or an mqtt(s):// address. identity: folder of
+    `edgeward gateway init`.
+    """
+
+    federation: str
+    rounds: Rounds
+    broker: str = "embedded"
+    host: str = "127.0.0.1"
+    port: int = 1883
+    ca_file: Optional[str] = None
+    identity: Optional[Path] = None
+    progress: Progress = lambda event: None
+
+
+def objection_to_relaying(task: Task) -> str:
+    """Why a task cannot go through a relay; empty when it can."""
+    if task.training.strategy not in STRATEGIES:
+        return f"strategy {task.training.strategy!r} needs single nodes' updates; a relay forwards their mean"
+    if task.codec in ERROR_FEEDBACK:
+        return f"codec {task.codec!r} carries over what it leaves out, which a relay does not keep"
+    if task.training.personal_parameters:
+        return "personal parts stay on nodes, and a relay has none"
+    if task.evaluation.on:
+        return "federated evaluation does not go through relays yet"
+    if task.selection.sampling_rate:
+        return "a Poisson sample of relays is not one of nodes"
+    return ""
+
+
+class _Lower:
+    """The region's gateway in its thread: rounds go in through `supply`, answers come out of `answers`."""
+
+    def __init__(self, path: Path, run: str, task: Task, graph: bytes, region: Region) -> None:
+        self.answers: queue.Queue[Tuple[int, np.ndarray, int]] = queue.Queue()
+        self.failure: Optional[BaseException] = None
+        self.records: Dict[str, int] = {}
+        self._gateway: Optional[Gateway] = None
+        self._waiting: queue.Queue[Supply] = queue.Queue()
+        self._lock = threading.Lock()
+        arguments = (path, run, replace(task, rounds=region.rounds, selection=Selection()), graph, region)
+        self._thread = threading.Thread(target=self._serve, args=arguments, name="region", daemon=True)
+        self._thread.start()
+
+    def _serve(self, path: Path, run: str, task: Task, graph: bytes, region: Region) -> None:
+        try:
+            with ExitStack() as stack:  # SQLite, and a broker's life, belong to the thread that opened them
+                store = Store(path)
+                stack.callback(store.close)
+                authority = None if region.identity is None else Authority(region.identity)
+                if authority is not None:
+                    stack.callback(authority.close)
+                own = None
+                if region.broker in KINDS:
+                    own = stack.enter_context(OwnBroker(region.broker, region.host, region.port, authority))
+                    address = own.address
+                else:
+                    address = BrokerAddress.parse(region.broker, region.ca_file)
+                    address = address if authority is None else authority.secure(address)
+                open_run(store, run, task, graph, np.zeros(0, np.float32))
+
+                def progress(event: Dict[str, Any]) -> None:
+                    self.records = gateway.records
+                    region.progress(event)
+
+                def hand_up(number: int, vector: np.ndarray, records: int) -> None:
+                    self.answers.put((number, np.array(vector), records))
+
+                gateway = Gateway(store, run, region.federation, address, own, None, progress, authority, hand_up)
+                with self._lock:
+                    self._gateway = gateway
+                    while not self._waiting.empty():
+                        gateway.supply(self._waiting.get())
+                gateway.run()
+        except BaseException as error:  # whatever it is, the main thread ends with it
+            self.failure = error
+
+    def supply(self, supply: Supply) -> None:
+        with self._lock:
+            if self._gateway is None:
+                self._waiting.put(supply)
+            else:
+                self._gateway.supply(supply)
+
+    def end(self, timeout_s: float) -> None:
+        self.supply(Supply(-1, None))
+        self._thread.join(timeout_s)
+
+
+class Relay(NodeAgent):
+    """Serves the higher gateway as a node called `name`, and `region` as a gateway. Runs until `stop`."""
+
+    def __init__(
+        self,
+        upstream: BrokerAddress,
+        federation: str,
+        name: str,
+        state: Path,
+        region: Region,
+        once: bool = False,
+        identity: Optional[NodeIdentity] = None,
+    ) -> None:
+        super().__init__(upstream, federation, name, state, state, once=once, identity=identity)
+        self._region = region
+        self._lower: Optional[_Lower] = None
+        self._joined_with = 0
+
+    def _step(self) -> None:
+        super()._step()
+        self._look_below()
+
+    def _look_below(self) -> None:
+        """Joins above when enough nodes are here, and again when there are more."""
+        if self._lower is None or self._run is None:
+            return
+        if self._lower.failure is not None:
+            raise EdgewardError(f"the region's gateway failed: {self._lower.failure}") from self._lower.failure
+        records = self._lower.records
+        total = sum(records.values())
+        if len(records) >= self._region.rounds.nodes and total > self._joined_with:
+            self._joined_with = total
+            log.info("joined above with %d records of %d nodes", total, len(records))
+            self._set_presence(kind="ready", run=self._run.id, records=total)
+
+    def _take_task(self, header: Dict[str, Any], tensors: Dict[str, np.ndarray]) -> None:
+        run = require(header, "run", str)
+        if self._run is not None and self._run.id == run:
+            return
+        if "graph" not in tensors:
+            raise WireError("the task came without its training graph")
+        graph = tensors["graph"].tobytes()
+        try:
+            task = task_from_dict(require(header, "task", dict), "the higher gateway's task")
+            objection = objection_to_relaying(task)
+            if objection:
+                raise UsageError(objection)
+        except UsageError as error:
+            log.error("declined run %s: %s", run, error)
+            self._set_presence(kind="declined", run=run, reason=str(error))
+            return
+        digest = hashlib.sha256(graph + json.dumps(header["task"], sort_keys=True).encode()).hexdigest()
+        nothing = Dataset(np.zeros((0, *task.schema.input_shape), np.float32), np.zeros(0, np.int32))
+        self._run, self._joined_with = Run(run, digest, task, graph, nothing, nothing), 0
+        self._lower = _Lower(self._state / "region.sqlite", run, task, graph, self._region)
+
+    def _release(self, run: Run, number: int, announced: Dict[str, Any], tensors: Dict[str, np.ndarray]) -> bytes:
+        vector, records = self._ask_below(number, tensors)
+        codec = "float32" if number == STATISTICS_ROUND else run.task.codec
+        sent = encode_update(vector.astype(np.float32), codec, np.random.default_rng())
+        error = np.linalg.norm(decode_update(sent, codec, vector.size) - vector) / max(
+            float(np.linalg.norm(vector)), 1e-30
+        )
+        header = {"kind": "update", "run": run.id, "round": number, "records": records, "codec": codec}
+        body = encode_body({**header, "codec_error": float(error), "memory_mib": peak_memory_mib()}, sent)
+        self._store.release(run.id, number, run.digest, body, {})
+        return body
+
+    def _ask_below(self, number: int, tensors: Dict[str, np.ndarray]) -> Tuple[np.ndarray, int]:
+        """(vector, records) of the region's round. Gives up, with WireError, when the higher gateway has gone on."""
+        lower = self._lower
+        if lower is None:
+            raise WireError(f"round {number} came before its task")
+        lower.supply(Supply(number, dict(tensors)))
+        while True:
+            try:
+                answered, vector, records = lower.answers.get(timeout=0.02)
+            except queue.Empty:
+                self._look_below()
+                self._link.pump()
+                while not self._link.events.empty():
+                    self._handle(self._link.events.get())
+                newest = None if self._round is None else self._round[0].get("round")
+                if self._run is None or self._stopping or (isinstance(newest, int) and newest > number):
+                    raise WireError(f"round {number} is over above; its answer is not needed any more") from None
+                continue
+            if answered == number:
+                return vector, records
+
+    def _finish(self, header: Dict[str, Any], tensors: Dict[str, np.ndarray]) -> None:
+        if self._run is not None and header.get("run") == self._run.id and self._lower is not None:
+            self._lower.end(30.0)
+            self._lower = None
+        super()._finish(header, tensors)
