@@ -16,6 +16,7 @@ from orchestrator.errors import RoundError, UsageError, WireError
 from orchestrator.gateway.aggregation import MAX_MESSAGE_BYTES, Aggregation, Evaluate
 from orchestrator.gateway.authority import Authority
 from orchestrator.gateway.broker import OwnBroker
+from orchestrator.gateway.figures import Figures
 from orchestrator.gateway.run import RunResult, plan_of, standardization
 from orchestrator.gateway.selection import Standings
 from orchestrator.gateway.store import PARTIAL, Store
@@ -100,13 +101,9 @@ class Gateway:
         self._inbox = Inbox(MAX_MESSAGE_BYTES)
         self._epoch = time.time() - time.monotonic()
         self._wake_at: Optional[float] = None
-        self._round_started = time.monotonic()
         self._announced: Optional[Tuple[int, bytes]] = None
-        self._bytes_up = self._bytes_down = 0
-        self._codec_errors: Dict[str, Any] = {}  # relative error each node's codec made this round
+        self._figures = Figures(self._task.training)
         self._records: Dict[str, int] = {}
-        self._nodes: Dict[str, Dict[str, Any]] = {}  # last figures each node gave of its process
-        self._baseline: Dict[str, Tuple[int, int]] = {}  # socket bytes of each node when its training rounds began
         self._goodbyes: Set[str] = set()
         self._announced_ids: Set[bytes] = set()  # transfers of the open round
         self._noted: Optional[Tuple[str, int]] = None
@@ -242,7 +239,7 @@ class Gateway:
         if kind == "refused":
             self._tell("node_refused", node=node, reason=require(header, "reason", str))
             return
-        self._nodes.setdefault(node, {}).update(_process_figures(header.get("process")))
+        self._figures.heard(node, header.get("process"))
         self._standings.heard(node, header, time.monotonic())
         self._rate(node)
         if kind == "health":
@@ -303,9 +300,7 @@ class Gateway:
         wanted = require(header, "run", str) == self._run and self._coordinator.accepts(node, number)
         if wanted:
             self._check_update(node, number, records, header, tensors)
-            self._bytes_up += len(body)
-            self._nodes.setdefault(node, {})["memory_mib"] = header.get("memory_mib")
-            self._codec_errors[node] = header.get("codec_error")
+            self._figures.received(node, len(body), header)
             event = Arrived(self._now(), node, number, chunk.id.hex(), float(records))
             with self._store.transaction():
                 # Under the round that is open: in buffered mode the update may have begun from an older one.
@@ -372,18 +367,10 @@ class Gateway:
     def _announce(self, action: Announce) -> None:
         if self._announced is None or self._announced[0] != action.round:
             self._announced = (action.round, self._round_body(action.round))
-            self._round_started = time.monotonic()
-            self._bytes_up = self._bytes_down = 0
-            self._codec_errors = {}
-            if action.round == 1:
-                self._baseline = {
-                    n: (p["sent_bytes"], p["received_bytes"])
-                    for n, p in self._nodes.items()
-                    if "sent_bytes" in p and "received_bytes" in p
-                }
+            self._figures.round_began(action.round)
         self._tell("round", round=action.round, of=self._task.training.rounds, nodes=list(action.nodes))
         body = self._announced[1]
-        self._bytes_down += len(body) * len(action.nodes)
+        self._figures.sent(len(body), len(action.nodes))
         everyone = set(action.nodes) == set(self._coordinator.online)
         self._announced_ids |= self._send(body, action.nodes, everyone)
 
@@ -419,7 +406,7 @@ class Gateway:
     def _aggregate(self, action: Aggregate) -> None:
         self._tell("aggregating", round=action.round, nodes=list(action.nodes))
         outcome = self._aggregation.outcome(action, float(sum(self._records.values())))
-        result = {**self._round_figures(action), **outcome.figures}
+        result = {**self._figures.of_round(action), **outcome.figures}
         event = Aggregated(self._now(), action.round, outcome.stop)
         with self._store.transaction():
             for name, vector in outcome.vectors.items():
@@ -441,24 +428,6 @@ class Gateway:
             self._tell("stopped_early", round=action.round, patience=self._task.training.patience)
         self._carry_out(self._coordinator.handle(event))
 
-    def _round_figures(self, action: Aggregate) -> Dict[str, Any]:
-        return {
-            "round": action.round,
-            "updates": len(action.nodes),
-            "nodes": list(action.nodes),
-            "bytes_up": self._bytes_up,
-            "bytes_down": self._bytes_down,
-            "seconds": time.monotonic() - self._round_started,
-            "codec_error": max((e for e in self._codec_errors.values() if isinstance(e, float)), default=None),
-            "learning_rate": self._learning_rate(action.round),
-            "loss": None,
-            "accuracy": None,
-        }
-
-    def _learning_rate(self, number: int) -> Optional[float]:
-        training = self._task.training
-        return training.learning_rate_at(number) if STATISTICS_ROUND < number <= training.rounds else None
-
     def _finish(self, reason: str) -> None:
         # Nodes with a personal part make their whole model of it and the final shared weights.
         tensors = self._model() if self._task.training.personal_parameters and not reason else {}
@@ -476,30 +445,7 @@ class Gateway:
             expected &= set(self._coordinator.online)
             self._step()
         if self._goodbyes:
-            self._keep_figures()
-
-    def _keep_figures(self) -> None:
-        """Stores what each node said of its process, with bytes per training round where both ends were seen."""
-        rounds = self._task.training.rounds
-        for node, process in self._nodes.items():
-            figures = dict(process)
-            if node in self._baseline and node in self._goodbyes:
-                sent, received = self._baseline[node]
-                figures["bytes_up_per_round"] = (process["sent_bytes"] - sent) / rounds
-                figures["bytes_down_per_round"] = (process["received_bytes"] - received) / rounds
-            self._store.put_node(self._run, node, figures)
+            self._figures.keep(self._store, self._run, self._goodbyes)
 
     def _tell(self, event: str, **fields: Any) -> None:
         self._progress({"event": event, "run": self._run, **fields})
-
-
-def _process_figures(process: Any) -> Dict[str, Any]:
-    """What a node may say of its process: anything else in there is dropped."""
-    if not isinstance(process, dict):
-        return {}
-    known: Dict[str, Any] = {}
-    for name, kind in (("memory_mib", float), ("sent_bytes", int), ("received_bytes", int), ("tensorflow", bool)):
-        value = process.get(name)
-        if isinstance(value, kind) and isinstance(value, bool) == (kind is bool) and abs(value) < 1 << 60:
-            known[name] = value
-    return known
