@@ -56,10 +56,15 @@ Keys read_log(uint32_t* free) {
   for (uint32_t i = 0; i < kEntries; ++i, at += sizeof(Entry)) {
     Entry entry;
     std::memcpy(&entry, at, sizeof entry);
-    for (uint32_t k = 0; k < sizeof entry; ++k) {
-      if (at[k] != 0xFF) *free = i + 1;
+    bool blank = true;
+    for (uint32_t k = 0; k < sizeof entry; ++k) blank = blank && at[k] == 0xFF;
+    if (blank) continue;
+    *free = i + 1;
+    if (entry.magic == kMagic && entry.crc == crc_of(entry)) {
+      apply(entry, &keys);
+    } else {
+      keys.damaged = true;
     }
-    if (entry.magic == kMagic && entry.crc == crc_of(entry)) apply(entry, &keys);
   }
   return keys;
 }
@@ -115,6 +120,7 @@ Refusal lock_keys() {
 }
 
 Refusal check_signature(const Keys& keys, const uint8_t* data, const ModelHeader& header) {
+  if (keys.count == 0 && keys.damaged) return Refusal{"keys_damaged", "the keys of this board cannot be read: set one again"};
   if (keys.count == 0) return Refusal{};
   if (!is_signed(header)) return Refusal{"not_signed", "this board has keys, and the model no signature"};
   if (!is_gapless(header)) return Refusal{"bad_section", "the sections of a signed model leave no gap"};

@@ -1,8 +1,8 @@
 // The public keys this board trusts to sign models: a log in a flash sector of its own, hal::Slot::keys.
 //
 // An entry of 64 bytes adds a key, removes one, or locks the store: from then on no command changes it, only whoever writes
-// flash. Entries are written once and checked by a CRC; a cut of power leaves one whole or unreadable, and an unreadable
-// one counts as absent.
+// flash. Entries are written once and checked by a CRC; a cut of power leaves one whole or unreadable. What an unreadable one
+// said nobody knows: where it leaves the board without keys, no model may run until a key is set again.
 #pragma once
 
 #include <cstdint>
@@ -19,6 +19,7 @@ constexpr uint32_t kSignedBytes = 80;  // of the header of a model.bin
 struct Keys {
   uint32_t count = 0;
   bool locked = false;
+  bool damaged = false;  // an entry cannot be read
   uint8_t keys[kMaxKeys][kPublicKeyBytes];
 
   bool holds(const uint8_t key[kPublicKeyBytes]) const;
@@ -31,7 +32,7 @@ Refusal add_key(const uint8_t key[kPublicKeyBytes]);
 Refusal remove_key(const uint8_t key[kPublicKeyBytes]);
 Refusal lock_keys();
 
-// Whether a model may run here: any may while there are no keys, afterwards only one that one of them signed. `data` is
+// Whether a model may run here: any may while there never were keys, afterwards only one that one of them signed. `data` is
 // the first kModelHeaderBytes of a model.bin, parsed as `header`.
 Refusal check_signature(const Keys& keys, const uint8_t* data, const ModelHeader& header);
 

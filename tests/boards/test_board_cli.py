@@ -158,7 +158,7 @@ def test_simulate(model_file: Path, tmp_path: Path):
         assert board("reboot", said["port"])["name"] == "kws01"
     finally:
         process.send_signal(signal.SIGINT)
-        assert process.wait(10) == 0
+        assert process.wait(60) == 0
     assert (tmp_path / "flash.bin").stat().st_size == 4 * 1024 * 1024
 
 

@@ -149,11 +149,15 @@ def test_command_line(sample, tmp_path, capsys):
         assert main(["board", "key", board.port, "set"]) == 2
 
 
-def test_a_torn_entry_counts_as_absent_and_the_next_one_goes_behind_it(sample, tmp_path):
+def test_after_a_torn_entry_no_model_runs_until_a_key_is_set_again(sample, tmp_path):
+    """What the entry said nobody knows, so an unsigned model must not slip through; the next entry goes behind it."""
     torn = key_sector([KEY])[:30].ljust(KEYS.size, b"\xff")
     flash = flash_image(tmp_path / "flash", sample.model_bin, torn)
     with VirtualBoard(flash=flash) as board, BoardClient(board.port) as client:
-        assert (client.info()["keys"], client.info()["state"]) == (0, "ready")
+        assert client.info()["keys"] == 0
+        assert client.info()["state"] == "keys_damaged"
+        with pytest.raises(BoardError, match="keys_damaged"):
+            client.update(sample.model_bin)
         client.set_key(KEY)
         assert client.reboot()["keys"] == 1
     assert flash.read_bytes()[KEYS.offset + 64 : KEYS.offset + 128] == key_sector([KEY])[:64]

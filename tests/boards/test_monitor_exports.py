@@ -124,7 +124,7 @@ def test_records_reach_the_broker(broker, listener, tmp_path: Path):
     assert f"{len(shown)} records forwarded, 0 not" in done.stderr
     received = []
     while len(received) < len(shown):
-        event = listener.events.get(timeout=10)
+        event = listener.events.get(timeout=60)
         if isinstance(event, Message):
             assert event.topic == f"edgeward/1/demo/board/{board_name(board.port)}/record"
             received.append(json.loads(event.payload))

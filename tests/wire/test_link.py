@@ -25,7 +25,7 @@ def collect(link: Link, count: int) -> List[Message]:
 def opened(address: BrokerAddress, name: str, topics: List[str], will: Any = None) -> Link:
     link = Link(address, name, topics, will)
     link.open(20)
-    assert isinstance(link.events.get(timeout=5), Connected)
+    assert isinstance(link.events.get(timeout=60), Connected)
     time.sleep(0.3)  # the SUBACK
     return link
 
