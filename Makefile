@@ -29,8 +29,9 @@ $(VENV)/.installed: pyproject.toml Makefile
 demo: setup
 	$(BIN)/edgeward demo --out out/demo
 
+# Two files at a time: much of a test is waiting. `$(BIN)/python -m pytest FILE` runs one by itself.
 test: setup
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: setup
 	$(BIN)/ruff check .

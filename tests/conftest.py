@@ -1,5 +1,6 @@
 """What many tests need: the shared data, a Python 3.8 as nodes have it, real brokers."""
 
+import fcntl
 import os
 import shutil
 import subprocess
@@ -40,14 +41,17 @@ def python38() -> List[str]:
     venv = ROOT / "build" / "python38"
     python = venv / "bin" / "python"
     stamp = venv / ".installed"
-    if not stamp.exists() or stamp.read_text() != (ROOT / "pyproject.toml").read_text():
-        shutil.rmtree(venv, ignore_errors=True)
-        subprocess.run([interpreter, "-m", "venv", str(venv)], check=True)
-        packages = ["-e", f"{ROOT}[node]", "pytest", "pytest-timeout", "hypothesis"]
-        install = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-        subprocess.run([*install, "--upgrade", "pip"], check=True)
-        subprocess.run([*install, *packages], check=True)
-        stamp.write_text((ROOT / "pyproject.toml").read_text())
+    venv.parent.mkdir(exist_ok=True)
+    with (venv.parent / "python38.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # several test processes may want it at once; one makes it
+        if not stamp.exists() or stamp.read_text() != (ROOT / "pyproject.toml").read_text():
+            shutil.rmtree(venv, ignore_errors=True)
+            subprocess.run([interpreter, "-m", "venv", str(venv)], check=True)
+            packages = ["-e", f"{ROOT}[node]", "pytest", "pytest-timeout", "hypothesis"]
+            install = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+            subprocess.run([*install, "--upgrade", "pip"], check=True)
+            subprocess.run([*install, *packages], check=True)
+            stamp.write_text((ROOT / "pyproject.toml").read_text())
     return [str(python)]
 
 

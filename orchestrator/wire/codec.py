@@ -20,6 +20,9 @@ _KEPT_SHARE = 0.1
 _LEVELS = {"int8": (127, 1024), "int4": (7, 128)}
 """Codec -> (largest level, values that share one float32 scale)."""
 
+_PART = 1 << 16
+"""Values worked on at a time; a multiple of every block."""
+
 Tensors = Dict[str, np.ndarray]
 
 
@@ -35,9 +38,7 @@ def encode_update(update: np.ndarray, codec: str, generator: np.random.Generator
     if codec in _LEVELS:
         top, block = _LEVELS[codec]
         scales = _scales(update, top, block)
-        scaled = update / np.repeat(scales, block)[: update.size]
-        rounded = np.floor(scaled + generator.random(update.size, dtype=np.float32))
-        levels = np.clip(rounded, -top, top).astype(np.int8)
+        levels = _rounded(update, scales, top, block, generator)
         return {"update": levels if codec == "int8" else _pack(levels), "scales": scales}
     raise WireError(f"unknown update codec {codec!r}; this program has {', '.join(CODECS)}")
 
@@ -54,7 +55,10 @@ def decode_update(tensors: Tensors, codec: str, size: int) -> np.ndarray:
         stored = _tensor(tensors, "update", "int8" if codec == "int8" else "uint8", (packed,), codec)
         scales = _tensor(tensors, "scales", "float32", (-(-size // block),), codec)
         levels = stored if codec == "int8" else _unpack(stored, size)
-        decoded = levels.astype(np.float32) * np.repeat(scales, block)[:size]
+        decoded = levels.astype(np.float32)
+        for start in range(0, size, _PART):  # a vector of scales as long as the update need not exist
+            part = slice(start, min(size, start + _PART))
+            decoded[part] *= np.repeat(scales[start // block : -(-part.stop // block)], block)[: part.stop - start]
     else:
         raise WireError(f"unknown update codec {codec!r}; this program has {', '.join(CODECS)}")
     if not np.isfinite(decoded).all():
@@ -89,11 +93,25 @@ def _half(values: np.ndarray) -> np.ndarray:
 
 
 def _scales(update: np.ndarray, top: int, block: int) -> np.ndarray:
-    blocks = -(-update.size // block)
-    padded = np.zeros(blocks * block, np.float32)
-    padded[: update.size] = np.abs(update)
-    peak = padded.reshape(blocks, block).max(axis=1) if blocks else np.zeros(0, np.float32)
+    starts = np.arange(0, update.size, block)
+    if not starts.size:
+        return np.zeros(0, np.float32)
+    peak = np.maximum(np.maximum.reduceat(update, starts), -np.minimum.reduceat(update, starts))
     return np.where(peak > 0, peak / top, 1).astype(np.float32)
+
+
+def _rounded(
+    update: np.ndarray, scales: np.ndarray, top: int, block: int, generator: np.random.Generator
+) -> np.ndarray:
+    """int8 (n,): stochastically rounded levels, in parts, so that a small machine holds no second copy of a large update."""
+    levels = np.empty(update.size, np.int8)
+    for start in range(0, update.size, _PART):
+        values = update[start : start + _PART]
+        scaled = values / np.repeat(scales[start // block : (start + _PART) // block], block)[: values.size]
+        scaled += generator.random(values.size, dtype=np.float32)
+        np.floor(scaled, out=scaled)
+        levels[start : start + _PART] = np.clip(scaled, -top, top)
+    return levels
 
 
 def _pack(levels: np.ndarray) -> np.ndarray:
