@@ -39,6 +39,7 @@ def test_every_changed_bit_is_refused() -> None:
         (Sealer(KEY, "icu").seal(b"x", "b", 1), "signed for 'b'"),
         (b"EWS\x02" + bytes(200), "another version"),
     ],
+    ids=["unsigned", "other key", "other federation", "other node", "other version"],
 )
 def test_each_refusal_says_why(message: bytes, reason: str) -> None:
     with pytest.raises(WireError, match=reason):
