@@ -13,14 +13,16 @@ import random
 import sys
 import time
 from pathlib import Path
-from typing import Any, List
+from typing import Any, Dict, List
 
 from fixed_node import Fixed
 
 import orchestrator.node.agent as agent_module
 from orchestrator.node.agent import NodeAgent
+from orchestrator.wire.body import decode_body
 from orchestrator.wire.frames import Ack
 from orchestrator.wire.link import BrokerAddress, Link, Message
+from orchestrator.wire.transfer import transfer_id
 
 
 class FaultyLink(Link):
@@ -79,16 +81,22 @@ def main() -> None:
     time.time = lambda: real_time() + float(clock)
     agent_module.Link = FaultyLink
     agent = NodeAgent(BrokerAddress.parse(broker), "test", name, Path(data), Path(state), Fixed, once=True)
-    acknowledged = agent._outbox.acknowledged
+    acknowledged, send = agent._outbox.acknowledged, agent._outbox.send
+    rounds: Dict[bytes, int] = {}
+
+    def remember(body: bytes, topic: str, receivers: Dict[str, str], now: float) -> None:
+        rounds[transfer_id(body)] = decode_body(body, 1 << 24)[0]["round"]
+        send(body, topic, receivers, now)
 
     def note(receiver: str, frame: Ack) -> bool:
         first = acknowledged(receiver, frame)
         if first:
             with open(ack_log, "a") as file:
-                file.write(json.dumps({"node": name, "id": frame.id.hex()}) + "\n")
+                file.write(json.dumps({"node": name, "id": frame.id.hex(), "round": rounds[frame.id]}) + "\n")
         return first
 
     agent._outbox.acknowledged = note
+    agent._outbox.send = remember
     agent.run()
 
 
