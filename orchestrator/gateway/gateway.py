@@ -165,7 +165,7 @@ class Gateway:
 
     def supply(self, supply: Supply) -> None:
         """From any thread: it is taken in order with the messages of nodes."""
-        self._link.events.put(supply)  # type: ignore[arg-type]
+        self._link.events.put(supply)
 
     def _take_supply(self, supply: Supply) -> None:
         if supply.tensors is None:

@@ -4,14 +4,14 @@ Reddi et al. 2021, Algorithm 2, with Delta the record-weighted mean of the delta
 m <- beta1 m + (1 - beta1) Delta; v by the variant; w <- w + learning rate * m / (sqrt(v) + tau). v starts at tau^2.
 """
 
-from typing import Iterable, Mapping, Tuple
+from typing import Mapping, Tuple
 
 import numpy as np
 
-from orchestrator.rounds.strategy import State, Update, WeightsOnly, option, step, weighted_mean
+from orchestrator.rounds.strategy import OfTheMean, State, option, step
 
 
-class FedAdagrad(WeightsOnly):
+class FedAdagrad(OfTheMean):
     OPTIONS: Tuple[str, ...] = ("beta1", "tau")
     least_updates = 1
 
@@ -20,11 +20,10 @@ class FedAdagrad(WeightsOnly):
         self.beta1 = option(options, "beta1", 0.0, 0.0, 0.9999)
         self.tau = option(options, "tau", 1e-3, 1e-12, 1.0)
 
-    def aggregate(self, weights: np.ndarray, updates: Iterable[Update], state: State) -> Tuple[np.ndarray, State]:
-        delta = weighted_mean(updates, weights.size)
+    def move(self, weights: np.ndarray, mean: np.ndarray, state: State) -> Tuple[np.ndarray, State]:
         before = state.get("v", np.full(weights.size, self.tau**2))
-        m = self.beta1 * state.get("m", np.zeros(weights.size)) + (1 - self.beta1) * delta
-        v = self.second_moment(before, delta * delta)
+        m = self.beta1 * state.get("m", np.zeros(weights.size)) + (1 - self.beta1) * mean
+        v = self.second_moment(before, mean * mean)
         return step(weights, m / (np.sqrt(v) + self.tau), self.server_learning_rate), {"m": m, "v": v}
 
     def second_moment(self, v: np.ndarray, squared: np.ndarray) -> np.ndarray:

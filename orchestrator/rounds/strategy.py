@@ -1,5 +1,6 @@
 """What a strategy is: how the updates of a round become the next weights."""
 
+from abc import ABC, abstractmethod
 from typing import Dict, Iterable, List, Mapping, NamedTuple, Protocol, Tuple
 
 import numpy as np
@@ -40,6 +41,17 @@ class WeightsOnly:
 
     def broadcast(self, state: State) -> Dict[str, np.ndarray]:
         return {}
+
+
+class OfTheMean(WeightsOnly, ABC):
+    """A strategy that needs nothing but the mean of a round's updates, which a secure sum gives as well."""
+
+    @abstractmethod
+    def move(self, weights: np.ndarray, mean: np.ndarray, state: State) -> Tuple[np.ndarray, State]:
+        """(new float32 weights (P,), new state) from the old ones and the mean delta, float64 (P,)."""
+
+    def aggregate(self, weights: np.ndarray, updates: Iterable[Update], state: State) -> Tuple[np.ndarray, State]:
+        return self.move(weights, weighted_mean(updates, weights.size), state)
 
 
 def weighted_mean(updates: Iterable[Update], size: int) -> np.ndarray:

@@ -74,6 +74,12 @@ class EventQueue(queue.Queue):  # not subscriptable in Python 3.8
         self._bytes = 0
         self._spill = Spill()
 
+    def put_back(self, item: Event) -> None:
+        """The first of all again: what came meanwhile came later."""
+        with self.mutex:
+            self.queue.appendleft(item)
+            self.not_empty.notify()
+
     def _put(self, item: Event) -> None:
         if isinstance(item, Message) and len(item.payload) > SMALL_BYTES:
             if self._bytes + len(item.payload) > EVENT_BYTES:
@@ -149,7 +155,7 @@ class Link:
         will: Optional[Tuple[str, bytes]] = None,
     ) -> None:
         self.address = address
-        self.events: queue.Queue[Event] = EventQueue()
+        self.events = EventQueue()
         self._subscriptions: List[Tuple[str, int]] = [(topic, 1) for topic in subscriptions]
         self._counted = (0, 0)  # bytes of sockets that are closed
         self._last = (0, 0)  # bytes of the open socket, as last read
@@ -209,7 +215,7 @@ class Link:
             except queue.Empty:
                 return reason
             if isinstance(event, Connected):
-                self.events.put(event)
+                self.events.put_back(event)
                 return ""
             if isinstance(event, Disconnected):  # it may have died between the two; paho keeps trying
                 reason = event.reason

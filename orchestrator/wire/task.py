@@ -9,10 +9,14 @@ from typing import Any, Dict, List, Optional, Tuple
 
 from orchestrator.errors import UsageError
 from orchestrator.wire.codec import CODECS, ERROR_FEEDBACK
+from orchestrator.wire.protection import Aggregation, Privacy
 from orchestrator.wire.schedule import SCHEDULES, learning_rate_at
 
 FORMAT = 1
 METRICS = ("loss", "accuracy", "auc")
+MEAN_STRATEGIES = ("fedavg", "fedsgd", "fedprox", "fedadam", "fedyogi", "fedadagrad")
+"""Strategies that need nothing but the mean of a round's updates: the only ones a secure sum can serve."""
+
 PERSONAL = {"none": "", "intercept": "the intercept of the output layer", "head": "the output layer"}
 """Parts of the model that can stay on the node."""
 
@@ -55,6 +59,7 @@ class Schema:
     samples: int = 0
     channels: int = 1
     unit_scale: float = 1.0
+    patient: str = ""  # column (table) or array (signal) that says whose record it is: for privacy.unit "patient"
 
     def __post_init__(self) -> None:
         if self.kind not in ("table", "signal"):
@@ -72,7 +77,8 @@ class Schema:
         if len(set(names)) != len(names):
             raise ValueError("features: a name occurs twice")
         if self.columns:
-            lacking = [n for n in [*names, self.label] if n not in self.columns]
+            wanted = [*names, self.label, *([self.patient] if self.patient else [])]
+            lacking = [n for n in wanted if n not in self.columns]
             if lacking:
                 raise ValueError(f"columns: {', '.join(lacking)} not among them")
         if self.kind == "signal" and (self.samples < 1 or self.channels < 1 or self.unit_scale == 0):
@@ -165,60 +171,6 @@ class Training:
 
 
 @dataclass(frozen=True)
-class Privacy:
-    """Record-level differential privacy on the node. `unit` "none" trains without it, and says so everywhere.
-
-    clip_norm: L2 bound of one record's gradient. sampling_rate: probability with which a record takes part in one
-    step. noise_multiplier: Gaussian noise on a step's sum of clipped gradients, in units of clip_norm.
-    statistics_*: the same for the one release of standardization sums (see privacy/standardization.py). A noise or statistics
-    field left at 0 is planned by the gateway before the first round.
-    """
-
-    unit: str = "record"
-    epsilon: float = 8.0
-    delta: float = 1e-5
-    clip_norm: float = 1.0
-    sampling_rate: float = 0.25
-    noise_multiplier: float = 0.0
-    statistics_clip_norm: float = 0.0
-    statistics_noise_multiplier: float = 0.0
-    evaluation_noise_multiplier: float = 0.0  # on every sum of federated evaluation, in units of its sensitivity
-    runs: int = 1  # trainings the budget must last for: more than one to retrain when boards report drift
-
-    def __post_init__(self) -> None:
-        if self.unit not in ("record", "none"):
-            raise ValueError(
-                f"unit {self.unit!r}: 'record' and 'none' are supported; patient and node are not yet (docs/status.md)"
-            )
-        if self.unit == "none":
-            return
-        if not self.epsilon > 0:
-            raise ValueError(
-                f"epsilon: {self.epsilon}, expected a positive number; unit = 'none' trains without privacy"
-            )
-        if not 0 < self.delta < 1:
-            raise ValueError(f"delta: {self.delta}, expected a number between 0 and 1, below 1/records of every node")
-        if self.runs < 1:
-            raise ValueError(f"runs: {self.runs}, at least 1 is needed")
-        if not 0 < self.sampling_rate <= 1:
-            raise ValueError(f"sampling_rate: {self.sampling_rate}, expected a number in (0, 1]")
-        if not (math.isfinite(self.clip_norm) and self.clip_norm > 0):
-            raise ValueError(f"clip_norm: {self.clip_norm}, expected a positive number")
-        for name in (
-            "noise_multiplier",
-            "statistics_noise_multiplier",
-            "statistics_clip_norm",
-            "evaluation_noise_multiplier",
-        ):
-            if not (math.isfinite(getattr(self, name)) and getattr(self, name) >= 0):
-                raise ValueError(f"{name}: {getattr(self, name)}, expected 0 (let the gateway plan it) or more")
-
-    @property
-    def on(self) -> bool:
-        return self.unit != "none"
-
-
-@dataclass(frozen=True)
 class Rounds:
     """When a round starts, ends, and when it fails."""
 
@@ -295,7 +247,8 @@ class Task:
     rounds: Rounds = field(default_factory=Rounds)
     selection: Selection = field(default_factory=Selection)
     evaluation: Evaluation = field(default_factory=Evaluation)
-    codec: str = "int8"
+    aggregation: Aggregation = field(default_factory=Aggregation)
+    codec: str = "int8"  # of updates that are sent one by one; secure sums have their own encoding
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -308,6 +261,51 @@ class Task:
         cohort = self.selection.cohort
         if cohort and cohort < self.rounds.quorum:
             raise ValueError(f"selection.cohort: {cohort}, fewer than the quorum of {self.rounds.quorum}")
+        self._check_pipeline()
+
+    def _check_pipeline(self) -> None:
+        """Refuses stages that cannot hold together, with the reason."""
+        privacy, aggregation, strategy = self.privacy, self.aggregation, self.training.strategy
+        if privacy.on and privacy.noise == "distributed" and not aggregation.secure:
+            raise ValueError(
+                "privacy.noise 'distributed' makes only sums private: set aggregation.method to 'masked' (or 'ckks')"
+            )
+        if privacy.on and privacy.noise == "distributed" and privacy.within_node and self.training.local_steps != 1:
+            raise ValueError(
+                f"privacy.noise 'distributed' with local_steps {self.training.local_steps}: a node's second step would go on "
+                "from a first one with a share of the noise only; use one step a round, or noise 'node'"
+            )
+        if privacy.on and privacy.unit == "patient" and not self.schema.patient:
+            raise ValueError("privacy.unit 'patient': schema.patient must name the column that says whose record it is")
+        if (aggregation.secure or privacy.unit == "node") and strategy not in MEAN_STRATEGIES:
+            why = "shows only the sum of updates" if aggregation.secure else "bounds only their mean"
+            what = f"aggregation {aggregation.method!r}" if aggregation.secure else "privacy.unit 'node'"
+            raise ValueError(
+                f"{what} {why}, strategy {strategy!r} needs each of them: choose one of {', '.join(MEAN_STRATEGIES)}"
+            )
+        if privacy.unit == "node" and self.training.personal != "none":
+            raise ValueError("personal parts together with privacy.unit 'node' are not supported")
+        if privacy.unit == "node" and self.evaluation.on and privacy.noise == "gateway":
+            raise ValueError(
+                "federated evaluation with privacy.noise 'gateway' is not supported: give [evaluation] rows, or leave it out"
+            )
+        if privacy.unit == "node" and self.standardizes:
+            raise ValueError(
+                "privacy.unit 'node' with federated standardization: one node's sums would need noise as large as they are; "
+                "set schema.standardization to 'range'"
+            )
+        if aggregation.secure and (self.rounds.provided or self.selection.sampling_rate):
+            raise ValueError(
+                f"aggregation {aggregation.method!r} works neither through a relay nor with selection.sampling_rate: a "
+                "sample may be smaller than a sum may be"
+            )
+        if aggregation.secure and self.rounds.quorum < aggregation.least:
+            raise ValueError(
+                f"rounds.quorum: {self.rounds.quorum}, fewer than the {aggregation.least} nodes (honest + colluding) an "
+                "opened sum must be over"
+            )
+        if privacy.bands > 1 and not self.selection.cohort:
+            raise ValueError("privacy.bands: nodes must take turns, set selection.cohort to how many a round asks")
 
     @property
     def steps(self) -> int:
@@ -432,7 +430,7 @@ def objection_to(task: Task, records: int) -> Optional[str]:
         return "the task wants a personal part and does not say which of the weights it is"
     if not privacy.on:
         return None
-    if privacy.delta * records >= 1:
+    if privacy.within_node and privacy.delta * records >= 1:
         # A mechanism that publishes one random record in full satisfies (0, 1/records)-DP.
         return f"delta {privacy.delta:g} is not below 1/records = 1/{records}: it would allow a whole record to leak"
     if privacy.noise_multiplier <= 0 or (task.standardizes and privacy.statistics_noise_multiplier <= 0):

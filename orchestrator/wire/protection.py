@@ -1,0 +1,134 @@
+"""How a task protects its data: differential privacy, and who can see what a single node sent."""
+
+import math
+from dataclasses import dataclass
+
+UNITS = ("none", "record", "patient", "node")
+NOISE_AT = ("node", "distributed", "gateway")
+MECHANISMS = ("discrete-gaussian", "skellam")
+AGGREGATIONS = ("plain", "masked", "ckks")
+
+
+@dataclass(frozen=True)
+class Privacy:
+    """Differential privacy of a task. `unit` "none" trains without it, and says so everywhere.
+
+    unit: what a claim is about: one record, all records of one patient, or everything one node has.
+    noise: who adds it. "node": every node all of it, so that its answers are private by themselves. "distributed": every node
+    a share, so that their sum is; only secure aggregation may show it. "gateway": the gateway, to the sum (unit node only).
+    clip_norm: L2 bound of one unit's gradient (node: of its update). sampling_rate: probability with which a record or patient
+    takes part in one step. noise_multiplier: standard deviation of the noise on a step's sum (node: on a round's), in units of
+    what one unit can change it by. statistics_*: the same for the one release of standardization sums (see
+    privacy/standardization.py). A noise or statistics field left at 0 is planned by the gateway before the first round.
+    """
+
+    unit: str = "record"
+    epsilon: float = 8.0
+    delta: float = 1e-5
+    clip_norm: float = 1.0
+    sampling_rate: float = 0.25
+    noise_multiplier: float = 0.0
+    statistics_clip_norm: float = 0.0
+    statistics_noise_multiplier: float = 0.0
+    evaluation_noise_multiplier: float = 0.0  # on every sum of federated evaluation, in units of its sensitivity
+    runs: int = 1  # trainings the budget must last for: more than one to retrain when boards report drift
+    noise: str = "node"  # or "distributed", "gateway"
+    mechanism: str = "discrete-gaussian"  # or "skellam"
+    clip_quantile: float = 0.0  # unit node: clip_norm follows this quantile of the updates' norms; 0: it stays
+    clip_learning_rate: float = 0.2  # how fast it follows
+    bands: int = 1  # noise at the gateway correlated over so many rounds; a node is then asked at most once in as many
+
+    def __post_init__(self) -> None:
+        if self.unit not in UNITS:
+            raise ValueError(f"unit {self.unit!r}: expected one of {', '.join(UNITS)}")
+        if self.unit == "none":
+            return
+        if not self.epsilon > 0:
+            raise ValueError(
+                f"epsilon: {self.epsilon}, expected a positive number; unit = 'none' trains without privacy"
+            )
+        if not 0 < self.delta < 1:
+            raise ValueError(f"delta: {self.delta}, expected a number between 0 and 1, below 1/records of every node")
+        if self.runs < 1:
+            raise ValueError(f"runs: {self.runs}, at least 1 is needed")
+        if not 0 < self.sampling_rate <= 1:
+            raise ValueError(f"sampling_rate: {self.sampling_rate}, expected a number in (0, 1]")
+        if not (math.isfinite(self.clip_norm) and self.clip_norm > 0):
+            raise ValueError(f"clip_norm: {self.clip_norm}, expected a positive number")
+        for name in (
+            "noise_multiplier",
+            "statistics_noise_multiplier",
+            "statistics_clip_norm",
+            "evaluation_noise_multiplier",
+        ):
+            if not (math.isfinite(getattr(self, name)) and getattr(self, name) >= 0):
+                raise ValueError(f"{name}: {getattr(self, name)}, expected 0 (let the gateway plan it) or more")
+        for name, choices in (("noise", NOISE_AT), ("mechanism", MECHANISMS)):
+            if getattr(self, name) not in choices:
+                raise ValueError(f"{name} {getattr(self, name)!r}: expected one of {', '.join(choices)}")
+        if self.noise == "gateway" and self.unit != "node":
+            raise ValueError(
+                f"noise 'gateway' with unit {self.unit!r}: the gateway would see every node's answer without noise; use "
+                "'node' or 'distributed'"
+            )
+        if not 0 <= self.clip_quantile < 1 or not 0 < self.clip_learning_rate <= 1:
+            raise ValueError("clip_quantile must be in [0, 1), clip_learning_rate in (0, 1]")
+        if self.clip_quantile and self.unit != "node":
+            raise ValueError("clip_quantile: a clip norm that follows the updates is for unit 'node'")
+        if self.bands < 1 or (self.bands > 1 and self.noise != "gateway"):
+            raise ValueError("bands: at least 1, and more than 1 only with noise 'gateway'")
+
+    @property
+    def on(self) -> bool:
+        return self.unit != "none"
+
+    @property
+    def within_node(self) -> bool:
+        """Whether the unit is a part of what a node has: its gradients are clipped one unit at a time."""
+        return self.unit in ("record", "patient")
+
+
+@dataclass(frozen=True)
+class Aggregation:
+    """Who can see what a single node sent. "plain": the gateway. "masked": nobody, only the sum (privacy/secure_sum.py).
+    "ckks": nobody, if gateway and key holder do not work together (privacy/ckks.py).
+
+    honest: nodes whose vectors must be in a sum and that follow the protocol. Shares of distributed noise are made for that many,
+    and no sum over fewer than honest + colluding nodes is opened. colluding: nodes that may work with the gateway.
+    neighbours: of each node in the graph of masks; all others where there are fewer.
+    bits: of a masked value; 0: the gateway chooses 16, 24 or 32 so that sums cannot wrap around.
+    update_range: without distributed noise, values of an update beyond it are cut.
+    """
+
+    method: str = "plain"
+    honest: int = 3
+    colluding: int = 0
+    neighbours: int = 20
+    bits: int = 0
+    update_range: float = 1.0
+    key_holder: str = ""  # ckks: name of the one who holds the key, `edgeward keyholder run`
+
+    def __post_init__(self) -> None:
+        if self.method not in AGGREGATIONS:
+            raise ValueError(f"method {self.method!r}: expected one of {', '.join(AGGREGATIONS)}")
+        if self.honest < 3:
+            raise ValueError(
+                f"honest: {self.honest}; a sum over one node is its update, and of two each knows the other's"
+            )
+        if self.colluding < 0 or self.neighbours < 2:
+            raise ValueError("colluding must be 0 or more, neighbours at least 2")
+        if self.bits not in (0, 16, 24, 32):
+            raise ValueError(f"bits: {self.bits}, expected 16, 24, 32, or 0 to let the gateway choose")
+        if not (math.isfinite(self.update_range) and self.update_range > 0):
+            raise ValueError(f"update_range: {self.update_range}, expected a positive number")
+        if (self.method == "ckks") != bool(self.key_holder):
+            raise ValueError("key_holder: named with method 'ckks', and only with it")
+
+    @property
+    def secure(self) -> bool:
+        return self.method != "plain"
+
+    @property
+    def least(self) -> int:
+        """Fewest nodes a sum may be over."""
+        return self.honest + self.colluding
