@@ -1,0 +1,125 @@
+"""What one privacy unit may be part of: the releases a task declares, as charges an accountant (or a ledger) adds up.
+
+From the declaration alone, so that gateway and node come to the same list without asking each other. Adjacency is always
+adding or removing one unit. Nothing here says how much noise is needed: see accounting.py.
+"""
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any, Dict, Iterable, List, Tuple
+
+from orchestrator.errors import PrivacyError
+from orchestrator.wire.task import Task
+
+KINDS = ("training", "statistics", "evaluation")
+GROUPS = ("trained", "held-out")
+
+
+@dataclass(frozen=True)
+class Charge:
+    """`count` releases of a (Poisson-subsampled) Gaussian mechanism that one unit may be part of.
+
+    noise_multiplier: standard deviation of the noise on the released sum, in units of what one unit can change it by; 0: the
+    release is not noised. sampling_rate: probability that the unit is in one release, 1 without amplification. group: a unit
+    is of one group only, so charges add up inside a group and the largest group is what counts.
+    """
+
+    kind: str
+    noise_multiplier: float
+    sampling_rate: float = 1.0
+    count: int = 1
+    group: str = "trained"
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS or self.group not in GROUPS:
+            raise ValueError(
+                f"charge {self.kind!r}, {self.group!r}: expected of {', '.join(KINDS)}; {', '.join(GROUPS)}"
+            )
+        if not (math.isfinite(self.noise_multiplier) and self.noise_multiplier >= 0):
+            raise ValueError(f"noise_multiplier: {self.noise_multiplier}, expected 0 or more")
+        if not 0 < self.sampling_rate <= 1 or self.count < 0:
+            raise ValueError("sampling_rate must be in (0, 1], count 0 or more")
+
+    def to_dict(self) -> Dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: Dict[str, Any]) -> "Charge":
+        """ValueError where a field is missing, unknown or out of range."""
+        try:
+            return cls(**data)
+        except TypeError as error:
+            raise ValueError(f"not a charge: {error}") from error
+
+
+def charges_of(task: Task, run: int = 1) -> Tuple[Charge, ...]:
+    """Everything one unit may be part of in the first `run` trainings of `task`; empty for unit "none".
+
+    Records and patients: every gradient step, Poisson-sampled inside the nodes, the same whether a node adds all of the noise
+    or a share of it ("distributed": the multiplier is then of the sum's noise with exactly aggregation.honest survivors). Nodes:
+    one update a round. They are amplified only where the gateway samples them with its secret key and adds the noise itself:
+    a node's own answer shows that it was asked. Raises PrivacyError for a declaration whose loss cannot be stated.
+    """
+    privacy = task.privacy
+    if not privacy.on:
+        return ()
+    if run < 1:
+        raise ValueError(f"run: {run}, the first training is 1")
+    charges: List[Charge] = [_node_training(task, run) if privacy.unit == "node" else _training(task, run)]
+    if task.standardizes:
+        charges.append(Charge("statistics", privacy.statistics_noise_multiplier, count=run))
+    if task.evaluations:
+        # Held-out records and patients are never trained on. A whole node is on both sides of the split.
+        group = "held-out" if privacy.within_node else "trained"
+        charges.append(
+            Charge("evaluation", privacy.evaluation_noise_multiplier, count=task.evaluations * run, group=group)
+        )
+    return tuple(charges)
+
+
+def epsilon_of(charges: Iterable[Charge], delta: float, discretization: float = 1e-4) -> float:
+    """Epsilon at `delta` of all charges together, by dp-accounting's privacy loss distributions; inf where one has no noise.
+
+    `discretization` of the privacy loss: a coarser one only overstates epsilon, and is faster to search with. 0.0 without
+    charges.
+    """
+    counted = [charge for charge in charges if charge.count]
+    if any(charge.noise_multiplier <= 0 for charge in counted):
+        return math.inf
+    groups = sorted({charge.group for charge in counted})
+    return max((_compose([c for c in counted if c.group == g], delta, discretization) for g in groups), default=0.0)
+
+
+def _training(task: Task, run: int) -> Charge:
+    privacy = task.privacy
+    return Charge("training", privacy.noise_multiplier, privacy.sampling_rate, task.steps * run)
+
+
+def _node_training(task: Task, run: int) -> Charge:
+    privacy, rounds = task.privacy, task.training.rounds
+    if privacy.bands > 1:
+        from orchestrator.privacy.correlated import most_participations, sensitivity
+
+        if privacy.clip_quantile:
+            raise PrivacyError(
+                "privacy.bands together with clip_quantile is not supported: correlated noise cancels over rounds only "
+                "while the clip norm stays; leave one of them out"
+            )
+        # All rounds are one Gaussian mechanism; only how often a node takes part raises what it can change.
+        most = sensitivity(privacy.bands, rounds, most_participations(rounds, privacy.bands), privacy.bands)
+        return Charge("training", privacy.noise_multiplier / most, count=run)
+    sampled = task.selection.sampling_rate if privacy.noise == "gateway" else 0.0
+    # With clip_quantile the multiplier is that of update and norm count together (Andrew et al. 2021, theorem 1).
+    return Charge("training", privacy.noise_multiplier, sampled or 1.0, rounds * run)
+
+
+def _compose(charges: List[Charge], delta: float, discretization: float) -> float:
+    from dp_accounting import dp_event, pld
+
+    accountant = pld.PLDAccountant(value_discretization_interval=discretization)
+    for charge in charges:
+        event: Any = dp_event.GaussianDpEvent(charge.noise_multiplier)
+        if charge.sampling_rate < 1:
+            event = dp_event.PoissonSampledDpEvent(charge.sampling_rate, event)
+        accountant.compose(event, charge.count)
+    return float(accountant.get_epsilon(delta))
