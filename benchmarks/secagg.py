@@ -19,11 +19,11 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from orchestrator.privacy.ring import from_ring, pack, to_ring, unpack
-from orchestrator.privacy.secure_sum import Aggregator, Party, Session
+from orchestrator.privacy.secure_sum import Aggregator, Party, Ring, Session
 
 
 def measure(parties: int, values: int, dropouts: int, degree: int, bits: int) -> Dict[str, Any]:
-    session = Session(os.urandom(16), bits, values, degree)
+    session, ring = Session(os.urandom(16), degree), Ring(bits, values)
     names = [f"party-{i:03}" for i in range(parties)]
     keys = {n: Ed25519PrivateKey.generate() for n in names}
     public = {n: keys[n].public_key() for n in names}
@@ -49,7 +49,7 @@ def measure(parties: int, values: int, dropouts: int, degree: int, bits: int) ->
     adverts = [timed(n, sides[n].advertise) for n in names]
     server = 0.0
     start = time.perf_counter()
-    aggregator = Aggregator(session, adverts)
+    aggregator = Aggregator(session, adverts, ring)
     server += time.perf_counter() - start
     for name in names:
         aggregator.take_shares(name, timed(name, sides[name].share, adverts))
@@ -57,7 +57,7 @@ def measure(parties: int, values: int, dropouts: int, degree: int, bits: int) ->
     survivors = names[dropouts:]
     for name in survivors:
         shares = aggregator.shares_for(name)
-        masked = timed(name, sides[name].mask, vectors[name], shares)
+        masked = timed(name, sides[name].mask, vectors[name], shares, bits)
         sent.append(len(masked) + sum(map(len, shares.values())) + 64 + 64 + 64 + 33 * len(shares))
         start = time.perf_counter()
         aggregator.take_masked(name, masked)

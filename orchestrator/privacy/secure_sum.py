@@ -16,7 +16,7 @@ not stop: a party that sends nonsense. Keys are fresh in every session.
 import hashlib
 import os
 from dataclasses import dataclass
-from typing import Callable, Dict, FrozenSet, Iterable, List, Mapping, Optional, Sequence, Tuple
+from typing import Callable, Dict, FrozenSet, Iterable, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 from cryptography.exceptions import InvalidTag
@@ -41,25 +41,32 @@ Verify = Callable[[str, bytes, bytes], bool]
 """(party, message, signature) -> whether that party signed it."""
 
 
-@dataclass(frozen=True)
-class Session:
-    """What all parties of one sum agree on. id: names federation, run and round, never used twice."""
+class Ring(NamedTuple):
+    """The form of the vectors: `size` values modulo 2^bits."""
 
-    id: bytes
     bits: int
     size: int
+
+
+@dataclass(frozen=True)
+class Session:
+    """What all parties of one sum agree on before it begins. id: names federation, run, round and attempt, never used twice."""
+
+    id: bytes
     degree: int  # neighbours of each party, or all others where there are fewer
+    least: int = LEAST_SURVIVORS  # a sum over fewer is not opened
 
     def key(self, secret: bytes, purpose: bytes) -> bytes:
         """32 bytes for one purpose of this session (HKDF-SHA256): nothing of another session comes out the same."""
         return HKDF(hashes.SHA256(), 32, salt=self.id, info=b"edgeward secure sum/" + purpose).derive(secret)
 
-    def mask(self, seed: bytes) -> np.ndarray:
-        """uint32 (size,), AES-256 in counter mode. All 32 bits are random; sums are cut to the ring, which divides 2^32."""
-        buffer = np.zeros(self.size + 4, np.uint32)
-        stream = Cipher(algorithms.AES(seed), modes.CTR(bytes(16))).encryptor()
-        stream.update_into(bytes(4 * self.size), buffer.data.cast("B"))
-        return buffer[: self.size]
+
+def mask_from(seed: bytes, size: int) -> np.ndarray:
+    """uint32 (size,), AES-256 in counter mode. All 32 bits are random; sums are cut to the ring, which divides 2^32."""
+    buffer = np.zeros(size + 4, np.uint32)
+    stream = Cipher(algorithms.AES(seed), modes.CTR(bytes(16))).encryptor()
+    stream.update_into(bytes(4 * size), buffer.data.cast("B"))
+    return buffer[:size]
 
 
 @dataclass(frozen=True)
@@ -150,6 +157,8 @@ class Party:
             raise PrivacyError("the aggregator changed this party's own keys")
         if len(self._adverts) < LEAST_SURVIVORS:
             raise PrivacyError(f"a sum over {len(self._adverts)} parties shows what each of them sent")
+        if len(self._adverts) < self._session.least:
+            raise PrivacyError(f"{len(self._adverts)} parties, the task declares at least {self._session.least}")
         graph = self._graph = Graph(self._session, self._adverts)
         neighbours, threshold = graph.neighbours(self._name), graph.threshold(self._name)
         numbers = [graph.number(n) for n in neighbours]
@@ -157,12 +166,10 @@ class Party:
         pair = split_secret(self._pair.private_bytes_raw(), numbers, threshold)
         return {n: self._encrypt(n, own[graph.number(n)] + pair[graph.number(n)]) for n in neighbours}
 
-    def mask(self, values: np.ndarray, shares: Mapping[str, bytes]) -> bytes:
-        """The packed, masked vector. `shares`: what the neighbours that are still here encrypted for this party."""
+    def mask(self, values: np.ndarray, shares: Mapping[str, bytes], bits: int) -> bytes:
+        """Whole numbers (size,), masked and packed in `bits` each. `shares`: what the neighbours still here encrypted for it."""
         self._once("mask", ("advertise", "share"))
         graph = self._need_graph()
-        if values.shape != (self._session.size,):
-            raise PrivacyError(f"a vector of shape {values.shape}, the session has {self._session.size} values")
         neighbours = set(graph.neighbours(self._name))
         if not set(shares) <= neighbours:
             raise PrivacyError(f"shares of {', '.join(sorted(set(shares) - neighbours))}, which is no neighbour")
@@ -171,11 +178,11 @@ class Party:
         for sender, cipher in shares.items():
             plain = self._decrypt(sender, cipher)
             self._held[sender] = (plain[:SHARE_BYTES], plain[SHARE_BYTES:])
-        total = to_ring(values, self._session.bits) + self._session.mask(self._session.key(self._own_seed, SELF))
+        total = to_ring(values, bits) + mask_from(self._session.key(self._own_seed, SELF), values.size)
         for other in sorted(shares):
-            pairwise = pair_mask(self._session, self._pair, self._adverts[other].mask_key)
+            pairwise = pair_mask(self._session, self._pair, self._adverts[other].mask_key, values.size)
             (np.add if self._name < other else np.subtract)(total, pairwise, out=total)
-        return pack(total & mask_of(self._session.bits), self._session.bits)
+        return pack(total & mask_of(bits), bits)
 
     def confirm(self, survivors: Sequence[str]) -> bytes:
         """A signature under the list of parties whose vectors are in the sum; only ever for one list."""
@@ -187,6 +194,10 @@ class Party:
             raise PrivacyError("this party's vector is not in the sum: it will not help to open it")
         if len(names) < LEAST_SURVIVORS:
             raise PrivacyError(f"a sum over {len(names)} parties shows what each of them sent")
+        if len(names) < self._session.least:
+            raise PrivacyError(
+                f"{len(names)} parties are in the sum; fewer than the declared {self._session.least} carry too little noise"
+            )
         self._confirmed = names
         return self._sign(survivors_message(self._session, names))
 
@@ -234,20 +245,20 @@ class Party:
         return bytes(plain)
 
 
-def pair_mask(session: Session, private: X25519PrivateKey, public: bytes) -> np.ndarray:
+def pair_mask(session: Session, private: X25519PrivateKey, public: bytes, size: int) -> np.ndarray:
     """The mask two parties share; each can make it with its own private and the other's public key."""
-    return session.mask(session.key(private.exchange(X25519PublicKey.from_public_bytes(public)), PAIR))
+    return mask_from(session.key(private.exchange(X25519PublicKey.from_public_bytes(public)), PAIR), size)
 
 
 class Aggregator:
     """The side that learns the sum. Adds masked vectors as they come: memory does not grow with the number of parties."""
 
-    def __init__(self, session: Session, adverts: Sequence[Advert]) -> None:
-        self._session = session
+    def __init__(self, session: Session, adverts: Sequence[Advert], ring: Ring) -> None:
+        self._session, self._ring = session, ring
         self._adverts = {advert.party: advert for advert in adverts}
         self._graph = Graph(session, self._adverts)
         self._shared: Dict[str, Dict[str, bytes]] = {}
-        self._total = np.zeros(session.size, np.uint32)
+        self._total = np.zeros(ring.size, np.uint32)
         self._survivors: List[str] = []
 
     def take_shares(self, party: str, shares: Mapping[str, bytes]) -> None:
@@ -262,7 +273,7 @@ class Aggregator:
     def take_masked(self, party: str, masked: bytes) -> None:
         if party not in self._shared or party in self._survivors:
             raise PrivacyError(f"{party} sent a vector {'twice' if party in self._survivors else 'without shares'}")
-        self._total += unpack(masked, self._session.bits, self._session.size)
+        self._total += unpack(masked, self._ring.bits, self._ring.size)
         self._survivors.append(party)
 
     @property
@@ -288,13 +299,13 @@ class Aggregator:
             except ValueError as error:
                 raise PrivacyError(f"the mask of {party} cannot be removed: {error}") from error
             if kind == SELF:
-                total -= self._session.mask(self._session.key(secret, SELF))
+                total -= mask_from(self._session.key(secret, SELF), self._ring.size)
                 continue
             private = X25519PrivateKey.from_private_bytes(secret)
             if private.public_key().public_bytes_raw() != self._adverts[party].mask_key:
                 raise PrivacyError(f"the shares of {party}'s key do not give its key: somebody sent a wrong one")
             for other in self._graph.neighbours(party):
                 if other in alive:
-                    pairwise = pair_mask(self._session, private, self._adverts[other].mask_key)
+                    pairwise = pair_mask(self._session, private, self._adverts[other].mask_key, self._ring.size)
                     (np.subtract if other < party else np.add)(total, pairwise, out=total)
-        return np.asarray(total & mask_of(self._session.bits))
+        return np.asarray(total & mask_of(self._ring.bits))

@@ -12,6 +12,7 @@ from typing import Dict, Iterable, List, Set, Tuple
 
 from orchestrator.rounds.events import (
     STATISTICS_ROUND,
+    Abstained,
     Action,
     Aggregate,
     Aggregated,
@@ -28,6 +29,7 @@ from orchestrator.rounds.events import (
     Rated,
     Started,
     Ticked,
+    Unopened,
     Wake,
 )
 from orchestrator.rounds.selection import Rule
@@ -44,6 +46,8 @@ class Plan:
     buffered: a round ends with `quorum` updates, of this round's weights or of at most `max_staleness` rounds before.
     provided: rounds begin when a higher gateway begins them, and the run ends with its.
     evaluation: after the last round one more, numbered rounds + 1, in which nodes only evaluate its weights.
+    separation: a node is in at most one of so many training rounds in a row.
+    steps: of a secure round (rounds/secure.py); least: fewest nodes its sum may be over; key_holder: a node that only holds a key.
     """
 
     rounds: int
@@ -58,6 +62,10 @@ class Plan:
     max_staleness: int = 0
     evaluation: bool = False
     provided: bool = False
+    separation: int = 1
+    steps: Tuple[str, ...] = ()
+    least: int = 0
+    key_holder: str = ""
 
     @property
     def first_round(self) -> int:
@@ -110,6 +118,8 @@ class Coordinator:
             return self._aggregated(event)
         if isinstance(event, Provided):
             return self._provided(event)
+        if isinstance(event, (Abstained, Unopened)):
+            return []  # of secure rounds only
         if isinstance(event, Ended):
             self.phase = FINISHED
             return [Finish()]
@@ -163,12 +173,14 @@ class Coordinator:
             return self._progress(event.at)
         if self.phase == COLLECTING and event.node not in self.arrived:
             # A node that comes (back) while the round is open takes part in it, if the selection lets it.
-            if event.node not in self.cohort and (
-                event.node in self.objections or not self._rule().admits(self.round, event.node, len(self.cohort))
-            ):
+            if event.node not in self.cohort and not self._admits(event.node):
                 return []
             return self._invite(event.node)
         return self._ended() if self.over else []
+
+    def _admits(self, node: str) -> bool:
+        """Whether a node that comes while a round is open may be in it."""
+        return node in self._rested(self._eligible()) and self._rule().admits(self.round, node, len(self.cohort))
 
     def _invite(self, node: str) -> List[Action]:
         if node not in self.cohort:
@@ -187,7 +199,8 @@ class Coordinator:
         if self.phase == GATHERING:
             return self._progress(event.at)
         short = self.phase == COLLECTING and len(self.cohort) < self.plan.quorum and not self._rule().samples
-        if short and event.node in self.online and event.node not in (*self.cohort, *self.arrived):
+        spare = self._rested(self._eligible()) - set(self.cohort) - set(self.arrived)
+        if short and event.node in spare:
             return self._invite(event.node)
         return []
 
@@ -231,6 +244,7 @@ class Coordinator:
         if self.phase == GATHERING:
             return self._fail(
                 f"{len(self._eligible())} of {self.plan.nodes} nodes came within {self.plan.gather_s:g} s"
+                f"{self._lacking_key_holder()}"
                 f"{self._names(' (', sorted(self._eligible()), ')')}{self._refusals()}"
             )
         if not self.buffering and len(self.arrived) >= self.needed:
@@ -245,14 +259,14 @@ class Coordinator:
         self.attempt += 1
         self.deadline = event.at + self.plan.deadline_s
         if not self._rule().samples:  # others may stand in for those that do not answer
-            spare = self._eligible() - set(self.cohort) - set(self.arrived)
+            spare = self._rested(self._eligible()) - set(self.cohort) - set(self.arrived)
             lacking = self.plan.quorum - len(self.arrived) if self._rule().cohort else len(spare)
             self._enlist(Rule(lacking, 0.0, self._rule().key).choose(self.round, spare, self.last_selected))
         return [self._announce(self._awaited(all_of_cohort=True)), Wake(self.deadline)]
 
     def _progress(self, at: float) -> List[Action]:
         """Opens the first round when enough nodes are here; closes one when nobody awaited is missing."""
-        if self.phase == GATHERING and len(self._eligible()) >= self.plan.nodes:
+        if self.phase == GATHERING and self._all_here():
             if self.plan.provided:
                 self.phase = WAITING
                 return self._begin_wanted(at)
@@ -261,10 +275,13 @@ class Coordinator:
             return self._close_round()
         return []
 
+    def _all_here(self) -> bool:
+        return len(self._eligible()) >= self.plan.nodes and (not self.plan.key_holder or self.plan.key_holder in self.online)
+
     def _open_round(self, number: int, at: float) -> List[Action]:
         self.phase, self.round, self.attempt = COLLECTING, number, 1
         self.arrived, self.cohort = {}, ()
-        candidates = self._eligible()
+        candidates = self._rested(self._eligible())
         rule = self._rule()
         if self.buffering:
             candidates -= set(self.busy)
@@ -300,7 +317,14 @@ class Coordinator:
         return [Fail(reason)]
 
     def _eligible(self) -> Set[str]:
-        return set(self.online) - set(self.objections)
+        return set(self.online) - set(self.objections) - {self.plan.key_holder}
+
+    def _rested(self, nodes: Iterable[str]) -> Set[str]:
+        """Those whose last training round is long enough ago to be asked in this one."""
+        if self.plan.separation <= 1 or not self.plan.trains(self.round):
+            return set(nodes)
+        latest = self.round - self.plan.separation
+        return {node for node in nodes if self.last_selected.get(node, latest) <= latest}
 
     def _awaited(self, all_of_cohort: bool = False) -> Tuple[str, ...]:
         """Cohort members without an update that are online (or all of them)."""
@@ -311,6 +335,10 @@ class Coordinator:
         told = [f"; {node} declined: {reason}" for node, reason in sorted(self.declined.items())]
         told += [f"; {node} was passed over: {reason}" for node, reason in sorted(self.objections.items())]
         return "".join(told)
+
+    def _lacking_key_holder(self) -> str:
+        lacks = self.plan.key_holder and self.plan.key_holder not in self.online
+        return f", and not the key holder {self.plan.key_holder}" if lacks else ""
 
     @staticmethod
     def _names(before: str, names: Iterable[str], after: str) -> str:

@@ -24,6 +24,7 @@ class Joined:
     at: float
     node: str
     records: int
+    units: int = 0  # privacy units it trains on; 0 in journals older than that
 
 
 @dataclass(frozen=True)
@@ -36,13 +37,15 @@ class Left:
 
 @dataclass(frozen=True)
 class Arrived:
-    """A node's update for a round is on the gateway's disk."""
+    """A node's update for a round, or its answer to one step of a secure round, is on the gateway's disk."""
 
     at: float
     node: str
     round: int
     digest: str
     weight: float
+    step: str = ""
+    attempt: int = 0
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,26 @@ class Declined:
 
     at: float
     node: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Abstained:
+    """A node takes no further part in this attempt at a secure round, for a reason it gives."""
+
+    at: float
+    node: str
+    round: int
+    attempt: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class Unopened:
+    """Too many left for the round's sum to be opened: nobody, the gateway included, will ever know it."""
+
+    at: float
+    round: int
     reason: str
 
 
@@ -94,10 +117,10 @@ class Ticked:
     at: float
 
 
-Event = Union[Started, Joined, Left, Arrived, Declined, Rated, Aggregated, Provided, Ended, Ticked]
-_EVENTS: Dict[str, Type[Any]] = {
-    c.__name__: c for c in (Started, Joined, Left, Arrived, Declined, Rated, Aggregated, Provided, Ended, Ticked)
-}
+Event = Union[
+    Started, Joined, Left, Arrived, Declined, Abstained, Unopened, Rated, Aggregated, Provided, Ended, Ticked
+]
+_EVENTS: Dict[str, Type[Any]] = {kind.__name__: kind for kind in Event.__args__}  # type: ignore[attr-defined]
 
 
 def event_to_dict(event: Event) -> Dict[str, Any]:
@@ -115,10 +138,12 @@ def event_from_dict(data: Dict[str, Any]) -> Event:
 
 @dataclass(frozen=True)
 class Announce:
-    """Publish the round's weights to these nodes."""
+    """Publish the round's weights to these nodes; in a secure round, what the step asks of each of them."""
 
     round: int
     nodes: Tuple[str, ...]
+    step: str = ""
+    attempt: int = 0
 
 
 @dataclass(frozen=True)

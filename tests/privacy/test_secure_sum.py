@@ -10,10 +10,11 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from orchestrator.errors import PrivacyError
 from orchestrator.privacy.ring import fits, from_ring, pack, to_ring, unpack
-from orchestrator.privacy.secure_sum import PAIR, SELF, Advert, Aggregator, Graph, Party, Session
+from orchestrator.privacy.secure_sum import PAIR, SELF, Advert, Aggregator, Graph, Party, Ring, Session, mask_from
 from orchestrator.privacy.shamir import combine_shares, split_secret
 
-SESSION = Session(b"federation/run/1", 24, 7, 20)
+SESSION = Session(b"federation/run/1", 20)
+RING = Ring(24, 7)
 KEYS = {f"n{i:02}": Ed25519PrivateKey.generate() for i in range(40)}
 
 
@@ -28,10 +29,12 @@ def verify(party: str, message: bytes, signature: bytes) -> bool:
 class Sum:
     """A session played in memory. `lost`: step -> parties that drop out right before they would answer it."""
 
-    def __init__(self, session: Session, names: List[str], lost: Optional[Dict[str, Set[str]]] = None) -> None:
-        self.session, self.lost = session, lost or {}
+    def __init__(
+        self, session: Session, names: List[str], lost: Optional[Dict[str, Set[str]]] = None, ring: Ring = RING
+    ) -> None:
+        self.session, self.lost, self.ring = session, lost or {}, ring
         rng = np.random.default_rng(len(names))
-        self.values = {n: rng.integers(-1000, 1000, session.size) for n in names}
+        self.values = {n: rng.integers(-1000, 1000, ring.size) for n in names}
         self.parties = {n: Party(session, n, KEYS[n].sign, verify) for n in names}
         self.here = list(names)
 
@@ -41,20 +44,20 @@ class Sum:
 
     def share(self) -> None:
         self.adverts = [self.parties[n].advertise() for n in self.alive("advertise")]
-        self.aggregator = Aggregator(self.session, self.adverts)
+        self.aggregator = Aggregator(self.session, self.adverts, self.ring)
         for name in self.alive("share"):
             self.aggregator.take_shares(name, self.parties[name].share(self.adverts))
 
     def mask(self) -> None:
         for name in self.alive("mask"):
-            masked = self.parties[name].mask(self.values[name], self.aggregator.shares_for(name))
+            masked = self.parties[name].mask(self.values[name], self.aggregator.shares_for(name), self.ring.bits)
             self.aggregator.take_masked(name, masked)
 
     def open(self) -> np.ndarray:
         survivors = self.aggregator.survivors
         signatures = {n: self.parties[n].confirm(survivors) for n in self.alive("confirm")}
         answers = {n: self.parties[n].unmask(signatures) for n in self.alive("unmask")}
-        return from_ring(self.aggregator.open(answers), self.session.bits)
+        return from_ring(self.aggregator.open(answers), self.ring.bits)
 
     def run(self) -> np.ndarray:
         self.share()
@@ -67,12 +70,13 @@ def test_the_sum_is_exact_in_a_thousand_cases_with_dropouts_at_every_step() -> N
     dropped: Dict[str, int] = {}
     for case in range(1000):
         names = rng.sample(sorted(KEYS), rng.randint(4, 7))
-        session = Session(f"case {case}".encode(), rng.choice([20, 24, 32]), rng.randint(1, 9), rng.choice([4, 6, 100]))
+        session = Session(f"case {case}".encode(), rng.choice([4, 6, 100]))
+        ring = Ring(rng.choice([16, 20, 24, 32]), rng.randint(1, 9))
         lost: Dict[str, Set[str]] = {}
         for _ in range(rng.randint(0, (len(names) - 3) // 3 + 1)):
             step = rng.choice(["advertise", "share", "mask", "confirm", "unmask"])
             lost.setdefault(step, set()).add(rng.choice(names))
-        played = Sum(session, names, lost)
+        played = Sum(session, names, lost, ring)
         try:
             total = played.run()
         except PrivacyError as error:
@@ -92,15 +96,14 @@ def test_the_sum_is_exact_in_a_thousand_cases_with_dropouts_at_every_step() -> N
 
 
 def test_a_masked_vector_looks_uniform_and_differs_every_time() -> None:
-    session = Session(b"once", 16, 20_000, 10)
+    ring = Ring(16, 20_000)
     seen = []
     for _ in range(2):
-        played = Sum(session, ["n00", "n01", "n02"])
-        played.values = {n: np.zeros(session.size, np.int64) for n in played.values}
+        played = Sum(Session(b"once", 10), ["n00", "n01", "n02"], ring=ring)
+        played.values = {n: np.zeros(ring.size, np.int64) for n in played.values}
         played.share()
-        masked = unpack(
-            played.parties["n00"].mask(played.values["n00"], played.aggregator.shares_for("n00")), 16, 20_000
-        )
+        shares = played.aggregator.shares_for("n00")
+        masked = unpack(played.parties["n00"].mask(played.values["n00"], shares, 16), 16, 20_000)
         counts = np.bincount(masked >> 12, minlength=16)
         chi2 = float(((counts - 1250) ** 2 / 1250).sum())
         assert chi2 < 45, "16 bins, 15 degrees of freedom: one in 10,000"
@@ -109,7 +112,7 @@ def test_a_masked_vector_looks_uniform_and_differs_every_time() -> None:
 
 
 def test_the_graph_is_symmetric_regular_and_follows_from_all_keys() -> None:
-    played = Sum(Session(b"graph", 24, 1, 6), sorted(KEYS)[:30])
+    played = Sum(Session(b"graph", 6), sorted(KEYS)[:30])
     adverts = {n: played.parties[n].advertise() for n in played.parties}
     graph = Graph(played.session, adverts)
     for name in adverts:
@@ -136,7 +139,7 @@ def test_keys_nobody_signed_are_refused() -> None:
 
 def test_keys_of_another_session_are_refused() -> None:
     """Without this, masks of two sessions could be made to cancel."""
-    old = Party(Session(b"federation/run/0", 24, 7, 20), "n01", KEYS["n01"].sign, verify).advertise()
+    old = Party(Session(b"federation/run/0", 20), "n01", KEYS["n01"].sign, verify).advertise()
     played = Sum(SESSION, ["n00", "n01", "n02", "n03"])
     adverts = [p.advertise() for p in played.parties.values()]
     with pytest.raises(PrivacyError, match="not signed by n01"):
@@ -144,10 +147,10 @@ def test_keys_of_another_session_are_refused() -> None:
 
 
 def test_masks_of_two_sessions_have_nothing_in_common() -> None:
-    other = Session(b"federation/run/2", 24, 7, 20)
+    other = Session(b"federation/run/2", 20)
     assert SESSION.key(bytes(32), SELF) != other.key(bytes(32), SELF)
     assert SESSION.key(bytes(32), SELF) != SESSION.key(bytes(32), PAIR)
-    assert (SESSION.mask(SESSION.key(bytes(32), SELF)) != other.mask(other.key(bytes(32), SELF))).any()
+    assert (mask_from(SESSION.key(bytes(32), SELF), 7) != mask_from(other.key(bytes(32), SELF), 7)).any()
 
 
 def opened(names: int = 5, lost: Optional[Dict[str, Set[str]]] = None) -> Sum:
@@ -196,17 +199,31 @@ def test_a_sum_over_two_is_refused_at_the_beginning_and_at_the_end() -> None:
         opened(5).parties["n00"].confirm(["n00", "n01"])
 
 
+def test_a_sum_over_fewer_than_declared_is_refused_at_the_beginning_and_at_the_end() -> None:
+    """Without this, an aggregator could open sums that carry too few shares of the noise."""
+    session = Session(b"declared", 20, least=5)
+    few = Sum(session, ["n00", "n01", "n02", "n03"])
+    adverts = [p.advertise() for p in few.parties.values()]
+    with pytest.raises(PrivacyError, match="4 parties, the task declares at least 5"):
+        few.parties["n00"].share(adverts)
+    played = Sum(session, [f"n{i:02}" for i in range(6)], {"mask": {"n04", "n05"}})
+    played.share()
+    played.mask()
+    with pytest.raises(PrivacyError, match="fewer than the declared 5 carry too little noise"):
+        played.parties["n00"].confirm(played.aggregator.survivors)
+
+
 def test_shares_changed_on_the_way_are_noticed() -> None:
     played = Sum(SESSION, ["n00", "n01", "n02", "n03"])
     played.share()
     shares: Dict[str, Any] = played.aggregator.shares_for("n00")
     shares["n01"] = shares["n01"][:-1] + bytes([shares["n01"][-1] ^ 1])
     with pytest.raises(PrivacyError, match="shares of n01 were changed"):
-        played.parties["n00"].mask(played.values["n00"], shares)
+        played.parties["n00"].mask(played.values["n00"], shares, 24)
     swapped = played.aggregator.shares_for("n02")
     swapped["n01"], swapped["n03"] = swapped["n03"], swapped["n01"]
     with pytest.raises(PrivacyError, match="were changed"):
-        played.parties["n02"].mask(played.values["n02"], swapped)
+        played.parties["n02"].mask(played.values["n02"], swapped, 24)
 
 
 def test_a_wrong_share_of_a_key_is_noticed() -> None:

@@ -1,0 +1,192 @@
+"""Secure rounds: a round in steps, each answered by those who answered the one before; the gateway sees only a sum.
+
+A step ends when every node that is still here has answered, or at its deadline with enough of them. Whoever leaves, or abstains
+with a reason, is out of this attempt; too few left, and the round is attempted again with fresh keys. Once nodes have begun
+to open a sum it is not attempted again (a second sum over other nodes would show what single ones sent): if it cannot be
+opened, the round is skipped and the weights stay. What the steps carry, and why they protect, is in privacy/secure_sum.py and
+privacy/ckks.py; here only names count.
+"""
+
+from dataclasses import dataclass, field
+from typing import Dict, List, Tuple
+
+from orchestrator.rounds.coordinator import AGGREGATING, COLLECTING, Coordinator, Plan
+from orchestrator.rounds.events import (
+    STATISTICS_ROUND,
+    Abstained,
+    Action,
+    Aggregate,
+    Aggregated,
+    Announce,
+    Arrived,
+    Event,
+    Joined,
+    Ticked,
+    Unopened,
+    Wake,
+)
+
+KEYS, SHARES, MASKED, CONFIRM, UNMASK = "keys", "shares", "masked", "confirm", "unmask"
+CONTEXT, ENCRYPTED, DECRYPT = "context", "encrypted", "decrypt"
+MASKED_STEPS = (KEYS, SHARES, MASKED, CONFIRM, UNMASK)
+ENCRYPTED_STEPS = (CONTEXT, ENCRYPTED, DECRYPT)
+VECTOR_STEPS = (MASKED, ENCRYPTED)
+"""In which a node sends its vector, and so takes part in the sum."""
+
+OPENING_STEPS = (UNMASK, DECRYPT)
+"""After which somebody may know the sum."""
+
+_OF_KEY_HOLDER = (CONTEXT, DECRYPT)
+
+
+def coordinator_of(plan: Plan) -> Coordinator:
+    """The coordinator for a plan's kind of rounds."""
+    return SecureCoordinator(plan) if plan.steps else Coordinator(plan)
+
+
+@dataclass
+class SecureCoordinator(Coordinator):
+    """`cohort` are those asked in the open step, `arrived` those who answered it, `attempt` numbers the round's sessions."""
+
+    step: str = ""
+    parties: int = 0  # nodes with keys in this session
+    summed: Tuple[str, ...] = ()  # nodes whose vectors are in the sum
+    abstained: Dict[str, str] = field(default_factory=dict)  # node -> reason, in this attempt
+    skipped: int = 0  # rounds in a row whose sum was not opened
+
+    def handle(self, event: Event) -> List[Action]:
+        if isinstance(event, Abstained):
+            return self._abstained(event)
+        if isinstance(event, Unopened):
+            if self.phase != AGGREGATING or event.round != self.round or not self.summed:
+                return []
+            return self._skip(event.reason)
+        return super().handle(event)
+
+    def accepts_step(self, node: str, round_number: int, step: str, attempt: int) -> bool:
+        """Whether this node's answer to this step would count."""
+        open_step = self.phase == COLLECTING and (round_number, step, attempt) == (self.round, self.step, self.attempt)
+        return open_step and node in self.cohort and node not in self.arrived
+
+    def accepts(self, node: str, round_number: int) -> bool:
+        return False  # nothing is accepted outside the steps
+
+    @property
+    def needed(self) -> int:
+        if self.step in _OF_KEY_HOLDER:
+            return 1
+        if self.step in (CONFIRM, UNMASK):
+            return self.parties // 2 + 1  # what opening a sum takes
+        return max(self.plan.quorum, self.plan.least)
+
+    def _started(self, at: float) -> List[Action]:
+        if self.phase == COLLECTING:
+            self.deadline = at + self.plan.deadline_s
+            return [self._announce(self._awaited(all_of_cohort=True)), Wake(self.deadline)]
+        if self.phase == AGGREGATING:
+            return [Aggregate(self.round, self.summed)]
+        return super()._started(at)
+
+    def _joined(self, event: Joined) -> List[Action]:
+        inside = self.phase == COLLECTING and event.node not in self.arrived
+        if inside and event.node not in self.cohort and self.step != KEYS:
+            if event.node not in self.declined:
+                self.online[event.node] = event.records
+            return []  # it comes too late for this session
+        return super()._joined(event)
+
+    def _admits(self, node: str) -> bool:
+        return self.step == KEYS and super()._admits(node)
+
+    def _invite(self, node: str) -> List[Action]:
+        return super()._invite(node) if node in self.cohort or self.step == KEYS else []
+
+    def _arrived(self, event: Arrived) -> List[Action]:
+        if not self.accepts_step(event.node, event.round, event.step, event.attempt):
+            return []
+        self.arrived[event.node] = (event.digest, event.weight)
+        return self._progress(event.at)
+
+    def _abstained(self, event: Abstained) -> List[Action]:
+        if self.phase != COLLECTING or (event.round, event.attempt) != (self.round, self.attempt):
+            return []
+        if event.node not in self.cohort or event.node in self.arrived:
+            return []
+        self.abstained[event.node] = event.reason
+        self.cohort = tuple(node for node in self.cohort if node != event.node)
+        return self._progress(event.at)
+
+    def _aggregated(self, event: Aggregated) -> List[Action]:
+        if self.summed:
+            self.skipped = 0
+        return super()._aggregated(event)
+
+    def _progress(self, at: float) -> List[Action]:
+        if self.phase != COLLECTING:
+            return super()._progress(at)
+        if len(self.arrived) >= self.needed and not self._awaited():
+            return self._close_step(at)
+        if len(self.cohort) < self.needed and self.step != KEYS:
+            return self._give_up(at)  # waiting would not help
+        return []
+
+    def _ticked(self, event: Ticked) -> List[Action]:
+        if self.phase != COLLECTING or event.at < self.deadline:
+            return super()._ticked(event)
+        if len(self.arrived) >= self.needed:
+            return self._close_step(event.at)
+        return self._give_up(event.at)
+
+    def _open_round(self, number: int, at: float) -> List[Action]:
+        self.phase, self.round, self.attempt = COLLECTING, number, 1
+        return self._begin_attempt(at)
+
+    def _begin_attempt(self, at: float) -> List[Action]:
+        self.summed, self.parties, self.abstained = (), 0, {}
+        return self._begin_step(self.plan.steps[0], (), at)
+
+    def _begin_step(self, step: str, passed: Tuple[str, ...], at: float) -> List[Action]:
+        self.step, self.arrived, self.cohort = step, {}, ()
+        if step in _OF_KEY_HOLDER:
+            self.cohort = (self.plan.key_holder,)
+        elif step in (KEYS, ENCRYPTED):
+            self._enlist(self._rule().choose(self.round, self._rested(self._eligible()), self.last_selected))
+        else:
+            self.cohort = passed
+        self.deadline = at + self.plan.deadline_s
+        return [self._announce(self.cohort), Wake(self.deadline)]
+
+    def _announce(self, nodes: Tuple[str, ...]) -> Announce:
+        return Announce(self.round, nodes, self.step, self.attempt)
+
+    def _close_step(self, at: float) -> List[Action]:
+        passed = tuple(sorted(self.arrived))
+        if self.step == KEYS:
+            self.parties = len(passed)
+        if self.step in VECTOR_STEPS:
+            self.summed = passed
+        if self.step == self.plan.steps[-1]:
+            return self._close_round()
+        return self._begin_step(self.plan.steps[self.plan.steps.index(self.step) + 1], passed, at)
+
+    def _close_round(self) -> List[Action]:
+        self.phase = AGGREGATING
+        return [Aggregate(self.round, self.summed)]
+
+    def _give_up(self, at: float) -> List[Action]:
+        missing = self._names("; no answer from ", self._awaited(all_of_cohort=True), "")
+        told = "".join(f"; {node} abstained: {reason}" for node, reason in sorted(self.abstained.items()))
+        reason = f"{len(self.arrived)} of {self.needed} answers needed to step {self.step!r}{missing}{told}{self._refusals()}"
+        if self.step in OPENING_STEPS:
+            return self._skip(reason)
+        if self.attempt >= self.plan.attempts:
+            return self._fail(f"round {self.round}, attempt {self.attempt}: {reason}")
+        self.attempt += 1
+        return self._begin_attempt(at)
+
+    def _skip(self, reason: str) -> List[Action]:
+        self.skipped += 1
+        self.summed = ()
+        if self.round == STATISTICS_ROUND or self.skipped >= self.plan.attempts:
+            return self._fail(f"round {self.round}: its sum cannot be opened: {reason}")
+        return self._close_round()
