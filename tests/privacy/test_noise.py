@@ -16,6 +16,17 @@ def ks_distance(samples: np.ndarray, cdf: np.ndarray) -> float:
     return float(max(np.abs(cdf - np.arange(n) / n).max(), np.abs(cdf - np.arange(1, n + 1) / n).max()))
 
 
+def test_words_are_the_key_stream_whatever_their_number() -> None:
+    for size in (0, 1, 8191, 8192, 8193, 20_000):
+        words = SecureRandom().words(size)
+        assert words.dtype == np.uint64
+        assert words.shape == (size,)
+        assert len(np.unique(words)) == size
+    # Each of the 64 bits is set in half of the words, and in half of the words of every piece of the stream.
+    bits = np.unpackbits(SecureRandom().words(64_000).view(np.uint8)).reshape(8, 8000, 64)
+    assert np.abs(bits.mean(axis=1) - 0.5).max() < 7 / (2 * math.sqrt(8000))
+
+
 def test_uniform_numbers_are_uniform() -> None:
     samples = np.sort(SecureRandom().uniform(N))
     assert samples[0] >= 0
@@ -31,6 +42,7 @@ def test_gaussian_numbers_are_gaussian_with_the_stated_sigma() -> None:
 
 def test_odd_sizes_and_nothing() -> None:
     random = SecureRandom()
+    assert random.uniform(0).shape == (0,)
     assert random.gaussian(7, 1.0).shape == (7,)
     assert random.gaussian(0, 1.0).shape == (0,)
 

@@ -1,0 +1,169 @@
+"""The grid noise lives on: clipped vectors written in whole steps, with a bound on their length that no rounding can break.
+
+A vector of L2 norm at most C becomes whole numbers of steps C / levels. Rounding every coordinate up or down at random keeps
+its mean but may lengthen the vector; so it is rounded again until it is at most D steps long. D is what noise is matched to:
+
+    D^2 = min(levels^2 + size / 4 + sqrt(2 ln(1 / beta)) (levels + sqrt(size) / 2), (levels + sqrt(size))^2)
+
+with beta = exp(-1/2) (Kairouz, Liu, Steinke, "The distributed discrete Gaussian mechanism", 2021, theorem 1). One attempt
+succeeds with probability at least 1 - beta = 0.39. After 32 that failed (1e-7 at worst) the vector is cut toward zero, which
+never makes it longer. So D holds always, whatever the rounding draws, and those draws need not be secret. They must be
+independent of one another, though: when a record is left out, the others must be rounded as likely as before. A generator
+seeded alike for each release would not do, since everything after the missing record would be rounded otherwise.
+
+Node, gateway and accountant derive the same grid from the same task: nothing here depends on data, time or machine.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Union
+
+import numpy as np
+
+from orchestrator.errors import PrivacyError
+from orchestrator.privacy.discrete import MAX_SIGMA, discrete_gaussian, skellam
+from orchestrator.privacy.noise import SecureRandom
+
+MECHANISMS = ("discrete-gaussian", "skellam")
+MIN_NOISE_STD = 1024
+"""Least noise of one party, in steps: so coarse a grid that discreteness shows is of no use (`closeness.py`)."""
+MAX_INFLATION = 1.01
+MAX_LEVELS = 1 << 26
+_ATTEMPTS = 32
+
+
+@dataclass(frozen=True)
+class Lattice:
+    """Vectors of `size` numbers and L2 norm at most `clip_norm`, in steps of clip_norm / levels."""
+
+    clip_norm: float
+    size: int
+    levels: int
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.clip_norm) and self.clip_norm > 0 and self.size >= 1):
+            raise PrivacyError(f"no grid for {self.size} numbers of clip norm {self.clip_norm}: both must be positive")
+        if not 1 <= self.levels <= MAX_LEVELS:
+            raise PrivacyError(f"a grid of {self.levels} levels: 1 to {MAX_LEVELS} are supported")
+
+    @property
+    def step(self) -> float:
+        """Length of a step, in the units of the vectors."""
+        return self.clip_norm / self.levels
+
+    @property
+    def squared_bound(self) -> int:
+        """D^2, in steps squared, rounded down: squared lengths are whole numbers, so nothing is lost."""
+        root = math.sqrt(self.size)
+        often = self.levels**2 + self.size / 4 + self.levels + root / 2
+        return math.floor(min(often, (self.levels + root) ** 2))
+
+    @property
+    def bound(self) -> float:
+        """D, in steps: no vector that `round` returns is longer."""
+        return math.sqrt(self.squared_bound)
+
+    def round(self, vectors: np.ndarray, random: "Union[SecureRandom, np.random.Generator]") -> np.ndarray:
+        """int64 of the same shape, in steps, each at most `bound` long, from clipped float vectors (size,) or (n, size).
+
+        Raises PrivacyError when a vector is longer than the clip norm (beyond float rounding) or not finite.
+        """
+        rows = np.atleast_2d(np.asarray(vectors, np.float64))
+        if rows.shape[1] != self.size:
+            raise ValueError(f"vectors of {rows.shape[1]} numbers on a grid for {self.size}")
+        scaled = rows / self.step
+        lengths = np.sqrt(np.einsum("ij,ij->i", scaled, scaled))
+        # Written so that NaN fails. A part in 1e9 is float rounding; it stays far inside D^2 >= levels^2 + levels.
+        if not (lengths <= self.levels * (1 + 1e-9)).all():
+            raise PrivacyError(
+                f"a vector of norm {float(np.max(lengths)) * self.step:g} was to be rounded on a grid for norms up to "
+                f"{self.clip_norm:g}: clip it first"
+            )
+        floor = np.floor(scaled)
+        fraction = scaled - floor
+        whole = _to_int(floor)
+        rounded = np.empty_like(whole)
+        pending = np.arange(len(rows))
+        for _ in range(_ATTEMPTS):
+            uniform = random.uniform(size=len(pending) * self.size).reshape(len(pending), self.size)
+            trial = whole[pending] + (uniform < fraction[pending]).astype(np.int64)
+            short = _squared_lengths(trial) <= self.squared_bound
+            rounded[pending[short]] = trial[short]
+            pending = pending[~short]
+            if not pending.size:
+                break
+        rounded[pending] = _to_int(np.trunc(scaled[pending]))
+        if (_squared_lengths(rounded) > self.squared_bound).any():
+            raise PrivacyError("a rounded vector is longer than its bound: this is a bug, nothing was released")
+        return rounded.reshape(np.shape(vectors))
+
+    def to_float(self, steps: np.ndarray) -> np.ndarray:
+        """float64 of the same shape, in the units of the vectors."""
+        return np.asarray(steps, np.int64) * self.step
+
+    def noise_std(self, noise_multiplier: float, parties: int) -> int:
+        """What each of `parties` adds, in steps: their sum's std is at least `noise_multiplier` times the bound.
+
+        A twelfth more variance is asked for. It is that of rounding, which the comparison with a continuous Gaussian of
+        exactly noise_multiplier * bound needs (`closeness.py`).
+        """
+        if not (math.isfinite(noise_multiplier) and noise_multiplier > 0 and parties >= 1):
+            raise PrivacyError(f"noise multiplier {noise_multiplier} of {parties} parties: both must be positive")
+        variance = (noise_multiplier**2 * self.squared_bound + 1 / 12) / parties
+        return math.ceil(math.sqrt(variance) * (1 + 1e-12))
+
+
+def make_lattice(clip_norm: float, size: int, noise_multiplier: float, parties: int) -> Lattice:
+    """The coarsest grid, with a power of two as levels, that costs little: D at most 1 % above the clip norm, and each party's
+    noise at least 1,024 steps.
+
+    Raises PrivacyError when there is none with at most 2^26 levels and noise of at most 2^24 steps.
+    """
+    levels = 1
+    while levels <= MAX_LEVELS:
+        lattice = Lattice(clip_norm, size, levels)
+        std = lattice.noise_std(noise_multiplier, parties)
+        if std > MAX_SIGMA:
+            break
+        if lattice.bound <= MAX_INFLATION * levels and std >= MIN_NOISE_STD:
+            return lattice
+        levels *= 2
+    raise PrivacyError(
+        f"no grid fits {size} numbers with noise multiplier {noise_multiplier:g} from {parties} parties: it would take noise "
+        f"above {MAX_SIGMA} steps, or more than {MAX_LEVELS} levels"
+    )
+
+
+def draw(random: SecureRandom, mechanism: str, size: int, std: int) -> np.ndarray:
+    """int64 (size,): noise of one party, in steps. Of variance std^2; Skellam noise of the next even number.
+
+    Raises PrivacyError for a mechanism that is not one of `MECHANISMS`, and for a std it is not made for.
+    """
+    try:
+        if mechanism == "discrete-gaussian":
+            return discrete_gaussian(random, size, std)
+        if mechanism == "skellam":
+            return skellam(random, size, std * std + std % 2)
+    except ValueError as error:
+        raise PrivacyError(f"{mechanism} noise of std {std} cannot be drawn: {error}") from error
+    raise PrivacyError(f"noise mechanism {mechanism!r} is unknown; there are {', '.join(MECHANISMS)}")
+
+
+def clamp(steps: np.ndarray, limit: int) -> np.ndarray:
+    """int64 of the same shape, each coordinate moved into [-limit, limit].
+
+    Two vectors never get farther apart by this, so a sum that is clamped before noise keeps its sensitivity.
+    """
+    if limit < 1:
+        raise ValueError(f"a limit of {limit} steps leaves nothing")
+    return np.clip(np.asarray(steps, np.int64), -limit, limit)
+
+
+def _to_int(whole: np.ndarray) -> np.ndarray:
+    """int64 from whole floats below 2^31. By way of int32, which machines convert to many times faster."""
+    return whole.astype(np.int32).astype(np.int64)
+
+
+def _squared_lengths(rows: np.ndarray) -> np.ndarray:
+    """int64 (n,): exact, since levels are at most 2^26."""
+    return np.einsum("ij,ij->i", rows, rows)
