@@ -135,6 +135,7 @@ def test_help_imports_nothing_heavy() -> None:
         *(["board", verb] for verb in ("list", "info", "infer", "bench", "selftest", "verify", "update", "simulate")),
         ["flash"],
         ["monitor"],
+        *(["score", verb] for verb in ("keygen", "encrypt", "run", "decrypt")),
         ["doctor"],
     ],
 )

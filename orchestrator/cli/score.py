@@ -1,0 +1,277 @@
+"""`edgeward score`: a linear model scores a record it cannot read: keygen, encrypt, run, decrypt."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import csv
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Dict, Iterator, List, Mapping, Tuple
+
+if TYPE_CHECKING:
+    import numpy as np
+
+SECRET_FILE, PUBLIC_FILE = "secret.key", "public.ctx"
+
+_EPILOG = """the client has the records, the server the model:
+  client  edgeward score keygen --out keys
+  client  edgeward score encrypt --key keys --record patients.csv --manifest manifest.json -o request.enc
+  server  edgeward score run --public public.ctx --request request.enc --bundle bundle -o answer.enc
+  client  edgeward score decrypt --key keys --answer answer.enc --manifest manifest.json
+
+public.ctx and request.enc go to the server, answer.enc comes back; secret.key stays. manifest.json is the bundle's, and
+says how records are standardized. The server learns nothing of the records; the client, who learns logits, can work out
+a linear model from a few of them."""
+
+
+def register(subparsers: Any) -> None:
+    parser = subparsers.add_parser(
+        "score",
+        help="score encrypted records with a linear model",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    verbs = parser.add_subparsers(title="verbs", metavar="VERB", required=True)
+
+    keygen = verbs.add_parser("keygen", help="client: make a key pair")
+    keygen.add_argument("--out", type=Path, required=True, metavar="DIR", help="a folder for secret.key and public.ctx")
+    keygen.set_defaults(run=_keygen)
+
+    encrypt = verbs.add_parser("encrypt", help="client: standardize and encrypt records")
+    encrypt.add_argument("--record", type=Path, required=True, metavar="CSV|JSON", help="raw values by feature name")
+    encrypt.set_defaults(run=_encrypt)
+
+    run = verbs.add_parser("run", help="server: compute the encrypted scores")
+    run.add_argument("--public", type=Path, required=True, metavar=PUBLIC_FILE, help="the client's public context")
+    run.add_argument("--request", type=Path, required=True, metavar="FILE", help="the client's encrypted records")
+    run.add_argument("--bundle", type=Path, metavar="DIR", help="score with a bundle's int8 weights")
+    run.add_argument(
+        "--weights",
+        type=Path,
+        metavar="NPZ|NPY",
+        help="score with float weights: kernel and bias, or OUT/work/trained.npy with its --bundle",
+    )
+    run.set_defaults(run=_run)
+
+    decrypt = verbs.add_parser("decrypt", help="client: decrypt the scores")
+    decrypt.add_argument("--answer", type=Path, required=True, metavar="FILE", help="what the server sent back")
+    decrypt.add_argument("--json", action="store_true", help="as JSON")
+    decrypt.set_defaults(run=_decrypt)
+
+    for verb in (encrypt, decrypt):
+        verb.add_argument("--key", type=Path, required=True, metavar="DIR", help="the folder keygen wrote")
+        verb.add_argument(
+            "--manifest", type=Path, required=True, metavar="FILE", help="the bundle's manifest.json, or the bundle"
+        )
+    for verb in (encrypt, run):
+        verb.add_argument("-o", "--output", type=Path, required=True, metavar="FILE")
+
+
+def _keygen(arguments: argparse.Namespace) -> int:
+    from orchestrator.errors import EdgewardError
+    from orchestrator.privacy.encrypted_score import Client
+    from orchestrator.wire.pki import create_file
+
+    folder: Path = arguments.out
+    for name in (SECRET_FILE, PUBLIC_FILE):
+        if (folder / name).exists():
+            raise EdgewardError(f"{folder / name} exists: keys are never overwritten. Give another folder")
+    client = Client.make()
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    create_file(folder / SECRET_FILE, client.secret_key(), private=True)
+    create_file(folder / PUBLIC_FILE, client.public_context())
+    print(f"{folder / SECRET_FILE}  keep it: it opens every record and score of this pair")
+    print(f"{folder / PUBLIC_FILE}  for the server, key {client.key_id.hex()[:16]}")
+    return 0
+
+
+def _encrypt(arguments: argparse.Namespace) -> int:
+    import numpy as np
+
+    manifest = _manifest(arguments.manifest)
+    features = manifest["features"]
+    rows = _read_records(arguments.record)
+    raw = np.array([_encode(where, record, features) for where, record in rows])
+    mean, std = (np.array([feature[key] for feature in features]) for key in ("mean", "std"))
+    request = _client(arguments.key).encrypt((raw - mean) / std, len(manifest["labels"]))
+    _write(arguments.output, request)
+    print(f"{arguments.output}: {len(rows)} records, {len(features)} features, {len(request):,} bytes")
+    return 0
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    from model_export.linear import archived_linear, bundled_linear
+    from orchestrator.errors import UsageError
+    from orchestrator.privacy.encrypted_score import Server, read_shape
+
+    if arguments.bundle is None and arguments.weights is None:
+        raise UsageError("no model: give --bundle DIR, --weights FILE, or both")
+    server = Server(_read(arguments.public))
+    request = _read(arguments.request)
+    with _export_errors():
+        if arguments.weights is None:
+            model = bundled_linear(arguments.bundle)
+        else:
+            model = archived_linear(arguments.weights, arguments.bundle)
+    answer = server.score(request, model.kernel, model.bias)
+    _write(arguments.output, answer)
+    print(f"{arguments.output}: scores of {read_shape(request)[0]} records, {len(answer):,} bytes")
+    return 0
+
+
+def _decrypt(arguments: argparse.Namespace) -> int:
+    from orchestrator.cli.tables import table
+    from orchestrator.errors import DataError
+
+    labels: List[str] = _manifest(arguments.manifest)["labels"]
+    logits = _client(arguments.key).decrypt(_read(arguments.answer))
+    if logits.shape[1] != len(labels):
+        raise DataError(f"{arguments.manifest}: {len(labels)} labels, the answer has {logits.shape[1]} classes")
+    probabilities = _softmax(logits)
+    best = probabilities.argmax(axis=1)
+    if arguments.json:
+        records = [
+            {
+                "label": labels[winner],
+                "probabilities": dict(zip(labels, (float(p) for p in row))),
+                "logits": [float(value) for value in values],
+            }
+            for winner, row, values in zip(best, probabilities, logits)
+        ]
+        print(json.dumps(records, indent=1))
+        return 0
+    rows: List[Tuple[str, ...]] = [("record", "label", *labels)]
+    for i, (winner, row) in enumerate(zip(best, probabilities), 1):
+        rows.append((str(i), labels[winner], *(f"{p:.4f}" for p in row)))
+    print(table(rows))
+    return 0
+
+
+def _client(folder: Path) -> Any:
+    from orchestrator.privacy.encrypted_score import Client
+
+    return Client.from_files(_read(folder / SECRET_FILE), _read(folder / PUBLIC_FILE))
+
+
+def _manifest(path: Path) -> Dict[str, Any]:
+    """With a feature for every input and a label for every class, or DataError."""
+    from model_export.manifest import MANIFEST, read_manifest
+    from orchestrator.errors import DataError
+
+    folder = path.parent if path.name == MANIFEST else path
+    with _export_errors():
+        manifest = read_manifest(folder)
+    shape = manifest["input"]["shape"]
+    if len(shape) != 2 or len(manifest["features"]) != shape[1]:
+        raise DataError(
+            f"{path}: an input of shape {shape} with {len(manifest['features'])} described features; records are scored "
+            "where each input has a name, mean and std"
+        )
+    if len(manifest["labels"]) != manifest["output"]["shape"][-1]:
+        raise DataError(f"{path}: {len(manifest['labels'])} labels for {manifest['output']['shape'][-1]} classes")
+    return manifest
+
+
+def _read_records(path: Path) -> List[Tuple[str, Mapping[str, Any]]]:
+    """(where it is, raw values by name) for each record of a CSV file with a header, or a JSON object or list of objects."""
+    from orchestrator.errors import DataError
+
+    data = _read(path)
+    try:
+        text = data.decode("utf-8-sig")
+        if path.suffix.lower() == ".json":
+            content = json.loads(text)
+            found = content if isinstance(content, list) else [content]
+            records = [(f"{path}: record {i}", record) for i, record in enumerate(found, 1)]
+        else:
+            reader = csv.DictReader(text.splitlines(), strict=True)
+            records = [(f"{path}:{reader.line_num}", row) for row in reader]
+    except (ValueError, csv.Error) as error:
+        raise DataError(
+            f"{path}: cannot be read as {'JSON' if path.suffix.lower() == '.json' else 'CSV'}: {error}"
+        ) from error
+    if not records:
+        raise DataError(f"{path}: no record in it")
+    for where, record in records:
+        if not isinstance(record, dict):
+            raise DataError(f"{where}: is {type(record).__name__}, must be an object with a value for each feature")
+    return records
+
+
+def _encode(where: str, record: Mapping[str, Any], features: List[Dict[str, Any]]) -> List[float]:
+    """Inputs in the manifest's order. `cp=1` is whether column cp holds category 1, as nodes read it."""
+    from orchestrator.errors import DataError
+
+    names = [feature["name"] for feature in features]
+    values: List[float] = []
+    for name in names:
+        column, is_category, category = name.partition("=")
+        if name in record or not is_category:
+            values.append(_number(f"{where}: column {name!r}", record.get(name)))
+            continue
+        given = record.get(column)
+        accepted = [n.partition("=")[2] for n in names if n.partition("=")[0] == column]
+        if given is None or _canonical(given) not in map(_canonical, accepted):
+            raise DataError(f"{where}: column {column!r} is {given!r}; accepted: {', '.join(accepted)}")
+        values.append(float(_canonical(given) == _canonical(category)))
+    return values
+
+
+def _number(where: str, value: Any) -> float:
+    import math
+
+    from orchestrator.errors import DataError
+
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not math.isfinite(number) or isinstance(value, bool):
+        raise DataError(f"{where} is {value!r}, not a finite number" if value is not None else f"{where} is missing")
+    return number
+
+
+def _canonical(value: Any) -> str:
+    """`1`, `1.0` and `01` are one category, as for nodes."""
+    text = str(value).strip()
+    try:
+        return f"{float(text):g}"
+    except ValueError:
+        return text
+
+
+def _softmax(logits: np.ndarray) -> np.ndarray:
+    import numpy as np
+
+    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return np.asarray(powers / powers.sum(axis=1, keepdims=True))
+
+
+def _read(path: Path) -> bytes:
+    from orchestrator.errors import EdgewardError
+
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise EdgewardError(f"{path}: cannot be read: {error.strerror}") from error
+
+
+def _write(path: Path, data: bytes) -> None:
+    from orchestrator.errors import EdgewardError
+
+    try:
+        path.write_bytes(data)
+    except OSError as error:
+        raise EdgewardError(f"{path}: cannot be written: {error.strerror}") from error
+
+
+@contextlib.contextmanager
+def _export_errors() -> Iterator[None]:
+    from model_export.errors import ExportError
+    from orchestrator.errors import EdgewardError
+
+    try:
+        yield
+    except ExportError as error:
+        raise EdgewardError(str(error)) from error
