@@ -33,5 +33,9 @@ class PrivacyError(EdgewardError):
     """The declared privacy pipeline is impossible, or does not hold."""
 
 
+class LedgerError(PrivacyError):
+    """A node's ledger was changed, cut, lost or put back to an older state: what its data has spent is not known."""
+
+
 class IdentityError(EdgewardError):
     """A key, certificate, token or signature is missing, refused or not what it should be."""

@@ -6,7 +6,7 @@ once, so a replay cannot spend the privacy budget twice.
 
 import secrets
 from pathlib import Path
-from typing import Dict, NamedTuple, Optional
+from typing import Dict, NamedTuple, Optional, Tuple
 
 import numpy as np
 
@@ -21,6 +21,7 @@ CREATE TABLE IF NOT EXISTS seen_runs (
     run TEXT PRIMARY KEY, serial INTEGER NOT NULL, newest_round INTEGER NOT NULL, over INTEGER NOT NULL
 );
 CREATE TABLE IF NOT EXISTS secrets (name TEXT PRIMARY KEY, value BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS anchors (name TEXT PRIMARY KEY, entries INTEGER NOT NULL, hash TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS kept (
     run TEXT NOT NULL, name TEXT NOT NULL, round INTEGER NOT NULL, data BLOB NOT NULL, PRIMARY KEY (run, name)
 );
@@ -87,6 +88,19 @@ class NodeStore:
         """32 random bytes of this node, drawn the first time they are asked for and the same ever after."""
         self._db.execute("INSERT OR IGNORE INTO secrets VALUES (?, ?)", (name, secrets.token_bytes(32)))
         return bytes(self._db.execute("SELECT value FROM secrets WHERE name = ?", (name,)).fetchone()[0])
+
+    def anchor(self, name: str) -> Optional[Tuple[int, str]]:
+        """(entries, hash of the last) of a hash-chained file as last noted; None before the first."""
+        row = self._db.execute("SELECT entries, hash FROM anchors WHERE name = ?", (name,)).fetchone()
+        return (int(row[0]), str(row[1])) if row else None
+
+    def put_anchor(self, name: str, entries: int, last: str) -> None:
+        """Notes where the file ends, durably. It only moves forward: a slower writer does not take it back."""
+        with self._db:
+            self._db.execute("BEGIN IMMEDIATE")
+            self._db.execute("INSERT OR IGNORE INTO anchors VALUES (?, 0, '')", (name,))
+            update = "UPDATE anchors SET entries = ?, hash = ? WHERE name = ? AND entries < ?"
+            self._db.execute(update, (entries, last, name, entries))
 
     def seen(self, run: str) -> Optional[SeenRun]:
         row = self._db.execute("SELECT serial, newest_round, over FROM seen_runs WHERE run = ?", (run,)).fetchone()

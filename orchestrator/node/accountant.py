@@ -1,0 +1,117 @@
+"""The node's own accountant: epsilon of what its ledger holds, by dp-accounting, in a process of its own.
+
+It and SciPy take 150 MiB for a few seconds; the agent never imports them. `python -m orchestrator.node.accountant` answers one
+JSON question on stdin with one JSON object on stdout.
+"""
+
+import importlib.util
+import itertools
+import json
+import subprocess
+import sys
+from collections import Counter
+from dataclasses import replace
+from typing import Any, Dict, Iterable, List, Sequence, Tuple
+
+from orchestrator.errors import PrivacyError
+from orchestrator.node.ledger import Reservation
+from orchestrator.privacy.charges import Charge, epsilon_of
+
+INSTALL = (
+    "pip install dp-accounting"
+    if sys.version_info >= (3, 9)
+    else "pip install scipy mpmath absl-py dm-tree && pip install --no-deps dp-accounting==0.4.0"
+)
+"""0.4.0 is the last that runs on Python 3.8; it pins older packages than it needs."""
+
+_MOST_SIDES = 64
+_DISCRETIZATION = 1e-3
+"""Coarser than the gateway's: it overstates epsilon a little, and a node's processor is slow."""
+
+
+def available() -> bool:
+    return importlib.util.find_spec("dp_accounting") is not None
+
+
+def epsilon_apart(reservations: Sequence[Reservation], delta: float) -> float:
+    """Epsilon at `delta` of all these runs together for the record that is worst off; inf where something has no noise.
+
+    Units are added up whatever a task calls them, so that no mix of them is spent beside another. Raises PrivacyError
+    without dp-accounting.
+    """
+    return epsilons_apart([reservations], delta)[0]
+
+
+def epsilons_apart(sets: Iterable[Sequence[Reservation]], delta: float) -> List[float]:
+    """epsilon_apart of each of `sets`, with one process for all."""
+    cases = [[[c.to_dict() for c in charges] for charges in sides_of(reservations)] for reservations in sets]
+    if not any(case for of_set in cases for case in of_set):
+        return [0.0 for _ in cases]
+    if not available():
+        raise PrivacyError(f"dp-accounting is not installed here, so nothing can be counted: {INSTALL}")
+    question = json.dumps({"cases": cases, "delta": delta})
+    done = subprocess.run([sys.executable, "-m", __name__], input=question, capture_output=True, text=True)
+    if done.returncode != 0:
+        raise PrivacyError(f"the accountant failed: {(done.stderr.strip().splitlines() or ['no word'])[-1]}")
+    return [float(value) for value in json.loads(done.stdout)["epsilons"]]
+
+
+def sides_of(reservations: Sequence[Reservation]) -> List[Tuple[Charge, ...]]:
+    """What a record may have been part of, one list for each place it may have between trained and held out.
+
+    A record is held out of a run when its hash is below the run's share, and runs with the same `sides` hash alike. So for each
+    of those hashes there are as many places as there are shares. Beyond 64 places, one list with both sides of everything.
+    """
+    shares: Dict[str, set] = {}
+    for reservation in reservations:
+        shares.setdefault(reservation.sides, {0.0}).add(reservation.share)
+    names = sorted(shares)
+    places = [sorted(shares[name]) for name in names]
+    if _product(len(p) for p in places) > _MOST_SIDES:
+        return [_merged(c for r in reservations for c in r.counted)]
+    found = []
+    for place in itertools.product(*places):
+        at = dict(zip(names, place))
+        found.append(_merged(c for r in reservations for c in r.counted if _meets(r, c, at[r.sides])))
+    return sorted(set(found), key=str)
+
+
+def _meets(reservation: Reservation, charge: Charge, hashed: float) -> bool:
+    """Whether a record whose hash is `hashed` is of the charge's group. Without within-node units all are "trained"."""
+    if reservation.unit == "node":
+        return True
+    return (charge.group == "held-out") == (hashed < reservation.share)
+
+
+def _merged(charges: Iterable[Charge]) -> Tuple[Charge, ...]:
+    """One charge for each mechanism, all of one group: what is listed here falls on one record."""
+    counts: Counter = Counter()
+    for charge in charges:
+        counts[replace(charge, kind="training", group="trained", count=0)] += charge.count
+    merged = (replace(charge, count=count) for charge, count in counts.items() if count)
+    return tuple(sorted(merged, key=lambda c: (c.noise_multiplier, c.sampling_rate)))
+
+
+def _product(numbers: Iterable[int]) -> int:
+    product = 1
+    for number in numbers:
+        product *= number
+    return product
+
+
+def _answer(question: Dict[str, Any]) -> Dict[str, Any]:
+    delta, cache = question["delta"], {}
+    epsilons = []
+    for of_set in question["cases"]:
+        worst = 0.0
+        for case in of_set:
+            key = json.dumps(case)
+            if key not in cache:
+                cache[key] = epsilon_of([Charge.from_dict(c) for c in case], delta, _DISCRETIZATION)
+            worst = max(worst, cache[key])
+        epsilons.append(worst)
+    return {"epsilons": epsilons}
+
+
+if __name__ == "__main__":
+    print(json.dumps(_answer(json.load(sys.stdin))))

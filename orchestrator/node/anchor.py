@@ -1,0 +1,83 @@
+"""Where the node remembers how far its ledger had come, so that a lost, cut or older one shows.
+
+An anchor holds (entries, hash of the last). A ledger that continues it is fine however much longer it is.
+"""
+
+import json
+import os
+from pathlib import Path
+from typing import NamedTuple, Optional
+
+from orchestrator.errors import LedgerError
+from orchestrator.node.store import NodeStore
+
+ANCHOR_FILE = "ledger-head.json"
+_NAME = "ledger"
+
+
+class Head(NamedTuple):
+    """Where a hash chain ends. entries: how many there are; hash: of the last one, 64 hex digits."""
+
+    entries: int
+    hash: str
+
+
+class Anchor:
+    """One place that remembers a head. `paired`: it is written with every entry, so it may lag behind by one at most."""
+
+    paired = False
+    where = ""
+
+    def read(self) -> Optional[Head]:
+        """None before the first head was noted."""
+        raise NotImplementedError
+
+    def write(self, head: Head) -> None:
+        raise NotImplementedError
+
+
+class StoreAnchor(Anchor):
+    """In node.sqlite, which holds the answers the ledger counts: the two files belong together."""
+
+    paired = True
+
+    def __init__(self, store: NodeStore) -> None:
+        self._store = store
+        self.where = "node.sqlite beside it"
+
+    def read(self) -> Optional[Head]:
+        found = self._store.anchor(_NAME)
+        return None if found is None else Head(*found)
+
+    def write(self, head: Head) -> None:
+        self._store.put_anchor(_NAME, *head)
+
+
+class FolderAnchor(Anchor):
+    """A file in another folder, the identity's: it outlives the state folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / ANCHOR_FILE
+        self.where = str(self._path)
+
+    def read(self) -> Optional[Head]:
+        try:
+            found = json.loads(self._path.read_text(encoding="utf-8"))
+            return Head(int(found["entries"]), str(found["hash"]))
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise LedgerError(
+                f"{self._path}: cannot be read ({error}); it says how far the node's ledger had come"
+            ) from error
+
+    def write(self, head: Head) -> None:
+        known = self.read()
+        if known is not None and known.entries >= head.entries:
+            return
+        new = self._path.with_name(f"{ANCHOR_FILE}.{os.getpid()}")
+        with new.open("w", encoding="utf-8") as file:
+            json.dump(head._asdict(), file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(str(new), str(self._path))

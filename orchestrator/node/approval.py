@@ -1,0 +1,130 @@
+"""Tasks that wait for a person: what is asked, in STATE/approvals, and the owner's word on it, in the ledger.
+
+A request holds the whole declaration and the training graph. Its digest is that of exactly these bytes, so a decision is for
+them and nothing else.
+"""
+
+import hashlib
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any, Dict, List, NamedTuple, Optional
+
+from orchestrator.errors import UsageError
+from orchestrator.wire.task import Task, describe_model, task_from_dict
+
+APPROVALS = "approvals"
+
+
+class Request(NamedTuple):
+    """What a person is asked. declared: the task as it came; at: seconds since 1970; summary: lines for people."""
+
+    digest: str
+    run: str
+    at: float
+    declared: Dict[str, Any]
+    summary: List[str]
+
+
+def digest_of(declared: Dict[str, Any], graph: bytes) -> str:
+    """SHA-256 over training graph and declaration: what a run is, and what a decision is for."""
+    return hashlib.sha256(graph + json.dumps(declared, sort_keys=True).encode()).hexdigest()
+
+
+class Approvals:
+    """The folder of requests below a node's state folder."""
+
+    def __init__(self, state: Path) -> None:
+        self._folder = state / APPROVALS
+
+    def ask(self, run: str, declared: Dict[str, Any], graph: bytes, epsilon: Optional[float] = None) -> Request:
+        """Writes the request, graph first, so that a request that is there is whole. `epsilon`: as this node counts it."""
+        digest = digest_of(declared, graph)
+        task = task_from_dict(declared, f"request {digest[:16]}")
+        request = Request(digest, run, round(time.time(), 3), declared, summary_of(task, epsilon))
+        self._folder.mkdir(parents=True, exist_ok=True)
+        _write(self._folder / f"{digest}.tflite", graph)
+        _write(self._folder / f"{digest}.json", json.dumps(request._asdict(), indent=1).encode())
+        return request
+
+    def requests(self) -> List[Request]:
+        """All that were ever asked, the oldest first."""
+        paths = self._folder.glob("*.json") if self._folder.is_dir() else ()
+        return sorted((self._read(path) for path in paths), key=lambda request: request.at)
+
+    def find(self, beginning: str) -> Request:
+        """The request whose digest begins so. UsageError where none or several do, or where it is not what was asked."""
+        fitting = [r for r in self.requests() if r.digest.startswith(beginning)]
+        if len(fitting) != 1:
+            many = f"begins {len(fitting)} of them: say more" if fitting else "is none of them"
+            raise UsageError(f"{self._folder}: {beginning!r} {many}; see `edgeward node approvals`")
+        request = fitting[0]
+        try:
+            graph = (self._folder / f"{request.digest}.tflite").read_bytes()
+        except OSError as error:
+            raise UsageError(
+                f"{self._folder}: the training graph of {request.digest[:16]} cannot be read: {error}"
+            ) from error
+        if digest_of(request.declared, graph) != request.digest:
+            raise UsageError(
+                f"{self._folder}: request {request.digest[:16]} was changed after the node wrote it; deny it"
+            )
+        return request
+
+    @staticmethod
+    def _read(path: Path) -> Request:
+        try:
+            found = json.loads(path.read_text(encoding="utf-8"))
+            request = Request(**found)
+        except (OSError, ValueError, TypeError) as error:
+            raise UsageError(f"{path}: is no request: {error}") from error
+        if request.digest != path.stem:
+            raise UsageError(f"{path}: speaks of {request.digest!r}: it was changed or renamed")
+        return request
+
+
+def summary_of(task: Task, epsilon: Optional[float] = None) -> List[str]:
+    """Task, model, privacy and what leaves the node, a line each."""
+    return [
+        f"task {task.name}: predicts {task.schema.label} ({' or '.join(task.schema.classes)})",
+        f"model {describe_model(task.model)}, {task.training.strategy}, {task.training.rounds} rounds",
+        _privacy(task, epsilon),
+        f"leaves this node: {', '.join(leaves(task))}",
+        f"seen by: {_seen(task)}",
+    ]
+
+
+def leaves(task: Task) -> List[str]:
+    """What is sent, in words."""
+    noised = "" if not task.privacy.on or task.privacy.noise == "gateway" else "noised "
+    sent = [f"the number of records, {task.training.rounds} {noised}updates of the model's weights"]
+    if task.standardizes:
+        sent.append(f"{noised}sums of {len(task.schema.numbers())} columns, once")
+    if task.evaluations:
+        sent.append(f"{noised}sums over held-out records, {task.evaluations} times")
+    return sent
+
+
+def _privacy(task: Task, epsilon: Optional[float]) -> str:
+    privacy = task.privacy
+    if not privacy.on:
+        return "no differential privacy: what is sent can reveal records"
+    counted = "" if epsilon is None else f"; this node counts {epsilon:.3g} for a run of it"
+    where = {"node": "here", "distributed": "a share of it here", "gateway": "at the gateway only"}[privacy.noise]
+    return f"claims epsilon {privacy.epsilon:g} at delta {privacy.delta:g} per {privacy.unit}, noise added {where}{counted}"
+
+
+def _seen(task: Task) -> str:
+    if not task.aggregation.secure:
+        return "the gateway, each node's answer by itself"
+    return f"nobody by itself, only sums over at least {task.aggregation.least} nodes ({task.aggregation.method})"
+
+
+def _write(path: Path, content: bytes) -> None:
+    new = path.with_name(f"{path.name}.{os.getpid()}")
+    with new.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(str(new), str(path))

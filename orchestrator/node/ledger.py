@@ -1,0 +1,292 @@
+"""The node's ledger: what was promised of its data's privacy budget, and every release made of it.
+
+Append-only SQLite. An entry is canonical JSON that holds the SHA-256 of the entry before it; its own hash is SHA-256 of that
+text. Changed, removed and moved entries show in the chain, a cut end or a whole lost file against the anchors (anchor.py).
+"""
+
+import hashlib
+import json
+import os
+import secrets
+import sqlite3
+import time
+from collections import Counter
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
+
+from orchestrator.database import open_database
+from orchestrator.errors import LedgerError, PrivacyError
+from orchestrator.node.anchor import Anchor, Head
+from orchestrator.privacy.charges import Charge
+
+LEDGER_FILE = "ledger.sqlite"
+FIRST = "0" * 64
+"""What the first entry names as the hash before it."""
+
+APPROVED, DENIED = "approved", "denied"
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS entries (
+    seq INTEGER PRIMARY KEY, subject TEXT NOT NULL, entry TEXT NOT NULL, hash TEXT NOT NULL
+);
+CREATE INDEX IF NOT EXISTS entries_of ON entries (subject);
+"""
+_LOST = (
+    "What this node's data has spent is not known, so it serves nobody. Put the newest ledger.sqlite and node.sqlite back, both "
+    "from the same moment; if they are gone for good, the records they spoke of should not be used again as if unspent"
+)
+
+
+@dataclass(frozen=True)
+class Reservation:
+    """What a run may release. charges: everything one unit may be part of; used: releases so far by kind.
+
+    sides: names the split into trained and held-out records, share: how much of it is held out; runs with the same `sides`
+    split alike, so that a record is held out where its hash is below the share. closed: only what was used counts.
+    """
+
+    run: str
+    digest: str
+    task: str
+    unit: str
+    charges: Tuple[Charge, ...]
+    sides: str = ""
+    share: float = 0.0
+    used: Dict[str, int] = field(default_factory=dict)
+    rounds: Tuple[int, ...] = ()
+    closed: bool = False
+
+    @property
+    def counted(self) -> Tuple[Charge, ...]:
+        """The charges that count: all that is reserved, or once closed those that were used."""
+        if not self.closed:
+            return self.charges
+        return tuple(replace(c, count=min(c.count, self.used.get(c.kind, 0))) for c in self.charges)
+
+
+class Ledger:
+    """Opened, checked whole, and then only ever longer. Raises LedgerError when it is not what the anchors remember."""
+
+    def __init__(self, path: Path, anchors: Sequence[Anchor] = ()) -> None:
+        self.path, self._anchors = path, tuple(anchors)
+        remembered = [anchor.where for anchor in self._anchors if anchor.read() is not None]
+        if remembered and not path.exists():
+            raise LedgerError(f"{path}: the ledger is gone, {remembered[0]} remembers it. {_LOST}")
+        self._db = open_database(path, _SCHEMA, "ledger")
+        self._file = _file_of(path)
+        if not remembered and self.head.entries == 0:
+            with self._writing():
+                self._append("opened", "", id=secrets.token_hex(16))
+        self.verify()
+        self._anchor()
+
+    @property
+    def head(self) -> Head:
+        row = self._db.execute("SELECT seq, hash FROM entries ORDER BY seq DESC LIMIT 1").fetchone()
+        return Head(int(row[0]), str(row[1])) if row else Head(0, FIRST)
+
+    def reserve(self, wanted: Reservation, **more: Any) -> bool:
+        """Promises a run its charges; False where the same run with the same task has them already.
+
+        Raises PrivacyError for a run that was reserved for another task, or closed. `more` is kept in the entry, for people.
+        """
+        with self._writing():
+            known = self.reservation(wanted.run)
+            if known is not None and known.digest != wanted.digest:
+                raise PrivacyError(f"run {wanted.run} was reserved for another task: {known.digest[:16]}")
+            if known is not None and known.closed:
+                raise PrivacyError(f"run {wanted.run} was closed by this node's owner")
+            if known is not None:
+                return False
+            self._append(
+                "reserve",
+                wanted.run,
+                run=wanted.run,
+                digest=wanted.digest,
+                task=wanted.task,
+                unit=wanted.unit,
+                charges=[charge.to_dict() for charge in wanted.charges],
+                sides=wanted.sides,
+                share=wanted.share,
+                **more,
+            )
+        self._anchor()
+        return True
+
+    def charge(self, run: str, round_number: int, uses: Mapping[str, int]) -> None:
+        """Notes durably that a round's answer is about to be released: `uses`, kind -> releases of that kind in it.
+
+        The same (run, round) is noted once. Raises PrivacyError for a run without a reservation, a closed one, and for more
+        releases of a kind than are reserved.
+        """
+        with self._writing():
+            known = self.reservation(run)
+            if known is None or known.closed:
+                raise PrivacyError(f"run {run} {'is not reserved' if known is None else 'was closed by the owner'}")
+            if round_number in known.rounds:
+                return
+            for kind, count in uses.items():
+                reserved = sum(c.count for c in known.charges if c.kind == kind)
+                if known.used.get(kind, 0) + count > reserved:
+                    raise PrivacyError(
+                        f"round {round_number} of run {run} would be release {known.used.get(kind, 0) + count} of kind "
+                        f"{kind}, reserved are {reserved}"
+                    )
+            self._append("release", run, run=run, round=round_number, uses=dict(uses))
+        self._anchor()
+
+    def close_run(self, run: str) -> Reservation:
+        """Frees what `run` reserved and did not use; it is never served again. Raises PrivacyError for an unknown run."""
+        with self._writing():
+            known = self.reservation(run)
+            if known is None or known.closed:
+                raise PrivacyError(f"run {run}: {'never reserved here' if known is None else 'closed already'}")
+            self._append("close", run, run=run)
+        self._anchor()
+        return replace(known, closed=True)
+
+    def decide(self, digest: str, decision: str) -> None:
+        """Notes the owner's word on a task digest: APPROVED or DENIED. The last word counts."""
+        with self._writing():
+            self._append(decision, digest, digest=digest)
+        self._anchor()
+
+    def decision(self, digest: str) -> Optional[str]:
+        words = [e["kind"] for e in self._entries(digest) if e["kind"] in (APPROVED, DENIED)]
+        return words[-1] if words else None
+
+    def reservation(self, run: str) -> Optional[Reservation]:
+        found = _reservations(self._entries(run))
+        return found[0] if found else None
+
+    def reservations(self) -> List[Reservation]:
+        """All runs that were ever promised something, in that order."""
+        return _reservations(self._entries())
+
+    def entries(self) -> List[Dict[str, Any]]:
+        """Every entry as plain data, the oldest first."""
+        return list(self._entries())
+
+    def verify(self) -> Head:
+        """Walks the whole chain and asks the anchors; LedgerError names the first entry that is not what it was."""
+        self.check_present()
+        remembered = [
+            (anchor, anchor.read()) for anchor in self._anchors
+        ]  # before the entries: a writer may be at work
+        before, count = FIRST, 0
+        heads: Dict[int, str] = {}
+        for seq, subject, text, stored in self._rows("SELECT seq, subject, entry, hash FROM entries ORDER BY seq"):
+            count += 1
+            try:
+                entry = json.loads(text)
+                fits = entry["seq"] == seq == count and entry["before"] == before and _subject(entry) == subject
+            except (ValueError, KeyError, TypeError):
+                fits = False
+            if seq != count:
+                raise LedgerError(f"{self.path}: entry {count} is missing. {_LOST}")
+            if not fits or _hash(text) != stored:
+                raise LedgerError(f"{self.path}: entry {count} was changed, or one before it. {_LOST}")
+            before = heads[count] = stored
+        for anchor, known in remembered:
+            self._compare(anchor, known, heads)
+        return Head(count, before)
+
+    def check_present(self) -> None:
+        """LedgerError when the file was removed or replaced since it was opened."""
+        if _file_of(self.path) != self._file:
+            raise LedgerError(f"{self.path}: was removed or replaced while it was in use. {_LOST}")
+
+    def close(self) -> None:
+        self._db.close()
+
+    def _compare(self, anchor: Anchor, known: Optional[Head], heads: Mapping[int, str]) -> None:
+        count = len(heads)
+        if known is not None and known.entries > count:
+            raise LedgerError(
+                f"{self.path}: {count} entries, {anchor.where} remembers {known.entries}: {known.entries - count} are "
+                f"lost. {_LOST}"
+            )
+        if known is not None and known.entries and heads[known.entries] != known.hash:
+            raise LedgerError(f"{self.path}: entry {known.entries} is not the one {anchor.where} remembers. {_LOST}")
+        if anchor.paired:
+            now = anchor.read()
+            if count - (0 if now is None else now.entries) > 1:
+                knows = "none" if now is None else f"only {now.entries}"
+                raise LedgerError(
+                    f"{self.path}: {count} entries, {anchor.where} knows {knows}: it was deleted or is an older copy. {_LOST}"
+                )
+
+    def _anchor(self) -> None:
+        # After the entry, never before it: a kill in between leaves an anchor that lags behind, which is fine.
+        for anchor in self._anchors:
+            anchor.write(self.head)
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        self.check_present()
+        try:
+            self._db.execute("BEGIN IMMEDIATE")
+        except sqlite3.Error as error:
+            raise LedgerError(f"{self.path}: cannot be written: {error}") from error
+        try:
+            yield
+        except BaseException:
+            self._db.execute("ROLLBACK")
+            raise
+        self._db.execute("COMMIT")
+
+    def _append(self, kind: str, subject: str, **fields: Any) -> None:
+        entries, before = self.head
+        entry = {**fields, "kind": kind, "seq": entries + 1, "at": round(time.time(), 3), "before": before}
+        text = json.dumps(entry, sort_keys=True, separators=(",", ":"))
+        self._db.execute("INSERT INTO entries VALUES (?, ?, ?, ?)", (entries + 1, subject, text, _hash(text)))
+
+    def _entries(self, subject: Optional[str] = None) -> Iterator[Dict[str, Any]]:
+        query = "SELECT entry FROM entries"
+        rows = (
+            self._rows(f"{query} ORDER BY seq")
+            if subject is None
+            else self._rows(f"{query} WHERE subject = ? ORDER BY seq", subject)
+        )
+        return (json.loads(row[0]) for row in rows)
+
+    def _rows(self, query: str, *values: Any) -> List[Tuple[Any, ...]]:
+        try:
+            return self._db.execute(query, values).fetchall()
+        except sqlite3.Error as error:
+            raise LedgerError(f"{self.path}: cannot be read: {error}. {_LOST}") from error
+
+
+def _reservations(entries: Iterator[Dict[str, Any]]) -> List[Reservation]:
+    found: Dict[str, Reservation] = {}
+    for entry in entries:
+        kind = entry["kind"]
+        if kind == "reserve":
+            fields = {name: entry[name] for name in ("run", "digest", "task", "unit", "sides", "share")}
+            found[entry["run"]] = Reservation(charges=tuple(map(Charge.from_dict, entry["charges"])), **fields)
+        elif kind == "release":
+            known = found[entry["run"]]
+            used = dict(Counter(known.used) + Counter(entry["uses"]))
+            found[entry["run"]] = replace(known, used=used, rounds=(*known.rounds, entry["round"]))
+        elif kind == "close":
+            found[entry["run"]] = replace(found[entry["run"]], closed=True)
+    return list(found.values())
+
+
+def _subject(entry: Mapping[str, Any]) -> str:
+    """What an entry is looked up by: its run, else its task digest."""
+    return str(entry.get("run", entry.get("digest", "")))
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8")).hexdigest()
+
+
+def _file_of(path: Path) -> Optional[Tuple[int, int]]:
+    try:
+        found = os.stat(str(path))
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino
