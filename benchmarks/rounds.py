@@ -26,12 +26,13 @@ from orchestrator.gateway.gateway import Gateway
 from orchestrator.gateway.store import Store
 from orchestrator.wire.codec import CODECS
 from orchestrator.wire.process import peak_memory_mib
-from orchestrator.wire.task import Feature, Privacy, Rounds, Schema, Task, Training, task_to_dict
+from orchestrator.wire.protection import Aggregation, Privacy
+from orchestrator.wire.task import Feature, Rounds, Schema, Task, Training, task_to_dict
 
 NODE = Path(__file__).with_name("no_training_node.py")
 
 
-def make_task(nodes: int, rounds: int, codec: str) -> Task:
+def make_task(nodes: int, rounds: int, codec: str, aggregation: str = "plain") -> Task:
     schema = Schema(
         "table", "y", ("no", "yes"), {"0": 0, "1": 1}, features=(Feature("x", 0, 1),), standardization="range"
     )
@@ -42,12 +43,15 @@ def make_task(nodes: int, rounds: int, codec: str) -> Task:
         Training(rounds=rounds),
         Privacy(unit="none"),
         Rounds(nodes=nodes, quorum=nodes),
+        aggregation=Aggregation(aggregation),
         codec=codec,
     )
 
 
-def measure(nodes: int, params: int, rounds: int, broker_kind: str, codec: str) -> Dict[str, Any]:
-    task = make_task(nodes, rounds, codec)
+def measure(
+    nodes: int, params: int, rounds: int, broker_kind: str, codec: str, aggregation: str = "plain"
+) -> Dict[str, Any]:
+    task = make_task(nodes, rounds, codec, aggregation)
     weights = np.random.default_rng(0).normal(0, 0.1, params).astype(np.float32)
     with tempfile.TemporaryDirectory() as folder, OwnBroker(broker_kind) as broker:
         data = Path(folder, "data.csv")

@@ -78,8 +78,7 @@ class Aggregation:
         outcome = Outcome()
         sums: Dict[str, np.ndarray] = {}
         if action.round > self._task.training.rounds:
-            for node, _, tensors in self._stored(action):
-                sums[node] = self._evaluation_sums(tensors)
+            self._take_sums(action, sums)
         elif action.nodes:
             outcome.vectors = self._step(action, known, sums)
         else:
@@ -109,14 +108,23 @@ class Aggregation:
     def _step(self, action: Aggregate, known: float, sums: Dict[str, np.ndarray]) -> Dict[str, np.ndarray]:
         weights, shared = self.weights(), self._update_size(action.round)
         try:
-            moved, state = self._strategy.aggregate(
-                weights[:shared], self._updates(action, known, sums), self._strategy_state()
-            )
+            moved, state = self._moved(action, known, sums, weights[:shared])
         except ValueError as error:
             raise RoundError(f"round {action.round} cannot be aggregated: {error}") from error
         new = np.concatenate([moved, weights[shared:]])  # personal parts stay as they were before the first round
         kept = {f"{STATE_PREFIX}{name}": vector for name, vector in state.items()}
         return {"weights": new, **self._tail(action.round, new), **kept}
+
+    def _moved(
+        self, action: Aggregate, known: float, sums: Dict[str, np.ndarray], shared: np.ndarray
+    ) -> Tuple[np.ndarray, Tensors]:
+        """(new shared weights, strategy's new state); evaluations that came along go into `sums`, by node."""
+        return self._strategy.aggregate(shared, self._updates(action, known, sums), self._strategy_state())
+
+    def _take_sums(self, action: Aggregate, sums: Dict[str, np.ndarray]) -> None:
+        """The evaluations of a round that trains nothing."""
+        for node, _, tensors in self._stored(action):
+            sums[node] = self._evaluation_sums(tensors)
 
     def _updates(self, action: Aggregate, known: float, sums: Dict[str, np.ndarray]) -> Iterator[Update]:
         """The round's updates one at a time; their evaluations go into `sums`, but for those of older weights."""
@@ -152,13 +160,17 @@ class Aggregation:
         return {name[len(STATE_PREFIX) :]: vector for name, vector in stored.items()}
 
     def _statistics(self, action: Aggregate) -> Dict[str, np.ndarray]:
+        mean, std = mean_and_std(*self._statistics_total(action), self._task.schema)
+        return {"mean": mean, "std": std}
+
+    def _statistics_total(self, action: Aggregate) -> Tuple[np.ndarray, float]:
+        """(sums of all nodes, how many privacy units they are over)."""
         total = np.zeros(self._update_size(STATISTICS_ROUND), np.float64)
-        records = 0
+        units = 0
         for _, header, tensors in self._stored(action):
             total += self._decode(STATISTICS_ROUND, header, tensors)
-            records += int(header["records"])
-        mean, std = mean_and_std(total, float(records), self._task.schema)
-        return {"mean": mean, "std": std}
+            units += int(header.get("units", header["records"]))
+        return total, float(units)
 
     def _tail(self, number: int, weights: np.ndarray) -> Dict[str, np.ndarray]:
         if not self._task.training.tail_average or number <= tail_starts_after(self._task):
@@ -176,8 +188,9 @@ class Aggregation:
         trained = [r["round"] for r in self._store.results(self._run) if r["round"] != STATISTICS_ROUND]
         classes, bins = len(self._task.schema.classes), self._task.evaluation.bins
         pooled = summarize(np.sum([sums[node] for node in sorted(sums)], axis=0), classes, bins)
-        per_node = {node: summarize(vector, classes, bins) for node, vector in sorted(sums.items())}
-        figures = {"federated": {**pooled, "per_node": per_node}}
+        # A secure sum comes under no node's name.
+        per_node = {node: summarize(vector, classes, bins) for node, vector in sorted(sums.items()) if node}
+        figures = {"federated": {**pooled, **({"per_node": per_node} if per_node else {})}}
         outcome.evaluated = (max(trained), figures)
         self._compare(max(trained), pooled, self.weights(), outcome)
 

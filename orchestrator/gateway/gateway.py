@@ -12,18 +12,19 @@ from typing import Any, Callable, Dict, List, Optional, Set, Tuple
 
 import numpy as np
 
-from orchestrator.errors import RoundError, UsageError, WireError
+from orchestrator.errors import PrivacyError, RoundError, UsageError, WireError
 from orchestrator.gateway.aggregation import MAX_MESSAGE_BYTES, Aggregation, Evaluate
 from orchestrator.gateway.authority import Authority
 from orchestrator.gateway.broker import OwnBroker
 from orchestrator.gateway.figures import Figures
 from orchestrator.gateway.run import RunResult, plan_of, standardization
+from orchestrator.gateway.secure_aggregation import SecureAggregation
 from orchestrator.gateway.selection import Standings
 from orchestrator.gateway.store import PARTIAL, Store
 from orchestrator.gateway.voice import Voice
-from orchestrator.rounds.coordinator import Coordinator
 from orchestrator.rounds.events import (
     STATISTICS_ROUND,
+    Abstained,
     Action,
     Aggregate,
     Aggregated,
@@ -40,8 +41,10 @@ from orchestrator.rounds.events import (
     Rated,
     Started,
     Ticked,
+    Unopened,
     Wake,
 )
+from orchestrator.rounds.secure import VECTOR_STEPS, SecureCoordinator, coordinator_of
 from orchestrator.wire.body import decode_body, encode_body, require
 from orchestrator.wire.envelope import EVERYONE
 from orchestrator.wire.frames import Ack, Chunk, Want, decode_frame, encode_frame
@@ -91,7 +94,9 @@ class Gateway:
         self._voice = Voice(authority, store.serial(run))
         self._task = task_from_dict(stored[0], f"stored run {run}")
         self._graph = stored[1]
-        self._aggregation = Aggregation(store, run, self._task, evaluate)
+        secure = self._task.aggregation.secure
+        self._secure = SecureAggregation(store, run, self._task, evaluate, federation) if secure else None
+        self._aggregation = self._secure or Aggregation(store, run, self._task, evaluate)
         self._standings = Standings(self._task.selection)
         self._progress = progress
         self._own_broker = own_broker
@@ -101,14 +106,17 @@ class Gateway:
         self._inbox = Inbox(MAX_MESSAGE_BYTES)
         self._epoch = time.time() - time.monotonic()
         self._wake_at: Optional[float] = None
-        self._announced: Optional[Tuple[int, bytes]] = None
+        self._announced: Optional[Tuple[Tuple[int, int], bytes]] = None  # (round, attempt), body
         self._figures = Figures(self._task.training)
         self._records: Dict[str, int] = {}
+        self._units: Dict[str, int] = {}
         self._goodbyes: Set[str] = set()
         self._announced_ids: Set[bytes] = set()  # transfers of the open round
         self._noted: Optional[Tuple[str, int]] = None
         self._task_body: Optional[bytes] = None
-        self._coordinator = Coordinator(plan_of(self._task, self._store.secret(self._run, "selection")))
+        plan = plan_of(self._task, self._store.secret(self._run, "selection"))
+        self._task_steps = plan.steps
+        self._coordinator = coordinator_of(plan)
         self._link = Link(
             broker, f"edgeward-{federation}-gateway", [self._topics.every_up, self._topics.every_presence]
         )
@@ -119,7 +127,7 @@ class Gateway:
         for event in self._store.journal(self._run):
             self._coordinator.handle(event)
             if isinstance(event, Joined):
-                self._records[event.node] = event.records
+                self._note_counts(event)
         self._link.open(connect_timeout_s)
         self._tell("open", broker=str(self._link.address), phase=self._coordinator.phase, round=self._coordinator.round)
         try:
@@ -247,12 +255,15 @@ class Gateway:
         this_run = header.get("run") == self._run
         if kind == "ready" and this_run:
             records = require(header, "records", int)
-            if not 1 <= records < 1 << 40:
-                raise WireError(f"{node} is ready with {records} records")
-            self._records[node] = records
+            units = require({"units": records, **header}, "units", int)
+            holder = node == self._task.aggregation.key_holder
+            if not holder and not 1 <= units <= records < 1 << 40:
+                raise WireError(f"{node} is ready with {records} records of {units} privacy units")
+            event = Joined(self._now(), node, records, units)
+            self._note_counts(event)
             if node not in self._coordinator.online:
                 self._tell("joined", node=node, records=records)
-            self._happen(Joined(self._now(), node, records))
+            self._happen(event)
         elif kind == "declined" and this_run:
             reason = require(header, "reason", str)
             self._tell("declined", node=node, reason=reason)
@@ -261,6 +272,10 @@ class Gateway:
             self._goodbyes.add(node)
         elif not self._coordinator.over:
             self._send_task(node)
+
+    def _note_counts(self, event: Joined) -> None:
+        if event.node != self._task.aggregation.key_holder:
+            self._records[event.node], self._units[event.node] = event.records, event.units or event.records
 
     def _leave(self, node: str) -> None:
         self._inbox.forget(node)
@@ -294,8 +309,12 @@ class Gateway:
         if body is None:
             return
         header, tensors = decode_body(body, MAX_MESSAGE_BYTES)
-        if require(header, "kind", str) != "update":
-            raise WireError(f"a node may send updates, not {header['kind']!r}")
+        kind = require(header, "kind", str)
+        if kind in ("step", "abstain") and self._secure is not None:
+            self._take_answer(node, chunk, kind, header, tensors, body)
+            return
+        if kind != "update":
+            raise WireError(f"a node may send updates{', steps' if self._secure else ''}, not {kind!r}")
         number, records = require(header, "round", int), require(header, "records", int)
         wanted = require(header, "run", str) == self._run and self._coordinator.accepts(node, number)
         if wanted:
@@ -317,6 +336,35 @@ class Gateway:
                 digest=event.digest,
                 arrived=len(self._coordinator.arrived) + 1,
             )
+            self._carry_out(self._coordinator.handle(event))
+
+    def _take_answer(
+        self, node: str, chunk: Chunk, kind: str, header: Dict[str, Any], tensors: Dict[str, Any], body: bytes
+    ) -> None:
+        """A node's answer to a step of a secure round, or word that it is out of it."""
+        assert self._secure is not None
+        assert isinstance(self._coordinator, SecureCoordinator)
+        number, attempt = require(header, "round", int), require(header, "attempt", int)
+        event: Optional[Event] = None
+        if require(header, "run", str) == self._run and kind == "abstain":
+            event = Abstained(self._now(), node, number, attempt, require(header, "reason", str)[:500])
+            self._store.append(self._run, event)
+            self._tell("abstained", node=node, round=number, reason=event.reason)
+        elif header["run"] == self._run and self._coordinator.accepts_step(
+            node, number, require(header, "step", str), attempt
+        ):
+            step = header["step"]
+            self._secure.check_answer(step, header, tensors)
+            self._figures.received(node, len(body), header)
+            event = Arrived(self._now(), node, number, chunk.id.hex(), 1.0, step, attempt)
+            with self._store.transaction():
+                self._store.put_answer(self._run, number, attempt, step, node, body)
+                self._store.append(self._run, event)
+        self._link.publish(self._topics.down(node), encode_frame(self._inbox.finish(node, chunk.id)))
+        if event is not None:
+            if isinstance(event, Arrived) and event.step in VECTOR_STEPS:
+                arrived = len(self._coordinator.arrived) + 1
+                self._tell("update", node=node, round=number, bytes=len(body), digest=event.digest, arrived=arrived)
             self._carry_out(self._coordinator.handle(event))
 
     def _check_update(
@@ -365,8 +413,11 @@ class Gateway:
         self._outbox.send(self._voice.say(self._task_body, EVERYONE), topic, {node: topic}, time.monotonic())
 
     def _announce(self, action: Announce) -> None:
-        if self._announced is None or self._announced[0] != action.round:
-            self._announced = (action.round, self._round_body(action.round))
+        if action.step and action.step != self._task_steps[0]:
+            self._announce_step(action)
+            return
+        if self._announced is None or self._announced[0] != (action.round, action.attempt):
+            self._announced = ((action.round, action.attempt), self._round_body(action.round, action.attempt))
             self._figures.round_began(action.round)
         self._tell("round", round=action.round, of=self._task.training.rounds, nodes=list(action.nodes))
         body = self._announced[1]
@@ -374,13 +425,29 @@ class Gateway:
         everyone = set(action.nodes) == set(self._coordinator.online)
         self._announced_ids |= self._send(body, action.nodes, everyone)
 
-    def _round_body(self, number: int) -> bytes:
+    def _announce_step(self, action: Announce) -> None:
+        assert self._secure is not None
+        self._tell("step", round=action.round, attempt=action.attempt, step=action.step, nodes=list(action.nodes))
+        counts = {node: (records, self._units[node]) for node, records in self._records.items()}
+        request = self._secure.request(action, counts)
+        bodies = (
+            [((node,), encode_body({**request.fields, **own}, level=1)) for node, own in request.own.items()]
+            if request.own
+            else [(action.nodes, encode_body(request.fields, level=1))]
+        )
+        everyone = not request.own and set(action.nodes) == set(self._coordinator.online)
+        for nodes, body in bodies:
+            self._figures.sent(len(body), len(nodes))
+            self._announced_ids |= self._send(body, nodes, everyone)
+
+    def _round_body(self, number: int, attempt: int = 0) -> bytes:
         tensors: Dict[str, np.ndarray] = {}
         if number != STATISTICS_ROUND:
             tensors = self._model()
-        fields: Dict[str, Any] = {}
+        fields: Dict[str, Any] = {"attempt": attempt} if self._secure is not None else {}
         if STATISTICS_ROUND < number <= self._task.training.rounds:
-            fields, more = self._aggregation.broadcast()
+            told, more = self._aggregation.broadcast()
+            fields.update(told)
             tensors.update(more)
         return encode_body({"kind": "round", "run": self._run, "round": number, **fields}, tensors, level=1)
 
@@ -405,7 +472,12 @@ class Gateway:
 
     def _aggregate(self, action: Aggregate) -> None:
         self._tell("aggregating", round=action.round, nodes=list(action.nodes))
-        outcome = self._aggregation.outcome(action, float(sum(self._records.values())))
+        try:
+            outcome = self._aggregation.outcome(action, float(sum(self._records.values())))
+        except PrivacyError as error:
+            self._tell("unopened", round=action.round, reason=str(error))
+            self._happen(Unopened(self._now(), action.round, str(error)))
+            return
         result = {**self._figures.of_round(action), **outcome.figures}
         event = Aggregated(self._now(), action.round, outcome.stop)
         with self._store.transaction():
@@ -415,6 +487,7 @@ class Gateway:
                 self._store.add_to_result(self._run, *outcome.evaluated)
             self._store.put_result(self._run, action.round, result)
             self._store.drop_updates(self._run, action.round)
+            self._store.drop_answers(self._run, action.round)
             self._store.append(self._run, event)
         for transfer in self._announced_ids:
             self._outbox.drop(transfer)

@@ -11,6 +11,7 @@ from orchestrator.privacy.standardization import range_scaling
 from orchestrator.rounds.coordinator import Plan
 from orchestrator.rounds.events import STATISTICS_ROUND
 from orchestrator.rounds.fedbuff import FedBuff
+from orchestrator.rounds.secure import ENCRYPTED_STEPS, MASKED_STEPS
 from orchestrator.rounds.selection import Rule
 from orchestrator.rounds.strategies import make_strategy
 from orchestrator.rounds.strategy import Strategy
@@ -42,6 +43,10 @@ def plan_of(task: Task, key: bytes) -> Plan:
         strategy.max_staleness if isinstance(strategy, FedBuff) else 0,
         task.evaluation.on,
         rounds.provided,
+        task.privacy.bands if task.privacy.on else 1,
+        {"plain": (), "masked": MASKED_STEPS, "ckks": ENCRYPTED_STEPS}[task.aggregation.method],
+        task.aggregation.least,
+        task.aggregation.key_holder,
     )
 
 

@@ -33,6 +33,10 @@ CREATE TABLE IF NOT EXISTS events (run TEXT NOT NULL, seq INTEGER NOT NULL, even
 CREATE TABLE IF NOT EXISTS updates (
     run TEXT NOT NULL, round INTEGER NOT NULL, node TEXT NOT NULL, body BLOB NOT NULL, PRIMARY KEY (run, round, node)
 );
+CREATE TABLE IF NOT EXISTS answers (
+    run TEXT NOT NULL, round INTEGER NOT NULL, attempt INTEGER NOT NULL, step TEXT NOT NULL, node TEXT NOT NULL,
+    body BLOB NOT NULL, PRIMARY KEY (run, round, attempt, step, node)
+);
 CREATE TABLE IF NOT EXISTS vectors (run TEXT NOT NULL, name TEXT NOT NULL, data BLOB NOT NULL, PRIMARY KEY (run, name));
 CREATE TABLE IF NOT EXISTS nodes (run TEXT NOT NULL, node TEXT NOT NULL, figures TEXT NOT NULL, PRIMARY KEY (run, node));
 CREATE TABLE IF NOT EXISTS serials (run TEXT PRIMARY KEY, serial INTEGER NOT NULL);
@@ -98,6 +102,28 @@ class Store:
 
     def drop_updates(self, run: str, round_number: int) -> None:
         self._db.execute("DELETE FROM updates WHERE run = ? AND round <= ?", (run, round_number))
+
+    def put_answer(self, run: str, round_number: int, attempt: int, step: str, node: str, body: bytes) -> None:
+        """Keeps a node's answer to a step of a secure round; with node "" what the gateway fixed for the step."""
+        row = (run, round_number, attempt, step, node, body)
+        self._db.execute("INSERT OR REPLACE INTO answers VALUES (?, ?, ?, ?, ?, ?)", row)
+
+    def answers(self, run: str, round_number: int, attempt: int, step: str) -> Iterator[Tuple[str, bytes]]:
+        """(node, body) of a step, one at a time by name."""
+        query = "SELECT node FROM answers WHERE run = ? AND round = ? AND attempt = ? AND step = ? ORDER BY node"
+        key = (run, round_number, attempt, step)
+        for (node,) in self._db.execute(query, key).fetchall():
+            body = self.answer(*key, node)
+            assert body is not None
+            yield node, body
+
+    def answer(self, run: str, round_number: int, attempt: int, step: str, node: str) -> Optional[bytes]:
+        query = "SELECT body FROM answers WHERE run = ? AND round = ? AND attempt = ? AND step = ? AND node = ?"
+        row = self._db.execute(query, (run, round_number, attempt, step, node)).fetchone()
+        return bytes(row[0]) if row else None
+
+    def drop_answers(self, run: str, round_number: int) -> None:
+        self._db.execute("DELETE FROM answers WHERE run = ? AND round <= ?", (run, round_number))
 
     def put_vector(self, run: str, name: str, vector: np.ndarray) -> None:
         """Stores a vector; float64 for `tail`, `partial` and a strategy's state, float32 for all others."""

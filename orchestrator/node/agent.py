@@ -1,7 +1,7 @@
 """The node agent: one long-lived process, one loop. Takes a task, answers its rounds, keeps what it must not lose.
 
 Messages (see wire/body.py for their form), node to gateway: presence `hello`, `ready`, `declined`, `refused`, `gone` (the last
-will); transfers `update`. Gateway to node: transfers `task`, `round`, `finished`.
+will); transfers `update`, in secure rounds `step` and `abstain`. Gateway to node: transfers `task`, `round`, `step`, `finished`.
 """
 
 import hashlib
@@ -10,29 +10,28 @@ import logging
 import queue
 import time
 from pathlib import Path
-from typing import Any, Callable, Dict, Optional, Tuple
+from typing import Any, Dict, Optional, Tuple
 
 import numpy as np
 
 from orchestrator.errors import DataError, EdgewardError, UsageError, WireError
-from orchestrator.node.control import NodeControl
-from orchestrator.node.data import Dataset, load_dataset
-from orchestrator.node.evaluation import evaluate, hold_out
+from orchestrator.node.contribution import Contributor, Run, TrainerFactory
+from orchestrator.node.data import load_dataset
+from orchestrator.node.evaluation import hold_out
 from orchestrator.node.freshness import Guard
 from orchestrator.node.health import REPORT_EVERY_S, read_health
 from orchestrator.node.identity import NodeIdentity
-from orchestrator.node.personal import PERSONAL, with_personal, write_personal
-from orchestrator.node.runtime import TrainingGraph
-from orchestrator.node.store import RESIDUAL, NodeStore
-from orchestrator.node.trainer import GradientTrainer, Trainer
-from orchestrator.privacy.standardization import release_sums, standardize
+from orchestrator.node.peers import Peers
+from orchestrator.node.personal import PERSONAL, write_personal
+from orchestrator.node.secure import MaskedRound
+from orchestrator.node.store import NodeStore
+from orchestrator.node.trainer import GradientTrainer
 from orchestrator.rounds.events import STATISTICS_ROUND
 from orchestrator.wire.body import decode_body, encode_body, require
-from orchestrator.wire.codec import ERROR_FEEDBACK, decode_update, encode_update
 from orchestrator.wire.frames import Ack, Chunk, Want, decode_frame, encode_frame
 from orchestrator.wire.link import BrokerAddress, Connected, Disconnected, Event, Link
 from orchestrator.wire.process import has_tensorflow, peak_memory_mib
-from orchestrator.wire.task import Task, objection_to, task_from_dict
+from orchestrator.wire.task import objection_to, task_from_dict
 from orchestrator.wire.topics import Topics
 from orchestrator.wire.transfer import Inbox, Outbox
 
@@ -40,27 +39,6 @@ log = logging.getLogger("edgeward.node")
 
 GATEWAY = "gateway"
 MAX_MESSAGE_BYTES = 512 << 20
-
-TrainerFactory = Callable[[Task, bytes, Dataset, str], Trainer]
-
-
-class Run:
-    """The run this node takes part in: task, graph, data; the trainer once mean and std are known."""
-
-    def __init__(self, run: str, digest: str, task: Task, graph: bytes, dataset: Dataset, held_out: Dataset) -> None:
-        self.id = run
-        self.digest = digest
-        self.task = task
-        self.graph = graph
-        self.dataset = dataset
-        self.held_out = held_out  # raw; evaluated on, never trained on
-        self.trainer: Optional[Trainer] = None
-        self._evaluation_graph: Optional[TrainingGraph] = None
-
-    def evaluation_graph(self) -> TrainingGraph:
-        if self._evaluation_graph is None:
-            self._evaluation_graph = TrainingGraph(self.graph)
-        return self._evaluation_graph
 
 
 class NodeAgent:
@@ -79,11 +57,14 @@ class NodeAgent:
         identity: Optional[NodeIdentity] = None,
     ) -> None:
         self._topics = Topics(federation)
+        self._federation = federation
         self._name = name
         self._data = data
         self._state = state
         self._store = NodeStore(state / "node.sqlite")
         self._guard = None if identity is None else Guard(identity.opener(), self._store)
+        self._peers = Peers(name, self._store, identity)
+        self._secure: Optional[MaskedRound] = None
         self._refusal_at = 0.0
         self._trainer_factory = trainer_factory
         self._once = once
@@ -191,6 +172,8 @@ class NodeAgent:
             self._take_task(header, tensors)
         elif kind == "round":
             self._round = (header, tensors)
+        elif kind == "step":
+            self._answer_step(header)
         elif kind == "finished":
             self._finish(header, tensors)
         else:
@@ -216,7 +199,7 @@ class NodeAgent:
         digest = hashlib.sha256(graph + json.dumps(header["task"], sort_keys=True).encode()).hexdigest()
         self._run = Run(run, digest, task, graph, dataset, held_out)
         log.info("run %s: task %r, %d records", run, task.name, dataset.records)
-        self._set_presence(kind="ready", run=run, records=dataset.records)
+        self._set_presence(kind="ready", run=run, records=dataset.records, units=self._run.units)
 
     def _answer_round(self, header: Dict[str, Any], tensors: Dict[str, np.ndarray]) -> None:
         run, number = self._run, require(header, "round", int)
@@ -225,6 +208,9 @@ class NodeAgent:
             return
         if not STATISTICS_ROUND <= number <= run.task.last_round:
             raise WireError(f"round {number} of a run with {run.task.last_round} rounds")
+        if run.task.aggregation.secure:
+            self._begin_secure_round(run, header, tensors)
+            return
         try:
             body = self._store.released(run.id, number, run.digest)
         except EdgewardError as error:
@@ -232,73 +218,56 @@ class NodeAgent:
         if body is None:
             body = self._release(run, number, header, tensors)
         log.info("round %d: update of %d bytes", number, len(body))
+        self._send(body)
+
+    def _send(self, body: bytes) -> None:
         up = self._topics.up(self._name)
         self._outbox.send(body, up, {GATEWAY: up}, time.monotonic())
 
     def _release(self, run: Run, number: int, announced: Dict[str, Any], tensors: Dict[str, np.ndarray]) -> bytes:
         """Computes a round's answer and stores it durably; whatever happens from here on, the same bytes are sent."""
-        header: Dict[str, Any] = {"kind": "update", "run": run.id, "round": number, "records": run.dataset.records}
-        sent: Dict[str, np.ndarray] = {}
-        keep: Dict[str, np.ndarray] = {}
-        if number == STATISTICS_ROUND:
-            header["codec"] = "float32"
-            sent = encode_update(self._statistics(run), "float32", np.random.default_rng())
-        elif number <= run.task.training.rounds:
-            sent, keep, figures = self._train(run, number, announced, tensors)
-            header.update(figures)
-        if run.task.evaluates(number):
-            weights, mean, std = self._round_tensors(run, number, tensors)
-            held_out = Dataset(standardize(run.held_out.x, mean, std), run.held_out.y)
-            sent = {**sent, "evaluation": evaluate(run.task, run.evaluation_graph(), held_out, weights)}
-        body = encode_body({**header, "memory_mib": peak_memory_mib()}, sent)
+        fields, sent, keep = self._contributor(run).open_answer(number, announced, tensors)
+        header = {"kind": "update", "run": run.id, "round": number, **fields, "memory_mib": peak_memory_mib()}
+        body = encode_body(header, sent)
         self._store.release(run.id, number, run.digest, body, keep)
         return body
 
-    def _round_tensors(
-        self, run: Run, number: int, tensors: Dict[str, np.ndarray]
-    ) -> Tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """(weights with this node's part, mean, std) of a round; raises WireError where one is missing or of another shape."""
-        weights, mean, std = (tensors.get(name) for name in ("weights", "mean", "std"))
-        shape = run.task.schema.input_shape
-        if weights is None or mean is None or std is None or not mean.shape == shape == std.shape:
-            raise WireError(f"round {number} came without weights, mean or std of the task's shape")
-        return with_personal(self._store, run.id, run.task, np.asarray(weights)), mean, std
+    def _contributor(self, run: Run) -> Contributor:
+        return Contributor(run, self._store, self._name, self._trainer_factory)
 
-    def _statistics(self, run: Run) -> np.ndarray:
-        privacy = run.task.privacy
-        noise = privacy.statistics_noise_multiplier if privacy.on else 0.0
-        return release_sums(run.dataset.x, run.task.schema, privacy.statistics_clip_norm, noise)
+    def _begin_secure_round(self, run: Run, header: Dict[str, Any], tensors: Dict[str, np.ndarray]) -> None:
+        key = (run.id, header.get("round"), header.get("attempt"))
+        if self._secure is None or (self._secure.run.id, self._secure.number, self._secure.attempt) != key:
+            self._secure = None
+            contribute = self._contributor(run).contribute
+            try:
+                self._secure = MaskedRound(
+                    self._federation, run, header, tensors, self._name, self._peers, self._store, contribute
+                )
+            except EdgewardError as error:
+                self._abstain(header, error)
+                return
+        self._answer_step(header)
 
-    def _train(
-        self, run: Run, number: int, announced: Dict[str, Any], tensors: Dict[str, np.ndarray]
-    ) -> Tuple[Dict[str, np.ndarray], Dict[str, np.ndarray], Dict[str, Any]]:
-        """(tensors to send, vectors to keep, figures of the update)."""
-        training, codec = run.task.training, run.task.codec
-        weights, mean, std = self._round_tensors(run, number, tensors)
-        if run.trainer is None:
-            scaled = Dataset(standardize(run.dataset.x, mean, std), run.dataset.y)
-            run.trainer = self._trainer_factory(run.task, run.graph, scaled, self._name)
-        shared = weights.size - training.personal_parameters
-        control: Optional[NodeControl] = None
-        if training.strategy == "scaffold":
-            control = NodeControl(self._store, run.id, self._name, announced, tensors, shared)
-            correction = np.append(control.correction, np.zeros(weights.size - shared, np.float32))
-            change = run.trainer.train(weights, number, correction)
-        else:
-            change = run.trainer.train(weights, number)
-        update = change[:shared]
-        before = self._store.kept(run.id, RESIDUAL) if codec in ERROR_FEEDBACK else None
-        if before is not None:
-            update = update + before.vector
-        sent = encode_update(update, codec, np.random.default_rng())
-        decoded = decode_update(sent, codec, update.size)
-        keep = {RESIDUAL: update - decoded} if codec in ERROR_FEEDBACK else {}
-        if training.personal_parameters:
-            keep[PERSONAL] = weights[shared:] + change[shared:]
-        if control is not None:
-            keep.update(control.after(decoded, training.travel_at(number)))
-        error = float(np.linalg.norm(update - decoded) / max(float(np.linalg.norm(update)), 1e-30))
-        return sent, keep, {"codec": codec, "codec_error": error}
+    def _answer_step(self, header: Dict[str, Any]) -> None:
+        """This node's part in a step of a secure round, or the word that it is out of it, and why."""
+        secure = self._secure
+        told = tuple(require(header, name, kind) for name, kind in (("run", str), ("round", int), ("attempt", int)))
+        if secure is None or told != (secure.run.id, secure.number, secure.attempt):
+            self._abstain(header, EdgewardError("this node has no keys for this attempt: it came later, or began anew"))
+            return
+        try:
+            fields, tensors = secure.answer(header)
+        except EdgewardError as error:
+            self._secure = None
+            self._abstain(header, error)
+            return
+        self._send(encode_body({**fields, "memory_mib": peak_memory_mib()}, tensors, level=1))
+
+    def _abstain(self, header: Dict[str, Any], reason: EdgewardError) -> None:
+        log.warning("round %s, attempt %s: abstained: %s", header.get("round"), header.get("attempt"), reason)
+        about = {name: header.get(name) for name in ("run", "round", "attempt")}
+        self._send(encode_body({"kind": "abstain", **about, "reason": str(reason)[:500]}))
 
     def _finish(self, header: Dict[str, Any], tensors: Dict[str, np.ndarray]) -> None:
         run = self._run
@@ -306,7 +275,7 @@ class NodeAgent:
             return
         log.info("run %s is over: %s", run.id, header.get("reason") or "finished")
         if "weights" in tensors and self._store.kept(run.id, PERSONAL) is not None:
-            whole, mean, std = self._round_tensors(run, run.task.last_round, tensors)
+            whole, mean, std = self._contributor(run).round_tensors(run.task.last_round, tensors)
             records = run.dataset.records
             path = write_personal(self._state, run.id, self._name, run.task, records, whole, mean, std)
             log.info("this node's own model: %s", path)

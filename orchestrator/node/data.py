@@ -16,14 +16,32 @@ INPUT = "x"
 
 
 class Dataset(NamedTuple):
-    """x: float32 (n, *input_shape), numbers clamped to their public ranges but not standardized. y: int32 (n,)."""
+    """x: float32 (n, *input_shape), numbers clamped to their public ranges but not standardized. y: int32 (n,).
+
+    patients: int32 (n,), whose record it is, numbered from 0 in the order they come; None where the schema names no patients.
+    """
 
     x: np.ndarray
     y: np.ndarray
+    patients: Optional[np.ndarray] = None
 
     @property
     def records(self) -> int:
         return len(self.y)
+
+    def units(self, unit: str) -> List[np.ndarray]:
+        """The indices of the records of every privacy unit there is: a record, a patient, or the whole node."""
+        if unit == "node":
+            return [np.arange(self.records)]
+        if unit != "patient":
+            return [np.array([i]) for i in range(self.records)]
+        assert self.patients is not None, "the schema of a task with unit 'patient' names the patients"
+        order = np.argsort(self.patients, kind="stable")
+        return [part for part in np.split(order, np.flatnonzero(np.diff(self.patients[order])) + 1) if part.size]
+
+    def take(self, chosen: np.ndarray) -> "Dataset":
+        """The records a boolean mask or indices choose."""
+        return Dataset(self.x[chosen], self.y[chosen], None if self.patients is None else self.patients[chosen])
 
 
 def load_dataset(path: Path, schema: Schema) -> Dataset:
@@ -46,6 +64,7 @@ def _neighbours(path: Path) -> str:
 def _load_table(path: Path, schema: Schema) -> Dataset:
     rows, labels = [], []
     dropped = 0
+    patients = _Numbering()
     columns: Dict[str, int] = {}
     for line, cells in _csv_rows(path):
         if not columns:
@@ -70,6 +89,8 @@ def _load_table(path: Path, schema: Schema) -> Dataset:
         for feature in schema.features:
             row.extend(_encode(path, line, feature, cells[columns[feature.name]].strip()))
         rows.append(row)
+        if schema.patient:
+            patients.add(f"{path}:{line}: column {schema.patient!r}", cells[columns[schema.patient]].strip())
         labels.append(_label(f"{path}:{line}: column {schema.label!r}", cells[columns[schema.label]].strip(), schema))
     if not columns:
         raise DataError(f"{path}: the file is empty")
@@ -77,7 +98,24 @@ def _load_table(path: Path, schema: Schema) -> Dataset:
         raise DataError(
             f"{path}: no usable record in it{f' ({dropped} dropped for missing values)' if dropped else ''}"
         )
-    return Dataset(np.array(rows, np.float32).reshape(len(rows), *schema.input_shape), np.array(labels, np.int32))
+    x = np.array(rows, np.float32).reshape(len(rows), *schema.input_shape)
+    return Dataset(x, np.array(labels, np.int32), patients.numbers() if schema.patient else None)
+
+
+class _Numbering:
+    """Numbers names in the order they come."""
+
+    def __init__(self) -> None:
+        self._known: Dict[str, int] = {}
+        self._numbers: List[int] = []
+
+    def add(self, where: str, name: str) -> None:
+        if not name:
+            raise DataError(f"{where}: empty; every record must say whose it is")
+        self._numbers.append(self._known.setdefault(name, len(self._known)))
+
+    def numbers(self) -> np.ndarray:
+        return np.array(self._numbers, np.int32)
 
 
 def _csv_rows(path: Path) -> Iterator[Tuple[int, List[str]]]:
@@ -103,7 +141,8 @@ def _missing(cells: Sequence[str], columns: Dict[str, int], schema: Schema) -> L
 
 def _find_columns(path: Path, line: int, header: Sequence[str], schema: Schema) -> Dict[str, int]:
     repeated = {name for name in header if header.count(name) > 1}
-    lacking = [name for name in [f.name for f in schema.features] + [schema.label] if name not in header]
+    wanted = [*(f.name for f in schema.features), schema.label, *([schema.patient] if schema.patient else [])]
+    lacking = [name for name in wanted if name not in header]
     if repeated:
         raise DataError(f"{path}:{line}: column {sorted(repeated)[0]!r} occurs twice")
     if lacking:
@@ -155,10 +194,12 @@ def _label(where: str, cell: str, schema: Schema) -> int:
 def _load_signal(path: Path, schema: Schema) -> Dataset:
     try:
         with np.load(path, allow_pickle=False) as archive:
-            missing = [name for name in (INPUT, schema.label) if name not in archive.files]
+            wanted = [INPUT, schema.label, *([schema.patient] if schema.patient else [])]
+            missing = [name for name in wanted if name not in archive.files]
             if missing:
                 raise DataError(f"{path}: no array {missing[0]!r}; it holds {', '.join(archive.files) or 'nothing'}")
             x, labels = archive[INPUT], archive[schema.label]
+            names = archive[schema.patient] if schema.patient else None
     except (ValueError, OSError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise DataError(f"{path}: not a readable .npz file: {error}") from error
     shape = schema.input_shape
@@ -173,4 +214,10 @@ def _load_signal(path: Path, schema: Schema) -> Dataset:
     if bad.size:
         raise DataError(f"{path}: record {bad[0]} of x holds a value that is not a finite number")
     y = [_label(f"{path}: record {i} of {schema.label}", str(v), schema) for i, v in enumerate(labels.tolist())]
-    return Dataset(scaled, np.array(y, np.int32))
+    patients = _Numbering()
+    if names is not None:
+        if names.shape != (len(x),):
+            raise DataError(f"{path}: {schema.patient} has shape {names.shape}, expected ({len(x)},) like x")
+        for i, name in enumerate(names.tolist()):
+            patients.add(f"{path}: record {i} of {schema.patient}", str(name))
+    return Dataset(scaled, np.array(y, np.int32), patients.numbers() if names is not None else None)

@@ -10,39 +10,47 @@ from orchestrator.errors import DataError
 from orchestrator.node.data import Dataset
 from orchestrator.node.runtime import TrainingGraph
 from orchestrator.privacy.noise import SecureRandom
-from orchestrator.wire.evaluation import SENSITIVITY, count
+from orchestrator.privacy.noisy_sum import evaluation_counts
+from orchestrator.wire.evaluation import count
 from orchestrator.wire.task import Task
 
 
 def hold_out(dataset: Dataset, share: float, key: bytes) -> Tuple[Dataset, Dataset]:
     """(records to train on, records to evaluate on).
 
-    A record is held out when a keyed hash of its content says so: the same record is on the same side in every run of this node,
-    however many others are added, and whether it is depends on no other record, as separate accounting of the two sides needs.
-    Raises DataError when one side would be empty.
+    A record is held out when a keyed hash of its content says so, a patient when one of its first record does: the same one is on
+    the same side in every run of this node, however many others are added, and whether it is depends on nobody else, as
+    separate accounting of the two sides needs. Raises DataError when one side would be empty.
     """
     if not share:
-        return dataset, Dataset(dataset.x[:0], dataset.y[:0])
+        return dataset, dataset.take(np.zeros(dataset.records, bool))
     limit = int(share * 2**32)
-    held = np.array(
-        [
-            int.from_bytes(hmac.new(key, x.tobytes() + y.tobytes(), hashlib.sha256).digest()[:4], "big") < limit
-            for x, y in zip(dataset.x, dataset.y)
-        ],
-        bool,
-    )
+
+    def drawn(i: int) -> bool:
+        content = dataset.x[i].tobytes() + dataset.y[i].tobytes()
+        return int.from_bytes(hmac.new(key, content, hashlib.sha256).digest()[:4], "big") < limit
+
+    held = np.zeros(dataset.records, bool)
+    for rows in dataset.units("record" if dataset.patients is None else "patient"):
+        held[rows] = drawn(int(rows[0]))
     if held.all() or not held.any():
         raise DataError(
             f"{dataset.records} records cannot be split into some to train on and a share of {share:g} to evaluate on"
         )
-    return Dataset(dataset.x[~held], dataset.y[~held]), Dataset(dataset.x[held], dataset.y[held])
+    return dataset.take(~held), dataset.take(held)
 
 
 def evaluate(task: Task, graph: TrainingGraph, held_out: Dataset, weights: np.ndarray) -> np.ndarray:
-    """float32 sums of wire/evaluation.py over standardized records; with privacy on, noised before they are returned."""
+    """Sums of wire/evaluation.py over standardized records: float64 without privacy, else int64 in steps, noised."""
     logits = graph.logits(weights.astype(np.float32), held_out.x).astype(np.float64)
     shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
-    sums = count(held_out.y, shifted / shifted.sum(axis=1, keepdims=True), task.evaluation.bins)
-    if task.privacy.on:
-        sums = sums + SecureRandom().gaussian(sums.size, task.privacy.evaluation_noise_multiplier * SENSITIVITY)
-    return sums.astype(np.float32)
+    probabilities = shifted / shifted.sum(axis=1, keepdims=True)
+    if not task.privacy.on:
+        return count(held_out.y, probabilities, task.evaluation.bins)
+    counts = evaluation_counts(task)
+    total = np.zeros(counts.size, np.int64)
+    for rows in held_out.units(task.privacy.unit):
+        # Rounded down, so that no unit counts for more than the sensitivity says.
+        own = count(held_out.y[rows], probabilities[rows], task.evaluation.bins) / len(rows)
+        total += np.floor(counts.scale * own).astype(np.int64)
+    return total + counts.noise(SecureRandom())

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Dict, Tuple
 from urllib.parse import urlsplit
 
+from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from orchestrator.errors import IdentityError
@@ -40,6 +41,12 @@ class NodeIdentity:
 
     def opener(self) -> Opener:
         return Opener(self._signing, self.federation, self.name)
+
+    def for_peers(self) -> Tuple[Any, x509.Certificate, x509.Certificate]:
+        """(private key, certificate, the authority's certificate): what other nodes know this one by."""
+        files = (self._folder / name for name in (CERTIFICATE_FILE, pki.CA_FILE))
+        certificate, authority = (pki.read_certificate(path.read_bytes(), str(path)) for path in files)
+        return pki.read_private(self._folder / KEY_FILE), certificate, authority
 
     def secure(self, address: BrokerAddress) -> BrokerAddress:
         files = (str(self._folder / name) for name in (pki.CA_FILE, CERTIFICATE_FILE, KEY_FILE))

@@ -21,6 +21,8 @@ CREATE TABLE IF NOT EXISTS seen_runs (
     run TEXT PRIMARY KEY, serial INTEGER NOT NULL, newest_round INTEGER NOT NULL, over INTEGER NOT NULL
 );
 CREATE TABLE IF NOT EXISTS secrets (name TEXT PRIMARY KEY, value BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS peers (name TEXT PRIMARY KEY, key BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS opened (run TEXT NOT NULL, round INTEGER NOT NULL, PRIMARY KEY (run, round));
 CREATE TABLE IF NOT EXISTS anchors (name TEXT PRIMARY KEY, entries INTEGER NOT NULL, hash TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS kept (
     run TEXT NOT NULL, name TEXT NOT NULL, round INTEGER NOT NULL, data BLOB NOT NULL, PRIMARY KEY (run, name)
@@ -88,6 +90,19 @@ class NodeStore:
         """32 random bytes of this node, drawn the first time they are asked for and the same ever after."""
         self._db.execute("INSERT OR IGNORE INTO secrets VALUES (?, ?)", (name, secrets.token_bytes(32)))
         return bytes(self._db.execute("SELECT value FROM secrets WHERE name = ?", (name,)).fetchone()[0])
+
+    def pin_peer(self, name: str, key: bytes) -> bytes:
+        """The first key that was ever given for this name."""
+        self._db.execute("INSERT OR IGNORE INTO peers VALUES (?, ?)", (name, key))
+        return bytes(self._db.execute("SELECT key FROM peers WHERE name = ?", (name,)).fetchone()[0])
+
+    def note_opened(self, run: str, round_number: int) -> None:
+        """This node has helped to open a secure sum of the round."""
+        self._db.execute("INSERT OR IGNORE INTO opened VALUES (?, ?)", (run, round_number))
+
+    def opened(self, run: str, round_number: int) -> bool:
+        query = "SELECT 1 FROM opened WHERE run = ? AND round = ?"
+        return self._db.execute(query, (run, round_number)).fetchone() is not None
 
     def anchor(self, name: str) -> Optional[Tuple[int, str]]:
         """(entries, hash of the last) of a hash-chained file as last noted; None before the first."""

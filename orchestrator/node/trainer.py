@@ -1,13 +1,13 @@
 """Local training: from the round's weights to this node's update, with the privacy the task declares."""
 
-from typing import Optional, Protocol
+from typing import Iterator, Optional, Protocol
 
 import numpy as np
 
 from orchestrator.node.data import Dataset
 from orchestrator.node.runtime import TrainingGraph
-from orchestrator.privacy.clipping import clip_l2
 from orchestrator.privacy.noise import SecureRandom
+from orchestrator.privacy.noisy_sum import NoisySum, training_sum
 from orchestrator.wire.task import Task
 
 
@@ -21,9 +21,17 @@ class Trainer(Protocol):
         """
         ...
 
+    def gradient_sum(self, weights: np.ndarray, limit: int) -> np.ndarray:
+        """int64 (P,): the clipped gradients of one step's sample, summed in grid steps, with this node's share of the noise.
+
+        The sum is cut to [-limit, limit] before the noise. For distributed noise: private only in a sum over enough nodes
+        (privacy/noisy_sum.py says how to read it).
+        """
+        ...
+
 
 class GradientTrainer:
-    """SGD over a training graph: plain mini-batches, or per-record clipping and Gaussian noise (Abadi et al. 2016)."""
+    """SGD over a training graph: plain mini-batches, or clipping of every record or patient, and noise (Abadi et al. 2016)."""
 
     def __init__(self, task: Task, graph: bytes, dataset: Dataset, node: str) -> None:
         """`dataset` is already standardized."""
@@ -32,6 +40,7 @@ class GradientTrainer:
         self._dataset = dataset
         self._node = node
         self._random = SecureRandom()
+        self._units = dataset.units(task.privacy.unit) if task.privacy.within_node else []
         training = task.training
         self._proximal = training.options.get("mu", 0.01) if training.strategy == "fedprox" else 0.0
 
@@ -41,7 +50,7 @@ class GradientTrainer:
         for step in range(self._task.training.local_steps):
             gradient = (
                 self._private_gradient(current)
-                if self._task.privacy.on
+                if self._task.privacy.within_node
                 else self._plain_gradient(current, round_number, step)
             )
             if correction is not None:  # like FedProx's pull, of no record
@@ -50,15 +59,31 @@ class GradientTrainer:
             current = (current - learning_rate * (gradient + pull)).astype(np.float32)
         return current - weights
 
+    def gradient_sum(self, weights: np.ndarray, limit: int) -> np.ndarray:
+        gradients = self._sampled_gradients(weights.astype(np.float32))
+        return self._noisy_sum(weights).release(gradients, self._random, limit)
+
+    def _noisy_sum(self, weights: np.ndarray) -> NoisySum:
+        return training_sum(self._task, weights.size)
+
     def _private_gradient(self, weights: np.ndarray) -> np.ndarray:
         """Noised mean gradient of a Poisson sample, divided by its expected size (the realised one is private)."""
-        privacy, data = self._task.privacy, self._dataset
-        sample = self._random.poisson_sample(data.records, privacy.sampling_rate)
-        total = self._random.gaussian(weights.size, privacy.noise_multiplier * privacy.clip_norm)
-        for i in sample:  # one at a time: a batch of gradients would not fit a small machine
-            gradient = self._graph.record_gradient(weights, data.x[i : i + 1], data.y[i : i + 1])
-            total += clip_l2(gradient[np.newaxis].astype(np.float64), privacy.clip_norm)[0]
-        return total / (privacy.sampling_rate * data.records)
+        mechanism = self._noisy_sum(weights)
+        total = mechanism.to_float(mechanism.release(self._sampled_gradients(weights), self._random))
+        return total / (self._task.privacy.sampling_rate * len(self._units))
+
+    def _sampled_gradients(self, weights: np.ndarray) -> Iterator[np.ndarray]:
+        """The gradients of a Poisson sample of the units, one at a time: a batch of them would not fit a small machine."""
+        for i in self._random.poisson_sample(len(self._units), self._task.privacy.sampling_rate):
+            yield self._unit_gradient(weights, int(i))
+
+    def _unit_gradient(self, weights: np.ndarray, unit: int) -> np.ndarray:
+        """float64 (P,), before clipping: a record's gradient, or the mean of a patient's."""
+        rows, data = self._units[unit], self._dataset
+        total = np.zeros(weights.size, np.float64)
+        for i in rows:
+            total += self._graph.record_gradient(weights, data.x[i : i + 1], data.y[i : i + 1])
+        return total / len(rows)
 
     def _plain_gradient(self, weights: np.ndarray, round_number: int, step: int) -> np.ndarray:
         """FedSGD: over all records. Otherwise one mini-batch, walking through a shuffled epoch."""

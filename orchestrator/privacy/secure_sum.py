@@ -82,6 +82,12 @@ class Advert:
         return b"edgeward keys" + session.id + _counted(self.party.encode(), self.channel_key, self.mask_key)
 
 
+def session_id(federation: str, run: str, number: int, attempt: int) -> bytes:
+    """32 bytes that name one attempt at one round, the same for all nodes and the gateway."""
+    text = f"{federation}\0{run}\0{number}\0{attempt}".encode()
+    return hashlib.sha256(b"edgeward session\0" + text).digest()
+
+
 def survivors_message(session: Session, survivors: Iterable[str]) -> bytes:
     return b"edgeward survivors" + session.id + _counted(*(name.encode() for name in sorted(survivors)))
 

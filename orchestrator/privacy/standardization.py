@@ -3,17 +3,15 @@
 Standardizing each node by its own mean would wipe out differences between nodes that the model needs (10 points of
 accuracy on the four heart-disease hospitals).
 
-The release. Each number is mapped to u in [-1, 1] over its public range; a record contributes (u, u^2) of all its
-numbers, clipped to L2 norm `clip`, and a 1 for the count is not needed since row counts are public. The sum over records
-gets Gaussian noise of std noise_multiplier * clip per coordinate, so it is one Gaussian mechanism of that multiplier.
+The release. Each number is mapped to u in [-1, 1] over its public range; a record contributes (u, u^2) of all its numbers, a
+patient the mean of that over its records, clipped to an L2 norm (privacy/noisy_sum.py). A 1 for the count is not needed since
+the counts of units are public. So it is one Gaussian mechanism of the declared multiplier.
 """
 
-from typing import Tuple
+from typing import List, Tuple
 
 import numpy as np
 
-from orchestrator.privacy.clipping import clip_l2
-from orchestrator.privacy.noise import SecureRandom
 from orchestrator.wire.task import Schema
 
 MIN_STD = 0.05
@@ -29,20 +27,19 @@ def to_unit_range(x: np.ndarray, schema: Schema) -> np.ndarray:
     return 2.0 * (x[:, columns].astype(np.float64) - low) / (high - low) - 1.0
 
 
-def release_sums(x: np.ndarray, schema: Schema, clip: float, noise_multiplier: float) -> np.ndarray:
-    """float32 (2 * numbers,): noised sums of u and u^2. With noise_multiplier 0 they are exact and unclipped."""
-    unit = to_unit_range(x, schema)
-    moments = np.concatenate([unit, unit * unit], axis=1)
-    if noise_multiplier == 0:
-        return moments.sum(axis=0).astype(np.float32)
-    total = clip_l2(moments, clip).sum(axis=0)
-    return (total + SecureRandom().gaussian(total.size, noise_multiplier * clip)).astype(np.float32)
+def moments(x: np.ndarray, schema: Schema, units: List[np.ndarray]) -> np.ndarray:
+    """float64 (units, 2 * numbers): u and u^2 of raw float32 inputs (n, d), each unit's mean over its records."""
+    unit_range = to_unit_range(x, schema)
+    both = np.concatenate([unit_range, unit_range * unit_range], axis=1)
+    if len(units) == len(both):
+        return both  # one record each
+    return np.stack([both[rows].mean(axis=0) for rows in units])
 
 
 def mean_and_std(sums: np.ndarray, records: float, schema: Schema) -> Tuple[np.ndarray, np.ndarray]:
     """float32 (d,) each, in raw units, for all inputs; one-hot inputs keep mean 0 and std 1.
 
-    `sums` is the total over nodes of what `release_sums` gave, `records` the total number of records.
+    `sums` is the total over nodes and units of `moments`, as released; `records` the total number of units.
     """
     numbers = schema.numbers()
     unit_mean = np.clip(sums[: len(numbers)] / records, -1, 1)

@@ -47,7 +47,8 @@ class Plan:
     provided: rounds begin when a higher gateway begins them, and the run ends with its.
     evaluation: after the last round one more, numbered rounds + 1, in which nodes only evaluate its weights.
     separation: a node is in at most one of so many training rounds in a row.
-    steps: of a secure round (rounds/secure.py); least: fewest nodes its sum may be over; key_holder: a node that only holds a key.
+    steps: of a secure round (rounds/secure.py); least: fewest nodes its sum may be over.
+    key_holder: a node without data that holds a key.
     """
 
     rounds: int
@@ -276,7 +277,9 @@ class Coordinator:
         return []
 
     def _all_here(self) -> bool:
-        return len(self._eligible()) >= self.plan.nodes and (not self.plan.key_holder or self.plan.key_holder in self.online)
+        return len(self._eligible()) >= self.plan.nodes and (
+            not self.plan.key_holder or self.plan.key_holder in self.online
+        )
 
     def _open_round(self, number: int, at: float) -> List[Action]:
         self.phase, self.round, self.attempt = COLLECTING, number, 1

@@ -117,9 +117,7 @@ class Ticked:
     at: float
 
 
-Event = Union[
-    Started, Joined, Left, Arrived, Declined, Abstained, Unopened, Rated, Aggregated, Provided, Ended, Ticked
-]
+Event = Union[Started, Joined, Left, Arrived, Declined, Abstained, Unopened, Rated, Aggregated, Provided, Ended, Ticked]
 _EVENTS: Dict[str, Type[Any]] = {kind.__name__: kind for kind in Event.__args__}  # type: ignore[attr-defined]
 
 
@@ -148,10 +146,11 @@ class Announce:
 
 @dataclass(frozen=True)
 class Aggregate:
-    """Turn the stored updates of these nodes into the round's result, then report `Aggregated`."""
+    """Turn the stored updates of these nodes into the round's result, then report `Aggregated` (or `Unopened`)."""
 
     round: int
     nodes: Tuple[str, ...]
+    attempt: int = 0
 
 
 @dataclass(frozen=True)

@@ -84,7 +84,7 @@ class SecureCoordinator(Coordinator):
             self.deadline = at + self.plan.deadline_s
             return [self._announce(self._awaited(all_of_cohort=True)), Wake(self.deadline)]
         if self.phase == AGGREGATING:
-            return [Aggregate(self.round, self.summed)]
+            return [Aggregate(self.round, self.summed, self.attempt)]
         return super()._started(at)
 
     def _joined(self, event: Joined) -> List[Action]:
@@ -171,7 +171,7 @@ class SecureCoordinator(Coordinator):
 
     def _close_round(self) -> List[Action]:
         self.phase = AGGREGATING
-        return [Aggregate(self.round, self.summed)]
+        return [Aggregate(self.round, self.summed, self.attempt)]
 
     def _give_up(self, at: float) -> List[Action]:
         missing = self._names("; no answer from ", self._awaited(all_of_cohort=True), "")

@@ -9,8 +9,9 @@ from orchestrator.gateway.history import training_number
 from orchestrator.gateway.run import plan_of
 from orchestrator.gateway.web.storeview import StoreView
 from orchestrator.gateway.web.words import describe_task
-from orchestrator.rounds.coordinator import AGGREGATING, COLLECTING, FAILED, FINISHED, GATHERING, Coordinator
+from orchestrator.rounds.coordinator import AGGREGATING, COLLECTING, FAILED, FINISHED, GATHERING
 from orchestrator.rounds.events import STATISTICS_ROUND, Aggregated, Arrived, Declined, Event, Joined, Left, Started
+from orchestrator.rounds.secure import VECTOR_STEPS, coordinator_of
 from orchestrator.wire.task import task_from_dict
 
 _ACTIVITY = 100
@@ -36,7 +37,7 @@ class RunView:
 
     def __post_init__(self) -> None:
         self.task = task_from_dict(json.loads(self.store.task_text(self.run)), f"stored run {self.run}")
-        self.coordinator = Coordinator(plan_of(self.task, self.store.secret(self.run, "selection")))
+        self.coordinator = coordinator_of(plan_of(self.task, self.store.secret(self.run, "selection")))
         self.opened_at = 0.0
         self.last_event_at = 0.0
         self._seq = 0
@@ -71,7 +72,7 @@ class RunView:
             if node not in self.coordinator.declined:
                 self._tell(event.at, "declined", f"{node} declined: {event.reason}")
         elif isinstance(event, Arrived):
-            if self.coordinator.accepts(event.node, event.round):
+            if event.step in VECTOR_STEPS or self.coordinator.accepts(event.node, event.round):
                 history.updates += 1
         elif isinstance(event, Aggregated):
             self._aggregated_at[event.round] = event.at

@@ -1,0 +1,194 @@
+"""The gateway's side of secure rounds: what each step asks, from the answers to the one before, and the sum in the end.
+
+Everything is made of what the store holds, so a gateway that begins again asks the same and opens the same sum. It never holds
+anything from which a single node's vector could be read.
+"""
+
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Tuple
+
+import numpy as np
+
+from orchestrator.errors import PrivacyError, RoundError, WireError
+from orchestrator.gateway.aggregation import MAX_MESSAGE_BYTES, Aggregation, Evaluate, Outcome, Tensors
+from orchestrator.gateway.store import Store
+from orchestrator.privacy.ring import from_ring
+from orchestrator.privacy.secure_sum import Advert, Aggregator, Ring, Session, session_id
+from orchestrator.privacy.vector_layout import EVALUATION, STATISTICS, UPDATE, Layout, Summed, bits_for, parts_of
+from orchestrator.rounds.events import Aggregate, Announce
+from orchestrator.rounds.secure import CONFIRM, KEYS, MASKED, SHARES, UNMASK
+from orchestrator.rounds.strategy import OfTheMean
+from orchestrator.wire.body import decode_body, encode_body, require
+from orchestrator.wire.task import Task
+
+_FORM = "form"
+"""Step under which the store keeps the numbers a session's vectors are made with."""
+
+
+class Request(NamedTuple):
+    """What a step asks. fields: the same for everybody; own: node -> what is for it alone."""
+
+    fields: Dict[str, Any]
+    own: Dict[str, Dict[str, Any]]
+
+
+class SecureAggregation(Aggregation):
+    """Rounds of one run whose sums are opened by the nodes together."""
+
+    def __init__(self, store: Store, run: str, task: Task, evaluate: Optional[Evaluate], federation: str) -> None:
+        super().__init__(store, run, task, evaluate)
+        self._federation = federation
+        self._opened: Dict[str, Summed] = {}
+        self._units = 0  # of the nodes in the sum
+
+    # Steps
+
+    def request(self, action: Announce, counts: Mapping[str, Tuple[int, int]]) -> Request:
+        """What the step asks of the action's nodes. `counts`: node -> (records, privacy units), as it joined."""
+        about = {
+            "kind": "step",
+            "run": self._run,
+            "round": action.round,
+            "attempt": action.attempt,
+            "step": action.step,
+        }
+        own: Dict[str, Dict[str, Any]] = {}
+        fields: Dict[str, Any] = {}
+        if action.step == SHARES:
+            keys = self._fields(action, KEYS, ("channel", "mask", "signature", "credential"))
+            fields = {"adverts": keys, **self._fix_form(action, {name: counts[name] for name in keys})}
+        elif action.step == MASKED:
+            shared = {name: header["shares"] for name, header in self._headers(action, SHARES)}
+            for node in action.nodes:
+                own[node] = {"shares": {sender: shares[node] for sender, shares in shared.items() if node in shares}}
+        elif action.step == CONFIRM:
+            fields = {"survivors": [name for name, _ in self._store.answers(*self._key(action, MASKED))]}
+        elif action.step == UNMASK:
+            fields = {"signatures": {name: header["signature"] for name, header in self._headers(action, CONFIRM)}}
+        return Request({**about, **fields}, own)
+
+    def check_answer(self, step: str, header: Dict[str, Any], tensors: Tensors) -> None:
+        """Raises WireError for an answer that no later step could use."""
+        if step == KEYS:
+            for key, size in (("channel", 32), ("mask", 32), ("signature", 0), ("credential", 0)):
+                value = require(header, key, bytes)
+                if size and len(value) != size:
+                    raise WireError(f"the key {key!r} has {len(value)} bytes, not {size}")
+        elif step == SHARES:
+            _check_map(header, "shares", bytes)
+        elif step == MASKED:
+            masked = tensors.get("masked")
+            if masked is None or masked.dtype != np.uint8 or masked.ndim != 1:
+                raise WireError("a masked vector came without its bytes")
+            for key in ("records", "units"):
+                if require(header, key, int) < 1:
+                    raise WireError(f"a masked vector of {header[key]} {key}")
+        elif step == CONFIRM:
+            require(header, "signature", bytes)
+        elif step == UNMASK:
+            _check_map(header, "shares", list)
+            for name, told in header["shares"].items():
+                if len(told) != 2 or not all(isinstance(part, bytes) for part in told):
+                    raise WireError(f"the share of {name} is not [kind, share]")
+
+    def _fix_form(self, action: Announce, counts: Mapping[str, Tuple[int, int]]) -> Dict[str, int]:
+        """The numbers all parties make their vectors with: computed once for an attempt, and kept."""
+        key = (self._run, action.round, action.attempt, _FORM, "")
+        stored = self._store.answer(*key)
+        if stored is None:
+            records, units = (sum(count[i] for count in counts.values()) for i in (0, 1))
+            parts = parts_of(self._task, action.round, self._update_size(action.round))
+            bits = bits_for(parts, units, len(counts), self._task.aggregation.bits)
+            stored = encode_body({"bits": bits, "parties": len(counts), "units": units, "records": records})
+            self._store.put_answer(*key, stored)
+        header, _ = decode_body(stored, MAX_MESSAGE_BYTES)
+        return {name: int(header[name]) for name in ("bits", "parties", "units", "records")}
+
+    def _key(self, action: Any, step: str) -> Tuple[str, int, int, str]:
+        return self._run, action.round, action.attempt, step
+
+    def _headers(self, action: Any, step: str) -> List[Tuple[str, Dict[str, Any]]]:
+        return [(n, decode_body(b, MAX_MESSAGE_BYTES)[0]) for n, b in self._store.answers(*self._key(action, step))]
+
+    def _fields(self, action: Any, step: str, names: Tuple[str, ...]) -> Dict[str, Dict[str, Any]]:
+        return {node: {name: header[name] for name in names} for node, header in self._headers(action, step)}
+
+    # The sum
+
+    def outcome(self, action: Aggregate, known: float) -> Outcome:
+        """Raises PrivacyError when the sum cannot be opened; then nobody ever will."""
+        self._opened = self._open(action) if action.nodes else {}
+        outcome = super().outcome(action, known)
+        outcome.figures["opened"] = bool(action.nodes)
+        if UPDATE in self._opened:
+            outcome.figures["values_cut"] = self._opened[UPDATE].cut
+        return outcome
+
+    def _open(self, action: Aggregate) -> Dict[str, Summed]:
+        parts = parts_of(self._task, action.round, self._update_size(action.round))
+        stored = self._store.answer(self._run, action.round, action.attempt, _FORM, "")
+        if stored is None:
+            raise RoundError(f"the store lacks the form of round {action.round}: was it edited?")
+        form, _ = decode_body(stored, MAX_MESSAGE_BYTES)
+        layout = Layout(parts, *(int(form[name]) for name in ("bits", "parties", "units", "records")))
+        keys = self._fields(action, KEYS, ("channel", "mask", "signature"))
+        adverts = [Advert(name, told["channel"], told["mask"], told["signature"]) for name, told in keys.items()]
+        aggregation = self._task.aggregation
+        session = Session(
+            session_id(self._federation, self._run, action.round, action.attempt),
+            aggregation.neighbours,
+            aggregation.least,
+        )
+        aggregator = Aggregator(session, adverts, Ring(layout.bits, layout.size))
+        for name, header in self._headers(action, SHARES):
+            aggregator.take_shares(name, header["shares"])
+        self._units = 0
+        for name, body in self._store.answers(*self._key(action, MASKED)):
+            header, tensors = decode_body(body, MAX_MESSAGE_BYTES)
+            try:
+                aggregator.take_masked(name, tensors["masked"].tobytes())
+            except ValueError as error:
+                raise PrivacyError(f"the vector of {name}: {error}") from error
+            self._units += int(header["units"])
+        answers = {
+            name: {of: (kind, share) for of, (kind, share) in header["shares"].items()}
+            for name, header in self._headers(action, UNMASK)
+        }
+        return layout.decode(from_ring(aggregator.open(answers), layout.bits))
+
+    # What the sum says
+
+    def _statistics_total(self, action: Aggregate) -> Tuple[np.ndarray, float]:
+        part = self._opened[STATISTICS]
+        if self._task.privacy.on:
+            return part.values, float(self._units)
+        return part.values * part.weight, float(part.weight)
+
+    def _moved(
+        self, action: Aggregate, known: float, sums: Dict[str, np.ndarray], shared: np.ndarray
+    ) -> Tuple[np.ndarray, Tensors]:
+        if self._task.evaluates(action.round):
+            self._take_sums(action, sums)
+        assert isinstance(self._strategy, OfTheMean)  # the task allows no other
+        return self._strategy.move(shared, self._mean(action), self._strategy_state())
+
+    def _take_sums(self, action: Aggregate, sums: Dict[str, np.ndarray]) -> None:
+        part = self._opened.get(EVALUATION)
+        if part is not None:
+            sums[""] = part.values if self._task.privacy.on else part.values * part.weight
+
+    def _mean(self, action: Aggregate) -> np.ndarray:
+        """float64 (P,): by how much the nodes in the sum would move the weights."""
+        privacy, training, values = self._task.privacy, self._task.training, self._opened[UPDATE].values
+        if not (privacy.on and privacy.noise == "distributed"):
+            return values
+        if privacy.unit == "node":
+            # Of the expected number, not of those that came: what is divided by must not depend on one node.
+            return values / (self._task.selection.cohort or self._task.rounds.nodes)
+        gradient = values / (privacy.sampling_rate * self._units)
+        return np.asarray(-training.learning_rate_at(action.round) * gradient)
+
+
+def _check_map(header: Dict[str, Any], key: str, kind: Any) -> None:
+    for name, value in require(header, key, dict).items():
+        if not isinstance(value, kind):
+            raise WireError(f"{key} of {name}: {type(value).__name__}, expected {kind.__name__}")

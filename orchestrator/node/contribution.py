@@ -1,0 +1,188 @@
+"""What a node gives to a round: sums for standardization, an update, an evaluation; clipped and noised as the task says.
+
+`Contribution.parts` are what the node computed, `sent` what travels when answers are sent one by one. In secure rounds the parts
+are hidden in a vector instead (node/secure.py). Parts in whole numbers (int64) carry their noise already.
+"""
+
+from typing import Any, Callable, Dict, NamedTuple, Optional, Tuple
+
+import numpy as np
+
+from orchestrator.errors import WireError
+from orchestrator.node.control import NodeControl
+from orchestrator.node.data import Dataset
+from orchestrator.node.evaluation import evaluate
+from orchestrator.node.personal import PERSONAL, with_personal
+from orchestrator.node.runtime import TrainingGraph
+from orchestrator.node.store import RESIDUAL, NodeStore
+from orchestrator.node.trainer import Trainer
+from orchestrator.privacy.clipping import clip_l2
+from orchestrator.privacy.noise import SecureRandom
+from orchestrator.privacy.noisy_sum import evaluation_counts, statistics_sum, training_sum
+from orchestrator.privacy.standardization import moments, standardize
+from orchestrator.privacy.vector_layout import EVALUATION, STATISTICS, UPDATE, Layout
+from orchestrator.rounds.events import STATISTICS_ROUND
+from orchestrator.wire.codec import ERROR_FEEDBACK, decode_update, encode_update
+from orchestrator.wire.task import Task
+
+Tensors = Dict[str, np.ndarray]
+TrainerFactory = Callable[[Task, bytes, Dataset, str], Trainer]
+
+CLIP_NORM, WITHIN = "clip_norm", "within"
+"""Fields of a round and of its answer when the clip norm follows the updates: the norm, and whether this update kept below it."""
+
+
+class Run:
+    """The run this node takes part in: task, graph, data; the trainer once mean and std are known."""
+
+    def __init__(self, run: str, digest: str, task: Task, graph: bytes, dataset: Dataset, held_out: Dataset) -> None:
+        self.id = run
+        self.digest = digest
+        self.task = task
+        self.graph = graph
+        self.dataset = dataset
+        self.held_out = held_out  # raw; evaluated on, never trained on
+        self.units = len(dataset.units(task.privacy.unit))
+        self.trainer: Optional[Trainer] = None
+        self._evaluation_graph: Optional[TrainingGraph] = None
+
+    def evaluation_graph(self) -> TrainingGraph:
+        if self._evaluation_graph is None:
+            self._evaluation_graph = TrainingGraph(self.graph)
+        return self._evaluation_graph
+
+
+class Contribution(NamedTuple):
+    """parts: name -> float means and sums, or int64 steps. keep: vectors to store with the release. fields: of the answer."""
+
+    parts: Tensors
+    keep: Tensors
+    fields: Dict[str, Any]
+
+
+class Contributor:
+    """Computes the contributions of one node to one run."""
+
+    def __init__(self, run: Run, store: NodeStore, name: str, trainer_factory: TrainerFactory) -> None:
+        self._run, self._store, self._name, self._trainer_factory = run, store, name, trainer_factory
+
+    def open_answer(
+        self, number: int, announced: Dict[str, Any], tensors: Tensors
+    ) -> Tuple[Dict[str, Any], Tensors, Tensors]:
+        """(header fields, tensors to send, vectors to keep) of an answer that is sent as it is."""
+        contribution = self.contribute(number, announced, tensors)
+        parts, keep, fields = contribution
+        task = self._run.task
+        sent: Tensors = {}
+        if STATISTICS in parts:
+            released = parts[STATISTICS]
+            if task.privacy.on:
+                released = statistics_sum(task).to_float(released)
+            fields["codec"] = "float32"
+            sent = encode_update(released.astype(np.float32), "float32", np.random.default_rng())
+        if UPDATE in parts:
+            sent, residual = self._encode(number, parts[UPDATE], fields)
+            keep = {**keep, **residual}
+        if EVALUATION in parts:
+            sums = parts[EVALUATION]
+            if task.privacy.on:
+                sums = evaluation_counts(task).to_float(sums)
+            sent = {**sent, EVALUATION: sums.astype(np.float32)}
+        if task.training.strategy == "scaffold" and UPDATE in parts:
+            decoded = decode_update(sent, task.codec, parts[UPDATE].size)
+            control = self._control(announced, tensors, parts[UPDATE].size)
+            keep = {**keep, **control.after(decoded, task.training.travel_at(number))}
+        return fields, sent, keep
+
+    def contribute(
+        self, number: int, announced: Dict[str, Any], tensors: Tensors, layout: Optional[Layout] = None
+    ) -> Contribution:
+        """What this node has to say in a round, from the round's message. `layout`: of the secure sum it is for, if it is."""
+        run = self._run
+        parts: Tensors = {}
+        keep: Tensors = {}
+        fields: Dict[str, Any] = {"records": run.dataset.records, "units": run.units}
+        if number == STATISTICS_ROUND:
+            parts[STATISTICS] = self._statistics()
+        elif number <= run.task.training.rounds:
+            parts[UPDATE], keep, more = self._train(number, announced, tensors, layout)
+            fields.update(more)
+        if run.task.evaluates(number):
+            weights, mean, std = self.round_tensors(number, tensors)
+            held_out = run.held_out._replace(x=standardize(run.held_out.x, mean, std))
+            parts[EVALUATION] = evaluate(run.task, run.evaluation_graph(), held_out, weights)
+        return Contribution(parts, keep, fields)
+
+    def round_tensors(self, number: int, tensors: Tensors) -> Tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """(weights with this node's part, mean, std) of a round; raises WireError where one is missing or of another shape."""
+        weights, mean, std = (tensors.get(name) for name in ("weights", "mean", "std"))
+        shape = self._run.task.schema.input_shape
+        if weights is None or mean is None or std is None or not mean.shape == shape == std.shape:
+            raise WireError(f"round {number} came without weights, mean or std of the task's shape")
+        return with_personal(self._store, self._run.id, self._run.task, np.asarray(weights)), mean, std
+
+    def _statistics(self) -> np.ndarray:
+        run = self._run
+        unit_moments = moments(run.dataset.x, run.task.schema, run.dataset.units(run.task.privacy.unit))
+        if not run.task.privacy.on:
+            return np.asarray(unit_moments.sum(axis=0))
+        return statistics_sum(run.task).release(unit_moments, SecureRandom())
+
+    def _train(
+        self, number: int, announced: Dict[str, Any], tensors: Tensors, layout: Optional[Layout]
+    ) -> Tuple[np.ndarray, Tensors, Dict[str, Any]]:
+        run, training = self._run, self._run.task.training
+        weights, mean, std = self.round_tensors(number, tensors)
+        if run.trainer is None:
+            scaled = run.dataset._replace(x=standardize(run.dataset.x, mean, std))
+            run.trainer = self._trainer_factory(run.task, run.graph, scaled, self._name)
+        privacy = run.task.privacy
+        if privacy.within_node and privacy.noise == "distributed":
+            part = next((p for p in layout.parts if p.name == UPDATE), None) if layout is not None else None
+            if layout is None or part is None:
+                raise WireError(
+                    f"round {number} is not a secure one: this node's share of the noise protects only a sum"
+                )
+            return run.trainer.gradient_sum(weights, layout.limit(part, run.units)), {}, {}
+        shared = weights.size - training.personal_parameters
+        if training.strategy == "scaffold":
+            control = self._control(announced, tensors, shared)
+            correction = np.append(control.correction, np.zeros(weights.size - shared, np.float32))
+            change = run.trainer.train(weights, number, correction)
+        else:
+            change = run.trainer.train(weights, number)
+        keep = {PERSONAL: weights[shared:] + change[shared:]} if training.personal_parameters else {}
+        if privacy.unit == "node":
+            update, fields = self._bounded(change[:shared], announced)
+            return update, keep, fields
+        return change[:shared], keep, {}
+
+    def _bounded(self, update: np.ndarray, announced: Dict[str, Any]) -> Tuple[np.ndarray, Dict[str, Any]]:
+        """A whole update clipped, and noised here unless the gateway does it."""
+        privacy, fields = self._run.task.privacy, {}
+        clip_norm = privacy.clip_norm
+        if privacy.clip_quantile:
+            told = announced.get(CLIP_NORM)
+            if not isinstance(told, float) or not 0 < told < 1e12:
+                raise WireError(f"a round whose clip norm follows the updates came with {CLIP_NORM} {told!r}")
+            clip_norm, fields = told, {WITHIN: bool(np.linalg.norm(update) <= told)}
+        mechanism = training_sum(self._run.task, update.size, clip_norm)
+        if privacy.noise == "gateway":
+            return clip_l2(update[np.newaxis].astype(np.float64), clip_norm)[0].astype(np.float32), fields
+        steps = mechanism.release([update], SecureRandom())
+        return (steps if privacy.noise == "distributed" else mechanism.to_float(steps).astype(np.float32)), fields
+
+    def _control(self, announced: Dict[str, Any], tensors: Tensors, size: int) -> NodeControl:
+        return NodeControl(self._store, self._run.id, self._name, announced, tensors, size)
+
+    def _encode(self, number: int, update: np.ndarray, fields: Dict[str, Any]) -> Tuple[Tensors, Tensors]:
+        """(tensors of the update in the task's codec, what the codec left out and the next update makes up for)."""
+        codec = self._run.task.codec
+        before = self._store.kept(self._run.id, RESIDUAL) if codec in ERROR_FEEDBACK else None
+        if before is not None:
+            update = update + before.vector
+        sent = encode_update(update, codec, np.random.default_rng())
+        decoded = decode_update(sent, codec, update.size)
+        error = float(np.linalg.norm(update - decoded) / max(float(np.linalg.norm(update)), 1e-30))
+        fields.update(codec=codec, codec_error=error)
+        return sent, ({RESIDUAL: update - decoded} if codec in ERROR_FEEDBACK else {})

@@ -1,0 +1,131 @@
+"""This node's side of one secure round: keys, shares, its masked vector, and help in opening the sum (rounds/secure.py).
+
+What protects the node is in privacy/secure_sum.py; here its steps meet messages. The vector is stored before it is masked, so
+that a round attempted again carries the same noise; and once this node has helped to open a sum of a round it is in no
+other sum of that round, whatever the gateway says.
+"""
+
+from typing import Any, Callable, Dict, List, Optional, Tuple
+
+import numpy as np
+
+from orchestrator.errors import PrivacyError, WireError
+from orchestrator.node.contribution import EVALUATION, STATISTICS, Contribution, Run
+from orchestrator.node.peers import Peers
+from orchestrator.node.store import NodeStore
+from orchestrator.privacy.secure_sum import Advert, Party, Session, session_id
+from orchestrator.privacy.vector_layout import Layout, parts_of
+from orchestrator.rounds.secure import CONFIRM, KEYS, MASKED, SHARES, UNMASK
+from orchestrator.wire.body import decode_body, encode_body, require
+
+Tensors = Dict[str, np.ndarray]
+Answer = Tuple[Dict[str, Any], Tensors]
+Contribute = Callable[[int, Dict[str, Any], Tensors, Layout], Contribution]
+
+MAX_BODY_BYTES = 512 << 20
+
+
+class MaskedRound:
+    """One attempt. Feed it the gateway's messages; each gives this node's answer, the same one when it comes again."""
+
+    def __init__(
+        self,
+        federation: str,
+        run: Run,
+        announced: Dict[str, Any],
+        tensors: Tensors,
+        name: str,
+        peers: Peers,
+        store: NodeStore,
+        contribute: Contribute,
+    ) -> None:
+        """`announced` and `tensors`: the round's message. Raises PrivacyError where the node must not take part."""
+        self.run, self.number, self.attempt = run, require(announced, "round", int), require(announced, "attempt", int)
+        if store.opened(run.id, self.number):
+            raise PrivacyError(f"this node has helped to open a sum of round {self.number} already")
+        aggregation = run.task.aggregation
+        identifier = session_id(federation, run.id, self.number, self.attempt)
+        self._party = Party(
+            Session(identifier, aggregation.neighbours, aggregation.least), name, peers.sign, peers.verify
+        )
+        self._announced, self._tensors = announced, tensors
+        self._peers, self._store, self._contribute = peers, store, contribute
+        self._layout: Optional[Layout] = None
+        self._answers: Dict[str, Answer] = {}
+
+    def answer(self, header: Dict[str, Any]) -> Answer:
+        """(header fields, tensors) that answer a step's message. Raises PrivacyError or WireError saying why there is none."""
+        step = header.get("step", KEYS)
+        if step not in self._answers:
+            steps = {
+                KEYS: self._keys,
+                SHARES: self._shares,
+                MASKED: self._masked,
+                CONFIRM: self._confirm,
+                UNMASK: self._unmask,
+            }
+            if step not in steps:
+                raise WireError(f"a secure round has no step {step!r} in this version")
+            fields, tensors = steps[step](header)
+            about = {"kind": "step", "run": self.run.id, "round": self.number, "attempt": self.attempt, "step": step}
+            self._answers[step] = ({**about, **fields}, tensors)
+        return self._answers[step]
+
+    def _keys(self, _: Dict[str, Any]) -> Answer:
+        advert = self._party.advertise()
+        keys = {"channel": advert.channel_key, "mask": advert.mask_key, "signature": advert.signature}
+        return {**keys, "credential": self._peers.credential}, {}
+
+    def _shares(self, header: Dict[str, Any]) -> Answer:
+        adverts: List[Advert] = []
+        for name, told in require(header, "adverts", dict).items():
+            if not isinstance(told, dict):
+                raise WireError(f"the keys of {name} are {told!r}")
+            self._peers.admit(name, require(told, "credential", bytes))
+            keys = (require(told, key, bytes) for key in ("channel", "mask", "signature"))
+            adverts.append(Advert(name, *keys))
+        parameters = 0 if self.number == 0 else self._update_size()
+        parts = parts_of(self.run.task, self.number, parameters)
+        counts = (require(header, key, int) for key in ("bits", "parties", "units", "records"))
+        self._layout = Layout(parts, *counts)
+        return {"shares": self._party.share(adverts)}, {}
+
+    def _masked(self, header: Dict[str, Any]) -> Answer:
+        layout = self._layout
+        if layout is None:
+            raise WireError("a vector was asked for before keys were exchanged")
+        values, weights = self._values(layout)
+        vector = layout.encode(values, weights, np.random.default_rng())
+        masked = self._party.mask(vector, require(header, "shares", dict), layout.bits)
+        counts = {"records": self.run.dataset.records, "units": self.run.units}
+        return counts, {"masked": np.frombuffer(masked, np.uint8)}
+
+    def _confirm(self, header: Dict[str, Any]) -> Answer:
+        return {"signature": self._party.confirm(require(header, "survivors", list))}, {}
+
+    def _unmask(self, header: Dict[str, Any]) -> Answer:
+        shares = self._party.unmask(require(header, "signatures", dict))
+        self._store.note_opened(self.run.id, self.number)  # before anybody can open anything
+        return {"shares": {name: [kind, share] for name, (kind, share) in shares.items()}}, {}
+
+    def _update_size(self) -> int:
+        weights = self._tensors.get("weights")
+        if weights is None:
+            raise WireError(f"round {self.number} came without weights")
+        return int(weights.size) - self.run.task.training.personal_parameters
+
+    def _values(self, layout: Layout) -> Tuple[Tensors, Dict[str, int]]:
+        """The vector's parts and the weights of its means; from the store, if an earlier attempt computed them."""
+        run = self.run
+        body = self._store.released(run.id, self.number, run.digest)
+        if body is None:
+            parts, keep, _ = self._contribute(self.number, self._announced, self._tensors, layout)
+            body = encode_body({}, parts, level=1)
+            self._store.release(run.id, self.number, run.digest, body, keep)
+        values = dict(decode_body(body, MAX_BODY_BYTES)[1])
+        weights = {name: run.dataset.records for name in values}
+        for name, count in ((STATISTICS, run.units), (EVALUATION, run.held_out.records)):
+            if name in values and values[name].dtype != np.dtype("<i8"):  # a sum without noise: send it as a mean
+                values[name] = values[name] / max(1, count)
+                weights[name] = count
+        return values, weights

@@ -1,0 +1,113 @@
+"""The one mechanism behind every private release: a sum of clipped vectors, on a grid, with exact discrete noise.
+
+Gradients, standardization sums, evaluation sums and whole updates all leave as such a sum. Both sides, and the accountant, build
+it from the task alone, so they agree on the grid, on the sensitivity and on each party's share of the noise.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Iterable, Optional
+
+import numpy as np
+
+from orchestrator.privacy.clipping import clip_l2
+from orchestrator.privacy.lattice import Lattice, clamp, draw, make_lattice
+from orchestrator.privacy.noise import SecureRandom
+from orchestrator.wire.evaluation import vector_size
+from orchestrator.wire.task import Task
+
+LEAST_STD = 1024
+"""Standard deviation, in grid steps, that no party's noise is below: so fine a grid costs no epsilon (privacy/closeness.py)."""
+
+
+@dataclass(frozen=True)
+class NoisySum:
+    """Sums of vectors (size,) of L2 norm at most `lattice.clip_norm`, each party adding noise of `std` steps.
+
+    The sum over `parties` parties has noise of at least noise_multiplier times what one vector can change it by.
+    """
+
+    lattice: Lattice
+    noise_multiplier: float
+    parties: int
+    mechanism: str
+
+    @property
+    def std(self) -> int:
+        return self.lattice.noise_std(self.noise_multiplier, self.parties)
+
+    def noise(self, random: SecureRandom) -> np.ndarray:
+        """int64 (size,): one party's share, in steps."""
+        return draw(random, self.mechanism, self.lattice.size, self.std)
+
+    def total(self, vectors: Iterable[np.ndarray], rounding: np.random.Generator) -> np.ndarray:
+        """int64 (size,): the sum, in steps and without noise, of float vectors (size,), each clipped first."""
+        total = np.zeros(self.lattice.size, np.int64)
+        for vector in vectors:
+            clipped = clip_l2(vector[np.newaxis].astype(np.float64), self.lattice.clip_norm)[0]
+            total += self.lattice.round(clipped, rounding)
+        return total
+
+    def release(self, vectors: Iterable[np.ndarray], random: SecureRandom, limit: Optional[int] = None) -> np.ndarray:
+        """int64 (size,): what one party gives away, in steps; its sum is cut to `limit` first, which widens nothing."""
+        total = self.total(vectors, np.random.default_rng())
+        return (total if limit is None else clamp(total, limit)) + self.noise(random)
+
+    def to_float(self, steps: np.ndarray) -> np.ndarray:
+        return self.lattice.to_float(steps)
+
+
+@dataclass(frozen=True)
+class NoisyCounts:
+    """Sums in which one unit changes at most one cell by 1 and one bounded value by at most 1: L2 sensitivity sqrt(2).
+
+    Whole numbers of `scale` for 1, so that they need no rounding but of the bounded value.
+    """
+
+    size: int
+    noise_multiplier: float
+    parties: int
+    mechanism: str
+
+    @property
+    def scale(self) -> int:
+        """Steps for 1: a power of two with which a party's noise has at least LEAST_STD steps."""
+        least = LEAST_STD * math.sqrt(self.parties) / (self.noise_multiplier * math.sqrt(2.0))
+        return 1 << max(0, math.ceil(math.log2(least)))
+
+    @property
+    def std(self) -> int:
+        return math.ceil(self.noise_multiplier * math.sqrt(2.0) * self.scale / math.sqrt(self.parties))
+
+    def noise(self, random: SecureRandom) -> np.ndarray:
+        """int64 (size,): one party's share, in steps."""
+        return draw(random, self.mechanism, self.size, self.std)
+
+    def to_float(self, steps: np.ndarray) -> np.ndarray:
+        return np.asarray(steps / self.scale)
+
+
+def parties_of(task: Task) -> int:
+    """How many parties' noise a private sum of this task rests on."""
+    return task.aggregation.honest if task.privacy.noise == "distributed" else 1
+
+
+def training_sum(task: Task, parameters: int, clip_norm: float = 0.0) -> NoisySum:
+    """Of one step's gradients or, for unit node, of one round's updates. clip_norm: the round's, where it is not the task's."""
+    privacy, parties = task.privacy, parties_of(task)
+    lattice = make_lattice(clip_norm or privacy.clip_norm, parameters, privacy.noise_multiplier, parties)
+    return NoisySum(lattice, privacy.noise_multiplier, parties, privacy.mechanism)
+
+
+def statistics_sum(task: Task) -> NoisySum:
+    """Of the standardization sums: u and u^2 of every number."""
+    privacy, parties = task.privacy, parties_of(task)
+    multiplier, size = privacy.statistics_noise_multiplier, 2 * len(task.schema.numbers())
+    lattice = make_lattice(privacy.statistics_clip_norm, size, multiplier, parties)
+    return NoisySum(lattice, multiplier, parties, privacy.mechanism)
+
+
+def evaluation_counts(task: Task) -> NoisyCounts:
+    """Of federated evaluation (wire/evaluation.py)."""
+    size = vector_size(len(task.schema.classes), task.evaluation.bins)
+    return NoisyCounts(size, task.privacy.evaluation_noise_multiplier, parties_of(task), task.privacy.mechanism)

@@ -1,0 +1,187 @@
+"""How what a node sends becomes one vector of whole numbers that can be summed in secret, and how the sum is read.
+
+A vector is made of parts. A *noisy* part is a private sum in grid steps (privacy/noisy_sum.py) and is added up as it is. A *mean*
+part is a mean over a node's records: it travels as weight * mean, cut to its range and rounded at random so that the sum
+is right in expectation, and the weight travels masked beside it. Values are scaled so that the sum cannot wrap around.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Dict, List, Mapping, NamedTuple, Sequence
+
+import numpy as np
+
+from orchestrator.errors import PrivacyError
+from orchestrator.privacy.noisy_sum import evaluation_counts, statistics_sum, training_sum
+from orchestrator.wire.evaluation import vector_size
+from orchestrator.wire.task import Task
+
+BITS = (16, 24, 32)
+UPDATE, STATISTICS, EVALUATION = "update", "statistics", "evaluation"
+
+_NOISE_STDS = 12
+"""Room for noise, in standard deviations of the sum: beyond it with a probability below 1e-32."""
+
+_MEAN_BITS = 16
+_DIGITS = 5
+_DIGIT = 256
+"""A weight travels as base-256 digits, each in a value of its own; the number of values that were cut likewise."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """size: values. unit: what one step of a noisy part is worth. per_unit: steps one privacy unit (record, patient, node)
+    moves a value by at most, in expectation of its sampling. std: of one node's noise, in steps. reach: of a mean part, beyond
+    which values are cut."""
+
+    name: str
+    size: int
+    noisy: bool
+    unit: float = 0.0
+    per_unit: float = 0.0
+    std: int = 0
+    reach: float = 0.0
+
+    @property
+    def length(self) -> int:
+        return self.size if self.noisy else self.size + 2 * _DIGITS
+
+
+class Summed(NamedTuple):
+    """A part of an opened sum. values: float64 (size,), the total of a noisy part, or the weighted mean. weight: total of the
+    weights of a mean part. cut: how many values of single nodes were beyond the range."""
+
+    values: np.ndarray
+    weight: int
+    cut: int
+
+
+def parts_of(task: Task, number: int, parameters: int) -> List[Part]:
+    """The parts of a node's vector in a round. `parameters`: of the update, personal parts taken off."""
+    privacy, parts = task.privacy, []
+    if number == 0:
+        numbers = 2 * len(task.schema.numbers())
+        if privacy.on:
+            released = statistics_sum(task)
+            lattice = released.lattice
+            parts.append(Part(STATISTICS, numbers, True, lattice.step, lattice.bound, released.std))
+        else:
+            parts.append(Part(STATISTICS, numbers, False, reach=1.0))
+    elif number <= task.training.rounds:
+        if privacy.on and privacy.noise == "distributed":
+            released = training_sum(task, parameters)
+            lattice = released.lattice
+            sampled = min(1.0, 2 * privacy.sampling_rate) if privacy.within_node else 1.0
+            parts.append(Part(UPDATE, parameters, True, lattice.step, lattice.bound * sampled, released.std))
+        else:
+            parts.append(Part(UPDATE, parameters, False, reach=task.aggregation.update_range))
+    if task.evaluates(number):
+        if privacy.on:
+            counts = evaluation_counts(task)
+            parts.append(Part(EVALUATION, counts.size, True, 1.0 / counts.scale, counts.scale, counts.std))
+        else:
+            size = vector_size(len(task.schema.classes), task.evaluation.bins)
+            parts.append(Part(EVALUATION, size, False, reach=1.0))
+    return parts
+
+
+def bits_for(parts: Sequence[Part], units: int, parties: int, fixed: int = 0) -> int:
+    """Bits of a value with which sums over `parties` nodes holding `units` privacy units together do not wrap around.
+
+    `fixed`: the bits a task declares; PrivacyError when they are too few. Where even 32 are too few for every unit at its worst,
+    a node's sum is cut (`Layout.limit`), which does not change what one unit can do to it.
+    """
+    needed = _MEAN_BITS
+    for part in parts:
+        if part.noisy:
+            most = part.per_unit * max(units, parties) + _room(part, parties)
+            needed = max(needed, math.ceil(math.log2(most + 1)) + 1)
+        elif parties * (_DIGIT - 1) >= 1 << (_MEAN_BITS - 1):
+            needed = max(needed, 24)
+    chosen = next((bits for bits in BITS if bits >= needed), BITS[-1])
+    if fixed and fixed < chosen:
+        raise PrivacyError(
+            f"aggregation.bits {fixed} is too few for {parties} nodes with {units} units: {chosen} are needed"
+        )
+    return fixed or chosen
+
+
+def _room(part: Part, parties: int) -> float:
+    return _NOISE_STDS * part.std * math.sqrt(parties) + parties
+
+
+class Layout:
+    """The vector of one session: its parts, in a ring of 2^bits, for `parties` nodes of `units` privacy units, `weight` records.
+
+    Every party of a session, and the gateway, must build it from the same numbers.
+    """
+
+    def __init__(self, parts: Sequence[Part], bits: int, parties: int, units: int, weight: int) -> None:
+        if bits not in BITS or min(parties, units, weight) < 1:
+            raise PrivacyError(
+                f"a vector of {bits} bits for {parties} nodes, {units} units, {weight} records makes no sense"
+            )
+        self.parts, self.bits = list(parts), bits
+        self._parties, self._units, self._weight = parties, units, weight
+        self._half = (1 << (bits - 1)) - 1
+        self.size = sum(part.length for part in parts)
+
+    def limit(self, part: Part, units: int) -> int:
+        """The largest magnitude, in steps, of a noisy part's sum over `units` units before its noise."""
+        most = math.ceil(part.per_unit * max(1, units))
+        share = (self._half - _room(part, self._parties)) * max(1, units) / max(self._units, self._parties)
+        if share < 1:
+            raise PrivacyError(f"{self.bits} bits leave no room for {part.name!r} beside its noise of {part.std} steps")
+        return min(most, math.floor(share))
+
+    def encode(
+        self, values: Mapping[str, np.ndarray], weights: Mapping[str, int], random: np.random.Generator
+    ) -> np.ndarray:
+        """int64 (size,): steps of noisy parts as they are, means (float) times their weight."""
+        pieces = []
+        for part in self.parts:
+            vector = values[part.name]
+            if vector.shape != (part.size,):
+                raise PrivacyError(f"{part.name!r} has the shape {vector.shape}, expected ({part.size},)")
+            if part.noisy:
+                pieces.append(vector.astype(np.int64))
+                continue
+            weight = weights[part.name]
+            if not 0 <= weight <= self._weight:
+                raise PrivacyError(f"{part.name!r} has the weight {weight}, all nodes together have {self._weight}")
+            bounded = np.clip(vector.astype(np.float64), -part.reach, part.reach)
+            cut = int((bounded != vector).sum())
+            scaled = bounded * (weight / (part.reach * self._weight) * self._top())
+            pieces.append(np.floor(scaled + random.random(part.size)).astype(np.int64))
+            pieces.append(_digits(weight))
+            pieces.append(_digits(cut))
+        return np.concatenate(pieces)
+
+    def decode(self, total: np.ndarray) -> Dict[str, Summed]:
+        """Part name -> what the opened sum, int64 (size,), says of it."""
+        result: Dict[str, Summed] = {}
+        start = 0
+        for part in self.parts:
+            vector = total[start : start + part.length]
+            start += part.length
+            if part.noisy:
+                result[part.name] = Summed(vector * part.unit, 0, 0)
+                continue
+            weight, cut = _number(vector[part.size : part.size + _DIGITS]), _number(vector[part.size + _DIGITS :])
+            if weight < 1:
+                raise PrivacyError(f"the sum of {part.name!r} is over {weight} records")
+            values = vector[: part.size] * (part.reach * self._weight / (self._top() * weight))
+            result[part.name] = Summed(values, weight, cut)
+        return result
+
+    def _top(self) -> int:
+        """The largest magnitude a sum of means may have, a step of rounding for every party left out."""
+        return self._half - self._parties
+
+
+def _digits(number: int) -> np.ndarray:
+    return np.array([(number // _DIGIT**i) % _DIGIT for i in range(_DIGITS)], np.int64)
+
+
+def _number(digits: np.ndarray) -> int:
+    return int(sum(int(digit) * _DIGIT**i for i, digit in enumerate(digits)))
