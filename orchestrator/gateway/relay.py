@@ -148,6 +148,7 @@ class Relay(NodeAgent):
         identity: Optional[NodeIdentity] = None,
     ) -> None:
         super().__init__(upstream, federation, name, state, state, once=once, identity=identity)
+        self._store.before_release = None  # it has no data of its own: each node below charges its own ledger
         self._region = region
         self._lower: Optional[_Lower] = None
         self._joined_with = 0

@@ -7,14 +7,16 @@ import hashlib
 import json
 import logging
 import math
+import secrets
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Dict, List, NamedTuple, Optional, Tuple, Union
 
 from orchestrator.errors import LedgerError, PrivacyError, UsageError, WireError
 from orchestrator.node import accountant
-from orchestrator.node.anchor import Anchor, FolderAnchor, Head, StoreAnchor
+from orchestrator.node.anchor import Anchor, FolderAnchor, StoreAnchor
 from orchestrator.node.approval import Approvals, digest_of, summary_of
+from orchestrator.node.identity import NodeIdentity
 from orchestrator.node.ledger import APPROVED, DENIED, LEDGER_FILE, Ledger, Reservation
 from orchestrator.node.policy import Policy, PolicyFile, Refusal
 from orchestrator.node.store import NodeStore
@@ -33,11 +35,13 @@ class Waiting(NamedTuple):
     code: str = "policy.approval"
 
 
+Verdict = Union[Refusal, Waiting]
+
+
 class Gatekeeper:
     """Opens (or begins) the ledger in `state`; raises LedgerError when it is not the one that was left there.
 
-    policy: file of the owner's rules. identity: folder that also remembers the ledger's head. signer: key id of the gateway that
-    signs for this node, empty without one.
+    policy: file of the owner's rules. identity: names the gateway that signs for this node; its folder remembers the ledger too.
     """
 
     def __init__(
@@ -45,29 +49,27 @@ class Gatekeeper:
         state: Path,
         store: NodeStore,
         policy: Optional[Path] = None,
-        identity: Optional[Path] = None,
-        signer: str = "",
+        identity: Optional[NodeIdentity] = None,
     ) -> None:
         anchors: List[Anchor] = [StoreAnchor(store)]
         if identity is not None:
-            anchors.append(FolderAnchor(identity))
-        self._policy, self._signer = PolicyFile(policy), signer
+            anchors.append(FolderAnchor(identity.folder))
+        self._policy, self._signer = PolicyFile(policy), "" if identity is None else identity.signer
         self._approvals = Approvals(state)
+        self._tasks: Dict[str, Task] = {}  # of the runs this process took part in
         self._counted: Dict[Tuple[str, ...], Tuple[float, float]] = {}
+        self._process, self._told = secrets.token_hex(8), 0
         self._ledger = Ledger(state / LEDGER_FILE, anchors)
-        if policy is None:
-            log.warning("no --policy: any task is taken; the privacy budget is recorded in the ledger and not limited")
 
-    @property
-    def head(self) -> Head:
-        return self._ledger.head
+    def told(self) -> Dict[str, Any]:
+        """What every presence says of the ledger. process and n tell a message that comes twice from a ledger put back."""
+        self._told += 1
+        return {**self._ledger.head._asdict(), "process": self._process, "n": self._told}
 
     def close(self) -> None:
         self._ledger.close()
 
-    def admit(
-        self, run: str, task: Task, declared: Dict[str, Any], graph: bytes, records: int
-    ) -> Union[Refusal, Waiting, None]:
+    def admit(self, run: str, task: Task, declared: Dict[str, Any], graph: bytes, records: int) -> Optional[Verdict]:
         """None when this node takes part: the run's whole budget is reserved then, once however often the task comes."""
         objection = objection_to(task, records)
         if objection:
@@ -77,17 +79,23 @@ class Gatekeeper:
         except UsageError as error:
             return Refusal("policy.unreadable", f"this node's policy cannot be read, so nothing is taken: {error}")
         try:
-            return self._decide(policy, version, run, task, declared, graph, records)
+            verdict = self._decide(policy, version, run, task, declared, graph, records)
         except LedgerError as error:
             return Refusal("ledger.lost", str(error))
         except PrivacyError as error:
             return Refusal("ledger.run", str(error))
+        if verdict is None:
+            self._tasks[run] = task
+        return verdict
 
-    def charge(self, run: str, task: Task, number: int) -> None:
+    def charge(self, run: str, number: int) -> None:
         """To be called before the answer to round `number` is stored: notes durably that it will be released.
 
         Raises WireError for what was not reserved: the round is refused. LedgerError (the ledger is gone) ends the node.
         """
+        task = self._tasks.get(run)
+        if task is None:
+            raise WireError(f"refused: run {run} was not taken by this node")
         try:
             self._ledger.charge(run, number, self._uses(run, task, number))
         except LedgerError:
@@ -114,7 +122,7 @@ class Gatekeeper:
 
     def _decide(
         self, policy: Policy, version: str, run: str, task: Task, declared: Dict[str, Any], graph: bytes, records: int
-    ) -> Union[Refusal, Waiting, None]:
+    ) -> Optional[Verdict]:
         self._ledger.check_present()
         refusal = policy.objection(task, self._signer, records)
         if refusal is not None:
@@ -137,6 +145,8 @@ class Gatekeeper:
             if word != APPROVED:
                 return self._ask(run, declared, graph, task, epsilons)
         more: Dict[str, Any] = {"policy": version, "delta": task.privacy.delta if task.privacy.on else None}
+        if not version:
+            log.warning("no --policy: any task is taken; the budget is recorded in the ledger and not limited")
         if self._ledger.reserve(wanted, **more):
             log.info(
                 "run %s: budget reserved%s", run, "" if epsilons is None else f", epsilon {epsilons[1]:.3g} in all"

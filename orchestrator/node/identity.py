@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from orchestrator.errors import IdentityError
 from orchestrator.wire import pki
-from orchestrator.wire.envelope import Opener
+from orchestrator.wire.envelope import Opener, key_id
 from orchestrator.wire.link import BrokerAddress
 from orchestrator.wire.token import Token
 
@@ -47,6 +47,15 @@ class NodeIdentity:
         files = (self._folder / name for name in (CERTIFICATE_FILE, pki.CA_FILE))
         certificate, authority = (pki.read_certificate(path.read_bytes(), str(path)) for path in files)
         return pki.read_private(self._folder / KEY_FILE), certificate, authority
+
+    @property
+    def folder(self) -> Path:
+        return self._folder
+
+    @property
+    def signer(self) -> str:
+        """Key id of the gateway whose messages this node believes, 16 hex digits."""
+        return key_id(self._signing).hex()
 
     def secure(self, address: BrokerAddress) -> BrokerAddress:
         files = (str(self._folder / name) for name in (pki.CA_FILE, CERTIFICATE_FILE, KEY_FILE))

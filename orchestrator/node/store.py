@@ -6,7 +6,7 @@ once, so a replay cannot spend the privacy budget twice.
 
 import secrets
 from pathlib import Path
-from typing import Dict, NamedTuple, Optional, Tuple
+from typing import Callable, Dict, NamedTuple, Optional, Tuple
 
 import numpy as np
 
@@ -53,6 +53,7 @@ class NodeStore:
 
     def __init__(self, path: Path) -> None:
         self._db = open_database(path, _SCHEMA, "node")
+        self.before_release: Optional[Callable[[str, int], None]] = None
 
     def released(self, run: str, round_number: int, task: str) -> Optional[bytes]:
         """The stored update of a round; None if there was none yet.
@@ -72,7 +73,12 @@ class NodeStore:
     def release(
         self, run: str, round_number: int, task: str, body: bytes, keep: Optional[Dict[str, np.ndarray]] = None
     ) -> None:
-        """Stores a round's update durably, with the vectors to keep for later rounds; earlier rounds keep only the fact."""
+        """Stores a round's update durably, with the vectors to keep for later rounds; earlier rounds keep only the fact.
+
+        `before_release` is told (run, round) first; what it raises is raised, and nothing is stored.
+        """
+        if self.before_release is not None:
+            self.before_release(run, round_number)
         with self._db:
             self._db.execute("BEGIN IMMEDIATE")
             self._db.execute("INSERT INTO releases VALUES (?, ?, ?, ?)", (run, round_number, task, body))
