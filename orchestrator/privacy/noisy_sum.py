@@ -6,6 +6,7 @@ it from the task alone, so they agree on the grid, on the sensitivity and on eac
 
 import math
 from dataclasses import dataclass
+from itertools import islice
 from typing import Iterable, Optional
 
 import numpy as np
@@ -18,6 +19,9 @@ from orchestrator.wire.task import Task
 
 LEAST_STD = 1024
 """Standard deviation, in grid steps, that no party's noise is below: so fine a grid costs no epsilon (privacy/closeness.py)."""
+
+_PART = 1 << 14
+"""Numbers of clipped vectors worked on at a time."""
 
 
 @dataclass(frozen=True)
@@ -43,10 +47,13 @@ class NoisySum:
     def total(self, vectors: Iterable[np.ndarray], rounding: np.random.Generator) -> np.ndarray:
         """int64 (size,): the sum, in steps and without noise, of float vectors (size,), each clipped first."""
         total = np.zeros(self.lattice.size, np.int64)
-        for vector in vectors:
-            clipped = clip_l2(vector[np.newaxis].astype(np.float64), self.lattice.clip_norm)[0]
-            total += self.lattice.round(clipped, rounding)
-        return total
+        vectors = iter(vectors)
+        while True:
+            some = list(islice(vectors, max(1, _PART // self.lattice.size)))  # together where they are small
+            if not some:
+                return total
+            clipped = clip_l2(np.stack(some).astype(np.float64), self.lattice.clip_norm)
+            total += self.lattice.round(clipped, rounding).sum(axis=0)
 
     def release(self, vectors: Iterable[np.ndarray], random: SecureRandom, limit: Optional[int] = None) -> np.ndarray:
         """int64 (size,): what one party gives away, in steps; its sum is cut to `limit` first, which widens nothing."""
