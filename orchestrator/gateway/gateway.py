@@ -17,6 +17,8 @@ from orchestrator.gateway.aggregation import MAX_MESSAGE_BYTES, Aggregation, Eva
 from orchestrator.gateway.authority import Authority
 from orchestrator.gateway.broker import OwnBroker
 from orchestrator.gateway.figures import Figures
+from orchestrator.gateway.ledgers import CODE as LOST
+from orchestrator.gateway.ledgers import LedgerWatch
 from orchestrator.gateway.run import RunResult, plan_of, standardization
 from orchestrator.gateway.secure_aggregation import SecureAggregation
 from orchestrator.gateway.selection import Standings
@@ -98,6 +100,8 @@ class Gateway:
         self._secure = SecureAggregation(store, run, self._task, evaluate, federation) if secure else None
         self._aggregation = self._secure or Aggregation(store, run, self._task, evaluate)
         self._standings = Standings(self._task.selection)
+        self._ledgers = LedgerWatch(store)
+        self._waiting: Dict[str, str] = {}  # node -> digest of the task its owner has to approve
         self._progress = progress
         self._own_broker = own_broker
         self._hand_up = hand_up
@@ -112,6 +116,7 @@ class Gateway:
         self._units: Dict[str, int] = {}
         self._goodbyes: Set[str] = set()
         self._announced_ids: Set[bytes] = set()  # transfers of the open round
+        self._step_ids: Set[bytes] = set()  # and of its open step
         self._noted: Optional[Tuple[str, int]] = None
         self._task_body: Optional[bytes] = None
         plan = plan_of(self._task, self._store.secret(self._run, "selection"))
@@ -252,6 +257,10 @@ class Gateway:
         self._rate(node)
         if kind == "health":
             return
+        lost = self._ledgers.objection(node, header)
+        if lost:
+            self._decline(node, LOST, lost)
+            return
         this_run = header.get("run") == self._run
         if kind == "ready" and this_run:
             records = require(header, "records", int)
@@ -265,9 +274,12 @@ class Gateway:
                 self._tell("joined", node=node, records=records)
             self._happen(event)
         elif kind == "declined" and this_run:
-            reason = require(header, "reason", str)
-            self._tell("declined", node=node, reason=reason)
-            self._happen(Declined(self._now(), node, reason))
+            self._decline(node, require({"code": "", **header}, "code", str), require(header, "reason", str))
+        elif kind == "waiting" and this_run:
+            asked = require(header, "digest", str)
+            if self._waiting.get(node) != asked:
+                self._waiting[node] = asked
+                self._tell("waiting", node=node, code=header.get("code", ""), digest=asked, reason=header.get("reason", ""))
         elif header.get("finished") == self._run:
             self._goodbyes.add(node)
         elif not self._coordinator.over:
@@ -276,6 +288,11 @@ class Gateway:
     def _note_counts(self, event: Joined) -> None:
         if event.node != self._task.aggregation.key_holder:
             self._records[event.node], self._units[event.node] = event.records, event.units or event.records
+
+    def _decline(self, node: str, code: str, reason: str) -> None:
+        if self._coordinator.declined.get(node) != reason:
+            self._tell("declined", node=node, code=code, reason=reason)
+            self._happen(Declined(self._now(), node, reason, code))
 
     def _leave(self, node: str) -> None:
         self._inbox.forget(node)
@@ -317,6 +334,7 @@ class Gateway:
             raise WireError(f"a node may send updates{', steps' if self._secure else ''}, not {kind!r}")
         number, records = require(header, "round", int), require(header, "records", int)
         wanted = require(header, "run", str) == self._run and self._coordinator.accepts(node, number)
+        wanted = wanted and node not in self._coordinator.declined  # a broadcast round reaches it all the same
         if wanted:
             self._check_update(node, number, records, header, tensors)
             self._figures.received(node, len(body), header)
@@ -357,10 +375,15 @@ class Gateway:
             self._secure.check_answer(step, header, tensors)
             self._figures.received(node, len(body), header)
             event = Arrived(self._now(), node, number, chunk.id.hex(), 1.0, step, attempt)
-            with self._store.transaction():
+            # Of the other steps a loss of power costs no more than asking again: the journal ends earlier then.
+            with self._store.transaction(durable=step in VECTOR_STEPS):
                 self._store.put_answer(self._run, number, attempt, step, node, body)
                 self._store.append(self._run, event)
-        self._link.publish(self._topics.down(node), encode_frame(self._inbox.finish(node, chunk.id)))
+        received = self._inbox.finish(node, chunk.id)
+        for transfer in self._step_ids:
+            self._outbox.acknowledged(node, Ack(transfer))  # who answers has what was asked
+        if not isinstance(event, Arrived) or event.step in VECTOR_STEPS:  # others see by the next step that theirs are here
+            self._link.publish(self._topics.down(node), encode_frame(received))
         if event is not None:
             if isinstance(event, Arrived) and event.step in VECTOR_STEPS:
                 arrived = len(self._coordinator.arrived) + 1
@@ -436,9 +459,11 @@ class Gateway:
             else [(action.nodes, encode_body(request.fields, level=1))]
         )
         everyone = not request.own and set(action.nodes) == set(self._coordinator.online)
+        self._step_ids = set()
         for nodes, body in bodies:
             self._figures.sent(len(body), len(nodes))
-            self._announced_ids |= self._send(body, nodes, everyone)
+            self._step_ids |= self._send(body, nodes, everyone)
+        self._announced_ids |= self._step_ids
 
     def _round_body(self, number: int, attempt: int = 0) -> bytes:
         tensors: Dict[str, np.ndarray] = {}

@@ -46,6 +46,7 @@ CREATE TABLE IF NOT EXISTS phases (
     run TEXT NOT NULL, at REAL NOT NULL, phase TEXT NOT NULL, round INTEGER NOT NULL, reason TEXT NOT NULL
 );
 CREATE TABLE IF NOT EXISTS reports (run TEXT PRIMARY KEY, at REAL NOT NULL, report TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS ledger_heads (node TEXT PRIMARY KEY, head TEXT NOT NULL);
 """
 
 
@@ -57,14 +58,21 @@ class Store:
         self.secret(*PSEUDONYM_SECRET)
 
     @contextmanager
-    def transaction(self) -> Iterator[None]:
-        self._db.execute("BEGIN IMMEDIATE")
+    def transaction(self, durable: bool = True) -> Iterator[None]:
+        """All or nothing. What is not `durable` survives this process, but a loss of power only with the next that is."""
+        if not durable:
+            self._db.execute("PRAGMA synchronous=NORMAL")
         try:
-            yield
-        except BaseException:
-            self._db.execute("ROLLBACK")
-            raise
-        self._db.execute("COMMIT")
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+            except BaseException:
+                self._db.execute("ROLLBACK")
+                raise
+            self._db.execute("COMMIT")
+        finally:
+            if not durable:
+                self._db.execute("PRAGMA synchronous=FULL")
 
     def find_run(self, run: str) -> Optional[Tuple[Dict[str, Any], bytes]]:
         """(task as plain data, training graph) of a run; None if it is new."""
@@ -177,6 +185,14 @@ class Store:
     def put_report(self, run: str, at: float, report: Dict[str, Any]) -> None:
         """Keeps what a finished run gave: the content of result.json."""
         self._db.execute("INSERT OR REPLACE INTO reports VALUES (?, ?, ?)", (run, at, json.dumps(report)))
+
+    def ledger_head(self, node: str) -> Optional[Dict[str, Any]]:
+        """What a node last said of its ledger, in whatever run; see ledgers.py."""
+        row = self._db.execute("SELECT head FROM ledger_heads WHERE node = ?", (node,)).fetchone()
+        return json.loads(row[0]) if row else None
+
+    def put_ledger_head(self, node: str, head: Dict[str, Any]) -> None:
+        self._db.execute("INSERT OR REPLACE INTO ledger_heads VALUES (?, ?)", (node, json.dumps(head)))
 
     def put_node(self, run: str, node: str, figures: Dict[str, Any]) -> None:
         """Keeps the last figures a node gave of its process."""

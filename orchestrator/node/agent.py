@@ -1,39 +1,42 @@
 """The node agent: one long-lived process, one loop. Takes a task, answers its rounds, keeps what it must not lose.
 
-Messages (see wire/body.py for their form), node to gateway: presence `hello`, `ready`, `declined`, `refused`, `gone` (the last
-will); transfers `update`, in secure rounds `step` and `abstain`. Gateway to node: transfers `task`, `round`, `step`, `finished`.
+Messages (see wire/body.py for their form), node to gateway: presence `hello`, `ready`, `declined`, `waiting` (for its owner's
+word), `refused`, `gone` (the last will); transfers `update`, in secure rounds `step` and `abstain`. Gateway to node: transfers
+`task`, `round`, `step`, `finished`.
 """
 
-import hashlib
-import json
 import logging
 import queue
 import time
 from pathlib import Path
-from typing import Any, Dict, Optional, Tuple
+from typing import Any, Dict, List, Optional, Tuple
 
 import numpy as np
 
 from orchestrator.errors import DataError, EdgewardError, UsageError, WireError
+from orchestrator.node.approval import digest_of
 from orchestrator.node.contribution import Contributor, Run, TrainerFactory
 from orchestrator.node.data import load_dataset
 from orchestrator.node.evaluation import hold_out
 from orchestrator.node.freshness import Guard
+from orchestrator.node.gatekeeper import Gatekeeper, Verdict
 from orchestrator.node.health import REPORT_EVERY_S, read_health
 from orchestrator.node.identity import NodeIdentity
 from orchestrator.node.peers import Peers
 from orchestrator.node.personal import PERSONAL, write_personal
+from orchestrator.node.policy import Refusal
 from orchestrator.node.secure import MaskedRound
 from orchestrator.node.store import NodeStore
 from orchestrator.node.trainer import GradientTrainer
 from orchestrator.rounds.events import STATISTICS_ROUND
+from orchestrator.rounds.secure import VECTOR_STEPS
 from orchestrator.wire.body import decode_body, encode_body, require
 from orchestrator.wire.frames import Ack, Chunk, Want, decode_frame, encode_frame
 from orchestrator.wire.link import BrokerAddress, Connected, Disconnected, Event, Link
 from orchestrator.wire.process import has_tensorflow, peak_memory_mib
-from orchestrator.wire.task import objection_to, task_from_dict
+from orchestrator.wire.task import task_from_dict
 from orchestrator.wire.topics import Topics
-from orchestrator.wire.transfer import Inbox, Outbox
+from orchestrator.wire.transfer import Inbox, Outbox, transfer_id
 
 log = logging.getLogger("edgeward.node")
 
@@ -55,6 +58,7 @@ class NodeAgent:
         once: bool = False,
         labels: Optional[Dict[str, str]] = None,
         identity: Optional[NodeIdentity] = None,
+        policy: Optional[Path] = None,
     ) -> None:
         self._topics = Topics(federation)
         self._federation = federation
@@ -65,6 +69,11 @@ class NodeAgent:
         self._guard = None if identity is None else Guard(identity.opener(), self._store)
         self._peers = Peers(name, self._store, identity)
         self._secure: Optional[MaskedRound] = None
+        self._step_answers: List[bytes] = []  # transfers of the open round's answers
+        self._gatekeeper = Gatekeeper(state, self._store, policy, identity)
+        self._store.before_release = self._gatekeeper.charge
+        self._asked: Optional[Tuple[str, Dict[str, Any], Dict[str, np.ndarray]]] = None  # a task that waits for a person
+        self._look_at = 0.0
         self._refusal_at = 0.0
         self._trainer_factory = trainer_factory
         self._once = once
@@ -97,6 +106,7 @@ class NodeAgent:
             self._link.publish(self._topics.presence(self._name), self._gone, retain=True)
             self._link.flush(2.0)
             self._link.close()
+            self._gatekeeper.close()
             self._store.close()
 
     def stop(self) -> None:
@@ -109,6 +119,7 @@ class NodeAgent:
         except queue.Empty:
             self._outbox.due(time.monotonic())
             self._report_health()
+            self._look_for_approval()
             self._answer_newest_round()
         except WireError as error:
             self._refuse("a message", error)
@@ -162,12 +173,20 @@ class NodeAgent:
         if body is None:
             return
         # Acknowledged on receipt: whatever is lost with this process is announced again when it comes back.
-        self._link.publish(self._topics.up(self._name), encode_frame(self._inbox.finish(GATEWAY, chunk.id)))
-        opened = None if self._guard is None else self._guard.open(body)
-        header, tensors = decode_body(body if opened is None else opened.content, MAX_MESSAGE_BYTES)
+        received = self._inbox.finish(GATEWAY, chunk.id)
+        try:
+            opened = None if self._guard is None else self._guard.open(body)
+            header, tensors = decode_body(body if opened is None else opened.content, MAX_MESSAGE_BYTES)
+        except WireError:
+            self._link.publish(self._topics.up(self._name), encode_frame(received))
+            raise
         if self._guard is not None and opened is not None:
             self._guard.admit(header, opened.serial)
         kind = require(header, "kind", str)
+        if kind == "step":
+            self._drop_answers()  # the gateway has them, or it would not ask for the next
+        if kind != "step" or header.get("step") in VECTOR_STEPS:  # the answers to other steps come at once, and say it too
+            self._link.publish(self._topics.up(self._name), encode_frame(received))
         if kind == "task":
             self._take_task(header, tensors)
         elif kind == "round":
@@ -183,23 +202,40 @@ class NodeAgent:
         run = require(header, "run", str)
         if "graph" not in tensors:
             raise WireError("the task came without its training graph")
+        self._asked = None
         graph = tensors["graph"].tobytes()
+        verdict: Optional[Verdict]
         try:
             task = task_from_dict(require(header, "task", dict), "the gateway's task")
             loaded = load_dataset(self._data, task.schema)
             dataset, held_out = hold_out(loaded, task.evaluation.share, self._store.secret("hold-out"))
-            objection = objection_to(task, dataset.records)
-            if objection:
-                raise DataError(objection)
+            verdict = self._gatekeeper.admit(run, task, header["task"], graph, dataset.records)
         except (DataError, UsageError) as error:
-            log.error("declined run %s: %s", run, error)
-            self._run = None
-            self._set_presence(kind="declined", run=run, reason=str(error))
+            verdict = Refusal("data" if isinstance(error, DataError) else "task", str(error))
+        if verdict is not None:
+            self._stay_out(run, verdict, header, tensors)
             return
-        digest = hashlib.sha256(graph + json.dumps(header["task"], sort_keys=True).encode()).hexdigest()
-        self._run = Run(run, digest, task, graph, dataset, held_out)
+        self._run = Run(run, digest_of(header["task"], graph), task, graph, dataset, held_out)
         log.info("run %s: task %r, %d records", run, task.name, dataset.records)
         self._set_presence(kind="ready", run=run, records=dataset.records, units=self._run.units)
+
+    def _stay_out(self, run: str, verdict: Verdict, header: Dict[str, Any], tensors: Dict[str, np.ndarray]) -> None:
+        self._run = None
+        if isinstance(verdict, Refusal):
+            log.error("declined run %s: %s", run, verdict.reason)
+            self._set_presence(kind="declined", run=run, code=verdict.code, reason=verdict.reason)
+        else:
+            self._asked = (verdict.digest, header, tensors)
+            self._set_presence(kind="waiting", run=run, **verdict._asdict())
+
+    def _look_for_approval(self) -> None:
+        """Goes on with the task that waits for the owner, once there is a word on it."""
+        if self._asked is None or time.monotonic() < self._look_at:
+            return
+        self._look_at = time.monotonic() + 1.0
+        digest, header, tensors = self._asked
+        if self._gatekeeper.decided(digest):
+            self._take_task(header, tensors)
 
     def _answer_round(self, header: Dict[str, Any], tensors: Dict[str, np.ndarray]) -> None:
         run, number = self._run, require(header, "round", int)
@@ -262,7 +298,14 @@ class NodeAgent:
             self._secure = None
             self._abstain(header, error)
             return
-        self._send(encode_body({**fields, "memory_mib": peak_memory_mib()}, tensors, level=1))
+        body = encode_body({**fields, "memory_mib": peak_memory_mib()}, tensors, level=1)
+        self._step_answers.append(transfer_id(body))
+        self._send(body)
+
+    def _drop_answers(self) -> None:
+        for answer in self._step_answers:
+            self._outbox.drop(answer)
+        self._step_answers.clear()
 
     def _abstain(self, header: Dict[str, Any], reason: EdgewardError) -> None:
         log.warning("round %s, attempt %s: abstained: %s", header.get("round"), header.get("attempt"), reason)
@@ -280,6 +323,7 @@ class NodeAgent:
             path = write_personal(self._state, run.id, self._name, run.task, records, whole, mean, std)
             log.info("this node's own model: %s", path)
         self._run = None
+        self._drop_answers()
         self._set_presence(kind="hello", finished=header["run"])
         if self._once:
             self._link.flush(2.0)
@@ -290,7 +334,7 @@ class NodeAgent:
         self._announce_presence()
 
     def _announce_presence(self) -> None:
-        body = encode_body({**self._presence, **self._about()})
+        body = encode_body({**self._presence, "ledger": self._gatekeeper.told(), **self._about()})
         self._link.publish(self._topics.presence(self._name), body, retain=True)
 
     def _report_health(self) -> None:

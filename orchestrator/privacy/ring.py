@@ -26,8 +26,8 @@ def to_ring(values: np.ndarray, bits: int) -> np.ndarray:
 
 def from_ring(vector: np.ndarray, bits: int) -> np.ndarray:
     """int64 (n,) in [-2^(bits-1), 2^(bits-1)) from a ring vector."""
-    values = vector.astype(np.int64)
-    return np.where(values >> (bits - 1), values - (1 << bits), values)
+    unused = MAX_BITS - bits
+    return ((vector << np.uint32(unused)).view(np.int32) >> unused).astype(np.int64)  # the top bit is the sign
 
 
 def pack(vector: np.ndarray, bits: int) -> bytes:

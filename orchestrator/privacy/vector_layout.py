@@ -149,10 +149,13 @@ class Layout:
             weight = weights[part.name]
             if not 0 <= weight <= self._weight:
                 raise PrivacyError(f"{part.name!r} has the weight {weight}, all nodes together have {self._weight}")
-            bounded = np.clip(vector.astype(np.float64), -part.reach, part.reach)
-            cut = int((bounded != vector).sum())
-            scaled = bounded * (weight / (part.reach * self._weight) * self._top())
-            pieces.append(np.floor(scaled + random.random(part.size)).astype(np.int64))
+            exact = np.float32 if self.bits == 16 else np.float64  # enough for rounding at random, and much faster
+            vector = vector.astype(exact)
+            scaled = np.clip(vector, -part.reach, part.reach)
+            cut = int(np.count_nonzero(scaled != vector))
+            scaled = scaled * exact(weight / (part.reach * self._weight) * self._top())
+            scaled += random.random(part.size, scaled.dtype)
+            pieces.append(np.floor(scaled, out=scaled).astype(np.int64))
             pieces.append(_digits(weight))
             pieces.append(_digits(cut))
         return np.concatenate(pieces)
