@@ -6,7 +6,8 @@
 
 Values are rounded to the plan's grid before they are encrypted and the sum is rounded to it after, so the sum is exact and
 nothing of CKKS's error leaves the key holder: with that error, decryptions give the key away (Li and Micciancio 2021,
-https://eprint.iacr.org/2020/1533). Exactness is why: NOISE_STD sqrt(parties) stays 24 times below half a step.
+https://eprint.iacr.org/2020/1533). Half a step is at least 94 times NOISE_STD sqrt(parties), so that a value is rounded the
+wrong way with probability 2^-193 at most.
 
 What is assumed. Key holder and aggregator do not work together: with the key and a node's ciphertext, its vector is read.
 `decrypt_sum` further assumes that the aggregator is honest but curious: no signature over single ciphertexts says what an
@@ -44,8 +45,8 @@ MODULI_BITS = (60, 60)
 """One modulus for the ciphertext and one for encryption: room for sums, none for products."""
 
 MOST_PARTIES = 1000
-RANGE_BITS, STEP_BITS, MOST_SCALE_BITS = 58, 21, 50
-"""Of the 60 bits of a modulus: the largest sum may use 58 with its sign, and a step of the grid has to be worth at least 21."""
+RANGE_BITS, STEP_BITS, MOST_SCALE_BITS = 58, 23, 50
+"""Of the 60 bits of a modulus: the largest sum may use 58 with its sign, and a step of the grid has to be worth at least 23."""
 
 _PLAN = struct.Struct("<4sIIdd")
 _CIPHERTEXT = struct.Struct("<4s32sI")
@@ -57,7 +58,7 @@ _MOST_CONTEXT_BYTES = 1 << 20
 class SumPlan:
     """What is summed: `size` values of at most `bound` from at most `parties`, on a grid of `step` (1 for integers).
 
-    parties * bound / step may be at most 2^37. Raises PrivacyError beyond, where a sum would wrap around or be inexact.
+    parties * bound / step may be at most 2^35. Raises PrivacyError beyond, where a sum would wrap around or be inexact.
     """
 
     size: int

@@ -1,9 +1,9 @@
 """Blocks of 4,096 encrypted numbers: what CKKS sums and encrypted scores share, and the only file that calls TenSEAL.
 
-A block on the wire is the ciphertext's numbers alone, 64 bits each. Neither TenSEAL's nor SEAL's own framing is read from
-a stranger: both are compressed and say themselves how much there is of what (a few bytes can ask for gigabytes, and
-TenSEAL reads past its memory where a vector claims more slots than there are). The receiver puts the framing of a block of
-its own in front, so that a sender chooses the numbers and nothing else; SEAL checks that each is below its modulus.
+A block on the wire is the ciphertext's numbers alone, 64 bits each. TenSEAL's own framing is not read from a stranger: it says
+how many slots to hand out, and TenSEAL 0.3.18 hands out memory beyond the ciphertext when that is too many. The receiver puts
+the framing of a block of its own in front, so a sender chooses the numbers and nothing else (no scale, level, size or
+compression); SEAL checks that each number is below its modulus.
 
 CKKS: Cheon, Kim, Kim and Song 2017, https://eprint.iacr.org/2016/421. Ring degree 8,192; SEAL refuses moduli that give
 less than 128 bits of security by the HomomorphicEncryption.org tables (218 bits in all at this degree).
@@ -21,8 +21,9 @@ DEGREE = 8192
 SLOTS = DEGREE // 2
 
 NOISE_STD = 1400.0
-"""Standard deviation of a fresh block's error in one slot, times the scale: sqrt(N / 2) sqrt((2N / 3 + 1) / 12) = 1366, from
-rounding after the special modulus against a ternary secret; measured 1335 to 1350."""
+"""Standard deviation of a fresh block's error in its slots, times the scale: sqrt(N / 2) sqrt((2N / 3 + 1) / 12) = 1366, from
+rounding after the special modulus against a ternary secret; measured 1335 to 1350. In one slot it is normal with the secret's
+size there, which is Rayleigh over the slots. So its tails are Laplace's: beyond r times NOISE_STD lies exp(-sqrt(2) r)."""
 
 _MAGIC, _STORED, _SCALE_BYTES = 0xA15E, 0, 9
 _HEADER = struct.Struct("<HBBBBHQ")  # SEAL's: magic, header bytes, major, minor, compression, reserved, bytes in all
@@ -82,7 +83,7 @@ def key_id(public: bytes) -> bytes:
 def load_public(data: bytes, parameters: Parameters) -> Any:
     """A context to encrypt and compute with. Raises PrivacyError where a secret key is inside, WireError for the rest.
 
-    SEAL decompresses what it reads here: take a public key only from somebody whose signature or digest was checked.
+    Whoever can replace a public key reads what is encrypted for it: check its key id, or a signature, first.
     """
     context = _load_context(data)
     if context.is_private():

@@ -92,11 +92,20 @@ def test_a_model_of_zeros_is_scored(client: Client, server: Server) -> None:
 
 
 def test_the_answer_holds_logits_and_nothing_beside_them(client: Client, server: Server) -> None:
-    """No partial product is left in a slot that nobody asked for: the other 4,094 hold zeros."""
-    answer = server.score(client.encrypt(np.ones((1, 3)), 2), np.full((3, 2), 5.0), np.ones(2))
-    slots = ckks_blocks.decrypt_block(client._context, client._answer.load(answer[-client._answer.block_bytes :]))
+    """Not even for a client that puts values into slots it declares no record for."""
+    full = client._request.dump(ckks_blocks.encrypt_block(client._context, np.ones(ckks_blocks.SLOTS)))
+    request = client.encrypt(np.ones((1, 3)), 2)[:48] + 3 * full
+    answer = server.score(request, np.full((3, 2), 5.0), np.ones(2))
+    slots = ckks_blocks.decrypt_block(client._context, client._answer.load(answer[48:]))
     assert np.abs(slots[:2] - 16).max() < 1e-6
     assert np.abs(slots[2:]).max() < 1e-6
+
+
+def test_an_answer_with_more_than_logits_in_it_is_refused(client: Client, server: Server) -> None:
+    answer = server.score(client.encrypt(np.ones((2, 1)), 2), np.ones((1, 2)), np.zeros(2))
+    single = answer[:36] + (1).to_bytes(4, "little") + answer[40:]  # says it is about one record only
+    with pytest.raises(PrivacyError, match="does not decrypt to logits"):
+        client.decrypt(single)
 
 
 def test_the_server_has_no_secret_and_refuses_one(client: Client, server: Server) -> None:
