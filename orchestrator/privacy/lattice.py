@@ -134,8 +134,13 @@ def make_lattice(clip_norm: float, size: int, noise_multiplier: float, parties: 
     )
 
 
+def party_variance(mechanism: str, std: int) -> int:
+    """Of one party's noise, in steps squared: std^2; for Skellam noise, whose variance is even, the next even number."""
+    return std * std + (std % 2 if mechanism == "skellam" else 0)
+
+
 def draw(random: SecureRandom, mechanism: str, size: int, std: int) -> np.ndarray:
-    """int64 (size,): noise of one party, in steps. Of variance std^2; Skellam noise of the next even number.
+    """int64 (size,): noise of one party, in steps, of variance `party_variance`.
 
     Raises PrivacyError for a mechanism that is not one of `MECHANISMS`, and for a std it is not made for.
     """
@@ -143,7 +148,7 @@ def draw(random: SecureRandom, mechanism: str, size: int, std: int) -> np.ndarra
         if mechanism == "discrete-gaussian":
             return discrete_gaussian(random, size, std)
         if mechanism == "skellam":
-            return skellam(random, size, std * std + std % 2)
+            return skellam(random, size, party_variance(mechanism, std))
     except ValueError as error:
         raise PrivacyError(f"{mechanism} noise of std {std} cannot be drawn: {error}") from error
     raise PrivacyError(f"noise mechanism {mechanism!r} is unknown; there are {', '.join(MECHANISMS)}")
