@@ -125,6 +125,8 @@ def test_help_imports_nothing_heavy() -> None:
         ["gateway", "service"],
         *(["node", verb] for verb in ("run", "enroll", "request", "install")),
         ["node", "service"],
+        *(["node", verb] for verb in ("ledger", "approvals", "approve", "deny")),
+        ["node", "policy", "check"],
         ["model", "export"],
         ["model", "verify"],
         ["model", "personalize"],

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Dict, List
 
-from orchestrator.cli import logs, service
+from orchestrator.cli import logs, node_budget, service
 from orchestrator.cli.identity import register_node
 
 
@@ -27,6 +27,9 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     run.add_argument("--data", required=True, type=Path, help="CSV (tables) or .npz (signals) with this node's records")
     run.add_argument("--state", type=Path, default=Path("edgeward-node"), help="folder for what it must not forget")
     run.add_argument(
+        "--policy", type=Path, metavar="FILE", help="the owner's rules (docs/policy.toml); without it nothing is limited"
+    )
+    run.add_argument(
         "--label",
         action="append",
         default=[],
@@ -40,6 +43,7 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     run.set_defaults(run=_run)
     service.register(verbs, "node")
     register_node(verbs)
+    node_budget.register(verbs)
 
 
 def _run(arguments: argparse.Namespace) -> int:
@@ -76,6 +80,7 @@ def _run(arguments: argparse.Namespace) -> int:
         once=arguments.once,
         labels=_labels(arguments.label),
         identity=identity,
+        policy=arguments.policy,
     )
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: agent.stop())

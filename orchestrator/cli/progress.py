@@ -65,6 +65,7 @@ def describe(event: Dict[str, Any]) -> Optional[str]:
         "joined": "{node} joined with {records} records",
         "left": "{node} left",
         "declined": "{node} declined: {reason}",
+        "waiting": "{node} waits: {reason}",
         "node_refused": "{node} refused what came in our name: {reason}",
         "refused": "refused a message of {node}: {reason}",
         "stopped_early": "stopped at round {round}: no better one for {patience} rounds",

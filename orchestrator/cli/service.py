@@ -104,6 +104,8 @@ def unit(part: str, options: List[str], user: str) -> str:
     parsed = vars(build_parser().parse_args([part, "run", *options]))
     absolute = _absolute(options, parsed)
     written = {parsed["out" if part == "gateway" else "state"]} if state_given else set()
+    if part == "node" and parsed["identity"] is not None:
+        written.add(parsed["identity"])  # it remembers how far the ledger had come
     if parsed["log_file"] is not None:
         written.add(parsed["log_file"].parent)
     writable = "".join(f"ReadWritePaths={_quote(os.path.abspath(str(path)))}\n" for path in sorted(written))

@@ -26,7 +26,7 @@ RECORDED: Dict[str, Tuple[str, ...]] = {
     "planned": ("noise_multiplier", "epsilon"),
     "joined": ("node", "records"),
     "left": ("node",),
-    "declined": ("node", "reason"),
+    "declined": ("node", "code", "reason"),
     "refused": ("node", "reason"),
     "node_refused": ("node", "reason"),
     "round": ("round", "nodes"),

@@ -75,6 +75,7 @@ class NodeView:
     records: Optional[int]
     state: str
     reason: str  # why it declined
+    code: str  # the same for programs; empty where it gave none
     joined: Optional[float]
     last_seen: float
     rounds: Tuple[int, ...]  # whose aggregate its update is in
@@ -238,6 +239,7 @@ class History:
                 records=event.get("records"),
                 state=event["state"],
                 reason=event.get("reason", "") if event["state"] == "declined" else "",
+                code=event.get("code", "") if event["state"] == "declined" else "",
                 joined=joined[name]["at"] if name in joined else None,
                 last_seen=event["at"],
                 rounds=tuple(took.get(name, ())),

@@ -76,8 +76,14 @@ class FolderAnchor(Anchor):
         if known is not None and known.entries >= head.entries:
             return
         new = self._path.with_name(f"{ANCHOR_FILE}.{os.getpid()}")
-        with new.open("w", encoding="utf-8") as file:
-            json.dump(head._asdict(), file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(str(new), str(self._path))
+        try:
+            with new.open("w", encoding="utf-8") as file:
+                json.dump(head._asdict(), file)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(str(new), str(self._path))
+        except OSError as error:
+            raise LedgerError(
+                f"{self._path}: cannot be written ({error.strerror}): let this node write there, so that a ledger which was "
+                "deleted with its whole state folder is missed"
+            ) from error

@@ -25,6 +25,7 @@ class Request(NamedTuple):
     at: float
     declared: Dict[str, Any]
     summary: List[str]
+    epsilon: Optional[float]  # of one run, as the node counted it; None where no policy limits it
 
 
 def digest_of(declared: Dict[str, Any], graph: bytes) -> str:
@@ -42,7 +43,7 @@ class Approvals:
         """Writes the request, graph first, so that a request that is there is whole. `epsilon`: as this node counts it."""
         digest = digest_of(declared, graph)
         task = task_from_dict(declared, f"request {digest[:16]}")
-        request = Request(digest, run, round(time.time(), 3), declared, summary_of(task, epsilon))
+        request = Request(digest, run, round(time.time(), 3), declared, summary_of(task, epsilon), epsilon)
         self._folder.mkdir(parents=True, exist_ok=True)
         _write(self._folder / f"{digest}.tflite", graph)
         _write(self._folder / f"{digest}.json", json.dumps(request._asdict(), indent=1).encode())
@@ -53,24 +54,29 @@ class Approvals:
         paths = self._folder.glob("*.json") if self._folder.is_dir() else ()
         return sorted((self._read(path) for path in paths), key=lambda request: request.at)
 
-    def find(self, beginning: str) -> Request:
-        """The request whose digest begins so. UsageError where none or several do, or where it is not what was asked."""
+    def find(self, beginning: str, whole: bool = True) -> Request:
+        """The request whose digest begins so, its summary made anew. UsageError where none or several do.
+
+        `whole`: also where declaration and graph are not the ones the node wrote; what is to be approved must be.
+        """
         fitting = [r for r in self.requests() if r.digest.startswith(beginning)]
         if len(fitting) != 1:
             many = f"begins {len(fitting)} of them: say more" if fitting else "is none of them"
             raise UsageError(f"{self._folder}: {beginning!r} {many}; see `edgeward node approvals`")
         request = fitting[0]
+        if not whole:
+            return request
+        path = self._folder / f"{request.digest}.tflite"
         try:
-            graph = (self._folder / f"{request.digest}.tflite").read_bytes()
+            graph = path.read_bytes()
         except OSError as error:
-            raise UsageError(
-                f"{self._folder}: the training graph of {request.digest[:16]} cannot be read: {error}"
-            ) from error
+            raise UsageError(f"{path}: the training graph cannot be read: {error.strerror}") from error
         if digest_of(request.declared, graph) != request.digest:
             raise UsageError(
-                f"{self._folder}: request {request.digest[:16]} was changed after the node wrote it; deny it"
+                f"{self._folder}: request {request.digest[:16]} is not what the node wrote: it was changed"
             )
-        return request
+        task = task_from_dict(request.declared, f"request {request.digest[:16]}")
+        return request._replace(summary=summary_of(task, request.epsilon))
 
     @staticmethod
     def _read(path: Path) -> Request:

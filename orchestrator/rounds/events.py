@@ -50,11 +50,12 @@ class Arrived:
 
 @dataclass(frozen=True)
 class Declined:
-    """A node will not take part in this run, for a reason it gives."""
+    """A node will not take part in this run, for a reason it gives. code: the same for programs, such as "policy.unit"."""
 
     at: float
     node: str
     reason: str
+    code: str = ""
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from orchestrator.wire.process import peak_memory_mib, resident_memory_mib
 
 _TOLD = 200
 _AUDIT_TAIL_BYTES = 256 << 10
-_KEPT = ("refused", "broker_lost", "broker_restarted", "export", "planned", "watching", "drift", "continued", "failed")
+_KEPT = ("refused", "waiting", "broker_lost", "broker_restarted", "export", "planned", "watching", "drift", "continued", "failed")
 """Progress the journal does not have: told by the gateway that started this dashboard."""
 
 
@@ -167,6 +167,7 @@ def _line(event: Dict[str, Any]) -> str:
     """One progress event in words."""
     texts = {
         "refused": "refused a message of {node}: {reason}",
+        "waiting": "{node} waits: {reason}",
         "broker_lost": "lost the broker: {reason}",
         "broker_restarted": "the broker had died and was started again",
         "export": "{message}",

@@ -1,0 +1,233 @@
+"""The verbs of `edgeward node` for the owner of the data: ledger, policy, approvals."""
+
+import argparse
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Dict, List, Tuple
+
+if TYPE_CHECKING:
+    from orchestrator.node.ledger import Ledger, Reservation
+    from orchestrator.node.store import NodeStore
+
+_LEDGER_EPILOG = """examples:
+  edgeward node ledger --state edgeward-node               # what was promised and released, epsilon spent
+  edgeward node ledger verify --state edgeward-node        # the whole chain, and its end
+  edgeward node ledger close RUN --state edgeward-node     # frees what a dead run reserved and did not use
+
+A closed run is never served again. The owner of the files decides: run it as the user the node runs as."""
+
+
+def register(verbs: Any) -> None:
+    ledger = verbs.add_parser(
+        "ledger",
+        help="show or verify what this node's data has spent, or close a run",
+        epilog=_LEDGER_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    ledger.add_argument("action", nargs="?", choices=("show", "verify", "close"), default="show")
+    ledger.add_argument("subject", nargs="?", metavar="RUN", help="the run to close")
+    ledger.add_argument("--delta", type=float, default=1e-5, help="at which epsilon is counted (default: %(default)s)")
+    ledger.add_argument("--identity", type=Path, metavar="DIR", help="verify: against what this folder remembers too")
+    _state(ledger, _ledger)
+
+    policy = verbs.add_parser("policy", help="check the owner's rules").add_subparsers(
+        title="verbs", metavar="VERB", required=True
+    )
+    check = policy.add_parser("check", help="read a policy and say what it means, for a task if one is given")
+    check.add_argument("file", type=Path, help="policy.toml, see docs/policy.toml")
+    check.add_argument("--task", type=Path, metavar="EDGEWARD.TOML", help="say whether its declaration would pass")
+    check.add_argument("--signer", default="", metavar="HEX", help="key id of the gateway that would sign it")
+    check.add_argument("--records", type=int, default=1, help="of this node (default: %(default)s)")
+    check.add_argument("--json", action="store_true", help="as JSON")
+    check.set_defaults(run=_check)
+
+    approvals = verbs.add_parser("approvals", help="tasks that wait for a person, or were decided on")
+    _state(approvals, _approvals)
+    for verb, done in (("approve", "let this node take part in a task"), ("deny", "keep this node out of a task")):
+        decide = verbs.add_parser(verb, help=done)
+        decide.add_argument("digest", help="of the request, or a beginning that fits only one")
+        _state(decide, _decide)
+        decide.set_defaults(verb=verb)
+
+
+def _state(parser: argparse.ArgumentParser, run: Any) -> None:
+    parser.add_argument(
+        "--state", type=Path, default=Path("edgeward-node"), help="the node's folder (default: %(default)s)"
+    )
+    parser.add_argument("--json", action="store_true", help="as JSON")
+    parser.set_defaults(run=run)
+
+
+def _open(state: Path, identity: Any = None) -> Tuple["Ledger", "NodeStore"]:
+    """The ledger of a node that has run there, checked whole. UsageError where there is none."""
+    from orchestrator.errors import UsageError
+    from orchestrator.node.anchor import FolderAnchor, StoreAnchor
+    from orchestrator.node.ledger import LEDGER_FILE, Ledger
+    from orchestrator.node.store import NodeStore
+
+    if not (state / "node.sqlite").is_file():
+        raise UsageError(f"--state {state}: no node has run there")
+    store = NodeStore(state / "node.sqlite")
+    if StoreAnchor(store).read() is None:
+        raise UsageError(f"--state {state}: the node there has not run since ledgers exist; start it once")
+    anchors = [StoreAnchor(store), *([FolderAnchor(identity)] if identity is not None else [])]
+    return Ledger(state / LEDGER_FILE, anchors), store
+
+
+def _ledger(arguments: argparse.Namespace) -> int:
+    from orchestrator.errors import UsageError
+
+    if (arguments.action == "close") != (arguments.subject is not None):
+        raise UsageError("node ledger: `close` needs a RUN, and only `close` takes one")
+    if not 0 < arguments.delta < 1:
+        raise UsageError(f"--delta {arguments.delta}: expected a number between 0 and 1")
+    ledger, store = _open(arguments.state, arguments.identity)
+    try:
+        if arguments.action == "close":
+            closed = ledger.close_run(arguments.subject)
+            used = ", ".join(f"{kind} {count}" for kind, count in sorted(closed.used.items())) or "nothing"
+            print(
+                json.dumps({"closed": closed.run, "used": closed.used})
+                if arguments.json
+                else f"{closed.run}: used {used}"
+            )
+        elif arguments.action == "verify":
+            head = ledger.head
+            whole = f"{ledger.path}: whole, {head.entries} entries, the last is {head.hash}"
+            print(json.dumps({"whole": True, **head._asdict()}) if arguments.json else whole)
+        else:
+            found = _shown(ledger, arguments.delta)
+            print(json.dumps(found, indent=1) if arguments.json else _page(found))
+    finally:
+        ledger.close()
+        store.close()
+    return 0
+
+
+def _shown(ledger: "Ledger", delta: float) -> Dict[str, Any]:
+    """Runs and epsilon by privacy unit and in all; epsilon is null where nothing bounds it, or nothing here can count it."""
+    import math
+
+    from orchestrator.node.accountant import INSTALL, available, epsilons_apart
+
+    reservations = ledger.reservations()
+    private = [r for r in reservations if r.unit != "none"]
+    units = sorted({r.unit for r in private})
+    found: Dict[str, Any] = {
+        "entries": ledger.head.entries,
+        "head": ledger.head.hash,
+        "delta": delta,
+        "runs": [_run(r) for r in reservations],
+        "without_privacy": [r.run for r in reservations if r.unit == "none"],
+        "spent": {},
+        "note": "",
+    }
+    if private and not available():
+        found["note"] = f"dp-accounting is not installed here, so epsilon cannot be counted: {INSTALL}"
+    elif private:
+        sets: List[List[Reservation]] = [[r for r in private if r.unit == unit] for unit in units]
+        epsilons = epsilons_apart([*sets, private], delta)
+        found["spent"] = {name: e if math.isfinite(e) else None for name, e in zip([*units, "all"], epsilons)}
+    return found
+
+
+def _run(reservation: "Reservation") -> Dict[str, Any]:
+    return {
+        "run": reservation.run,
+        "task": reservation.task,
+        "digest": reservation.digest,
+        "unit": reservation.unit,
+        "closed": reservation.closed,
+        "rounds": len(reservation.rounds),
+        "releases": [
+            {**charge.to_dict(), "used": reservation.used.get(charge.kind, 0)} for charge in reservation.charges
+        ],
+    }
+
+
+def _page(found: Dict[str, Any]) -> str:
+    from orchestrator.cli.tables import number, table
+
+    rows: List[Tuple[str, ...]] = [("run", "task", "unit", "release", "reserved", "used", "noise", "sampled", "state")]
+    for run in found["runs"]:
+        state = "closed" if run["closed"] else "reserved"
+        for release in run["releases"] or [{"kind": "rounds", "count": "-", "used": run["rounds"]}]:
+            figures = (str(release["count"]), str(release["used"]))
+            noise = (number(release.get("noise_multiplier")), number(release.get("sampling_rate")))
+            rows.append((run["run"], run["task"], run["unit"], release["kind"], *figures, *noise, state))
+    lines = [f"{found['entries']} entries, the last is {found['head']}", ""]
+    lines += [table(rows), ""] if found["runs"] else ["no run was ever taken", ""]
+    for unit, epsilon in found["spent"].items():
+        bound = "without bound" if epsilon is None else f"{epsilon:.3g}"
+        lines.append(f"epsilon {bound} at delta {found['delta']:g}: {'all runs' if unit == 'all' else f'per {unit}'}")
+    if found["without_privacy"]:
+        lines.append(f"without privacy, so not bounded by any epsilon: {', '.join(found['without_privacy'])}")
+    return "\n".join([*lines, *([found["note"]] if found["note"] else [])]).rstrip()
+
+
+def _check(arguments: argparse.Namespace) -> int:
+    from orchestrator.node.policy import describe, load_policy
+
+    policy, digest = load_policy(arguments.file)
+    found: Dict[str, Any] = {"policy": digest, "rules": describe(policy)}
+    if arguments.task is not None:
+        from orchestrator.gateway.config import load_config
+
+        task = load_config(arguments.task).task
+        refusal = policy.objection(task, arguments.signer, arguments.records)
+        found["refusal"] = None if refusal is None else refusal._asdict()
+    if arguments.json:
+        print(json.dumps(found, indent=1))
+    else:
+        print("\n".join(found["rules"]))
+        if found.get("refusal"):
+            print(f"would decline {task.name}: {found['refusal']['reason']}")
+        elif arguments.task is not None:
+            print(
+                f"would take {task.name}, if its epsilon is within the budget left and a person approves where one must"
+            )
+    return 1 if found.get("refusal") else 0
+
+
+def _approvals(arguments: argparse.Namespace) -> int:
+    from orchestrator.cli.tables import moment
+    from orchestrator.node.approval import Approvals
+
+    ledger, store = _open(arguments.state)
+    found = [
+        {**request._asdict(), "decision": ledger.decision(request.digest)}
+        for request in Approvals(arguments.state).requests()
+    ]
+    ledger.close()
+    store.close()
+    if arguments.json:
+        print(json.dumps(found, indent=1))
+        return 0
+    for request in found:
+        print(
+            f"{request['digest'][:16]}  {request['decision'] or 'WAITS'}  {moment(request['at'])}  run {request['run']}"
+        )
+        print("".join(f"    {line}\n" for line in request["summary"]), end="")
+    if not found:
+        print("no task ever had to be approved here")
+    return 0
+
+
+def _decide(arguments: argparse.Namespace) -> int:
+    from orchestrator.node.approval import Approvals
+    from orchestrator.node.ledger import APPROVED, DENIED
+
+    approvals = Approvals(arguments.state)
+    request = approvals.find(arguments.digest, whole=arguments.verb == "approve")
+    decision = APPROVED if arguments.verb == "approve" else DENIED
+    ledger, store = _open(arguments.state)
+    try:
+        ledger.decide(request.digest, decision)
+    finally:
+        ledger.close()
+        store.close()
+    if arguments.json:
+        print(json.dumps({"digest": request.digest, "decision": decision}))
+    else:
+        print("\n".join([f"{decision} {request.digest}", *(f"    {line}" for line in request.summary)]))
+    return 0

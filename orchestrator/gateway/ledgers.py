@@ -1,0 +1,53 @@
+"""What nodes said of their ledgers: one whose ledger got shorter or changed has forgotten what it spent, and may not go on.
+
+Kept in the gateway's store beyond runs. It shows a ledger that was deleted with everything that remembered it on the node, as
+long as the node keeps its name. It does not show one that was begun anew and filled with more entries than before: a node
+that lies about its own budget harms its own data, and nobody else can count for it.
+"""
+
+from typing import Any, Dict
+
+from orchestrator.errors import WireError
+from orchestrator.gateway.store import Store
+from orchestrator.wire.body import require
+
+CODE = "ledger.rollback"
+_PROCESSES = 20
+_MEND = "restore the newest state of that node, or let it come back under another name with data that was never used"
+
+
+class LedgerWatch:
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def objection(self, node: str, header: Dict[str, Any]) -> str:
+        """Why a node that sent this presence must not take part; otherwise notes what it said, and gives "".
+
+        Raises WireError for a malformed statement. `process` and `n` tell a presence that came twice, or late, from news.
+        """
+        known = self._store.ledger_head(node)
+        if "ledger" not in header:
+            return f"it says nothing of its ledger, which had {known['entries']} entries: {_MEND}" if known else ""
+        said = require(header, "ledger", dict)
+        entries, last = require(said, "entries", int), require(said, "hash", str)
+        process, n = require(said, "process", str), require(said, "n", int)
+        if entries < 0 or len(last) != 64 or len(process) > 64:
+            raise WireError(f"{node} says of its ledger what cannot be: {entries} entries, ending in {last[:70]!r}")
+        if known is None:
+            self._note(node, entries, last, process, n, [])
+            return ""
+        before = [*known["before"], known["process"]]
+        if process == known["process"] and n <= known["n"]:
+            return ""
+        if process in known["before"]:
+            return ""
+        if entries < known["entries"]:
+            return f"its ledger lost {known['entries'] - entries} of {known['entries']} entries: {_MEND}"
+        if entries == known["entries"] and last != known["hash"]:
+            return f"its ledger was begun anew: entry {entries} is not the one it was: {_MEND}"
+        self._note(node, entries, last, process, n, before if process != known["process"] else known["before"])
+        return ""
+
+    def _note(self, node: str, entries: int, last: str, process: str, n: int, before: Any) -> None:
+        head = {"entries": entries, "hash": last, "process": process, "n": n, "before": before[-_PROCESSES:]}
+        self._store.put_ledger_head(node, head)
