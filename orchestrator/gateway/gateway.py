@@ -19,8 +19,6 @@ from orchestrator.gateway.broker import OwnBroker
 from orchestrator.gateway.figures import Figures
 from orchestrator.gateway.ledgers import CODE as LOST
 from orchestrator.gateway.ledgers import LedgerWatch
-from orchestrator.gateway.ledgers import CODE as LOST
-from orchestrator.gateway.ledgers import LedgerWatch
 from orchestrator.gateway.run import RunResult, plan_of, standardization
 from orchestrator.gateway.secure_aggregation import SecureAggregation
 from orchestrator.gateway.selection import Standings
@@ -102,8 +100,6 @@ class Gateway:
         self._secure = SecureAggregation(store, run, self._task, evaluate, federation) if secure else None
         self._aggregation = self._secure or Aggregation(store, run, self._task, evaluate)
         self._standings = Standings(self._task.selection)
-        self._ledgers = LedgerWatch(store)
-        self._waiting: Dict[str, str] = {}  # node -> digest of the task its owner has to approve
         self._ledgers = LedgerWatch(store)
         self._waiting: Dict[str, str] = {}  # node -> digest of the task its owner has to approve
         self._progress = progress
@@ -265,10 +261,6 @@ class Gateway:
         if lost:
             self._decline(node, LOST, lost)
             return
-        lost = self._ledgers.objection(node, header)
-        if lost:
-            self._decline(node, LOST, lost)
-            return
         this_run = header.get("run") == self._run
         if kind == "ready" and this_run:
             records = require(header, "records", int)
@@ -296,11 +288,6 @@ class Gateway:
     def _note_counts(self, event: Joined) -> None:
         if event.node != self._task.aggregation.key_holder:
             self._records[event.node], self._units[event.node] = event.records, event.units or event.records
-
-    def _decline(self, node: str, code: str, reason: str) -> None:
-        if self._coordinator.declined.get(node) != reason:
-            self._tell("declined", node=node, code=code, reason=reason)
-            self._happen(Declined(self._now(), node, reason, code))
 
     def _decline(self, node: str, code: str, reason: str) -> None:
         if self._coordinator.declined.get(node) != reason:
@@ -347,7 +334,6 @@ class Gateway:
             raise WireError(f"a node may send updates{', steps' if self._secure else ''}, not {kind!r}")
         number, records = require(header, "round", int), require(header, "records", int)
         wanted = require(header, "run", str) == self._run and self._coordinator.accepts(node, number)
-        wanted = wanted and node not in self._coordinator.declined  # a broadcast round reaches it all the same
         wanted = wanted and node not in self._coordinator.declined  # a broadcast round reaches it all the same
         if wanted:
             self._check_update(node, number, records, header, tensors)
