@@ -47,7 +47,6 @@ CREATE TABLE IF NOT EXISTS phases (
 );
 CREATE TABLE IF NOT EXISTS reports (run TEXT PRIMARY KEY, at REAL NOT NULL, report TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS ledger_heads (node TEXT PRIMARY KEY, head TEXT NOT NULL);
-CREATE TABLE IF NOT EXISTS ledger_heads (node TEXT PRIMARY KEY, head TEXT NOT NULL);
 """
 
 
@@ -186,14 +185,6 @@ class Store:
     def put_report(self, run: str, at: float, report: Dict[str, Any]) -> None:
         """Keeps what a finished run gave: the content of result.json."""
         self._db.execute("INSERT OR REPLACE INTO reports VALUES (?, ?, ?)", (run, at, json.dumps(report)))
-
-    def ledger_head(self, node: str) -> Optional[Dict[str, Any]]:
-        """What a node last said of its ledger, in whatever run; see ledgers.py."""
-        row = self._db.execute("SELECT head FROM ledger_heads WHERE node = ?", (node,)).fetchone()
-        return json.loads(row[0]) if row else None
-
-    def put_ledger_head(self, node: str, head: Dict[str, Any]) -> None:
-        self._db.execute("INSERT OR REPLACE INTO ledger_heads VALUES (?, ?)", (node, json.dumps(head)))
 
     def ledger_head(self, node: str) -> Optional[Dict[str, Any]]:
         """What a node last said of its ledger, in whatever run; see ledgers.py."""
