@@ -196,9 +196,6 @@ def _open_or_prepare(
     if stored is not None:
         progress({"event": "continued", "run": run})
         return task_from_dict(stored[0], f"stored run {run}"), stored[1]
-    planned, spent = plan_apart(task)
-    if task.privacy.on:
-        progress({"event": "planned", "noise_multiplier": planned.privacy.noise_multiplier, "epsilon": spent})
     work = out / "work"
     spec = {
         "model": model,
@@ -208,6 +205,10 @@ def _open_or_prepare(
         "seed": task.seed,
     }
     prepared = _worker("prepare", spec, work, progress)
+    task = dataclasses.replace(task, training=dataclasses.replace(task.training, parameters=prepared["parameters"]))
+    planned, spent = plan_apart(task)
+    if task.privacy.on:
+        progress({"event": "planned", "noise_multiplier": planned.privacy.noise_multiplier, "epsilon": spent})
     planned = plan_personal(planned, prepared["personal"])
     return open_run(store, run, planned, (work / "training.tflite").read_bytes(), np.load(work / "weights.npy"))
 

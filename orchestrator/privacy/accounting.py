@@ -1,204 +1,267 @@
 """From noise to epsilon and back, with Google's dp-accounting (privacy loss distributions). Gateway only.
 
-Unit: one record. Adjacency: add or remove one record of one node. A record lies with one node only, so the nodes'
-mechanisms compose in parallel and epsilon is that of a single node's. One node releases, in the worst case, the
-standardization sums once (Gaussian mechanism) and every gradient step (Poisson-subsampled Gaussian mechanism).
+What is added up is what charges.py reads off the declaration; this file finds noise that keeps it within the budget. A
+record or patient lies with one node, so the nodes' mechanisms compose in parallel and epsilon is that of a single node's (or,
+where noise is shared, of the sum's).
 """
 
 import math
 from dataclasses import replace
+from functools import lru_cache
 from importlib.metadata import version
-from typing import Any, Dict, List, Tuple
+from typing import Any, Callable, Dict, List, NamedTuple, Tuple
 
 from orchestrator.errors import PrivacyError
-from orchestrator.wire.task import Privacy, Task
+from orchestrator.privacy.charges import GROUPS, Charge, charges_of, epsilon_at, epsilon_of, event_of
+from orchestrator.privacy.closeness import Correction, correction
+from orchestrator.privacy.correlated import FRACTION_BITS
+from orchestrator.privacy.discrete import MAX_SIGMA, MAX_SKELLAM_VARIANCE
+from orchestrator.privacy.lattice import party_variance
+from orchestrator.privacy.noisy_sum import evaluation_counts, statistics_sum, training_sum
+from orchestrator.wire.task import Task
 
 STATISTICS_SHARE = 2.5
 """Noise of the standardization release relative to the training noise multiplier when the gateway plans both."""
+
+EVALUATION_SHARE = 2.5
+"""The same for evaluation sums of the unit that is also trained on (a node): records held out have a budget of their own."""
+
+ASSUMED_PARAMETERS = 10**7
+"""Of a model whose size is not known (training.parameters 0)."""
 
 _MAX_NOISE = 200.0
 _FINE, _COARSE = 1e-4, 1e-3
 """Discretization of the privacy loss; a coarser one only overstates epsilon, and is faster to search with."""
 
 
-def epsilon_spent(
-    privacy: Privacy, steps: int, statistics: bool, runs: int = 1, discretization: float = _FINE
-) -> float:
-    """Epsilon at `privacy.delta` after `runs` trainings on the same records; inf without noise.
+def accountant() -> str:
+    """Name and version, as statements give it."""
+    return f"dp-accounting {version('dp-accounting')} PLD"
 
-    A training is `steps` noised steps and, if `statistics`, one release of standardization sums.
+
+def epsilon_spent(task: Task, run: int = 1, group: str = "", parties: int = 0, discretization: float = _FINE) -> float:
+    """Epsilon at the task's delta after `run` trainings on the same data; inf where something has no noise.
+
+    It is what the noise of whole numbers that is really drawn spends: see closeness.py. `group`: of one group of charges only.
+    `parties`: with the noise of so many of the nodes that share it, instead of the declared ones (noise "distributed").
     """
-    from dp_accounting import dp_event, pld
-
-    noises = [privacy.noise_multiplier] * (steps > 0) + [privacy.statistics_noise_multiplier] * statistics
-    if any(noise <= 0 for noise in noises):
-        return math.inf
-    accountant = pld.PLDAccountant(value_discretization_interval=discretization)
-    if statistics:
-        accountant.compose(dp_event.GaussianDpEvent(privacy.statistics_noise_multiplier), runs)
-    if steps > 0:
-        step = dp_event.PoissonSampledDpEvent(privacy.sampling_rate, dp_event.GaussianDpEvent(privacy.noise_multiplier))
-        accountant.compose(step, steps * runs)
-    return float(accountant.get_epsilon(privacy.delta))
+    return _stated(task, charges_of(task, run), run, group, parties, lambda some: epsilon_at(some, discretization))
 
 
-def evaluation_epsilon(privacy: Privacy, releases: int, discretization: float = _FINE) -> float:
-    """Epsilon at `privacy.delta` of releasing evaluation sums `releases` times; inf without noise."""
-    from dp_accounting import dp_event, pld
-
-    if privacy.evaluation_noise_multiplier <= 0:
-        return math.inf
-    accountant = pld.PLDAccountant(value_discretization_interval=discretization)
-    accountant.compose(dp_event.GaussianDpEvent(privacy.evaluation_noise_multiplier), releases)
-    return float(accountant.get_epsilon(privacy.delta))
+def correction_of(task: Task, run: int = 1, parties: int = 0) -> Correction:
+    """What all releases of `run` trainings give away beyond Gaussian noise. Raises PrivacyError for noise nobody can draw."""
+    eta = delta = 0.0
+    for release in _releases(task):
+        one = _close(task.privacy.mechanism, release.std, parties or release.parties, release.values * run)
+        # One release's noise after the other is replaced: losses add up, and a delta comes on top of what follows.
+        eta, delta = eta + one.eta, math.exp(one.eta) * delta + one.delta
+    return Correction(eta, delta, math.nan)
 
 
 def epsilon_by_round(task: Task, run: int = 1, most_points: int = 40) -> List[Tuple[int, float]]:
     """(round, epsilon spent once that round's noised answers are out) of the `run`-th training, for charts.
 
-    Earlier trainings on the same records are included. At most about `most_points` rounds, the last always among them; each
-    value is what `epsilon_spent` gives, or `evaluation_epsilon` where the records held out have spent more.
+    Earlier trainings on the same data are included. At most about `most_points` rounds, the last always among them; each value
+    is what `epsilon_spent` would give if the training ended there.
     """
-    from dp_accounting import dp_event, pld
-
-    privacy, training = task.privacy, task.training
-    accountant = pld.PLDAccountant(value_discretization_interval=_FINE)
-    step = dp_event.PoissonSampledDpEvent(privacy.sampling_rate, dp_event.GaussianDpEvent(privacy.noise_multiplier))
-    if task.standardizes:
-        accountant.compose(dp_event.GaussianDpEvent(privacy.statistics_noise_multiplier), run)
-    if run > 1:
-        accountant.compose(step, task.steps * (run - 1))
-    numbers = {*range(1, task.last_round, math.ceil(training.rounds / most_points)), training.rounds, task.last_round}
+    rounds = task.training.rounds
+    numbers = {*range(1, task.last_round, math.ceil(rounds / most_points)), rounds, task.last_round}
+    running = _Running()
     points: List[Tuple[int, float]] = []
-    trained, evaluations = 0, task.evaluations * (run - 1)
     for number in sorted({0, *numbers} if task.standardizes or run > 1 else numbers):
-        steps = training.local_steps * (min(number, training.rounds) - trained)
-        if steps:
-            accountant.compose(step, steps)
-        trained = min(number, training.rounds)
-        epsilon = float(accountant.get_epsilon(privacy.delta))
-        released = evaluations + sum(task.evaluates(n) for n in range(number + 1))
-        points.append((number, max(epsilon, evaluation_epsilon(privacy, released)) if released else epsilon))
+        points.append((number, _stated(task, _charges_until(task, run, number), run, "", 0, running.epsilon_at)))
     return points
 
 
 def plan_noise(task: Task) -> Task:
     """The task with noise multipliers such that all of `privacy.runs` trainings spend at most `privacy.epsilon`.
 
-    Records held out for evaluation are never trained on, and the others never evaluated on: each kind may spend all of epsilon.
-
-    Multipliers the task already states are kept. Raises PrivacyError when no noise up to 200 clip norms suffices.
+    Data held out for evaluation is never trained on, and the rest never evaluated on: each kind may spend all of epsilon. (But
+    not with unit "node", which is both.) Multipliers the task already states are kept. Raises PrivacyError when no noise up to
+    200 clip norms suffices.
     """
     if not task.privacy.on:
         return task
-    task = _plan_evaluation_noise(task)
+    if task.evaluation.on and task.privacy.within_node and not task.privacy.evaluation_noise_multiplier:
+        task = _plan_evaluation(task)
     privacy = task.privacy
 
-    def with_noise(noise: float) -> Privacy:
-        return replace(
+    def with_noise(noise: float) -> Task:
+        planned = replace(
             privacy,
             noise_multiplier=privacy.noise_multiplier or noise,
             statistics_noise_multiplier=privacy.statistics_noise_multiplier or STATISTICS_SHARE * noise,
             statistics_clip_norm=privacy.statistics_clip_norm or 0.5 * math.sqrt(max(1, len(task.schema.numbers()))),
         )
+        if task.evaluation.on and not privacy.evaluation_noise_multiplier:
+            planned = replace(planned, evaluation_noise_multiplier=EVALUATION_SHARE * noise)
+        return replace(task, privacy=planned)
+
+    named = with_noise(0.0).privacy
+    kinds = {charge.kind for charge in charges_of(with_noise(1.0)) if charge.group == "trained"}
+    if all(getattr(named, _NOISE_OF[kind]) for kind in kinds):
+        return with_noise(privacy.noise_multiplier)
+    each = f" in each of {privacy.runs} runs" if privacy.runs > 1 else ""
+    return with_noise(_least_noise(with_noise, "trained", _MAX_NOISE, f"{task.steps} steps{each}"))
+
+
+_NOISE_OF = {
+    "training": "noise_multiplier",
+    "statistics": "statistics_noise_multiplier",
+    "evaluation": "evaluation_noise_multiplier",
+}
+
+
+def _plan_evaluation(task: Task) -> Task:
+    def with_noise(noise: float) -> Task:
+        return replace(task, privacy=replace(task.privacy, evaluation_noise_multiplier=noise))
+
+    what = f"{task.evaluations * task.privacy.runs} federated evaluations"
+    return with_noise(_least_noise(with_noise, "held-out", 100 * _MAX_NOISE, what))
+
+
+def _least_noise(with_noise: Callable[[float], Task], group: str, most: float, what: str) -> float:
+    """By bisection, rounded up to thousandths, such that all runs' charges of `group` fit into the budget."""
+    privacy = with_noise(1.0).privacy
 
     def spent(noise: float) -> float:
-        return epsilon_spent(with_noise(noise), task.steps, task.standardizes, privacy.runs, _COARSE)
+        charges = charges_of(with_noise(noise), privacy.runs)
+        return epsilon_of([charge for charge in charges if charge.group == group], privacy.delta, _COARSE)
 
-    if privacy.noise_multiplier and (privacy.statistics_noise_multiplier or not task.standardizes):
-        return replace(task, privacy=with_noise(privacy.noise_multiplier))
     low, high = 0.2, 1.0
     while spent(high) > privacy.epsilon:
         low, high = high, 2 * high
-        if high > _MAX_NOISE:
-            each = f" in each of {privacy.runs} runs" if privacy.runs > 1 else ""
+        if high > most:
             raise PrivacyError(
-                f"epsilon {privacy.epsilon:g} at delta {privacy.delta:g} cannot be met with {task.steps} steps{each}: it "
-                f"would spend {spent(_MAX_NOISE):.3g} even with noise of {_MAX_NOISE:g} clip norms. Raise epsilon or take "
-                "fewer rounds"
+                f"epsilon {privacy.epsilon:g} at delta {privacy.delta:g} cannot be met with {what}: it would spend "
+                f"{spent(most):.3g} even with noise of {most:g} times what one {privacy.unit} can change. Raise epsilon or "
+                "take fewer rounds"
             )
     while high - low > 2e-3 * high:
         middle = (low + high) / 2
         low, high = (low, middle) if spent(middle) <= privacy.epsilon else (middle, high)
-    return replace(task, privacy=with_noise(math.ceil(high * 1000) / 1000))
+    noise = math.ceil(high * 1000) / 1000
+    # The search was with Gaussian noise; noise of whole numbers spends a trace more.
+    while epsilon_spent(with_noise(noise), privacy.runs, group, discretization=_COARSE) > privacy.epsilon:
+        noise = math.ceil(noise * 1002) / 1000
+        if noise > most:
+            raise PrivacyError(
+                f"epsilon {privacy.epsilon:g} at delta {privacy.delta:g} cannot be met with {privacy.mechanism} noise: it gives "
+                "away more than continuous noise would. Use mechanism 'discrete-gaussian' or a larger delta"
+            )
+    return noise
 
 
-def _plan_evaluation_noise(task: Task) -> Task:
-    privacy, releases = task.privacy, task.evaluations * task.privacy.runs
-    if not releases or privacy.evaluation_noise_multiplier:
-        return task
+class _Release(NamedTuple):
+    """Noise of one kind of release: each party's std and what one unit moves a sum by, in grid steps; values of one run."""
 
-    def with_noise(noise: float) -> Privacy:
-        return replace(privacy, evaluation_noise_multiplier=noise)
-
-    low, high = 0.0, 1.0
-    while evaluation_epsilon(with_noise(high), releases, _COARSE) > privacy.epsilon:
-        low, high = high, 2 * high
-        if high > _MAX_NOISE * 100:
-            raise PrivacyError(f"epsilon {privacy.epsilon:g} cannot be met with {releases} federated evaluations")
-    while high - low > 2e-3 * high:
-        middle = (low + high) / 2
-        met = evaluation_epsilon(with_noise(middle), releases, _COARSE) <= privacy.epsilon
-        low, high = (low, middle) if met else (middle, high)
-    return replace(task, privacy=with_noise(math.ceil(high * 1000) / 1000))
+    kind: str
+    noise_multiplier: float
+    std: int
+    bound: float
+    parties: int
+    values: int
 
 
-def statement(task: Task, records: Dict[str, int], run: int = 1) -> Dict[str, Any]:
-    """What the manifest of the `run`-th model says about privacy: claim, mechanism, and what is not covered.
-
-    A later training starts from the earlier model and uses the same records, so its epsilon is that of all so far.
-    """
+def _releases(task: Task) -> List[_Release]:
     privacy = task.privacy
-    if not privacy.on:
-        return {
-            "unit": "none",
-            "epsilon": None,
-            "delta": None,
-            "claim": "Trained without differential privacy: updates can reveal records. Records themselves stayed on the nodes.",
-        }
-    epsilon = epsilon_spent(privacy, task.steps, task.standardizes, run)
-    if task.evaluation.on:
-        epsilon = max(epsilon, evaluation_epsilon(privacy, task.evaluations * run))
-    return {
-        "unit": "record",
-        "adjacency": "add or remove one record of one node",
-        "epsilon": epsilon,
-        "epsilon_target": privacy.epsilon,
-        "delta": privacy.delta,
-        "accountant": f"dp-accounting {version('dp-accounting')} PLD",
-        "claim": (
-            f"Everything the nodes sent, and so every model, is ({epsilon:.3g}, {privacy.delta:g})-differentially private "
-            "for each record, also towards the gateway."
-        ),
-        "mechanism": "per-record gradient clipping, Gaussian noise on the node, before anything leaves it",
-        "noise_multiplier": privacy.noise_multiplier,
-        "clip_norm": privacy.clip_norm,
-        "sampling": f"Poisson, rate {privacy.sampling_rate:g} on every node at every step",
-        "steps": task.steps,
-        "rounds": task.training.rounds,
-        "run": run,
-        "runs_planned": privacy.runs,
-        "statistics": (
-            f"standardization sums released once with noise multiplier {privacy.statistics_noise_multiplier:g}, included"
-            if task.standardizes
-            else "none released"
-        ),
-        "evaluation": (
-            f"sums over held-out records released {task.evaluations} times a run with noise multiplier "
-            f"{privacy.evaluation_noise_multiplier:g}, included: those records are never trained on"
-            if task.evaluation.on
-            else "none released"
-        ),
-        "composition": "parallel over nodes: a record lies with one node",
-        "records_per_node": dict(sorted(records.items())),
-        "not_covered": [
-            "the number of records of each node (published)",
-            "a person with several records: the unit is one record, not one person",
-            "a record held by several nodes: its epsilon adds up over them",
-            "the choice of hyperparameters, made without charging it to the budget",
-            "records outside the nodes: test and calibration rows the gateway holds",
-            "how long a node takes to answer, which hints at the size of its random sample",
-            "the lowest bits of floating-point Gaussian noise (Mironov 2012)",
-            "a node that deviates from its program",
-        ],
-    }
+    found = []
+    if privacy.noise_multiplier > 0:
+        of_step = training_sum(task, task.training.parameters or ASSUMED_PARAMETERS)
+        finer = 1 << FRACTION_BITS if privacy.bands > 1 else 1
+        values = task.steps * (of_step.lattice.size + (privacy.clip_quantile > 0))
+        std, bound = of_step.std * finer, of_step.lattice.bound * finer
+        if task.training.parameters:
+            _check_drawable(privacy.mechanism, std)
+        found.append(_Release("training", privacy.noise_multiplier, std, bound, of_step.parties, values))
+    if task.standardizes and privacy.statistics_noise_multiplier > 0:
+        sums = statistics_sum(task)
+        multiplier, size = privacy.statistics_noise_multiplier, sums.lattice.size
+        found.append(_Release("statistics", multiplier, sums.std, sums.lattice.bound, sums.parties, size))
+    if task.evaluations and privacy.evaluation_noise_multiplier > 0:
+        counts = evaluation_counts(task)
+        multiplier, values = privacy.evaluation_noise_multiplier, counts.size * task.evaluations
+        found.append(
+            _Release("evaluation", multiplier, counts.std, math.sqrt(2.0) * counts.scale, counts.parties, values)
+        )
+    return found
+
+
+def _check_drawable(mechanism: str, std: int) -> None:
+    """PrivacyError now rather than on every node in the first round."""
+    if std > MAX_SIGMA or (mechanism == "skellam" and party_variance(mechanism, std) > MAX_SKELLAM_VARIANCE):
+        raise PrivacyError(
+            f"{mechanism} noise of std {std} grid steps cannot be drawn: the model has too many parameters, or the noise "
+            "multiplier is too large for it" + ("; use mechanism 'discrete-gaussian'" if mechanism == "skellam" else "")
+        )
+
+
+_close = lru_cache(maxsize=256)(correction)
+
+
+def _stated(
+    task: Task,
+    charges: Tuple[Charge, ...],
+    run: int,
+    group: str,
+    parties: int,
+    epsilon_at: Callable[[List[Charge]], Callable[[float], float]],
+) -> float:
+    """With each multiplier that of the rounded Gaussian the real noise is close to, where that is less than was declared."""
+    chosen = [charge for charge in charges if group in ("", charge.group)]
+    if any(charge.noise_multiplier <= 0 for charge in chosen):
+        return math.inf
+    if not chosen:
+        return 0.0
+    factors = {}
+    for release in _releases(task):
+        count = parties or release.parties
+        close = _close(task.privacy.mechanism, release.std, count, release.values * run)
+        real = close.gaussian_std / (release.bound * release.noise_multiplier)
+        factors[release.kind] = min(math.sqrt(count / release.parties), real)
+    scaled = [replace(c, noise_multiplier=c.noise_multiplier * factors[c.kind]) for c in chosen]
+    return correction_of(task, run, parties).epsilon(epsilon_at(scaled), task.privacy.delta)
+
+
+def _charges_until(task: Task, run: int, number: int) -> Tuple[Charge, ...]:
+    """Of `run` - 1 whole trainings, and of the next one up to the answers of its round `number`."""
+    earlier = charges_of(task, run - 1) if run > 1 else ()
+    rounds = min(number, task.training.rounds)
+    begun = replace(task, training=replace(task.training, rounds=max(1, rounds), warmup_rounds=0))
+    now = []
+    for charge in charges_of(begun):
+        if (charge.kind == "training" and rounds) or charge.kind == "statistics":
+            now.append(charge)
+    released = sum(task.evaluates(n) for n in range(number + 1))
+    now += [replace(c, count=released) for c in charges_of(task) if c.kind == "evaluation" and released]
+    return (*earlier, *now)
+
+
+class _Running:
+    """Epsilon of longer and longer lists of charges: only what came on top is composed."""
+
+    def __init__(self) -> None:
+        self._groups: Dict[str, Tuple[Any, Dict[Charge, int]]] = {}
+
+    def epsilon_at(self, charges: List[Charge]) -> Callable[[float], float]:
+        found = [self._of_group(group, [c for c in charges if c.group == group]) for group in GROUPS]
+        return lambda delta: max(epsilon(delta) for epsilon in found)
+
+    def _of_group(self, group: str, charges: List[Charge]) -> Callable[[float], float]:
+        from dp_accounting import pld
+
+        if all(charge.sampling_rate == 1 for charge in charges):
+            return epsilon_at(charges)  # known exactly, and at once
+        wanted: Dict[Charge, int] = {}
+        for charge in charges:
+            one = replace(charge, count=1)
+            wanted[one] = wanted.get(one, 0) + charge.count
+        accountant, counted = self._groups.get(group, (None, {}))
+        if accountant is None or any(wanted.get(one, 0) < count for one, count in counted.items()):
+            accountant, counted = pld.PLDAccountant(value_discretization_interval=_FINE), {}
+        for one, count in wanted.items():
+            more = count - counted.get(one, 0)
+            if more:
+                accountant.compose(event_of(one), more)
+        self._groups[group] = (accountant, wanted)
+        return lambda delta: float(accountant.get_epsilon(delta))

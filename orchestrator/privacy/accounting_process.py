@@ -13,20 +13,27 @@ from orchestrator.wire.task import Task, task_from_dict, task_to_dict
 
 
 def plan_apart(task: Task) -> Tuple[Task, Optional[float]]:
-    """(task with its noise planned, epsilon all its runs spend). Raises PrivacyError when the budget cannot be met."""
+    """(task with its noise planned, epsilon all its runs spend).
+
+    Raises PrivacyError when the budget cannot be met, or when a fleet of rounds.nodes nodes cannot learn under it.
+    """
     if not task.privacy.on:
         return task, None
     answer = _ask({"question": "plan", "task": task_to_dict(task)})
     return task_from_dict(answer["task"]), answer["epsilon"]
 
 
-def statement_apart(task: Task, records: Dict[str, int], run: int = 1) -> Dict[str, Any]:
-    """accounting.statement"""
-    return _ask({"question": "statement", "task": task_to_dict(task), "records": records, "run": run})
+def statement_apart(
+    task: Task, records: Dict[str, int], run: int = 1, observed: Optional[Dict[str, Any]] = None
+) -> Dict[str, Any]:
+    """statement.statement"""
+    return _ask(
+        {"question": "statement", "task": task_to_dict(task), "records": records, "run": run, "observed": observed}
+    )
 
 
 def curve_apart(task: Task, records: Dict[str, int], run: int = 1) -> Dict[str, Any]:
-    """{points: accounting.epsilon_by_round, statement: accounting.statement} of a task that declares its noise."""
+    """{points: accounting.epsilon_by_round, statement: statement.statement} of a task that declares its noise."""
     return _ask({"question": "curve", "task": task_to_dict(task), "records": records, "run": run})
 
 
@@ -41,37 +48,38 @@ def _ask(question: Dict[str, Any]) -> Dict[str, Any]:
 
 
 def _answer(question: Dict[str, Any]) -> Dict[str, Any]:
-    from orchestrator.privacy.accounting import (
-        epsilon_by_round,
-        epsilon_spent,
-        evaluation_epsilon,
-        plan_noise,
-        statement,
-    )
+    from orchestrator.privacy.accounting import epsilon_by_round
+    from orchestrator.privacy.statement import statement
 
     task = task_from_dict(question["task"])
     if question["question"] == "statement":
-        return statement(task, question["records"], question["run"])
+        return statement(task, question["records"], question["run"], question["observed"])
     if question["question"] == "curve":
         points = epsilon_by_round(task, question["run"])
         return {"points": points, "statement": statement(task, question["records"], question["run"])}
-    planned = plan_noise(task)
-    spent = epsilon_spent(planned.privacy, planned.steps, planned.standardizes, planned.privacy.runs)
-    if task.evaluation.on:
-        evaluated = evaluation_epsilon(planned.privacy, planned.evaluations * planned.privacy.runs)
-        if evaluated > task.privacy.epsilon:
-            raise PrivacyError(
-                f"the evaluation_noise_multiplier the task states spends epsilon {evaluated:.3g} on held-out records, more "
-                f"than its epsilon {task.privacy.epsilon:g}: raise it, or leave it out and let the gateway plan it"
-            )
-        spent = max(spent, evaluated)
-    if spent > task.privacy.epsilon:
-        steps = f"{planned.privacy.runs} x {planned.steps} steps"
-        raise PrivacyError(
-            f"the noise the task states spends epsilon {spent:.3g} over {steps}, more than its epsilon "
-            f"{task.privacy.epsilon:g}: raise noise_multiplier, or leave it out and let the gateway plan it"
-        )
+    planned, spent = _plan(task)
     return {"task": task_to_dict(planned), "epsilon": spent}
+
+
+def _plan(task: Task) -> Tuple[Task, float]:
+    from orchestrator.privacy.accounting import epsilon_spent, plan_noise
+    from orchestrator.privacy.planning import refuse_impossible
+
+    planned = plan_noise(task)
+    privacy = planned.privacy
+    refuse_impossible(planned, task.rounds.nodes)
+    spent = {group: epsilon_spent(planned, privacy.runs, group=group) for group in ("held-out", "trained")}
+    if spent["held-out"] > privacy.epsilon:
+        raise PrivacyError(
+            f"the evaluation_noise_multiplier the task states spends epsilon {spent['held-out']:.3g} on held-out records, "
+            f"more than its epsilon {privacy.epsilon:g}: raise it, or leave it out and let the gateway plan it"
+        )
+    if spent["trained"] > privacy.epsilon:
+        raise PrivacyError(
+            f"the noise the task states spends epsilon {spent['trained']:.3g} over {privacy.runs} x {planned.steps} steps, "
+            f"more than its epsilon {privacy.epsilon:g}: raise noise_multiplier, or leave it out and let the gateway plan it"
+        )
+    return planned, max(spent.values())
 
 
 if __name__ == "__main__":

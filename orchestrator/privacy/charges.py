@@ -5,8 +5,8 @@ adding or removing one unit. Nothing here says how much noise is needed: see acc
 """
 
 import math
-from dataclasses import asdict, dataclass
-from typing import Any, Dict, Iterable, List, Tuple
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Callable, Dict, Iterable, List, Tuple
 
 from orchestrator.errors import PrivacyError
 from orchestrator.wire.task import Task
@@ -83,11 +83,40 @@ def epsilon_of(charges: Iterable[Charge], delta: float, discretization: float = 
     `discretization` of the privacy loss: a coarser one only overstates epsilon, and is faster to search with. 0.0 without
     charges.
     """
+    return epsilon_at(charges, discretization)(delta)
+
+
+def epsilon_at(charges: Iterable[Charge], discretization: float = 1e-4) -> Callable[[float], float]:
+    """The same for any delta: composed once, asked often."""
     counted = [charge for charge in charges if charge.count]
     if any(charge.noise_multiplier <= 0 for charge in counted):
-        return math.inf
-    groups = sorted({charge.group for charge in counted})
-    return max((_compose([c for c in counted if c.group == g], delta, discretization) for g in groups), default=0.0)
+        return lambda delta: math.inf
+    groups = [[c for c in counted if c.group == group] for group in GROUPS]
+    found = [_of_group(group, discretization) for group in groups if group]
+    return lambda delta: max((epsilon(delta) for epsilon in found), default=0.0)
+
+
+def merged(charges: Iterable[Charge]) -> List[Charge]:
+    """The same loss in fewer charges: Gaussian mechanisms without sampling are one, of multiplier (sum of count / z^2)^(-1/2)."""
+    whole = [charge for charge in charges if charge.sampling_rate == 1]
+    sampled: Dict[Charge, int] = {}
+    for charge in charges:
+        if charge.sampling_rate < 1:
+            one = replace(charge, count=1)
+            sampled[one] = sampled.get(one, 0) + charge.count
+    found = [replace(one, count=count) for one, count in sampled.items()]
+    if whole:
+        z = sum(charge.count / charge.noise_multiplier**2 for charge in whole) ** -0.5
+        found.append(replace(whole[0], noise_multiplier=z, count=1))
+    return found
+
+
+def event_of(charge: Charge) -> Any:
+    """dp-accounting's name for one release of the charge."""
+    from dp_accounting import dp_event
+
+    event = dp_event.GaussianDpEvent(charge.noise_multiplier)
+    return event if charge.sampling_rate == 1 else dp_event.PoissonSampledDpEvent(charge.sampling_rate, event)
 
 
 def _training(task: Task, run: int) -> Charge:
@@ -105,6 +134,11 @@ def _node_training(task: Task, run: int) -> Charge:
                 "privacy.bands together with clip_quantile is not supported: correlated noise cancels over rounds only "
                 "while the clip norm stays; leave one of them out"
             )
+        if privacy.mechanism == "skellam":
+            raise PrivacyError(
+                "privacy.bands with mechanism 'skellam' is not supported: correlated noise needs a finer grid than Skellam "
+                "noise can be drawn on; use 'discrete-gaussian'"
+            )
         # All rounds are one Gaussian mechanism; only how often a node takes part raises what it can change.
         most = sensitivity(privacy.bands, rounds, most_participations(rounds, privacy.bands), privacy.bands)
         return Charge("training", privacy.noise_multiplier / most, count=run)
@@ -113,13 +147,31 @@ def _node_training(task: Task, run: int) -> Charge:
     return Charge("training", privacy.noise_multiplier, sampled or 1.0, rounds * run)
 
 
-def _compose(charges: List[Charge], delta: float, discretization: float) -> float:
-    from dp_accounting import dp_event, pld
+def _of_group(charges: List[Charge], discretization: float) -> Callable[[float], float]:
+    from dp_accounting import pld
 
+    few = merged(charges)
+    if len(few) == 1 and few[0].sampling_rate == 1:
+        return _gaussian(few[0].noise_multiplier)
     accountant = pld.PLDAccountant(value_discretization_interval=discretization)
-    for charge in charges:
-        event: Any = dp_event.GaussianDpEvent(charge.noise_multiplier)
-        if charge.sampling_rate < 1:
-            event = dp_event.PoissonSampledDpEvent(charge.sampling_rate, event)
-        accountant.compose(event, charge.count)
-    return float(accountant.get_epsilon(delta))
+    for charge in few:
+        accountant.compose(event_of(charge), charge.count)
+    return lambda delta: float(accountant.get_epsilon(delta))
+
+
+def _gaussian(noise_multiplier: float) -> Callable[[float], float]:
+    """Of one Gaussian mechanism the privacy loss is known exactly: nothing needs to be discretized."""
+    from dp_accounting.pld.privacy_loss_mechanism import GaussianPrivacyLoss
+
+    loss = GaussianPrivacyLoss(noise_multiplier)
+
+    def epsilon(delta: float) -> float:
+        low, high = 0.0, 1.0
+        while loss.get_delta_for_epsilon(high) > delta:
+            low, high = high, 2 * high
+        while high - low > 1e-9 * high:
+            middle = (low + high) / 2
+            low, high = (middle, high) if loss.get_delta_for_epsilon(middle) > delta else (low, middle)
+        return high
+
+    return epsilon

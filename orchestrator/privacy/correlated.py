@@ -56,13 +56,13 @@ def expected_error(bands: int, rounds: int, participations: int) -> float:
     A node takes part at most `participations` times, at least `bands` rounds apart. bands 1 is independent noise: compare
     with it at the same participations. (The rounding to whole numbers, at most 1/2 of a lattice step a round, is left out.)
     """
-    c = coefficients(bands)[:rounds]
-    # First column of A C^-1, Toeplitz again: C applied to it gives ones.
-    column = np.zeros(rounds)
-    for t in range(rounds):
-        column[t] = 1.0 - sum(c[j] * column[t - j] for j in range(1, min(t, len(c) - 1) + 1))
-    variance = np.cumsum(column**2)
+    variance = np.cumsum(_summed(bands, rounds) ** 2)
     return sensitivity(bands, rounds, participations, bands) * math.sqrt(float(variance.mean()))
+
+
+def summed_deviation(bands: int, rounds: int) -> float:
+    """Standard deviation of the noise on the sum of all `rounds` rounds, in units of one fresh row's (bands 1: sqrt(rounds))."""
+    return float(np.linalg.norm(_summed(bands, rounds)))
 
 
 class CorrelatedNoise:
@@ -88,6 +88,16 @@ class CorrelatedNoise:
         w = (total + (1 << FRACTION_BITS - 1)) >> FRACTION_BITS
         self.rows = [w, *self.rows][: len(self._whole) - 1]
         return w
+
+
+def _summed(bands: int, rounds: int) -> np.ndarray:
+    """float64 (rounds,): first column of A C^-1, A the lower triangle of ones; it is Toeplitz, and C applied to it gives ones."""
+    c = coefficients(bands)[:rounds]
+    column = np.zeros(rounds)
+    for t in range(rounds):
+        earlier = column[max(0, t - len(c) + 1) : t][::-1]
+        column[t] = 1.0 - float(c[1 : len(earlier) + 1] @ earlier)
+    return column
 
 
 def _whole_coefficients(bands: int) -> np.ndarray:

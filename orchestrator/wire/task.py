@@ -121,6 +121,7 @@ class Training:
     metric: str = "loss"  # or "accuracy", "auc": of federated evaluation, else of the gateway's own rows
     personal: str = "none"  # or "intercept", "head": that part of the output layer stays on each node
     personal_parameters: int = 0  # how many of the last weights that is; planned by the gateway
+    parameters: int = 0  # of the model; planned by the gateway
     options: Dict[str, float] = field(default_factory=dict)  # of the strategy, see rounds/strategies.py
 
     def __post_init__(self) -> None:
@@ -141,6 +142,8 @@ class Training:
             raise ValueError(f"personal {self.personal!r}: expected one of {', '.join(PERSONAL)}")
         if self.personal_parameters < 0 or (self.personal == "none" and self.personal_parameters):
             raise ValueError("personal_parameters: left out, or 0; the gateway plans it from the model")
+        if self.parameters < 0:
+            raise ValueError(f"parameters: {self.parameters}; left out, or 0: the gateway plans it from the model")
         if self.personal != "none" and (self.best or self.tail_average):
             raise ValueError("personal parts are those of the last round: best and tail_average do not go with them")
         if self.schedule not in SCHEDULES:

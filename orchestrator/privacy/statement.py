@@ -1,0 +1,348 @@
+"""What a model's manifest says about privacy, and the page of it that a data protection officer can read. Gateway only.
+
+The claim is computed from the task, and from what the gateway saw in the rounds: never from what was merely hoped for.
+"""
+
+import math
+from typing import Any, Dict, List, Optional, Tuple
+
+from orchestrator.errors import PrivacyError
+from orchestrator.privacy.accounting import accountant, correction_of, epsilon_spent
+from orchestrator.wire.task import Task
+
+NOTHING = "Trained without differential privacy: updates can reveal records. Records themselves stayed on the nodes."
+UNIT_WORDS = {
+    "record": "one record of one node",
+    "patient": "all records of one patient at one node",
+    "node": "one node",
+}
+_UNITS = {"record": "records", "patient": "patients", "node": "nodes"}
+MECHANISM_WORDS = {
+    "discrete-gaussian": "discrete Gaussian noise, drawn exactly",
+    "skellam": "Skellam noise (a difference of Poisson counts)",
+}
+
+
+def statement(
+    task: Task, records: Dict[str, int], run: int = 1, observed: Optional[Dict[str, Any]] = None
+) -> Dict[str, Any]:
+    """What the manifest of the `run`-th model says: claim, mechanism, against whom it holds, and what is not covered.
+
+    A later training starts from the earlier model and uses the same data, so its epsilon is that of all so far. `observed`, all
+    optional: least_survivors (fewest nodes in a sum that was opened), rounds_skipped, keys ("certified" by the federation's
+    authority, or taken on "first use"), audit (a measured lower bound).
+    """
+    seen = dict(observed or {})
+    privacy = task.privacy
+    if not privacy.on:
+        return {"unit": "none", "epsilon": None, "delta": None, "claim": NOTHING}
+    least = seen.get("least_survivors")
+    honest = _honest(task, least)
+    if not honest:
+        raise PrivacyError(
+            f"a sum over {least} nodes was opened where {task.aggregation.colluding} may work with the gateway: nothing can be "
+            "claimed for this model"
+        )
+    parties = honest if privacy.noise == "distributed" else 0
+    epsilon = epsilon_spent(task, run, parties=parties)
+    close = correction_of(task, run, parties)
+    return {
+        "unit": privacy.unit,
+        "adjacency": f"add or remove {UNIT_WORDS[privacy.unit]}",
+        "epsilon": epsilon,
+        "epsilon_target": privacy.epsilon,
+        "delta": privacy.delta,
+        "accountant": accountant(),
+        "discreteness": {"eta": close.eta, "delta": close.delta},
+        "claim": _claim(task, epsilon, honest),
+        "mechanism": _mechanism(task),
+        "noise_at": privacy.noise,
+        "noise_multiplier": privacy.noise_multiplier,
+        "clip_norm": privacy.clip_norm,
+        "sampling": _sampling(task),
+        "steps": task.steps,
+        "rounds": task.training.rounds,
+        "rounds_skipped": seen.get("rounds_skipped"),
+        "run": run,
+        "runs_planned": privacy.runs,
+        "statistics": _releases("standardization sums", run, privacy.statistics_noise_multiplier, task.standardizes),
+        "evaluation": _releases(
+            "sums over held-out records",
+            task.evaluations * run,
+            privacy.evaluation_noise_multiplier,
+            task.evaluation.on,
+        ),
+        "composition": _composition(task),
+        "aggregation": task.aggregation.method,
+        "honest_survivors": (
+            {
+                "declared": task.aggregation.honest,
+                "colluding": task.aggregation.colluding,
+                "least_in_a_sum": least,
+            }
+            if task.aggregation.secure
+            else None
+        ),
+        "local": _local(task, run),
+        "keys": seen.get("keys"),
+        "holds_against": [
+            {"whom": whom, "epsilon": value, "why": why} for whom, value, why in _against(task, run, epsilon, seen)
+        ],
+        "records_per_node": dict(sorted(records.items())),
+        "audit": seen.get("audit"),
+        "not_covered": _not_covered(task, seen),
+    }
+
+
+def markdown(said: Dict[str, Any]) -> str:
+    """One page, for people, of what `statement` gave. Names no node."""
+    if said["unit"] == "none":
+        return f"# Privacy of this model\n\n**No differential privacy.** {said['claim']}\n"
+    epsilon, delta, unit = said["epsilon"], said["delta"], said["unit"]
+    counts = list(said["records_per_node"].values())
+    data = f"{sum(counts):,} records on {len(counts)} nodes. " if counts else ""
+    lines = [
+        "# Privacy of this model",
+        "",
+        said["claim"],
+        "",
+        "## What is protected",
+        "",
+        f"{data}The unit is {UNIT_WORDS[unit]}: everything below compares the model with the one that would have been made "
+        "without it.",
+        "",
+        "## By how much",
+        "",
+        f"- epsilon {epsilon:.3g} at delta {delta:g}, computed by {said['accountant']}; budget {said['epsilon_target']:g}.",
+        f"- In words: whatever anyone concludes from the model, they would conclude without that {unit} with a probability "
+        f"that differs by a factor of at most e^epsilon = {_factor(epsilon)}, but for a remainder of {delta:g}.",
+        f"- Who tosses a coin whether a given {unit} took part is right half of the time. Who has the model, and knows all the "
+        f"rest, is right at most {100 * best_guess(epsilon, delta):.4g} % of the time.",
+        f"- {said['rounds']} rounds of training {said['run']}, {said['steps']} steps each{_planned(said)}.",
+        "",
+        "## Against whom",
+        "",
+        "| who | epsilon | why |",
+        "|---|---|---|",
+    ]
+    for row in said["holds_against"]:
+        value = "none" if row["epsilon"] is None else f"{row['epsilon']:.3g}"
+        lines.append(f"| {row['whom']} | {value} | {row['why']} |")
+    lines += [
+        "",
+        "## How",
+        "",
+        f"- {said['mechanism'][0].upper()}{said['mechanism'][1:]}.",
+        f"- Noise multiplier {said['noise_multiplier']:.4g}, clip norm {said['clip_norm']:g}.",
+        f"- Sampling: {said['sampling']}.",
+        f"- Standardization: {said['statistics']}. Evaluation: {said['evaluation']}.",
+        f"- Composition: {said['composition']}.",
+    ]
+    if said["honest_survivors"]:
+        lines.append(f"- {_survivors(said['honest_survivors'])}")
+    if said["local"]:
+        lines.append(f"- {said['local']['text']}")
+    audit = said["audit"]
+    measured = (
+        "Not measured for this model."
+        if not audit
+        else "; ".join(f"{key.replace('_', ' ')} {value}" for key, value in sorted(audit.items())) + "."
+    )
+    lines += ["", "## Measured", "", measured, "", "## What is not covered", ""]
+    lines += [f"- {what}" for what in said["not_covered"]]
+    return "\n".join(lines) + "\n"
+
+
+def best_guess(epsilon: float, delta: float) -> float:
+    """How often the best guess of whether a unit took part can be right, even odds before (Kairouz, Oh, Viswanath 2015)."""
+    if epsilon > 700:
+        return 1.0
+    return (math.exp(epsilon) + delta) / (1 + math.exp(epsilon))
+
+
+def _honest(task: Task, least_survivors: Optional[int]) -> int:
+    """Parties whose noise the claim may rest on: no more than declared (no luck is claimed), and no more than there were."""
+    if task.privacy.noise != "distributed":
+        return 1
+    declared = task.aggregation.honest
+    return declared if least_survivors is None else max(0, min(declared, least_survivors - task.aggregation.colluding))
+
+
+def _claim(task: Task, epsilon: float, honest: int) -> str:
+    privacy, aggregation = task.privacy, task.aggregation
+    private = f"({epsilon:.3g}, {privacy.delta:g})-differentially private for each {privacy.unit}"
+    if epsilon > privacy.epsilon:
+        private += f", which is more than the budget of {privacy.epsilon:g}"
+    if privacy.noise == "node":
+        return f"Everything the nodes sent, and so every model, is {private}, also towards the gateway."
+    if privacy.noise == "distributed":
+        others = f" and at most {aggregation.colluding} nodes work with it" if aggregation.colluding else ""
+        return (
+            f"Every sum the gateway could open, and so every model, is {private}, also towards the gateway, as long as "
+            f"secure aggregation holds{others}: each sum had the noise of at least {honest} honest nodes."
+        )
+    sees = "only sums of them" if aggregation.secure else "each of them"
+    return (
+        f"Every model is {private}, towards all who see models. Not towards the gateway: it adds the noise itself, and sees "
+        f"{sees} without."
+    )
+
+
+def _mechanism(task: Task) -> str:
+    privacy = task.privacy
+    what = (
+        f"update clipped to {privacy.clip_norm:g}"
+        if privacy.unit == "node"
+        else f"gradient of every {privacy.unit} clipped"
+    )
+    where = {
+        "node": "added by each node before anything leaves it",
+        "distributed": f"added by the nodes, each a share such that {task.aggregation.honest} of them make it whole",
+        "gateway": "added by the gateway to each round's sum",
+    }[privacy.noise]
+    follows = (
+        f"; the clip norm follows the {privacy.clip_quantile:g} quantile of the norms, whose noised count is charged along"
+        if privacy.clip_quantile
+        else ""
+    )
+    bands = f", correlated over {privacy.bands} rounds" if privacy.bands > 1 else ""
+    return (
+        f"{what}, rounded to a grid of whole numbers, {MECHANISM_WORDS[privacy.mechanism]}{bands}, {where}{follows}; what the "
+        "grid gives away beyond continuous noise is in epsilon and delta"
+    )
+
+
+def _sampling(task: Task) -> str:
+    privacy, selection = task.privacy, task.selection
+    if privacy.unit != "node":
+        return f"Poisson, rate {privacy.sampling_rate:g} of the {_UNITS[privacy.unit]} on every node at every step"
+    if selection.sampling_rate and privacy.noise == "gateway":
+        return f"Poisson, every node with probability {selection.sampling_rate:g} in each round, by the gateway's secret key"
+    if privacy.bands > 1:
+        most = -(-task.training.rounds // privacy.bands)
+        often = f"each at most once in {privacy.bands} rounds and {most} times in all"
+        return f"none counted: {selection.cohort} nodes in turn, {often}"
+    return "none counted: a node may be in every round"
+
+
+def _releases(what: str, count: int, noise: float, there: bool) -> str:
+    if not there:
+        return "none released"
+    times = "once" if count == 1 else f"{count} times"
+    return f"{what} released {times} with noise multiplier {noise:g}, included"
+
+
+def _composition(task: Task) -> str:
+    if task.privacy.unit == "node":
+        return "every release a node is part of adds up"
+    held = "; held-out ones are never trained on, so the two kinds do not add up" if task.evaluation.on else ""
+    return f"parallel over nodes: a {task.privacy.unit} lies with one node{held}"
+
+
+def _local(task: Task, run: int) -> Optional[Dict[str, Any]]:
+    """What protects one node's answer by itself should secure aggregation be broken."""
+    privacy = task.privacy
+    if privacy.noise != "distributed":
+        return None
+    epsilon = epsilon_spent(task, run, parties=1)
+    multiplier = privacy.noise_multiplier / math.sqrt(task.aggregation.honest)
+    text = (
+        f"Should secure aggregation be broken, each answer still has its own share of noise, multiplier {multiplier:.3g}: "
+        f"epsilon {epsilon:.3g} instead."
+    )
+    return {"noise_multiplier": multiplier, "epsilon": epsilon, "text": text}
+
+
+def _against(task: Task, run: int, epsilon: float, seen: Dict[str, Any]) -> List[Tuple[str, Optional[float], str]]:
+    """(who, epsilon or None, why), for everyone who sees something of the training."""
+    privacy, aggregation = task.privacy, task.aggregation
+    rows: List[Tuple[str, Optional[float], str]] = [
+        ("whoever gets a model", epsilon, "models are made of noised sums only")
+    ]
+    if privacy.noise == "node":
+        return [
+            *rows,
+            ("other nodes", epsilon, "they see the rounds' models"),
+            ("the gateway", epsilon, "it gets answers that are noised already"),
+            ("broker and network", epsilon, "the same, even if they read everything"),
+        ]
+    if privacy.noise == "gateway":
+        sees = "sums of answers" if aggregation.secure else "every node's answer"
+        return [
+            *rows,
+            ("other nodes", epsilon, "they see the rounds' models"),
+            ("the gateway", None, f"it sees {sees} without noise, and is trusted to add it"),
+            ("broker and network", None, "answers are not noised: only encryption on the way (TLS) hides them"),
+        ]
+    # A node knows its own share and can take it off a sum. With colluding nodes declared there is one to spare.
+    least = seen.get("least_survivors")
+    left = min(aggregation.honest, (aggregation.least if least is None else least) - 1)
+    to_nodes = epsilon_spent(task, run, parties=left) if left < aggregation.honest else epsilon
+    keys = {
+        "certified": "keys are certified by the federation's authority",
+        "first use": "keys were taken as first seen: it must not have exchanged them then",
+    }.get(str(seen.get("keys")), "keys must be the nodes' own")
+    key = "; the holder of the key must not work with it" if aggregation.method == "ckks" else ""
+    taken = (
+        "a node can take its own share off a sum"
+        if left < aggregation.honest
+        else "a share taken off a sum was one to spare"
+    )
+    return [
+        *rows,
+        ("other nodes", to_nodes, f"they see the rounds' models; {taken}"),
+        ("the gateway", epsilon, f"it can open sums only; {keys}{key}"),
+        ("broker and network", epsilon, "they see encrypted answers only"),
+    ]
+
+
+def _not_covered(task: Task, seen: Dict[str, Any]) -> List[str]:
+    privacy = task.privacy
+    units = {
+        "record": [
+            "a person with several records: the unit is one record, not one person",
+            "a record held by several nodes: its epsilon adds up over them",
+        ],
+        "patient": [
+            "a patient known to several nodes, or under several names: epsilon adds up over them",
+            "the number of records of a patient is covered, the number of patients of a node need not be",
+        ],
+        "node": [
+            "who is a member of the federation, and which nodes a round asked (the gateway and the broker see it)"
+        ],
+    }[privacy.unit]
+    lines = ["the number of records of each node (published)", *units]
+    lines += [
+        "the choice of hyperparameters, made without charging it to the budget",
+        "records outside the nodes: test and calibration rows the gateway holds",
+    ]
+    if privacy.within_node and privacy.sampling_rate < 1:
+        lines.append("how long a node takes to answer, which hints at the size of its random sample")
+    if privacy.noise == "distributed":
+        lines.append(
+            f"more than {task.aggregation.colluding} nodes that work with the gateway or leave out their share of the noise"
+        )
+    if seen.get("keys") == "first use":
+        lines.append("a gateway that gave out false keys when the nodes first met it")
+    lines.append("a node that deviates from its program")
+    return lines
+
+
+def _factor(epsilon: float) -> str:
+    return f"{math.exp(epsilon):.3g}" if epsilon < 700 else "more than 1e300"
+
+
+def _planned(said: Dict[str, Any]) -> str:
+    runs = said["runs_planned"]
+    skipped = said["rounds_skipped"]
+    text = f"; the budget was planned for {runs} trainings" if runs > 1 else ""
+    return text + (f"; {skipped} rounds were given up, and are charged all the same" if skipped else "")
+
+
+def _survivors(honest: Dict[str, Any]) -> str:
+    least = honest["least_in_a_sum"]
+    found = "" if least is None else f"; the smallest sum that was opened was over {least}"
+    return (
+        f"Secure aggregation: no sum over fewer than {honest['declared'] + honest['colluding']} nodes is opened "
+        f"({honest['declared']} honest ones and {honest['colluding']} that may work with the gateway){found}."
+    )
