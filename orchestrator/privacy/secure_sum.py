@@ -6,7 +6,7 @@ dropouts leave is removed with Shamir shares that neighbours hold. Four steps, e
     advertise  two public keys, signed with the party's long-term key
     share      shares of both secrets, encrypted for each neighbour
     mask       the vector, masked
-    confirm    a signature under the list of survivors;   then   unmask   one share for each neighbour
+    confirm    a signature under the list of survivors;   then   unmask   one share for each neighbour, and its own
 
 What it assumes: fewer than `threshold` of any party's neighbours help the aggregator, fewer than half of the honest parties are
 told another list of survivors, and signatures are authentic. What it does not hide: the sum, and who took part. What it does
@@ -117,13 +117,13 @@ class Graph:
         return tuple(sorted(self._order[(here + s) % count] for s in steps))
 
     def threshold(self, party: str) -> int:
-        """Neighbours that can rebuild a party's secrets together.
+        """How many of a party's neighbours and itself can rebuild its secrets together.
 
-        More than half where all are neighbours. More than a third on a sparse graph, where half of so few would too often
+        More than half where all are neighbours (Bonawitz et al. 2017, section 4). More than a third on a sparse graph, where half of so few would too often
         be gone; that no party's two secrets are both rebuilt rests on the signed list of survivors, not on this number.
         """
-        count = len(self.neighbours(party))
-        return count // 2 + 1 if count == len(self._order) - 1 else count // 3 + 1
+        holders = len(self.neighbours(party)) + 1
+        return holders // 2 + 1 if holders == len(self._order) else holders // 3 + 1
 
     def number(self, party: str) -> int:
         """The party's abscissa in Shamir's scheme."""
@@ -167,9 +167,11 @@ class Party:
             raise PrivacyError(f"{len(self._adverts)} parties, the task declares at least {self._session.least}")
         graph = self._graph = Graph(self._session, self._adverts)
         neighbours, threshold = graph.neighbours(self._name), graph.threshold(self._name)
-        numbers = [graph.number(n) for n in neighbours]
+        numbers = [graph.number(n) for n in (*neighbours, self._name)]
         own = split_secret(self._own_seed, numbers, threshold)
         pair = split_secret(self._pair.private_bytes_raw(), numbers, threshold)
+        number = graph.number(self._name)
+        self._held[self._name] = (own[number], pair[number])
         return {n: self._encrypt(n, own[graph.number(n)] + pair[graph.number(n)]) for n in neighbours}
 
     def mask(self, values: np.ndarray, shares: Mapping[str, bytes], bits: int) -> bytes:
@@ -179,7 +181,7 @@ class Party:
         neighbours = set(graph.neighbours(self._name))
         if not set(shares) <= neighbours:
             raise PrivacyError(f"shares of {', '.join(sorted(set(shares) - neighbours))}, which is no neighbour")
-        if len(shares) < graph.threshold(self._name):
+        if len(shares) + 1 < graph.threshold(self._name):
             raise PrivacyError(f"{len(shares)} of {len(neighbours)} neighbours left: too few to mask under")
         for sender, cipher in shares.items():
             plain = self._decrypt(sender, cipher)
@@ -208,7 +210,7 @@ class Party:
         return self._sign(survivors_message(self._session, names))
 
     def unmask(self, signatures: Mapping[str, bytes]) -> Dict[str, Tuple[bytes, bytes]]:
-        """neighbour -> (kind, share): of its own mask if it survived, else of its pairwise key. Never both of one party.
+        """party -> (kind, share): of its own mask if it survived, else of its pairwise key. Never both of one party.
 
         `signatures`: of survivors under the same list. Unless more than half of all parties signed it this one refuses: with
         honest parties signing one list only, there cannot be two such lists.

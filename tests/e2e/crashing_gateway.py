@@ -38,9 +38,9 @@ class CrashingStore(Store):
             die()
 
     @contextmanager
-    def transaction(self) -> Iterator[None]:
+    def transaction(self, durable: bool = True) -> Iterator[None]:
         self.inside = True
-        with super().transaction():
+        with super().transaction(durable):
             yield
         self.inside = False
         if self.dying:

@@ -18,7 +18,7 @@ from orchestrator.wire.task import Feature, Privacy, Rounds, Schema, Task, Train
 HERE = Path(__file__).parent
 BROKER_PATH = f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin"
 SIZE = 50
-RECORDS = {"a": 10, "b": 20, "c": 30}
+RECORDS = {"a": 10, "b": 20, "c": 30, "d": 25, "e": 15}
 
 
 def make_task(rounds: int = 2, statistics: bool = True, **rule: Any) -> Task:
@@ -66,10 +66,16 @@ class Harness:
         self.broker.close()
 
     def node(self, name: str, delay_s: float = 0.0) -> "subprocess.Popen[str]":
+        return self._start("fixed_node.py", [*self._node_arguments(name), str(delay_s)])
+
+    def dropping_node(self, name: str, number: int, step: str, when: str = "before") -> "subprocess.Popen[str]":
+        """Killed around its answer to one step of a secure round."""
+        return self._start("dropping_node.py", [*self._node_arguments(name), str(number), step, when])
+
+    def _node_arguments(self, name: str) -> List[str]:
         data = self.folder / f"{name}.csv"
         data.write_text("x,y\n" + "0.5,1\n" * RECORDS[name])
-        arguments = [str(self.broker.address), name, str(data), str(self.folder / name), str(delay_s)]
-        return self._start("fixed_node.py", arguments)
+        return [str(self.broker.address), name, str(data), str(self.folder / name)]
 
     def gateway(self, *crash: object) -> "subprocess.Popen[str]":
         arguments = [str(self.store_path), "run", str(self.broker.address), *map(str, crash)]

@@ -1,0 +1,42 @@
+"""A node with predictable updates that is killed when a secure round asks it for a certain step.
+
+python dropping_node.py BROKER NAME DATA STATE ROUND STEP before|after    (of its answer)
+"""
+
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any, Dict
+
+from fixed_node import Fixed
+
+import orchestrator.node.agent as agent_module
+from orchestrator.node.agent import NodeAgent
+from orchestrator.node.secure import Answer, MaskedRound
+from orchestrator.wire.link import BrokerAddress
+
+
+def main() -> None:
+    broker, name, data, state, number, step, when = sys.argv[1:]
+
+    class Dropping(MaskedRound):
+        def answer(self, header: Dict[str, Any]) -> Answer:
+            chosen = (self.number, header.get("step", "keys")) == (int(number), step)
+            if chosen and when == "before":
+                os.kill(os.getpid(), signal.SIGKILL)
+            return super().answer(header)
+
+    class Agent(NodeAgent):
+        def _answer_step(self, header: Dict[str, Any]) -> None:
+            super()._answer_step(header)
+            if when == "after" and (header["round"], header.get("step", "keys")) == (int(number), step):
+                self._link.flush(5.0)
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    agent_module.MaskedRound = Dropping  # type: ignore[misc]
+    Agent(BrokerAddress.parse(broker), "test", name, Path(data), Path(state), Fixed, once=True).run()
+
+
+if __name__ == "__main__":
+    main()
