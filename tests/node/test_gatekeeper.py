@@ -1,0 +1,293 @@
+"""What the node takes, what it makes wait, what it refuses, and what each costs; figures against dp-accounting itself."""
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, List, Optional
+
+import pytest
+from dp_accounting import dp_event, pld
+from test_policy import make_task
+
+from orchestrator.errors import LedgerError, PrivacyError, UsageError, WireError
+from orchestrator.node import accountant
+from orchestrator.node.accountant import epsilon_apart, epsilons_apart, sides_of
+from orchestrator.node.approval import Approvals, digest_of
+from orchestrator.node.gatekeeper import Gatekeeper, Verdict, Waiting, reservation_of, uses_of
+from orchestrator.node.ledger import APPROVED, DENIED, LEDGER_FILE
+from orchestrator.node.policy import Refusal
+from orchestrator.node.store import NodeStore
+from orchestrator.privacy.charges import Charge
+from orchestrator.wire.protection import Aggregation, Privacy
+from orchestrator.wire.task import Evaluation, Rounds, Selection, Task, Training, task_to_dict
+
+GRAPH = b"graph"
+DELTA = 1e-5
+
+
+def gaussian(noise: float, count: int = 1, rate: float = 1.0) -> pld.PLDAccountant:
+    return composed([(noise, count, rate)])
+
+
+def composed(parts: List[Any]) -> pld.PLDAccountant:
+    counted = pld.PLDAccountant()
+    for noise, count, rate in parts:
+        event: Any = dp_event.GaussianDpEvent(noise)
+        counted.compose(dp_event.PoissonSampledDpEvent(rate, event) if rate < 1 else event, count)
+    return counted
+
+
+@pytest.fixture
+def keeper(tmp_path: Path) -> Gatekeeper:
+    """Of a node whose policy limits epsilon at DELTA; the file is `policy.toml` in the test's folder."""
+    (tmp_path / "policy.toml").write_text("[budget]\nepsilon_task = 5\nepsilon_total = 7\n")
+    return open_keeper(tmp_path)
+
+
+@pytest.fixture
+def lenient(tmp_path: Path) -> Gatekeeper:
+    """Of a node without a policy: quick, since nothing is counted."""
+    return open_keeper(tmp_path, policy="")
+
+
+def open_keeper(folder: Path, policy: str = "policy.toml") -> Gatekeeper:
+    return Gatekeeper(folder, NodeStore(folder / "node.sqlite"), folder / policy if policy else None)
+
+
+def admit(keeper: Gatekeeper, run: str, task: Task, records: int = 100) -> Optional[Verdict]:
+    return keeper.admit(run, task, task_to_dict(task), GRAPH, records)
+
+
+def code(verdict: Optional[Verdict]) -> str:
+    return "taken" if verdict is None else verdict.code
+
+
+# 2 steps at rate 0.25 with noise 1: epsilon 2.85 at 1e-5
+TASK = make_task(privacy=Privacy(noise_multiplier=1.0, epsilon=3.0))
+
+
+def test_epsilon_is_that_of_everything_composed() -> None:
+    one = reservation_of("a", "d", TASK)
+    other = reservation_of("b", "d", make_task(privacy=Privacy(noise_multiplier=2.0, sampling_rate=0.5)))
+    found = epsilons_apart([[one], [one, other], [one, one], []], DELTA)
+    expected = [
+        gaussian(1.0, 2, 0.25).get_epsilon(DELTA),
+        composed([(1.0, 2, 0.25), (2.0, 2, 0.5)]).get_epsilon(DELTA),
+        gaussian(1.0, 4, 0.25).get_epsilon(DELTA),
+        0.0,
+    ]
+    assert found == pytest.approx(expected, rel=2e-3)
+    assert found[1] < found[0] + epsilon_apart([other], DELTA)
+    assert epsilon_apart([reservation_of("c", "d", make_task(privacy=Privacy()))], DELTA) == float("inf")
+
+
+def test_records_held_out_and_trained_on_are_apart_only_where_that_is_certain() -> None:
+    evaluated = make_task(
+        privacy=Privacy(noise_multiplier=1.0, evaluation_noise_multiplier=3.0), evaluation=Evaluation(share=0.2)
+    )
+    one = reservation_of("a", "d", evaluated)
+    trained, held = Charge("training", 1.0, 0.25, 2), Charge("training", 3.0, 1.0, evaluated.evaluations)
+    assert set(sides_of([one])) == {(trained,), (held,)}
+    # Twice with the same share: the sides stay apart. With a larger share some records are trained on, then held out.
+    assert set(sides_of([one, one])) == {(replace(trained, count=4),), (replace(held, count=2 * held.count),)}
+    larger = replace(one, share=0.5)
+    assert (trained, held) in sides_of([one, larger])
+    assert len(sides_of([one, larger])) == 3
+    # Another schema hashes records anew: whoever was held out there may have been trained on here.
+    assert (trained, held) in sides_of([one, replace(one, sides="other")])
+    # A whole node is on both sides.
+    node = replace(one, unit="node", charges=(trained, replace(held, kind="evaluation")))
+    assert sides_of([node]) == [(trained, held)]
+    many = [replace(one, sides=str(i)) for i in range(7)]
+    assert sides_of(many) == [(replace(trained, count=14), replace(held, count=7 * held.count))]
+
+
+def test_the_budget_of_a_task_and_in_all(keeper: Gatekeeper, tmp_path: Path) -> None:
+    each = gaussian(1.0, 2, 0.25).get_epsilon(DELTA)
+    twice = gaussian(1.0, 4, 0.25).get_epsilon(DELTA)
+    thrice = gaussian(1.0, 6, 0.25).get_epsilon(DELTA)
+    (tmp_path / "policy.toml").write_text(f"[budget]\nepsilon_task = {twice - 0.01}\nepsilon_total = {thrice - 0.01}\n")
+    assert each < twice - 0.01
+    assert admit(keeper, "one", TASK) is None
+    again = admit(keeper, "two", TASK)
+    assert isinstance(again, Refusal)
+    assert again.code == "policy.epsilon-task"
+    assert f"epsilon {twice:.3g} with 1 earlier runs of it" in again.reason
+    assert admit(keeper, "two", replace(TASK, seed=2)) is None
+    third = admit(keeper, "three", replace(TASK, seed=3))
+    assert isinstance(third, Refusal)
+    assert third.code == "policy.epsilon-total"
+    assert f"epsilon {thrice:.3g} at delta 1e-05 would be spent in all (2 earlier runs)" in third.reason
+
+
+def test_a_replay_spends_nothing_and_a_known_run_takes_no_other_task(lenient: Gatekeeper, tmp_path: Path) -> None:
+    assert admit(lenient, "one", TASK) is None
+    said = lenient.told()
+    assert admit(lenient, "one", TASK) is None
+    lenient.close()
+    again = open_keeper(tmp_path, policy="")
+    assert admit(again, "one", TASK) is None
+    now = again.told()
+    assert (now["entries"], now["hash"]) == (said["entries"], said["hash"]) == (2, said["hash"])
+    assert now["process"] != said["process"]
+    assert code(admit(again, "one", replace(TASK, seed=2))) == "ledger.run"
+
+
+def test_an_unlimited_node_takes_all_and_counts_all(tmp_path: Path) -> None:
+    keeper = open_keeper(tmp_path, policy="")
+    assert admit(keeper, "one", make_task(privacy=Privacy(unit="none"))) is None
+    assert admit(keeper, "two", make_task(privacy=Privacy(noise_multiplier=0.01))) is None
+    keeper.charge("one", 1)
+    keeper.charge("two", 1)
+    assert [(r.run, r.used) for r in keeper._ledger.reservations()] == [("one", {}), ("two", {"training": 1})]
+
+
+def test_a_claim_that_does_not_hold_here_is_refused_before_the_policy_is_asked(tmp_path: Path) -> None:
+    keeper = open_keeper(tmp_path, policy="")
+    assert code(admit(keeper, "one", TASK, records=200_000)) == "claim"
+    assert code(admit(keeper, "one", make_task(privacy=Privacy()))) == "claim"
+
+
+def test_a_policy_that_changed_counts_for_the_next_task(keeper: Gatekeeper, tmp_path: Path) -> None:
+    assert admit(keeper, "one", TASK) is None
+    (tmp_path / "policy.toml").write_text("[budget]\nepsilon_total = 2\n")
+    assert code(admit(keeper, "one", TASK)) == "policy.epsilon-total"
+    (tmp_path / "policy.toml").write_text("[budget]\nepsilon_totl = 2\n")
+    assert code(admit(keeper, "one", TASK)) == "policy.unreadable"
+    with pytest.raises(UsageError, match="did you mean"):
+        open_keeper(tmp_path)
+
+
+def test_rounds_are_charged_by_what_they_release() -> None:
+    task = make_task(
+        training=Training(rounds=3, local_steps=4),
+        aggregation=Aggregation(),
+        evaluation=Evaluation(share=0.2, every=2),
+    )
+    assert [uses_of(task, n) for n in range(1, 5)] == [
+        {"training": 4},
+        {"training": 4},
+        {"training": 4, "evaluation": 1},
+        {"evaluation": 1},
+    ]
+    standardized = replace(task, schema=replace(task.schema, standardization="federated"))
+    assert uses_of(standardized, 0) == {"statistics": 1}
+    assert uses_of(replace(task, privacy=Privacy(unit="node")), 1) == {"training": 1}
+    for each in (task, standardized):
+        reserved = {c.kind: c.count for c in reservation_of("r", "d", each).charges}
+        used: dict = {}
+        for number in range(each.last_round + 1):
+            if number or each.standardizes:
+                for kind, count in uses_of(each, number).items():
+                    used[kind] = used.get(kind, 0) + count
+        assert used == reserved
+
+
+def test_a_release_beyond_the_reservation_is_a_refused_round(lenient: Gatekeeper) -> None:
+    with pytest.raises(WireError, match="run one was not taken by this node"):
+        lenient.charge("one", 1)
+    assert admit(lenient, "one", TASK) is None
+    lenient.charge("one", 1)
+    lenient.charge("one", 1)
+    lenient.charge("one", 2)
+    lenient._tasks["one"] = replace(TASK, training=Training(rounds=9))
+    with pytest.raises(WireError, match="reserved are 2"):
+        lenient.charge("one", 3)
+
+
+def test_correlated_noise_is_one_release_as_long_as_rounds_keep_their_distance(tmp_path: Path) -> None:
+    keeper = open_keeper(tmp_path, policy="")
+    task = make_task(
+        training=Training(rounds=9),
+        privacy=Privacy(unit="node", noise="gateway", bands=3, noise_multiplier=2.0),
+        aggregation=Aggregation(),
+        selection=Selection(cohort=4),
+        rounds=Rounds(nodes=5, quorum=4),
+    )
+    assert admit(keeper, "one", task) is None
+    keeper.charge("one", 2)
+    with pytest.raises(WireError, match="round 4 of run one is less than 3 rounds from round 2"):
+        keeper.charge("one", 4)
+    keeper.charge("one", 5)
+    assert keeper._ledger.reservations()[0].used == {"training": 1}
+
+
+def test_a_new_task_waits_for_a_word_on_exactly_it(tmp_path: Path) -> None:
+    (tmp_path / "policy.toml").write_text("[approval]\nrequired = true\n")
+    keeper = open_keeper(tmp_path)
+    waiting = admit(keeper, "one", TASK)
+    assert isinstance(waiting, Waiting)
+    assert waiting.code == "policy.approval"
+    assert waiting.digest == digest_of(task_to_dict(TASK), GRAPH)
+    assert not keeper.decided(waiting.digest)
+    assert keeper.told()["entries"] == 1  # nothing is reserved before
+    approvals = Approvals(tmp_path)
+    request = approvals.find(waiting.digest[:8])
+    assert request.declared == json.loads(json.dumps(task_to_dict(TASK)))
+    said = "\n".join(request.summary)
+    assert "task sepsis-2: predicts y (no or yes)" in said
+    assert "claims epsilon 3 at delta 1e-05 per record, noise added here" in said
+    assert "leaves this node: the number of records, 2 noised updates of the model's weights" in said
+    keeper._ledger.decide(waiting.digest, APPROVED)
+    assert keeper.decided(waiting.digest)
+    assert admit(keeper, "one", TASK) is None
+    assert isinstance(admit(keeper, "two", replace(TASK, seed=1)), Waiting)
+    assert isinstance(keeper.admit("three", TASK, task_to_dict(TASK), b"another graph", 100), Waiting)
+    keeper._ledger.decide(waiting.digest, DENIED)
+    assert code(admit(keeper, "four", TASK)) == "policy.approval-denied"
+
+
+def test_a_request_that_was_changed_cannot_be_approved(tmp_path: Path) -> None:
+    request = Approvals(tmp_path).ask("one", task_to_dict(TASK), GRAPH)
+    path = tmp_path / "approvals" / f"{request.digest}.json"
+    path.write_text(path.read_text().replace('"epsilon": 3.0', '"epsilon": 0.1'))
+    with pytest.raises(UsageError, match="is not what the node wrote"):
+        Approvals(tmp_path).find(request.digest)
+    assert Approvals(tmp_path).find(request.digest, whole=False).digest == request.digest
+    with pytest.raises(UsageError, match="is none of them"):
+        Approvals(tmp_path).find("zz")
+
+
+def test_without_an_accountant_limits_refuse(keeper: Gatekeeper, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(accountant, "available", lambda: False)
+    verdict = admit(keeper, "one", TASK)
+    assert isinstance(verdict, Refusal)
+    assert verdict.code == "policy.accountant"
+    assert "pip install dp-accounting" in verdict.reason
+
+
+def test_an_accountant_that_fails_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(accountant.sys, "executable", "/bin/false")
+    with pytest.raises(PrivacyError, match="the accountant failed"):
+        epsilon_apart([reservation_of("a", "d", TASK)], DELTA)
+
+
+def test_a_ledger_that_vanishes_declines_tasks_and_ends_rounds(lenient: Gatekeeper, tmp_path: Path) -> None:
+    assert admit(lenient, "one", TASK) is None
+    (tmp_path / LEDGER_FILE).unlink()
+    assert code(admit(lenient, "two", replace(TASK, seed=2))) == "ledger.lost"
+    with pytest.raises(LedgerError, match="removed or replaced"):
+        lenient.charge("one", 1)
+    lenient.close()
+    with pytest.raises(LedgerError, match="the ledger is gone"):
+        open_keeper(tmp_path, policy="")
+
+
+def test_nothing_is_stored_that_the_ledger_did_not_take(lenient: Gatekeeper, tmp_path: Path) -> None:
+    store = NodeStore(tmp_path / "node.sqlite")
+    store.before_release = lenient.charge
+    with pytest.raises(WireError, match="was not taken"):
+        store.release("one", 1, "digest", b"update")
+    assert store.released("one", 1, "digest") is None
+    assert admit(lenient, "one", TASK) is None
+    store.release("one", 1, "digest", b"update")
+    assert store.released("one", 1, "digest") == b"update"
+    assert lenient._ledger.reservations()[0].rounds == (1,)
+
+
+def test_the_agent_stays_without_scipy() -> None:
+    program = "import sys, orchestrator.node.agent; print('scipy' in sys.modules or 'dp_accounting' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
