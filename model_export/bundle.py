@@ -25,6 +25,7 @@ from model_export.tflm import Quantized, TflmModel, check_rows
 KNOWN_ANSWER_ROWS = 4
 RANDOM_ROWS = 32
 ARENA_MARGIN_BYTES = 2048
+PRIVACY_PAGE = "privacy.md"
 
 
 def write_bundle(
@@ -36,6 +37,7 @@ def write_bundle(
     features: Optional[Sequence[Mapping[str, Any]]] = None,
     accuracy: Optional[Mapping[str, Any]] = None,
     privacy: Optional[Mapping[str, Any]] = None,
+    privacy_page: Optional[str] = None,
     known_rows: Optional["np.ndarray"] = None,
     reference_rows: Optional["np.ndarray"] = None,
     sign: Optional[Callable[[bytes], bytes]] = None,
@@ -45,6 +47,7 @@ def write_bundle(
 
     The model runs in TFLM first; its outputs for `known_rows` (int8 (rows, *input shape), by default random rows) go
     into model.bin for the board to check itself. `accuracy` and `privacy` are put into the manifest as they are.
+    `privacy_page` is that statement for people: privacy.md, its digest beside the statement.
     `reference_rows` (int8, from the training distribution) is what the board compares its inputs with to see drift.
     `features` and `labels` are described in model_export.manifest, `sign` in model_export.model_bin. `engine` "direct"
     raises where engine/direct cannot run the model, "tflm" leaves its plan out; by default the plan is there where possible.
@@ -72,6 +75,11 @@ def write_bundle(
         else None,
         sign=sign,
     )
+    claim = None if privacy is None else dict(privacy)
+    if privacy_page is not None:
+        if claim is None:
+            raise ExportError("a privacy page belongs to a privacy statement: give both")
+        claim["page_sha256"] = _sha256(privacy_page.encode())
     contents = {
         "model.tflite": tflite,
         "model_data.h": model_data_header(len(tflite)).encode(),
@@ -102,9 +110,11 @@ def write_bundle(
             },
             "known_answer_rows": len(answers.inputs),
             "accuracy": dict(accuracy or {}),
-            "privacy": None if privacy is None else dict(privacy),
+            "privacy": claim,
         }
     )
+    if privacy_page is not None:
+        contents[PRIVACY_PAGE] = privacy_page.encode()
     _write_folder(out_dir, contents)
     return read_manifest(out_dir)
 
@@ -117,14 +127,17 @@ def verify_bundle(folder: Path, run: bool = True) -> Dict[str, Any]:
     """
     folder = Path(folder)
     manifest = read_manifest(folder)
-    for file, recorded in manifest["files"].items():
+    digests = {file: recorded["sha256"] for file, recorded in manifest["files"].items()}
+    if "page_sha256" in (manifest["privacy"] or {}):
+        digests[PRIVACY_PAGE] = manifest["privacy"]["page_sha256"]
+    for file, recorded in digests.items():
         path = folder / file
         if not path.is_file():
             raise BundleError(f"{file}: is missing from {folder}")
         found = _sha256(path.read_bytes())
-        if found != recorded["sha256"]:
+        if found != recorded:
             raise BundleError(
-                f"{file}: SHA-256 is {found}, the manifest records {recorded['sha256']}: the file was changed or damaged"
+                f"{file}: SHA-256 is {found}, the manifest records {recorded}: the file was changed or damaged"
             )
     try:
         packed = parse_model_bin((folder / "model.bin").read_bytes())

@@ -36,6 +36,7 @@ BUNDLE_KEYS = {
     "features": False,
     "evaluation": False,
     "privacy": False,
+    "privacy_page": False,
     "signing_key": False,
 }
 
@@ -78,7 +79,8 @@ def bundle(spec_path: Path, out_dir: Path) -> Result:
     """Quantize a trained model and write its bundle to `out_dir`.
 
     Spec: model, name, representative (.npy, float32 (rows, *input_shape)); input_shape, classes and weights (.npy,
-    float32 (P,)), which only a model of kind keras can do without; labels, features, privacy, engine (see bundle.write_bundle);
+    float32 (P,)), which only a model of kind keras can do without; labels, features, privacy, privacy_page, engine (see
+    bundle.write_bundle);
     evaluation {x, y} (.npy files); signing_key (PEM, Ed25519: signs model.bin). Paths are relative to the spec file.
 
     Returns {bundle, model_digest, tflite_bytes, arena, [float, int8, tflm: {accuracy[, auc]}, evaluation]}. With an
@@ -129,6 +131,7 @@ def bundle(spec_path: Path, out_dir: Path) -> Result:
         features=spec.get("features"),
         accuracy=metrics,
         privacy=spec.get("privacy"),
+        privacy_page=spec.get("privacy_page"),
         known_rows=tflm.input.quantize(representative[:KNOWN_ROWS_OFFERED]),
         reference_rows=tflm.input.quantize(representative),
         sign=read_private_key(here / spec["signing_key"]).sign if "signing_key" in spec else None,

@@ -133,6 +133,7 @@ def test_help_imports_nothing_heavy() -> None:
         ["model", "run"],
         ["model", "preflight"],
         *(["model", verb] for verb in ("list", "lineage", "tag", "prune")),
+        *(["privacy", verb] for verb in ("plan", "statement")),
         *(["runs", verb] for verb in ("list", "show", "compare", "plot", "export")),
         *(["board", verb] for verb in ("list", "info", "infer", "bench", "selftest", "verify", "update", "simulate")),
         ["flash"],

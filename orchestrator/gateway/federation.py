@@ -38,6 +38,7 @@ from orchestrator.gateway.web.settings import WebSettings
 from orchestrator.node.data import load_dataset
 from orchestrator.privacy.accounting_process import plan_apart, statement_apart
 from orchestrator.privacy.standardization import standardize
+from orchestrator.privacy.statement_page import markdown
 from orchestrator.wire.link import BrokerAddress, check_reachable
 from orchestrator.wire.process import peak_memory_mib
 from orchestrator.wire.task import Schema, Task, task_from_dict
@@ -316,6 +317,7 @@ def quantize(
         "labels": list(task.schema.classes),
         "features": _describe_features(task.schema, mean, std),
         "privacy": claim,
+        "privacy_page": markdown(claim),
     }
     if rows is not None:
         np.save(work / "evaluation_x.npy", standardize(rows.x, mean, std))

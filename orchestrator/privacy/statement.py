@@ -1,4 +1,4 @@
-"""What a model's manifest says about privacy, and the page of it that a data protection officer can read. Gateway only.
+"""What a model's manifest says about privacy (statement_page.py makes a page of it). Gateway only.
 
 The claim is computed from the task, and from what the gateway saw in the rounds: never from what was merely hoped for.
 """
@@ -8,14 +8,9 @@ from typing import Any, Dict, List, Optional, Tuple
 
 from orchestrator.errors import PrivacyError
 from orchestrator.privacy.accounting import accountant, correction_of, epsilon_spent
+from orchestrator.privacy.statement_page import NOTHING, UNIT_WORDS
 from orchestrator.wire.task import Task
 
-NOTHING = "Trained without differential privacy: updates can reveal records. Records themselves stayed on the nodes."
-UNIT_WORDS = {
-    "record": "one record of one node",
-    "patient": "all records of one patient at one node",
-    "node": "one node",
-}
 _UNITS = {"record": "records", "patient": "patients", "node": "nodes"}
 MECHANISM_WORDS = {
     "discrete-gaussian": "discrete Gaussian noise, drawn exactly",
@@ -92,72 +87,6 @@ def statement(
         "audit": seen.get("audit"),
         "not_covered": _not_covered(task, seen),
     }
-
-
-def markdown(said: Dict[str, Any]) -> str:
-    """One page, for people, of what `statement` gave. Names no node."""
-    if said["unit"] == "none":
-        return f"# Privacy of this model\n\n**No differential privacy.** {said['claim']}\n"
-    epsilon, delta, unit = said["epsilon"], said["delta"], said["unit"]
-    counts = list(said["records_per_node"].values())
-    data = f"{sum(counts):,} records on {len(counts)} nodes. " if counts else ""
-    lines = [
-        "# Privacy of this model",
-        "",
-        said["claim"],
-        "",
-        "## What is protected",
-        "",
-        f"{data}The unit is {UNIT_WORDS[unit]}: everything below compares the model with the one that would have been made "
-        "without it.",
-        "",
-        "## By how much",
-        "",
-        f"- epsilon {epsilon:.3g} at delta {delta:g}, computed by {said['accountant']}; budget {said['epsilon_target']:g}.",
-        f"- In words: whatever anyone concludes from the model, they would conclude without that {unit} with a probability "
-        f"that differs by a factor of at most e^epsilon = {_factor(epsilon)}, but for a remainder of {delta:g}.",
-        f"- Who tosses a coin whether a given {unit} took part is right half of the time. Who has the model, and knows all the "
-        f"rest, is right at most {100 * best_guess(epsilon, delta):.4g} % of the time.",
-        f"- {said['rounds']} rounds of training {said['run']}, {said['steps']} steps each{_planned(said)}.",
-        "",
-        "## Against whom",
-        "",
-        "| who | epsilon | why |",
-        "|---|---|---|",
-    ]
-    for row in said["holds_against"]:
-        value = "none" if row["epsilon"] is None else f"{row['epsilon']:.3g}"
-        lines.append(f"| {row['whom']} | {value} | {row['why']} |")
-    lines += [
-        "",
-        "## How",
-        "",
-        f"- {said['mechanism'][0].upper()}{said['mechanism'][1:]}.",
-        f"- Noise multiplier {said['noise_multiplier']:.4g}, clip norm {said['clip_norm']:g}.",
-        f"- Sampling: {said['sampling']}.",
-        f"- Standardization: {said['statistics']}. Evaluation: {said['evaluation']}.",
-        f"- Composition: {said['composition']}.",
-    ]
-    if said["honest_survivors"]:
-        lines.append(f"- {_survivors(said['honest_survivors'])}")
-    if said["local"]:
-        lines.append(f"- {said['local']['text']}")
-    audit = said["audit"]
-    measured = (
-        "Not measured for this model."
-        if not audit
-        else "; ".join(f"{key.replace('_', ' ')} {value}" for key, value in sorted(audit.items())) + "."
-    )
-    lines += ["", "## Measured", "", measured, "", "## What is not covered", ""]
-    lines += [f"- {what}" for what in said["not_covered"]]
-    return "\n".join(lines) + "\n"
-
-
-def best_guess(epsilon: float, delta: float) -> float:
-    """How often the best guess of whether a unit took part can be right, even odds before (Kairouz, Oh, Viswanath 2015)."""
-    if epsilon > 700:
-        return 1.0
-    return (math.exp(epsilon) + delta) / (1 + math.exp(epsilon))
 
 
 def _honest(task: Task, least_survivors: Optional[int]) -> int:
@@ -326,23 +255,3 @@ def _not_covered(task: Task, seen: Dict[str, Any]) -> List[str]:
         lines.append("a gateway that gave out false keys when the nodes first met it")
     lines.append("a node that deviates from its program")
     return lines
-
-
-def _factor(epsilon: float) -> str:
-    return f"{math.exp(epsilon):.3g}" if epsilon < 700 else "more than 1e300"
-
-
-def _planned(said: Dict[str, Any]) -> str:
-    runs = said["runs_planned"]
-    skipped = said["rounds_skipped"]
-    text = f"; the budget was planned for {runs} trainings" if runs > 1 else ""
-    return text + (f"; {skipped} rounds were given up, and are charged all the same" if skipped else "")
-
-
-def _survivors(honest: Dict[str, Any]) -> str:
-    least = honest["least_in_a_sum"]
-    found = "" if least is None else f"; the smallest sum that was opened was over {least}"
-    return (
-        f"Secure aggregation: no sum over fewer than {honest['declared'] + honest['colluding']} nodes is opened "
-        f"({honest['declared']} honest ones and {honest['colluding']} that may work with the gateway){found}."
-    )

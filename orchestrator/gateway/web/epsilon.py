@@ -9,6 +9,7 @@ from orchestrator.errors import PrivacyError
 from orchestrator.gateway.history import training_number
 from orchestrator.gateway.web.runview import RunView
 from orchestrator.privacy.accounting_process import curve_apart
+from orchestrator.privacy.statement_page import NOTHING
 
 log = logging.getLogger("edgeward.dashboard")
 
@@ -18,6 +19,9 @@ _STATED = (
     "accountant",
     "claim",
     "mechanism",
+    "noise_at",
+    "holds_against",
+    "local",
     "sampling",
     "statistics",
     "composition",
@@ -37,8 +41,7 @@ class EpsilonCurves:
         """What the page shows of a run's privacy; `state` says whether the accountant is done."""
         privacy = view.task.privacy
         if not privacy.on:
-            claim = "Trained without differential privacy: updates can reveal records. Records themselves stay on the nodes."
-            return {"state": "none", "unit": "none", "claim": claim}
+            return {"state": "none", "unit": "none", "claim": NOTHING}
         shown: Dict[str, Any] = {
             "unit": privacy.unit,
             "budget": privacy.epsilon,

@@ -16,7 +16,7 @@ def describe_task(task: Task) -> List[Dict[str, str]]:
         ("Model", describe_model(task.model)),
         ("Training", _training(task)),
         ("Rounds", _rounds(task)),
-        ("Updates", f"weight differences as {task.codec}"),
+        ("Updates", _updates(task)),
         ("Privacy", _privacy(task)),
     ]
     return [{"term": term, "text": text} for term, text in told]
@@ -63,13 +63,43 @@ def _rounds(task: Task) -> str:
     )
 
 
+def _updates(task: Task) -> str:
+    return {
+        "plain": f"weight differences as {task.codec}, each seen by the gateway",
+        "masked": "weight differences under masks: the gateway sees their sum only",
+        "ckks": f"weight differences under CKKS: the gateway sees their sum only, opened by {task.aggregation.key_holder}",
+    }[task.aggregation.method]
+
+
 def _privacy(task: Task) -> str:
     privacy = task.privacy
     if not privacy.on:
         return "none: updates can reveal records; the records themselves stay on the nodes"
     trainings = f" over {privacy.runs} trainings" if privacy.runs > 1 else ""
+    clipped = "every node's update" if privacy.unit == "node" else f"every {privacy.unit}'s gradient"
     return (
-        f"at most epsilon {privacy.epsilon:g} at delta {privacy.delta:g} per {privacy.unit}{trainings}: every record's "
-        f"gradient clipped to {privacy.clip_norm:g}, Gaussian noise of {privacy.noise_multiplier:g} clip norms on the node, "
-        f"records sampled at rate {privacy.sampling_rate:g}"
+        f"at most epsilon {privacy.epsilon:g} at delta {privacy.delta:g} per {privacy.unit}{trainings}: {clipped} clipped to "
+        f"{privacy.clip_norm:g}, {_MECHANISMS[privacy.mechanism]} noise of {privacy.noise_multiplier:g} clip norms "
+        f"{_noise_at(task)}{_sampled(task)}"
     )
+
+
+_MECHANISMS = {"discrete-gaussian": "discrete Gaussian", "skellam": "Skellam"}
+
+
+def _noise_at(task: Task) -> str:
+    privacy = task.privacy
+    if privacy.noise == "distributed":
+        return f"on the sum of at least {task.aggregation.least} nodes, each adding a share"
+    if privacy.noise == "gateway":
+        over = f", correlated over {privacy.bands} rounds" if privacy.bands > 1 else ""
+        return f"added by the gateway, which is trusted with what it sees{over}"
+    return "on the node"
+
+
+def _sampled(task: Task) -> str:
+    privacy = task.privacy
+    if privacy.unit != "node":
+        return f", {privacy.unit}s sampled at rate {privacy.sampling_rate:g}"
+    rate = task.selection.sampling_rate
+    return f", nodes sampled at rate {rate:g}" if rate and privacy.noise == "gateway" else ""
