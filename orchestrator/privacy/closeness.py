@@ -121,13 +121,18 @@ def _least_eta(magnitudes: np.ndarray, weights: np.ndarray, tail: float, values:
     """The least eta over a grid of lambda; any lambda gives a valid one."""
     best = math.inf
     for order in _ORDERS:
-        with np.errstate(over="ignore"):
-            second = np.dot(weights, _h(order * magnitudes) + order * _h(magnitudes))
-        # One part in a million covers the rounding of this sum.
-        ln_moment = math.log1p(1.000001 * float(second) + order * 2 * tail)
         gained = max(0.0, 1 + math.log(order))
+        ln_moment = _ln_moment(magnitudes, weights, tail, order)
         best = min(best, (values * ln_moment + ln_inverse_delta - gained) / float(order))
     return max(0.0, best)
+
+
+def _ln_moment(magnitudes: np.ndarray, weights: np.ndarray, tail: float, order: float) -> float:
+    """An upper bound of ln M for lambda = `order`; inf where it overflows."""
+    with np.errstate(over="ignore"):
+        second = np.dot(weights, _h(order * magnitudes) + order * _h(magnitudes))
+    # One part in a million covers the rounding of this sum.
+    return math.log1p(1.000001 * float(second) + order * 2 * tail)
 
 
 def _h(x: np.ndarray) -> np.ndarray:

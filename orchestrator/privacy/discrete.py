@@ -20,6 +20,7 @@ MAX_SKELLAM_VARIANCE = 1 << 28
 """Beyond it the table of Poisson counts would take more memory than a node should give."""
 
 _FOREVER = 1 << 40
+"""Trials, where only a failure ends them."""
 
 _BATCH = 1 << 15
 """Candidates drawn at a time: what is worked on stays in the cache."""
@@ -99,7 +100,7 @@ def _bernoulli(random: SecureRandom, size: int, probability: Tuple[int, ...]) ->
 
 
 def _bernoulli_exp(random: SecureRandom, numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
-    """bool (n,), True with probability exp(-numerator / denominator), for uint64 numerator <= denominator < 2^51.
+    """bool (n,), True with probability exp(-numerator / denominator), for uint64 numerator <= denominator.
 
     Draws Bernoulli(x / K) for K = 1, 2, ... up to the first failure; exp(-x) is the probability that it comes at an odd K.
     """

@@ -143,6 +143,10 @@ def test_epsilon_at_a_delta_leaves_room_for_the_correction() -> None:
     # The delta at which the Gaussian was asked, found again from its epsilon.
     asked = 1.25 * math.exp(-0.5 * ((epsilon - 0.02) / 0.3) ** 2)
     assert found.total(epsilon - 0.02, asked)[1] <= 1e-5
+    # Where epsilon depends strongly on delta, the room it takes itself counts.
+    found, steep = Correction(0.01, 1e-9, 5.0), lambda delta: 0.05 * math.log(1 / delta)
+    epsilon = found.epsilon(steep, 1e-8)
+    assert found.total(epsilon - 0.02, math.exp(-(epsilon - 0.02) / 0.05))[1] <= 1e-8 * (1 + 1e-9)
     assert found.epsilon(gaussian, 1e-9) == math.inf
     assert found.epsilon(lambda _: math.inf, 1e-5) == math.inf
     assert Correction(0.0, 1e-20, 5.0).epsilon(gaussian, 1e-5) == pytest.approx(gaussian(1e-5), rel=1e-9)
@@ -215,6 +219,21 @@ def test_laws_are_right_within_the_stated_error(mechanism: str, variance: int) -
             assert abs(r[i] - (real[int(n)] - rounded)) <= error[i], n
     # An error that hides what it is the error of would make the rest meaningless.
     assert error[k <= 5 * s].max() < 1e-3 * np.abs(r).max()
+
+
+@pytest.mark.parametrize("order", [0.1, 1.0, 3.0])
+@pytest.mark.parametrize(("mechanism", "std"), [("discrete-gaussian", 1), ("discrete-gaussian", 3), ("skellam", 6)])
+def test_moments_are_bounded_closely(mechanism: str, std: int, order: float) -> None:
+    ln_tail = -20
+    comparison = closeness._compare(mechanism, std, 1, ln_tail)
+    real, rounded = laws(mechanism, std, 1, comparison.gaussian_std)
+    middle = np.abs(np.arange(len(real)) - len(real) // 2) <= closeness._reach(
+        mechanism, party_variance(mechanism, std), ln_tail
+    )
+    for p, q, weights in ((real, rounded, comparison.real_weights), (rounded, real, comparison.rounded_weights)):
+        exact = math.log(np.sum(p[middle] * (p[middle] / q[middle]) ** order))
+        bound = closeness._ln_moment(comparison.magnitudes, weights, math.exp(ln_tail), order)
+        assert exact <= bound <= 2 * exact + 2 * order * math.exp(ln_tail)
 
 
 @pytest.mark.parametrize("std", [0.6, 0.8, 1.0])

@@ -49,7 +49,7 @@ def excess(samples: np.ndarray, law: np.ndarray, bins: int = 60) -> float:
     return float(((counts - expected) ** 2 / expected).sum() / bound)
 
 
-@pytest.mark.parametrize("sigma", [1, 3, 50, 2048, 1 << 18])
+@pytest.mark.parametrize("sigma", [1, 2, 3, 50, 2048, 1 << 18])
 def test_discrete_gaussian_numbers_follow_their_law_and_no_other(sigma: int) -> None:
     samples = discrete_gaussian(SecureRandom(), N, sigma)
     assert samples.dtype == np.int64
@@ -57,6 +57,12 @@ def test_discrete_gaussian_numbers_follow_their_law_and_no_other(sigma: int) -> 
     assert excess(samples, gaussian_law(sigma)) < 1
     assert excess(samples, gaussian_law(sigma * 1.03)) > 1
     assert excess(samples, gaussian_law(sigma / 1.03)) > 1
+
+
+def test_the_law_is_right_to_a_few_parts_in_a_thousand() -> None:
+    samples = discrete_gaussian(SecureRandom(), 4_000_000, 2)
+    assert excess(samples, gaussian_law(2)) < 1
+    assert excess(samples, gaussian_law(2 * 1.004)) > 1
 
 
 @pytest.mark.parametrize("sigma", [1, 3])
@@ -156,7 +162,7 @@ def test_a_word_equal_to_a_digit_of_the_probability_is_decided_by_the_next() -> 
 
 def test_words_of_the_incomplete_last_period_are_drawn_again() -> None:
     top = 2**64 - 1
-    assert discrete._below(Scripted([top, 4, 5]), np.array([3, 3], np.uint64)).tolist() == [2, 1]
+    assert discrete._below(Scripted([top, 4, top, 5]), np.array([3, 3], np.uint64)).tolist() == [2, 1]
     assert discrete._below(Scripted([top, top]), np.array([1, 2**63], np.uint64)).tolist() == [0, 2**63 - 1]
 
 

@@ -134,6 +134,13 @@ def test_a_grid_made_to_measure_costs_one_percent_and_has_fine_noise(size: int, 
     assert parties * (std - 1) ** 2 - 1 / 12 < (noise * lattice.bound) ** 2
 
 
+def test_noise_has_room_for_the_variance_of_rounding() -> None:
+    assert Lattice(3.0, 4, 1).bound == 2
+    # 1024^2 is more than (noise * bound)^2, but by less than a twelfth in the first case.
+    assert Lattice(3.0, 4, 1).noise_std(math.sqrt(1024**2 - 0.05) / 2, 1) == 1025
+    assert Lattice(3.0, 4, 1).noise_std(math.sqrt(1024**2 - 0.15) / 2, 1) == 1024
+
+
 def test_grids_that_cannot_be_are_refused() -> None:
     for clip_norm, size in ((0.0, 3), (math.nan, 3), (1.0, 0)):
         with pytest.raises(PrivacyError, match="positive"):
