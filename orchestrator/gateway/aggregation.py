@@ -39,6 +39,9 @@ class Outcome:
 class Aggregation:
     """The rounds of one run, computed from its store."""
 
+    always_steps = False
+    """Whether the weights move also in a round without any update."""
+
     def __init__(self, store: Store, run: str, task: Task, evaluate: Optional[Evaluate]) -> None:
         self._store, self._run, self._task, self._evaluate = store, run, task, evaluate
         self._strategy = strategy_of(task)
@@ -79,7 +82,7 @@ class Aggregation:
         sums: Dict[str, np.ndarray] = {}
         if action.round > self._task.training.rounds:
             self._take_sums(action, sums)
-        elif action.nodes:
+        elif action.nodes or self.always_steps:
             outcome.vectors = self._step(action, known, sums)
         else:
             outcome.vectors = {**self._tail(action.round, self.weights())}  # a Poisson sample may be empty

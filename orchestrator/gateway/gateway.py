@@ -16,6 +16,7 @@ from orchestrator.errors import PrivacyError, RoundError, UsageError, WireError
 from orchestrator.gateway.aggregation import MAX_MESSAGE_BYTES, Aggregation, Evaluate
 from orchestrator.gateway.authority import Authority
 from orchestrator.gateway.broker import OwnBroker
+from orchestrator.gateway.central_noise import CentralAggregation
 from orchestrator.gateway.figures import Figures
 from orchestrator.gateway.ledgers import CODE as LOST
 from orchestrator.gateway.ledgers import LedgerWatch
@@ -98,7 +99,9 @@ class Gateway:
         self._graph = stored[1]
         secure = self._task.aggregation.secure
         self._secure = SecureAggregation(store, run, self._task, evaluate, federation) if secure else None
-        self._aggregation = self._secure or Aggregation(store, run, self._task, evaluate)
+        central = self._task.privacy.on and self._task.privacy.noise == "gateway"
+        plain = CentralAggregation if central else Aggregation
+        self._aggregation = self._secure or plain(store, run, self._task, evaluate)
         self._standings = Standings(self._task.selection)
         self._ledgers = LedgerWatch(store)
         self._waiting: Dict[str, str] = {}  # node -> digest of the task its owner has to approve
@@ -279,7 +282,9 @@ class Gateway:
             asked = require(header, "digest", str)
             if self._waiting.get(node) != asked:
                 self._waiting[node] = asked
-                self._tell("waiting", node=node, code=header.get("code", ""), digest=asked, reason=header.get("reason", ""))
+                self._tell(
+                    "waiting", node=node, code=header.get("code", ""), digest=asked, reason=header.get("reason", "")
+                )
         elif header.get("finished") == self._run:
             self._goodbyes.add(node)
         elif not self._coordinator.over:
@@ -382,7 +387,9 @@ class Gateway:
         received = self._inbox.finish(node, chunk.id)
         for transfer in self._step_ids:
             self._outbox.acknowledged(node, Ack(transfer))  # who answers has what was asked
-        if not isinstance(event, Arrived) or event.step in VECTOR_STEPS:  # others see by the next step that theirs are here
+        if (
+            not isinstance(event, Arrived) or event.step in VECTOR_STEPS
+        ):  # others see by the next step that theirs are here
             self._link.publish(self._topics.down(node), encode_frame(received))
         if event is not None:
             if isinstance(event, Arrived) and event.step in VECTOR_STEPS:

@@ -70,6 +70,10 @@ def objection_to_relaying(task: Task) -> str:
         return "personal parts stay on nodes, and a relay has none"
     if task.evaluation.on:
         return "federated evaluation does not go through relays yet"
+    if task.aggregation.secure:
+        return f"aggregation {task.aggregation.method!r}: nodes behind a relay cannot exchange keys with those of others"
+    if task.privacy.unit not in ("none", "record"):
+        return f"privacy.unit {task.privacy.unit!r}: a relay counts and bounds records only"
     if task.selection.sampling_rate:
         return "a Poisson sample of relays is not one of nodes"
     return ""

@@ -18,7 +18,7 @@ from orchestrator.node.store import RESIDUAL, NodeStore
 from orchestrator.node.trainer import Trainer
 from orchestrator.privacy.clipping import clip_l2
 from orchestrator.privacy.noise import SecureRandom
-from orchestrator.privacy.noisy_sum import evaluation_counts, statistics_sum, training_sum
+from orchestrator.privacy.noisy_sum import CLIP_NORM, WITHIN, evaluation_counts, statistics_sum, training_sum
 from orchestrator.privacy.standardization import moments, standardize
 from orchestrator.privacy.vector_layout import EVALUATION, STATISTICS, UPDATE, Layout
 from orchestrator.rounds.events import STATISTICS_ROUND
@@ -27,9 +27,6 @@ from orchestrator.wire.task import Task
 
 Tensors = Dict[str, np.ndarray]
 TrainerFactory = Callable[[Task, bytes, Dataset, str], Trainer]
-
-CLIP_NORM, WITHIN = "clip_norm", "within"
-"""Fields of a round and of its answer when the clip norm follows the updates: the norm, and whether this update kept below it."""
 
 
 class Run:

@@ -12,13 +12,13 @@ from typing import Iterable, Optional
 import numpy as np
 
 from orchestrator.privacy.clipping import clip_l2
-from orchestrator.privacy.lattice import Lattice, clamp, draw, make_lattice
+from orchestrator.privacy.lattice import MIN_NOISE_STD, Lattice, clamp, draw, make_lattice
 from orchestrator.privacy.noise import SecureRandom
 from orchestrator.wire.evaluation import vector_size
 from orchestrator.wire.task import Task
 
-LEAST_STD = 1024
-"""Standard deviation, in grid steps, that no party's noise is below: so fine a grid costs no epsilon (privacy/closeness.py)."""
+CLIP_NORM, WITHIN = "clip_norm", "within"
+"""Fields of a round and of its answer when the clip norm follows the updates: the norm, and whether this update kept below it."""
 
 _PART = 1 << 14
 """Numbers of clipped vectors worked on at a time."""
@@ -78,13 +78,14 @@ class NoisyCounts:
 
     @property
     def scale(self) -> int:
-        """Steps for 1: a power of two with which a party's noise has at least LEAST_STD steps."""
-        least = LEAST_STD * math.sqrt(self.parties) / (self.noise_multiplier * math.sqrt(2.0))
+        """Steps for 1: a power of two with which a party's noise has at least MIN_NOISE_STD steps."""
+        least = MIN_NOISE_STD * math.sqrt(self.parties) / (self.noise_multiplier * math.sqrt(2.0))
         return 1 << max(0, math.ceil(math.log2(least)))
 
     @property
     def std(self) -> int:
-        return math.ceil(self.noise_multiplier * math.sqrt(2.0) * self.scale / math.sqrt(self.parties))
+        variance = (self.noise_multiplier * self.scale) ** 2 * 2.0 / self.parties
+        return math.ceil(math.sqrt(variance + 1 / 12))  # 1/12: what rounding takes off (privacy/closeness.py)
 
     def noise(self, random: SecureRandom) -> np.ndarray:
         """int64 (size,): one party's share, in steps."""

@@ -119,8 +119,9 @@ class Graph:
     def threshold(self, party: str) -> int:
         """How many of a party's neighbours and itself can rebuild its secrets together.
 
-        More than half where all are neighbours (Bonawitz et al. 2017, section 4). More than a third on a sparse graph, where half of so few would too often
-        be gone; that no party's two secrets are both rebuilt rests on the signed list of survivors, not on this number.
+        More than half where all are neighbours (Bonawitz et al. 2017, section 4). More than a third on a sparse graph, where
+        half of so few would too often be gone; that no party's two secrets are both rebuilt rests on the signed list of
+        survivors, not on this number.
         """
         holders = len(self.neighbours(party)) + 1
         return holders // 2 + 1 if holders == len(self._order) else holders // 3 + 1

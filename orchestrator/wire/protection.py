@@ -73,8 +73,10 @@ class Privacy:
             )
         if not 0 <= self.clip_quantile < 1 or not 0 < self.clip_learning_rate <= 1:
             raise ValueError("clip_quantile must be in [0, 1), clip_learning_rate in (0, 1]")
-        if self.clip_quantile and self.unit != "node":
-            raise ValueError("clip_quantile: a clip norm that follows the updates is for unit 'node'")
+        if self.clip_quantile and (self.unit, self.noise) != ("node", "gateway"):
+            raise ValueError(
+                "clip_quantile: a clip norm that follows the updates is for unit 'node' with noise 'gateway'"
+            )
         if self.bands < 1 or (self.bands > 1 and self.noise != "gateway"):
             raise ValueError("bands: at least 1, and more than 1 only with noise 'gateway'")
 
@@ -98,6 +100,8 @@ class Aggregation:
     neighbours: of each node in the graph of masks; all others where there are fewer.
     bits: of a masked value; 0: the gateway chooses 16, 24 or 32 so that sums cannot wrap around.
     update_range: without distributed noise, values of an update beyond it are cut.
+    checked: with ckks, the key holder gets every ciphertext and adds them itself; without, it takes the gateway's sum, and the
+    gateway's word for what is in it.
     """
 
     method: str = "plain"
@@ -107,6 +111,7 @@ class Aggregation:
     bits: int = 0
     update_range: float = 1.0
     key_holder: str = ""  # ckks: name of the one who holds the key, `edgeward keyholder run`
+    checked: bool = True
 
     def __post_init__(self) -> None:
         if self.method not in AGGREGATIONS:
@@ -123,6 +128,14 @@ class Aggregation:
             raise ValueError(f"update_range: {self.update_range}, expected a positive number")
         if (self.method == "ckks") != bool(self.key_holder):
             raise ValueError("key_holder: named with method 'ckks', and only with it")
+        if self.key_holder == "gateway":
+            raise ValueError(
+                "key_holder 'gateway': whoever adds must not hold the key; run one on a machine of somebody else"
+            )
+        if self.method == "ckks" and self.bits:
+            raise ValueError("bits: of masked values; ckks has room for as many as its sums can be exact with")
+        if self.method != "ckks" and not self.checked:
+            raise ValueError("checked: of a sum a key holder opens, with method 'ckks' only")
 
     @property
     def secure(self) -> bool:

@@ -307,6 +307,16 @@ class Task:
                 f"rounds.quorum: {self.rounds.quorum}, fewer than the {aggregation.least} nodes (honest + colluding) an "
                 "opened sum must be over"
             )
+        if privacy.on and privacy.noise == "gateway" and aggregation.secure:
+            raise ValueError(
+                f"privacy.noise 'gateway' with aggregation {aggregation.method!r}: the gateway could not clip what it does not "
+                "see; use noise 'distributed'"
+            )
+        if privacy.bands > 1 and self.selection.cohort * privacy.bands > self.rounds.nodes:
+            raise ValueError(
+                f"privacy.bands {privacy.bands} with a cohort of {self.selection.cohort}: {self.rounds.nodes} nodes are too few "
+                "for each to sit out in between"
+            )
         if privacy.bands > 1 and not self.selection.cohort:
             raise ValueError("privacy.bands: nodes must take turns, set selection.cohort to how many a round asks")
 
