@@ -11,6 +11,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 
+GATEWAY, MODEL_EXPORT = ({path.stem for path in (ROOT / f).iterdir()} for f in ("orchestrator/gateway", "model_export"))
+
 FORBIDDEN: Dict[str, Set[str]] = {
     "orchestrator/wire": {
         "orchestrator.rounds",
@@ -54,6 +56,14 @@ FORBIDDEN: Dict[str, Set[str]] = {
         "model_export",
         "tensorflow",
     },
+    "orchestrator/audit": {
+        *(f"orchestrator.gateway.{module}" for module in GATEWAY - {"config"}),
+        *(f"model_export.{module}" for module in MODEL_EXPORT - {"client", "errors", "manifest"}),
+        "orchestrator.boards",
+        "orchestrator.cli",
+        "orchestrator.demo",
+        "tensorflow",
+    },
     "orchestrator/gateway": {"orchestrator.cli", "orchestrator.demo", "orchestrator.boards", "tensorflow"},
     "orchestrator/doctor": {
         "orchestrator.cli",
@@ -89,6 +99,18 @@ def test_data_flows_one_way(folder: str) -> None:
         for name in imports(path)
         for forbidden in FORBIDDEN[folder]
         if name == forbidden or name.startswith(forbidden + ".")
+    ]
+    assert broken == []
+
+
+def test_only_the_command_line_imports_the_audit() -> None:
+    """It holds builds that are broken on purpose."""
+    broken = [
+        str(path.relative_to(ROOT))
+        for folder in ("orchestrator", "model_export")
+        for path in sorted((ROOT / folder).rglob("*.py"))
+        if not path.is_relative_to(ROOT / "orchestrator/audit") and path != ROOT / "orchestrator/cli/audit.py"
+        if any(name.startswith("orchestrator.audit") for name in imports(path))
     ]
     assert broken == []
 
@@ -139,6 +161,7 @@ def test_help_imports_nothing_heavy() -> None:
         ["flash"],
         ["monitor"],
         *(["score", verb] for verb in ("keygen", "encrypt", "run", "decrypt")),
+        ["audit"],
         ["doctor"],
     ],
 )

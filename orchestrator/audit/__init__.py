@@ -1,1 +1,1 @@
-"""Attacks on a task's own training, to hold what they learn against what the task claims. Gateway only; nothing imports it but the CLI."""
+"""Attacks on a task's own training, to hold what they learn against its claim. Gateway only; only the CLI imports it."""

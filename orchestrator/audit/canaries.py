@@ -68,8 +68,11 @@ class Directions:
 
 @dataclass
 class Step:
-    """One gradient step as the attacker knows it. weights: float32 (P,), at its beginning. real, everything: float64 (P,), clipped
-    sums over the sampled real units, and over all sampled ones. sampled: canaries in it."""
+    """One gradient step as the attacker knows it.
+
+    weights: float32 (P,), at its beginning. real, everything: float64 (P,), clipped sums over the sampled real units, and over
+    all sampled ones. sampled: canaries in it.
+    """
 
     weights: np.ndarray
     directions: Directions

@@ -5,8 +5,8 @@ them whether they were in. If the training is (epsilon, delta)-differentially pr
 
     P[at least v right] <= beta + 2 m delta max_{i=1..v} (P[Bin >= v - i] - beta) / i,    beta = P[Bin >= v],
 
-where Bin is binomial with r trials of probability e^epsilon / (1 + e^epsilon) (Steinke, Nasr, Jagielski, "Privacy auditing with one (1)
-training run", 2023, theorem 5.2 and appendix D). Every epsilon for which that is below alpha is refuted with confidence 1 - alpha.
+where Bin is binomial with r trials of probability e^epsilon / (1 + e^epsilon) (Steinke, Nasr, Jagielski, "Privacy auditing with
+one (1) training run", 2023, arXiv 2305.08846). Every epsilon for which that is below alpha is refuted with confidence 1 - alpha.
 
 Several trainings of their own randomness are one mechanism, in which every canary is in one of them: their canaries may be
 thrown together, and m is then the number of all.
@@ -17,14 +17,14 @@ from typing import List, NamedTuple
 import numpy as np
 
 SHARES = (1 / 64, 1 / 32, 1 / 16, 1 / 8, 1 / 4, 1 / 2, 1.0)
-"""Shares of the canaries that are guessed about. Which one says most is not known before, so each may err by its part of alpha."""
+"""Shares of the canaries that are guessed about. Which says most is not known before, so each may err by its part of alpha."""
 
 LEAST_GUESSES = 8
 _MOST_EPSILON = 50.0
 
 
 class Bound(NamedTuple):
-    """epsilon: at least so much, with the confidence asked for; 0 where nothing is refuted. From `correct` of `guesses` guesses."""
+    """epsilon: at least so much, with the confidence asked for; 0 where nothing is refuted. `correct` of `guesses` were right."""
 
     epsilon: float
     guesses: int
@@ -82,7 +82,7 @@ def best_bound(scores: np.ndarray, included: np.ndarray, delta: float, alpha: fl
 
 
 def correct_guesses(scores: np.ndarray, included: np.ndarray, count: int) -> int:
-    """Right ones when the count/2 highest scores are taken for canaries that were in, the count/2 lowest for such that were not."""
+    """Right ones when the count/2 highest scores are taken for canaries that were in, and the count/2 lowest for absent ones."""
     order, half = np.argsort(scores, kind="stable"), count // 2
     return int(included[order[len(order) - half :]].sum() + (~included[order[:half]]).sum())
 

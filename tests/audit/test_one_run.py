@@ -65,7 +65,7 @@ def test_the_best_count_pays_for_being_chosen() -> None:
 
 
 def test_randomized_response_of_known_epsilon_is_not_refuted_and_nearly_reached() -> None:
-    """Each bit is told truthfully with probability e^2 / (1 + e^2): the tightest mechanism there is, so alpha is what is used up."""
+    """Each bit is told truthfully with probability e^2 / (1 + e^2): the tightest mechanism there is, so alpha is used up."""
     rng = np.random.default_rng(1)  # a simulation, not noise of the product: it may be seeded
     m, above, bounds = 1000, 0, []
     for _ in range(30):

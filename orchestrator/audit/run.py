@@ -1,0 +1,242 @@
+"""The whole audit of a task: canaries, membership, inversion, masks, each beside what the task claims."""
+
+import json
+import tempfile
+from contextlib import nullcontext
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
+
+import numpy as np
+
+from model_export.client import run_worker
+from model_export.errors import ExportError
+from orchestrator.audit.broken import broken_build
+from orchestrator.audit.inversion import first_layer, inversion
+from orchestrator.audit.masks import mask_reuse
+from orchestrator.audit.measured import Measured, wrong
+from orchestrator.audit.membership import losses, membership
+from orchestrator.audit.one_run import best_bound, reach
+from orchestrator.audit.training import Playing, Told, check_playable
+from orchestrator.errors import EdgewardError, UsageError
+from orchestrator.gateway.config import Config
+from orchestrator.node.data import Dataset, load_dataset
+from orchestrator.node.evaluation import hold_out
+from orchestrator.node.runtime import TrainingGraph
+from orchestrator.privacy.accounting import epsilon_spent
+from orchestrator.privacy.accounting_process import plan_apart
+from orchestrator.privacy.standardization import standardize
+from orchestrator.wire.task import Task, objection_to
+
+CONFIDENCE = 0.95
+SHARP_DELTA = 1e-6
+"""A claim at one delta is a claim at every other. Delta counts once for every canary, so little can be refuted at the usual
+ones, and the claim is tested here too."""
+
+HELD_OUT = 0.25
+"""Share of the nodes' records kept from training for membership inference where the configuration names no other rows."""
+
+CONSISTENT, BROKEN, NO_CLAIM = "consistent with the claim", "CLAIM BROKEN", "no claim to hold it against"
+
+LIMITS = (
+    "A lower bound proves what was lost at least. A bound far below the claim does not prove the claim.",
+    "It finds gross mistakes (no noise, noise of the wrong size, clipping of the wrong thing). A claim rests on the accountant "
+    "and on tests of the noise; an audit only contradicts it.",
+    "Canaries are planted in training only: standardization and evaluation sums, noised by the same code, are not attacked.",
+    "This machine's build was audited, not that of each node; what travels (codecs, MQTT, encryption) was left out.",
+    "Leaks that need another attacker than these, such as timing, do not show.",
+)
+
+
+class Prepared(NamedTuple):
+    """What the worker makes of a task's model. weights: float32 (P,). tensors: where each lies in it."""
+
+    graph: bytes
+    weights: np.ndarray
+    tensors: List[Dict[str, Any]]
+
+
+class Request(NamedTuple):
+    """canaries: in each training. seeds: trainings. broken: a kind of broken.KINDS, empty for the build as it is."""
+
+    canaries: int = 1000
+    seeds: int = 1
+    broken: str = ""
+
+
+def audit(
+    config: Config, base: Path, files: Sequence[Path], request: Request, told: Told, prepared: Optional[Prepared] = None
+) -> Dict[str, Any]:
+    """Attacks the task of `config` on the data of `files`, one node each. Relative paths of the configuration start at `base`.
+
+    prepared: where the model was prepared already. Raises EdgewardError subclasses for what a user can mend.
+    """
+    task = config.task
+    check_playable(task)
+    datasets = _datasets(task, files)
+    told("preparing the model", 0, 1)
+    ready = prepared or prepare(task, base)
+    told("planning noise", 0, 1)
+    task = replace(task, training=replace(task.training, parameters=ready.weights.size))
+    task, _ = plan_apart(task)
+    for name, dataset in datasets.items():
+        reason = objection_to(task, len(dataset.units(task.privacy.unit)))
+        if reason is not None:
+            raise UsageError(f"{name} would decline this task: {reason}")
+    outside, trained = _membership_data(config, base, datasets)
+    playing = Playing(task, ready.graph, ready.weights, trained, told)
+    units = min(len(d.units(task.privacy.unit)) for d in trained.values()) if task.privacy.within_node else len(trained)
+    with broken_build(request.broken, task, units) if request.broken else nullcontext():
+        report: Dict[str, Any] = {
+            "task": task.name,
+            "unit": task.privacy.unit,
+            "noise": task.privacy.noise,
+            "nodes": {name: dataset.records for name, dataset in trained.items()},
+            "parameters": playing.parameters,
+            "broken": request.broken or None,
+            "confidence": CONFIDENCE,
+        }
+        report["claim"] = _claim(task)
+        report["canaries"] = _canaries(playing, request, report["claim"]) if task.privacy.on else None
+        report["masks"] = _masks(task, trained, playing.parameters)
+        report.update(_attacks(playing, ready, outside, trained, report["claim"]))
+    reasons = _contradictions(report)
+    fine = CONSISTENT if task.privacy.on else NO_CLAIM
+    report.update(verdict=BROKEN if reasons else fine, because=reasons, limits=list(LIMITS))
+    return report
+
+
+def prepare(task: Task, base: Path) -> Prepared:
+    """Training graph and first weights, as the gateway makes them: in a process of its own, which has TensorFlow."""
+    model = dict(task.model)
+    if model.get("kind") == "keras" and isinstance(model.get("path"), str):
+        model["path"] = str((base / model["path"]).resolve())
+    spec = {
+        "model": model,
+        "input_shape": list(task.schema.input_shape),
+        "classes": len(task.schema.classes),
+        "batch_size": task.training.batch_size,
+        "seed": task.seed,
+    }
+    with tempfile.TemporaryDirectory(prefix="edgeward-audit-") as folder:
+        try:
+            run_worker("prepare", spec, Path(folder))
+        except ExportError as error:
+            raise EdgewardError(str(error)) from error
+        made = Path(folder)
+        tensors = json.loads((made / "tensors.json").read_text(encoding="utf-8"))
+        return Prepared((made / "training.tflite").read_bytes(), np.load(made / "weights.npy"), tensors)
+
+
+def _datasets(task: Task, files: Sequence[Path]) -> Dict[str, Dataset]:
+    """By node. Where a sum needs more honest nodes than there are files, files serve again."""
+    wanted = task.aggregation.honest if task.privacy.on and task.privacy.noise == "distributed" else len(files)
+    loaded = [load_dataset(path, task.schema) for path in files[:wanted]]
+    return {f"node-{i + 1}": loaded[i % len(loaded)] for i in range(wanted)}
+
+
+def _membership_data(config: Config, base: Path, datasets: Dict[str, Dataset]) -> Tuple[Dataset, Dict[str, Dataset]]:
+    """(raw records that are not trained on, those that are by node)."""
+    if config.evaluation:
+        rows = [load_dataset(base / path, config.task.schema) for _, path in sorted(config.evaluation.items())]
+        return _joined(rows), datasets
+    key = b"membership inference of an audit"
+    split = {name: hold_out(dataset, HELD_OUT, key) for name, dataset in datasets.items()}
+    return _joined([held for _, held in split.values()]), {name: kept for name, (kept, _) in split.items()}
+
+
+def _joined(parts: Sequence[Dataset]) -> Dataset:
+    return Dataset(np.concatenate([d.x for d in parts]), np.concatenate([d.y for d in parts]))
+
+
+def _claim(task: Task) -> Dict[str, Any]:
+    """{epsilon, delta, unit, curve: [{delta, epsilon}]}; epsilon of one training of the task."""
+    privacy = task.privacy
+    if not privacy.on:
+        return {"unit": "none", "epsilon": None, "delta": None, "curve": []}
+    deltas = sorted({privacy.delta, min(privacy.delta, SHARP_DELTA)}, reverse=True)
+    curve = [
+        {"delta": delta, "epsilon": epsilon_spent(replace(task, privacy=replace(privacy, delta=delta)))}
+        for delta in deltas
+    ]
+    return {"unit": privacy.unit, "epsilon": curve[0]["epsilon"], "delta": privacy.delta, "curve": curve}
+
+
+def _canaries(playing: Playing, request: Request, claim: Dict[str, Any]) -> Dict[str, Any]:
+    measured, runs = Measured(), []
+    for _ in range(request.seeds):
+        runs.append(playing.train_with(request.canaries, measured))
+    alpha = (1 - CONFIDENCE) / len(claim["curve"])
+    pooled = (np.concatenate([scores for scores, _ in runs]), np.concatenate([included for _, included in runs]))
+    bounds = [
+        {
+            "delta": point["delta"],
+            "claimed": point["epsilon"],
+            **best_bound(*pooled, point["delta"], alpha)._asdict(),
+            "reach": reach(len(pooled[0]), point["delta"], alpha),
+        }
+        for point in claim["curve"]
+    ]
+    each = [[best_bound(*run, point["delta"], alpha).epsilon for point in claim["curve"]] for run in runs]
+    return {
+        "per_run": request.canaries,
+        "runs": request.seeds,
+        "bounds": bounds,
+        "bounds_per_run": each,
+        "measured": measured.report(),
+        "scores": {"in": pooled[0][pooled[1]].tolist(), "out": pooled[0][~pooled[1]].tolist()},
+    }
+
+
+def _masks(task: Task, trained: Dict[str, Dataset], parameters: int) -> Optional[Dict[str, Any]]:
+    if task.aggregation.method != "masked":
+        return None
+    return mask_reuse(task, next(iter(trained.values())), parameters - task.training.personal_parameters)
+
+
+def _attacks(
+    playing: Playing, ready: Prepared, outside: Dataset, trained: Dict[str, Dataset], claim: Dict[str, Any]
+) -> Dict[str, Any]:
+    model, graph = playing.train(), TrainingGraph(ready.graph)
+
+    def scaled(data: Dataset) -> Dataset:
+        return data._replace(x=standardize(data.x, model.mean, model.std))
+
+    members, others = scaled(_joined(list(trained.values()))), scaled(outside)
+    epsilon, delta = (float("inf"), 0.0) if claim["epsilon"] is None else (claim["epsilon"], claim["delta"])
+    told_apart = membership(
+        losses(graph, model.weights, members.x, members.y),
+        losses(graph, model.weights, others.x, others.y),
+        epsilon,
+        delta,
+    )
+    layer = first_layer(ready.tensors, int(np.prod(playing.task.schema.input_shape)))
+    return {
+        "membership": told_apart,
+        "inversion": inversion(playing.task, graph, ready.weights.astype(np.float32), members, layer),
+    }
+
+
+def _contradictions(report: Dict[str, Any]) -> List[str]:
+    """What the measurements and the claim cannot both be true of, in words."""
+    found: List[str] = []
+    canaries = report["canaries"]
+    if canaries is not None:
+        for bound in canaries["bounds"]:
+            if bound["epsilon"] > bound["claimed"]:
+                found.append(
+                    f"epsilon is at least {bound['epsilon']:.3g} at delta {bound['delta']:g}, claimed are {bound['claimed']:.3g} "
+                    f"({bound['correct']} of {bound['guesses']} guesses about canaries were right)"
+                )
+        words = {
+            "noise": "the noise in released sums is {measured:.3g} times the declared",
+            "sensitivity": "one canary moves a sum by {measured:.3g} clip norms, declared is 1",
+            "sampling": "canaries are sampled {measured:.3g} times as often as declared",
+        }
+        found += [words[name].format(**canaries["measured"][name]) for name in wrong(canaries["measured"])]
+    if report["masks"] is not None and not report["masks"]["holds"]:
+        found.append(
+            f"{report['masks']['agreeing']} of {report['masks']['values']} masked values are alike in two rounds: masks are "
+            "reused, so the difference of two rounds shows the difference of a node's vectors"
+        )
+    return found

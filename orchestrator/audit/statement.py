@@ -1,0 +1,62 @@
+"""An audit's result in a bundle's own privacy statement: manifest.json, and the page made of it."""
+
+import hashlib
+import os
+from pathlib import Path
+from typing import Any, Dict
+
+from model_export.errors import ExportError
+from model_export.manifest import MANIFEST, dump_manifest, read_manifest
+from orchestrator.errors import EdgewardError, UsageError
+from orchestrator.privacy.statement_page import markdown
+
+PAGE = "privacy.md"
+
+
+def summary(report: Dict[str, Any]) -> Dict[str, Any]:
+    """What the statement says of an audit: figures a reader can hold against the claim."""
+    canaries, attack = report["canaries"], report["membership"]
+    best = max(canaries["bounds"], key=lambda bound: float(bound["epsilon"] / bound["claimed"]))
+    return {
+        "verdict": report["verdict"],
+        "epsilon_at_least": round(best["epsilon"], 4),
+        "epsilon_claimed": round(best["claimed"], 4),
+        "at_delta": best["delta"],
+        "confidence": report["confidence"],
+        "canaries": canaries["per_run"] * canaries["runs"],
+        "membership_auc": round(attack["auc"], 4),
+        "inversion_error_plain": report["inversion"].get("plain"),
+        "inversion_error_protected": report["inversion"].get("protected"),
+    }
+
+
+def write_audit(bundle: Path, report: Dict[str, Any]) -> None:
+    """Puts the result into the bundle's statement, the page first, so that a cut leaves a bundle whose check fails.
+
+    Raises UsageError where the bundle states another claim than the audited one, EdgewardError where it cannot be read.
+    """
+    try:
+        manifest = read_manifest(bundle)
+    except ExportError as error:
+        raise EdgewardError(str(error)) from error
+    stated = manifest["privacy"]
+    if report["canaries"] is None or not stated or stated.get("epsilon") is None:
+        raise UsageError(f"{bundle}: there is no privacy claim in it, or none was audited")
+    about = (stated["unit"], stated["delta"])
+    if about != (report["unit"], report["claim"]["delta"]) or report["broken"]:
+        raise UsageError(
+            f"{bundle}: states unit {about[0]!r} at delta {about[1]:g}; the audit was of unit {report['unit']!r} at delta "
+            f"{report['claim']['delta']:g}{', of a broken build' if report['broken'] else ''}"
+        )
+    stated = {**stated, "audit": summary(report)}
+    if "page_sha256" in stated:
+        page = markdown(stated).encode()
+        stated["page_sha256"] = hashlib.sha256(page).hexdigest()
+        _write(bundle / PAGE, page)
+    _write(bundle / MANIFEST, dump_manifest({**manifest, "privacy": stated}))
+
+
+def _write(path: Path, content: bytes) -> None:
+    temporary = path.with_suffix(path.suffix + ".tmp")
+    temporary.write_bytes(content)
+    os.replace(temporary, path)

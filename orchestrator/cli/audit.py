@@ -1,0 +1,155 @@
+"""`edgeward audit`: attacks a task's own training and prints what that shows next to what the task claims."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Dict, Iterator, List, Tuple
+
+BROKEN_KINDS = ("noise-off", "wrong-scale", "clip-per-batch", "mask-reuse")
+
+_EPILOG = """example:
+  edgeward audit edgeward.toml --data node-1.csv --data node-2.csv --canaries 1000
+
+Exit code 1: the measurements contradict the claim. --broken shows that they would: it audits a build with that mistake."""
+
+
+def register(subparsers: Any) -> None:
+    parser = subparsers.add_parser(
+        "audit",
+        help="attack a task's own training; hold the result against its privacy claim",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("config", type=Path, metavar="CONFIG", help="the gateway's edgeward.toml")
+    parser.add_argument(
+        "--data", type=Path, action="append", required=True, metavar="FILE", help="a node's data; again for more nodes"
+    )
+    parser.add_argument("--canaries", type=_at_least(8), default=1000, help="in each training (default: %(default)s)")
+    parser.add_argument(
+        "--seeds", type=_at_least(1), default=1, help="trainings whose canaries are pooled (default: %(default)s)"
+    )
+    parser.add_argument("--broken", choices=BROKEN_KINDS, default="", help="audit a build with this mistake")
+    parser.add_argument("--plot", type=Path, metavar="X.png|X.svg", help="scores of the canaries, bound and claim")
+    parser.add_argument("--statement", type=Path, metavar="BUNDLE", help="write the result into a bundle's statement")
+    parser.add_argument("--json", action="store_true", help="everything as one JSON object")
+    parser.set_defaults(run=_run)
+
+
+def _at_least(least: int) -> Any:
+    def parse(text: str) -> int:
+        value = int(text)
+        if value < least:
+            raise argparse.ArgumentTypeError(f"{text}: at least {least}")
+        return value
+
+    return parse
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    from orchestrator.audit.plot import plot_audit
+    from orchestrator.audit.run import BROKEN, Request, audit
+    from orchestrator.audit.statement import write_audit
+    from orchestrator.gateway.config import load_config
+
+    config = load_config(arguments.config)
+    request = Request(arguments.canaries, arguments.seeds, arguments.broken)
+    with _progress(arguments.json) as told:
+        report = audit(config, arguments.config.resolve().parent, arguments.data, request, told)
+    if arguments.plot is not None:
+        plot_audit(report, arguments.plot)
+    if arguments.statement is not None:
+        write_audit(arguments.statement, report)
+    if arguments.json:
+        print(json.dumps(report, indent=1))
+    else:
+        _print(report)
+    return 1 if report["verdict"] == BROKEN else 0
+
+
+@contextmanager
+def _progress(quiet: bool) -> Iterator[Any]:
+    """A function (what, done, of) that shows a bar on stderr."""
+    if quiet:
+        yield lambda what, done, of: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        shown = bar.add_task("starting", total=None)
+        yield lambda what, done, of: bar.update(shown, description=what, completed=done, total=of if of > 1 else None)
+
+
+def _print(report: Dict[str, Any]) -> None:
+    from rich.box import SIMPLE
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    table = Table("attack", "claimed", "measured", "", box=SIMPLE, title=_title(report), title_justify="left")
+    for row in _rows(report):
+        table.add_row(*row)
+    console.print(table)
+    console.print(report["verdict"], style="bold red" if report["because"] else "bold", highlight=False)
+    for reason in report["because"]:
+        console.print(f"  {reason}", highlight=False)
+    console.print("\nWhat this cannot show:", highlight=False)
+    for limit in report["limits"]:
+        console.print(f"  {limit}", highlight=False)
+
+
+def _title(report: Dict[str, Any]) -> str:
+    claim, nodes = report["claim"], report["nodes"]
+    said = (
+        "claims no differential privacy"
+        if claim["epsilon"] is None
+        else f"claims epsilon {claim['epsilon']:.3g} at delta {claim['delta']:g} for each {claim['unit']}"
+    )
+    broken = f", broken on purpose: {report['broken']}" if report["broken"] else ""
+    return f"{report['task']} {said}; {sum(nodes.values())} records on {len(nodes)} nodes{broken}"
+
+
+def _rows(report: Dict[str, Any]) -> List[Tuple[str, str, str, str]]:
+    rows: List[Tuple[str, str, str, str]] = []
+    canaries = report["canaries"]
+    if canaries is not None:
+        for bound in canaries["bounds"]:
+            reach = f"{bound['correct']} of {bound['guesses']} guesses right; {bound['reach']:.3g} if all were"
+            claimed = f"at most {bound['claimed']:.3g}"
+            rows.append((f"epsilon at delta {bound['delta']:g}", claimed, f"at least {bound['epsilon']:.3g}", reach))
+        for name, entry in canaries["measured"].items():
+            limit = "at least 1" if name == "noise" else "at most 1"
+            error = f"+- {entry['error']:.2g}{'' if entry['holds'] else ', which is wrong'}"
+            rows.append((f"{name}, of the declared", limit, f"{entry['measured']:.3f}", error))
+    masks = report["masks"]
+    if masks is not None:
+        rows.append(
+            (
+                "masks alike in two rounds",
+                "0",
+                f"{masks['agreeing']} of {masks['values']}",
+                f"{masks['bits']} bits each",
+            )
+        )
+    attack = report["membership"]
+    low, high = attack["auc_interval"]
+    rows.append(("membership, AUC", "", f"{attack['auc']:.3f}", f"95 %: {low:.3f} to {high:.3f}; 0.5 is a coin"))
+    low, high = attack["advantage_interval"]
+    more = "" if attack["holds"] else "; more than the claim allows: are both of one population?"
+    allowed = f"at most {attack['allowed_advantage']:.3f}"
+    rows.append(
+        ("membership, TPR - FPR", allowed, f"{attack['advantage']:.3f}", f"95 %: {low:.3f} to {high:.3f}{more}")
+    )
+    found = report["inversion"]
+    if not found["applies"]:
+        return [*rows, ("gradient inversion", "", "-", found["reason"])]
+    plain = f"{found['plain']:.2g}"
+    rows.append(("inversion error, plain gradient", "", plain, "median, in standard deviations of a number"))
+    if found["protected"] is not None:
+        guess = f"who guesses the mean has {found['guess']:.2g}"
+        rows.append(("inversion error, clipped and noised", "", f"{found['protected']:.2g}", guess))
+    return rows
