@@ -142,8 +142,8 @@ def _least_noise(with_noise: Callable[[float], Task], group: str, most: float, w
         low, high = (low, middle) if spent(middle) <= privacy.epsilon else (middle, high)
     noise = math.ceil(high * 1000) / 1000
     # The search was with Gaussian noise; noise of whole numbers spends a trace more.
-    while epsilon_spent(with_noise(noise), privacy.runs, group, discretization=_COARSE) > privacy.epsilon:
-        noise = math.ceil(noise * 1002) / 1000
+    while (spends := epsilon_spent(with_noise(noise), privacy.runs, group, discretization=_COARSE)) > privacy.epsilon:
+        noise = math.ceil(noise * (1002 if math.isfinite(spends) else 1050)) / 1000
         if noise > most:
             raise PrivacyError(
                 f"epsilon {privacy.epsilon:g} at delta {privacy.delta:g} cannot be met with {privacy.mechanism} noise: it gives "
@@ -196,7 +196,10 @@ def _check_drawable(mechanism: str, std: int) -> None:
         )
 
 
-_close = lru_cache(maxsize=256)(correction)
+@lru_cache(maxsize=256)
+def _close(mechanism: str, std: int, parties: int, values: int) -> Correction:
+    # Its delta counts e^epsilon times: this one leaves epsilons up to 85 or so finite.
+    return correction(mechanism, std, parties, values, log10_delta=-40)
 
 
 def _stated(

@@ -230,9 +230,11 @@ def _of_size(task: Task, fleet: Fleet, units: int) -> Tuple[Task, Fleet]:
     """The same with `units` records or patients on as many nodes, or with so many nodes a round."""
     if task.privacy.unit != "node":
         return task, replace(fleet, units=units)
-    nodes = max(1, math.ceil(units / (task.selection.sampling_rate or 1.0)))
+    # Correlated noise: the others sit out meanwhile.
+    nodes = max(1, math.ceil(units / (task.selection.sampling_rate or 1.0))) * task.privacy.bands
     selection = replace(task.selection, cohort=units if task.selection.cohort else 0)
-    return replace(task, selection=selection), replace(fleet, nodes=nodes, units=nodes)
+    rounds = replace(task.rounds, nodes=max(nodes, task.rounds.quorum))
+    return replace(task, selection=selection, rounds=rounds), replace(fleet, nodes=nodes, units=nodes)
 
 
 def _shares(task: Task, fleet: Fleet) -> Tuple[float, float]:

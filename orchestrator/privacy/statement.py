@@ -40,6 +40,8 @@ def statement(
         )
     parties = honest if privacy.noise == "distributed" else 0
     epsilon = epsilon_spent(task, run, parties=parties)
+    if not math.isfinite(epsilon):
+        raise PrivacyError(f"noise multiplier {privacy.noise_multiplier:g} over {task.steps} steps bounds no epsilon")
     close = correction_of(task, run, parties)
     return {
         "unit": privacy.unit,
@@ -110,10 +112,9 @@ def _claim(task: Task, epsilon: float, honest: int) -> str:
             f"Every sum the gateway could open, and so every model, is {private}, also towards the gateway, as long as "
             f"secure aggregation holds{others}: each sum had the noise of at least {honest} honest nodes."
         )
-    sees = "only sums of them" if aggregation.secure else "each of them"
     return (
         f"Every model is {private}, towards all who see models. Not towards the gateway: it adds the noise itself, and sees "
-        f"{sees} without."
+        "every node's answer without."
     )
 
 
@@ -173,13 +174,18 @@ def _local(task: Task, run: int) -> Optional[Dict[str, Any]]:
     privacy = task.privacy
     if privacy.noise != "distributed":
         return None
-    epsilon = epsilon_spent(task, run, parties=1)
+    epsilon = _stated(epsilon_spent(task, run, parties=1))
     multiplier = privacy.noise_multiplier / math.sqrt(task.aggregation.honest)
     text = (
         f"Should secure aggregation be broken, each answer still has its own share of noise, multiplier {multiplier:.3g}: "
-        f"epsilon {epsilon:.3g} instead."
+        + ("no epsilon that would mean anything." if epsilon is None else f"epsilon {epsilon:.3g} instead.")
     )
     return {"noise_multiplier": multiplier, "epsilon": epsilon, "text": text}
+
+
+def _stated(epsilon: float) -> Optional[float]:
+    """JSON knows no infinity; and none is no protection."""
+    return epsilon if math.isfinite(epsilon) else None
 
 
 def _against(task: Task, run: int, epsilon: float, seen: Dict[str, Any]) -> List[Tuple[str, Optional[float], str]]:
@@ -196,17 +202,16 @@ def _against(task: Task, run: int, epsilon: float, seen: Dict[str, Any]) -> List
             ("broker and network", epsilon, "the same, even if they read everything"),
         ]
     if privacy.noise == "gateway":
-        sees = "sums of answers" if aggregation.secure else "every node's answer"
         return [
             *rows,
             ("other nodes", epsilon, "they see the rounds' models"),
-            ("the gateway", None, f"it sees {sees} without noise, and is trusted to add it"),
+            ("the gateway", None, "it sees every node's answer without noise, and is trusted to add it"),
             ("broker and network", None, "answers are not noised: only encryption on the way (TLS) hides them"),
         ]
     # A node knows its own share and can take it off a sum. With colluding nodes declared there is one to spare.
     least = seen.get("least_survivors")
     left = min(aggregation.honest, (aggregation.least if least is None else least) - 1)
-    to_nodes = epsilon_spent(task, run, parties=left) if left < aggregation.honest else epsilon
+    to_nodes = _stated(epsilon_spent(task, run, parties=left)) if left < aggregation.honest else epsilon
     keys = {
         "certified": "keys are certified by the federation's authority",
         "first use": "keys were taken as first seen: it must not have exchanged them then",

@@ -26,7 +26,7 @@ def make_task(privacy: Privacy, rounds: int = 30, local_steps: int = 1, statisti
     )
     training = Training("fedavg", rounds, local_steps)
     return Task(
-        "t", schema, {"kind": "mlp"}, training, privacy, parts.pop("rules", Rounds(nodes=10, quorum=3)), **parts
+        "t", schema, {"kind": "mlp"}, training, privacy, parts.pop("rules", Rounds(nodes=50, quorum=3)), **parts
     )
 
 

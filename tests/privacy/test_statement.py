@@ -1,0 +1,177 @@
+"""The statement says what is claimed, against whom, and what is not; never more than was seen to hold."""
+
+import json
+import math
+from dataclasses import replace
+from typing import Any, Dict, Optional
+
+import pytest
+
+from orchestrator.errors import PrivacyError
+from orchestrator.privacy.accounting import epsilon_spent, plan_noise
+from orchestrator.privacy.accounting_process import statement_apart
+from orchestrator.privacy.charges import Charge, epsilon_of
+from orchestrator.privacy.statement import statement
+from orchestrator.privacy.statement_page import best_guess, markdown
+from orchestrator.wire.protection import Aggregation, Privacy
+from orchestrator.wire.task import Evaluation, Feature, Rounds, Schema, Selection, Task, Training
+
+pytest.importorskip("dp_accounting")
+
+RECORDS = {"icu-north": 100, "icu-south": 50}
+
+
+def make_task(privacy: Privacy, statistics: bool = False, **parts: Any) -> Task:
+    schema = Schema(
+        "table",
+        "y",
+        ("a", "b"),
+        {"0": 0},
+        (Feature("x"),),
+        standardization="federated" if statistics else "range",
+        patient="p",
+    )
+    training = Training("fedsgd", 30, parameters=100)
+    return Task("t", schema, {"kind": "mlp"}, training, privacy, Rounds(nodes=30, quorum=6), **parts)
+
+
+def shared(honest: int = 3, colluding: int = 0) -> Task:
+    privacy = Privacy(delta=1e-3, noise="distributed", noise_multiplier=2.0, sampling_rate=1.0)
+    return make_task(privacy, aggregation=Aggregation("masked", honest=honest, colluding=colluding))
+
+
+def against(said: Dict[str, Any]) -> Dict[str, Optional[float]]:
+    return {row["whom"]: row["epsilon"] for row in said["holds_against"]}
+
+
+def gaussian(noise: float, steps: int = 30, delta: float = 1e-3) -> float:
+    return epsilon_of([Charge("training", noise, count=steps)], delta)
+
+
+def test_a_record_statement_has_claim_and_limits() -> None:
+    task = plan_noise(make_task(Privacy(delta=1e-3), statistics=True))
+    said = statement(task, RECORDS)
+    keys = ("unit", "adjacency", "epsilon", "delta", "accountant", "noise_multiplier", "clip_norm", "not_covered")
+    assert all(said[key] for key in keys)
+    assert said["epsilon"] == epsilon_spent(task) <= 8
+    assert said["statistics"].startswith("standardization sums released once with noise multiplier")
+    assert said["evaluation"] == "none released"
+    assert against(said) == dict.fromkeys(
+        ("whoever gets a model", "other nodes", "the gateway", "broker and network"), said["epsilon"]
+    )
+    assert said["honest_survivors"] is None
+    assert said["local"] is None
+    assert said["audit"] is None
+    assert json.loads(json.dumps(said, allow_nan=False)) == said
+
+
+def test_discrete_noise_has_no_lowest_bits_and_says_what_it_costs() -> None:
+    for mechanism, most in (("discrete-gaussian", 1e-9), ("skellam", 0.02)):
+        said = statement(make_task(Privacy(delta=1e-3, noise_multiplier=2.0, mechanism=mechanism)), RECORDS)
+        assert not any("floating" in line or "lowest bits" in line for line in said["not_covered"])
+        assert 0 < said["discreteness"]["eta"] < most
+        assert said["epsilon"] > epsilon_of([Charge("training", 2.0, 0.25, 30)], 1e-3)
+        assert ("Skellam" in said["mechanism"]) == (mechanism == "skellam")
+
+
+def test_without_privacy_it_says_so() -> None:
+    said = statement(make_task(Privacy("none")), {})
+    assert said["epsilon"] is None
+    assert "without differential privacy" in said["claim"]
+    assert "No differential privacy" in markdown(said)
+
+
+def test_evaluation_is_released_so_often() -> None:
+    task = plan_noise(make_task(Privacy(delta=1e-3, epsilon=2.0), evaluation=Evaluation(0.2, every=10)))
+    said = statement(task, RECORDS, run=1)
+    assert f"released {task.evaluations} times" in said["evaluation"]
+    assert "held-out ones are never trained on" in said["composition"]
+    assert said["epsilon"] <= 2.0
+
+
+def test_shared_noise_states_what_is_left_when_secrecy_breaks_and_what_other_nodes_can_take_off() -> None:
+    said = statement(shared(honest=4), RECORDS)
+    assert said["epsilon"] == pytest.approx(gaussian(2.0), rel=1e-6)
+    assert said["local"]["noise_multiplier"] == pytest.approx(1.0)
+    assert said["local"]["epsilon"] == pytest.approx(gaussian(1.0), rel=1e-6)
+    rows = against(said)
+    assert rows["the gateway"] == said["epsilon"]
+    assert rows["other nodes"] == pytest.approx(gaussian(2.0 * math.sqrt(3 / 4)), rel=1e-6), (
+        "a node knows its own share"
+    )
+    spare = statement(shared(honest=4, colluding=1), RECORDS)
+    assert against(spare)["other nodes"] == spare["epsilon"], "one share more than is counted on"
+
+
+def test_protection_too_weak_for_a_number_is_none() -> None:
+    weak = replace(shared(honest=6), privacy=replace(shared().privacy, noise_multiplier=1.2))
+    said = statement(weak, RECORDS)
+    assert said["local"]["epsilon"] is None
+    assert "no epsilon that would mean anything" in markdown(said)
+    json.dumps(said, allow_nan=False)
+
+
+def test_the_claim_rests_on_the_survivors_there_really_were() -> None:
+    task = replace(shared(honest=4), privacy=replace(shared().privacy, epsilon=20.0))
+    full = statement(task, RECORDS, observed={"least_survivors": 6})
+    assert full["epsilon"] == statement(task, RECORDS)["epsilon"], "no luck is claimed"
+    fewer = statement(task, RECORDS, observed={"least_survivors": 3})
+    assert fewer["epsilon"] == pytest.approx(gaussian(2.0 * math.sqrt(3 / 4)), rel=1e-6)
+    assert fewer["honest_survivors"] == {"declared": 4, "colluding": 0, "least_in_a_sum": 3}
+    assert "at least 3 honest nodes" in fewer["claim"]
+    assert ("more than the budget" in fewer["claim"]) == (fewer["epsilon"] > 20.0)
+    assert "more than the budget of 8" in statement(shared(4), RECORDS, observed={"least_survivors": 3})["claim"]
+    with pytest.raises(PrivacyError, match="nothing can be claimed"):
+        statement(shared(4, colluding=2), RECORDS, observed={"least_survivors": 2})
+
+
+def test_noise_at_the_gateway_is_no_protection_from_the_gateway() -> None:
+    privacy = Privacy("node", delta=1e-3, noise="gateway", noise_multiplier=2.0, bands=5)
+    said = statement(make_task(privacy, selection=Selection(cohort=6)), RECORDS)
+    rows = against(said)
+    assert rows["the gateway"] is None
+    assert rows["broker and network"] is None
+    assert rows["other nodes"] == said["epsilon"]
+    assert "Not towards the gateway" in said["claim"]
+    assert "at most once in 5 rounds and 6 times in all" in said["sampling"]
+    assert "correlated over 5 rounds" in said["mechanism"]
+
+
+def test_keys_of_first_use_are_a_limit() -> None:
+    first, certified = (statement(shared(), RECORDS, observed={"keys": keys}) for keys in ("first use", "certified"))
+    assert any("false keys" in line for line in first["not_covered"])
+    assert not any("false keys" in line for line in certified["not_covered"])
+
+
+@pytest.mark.parametrize("unit", ["record", "patient", "node"])
+@pytest.mark.parametrize("noise", ["node", "distributed"])
+def test_the_page_is_one_page_for_people(unit: str, noise: str) -> None:
+    parts = {"aggregation": Aggregation("masked")} if noise == "distributed" else {}
+    task = make_task(Privacy(unit, delta=1e-3, noise=noise, noise_multiplier=3.0), **parts)
+    audit = {"lower_bound": 1.2}
+    said = statement(task, RECORDS, observed={"audit": audit, "rounds_skipped": 2, "least_survivors": 5})
+    page = markdown(said)
+    assert page.startswith("# Privacy of this model\n")
+    for part in ("What is protected", "By how much", "Against whom", "How", "Measured", "What is not covered"):
+        assert f"## {part}\n" in page
+    assert f"epsilon {said['epsilon']:.3g} at delta 0.001" in page
+    assert "150 records on 2 nodes" in page
+    assert "icu-north" not in page, "it names no node"
+    assert "2 rounds were given up" in page
+    assert "lower bound 1.2" in page
+    assert all(f"- {line}\n" in page for line in said["not_covered"])
+    assert len(page) < 6000
+    assert ("smallest sum that was opened was over 5" in page) == (noise == "distributed")
+
+
+def test_what_a_guess_is_worth() -> None:
+    assert best_guess(0.0, 0.0) == 0.5
+    assert best_guess(math.log(3), 0.0) == pytest.approx(0.75)
+    assert best_guess(1e4, 0.0) == 1.0
+    assert best_guess(0.0, 1.0) == 1.0
+
+
+def test_apart_it_takes_what_was_observed() -> None:
+    apart = statement_apart(shared(4), RECORDS, 1, {"least_survivors": 5, "keys": "certified"})
+    assert apart["honest_survivors"]["least_in_a_sum"] == 5
+    assert apart["keys"] == "certified"
