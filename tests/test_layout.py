@@ -147,6 +147,7 @@ def test_help_imports_nothing_heavy() -> None:
         ["gateway", "service"],
         *(["node", verb] for verb in ("run", "enroll", "request", "install")),
         ["node", "service"],
+        ["keyholder", "run"],
         *(["node", verb] for verb in ("ledger", "approvals", "approve", "deny")),
         ["node", "policy", "check"],
         ["model", "export"],

@@ -8,7 +8,21 @@ import os
 import sys
 from typing import List, Optional
 
-COMMANDS = ("demo", "gateway", "node", "runs", "model", "privacy", "board", "flash", "monitor", "score", "audit", "doctor")
+COMMANDS = (
+    "demo",
+    "gateway",
+    "node",
+    "keyholder",
+    "runs",
+    "model",
+    "privacy",
+    "board",
+    "flash",
+    "monitor",
+    "score",
+    "audit",
+    "doctor",
+)
 """Modules of this package, each with `register(subparsers)`, in the order `--help` shows them."""
 
 

@@ -2,10 +2,14 @@
 
 import argparse
 from pathlib import Path
-from typing import Dict, List
+from typing import TYPE_CHECKING, Dict, List, Optional, Tuple
 
 from orchestrator.cli import logs, node_budget, service
 from orchestrator.cli.identity import register_node
+
+if TYPE_CHECKING:
+    from orchestrator.node.identity import NodeIdentity
+    from orchestrator.wire.link import BrokerAddress
 
 
 def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -27,7 +31,10 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     run.add_argument("--data", required=True, type=Path, help="CSV (tables) or .npz (signals) with this node's records")
     run.add_argument("--state", type=Path, default=Path("edgeward-node"), help="folder for what it must not forget")
     run.add_argument(
-        "--policy", type=Path, metavar="FILE", help="the owner's rules (docs/policy.toml); without it nothing is limited"
+        "--policy",
+        type=Path,
+        metavar="FILE",
+        help="the owner's rules (docs/policy.toml); without it nothing is limited",
     )
     run.add_argument(
         "--label",
@@ -46,17 +53,12 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     node_budget.register(verbs)
 
 
-def _run(arguments: argparse.Namespace) -> int:
-    import signal
-
-    from orchestrator.errors import DataError, UsageError
-    from orchestrator.node.agent import NodeAgent
+def where(arguments: argparse.Namespace, command: str) -> "Tuple[BrokerAddress, str, str, Optional[NodeIdentity]]":
+    """(broker, federation, name, identity) that --broker, --federation, --name and --identity say together."""
+    from orchestrator.errors import UsageError
     from orchestrator.node.identity import NodeIdentity
     from orchestrator.wire.link import BrokerAddress
 
-    logs.configure(arguments, arguments.verbose)
-    if not arguments.data.is_file():
-        raise DataError(f"--data {arguments.data}: no such file")
     identity = None if arguments.identity is None else NodeIdentity(arguments.identity)
     if identity is not None:
         for option in ("name", "federation"):
@@ -67,13 +69,27 @@ def _run(arguments: argparse.Namespace) -> int:
     name = arguments.name if identity is None else identity.name
     url = arguments.broker or (identity.broker if identity is not None else None)
     if not name or not url:
-        raise UsageError("node run needs --name and --broker, or an --identity that names them")
+        raise UsageError(f"{command} needs --name and --broker, or an --identity that names them")
     broker = BrokerAddress.parse(url, arguments.ca_file)
     if identity is not None:
         broker = identity.secure(broker)
+    federation = identity.federation if identity is not None else arguments.federation or "default"
+    return broker, federation, name, identity
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    import signal
+
+    from orchestrator.errors import DataError
+    from orchestrator.node.agent import NodeAgent
+
+    logs.configure(arguments, arguments.verbose)
+    if not arguments.data.is_file():
+        raise DataError(f"--data {arguments.data}: no such file")
+    broker, federation, name, identity = where(arguments, "node run")
     agent = NodeAgent(
         broker,
-        identity.federation if identity is not None else arguments.federation or "default",
+        federation,
         name,
         arguments.data,
         arguments.state,

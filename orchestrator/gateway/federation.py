@@ -37,6 +37,7 @@ from orchestrator.gateway.web.child import DashboardProcess
 from orchestrator.gateway.web.settings import WebSettings
 from orchestrator.node.data import load_dataset
 from orchestrator.privacy.accounting_process import plan_apart, statement_apart
+from orchestrator.privacy.ckks_blocks import tenseal
 from orchestrator.privacy.standardization import standardize
 from orchestrator.privacy.statement_page import markdown
 from orchestrator.wire.link import BrokerAddress, check_reachable
@@ -62,6 +63,8 @@ class Orchestrator:
 
     def __init__(self, config: Config, base: Path, out: Path, progress: Progress, connect_timeout_s: float) -> None:
         strategy_of(config.task)  # refused before anything is prepared
+        if config.task.aggregation.key_holder:
+            tenseal()
         _check_metric(config)
         check_personal(config)
         out.mkdir(parents=True, exist_ok=True)

@@ -8,7 +8,7 @@ import logging
 import queue
 import time
 from dataclasses import dataclass
-from typing import Any, Callable, Dict, List, Optional, Set, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Optional, Set, Tuple
 
 import numpy as np
 
@@ -17,6 +17,7 @@ from orchestrator.gateway.aggregation import MAX_MESSAGE_BYTES, Aggregation, Eva
 from orchestrator.gateway.authority import Authority
 from orchestrator.gateway.broker import OwnBroker
 from orchestrator.gateway.central_noise import CentralAggregation
+from orchestrator.gateway.encrypted_aggregation import EncryptedAggregation
 from orchestrator.gateway.figures import Figures
 from orchestrator.gateway.ledgers import CODE as LOST
 from orchestrator.gateway.ledgers import LedgerWatch
@@ -47,7 +48,14 @@ from orchestrator.rounds.events import (
     Unopened,
     Wake,
 )
-from orchestrator.rounds.secure import VECTOR_STEPS, SecureCoordinator, coordinator_of
+from orchestrator.rounds.secure import (
+    ACKNOWLEDGED_STEPS,
+    DECRYPT,
+    JOINING_STEPS,
+    VECTOR_STEPS,
+    SecureCoordinator,
+    coordinator_of,
+)
 from orchestrator.wire.body import decode_body, encode_body, require
 from orchestrator.wire.envelope import EVERYONE
 from orchestrator.wire.frames import Ack, Chunk, Want, decode_frame, encode_frame
@@ -97,8 +105,10 @@ class Gateway:
         self._voice = Voice(authority, store.serial(run))
         self._task = task_from_dict(stored[0], f"stored run {run}")
         self._graph = stored[1]
-        secure = self._task.aggregation.secure
-        self._secure = SecureAggregation(store, run, self._task, evaluate, federation) if secure else None
+        self._secure: Optional[SecureAggregation] = None
+        if self._task.aggregation.secure:
+            kind = EncryptedAggregation if self._task.aggregation.key_holder else SecureAggregation
+            self._secure = kind(store, run, self._task, evaluate, federation)
         central = self._task.privacy.on and self._task.privacy.noise == "gateway"
         plain = CentralAggregation if central else Aggregation
         self._aggregation = self._secure or plain(store, run, self._task, evaluate)
@@ -120,10 +130,11 @@ class Gateway:
         self._goodbyes: Set[str] = set()
         self._announced_ids: Set[bytes] = set()  # transfers of the open round
         self._step_ids: Set[bytes] = set()  # and of its open step
+        # To the key holder: the transfer under way, and what follows it.
+        self._passing: Optional[Tuple[bytes, Iterator[bytes]]] = None
         self._noted: Optional[Tuple[str, int]] = None
         self._task_body: Optional[bytes] = None
         plan = plan_of(self._task, self._store.secret(self._run, "selection"))
-        self._task_steps = plan.steps
         self._coordinator = coordinator_of(plan)
         self._link = Link(
             broker, f"edgeward-{federation}-gateway", [self._topics.every_up, self._topics.every_presence]
@@ -318,7 +329,8 @@ class Gateway:
     def _take_frame(self, node: str, payload: bytes) -> None:
         frame = decode_frame(payload)
         if isinstance(frame, Ack):
-            self._outbox.acknowledged(node, frame)
+            if self._outbox.acknowledged(node, frame) and self._passing is not None and frame.id == self._passing[0]:
+                self._pass_on(self._passing[1])
         elif isinstance(frame, Want):
             self._outbox.wanted(node, frame, time.monotonic())
         else:
@@ -387,9 +399,8 @@ class Gateway:
         received = self._inbox.finish(node, chunk.id)
         for transfer in self._step_ids:
             self._outbox.acknowledged(node, Ack(transfer))  # who answers has what was asked
-        if (
-            not isinstance(event, Arrived) or event.step in VECTOR_STEPS
-        ):  # others see by the next step that theirs are here
+        # Others see by the next step that theirs are here.
+        if not isinstance(event, Arrived) or event.step in ACKNOWLEDGED_STEPS:
             self._link.publish(self._topics.down(node), encode_frame(received))
         if event is not None:
             if isinstance(event, Arrived) and event.step in VECTOR_STEPS:
@@ -443,21 +454,26 @@ class Gateway:
         self._outbox.send(self._voice.say(self._task_body, EVERYONE), topic, {node: topic}, time.monotonic())
 
     def _announce(self, action: Announce) -> None:
-        if action.step and action.step != self._task_steps[0]:
+        if action.step and action.step not in JOINING_STEPS:
             self._announce_step(action)
             return
         if self._announced is None or self._announced[0] != (action.round, action.attempt):
-            self._announced = ((action.round, action.attempt), self._round_body(action.round, action.attempt))
+            self._announced = ((action.round, action.attempt), self._round_body(action))
             self._figures.round_began(action.round)
         self._tell("round", round=action.round, of=self._task.training.rounds, nodes=list(action.nodes))
         body = self._announced[1]
         self._figures.sent(len(body), len(action.nodes))
-        everyone = set(action.nodes) == set(self._coordinator.online)
+        everyone = set(action.nodes) == set(self._coordinator.online) - {self._task.aggregation.key_holder}
         self._announced_ids |= self._send(body, action.nodes, everyone)
 
     def _announce_step(self, action: Announce) -> None:
         assert self._secure is not None
         self._tell("step", round=action.round, attempt=action.attempt, step=action.step, nodes=list(action.nodes))
+        self._step_ids, self._passing = set(), None
+        if action.step == DECRYPT:
+            assert isinstance(self._secure, EncryptedAggregation)
+            self._pass_on(self._secure.passed_on(action))
+            return
         counts = {node: (records, self._units[node]) for node, records in self._records.items()}
         request = self._secure.request(action, counts)
         bodies = (
@@ -466,17 +482,31 @@ class Gateway:
             else [(action.nodes, encode_body(request.fields, level=1))]
         )
         everyone = not request.own and set(action.nodes) == set(self._coordinator.online)
-        self._step_ids = set()
         for nodes, body in bodies:
             self._figures.sent(len(body), len(nodes))
             self._step_ids |= self._send(body, nodes, everyone)
         self._announced_ids |= self._step_ids
 
-    def _round_body(self, number: int, attempt: int = 0) -> bytes:
+    def _pass_on(self, bodies: Iterator[bytes]) -> None:
+        """Sends the key holder the next of what it has to be shown; its acknowledgement brings the one after."""
+        self._passing = None
+        for body in bodies:
+            self._figures.sent(len(body), 1)
+            sent = self._send(body, (self._task.aggregation.key_holder,), everyone=False)
+            self._announced_ids |= sent
+            self._passing = next(iter(sent)), bodies
+            return
+
+    def _round_body(self, action: Announce) -> bytes:
+        number = action.round
         tensors: Dict[str, np.ndarray] = {}
         if number != STATISTICS_ROUND:
             tensors = self._model()
-        fields: Dict[str, Any] = {"attempt": attempt} if self._secure is not None else {}
+        fields: Dict[str, Any] = {}
+        if self._secure is not None:
+            told, more = self._secure.opening(action)
+            fields.update(told)
+            tensors.update(more)
         if STATISTICS_ROUND < number <= self._task.training.rounds:
             told, more = self._aggregation.broadcast()
             fields.update(told)
@@ -504,6 +534,7 @@ class Gateway:
 
     def _aggregate(self, action: Aggregate) -> None:
         self._tell("aggregating", round=action.round, nodes=list(action.nodes))
+        self._passing = None
         try:
             outcome = self._aggregation.outcome(action, float(sum(self._records.values())))
         except PrivacyError as error:

@@ -42,6 +42,10 @@ class SecureAggregation(Aggregation):
 
     # Steps
 
+    def opening(self, action: Announce) -> Tuple[Dict[str, Any], Tensors]:
+        """(header fields, tensors) of the round's message, beside the model: the request of the step it begins."""
+        return {"attempt": action.attempt}, {}
+
     def request(self, action: Announce, counts: Mapping[str, Tuple[int, int]]) -> Request:
         """What the step asks of the action's nodes. `counts`: node -> (records, privacy units), as it joined."""
         about = {
@@ -95,13 +99,25 @@ class SecureAggregation(Aggregation):
         key = (self._run, action.round, action.attempt, _FORM, "")
         stored = self._store.answer(*key)
         if stored is None:
-            records, units = (sum(count[i] for count in counts.values()) for i in (0, 1))
-            parts = parts_of(self._task, action.round, self._update_size(action.round))
-            bits = bits_for(parts, units, len(counts), self._task.aggregation.bits)
-            stored = encode_body({"bits": bits, "parties": len(counts), "units": units, "records": records})
+            stored = encode_body(self._form(action.round, counts))
             self._store.put_answer(*key, stored)
         header, _ = decode_body(stored, MAX_MESSAGE_BYTES)
         return {name: int(header[name]) for name in ("bits", "parties", "units", "records")}
+
+    def _form(self, number: int, counts: Mapping[str, Tuple[int, int]]) -> Dict[str, int]:
+        records, units = (sum(count[i] for count in counts.values()) for i in (0, 1))
+        parts = parts_of(self._task, number, self._update_size(number))
+        bits = bits_for(parts, units, len(counts), self._task.aggregation.bits)
+        return {"bits": bits, "parties": len(counts), "units": units, "records": records}
+
+    def _layout(self, action: Any) -> Layout:
+        """Of the vectors of the action's attempt."""
+        parts = parts_of(self._task, action.round, self._update_size(action.round))
+        stored = self._store.answer(*self._key(action, _FORM), "")
+        if stored is None:
+            raise RoundError(f"the store lacks the form of round {action.round}: was it edited?")
+        form, _ = decode_body(stored, MAX_MESSAGE_BYTES)
+        return Layout(parts, *(int(form[name]) for name in ("bits", "parties", "units", "records")))
 
     def _key(self, action: Any, step: str) -> Tuple[str, int, int, str]:
         return self._run, action.round, action.attempt, step
@@ -124,12 +140,7 @@ class SecureAggregation(Aggregation):
         return outcome
 
     def _open(self, action: Aggregate) -> Dict[str, Summed]:
-        parts = parts_of(self._task, action.round, self._update_size(action.round))
-        stored = self._store.answer(self._run, action.round, action.attempt, _FORM, "")
-        if stored is None:
-            raise RoundError(f"the store lacks the form of round {action.round}: was it edited?")
-        form, _ = decode_body(stored, MAX_MESSAGE_BYTES)
-        layout = Layout(parts, *(int(form[name]) for name in ("bits", "parties", "units", "records")))
+        layout = self._layout(action)
         keys = self._fields(action, KEYS, ("channel", "mask", "signature"))
         adverts = [Advert(name, told["channel"], told["mask"], told["signature"]) for name, told in keys.items()]
         aggregation = self._task.aggregation

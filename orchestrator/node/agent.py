@@ -17,6 +17,7 @@ from orchestrator.errors import DataError, EdgewardError, UsageError, WireError
 from orchestrator.node.approval import digest_of
 from orchestrator.node.contribution import Contributor, Run, TrainerFactory
 from orchestrator.node.data import load_dataset
+from orchestrator.node.encrypted import EncryptedRound, objection_to_encrypting
 from orchestrator.node.evaluation import hold_out
 from orchestrator.node.freshness import Guard
 from orchestrator.node.gatekeeper import Gatekeeper, Verdict
@@ -25,11 +26,11 @@ from orchestrator.node.identity import NodeIdentity
 from orchestrator.node.peers import Peers
 from orchestrator.node.personal import PERSONAL, write_personal
 from orchestrator.node.policy import Refusal
-from orchestrator.node.secure import MaskedRound
+from orchestrator.node.secure import MaskedRound, SecureRound
 from orchestrator.node.store import NodeStore
 from orchestrator.node.trainer import GradientTrainer
 from orchestrator.rounds.events import STATISTICS_ROUND
-from orchestrator.rounds.secure import VECTOR_STEPS
+from orchestrator.rounds.secure import ACKNOWLEDGED_STEPS
 from orchestrator.wire.body import decode_body, encode_body, require
 from orchestrator.wire.frames import Ack, Chunk, Want, decode_frame, encode_frame
 from orchestrator.wire.link import BrokerAddress, Connected, Disconnected, Event, Link
@@ -68,11 +69,13 @@ class NodeAgent:
         self._store = NodeStore(state / "node.sqlite")
         self._guard = None if identity is None else Guard(identity.opener(), self._store)
         self._peers = Peers(name, self._store, identity)
-        self._secure: Optional[MaskedRound] = None
+        self._secure: Optional[SecureRound] = None
         self._step_answers: List[bytes] = []  # transfers of the open round's answers
         self._gatekeeper = Gatekeeper(state, self._store, policy, identity)
         self._store.before_release = self._gatekeeper.charge
-        self._asked: Optional[Tuple[str, Dict[str, Any], Dict[str, np.ndarray]]] = None  # a task that waits for a person
+        self._asked: Optional[Tuple[str, Dict[str, Any], Dict[str, np.ndarray]]] = (
+            None  # a task that waits for a person
+        )
         self._look_at = 0.0
         self._refusal_at = 0.0
         self._trainer_factory = trainer_factory
@@ -185,14 +188,16 @@ class NodeAgent:
         kind = require(header, "kind", str)
         if kind == "step":
             self._drop_answers()  # the gateway has them, or it would not ask for the next
-        if kind != "step" or header.get("step") in VECTOR_STEPS:  # the answers to other steps come at once, and say it too
+        if (
+            kind != "step" or header.get("step") in ACKNOWLEDGED_STEPS
+        ):  # the answers to other steps come at once, and say it too
             self._link.publish(self._topics.up(self._name), encode_frame(received))
         if kind == "task":
             self._take_task(header, tensors)
         elif kind == "round":
             self._round = (header, tensors)
         elif kind == "step":
-            self._answer_step(header)
+            self._take_step(header, tensors)
         elif kind == "finished":
             self._finish(header, tensors)
         else:
@@ -207,6 +212,9 @@ class NodeAgent:
         verdict: Optional[Verdict]
         try:
             task = task_from_dict(require(header, "task", dict), "the gateway's task")
+            unable = objection_to_encrypting(task, self._name)
+            if unable:
+                raise UsageError(unable)
             loaded = load_dataset(self._data, task.schema)
             dataset, held_out = hold_out(loaded, task.evaluation.share, self._store.secret("hold-out"))
             verdict = self._gatekeeper.admit(run, task, header["task"], graph, dataset.records)
@@ -276,13 +284,17 @@ class NodeAgent:
         if self._secure is None or (self._secure.run.id, self._secure.number, self._secure.attempt) != key:
             self._secure = None
             contribute = self._contributor(run).contribute
+            kind = EncryptedRound if run.task.aggregation.key_holder else MaskedRound
             try:
-                self._secure = MaskedRound(
+                self._secure = kind(
                     self._federation, run, header, tensors, self._name, self._peers, self._store, contribute
                 )
             except EdgewardError as error:
                 self._abstain(header, error)
                 return
+        self._answer_step(header)
+
+    def _take_step(self, header: Dict[str, Any], tensors: Dict[str, np.ndarray]) -> None:
         self._answer_step(header)
 
     def _answer_step(self, header: Dict[str, Any]) -> None:

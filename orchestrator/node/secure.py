@@ -2,7 +2,7 @@
 
 What protects the node is in privacy/secure_sum.py; here its steps meet messages. The vector is stored before it is masked, so
 that a round attempted again carries the same noise; and once this node has helped to open a sum of a round it is in no
-other sum of that round, whatever the gateway says.
+other sum of that round, whatever the gateway says. Rounds under CKKS: node/encrypted.py.
 """
 
 from typing import Any, Callable, Dict, List, Optional, Tuple
@@ -25,7 +25,7 @@ Contribute = Callable[[int, Dict[str, Any], Tensors, Layout], Contribution]
 MAX_BODY_BYTES = 512 << 20
 
 
-class MaskedRound:
+class SecureRound:
     """One attempt. Feed it the gateway's messages; each gives this node's answer, the same one when it comes again."""
 
     def __init__(
@@ -41,29 +41,17 @@ class MaskedRound:
     ) -> None:
         """`announced` and `tensors`: the round's message. Raises PrivacyError where the node must not take part."""
         self.run, self.number, self.attempt = run, require(announced, "round", int), require(announced, "attempt", int)
-        if store.opened(run.id, self.number):
-            raise PrivacyError(f"this node has helped to open a sum of round {self.number} already")
-        aggregation = run.task.aggregation
-        identifier = session_id(federation, run.id, self.number, self.attempt)
-        self._party = Party(
-            Session(identifier, aggregation.neighbours, aggregation.least), name, peers.sign, peers.verify
-        )
-        self._announced, self._tensors = announced, tensors
+        self._session = session_id(federation, run.id, self.number, self.attempt)
+        self._announced, self._tensors, self._name = announced, tensors, name
         self._peers, self._store, self._contribute = peers, store, contribute
-        self._layout: Optional[Layout] = None
         self._answers: Dict[str, Answer] = {}
+        self._begin()
 
     def answer(self, header: Dict[str, Any]) -> Answer:
         """(header fields, tensors) that answer a step's message. Raises PrivacyError or WireError saying why there is none."""
         step = header.get("step", KEYS)
         if step not in self._answers:
-            steps = {
-                KEYS: self._keys,
-                SHARES: self._shares,
-                MASKED: self._masked,
-                CONFIRM: self._confirm,
-                UNMASK: self._unmask,
-            }
+            steps = self._steps()
             if step not in steps:
                 raise WireError(f"a secure round has no step {step!r} in this version")
             fields, tensors = steps[step](header)
@@ -71,42 +59,20 @@ class MaskedRound:
             self._answers[step] = ({**about, **fields}, tensors)
         return self._answers[step]
 
-    def _keys(self, _: Dict[str, Any]) -> Answer:
-        advert = self._party.advertise()
-        keys = {"channel": advert.channel_key, "mask": advert.mask_key, "signature": advert.signature}
-        return {**keys, "credential": self._peers.credential}, {}
+    def _begin(self) -> None:
+        """Raises PrivacyError where the node must not take part."""
 
-    def _shares(self, header: Dict[str, Any]) -> Answer:
-        adverts: List[Advert] = []
-        for name, told in require(header, "adverts", dict).items():
-            if not isinstance(told, dict):
-                raise WireError(f"the keys of {name} are {told!r}")
-            self._peers.admit(name, require(told, "credential", bytes))
-            keys = (require(told, key, bytes) for key in ("channel", "mask", "signature"))
-            adverts.append(Advert(name, *keys))
+    def _steps(self) -> Dict[str, Callable[[Dict[str, Any]], Answer]]:
+        raise NotImplementedError
+
+    def _layout_of(self, header: Dict[str, Any]) -> Layout:
         parameters = 0 if self.number == 0 else self._update_size()
         parts = parts_of(self.run.task, self.number, parameters)
         counts = (require(header, key, int) for key in ("bits", "parties", "units", "records"))
-        self._layout = Layout(parts, *counts)
-        return {"shares": self._party.share(adverts)}, {}
+        return Layout(parts, *counts)
 
-    def _masked(self, header: Dict[str, Any]) -> Answer:
-        layout = self._layout
-        if layout is None:
-            raise WireError("a vector was asked for before keys were exchanged")
-        values, weights = self._values(layout)
-        vector = layout.encode(values, weights, np.random.default_rng())
-        masked = self._party.mask(vector, require(header, "shares", dict), layout.bits)
-        counts = {"records": self.run.dataset.records, "units": self.run.units}
-        return counts, {"masked": np.frombuffer(masked, np.uint8)}
-
-    def _confirm(self, header: Dict[str, Any]) -> Answer:
-        return {"signature": self._party.confirm(require(header, "survivors", list))}, {}
-
-    def _unmask(self, header: Dict[str, Any]) -> Answer:
-        shares = self._party.unmask(require(header, "signatures", dict))
-        self._store.note_opened(self.run.id, self.number)  # before anybody can open anything
-        return {"shares": {name: [kind, share] for name, (kind, share) in shares.items()}}, {}
+    def _counts(self) -> Dict[str, Any]:
+        return {"records": self.run.dataset.records, "units": self.run.units}
 
     def _update_size(self) -> int:
         weights = self._tensors.get("weights")
@@ -129,3 +95,58 @@ class MaskedRound:
                 values[name] = values[name] / max(1, count)
                 weights[name] = count
         return values, weights
+
+
+class MaskedRound(SecureRound):
+    """One attempt at a masked sum."""
+
+    _layout: Optional[Layout] = None
+
+    def _begin(self) -> None:
+        if self._store.opened(self.run.id, self.number):
+            raise PrivacyError(f"this node has helped to open a sum of round {self.number} already")
+        aggregation, peers = self.run.task.aggregation, self._peers
+        session = Session(self._session, aggregation.neighbours, aggregation.least)
+        self._party = Party(session, self._name, peers.sign, peers.verify)
+
+    def _steps(self) -> Dict[str, Callable[[Dict[str, Any]], Answer]]:
+        return {
+            KEYS: self._keys,
+            SHARES: self._shares,
+            MASKED: self._masked,
+            CONFIRM: self._confirm,
+            UNMASK: self._unmask,
+        }
+
+    def _keys(self, _: Dict[str, Any]) -> Answer:
+        advert = self._party.advertise()
+        keys = {"channel": advert.channel_key, "mask": advert.mask_key, "signature": advert.signature}
+        return {**keys, "credential": self._peers.credential}, {}
+
+    def _shares(self, header: Dict[str, Any]) -> Answer:
+        adverts: List[Advert] = []
+        for name, told in require(header, "adverts", dict).items():
+            if not isinstance(told, dict):
+                raise WireError(f"the keys of {name} are {told!r}")
+            self._peers.admit(name, require(told, "credential", bytes))
+            keys = (require(told, key, bytes) for key in ("channel", "mask", "signature"))
+            adverts.append(Advert(name, *keys))
+        self._layout = self._layout_of(header)
+        return {"shares": self._party.share(adverts)}, {}
+
+    def _masked(self, header: Dict[str, Any]) -> Answer:
+        layout = self._layout
+        if layout is None:
+            raise WireError("a vector was asked for before keys were exchanged")
+        values, weights = self._values(layout)
+        vector = layout.encode(values, weights, np.random.default_rng())
+        masked = self._party.mask(vector, require(header, "shares", dict), layout.bits)
+        return self._counts(), {"masked": np.frombuffer(masked, np.uint8)}
+
+    def _confirm(self, header: Dict[str, Any]) -> Answer:
+        return {"signature": self._party.confirm(require(header, "survivors", list))}, {}
+
+    def _unmask(self, header: Dict[str, Any]) -> Answer:
+        shares = self._party.unmask(require(header, "signatures", dict))
+        self._store.note_opened(self.run.id, self.number)  # before anybody can open anything
+        return {"shares": {name: [kind, share] for name, (kind, share) in shares.items()}}, {}

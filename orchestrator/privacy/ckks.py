@@ -23,7 +23,7 @@ import hashlib
 import math
 import struct
 from dataclasses import dataclass
-from typing import Any, Dict, Iterable, Iterator, List, NamedTuple, Set
+from typing import Any, Callable, Dict, Iterable, Iterator, List, NamedTuple, Set, Tuple
 
 import numpy as np
 
@@ -115,10 +115,24 @@ def summand_message(key: bytes, session: bytes, digest: bytes) -> bytes:
 
 
 def sign_summand(party: str, ciphertext: bytes, session: bytes, sign: Sign) -> Summand:
-    """`session` names federation, run and round. A node signs one ciphertext in it."""
+    """`session` names federation, run, round and attempt. A node signs one ciphertext in it."""
     digest = hashlib.sha256(ciphertext).digest()
     _, key, _ = _CIPHERTEXT.unpack_from(ciphertext)
     return Summand(party, digest, sign(summand_message(key, session, digest)))
+
+
+def context_message(session: bytes, public_context: bytes, least: int, checked: bool) -> bytes:
+    """What a key holder signs for nodes: these keys are its own, for this session; it opens no sum over fewer than `least`.
+
+    checked: and none it did not add up itself.
+    """
+    rules = struct.pack("<I?", least, checked)
+    return b"edgeward key holder" + hashlib.sha256(session).digest() + hashlib.sha256(public_context).digest() + rules
+
+
+def most_bits(parties: int) -> int:
+    """The most bits, sign included and 32 at most, of whole numbers of which `parties` add up exactly."""
+    return min(32, RANGE_BITS - STEP_BITS + 1 - math.ceil(math.log2(parties)))
 
 
 class _Public:
@@ -163,21 +177,26 @@ class Adder(_Public):
 
     def add(self, ciphertext: bytes) -> None:
         """Takes one node's ciphertext in, whole or not at all. Raises WireError or PrivacyError for one that does not fit."""
-        if _check_ciphertext(self.plan, self.key_id, ciphertext) != 1:
-            raise PrivacyError("a ciphertext that is a sum already: each node sends its own vector")
         if self.count == self.plan.parties:
             raise PrivacyError(
                 f"{self.count} summands are in already, the plan has room for no more: sums could wrap around"
             )
-        vectors = [
-            self._format.load(block) for block in _blocks(self.plan, ciphertext)
-        ]  # all of them, before any is added
+        vectors = self._vectors(ciphertext)  # all of them, before any is added
         if not self._total:
             self._total = vectors
         else:
             for total, vector in zip(self._total, vectors):
                 total.add_(vector)
         self.count += 1
+
+    def check(self, ciphertext: bytes) -> None:
+        """Raises what `add` would raise for it."""
+        self._vectors(ciphertext)
+
+    def _vectors(self, ciphertext: bytes) -> List[Any]:
+        if _check_ciphertext(self.plan, self.key_id, ciphertext) != 1:
+            raise PrivacyError("a ciphertext that is a sum already: each node sends its own vector")
+        return [self._format.load(block) for block in _blocks(self.plan, ciphertext)]
 
     def total(self) -> bytes:
         """The encrypted sum of what was added, as long as one node's ciphertext."""
@@ -190,8 +209,9 @@ class Adder(_Public):
 class KeyHolder:
     """Makes the keys, and is the only one who has the secret. Must not be the aggregator. Its keys live as long as it does."""
 
-    def __init__(self, plan: SumPlan) -> None:
-        self.plan = plan
+    def __init__(self, plan: SumPlan, least: int = LEAST_SURVIVORS) -> None:
+        """`least`: a sum over fewer parties is not opened; three at least."""
+        self.plan, self._least = plan, max(least, LEAST_SURVIVORS)
         self._context = make_keys(plan.parameters)
         self._public = _PLAN.pack(_PLAN_MAGIC, plan.size, plan.parties, plan.bound, plan.step) + public_bytes(
             self._context
@@ -206,7 +226,7 @@ class KeyHolder:
     def decrypt_sum(self, total: bytes, session: bytes, summands: Iterable[Summand], verify: Verify) -> np.ndarray:
         """float64 (size,), on the grid: the sum the aggregator says is over these summands. Takes its word for that.
 
-        Refuses fewer than three parties, a signature that is not theirs, and a second sum of one session.
+        Refuses fewer than `least` parties, a signature that is not theirs, and a second sum of one session.
         """
         parties = self._check_summands(session, summands, verify)
         count = _check_ciphertext(self.plan, self.key_id, total)
@@ -221,15 +241,15 @@ class KeyHolder:
 
         Takes nobody's word: a ciphertext nobody signed, one that is missing and one that comes twice are refused.
         """
-        waiting = self._check_summands(session, summands, verify)
-        adder = Adder(self._public)
+        checked = self.check(session, summands, verify)
         for ciphertext in ciphertexts:
-            if waiting.pop(hashlib.sha256(ciphertext).digest(), None) is None:
-                raise PrivacyError("a ciphertext that no node of this sum signed, or the same one again")
-            adder.add(ciphertext)
-        if waiting:
-            raise PrivacyError(f"the ciphertext of {', '.join(sorted(waiting.values()))} is missing")
-        return self._open(adder.total(), session, adder.count)
+            checked.add(ciphertext)
+        return checked.open()
+
+    def check(self, session: bytes, summands: Iterable[Summand], verify: Verify) -> "CheckedSum":
+        """Begins `decrypt_sum_of`, for ciphertexts that come one at a time."""
+        parties = self._check_summands(session, summands, verify)
+        return CheckedSum(Adder(self._public), parties, lambda total, count: self._open(total, session, count))
 
     def _check_summands(self, session: bytes, summands: Iterable[Summand], verify: Verify) -> Dict[bytes, str]:
         """digest -> party, of all that are what they say."""
@@ -243,13 +263,19 @@ class KeyHolder:
                     f"the ciphertext of {summand.party} is not signed by {summand.party} for this sum and key"
                 )
             found[summand.digest] = summand.party
-        if len(found) < LEAST_SURVIVORS:
-            raise PrivacyError(f"a sum over {len(found)} parties shows what each of them sent")
-        if session in self._opened:
-            raise PrivacyError("a sum of this session was decrypted already: two of them differ in single vectors")
+        if len(found) < self._least:
+            raise PrivacyError(
+                f"a sum over {len(found)} parties shows too much of what each of them sent: {self._least} are needed"
+            )
+        self._check_unopened(session)
         return found
 
+    def _check_unopened(self, session: bytes) -> None:
+        if session in self._opened:
+            raise PrivacyError("a sum of this session was decrypted already: two of them differ in single vectors")
+
     def _open(self, total: bytes, session: bytes, count: int) -> np.ndarray:
+        self._check_unopened(session)
         vectors = [self._format.load(block) for block in _blocks(self.plan, total)]
         self._opened.add(session)  # before anything is decrypted: a refusal is an answer, too
         values = np.concatenate([self.plan.to_grid(decrypt_block(self._context, vector)) for vector in vectors])
@@ -259,6 +285,34 @@ class KeyHolder:
                 "this is no sum of such vectors under this key: it was changed, or encrypted for another key"
             )
         return values[: self.plan.size]
+
+
+class CheckedSum:
+    """A sum its key holder adds up itself, of one ciphertext from each party that signed one."""
+
+    def __init__(self, adder: Adder, parties: Dict[bytes, str], open_total: Callable[[bytes, int], np.ndarray]) -> None:
+        self._adder, self._waiting, self._open_total = adder, dict(parties), open_total
+
+    @property
+    def missing(self) -> Tuple[str, ...]:
+        """Parties whose ciphertext is not in."""
+        return tuple(sorted(self._waiting.values()))
+
+    def add(self, ciphertext: bytes) -> None:
+        """Raises PrivacyError for one that nobody signed, that was in already, or that is no ciphertext under this key."""
+        party = self._waiting.pop(hashlib.sha256(ciphertext).digest(), None)
+        if party is None:
+            raise PrivacyError("a ciphertext that no node of this sum signed, or the same one again")
+        try:
+            self._adder.add(ciphertext)
+        except (PrivacyError, WireError) as error:
+            raise PrivacyError(f"the ciphertext of {party}: {error}") from error
+
+    def open(self) -> np.ndarray:
+        """float64 (size,), on the grid. Raises PrivacyError while one is missing."""
+        if self._waiting:
+            raise PrivacyError(f"the ciphertext of {', '.join(self.missing)} is missing")
+        return self._open_total(self._adder.total(), self._adder.count)
 
 
 def _check_ciphertext(plan: SumPlan, key: bytes, ciphertext: bytes) -> int:

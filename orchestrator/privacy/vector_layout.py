@@ -117,7 +117,7 @@ class Layout:
     """
 
     def __init__(self, parts: Sequence[Part], bits: int, parties: int, units: int, weight: int) -> None:
-        if bits not in BITS or min(parties, units, weight) < 1:
+        if not BITS[0] <= bits <= BITS[-1] or min(parties, units, weight) < 1:
             raise PrivacyError(
                 f"a vector of {bits} bits for {parties} nodes, {units} units, {weight} records makes no sense"
             )
@@ -125,6 +125,11 @@ class Layout:
         self._parties, self._units, self._weight = parties, units, weight
         self._half = (1 << (bits - 1)) - 1
         self.size = sum(part.length for part in parts)
+
+    @property
+    def bound(self) -> int:
+        """The largest magnitude of a sum that does not wrap around, and so of a vector."""
+        return self._half
 
     def limit(self, part: Part, units: int) -> int:
         """The largest magnitude, in steps, of a noisy part's sum over `units` units before its noise."""

@@ -8,7 +8,7 @@ privacy/ckks.py; here only names count.
 """
 
 from dataclasses import dataclass, field
-from typing import Dict, List, Tuple
+from typing import Dict, List, Set, Tuple
 
 from orchestrator.rounds.coordinator import AGGREGATING, COLLECTING, Coordinator, Plan
 from orchestrator.rounds.events import (
@@ -33,10 +33,15 @@ ENCRYPTED_STEPS = (CONTEXT, ENCRYPTED, DECRYPT)
 VECTOR_STEPS = (MASKED, ENCRYPTED)
 """In which a node sends its vector, and so takes part in the sum."""
 
+JOINING_STEPS = (KEYS, ENCRYPTED)
+"""Of which the round's message is the request: nodes may still come while they are open."""
+
 OPENING_STEPS = (UNMASK, DECRYPT)
 """After which somebody may know the sum."""
 
 _OF_KEY_HOLDER = (CONTEXT, DECRYPT)
+ACKNOWLEDGED_STEPS = (*VECTOR_STEPS, *_OF_KEY_HOLDER)
+"""Whose messages are said to have come; of the others the next message, which comes at once, says it."""
 
 
 def coordinator_of(plan: Plan) -> Coordinator:
@@ -53,6 +58,8 @@ class SecureCoordinator(Coordinator):
     summed: Tuple[str, ...] = ()  # nodes whose vectors are in the sum
     abstained: Dict[str, str] = field(default_factory=dict)  # node -> reason, in this attempt
     skipped: int = 0  # rounds in a row whose sum was not opened
+    known: Set[str] = field(default_factory=set)  # nodes that ever joined
+    members: Set[str] = field(default_factory=set)  # of these, when the key holder was asked: the sum's form fits them
 
     def handle(self, event: Event) -> List[Action]:
         if isinstance(event, Abstained):
@@ -88,18 +95,23 @@ class SecureCoordinator(Coordinator):
         return super()._started(at)
 
     def _joined(self, event: Joined) -> List[Action]:
+        self.known.add(event.node)
         inside = self.phase == COLLECTING and event.node not in self.arrived
-        if inside and event.node not in self.cohort and self.step != KEYS:
+        if inside and event.node not in self.cohort and self.step not in JOINING_STEPS:
             if event.node not in self.declined:
                 self.online[event.node] = event.records
             return []  # it comes too late for this session
         return super()._joined(event)
 
     def _admits(self, node: str) -> bool:
-        return self.step == KEYS and super()._admits(node)
+        return self._in_time(node) and super()._admits(node)
 
     def _invite(self, node: str) -> List[Action]:
-        return super()._invite(node) if node in self.cohort or self.step == KEYS else []
+        return super()._invite(node) if node in self.cohort or self._in_time(node) else []
+
+    def _in_time(self, node: str) -> bool:
+        """Whether this attempt could still take a node that was not asked yet."""
+        return self.step == KEYS or (self.step == ENCRYPTED and node in self.members)
 
     def _arrived(self, event: Arrived) -> List[Action]:
         if not self.accepts_step(event.node, event.round, event.step, event.attempt):
@@ -126,7 +138,7 @@ class SecureCoordinator(Coordinator):
             return super()._progress(at)
         if len(self.arrived) >= self.needed and not self._awaited():
             return self._close_step(at)
-        if len(self.cohort) < self.needed and self.step != KEYS:
+        if len(self.cohort) < self.needed and self.step not in JOINING_STEPS:
             return self._give_up(at)  # waiting would not help
         return []
 
@@ -149,8 +161,13 @@ class SecureCoordinator(Coordinator):
         self.step, self.arrived, self.cohort = step, {}, ()
         if step in _OF_KEY_HOLDER:
             self.cohort = (self.plan.key_holder,)
-        elif step in (KEYS, ENCRYPTED):
-            self._enlist(self._rule().choose(self.round, self._rested(self._eligible()), self.last_selected))
+            if step == CONTEXT:
+                self.members = set(self.known)
+        elif step in JOINING_STEPS:
+            candidates = self._rested(self._eligible())
+            if step == ENCRYPTED:
+                candidates &= self.members
+            self._enlist(self._rule().choose(self.round, candidates, self.last_selected))
         else:
             self.cohort = passed
         self.deadline = at + self.plan.deadline_s
@@ -177,7 +194,8 @@ class SecureCoordinator(Coordinator):
         missing = self._names("; no answer from ", self._awaited(all_of_cohort=True), "")
         told = "".join(f"; {node} abstained: {reason}" for node, reason in sorted(self.abstained.items()))
         reason = f"{len(self.arrived)} of {self.needed} answers needed to step {self.step!r}{missing}{told}{self._refusals()}"
-        if self.step in OPENING_STEPS:
+        # A key holder that abstains says that it opened nothing, and will not; its silence says neither.
+        if self.step in OPENING_STEPS and self.plan.key_holder not in self.abstained:
             return self._skip(reason)
         if self.attempt >= self.plan.attempts:
             return self._fail(f"round {self.round}, attempt {self.attempt}: {reason}")

@@ -72,6 +72,11 @@ class Harness:
         """Killed around its answer to one step of a secure round."""
         return self._start("dropping_node.py", [*self._node_arguments(name), str(number), step, when])
 
+    def key_holder(self, name: str, *death: object) -> "subprocess.Popen[str]":
+        """`death`: round, step, before|after."""
+        arguments = [str(self.broker.address), name, str(self.folder / name), *map(str, death)]
+        return self._start("fixed_key_holder.py", arguments)
+
     def _node_arguments(self, name: str) -> List[str]:
         data = self.folder / f"{name}.csv"
         data.write_text("x,y\n" + "0.5,1\n" * RECORDS[name])

@@ -1,0 +1,50 @@
+"""`edgeward keyholder run`: holds the key of encrypted sums, on a machine that is not the gateway's."""
+
+import argparse
+from pathlib import Path
+
+from orchestrator.cli import logs
+
+
+def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    holder = subparsers.add_parser("keyholder", help="hold the key of encrypted sums, away from the gateway")
+    verbs = holder.add_subparsers(title="verbs", metavar="VERB", required=True)
+    run = verbs.add_parser(
+        "run",
+        help="connect, and open sums over enough nodes until stopped",
+        description="For tasks with aggregation.method = 'ckks' that name this key holder. It makes new keys for every "
+        "attempt at a round and opens one sum of it. Whoever runs it must not be the gateway, nor work with it: "
+        "both together can read what single nodes sent (docs/encryption.md).",
+    )
+    run.add_argument("--broker", help="mqtt://[USER:PASSWORD@]HOST[:PORT], or mqtts:// for TLS")
+    run.add_argument(
+        "--identity", type=Path, metavar="DIR", help="folder of `edgeward node enroll`: names key holder and broker"
+    )
+    run.add_argument("--ca-file", help="CA certificate for mqtts://, where it is not one the system knows")
+    run.add_argument("--federation", help="name the gateway uses (default: the identity's, or default)")
+    run.add_argument("--name", help="aggregation.key_holder in edgeward.toml")
+    run.add_argument(
+        "--state", type=Path, default=Path("edgeward-keyholder"), help="folder for what it must not forget"
+    )
+    run.add_argument("--once", action="store_true", help="stop when the first run is over")
+    run.add_argument("--connect-timeout", type=float, default=30.0, metavar="S", help="default: %(default)s")
+    run.add_argument("--verbose", action="store_true", help="say what is going on")
+    logs.add_options(run)
+    run.set_defaults(run=_run)
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    import signal
+
+    from orchestrator.cli.node import where
+    from orchestrator.node.key_holder import KeyHolderAgent
+    from orchestrator.privacy.ckks_blocks import tenseal
+
+    logs.configure(arguments, arguments.verbose)
+    tenseal()
+    broker, federation, name, identity = where(arguments, "keyholder run")
+    agent = KeyHolderAgent(broker, federation, name, arguments.state, arguments.once, identity)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: agent.stop())
+    agent.run(arguments.connect_timeout)
+    return 0

@@ -1,0 +1,127 @@
+"""The gateway's side of secure rounds under CKKS: it passes on what it cannot read, and learns the sum from the key holder.
+
+    context    the key holder makes keys for this attempt and signs them for the nodes
+    encrypted  with the round's message the nodes get them; each sends one ciphertext and signs it for the key holder
+    decrypt    the key holder gets signatures and ciphertexts (or, unchecked, the gateway's sum of them), and says the sum
+
+Ciphertexts are read from the store and sent one after another: memory does not grow with the number of nodes.
+"""
+
+from typing import Any, Dict, Iterator, Mapping, Optional, Tuple
+
+import numpy as np
+
+from orchestrator.errors import PrivacyError, RoundError, WireError
+from orchestrator.gateway.aggregation import MAX_MESSAGE_BYTES, Tensors
+from orchestrator.gateway.secure_aggregation import Request, SecureAggregation
+from orchestrator.privacy.ckks import MOST_PARTIES, Adder, most_bits
+from orchestrator.privacy.vector_layout import Summed
+from orchestrator.rounds.events import Aggregate, Announce
+from orchestrator.rounds.secure import CONTEXT, DECRYPT, ENCRYPTED
+from orchestrator.wire.body import decode_body, encode_body, require
+
+
+class EncryptedAggregation(SecureAggregation):
+    """Rounds of one run whose sums a key holder opens."""
+
+    _adder: Optional[Tuple[Tuple[int, int], Adder]] = None  # (round, attempt), what checks its ciphertexts
+
+    def request(self, action: Announce, counts: Mapping[str, Tuple[int, int]]) -> Request:
+        """Of the step "context". `counts`: of all nodes that may be in the sum."""
+        form = self._fix_form(action, counts)
+        size = self._layout(action).size
+        return Request({**self._about(action), "bits": form["bits"], "parties": form["parties"], "size": size}, {})
+
+    def opening(self, action: Announce) -> Tuple[Dict[str, Any], Tensors]:
+        header, tensors = self._context(action)
+        told = {name: header[name] for name in ("signature", "credential")}
+        form = self._fix_form(action, {})
+        return {"attempt": action.attempt, "step": ENCRYPTED, **form, **told}, {"context": tensors["context"]}
+
+    def passed_on(self, action: Announce) -> Iterator[bytes]:
+        """Of the step "decrypt": bodies for the key holder, each to be sent when the one before has come."""
+        about = self._about(action)
+        summands = self._fields(action, ENCRYPTED, ("digest", "signature", "credential"))
+        if not self._task.aggregation.checked:
+            adder = Adder(self._context(action)[1]["context"].tobytes())
+            for _, body in self._store.answers(*self._key(action, ENCRYPTED)):
+                adder.add(_ciphertext(body))
+            total = np.frombuffer(adder.total(), np.uint8)
+            yield encode_body({**about, "summands": summands}, {"total": total}, level=1)
+            return
+        yield encode_body({**about, "summands": summands}, level=1)
+        for node, body in self._store.answers(*self._key(action, ENCRYPTED)):
+            ciphertext = np.frombuffer(_ciphertext(body), np.uint8)
+            yield encode_body({**about, "party": node}, {"ciphertext": ciphertext}, level=1)
+
+    def check_answer(self, step: str, header: Dict[str, Any], tensors: Tensors) -> None:
+        if step == CONTEXT:
+            _check_bytes(tensors, "context")
+            _check_fields(header, ("signature", "credential"))
+        elif step == ENCRYPTED:
+            _check_bytes(tensors, "ciphertext")
+            _check_fields(header, ("digest", "signature", "credential"))
+            for key in ("records", "units"):
+                if require(header, key, int) < 1:
+                    raise WireError(f"a ciphertext of {header[key]} {key}")
+            try:  # here, where it costs one node its place, and not the whole sum at the key holder
+                self._adder_of(header).check(tensors["ciphertext"].tobytes())
+            except PrivacyError as error:
+                raise WireError(str(error)) from error
+        elif step == DECRYPT:
+            total = tensors.get("sum")
+            if total is None or total.dtype != np.int64 or total.ndim != 1:
+                raise WireError("an opened sum came without its values")
+
+    def _form(self, number: int, counts: Mapping[str, Tuple[int, int]]) -> Dict[str, int]:
+        """For the largest nodes that could be in the sum: who will be is not known when keys are made."""
+        if not counts:
+            raise RoundError(f"the store lacks the form of round {number}: was it edited?")
+        cohort = self._task.selection.cohort or MOST_PARTIES
+        parties = max(self._task.aggregation.least, min(len(counts), cohort, MOST_PARTIES))
+        records, units = (sum(sorted((c[i] for c in counts.values()), reverse=True)[:parties]) for i in (0, 1))
+        return {"bits": most_bits(parties), "parties": parties, "units": units, "records": records}
+
+    def _open(self, action: Aggregate) -> Dict[str, Summed]:
+        layout = self._layout(action)
+        body = self._store.answer(*self._key(action, DECRYPT), self._task.aggregation.key_holder)
+        if body is None:
+            raise RoundError(f"the store lacks the sum of round {action.round}: was it edited?")
+        total = decode_body(body, MAX_MESSAGE_BYTES)[1]["sum"]
+        if total.size != layout.size or np.any(np.abs(total) > len(action.nodes) * layout.bound):
+            raise PrivacyError(f"the key holder's sum has {total.size} values, or some that no sum could have")
+        self._units = sum(int(header["units"]) for _, header in self._headers(action, ENCRYPTED))
+        return layout.decode(total)
+
+    def _about(self, action: Any) -> Dict[str, Any]:
+        about = {"kind": "step", "run": self._run, "round": action.round, "attempt": action.attempt}
+        return {**about, "step": action.step}
+
+    def _context(self, action: Any) -> Tuple[Dict[str, Any], Tensors]:
+        """The key holder's answer for the action's attempt."""
+        body = self._store.answer(*self._key(action, CONTEXT), self._task.aggregation.key_holder)
+        if body is None:
+            raise RoundError(f"the store lacks the public keys of round {action.round}: was it edited?")
+        return decode_body(body, MAX_MESSAGE_BYTES)
+
+    def _adder_of(self, header: Dict[str, Any]) -> Adder:
+        attempt = int(header["round"]), int(header["attempt"])
+        if self._adder is None or self._adder[0] != attempt:
+            _, tensors = self._context(Announce(attempt[0], (), CONTEXT, attempt[1]))
+            self._adder = attempt, Adder(tensors["context"].tobytes())
+        return self._adder[1]
+
+
+def _ciphertext(body: bytes) -> bytes:
+    return decode_body(body, MAX_MESSAGE_BYTES)[1]["ciphertext"].tobytes()
+
+
+def _check_bytes(tensors: Tensors, name: str) -> None:
+    tensor = tensors.get(name)
+    if tensor is None or tensor.dtype != np.uint8 or tensor.ndim != 1:
+        raise WireError(f"an answer without its {name}")
+
+
+def _check_fields(header: Dict[str, Any], names: Tuple[str, ...]) -> None:
+    for name in names:
+        require(header, name, bytes)
