@@ -16,7 +16,16 @@ from model_export.arena32 import predict_arena
 from model_export.errors import BundleError, ExportError
 from model_export.input_profile import make_profile
 from model_export.known_rows import fair_rows
-from model_export.manifest import FILES, MANIFEST, SCHEMA, check_features, check_labels, dump_manifest, read_manifest
+from model_export.manifest import (
+    FILES,
+    MANIFEST,
+    PRIVACY_PAGE,
+    SCHEMA,
+    check_features,
+    check_labels,
+    dump_manifest,
+    read_manifest,
+)
 from model_export.model_bin import KnownAnswers, ModelBin, ModelBinError, pack_model_bin, parse_model_bin
 from model_export.plan import Plan, PlanError, compile_plan
 from model_export.sources import model_data_header, model_data_source, op_resolver_header
@@ -25,7 +34,6 @@ from model_export.tflm import Quantized, TflmModel, check_rows
 KNOWN_ANSWER_ROWS = 4
 RANDOM_ROWS = 32
 ARENA_MARGIN_BYTES = 2048
-PRIVACY_PAGE = "privacy.md"
 
 
 def write_bundle(

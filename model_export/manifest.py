@@ -11,6 +11,7 @@ from model_export.errors import BundleError, ExportError
 
 SCHEMA = 1
 MANIFEST = "manifest.json"
+PRIVACY_PAGE = "privacy.md"  # in bundles of federations only; its digest is privacy.page_sha256
 FILES = ("model.tflite", "model_data.h", "model_data.cc", "op_resolver.h", "model.bin")
 _DIGEST = re.compile(rb'"manifest_sha256": "([0-9a-f]{64})"')
 _BLANK = b"0" * 64

@@ -275,20 +275,32 @@ def _plot(task: Task, fleet: Fleet, path: Path) -> None:
 
 
 def _statement(arguments: argparse.Namespace) -> int:
-    from model_export.manifest import MANIFEST, read_manifest
-    from orchestrator.errors import UsageError
+    import hashlib
+
+    from model_export.errors import BundleError
+    from model_export.manifest import MANIFEST, PRIVACY_PAGE, read_manifest
+    from orchestrator.errors import EdgewardError, UsageError
     from orchestrator.privacy.statement_page import markdown
 
     folder = arguments.folder
     places = [place for place in (folder, folder / "bundle") if (place / MANIFEST).is_file()]
     if not places:
         raise UsageError(f"{folder}: neither a bundle nor a gateway's folder with one")
-    said = read_manifest(places[0])["privacy"]
+    try:
+        said = read_manifest(places[0])["privacy"]
+    except BundleError as error:
+        raise EdgewardError(f"{places[0]}: {error}") from error
     if said is None:
         raise UsageError(f"{places[0]}: this model was not made by a federation, so nothing is said about privacy")
     if arguments.json:
         print(json.dumps(said, indent=1))
         return 0
-    page = places[0] / "privacy.md"
-    print(page.read_text(encoding="utf-8") if page.is_file() else markdown(said), end="")
+    if "page_sha256" not in said:  # a bundle of before there were pages
+        print(markdown(said), end="")
+        return 0
+    path = places[0] / PRIVACY_PAGE
+    page = path.read_bytes() if path.is_file() else b""
+    if hashlib.sha256(page).hexdigest() != said["page_sha256"]:
+        raise EdgewardError(f"{path}: is not the page the manifest records: it is missing, or was changed")
+    print(page.decode(), end="")
     return 0

@@ -15,9 +15,9 @@ from export_samples import representative
 
 from model_export import bundle as bundle_module
 from model_export.arena32 import predict_arena
-from model_export.bundle import PRIVACY_PAGE, arena_with_margin, verify_bundle, verify_known_answers, write_bundle
+from model_export.bundle import arena_with_margin, verify_bundle, verify_known_answers, write_bundle
 from model_export.errors import BundleError, ExportError
-from model_export.manifest import FILES, MANIFEST, dump_manifest
+from model_export.manifest import FILES, MANIFEST, PRIVACY_PAGE, dump_manifest
 from model_export.model_bin import KnownAnswers, pack_model_bin, parse_model_bin
 from model_export.plan import PlanError, compile_plan
 from model_export.preflight import preflight
