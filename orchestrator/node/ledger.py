@@ -10,14 +10,13 @@ import os
 import secrets
 import sqlite3
 import time
-from collections import Counter
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 from orchestrator.database import open_database
-from orchestrator.errors import LedgerError, PrivacyError
+from orchestrator.errors import EdgewardError, LedgerError, PrivacyError
 from orchestrator.node.anchor import Anchor, Head
 from orchestrator.privacy.charges import Charge
 
@@ -74,7 +73,10 @@ class Ledger:
         remembered = [anchor.where for anchor in self._anchors if anchor.read() is not None]
         if remembered and not path.exists():
             raise LedgerError(f"{path}: the ledger is gone, {remembered[0]} remembers it. {_LOST}")
-        self._db = open_database(path, _SCHEMA, "ledger")
+        try:
+            self._db = open_database(path, _SCHEMA, "node")
+        except EdgewardError as error:
+            raise LedgerError(f"{error}. {_LOST}" if path.exists() and path.stat().st_size else str(error)) from error
         self._file = _file_of(path)
         if not remembered and self.head.entries == 0:
             with self._writing():
@@ -244,12 +246,8 @@ class Ledger:
         self._db.execute("INSERT INTO entries VALUES (?, ?, ?, ?)", (entries + 1, subject, text, _hash(text)))
 
     def _entries(self, subject: Optional[str] = None) -> Iterator[Dict[str, Any]]:
-        query = "SELECT entry FROM entries"
-        rows = (
-            self._rows(f"{query} ORDER BY seq")
-            if subject is None
-            else self._rows(f"{query} WHERE subject = ? ORDER BY seq", subject)
-        )
+        where, values = ("", []) if subject is None else (" WHERE subject = ?", [subject])
+        rows = self._rows(f"SELECT entry FROM entries{where} ORDER BY seq", *values)
         return (json.loads(row[0]) for row in rows)
 
     def _rows(self, query: str, *values: Any) -> List[Tuple[Any, ...]]:
@@ -260,19 +258,30 @@ class Ledger:
 
 
 def _reservations(entries: Iterator[Dict[str, Any]]) -> List[Reservation]:
-    found: Dict[str, Reservation] = {}
+    reserved: Dict[str, Dict[str, Any]] = {}
+    used: Dict[str, Dict[str, int]] = {}
+    rounds: Dict[str, List[int]] = {}
+    closed = set()
     for entry in entries:
-        kind = entry["kind"]
+        kind, run = entry["kind"], entry.get("run", "")
         if kind == "reserve":
-            fields = {name: entry[name] for name in ("run", "digest", "task", "unit", "sides", "share")}
-            found[entry["run"]] = Reservation(charges=tuple(map(Charge.from_dict, entry["charges"])), **fields)
+            reserved[run], used[run], rounds[run] = entry, {}, []
         elif kind == "release":
-            known = found[entry["run"]]
-            used = dict(Counter(known.used) + Counter(entry["uses"]))
-            found[entry["run"]] = replace(known, used=used, rounds=(*known.rounds, entry["round"]))
+            rounds[run].append(entry["round"])
+            for name, count in entry["uses"].items():
+                used[run][name] = used[run].get(name, 0) + count
         elif kind == "close":
-            found[entry["run"]] = replace(found[entry["run"]], closed=True)
-    return list(found.values())
+            closed.add(run)
+    return [
+        Reservation(
+            charges=tuple(map(Charge.from_dict, entry["charges"])),
+            used=used[run],
+            rounds=tuple(rounds[run]),
+            closed=run in closed,
+            **{name: entry[name] for name in ("run", "digest", "task", "unit", "sides", "share")},
+        )
+        for run, entry in reserved.items()
+    ]
 
 
 def _subject(entry: Mapping[str, Any]) -> str:

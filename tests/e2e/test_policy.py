@@ -78,7 +78,6 @@ def test_a_strict_node_declines_and_the_others_go_on(tmp_path: Path) -> None:
     ledger = edgeward("node", "ledger", "--state", tmp_path / "a", "--delta", "1e-3")
     assert [(r["kind"], r["count"], r["used"]) for r in ledger["runs"][0]["releases"]] == [("training", 3, 3)]
     assert 1 < ledger["spent"]["record"] < 10
-    assert edgeward("node", "ledger", "--state", tmp_path / "d")["runs"] == []
 
 
 def test_a_node_waits_for_its_owner_and_goes_on_by_itself(tmp_path: Path) -> None:

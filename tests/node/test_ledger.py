@@ -136,6 +136,7 @@ def rehashed(state: Path) -> None:
         (lambda state: tampered(state, "UPDATE entries SET subject = 'x' WHERE seq = 3"), "entry 3 was changed"),
         (lambda state: tampered(state, "UPDATE entries SET seq = 9 WHERE seq = 4"), "entry 4 is missing"),
         (lambda state: (state / LEDGER_FILE).unlink(), "the ledger is gone"),
+        (lambda state: put_back(state / LEDGER_FILE, b"garbage" * 900), "cannot be used .* is not known"),
         (lambda state: (state / "node.sqlite").unlink(), "4 entries, node.sqlite beside it knows none"),
     ],
 )
