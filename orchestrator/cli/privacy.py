@@ -296,7 +296,7 @@ def _statement(arguments: argparse.Namespace) -> int:
         print(json.dumps(said, indent=1))
         return 0
     if "page_sha256" not in said:  # a bundle of before there were pages
-        print(markdown(said), end="")
+        print(markdown(said) if "holds_against" in said or said["unit"] == "none" else said["claim"] + "\n", end="")
         return 0
     path = places[0] / PRIVACY_PAGE
     page = path.read_bytes() if path.is_file() else b""
