@@ -1,6 +1,6 @@
 """Four hospitals, five seeds: Edgeward end to end beside scikit-learn on pooled and on local data, same rows and splits.
 
-python benchmarks/heart_disease.py --data DIR [--seeds 5] [--epsilon 8] [--json]
+python benchmarks/heart_disease.py --data DIR [--seeds 5] [--epsilon 8] [--secure] [--json]
 
 Every seed runs `edgeward demo --task heart-disease` (gateway, four nodes, virtual board as processes). The peers train
 a logistic regression on the very rows the nodes had: `pooled` on all hospitals' rows in one place, which nobody may do in
@@ -25,9 +25,10 @@ from orchestrator.gateway.evaluation import score
 from orchestrator.node.data import load_dataset
 
 
-def federated(data: Path, epsilon: str, seed: int, out: Path) -> Dict[str, Any]:
+def federated(data: Path, epsilon: str, seed: int, out: Path, secure: bool) -> Dict[str, Any]:
     command = [sys.executable, "-m", "orchestrator.cli.main", "demo", "--task", "heart-disease", "--data", str(data)]
     command += ["--rounds", "30", "--epsilon", epsilon, "--seed", str(seed), "--out", str(out)]
+    command += ["--secure"] if secure else []
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     report: Dict[str, Any] = json.loads((out / "report.json").read_text())
     return report
@@ -61,7 +62,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--epsilon", default="8")
+    parser.add_argument("--epsilon", default="8", help="per record, or inf for training without privacy")
+    parser.add_argument("--secure", action="store_true", help="masked sums, and a share of the noise from every hospital")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     rows: Dict[str, List[Dict[str, Any]]] = {}
@@ -69,7 +71,7 @@ def main() -> None:
     for seed in range(arguments.seeds):
         with tempfile.TemporaryDirectory() as folder:
             out = Path(folder, "out")
-            report = federated(arguments.data, arguments.epsilon, seed, out)
+            report = federated(arguments.data, arguments.epsilon, seed, out, arguments.secure)
             epsilons.append(report["privacy"]["epsilon"])
             for name, metrics in {**report["metrics"], **peers(out)}.items():
                 rows.setdefault(name, []).append(metrics)

@@ -145,7 +145,9 @@ def _mlp(spec: Mapping[str, Any], shape: Tuple[int, ...], classes: int) -> Any:
         keras.layers.Dense(units, activation=spec["activation"], name=f"hidden{i}")
         for i, units in enumerate(spec["hidden"])
     ]
-    layers.append(keras.layers.Dense(classes, name="logits"))
+    # A linear model has one optimum: it is best sought from the middle, where no class is preferred.
+    start = "glorot_uniform" if spec["hidden"] else "zeros"
+    layers.append(keras.layers.Dense(classes, name="logits", kernel_initializer=start))
     return keras.Sequential(layers, name="mlp")
 
 

@@ -19,6 +19,11 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     demo.add_argument("--nodes", type=_at_least_one, help="default: 4")
     demo.add_argument("--rounds", type=_at_least_one, help="default: the task's own")
     demo.add_argument("--epsilon", type=_epsilon, default=8.0, help="privacy budget per record, or 'inf' (default: 8)")
+    demo.add_argument(
+        "--secure",
+        action="store_true",
+        help="the gateway sees only sums: masked vectors, and of the noise every node adds a share (one step a round)",
+    )
     demo.add_argument("--seed", type=int, default=0, help="of splits and initial weights; noise has none (default: 0)")
     demo.add_argument("--out", type=Path, default=Path("out/demo"), help="default: %(default)s")
     demo.add_argument("--broker", default="embedded", help="embedded, mosquitto, or mqtt://HOST:PORT")
@@ -47,7 +52,13 @@ def _run(arguments: argparse.Namespace) -> int:
     from orchestrator.demo.tasks import Request
 
     request = Request(
-        arguments.nodes, arguments.rounds, arguments.epsilon, arguments.seed, arguments.data, arguments.out
+        arguments.nodes,
+        arguments.rounds,
+        arguments.epsilon,
+        arguments.seed,
+        arguments.data,
+        arguments.out,
+        arguments.secure,
     )
     report = run_demo(arguments.task, request, arguments.broker, arguments.json)
     if arguments.json:

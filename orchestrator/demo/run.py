@@ -2,6 +2,7 @@
 
 import shutil
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Dict, Optional
 
@@ -14,7 +15,7 @@ from orchestrator.cli.progress import describe, json_progress
 from orchestrator.demo.board import run_board
 from orchestrator.demo.processes import Federation
 from orchestrator.demo.report import assemble, plot_rounds, print_table
-from orchestrator.demo.tasks import TASKS, Prepared, Request
+from orchestrator.demo.tasks import TASKS, Prepared, Request, under_secure_sums
 from orchestrator.errors import EdgewardError, UsageError
 from orchestrator.gateway.broker import free_port
 from orchestrator.gateway.evaluation import score
@@ -29,6 +30,8 @@ def run_demo(task: str, request: Request, broker: str = "embedded", as_json: boo
     _make_fresh(request.out)
     console = Console(stderr=as_json)
     prepared = TASKS[task](request)
+    if request.secure:
+        prepared = replace(prepared, task=under_secure_sums(prepared.task))
     console.print(f"[bold]{task}[/bold]: {prepared.about}. {len(prepared.node_files)} nodes.", highlight=False)
     config, address = _write_config(prepared, request.out, broker)
     show: Any = json_progress if as_json else None

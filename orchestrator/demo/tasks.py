@@ -5,14 +5,15 @@ Splits are drawn per seed, stratified by label; shares are uneven on purpose.
 """
 
 import csv
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Callable, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 
 from orchestrator.errors import DataError, UsageError
-from orchestrator.wire.task import Feature, Privacy, Rounds, Schema, Task, Training
+from orchestrator.wire.protection import Aggregation, Privacy
+from orchestrator.wire.task import Feature, Rounds, Schema, Task, Training
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,7 @@ class Request:
     seed: int
     data: Optional[Path]
     out: Path
+    secure: bool = False
 
 
 def stratified_split(y: np.ndarray, test_share: float, random: np.random.Generator) -> Tuple[np.ndarray, np.ndarray]:
@@ -74,6 +76,21 @@ def _privacy(request: Request, records: int, clip_norm: float, sampling_rate: fl
     if np.isinf(request.epsilon):
         return Privacy(unit="none")
     return Privacy(epsilon=request.epsilon, delta=safe_delta(records), clip_norm=clip_norm, sampling_rate=sampling_rate)
+
+
+def under_secure_sums(task: Task) -> Task:
+    """The same task with masked sums; with privacy on, every node adds a share of the noise, so a round is one step."""
+    nodes = task.rounds.nodes
+    if nodes < 3:
+        raise UsageError(f"--secure with {nodes} nodes: a sum over two shows each what the other sent; it takes three")
+    honest = max(3, nodes - 1)
+    training, privacy = task.training, task.privacy
+    if privacy.on:
+        training = replace(training, local_steps=1, rounds=training.rounds * training.local_steps)
+        privacy = replace(privacy, noise="distributed")
+    rounds = replace(task.rounds, quorum=honest)
+    secure = Aggregation("masked", honest=honest)
+    return replace(task, training=training, privacy=privacy, rounds=rounds, aggregation=secure)
 
 
 def _step(request: Request, learning_rate: float) -> float:
@@ -249,8 +266,8 @@ def heart_disease(request: Request) -> Prepared:
         "heart-disease",
         schema,
         {"kind": "mlp", "hidden": [], "activation": "relu"},
-        Training("fedsgd", request.rounds or 30, learning_rate=_step(request, 1.5), tail_average=True),
-        _privacy(request, records, 2.0, 0.25),
+        Training("fedsgd", request.rounds or 30, learning_rate=0.5, tail_average=True),
+        _privacy(request, records, 1.0, 0.25),
         _rounds(len(nodes)),
         seed=request.seed,
     )

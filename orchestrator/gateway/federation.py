@@ -131,7 +131,7 @@ class Orchestrator:
         )
         result = gateway.run(self._connect_timeout_s)
         broker_mib = peak_memory_mib(str(self._broker.pid)) if self._broker else None
-        claim = statement_apart(task, result.records, number)
+        claim = statement_apart(task, result.records, number, result.observed(self._authority is not None))
         report = _report(run, task, result, claim, {"gateway": peak_memory_mib(), "broker": broker_mib})
         if task.training.personal_parameters:
             report.update(bundle=None, digest="", no_bundle=NO_BUNDLE)

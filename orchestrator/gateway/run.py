@@ -93,6 +93,16 @@ class RunResult:
         self.rounds = trained_rounds(store, run, task)
         self.nodes = store.nodes(run)
         self.records = records
+        self.sums = [r for r in store.results(run) if "opened" in r]  # of secure rounds, statistics and evaluation included
+
+    def observed(self, certified: bool) -> Dict[str, Any]:
+        """What a privacy statement says of secure rounds beyond what was declared."""
+        opened = [len(r["nodes"]) for r in self.sums if r["opened"]]
+        if not opened:
+            return {}
+        skipped = sum(not r["opened"] for r in self.sums)
+        keys = "certified" if certified else "first use"
+        return {"least_survivors": min(opened), "rounds_skipped": skipped, "keys": keys}
 
 
 def final_weights(store: Store, run: str, task: Task) -> np.ndarray:

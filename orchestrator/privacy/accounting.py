@@ -20,8 +20,8 @@ from orchestrator.privacy.lattice import party_variance
 from orchestrator.privacy.noisy_sum import evaluation_counts, statistics_sum, training_sum
 from orchestrator.wire.task import Task
 
-STATISTICS_SHARE = 2.5
-"""Noise of the standardization release relative to the training noise multiplier when the gateway plans both."""
+STATISTICS_COST = 0.085
+"""Of the budget goes to the standardization release, about, when the gateway plans its noise and that of training."""
 
 EVALUATION_SHARE = 2.5
 """The same for evaluation sums of the unit that is also trained on (a node): records held out have a budget of their own."""
@@ -90,7 +90,7 @@ def plan_noise(task: Task) -> Task:
         planned = replace(
             privacy,
             noise_multiplier=privacy.noise_multiplier or noise,
-            statistics_noise_multiplier=privacy.statistics_noise_multiplier or STATISTICS_SHARE * noise,
+            statistics_noise_multiplier=privacy.statistics_noise_multiplier or _statistics_share(task) * noise,
             statistics_clip_norm=privacy.statistics_clip_norm or 0.5 * math.sqrt(max(1, len(task.schema.numbers()))),
         )
         if task.evaluation.on and not privacy.evaluation_noise_multiplier:
@@ -103,6 +103,12 @@ def plan_noise(task: Task) -> Task:
         return with_noise(privacy.noise_multiplier)
     each = f" in each of {privacy.runs} runs" if privacy.runs > 1 else ""
     return with_noise(_least_noise(with_noise, "trained", _MAX_NOISE, f"{task.steps} steps{each}"))
+
+
+def _statistics_share(task: Task) -> float:
+    """Noise of the statistics relative to training's. Steps with sampling rate q spend about q^2 of what whole ones do."""
+    spent = task.steps * task.privacy.sampling_rate**2
+    return min(5.0, max(0.3, 1.0 / math.sqrt(STATISTICS_COST * spent)))
 
 
 _NOISE_OF = {
