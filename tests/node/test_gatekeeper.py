@@ -1,6 +1,7 @@
 """What the node takes, what it makes wait, what it refuses, and what each costs; figures against dp-accounting itself."""
 
 import json
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -12,10 +13,12 @@ from dp_accounting import dp_event, pld
 from test_policy import make_task
 
 from orchestrator.errors import LedgerError, PrivacyError, UsageError, WireError
+from orchestrator.gateway.authority import Authority
 from orchestrator.node import accountant
 from orchestrator.node.accountant import epsilon_apart, epsilons_apart, sides_of
 from orchestrator.node.approval import Approvals, digest_of
 from orchestrator.node.gatekeeper import Gatekeeper, Verdict, Waiting, reservation_of, uses_of
+from orchestrator.node.identity import install, make_node_request
 from orchestrator.node.ledger import APPROVED, DENIED, LEDGER_FILE
 from orchestrator.node.policy import Refusal
 from orchestrator.node.store import NodeStore
@@ -32,7 +35,7 @@ def gaussian(noise: float, count: int = 1, rate: float = 1.0) -> pld.PLDAccounta
 
 
 def composed(parts: List[Any]) -> pld.PLDAccountant:
-    counted = pld.PLDAccountant()
+    counted = pld.PLDAccountant(value_discretization_interval=1e-3)
     for noise, count, rate in parts:
         event: Any = dp_event.GaussianDpEvent(noise)
         counted.compose(dp_event.PoissonSampledDpEvent(rate, event) if rate < 1 else event, count)
@@ -203,8 +206,8 @@ def test_correlated_noise_is_one_release_as_long_as_rounds_keep_their_distance(t
         training=Training(rounds=9),
         privacy=Privacy(unit="node", noise="gateway", bands=3, noise_multiplier=2.0),
         aggregation=Aggregation(),
-        selection=Selection(cohort=4),
-        rounds=Rounds(nodes=5, quorum=4),
+        selection=Selection(cohort=1),
+        rounds=Rounds(nodes=5, quorum=1),
     )
     assert admit(keeper, "one", task) is None
     keeper.charge("one", 2)
@@ -273,6 +276,29 @@ def test_a_ledger_that_vanishes_declines_tasks_and_ends_rounds(lenient: Gatekeep
     lenient.close()
     with pytest.raises(LedgerError, match="the ledger is gone"):
         open_keeper(tmp_path, policy="")
+
+
+def test_the_identity_names_the_signer_and_remembers_the_ledger(tmp_path: Path) -> None:
+    authority = Authority.create(tmp_path / "authority", "icu", [])
+    request = make_node_request(tmp_path / "id", "a", "icu")
+    identity = install(tmp_path / "id", {**authority.sign(request, "a"), "broker": ""}, authority.ca_fingerprint)
+    policy, state = tmp_path / "policy.toml", tmp_path / "state"
+
+    def opened() -> Gatekeeper:
+        state.mkdir(exist_ok=True)
+        return Gatekeeper(state, NodeStore(state / "node.sqlite"), policy, identity)
+
+    policy.write_text(f"[allow]\nsigners = ['{authority.key_id}']\n")
+    keeper = opened()
+    assert admit(keeper, "one", TASK) is None
+    policy.write_text("[allow]\nsigners = ['0123456789abcdef']\n")
+    refused = admit(keeper, "two", TASK)
+    assert isinstance(refused, Refusal)
+    assert (refused.code, authority.key_id in refused.reason) == ("policy.signer", True)
+    keeper.close()
+    shutil.rmtree(state)
+    with pytest.raises(LedgerError, match=r"ledger-head\.json remembers it"):
+        opened()
 
 
 def test_nothing_is_stored_that_the_ledger_did_not_take(lenient: Gatekeeper, tmp_path: Path) -> None:
