@@ -97,9 +97,10 @@ class KeyHolderAgent(NodeAgent):
             raise WireError(f"a key holder has no step {step!r} in this version")
         if key == self._refused and step == DECRYPT:
             return  # what was under way when it said no
+        if self._run is None or self._run.id != key[0]:
+            log.info("a step of run %s came before its task; it is asked again after that", key[0])
+            return
         try:
-            if self._run is None or self._run.id != key[0]:
-                raise PrivacyError("this key holder waits for the task of this run")
             body = self._context(key, header) if step == CONTEXT else self._decrypt(key, header, tensors)
         except EdgewardError as error:
             # Nothing of this attempt will be opened from here on: the gateway may begin another.

@@ -13,19 +13,26 @@ from fixed_node import Fixed
 
 import orchestrator.node.agent as agent_module
 from orchestrator.node.agent import NodeAgent
-from orchestrator.node.secure import Answer, MaskedRound
+from orchestrator.node.encrypted import EncryptedRound
+from orchestrator.node.secure import Answer, MaskedRound, SecureRound
 from orchestrator.wire.link import BrokerAddress
 
 
 def main() -> None:
     broker, name, data, state, number, step, when = sys.argv[1:]
 
-    class Dropping(MaskedRound):
+    class Dropping(SecureRound):
         def answer(self, header: Dict[str, Any]) -> Answer:
             chosen = (self.number, header.get("step", "keys")) == (int(number), step)
             if chosen and when == "before":
                 os.kill(os.getpid(), signal.SIGKILL)
             return super().answer(header)
+
+    class DroppingMasked(Dropping, MaskedRound):
+        pass
+
+    class DroppingEncrypted(Dropping, EncryptedRound):
+        pass
 
     class Agent(NodeAgent):
         def _answer_step(self, header: Dict[str, Any]) -> None:
@@ -34,7 +41,8 @@ def main() -> None:
                 self._link.flush(5.0)
                 os.kill(os.getpid(), signal.SIGKILL)
 
-    agent_module.MaskedRound = Dropping  # type: ignore[misc]
+    agent_module.MaskedRound = DroppingMasked  # type: ignore[misc]
+    agent_module.EncryptedRound = DroppingEncrypted  # type: ignore[misc]
     Agent(BrokerAddress.parse(broker), "test", name, Path(data), Path(state), Fixed, once=True).run()
 
 

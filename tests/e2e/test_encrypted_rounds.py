@@ -6,7 +6,7 @@ from typing import Any, Dict, Sequence
 
 import numpy as np
 import pytest
-from harness import Harness, expected_weights, finish, make_task, wait_for
+from harness import Harness, events, expected_weights, finish, make_task
 
 from orchestrator.wire.protection import Aggregation
 from orchestrator.wire.task import Task
@@ -27,11 +27,56 @@ def check(weights: Dict[str, Any], cohorts: Sequence[Sequence[str]]) -> None:
     assert [sorted(r["nodes"]) for r in weights["rounds"]] == [sorted(c) for c in cohorts]
 
 
-@pytest.mark.parametrize("checked", [True, False])
-def test_an_encrypted_round_gives_the_weighted_mean_and_the_statistics(tmp_path: Path, checked: bool) -> None:
-    with Harness(tmp_path, encrypted_task(statistics=True, checked=checked)) as harness:
+def test_the_gateways_own_sum_gives_the_same_where_the_task_says_it_may(tmp_path: Path) -> None:
+    with Harness(tmp_path, encrypted_task(checked=False)) as harness:
         gateway = harness.gateway()
         harness.key_holder("keys")
         for name in NODES:
             harness.node(name)
         check(finish(gateway), [NODES, NODES])
+
+
+def test_nodes_that_die_before_and_after_their_ciphertext_are_out_of_the_sum_and_in_it(tmp_path: Path) -> None:
+    with Harness(tmp_path, encrypted_task(5, statistics=True)) as harness:
+        gateway = harness.gateway()
+        harness.key_holder("keys")
+        for name in NODES:
+            harness.node(name)
+        harness.dropping_node("d", 1, "encrypted", "before")
+        harness.dropping_node("e", 1, "encrypted", "after")
+        check(finish(gateway), [(*NODES, "e"), NODES])
+
+
+def test_a_key_holder_that_dies_costs_an_attempt_before_the_sum_and_nothing_after_it(tmp_path: Path) -> None:
+    with Harness(tmp_path, encrypted_task()) as harness:
+        gateway = harness.gateway()
+        dying = harness.key_holder("keys", 1, "decrypt", "before")
+        for name in NODES:
+            harness.node(name)
+        assert dying.wait() == -9
+        dying = harness.key_holder("keys", 2, "decrypt", "after")  # without the keys of round 1
+        assert dying.wait() == -9
+        harness.key_holder("keys")  # with the sum of round 2
+        told = list(events(gateway))
+    check(told[-1], [NODES, NODES])
+    asked = [(e["round"], e["attempt"]) for e in told if e["event"] == "step" and e["step"] == "context"]
+    assert asked == [(1, 1), (1, 2), (2, 1)]
+    assert [e["reason"] for e in told if e["event"] == "abstained"] == [
+        "the keys of this attempt are gone: this key holder began anew, or has made newer ones"
+    ]
+
+
+def test_a_gateway_killed_amid_every_step_goes_on_where_it_was(tmp_path: Path) -> None:
+    with Harness(tmp_path, encrypted_task()) as harness:
+        deaths = ((1, "after"), (2, "after"), (2, "before"))  # keys; two of three ciphertexts; the sum, not yet stored
+        first = harness.gateway("Arrived", *deaths[0])
+        harness.key_holder("keys")
+        for name in NODES:
+            harness.node(name)
+        assert first.wait() == -9
+        for death in deaths[1:]:
+            assert harness.gateway("Arrived", *death).wait() == -9
+        told = list(events(harness.gateway()))
+    check(told[-1], [NODES, NODES])
+    assert not [e for e in told if e["event"] in ("abstained", "unopened")]
+    assert {(e["attempt"], e["step"]) for e in told if e["event"] == "step" and e["round"] == 1} == {(1, "decrypt")}
