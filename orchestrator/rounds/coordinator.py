@@ -323,11 +323,11 @@ class Coordinator:
         return set(self.online) - set(self.objections) - {self.plan.key_holder}
 
     def _rested(self, nodes: Iterable[str]) -> Set[str]:
-        """Those whose last training round is long enough ago to be asked in this one."""
+        """Those whose last training round is this one, or long enough ago to be asked in it."""
         if self.plan.separation <= 1 or not self.plan.trains(self.round):
             return set(nodes)
         latest = self.round - self.plan.separation
-        return {node for node in nodes if self.last_selected.get(node, latest) <= latest}
+        return {node for node in nodes if not latest < self.last_selected.get(node, latest) < self.round}
 
     def _awaited(self, all_of_cohort: bool = False) -> Tuple[str, ...]:
         """Cohort members without an update that are online (or all of them)."""
