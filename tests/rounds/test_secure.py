@@ -1,0 +1,522 @@
+"""Secure rounds step by step: who is asked, when a step ends, when a round is attempted again, and when it never is."""
+
+import copy
+import random
+from dataclasses import replace
+from typing import List, Optional, Sequence, Set, Tuple
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from orchestrator.rounds.coordinator import AGGREGATING, COLLECTING, FAILED, FINISHED, Coordinator, Plan
+from orchestrator.rounds.events import (
+    Abstained,
+    Action,
+    Aggregate,
+    Aggregated,
+    Announce,
+    Arrived,
+    Declined,
+    Event,
+    Fail,
+    Finish,
+    Joined,
+    Left,
+    Rated,
+    Started,
+    Ticked,
+    Unopened,
+    Wake,
+    event_from_dict,
+    event_to_dict,
+)
+from orchestrator.rounds.secure import (
+    CONFIRM,
+    KEYS,
+    MASKED,
+    MASKED_STEPS,
+    SHARES,
+    UNMASK,
+    SecureCoordinator,
+    coordinator_of,
+)
+from orchestrator.rounds.selection import Rule
+
+PLAN = Plan(
+    rounds=3,
+    nodes=5,
+    quorum=3,
+    deadline_s=10,
+    attempts=3,
+    gather_s=100,
+    statistics=False,
+    steps=MASKED_STEPS,
+    least=3,
+)
+NAMES = ("n0", "n1", "n2", "n3", "n4")
+
+
+def gathered(plan: Plan = PLAN, nodes: Sequence[str] = NAMES) -> SecureCoordinator:
+    coordinator = SecureCoordinator(plan)
+    coordinator.handle(Started(0.0))
+    for name in nodes:
+        coordinator.handle(Joined(1.0, name, 10))
+    assert coordinator.phase == COLLECTING
+    return coordinator
+
+
+def answer(coordinator: SecureCoordinator, nodes: Sequence[str], at: float = 2.0, step: str = "") -> List[Action]:
+    """What the coordinator does when the last of them has answered the open step."""
+    actions: List[Action] = []
+    step, attempt = step or coordinator.step, coordinator.attempt
+    for node in nodes:
+        actions = coordinator.handle(Arrived(at, node, coordinator.round, f"{step}-{node}", 1.0, step, attempt))
+    return actions
+
+
+def until(coordinator: SecureCoordinator, step: str) -> None:
+    """Everybody asked answers, until `step` is open."""
+    for _ in MASKED_STEPS:
+        if coordinator.step == step:
+            return
+        answer(coordinator, coordinator.cohort)
+    assert coordinator.step == step
+
+
+def test_a_run_in_five_steps_a_round() -> None:
+    coordinator = gathered(replace(PLAN, rounds=2))
+    for number in (1, 2):
+        assert coordinator.round == number
+        for step, following in zip(MASKED_STEPS, MASKED_STEPS[1:]):
+            assert coordinator.step == step
+            assert answer(coordinator, NAMES) == [Announce(number, NAMES, following, 1), Wake(12.0)]
+        assert answer(coordinator, NAMES) == [Aggregate(number, NAMES, 1)]
+        done = coordinator.handle(Aggregated(3.0, number))
+        assert done == ([Finish()] if number == 2 else [Announce(2, NAMES, KEYS, 1), Wake(13.0)])
+    assert coordinator.phase == FINISHED
+
+
+def test_the_plan_decides_which_coordinator_there_is() -> None:
+    assert type(coordinator_of(PLAN)) is SecureCoordinator
+    assert type(coordinator_of(replace(PLAN, steps=()))) is Coordinator
+
+
+@pytest.mark.parametrize("leaving", MASKED_STEPS)
+@pytest.mark.parametrize("how", ["leaves", "abstains", "is silent"])
+def test_the_sum_is_over_those_whose_vectors_came(leaving: str, how: str) -> None:
+    """One node drops out in each step: it is asked nothing more, and in the sum only if its vector had come by then."""
+    coordinator = gathered()
+    until(coordinator, leaving)
+    rest = NAMES[:4]
+    actions = answer(coordinator, rest)
+    assert actions == [], "n4 is still awaited"
+    if how == "leaves":
+        actions = coordinator.handle(Left(3.0, "n4"))
+    elif how == "abstains":
+        actions = coordinator.handle(Abstained(3.0, "n4", 1, 1, "began anew"))
+    else:
+        assert coordinator.handle(Ticked(coordinator.deadline - 0.1)) == []
+        actions = coordinator.handle(Ticked(coordinator.deadline))
+    while coordinator.phase == COLLECTING:
+        assert actions[0] == Announce(1, rest, coordinator.step, 1)
+        actions = answer(coordinator, rest)
+    assert actions == [Aggregate(1, NAMES if leaving in (CONFIRM, UNMASK) else rest, 1)]
+
+
+@pytest.mark.parametrize(
+    ("step", "needed"), [(KEYS, 3), (SHARES, 3), (MASKED, 3), (CONFIRM, 5 // 2 + 1), (UNMASK, 5 // 2 + 1)]
+)
+def test_what_each_step_needs(step: str, needed: int) -> None:
+    coordinator = gathered()
+    until(coordinator, step)
+    assert coordinator.needed == needed
+    too_few = copy.deepcopy(coordinator)
+    answer(coordinator, NAMES[:needed])
+    before = (coordinator.step, coordinator.phase)
+    coordinator.handle(Ticked(100.0))
+    assert (coordinator.step, coordinator.phase) != before
+    assert coordinator.attempt == 1
+    answer(too_few, NAMES[: needed - 1])
+    too_few.handle(Ticked(100.0))
+    assert (too_few.attempt, too_few.phase) == ((2, COLLECTING) if step != UNMASK else (1, AGGREGATING))
+
+
+def test_a_sum_is_over_no_fewer_than_declared_whatever_the_quorum() -> None:
+    coordinator = gathered(replace(PLAN, least=4))
+    until(coordinator, MASKED)
+    answer(coordinator, NAMES[:3])
+    assert coordinator.handle(Ticked(50.0)) == [Announce(1, NAMES, KEYS, 2), Wake(60.0)]
+
+
+def test_opening_takes_more_than_half_of_those_with_keys() -> None:
+    """Three vectors of seven nodes are a quorum, but three signatures of seven open nothing: said at once, not at a deadline."""
+    coordinator = gathered(nodes=("n0", "n1", "n2", "n3", "n4"))
+    for name in ("n5", "n6"):
+        assert coordinator.handle(Joined(1.5, name, 10)) == [Announce(1, (name,), KEYS, 1)]
+    until(coordinator, MASKED)
+    assert coordinator.parties == 7
+    answer(coordinator, NAMES[:3])
+    coordinator.handle(Ticked(12.0))
+    assert coordinator.needed == 4
+    everyone = (*NAMES, "n5", "n6")
+    if coordinator.step == CONFIRM:
+        assert answer(coordinator, ["n0"]) == [Announce(1, everyone, KEYS, 2), Wake(12.0)]
+    else:
+        assert (coordinator.step, coordinator.attempt, coordinator.cohort) == (KEYS, 2, everyone)
+
+
+def test_an_answer_counts_once_and_only_for_the_open_step_of_this_attempt() -> None:
+    coordinator = gathered()
+    answer(coordinator, ["n0"])
+    before = copy.deepcopy(coordinator)
+    for stale in (
+        Arrived(2.0, "n0", 1, "again", 1.0, KEYS, 1),
+        Arrived(2.0, "n1", 1, "d", 1.0, SHARES, 1),
+        Arrived(2.0, "n1", 1, "d", 1.0, KEYS, 2),
+        Arrived(2.0, "n1", 2, "d", 1.0, KEYS, 1),
+        Arrived(2.0, "n1", 1, "d", 1.0),
+        Arrived(2.0, "stranger", 1, "d", 1.0, KEYS, 1),
+        Abstained(2.0, "n0", 1, 1, "has answered"),
+        Abstained(2.0, "n1", 1, 2, "of another attempt"),
+        Abstained(2.0, "n1", 2, 1, "of another round"),
+        Abstained(2.0, "stranger", 1, 1, "was not asked"),
+        Unopened(2.0, 1, "nothing is being opened"),
+    ):
+        assert coordinator.handle(stale) == []
+        assert coordinator == before
+    assert not coordinator.accepts("n1", 1), "nothing is accepted outside the steps"
+
+
+def test_newcomers_are_taken_in_the_key_step_only() -> None:
+    coordinator = gathered()
+    assert coordinator.handle(Joined(1.5, "n5", 10)) == [Announce(1, ("n5",), KEYS, 1)]
+    for step in MASKED_STEPS[1:]:
+        until(coordinator, step)
+        newcomer = f"late-{step}"
+        assert coordinator.handle(Joined(2.0, newcomer, 10)) == []
+        assert newcomer not in coordinator.cohort
+        assert coordinator.handle(Rated(2.0, newcomer, "hot")) == []
+        assert coordinator.handle(Rated(2.0, newcomer, "")) == []
+    answer(coordinator, coordinator.cohort)
+    (announced, _) = coordinator.handle(Aggregated(3.0, 1))
+    assert isinstance(announced, Announce)
+    assert {"n5", "late-shares", "late-unmask"} <= set(announced.nodes), "all of them are in the next round"
+
+
+def test_a_node_that_returns_in_time_is_asked_the_open_step_again() -> None:
+    coordinator = gathered()
+    until(coordinator, MASKED)
+    coordinator.handle(Left(2.5, "n4"))
+    assert coordinator.handle(Joined(3.0, "n4", 10)) == [Announce(1, ("n4",), MASKED, 1)]
+
+
+@pytest.mark.parametrize("step", MASKED_STEPS)
+def test_a_restarted_gateway_asks_the_open_step_again_in_the_same_attempt(step: str) -> None:
+    coordinator = gathered()
+    until(coordinator, step)
+    answer(coordinator, ["n1"])
+    assert coordinator.handle(Started(50.0)) == [Announce(1, ("n0", "n2", "n3", "n4"), step, 1), Wake(60.0)]
+    assert answer(coordinator, ["n0", "n2", "n3", "n4"])[0] != []
+    assert coordinator.attempt == 1
+
+
+def test_a_restarted_gateway_opens_the_same_sum_again() -> None:
+    coordinator = gathered()
+    until(coordinator, UNMASK)
+    answer(coordinator, NAMES)
+    assert coordinator.handle(Started(50.0)) == [Aggregate(1, NAMES, 1)]
+    skipping = coordinator.handle(Unopened(51.0, 1, "too few shares"))
+    assert skipping == [Aggregate(1, (), 1)]
+    assert coordinator.handle(Started(60.0)) == skipping
+
+
+@pytest.mark.parametrize("step", [KEYS, SHARES, MASKED, CONFIRM])
+def test_before_opening_a_round_is_attempted_again_as_often_as_the_plan_says(step: str) -> None:
+    coordinator = gathered()
+    for attempt in (1, 2, 3):
+        assert coordinator.attempt == attempt
+        until(coordinator, step)
+        answer(coordinator, ["n0"])
+        actions = coordinator.handle(Ticked(coordinator.deadline))
+    (failed,) = actions
+    assert isinstance(failed, Fail)
+    assert failed.reason.startswith(
+        f"round 1, attempt 3: 1 of 3 answers needed to step {step!r}; no answer from n1, n2"
+    )
+
+
+def test_who_abstains_says_why_and_is_in_the_next_attempt() -> None:
+    coordinator = gathered(replace(PLAN, attempts=2))
+    until(coordinator, SHARES)
+    for node in ("n0", "n1"):
+        assert coordinator.handle(Abstained(2.0, node, 1, 1, "has no keys")) == []
+    assert coordinator.handle(Abstained(2.0, "n2", 1, 1, "has no keys")) == [Announce(1, NAMES, KEYS, 2), Wake(12.0)]
+    assert coordinator.abstained == {}
+    until(coordinator, SHARES)
+    for node in ("n3", "n4"):
+        coordinator.handle(Abstained(3.0, node, 1, 2, "the gateway lies"))
+    (failed,) = coordinator.handle(Abstained(3.0, "n0", 1, 2, "neither"))
+    assert isinstance(failed, Fail)
+    assert "; n3 abstained: the gateway lies; n4 abstained" in failed.reason
+
+
+@pytest.mark.parametrize("how", ["deadline", "abstained", "unopened"])
+def test_once_opening_began_a_round_is_skipped_and_never_attempted_again(how: str) -> None:
+    """A second sum of the same round over other nodes would show, as a difference, what a single one sent."""
+    coordinator = gathered()
+    until(coordinator, UNMASK)
+    if how == "deadline":
+        answer(coordinator, NAMES[:2])
+        actions = coordinator.handle(Ticked(coordinator.deadline))
+    elif how == "abstained":
+        answer(coordinator, NAMES[:1])
+        for node in ("n2", "n3", "n4"):
+            actions = coordinator.handle(Abstained(3.0, node, 1, 1, "two signed"))
+    else:
+        answer(coordinator, NAMES)
+        actions = coordinator.handle(Unopened(3.0, 1, "too few shares"))
+    assert actions == [Aggregate(1, (), 1)]
+    assert coordinator.attempt == 1
+    assert coordinator.handle(Unopened(3.5, 1, "said twice")) == []
+    assert coordinator.handle(Aggregated(4.0, 1)) == [Announce(2, NAMES, KEYS, 1), Wake(14.0)]
+
+
+def skip(coordinator: SecureCoordinator) -> List[Action]:
+    until(coordinator, UNMASK)
+    answer(coordinator, NAMES)
+    return coordinator.handle(Unopened(3.0, coordinator.round, "no shares of n1"))
+
+
+def test_rounds_skipped_in_a_row_end_the_run() -> None:
+    coordinator = gathered(replace(PLAN, rounds=10))
+    for number in (1, 2):
+        assert skip(coordinator) == [Aggregate(number, (), 1)]
+        coordinator.handle(Aggregated(4.0, number))
+    until(coordinator, UNMASK)
+    answer(coordinator, NAMES)
+    coordinator.handle(Aggregated(4.0, 3))
+    assert coordinator.skipped == 0, "an opened sum in between counts from anew"
+    for number in (4, 5):
+        assert skip(coordinator) == [Aggregate(number, (), 1)]
+        coordinator.handle(Aggregated(5.0, number))
+    assert skip(coordinator) == [Fail("round 6: its sum cannot be opened: no shares of n1")]
+    assert coordinator.phase == FAILED
+
+
+def test_statistics_that_cannot_be_opened_end_the_run() -> None:
+    coordinator = gathered(replace(PLAN, statistics=True))
+    assert coordinator.round == 0
+    assert skip(coordinator) == [Fail("round 0: its sum cannot be opened: no shares of n1")]
+
+
+def test_the_last_evaluation_is_a_secure_round_too_and_may_be_skipped() -> None:
+    coordinator = gathered(replace(PLAN, rounds=1, evaluation=True))
+    until(coordinator, UNMASK)
+    answer(coordinator, NAMES)
+    assert coordinator.handle(Aggregated(4.0, 1)) == [Announce(2, NAMES, KEYS, 1), Wake(14.0)]
+    assert skip(coordinator) == [Aggregate(2, (), 1)]
+    assert coordinator.handle(Aggregated(5.0, 2)) == [Finish()]
+
+
+# Selection
+
+
+def test_a_cohort_is_chosen_in_the_key_step_and_others_stand_in_only_there() -> None:
+    coordinator = gathered(replace(PLAN, rule=Rule(4, 0.0, b"k")))
+    asked = coordinator.cohort
+    assert len(asked) == 4
+    (spare,) = set(NAMES) - set(asked)
+    assert coordinator.handle(Joined(1.5, "n5", 10)) == [], "the cohort is full"
+    coordinator.handle(Abstained(1.6, asked[0], 1, 1, "busy"))
+    assert coordinator.handle(Joined(1.7, "n5", 10)) == [Announce(1, ("n5",), KEYS, 1)]
+    assert spare not in coordinator.cohort
+    until(coordinator, SHARES)
+    coordinator.handle(Abstained(1.8, "n5", 1, 1, "busy"))
+    assert coordinator.handle(Joined(1.9, spare, 10)) == []
+
+
+def rested(plan: Plan, turn: Tuple[str, ...]) -> SecureCoordinator:
+    """In round 2, after `turn` alone were in round 1."""
+    coordinator = gathered(plan, ("n0", "n1", "n2", "n3", "n4", "n5"))
+    assert coordinator.cohort == turn
+    for _ in MASKED_STEPS:
+        answer(coordinator, turn)
+    coordinator.handle(Aggregated(3.0, 1))
+    assert coordinator.round == 2
+    return coordinator
+
+
+def test_nodes_sit_out_as_many_rounds_as_noise_is_correlated_over() -> None:
+    plan = replace(PLAN, nodes=6, separation=2, rule=Rule(3, 0.0, b"k"))
+    first = gathered(plan, ("n0", "n1", "n2", "n3", "n4", "n5")).cohort
+    others = tuple(sorted({f"n{i}" for i in range(6)} - set(first)))
+    coordinator = rested(plan, first)
+    assert coordinator.cohort == others
+    coordinator.handle(Abstained(3.5, others[0], 2, 1, "busy"))
+    # Neither one that comes back nor one that may be selected again stands in: it was in the round before.
+    coordinator.handle(Left(3.6, first[0]))
+    assert coordinator.handle(Joined(3.7, first[0], 10)) == []
+    coordinator.handle(Rated(3.8, first[1], "hot"))
+    assert coordinator.handle(Rated(3.9, first[1], "")) == []
+    assert not set(coordinator.cohort) & set(first)
+    for _ in MASKED_STEPS:
+        answer(coordinator, others[1:])
+        coordinator.handle(Ticked(coordinator.deadline))
+    assert coordinator.round == 2
+
+
+def test_another_attempt_at_a_round_asks_those_who_were_in_the_first() -> None:
+    """Their turn is the round, not the attempt: resting from an attempt that gave nothing would leave nobody."""
+    plan = replace(PLAN, nodes=6, separation=2, rule=Rule(3, 0.0, b"k"))
+    coordinator = rested(plan, gathered(plan, ("n0", "n1", "n2", "n3", "n4", "n5")).cohort)
+    asked = coordinator.cohort
+    until(coordinator, SHARES)
+    assert coordinator.handle(Abstained(4.0, asked[0], 2, 1, "began anew")) == [
+        Announce(2, asked, KEYS, 2),
+        Wake(14.0),
+    ]
+
+
+# Anything may happen at any time
+
+
+class Nodes:
+    """The other side: answers what it is asked, or not; leaves, returns, abstains. Time moves to what is due next."""
+
+    def __init__(self, seed: int, plan: Plan) -> None:
+        self.random, self.plan = random.Random(seed), plan
+        self.now = 0.0
+        self.due: List[Event] = []
+        self.wake: Optional[float] = None
+        self.opened: Set[int] = set()  # rounds some node was asked to open
+        self.reliable = False
+
+    def react(self, actions: List[Action]) -> None:
+        for action in actions:
+            if isinstance(action, Announce):
+                if action.step == UNMASK:
+                    self.opened.add(action.round)
+                for node in action.nodes:
+                    drawn = 0.0 if self.reliable else self.random.random()
+                    about = (self.now, node, action.round)
+                    if drawn < 0.85:
+                        self.due.append(Arrived(*about, f"{action.step}", 1.0, action.step, action.attempt))
+                    elif drawn < 0.92:
+                        self.due.append(Abstained(*about, action.attempt, "drawn"))
+            elif isinstance(action, Aggregate):
+                fails = action.nodes and not self.reliable and self.random.random() < 0.2
+                unopened, done = Unopened(self.now, action.round, "drawn"), Aggregated(self.now, action.round)
+                self.due.append(unopened if fails else done)
+            elif isinstance(action, Wake):
+                self.wake = action.at
+
+    def next(self) -> Optional[Event]:
+        if not self.reliable and self.random.random() < 0.15:
+            node = f"n{self.random.randrange(7)}"
+            kinds: List[Event] = [
+                Left(self.now, node),
+                Joined(self.now, node, 10),
+                Joined(self.now, node, 10),
+                Rated(self.now, node, self.random.choice(["", "hot"])),
+            ]
+            return self.random.choice(kinds)
+        if self.due and (self.wake is None or self.random.random() < 0.97):
+            return self.due.pop(self.random.randrange(len(self.due)))
+        if self.wake is None:
+            return None
+        self.now, self.wake = max(self.now, self.wake), None
+        return Ticked(self.now)
+
+
+def check(coordinator: SecureCoordinator, actions: List[Action], nodes: Nodes) -> None:
+    """What holds after every event, whatever came before."""
+    plan = coordinator.plan
+    for action in actions:
+        if isinstance(action, Aggregate) and action.nodes:
+            assert len(action.nodes) >= max(plan.quorum, plan.least)
+        if isinstance(action, Announce):
+            assert not (action.round in nodes.opened and action.step != UNMASK), "asked anew after opening began"
+    if coordinator.phase == COLLECTING:
+        assert nodes.wake is not None, "nobody would ever end this step"
+        assert set(coordinator.arrived) <= set(coordinator.cohort)
+        assert 1 <= coordinator.attempt <= plan.attempts
+    if coordinator.phase == AGGREGATING:
+        assert any(isinstance(event, (Aggregated, Unopened)) for event in nodes.due), "nobody would ever end this round"
+
+
+def play(seed: int, plan: Plan, events: int, crashes: float) -> SecureCoordinator:
+    """Plays a run; now and then the gateway dies, and a new one is made of the journal."""
+    nodes, journal = Nodes(seed, plan), [Started(0.0)]  # type: Tuple[Nodes, List[Event]]
+    coordinator = SecureCoordinator(plan)
+    nodes.react(coordinator.handle(journal[0]))
+
+    def replayed() -> Tuple[SecureCoordinator, List[Action]]:
+        again, actions = SecureCoordinator(plan), []  # type: Tuple[SecureCoordinator, List[Action]]
+        for event in journal:
+            actions = again.handle(event)
+        return again, actions
+
+    def happen(event: Event) -> None:
+        journal.append(event_from_dict(event_to_dict(event)))
+        actions = coordinator.handle(event)
+        nodes.react(actions)
+        check(coordinator, actions, nodes)
+        if nodes.random.random() < 0.05:
+            assert replayed() == (coordinator, actions)
+
+    for name in NAMES:
+        happen(Joined(nodes.now, name, 10))
+    for count in range(events):
+        if coordinator.over:
+            break
+        nodes.reliable = count > events // 4
+        if nodes.reliable and count == events // 4 + 1:
+            for name in NAMES:
+                happen(Rated(nodes.now, name, ""))
+                happen(Joined(nodes.now, name, 10))
+        event = nodes.next()
+        assert event is not None, f"the run hangs in {coordinator}"
+        if isinstance(event, (Arrived, Abstained)) and nodes.random.random() < crashes:
+            coordinator, _ = replayed()
+            nodes.due = [e for e in nodes.due if not isinstance(e, (Aggregated, Unopened))]
+            happen(Started(nodes.now))
+        happen(event)
+    assert replayed()[0] == coordinator
+    return coordinator
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.integers(0, 1 << 32))
+def test_every_replay_gives_the_same_and_no_run_hangs(seed: int) -> None:
+    """Nodes leave, return, abstain and keep silent at random, the gateway dies at random: the run ends all the same."""
+    plan = replace(
+        PLAN,
+        rounds=4,
+        attempts=10_000,
+        statistics=bool(seed % 2),
+        evaluation=bool(seed // 2 % 2),
+        least=3 + seed // 4 % 2,
+        rule=Rule(4 if seed // 8 % 2 else 0, 0.0, b"key"),
+    )
+    coordinator = play(seed, plan, 900, crashes=0.05)
+    assert coordinator.phase == FINISHED or coordinator.reason.startswith("round 0: its sum cannot be opened")
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 1 << 32))
+def test_with_few_attempts_a_run_ends_or_fails_with_a_reason(seed: int) -> None:
+    coordinator = play(seed, replace(PLAN, attempts=2), 400, crashes=0.1)
+    assert coordinator.over
+    assert bool(coordinator.reason) == (coordinator.phase == FAILED)
+
+
+def test_a_node_that_declines_is_out_and_not_waited_for() -> None:
+    coordinator = gathered()
+    until(coordinator, MASKED)
+    answer(coordinator, NAMES[:4])
+    assert coordinator.handle(Declined(3.0, "n4", "its owner said no")) == [
+        Announce(1, NAMES[:4], CONFIRM, 1),
+        Wake(13.0),
+    ]
+    assert coordinator.handle(Joined(4.0, "n4", 10)) == []
