@@ -166,12 +166,14 @@ class Gatekeeper:
                 return Refusal("policy.accountant", f"the policy limits epsilon, and {error}")
             self._counted = {key: (of_task, total)}
         of_task, total = self._counted[key]
-        earlier = f" with {len(same)} earlier runs of it" if same else ""
+        earlier = f" with {_runs(len(same))} of it" if same else ""
         if budget.epsilon_task and of_task > budget.epsilon_task:
             reason = f"the task would spend epsilon {_say(of_task)}{earlier} at delta {budget.delta:g}, at most"
             return Refusal("policy.epsilon-task", f"{reason} {budget.epsilon_task:g} is allowed for one task")
         if budget.epsilon_total and total > budget.epsilon_total:
-            reason = f"with it epsilon {_say(total)} at delta {budget.delta:g} would be spent in all ({len(known)} earlier runs)"
+            reason = (
+                f"with it epsilon {_say(total)} at delta {budget.delta:g} would be spent in all ({_runs(len(known))})"
+            )
             return Refusal("policy.epsilon-total", f"{reason}, at most {budget.epsilon_total:g} is allowed")
         return of_task, total
 
@@ -207,6 +209,10 @@ def uses_of(task: Task, number: int) -> Dict[str, int]:
     if task.evaluates(number):
         uses["evaluation"] = 1
     return uses
+
+
+def _runs(count: int) -> str:
+    return f"{count} earlier run{'' if count == 1 else 's'}"
 
 
 def _say(epsilon: float) -> str:
