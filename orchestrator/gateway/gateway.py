@@ -396,6 +396,8 @@ class Gateway:
             with self._store.transaction(durable=step in VECTOR_STEPS):
                 self._store.put_answer(self._run, number, attempt, step, node, body)
                 self._store.append(self._run, event)
+            if step not in VECTOR_STEPS:
+                self._secure.note_answer(number, attempt, step, node, header)
         received = self._inbox.finish(node, chunk.id)
         for transfer in self._step_ids:
             self._outbox.acknowledged(node, Ack(transfer))  # who answers has what was asked

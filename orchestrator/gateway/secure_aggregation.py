@@ -38,6 +38,8 @@ class SecureAggregation(Aggregation):
         super().__init__(store, run, task, evaluate)
         self._federation = federation
         self._opened: Dict[str, Summed] = {}
+        self._noted_of = (-1, 0)  # round, attempt
+        self._noted: Dict[Tuple[str, str], Dict[str, Any]] = {}  # (step, node) -> header of its answer
         self._units = 0  # of the nodes in the sum
 
     # Steps
@@ -65,7 +67,7 @@ class SecureAggregation(Aggregation):
             for node in action.nodes:
                 own[node] = {"shares": {sender: shares[node] for sender, shares in shared.items() if node in shares}}
         elif action.step == CONFIRM:
-            fields = {"survivors": [name for name, _ in self._store.answers(*self._key(action, MASKED))]}
+            fields = {"survivors": self._store.answerers(*self._key(action, MASKED))}
         elif action.step == UNMASK:
             fields = {"signatures": {name: header["signature"] for name, header in self._headers(action, CONFIRM)}}
         return Request({**about, **fields}, own)
@@ -122,8 +124,23 @@ class SecureAggregation(Aggregation):
     def _key(self, action: Any, step: str) -> Tuple[str, int, int, str]:
         return self._run, action.round, action.attempt, step
 
+    def note_answer(self, number: int, attempt: int, step: str, node: str, header: Dict[str, Any]) -> None:
+        """Keeps what a stored answer says at hand: the next step is made of it, and need not unpack it again."""
+        if (number, attempt) != self._noted_of:
+            self._noted_of, self._noted = (number, attempt), {}
+        self._noted[step, node] = header
+
     def _headers(self, action: Any, step: str) -> List[Tuple[str, Dict[str, Any]]]:
-        return [(n, decode_body(b, MAX_MESSAGE_BYTES)[0]) for n, b in self._store.answers(*self._key(action, step))]
+        noted = self._noted if (action.round, action.attempt) == self._noted_of else {}
+        found = []
+        for node in self._store.answerers(*self._key(action, step)):
+            header = noted.get((step, node))
+            if header is None:  # from before this process began
+                body = self._store.answer(*self._key(action, step), node)
+                assert body is not None
+                header = decode_body(body, MAX_MESSAGE_BYTES)[0]
+            found.append((node, header))
+        return found
 
     def _fields(self, action: Any, step: str, names: Tuple[str, ...]) -> Dict[str, Dict[str, Any]]:
         return {node: {name: header[name] for name in names} for node, header in self._headers(action, step)}

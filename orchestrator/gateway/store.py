@@ -118,12 +118,16 @@ class Store:
 
     def answers(self, run: str, round_number: int, attempt: int, step: str) -> Iterator[Tuple[str, bytes]]:
         """(node, body) of a step, one at a time by name."""
-        query = "SELECT node FROM answers WHERE run = ? AND round = ? AND attempt = ? AND step = ? ORDER BY node"
         key = (run, round_number, attempt, step)
-        for (node,) in self._db.execute(query, key).fetchall():
+        for node in self.answerers(*key):
             body = self.answer(*key, node)
             assert body is not None
             yield node, body
+
+    def answerers(self, run: str, round_number: int, attempt: int, step: str) -> List[str]:
+        """The nodes whose answers to a step are here, by name."""
+        query = "SELECT node FROM answers WHERE run = ? AND round = ? AND attempt = ? AND step = ? ORDER BY node"
+        return [row[0] for row in self._db.execute(query, (run, round_number, attempt, step)).fetchall()]
 
     def answer(self, run: str, round_number: int, attempt: int, step: str, node: str) -> Optional[bytes]:
         query = "SELECT body FROM answers WHERE run = ? AND round = ? AND attempt = ? AND step = ? AND node = ?"

@@ -310,7 +310,8 @@ class NodeAgent:
             self._secure = None
             self._abstain(header, error)
             return
-        body = encode_body({**fields, "memory_mib": peak_memory_mib()}, tensors, level=1)
+        figures = {"memory_mib": peak_memory_mib()} if tensors else {}
+        body = encode_body({**fields, **figures}, tensors, level=1)
         self._step_answers.append(transfer_id(body))
         self._send(body)
 

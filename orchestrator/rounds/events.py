@@ -1,6 +1,6 @@
 """What can happen to a run, and what the coordinator wants done about it. All of it is plain data."""
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from typing import Any, Dict, Tuple, Type, Union
 
 STATISTICS_ROUND = 0
@@ -123,7 +123,7 @@ _EVENTS: Dict[str, Type[Any]] = {kind.__name__: kind for kind in Event.__args__}
 
 
 def event_to_dict(event: Event) -> Dict[str, Any]:
-    return {"event": type(event).__name__, **asdict(event)}
+    return {"event": type(event).__name__, **vars(event)}
 
 
 def event_from_dict(data: Dict[str, Any]) -> Event:
