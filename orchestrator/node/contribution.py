@@ -100,14 +100,15 @@ class Contributor:
         keep: Tensors = {}
         fields: Dict[str, Any] = {"records": run.dataset.records, "units": run.units}
         if number == STATISTICS_ROUND:
-            parts[STATISTICS] = self._statistics()
+            parts[STATISTICS] = self._statistics(_limit(layout, STATISTICS, run.units))
         elif number <= run.task.training.rounds:
             parts[UPDATE], keep, more = self._train(number, announced, tensors, layout)
             fields.update(more)
         if run.task.evaluates(number):
             weights, mean, std = self.round_tensors(number, tensors)
             held_out = run.held_out._replace(x=standardize(run.held_out.x, mean, std))
-            parts[EVALUATION] = evaluate(run.task, run.evaluation_graph(), held_out, weights)
+            limit = _limit(layout, EVALUATION, run.units, len(held_out.units(run.task.privacy.unit)))
+            parts[EVALUATION] = evaluate(run.task, run.evaluation_graph(), held_out, weights, limit)
         return Contribution(parts, keep, fields)
 
     def round_tensors(self, number: int, tensors: Tensors) -> Tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -118,12 +119,12 @@ class Contributor:
             raise WireError(f"round {number} came without weights, mean or std of the task's shape")
         return with_personal(self._store, self._run.id, self._run.task, np.asarray(weights)), mean, std
 
-    def _statistics(self) -> np.ndarray:
+    def _statistics(self, limit: Optional[int]) -> np.ndarray:
         run = self._run
         unit_moments = moments(run.dataset.x, run.task.schema, run.dataset.units(run.task.privacy.unit))
         if not run.task.privacy.on:
             return np.asarray(unit_moments.sum(axis=0))
-        return statistics_sum(run.task).release(unit_moments, SecureRandom())
+        return statistics_sum(run.task).release(unit_moments, SecureRandom(), limit)
 
     def _train(
         self, number: int, announced: Dict[str, Any], tensors: Tensors, layout: Optional[Layout]
@@ -135,12 +136,12 @@ class Contributor:
             run.trainer = self._trainer_factory(run.task, run.graph, scaled, self._name)
         privacy = run.task.privacy
         if privacy.within_node and privacy.noise == "distributed":
-            part = next((p for p in layout.parts if p.name == UPDATE), None) if layout is not None else None
-            if layout is None or part is None:
+            limit = _limit(layout, UPDATE, run.units)
+            if limit is None:
                 raise WireError(
                     f"round {number} is not a secure one: this node's share of the noise protects only a sum"
                 )
-            return run.trainer.gradient_sum(weights, layout.limit(part, run.units)), {}, {}
+            return run.trainer.gradient_sum(weights, limit), {}, {}
         shared = weights.size - training.personal_parameters
         if training.strategy == "scaffold":
             control = self._control(announced, tensors, shared)
@@ -183,3 +184,14 @@ class Contributor:
         error = float(np.linalg.norm(update - decoded) / max(float(np.linalg.norm(update)), 1e-30))
         fields.update(codec=codec, codec_error=error)
         return sent, ({RESIDUAL: update - decoded} if codec in ERROR_FEEDBACK else {})
+
+
+def _limit(layout: Optional[Layout], name: str, units: int, held_out: int = 0) -> Optional[int]:
+    """To what this node's part of a noisy sum is cut before its noise; None outside secure sums, which have room for all.
+
+    held_out: units the part is over, where these are not the `units` trained on.
+    """
+    part = next((p for p in layout.parts if p.name == name and p.noisy), None) if layout is not None else None
+    if layout is None or part is None:
+        return None
+    return layout.limit(part, min(held_out, part.times * units) if held_out else units)

@@ -2,13 +2,14 @@
 
 import hashlib
 import hmac
-from typing import Tuple
+from typing import Optional, Tuple
 
 import numpy as np
 
 from orchestrator.errors import DataError
 from orchestrator.node.data import Dataset
 from orchestrator.node.runtime import TrainingGraph
+from orchestrator.privacy.lattice import clamp
 from orchestrator.privacy.noise import SecureRandom
 from orchestrator.privacy.noisy_sum import evaluation_counts
 from orchestrator.wire.evaluation import count
@@ -40,8 +41,13 @@ def hold_out(dataset: Dataset, share: float, key: bytes) -> Tuple[Dataset, Datas
     return dataset.take(~held), dataset.take(held)
 
 
-def evaluate(task: Task, graph: TrainingGraph, held_out: Dataset, weights: np.ndarray) -> np.ndarray:
-    """Sums of wire/evaluation.py over standardized records: float64 without privacy, else int64 in steps, noised."""
+def evaluate(
+    task: Task, graph: TrainingGraph, held_out: Dataset, weights: np.ndarray, limit: Optional[int] = None
+) -> np.ndarray:
+    """Sums of wire/evaluation.py over standardized records: float64 without privacy, else int64 in steps, noised.
+
+    limit: what private sums are cut to before the noise.
+    """
     logits = graph.logits(weights.astype(np.float32), held_out.x).astype(np.float64)
     shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
     probabilities = shifted / shifted.sum(axis=1, keepdims=True)
@@ -53,4 +59,4 @@ def evaluate(task: Task, graph: TrainingGraph, held_out: Dataset, weights: np.nd
         # Rounded down, so that no unit counts for more than the sensitivity says.
         own = count(held_out.y[rows], probabilities[rows], task.evaluation.bins) / len(rows)
         total += np.floor(counts.scale * own).astype(np.int64)
-    return total + counts.noise(SecureRandom())
+    return (total if limit is None else clamp(total, limit)) + counts.noise(SecureRandom())

@@ -89,11 +89,16 @@ class SecureRound:
             body = encode_body({}, parts, level=1)
             self._store.release(run.id, self.number, run.digest, body, keep)
         values = dict(decode_body(body, MAX_BODY_BYTES)[1])
-        weights = {name: run.dataset.records for name in values}
+        weights, times = (
+            {name: run.dataset.records for name in values},
+            {part.name: part.times for part in layout.parts},
+        )
         for name, count in ((STATISTICS, run.units), (EVALUATION, run.held_out.records)):
             if name in values and values[name].dtype != np.dtype("<i8"):  # a sum without noise: send it as a mean
                 values[name] = values[name] / max(1, count)
-                weights[name] = count
+                weights[name] = min(
+                    count, times[name] * run.dataset.records
+                )  # who held out far too many counts for less
         return values, weights
 
 

@@ -32,7 +32,7 @@ _DIGIT = 256
 class Part:
     """size: values. unit: what one step of a noisy part is worth. per_unit: steps one privacy unit (record, patient, node)
     moves a value by at most, in expectation of its sampling. std: of one node's noise, in steps. reach: of a mean part, beyond
-    which values are cut."""
+    which values are cut. times: how many units and records it is over for each that is trained on, at most."""
 
     name: str
     size: int
@@ -41,6 +41,7 @@ class Part:
     per_unit: float = 0.0
     std: int = 0
     reach: float = 0.0
+    times: int = 1
 
     @property
     def length(self) -> int:
@@ -76,12 +77,15 @@ def parts_of(task: Task, number: int, parameters: int) -> List[Part]:
         else:
             parts.append(Part(UPDATE, parameters, False, reach=task.aggregation.update_range))
     if task.evaluates(number):
+        share = task.evaluation.share
+        times = 1 + math.ceil(2 * share / (1 - share))  # which records are held out is drawn, so twice what is expected
         if privacy.on:
             counts = evaluation_counts(task)
-            parts.append(Part(EVALUATION, counts.size, True, 1.0 / counts.scale, counts.scale, counts.std))
+            scale = counts.scale
+            parts.append(Part(EVALUATION, counts.size, True, 1.0 / scale, scale, counts.std, times=times))
         else:
             size = vector_size(len(task.schema.classes), task.evaluation.bins)
-            parts.append(Part(EVALUATION, size, False, reach=1.0))
+            parts.append(Part(EVALUATION, size, False, reach=1.0, times=times))
     return parts
 
 
@@ -94,7 +98,7 @@ def bits_for(parts: Sequence[Part], units: int, parties: int, fixed: int = 0) ->
     needed = _MEAN_BITS
     for part in parts:
         if part.noisy:
-            most = part.per_unit * max(units, parties) + _room(part, parties)
+            most = part.per_unit * part.times * max(units, parties) + _room(part, parties)
             needed = max(needed, math.ceil(math.log2(most + 1)) + 1)
         elif parties * (_DIGIT - 1) >= 1 << (_MEAN_BITS - 1):
             needed = max(needed, 24)
@@ -121,6 +125,10 @@ class Layout:
             raise PrivacyError(
                 f"a vector of {bits} bits for {parties} nodes, {units} units, {weight} records makes no sense"
             )
+        if max(units, weight) >= _DIGIT**_DIGITS or parties >= 1 << (bits - 2):
+            raise PrivacyError(
+                f"a vector of {bits} bits has no room for {parties} nodes, {units} units, {weight} records"
+            )
         self.parts, self.bits = list(parts), bits
         self._parties, self._units, self._weight = parties, units, weight
         self._half = (1 << (bits - 1)) - 1
@@ -134,7 +142,9 @@ class Layout:
     def limit(self, part: Part, units: int) -> int:
         """The largest magnitude, in steps, of a noisy part's sum over `units` units before its noise."""
         most = math.ceil(part.per_unit * max(1, units))
-        share = (self._half - _room(part, self._parties)) * max(1, units) / max(self._units, self._parties)
+        share = (
+            (self._half - _room(part, self._parties)) * max(1, units) / (part.times * max(self._units, self._parties))
+        )
         if share < 1:
             raise PrivacyError(f"{self.bits} bits leave no room for {part.name!r} beside its noise of {part.std} steps")
         return min(most, math.floor(share))
@@ -151,14 +161,16 @@ class Layout:
             if part.noisy:
                 pieces.append(vector.astype(np.int64))
                 continue
-            weight = weights[part.name]
-            if not 0 <= weight <= self._weight:
-                raise PrivacyError(f"{part.name!r} has the weight {weight}, all nodes together have {self._weight}")
+            if not np.isfinite(vector).all():
+                raise PrivacyError(f"{part.name!r} holds values that are not finite numbers")
+            weight, most = weights[part.name], part.times * self._weight
+            if not 0 <= weight <= most:
+                raise PrivacyError(f"{part.name!r} has the weight {weight}, all nodes together have at most {most}")
             exact = np.float32 if self.bits == 16 else np.float64  # enough for rounding at random, and much faster
             vector = vector.astype(exact)
             scaled = np.clip(vector, -part.reach, part.reach)
             cut = int(np.count_nonzero(scaled != vector))
-            scaled = scaled * exact(weight / (part.reach * self._weight) * self._top())
+            scaled = scaled * exact(weight / (part.reach * most) * self._top())
             scaled += random.random(part.size, scaled.dtype)
             pieces.append(np.floor(scaled, out=scaled).astype(np.int64))
             pieces.append(_digits(weight))
@@ -178,7 +190,7 @@ class Layout:
             weight, cut = _number(vector[part.size : part.size + _DIGITS]), _number(vector[part.size + _DIGITS :])
             if weight < 1:
                 raise PrivacyError(f"the sum of {part.name!r} is over {weight} records")
-            values = vector[: part.size] * (part.reach * self._weight / (self._top() * weight))
+            values = vector[: part.size] * (part.reach * part.times * self._weight / (self._top() * weight))
             result[part.name] = Summed(values, weight, cut)
         return result
 
