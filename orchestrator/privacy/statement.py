@@ -120,11 +120,7 @@ def _claim(task: Task, epsilon: float, honest: int) -> str:
 
 def _mechanism(task: Task) -> str:
     privacy = task.privacy
-    what = (
-        f"update clipped to {privacy.clip_norm:g}"
-        if privacy.unit == "node"
-        else f"gradient of every {privacy.unit} clipped"
-    )
+    what = "every node's update" if privacy.unit == "node" else f"the gradient of every {privacy.unit}"
     where = {
         "node": "added by each node before anything leaves it",
         "distributed": f"added by the nodes, each a share such that {task.aggregation.honest} of them make it whole",
@@ -137,8 +133,8 @@ def _mechanism(task: Task) -> str:
     )
     bands = f", correlated over {privacy.bands} rounds" if privacy.bands > 1 else ""
     return (
-        f"{what}, rounded to a grid of whole numbers, {MECHANISM_WORDS[privacy.mechanism]}{bands}, {where}{follows}; what the "
-        "grid gives away beyond continuous noise is in epsilon and delta"
+        f"{what} is clipped and rounded to a grid of whole numbers; {MECHANISM_WORDS[privacy.mechanism]}{bands}, is {where}"
+        f"{follows}; what the grid gives away beyond continuous noise is in epsilon and delta"
     )
 
 

@@ -35,7 +35,7 @@ def markdown(said: Dict[str, Any]) -> str:
         f"that differs by a factor of at most e^epsilon = {_factor(epsilon)}, but for a remainder of {delta:g}.",
         f"- Who tosses a coin whether a given {unit} took part is right half of the time. Who has the model, and knows all the "
         f"rest, is right at most {100 * best_guess(epsilon, delta):.4g} % of the time.",
-        f"- {said['rounds']} rounds of training {said['run']}, {said['steps']} steps each{_planned(said)}.",
+        f"- Training {said['run']}: {said['rounds']} rounds, {said['steps']} noised steps in all{_planned(said)}.",
         "",
         "## Against whom",
         "",
