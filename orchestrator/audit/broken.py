@@ -29,12 +29,17 @@ KINDS: Dict[str, str] = {
 
 @contextmanager
 def broken_build(kind: str, task: Task, units: int) -> Iterator[None]:
-    """`units`: of the smallest node. UsageError for a kind that `task` has no place for, or that there is not."""
+    """`units`: of the smallest node. Raises as `check_broken` does."""
     patches = _patches(kind, task, units)
     with ExitStack() as stack:
         for target, name, replacement in patches:
             stack.enter_context(patch.object(target, name, replacement))
         yield
+
+
+def check_broken(kind: str, task: Task) -> None:
+    """UsageError for a kind that `task` has no place for, or that there is not."""
+    _patches(kind, task, 1)
 
 
 def _patches(kind: str, task: Task, units: int) -> Tuple[Tuple[Any, str, Any], ...]:

@@ -19,8 +19,8 @@ def losses(graph: TrainingGraph, weights: np.ndarray, x: np.ndarray, y: np.ndarr
 def membership(members: np.ndarray, others: np.ndarray, epsilon: float, delta: float) -> Dict[str, Any]:
     """What losses tell apart. members, others: float (n,), (m,), losses of records trained on and of records that were not.
 
-    auc: probability that a member has the lower loss, with its standard error (Hanley and McNeil 1982). advantage: TPR - FPR
-    where all below the members' mean loss are called members. Both with 95 % confidence intervals. allowed_advantage: the most that
+    auc: probability that a member has the lower loss; its error is Hanley and McNeil's (1982). advantage: TPR - FPR where all
+    below the members' mean loss are called members. Both with 95 % confidence intervals. allowed_advantage: the most
     (epsilon, delta) lets anyone reach (Kairouz, Oh, Viswanath 2015). holds: the interval does not lie above it.
     """
     auc = float((members[:, None] < others[None, :]).mean() + 0.5 * (members[:, None] == others[None, :]).mean())
