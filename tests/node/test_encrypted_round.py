@@ -225,8 +225,17 @@ def test_a_restarted_key_holder_opens_nothing_of_what_was_before(tmp_path: Path)
         federation.decrypt(answers)
 
 
-@pytest.mark.parametrize("lie", ["another's", "signature", "twice", "cut", "key holder's own"])
-def test_a_ciphertext_that_is_not_what_was_signed_ends_the_attempt(tmp_path: Path, lie: str) -> None:
+@pytest.mark.parametrize(
+    ("lie", "why"),
+    [
+        ("another's", "a ciphertext that no node of this sum signed"),
+        ("signature", "the ciphertext of d is not signed by d"),
+        ("twice", "in the sum twice, or has the ciphertext of another"),
+        ("cut", "a ciphertext that no node of this sum signed"),
+        ("key holder's own", "a vector of keys does not belong into a sum"),
+    ],
+)
+def test_a_ciphertext_that_is_not_what_was_signed_ends_the_attempt(tmp_path: Path, lie: str, why: str) -> None:
     federation = Federation(tmp_path)
     context = federation.context()
     answers = everybody(federation, context)
@@ -240,8 +249,10 @@ def test_a_ciphertext_that_is_not_what_was_signed_ends_the_attempt(tmp_path: Pat
     elif lie == "cut":
         answers["d"] = header, {"ciphertext": tensors["ciphertext"][:-1]}
     else:
-        answers["keys"] = answers["d"]
-    with pytest.raises(PrivacyError):
+        federation.peers["keys"], federation.stores["keys"] = federation.agent._peers, federation.stores["d"]
+        answers["keys"] = federation.node("keys", context)
+        del answers["d"]
+    with pytest.raises(PrivacyError, match=why):
         federation.decrypt(answers)
     assert not any("sum" in tensors for _, tensors in federation.sent)
 
