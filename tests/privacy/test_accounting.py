@@ -11,7 +11,7 @@ from orchestrator.wire.task import Evaluation, Feature, Privacy, Schema, Task, T
 
 pytest.importorskip("dp_accounting")
 
-from orchestrator.privacy.accounting import epsilon_spent, plan_noise
+from orchestrator.privacy.accounting import correction_of, epsilon_by_round, epsilon_spent, plan_noise
 from orchestrator.privacy.charges import Charge, epsilon_of
 from orchestrator.privacy.statement import statement
 
@@ -130,7 +130,7 @@ def test_no_noise_is_no_privacy() -> None:
 def test_the_accountant_apart_answers_like_the_one_within() -> None:
     from orchestrator.privacy.accounting_process import plan_apart, statement_apart
 
-    asked = task(Privacy(epsilon=4, delta=1e-3))
+    asked = task(Privacy(epsilon=4, delta=1e-3, sampling_rate=1.0))
     planned, spent = plan_apart(asked)
     assert planned == plan_noise(asked)
     assert spent == pytest.approx(epsilon_spent(planned), rel=1e-9)
@@ -139,12 +139,25 @@ def test_the_accountant_apart_answers_like_the_one_within() -> None:
     assert apart["epsilon"] == pytest.approx(within["epsilon"], rel=1e-9)
     assert apart["not_covered"] == within["not_covered"]
     with pytest.raises(PrivacyError, match=r"spends epsilon .* more than its epsilon 1: raise noise_multiplier"):
-        plan_apart(task(Privacy(epsilon=1, delta=1e-3, noise_multiplier=0.5, statistics_noise_multiplier=1.0)))
+        plan_apart(
+            task(
+                Privacy(
+                    epsilon=1,
+                    delta=1e-3,
+                    sampling_rate=1.0,
+                    noise_multiplier=0.5,
+                    statistics_noise_multiplier=1.0,
+                    statistics_clip_norm=1.0,
+                )
+            )
+        )
 
 
 def test_evaluation_has_noise_of_its_own_planned_for_all_its_releases() -> None:
     """Held-out records see Gaussian releases only: k of them are one with noise / sqrt(k)."""
-    wanted = replace(task(Privacy(delta=1e-5, epsilon=2.0), rounds=6), evaluation=Evaluation(share=0.2, every=2))
+    wanted = replace(
+        task(Privacy(delta=1e-5, epsilon=2.0, sampling_rate=1.0), rounds=6), evaluation=Evaluation(share=0.2, every=2)
+    )
     assert wanted.evaluations == 3
     planned = plan_noise(wanted)
     noise = planned.privacy.evaluation_noise_multiplier
@@ -155,3 +168,45 @@ def test_evaluation_has_noise_of_its_own_planned_for_all_its_releases() -> None:
     assert said["epsilon"] <= 2.0
     assert "released 3 times" in said["evaluation"]
     assert statement(task(planned.privacy), {"a": 100})["evaluation"] == "none released"
+
+
+def test_a_curve_ends_where_the_statement_does_and_never_falls() -> None:
+    """Both trainings, statistics and evaluation in it; each point is what ending there would have spent."""
+    privacy = Privacy(
+        delta=1e-4,
+        sampling_rate=1.0,
+        noise_multiplier=6.0,
+        statistics_noise_multiplier=9.0,
+        statistics_clip_norm=1.0,
+        evaluation_noise_multiplier=4.0,
+    )
+    stated = replace(task(privacy, rounds=5), evaluation=Evaluation(share=0.2, every=2))
+    points = dict(epsilon_by_round(stated, run=2))
+    assert sorted(points) == [0, 1, 2, 3, 4, 5, 6]
+    values = [points[number] for number in sorted(points)]
+    assert values == sorted(values)
+    assert points[6] == pytest.approx(epsilon_spent(stated, run=2), rel=1e-9)
+    # Round 3 of training 2: 8 steps and 2 releases of statistics on records trained on; 4 evaluations on those held out.
+    trained = gaussian_epsilon((8 / 6.0**2 + 2 / 9.0**2) ** -0.5, 1e-4)
+    held_out = gaussian_epsilon(4.0 / math.sqrt(4), 1e-4)
+    assert stated.evaluations == 3
+    assert points[3] == pytest.approx(max(trained, held_out), rel=1e-6)
+
+
+def test_noise_of_whole_numbers_is_charged_for_what_it_is() -> None:
+    """Skellam noise costs a little more than Gaussian, planned noise covers it, and what cannot be drawn is refused at once."""
+    privacy = Privacy(delta=1e-4, sampling_rate=1.0, epsilon=2.0)
+    spent = {}
+    for mechanism in ("discrete-gaussian", "skellam"):
+        stated = task(replace(privacy, mechanism=mechanism, noise_multiplier=12.0), 30, statistics=False)
+        correction = correction_of(stated)
+        spent[mechanism] = epsilon_spent(stated)
+        assert spent[mechanism] == pytest.approx(
+            gaussian_epsilon(12 / math.sqrt(30), 1e-4) + 2 * correction.eta, rel=1e-6
+        )
+        assert epsilon_spent(plan_noise(task(replace(privacy, mechanism=mechanism), 30, statistics=False))) <= 2.0
+    assert spent["skellam"] > spent["discrete-gaussian"] * (1 + 1e-7)
+    large = task(replace(privacy, mechanism="skellam", noise_multiplier=12.0), 30, statistics=False)
+    large = replace(large, training=replace(large.training, parameters=10**7))
+    with pytest.raises(PrivacyError, match="skellam noise of std .* cannot be drawn.*discrete-gaussian"):
+        epsilon_spent(large)
