@@ -10,15 +10,25 @@ import numpy as np
 
 from orchestrator.errors import PrivacyError, RoundError, WireError
 from orchestrator.gateway.aggregation import MAX_MESSAGE_BYTES, Aggregation, Evaluate, Outcome, Tensors
+from orchestrator.gateway.run import standardization
 from orchestrator.gateway.store import Store
 from orchestrator.privacy.ring import from_ring
-from orchestrator.privacy.secure_sum import Advert, Aggregator, Ring, Session, session_id
+from orchestrator.privacy.secure_sum import (
+    MODEL,
+    Advert,
+    Aggregator,
+    Ring,
+    Session,
+    digest_of_told,
+    session_id,
+    usable_key,
+)
 from orchestrator.privacy.vector_layout import EVALUATION, STATISTICS, UPDATE, Layout, Summed, bits_for, parts_of
-from orchestrator.rounds.events import Aggregate, Announce
+from orchestrator.rounds.events import STATISTICS_ROUND, Aggregate, Announce
 from orchestrator.rounds.secure import CONFIRM, KEYS, MASKED, SHARES, UNMASK
 from orchestrator.rounds.strategy import OfTheMean
-from orchestrator.wire.body import decode_body, encode_body, require
-from orchestrator.wire.task import Task
+from orchestrator.wire.body import decode_body, encode_body, require, require_map
+from orchestrator.wire.task import Task, digest_of, task_to_dict
 
 _FORM = "form"
 """Step under which the store keeps the numbers a session's vectors are made with."""
@@ -77,10 +87,10 @@ class SecureAggregation(Aggregation):
         if step == KEYS:
             for key, size in (("channel", 32), ("mask", 32), ("signature", 0), ("credential", 0)):
                 value = require(header, key, bytes)
-                if size and len(value) != size:
-                    raise WireError(f"the key {key!r} has {len(value)} bytes, not {size}")
+                if size and not usable_key(value):
+                    raise WireError(f"the key {key!r} is none that a secret can be agreed on with")
         elif step == SHARES:
-            _check_map(header, "shares", bytes)
+            require_map(header, "shares", bytes)
         elif step == MASKED:
             masked = tensors.get("masked")
             if masked is None or masked.dtype != np.uint8 or masked.ndim != 1:
@@ -91,8 +101,7 @@ class SecureAggregation(Aggregation):
         elif step == CONFIRM:
             require(header, "signature", bytes)
         elif step == UNMASK:
-            _check_map(header, "shares", list)
-            for name, told in header["shares"].items():
+            for name, told in require_map(header, "shares", list).items():
                 if len(told) != 2 or not all(isinstance(part, bytes) for part in told):
                     raise WireError(f"the share of {name} is not [kind, share]")
 
@@ -166,7 +175,8 @@ class SecureAggregation(Aggregation):
             aggregation.neighbours,
             aggregation.least,
         )
-        aggregator = Aggregator(session, adverts, Ring(layout.bits, layout.size))
+        told = digest_of_told(self._digest(), layout.form, self._model(action.round))
+        aggregator = Aggregator(session, adverts, Ring(layout.bits, layout.size), told)
         for name, header in self._headers(action, SHARES):
             aggregator.take_shares(name, header["shares"])
         self._units = 0
@@ -182,6 +192,18 @@ class SecureAggregation(Aggregation):
             for name, header in self._headers(action, UNMASK)
         }
         return layout.decode(from_ring(aggregator.open(answers), layout.bits))
+
+    def _digest(self) -> str:
+        stored = self._store.find_run(self._run)
+        if stored is None:
+            raise RoundError(f"the store lacks the task of run {self._run}: was it edited?")
+        return digest_of(task_to_dict(self._task), stored[1])
+
+    def _model(self, number: int) -> Tensors:
+        """What the nodes were told the round starts from."""
+        if number == STATISTICS_ROUND:
+            return {}
+        return dict(zip(MODEL, (self.weights(), *standardization(self._store, self._run, self._task))))
 
     # What the sum says
 
@@ -214,9 +236,3 @@ class SecureAggregation(Aggregation):
             return values / (self._task.selection.cohort or self._task.rounds.nodes)
         gradient = values / (privacy.sampling_rate * self._units)
         return np.asarray(-training.learning_rate_at(action.round) * gradient)
-
-
-def _check_map(header: Dict[str, Any], key: str, kind: Any) -> None:
-    for name, value in require(header, key, dict).items():
-        if not isinstance(value, kind):
-            raise WireError(f"{key} of {name}: {type(value).__name__}, expected {kind.__name__}")

@@ -4,7 +4,6 @@ A request holds the whole declaration and the training graph. Its digest is that
 them and nothing else.
 """
 
-import hashlib
 import json
 import os
 import time
@@ -12,7 +11,7 @@ from pathlib import Path
 from typing import Any, Dict, List, NamedTuple, Optional
 
 from orchestrator.errors import UsageError
-from orchestrator.wire.task import Task, describe_model, task_from_dict
+from orchestrator.wire.task import Task, describe_model, digest_of, task_from_dict
 
 APPROVALS = "approvals"
 
@@ -26,11 +25,6 @@ class Request(NamedTuple):
     declared: Dict[str, Any]
     summary: List[str]
     epsilon: Optional[float]  # of one run, as the node counted it; None where no policy limits it
-
-
-def digest_of(declared: Dict[str, Any], graph: bytes) -> str:
-    """SHA-256 over training graph and declaration: what a run is, and what a decision is for."""
-    return hashlib.sha256(graph + json.dumps(declared, sort_keys=True).encode()).hexdigest()
 
 
 class Approvals:

@@ -13,10 +13,10 @@ from orchestrator.errors import PrivacyError, WireError
 from orchestrator.node.contribution import EVALUATION, STATISTICS, Contribution, Run
 from orchestrator.node.peers import Peers
 from orchestrator.node.store import NodeStore
-from orchestrator.privacy.secure_sum import Advert, Party, Session, session_id
+from orchestrator.privacy.secure_sum import MODEL, Advert, Party, Session, digest_of_told, session_id
 from orchestrator.privacy.vector_layout import Layout, parts_of
 from orchestrator.rounds.secure import CONFIRM, KEYS, MASKED, SHARES, UNMASK
-from orchestrator.wire.body import decode_body, encode_body, require
+from orchestrator.wire.body import decode_body, encode_body, require, require_map
 
 Tensors = Dict[str, np.ndarray]
 Answer = Tuple[Dict[str, Any], Tensors]
@@ -49,7 +49,7 @@ class SecureRound:
 
     def answer(self, header: Dict[str, Any]) -> Answer:
         """(header fields, tensors) that answer a step's message. Raises PrivacyError or WireError saying why there is none."""
-        step = header.get("step", KEYS)
+        step = require({"step": KEYS, **header}, "step", str)
         if step not in self._answers:
             steps = self._steps()
             if step not in steps:
@@ -89,16 +89,13 @@ class SecureRound:
             body = encode_body({}, parts, level=1)
             self._store.release(run.id, self.number, run.digest, body, keep)
         values = dict(decode_body(body, MAX_BODY_BYTES)[1])
-        weights, times = (
-            {name: run.dataset.records for name in values},
-            {part.name: part.times for part in layout.parts},
-        )
+        weights = {name: run.dataset.records for name in values}
+        times = {part.name: part.times for part in layout.parts}
         for name, count in ((STATISTICS, run.units), (EVALUATION, run.held_out.records)):
             if name in values and values[name].dtype != np.dtype("<i8"):  # a sum without noise: send it as a mean
                 values[name] = values[name] / max(1, count)
-                weights[name] = min(
-                    count, times[name] * run.dataset.records
-                )  # who held out far too many counts for less
+                # Who held out far more than its share counts for less: sums have no room for it.
+                weights[name] = min(count, times[name] * run.dataset.records)
         return values, weights
 
 
@@ -145,13 +142,15 @@ class MaskedRound(SecureRound):
             raise WireError("a vector was asked for before keys were exchanged")
         values, weights = self._values(layout)
         vector = layout.encode(values, weights, np.random.default_rng())
-        masked = self._party.mask(vector, require(header, "shares", dict), layout.bits)
+        model = {name: self._tensors[name] for name in MODEL if name in self._tensors}
+        told = digest_of_told(self.run.digest, layout.form, model)
+        masked = self._party.mask(vector, require_map(header, "shares", bytes), layout.bits, told)
         return self._counts(), {"masked": np.frombuffer(masked, np.uint8)}
 
     def _confirm(self, header: Dict[str, Any]) -> Answer:
         return {"signature": self._party.confirm(require(header, "survivors", list))}, {}
 
     def _unmask(self, header: Dict[str, Any]) -> Answer:
-        shares = self._party.unmask(require(header, "signatures", dict))
+        shares = self._party.unmask(require_map(header, "signatures", bytes))
         self._store.note_opened(self.run.id, self.number)  # before anybody can open anything
         return {"shares": {name: [kind, share] for name, (kind, share) in shares.items()}}, {}

@@ -11,11 +11,14 @@ dropouts leave is removed with Shamir shares that neighbours hold. Four steps, e
 What it assumes: fewer than `threshold` of any party's neighbours help the aggregator, fewer than half of the honest parties are
 told another list of survivors, and signatures are authentic. What it does not hide: the sum, and who took part. What it does
 not stop: a party that sends nonsense. Keys are fresh in every session.
+
+Masks also depend on what parties were told: an aggregator that gives some another model, or another scale for their values, so
+that their part in the sum vanishes and another's stands alone (Pasquini et al. 2022), gets masks that do not cancel.
 """
 
 import hashlib
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Callable, Dict, FrozenSet, Iterable, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
@@ -35,6 +38,9 @@ LEAST_SURVIVORS = 3
 
 SELF, PAIR = b"b", b"s"
 """Kinds of shares: of the mask a party drew for itself, and of the key its pairwise masks come from."""
+
+MODEL = ("weights", "mean", "std")
+"""Names of what a round starts from, which all parties must have got alike."""
 
 Sign = Callable[[bytes], bytes]
 Verify = Callable[[str, bytes, bytes], bool]
@@ -59,6 +65,10 @@ class Session:
     def key(self, secret: bytes, purpose: bytes) -> bytes:
         """32 bytes for one purpose of this session (HKDF-SHA256): nothing of another session comes out the same."""
         return HKDF(hashes.SHA256(), 32, salt=self.id, info=b"edgeward secure sum/" + purpose).derive(secret)
+
+    def among(self, told: bytes) -> "Session":
+        """The session of those who were told the same (`digest_of_told`): only their masks cancel."""
+        return replace(self, id=hashlib.sha256(b"edgeward told\0" + self.id + told).digest()) if told else self
 
 
 def mask_from(seed: bytes, size: int) -> np.ndarray:
@@ -86,6 +96,22 @@ def session_id(federation: str, run: str, number: int, attempt: int) -> bytes:
     """32 bytes that name one attempt at one round, the same for all nodes and the gateway."""
     text = f"{federation}\0{run}\0{number}\0{attempt}".encode()
     return hashlib.sha256(b"edgeward session\0" + text).digest()
+
+
+def digest_of_told(task: str, form: Iterable[int], model: Mapping[str, np.ndarray]) -> bytes:
+    """32 bytes. task: digest of task and graph; form: the numbers vectors are made with; model: what the round starts from."""
+    tensors = (part for name in sorted(model) for part in (name.encode(), np.ascontiguousarray(model[name]).tobytes()))
+    numbers = ",".join(str(number) for number in form)
+    return hashlib.sha256(_counted(task.encode(), numbers.encode(), *tensors)).digest()
+
+
+def usable_key(public: bytes) -> bool:
+    """Whether a secret can be agreed on with this X25519 key: not with one of small order, or of another length."""
+    try:
+        X25519PrivateKey.generate().exchange(X25519PublicKey.from_public_bytes(public))
+    except ValueError:
+        return False
+    return True
 
 
 def survivors_message(session: Session, survivors: Iterable[str]) -> bytes:
@@ -158,6 +184,8 @@ class Party:
                 raise PrivacyError(f"two sets of keys for {advert.party}")
             if not self._verify(advert.party, advert.signed(self._session), advert.signature):
                 raise PrivacyError(f"the keys of {advert.party} are not signed by {advert.party}")
+            if not (usable_key(advert.channel_key) and usable_key(advert.mask_key)):
+                raise PrivacyError(f"with the keys of {advert.party} no secret can be agreed on")
             self._adverts[advert.party] = advert
         mine = self._adverts.get(self._name)
         if mine is None or mine.mask_key != self._pair.public_key().public_bytes_raw():
@@ -175,8 +203,11 @@ class Party:
         self._held[self._name] = (own[number], pair[number])
         return {n: self._encrypt(n, own[graph.number(n)] + pair[graph.number(n)]) for n in neighbours}
 
-    def mask(self, values: np.ndarray, shares: Mapping[str, bytes], bits: int) -> bytes:
-        """Whole numbers (size,), masked and packed in `bits` each. `shares`: what the neighbours still here encrypted for it."""
+    def mask(self, values: np.ndarray, shares: Mapping[str, bytes], bits: int, told: bytes = b"") -> bytes:
+        """Whole numbers (size,), masked and packed in `bits` each. `shares`: what the neighbours still here encrypted for it.
+
+        `told`: digest of what all parties must have been told alike; what follows fits only those of whom it is the same.
+        """
         self._once("mask", ("advertise", "share"))
         graph = self._need_graph()
         neighbours = set(graph.neighbours(self._name))
@@ -187,6 +218,7 @@ class Party:
         for sender, cipher in shares.items():
             plain = self._decrypt(sender, cipher)
             self._held[sender] = (plain[:SHARE_BYTES], plain[SHARE_BYTES:])
+        self._session = self._session.among(told)
         total = to_ring(values, bits) + mask_from(self._session.key(self._own_seed, SELF), values.size)
         for other in sorted(shares):
             pairwise = pair_mask(self._session, self._pair, self._adverts[other].mask_key, values.size)
@@ -196,7 +228,7 @@ class Party:
     def confirm(self, survivors: Sequence[str]) -> bytes:
         """A signature under the list of parties whose vectors are in the sum; only ever for one list."""
         self._once("confirm", ("mask",))
-        names = frozenset(survivors)
+        names = frozenset(name for name in survivors if isinstance(name, str))
         if len(names) != len(survivors) or not names <= set(self._adverts):
             raise PrivacyError("the list of survivors names someone twice, or a stranger")
         if self._name not in names:
@@ -262,8 +294,8 @@ def pair_mask(session: Session, private: X25519PrivateKey, public: bytes, size: 
 class Aggregator:
     """The side that learns the sum. Adds masked vectors as they come: memory does not grow with the number of parties."""
 
-    def __init__(self, session: Session, adverts: Sequence[Advert], ring: Ring) -> None:
-        self._session, self._ring = session, ring
+    def __init__(self, session: Session, adverts: Sequence[Advert], ring: Ring, told: bytes = b"") -> None:
+        self._session, self._ring = session.among(told), ring
         self._adverts = {advert.party: advert for advert in adverts}
         self._graph = Graph(session, self._adverts)
         self._shared: Dict[str, Dict[str, bytes]] = {}

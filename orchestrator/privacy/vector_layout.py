@@ -7,7 +7,7 @@ is right in expectation, and the weight travels masked beside it. Values are sca
 
 import math
 from dataclasses import dataclass
-from typing import Dict, List, Mapping, NamedTuple, Sequence
+from typing import Dict, List, Mapping, NamedTuple, Sequence, Tuple
 
 import numpy as np
 
@@ -133,6 +133,11 @@ class Layout:
         self._parties, self._units, self._weight = parties, units, weight
         self._half = (1 << (bits - 1)) - 1
         self.size = sum(part.length for part in parts)
+
+    @property
+    def form(self) -> Tuple[int, ...]:
+        """The numbers it was made from."""
+        return self.bits, self._parties, self._units, self._weight
 
     @property
     def bound(self) -> int:

@@ -3,6 +3,8 @@
 All of it is frozen and checked when built: a `Task` that exists is one that makes sense by itself.
 """
 
+import hashlib
+import json
 import math
 from dataclasses import dataclass, field
 from typing import Any, Dict, List, Optional, Tuple
@@ -345,6 +347,11 @@ class Task:
     def standardizes(self) -> bool:
         """Whether there is a statistics round."""
         return self.schema.standardization == "federated" and bool(self.schema.numbers())
+
+
+def digest_of(declared: Dict[str, Any], graph: bytes) -> str:
+    """SHA-256 over training graph and declared task: what a run is, what an owner's decision is for."""
+    return hashlib.sha256(graph + json.dumps(declared, sort_keys=True).encode()).hexdigest()
 
 
 def _converter() -> Any:
