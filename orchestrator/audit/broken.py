@@ -77,15 +77,15 @@ def _batch_clipped(self: NoisySum, vectors: Iterable[np.ndarray], rounding: np.r
     return count * self.lattice.round(mean, rounding)
 
 
-def _one_session(federation: str, run: str, number: int, attempt: int) -> bytes:
+def _one_session(*names: Any, **more: Any) -> bytes:
     return bytes(32)
 
 
 def _reusing(begin: Callable[..., None]) -> Callable[..., None]:
     kept: Dict[str, Tuple[X25519PrivateKey, X25519PrivateKey, bytes]] = {}
 
-    def begin_with_old_keys(self: Any, session: Any, name: str, sign: Any, verify: Any) -> None:
-        begin(self, session, name, sign, verify)
+    def begin_with_old_keys(self: Any, session: Any, name: str, *others: Any, **more: Any) -> None:
+        begin(self, session, name, *others, **more)
         fresh = (self._channel, self._pair, self._own_seed)
         self._channel, self._pair, self._own_seed = kept.setdefault(name, fresh)
 

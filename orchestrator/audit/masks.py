@@ -64,7 +64,7 @@ def _masked(
     sent = {}
     for name, played in rounds.items():
         own = {sender: given[name] for sender, given in shares.items() if name in given}
-        packed = played.answer({"step": MASKED, "shares": own})[1]["masked"]
+        packed = played.answer({"step": MASKED, "shares": own, **counts})[1]["masked"]
         sent[name] = unpack(packed.tobytes(), layout.bits, layout.size)
     return sent
 

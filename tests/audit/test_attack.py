@@ -35,7 +35,8 @@ def quiet(what: str, done: int, of: int) -> None:
 
 
 def claimed(task: Task) -> float:
-    return epsilon_spent(replace(task, privacy=replace(task.privacy, delta=DELTA)))
+    """A thousandth coarse, which is faster and no less than what is spent."""
+    return epsilon_spent(replace(task, privacy=replace(task.privacy, delta=DELTA)), discretization=1e-3)
 
 
 def attack(
