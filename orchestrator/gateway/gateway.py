@@ -52,6 +52,9 @@ from orchestrator.rounds.secure import (
     ACKNOWLEDGED_STEPS,
     DECRYPT,
     JOINING_STEPS,
+    MASKED,
+    NEXT,
+    PREPARED,
     VECTOR_STEPS,
     SecureCoordinator,
     coordinator_of,
@@ -391,13 +394,11 @@ class Gateway:
             step = header["step"]
             self._secure.check_answer(step, header, tensors)
             self._figures.received(node, len(body), header)
-            event = Arrived(self._now(), node, number, chunk.id.hex(), 1.0, step, attempt)
+            event = Arrived(self._now(), node, number, chunk.id.hex(), 1.0, step, attempt, NEXT in header)
             # Of the other steps a loss of power costs no more than asking again: the journal ends earlier then.
             with self._store.transaction(durable=step in VECTOR_STEPS):
-                self._store.put_answer(self._run, number, attempt, step, node, body)
+                self._secure.put_answer(event, header, body)
                 self._store.append(self._run, event)
-            if step not in VECTOR_STEPS:
-                self._secure.note_answer(number, attempt, step, node, header)
         received = self._inbox.finish(node, chunk.id)
         for transfer in self._step_ids:
             self._outbox.acknowledged(node, Ack(transfer))  # who answers has what was asked
@@ -456,9 +457,13 @@ class Gateway:
         self._outbox.send(self._voice.say(self._task_body, EVERYONE), topic, {node: topic}, time.monotonic())
 
     def _announce(self, action: Announce) -> None:
-        if action.step and action.step not in JOINING_STEPS:
+        joining = not action.step or action.step in JOINING_STEPS
+        if joining or (action.step, action.attempt) == (MASKED, PREPARED):
+            self._announce_round(action)
+        if not joining:
             self._announce_step(action)
-            return
+
+    def _announce_round(self, action: Announce) -> None:
         if self._announced is None or self._announced[0] != (action.round, action.attempt):
             self._announced = ((action.round, action.attempt), self._round_body(action))
             self._figures.round_began(action.round)

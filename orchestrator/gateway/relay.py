@@ -71,7 +71,9 @@ def objection_to_relaying(task: Task) -> str:
     if task.evaluation.on:
         return "federated evaluation does not go through relays yet"
     if task.aggregation.secure:
-        return f"aggregation {task.aggregation.method!r}: nodes behind a relay cannot exchange keys with those of others"
+        return (
+            f"aggregation {task.aggregation.method!r}: nodes behind a relay cannot exchange keys with those of others"
+        )
     if task.privacy.unit not in ("none", "record"):
         return f"privacy.unit {task.privacy.unit!r}: a relay counts and bounds records only"
     if task.selection.sampling_rate:

@@ -93,7 +93,9 @@ class RunResult:
         self.rounds = trained_rounds(store, run, task)
         self.nodes = store.nodes(run)
         self.records = records
-        self.sums = [r for r in store.results(run) if "opened" in r]  # of secure rounds, statistics and evaluation included
+        self.sums = [
+            r for r in store.results(run) if "opened" in r
+        ]  # of secure rounds, statistics and evaluation included
 
     def observed(self, certified: bool) -> Dict[str, Any]:
         """What a privacy statement says of secure rounds beyond what was declared."""

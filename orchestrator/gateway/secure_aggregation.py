@@ -24,12 +24,14 @@ from orchestrator.privacy.secure_sum import (
     usable_key,
 )
 from orchestrator.privacy.vector_layout import EVALUATION, STATISTICS, UPDATE, Layout, Summed, bits_for, parts_of
-from orchestrator.rounds.events import STATISTICS_ROUND, Aggregate, Announce
-from orchestrator.rounds.secure import CONFIRM, KEYS, MASKED, SHARES, UNMASK
+from orchestrator.rounds.events import STATISTICS_ROUND, Aggregate, Announce, Arrived
+from orchestrator.rounds.secure import CONFIRM, KEYS, MASKED, NEXT, PREPARED, SHARES, UNMASK, VECTOR_STEPS
 from orchestrator.rounds.strategy import OfTheMean
 from orchestrator.wire.body import decode_body, encode_body, require, require_map
 from orchestrator.wire.task import Task, digest_of, task_to_dict
 
+_NEXT_STEP = {CONFIRM: KEYS, UNMASK: SHARES}
+_KEY_FIELDS = ("channel", "mask", "signature", "credential")
 _FORM = "form"
 """Step under which the store keeps the numbers a session's vectors are made with."""
 
@@ -48,15 +50,14 @@ class SecureAggregation(Aggregation):
         super().__init__(store, run, task, evaluate)
         self._federation = federation
         self._opened: Dict[str, Summed] = {}
-        self._noted_of = (-1, 0)  # round, attempt
-        self._noted: Dict[Tuple[str, str], Dict[str, Any]] = {}  # (step, node) -> header of its answer
+        self._noted: Dict[Tuple[int, int, str, str], Dict[str, Any]] = {}  # (round, attempt, step, node) -> header
         self._units = 0  # of the nodes in the sum
 
     # Steps
 
     def opening(self, action: Announce) -> Tuple[Dict[str, Any], Tensors]:
         """(header fields, tensors) of the round's message, beside the model: the request of the step it begins."""
-        return {"attempt": action.attempt}, {}
+        return {"attempt": action.attempt, "prepared": action.attempt == PREPARED}, {}
 
     def request(self, action: Announce, counts: Mapping[str, Tuple[int, int]]) -> Request:
         """What the step asks of the action's nodes. `counts`: node -> (records, privacy units), as it joined."""
@@ -70,9 +71,11 @@ class SecureAggregation(Aggregation):
         own: Dict[str, Dict[str, Any]] = {}
         fields: Dict[str, Any] = {}
         if action.step == SHARES:
-            keys = self._fields(action, KEYS, ("channel", "mask", "signature", "credential"))
-            fields = {"adverts": keys, **self._fix_form(action, {name: counts[name] for name in keys})}
+            keys = self._fields(action, KEYS, _KEY_FIELDS)
+            fields = {"adverts": keys}
         elif action.step == MASKED:
+            parties = [name for name, _ in self._headers(action, KEYS)]
+            fields = dict(self._fix_form(action, {name: counts[name] for name in parties}))
             shared = {name: header["shares"] for name, header in self._headers(action, SHARES)}
             for node in action.nodes:
                 own[node] = {"shares": {sender: shares[node] for sender, shares in shared.items() if node in shares}}
@@ -80,12 +83,15 @@ class SecureAggregation(Aggregation):
             fields = {"survivors": self._store.answerers(*self._key(action, MASKED))}
         elif action.step == UNMASK:
             fields = {"signatures": {name: header["signature"] for name, header in self._headers(action, CONFIRM)}}
+            fields[NEXT] = self._fields(_next(action), KEYS, _KEY_FIELDS)
         return Request({**about, **fields}, own)
 
     def check_answer(self, step: str, header: Dict[str, Any], tensors: Tensors) -> None:
         """Raises WireError for an answer that no later step could use."""
+        if step in _NEXT_STEP and NEXT in header:
+            self.check_answer(_NEXT_STEP[step], require(header, NEXT, dict), {})
         if step == KEYS:
-            for key, size in (("channel", 32), ("mask", 32), ("signature", 0), ("credential", 0)):
+            for key, size in zip(_KEY_FIELDS, (32, 32, 0, 0)):
                 value = require(header, key, bytes)
                 if size and not usable_key(value):
                     raise WireError(f"the key {key!r} is none that a secret can be agreed on with")
@@ -133,17 +139,21 @@ class SecureAggregation(Aggregation):
     def _key(self, action: Any, step: str) -> Tuple[str, int, int, str]:
         return self._run, action.round, action.attempt, step
 
-    def note_answer(self, number: int, attempt: int, step: str, node: str, header: Dict[str, Any]) -> None:
-        """Keeps what a stored answer says at hand: the next step is made of it, and need not unpack it again."""
-        if (number, attempt) != self._noted_of:
-            self._noted_of, self._noted = (number, attempt), {}
-        self._noted[step, node] = header
+    def put_answer(self, event: Arrived, header: Dict[str, Any], body: bytes) -> None:
+        """Stores an answer, with what it brings for the next round; inside the transaction of its event."""
+        key = (event.round, event.attempt, event.step, event.node)
+        self._store.put_answer(self._run, *key, body)
+        if event.step not in VECTOR_STEPS:
+            self._noted[key] = header  # at hand: the next step is made of it
+        if event.prepared:
+            coming = (event.round + 1, PREPARED, _NEXT_STEP[event.step], event.node)
+            self._store.put_answer(self._run, *coming, encode_body(header[NEXT], level=1))
+            self._noted[coming] = header[NEXT]
 
     def _headers(self, action: Any, step: str) -> List[Tuple[str, Dict[str, Any]]]:
-        noted = self._noted if (action.round, action.attempt) == self._noted_of else {}
         found = []
         for node in self._store.answerers(*self._key(action, step)):
-            header = noted.get((step, node))
+            header = self._noted.get((action.round, action.attempt, step, node))
             if header is None:  # from before this process began
                 body = self._store.answer(*self._key(action, step), node)
                 assert body is not None
@@ -159,6 +169,7 @@ class SecureAggregation(Aggregation):
     def outcome(self, action: Aggregate, known: float) -> Outcome:
         """Raises PrivacyError when the sum cannot be opened; then nobody ever will."""
         self._opened = self._open(action) if action.nodes else {}
+        self._noted = {key: header for key, header in self._noted.items() if key[0] > action.round}
         outcome = super().outcome(action, known)
         outcome.figures["opened"] = bool(action.nodes)
         if UPDATE in self._opened:
@@ -167,7 +178,7 @@ class SecureAggregation(Aggregation):
 
     def _open(self, action: Aggregate) -> Dict[str, Summed]:
         layout = self._layout(action)
-        keys = self._fields(action, KEYS, ("channel", "mask", "signature"))
+        keys = self._fields(action, KEYS, _KEY_FIELDS)
         adverts = [Advert(name, told["channel"], told["mask"], told["signature"]) for name, told in keys.items()]
         aggregation = self._task.aggregation
         session = Session(
@@ -236,3 +247,7 @@ class SecureAggregation(Aggregation):
             return values / (self._task.selection.cohort or self._task.rounds.nodes)
         gradient = values / (privacy.sampling_rate * self._units)
         return np.asarray(-training.learning_rate_at(action.round) * gradient)
+
+
+def _next(action: Announce) -> Announce:
+    return Announce(action.round + 1, action.nodes, KEYS, PREPARED)

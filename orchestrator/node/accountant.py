@@ -1,7 +1,7 @@
 """The node's own accountant: epsilon of what its ledger holds, by dp-accounting, in a process of its own.
 
-It and SciPy take about 115 MiB for a few seconds; the agent never imports them. `python -m orchestrator.node.accountant` answers one
-JSON question on stdin with one JSON object on stdout.
+It and SciPy take about 115 MiB for a few seconds; the agent never imports them. `python -m orchestrator.node.accountant` answers
+one JSON question on stdin with one JSON object on stdout.
 """
 
 import importlib.util

@@ -30,7 +30,7 @@ from orchestrator.node.secure import MaskedRound, SecureRound
 from orchestrator.node.store import NodeStore
 from orchestrator.node.trainer import GradientTrainer
 from orchestrator.rounds.events import STATISTICS_ROUND
-from orchestrator.rounds.secure import ACKNOWLEDGED_STEPS
+from orchestrator.rounds.secure import ACKNOWLEDGED_STEPS, PREPARED
 from orchestrator.wire.body import decode_body, encode_body, require
 from orchestrator.wire.frames import Ack, Chunk, Want, decode_frame, encode_frame
 from orchestrator.wire.link import BrokerAddress, Connected, Disconnected, Event, Link
@@ -70,6 +70,7 @@ class NodeAgent:
         self._guard = None if identity is None else Guard(identity.opener(), self._store)
         self._peers = Peers(name, self._store, identity)
         self._secure: Optional[SecureRound] = None
+        self._early: Optional[Dict[str, Any]] = None  # a step whose round is still under way
         self._step_answers: List[bytes] = []  # transfers of the open round's answers
         self._gatekeeper = Gatekeeper(state, self._store, policy, identity)
         self._store.before_release = self._gatekeeper.charge
@@ -282,22 +283,32 @@ class NodeAgent:
     def _begin_secure_round(self, run: Run, header: Dict[str, Any], tensors: Dict[str, np.ndarray]) -> None:
         key = (run.id, header.get("round"), header.get("attempt"))
         if self._secure is None or (self._secure.run.id, self._secure.number, self._secure.attempt) != key:
-            self._secure = None
+            before, self._secure = self._secure, None
+            party = before.following if isinstance(before, MaskedRound) and before.precedes(run, header) else None
             contribute = self._contributor(run).contribute
             kind = EncryptedRound if run.task.aggregation.key_holder else MaskedRound
             try:
                 self._secure = kind(
-                    self._federation, run, header, tensors, self._name, self._peers, self._store, contribute
+                    self._federation, run, header, tensors, self._name, self._peers, self._store, contribute, party
                 )
             except EdgewardError as error:
                 self._abstain(header, error)
                 return
-        self._answer_step(header)
+        if header.get("attempt") != PREPARED:
+            self._answer_open_step(header)
+        elif self._early is not None:  # the first step has a message of its own, which is smaller and may be faster
+            early, self._early = self._early, None
+            self._answer_open_step(early)
 
     def _take_step(self, header: Dict[str, Any], tensors: Dict[str, np.ndarray]) -> None:
-        self._answer_step(header)
+        self._answer_newest_round()  # a step may come right behind its round
+        before = self._secure
+        if self._run is not None and isinstance(before, MaskedRound) and before.precedes(self._run, header):
+            self._early = header  # or before it
+            return
+        self._answer_open_step(header)
 
-    def _answer_step(self, header: Dict[str, Any]) -> None:
+    def _answer_open_step(self, header: Dict[str, Any]) -> None:
         """This node's part in a step of a secure round, or the word that it is out of it, and why."""
         secure = self._secure
         told = tuple(require(header, name, kind) for name, kind in (("run", str), ("round", int), ("attempt", int)))

@@ -5,6 +5,7 @@ that a round attempted again carries the same noise; and once this node has help
 other sum of that round, whatever the gateway says. Rounds under CKKS: node/encrypted.py.
 """
 
+import logging
 from typing import Any, Callable, Dict, List, Optional, Tuple
 
 import numpy as np
@@ -15,8 +16,10 @@ from orchestrator.node.peers import Peers
 from orchestrator.node.store import NodeStore
 from orchestrator.privacy.secure_sum import MODEL, Advert, Party, Session, digest_of_told, session_id
 from orchestrator.privacy.vector_layout import Layout, parts_of
-from orchestrator.rounds.secure import CONFIRM, KEYS, MASKED, SHARES, UNMASK
+from orchestrator.rounds.secure import CONFIRM, KEYS, MASKED, NEXT, PREPARED, SHARES, UNMASK
 from orchestrator.wire.body import decode_body, encode_body, require, require_map
+
+log = logging.getLogger("edgeward.node")
 
 Tensors = Dict[str, np.ndarray]
 Answer = Tuple[Dict[str, Any], Tensors]
@@ -38,10 +41,15 @@ class SecureRound:
         peers: Peers,
         store: NodeStore,
         contribute: Contribute,
+        party: Optional[Party] = None,
     ) -> None:
-        """`announced` and `tensors`: the round's message. Raises PrivacyError where the node must not take part."""
+        """`announced` and `tensors`: the round's message. `party`: with keys and shares exchanged during the round before.
+
+        Raises PrivacyError where the node must not take part.
+        """
         self.run, self.number, self.attempt = run, require(announced, "round", int), require(announced, "attempt", int)
         self._session = session_id(federation, run.id, self.number, self.attempt)
+        self._federation, self._prepared = federation, party
         self._announced, self._tensors, self._name = announced, tensors, name
         self._peers, self._store, self._contribute = peers, store, contribute
         self._answers: Dict[str, Answer] = {}
@@ -102,14 +110,23 @@ class SecureRound:
 class MaskedRound(SecureRound):
     """One attempt at a masked sum."""
 
-    _layout: Optional[Layout] = None
+    following: Optional[Party] = None
+    """With keys, and perhaps shares, for the next round."""
 
     def _begin(self) -> None:
         if self._store.opened(self.run.id, self.number):
             raise PrivacyError(f"this node has helped to open a sum of round {self.number} already")
+        if (self._prepared is not None) != (self.attempt == PREPARED):
+            raise PrivacyError("this node has no keys for this round from the one before")
+        self._party = self._prepared or self._new_party(self._session)
+
+    def _new_party(self, session: bytes) -> Party:
         aggregation, peers = self.run.task.aggregation, self._peers
-        session = Session(self._session, aggregation.neighbours, aggregation.least)
-        self._party = Party(session, self._name, peers.sign, peers.verify)
+        return Party(Session(session, aggregation.neighbours, aggregation.least), self._name, peers.sign, peers.verify)
+
+    def precedes(self, run: Run, header: Dict[str, Any]) -> bool:
+        """Whether the announced attempt is the one this round prepared."""
+        return (run.id, header.get("round"), header.get("attempt")) == (self.run.id, self.number + 1, PREPARED)
 
     def _steps(self) -> Dict[str, Callable[[Dict[str, Any]], Answer]]:
         return {
@@ -121,25 +138,28 @@ class MaskedRound(SecureRound):
         }
 
     def _keys(self, _: Dict[str, Any]) -> Answer:
-        advert = self._party.advertise()
+        return self._keys_of(self._party), {}
+
+    def _keys_of(self, party: Party) -> Dict[str, Any]:
+        advert = party.advertise()
         keys = {"channel": advert.channel_key, "mask": advert.mask_key, "signature": advert.signature}
-        return {**keys, "credential": self._peers.credential}, {}
+        return {**keys, "credential": self._peers.credential}
 
     def _shares(self, header: Dict[str, Any]) -> Answer:
+        return {"shares": self._share(self._party, require(header, "adverts", dict))}, {}
+
+    def _share(self, party: Party, keys_of: Dict[str, Any]) -> Dict[str, bytes]:
         adverts: List[Advert] = []
-        for name, told in require(header, "adverts", dict).items():
+        for name, told in keys_of.items():
             if not isinstance(told, dict):
                 raise WireError(f"the keys of {name} are {told!r}")
             self._peers.admit(name, require(told, "credential", bytes))
             keys = (require(told, key, bytes) for key in ("channel", "mask", "signature"))
             adverts.append(Advert(name, *keys))
-        self._layout = self._layout_of(header)
-        return {"shares": self._party.share(adverts)}, {}
+        return party.share(adverts)
 
     def _masked(self, header: Dict[str, Any]) -> Answer:
-        layout = self._layout
-        if layout is None:
-            raise WireError("a vector was asked for before keys were exchanged")
+        layout = self._layout_of(header)
         values, weights = self._values(layout)
         vector = layout.encode(values, weights, np.random.default_rng())
         model = {name: self._tensors[name] for name in MODEL if name in self._tensors}
@@ -148,9 +168,24 @@ class MaskedRound(SecureRound):
         return self._counts(), {"masked": np.frombuffer(masked, np.uint8)}
 
     def _confirm(self, header: Dict[str, Any]) -> Answer:
-        return {"signature": self._party.confirm(require(header, "survivors", list))}, {}
+        answer: Dict[str, Any] = {"signature": self._party.confirm(require(header, "survivors", list))}
+        if self.number < self.run.task.last_round:
+            following = session_id(self._federation, self.run.id, self.number + 1, PREPARED)
+            self.following = self._new_party(following)
+            answer[NEXT] = self._keys_of(self.following)
+        return answer, {}
 
     def _unmask(self, header: Dict[str, Any]) -> Answer:
         shares = self._party.unmask(require_map(header, "signatures", bytes))
         self._store.note_opened(self.run.id, self.number)  # before anybody can open anything
-        return {"shares": {name: [kind, share] for name, (kind, share) in shares.items()}}, {}
+        answer: Dict[str, Any] = {"shares": {name: [kind, share] for name, (kind, share) in shares.items()}}
+        if self.following is not None and header.get(NEXT):
+            try:
+                answer[NEXT] = {"shares": self._share(self.following, require(header, NEXT, dict))}
+            except (
+                PrivacyError,
+                WireError,
+            ) as error:  # the next round begins with keys then, and says what is wrong with them
+                log.info("round %d: no keys for the next one yet: %s", self.number, error)
+                self.following = None
+        return answer, {}

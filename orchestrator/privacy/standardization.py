@@ -39,9 +39,8 @@ def moments(x: np.ndarray, schema: Schema, units: List[np.ndarray]) -> np.ndarra
 def mean_and_std(sums: np.ndarray, records: float, schema: Schema) -> Tuple[np.ndarray, np.ndarray]:
     """float32 (d,) each, in raw units, for all inputs.
 
-    The one-hot inputs of a feature with k categories get the mean 1/k and std sqrt(k - 1)/k of categories that are all alike: public,
-    so nothing is released for it, and centred inputs lose much less to the clipping of gradients (heart disease, epsilon 1: AUC
-    0.89 instead of 0.88).
+    The one-hot inputs of a feature with k categories get the mean 1/k and std sqrt(k - 1)/k of categories that are all
+    alike: public, so nothing is released for it, and centred inputs lose much less to the clipping of gradients.
 
     `sums` is the total over nodes and units of `moments`, as released; `records` the total number of units.
     """

@@ -193,9 +193,10 @@ class Layout:
                 result[part.name] = Summed(vector * part.unit, 0, 0)
                 continue
             weight, cut = _number(vector[part.size : part.size + _DIGITS]), _number(vector[part.size + _DIGITS :])
-            if weight < 1:
-                raise PrivacyError(f"the sum of {part.name!r} is over {weight} records")
-            values = vector[: part.size] * (part.reach * part.times * self._weight / (self._top() * weight))
+            most = part.times * self._weight
+            if not (1 <= weight <= most and 0 <= cut <= self._parties * part.size):  # so no mask was left on the sum
+                raise PrivacyError(f"the sum of {part.name!r} is over {weight} records, all nodes together have {most}")
+            values = vector[: part.size] * (part.reach * most / (self._top() * weight))
             result[part.name] = Summed(values, weight, cut)
         return result
 

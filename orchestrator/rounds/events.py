@@ -46,6 +46,7 @@ class Arrived:
     weight: float
     step: str = ""
     attempt: int = 0
+    prepared: bool = False  # it brought keys (or shares) for the next round along
 
 
 @dataclass(frozen=True)

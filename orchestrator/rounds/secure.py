@@ -3,8 +3,12 @@
 A step ends when every node that is still here has answered, or at its deadline with enough of them. Whoever leaves, or abstains
 with a reason, is out of this attempt; too few left, and the round is attempted again with fresh keys. Once nodes have begun
 to open a sum it is not attempted again (a second sum over other nodes would show what single ones sent): if it cannot be
-opened, the round is skipped and the weights stay. What the steps carry, and why they protect, is in privacy/secure_sum.py and
-privacy/ckks.py; here only names count.
+opened, the round is skipped and the weights stay.
+
+Keys and shares for the next round travel with the last two answers of this one. If all who brought them, and only they, are to
+be in the next round, it begins with the vectors, as attempt 0; otherwise, or if that fails, with keys as ever.
+
+What the steps carry, and why they protect, is in privacy/secure_sum.py and privacy/ckks.py; here only names count.
 """
 
 from dataclasses import dataclass, field
@@ -39,6 +43,12 @@ JOINING_STEPS = (KEYS, ENCRYPTED)
 OPENING_STEPS = (UNMASK, DECRYPT)
 """After which somebody may know the sum."""
 
+PREPARED = 0
+"""Attempt of a round whose keys and shares came during the round before; others count from 1."""
+
+NEXT = "next"
+"""Field of an answer with what it brings for the next round."""
+
 _OF_KEY_HOLDER = (CONTEXT, DECRYPT)
 ACKNOWLEDGED_STEPS = (*VECTOR_STEPS, *_OF_KEY_HOLDER)
 """Whose messages are said to have come; of the others the next message, which comes at once, says it."""
@@ -58,6 +68,8 @@ class SecureCoordinator(Coordinator):
     summed: Tuple[str, ...] = ()  # nodes whose vectors are in the sum
     abstained: Dict[str, str] = field(default_factory=dict)  # node -> reason, in this attempt
     skipped: int = 0  # rounds in a row whose sum was not opened
+    keyed: Set[str] = field(default_factory=set)  # nodes whose keys for the next round are here
+    prepared: Set[str] = field(default_factory=set)  # nodes whose shares for it are here too
     known: Set[str] = field(default_factory=set)  # nodes that ever joined
     members: Set[str] = field(default_factory=set)  # of these, when the key holder was asked: the sum's form fits them
 
@@ -117,6 +129,8 @@ class SecureCoordinator(Coordinator):
         if not self.accepts_step(event.node, event.round, event.step, event.attempt):
             return []
         self.arrived[event.node] = (event.digest, event.weight)
+        if event.prepared:
+            (self.keyed if event.step == CONFIRM else self.prepared).add(event.node)
         return self._progress(event.at)
 
     def _abstained(self, event: Abstained) -> List[Action]:
@@ -151,7 +165,17 @@ class SecureCoordinator(Coordinator):
 
     def _open_round(self, number: int, at: float) -> List[Action]:
         self.phase, self.round, self.attempt = COLLECTING, number, 1
-        return self._begin_attempt(at)
+        chosen = self._rule().choose(number, self._rested(self._eligible()), self.last_selected)
+        ready = self.prepared == self.keyed == set(chosen) and len(chosen) >= max(self.plan.quorum, self.plan.least)
+        if not ready:
+            return self._begin_attempt(at)
+        self.attempt, self.summed, self.parties, self.abstained = PREPARED, (), len(chosen), {}
+        self._enlist_only(chosen)
+        return self._begin_step(MASKED, chosen, at)
+
+    def _enlist_only(self, nodes: Tuple[str, ...]) -> None:
+        self.cohort = ()
+        self._enlist(nodes)
 
     def _begin_attempt(self, at: float) -> List[Action]:
         self.summed, self.parties, self.abstained = (), 0, {}
@@ -159,6 +183,8 @@ class SecureCoordinator(Coordinator):
 
     def _begin_step(self, step: str, passed: Tuple[str, ...], at: float) -> List[Action]:
         self.step, self.arrived, self.cohort = step, {}, ()
+        if step in (self.plan.steps[0], MASKED):
+            self.keyed, self.prepared = set(), set()
         if step in _OF_KEY_HOLDER:
             self.cohort = (self.plan.key_holder,)
             if step == CONTEXT:

@@ -35,8 +35,8 @@ def main() -> None:
         pass
 
     class Agent(NodeAgent):
-        def _answer_step(self, header: Dict[str, Any]) -> None:
-            super()._answer_step(header)
+        def _answer_open_step(self, header: Dict[str, Any]) -> None:
+            super()._answer_open_step(header)
             if when == "after" and (header["round"], header.get("step", "keys")) == (int(number), step):
                 self._link.flush(5.0)
                 os.kill(os.getpid(), signal.SIGKILL)

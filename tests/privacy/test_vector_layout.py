@@ -173,8 +173,24 @@ def test_a_vector_that_is_not_of_this_layout_is_refused() -> None:
     for bad in (np.nan, np.inf):
         with pytest.raises(PrivacyError, match="not finite"):
             layout.encode({UPDATE: np.array([0, 0, bad, 0])}, {UPDATE: 1}, rng)
-    with pytest.raises(PrivacyError, match="is over 0 records"):
+
+
+def test_a_sum_no_nodes_can_have_sent_is_refused() -> None:
+    """As one is from which a mask was not removed, for a party that gave a wrong share of its own."""
+    layout = Layout([Part(UPDATE, 4, False, reach=1.0)], 16, 3, 30, 30)
+    rng = np.random.default_rng(0)
+    with pytest.raises(PrivacyError, match="is over 0 records, all nodes together have 30"):
         layout.decode(np.zeros(layout.size, np.int64))
+    honest = layout.encode({UPDATE: np.ones(4)}, {UPDATE: 30}, rng)
+    assert layout.decode(honest)[UPDATE].weight == 30
+    for place, value in ((4, 31), (5, 1), (8, -1), (9, 13), (13, 1)):
+        wrong = honest.copy()
+        wrong[place] = value
+        with pytest.raises(PrivacyError, match="the sum of 'update' is over"):
+            layout.decode(wrong)
+    for _ in range(200):
+        with pytest.raises(PrivacyError):
+            layout.decode(rng.integers(-(1 << 15), 1 << 15, layout.size))
 
 
 # Noisy parts
