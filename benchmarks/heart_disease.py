@@ -63,7 +63,9 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--epsilon", default="8", help="per record, or inf for training without privacy")
-    parser.add_argument("--secure", action="store_true", help="masked sums, and a share of the noise from every hospital")
+    parser.add_argument(
+        "--secure", action="store_true", help="masked sums, and a share of the noise from every hospital"
+    )
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     rows: Dict[str, List[Dict[str, Any]]] = {}

@@ -236,14 +236,14 @@ def heart_disease(request: Request) -> Prepared:
         {"0": 0, "1": 1, "2": 1, "3": 1, "4": 1},
         (
             Feature("age", 20, 90),
-            Feature("sex", 0, 1),
+            Feature("sex", categories=("0", "1")),
             Feature("cp", categories=("1", "2", "3", "4")),
             Feature("trestbps", 80, 220),
             Feature("chol", 0, 600),
-            Feature("fbs", 0, 1),
+            Feature("fbs", categories=("0", "1")),
             Feature("restecg", categories=("0", "1", "2")),
             Feature("thalach", 60, 220),
-            Feature("exang", 0, 1),
+            Feature("exang", categories=("0", "1")),
             Feature("oldpeak", -3, 7),
             # Three hospitals rarely took these; that a value was not taken is itself known to the doctor.
             Feature("slope", categories=("1", "2", "3", "?")),

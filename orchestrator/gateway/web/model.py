@@ -17,7 +17,18 @@ from orchestrator.wire.process import peak_memory_mib, resident_memory_mib
 
 _TOLD = 200
 _AUDIT_TAIL_BYTES = 256 << 10
-_KEPT = ("refused", "waiting", "broker_lost", "broker_restarted", "export", "planned", "watching", "drift", "continued", "failed")
+_KEPT = (
+    "refused",
+    "waiting",
+    "broker_lost",
+    "broker_restarted",
+    "export",
+    "planned",
+    "watching",
+    "drift",
+    "continued",
+    "failed",
+)
 """Progress the journal does not have: told by the gateway that started this dashboard."""
 
 
