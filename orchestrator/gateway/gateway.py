@@ -53,7 +53,6 @@ from orchestrator.rounds.secure import (
     DECRYPT,
     JOINING_STEPS,
     MASKED,
-    NEXT,
     PREPARED,
     VECTOR_STEPS,
     SecureCoordinator,
@@ -394,7 +393,9 @@ class Gateway:
             step = header["step"]
             self._secure.check_answer(step, header, tensors)
             self._figures.received(node, len(body), header)
-            event = Arrived(self._now(), node, number, chunk.id.hex(), 1.0, step, attempt, NEXT in header)
+            event = Arrived(
+                self._now(), node, number, chunk.id.hex(), 1.0, step, attempt, self._secure.prepares(step, header)
+            )
             # Of the other steps a loss of power costs no more than asking again: the journal ends earlier then.
             with self._store.transaction(durable=step in VECTOR_STEPS):
                 self._secure.put_answer(event, header, body)

@@ -139,6 +139,10 @@ class SecureAggregation(Aggregation):
     def _key(self, action: Any, step: str) -> Tuple[str, int, int, str]:
         return self._run, action.round, action.attempt, step
 
+    def prepares(self, step: str, header: Dict[str, Any]) -> bool:
+        """Whether an answer, checked before, brings something for the next round. In other steps nobody asked for that."""
+        return step in _NEXT_STEP and NEXT in header
+
     def put_answer(self, event: Arrived, header: Dict[str, Any], body: bytes) -> None:
         """Stores an answer, with what it brings for the next round; inside the transaction of its event."""
         key = (event.round, event.attempt, event.step, event.node)

@@ -14,7 +14,7 @@ from orchestrator.gateway.encrypted_aggregation import EncryptedAggregation
 from orchestrator.gateway.store import Store
 from orchestrator.privacy.ckks import Encryptor, KeyHolder, SumPlan
 from orchestrator.privacy.vector_layout import Layout, parts_of
-from orchestrator.rounds.events import Aggregate, Announce
+from orchestrator.rounds.events import Aggregate, Announce, Arrived
 from orchestrator.rounds.secure import CONTEXT, DECRYPT, ENCRYPTED
 from orchestrator.wire.body import decode_body, encode_body
 from orchestrator.wire.protection import Aggregation
@@ -137,6 +137,16 @@ def test_what_is_no_ciphertext_of_this_attempt_is_refused_on_arrival(tmp_path: P
     for lacks in ("digest", "signature", "credential", "units"):
         with pytest.raises(WireError, match=lacks):
             one.put(ENCRYPTED, "a", {name: value for name, value in header.items() if name != lacks}, tensors)
+
+
+def test_what_nobody_asked_for_beside_an_answer_is_left_alone(tmp_path: Path) -> None:
+    one = Round(tmp_path, task())
+    header, tensors = one.ciphertext("a")
+    header = {"step": ENCRYPTED, "next": {"shares": {}}, **header}
+    one.put(ENCRYPTED, "a", header, tensors)
+    event = Arrived(0.0, "a", 1, "d", 1.0, ENCRYPTED, 1, one.gateway.prepares(ENCRYPTED, header))
+    one.gateway.put_answer(event, header, encode_body(header, tensors))
+    assert not event.prepared
 
 
 def test_a_sum_that_cannot_be_one_is_not_taken_for_one(tmp_path: Path) -> None:

@@ -265,6 +265,15 @@ def test_while_a_ciphertext_is_missing_nothing_is_said_and_repeats_do_no_harm(tm
     np.testing.assert_allclose(mean(federation, federation.decrypt(answers)), np.full(SIZE, 0.25), atol=1e-6)
 
 
+def test_a_step_that_comes_before_its_task_is_answered_after_it(tmp_path: Path) -> None:
+    federation = Federation(tmp_path)
+    federation.agent._run = None
+    assert federation.context() == ({}, {})
+    header = {"kind": "task", "run": "run", "task": task_to_dict(federation.task)}
+    federation.agent._take_task(header, {"graph": np.zeros(1, np.uint8)})
+    assert [header["step"] for header, _ in federation.sent] == ["context"]
+
+
 def test_keys_for_too_few_or_for_inexact_sums_are_not_made(tmp_path: Path) -> None:
     federation = Federation(tmp_path)
     for fields in ({"parties": 2, "bits": 32, "size": 10}, {"parties": 1000, "bits": 32, "size": 10}):
