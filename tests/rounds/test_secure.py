@@ -36,6 +36,7 @@ from orchestrator.rounds.secure import (
     KEYS,
     MASKED,
     MASKED_STEPS,
+    PREPARED,
     SHARES,
     UNMASK,
     SecureCoordinator,
@@ -319,6 +320,87 @@ def test_the_last_evaluation_is_a_secure_round_too_and_may_be_skipped() -> None:
     assert coordinator.handle(Aggregated(5.0, 2)) == [Finish()]
 
 
+# Keys for the next round that came during this one
+
+
+def prepared(coordinator: SecureCoordinator, confirming: Sequence[str] = NAMES, sharing: Sequence[str] = NAMES) -> None:
+    """Everybody answers this round; only these bring keys, or shares, for the next one."""
+    until(coordinator, CONFIRM)
+    for step, bringing in ((CONFIRM, confirming), (UNMASK, sharing)):
+        for node in coordinator.cohort:
+            about = (2.0, node, coordinator.round, "d", 1.0, step, coordinator.attempt)
+            coordinator.handle(Arrived(*about, node in bringing))
+    assert coordinator.phase == AGGREGATING
+
+
+def test_a_round_all_have_keys_for_begins_with_the_vectors() -> None:
+    coordinator = gathered(replace(PLAN, rounds=3, rule=Rule(5, 0.0, b"k")))
+    for number in (2, 3):
+        prepared(coordinator)
+        assert coordinator.handle(Aggregated(3.0, number - 1)) == [
+            Announce(number, NAMES, MASKED, PREPARED),
+            Wake(13.0),
+        ]
+        assert coordinator.parties == 5
+        assert set(coordinator.last_selected.values()) == {number}
+    assert coordinator.handle(Started(20.0)) == [Announce(3, NAMES, MASKED, PREPARED), Wake(30.0)]
+    assert coordinator.handle(Joined(20.0, "late", 10)) == []
+    for step in (MASKED, CONFIRM, UNMASK):
+        assert coordinator.step == step
+        actions = answer(coordinator, NAMES)
+    assert actions == [Aggregate(3, NAMES, PREPARED)]
+
+
+@pytest.mark.parametrize("what", ["keys of one", "shares of one", "one left", "one came", "one is hot", "one declined"])
+def test_a_round_begins_with_keys_where_not_all_and_only_they_have_them(what: str) -> None:
+    coordinator = gathered()
+    lacking = NAMES[1:]
+    prepared(coordinator, lacking if what == "keys of one" else NAMES, lacking if what == "shares of one" else NAMES)
+    events = {
+        "one left": Left(2.5, "n0"),
+        "one came": Joined(2.5, "n5", 10),
+        "one is hot": Rated(2.5, "n0", "hot"),
+        "one declined": Declined(2.5, "n0", "no"),
+    }
+    if what in events:
+        coordinator.handle(events[what])
+    (announced, _) = coordinator.handle(Aggregated(3.0, 1))
+    assert isinstance(announced, Announce)
+    assert (announced.step, announced.attempt) == (KEYS, 1)
+
+
+def test_keys_that_came_for_one_round_are_not_used_for_a_later_one() -> None:
+    coordinator = gathered()
+    prepared(coordinator)
+    coordinator.handle(Aggregated(3.0, 1))
+    for _ in (MASKED, CONFIRM, UNMASK):
+        answer(coordinator, NAMES)  # and nobody brings any
+    assert coordinator.handle(Aggregated(4.0, 2))[0] == Announce(3, NAMES, KEYS, 1)
+
+
+def test_a_prepared_attempt_that_fails_costs_none_of_the_plans() -> None:
+    coordinator = gathered(replace(PLAN, attempts=1))
+    prepared(coordinator)
+    coordinator.handle(Aggregated(3.0, 1))
+    for node in NAMES[:2]:
+        assert coordinator.handle(Abstained(3.5, node, 2, PREPARED, "began anew")) == []
+    assert coordinator.handle(Abstained(3.5, "n2", 2, PREPARED, "began anew")) == [
+        Announce(2, NAMES, KEYS, 1),
+        Wake(13.5),
+    ]
+    until(coordinator, MASKED)
+    assert isinstance(coordinator.handle(Ticked(coordinator.deadline))[0], Fail)
+
+
+def test_a_prepared_attempt_is_not_tried_again_once_opening_began() -> None:
+    coordinator = gathered()
+    prepared(coordinator)
+    coordinator.handle(Aggregated(3.0, 1))
+    until(coordinator, UNMASK)
+    assert coordinator.attempt == PREPARED
+    assert coordinator.handle(Ticked(coordinator.deadline)) == [Aggregate(2, (), PREPARED)]
+
+
 # Selection
 
 
@@ -401,7 +483,8 @@ class Nodes:
                     drawn = 0.0 if self.reliable else self.random.random()
                     about = (self.now, node, action.round)
                     if drawn < 0.85:
-                        self.due.append(Arrived(*about, f"{action.step}", 1.0, action.step, action.attempt))
+                        brings = action.step in (CONFIRM, UNMASK) and self.random.random() < 0.95
+                        self.due.append(Arrived(*about, f"{action.step}", 1.0, action.step, action.attempt, brings))
                     elif drawn < 0.92:
                         self.due.append(Abstained(*about, action.attempt, "drawn"))
             elif isinstance(action, Aggregate):
@@ -440,7 +523,7 @@ def check(coordinator: SecureCoordinator, actions: List[Action], nodes: Nodes) -
     if coordinator.phase == COLLECTING:
         assert nodes.wake is not None, "nobody would ever end this step"
         assert set(coordinator.arrived) <= set(coordinator.cohort)
-        assert 1 <= coordinator.attempt <= plan.attempts
+        assert PREPARED <= coordinator.attempt <= plan.attempts
     if coordinator.phase == AGGREGATING:
         assert any(isinstance(event, (Aggregated, Unopened)) for event in nodes.due), "nobody would ever end this round"
 
