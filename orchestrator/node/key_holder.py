@@ -59,7 +59,7 @@ class KeyHolderAgent(NodeAgent):
         self._attempt: Optional[_Attempt] = None
         self._sum: Optional[CheckedSum] = None
         self._refused: Optional[Key] = None
-        self._early: Optional[Tuple[Dict[str, Any], Tensors]] = None  # a step that came before its task
+        self._before_task: Optional[Tuple[Dict[str, Any], Tensors]] = None  # a step that came before its task
 
     def _take_task(self, header: Dict[str, Any], tensors: Tensors) -> None:
         run = require(header, "run", str)
@@ -80,7 +80,7 @@ class KeyHolderAgent(NodeAgent):
         self._run = Run(run, digest_of(header["task"], graph), task, graph, nothing, nothing)
         log.info("run %s: key holder of task %r, at least %d nodes a sum", run, task.name, task.aggregation.least)
         self._set_presence(kind="ready", run=run, records=0, units=0, role="key holder")
-        early, self._early = self._early, None
+        early, self._before_task = self._before_task, None
         if early is not None:
             self._take_step(*early)
 
@@ -102,7 +102,7 @@ class KeyHolderAgent(NodeAgent):
         if key == self._refused and step == DECRYPT:
             return  # what was under way when it said no
         if self._run is None or self._run.id != key[0]:
-            self._early = (header, tensors)  # it was acknowledged, so it does not come again
+            self._before_task = (header, tensors)  # it was acknowledged, so it does not come again
             return
         try:
             body = self._context(key, header) if step == CONTEXT else self._decrypt(key, header, tensors)
