@@ -4,7 +4,7 @@ python benchmarks/encryption.py [--parties 4 10] [--values 100000] [--repeats 5]
 
 One process, no network, one thread, all ways in one run on the same vectors; seconds are medians over the repeats. A party's
 seconds are the slowest party's. Plain: float32, added. Secure aggregation: secure_sum.py with all as neighbours, nobody drops
-out, 32-bit ring, grid 2^-20; Ed25519. CKKS: ckks.py on the same grid; `checked` is the key holder adding itself.
+out, 32-bit ring, grid 2^-23; Ed25519. CKKS: ckks.py on the same grid; `checked` is the key holder adding itself.
 Bytes up are what a party sends, whole: signatures, keys and shares too. Error: the worst of all values against float64.
 """
 
@@ -26,7 +26,7 @@ from orchestrator.privacy.encrypted_score import Client, Server
 from orchestrator.privacy.ring import from_ring
 from orchestrator.privacy.secure_sum import Aggregator, Party, Ring, Session
 
-STEP = 2.0**-20
+STEP = 2.0**-23
 BOUND = 8.0
 RING_BITS = 32
 SIGNATURE_BYTES = 64
