@@ -1,0 +1,283 @@
+"""What a node gives to a round: in which form, clipped and noised by whom, and never outside what protects it."""
+
+from pathlib import Path
+from typing import Any, Dict, Optional
+
+import numpy as np
+import pytest
+
+from orchestrator.errors import DataError, PrivacyError, WireError
+from orchestrator.node import contribution
+from orchestrator.node.contribution import EVALUATION, STATISTICS, UPDATE, Contributor, Run
+from orchestrator.node.data import Dataset
+from orchestrator.node.evaluation import hold_out
+from orchestrator.node.store import NodeStore
+from orchestrator.privacy.noisy_sum import CLIP_NORM, WITHIN, NoisyCounts, NoisySum, statistics_sum, training_sum
+from orchestrator.privacy.vector_layout import Layout, bits_for, parts_of
+from orchestrator.wire.codec import decode_update
+from orchestrator.wire.protection import Aggregation, Privacy
+from orchestrator.wire.task import Evaluation, Feature, Rounds, Schema, Task, Training
+
+SIZE = 8
+MODEL = {"weights": np.zeros(SIZE, np.float32), "mean": np.zeros(2, np.float32), "std": np.ones(2, np.float32)}
+DECLARED = {"noise_multiplier": 1.5, "statistics_noise_multiplier": 2.0, "statistics_clip_norm": 0.7}
+
+
+class Fixed:
+    """A trainer whose update is known; its gradient sum is the limit it was given."""
+
+    def __init__(self, *_: Any) -> None:
+        pass
+
+    def train(self, weights: np.ndarray, number: int, correction: Optional[np.ndarray] = None) -> np.ndarray:
+        return np.full(SIZE, 3.0, np.float32)
+
+    def gradient_sum(self, weights: np.ndarray, limit: int) -> np.ndarray:
+        return np.full(SIZE, limit, np.int64)
+
+
+class Logits:
+    """In place of the graph."""
+
+    @staticmethod
+    def logits(weights: np.ndarray, x: np.ndarray) -> np.ndarray:
+        return np.stack([x[:, 0], -x[:, 0]], axis=1)
+
+
+def make_task(evaluated: bool = True, **privacy: Any) -> Task:
+    settings = Privacy(**{**DECLARED, "evaluation_noise_multiplier": 3.0, "clip_norm": 0.5, **privacy})
+    node = settings.on and settings.unit == "node"
+    features = (Feature("a", -4, 4), Feature("b", -4, 4))
+    standardization = "range" if node else "federated"
+    schema = Schema("table", "y", ("n", "p"), {"0": 0, "1": 1}, features, standardization=standardization, patient="id")
+    secure = settings.on and settings.noise == "distributed"
+    return Task(
+        "t",
+        schema,
+        {},
+        Training(rounds=3),
+        settings,
+        Rounds(3, 3),
+        evaluation=Evaluation(0.2 if evaluated and settings.noise != "gateway" else 0.0),
+        aggregation=Aggregation("masked" if secure else "plain"),
+        codec="float32",
+    )
+
+
+def make(tmp_path: Path, task: Task, records: int = 40) -> Contributor:
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(records, 2)).astype(np.float32)
+    data = Dataset(x, rng.integers(0, 2, records).astype(np.int32), np.repeat(np.arange(records // 4), 4).astype("i4"))
+    run = Run("run", "digest", task, b"", data, data.take(np.arange(8)))
+    run.evaluation_graph = lambda: Logits()  # type: ignore[assignment,method-assign,return-value]
+    return Contributor(run, NodeStore(tmp_path / "n.sqlite"), "n", Fixed)
+
+
+def layout_of(task: Task, number: int, units: int, nodes: int = 3) -> Layout:
+    parts = parts_of(task, number, SIZE)
+    return Layout(parts, bits_for(parts, nodes * units, nodes), nodes, nodes * units, nodes * 40)
+
+
+@pytest.fixture
+def silent(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No noise, to see what is under it."""
+    for kind in (NoisySum, NoisyCounts):
+        size = "size" if kind is NoisyCounts else "lattice"
+        zeros = (lambda self, _: np.zeros(self.size, np.int64)) if size == "size" else _zeros
+        monkeypatch.setattr(kind, "noise", zeros)
+
+
+def _zeros(self: NoisySum, _: Any) -> np.ndarray:
+    return np.zeros(self.lattice.size, np.int64)
+
+
+# Where noise is shared
+
+
+@pytest.mark.parametrize("unit", ["record", "patient"])
+def test_a_share_of_the_noise_leaves_the_node_only_in_a_secure_round(tmp_path: Path, unit: str) -> None:
+    """By itself it would protect with a third of the declared variance."""
+    contributor = make(tmp_path, make_task(unit=unit, noise="distributed"))
+    for attempt in (contributor.contribute, contributor.open_answer):
+        with pytest.raises(WireError, match="round 1 is not a secure one"):
+            attempt(1, {}, MODEL)
+    other = layout_of(make_task(), 0, 40)
+    with pytest.raises(WireError, match="round 1 is not a secure one"):
+        contributor.contribute(1, {}, MODEL, other)
+
+
+def test_there_is_no_task_with_shared_noise_and_open_answers() -> None:
+    rest = {"schema": make_task().schema, "model": {}, "rounds": Rounds(3, 3), "privacy": Privacy(noise="distributed")}
+    Task("t", **rest, aggregation=Aggregation("masked"))
+    with pytest.raises(ValueError, match="makes only sums private"):
+        Task("t", **rest, aggregation=Aggregation("plain"))
+
+
+def test_the_gradient_sum_is_cut_to_what_the_sum_has_room_for(tmp_path: Path) -> None:
+    task = make_task(noise="distributed")
+    layout = layout_of(task, 1, 40)
+    parts = make(tmp_path, task).contribute(1, {}, MODEL, layout).parts
+    assert parts[UPDATE].dtype == np.int64
+    assert parts[UPDATE][0] == layout.limit(layout.parts[0], 40) > 0
+
+
+# A whole node
+
+
+@pytest.mark.usefixtures("silent")
+@pytest.mark.parametrize("noise", ["node", "distributed", "gateway"])
+def test_a_whole_update_is_clipped(tmp_path: Path, noise: str) -> None:
+    task = make_task(unit="node", noise=noise, evaluated=False)
+    secure = layout_of(task, 1, 1) if noise == "distributed" else None
+    update = make(tmp_path, task).contribute(1, {}, MODEL, secure).parts[UPDATE]
+    if noise == "distributed":
+        assert update.dtype == np.int64
+        update = training_sum(task, SIZE).to_float(update)
+    np.testing.assert_allclose(np.linalg.norm(update), 0.5, rtol=1e-2)
+    np.testing.assert_allclose(update, 0.5 / np.sqrt(SIZE), rtol=2e-2)
+
+
+@pytest.mark.parametrize(("noise", "parties"), [("node", 1), ("distributed", 3)])
+def test_a_whole_update_is_noised_by_the_node_unless_the_gateway_does_it(
+    tmp_path: Path, noise: str, parties: int
+) -> None:
+    task = make_task(unit="node", noise=noise, evaluated=False)
+    contributor, secure = make(tmp_path, task), layout_of(task, 1, 1) if parties > 1 else None
+    drawn = np.stack([contributor.contribute(1, {}, MODEL, secure).parts[UPDATE] for _ in range(300)])
+    if noise == "distributed":
+        drawn = training_sum(task, SIZE).to_float(drawn)
+    # 2,400 draws: their standard deviation is known to 1.5 %, and this allows 10 %.
+    assert drawn.std(axis=0).mean() == pytest.approx(1.5 * 0.5 / np.sqrt(parties), rel=0.1)
+
+
+def test_a_clip_norm_that_follows_is_the_rounds_and_within_tells_of_it(tmp_path: Path) -> None:
+    task = make_task(unit="node", noise="gateway", clip_quantile=0.5)
+    contributor, norm = make(tmp_path, task), 3.0 * np.sqrt(SIZE)
+    for told, within in ((2.0, False), (norm + 0.1, True)):
+        parts, _, fields = contributor.contribute(1, {CLIP_NORM: told}, MODEL)
+        assert fields[WITHIN] is within
+        assert np.linalg.norm(parts[UPDATE]) == pytest.approx(min(told, norm), rel=1e-5)
+    for told in (None, 0.0, -1.0, float("nan"), float("inf"), "1", 1e300):
+        with pytest.raises(WireError, match="clip norm follows the updates came with"):
+            contributor.contribute(1, {CLIP_NORM: told}, MODEL)
+
+
+# Statistics and evaluation
+
+
+@pytest.mark.parametrize("noise", ["node", "distributed"])
+@pytest.mark.parametrize("unit", ["record", "patient"])
+def test_statistics_and_evaluation_are_whole_numbers_with_noise(tmp_path: Path, unit: str, noise: str) -> None:
+    task = make_task(unit=unit, noise=noise)
+    contributor = make(tmp_path, task)
+    units = contributor._run.units
+    for number, name in ((0, STATISTICS), (4, EVALUATION)):
+        layout = layout_of(task, number, units)
+        one, other = (contributor.contribute(number, {}, MODEL, layout).parts[name] for _ in range(2))
+        assert one.dtype == np.int64
+        assert (one != other).mean() > 0.9
+        (part,) = layout.parts
+        spread = float((one - other).std() / np.sqrt(2))
+        assert 0.02 * part.std < spread < 5 * part.std
+        layout.encode({name: one}, {}, np.random.default_rng())
+
+
+@pytest.mark.usefixtures("silent")
+def test_statistics_are_of_clipped_units(tmp_path: Path) -> None:
+    task = make_task(unit="patient")
+    contributor = make(tmp_path, task)
+    sums = statistics_sum(task).to_float(contributor.contribute(0, {}, {}).parts[STATISTICS])
+    assert np.linalg.norm(sums) <= 0.7 * 1.01 * contributor._run.units
+    open_task = make_task(unit="none")
+    plain = make(tmp_path / "open", open_task).contribute(0, {}, {}).parts[STATISTICS]
+    assert plain.dtype == np.float64
+    assert np.linalg.norm(plain) > np.linalg.norm(sums)
+
+
+@pytest.mark.usefixtures("silent")
+@pytest.mark.parametrize("number", [0, 4])
+def test_sums_are_cut_to_what_a_secure_sum_has_room_for(tmp_path: Path, number: int) -> None:
+    """Where a ring is too small for every unit at its worst, it is the node that must not overflow it."""
+    task = make_task(noise="distributed")
+    contributor = make(tmp_path, task)
+    (part,) = parts_of(task, number, SIZE)
+    small = Layout([part], 24, 3, 400_000, 120)
+    limit = small.limit(part, min(8, 40 * part.times) if number else 40)
+    free = contributor.contribute(number, {}, MODEL).parts[part.name]
+    assert np.abs(free).max() > limit
+    cut = contributor.contribute(number, {}, MODEL, small).parts[part.name]
+    np.testing.assert_allclose(cut, np.clip(free, -limit, limit), atol=40)  # rounded anew
+
+
+def test_an_open_answer_carries_real_numbers_in_the_units_of_the_data(tmp_path: Path) -> None:
+    task = make_task()
+    contributor = make(tmp_path, task)
+    fields, sent, _ = contributor.open_answer(0, {}, {})
+    statistics = decode_update(sent, "float32", 4)
+    assert fields["records"] == 40
+    noise = 2.0 * statistics_sum(task).lattice.bound * statistics_sum(task).lattice.step
+    assert np.abs(statistics).max() < 0.7 * 40 + 12 * noise
+    _, sent, _ = contributor.open_answer(4, {}, MODEL)
+    assert set(sent) == {EVALUATION}
+    assert sent[EVALUATION].dtype == np.float32
+
+
+@pytest.mark.parametrize("lacking", ["weights", "mean", "std"])
+def test_a_round_that_lacks_what_it_starts_from_is_refused(tmp_path: Path, lacking: str) -> None:
+    tensors: Dict[str, np.ndarray] = {name: value for name, value in MODEL.items() if name != lacking}
+    for contributor in (make(tmp_path, make_task()), make(tmp_path, make_task(unit="none"))):
+        for number in (1, 4):
+            with pytest.raises(WireError, match=f"round {number} came without weights, mean or std"):
+                contributor.contribute(number, {}, tensors)
+
+
+# Held out
+
+
+def patients(count: int, each: int) -> Dataset:
+    rng = np.random.default_rng(3)
+    owners = np.repeat(np.arange(count), each).astype(np.int32)
+    order = rng.permutation(count * each)
+    x = rng.normal(size=(count * each, 2)).astype(np.float32)
+    return Dataset(x[order], rng.integers(0, 2, count * each).astype(np.int32), owners[order])
+
+
+def test_patients_are_held_out_whole() -> None:
+    """Else records of one patient would be on both sides, and neither side's accounting would hold for it alone."""
+    whole = patients(60, 5)
+    train, held = hold_out(whole, 0.3, b"k" * 32)
+    assert train.patients is not None
+    assert held.patients is not None
+    assert not set(train.patients.tolist()) & set(held.patients.tolist())
+    assert train.records + held.records == 300
+    assert held.records == 5 * len(set(held.patients.tolist()))
+    assert 5 <= len(set(held.patients.tolist())) <= 33  # binomial (60, 0.3): beyond with a probability below 1e-4
+    again, _ = hold_out(whole, 0.3, b"k" * 32)
+    np.testing.assert_array_equal(train.x, again.x)
+    other, _ = hold_out(whole, 0.3, b"o" * 32)
+    assert other.records != train.records or (other.x != train.x).any(), "who is held out is the node's secret"
+
+
+def test_whether_one_patient_is_held_out_depends_on_no_other() -> None:
+    whole = patients(40, 3)
+    _, held = hold_out(whole, 0.3, b"k" * 32)
+    assert held.patients is not None
+    assert whole.patients is not None
+    for gone in range(40):
+        _, rest = hold_out(whole.take(whole.patients != gone), 0.3, b"k" * 32)
+        assert rest.patients is not None
+        assert set(rest.patients.tolist()) == set(held.patients.tolist()) - {gone}
+
+
+def test_records_too_few_to_split_are_an_error() -> None:
+    with pytest.raises(DataError, match="cannot be split"):
+        hold_out(patients(1, 30), 0.3, b"k" * 32)
+    train, held = hold_out(patients(1, 30), 0.0, b"k" * 32)
+    assert (train.records, held.records) == (30, 0)
+
+
+def test_a_sum_without_room_for_anything_is_refused_rather_than_cut_to_nothing() -> None:
+    assert contribution._limit(None, UPDATE, 40) is None
+    task = make_task(noise="distributed")
+    with pytest.raises(PrivacyError, match="leave no room"):
+        contribution._limit(Layout(parts_of(task, 1, SIZE), 24, 3, 1 << 39, 40), UPDATE, 40)
