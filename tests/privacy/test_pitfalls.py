@@ -10,7 +10,7 @@
     (8) a drop-out's own mask used again
 
 and one more, found on the way: (9) an aggregator that tells parties different things, so that all but one vanish from the sum.
-How a node meets (1) to (4), (8) and (9) in messages is in tests/node/test_secure.py; here the protocol itself and the task.
+How a node meets (1) to (4), (8) and (9) in messages is in tests/node/test_masked_round.py; here the protocol itself and the task.
 """
 
 from typing import Any, Dict, List, Set
