@@ -1,7 +1,9 @@
-"""What a secure sum costs beside a plain one, in one process and without a network.
+"""What a secure sum costs beside a plain one: in one process without a network, and as rounds over MQTT.
 
-python benchmarks/secagg.py [--parties 100] [--values 100000] [--dropouts 30] [--degree 20] [--bits 20] [--json]
+python benchmarks/secagg.py [--parties 100] [--values 100000] [--dropouts 30] [--degree 20] [--bits 24] [--rounds 20] [--json]
 
+`--rounds 20`: also so many rounds of four nodes over mosquitto, plain (int8) and masked (16 bits), as processes on this machine,
+without training (benchmarks/rounds.py); 0 leaves that out.
 Server: unpacking, adding and unmasking, against unpacking and adding the same vectors unmasked. Party: its four steps.
 Signatures are Ed25519. Bytes are what one party sends.
 """
@@ -15,6 +17,7 @@ import time
 from typing import Any, Dict, List
 
 import numpy as np
+import rounds
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -93,13 +96,36 @@ def plain_seconds(vectors: List[np.ndarray], bits: int, values: int) -> float:
     return time.perf_counter() - start
 
 
+def over_mqtt(values: int, count: int) -> Dict[str, float]:
+    """Ratios of a masked round to a plain one."""
+    plain, masked = (rounds.measure(4, values, count, "mosquitto", "int8", kind) for kind in ("plain", "masked"))
+    both = [f["bytes_up_per_node_round"] + f["bytes_down_per_node_round"] for f in (plain, masked)]
+    return {
+        "round seconds, plain": plain["seconds_per_round"],
+        "round seconds, masked": masked["seconds_per_round"],
+        "masked / plain, seconds": masked["seconds_per_round"] / plain["seconds_per_round"],
+        "masked / plain, bytes up and down": both[1] / both[0],
+        "masked / float32, bytes up": masked["bytes_up_per_node_round"] / (4 * values),
+        "masked / plain, bytes up": masked["bytes_up_per_node_round"] / plain["bytes_up_per_node_round"],
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name, default in (("parties", 100), ("values", 100_000), ("dropouts", 30), ("degree", 20), ("bits", 20)):
+    for name, default in (
+        ("parties", 100),
+        ("values", 100_000),
+        ("dropouts", 30),
+        ("degree", 20),
+        ("bits", 24),
+        ("rounds", 20),
+    ):
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
     figures = measure(given.parties, given.values, given.dropouts, given.degree, given.bits)
+    if given.rounds:
+        figures.update(over_mqtt(given.values, given.rounds))
     if given.json:
         print(json.dumps(figures))
         return

@@ -145,9 +145,7 @@ def _mlp(spec: Mapping[str, Any], shape: Tuple[int, ...], classes: int) -> Any:
         keras.layers.Dense(units, activation=spec["activation"], name=f"hidden{i}")
         for i, units in enumerate(spec["hidden"])
     ]
-    # A linear model has one optimum: it is best sought from the middle, where no class is preferred.
-    start = "glorot_uniform" if spec["hidden"] else "zeros"
-    layers.append(keras.layers.Dense(classes, name="logits", kernel_initializer=start))
+    layers.append(keras.layers.Dense(classes, name="logits"))
     return keras.Sequential(layers, name="mlp")
 
 
@@ -179,9 +177,10 @@ def _cnn1d(spec: Mapping[str, Any], shape: Tuple[int, ...], classes: int) -> Any
 
 def _initialise(model: Any, seed: int) -> None:
     rng = np.random.default_rng(seed)
+    linear = len(model.layers) == 1  # it has one optimum: best sought from the middle, where no class is preferred
     for variable in model.trainable_variables:
         shape = tuple(variable.shape)
-        if len(shape) < 2 or variable.path.startswith("logits/"):
+        if len(shape) < 2 or linear:
             variable.assign(np.zeros(shape, np.float32))
             continue
         receptive = int(np.prod(shape[:-2]))
