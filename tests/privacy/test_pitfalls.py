@@ -23,6 +23,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from orchestrator.errors import PrivacyError
 from orchestrator.privacy.ring import from_ring, to_ring, unpack
 from orchestrator.privacy.secure_sum import PAIR, SELF, Aggregator, Graph, Party, Ring, Session, session_id
+from orchestrator.privacy.shamir import SHARE_BYTES
 from orchestrator.privacy.vector_layout import Layout, Part, bits_for
 from orchestrator.rounds.strategies import STRATEGIES
 from orchestrator.wire.protection import Aggregation, Privacy
@@ -84,7 +85,7 @@ def test_1_no_party_gives_both_kinds_of_shares_of_any_other() -> None:
     for name in survivors:
         given = played.parties[name].unmask(signatures)
         assert {n: kind for n, (kind, _) in given.items()} == {**{n: SELF for n in survivors}, "n6": PAIR}
-        assert all(isinstance(share, bytes) for _, share in given.values()), "one share of each, not two"
+        assert {len(share) for _, share in given.values()} == {SHARE_BYTES}, "one share of each, not two"
 
 
 def test_1_without_signatures_of_more_than_half_nothing_is_given() -> None:
