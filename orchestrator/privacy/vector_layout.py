@@ -146,13 +146,13 @@ class Layout:
 
     def limit(self, part: Part, units: int) -> int:
         """The largest magnitude, in steps, of a noisy part's sum over `units` units before its noise."""
-        most = math.ceil(part.per_unit * max(1, units))
+        wanted = part.per_unit * max(1, units)
         share = (
             (self._half - _room(part, self._parties)) * max(1, units) / (part.times * max(self._units, self._parties))
         )
-        if share < 1:
+        if share < min(1, wanted):
             raise PrivacyError(f"{self.bits} bits leave no room for {part.name!r} beside its noise of {part.std} steps")
-        return min(most, math.floor(share))
+        return min(math.ceil(wanted), math.floor(share) + 1)  # the room has a step for each party
 
     def encode(
         self, values: Mapping[str, np.ndarray], weights: Mapping[str, int], random: np.random.Generator

@@ -246,6 +246,14 @@ def test_the_bits_chosen_have_room_for_the_worst_units_and_their_noise(
             assert layout.limit(part, part.times * shares[-1]) == wanted, "nothing is cut where bits do not run out"
 
 
+def test_a_node_with_little_of_what_all_have_has_its_step() -> None:
+    """One record of eight million, sampled so rarely that it counts for half a step: there is room for it."""
+    parts = parts_of(make_task(private(noise_multiplier=7.0, sampling_rate=0.001), 0.0), 1, PARAMETERS)
+    bits = bits_for(parts, 8_317_089, 33)
+    assert parts[0].per_unit < 1
+    assert Layout(parts, bits, 33, 8_317_089, 8_317_089).limit(parts[0], 1) == 1
+
+
 def test_too_few_bits_are_refused_and_more_than_needed_are_not() -> None:
     parts = parts_of(make_task(private()), 1, PARAMETERS)
     assert [bits_for(parts, units, 3) for units in (1, 3000, 3_000_000)] == [24, 24, 32]
