@@ -205,6 +205,20 @@ def test_newcomers_are_taken_in_the_key_step_only() -> None:
     assert {"n5", "late-shares", "late-unmask"} <= set(announced.nodes), "all of them are in the next round"
 
 
+def test_one_that_may_be_selected_again_does_not_fill_a_gap_after_the_key_step() -> None:
+    """It has no keys in this session, and could only abstain."""
+    coordinator = gathered(replace(PLAN, quorum=4))
+    coordinator.handle(Joined(1.5, "n5", 10))
+    coordinator.handle(Abstained(1.6, "n5", 1, 1, "busy"))
+    until(coordinator, CONFIRM)
+    for node in ("n3", "n4"):
+        coordinator.handle(Abstained(2.0, node, 1, 1, "busy"))
+    assert len(coordinator.cohort) < coordinator.plan.quorum
+    before = copy.deepcopy(coordinator)
+    assert coordinator.handle(Rated(2.5, "n5", "")) == []
+    assert coordinator == before
+
+
 def test_a_node_that_returns_in_time_is_asked_the_open_step_again() -> None:
     coordinator = gathered()
     until(coordinator, MASKED)
