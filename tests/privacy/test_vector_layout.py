@@ -91,7 +91,7 @@ def test_noisy_parts_say_what_their_mechanism_is() -> None:
 nodes_of = st.lists(st.integers(1, 3000), min_size=3, max_size=12)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(nodes_of, st.sampled_from(BITS), st.floats(1e-3, 50), st.integers(0, 1 << 32))
 def test_weighted_means_are_numpys_within_the_rounding_bound(
     weights: List[int], bits: int, reach: float, seed: int
@@ -216,7 +216,7 @@ def node_task() -> Task:
     return replace(make_task(share=0.0), schema=schema, privacy=private(unit="node"))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(
     st.integers(3, 2000),
     st.integers(1, 10_000_000),
