@@ -31,8 +31,7 @@ def build_model(spec: Mapping[str, Any], input_shape: Sequence[int], classes: in
     """A keras.Model from `input_shape` (without the batch) to `classes` logits, float32.
 
     Kernels are drawn from numpy's PCG64 with `seed` (Glorot and Bengio 2010, eq. 16: uniform with limit
-    sqrt(6 / (fan_in + fan_out))), so the same seed gives the same weights on every machine. Biases and the logits layer
-    start at zero: the first predictions are uniform, and noisy training need not unlearn random ones. A model of kind
+    sqrt(6 / (fan_in + fan_out))), so the same seed gives the same weights on every machine. Biases start at zero. A model of kind
     `keras` keeps the weights in its file. Raises ExportError for a spec or a model that cannot be used.
     """
     spec = _checked_spec(spec)
@@ -177,10 +176,9 @@ def _cnn1d(spec: Mapping[str, Any], shape: Tuple[int, ...], classes: int) -> Any
 
 def _initialise(model: Any, seed: int) -> None:
     rng = np.random.default_rng(seed)
-    linear = len(model.layers) == 1  # it has one optimum: best sought from the middle, where no class is preferred
     for variable in model.trainable_variables:
         shape = tuple(variable.shape)
-        if len(shape) < 2 or linear:
+        if len(shape) < 2:
             variable.assign(np.zeros(shape, np.float32))
             continue
         receptive = int(np.prod(shape[:-2]))

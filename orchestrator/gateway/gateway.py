@@ -273,22 +273,18 @@ class Gateway:
         self._rate(node)
         if kind == "health":
             return
+        this_run = header.get("run") == self._run
+        # What makes no sense is refused before its silence on the ledger is held against the node.
+        joined = self._joining(node, header) if kind == "ready" and this_run else None
         lost = self._ledgers.objection(node, header)
         if lost:
             self._decline(node, LOST, lost)
             return
-        this_run = header.get("run") == self._run
-        if kind == "ready" and this_run:
-            records = require(header, "records", int)
-            units = require({"units": records, **header}, "units", int)
-            holder = node == self._task.aggregation.key_holder
-            if not holder and not 1 <= units <= records < 1 << 40:
-                raise WireError(f"{node} is ready with {records} records of {units} privacy units")
-            event = Joined(self._now(), node, records, units)
-            self._note_counts(event)
+        if joined is not None:
+            self._note_counts(joined)
             if node not in self._coordinator.online:
-                self._tell("joined", node=node, records=records)
-            self._happen(event)
+                self._tell("joined", node=node, records=joined.records)
+            self._happen(joined)
         elif kind == "declined" and this_run:
             self._decline(node, require({"code": "", **header}, "code", str), require(header, "reason", str))
         elif kind == "waiting" and this_run:
@@ -302,6 +298,14 @@ class Gateway:
             self._goodbyes.add(node)
         elif not self._coordinator.over:
             self._send_task(node)
+
+    def _joining(self, node: str, header: Dict[str, Any]) -> Joined:
+        records = require(header, "records", int)
+        units = require({"units": records, **header}, "units", int)
+        holder = node == self._task.aggregation.key_holder
+        if not holder and not 1 <= units <= records < 1 << 40:
+            raise WireError(f"{node} is ready with {records} records of {units} privacy units")
+        return Joined(self._now(), node, records, units)
 
     def _note_counts(self, event: Joined) -> None:
         if event.node != self._task.aggregation.key_holder:

@@ -80,7 +80,7 @@ def test_with_privacy_the_sums_are_noised_and_charged(federation: Tuple[Path, Li
     assert [("federated" in r) for r in report["per_round"]] == [False, True, False, True]
     counts = np.array(report["per_round"][-1]["federated"]["confusion"])
     assert (counts != np.round(counts)).any(), "exact counts left the nodes"
-    assert "released 2 times a run with noise multiplier" in report["privacy"]["evaluation"]
+    assert "released 2 times with noise multiplier" in report["privacy"]["evaluation"]
     assert report["privacy"]["epsilon"] <= 8
 
 

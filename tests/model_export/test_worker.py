@@ -143,3 +143,10 @@ def test_auc_counts_pairs() -> None:
     probabilities = np.array([[0.9, 0.1], [0.2, 0.8], [0.4, 0.6]])
     assert classification_metrics(probabilities, np.array([0, 1, 0])) == {"accuracy": pytest.approx(2 / 3), "auc": 1.0}
     assert "auc" not in classification_metrics(probabilities, np.array([0, 0, 0]))
+
+
+def test_a_linear_model_starts_at_zero_and_one_with_hidden_layers_does_not(tmp_path: Path) -> None:
+    for hidden, starts_at_zero in (([], True), ([4], False)):
+        out = tmp_path / f"out{len(hidden)}"
+        run_worker("prepare", {"model": {"kind": "mlp", "hidden": hidden}, "input_shape": [3], "classes": 2}, out)
+        assert (not np.load(out / "weights.npy").any()) == starts_at_zero

@@ -9,6 +9,9 @@ from pathlib import Path
 from typing import Any, List, Optional
 
 import pytest
+
+pytest.importorskip("dp_accounting")  # not on Python 3.8
+
 from dp_accounting import dp_event, pld
 from test_policy import make_task
 
