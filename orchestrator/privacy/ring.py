@@ -32,6 +32,8 @@ def from_ring(vector: np.ndarray, bits: int) -> np.ndarray:
 
 def pack(vector: np.ndarray, bits: int) -> bytes:
     """A ring vector as ceil(n bits / 8) bytes, most significant bit first."""
+    if bits == 16:
+        return vector.astype(">u2").tobytes()
     if bits % 8 == 0:  # whole bytes: a copy of the low ones, much faster than bit by bit
         return vector.astype(">u4").view(np.uint8).reshape(-1, 4)[:, 4 - bits // 8 :].tobytes()
     planes = np.unpackbits(vector.astype(">u4").view(np.uint8).reshape(-1, 4), axis=1)[:, MAX_BITS - bits :]
@@ -42,6 +44,8 @@ def unpack(data: bytes, bits: int, size: int) -> np.ndarray:
     """uint32 (size,); ValueError when the bytes are not `size` values of `bits` bits."""
     if len(data) != -(-size * bits // 8):
         raise ValueError(f"{len(data)} bytes are not {size} values of {bits} bits")
+    if bits == 16:
+        return np.frombuffer(data, ">u2").astype(np.uint32)
     if bits % 8 == 0:
         words = np.zeros((size, 4), np.uint8)
         words[:, 4 - bits // 8 :] = np.frombuffer(data, np.uint8).reshape(size, bits // 8)

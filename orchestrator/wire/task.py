@@ -7,6 +7,7 @@ import hashlib
 import json
 import math
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, Dict, List, Optional, Tuple
 
 from orchestrator.errors import UsageError
@@ -354,6 +355,7 @@ def digest_of(declared: Dict[str, Any], graph: bytes) -> str:
     return hashlib.sha256(graph + json.dumps(declared, sort_keys=True).encode()).hexdigest()
 
 
+@lru_cache(maxsize=None)  # making one takes longer than using it
 def _converter() -> Any:
     from cattrs import Converter
 
