@@ -105,6 +105,17 @@ def activation_range(activation: str, scale: np.float32, zero_point: int) -> Tup
     )
 
 
+def relu_table(
+    input_scale: np.float32, input_zero_point: int, output_scale: np.float32, output_zero_point: int
+) -> np.ndarray:
+    """int8 (256,): max(x, 0) for each input from -128 to 127, in the scale of the output."""
+    multiplier, shift = quantize_multiplier(float(np.float32(input_scale) / np.float32(output_scale)))
+    low, high = activation_range("relu", output_scale, output_zero_point)
+    inputs = range(INT8_MIN - input_zero_point, INT8_MAX + 1 - input_zero_point)
+    values = [output_zero_point + multiply_by_quantized(x, multiplier, shift) for x in inputs]
+    return np.array([min(max(value, low), high) for value in values], np.int8)
+
+
 def softmax_table(beta: float, input_scale: float) -> List[int]:
     """exp(-d * beta * input_scale) in Q0.31 for d = 0, 1, ... as long as it counts (TFLM treats the rest as zero)."""
     integer_bits = 5

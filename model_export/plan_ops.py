@@ -9,7 +9,15 @@ import numpy as np
 
 from model_export.plan import PlanError, Step, check_int8
 from model_export.plan_arena import window_lag
-from model_export.plan_math import activation_range, logistic_table, quantize_multiplier, softmax_table
+from model_export.plan_math import (
+    INT8_MAX,
+    INT8_MIN,
+    activation_range,
+    logistic_table,
+    quantize_multiplier,
+    relu_table,
+    softmax_table,
+)
 from model_export.tflite_file import Op, Tensor, TfliteModel
 
 _ADD_LEFT_SHIFT = 20
@@ -313,12 +321,31 @@ def _softmax(c: _Context) -> Step:
     return Step("softmax", c.op, (source.index,), c.output.index, shape, shape, table=table, lag=0)
 
 
+def _lookup(c: _Context, table: np.ndarray) -> Step:
+    """Each value replaced by its entry in `table`, int8 (256,)."""
+    source = c.input()
+    if int(np.prod(source.shape)) != int(np.prod(c.output.shape)):
+        raise c.error(f"input {source.shape}, output {c.output.shape}")
+    shape = (1, 1, int(np.prod(source.shape)))
+    return Step("lut", c.op, (source.index,), c.output.index, shape, shape, table=table.tobytes(), lag=0)
+
+
 def _logistic(c: _Context) -> Step:
     _check_unit_output(c)
+    return _lookup(c, logistic_table(float(c.input().scales[0]), _zero_point(c.input())))
+
+
+def _relu(c: _Context) -> Step:
     source = c.input()
-    shape = (1, 1, int(np.prod(source.shape)))
-    table = logistic_table(float(source.scales[0]), _zero_point(source)).tobytes()
-    return Step("lut", c.op, (source.index,), c.output.index, shape, shape, table=table, lag=0)
+    return _lookup(c, relu_table(source.scales[0], _zero_point(source), c.output.scales[0], _zero_point(c.output)))
+
+
+def _relu6(c: _Context) -> Step:
+    source = c.input()
+    if source.scales[0] != c.output.scales[0] or _zero_point(source) != _zero_point(c.output):
+        raise c.error("the input has another scale than the output; supported are equal ones")
+    low, high = activation_range("relu6", source.scales[0], _zero_point(source))
+    return _lookup(c, np.clip(np.arange(INT8_MIN, INT8_MAX + 1), low, high).astype(np.int8))
 
 
 def _pad(c: _Context) -> Step:
@@ -346,6 +373,8 @@ _ONE_STEP: Dict[str, Callable[[_Context], Step]] = {
     "MAX_POOL_2D": _pool("max_pool"),
     "MEAN": _mean,
     "PAD": _pad,
+    "RELU": _relu,
+    "RELU6": _relu6,
     "SOFTMAX": _softmax,
 }
 SUPPORTED = frozenset([*_ONE_STEP, "CONCATENATION"])

@@ -5,6 +5,7 @@ Only what lies between them is left out: MQTT, codecs and, where sums are secure
 """
 
 import tempfile
+from abc import ABC, abstractmethod
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -142,7 +143,7 @@ def _updates(
     parts: Dict[str, np.ndarray] = {}
     for name, node in nodes.items():
         parts[name] = node.contributor.contribute(number, {}, tensors, layout).parts[UPDATE]
-        if attack is not None and not summed:
+        if isinstance(attack, _UnitAttack) and not summed:
             attack.saw(number, weights, name, parts[name])
     if not summed:
         return [
@@ -157,7 +158,7 @@ def _updates(
         if privacy.noise == "gateway":
             total = total + mechanism.to_float(mechanism.noise(SecureRandom()))
         return (attack.saw_answers(answers, total) if isinstance(attack, _NodeAttack) else total) / len(nodes)
-    if attack is not None:
+    if isinstance(attack, _UnitAttack):
         attack.saw_sum(total)
     return (
         -task.training.learning_rate_at(number)
@@ -173,7 +174,7 @@ def _layout(task: Task, nodes: Dict[str, _Node], number: int, parameters: int) -
     return Layout(parts, bits_for(parts, units, len(nodes), task.aggregation.bits), len(nodes), units, records)
 
 
-class _Attack:
+class _Attack(ABC):
     """Canaries in one training, and what an attacker makes of what it sees."""
 
     def __init__(self, task: Task, parameters: int, names: List[str], count: int, measured: Measured) -> None:
@@ -186,17 +187,13 @@ class _Attack:
         """Canaries that are in among a node's units."""
         return 0
 
+    @abstractmethod
     def trainer(self, task: Task, graph: bytes, dataset: Dataset, node: str) -> Trainer:
-        raise NotImplementedError
+        """The node's, with its canaries."""
 
-    def saw(self, number: int, weights: np.ndarray, name: str, update: np.ndarray) -> None:
-        """One node's update."""
-
-    def saw_sum(self, total: np.ndarray) -> None:
-        """The nodes' sum of one step, float64 (P,)."""
-
+    @abstractmethod
     def result(self) -> Tuple[np.ndarray, np.ndarray]:
-        raise NotImplementedError
+        """(scores, whether it was in), both (canaries,)."""
 
 
 class _UnitAttack(_Attack):
@@ -221,12 +218,14 @@ class _UnitAttack(_Attack):
         return self._trainers[node]
 
     def saw(self, number: int, weights: np.ndarray, name: str, update: np.ndarray) -> None:
+        """One node's update."""
         trainer = self._trainers[name]
         for step, total in zip(trainer.steps, trainer.released(weights, update, number)):
             self._listen(name, step, total - step.real, total - step.everything)
         trainer.steps.clear()
 
     def saw_sum(self, total: np.ndarray) -> None:
+        """The nodes' sum of one step, float64 (P,)."""
         steps = {name: trainer.steps[-1] for name, trainer in self._trainers.items()}
         real, everything = (
             np.sum([getattr(step, what) for step in steps.values()], axis=0) for what in ("real", "everything")

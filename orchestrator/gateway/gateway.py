@@ -8,12 +8,13 @@ import logging
 import queue
 import time
 from dataclasses import dataclass
-from typing import Any, Callable, Dict, Iterator, List, Optional, Set, Tuple
+from typing import Any, Callable, Dict, List, Optional, Set, Tuple
 
 import numpy as np
 
 from orchestrator.errors import PrivacyError, RoundError, UsageError, WireError
 from orchestrator.gateway.aggregation import MAX_MESSAGE_BYTES, Aggregation, Evaluate
+from orchestrator.gateway.announcer import Announcer
 from orchestrator.gateway.authority import Authority
 from orchestrator.gateway.broker import OwnBroker
 from orchestrator.gateway.central_noise import CentralAggregation
@@ -59,12 +60,11 @@ from orchestrator.rounds.secure import (
     coordinator_of,
 )
 from orchestrator.wire.body import decode_body, encode_body, require
-from orchestrator.wire.envelope import EVERYONE
 from orchestrator.wire.frames import Ack, Chunk, Want, decode_frame, encode_frame
 from orchestrator.wire.link import BrokerAddress, Connected, Disconnected, Link, Message
-from orchestrator.wire.task import task_from_dict, task_to_dict
+from orchestrator.wire.task import task_from_dict
 from orchestrator.wire.topics import Topics
-from orchestrator.wire.transfer import Inbox, Outbox, transfer_id
+from orchestrator.wire.transfer import Inbox
 
 log = logging.getLogger("edgeward.gateway")
 
@@ -106,7 +106,6 @@ class Gateway:
         self._run = run
         self._voice = Voice(authority, store.serial(run))
         self._task = task_from_dict(stored[0], f"stored run {run}")
-        self._graph = stored[1]
         self._secure: Optional[SecureAggregation] = None
         if self._task.aggregation.secure:
             kind = EncryptedAggregation if self._task.aggregation.key_holder else SecureAggregation
@@ -121,27 +120,21 @@ class Gateway:
         self._own_broker = own_broker
         self._hand_up = hand_up
         self._topics = Topics(federation)
-        self._outbox = Outbox()
         self._inbox = Inbox(MAX_MESSAGE_BYTES)
         self._epoch = time.time() - time.monotonic()
         self._wake_at: Optional[float] = None
-        self._announced: Optional[Tuple[Tuple[int, int], bytes]] = None  # (round, attempt), body
         self._figures = Figures(self._task.training)
+        self._announcer = Announcer(run, self._task, stored[1], self._topics, self._voice, self._figures)
         self._records: Dict[str, int] = {}
         self._units: Dict[str, int] = {}
         self._goodbyes: Set[str] = set()
-        self._announced_ids: Set[bytes] = set()  # transfers of the open round
-        self._step_ids: Set[bytes] = set()  # and of its open step
-        # To the key holder: the transfer under way, and what follows it.
-        self._passing: Optional[Tuple[bytes, Iterator[bytes]]] = None
         self._noted: Optional[Tuple[str, int]] = None
-        self._task_body: Optional[bytes] = None
         plan = plan_of(self._task, self._store.secret(self._run, "selection"))
         self._coordinator = coordinator_of(plan)
         self._link = Link(
             broker, f"edgeward-{federation}-gateway", [self._topics.every_up, self._topics.every_presence]
         )
-        self._link.send_from(self._outbox.next)
+        self._link.send_from(self._announcer.outbox.next)
 
     def run(self, connect_timeout_s: float = 30.0) -> RunResult:
         """Serves until the run is finished; raises RoundError when it failed, BrokerError without a broker."""
@@ -173,14 +166,14 @@ class Gateway:
         try:
             event = self._link.events.get(timeout=self._wait_s())
         except queue.Empty:
-            self._outbox.due(time.monotonic())
+            self._announcer.outbox.due(time.monotonic())
             self._watch_broker()
             if self._task.selection.seen_within_s:
                 for node in sorted(self._coordinator.online):
                     self._rate(node)
         else:
             if isinstance(event, Connected):
-                self._outbox.hurry(time.monotonic())
+                self._announcer.outbox.hurry(time.monotonic())
             elif isinstance(event, Disconnected):
                 self._tell("broker_lost", reason=event.reason)
                 self._watch_broker()
@@ -222,7 +215,7 @@ class Gateway:
         waits = [0.5]
         if self._wake_at is not None:
             waits.append(self._wake_at - self._now())
-        due = self._outbox.next_due()
+        due = self._announcer.outbox.next_due()
         if due is not None:
             waits.append(due - time.monotonic())
         return max(0.0, min(waits))
@@ -297,7 +290,7 @@ class Gateway:
         elif header.get("finished") == self._run:
             self._goodbyes.add(node)
         elif not self._coordinator.over:
-            self._send_task(node)
+            self._announcer.task(node)
 
     def _joining(self, node: str, header: Dict[str, Any]) -> Joined:
         records = require(header, "records", int)
@@ -318,7 +311,7 @@ class Gateway:
 
     def _leave(self, node: str) -> None:
         self._inbox.forget(node)
-        self._outbox.forget(node)
+        self._announcer.outbox.forget(node)
         if node in self._coordinator.online:
             self._tell("left", node=node)
             self._happen(Left(self._now(), node))
@@ -335,10 +328,9 @@ class Gateway:
     def _take_frame(self, node: str, payload: bytes) -> None:
         frame = decode_frame(payload)
         if isinstance(frame, Ack):
-            if self._outbox.acknowledged(node, frame) and self._passing is not None and frame.id == self._passing[0]:
-                self._pass_on(self._passing[1])
+            self._announcer.acknowledged(node, frame)
         elif isinstance(frame, Want):
-            self._outbox.wanted(node, frame, time.monotonic())
+            self._announcer.wanted(node, frame)
         else:
             self._take_chunk(node, frame)
 
@@ -359,7 +351,8 @@ class Gateway:
         wanted = require(header, "run", str) == self._run and self._coordinator.accepts(node, number)
         wanted = wanted and node not in self._coordinator.declined  # a broadcast round reaches it all the same
         if wanted:
-            self._check_update(node, number, records, header, tensors)
+            self._check_counts(node, number, header)  # before anything is stored, like what follows
+            self._aggregation.check_update(number, header, tensors)
             self._figures.received(node, len(body), header)
             event = Arrived(self._now(), node, number, chunk.id.hex(), float(records))
             with self._store.transaction():
@@ -396,6 +389,8 @@ class Gateway:
         ):
             step = header["step"]
             self._secure.check_answer(step, header, tensors)
+            if step in VECTOR_STEPS:
+                self._check_counts(node, number, header)
             self._figures.received(node, len(body), header)
             event = Arrived(
                 self._now(), node, number, chunk.id.hex(), 1.0, step, attempt, self._secure.prepares(step, header)
@@ -405,8 +400,7 @@ class Gateway:
                 self._secure.put_answer(event, header, body)
                 self._store.append(self._run, event)
         received = self._inbox.finish(node, chunk.id)
-        for transfer in self._step_ids:
-            self._outbox.acknowledged(node, Ack(transfer))  # who answers has what was asked
+        self._announcer.answered(node)
         # Others see by the next step that theirs are here.
         if not isinstance(event, Arrived) or event.step in ACKNOWLEDGED_STEPS:
             self._link.publish(self._topics.down(node), encode_frame(received))
@@ -416,16 +410,15 @@ class Gateway:
                 self._tell("update", node=node, round=number, bytes=len(body), digest=event.digest, arrived=arrived)
             self._carry_out(self._coordinator.handle(event))
 
-    def _check_update(
-        self, node: str, number: int, records: int, header: Dict[str, Any], tensors: Dict[str, Any]
-    ) -> None:
-        """Refuses what could not be aggregated, before it is stored."""
+    def _check_counts(self, node: str, number: int, header: Dict[str, Any]) -> None:
+        """Raises WireError where a node claims more than it joined with."""
         # A region's gateway joins with the records of all its nodes; not all of them answer every round.
-        if not 1 <= records <= self._records.get(node, 0):
-            raise WireError(
-                f"update of round {number} claims {records} records, {node} joined with {self._records.get(node)}"
-            )
-        self._aggregation.check_update(number, header, tensors)
+        for name, joined in (("records", self._records), ("units", self._units)):
+            claimed = require({"units": header.get("records"), **header}, name, int)
+            if not 1 <= claimed <= joined.get(node, 0):
+                raise WireError(
+                    f"update of round {number} claims {claimed} {name}, {node} joined with {joined.get(node)}"
+                )
 
     # Events and actions
 
@@ -453,14 +446,6 @@ class Gateway:
             elif isinstance(action, (Finish, Fail)):
                 self._finish(action.reason if isinstance(action, Fail) else "")
 
-    def _send_task(self, node: str) -> None:
-        if self._task_body is None:  # turning a task into plain data takes longer than sending it
-            header = {"kind": "task", "run": self._run, "task": task_to_dict(self._task)}
-            self._task_body = encode_body(header, {"graph": np.frombuffer(self._graph, np.uint8)})
-        # The same for every node, so it is signed for all: one copy in memory however many wait for it.
-        topic = self._topics.down(node)
-        self._outbox.send(self._voice.say(self._task_body, EVERYONE), topic, {node: topic}, time.monotonic())
-
     def _announce(self, action: Announce) -> None:
         joining = not action.step or action.step in JOINING_STEPS
         if joining or (action.step, action.attempt) == (MASKED, PREPARED):
@@ -469,45 +454,24 @@ class Gateway:
             self._announce_step(action)
 
     def _announce_round(self, action: Announce) -> None:
-        if self._announced is None or self._announced[0] != (action.round, action.attempt):
-            self._announced = ((action.round, action.attempt), self._round_body(action))
-            self._figures.round_began(action.round)
         self._tell("round", round=action.round, of=self._task.training.rounds, nodes=list(action.nodes))
-        body = self._announced[1]
-        self._figures.sent(len(body), len(action.nodes))
         everyone = set(action.nodes) == set(self._coordinator.online) - {self._task.aggregation.key_holder}
-        self._announced_ids |= self._send(body, action.nodes, everyone)
+        self._announcer.round(action, lambda: self._round_body(action), everyone)
 
     def _announce_step(self, action: Announce) -> None:
         assert self._secure is not None
         self._tell("step", round=action.round, attempt=action.attempt, step=action.step, nodes=list(action.nodes))
-        self._step_ids, self._passing = set(), None
         if action.step == DECRYPT:
             assert isinstance(self._secure, EncryptedAggregation)
-            self._pass_on(self._secure.passed_on(action))
+            self._announcer.begin_step()
+            self._announcer.pass_on(self._task.aggregation.key_holder, self._secure.passed_on(action))
             return
-        counts = {node: (records, self._units[node]) for node, records in self._records.items()}
-        request = self._secure.request(action, counts)
-        bodies = (
-            [((node,), encode_body({**request.fields, **own}, level=1)) for node, own in request.own.items()]
-            if request.own
-            else [(action.nodes, encode_body(request.fields, level=1))]
-        )
-        everyone = not request.own and set(action.nodes) == set(self._coordinator.online)
-        for nodes, body in bodies:
-            self._figures.sent(len(body), len(nodes))
-            self._step_ids |= self._send(body, nodes, everyone)
-        self._announced_ids |= self._step_ids
+        request = self._secure.request(action, self._counts())
+        self._announcer.step(action, request, set(action.nodes) == set(self._coordinator.online))
 
-    def _pass_on(self, bodies: Iterator[bytes]) -> None:
-        """Sends the key holder the next of what it has to be shown; its acknowledgement brings the one after."""
-        self._passing = None
-        for body in bodies:
-            self._figures.sent(len(body), 1)
-            sent = self._send(body, (self._task.aggregation.key_holder,), everyone=False)
-            self._announced_ids |= sent
-            self._passing = next(iter(sent)), bodies
-            return
+    def _counts(self) -> Dict[str, Tuple[int, int]]:
+        """node -> (records, privacy units), as it joined."""
+        return {node: (records, self._units[node]) for node, records in self._records.items()}
 
     def _round_body(self, action: Announce) -> bytes:
         number = action.round
@@ -530,26 +494,13 @@ class Gateway:
         shape = self._task.schema.input_shape
         return {"weights": self._aggregation.weights(), "mean": mean.reshape(shape), "std": std.reshape(shape)}
 
-    def _send(self, body: bytes, nodes: Tuple[str, ...], everyone: bool) -> Set[bytes]:
-        """One transfer: a single broadcast when it is for everybody, else a copy for each node. Returns their ids."""
-        receivers = {node: self._topics.down(node) for node in nodes}
-        if everyone and len(nodes) > 1:
-            message = self._voice.say(body, EVERYONE)
-            self._outbox.send(message, self._topics.all_nodes, receivers, time.monotonic())
-            return {transfer_id(message)}
-        ids = set()
-        for node, topic in receivers.items():
-            message = self._voice.say(body, node)
-            self._outbox.send(message, topic, {node: topic}, time.monotonic())
-            ids.add(transfer_id(message))
-        return ids
-
     def _aggregate(self, action: Aggregate) -> None:
         self._tell("aggregating", round=action.round, nodes=list(action.nodes))
-        self._passing = None
         try:
             outcome = self._aggregation.outcome(action, float(sum(self._records.values())))
         except PrivacyError as error:
+            if self._secure is None:
+                raise RoundError(f"run {self._run}, round {action.round}: {error}") from error
             self._tell("unopened", round=action.round, reason=str(error))
             self._happen(Unopened(self._now(), action.round, str(error)))
             return
@@ -564,9 +515,7 @@ class Gateway:
             self._store.drop_updates(self._run, action.round)
             self._store.drop_answers(self._run, action.round)
             self._store.append(self._run, event)
-        for transfer in self._announced_ids:
-            self._outbox.drop(transfer)
-        self._announced_ids = set()
+        self._announcer.close_round()
         if outcome.evaluated is not None:
             self._tell("evaluated", round=outcome.evaluated[0], **outcome.evaluated[1])
         self._tell("aggregated", of=self._task.training.rounds, **result)
@@ -579,10 +528,7 @@ class Gateway:
     def _finish(self, reason: str) -> None:
         # Nodes with a personal part make their whole model of it and the final shared weights.
         tensors = self._model() if self._task.training.personal_parameters and not reason else {}
-        body = encode_body({"kind": "finished", "run": self._run, "reason": reason}, tensors)
-        nodes = tuple(self._coordinator.online)
-        if nodes:
-            self._send(body, nodes, everyone=True)
+        self._announcer.finished(reason, tensors, self._coordinator.online)
         self._tell("failed" if reason else "finished", reason=reason)
 
     def _say_goodbye(self) -> None:

@@ -5,6 +5,7 @@ An anchor holds (entries, hash of the last). A ledger that continues it is fine 
 
 import json
 import os
+from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import NamedTuple, Optional
 
@@ -22,18 +23,19 @@ class Head(NamedTuple):
     hash: str
 
 
-class Anchor:
+class Anchor(ABC):
     """One place that remembers a head. `paired`: it is written with every entry, so it may lag behind by one at most."""
 
     paired = False
     where = ""
 
+    @abstractmethod
     def read(self) -> Optional[Head]:
         """None before the first head was noted."""
-        raise NotImplementedError
 
+    @abstractmethod
     def write(self, head: Head) -> None:
-        raise NotImplementedError
+        """Notes how far the ledger has come."""
 
 
 class StoreAnchor(Anchor):

@@ -13,7 +13,7 @@ from orchestrator.errors import PrivacyError, WireError
 from orchestrator.node.secure import Answer, SecureRound
 from orchestrator.privacy.ckks import Encryptor, SumPlan, context_message, sign_summand
 from orchestrator.privacy.ckks_blocks import tenseal
-from orchestrator.rounds.secure import ENCRYPTED
+from orchestrator.rounds.secure import ENCRYPTED, PREPARED
 from orchestrator.wire.body import require
 from orchestrator.wire.task import Task
 
@@ -36,6 +36,10 @@ def objection_to_encrypting(task: Task, name: str) -> str:
 
 class EncryptedRound(SecureRound):
     """One attempt at an encrypted sum."""
+
+    def _begin(self) -> None:
+        if self.attempt == PREPARED:
+            raise PrivacyError("nothing is exchanged for an encrypted round before it is announced")
 
     def _steps(self) -> Dict[str, Callable[[Dict[str, Any]], Answer]]:
         return {ENCRYPTED: self._encrypted}

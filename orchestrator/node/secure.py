@@ -6,6 +6,7 @@ other sum of that round, whatever the gateway says. Rounds under CKKS: node/encr
 """
 
 import logging
+from abc import ABC, abstractmethod
 from typing import Any, Callable, Dict, List, Optional, Tuple
 
 import numpy as np
@@ -28,7 +29,7 @@ Contribute = Callable[[int, Dict[str, Any], Tensors, Layout], Contribution]
 MAX_BODY_BYTES = 512 << 20
 
 
-class SecureRound:
+class SecureRound(ABC):
     """One attempt. Feed it the gateway's messages; each gives this node's answer, the same one when it comes again."""
 
     def __init__(
@@ -67,11 +68,13 @@ class SecureRound:
             self._answers[step] = ({**about, **fields}, tensors)
         return self._answers[step]
 
+    @abstractmethod
     def _begin(self) -> None:
         """Raises PrivacyError where the node must not take part."""
 
+    @abstractmethod
     def _steps(self) -> Dict[str, Callable[[Dict[str, Any]], Answer]]:
-        raise NotImplementedError
+        """step -> what answers its message."""
 
     def _layout_of(self, header: Dict[str, Any]) -> Layout:
         parameters = 0 if self.number == 0 else self._update_size()

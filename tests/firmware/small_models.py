@@ -70,6 +70,13 @@ def branches(x):
     return layers.Dense(4, activation="softmax")(x)
 
 
+def rectified(x):
+    """Activations that stand alone: of the input, into another scale, and of one branch of two."""
+    y = layers.Conv2D(3, 1)(x)
+    x = layers.Concatenate(axis=-1)([layers.ReLU()(x), y, layers.ReLU()(y), layers.ReLU(max_value=6)(y)])
+    return layers.Dense(3)(layers.Flatten()(x))
+
+
 def padded(x):
     x = layers.ZeroPadding2D(((0, 1), (2, 1)))(x)
     x = layers.DepthwiseConv2D((3, 2), depth_multiplier=2, strides=2)(x)
@@ -87,6 +94,7 @@ MODELS = {
     "residual": (residual, (10, 9, 4)),
     "padded": (padded, (11, 12, 3)),
     "branches": (branches, (7, 6, 3)),
+    "rectified": (rectified, (5, 7, 2)),
 }
 
 

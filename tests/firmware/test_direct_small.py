@@ -10,7 +10,18 @@ from model_export.plan_ops import SUPPORTED
 from model_export.tflite_file import read_tflite
 from orchestrator.boards.host_engine import SANITIZE, HostBuildError, run_direct
 
-NAMES = ["binary", "branches", "dense", "dense_per_tensor", "image", "padded", "regression", "residual", "signal"]
+NAMES = [
+    "binary",
+    "branches",
+    "dense",
+    "dense_per_tensor",
+    "image",
+    "padded",
+    "rectified",
+    "regression",
+    "residual",
+    "signal",
+]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -34,6 +45,12 @@ def test_every_operator_is_covered(small_models: Dict[str, bytes]):
     used = {op.code for model in small_models.values() for op in read_tflite(model).ops}
     assert set(SUPPORTED) <= used
     assert used <= set(SUPPORTED) | set(ALIASES)
+
+
+def test_a_rectifier_that_rescales_is_among_them(small_models: Dict[str, bytes]):
+    model = read_tflite(small_models["rectified"])
+    pairs = [(model.tensors[op.inputs[0]], model.tensors[op.outputs[0]]) for op in model.ops if op.code == "RELU"]
+    assert any(source.scales[0] != result.scales[0] for source, result in pairs)
 
 
 def test_dense_layers_of_both_kinds(small_models: Dict[str, bytes]):

@@ -1,0 +1,97 @@
+"""A gateway in process, without a broker: what nodes claim of themselves, and a round that cannot be aggregated."""
+
+from pathlib import Path
+from typing import Any, Dict, List, Tuple
+
+import numpy as np
+import pytest
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+
+from orchestrator.errors import PrivacyError, RoundError
+from orchestrator.gateway.gateway import Gateway
+from orchestrator.gateway.store import Store
+from orchestrator.wire.body import encode_body
+from orchestrator.wire.codec import encode_update
+from orchestrator.wire.frames import encode_frame, split
+from orchestrator.wire.link import BrokerAddress, Message
+from orchestrator.wire.protection import Aggregation
+from orchestrator.wire.task import Feature, Privacy, Rounds, Schema, Task, Training, task_to_dict
+from orchestrator.wire.transfer import transfer_id
+
+NODES = ("a", "b", "c")
+RECORDS, UNITS = 10, 4
+
+
+def start(tmp_path: Path, aggregation: str) -> Tuple[Gateway, List[Dict[str, Any]]]:
+    """Round 1 of a run that all NODES have joined, and what the gateway tells."""
+    schema = Schema("table", "y", ("a", "b"), {"0": 0, "1": 1}, (Feature("x", 0, 1),), standardization="range")
+    rules, how = Rounds(nodes=3, quorum=3), Aggregation(aggregation)
+    task = Task(
+        "t", schema, {}, Training(rounds=5), Privacy(unit="none"), rules, aggregation=how, codec="float32"
+    )  # fmt: skip
+    store = Store(tmp_path / "gateway.sqlite")
+    store.create_run("run", task_to_dict(task), b"graph", np.zeros(8, np.float32))
+    told: List[Dict[str, Any]] = []
+    gateway = Gateway(store, "run", "f", BrokerAddress("127.0.0.1", 1), progress=told.append)
+    gateway._link.publish = lambda topic, payload, retain=False: None  # type: ignore[method-assign]
+    for node in NODES:
+        ready = {"kind": "ready", "run": "run", "records": RECORDS, "units": UNITS}
+        gateway._receive(Message(f"edgeward/1/f/node/{node}/presence", encode_body(ready)))
+    return gateway, told
+
+
+def send(gateway: Gateway, node: str, header: Dict[str, Any], tensors: Dict[str, np.ndarray]) -> None:
+    body = encode_body({"run": "run", "round": 1, **header}, tensors)
+    for chunk in split(transfer_id(body), body):
+        gateway._receive(Message(f"edgeward/1/f/node/{node}/up", encode_frame(chunk)))
+
+
+def update(gateway: Gateway, node: str, records: int = RECORDS, units: int = UNITS) -> None:
+    tensors = encode_update(np.ones(8, np.float32), "float32", np.random.default_rng(0))
+    send(gateway, node, {"kind": "update", "records": records, "units": units, "codec": "float32"}, tensors)
+
+
+CLAIMS = [("records", RECORDS + 1), ("units", UNITS + 1), ("records", 0), ("units", 0)]
+
+
+@pytest.mark.parametrize(("what", "claimed"), CLAIMS)
+def test_an_update_of_more_than_its_node_joined_with_is_refused(tmp_path: Path, what: str, claimed: int) -> None:
+    gateway, told = start(tmp_path, "plain")
+    update(gateway, "a", **{what: claimed})
+    assert f"claims {claimed} {what}" in told[-1]["reason"]
+    assert not gateway._coordinator.arrived
+    update(gateway, "a")
+    assert list(gateway._coordinator.arrived) == ["a"]
+
+
+@pytest.mark.parametrize(("what", "claimed"), CLAIMS)
+def test_so_is_a_masked_vector(tmp_path: Path, what: str, claimed: int) -> None:
+    gateway, told = start(tmp_path, "masked")
+    about = {"kind": "step", "attempt": 1}
+    for node in NODES:
+        keys = {k: X25519PrivateKey.generate().public_key().public_bytes_raw() for k in ("channel", "mask")}
+        send(gateway, node, {**about, "step": "keys", **keys, "signature": b"s", "credential": b"c"}, {})
+    for node in NODES:
+        shares = {other: b"share" for other in NODES if other != node}
+        send(gateway, node, {**about, "step": "shares", "shares": shares}, {})
+    masked = {"masked": np.zeros(20, np.uint8)}
+    counts = {"records": RECORDS, "units": UNITS}
+    send(gateway, "a", {**about, "step": "masked", **counts, what: claimed}, masked)
+    assert told[-1]["event"] == "refused"
+    assert f"{claimed} {what}" in told[-1]["reason"]
+    assert not gateway._coordinator.arrived
+    send(gateway, "a", {**about, "step": "masked", **counts}, masked)
+    assert list(gateway._coordinator.arrived) == ["a"]
+
+
+def test_a_plain_round_whose_privacy_fails_ends_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gateway, _ = start(tmp_path, "plain")
+
+    def fail(*_: Any) -> None:
+        raise PrivacyError("no room for the noise")
+
+    monkeypatch.setattr(gateway._aggregation, "outcome", fail)
+    for node in NODES[:2]:
+        update(gateway, node)
+    with pytest.raises(RoundError, match="round 1: no room for the noise"):
+        update(gateway, "c")
