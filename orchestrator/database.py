@@ -13,6 +13,7 @@ def open_database(path: Path, schema: str, owner: str) -> sqlite3.Connection:
         connection = sqlite3.connect(str(path), isolation_level=None)
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("PRAGMA synchronous=FULL")
+        connection.execute("PRAGMA secure_delete=FAST")  # some builds write zeros over every vector that is dropped
         connection.executescript(schema)
     except sqlite3.Error as error:
         raise EdgewardError(f"{path}: cannot be used as the {owner}'s store: {error}") from error

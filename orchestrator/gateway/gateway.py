@@ -54,6 +54,7 @@ from orchestrator.rounds.secure import (
     DECRYPT,
     JOINING_STEPS,
     MASKED,
+    OPENING_STEPS,
     PREPARED,
     VECTOR_STEPS,
     SecureCoordinator,
@@ -395,8 +396,9 @@ class Gateway:
             event = Arrived(
                 self._now(), node, number, chunk.id.hex(), 1.0, step, attempt, self._secure.prepares(step, header)
             )
-            # Of the other steps a loss of power costs no more than asking again: the journal ends earlier then.
-            with self._store.transaction(durable=step in VECTOR_STEPS):
+            # A loss of power costs no more than asking again: the journal ends earlier then, and the node has its answer
+            # as long as the attempt lasts. See _announce_step.
+            with self._store.transaction(durable=False):
                 self._secure.put_answer(event, header, body)
                 self._store.append(self._run, event)
         received = self._inbox.finish(node, chunk.id)
@@ -461,6 +463,8 @@ class Gateway:
     def _announce_step(self, action: Announce) -> None:
         assert self._secure is not None
         self._tell("step", round=action.round, attempt=action.attempt, step=action.step, nodes=list(action.nodes))
+        if action.step in OPENING_STEPS:
+            self._store.sync()  # from here on the vectors cannot be asked for again
         if action.step == DECRYPT:
             assert isinstance(self._secure, EncryptedAggregation)
             self._announcer.begin_step()

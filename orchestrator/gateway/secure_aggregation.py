@@ -117,7 +117,8 @@ class SecureAggregation(Aggregation):
         stored = self._store.answer(*key)
         if stored is None:
             stored = encode_body(self._form(action.round, counts))
-            self._store.put_answer(*key, stored)
+            with self._store.transaction(durable=False):
+                self._store.put_answer(*key, stored)
         header, _ = decode_body(stored, MAX_MESSAGE_BYTES)
         return {name: int(header[name]) for name in ("bits", "parties", "units", "records")}
 

@@ -74,6 +74,11 @@ class Store:
             if not durable:
                 self._db.execute("PRAGMA synchronous=FULL")
 
+    def sync(self) -> None:
+        """Makes everything durable that was committed until now."""
+        with self.transaction():
+            self._db.execute("INSERT OR REPLACE INTO secrets VALUES ('', 'synced', ?)", (secrets.token_bytes(8),))
+
     def find_run(self, run: str) -> Optional[Tuple[Dict[str, Any], bytes]]:
         """(task as plain data, training graph) of a run; None if it is new."""
         row = self._db.execute("SELECT task, graph FROM runs WHERE id = ?", (run,)).fetchone()
@@ -184,7 +189,8 @@ class Store:
 
     def put_phase(self, run: str, at: float, phase: str, round_number: int, reason: str) -> None:
         """Notes what the run is at since `at` (seconds since 1970): for readers only, the journal decides."""
-        self._db.execute("INSERT INTO phases VALUES (?, ?, ?, ?, ?)", (run, at, phase, round_number, reason))
+        with self.transaction(durable=False):
+            self._db.execute("INSERT INTO phases VALUES (?, ?, ?, ?, ?)", (run, at, phase, round_number, reason))
 
     def put_report(self, run: str, at: float, report: Dict[str, Any]) -> None:
         """Keeps what a finished run gave: the content of result.json."""

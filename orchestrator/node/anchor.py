@@ -35,7 +35,11 @@ class Anchor(ABC):
 
     @abstractmethod
     def write(self, head: Head) -> None:
-        """Notes how far the ledger has come."""
+        """Notes how far the ledger has come, durably."""
+
+    def write_soon(self, head: Head) -> None:
+        """The same, but it may wait until just before the ledger's next entry."""
+        self.write(head)
 
 
 class StoreAnchor(Anchor):
@@ -53,6 +57,9 @@ class StoreAnchor(Anchor):
 
     def write(self, head: Head) -> None:
         self._store.put_anchor(_NAME, *head)
+
+    def write_soon(self, head: Head) -> None:
+        self._store.put_anchor_soon(_NAME, *head)
 
 
 class FolderAnchor(Anchor):

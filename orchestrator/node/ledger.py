@@ -13,7 +13,7 @@ import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 from orchestrator.database import open_database
 from orchestrator.errors import EdgewardError, LedgerError, PrivacyError
@@ -78,6 +78,7 @@ class Ledger:
         except EdgewardError as error:
             raise LedgerError(f"{error}. {_LOST}" if path.exists() and path.stat().st_size else str(error)) from error
         self._file = _file_of(path)
+        self._known: Dict[str, _History] = {}
         if not remembered and self.head.entries == 0:
             with self._writing():
                 self._append("opened", "", id=secrets.token_hex(16))
@@ -137,7 +138,8 @@ class Ledger:
                         f"{kind}, reserved are {reserved}"
                     )
             self._append("release", run, run=run, round=round_number, uses=dict(uses))
-        self._anchor()
+        for anchor in self._anchors:
+            anchor.write_soon(self.head)
 
     def close_run(self, run: str) -> Reservation:
         """Frees what `run` reserved and did not use; it is never served again. Raises PrivacyError for an unknown run."""
@@ -160,12 +162,15 @@ class Ledger:
         return words[-1] if words else None
 
     def reservation(self, run: str) -> Optional[Reservation]:
-        found = _reservations(self._entries(run))
-        return found[0] if found else None
+        known = self._known.get(run)
+        _read(self._known, self._entries(run, known.seq if known else 0))
+        return self._known[run].reservation() if run in self._known else None
 
     def reservations(self) -> List[Reservation]:
         """All runs that were ever promised something, in that order."""
-        return _reservations(self._entries())
+        found: Dict[str, _History] = {}
+        _read(found, self._entries())
+        return [history.reservation() for history in found.values()]
 
     def entries(self) -> List[Dict[str, Any]]:
         """Every entry as plain data, the oldest first."""
@@ -201,6 +206,8 @@ class Ledger:
             raise LedgerError(f"{self.path}: was removed or replaced while it was in use. {_LOST}")
 
     def close(self) -> None:
+        if _file_of(self.path) == self._file:
+            self._anchor()
         self._db.close()
 
     def _compare(self, anchor: Anchor, known: Optional[Head], heads: Mapping[int, str]) -> None:
@@ -241,12 +248,15 @@ class Ledger:
 
     def _append(self, kind: str, subject: str, **fields: Any) -> None:
         entries, before = self.head
+        for anchor in self._anchors:
+            if anchor.paired and (anchor.read() or Head(0, FIRST)).entries < entries:
+                anchor.write(self.head)  # so that it never lags behind by more than one
         entry = {**fields, "kind": kind, "seq": entries + 1, "at": round(time.time(), 3), "before": before}
         text = json.dumps(entry, sort_keys=True, separators=(",", ":"))
         self._db.execute("INSERT INTO entries VALUES (?, ?, ?, ?)", (entries + 1, subject, text, _hash(text)))
 
-    def _entries(self, subject: Optional[str] = None) -> Iterator[Dict[str, Any]]:
-        where, values = ("", []) if subject is None else (" WHERE subject = ?", [subject])
+    def _entries(self, subject: Optional[str] = None, after: int = 0) -> Iterator[Dict[str, Any]]:
+        where, values = ("", []) if subject is None else (" WHERE subject = ? AND seq > ?", [subject, after])
         rows = self._rows(f"SELECT entry FROM entries{where} ORDER BY seq", *values)
         return (json.loads(row[0]) for row in rows)
 
@@ -257,31 +267,43 @@ class Ledger:
             raise LedgerError(f"{self.path}: cannot be read: {error}. {_LOST}") from error
 
 
-def _reservations(entries: Iterator[Dict[str, Any]]) -> List[Reservation]:
-    reserved: Dict[str, Dict[str, Any]] = {}
-    used: Dict[str, Dict[str, int]] = {}
-    rounds: Dict[str, List[int]] = {}
-    closed = set()
-    for entry in entries:
-        kind, run = entry["kind"], entry.get("run", "")
-        if kind == "reserve":
-            reserved[run], used[run], rounds[run] = entry, {}, []
-        elif kind == "release":
-            rounds[run].append(entry["round"])
+class _History:
+    """What the entries of one run come to, as far as they were read: up to entry `seq`."""
+
+    def __init__(self, entry: Dict[str, Any]) -> None:
+        self.seq = int(entry["seq"])
+        self._reserved = {name: entry[name] for name in ("run", "digest", "task", "unit", "sides", "share")}
+        self._charges = tuple(map(Charge.from_dict, entry["charges"]))
+        self._used: Dict[str, int] = {}
+        self._rounds: List[int] = []
+        self._closed = False
+
+    def take(self, entry: Dict[str, Any]) -> None:
+        self.seq = int(entry["seq"])
+        if entry["kind"] == "release":
+            self._rounds.append(entry["round"])
             for name, count in entry["uses"].items():
-                used[run][name] = used[run].get(name, 0) + count
-        elif kind == "close":
-            closed.add(run)
-    return [
-        Reservation(
-            charges=tuple(map(Charge.from_dict, entry["charges"])),
-            used=used[run],
-            rounds=tuple(rounds[run]),
-            closed=run in closed,
-            **{name: entry[name] for name in ("run", "digest", "task", "unit", "sides", "share")},
+                self._used[name] = self._used.get(name, 0) + count
+        elif entry["kind"] == "close":
+            self._closed = True
+
+    def reservation(self) -> Reservation:
+        return Reservation(
+            **self._reserved,
+            charges=self._charges,
+            used=dict(self._used),
+            rounds=tuple(self._rounds),
+            closed=self._closed,
         )
-        for run, entry in reserved.items()
-    ]
+
+
+def _read(histories: Dict[str, _History], entries: Iterable[Dict[str, Any]]) -> None:
+    """Continues `histories`, by run, with later entries."""
+    for entry in entries:
+        if entry["kind"] == "reserve":
+            histories[entry["run"]] = _History(entry)
+        elif entry["kind"] in ("release", "close"):
+            histories[entry["run"]].take(entry)
 
 
 def _subject(entry: Mapping[str, Any]) -> str:

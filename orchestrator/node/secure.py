@@ -1,7 +1,7 @@
 """This node's side of one secure round: keys, shares, its masked vector, and help in opening the sum (rounds/secure.py).
 
-What protects the node is in privacy/secure_sum.py; here its steps meet messages. The vector is stored before it is masked, so
-that a round attempted again carries the same noise; and once this node has helped to open a sum of a round it is in no
+What protects the node is in privacy/secure_sum.py; here its steps meet messages. A vector with noise is stored before it is
+masked, so that a round attempted again carries the same noise; and once this node has helped to open a sum of a round it is in no
 other sum of that round, whatever the gateway says. Rounds under CKKS: node/encrypted.py.
 """
 
@@ -92,14 +92,9 @@ class SecureRound(ABC):
         return int(weights.size) - self.run.task.training.personal_parameters
 
     def _values(self, layout: Layout) -> Tuple[Tensors, Dict[str, int]]:
-        """The vector's parts and the weights of its means; from the store, if an earlier attempt computed them."""
+        """The vector's parts and the weights of its means; those of an earlier attempt, if there was one."""
         run = self.run
-        body = self._store.released(run.id, self.number, run.digest)
-        if body is None:
-            parts, keep, _ = self._contribute(self.number, self._announced, self._tensors, layout)
-            body = encode_body({}, parts, level=1)
-            self._store.release(run.id, self.number, run.digest, body, keep)
-        values = dict(decode_body(body, MAX_BODY_BYTES)[1])
+        values = self._computed(layout)
         weights = {name: run.dataset.records for name in values}
         times = {part.name: part.times for part in layout.parts}
         for name, count in ((STATISTICS, run.units), (EVALUATION, run.held_out.records)):
@@ -108,6 +103,16 @@ class SecureRound(ABC):
                 # Who held out far more than its share counts for less: sums have no room for it.
                 weights[name] = min(count, times[name] * run.dataset.records)
         return values, weights
+
+    def _computed(self, layout: Layout) -> Tensors:
+        """The vector's parts, computed once and stored."""
+        run = self.run
+        body = self._store.released(run.id, self.number, run.digest)
+        if body is not None:
+            return dict(decode_body(body, MAX_BODY_BYTES)[1])
+        parts, keep, _ = self._contribute(self.number, self._announced, self._tensors, layout)
+        self._store.release(run.id, self.number, run.digest, encode_body({}, parts, level=1), keep)
+        return dict(parts)
 
 
 class MaskedRound(SecureRound):
@@ -122,6 +127,18 @@ class MaskedRound(SecureRound):
         if (self._prepared is not None) != (self.attempt == PREPARED):
             raise PrivacyError("this node has no keys for this round from the one before")
         self._party = self._prepared or self._new_party(self._session)
+
+    def _computed(self, layout: Layout) -> Tensors:
+        """Without noise, and without a part that this node trains on, memory is enough: what is lost can be computed again."""
+        run = self.run
+        if run.task.privacy.on or run.task.training.personal_parameters:
+            return super()._computed(layout)
+        if run.parts is None or run.parts[0] != self.number:
+            self._store.released(run.id, self.number, run.digest)  # raises for a round that is over
+            parts, _, _ = self._contribute(self.number, self._announced, self._tensors, layout)
+            self._store.charge(run.id, self.number)
+            run.parts = (self.number, parts)
+        return dict(run.parts[1])
 
     def _new_party(self, session: bytes) -> Party:
         aggregation, peers = self.run.task.aggregation, self._peers
@@ -180,7 +197,7 @@ class MaskedRound(SecureRound):
 
     def _unmask(self, header: Dict[str, Any]) -> Answer:
         shares = self._party.unmask(require_map(header, "signatures", bytes))
-        self._store.note_opened(self.run.id, self.number)  # before anybody can open anything
+        self._store.note_opened(self.run.id, self.number, self.run.digest)  # before anybody can open anything
         answer: Dict[str, Any] = {"shares": {name: [kind, share] for name, (kind, share) in shares.items()}}
         if self.following is not None and header.get(NEXT):
             try:

@@ -5,8 +5,9 @@ once, so a replay cannot spend the privacy budget twice.
 """
 
 import secrets
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Callable, Dict, NamedTuple, Optional, Tuple
+from typing import Callable, Dict, Iterator, NamedTuple, Optional, Tuple
 
 import numpy as np
 
@@ -54,6 +55,7 @@ class NodeStore:
     def __init__(self, path: Path) -> None:
         self._db = open_database(path, _SCHEMA, "node")
         self.before_release: Optional[Callable[[str, int], None]] = None
+        self._anchors: Dict[str, Tuple[int, str]] = {}  # to be written with the next commit
 
     def released(self, run: str, round_number: int, task: str) -> Optional[bytes]:
         """The stored update of a round; None if there was none yet.
@@ -77,15 +79,18 @@ class NodeStore:
 
         `before_release` is told (run, round) first; what it raises is raised, and nothing is stored.
         """
-        if self.before_release is not None:
-            self.before_release(run, round_number)
-        with self._db:
-            self._db.execute("BEGIN IMMEDIATE")
+        self.charge(run, round_number)
+        with self._writing():
             self._db.execute("INSERT INTO releases VALUES (?, ?, ?, ?)", (run, round_number, task, body))
             for name, vector in (keep or {}).items():
                 row = (run, name, round_number, vector.astype("<f4").tobytes())
                 self._db.execute("INSERT OR REPLACE INTO kept VALUES (?, ?, ?, ?)", row)
             self._db.execute("UPDATE releases SET body = NULL WHERE run = ? AND round < ?", (run, round_number))
+
+    def charge(self, run: str, round_number: int) -> None:
+        """Tells `before_release` of a release whose vector is not kept here: it can be computed again without harm."""
+        if self.before_release is not None:
+            self.before_release(run, round_number)
 
     def kept(self, run: str, name: str) -> Optional[Kept]:
         """The newest vector of that name a release of this run stored; None before the first."""
@@ -102,11 +107,11 @@ class NodeStore:
         self._db.execute("INSERT OR IGNORE INTO peers VALUES (?, ?)", (name, key))
         return bytes(self._db.execute("SELECT key FROM peers WHERE name = ?", (name,)).fetchone()[0])
 
-    def note_opened(self, run: str, round_number: int) -> None:
-        """This node has helped to open a secure sum of the round. Outlives this process, though not at once a loss of power."""
-        self._db.execute("PRAGMA synchronous=NORMAL")
-        self._db.execute("INSERT OR IGNORE INTO opened VALUES (?, ?)", (run, round_number))
-        self._db.execute("PRAGMA synchronous=FULL")
+    def note_opened(self, run: str, round_number: int, task: str) -> None:
+        """Notes durably that this node helps to open a secure sum of the round, and has thus answered it."""
+        with self._writing():
+            self._db.execute("INSERT OR IGNORE INTO opened VALUES (?, ?)", (run, round_number))
+            self._db.execute("INSERT OR IGNORE INTO releases VALUES (?, ?, ?, NULL)", (run, round_number, task))
 
     def opened(self, run: str, round_number: int) -> bool:
         query = "SELECT 1 FROM opened WHERE run = ? AND round = ?"
@@ -119,11 +124,25 @@ class NodeStore:
 
     def put_anchor(self, name: str, entries: int, last: str) -> None:
         """Notes where the file ends, durably. It only moves forward: a slower writer does not take it back."""
+        self.put_anchor_soon(name, entries, last)
+        with self._writing():
+            pass
+
+    def put_anchor_soon(self, name: str, entries: int, last: str) -> None:
+        """The same, with the next release or other durable note."""
+        self._anchors[name] = (entries, last)
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """A durable transaction, which also takes along the anchors that wait."""
         with self._db:
             self._db.execute("BEGIN IMMEDIATE")
-            self._db.execute("INSERT OR IGNORE INTO anchors VALUES (?, 0, '')", (name,))
-            update = "UPDATE anchors SET entries = ?, hash = ? WHERE name = ? AND entries < ?"
-            self._db.execute(update, (entries, last, name, entries))
+            for name, (entries, last) in self._anchors.items():
+                self._db.execute("INSERT OR IGNORE INTO anchors VALUES (?, 0, '')", (name,))
+                update = "UPDATE anchors SET entries = ?, hash = ? WHERE name = ? AND entries < ?"
+                self._db.execute(update, (entries, last, name, entries))
+            yield
+        self._anchors.clear()
 
     def seen(self, run: str) -> Optional[SeenRun]:
         row = self._db.execute("SELECT serial, newest_round, over FROM seen_runs WHERE run = ?", (run,)).fetchone()
@@ -147,4 +166,7 @@ class NodeStore:
         return int(self._db.execute("SELECT COUNT(*) FROM releases WHERE run = ?", (run,)).fetchone()[0])
 
     def close(self) -> None:
+        if self._anchors:
+            with self._writing():
+                pass
         self._db.close()

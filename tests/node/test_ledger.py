@@ -5,7 +5,7 @@ import os
 import sqlite3
 from dataclasses import replace
 from pathlib import Path
-from typing import Callable, List, Tuple
+from typing import Callable, List
 
 import pytest
 
@@ -199,20 +199,36 @@ def test_a_ledger_removed_while_it_is_used_is_missed_at_the_next_release(state: 
 
 
 def test_a_kill_between_entry_and_anchor_is_no_loss(state: Path) -> None:
-    class KilledError(Exception):
-        pass
-
-    class Dying(StoreAnchor):
-        def write(self, head: Tuple[int, str]) -> None:
-            if head[0] > 4:
-                raise KilledError
-
-    ledger = Ledger(state / LEDGER_FILE, [Dying(NodeStore(state / "node.sqlite"))])
-    with pytest.raises(KilledError):
-        ledger.charge("run", 2, {"training": 2})
-    ledger.close()
+    anchor = StoreAnchor(NodeStore(state / "node.sqlite"))
+    ledger = Ledger(state / LEDGER_FILE, [anchor])
+    ledger.charge("run", 2, {"training": 2})
+    assert anchor.read() == (4, ledger.entries()[4]["before"]), "it is written with what the entry was made for"
+    ledger._db.close()  # as a kill leaves it
     assert opened(state).head.entries == 5
     assert json.loads((state / "identity" / ANCHOR_FILE).read_text())["entries"] == 5
+
+
+def test_the_anchor_comes_with_the_release_and_at_the_latest_with_the_next_entry(state: Path) -> None:
+    store = NodeStore(state / "node.sqlite")
+    anchor = StoreAnchor(store)
+    ledger = Ledger(state / LEDGER_FILE, [anchor])
+    ledger.charge("run", 2, {"training": 2})
+    store.release("run", 2, "digest", b"update")
+    assert anchor.read() == ledger.head
+    for number in (3, 4, 5):
+        ledger.charge("run", number, {"training": 1} if number < 5 else {})
+        assert anchor.read() == (ledger.head.entries - 1, ledger.entries()[-1]["before"])
+    store.note_opened("run", 5, "digest")
+    assert anchor.read() == ledger.head
+
+
+def test_another_process_takes_along_the_anchor_that_waits(state: Path) -> None:
+    node, owner = opened(state), opened(state)
+    node.charge("run", 2, {"training": 2})
+    owner.decide("a" * 64, APPROVED)
+    owner._db.close()
+    node._db.close()
+    assert opened(state).head.entries == 6
 
 
 def test_two_processes_write_one_chain(state: Path) -> None:

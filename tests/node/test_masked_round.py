@@ -62,6 +62,7 @@ class Federation:
         self.computed: List[str] = []
         self.charged: List[Tuple[str, int]] = []
         self.rounds: Dict[str, MaskedRound] = {}
+        self.runs: Dict[str, Run] = {}
         self.number, self.attempt = 1, 1
         mean, std = range_scaling(self.task.schema)
         self.model = {"weights": np.zeros(SIZE, np.float32), "mean": mean, "std": std}
@@ -76,7 +77,9 @@ class Federation:
         count, store = RECORDS[name], self.stores[name]
         data = Dataset(np.zeros((count, 1), np.float32), np.zeros(count, np.int32))
         digest = digest_of(task_to_dict(self.task), b"graph")
-        run = Run("run", digest, self.task, b"graph", data, data.take(np.zeros(count, bool)))
+        if name not in self.runs:  # one that was killed has none
+            self.runs[name] = Run("run", digest, self.task, b"graph", data, data.take(np.zeros(count, bool)))
+        run = self.runs[name]
         store.before_release = lambda run, number: self.charged.append((name, number))
 
         def contribute(number: int, header: Any, tensors: Any, layout: Layout) -> Contribution:
