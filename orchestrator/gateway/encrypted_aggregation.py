@@ -13,7 +13,7 @@ import numpy as np
 
 from orchestrator.errors import PrivacyError, RoundError, WireError
 from orchestrator.gateway.aggregation import MAX_MESSAGE_BYTES, Tensors
-from orchestrator.gateway.secure_aggregation import Request, SecureAggregation
+from orchestrator.gateway.secure_aggregation import Counts, Request, SecureAggregation
 from orchestrator.privacy.ckks import MOST_PARTIES, Adder, most_bits
 from orchestrator.privacy.vector_layout import Summed
 from orchestrator.rounds.events import Aggregate, Announce
@@ -32,7 +32,7 @@ class EncryptedAggregation(SecureAggregation):
         size = self._layout(action).size
         return Request({**self._about(action), "bits": form["bits"], "parties": form["parties"], "size": size}, {})
 
-    def opening(self, action: Announce) -> Tuple[Dict[str, Any], Tensors]:
+    def opening(self, action: Announce, counts: Counts) -> Tuple[Dict[str, Any], Tensors]:
         header, tensors = self._context(action)
         told = {name: header[name] for name in ("signature", "credential")}
         form = self._fix_form(action, {})

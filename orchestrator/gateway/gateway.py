@@ -69,6 +69,9 @@ from orchestrator.wire.transfer import Inbox
 
 log = logging.getLogger("edgeward.gateway")
 
+ACKNOWLEDGE_AFTER_S = 0.5
+"""How long a vector waits for its acknowledgement: the next step, if it comes before, says the same."""
+
 GOODBYE_S = 10.0
 """How long to wait at the end for the nodes' last figures."""
 
@@ -124,6 +127,7 @@ class Gateway:
         self._inbox = Inbox(MAX_MESSAGE_BYTES)
         self._epoch = time.time() - time.monotonic()
         self._wake_at: Optional[float] = None
+        self._owed: Dict[str, Tuple[float, bytes]] = {}  # node -> until when its vector should be acknowledged, and how
         self._figures = Figures(self._task.training)
         self._announcer = Announcer(run, self._task, stored[1], self._topics, self._voice, self._figures)
         self._records: Dict[str, int] = {}
@@ -182,9 +186,16 @@ class Gateway:
                 self._take_supply(event)
             else:
                 self._receive(event)
+        self._acknowledge()
         if self._wake_at is not None and self._now() >= self._wake_at:
             self._wake_at = None
             self._happen(Ticked(self._now()))
+
+    def _acknowledge(self) -> None:
+        """What is owed, and due."""
+        now = time.monotonic()
+        for node in [node for node, (at, _) in self._owed.items() if at <= now]:
+            self._link.publish(self._topics.down(node), self._owed.pop(node)[1])
 
     def supply(self, supply: Supply) -> None:
         """From any thread: it is taken in order with the messages of nodes."""
@@ -216,9 +227,11 @@ class Gateway:
         waits = [0.5]
         if self._wake_at is not None:
             waits.append(self._wake_at - self._now())
+        dues = [at for at, _ in self._owed.values()]
         due = self._announcer.outbox.next_due()
         if due is not None:
-            waits.append(due - time.monotonic())
+            dues.append(due)
+        waits += [at - time.monotonic() for at in dues]
         return max(0.0, min(waits))
 
     def _watch_broker(self) -> None:
@@ -393,19 +406,22 @@ class Gateway:
             if step in VECTOR_STEPS:
                 self._check_counts(node, number, header)
             self._figures.received(node, len(body), header)
-            event = Arrived(
-                self._now(), node, number, chunk.id.hex(), 1.0, step, attempt, self._secure.prepares(step, header)
-            )
-            # A loss of power costs no more than asking again: the journal ends earlier then, and the node has its answer
-            # as long as the attempt lasts. See _announce_step.
+            brings = (self._secure.prepares(step, header), self._secure.foresees(step, header))
+            event = Arrived(self._now(), node, number, chunk.id.hex(), 1.0, step, attempt, *brings)
+            # A loss of power costs no more than asking again: the journal ends earlier then, and a node has its answers as
+            # long as the attempt lasts.
             with self._store.transaction(durable=False):
                 self._secure.put_answer(event, header, body)
                 self._store.append(self._run, event)
+            if step in VECTOR_STEPS:
+                self._store.flush()
         received = self._inbox.finish(node, chunk.id)
         self._announcer.answered(node)
-        # Others see by the next step that theirs are here.
-        if not isinstance(event, Arrived) or event.step in ACKNOWLEDGED_STEPS:
+        # The next step says that theirs are here, which soon follows most of them; a vector may have to wait for others.
+        if not isinstance(event, Arrived):
             self._link.publish(self._topics.down(node), encode_frame(received))
+        elif event.step in ACKNOWLEDGED_STEPS:
+            self._owed[node] = (time.monotonic() + ACKNOWLEDGE_AFTER_S, encode_frame(received))
         if event is not None:
             if isinstance(event, Arrived) and event.step in VECTOR_STEPS:
                 arrived = len(self._coordinator.arrived) + 1
@@ -450,9 +466,10 @@ class Gateway:
 
     def _announce(self, action: Announce) -> None:
         joining = not action.step or action.step in JOINING_STEPS
-        if joining or (action.step, action.attempt) == (MASKED, PREPARED):
+        first = (action.step, action.attempt) == (MASKED, PREPARED)
+        if joining or first:
             self._announce_round(action)
-        if not joining:
+        if not joining and not (first and self._secure is not None and self._secure.in_one_message(action)):
             self._announce_step(action)
 
     def _announce_round(self, action: Announce) -> None:
@@ -463,6 +480,8 @@ class Gateway:
     def _announce_step(self, action: Announce) -> None:
         assert self._secure is not None
         self._tell("step", round=action.round, attempt=action.attempt, step=action.step, nodes=list(action.nodes))
+        for node in action.nodes:
+            self._owed.pop(node, None)
         if action.step in OPENING_STEPS:
             self._store.sync()  # from here on the vectors cannot be asked for again
         if action.step == DECRYPT:
@@ -484,7 +503,7 @@ class Gateway:
             tensors = self._model()
         fields: Dict[str, Any] = {}
         if self._secure is not None:
-            told, more = self._secure.opening(action)
+            told, more = self._secure.opening(action, self._counts())
             fields.update(told)
             tensors.update(more)
         if STATISTICS_ROUND < number <= self._task.training.rounds:

@@ -4,6 +4,7 @@ Everything is made of what the store holds, so a gateway that begins again asks 
 anything from which a single node's vector could be read.
 """
 
+from dataclasses import replace
 from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Tuple
 
 import numpy as np
@@ -25,13 +26,29 @@ from orchestrator.privacy.secure_sum import (
 )
 from orchestrator.privacy.vector_layout import EVALUATION, STATISTICS, UPDATE, Layout, Summed, bits_for, parts_of
 from orchestrator.rounds.events import STATISTICS_ROUND, Aggregate, Announce, Arrived
-from orchestrator.rounds.secure import CONFIRM, KEYS, MASKED, NEXT, PREPARED, SHARES, UNMASK, VECTOR_STEPS
+from orchestrator.rounds.secure import (
+    CONFIRM,
+    FORESEEN,
+    KEYS,
+    MASKED,
+    NEXT,
+    PREPARED,
+    SHARES,
+    SHARES_OF,
+    UNMASK,
+)
 from orchestrator.rounds.strategy import OfTheMean
 from orchestrator.wire.body import decode_body, encode_body, require, require_map
 from orchestrator.wire.task import Task, digest_of, task_to_dict
 
-_NEXT_STEP = {CONFIRM: KEYS, UNMASK: SHARES}
+_NEXT_STEP = {MASKED: KEYS, UNMASK: SHARES}
 _KEY_FIELDS = ("channel", "mask", "signature", "credential")
+Counts = Mapping[str, Tuple[int, int]]
+"""node -> (records, privacy units), as it joined."""
+
+_FEW = 12
+"""Nodes whose encrypted shares for each other (about 100 bytes each) are little beside a model."""
+
 _FORM = "form"
 """Step under which the store keeps the numbers a session's vectors are made with."""
 
@@ -52,14 +69,27 @@ class SecureAggregation(Aggregation):
         self._opened: Dict[str, Summed] = {}
         self._noted: Dict[Tuple[int, int, str, str], Dict[str, Any]] = {}  # (round, attempt, step, node) -> header
         self._units = 0  # of the nodes in the sum
+        self._task_digest = ""
 
     # Steps
 
-    def opening(self, action: Announce) -> Tuple[Dict[str, Any], Tensors]:
+    def opening(self, action: Announce, counts: Counts) -> Tuple[Dict[str, Any], Tensors]:
         """(header fields, tensors) of the round's message, beside the model: the request of the step it begins."""
-        return {"attempt": action.attempt, "prepared": action.attempt == PREPARED}, {}
+        fields: Dict[str, Any] = {"attempt": action.attempt, "prepared": action.attempt == PREPARED}
+        if self.in_one_message(action):
+            request = self.request(replace(action, nodes=self._parties(action)), counts)
+            own = {node: alone["shares"] for node, alone in request.own.items()}
+            fields.update({**request.fields, "kind": "round", SHARES_OF: own})
+        return fields, {}
 
-    def request(self, action: Announce, counts: Mapping[str, Tuple[int, int]]) -> Request:
+    def in_one_message(self, action: Announce) -> bool:
+        """Whether a round that begins with the vectors tells all nodes in its own message what is for each: if it is little."""
+        return action.attempt == PREPARED and len(self._parties(action)) <= _FEW
+
+    def _parties(self, action: Any) -> Tuple[str, ...]:
+        return tuple(self._store.answerers(*self._key(action, KEYS)))
+
+    def request(self, action: Announce, counts: Counts) -> Request:
         """What the step asks of the action's nodes. `counts`: node -> (records, privacy units), as it joined."""
         about = {
             "kind": "step",
@@ -74,17 +104,25 @@ class SecureAggregation(Aggregation):
             keys = self._fields(action, KEYS, _KEY_FIELDS)
             fields = {"adverts": keys}
         elif action.step == MASKED:
-            parties = [name for name, _ in self._headers(action, KEYS)]
-            fields = dict(self._fix_form(action, {name: counts[name] for name in parties}))
+            fields = dict(self._fix_form(action, {name: counts[name] for name in self._parties(action)}))
             shared = {name: header["shares"] for name, header in self._headers(action, SHARES)}
             for node in action.nodes:
                 own[node] = {"shares": {sender: shares[node] for sender, shares in shared.items() if node in shares}}
         elif action.step == CONFIRM:
             fields = {"survivors": self._store.answerers(*self._key(action, MASKED))}
         elif action.step == UNMASK:
-            fields = {"signatures": {name: header["signature"] for name, header in self._headers(action, CONFIRM)}}
+            fields = self._signatures(action)
+            # Of an attempt before this one there may be keys of nodes that are not in this one.
+            self._store.keep_answers(*self._key(_next(action), KEYS), self._store.answerers(*self._key(action, MASKED)))
             fields[NEXT] = self._fields(_next(action), KEYS, _KEY_FIELDS)
         return Request({**about, **fields}, own)
+
+    def _signatures(self, action: Announce) -> Dict[str, Any]:
+        """Under the list of survivors; where nobody was asked to confirm it, all foresaw it."""
+        confirmed = {name: header["signature"] for name, header in self._headers(action, CONFIRM)}
+        if confirmed:
+            return {"signatures": confirmed}
+        return {"signatures": {n: header[FORESEEN] for n, header in self._headers(action, MASKED)}, FORESEEN: True}
 
     def check_answer(self, step: str, header: Dict[str, Any], tensors: Tensors) -> None:
         """Raises WireError for an answer that no later step could use."""
@@ -104,6 +142,7 @@ class SecureAggregation(Aggregation):
             for key in ("records", "units"):
                 if require(header, key, int) < 1:
                     raise WireError(f"a masked vector of {header[key]} {key}")
+            require({FORESEEN: b"", **header}, FORESEEN, bytes)
         elif step == CONFIRM:
             require(header, "signature", bytes)
         elif step == UNMASK:
@@ -111,7 +150,7 @@ class SecureAggregation(Aggregation):
                 if len(told) != 2 or not all(isinstance(part, bytes) for part in told):
                     raise WireError(f"the share of {name} is not [kind, share]")
 
-    def _fix_form(self, action: Announce, counts: Mapping[str, Tuple[int, int]]) -> Dict[str, int]:
+    def _fix_form(self, action: Announce, counts: Counts) -> Dict[str, int]:
         """The numbers all parties make their vectors with: computed once for an attempt, and kept."""
         key = (self._run, action.round, action.attempt, _FORM, "")
         stored = self._store.answer(*key)
@@ -122,7 +161,7 @@ class SecureAggregation(Aggregation):
         header, _ = decode_body(stored, MAX_MESSAGE_BYTES)
         return {name: int(header[name]) for name in ("bits", "parties", "units", "records")}
 
-    def _form(self, number: int, counts: Mapping[str, Tuple[int, int]]) -> Dict[str, int]:
+    def _form(self, number: int, counts: Counts) -> Dict[str, int]:
         records, units = (sum(count[i] for count in counts.values()) for i in (0, 1))
         parts = parts_of(self._task, number, self._update_size(number))
         bits = bits_for(parts, units, len(counts), self._task.aggregation.bits)
@@ -144,12 +183,15 @@ class SecureAggregation(Aggregation):
         """Whether an answer, checked before, brings something for the next round. In other steps nobody asked for that."""
         return step in _NEXT_STEP and NEXT in header
 
+    def foresees(self, step: str, header: Dict[str, Any]) -> bool:
+        """Whether an answer, checked before, is signed by who expects it to be in a certain sum."""
+        return step == MASKED and FORESEEN in header
+
     def put_answer(self, event: Arrived, header: Dict[str, Any], body: bytes) -> None:
         """Stores an answer, with what it brings for the next round; inside the transaction of its event."""
         key = (event.round, event.attempt, event.step, event.node)
         self._store.put_answer(self._run, *key, body)
-        if event.step not in VECTOR_STEPS:
-            self._noted[key] = header  # at hand: the next step is made of it
+        self._noted[key] = header  # at hand: the next step is made of it
         if event.prepared:
             coming = (event.round + 1, PREPARED, _NEXT_STEP[event.step], event.node)
             self._store.put_answer(self._run, *coming, encode_body(header[NEXT], level=1))
@@ -210,10 +252,12 @@ class SecureAggregation(Aggregation):
         return layout.decode(from_ring(aggregator.open(answers), layout.bits))
 
     def _digest(self) -> str:
-        stored = self._store.find_run(self._run)
-        if stored is None:
-            raise RoundError(f"the store lacks the task of run {self._run}: was it edited?")
-        return digest_of(task_to_dict(self._task), stored[1])
+        if not self._task_digest:
+            stored = self._store.find_run(self._run)
+            if stored is None:
+                raise RoundError(f"the store lacks the task of run {self._run}: was it edited?")
+            self._task_digest = digest_of(task_to_dict(self._task), stored[1])
+        return self._task_digest
 
     def _model(self, number: int) -> Tensors:
         """What the nodes were told the round starts from."""

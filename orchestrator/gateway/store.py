@@ -1,12 +1,15 @@
 """The gateway's memory: one SQLite file with the journal, open updates, and the current weights.
 
 Everything is committed with fsync before it is acknowledged or acted on, so a kill at any point loses nothing that a
-node was told is safe.
+node was told is safe. Only the steps of secure rounds are not waited for one by one: what a loss of power takes of them is
+asked for again, and before a sum is opened its vectors are on the disk (`sync`).
 """
 
 import json
+import os
 import secrets
 import time
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
@@ -55,6 +58,9 @@ class Store:
 
     def __init__(self, path: Path) -> None:
         self._db = open_database(path, _SCHEMA, "gateway")
+        self._log = path.with_name(path.name + "-wal")  # where SQLite's commits are until it moves them
+        self._flusher = ThreadPoolExecutor(1, "edgeward-flush")
+        self._flushing: Optional[Future[None]] = None
         self.secret(*PSEUDONYM_SECRET)
 
     @contextmanager
@@ -74,10 +80,14 @@ class Store:
             if not durable:
                 self._db.execute("PRAGMA synchronous=FULL")
 
+    def flush(self) -> None:
+        """Begins to put on the disk what was committed until now; meanwhile this thread goes on. See `sync`."""
+        self._flushing = self._flusher.submit(_fsync, self._log)
+
     def sync(self) -> None:
-        """Makes everything durable that was committed until now."""
-        with self.transaction():
-            self._db.execute("INSERT OR REPLACE INTO secrets VALUES ('', 'synced', ?)", (secrets.token_bytes(8),))
+        """Returns when what was committed before the last `flush` would survive a loss of power."""
+        if self._flushing is not None:
+            self._flushing.result()
 
     def find_run(self, run: str) -> Optional[Tuple[Dict[str, Any], bytes]]:
         """(task as plain data, training graph) of a run; None if it is new."""
@@ -138,6 +148,15 @@ class Store:
         query = "SELECT body FROM answers WHERE run = ? AND round = ? AND attempt = ? AND step = ? AND node = ?"
         row = self._db.execute(query, (run, round_number, attempt, step, node)).fetchone()
         return bytes(row[0]) if row else None
+
+    def keep_answers(self, run: str, round_number: int, attempt: int, step: str, nodes: Sequence[str]) -> None:
+        """Drops the answers to a step of all but these nodes."""
+        with self.transaction(durable=False):
+            for node in set(self.answerers(run, round_number, attempt, step)) - set(nodes):
+                key = (run, round_number, attempt, step, node)
+                self._db.execute(
+                    "DELETE FROM answers WHERE run = ? AND round = ? AND attempt = ? AND step = ? AND node = ?", key
+                )
 
     def drop_answers(self, run: str, round_number: int) -> None:
         self._db.execute("DELETE FROM answers WHERE run = ? AND round <= ?", (run, round_number))
@@ -213,7 +232,13 @@ class Store:
         return {row[0]: json.loads(row[1]) for row in rows}
 
     def close(self) -> None:
+        self._flusher.shutdown()
         self._db.close()
+
+
+def _fsync(path: Path) -> None:
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
 
 
 def _vector_dtype(name: str) -> str:

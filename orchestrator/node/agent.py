@@ -30,8 +30,8 @@ from orchestrator.node.secure import MaskedRound, SecureRound
 from orchestrator.node.store import NodeStore
 from orchestrator.node.trainer import GradientTrainer
 from orchestrator.rounds.events import STATISTICS_ROUND
-from orchestrator.rounds.secure import ACKNOWLEDGED_STEPS, PREPARED
-from orchestrator.wire.body import decode_body, encode_body, require
+from orchestrator.rounds.secure import ACKNOWLEDGED_STEPS, PREPARED, SHARES_OF
+from orchestrator.wire.body import decode_body, encode_body, require, require_map
 from orchestrator.wire.frames import Ack, Chunk, Want, decode_frame, encode_frame
 from orchestrator.wire.link import BrokerAddress, Connected, Disconnected, Event, Link
 from orchestrator.wire.process import has_tensorflow, peak_memory_mib
@@ -296,6 +296,9 @@ class NodeAgent:
                 return
         if header.get("attempt") != PREPARED:
             self._answer_open_step(header)
+        elif SHARES_OF in header:
+            own = require_map(header, SHARES_OF, dict).get(self._name, {})
+            self._answer_open_step({**header, "shares": own})
         elif self._early is not None:  # the first step has a message of its own, which is smaller and may be faster
             early, self._early = self._early, None
             self._answer_open_step(early)

@@ -17,7 +17,7 @@ from orchestrator.node.peers import Peers
 from orchestrator.node.store import NodeStore
 from orchestrator.privacy.secure_sum import MODEL, Advert, Party, Session, digest_of_told, session_id
 from orchestrator.privacy.vector_layout import Layout, parts_of
-from orchestrator.rounds.secure import CONFIRM, KEYS, MASKED, NEXT, PREPARED, SHARES, UNMASK
+from orchestrator.rounds.secure import CONFIRM, FORESEEN, KEYS, MASKED, NEXT, PREPARED, SHARES, UNMASK
 from orchestrator.wire.body import decode_body, encode_body, require, require_map
 
 log = logging.getLogger("edgeward.node")
@@ -185,18 +185,22 @@ class MaskedRound(SecureRound):
         model = {name: self._tensors[name] for name in MODEL if name in self._tensors}
         told = digest_of_told(self.run.digest, layout.form, model)
         masked = self._party.mask(vector, require_map(header, "shares", bytes), layout.bits, told)
-        return self._counts(), {"masked": np.frombuffer(masked, np.uint8)}
-
-    def _confirm(self, header: Dict[str, Any]) -> Answer:
-        answer: Dict[str, Any] = {"signature": self._party.confirm(require(header, "survivors", list))}
+        answer = self._counts()
+        foreseen = self._party.foresee()
+        if foreseen is not None:
+            answer[FORESEEN] = foreseen
         if self.number < self.run.task.last_round:
             following = session_id(self._federation, self.run.id, self.number + 1, PREPARED)
             self.following = self._new_party(following)
             answer[NEXT] = self._keys_of(self.following)
-        return answer, {}
+        return answer, {"masked": np.frombuffer(masked, np.uint8)}
+
+    def _confirm(self, header: Dict[str, Any]) -> Answer:
+        return {"signature": self._party.confirm(require(header, "survivors", list))}, {}
 
     def _unmask(self, header: Dict[str, Any]) -> Answer:
-        shares = self._party.unmask(require_map(header, "signatures", bytes))
+        foreseen = require({FORESEEN: False, **header}, FORESEEN, bool)
+        shares = self._party.unmask(require_map(header, "signatures", bytes), foreseen)
         self._store.note_opened(self.run.id, self.number, self.run.digest)  # before anybody can open anything
         answer: Dict[str, Any] = {"shares": {name: [kind, share] for name, (kind, share) in shares.items()}}
         if self.following is not None and header.get(NEXT):

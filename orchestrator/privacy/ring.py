@@ -21,6 +21,8 @@ def fits(bits: int, largest: int, parties: int) -> bool:
 
 def to_ring(values: np.ndarray, bits: int) -> np.ndarray:
     """uint32 (n,) from signed integers (n,), modulo 2^bits."""
+    if values.dtype == np.int32:
+        return values.view(np.uint32) & mask_of(bits)
     return (np.asarray(values, np.int64) & np.int64(mask_of(bits))).astype(np.uint32)
 
 

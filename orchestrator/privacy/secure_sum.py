@@ -8,6 +8,11 @@ dropouts leave is removed with Shamir shares that neighbours hold. Four steps, e
     mask       the vector, masked
     confirm    a signature under the list of survivors;   then   unmask   one share for each neighbour, and its own
 
+Where everybody is everybody's neighbour, a party also signs with its vector whom it expects in the sum (`foresee`). If all of
+them sent theirs, those signatures stand in for the step "confirm". There are two lists then that a party may have signed, but
+it helps with one, once: it gives one share of each party, and more than half are needed to rebuild a secret. So of nobody are
+both secrets rebuilt, and a list that all on it foresaw is one among whom all of them masked.
+
 What it assumes: fewer than `threshold` of any party's neighbours help the aggregator, fewer than half of the honest parties are
 told another list of survivors, and signatures are authentic. What it does not hide: the sum, and who took part. What it does
 not stop: a party that sends nonsense. Keys are fresh in every session.
@@ -105,17 +110,21 @@ def digest_of_told(task: str, form: Iterable[int], model: Mapping[str, np.ndarra
     return hashlib.sha256(_counted(task.encode(), numbers.encode(), *tensors)).digest()
 
 
+_ANY_KEY = X25519PrivateKey.generate()
+
+
 def usable_key(public: bytes) -> bool:
     """Whether a secret can be agreed on with this X25519 key: not with one of small order, or of another length."""
     try:
-        X25519PrivateKey.generate().exchange(X25519PublicKey.from_public_bytes(public))
+        _ANY_KEY.exchange(X25519PublicKey.from_public_bytes(public))
     except ValueError:
         return False
     return True
 
 
-def survivors_message(session: Session, survivors: Iterable[str]) -> bytes:
-    return b"edgeward survivors" + session.id + _counted(*(name.encode() for name in sorted(survivors)))
+def survivors_message(session: Session, survivors: Iterable[str], foreseen: bool = False) -> bytes:
+    kind = b"edgeward foreseen" if foreseen else b"edgeward survivors"
+    return kind + session.id + _counted(*(name.encode() for name in sorted(survivors)))
 
 
 def _counted(*parts: bytes) -> bytes:
@@ -137,10 +146,15 @@ class Graph:
 
     def neighbours(self, party: str) -> Tuple[str, ...]:
         count, here = len(self._order), self._place[party]
-        if 2 * self._half >= count - 1:
+        if self.complete:
             return tuple(sorted(n for n in self._order if n != party))
         steps = [s for s in range(-self._half, self._half + 1) if s]
         return tuple(sorted(self._order[(here + s) % count] for s in steps))
+
+    @property
+    def complete(self) -> bool:
+        """Whether everybody is everybody's neighbour."""
+        return 2 * self._half >= len(self._order) - 1
 
     def threshold(self, party: str) -> int:
         """How many of a party's neighbours and itself can rebuild its secrets together.
@@ -167,7 +181,12 @@ class Party:
         self._adverts: Dict[str, Advert] = {}
         self._graph: Optional[Graph] = None
         self._held: Dict[str, Tuple[bytes, bytes]] = {}  # neighbour -> shares of (its own seed, its pairwise key)
-        self._confirmed: Optional[FrozenSet[str]] = None
+        self._secrets: Dict[
+            str, Tuple[bytes, bytes]
+        ] = {}  # neighbour -> secrets shared with it: of the channel, of masks
+        self._expected: FrozenSet[str] = frozenset()
+        self._foreseen: Optional[FrozenSet[str]] = None
+        self._survivors: Optional[FrozenSet[str]] = None
         self._done: List[str] = []
 
     def advertise(self) -> Advert:
@@ -182,13 +201,13 @@ class Party:
         for advert in adverts:
             if advert.party in self._adverts:
                 raise PrivacyError(f"two sets of keys for {advert.party}")
-            if not self._verify(advert.party, advert.signed(self._session), advert.signature):
+            known = advert.party == self._name  # its keys are compared below
+            if not known and not self._verify(advert.party, advert.signed(self._session), advert.signature):
                 raise PrivacyError(f"the keys of {advert.party} are not signed by {advert.party}")
-            if not (usable_key(advert.channel_key) and usable_key(advert.mask_key)):
-                raise PrivacyError(f"with the keys of {advert.party} no secret can be agreed on")
             self._adverts[advert.party] = advert
         mine = self._adverts.get(self._name)
-        if mine is None or mine.mask_key != self._pair.public_key().public_bytes_raw():
+        keys = tuple(key.public_key().public_bytes_raw() for key in (self._channel, self._pair))
+        if mine is None or (mine.channel_key, mine.mask_key) != keys:
             raise PrivacyError("the aggregator changed this party's own keys")
         if len(self._adverts) < LEAST_SURVIVORS:
             raise PrivacyError(f"a sum over {len(self._adverts)} parties shows what each of them sent")
@@ -196,6 +215,8 @@ class Party:
             raise PrivacyError(f"{len(self._adverts)} parties, the task declares at least {self._session.least}")
         graph = self._graph = Graph(self._session, self._adverts)
         neighbours, threshold = graph.neighbours(self._name), graph.threshold(self._name)
+        for name in neighbours:
+            self._secrets[name] = self._agree(self._adverts[name])
         numbers = [graph.number(n) for n in (*neighbours, self._name)]
         own = split_secret(self._own_seed, numbers, threshold)
         pair = split_secret(self._pair.private_bytes_raw(), numbers, threshold)
@@ -219,14 +240,25 @@ class Party:
             plain = self._decrypt(sender, cipher)
             self._held[sender] = (plain[:SHARE_BYTES], plain[SHARE_BYTES:])
         self._session = self._session.among(told)
+        self._expected = frozenset([*shares, self._name])
         total = to_ring(values, bits) + mask_from(self._session.key(self._own_seed, SELF), values.size)
         for other in sorted(shares):
-            pairwise = pair_mask(self._session, self._pair, self._adverts[other].mask_key, values.size)
+            pairwise = mask_from(self._session.key(self._secrets[other][1], PAIR), values.size)
             (np.add if self._name < other else np.subtract)(total, pairwise, out=total)
         return pack(total & mask_of(bits), bits)
 
+    def foresee(self) -> Optional[bytes]:
+        """A signature under those whose vectors this party expects in the sum; None where that must be seen first."""
+        self._once("foresee", ("mask",))
+        if not self._need_graph().complete or len(self._expected) < max(LEAST_SURVIVORS, self._session.least):
+            return None
+        self._foreseen = self._expected
+        return self._sign(survivors_message(self._session, self._foreseen, foreseen=True))
+
     def confirm(self, survivors: Sequence[str]) -> bytes:
         """A signature under the list of parties whose vectors are in the sum; only ever for one list."""
+        if "unmask" in self._done:
+            raise PrivacyError("this party has helped to open the sum already")
         self._once("confirm", ("mask",))
         names = frozenset(name for name in survivors if isinstance(name, str))
         if len(names) != len(survivors) or not names <= set(self._adverts):
@@ -239,21 +271,29 @@ class Party:
             raise PrivacyError(
                 f"{len(names)} parties are in the sum; fewer than the declared {self._session.least} carry too little noise"
             )
-        self._confirmed = names
+        self._survivors = names
         return self._sign(survivors_message(self._session, names))
 
-    def unmask(self, signatures: Mapping[str, bytes]) -> Dict[str, Tuple[bytes, bytes]]:
+    def unmask(self, signatures: Mapping[str, bytes], foreseen: bool = False) -> Dict[str, Tuple[bytes, bytes]]:
         """party -> (kind, share): of its own mask if it survived, else of its pairwise key. Never both of one party.
 
         `signatures`: of survivors under the same list. Unless more than half of all parties signed it this one refuses: with
-        honest parties signing one list only, there cannot be two such lists.
+        honest parties signing one list only, there cannot be two such lists. `foreseen`: the list is the one this party
+        foresaw, which everybody on it must have signed, and this one confirmed no other.
         """
-        self._once("unmask", ("confirm",))
-        survivors = self._confirmed
-        assert survivors is not None
-        message = survivors_message(self._session, survivors)
-        agreeing = [n for n, signature in signatures.items() if n in survivors and self._verify(n, message, signature)]
-        needed = len(self._adverts) // 2 + 1
+        if foreseen and "confirm" in self._done:
+            raise PrivacyError("this party has confirmed a list of survivors: what it foresaw does not count any more")
+        self._once("unmask", ("foresee" if foreseen else "confirm",))
+        survivors = self._foreseen if foreseen else self._survivors
+        if survivors is None:
+            raise PrivacyError("this party foresaw no list of survivors")
+        message = survivors_message(self._session, survivors, foreseen)
+        agreeing = [
+            n
+            for n, signature in signatures.items()
+            if n in survivors and (n == self._name or self._verify(n, message, signature))
+        ]
+        needed = max(len(self._adverts) // 2 + 1, len(survivors) if foreseen else 0)
         if len(agreeing) < needed:
             raise PrivacyError(f"{len(agreeing)} parties signed this list of survivors, {needed} are needed")
         return {n: (SELF, own) if n in survivors else (PAIR, pair) for n, (own, pair) in self._held.items()}
@@ -268,8 +308,16 @@ class Party:
             raise PrivacyError("no keys of the other parties yet")
         return self._graph
 
+    def _agree(self, advert: Advert) -> Tuple[bytes, bytes]:
+        pairs = ((self._channel, advert.channel_key), (self._pair, advert.mask_key))
+        try:
+            channel, mask = (key.exchange(X25519PublicKey.from_public_bytes(public)) for key, public in pairs)
+        except ValueError as error:
+            raise PrivacyError(f"with the keys of {advert.party} no secret can be agreed on") from error
+        return channel, mask
+
     def _channel_cipher(self, other: str, sender: str, receiver: str) -> AESGCM:
-        secret = self._channel.exchange(X25519PublicKey.from_public_bytes(self._adverts[other].channel_key))
+        secret = self._secrets[other][0]
         return AESGCM(self._session.key(secret, b"channel/" + _counted(sender.encode(), receiver.encode())))
 
     def _encrypt(self, receiver: str, plain: bytes) -> bytes:

@@ -7,7 +7,7 @@ is right in expectation, and the weight travels masked beside it. Values are sca
 
 import math
 from dataclasses import dataclass
-from typing import Dict, List, Mapping, NamedTuple, Sequence, Tuple
+from typing import Any, Dict, List, Mapping, NamedTuple, Sequence, Tuple
 
 import numpy as np
 
@@ -157,14 +157,19 @@ class Layout:
     def encode(
         self, values: Mapping[str, np.ndarray], weights: Mapping[str, int], random: np.random.Generator
     ) -> np.ndarray:
-        """int64 (size,): steps of noisy parts as they are, means (float) times their weight."""
-        pieces = []
+        """int32 or int64 (size,): steps of noisy parts as they are, means (float) times their weight.
+
+        Means fit 32 bits, as no ring is larger. They are worked on in place: fresh memory costs more than the arithmetic.
+        """
+        total = np.empty(self.size, np.int64 if any(part.noisy for part in self.parts) else np.int32)
+        end = 0
         for part in self.parts:
+            start, end = end, end + part.length
             vector = values[part.name]
             if vector.shape != (part.size,):
                 raise PrivacyError(f"{part.name!r} has the shape {vector.shape}, expected ({part.size},)")
             if part.noisy:
-                pieces.append(vector.astype(np.int64))
+                total[start:end] = vector
                 continue
             if not np.isfinite(vector).all():
                 raise PrivacyError(f"{part.name!r} holds values that are not finite numbers")
@@ -172,15 +177,14 @@ class Layout:
             if not 0 <= weight <= most:
                 raise PrivacyError(f"{part.name!r} has the weight {weight}, all nodes together have at most {most}")
             exact = np.float32 if self.bits == 16 else np.float64  # enough for rounding at random, and much faster
-            vector = vector.astype(exact)
-            scaled = np.clip(vector, -part.reach, part.reach)
-            cut = int(np.count_nonzero(scaled != vector))
-            scaled = scaled * exact(weight / (part.reach * most) * self._top())
+            scaled: Any = vector.astype(exact)
+            cut = int(np.count_nonzero(scaled > exact(part.reach)) + np.count_nonzero(scaled < -exact(part.reach)))
+            np.clip(scaled, -part.reach, part.reach, out=scaled)
+            scaled *= exact(weight / (part.reach * most) * self._top())
             scaled += random.random(part.size, scaled.dtype)
-            pieces.append(np.floor(scaled, out=scaled).astype(np.int64))
-            pieces.append(_digits(weight))
-            pieces.append(_digits(cut))
-        return np.concatenate(pieces)
+            total[start : start + part.size] = np.floor(scaled, out=scaled)
+            total[start + part.size : end] = [*_digits(weight), *_digits(cut)]
+        return total
 
     def decode(self, total: np.ndarray) -> Dict[str, Summed]:
         """Part name -> what the opened sum, int64 (size,), says of it."""
@@ -205,8 +209,8 @@ class Layout:
         return self._half - self._parties
 
 
-def _digits(number: int) -> np.ndarray:
-    return np.array([(number // _DIGIT**i) % _DIGIT for i in range(_DIGITS)], np.int64)
+def _digits(number: int) -> List[int]:
+    return [(number // _DIGIT**i) % _DIGIT for i in range(_DIGITS)]
 
 
 def _number(digits: np.ndarray) -> int:

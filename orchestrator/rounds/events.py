@@ -47,6 +47,7 @@ class Arrived:
     step: str = ""
     attempt: int = 0
     prepared: bool = False  # it brought keys (or shares) for the next round along
+    foreseen: bool = False  # it brought a signature under the survivors it expects
 
 
 @dataclass(frozen=True)

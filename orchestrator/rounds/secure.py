@@ -5,8 +5,10 @@ with a reason, is out of this attempt; too few left, and the round is attempted 
 to open a sum it is not attempted again (a second sum over other nodes would show what single ones sent): if it cannot be
 opened, the round is skipped and the weights stay.
 
-Keys and shares for the next round travel with the last two answers of this one. If all who brought them, and only they, are to
-be in the next round, it begins with the vectors, as attempt 0; otherwise, or if that fails, with keys as ever.
+Keys for the next round travel with the vectors of this one, their shares with its last answers. If all who brought them, and
+only they, are to be in the next round, it begins with the vectors, as attempt 0; otherwise, or if that fails, with keys as ever.
+
+With its vector a node may sign whom it expects in the sum. If all of these sent theirs, all signed, nothing is left to confirm.
 
 What the steps carry, and why they protect, is in privacy/secure_sum.py and privacy/ckks.py; here only names count.
 """
@@ -49,6 +51,12 @@ PREPARED = 0
 NEXT = "next"
 """Field of an answer with what it brings for the next round."""
 
+SHARES_OF = "shares_of"
+"""Field of a round's message with the encrypted shares for each node, where the vectors come first and the nodes are few."""
+
+FORESEEN = "foreseen"
+"""Field of a masked vector with a signature under whom its node expects in the sum; of the request to open, that these count."""
+
 _OF_KEY_HOLDER = (CONTEXT, DECRYPT)
 ACKNOWLEDGED_STEPS = (*VECTOR_STEPS, *_OF_KEY_HOLDER)
 """Whose messages are said to have come; of the others the next message, which comes at once, says it."""
@@ -70,6 +78,8 @@ class SecureCoordinator(Coordinator):
     skipped: int = 0  # rounds in a row whose sum was not opened
     keyed: Set[str] = field(default_factory=set)  # nodes whose keys for the next round are here
     prepared: Set[str] = field(default_factory=set)  # nodes whose shares for it are here too
+    expected: Tuple[str, ...] = ()  # nodes asked for their vectors when that step began
+    foreseen: Set[str] = field(default_factory=set)  # nodes that signed with their vector whom they expect
     known: Set[str] = field(default_factory=set)  # nodes that ever joined
     members: Set[str] = field(default_factory=set)  # of these, when the key holder was asked: the sum's form fits them
 
@@ -130,7 +140,9 @@ class SecureCoordinator(Coordinator):
             return []
         self.arrived[event.node] = (event.digest, event.weight)
         if event.prepared:
-            (self.keyed if event.step == CONFIRM else self.prepared).add(event.node)
+            (self.keyed if event.step == MASKED else self.prepared).add(event.node)
+        if event.foreseen:
+            self.foreseen.add(event.node)
         return self._progress(event.at)
 
     def _abstained(self, event: Abstained) -> List[Action]:
@@ -184,7 +196,7 @@ class SecureCoordinator(Coordinator):
     def _begin_step(self, step: str, passed: Tuple[str, ...], at: float) -> List[Action]:
         self.step, self.arrived, self.cohort = step, {}, ()
         if step in (self.plan.steps[0], MASKED):
-            self.keyed, self.prepared = set(), set()
+            self.keyed, self.prepared, self.foreseen, self.expected = set(), set(), set(), passed
         if step in _OF_KEY_HOLDER:
             self.cohort = (self.plan.key_holder,)
             if step == CONTEXT:
@@ -210,7 +222,10 @@ class SecureCoordinator(Coordinator):
             self.summed = passed
         if self.step == self.plan.steps[-1]:
             return self._close_round()
-        return self._begin_step(self.plan.steps[self.plan.steps.index(self.step) + 1], passed, at)
+        following = self.plan.steps[self.plan.steps.index(self.step) + 1]
+        if following == CONFIRM and self.foreseen == set(passed) == set(self.expected):
+            following = UNMASK
+        return self._begin_step(following, passed, at)
 
     def _close_round(self) -> List[Action]:
         self.phase = AGGREGATING

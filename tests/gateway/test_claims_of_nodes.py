@@ -1,5 +1,6 @@
 """A gateway in process, without a broker: what nodes claim of themselves, and a round that cannot be aggregated."""
 
+import time
 from pathlib import Path
 from typing import Any, Dict, List, Tuple
 
@@ -12,7 +13,7 @@ from orchestrator.gateway.gateway import Gateway
 from orchestrator.gateway.store import Store
 from orchestrator.wire.body import encode_body
 from orchestrator.wire.codec import encode_update
-from orchestrator.wire.frames import encode_frame, split
+from orchestrator.wire.frames import Ack, decode_frame, encode_frame, split
 from orchestrator.wire.link import BrokerAddress, Message
 from orchestrator.wire.protection import Aggregation
 from orchestrator.wire.task import Feature, Privacy, Rounds, Schema, Task, Training, task_to_dict
@@ -20,6 +21,9 @@ from orchestrator.wire.transfer import transfer_id
 
 NODES = ("a", "b", "c")
 RECORDS, UNITS = 10, 4
+
+
+sent: List[Tuple[str, bytes]] = []
 
 
 def start(tmp_path: Path, aggregation: str) -> Tuple[Gateway, List[Dict[str, Any]]]:
@@ -33,7 +37,8 @@ def start(tmp_path: Path, aggregation: str) -> Tuple[Gateway, List[Dict[str, Any
     store.create_run("run", task_to_dict(task), b"graph", np.zeros(8, np.float32))
     told: List[Dict[str, Any]] = []
     gateway = Gateway(store, "run", "f", BrokerAddress("127.0.0.1", 1), progress=told.append)
-    gateway._link.publish = lambda topic, payload, retain=False: None  # type: ignore[method-assign]
+    sent.clear()
+    gateway._link.publish = lambda topic, payload, retain=False: sent.append((topic, payload))  # type: ignore[method-assign]
     for node in NODES:
         ready = {"kind": "ready", "run": "run", "records": RECORDS, "units": UNITS}
         gateway._receive(Message(f"edgeward/1/f/node/{node}/presence", encode_body(ready)))
@@ -67,13 +72,7 @@ def test_an_update_of_more_than_its_node_joined_with_is_refused(tmp_path: Path, 
 @pytest.mark.parametrize(("what", "claimed"), CLAIMS)
 def test_so_is_a_masked_vector(tmp_path: Path, what: str, claimed: int) -> None:
     gateway, told = start(tmp_path, "masked")
-    about = {"kind": "step", "attempt": 1}
-    for node in NODES:
-        keys = {k: X25519PrivateKey.generate().public_key().public_bytes_raw() for k in ("channel", "mask")}
-        send(gateway, node, {**about, "step": "keys", **keys, "signature": b"s", "credential": b"c"}, {})
-    for node in NODES:
-        shares = {other: b"share" for other in NODES if other != node}
-        send(gateway, node, {**about, "step": "shares", "shares": shares}, {})
+    about = until_masked(gateway)
     masked = {"masked": np.zeros(20, np.uint8)}
     counts = {"records": RECORDS, "units": UNITS}
     send(gateway, "a", {**about, "step": "masked", **counts, what: claimed}, masked)
@@ -82,6 +81,42 @@ def test_so_is_a_masked_vector(tmp_path: Path, what: str, claimed: int) -> None:
     assert not gateway._coordinator.arrived
     send(gateway, "a", {**about, "step": "masked", **counts}, masked)
     assert list(gateway._coordinator.arrived) == ["a"]
+
+
+def until_masked(gateway: Gateway) -> Dict[str, Any]:
+    """Keys and shares of all; returns what is in all of an answer's headers."""
+    about = {"kind": "step", "attempt": 1}
+    for node in NODES:
+        keys = {k: X25519PrivateKey.generate().public_key().public_bytes_raw() for k in ("channel", "mask")}
+        send(gateway, node, {**about, "step": "keys", **keys, "signature": b"s", "credential": b"c"}, {})
+    for node in NODES:
+        shares = {other: b"share" for other in NODES if other != node}
+        send(gateway, node, {**about, "step": "shares", "shares": shares}, {})
+    return about
+
+
+def test_a_vector_that_waits_for_others_is_acknowledged_after_a_while(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gateway, _ = start(tmp_path, "masked")
+    about = until_masked(gateway)
+    vector = {**about, "step": "masked", "records": RECORDS, "units": UNITS}, {"masked": np.zeros(20, np.uint8)}
+    sent.clear()
+    send(gateway, "a", *vector)
+    gateway._acknowledge()
+    assert sent == []
+    now = time.monotonic()
+    monkeypatch.setattr(time, "monotonic", lambda: now + 1.0)
+    assert gateway._wait_s() == 0.0
+    gateway._acknowledge()
+    assert [topic for topic, _ in sent] == ["edgeward/1/f/node/a/down"]
+    assert isinstance(decode_frame(sent[0][1]), Ack)
+    for node in NODES[1:]:  # and not where the next step says the same
+        send(gateway, node, *vector)
+    assert gateway._coordinator.step == "confirm"
+    monkeypatch.setattr(time, "monotonic", lambda: now + 2.0)
+    gateway._acknowledge()
+    assert len(sent) == 1
 
 
 def test_a_plain_round_whose_privacy_fails_ends_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

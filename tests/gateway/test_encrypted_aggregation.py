@@ -66,7 +66,7 @@ def announce(step: str) -> Announce:
 
 def test_nodes_get_keys_and_form_with_the_round(tmp_path: Path) -> None:
     one = Round(tmp_path, task())
-    fields, tensors = one.gateway.opening(announce(ENCRYPTED))
+    fields, tensors = one.gateway.opening(announce(ENCRYPTED), {})
     assert {name: fields[name] for name in ("step", "attempt", "parties", "units", "records")} == {
         "step": "encrypted",
         "attempt": 1,
@@ -111,7 +111,7 @@ def test_the_key_holders_sum_is_read_as_the_weighted_mean(tmp_path: Path, checke
         (body,) = one.gateway.passed_on(announce(DECRYPT))
         encrypted = decode_body(body, 1 << 24)[1]["total"].tobytes()
         total = np.rint(one.holder._open(encrypted, b"session", 3)).astype(np.int64)
-    one.put(DECRYPT, "keys", {}, {"sum": np.asarray(total)})
+    one.put(DECRYPT, "keys", {}, {"sum": np.asarray(total, np.int64)})
     one.gateway.outcome(Aggregate(1, tuple(COUNTS), 1), 60.0)
     weights = one.gateway.outcome(Aggregate(1, tuple(COUNTS), 1), 60.0).vectors["weights"]
     np.testing.assert_allclose(weights, np.full(SIZE, (10 * 1 + 20 * 2 + 30 * 3) / 60), atol=1e-6)

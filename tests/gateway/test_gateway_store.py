@@ -1,4 +1,7 @@
+import os
+import time
 from pathlib import Path
+from typing import List
 
 import numpy as np
 import pytest
@@ -69,3 +72,31 @@ def test_a_file_that_is_no_store(tmp_path: Path) -> None:
     (tmp_path / "s.sqlite").write_bytes(b"something else" * 200)
     with pytest.raises(EdgewardError, match="cannot be used as the gateway's store"):
         Store(tmp_path / "s.sqlite")
+
+
+def test_sync_waits_for_what_flush_began(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = Store(tmp_path / "gateway.sqlite")
+    store.sync()  # nothing was begun
+    synced: List[str] = []
+    fsync = os.fsync
+
+    def slow(descriptor: int) -> None:
+        time.sleep(0.05)
+        fsync(descriptor)
+        synced.append(os.readlink(f"/proc/self/fd/{descriptor}"))
+
+    monkeypatch.setattr(os, "fsync", slow)
+    with store.transaction(durable=False):
+        store.put_answer("r", 1, 1, "masked", "a", b"vector")
+    store.flush()
+    store.sync()
+    assert synced == [str(tmp_path / "gateway.sqlite-wal")]
+
+    def fail(descriptor: int) -> None:
+        raise OSError("disk is gone")
+
+    monkeypatch.setattr(os, "fsync", fail)
+    store.flush()
+    with pytest.raises(OSError, match="disk is gone"):
+        store.sync()
+    store.close()

@@ -16,7 +16,7 @@ from orchestrator.privacy.secure_sum import Party, Session, digest_of_told, sess
 from orchestrator.privacy.standardization import moments, range_scaling
 from orchestrator.privacy.vector_layout import EVALUATION, STATISTICS, UPDATE, Layout, parts_of
 from orchestrator.rounds.events import Aggregate, Announce, Arrived
-from orchestrator.rounds.secure import CONFIRM, KEYS, MASKED, NEXT, PREPARED, SHARES, UNMASK
+from orchestrator.rounds.secure import CONFIRM, FORESEEN, KEYS, MASKED, NEXT, PREPARED, SHARES, UNMASK
 from orchestrator.wire.body import encode_body
 from orchestrator.wire.evaluation import count
 from orchestrator.wire.protection import Aggregation, Privacy
@@ -93,9 +93,12 @@ class Played:
         )
 
     def mask(
-        self, values: Dict[str, Dict[str, np.ndarray]], weights: Optional[Dict[str, Dict[str, int]]] = None
+        self,
+        values: Dict[str, Dict[str, np.ndarray]],
+        weights: Optional[Dict[str, Dict[str, int]]] = None,
+        more: Optional[Dict[str, Dict[str, Any]]] = None,
     ) -> None:
-        """`values`: node -> part -> vector; `weights` likewise, where they are not the node's records."""
+        """`values`: node -> part -> vector; `weights` likewise, where they are not the node's records. `more`: of answers."""
         mean, std = range_scaling(self.task.schema)
         model = {} if self.number == 0 else {"weights": np.zeros(SIZE, np.float32), "mean": mean, "std": std}
         told = digest_of_told(digest_of(task_to_dict(self.task), b"graph"), self.layout.form, model)
@@ -103,7 +106,7 @@ class Played:
             weighing = {part: COUNTS[name][0] for part in own}
             vector = self.layout.encode(own, (weights or {}).get(name, weighing), np.random.default_rng())
             masked = self.parties[name].mask(vector, self.asked.own[name]["shares"], self.layout.bits, told)
-            counts = {"records": COUNTS[name][0], "units": COUNTS[name][1]}
+            counts = {"records": COUNTS[name][0], "units": COUNTS[name][1], **(more or {}).get(name, {})}
             self.put(MASKED, name, counts, {"masked": np.frombuffer(masked, np.uint8)})
 
     def confirm(self, nodes: Sequence[str]) -> None:
@@ -331,18 +334,16 @@ def test_a_restarted_gateway_asks_the_same_and_opens_the_same(tmp_path: Path) ->
 def test_keys_and_shares_that_came_along_are_those_of_the_next_round(tmp_path: Path) -> None:
     session = Played(tmp_path)
     session.begin()
-    session.mask(updates(tuple(COUNTS)))
     following = Played(tmp_path / "following", number=2, attempt=PREPARED)
     adverts = {n: p.advertise() for n, p in following.parties.items()}
-    survivors = session.ask(CONFIRM).fields["survivors"]
-    for name, advert in adverts.items():
-        keys = {
-            "channel": advert.channel_key,
-            "mask": advert.mask_key,
-            "signature": advert.signature,
-            "credential": b"c",
-        }
-        session.put(CONFIRM, name, {"signature": session.parties[name].confirm(survivors), NEXT: keys})
+    keys = {
+        name: {"channel": a.channel_key, "mask": a.mask_key, "signature": a.signature, "credential": b"c"}
+        for name, a in adverts.items()
+    }
+    stale = Arrived(0.0, "gone", 1, "d", 1.0, MASKED, 0, prepared=True)  # of an attempt that failed
+    session.gateway.put_answer(stale, {NEXT: keys["a"]}, b"")
+    session.mask(updates(tuple(COUNTS)), more={name: {NEXT: keys[name]} for name in COUNTS})
+    session.confirm(tuple(COUNTS))
     asked = session.ask(UNMASK).fields
     assert {n: told["mask"] for n, told in asked[NEXT].items()} == {n: a.mask_key for n, a in adverts.items()}
     for name, party in session.parties.items():
@@ -354,6 +355,26 @@ def test_keys_and_shares_that_came_along_are_those_of_the_next_round(tmp_path: P
     session.number, session.attempt = 2, PREPARED
     own = session.ask(MASKED).own
     assert {n: set(told["shares"]) for n, told in own.items()} == {n: set(COUNTS) - {n} for n in COUNTS}
+    announced = Announce(2, ("a",), MASKED, PREPARED)
+    assert session.gateway.in_one_message(announced)
+    fields, _ = session.gateway.opening(announced, COUNTS)
+    assert fields["shares_of"] == {n: told["shares"] for n, told in own.items()}, "also for those not asked just now"
+    assert (fields["kind"], fields["step"], fields["parties"]) == ("round", MASKED, len(COUNTS))
+
+
+def test_signatures_that_came_with_the_vectors_stand_in_for_confirmations(tmp_path: Path) -> None:
+    session = Played(tmp_path)
+    session.begin()
+    session.mask(updates(tuple(COUNTS)), more={name: {FORESEEN: name.encode()} for name in COUNTS})
+    assert session.gateway.foresees(MASKED, {FORESEEN: b"s"})
+    assert not session.gateway.foresees(UNMASK, {FORESEEN: b"s"})
+    for _ in range(2):
+        fields = session.ask(UNMASK).fields
+        assert fields[FORESEEN] is True
+        assert fields["signatures"] == {name: name.encode() for name in COUNTS}
+        session.restart()
+    session.confirm(tuple(COUNTS))
+    assert FORESEEN not in session.ask(UNMASK).fields
 
 
 GOOD_KEYS = {"channel": b"\x09" + bytes(31), "mask": b"\x09" + bytes(31), "signature": b"s", "credential": b"c"}
@@ -377,8 +398,9 @@ VECTOR = {"masked": np.zeros(4, np.uint8)}
         (MASKED, {"records": 1, "units": -1}, VECTOR),
         (MASKED, {"records": 1, "units": True}, VECTOR),
         (CONFIRM, {"signature": 1}, {}),
-        (CONFIRM, {"signature": b"s", NEXT: []}, {}),
-        (CONFIRM, {"signature": b"s", NEXT: {**GOOD_KEYS, "mask": b""}}, {}),
+        (MASKED, {"records": 1, "units": 1, NEXT: []}, VECTOR),
+        (MASKED, {"records": 1, "units": 1, NEXT: {**GOOD_KEYS, "mask": b""}}, VECTOR),
+        (MASKED, {"records": 1, "units": 1, FORESEEN: "text"}, VECTOR),
         (UNMASK, {"shares": {"a": b"s"}}, {}),
         (UNMASK, {"shares": {"a": [b"b"]}}, {}),
         (UNMASK, {"shares": {"a": [b"b", "text"]}}, {}),
@@ -397,8 +419,8 @@ def test_answers_as_they_should_be_are_taken(tmp_path: Path) -> None:
     gateway = Played(tmp_path).gateway
     gateway.check_answer(KEYS, GOOD_KEYS, {})
     gateway.check_answer(SHARES, {"shares": {"a": b"x"}}, {})
-    gateway.check_answer(MASKED, {"records": 1, "units": 1}, VECTOR)
-    gateway.check_answer(CONFIRM, {"signature": b"s", NEXT: GOOD_KEYS}, {})
+    gateway.check_answer(MASKED, {"records": 1, "units": 1, NEXT: GOOD_KEYS, FORESEEN: b"s"}, VECTOR)
+    gateway.check_answer(CONFIRM, {"signature": b"s"}, {})
     gateway.check_answer(UNMASK, {"shares": {"a": [b"b", b"s"]}, NEXT: {"shares": {"b": b"x"}}}, {})
 
 

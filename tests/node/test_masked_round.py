@@ -144,6 +144,27 @@ def test_the_nodes_open_the_weighted_mean(federation: Federation) -> None:
     np.testing.assert_allclose(federation.open(), mean_of(NODES), atol=5e-3)
 
 
+def test_a_sum_all_foresaw_is_opened_without_asking_who_is_in_it(federation: Federation) -> None:
+    federation.until(CONFIRM)
+    assert federation.asked(UNMASK, "a")["foreseen"] is True
+    federation.step(UNMASK)
+    np.testing.assert_allclose(federation.open(), mean_of(NODES), atol=5e-3)
+
+
+def test_a_sum_that_one_did_not_foresee_is_not_opened_so(federation: Federation) -> None:
+    """Also not with a signature of another kind, or of another list, in its place."""
+    federation.until(MASKED)
+    federation.step(MASKED)
+
+    def lie(name: str, message: Dict[str, Any]) -> Dict[str, Any]:
+        signatures = dict(message["signatures"])
+        signatures["b"] = federation.peers["b"].sign(b"edgeward survivors of something else")
+        return {**message, "signatures": signatures}
+
+    with pytest.raises(PrivacyError, match="4 parties signed this list of survivors, 5 are needed"):
+        federation.step(UNMASK, ["a"], lie)
+
+
 def test_those_who_were_silent_after_sharing_are_not_in_the_mean(federation: Federation) -> None:
     federation.until(MASKED)
     rest = NODES[:4]
@@ -195,7 +216,8 @@ def other_key(federation: Federation, name: str, **parts: bytes) -> Lie:
 def test_keys_the_gateway_changed_are_refused(federation: Federation, field: str, whose: str) -> None:
     """Pitfall (4): with its own keys in a node's place the gateway would know the masks."""
     federation.until(SHARES)
-    with pytest.raises(PrivacyError, match=f"keys of {whose} are not signed by {whose}"):
+    reason = "changed this party's own keys" if whose == "a" else "keys of b are not signed by b"
+    with pytest.raises(PrivacyError, match=reason):
         federation.step(SHARES, ["a"], other_key(federation, whose, **{field: bytes(range(32))}))
 
 

@@ -337,14 +337,69 @@ def test_the_last_evaluation_is_a_secure_round_too_and_may_be_skipped() -> None:
 # Keys for the next round that came during this one
 
 
-def prepared(coordinator: SecureCoordinator, confirming: Sequence[str] = NAMES, sharing: Sequence[str] = NAMES) -> None:
-    """Everybody answers this round; only these bring keys, or shares, for the next one."""
-    until(coordinator, CONFIRM)
-    for step, bringing in ((CONFIRM, confirming), (UNMASK, sharing)):
+def prepared(
+    coordinator: SecureCoordinator,
+    keyed: Sequence[str] = NAMES,
+    sharing: Sequence[str] = NAMES,
+    foreseeing: Sequence[str] = (),
+) -> None:
+    """Everybody answers this round; only these bring keys, or shares, for the next one, or sign whom they expect."""
+    until(coordinator, MASKED)
+    while coordinator.phase == COLLECTING:
+        step = coordinator.step
+        bringing = {MASKED: keyed, UNMASK: sharing}.get(step, ())
         for node in coordinator.cohort:
             about = (2.0, node, coordinator.round, "d", 1.0, step, coordinator.attempt)
-            coordinator.handle(Arrived(*about, node in bringing))
+            coordinator.handle(Arrived(*about, node in bringing, step == MASKED and node in foreseeing))
     assert coordinator.phase == AGGREGATING
+
+
+def foreseen(coordinator: SecureCoordinator, nodes: Sequence[str], signing: Sequence[str]) -> List[Action]:
+    """Vectors of these nodes, some of which sign whom they expect."""
+    actions: List[Action] = []
+    for node in nodes:
+        actions = coordinator.handle(Arrived(2.0, node, 1, "d", 1.0, MASKED, 1, foreseen=node in signing))
+    return actions
+
+
+def test_nothing_is_confirmed_where_all_expected_came_and_all_expected_them() -> None:
+    coordinator = gathered()
+    until(coordinator, MASKED)
+    assert foreseen(coordinator, NAMES, NAMES) == [Announce(1, NAMES, UNMASK, 1), Wake(12.0)]
+    assert coordinator.handle(Started(3.0)) == [Announce(1, NAMES, UNMASK, 1), Wake(13.0)]
+    assert answer(coordinator, NAMES) == [Aggregate(1, NAMES, 1)]
+
+
+def test_survivors_are_confirmed_where_one_does_not_say_whom_it_expects() -> None:
+    coordinator = gathered()
+    until(coordinator, MASKED)
+    assert foreseen(coordinator, NAMES, NAMES[1:])[0] == Announce(1, NAMES, CONFIRM, 1)
+
+
+@pytest.mark.parametrize("how", ["leaves", "abstains", "is silent"])
+def test_survivors_are_confirmed_where_one_that_was_expected_is_missing(how: str) -> None:
+    coordinator = gathered()
+    until(coordinator, MASKED)
+    foreseen(coordinator, NAMES[:4], NAMES)
+    event = {"leaves": Left(3.0, "n4"), "abstains": Abstained(3.0, "n4", 1, 1, "x"), "is silent": Ticked(12.0)}[how]
+    assert coordinator.handle(event)[0] == Announce(1, NAMES[:4], CONFIRM, 1)
+
+
+def test_what_was_foreseen_in_an_attempt_counts_in_no_other() -> None:
+    coordinator = gathered(replace(PLAN, quorum=5))
+    until(coordinator, MASKED)
+    foreseen(coordinator, NAMES[:4], NAMES)
+    coordinator.handle(Ticked(coordinator.deadline))
+    assert (coordinator.step, coordinator.attempt) == (KEYS, 2)
+    until(coordinator, MASKED)
+    assert answer(coordinator, NAMES)[0] == Announce(1, NAMES, CONFIRM, 2)
+
+
+def test_keys_come_along_whether_survivors_are_confirmed_or_foreseen() -> None:
+    for foreseeing in ((), NAMES):
+        coordinator = gathered()
+        prepared(coordinator, foreseeing=foreseeing)
+        assert coordinator.handle(Aggregated(3.0, 1))[0] == Announce(2, NAMES, MASKED, PREPARED)
 
 
 def test_a_round_all_have_keys_for_begins_with_the_vectors() -> None:
@@ -497,8 +552,9 @@ class Nodes:
                     drawn = 0.0 if self.reliable else self.random.random()
                     about = (self.now, node, action.round)
                     if drawn < 0.85:
-                        brings = action.step in (CONFIRM, UNMASK) and self.random.random() < 0.95
-                        self.due.append(Arrived(*about, f"{action.step}", 1.0, action.step, action.attempt, brings))
+                        brings = action.step in (MASKED, UNMASK) and self.random.random() < 0.95
+                        sees = action.step == MASKED and self.random.random() < 0.9
+                        self.due.append(Arrived(*about, "d", 1.0, action.step, action.attempt, brings, sees))
                     elif drawn < 0.92:
                         self.due.append(Abstained(*about, action.attempt, "drawn"))
             elif isinstance(action, Aggregate):
