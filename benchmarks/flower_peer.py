@@ -1,8 +1,9 @@
 """The same round in Flower's deployment engine: superlink and supernodes as real processes, a client that trains nothing.
 
-Used by rounds.py with `--flower PYTHON`, the interpreter of an environment with flwr==1.42.0. Bytes are counted by a
-relay between supernodes and superlink, so they are TCP payload as in our own figures; memory is the peak of the sum over
-each process tree, since a Flower node is several processes.
+Plain, or under SecAgg+ (every client everybody's neighbour, a majority can unmask), which Flower has for its older interface
+only. Used by rounds.py and secagg.py with `--flower PYTHON`, the interpreter of an environment with flwr==1.42.0. Bytes are
+counted by a relay between supernodes and superlink, so they are TCP payload as in our own figures; memory is the peak of the
+sum over each process tree, since a Flower node is several processes.
 """
 
 import json
@@ -69,6 +70,58 @@ def train(message, context):
     arrays = [w + random.normal(0, 1e-3, w.shape).astype(np.float32) for w in message.content["arrays"].to_numpy_ndarrays()]
     content = RecordDict({"arrays": ArrayRecord(arrays), "metrics": MetricRecord({"num-examples": 1})})
     return Message(content=content, reply_to=message)
+"""
+
+SECURE_SERVER = """
+import json, time
+import numpy as np
+from flwr.common import ndarrays_to_parameters
+from flwr.server import LegacyContext, ServerConfig
+from flwr.server.strategy import FedAvg
+from flwr.server.workflow import DefaultWorkflow, SecAggPlusWorkflow
+from flwr.serverapp import ServerApp
+
+app = ServerApp()
+times = []
+
+class Timed(FedAvg):
+    def configure_fit(self, server_round, parameters, client_manager):
+        times.append([time.time(), 0.0])
+        return super().configure_fit(server_round, parameters, client_manager)
+
+    def aggregate_fit(self, server_round, results, failures):
+        result = super().aggregate_fit(server_round, results, failures)
+        times[-1][1] = time.time()
+        return result
+
+@app.main()
+def main(grid, context):
+    settings = context.run_config
+    nodes = settings["nodes"]
+    while len(list(grid.get_node_ids())) < nodes:
+        time.sleep(0.2)
+    weights = np.random.default_rng(0).normal(0, 0.1, settings["params"]).astype(np.float32)
+    strategy = Timed(fraction_fit=1.0, fraction_evaluate=0.0, min_fit_clients=nodes, min_evaluate_clients=0,
+                     min_available_clients=nodes, initial_parameters=ndarrays_to_parameters([weights]))
+    secure = SecAggPlusWorkflow(num_shares=nodes, reconstruction_threshold=nodes // 2 + 1, max_weight=1.0, timeout=300)
+    legacy = LegacyContext(context=context, config=ServerConfig(num_rounds=settings["rounds"]), strategy=strategy)
+    DefaultWorkflow(fit_workflow=secure)(grid, legacy)
+    with open(settings["times"], "w") as file:
+        json.dump(times, file)
+"""
+
+SECURE_CLIENT = """
+import numpy as np
+from flwr.client import NumPyClient
+from flwr.client.mod import secaggplus_mod
+from flwr.clientapp import ClientApp
+
+class Client(NumPyClient):
+    def fit(self, parameters, config):
+        random = np.random.default_rng()
+        return [w + random.normal(0, 1e-3, w.shape).astype(np.float32) for w in parameters], 1, {}
+
+app = ClientApp(client_fn=lambda context: Client().to_client(), mods=[secaggplus_mod])
 """
 
 PROJECT = """
@@ -143,20 +196,20 @@ class PeakMemory(threading.Thread):
             self.peak = max(self.peak, total / 2**20)
 
 
-def measure(python: str, nodes: int, params: int, rounds: int) -> Dict[str, Any]:
+def measure(python: str, nodes: int, params: int, rounds: int, secure: bool = False) -> Dict[str, Any]:
     """The figures of rounds.py for Flower; raises RuntimeError with the logs' last lines if the run did not finish."""
     with tempfile.TemporaryDirectory() as folder:
-        return _measure(Path(python).absolute().parent, Path(folder), nodes, params, rounds)
+        return _measure(Path(python).absolute().parent, Path(folder), nodes, params, rounds, secure)
 
 
-def _measure(bin_dir: Path, work: Path, nodes: int, params: int, rounds: int) -> Dict[str, Any]:
+def _measure(bin_dir: Path, work: Path, nodes: int, params: int, rounds: int, secure: bool) -> Dict[str, Any]:
     app, home, times = work / "app", work / "home", work / "times.json"
     (app / "peer").mkdir(parents=True)
     home.mkdir()
     (app / "pyproject.toml").write_text(PROJECT)
     (app / "peer" / "__init__.py").write_text("")
-    (app / "peer" / "server.py").write_text(textwrap.dedent(SERVER))
-    (app / "peer" / "client.py").write_text(textwrap.dedent(CLIENT))
+    (app / "peer" / "server.py").write_text(textwrap.dedent(SECURE_SERVER if secure else SERVER))
+    (app / "peer" / "client.py").write_text(textwrap.dedent(SECURE_CLIENT if secure else CLIENT))
     ports = {name: free_port() for name in ("server_app_io", "fleet", "control")}
     control = f'address = "127.0.0.1:{ports["control"]}"\ninsecure = true\n'
     (home / "config.toml").write_text(f'[superlink]\ndefault = "bench"\n[superlink.bench]\n{control}')

@@ -1,9 +1,11 @@
 """What a secure sum costs beside a plain one: in one process without a network, and as rounds over MQTT.
 
 python benchmarks/secagg.py [--parties 100] [--values 100000] [--dropouts 30] [--degree 20] [--bits 24] [--rounds 20] [--json]
+                            [--flower PYTHON]
 
 `--rounds 20`: also so many rounds of four nodes over mosquitto, plain (int8) and masked (16 bits), as processes on this machine,
-without training (benchmarks/rounds.py); 0 leaves that out.
+without training (benchmarks/rounds.py); 0 leaves that out. Both are run five times in turn, since machines are noisy.
+`--flower`: and plain and SecAgg+ rounds of Flower, with the interpreter of an environment that has it (flower_peer.py).
 Server: unpacking, adding and unmasking, against unpacking and adding the same vectors unmasked. Party: its four steps.
 Signatures are Ed25519. Bytes are what one party sends.
 """
@@ -16,6 +18,7 @@ import statistics
 import time
 from typing import Any, Dict, List
 
+import flower_peer
 import numpy as np
 import rounds
 from cryptography.exceptions import InvalidSignature
@@ -23,6 +26,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from orchestrator.privacy.ring import from_ring, pack, to_ring, unpack
 from orchestrator.privacy.secure_sum import Aggregator, Party, Ring, Session
+
+NODES, REPEATS, FLOWER_ROUNDS = 4, 5, 4
 
 
 def measure(parties: int, values: int, dropouts: int, degree: int, bits: int) -> Dict[str, Any]:
@@ -96,17 +101,33 @@ def plain_seconds(vectors: List[np.ndarray], bits: int, values: int) -> float:
     return time.perf_counter() - start
 
 
-def over_mqtt(values: int, count: int) -> Dict[str, float]:
-    """Ratios of a masked round to a plain one."""
-    plain, masked = (rounds.measure(4, values, count, "mosquitto", "int8", kind) for kind in ("plain", "masked"))
-    both = [f["bytes_up_per_node_round"] + f["bytes_down_per_node_round"] for f in (plain, masked)]
+def over_mqtt(values: int, count: int, flower: str) -> Dict[str, Any]:
+    """Masked rounds beside plain ones, ours and Flower's."""
+    kinds: Dict[str, List[Dict[str, Any]]] = {"plain": [], "masked": []}
+    for _ in range(REPEATS):
+        for kind, found in kinds.items():
+            found.append(rounds.measure(NODES, values, count, "mosquitto", "int8", kind))
+    figures = _beside("", *kinds.values(), 4 * values)
+    if flower:
+        pair = ([flower_peer.measure(flower, NODES, values, FLOWER_ROUNDS, secure)] for secure in (False, True))
+        figures.update(_beside("Flower, ", *pair, 4 * values))
+        for name in ("seconds, plain", "seconds, masked"):
+            figures[f"Edgeward / Flower, {name}"] = figures[f"round {name}"] / figures[f"Flower, round {name}"]
+    return figures
+
+
+def _beside(name: str, plain: List[Dict[str, Any]], masked: List[Dict[str, Any]], float32: int) -> Dict[str, Any]:
+    seconds = [statistics.median(f["seconds_per_round"] for f in kind) for kind in (plain, masked)]
+    up, down = ([kind[0][f"bytes_{way}_per_node_round"] for kind in (plain, masked)] for way in ("up", "down"))
+    ratios = [m["seconds_per_round"] / p["seconds_per_round"] for p, m in zip(plain, masked)]
     return {
-        "round seconds, plain": plain["seconds_per_round"],
-        "round seconds, masked": masked["seconds_per_round"],
-        "masked / plain, seconds": masked["seconds_per_round"] / plain["seconds_per_round"],
-        "masked / plain, bytes up and down": both[1] / both[0],
-        "masked / float32, bytes up": masked["bytes_up_per_node_round"] / (4 * values),
-        "masked / plain, bytes up": masked["bytes_up_per_node_round"] / plain["bytes_up_per_node_round"],
+        f"{name}round seconds, plain": seconds[0],
+        f"{name}round seconds, masked": seconds[1],
+        f"{name}masked / plain, seconds": seconds[1] / seconds[0],
+        **({f"{name}least and most of the repeats": [min(ratios), max(ratios)]} if len(ratios) > 1 else {}),
+        f"{name}masked / plain, bytes up and down": (up[1] + down[1]) / (up[0] + down[0]),
+        f"{name}masked / plain, bytes up": up[1] / up[0],
+        f"{name}masked / float32, bytes up": up[1] / float32,
     }
 
 
@@ -121,17 +142,21 @@ def main() -> None:
         ("rounds", 20),
     ):
         parser.add_argument(f"--{name}", type=int, default=default)
+    parser.add_argument("--flower", metavar="PYTHON", default="")
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
     figures = measure(given.parties, given.values, given.dropouts, given.degree, given.bits)
     if given.rounds:
-        figures.update(over_mqtt(given.values, given.rounds))
+        figures.update(over_mqtt(given.values, given.rounds, given.flower))
     if given.json:
         print(json.dumps(figures))
         return
     print(f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}\n\n| | |\n|---|---|")
     for name, value in figures.items():
-        print(f"| {name} | {value:,.4g} |" if isinstance(value, float) else f"| {name} | {value:,} |")
+        shown = [
+            f"{v:,.4g}" if isinstance(v, float) else f"{v:,}" for v in (value if isinstance(value, list) else [value])
+        ]
+        print(f"| {name} | {' to '.join(shown)} |")
 
 
 if __name__ == "__main__":

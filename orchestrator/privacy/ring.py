@@ -1,17 +1,26 @@
 """Vectors of integers modulo 2^bits: what masks are added to. Packed, so that 20 bits cost 20 bits on the wire.
 
+In memory they are words of 16 bits where these are enough, else of 32 (`word_of`), whose unused bits mean nothing.
 Sums of ring vectors are exact as long as they do not wrap around: `fits` says whether they can.
 """
+
+from typing import Any
 
 import numpy as np
 
 MIN_BITS, MAX_BITS = 8, 32
 
 
-def mask_of(bits: int) -> np.uint32:
+def word_of(bits: int) -> "np.dtype[Any]":
+    """uint16 or uint32."""
     if not MIN_BITS <= bits <= MAX_BITS:
         raise ValueError(f"a ring of 2^{bits}: {MIN_BITS} to {MAX_BITS} bits are supported")
-    return np.uint32((1 << bits) - 1)
+    return np.dtype(np.uint16 if bits <= 16 else np.uint32)
+
+
+def mask_of(bits: int) -> Any:
+    """The word with the ring's bits set."""
+    return word_of(bits).type((1 << bits) - 1)
 
 
 def fits(bits: int, largest: int, parties: int) -> bool:
@@ -20,16 +29,16 @@ def fits(bits: int, largest: int, parties: int) -> bool:
 
 
 def to_ring(values: np.ndarray, bits: int) -> np.ndarray:
-    """uint32 (n,) from signed integers (n,), modulo 2^bits."""
-    if values.dtype == np.int32:
-        return values.view(np.uint32) & mask_of(bits)
-    return (np.asarray(values, np.int64) & np.int64(mask_of(bits))).astype(np.uint32)
+    """Words (n,) from signed integers (n,), modulo 2^bits."""
+    return np.asarray(values).astype(word_of(bits)) & mask_of(bits)  # the cast keeps the low bits
 
 
 def from_ring(vector: np.ndarray, bits: int) -> np.ndarray:
     """int64 (n,) in [-2^(bits-1), 2^(bits-1)) from a ring vector."""
-    unused = MAX_BITS - bits
-    return ((vector << np.uint32(unused)).view(np.int32) >> unused).astype(np.int64)  # the top bit is the sign
+    word = word_of(bits)
+    unused = 8 * word.itemsize - bits
+    signed = (vector.astype(word) << word.type(unused)).view(f"i{word.itemsize}")  # the top bit is the sign
+    return np.asarray(signed >> unused, np.int64)
 
 
 def pack(vector: np.ndarray, bits: int) -> bytes:
@@ -43,15 +52,15 @@ def pack(vector: np.ndarray, bits: int) -> bytes:
 
 
 def unpack(data: bytes, bits: int, size: int) -> np.ndarray:
-    """uint32 (size,); ValueError when the bytes are not `size` values of `bits` bits."""
+    """Words (size,); ValueError when the bytes are not `size` values of `bits` bits."""
     if len(data) != -(-size * bits // 8):
         raise ValueError(f"{len(data)} bytes are not {size} values of {bits} bits")
     if bits == 16:
-        return np.frombuffer(data, ">u2").astype(np.uint32)
+        return np.frombuffer(data, ">u2").astype(np.uint16)
     if bits % 8 == 0:
         words = np.zeros((size, 4), np.uint8)
         words[:, 4 - bits // 8 :] = np.frombuffer(data, np.uint8).reshape(size, bits // 8)
-        return words.view(">u4").ravel().astype(np.uint32)
+        return words.view(">u4").ravel().astype(word_of(bits))
     planes = np.zeros((size, MAX_BITS), np.uint8)
     planes[:, MAX_BITS - bits :] = np.unpackbits(np.frombuffer(data, np.uint8), count=size * bits).reshape(size, bits)
-    return np.packbits(planes, axis=1).view(">u4").ravel().astype(np.uint32)
+    return np.packbits(planes, axis=1).view(">u4").ravel().astype(word_of(bits))

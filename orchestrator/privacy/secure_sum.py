@@ -35,7 +35,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from orchestrator.errors import PrivacyError
-from orchestrator.privacy.ring import mask_of, pack, to_ring, unpack
+from orchestrator.privacy.ring import mask_of, pack, to_ring, unpack, word_of
 from orchestrator.privacy.shamir import SECRET_BYTES, SHARE_BYTES, combine_shares, split_secret
 
 LEAST_SURVIVORS = 3
@@ -76,12 +76,13 @@ class Session:
         return replace(self, id=hashlib.sha256(b"edgeward told\0" + self.id + told).digest()) if told else self
 
 
-def mask_from(seed: bytes, size: int) -> np.ndarray:
-    """uint32 (size,), AES-256 in counter mode. All 32 bits are random; sums are cut to the ring, which divides 2^32."""
-    buffer = np.zeros(size + 4, np.uint32)
+def mask_from(seed: bytes, ring: Ring) -> np.ndarray:
+    """Words (size,), AES-256 in counter mode. All their bits are random; sums are cut to the ring, which divides them."""
+    word = word_of(ring.bits)
+    buffer = np.zeros(ring.size + 16 // word.itemsize, word)
     stream = Cipher(algorithms.AES(seed), modes.CTR(bytes(16))).encryptor()
-    stream.update_into(bytes(4 * size), buffer.data.cast("B"))
-    return buffer[:size]
+    stream.update_into(bytes(word.itemsize * ring.size), buffer.data.cast("B"))
+    return buffer[: ring.size]
 
 
 @dataclass(frozen=True)
@@ -241,9 +242,10 @@ class Party:
             self._held[sender] = (plain[:SHARE_BYTES], plain[SHARE_BYTES:])
         self._session = self._session.among(told)
         self._expected = frozenset([*shares, self._name])
-        total = to_ring(values, bits) + mask_from(self._session.key(self._own_seed, SELF), values.size)
+        ring = Ring(bits, values.size)
+        total = to_ring(values, bits) + mask_from(self._session.key(self._own_seed, SELF), ring)
         for other in sorted(shares):
-            pairwise = mask_from(self._session.key(self._secrets[other][1], PAIR), values.size)
+            pairwise = mask_from(self._session.key(self._secrets[other][1], PAIR), ring)
             (np.add if self._name < other else np.subtract)(total, pairwise, out=total)
         return pack(total & mask_of(bits), bits)
 
@@ -334,9 +336,9 @@ class Party:
         return bytes(plain)
 
 
-def pair_mask(session: Session, private: X25519PrivateKey, public: bytes, size: int) -> np.ndarray:
+def pair_mask(session: Session, private: X25519PrivateKey, public: bytes, ring: Ring) -> np.ndarray:
     """The mask two parties share; each can make it with its own private and the other's public key."""
-    return mask_from(session.key(private.exchange(X25519PublicKey.from_public_bytes(public)), PAIR), size)
+    return mask_from(session.key(private.exchange(X25519PublicKey.from_public_bytes(public)), PAIR), ring)
 
 
 class Aggregator:
@@ -347,7 +349,7 @@ class Aggregator:
         self._adverts = {advert.party: advert for advert in adverts}
         self._graph = Graph(session, self._adverts)
         self._shared: Dict[str, Dict[str, bytes]] = {}
-        self._total = np.zeros(ring.size, np.uint32)
+        self._total = np.zeros(ring.size, word_of(ring.bits))
         self._survivors: List[str] = []
 
     def take_shares(self, party: str, shares: Mapping[str, bytes]) -> None:
@@ -370,7 +372,7 @@ class Aggregator:
         return sorted(self._survivors)
 
     def open(self, answers: Mapping[str, Mapping[str, Tuple[bytes, bytes]]]) -> np.ndarray:
-        """uint32 (size,): the sum in the ring. `answers`: party -> what its `unmask` gave.
+        """Words (size,): the sum in the ring. `answers`: party -> what its `unmask` gave.
 
         Raises PrivacyError naming the party whose mask cannot be removed when too few of its neighbours answered.
         """
@@ -388,13 +390,13 @@ class Aggregator:
             except ValueError as error:
                 raise PrivacyError(f"the mask of {party} cannot be removed: {error}") from error
             if kind == SELF:
-                total -= mask_from(self._session.key(secret, SELF), self._ring.size)
+                total -= mask_from(self._session.key(secret, SELF), self._ring)
                 continue
             private = X25519PrivateKey.from_private_bytes(secret)
             if private.public_key().public_bytes_raw() != self._adverts[party].mask_key:
                 raise PrivacyError(f"the shares of {party}'s key do not give its key: somebody sent a wrong one")
             for other in self._graph.neighbours(party):
                 if other in alive:
-                    pairwise = pair_mask(self._session, private, self._adverts[other].mask_key, self._ring.size)
+                    pairwise = pair_mask(self._session, private, self._adverts[other].mask_key, self._ring)
                     (np.subtract if other < party else np.add)(total, pairwise, out=total)
         return np.asarray(total & mask_of(self._ring.bits))

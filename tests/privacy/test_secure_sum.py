@@ -158,7 +158,9 @@ def test_masks_of_two_sessions_have_nothing_in_common() -> None:
     other = Session(b"federation/run/2", 20)
     assert SESSION.key(bytes(32), SELF) != other.key(bytes(32), SELF)
     assert SESSION.key(bytes(32), SELF) != SESSION.key(bytes(32), PAIR)
-    assert (mask_from(SESSION.key(bytes(32), SELF), 7) != mask_from(other.key(bytes(32), SELF), 7)).any()
+    assert (
+        mask_from(SESSION.key(bytes(32), SELF), Ring(24, 7)) != mask_from(other.key(bytes(32), SELF), Ring(24, 7))
+    ).any()
 
 
 def opened(names: int = 5, lost: Optional[Dict[str, Set[str]]] = None) -> Sum:

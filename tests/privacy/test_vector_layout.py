@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from orchestrator.errors import PrivacyError
 from orchestrator.privacy.noisy_sum import evaluation_counts, statistics_sum, training_sum
-from orchestrator.privacy.ring import from_ring, mask_of, to_ring
+from orchestrator.privacy.ring import from_ring, mask_of, to_ring, word_of
 from orchestrator.privacy.vector_layout import (
     BITS,
     EVALUATION,
@@ -48,7 +48,7 @@ def private(**changed: Any) -> Privacy:
 
 def summed(vectors: List[np.ndarray], bits: int) -> np.ndarray:
     """As the ring adds them, which is where they would wrap around."""
-    total = np.zeros(vectors[0].size, np.uint32)
+    total = np.zeros(vectors[0].size, word_of(bits))
     for vector in vectors:
         total += to_ring(vector, bits)
     return from_ring(total & mask_of(bits), bits)
