@@ -53,7 +53,7 @@ def print_table(report: Dict[str, Any], console: Console) -> None:
 def _facts(report: Dict[str, Any], wire: Dict[str, Any], memory: Dict[str, Any], board: Dict[str, Any]) -> List[Any]:
     privacy = report["privacy"]
     spent = (
-        f"epsilon {privacy['epsilon']:.2f} at delta {privacy['delta']:g} per record ({privacy['accountant']})"
+        f"epsilon {privacy['epsilon']:.2f} at delta {privacy['delta']:g} per {privacy['unit']} ({privacy['accountant']})"
         if privacy["unit"] != "none"
         else "none: trained without differential privacy"
     )
@@ -95,7 +95,7 @@ def plot_rounds(report: Dict[str, Any], path: Path) -> None:
     right.set(xlabel="round", ylabel="accuracy on held-out rows", ylim=(None, 1))
     right.legend(frameon=False, loc="lower right")
     privacy = report["privacy"]
-    claim = f"ε = {privacy['epsilon']:.2f} per record" if privacy["unit"] != "none" else "no differential privacy"
+    claim = f"ε = {privacy['epsilon']:.2f} per {privacy['unit']}" if privacy["unit"] != "none" else "no differential privacy"
     figure.suptitle(f"{report['task']}: {report['nodes']} nodes, {claim}")
     for axes in (left, right):
         axes.spines[["top", "right"]].set_visible(False)

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any, Dict
 
 from orchestrator.errors import UsageError
-from orchestrator.wire.task import Task, structure
+from orchestrator.wire.structure import structure
+from orchestrator.wire.task import Task
 
 if sys.version_info >= (3, 11):
     import tomllib

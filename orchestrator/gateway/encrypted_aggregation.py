@@ -40,7 +40,7 @@ class EncryptedAggregation(SecureAggregation):
 
     def passed_on(self, action: Announce) -> Iterator[bytes]:
         """Of the step "decrypt": bodies for the key holder, each to be sent when the one before has come."""
-        about = self._about(action)
+        about = {**self._about(action), "told": self._told(action, self._layout(action))}
         summands = self._fields(action, ENCRYPTED, ("digest", "signature", "credential"))
         if not self._task.aggregation.checked:
             adder = Adder(self._context(action)[1]["context"].tobytes())

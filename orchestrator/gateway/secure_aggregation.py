@@ -233,8 +233,7 @@ class SecureAggregation(Aggregation):
             aggregation.neighbours,
             aggregation.least,
         )
-        told = digest_of_told(self._digest(), layout.form, self._model(action.round))
-        aggregator = Aggregator(session, adverts, Ring(layout.bits, layout.size), told)
+        aggregator = Aggregator(session, adverts, Ring(layout.bits, layout.size), self._told(action, layout))
         for name, header in self._headers(action, SHARES):
             aggregator.take_shares(name, header["shares"])
         self._units = 0
@@ -250,6 +249,10 @@ class SecureAggregation(Aggregation):
             for name, header in self._headers(action, UNMASK)
         }
         return layout.decode(from_ring(aggregator.open(answers), layout.bits))
+
+    def _told(self, action: Any, layout: Layout) -> bytes:
+        """Digest of what all nodes of the action's attempt were told."""
+        return digest_of_told(self._digest(), layout.form, self._model(action.round))
 
     def _digest(self) -> str:
         if not self._task_digest:

@@ -2,7 +2,7 @@
 
 It speaks once in an attempt, so one that dies before its ciphertext was sent may come back and send it. The vector is stored
 before it is encrypted: another attempt at the round carries the same noise. That only one attempt's sum is ever opened is
-the key holder's part (node/key_holder.py).
+the key holder's part (node/key_holder.py), and that all nodes in it were told the same model.
 """
 
 from typing import Any, Callable, Dict
@@ -53,7 +53,7 @@ class EncryptedRound(SecureRound):
         values, weights = self._values(layout)
         vector = layout.encode(values, weights, np.random.default_rng())
         ciphertext = encryptor.encrypt(vector.astype(np.float64))
-        summand = sign_summand(self._name, ciphertext, self._session, self._peers.sign)
+        summand = sign_summand(self._name, ciphertext, self._session, self._peers.sign, self._told(layout))
         signed = {"digest": summand.digest, "signature": summand.signature, "credential": self._peers.credential}
         return {**self._counts(), **signed}, {"ciphertext": np.frombuffer(ciphertext, np.uint8)}
 

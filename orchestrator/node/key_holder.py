@@ -160,15 +160,12 @@ class KeyHolderAgent(NodeAgent):
             raise PrivacyError("the keys of this attempt are gone: this key holder began anew, or has made newer ones")
         assert self._run is not None
         if not self._run.task.aggregation.checked:
-            summands = self._summands(header)
-            total = _bytes(tensors, "total")
-            return self._say(
-                key, self._attempt.holder.decrypt_sum(total, self._session(key), summands, self._peers.verify)
-            )
+            about = (self._session(key), self._summands(header), self._peers.verify, require(header, "told", bytes))
+            return self._say(key, self._attempt.holder.decrypt_sum(_bytes(tensors, "total"), *about))
         if "party" not in header:
             if self._sum is None:
-                summands = self._summands(header)
-                self._sum = self._attempt.holder.check(self._session(key), summands, self._peers.verify)
+                about = (self._session(key), self._summands(header), self._peers.verify, require(header, "told", bytes))
+                self._sum = self._attempt.holder.check(*about)
             return None  # asked by a gateway that began anew: what is in stays in
         if self._sum is None:
             raise PrivacyError("a ciphertext came before the signatures")

@@ -12,7 +12,8 @@ from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
 from orchestrator.errors import UsageError
 from orchestrator.wire.protection import UNITS
-from orchestrator.wire.task import Task, structure
+from orchestrator.wire.structure import structure
+from orchestrator.wire.task import Task
 
 STAGES = ("noise", "clip", "masked", "ckks")
 

@@ -82,6 +82,11 @@ class SecureRound(ABC):
         counts = (require(header, key, int) for key in ("bits", "parties", "units", "records"))
         return Layout(parts, *counts)
 
+    def _told(self, layout: Layout) -> bytes:
+        """Digest of what all nodes of a sum must have been told alike."""
+        model = {name: self._tensors[name] for name in MODEL if name in self._tensors}
+        return digest_of_told(self.run.digest, layout.form, model)
+
     def _counts(self) -> Dict[str, Any]:
         return {"records": self.run.dataset.records, "units": self.run.units}
 
@@ -182,9 +187,7 @@ class MaskedRound(SecureRound):
         layout = self._layout_of(header)
         values, weights = self._values(layout)
         vector = layout.encode(values, weights, np.random.default_rng())
-        model = {name: self._tensors[name] for name in MODEL if name in self._tensors}
-        told = digest_of_told(self.run.digest, layout.form, model)
-        masked = self._party.mask(vector, require_map(header, "shares", bytes), layout.bits, told)
+        masked = self._party.mask(vector, require_map(header, "shares", bytes), layout.bits, self._told(layout))
         answer = self._counts()
         foreseen = self._party.foresee()
         if foreseen is not None:

@@ -110,15 +110,20 @@ class Summand(NamedTuple):
     signature: bytes
 
 
-def summand_message(key: bytes, session: bytes, digest: bytes) -> bytes:
-    return b"edgeward summand" + hashlib.sha256(session).digest() + key + digest
+def summand_message(key: bytes, session: bytes, digest: bytes, told: bytes) -> bytes:
+    parts = (hashlib.sha256(session).digest(), hashlib.sha256(told).digest(), key, digest)
+    return b"edgeward summand" + b"".join(parts)
 
 
-def sign_summand(party: str, ciphertext: bytes, session: bytes, sign: Sign) -> Summand:
-    """`session` names federation, run, round and attempt. A node signs one ciphertext in it."""
+def sign_summand(party: str, ciphertext: bytes, session: bytes, sign: Sign, told: bytes = b"") -> Summand:
+    """`session` names federation, run, round and attempt. A node signs one ciphertext in it.
+
+    `told`: digest of what all nodes must have been told alike (secure_sum.digest_of_told); a sum is opened only over those of
+    whom it is the same.
+    """
     digest = hashlib.sha256(ciphertext).digest()
     _, key, _ = _CIPHERTEXT.unpack_from(ciphertext)
-    return Summand(party, digest, sign(summand_message(key, session, digest)))
+    return Summand(party, digest, sign(summand_message(key, session, digest, told)))
 
 
 def context_message(session: bytes, public_context: bytes, least: int, checked: bool) -> bytes:
@@ -223,44 +228,54 @@ class KeyHolder:
     def public_context(self) -> bytes:
         return self._public
 
-    def decrypt_sum(self, total: bytes, session: bytes, summands: Iterable[Summand], verify: Verify) -> np.ndarray:
+    def decrypt_sum(
+        self, total: bytes, session: bytes, summands: Iterable[Summand], verify: Verify, told: bytes = b""
+    ) -> np.ndarray:
         """float64 (size,), on the grid: the sum the aggregator says is over these summands. Takes its word for that.
 
         Refuses fewer than `least` parties, a signature that is not theirs, and a second sum of one session.
         """
-        parties = self._check_summands(session, summands, verify)
+        parties = self._check_summands(session, summands, verify, told)
         count = _check_ciphertext(self.plan, self.key_id, total)
         if count != len(parties):
             raise PrivacyError(f"a sum of {count} ciphertexts with the signatures of {len(parties)} nodes")
         return self._open(total, session, count)
 
     def decrypt_sum_of(
-        self, ciphertexts: Iterable[bytes], session: bytes, summands: Iterable[Summand], verify: Verify
+        self,
+        ciphertexts: Iterable[bytes],
+        session: bytes,
+        summands: Iterable[Summand],
+        verify: Verify,
+        told: bytes = b"",
     ) -> np.ndarray:
         """float64 (size,), on the grid: the sum of these ciphertexts, each signed by one of the parties, added here.
 
         Takes nobody's word: a ciphertext nobody signed, one that is missing and one that comes twice are refused.
         """
-        checked = self.check(session, summands, verify)
+        checked = self.check(session, summands, verify, told)
         for ciphertext in ciphertexts:
             checked.add(ciphertext)
         return checked.open()
 
-    def check(self, session: bytes, summands: Iterable[Summand], verify: Verify) -> "CheckedSum":
+    def check(self, session: bytes, summands: Iterable[Summand], verify: Verify, told: bytes = b"") -> "CheckedSum":
         """Begins `decrypt_sum_of`, for ciphertexts that come one at a time."""
-        parties = self._check_summands(session, summands, verify)
+        parties = self._check_summands(session, summands, verify, told)
         return CheckedSum(Adder(self._public), parties, lambda total, count: self._open(total, session, count))
 
-    def _check_summands(self, session: bytes, summands: Iterable[Summand], verify: Verify) -> Dict[bytes, str]:
+    def _check_summands(
+        self, session: bytes, summands: Iterable[Summand], verify: Verify, told: bytes
+    ) -> Dict[bytes, str]:
         """digest -> party, of all that are what they say."""
         found: Dict[bytes, str] = {}
         for summand in summands:
             if summand.party in found.values() or summand.digest in found:
                 raise PrivacyError(f"{summand.party} is in the sum twice, or has the ciphertext of another")
-            message = summand_message(self.key_id, session, summand.digest)
+            message = summand_message(self.key_id, session, summand.digest, told)
             if not verify(summand.party, message, summand.signature):
                 raise PrivacyError(
-                    f"the ciphertext of {summand.party} is not signed by {summand.party} for this sum and key"
+                    f"the ciphertext of {summand.party} is not signed by {summand.party} for this sum and key, or it was told "
+                    "another model than the others"
                 )
             found[summand.digest] = summand.party
         if len(found) < self._least:

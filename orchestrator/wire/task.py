@@ -7,13 +7,13 @@ import hashlib
 import json
 import math
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import Any, Dict, List, Optional, Tuple
 
 from orchestrator.errors import UsageError
 from orchestrator.wire.codec import CODECS, ERROR_FEEDBACK
 from orchestrator.wire.protection import Aggregation, Privacy
 from orchestrator.wire.schedule import SCHEDULES, learning_rate_at
+from orchestrator.wire.structure import structure, unstructure
 
 FORMAT = 1
 METRICS = ("loss", "accuracy", "auc")
@@ -355,28 +355,6 @@ def digest_of(declared: Dict[str, Any], graph: bytes) -> str:
     return hashlib.sha256(graph + json.dumps(declared, sort_keys=True).encode()).hexdigest()
 
 
-@lru_cache(maxsize=None)  # making one takes longer than using it
-def _converter() -> Any:
-    from cattrs import Converter
-
-    converter = Converter(forbid_extra_keys=True, detailed_validation=True)
-
-    # cattrs turns any value into a float/int/str it can; a configuration should rather be told.
-    def strict(kind: type, accepted: Tuple[type, ...]) -> None:
-        def structure(value: Any, _: Any) -> Any:
-            if not isinstance(value, accepted) or isinstance(value, bool) != (kind is bool):
-                raise ValueError(f"{value!r} is not {'a number' if kind is float else 'a ' + kind.__name__}")
-            return kind(value)
-
-        converter.register_structure_hook(kind, structure)
-
-    strict(float, (int, float))
-    strict(int, (int,))
-    strict(str, (str,))
-    strict(bool, (bool,))
-    return converter
-
-
 def task_to_dict(task: Task) -> Dict[str, Any]:
     """Plain maps, lists, numbers and text."""
 
@@ -385,7 +363,7 @@ def task_to_dict(task: Task) -> Dict[str, Any]:
             return {k: plain(v) for k, v in value.items()}
         return [plain(v) for v in value] if isinstance(value, (list, tuple)) else value
 
-    return dict(plain(_converter().unstructure(task)), format=FORMAT)
+    return dict(plain(unstructure(task)), format=FORMAT)
 
 
 def task_from_dict(data: Dict[str, Any], where: str = "task") -> Task:
@@ -395,48 +373,6 @@ def task_from_dict(data: Dict[str, Any], where: str = "task") -> Task:
     if version != FORMAT:
         raise UsageError(f"{where}: format {version}, this program reads format {FORMAT}: update the older side")
     return structure(data, Task, where)
-
-
-def structure(data: Dict[str, Any], kind: Any, where: str) -> Any:
-    """Builds a dataclass from plain data, reporting all mistakes at once."""
-    from cattrs import BaseValidationError
-
-    try:
-        return _converter().structure(data, kind)
-    except BaseValidationError as error:
-        lines = "\n  ".join(_explain(error, kind, ""))
-        raise UsageError(f"{where}:\n  {lines}") from error
-
-
-def _explain(error: BaseException, kind: Any, path: str) -> List[str]:
-    """One line a mistake: dotted path, what is wrong, the nearest known name for an unknown one."""
-    from cattrs import AttributeValidationNote, BaseValidationError, ForbiddenExtraKeysError, IterableValidationNote
-
-    if isinstance(error, ForbiddenExtraKeysError):
-        return [_explain_extra(str(key), error.cl, path) for key in sorted(error.extra_fields)]
-    if isinstance(error, BaseValidationError):
-        lines = []
-        for inner in error.exceptions:
-            place = path
-            for note in getattr(inner, "__notes__", []):
-                if isinstance(note, AttributeValidationNote):
-                    place = f"{path}.{note.name}" if path else note.name
-                elif isinstance(note, IterableValidationNote):
-                    place = f"{path}[{note.index}]"
-            lines.extend(_explain(inner, kind, place))
-        return lines
-    reason = f"{error.args[0]!r} is missing" if isinstance(error, KeyError) else str(error)
-    return [f"{path}: {reason}" if path else reason]
-
-
-def _explain_extra(key: str, cl: Any, path: str) -> str:
-    import dataclasses
-    import difflib
-
-    known = [f.name for f in dataclasses.fields(cl)]
-    near = difflib.get_close_matches(key, known, 1)
-    hint = f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(known)}"
-    return f"{path + '.' if path else ''}{key}: unknown, {hint}"
 
 
 def describe_model(model: Dict[str, Any]) -> str:

@@ -18,7 +18,7 @@ from orchestrator.node.key_holder import KeyHolderAgent
 from orchestrator.node.peers import Peers
 from orchestrator.node.store import NodeStore
 from orchestrator.privacy.ckks import KeyHolder, SumPlan, context_message, most_bits
-from orchestrator.privacy.secure_sum import session_id
+from orchestrator.privacy.secure_sum import digest_of_told, session_id
 from orchestrator.privacy.vector_layout import Layout, parts_of
 from orchestrator.wire.body import decode_body
 from orchestrator.wire.link import BrokerAddress
@@ -93,6 +93,7 @@ class Federation:
         form = {"bits": most_bits(4), "parties": 4, "units": 4 * RECORDS, "records": 4 * RECORDS}
         told = {"signature": header["signature"], "credential": header["credential"]}
         about = {"run": "run", "round": number, "attempt": attempt, "step": "encrypted"}
+        weights = lies.pop("weights", np.zeros(SIZE, np.float32))
         message = {**about, **form, **told, **lies}
         data = Dataset(np.zeros((RECORDS, 1), np.float32), np.zeros(RECORDS, np.int32))
         run = Run("run", "digest", self.task, b"", data, data)
@@ -101,7 +102,7 @@ class Federation:
             self.computed.append(name)
             return Contribution({"update": value_of(name)}, {}, {})
 
-        shown = {"weights": np.zeros(SIZE, np.float32), "context": tensors["context"]}
+        shown = {"weights": weights, "context": tensors["context"]}
         one = EncryptedRound("test", run, message, shown, name, self.peers[name], self.stores[name], contribute)
         return one.answer(message)
 
@@ -111,7 +112,8 @@ class Federation:
         """Shows the key holder signatures and ciphertexts; its last answer."""
         fields = ("digest", "signature", "credential")
         summands = {name: {field: header[field] for field in fields} for name, (header, _) in answers.items()}
-        last = self.ask("decrypt", attempt, number, summands=summands)
+        told = digest_of_told("digest", self.layout(number).form, {"weights": np.zeros(SIZE, np.float32)})
+        last = self.ask("decrypt", attempt, number, summands=summands, told=told)
         for name, (_, tensors) in answers.items():
             if name not in left_out:
                 last = self.ask("decrypt", attempt, number, party=name, ciphertext=tensors["ciphertext"])
@@ -140,6 +142,18 @@ def test_the_mean_comes_out_and_the_same_answer_again_also_after_a_restart(tmp_p
     federation.key_holder()
     again = federation.ask("decrypt", summands={})
     np.testing.assert_array_equal(again[1]["sum"], opened[1]["sum"])
+
+
+def test_a_node_that_was_told_another_model_is_in_no_sum(tmp_path: Path) -> None:
+    """Pitfall (9): with weights of its own for each node, a gateway could make all parts of a sum vanish but one."""
+    federation = Federation(tmp_path)
+    context = federation.context()
+    answers = everybody(federation, context)
+    answers["b"] = federation.node("b", context, weights=np.full(SIZE, 1e6, np.float32))
+    with pytest.raises(
+        PrivacyError, match="of b is not signed by b for this sum and key, or it was told another model"
+    ):
+        federation.decrypt(answers)
 
 
 def test_fewer_nodes_than_the_task_declares_are_not_opened(tmp_path: Path) -> None:

@@ -1,0 +1,78 @@
+"""Plain data to dataclasses, strictly: every mistake is told with its place, and nothing is turned into what it is not.
+
+cattrs is imported when it is first needed: a node that reads no configuration does without it until a task comes.
+"""
+
+from functools import lru_cache
+from typing import Any, Dict, List, Tuple
+
+from orchestrator.errors import UsageError
+
+
+@lru_cache(maxsize=None)  # making one takes longer than using it
+def _converter() -> Any:
+    from cattrs import Converter
+
+    converter = Converter(forbid_extra_keys=True, detailed_validation=True)
+
+    # cattrs turns any value into a float/int/str it can; a configuration should rather be told.
+    def strict(kind: type, accepted: Tuple[type, ...]) -> None:
+        def structure(value: Any, _: Any) -> Any:
+            if not isinstance(value, accepted) or isinstance(value, bool) != (kind is bool):
+                raise ValueError(f"{value!r} is not {'a number' if kind is float else 'a ' + kind.__name__}")
+            return kind(value)
+
+        converter.register_structure_hook(kind, structure)
+
+    strict(float, (int, float))
+    strict(int, (int,))
+    strict(str, (str,))
+    strict(bool, (bool,))
+    return converter
+
+
+def unstructure(instance: Any) -> Any:
+    """A dataclass as plain data."""
+    return _converter().unstructure(instance)
+
+
+def structure(data: Dict[str, Any], kind: Any, where: str) -> Any:
+    """Builds a dataclass from plain data, reporting all mistakes at once."""
+    from cattrs import BaseValidationError
+
+    try:
+        return _converter().structure(data, kind)
+    except BaseValidationError as error:
+        lines = "\n  ".join(_explain(error, kind, ""))
+        raise UsageError(f"{where}:\n  {lines}") from error
+
+
+def _explain(error: BaseException, kind: Any, path: str) -> List[str]:
+    """One line a mistake: dotted path, what is wrong, the nearest known name for an unknown one."""
+    from cattrs import AttributeValidationNote, BaseValidationError, ForbiddenExtraKeysError, IterableValidationNote
+
+    if isinstance(error, ForbiddenExtraKeysError):
+        return [_explain_extra(str(key), error.cl, path) for key in sorted(error.extra_fields)]
+    if isinstance(error, BaseValidationError):
+        lines = []
+        for inner in error.exceptions:
+            place = path
+            for note in getattr(inner, "__notes__", []):
+                if isinstance(note, AttributeValidationNote):
+                    place = f"{path}.{note.name}" if path else note.name
+                elif isinstance(note, IterableValidationNote):
+                    place = f"{path}[{note.index}]"
+            lines.extend(_explain(inner, kind, place))
+        return lines
+    reason = f"{error.args[0]!r} is missing" if isinstance(error, KeyError) else str(error)
+    return [f"{path}: {reason}" if path else reason]
+
+
+def _explain_extra(key: str, cl: Any, path: str) -> str:
+    import dataclasses
+    import difflib
+
+    known = [f.name for f in dataclasses.fields(cl)]
+    near = difflib.get_close_matches(key, known, 1)
+    hint = f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(known)}"
+    return f"{path + '.' if path else ''}{key}: unknown, {hint}"
