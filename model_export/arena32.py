@@ -97,6 +97,8 @@ _KERNELS: Dict[str, Kernel] = {
     "PAD": Kernel((0, 1), 14 * "i"),
     "MEAN": Kernel((1, 1), 11 * "i", scratch_handles=3),
     "LOGISTIC": Kernel((0, 1), "iiii"),
+    "RELU": Kernel((0, 1), "b" + 6 * "i"),
+    "RELU6": Kernel((0, 1), "bb"),
 }
 
 

@@ -95,7 +95,11 @@ def plot_rounds(report: Dict[str, Any], path: Path) -> None:
     right.set(xlabel="round", ylabel="accuracy on held-out rows", ylim=(None, 1))
     right.legend(frameon=False, loc="lower right")
     privacy = report["privacy"]
-    claim = f"ε = {privacy['epsilon']:.2f} per {privacy['unit']}" if privacy["unit"] != "none" else "no differential privacy"
+    claim = (
+        f"ε = {privacy['epsilon']:.2f} per {privacy['unit']}"
+        if privacy["unit"] != "none"
+        else "no differential privacy"
+    )
     figure.suptitle(f"{report['task']}: {report['nodes']} nodes, {claim}")
     for axes in (left, right):
         axes.spines[["top", "right"]].set_visible(False)

@@ -54,7 +54,6 @@ from orchestrator.rounds.secure import (
     DECRYPT,
     JOINING_STEPS,
     MASKED,
-    OPENING_STEPS,
     PREPARED,
     VECTOR_STEPS,
     SecureCoordinator,
@@ -127,7 +126,7 @@ class Gateway:
         self._inbox = Inbox(MAX_MESSAGE_BYTES)
         self._epoch = time.time() - time.monotonic()
         self._wake_at: Optional[float] = None
-        self._owed: Dict[str, Tuple[float, bytes]] = {}  # node -> until when its vector should be acknowledged, and how
+        self._owed: List[Tuple[float, str, bytes]] = []  # when to acknowledge a vector, to whom, and how
         self._figures = Figures(self._task.training)
         self._announcer = Announcer(run, self._task, stored[1], self._topics, self._voice, self._figures)
         self._records: Dict[str, int] = {}
@@ -194,8 +193,10 @@ class Gateway:
     def _acknowledge(self) -> None:
         """What is owed, and due."""
         now = time.monotonic()
-        for node in [node for node, (at, _) in self._owed.items() if at <= now]:
-            self._link.publish(self._topics.down(node), self._owed.pop(node)[1])
+        for at, node, frame in self._owed:
+            if at <= now:
+                self._link.publish(self._topics.down(node), frame)
+        self._owed = [owed for owed in self._owed if owed[0] > now]
 
     def supply(self, supply: Supply) -> None:
         """From any thread: it is taken in order with the messages of nodes."""
@@ -227,7 +228,7 @@ class Gateway:
         waits = [0.5]
         if self._wake_at is not None:
             waits.append(self._wake_at - self._now())
-        dues = [at for at, _ in self._owed.values()]
+        dues = [at for at, _, _ in self._owed]
         due = self._announcer.outbox.next_due()
         if due is not None:
             dues.append(due)
@@ -408,8 +409,8 @@ class Gateway:
             self._figures.received(node, len(body), header)
             brings = (self._secure.prepares(step, header), self._secure.foresees(step, header))
             event = Arrived(self._now(), node, number, chunk.id.hex(), 1.0, step, attempt, *brings)
-            # A loss of power costs no more than asking again: the journal ends earlier then, and a node has its answers as
-            # long as the attempt lasts.
+            # Before the next step, a loss of power costs no more than asking again: the journal ends earlier then, and a node
+            # has its answers as long as the attempt lasts.
             with self._store.transaction(durable=False):
                 self._secure.put_answer(event, header, body)
                 self._store.append(self._run, event)
@@ -418,10 +419,10 @@ class Gateway:
         received = self._inbox.finish(node, chunk.id)
         self._announcer.answered(node)
         # The next step says that theirs are here, which soon follows most of them; a vector may have to wait for others.
-        if not isinstance(event, Arrived):
+        if isinstance(event, Arrived) and event.step in VECTOR_STEPS:
+            self._owed.append((time.monotonic() + ACKNOWLEDGE_AFTER_S, node, encode_frame(received)))
+        elif not isinstance(event, Arrived) or event.step in ACKNOWLEDGED_STEPS:
             self._link.publish(self._topics.down(node), encode_frame(received))
-        elif event.step in ACKNOWLEDGED_STEPS:
-            self._owed[node] = (time.monotonic() + ACKNOWLEDGE_AFTER_S, encode_frame(received))
         if event is not None:
             if isinstance(event, Arrived) and event.step in VECTOR_STEPS:
                 arrived = len(self._coordinator.arrived) + 1
@@ -480,10 +481,8 @@ class Gateway:
     def _announce_step(self, action: Announce) -> None:
         assert self._secure is not None
         self._tell("step", round=action.round, attempt=action.attempt, step=action.step, nodes=list(action.nodes))
-        for node in action.nodes:
-            self._owed.pop(node, None)
-        if action.step in OPENING_STEPS:
-            self._store.sync()  # from here on the vectors cannot be asked for again
+        self._owed = [owed for owed in self._owed if owed[1] not in action.nodes]
+        self._store.sync()  # nodes answer this step once, so what it is made of must not be lost
         if action.step == DECRYPT:
             assert isinstance(self._secure, EncryptedAggregation)
             self._announcer.begin_step()

@@ -47,6 +47,7 @@ def plan_of(task: Task, key: bytes) -> Plan:
         {"plain": (), "masked": MASKED_STEPS, "ckks": ENCRYPTED_STEPS}[task.aggregation.method],
         task.aggregation.least,
         task.aggregation.key_holder,
+        task.aggregation.colluding,
     )
 
 

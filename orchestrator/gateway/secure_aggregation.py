@@ -232,6 +232,7 @@ class SecureAggregation(Aggregation):
             session_id(self._federation, self._run, action.round, action.attempt),
             aggregation.neighbours,
             aggregation.least,
+            aggregation.colluding,
         )
         aggregator = Aggregator(session, adverts, Ring(layout.bits, layout.size), self._told(action, layout))
         for name, header in self._headers(action, SHARES):

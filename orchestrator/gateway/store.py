@@ -2,7 +2,7 @@
 
 Everything is committed with fsync before it is acknowledged or acted on, so a kill at any point loses nothing that a
 node was told is safe. Only the steps of secure rounds are not waited for one by one: what a loss of power takes of them is
-asked for again, and before a sum is opened its vectors are on the disk (`sync`).
+asked for again, and before the next step is, all of the one before is on the disk (`sync`).
 """
 
 import json
@@ -58,9 +58,9 @@ class Store:
 
     def __init__(self, path: Path) -> None:
         self._db = open_database(path, _SCHEMA, "gateway")
-        self._log = path.with_name(path.name + "-wal")  # where SQLite's commits are until it moves them
+        real = path.resolve()
+        self._log = real.with_name(real.name + "-wal")  # where SQLite's commits are until it moves them
         self._flusher = ThreadPoolExecutor(1, "edgeward-flush")
-        self._flushing: Optional[Future[None]] = None
         self.secret(*PSEUDONYM_SECRET)
 
     @contextmanager
@@ -80,14 +80,13 @@ class Store:
             if not durable:
                 self._db.execute("PRAGMA synchronous=FULL")
 
-    def flush(self) -> None:
-        """Begins to put on the disk what was committed until now; meanwhile this thread goes on. See `sync`."""
-        self._flushing = self._flusher.submit(_fsync, self._log)
+    def flush(self) -> "Future[None]":
+        """Begins to put on the disk what was committed until now; meanwhile this thread goes on."""
+        return self._flusher.submit(_fsync, self._log)
 
     def sync(self) -> None:
-        """Returns when what was committed before the last `flush` would survive a loss of power."""
-        if self._flushing is not None:
-            self._flushing.result()
+        """Returns when what was committed until now would survive a loss of power."""
+        self.flush().result()
 
     def find_run(self, run: str) -> Optional[Tuple[Dict[str, Any], bytes]]:
         """(task as plain data, training graph) of a run; None if it is new."""

@@ -147,7 +147,8 @@ class MaskedRound(SecureRound):
 
     def _new_party(self, session: bytes) -> Party:
         aggregation, peers = self.run.task.aggregation, self._peers
-        return Party(Session(session, aggregation.neighbours, aggregation.least), self._name, peers.sign, peers.verify)
+        terms = (aggregation.neighbours, aggregation.least, aggregation.colluding)
+        return Party(Session(session, *terms), self._name, peers.sign, peers.verify)
 
     def precedes(self, run: Run, header: Dict[str, Any]) -> bool:
         """Whether the announced attempt is the one this round prepared."""

@@ -10,12 +10,12 @@ dropouts leave is removed with Shamir shares that neighbours hold. Four steps, e
 
 Where everybody is everybody's neighbour, a party also signs with its vector whom it expects in the sum (`foresee`). If all of
 them sent theirs, those signatures stand in for the step "confirm". There are two lists then that a party may have signed, but
-it helps with one, once: it gives one share of each party, and more than half are needed to rebuild a secret. So of nobody are
-both secrets rebuilt, and a list that all on it foresaw is one among whom all of them masked.
+it helps with one, once: it gives one share of each party, and to rebuild a secret it takes so many that two such groups have an
+honest party in common. So of nobody are both secrets rebuilt, and a list that all on it foresaw is one among whom all of them
+masked.
 
-What it assumes: fewer than `threshold` of any party's neighbours help the aggregator, fewer than half of the honest parties are
-told another list of survivors, and signatures are authentic. What it does not hide: the sum, and who took part. What it does
-not stop: a party that sends nonsense. Keys are fresh in every session.
+What it assumes: no more than `Session.colluding` parties help the aggregator, and signatures are authentic. What it does not
+hide: the sum, and who took part. What it does not stop: a party that sends nonsense. Keys are fresh in every session.
 
 Masks also depend on what parties were told: an aggregator that gives some another model, or another scale for their values, so
 that their part in the sum vanishes and another's stands alone (Pasquini et al. 2022), gets masks that do not cancel.
@@ -66,14 +66,20 @@ class Session:
     id: bytes
     degree: int  # neighbours of each party, or all others where there are fewer
     least: int = LEAST_SURVIVORS  # a sum over fewer is not opened
+    colluding: int = 0  # parties that may help the aggregator
 
     def key(self, secret: bytes, purpose: bytes) -> bytes:
         """32 bytes for one purpose of this session (HKDF-SHA256): nothing of another session comes out the same."""
         return HKDF(hashes.SHA256(), 32, salt=self.id, info=b"edgeward secure sum/" + purpose).derive(secret)
 
-    def among(self, told: bytes) -> "Session":
-        """The session of those who were told the same (`digest_of_told`): only their masks cancel."""
-        return replace(self, id=hashlib.sha256(b"edgeward told\0" + self.id + told).digest()) if told else self
+    def among(self, told: bytes, adverts: Iterable["Advert"]) -> "Session":
+        """The session of those who were told the same (`digest_of_told`) and the same keys: only their masks cancel."""
+        keys = _counted(*(part for a in sorted(adverts) for part in (a.party.encode(), a.channel_key, a.mask_key)))
+        return replace(self, id=hashlib.sha256(b"edgeward told\0" + self.id + _counted(told, keys)).digest())
+
+    def majority(self, parties: int) -> int:
+        """So many of `parties` that of two such groups at least one honest party is in both."""
+        return (parties + self.colluding) // 2 + 1
 
 
 def mask_from(seed: bytes, ring: Ring) -> np.ndarray:
@@ -85,7 +91,7 @@ def mask_from(seed: bytes, ring: Ring) -> np.ndarray:
     return buffer[: ring.size]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, order=True)
 class Advert:
     """A party's public keys for one session, signed."""
 
@@ -142,6 +148,7 @@ class Graph:
         seed = hashlib.sha256(session.id + b"".join(adverts[n].mask_key for n in sorted(adverts))).digest()
         self._order = sorted(adverts, key=lambda n: hashlib.sha256(seed + n.encode()).digest())
         self._place = {name: i for i, name in enumerate(self._order)}
+        self._session = session
         self._half = min(-(-session.degree // 2), len(self._order))
         self._numbers = {name: i for i, name in enumerate(sorted(adverts), 1)}
 
@@ -160,12 +167,12 @@ class Graph:
     def threshold(self, party: str) -> int:
         """How many of a party's neighbours and itself can rebuild its secrets together.
 
-        More than half where all are neighbours (Bonawitz et al. 2017, section 4). More than a third on a sparse graph, where
-        half of so few would too often be gone; that no party's two secrets are both rebuilt rests on the signed list of
-        survivors, not on this number.
+        More than half of them and those who collude where all are neighbours (Bonawitz et al. 2017, section 4). More than a
+        third and those who collude on a sparse graph, where half of so few would too often be gone; that no party's two
+        secrets are both rebuilt rests on the signed list of survivors there.
         """
         holders = len(self.neighbours(party)) + 1
-        return holders // 2 + 1 if holders == len(self._order) else holders // 3 + 1
+        return self._session.majority(holders) if self.complete else holders // 3 + 1 + self._session.colluding
 
     def number(self, party: str) -> int:
         """The party's abscissa in Shamir's scheme."""
@@ -216,6 +223,10 @@ class Party:
             raise PrivacyError(f"{len(self._adverts)} parties, the task declares at least {self._session.least}")
         graph = self._graph = Graph(self._session, self._adverts)
         neighbours, threshold = graph.neighbours(self._name), graph.threshold(self._name)
+        if threshold > len(neighbours) + 1:
+            raise PrivacyError(
+                f"{len(neighbours)} neighbours are too few where {self._session.colluding} parties may help the aggregator"
+            )
         for name in neighbours:
             self._secrets[name] = self._agree(self._adverts[name])
         numbers = [graph.number(n) for n in (*neighbours, self._name)]
@@ -235,12 +246,15 @@ class Party:
         neighbours = set(graph.neighbours(self._name))
         if not set(shares) <= neighbours:
             raise PrivacyError(f"shares of {', '.join(sorted(set(shares) - neighbours))}, which is no neighbour")
-        if len(shares) + 1 < graph.threshold(self._name):
+        # Those it does not mask with must not be enough to give its own mask away, or an aggregator that loses all others
+        # would have its vector. It need not be in the sum for that.
+        apart, threshold = len(neighbours) - len(shares) + self._session.colluding, graph.threshold(self._name)
+        if len(shares) + 1 < threshold or apart >= threshold:
             raise PrivacyError(f"{len(shares)} of {len(neighbours)} neighbours left: too few to mask under")
         for sender, cipher in shares.items():
             plain = self._decrypt(sender, cipher)
             self._held[sender] = (plain[:SHARE_BYTES], plain[SHARE_BYTES:])
-        self._session = self._session.among(told)
+        self._session = self._session.among(told, self._adverts.values())
         self._expected = frozenset([*shares, self._name])
         ring = Ring(bits, values.size)
         total = to_ring(values, bits) + mask_from(self._session.key(self._own_seed, SELF), ring)
@@ -267,6 +281,11 @@ class Party:
             raise PrivacyError("the list of survivors names someone twice, or a stranger")
         if self._name not in names:
             raise PrivacyError("this party's vector is not in the sum: it will not help to open it")
+        apart = (names & set(self._need_graph().neighbours(self._name))) - self._expected
+        if apart:
+            raise PrivacyError(
+                f"with {', '.join(sorted(apart))} in the sum this party shares no mask: it was told they were gone"
+            )
         if len(names) < LEAST_SURVIVORS:
             raise PrivacyError(f"a sum over {len(names)} parties shows what each of them sent")
         if len(names) < self._session.least:
@@ -295,7 +314,7 @@ class Party:
             for n, signature in signatures.items()
             if n in survivors and (n == self._name or self._verify(n, message, signature))
         ]
-        needed = max(len(self._adverts) // 2 + 1, len(survivors) if foreseen else 0)
+        needed = max(self._session.majority(len(self._adverts)), len(survivors) if foreseen else 0)
         if len(agreeing) < needed:
             raise PrivacyError(f"{len(agreeing)} parties signed this list of survivors, {needed} are needed")
         return {n: (SELF, own) if n in survivors else (PAIR, pair) for n, (own, pair) in self._held.items()}
@@ -345,7 +364,7 @@ class Aggregator:
     """The side that learns the sum. Adds masked vectors as they come: memory does not grow with the number of parties."""
 
     def __init__(self, session: Session, adverts: Sequence[Advert], ring: Ring, told: bytes = b"") -> None:
-        self._session, self._ring = session.among(told), ring
+        self._session, self._ring = session.among(told, adverts), ring
         self._adverts = {advert.party: advert for advert in adverts}
         self._graph = Graph(session, self._adverts)
         self._shared: Dict[str, Dict[str, bytes]] = {}

@@ -48,7 +48,7 @@ class Plan:
     evaluation: after the last round one more, numbered rounds + 1, in which nodes only evaluate its weights.
     separation: a node is in at most one of so many training rounds in a row.
     steps: of a secure round (rounds/secure.py); least: fewest nodes its sum may be over.
-    key_holder: a node without data that holds a key.
+    key_holder: a node without data that holds a key. colluding: nodes that may help the gateway to read single vectors.
     """
 
     rounds: int
@@ -67,6 +67,7 @@ class Plan:
     steps: Tuple[str, ...] = ()
     least: int = 0
     key_holder: str = ""
+    colluding: int = 0
 
     @property
     def first_round(self) -> int:

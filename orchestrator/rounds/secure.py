@@ -105,7 +105,7 @@ class SecureCoordinator(Coordinator):
         if self.step in _OF_KEY_HOLDER:
             return 1
         if self.step in (CONFIRM, UNMASK):
-            return self.parties // 2 + 1  # what opening a sum takes
+            return (self.parties + self.plan.colluding) // 2 + 1  # what opening a sum takes
         return max(self.plan.quorum, self.plan.least)
 
     def _started(self, at: float) -> List[Action]:

@@ -122,7 +122,7 @@ def _read_tensors(described: Any, content: bytes, offset: int) -> Tensors:
         dtype = _DTYPES.get(dtype_name) if isinstance(dtype_name, str) else None
         if dtype is None:
             raise WireError(f"tensor {name!r} has dtype {dtype_name!r}, the wire carries {', '.join(_DTYPES)}")
-        if len(shape) > 8 or not all(isinstance(n, int) and 0 <= n < 1 << 40 for n in shape):
+        if len(shape) > 8 or not all(type(n) is int and 0 <= n < 1 << 40 for n in shape):
             raise WireError(f"tensor {name!r} has the shape {shape!r}")
         count = 1
         for n in shape:

@@ -76,7 +76,7 @@ def test_a_file_that_is_no_store(tmp_path: Path) -> None:
 
 def test_sync_waits_for_what_flush_began(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = Store(tmp_path / "gateway.sqlite")
-    store.sync()  # nothing was begun
+    store.sync()
     synced: List[str] = []
     fsync = os.fsync
 
@@ -90,13 +90,16 @@ def test_sync_waits_for_what_flush_began(tmp_path: Path, monkeypatch: pytest.Mon
         store.put_answer("r", 1, 1, "masked", "a", b"vector")
     store.flush()
     store.sync()
-    assert synced == [str(tmp_path / "gateway.sqlite-wal")]
+    assert synced == [str(tmp_path / "gateway.sqlite-wal")] * 2
+    linked = tmp_path / "linked.sqlite"
+    linked.symlink_to(tmp_path / "gateway.sqlite")
+    Store(linked).sync()
+    assert synced[2:] == synced[:1]
 
     def fail(descriptor: int) -> None:
         raise OSError("disk is gone")
 
     monkeypatch.setattr(os, "fsync", fail)
-    store.flush()
     with pytest.raises(OSError, match="disk is gone"):
         store.sync()
     store.close()

@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from orchestrator.errors import PrivacyError
 from orchestrator.privacy.ring import from_ring, to_ring, unpack
-from orchestrator.privacy.secure_sum import PAIR, SELF, Aggregator, Graph, Party, Ring, Session, session_id
+from orchestrator.privacy.secure_sum import PAIR, SELF, Advert, Aggregator, Graph, Party, Ring, Session, session_id
 from orchestrator.privacy.shamir import SHARE_BYTES
 from orchestrator.privacy.vector_layout import Layout, Part, bits_for
 from orchestrator.rounds.strategies import STRATEGIES
@@ -103,6 +103,67 @@ def test_1_without_signatures_of_more_than_half_nothing_is_given() -> None:
     repeated = {n: signatures["n0"] for n in NAMES}
     with pytest.raises(PrivacyError, match="1 parties signed"):
         played.parties["n0"].unmask(repeated)
+
+
+def masked_apart(session: Session, names: List[str]) -> Any:
+    """A session whose first party is given the shares of as few neighbours as it masks with: parties, graph, those it got."""
+    parties = {n: Party(session, n, SIGNING[n].sign, verify) for n in names}
+    adverts = {n: p.advertise() for n, p in parties.items()}
+    shares = {n: p.share(list(adverts.values())) for n, p in parties.items()}
+    graph, values = Graph(session, adverts), np.arange(RING.size)
+    others = graph.neighbours(names[0])
+    for count in range(len(others) + 1):
+        try:
+            parties[names[0]].mask(values, {o: shares[o][names[0]] for o in others[:count]}, 24)
+        except PrivacyError:  # refused before anything was sent: a fresh one tries with one more
+            parties[names[0]]._done.remove("mask")
+            continue
+        break
+    for name in names[1:]:
+        parties[name].mask(values, {o: shares[o][name] for o in graph.neighbours(name)}, 24)
+    return parties, graph, set(others[:count])
+
+
+@pytest.mark.parametrize(("count", "degree"), [(3, 20), (4, 20), (5, 20), (7, 20), (7, 4)])
+def test_1_a_party_is_in_no_sum_with_those_it_was_told_are_gone(count: int, degree: int) -> None:
+    """Given the shares of few, and all of these left out of the sum, it would be alone under its masks."""
+    parties, graph, given = masked_apart(Session(f"apart/{count}/{degree}".encode(), degree), NAMES[:count])
+    target, others = NAMES[0], set(graph.neighbours(NAMES[0]))
+    survivors = [n for n in NAMES[:count] if n not in given]
+    if len(survivors) >= 3 and others - given:
+        with pytest.raises(PrivacyError, match="in the sum this party shares no mask"):
+            parties[target].confirm(survivors)
+    # Nor without its help: those that could say it survived, and are not among the few, are too few.
+    assert len(others - given) < graph.threshold(target)
+
+
+def test_1_so_it_is_where_parties_were_shown_different_keys() -> None:
+    played = play(b"keys/a")
+    one, other = (Session(b"keys/b", 20).among(b"told", adverts) for adverts in (played.adverts, played.adverts[1:]))
+    assert one.id != other.id
+    assert Session(b"keys/b", 20).among(b"told", played.adverts[::-1]) == one
+
+
+@pytest.mark.parametrize("colluding", [0, 1, 2, 3])
+@pytest.mark.parametrize("honest", [3, 4, 5, 6])
+def test_1_with_those_who_collude_no_two_groups_rebuild_both_secrets(honest: int, colluding: int) -> None:
+    """Whoever colludes gives shares of both kinds, and signs any list; honest parties give one share, and sign one list."""
+    count = honest + colluding
+    names = [f"n{i:02}" for i in range(count)]
+    session = Session(b"colluding", 20, honest + colluding, colluding)
+    graph = Graph(session, {n: Advert(n, b"", n.encode(), b"") for n in names})
+    for needed in (graph.threshold(names[0]), session.majority(count)):
+        assert needed <= count, "all together can"
+        for one_way in range(honest + 1):
+            assert min(one_way, honest - one_way) + colluding < needed
+
+
+def test_1_neighbours_that_are_too_few_for_those_who_collude_are_refused() -> None:
+    session = Session(b"few neighbours", 4, 3, 4)
+    parties = [Party(session, n, SIGNING[n].sign, verify) for n in NAMES]
+    adverts = [p.advertise() for p in parties]
+    with pytest.raises(PrivacyError, match="4 neighbours are too few where 4 parties may help the aggregator"):
+        parties[0].share(adverts)
 
 
 def test_2_more_than_half_must_help_and_any_more_than_half_can() -> None:

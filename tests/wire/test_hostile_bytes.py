@@ -238,6 +238,14 @@ def bomb(announced: Optional[int], real: int) -> bytes:
     return b"EWB\x01" + bytes(frame)
 
 
+@pytest.mark.parametrize("shape", [[False], [True, 2], [1.0], ["1"], [-1], [1 << 40], [1] * 9, None])
+def test_a_shape_is_of_whole_numbers(shape: Any) -> None:
+    packed = cbor2.dumps({"tensors": [["x", "uint8", shape]]})
+    content = struct.pack("<I", len(packed)) + packed + bytes(2)
+    with pytest.raises(WireError, match="has the shape|is described by"):
+        decode_body(b"EWB\x01" + zstandard.ZstdCompressor().compress(content), LIMIT)
+
+
 @pytest.mark.parametrize("announced", [None, 100, LIMIT - 1, 0xFFFFFFFF])
 def test_a_zip_bomb_costs_no_memory(announced: Optional[int]) -> None:
     packed = bomb(announced, 200 << 20)
