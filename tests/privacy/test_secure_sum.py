@@ -1,5 +1,6 @@
 """The masked sum equals the plain sum whoever drops out when; and each way to cheat it is refused."""
 
+import os
 import random
 from typing import Any, Dict, List, Optional, Set
 
@@ -76,7 +77,8 @@ class Sum:
 def test_the_sum_is_exact_in_a_thousand_cases_with_dropouts_at_every_step() -> None:
     rng = random.Random(11)
     dropped: Dict[str, int] = {}
-    for case in range(1000):
+    share = float(os.environ.get("EDGEWARD_CASES_SHARE", "1"))
+    for case in range(int(1000 * share)):
         names = rng.sample(sorted(KEYS), rng.randint(4, 7))
         session = Session(f"case {case}".encode(), rng.choice([4, 6, 100]))
         ring = Ring(rng.choice([16, 20, 24, 32]), rng.randint(1, 9))
@@ -99,8 +101,8 @@ def test_the_sum_is_exact_in_a_thousand_cases_with_dropouts_at_every_step() -> N
         np.testing.assert_array_equal(total, sum(played.values[n] for n in survivors))
         for step in lost:
             dropped[step] = dropped.get(step, 0) + 1
-    assert all(dropped[step] > 50 for step in ("advertise", "share", "mask", "confirm", "unmask", "foreseen"))
-    assert dropped.get("refused", 0) < 300
+    assert all(dropped[step] > 50 * share for step in ("advertise", "share", "mask", "confirm", "unmask", "foreseen"))
+    assert dropped.get("refused", 0) < 300 * share
 
 
 def test_a_masked_vector_looks_uniform_and_differs_every_time() -> None:
