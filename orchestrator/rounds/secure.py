@@ -104,9 +104,10 @@ class SecureCoordinator(Coordinator):
     def needed(self) -> int:
         if self.step in _OF_KEY_HOLDER:
             return 1
+        opening = (self.parties + self.plan.colluding) // 2 + 1  # nodes it takes to open the sum
         if self.step in (CONFIRM, UNMASK):
-            return (self.parties + self.plan.colluding) // 2 + 1  # what opening a sum takes
-        return max(self.plan.quorum, self.plan.least)
+            return opening
+        return max(self.plan.quorum, self.plan.least, opening if self.step in (SHARES, MASKED) else 0)
 
     def _started(self, at: float) -> List[Action]:
         if self.phase == COLLECTING:

@@ -158,13 +158,8 @@ def test_opening_takes_more_than_half_of_those_with_keys() -> None:
     until(coordinator, MASKED)
     assert coordinator.parties == 7
     answer(coordinator, NAMES[:3])
-    coordinator.handle(Ticked(12.0))
     assert coordinator.needed == 4
-    everyone = (*NAMES, "n5", "n6")
-    if coordinator.step == CONFIRM:
-        assert answer(coordinator, ["n0"]) == [Announce(1, everyone, KEYS, 2), Wake(12.0)]
-    else:
-        assert (coordinator.step, coordinator.attempt, coordinator.cohort) == (KEYS, 2, everyone)
+    assert coordinator.handle(Ticked(12.0)) == [Announce(1, (*NAMES, "n5", "n6"), KEYS, 2), Wake(22.0)]
 
 
 def test_an_answer_counts_once_and_only_for_the_open_step_of_this_attempt() -> None:
@@ -383,6 +378,23 @@ def test_survivors_are_confirmed_where_one_that_was_expected_is_missing(how: str
     foreseen(coordinator, NAMES[:4], NAMES)
     event = {"leaves": Left(3.0, "n4"), "abstains": Abstained(3.0, "n4", 1, 1, "x"), "is silent": Ticked(12.0)}[how]
     assert coordinator.handle(event)[0] == Announce(1, NAMES[:4], CONFIRM, 1)
+
+
+@pytest.mark.parametrize("step", [SHARES, MASKED])
+@pytest.mark.parametrize(("colluding", "enough"), [(0, 4), (1, 5), (3, 6)])
+def test_vectors_of_too_few_to_open_their_sum_are_an_attempt_that_failed(
+    step: str, colluding: int, enough: int
+) -> None:
+    """Seven have keys. Nobody is asked to open what cannot be opened: that would cost the round."""
+    names = (*NAMES, "n5", "n6")
+    for answering in (enough - 1, enough):
+        coordinator = gathered(replace(PLAN, nodes=7, colluding=colluding), names)
+        until(coordinator, step)
+        answer(coordinator, names[:answering])
+        coordinator.handle(Ticked(coordinator.deadline))
+        following = MASKED_STEPS[MASKED_STEPS.index(step) + 1]
+        expected = (following, 1) if answering == enough else (KEYS, 2)
+        assert (coordinator.step, coordinator.attempt) == expected
 
 
 def test_what_was_foreseen_in_an_attempt_counts_in_no_other() -> None:
