@@ -6,6 +6,7 @@ otherwise and let anyone on that interface in: a broker for other machines is se
 
 import ctypes
 import os
+import random
 import shutil
 import signal
 import socket
@@ -137,9 +138,25 @@ class OwnBroker:
 
 
 def free_port(host: str = "127.0.0.1") -> int:
-    with socket.socket() as probe:
-        probe.bind((host, 0))
-        return int(probe.getsockname()[1])
+    """A port that is free now. Where possible none that the system gives to outgoing connections: one of these could have it
+    before its user does."""
+    ports = range(20_000, _first_outgoing_port())
+    tried = random.SystemRandom().sample(ports, min(100, len(ports)))
+    for port in (*tried, 0):
+        with socket.socket() as probe:
+            try:
+                probe.bind((host, port))
+            except OSError:
+                continue
+            return int(probe.getsockname()[1])
+    raise BrokerError(f"{host} has no free port, or is no address of this machine")
+
+
+def _first_outgoing_port() -> int:
+    try:
+        return int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    except (OSError, ValueError, IndexError):  # not Linux
+        return 0
 
 
 def _accepts(host: str, port: int) -> bool:

@@ -4,6 +4,7 @@ import queue
 import socket
 import threading
 import time
+from pathlib import Path
 from typing import Any, List
 
 import pytest
@@ -90,6 +91,16 @@ def _rest(link: Link) -> List[Message]:
         if isinstance(event, Message):
             out.append(event)
     return out
+
+
+def test_a_free_port_is_not_one_that_an_outgoing_connection_could_get() -> None:
+    first = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    ports = {free_port() for _ in range(20)}
+    assert len(ports) > 10
+    if first > 21_000:
+        assert all(20_000 <= port < first for port in ports)
+    with pytest.raises(BrokerError, match=r"203\.0\.113\.7 has no free port, or is no address of this machine"):
+        free_port("203.0.113.7")  # an address for documentation
 
 
 def test_no_broker_is_an_error_that_says_where_and_what_to_do() -> None:
