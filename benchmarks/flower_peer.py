@@ -23,39 +23,74 @@ import psutil
 
 from orchestrator.gateway.broker import free_port
 
-SERVER = """
+_SERVER = """
 import json, time
 import numpy as np
-from flwr.app import ArrayRecord
 from flwr.serverapp import ServerApp
-from flwr.serverapp.strategy import FedAvg
+IMPORTS
 
 app = ServerApp()
 times = []
 
 class Timed(FedAvg):
-    def configure_train(self, server_round, arrays, config, grid):
+    def configure_STEP(self, *args, **kwargs):
         times.append([time.time(), 0.0])
-        return super().configure_train(server_round, arrays, config, grid)
+        return super().configure_STEP(*args, **kwargs)
 
-    def aggregate_train(self, server_round, replies):
-        result = super().aggregate_train(server_round, replies)
+    def aggregate_STEP(self, *args, **kwargs):
+        result = super().aggregate_STEP(*args, **kwargs)
         times[-1][1] = time.time()
         return result
 
 @app.main()
 def main(grid, context):
     settings = context.run_config
-    nodes = settings["nodes"]
+    nodes, rounds = settings["nodes"], settings["rounds"]
     while len(list(grid.get_node_ids())) < nodes:
         time.sleep(0.2)
     weights = np.random.default_rng(0).normal(0, 0.1, settings["params"]).astype(np.float32)
-    strategy = Timed(fraction_train=1.0, fraction_evaluate=0.0, min_train_nodes=nodes, min_evaluate_nodes=0,
-                     min_available_nodes=nodes)
-    strategy.start(grid=grid, initial_arrays=ArrayRecord([weights]), num_rounds=settings["rounds"])
+    cohort = {"fraction_STEP": 1.0, "fraction_evaluate": 0.0, "min_evaluate_NODES": 0}
+    cohort.update(min_STEP_NODES=nodes, min_available_NODES=nodes)
+RUN
     with open(settings["times"], "w") as file:
         json.dump(times, file)
 """
+
+
+def _server(step: str, nodes: str, imports: str, run: str) -> str:
+    """A server app whose rounds are timed; both of Flower's interfaces differ in names only, and in how a run is started."""
+    filled = _SERVER.replace("STEP", step).replace("NODES", nodes).replace("IMPORTS", imports.strip())
+    return filled.replace("RUN", run.strip("\n"))
+
+
+SERVER = _server(
+    "train",
+    "nodes",
+    """
+from flwr.app import ArrayRecord
+from flwr.serverapp.strategy import FedAvg
+""",
+    """
+    Timed(**cohort).start(grid=grid, initial_arrays=ArrayRecord([weights]), num_rounds=rounds)
+""",
+)
+
+SECURE_SERVER = _server(
+    "fit",
+    "clients",
+    """
+from flwr.common import ndarrays_to_parameters
+from flwr.server import LegacyContext, ServerConfig
+from flwr.server.strategy import FedAvg
+from flwr.server.workflow import DefaultWorkflow, SecAggPlusWorkflow
+""",
+    """
+    strategy = Timed(**cohort, initial_parameters=ndarrays_to_parameters([weights]))
+    secure = SecAggPlusWorkflow(num_shares=nodes, reconstruction_threshold=nodes // 2 + 1, max_weight=1.0, timeout=300)
+    legacy = LegacyContext(context=context, config=ServerConfig(num_rounds=rounds), strategy=strategy)
+    DefaultWorkflow(fit_workflow=secure)(grid, legacy)
+""",
+)
 
 CLIENT = """
 import numpy as np
@@ -70,44 +105,6 @@ def train(message, context):
     arrays = [w + random.normal(0, 1e-3, w.shape).astype(np.float32) for w in message.content["arrays"].to_numpy_ndarrays()]
     content = RecordDict({"arrays": ArrayRecord(arrays), "metrics": MetricRecord({"num-examples": 1})})
     return Message(content=content, reply_to=message)
-"""
-
-SECURE_SERVER = """
-import json, time
-import numpy as np
-from flwr.common import ndarrays_to_parameters
-from flwr.server import LegacyContext, ServerConfig
-from flwr.server.strategy import FedAvg
-from flwr.server.workflow import DefaultWorkflow, SecAggPlusWorkflow
-from flwr.serverapp import ServerApp
-
-app = ServerApp()
-times = []
-
-class Timed(FedAvg):
-    def configure_fit(self, server_round, parameters, client_manager):
-        times.append([time.time(), 0.0])
-        return super().configure_fit(server_round, parameters, client_manager)
-
-    def aggregate_fit(self, server_round, results, failures):
-        result = super().aggregate_fit(server_round, results, failures)
-        times[-1][1] = time.time()
-        return result
-
-@app.main()
-def main(grid, context):
-    settings = context.run_config
-    nodes = settings["nodes"]
-    while len(list(grid.get_node_ids())) < nodes:
-        time.sleep(0.2)
-    weights = np.random.default_rng(0).normal(0, 0.1, settings["params"]).astype(np.float32)
-    strategy = Timed(fraction_fit=1.0, fraction_evaluate=0.0, min_fit_clients=nodes, min_evaluate_clients=0,
-                     min_available_clients=nodes, initial_parameters=ndarrays_to_parameters([weights]))
-    secure = SecAggPlusWorkflow(num_shares=nodes, reconstruction_threshold=nodes // 2 + 1, max_weight=1.0, timeout=300)
-    legacy = LegacyContext(context=context, config=ServerConfig(num_rounds=settings["rounds"]), strategy=strategy)
-    DefaultWorkflow(fit_workflow=secure)(grid, legacy)
-    with open(settings["times"], "w") as file:
-        json.dump(times, file)
 """
 
 SECURE_CLIENT = """

@@ -1,13 +1,11 @@
 """Secure rounds step by step: who is asked, when a step ends, when a round is attempted again, and when it never is."""
 
 import copy
-import random
 from dataclasses import replace
-from typing import List, Optional, Sequence, Set, Tuple
+from typing import List, Tuple
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from secure_runs import NAMES, PLAN, answer, gathered, until
 
 from orchestrator.rounds.coordinator import AGGREGATING, COLLECTING, FAILED, FINISHED, Coordinator, Plan
 from orchestrator.rounds.events import (
@@ -18,7 +16,6 @@ from orchestrator.rounds.events import (
     Announce,
     Arrived,
     Declined,
-    Event,
     Fail,
     Finish,
     Joined,
@@ -28,61 +25,18 @@ from orchestrator.rounds.events import (
     Ticked,
     Unopened,
     Wake,
-    event_from_dict,
-    event_to_dict,
 )
 from orchestrator.rounds.secure import (
     CONFIRM,
     KEYS,
     MASKED,
     MASKED_STEPS,
-    PREPARED,
     SHARES,
     UNMASK,
     SecureCoordinator,
     coordinator_of,
 )
 from orchestrator.rounds.selection import Rule
-
-PLAN = Plan(
-    rounds=3,
-    nodes=5,
-    quorum=3,
-    deadline_s=10,
-    attempts=3,
-    gather_s=100,
-    statistics=False,
-    steps=MASKED_STEPS,
-    least=3,
-)
-NAMES = ("n0", "n1", "n2", "n3", "n4")
-
-
-def gathered(plan: Plan = PLAN, nodes: Sequence[str] = NAMES) -> SecureCoordinator:
-    coordinator = SecureCoordinator(plan)
-    coordinator.handle(Started(0.0))
-    for name in nodes:
-        coordinator.handle(Joined(1.0, name, 10))
-    assert coordinator.phase == COLLECTING
-    return coordinator
-
-
-def answer(coordinator: SecureCoordinator, nodes: Sequence[str], at: float = 2.0, step: str = "") -> List[Action]:
-    """What the coordinator does when the last of them has answered the open step."""
-    actions: List[Action] = []
-    step, attempt = step or coordinator.step, coordinator.attempt
-    for node in nodes:
-        actions = coordinator.handle(Arrived(at, node, coordinator.round, f"{step}-{node}", 1.0, step, attempt))
-    return actions
-
-
-def until(coordinator: SecureCoordinator, step: str) -> None:
-    """Everybody asked answers, until `step` is open."""
-    for _ in MASKED_STEPS:
-        if coordinator.step == step:
-            return
-        answer(coordinator, coordinator.cohort)
-    assert coordinator.step == step
 
 
 def test_a_run_in_five_steps_a_round() -> None:
@@ -329,159 +283,6 @@ def test_the_last_evaluation_is_a_secure_round_too_and_may_be_skipped() -> None:
     assert coordinator.handle(Aggregated(5.0, 2)) == [Finish()]
 
 
-# Keys for the next round that came during this one
-
-
-def prepared(
-    coordinator: SecureCoordinator,
-    keyed: Sequence[str] = NAMES,
-    sharing: Sequence[str] = NAMES,
-    foreseeing: Sequence[str] = (),
-) -> None:
-    """Everybody answers this round; only these bring keys, or shares, for the next one, or sign whom they expect."""
-    until(coordinator, MASKED)
-    while coordinator.phase == COLLECTING:
-        step = coordinator.step
-        bringing = {MASKED: keyed, UNMASK: sharing}.get(step, ())
-        for node in coordinator.cohort:
-            about = (2.0, node, coordinator.round, "d", 1.0, step, coordinator.attempt)
-            coordinator.handle(Arrived(*about, node in bringing, step == MASKED and node in foreseeing))
-    assert coordinator.phase == AGGREGATING
-
-
-def foreseen(coordinator: SecureCoordinator, nodes: Sequence[str], signing: Sequence[str]) -> List[Action]:
-    """Vectors of these nodes, some of which sign whom they expect."""
-    actions: List[Action] = []
-    for node in nodes:
-        actions = coordinator.handle(Arrived(2.0, node, 1, "d", 1.0, MASKED, 1, foreseen=node in signing))
-    return actions
-
-
-def test_nothing_is_confirmed_where_all_expected_came_and_all_expected_them() -> None:
-    coordinator = gathered()
-    until(coordinator, MASKED)
-    assert foreseen(coordinator, NAMES, NAMES) == [Announce(1, NAMES, UNMASK, 1), Wake(12.0)]
-    assert coordinator.handle(Started(3.0)) == [Announce(1, NAMES, UNMASK, 1), Wake(13.0)]
-    assert answer(coordinator, NAMES) == [Aggregate(1, NAMES, 1)]
-
-
-def test_survivors_are_confirmed_where_one_does_not_say_whom_it_expects() -> None:
-    coordinator = gathered()
-    until(coordinator, MASKED)
-    assert foreseen(coordinator, NAMES, NAMES[1:])[0] == Announce(1, NAMES, CONFIRM, 1)
-
-
-@pytest.mark.parametrize("how", ["leaves", "abstains", "is silent"])
-def test_survivors_are_confirmed_where_one_that_was_expected_is_missing(how: str) -> None:
-    coordinator = gathered()
-    until(coordinator, MASKED)
-    foreseen(coordinator, NAMES[:4], NAMES)
-    event = {"leaves": Left(3.0, "n4"), "abstains": Abstained(3.0, "n4", 1, 1, "x"), "is silent": Ticked(12.0)}[how]
-    assert coordinator.handle(event)[0] == Announce(1, NAMES[:4], CONFIRM, 1)
-
-
-@pytest.mark.parametrize("step", [SHARES, MASKED])
-@pytest.mark.parametrize(("colluding", "enough"), [(0, 4), (1, 5), (3, 6)])
-def test_vectors_of_too_few_to_open_their_sum_are_an_attempt_that_failed(
-    step: str, colluding: int, enough: int
-) -> None:
-    """Seven have keys. Nobody is asked to open what cannot be opened: that would cost the round."""
-    names = (*NAMES, "n5", "n6")
-    for answering in (enough - 1, enough):
-        coordinator = gathered(replace(PLAN, nodes=7, colluding=colluding), names)
-        until(coordinator, step)
-        answer(coordinator, names[:answering])
-        coordinator.handle(Ticked(coordinator.deadline))
-        following = MASKED_STEPS[MASKED_STEPS.index(step) + 1]
-        expected = (following, 1) if answering == enough else (KEYS, 2)
-        assert (coordinator.step, coordinator.attempt) == expected
-
-
-def test_what_was_foreseen_in_an_attempt_counts_in_no_other() -> None:
-    coordinator = gathered(replace(PLAN, quorum=5))
-    until(coordinator, MASKED)
-    foreseen(coordinator, NAMES[:4], NAMES)
-    coordinator.handle(Ticked(coordinator.deadline))
-    assert (coordinator.step, coordinator.attempt) == (KEYS, 2)
-    until(coordinator, MASKED)
-    assert answer(coordinator, NAMES)[0] == Announce(1, NAMES, CONFIRM, 2)
-
-
-def test_keys_come_along_whether_survivors_are_confirmed_or_foreseen() -> None:
-    for foreseeing in ((), NAMES):
-        coordinator = gathered()
-        prepared(coordinator, foreseeing=foreseeing)
-        assert coordinator.handle(Aggregated(3.0, 1))[0] == Announce(2, NAMES, MASKED, PREPARED)
-
-
-def test_a_round_all_have_keys_for_begins_with_the_vectors() -> None:
-    coordinator = gathered(replace(PLAN, rounds=3, rule=Rule(5, 0.0, b"k")))
-    for number in (2, 3):
-        prepared(coordinator)
-        assert coordinator.handle(Aggregated(3.0, number - 1)) == [
-            Announce(number, NAMES, MASKED, PREPARED),
-            Wake(13.0),
-        ]
-        assert coordinator.parties == 5
-        assert set(coordinator.last_selected.values()) == {number}
-    assert coordinator.handle(Started(20.0)) == [Announce(3, NAMES, MASKED, PREPARED), Wake(30.0)]
-    assert coordinator.handle(Joined(20.0, "late", 10)) == []
-    for step in (MASKED, CONFIRM, UNMASK):
-        assert coordinator.step == step
-        actions = answer(coordinator, NAMES)
-    assert actions == [Aggregate(3, NAMES, PREPARED)]
-
-
-@pytest.mark.parametrize("what", ["keys of one", "shares of one", "one left", "one came", "one is hot", "one declined"])
-def test_a_round_begins_with_keys_where_not_all_and_only_they_have_them(what: str) -> None:
-    coordinator = gathered()
-    lacking = NAMES[1:]
-    prepared(coordinator, lacking if what == "keys of one" else NAMES, lacking if what == "shares of one" else NAMES)
-    events = {
-        "one left": Left(2.5, "n0"),
-        "one came": Joined(2.5, "n5", 10),
-        "one is hot": Rated(2.5, "n0", "hot"),
-        "one declined": Declined(2.5, "n0", "no"),
-    }
-    if what in events:
-        coordinator.handle(events[what])
-    (announced, _) = coordinator.handle(Aggregated(3.0, 1))
-    assert isinstance(announced, Announce)
-    assert (announced.step, announced.attempt) == (KEYS, 1)
-
-
-def test_keys_that_came_for_one_round_are_not_used_for_a_later_one() -> None:
-    coordinator = gathered()
-    prepared(coordinator)
-    coordinator.handle(Aggregated(3.0, 1))
-    for _ in (MASKED, CONFIRM, UNMASK):
-        answer(coordinator, NAMES)  # and nobody brings any
-    assert coordinator.handle(Aggregated(4.0, 2))[0] == Announce(3, NAMES, KEYS, 1)
-
-
-def test_a_prepared_attempt_that_fails_costs_none_of_the_plans() -> None:
-    coordinator = gathered(replace(PLAN, attempts=1))
-    prepared(coordinator)
-    coordinator.handle(Aggregated(3.0, 1))
-    for node in NAMES[:2]:
-        assert coordinator.handle(Abstained(3.5, node, 2, PREPARED, "began anew")) == []
-    assert coordinator.handle(Abstained(3.5, "n2", 2, PREPARED, "began anew")) == [
-        Announce(2, NAMES, KEYS, 1),
-        Wake(13.5),
-    ]
-    until(coordinator, MASKED)
-    assert isinstance(coordinator.handle(Ticked(coordinator.deadline))[0], Fail)
-
-
-def test_a_prepared_attempt_is_not_tried_again_once_opening_began() -> None:
-    coordinator = gathered()
-    prepared(coordinator)
-    coordinator.handle(Aggregated(3.0, 1))
-    until(coordinator, UNMASK)
-    assert coordinator.attempt == PREPARED
-    assert coordinator.handle(Ticked(coordinator.deadline)) == [Aggregate(2, (), PREPARED)]
-
-
 # Selection
 
 
@@ -539,141 +340,6 @@ def test_another_attempt_at_a_round_asks_those_who_were_in_the_first() -> None:
         Announce(2, asked, KEYS, 2),
         Wake(14.0),
     ]
-
-
-# Anything may happen at any time
-
-
-class Nodes:
-    """The other side: answers what it is asked, or not; leaves, returns, abstains. Time moves to what is due next."""
-
-    def __init__(self, seed: int, plan: Plan) -> None:
-        self.random, self.plan = random.Random(seed), plan
-        self.now = 0.0
-        self.due: List[Event] = []
-        self.wake: Optional[float] = None
-        self.opened: Set[int] = set()  # rounds some node was asked to open
-        self.reliable = False
-
-    def react(self, actions: List[Action]) -> None:
-        for action in actions:
-            if isinstance(action, Announce):
-                if action.step == UNMASK:
-                    self.opened.add(action.round)
-                for node in action.nodes:
-                    drawn = 0.0 if self.reliable else self.random.random()
-                    about = (self.now, node, action.round)
-                    if drawn < 0.85:
-                        brings = action.step in (MASKED, UNMASK) and self.random.random() < 0.95
-                        sees = action.step == MASKED and self.random.random() < 0.9
-                        self.due.append(Arrived(*about, "d", 1.0, action.step, action.attempt, brings, sees))
-                    elif drawn < 0.92:
-                        self.due.append(Abstained(*about, action.attempt, "drawn"))
-            elif isinstance(action, Aggregate):
-                fails = action.nodes and not self.reliable and self.random.random() < 0.2
-                unopened, done = Unopened(self.now, action.round, "drawn"), Aggregated(self.now, action.round)
-                self.due.append(unopened if fails else done)
-            elif isinstance(action, Wake):
-                self.wake = action.at
-
-    def next(self) -> Optional[Event]:
-        if not self.reliable and self.random.random() < 0.15:
-            node = f"n{self.random.randrange(7)}"
-            kinds: List[Event] = [
-                Left(self.now, node),
-                Joined(self.now, node, 10),
-                Joined(self.now, node, 10),
-                Rated(self.now, node, self.random.choice(["", "hot"])),
-            ]
-            return self.random.choice(kinds)
-        if self.due and (self.wake is None or self.random.random() < 0.97):
-            return self.due.pop(self.random.randrange(len(self.due)))
-        if self.wake is None:
-            return None
-        self.now, self.wake = max(self.now, self.wake), None
-        return Ticked(self.now)
-
-
-def check(coordinator: SecureCoordinator, actions: List[Action], nodes: Nodes) -> None:
-    """What holds after every event, whatever came before."""
-    plan = coordinator.plan
-    for action in actions:
-        if isinstance(action, Aggregate) and action.nodes:
-            assert len(action.nodes) >= max(plan.quorum, plan.least)
-        if isinstance(action, Announce):
-            assert not (action.round in nodes.opened and action.step != UNMASK), "asked anew after opening began"
-    if coordinator.phase == COLLECTING:
-        assert nodes.wake is not None, "nobody would ever end this step"
-        assert set(coordinator.arrived) <= set(coordinator.cohort)
-        assert PREPARED <= coordinator.attempt <= plan.attempts
-    if coordinator.phase == AGGREGATING:
-        assert any(isinstance(event, (Aggregated, Unopened)) for event in nodes.due), "nobody would ever end this round"
-
-
-def play(seed: int, plan: Plan, events: int, crashes: float) -> SecureCoordinator:
-    """Plays a run; now and then the gateway dies, and a new one is made of the journal."""
-    nodes, journal = Nodes(seed, plan), [Started(0.0)]  # type: Tuple[Nodes, List[Event]]
-    coordinator = SecureCoordinator(plan)
-    nodes.react(coordinator.handle(journal[0]))
-
-    def replayed() -> Tuple[SecureCoordinator, List[Action]]:
-        again, actions = SecureCoordinator(plan), []  # type: Tuple[SecureCoordinator, List[Action]]
-        for event in journal:
-            actions = again.handle(event)
-        return again, actions
-
-    def happen(event: Event) -> None:
-        journal.append(event_from_dict(event_to_dict(event)))
-        actions = coordinator.handle(event)
-        nodes.react(actions)
-        check(coordinator, actions, nodes)
-        if nodes.random.random() < 0.05:
-            assert replayed() == (coordinator, actions)
-
-    for name in NAMES:
-        happen(Joined(nodes.now, name, 10))
-    for count in range(events):
-        if coordinator.over:
-            break
-        nodes.reliable = count > events // 4
-        if nodes.reliable and count == events // 4 + 1:
-            for name in NAMES:
-                happen(Rated(nodes.now, name, ""))
-                happen(Joined(nodes.now, name, 10))
-        event = nodes.next()
-        assert event is not None, f"the run hangs in {coordinator}"
-        if isinstance(event, (Arrived, Abstained)) and nodes.random.random() < crashes:
-            coordinator, _ = replayed()
-            nodes.due = [e for e in nodes.due if not isinstance(e, (Aggregated, Unopened))]
-            happen(Started(nodes.now))
-        happen(event)
-    assert replayed()[0] == coordinator
-    return coordinator
-
-
-@settings(max_examples=50, deadline=None)
-@given(st.integers(0, 1 << 32))
-def test_every_replay_gives_the_same_and_no_run_hangs(seed: int) -> None:
-    """Nodes leave, return, abstain and keep silent at random, the gateway dies at random: the run ends all the same."""
-    plan = replace(
-        PLAN,
-        rounds=4,
-        attempts=10_000,
-        statistics=bool(seed % 2),
-        evaluation=bool(seed // 2 % 2),
-        least=3 + seed // 4 % 2,
-        rule=Rule(4 if seed // 8 % 2 else 0, 0.0, b"key"),
-    )
-    coordinator = play(seed, plan, 900, crashes=0.05)
-    assert coordinator.phase == FINISHED or coordinator.reason.startswith("round 0: its sum cannot be opened")
-
-
-@settings(max_examples=40, deadline=None)
-@given(st.integers(0, 1 << 32))
-def test_with_few_attempts_a_run_ends_or_fails_with_a_reason(seed: int) -> None:
-    coordinator = play(seed, replace(PLAN, attempts=2), 400, crashes=0.1)
-    assert coordinator.over
-    assert bool(coordinator.reason) == (coordinator.phase == FAILED)
 
 
 def test_a_node_that_declines_is_out_and_not_waited_for() -> None:

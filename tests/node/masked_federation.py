@@ -1,0 +1,135 @@
+"""Nodes' sides of masked rounds with an honest gateway between them, whose messages a test may change."""
+
+from pathlib import Path
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
+
+import numpy as np
+
+from orchestrator.gateway.secure_aggregation import SecureAggregation
+from orchestrator.gateway.store import Store
+from orchestrator.node.contribution import Contribution, Run
+from orchestrator.node.data import Dataset
+from orchestrator.node.peers import Peers
+from orchestrator.node.secure import MaskedRound
+from orchestrator.node.store import NodeStore
+from orchestrator.privacy.standardization import range_scaling
+from orchestrator.privacy.vector_layout import Layout
+from orchestrator.rounds.events import Aggregate, Announce
+from orchestrator.rounds.secure import KEYS, MASKED, MASKED_STEPS, SHARES
+from orchestrator.wire.body import encode_body
+from orchestrator.wire.protection import Aggregation
+from orchestrator.wire.task import Feature, Privacy, Rounds, Schema, Task, Training, digest_of, task_to_dict
+
+SIZE = 6
+NODES = ("a", "b", "c", "d", "e")
+RECORDS = {"a": 10, "b": 20, "c": 30, "d": 40, "e": 50}
+Answer = Tuple[Dict[str, Any], Dict[str, np.ndarray]]
+Lie = Callable[[str, Dict[str, Any]], Dict[str, Any]]
+
+OPEN = Privacy(unit="none")
+DISTRIBUTED = Privacy(noise="distributed", noise_multiplier=1.0)
+
+
+def make_task(privacy: Privacy = OPEN, **aggregation: Any) -> Task:
+    schema = Schema("table", "y", ("no", "yes"), {"0": 0, "1": 1}, (Feature("x"),), standardization="range")
+    secure = Aggregation("masked", update_range=8.0, **aggregation)
+    rules = Rounds(nodes=5, quorum=max(3, secure.least))
+    return Task("t", schema, {}, Training(rounds=3), privacy, rules, aggregation=secure)
+
+
+def value_of(name: str) -> np.ndarray:
+    return np.full(SIZE, 1.0 + NODES.index(name), np.float32)
+
+
+class Federation:
+    """Gateway and nodes in memory. `computed` and `charged`: how often a node computed, and told its ledger of, a release."""
+
+    def __init__(self, folder: Path, task: Optional[Task] = None, names: Sequence[str] = NODES) -> None:
+        self.folder, self.task, self.names = folder, task or make_task(), tuple(names)
+        self.store = Store(folder / "gateway.sqlite")
+        self.store.create_run("run", task_to_dict(self.task), b"graph", np.zeros(SIZE, np.float32))
+        self.gateway = SecureAggregation(self.store, "run", self.task, None, "test")
+        self.stores = {name: NodeStore(folder / f"{name}.sqlite") for name in names}
+        self.peers = {name: Peers(name, self.stores[name]) for name in names}
+        self.computed: List[str] = []
+        self.charged: List[Tuple[str, int]] = []
+        self.rounds: Dict[str, MaskedRound] = {}
+        self.runs: Dict[str, Run] = {}
+        self.number, self.attempt = 1, 1
+        mean, std = range_scaling(self.task.schema)
+        self.model = {"weights": np.zeros(SIZE, np.float32), "mean": mean, "std": std}
+
+    def begin(self, attempt: int = 1, number: int = 1) -> None:
+        self.number, self.attempt = number, attempt
+        for name in self.names:
+            self.rounds[name] = self.round_of(name)
+
+    def round_of(self, name: str) -> MaskedRound:
+        """The node's side of the open attempt."""
+        count, store = RECORDS[name], self.stores[name]
+        data = Dataset(np.zeros((count, 1), np.float32), np.zeros(count, np.int32))
+        digest = digest_of(task_to_dict(self.task), b"graph")
+        if name not in self.runs:  # one that was killed has none
+            self.runs[name] = Run("run", digest, self.task, b"graph", data, data.take(np.zeros(count, bool)))
+        run = self.runs[name]
+        store.before_release = lambda run, number: self.charged.append((name, number))
+
+        def contribute(number: int, header: Any, tensors: Any, layout: Layout) -> Contribution:
+            self.computed.append(name)
+            noisy = self.task.privacy.on
+            # What a second draw of the noise would be is seen at once: it is another number.
+            steps = np.full(SIZE, 1000 * len(self.computed), np.int64)
+            return Contribution({"update": steps if noisy else value_of(name)}, {}, {})
+
+        message = {"kind": "round", "run": "run", "round": self.number, "attempt": self.attempt}
+        return MaskedRound("test", run, message, dict(self.model), name, self.peers[name], store, contribute)
+
+    def asked(self, step: str, name: str) -> Dict[str, Any]:
+        """What an honest gateway says to one node."""
+        if step == KEYS:
+            return {"step": KEYS}
+        counts = {n: (RECORDS[n], RECORDS[n]) for n in self.names}
+        request = self.gateway.request(Announce(self.number, self.names, step, self.attempt), counts)
+        return {**request.fields, **request.own.get(name, {})}
+
+    def step(self, step: str, names: Optional[Sequence[str]] = None, lie: Optional[Lie] = None) -> Dict[str, Answer]:
+        answers = {}
+        messages = {name: self.asked(step, name) for name in names or self.names}
+        for name, message in messages.items():
+            answers[name] = self.rounds[name].answer(lie(name, message) if lie else message)
+            self.gateway.check_answer(step, *answers[name])
+        for name, answer in answers.items():
+            self.store.put_answer("run", self.number, self.attempt, step, name, encode_body(*answer))
+        return answers
+
+    def until(self, step: str) -> None:
+        """All steps before this one, with everybody."""
+        self.begin(self.attempt, self.number)
+        for before in MASKED_STEPS[: MASKED_STEPS.index(step)]:
+            self.step(before)
+
+    def vectors(self, lie: Optional[Lie] = None) -> None:
+        """From keys to masked vectors; the numbers they are made with come with one of the two steps."""
+        for step in (SHARES, MASKED):
+            self.step(step, lie=lie)
+
+    def open(self, names: Optional[Sequence[str]] = None) -> np.ndarray:
+        """float (SIZE,): by how much the round's sum moves the weights."""
+        action = Aggregate(self.number, tuple(names or self.names), self.attempt)
+        return np.asarray(self.gateway.outcome(action, 0.0).vectors["weights"] - self.model["weights"])
+
+
+def mean_of(names: Sequence[str]) -> float:
+    total = sum(RECORDS[n] for n in names)
+    return float(sum(RECORDS[n] * value_of(n)[0] for n in names) / total)
+
+
+def other_key(federation: Federation, name: str, **parts: bytes) -> Lie:
+    """The keys of `name` in everybody's message, with some fields replaced."""
+
+    def lie(_: str, message: Dict[str, Any]) -> Dict[str, Any]:
+        adverts = dict(message["adverts"])
+        adverts[name] = {**adverts[name], **parts}
+        return {**message, "adverts": adverts}
+
+    return lie
