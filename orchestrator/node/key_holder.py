@@ -20,7 +20,7 @@ from orchestrator.node.data import Dataset
 from orchestrator.node.identity import NodeIdentity
 from orchestrator.privacy.ckks import CheckedSum, KeyHolder, Summand, SumPlan, context_message, most_bits
 from orchestrator.privacy.ckks_blocks import tenseal
-from orchestrator.privacy.secure_sum import session_id
+from orchestrator.privacy.secure_sum import Verify, session_id
 from orchestrator.rounds.secure import CONTEXT, DECRYPT
 from orchestrator.wire.body import decode_body, encode_body, require
 from orchestrator.wire.link import BrokerAddress
@@ -160,12 +160,11 @@ class KeyHolderAgent(NodeAgent):
             raise PrivacyError("the keys of this attempt are gone: this key holder began anew, or has made newer ones")
         assert self._run is not None
         if not self._run.task.aggregation.checked:
-            about = (self._session(key), self._summands(header), self._peers.verify, require(header, "told", bytes))
-            return self._say(key, self._attempt.holder.decrypt_sum(_bytes(tensors, "total"), *about))
+            terms = self._terms(key, header)
+            return self._say(key, self._attempt.holder.decrypt_sum(_bytes(tensors, "total"), *terms))
         if "party" not in header:
             if self._sum is None:
-                about = (self._session(key), self._summands(header), self._peers.verify, require(header, "told", bytes))
-                self._sum = self._attempt.holder.check(*about)
+                self._sum = self._attempt.holder.check(*self._terms(key, header))
             return None  # asked by a gateway that began anew: what is in stays in
         if self._sum is None:
             raise PrivacyError("a ciphertext came before the signatures")
@@ -175,6 +174,10 @@ class KeyHolderAgent(NodeAgent):
         if self._sum.missing:
             return None
         return self._say(key, self._sum.open())
+
+    def _terms(self, key: Key, header: Dict[str, Any]) -> Tuple[bytes, Tuple[Summand, ...], Verify, bytes]:
+        """What a sum has to answer to: session, who signed what, by which keys, and what all of them were told."""
+        return self._session(key), self._summands(header), self._peers.verify, require(header, "told", bytes)
 
     def _summands(self, header: Dict[str, Any]) -> Tuple[Summand, ...]:
         found = []
