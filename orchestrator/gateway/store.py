@@ -66,16 +66,16 @@ class Store:
     @contextmanager
     def transaction(self, durable: bool = True) -> Iterator[None]:
         """All or nothing. What is not `durable` survives this process, but a loss of power only with the next that is."""
-        if not durable:
-            self._db.execute("PRAGMA synchronous=NORMAL")
         try:
+            if not durable:
+                self._db.execute("PRAGMA synchronous=NORMAL")
             self._db.execute("BEGIN IMMEDIATE")
-            try:
-                yield
-            except BaseException:
-                self._db.execute("ROLLBACK")
-                raise
+            yield
             self._db.execute("COMMIT")
+        except BaseException:  # a signal may end this process at any of these lines
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
+            raise
         finally:
             if not durable:
                 self._db.execute("PRAGMA synchronous=FULL")

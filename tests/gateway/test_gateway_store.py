@@ -103,3 +103,28 @@ def test_sync_waits_for_what_flush_began(tmp_path: Path, monkeypatch: pytest.Mon
     with pytest.raises(OSError, match="disk is gone"):
         store.sync()
     store.close()
+
+
+@pytest.mark.parametrize("durable", [True, False])
+@pytest.mark.parametrize("before", ["BEGIN IMMEDIATE", "COMMIT"])
+def test_a_signal_amid_a_transaction_is_what_comes_out(tmp_path: Path, durable: bool, before: str) -> None:
+    store = Store(tmp_path / "gateway.sqlite")
+    real = store._db
+
+    class Interrupted:
+        in_transaction = property(lambda self: real.in_transaction)
+
+        def execute(self, query: str, *values: object) -> object:
+            if query == before:
+                raise KeyboardInterrupt
+            return real.execute(query, *values)
+
+    store._db = Interrupted()  # type: ignore[assignment]
+    with pytest.raises(KeyboardInterrupt), store.transaction(durable):
+        store.put_answer("r", 1, 1, "masked", "a", b"vector")
+    store._db = real
+    assert store.answer("r", 1, 1, "masked", "a") is None
+    assert real.execute("PRAGMA synchronous").fetchone() == (2,)
+    with store.transaction(durable):
+        store.put_answer("r", 1, 1, "masked", "a", b"vector")
+    assert store.answer("r", 1, 1, "masked", "a") == b"vector"
