@@ -14,7 +14,7 @@ from typing import Any, Dict, List, Optional, Tuple
 
 import numpy as np
 
-from orchestrator.errors import EdgewardError, PrivacyError, UsageError, WireError
+from orchestrator.errors import EdgewardError, LedgerError, PrivacyError, UsageError, WireError
 from orchestrator.node.approval import digest_of
 from orchestrator.node.contribution import Contributor, Run, TrainerFactory
 from orchestrator.node.data import load_dataset
@@ -144,10 +144,12 @@ class NodeAgent:
         (header, tensors), self._round = self._round, None
         try:
             self._answer_round(header, tensors)
-        except WireError as error:
+        except LedgerError:
+            raise  # what this node has spent is not known any more: it serves nobody
+        except EdgewardError as error:
             self._refuse("a round", error)
 
-    def _refuse(self, what: str, error: WireError) -> None:
+    def _refuse(self, what: str, error: EdgewardError) -> None:
         """Says why here, and that to the gateway; there at most once a second, so that a flood stays here."""
         log.warning("refused %s: %s", what, error)
         if time.monotonic() >= self._refusal_at:
