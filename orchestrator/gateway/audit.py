@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Callable, Dict, List, Tuple
 
 from orchestrator.errors import EdgewardError
+from orchestrator.wire.plain import plain_fields
 
 AUDIT_FILE = "audit.jsonl"
 SCHEMA = "CREATE TABLE IF NOT EXISTS audit_head (one INTEGER PRIMARY KEY CHECK (one = 1), count INTEGER, hash TEXT);"
@@ -108,7 +109,7 @@ class AuditLog:
         def record(event: Dict[str, Any]) -> None:
             kind = event["event"]
             if kind in RECORDED and self._room(kind):
-                known = {k: event[k] for k in ("run", *RECORDED[kind]) if k in event}
+                known = {k: plain_fields(event[k]) for k in ("run", *RECORDED[kind]) if k in event}
                 self.append(kind, **known)
             passed_on(event)
 
