@@ -44,9 +44,14 @@ def _list(arguments: argparse.Namespace) -> int:
     rows = [("digest", "made", "run", "rounds", "nodes", "epsilon", "accuracy", "tags")]
     for model in found:
         last = model.made_by[-1]
-        nodes = {node for entry in last["rounds"] for node in entry["nodes"]}
+        nodes = {node for entry in last["rounds"] for node in entry.get("nodes", ())}
         accuracy = last["metrics"].get("tflm", {}).get("accuracy")
-        figures = (str(len(last["rounds"])), str(len(nodes)), number(last["privacy"]["epsilon"]), number(accuracy))
+        figures = (
+            str(len(last["rounds"])),
+            str(len(nodes)) if nodes else "-",
+            number(last["privacy"]["epsilon"]),
+            number(accuracy),
+        )
         rows.append((model.digest, moment(model.kept_at), last["run"], *figures, " ".join(model.tags)))
     print(table(rows) if found else f"{arguments.out}: no model yet")
     return 0
@@ -69,6 +74,9 @@ def _lineage(arguments: argparse.Namespace) -> int:
         for kind, metrics in entry["metrics"].items():
             say(f"{kind}: " + ", ".join(f"{key} {number(value)}" for key, value in metrics.items()))
         say("made with " + ", ".join(f"{name} {version}" for name, version in entry["versions"].items() if version))
+        if entry.get("participation"):
+            say(f"{len(entry['rounds'])} rounds; who was in which: {entry['participation']}")
+            continue
         rows = [("round", "ended", "nodes")]
         rows += [(str(r["round"]), moment(r["ended"]), " ".join(r["nodes"])) for r in entry["rounds"]]
         print(table(rows))

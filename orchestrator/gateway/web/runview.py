@@ -9,6 +9,7 @@ from orchestrator.gateway.history import training_number
 from orchestrator.gateway.run import plan_of
 from orchestrator.gateway.web.storeview import StoreView
 from orchestrator.gateway.web.words import describe_task
+from orchestrator.privacy.participation import secret_sample
 from orchestrator.rounds.coordinator import AGGREGATING, COLLECTING, FAILED, FINISHED, GATHERING
 from orchestrator.rounds.events import STATISTICS_ROUND, Aggregated, Arrived, Declined, Event, Joined, Left, Started
 from orchestrator.rounds.secure import VECTOR_STEPS, coordinator_of
@@ -215,4 +216,9 @@ class RunView:
         }
 
     def about(self) -> Dict[str, Any]:
-        return {"run": self.run, "name": self.task.name, "words": describe_task(self.task)}
+        return {
+            "run": self.run,
+            "name": self.task.name,
+            "words": describe_task(self.task),
+            "secret_sample": secret_sample(self.task),
+        }
