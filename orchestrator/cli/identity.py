@@ -183,9 +183,13 @@ def _audit(arguments: argparse.Namespace) -> int:
         database = sqlite3.connect(f"{stores[0].resolve().as_uri()}?mode=ro", uri=True)
         count, head = verify(path, database)
         database.close()
-        print(
-            json.dumps({"entries": count, "head": head}) if arguments.json else f"{count} entries, whole; head {head}"
-        )
+        scrubs = [entry for entry in read_log(path) if entry.get("event") == "scrubbed"] if path.is_file() else []
+        if arguments.json:
+            print(json.dumps({"entries": count, "head": head, "scrubbed": scrubs}))
+            return 0
+        print(f"{count} entries, whole; head {head}")
+        for entry in scrubs:
+            print(plain(f"written anew by {entry.get('by')}: {_line(entry)}", 1000))
         return 0
     for entry in read_log(path):
         if arguments.json:
