@@ -5,6 +5,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from orchestrator.wire.plain import PlainFormatter, plain
+
 
 def register_gateway(verbs: Any) -> None:
     init = verbs.add_parser("init", help="make a federation's identity: authority, certificate, signing key")
@@ -113,7 +115,9 @@ def _enroll_server(arguments: argparse.Namespace) -> int:
     from orchestrator.gateway.authority import Authority
     from orchestrator.gateway.enrolment import EnrolmentServer
 
-    logging.basicConfig(stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s")
+    screen = logging.StreamHandler(sys.stderr)
+    screen.setFormatter(PlainFormatter("%(asctime)s %(levelname)s %(message)s"))
+    logging.basicConfig(handlers=[screen])
     host, _, port = arguments.listen.rpartition(":")
     if not host or not port.isdigit():
         raise UsageError(f"--listen {arguments.listen}: expected HOST:PORT")
@@ -179,15 +183,19 @@ def _audit(arguments: argparse.Namespace) -> int:
         database = sqlite3.connect(f"{stores[0].resolve().as_uri()}?mode=ro", uri=True)
         count, head = verify(path, database)
         database.close()
-        print(
-            json.dumps({"entries": count, "head": head}) if arguments.json else f"{count} entries, whole; head {head}"
-        )
+        scrubs = [entry for entry in read_log(path) if entry.get("event") == "scrubbed"] if path.is_file() else []
+        if arguments.json:
+            print(json.dumps({"entries": count, "head": head, "scrubbed": scrubs}))
+            return 0
+        print(f"{count} entries, whole; head {head}")
+        for entry in scrubs:
+            print(plain(f"written anew by {entry.get('by')}: {_line(entry)}", 1000))
         return 0
     for entry in read_log(path):
         if arguments.json:
             print(json.dumps(entry))
         else:
-            print(_line(entry))
+            print(plain(_line(entry), 4000))
     return 0
 
 

@@ -75,6 +75,7 @@ def _open(state: Path, identity: Any = None) -> Tuple["Ledger", "NodeStore"]:
 
 
 def _ledger(arguments: argparse.Namespace) -> int:
+    from orchestrator.cli.tables import say
     from orchestrator.errors import UsageError
 
     if (arguments.action == "close") != (arguments.subject is not None):
@@ -86,7 +87,7 @@ def _ledger(arguments: argparse.Namespace) -> int:
         if arguments.action == "close":
             closed = ledger.close_run(arguments.subject)
             used = ", ".join(f"{kind} {count}" for kind, count in sorted(closed.used.items())) or "nothing"
-            print(
+            say(
                 json.dumps({"closed": closed.run, "used": closed.used})
                 if arguments.json
                 else f"{closed.run}: used {used}"
@@ -97,7 +98,10 @@ def _ledger(arguments: argparse.Namespace) -> int:
             print(json.dumps({"whole": True, **head._asdict()}) if arguments.json else whole)
         else:
             found = _shown(ledger, arguments.delta)
-            print(json.dumps(found, indent=1) if arguments.json else _page(found))
+            if arguments.json:
+                print(json.dumps(found, indent=1))
+            else:
+                say(_page(found))
     finally:
         ledger.close()
         store.close()
@@ -166,6 +170,7 @@ def _page(found: Dict[str, Any]) -> str:
 
 
 def _check(arguments: argparse.Namespace) -> int:
+    from orchestrator.cli.tables import say
     from orchestrator.node.policy import Refusal, describe, load_policy
     from orchestrator.wire.task import oversized
 
@@ -185,17 +190,18 @@ def _check(arguments: argparse.Namespace) -> int:
     else:
         print("\n".join(found["rules"]))
         if found.get("refusal"):
-            print(f"would decline {task.name}: {found['refusal']['reason']}")
+            say(f"would decline {task.name}: {found['refusal']['reason']}")
         elif arguments.task is not None:
-            print(
+            say(
                 f"would take {task.name}, if its epsilon is within the budget left and a person approves where one must"
             )
     return 1 if found.get("refusal") else 0
 
 
 def _approvals(arguments: argparse.Namespace) -> int:
-    from orchestrator.cli.tables import moment
+    from orchestrator.cli.tables import moment, say
     from orchestrator.node.approval import Approvals
+    from orchestrator.wire.plain import plain
 
     ledger, store = _open(arguments.state)
     found = [
@@ -208,16 +214,18 @@ def _approvals(arguments: argparse.Namespace) -> int:
         print(json.dumps(found, indent=1))
         return 0
     for request in found:
-        print(
+        say(
             f"{request['digest'][:16]}  {request['decision'] or 'WAITS'}  {moment(request['at'])}  run {request['run']}"
         )
-        print("".join(f"    {line}\n" for line in request["summary"]), end="")
+        for line in request["summary"]:
+            say(f"    {plain(line, 4000)}")  # a request may be older than the rule that its texts are printable
     if not found:
         print("no task ever had to be approved here")
     return 0
 
 
 def _decide(arguments: argparse.Namespace) -> int:
+    from orchestrator.cli.tables import say
     from orchestrator.node.approval import Approvals
     from orchestrator.node.ledger import APPROVED, DENIED
 
@@ -233,5 +241,5 @@ def _decide(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps({"digest": request.digest, "decision": decision}))
     else:
-        print("\n".join([f"{decision} {request.digest}", *(f"    {line}" for line in request.summary)]))
+        say("\n".join([f"{decision} {request.digest}", *(f"    {line}" for line in request.summary)]))
     return 0

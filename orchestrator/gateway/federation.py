@@ -38,6 +38,7 @@ from orchestrator.gateway.web.settings import WebSettings
 from orchestrator.node.data import load_dataset
 from orchestrator.privacy.accounting_process import plan_apart, statement_apart
 from orchestrator.privacy.ckks_blocks import tenseal
+from orchestrator.privacy.participation import public_report, secret_sample
 from orchestrator.privacy.standardization import standardize
 from orchestrator.privacy.statement_page import markdown
 from orchestrator.wire.link import BrokerAddress, check_reachable
@@ -142,6 +143,7 @@ class Orchestrator:
             report.update(made)
             signed_by = None if self._authority is None else self._authority.key_id
             self.progress({"event": "bundle", "run": run, "digest": report["digest"], "signed_by": signed_by})
+        report = stated(report, task)
         write_json(self._out / "result.json", report)
         self._store.put_report(run, time.time(), report)
         if report["bundle"]:
@@ -285,6 +287,11 @@ def _report(run: str, task: Task, result: RunResult, claim: Dict[str, Any], memo
         },
         "node_processes": {name: figures for name, figures in sorted(result.nodes.items())},
     }
+
+
+def stated(report: Dict[str, Any], task: Task) -> Dict[str, Any]:
+    """The report as it is kept and shown: without who was in which round where that is secret."""
+    return public_report(report) if secret_sample(task) else report
 
 
 def quantize(

@@ -15,12 +15,13 @@ from orchestrator.rounds.secure import ENCRYPTED_STEPS, MASKED_STEPS
 from orchestrator.rounds.selection import Rule
 from orchestrator.rounds.strategies import make_strategy
 from orchestrator.rounds.strategy import Strategy
+from orchestrator.wire.plain import as_run_name
 from orchestrator.wire.task import Task, task_from_dict, task_to_dict
 
 
 def run_id(task: Task, number: int = 1) -> str:
     """A name for the `number`-th training of a task: readable, and another one if the task changes."""
-    name = f"{task.name}-{hashlib.sha256(repr(task).encode()).hexdigest()[:8]}"
+    name = f"{as_run_name(task.name)}-{hashlib.sha256(repr(task).encode()).hexdigest()[:8]}"
     return name if number == 1 else f"{name}-{number}"
 
 

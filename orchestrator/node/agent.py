@@ -35,6 +35,7 @@ from orchestrator.rounds.secure import ACKNOWLEDGED_STEPS, PREPARED, SHARES_OF
 from orchestrator.wire.body import decode_body, encode_body, require, require_map
 from orchestrator.wire.frames import Ack, Chunk, Want, decode_frame, encode_frame
 from orchestrator.wire.link import BrokerAddress, Connected, Disconnected, Event, Link
+from orchestrator.wire.plain import run_name
 from orchestrator.wire.process import has_tensorflow, stated_memory_mib
 from orchestrator.wire.task import Task, task_from_dict
 from orchestrator.wire.topics import Topics
@@ -210,7 +211,7 @@ class NodeAgent:
             raise WireError(f"the gateway sent a message of kind {kind!r}, which this version does not know")
 
     def _take_task(self, header: Dict[str, Any], tensors: Dict[str, np.ndarray]) -> None:
-        run = require(header, "run", str)
+        run = run_name(require(header, "run", str))
         if "graph" not in tensors:
             raise WireError("the task came without its training graph")
         self._asked = None

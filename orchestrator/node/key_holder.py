@@ -24,6 +24,7 @@ from orchestrator.privacy.secure_sum import Verify, session_id
 from orchestrator.rounds.secure import CONTEXT, DECRYPT
 from orchestrator.wire.body import decode_body, encode_body, require
 from orchestrator.wire.link import BrokerAddress
+from orchestrator.wire.plain import run_name
 from orchestrator.wire.process import peak_memory_mib
 from orchestrator.wire.task import Task, task_from_dict
 
@@ -62,7 +63,7 @@ class KeyHolderAgent(NodeAgent):
         self._before_task: Optional[Tuple[Dict[str, Any], Tensors]] = None  # a step that came before its task
 
     def _take_task(self, header: Dict[str, Any], tensors: Tensors) -> None:
-        run = require(header, "run", str)
+        run = run_name(require(header, "run", str))
         if "graph" not in tensors:
             raise WireError("the task came without its training graph")
         if self._run is not None and self._run.id != run:
