@@ -294,11 +294,12 @@ class KeyHolder:
                 )
             found[summand.digest] = summand
             names.add(summand.party)
-        if not self._least <= len(found) <= self.plan.parties:
+        if len(found) < self._least:
             raise PrivacyError(
-                f"a sum over {len(found)} parties: {self._least} are needed, or it shows too much of what each of them sent, "
-                f"and its keys are for {self.plan.parties} at most"
+                f"a sum over {len(found)} parties shows too much of what each of them sent: {self._least} are needed"
             )
+        if len(found) > self.plan.parties:
+            raise PrivacyError(f"a sum over {len(found)} parties, its keys are for {self.plan.parties}")
         return found
 
     def _read(self, summand: Summand, session: bytes, ciphertext: bytes) -> Tuple[np.ndarray, str]:
