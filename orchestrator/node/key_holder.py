@@ -1,9 +1,16 @@
 """Who holds the key of encrypted sums: `edgeward keyholder run`, on a machine of somebody who is not the gateway.
 
-It joins a run like a node, without data. Every attempt at a round has keys of its own, in this process's memory only: who
-takes this machine later opens nothing of what was recorded, and a restart needs a new attempt, nothing else. It opens a sum of
-as many nodes as the task says, each of whom signed its ciphertext, and one sum of a round, whatever the gateway asks: two of
-them differ in what single nodes sent. The opened sum is stored before it is sent, and sent again when it is asked for again.
+It joins a run like a node, without data. What it decrypts are nodes' one-time pads (privacy/ckks.py), and what it says is their
+sum: of the vectors it sees nothing, as long as nobody shows it the masked ones.
+
+Every attempt at a round has keys of its own, in this process's memory only: who takes this machine later opens nothing of what
+was recorded, and a restart needs a new attempt, nothing else. Keys are made for as many attempts at a round as the task allows,
+once for each, and are gone after a sum or a refusal. It opens a sum of as many nodes as the task says, each of whom signed its
+ciphertext, and one sum of a round, whatever the gateway asks: two of them differ in what single nodes sent. The opened sum is
+stored before it is sent, and sent again when it is asked for again.
+
+A ciphertext that does not pass (privacy/ckks.py) is named here, in this log, with its node. The gateway gets one text, whichever
+and however many it were, once all are in: anything more would tell of the secret key.
 """
 
 import logging
@@ -18,9 +25,11 @@ from orchestrator.node.approval import digest_of
 from orchestrator.node.contribution import Run
 from orchestrator.node.data import Dataset
 from orchestrator.node.identity import NodeIdentity
-from orchestrator.privacy.ckks import CheckedSum, KeyHolder, Summand, SumPlan, context_message, most_bits
+from orchestrator.node.key_journal import KeyJournal, second_sum
+from orchestrator.privacy.ckks import CheckedSum, KeyHolder, Summand, SumPlan, UnsoundSumError, context_message
 from orchestrator.privacy.ckks_blocks import tenseal
 from orchestrator.privacy.secure_sum import Verify, session_id
+from orchestrator.rounds.events import STATISTICS_ROUND
 from orchestrator.rounds.secure import CONTEXT, DECRYPT
 from orchestrator.wire.body import decode_body, encode_body, require
 from orchestrator.wire.link import BrokerAddress
@@ -57,10 +66,17 @@ class KeyHolderAgent(NodeAgent):
     ) -> None:
         super().__init__(broker, federation, name, state, state, once=once, identity=identity)
         self._store.before_release = None  # sums are other people's releases: their ledgers count them
+        self._journal = KeyJournal(state / "keys.sqlite")
         self._attempt: Optional[_Attempt] = None
         self._sum: Optional[CheckedSum] = None
         self._refused: Optional[Key] = None
         self._before_task: Optional[Tuple[Dict[str, Any], Tensors]] = None  # a step that came before its task
+
+    def run(self, connect_timeout_s: float = 30.0) -> None:
+        try:
+            super().run(connect_timeout_s)
+        finally:
+            self._journal.close()
 
     def _take_task(self, header: Dict[str, Any], tensors: Tensors) -> None:
         run = run_name(require(header, "run", str))
@@ -124,12 +140,11 @@ class KeyHolderAgent(NodeAgent):
         assert self._run is not None
         body = self._store.released(key[0], key[1], self._run.digest)
         if body is None:
+            self._journal.check_unopened(key[0], key[1])
             return None
         attempt = int(decode_body(body, MAX_MESSAGE_BYTES)[0]["attempt"])
         if attempt != key[2]:
-            raise PrivacyError(
-                f"the sum of attempt {attempt} at round {key[1]} was opened; with another, single nodes' values could be told"
-            )
+            raise second_sum(attempt, key[1])
         return body
 
     def _context(self, key: Key, header: Dict[str, Any]) -> bytes:
@@ -138,14 +153,25 @@ class KeyHolderAgent(NodeAgent):
         assert self._run is not None
         if self._opened(key) is not None:
             raise PrivacyError(f"the sum of round {key[1]} was opened, and its keys are gone")
-        size, parties, bits = (require(header, name, int) for name in ("size", "parties", "bits"))
-        aggregation = self._run.task.aggregation
-        if parties < aggregation.least or not 2 <= bits <= most_bits(parties):
-            raise PrivacyError(f"keys for {parties} nodes and {bits} bits were asked for")
-        holder = KeyHolder(SumPlan(size, parties, float((1 << (bits - 1)) - 1), 1.0), aggregation.least)
+        size, parties = (require(header, name, int) for name in ("size", "parties"))
+        task = self._run.task
+        if not (STATISTICS_ROUND <= key[1] <= task.last_round and 1 <= key[2] <= task.rounds.attempts):
+            raise PrivacyError(
+                f"keys for attempt {key[2]} at round {key[1]} were asked for: the task has {task.last_round} rounds and "
+                f"{task.rounds.attempts} attempts at each"
+            )
+        plan, least = SumPlan(size, parties), task.aggregation.least
+        if parties < least:
+            raise PrivacyError(f"keys for {parties} nodes were asked for, the task declares at least {least}")
+        self._journal.make_keys(*key)
+        holder = KeyHolder(plan, least)
         public = holder.public_context()
-        message = context_message(self._session(key), public, aggregation.least, aggregation.checked)
-        fields = {"signature": self._peers.sign(message), "credential": self._peers.credential}
+        message = context_message(self._session(key), public, least, self._journal.id)
+        fields = {
+            "journal": self._journal.id,
+            "signature": self._peers.sign(message),
+            "credential": self._peers.credential,
+        }
         answer = self._answer(key, CONTEXT, fields, {"context": np.frombuffer(public, np.uint8)})
         self._forget()
         self._attempt = _Attempt(key, holder, answer)
@@ -159,10 +185,6 @@ class KeyHolderAgent(NodeAgent):
             return opened
         if self._attempt is None or self._attempt.key != key:
             raise PrivacyError("the keys of this attempt are gone: this key holder began anew, or has made newer ones")
-        assert self._run is not None
-        if not self._run.task.aggregation.checked:
-            terms = self._terms(key, header)
-            return self._say(key, self._attempt.holder.decrypt_sum(_bytes(tensors, "total"), *terms))
         if "party" not in header:
             if self._sum is None:
                 self._sum = self._attempt.holder.check(*self._terms(key, header))
@@ -174,7 +196,12 @@ class KeyHolderAgent(NodeAgent):
             self._sum.add(_bytes(tensors, "ciphertext"))
         if self._sum.missing:
             return None
-        return self._say(key, self._sum.open())
+        try:
+            return self._say(key, self._sum.open())
+        except UnsoundSumError as unsound:
+            for name, fault in sorted(unsound.faults.items()):
+                log.error("round %d, attempt %d: the ciphertext of %s has %s", key[1], key[2], name, fault)
+            raise
 
     def _terms(self, key: Key, header: Dict[str, Any]) -> Tuple[bytes, Tuple[Summand, ...], Verify, bytes]:
         """What a sum has to answer to: session, who signed what, by which keys, and what all of them were told."""
@@ -186,12 +213,13 @@ class KeyHolderAgent(NodeAgent):
             if name == self._name or not isinstance(told, dict):
                 raise PrivacyError(f"a vector of {name} does not belong into a sum this key holder opens")
             self._peers.admit(name, require(told, "credential", bytes))
-            found.append(Summand(name, require(told, "digest", bytes), require(told, "signature", bytes)))
+            found.append(Summand(name, *(require(told, field, bytes) for field in Summand._fields[1:])))
         return tuple(found)
 
     def _say(self, key: Key, values: np.ndarray) -> bytes:
         assert self._run is not None
-        body = self._answer(key, DECRYPT, {}, {"sum": np.rint(values).astype(np.int64)})
+        self._journal.open(*key)
+        body = self._answer(key, DECRYPT, {}, {"sum": values})
         self._store.release(key[0], key[1], self._run.digest, body)
         self._forget()
         log.info("round %d, attempt %d: the sum is opened", key[1], key[2])
