@@ -15,6 +15,7 @@ from model_export.errors import TfliteError
 
 MAX_FIELDS = 64
 
+
 class FlatFile:
     """The bytes, with a bound on how much may be read from them: tables may share bytes, but not without end."""
 

@@ -1,7 +1,6 @@
 """What keeps a process that runs somebody else's graph from doing anything else: limits, no new privileges, a filter of calls.
 
-`limit` is called first, `confine` once everything that needs files is loaded. Linux only; elsewhere nothing is confined, and
-`confine` says so.
+Linux only; elsewhere a process is limited, not confined, and `confine` says so.
 """
 
 import ctypes
@@ -55,42 +54,34 @@ _MACHINES = {"x86_64": (0, 0xC000003E), "amd64": (0, 0xC000003E), "aarch64": (1,
 """Column of the tables, AUDIT_ARCH of linux/audit.h."""
 
 
-def limit(memory_bytes: int, die_with_parent: bool) -> None:
-    """Limits this process: `memory_bytes` more than it has now, no new files, no processes, no core, no longer life.
+def confine(memory_bytes: int, die_with_parent: bool) -> int:
+    """Gives up everything but the files that are open and `memory_bytes` more than now; SECCOMP, NAMESPACES or NOTHING, as done.
 
-    die_with_parent: be killed when the thread that started this process ends.
+    To be called when all that needs files is loaded, and before anything hostile is read. die_with_parent: be killed when the
+    thread that started this process ends.
     """
     import resource
 
-    _set(resource.RLIMIT_CORE, 0)
-    _set(resource.RLIMIT_FSIZE, 0)
+    # No limit of processor time: a child lives as long as its run. The parent bounds every request instead.
+    for which in (resource.RLIMIT_CORE, resource.RLIMIT_FSIZE):
+        _set(which, 0)
     if not sys.platform.startswith("linux"):
-        return
+        return NOTHING
     _set(resource.RLIMIT_NPROC, 0)
     address_space, data = _memory_now()
     _set(resource.RLIMIT_AS, address_space + memory_bytes)
     _set(resource.RLIMIT_DATA, data + memory_bytes)
-    libc = _libc()
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.prctl.argtypes = [ctypes.c_int, *[ctypes.c_ulong] * 4]
     libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
     if die_with_parent:
         libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-
-
-def confine() -> int:
-    """Gives up everything but memory and the files that are open; SECCOMP, NAMESPACES or NOTHING, as it could be done."""
-    import resource
-
-    _set(resource.RLIMIT_NOFILE, 0)  # those that are open stay so
-    if not sys.platform.startswith("linux"):
-        return NOTHING
-    libc = _libc()
     libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+    _set(resource.RLIMIT_NOFILE, 0)  # those that are open stay so
     column, architecture = _MACHINES.get(platform.machine().lower(), (-1, 0))
     if column >= 0 and sys.maxsize > 2**32 and _install(libc, filter_program(column, architecture), column):
         return SECCOMP
-    if libc.unshare(_CLONE_NEWUSER | _CLONE_NEWNET) == 0:
-        return NAMESPACES
-    return NOTHING
+    return NAMESPACES if libc.unshare(_CLONE_NEWUSER | _CLONE_NEWNET) == 0 else NOTHING
 
 
 def filter_program(column: int, architecture: int) -> bytes:
@@ -124,13 +115,10 @@ def _install(libc: ctypes.CDLL, program: bytes, column: int) -> bool:
     header = _Program(len(program) // 8, program)
     seccomp = (317, 277)[column]
     flags = _SECCOMP_FILTER_FLAG_TSYNC  # for all threads, should a library have started one
-    if libc.syscall(seccomp, _SECCOMP_SET_MODE_FILTER, flags, ctypes.byref(header)) == 0:
+    libc.syscall.argtypes = [ctypes.c_long, ctypes.c_long, ctypes.c_long, ctypes.c_void_p]
+    if libc.syscall(seccomp, _SECCOMP_SET_MODE_FILTER, flags, ctypes.addressof(header)) == 0:
         return True
-    return bool(libc.prctl(_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, ctypes.byref(header), 0, 0) == 0)
-
-
-def _libc() -> ctypes.CDLL:
-    return ctypes.CDLL(None, use_errno=True)
+    return bool(libc.prctl(_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, ctypes.addressof(header), 0, 0) == 0)
 
 
 def _set(which: int, most: int) -> None:

@@ -11,10 +11,12 @@ from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Set, Tuple
 import numpy as np
 
 from model_export.errors import TfliteError
-from model_export.flatbuffer import Blob, Fields, FlatFile, FlatTable, write_flatbuffer
+from model_export.flatbuffer import FlatFile, FlatTable
 from model_export.tflite_names import OPERATOR_NAMES
 from orchestrator.errors import GraphError
-from orchestrator.node.graph_ops import BOOL, CODES, FLOAT, INT, RULES, Call, Known, Rule, scratch_of, size_of
+from orchestrator.node.graph_file import IDENTIFIER, ITEM_BYTES, SCHEMA_VERSION, TYPES, Function, Operation, tflite_file
+from orchestrator.node.graph_ops import CODES, RULES, Rule
+from orchestrator.node.graph_shapes import BOOL, FLOAT, INT, Call, Known, scratch_of, size_of
 
 MAX_GRAPH_BYTES = 64 << 20
 MAX_TENSORS = 50_000
@@ -27,39 +29,6 @@ MAX_FUNCTION_BYTES = 512 << 20
 REQUIRED, OPTIONAL = ("grad", "grad1", "infer"), ("infer1",)
 GRADIENT_INPUTS, GRADIENT_OUTPUTS = ("w", "x", "y", "sw"), ("g", "loss")
 INFERENCE_INPUTS, INFERENCE_OUTPUTS = ("w", "x"), ("logits",)
-
-_IDENTIFIER = b"TFL3"
-_VERSION = 3
-_TYPES = {0: FLOAT, 2: INT, 6: BOOL}
-_NUMBERS = {name: number for number, name in _TYPES.items()}
-_BYTES = {FLOAT: 4, INT: 4, BOOL: 1}
-
-
-class Operation(NamedTuple):
-    """An operator of a function: `inputs` (-1: left out) and `outputs` by tensor index, `options` by field name."""
-
-    name: str
-    version: int
-    inputs: Tuple[int, ...]
-    outputs: Tuple[int, ...]
-    options: Dict[str, Any]
-
-
-class Function(NamedTuple):
-    """One signature. `inputs` and `outputs`: tensor indices in the order of INFERENCE_INPUTS and the like."""
-
-    tensors: Tuple[Known, ...]
-    operations: Tuple[Operation, ...]
-    inputs: Tuple[int, ...]
-    outputs: Tuple[int, ...]
-    memory_bytes: int
-
-    def shape(self, index: int) -> Tuple[int, ...]:
-        return self.tensors[index].shape
-
-    def file(self) -> bytes:
-        """A .tflite file of this function alone: one subgraph, no names, no signature, the same for equal functions."""
-        return _written(self)
 
 
 class CheckedGraph(NamedTuple):
@@ -74,7 +43,7 @@ class CheckedGraph(NamedTuple):
 
     def digest_content(self) -> bytes:
         """Bytes that two graphs share exactly when they compute the same, operator by operator."""
-        parts = [name.encode() + b"\0" + self.functions[name].file() for name in sorted(self.functions)]
+        parts = [name.encode() + b"\0" + tflite_file(self.functions[name]) for name in sorted(self.functions)]
         return b"".join(len(part).to_bytes(8, "big") + part for part in parts)
 
 
@@ -94,12 +63,12 @@ class _Reader:
 
     def __init__(self, graph: bytes) -> None:
         self._file = FlatFile(bytes(graph))
-        if len(graph) < 8 or graph[4:8] != _IDENTIFIER:
+        if len(graph) < 8 or graph[4:8] != IDENTIFIER:
             raise GraphError("the training graph is no .tflite file")
         # 3 description, 5 and 6 metadata: not read
         self._model = self._file.table(self._file.follow(0, "root"), "model").only(0, 1, 2, 3, 4, 5, 6, 7)
-        if self._model.scalar(0, "<I", 0) != _VERSION:
-            raise GraphError(f"the training graph is not of schema version {_VERSION}")
+        if self._model.scalar(0, "<I", 0) != SCHEMA_VERSION:
+            raise GraphError(f"the training graph is not of schema version {SCHEMA_VERSION}")
         self._codes = [_operator(table) for table in self._model.tables(1, "operator codes", MAX_OPERATORS)]
         self._buffers = [self._buffer(table) for table in self._model.tables(4, "buffers", MAX_TENSORS + 4)]
         self._tensors_left, self._operators_left = MAX_TENSORS, MAX_OPERATORS
@@ -138,11 +107,11 @@ class _Reader:
 
     def _function(self, name: str, table: FlatTable, inputs: Dict[str, int], outputs: Dict[str, int]) -> Function:
         gradient = name.startswith("grad")
-        takes, gives = (
-            (GRADIENT_INPUTS, GRADIENT_OUTPUTS) if gradient else (INFERENCE_INPUTS, INFERENCE_OUTPUTS)
-        )
+        takes, gives = (GRADIENT_INPUTS, GRADIENT_OUTPUTS) if gradient else (INFERENCE_INPUTS, INFERENCE_OUTPUTS)
         if set(inputs) != set(takes) or set(outputs) != set(gives):
-            raise GraphError(f"{name}: takes {', '.join(takes)} and gives {', '.join(gives)}, and the graph says otherwise")
+            raise GraphError(
+                f"{name}: takes {', '.join(takes)} and gives {', '.join(gives)}, and the graph says otherwise"
+            )
         table.only(0, 1, 2, 3, 4, 5)  # 4 name, 5 place in the debug metadata: not read
         tensors = self._tensors(name, table)
         entry, leave = [inputs[key] for key in takes], [outputs[key] for key in gives]
@@ -161,18 +130,22 @@ class _Reader:
     def _tensor(self, table: FlatTable) -> Known:
         table.only(0, 1, 2, 3, 4, 5, 7, 8)  # 3 name, 8 whether the rank is known: not read
         if table.scalar(5, "<B", 0):
-            raise GraphError(f"{table.what}: variables are not accepted: nothing may be kept from one record to the next")
+            raise GraphError(
+                f"{table.what}: variables are not accepted: nothing may be kept from one record to the next"
+            )
         kind = table.scalar(1, "<b", 0)
-        if kind not in _TYPES:
-            raise GraphError(f"{table.what}: tensor type {kind}; accepted are {', '.join(_TYPES.values())}")
+        if kind not in TYPES:
+            raise GraphError(f"{table.what}: tensor type {kind}; accepted are {', '.join(TYPES.values())}")
         shape = tuple(int(n) for n in table.vector(0, "<i4")[: MAX_RANK + 1])
         signature = table.vector(7, "<i4")
         if len(shape) > MAX_RANK or any(n < 1 for n in shape) or size_of(shape) * 4 > MAX_TENSOR_BYTES:
-            raise GraphError(f"{table.what}: shape {shape}: up to {MAX_RANK} dimensions of 1 or more, {MAX_TENSOR_BYTES} bytes")
+            raise GraphError(
+                f"{table.what}: shape {shape}: up to {MAX_RANK} dimensions of 1 or more, {MAX_TENSOR_BYTES} bytes"
+            )
         if len(signature) and not np.array_equal(signature, shape):
             raise GraphError(f"{table.what}: a shape that is not fixed")
         _check_unquantized(table)
-        return Known(_TYPES[kind], shape, self._constant(table, _TYPES[kind], shape))
+        return Known(TYPES[kind], shape, self._constant(table, TYPES[kind], shape))
 
     def _constant(self, table: FlatTable, dtype: str, shape: Tuple[int, ...]) -> Optional[np.ndarray]:
         buffer = table.scalar(2, "<I", 0)
@@ -181,7 +154,7 @@ class _Reader:
         content = self._buffers[buffer]
         if content is None:
             return None
-        if content.size != size_of(shape) * _BYTES[dtype]:
+        if content.size != size_of(shape) * ITEM_BYTES[dtype]:
             raise GraphError(f"{table.what}: a constant of {content.size} bytes for shape {shape} of {dtype}")
         if dtype == BOOL and content.max() > 1:
             raise GraphError(f"{table.what}: a truth value that is neither 0 nor 1")
@@ -270,7 +243,7 @@ def _check_flow(
     ready = set(entry)
     if any(tensors[index].data is not None for index in entry):
         raise GraphError(f"{name}: an input that is a constant")
-    memory = sum(size_of(tensor.shape) * _BYTES[tensor.dtype] for tensor in tensors)
+    memory = sum(size_of(tensor.shape) * ITEM_BYTES[tensor.dtype] for tensor in tensors)
     for number, operation in enumerate(operations):
         what = f"{name}, operator {number} ({operation.name})"
         if any(i >= 0 and i not in ready and tensors[i].data is None for i in operation.inputs):
@@ -328,7 +301,7 @@ def _fitted(functions: Dict[str, Function]) -> CheckedGraph:
         raise GraphError("weights of rank 1, batches of records and logits of rank 2 were expected")
     parameters, record, classes = w.shape[0], x.shape[1:], logits.shape[1]
     for name, function in functions.items():
-        batch = function.shape(function.inputs[1])[0]
+        batch = function.tensors[function.inputs[1]].shape[0]
         if name.endswith("1") and batch != 1:
             raise GraphError(f"{name}: takes batches of {batch}, expected 1")
         wanted = [(FLOAT, (parameters,)), (FLOAT, (batch, *record))]
@@ -339,42 +312,5 @@ def _fitted(functions: Dict[str, Function]) -> CheckedGraph:
         found = [function.tensors[i] for i in (*function.inputs, *function.outputs)]
         if [(t.dtype, t.shape) for t in found] != wanted:
             raise GraphError(f"{name}: inputs and outputs do not fit the other signatures")
-    batches = [functions[name].shape(functions[name].inputs[1])[0] for name in ("grad", "infer")]
+    batches = [functions[name].tensors[functions[name].inputs[1]].shape[0] for name in ("grad", "infer")]
     return CheckedGraph(parameters, record, classes, batches[0], batches[1], functions)
-
-
-def _written(function: Function) -> bytes:
-    """The function as the only subgraph of a .tflite file."""
-    codes = sorted({(op.name, op.version) for op in function.operations})
-    buffers: List[Fields] = [{}]  # the first is that of computed tensors
-    tensors: List[Fields] = []
-    for tensor in function.tensors:
-        fields: Fields = {0: Blob(np.asarray(tensor.shape, "<i4")), 1: ("<b", _NUMBERS[tensor.dtype]), 2: ("<I", 0)}
-        if tensor.data is not None:
-            fields[2] = ("<I", len(buffers))
-            buffers.append({0: Blob(tensor.data.ravel().view(np.uint8), 16)})
-        tensors.append({**fields, 3: "", 8: ("<?", True)})
-    subgraph: Fields = {
-        0: tensors,
-        1: Blob(np.asarray(function.inputs, "<i4")),
-        2: Blob(np.asarray(function.outputs, "<i4")),
-        3: [_operation(op, codes.index((op.name, op.version))) for op in function.operations],
-    }
-    code_tables: List[Fields] = [
-        {0: ("<b", min(OPERATOR_NAMES.index(name), 127)), 2: ("<i", version), 3: ("<i", OPERATOR_NAMES.index(name))}
-        for name, version in codes
-    ]
-    return write_flatbuffer({0: ("<I", _VERSION), 1: code_tables, 2: [subgraph], 3: "", 4: buffers}, _IDENTIFIER)
-
-
-def _operation(operation: Operation, code: int) -> Fields:
-    rule = RULES[operation.name]
-    fields: Fields = {
-        0: ("<I", code),
-        1: Blob(np.asarray(operation.inputs, "<i4")),
-        2: Blob(np.asarray(operation.outputs, "<i4")),
-    }
-    if rule.options:
-        options: Fields = {option.field: (option.fmt, operation.options[option.name]) for option in rule.options}
-        fields.update({3: ("<B", rule.table), 4: options})
-    return fields

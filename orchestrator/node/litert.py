@@ -19,9 +19,7 @@ def runtime_package() -> Tuple[str, Path]:
         spec = importlib.util.find_spec(name)
         if spec is not None and spec.submodule_search_locations:
             return name, Path(next(iter(spec.submodule_search_locations))).resolve().parent
-    raise EdgewardError(
-        "no TensorFlow Lite runtime on this machine: pip install 'edgeward[node]' brings the right one"
-    )
+    raise EdgewardError("no TensorFlow Lite runtime on this machine: pip install 'edgeward[node]' brings the right one")
 
 
 def load_interpreter(graph: bytes) -> Any:
