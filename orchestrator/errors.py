@@ -43,3 +43,5 @@ class IdentityError(EdgewardError):
 
 class GraphError(EdgewardError):
     """A training graph is not one this node runs, or its process failed. The message is about the graph, never about data."""
+
+    code = "graph"

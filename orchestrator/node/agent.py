@@ -13,7 +13,7 @@ from typing import Any, Dict, List, Optional, Tuple
 
 import numpy as np
 
-from orchestrator.errors import DataError, EdgewardError, UsageError, WireError
+from orchestrator.errors import DataError, EdgewardError, GraphError, UsageError, WireError
 from orchestrator.node.approval import digest_of
 from orchestrator.node.contribution import Contributor, Run, TrainerFactory
 from orchestrator.node.data import load_dataset
@@ -21,6 +21,7 @@ from orchestrator.node.encrypted import EncryptedRound, objection_to_encrypting
 from orchestrator.node.evaluation import hold_out
 from orchestrator.node.freshness import Guard
 from orchestrator.node.gatekeeper import Gatekeeper, Verdict
+from orchestrator.node.graph_admission import admit_graph
 from orchestrator.node.health import REPORT_EVERY_S, read_health
 from orchestrator.node.identity import NodeIdentity
 from orchestrator.node.peers import Peers
@@ -141,10 +142,10 @@ class NodeAgent:
         (header, tensors), self._round = self._round, None
         try:
             self._answer_round(header, tensors)
-        except WireError as error:
+        except (GraphError, WireError) as error:
             self._refuse("a round", error)
 
-    def _refuse(self, what: str, error: WireError) -> None:
+    def _refuse(self, what: str, error: EdgewardError) -> None:
         """Says why, here and to the gateway; there at most once a second, so that a flood stays here."""
         log.warning("refused %s: %s", what, error)
         if time.monotonic() >= self._refusal_at:
@@ -216,11 +217,13 @@ class NodeAgent:
             unable = objection_to_encrypting(task, self._name)
             if unable:
                 raise UsageError(unable)
+            admit_graph(self._store, graph, task)
             loaded = load_dataset(self._data, task.schema)
             dataset, held_out = hold_out(loaded, task.evaluation.share, self._store.secret("hold-out"))
             verdict = self._gatekeeper.admit(run, task, header["task"], graph, dataset.records)
-        except (DataError, UsageError) as error:
-            verdict = Refusal("data" if isinstance(error, DataError) else "task", str(error))
+        except (DataError, GraphError, UsageError) as error:
+            codes = {DataError: "data", GraphError: "graph", UsageError: "task"}
+            verdict = Refusal(codes[type(error)], str(error))
         if verdict is not None:
             self._stay_out(run, verdict, header, tensors)
             return

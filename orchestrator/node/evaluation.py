@@ -48,7 +48,8 @@ def evaluate(
 
     limit: what private sums are cut to before the noise.
     """
-    logits = graph.logits(weights.astype(np.float32), held_out.x).astype(np.float64)
+    run = graph.record_logits if task.privacy.within_node else graph.logits
+    logits = run(weights.astype(np.float32), held_out.x).astype(np.float64)
     shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
     probabilities = shifted / shifted.sum(axis=1, keepdims=True)
     if not task.privacy.on:

@@ -27,7 +27,7 @@ class Operation(NamedTuple):
 
 
 class Function(NamedTuple):
-    """One signature. inputs: w, x and, of a gradient, y, sw; outputs: g, loss, or logits. memory_bytes: at most, of all tensors."""
+    """A signature. inputs: w, x and, of a gradient, y, sw; outputs: g, loss, or logits. memory_bytes: of all tensors, at most."""
 
     tensors: Tuple[Known, ...]
     operations: Tuple[Operation, ...]

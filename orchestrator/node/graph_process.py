@@ -13,11 +13,11 @@ import threading
 import time
 import weakref
 from pathlib import Path
-from typing import Dict, List, NamedTuple, Sequence, Tuple
+from typing import Dict, List, NamedTuple, Sequence
 
 import numpy as np
 
-from orchestrator.errors import GraphError
+from orchestrator.errors import EdgewardError, GraphError, WireError
 from orchestrator.node.confine import SECCOMP
 from orchestrator.node.graph_check import GRADIENT_OUTPUTS, CheckedGraph
 from orchestrator.node.graph_child import ANSWER, ANSWER_MARK, DONE, LOAD, REQUEST, REQUEST_MARK, RUN
@@ -31,6 +31,7 @@ CHILD = Path(__file__).with_name("graph_child.py")
 SPARE_BYTES = 64 << 20
 """Memory a process may use beside twice what its functions' tensors take."""
 
+UNSTARTED = "this machine does not start the process training graphs run in (`edgeward doctor` may say why)"
 ENDED = "the process of the training graph ended before it answered"
 OVERRAN = "the process of the training graph did not answer within its time limit"
 WRONG = "the process of the training graph gave an answer that is none"
@@ -41,7 +42,7 @@ _warned: List[bool] = []
 
 
 class Limits(NamedTuple):
-    """Seconds until a process is killed: to start, to load a function, and to run, plus `slack` times what synthetic rows took."""
+    """Seconds until a process is killed: to start, to load a function, to run; `slack` times what random rows took on top."""
 
     start_s: float = 120.0
     load_s: float = 120.0
@@ -101,12 +102,17 @@ class GraphProcess:
         """
         with self._lock:
             self._ready(name)
-            return self._call(name, weights, columns, self._limits.run_s + self._limits.slack * self._seconds[name] * len(columns[0]))
+            return self._call(
+                name, weights, columns, self._limits.run_s + self._limits.slack * self._seconds[name] * len(columns[0])
+            )
 
     def _ready(self, name: str) -> None:
         """Starts the process, loads the function and tries it on random rows, where that was not done."""
         if not self._started:
-            confined = self._exchange([], 1, self._limits.start_s, greeting=True)[0]
+            try:
+                confined = self._exchange([], 1, self._limits.start_s, greeting=True)[0]
+            except GraphError as error:  # it has seen no graph yet, so it is this machine
+                raise EdgewardError(f"{UNSTARTED}: {error}") from error
             self._started = True
             if confined != SECCOMP and not _warned:
                 _warned.append(True)
@@ -207,6 +213,8 @@ def _content(function: Function, index: int, part: np.ndarray) -> bytes:
     tensor = function.tensors[index]
     values = np.ascontiguousarray(part, dtype=np.dtype(tensor.dtype).newbyteorder("<"))
     own = values.shape if index == function.inputs[0] else values.shape[1:]
+    if own != tensor.shape and index == function.inputs[0]:
+        raise WireError(f"weights of shape {own}, the training graph takes {tensor.shape}")
     if own != tensor.shape:
         raise GraphError(f"the training graph takes {tensor.shape} of {tensor.dtype} there, not {own}")
     return values.tobytes()

@@ -1,4 +1,4 @@
-"""A training graph's signatures as numpy functions: the graph is checked (node/graph_check.py) and run in a process of its own."""
+"""A training graph's signatures as numpy functions, checked (node/graph_check.py) and run in a process of their own."""
 
 import hashlib
 import threading
@@ -61,7 +61,9 @@ class TrainingGraph:
     def gradient(self, weights: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
         """float32 (P,): mean cross-entropy gradient over at most `batch_size` records."""
         padded_x, padded_y, present = _pad(x, y, self.batch_size)
-        return np.array(self.process.run("grad", weights, padded_x[np.newaxis], padded_y[np.newaxis], present[np.newaxis])[0])
+        return np.array(
+            self.process.run("grad", weights, padded_x[np.newaxis], padded_y[np.newaxis], present[np.newaxis])[0]
+        )
 
     def record_gradient(self, weights: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
         """float32 (P,): gradient of one record, given as a batch of one."""
@@ -88,7 +90,7 @@ class TrainingGraph:
         return np.concatenate(out)
 
     def record_logits(self, weights: np.ndarray, x: np.ndarray) -> np.ndarray:
-        """float32 (n, classes) like `logits`, every record computed by itself: alone, or among zeros where `infer1` is missing."""
+        """float32 (n, classes) like `logits`, every record by itself: alone, or among zeros where `infer1` is missing."""
         name = "infer1" if "infer1" in self._functions else "infer"
         batch, size = 1 if name == "infer1" else self.infer_batch, self._chunk(name)
         out = np.empty((len(x), self.classes), np.float32)
