@@ -57,3 +57,9 @@ class LedgerError(PrivacyError):
 
 class IdentityError(EdgewardError):
     """A key, certificate, token or signature is missing, refused or not what it should be."""
+
+
+class GraphError(EdgewardError):
+    """A training graph is not one this node runs, or its process failed. The message is about the graph, never about data."""
+
+    code = "graph"

@@ -36,6 +36,7 @@ from orchestrator.gateway.store import Store
 from orchestrator.gateway.web.child import DashboardProcess
 from orchestrator.gateway.web.settings import WebSettings
 from orchestrator.node.data import load_dataset
+from orchestrator.node.graph_check import check_graph
 from orchestrator.privacy.accounting_process import plan_apart, statement_apart
 from orchestrator.privacy.ckks_blocks import tenseal
 from orchestrator.privacy.participation import public_report, secret_sample
@@ -211,6 +212,7 @@ def _open_or_prepare(
         "seed": task.seed,
     }
     prepared = _worker("prepare", spec, work, progress)
+    check_graph((work / "training.tflite").read_bytes())  # nodes do the same, and would all decline
     task = dataclasses.replace(task, training=dataclasses.replace(task.training, parameters=prepared["parameters"]))
     planned, spent = plan_apart(task)
     if task.privacy.on:

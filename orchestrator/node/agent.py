@@ -14,7 +14,7 @@ from typing import Any, Dict, List, Optional, Tuple
 
 import numpy as np
 
-from orchestrator.errors import EdgewardError, LedgerError, PrivacyError, UsageError, WireError
+from orchestrator.errors import EdgewardError, GraphError, LedgerError, PrivacyError, UsageError, WireError
 from orchestrator.node.approval import digest_of
 from orchestrator.node.contribution import Contributor, Run, TrainerFactory
 from orchestrator.node.data import load_dataset
@@ -22,6 +22,7 @@ from orchestrator.node.encrypted import EncryptedRound, objection_to_encrypting
 from orchestrator.node.evaluation import hold_out
 from orchestrator.node.freshness import Guard
 from orchestrator.node.gatekeeper import Gatekeeper, Verdict
+from orchestrator.node.graph_admission import admit_graph
 from orchestrator.node.health import REPORT_EVERY_S, read_health
 from orchestrator.node.identity import NodeIdentity
 from orchestrator.node.peers import Peers
@@ -225,7 +226,9 @@ class NodeAgent:
             self._stay_out(run, Refusal("task", str(error)), header, tensors)
             return
         begun = time.monotonic()
-        verdict = self._gatekeeper.consider(run, task, header["task"], graph) or self._gatekeeper.may_look(task)
+        verdict = self._gatekeeper.consider(run, task, header["task"], graph)
+        if verdict is None:
+            verdict = self._examine_graph(graph, task) or self._gatekeeper.may_look(task)
         if verdict is None:
             verdict = self._open_run(run, task, header["task"], graph)
             # How long reading took says how much there was to read, and how far it went.
@@ -236,6 +239,16 @@ class NodeAgent:
         count = self._run.stated
         log.info("run %s: task %r, %d records, stated as %d", run, task.name, self._run.dataset.records, count)
         self._set_presence(kind="ready", run=run, records=count, units=self._run.stated_units)
+
+    def _examine_graph(self, graph: bytes, task: Task) -> Optional[Refusal]:
+        """Why this node does not run the graph, before any data are open; nodes that compute otherwise need not look at it."""
+        if self._trainer_factory is not GradientTrainer and not task.evaluation.on:
+            return None
+        try:
+            admit_graph(self._store, graph, task)
+        except GraphError as error:
+            return Refusal("graph", str(error))
+        return None
 
     def _open_run(self, run: str, task: Task, declared: Dict[str, Any], graph: bytes) -> Optional[Verdict]:
         """Reads the data, and reserves the run's budget where they fit. The only place where a task meets the data."""

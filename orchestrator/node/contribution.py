@@ -8,10 +8,11 @@ from typing import Any, Callable, Dict, NamedTuple, Optional, Tuple
 
 import numpy as np
 
-from orchestrator.errors import WireError
+from orchestrator.errors import GraphError, WireError
 from orchestrator.node.control import NodeControl
 from orchestrator.node.data import Dataset
 from orchestrator.node.evaluation import evaluate
+from orchestrator.node.graph_admission import refuse_graph
 from orchestrator.node.personal import PERSONAL, with_personal
 from orchestrator.node.runtime import TrainingGraph
 from orchestrator.node.store import RESIDUAL, NodeStore
@@ -124,7 +125,19 @@ class Contributor:
     def contribute(
         self, number: int, announced: Dict[str, Any], tensors: Tensors, layout: Optional[Layout] = None
     ) -> Contribution:
-        """What this node has to say in a round, from the round's message. `layout`: of the secure sum it is for, if it is."""
+        """What this node has to say in a round, from the round's message. `layout`: of the secure sum it is for, if it is.
+
+        A graph that fails is declined from then on.
+        """
+        try:
+            return self._contribution(number, announced, tensors, layout)
+        except GraphError:
+            refuse_graph(self._store, self._run.graph)
+            raise
+
+    def _contribution(
+        self, number: int, announced: Dict[str, Any], tensors: Tensors, layout: Optional[Layout]
+    ) -> Contribution:
         run = self._run
         parts: Tensors = {}
         keep: Tensors = {}

@@ -7,7 +7,7 @@ once, so a replay cannot spend the privacy budget twice.
 import secrets
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Callable, Dict, Iterator, NamedTuple, Optional, Tuple
+from typing import Callable, Dict, Iterator, List, NamedTuple, Optional, Tuple
 
 import numpy as np
 
@@ -27,6 +27,7 @@ CREATE TABLE IF NOT EXISTS opened (run TEXT NOT NULL, round INTEGER NOT NULL, PR
 CREATE TABLE IF NOT EXISTS counts (run TEXT PRIMARY KEY, task TEXT NOT NULL, units INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS looks (what TEXT PRIMARY KEY, at REAL NOT NULL);
 CREATE TABLE IF NOT EXISTS anchors (name TEXT PRIMARY KEY, entries INTEGER NOT NULL, hash TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS graphs (digest TEXT PRIMARY KEY, state TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS kept (
     run TEXT NOT NULL, name TEXT NOT NULL, round INTEGER NOT NULL, data BLOB NOT NULL, PRIMARY KEY (run, name)
 );
@@ -173,6 +174,22 @@ class NodeStore:
                 self._db.execute(update, (entries, last, name, entries))
             yield
         self._anchors.clear()
+
+    def graph_state(self, digest: str) -> Optional[str]:
+        """What was last noted of a training graph (node/graph_admission.py); None before the first time."""
+        row = self._db.execute("SELECT state FROM graphs WHERE digest = ?", (digest,)).fetchone()
+        return str(row[0]) if row else None
+
+    def note_graph(self, digest: str, state: Optional[str]) -> None:
+        """Notes it durably, or forgets the graph with None."""
+        if state is None:
+            self._db.execute("DELETE FROM graphs WHERE digest = ?", (digest,))
+        else:
+            self._db.execute("INSERT OR REPLACE INTO graphs VALUES (?, ?)", (digest, state))
+
+    def graphs(self) -> List[Tuple[str, str]]:
+        """(digest, state) of all training graphs something was noted of."""
+        return [(str(d), str(s)) for d, s in self._db.execute("SELECT digest, state FROM graphs ORDER BY digest")]
 
     def seen(self, run: str) -> Optional[SeenRun]:
         row = self._db.execute("SELECT serial, newest_round, over FROM seen_runs WHERE run = ?", (run,)).fetchone()
