@@ -68,11 +68,11 @@ class NodeAgent:
         self._state = state
         self._store = NodeStore(state / "node.sqlite")
         self._guard = None if identity is None else Guard(identity.opener(), self._store)
-        self._peers = Peers(name, self._store, identity)
         self._secure: Optional[SecureRound] = None
         self._early: Optional[Dict[str, Any]] = None  # a step whose round is still under way
         self._step_answers: List[bytes] = []  # transfers of the open round's answers
         self._gatekeeper = Gatekeeper(state, self._store, policy, identity)
+        self._peers = Peers(name, self._store, identity, self._gatekeeper.roster, first_sight=policy is None)
         self._store.before_release = self._gatekeeper.charge
         self._asked: Optional[Tuple[str, Dict[str, Any], Dict[str, np.ndarray]]] = (
             None  # a task that waits for a person

@@ -19,6 +19,7 @@ from orchestrator.node.approval import Approvals, digest_of, summary_of
 from orchestrator.node.identity import NodeIdentity
 from orchestrator.node.ledger import APPROVED, DENIED, LEDGER_FILE, Ledger, Reservation
 from orchestrator.node.policy import Policy, PolicyFile, Refusal
+from orchestrator.node.roster import Roster, roster_of
 from orchestrator.node.store import NodeStore
 from orchestrator.privacy.charges import charges_of
 from orchestrator.rounds.events import STATISTICS_ROUND
@@ -65,6 +66,10 @@ class Gatekeeper:
         """What every presence says of the ledger. process and n tell a message that comes twice from a ledger put back."""
         self._told += 1
         return {**self._ledger.head._asdict(), "process": self._process, "n": self._told}
+
+    def roster(self) -> Roster:
+        """The peers this node's owner confirmed."""
+        return roster_of({}, "", self._ledger.trusted())
 
     def close(self) -> None:
         self._ledger.close()

@@ -53,8 +53,10 @@ class KeyHolderAgent(NodeAgent):
         state: Path,
         once: bool = False,
         identity: Optional[NodeIdentity] = None,
+        policy: Optional[Path] = None,
     ) -> None:
-        super().__init__(broker, federation, name, state, state, once=once, identity=identity)
+        """`policy`: whose [require] peers, with the ledger's confirmations, are all whose vectors are opened."""
+        super().__init__(broker, federation, name, state, state, once=once, identity=identity, policy=policy)
         self._store.before_release = None  # sums are other people's releases: their ledgers count them
         self._attempt: Optional[_Attempt] = None
         self._sum: Optional[CheckedSum] = None
@@ -180,13 +182,15 @@ class KeyHolderAgent(NodeAgent):
         return self._session(key), self._summands(header), self._peers.verify, require(header, "told", bytes)
 
     def _summands(self, header: Dict[str, Any]) -> Tuple[Summand, ...]:
-        found = []
-        for name, told in require(header, "summands", dict).items():
+        summands = require(header, "summands", dict)
+        for name, told in summands.items():
             if name == self._name or not isinstance(told, dict):
                 raise PrivacyError(f"a vector of {name} does not belong into a sum this key holder opens")
-            self._peers.admit(name, require(told, "credential", bytes))
-            found.append(Summand(name, require(told, "digest", bytes), require(told, "signature", bytes)))
-        return tuple(found)
+        self._peers.admit_all({name: require(told, "credential", bytes) for name, told in summands.items()})
+        return tuple(
+            Summand(name, require(told, "digest", bytes), require(told, "signature", bytes))
+            for name, told in summands.items()
+        )
 
     def _say(self, key: Key, values: np.ndarray) -> bytes:
         assert self._run is not None

@@ -59,6 +59,7 @@ class SecureRound(ABC):
     def answer(self, header: Dict[str, Any]) -> Answer:
         """(header fields, tensors) that answer a step's message. Raises PrivacyError or WireError saying why there is none."""
         step = require({"step": KEYS, **header}, "step", str)
+        self._peers.refresh()
         if step not in self._answers:
             steps = self._steps()
             if step not in steps:
@@ -175,16 +176,18 @@ class MaskedRound(SecureRound):
         return {"shares": self._share(self._party, require(header, "adverts", dict))}, {}
 
     def _share(self, party: Party, keys_of: Dict[str, Any]) -> Dict[str, bytes]:
-        adverts: List[Advert] = []
         for name, told in keys_of.items():
             if not isinstance(told, dict):
                 raise WireError(f"the keys of {name} are {told!r}")
-            self._peers.admit(name, require(told, "credential", bytes))
+        self._peers.admit_all({name: require(told, "credential", bytes) for name, told in keys_of.items()})
+        adverts: List[Advert] = []
+        for name, told in keys_of.items():
             keys = (require(told, key, bytes) for key in ("channel", "mask", "signature"))
             adverts.append(Advert(name, *keys))
         return party.share(adverts)
 
     def _masked(self, header: Dict[str, Any]) -> Answer:
+        self._party.check_signatures()  # the owner may have withdrawn a peer since keys were exchanged
         layout = self._layout_of(header)
         values, weights = self._values(layout)
         vector = layout.encode(values, weights, np.random.default_rng())

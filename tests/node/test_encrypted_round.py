@@ -48,7 +48,7 @@ class Federation:
         self.sent: List[Body] = []
         self.key_holder()
         self.stores = {name: NodeStore(folder / f"{name}.sqlite") for name in NODES}
-        self.peers = {name: Peers(name, store, self.identity(name)) for name, store in self.stores.items()}
+        self.peers = {n: Peers(n, store, self.identity(n), first_sight=True) for n, store in self.stores.items()}
         self.computed: List[str] = []
 
     def identity(self, name: str) -> Optional[NodeIdentity]:
