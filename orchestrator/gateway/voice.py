@@ -2,7 +2,8 @@
 
 from typing import Optional
 
-from orchestrator.gateway.authority import Authority, Membership
+from orchestrator.gateway.authority import Authority
+from orchestrator.gateway.membership import Membership
 
 
 class Voice:

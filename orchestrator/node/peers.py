@@ -128,7 +128,7 @@ class Peers:
         holder = aggregation.key_holder
         if holder and not roster.peers.get(holder, roster.key_holder):
             return TOO_FEW
-        return "" if aggregation.least <= 1 + roster.count(self._name, aggregation) else TOO_FEW
+        return "" if aggregation.least <= 1 + roster.confirmed(self._name, aggregation) else TOO_FEW
 
     def see_log(self, entries: Sequence[transparency.Entry]) -> None:
         """Notes what the gateway shows of the certificate log (`transparency.read_log`), the whole or its later part.

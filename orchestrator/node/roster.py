@@ -1,7 +1,7 @@
 """Whom a node's owner confirmed as its peers: names, and fingerprints of public keys that owners compare by phone.
 
-A fingerprint is the SHA-256 of a public key, 64 hex digits: of its SubjectPublicKeyInfo (DER) where the key is in a certificate, of
-the 32 raw bytes of an Ed25519 key where there are no certificates (`edgeward node fingerprint` prints a node's own).
+A fingerprint is the SHA-256 of a public key, 64 hex digits: of its SubjectPublicKeyInfo (DER) where the key is in a
+certificate, of the 32 raw bytes of an Ed25519 key where there are none (`edgeward node fingerprint` prints a node's own).
 """
 
 from collections import Counter
@@ -18,7 +18,7 @@ class Roster(NamedTuple):
     peers: Mapping[str, str]
     key_holder: str = ""
 
-    def count(self, own: str, aggregation: Aggregation) -> int:
+    def confirmed(self, own: str, aggregation: Aggregation) -> int:
         """Confirmed nodes that may be in a sum with the node `own`: neither itself nor the key holder."""
         apart = (own, aggregation.key_holder)
         return sum(

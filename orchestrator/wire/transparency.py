@@ -94,9 +94,10 @@ def read_log(value: Any) -> Tuple[Entry, ...]:
 
 
 def check_extends(known: Head, entries: Sequence[Entry]) -> Tuple[Entry, ...]:
-    """The entries that are new to somebody who knows `known`. `entries`: as `read_log` gave them, the whole log or its later part.
+    """The entries that are new to somebody who knows `known`.
 
-    Raises WireError where they do not continue that log: entries are missing or changed, or the log is shorter than it was.
+    entries: as `read_log` gave them, the whole log or its later part. Raises WireError where they do not continue the
+    known log: entries are missing or changed, or it is shorter than it was.
     """
     if not entries:
         if known != EMPTY:

@@ -192,7 +192,9 @@ def test_the_gateways_own_keys_are_refused_with_and_without_certificates(tmp_pat
         shown = {"context": np.frombuffer(evil, np.uint8)}
         with pytest.raises(PrivacyError, match="not signed by keys"):
             federation.node("a", (true[0], shown))
-        why = "shows the certificate of 'b'" if authority is not None else "another key than when this node first met it"
+        why = (
+            "shows the certificate of 'b'" if authority is not None else "another key than when this node first met it"
+        )
         with pytest.raises(PrivacyError, match=why):
             federation.node("a", ({"signature": forged, "credential": other.credential}, shown))
 

@@ -1,7 +1,7 @@
 """A gateway that is the authority, and would be all the peers of one node: certified puppets under enrolled names."""
 
 from pathlib import Path
-from typing import Any, Dict, List, Tuple
+from typing import Any, Dict
 
 import numpy as np
 import pytest
