@@ -13,7 +13,7 @@ from typing import Any, Dict, List, Optional, Tuple
 
 import numpy as np
 
-from orchestrator.errors import DataError, EdgewardError, UsageError, WireError
+from orchestrator.errors import DataError, EdgewardError, PrivacyError, UsageError, WireError
 from orchestrator.node.approval import digest_of
 from orchestrator.node.contribution import Contributor, Run, TrainerFactory
 from orchestrator.node.data import load_dataset
@@ -38,6 +38,7 @@ from orchestrator.wire.process import has_tensorflow, peak_memory_mib
 from orchestrator.wire.task import task_from_dict
 from orchestrator.wire.topics import Topics
 from orchestrator.wire.transfer import Inbox, Outbox, transfer_id
+from orchestrator.wire.transparency import read_log
 
 log = logging.getLogger("edgeward.node")
 
@@ -216,15 +217,18 @@ class NodeAgent:
             unable = objection_to_encrypting(task, self._name)
             if unable:
                 raise UsageError(unable)
+            certificates = self._peers.see_log(read_log(require({"certificates": [], **header}, "certificates", list)))
             loaded = load_dataset(self._data, task.schema)
             dataset, held_out = hold_out(loaded, task.evaluation.share, self._store.secret("hold-out"))
             verdict = self._gatekeeper.admit(run, task, header["task"], graph, dataset.records)
+        except PrivacyError as error:
+            verdict = Refusal("peers.log", str(error))
         except (DataError, UsageError) as error:
             verdict = Refusal("data" if isinstance(error, DataError) else "task", str(error))
         if verdict is not None:
             self._stay_out(run, verdict, header, tensors)
             return
-        self._run = Run(run, digest_of(header["task"], graph), task, graph, dataset, held_out)
+        self._run = Run(run, digest_of(header["task"], graph), task, graph, dataset, held_out, certificates)
         log.info("run %s: task %r, %d records", run, task.name, dataset.records)
         self._set_presence(kind="ready", run=run, records=dataset.records, units=self._run.units)
 

@@ -26,6 +26,7 @@ from orchestrator.wire.body import decode_body, encode_body, require
 from orchestrator.wire.link import BrokerAddress
 from orchestrator.wire.process import peak_memory_mib
 from orchestrator.wire.task import Task, task_from_dict
+from orchestrator.wire.transparency import read_log
 
 log = logging.getLogger("edgeward.keyholder")
 
@@ -73,13 +74,14 @@ class KeyHolderAgent(NodeAgent):
         try:
             task = task_from_dict(require(header, "task", dict), "the gateway's task")
             self._check_role(task)
+            certificates = self._peers.see_log(read_log(require({"certificates": [], **header}, "certificates", list)))
         except (UsageError, PrivacyError) as error:
             log.error("declined run %s: %s", run, error)
             self._set_presence(kind="declined", run=run, code="task", reason=str(error))
             return
         graph = tensors["graph"].tobytes()
         nothing = Dataset(np.zeros((0, *task.schema.input_shape), np.float32), np.zeros(0, np.int32))
-        self._run = Run(run, digest_of(header["task"], graph), task, graph, nothing, nothing)
+        self._run = Run(run, digest_of(header["task"], graph), task, graph, nothing, nothing, certificates)
         log.info("run %s: key holder of task %r, at least %d nodes a sum", run, task.name, task.aggregation.least)
         self._set_presence(kind="ready", run=run, records=0, units=0, role="key holder")
         early, self._before_task = self._before_task, None
@@ -186,7 +188,8 @@ class KeyHolderAgent(NodeAgent):
         for name, told in summands.items():
             if name == self._name or not isinstance(told, dict):
                 raise PrivacyError(f"a vector of {name} does not belong into a sum this key holder opens")
-        self._peers.admit_all({name: require(told, "credential", bytes) for name, told in summands.items()})
+        credentials = {name: require(told, "credential", bytes) for name, told in summands.items()}
+        self._peers.admit_all(credentials, None if self._run is None else self._run.certificates)
         return tuple(
             Summand(name, require(told, "digest", bytes), require(told, "signature", bytes))
             for name, told in summands.items()

@@ -36,6 +36,7 @@ log = logging.getLogger("edgeward.node")
 UNCONFIRMED = "a party was not confirmed by this node's owner (on the node: edgeward node peers)"
 TOO_FEW = "this node's owner confirmed fewer peers than the task needs (on the node: edgeward node peers)"
 NOT_LOGGED = "a party's certificate is not the newest of its name in the certificate log this node knows"
+OTHER_LOG = "the certificate log does not continue the one this node saw before"
 
 _MOST_BYTES = 8192
 _Check = Callable[[bytes, bytes], bool]
@@ -99,8 +100,8 @@ class Peers:
     def admit_all(self, credentials: Mapping[str, bytes], seen: Optional[int] = None, key_holder: bool = False) -> None:
         """Admits all parties of a sum, or raises PrivacyError.
 
-        seen: entries of the certificate log that all nodes of the sum were announced alike (`view`); certificates beyond
-        them are refused. key_holder: in this role, and not as one whose vector is in the sum.
+        seen: entries of the certificate log that the run goes by (`see_log`); certificates beyond them are refused, since
+        other nodes may not know of them. key_holder: in this role, and not as one whose vector is in the sum.
         """
         self.refresh()
         for party, credential in credentials.items():
@@ -130,26 +131,31 @@ class Peers:
             return TOO_FEW
         return "" if aggregation.least <= 1 + roster.confirmed(self._name, aggregation) else TOO_FEW
 
-    def see_log(self, entries: Sequence[transparency.Entry]) -> None:
-        """Notes what the gateway shows of the certificate log (`transparency.read_log`), the whole or its later part.
+    def see_log(self, entries: Sequence[transparency.Entry]) -> int:
+        """Notes what a run's task shows of the certificate log (`transparency.read_log`); how many entries the run goes by.
 
-        Raises PrivacyError where it does not continue what this node saw before, is not the authority's, or names another
-        key under this node's own name. Without an identity there is none, and nothing is noted.
+        It may end before what this node saw before, with another run: what is revoked by then stays revoked here. Raises
+        PrivacyError where it differs from what this node saw, is not the authority's, or names another key under this
+        node's own name. Without an identity there is no log, and nothing is noted.
         """
-        if self._authority is None:
-            return
+        if self._authority is None or not entries:
+            return 0
+        if entries[-1].seq <= len(self._log):
+            if tuple(entries) != self._log[entries[0].seq - 1 : entries[-1].seq]:
+                log.error("the gateway shows another certificate log than before")
+                raise PrivacyError(OTHER_LOG)
+            return entries[-1].seq
         try:
             new = transparency.check_extends(transparency.head_of(self._log), entries)
             transparency.check_signed(new, _elliptic(self._authority))
         except WireError as error:
             log.error("the gateway shows another certificate log than before: %s", error)
-            raise PrivacyError("the certificate log does not continue the one this node saw before") from error
-        if not new:
-            return
+            raise PrivacyError(OTHER_LOG) from error
         whole = (*self._log, *new)
         self._check_own(whole)
         self._store.add_certificates({entry.seq: json.dumps(entry._asdict()) for entry in new})
         self._log, self._newest = whole, transparency.newest_of(whole)
+        return len(whole)
 
     def view(self, seen: Optional[int] = None) -> bytes:
         """32 bytes for the certificate log up to entry `seen`, all of it without; constant without an identity.

@@ -15,7 +15,7 @@ from orchestrator.errors import PrivacyError, WireError
 from orchestrator.node.contribution import EVALUATION, STATISTICS, Contribution, Run
 from orchestrator.node.peers import Peers
 from orchestrator.node.store import NodeStore
-from orchestrator.privacy.secure_sum import MODEL, Advert, Party, Session, digest_of_told, session_id
+from orchestrator.privacy.secure_sum import CERTIFICATES, MODEL, Advert, Party, Session, digest_of_told, session_id
 from orchestrator.privacy.vector_layout import Layout, parts_of
 from orchestrator.rounds.secure import CONFIRM, FORESEEN, KEYS, MASKED, NEXT, PREPARED, SHARES, UNMASK
 from orchestrator.wire.body import decode_body, encode_body, require, require_map
@@ -86,6 +86,8 @@ class SecureRound(ABC):
     def _told(self, layout: Layout) -> bytes:
         """Digest of what all nodes of a sum must have been told alike."""
         model = {name: self._tensors[name] for name in MODEL if name in self._tensors}
+        if self.run.certificates:
+            model[CERTIFICATES] = np.frombuffer(self._peers.view(self.run.certificates), np.uint8)
         return digest_of_told(self.run.digest, layout.form, model)
 
     def _counts(self) -> Dict[str, Any]:
@@ -179,7 +181,8 @@ class MaskedRound(SecureRound):
         for name, told in keys_of.items():
             if not isinstance(told, dict):
                 raise WireError(f"the keys of {name} are {told!r}")
-        self._peers.admit_all({name: require(told, "credential", bytes) for name, told in keys_of.items()})
+        credentials = {name: require(told, "credential", bytes) for name, told in keys_of.items()}
+        self._peers.admit_all(credentials, self.run.certificates)
         adverts: List[Advert] = []
         for name, told in keys_of.items():
             keys = (require(told, key, bytes) for key in ("channel", "mask", "signature"))

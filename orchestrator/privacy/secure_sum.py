@@ -47,6 +47,9 @@ SELF, PAIR = b"b", b"s"
 MODEL = ("weights", "mean", "std")
 """Names of what a round starts from, which all parties must have got alike."""
 
+CERTIFICATES = "certificates"
+"""Name, beside these, of what stands for the certificate log that all parties must have been shown alike."""
+
 Sign = Callable[[bytes], bytes]
 Verify = Callable[[str, bytes, bytes], bool]
 """(party, message, signature) -> whether that party signed it."""

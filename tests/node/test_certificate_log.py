@@ -47,8 +47,8 @@ def test_nodes_who_saw_the_same_log_have_the_same_view_over_restarts(
     a, b = pair
     assert a.view() == b.view() == view_of(EMPTY)
     log = authority.log.entries()
-    for peers, shown in ((a, log), (b, log[:3]), (b, log[2:]), (a, log)):
-        peers.see_log(shown)
+    for peers in (a, b, a):
+        assert peers.see_log(log) == 3
     assert a.view() == b.view() == view_of(authority.log.head)
     assert opened(tmp_path, "a").view() == a.view()
     enrol(authority, tmp_path, "c")
@@ -68,9 +68,26 @@ def test_a_log_that_forgets_or_changes_is_refused_also_after_a_restart(
     a.see_log(log)
     other = Authority.create(tmp_path / "other", "icu", [])
     forged: List[Entry] = [*log[:-1], log[-1]._replace(key="0" * 64)]
+    shorter = [log[0], log[1]._replace(at=7)]
     for peers in (a, opened(tmp_path, "a")):
-        for shown in ((), log[:2], forged, other.log.entries()):
+        for shown in (shorter, forged, other.log.entries(), (*log[:2], log[1])):
             refused(peers, shown, "does not continue the one this node saw before")
+
+
+def test_a_run_goes_by_the_log_it_began_with_and_what_was_revoked_since_stays_revoked(
+    authority: Authority, pair: Tuple[Peers, Peers]
+) -> None:
+    """Another run showed this node more, or the gateway shows less than it could."""
+    a, b = pair
+    log = authority.log.entries()
+    authority.revoke("b")
+    a.see_log(authority.log.entries())
+    assert a.see_log(log) == 3
+    assert a.see_log(()) == 0
+    assert a.view() == view_of(authority.log.head)
+    for seen in (0, 3, 4):
+        with pytest.raises(PrivacyError, match=NOT_LOGGED):
+            a.admit_all({"b": b.credential}, seen=seen)
 
 
 def test_a_log_of_somebody_who_is_not_the_authority_is_refused(

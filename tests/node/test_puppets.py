@@ -1,11 +1,12 @@
 """A gateway that is the authority, and would be all the peers of one node: certified puppets under enrolled names."""
 
+import shutil
 from pathlib import Path
 from typing import Any, Dict
 
 import numpy as np
 import pytest
-from masked_federation import NODES, Federation, make_task
+from masked_federation import NODES, Federation, make_task, mean_of
 from test_encrypted_round import Federation as EncryptedFederation
 from test_encrypted_round import everybody
 
@@ -19,6 +20,7 @@ from orchestrator.node.store import NodeStore
 from orchestrator.privacy.ckks import KeyHolder, SumPlan, context_message
 from orchestrator.privacy.secure_sum import session_id
 from orchestrator.rounds.secure import KEYS, MASKED, NEXT, PREPARED, SHARES, UNMASK
+from orchestrator.wire.transparency import write_log
 
 
 def certified(authority: Authority, folder: Path, name: str) -> NodeIdentity:
@@ -154,3 +156,47 @@ def test_a_key_holder_opens_sums_of_confirmed_nodes_only(tmp_path: Path, authori
     answers = everybody(federation, federation.context(number=2), number=2)
     with pytest.raises(PrivacyError, match=UNCONFIRMED[:30]):
         federation.decrypt(answers, number=2)
+
+
+# The certificate log
+
+
+def logged_federation(folder: Path, authority: Authority) -> Federation:
+    federation = Federation(folder)
+    for name, store in federation.stores.items():
+        identity = certified(authority, folder / "real", name)
+        federation.peers[name] = Peers(name, store, identity, first_sight=True)
+    federation.store.keep_certificates("run", write_log(authority.log.entries()))
+    federation.begin()  # makes the nodes' runs
+    return federation
+
+
+def test_nodes_who_were_shown_the_same_log_open_their_sum(tmp_path: Path, authority: Authority) -> None:
+    federation = logged_federation(tmp_path, authority)
+    for name, peers in federation.peers.items():
+        federation.runs[name].certificates = peers.see_log(authority.log.entries())
+    federation.until(UNMASK)
+    federation.step(UNMASK)
+    np.testing.assert_allclose(federation.open(), mean_of(NODES), atol=5e-3)
+
+
+@pytest.mark.parametrize("shown", ["another", "none"])
+def test_a_gateway_that_shows_one_node_another_log_opens_nothing(
+    tmp_path: Path, authority: Authority, shown: str
+) -> None:
+    """It is the authority, so both logs are signed; one of them has a certificate that the other hides."""
+    federation = logged_federation(tmp_path, authority)
+    shutil.copytree(authority.folder, tmp_path / "fork")
+    fork = Authority(tmp_path / "fork")
+    for one in (authority, fork):
+        certified(one, tmp_path / one.folder.name / "later", "z")
+    for name, peers in federation.peers.items():
+        log = fork.log.entries() if name == "b" else authority.log.entries()
+        hidden = name == "b" and shown == "none"
+        federation.runs[name].certificates = None if hidden else peers.see_log(log)
+    federation.until(UNMASK)
+    with pytest.raises(PrivacyError, match="1 parties signed this list of survivors, 3 are needed"):
+        federation.step(UNMASK, ["b"])
+    federation.step(UNMASK, [name for name in NODES if name != "b"])
+    with pytest.raises(PrivacyError, match="the sum of 'update' is over"):
+        federation.open()  # what comes out is under masks that did not cancel
