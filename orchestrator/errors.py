@@ -49,6 +49,12 @@ class PrivacyError(EdgewardError):
     code = "sum"
 
 
+class PeerError(PrivacyError):
+    """Another party of a secure sum is not known to be who it says."""
+
+    code = "sum.peers"
+
+
 class LedgerError(PrivacyError):
     """A node's ledger was changed, cut, lost or put back to an older state: what its data has spent is not known."""
 

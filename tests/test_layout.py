@@ -143,13 +143,24 @@ def test_help_imports_nothing_heavy() -> None:
         ["demo"],
         *(
             ["gateway", verb]
-            for verb in ("run", "init", "invite", "enroll-server", "sign", "revoke", "broker-config", "audit")
+            for verb in (
+                "run",
+                "init",
+                "invite",
+                "enroll-server",
+                "install",
+                "sign",
+                "revoke",
+                "broker-config",
+                "audit",
+            )
         ),
         ["gateway", "service"],
+        *(["authority", verb] for verb in ("init", "sign", "revoke", "log")),
         *(["node", verb] for verb in ("run", "enroll", "request", "install")),
         ["node", "service"],
         ["keyholder", "run"],
-        *(["node", verb] for verb in ("ledger", "approvals", "approve", "deny")),
+        *(["node", verb] for verb in ("ledger", "approvals", "approve", "deny", "peers", "fingerprint")),
         ["node", "policy", "check"],
         ["model", "export"],
         ["model", "verify"],

@@ -11,6 +11,7 @@ from typing import List, Optional
 COMMANDS = (
     "demo",
     "gateway",
+    "authority",
     "node",
     "keyholder",
     "runs",

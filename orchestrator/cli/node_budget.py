@@ -58,7 +58,7 @@ def _state(parser: argparse.ArgumentParser, run: Any) -> None:
     parser.set_defaults(run=run)
 
 
-def _open(state: Path, identity: Any = None) -> Tuple["Ledger", "NodeStore"]:
+def open_ledger(state: Path, identity: Any = None) -> Tuple["Ledger", "NodeStore"]:
     """The ledger of a node that has run there, checked whole. UsageError where there is none."""
     from orchestrator.errors import UsageError
     from orchestrator.node.anchor import FolderAnchor, StoreAnchor
@@ -82,7 +82,7 @@ def _ledger(arguments: argparse.Namespace) -> int:
         raise UsageError("node ledger: `close` needs a RUN, and only `close` takes one")
     if not 0 < arguments.delta < 1:
         raise UsageError(f"--delta {arguments.delta}: expected a number between 0 and 1")
-    ledger, store = _open(arguments.state, arguments.identity)
+    ledger, store = open_ledger(arguments.state, arguments.identity)
     try:
         if arguments.action == "close":
             closed = ledger.close_run(arguments.subject)
@@ -203,7 +203,7 @@ def _approvals(arguments: argparse.Namespace) -> int:
     from orchestrator.node.approval import Approvals
     from orchestrator.wire.plain import plain
 
-    ledger, store = _open(arguments.state)
+    ledger, store = open_ledger(arguments.state)
     found = [
         {**request._asdict(), "decision": ledger.decision(request.digest)}
         for request in Approvals(arguments.state).requests()
@@ -232,7 +232,7 @@ def _decide(arguments: argparse.Namespace) -> int:
     approvals = Approvals(arguments.state)
     request = approvals.find(arguments.digest, whole=arguments.verb == "approve")
     decision = APPROVED if arguments.verb == "approve" else DENIED
-    ledger, store = _open(arguments.state)
+    ledger, store = open_ledger(arguments.state)
     try:
         ledger.decide(request.digest, decision)
     finally:

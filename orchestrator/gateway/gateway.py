@@ -130,7 +130,10 @@ class Gateway:
         self._wake_at: Optional[float] = None
         self._owed: List[Tuple[float, str, bytes]] = []  # when to acknowledge a vector, to whom, and how
         self._figures = Figures(self._task.training)
-        self._announcer = Announcer(run, self._task, stored[1], self._topics, self._voice, self._figures)
+        store.keep_certificates(run, self._voice.certificates)
+        self._announcer = Announcer(
+            run, self._task, stored[1], self._topics, self._voice, self._figures, store.certificates(run)
+        )
         self._records: Dict[str, int] = {}
         self._units: Dict[str, int] = {}
         self._goodbyes: Set[str] = set()

@@ -15,6 +15,7 @@ from orchestrator.gateway.run import standardization
 from orchestrator.gateway.store import Store
 from orchestrator.privacy.ring import from_ring
 from orchestrator.privacy.secure_sum import (
+    CERTIFICATES,
     MODEL,
     Advert,
     Aggregator,
@@ -40,6 +41,7 @@ from orchestrator.rounds.secure import (
 from orchestrator.rounds.strategy import OfTheMean
 from orchestrator.wire.body import decode_body, encode_body, require, require_map
 from orchestrator.wire.task import Task, digest_of, task_to_dict
+from orchestrator.wire.transparency import head_of, read_log, view_of
 
 _NEXT_STEP = {MASKED: KEYS, UNMASK: SHARES}
 _KEY_FIELDS = ("channel", "mask", "signature", "credential")
@@ -253,7 +255,10 @@ class SecureAggregation(Aggregation):
 
     def _told(self, action: Any, layout: Layout) -> bytes:
         """Digest of what all nodes of the action's attempt were told."""
-        return digest_of_told(self._digest(), layout.form, self._model(action.round))
+        model, log = self._model(action.round), read_log(self._store.certificates(self._run))
+        if log:
+            model[CERTIFICATES] = np.frombuffer(view_of(head_of(log)), np.uint8)
+        return digest_of_told(self._digest(), layout.form, model)
 
     def _digest(self) -> str:
         if not self._task_digest:

@@ -41,6 +41,7 @@ from orchestrator.wire.process import has_tensorflow, stated_memory_mib
 from orchestrator.wire.task import Task, task_from_dict
 from orchestrator.wire.topics import Topics
 from orchestrator.wire.transfer import Inbox, Outbox, transfer_id
+from orchestrator.wire.transparency import read_log
 
 log = logging.getLogger("edgeward.node")
 
@@ -73,11 +74,11 @@ class NodeAgent:
         self._state = state
         self._store = NodeStore(state / "node.sqlite")
         self._guard = None if identity is None else Guard(identity.opener(), self._store)
-        self._peers = Peers(name, self._store, identity)
         self._secure: Optional[SecureRound] = None
         self._early: Optional[Dict[str, Any]] = None  # a step whose round is still under way
         self._step_answers: List[bytes] = []  # transfers of the open round's answers
         self._gatekeeper = Gatekeeper(state, self._store, policy, identity)
+        self._peers = Peers(name, self._store, identity, self._gatekeeper.roster, first_sight=policy is None)
         self._store.before_release = self._gatekeeper.charge
         self._asked: Optional[Tuple[str, Dict[str, Any], Dict[str, np.ndarray]]] = (
             None  # a task that waits for a person
@@ -222,15 +223,14 @@ class NodeAgent:
             unable = objection_to_encrypting(task, self._name)
             if unable:
                 raise UsageError(unable)
-        except UsageError as error:
-            self._stay_out(run, Refusal("task", str(error)), header, tensors)
+            certificates = self._peers.see_log(read_log(require({"certificates": [], **header}, "certificates", list)))
+        except (PrivacyError, UsageError) as error:
+            self._stay_out(run, Refusal(error.code, str(error)), header, tensors)
             return
         begun = time.monotonic()
-        verdict = self._gatekeeper.consider(run, task, header["task"], graph)
+        verdict = self._gatekeeper.consider(run, task, header["task"], graph) or self._examine(graph, task)
         if verdict is None:
-            verdict = self._examine_graph(graph, task) or self._gatekeeper.may_look(task)
-        if verdict is None:
-            verdict = self._open_run(run, task, header["task"], graph)
+            verdict = self._open_run(run, task, header["task"], graph, certificates)
             # How long reading took says how much there was to read, and how far it went.
             time.sleep(-(time.monotonic() - begun) % LOOK_S)
         if verdict is not None or self._run is None:
@@ -240,22 +240,29 @@ class NodeAgent:
         log.info("run %s: task %r, %d records, stated as %d", run, task.name, self._run.dataset.records, count)
         self._set_presence(kind="ready", run=run, records=count, units=self._run.stated_units)
 
-    def _examine_graph(self, graph: bytes, task: Task) -> Optional[Refusal]:
-        """Why this node does not run the graph, before any data are open; nodes that compute otherwise need not look at it."""
-        if self._trainer_factory is not GradientTrainer and not task.evaluation.on:
-            return None
-        try:
-            admit_graph(self._store, graph, task)
-        except GraphError as error:
-            return Refusal("graph", str(error))
-        return None
+    def _examine(self, graph: bytes, task: Task) -> Optional[Refusal]:
+        """What speaks against the task beside the owner's rules, before any data are open: peers, graph, tries of a day.
 
-    def _open_run(self, run: str, task: Task, declared: Dict[str, Any], graph: bytes) -> Optional[Verdict]:
+        Nodes that compute by other means than the graph need not look at it.
+        """
+        objection = self._peers.objection_to(task.aggregation)
+        if objection:
+            return Refusal("policy.peers", objection)
+        if self._trainer_factory is GradientTrainer or task.evaluation.on:
+            try:
+                admit_graph(self._store, graph, task)
+            except GraphError as error:
+                return Refusal(error.code, str(error))
+        return self._gatekeeper.may_look(task)
+
+    def _open_run(
+        self, run: str, task: Task, declared: Dict[str, Any], graph: bytes, certificates: int
+    ) -> Optional[Verdict]:
         """Reads the data, and reserves the run's budget where they fit. The only place where a task meets the data."""
         try:
             loaded = load_dataset(self._data, task.schema)
             dataset, held_out = hold_out(loaded, task.evaluation.share, self._store.secret("hold-out"))
-            opened = Run(run, digest_of(declared, graph), task, graph, dataset, held_out)
+            opened = Run(run, digest_of(declared, graph), task, graph, dataset, held_out, certificates)
             verdict = self._gatekeeper.accept(run, task, declared, graph, opened.units)
             if verdict is None:
                 opened.state(self._gatekeeper.state_count(run, task, opened.digest, opened.units))

@@ -40,11 +40,22 @@ TrainerFactory = Callable[[Task, bytes, Dataset, str], Trainer]
 class Run:
     """The run this node takes part in: task, graph, data; the trainer once mean and std are known."""
 
-    def __init__(self, run: str, digest: str, task: Task, graph: bytes, dataset: Dataset, held_out: Dataset) -> None:
+    def __init__(
+        self,
+        run: str,
+        digest: str,
+        task: Task,
+        graph: bytes,
+        dataset: Dataset,
+        held_out: Dataset,
+        certificates: Optional[int] = None,
+    ) -> None:
+        """`certificates`: entries of the certificate log that the run goes by (`Peers.see_log`), None where none is kept."""
         self.id = run
         self.digest = digest
         self.task = task
         self.graph = graph
+        self.certificates = certificates
         self.dataset = dataset
         self.held_out = held_out  # raw; evaluated on, never trained on
         self.units = len(dataset.units(task.privacy.unit))  # private: nothing that is sent may depend on it

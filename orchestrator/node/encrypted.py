@@ -95,7 +95,8 @@ class EncryptedRound(SecureRound):
             raise WireError(f"round {self.number} came without the key holder's public keys")
         public = context.tobytes()
         holder = aggregation.key_holder
-        self._peers.admit(holder, require(header, "credential", bytes))
+        credentials = {holder: require(header, "credential", bytes)}
+        self._peers.admit_all(credentials, self.run.certificates, key_holder=True)
         self._journal = require(header, "journal", bytes)
         message = context_message(self._session, public, aggregation.least, self._journal)
         if not self._peers.verify(holder, message, require(header, "signature", bytes)):

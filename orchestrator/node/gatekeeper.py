@@ -21,6 +21,7 @@ from orchestrator.node.approval import Approvals, digest_of
 from orchestrator.node.identity import NodeIdentity
 from orchestrator.node.ledger import APPROVED, DENIED, LEDGER_FILE, Ledger, Reservation, StaleError
 from orchestrator.node.policy import Policy, PolicyFile, Refusal
+from orchestrator.node.roster import Roster, roster_of
 from orchestrator.node.store import NodeStore
 from orchestrator.privacy.charges import Charge, charges_of
 from orchestrator.privacy.grids import on_grids
@@ -77,6 +78,10 @@ class Gatekeeper:
         """What every presence says of the ledger. process and n tell a message that comes twice from a ledger put back."""
         self._told += 1
         return {**self._ledger.head._asdict(), "process": self._process, "n": self._told}
+
+    def roster(self) -> Roster:
+        """The peers this node's owner confirmed."""
+        return roster_of({}, "", self._ledger.trusted())
 
     def close(self) -> None:
         self._ledger.close()

@@ -36,6 +36,7 @@ from orchestrator.wire.link import BrokerAddress
 from orchestrator.wire.plain import run_name
 from orchestrator.wire.process import peak_memory_mib
 from orchestrator.wire.task import Task, task_from_dict
+from orchestrator.wire.transparency import read_log
 
 log = logging.getLogger("edgeward.keyholder")
 
@@ -63,8 +64,10 @@ class KeyHolderAgent(NodeAgent):
         state: Path,
         once: bool = False,
         identity: Optional[NodeIdentity] = None,
+        policy: Optional[Path] = None,
     ) -> None:
-        super().__init__(broker, federation, name, state, state, once=once, identity=identity)
+        """`policy`: whose [require] peers, with the ledger's confirmations, are all whose vectors are opened."""
+        super().__init__(broker, federation, name, state, state, once=once, identity=identity, policy=policy)
         self._store.before_release = None  # sums are other people's releases: their ledgers count them
         self._journal = KeyJournal(state / "keys.sqlite")
         self._attempt: Optional[_Attempt] = None
@@ -88,13 +91,14 @@ class KeyHolderAgent(NodeAgent):
         try:
             task = task_from_dict(require(header, "task", dict), "the gateway's task")
             self._check_role(task)
+            certificates = self._peers.see_log(read_log(require({"certificates": [], **header}, "certificates", list)))
         except (UsageError, PrivacyError) as error:
             log.error("declined run %s: %s", run, error)
             self._set_presence(kind="declined", run=run, code="task")
             return
         graph = tensors["graph"].tobytes()
         nothing = Dataset(np.zeros((0, *task.schema.input_shape), np.float32), np.zeros(0, np.int32))
-        self._run = Run(run, digest_of(header["task"], graph), task, graph, nothing, nothing)
+        self._run = Run(run, digest_of(header["task"], graph), task, graph, nothing, nothing, certificates)
         log.info("run %s: key holder of task %r, at least %d nodes a sum", run, task.name, task.aggregation.least)
         self._set_presence(kind="ready", run=run, records=0, units=0, role="key holder")
         early, self._before_task = self._before_task, None
@@ -208,13 +212,14 @@ class KeyHolderAgent(NodeAgent):
         return self._session(key), self._summands(header), self._peers.verify, require(header, "told", bytes)
 
     def _summands(self, header: Dict[str, Any]) -> Tuple[Summand, ...]:
-        found = []
-        for name, told in require(header, "summands", dict).items():
+        summands = require(header, "summands", dict)
+        for name, told in summands.items():
             if name == self._name or not isinstance(told, dict):
                 raise PrivacyError(f"a vector of {name} does not belong into a sum this key holder opens")
-            self._peers.admit(name, require(told, "credential", bytes))
-            found.append(Summand(name, *(require(told, field, bytes) for field in Summand._fields[1:])))
-        return tuple(found)
+        credentials = {name: require(told, "credential", bytes) for name, told in summands.items()}
+        self._peers.admit_all(credentials, None if self._run is None else self._run.certificates)
+        fields = Summand._fields[1:]
+        return tuple(Summand(name, *(require(told, f, bytes) for f in fields)) for name, told in summands.items())
 
     def _say(self, key: Key, values: np.ndarray) -> bytes:
         assert self._run is not None

@@ -15,7 +15,7 @@ from orchestrator.errors import PrivacyError, WireError
 from orchestrator.node.contribution import EVALUATION, STATISTICS, Contribution, Run
 from orchestrator.node.peers import Peers
 from orchestrator.node.store import NodeStore
-from orchestrator.privacy.secure_sum import MODEL, Advert, Party, Session, digest_of_told, session_id
+from orchestrator.privacy.secure_sum import CERTIFICATES, MODEL, Advert, Party, Session, digest_of_told, session_id
 from orchestrator.privacy.vector_layout import Layout, parts_of
 from orchestrator.rounds.secure import CONFIRM, FORESEEN, KEYS, MASKED, NEXT, PREPARED, SHARES, UNMASK
 from orchestrator.wire.body import decode_body, encode_body, require, require_map
@@ -59,6 +59,7 @@ class SecureRound(ABC):
     def answer(self, header: Dict[str, Any]) -> Answer:
         """(header fields, tensors) that answer a step's message. Raises PrivacyError or WireError saying why there is none."""
         step = require({"step": KEYS, **header}, "step", str)
+        self._peers.refresh()
         if step not in self._answers:
             steps = self._steps()
             if step not in steps:
@@ -85,6 +86,8 @@ class SecureRound(ABC):
     def _told(self, layout: Layout) -> bytes:
         """Digest of what all nodes of a sum must have been told alike."""
         model = {name: self._tensors[name] for name in MODEL if name in self._tensors}
+        if self.run.certificates:
+            model[CERTIFICATES] = np.frombuffer(self._peers.view(self.run.certificates), np.uint8)
         return digest_of_told(self.run.digest, layout.form, model)
 
     def _counts(self) -> Dict[str, Any]:
@@ -175,16 +178,19 @@ class MaskedRound(SecureRound):
         return {"shares": self._share(self._party, require(header, "adverts", dict))}, {}
 
     def _share(self, party: Party, keys_of: Dict[str, Any]) -> Dict[str, bytes]:
-        adverts: List[Advert] = []
         for name, told in keys_of.items():
             if not isinstance(told, dict):
                 raise WireError(f"the keys of {name} are {told!r}")
-            self._peers.admit(name, require(told, "credential", bytes))
+        credentials = {name: require(told, "credential", bytes) for name, told in keys_of.items()}
+        self._peers.admit_all(credentials, self.run.certificates)
+        adverts: List[Advert] = []
+        for name, told in keys_of.items():
             keys = (require(told, key, bytes) for key in ("channel", "mask", "signature"))
             adverts.append(Advert(name, *keys))
         return party.share(adverts)
 
     def _masked(self, header: Dict[str, Any]) -> Answer:
+        self._party.check_signatures()  # the owner may have withdrawn a peer since keys were exchanged
         layout = self._layout_of(header)
         values, weights = self._values(layout)
         vector = layout.encode(values, weights, np.random.default_rng())

@@ -5,6 +5,7 @@ once, so a replay cannot spend the privacy budget twice.
 """
 
 import secrets
+import time
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Callable, Dict, Iterator, List, NamedTuple, Optional, Tuple
@@ -23,6 +24,10 @@ CREATE TABLE IF NOT EXISTS seen_runs (
 );
 CREATE TABLE IF NOT EXISTS secrets (name TEXT PRIMARY KEY, value BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS peers (name TEXT PRIMARY KEY, key BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS pending_peers (
+    name TEXT NOT NULL, fingerprint TEXT NOT NULL, first_seen REAL NOT NULL, PRIMARY KEY (name, fingerprint)
+);
+CREATE TABLE IF NOT EXISTS certificates (seq INTEGER PRIMARY KEY, entry TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS opened (run TEXT NOT NULL, round INTEGER NOT NULL, PRIMARY KEY (run, round));
 CREATE TABLE IF NOT EXISTS counts (run TEXT PRIMARY KEY, task TEXT NOT NULL, units INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS looks (what TEXT PRIMARY KEY, at REAL NOT NULL);
@@ -35,6 +40,18 @@ CREATE TABLE IF NOT EXISTS kept (
 
 RESIDUAL = "residual"
 """Name of what an update's codec left out."""
+
+
+MOST_PENDING, MOST_PENDING_OF_A_NAME = 256, 4
+"""Keys that wait for the owner's word; a gateway that invents more of them fills no disk."""
+
+
+class PendingPeer(NamedTuple):
+    """A key that was shown under a name and not accepted. first_seen: seconds since 1970."""
+
+    name: str
+    fingerprint: str
+    first_seen: float
 
 
 class Kept(NamedTuple):
@@ -137,6 +154,42 @@ class NodeStore:
         """The first key that was ever given for this name."""
         self._db.execute("INSERT OR IGNORE INTO peers VALUES (?, ?)", (name, key))
         return bytes(self._db.execute("SELECT key FROM peers WHERE name = ?", (name,)).fetchone()[0])
+
+    def pinned_as(self, key: bytes) -> Optional[str]:
+        """The name this key was first given for; None where it was for none."""
+        row = self._db.execute("SELECT name FROM peers WHERE key = ?", (key,)).fetchone()
+        return str(row[0]) if row else None
+
+    def pinned_peers(self) -> Dict[str, bytes]:
+        """name -> the first key that was given for it."""
+        return {str(name): bytes(key) for name, key in self._db.execute("SELECT name, key FROM peers ORDER BY name")}
+
+    def note_pending(self, name: str, fingerprint: str) -> bool:
+        """Notes durably that this key waits for the owner's word; False where it waits already, or no more are noted."""
+        with self._writing():
+            rows = self._db.execute("SELECT name, fingerprint FROM pending_peers").fetchall()
+            of_name = sum(row[0] == name for row in rows)
+            if (name, fingerprint) in rows or len(rows) >= MOST_PENDING or of_name >= MOST_PENDING_OF_A_NAME:
+                return False
+            self._db.execute("INSERT INTO pending_peers VALUES (?, ?, ?)", (name, fingerprint, time.time()))
+            return True
+
+    def pending_peers(self) -> List[PendingPeer]:
+        """Keys that wait for the owner's word, the oldest first."""
+        rows = self._db.execute("SELECT name, fingerprint, first_seen FROM pending_peers ORDER BY first_seen, name")
+        return [PendingPeer(str(name), str(fingerprint), float(at)) for name, fingerprint, at in rows]
+
+    def drop_pending(self, name: str) -> None:
+        self._db.execute("DELETE FROM pending_peers WHERE name = ?", (name,))
+
+    def certificates(self) -> List[str]:
+        """The certificate log as far as it was seen: one JSON object an entry."""
+        return [str(row[0]) for row in self._db.execute("SELECT entry FROM certificates ORDER BY seq")]
+
+    def add_certificates(self, entries: Dict[int, str]) -> None:
+        """Notes later entries of the certificate log, by sequence number, durably."""
+        with self._writing():
+            self._db.executemany("INSERT INTO certificates VALUES (?, ?)", sorted(entries.items()))
 
     def note_opened(self, run: str, round_number: int, task: str) -> None:
         """Notes durably that this node helps to open a secure sum of the round, and has thus answered it."""

@@ -47,6 +47,9 @@ SELF, PAIR = b"b", b"s"
 MODEL = ("weights", "mean", "std")
 """Names of what a round starts from, which all parties must have got alike."""
 
+CERTIFICATES = "certificates"
+"""Name, beside these, of what stands for the certificate log that all parties must have been shown alike."""
+
 Sign = Callable[[bytes], bytes]
 Verify = Callable[[str, bytes, bytes], bool]
 """(party, message, signature) -> whether that party signed it."""
@@ -209,10 +212,8 @@ class Party:
         for advert in adverts:
             if advert.party in self._adverts:
                 raise PrivacyError(f"two sets of keys for {advert.party}")
-            known = advert.party == self._name  # its keys are compared below
-            if not known and not self._verify(advert.party, advert.signed(self._session), advert.signature):
-                raise PrivacyError(f"the keys of {advert.party} are not signed by {advert.party}")
             self._adverts[advert.party] = advert
+        self.check_signatures()
         mine = self._adverts.get(self._name)
         keys = tuple(key.public_key().public_bytes_raw() for key in (self._channel, self._pair))
         if mine is None or (mine.channel_key, mine.mask_key) != keys:
@@ -235,6 +236,13 @@ class Party:
         number = graph.number(self._name)
         self._held[self._name] = (own[number], pair[number])
         return {n: self._encrypt(n, own[graph.number(n)] + pair[graph.number(n)]) for n in neighbours}
+
+    def check_signatures(self) -> None:
+        """Raises PrivacyError unless all other parties' keys are signed by who they are now believed to be."""
+        for advert in self._adverts.values():
+            known = advert.party == self._name  # its keys are compared in `share`
+            if not known and not self._verify(advert.party, advert.signed(self._session), advert.signature):
+                raise PrivacyError(f"the keys of {advert.party} are not signed by {advert.party}")
 
     def mask(self, values: np.ndarray, shares: Mapping[str, bytes], bits: int, told: bytes = b"") -> bytes:
         """Whole numbers (size,), masked and packed in `bits` each. `shares`: what the neighbours still here encrypted for it.

@@ -50,7 +50,7 @@ class Federation:
         self.store.create_run("run", task_to_dict(self.task), b"graph", np.zeros(SIZE, np.float32))
         self.gateway = SecureAggregation(self.store, "run", self.task, None, "test")
         self.stores = {name: NodeStore(folder / f"{name}.sqlite") for name in names}
-        self.peers = {name: Peers(name, self.stores[name]) for name in names}
+        self.peers = {name: Peers(name, self.stores[name], first_sight=True) for name in names}
         self.computed: List[str] = []
         self.charged: List[Tuple[str, int]] = []
         self.rounds: Dict[str, MaskedRound] = {}

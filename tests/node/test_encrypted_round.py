@@ -50,7 +50,7 @@ class Federation:
         self.sent: List[Body] = []
         self.key_holder()
         self.stores = {name: NodeStore(folder / f"{name}.sqlite") for name in NODES}
-        self.peers = {name: Peers(name, store, self.identity(name)) for name, store in self.stores.items()}
+        self.peers = {n: Peers(n, store, self.identity(n), first_sight=True) for n, store in self.stores.items()}
         self.computed: List[str] = []
 
     def identity(self, name: str) -> Optional[NodeIdentity]:
@@ -193,7 +193,9 @@ def test_the_gateways_own_keys_are_refused_with_and_without_certificates(tmp_pat
         shown = {"context": np.frombuffer(evil, np.uint8)}
         with pytest.raises(PrivacyError, match="not signed by keys"):
             federation.node("a", (true[0], shown))
-        why = "shows the certificate of b" if authority is not None else "another key than when this node first met it"
+        why = (
+            "shows the certificate of 'b'" if authority is not None else "another key than when this node first met it"
+        )
         with pytest.raises(PrivacyError, match=why):
             federation.node("a", ({"journal": journal, "signature": forged, "credential": other.credential}, shown))
 
