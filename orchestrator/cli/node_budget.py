@@ -217,7 +217,7 @@ def _approvals(arguments: argparse.Namespace) -> int:
         say(
             f"{request['digest'][:16]}  {request['decision'] or 'WAITS'}  {moment(request['at'])}  run {request['run']}"
         )
-        for line in request["summary"]:
+        for line in [*request["summary"], *request["peers"]]:
             say(f"    {plain(line, 4000)}")  # a request may be older than the rule that its texts are printable
     if not found:
         print("no task ever had to be approved here")
@@ -241,5 +241,7 @@ def _decide(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps({"digest": request.digest, "decision": decision}))
     else:
-        say("\n".join([f"{decision} {request.digest}", *(f"    {line}" for line in request.summary)]))
+        say(
+            "\n".join([f"{decision} {request.digest}", *(f"    {line}" for line in [*request.summary, *request.peers])])
+        )
     return 0

@@ -21,7 +21,7 @@ from orchestrator.node.data import load_dataset
 from orchestrator.node.encrypted import EncryptedRound, objection_to_encrypting
 from orchestrator.node.evaluation import hold_out
 from orchestrator.node.freshness import Guard
-from orchestrator.node.gatekeeper import Gatekeeper, Verdict
+from orchestrator.node.gatekeeper import Gatekeeper, Verdict, Waiting
 from orchestrator.node.graph_admission import admit_graph
 from orchestrator.node.health import REPORT_EVERY_S, read_health
 from orchestrator.node.identity import NodeIdentity
@@ -77,10 +77,10 @@ class NodeAgent:
         self._secure: Optional[SecureRound] = None
         self._early: Optional[Dict[str, Any]] = None  # a step whose round is still under way
         self._step_answers: List[bytes] = []  # transfers of the open round's answers
-        self._gatekeeper = Gatekeeper(state, self._store, policy, identity)
+        self._gatekeeper = Gatekeeper(state, self._store, policy, identity, name)
         self._peers = Peers(name, self._store, identity, self._gatekeeper.roster, first_sight=policy is None)
         self._store.before_release = self._gatekeeper.charge
-        self._asked: Optional[Tuple[str, Dict[str, Any], Dict[str, np.ndarray]]] = (
+        self._asked: Optional[Tuple[Waiting, Dict[str, Any], Dict[str, np.ndarray]]] = (
             None  # a task that waits for a person
         )
         self._look_at = 0.0
@@ -228,7 +228,12 @@ class NodeAgent:
             self._stay_out(run, Refusal(error.code, str(error)), header, tensors)
             return
         begun = time.monotonic()
-        verdict = self._gatekeeper.consider(run, task, header["task"], graph) or self._examine(graph, task)
+        verdict = self._gatekeeper.consider(run, task, header["task"], graph)
+        if verdict is None and self._peers.objection_to(task.aggregation):
+            log.warning("run %s waits: %s", run, self._peers.objection_to(task.aggregation))
+            verdict = Waiting(digest_of(header["task"], graph), "policy.peers")
+        if verdict is None:
+            verdict = self._examine(graph, task)
         if verdict is None:
             verdict = self._open_run(run, task, header["task"], graph, certificates)
             # How long reading took says how much there was to read, and how far it went.
@@ -241,13 +246,10 @@ class NodeAgent:
         self._set_presence(kind="ready", run=run, records=count, units=self._run.stated_units)
 
     def _examine(self, graph: bytes, task: Task) -> Optional[Refusal]:
-        """What speaks against the task beside the owner's rules, before any data are open: peers, graph, tries of a day.
+        """What speaks against the task beside the owner's rules, before any data are open: its graph, and tries of a day.
 
         Nodes that compute by other means than the graph need not look at it.
         """
-        objection = self._peers.objection_to(task.aggregation)
-        if objection:
-            return Refusal("policy.peers", objection)
         if self._trainer_factory is GradientTrainer or task.evaluation.on:
             try:
                 admit_graph(self._store, graph, task)
@@ -279,7 +281,7 @@ class NodeAgent:
             log.error("declined run %s: %s", run, verdict.reason)
             self._set_presence(kind="declined", run=run, code=verdict.code)
         elif verdict is not None:
-            self._asked = (verdict.digest, header, tensors)
+            self._asked = (verdict, header, tensors)
             self._set_presence(kind="waiting", run=run, **verdict._asdict())
 
     def _look_for_approval(self) -> None:
@@ -287,8 +289,16 @@ class NodeAgent:
         if self._asked is None or time.monotonic() < self._look_at:
             return
         self._look_at = time.monotonic() + 1.0
-        digest, header, tensors = self._asked
-        if self._gatekeeper.decided(digest):
+        asked, header, tensors = self._asked
+        if asked.code == "policy.peers":
+            self._peers_changed(header, tensors)
+        elif self._gatekeeper.decided(asked.digest):
+            self._take_task(header, tensors)
+
+    def _peers_changed(self, header: Dict[str, Any], tensors: Dict[str, np.ndarray]) -> None:
+        """Goes on with a task that waits for peers to be confirmed, once there are enough."""
+        task = task_from_dict(require(header, "task", dict), "the gateway's task")
+        if not self._peers.objection_to(task.aggregation):
             self._take_task(header, tensors)
 
     def _answer_round(self, header: Dict[str, Any], tensors: Dict[str, np.ndarray]) -> None:

@@ -207,9 +207,7 @@ class Peers:
         except (UsageError, TypeError) as error:
             raise PeerError("a party has a name that no node can have") from error
         if len(credential) > _MOST_BYTES:
-            raise PeerError(
-                f"the credential of {party} has {len(credential)} bytes, at most {_MOST_BYTES} make sense"
-            )
+            raise PeerError(f"the credential of {party} has {len(credential)} bytes, at most {_MOST_BYTES} make sense")
         if self._authority is not None:
             return self._read_certificate(party, credential)
         try:

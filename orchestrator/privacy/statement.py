@@ -241,7 +241,11 @@ def _against(task: Task, run: int, epsilon: float, seen: Dict[str, Any]) -> List
     return [
         *rows,
         ("other nodes", to_nodes, f"they see the rounds' models; {taken}"),
-        ("the gateway", epsilon, f"it can open sums only, as long as enough of the others are who they say; {keys}{key}"),
+        (
+            "the gateway",
+            epsilon,
+            f"it can open sums only, as long as enough of the others are who they say; {keys}{key}",
+        ),
         ("broker and network", epsilon, "they see encrypted answers only"),
     ]
 
