@@ -41,7 +41,8 @@ class Run:
         self.held_out = held_out  # raw; evaluated on, never trained on
         self.units = len(dataset.units(task.privacy.unit))
         self.trainer: Optional[Trainer] = None
-        self.parts: Optional[Tuple[int, Tensors]] = None  # of a secure round, while it may be attempted again
+        # (round, digest of its model, parts) of a secure round, while it may be attempted again
+        self.parts: Optional[Tuple[int, str, Tensors]] = None
         self._evaluation_graph: Optional[TrainingGraph] = None
 
     def evaluation_graph(self) -> TrainingGraph:
