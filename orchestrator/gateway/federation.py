@@ -30,7 +30,7 @@ from orchestrator.gateway.evaluation import EvaluationSet, Evaluator, score
 from orchestrator.gateway.gateway import Gateway, Progress
 from orchestrator.gateway.personalization import NO_BUNDLE, check_personal, plan_personal
 from orchestrator.gateway.registry import keep_model
-from orchestrator.gateway.run import RunResult, Trained, final_weights, open_run, run_id, strategy_of
+from orchestrator.gateway.run import RunResult, Trained, check_neighbours, final_weights, open_run, run_id, strategy_of
 from orchestrator.gateway.running import Held
 from orchestrator.gateway.store import Store
 from orchestrator.gateway.web.child import DashboardProcess
@@ -65,6 +65,7 @@ class Orchestrator:
 
     def __init__(self, config: Config, base: Path, out: Path, progress: Progress, connect_timeout_s: float) -> None:
         strategy_of(config.task)  # refused before anything is prepared
+        check_neighbours(config.task)
         if config.task.aggregation.key_holder:
             tenseal()
         _check_metric(config)

@@ -343,9 +343,8 @@ class NodeAgent:
             contribute = self._contributor(run).contribute
             kind = EncryptedRound if run.task.aggregation.key_holder else MaskedRound
             try:
-                self._secure = kind(
-                    self._federation, run, header, tensors, self._name, self._peers, self._store, contribute, party
-                )
+                about = (self._federation, run, header, tensors, self._name, self._peers, self._store)
+                self._secure = kind(*about, contribute, party, self._gatekeeper.steady)
             except EdgewardError as error:
                 self._abstain(header, error)
                 return

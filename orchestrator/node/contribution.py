@@ -61,7 +61,8 @@ class Run:
         self.units = len(dataset.units(task.privacy.unit))  # private: nothing that is sent may depend on it
         self._stated: Optional[int] = None
         self.trainer: Optional[Trainer] = None
-        self.parts: Optional[Tuple[int, Tensors]] = None  # of a secure round, while it may be attempted again
+        # (round, digest of its model, parts) of a secure round, while it may be attempted again
+        self.parts: Optional[Tuple[int, str, Tensors]] = None
         self._evaluation_graph: Optional[TrainingGraph] = None
 
     def state(self, units: int) -> None:

@@ -8,7 +8,7 @@ import secrets
 import time
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Callable, Dict, Iterator, List, NamedTuple, Optional, Tuple
+from typing import Callable, Dict, Iterator, List, Mapping, NamedTuple, Optional, Tuple
 
 import numpy as np
 
@@ -28,6 +28,11 @@ CREATE TABLE IF NOT EXISTS pending_peers (
     name TEXT NOT NULL, fingerprint TEXT NOT NULL, first_seen REAL NOT NULL, PRIMARY KEY (name, fingerprint)
 );
 CREATE TABLE IF NOT EXISTS certificates (seq INTEGER PRIMARY KEY, entry TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS revealed (
+    run TEXT NOT NULL, round INTEGER NOT NULL, attempt INTEGER NOT NULL, PRIMARY KEY (run, round, attempt)
+);
+CREATE TABLE IF NOT EXISTS sums (number INTEGER PRIMARY KEY, scope TEXT NOT NULL, nodes TEXT NOT NULL);
+CREATE INDEX IF NOT EXISTS sums_by_scope ON sums (scope);
 CREATE TABLE IF NOT EXISTS opened (run TEXT NOT NULL, round INTEGER NOT NULL, PRIMARY KEY (run, round));
 CREATE TABLE IF NOT EXISTS counts (run TEXT PRIMARY KEY, task TEXT NOT NULL, units INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS looks (what TEXT PRIMARY KEY, at REAL NOT NULL);
@@ -37,6 +42,8 @@ CREATE TABLE IF NOT EXISTS kept (
     run TEXT NOT NULL, name TEXT NOT NULL, round INTEGER NOT NULL, data BLOB NOT NULL, PRIMARY KEY (run, name)
 );
 """
+
+_MOST_SUMS = 20_000
 
 RESIDUAL = "residual"
 """Name of what an update's codec left out."""
@@ -191,11 +198,29 @@ class NodeStore:
         with self._writing():
             self._db.executemany("INSERT INTO certificates VALUES (?, ?)", sorted(entries.items()))
 
-    def note_opened(self, run: str, round_number: int, task: str) -> None:
-        """Notes durably that this node helps to open a secure sum of the round, and has thus answered it."""
+    def note_opened(self, run: str, round_number: int, task: str, sums: Optional[Mapping[str, str]] = None) -> None:
+        """Notes durably that this node helps to open a secure sum of the round, and has thus answered it.
+
+        `sums`: scope -> over which nodes, as `sum_over` is asked for later. Of all scopes the newest 20,000 are kept.
+        """
         with self._writing():
             self._db.execute("INSERT OR IGNORE INTO opened VALUES (?, ?)", (run, round_number))
             self._db.execute("INSERT OR IGNORE INTO releases VALUES (?, ?, ?, NULL)", (run, round_number, task))
+            for scope, nodes in (sums or {}).items():
+                self._db.execute("DELETE FROM sums WHERE scope = ?", (scope,))
+                self._db.execute("INSERT INTO sums (scope, nodes) VALUES (?, ?)", (scope, nodes))
+            self._db.execute("DELETE FROM sums WHERE number <= (SELECT MAX(number) FROM sums) - ?", (_MOST_SUMS,))
+
+    def sum_over(self, scope: str) -> Optional[str]:
+        """Over which nodes this node helped to open sums of this scope; None before the first."""
+        row = self._db.execute("SELECT nodes FROM sums WHERE scope = ?", (scope,)).fetchone()
+        return str(row[0]) if row else None
+
+    def note_revealed(self, run: str, round_number: int, attempt: int) -> bool:
+        """Notes durably that this node reveals its nonce in this attempt; False where it did before."""
+        with self._writing():
+            row = (run, round_number, attempt)
+            return self._db.execute("INSERT OR IGNORE INTO revealed VALUES (?, ?, ?)", row).rowcount == 1
 
     def opened(self, run: str, round_number: int) -> bool:
         query = "SELECT 1 FROM opened WHERE run = ? AND round = ?"

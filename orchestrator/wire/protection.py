@@ -8,6 +8,9 @@ NOISE_AT = ("node", "distributed", "gateway")
 MECHANISMS = ("discrete-gaussian", "skellam")
 AGGREGATIONS = ("plain", "masked", "ckks")
 
+LEAST_NEIGHBOURS = 12
+"""In the graph of masks. With fewer, sums of many nodes of which a third drop out come apart, and are refused, too often."""
+
 
 @dataclass(frozen=True)
 class Privacy:
@@ -104,7 +107,8 @@ class Aggregation:
 
     honest: nodes whose vectors must be in a sum and that follow the protocol. Shares of distributed noise are made for that many,
     and no sum over fewer than honest + colluding nodes is opened. colluding: nodes that may work with the gateway.
-    neighbours: of each node in the graph of masks; all others where there are fewer.
+    neighbours: of each node in the graph of masks; all others where there are fewer. Many nodes, or many that collude, need more
+    (privacy/mask_graph.py), and a round of more nodes than neighbours has a step more.
     bits: of a masked value; 0: the gateway chooses 16, 24 or 32 so that sums cannot wrap around.
     update_range: without distributed noise, values of an update beyond it are cut.
     checked: true. False is retired: the key holder then took the gateway's word for what it opened.
@@ -126,8 +130,8 @@ class Aggregation:
             raise ValueError(
                 f"honest: {self.honest}; a sum over one node is its update, and of two each knows the other's"
             )
-        if self.colluding < 0 or self.neighbours < 2:
-            raise ValueError("colluding must be 0 or more, neighbours at least 2")
+        if self.colluding < 0 or self.neighbours < LEAST_NEIGHBOURS:
+            raise ValueError(f"colluding must be 0 or more, neighbours at least {LEAST_NEIGHBOURS}")
         if self.bits not in (0, 16, 24, 32):
             raise ValueError(f"bits: {self.bits}, expected 16, 24, 32, or 0 to let the gateway choose")
         if not (math.isfinite(self.update_range) and self.update_range > 0):
