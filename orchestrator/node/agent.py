@@ -25,6 +25,7 @@ from orchestrator.node.gatekeeper import Gatekeeper, Verdict, Waiting
 from orchestrator.node.graph_admission import admit_graph
 from orchestrator.node.health import REPORT_EVERY_S, read_health
 from orchestrator.node.identity import NodeIdentity
+from orchestrator.node.pace import Pace
 from orchestrator.node.peers import Peers
 from orchestrator.node.personal import PERSONAL, write_personal
 from orchestrator.node.policy import Refusal
@@ -326,7 +327,9 @@ class NodeAgent:
 
     def _release(self, run: Run, number: int, announced: Dict[str, Any], tensors: Dict[str, np.ndarray]) -> bytes:
         """Computes a round's answer and stores it durably; whatever happens from here on, the same bytes are sent."""
+        begun = time.monotonic()
         fields, sent, keep = self._contributor(run).open_answer(number, announced, tensors)
+        Pace(run.quantum_s(number), begun).hold()
         header = {"kind": "update", "run": run.id, "round": number, **fields, "memory_mib": stated_memory_mib()}
         body = encode_body(header, sent)
         self._store.release(run.id, number, run.digest, body, keep)
@@ -373,12 +376,15 @@ class NodeAgent:
             reason = "this node has no keys for this attempt: it came later, or began again"
             self._abstain(header, PrivacyError(reason, "sum.keys"))
             return
+        begun = time.monotonic()
         try:
             fields, tensors = secure.answer(header)
         except EdgewardError as error:
             self._secure = None
             self._abstain(header, error)
             return
+        if tensors:
+            Pace(secure.run.quantum_s(secure.number), begun).hold()
         figures = {"memory_mib": stated_memory_mib()} if tensors else {}
         body = encode_body({**fields, **figures}, tensors, level=1)
         self._step_answers.append(transfer_id(body))

@@ -13,6 +13,7 @@ from orchestrator.node.control import NodeControl
 from orchestrator.node.data import Dataset
 from orchestrator.node.evaluation import evaluate
 from orchestrator.node.graph_admission import refuse_graph
+from orchestrator.node.pace import quantum_s
 from orchestrator.node.personal import PERSONAL, with_personal
 from orchestrator.node.runtime import TrainingGraph
 from orchestrator.node.store import RESIDUAL, NodeStore
@@ -85,6 +86,19 @@ class Run:
     @property
     def stated_units(self) -> int:
         return self.stated if self.task.privacy.on else self.units
+
+    def quantum_s(self, number: int) -> float:
+        """Of what a round's answer is held up to a multiple (node/pace.py), from public numbers; 0 where no graph ran."""
+        task, seconds = self.task, 0.0
+        if not task.privacy.within_node:
+            return 0.0  # what such a task promises does not rest on a secret sample
+        if task.evaluates(number) and self._evaluation_graph is not None:
+            held_out = self.stated * task.evaluation.share / (1 - task.evaluation.share)
+            seconds = held_out * self._evaluation_graph.record_seconds()
+        if not isinstance(self.trainer, GradientTrainer) or not STATISTICS_ROUND < number <= task.training.rounds:
+            return quantum_s(0.0, 0, 0.0, other_s=seconds) if seconds else 0.0
+        steps, rate = task.training.local_steps, task.privacy.sampling_rate
+        return quantum_s(self.trainer.record_seconds(), self.stated, rate, steps, other_s=seconds)
 
     def evaluation_graph(self) -> TrainingGraph:
         if self._evaluation_graph is None:

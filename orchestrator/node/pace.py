@@ -7,7 +7,7 @@ rows of random numbers, and long enough that the first multiple is nearly always
 
 import math
 import time
-from typing import Callable
+from typing import Callable, Optional
 
 SLACK = 2.0
 """Of the quantum over what an expected sample takes: room for clipping, noise, encoding, and a busy machine."""
@@ -38,10 +38,12 @@ def quantum_s(
 class Pace:
     """When an answer may leave. One for each request that is answered."""
 
-    def __init__(self, quantum: float, clock: Callable[[], float] = time.monotonic) -> None:
-        """To be made when the request has come. quantum: seconds, 0 for a round that runs no graph: it is not held up."""
+    def __init__(
+        self, quantum: float, begun: Optional[float] = None, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        """quantum: seconds, 0 for a round that runs no graph: it is not held up. begun: when the request came; None: now."""
         self._quantum, self._clock = quantum, clock
-        self._begun = clock()
+        self._begun = clock() if begun is None else begun
 
     def wait_s(self) -> float:
         """Seconds from now to the next multiple of the quantum since the request came; 0 on a multiple, or without a quantum."""
