@@ -3,7 +3,7 @@ from typing import Any, Dict
 import pytest
 
 from orchestrator.errors import UsageError
-from orchestrator.wire.task import Privacy, objection_to, task_from_dict, task_to_dict
+from orchestrator.wire.task import Privacy, objection_to, oversized, task_from_dict, task_to_dict
 
 
 def minimal() -> Dict[str, Any]:
@@ -78,12 +78,18 @@ def test_another_format_is_refused_naming_both() -> None:
 
 
 def test_a_node_objects_to_a_claim_that_is_none() -> None:
-    def task(**privacy: float) -> Any:
+    def task(**privacy: Any) -> Any:
         values = {"delta": 1e-3, "noise_multiplier": 1.0, "statistics_noise_multiplier": 2.0, **privacy}
-        return task_from_dict({**minimal(), "privacy": values})
+        data = {**minimal(), "privacy": values}
+        standardization = "range" if privacy.get("unit") == "node" else "federated"
+        data["schema"] = {**data["schema"], "patient": "p", "standardization": standardization}
+        return task_from_dict(data)
 
-    assert objection_to(task(), 999) is None
-    assert "whole record" in str(objection_to(task(), 1000))
-    assert "declares no noise" in str(objection_to(task(noise_multiplier=0.0), 10))
-    assert "declares no noise" in str(objection_to(task(statistics_noise_multiplier=0.0), 10))
+    assert objection_to(task()) is None
+    assert "declares no noise" in str(objection_to(task(noise_multiplier=0.0)))
+    assert "declares no noise" in str(objection_to(task(statistics_noise_multiplier=0.0)))
+    assert oversized(task(), 999) is None
+    for unit in ("record", "patient"):
+        assert f"1/1000: it would allow a whole {unit} to leak" in str(oversized(task(unit=unit), 1000))
+    assert oversized(task(unit="node"), 1000) is None, "a node is one unit"
     assert not Privacy(unit="none").on
