@@ -77,6 +77,25 @@ def test_another_format_is_refused_naming_both() -> None:
         task_from_dict({**minimal(), "format": 2})
 
 
+@pytest.mark.parametrize("every", [1, 2, 3, 7, 20, 50])
+def test_evaluations_are_as_many_as_rounds_that_evaluate(every: int) -> None:
+    for rounds in (1, 2, 7, 20, 21):
+        task = task_from_dict(
+            {**minimal(), "training": {"rounds": rounds}, "evaluation": {"share": 0.2, "every": every}}
+        )
+        assert task.evaluations == sum(task.evaluates(n) for n in range(1, task.last_round + 1))
+    assert task_from_dict(minimal()).evaluations == 0
+
+
+def test_a_declaration_of_more_rounds_than_anybody_can_count_is_read_at_once() -> None:
+    """A node reads it before anything else: it must not take a loop over rounds."""
+    many = {"rounds": 10**15}
+    task = task_from_dict({**minimal(), "training": many, "evaluation": {"share": 0.2, "every": 3}})
+    assert task.evaluations == (10**15 + 2) // 3
+    with pytest.raises(UsageError, match="bands: 5000, at most 4096"):
+        task_from_dict({**minimal(), "privacy": {"unit": "node", "noise": "gateway", "bands": 5000}})
+
+
 def test_a_node_objects_to_a_claim_that_is_none() -> None:
     def task(**privacy: Any) -> Any:
         values = {"delta": 1e-3, "noise_multiplier": 1.0, "statistics_noise_multiplier": 2.0, **privacy}
