@@ -195,7 +195,8 @@ def test_shares_and_neighbours_are_the_owners_to_bound(tmp_path: Path) -> None:
     assert "29 neighbours" in objection(policy, shared(neighbours=29)).reason
     assert "shares of 5 nodes, [allow] honest is 4" in objection(policy, shared(neighbours=30, honest=5)).reason
     # Noise that is all this node's own has no shares; sums that are not masked have no neighbours.
-    assert refusal_of(policy, make_task(aggregation=Aggregation("masked", honest=5, neighbours=30))) is None
+    whole = make_task(aggregation=Aggregation("masked", honest=5, neighbours=30), rounds=Rounds(nodes=9, quorum=9))
+    assert refusal_of(policy, whole) is None
     assert refusal_of(policy, make_task(aggregation=Aggregation())) is None
     encrypted = Aggregation("ckks", key_holder="k", honest=4, neighbours=2)
     assert refusal_of(policy, make_task(aggregation=encrypted)) is None
