@@ -67,7 +67,7 @@ def _updates(task: Task) -> str:
     return {
         "plain": f"weight differences as {task.codec}, each seen by the gateway",
         "masked": "weight differences under masks: the gateway sees their sum only",
-        "ckks": f"weight differences under CKKS: the gateway sees their sum only, opened by {task.aggregation.key_holder}",
+        "ckks": f"weight differences under one-time pads: the gateway sees their sum, helped by {task.aggregation.key_holder}",
     }[task.aggregation.method]
 
 
