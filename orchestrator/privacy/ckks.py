@@ -16,8 +16,8 @@ they are added: with CKKS's error, decryptions give the key away (Li and Miccian
 imaginary parts of decoded values have to be zero as well.
 
 What remains: one bit for each pair of keys, whether all ciphertexts passed. It is said once all of them are in, keys serve one
-sum, and the key holder's caller makes new ones for each attempt. What is not covered: the sum itself, who took part, what
-two sums over nearly the same nodes differ in, a node that sends another vector than it should.
+sum, and new ones are made for each attempt (node/key_holder.py). What is not covered: the sum itself, who took part, what two
+sums over nearly the same nodes differ in, a node that sends another vector than it should.
 """
 
 import hashlib
