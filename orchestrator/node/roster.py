@@ -58,7 +58,7 @@ def roster_lines(aggregation: Aggregation, own: str, roster: Roster, first_sight
     lines = [f"peers confirmed for sums over at least {aggregation.least} nodes: {len(peers)}"]
     lines += [f"    {name}  {grouped(fingerprint)}" for name, fingerprint in peers.items()]
     if aggregation.key_holder:
-        confirmed = roster.key_holder or roster.peers.get(aggregation.key_holder, "")
+        confirmed = roster.peers.get(aggregation.key_holder, roster.key_holder)
         lines.append(f"key holder {aggregation.key_holder}: {grouped(confirmed) if confirmed else 'not confirmed'}")
     if first_sight:
         lines.append(
