@@ -140,15 +140,12 @@ def _shown(trusted: Dict[str, str], store: "NodeStore") -> Dict[str, Any]:
     pinned = {name: hashlib.sha256(key).hexdigest() for name, key in store.pinned_peers().items()}
     newest = newest_of(read_log([json.loads(entry) for entry in store.certificates()]))
     known = {*trusted, *pinned, "gateway"}
+    enrolled = {name: entry.key for name, entry in sorted(newest.items()) if entry.key and ":" not in name}
     return {
         "confirmed": {name: fingerprint for name, fingerprint in sorted(trusted.items()) if fingerprint},
         "distrusted": sorted(name for name, fingerprint in trusted.items() if not fingerprint),
         "first_sight": {name: fingerprint for name, fingerprint in pinned.items() if name not in trusted},
-        "enrolled": {
-            name: entry.key
-            for name, entry in sorted(newest.items())
-            if entry.key and name not in known and ":" not in name
-        },
+        "enrolled": {name: key for name, key in enrolled.items() if name not in known},
         "pending": [peer._asdict() for peer in store.pending_peers()],
     }
 

@@ -38,3 +38,16 @@ def test_an_approval_of_encrypted_sums_names_the_key_holder_and_what_rests_on_it
         assert lines[-1].endswith("is the key holder's to check")
     assert "key holder keys: not confirmed" in roster_lines(CKKS, "a", NOBODY)
     assert "key holder keys: not confirmed" in roster_lines(CKKS, "a", Roster({"keys": ""}, KEYS))
+
+
+def test_words_on_a_key_holder_have_to_agree() -> None:
+    assert Roster({"keys": KEYS}, KEYS).holder("keys") == Roster({"keys": KEYS}).holder("keys") == KEYS
+    assert Roster({}, KEYS).holder("keys") == KEYS
+    for other in (
+        Roster({"keys": ""}, KEYS),
+        Roster({"keys": B}, KEYS),
+        Roster({"keys": ""}),
+        Roster({"b": B}),
+        NOBODY,
+    ):
+        assert other.holder("keys") == ""
