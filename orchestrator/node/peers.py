@@ -127,7 +127,7 @@ class Peers:
             return ""
         roster = self._read_roster()
         holder = aggregation.key_holder
-        if holder and not roster.peers.get(holder, roster.key_holder):
+        if holder and not roster.holder(holder):
             return TOO_FEW
         return "" if aggregation.least <= 1 + roster.confirmed(self._name, aggregation) else TOO_FEW
 
