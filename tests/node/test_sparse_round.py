@@ -112,7 +112,7 @@ def test_two_nodes_shown_two_lists_have_no_shares_for_each_other(federation: Fed
     federation.step(REVEAL, MANY[:12], lie)
     with pytest.raises(PrivacyError, match="are not the keys this party was shown"):
         federation.step(
-            SHARES, ["a"], lambda _, m: {**m, "adverts": {n: a for n, a in m["adverts"].items() if n != "o"}}
+            SHARES, ["a"], lambda _, m: {**m, "adverts": {n: a for n, a in m["adverts"].items() if n != "n"}}
         )
 
 
