@@ -66,10 +66,10 @@ def _rounds(task: Task) -> str:
 def _updates(task: Task) -> str:
     return {
         "plain": f"weight differences as {task.codec}, each seen by the gateway",
-        "masked": "weight differences under masks: the gateway opens their sum only, while the nodes are who they say and at most "
-        f"{task.aggregation.colluding} of them work with it",
-        "ckks": f"weight differences under CKKS: the gateway gets their sum, opened by {task.aggregation.key_holder}, who must not "
-        "work with it",
+        "masked": "weight differences under masks: the gateway opens their sum only, while the nodes are who they say and at "
+        f"most {task.aggregation.colluding} of them work with it",
+        "ckks": f"weight differences under CKKS: the gateway gets their sum, opened by {task.aggregation.key_holder}, who must "
+        "not work with it",
     }[task.aggregation.method]
 
 
