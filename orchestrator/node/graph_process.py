@@ -238,7 +238,10 @@ def _folders() -> List[str]:
 def _environment() -> Dict[str, str]:
     """What a process needs to start: where shared libraries are, if somewhere special, and one thread in each of them."""
     kept = {name: os.environ[name] for name in ("LD_LIBRARY_PATH", "SYSTEMROOT") if name in os.environ}
-    return {**kept, "LC_ALL": "C", "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "TF_CPP_MIN_LOG_LEVEL": "3"}
+    single = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+    # Memory a kernel needs for a moment is kept for the next call, not given back and asked for again.
+    steady = {"MALLOC_TRIM_THRESHOLD_": "16777216", "MALLOC_MMAP_THRESHOLD_": "4194304", "MALLOC_ARENA_MAX": "1"}
+    return {**kept, **single, **steady, "LC_ALL": "C", "TF_CPP_MIN_LOG_LEVEL": "3"}
 
 
 def _in_main_thread() -> bool:
