@@ -2,8 +2,8 @@
 
 What a graph did to this node is kept in its store. Before a graph is first loaded it is noted as being tried; the note is
 replaced when its process has answered. So a graph that ended or overran its process, or the whole node, is declined from then on
-without being loaded, until the owner says otherwise (`edgeward node graph forget`). Notes are kept under the digest of what a graph
-computes, so that another name or layout does not make it another.
+without being loaded, until the owner says otherwise (`edgeward node graph forget`). Notes are kept under the digest of what a
+graph computes, so that another name or layout does not make it another.
 """
 
 from typing import List

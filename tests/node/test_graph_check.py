@@ -357,6 +357,8 @@ SHAPES: List[Any] = [
     ("SLICE", [floats(4, 6), ints(1, 2), ints(2, 5)], {}, None),
     ("SLICE", [floats(4, 6), ints(-1, 2), ints(2, 1)], {}, None),
     ("STRIDED_SLICE", [floats(4, 6), ints(0, -4), ints(0, 6), ints(1, 3)], {"end_mask": 1}, (4, 2)),
+    ("STRIDED_SLICE", [floats(4, 6), ints(3, 0), ints(9, 6), ints(1, 2)], {"shrink_axis_mask": 1}, (3,)),
+    ("STRIDED_SLICE", [floats(4, 6), ints(4, 0), ints(5, 6), ints(1, 2)], {"shrink_axis_mask": 1}, None),
     ("STRIDED_SLICE", [floats(4, 6), ints(0, 0), ints(4, 6), ints(1, 0)], {}, None),
     ("STRIDED_SLICE", [floats(4, 6), ints(0, 0), ints(4, 7), ints(1, 1)], {}, None),
     ("STRIDED_SLICE", [floats(4, 6), ints(0, 5), ints(4, 0), ints(1, -1)], {}, None),
