@@ -149,7 +149,7 @@ def test_help_imports_nothing_heavy() -> None:
         *(["node", verb] for verb in ("run", "enroll", "request", "install")),
         ["node", "service"],
         ["keyholder", "run"],
-        *(["node", verb] for verb in ("ledger", "approvals", "approve", "deny")),
+        *(["node", verb] for verb in ("ledger", "approvals", "approve", "deny", "graph")),
         ["node", "policy", "check"],
         ["model", "export"],
         ["model", "verify"],

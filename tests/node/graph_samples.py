@@ -1,6 +1,6 @@
 """Training graphs made without TensorFlow: softmax regression, written operator by operator, and files around functions."""
 
-from typing import Any, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -154,11 +154,10 @@ def probabilities_by_hand(weights: np.ndarray, x: np.ndarray, classes: int) -> n
     return np.asarray(p / p.sum(1, keepdims=True))
 
 
-def mutants(graph: bytes, count: int, seed: int) -> List[bytes]:
+def mutants(graph: bytes, count: int, seed: int) -> Iterator[bytes]:
     """Damaged copies: flipped bits, other words, cut or repeated pieces, numbers at the edges of their types."""
     random = np.random.default_rng(seed)
     edges = [0, 1, 2, 3, 4, 7, 8, 0x7F, 0xFF, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF, len(graph)]
-    found = []
     for _ in range(count):
         content, kind = bytearray(graph), int(random.integers(0, 6))
         for _ in range(int(random.integers(1, 4))):
@@ -178,5 +177,4 @@ def mutants(graph: bytes, count: int, seed: int) -> List[bytes]:
                 content[at // 4 * 4 : at // 4 * 4 + 4] = (word & 0xFFFFFFFF).to_bytes(4, "little")
             if not content:
                 break
-        found.append(bytes(content))
-    return found
+        yield bytes(content)
