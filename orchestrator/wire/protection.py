@@ -9,7 +9,7 @@ MECHANISMS = ("discrete-gaussian", "skellam")
 AGGREGATIONS = ("plain", "masked", "ckks")
 
 LEAST_NEIGHBOURS = 12
-"""In the graph of masks. With fewer, sums of many nodes of which a third drop out come apart, and are refused, too often."""
+"""In the graph of masks. Where a third of 100 nodes drop out one sum in five cannot be opened with 12, three in four with 8."""
 
 
 @dataclass(frozen=True)
