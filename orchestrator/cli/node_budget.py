@@ -161,7 +161,9 @@ def _page(found: Dict[str, Any]) -> str:
     lines += [table(rows), ""] if found["runs"] else ["no run was ever taken", ""]
     for unit, epsilon in found["spent"].items():
         bound = "without bound" if epsilon is None else f"{epsilon:.3g}"
-        lines.append(f"epsilon {bound} at delta {found['delta']:g}: {'all runs with privacy' if unit == 'all' else f'per {unit}'}")
+        lines.append(
+            f"epsilon {bound} at delta {found['delta']:g}: {'all runs with privacy' if unit == 'all' else f'per {unit}'}"
+        )
     if found["without_privacy"]:
         lines.append(f"without privacy, so not bounded by any epsilon: {', '.join(found['without_privacy'])}")
     return "\n".join([*lines, *([found["note"]] if found["note"] else [])]).rstrip()

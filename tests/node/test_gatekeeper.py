@@ -27,7 +27,6 @@ from orchestrator.node.identity import install, make_node_request
 from orchestrator.node.ledger import APPROVED, DENIED, LEDGER_FILE
 from orchestrator.node.policy import Refusal
 from orchestrator.node.store import NodeStore
-from orchestrator.privacy.charges import Charge
 from orchestrator.wire.protection import Aggregation, Privacy
 from orchestrator.wire.task import Evaluation, Rounds, Selection, Task, Training, task_to_dict
 

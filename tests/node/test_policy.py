@@ -184,7 +184,9 @@ def test_the_noise_of_this_node_alone_is_bounded_whatever_the_gateway_declares(t
     lenient = policy_of(tmp_path, "[require]\nown_noise = 0.9\nstages = []\n")
     assert refusal_of(lenient, at_gateway) == "policy.noise"
     nothing = policy_of(tmp_path, "[require]\nown_noise = 0.9\nstages = []\nunits = ['none']\n")
-    assert refusal_of(nothing, make_task(privacy=Privacy(unit="none"))) is None, "no noise is declared, and none claimed"
+    assert refusal_of(nothing, make_task(privacy=Privacy(unit="none"))) is None, (
+        "no noise is declared, and none claimed"
+    )
 
 
 def test_shares_and_neighbours_are_the_owners_to_bound(tmp_path: Path) -> None:

@@ -133,9 +133,7 @@ def test_only_where_something_is_protected_is_there_something_to_noise(tmp_path:
 @pytest.mark.parametrize(("declared", "std"), [(0.0, 5 * 1.5), (9.0, 9.0)])
 def test_a_count_has_the_noise_that_is_charged(declared: float, std: float, mechanism: str) -> None:
     """Five times a step's, unless declared; never shared among nodes. 4,000 draws: known to 1.1 %, this allows 6 %."""
-    privacy = Privacy(
-        noise="distributed", noise_multiplier=1.5, count_noise_multiplier=declared, mechanism=mechanism
-    )
+    privacy = Privacy(noise="distributed", noise_multiplier=1.5, count_noise_multiplier=declared, mechanism=mechanism)
     task = make_task(privacy=privacy, aggregation=Aggregation("masked", honest=4))
     random = SecureRandom()
     drawn = np.array([noised_count(task, 1000, random) for _ in range(4000)])
