@@ -24,7 +24,7 @@ from orchestrator.wire.task import Evaluation, Privacy, Task, Training
 
 
 class Rows(NamedTuple):
-    """gradients: float32 (n, P). patients: int32 (n,) or None. labels: int32 (n,), all 0 by default."""
+    """gradients: float32 (n, P). patients: int32 (n,) or None."""
 
     gradients: np.ndarray
     patients: Optional[np.ndarray] = None
@@ -65,7 +65,7 @@ class Bench:
     """Nodes of one task, one play after another; each play is a new contributor."""
 
     def __init__(self, task: Task, store: NodeStore) -> None:
-        self.task, self._store = task, store
+        self.task, self.store = task, store
 
     @property
     def steps_std(self) -> float:
@@ -73,12 +73,12 @@ class Bench:
         return self.task.privacy.noise_multiplier / np.sqrt(parties_of(self.task))
 
     def changed(self, **privacy: Any) -> "Bench":
-        return Bench(replace(self.task, privacy=replace(self.task.privacy, **privacy)), self._store)
+        return Bench(replace(self.task, privacy=replace(self.task.privacy, **privacy)), self.store)
 
     def sums(self, rows: Rows, rounds: int, local_steps: int = 1) -> np.ndarray:
         """float64 (rounds, P): what one node's releases say its sums were, in clip norms, one training round after another."""
         task = _for_rounds(self.task, rows, rounds, local_steps)
-        dataset = _dataset(task, len(rows.gradients), rows.patients)
+        dataset = _dataset(task, len(rows.gradients), rows.patients, len(task.schema.classes))
         contributor = self._contributor(task, dataset, dataset.take(np.empty(0, np.int64)))
         tensors = _tensors(task, np.zeros(rows.gradients.shape[1], np.float32))
         with _graphs(ChosenGraph(rows.gradients)):
@@ -111,10 +111,10 @@ class Bench:
         return np.stack(sums)
 
     def evaluations(self, logits: np.ndarray, patients: Optional[np.ndarray], count: int) -> np.ndarray:
-        """float64 (count, cells): evaluation sums over held-out records with these logits, float32 (n, classes)."""
+        """float64 (count, cells): evaluation sums over held-out records with these logits, float32 (n, classes), of the first class."""
         training = Training(rounds=1, parameters=1)
         task = replace(self.task, training=training, evaluation=replace(self.task.evaluation, share=0.2, every=1))
-        held = _dataset(task, len(logits), patients)
+        held = _dataset(task, len(logits), patients, 1)
         counts, sums = evaluation_counts(task), []
         rows = Rows(np.zeros((len(logits), 1), np.float32), patients)
         with _graphs(ChosenGraph(logits)):
@@ -144,7 +144,7 @@ class Bench:
         return asked[0], asked[1]
 
     def _contributor(self, task: Task, dataset: Dataset, held_out: Dataset) -> Contributor:
-        return Contributor(Run("audit", "", task, b"", dataset, held_out), self._store, "node", GradientTrainer)
+        return Contributor(Run("audit", "", task, b"", dataset, held_out), self.store, "node", GradientTrainer)
 
 
 @contextmanager
@@ -161,17 +161,25 @@ def parties_of(task: Task) -> int:
 
 
 def _for_rounds(task: Task, rows: Rows, rounds: int, local_steps: int) -> Task:
-    """A learning rate of 1, so that the update is the gradient."""
+    """A learning rate of 1, so that the update is the gradient. FedProx's pull is 0 in a first step, and left out of others."""
+    same = task.training.strategy if local_steps == 1 else "fedavg"
     training = Training(
-        rounds=rounds, local_steps=local_steps, learning_rate=1.0, parameters=rows.gradients.shape[1]
+        same,
+        rounds,
+        local_steps,
+        learning_rate=1.0,
+        parameters=rows.gradients.shape[1],
+        options=task.training.options if local_steps == 1 else {},
     )
     return replace(task, training=training, evaluation=Evaluation())
 
 
-def _dataset(task: Task, count: int, patients: Optional[np.ndarray]) -> Dataset:
+def _dataset(task: Task, count: int, patients: Optional[np.ndarray], classes: int) -> Dataset:
+    """Labels go round through the first `classes` classes."""
     x = np.zeros((count, int(np.prod(task.schema.input_shape))), np.float32)
     x[:, 0] = np.arange(count)
-    return Dataset(x.reshape(count, *task.schema.input_shape), np.zeros(count, np.int32), patients)
+    labels = np.resize(np.arange(classes), count).astype(np.int32)
+    return Dataset(x.reshape(count, *task.schema.input_shape), labels, patients)
 
 
 def _tensors(task: Task, weights: np.ndarray) -> Dict[str, np.ndarray]:

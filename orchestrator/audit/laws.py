@@ -48,8 +48,8 @@ def noise(vectors: np.ndarray, low: float, high: float) -> Dict[str, Result]:
     }
     if found["size"].holds:
         scores = _magnitudes(scaled)
-        found["repeats"] = _worse(_alike(scaled, "releases"), _alike(scores, "magnitudes of releases"))
-        found["pairs"] = _alike(_some_columns(scaled).T, "coordinates")
+        found["repeats"] = _worse(alike(scaled, "releases"), alike(scores, "magnitudes of releases"))
+        found["pairs"] = alike(_some_columns(scaled).T, "coordinates")
         found["lags"] = _worse(_lags(scaled.ravel(), "numbers"), _lags(scores.ravel(), "magnitudes"))
     return found
 
@@ -93,12 +93,19 @@ def _law(scaled: np.ndarray) -> Result:
     edges = edges[keep]
     expected = np.diff(np.concatenate([[0.0], special.ndtr(edges), [1.0]])) * len(values)
     counts = np.bincount(np.searchsorted(edges, values), minlength=len(expected))
-    distance = float(np.square(counts - expected).__truediv__(expected).sum())
+    distance = float((np.square(counts - expected) / expected).sum())
     kurtosis, reach = float(np.mean(values**4)), float(np.abs(values).max())
+    p = 2 * min(float(special.chdtrc(len(expected) - 1, distance)), _smooth(values))
     return Result(
-        float(special.chdtrc(len(expected) - 1, distance)),
-        f"fourth moment {kurtosis:.2f} (normal: 3), farthest number {reach:.1f} deviations out",
+        min(1.0, p), f"fourth moment {kurtosis:.2f} (normal: 3), farthest number {reach:.1f} deviations out"
     )
+
+
+def _smooth(values: np.ndarray) -> float:
+    """Neyman's smooth test (1937): Legendre polynomials of the numbers' ranks in the normal law, which are bounded."""
+    ranks = 2 * special.ndtr(values) - 1
+    z = [special.eval_legendre(k, ranks).sum() * np.sqrt((2 * k + 1) / len(values)) for k in range(1, 9)]
+    return min(1.0, _normal(float(np.abs(z).max())) * len(z))
 
 
 def _quantum(values: np.ndarray) -> float:
@@ -138,7 +145,7 @@ def _magnitudes(scaled: np.ndarray) -> np.ndarray:
     return np.asarray(special.ndtri(np.clip(chance, 1e-9, 1 - 1e-9)))
 
 
-def _alike(rows: np.ndarray, what: str) -> Result:
+def alike(rows: np.ndarray, what: str) -> Result:
     """The two most alike of normal vectors, float (m, n): the square of their cosine is Beta(1/2, (n - 1)/2), exactly."""
     m, n = rows.shape
     if m < 2 or n < 2:
@@ -175,25 +182,28 @@ def _worse(one: Result, other: Result) -> Result:
     return best._replace(p=min(1.0, 2 * best.p))
 
 
-def equal_noise(one: np.ndarray, other: np.ndarray) -> Result:
-    """Whether two plays that know nothing of each other, float (n, P) each, released the same noise."""
-    both = np.concatenate([one, other])
-    return _alike(both, "releases")
+def bits(words: np.ndarray) -> Result:
+    """Whether each of the 64 bits of uint64 (n,) is set in half of the words, and each differs from the next in half of them."""
+    each = np.unpackbits(words.view(np.uint8)).reshape(len(words), 64)
+    counts = np.concatenate([each.sum(axis=0), (each[1:] != each[:-1]).sum(axis=0)])
+    worst = float(np.abs(counts / len(words) - 0.5).max())
+    # Hoeffding; the second kind has one word less.
+    return Result(min(1.0, 2 * len(counts) * float(np.exp(-2 * (len(words) - 1) * max(0.0, worst - 1 / len(words)) ** 2))), f"a bit is set {0.5 + worst:.4f} of the time")
 
 
 def samples(taken: np.ndarray, rate: float) -> Dict[str, Result]:
     """Tests of bool (steps, units): who was in each step, in order. Declared: each by itself, with probability `rate`."""
-    found = {"rate": _rate(taken, rate)}
+    found = {"rate": rate_of(taken, rate)}
     if rate < 1:
-        found["units"] = _dispersion(taken.sum(axis=0), len(taken), rate, "units are sampled")
-        found["sizes"] = _dispersion(taken.sum(axis=1), taken.shape[1], rate, "samples vary in size")
-        found["overlap"] = _overlap(taken)
+        found["units"] = _counts(taken.sum(axis=0), len(taken), rate, "units are sampled")
+        found["sizes"] = _counts(taken.sum(axis=1), taken.shape[1], rate, "samples vary in size")
+        found["overlap"] = overlap(taken)
         found["steps"] = _shifted(taken, rate, "steps")
         found["neighbours"] = _shifted(taken.T, rate, "units")
     return found
 
 
-def _rate(taken: np.ndarray, rate: float) -> Result:
+def rate_of(taken: np.ndarray, rate: float) -> Result:
     count, of = int(taken.sum()), taken.size
     fewer, more = special.bdtr(count, of, rate), special.bdtrc(count - 1, of, rate) if count else 1.0
     if rate >= 1:
@@ -201,7 +211,15 @@ def _rate(taken: np.ndarray, rate: float) -> Result:
     return Result(float(min(1.0, 2 * min(fewer, more))), f"{count / (of * rate):.4f} times the declared")
 
 
-def _dispersion(counts: np.ndarray, trials: int, rate: float, what: str) -> Result:
+def _counts(counts: np.ndarray, trials: int, rate: float, what: str) -> Result:
+    """All binomial counts together, and the two at the ends by themselves."""
+    low, high = int(counts.min()), int(counts.max())
+    ends = min(special.bdtr(low, trials, rate), special.bdtrc(high - 1, trials, rate) if high else 1.0)
+    alone = Result(float(min(1.0, 2 * ends * len(counts))), f"{what} from {low} to {high} times where {trials * rate:.0f} are expected")
+    return _worse(alone, dispersion(counts, trials, rate, what))
+
+
+def dispersion(counts: np.ndarray, trials: int, rate: float, what: str) -> Result:
     """Sum of squares of binomial counts against a gamma law of the same mean and variance."""
     variance = trials * rate * (1 - rate)
     squares = float(np.square(counts - trials * rate).sum() / variance)
@@ -213,7 +231,7 @@ def _dispersion(counts: np.ndarray, trials: int, rate: float, what: str) -> Resu
     )
 
 
-def _overlap(taken: np.ndarray) -> Result:
+def overlap(taken: np.ndarray) -> Result:
     """The two samples that have most, or least, in common: hypergeometric, given their sizes."""
     steps, units = taken.shape
     counts, sizes = (taken.astype(np.float32) @ taken.T.astype(np.float32)).astype(np.float64), taken.sum(axis=1)

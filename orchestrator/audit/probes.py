@@ -13,6 +13,7 @@ from orchestrator.audit import laws
 from orchestrator.audit.bench import Bench, Rows, of_unit, parties_of
 from orchestrator.audit.laws import Result
 from orchestrator.privacy.noisy_sum import training_sum
+from orchestrator.wire.task import Selection, Task
 
 QUIET = 4e-3
 """Noise multiplier where what is under the noise is to be seen."""
@@ -20,6 +21,9 @@ SLACK = 1.02
 """Noise may be larger than declared by 1 % for the grid (privacy/lattice.py, MAX_INFLATION), and by what is rounded up."""
 REACH = 1.01
 """How far a unit may move a sum, in clip norms: the grid's bound on a rounded vector."""
+
+IMAGINED = 3.0
+"""Noise multiplier of sums that the task does not have."""
 
 _SHARE = 0.5
 _MOST_NUMBERS = 8_000_000
@@ -58,7 +62,10 @@ WORDS = {
     "steps": "whether a unit is sampled depends on the steps before",
     "neighbours": "whether a unit is sampled depends on other units",
     "whole": "a sampled unit does not count once, in a sum divided by the expected number of units",
+    "several steps": "samples of one round depend on each other",
     "rounding": "rounding to the grid has a bias",
+    "keys": "generators begin alike",
+    "bits": "random bits are not fair",
 }
 
 
@@ -83,6 +90,7 @@ def training_probes(bench: Bench, parameters: int, layers: Sequence[slice], effo
     if bench.task.training.local_steps > 1 and privacy.noise == "node" and privacy.within_node:
         steps = bench.task.training.local_steps
         yield probe("noise of several steps", lambda: training_noise(bench, parameters, 1, steps).items())
+        yield probe("sampling in several steps", lambda: sampling_in_a_round(bench, steps))
     if privacy.within_node:
         yield probe("sampling", lambda: sampling(bench, effort))
         yield probe("rounding", lambda: rounding(bench, parameters))
@@ -91,7 +99,7 @@ def training_probes(bench: Bench, parameters: int, layers: Sequence[slice], effo
 
 def training_noise(bench: Bench, parameters: int, effort: int, local_steps: int = 1) -> Dict[str, Result]:
     """Gradients of 0: all there is in a release is noise. One node has two units, whose sample is often empty, another 16."""
-    rounds = _between(12, effort * 60_000 // parameters, 200)
+    rounds = _between(12, effort * 60_000 // parameters, 200 if effort == 1 else 1000)
     std, privacy = bench.steps_std * np.sqrt(local_steps), bench.task.privacy
     vectors = []
     for units in (2, 16) if privacy.within_node else (1, 1):
@@ -107,14 +115,31 @@ def sampling(bench: Bench, effort: int) -> Found:
     rate, units = privacy.sampling_rate, 500 if privacy.sampling_rate >= 0.05 else 2000
     wanted = effort * 40_000 * (1 - rate) / rate
     rounds = _between(30, int(wanted / units / 2), _MOST_NUMBERS // units // 2)
+    rows, quiet = _one_coordinate_each(bench, units), bench.changed(noise_multiplier=QUIET)
+    counted = np.concatenate([quiet.sums(rows, rounds) for _ in range(2)]) / _SHARE
+    yield "whole", _whole(counted, SLACK * quiet.steps_std / _SHARE)
+    yield from laws.samples(counted > 0.5, rate).items()
+
+
+def sampling_in_a_round(bench: Bench, steps: int) -> Found:
+    """How often each unit was in the steps of one round: binomial."""
+    rate, quiet = bench.task.privacy.sampling_rate, bench.changed(noise_multiplier=QUIET)
+    counted = quiet.sums(_one_coordinate_each(bench, 500), 24, steps) / _SHARE
+    often = np.rint(counted)
+    off = float(np.abs(counted - often).max()) / (SLACK * quiet.steps_std * np.sqrt(steps) / _SHARE)
+    p = 2 * float(laws.special.ndtr(-off)) * counted.size
+    yield "whole", Result(min(1.0, p), f"counted from {counted.min():.2f} to {counted.max():.2f} in {steps} steps")
+    if rate < 1:
+        yield "several steps", laws.dispersion(often.ravel(), steps, rate, "counts of a round vary")
+
+
+def _one_coordinate_each(bench: Bench, units: int) -> Rows:
+    privacy = bench.task.privacy
     gradients = (_SHARE * privacy.clip_norm * np.eye(units)).astype(np.float32)
     patients = of_unit(privacy, np.tile(np.arange(units), 3))
     if patients is not None:  # three records each, scattered; their mean is what counts
         gradients = np.concatenate([0 * gradients, gradients, 2 * gradients])
-    quiet = bench.changed(noise_multiplier=QUIET)
-    counted = np.concatenate([quiet.sums(Rows(gradients, patients), rounds) for _ in range(2)]) / _SHARE
-    yield "whole", _whole(counted, SLACK * quiet.steps_std / _SHARE)
-    yield from laws.samples(counted > 0.5, rate).items()
+    return Rows(gradients, patients)
 
 
 def _whole(counted: np.ndarray, std: float) -> Result:
@@ -208,28 +233,30 @@ def _records(gradient: np.ndarray, patient: bool) -> Iterator[Tuple[str, np.ndar
         yield " in each of 40 records of one patient", np.tile(gradient, (40, 1))
 
 
-def variants(bench: Bench) -> Iterator[Tuple[str, Bench]]:
-    """What the task does not use, but the build has: patients, shares of the noise, Skellam noise."""
-    task = bench.task
+def variants(task: Task) -> Iterator[Tuple[str, Task]]:
+    """What the task does not use, but the build has: patients, several steps, shares of the noise, Skellam noise."""
     privacy, schema, aggregation = task.privacy, task.schema, task.aggregation
     if privacy.unit == "record":
-        patient = replace(schema, patient=schema.patient or "patient")
-        if not schema.columns:
-            yield "unit patient", Bench(
-                replace(task, schema=patient, privacy=replace(privacy, unit="patient")), bench._store
-            )
+        patient = replace(schema, patient=schema.patient or "patient", columns=())
+        yield "unit patient", replace(task, schema=patient, privacy=replace(privacy, unit="patient"))
+    if privacy.within_node and not task.standardizes and schema.numbers():
+        imagined = replace(privacy, statistics_clip_norm=1.0, statistics_noise_multiplier=IMAGINED)
+        yield "federated standardization", replace(
+            task, schema=replace(schema, standardization="federated"), privacy=imagined
+        )
+    if privacy.within_node and privacy.noise == "node" and task.training.local_steps == 1:
+        several = replace(task.training, strategy="fedavg", local_steps=4, options={})
+        yield "4 steps a round", replace(task, training=several)
     if privacy.within_node and privacy.noise == "node":
         rounds = replace(task.rounds, nodes=max(3, task.rounds.nodes), quorum=max(3, task.rounds.quorum))
         masked = replace(aggregation, method="masked", honest=3, colluding=0, key_holder="", checked=True)
         training = replace(task.training, strategy="fedavg", local_steps=1, options={})
-        yield "distributed noise", Bench(
-            replace(
-                task, training=training, rounds=rounds, aggregation=masked, privacy=replace(privacy, noise="distributed")
-            ),
-            bench._store,
+        shared = replace(privacy, noise="distributed")
+        yield "distributed noise", replace(
+            task, training=training, rounds=rounds, aggregation=masked, selection=Selection(), privacy=shared
         )
-    if privacy.mechanism == "discrete-gaussian" and privacy.noise_multiplier < 8:
-        yield "Skellam noise", bench.changed(mechanism="skellam")
+    if privacy.on and privacy.mechanism == "discrete-gaussian":
+        yield "Skellam noise", replace(task, privacy=replace(privacy, mechanism="skellam"))
 
 
 def _between(least: int, wanted: int, most: int) -> int:

@@ -15,10 +15,13 @@ import numpy as np
 
 from orchestrator.audit import laws
 from orchestrator.audit.bench import Bench, Rows, of_unit
+from orchestrator.audit.laws import Result
 from orchestrator.audit.probes import QUIET, Found
 from orchestrator.errors import EdgewardError
+from orchestrator.privacy.noise import SecureRandom
 
 _SIZE, _ROUNDS = 256, 4
+_GENERATORS = 4000
 _LIMIT_S = 120.0
 
 
@@ -32,9 +35,18 @@ def two_processes(bench: Bench) -> Found:
     answers = [_answer(*child) for child in started]
     own = _play(bench)
     noise = np.concatenate([answer[0] for answer in (*answers, own)])
-    yield "repeats", laws._alike(noise, "releases of processes")
+    yield "repeats", laws.alike(noise, "releases of processes")
     if bench.task.privacy.within_node and bench.task.privacy.sampling_rate < 1:
-        yield "overlap", laws._overlap(np.concatenate([answer[1] for answer in (*answers, own)]))
+        yield "overlap", laws.overlap(np.concatenate([answer[1] for answer in (*answers, own)]))
+
+
+def generators() -> Found:
+    """Keys of many generators, and the bits of one."""
+    first = np.concatenate([SecureRandom().words(1) for _ in range(_GENERATORS)])
+    alike = len(first) - len(np.unique(first))
+    # Two of 4,000 numbers of 64 bits are alike with a probability below 1e-12.
+    yield "keys", Result(0.0 if alike else 1.0, f"{alike} of {len(first)} begin like another")
+    yield "bits", laws.bits(SecureRandom().words(200_000))
 
 
 def _play(bench: Bench) -> Tuple[np.ndarray, np.ndarray]:

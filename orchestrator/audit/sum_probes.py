@@ -1,7 +1,6 @@
 """Probes of the other sums that leave a node, and of who is in which: standardization, evaluation, held-out records."""
 
-from dataclasses import replace
-from typing import Iterator, List, Optional, Set, Tuple
+from typing import Iterator, List, Optional, Set
 
 import numpy as np
 
@@ -10,7 +9,7 @@ import orchestrator.node.evaluation as evaluation_module
 from orchestrator.audit import laws
 from orchestrator.audit.bench import Bench, of_unit
 from orchestrator.audit.laws import Result
-from orchestrator.audit.probes import QUIET, REACH, SLACK, Found, Probe, noise_of, probe
+from orchestrator.audit.probes import IMAGINED, QUIET, REACH, SLACK, Found, Probe, noise_of, probe
 from orchestrator.node.data import Dataset
 from orchestrator.wire.evaluation import SENSITIVITY
 
@@ -18,8 +17,6 @@ _NUMBERS = 24_000
 """Numbers of noise that are wanted of each kind of sum."""
 _REPEATS = 8
 _SHARE = 0.3
-IMAGINED = 3.0
-"""Noise multiplier of evaluation sums where the task has none."""
 
 
 def sum_probes(bench: Bench, effort: int, all_of_them: bool) -> Iterator[List[Probe]]:
@@ -130,7 +127,7 @@ def held_out(bench: Bench) -> Found:
             yield "a patient is on both sides", _certain(not whose[0] & whose[1])
         yield "a unit's side depends on others", _certain(all(_apart(hold_out, dataset, sides[1])))
         units = [rows[0] in sides[1] for rows in dataset.units(bench.task.privacy.unit)]
-        yield "held-out share", laws._rate(np.array(units), int(_SHARE * 2**32) / 2**32)
+        yield "held-out share", laws.rate_of(np.array(units), int(_SHARE * 2**32) / 2**32)
 
 
 def _apart(hold_out: "object", dataset: Dataset, held: Set[int]) -> Iterator[bool]:
@@ -156,15 +153,3 @@ def _names(dataset: Dataset) -> Set[int]:
 
 def _certain(holds: bool) -> Result:
     return Result(1.0 if holds else 0.0, "as it must be" if holds else "without any chance in it")
-
-
-def with_evaluation(bench: Bench) -> Bench:
-    return Bench(replace(bench.task, evaluation=replace(bench.task.evaluation, share=_SHARE)), bench._store)
-
-
-def named(prefix: str, probes: List[Probe]) -> List[Probe]:
-    """Of a variant of the task."""
-    return [p._replace(name=f"{prefix}, {p.name}", said=f"with {prefix}, {p.said}") for p in probes]
-
-
-__all__: Tuple[str, ...] = ("named", "sum_probes")
