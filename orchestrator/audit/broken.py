@@ -68,7 +68,9 @@ NEEDS: Dict[str, Tuple[Callable[[Task], bool], str]] = {
 KINDS: Dict[str, Kind] = {
     # Of the noise
     "noise-off": Kind("no noise is added", noise.off),
-    "wrong-scale": Kind("noise is divided by the root of the number of units, as if it were that of a mean", noise.of_a_mean),
+    "wrong-scale": Kind(
+        "noise is divided by the root of the number of units, as if it were that of a mean", noise.of_a_mean
+    ),
     "noise-less": Kind("noise is a tenth too small", noise.less),
     "noise-cut": Kind("noise is cut at two standard deviations", noise.cut),
     "noise-uniform": Kind("noise is uniform, of the declared deviation", noise.uniform),
@@ -84,7 +86,9 @@ KINDS: Dict[str, Kind] = {
     "empty-silent": Kind("an empty sample is released without noise", noise.empty_silent),
     "multiplier-ignored": Kind("noise is that of multiplier 1, whatever the task declares", noise.multiplier_ignored),
     "coarse-grid": Kind("the grid is too coarse for its noise", noise.coarse_grid),
-    "noise-share": Kind("a share of the noise is divided by the number of parties, not by its root", noise.share, "shares"),
+    "noise-share": Kind(
+        "a share of the noise is divided by the number of parties, not by its root", noise.share, "shares"
+    ),
     "fixed-key": Kind("the generator's key is a constant", noise.fixed_key),
     "seeded": Kind("random bits come from a generator with a seed", noise.seeded),
     # Of the sample
@@ -93,7 +97,9 @@ KINDS: Dict[str, Kind] = {
     "epochs": Kind("no unit is sampled again before all others were", units.epochs, "sample"),
     "rate-up": Kind("units are sampled a tenth too often", units.rate_up, "sample"),
     "rate-up-slightly": Kind("units are sampled 3 % too often", units.rate_up_slightly, "sample"),
-    "rate-of-half": Kind("half of the units are sampled a fifth too often, the others too rarely", units.rate_of_half, "sample"),
+    "rate-of-half": Kind(
+        "half of the units are sampled a fifth too often, the others too rarely", units.rate_of_half, "sample"
+    ),
     "sample-twice": Kind("units are sampled with replacement", units.sample_twice, "sample"),
     "sample-in-pairs": Kind("neighbouring units are sampled together", units.sample_in_pairs, "sample"),
     "real-size": Kind("sums are divided by the real size of the sample", units.real_size, "own mean"),

@@ -72,7 +72,7 @@ def _kept(of: Callable[[NoisySum, SecureRandom], Any]) -> Draw:
 
 
 def reused(units: int) -> Patches:
-    kept: "WeakKeyDictionary[SecureRandom, Dict[Any, np.ndarray]]" = WeakKeyDictionary()
+    kept: WeakKeyDictionary[SecureRandom, Dict[Any, np.ndarray]] = WeakKeyDictionary()
 
     def noise(self: NoisySum, random: SecureRandom) -> np.ndarray:
         own = kept.setdefault(random, {})
@@ -84,7 +84,7 @@ def reused(units: int) -> Patches:
 
 
 def of_all_nodes(units: int) -> Patches:
-    turns: "WeakKeyDictionary[SecureRandom, int]" = WeakKeyDictionary()
+    turns: WeakKeyDictionary[SecureRandom, int] = WeakKeyDictionary()
 
     def key(self: NoisySum, random: SecureRandom) -> Any:
         turns[random] = turns.get(random, 0) + 1
@@ -103,7 +103,9 @@ def broadcast(units: int) -> Patches:
 
 
 def in_pairs(units: int) -> Patches:
-    return _noise_is(lambda self, random: np.resize(_noise(self, random)[: -(-self.lattice.size // 2)], self.lattice.size))
+    return _noise_is(
+        lambda self, random: np.resize(_noise(self, random)[: -(-self.lattice.size // 2)], self.lattice.size)
+    )
 
 
 def not_last(units: int) -> Patches:

@@ -34,7 +34,7 @@ def _sample_is(sample: Callable[[SecureRandom, int, float], np.ndarray]) -> Patc
 
 
 def same_sample(units: int) -> Patches:
-    kept: "WeakKeyDictionary[SecureRandom, np.ndarray]" = WeakKeyDictionary()
+    kept: WeakKeyDictionary[SecureRandom, np.ndarray] = WeakKeyDictionary()
 
     def sample(self: SecureRandom, size: int, rate: float) -> np.ndarray:
         return kept.setdefault(self, _sample(self, size, rate))
@@ -47,7 +47,7 @@ def fixed_size(units: int) -> Patches:
 
 
 def epochs(units: int) -> Patches:
-    left: "WeakKeyDictionary[SecureRandom, np.ndarray]" = WeakKeyDictionary()
+    left: WeakKeyDictionary[SecureRandom, np.ndarray] = WeakKeyDictionary()
 
     def sample(self: SecureRandom, size: int, rate: float) -> np.ndarray:
         wanted, waiting = len(_sample(self, size, rate)), left.get(self, np.empty(0, np.int64))
@@ -148,7 +148,9 @@ def clip_loose(units: int) -> Patches:
 
 
 def round_up(units: int) -> Patches:
-    return ((Lattice, "round", lambda self, vectors, random: np.ceil(np.asarray(vectors) / self.step).astype(np.int64)),)
+    return (
+        (Lattice, "round", lambda self, vectors, random: np.ceil(np.asarray(vectors) / self.step).astype(np.int64)),
+    )
 
 
 def record_for_patient(units: int) -> Patches:

@@ -14,7 +14,9 @@ DEEP = 10
 """How many times as much is drawn in a deep audit."""
 
 
-def examine(task: Task, store: NodeStore, parameters: int, layers: Sequence[slice], deep: bool) -> Iterator[List[Probe]]:
+def examine(
+    task: Task, store: NodeStore, parameters: int, layers: Sequence[slice], deep: bool
+) -> Iterator[List[Probe]]:
     """A kind of release at a time. parameters: of the model; layers: where its tensors lie."""
     effort = DEEP if deep else 1
     yield from _of(Bench(task, store), parameters, layers, effort, deep)

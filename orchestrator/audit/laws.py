@@ -96,9 +96,7 @@ def _law(scaled: np.ndarray) -> Result:
     distance = float((np.square(counts - expected) / expected).sum())
     kurtosis, reach = float(np.mean(values**4)), float(np.abs(values).max())
     p = 2 * min(float(special.chdtrc(len(expected) - 1, distance)), _smooth(values))
-    return Result(
-        min(1.0, p), f"fourth moment {kurtosis:.2f} (normal: 3), farthest number {reach:.1f} deviations out"
-    )
+    return Result(min(1.0, p), f"fourth moment {kurtosis:.2f} (normal: 3), farthest number {reach:.1f} deviations out")
 
 
 def _smooth(values: np.ndarray) -> float:
@@ -161,7 +159,9 @@ def alike(rows: np.ndarray, what: str) -> Result:
 
 def _some_columns(scaled: np.ndarray) -> np.ndarray:
     size = scaled.shape[1]
-    chosen = np.unique(np.concatenate([np.linspace(0, size - 1, _COLUMNS).astype(int), np.arange(max(0, size - 64), size)]))
+    chosen = np.unique(
+        np.concatenate([np.linspace(0, size - 1, _COLUMNS).astype(int), np.arange(max(0, size - 64), size)])
+    )
     return scaled[:, chosen]
 
 
@@ -174,7 +174,9 @@ def _lags(stream: np.ndarray, what: str) -> Result:
     z = products / np.sqrt(count - np.arange(1, len(products) + 1))
     worst = int(np.abs(z).argmax())
     p = _normal(float(z[worst])) * len(z)
-    return Result(min(1.0, p), f"{what} {worst + 1} places apart: correlation {z[worst] / np.sqrt(count - worst - 1):.3f}")
+    return Result(
+        min(1.0, p), f"{what} {worst + 1} places apart: correlation {z[worst] / np.sqrt(count - worst - 1):.3f}"
+    )
 
 
 def _worse(one: Result, other: Result) -> Result:
@@ -188,7 +190,10 @@ def bits(words: np.ndarray) -> Result:
     counts = np.concatenate([each.sum(axis=0), (each[1:] != each[:-1]).sum(axis=0)])
     worst = float(np.abs(counts / len(words) - 0.5).max())
     # Hoeffding; the second kind has one word less.
-    return Result(min(1.0, 2 * len(counts) * float(np.exp(-2 * (len(words) - 1) * max(0.0, worst - 1 / len(words)) ** 2))), f"a bit is set {0.5 + worst:.4f} of the time")
+    return Result(
+        min(1.0, 2 * len(counts) * float(np.exp(-2 * (len(words) - 1) * max(0.0, worst - 1 / len(words)) ** 2))),
+        f"a bit is set {0.5 + worst:.4f} of the time",
+    )
 
 
 def samples(taken: np.ndarray, rate: float) -> Dict[str, Result]:
@@ -215,7 +220,10 @@ def _counts(counts: np.ndarray, trials: int, rate: float, what: str) -> Result:
     """All binomial counts together, and the two at the ends by themselves."""
     low, high = int(counts.min()), int(counts.max())
     ends = min(special.bdtr(low, trials, rate), special.bdtrc(high - 1, trials, rate) if high else 1.0)
-    alone = Result(float(min(1.0, 2 * ends * len(counts))), f"{what} from {low} to {high} times where {trials * rate:.0f} are expected")
+    alone = Result(
+        float(min(1.0, 2 * ends * len(counts))),
+        f"{what} from {low} to {high} times where {trials * rate:.0f} are expected",
+    )
     return _worse(alone, dispersion(counts, trials, rate, what))
 
 
@@ -227,7 +235,8 @@ def dispersion(counts: np.ndarray, trials: int, rate: float, what: str) -> Resul
     shape, size = len(counts) ** 2 / spread, spread / len(counts)
     less, more = special.gammainc(shape, squares / size), special.gammaincc(shape, squares / size)
     return Result(
-        float(min(1.0, 2 * min(less, more))), f"{what} {np.sqrt(squares / len(counts)):.3f} times as unevenly as by chance"
+        float(min(1.0, 2 * min(less, more))),
+        f"{what} {np.sqrt(squares / len(counts)):.3f} times as unevenly as by chance",
     )
 
 
@@ -245,7 +254,9 @@ def overlap(taken: np.ndarray) -> Result:
         law, common = stats.hypergeom(units, sizes[a], sizes[b]), counts[a, b]
         p = float(2 * min(law.sf(common - 1), law.cdf(common))) * steps * (steps - 1) / 2
         if a != b and p < worst.p:
-            worst = Result(p, f"two samples of {sizes[a]} and {sizes[b]} have {common:.0f} in common, {mean[a, b]:.0f} expected")
+            worst = Result(
+                p, f"two samples of {sizes[a]} and {sizes[b]} have {common:.0f} in common, {mean[a, b]:.0f} expected"
+            )
     return worst
 
 
@@ -259,7 +270,8 @@ def _shifted(taken: np.ndarray, rate: float, what: str) -> Result:
     worst = int(np.abs(z).argmax())
     deviation = z[worst] / np.sqrt(columns * (rows - worst - 1))
     return Result(
-        min(1.0, _normal(float(z[worst])) * len(z)), f"{what} {worst + 1} apart: correlation {deviation:.3f} of being sampled"
+        min(1.0, _normal(float(z[worst])) * len(z)),
+        f"{what} {worst + 1} apart: correlation {deviation:.3f} of being sampled",
     )
 
 

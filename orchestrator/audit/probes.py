@@ -148,7 +148,10 @@ def _whole(counted: np.ndarray, std: float) -> Result:
     worst = float(np.abs(counted - nearest).max())
     sums = np.where(nearest.any(axis=1), np.abs(counted - nearest).max(axis=1), 0.0)
     p = 2 * float(laws.special.ndtr(-worst / std)) * counted.size
-    return Result(min(1.0, p), f"counted from {counted.min():.2f} to {counted.max():.2f}, in {(sums > 7 * std).sum()} steps wrongly")
+    return Result(
+        min(1.0, p),
+        f"counted from {counted.min():.2f} to {counted.max():.2f}, in {(sums > 7 * std).sum()} steps wrongly",
+    )
 
 
 def rounding(bench: Bench, parameters: int) -> Found:
@@ -241,8 +244,9 @@ def variants(task: Task) -> Iterator[Tuple[str, Task]]:
         yield "unit patient", replace(task, schema=patient, privacy=replace(privacy, unit="patient"))
     if privacy.within_node and not task.standardizes and schema.numbers():
         imagined = replace(privacy, statistics_clip_norm=1.0, statistics_noise_multiplier=IMAGINED)
-        yield "federated standardization", replace(
-            task, schema=replace(schema, standardization="federated"), privacy=imagined
+        yield (
+            "federated standardization",
+            replace(task, schema=replace(schema, standardization="federated"), privacy=imagined),
         )
     if privacy.within_node and privacy.noise == "node" and task.training.local_steps == 1:
         several = replace(task.training, strategy="fedavg", local_steps=4, options={})
@@ -252,8 +256,9 @@ def variants(task: Task) -> Iterator[Tuple[str, Task]]:
         masked = replace(aggregation, method="masked", honest=3, colluding=0, key_holder="", checked=True)
         training = replace(task.training, strategy="fedavg", local_steps=1, options={})
         shared = replace(privacy, noise="distributed")
-        yield "distributed noise", replace(
-            task, training=training, rounds=rounds, aggregation=masked, selection=Selection(), privacy=shared
+        yield (
+            "distributed noise",
+            replace(task, training=training, rounds=rounds, aggregation=masked, selection=Selection(), privacy=shared),
         )
     if privacy.on and privacy.mechanism == "discrete-gaussian":
         yield "Skellam noise", replace(task, privacy=replace(privacy, mechanism="skellam"))

@@ -67,8 +67,10 @@ class Prepared(NamedTuple):
 
 
 class Request(NamedTuple):
-    """canaries: in each training. seeds: trainings. broken: a kind of broken.KINDS, empty for the build as it is. deep: draw more,
-    and probe what the build can do beside what the task asks for."""
+    """canaries: in each training. seeds: trainings. broken: a kind of broken.KINDS, empty for the build as it is.
+
+    deep: draw more, and probe what the build can do beside what the task asks for.
+    """
 
     canaries: int = 1000
     seeds: int = 1
@@ -196,7 +198,10 @@ def _claim(task: Task, canaries: int) -> Dict[str, Any]:
 def _imagined(task: Task, deep: bool) -> List[Task]:
     """Other tasks that a deep audit probes the build with."""
     others = [task, *(other for _, other in variants(task))] if deep else []
-    return [replace(other, evaluation=Evaluation(HELD_OUT)) if other.privacy.noise != "gateway" else other for other in others]
+    return [
+        replace(other, evaluation=Evaluation(HELD_OUT)) if other.privacy.noise != "gateway" else other
+        for other in others
+    ]
 
 
 def _probes(task: Task, ready: Prepared, request: Request, measured: Measured, told: Told) -> List[Probe]:

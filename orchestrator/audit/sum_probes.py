@@ -101,7 +101,12 @@ def evaluation_reach(bench: Bench) -> Found:
     crowd = np.zeros((8, classes), np.float32)
     base = quiet.evaluations(crowd, of_unit(privacy, np.arange(8)), _REPEATS).mean(axis=0)
     last = np.arange(classes) == classes - 1  # every label is the first class
-    forms = {"sure and right": ~last * 50.0, "sure and wrong": last * 50.0, "wrong by 1e30": last * 1e30, "unsure": last * 0.0}
+    forms = {
+        "sure and right": ~last * 50.0,
+        "sure and wrong": last * 50.0,
+        "wrong by 1e30": last * 1e30,
+        "unsure": last * 0.0,
+    }
     for form, row in forms.items():
         for records in (1, 40) if privacy.unit == "patient" else (1,):
             logits = np.concatenate([crowd, np.tile(row, (records, 1))]).astype(np.float32)

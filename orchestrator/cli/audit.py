@@ -83,7 +83,11 @@ def register(subparsers: Any) -> None:
         "--deep", action="store_true", help="draw ten times as much, and probe what else the build can do; minutes"
     )
     parser.add_argument(
-        "--broken", choices=BROKEN_KINDS, default="", metavar="KIND", help="audit a build with a mistake (docs/audit.md)"
+        "--broken",
+        choices=BROKEN_KINDS,
+        default="",
+        metavar="KIND",
+        help="audit a build with a mistake (docs/audit.md)",
     )
     parser.add_argument("--plot", type=Path, metavar="X.png|X.svg", help="scores of the canaries, bound and claim")
     parser.add_argument("--statement", type=Path, metavar="BUNDLE", help="write the result into a bundle's statement")
