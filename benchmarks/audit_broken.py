@@ -3,9 +3,9 @@
     python -m benchmarks.audit_broken --out benchmarks/results/audit_broken.json
     python -m benchmarks.audit_broken --honest 10
 
-scikit-learn's breast cancer data, 427 records on 2 nodes, 530 weights, epsilon 1 at delta 1e-3. The first audit is quick, of a task that
-has what the mistake is about; where that task is another than the plain one, or the quick audit finds nothing, a deep audit of
-the plain task follows. Prints docs/audit.md's table.
+scikit-learn's breast cancer data, 427 records on 2 nodes, 530 weights, epsilon 1 at delta 1e-3. The first audit is quick, of a
+task that has what the mistake is about; where that task is another than the plain one, or the quick audit finds nothing, a deep
+audit of the plain task follows. Prints docs/audit.md's table.
 """
 
 import argparse

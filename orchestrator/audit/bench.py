@@ -111,7 +111,7 @@ class Bench:
         return np.stack(sums)
 
     def evaluations(self, logits: np.ndarray, patients: Optional[np.ndarray], count: int) -> np.ndarray:
-        """float64 (count, cells): evaluation sums over held-out records with these logits, float32 (n, classes), of the first class."""
+        """float64 (count, cells): evaluation sums over held-out records of the first class with these logits, float32 (n, classes)."""
         training = Training(rounds=1, parameters=1)
         task = replace(self.task, training=training, evaluation=replace(self.task.evaluation, share=0.2, every=1))
         held = _dataset(task, len(logits), patients, 1)
@@ -150,9 +150,11 @@ class Bench:
 @contextmanager
 def _graphs(graph: ChosenGraph) -> Iterator[None]:
     """Every training graph that a node loads is this one."""
-    with patch.object(trainer_module, "TrainingGraph", lambda content: graph):
-        with patch.object(contribution_module, "TrainingGraph", lambda content: graph):
-            yield
+    graphs = [
+        patch.object(module, "TrainingGraph", lambda content: graph) for module in (trainer_module, contribution_module)
+    ]
+    with graphs[0], graphs[1]:
+        yield
 
 
 def parties_of(task: Task) -> int:
