@@ -111,7 +111,7 @@ class Bench:
         return np.stack(sums)
 
     def evaluations(self, logits: np.ndarray, patients: Optional[np.ndarray], count: int) -> np.ndarray:
-        """float64 (count, cells): evaluation sums over held-out records of the first class with these logits, float32 (n, classes)."""
+        """float64 (count, cells): evaluation sums over held-out records of the first class with these float32 (n, classes)."""
         training = Training(rounds=1, parameters=1)
         task = replace(self.task, training=training, evaluation=replace(self.task.evaluation, share=0.2, every=1))
         held = _dataset(task, len(logits), patients, 1)
