@@ -325,9 +325,8 @@ class MaskedRound(SecureRound):
     def _confirm(self, header: Dict[str, Any]) -> Answer:
         signature = self._party.confirm(require(header, "survivors", list))
         self._check_sum(self._party.agreed)
-        if (
-            self._party.sparse
-        ):  # fewer than half of the nodes may be asked for shares then, so the signature is what counts
+        if self._party.sparse:
+            # Fewer than half of the nodes may be asked for shares then, so what counts is the signature.
             self._note_opened()
         return {"signature": signature}, {}
 
