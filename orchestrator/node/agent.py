@@ -217,7 +217,8 @@ class NodeAgent:
             unable = objection_to_encrypting(task, self._name)
             if unable:
                 raise UsageError(unable)
-            admit_graph(self._store, graph, task)
+            if self._trainer_factory is GradientTrainer:  # others run no graph
+                admit_graph(self._store, graph, task)
             loaded = load_dataset(self._data, task.schema)
             dataset, held_out = hold_out(loaded, task.evaluation.share, self._store.secret("hold-out"))
             verdict = self._gatekeeper.admit(run, task, header["task"], graph, dataset.records)
