@@ -1,11 +1,11 @@
 """Which builds that are broken on purpose `edgeward audit` finds, by what, and whether it leaves honest ones alone.
 
-    python -m benchmarks.audit_broken --out benchmarks/results/audit_broken.json
-    python -m benchmarks.audit_broken --honest 10
+    python benchmarks/audit_broken.py --out benchmarks/results/audit_broken.json
+    python benchmarks/audit_broken.py --honest 10
 
-scikit-learn's breast cancer data, 427 records on 2 nodes, 530 weights, epsilon 1 at delta 1e-3. The first audit is quick, of a
-task that has what the mistake is about; where that task is another than the plain one, or the quick audit finds nothing, a deep
-audit of the plain task follows. Prints docs/audit.md's table.
+scikit-learn's breast cancer data, 427 records on 2 nodes, 530 weights, epsilon 1 at delta 1e-3. The first audit is quick, of
+a task that has what the mistake is about. Where that is not the plain task, or nothing was found, a deep audit of the plain task
+follows. Prints docs/audit.md's table.
 """
 
 import argparse
@@ -83,12 +83,12 @@ def main() -> None:
         patients = [with_patients(path) for path in files]
         ready = prepare(demo.task, Path())
         plan = run_module.plan_apart
-        planned: Dict[Task, Any] = {}
+        planned: Dict[str, Any] = {}
 
         def plan_once(task: Task) -> Any:
-            if task not in planned:
-                planned[task] = plan(task)
-            return planned[task]
+            if repr(task) not in planned:
+                planned[repr(task)] = plan(task)
+            return planned[repr(task)]
 
         run_module.plan_apart = plan_once  # type: ignore[assignment]
         results: Dict[str, Any] = {}

@@ -4,7 +4,7 @@ Only the graph is replaced. Units, sampling, clipping, grid, noise and steps are
 A record's first number says which one it is; mean 0 and standard deviation 1 leave it as it is.
 """
 
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from typing import Any, Dict, Iterator, List, NamedTuple, Optional
 from unittest.mock import patch
@@ -111,7 +111,7 @@ class Bench:
         return np.stack(sums)
 
     def evaluations(self, logits: np.ndarray, patients: Optional[np.ndarray], count: int) -> np.ndarray:
-        """float64 (count, cells): evaluation sums over held-out records of the first class with these float32 (n, classes)."""
+        """float64 (count, cells): evaluation sums over held-out records of the first class; logits: float32 (n, classes)."""
         training = Training(rounds=1, parameters=1)
         task = replace(self.task, training=training, evaluation=replace(self.task.evaluation, share=0.2, every=1))
         held = _dataset(task, len(logits), patients, 1)
@@ -150,10 +150,9 @@ class Bench:
 @contextmanager
 def _graphs(graph: ChosenGraph) -> Iterator[None]:
     """Every training graph that a node loads is this one."""
-    graphs = [
-        patch.object(module, "TrainingGraph", lambda content: graph) for module in (trainer_module, contribution_module)
-    ]
-    with graphs[0], graphs[1]:
+    with ExitStack() as stack:
+        for module in (trainer_module, contribution_module):
+            stack.enter_context(patch.object(module, "TrainingGraph", lambda content: graph))
         yield
 
 

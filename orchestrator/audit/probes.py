@@ -159,7 +159,7 @@ def rounding(bench: Bench, parameters: int) -> Found:
     whole, size, units = bench.changed(sampling_rate=1.0), min(parameters, _SMALL), 512
     lattice = training_sum(whole.task, size).lattice
     fraction = 0.3 / lattice.levels
-    rounds = _between(12, 24_000 // size, 2000)
+    rounds = _between(12, 24_000 // size, 400)
     for signs in (np.ones(size), np.resize([1.0, -1.0], size)):
         patients = of_unit(bench.task.privacy, np.arange(units))
         gradients = np.tile(signs * fraction * bench.task.privacy.clip_norm, (units, 1)).astype(np.float32)
