@@ -54,7 +54,7 @@ def victim(
             node = NodeProcess(attacked_broker.address, federation, name, folder, table, policy)
             running.callback(node.stop)
             node.start()
-            gateway.hello(name)
+            gateway.until(lambda: gateway.seen(name) or node.still_here(), f"{name} says hello")
             return Attack(gateway, node)
 
         yield start

@@ -74,19 +74,20 @@ class MaliciousGateway:
         """Signs from now on as of a later run."""
         self._serial += 1
 
-    def until(self, find: Callable[[], Optional[Found]], what: str) -> Found:
-        """Listens until `find` gives something. AssertionError naming `what` when it never does."""
+    def until(self, find: Callable[[], Optional[Found]], what: str, node: str = "") -> Found:
+        """Listens until `find` gives something. AssertionError naming `what` when it never does, or when `node` died."""
         deadline = time.monotonic() + GIVE_UP_S
         while True:
             found = find()
             if found is not None:
                 return found
+            assert self._last_word(node) != "gone", f"{node} died; never saw {what}"
             assert time.monotonic() < deadline, f"never saw {what}; heard {self.presences[-3:]}"
             self._listen()
 
-    def hello(self, node: str) -> Dict[str, Any]:
-        """Waits until `node` is here."""
-        return self.until(lambda: self._presence(0, node, kind="hello"), f"{node} says hello")
+    def seen(self, node: str) -> Optional[bool]:
+        """True once `node` is here, None while it is not."""
+        return True if self._last_word(node) not in ("", "gone") else None
 
     def offer(self, node: str, run: str, task: "Task | Dict[str, Any]", graph: bytes = b"graph") -> Dict[str, Any]:
         """Offers a task, as it is or as a plain map; returns the presence that answers it."""
@@ -96,13 +97,14 @@ class MaliciousGateway:
         return self.until(
             lambda: next((p for p in self._since(before, node) if p.get("run") == run and p["kind"] in VERDICTS), None),
             f"{node} answers task {run}",
+            node,
         )
 
     def refusal(self, node: str, header: Dict[str, Any], tensors: Optional[Tensors] = None) -> Dict[str, Any]:
         """Sends something that must be refused; returns the presence that says so."""
         before = len(self.presences)
         self.send(node, header, tensors)
-        return self.until(lambda: self._presence(before, node, kind="refused"), f"{node} refuses {header}")
+        return self.until(lambda: self._presence(before, node, kind="refused"), f"{node} refuses {header}", node)
 
     def provoke(self, node: str, header: Dict[str, Any], tensors: Optional[Tensors] = None) -> Dict[str, Any]:
         """Sends something; returns the first word that follows, an answer's header or a presence."""
@@ -114,7 +116,7 @@ class MaliciousGateway:
             said += [p for p in self._since(presences, node) if p["kind"] != "health"]
             return said[0] if said else None
 
-        return self.until(word, f"{node} says something to {header}")
+        return self.until(word, f"{node} says something to {header}", node)
 
     def round(self, node: str, run: str, number: int, tensors: Tensors, **fields: Any) -> Transfer:
         """Announces a round; returns the transfer that answers it."""
@@ -136,6 +138,7 @@ class MaliciousGateway:
                 None,
             ),
             f"{node} answers round {wanted[1]} of {wanted[0]}",
+            node,
         )
 
     def words(self) -> str:
@@ -147,8 +150,11 @@ class MaliciousGateway:
         return [p for p in self.presences[before:] if p.get("node") == node]
 
     def _presence(self, before: int, node: str, **fields: Any) -> Optional[Dict[str, Any]]:
-        fitting = (p for p in self._since(before, node) if fields.items() <= p.items())
-        return next(fitting, None)
+        return next((p for p in self._since(before, node) if fields.items() <= p.items()), None)
+
+    def _last_word(self, node: str) -> str:
+        said = [p["kind"] for p in self._since(0, node) if p["kind"] != "health"]
+        return str(said[-1]) if said else ""
 
     def _listen(self) -> None:
         self._link.pump()
@@ -233,6 +239,10 @@ class NodeProcess:
         if self.process is not None:
             self.process.kill()
             self.process.wait()
+
+    def still_here(self) -> None:
+        """AssertionError with the end of its log where the process has ended."""
+        assert self.alive, self.log[-2000:]
 
     @property
     def alive(self) -> bool:
