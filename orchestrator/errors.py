@@ -2,23 +2,37 @@
 
 
 class EdgewardError(Exception):
-    """The command could not do what was asked. The message says what, where and how to mend it."""
+    """The command could not do what was asked. The message says what, where and how to fix it.
+
+    A node sends none of these messages: only `code`, of the list in wire/refusals.py.
+    """
 
     exit_code = 1
+    code = "internal"
+
+    def __init__(self, message: str = "", code: str = "") -> None:
+        super().__init__(message)
+        if code:
+            self.code = code
 
 
 class UsageError(EdgewardError):
     """The command line or a configuration file asked for something that makes no sense."""
 
     exit_code = 2
+    code = "task"
 
 
 class DataError(EdgewardError):
-    """A data file does not fit its schema. The message names file, line and column."""
+    """A data file does not fit its schema. The message names file, line and column, and stays on this machine."""
+
+    code = "data"
 
 
 class WireError(EdgewardError):
     """A message could not be decoded, or does not match what was announced."""
+
+    code = "message"
 
 
 class BrokerError(EdgewardError):
@@ -32,9 +46,13 @@ class RoundError(EdgewardError):
 class PrivacyError(EdgewardError):
     """The declared privacy pipeline is impossible, or does not hold."""
 
+    code = "sum"
+
 
 class LedgerError(PrivacyError):
     """A node's ledger was changed, cut, lost or put back to an older state: what its data has spent is not known."""
+
+    code = "ledger.lost"
 
 
 class IdentityError(EdgewardError):

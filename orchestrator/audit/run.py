@@ -26,7 +26,7 @@ from orchestrator.node.runtime import TrainingGraph
 from orchestrator.privacy.accounting import epsilon_spent
 from orchestrator.privacy.accounting_process import plan_apart
 from orchestrator.privacy.standardization import standardize
-from orchestrator.wire.task import Task, objection_to
+from orchestrator.wire.task import Task, objection_to, oversized
 
 CONFIDENCE = 0.95
 SHARP_DELTAS = (1e-4, 1e-5, 1e-6, 1e-7)
@@ -90,7 +90,7 @@ def audit(
     task = replace(task, training=replace(task.training, parameters=ready.weights.size))
     task, _ = plan_apart(task)
     for name, dataset in datasets.items():
-        reason = objection_to(task, len(dataset.units(task.privacy.unit)))
+        reason = objection_to(task) or oversized(task, len(dataset.units(task.privacy.unit)))
         if reason is not None:
             raise UsageError(f"{name} would decline this task: {reason}")
     outside, trained = _membership_data(config, base, datasets)

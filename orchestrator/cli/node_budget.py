@@ -166,7 +166,8 @@ def _page(found: Dict[str, Any]) -> str:
 
 
 def _check(arguments: argparse.Namespace) -> int:
-    from orchestrator.node.policy import describe, load_policy
+    from orchestrator.node.policy import Refusal, describe, load_policy
+    from orchestrator.wire.task import oversized
 
     policy, digest = load_policy(arguments.file)
     found: Dict[str, Any] = {"policy": digest, "rules": describe(policy)}
@@ -174,7 +175,10 @@ def _check(arguments: argparse.Namespace) -> int:
         from orchestrator.gateway.config import load_config
 
         task = load_config(arguments.task).task
-        refusal = policy.objection(task, arguments.signer, arguments.records)
+        refusal = policy.objection(task, arguments.signer)
+        too_large = policy.oversized(arguments.records) or oversized(task, arguments.records)
+        if refusal is None and too_large:
+            refusal = Refusal("data", too_large)
         found["refusal"] = None if refusal is None else refusal._asdict()
     if arguments.json:
         print(json.dumps(found, indent=1))

@@ -8,7 +8,7 @@ from urllib.parse import quote
 from orchestrator.doctor.finding import NOT_CHECKED, OK, PROBLEM, Finding
 from orchestrator.errors import DataError
 from orchestrator.node.data import load_dataset
-from orchestrator.wire.task import Task, objection_to
+from orchestrator.wire.task import Task, oversized
 
 
 def check_store(path: Path) -> Finding:
@@ -38,13 +38,13 @@ def check_data(path: Path, task: Optional[Task]) -> Finding:
             NOT_CHECKED, "data", f"{path}: is there; give the federation's edgeward.toml to check what is in it"
         )
     try:
-        records = load_dataset(path, task.schema).records
+        dataset = load_dataset(path, task.schema)
     except DataError as error:
         return Finding(PROBLEM, "data", str(error), "mend the file, or ask whoever wrote the task")
-    objection = objection_to(task, records)
-    # A toml leaves the noise to the gateway's planning; only what no planning can mend is an objection here.
-    if objection and task.privacy.delta * records >= 1:
+    units = len(dataset.units(task.privacy.unit))
+    objection = oversized(task, units)
+    if objection:
         return Finding(
-            PROBLEM, "data", f"{path}: {objection}", f"ask for a delta below {1 / records:.2g} in [task.privacy]"
+            PROBLEM, "data", f"{path}: {objection}", f"ask for a delta below {1 / units:.2g} in [task.privacy]"
         )
-    return Finding(OK, "data", f"{path}: {records} records fit the schema")
+    return Finding(OK, "data", f"{path}: {dataset.records} records fit the schema")

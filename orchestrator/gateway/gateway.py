@@ -62,6 +62,7 @@ from orchestrator.rounds.secure import (
 from orchestrator.wire.body import decode_body, encode_body, require
 from orchestrator.wire.frames import Ack, Chunk, Want, decode_frame, encode_frame
 from orchestrator.wire.link import BrokerAddress, Connected, Disconnected, Link, Message
+from orchestrator.wire.refusals import code_in, text_of
 from orchestrator.wire.task import task_from_dict
 from orchestrator.wire.topics import Topics
 from orchestrator.wire.transfer import Inbox
@@ -274,7 +275,8 @@ class Gateway:
             self._leave(node)
             return
         if kind == "refused":
-            self._tell("node_refused", node=node, reason=require(header, "reason", str))
+            code = code_in(header)
+            self._tell("node_refused", node=node, code=code, reason=text_of(code))
             return
         self._figures.heard(node, header.get("process"))
         self._standings.heard(node, header, time.monotonic())
@@ -294,14 +296,14 @@ class Gateway:
                 self._tell("joined", node=node, records=joined.records)
             self._happen(joined)
         elif kind == "declined" and this_run:
-            self._decline(node, require({"code": "", **header}, "code", str), require(header, "reason", str))
+            code = code_in(header)
+            self._decline(node, code, text_of(code))
         elif kind == "waiting" and this_run:
             asked = require(header, "digest", str)
             if self._waiting.get(node) != asked:
                 self._waiting[node] = asked
-                self._tell(
-                    "waiting", node=node, code=header.get("code", ""), digest=asked, reason=header.get("reason", "")
-                )
+                code = code_in(header)
+                self._tell("waiting", node=node, code=code, digest=asked[:64], reason=text_of(code))
         elif header.get("finished") == self._run:
             self._goodbyes.add(node)
         elif not self._coordinator.over:
@@ -396,9 +398,10 @@ class Gateway:
         number, attempt = require(header, "round", int), require(header, "attempt", int)
         event: Optional[Event] = None
         if require(header, "run", str) == self._run and kind == "abstain":
-            event = Abstained(self._now(), node, number, attempt, require(header, "reason", str)[:500])
+            code = code_in(header)
+            event = Abstained(self._now(), node, number, attempt, text_of(code))
             self._store.append(self._run, event)
-            self._tell("abstained", node=node, round=number, reason=event.reason)
+            self._tell("abstained", node=node, round=number, code=code, reason=event.reason)
         elif header["run"] == self._run and self._coordinator.accepts_step(
             node, number, require(header, "step", str), attempt
         ):

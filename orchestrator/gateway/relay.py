@@ -190,7 +190,7 @@ class Relay(NodeAgent):
                 raise UsageError(objection)
         except UsageError as error:
             log.error("declined run %s: %s", run, error)
-            self._set_presence(kind="declined", run=run, code="task", reason=str(error))
+            self._set_presence(kind="declined", run=run, code="task")
             return
         digest = hashlib.sha256(graph + json.dumps(header["task"], sort_keys=True).encode()).hexdigest()
         nothing = Dataset(np.zeros((0, *task.schema.input_shape), np.float32), np.zeros(0, np.int32))

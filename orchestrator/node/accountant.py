@@ -7,6 +7,7 @@ one JSON question on stdin with one JSON object on stdout.
 import importlib.util
 import itertools
 import json
+import math
 import subprocess
 import sys
 from collections import Counter
@@ -15,7 +16,8 @@ from typing import Any, Dict, Iterable, List, Sequence, Tuple
 
 from orchestrator.errors import PrivacyError
 from orchestrator.node.ledger import Reservation
-from orchestrator.privacy.charges import Charge, epsilon_of
+from orchestrator.privacy.charges import Charge, epsilon_at
+from orchestrator.privacy.closeness import Correction, correction
 
 INSTALL = (
     "pip install dp-accounting"
@@ -23,6 +25,10 @@ INSTALL = (
     else "pip install scipy mpmath absl-py dm-tree && pip install --no-deps dp-accounting==0.4.0"
 )
 """0.4.0 is the last that runs on Python 3.8; it pins older packages than it needs."""
+
+LIMIT_S = 120.0
+_MOST_CPU_S, _MOST_BYTES = 60, 2 << 30
+"""A declaration can be made to take for ever, or all of a machine's memory: a gateway chooses rounds and rates."""
 
 _MOST_SIDES = 64
 _DISCRETIZATION = 1e-3
@@ -50,9 +56,14 @@ def epsilons_apart(sets: Iterable[Sequence[Reservation]], delta: float) -> List[
     if not available():
         raise PrivacyError(f"dp-accounting is not installed here, so nothing can be counted: {INSTALL}")
     question = json.dumps({"cases": cases, "delta": delta})
-    done = subprocess.run([sys.executable, "-m", __name__], input=question, capture_output=True, text=True)
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", __name__], input=question, capture_output=True, text=True, timeout=LIMIT_S
+        )
+    except subprocess.TimeoutExpired:
+        raise PrivacyError(f"counting epsilon took longer than {LIMIT_S:g} s: the declaration is too large") from None
     if done.returncode != 0:
-        raise PrivacyError(f"the accountant failed: {(done.stderr.strip().splitlines() or ['no word'])[-1]}")
+        raise PrivacyError(f"the accountant failed: {(done.stderr.strip().splitlines() or ['out of its limits'])[-1]}")
     return [float(value) for value in json.loads(done.stdout)["epsilons"]]
 
 
@@ -99,6 +110,25 @@ def _product(numbers: Iterable[int]) -> int:
     return product
 
 
+def _epsilon(charges: Sequence[Charge], delta: float) -> float:
+    """With what the grids of whole numbers give away beyond Gaussian noise (privacy/closeness.py), as the gateway states it."""
+    eta = extra = 0.0
+    for charge in charges:
+        if charge.grid is not None and charge.noise_multiplier > 0:
+            mechanism, std, _, parties, values = charge.grid
+            one = correction(mechanism, std, parties, values * charge.count, log10_delta=-40)
+            eta, extra = eta + one.eta, math.exp(one.eta) * extra + one.delta
+    return Correction(eta, extra, math.nan).epsilon(epsilon_at(charges, _DISCRETIZATION), delta)
+
+
+def _confine() -> None:
+    """Limits this process: what a declaration asks it to count may have been chosen to be too much."""
+    import resource
+
+    resource.setrlimit(resource.RLIMIT_CPU, (_MOST_CPU_S, _MOST_CPU_S))
+    resource.setrlimit(resource.RLIMIT_DATA, (_MOST_BYTES, _MOST_BYTES))
+
+
 def _answer(question: Dict[str, Any]) -> Dict[str, Any]:
     delta, cache = question["delta"], {}
     epsilons = []
@@ -107,11 +137,12 @@ def _answer(question: Dict[str, Any]) -> Dict[str, Any]:
         for case in of_set:
             key = json.dumps(case)
             if key not in cache:
-                cache[key] = epsilon_of([Charge.from_dict(c) for c in case], delta, _DISCRETIZATION)
+                cache[key] = _epsilon([Charge.from_dict(c) for c in case], delta)
             worst = max(worst, cache[key])
         epsilons.append(worst)
     return {"epsilons": epsilons}
 
 
 if __name__ == "__main__":
+    _confine()
     print(json.dumps(_answer(json.load(sys.stdin))))

@@ -2,7 +2,8 @@
 
 Messages (see wire/body.py for their form), node to gateway: presence `hello`, `ready`, `declined`, `waiting` (for its owner's
 word), `refused`, `gone` (the last will); transfers `update`, in secure rounds `step` and `abstain`. Gateway to node: transfers
-`task`, `round`, `step`, `finished`.
+`task`, `round`, `step`, `finished`. Why something is declined, refused or abstained from stays in this node's log; a code of
+wire/refusals.py travels.
 """
 
 import logging
@@ -13,7 +14,7 @@ from typing import Any, Dict, List, Optional, Tuple
 
 import numpy as np
 
-from orchestrator.errors import DataError, EdgewardError, UsageError, WireError
+from orchestrator.errors import EdgewardError, LedgerError, PrivacyError, UsageError, WireError
 from orchestrator.node.approval import digest_of
 from orchestrator.node.contribution import Contributor, Run, TrainerFactory
 from orchestrator.node.data import load_dataset
@@ -34,14 +35,16 @@ from orchestrator.rounds.secure import ACKNOWLEDGED_STEPS, PREPARED, SHARES_OF
 from orchestrator.wire.body import decode_body, encode_body, require, require_map
 from orchestrator.wire.frames import Ack, Chunk, Want, decode_frame, encode_frame
 from orchestrator.wire.link import BrokerAddress, Connected, Disconnected, Event, Link
-from orchestrator.wire.process import has_tensorflow, peak_memory_mib
-from orchestrator.wire.task import task_from_dict
+from orchestrator.wire.process import has_tensorflow, stated_memory_mib
+from orchestrator.wire.task import Task, task_from_dict
 from orchestrator.wire.topics import Topics
 from orchestrator.wire.transfer import Inbox, Outbox, transfer_id
 
 log = logging.getLogger("edgeward.node")
 
 GATEWAY = "gateway"
+LOOK_S = 0.25
+"""Answers to tasks for which the data were opened go out at multiples of this."""
 MAX_MESSAGE_BYTES = 512 << 20
 
 
@@ -141,15 +144,17 @@ class NodeAgent:
         (header, tensors), self._round = self._round, None
         try:
             self._answer_round(header, tensors)
-        except WireError as error:
+        except LedgerError:
+            raise  # what this node has spent is not known any more: it serves nobody
+        except EdgewardError as error:
             self._refuse("a round", error)
 
-    def _refuse(self, what: str, error: WireError) -> None:
-        """Says why, here and to the gateway; there at most once a second, so that a flood stays here."""
+    def _refuse(self, what: str, error: EdgewardError) -> None:
+        """Says why here, and that to the gateway; there at most once a second, so that a flood stays here."""
         log.warning("refused %s: %s", what, error)
         if time.monotonic() >= self._refusal_at:
             self._refusal_at = time.monotonic() + 1.0
-            body = encode_body({"kind": "refused", "node": self._name, "reason": str(error)[:500]})
+            body = encode_body({"kind": "refused", "node": self._name, "code": error.code})
             self._link.publish(self._topics.presence(self._name), body)
 
     def _handle(self, event: Event) -> None:
@@ -210,30 +215,49 @@ class NodeAgent:
             raise WireError("the task came without its training graph")
         self._asked = None
         graph = tensors["graph"].tobytes()
-        verdict: Optional[Verdict]
         try:
             task = task_from_dict(require(header, "task", dict), "the gateway's task")
             unable = objection_to_encrypting(task, self._name)
             if unable:
                 raise UsageError(unable)
-            loaded = load_dataset(self._data, task.schema)
-            dataset, held_out = hold_out(loaded, task.evaluation.share, self._store.secret("hold-out"))
-            verdict = self._gatekeeper.admit(run, task, header["task"], graph, dataset.records)
-        except (DataError, UsageError) as error:
-            verdict = Refusal("data" if isinstance(error, DataError) else "task", str(error))
-        if verdict is not None:
+        except UsageError as error:
+            self._stay_out(run, Refusal("task", str(error)), header, tensors)
+            return
+        begun = time.monotonic()
+        verdict = self._gatekeeper.consider(run, task, header["task"], graph) or self._gatekeeper.may_look(task)
+        if verdict is None:
+            verdict = self._open_run(run, task, header["task"], graph)
+            # How long reading took says how much there was to read, and how far it went.
+            time.sleep(-(time.monotonic() - begun) % LOOK_S)
+        if verdict is not None or self._run is None:
             self._stay_out(run, verdict, header, tensors)
             return
-        self._run = Run(run, digest_of(header["task"], graph), task, graph, dataset, held_out)
-        log.info("run %s: task %r, %d records", run, task.name, dataset.records)
-        self._set_presence(kind="ready", run=run, records=dataset.records, units=self._run.units)
+        count = self._run.stated
+        log.info("run %s: task %r, %d records, stated as %d", run, task.name, self._run.dataset.records, count)
+        self._set_presence(kind="ready", run=run, records=count, units=self._run.stated_units)
 
-    def _stay_out(self, run: str, verdict: Verdict, header: Dict[str, Any], tensors: Dict[str, np.ndarray]) -> None:
+    def _open_run(self, run: str, task: Task, declared: Dict[str, Any], graph: bytes) -> Optional[Verdict]:
+        """Reads the data, and reserves the run's budget where they fit. The only place where a task meets the data."""
+        try:
+            loaded = load_dataset(self._data, task.schema)
+            dataset, held_out = hold_out(loaded, task.evaluation.share, self._store.secret("hold-out"))
+            opened = Run(run, digest_of(declared, graph), task, graph, dataset, held_out)
+            verdict = self._gatekeeper.accept(run, task, declared, graph, opened.units)
+            if verdict is None:
+                opened.state(self._gatekeeper.state_count(run, task, opened.digest, opened.units))
+                self._run = opened
+            return verdict
+        except EdgewardError as error:
+            return Refusal(error.code, str(error))
+
+    def _stay_out(
+        self, run: str, verdict: Optional[Verdict], header: Dict[str, Any], tensors: Dict[str, np.ndarray]
+    ) -> None:
         self._run = None
         if isinstance(verdict, Refusal):
             log.error("declined run %s: %s", run, verdict.reason)
-            self._set_presence(kind="declined", run=run, code=verdict.code, reason=verdict.reason)
-        else:
+            self._set_presence(kind="declined", run=run, code=verdict.code)
+        elif verdict is not None:
             self._asked = (verdict.digest, header, tensors)
             self._set_presence(kind="waiting", run=run, **verdict._asdict())
 
@@ -259,7 +283,7 @@ class NodeAgent:
         try:
             body = self._store.released(run.id, number, run.digest)
         except EdgewardError as error:
-            raise WireError(f"refused: {error}") from error
+            raise WireError(f"refused: {error}", "round") from error
         if body is None:
             body = self._release(run, number, header, tensors)
         log.info("round %d: update of %d bytes", number, len(body))
@@ -272,7 +296,7 @@ class NodeAgent:
     def _release(self, run: Run, number: int, announced: Dict[str, Any], tensors: Dict[str, np.ndarray]) -> bytes:
         """Computes a round's answer and stores it durably; whatever happens from here on, the same bytes are sent."""
         fields, sent, keep = self._contributor(run).open_answer(number, announced, tensors)
-        header = {"kind": "update", "run": run.id, "round": number, **fields, "memory_mib": peak_memory_mib()}
+        header = {"kind": "update", "run": run.id, "round": number, **fields, "memory_mib": stated_memory_mib()}
         body = encode_body(header, sent)
         self._store.release(run.id, number, run.digest, body, keep)
         return body
@@ -316,7 +340,8 @@ class NodeAgent:
         secure = self._secure
         told = tuple(require(header, name, kind) for name, kind in (("run", str), ("round", int), ("attempt", int)))
         if secure is None or told != (secure.run.id, secure.number, secure.attempt):
-            self._abstain(header, EdgewardError("this node has no keys for this attempt: it came later, or began anew"))
+            reason = "this node has no keys for this attempt: it came later, or began again"
+            self._abstain(header, PrivacyError(reason, "sum.keys"))
             return
         try:
             fields, tensors = secure.answer(header)
@@ -324,7 +349,7 @@ class NodeAgent:
             self._secure = None
             self._abstain(header, error)
             return
-        figures = {"memory_mib": peak_memory_mib()} if tensors else {}
+        figures = {"memory_mib": stated_memory_mib()} if tensors else {}
         body = encode_body({**fields, **figures}, tensors, level=1)
         self._step_answers.append(transfer_id(body))
         self._send(body)
@@ -337,7 +362,7 @@ class NodeAgent:
     def _abstain(self, header: Dict[str, Any], reason: EdgewardError) -> None:
         log.warning("round %s, attempt %s: abstained: %s", header.get("round"), header.get("attempt"), reason)
         about = {name: header.get(name) for name in ("run", "round", "attempt")}
-        self._send(encode_body({"kind": "abstain", **about, "reason": str(reason)[:500]}))
+        self._send(encode_body({"kind": "abstain", **about, "code": reason.code}))
 
     def _finish(self, header: Dict[str, Any], tensors: Dict[str, np.ndarray]) -> None:
         run = self._run
@@ -375,7 +400,7 @@ class NodeAgent:
     def _about(self) -> Dict[str, Any]:
         sent, received = self._link.socket_bytes()
         process = {
-            "memory_mib": peak_memory_mib(),
+            "memory_mib": stated_memory_mib(),
             "sent_bytes": sent,
             "received_bytes": received,
             "tensorflow": has_tensorflow(),

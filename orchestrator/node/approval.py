@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Dict, List, NamedTuple, Optional
 
 from orchestrator.errors import UsageError
+from orchestrator.node.policy import own_noise
 from orchestrator.wire.task import Task, describe_model, digest_of, task_from_dict
 
 APPROVALS = "approvals"
@@ -98,7 +99,10 @@ def summary_of(task: Task, epsilon: Optional[float] = None) -> List[str]:
 def leaves(task: Task) -> List[str]:
     """What is sent, in words."""
     noised = "" if not task.privacy.on or task.privacy.noise == "gateway" else "noised "
-    sent = [f"the number of records, {task.training.rounds} {noised}updates of the model's weights"]
+    counts = {"none": "the number of records and ", "node": ""}.get(
+        task.privacy.unit, f"a noised number of {task.privacy.unit}s, "
+    )
+    sent = [f"{counts}{task.training.rounds} {noised}updates of the model's weights"]
     if task.standardizes:
         sent.append(f"{noised}sums of {len(task.schema.numbers())} columns, once")
     if task.evaluations:
@@ -112,6 +116,11 @@ def _privacy(task: Task, epsilon: Optional[float]) -> str:
         return "no differential privacy: what is sent can reveal records"
     counted = "" if epsilon is None else f"; this node counts {epsilon:.3g} for a run of it"
     where = {"node": "here", "distributed": "a share of it here", "gateway": "at the gateway only"}[privacy.noise]
+    if privacy.noise == "distributed":
+        counted += (
+            f"; if all other nodes work with the gateway, only noise of multiplier {own_noise(task):.3g} is left of "
+            f"{privacy.noise_multiplier:.3g}"
+        )
     return f"claims epsilon {privacy.epsilon:g} at delta {privacy.delta:g} per {privacy.unit}, noise added {where}{counted}"
 
 

@@ -15,10 +15,17 @@ from orchestrator.node.evaluation import evaluate
 from orchestrator.node.personal import PERSONAL, with_personal
 from orchestrator.node.runtime import TrainingGraph
 from orchestrator.node.store import RESIDUAL, NodeStore
-from orchestrator.node.trainer import Trainer
+from orchestrator.node.trainer import GradientTrainer, Trainer
 from orchestrator.privacy.clipping import clip_l2
 from orchestrator.privacy.noise import SecureRandom
-from orchestrator.privacy.noisy_sum import CLIP_NORM, WITHIN, evaluation_counts, statistics_sum, training_sum
+from orchestrator.privacy.noisy_sum import (
+    CLIP_NORM,
+    WITHIN,
+    evaluation_counts,
+    noised_count,
+    statistics_sum,
+    training_sum,
+)
 from orchestrator.privacy.standardization import moments, standardize
 from orchestrator.privacy.vector_layout import EVALUATION, STATISTICS, UPDATE, Layout
 from orchestrator.rounds.events import STATISTICS_ROUND
@@ -39,10 +46,32 @@ class Run:
         self.graph = graph
         self.dataset = dataset
         self.held_out = held_out  # raw; evaluated on, never trained on
-        self.units = len(dataset.units(task.privacy.unit))
+        self.units = len(dataset.units(task.privacy.unit))  # private: nothing that is sent may depend on it
+        self._stated: Optional[int] = None
         self.trainer: Optional[Trainer] = None
         self.parts: Optional[Tuple[int, Tensors]] = None  # of a secure round, while it may be attempted again
         self._evaluation_graph: Optional[TrainingGraph] = None
+
+    def state(self, units: int) -> None:
+        """Fixes what others are given as how many records or units there are (Gatekeeper.state_count)."""
+        self._stated = units
+
+    @property
+    def stated(self) -> int:
+        """How many records this node says it has: all of them without privacy, else a noised count of its units; of a node 1.
+
+        Weights, divisors and limits are made of it, so that what is sent is a function of noised sums and of this.
+        """
+        privacy = self.task.privacy
+        if self._stated is None:
+            self._stated = self.dataset.records
+            if privacy.on:
+                self._stated = noised_count(self.task, self.units, SecureRandom()) if privacy.within_node else 1
+        return self._stated if privacy.on else self.dataset.records
+
+    @property
+    def stated_units(self) -> int:
+        return self.stated if self.task.privacy.on else self.units
 
     def evaluation_graph(self) -> TrainingGraph:
         if self._evaluation_graph is None:
@@ -99,16 +128,16 @@ class Contributor:
         run = self._run
         parts: Tensors = {}
         keep: Tensors = {}
-        fields: Dict[str, Any] = {"records": run.dataset.records, "units": run.units}
+        fields: Dict[str, Any] = {"records": run.stated, "units": run.stated_units}
         if number == STATISTICS_ROUND:
-            parts[STATISTICS] = self._statistics(_limit(layout, STATISTICS, run.units))
+            parts[STATISTICS] = self._statistics(_limit(layout, STATISTICS, run.stated_units))
         elif number <= run.task.training.rounds:
             parts[UPDATE], keep, more = self._train(number, announced, tensors, layout)
             fields.update(more)
         if run.task.evaluates(number):
             weights, mean, std = self.round_tensors(number, tensors)
             held_out = run.held_out._replace(x=standardize(run.held_out.x, mean, std))
-            limit = _limit(layout, EVALUATION, run.units, len(held_out.units(run.task.privacy.unit)))
+            limit = _limit(layout, EVALUATION, run.stated_units)
             parts[EVALUATION] = evaluate(run.task, run.evaluation_graph(), held_out, weights, limit)
         return Contribution(parts, keep, fields)
 
@@ -135,9 +164,11 @@ class Contributor:
         if run.trainer is None:
             scaled = run.dataset._replace(x=standardize(run.dataset.x, mean, std))
             run.trainer = self._trainer_factory(run.task, run.graph, scaled, self._name)
+            if isinstance(run.trainer, GradientTrainer):
+                run.trainer.expect(run.stated_units)
         privacy = run.task.privacy
         if privacy.within_node and privacy.noise == "distributed":
-            limit = _limit(layout, UPDATE, run.units)
+            limit = _limit(layout, UPDATE, run.stated_units)
             if limit is None:
                 raise WireError(
                     f"round {number} is not a secure one: this node's share of the noise protects only a sum"
@@ -187,12 +218,12 @@ class Contributor:
         return sent, ({RESIDUAL: update - decoded} if codec in ERROR_FEEDBACK else {})
 
 
-def _limit(layout: Optional[Layout], name: str, units: int, held_out: int = 0) -> Optional[int]:
+def _limit(layout: Optional[Layout], name: str, units: int) -> Optional[int]:
     """To what this node's part of a noisy sum is cut before its noise; None outside secure sums, which have room for all.
 
-    held_out: units the part is over, where these are not the `units` trained on.
+    units: as stated. The limit of a sum must not depend on how many units really are in it.
     """
     part = next((p for p in layout.parts if p.name == name and p.noisy), None) if layout is not None else None
     if layout is None or part is None:
         return None
-    return layout.limit(part, min(held_out, part.times * units) if held_out else units)
+    return layout.limit(part, part.times * units)

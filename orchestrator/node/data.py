@@ -1,6 +1,7 @@
 """A node's private data, read and checked against the task's schema. Errors name file, line and column."""
 
 import csv
+import hashlib
 import math
 import zipfile
 from pathlib import Path
@@ -18,7 +19,8 @@ INPUT = "x"
 class Dataset(NamedTuple):
     """x: float32 (n, *input_shape), numbers clamped to their public ranges but not standardized. y: int32 (n,).
 
-    patients: int32 (n,), whose record it is, numbered from 0 in the order they come; None where the schema names no patients.
+    patients: int64 (n,), whose record it is, as a hash of the name: the same number whoever else is in the file; None where the
+    schema names no patients.
     """
 
     x: np.ndarray
@@ -103,19 +105,20 @@ def _load_table(path: Path, schema: Schema) -> Dataset:
 
 
 class _Numbering:
-    """Numbers names in the order they come."""
+    """Numbers names: 63 bits of a hash of each, so that no number depends on what else is in the file."""
 
     def __init__(self) -> None:
-        self._known: Dict[str, int] = {}
         self._numbers: List[int] = []
 
     def add(self, where: str, name: str) -> None:
         if not name:
             raise DataError(f"{where}: empty; every record must say whose it is")
-        self._numbers.append(self._known.setdefault(name, len(self._known)))
+        self._numbers.append(
+            int.from_bytes(hashlib.sha256(name.encode("utf-8", "surrogatepass")).digest()[:8], "big") >> 1
+        )
 
     def numbers(self) -> np.ndarray:
-        return np.array(self._numbers, np.int32)
+        return np.array(self._numbers, np.int64)
 
 
 def _csv_rows(path: Path) -> Iterator[Tuple[int, List[str]]]:

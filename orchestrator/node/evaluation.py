@@ -9,7 +9,6 @@ import numpy as np
 from orchestrator.errors import DataError
 from orchestrator.node.data import Dataset
 from orchestrator.node.runtime import TrainingGraph
-from orchestrator.privacy.lattice import clamp
 from orchestrator.privacy.noise import SecureRandom
 from orchestrator.privacy.noisy_sum import evaluation_counts
 from orchestrator.wire.evaluation import count
@@ -19,21 +18,23 @@ from orchestrator.wire.task import Task
 def hold_out(dataset: Dataset, share: float, key: bytes) -> Tuple[Dataset, Dataset]:
     """(records to train on, records to evaluate on).
 
-    A record is held out when a keyed hash of its content says so, a patient when one of its first record does: the same one is on
-    the same side in every run of this node, however many others are added, and whether it is depends on nobody else, as
-    separate accounting of the two sides needs. Raises DataError when one side would be empty.
+    A record is held out when a keyed hash of its content says so; where the schema names patients, of whose it is: all of a
+    patient's are on one side. So the same one is on the same side in every run of this node, and whether it is depends on no
+    other record, as separate accounting of the two sides needs. Raises DataError when one side would be empty.
     """
     if not share:
         return dataset, dataset.take(np.zeros(dataset.records, bool))
     limit = int(share * 2**32)
 
-    def drawn(i: int) -> bool:
-        content = dataset.x[i].tobytes() + dataset.y[i].tobytes()
+    def drawn(content: bytes) -> bool:
         return int.from_bytes(hmac.new(key, content, hashlib.sha256).digest()[:4], "big") < limit
 
-    held = np.zeros(dataset.records, bool)
-    for rows in dataset.units("record" if dataset.patients is None else "patient"):
-        held[rows] = drawn(int(rows[0]))
+    if dataset.patients is None:
+        contents = (dataset.x[i].tobytes() + dataset.y[i].tobytes() for i in range(dataset.records))
+        held = np.fromiter((drawn(content) for content in contents), bool, dataset.records)
+    else:
+        whose, each = np.unique(dataset.patients, return_inverse=True)
+        held = np.array([drawn(b"patient" + int(one).to_bytes(8, "big", signed=True)) for one in whose])[each]
     if held.all() or not held.any():
         raise DataError(
             f"{dataset.records} records cannot be split into some to train on and a share of {share:g} to evaluate on"
@@ -49,14 +50,22 @@ def evaluate(
     limit: what private sums are cut to before the noise.
     """
     logits = graph.logits(weights.astype(np.float32), held_out.x).astype(np.float64)
-    shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
-    probabilities = shifted / shifted.sum(axis=1, keepdims=True)
+    probabilities = _probabilities(logits, held_out.y)
     if not task.privacy.on:
         return count(held_out.y, probabilities, task.evaluation.bins)
     counts = evaluation_counts(task)
-    total = np.zeros(counts.size, np.int64)
-    for rows in held_out.units(task.privacy.unit):
-        # Rounded down, so that no unit counts for more than the sensitivity says.
-        own = count(held_out.y[rows], probabilities[rows], task.evaluation.bins) / len(rows)
-        total += np.floor(counts.scale * own).astype(np.int64)
-    return (total if limit is None else clamp(total, limit)) + counts.noise(SecureRandom())
+    units = held_out.units(task.privacy.unit)
+    each = (count(held_out.y[rows], probabilities[rows], task.evaluation.bins) / len(rows) for rows in units)
+    return counts.release(each, SecureRandom(), limit)
+
+
+def _probabilities(logits: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """float64 (n, classes), softmax of each row. A record whose logits are not all finite counts as surely wrong."""
+    finite = np.isfinite(logits).all(axis=1)
+    clean = np.where(finite[:, np.newaxis], logits, 0.0)
+    shifted = np.exp(clean - clean.max(axis=1, keepdims=True))
+    probabilities = np.asarray(shifted / shifted.sum(axis=1, keepdims=True))
+    wrong = np.flatnonzero(~finite)
+    probabilities[wrong] = 0.0
+    probabilities[wrong, (y[wrong] + 1) % logits.shape[1]] = 1.0
+    return probabilities

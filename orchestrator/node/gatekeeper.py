@@ -1,6 +1,7 @@
-"""The one who decides for the node's owner: takes a run, makes it wait for a person, or refuses it; counts every release.
+"""The one who decides for the node's owner: accepts a run, makes it wait for a person, or refuses it; counts every release.
 
-Holds policy, ledger and approvals together. Nothing here listens to a gateway: a task is judged by its declaration alone.
+Holds policy, ledger and approvals together. Nothing here listens to a gateway: a task is judged by its declaration alone, and
+before anybody opens the data. `reason`s are for the node's own log; what travels is their `code` (wire/refusals.py).
 """
 
 import hashlib
@@ -8,30 +9,39 @@ import json
 import logging
 import math
 import secrets
+import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Dict, List, NamedTuple, Optional, Tuple, Union
 
 from orchestrator.errors import LedgerError, PrivacyError, UsageError, WireError
 from orchestrator.node import accountant
-from orchestrator.node.anchor import Anchor, FolderAnchor, StoreAnchor
-from orchestrator.node.approval import Approvals, digest_of, summary_of
+from orchestrator.node.anchor import Anchor, FolderAnchor, Head, StoreAnchor
+from orchestrator.node.approval import Approvals, digest_of
 from orchestrator.node.identity import NodeIdentity
-from orchestrator.node.ledger import APPROVED, DENIED, LEDGER_FILE, Ledger, Reservation
+from orchestrator.node.ledger import APPROVED, DENIED, LEDGER_FILE, Ledger, Reservation, StaleError
 from orchestrator.node.policy import Policy, PolicyFile, Refusal
 from orchestrator.node.store import NodeStore
-from orchestrator.privacy.charges import charges_of
+from orchestrator.privacy.charges import Charge, charges_of
+from orchestrator.privacy.grids import on_grids
+from orchestrator.privacy.noise import SecureRandom
+from orchestrator.privacy.noisy_sum import noised_count
 from orchestrator.rounds.events import STATISTICS_ROUND
-from orchestrator.wire.task import Task, objection_to
+from orchestrator.wire.task import Task, objection_to, oversized
 
 log = logging.getLogger("edgeward.node")
+
+COUNT_ROUND = -1
+"""Under which the ledger notes that the number of units was stated: before any round."""
+
+_RACES = 20
+"""How often a budget is counted again because the ledger changed meanwhile."""
 
 
 class Waiting(NamedTuple):
     """The owner has not decided on this task yet."""
 
     digest: str
-    reason: str
     code: str = "policy.approval"
 
 
@@ -54,9 +64,11 @@ class Gatekeeper:
         anchors: List[Anchor] = [StoreAnchor(store)]
         if identity is not None:
             anchors.append(FolderAnchor(identity.folder))
+        self._store = store
         self._policy, self._signer = PolicyFile(policy), "" if identity is None else identity.signer
         self._approvals = Approvals(state)
         self._tasks: Dict[str, Task] = {}  # of the runs this process took part in
+        self._epsilons: Optional[Tuple[float, float]] = None  # of one task and of all, as last counted
         self._counted: Dict[Tuple[str, ...], Tuple[float, float]] = {}
         self._process, self._told = secrets.token_hex(8), 0
         self._ledger = Ledger(state / LEDGER_FILE, anchors)
@@ -69,24 +81,80 @@ class Gatekeeper:
     def close(self) -> None:
         self._ledger.close()
 
-    def admit(self, run: str, task: Task, declared: Dict[str, Any], graph: bytes, records: int) -> Optional[Verdict]:
-        """None when this node takes part: the run's whole budget is reserved then, once however often the task comes."""
-        objection = objection_to(task, records)
+    def consider(self, run: str, task: Task, declared: Dict[str, Any], graph: bytes) -> Optional[Verdict]:
+        """None where nothing but the data themselves can speak against the run. Nothing is reserved yet, no data are needed."""
+        objection = objection_to(task)
         if objection:
             return Refusal("claim", objection)
         try:
-            policy, version = self._policy.read()
+            policy, _ = self._policy.read()
         except UsageError as error:
-            return Refusal("policy.unreadable", f"this node's policy cannot be read, so nothing is taken: {error}")
+            return _unreadable(error)
         try:
-            verdict = self._decide(policy, version, run, task, declared, graph, records)
+            return self._decide(policy, run, task, declared, graph)
         except LedgerError as error:
             return Refusal("ledger.lost", str(error))
         except PrivacyError as error:
             return Refusal("ledger.run", str(error))
-        if verdict is None:
+
+    def may_look(self, task: Task) -> Optional[Refusal]:
+        """None where the data may be opened for this task: how they fit it is an answer about them, so there are few a day."""
+        try:
+            most = self._policy.read()[0].allow.schemas_a_day
+        except UsageError as error:
+            return _unreadable(error)
+        if self._store.may_look(_looked_for(task), time.time(), most):
+            return None
+        return Refusal("policy.tries", f"the data were opened for {most} different declarations within a day")
+
+    def accept(self, run: str, task: Task, declared: Dict[str, Any], graph: bytes, units: int) -> Optional[Verdict]:
+        """None when this node takes part: the run's whole budget is reserved then, once however often the task comes.
+
+        After `consider`, and with the data open. What another process reserved meanwhile is counted again.
+        """
+        try:
+            policy, version = self._policy.read()
+        except UsageError as error:
+            return _unreadable(error)
+        too_large = oversized(task, units) or policy.oversized(units)
+        if too_large:
+            return Refusal("data", too_large)
+        verdict: Optional[Verdict] = None
+        for _ in range(_RACES):
+            head = self._ledger.head
+            verdict = self.consider(run, task, declared, graph)
+            if verdict is not None:
+                return verdict
+            try:
+                self._reserve(policy, version, run, task, declared, graph, head)
+            except StaleError:
+                continue
+            except LedgerError as error:
+                return Refusal("ledger.lost", str(error))
+            except PrivacyError as error:
+                return Refusal("ledger.run", str(error))
             self._tasks[run] = task
-        return verdict
+            return None
+        return Refusal("policy.accountant", f"the ledger changed {_RACES} times while its budget was counted")
+
+    def admit(self, run: str, task: Task, declared: Dict[str, Any], graph: bytes, units: int) -> Optional[Verdict]:
+        """`consider` and `accept` in one, for data that are open already."""
+        return self.consider(run, task, declared, graph) or self.accept(run, task, declared, graph, units)
+
+    def state_count(self, run: str, task: Task, digest: str, units: int) -> int:
+        """How many units this node says it has: exactly as many without privacy, else as many as a noised draw says, once.
+
+        For records and patients the draw is charged; a node as unit says 1. Raises WireError where the ledger has no room.
+        """
+        if not task.privacy.on:
+            return units
+        if not task.privacy.within_node:
+            return 1
+        known = self._store.counted(run, digest)
+        if known is None:
+            known = noised_count(task, units, SecureRandom())
+            self._store.put_count(run, digest, known, COUNT_ROUND)
+        return known
 
     def charge(self, run: str, number: int) -> None:
         """To be called before the answer to round `number` is stored: notes durably that it will be released.
@@ -95,21 +163,23 @@ class Gatekeeper:
         """
         task = self._tasks.get(run)
         if task is None:
-            raise WireError(f"refused: run {run} was not taken by this node")
+            raise WireError(f"refused: run {run} was not accepted by this node", "round")
         try:
             self._ledger.charge(run, number, self._uses(run, task, number))
         except LedgerError:
             raise
         except PrivacyError as error:
-            raise WireError(f"refused: {error}") from error
+            raise WireError(f"refused: {error}", "round") from error
 
     def _uses(self, run: str, task: Task, number: int) -> Dict[str, int]:
         uses, bands = uses_of(task, number), task.privacy.bands
         known = self._ledger.reservation(run)
+        if known is not None and not task.privacy.on and not known.charges:
+            return {}  # reserved before runs without privacy had charges
         if "training" not in uses or bands == 1 or known is None:
             return uses
         # Noise that is correlated over rounds makes them one release, as long as nobody is in two of `bands` in a row.
-        near = [n for n in known.rounds if n != STATISTICS_ROUND and 0 < abs(number - n) < bands]
+        near = [n for n in known.rounds if n > STATISTICS_ROUND and 0 < abs(number - n) < bands]
         if near:
             raise PrivacyError(
                 f"round {number} of run {run} is less than {bands} rounds from round {near[0]}, answered here"
@@ -121,10 +191,10 @@ class Gatekeeper:
         return self._ledger.decision(digest) is not None
 
     def _decide(
-        self, policy: Policy, version: str, run: str, task: Task, declared: Dict[str, Any], graph: bytes, records: int
+        self, policy: Policy, run: str, task: Task, declared: Dict[str, Any], graph: bytes
     ) -> Optional[Verdict]:
         self._ledger.check_present()
-        refusal = policy.objection(task, self._signer, records)
+        refusal = policy.objection(task, self._signer)
         if refusal is not None:
             return refusal
         try:
@@ -132,6 +202,7 @@ class Gatekeeper:
         except PrivacyError as error:
             return Refusal("claim", str(error))
         digest = wanted.digest
+        self._ledger.check_free(wanted)
         epsilons: Optional[Tuple[float, float]] = None
         if policy.budget.limited:
             verdict = self._count(policy, wanted)
@@ -144,20 +215,33 @@ class Gatekeeper:
                 return Refusal("policy.approval-denied", f"this node's owner denied task {digest[:16]}")
             if word != APPROVED:
                 return self._ask(run, declared, graph, task, epsilons)
+        self._epsilons = epsilons
+        return None
+
+    def _reserve(
+        self,
+        policy: Policy,
+        version: str,
+        run: str,
+        task: Task,
+        declared: Dict[str, Any],
+        graph: bytes,
+        head: Head,
+    ) -> None:
+        wanted = reservation_of(run, digest_of(declared, graph), task)
         more: Dict[str, Any] = {"policy": version, "delta": task.privacy.delta if task.privacy.on else None}
         if not version:
-            log.warning("no --policy: any task is taken; the budget is recorded in the ledger and not limited")
-        if self._ledger.reserve(wanted, **more):
-            log.info(
-                "run %s: budget reserved%s", run, "" if epsilons is None else f", epsilon {epsilons[1]:.3g} in all"
-            )
-        return None
+            log.warning("no --policy: any task is accepted; the budget is recorded in the ledger and not limited")
+        if self._ledger.reserve(wanted, head if policy.budget.limited else None, **more):
+            said = "" if self._epsilons is None else f", epsilon {self._epsilons[1]:.3g} in all"
+            log.info("run %s: budget reserved%s", run, said)
 
     def _count(self, policy: Policy, wanted: Reservation) -> Union[Refusal, Tuple[float, float]]:
         """(epsilon of all runs of this task, of everything) with `wanted` included, or which limit that breaks."""
         budget = policy.budget
         known = [r for r in self._ledger.reservations() if r.run != wanted.run]
-        same = [r for r in known if r.digest == wanted.digest]
+        # By name or by schema: a task that comes again with another seed, or under another name, is the same one.
+        same = [r for r in known if r.task == wanted.task or r.sides == wanted.sides]
         key = (str(budget.delta), wanted.run, wanted.digest, *(f"{r.run} {r.counted}" for r in known))
         if key not in self._counted:
             try:
@@ -169,12 +253,12 @@ class Gatekeeper:
         earlier = f" with {_runs(len(same))} of it" if same else ""
         if budget.epsilon_task and of_task > budget.epsilon_task:
             reason = f"the task would spend epsilon {_say(of_task)}{earlier} at delta {budget.delta:g}, at most"
-            return Refusal("policy.epsilon-task", f"{reason} {budget.epsilon_task:g} is allowed for one task")
+            return Refusal("policy.budget", f"{reason} {budget.epsilon_task:g} is allowed for one task")
         if budget.epsilon_total and total > budget.epsilon_total:
             reason = (
                 f"with it epsilon {_say(total)} at delta {budget.delta:g} would be spent in all ({_runs(len(known))})"
             )
-            return Refusal("policy.epsilon-total", f"{reason}, at most {budget.epsilon_total:g} is allowed")
+            return Refusal("policy.budget", f"{reason}, at most {budget.epsilon_total:g} is allowed")
         return of_task, total
 
     def _ask(
@@ -188,27 +272,49 @@ class Gatekeeper:
             command,
             "\n  ".join(request.summary),
         )
-        return Waiting(request.digest, f"the owner has to approve: {'; '.join(summary_of(task)[:3])}")
+        return Waiting(request.digest)
 
 
 def reservation_of(run: str, digest: str, task: Task) -> Reservation:
     """Everything one run of `task` may release. Raises PrivacyError for a declaration whose loss cannot be stated."""
     sides = hashlib.sha256(json.dumps(asdict(task.schema), sort_keys=True).encode()).hexdigest()[:16]
-    return Reservation(run, digest, task.name, task.privacy.unit, charges_of(task), sides, task.evaluation.share)
+    charges = on_grids(task, charges_of(task)) if task.privacy.on else _without_privacy(task)
+    return Reservation(run, digest, task.name, task.privacy.unit, charges, sides, task.evaluation.share)
+
+
+def _without_privacy(task: Task) -> Tuple[Charge, ...]:
+    """The same releases, with a noise multiplier of 0: no epsilon bounds them, and the ledger says so."""
+    charges = [Charge("training", 0.0, count=task.training.rounds)]
+    if task.standardizes:
+        charges.append(Charge("statistics", 0.0))
+    if task.evaluations:
+        charges.append(Charge("evaluation", 0.0, count=task.evaluations, group="held-out"))
+    return tuple(charges)
 
 
 def uses_of(task: Task, number: int) -> Dict[str, int]:
-    """kind -> releases of it in the answer to round `number`; nothing for a task without privacy."""
-    if not task.privacy.on:
-        return {}
+    """kind -> releases of it in the answer to round `number`."""
     uses: Dict[str, int] = {}
-    if number == STATISTICS_ROUND:
+    if number == COUNT_ROUND:
+        uses["count"] = 1
+    elif number == STATISTICS_ROUND:
         uses["statistics"] = 1
     elif number <= task.training.rounds:
         uses["training"] = task.training.local_steps if task.privacy.within_node else 1
     if task.evaluates(number):
         uses["evaluation"] = 1
     return uses
+
+
+def _looked_for(task: Task) -> str:
+    """Digest of all that decides what opening the data for a task says about them."""
+    privacy = task.privacy
+    asked = [asdict(task.schema), task.evaluation.share, privacy.unit, privacy.delta if privacy.on else None]
+    return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
+
+
+def _unreadable(error: UsageError) -> Refusal:
+    return Refusal("policy.unreadable", f"this node's policy cannot be read, so nothing is accepted: {error}")
 
 
 def _runs(count: int) -> str:

@@ -73,7 +73,7 @@ class KeyHolderAgent(NodeAgent):
             self._check_role(task)
         except (UsageError, PrivacyError) as error:
             log.error("declined run %s: %s", run, error)
-            self._set_presence(kind="declined", run=run, code="task", reason=str(error))
+            self._set_presence(kind="declined", run=run, code="task")
             return
         graph = tensors["graph"].tobytes()
         nothing = Dataset(np.zeros((0, *task.schema.input_shape), np.float32), np.zeros(0, np.int32))

@@ -59,10 +59,19 @@ class Reservation:
 
     @property
     def counted(self) -> Tuple[Charge, ...]:
-        """The charges that count: all that is reserved, or once closed those that were used."""
+        """The charges that count: all that is reserved, or once closed those that were used.
+
+        A run without privacy that was reserved before these were noted has a charge without noise all the same.
+        """
+        if self.unit == "none" and not self.charges:
+            return (Charge("training", 0.0, count=len(self.rounds) if self.closed else len(self.rounds) or 1),)
         if not self.closed:
             return self.charges
         return tuple(replace(c, count=min(c.count, self.used.get(c.kind, 0))) for c in self.charges)
+
+
+class StaleError(EdgewardError):
+    """Another process wrote to the ledger after it was read."""
 
 
 class Ledger:
@@ -90,18 +99,18 @@ class Ledger:
         row = self._db.execute("SELECT seq, hash FROM entries ORDER BY seq DESC LIMIT 1").fetchone()
         return Head(int(row[0]), str(row[1])) if row else Head(0, FIRST)
 
-    def reserve(self, wanted: Reservation, **more: Any) -> bool:
+    def reserve(self, wanted: Reservation, at: Optional[Head] = None, **more: Any) -> bool:
         """Promises a run its charges; False where the same run with the same task has them already.
 
-        Raises PrivacyError for a run that was reserved for another task, or closed. `more` is kept in the entry, for people.
+        at: the ledger's head when the budget was counted. Raises StaleError when the ledger has become longer since: what was
+        counted is not what is there. PrivacyError for a run that was reserved for another task, or closed. `more` is kept in
+        the entry, for people.
         """
         with self._writing():
-            known = self.reservation(wanted.run)
-            if known is not None and known.digest != wanted.digest:
-                raise PrivacyError(f"run {wanted.run} was reserved for another task: {known.digest[:16]}")
-            if known is not None and known.closed:
-                raise PrivacyError(f"run {wanted.run} was closed by this node's owner")
-            if known is not None:
+            if at is not None and self.head != at:
+                raise StaleError("the ledger became longer while its budget was counted")
+            self.check_free(wanted)
+            if self.reservation(wanted.run) is not None:
                 return False
             self._append(
                 "reserve",
@@ -117,6 +126,14 @@ class Ledger:
             )
         self._anchor()
         return True
+
+    def check_free(self, wanted: Reservation) -> None:
+        """PrivacyError for a run that was reserved for another task, or closed."""
+        known = self.reservation(wanted.run)
+        if known is not None and known.digest != wanted.digest:
+            raise PrivacyError(f"run {wanted.run} was reserved for another task: {known.digest[:16]}")
+        if known is not None and known.closed:
+            raise PrivacyError(f"run {wanted.run} was closed by this node's owner")
 
     def charge(self, run: str, round_number: int, uses: Mapping[str, int]) -> None:
         """Notes durably that a round's answer is about to be released: `uses`, kind -> releases of that kind in it.

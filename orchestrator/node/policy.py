@@ -4,6 +4,7 @@ The node decides by it alone, whatever a gateway says; docs/policy.toml shows ev
 """
 
 import hashlib
+import math
 import sys
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -11,11 +12,14 @@ from pathlib import Path
 from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
 from orchestrator.errors import UsageError
+from orchestrator.privacy.noisy_sum import parties_of
 from orchestrator.wire.protection import UNITS
 from orchestrator.wire.structure import structure
-from orchestrator.wire.task import Task
+from orchestrator.wire.task import Schema, Task
 
 STAGES = ("noise", "clip", "masked", "ckks")
+ANY_COLUMN, PLACE = "*", "#"
+"""[require] patient = "*": the column the task names; "#3": the third, of a file without a header."""
 
 
 class Refusal(NamedTuple):
@@ -50,15 +54,27 @@ class Require:
     """`[require]`: what a task must declare.
 
     units: privacy units it may name; "none", with `stages` empty, lets tasks without privacy pass. stages: "noise" (this node
-    adds noise before anything leaves it, all of it or a share), "clip" (each unit's part is bounded), "masked" or "ckks" (nobody
-    sees this node's own answer; both named: either). minimum_cohort: answers a round is made of at least. signed: only from a
-    gateway this node is enrolled with.
+    adds noise before anything leaves it, all of it or a share), "clip" (each unit's part is bounded), "masked" or "ckks" (only
+    sums are opened; both named: either). minimum_cohort: answers a round is made of at least. signed: only from a gateway this
+    node is enrolled with. patient: the column that says whose a record is; without it no task may speak of patients, since a
+    gateway could name one that differs in every row ("#3": the third of a file without a header; "*": the task's word is
+    accepted). peers, key_holder: fingerprints of other parties' keys, as their owners gave them (docs/identity.md); the only ones
+    accepted in secure sums, beside those confirmed with `edgeward node peers`. neighbours: of this node in the graph of masks, at
+    least. own_noise: noise multiplier of what this node alone adds to a step or round, at least: what is left should all others
+    work with the gateway. steady: sums without noise are opened over the same nodes throughout a run only, since the difference
+    of two shows what single nodes sent.
     """
 
     units: Tuple[str, ...] = ("record", "patient", "node")
     stages: Tuple[str, ...] = ("noise",)
     minimum_cohort: int = 1
     signed: bool = False
+    patient: str = ""
+    peers: Dict[str, str] = field(default_factory=dict)
+    key_holder: str = ""
+    neighbours: int = 0
+    own_noise: float = 0.0
+    steady: bool = True
 
     def __post_init__(self) -> None:
         for name, known in (("units", UNITS), ("stages", STAGES)):
@@ -69,15 +85,28 @@ class Require:
             raise ValueError("units: empty, so that no task could be taken; leave it out or name some")
         if self.minimum_cohort < 1:
             raise ValueError(f"minimum_cohort: {self.minimum_cohort}, at least 1")
+        for name, fingerprint in [*self.peers.items(), *([("key_holder", self.key_holder)] if self.key_holder else [])]:
+            if len(fingerprint) != 64 or not set(fingerprint) <= set("0123456789abcdef"):
+                raise ValueError(
+                    f"{name}: {fingerprint!r}, expected the 64 hex digits `edgeward node fingerprint` prints there"
+                )
+        if self.neighbours < 0 or not (math.isfinite(self.own_noise) and self.own_noise >= 0):
+            raise ValueError("neighbours and own_noise: expected 0 (no demand) or more")
 
 
 @dataclass(frozen=True)
 class Allow:
-    """`[allow]`: names of tasks (shell patterns), key ids of gateways (16 hex digits), largest sampling rate of a step."""
+    """`[allow]`: names of tasks (shell patterns), key ids of gateways (16 hex digits), largest sampling rate of a step.
+
+    honest: among so many nodes noise may be shared at most; 0: no limit. schemas_a_day: different declarations for which the
+    data are opened within 24 hours; whether they fit is an answer about them.
+    """
 
     tasks: Tuple[str, ...] = ("*",)
     signers: Tuple[str, ...] = ()
     sampling_rate: float = 1.0
+    honest: int = 0
+    schemas_a_day: int = 10
 
     def __post_init__(self) -> None:
         for signer in self.signers:
@@ -85,6 +114,8 @@ class Allow:
                 raise ValueError(f"signers: {signer!r}, expected the 16 hex digits `edgeward gateway init` prints")
         if not 0 < self.sampling_rate <= 1:
             raise ValueError(f"sampling_rate: {self.sampling_rate}, expected a number in (0, 1]")
+        if self.honest < 0 or not 1 <= self.schemas_a_day <= 100_000:
+            raise ValueError("honest: expected 0 (no limit) or more; schemas_a_day: 1 to 100000")
 
 
 @dataclass(frozen=True)
@@ -103,16 +134,19 @@ class Policy:
     allow: Allow = field(default_factory=Allow)
     approval: Approval = field(default_factory=Approval)
 
-    def objection(self, task: Task, signer: str, records: int) -> Optional[Refusal]:
+    def objection(self, task: Task, signer: str) -> Optional[Refusal]:
         """What the task's declaration alone breaks; `signer`: key id of the gateway, empty without an identity."""
-        for check in (self._signer, self._task, self._privacy, self._stages, self._cohort):
+        for check in (self._signer, self._task, self._privacy, self._stages, self._cohort, self._alone):
             refusal = check(task, signer)
             if refusal is not None:
                 return refusal
-        if self.budget.limited and self.budget.delta * records >= 1:
-            reason = f"[budget] delta {self.budget.delta:g} is not below 1/records = 1/{records}: lower it"
-            return Refusal("policy.delta", reason)
         return None
+
+    def oversized(self, units: int) -> str:
+        """Why the policy's own delta means nothing for so many units; "" where it does. For the owner's eyes only."""
+        if self.budget.limited and self.budget.delta * units >= 1:
+            return f"[budget] delta {self.budget.delta:g} is not below 1/units = 1/{units}: lower it"
+        return ""
 
     def _signer(self, task: Task, signer: str) -> Optional[Refusal]:
         if (self.require.signed or self.allow.signers) and not signer:
@@ -131,6 +165,10 @@ class Policy:
         if unit not in self.require.units:
             reason = f"privacy unit {unit!r}, [require] units are {', '.join(self.require.units)}"
             return Refusal("policy.unit", reason)
+        if unit == "patient" and not _is_column(self.require.patient, task.schema):
+            named = f"names {self.require.patient!r}" if self.require.patient else "names none"
+            reason = f"the task says column {task.schema.patient!r} tells patients apart, [require] patient {named}"
+            return Refusal("policy.patient", reason)
         if task.privacy.on and rate > self.allow.sampling_rate:
             reason = f"sampling rate {rate:g}, [allow] sampling_rate is {self.allow.sampling_rate:g}"
             return Refusal("policy.sampling", reason)
@@ -148,6 +186,24 @@ class Policy:
             return Refusal("policy.stage", reason)
         return None
 
+    def _alone(self, task: Task, signer: str) -> Optional[Refusal]:
+        """What is left of the protection if all other parties work with the gateway, which chooses these numbers."""
+        privacy, aggregation, require = task.privacy, task.aggregation, self.require
+        shared = privacy.on and privacy.noise == "distributed"
+        if aggregation.secure and not aggregation.key_holder and aggregation.neighbours < require.neighbours:
+            reason = f"{aggregation.neighbours} neighbours in the graph of masks, [require] neighbours is {require.neighbours}"
+            return Refusal("policy.noise", reason)
+        if shared and self.allow.honest and aggregation.honest > self.allow.honest:
+            reason = f"noise in shares of {aggregation.honest} nodes, [allow] honest is {self.allow.honest}"
+            return Refusal("policy.noise", reason)
+        alone = own_noise(task)
+        if privacy.on and alone < require.own_noise:
+            reason = (
+                f"this node alone adds noise of multiplier {alone:.3g}, [require] own_noise is {require.own_noise:g}"
+            )
+            return Refusal("policy.noise", reason)
+        return None
+
     def _cohort(self, task: Task, signer: str) -> Optional[Refusal]:
         least = smallest_cohort(task)
         if least >= self.require.minimum_cohort:
@@ -156,8 +212,8 @@ class Policy:
         return Refusal("policy.cohort", reason)
 
 
-OPEN = Policy(require=Require(units=UNITS, stages=()))
-"""Of a node without a policy file: every task is taken, its budget is recorded and not limited."""
+OPEN = Policy(require=Require(units=UNITS, stages=(), patient=ANY_COLUMN, steady=False), allow=Allow(schemas_a_day=100))
+"""Of a node without a policy file: every task is accepted, its budget is recorded and not limited."""
 
 
 class PolicyFile:
@@ -190,12 +246,37 @@ def load_policy(path: Path) -> Tuple[Policy, str]:
     return policy, hashlib.sha256(content).hexdigest()
 
 
+def own_noise(task: Task) -> float:
+    """Noise multiplier of what one node adds to a step's sum (unit node: to a round's); 0.0 where it adds none."""
+    privacy = task.privacy
+    if not privacy.on or privacy.noise == "gateway":
+        return 0.0
+    return privacy.noise_multiplier / math.sqrt(parties_of(task))
+
+
 def smallest_cohort(task: Task) -> int:
     """Fewest nodes whose answers a round's result may be made of. `rounds.nodes` only says when a run starts."""
     if task.selection.sampling_rate:
         return 1  # a Poisson sample may be of one node
     least = task.rounds.quorum
     return min(least, task.aggregation.least) if task.aggregation.secure else least
+
+
+def _is_column(named: str, schema: Schema) -> bool:
+    """Whether the schema's patients are those of the column the owner named.
+
+    A schema may name the columns of a file without a header. Then a name says nothing, and the owner has to give the place.
+    """
+    if named.startswith(PLACE):
+        place = named[len(PLACE) :]
+        return bool(schema.columns) and place == str(schema.columns.index(schema.patient) + 1)
+    return named == ANY_COLUMN or (named == schema.patient and not schema.columns)
+
+
+def _patients(column: str) -> str:
+    if column == ANY_COLUMN:
+        return "by the column a task names"
+    return f"by column {column!r}" if column else "no column named, so no task about patients"
 
 
 def describe(policy: Policy) -> List[str]:
@@ -214,5 +295,12 @@ def describe(policy: Policy) -> List[str]:
         f"tasks: {', '.join(allow.tasks) or 'none'}",
         f"gateways: {', '.join(allow.signers) or ('any it is enrolled with' if require.signed else 'any')}",
         f"sampling rate: at most {allow.sampling_rate:g}",
+        f"patients: {_patients(require.patient)}",
+        f"other parties: {', '.join(sorted(require.peers)) or 'those confirmed with `edgeward node peers`'}",
+        f"noise of this node alone: multiplier {require.own_noise:g} at least",
+        f"noise shared among: {f'at most {allow.honest} nodes' if allow.honest else 'any number of nodes'}",
+        f"neighbours in secure sums: at least {require.neighbours}",
+        f"sums without noise: {'over the same nodes throughout a run' if require.steady else 'over changing nodes too'}",
+        f"data are opened for at most {allow.schemas_a_day} different declarations a day",
         f"a person must approve: {'yes' if policy.approval.required else 'no'}",
     ]

@@ -88,7 +88,7 @@ class SecureRound(ABC):
         return digest_of_told(self.run.digest, layout.form, model)
 
     def _counts(self) -> Dict[str, Any]:
-        return {"records": self.run.dataset.records, "units": self.run.units}
+        return {"records": self.run.stated, "units": self.run.stated_units}
 
     def _update_size(self) -> int:
         weights = self._tensors.get("weights")
@@ -100,13 +100,13 @@ class SecureRound(ABC):
         """The vector's parts and the weights of its means; those of an earlier attempt, if there was one."""
         run = self.run
         values = self._computed(layout)
-        weights = {name: run.dataset.records for name in values}
+        weights = {name: run.stated for name in values}
         times = {part.name: part.times for part in layout.parts}
         for name, count in ((STATISTICS, run.units), (EVALUATION, run.held_out.records)):
             if name in values and values[name].dtype != np.dtype("<i8"):  # a sum without noise: send it as a mean
                 values[name] = values[name] / max(1, count)
                 # Who held out far more than its share counts for less: sums have no room for it.
-                weights[name] = min(count, times[name] * run.dataset.records)
+                weights[name] = min(count, times[name] * run.stated)
         return values, weights
 
     def _computed(self, layout: Layout) -> Tensors:

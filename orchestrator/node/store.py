@@ -24,6 +24,8 @@ CREATE TABLE IF NOT EXISTS seen_runs (
 CREATE TABLE IF NOT EXISTS secrets (name TEXT PRIMARY KEY, value BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS peers (name TEXT PRIMARY KEY, key BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS opened (run TEXT NOT NULL, round INTEGER NOT NULL, PRIMARY KEY (run, round));
+CREATE TABLE IF NOT EXISTS counts (run TEXT PRIMARY KEY, task TEXT NOT NULL, units INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS looks (what TEXT PRIMARY KEY, at REAL NOT NULL);
 CREATE TABLE IF NOT EXISTS anchors (name TEXT PRIMARY KEY, entries INTEGER NOT NULL, hash TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS kept (
     run TEXT NOT NULL, name TEXT NOT NULL, round INTEGER NOT NULL, data BLOB NOT NULL, PRIMARY KEY (run, name)
@@ -91,6 +93,34 @@ class NodeStore:
         """Tells `before_release` of a release whose vector is not kept here: it can be computed again without harm."""
         if self.before_release is not None:
             self.before_release(run, round_number)
+
+    def counted(self, run: str, task: str) -> Optional[int]:
+        """How many units this node said it has in a run; None before it did. EdgewardError for a run whose task changed."""
+        row = self._db.execute("SELECT task, units FROM counts WHERE run = ?", (run,)).fetchone()
+        if row is not None and row[0] != task:
+            raise EdgewardError(f"run {run} changed its task after this node took part in it")
+        return None if row is None else int(row[1])
+
+    def put_count(self, run: str, task: str, units: int, round_number: int) -> None:
+        """Notes durably what this node says, charged like the answer to `round_number`: drawn once, said ever after."""
+        self.charge(run, round_number)
+        with self._writing():
+            self._db.execute("INSERT INTO counts VALUES (?, ?, ?)", (run, task, units))
+
+    def may_look(self, what: str, now: float, most: int) -> bool:
+        """Whether the data may be looked at for `what` (a digest), of which there may be `most` different ones in a day.
+
+        A yes is noted durably first. The same one again costs nothing: its answer is known.
+        """
+        with self._writing():
+            # Written so that a clock put back forgets nothing.
+            self._db.execute("DELETE FROM looks WHERE at < ? - 86400.0", (now,))
+            if self._db.execute("SELECT 1 FROM looks WHERE what = ?", (what,)).fetchone() is not None:
+                return True
+            if int(self._db.execute("SELECT COUNT(*) FROM looks").fetchone()[0]) >= most:
+                return False
+            self._db.execute("INSERT INTO looks VALUES (?, ?)", (what, now))
+        return True
 
     def kept(self, run: str, name: str) -> Optional[Kept]:
         """The newest vector of that name a release of this run stored; None before the first."""

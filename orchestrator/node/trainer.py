@@ -7,7 +7,7 @@ import numpy as np
 from orchestrator.node.data import Dataset
 from orchestrator.node.runtime import TrainingGraph
 from orchestrator.privacy.noise import SecureRandom
-from orchestrator.privacy.noisy_sum import NoisySum, training_sum
+from orchestrator.privacy.noisy_sum import NoisySum, noised_count, training_sum
 from orchestrator.wire.task import Task
 
 
@@ -40,9 +40,17 @@ class GradientTrainer:
         self._dataset = dataset
         self._node = node
         self._random = SecureRandom()
+        self._expected_units = 0
         self._units = dataset.units(task.privacy.unit) if task.privacy.within_node else []
         training = task.training
         self._proximal = training.options.get("mu", 0.01) if training.strategy == "fedprox" else 0.0
+
+    def expect(self, units: int) -> None:
+        """Takes `units`, the count this node stated, for what a private step's sum is divided by (times the sampling rate).
+
+        The true number would show: every value of an update is a whole multiple of the grid over the divisor.
+        """
+        self._expected_units = units
 
     def train(self, weights: np.ndarray, round_number: int, correction: Optional[np.ndarray] = None) -> np.ndarray:
         current = weights.astype(np.float32)
@@ -67,10 +75,12 @@ class GradientTrainer:
         return training_sum(self._task, weights.size)
 
     def _private_gradient(self, weights: np.ndarray) -> np.ndarray:
-        """Noised mean gradient of a Poisson sample, divided by its expected size (the realised one is private)."""
+        """Noised mean gradient of a Poisson sample, divided by its expected size as stated (the real ones are private)."""
         mechanism = self._noisy_sum(weights)
         total = mechanism.to_float(mechanism.release(self._sampled_gradients(weights), self._random))
-        return total / (self._task.privacy.sampling_rate * len(self._units))
+        if not self._expected_units:
+            self._expected_units = noised_count(self._task, len(self._units), self._random)
+        return total / (self._task.privacy.sampling_rate * self._expected_units)
 
     def _sampled_gradients(self, weights: np.ndarray) -> Iterator[np.ndarray]:
         """The gradients of a Poisson sample of the units, one at a time: a batch of them would not fit a small machine."""

@@ -9,15 +9,12 @@ import math
 from dataclasses import replace
 from functools import lru_cache
 from importlib.metadata import version
-from typing import Any, Callable, Dict, List, NamedTuple, Tuple
+from typing import Any, Callable, Dict, List, Tuple
 
 from orchestrator.errors import PrivacyError
-from orchestrator.privacy.charges import GROUPS, Charge, charges_of, epsilon_at, epsilon_of, event_of
+from orchestrator.privacy.charges import GROUPS, Charge, Grid, charges_of, epsilon_at, epsilon_of, event_of
 from orchestrator.privacy.closeness import Correction, correction
-from orchestrator.privacy.correlated import FRACTION_BITS
-from orchestrator.privacy.discrete import MAX_SIGMA, MAX_SKELLAM_VARIANCE
-from orchestrator.privacy.lattice import party_variance
-from orchestrator.privacy.noisy_sum import evaluation_counts, statistics_sum, training_sum
+from orchestrator.privacy.grids import MULTIPLIER_OF, grids_of
 from orchestrator.wire.task import Task
 
 STATISTICS_COST = 0.085
@@ -26,8 +23,8 @@ STATISTICS_COST = 0.085
 EVALUATION_SHARE = 2.5
 """The same for evaluation sums of the unit that is also trained on (a node): records held out have a budget of their own."""
 
-ASSUMED_PARAMETERS = 10**7
-"""Of a model whose size is not known (training.parameters 0)."""
+COUNT_COST = 0.05
+"""Of the budget goes to the number of units a node states, about."""
 
 _MAX_NOISE = 200.0
 _FINE, _COARSE = 1e-4, 1e-3
@@ -51,8 +48,8 @@ def epsilon_spent(task: Task, run: int = 1, group: str = "", parties: int = 0, d
 def correction_of(task: Task, run: int = 1, parties: int = 0) -> Correction:
     """What all releases of `run` trainings give away beyond Gaussian noise. Raises PrivacyError for noise nobody can draw."""
     eta = delta = 0.0
-    for release in _releases(task):
-        one = _close(task.privacy.mechanism, release.std, parties or release.parties, release.values * run)
+    for kind, release in grids_of(task).items():
+        one = _close(release.mechanism, release.std, _parties(kind, release, parties), release.values * run)
         # One release's noise after the other is replaced: losses add up, and a delta comes on top of what follows.
         eta, delta = eta + one.eta, math.exp(one.eta) * delta + one.delta
     return Correction(eta, delta, math.nan)
@@ -93,13 +90,17 @@ def plan_noise(task: Task) -> Task:
             statistics_noise_multiplier=privacy.statistics_noise_multiplier or _statistics_share(task) * noise,
             statistics_clip_norm=privacy.statistics_clip_norm or 0.5 * math.sqrt(max(1, len(task.schema.numbers()))),
         )
+        if privacy.within_node:
+            planned = replace(
+                planned, count_noise_multiplier=privacy.count_noise_multiplier or _count_share(task) * noise
+            )
         if task.evaluation.on and not privacy.evaluation_noise_multiplier:
             planned = replace(planned, evaluation_noise_multiplier=EVALUATION_SHARE * noise)
         return replace(task, privacy=planned)
 
     named = with_noise(0.0).privacy
-    kinds = {charge.kind for charge in charges_of(with_noise(1.0)) if charge.group == "trained"}
-    if all(getattr(named, _NOISE_OF[kind]) for kind in kinds):
+    kinds = {charge.kind for charge in charges_of(with_noise(1.0)) if charge.group == "trained"} - {"count"}
+    if all(getattr(named, MULTIPLIER_OF[kind]) for kind in kinds):
         return with_noise(privacy.noise_multiplier)
     each = f" in each of {privacy.runs} runs" if privacy.runs > 1 else ""
     return with_noise(_least_noise(with_noise, "trained", _MAX_NOISE, f"{task.steps} steps{each}"))
@@ -111,11 +112,9 @@ def _statistics_share(task: Task) -> float:
     return min(5.0, max(0.3, 1.0 / math.sqrt(STATISTICS_COST * spent)))
 
 
-_NOISE_OF = {
-    "training": "noise_multiplier",
-    "statistics": "statistics_noise_multiplier",
-    "evaluation": "evaluation_noise_multiplier",
-}
+def _count_share(task: Task) -> float:
+    """Noise of the stated number of units relative to training's, as above. At most 20 times: what it costs then is little."""
+    return min(20.0, max(0.3, 1.0 / math.sqrt(COUNT_COST * task.steps * task.privacy.sampling_rate**2)))
 
 
 def _plan_evaluation(task: Task) -> Task:
@@ -158,48 +157,13 @@ def _least_noise(with_noise: Callable[[float], Task], group: str, most: float, w
     return noise
 
 
-class _Release(NamedTuple):
-    """Noise of one kind of release: each party's std and what one unit moves a sum by, in grid steps; values of one run."""
-
-    kind: str
-    noise_multiplier: float
-    std: int
-    bound: float
-    parties: int
-    values: int
+def _multiplier(task: Task, kind: str) -> float:
+    return float(getattr(task.privacy, MULTIPLIER_OF[kind]))
 
 
-def _releases(task: Task) -> List[_Release]:
-    privacy = task.privacy
-    found = []
-    if privacy.noise_multiplier > 0:
-        of_step = training_sum(task, task.training.parameters or ASSUMED_PARAMETERS)
-        finer = 1 << FRACTION_BITS if privacy.bands > 1 else 1
-        values = task.steps * (of_step.lattice.size + (privacy.clip_quantile > 0))
-        std, bound = of_step.std * finer, of_step.lattice.bound * finer
-        if task.training.parameters:
-            _check_drawable(privacy.mechanism, std)
-        found.append(_Release("training", privacy.noise_multiplier, std, bound, of_step.parties, values))
-    if task.standardizes and privacy.statistics_noise_multiplier > 0:
-        sums = statistics_sum(task)
-        multiplier, size = privacy.statistics_noise_multiplier, sums.lattice.size
-        found.append(_Release("statistics", multiplier, sums.std, sums.lattice.bound, sums.parties, size))
-    if task.evaluations and privacy.evaluation_noise_multiplier > 0:
-        counts = evaluation_counts(task)
-        multiplier, values = privacy.evaluation_noise_multiplier, counts.size * task.evaluations
-        found.append(
-            _Release("evaluation", multiplier, counts.std, math.sqrt(2.0) * counts.scale, counts.parties, values)
-        )
-    return found
-
-
-def _check_drawable(mechanism: str, std: int) -> None:
-    """PrivacyError now rather than on every node in the first round."""
-    if std > MAX_SIGMA or (mechanism == "skellam" and party_variance(mechanism, std) > MAX_SKELLAM_VARIANCE):
-        raise PrivacyError(
-            f"{mechanism} noise of std {std} grid steps cannot be drawn: the model has too many parameters, or the noise "
-            "multiplier is too large for it" + ("; use mechanism 'discrete-gaussian'" if mechanism == "skellam" else "")
-        )
+def _parties(kind: str, release: Grid, parties: int) -> int:
+    """How many parties' noise a release rests on: `parties` if given, but a node's own count on its own noise."""
+    return release.parties if kind == "count" else parties or release.parties
 
 
 @lru_cache(maxsize=256)
@@ -223,11 +187,11 @@ def _stated(
     if not chosen:
         return 0.0
     factors = {}
-    for release in _releases(task):
-        count = parties or release.parties
-        close = _close(task.privacy.mechanism, release.std, count, release.values * run)
-        real = close.gaussian_std / (release.bound * release.noise_multiplier)
-        factors[release.kind] = min(math.sqrt(count / release.parties), real)
+    for kind, release in grids_of(task).items():
+        count = _parties(kind, release, parties)
+        close = _close(release.mechanism, release.std, count, release.values * run)
+        real = close.gaussian_std / (release.bound * _multiplier(task, kind))
+        factors[kind] = min(math.sqrt(count / release.parties), real)
     scaled = [replace(c, noise_multiplier=c.noise_multiplier * factors[c.kind]) for c in chosen]
     return correction_of(task, run, parties).epsilon(epsilon_at(scaled), task.privacy.delta)
 
@@ -239,7 +203,7 @@ def _charges_until(task: Task, run: int, number: int) -> Tuple[Charge, ...]:
     begun = replace(task, training=replace(task.training, rounds=max(1, rounds), warmup_rounds=0))
     now = []
     for charge in charges_of(begun):
-        if (charge.kind == "training" and rounds) or charge.kind == "statistics":
+        if (charge.kind == "training" and rounds) or charge.kind in ("statistics", "count"):
             now.append(charge)
     released = sum(task.evaluates(n) for n in range(number + 1))
     now += [replace(c, count=released) for c in charges_of(task) if c.kind == "evaluation" and released]

@@ -6,13 +6,26 @@ adding or removing one unit. Nothing here says how much noise is needed: see acc
 
 import math
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Callable, Dict, Iterable, List, Tuple
+from typing import Any, Callable, Dict, Iterable, List, NamedTuple, Optional, Tuple
 
 from orchestrator.errors import PrivacyError
 from orchestrator.wire.task import Task
 
-KINDS = ("training", "statistics", "evaluation")
+KINDS = ("training", "statistics", "evaluation", "count")
 GROUPS = ("trained", "held-out")
+
+
+class Grid(NamedTuple):
+    """Noise as it is drawn. std: of one party, bound: what one unit moves the sum by at most, both in grid steps.
+
+    parties: that add noise. values: noised whole numbers in one release (of correlated noise: in all of a run's).
+    """
+
+    mechanism: str
+    std: int
+    bound: float
+    parties: int
+    values: int
 
 
 @dataclass(frozen=True)
@@ -21,7 +34,8 @@ class Charge:
 
     noise_multiplier: standard deviation of the noise on the released sum, in units of what one unit can change it by; 0: the
     release is not noised. sampling_rate: probability that the unit is in one release, 1 without amplification. group: a unit
-    is of one group only, so charges add up inside a group and the largest group is what counts.
+    is of one group only, so charges add up inside a group and the largest group is what counts. grid: the whole numbers that
+    are really drawn in place of the Gaussian; None: it is counted as continuous.
     """
 
     kind: str
@@ -29,6 +43,7 @@ class Charge:
     sampling_rate: float = 1.0
     count: int = 1
     group: str = "trained"
+    grid: Optional[Grid] = None
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS or self.group not in GROUPS:
@@ -41,13 +56,15 @@ class Charge:
             raise ValueError("sampling_rate must be in (0, 1], count 0 or more")
 
     def to_dict(self) -> Dict[str, Any]:
-        return asdict(self)
+        found = {**asdict(self), "grid": None if self.grid is None else self.grid._asdict()}
+        return {name: value for name, value in found.items() if name != "grid" or value is not None}
 
     @classmethod
     def from_dict(cls, data: Dict[str, Any]) -> "Charge":
         """ValueError where a field is missing, unknown or out of range."""
         try:
-            return cls(**data)
+            grid = data.get("grid")
+            return cls(**{**data, "grid": None if grid is None else Grid(**grid)})
         except TypeError as error:
             raise ValueError(f"not a charge: {error}") from error
 
@@ -56,9 +73,10 @@ def charges_of(task: Task, run: int = 1) -> Tuple[Charge, ...]:
     """Everything one unit may be part of in the first `run` trainings of `task`; empty for unit "none".
 
     Records and patients: every gradient step, Poisson-sampled inside the nodes, the same whether a node adds all of the noise
-    or a share of it ("distributed": the multiplier is then of the sum's noise with exactly aggregation.honest survivors). Nodes:
-    one update a round. They are amplified only where the gateway samples them with its secret key and adds the noise itself:
-    a node's own answer shows that it was asked. Raises PrivacyError for a declaration whose loss cannot be stated.
+    or a share of it ("distributed": the multiplier is then of the sum's noise with exactly aggregation.honest survivors); and
+    once a run, the number of units the node states, with all of its noise from that node. Nodes: one update a round. They are
+    amplified only where the gateway samples them with its secret key and adds the noise itself: a node's own answer shows that it
+    was asked. Raises PrivacyError for a declaration whose loss cannot be stated.
     """
     privacy = task.privacy
     if not privacy.on:
@@ -66,6 +84,8 @@ def charges_of(task: Task, run: int = 1) -> Tuple[Charge, ...]:
     if run < 1:
         raise ValueError(f"run: {run}, the first training is 1")
     charges: List[Charge] = [_node_training(task, run) if privacy.unit == "node" else _training(task, run)]
+    if privacy.within_node:
+        charges.append(Charge("count", privacy.count_noise, count=run))
     if task.standardizes:
         charges.append(Charge("statistics", privacy.statistics_noise_multiplier, count=run))
     if task.evaluations:

@@ -108,6 +108,11 @@ def correction(mechanism: str, std: int, parties: int, values: int, log10_delta:
     return Correction(eta, delta, comparison.gaussian_std)
 
 
+def gaussian_std(mechanism: str, std: int, parties: int) -> float:
+    """Of the rounded Gaussian that the sum of `parties` parties' noise is closest to, in steps (step 2)."""
+    return math.sqrt(parties * party_variance(mechanism, std) - 1 / 12)
+
+
 class _Comparison(NamedTuple):
     """Histogram of |r|: bounds (b,), and the probability of each under D and under R."""
 
@@ -144,7 +149,7 @@ def _h(x: np.ndarray) -> np.ndarray:
 @lru_cache(maxsize=64)
 def _compare(mechanism: str, std: int, parties: int, ln_tail: int) -> _Comparison:
     variance = parties * party_variance(mechanism, std)
-    gaussian_variance = variance - 1 / 12
+    gaussian_variance = gaussian_std(mechanism, std, parties) ** 2
     # That what follows holds for the sum of the parties' noise is exact for Skellam noise, and within this for Gaussian noise.
     sum_error = 0.0 if mechanism == "skellam" else _ln_ratio_of_sums(std, parties)
     first = math.floor(math.log(_SMALLEST) / math.log(_RATIO))

@@ -37,6 +37,15 @@ class NoisySum:
     mechanism: str
 
     @property
+    def bound(self) -> float:
+        """What one unit moves the sum by at most, in steps."""
+        return self.lattice.bound
+
+    @property
+    def size(self) -> int:
+        return self.lattice.size
+
+    @property
     def std(self) -> int:
         return self.lattice.noise_std(self.noise_multiplier, self.parties)
 
@@ -68,7 +77,7 @@ class NoisySum:
 class NoisyCounts:
     """Sums in which one unit changes at most one cell by 1 and one bounded value by at most 1: L2 sensitivity sqrt(2).
 
-    Whole numbers of `scale` for 1, so that they need no rounding but of the bounded value.
+    A patient's cells are the mean of its records'. Whole numbers of `scale` for 1, rounded down.
     """
 
     size: int
@@ -86,6 +95,36 @@ class NoisyCounts:
     def std(self) -> int:
         variance = (self.noise_multiplier * self.scale) ** 2 * 2.0 / self.parties
         return math.ceil(math.sqrt(variance + 1 / 12))  # 1/12: what rounding takes off (privacy/closeness.py)
+
+    @property
+    def bound(self) -> float:
+        """What one unit moves the sum by at most, in steps."""
+        return math.sqrt(2.0) * self.scale
+
+    def total(self, contributions: Iterable[np.ndarray]) -> np.ndarray:
+        """int64 (size,): the sum, in steps and without noise, of one float vector (size,) for each unit.
+
+        A vector that is not finite, or beyond what one unit may add, counts as zero: the noise is matched to no more.
+        """
+        total = np.zeros(self.size, np.int64)
+        for contribution in contributions:
+            if self._allowed(contribution):
+                total += np.floor(self.scale * np.asarray(contribution, np.float64)).astype(np.int64)
+        return total
+
+    def release(
+        self, contributions: Iterable[np.ndarray], random: SecureRandom, limit: Optional[int] = None
+    ) -> np.ndarray:
+        """int64 (size,): what one party gives away, in steps; its sum is cut to `limit` first, which widens nothing."""
+        total = self.total(contributions)
+        return (total if limit is None else clamp(total, limit)) + self.noise(random)
+
+    def _allowed(self, contribution: np.ndarray) -> bool:
+        if np.shape(contribution) != (self.size,):
+            raise ValueError(f"a contribution of shape {np.shape(contribution)} to {self.size} sums")
+        # Written so that NaN fails. A part in 1e9 is float rounding; rounding down takes more off again.
+        cells, value = contribution[:-1], contribution[-1]
+        return bool((cells >= 0).all() and cells.sum() <= 1 + 1e-9 and 0 <= value <= 1)
 
     def noise(self, random: SecureRandom) -> np.ndarray:
         """int64 (size,): one party's share, in steps."""
@@ -119,3 +158,17 @@ def evaluation_counts(task: Task) -> NoisyCounts:
     """Of federated evaluation (wire/evaluation.py)."""
     size = vector_size(len(task.schema.classes), task.evaluation.bins)
     return NoisyCounts(size, task.privacy.evaluation_noise_multiplier, parties_of(task), task.privacy.mechanism)
+
+
+def count_sum(task: Task) -> NoisySum:
+    """Of ones, one for each unit a node trains on: how many it says it has. All of the noise is the node's own."""
+    privacy = task.privacy
+    multiplier = privacy.count_noise
+    return NoisySum(make_lattice(1.0, 1, multiplier, 1), multiplier, 1, privacy.mechanism)
+
+
+def noised_count(task: Task, units: int, random: SecureRandom) -> int:
+    """A draw of the number of units a node may state, 1 at least. It differs from `units` by noise alone."""
+    released = count_sum(task)
+    steps = units * released.lattice.levels + int(released.noise(random)[0])
+    return max(1, round(steps / released.lattice.levels))

@@ -69,6 +69,7 @@ def statement(
             privacy.evaluation_noise_multiplier,
             task.evaluation.on,
         ),
+        "counts": _counts(task, run),
         "composition": _composition(task),
         "aggregation": task.aggregation.method,
         "honest_survivors": (
@@ -158,6 +159,13 @@ def _releases(what: str, count: int, noise: float, there: bool) -> str:
     return f"{what} released {times} with noise multiplier {noise:g}, included"
 
 
+def _counts(task: Task, run: int) -> str:
+    privacy = task.privacy
+    if not privacy.within_node:
+        return "nodes say nothing of how many records they have, and weigh alike"
+    return _releases(f"the number of {_UNITS[privacy.unit]} each node states", run, privacy.count_noise, True)
+
+
 def _composition(task: Task) -> str:
     if task.privacy.unit == "node":
         return "every release a node is part of adds up"
@@ -209,8 +217,10 @@ def _against(task: Task, run: int, epsilon: float, seen: Dict[str, Any]) -> List
     left = min(aggregation.honest, (aggregation.least if least is None else least) - 1)
     to_nodes = _stated(epsilon_spent(task, run, parties=left)) if left < aggregation.honest else epsilon
     keys = {
-        "certified": "keys are certified by the federation's authority",
-        "first use": "keys were taken as first seen: it must not have exchanged them then",
+        "confirmed": "each node's owner confirmed the others' keys",
+        "certified": "keys are certified by the federation's authority: whoever holds its key must not work with the gateway, "
+        "unless owners confirmed each other's keys",
+        "first use": "keys were accepted as first seen: it must not have exchanged them then",
     }.get(str(seen.get("keys")), "keys must be the nodes' own")
     key = "; the holder of the key must not work with it" if aggregation.method == "ckks" else ""
     taken = (
@@ -221,7 +231,7 @@ def _against(task: Task, run: int, epsilon: float, seen: Dict[str, Any]) -> List
     return [
         *rows,
         ("other nodes", to_nodes, f"they see the rounds' models; {taken}"),
-        ("the gateway", epsilon, f"it can open sums only; {keys}{key}"),
+        ("the gateway", epsilon, f"it can open sums only, as long as enough of the others are who they say; {keys}{key}"),
         ("broker and network", epsilon, "they see encrypted answers only"),
     ]
 
@@ -235,16 +245,17 @@ def _not_covered(task: Task, seen: Dict[str, Any]) -> List[str]:
         ],
         "patient": [
             "a patient known to several nodes, or under several names: epsilon adds up over them",
-            "the number of records of a patient is covered, the number of patients of a node need not be",
+            "a column that does not tell patients apart: the claim rests on the one the schema names",
         ],
         "node": [
             "who is a member of the federation, and which nodes a round asked (the gateway and the broker see it)"
         ],
     }[privacy.unit]
-    lines = ["the number of records of each node (published)", *units]
-    lines += [
+    lines = [
+        *units,
         "the choice of hyperparameters, made without charging it to the budget",
         "records outside the nodes: test and calibration rows the gateway holds",
+        "who takes part, and what a node's machine says of itself (memory, rounded; load; when it is reachable)",
     ]
     if privacy.within_node and privacy.sampling_rate < 1:
         lines.append("how long a node takes to answer, which hints at the size of its random sample")

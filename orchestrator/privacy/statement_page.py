@@ -16,8 +16,7 @@ def markdown(said: Dict[str, Any]) -> str:
     if said["unit"] == "none":
         return f"# Privacy of this model\n\n**No differential privacy.** {said['claim']}\n"
     epsilon, delta, unit = said["epsilon"], said["delta"], said["unit"]
-    counts = list(said["records_per_node"].values())
-    data = f"{sum(counts):,} records on {len(counts)} nodes. " if counts else ""
+    data = _data(said)
     lines = [
         "# Privacy of this model",
         "",
@@ -52,7 +51,7 @@ def markdown(said: Dict[str, Any]) -> str:
         f"- {said['mechanism'][0].upper()}{said['mechanism'][1:]}.",
         f"- Noise multiplier {said['noise_multiplier']:.4g}, clip norm {said['clip_norm']:g}.",
         f"- Sampling: {said['sampling']}.",
-        f"- Standardization: {said['statistics']}. Evaluation: {said['evaluation']}.",
+        f"- Standardization: {said['statistics']}. Evaluation: {said['evaluation']}. Counts: {said['counts']}.",
         f"- Composition: {said['composition']}.",
     ]
     if said["honest_survivors"]:
@@ -70,6 +69,15 @@ def markdown(said: Dict[str, Any]) -> str:
     lines += ["", "## Measured", "", measured, "", "## What is not covered", ""]
     lines += [f"- {what}" for what in said["not_covered"]]
     return "\n".join(lines) + "\n"
+
+
+def _data(said: Dict[str, Any]) -> str:
+    counts = list(said["records_per_node"].values())
+    if not counts:
+        return ""
+    if said["unit"] == "node":
+        return f"{len(counts)} nodes. "
+    return f"About {sum(counts):,} {said['unit']}s on {len(counts)} nodes (each node's number carries noise). "
 
 
 def best_guess(epsilon: float, delta: float) -> float:

@@ -31,6 +31,7 @@ class Privacy:
     statistics_clip_norm: float = 0.0
     statistics_noise_multiplier: float = 0.0
     evaluation_noise_multiplier: float = 0.0  # on every sum of federated evaluation, in units of its sensitivity
+    count_noise_multiplier: float = 0.0  # on the number of units a node states instead of its own; 0: see count_noise
     runs: int = 1  # trainings the budget must last for: more than one to retrain when boards report drift
     noise: str = "node"  # or "distributed", "gateway"
     mechanism: str = "discrete-gaussian"  # or "skellam"
@@ -60,6 +61,7 @@ class Privacy:
             "statistics_noise_multiplier",
             "statistics_clip_norm",
             "evaluation_noise_multiplier",
+            "count_noise_multiplier",
         ):
             if not (math.isfinite(getattr(self, name)) and getattr(self, name) >= 0):
                 raise ValueError(f"{name}: {getattr(self, name)}, expected 0 (let the gateway plan it) or more")
@@ -83,6 +85,11 @@ class Privacy:
     @property
     def on(self) -> bool:
         return self.unit != "none"
+
+    @property
+    def count_noise(self) -> float:
+        """Noise multiplier of the number of records or patients a node states: the declared, else five times that of a step."""
+        return self.count_noise_multiplier or 5.0 * self.noise_multiplier
 
     @property
     def within_node(self) -> bool:

@@ -381,18 +381,26 @@ def describe_model(model: Dict[str, Any]) -> str:
     return f"{model.get('kind', '?')}{' (' + rest + ')' if rest else ''}"
 
 
-def objection_to(task: Task, records: int) -> Optional[str]:
-    """Why a node with `records` records should not take part: a privacy claim its own numbers do not carry."""
+def objection_to(task: Task) -> Optional[str]:
+    """Why no node should take part: a privacy claim that the declaration does not carry."""
     privacy = task.privacy
     if task.training.personal != "none" and not task.training.personal_parameters:
         return "the task wants a personal part and does not say which of the weights it is"
     if not privacy.on:
         return None
-    if privacy.within_node and privacy.delta * records >= 1:
-        # A mechanism that publishes one random record in full satisfies (0, 1/records)-DP.
-        return f"delta {privacy.delta:g} is not below 1/records = 1/{records}: it would allow a whole record to leak"
     if privacy.noise_multiplier <= 0 or (task.standardizes and privacy.statistics_noise_multiplier <= 0):
         return f"the task claims epsilon {privacy.epsilon:g} and declares no noise"
     if task.evaluation.on and privacy.evaluation_noise_multiplier <= 0:
         return f"the task claims epsilon {privacy.epsilon:g} and declares no noise on federated evaluation"
+    return None
+
+
+def oversized(task: Task, units: int) -> Optional[str]:
+    """Why a node with `units` privacy units should not take part: its delta would let a whole one leak."""
+    privacy = task.privacy
+    if privacy.within_node and privacy.delta * units >= 1:
+        # A mechanism that publishes one random unit in full satisfies (0, 1/units)-DP.
+        return (
+            f"delta {privacy.delta:g} is not below 1/units = 1/{units}: it would allow a whole {privacy.unit} to leak"
+        )
     return None

@@ -1,0 +1,80 @@
+"""Which whole numbers really leave for each kind of release: what gateway and node correct an accountant's Gaussian by.
+
+From the declaration alone, so that both sides come to the same. What the grids give away beyond Gaussian noise: closeness.py.
+"""
+
+from dataclasses import replace
+from typing import Dict, Iterable, Tuple
+
+from orchestrator.errors import PrivacyError
+from orchestrator.privacy.charges import Charge, Grid
+from orchestrator.privacy.closeness import gaussian_std
+from orchestrator.privacy.correlated import FRACTION_BITS
+from orchestrator.privacy.discrete import MAX_SIGMA, MAX_SKELLAM_VARIANCE
+from orchestrator.privacy.lattice import party_variance
+from orchestrator.privacy.noisy_sum import count_sum, evaluation_counts, statistics_sum, training_sum
+from orchestrator.wire.task import Task
+
+ASSUMED_PARAMETERS = 10**7
+"""Of a model whose size is not known (training.parameters 0)."""
+
+
+MULTIPLIER_OF = {
+    "training": "noise_multiplier",
+    "count": "count_noise",
+    "statistics": "statistics_noise_multiplier",
+    "evaluation": "evaluation_noise_multiplier",
+}
+"""kind of release -> the field of Privacy that declares its noise."""
+
+
+def grids_of(task: Task) -> Dict[str, Grid]:
+    """kind of release -> its grid, `values` being those of one run; of kinds whose noise is declared.
+
+    Raises PrivacyError for noise that cannot be drawn.
+    """
+    privacy, mechanism = task.privacy, task.privacy.mechanism
+    found: Dict[str, Grid] = {}
+    if privacy.noise_multiplier > 0:
+        of_step = training_sum(task, task.training.parameters or ASSUMED_PARAMETERS)
+        finer = 1 << FRACTION_BITS if privacy.bands > 1 else 1
+        values = task.steps * (of_step.size + (privacy.clip_quantile > 0))
+        std = of_step.std * finer
+        if task.training.parameters:
+            _check_drawable(mechanism, std)
+        found["training"] = Grid(mechanism, std, of_step.bound * finer, of_step.parties, values)
+    if privacy.within_node and privacy.count_noise > 0:
+        ones = count_sum(task)
+        found["count"] = Grid(mechanism, ones.std, ones.bound, ones.parties, ones.size)
+    if task.standardizes and privacy.statistics_noise_multiplier > 0:
+        sums = statistics_sum(task)
+        found["statistics"] = Grid(mechanism, sums.std, sums.bound, sums.parties, sums.size)
+    if task.evaluations and privacy.evaluation_noise_multiplier > 0:
+        counts = evaluation_counts(task)
+        values = counts.size * task.evaluations
+        found["evaluation"] = Grid(mechanism, counts.std, counts.bound, counts.parties, values)
+    return found
+
+
+def on_grids(task: Task, charges: Iterable[Charge]) -> Tuple[Charge, ...]:
+    """The charges of one run of `task` as its noise is drawn: with grid, and the multiplier of the Gaussian it is closest to."""
+    grids = grids_of(task)
+    found = []
+    for charge in charges:
+        grid = grids.get(charge.kind)
+        if grid is not None:
+            declared = float(getattr(task.privacy, MULTIPLIER_OF[charge.kind]))
+            real = gaussian_std(grid.mechanism, grid.std, grid.parties) / (grid.bound * declared)
+            grid = grid._replace(values=-(-grid.values // charge.count))
+            charge = replace(charge, noise_multiplier=charge.noise_multiplier * min(1.0, real), grid=grid)
+        found.append(charge)
+    return tuple(found)
+
+
+def _check_drawable(mechanism: str, std: int) -> None:
+    """PrivacyError now rather than on every node in the first round."""
+    if std > MAX_SIGMA or (mechanism == "skellam" and party_variance(mechanism, std) > MAX_SKELLAM_VARIANCE):
+        raise PrivacyError(
+            f"{mechanism} noise of std {std} grid steps cannot be drawn: the model has too many parameters, or the noise "
+            "multiplier is too large for it" + ("; use mechanism 'discrete-gaussian'" if mechanism == "skellam" else "")
+        )
