@@ -2,8 +2,9 @@
 same for every file; nothing is opened before policy, signer and approval agree, and looks at the file are counted."""
 
 import re
+import time
 from dataclasses import replace
-from typing import Any, Dict, FrozenSet, List, Set, Tuple
+from typing import Any, Dict, List, Tuple
 
 import pytest
 from conftest import Attack, Victim
@@ -81,7 +82,7 @@ def fields_of(presence: Dict[str, Any]) -> Dict[str, Any]:
 
 def only_codes(gateway: MaliciousGateway) -> None:
     """No text made from data or policy in anything heard; every code is one of the fixed ones."""
-    from orchestrator.wire.refusals import REFUSALS
+    from orchestrator.wire.refusals import TEXTS
 
     words = gateway.words()
     assert [secret for secret in SECRETS if secret in words] == []
@@ -89,7 +90,7 @@ def only_codes(gateway: MaliciousGateway) -> None:
     assert not counted & {len(ROWS), len(ROWS) + 1, len(ROWS) - 1}
     for said in (*gateway.presences, *(t.header for t in gateway.transfers)):
         assert "reason" not in said, said
-        assert said.get("code", next(iter(REFUSALS))) in REFUSALS, said
+        assert said.get("code", "data") in TEXTS, said
 
 
 @pytest.fixture(scope="module")
@@ -117,7 +118,8 @@ def test_a_task_the_owner_does_not_want_is_answered_without_opening_the_file(str
     gateway, node = strict
     node.rule(REFUSED_BY_RULES[rule])
     answers = []
-    for content in (*FITTING.values(), *FAILING.values()):
+    contents = (*FITTING.values(), *FAILING.values())
+    for content in contents[:: 6 if rule == "budget" else 1]:  # each answer of the accountant takes seconds
         node.data.write_bytes(content.encode("utf-8", "surrogateescape"))
         with OpenWatch(node.data) as watch:
             answers.append(fields_of(gateway.offer(node.name, f"{rule}-{len(gateway.presences)}", task())))
@@ -198,11 +200,11 @@ def test_looks_at_the_file_are_counted_and_end(victim: Victim) -> None:
         answers = [fields_of(gateway.offer(node.name, f"look-{i}", a)) for i, a in enumerate(asked)]
         assert watch.opened <= 10
     assert [a.get("code") for a in answers[10:]] == ["policy.tries"] * 20
-    late: Set[FrozenSet[str]] = set()
-    for content in (*FITTING.values(), *FAILING.values()):
+    late = []
+    for i, content in enumerate((*FITTING.values(), *FAILING.values())):
         node.data.write_bytes(content.encode("utf-8", "surrogateescape"))
-        late.add(frozenset(map(str, fields_of(gateway.offer(node.name, f"late-{len(late)}", asked[-1])).items())))
-    assert len(late) == 1
+        late.append(fields_of(gateway.offer(node.name, f"late-{i}", asked[-1])))
+    assert late == late[:1] * len(late)
     node.stop()
 
 
@@ -221,7 +223,7 @@ def test_a_restart_gives_no_more_looks(victim: Victim) -> None:
 
 
 def test_a_budget_refused_says_neither_how_much_nor_why(generous: Attack) -> None:
-    """Three ways over the limit, and a delta that is one record too large: one code, no number."""
+    """Three ways over the limit: one code, no number. A delta too large for the file is an answer about the file."""
     gateway, node = generous
     node.write(table())
     limit = '[budget]\nepsilon_task = {}\nepsilon_total = {}\ndelta = 1e-6\n' + MANY_LOOKS
@@ -229,24 +231,28 @@ def test_a_budget_refused_says_neither_how_much_nor_why(generous: Attack) -> Non
     for i, (of_task, total) in enumerate(((0.01, 0), (0, 0.01), (0.01, 0.01))):
         node.rule(limit.format(of_task, total))
         answers.append(fields_of(gateway.offer(node.name, f"budget-{i}", task())))
-    node.rule(limit.format(5, 5).replace("1e-6", "0.5"))
-    answers.append(fields_of(gateway.offer(node.name, "budget-delta", task())))
     assert {a.get("code") for a in answers} == {"policy.budget"}
     assert answers == answers[:1] * len(answers)
+    node.rule(limit.format(50, 50).replace("1e-6", "0.5"))
+    assert gateway.offer(node.name, "budget-delta", replace(task(), schema=schema(WARDS)))["code"] == "data"
     only_codes(gateway)
 
 
 def test_delta_does_not_tell_how_many_records_there_are(generous: Attack) -> None:
-    """A declared delta just below 1/n for n records and above it for one more: the answer is the same for both."""
+    """A declared delta just below 1/n for n records, and just above it for one more. Ten such questions are a count.
+
+    The answers may be alike, or drawn; they may not be one for n and another for n + 1.
+    """
     gateway, node = generous
     node.rule(f'[require]\nunits = ["record"]\n{MANY_LOOKS}')
     between = 1 / (len(ROWS) + 0.5)
     asked = replace(task(), schema=schema(WARDS), privacy=replace(task().privacy, delta=between))
-    answers: List[Dict[str, Any]] = []
-    for i, content in enumerate((FITTING["as it is"], FITTING["one row more"])):
-        node.write(content)
-        answers.append(gateway.offer(node.name, f"delta-{i}", asked))
-    assert [(a["kind"], a.get("code")) for a in answers[:1]] == [(a["kind"], a.get("code")) for a in answers[1:]]
+    kinds = []
+    for which in ("as it is", "one row more"):
+        node.write(FITTING[which])
+        runs = [f"delta-{which.replace(' ', '-')}-{i}" for i in range(8)]
+        kinds.append({gateway.offer(node.name, run, asked)["kind"] for run in runs})
+    assert kinds[0] & kinds[1], kinds
 
 
 def test_messages_that_make_no_sense_get_a_code(strict: Attack) -> None:
@@ -259,6 +265,7 @@ def test_messages_that_make_no_sense_get_a_code(strict: Attack) -> None:
         {"kind": "round", "run": "r"},
     ]
     for header in senseless:
+        time.sleep(1.1)  # a node says "refused" once a second, so that a flood stays with it
         word = gateway.provoke(node.name, header)
         assert "reason" not in word, word
         assert re.fullmatch(r"[a-z.-]+", word["code"]), word
@@ -270,7 +277,7 @@ def test_what_a_node_keeps_for_its_owner_names_the_mistake(generous: Attack) -> 
     gateway, node = generous
     node.rule(f'[require]\nunits = ["record"]\n{MANY_LOOKS}')
     node.write(FAILING["a typo"])
-    gateway.offer(node.name, "for-the-owner", task())
+    gateway.offer(node.name, "for-the-owner", replace(task(), schema=schema(WARDS)))
     assert re.search(r"records\.csv:62: column 'age': 'sixty-one' is not a number", node.log)
     node.write(table())
 
