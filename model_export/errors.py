@@ -19,3 +19,7 @@ class TflmError(ExportError):
 
 class BundleError(ExportError):
     """A bundle is damaged or incomplete. The message names the file and, where bytes changed, both digests."""
+
+
+class TfliteError(ExportError):
+    """The bytes are not a usable .tflite file. The message names the part and its place in the file."""

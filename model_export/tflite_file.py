@@ -6,23 +6,19 @@ Field numbers are those of tensorflow/compiler/mlir/lite/schema/schema.fbs, vers
 
 from __future__ import annotations
 
-import struct
 from dataclasses import dataclass
 from typing import Any, Callable, Dict, List, Optional, Tuple
 
 import numpy as np
 
-from model_export.errors import ExportError
+from model_export.errors import TfliteError
+from model_export.flatbuffer import FlatFile, FlatTable
 from model_export.tflite_names import OPERATOR_NAMES, TENSOR_TYPES
 
 IDENTIFIER = b"TFL3"
 SCHEMA_VERSION = 3
 ACTIVATIONS = ("none", "relu", "relu_n1_to_1", "relu6", "tanh", "sign_bit")
 PADDINGS = ("same", "valid")
-
-
-class TfliteError(ExportError):
-    """The bytes are not a usable .tflite file. The message names the part and its place in the file."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +91,7 @@ class TfliteModel:
 
 def read_tflite(blob: bytes) -> TfliteModel:
     """Parse a whole .tflite file; raises TfliteError when it is not one or is damaged."""
-    file = _File(bytes(blob))
+    file = FlatFile(bytes(blob))
     if len(file.blob) < 8 or file.blob[4:8] != IDENTIFIER:
         raise TfliteError(f"not a .tflite file: no {IDENTIFIER.decode()} identifier at byte 4")
     model = file.table(file.follow(0, "root"), "model")
@@ -110,92 +106,11 @@ def read_tflite(blob: bytes) -> TfliteModel:
     return TfliteModel(model.text(3), subgraphs)
 
 
-class _File:
-    """The bytes, with a bound on how much may be read from them: tables may share bytes, but not without end."""
-
-    def __init__(self, blob: bytes) -> None:
-        self.blob = blob
-        self.budget = 16 * len(blob) + 65536
-
-    def check(self, position: int, size: int, what: str) -> None:
-        if position < 0 or size < 0 or position + size > len(self.blob):
-            raise TfliteError(f"{what}: bytes {position} to {position + size} lie outside the file of {len(self.blob)}")
-
-    def spend(self, size: int, what: str) -> None:
-        self.budget -= size
-        if self.budget < 0:
-            raise TfliteError(f"{what}: the file refers to the same bytes over and over")
-
-    def unpack(self, fmt: str, position: int, what: str) -> Any:
-        self.check(position, struct.calcsize(fmt), what)
-        return struct.unpack_from(fmt, self.blob, position)[0]
-
-    def follow(self, position: int, what: str) -> int:
-        return position + self.unpack("<I", position, what)
-
-    def vector(self, position: int, item_bytes: int, what: str) -> Tuple[int, int]:
-        """Position of the first item and the number of items of the vector at `position`."""
-        count = self.unpack("<I", position, what)
-        self.check(position + 4, count * item_bytes, what)
-        return position + 4, count
-
-    def table(self, position: int, what: str) -> _Table:
-        return _Table(self, position, what)
-
-
-class _Table:
-    def __init__(self, file: _File, position: int, what: str) -> None:
-        self.file, self.position, self.what = file, position, what
-        self.vtable = position - file.unpack("<i", position, what)
-        self.vtable_bytes = file.unpack("<H", self.vtable, what)
-        file.check(self.vtable, self.vtable_bytes, what)
-        file.spend(16, what)
-
-    def _at(self, field: int) -> Optional[int]:
-        slot = 4 + 2 * field
-        if slot + 2 > self.vtable_bytes:
-            return None
-        offset = self.file.unpack("<H", self.vtable + slot, self.what)
-        return self.position + offset if offset else None
-
-    def scalar(self, field: int, fmt: str, default: Any) -> Any:
-        at = self._at(field)
-        return default if at is None else self.file.unpack(fmt, at, self.what)
-
-    def vector(self, field: int, dtype: str) -> np.ndarray:
-        at = self._at(field)
-        item = np.dtype(dtype)
-        if at is None:
-            return np.zeros(0, item)
-        start, count = self.file.vector(self.file.follow(at, self.what), item.itemsize, self.what)
-        self.file.spend(count * item.itemsize, self.what)
-        return np.frombuffer(self.file.blob, item, count, start)
-
-    def raw(self, field: int) -> Tuple[int, int]:
-        """Position and length of a byte vector that is only pointed to, not read; (0, 0) when it is absent."""
-        at = self._at(field)
-        return (0, 0) if at is None else self.file.vector(self.file.follow(at, self.what), 1, self.what)
-
-    def text(self, field: int) -> str:
-        return self.vector(field, "u1").tobytes().decode("utf-8", "replace")
-
-    def sub(self, field: int, what: str) -> Optional[_Table]:
-        at = self._at(field)
-        return None if at is None else self.file.table(self.file.follow(at, self.what), what)
-
-    def tables(self, field: int, what: str) -> List[_Table]:
-        at = self._at(field)
-        if at is None:
-            return []
-        start, count = self.file.vector(self.file.follow(at, self.what), 4, what)
-        return [self.file.table(self.file.follow(start + 4 * i, what), f"{what}[{i}]") for i in range(count)]
-
-
 _Code = Tuple[str, int, int]
 _Bytes = Optional[Tuple[int, int]]
 
 
-def _operator_code(table: _Table) -> _Code:
+def _operator_code(table: FlatTable) -> _Code:
     # Two fields for one number: files older than code 127 only have the first, newer ones fill both.
     code = max(table.scalar(0, "<b", 0), table.scalar(3, "<i", 0))
     if not 0 <= code < len(OPERATOR_NAMES):
@@ -204,7 +119,7 @@ def _operator_code(table: _Table) -> _Code:
     return (f"CUSTOM:{table.text(1)}" if name == "CUSTOM" else name), code, table.scalar(2, "<i", 1)
 
 
-def _buffer(table: _Table) -> _Bytes:
+def _buffer(table: FlatTable) -> _Bytes:
     """Where the content of a buffer lies: (position, bytes), or None for the empty buffer of a computed tensor."""
     position, count = table.raw(0)
     if count:
@@ -216,7 +131,7 @@ def _buffer(table: _Table) -> _Bytes:
     return None
 
 
-def _subgraph(table: _Table, codes: List[_Code], buffers: List[_Bytes]) -> Subgraph:
+def _subgraph(table: FlatTable, codes: List[_Code], buffers: List[_Bytes]) -> Subgraph:
     tensors = tuple(_tensor(i, t, buffers) for i, t in enumerate(table.tables(0, f"{table.what}.tensors")))
     ops = tuple(_op(i, t, codes, len(tensors)) for i, t in enumerate(table.tables(3, f"{table.what}.operators")))
     inputs = _indices(table, 1, len(tensors), optional=False)
@@ -224,7 +139,7 @@ def _subgraph(table: _Table, codes: List[_Code], buffers: List[_Bytes]) -> Subgr
     return Subgraph(table.text(4), tensors, ops, inputs, outputs)
 
 
-def _indices(table: _Table, field: int, tensors: int, optional: bool) -> Tuple[int, ...]:
+def _indices(table: FlatTable, field: int, tensors: int, optional: bool) -> Tuple[int, ...]:
     values = tuple(int(v) for v in table.vector(field, "<i4"))
     for value in values:
         if not (-1 if optional else 0) <= value < tensors:
@@ -232,7 +147,7 @@ def _indices(table: _Table, field: int, tensors: int, optional: bool) -> Tuple[i
     return values
 
 
-def _tensor(index: int, table: _Table, buffers: List[_Bytes]) -> Tensor:
+def _tensor(index: int, table: FlatTable, buffers: List[_Bytes]) -> Tensor:
     name = table.text(3)
     what = f"{table.what} ({name})"
     shape = tuple(int(v) for v in table.vector(0, "<i4"))
@@ -276,7 +191,7 @@ def _constant(
     return np.frombuffer(blob, item, items, position).reshape(shape)
 
 
-def _quantization(table: Optional[_Table], shape: Tuple[int, ...], what: str) -> Tuple[np.ndarray, np.ndarray, int]:
+def _quantization(table: Optional[FlatTable], shape: Tuple[int, ...], what: str) -> Tuple[np.ndarray, np.ndarray, int]:
     if table is None:
         return np.zeros(0, np.float32), np.zeros(0, np.int64), 0
     scales = table.vector(2, "<f4").astype(np.float32)
@@ -291,7 +206,7 @@ def _quantization(table: Optional[_Table], shape: Tuple[int, ...], what: str) ->
     return scales, zero_points, axis
 
 
-def _op(index: int, table: _Table, codes: List[_Code], tensors: int) -> Op:
+def _op(index: int, table: FlatTable, codes: List[_Code], tensors: int) -> Op:
     which = table.scalar(0, "<I", 0)
     if which >= len(codes):
         raise TfliteError(f"{table.what}: refers to operator code {which} of {len(codes)}")
@@ -309,7 +224,7 @@ def _op(index: int, table: _Table, codes: List[_Code], tensors: int) -> Op:
     return Op(index, name, code, version, inputs, outputs, options)
 
 
-_Reader = Callable[[Optional[_Table], int], Any]
+_Reader = Callable[[Optional[FlatTable], int], Any]
 
 
 def _number(fmt: str, default: Any) -> _Reader:
@@ -317,7 +232,7 @@ def _number(fmt: str, default: Any) -> _Reader:
 
 
 def _enum(names: Tuple[str, ...]) -> _Reader:
-    def read(table: Optional[_Table], field: int) -> str:
+    def read(table: Optional[FlatTable], field: int) -> str:
         value = 0 if table is None else table.scalar(field, "<b", 0)
         if not 0 <= value < len(names):
             raise TfliteError(f"{table.what if table else 'options'}: value {value} is none of {', '.join(names)}")
@@ -326,11 +241,11 @@ def _enum(names: Tuple[str, ...]) -> _Reader:
     return read
 
 
-def _flag(table: Optional[_Table], field: int) -> bool:
+def _flag(table: Optional[FlatTable], field: int) -> bool:
     return table is not None and bool(table.scalar(field, "<b", 0))
 
 
-def _ints(table: Optional[_Table], field: int) -> Tuple[int, ...]:
+def _ints(table: Optional[FlatTable], field: int) -> Tuple[int, ...]:
     return () if table is None else tuple(int(v) for v in table.vector(field, "<i4"))
 
 

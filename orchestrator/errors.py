@@ -49,6 +49,12 @@ class PrivacyError(EdgewardError):
     code = "sum"
 
 
+class PeerError(PrivacyError):
+    """Another party of a secure sum is not known to be who it says."""
+
+    code = "sum.peers"
+
+
 class LedgerError(PrivacyError):
     """A node's ledger was changed, cut, lost or put back to an older state: what its data has spent is not known."""
 
@@ -57,3 +63,9 @@ class LedgerError(PrivacyError):
 
 class IdentityError(EdgewardError):
     """A key, certificate, token or signature is missing, refused or not what it should be."""
+
+
+class GraphError(EdgewardError):
+    """A training graph is not one this node runs, or its process failed. The message is about the graph, never about data."""
+
+    code = "graph"

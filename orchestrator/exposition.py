@@ -5,6 +5,8 @@ https://prometheus.io/docs/instrumenting/exposition_formats/
 
 from typing import Dict, List, Tuple
 
+from orchestrator.wire.plain import plain
+
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 Sample = Tuple[Dict[str, str], float]
@@ -30,4 +32,5 @@ class Page:
 
 
 def _escaped(text: str) -> str:
-    return text.replace("\\", "\\\\").replace("\n", "\\n").replace('"', '\\"')
+    """As the format has it; what cannot be printed is an escape already, also a line end."""
+    return plain(text).replace("\\", "\\\\").replace('"', '\\"')

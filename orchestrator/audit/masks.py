@@ -55,7 +55,8 @@ def _masked(
         run = Run("audit", "", task, b"", dataset, dataset.take(np.empty(0, np.int64)))
         weights = {"weights": np.zeros(parameters + task.training.personal_parameters, np.float32)}
         announced = {"round": number, "attempt": attempt}
-        rounds[name] = MaskedRound("audit", run, announced, weights, name, Peers(name, store), store, nothing)
+        peers = Peers(name, store, first_sight=True)
+        rounds[name] = MaskedRound("audit", run, announced, weights, name, peers, store, nothing)
     keys = {name: played.answer({"step": KEYS})[0] for name, played in rounds.items()}
     counts = {"bits": layout.bits, "parties": len(stores)}
     counts.update(units=len(stores) * _units(task, dataset), records=len(stores) * dataset.records)

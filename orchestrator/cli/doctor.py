@@ -44,6 +44,7 @@ def register(subparsers: Any) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> int:
+    from orchestrator.cli.tables import say
     from orchestrator.doctor.examine import Question, examine
     from orchestrator.doctor.finding import PROBLEM, WARNING
 
@@ -63,8 +64,8 @@ def _run(arguments: argparse.Namespace) -> int:
         print(json.dumps({"ok": not problems, "findings": [finding.as_dict() for finding in found]}, indent=1))
         return 1 if problems else 0
     for finding in found:
-        print(f"{finding.level:<12} {finding.check}: {finding.message}")
+        say(f"{finding.level:<12} {finding.check}: {finding.message}")
         if finding.fix:
-            print(f"{'':<12} fix: {finding.fix}")
+            say(f"{'':<12} fix: {finding.fix}")
     print(f"{problems} problems, {sum(finding.level == WARNING for finding in found)} warnings")
     return 1 if problems else 0

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from orchestrator.cli import logs, relay, service
+from orchestrator.cli import logs, relay, scrub, service
 from orchestrator.cli.identity import register_gateway
 
 
@@ -64,6 +64,7 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     )
     password.set_defaults(run=_password)
     register_gateway(verbs)
+    scrub.register(verbs)
     relay.register(verbs)
 
 

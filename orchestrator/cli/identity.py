@@ -5,13 +5,28 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from orchestrator.wire.plain import PlainFormatter, plain
+
 
 def register_gateway(verbs: Any) -> None:
     init = verbs.add_parser("init", help="make a federation's identity: authority, certificate, signing key")
     init.add_argument("folder", type=Path, help="new folder for it; keep it private and backed up")
     init.add_argument("--federation", required=True, help="name of the federation")
     init.add_argument("--host", nargs="+", default=[], metavar="NAME", help="names and addresses nodes reach it by")
+    init.add_argument(
+        "--request",
+        type=Path,
+        metavar="FILE",
+        help="the authority is on another machine (`edgeward authority init`): make the gateway's keys only, and write "
+        "what to bring there",
+    )
     init.set_defaults(run=_init)
+
+    installed = verbs.add_parser("install", help="authority on another machine: take what it wrote")
+    installed.add_argument("answer", type=Path, help="of `edgeward authority sign`, or its certificates.json")
+    _identity(installed)
+    installed.add_argument("--ca", metavar="HEX", help="the first time: fingerprint `authority init` printed, by phone")
+    installed.set_defaults(run=_install_gateway)
 
     invite = verbs.add_parser("invite", help="print a one-time token for a node")
     invite.add_argument("name", help="the node's name, or monitor:NAME for `edgeward monitor --forward`")
@@ -78,14 +93,50 @@ def _identity(parser: argparse.ArgumentParser) -> None:
 
 
 def _init(arguments: argparse.Namespace) -> int:
-    from orchestrator.gateway.authority import Authority
+    import json
 
+    from orchestrator.gateway.apart import request_gateway
+    from orchestrator.gateway.authority import Authority
+    from orchestrator.wire.pki import create_file
+
+    if arguments.request is not None:
+        request = request_gateway(arguments.folder, arguments.federation, arguments.host)
+        create_file(arguments.request, json.dumps(request, indent=1).encode())
+        print(
+            f"{arguments.request}: bring it to the authority (`edgeward authority sign {arguments.request} --name gateway`); "
+            f"the keys stay in {arguments.folder}. Then: edgeward gateway install ANSWER --identity {arguments.folder} --ca HEX"
+        )
+        return 0
     authority = Authority.create(arguments.folder, arguments.federation, arguments.host)
     print(
         f"authority of {authority.federation}: {authority.ca_fingerprint}\n"
         f"signing key: {authority.key_id}\n"
         f'next: identity = "{arguments.folder}" and broker = "mosquitto" under [gateway] of edgeward.toml, or, for a broker '
         f"of its own: edgeward gateway broker-config {arguments.folder}"
+    )
+    return 0
+
+
+def _install_gateway(arguments: argparse.Namespace) -> int:
+    from orchestrator.errors import UsageError
+    from orchestrator.gateway.apart import install_gateway, read_answer
+    from orchestrator.gateway.authority import Authority
+    from orchestrator.wire.pki import SETTINGS_FILE
+
+    answer = read_answer(arguments.answer)
+    if (arguments.identity / SETTINGS_FILE).exists():
+        authority = Authority(arguments.identity)
+        new = authority.install_certificates(answer)
+        print(
+            f"{new} new entries of the authority's log, {authority.log.head.entries} in all; a running gateway sees them"
+        )
+        return 0
+    if arguments.ca is None:
+        raise UsageError("gateway install: --ca, the fingerprint `edgeward authority init` printed")
+    authority = install_gateway(arguments.identity, answer, arguments.ca)
+    print(
+        f"gateway of {authority.federation}, certified by {authority.ca_fingerprint}\nsigning key: {authority.key_id}\n"
+        f'next: identity = "{arguments.identity}" and broker = "mosquitto" under [gateway] of edgeward.toml'
     )
     return 0
 
@@ -99,6 +150,7 @@ def _invite(arguments: argparse.Namespace) -> int:
     from orchestrator.gateway.enrolment import DEFAULT_PORT
 
     authority = Authority(arguments.identity)
+    authority.check_online()
     gateway = arguments.gateway or f"https://{_first_host(authority)}:{DEFAULT_PORT}"
     print(authority.invite(arguments.name, gateway, arguments.hours))
     return 0
@@ -113,11 +165,14 @@ def _enroll_server(arguments: argparse.Namespace) -> int:
     from orchestrator.gateway.authority import Authority
     from orchestrator.gateway.enrolment import EnrolmentServer
 
-    logging.basicConfig(stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s")
+    screen = logging.StreamHandler(sys.stderr)
+    screen.setFormatter(PlainFormatter("%(asctime)s %(levelname)s %(message)s"))
+    logging.basicConfig(handlers=[screen])
     host, _, port = arguments.listen.rpartition(":")
     if not host or not port.isdigit():
         raise UsageError(f"--listen {arguments.listen}: expected HOST:PORT")
     authority = Authority(arguments.identity)
+    authority.check_online()
     broker = arguments.broker or f"mqtts://{_first_host(authority)}:8883"
     authority.close()
     stopped = threading.Event()
@@ -179,15 +234,19 @@ def _audit(arguments: argparse.Namespace) -> int:
         database = sqlite3.connect(f"{stores[0].resolve().as_uri()}?mode=ro", uri=True)
         count, head = verify(path, database)
         database.close()
-        print(
-            json.dumps({"entries": count, "head": head}) if arguments.json else f"{count} entries, whole; head {head}"
-        )
+        scrubs = [entry for entry in read_log(path) if entry.get("event") == "scrubbed"] if path.is_file() else []
+        if arguments.json:
+            print(json.dumps({"entries": count, "head": head, "scrubbed": scrubs}))
+            return 0
+        print(f"{count} entries, whole; head {head}")
+        for entry in scrubs:
+            print(plain(f"written anew by {entry.get('by')}: {_line(entry)}", 1000))
         return 0
     for entry in read_log(path):
         if arguments.json:
             print(json.dumps(entry))
         else:
-            print(_line(entry))
+            print(plain(_line(entry), 4000))
     return 0
 
 

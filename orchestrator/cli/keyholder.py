@@ -26,6 +26,13 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     run.add_argument(
         "--state", type=Path, default=Path("edgeward-keyholder"), help="folder for what it must not forget"
     )
+    run.add_argument(
+        "--policy",
+        type=Path,
+        metavar="FILE",
+        help="open sums only of nodes that its owner confirmed (docs/identity.md); without it the first key seen under a "
+        "name is accepted, so a gateway that certifies keys of its own reads what it likes",
+    )
     run.add_argument("--once", action="store_true", help="stop when the first run is over")
     run.add_argument("--connect-timeout", type=float, default=30.0, metavar="S", help="default: %(default)s")
     run.add_argument("--verbose", action="store_true", help="say what is going on")
@@ -43,7 +50,7 @@ def _run(arguments: argparse.Namespace) -> int:
     logs.configure(arguments, arguments.verbose)
     tenseal()
     broker, federation, name, identity = where(arguments, "keyholder run")
-    agent = KeyHolderAgent(broker, federation, name, arguments.state, arguments.once, identity)
+    agent = KeyHolderAgent(broker, federation, name, arguments.state, arguments.once, identity, arguments.policy)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: agent.stop())
     agent.run(arguments.connect_timeout)

@@ -5,6 +5,8 @@ import logging
 import sys
 from pathlib import Path
 
+from orchestrator.wire.plain import PlainFormatter
+
 KEPT = 5
 """Rotated files beside the newest: FILE.1 is the last one closed, FILE.5 the oldest."""
 _FORMAT = "%(asctime)s %(levelname)s %(message)s"
@@ -42,5 +44,7 @@ def configure(arguments: argparse.Namespace, verbose: bool = False) -> None:
             handlers.append(RotatingFileHandler(str(arguments.log_file), maxBytes=size, backupCount=KEPT))
         except OSError as error:
             raise UsageError(f"--log-file {arguments.log_file}: {error.strerror}") from error
-    logging.basicConfig(level=logging.WARNING, format=_FORMAT, handlers=handlers)
+    for handler in handlers:
+        handler.setFormatter(PlainFormatter(_FORMAT))
+    logging.basicConfig(level=logging.WARNING, handlers=handlers)
     logging.getLogger("edgeward").setLevel(logging.INFO)

@@ -11,6 +11,7 @@ from typing import List, Optional
 COMMANDS = (
     "demo",
     "gateway",
+    "authority",
     "node",
     "keyholder",
     "runs",
@@ -47,12 +48,13 @@ def _version() -> str:
 
 def main(argv: Optional[List[str]] = None) -> int:
     from orchestrator.errors import EdgewardError
+    from orchestrator.wire.plain import plain
 
     arguments = build_parser().parse_args(argv)
     try:
         return int(arguments.run(arguments) or 0)
     except EdgewardError as error:
-        print(f"edgeward: {error}", file=sys.stderr)
+        print("\n".join(plain(line, 4000) for line in f"edgeward: {error}".split("\n")), file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         print("edgeward: interrupted", file=sys.stderr)

@@ -44,31 +44,39 @@ def _list(arguments: argparse.Namespace) -> int:
     rows = [("digest", "made", "run", "rounds", "nodes", "epsilon", "accuracy", "tags")]
     for model in found:
         last = model.made_by[-1]
-        nodes = {node for entry in last["rounds"] for node in entry["nodes"]}
+        nodes = {node for entry in last["rounds"] for node in entry.get("nodes", ())}
         accuracy = last["metrics"].get("tflm", {}).get("accuracy")
-        figures = (str(len(last["rounds"])), str(len(nodes)), number(last["privacy"]["epsilon"]), number(accuracy))
+        figures = (
+            str(len(last["rounds"])),
+            str(len(nodes)) if nodes else "-",
+            number(last["privacy"]["epsilon"]),
+            number(accuracy),
+        )
         rows.append((model.digest, moment(model.kept_at), last["run"], *figures, " ".join(model.tags)))
     print(table(rows) if found else f"{arguments.out}: no model yet")
     return 0
 
 
 def _lineage(arguments: argparse.Namespace) -> int:
-    from orchestrator.cli.tables import moment, number, table
+    from orchestrator.cli.tables import moment, number, say, table
     from orchestrator.gateway.registry import find_model
 
     model = find_model(arguments.out, arguments.model)
     if arguments.json:
         print(json.dumps(model.as_dict(), indent=1))
         return 0
-    print(f"model {model.digest}{''.join(f' [{tag}]' for tag in model.tags)}\nbundle {model.folder / 'bundle'}")
+    say(f"model {model.digest}{''.join(f' [{tag}]' for tag in model.tags)}\nbundle {model.folder / 'bundle'}")
     for entry in model.made_by:
         parent = f"went on from run {entry['parent_run']}, model {entry['parent_model']}" if entry["parent_run"] else ""
-        print(f"\nrun {entry['run']}, training {entry['training']}, {moment(entry['made_at'])} {parent}".rstrip())
-        print(f"task {entry['task']}, SHA-256 {entry['task_digest']}")
-        print(f"privacy: {entry['privacy']['claim']}")
+        say(f"\nrun {entry['run']}, training {entry['training']}, {moment(entry['made_at'])} {parent}".rstrip())
+        say(f"task {entry['task']}, SHA-256 {entry['task_digest']}")
+        say(f"privacy: {entry['privacy']['claim']}")
         for kind, metrics in entry["metrics"].items():
-            print(f"{kind}: " + ", ".join(f"{key} {number(value)}" for key, value in metrics.items()))
-        print("made with " + ", ".join(f"{name} {version}" for name, version in entry["versions"].items() if version))
+            say(f"{kind}: " + ", ".join(f"{key} {number(value)}" for key, value in metrics.items()))
+        say("made with " + ", ".join(f"{name} {version}" for name, version in entry["versions"].items() if version))
+        if entry.get("participation"):
+            say(f"{len(entry['rounds'])} rounds; who was in which: {entry['participation']}")
+            continue
         rows = [("round", "ended", "nodes")]
         rows += [(str(r["round"]), moment(r["ended"]), " ".join(r["nodes"])) for r in entry["rounds"]]
         print(table(rows))

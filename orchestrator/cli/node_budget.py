@@ -58,7 +58,7 @@ def _state(parser: argparse.ArgumentParser, run: Any) -> None:
     parser.set_defaults(run=run)
 
 
-def _open(state: Path, identity: Any = None) -> Tuple["Ledger", "NodeStore"]:
+def open_ledger(state: Path, identity: Any = None) -> Tuple["Ledger", "NodeStore"]:
     """The ledger of a node that has run there, checked whole. UsageError where there is none."""
     from orchestrator.errors import UsageError
     from orchestrator.node.anchor import FolderAnchor, StoreAnchor
@@ -75,18 +75,19 @@ def _open(state: Path, identity: Any = None) -> Tuple["Ledger", "NodeStore"]:
 
 
 def _ledger(arguments: argparse.Namespace) -> int:
+    from orchestrator.cli.tables import say
     from orchestrator.errors import UsageError
 
     if (arguments.action == "close") != (arguments.subject is not None):
         raise UsageError("node ledger: `close` needs a RUN, and only `close` takes one")
     if not 0 < arguments.delta < 1:
         raise UsageError(f"--delta {arguments.delta}: expected a number between 0 and 1")
-    ledger, store = _open(arguments.state, arguments.identity)
+    ledger, store = open_ledger(arguments.state, arguments.identity)
     try:
         if arguments.action == "close":
             closed = ledger.close_run(arguments.subject)
             used = ", ".join(f"{kind} {count}" for kind, count in sorted(closed.used.items())) or "nothing"
-            print(
+            say(
                 json.dumps({"closed": closed.run, "used": closed.used})
                 if arguments.json
                 else f"{closed.run}: used {used}"
@@ -97,7 +98,10 @@ def _ledger(arguments: argparse.Namespace) -> int:
             print(json.dumps({"whole": True, **head._asdict()}) if arguments.json else whole)
         else:
             found = _shown(ledger, arguments.delta)
-            print(json.dumps(found, indent=1) if arguments.json else _page(found))
+            if arguments.json:
+                print(json.dumps(found, indent=1))
+            else:
+                say(_page(found))
     finally:
         ledger.close()
         store.close()
@@ -166,6 +170,7 @@ def _page(found: Dict[str, Any]) -> str:
 
 
 def _check(arguments: argparse.Namespace) -> int:
+    from orchestrator.cli.tables import say
     from orchestrator.node.policy import Refusal, describe, load_policy
     from orchestrator.wire.task import oversized
 
@@ -185,19 +190,20 @@ def _check(arguments: argparse.Namespace) -> int:
     else:
         print("\n".join(found["rules"]))
         if found.get("refusal"):
-            print(f"would decline {task.name}: {found['refusal']['reason']}")
+            say(f"would decline {task.name}: {found['refusal']['reason']}")
         elif arguments.task is not None:
-            print(
+            say(
                 f"would take {task.name}, if its epsilon is within the budget left and a person approves where one must"
             )
     return 1 if found.get("refusal") else 0
 
 
 def _approvals(arguments: argparse.Namespace) -> int:
-    from orchestrator.cli.tables import moment
+    from orchestrator.cli.tables import moment, say
     from orchestrator.node.approval import Approvals
+    from orchestrator.wire.plain import plain
 
-    ledger, store = _open(arguments.state)
+    ledger, store = open_ledger(arguments.state)
     found = [
         {**request._asdict(), "decision": ledger.decision(request.digest)}
         for request in Approvals(arguments.state).requests()
@@ -208,23 +214,25 @@ def _approvals(arguments: argparse.Namespace) -> int:
         print(json.dumps(found, indent=1))
         return 0
     for request in found:
-        print(
+        say(
             f"{request['digest'][:16]}  {request['decision'] or 'WAITS'}  {moment(request['at'])}  run {request['run']}"
         )
-        print("".join(f"    {line}\n" for line in request["summary"]), end="")
+        for line in [*request["summary"], *request["peers"]]:
+            say(f"    {plain(line, 4000)}")  # a request may be older than the rule that its texts are printable
     if not found:
         print("no task ever had to be approved here")
     return 0
 
 
 def _decide(arguments: argparse.Namespace) -> int:
+    from orchestrator.cli.tables import say
     from orchestrator.node.approval import Approvals
     from orchestrator.node.ledger import APPROVED, DENIED
 
     approvals = Approvals(arguments.state)
     request = approvals.find(arguments.digest, whole=arguments.verb == "approve")
     decision = APPROVED if arguments.verb == "approve" else DENIED
-    ledger, store = _open(arguments.state)
+    ledger, store = open_ledger(arguments.state)
     try:
         ledger.decide(request.digest, decision)
     finally:
@@ -233,5 +241,7 @@ def _decide(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps({"digest": request.digest, "decision": decision}))
     else:
-        print("\n".join([f"{decision} {request.digest}", *(f"    {line}" for line in request.summary)]))
+        say(
+            "\n".join([f"{decision} {request.digest}", *(f"    {line}" for line in [*request.summary, *request.peers])])
+        )
     return 0

@@ -279,6 +279,7 @@ def _statement(arguments: argparse.Namespace) -> int:
 
     from model_export.errors import BundleError
     from model_export.manifest import MANIFEST, PRIVACY_PAGE, read_manifest
+    from orchestrator.cli.tables import say
     from orchestrator.errors import EdgewardError, UsageError
     from orchestrator.privacy.statement_page import markdown
 
@@ -296,11 +297,11 @@ def _statement(arguments: argparse.Namespace) -> int:
         print(json.dumps(said, indent=1))
         return 0
     if "page_sha256" not in said:  # a bundle of before there were pages
-        print(markdown(said) if "holds_against" in said or said["unit"] == "none" else said["claim"] + "\n", end="")
+        say(markdown(said).rstrip("\n") if "holds_against" in said or said["unit"] == "none" else said["claim"])
         return 0
     path = places[0] / PRIVACY_PAGE
     page = path.read_bytes() if path.is_file() else b""
     if hashlib.sha256(page).hexdigest() != said["page_sha256"]:
         raise EdgewardError(f"{path}: is not the page the manifest records: it is missing, or was changed")
-    print(page.decode(), end="")
+    say(page.decode(errors="replace").rstrip("\n"))
     return 0

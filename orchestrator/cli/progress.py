@@ -4,8 +4,12 @@ import json
 import logging
 from typing import Any, Callable, Dict, Optional
 
+from orchestrator.wire.plain import plain, plain_fields
+
 log = logging.getLogger("edgeward.gateway")
 
+_LINE = 1000
+"""Characters of a line: a text of `plain` and what stands round it."""
 
 Progress = Callable[[Dict[str, Any]], None]
 
@@ -33,7 +37,12 @@ def line_progress(event: Dict[str, Any]) -> None:
 
 
 def describe(event: Dict[str, Any]) -> Optional[str]:
-    """One line for a person; None for what only programs care about."""
+    """One line for a person, whatever a node wrote into it; None for what only programs care about."""
+    text = _describe(plain_fields(event))
+    return None if text is None else "\n".join(plain(line, _LINE) for line in text.split("\n"))
+
+
+def _describe(event: Dict[str, Any]) -> Optional[str]:
     kind = event["event"]
     if kind == "aggregated" and event["round"] == 0:
         return f"statistics: sums of {event['updates']} nodes"

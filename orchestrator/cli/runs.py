@@ -108,7 +108,9 @@ def _chosen(arguments: argparse.Namespace) -> Iterator[Chosen]:
 def _show(arguments: argparse.Namespace) -> int:
     from dataclasses import asdict, replace
 
+    from orchestrator.cli.tables import say
     from orchestrator.gateway.run_tables import pseudonyms, round_rows
+    from orchestrator.privacy.participation import WITHHELD
 
     with _chosen(arguments) as ((history, run),):
         names = pseudonyms(history, run) if arguments.pseudonyms else {}
@@ -125,8 +127,12 @@ def _show(arguments: argparse.Namespace) -> int:
             "nodes": [asdict(node) for node in shown],
             "privacy": statement or None,
             "task": history.task(run),
+            "participation": WITHHELD if history.secret_sample(run) else None,
         }
-    print(json.dumps(found, indent=1) if arguments.json else _page(found))
+    if arguments.json:
+        print(json.dumps(found, indent=1))
+    else:
+        say(_page(found))
     return 0
 
 
@@ -146,14 +152,19 @@ def _page(found: Dict[str, Any]) -> str:
     rows: List[Tuple[str, ...]] = [heads]
     for r in found["rounds"]:
         figures = (number(r[key]) for key in ("codec_error", "loss", "accuracy", "auc"))
-        counts = (str(len(r["nodes"].split())), str(r["bytes_up"]), str(r["bytes_down"]))
-        rows.append((str(r["round"]), moment(r["ended"]), f"{r['seconds']:.2f}", *counts, *figures))
+        updates = None if r["nodes"] is None else len(r["nodes"].split())
+        counts = (number(updates), number(r["bytes_up"]), number(r["bytes_down"]))
+        seconds = "-" if r["seconds"] is None else f"{r['seconds']:.2f}"
+        rows.append((str(r["round"]), moment(r["ended"]), seconds, *counts, *figures))
     lines += [table(rows), ""]
+    if found["participation"]:
+        lines += [f"who was in which round: {found['participation']}", ""]
     rows_of_nodes: List[Tuple[str, ...]] = [("node", "records", "state", "rounds", "last seen", "memory MiB")]
     for node in found["nodes"]:
         state = f"declined: {node['reason']}" if node["state"] == "declined" else node["state"]
         memory = number(node["figures"].get("memory_mib"))
-        cells = (number(node["records"]), state, str(len(node["rounds"])), moment(node["last_seen"]), memory)
+        took_part = "-" if found["participation"] else str(len(node["rounds"]))
+        cells = (number(node["records"]), state, took_part, moment(node["last_seen"]), memory)
         rows_of_nodes.append((node["name"], *cells))
     lines += [table(rows_of_nodes), ""]
     if found["privacy"]:
@@ -183,9 +194,8 @@ def _compare(arguments: argparse.Namespace) -> int:
     for key in ("tflm.accuracy", "tflm.auc"):
         results[f"int8 in TFLM, {key[5:]}"] = [report.get(key) for report in reports]
     results["epsilon"] = [run.epsilon for run in runs]
-    results["bytes up"] = [sum(r.bytes_up for r in of_run) for of_run in rounds]
-    results["bytes down"] = [sum(r.bytes_down for r in of_run) for of_run in rounds]
-    results["seconds in rounds"] = [sum(r.seconds for r in of_run) for of_run in rounds]
+    for key, figure in (("bytes up", "bytes_up"), ("bytes down", "bytes_down"), ("seconds in rounds", "seconds")):
+        results[key] = [_total([getattr(r, figure) for r in of_run]) for of_run in rounds]
     if arguments.json:
         print(json.dumps({"runs": [run.id for run in runs], "settings": settings, "results": results}, indent=1))
         return 0
@@ -195,6 +205,11 @@ def _compare(arguments: argparse.Namespace) -> int:
     rows += [(key, *(number(v) for v in values)) for key, values in results.items()]
     print(table(rows))
     return 0
+
+
+def _total(values: List[Any]) -> Any:
+    """Their sum; None where one of them is left out."""
+    return None if None in values else sum(values)
 
 
 def _cell(value: Any) -> str:

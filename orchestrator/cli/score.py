@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Dict, Iterator, List, Mapping, Tuple
 if TYPE_CHECKING:
     import numpy as np
 
-SECRET_FILE, PUBLIC_FILE = "secret.key", "public.ctx"
+SECRET_FILE, PUBLIC_FILE, OPENED_FILE = "secret.key", "public.ctx", "opened"
 
 _EPILOG = """the client has the records, the server the model:
   client  edgeward score keygen --out keys
@@ -21,8 +21,9 @@ _EPILOG = """the client has the records, the server the model:
   client  edgeward score decrypt --key keys --answer answer.enc --manifest manifest.json
 
 public.ctx and request.enc go to the server, answer.enc comes back; secret.key stays. manifest.json is the bundle's, and
-says how records are standardized. The server learns nothing of the records; the client, who learns logits, can work out
-a linear model from a few of them."""
+says how records are standardized. Keys are for one request: they open one answer. The server learns nothing of the records,
+as long as nobody tells it what came out (docs/encryption.md); the client, who learns logits, can work out a linear model
+from a few of them."""
 
 
 def register(subparsers: Any) -> None:
@@ -34,7 +35,7 @@ def register(subparsers: Any) -> None:
     )
     verbs = parser.add_subparsers(title="verbs", metavar="VERB", required=True)
 
-    keygen = verbs.add_parser("keygen", help="client: make a key pair")
+    keygen = verbs.add_parser("keygen", help="client: make a key pair, for one request")
     keygen.add_argument("--out", type=Path, required=True, metavar="DIR", help="a folder for secret.key and public.ctx")
     keygen.set_defaults(run=_keygen)
 
@@ -81,7 +82,7 @@ def _keygen(arguments: argparse.Namespace) -> int:
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     create_file(folder / SECRET_FILE, client.secret_key(), private=True)
     create_file(folder / PUBLIC_FILE, client.public_context())
-    print(f"{folder / SECRET_FILE}  keep it: it opens every record and score of this pair")
+    print(f"{folder / SECRET_FILE}  keep it: it opens the records of this pair's request, and one answer")
     print(f"{folder / PUBLIC_FILE}  for the server, key {client.key_id.hex()[:16]}")
     return 0
 
@@ -149,9 +150,17 @@ def _decrypt(arguments: argparse.Namespace) -> int:
 
 
 def _client(folder: Path) -> Any:
+    """With what its keys have opened, and the means to note it."""
     from orchestrator.privacy.encrypted_score import Client
+    from orchestrator.wire.pki import create_file
 
-    return Client.from_files(_read(folder / SECRET_FILE), _read(folder / PUBLIC_FILE))
+    opened = folder / OPENED_FILE
+    return Client.from_files(
+        _read(folder / SECRET_FILE),
+        _read(folder / PUBLIC_FILE),
+        _read(opened) if opened.exists() else b"",
+        lambda digest: create_file(opened, digest, private=True),
+    )
 
 
 def _manifest(path: Path) -> Dict[str, Any]:

@@ -3,11 +3,22 @@
 import time
 from typing import Any, Optional, Sequence
 
+from orchestrator.wire.plain import plain
+
+_LINE = 4000
+"""Characters of a line: a table may be wide."""
+
 
 def table(rows: Sequence[Sequence[str]]) -> str:
-    """Columns as wide as their longest cell, first row the heads."""
+    """Columns as wide as their longest cell, first row the heads. Cells are made plain: some hold what a node wrote."""
+    rows = [[plain(cell) for cell in row] for row in rows]
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows)
+
+
+def say(text: str) -> None:
+    """Prints lines for people, each made plain."""
+    print("\n".join(plain(line, _LINE) for line in text.split("\n")))
 
 
 def moment(seconds: Optional[float]) -> str:

@@ -8,7 +8,7 @@ import zlib
 
 import numpy as np
 
-from orchestrator.node.runtime import load_interpreter
+from orchestrator.node.litert import load_interpreter
 
 # tf.lite of x + x for a float32 x of shape (1, 4), compressed with zlib.
 _GRAPH = (

@@ -1,7 +1,7 @@
 """What the gateway says to its nodes, and which of it is still on its way: the task, rounds, their steps, the end."""
 
 import time
-from typing import Any, Callable, Dict, Iterable, Iterator, Optional, Set, Tuple
+from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Set, Tuple
 
 import numpy as np
 
@@ -20,7 +20,18 @@ from orchestrator.wire.transfer import Outbox, transfer_id
 class Announcer:
     """Of one run. `outbox` is where the link takes chunks from."""
 
-    def __init__(self, run: str, task: Task, graph: bytes, topics: Topics, voice: Voice, figures: Figures) -> None:
+    def __init__(
+        self,
+        run: str,
+        task: Task,
+        graph: bytes,
+        topics: Topics,
+        voice: Voice,
+        figures: Figures,
+        certificates: List[Dict[str, Any]],
+    ) -> None:
+        """`certificates`: the log the run goes by, which nodes compare (wire/transparency.py)."""
+        self._certificates = certificates
         self.outbox = Outbox()
         self._run, self._task, self._graph = run, task, graph
         self._topics, self._voice, self._figures = topics, voice, figures
@@ -32,7 +43,9 @@ class Announcer:
 
     def task(self, node: str) -> None:
         if self._task_body is None:  # turning a task into plain data takes longer than sending it
-            header = {"kind": "task", "run": self._run, "task": task_to_dict(self._task)}
+            header: Dict[str, Any] = {"kind": "task", "run": self._run, "task": task_to_dict(self._task)}
+            if self._certificates:
+                header["certificates"] = self._certificates
             self._task_body = encode_body(header, {"graph": np.frombuffer(self._graph, np.uint8)})
         # The same for every node, so it is signed for all: one copy in memory however many wait for it.
         topic = self._topics.down(node)

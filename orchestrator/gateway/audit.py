@@ -2,6 +2,7 @@
 
 The number of lines and the hash of the last one are also kept in SQLite, so that a cut tail shows. Someone who can rewrite
 both the file and the database can forge the whole log: keep a copy of the head (`gateway audit --verify` prints it) elsewhere.
+`edgeward gateway scrub` rewrites both, and leaves an entry that says so, with the head before it.
 """
 
 import hashlib
@@ -10,9 +11,10 @@ import os
 import sqlite3
 import time
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Tuple
+from typing import Any, Callable, Dict, Iterable, List, Tuple
 
 from orchestrator.errors import EdgewardError
+from orchestrator.wire.plain import plain_fields
 
 AUDIT_FILE = "audit.jsonl"
 SCHEMA = "CREATE TABLE IF NOT EXISTS audit_head (one INTEGER PRIMARY KEY CHECK (one = 1), count INTEGER, hash TEXT);"
@@ -71,10 +73,9 @@ class AuditLog:
             raise
 
     def _append(self, event: str, fields: Dict[str, Any]) -> None:
-        _drop_torn_line(self.path)
+        drop_torn_line(self.path)
         count, before = self._head()
-        line = json.dumps({"n": count + 1, "at": round(time.time(), 3), "event": event, **fields, "before": before})
-        data = line.encode() + b"\n"
+        data = _line({"n": count + 1, "at": round(time.time(), 3), "event": event, **fields, "before": before})
         handle = os.open(str(self.path), os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o640)
         try:
             if os.write(handle, data) != len(data):
@@ -82,7 +83,7 @@ class AuditLog:
             os.fsync(handle)
         finally:
             os.close(handle)
-        self._db.execute("INSERT OR REPLACE INTO audit_head VALUES (1, ?, ?)", (count + 1, _hash(data)))
+        self._db.execute("INSERT OR REPLACE INTO audit_head VALUES (1, ?, ?)", (count + 1, hash_of(data)))
 
     def _head(self) -> Tuple[int, str]:
         """(lines, hash of the last) as the file has them; a process killed between file and database is caught up with."""
@@ -96,7 +97,7 @@ class AuditLog:
             newest = {}
         # Killed after the line was written and before its head was committed: the line is the head's only successor.
         if isinstance(newest, dict) and newest.get("before") == before and newest.get("n") == count + 1:
-            return count + 1, _hash(last)
+            return count + 1, hash_of(last)
         raise EdgewardError(
             f"{self.path}: {lines} do not end where the store says they do ({count} lines): changed or truncated? "
             "Look with `edgeward gateway audit --verify`"
@@ -108,7 +109,7 @@ class AuditLog:
         def record(event: Dict[str, Any]) -> None:
             kind = event["event"]
             if kind in RECORDED and self._room(kind):
-                known = {k: event[k] for k in ("run", *RECORDED[kind]) if k in event}
+                known = {k: plain_fields(event[k]) for k in ("run", *RECORDED[kind]) if k in event}
                 self.append(kind, **known)
             passed_on(event)
 
@@ -164,7 +165,7 @@ def verify(path: Path, database: sqlite3.Connection) -> Tuple[int, str]:
             raise EdgewardError(
                 f"{path}:{number}: does not follow the line before it: one of the two was changed, removed or moved"
             )
-        before, count = _hash(line), number
+        before, count = hash_of(line), number
         if number == expected and before != head:
             raise EdgewardError(f"{path}:{number}: is not the line the store recorded last: it was changed")
     if count < expected:
@@ -174,7 +175,21 @@ def verify(path: Path, database: sqlite3.Connection) -> Tuple[int, str]:
     return count, before
 
 
-def _drop_torn_line(path: Path) -> None:
+def chained(entries: Iterable[Dict[str, Any]]) -> bytes:
+    """A whole log of these entries, numbered and chained anew."""
+    lines, before = [], FIRST
+    for number, entry in enumerate(entries, 1):
+        rest = {key: value for key, value in entry.items() if key not in ("n", "before")}
+        lines.append(_line({"n": number, **rest, "before": before}))
+        before = hash_of(lines[-1])
+    return b"".join(lines)
+
+
+def _line(entry: Dict[str, Any]) -> bytes:
+    return json.dumps(entry).encode() + b"\n"
+
+
+def drop_torn_line(path: Path) -> None:
     """A line without its end was never recorded in the store: the disk was full, or the power went. It is cut off.
 
     Someone who cuts a recorded line in two gains nothing: the one before it is then not the last that was recorded.
@@ -186,12 +201,13 @@ def _drop_torn_line(path: Path) -> None:
             os.fsync(file.fileno())
 
 
-def _hash(line: bytes) -> str:
+def hash_of(line: bytes) -> str:
+    """Of a line with its end: what the next one, and the store, say of it."""
     return hashlib.sha256(line).hexdigest()
 
 
 def _hash_or_first(last: bytes) -> str:
-    return _hash(last) if last else FIRST
+    return hash_of(last) if last else FIRST
 
 
 def _tail(path: Path) -> Tuple[bytes, str]:

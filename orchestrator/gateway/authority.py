@@ -1,41 +1,51 @@
-"""The certificate authority of a federation: an identity folder with its keys, its invitations, and who was revoked.
+"""The identity of a gateway and the certificate authority of its federation: in one folder, or each on a machine of its own.
 
 ca.key ca.crt           the authority             signing.key signing.pub  Ed25519, signs messages and models
 gateway.key gateway.crt the gateway, for TLS      crl.pem                  revoked certificates
 authority.sqlite        invitations, certificates identity.json            federation and addresses
-audit.jsonl             what was done here
+audit.jsonl             what was done here        certificates.json        authority apart: what the gateway has to know
+
+Whoever has ca.key says who is who. A gateway that runs without it (gateway/apart.py) cannot certify nodes of its own invention.
 """
 
 import datetime
 import hashlib
 import ipaddress
-import json
-import os
 import secrets
 import time
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Sequence, Set
+from typing import Any, Dict, List, Mapping, Sequence, Set
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from orchestrator.database import open_database
 from orchestrator.errors import IdentityError, UsageError
 from orchestrator.gateway.audit import AUDIT_FILE, AuditLog
+from orchestrator.gateway.certificate_log import CertificateLog, check_certificates
+from orchestrator.gateway.identity_files import (
+    addresses,
+    make_gateway_keys,
+    new_folder,
+    replace_file,
+    requested_key,
+    write_settings,
+)
 from orchestrator.wire import pki
 from orchestrator.wire.envelope import EVERYONE, Sealer, key_id
 from orchestrator.wire.link import BrokerAddress
 from orchestrator.wire.token import Token
 from orchestrator.wire.topics import check_name
+from orchestrator.wire.transparency import ISSUED, REVOKED, Entry, write_log
 
 GATEWAY_NAME = "gateway"
 MONITOR = "monitor:"
 """Prefix of the certificate names of `edgeward monitor --forward`; no node can have it, names have no colon."""
 
+CA_KEY_FILE, CRL_FILE = "ca.key", "crl.pem"
 CA_DAYS, CERTIFICATE_DAYS = 3650, 825
 _RESERVED = (GATEWAY_NAME, EVERYONE)
 _SCHEMA = """
@@ -49,7 +59,7 @@ CREATE TABLE IF NOT EXISTS certificates (
 
 
 class Authority:
-    """An opened identity folder of a gateway."""
+    """An opened identity folder: of a gateway, of an authority apart from it, or of both in one."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -60,36 +70,30 @@ class Authority:
         self.hosts: List[str] = list(settings["gateway_hosts"])
         self._db = open_database(folder / "authority.sqlite", _SCHEMA, "authority")
         self.audit = AuditLog(folder / AUDIT_FILE, self._db)
+        self.log = CertificateLog(self._db)
+        if self.issues and not self.log.head.entries:
+            self._begin_log()
 
     @classmethod
     def create(cls, folder: Path, federation: str, hosts: Sequence[str]) -> "Authority":
         """Makes every key and certificate; IdentityError, with nothing changed, where an identity is already there."""
         check_name(federation, "federation")
-        names = list(dict.fromkeys([*hosts, "localhost", "127.0.0.1"]))
-        folder.mkdir(parents=True, exist_ok=True)
-        if any(folder.iterdir()):
-            raise IdentityError(f"{folder} is not empty: an identity is never overwritten. Choose a new folder")
-        os.chmod(str(folder), 0o700)
-        ca_key, key, signing = pki.new_key(), pki.new_key(), Ed25519PrivateKey.generate()
-        issuer = pki.subject("Edgeward authority", federation)
-        ca = _builder(issuer, issuer, ca_key.public_key(), CA_DAYS)
-        ca = ca.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        ca = ca.add_extension(_usage(authority=True), critical=True)
-        ca_certificate = ca.sign(ca_key, hashes.SHA256())
-        mine = _leaf(issuer, pki.subject(GATEWAY_NAME, federation), key.public_key(), server=True)
-        mine = mine.add_extension(x509.SubjectAlternativeName([_general_name(h) for h in names]), critical=False)
-        pki.create_file(folder / "ca.key", pki.private_pem(ca_key), private=True)
-        pki.create_file(folder / pki.CA_FILE, ca_certificate.public_bytes(Encoding.PEM))
-        pki.create_file(folder / "gateway.key", pki.private_pem(key), private=True)
-        pki.create_file(folder / "gateway.crt", mine.sign(ca_key, hashes.SHA256()).public_bytes(Encoding.PEM))
-        pki.create_file(folder / "signing.key", pki.private_pem(signing), private=True)
-        pki.create_file(folder / pki.SIGNING_PUBLIC_FILE, pki.public_pem(signing.public_key()))
-        settings = {"federation": federation, "gateway_hosts": names}
-        pki.create_file(folder / pki.SETTINGS_FILE, (json.dumps(settings, indent=2) + "\n").encode())
+        names = addresses(hosts)
+        ca_key = make_authority(folder, federation)
+        key = make_gateway_keys(folder)
+        ca = pki.read_certificate((folder / pki.CA_FILE).read_bytes(), "the authority")
+        mine = gateway_certificate(ca.subject, federation, key.public_key(), names).sign(ca_key, hashes.SHA256())
+        pki.create_file(folder / "gateway.crt", mine.public_bytes(Encoding.PEM))
+        write_settings(folder, federation, names)
         authority = cls(folder)
-        authority._write_crl()
+        authority.write_crl()
         authority.audit.append("identity_made", federation=federation, hosts=names, ca=authority.ca_fingerprint)
         return authority
+
+    @property
+    def issues(self) -> bool:
+        """Whether the authority's key is here."""
+        return (self.folder / CA_KEY_FILE).exists()
 
     @property
     def ca_pem(self) -> bytes:
@@ -108,6 +112,15 @@ class Authority:
         """How signed messages and the audit log call the signing key, 16 hex digits."""
         return key_id(pki.read_signing_public(self.folder / pki.SIGNING_PUBLIC_FILE)).hex()
 
+    def check_online(self) -> None:
+        """IdentityError where nodes cannot enrol by themselves: authority and gateway are not in one folder."""
+        self._ca_key()
+        if not self.signing_key.exists():
+            raise IdentityError(
+                f"{self.folder}: an authority apart from its gateway; nodes bring requests (`edgeward node request`), "
+                "which `edgeward authority sign` signs"
+            )
+
     def sealer(self) -> Sealer:
         return Sealer(pki.read_signing_key(self.signing_key), self.federation)
 
@@ -118,6 +131,7 @@ class Authority:
 
     def invite(self, name: str, gateway: str, hours: float = 24.0) -> Token:
         """A one-time token for one name; only its hash is kept."""
+        self.check_online()
         self._check_free(name)
         if not hours > 0:
             raise UsageError(f"--hours {hours}: expected more than 0")
@@ -168,24 +182,14 @@ class Authority:
         self._db.execute("UPDATE invitations SET used = ? WHERE secret = ?", (time.time(), _hash(secret)))
 
     def _issue(self, name: str, request_pem: bytes) -> Dict[str, str]:
+        self._ca_key()
         self._check_free(name)
-        try:
-            request = x509.load_pem_x509_csr(request_pem)
-        except ValueError as error:
-            raise IdentityError(f"not a certificate request in PEM: {error}") from error
-        if not request.is_signature_valid:
-            raise IdentityError("the certificate request is not signed by its own key")
-        if pki.common_name(request.subject) != name:
-            raise IdentityError(f"the request is for {pki.common_name(request.subject)!r}, not {name!r}")
-        key = request.public_key()
-        if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
-            raise IdentityError("the request's key is not ECDSA on P-256")
-        ca = pki.read_certificate(self.ca_pem, str(self.folder / pki.CA_FILE))
-        builder = _leaf(ca.subject, pki.subject(name, self.federation), key, server=False)
-        certificate = builder.sign(pki.read_private(self.folder / "ca.key"), hashes.SHA256())
-        serial = format(certificate.serial_number, "x")
-        self._db.execute("INSERT INTO certificates VALUES (?, ?, ?, NULL)", (serial, name, time.time()))
-        self.audit.append("enrolled", node=name, serial=serial)
+        if not (self.folder / pki.SIGNING_PUBLIC_FILE).exists():
+            raise IdentityError("sign the gateway's request first: what nodes get names the gateway's signing key")
+        key = requested_key(request_pem, name)
+        certificate = self._certify(
+            name, _leaf(self._ca().subject, pki.subject(name, self.federation), key, server=False)
+        )
         return {
             "certificate": certificate.public_bytes(Encoding.PEM).decode(),
             "ca": self.ca_pem.decode(),
@@ -194,28 +198,118 @@ class Authority:
             "name": name,
         }
 
-    def revoke(self, name: str) -> int:
-        """Revokes every certificate of a name and its open invitations; returns how many certificates."""
+    def certify_gateway(self, request_pem: bytes, hosts: Sequence[str], signing_pem: str) -> x509.Certificate:
+        """On an authority apart: the gateway's certificate; nodes signed from now on are told to believe its signing key."""
         with self._db:
             self._db.execute("BEGIN IMMEDIATE")
-            query = "UPDATE certificates SET revoked = ? WHERE name = ? AND revoked IS NULL"
-            count = self._db.execute(query, (time.time(), name)).rowcount
+            if self._valid(GATEWAY_NAME) or (self.folder / "gateway.crt").exists():
+                raise IdentityError("the gateway has a certificate; revoke it first: edgeward authority revoke gateway")
+            key = requested_key(request_pem, GATEWAY_NAME)
+            builder = gateway_certificate(self._ca().subject, self.federation, key, hosts)
+            certificate = self._certify(GATEWAY_NAME, builder)
+            (self.folder / pki.SIGNING_PUBLIC_FILE).write_text(signing_pem, encoding="utf-8")
+        return certificate
+
+    def revoke(self, name: str) -> int:
+        """Revokes every certificate of a name and its open invitations; returns how many certificates."""
+        ca_key = self._ca_key()
+        with self._db:
+            self._db.execute("BEGIN IMMEDIATE")
+            serials = self._valid(name)
+            for serial in serials:
+                self._db.execute("UPDATE certificates SET revoked = ? WHERE serial = ?", (time.time(), serial))
+                self.log.append(ca_key, REVOKED, name, self._logged_key(serial), serial)
+            count = len(serials)
             query = "UPDATE invitations SET used = 0 WHERE name = ? AND used IS NULL"
             opened = self._db.execute(query, (name,)).rowcount
             if not count and not opened:
                 raise IdentityError(f"{name!r} has neither a certificate nor an open invitation")
-            self._write_crl()
+            self.write_crl()
             self.audit.append("revoked", node=name, certificates=count, invitations=opened)
         return count
 
-    def nodes(self) -> List[Dict[str, Any]]:
-        rows = self._db.execute("SELECT name, serial, issued, revoked FROM certificates ORDER BY issued")
-        return [dict(zip(("name", "serial", "issued", "revoked"), row)) for row in rows]
-
     def active(self) -> Set[str]:
-        """Names with a certificate that is not revoked."""
+        """Names of nodes and monitors with a certificate that is not revoked."""
         rows = self._db.execute("SELECT DISTINCT name FROM certificates WHERE revoked IS NULL")
-        return {row[0] for row in rows}
+        return {row[0] for row in rows} - {GATEWAY_NAME}
+
+    def certificates(self) -> Dict[str, Any]:
+        """The certificate log and the revocation list, as a gateway without the authority's key installs them."""
+        crl = (self.folder / CRL_FILE).read_text(encoding="utf-8")
+        return {"federation": self.federation, "log": write_log(self.log.entries()), "crl": crl}
+
+    def install_certificates(self, certificates: Mapping[str, Any]) -> int:
+        """On a gateway apart from its authority: notes what `certificates` of the authority says; how many entries are new.
+
+        Raises IdentityError, with nothing changed, for what is not this authority's, or does not continue what is here.
+        """
+        if self.issues:
+            raise IdentityError(f"{self.folder}: this gateway is its own authority; there is nothing to install")
+        new, crl = check_certificates(certificates, self._ca(), self.log.head)
+        with self._db:
+            self._db.execute("BEGIN IMMEDIATE")
+            self.log.extend(new)
+            for entry in new:
+                self._note(entry)
+            self.audit.append("certificates_installed", entries=self.log.head.entries, head=self.log.head.hash)
+            replace_file(self.folder / CRL_FILE, crl)
+        return len(new)
+
+    def _note(self, entry: Entry) -> None:
+        if entry.event == ISSUED:
+            row = (entry.serial, entry.name, entry.at)
+            self._db.execute("INSERT INTO certificates VALUES (?, ?, ?, NULL)", row)
+        else:
+            self._db.execute("UPDATE certificates SET revoked = ? WHERE serial = ?", (entry.at, entry.serial))
+
+    def _certify(self, name: str, builder: x509.CertificateBuilder) -> x509.Certificate:
+        """Signs, and notes what was signed; in the caller's transaction."""
+        ca_key = self._ca_key()
+        certificate = builder.sign(ca_key, hashes.SHA256())
+        serial = format(certificate.serial_number, "x")
+        self._db.execute("INSERT INTO certificates VALUES (?, ?, ?, NULL)", (serial, name, time.time()))
+        self.log.append(ca_key, ISSUED, name, pki.key_fingerprint(certificate.public_key()), serial)
+        self.audit.append("enrolled", node=name, serial=serial)
+        return certificate
+
+    def _ca_key(self) -> ec.EllipticCurvePrivateKey:
+        if not self.issues:
+            raise IdentityError(
+                f"{self.folder}: this federation's authority is on another machine, which alone issues and revokes "
+                "certificates: run `edgeward authority sign` or `revoke` there, and bring its certificates.json to "
+                "`edgeward gateway install` here"
+            )
+        key: ec.EllipticCurvePrivateKey = pki.read_private(self.folder / CA_KEY_FILE)
+        return key
+
+    def _ca(self) -> x509.Certificate:
+        return pki.read_certificate(self.ca_pem, str(self.folder / pki.CA_FILE))
+
+    def _begin_log(self) -> None:
+        """Of the gateway's own certificate, and those an older version issued; of these it noted no key."""
+        ca_key, own = self._ca_key(), self.folder / "gateway.crt"
+        with self._db:
+            self._db.execute("BEGIN IMMEDIATE")
+            if self.log.head.entries:
+                return  # begun by another process meanwhile
+            if own.exists():
+                certificate = pki.read_certificate(own.read_bytes(), str(own))
+                fingerprint = pki.key_fingerprint(certificate.public_key())
+                self.log.append(ca_key, ISSUED, GATEWAY_NAME, fingerprint, format(certificate.serial_number, "x"))
+            for serial, name, revoked in self._db.execute(
+                "SELECT serial, name, revoked FROM certificates ORDER BY issued"
+            ).fetchall():
+                self.log.append(ca_key, ISSUED, name, "", serial)
+                if revoked is not None:
+                    self.log.append(ca_key, REVOKED, name, "", serial)
+
+    def _valid(self, name: str) -> List[str]:
+        """Serials of the certificates of a name that are not revoked."""
+        query = "SELECT serial FROM certificates WHERE name = ? AND revoked IS NULL ORDER BY issued"
+        return [row[0] for row in self._db.execute(query, (name,))]
+
+    def _logged_key(self, serial: str) -> str:
+        return next(entry.key for entry in self.log.entries() if entry.serial == serial)
 
     def _check_free(self, name: str) -> None:
         plain = name[len(MONITOR) :] if name.startswith(MONITOR) else name
@@ -225,8 +319,9 @@ class Authority:
         if name in self.active():
             raise IdentityError(f"{name!r} has a certificate; revoke it first: edgeward gateway revoke {name}")
 
-    def _write_crl(self) -> None:
-        ca = pki.read_certificate(self.ca_pem, str(self.folder / pki.CA_FILE))
+    def write_crl(self) -> None:
+        """Writes the list of revoked certificates, signed."""
+        ca = self._ca()
         now = datetime.datetime.now(datetime.timezone.utc)
         builder = x509.CertificateRevocationListBuilder().issuer_name(ca.subject).last_update(now - _SKEW)
         builder = builder.next_update(now + datetime.timedelta(days=CA_DAYS))
@@ -234,10 +329,8 @@ class Authority:
             when = datetime.datetime.fromtimestamp(revoked, datetime.timezone.utc)
             entry = x509.RevokedCertificateBuilder().serial_number(int(serial, 16)).revocation_date(when)
             builder = builder.add_revoked_certificate(entry.build())
-        crl = builder.sign(pki.read_private(self.folder / "ca.key"), hashes.SHA256())
-        temporary = self.folder / "crl.tmp"
-        temporary.write_bytes(crl.public_bytes(Encoding.PEM))
-        os.replace(str(temporary), str(self.folder / "crl.pem"))
+        crl = builder.sign(self._ca_key(), hashes.SHA256())
+        replace_file(self.folder / CRL_FILE, crl.public_bytes(Encoding.PEM))
 
     def close(self) -> None:
         self._db.close()
@@ -245,6 +338,24 @@ class Authority:
 
 _SKEW = datetime.timedelta(days=1)
 """Certificates hold from a day before now: nodes' clocks differ."""
+
+
+def make_authority(folder: Path, federation: str) -> ec.EllipticCurvePrivateKey:
+    """Makes ca.key and ca.crt in a new folder."""
+    new_folder(folder)
+    ca_key, issuer = pki.new_key(), pki.subject("Edgeward authority", federation)
+    ca = _builder(issuer, issuer, ca_key.public_key(), CA_DAYS)
+    ca = ca.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+    ca = ca.add_extension(_usage(authority=True), critical=True)
+    pki.create_file(folder / CA_KEY_FILE, pki.private_pem(ca_key), private=True)
+    pki.create_file(folder / pki.CA_FILE, ca.sign(ca_key, hashes.SHA256()).public_bytes(Encoding.PEM))
+    return ca_key
+
+
+def gateway_certificate(issuer: x509.Name, federation: str, key: Any, hosts: Sequence[str]) -> x509.CertificateBuilder:
+    """For TLS as a server under these names and addresses, and as the broker's user `gateway`."""
+    builder = _leaf(issuer, pki.subject(GATEWAY_NAME, federation), key, server=True)
+    return builder.add_extension(x509.SubjectAlternativeName([_general_name(h) for h in hosts]), critical=False)
 
 
 def _hash(secret: str) -> str:
@@ -277,26 +388,3 @@ def _general_name(host: str) -> x509.GeneralName:
         return x509.IPAddress(ipaddress.ip_address(host))
     except ValueError:
         return x509.DNSName(host)
-
-
-class Membership:
-    """Whom a running gateway listens to: re-read when a revocation or an enrolment changed the authority."""
-
-    def __init__(self, authority: Authority) -> None:
-        self._authority = authority
-        self._crl = authority.folder / "crl.pem"
-        self._seen = self._stamp()
-
-    def objection(self, node: str) -> Optional[str]:
-        """Why messages of this name are refused; None where they are not."""
-        if node in self._authority.active():
-            return None
-        return f"{node} holds no valid certificate of this federation (revoked, or never enrolled)"
-
-    def revocations_changed(self) -> bool:
-        """True once after every rewrite of the revocation list."""
-        before, self._seen = self._seen, self._stamp()
-        return before != self._seen
-
-    def _stamp(self) -> int:
-        return self._crl.stat().st_mtime_ns

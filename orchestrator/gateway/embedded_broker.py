@@ -6,6 +6,8 @@ import signal
 import sys
 from typing import Any, Dict
 
+from orchestrator.wire.plain import PlainFormatter
+
 
 def configuration(host: str, port: int) -> Dict[str, Any]:
     return {
@@ -27,5 +29,7 @@ async def serve(host: str, port: int) -> None:
 
 
 if __name__ == "__main__":
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    screen = logging.StreamHandler()
+    screen.setFormatter(PlainFormatter("%(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(level=logging.WARNING, handlers=[screen])
     asyncio.run(serve(sys.argv[1], int(sys.argv[2])))

@@ -1,10 +1,11 @@
-"""The gateway's side of secure rounds under CKKS: it passes on what it cannot read, and learns the sum from the key holder.
+"""The gateway's side of secure rounds under CKKS: masked vectors stay here, encrypted pads go to the key holder.
 
     context    the key holder makes keys for this attempt and signs them for the nodes
-    encrypted  with the round's message the nodes get them; each sends one ciphertext and signs it for the key holder
-    decrypt    the key holder gets signatures and ciphertexts (or, unchecked, the gateway's sum of them), and says the sum
+    encrypted  with the round's message the nodes get them; each sends its masked vector and its encrypted pad, both signed
+    decrypt    the key holder gets signatures and ciphertexts, and says what the pads add up to: the gateway takes it off
 
-Ciphertexts are read from the store and sent one after another: memory does not grow with the number of nodes.
+Masked vectors never go to the key holder, who could read them. Answers are read from the store one after another: memory does not
+grow with the number of nodes.
 """
 
 from typing import Any, Dict, Iterator, Mapping, Optional, Tuple
@@ -14,63 +15,61 @@ import numpy as np
 from orchestrator.errors import PrivacyError, RoundError, WireError
 from orchestrator.gateway.aggregation import MAX_MESSAGE_BYTES, Tensors
 from orchestrator.gateway.secure_aggregation import Counts, Request, SecureAggregation
-from orchestrator.privacy.ckks import MOST_PARTIES, Adder, most_bits
+from orchestrator.privacy.ckks import BITS, MOST_PARTIES, Receiver, Summand
 from orchestrator.privacy.vector_layout import Summed
 from orchestrator.rounds.events import Aggregate, Announce
 from orchestrator.rounds.secure import CONTEXT, DECRYPT, ENCRYPTED
 from orchestrator.wire.body import decode_body, encode_body, require
 
+_SIGNED = (*Summand._fields[1:], "credential")
+"""Header fields of a node's answer that the key holder gets."""
+
 
 class EncryptedAggregation(SecureAggregation):
     """Rounds of one run whose sums a key holder opens."""
 
-    _adder: Optional[Tuple[Tuple[int, int], Adder]] = None  # (round, attempt), what checks its ciphertexts
+    _receiver: Optional[Tuple[Tuple[int, int], Receiver]] = None  # (round, attempt), what checks its answers
 
     def request(self, action: Announce, counts: Mapping[str, Tuple[int, int]]) -> Request:
         """Of the step "context". `counts`: of all nodes that may be in the sum."""
         form = self._fix_form(action, counts)
         size = self._layout(action).size
-        return Request({**self._about(action), "bits": form["bits"], "parties": form["parties"], "size": size}, {})
+        return Request({**self._about(action), "parties": form["parties"], "size": size}, {})
 
     def opening(self, action: Announce, counts: Counts) -> Tuple[Dict[str, Any], Tensors]:
         header, tensors = self._context(action)
-        told = {name: header[name] for name in ("signature", "credential")}
+        told = {name: header[name] for name in ("journal", "signature", "credential")}
         form = self._fix_form(action, {})
         return {"attempt": action.attempt, "step": ENCRYPTED, **form, **told}, {"context": tensors["context"]}
 
     def passed_on(self, action: Announce) -> Iterator[bytes]:
         """Of the step "decrypt": bodies for the key holder, each to be sent when the one before has come."""
         about = {**self._about(action), "told": self._told(action, self._layout(action))}
-        summands = self._fields(action, ENCRYPTED, ("digest", "signature", "credential"))
-        if not self._task.aggregation.checked:
-            adder = Adder(self._context(action)[1]["context"].tobytes())
-            for _, body in self._store.answers(*self._key(action, ENCRYPTED)):
-                adder.add(_ciphertext(body))
-            total = np.frombuffer(adder.total(), np.uint8)
-            yield encode_body({**about, "summands": summands}, {"total": total}, level=1)
-            return
+        summands = self._fields(action, ENCRYPTED, _SIGNED)
         yield encode_body({**about, "summands": summands}, level=1)
         for node, body in self._store.answers(*self._key(action, ENCRYPTED)):
-            ciphertext = np.frombuffer(_ciphertext(body), np.uint8)
+            ciphertext = np.frombuffer(_part(body, "ciphertext"), np.uint8)
             yield encode_body({**about, "party": node}, {"ciphertext": ciphertext}, level=1)
 
     def check_answer(self, step: str, header: Dict[str, Any], tensors: Tensors) -> None:
         if step == CONTEXT:
             _check_bytes(tensors, "context")
-            _check_fields(header, ("signature", "credential"))
+            _check_fields(header, ("journal", "signature", "credential"))
         elif step == ENCRYPTED:
+            _check_bytes(tensors, "masked")
             _check_bytes(tensors, "ciphertext")
-            _check_fields(header, ("digest", "signature", "credential"))
+            _check_fields(header, _SIGNED)
             for key in ("records", "units"):
                 if require(header, key, int) < 1:
-                    raise WireError(f"a ciphertext of {header[key]} {key}")
+                    raise WireError(f"a masked vector of {header[key]} {key}")
+            masked, ciphertext = (tensors[name].tobytes() for name in ("masked", "ciphertext"))
             try:  # here, where it costs one node its place, and not the whole sum at the key holder
-                self._adder_of(header).check(tensors["ciphertext"].tobytes())
+                self._receiver_of(header).check(masked, ciphertext, (header["digest"], header["masked_digest"]))
             except PrivacyError as error:
                 raise WireError(str(error)) from error
         elif step == DECRYPT:
             total = tensors.get("sum")
-            if total is None or total.dtype != np.int64 or total.ndim != 1:
+            if total is None or total.dtype != np.uint32 or total.ndim != 1:
                 raise WireError("an opened sum came without its values")
 
     def _form(self, number: int, counts: Mapping[str, Tuple[int, int]]) -> Dict[str, int]:
@@ -80,16 +79,16 @@ class EncryptedAggregation(SecureAggregation):
         cohort = self._task.selection.cohort or MOST_PARTIES
         parties = max(self._task.aggregation.least, min(len(counts), cohort, MOST_PARTIES))
         records, units = (sum(sorted((c[i] for c in counts.values()), reverse=True)[:parties]) for i in (0, 1))
-        return {"bits": most_bits(parties), "parties": parties, "units": units, "records": records}
+        return {"bits": BITS, "parties": parties, "units": units, "records": records}
 
     def _open(self, action: Aggregate) -> Dict[str, Summed]:
         layout = self._layout(action)
         body = self._store.answer(*self._key(action, DECRYPT), self._task.aggregation.key_holder)
         if body is None:
             raise RoundError(f"the store lacks the sum of round {action.round}: was it edited?")
-        total = decode_body(body, MAX_MESSAGE_BYTES)[1]["sum"]
-        if total.size != layout.size or np.any(np.abs(total) > len(action.nodes) * layout.bound):
-            raise PrivacyError(f"the key holder's sum has {total.size} values, or some that no sum could have")
+        pads = decode_body(body, MAX_MESSAGE_BYTES)[1]["sum"]
+        masked = (_part(answer, "masked") for _, answer in self._store.answers(*self._key(action, ENCRYPTED)))
+        total = self._receiver_of({"round": action.round, "attempt": action.attempt}).open(masked, pads)
         self._units = sum(int(header["units"]) for _, header in self._headers(action, ENCRYPTED))
         return layout.decode(total)
 
@@ -104,16 +103,16 @@ class EncryptedAggregation(SecureAggregation):
             raise RoundError(f"the store lacks the public keys of round {action.round}: was it edited?")
         return decode_body(body, MAX_MESSAGE_BYTES)
 
-    def _adder_of(self, header: Dict[str, Any]) -> Adder:
+    def _receiver_of(self, header: Dict[str, Any]) -> Receiver:
         attempt = int(header["round"]), int(header["attempt"])
-        if self._adder is None or self._adder[0] != attempt:
+        if self._receiver is None or self._receiver[0] != attempt:
             _, tensors = self._context(Announce(attempt[0], (), CONTEXT, attempt[1]))
-            self._adder = attempt, Adder(tensors["context"].tobytes())
-        return self._adder[1]
+            self._receiver = attempt, Receiver(tensors["context"].tobytes())
+        return self._receiver[1]
 
 
-def _ciphertext(body: bytes) -> bytes:
-    return decode_body(body, MAX_MESSAGE_BYTES)[1]["ciphertext"].tobytes()
+def _part(body: bytes, name: str) -> bytes:
+    return decode_body(body, MAX_MESSAGE_BYTES)[1][name].tobytes()
 
 
 def _check_bytes(tensors: Tensors, name: str) -> None:

@@ -30,14 +30,16 @@ from orchestrator.gateway.evaluation import EvaluationSet, Evaluator, score
 from orchestrator.gateway.gateway import Gateway, Progress
 from orchestrator.gateway.personalization import NO_BUNDLE, check_personal, plan_personal
 from orchestrator.gateway.registry import keep_model
-from orchestrator.gateway.run import RunResult, Trained, final_weights, open_run, run_id, strategy_of
+from orchestrator.gateway.run import RunResult, Trained, check_neighbours, final_weights, open_run, run_id, strategy_of
 from orchestrator.gateway.running import Held
 from orchestrator.gateway.store import Store
 from orchestrator.gateway.web.child import DashboardProcess
 from orchestrator.gateway.web.settings import WebSettings
 from orchestrator.node.data import load_dataset
+from orchestrator.node.graph_check import check_graph
 from orchestrator.privacy.accounting_process import plan_apart, statement_apart
 from orchestrator.privacy.ckks_blocks import tenseal
+from orchestrator.privacy.participation import public_report, secret_sample
 from orchestrator.privacy.standardization import standardize
 from orchestrator.privacy.statement_page import markdown
 from orchestrator.wire.link import BrokerAddress, check_reachable
@@ -63,6 +65,7 @@ class Orchestrator:
 
     def __init__(self, config: Config, base: Path, out: Path, progress: Progress, connect_timeout_s: float) -> None:
         strategy_of(config.task)  # refused before anything is prepared
+        check_neighbours(config.task)
         if config.task.aggregation.key_holder:
             tenseal()
         _check_metric(config)
@@ -142,6 +145,7 @@ class Orchestrator:
             report.update(made)
             signed_by = None if self._authority is None else self._authority.key_id
             self.progress({"event": "bundle", "run": run, "digest": report["digest"], "signed_by": signed_by})
+        report = stated(report, task)
         write_json(self._out / "result.json", report)
         self._store.put_report(run, time.time(), report)
         if report["bundle"]:
@@ -209,6 +213,7 @@ def _open_or_prepare(
         "seed": task.seed,
     }
     prepared = _worker("prepare", spec, work, progress)
+    check_graph((work / "training.tflite").read_bytes())  # nodes do the same, and would all decline
     task = dataclasses.replace(task, training=dataclasses.replace(task.training, parameters=prepared["parameters"]))
     planned, spent = plan_apart(task)
     if task.privacy.on:
@@ -285,6 +290,11 @@ def _report(run: str, task: Task, result: RunResult, claim: Dict[str, Any], memo
         },
         "node_processes": {name: figures for name, figures in sorted(result.nodes.items())},
     }
+
+
+def stated(report: Dict[str, Any], task: Task) -> Dict[str, Any]:
+    """The report as it is kept and shown: without who was in which round where that is secret."""
+    return public_report(report) if secret_sample(task) else report
 
 
 def quantize(

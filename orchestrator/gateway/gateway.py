@@ -27,6 +27,7 @@ from orchestrator.gateway.secure_aggregation import SecureAggregation
 from orchestrator.gateway.selection import Standings
 from orchestrator.gateway.store import PARTIAL, Store
 from orchestrator.gateway.voice import Voice
+from orchestrator.privacy.participation import secret_sample
 from orchestrator.rounds.events import (
     STATISTICS_ROUND,
     Abstained,
@@ -129,7 +130,10 @@ class Gateway:
         self._wake_at: Optional[float] = None
         self._owed: List[Tuple[float, str, bytes]] = []  # when to acknowledge a vector, to whom, and how
         self._figures = Figures(self._task.training)
-        self._announcer = Announcer(run, self._task, stored[1], self._topics, self._voice, self._figures)
+        store.keep_certificates(run, self._voice.certificates)
+        self._announcer = Announcer(
+            run, self._task, stored[1], self._topics, self._voice, self._figures, store.certificates(run)
+        )
         self._records: Dict[str, int] = {}
         self._units: Dict[str, int] = {}
         self._goodbyes: Set[str] = set()
@@ -479,6 +483,7 @@ class Gateway:
     def _announce_round(self, action: Announce) -> None:
         self._tell("round", round=action.round, of=self._task.training.rounds, nodes=list(action.nodes))
         everyone = set(action.nodes) == set(self._coordinator.online) - {self._task.aggregation.key_holder}
+        everyone = everyone and not secret_sample(self._task)  # others listen too, and would learn that all were drawn
         self._announcer.round(action, lambda: self._round_body(action), everyone)
 
     def _announce_step(self, action: Announce) -> None:
@@ -553,7 +558,9 @@ class Gateway:
     def _finish(self, reason: str) -> None:
         # Nodes with a personal part make their whole model of it and the final shared weights.
         tensors = self._model() if self._task.training.personal_parameters and not reason else {}
-        self._announcer.finished(reason, tensors, self._coordinator.online)
+        # Why it failed may name other nodes, what they were asked and what they answered: that stays here.
+        told = "the run failed; its gateway knows why" if reason else ""
+        self._announcer.finished(told, tensors, self._coordinator.online)
         self._tell("failed" if reason else "finished", reason=reason)
 
     def _say_goodbye(self) -> None:

@@ -3,7 +3,8 @@
     with History(out) as history:
         for run in history.runs(): ...
 
-Times are seconds since 1970 by the gateway's clock. A `History` is for one thread; opening one costs a millisecond.
+Times are seconds since 1970 by the gateway's clock. A `History` is for one thread; opening one costs a millisecond. Of runs whose
+claim counts on a secret sample of nodes it does not say who was in which round, nor what that follows from (participation.py).
 """
 
 import hashlib
@@ -18,6 +19,7 @@ from urllib.parse import quote
 
 from orchestrator.errors import EdgewardError, UsageError
 from orchestrator.gateway.store import PSEUDONYM_SECRET
+from orchestrator.privacy.participation import WITHHELD, public_round, secret_sample_in
 
 STORE_NAME = "gateway.sqlite"
 _TABLES = {"runs", "events", "results", "nodes"}
@@ -50,15 +52,18 @@ class RunSummary:
 
 @dataclass(frozen=True)
 class RoundView:
-    """One aggregated round. `figures` holds everything the gateway noted of it, also what has no field here."""
+    """One aggregated round. `figures` holds everything the gateway noted of it, also what has no field here.
+
+    Where the sample of nodes is secret, all but number, loss, accuracy and AUC is None.
+    """
 
     number: int
     started: Optional[float]
     ended: Optional[float]
-    seconds: float
-    nodes: Tuple[str, ...]
-    bytes_up: int
-    bytes_down: int
+    seconds: Optional[float]
+    nodes: Optional[Tuple[str, ...]]
+    bytes_up: Optional[int]
+    bytes_down: Optional[int]
     codec_error: Optional[float]
     loss: Optional[float]
     accuracy: Optional[float]
@@ -68,7 +73,10 @@ class RoundView:
 
 @dataclass(frozen=True)
 class NodeView:
-    """One node of a run, from the journal. `state`: online, left or declined; a gateway that died leaves it as it was."""
+    """One node of a run, from the journal. `state`: online, left or declined; a gateway that died leaves it as it was.
+
+    Where the sample of nodes is secret, `rounds` and `figures` are empty, and `last_seen` is when it last came or left.
+    """
 
     name: str
     pseudonym: str  # empty in stores of earlier versions, which lack the key for it
@@ -164,7 +172,7 @@ class History:
             ended=last if state != "open" else None,
             state=state,
             phase=phase,
-            reason=reason,
+            reason=WITHHELD if reason and secret_sample_in(task) else reason,
             round=number,
             rounds=rounds,
             rounds_done=done,
@@ -194,6 +202,8 @@ class History:
             ):
                 began[number] = at
         ended = {e["round"]: e["at"] for e in self._events(run, "Aggregated")}
+        if self.secret_sample(run):
+            return [_without_participation(r) for r in self._results(run)]
         return [
             RoundView(
                 number=r["round"],
@@ -211,12 +221,12 @@ class History:
 
     def nodes(self, run: str) -> List[NodeView]:
         """Every node the journal of the run mentions, by name."""
-        key = self._pseudonym_key()
+        key, secret = self._pseudonym_key(), self.secret_sample(run)
         last: Dict[str, Dict[str, Any]] = {}
         joined: Dict[str, Dict[str, Any]] = {}
         for event in self._events(run):
             name = event.get("node")
-            if name is None:
+            if name is None or (secret and event["event"] not in ("Joined", "Left", "Declined")):
                 continue
             before = last.get(name, {})
             state = {"Joined": "online", "Arrived": "online", "Left": "left", "Declined": "declined"}.get(
@@ -226,12 +236,13 @@ class History:
             if event["event"] == "Joined":
                 joined.setdefault(name, event)
         took: Dict[str, List[int]] = {}
-        for result in self._results(run):
-            for name in result["nodes"]:
-                took.setdefault(name, []).append(result["round"])
-        figures = {
-            row[0]: json.loads(row[1]) for row in self._rows("SELECT node, figures FROM nodes WHERE run = ?", run)
-        }
+        figures: Dict[str, Dict[str, Any]] = {}
+        if not secret:
+            for result in self._results(run):
+                for name in result["nodes"]:
+                    took.setdefault(name, []).append(result["round"])
+            rows = self._rows("SELECT node, figures FROM nodes WHERE run = ?", run)
+            figures = {row[0]: json.loads(row[1]) for row in rows}
         return [
             NodeView(
                 name=name,
@@ -247,6 +258,10 @@ class History:
             )
             for name, event in sorted(last.items())
         ]
+
+    def secret_sample(self, run: str) -> bool:
+        """Whether the run's claim counts on nobody but the gateway knowing who was in which round."""
+        return secret_sample_in(self.task(run))
 
     def report(self, run: str) -> Optional[Dict[str, Any]]:
         """result.json of the run, with metrics of the int8 model; None until its bundle is made."""
@@ -304,6 +319,13 @@ class History:
             f"{self.path}: cannot be read as a gateway's store: {error}. Is it the right file, and may this user read it and "
             "write to its folder (SQLite shares its log there)? `edgeward doctor` checks it"
         )
+
+
+def _without_participation(result: Dict[str, Any]) -> RoundView:
+    figures = public_round(result)
+    hidden: Dict[str, Any] = dict.fromkeys(("started", "ended", "seconds", "nodes", "bytes_up", "bytes_down"))
+    known = {key: figures.get(key) for key in ("codec_error", *_METRICS)}
+    return RoundView(number=figures["round"], figures=figures, **hidden, **known)
 
 
 def training_number(run: str) -> int:

@@ -1,6 +1,7 @@
 """Every model a gateway made, kept with its lineage: OUT/models/DIGEST/bundle and OUT/models/DIGEST/lineage.json.
 
-A lineage names nodes by pseudonym only (history.pseudonym), so that it can go where the list of hospitals may not. A model
+A lineage names nodes by pseudonym only (history.pseudonym), so that it can go where the list of hospitals may not. Where the
+model's claim counts on a secret sample of nodes it does not say who was in which round at all (privacy/participation.py). A model
 that two runs made byte for byte alike has both in `made_by`. Tags are names for models, such as `production`.
 """
 
@@ -16,7 +17,8 @@ from pathlib import Path
 from typing import Any, Dict, List, NamedTuple
 
 from orchestrator.errors import EdgewardError, UsageError
-from orchestrator.gateway.history import History
+from orchestrator.gateway.history import History, RoundView
+from orchestrator.privacy.participation import WITHHELD
 
 SCHEMA = 1
 MODELS = "models"
@@ -84,16 +86,21 @@ def _lineage(history: History, run: str, report: Dict[str, Any]) -> Dict[str, An
         "training": summary.number,
         "parent_run": parent,
         "parent_model": (history.report(parent) or {}).get("digest") if parent else None,
-        "rounds": [
-            {"round": r.number, "ended": r.ended, "nodes": sorted(names[n] for n in r.nodes)}
-            for r in history.rounds(run)
-        ],
+        "rounds": [_round(r, names) for r in history.rounds(run)],
+        **({"participation": WITHHELD} if history.secret_sample(run) else {}),
         "privacy": privacy,
         "metrics": metrics,
         "versions": {"python": sys.version.split()[0], **{name: _version(name) for name in _PACKAGES}},
         "started": summary.started,
         "made_at": time.time(),
     }
+
+
+def _round(view: RoundView, names: Dict[str, str]) -> Dict[str, Any]:
+    """Number, end and pseudonyms; the number alone where the sample of nodes is secret."""
+    if view.nodes is None:
+        return {"round": view.number}
+    return {"round": view.number, "ended": view.ended, "nodes": sorted(names[n] for n in view.nodes)}
 
 
 def _without_groups(values: Dict[str, Any]) -> Dict[str, Any]:

@@ -33,6 +33,7 @@ from orchestrator.rounds.events import STATISTICS_ROUND
 from orchestrator.wire.body import encode_body, require
 from orchestrator.wire.codec import ERROR_FEEDBACK, decode_update, encode_update
 from orchestrator.wire.link import BrokerAddress
+from orchestrator.wire.plain import run_name
 from orchestrator.wire.process import peak_memory_mib
 from orchestrator.wire.task import Rounds, Selection, Task, task_from_dict
 
@@ -177,7 +178,7 @@ class Relay(NodeAgent):
             self._set_presence(kind="ready", run=self._run.id, records=total)
 
     def _take_task(self, header: Dict[str, Any], tensors: Dict[str, np.ndarray]) -> None:
-        run = require(header, "run", str)
+        run = run_name(require(header, "run", str))
         if self._run is not None and self._run.id == run:
             return
         if "graph" not in tensors:

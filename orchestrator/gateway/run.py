@@ -7,6 +7,7 @@ import numpy as np
 
 from orchestrator.errors import RoundError, UsageError
 from orchestrator.gateway.store import Store
+from orchestrator.privacy.mask_graph import complete_up_to, enough_neighbours, least_neighbours, may_withhold
 from orchestrator.privacy.standardization import range_scaling
 from orchestrator.rounds.coordinator import Plan
 from orchestrator.rounds.events import STATISTICS_ROUND
@@ -15,12 +16,13 @@ from orchestrator.rounds.secure import ENCRYPTED_STEPS, MASKED_STEPS
 from orchestrator.rounds.selection import Rule
 from orchestrator.rounds.strategies import make_strategy
 from orchestrator.rounds.strategy import Strategy
+from orchestrator.wire.plain import as_run_name
 from orchestrator.wire.task import Task, task_from_dict, task_to_dict
 
 
 def run_id(task: Task, number: int = 1) -> str:
     """A name for the `number`-th training of a task: readable, and another one if the task changes."""
-    name = f"{task.name}-{hashlib.sha256(repr(task).encode()).hexdigest()[:8]}"
+    name = f"{as_run_name(task.name)}-{hashlib.sha256(repr(task).encode()).hexdigest()[:8]}"
     return name if number == 1 else f"{name}-{number}"
 
 
@@ -30,6 +32,7 @@ def plan_of(task: Task, key: bytes) -> Plan:
     key: the run's secret "selection".
     """
     rounds, strategy = task.rounds, strategy_of(task)
+    check_neighbours(task)
     return Plan(
         task.training.rounds,
         rounds.nodes,
@@ -48,6 +51,21 @@ def plan_of(task: Task, key: bytes) -> Plan:
         task.aggregation.least,
         task.aggregation.key_holder,
         task.aggregation.colluding,
+        complete_up_to(task.aggregation.neighbours) if task.aggregation.method == "masked" else 0,
+        may_withhold(task.aggregation.colluding),
+    )
+
+
+def check_neighbours(task: Task) -> None:
+    """Raises UsageError where masks between so few neighbours would not hide what the expected number of nodes send."""
+    aggregation, parties = task.aggregation, task.selection.cohort or task.rounds.nodes
+    degree = 2 * -(-aggregation.neighbours // 2)
+    if aggregation.method != "masked" or enough_neighbours(parties, aggregation.colluding, degree):
+        return
+    raise UsageError(
+        f"task {task.name!r}: of {parties} nodes with {degree} neighbours each, {aggregation.colluding} may work with the "
+        "gateway, and around some node could be as many as the honest ones: set aggregation.neighbours to "
+        f"{least_neighbours(parties, aggregation.colluding)} or more"
     )
 
 

@@ -7,6 +7,7 @@ from typing import Any, Dict, List, Sequence, Tuple
 
 from orchestrator.errors import UsageError
 from orchestrator.gateway.history import History, RoundView
+from orchestrator.wire.plain import plain
 
 SUFFIXES = (".csv", ".json", ".parquet")
 COLUMNS = ("run", "round", "started", "ended", "seconds", "nodes", "bytes_up", "bytes_down", "codec_error")
@@ -32,15 +33,18 @@ def differences(tasks: Sequence[Dict[str, Any]]) -> Dict[str, List[Any]]:
 
 
 def round_rows(run: str, rounds: Sequence[RoundView], names: Dict[str, str]) -> List[Dict[str, Any]]:
-    """One flat row a round; `names` maps a node's name to what is shown instead. Nodes are separated by spaces."""
+    """One flat row a round; `names` maps a node's name to what is shown instead. Nodes are separated by spaces.
+
+    Where the sample of nodes is secret, cells it could be read off are None.
+    """
     return [
         {
-            "run": run,
+            "run": plain(run),
             "round": r.number,
             "started": r.started,
             "ended": r.ended,
             "seconds": r.seconds,
-            "nodes": " ".join(sorted(names.get(n, n) for n in r.nodes)),
+            "nodes": None if r.nodes is None else " ".join(sorted(names.get(n, n) for n in r.nodes)),
             "bytes_up": r.bytes_up,
             "bytes_down": r.bytes_down,
             "codec_error": r.codec_error,

@@ -13,8 +13,11 @@ from orchestrator.errors import PrivacyError, RoundError, WireError
 from orchestrator.gateway.aggregation import MAX_MESSAGE_BYTES, Aggregation, Evaluate, Outcome, Tensors
 from orchestrator.gateway.run import standardization
 from orchestrator.gateway.store import Store
+from orchestrator.privacy.mask_graph import complete_up_to
 from orchestrator.privacy.ring import from_ring
+from orchestrator.privacy.secure_session import COMMITMENT_BYTES, NONCE_BYTES
 from orchestrator.privacy.secure_sum import (
+    CERTIFICATES,
     MODEL,
     Advert,
     Aggregator,
@@ -27,12 +30,15 @@ from orchestrator.privacy.secure_sum import (
 from orchestrator.privacy.vector_layout import EVALUATION, STATISTICS, UPDATE, Layout, Summed, bits_for, parts_of
 from orchestrator.rounds.events import STATISTICS_ROUND, Aggregate, Announce, Arrived
 from orchestrator.rounds.secure import (
+    COMMITMENT,
     CONFIRM,
     FORESEEN,
     KEYS,
     MASKED,
     NEXT,
+    NONCE,
     PREPARED,
+    REVEAL,
     SHARES,
     SHARES_OF,
     UNMASK,
@@ -40,6 +46,7 @@ from orchestrator.rounds.secure import (
 from orchestrator.rounds.strategy import OfTheMean
 from orchestrator.wire.body import decode_body, encode_body, require, require_map
 from orchestrator.wire.task import Task, digest_of, task_to_dict
+from orchestrator.wire.transparency import head_of, read_log, view_of
 
 _NEXT_STEP = {MASKED: KEYS, UNMASK: SHARES}
 _KEY_FIELDS = ("channel", "mask", "signature", "credential")
@@ -66,6 +73,7 @@ class SecureAggregation(Aggregation):
     def __init__(self, store: Store, run: str, task: Task, evaluate: Optional[Evaluate], federation: str) -> None:
         super().__init__(store, run, task, evaluate)
         self._federation = federation
+        self._all_neighbours = complete_up_to(task.aggregation.neighbours)
         self._opened: Dict[str, Summed] = {}
         self._noted: Dict[Tuple[int, int, str, str], Dict[str, Any]] = {}  # (round, attempt, step, node) -> header
         self._units = 0  # of the nodes in the sum
@@ -87,7 +95,24 @@ class SecureAggregation(Aggregation):
         return action.attempt == PREPARED and len(self._parties(action)) <= _FEW
 
     def _parties(self, action: Any) -> Tuple[str, ...]:
-        return tuple(self._store.answerers(*self._key(action, KEYS)))
+        keyed = self._store.answerers(*self._key(action, KEYS))
+        return tuple(self._nonces(action)) if len(keyed) > self._all_neighbours else tuple(keyed)
+
+    def _adverts(self, action: Any) -> Dict[str, Dict[str, Any]]:
+        """node -> its keys as nodes are shown them, in this session."""
+        fields = (*_KEY_FIELDS, COMMITMENT)
+        return {node: {f: header[f] for f in fields if f in header} for node, header in self._headers(action, KEYS)}
+
+    def _nonces(self, action: Any) -> Dict[str, bytes]:
+        """node -> the nonce it revealed and had committed to. One that revealed another would only keep all from going on."""
+        session, adverts = self._session(action), self._adverts(action)
+        revealed = {name: header[NONCE] for name, header in self._headers(action, REVEAL)}
+        return {n: nonce for n, nonce in revealed.items() if _advert(n, adverts[n]).commits_to(session, nonce)}
+
+    def _session(self, action: Any) -> Session:
+        aggregation = self._task.aggregation
+        terms = (aggregation.neighbours, aggregation.least, aggregation.colluding)
+        return Session(session_id(self._federation, self._run, action.round, action.attempt), *terms)
 
     def request(self, action: Announce, counts: Counts) -> Request:
         """What the step asks of the action's nodes. `counts`: node -> (records, privacy units), as it joined."""
@@ -100,9 +125,10 @@ class SecureAggregation(Aggregation):
         }
         own: Dict[str, Dict[str, Any]] = {}
         fields: Dict[str, Any] = {}
-        if action.step == SHARES:
-            keys = self._fields(action, KEYS, _KEY_FIELDS)
-            fields = {"adverts": keys}
+        if action.step in (REVEAL, SHARES):
+            fields = {"adverts": self._adverts(action)}
+            if action.step == SHARES and len(fields["adverts"]) > self._all_neighbours:
+                fields["nonces"] = self._nonces(action)
         elif action.step == MASKED:
             fields = dict(self._fix_form(action, {name: counts[name] for name in self._parties(action)}))
             shared = {name: header["shares"] for name, header in self._headers(action, SHARES)}
@@ -133,6 +159,11 @@ class SecureAggregation(Aggregation):
                 value = require(header, key, bytes)
                 if size and not usable_key(value):
                     raise WireError(f"the key {key!r} is none that a secret can be agreed on with")
+            if len(require({COMMITMENT: bytes(COMMITMENT_BYTES), **header}, COMMITMENT, bytes)) != COMMITMENT_BYTES:
+                raise WireError(f"a commitment to a nonce has {COMMITMENT_BYTES} bytes")
+        elif step == REVEAL:
+            if len(require(header, NONCE, bytes)) != NONCE_BYTES:
+                raise WireError(f"a nonce has {NONCE_BYTES} bytes")
         elif step == SHARES:
             require_map(header, "shares", bytes)
         elif step == MASKED:
@@ -225,16 +256,10 @@ class SecureAggregation(Aggregation):
 
     def _open(self, action: Aggregate) -> Dict[str, Summed]:
         layout = self._layout(action)
-        keys = self._fields(action, KEYS, _KEY_FIELDS)
-        adverts = [Advert(name, told["channel"], told["mask"], told["signature"]) for name, told in keys.items()]
-        aggregation = self._task.aggregation
-        session = Session(
-            session_id(self._federation, self._run, action.round, action.attempt),
-            aggregation.neighbours,
-            aggregation.least,
-            aggregation.colluding,
-        )
-        aggregator = Aggregator(session, adverts, Ring(layout.bits, layout.size), self._told(action, layout))
+        keys, parties = self._adverts(action), self._parties(action)
+        nonces = self._nonces(action) if len(keys) > self._all_neighbours else {}
+        adverts, ring = [_advert(name, keys[name]) for name in parties], Ring(layout.bits, layout.size)
+        aggregator = Aggregator(self._session(action), adverts, ring, self._told(action, layout), nonces)
         for name, header in self._headers(action, SHARES):
             aggregator.take_shares(name, header["shares"])
         self._units = 0
@@ -253,7 +278,10 @@ class SecureAggregation(Aggregation):
 
     def _told(self, action: Any, layout: Layout) -> bytes:
         """Digest of what all nodes of the action's attempt were told."""
-        return digest_of_told(self._digest(), layout.form, self._model(action.round))
+        model, log = self._model(action.round), read_log(self._store.certificates(self._run))
+        if log:
+            model[CERTIFICATES] = np.frombuffer(view_of(head_of(log)), np.uint8)
+        return digest_of_told(self._digest(), layout.form, model)
 
     def _digest(self) -> str:
         if not self._task_digest:
@@ -300,6 +328,10 @@ class SecureAggregation(Aggregation):
             return values / (self._task.selection.cohort or self._task.rounds.nodes)
         gradient = values / (privacy.sampling_rate * self._units)
         return np.asarray(-training.learning_rate_at(action.round) * gradient)
+
+
+def _advert(name: str, keys: Mapping[str, Any]) -> Advert:
+    return Advert(name, keys["channel"], keys["mask"], keys["signature"], keys.get(COMMITMENT, b""))
 
 
 def _next(action: Announce) -> Announce:

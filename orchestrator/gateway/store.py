@@ -45,6 +45,7 @@ CREATE TABLE IF NOT EXISTS nodes (run TEXT NOT NULL, node TEXT NOT NULL, figures
 CREATE TABLE IF NOT EXISTS serials (run TEXT PRIMARY KEY, serial INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS secrets (run TEXT NOT NULL, name TEXT NOT NULL, value BLOB NOT NULL, PRIMARY KEY (run, name));
 CREATE TABLE IF NOT EXISTS results (run TEXT NOT NULL, round INTEGER NOT NULL, data TEXT NOT NULL, PRIMARY KEY (run, round));
+CREATE TABLE IF NOT EXISTS certificates (run TEXT PRIMARY KEY, log TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS phases (
     run TEXT NOT NULL, at REAL NOT NULL, phase TEXT NOT NULL, round INTEGER NOT NULL, reason TEXT NOT NULL
 );
@@ -196,6 +197,17 @@ class Store:
         query = "INSERT OR IGNORE INTO serials SELECT ?, MAX(?, COALESCE(MAX(serial), 0) + 1) FROM serials"
         self._db.execute(query, (run, int(time.time() * 1000)))
         return int(self._db.execute("SELECT serial FROM serials WHERE run = ?", (run,)).fetchone()[0])
+
+    def keep_certificates(self, run: str, entries: List[Dict[str, Any]]) -> None:
+        """The certificate log that `run` goes by from its first to its last round; once it began, it is what it is."""
+        if not self.journal(run):
+            with self.transaction():
+                row = (run, json.dumps(entries))
+                self._db.execute("INSERT OR IGNORE INTO certificates VALUES (?, ?)", row)
+
+    def certificates(self, run: str) -> List[Dict[str, Any]]:
+        row = self._db.execute("SELECT log FROM certificates WHERE run = ?", (run,)).fetchone()
+        return list(json.loads(row[0])) if row else []
 
     def audit(self, path: Path) -> AuditLog:
         """The audit log in `path`, whose head is kept in this store."""

@@ -2,7 +2,9 @@
 
 from typing import Optional
 
-from orchestrator.gateway.authority import Authority, Membership
+from orchestrator.gateway.authority import Authority
+from orchestrator.gateway.membership import Membership
+from orchestrator.wire.transparency import write_log
 
 
 class Voice:
@@ -12,6 +14,7 @@ class Voice:
         self._sealer = None if authority is None else authority.sealer()
         self._membership = None if authority is None else Membership(authority)
         self._serial = serial
+        self.certificates = [] if authority is None else write_log(authority.log.entries())
 
     def say(self, body: bytes, addressee: str) -> bytes:
         """What to send: `body` in a signed envelope for one node or EVERYONE, or as it is."""

@@ -14,16 +14,18 @@ from typing import Any, Dict, List, Optional, Tuple
 
 import numpy as np
 
-from orchestrator.errors import EdgewardError, LedgerError, PrivacyError, UsageError, WireError
+from orchestrator.errors import EdgewardError, GraphError, LedgerError, PrivacyError, UsageError, WireError
 from orchestrator.node.approval import digest_of
 from orchestrator.node.contribution import Contributor, Run, TrainerFactory
 from orchestrator.node.data import load_dataset
 from orchestrator.node.encrypted import EncryptedRound, objection_to_encrypting
 from orchestrator.node.evaluation import hold_out
 from orchestrator.node.freshness import Guard
-from orchestrator.node.gatekeeper import Gatekeeper, Verdict
+from orchestrator.node.gatekeeper import Gatekeeper, Verdict, Waiting
+from orchestrator.node.graph_admission import admit_graph
 from orchestrator.node.health import REPORT_EVERY_S, read_health
 from orchestrator.node.identity import NodeIdentity
+from orchestrator.node.pace import Pace
 from orchestrator.node.peers import Peers
 from orchestrator.node.personal import PERSONAL, write_personal
 from orchestrator.node.policy import Refusal
@@ -35,10 +37,12 @@ from orchestrator.rounds.secure import ACKNOWLEDGED_STEPS, PREPARED, SHARES_OF
 from orchestrator.wire.body import decode_body, encode_body, require, require_map
 from orchestrator.wire.frames import Ack, Chunk, Want, decode_frame, encode_frame
 from orchestrator.wire.link import BrokerAddress, Connected, Disconnected, Event, Link
+from orchestrator.wire.plain import run_name
 from orchestrator.wire.process import has_tensorflow, stated_memory_mib
 from orchestrator.wire.task import Task, task_from_dict
 from orchestrator.wire.topics import Topics
 from orchestrator.wire.transfer import Inbox, Outbox, transfer_id
+from orchestrator.wire.transparency import read_log
 
 log = logging.getLogger("edgeward.node")
 
@@ -71,13 +75,13 @@ class NodeAgent:
         self._state = state
         self._store = NodeStore(state / "node.sqlite")
         self._guard = None if identity is None else Guard(identity.opener(), self._store)
-        self._peers = Peers(name, self._store, identity)
         self._secure: Optional[SecureRound] = None
         self._early: Optional[Dict[str, Any]] = None  # a step whose round is still under way
         self._step_answers: List[bytes] = []  # transfers of the open round's answers
-        self._gatekeeper = Gatekeeper(state, self._store, policy, identity)
+        self._gatekeeper = Gatekeeper(state, self._store, policy, identity, name)
+        self._peers = Peers(name, self._store, identity, self._gatekeeper.roster, first_sight=policy is None)
         self._store.before_release = self._gatekeeper.charge
-        self._asked: Optional[Tuple[str, Dict[str, Any], Dict[str, np.ndarray]]] = (
+        self._asked: Optional[Tuple[Waiting, Dict[str, Any], Dict[str, np.ndarray]]] = (
             None  # a task that waits for a person
         )
         self._look_at = 0.0
@@ -210,7 +214,7 @@ class NodeAgent:
             raise WireError(f"the gateway sent a message of kind {kind!r}, which this version does not know")
 
     def _take_task(self, header: Dict[str, Any], tensors: Dict[str, np.ndarray]) -> None:
-        run = require(header, "run", str)
+        run = run_name(require(header, "run", str))
         if "graph" not in tensors:
             raise WireError("the task came without its training graph")
         self._asked = None
@@ -220,13 +224,19 @@ class NodeAgent:
             unable = objection_to_encrypting(task, self._name)
             if unable:
                 raise UsageError(unable)
-        except UsageError as error:
-            self._stay_out(run, Refusal("task", str(error)), header, tensors)
+            certificates = self._peers.see_log(read_log(require({"certificates": [], **header}, "certificates", list)))
+        except (PrivacyError, UsageError) as error:
+            self._stay_out(run, Refusal(error.code, str(error)), header, tensors)
             return
         begun = time.monotonic()
-        verdict = self._gatekeeper.consider(run, task, header["task"], graph) or self._gatekeeper.may_look(task)
+        verdict = self._gatekeeper.consider(run, task, header["task"], graph)
+        if verdict is None and self._peers.objection_to(task.aggregation):
+            log.warning("run %s waits: %s", run, self._peers.objection_to(task.aggregation))
+            verdict = Waiting(digest_of(header["task"], graph), "policy.peers")
         if verdict is None:
-            verdict = self._open_run(run, task, header["task"], graph)
+            verdict = self._examine(graph, task)
+        if verdict is None:
+            verdict = self._open_run(run, task, header["task"], graph, certificates)
             # How long reading took says how much there was to read, and how far it went.
             time.sleep(-(time.monotonic() - begun) % LOOK_S)
         if verdict is not None or self._run is None:
@@ -236,12 +246,26 @@ class NodeAgent:
         log.info("run %s: task %r, %d records, stated as %d", run, task.name, self._run.dataset.records, count)
         self._set_presence(kind="ready", run=run, records=count, units=self._run.stated_units)
 
-    def _open_run(self, run: str, task: Task, declared: Dict[str, Any], graph: bytes) -> Optional[Verdict]:
+    def _examine(self, graph: bytes, task: Task) -> Optional[Refusal]:
+        """What speaks against the task beside the owner's rules, before any data are open: its graph, and tries of a day.
+
+        Nodes that compute by other means than the graph need not look at it.
+        """
+        if self._trainer_factory is GradientTrainer or task.evaluation.on:
+            try:
+                admit_graph(self._store, graph, task)
+            except GraphError as error:
+                return Refusal(error.code, str(error))
+        return self._gatekeeper.may_look(task)
+
+    def _open_run(
+        self, run: str, task: Task, declared: Dict[str, Any], graph: bytes, certificates: int
+    ) -> Optional[Verdict]:
         """Reads the data, and reserves the run's budget where they fit. The only place where a task meets the data."""
         try:
             loaded = load_dataset(self._data, task.schema)
             dataset, held_out = hold_out(loaded, task.evaluation.share, self._store.secret("hold-out"))
-            opened = Run(run, digest_of(declared, graph), task, graph, dataset, held_out)
+            opened = Run(run, digest_of(declared, graph), task, graph, dataset, held_out, certificates)
             verdict = self._gatekeeper.accept(run, task, declared, graph, opened.units)
             if verdict is None:
                 opened.state(self._gatekeeper.state_count(run, task, opened.digest, opened.units))
@@ -258,7 +282,7 @@ class NodeAgent:
             log.error("declined run %s: %s", run, verdict.reason)
             self._set_presence(kind="declined", run=run, code=verdict.code)
         elif verdict is not None:
-            self._asked = (verdict.digest, header, tensors)
+            self._asked = (verdict, header, tensors)
             self._set_presence(kind="waiting", run=run, **verdict._asdict())
 
     def _look_for_approval(self) -> None:
@@ -266,8 +290,16 @@ class NodeAgent:
         if self._asked is None or time.monotonic() < self._look_at:
             return
         self._look_at = time.monotonic() + 1.0
-        digest, header, tensors = self._asked
-        if self._gatekeeper.decided(digest):
+        asked, header, tensors = self._asked
+        if asked.code == "policy.peers":
+            self._peers_changed(header, tensors)
+        elif self._gatekeeper.decided(asked.digest):
+            self._take_task(header, tensors)
+
+    def _peers_changed(self, header: Dict[str, Any], tensors: Dict[str, np.ndarray]) -> None:
+        """Goes on with a task that waits for peers to be confirmed, once there are enough."""
+        task = task_from_dict(require(header, "task", dict), "the gateway's task")
+        if not self._peers.objection_to(task.aggregation):
             self._take_task(header, tensors)
 
     def _answer_round(self, header: Dict[str, Any], tensors: Dict[str, np.ndarray]) -> None:
@@ -295,7 +327,9 @@ class NodeAgent:
 
     def _release(self, run: Run, number: int, announced: Dict[str, Any], tensors: Dict[str, np.ndarray]) -> bytes:
         """Computes a round's answer and stores it durably; whatever happens from here on, the same bytes are sent."""
+        begun = time.monotonic()
         fields, sent, keep = self._contributor(run).open_answer(number, announced, tensors)
+        Pace(run.quantum_s(number), begun).hold()
         header = {"kind": "update", "run": run.id, "round": number, **fields, "memory_mib": stated_memory_mib()}
         body = encode_body(header, sent)
         self._store.release(run.id, number, run.digest, body, keep)
@@ -312,9 +346,8 @@ class NodeAgent:
             contribute = self._contributor(run).contribute
             kind = EncryptedRound if run.task.aggregation.key_holder else MaskedRound
             try:
-                self._secure = kind(
-                    self._federation, run, header, tensors, self._name, self._peers, self._store, contribute, party
-                )
+                about = (self._federation, run, header, tensors, self._name, self._peers, self._store)
+                self._secure = kind(*about, contribute, party, self._gatekeeper.steady)
             except EdgewardError as error:
                 self._abstain(header, error)
                 return
@@ -343,12 +376,15 @@ class NodeAgent:
             reason = "this node has no keys for this attempt: it came later, or began again"
             self._abstain(header, PrivacyError(reason, "sum.keys"))
             return
+        begun = time.monotonic()
         try:
             fields, tensors = secure.answer(header)
         except EdgewardError as error:
             self._secure = None
             self._abstain(header, error)
             return
+        if tensors:
+            Pace(secure.run.quantum_s(secure.number), begun).hold()
         figures = {"memory_mib": stated_memory_mib()} if tensors else {}
         body = encode_body({**fields, **figures}, tensors, level=1)
         self._step_answers.append(transfer_id(body))

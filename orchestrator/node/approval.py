@@ -8,7 +8,7 @@ import json
 import os
 import time
 from pathlib import Path
-from typing import Any, Dict, List, NamedTuple, Optional
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 from orchestrator.errors import UsageError
 from orchestrator.node.policy import own_noise
@@ -18,7 +18,10 @@ APPROVALS = "approvals"
 
 
 class Request(NamedTuple):
-    """What a person is asked. declared: the task as it came; at: seconds since 1970; summary: lines for people."""
+    """What a person is asked. declared: the task as it came; at: seconds since 1970; summary, peers: lines for people.
+
+    peers: who was confirmed when the task came, for secure sums (node/roster.py).
+    """
 
     digest: str
     run: str
@@ -26,6 +29,7 @@ class Request(NamedTuple):
     declared: Dict[str, Any]
     summary: List[str]
     epsilon: Optional[float]  # of one run, as the node counted it; None where no policy limits it
+    peers: Tuple[str, ...] = ()
 
 
 class Approvals:
@@ -34,11 +38,20 @@ class Approvals:
     def __init__(self, state: Path) -> None:
         self._folder = state / APPROVALS
 
-    def ask(self, run: str, declared: Dict[str, Any], graph: bytes, epsilon: Optional[float] = None) -> Request:
+    def ask(
+        self,
+        run: str,
+        declared: Dict[str, Any],
+        graph: bytes,
+        epsilon: Optional[float] = None,
+        peers: Sequence[str] = (),
+    ) -> Request:
         """Writes the request, graph first, so that a request that is there is whole. `epsilon`: as this node counts it."""
         digest = digest_of(declared, graph)
         task = task_from_dict(declared, f"request {digest[:16]}")
-        request = Request(digest, run, round(time.time(), 3), declared, summary_of(task, epsilon), epsilon)
+        request = Request(
+            digest, run, round(time.time(), 3), declared, summary_of(task, epsilon), epsilon, tuple(peers)
+        )
         self._folder.mkdir(parents=True, exist_ok=True)
         _write(self._folder / f"{digest}.tflite", graph)
         _write(self._folder / f"{digest}.json", json.dumps(request._asdict(), indent=1).encode())

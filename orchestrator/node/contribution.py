@@ -8,10 +8,12 @@ from typing import Any, Callable, Dict, NamedTuple, Optional, Tuple
 
 import numpy as np
 
-from orchestrator.errors import WireError
+from orchestrator.errors import GraphError, WireError
 from orchestrator.node.control import NodeControl
 from orchestrator.node.data import Dataset
 from orchestrator.node.evaluation import evaluate
+from orchestrator.node.graph_admission import refuse_graph
+from orchestrator.node.pace import quantum_s
 from orchestrator.node.personal import PERSONAL, with_personal
 from orchestrator.node.runtime import TrainingGraph
 from orchestrator.node.store import RESIDUAL, NodeStore
@@ -39,17 +41,29 @@ TrainerFactory = Callable[[Task, bytes, Dataset, str], Trainer]
 class Run:
     """The run this node takes part in: task, graph, data; the trainer once mean and std are known."""
 
-    def __init__(self, run: str, digest: str, task: Task, graph: bytes, dataset: Dataset, held_out: Dataset) -> None:
+    def __init__(
+        self,
+        run: str,
+        digest: str,
+        task: Task,
+        graph: bytes,
+        dataset: Dataset,
+        held_out: Dataset,
+        certificates: Optional[int] = None,
+    ) -> None:
+        """`certificates`: entries of the certificate log that the run goes by (`Peers.see_log`), None where none is kept."""
         self.id = run
         self.digest = digest
         self.task = task
         self.graph = graph
+        self.certificates = certificates
         self.dataset = dataset
         self.held_out = held_out  # raw; evaluated on, never trained on
         self.units = len(dataset.units(task.privacy.unit))  # private: nothing that is sent may depend on it
         self._stated: Optional[int] = None
         self.trainer: Optional[Trainer] = None
-        self.parts: Optional[Tuple[int, Tensors]] = None  # of a secure round, while it may be attempted again
+        # (round, digest of its model, parts) of a secure round, while it may be attempted again
+        self.parts: Optional[Tuple[int, str, Tensors]] = None
         self._evaluation_graph: Optional[TrainingGraph] = None
 
     def state(self, units: int) -> None:
@@ -72,6 +86,19 @@ class Run:
     @property
     def stated_units(self) -> int:
         return self.stated if self.task.privacy.on else self.units
+
+    def quantum_s(self, number: int) -> float:
+        """Of what a round's answer is held up to a multiple (node/pace.py), from public numbers; 0 where no graph ran."""
+        task, seconds = self.task, 0.0
+        if not task.privacy.within_node:
+            return 0.0  # what such a task promises does not rest on a secret sample
+        if task.evaluates(number) and self._evaluation_graph is not None:
+            held_out = self.stated * task.evaluation.share / (1 - task.evaluation.share)
+            seconds = held_out * self._evaluation_graph.record_seconds()
+        if not isinstance(self.trainer, GradientTrainer) or not STATISTICS_ROUND < number <= task.training.rounds:
+            return quantum_s(0.0, 0, 0.0, other_s=seconds) if seconds else 0.0
+        steps, rate = task.training.local_steps, task.privacy.sampling_rate
+        return quantum_s(self.trainer.record_seconds(), self.stated, rate, steps, other_s=seconds)
 
     def evaluation_graph(self) -> TrainingGraph:
         if self._evaluation_graph is None:
@@ -124,7 +151,19 @@ class Contributor:
     def contribute(
         self, number: int, announced: Dict[str, Any], tensors: Tensors, layout: Optional[Layout] = None
     ) -> Contribution:
-        """What this node has to say in a round, from the round's message. `layout`: of the secure sum it is for, if it is."""
+        """What this node has to say in a round, from the round's message. `layout`: of the secure sum it is for, if it is.
+
+        A graph that fails is declined from then on.
+        """
+        try:
+            return self._contribution(number, announced, tensors, layout)
+        except GraphError:
+            refuse_graph(self._store, self._run.graph)
+            raise
+
+    def _contribution(
+        self, number: int, announced: Dict[str, Any], tensors: Tensors, layout: Optional[Layout]
+    ) -> Contribution:
         run = self._run
         parts: Tensors = {}
         keep: Tensors = {}

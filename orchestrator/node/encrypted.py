@@ -1,8 +1,12 @@
-"""This node's side of one round under CKKS: it checks whose the public keys are, encrypts its vector, and signs the ciphertext.
+"""This node's side of one round under CKKS: it checks whose the public keys are, hides its vector, and signs what it sends.
 
-It speaks once in an attempt, so one that dies before its ciphertext was sent may come back and send it. The vector is stored
-before it is encrypted: another attempt at the round carries the same noise. That only one attempt's sum is ever opened is
-the key holder's part (node/key_holder.py), and that all nodes in it were told the same model.
+The masked vector is for the gateway, the encrypted pad for the key holder (privacy/ckks.py). The node speaks once in an attempt,
+so one that dies before it has spoken may come back and speak. The vector is stored before it is hidden: another attempt at the
+round carries the same noise, under a new pad.
+
+Two opened sums of a round would differ in what single nodes sent. That only one is opened, and that all nodes in it were told the
+same model, is the key holder's part (node/key_holder.py). This node sees to it that the key holder is one that remembers: it
+answers no attempt at a round for keys of another journal than the attempt before, nor more attempts than the task has.
 """
 
 from typing import Any, Callable, Dict
@@ -10,11 +14,12 @@ from typing import Any, Callable, Dict
 import numpy as np
 
 from orchestrator.errors import PrivacyError, WireError
-from orchestrator.node.secure import Answer, SecureRound
-from orchestrator.privacy.ckks import Encryptor, SumPlan, context_message, sign_summand
+from orchestrator.node.secure import MAX_BODY_BYTES, Answer, SecureRound, Tensors
+from orchestrator.privacy.ckks import BITS, Encryptor, Summand, SumPlan, context_message, sign_summand
 from orchestrator.privacy.ckks_blocks import tenseal
+from orchestrator.privacy.vector_layout import Layout
 from orchestrator.rounds.secure import ENCRYPTED, PREPARED
-from orchestrator.wire.body import require
+from orchestrator.wire.body import decode_body, encode_body, require
 from orchestrator.wire.task import Task
 
 
@@ -37,9 +42,14 @@ def objection_to_encrypting(task: Task, name: str) -> str:
 class EncryptedRound(SecureRound):
     """One attempt at an encrypted sum."""
 
+    _journal = b""  # of the key holder whose keys came with the round
+
     def _begin(self) -> None:
+        attempts = self.run.task.rounds.attempts
         if self.attempt == PREPARED:
             raise PrivacyError("nothing is exchanged for an encrypted round before it is announced")
+        if not 1 <= self.attempt <= attempts:
+            raise PrivacyError(f"attempt {self.attempt} at a round of a task with {attempts} attempts at each")
 
     def _steps(self) -> Dict[str, Callable[[Dict[str, Any]], Answer]]:
         return {ENCRYPTED: self._encrypted}
@@ -47,15 +57,35 @@ class EncryptedRound(SecureRound):
     def _encrypted(self, header: Dict[str, Any]) -> Answer:
         layout = self._layout_of(header)
         encryptor = self._encryptor(header)
-        wanted = SumPlan(layout.size, require(header, "parties", int), float(layout.bound), 1.0)
+        if layout.bits != BITS:
+            raise PrivacyError(f"a vector of {layout.bits} bits a value was asked for: under CKKS they have {BITS}")
+        wanted = SumPlan(layout.size, require(header, "parties", int))
         if encryptor.plan != wanted:
             raise PrivacyError(f"the key holder's keys are for {encryptor.plan}, this round's sum is {wanted}")
         values, weights = self._values(layout)
         vector = layout.encode(values, weights, np.random.default_rng())
-        ciphertext = encryptor.encrypt(vector.astype(np.float64))
-        summand = sign_summand(self._name, ciphertext, self._session, self._peers.sign, self._told(layout))
-        signed = {"digest": summand.digest, "signature": summand.signature, "credential": self._peers.credential}
-        return {**self._counts(), **signed}, {"ciphertext": np.frombuffer(ciphertext, np.uint8)}
+        hidden = encryptor.hide(vector, self._name, self._session)
+        summand = sign_summand(self._name, hidden, self._session, self._peers.sign, self._told(layout))
+        signed = {field: getattr(summand, field) for field in Summand._fields[1:]}
+        tensors = {name: np.frombuffer(getattr(hidden, name), np.uint8) for name in ("masked", "ciphertext")}
+        return {**self._counts(), **signed, "credential": self._peers.credential}, tensors
+
+    def _computed(self, layout: Layout) -> Tensors:
+        """Stored with the journal they were computed for. Raises PrivacyError for the keys of another."""
+        run = self.run
+        body = self._store.released(run.id, self.number, run.digest)
+        if body is None:
+            parts, keep, _ = self._contribute(self.number, self._announced, self._tensors, layout)
+            body = encode_body({"journal": self._journal}, parts, level=1)
+            self._store.release(run.id, self.number, run.digest, body, keep)
+            return dict(parts)
+        header, stored = decode_body(body, MAX_BODY_BYTES)
+        if header.get("journal") != self._journal:
+            raise PrivacyError(
+                f"the key holder of another attempt at round {self.number} kept another journal: it may have opened a sum "
+                "that this one does not know of"
+            )
+        return dict(stored)
 
     def _encryptor(self, header: Dict[str, Any]) -> Encryptor:
         """For the keys that came with the round, once they are known to be the key holder's, made for this attempt."""
@@ -65,8 +95,10 @@ class EncryptedRound(SecureRound):
             raise WireError(f"round {self.number} came without the key holder's public keys")
         public = context.tobytes()
         holder = aggregation.key_holder
-        self._peers.admit(holder, require(header, "credential", bytes))
-        message = context_message(self._session, public, aggregation.least, aggregation.checked)
+        credentials = {holder: require(header, "credential", bytes)}
+        self._peers.admit_all(credentials, self.run.certificates, key_holder=True)
+        self._journal = require(header, "journal", bytes)
+        message = context_message(self._session, public, aggregation.least, self._journal)
         if not self._peers.verify(holder, message, require(header, "signature", bytes)):
             raise PrivacyError(
                 f"these public keys are not signed by {holder} for this attempt and for sums over at least "

@@ -49,7 +49,8 @@ def evaluate(
 
     limit: what private sums are cut to before the noise.
     """
-    logits = graph.logits(weights.astype(np.float32), held_out.x).astype(np.float64)
+    run = graph.record_logits if task.privacy.within_node else graph.logits
+    logits = run(weights.astype(np.float32), held_out.x).astype(np.float64)
     probabilities = _probabilities(logits, held_out.y)
     if not task.privacy.on:
         return count(held_out.y, probabilities, task.evaluation.bins)

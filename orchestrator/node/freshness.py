@@ -10,6 +10,7 @@ from orchestrator.errors import WireError
 from orchestrator.node.store import NodeStore
 from orchestrator.wire.body import require
 from orchestrator.wire.envelope import Opened, Opener
+from orchestrator.wire.plain import run_name
 
 
 class Guard:
@@ -22,7 +23,7 @@ class Guard:
 
     def admit(self, header: Dict[str, Any], serial: int) -> None:
         """Raises WireError for a replayed or stale message; otherwise notes durably what makes later ones stale."""
-        kind, run = require(header, "kind", str), require(header, "run", str)
+        kind, run = require(header, "kind", str), run_name(require(header, "run", str))
         known = self._store.seen(run)
         if known is not None and known.serial != serial:
             raise WireError(f"stale {kind}: run {run} has serial {known.serial}, this one says {serial}")

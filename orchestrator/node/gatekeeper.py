@@ -21,6 +21,7 @@ from orchestrator.node.approval import Approvals, digest_of
 from orchestrator.node.identity import NodeIdentity
 from orchestrator.node.ledger import APPROVED, DENIED, LEDGER_FILE, Ledger, Reservation, StaleError
 from orchestrator.node.policy import Policy, PolicyFile, Refusal
+from orchestrator.node.roster import NOBODY, Roster, roster_lines, roster_of
 from orchestrator.node.store import NodeStore
 from orchestrator.privacy.charges import Charge, charges_of
 from orchestrator.privacy.grids import on_grids
@@ -60,7 +61,9 @@ class Gatekeeper:
         store: NodeStore,
         policy: Optional[Path] = None,
         identity: Optional[NodeIdentity] = None,
+        name: str = "",
     ) -> None:
+        self._name, self._open = name, policy is None
         anchors: List[Anchor] = [StoreAnchor(store)]
         if identity is not None:
             anchors.append(FolderAnchor(identity.folder))
@@ -77,6 +80,23 @@ class Gatekeeper:
         """What every presence says of the ledger. process and n tell a message that comes twice from a ledger put back."""
         self._told += 1
         return {**self._ledger.head._asdict(), "process": self._process, "n": self._told}
+
+    def roster(self) -> Roster:
+        """Whom the owner confirmed by policy and ledger; nobody while the policy cannot be read."""
+        try:
+            require = self._policy.read()[0].require
+        except UsageError as error:
+            log.warning("this node's policy cannot be read, so no peer is admitted: %s", error)
+            return NOBODY
+        return roster_of(require.peers, require.key_holder, self._ledger.trusted())
+
+    @property
+    def steady(self) -> bool:
+        """Whether sums without noise may be over the same nodes only, throughout a run."""
+        try:
+            return self._policy.read()[0].require.steady
+        except UsageError:
+            return True
 
     def close(self) -> None:
         self._ledger.close()
@@ -264,13 +284,14 @@ class Gatekeeper:
     def _ask(
         self, run: str, declared: Dict[str, Any], graph: bytes, task: Task, epsilons: Optional[Tuple[float, float]]
     ) -> Waiting:
-        request = self._approvals.ask(run, declared, graph, None if epsilons is None else epsilons[0])
+        peers = roster_lines(task.aggregation, self._name, self.roster(), first_sight=self._open)
+        request = self._approvals.ask(run, declared, graph, None if epsilons is None else epsilons[0], peers)
         command = f"edgeward node approve {request.digest[:16]}"
         log.warning(
             "run %s waits for a person: `%s` (with this node's --state)\n  %s",
             run,
             command,
-            "\n  ".join(request.summary),
+            "\n  ".join([*request.summary, *request.peers]),
         )
         return Waiting(request.digest)
 

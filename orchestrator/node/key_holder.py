@@ -1,9 +1,16 @@
 """Who holds the key of encrypted sums: `edgeward keyholder run`, on a machine of somebody who is not the gateway.
 
-It joins a run like a node, without data. Every attempt at a round has keys of its own, in this process's memory only: who
-takes this machine later opens nothing of what was recorded, and a restart needs a new attempt, nothing else. It opens a sum of
-as many nodes as the task says, each of whom signed its ciphertext, and one sum of a round, whatever the gateway asks: two of
-them differ in what single nodes sent. The opened sum is stored before it is sent, and sent again when it is asked for again.
+It joins a run like a node, without data. What it decrypts are nodes' one-time pads (privacy/ckks.py), and what it says is their
+sum: of the vectors it sees nothing, as long as nobody shows it the masked ones.
+
+Every attempt at a round has keys of its own, in this process's memory only: who takes this machine later opens nothing of what
+was recorded, and a restart needs a new attempt, nothing else. Keys are made for as many attempts at a round as the task allows,
+once for each, and are gone after a sum or a refusal. It opens a sum of as many nodes as the task says, each of whom signed its
+ciphertext, and one sum of a round, whatever the gateway asks: two of them differ in what single nodes sent. The opened sum is
+stored before it is sent, and sent again when it is asked for again.
+
+A ciphertext that does not pass (privacy/ckks.py) is named here, in this log, with its node. The gateway gets one text, whichever
+and however many it were, once all are in: anything more would tell of the secret key.
 """
 
 import logging
@@ -18,14 +25,18 @@ from orchestrator.node.approval import digest_of
 from orchestrator.node.contribution import Run
 from orchestrator.node.data import Dataset
 from orchestrator.node.identity import NodeIdentity
-from orchestrator.privacy.ckks import CheckedSum, KeyHolder, Summand, SumPlan, context_message, most_bits
+from orchestrator.node.key_journal import KeyJournal, second_sum
+from orchestrator.privacy.ckks import CheckedSum, KeyHolder, Summand, SumPlan, UnsoundSumError, context_message
 from orchestrator.privacy.ckks_blocks import tenseal
 from orchestrator.privacy.secure_sum import Verify, session_id
+from orchestrator.rounds.events import STATISTICS_ROUND
 from orchestrator.rounds.secure import CONTEXT, DECRYPT
 from orchestrator.wire.body import decode_body, encode_body, require
 from orchestrator.wire.link import BrokerAddress
+from orchestrator.wire.plain import run_name
 from orchestrator.wire.process import peak_memory_mib
 from orchestrator.wire.task import Task, task_from_dict
+from orchestrator.wire.transparency import read_log
 
 log = logging.getLogger("edgeward.keyholder")
 
@@ -53,16 +64,25 @@ class KeyHolderAgent(NodeAgent):
         state: Path,
         once: bool = False,
         identity: Optional[NodeIdentity] = None,
+        policy: Optional[Path] = None,
     ) -> None:
-        super().__init__(broker, federation, name, state, state, once=once, identity=identity)
+        """`policy`: whose [require] peers, with the ledger's confirmations, are all whose vectors are opened."""
+        super().__init__(broker, federation, name, state, state, once=once, identity=identity, policy=policy)
         self._store.before_release = None  # sums are other people's releases: their ledgers count them
+        self._journal = KeyJournal(state / "keys.sqlite")
         self._attempt: Optional[_Attempt] = None
         self._sum: Optional[CheckedSum] = None
         self._refused: Optional[Key] = None
         self._before_task: Optional[Tuple[Dict[str, Any], Tensors]] = None  # a step that came before its task
 
+    def run(self, connect_timeout_s: float = 30.0) -> None:
+        try:
+            super().run(connect_timeout_s)
+        finally:
+            self._journal.close()
+
     def _take_task(self, header: Dict[str, Any], tensors: Tensors) -> None:
-        run = require(header, "run", str)
+        run = run_name(require(header, "run", str))
         if "graph" not in tensors:
             raise WireError("the task came without its training graph")
         if self._run is not None and self._run.id != run:
@@ -71,13 +91,14 @@ class KeyHolderAgent(NodeAgent):
         try:
             task = task_from_dict(require(header, "task", dict), "the gateway's task")
             self._check_role(task)
+            certificates = self._peers.see_log(read_log(require({"certificates": [], **header}, "certificates", list)))
         except (UsageError, PrivacyError) as error:
             log.error("declined run %s: %s", run, error)
             self._set_presence(kind="declined", run=run, code="task")
             return
         graph = tensors["graph"].tobytes()
         nothing = Dataset(np.zeros((0, *task.schema.input_shape), np.float32), np.zeros(0, np.int32))
-        self._run = Run(run, digest_of(header["task"], graph), task, graph, nothing, nothing)
+        self._run = Run(run, digest_of(header["task"], graph), task, graph, nothing, nothing, certificates)
         log.info("run %s: key holder of task %r, at least %d nodes a sum", run, task.name, task.aggregation.least)
         self._set_presence(kind="ready", run=run, records=0, units=0, role="key holder")
         early, self._before_task = self._before_task, None
@@ -123,12 +144,11 @@ class KeyHolderAgent(NodeAgent):
         assert self._run is not None
         body = self._store.released(key[0], key[1], self._run.digest)
         if body is None:
+            self._journal.check_unopened(key[0], key[1])
             return None
         attempt = int(decode_body(body, MAX_MESSAGE_BYTES)[0]["attempt"])
         if attempt != key[2]:
-            raise PrivacyError(
-                f"the sum of attempt {attempt} at round {key[1]} was opened; with another, single nodes' values could be told"
-            )
+            raise second_sum(attempt, key[1])
         return body
 
     def _context(self, key: Key, header: Dict[str, Any]) -> bytes:
@@ -137,14 +157,25 @@ class KeyHolderAgent(NodeAgent):
         assert self._run is not None
         if self._opened(key) is not None:
             raise PrivacyError(f"the sum of round {key[1]} was opened, and its keys are gone")
-        size, parties, bits = (require(header, name, int) for name in ("size", "parties", "bits"))
-        aggregation = self._run.task.aggregation
-        if parties < aggregation.least or not 2 <= bits <= most_bits(parties):
-            raise PrivacyError(f"keys for {parties} nodes and {bits} bits were asked for")
-        holder = KeyHolder(SumPlan(size, parties, float((1 << (bits - 1)) - 1), 1.0), aggregation.least)
+        size, parties = (require(header, name, int) for name in ("size", "parties"))
+        task = self._run.task
+        if not (STATISTICS_ROUND <= key[1] <= task.last_round and 1 <= key[2] <= task.rounds.attempts):
+            raise PrivacyError(
+                f"keys for attempt {key[2]} at round {key[1]} were asked for: the task has {task.last_round} rounds and "
+                f"{task.rounds.attempts} attempts at each"
+            )
+        plan, least = SumPlan(size, parties), task.aggregation.least
+        if parties < least:
+            raise PrivacyError(f"keys for {parties} nodes were asked for, the task declares at least {least}")
+        self._journal.make_keys(*key)
+        holder = KeyHolder(plan, least)
         public = holder.public_context()
-        message = context_message(self._session(key), public, aggregation.least, aggregation.checked)
-        fields = {"signature": self._peers.sign(message), "credential": self._peers.credential}
+        message = context_message(self._session(key), public, least, self._journal.id)
+        fields = {
+            "journal": self._journal.id,
+            "signature": self._peers.sign(message),
+            "credential": self._peers.credential,
+        }
         answer = self._answer(key, CONTEXT, fields, {"context": np.frombuffer(public, np.uint8)})
         self._forget()
         self._attempt = _Attempt(key, holder, answer)
@@ -158,10 +189,6 @@ class KeyHolderAgent(NodeAgent):
             return opened
         if self._attempt is None or self._attempt.key != key:
             raise PrivacyError("the keys of this attempt are gone: this key holder began anew, or has made newer ones")
-        assert self._run is not None
-        if not self._run.task.aggregation.checked:
-            terms = self._terms(key, header)
-            return self._say(key, self._attempt.holder.decrypt_sum(_bytes(tensors, "total"), *terms))
         if "party" not in header:
             if self._sum is None:
                 self._sum = self._attempt.holder.check(*self._terms(key, header))
@@ -173,24 +200,31 @@ class KeyHolderAgent(NodeAgent):
             self._sum.add(_bytes(tensors, "ciphertext"))
         if self._sum.missing:
             return None
-        return self._say(key, self._sum.open())
+        try:
+            return self._say(key, self._sum.open())
+        except UnsoundSumError as unsound:
+            for name, fault in sorted(unsound.faults.items()):
+                log.error("round %d, attempt %d: the ciphertext of %s has %s", key[1], key[2], name, fault)
+            raise
 
     def _terms(self, key: Key, header: Dict[str, Any]) -> Tuple[bytes, Tuple[Summand, ...], Verify, bytes]:
         """What a sum has to answer to: session, who signed what, by which keys, and what all of them were told."""
         return self._session(key), self._summands(header), self._peers.verify, require(header, "told", bytes)
 
     def _summands(self, header: Dict[str, Any]) -> Tuple[Summand, ...]:
-        found = []
-        for name, told in require(header, "summands", dict).items():
+        summands = require(header, "summands", dict)
+        for name, told in summands.items():
             if name == self._name or not isinstance(told, dict):
                 raise PrivacyError(f"a vector of {name} does not belong into a sum this key holder opens")
-            self._peers.admit(name, require(told, "credential", bytes))
-            found.append(Summand(name, require(told, "digest", bytes), require(told, "signature", bytes)))
-        return tuple(found)
+        credentials = {name: require(told, "credential", bytes) for name, told in summands.items()}
+        self._peers.admit_all(credentials, None if self._run is None else self._run.certificates)
+        fields = Summand._fields[1:]
+        return tuple(Summand(name, *(require(told, f, bytes) for f in fields)) for name, told in summands.items())
 
     def _say(self, key: Key, values: np.ndarray) -> bytes:
         assert self._run is not None
-        body = self._answer(key, DECRYPT, {}, {"sum": np.rint(values).astype(np.int64)})
+        self._journal.open(*key)
+        body = self._answer(key, DECRYPT, {}, {"sum": values})
         self._store.release(key[0], key[1], self._run.digest, body)
         self._forget()
         log.info("round %d, attempt %d: the sum is opened", key[1], key[2])

@@ -25,6 +25,10 @@ FIRST = "0" * 64
 """What the first entry names as the hash before it."""
 
 APPROVED, DENIED = "approved", "denied"
+TRUST, DISTRUST = "trust", "distrust"
+
+_PEER = "peer:"
+"""Before a peer's name: what entries about it are looked up by."""
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS entries (
@@ -178,6 +182,28 @@ class Ledger:
         words = [e["kind"] for e in self._entries(digest) if e["kind"] in (APPROVED, DENIED)]
         return words[-1] if words else None
 
+    def trust(self, name: str, fingerprint: str) -> None:
+        """Notes the owner's word that this key is the peer `name`'s. PrivacyError for a key that is another peer's."""
+        with self._writing():
+            other = [n for n, f in self.trusted().items() if f == fingerprint and n != name]
+            if other:
+                raise PrivacyError(f"this key is confirmed as that of {other[0]}: no two peers have the same")
+            self._append(TRUST, _PEER + name, peer=name, fingerprint=fingerprint)
+        self._anchor()
+
+    def distrust(self, name: str) -> None:
+        """Notes that nobody is admitted as the peer `name`, whatever was confirmed before, until the owner trusts again."""
+        with self._writing():
+            self._append(DISTRUST, _PEER + name, peer=name)
+        self._anchor()
+
+    def trusted(self) -> Dict[str, str]:
+        """name -> fingerprint of the key the owner confirmed last, "" for a name the owner distrusts. The last word counts."""
+        query = "SELECT entry FROM entries WHERE subject > ? AND subject < ? ORDER BY seq"
+        entries = (json.loads(row[0]) for row in self._rows(query, _PEER, _PEER[:-1] + chr(ord(_PEER[-1]) + 1)))
+        words = (entry for entry in entries if entry["kind"] in (TRUST, DISTRUST))
+        return {entry["peer"]: entry.get("fingerprint", "") for entry in words}
+
     def reservation(self, run: str) -> Optional[Reservation]:
         known = self._known.get(run)
         _read(self._known, self._entries(run, known.seq if known else 0))
@@ -324,7 +350,9 @@ def _read(histories: Dict[str, _History], entries: Iterable[Dict[str, Any]]) -> 
 
 
 def _subject(entry: Mapping[str, Any]) -> str:
-    """What an entry is looked up by: its run, else its task digest."""
+    """What an entry is looked up by: its peer, its run, or its task digest."""
+    if "peer" in entry:
+        return f"{_PEER}{entry['peer']}"
     return str(entry.get("run", entry.get("digest", "")))
 
 

@@ -1,12 +1,19 @@
-"""Who the other nodes of a secure sum are, so that the gateway cannot stand between them.
+"""Who the other nodes of a secure sum are, so that the gateway cannot stand between them or be all of them.
 
-With an identity a node shows its enrolment certificate and signs with its key; it believes others whose certificates the same
-authority gave out, under the name in them. Without one it makes an Ed25519 key of its own and keeps to the first key it saw of
-every name: a gateway that lied from the very first round on is then not found out, and statements say so.
+A peer is its public key, and the owner says whose key it is (node/roster.py): by a policy, or by a confirmation in the ledger.
+With an identity a node shows its enrolment certificate and signs with its key; a certificate of the federation's authority
+under the right name is then necessary, and never enough: a gateway that is the authority certifies any key under any name.
+Without an identity a node makes an Ed25519 key of its own. Keys that nobody confirmed wait in the node's store.
+
+`first_sight` is for a node whose owner set no rules: it accepts the first key it sees under a name and keeps to it. A gateway
+that lied from the very first round on is then not found out, and statements say so.
 """
 
 import datetime
-from typing import Callable, Dict, Optional, Tuple
+import hashlib
+import json
+import logging
+from typing import Any, Callable, Dict, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
@@ -15,86 +22,290 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from orchestrator.errors import PrivacyError
+from orchestrator.errors import PeerError, UsageError, WireError
 from orchestrator.node.identity import NodeIdentity
+from orchestrator.node.roster import NOBODY, Roster
 from orchestrator.node.store import NodeStore
-from orchestrator.wire.pki import common_name
+from orchestrator.wire import transparency
+from orchestrator.wire.pki import common_name, key_fingerprint
+from orchestrator.wire.protection import Aggregation
+from orchestrator.wire.topics import check_name
+
+log = logging.getLogger("edgeward.node")
+
+UNCONFIRMED = "a party was not confirmed by this node's owner (on the node: edgeward node peers)"
+TOO_FEW = "this node's owner confirmed fewer peers than the task needs (on the node: edgeward node peers)"
+NOT_LOGGED = "a party's certificate is not the newest of its name in the certificate log this node knows"
+OTHER_LOG = "the certificate log does not continue the one this node saw before"
 
 _MOST_BYTES = 8192
 _Check = Callable[[bytes, bytes], bool]
 """(message, signature) -> whether it is that peer's."""
 
 
-class Peers:
-    """This node's credential and signature, and those of others: `admit` comes before `verify`."""
+class _Shown(NamedTuple):
+    """A credential that was read. key: what is pinned; certificate: None without identities; seen: see `Peers.admit_all`."""
 
-    def __init__(self, name: str, store: NodeStore, identity: Optional[NodeIdentity] = None) -> None:
-        self._name, self._store = name, store
-        self._admitted: Dict[str, Tuple[bytes, _Check]] = {}
+    credential: bytes
+    key: bytes
+    fingerprint: str
+    certificate: Optional[x509.Certificate]
+    check: _Check
+    key_holder: bool = False
+    seen: Optional[int] = None
+
+
+class Peers:
+    """This node's credential and signature, and those of others: `admit` comes before `verify`.
+
+    roster: whom the owner confirmed; it is asked again in every step, so that what the owner says counts without a restart.
+    first_sight: also accept the first key seen under a name of which the owner said nothing.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        store: NodeStore,
+        identity: Optional[NodeIdentity] = None,
+        roster: Callable[[], Roster] = lambda: NOBODY,
+        first_sight: bool = False,
+    ) -> None:
+        self._name, self._store, self._read_roster, self.first_sight = name, store, roster, first_sight
+        self._roster = NOBODY
+        self._names: Dict[str, str] = {}  # by fingerprint: of confirmed keys, and of those admitted
+        self._admitted: Dict[str, _Shown] = {}
+        self._pinned: Dict[str, str] = {}  # by name, what the store was asked about in this process
         self._authority: Optional[x509.Certificate] = None
         if identity is None:
             own = Ed25519PrivateKey.from_private_bytes(store.secret("peer-signing"))
             self.credential = own.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
             self.sign: Callable[[bytes], bytes] = own.sign
+            self.fingerprint = hashlib.sha256(self.credential).hexdigest()
         else:
             key, certificate, self._authority = identity.for_peers()
             self.credential = certificate.public_bytes(Encoding.DER)
             self.sign = lambda message: key.sign(message, ec.ECDSA(hashes.SHA256()))
+            self.fingerprint, self._serial = key_fingerprint(key.public_key()), format(certificate.serial_number, "x")
+        self._log = transparency.read_log([json.loads(entry) for entry in store.certificates()])
+        self._newest = transparency.newest_of(self._log)
 
     @property
     def certified(self) -> bool:
         return self._authority is not None
 
-    def admit(self, party: str, credential: bytes) -> None:
-        """Raises PrivacyError when `credential` is not one this node can believe to be `party`'s."""
-        known = self._admitted.get(party)
-        if known is not None and known[0] == credential:
-            return
-        if len(credential) > _MOST_BYTES:
-            raise PrivacyError(
-                f"the credential of {party} has {len(credential)} bytes, at most {_MOST_BYTES} make sense"
-            )
-        check = (
-            self._certified_key(party, credential) if self._authority is not None else self._pinned(party, credential)
-        )
-        self._admitted[party] = (credential, check)
+    def admit(self, party: str, credential: bytes, key_holder: bool = False) -> None:
+        """Raises PeerError when `credential` is not one this node can believe to be `party`'s."""
+        self.admit_all({party: credential}, key_holder=key_holder)
+
+    def admit_all(self, credentials: Mapping[str, bytes], seen: Optional[int] = None, key_holder: bool = False) -> None:
+        """Admits all parties of a sum, or raises PeerError.
+
+        seen: entries of the certificate log that the run goes by (`see_log`); certificates beyond them are refused, since
+        other nodes may not know of them. key_holder: in this role, and not as one whose vector is in the sum.
+        """
+        self.refresh()
+        for party, credential in credentials.items():
+            self._admit(party, credential, seen, key_holder)
+
+    def refresh(self) -> None:
+        """Asks again whom the owner confirmed; those who are no longer among them are not believed from here on."""
+        self._roster, admitted, self._admitted = self._read_roster(), self._admitted, {}
+        self._names = {fingerprint: name for name, fingerprint in self._roster.peers.items() if fingerprint}
+        for party, shown in admitted.items():
+            if self._objection(party, shown) or not self._accepts(party, shown):
+                log.warning("%s is no longer admitted as a peer", party)
+            else:
+                self._keep(party, shown)
 
     def verify(self, party: str, message: bytes, signature: bytes) -> bool:
         known = self._admitted.get(party)
-        return known is not None and known[1](message, signature)
+        return known is not None and known.check(message, signature)
 
-    def _certified_key(self, party: str, credential: bytes) -> _Check:
+    def objection_to(self, aggregation: Aggregation) -> str:
+        """Why no sum of a task could be opened with the peers confirmed by now, a fixed text; "" where one could."""
+        if self.first_sight or not aggregation.secure:
+            return ""
+        roster = self._read_roster()
+        holder = aggregation.key_holder
+        if holder and not roster.peers.get(holder, roster.key_holder):
+            return TOO_FEW
+        return "" if aggregation.least <= 1 + roster.confirmed(self._name, aggregation) else TOO_FEW
+
+    def see_log(self, entries: Sequence[transparency.Entry]) -> int:
+        """Notes what a run's task shows of the certificate log (`transparency.read_log`); how many entries the run goes by.
+
+        It may end before what this node saw before, with another run: what is revoked by then stays revoked here. Raises
+        PeerError where it differs from what this node saw, is not the authority's, or names another key under this
+        node's own name. Without an identity there is no log, and nothing is noted.
+        """
+        if self._authority is None or not entries:
+            return 0
+        if entries[-1].seq <= len(self._log):
+            if tuple(entries) != self._log[entries[0].seq - 1 : entries[-1].seq]:
+                log.error("the gateway shows another certificate log than before")
+                raise PeerError(OTHER_LOG)
+            return entries[-1].seq
+        try:
+            new = transparency.check_extends(transparency.head_of(self._log), entries)
+            transparency.check_signed(new, _elliptic(self._authority))
+        except WireError as error:
+            log.error("the gateway shows another certificate log than before: %s", error)
+            raise PeerError(OTHER_LOG) from error
+        whole = (*self._log, *new)
+        self._check_own(whole)
+        self._store.add_certificates({entry.seq: json.dumps(entry._asdict()) for entry in new})
+        self._log, self._newest = whole, transparency.newest_of(whole)
+        return len(whole)
+
+    def view(self, seen: Optional[int] = None) -> bytes:
+        """32 bytes for the certificate log up to entry `seen`, all of it without; constant without an identity.
+
+        To be mixed into what all nodes of a sum must have been announced alike. Raises PeerError for entries this node
+        has not seen.
+        """
+        if self._authority is None:
+            return transparency.view_of(transparency.EMPTY)
+        count = len(self._log) if seen is None else seen
+        if not 0 <= count <= len(self._log):
+            raise PeerError("the round names entries of the certificate log that this node has not seen")
+        return transparency.view_of(transparency.head_of(self._log[:count]))
+
+    def _check_own(self, entries: Sequence[transparency.Entry]) -> None:
+        """Nobody else may have, or get, a certificate under this node's name: not after its own, and not beside it."""
+        issued = [e for e in entries if e.name == self._name and e.event == transparency.ISSUED]
+        own = [e for e in issued if e.serial == self._serial and e.key in ("", self.fingerprint)]
+        valid = transparency.newest_of(entries).get(self._name)
+        later = [e for e in issued if own and e.seq > own[0].seq and e.key != self.fingerprint]
+        if not own or later or valid is None or valid.serial != self._serial:
+            log.error("the certificate log has no certificate of this node, or another key under its name: %s", issued)
+            raise PeerError("the certificate log does not name this node's key as the only one under its name")
+
+    def _admit(self, party: str, credential: bytes, seen: Optional[int], key_holder: bool) -> None:
+        known = self._admitted.get(party)
+        if known is None or known.credential != credential:
+            known = self._read(party, credential)
+        shown = known._replace(seen=seen, key_holder=key_holder)
+        objection = self._objection(party, shown)
+        if objection:
+            raise PeerError(objection)
+        if not self._accepts(party, shown):
+            self._note_pending(party, shown.fingerprint)
+            raise PeerError(UNCONFIRMED)
+        if party != self._name and not self._said(party, shown):
+            self._pin(party, shown)
+        self._keep(party, shown)
+
+    def _keep(self, party: str, shown: _Shown) -> None:
+        before = self._admitted.get(party)
+        if before is not None and before.fingerprint not in self._roster.peers.values():
+            self._names.pop(before.fingerprint, None)
+        self._admitted[party], self._names[shown.fingerprint] = shown, party
+
+    def _read(self, party: str, credential: bytes) -> _Shown:
+        try:
+            check_name(party, "node")
+        except (UsageError, TypeError) as error:
+            raise PeerError("a party has a name that no node can have") from error
+        if len(credential) > _MOST_BYTES:
+            raise PeerError(f"the credential of {party} has {len(credential)} bytes, at most {_MOST_BYTES} make sense")
+        if self._authority is not None:
+            return self._read_certificate(party, credential)
+        try:
+            key = Ed25519PublicKey.from_public_bytes(credential)
+        except ValueError as error:
+            raise PeerError(f"the key of {party} is none") from error
+        fingerprint = hashlib.sha256(credential).hexdigest()
+        return _Shown(credential, credential, fingerprint, None, lambda m, s: _holds(lambda: key.verify(s, m)))
+
+    def _read_certificate(self, party: str, credential: bytes) -> _Shown:
         assert self._authority is not None
         try:
             certificate = x509.load_der_x509_certificate(credential)
             certificate.verify_directly_issued_by(self._authority)
         except (ValueError, TypeError, InvalidSignature) as error:
-            raise PrivacyError(f"{party} shows no certificate of this federation's authority") from error
+            raise PeerError(f"{party} shows no certificate of this federation's authority") from error
         name = common_name(certificate.subject)
         if name != party:
-            raise PrivacyError(f"{party} shows the certificate of {name}")
-        now, until = datetime.datetime.now(datetime.timezone.utc), certificate.not_valid_after_utc
-        if not certificate.not_valid_before_utc <= now <= until:
-            raise PrivacyError(f"the certificate of {party} is not valid now (until {until:%Y-%m-%d})")
+            raise PeerError(f"{party} shows the certificate of {name!r}")
         key = certificate.public_key()
         if not isinstance(key, ec.EllipticCurvePublicKey):
-            raise PrivacyError(f"the certificate of {party} is for another kind of key than this federation uses")
+            raise PeerError(f"the certificate of {party} is for another kind of key than this federation uses")
+        public = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
 
         def check(message: bytes, signature: bytes) -> bool:
             return _holds(lambda: key.verify(signature, message, ec.ECDSA(hashes.SHA256())))
 
-        return check
+        return _Shown(credential, public, hashlib.sha256(public).hexdigest(), certificate, check)
 
-    def _pinned(self, party: str, credential: bytes) -> _Check:
-        try:
-            key = Ed25519PublicKey.from_public_bytes(credential)
-        except ValueError as error:
-            raise PrivacyError(f"the key of {party} is none") from error
-        if self._store.pin_peer(party, credential) != credential:
-            raise PrivacyError(
+    def _objection(self, party: str, shown: _Shown) -> str:
+        """What no word of the owner outweighs: a certificate out of date or not in the log, one key under two names."""
+        if shown.certificate is not None:
+            now, until = datetime.datetime.now(datetime.timezone.utc), shown.certificate.not_valid_after_utc
+            if not shown.certificate.not_valid_before_utc <= now <= until:
+                return f"the certificate of {party} is not valid now (until {until:%Y-%m-%d})"
+        fingerprint = shown.fingerprint
+        if party == self._name:
+            return "" if fingerprint == self.fingerprint else "another key is shown under this node's own name"
+        if fingerprint == self.fingerprint or self._names.get(fingerprint, party) != party:
+            return f"{party} shows the key of another name"
+        if not shown.key_holder and fingerprint == self._roster.key_holder:
+            return f"{party} shows the key holder's key, whose vector is in no sum"
+        return self._unlogged(party, shown)
+
+    def _unlogged(self, party: str, shown: _Shown) -> str:
+        if not self._log or shown.certificate is None:
+            return ""
+        entry = self._newest.get(party)
+        if (
+            entry is None
+            or int(entry.serial, 16) != shown.certificate.serial_number
+            or entry.key not in ("", shown.fingerprint)
+            or (shown.seen is not None and entry.seq > shown.seen)
+        ):
+            return NOT_LOGGED
+        return ""
+
+    def _said(self, party: str, shown: _Shown) -> Tuple[str, ...]:
+        """What the owner said about this party's key: fingerprints, or "" for a name that is distrusted."""
+        roster = self._roster
+        role = (roster.key_holder,) if shown.key_holder and roster.key_holder else ()
+        return (*((roster.peers[party],) if party in roster.peers else ()), *role)
+
+    def _accepts(self, party: str, shown: _Shown) -> bool:
+        """Whether this key is what the owner said, or the owner said nothing and lets the node decide."""
+        said = self._said(party, shown)
+        if party == self._name:
+            return True
+        return all(word == shown.fingerprint for word in said) if said else self.first_sight
+
+    def _pin(self, party: str, shown: _Shown) -> None:
+        if self._pinned.get(party) == shown.fingerprint:
+            return
+        if self._store.pinned_as(shown.key) not in (None, party):
+            raise PeerError(f"{party} shows the key of another name")
+        if self._store.pin_peer(party, shown.key) != shown.key:
+            self._note_pending(party, shown.fingerprint)
+            raise PeerError(
                 f"{party} has another key than when this node first met it: another node, or the gateway lies"
             )
-        return lambda message, signature: _holds(lambda: key.verify(signature, message))
+        self._pinned[party] = shown.fingerprint
+
+    def _note_pending(self, party: str, fingerprint: str) -> None:
+        if self._store.note_pending(party, fingerprint):
+            log.warning(
+                "peer %s is not admitted; if its owner says by phone that this is its key: "
+                "edgeward node peers trust %s %s (with this node's --state)",
+                party,
+                party,
+                fingerprint,
+            )
+
+
+def _elliptic(certificate: x509.Certificate) -> ec.EllipticCurvePublicKey:
+    key: Union[ec.EllipticCurvePublicKey, Any] = certificate.public_key()
+    if not isinstance(key, ec.EllipticCurvePublicKey):
+        raise WireError("the authority has another kind of key than this federation uses")
+    return key
 
 
 def _holds(verify: Callable[[], None]) -> bool:

@@ -12,6 +12,7 @@ import numpy as np
 
 from orchestrator.errors import WireError
 from orchestrator.node.store import NodeStore
+from orchestrator.wire.plain import file_name
 from orchestrator.wire.task import Task, task_to_dict
 
 PERSONAL = "personal"
@@ -31,8 +32,11 @@ def with_personal(store: NodeStore, run: str, task: Task, weights: np.ndarray) -
 def write_personal(
     folder: Path, run: str, node: str, task: Task, records: int, weights: np.ndarray, mean: np.ndarray, std: np.ndarray
 ) -> Path:
-    """FOLDER/personal-RUN.npz, atomically: the whole model for the node's owner, with all it takes to make a bundle."""
-    path = folder / f"personal-{run}.npz"
+    """FOLDER/personal-RUN.npz, atomically: the whole model for the node's owner, with all it takes to make a bundle.
+
+    Raises WireError for a run whose name could be a path.
+    """
+    path = folder / file_name("personal", run, "npz")
     temporary = path.with_suffix(".tmp")
     with temporary.open("wb") as stream:
         np.savez(

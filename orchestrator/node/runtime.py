@@ -1,48 +1,84 @@
-"""The TensorFlow Lite runtime of this machine: ai-edge-litert, or tflite-runtime where Python is older."""
+"""A training graph's signatures as numpy functions, checked (node/graph_check.py) and run in a process of their own."""
 
-from typing import Any, Dict
+import hashlib
+import threading
+from types import TracebackType
+from typing import Iterator, Optional, Tuple, Type
+from weakref import WeakValueDictionary
 
 import numpy as np
 
-from orchestrator.errors import EdgewardError
+from orchestrator.errors import GraphError
+from orchestrator.node.graph_check import check_graph
+from orchestrator.node.graph_process import GraphProcess, Limits, call_bytes
 
+CHUNK_BYTES = 256 << 10
+"""Of records or answers that cross to the process at once; more would only take memory."""
 
-def load_interpreter(graph: bytes) -> Any:
-    try:
-        from ai_edge_litert.interpreter import Interpreter
-    except ImportError:
-        try:
-            from tflite_runtime.interpreter import Interpreter
-        except ImportError as error:
-            raise EdgewardError(
-                "no TensorFlow Lite runtime on this machine: pip install 'edgeward[node]' brings the right one"
-            ) from error
-    return Interpreter(model_content=graph, num_threads=1)
+_processes: "WeakValueDictionary[Tuple[str, Limits], GraphProcess]" = WeakValueDictionary()
+_lock = threading.Lock()
 
 
 class TrainingGraph:
-    """A training graph's signatures as numpy functions. One thread: more gave no gain on small models."""
+    """A training graph to call. Those of equal bytes share a process, which ends with the last of them.
 
-    def __init__(self, graph: bytes) -> None:
-        self._interpreter = load_interpreter(graph)
-        signatures = self._interpreter.get_signature_list()
-        lacking = {"grad", "grad1", "infer"} - set(signatures)
-        if lacking:
-            raise EdgewardError(f"the training graph lacks the signature(s) {', '.join(sorted(lacking))}")
-        self._runners = {name: self._interpreter.get_signature_runner(name) for name in ("grad", "grad1", "infer")}
-        details = self._runners["grad"].get_input_details()
-        self.parameters = int(details["w"]["shape"][0])
-        self.batch_size = int(details["x"]["shape"][0])
-        self.infer_batch = int(self._runners["infer"].get_input_details()["x"]["shape"][0])
+    The methods whose names begin with `record` run every record by itself, so that no answer depends on another record; the
+    others see a whole batch, as only tasks that promise nothing about single records or patients may. All raise GraphError when
+    the process ends, overruns its time or gives no proper answer, and from then on.
+    """
+
+    def __init__(self, graph: bytes, limits: Limits = Limits()) -> None:  # noqa: B008 (immutable)
+        """Raises GraphError for a graph this node does not run."""
+        checked = check_graph(graph)
+        self.parameters, self.input_shape, self.classes = checked.parameters, checked.input_shape, checked.classes
+        self.batch_size, self.infer_batch = checked.batch_size, checked.infer_batch
+        self._functions = checked.functions
+        with _lock:
+            key = (hashlib.sha256(graph).hexdigest(), limits)
+            process = _processes.get(key)
+            if process is None or process.broken:
+                process = _processes[key] = GraphProcess(checked, limits)
+        self._process: Optional[GraphProcess] = process
+
+    def __enter__(self) -> "TrainingGraph":
+        return self
+
+    def __exit__(
+        self, kind: Optional[Type[BaseException]], error: Optional[BaseException], trace: Optional[TracebackType]
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Lets the process end, if no other graph here uses it."""
+        self._process = None
+
+    @property
+    def process(self) -> GraphProcess:
+        if self._process is None:
+            raise GraphError("this training graph was closed")
+        return self._process
 
     def gradient(self, weights: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
         """float32 (P,): mean cross-entropy gradient over at most `batch_size` records."""
         padded_x, padded_y, present = _pad(x, y, self.batch_size)
-        return np.array(self._run("grad", w=weights, x=padded_x, y=padded_y, sw=present)["g"])
+        return np.array(
+            self.process.run("grad", weights, padded_x[np.newaxis], padded_y[np.newaxis], present[np.newaxis])[0]
+        )
 
     def record_gradient(self, weights: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
         """float32 (P,): gradient of one record, given as a batch of one."""
-        return np.array(self._run("grad1", w=weights, x=x, y=y, sw=np.ones(1, np.float32))["g"])
+        return np.array(next(self.record_gradients(weights, x[:1], y[:1])))
+
+    def record_gradients(
+        self, weights: np.ndarray, x: np.ndarray, y: np.ndarray, rows: Optional[np.ndarray] = None
+    ) -> Iterator[np.ndarray]:
+        """One float32 (P,) after another: the gradient of each record, computed by itself. rows: which, and in what order."""
+        chosen = np.arange(len(x)) if rows is None else rows
+        size = self._chunk("grad1")
+        for start in range(0, len(chosen), size):
+            part = chosen[start : start + size]
+            present = np.ones((len(part), 1), np.float32)
+            yield from self.process.run("grad1", weights, x[part][:, np.newaxis], y[part][:, np.newaxis], present)
 
     def logits(self, weights: np.ndarray, x: np.ndarray) -> np.ndarray:
         """float32 (n, classes) for float32 inputs (n, *input_shape)."""
@@ -50,15 +86,30 @@ class TrainingGraph:
         for start in range(0, len(x), self.infer_batch):
             batch = x[start : start + self.infer_batch]
             padded, _, _ = _pad(batch, np.zeros(len(batch), np.int32), self.infer_batch)
-            out.append(np.array(self._run("infer", w=weights, x=padded)["logits"])[: len(batch)])
+            out.append(self.process.run("infer", weights, padded[np.newaxis])[0, : len(batch)])
         return np.concatenate(out)
 
-    def _run(self, name: str, **inputs: np.ndarray) -> Dict[str, np.ndarray]:
-        result: Dict[str, np.ndarray] = self._runners[name](**inputs)
-        return result
+    def record_logits(self, weights: np.ndarray, x: np.ndarray) -> np.ndarray:
+        """float32 (n, classes) like `logits`, every record by itself: alone, or among zeros where `infer1` is missing."""
+        name = "infer1" if "infer1" in self._functions else "infer"
+        batch, size = 1 if name == "infer1" else self.infer_batch, self._chunk(name)
+        out = np.empty((len(x), self.classes), np.float32)
+        for start in range(0, len(x), size):
+            part = x[start : start + size]
+            alone = np.zeros((len(part), batch, *self.input_shape), np.float32)
+            alone[:, 0] = part
+            out[start : start + size] = self.process.run(name, weights, alone)[:, 0]
+        return out
+
+    def record_seconds(self, name: str = "grad1") -> float:
+        """What one call of a signature takes here on rows of random numbers: a figure no record has a part in."""
+        return self.process.seconds(name)
+
+    def _chunk(self, name: str) -> int:
+        return max(1, CHUNK_BYTES // call_bytes(self._functions[name]))
 
 
-def _pad(x: np.ndarray, y: np.ndarray, size: int) -> Any:
+def _pad(x: np.ndarray, y: np.ndarray, size: int) -> Tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Fixed batch size: zeros behind the records, and 1/0 weights that say which are real."""
     present = np.zeros(size, np.float32)
     present[: len(x)] = 1

@@ -7,7 +7,7 @@ other sum of that round, whatever the gateway says. Rounds under CKKS: node/encr
 
 import logging
 from abc import ABC, abstractmethod
-from typing import Any, Callable, Dict, List, Optional, Tuple
+from typing import AbstractSet, Any, Callable, Dict, List, Optional, Tuple
 
 import numpy as np
 
@@ -15,9 +15,22 @@ from orchestrator.errors import PrivacyError, WireError
 from orchestrator.node.contribution import EVALUATION, STATISTICS, Contribution, Run
 from orchestrator.node.peers import Peers
 from orchestrator.node.store import NodeStore
-from orchestrator.privacy.secure_sum import MODEL, Advert, Party, Session, digest_of_told, session_id
+from orchestrator.privacy.secure_sum import CERTIFICATES, MODEL, Advert, Party, Session, digest_of_told, session_id
 from orchestrator.privacy.vector_layout import Layout, parts_of
-from orchestrator.rounds.secure import CONFIRM, FORESEEN, KEYS, MASKED, NEXT, PREPARED, SHARES, UNMASK
+from orchestrator.rounds.events import STATISTICS_ROUND
+from orchestrator.rounds.secure import (
+    COMMITMENT,
+    CONFIRM,
+    FORESEEN,
+    KEYS,
+    MASKED,
+    NEXT,
+    NONCE,
+    PREPARED,
+    REVEAL,
+    SHARES,
+    UNMASK,
+)
 from orchestrator.wire.body import decode_body, encode_body, require, require_map
 
 log = logging.getLogger("edgeward.node")
@@ -27,6 +40,9 @@ Answer = Tuple[Dict[str, Any], Tensors]
 Contribute = Callable[[int, Dict[str, Any], Tensors, Layout], Contribution]
 
 MAX_BODY_BYTES = 512 << 20
+
+_MODEL = "model"
+"""Field of a stored vector with the digest of what it was computed from."""
 
 
 class SecureRound(ABC):
@@ -43,14 +59,16 @@ class SecureRound(ABC):
         store: NodeStore,
         contribute: Contribute,
         party: Optional[Party] = None,
+        steady: bool = False,
     ) -> None:
         """`announced` and `tensors`: the round's message. `party`: with keys and shares exchanged during the round before.
 
+        `steady`: all masked sums of a run that carry no noise are over the same nodes, or this one is in none (see MaskedRound).
         Raises PrivacyError where the node must not take part.
         """
         self.run, self.number, self.attempt = run, require(announced, "round", int), require(announced, "attempt", int)
         self._session = session_id(federation, run.id, self.number, self.attempt)
-        self._federation, self._prepared = federation, party
+        self._federation, self._prepared, self._steady = federation, party, steady
         self._announced, self._tensors, self._name = announced, tensors, name
         self._peers, self._store, self._contribute = peers, store, contribute
         self._answers: Dict[str, Answer] = {}
@@ -59,6 +77,7 @@ class SecureRound(ABC):
     def answer(self, header: Dict[str, Any]) -> Answer:
         """(header fields, tensors) that answer a step's message. Raises PrivacyError or WireError saying why there is none."""
         step = require({"step": KEYS, **header}, "step", str)
+        self._peers.refresh()
         if step not in self._answers:
             steps = self._steps()
             if step not in steps:
@@ -85,6 +104,8 @@ class SecureRound(ABC):
     def _told(self, layout: Layout) -> bytes:
         """Digest of what all nodes of a sum must have been told alike."""
         model = {name: self._tensors[name] for name in MODEL if name in self._tensors}
+        if self.run.certificates:
+            model[CERTIFICATES] = np.frombuffer(self._peers.view(self.run.certificates), np.uint8)
         return digest_of_told(self.run.digest, layout.form, model)
 
     def _counts(self) -> Dict[str, Any]:
@@ -111,17 +132,54 @@ class SecureRound(ABC):
 
     def _computed(self, layout: Layout) -> Tensors:
         """The vector's parts, computed once and stored."""
-        run = self.run
+        run, model = self.run, self._model_digest()
         body = self._store.released(run.id, self.number, run.digest)
         if body is not None:
-            return dict(decode_body(body, MAX_BODY_BYTES)[1])
+            header, parts = decode_body(body, MAX_BODY_BYTES)
+            self._check_model(header.get(_MODEL, model))
+            return dict(parts)
         parts, keep, _ = self._contribute(self.number, self._announced, self._tensors, layout)
-        self._store.release(run.id, self.number, run.digest, encode_body({}, parts, level=1), keep)
+        self._store.release(run.id, self.number, run.digest, encode_body({_MODEL: model}, parts, level=1), keep)
         return dict(parts)
+
+    def _model_digest(self) -> str:
+        """Of what this attempt starts from, hexadecimal."""
+        model = {name: self._tensors[name] for name in MODEL if name in self._tensors}
+        return digest_of_told("model", (), model).hex()
+
+    def _check_model(self, digest: str) -> None:
+        """Whether the vector of an earlier attempt goes with what this one says all start from.
+
+        All in a sum are told the same model now. Had others got another one before, one from which nothing is learned, what
+        they computed then and send now would vanish from the sum, and the updates of those that computed now stand alone.
+        """
+        if digest != self._model_digest():
+            raise PrivacyError(f"round {self.number} began with another model in an earlier attempt")
 
 
 class MaskedRound(SecureRound):
-    """One attempt at a masked sum."""
+    """One attempt at a masked sum.
+
+    Sums without noise. Two sums of one model (or of the statistics of one schema) over different nodes differ in what single
+    nodes sent: over n nodes and over n - 1, the difference is a node's update. So a node helps to open such sums over one set
+    of nodes: of the same model in whatever run, round or attempt, and where `steady` of all models in the same run. It checks
+    this when it learns who is in the session, before it gives anything (`_shares`, `_masked`), and again for who is left
+    (`_confirm`, `_unmask`); what it helps with is on the disk before it does.
+
+    What that gives: no combination of opened sums equals what one honest node sent. Count honest nodes only. Those that help to
+    open a sum are more than half of those in it (`Session.majority`), and they help with no sum over another set. Let a sum over
+    the set S_i have the factor a_i in the combination, and w be what this gives for each node. Over those that helped with S_i,
+    |w| adds up to at least |a_i| for each of them, less what other sums take off there; and all that S_i takes off elsewhere is
+    |a_i| for each of its others, which are fewer. So |w| adds up to at least the sum of all |a_i|. Were w 1 for one node and 0
+    for all others, the |a_i| would add up to 1 at most and those of the sums that node is in to 1: no a_i is negative, every
+    sum has that node in it, and nobody else in these sums could have w = 0.
+
+    What it does not give. A model is the same only bit for bit: a gateway may change a weight in its last place, or a range of
+    the schema, and updates to nearly the same model are nearly the same. Only `steady` covers that, within a run. Without noise
+    and without `steady` whoever leaves or joins between rounds shows, nearly, in the difference of the sums; over two runs it
+    does in any case. And nothing here hides what a sum itself shows of its nodes. Noise does (`privacy.unit`): sums that carry
+    it are not restricted so.
+    """
 
     following: Optional[Party] = None
     """With keys, and perhaps shares, for the next round."""
@@ -142,8 +200,9 @@ class MaskedRound(SecureRound):
             self._store.released(run.id, self.number, run.digest)  # raises for a round that is over
             parts, _, _ = self._contribute(self.number, self._announced, self._tensors, layout)
             self._store.charge(run.id, self.number)
-            run.parts = (self.number, parts)
-        return dict(run.parts[1])
+            run.parts = (self.number, self._model_digest(), parts)
+        self._check_model(run.parts[1])
+        return dict(run.parts[2])
 
     def _new_party(self, session: bytes) -> Party:
         aggregation, peers = self.run.task.aggregation, self._peers
@@ -157,59 +216,116 @@ class MaskedRound(SecureRound):
     def _steps(self) -> Dict[str, Callable[[Dict[str, Any]], Answer]]:
         return {
             KEYS: self._keys,
+            REVEAL: self._reveal,
             SHARES: self._shares,
             MASKED: self._masked,
             CONFIRM: self._confirm,
             UNMASK: self._unmask,
         }
 
+    def _note_opened(self) -> None:
+        sums = {scope: _named(self._party.agreed) for scope in self._scopes()}
+        self._store.note_opened(self.run.id, self.number, self.run.digest, sums)
+
+    def _scopes(self) -> Dict[str, str]:
+        """Scope -> what sums of it have in common: all must be over the same nodes. None where sums carry noise."""
+        task = self.run.task
+        if task.privacy.on:
+            return {}
+        if self.number == STATISTICS_ROUND:  # without a model: these follow from the data and the schema's ranges alone
+            scopes = {f"statistics {digest_of_told(repr(task.schema), (), {}).hex()}": "of the same statistics"}
+        else:
+            scopes = {f"model {self._model_digest()}": "of the same model"}
+        return {**scopes, f"run {self.run.id}": "of this run"} if self._steady else scopes
+
+    def _check_sum(self, nodes: AbstractSet[str]) -> None:
+        """Raises PrivacyError where a sum over these nodes would differ in single ones from a sum opened before."""
+        for scope, what in self._scopes().items():
+            before = self._store.sum_over(scope)
+            if before is not None and before != _named(nodes):
+                raise PrivacyError(
+                    f"this node has helped to open a sum {what} over other nodes: with a second one without noise the difference "
+                    "would show what single nodes sent"
+                )
+
     def _keys(self, _: Dict[str, Any]) -> Answer:
         return self._keys_of(self._party), {}
 
-    def _keys_of(self, party: Party) -> Dict[str, Any]:
-        advert = party.advertise()
+    def _keys_of(self, party: Party, ahead: bool = False) -> Dict[str, Any]:
+        advert = party.advertise(ahead)
         keys = {"channel": advert.channel_key, "mask": advert.mask_key, "signature": advert.signature}
-        return {**keys, "credential": self._peers.credential}
+        commitment = {COMMITMENT: advert.commitment} if advert.commitment else {}
+        return {**keys, **commitment, "credential": self._peers.credential}
+
+    def _reveal(self, header: Dict[str, Any]) -> Answer:
+        run, adverts = self.run, self._adverts_of(require(header, "adverts", dict))
+        if not 1 <= self.attempt <= run.task.rounds.attempts:
+            raise PrivacyError(
+                f"attempt {self.attempt} of at most {run.task.rounds.attempts}: each draws again who is whose neighbour"
+            )
+        nonce = self._party.reveal(adverts)
+        if not self._store.note_revealed(run.id, self.number, self.attempt):
+            raise PrivacyError(
+                f"this node has revealed its nonce in attempt {self.attempt} at round {self.number} before"
+            )
+        return {NONCE: nonce}, {}
 
     def _shares(self, header: Dict[str, Any]) -> Answer:
-        return {"shares": self._share(self._party, require(header, "adverts", dict))}, {}
+        nonces = require_map({"nonces": {}, **header}, "nonces", bytes)
+        shares = self._party.share(self._adverts_of(require(header, "adverts", dict)), nonces)
+        self._check_sum(self._party.parties)
+        return {"shares": shares}, {}
 
-    def _share(self, party: Party, keys_of: Dict[str, Any]) -> Dict[str, bytes]:
-        adverts: List[Advert] = []
+    def _adverts_of(self, keys_of: Dict[str, Any]) -> List[Advert]:
         for name, told in keys_of.items():
             if not isinstance(told, dict):
                 raise WireError(f"the keys of {name} are {told!r}")
-            self._peers.admit(name, require(told, "credential", bytes))
-            keys = (require(told, key, bytes) for key in ("channel", "mask", "signature"))
+        credentials = {name: require(told, "credential", bytes) for name, told in keys_of.items()}
+        self._peers.admit_all(credentials, self.run.certificates)
+        adverts: List[Advert] = []
+        for name, told in keys_of.items():
+            keys = (
+                require({COMMITMENT: b"", **told}, key, bytes) for key in ("channel", "mask", "signature", COMMITMENT)
+            )
             adverts.append(Advert(name, *keys))
-        return party.share(adverts)
+        return adverts
 
     def _masked(self, header: Dict[str, Any]) -> Answer:
-        layout = self._layout_of(header)
+        self._party.check_signatures()  # the owner may have withdrawn a peer since keys were exchanged
+        layout, shares = self._layout_of(header), require_map(header, "shares", bytes)
+        if not self._party.sparse:
+            self._check_sum({*shares, self._name})
         values, weights = self._values(layout)
         vector = layout.encode(values, weights, np.random.default_rng())
-        masked = self._party.mask(vector, require_map(header, "shares", bytes), layout.bits, self._told(layout))
+        masked = self._party.mask(vector, shares, layout.bits, self._told(layout))
         answer = self._counts()
         foreseen = self._party.foresee()
         if foreseen is not None:
             answer[FORESEEN] = foreseen
-        if self.number < self.run.task.last_round:
+        if self.number < self.run.task.last_round and not self._party.sparse:
             following = session_id(self._federation, self.run.id, self.number + 1, PREPARED)
             self.following = self._new_party(following)
-            answer[NEXT] = self._keys_of(self.following)
+            answer[NEXT] = self._keys_of(self.following, ahead=True)
         return answer, {"masked": np.frombuffer(masked, np.uint8)}
 
     def _confirm(self, header: Dict[str, Any]) -> Answer:
-        return {"signature": self._party.confirm(require(header, "survivors", list))}, {}
+        signature = self._party.confirm(require(header, "survivors", list))
+        self._check_sum(self._party.agreed)
+        if (
+            self._party.sparse
+        ):  # fewer than half of the nodes may be asked for shares then, so the signature is what counts
+            self._note_opened()
+        return {"signature": signature}, {}
 
     def _unmask(self, header: Dict[str, Any]) -> Answer:
         foreseen = require({FORESEEN: False, **header}, FORESEEN, bool)
         shares = self._party.unmask(require_map(header, "signatures", bytes), foreseen)
-        self._store.note_opened(self.run.id, self.number, self.run.digest)  # before anybody can open anything
+        self._check_sum(self._party.agreed)
+        self._note_opened()  # before anybody can open anything
         answer: Dict[str, Any] = {"shares": {name: [kind, share] for name, (kind, share) in shares.items()}}
         if self.following is not None and header.get(NEXT):
             try:
-                answer[NEXT] = {"shares": self._share(self.following, require(header, NEXT, dict))}
+                answer[NEXT] = {"shares": self.following.share(self._adverts_of(require(header, NEXT, dict)))}
             except (
                 PrivacyError,
                 WireError,
@@ -217,3 +333,7 @@ class MaskedRound(SecureRound):
                 log.info("round %d: no keys for the next one yet: %s", self.number, error)
                 self.following = None
         return answer, {}
+
+
+def _named(nodes: AbstractSet[str]) -> str:
+    return "\n".join(sorted(nodes))

@@ -5,9 +5,10 @@ once, so a replay cannot spend the privacy budget twice.
 """
 
 import secrets
+import time
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Callable, Dict, Iterator, NamedTuple, Optional, Tuple
+from typing import Callable, Dict, Iterator, List, Mapping, NamedTuple, Optional, Tuple
 
 import numpy as np
 
@@ -23,17 +24,41 @@ CREATE TABLE IF NOT EXISTS seen_runs (
 );
 CREATE TABLE IF NOT EXISTS secrets (name TEXT PRIMARY KEY, value BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS peers (name TEXT PRIMARY KEY, key BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS pending_peers (
+    name TEXT NOT NULL, fingerprint TEXT NOT NULL, first_seen REAL NOT NULL, PRIMARY KEY (name, fingerprint)
+);
+CREATE TABLE IF NOT EXISTS certificates (seq INTEGER PRIMARY KEY, entry TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS revealed (
+    run TEXT NOT NULL, round INTEGER NOT NULL, attempt INTEGER NOT NULL, PRIMARY KEY (run, round, attempt)
+);
+CREATE TABLE IF NOT EXISTS sums (number INTEGER PRIMARY KEY, scope TEXT NOT NULL, nodes TEXT NOT NULL);
+CREATE INDEX IF NOT EXISTS sums_by_scope ON sums (scope);
 CREATE TABLE IF NOT EXISTS opened (run TEXT NOT NULL, round INTEGER NOT NULL, PRIMARY KEY (run, round));
 CREATE TABLE IF NOT EXISTS counts (run TEXT PRIMARY KEY, task TEXT NOT NULL, units INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS looks (what TEXT PRIMARY KEY, at REAL NOT NULL);
 CREATE TABLE IF NOT EXISTS anchors (name TEXT PRIMARY KEY, entries INTEGER NOT NULL, hash TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS graphs (digest TEXT PRIMARY KEY, state TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS kept (
     run TEXT NOT NULL, name TEXT NOT NULL, round INTEGER NOT NULL, data BLOB NOT NULL, PRIMARY KEY (run, name)
 );
 """
 
+_MOST_SUMS = 20_000
+
 RESIDUAL = "residual"
 """Name of what an update's codec left out."""
+
+
+MOST_PENDING, MOST_PENDING_OF_A_NAME = 256, 4
+"""Keys that wait for the owner's word; a gateway that invents more of them fills no disk."""
+
+
+class PendingPeer(NamedTuple):
+    """A key that was shown under a name and not accepted. first_seen: seconds since 1970."""
+
+    name: str
+    fingerprint: str
+    first_seen: float
 
 
 class Kept(NamedTuple):
@@ -137,11 +162,65 @@ class NodeStore:
         self._db.execute("INSERT OR IGNORE INTO peers VALUES (?, ?)", (name, key))
         return bytes(self._db.execute("SELECT key FROM peers WHERE name = ?", (name,)).fetchone()[0])
 
-    def note_opened(self, run: str, round_number: int, task: str) -> None:
-        """Notes durably that this node helps to open a secure sum of the round, and has thus answered it."""
+    def pinned_as(self, key: bytes) -> Optional[str]:
+        """The name this key was first given for; None where it was for none."""
+        row = self._db.execute("SELECT name FROM peers WHERE key = ?", (key,)).fetchone()
+        return str(row[0]) if row else None
+
+    def pinned_peers(self) -> Dict[str, bytes]:
+        """name -> the first key that was given for it."""
+        return {str(name): bytes(key) for name, key in self._db.execute("SELECT name, key FROM peers ORDER BY name")}
+
+    def note_pending(self, name: str, fingerprint: str) -> bool:
+        """Notes durably that this key waits for the owner's word; False where it waits already, or no more are noted."""
+        with self._writing():
+            rows = self._db.execute("SELECT name, fingerprint FROM pending_peers").fetchall()
+            of_name = sum(row[0] == name for row in rows)
+            if (name, fingerprint) in rows or len(rows) >= MOST_PENDING or of_name >= MOST_PENDING_OF_A_NAME:
+                return False
+            self._db.execute("INSERT INTO pending_peers VALUES (?, ?, ?)", (name, fingerprint, time.time()))
+            return True
+
+    def pending_peers(self) -> List[PendingPeer]:
+        """Keys that wait for the owner's word, the oldest first."""
+        rows = self._db.execute("SELECT name, fingerprint, first_seen FROM pending_peers ORDER BY first_seen, name")
+        return [PendingPeer(str(name), str(fingerprint), float(at)) for name, fingerprint, at in rows]
+
+    def drop_pending(self, name: str) -> None:
+        self._db.execute("DELETE FROM pending_peers WHERE name = ?", (name,))
+
+    def certificates(self) -> List[str]:
+        """The certificate log as far as it was seen: one JSON object an entry."""
+        return [str(row[0]) for row in self._db.execute("SELECT entry FROM certificates ORDER BY seq")]
+
+    def add_certificates(self, entries: Dict[int, str]) -> None:
+        """Notes later entries of the certificate log, by sequence number, durably."""
+        with self._writing():
+            self._db.executemany("INSERT INTO certificates VALUES (?, ?)", sorted(entries.items()))
+
+    def note_opened(self, run: str, round_number: int, task: str, sums: Optional[Mapping[str, str]] = None) -> None:
+        """Notes durably that this node helps to open a secure sum of the round, and has thus answered it.
+
+        `sums`: scope -> over which nodes, as `sum_over` is asked for later. Of all scopes the newest 20,000 are kept.
+        """
         with self._writing():
             self._db.execute("INSERT OR IGNORE INTO opened VALUES (?, ?)", (run, round_number))
             self._db.execute("INSERT OR IGNORE INTO releases VALUES (?, ?, ?, NULL)", (run, round_number, task))
+            for scope, nodes in (sums or {}).items():
+                self._db.execute("DELETE FROM sums WHERE scope = ?", (scope,))
+                self._db.execute("INSERT INTO sums (scope, nodes) VALUES (?, ?)", (scope, nodes))
+            self._db.execute("DELETE FROM sums WHERE number <= (SELECT MAX(number) FROM sums) - ?", (_MOST_SUMS,))
+
+    def sum_over(self, scope: str) -> Optional[str]:
+        """Over which nodes this node helped to open sums of this scope; None before the first."""
+        row = self._db.execute("SELECT nodes FROM sums WHERE scope = ?", (scope,)).fetchone()
+        return str(row[0]) if row else None
+
+    def note_revealed(self, run: str, round_number: int, attempt: int) -> bool:
+        """Notes durably that this node reveals its nonce in this attempt; False where it did before."""
+        with self._writing():
+            row = (run, round_number, attempt)
+            return self._db.execute("INSERT OR IGNORE INTO revealed VALUES (?, ?, ?)", row).rowcount == 1
 
     def opened(self, run: str, round_number: int) -> bool:
         query = "SELECT 1 FROM opened WHERE run = ? AND round = ?"
@@ -173,6 +252,22 @@ class NodeStore:
                 self._db.execute(update, (entries, last, name, entries))
             yield
         self._anchors.clear()
+
+    def graph_state(self, digest: str) -> Optional[str]:
+        """What was last noted of a training graph (node/graph_admission.py); None before the first time."""
+        row = self._db.execute("SELECT state FROM graphs WHERE digest = ?", (digest,)).fetchone()
+        return str(row[0]) if row else None
+
+    def note_graph(self, digest: str, state: Optional[str]) -> None:
+        """Notes it durably, or forgets the graph with None."""
+        if state is None:
+            self._db.execute("DELETE FROM graphs WHERE digest = ?", (digest,))
+        else:
+            self._db.execute("INSERT OR REPLACE INTO graphs VALUES (?, ?)", (digest, state))
+
+    def graphs(self) -> List[Tuple[str, str]]:
+        """(digest, state) of all training graphs something was noted of."""
+        return [(str(d), str(s)) for d, s in self._db.execute("SELECT digest, state FROM graphs ORDER BY digest")]
 
     def seen(self, run: str) -> Optional[SeenRun]:
         row = self._db.execute("SELECT serial, newest_round, over FROM seen_runs WHERE run = ?", (run,)).fetchone()

@@ -1,5 +1,6 @@
 """Local training: from the round's weights to this node's update, with the privacy the task declares."""
 
+from itertools import islice
 from typing import Iterator, Optional, Protocol
 
 import numpy as np
@@ -45,6 +46,10 @@ class GradientTrainer:
         training = task.training
         self._proximal = training.options.get("mu", 0.01) if training.strategy == "fedprox" else 0.0
 
+    def record_seconds(self) -> float:
+        """What one record's gradient takes here, on rows of random numbers."""
+        return self._graph.record_seconds()
+
     def expect(self, units: int) -> None:
         """Takes `units`, the count this node stated, for what a private step's sum is divided by (times the sampling rate).
 
@@ -84,16 +89,15 @@ class GradientTrainer:
 
     def _sampled_gradients(self, weights: np.ndarray) -> Iterator[np.ndarray]:
         """The gradients of a Poisson sample of the units, one at a time: a batch of them would not fit a small machine."""
-        for i in self._random.poisson_sample(len(self._units), self._task.privacy.sampling_rate):
-            yield self._unit_gradient(weights, int(i))
-
-    def _unit_gradient(self, weights: np.ndarray, unit: int) -> np.ndarray:
-        """float64 (P,), before clipping: a record's gradient, or the mean of a patient's."""
-        rows, data = self._units[unit], self._dataset
-        total = np.zeros(weights.size, np.float64)
-        for i in rows:
-            total += self._graph.record_gradient(weights, data.x[i : i + 1], data.y[i : i + 1])
-        return total / len(rows)
+        sample = self._random.poisson_sample(len(self._units), self._task.privacy.sampling_rate)
+        units = [self._units[int(i)] for i in sample]
+        rows = np.concatenate([np.zeros(0, np.int64), *units]).astype(np.int64)
+        gradients = self._graph.record_gradients(weights, self._dataset.x, self._dataset.y, rows)
+        for unit in units:  # float64 (P,), before clipping: a record's gradient, or the mean of a patient's
+            total = np.zeros(weights.size, np.float64)
+            for gradient in islice(gradients, len(unit)):
+                total += gradient
+            yield total / len(unit)
 
     def _plain_gradient(self, weights: np.ndarray, round_number: int, step: int) -> np.ndarray:
         """FedSGD: over all records. Otherwise one mini-batch, walking through a shuffled epoch."""

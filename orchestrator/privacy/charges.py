@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Callable, Dict, Iterable, List, NamedTuple, Optional, Tuple
 
 from orchestrator.errors import PrivacyError
+from orchestrator.privacy.participation import secret_sample
 from orchestrator.wire.task import Task
 
 KINDS = ("training", "statistics", "evaluation", "count")
@@ -162,7 +163,7 @@ def _node_training(task: Task, run: int) -> Charge:
         # All rounds are one Gaussian mechanism; only how often a node takes part raises what it can change.
         most = sensitivity(privacy.bands, rounds, most_participations(rounds, privacy.bands), privacy.bands)
         return Charge("training", privacy.noise_multiplier / most, count=run)
-    sampled = task.selection.sampling_rate if privacy.noise == "gateway" else 0.0
+    sampled = task.selection.sampling_rate if secret_sample(task) else 0.0
     # With clip_quantile the multiplier is that of update and norm count together (Andrew et al. 2021, theorem 1).
     return Charge("training", privacy.noise_multiplier, sampled or 1.0, rounds * run)
 

@@ -1,34 +1,35 @@
-"""A sum under CKKS: nodes encrypt, the aggregator adds without reading, a key holder who is somebody else decrypts.
+"""Sums of hidden vectors: a node adds a one-time pad, and the pad goes under CKKS to a key holder, who says the sum of the pads.
 
-    key holder   KeyHolder(plan)            public_context() to everybody, signed; decrypts sums, never a single vector
-    node         Encryptor(public)          encrypt(vector), and sign_summand for the key holder
-    aggregator   Adder(public)              add(ciphertext) for each node, total() to the key holder
+    key holder   KeyHolder(plan)     public_context() to everybody, signed; reads pads, and says their sum modulo 2^32
+    node         Encryptor(public)   hide(vector) -> the masked vector for the gateway, its pad as a ciphertext; sign_summand
+    gateway      Receiver(public)    check(answer) on arrival; open(masked vectors, sum of pads) -> the vectors' sum
 
-Values are rounded to the plan's grid before they are encrypted and the sum is rounded to it after, so the sum is exact and
-nothing of CKKS's error leaves the key holder: with that error, decryptions give the key away (Li and Micciancio 2021,
-https://eprint.iacr.org/2020/1533). Half a step is at least 94 times NOISE_STD sqrt(parties), so that a value is rounded the
-wrong way with probability 2^-193 at most.
+Who reads what. The gateway alone: nothing, as long as CKKS holds. The key holder alone: nothing at all, it sees pads, which are
+uniform and independent of the vectors; it must not get the masked vectors as well. Gateway and key holder together: every node's
+vector. Pads are drawn again for every ciphertext, so masked vectors of two attempts differ by noise as uniform as each of them.
 
-What is assumed. Key holder and aggregator do not work together: with the key and a node's ciphertext, its vector is read.
-`decrypt_sum` further assumes that the aggregator is honest but curious: no signature over single ciphertexts says what an
-alleged sum was added up from. `decrypt_sum_of` does not: it takes the ciphertexts, compares them with what the nodes signed
-and adds them again, for every node's upload once more on the key holder's line. Nodes have to know that the public context
-is the key holder's, from a signature or its key id; whoever can replace it reads everything.
+Ciphertexts are not trusted. By changing one a sender could make the key holder decrypt numbers that depend on the secret key, or
+on another node's pad. Each is therefore read by itself and has to pass before it counts: every value within GRID_STDS errors of
+a whole number, none beyond the ring, the padding empty, and all of them, with a salt of 256 bits, hashing to the check its node
+signed. So whoever sent it knew what is added to the sum, and the sum tells nothing new of the key. Values are rounded before
+they are added: with CKKS's error, decryptions give the key away (Li and Micciancio 2021, https://eprint.iacr.org/2020/1533). The
+imaginary parts of decoded values are not looked at: nothing of them is added or said.
 
-What is not covered. A node that encrypts nonsense, or a block that is no honest encryption: CKKS is safe against chosen
-plaintexts, not chosen ciphertexts. The sum itself, who took part, and what two sums over nearly the same nodes differ in.
+What remains: one bit for each pair of keys, whether all ciphertexts passed. It is said once all of them are in, keys serve one
+sum, and the key holder's caller makes new ones for each attempt. What is not covered: the sum itself, who took part, what
+two sums over nearly the same nodes differ in, a node that sends another vector than it should.
 """
 
 import hashlib
-import math
 import struct
 from dataclasses import dataclass
-from typing import Any, Callable, Dict, Iterable, Iterator, List, NamedTuple, Set, Tuple
+from typing import Any, Dict, Iterable, List, Mapping, NamedTuple, Tuple
 
 import numpy as np
 
 from orchestrator.errors import PrivacyError, WireError
 from orchestrator.privacy.ckks_blocks import (
+    NOISE_STD,
     SLOTS,
     BlockFormat,
     Parameters,
@@ -39,32 +40,44 @@ from orchestrator.privacy.ckks_blocks import (
     make_keys,
     public_bytes,
 )
+from orchestrator.privacy.noise import SecureRandom
+from orchestrator.privacy.ring import from_ring, pack, to_ring, unpack, word_of
 from orchestrator.privacy.secure_sum import LEAST_SURVIVORS, Sign, Verify
 
 MODULI_BITS = (60, 60)
-"""One modulus for the ciphertext and one for encryption: room for sums, none for products."""
+"""One modulus for the ciphertext and one for encryption: nothing is multiplied."""
 
 MOST_PARTIES = 1000
-RANGE_BITS, STEP_BITS, MOST_SCALE_BITS = 58, 23, 50
-"""Of the 60 bits of a modulus: the largest sum may use 58 with its sign, and a step of the grid has to be worth at least 23."""
+BITS = 32
+"""Of a value, a pad and their sums: all of it is modulo 2^32."""
 
-_PLAN = struct.Struct("<4sIIdd")
-_CIPHERTEXT = struct.Struct("<4s32sI")
-_PLAN_MAGIC, _CIPHERTEXT_MAGIC = b"EWK1", b"EWC1"
+BOUND = 1 << (BITS - 1)
+"""The largest magnitude of a value, and of a pad's."""
+
+PARAMETERS = Parameters(MODULI_BITS, 27)
+"""At scale 2^27 the largest pad uses 58 of the 60 bits of a modulus, and its sign."""
+
+GRID_STDS = 30
+TOLERANCE = GRID_STDS * NOISE_STD / 2.0**PARAMETERS.scale_bits
+"""How far from a whole number a decrypted value may be: 3.2e-4, where anything that is no whole number is up to 0.5 away.
+
+An honest value is beyond GRID_STDS errors with probability 4e-19 (their tails are exp(-sqrt(2) r)), so of honest sums of 1,000
+vectors with 100,000 values one in 2e10 is refused."""
+
+_SALT = 256 // BITS
+_PLAN = struct.Struct("<4sII")
+_CIPHERTEXT = struct.Struct("<4s32s")
+_PLAN_MAGIC, _CIPHERTEXT_MAGIC = b"EWK2", b"EWC2"
 _MOST_CONTEXT_BYTES = 1 << 20
+_DIGEST_BYTES = hashlib.sha256().digest_size
 
 
 @dataclass(frozen=True)
 class SumPlan:
-    """What is summed: `size` values of at most `bound` from at most `parties`, on a grid of `step` (1 for integers).
-
-    parties * bound / step may be at most 2^35. Raises PrivacyError beyond, where a sum would wrap around or be inexact.
-    """
+    """What is summed: `size` whole numbers modulo 2^BITS, from at most `parties`."""
 
     size: int
     parties: int
-    bound: float
-    step: float
 
     def __post_init__(self) -> None:
         if not 1 <= self.size <= 1 << 28 or not LEAST_SURVIVORS <= self.parties <= MOST_PARTIES:
@@ -72,72 +85,72 @@ class SumPlan:
                 f"a sum of {self.size} values from {self.parties} parties; accepted are 1 to {1 << 28} values "
                 f"and {LEAST_SURVIVORS} to {MOST_PARTIES} parties"
             )
-        if not (0 < self.step <= self.bound and math.isfinite(self.bound)):
-            raise PrivacyError(f"a bound of {self.bound:g} with steps of {self.step:g}; accepted is 0 < step <= bound")
-        if self.step * 2.0**self.scale_bits < 1 << STEP_BITS or self.scale_bits < 1:
-            raise PrivacyError(
-                f"{self.parties} parties with values up to {self.bound:g} in steps of {self.step:g} make "
-                f"2^{math.log2(self.parties * self.bound / self.step):.1f} steps; CKKS sums are exact to "
-                f"2^{RANGE_BITS - STEP_BITS}: take a coarser step or a smaller bound"
-            )
 
     @property
-    def scale_bits(self) -> int:
-        """The largest scale, a power of two, under which no sum wraps around. 40 where parties * bound is 2^18."""
-        return min(MOST_SCALE_BITS, RANGE_BITS - math.ceil(math.log2(self.parties * self.bound)))
-
-    @property
-    def parameters(self) -> Parameters:
-        return Parameters(MODULI_BITS, self.scale_bits)
+    def encrypted(self) -> int:
+        """Values in a ciphertext: the pad's, then the salt's."""
+        return self.size + _SALT
 
     @property
     def blocks(self) -> int:
-        return -(-self.size // SLOTS)
+        return -(-self.encrypted // SLOTS)
 
     @property
     def ciphertext_bytes(self) -> int:
-        return _CIPHERTEXT.size + self.blocks * self.parameters.block_bytes
+        return _CIPHERTEXT.size + self.blocks * PARAMETERS.block_bytes
 
-    def to_grid(self, values: np.ndarray) -> np.ndarray:
-        return np.asarray(np.rint(values / self.step) * self.step)
+    @property
+    def masked_bytes(self) -> int:
+        return self.size * BITS // 8
+
+
+class Hidden(NamedTuple):
+    """A node's vector. masked: for the gateway, packed; ciphertext: of the pad, for the key holder; check: hash of the pad."""
+
+    masked: bytes
+    ciphertext: bytes
+    check: bytes
 
 
 class Summand(NamedTuple):
-    """What a node vouches for: in this session, under this key, its ciphertext has this SHA-256."""
+    """What a node vouches for: in this session, under this key, its ciphertext and its masked vector have these SHA-256, and the
+    ciphertext's plaintext hashes to `check`."""
 
     party: str
     digest: bytes
+    masked_digest: bytes
+    check: bytes
     signature: bytes
 
 
-def summand_message(key: bytes, session: bytes, digest: bytes, told: bytes) -> bytes:
-    parts = (hashlib.sha256(session).digest(), hashlib.sha256(told).digest(), key, digest)
-    return b"edgeward summand" + b"".join(parts)
+def summand_message(key: bytes, session: bytes, summand: Summand, told: bytes) -> bytes:
+    """What a node signs. Raises WireError where a digest is none: all of it has a fixed length, so nothing runs together."""
+    digests = (summand.digest, summand.masked_digest, summand.check)
+    if any(len(digest) != _DIGEST_BYTES for digest in digests):
+        raise WireError(f"what {summand.party} vouches for are no digests")
+    parts = (hashlib.sha256(session).digest(), hashlib.sha256(told).digest(), key, *digests)
+    return b"edgeward summand 2" + b"".join(parts)
 
 
-def sign_summand(party: str, ciphertext: bytes, session: bytes, sign: Sign, told: bytes = b"") -> Summand:
-    """`session` names federation, run, round and attempt. A node signs one ciphertext in it.
+def sign_summand(party: str, hidden: Hidden, session: bytes, sign: Sign, told: bytes = b"") -> Summand:
+    """`session` names federation, run, round and attempt, the same as in `Encryptor.hide`.
 
     `told`: digest of what all nodes must have been told alike (secure_sum.digest_of_told); a sum is opened only over those of
     whom it is the same.
     """
-    digest = hashlib.sha256(ciphertext).digest()
-    _, key, _ = _CIPHERTEXT.unpack_from(ciphertext)
-    return Summand(party, digest, sign(summand_message(key, session, digest, told)))
+    digests = (hashlib.sha256(hidden.ciphertext).digest(), hashlib.sha256(hidden.masked).digest())
+    _, key = _CIPHERTEXT.unpack_from(hidden.ciphertext)
+    bare = Summand(party, *digests, hidden.check, b"")
+    return bare._replace(signature=sign(summand_message(key, session, bare, told)))
 
 
-def context_message(session: bytes, public_context: bytes, least: int, checked: bool) -> bytes:
+def context_message(session: bytes, public_context: bytes, least: int, journal: bytes) -> bytes:
     """What a key holder signs for nodes: these keys are its own, for this session; it opens no sum over fewer than `least`.
 
-    checked: and none it did not add up itself.
+    journal: names the record in which it notes what it opened (node/key_journal.py).
     """
-    rules = struct.pack("<I?", least, checked)
-    return b"edgeward key holder" + hashlib.sha256(session).digest() + hashlib.sha256(public_context).digest() + rules
-
-
-def most_bits(parties: int) -> int:
-    """The most bits, sign included and 32 at most, of whole numbers of which `parties` add up exactly."""
-    return min(32, RANGE_BITS - STEP_BITS + 1 - math.ceil(math.log2(parties)))
+    digests = (hashlib.sha256(part).digest() for part in (session, public_context, journal))
+    return b"edgeward key holder 2" + b"".join(digests) + struct.pack("<I", least)
 
 
 class _Public:
@@ -146,102 +159,96 @@ class _Public:
     def __init__(self, public_context: bytes) -> None:
         if len(public_context) < _PLAN.size or len(public_context) > _MOST_CONTEXT_BYTES:
             raise WireError(f"a public CKKS context of {len(public_context)} bytes")
-        magic, size, parties, bound, step = _PLAN.unpack_from(public_context)
+        magic, *numbers = _PLAN.unpack_from(public_context)
         if magic != _PLAN_MAGIC:
             raise WireError("these bytes are no public CKKS context of Edgeward")
-        self.plan = SumPlan(size, parties, bound, step)
+        self.plan = SumPlan(*numbers)
         self.key_id = key_id(public_context)
-        self._context = load_public(public_context[_PLAN.size :], self.plan.parameters)
+        self._context = load_public(public_context[_PLAN.size :], PARAMETERS)
         self._format = BlockFormat(self._context, encrypt_block(self._context, np.zeros(SLOTS)))
 
 
 class Encryptor(_Public):
     """A node's side. Raises PrivacyError for a context with a secret key in it, WireError for one that is none."""
 
-    def encrypt(self, vector: np.ndarray) -> bytes:
-        """float64 (size,) -> ciphertext. Raises PrivacyError for another shape, or a value beyond the plan's bound."""
+    def hide(self, vector: np.ndarray, party: str, session: bytes) -> Hidden:
+        """Whole numbers (size,), under a pad that is drawn here and used once.
+
+        Raises PrivacyError for another shape, numbers that are not whole, or one beyond the plan's bound.
+        """
         plan = self.plan
-        if vector.shape != (plan.size,):
-            raise PrivacyError(f"a vector of shape {vector.shape}, the sum has {plan.size} values")
-        if not np.all(np.abs(vector) <= plan.bound):  # false for NaN, too
-            raise PrivacyError(f"a value beyond {plan.bound:g}, the bound of this sum: clip before encrypting")
-        values = plan.to_grid(np.asarray(vector, np.float64))
-        parts = [_CIPHERTEXT.pack(_CIPHERTEXT_MAGIC, self.key_id, 1)]
-        for start in range(0, plan.size, SLOTS):
-            parts.append(self._format.dump(encrypt_block(self._context, values[start : start + SLOTS])))
-        return b"".join(parts)
-
-
-class Adder(_Public):
-    """The aggregator's side. Holds the sum and the block it adds: memory does not grow with the number of parties."""
-
-    def __init__(self, public_context: bytes) -> None:
-        super().__init__(public_context)
-        self._total: List[Any] = []
-        self.count = 0
-
-    def add(self, ciphertext: bytes) -> None:
-        """Takes one node's ciphertext in, whole or not at all. Raises WireError or PrivacyError for one that does not fit."""
-        if self.count == self.plan.parties:
+        if vector.shape != (plan.size,) or vector.dtype.kind != "i":
             raise PrivacyError(
-                f"{self.count} summands are in already, the plan has room for no more: sums could wrap around"
+                f"a vector of shape {vector.shape}, {vector.dtype}; the sum has {plan.size} whole numbers"
             )
-        vectors = self._vectors(ciphertext)  # all of them, before any is added
-        if not self._total:
-            self._total = vectors
-        else:
-            for total, vector in zip(self._total, vectors):
-                total.add_(vector)
-        self.count += 1
+        if vector.min() < -BOUND or vector.max() >= BOUND:
+            raise PrivacyError(f"a value beyond {BOUND}, the bound of this sum: clip before hiding")
+        drawn = to_ring(SecureRandom().words(plan.encrypted), BITS)
+        masked = pack(to_ring(vector, BITS) + drawn[: plan.size], BITS)
+        values = from_ring(drawn, BITS).astype(np.float64)
+        parts = [_CIPHERTEXT.pack(_CIPHERTEXT_MAGIC, self.key_id)]
+        for start in range(0, plan.encrypted, SLOTS):
+            parts.append(self._format.dump(encrypt_block(self._context, values[start : start + SLOTS])))
+        return Hidden(masked, b"".join(parts), _check_of(self.key_id, session, party, drawn))
 
-    def check(self, ciphertext: bytes) -> None:
-        """Raises what `add` would raise for it."""
-        self._vectors(ciphertext)
 
-    def _vectors(self, ciphertext: bytes) -> List[Any]:
-        if _check_ciphertext(self.plan, self.key_id, ciphertext) != 1:
-            raise PrivacyError("a ciphertext that is a sum already: each node sends its own vector")
-        return [self._format.load(block) for block in _blocks(self.plan, ciphertext)]
+class Receiver(_Public):
+    """The gateway's side: what it can see of an answer, and the sum in the end."""
 
-    def total(self) -> bytes:
-        """The encrypted sum of what was added, as long as one node's ciphertext."""
-        if not self.count:
-            raise PrivacyError("no ciphertext was added yet")
-        header = _CIPHERTEXT.pack(_CIPHERTEXT_MAGIC, self.key_id, self.count)
-        return b"".join([header, *(self._format.dump(vector) for vector in self._total)])
+    def check(self, masked: bytes, ciphertext: bytes, digests: Tuple[bytes, bytes]) -> None:
+        """Raises WireError or PrivacyError for an answer no sum could be opened with.
+
+        digests: SHA-256 of the ciphertext and of the masked vector, as its node signed them.
+        """
+        if (hashlib.sha256(ciphertext).digest(), hashlib.sha256(masked).digest()) != digests:
+            raise WireError("an answer that is not what its node signed")
+        if len(masked) != self.plan.masked_bytes:
+            raise WireError(
+                f"a masked vector of {len(masked)} bytes; {self.plan.size} values take {self.plan.masked_bytes}"
+            )
+        _load(self.plan, self.key_id, self._format, ciphertext)
+
+    def open(self, masked: Iterable[bytes], pads: np.ndarray) -> np.ndarray:
+        """int64 (size,): the sum of the vectors under these masks, in the ring. `pads`: words (size,), the sum of their pads."""
+        plan = self.plan
+        if pads.shape != (plan.size,) or pads.dtype != word_of(BITS):
+            raise PrivacyError(f"the key holder's sum has {pads.size} values of {pads.dtype}, not {plan.size} words")
+        total = np.zeros(plan.size, pads.dtype)
+        for one in masked:
+            try:
+                total += unpack(one, BITS, plan.size)
+            except ValueError as error:
+                raise PrivacyError(f"a masked vector: {error}") from error
+        return from_ring(total - pads, BITS)
+
+
+class UnsoundSumError(PrivacyError):
+    """Ciphertexts that are not what their nodes vouched for. Its text tells no more than that.
+
+    faults: party -> what is wrong. It depends on the secret key, and is for the key holder's eyes only.
+    """
+
+    def __init__(self, faults: Mapping[str, str]) -> None:
+        super().__init__("no sum: not every ciphertext is what its node signed for; the key holder's log has more")
+        self.faults = dict(faults)
 
 
 class KeyHolder:
-    """Makes the keys, and is the only one who has the secret. Must not be the aggregator. Its keys live as long as it does."""
+    """Makes a pair of keys, and is the only one who has the secret. Must not be the gateway. The keys serve one sum."""
 
     def __init__(self, plan: SumPlan, least: int = LEAST_SURVIVORS) -> None:
         """`least`: a sum over fewer parties is not opened; three at least."""
         self.plan, self._least = plan, max(least, LEAST_SURVIVORS)
-        self._context = make_keys(plan.parameters)
-        self._public = _PLAN.pack(_PLAN_MAGIC, plan.size, plan.parties, plan.bound, plan.step) + public_bytes(
-            self._context
-        )
+        self._context = make_keys(PARAMETERS)
+        self._public = _PLAN.pack(_PLAN_MAGIC, plan.size, plan.parties) + public_bytes(self._context)
         self.key_id = key_id(self._public)
         self._format = BlockFormat(self._context, encrypt_block(self._context, np.zeros(SLOTS)))
-        self._opened: Set[bytes] = set()
+        self._used = False
 
     def public_context(self) -> bytes:
         return self._public
 
-    def decrypt_sum(
-        self, total: bytes, session: bytes, summands: Iterable[Summand], verify: Verify, told: bytes = b""
-    ) -> np.ndarray:
-        """float64 (size,), on the grid: the sum the aggregator says is over these summands. Takes its word for that.
-
-        Refuses fewer than `least` parties, a signature that is not theirs, and a second sum of one session.
-        """
-        parties = self._check_summands(session, summands, verify, told)
-        count = _check_ciphertext(self.plan, self.key_id, total)
-        if count != len(parties):
-            raise PrivacyError(f"a sum of {count} ciphertexts with the signatures of {len(parties)} nodes")
-        return self._open(total, session, count)
-
-    def decrypt_sum_of(
+    def sum_pads(
         self,
         ciphertexts: Iterable[bytes],
         session: bytes,
@@ -249,7 +256,7 @@ class KeyHolder:
         verify: Verify,
         told: bytes = b"",
     ) -> np.ndarray:
-        """float64 (size,), on the grid: the sum of these ciphertexts, each signed by one of the parties, added here.
+        """Words (size,): the sum modulo 2^BITS of these pads, each signed by one of the parties.
 
         Takes nobody's word: a ciphertext nobody signed, one that is missing and one that comes twice are refused.
         """
@@ -259,91 +266,112 @@ class KeyHolder:
         return checked.open()
 
     def check(self, session: bytes, summands: Iterable[Summand], verify: Verify, told: bytes = b"") -> "CheckedSum":
-        """Begins `decrypt_sum_of`, for ciphertexts that come one at a time."""
-        parties = self._check_summands(session, summands, verify, told)
-        return CheckedSum(Adder(self._public), parties, lambda total, count: self._open(total, session, count))
+        """Begins `sum_pads`, for ciphertexts that come one at a time.
+
+        Raises PrivacyError for fewer than `least` parties or more than planned, for a signature that is not theirs, and once a
+        sum under these keys was begun.
+        """
+        found = self._check_summands(session, summands, verify, told)
+        if self._used:
+            raise PrivacyError("a sum under these keys was begun already: two of them differ in single vectors")
+        self._used = True
+        return CheckedSum(self, session, found)
 
     def _check_summands(
         self, session: bytes, summands: Iterable[Summand], verify: Verify, told: bytes
-    ) -> Dict[bytes, str]:
-        """digest -> party, of all that are what they say."""
-        found: Dict[bytes, str] = {}
+    ) -> Dict[bytes, Summand]:
+        """Digest of a ciphertext -> who signed it and for what."""
+        found: Dict[bytes, Summand] = {}
+        names = set()
         for summand in summands:
-            if summand.party in found.values() or summand.digest in found:
+            if summand.party in names or summand.digest in found:
                 raise PrivacyError(f"{summand.party} is in the sum twice, or has the ciphertext of another")
-            message = summand_message(self.key_id, session, summand.digest, told)
+            message = summand_message(self.key_id, session, summand, told)
             if not verify(summand.party, message, summand.signature):
                 raise PrivacyError(
                     f"the ciphertext of {summand.party} is not signed by {summand.party} for this sum and key, or it was told "
                     "another model than the others"
                 )
-            found[summand.digest] = summand.party
+            found[summand.digest] = summand
+            names.add(summand.party)
         if len(found) < self._least:
             raise PrivacyError(
                 f"a sum over {len(found)} parties shows too much of what each of them sent: {self._least} are needed"
             )
-        self._check_unopened(session)
+        if len(found) > self.plan.parties:
+            raise PrivacyError(f"a sum over {len(found)} parties, its keys are for {self.plan.parties}")
         return found
 
-    def _check_unopened(self, session: bytes) -> None:
-        if session in self._opened:
-            raise PrivacyError("a sum of this session was decrypted already: two of them differ in single vectors")
+    def _read(self, summand: Summand, session: bytes, ciphertext: bytes) -> Tuple[np.ndarray, str]:
+        """(words (size,) of a pad, what is wrong with it). Both depend on the secret key: they are for `CheckedSum` only.
 
-    def _open(self, total: bytes, session: bytes, count: int) -> np.ndarray:
-        self._check_unopened(session)
-        vectors = [self._format.load(block) for block in _blocks(self.plan, total)]
-        self._opened.add(session)  # before anything is decrypted: a refusal is an answer, too
-        values = np.concatenate([self.plan.to_grid(decrypt_block(self._context, vector)) for vector in vectors])
-        padding = values[self.plan.size :]
-        if not np.all(np.abs(values) <= count * self.plan.bound) or np.any(padding):
-            raise PrivacyError(
-                "this is no sum of such vectors under this key: it was changed, or encrypted for another key"
-            )
-        return values[: self.plan.size]
+        Raises WireError or PrivacyError for what anybody can see to be no ciphertext under this key.
+        """
+        plan = self.plan
+        blocks = _load(plan, self.key_id, self._format, ciphertext)
+        values = np.nan_to_num(np.concatenate([decrypt_block(self._context, block) for block in blocks]))
+        whole = np.rint(values)
+        words = to_ring(np.clip(whole, -BOUND, BOUND).astype(np.int64), BITS)[: plan.encrypted]
+        found = _check_of(self.key_id, session, summand.party, words)
+        tests = {
+            f"values off the grid, by up to {np.abs(values - whole).max():.2g}": np.abs(values - whole).max()
+            > TOLERANCE,
+            "values beyond the ring": np.abs(whole).max() > BOUND,
+            "values beside the vector": np.any(whole[plan.encrypted :]),
+            "another plaintext than its node signed for": found != summand.check,
+        }
+        return words[: plan.size], ", ".join(what for what, wrong in tests.items() if wrong)
 
 
 class CheckedSum:
-    """A sum its key holder adds up itself, of one ciphertext from each party that signed one."""
+    """A sum of pads, of one ciphertext from each party that signed one. What the secret key says is kept until all are in."""
 
-    def __init__(self, adder: Adder, parties: Dict[bytes, str], open_total: Callable[[bytes, int], np.ndarray]) -> None:
-        self._adder, self._waiting, self._open_total = adder, dict(parties), open_total
+    def __init__(self, holder: KeyHolder, session: bytes, summands: Dict[bytes, Summand]) -> None:
+        self._holder, self._session, self._waiting = holder, session, dict(summands)
+        self._total = np.zeros(holder.plan.size, word_of(BITS))
+        self._faults: Dict[str, str] = {}
 
     @property
     def missing(self) -> Tuple[str, ...]:
         """Parties whose ciphertext is not in."""
-        return tuple(sorted(self._waiting.values()))
+        return tuple(sorted(summand.party for summand in self._waiting.values()))
 
     def add(self, ciphertext: bytes) -> None:
         """Raises PrivacyError for one that nobody signed, that was in already, or that is no ciphertext under this key."""
-        party = self._waiting.pop(hashlib.sha256(ciphertext).digest(), None)
-        if party is None:
+        summand = self._waiting.pop(hashlib.sha256(ciphertext).digest(), None)
+        if summand is None:
             raise PrivacyError("a ciphertext that no node of this sum signed, or the same one again")
         try:
-            self._adder.add(ciphertext)
+            pad, fault = self._holder._read(summand, self._session, ciphertext)
         except (PrivacyError, WireError) as error:
-            raise PrivacyError(f"the ciphertext of {party}: {error}") from error
+            raise PrivacyError(f"the ciphertext of {summand.party}: {error}") from error
+        self._total += pad
+        if fault:
+            self._faults[summand.party] = fault
 
     def open(self) -> np.ndarray:
-        """float64 (size,), on the grid. Raises PrivacyError while one is missing."""
+        """Words (size,). Raises PrivacyError while a ciphertext is missing, UnsoundSumError where one did not pass."""
         if self._waiting:
             raise PrivacyError(f"the ciphertext of {', '.join(self.missing)} is missing")
-        return self._open_total(self._adder.total(), self._adder.count)
+        if self._faults:
+            raise UnsoundSumError(self._faults)
+        return self._total
 
 
-def _check_ciphertext(plan: SumPlan, key: bytes, ciphertext: bytes) -> int:
-    """How many vectors it says are in it."""
+def _check_of(key: bytes, session: bytes, party: str, words: np.ndarray) -> bytes:
+    """32 bytes that only who knows all these words can name. The salt among them hides the rest."""
+    about = (hashlib.sha256(session).digest(), hashlib.sha256(party.encode()).digest(), key)
+    return hashlib.sha256(b"edgeward pad" + b"".join(about) + pack(words, BITS)).digest()
+
+
+def _load(plan: SumPlan, key: bytes, form: BlockFormat, ciphertext: bytes) -> List[Any]:
+    """The ciphertext's blocks. Raises WireError or PrivacyError for what is none under this key and plan."""
     if len(ciphertext) != plan.ciphertext_bytes:
         raise WireError(f"a ciphertext of {len(ciphertext)} bytes; {plan.size} values take {plan.ciphertext_bytes}")
-    magic, found, count = _CIPHERTEXT.unpack_from(ciphertext)
+    magic, found = _CIPHERTEXT.unpack_from(ciphertext)
     if magic != _CIPHERTEXT_MAGIC:
         raise WireError("these bytes are no CKKS ciphertext of Edgeward")
     if found != key:
-        raise PrivacyError(
-            f"encrypted for key {found.hex()[:16]}, this sum's is {key.hex()[:16]}: fetch the public context anew"
-        )
-    return int(count)
-
-
-def _blocks(plan: SumPlan, ciphertext: bytes) -> Iterator[bytes]:
-    step = plan.parameters.block_bytes
-    return (ciphertext[start : start + step] for start in range(_CIPHERTEXT.size, len(ciphertext), step))
+        raise PrivacyError(f"encrypted for key {found.hex()[:16]}, this sum's is {key.hex()[:16]}")
+    step = PARAMETERS.block_bytes
+    return [form.load(ciphertext[start : start + step]) for start in range(_CIPHERTEXT.size, len(ciphertext), step)]

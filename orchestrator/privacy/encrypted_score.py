@@ -7,15 +7,25 @@ Feature j of every record is one block, each record's value in as many slots as 
 sum_j block_j * kernel[j] + bias: one product deep, and without the keys for rotations that a product with a matrix
 needs. So a block for every feature goes up, 256 KiB each, and one comes back, for one record or for SLOTS / classes of them.
 
-The server learns how many records, features and classes there are, nothing of the records, as long as CKKS holds.
-The client learns logits. That is the model: features + 1 records of its choice give a system of equations for the weights,
-and the error in one answer depends on them too. This hides records from the model's owner, not the model from the client.
-The server is trusted to answer with its model. Logits told to the server, or to anybody who has the answer, should be
-rounded first (Li and Micciancio 2021, see ckks.py): `decrypt` rounds to STEP, which leaves ties, so prefer the label alone.
+The server learns how many records, features and classes there are, nothing of the records, as long as CKKS holds and nothing that
+depends on an answer comes back to it. The client learns logits. That is the model: features + 1 records of its choice give a
+system of equations for the weights, and the error in one answer depends on them too. This hides records from the model's owner,
+not the model from the client.
+
+The server is trusted to answer with its model: nothing shows that it did. A lying one puts into the slots of the logits what it
+likes, a function of the record or of the secret key, and unlike a sum of whole numbers (ckks.py) a logit can have any value, so
+the client cannot tell. What it decrypts is then an answer to the server's question, which only harms if the server hears it. So
+a pair of keys opens one answer, ever: what a server hears of one does not add up with what it heard of others, nor open them.
+Slots without a logit must be empty, which leaves a lying server no more room than records * classes numbers.
+
+Logits must not go back to the server, or to anybody who has the answer: already honest ones give away the key in the error CKKS
+leaves on them (Li and Micciancio 2021, see ckks.py), of which rounding to STEP takes most, and those of a lying server can be the
+key itself. A label is at most what it looks like: one word for each record, on a question the server chose.
 """
 
+import hashlib
 import struct
-from typing import Any, Iterator, Tuple
+from typing import Any, Callable, Iterator, Tuple
 
 import numpy as np
 
@@ -50,11 +60,15 @@ _REQUEST_MAGIC, _ANSWER_MAGIC = b"EWR1", b"EWA1"
 
 
 class Client:
-    """The side with the secret key, and the records."""
+    """The side with the secret key, and the records. Its keys are for one request, and open one answer."""
 
-    def __init__(self, context: Any, public: bytes) -> None:
+    def __init__(
+        self, context: Any, public: bytes, opened: bytes = b"", note: Callable[[bytes], None] = lambda _: None
+    ) -> None:
+        """opened: SHA-256 of the answer these keys have opened. note: called with that before an answer is decrypted."""
         self._context, self._public = context, public
         self._request, self._answer = _formats(context)
+        self._opened, self._note = opened, note
         self.key_id = key_id(public)
 
     @classmethod
@@ -64,13 +78,15 @@ class Client:
         return cls(context, _PUBLIC_MAGIC + public_bytes(context))
 
     @classmethod
-    def from_files(cls, secret: bytes, public: bytes) -> "Client":
-        """From `secret_key` and `public_context`. Raises WireError or PrivacyError for files that are not these."""
+    def from_files(
+        cls, secret: bytes, public: bytes, opened: bytes = b"", note: Callable[[bytes], None] = lambda _: None
+    ) -> "Client":
+        """From `secret_key`, `public_context`, and what was noted. Raises WireError or PrivacyError for other files."""
         if secret[:4] != _SECRET_MAGIC:
             raise WireError("this is no secret key of `edgeward score`")
         if secret[4:36] != key_id(public):
             raise PrivacyError("secret key and public context belong to different pairs")
-        return cls(load_secret(secret[36:], PARAMETERS), public)
+        return cls(load_secret(secret[36:], PARAMETERS), public, opened, note)
 
     def secret_key(self) -> bytes:
         """For a file that nobody else reads. Its 32 bytes after the first four name the public context."""
@@ -80,7 +96,12 @@ class Client:
         return self._public
 
     def encrypt(self, records: np.ndarray, classes: int) -> bytes:
-        """float64 (records, features), standardized -> request. Raises PrivacyError for a shape or value that does not fit."""
+        """float64 (records, features), standardized -> request.
+
+        Raises PrivacyError for a shape or value that does not fit, and once an answer was opened with these keys.
+        """
+        if self._opened:
+            raise PrivacyError("these keys have opened an answer, and open no other: make new ones for another request")
         if records.ndim != 2 or not 1 <= records.shape[1] <= MOST_FEATURES or classes < 1:
             raise PrivacyError(
                 f"records of shape {records.shape}; accepted are (records, 1 to {MOST_FEATURES} features)"
@@ -101,9 +122,21 @@ class Client:
         return b"".join([header, *(self._request.dump(block) for block in blocks)])
 
     def decrypt(self, answer: bytes) -> np.ndarray:
-        """float64 (records, classes): logits, rounded to STEP. Raises PrivacyError for another key's answer, or garbage."""
+        """float64 (records, classes): logits, rounded to STEP; the same answer again gives the same.
+
+        Raises PrivacyError for another key's answer, for garbage, and for a second answer.
+        """
         count, _, classes, blocks = _open(answer, _ANSWER_MAGIC, self.key_id, self._answer.block_bytes)
-        values = decrypt_block(self._context, self._answer.load(next(blocks)))
+        block = self._answer.load(next(blocks))
+        digest = hashlib.sha256(answer).digest()
+        if self._opened not in (b"", digest):
+            raise PrivacyError(
+                "these keys have opened another answer: a server that lied could ask about the secret key, one answer at a time"
+            )
+        if not self._opened:
+            self._note(digest)  # before anything is decrypted: garbage is an answer, too
+            self._opened = digest
+        values = decrypt_block(self._context, block)
         logits, rest = values[: count * classes], values[count * classes :]
         if not np.all(np.abs(logits) <= LARGEST_LOGIT) or np.any(np.abs(rest) > STEP):
             raise PrivacyError("this answer does not decrypt to logits: it was changed, or made with another key")

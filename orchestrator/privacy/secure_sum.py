@@ -1,12 +1,18 @@
 """A sum that shows no summand: double masking (Bonawitz et al. 2017) on a k-regular graph (Bell et al. 2020, SecAgg+).
 
 Every party hides its vector under a mask of its own and one for each neighbour; the neighbours' masks cancel in the sum, and what
-dropouts leave is removed with Shamir shares that neighbours hold. Four steps, each one message up and one down:
+dropouts leave is removed with Shamir shares that neighbours hold. Each step is one message up and one down:
 
-    advertise  two public keys, signed with the party's long-term key
+    advertise  two public keys and a commitment to a nonce, signed with the party's long-term key
+    reveal     the nonce, once all adverts are known; only where not everybody is everybody's neighbour
     share      shares of both secrets, encrypted for each neighbour
     mask       the vector, masked
     confirm    a signature under the list of survivors;   then   unmask   one share for each neighbour, and its own
+
+On a sparse graph the nonces decide who is whose neighbour (privacy/mask_graph.py has what that gives, and how much choice it
+leaves the aggregator), and a party signs no list of survivors among whom the masks would come apart into several sums. Shares
+are encrypted under the adverts and nonces that their sender was shown: a party that was shown others cannot read them. So all
+who hold shares of a party sign lists of the same session, and honest parties give shares of one kind.
 
 Where everybody is everybody's neighbour, a party also signs with its vector whom it expects in the sum (`foresee`). If all of
 them sent theirs, those signatures stand in for the step "confirm". There are two lists then that a party may have signed, but
@@ -14,42 +20,75 @@ it helps with one, once: it gives one share of each party, and to rebuild a secr
 honest party in common. So of nobody are both secrets rebuilt, and a list that all on it foresaw is one among whom all of them
 masked.
 
-What it assumes: no more than `Session.colluding` parties help the aggregator, and signatures are authentic. What it does not
-hide: the sum, and who took part. What it does not stop: a party that sends nonsense. Keys are fresh in every session.
+What it assumes: no more than `Session.colluding` parties help the aggregator, who do so from the beginning, and signatures are
+authentic. Where all are neighbours it then holds for certain, on a sparse graph but with a probability of 2^-40 in a session.
+What it does not hide: the sum, and who took part. What it does not stop: a party that sends nonsense. Keys are fresh in every
+session.
 
 Masks also depend on what parties were told: an aggregator that gives some another model, or another scale for their values, so
 that their part in the sum vanishes and another's stands alone (Pasquini et al. 2022), gets masks that do not cancel.
 """
 
-import hashlib
 import os
-from dataclasses import dataclass, replace
-from typing import Callable, Dict, FrozenSet, Iterable, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+from dataclasses import replace
+from typing import Collection, Dict, FrozenSet, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from orchestrator.errors import PrivacyError
+from orchestrator.privacy.mask_graph import (
+    Graph,
+    complete_up_to,
+    enough_neighbours,
+    least_neighbours,
+    may_withhold,
+)
 from orchestrator.privacy.ring import mask_of, pack, to_ring, unpack, word_of
+from orchestrator.privacy.secure_session import (
+    CERTIFICATES,
+    COMMITMENT_BYTES,
+    LEAST_SURVIVORS,
+    MODEL,
+    NO_NONCES,
+    NONCE_BYTES,
+    Advert,
+    Session,
+    Sign,
+    Verify,
+    commitment_to,
+    counted,
+    digest_of_told,
+    session_id,
+    survivors_message,
+    usable_key,
+)
 from orchestrator.privacy.shamir import SECRET_BYTES, SHARE_BYTES, combine_shares, split_secret
 
-LEAST_SURVIVORS = 3
-"""A sum of one is that party's vector, and of two each knows the other's."""
+__all__ = [
+    "CERTIFICATES",
+    "MODEL",
+    "PAIR",
+    "SELF",
+    "Advert",
+    "Aggregator",
+    "Graph",
+    "Party",
+    "Ring",
+    "Session",
+    "Verify",
+    "digest_of_told",
+    "mask_from",
+    "pair_mask",
+    "session_id",
+    "usable_key",
+]
 
 SELF, PAIR = b"b", b"s"
 """Kinds of shares: of the mask a party drew for itself, and of the key its pairwise masks come from."""
-
-MODEL = ("weights", "mean", "std")
-"""Names of what a round starts from, which all parties must have got alike."""
-
-Sign = Callable[[bytes], bytes]
-Verify = Callable[[str, bytes, bytes], bool]
-"""(party, message, signature) -> whether that party signed it."""
 
 
 class Ring(NamedTuple):
@@ -57,29 +96,6 @@ class Ring(NamedTuple):
 
     bits: int
     size: int
-
-
-@dataclass(frozen=True)
-class Session:
-    """What all parties of one sum agree on before it begins. id: names federation, run, round and attempt, never used twice."""
-
-    id: bytes
-    degree: int  # neighbours of each party, or all others where there are fewer
-    least: int = LEAST_SURVIVORS  # a sum over fewer is not opened
-    colluding: int = 0  # parties that may help the aggregator
-
-    def key(self, secret: bytes, purpose: bytes) -> bytes:
-        """32 bytes for one purpose of this session (HKDF-SHA256): nothing of another session comes out the same."""
-        return HKDF(hashes.SHA256(), 32, salt=self.id, info=b"edgeward secure sum/" + purpose).derive(secret)
-
-    def among(self, told: bytes, adverts: Iterable["Advert"]) -> "Session":
-        """The session of those who were told the same (`digest_of_told`) and the same keys: only their masks cancel."""
-        keys = _counted(*(part for a in sorted(adverts) for part in (a.party.encode(), a.channel_key, a.mask_key)))
-        return replace(self, id=hashlib.sha256(b"edgeward told\0" + self.id + _counted(told, keys)).digest())
-
-    def majority(self, parties: int) -> int:
-        """So many of `parties` that of two such groups at least one honest party is in both."""
-        return (parties + self.colluding) // 2 + 1
 
 
 def mask_from(seed: bytes, ring: Ring) -> np.ndarray:
@@ -91,103 +107,18 @@ def mask_from(seed: bytes, ring: Ring) -> np.ndarray:
     return buffer[: ring.size]
 
 
-@dataclass(frozen=True, order=True)
-class Advert:
-    """A party's public keys for one session, signed."""
-
-    party: str
-    channel_key: bytes
-    mask_key: bytes
-    signature: bytes
-
-    def signed(self, session: Session) -> bytes:
-        return b"edgeward keys" + session.id + _counted(self.party.encode(), self.channel_key, self.mask_key)
-
-
-def session_id(federation: str, run: str, number: int, attempt: int) -> bytes:
-    """32 bytes that name one attempt at one round, the same for all nodes and the gateway."""
-    text = f"{federation}\0{run}\0{number}\0{attempt}".encode()
-    return hashlib.sha256(b"edgeward session\0" + text).digest()
-
-
-def digest_of_told(task: str, form: Iterable[int], model: Mapping[str, np.ndarray]) -> bytes:
-    """32 bytes. task: digest of task and graph; form: the numbers vectors are made with; model: what the round starts from."""
-    tensors = (part for name in sorted(model) for part in (name.encode(), np.ascontiguousarray(model[name]).tobytes()))
-    numbers = ",".join(str(number) for number in form)
-    return hashlib.sha256(_counted(task.encode(), numbers.encode(), *tensors)).digest()
-
-
-_ANY_KEY = X25519PrivateKey.generate()
-
-
-def usable_key(public: bytes) -> bool:
-    """Whether a secret can be agreed on with this X25519 key: not with one of small order, or of another length."""
-    try:
-        _ANY_KEY.exchange(X25519PublicKey.from_public_bytes(public))
-    except ValueError:
-        return False
-    return True
-
-
-def survivors_message(session: Session, survivors: Iterable[str], foreseen: bool = False) -> bytes:
-    kind = b"edgeward foreseen" if foreseen else b"edgeward survivors"
-    return kind + session.id + _counted(*(name.encode() for name in sorted(survivors)))
-
-
-def _counted(*parts: bytes) -> bytes:
-    return b"".join(len(part).to_bytes(4, "big") + part for part in parts)
-
-
-class Graph:
-    """Who is whose neighbour: a ring in an order nobody chose, each connected to the next degree/2 on either side.
-
-    The order follows from a hash of all advertised keys, so the aggregator cannot place a party among its accomplices.
-    """
-
-    def __init__(self, session: Session, adverts: Mapping[str, Advert]) -> None:
-        seed = hashlib.sha256(session.id + b"".join(adverts[n].mask_key for n in sorted(adverts))).digest()
-        self._order = sorted(adverts, key=lambda n: hashlib.sha256(seed + n.encode()).digest())
-        self._place = {name: i for i, name in enumerate(self._order)}
-        self._session = session
-        self._half = min(-(-session.degree // 2), len(self._order))
-        self._numbers = {name: i for i, name in enumerate(sorted(adverts), 1)}
-
-    def neighbours(self, party: str) -> Tuple[str, ...]:
-        count, here = len(self._order), self._place[party]
-        if self.complete:
-            return tuple(sorted(n for n in self._order if n != party))
-        steps = [s for s in range(-self._half, self._half + 1) if s]
-        return tuple(sorted(self._order[(here + s) % count] for s in steps))
-
-    @property
-    def complete(self) -> bool:
-        """Whether everybody is everybody's neighbour."""
-        return 2 * self._half >= len(self._order) - 1
-
-    def threshold(self, party: str) -> int:
-        """How many of a party's neighbours and itself can rebuild its secrets together.
-
-        More than half of them and those who collude where all are neighbours (Bonawitz et al. 2017, section 4). More than a
-        third and those who collude on a sparse graph, where half of so few would too often be gone; that no party's two
-        secrets are both rebuilt rests on the signed list of survivors there.
-        """
-        holders = len(self.neighbours(party)) + 1
-        return self._session.majority(holders) if self.complete else holders // 3 + 1 + self._session.colluding
-
-    def number(self, party: str) -> int:
-        """The party's abscissa in Shamir's scheme."""
-        return self._numbers[party]
-
-
 class Party:
     """One side of one session. Each step once, in order; PrivacyError for anything that would give the vector away."""
 
     def __init__(self, session: Session, name: str, sign: Sign, verify: Verify) -> None:
         self._session, self._name, self._sign, self._verify = session, name, sign, verify
         self._channel, self._pair = X25519PrivateKey.generate(), X25519PrivateKey.generate()
-        self._own_seed = os.urandom(SECRET_BYTES)
+        self._own_seed, self._nonce = os.urandom(SECRET_BYTES), os.urandom(NONCE_BYTES)
+        self._nonces: Mapping[str, bytes] = NO_NONCES
         self._adverts: Dict[str, Advert] = {}
+        self._committed = b""
         self._graph: Optional[Graph] = None
+        self._shown = session  # with the adverts and nonces this party was shown
         self._held: Dict[str, Tuple[bytes, bytes]] = {}  # neighbour -> shares of (its own seed, its pairwise key)
         self._secrets: Dict[
             str, Tuple[bytes, bytes]
@@ -197,31 +128,43 @@ class Party:
         self._survivors: Optional[FrozenSet[str]] = None
         self._done: List[str] = []
 
-    def advertise(self) -> Advert:
+    def advertise(self, ahead: bool = False) -> Advert:
+        """ahead: for the next round, which has no step to reveal nonces in: then only a complete graph will do."""
         self._once("advertise", ())
-        keys = (self._channel.public_key().public_bytes_raw(), self._pair.public_key().public_bytes_raw())
-        bare = Advert(self._name, *keys, b"")
-        return Advert(self._name, *keys, self._sign(bare.signed(self._session)))
+        bare = self._advert(b"" if ahead else commitment_to(self._session, self._name, self._nonce))
+        return replace(bare, signature=self._sign(bare.signed(self._session)))
 
-    def share(self, adverts: Sequence[Advert]) -> Dict[str, bytes]:
-        """neighbour -> encrypted shares, from the adverts of all parties of the session."""
+    def reveal(self, adverts: Sequence[Advert]) -> bytes:
+        """This party's nonce, from the adverts of all parties: with them all others have committed to theirs."""
+        self._once("reveal", ("advertise",))
+        self._take_adverts(adverts)
+        self._check_parties(self._adverts)
+        if len(self._adverts) <= complete_up_to(self._session.degree):
+            raise PrivacyError(f"{len(self._adverts)} parties are all neighbours: there is no nonce to reveal")
+        for advert in self._adverts.values():
+            if len(advert.commitment) != COMMITMENT_BYTES:
+                raise PrivacyError(f"{advert.party} has not committed to a nonce")
+        return self._nonce
+
+    def share(self, adverts: Sequence[Advert], nonces: Mapping[str, bytes] = NO_NONCES) -> Dict[str, bytes]:
+        """neighbour -> encrypted shares, from the adverts of all parties of the session.
+
+        `nonces`: what they revealed, where the graph is sparse. The adverts must then be those this party saw before it revealed
+        its own; who revealed nothing is out, and if these are more than `may_withhold` the session is.
+        """
         self._once("share", ("advertise",))
-        for advert in adverts:
-            if advert.party in self._adverts:
-                raise PrivacyError(f"two sets of keys for {advert.party}")
-            known = advert.party == self._name  # its keys are compared below
-            if not known and not self._verify(advert.party, advert.signed(self._session), advert.signature):
-                raise PrivacyError(f"the keys of {advert.party} are not signed by {advert.party}")
-            self._adverts[advert.party] = advert
-        mine = self._adverts.get(self._name)
-        keys = tuple(key.public_key().public_bytes_raw() for key in (self._channel, self._pair))
-        if mine is None or (mine.channel_key, mine.mask_key) != keys:
-            raise PrivacyError("the aggregator changed this party's own keys")
-        if len(self._adverts) < LEAST_SURVIVORS:
-            raise PrivacyError(f"a sum over {len(self._adverts)} parties shows what each of them sent")
-        if len(self._adverts) < self._session.least:
-            raise PrivacyError(f"{len(self._adverts)} parties, the task declares at least {self._session.least}")
-        graph = self._graph = Graph(self._session, self._adverts)
+        if "reveal" in self._done:
+            self._take_nonces(adverts, nonces)
+        else:
+            self._take_adverts(adverts)
+        self._check_parties(self._adverts)
+        if "reveal" not in self._done and (nonces or len(self._adverts) > complete_up_to(self._session.degree)):
+            raise PrivacyError(
+                f"{len(self._adverts)} parties with {self._session.degree} neighbours each, and this one was not asked to "
+                "reveal its nonce: who is whose neighbour could have been chosen"
+            )
+        graph = self._graph = Graph(self._session, self._adverts, self._nonces)
+        self._shown = self._session.among(b"", self._adverts.values(), self._nonces)
         neighbours, threshold = graph.neighbours(self._name), graph.threshold(self._name)
         if threshold > len(neighbours) + 1:
             raise PrivacyError(
@@ -236,6 +179,13 @@ class Party:
         self._held[self._name] = (own[number], pair[number])
         return {n: self._encrypt(n, own[graph.number(n)] + pair[graph.number(n)]) for n in neighbours}
 
+    def check_signatures(self) -> None:
+        """Raises PrivacyError unless all other parties' keys are signed by who they are now believed to be."""
+        for advert in self._adverts.values():
+            known = advert.party == self._name  # its keys are compared in `share`
+            if not known and not self._verify(advert.party, advert.signed(self._session), advert.signature):
+                raise PrivacyError(f"the keys of {advert.party} are not signed by {advert.party}")
+
     def mask(self, values: np.ndarray, shares: Mapping[str, bytes], bits: int, told: bytes = b"") -> bytes:
         """Whole numbers (size,), masked and packed in `bits` each. `shares`: what the neighbours still here encrypted for it.
 
@@ -248,13 +198,13 @@ class Party:
             raise PrivacyError(f"shares of {', '.join(sorted(set(shares) - neighbours))}, which is no neighbour")
         # Those it does not mask with must not be enough to give its own mask away, or an aggregator that loses all others
         # would have its vector. It need not be in the sum for that.
-        apart, threshold = len(neighbours) - len(shares) + self._session.colluding, graph.threshold(self._name)
+        apart, threshold = len(neighbours) - len(shares) + graph.nearby, graph.threshold(self._name)
         if len(shares) + 1 < threshold or apart >= threshold:
             raise PrivacyError(f"{len(shares)} of {len(neighbours)} neighbours left: too few to mask under")
         for sender, cipher in shares.items():
             plain = self._decrypt(sender, cipher)
             self._held[sender] = (plain[:SHARE_BYTES], plain[SHARE_BYTES:])
-        self._session = self._session.among(told, self._adverts.values())
+        self._session = self._session.among(told, self._adverts.values(), self._nonces)
         self._expected = frozenset([*shares, self._name])
         ring = Ring(bits, values.size)
         total = to_ring(values, bits) + mask_from(self._session.key(self._own_seed, SELF), ring)
@@ -266,7 +216,7 @@ class Party:
     def foresee(self) -> Optional[bytes]:
         """A signature under those whose vectors this party expects in the sum; None where that must be seen first."""
         self._once("foresee", ("mask",))
-        if not self._need_graph().complete or len(self._expected) < max(LEAST_SURVIVORS, self._session.least):
+        if self.sparse or len(self._expected) < max(LEAST_SURVIVORS, self._session.least):
             return None
         self._foreseen = self._expected
         return self._sign(survivors_message(self._session, self._foreseen, foreseen=True))
@@ -291,6 +241,10 @@ class Party:
         if len(names) < self._session.least:
             raise PrivacyError(
                 f"{len(names)} parties are in the sum; fewer than the declared {self._session.least} carry too little noise"
+            )
+        if not self._need_graph().holds_together(names):
+            raise PrivacyError(
+                f"a sum over {len(names)} of {len(self._adverts)} parties between which the masks come apart: it would be several"
             )
         self._survivors = names
         return self._sign(survivors_message(self._session, names))
@@ -319,6 +273,67 @@ class Party:
             raise PrivacyError(f"{len(agreeing)} parties signed this list of survivors, {needed} are needed")
         return {n: (SELF, own) if n in survivors else (PAIR, pair) for n, (own, pair) in self._held.items()}
 
+    @property
+    def sparse(self) -> bool:
+        """Whether this session's parties are not all neighbours of each other."""
+        return self._graph is not None and not self._graph.complete
+
+    @property
+    def parties(self) -> FrozenSet[str]:
+        """All of the session: who advertised keys and, on a sparse graph, revealed a nonce."""
+        return frozenset(self._adverts)
+
+    @property
+    def agreed(self) -> FrozenSet[str]:
+        """The survivors this party signed for: those it confirmed, or else foresaw."""
+        return self._survivors or self._foreseen or frozenset()
+
+    def _advert(self, commitment: bytes) -> Advert:
+        channel, mask = (key.public_key().public_bytes_raw() for key in (self._channel, self._pair))
+        self._committed = commitment
+        return Advert(self._name, channel, mask, b"", commitment)
+
+    def _take_adverts(self, adverts: Sequence[Advert]) -> None:
+        for advert in adverts:
+            if advert.party in self._adverts:
+                raise PrivacyError(f"two sets of keys for {advert.party}")
+            self._adverts[advert.party] = advert
+        self.check_signatures()
+        mine = self._adverts.get(self._name)
+        if mine is None or replace(mine, signature=b"") != self._advert(self._committed):
+            raise PrivacyError("the aggregator changed this party's own keys")
+
+    def _take_nonces(self, adverts: Sequence[Advert], nonces: Mapping[str, bytes]) -> None:
+        if len(adverts) != len(self._adverts) or {advert.party: advert for advert in adverts} != self._adverts:
+            raise PrivacyError("these are not the keys this party was shown before it revealed its nonce")
+        for name, nonce in nonces.items():
+            if name not in self._adverts or not self._adverts[name].commits_to(self._session, nonce):
+                raise PrivacyError(f"what {name} is said to have revealed is not what it committed to")
+        if self._name not in nonces:
+            raise PrivacyError("this party has revealed its nonce, and is not in the session")
+        missing, most = sorted(set(self._adverts) - set(nonces)), may_withhold(self._session.colluding)
+        if len(missing) > most:
+            raise PrivacyError(
+                f"{len(missing)} parties ({', '.join(missing[:5])}) committed to a nonce that is missing, at most {most} may be: "
+                "by leaving some out, who is whose neighbour can be chosen"
+            )
+        self._adverts = {name: self._adverts[name] for name in nonces}
+        self._nonces = dict(nonces)
+
+    def _check_parties(self, parties: Collection[str]) -> None:
+        """Whether a session of these could hide what each of them sends."""
+        session, count = self._session, len(parties)
+        if count < LEAST_SURVIVORS:
+            raise PrivacyError(f"a sum over {count} parties shows what each of them sent")
+        if count < session.least:
+            raise PrivacyError(f"{count} parties, the task declares at least {session.least}")
+        degree = 2 * -(-session.degree // 2)
+        if not enough_neighbours(count, session.colluding, degree):
+            raise PrivacyError(
+                f"{degree} neighbours are too few where {session.colluding} parties may help the aggregator: of {count} parties "
+                f"each needs {least_neighbours(count, session.colluding)}"
+            )
+
     def _once(self, step: str, before: Tuple[str, ...]) -> None:
         if step in self._done or any(b not in self._done for b in before):
             raise PrivacyError(f"step {step!r} after {self._done}: each step comes once, in order")
@@ -339,7 +354,7 @@ class Party:
 
     def _channel_cipher(self, other: str, sender: str, receiver: str) -> AESGCM:
         secret = self._secrets[other][0]
-        return AESGCM(self._session.key(secret, b"channel/" + _counted(sender.encode(), receiver.encode())))
+        return AESGCM(self._shown.key(secret, b"channel/" + counted(sender.encode(), receiver.encode())))
 
     def _encrypt(self, receiver: str, plain: bytes) -> bytes:
         nonce = os.urandom(12)
@@ -363,10 +378,18 @@ def pair_mask(session: Session, private: X25519PrivateKey, public: bytes, ring: 
 class Aggregator:
     """The side that learns the sum. Adds masked vectors as they come: memory does not grow with the number of parties."""
 
-    def __init__(self, session: Session, adverts: Sequence[Advert], ring: Ring, told: bytes = b"") -> None:
-        self._session, self._ring = session.among(told, adverts), ring
+    def __init__(
+        self,
+        session: Session,
+        adverts: Sequence[Advert],
+        ring: Ring,
+        told: bytes = b"",
+        nonces: Mapping[str, bytes] = NO_NONCES,
+    ) -> None:
+        """`adverts`: on a sparse graph, of those whose `nonces` are here."""
+        self._session, self._ring = session.among(told, adverts, nonces), ring
         self._adverts = {advert.party: advert for advert in adverts}
-        self._graph = Graph(session, self._adverts)
+        self._graph = Graph(session, self._adverts, nonces)
         self._shared: Dict[str, Dict[str, bytes]] = {}
         self._total = np.zeros(ring.size, word_of(ring.bits))
         self._survivors: List[str] = []

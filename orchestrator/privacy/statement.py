@@ -4,10 +4,12 @@ The claim is computed from the task, and from what the gateway saw in the rounds
 """
 
 import math
+from dataclasses import replace
 from typing import Any, Dict, List, Optional, Tuple
 
 from orchestrator.errors import PrivacyError
 from orchestrator.privacy.accounting import accountant, correction_of, epsilon_spent
+from orchestrator.privacy.participation import secret_sample
 from orchestrator.privacy.statement_page import NOTHING, UNIT_WORDS
 from orchestrator.wire.task import Task
 
@@ -113,9 +115,15 @@ def _claim(task: Task, epsilon: float, honest: int) -> str:
             f"Every sum the gateway could open, and so every model, is {private}, also towards the gateway, as long as "
             f"secure aggregation holds{others}: each sum had the noise of at least {honest} honest nodes."
         )
+    sampled = (
+        " The figure counts on which nodes a round asks being secret: it does not hold towards those who also see the gateway's "
+        "dashboard, metrics, log, audit log or store."
+        if secret_sample(task)
+        else ""
+    )
     return (
         f"Every model is {private}, towards all who see models. Not towards the gateway: it adds the noise itself, and sees "
-        "every node's answer without."
+        f"every node's answer without.{sampled}"
     )
 
 
@@ -143,7 +151,7 @@ def _sampling(task: Task) -> str:
     privacy, selection = task.privacy, task.selection
     if privacy.unit != "node":
         return f"Poisson, rate {privacy.sampling_rate:g} of the {_UNITS[privacy.unit]} on every node at every step"
-    if selection.sampling_rate and privacy.noise == "gateway":
+    if secret_sample(task):
         return f"Poisson, every node with probability {selection.sampling_rate:g} in each round, by the gateway's secret key"
     if privacy.bands > 1:
         most = -(-task.training.rounds // privacy.bands)
@@ -206,9 +214,11 @@ def _against(task: Task, run: int, epsilon: float, seen: Dict[str, Any]) -> List
             ("broker and network", epsilon, "the same, even if they read everything"),
         ]
     if privacy.noise == "gateway":
+        asked = "; whom else a round asked is not said to them" if secret_sample(task) else ""
         return [
             *rows,
-            ("other nodes", epsilon, "they see the rounds' models"),
+            ("other nodes", epsilon, f"they see the rounds' models{asked}"),
+            *_who_sees_participation(task, run),
             ("the gateway", None, "it sees every node's answer without noise, and is trusted to add it"),
             ("broker and network", None, "answers are not noised: only encryption on the way (TLS) hides them"),
         ]
@@ -231,8 +241,27 @@ def _against(task: Task, run: int, epsilon: float, seen: Dict[str, Any]) -> List
     return [
         *rows,
         ("other nodes", to_nodes, f"they see the rounds' models; {taken}"),
-        ("the gateway", epsilon, f"it can open sums only, as long as enough of the others are who they say; {keys}{key}"),
+        (
+            "the gateway",
+            epsilon,
+            f"it can open sums only, as long as enough of the others are who they say; {keys}{key}",
+        ),
         ("broker and network", epsilon, "they see encrypted answers only"),
+    ]
+
+
+def _who_sees_participation(task: Task, run: int) -> List[Tuple[str, Optional[float], str]]:
+    """For those who see models, and who was in which round: sampling does not count towards them."""
+    if not secret_sample(task):
+        return []
+    all_asked = replace(task, selection=replace(task.selection, sampling_rate=0.0))
+    epsilon = _stated(epsilon_spent(all_asked, run))
+    return [
+        (
+            "who reads the gateway's dashboard, metrics, log or audit log",
+            epsilon,
+            "they show which nodes were in which round, or how many, so that sampling counts for nothing",
+        )
     ]
 
 
@@ -251,6 +280,8 @@ def _not_covered(task: Task, seen: Dict[str, Any]) -> List[str]:
             "who is a member of the federation, and which nodes a round asked (the gateway and the broker see it)"
         ],
     }[privacy.unit]
+    if secret_sample(task):
+        units.append("how long rounds take, which hints at who was asked")
     lines = [
         *units,
         "the choice of hyperparameters, made without charging it to the budget",

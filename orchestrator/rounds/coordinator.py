@@ -49,6 +49,8 @@ class Plan:
     separation: a node is in at most one of so many training rounds in a row.
     steps: of a secure round (rounds/secure.py); least: fewest nodes its sum may be over.
     key_holder: a node without data that holds a key. colluding: nodes that may help the gateway to read single vectors.
+    all_neighbours: nodes up to which all mask with each other, 0 for any number. withheld: beyond that, so many of those with
+    keys may not reveal their nonces.
     """
 
     rounds: int
@@ -68,6 +70,8 @@ class Plan:
     least: int = 0
     key_holder: str = ""
     colluding: int = 0
+    all_neighbours: int = 0
+    withheld: int = 0
 
     @property
     def first_round(self) -> int:

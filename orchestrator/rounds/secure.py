@@ -10,6 +10,9 @@ only they, are to be in the next round, it begins with the vectors, as attempt 0
 
 With its vector a node may sign whom it expects in the sum. If all of these sent theirs, all signed, nothing is left to confirm.
 
+Where nodes are too many to be all neighbours, a step in which they reveal nonces follows the keys (why: privacy/mask_graph.py).
+Nearly all must: with too many missing the round is attempted again. Such rounds are not prepared during the round before.
+
 What the steps carry, and why they protect, is in privacy/secure_sum.py and privacy/ckks.py; here only names count.
 """
 
@@ -32,9 +35,11 @@ from orchestrator.rounds.events import (
     Wake,
 )
 
-KEYS, SHARES, MASKED, CONFIRM, UNMASK = "keys", "shares", "masked", "confirm", "unmask"
+KEYS, REVEAL, SHARES, MASKED, CONFIRM, UNMASK = "keys", "reveal", "shares", "masked", "confirm", "unmask"
 CONTEXT, ENCRYPTED, DECRYPT = "context", "encrypted", "decrypt"
 MASKED_STEPS = (KEYS, SHARES, MASKED, CONFIRM, UNMASK)
+"""Of a masked round in which all are neighbours; else REVEAL comes after KEYS."""
+
 ENCRYPTED_STEPS = (CONTEXT, ENCRYPTED, DECRYPT)
 VECTOR_STEPS = (MASKED, ENCRYPTED)
 """In which a node sends its vector, and so takes part in the sum."""
@@ -53,6 +58,9 @@ NEXT = "next"
 
 SHARES_OF = "shares_of"
 """Field of a round's message with the encrypted shares for each node, where the vectors come first and the nodes are few."""
+
+COMMITMENT, NONCE = "commitment", "nonce"
+"""Fields of a node's keys, and of its answer to REVEAL."""
 
 FORESEEN = "foreseen"
 """Field of a masked vector with a signature under whom its node expects in the sum; of the request to open, that these count."""
@@ -107,7 +115,8 @@ class SecureCoordinator(Coordinator):
         opening = (self.parties + self.plan.colluding) // 2 + 1  # nodes it takes to open the sum
         if self.step in (CONFIRM, UNMASK):
             return opening
-        return max(self.plan.quorum, self.plan.least, opening if self.step in (SHARES, MASKED) else 0)
+        least = max(self.plan.quorum, self.plan.least, opening if self.step in (REVEAL, SHARES, MASKED) else 0)
+        return max(least, self.parties - self.plan.withheld) if self.step == REVEAL else least
 
     def _started(self, at: float) -> List[Action]:
         if self.phase == COLLECTING:
@@ -180,11 +189,15 @@ class SecureCoordinator(Coordinator):
         self.phase, self.round, self.attempt = COLLECTING, number, 1
         chosen = self._rule().choose(number, self._rested(self._eligible()), self.last_selected)
         ready = self.prepared == self.keyed == set(chosen) and len(chosen) >= max(self.plan.quorum, self.plan.least)
-        if not ready:
+        if not ready or self._sparse(len(chosen)):
             return self._begin_attempt(at)
         self.attempt, self.summed, self.parties, self.abstained = PREPARED, (), len(chosen), {}
         self._enlist_only(chosen)
         return self._begin_step(MASKED, chosen, at)
+
+    def _sparse(self, parties: int) -> bool:
+        """Whether of so many not all are neighbours."""
+        return 0 < self.plan.all_neighbours < parties
 
     def _enlist_only(self, nodes: Tuple[str, ...]) -> None:
         self.cohort = ()
@@ -217,13 +230,15 @@ class SecureCoordinator(Coordinator):
 
     def _close_step(self, at: float) -> List[Action]:
         passed = tuple(sorted(self.arrived))
-        if self.step == KEYS:
+        if self.step in (KEYS, REVEAL):
             self.parties = len(passed)
         if self.step in VECTOR_STEPS:
             self.summed = passed
         if self.step == self.plan.steps[-1]:
             return self._close_round()
-        following = self.plan.steps[self.plan.steps.index(self.step) + 1]
+        if self.step == KEYS and self._sparse(self.parties):
+            return self._begin_step(REVEAL, passed, at)
+        following = self.plan.steps[self.plan.steps.index(KEYS if self.step == REVEAL else self.step) + 1]
         if following == CONFIRM and self.foreseen == set(passed) == set(self.expected):
             following = UNMASK
         return self._begin_step(following, passed, at)
@@ -236,8 +251,10 @@ class SecureCoordinator(Coordinator):
         missing = self._names("; no answer from ", self._awaited(all_of_cohort=True), "")
         told = "".join(f"; {node} abstained: {reason}" for node, reason in sorted(self.abstained.items()))
         reason = f"{len(self.arrived)} of {self.needed} answers needed to step {self.step!r}{missing}{told}{self._refusals()}"
-        # A key holder that abstains says that it opened nothing, and will not; its silence says neither.
-        if self.step in OPENING_STEPS and self.plan.key_holder not in self.abstained:
+        # A key holder that abstains says that it opened nothing, and will not; its silence says neither. On a sparse graph few
+        # may open a sum, so a node that has confirmed one is in no other sum of the round.
+        opening = self.step in OPENING_STEPS or (self.step == CONFIRM and self._sparse(self.parties))
+        if opening and self.plan.key_holder not in self.abstained:
             return self._skip(reason)
         if self.attempt >= self.plan.attempts:
             return self._fail(f"round {self.round}, attempt {self.attempt}: {reason}")

@@ -3,6 +3,7 @@
 TLS keys are ECDSA on P-256 (NIST SP 800-186), message keys Ed25519 (RFC 8032); docs/design.md section 9 says why.
 """
 
+import hashlib
 import json
 import os
 from pathlib import Path
@@ -54,6 +55,11 @@ def make_request(key: ec.EllipticCurvePrivateKey, name: str, federation: str) ->
 def fingerprint(certificate_pem: bytes) -> str:
     """SHA-256 of the certificate (DER), hex. Raises IdentityError for what is none."""
     return read_certificate(certificate_pem, "the certificate").fingerprint(hashes.SHA256()).hex()
+
+
+def key_fingerprint(key: Any) -> str:
+    """SHA-256 of a public key (SubjectPublicKeyInfo, DER), hex: the same in every certificate for that key."""
+    return hashlib.sha256(key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).hexdigest()
 
 
 def read_certificate(pem: bytes, what: str) -> x509.Certificate:

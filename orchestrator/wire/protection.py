@@ -8,6 +8,9 @@ NOISE_AT = ("node", "distributed", "gateway")
 MECHANISMS = ("discrete-gaussian", "skellam")
 AGGREGATIONS = ("plain", "masked", "ckks")
 
+LEAST_NEIGHBOURS = 12
+"""In the graph of masks. With fewer, sums of many nodes of which a third drop out come apart, and are refused, too often."""
+
 
 @dataclass(frozen=True)
 class Privacy:
@@ -100,15 +103,15 @@ class Privacy:
 @dataclass(frozen=True)
 class Aggregation:
     """Who can see what a single node sent. "plain": the gateway. "masked": nobody, only the sum (privacy/secure_sum.py).
-    "ckks": nobody, if gateway and key holder do not work together (privacy/ckks.py).
+    "ckks": neither the gateway nor the key holder, if they do not work together (privacy/ckks.py).
 
     honest: nodes whose vectors must be in a sum and that follow the protocol. Shares of distributed noise are made for that many,
     and no sum over fewer than honest + colluding nodes is opened. colluding: nodes that may work with the gateway.
-    neighbours: of each node in the graph of masks; all others where there are fewer.
+    neighbours: of each node in the graph of masks; all others where there are fewer. Many nodes, or many that collude, need more
+    (privacy/mask_graph.py), and a round of more nodes than neighbours has a step more.
     bits: of a masked value; 0: the gateway chooses 16, 24 or 32 so that sums cannot wrap around.
     update_range: without distributed noise, values of an update beyond it are cut.
-    checked: with ckks, the key holder gets every ciphertext and adds them itself; without, it takes the gateway's sum, and the
-    gateway's word for what is in it.
+    checked: true. False is retired: the key holder then took the gateway's word for what it opened.
     """
 
     method: str = "plain"
@@ -127,8 +130,8 @@ class Aggregation:
             raise ValueError(
                 f"honest: {self.honest}; a sum over one node is its update, and of two each knows the other's"
             )
-        if self.colluding < 0 or self.neighbours < 2:
-            raise ValueError("colluding must be 0 or more, neighbours at least 2")
+        if self.colluding < 0 or self.neighbours < LEAST_NEIGHBOURS:
+            raise ValueError(f"colluding must be 0 or more, neighbours at least {LEAST_NEIGHBOURS}")
         if self.bits not in (0, 16, 24, 32):
             raise ValueError(f"bits: {self.bits}, expected 16, 24, 32, or 0 to let the gateway choose")
         if not (math.isfinite(self.update_range) and self.update_range > 0):
@@ -140,9 +143,12 @@ class Aggregation:
                 "key_holder 'gateway': whoever adds must not hold the key; run one on a machine of somebody else"
             )
         if self.method == "ckks" and self.bits:
-            raise ValueError("bits: of masked values; ckks has room for as many as its sums can be exact with")
-        if self.method != "ckks" and not self.checked:
-            raise ValueError("checked: of a sum a key holder opens, with method 'ckks' only")
+            raise ValueError("bits: of masked values; with ckks they are always 32")
+        if not self.checked:
+            raise ValueError(
+                "checked = false is retired: a key holder that takes the gateway's sum opens one node's part for a gateway that "
+                "passes it off as all. Leave it out: it adds up what nodes signed"
+            )
 
     @property
     def secure(self) -> bool:

@@ -7,6 +7,7 @@ from functools import lru_cache
 from typing import Any, Dict, List, Tuple
 
 from orchestrator.errors import UsageError
+from orchestrator.wire.plain import unprintable
 
 
 @lru_cache(maxsize=None)  # making one takes longer than using it
@@ -37,9 +38,13 @@ def unstructure(instance: Any) -> Any:
 
 
 def structure(data: Dict[str, Any], kind: Any, where: str) -> Any:
-    """Builds a dataclass from plain data, reporting all mistakes at once."""
+    """Builds a dataclass from plain data, reporting all mistakes at once. Texts anywhere in it must be printable."""
     from cattrs import BaseValidationError
 
+    # All of it is read by people: who may name a column may not turn round what an owner reads before approving.
+    hidden = [f"{place}: holds characters that cannot be printed: {text}" for place, text in unprintable(data)]
+    if hidden:
+        raise UsageError(f"{where}:\n  " + "\n  ".join(hidden[:20]))
     try:
         return _converter().structure(data, kind)
     except BaseValidationError as error:

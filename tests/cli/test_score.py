@@ -1,5 +1,6 @@
 """Encrypted scores: the figures of a plain product, the command line from keys to labels, and who is refused."""
 
+import hashlib
 import json
 import shutil
 import stat
@@ -30,12 +31,12 @@ PATIENTS = [{"age": 63, "trestbps": 145, "cp": "1"}, {"age": 41.5, "trestbps": 1
 STANDARDIZED = np.array([[1.0, 14 / 18, 1, 0, 0], [-12.5 / 9, -1 / 18, 0, 1, 0]])
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def client() -> Client:
     return Client.make()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def server(client: Client) -> Server:
     return Server(client.public_context())
 
@@ -80,10 +81,11 @@ def test_logits_are_those_of_a_plain_product(
 
 def test_large_records_and_weights_stay_exact_enough(client: Client, server: Server) -> None:
     x, kernel = np.full((3, 2), 1024.0), np.array([[1000.0, -1000.0], [1.0, 0.0]])
-    logits = client.decrypt(server.score(client.encrypt(x, 2), kernel, np.array([7.0, -7.0])))
+    request = client.encrypt(x, 2)
+    logits = client.decrypt(server.score(request, kernel, np.array([7.0, -7.0])))
     assert np.abs(logits - (x @ kernel + [7.0, -7.0])).max() < 1e-6
     with pytest.raises(PrivacyError, match="encrypted scores take up to"):
-        server.score(client.encrypt(x, 2), 10 * kernel, np.zeros(2))
+        server.score(request, 10 * kernel, np.zeros(2))
 
 
 def test_a_model_of_zeros_is_scored(client: Client, server: Server) -> None:
@@ -158,6 +160,57 @@ def test_the_wrong_key_is_found(client: Client, server: Server) -> None:
         Client.from_files(client.secret_key(), other.public_context())
 
 
+def test_keys_open_one_answer(client: Client, server: Server) -> None:
+    """A server could ask for the secret key, or for a record, in as many answers as it takes."""
+    noted: List[bytes] = []
+    client._note = noted.append
+    request, kernel = client.encrypt(np.ones((1, 2)), 2), np.ones((2, 2))
+    first, second = (server.score(request, kernel, np.zeros(2)) for _ in range(2))
+    for bad in (first[:-1], request):
+        with pytest.raises(WireError):
+            client.decrypt(bad)
+    assert not noted  # anybody can see that these are none
+    logits = client.decrypt(first)
+    assert np.array_equal(client.decrypt(first), logits)
+    assert noted == [hashlib.sha256(first).digest()]
+    for refuse in (lambda: client.decrypt(second), lambda: client.encrypt(np.ones((1, 2)), 2)):
+        with pytest.raises(PrivacyError, match="these keys have opened"):
+            refuse()
+
+
+def test_garbage_counts_as_the_one_answer(client: Client, server: Server) -> None:
+    """Whether it was refused is told by what the client does next."""
+    answer = server.score(client.encrypt(np.ones((1, 2)), 2), np.ones((2, 2)), np.zeros(2))
+    numbers = np.frombuffer(answer[48:], "<u8").copy()
+    numbers[len(numbers) // 2 :] += 1  # the secret key, once
+    asking = answer[:48] + numbers.tobytes()
+    changed = bytearray(answer)
+    changed[100] ^= 1
+    with pytest.raises(PrivacyError, match="does not decrypt to logits"):
+        client.decrypt(bytes(changed))
+    for other in (asking, answer):
+        with pytest.raises(PrivacyError, match="these keys have opened another answer"):
+            client.decrypt(other)
+
+
+def test_what_keys_have_opened_outlives_the_process(
+    models: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    keys, manifest = tmp_path / "keys", models / "linear"
+    (tmp_path / "patients.json").write_text(json.dumps(PATIENTS))
+    to_encrypt = ("encrypt", "--key", keys, "--record", tmp_path / "patients.json", "--manifest", manifest)
+    assert score("keygen", "--out", keys) == 0
+    assert score(*to_encrypt, "-o", tmp_path / "request.enc") == 0
+    for name in ("first", "second"):
+        run = ("run", "--public", keys / "public.ctx", "--request", tmp_path / "request.enc", "--bundle", manifest)
+        assert score(*run, "-o", tmp_path / name) == 0
+    decrypt = ("decrypt", "--key", keys, "--manifest", manifest, "--answer")
+    assert [score(*decrypt, tmp_path / name) for name in ("first", "first", "second")] == [0, 0, 1]
+    assert "these keys have opened another answer" in capsys.readouterr().err
+    assert score(*to_encrypt, "-o", tmp_path / "again.enc") == 1
+    assert "make new ones for another request" in capsys.readouterr().err
+
+
 def test_records_that_do_not_fit_are_refused(client: Client, server: Server) -> None:
     with pytest.raises(PrivacyError, match="a request holds 1 to 2048"):
         client.encrypt(np.ones((2049, 1)), 2)
@@ -186,6 +239,10 @@ def test_from_keys_to_labels(models: Path, tmp_path: Path, capsys: pytest.Captur
         ("json", ["--bundle", models / "linear"], model),
         ("csv", ["--bundle", models / "linear", "--weights", models / "trained.npy"], float_model),
     ):
+        if suffix == "csv":
+            keys = tmp_path / "more keys"
+            assert score("keygen", "--out", keys) == 0
+            shutil.copy(keys / "public.ctx", server)
         manifest = models / "linear" / "manifest.json"
         record = tmp_path / f"patients.{suffix}"
         assert score("encrypt", "--key", keys, "--record", record, "--manifest", manifest, "-o", request) == 0

@@ -100,8 +100,9 @@ def run_node(folder: Path, port: int, identity_folder: str, name: str, delay_s: 
     Fixed.delay_s = delay_s
     identity = NodeIdentity(folder / identity_folder)
     address = identity.secure(BrokerAddress("127.0.0.1", port))
-    data, state = folder / f"{name}.csv", folder / f"state-{name}"
-    NodeAgent(address, FEDERATION, name, data, state, Fixed, once=True, identity=identity).run(60)
+    data, state, policy = folder / f"{name}.csv", folder / f"state-{name}", folder / f"{name}.toml"
+    rules = policy if policy.exists() else None
+    NodeAgent(address, FEDERATION, name, data, state, Fixed, once=True, identity=identity, policy=rules).run(60)
 
 
 if __name__ == "__main__":

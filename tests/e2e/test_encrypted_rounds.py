@@ -15,25 +15,16 @@ pytest.importorskip("tenseal")
 NODES = ("a", "b", "c")
 
 
-def encrypted_task(nodes: int = 3, statistics: bool = False, checked: bool = True, **rule: Any) -> Task:
+def encrypted_task(nodes: int = 3, statistics: bool = False, **rule: Any) -> Task:
     task = make_task(2, statistics, nodes=nodes, quorum=3, **rule)
     # The fixed updates are normal: none of 50 is beyond 8.
-    aggregation = Aggregation("ckks", update_range=8.0, key_holder="keys", checked=checked)
+    aggregation = Aggregation("ckks", update_range=8.0, key_holder="keys")
     return dataclasses.replace(task, aggregation=aggregation)
 
 
 def check(weights: Dict[str, Any], cohorts: Sequence[Sequence[str]]) -> None:
     np.testing.assert_allclose(weights["weights"], expected_weights(cohorts), atol=1e-6)
     assert [sorted(r["nodes"]) for r in weights["rounds"]] == [sorted(c) for c in cohorts]
-
-
-def test_the_gateways_own_sum_gives_the_same_where_the_task_says_it_may(tmp_path: Path) -> None:
-    with Harness(tmp_path, encrypted_task(checked=False)) as harness:
-        gateway = harness.gateway()
-        harness.key_holder("keys")
-        for name in NODES:
-            harness.node(name)
-        check(finish(gateway), [NODES, NODES])
 
 
 def test_nodes_that_die_before_and_after_their_ciphertext_are_out_of_the_sum_and_in_it(tmp_path: Path) -> None:

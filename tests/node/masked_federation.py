@@ -12,17 +12,21 @@ from orchestrator.node.data import Dataset
 from orchestrator.node.peers import Peers
 from orchestrator.node.secure import MaskedRound
 from orchestrator.node.store import NodeStore
+from orchestrator.privacy.mask_graph import complete_up_to
 from orchestrator.privacy.standardization import range_scaling
 from orchestrator.privacy.vector_layout import Layout
 from orchestrator.rounds.events import Aggregate, Announce
-from orchestrator.rounds.secure import KEYS, MASKED, MASKED_STEPS, SHARES
+from orchestrator.rounds.secure import KEYS, MASKED, MASKED_STEPS, REVEAL, SHARES
 from orchestrator.wire.body import encode_body
 from orchestrator.wire.protection import Aggregation
 from orchestrator.wire.task import Feature, Privacy, Rounds, Schema, Task, Training, digest_of, task_to_dict
 
 SIZE = 6
 NODES = ("a", "b", "c", "d", "e")
-RECORDS = {"a": 10, "b": 20, "c": 30, "d": 40, "e": 50}
+MANY = tuple("abcdefghijklmnop")
+"""So many that with 12 neighbours not all are neighbours."""
+
+RECORDS = {name: 10 * i for i, name in enumerate(NODES, 1)}
 Answer = Tuple[Dict[str, Any], Dict[str, np.ndarray]]
 Lie = Callable[[str, Dict[str, Any]], Dict[str, Any]]
 
@@ -38,7 +42,11 @@ def make_task(privacy: Privacy = OPEN, **aggregation: Any) -> Task:
 
 
 def value_of(name: str) -> np.ndarray:
-    return np.full(SIZE, 1.0 + NODES.index(name), np.float32)
+    return np.full(SIZE, 1.0 + MANY.index(name) % 5, np.float32)
+
+
+def records_of(name: str) -> int:
+    return 10 * (1 + MANY.index(name))
 
 
 class Federation:
@@ -50,12 +58,13 @@ class Federation:
         self.store.create_run("run", task_to_dict(self.task), b"graph", np.zeros(SIZE, np.float32))
         self.gateway = SecureAggregation(self.store, "run", self.task, None, "test")
         self.stores = {name: NodeStore(folder / f"{name}.sqlite") for name in names}
-        self.peers = {name: Peers(name, self.stores[name]) for name in names}
+        self.peers = {name: Peers(name, self.stores[name], first_sight=True) for name in names}
         self.computed: List[str] = []
         self.charged: List[Tuple[str, int]] = []
         self.rounds: Dict[str, MaskedRound] = {}
         self.runs: Dict[str, Run] = {}
-        self.number, self.attempt = 1, 1
+        self.number, self.attempt, self.run = 1, 1, "run"
+        self.steady: Sequence[str] = ()
         mean, std = range_scaling(self.task.schema)
         self.model = {"weights": np.zeros(SIZE, np.float32), "mean": mean, "std": std}
 
@@ -66,11 +75,11 @@ class Federation:
 
     def round_of(self, name: str) -> MaskedRound:
         """The node's side of the open attempt."""
-        count, store = RECORDS[name], self.stores[name]
+        count, store = records_of(name), self.stores[name]
         data = Dataset(np.zeros((count, 1), np.float32), np.zeros(count, np.int32))
         digest = digest_of(task_to_dict(self.task), b"graph")
         if name not in self.runs:  # one that was killed has none
-            self.runs[name] = Run("run", digest, self.task, b"graph", data, data.take(np.zeros(count, bool)))
+            self.runs[name] = Run(self.run, digest, self.task, b"graph", data, data.take(np.zeros(count, bool)))
         run = self.runs[name]
         store.before_release = lambda run, number: self.charged.append((name, number))
 
@@ -79,16 +88,20 @@ class Federation:
             noisy = self.task.privacy.on
             # What a second draw of the noise would be is seen at once: it is another number.
             steps = np.full(SIZE, 1000 * len(self.computed), np.int64)
-            return Contribution({"update": steps if noisy else value_of(name)}, {}, {})
+            part = layout.parts[0]
+            return Contribution({part.name: (steps if noisy else value_of(name))[: part.size]}, {}, {})
 
-        message = {"kind": "round", "run": "run", "round": self.number, "attempt": self.attempt}
-        return MaskedRound("test", run, message, dict(self.model), name, self.peers[name], store, contribute)
+        message = {"kind": "round", "run": self.run, "round": self.number, "attempt": self.attempt}
+        steady = name in self.steady
+        return MaskedRound(
+            "test", run, message, dict(self.model), name, self.peers[name], store, contribute, steady=steady
+        )
 
     def asked(self, step: str, name: str) -> Dict[str, Any]:
         """What an honest gateway says to one node."""
         if step == KEYS:
             return {"step": KEYS}
-        counts = {n: (RECORDS[n], RECORDS[n]) for n in self.names}
+        counts = {n: (records_of(n), records_of(n)) for n in self.names}
         request = self.gateway.request(Announce(self.number, self.names, step, self.attempt), counts)
         return {**request.fields, **request.own.get(name, {})}
 
@@ -105,8 +118,13 @@ class Federation:
     def until(self, step: str) -> None:
         """All steps before this one, with everybody."""
         self.begin(self.attempt, self.number)
-        for before in MASKED_STEPS[: MASKED_STEPS.index(step)]:
+        for before in self.steps[: self.steps.index(step)]:
             self.step(before)
+
+    @property
+    def steps(self) -> Sequence[str]:
+        sparse = len(self.names) > complete_up_to(self.task.aggregation.neighbours)
+        return (KEYS, REVEAL, *MASKED_STEPS[1:]) if sparse else MASKED_STEPS
 
     def vectors(self, lie: Optional[Lie] = None) -> None:
         """From keys to masked vectors; the numbers they are made with come with one of the two steps."""
@@ -120,8 +138,8 @@ class Federation:
 
 
 def mean_of(names: Sequence[str]) -> float:
-    total = sum(RECORDS[n] for n in names)
-    return float(sum(RECORDS[n] * value_of(n)[0] for n in names) / total)
+    total = sum(records_of(n) for n in names)
+    return float(sum(records_of(n) * value_of(n)[0] for n in names) / total)
 
 
 def other_key(federation: Federation, name: str, **parts: bytes) -> Lie:

@@ -1,6 +1,7 @@
 """Nodes and a key holder, and between them a gateway that lies: what each of them refuses."""
 
 import dataclasses
+import shutil
 from pathlib import Path
 from typing import Any, Dict, Iterable, List, Optional, Tuple
 
@@ -17,7 +18,8 @@ from orchestrator.node.identity import NodeIdentity, install, make_node_request
 from orchestrator.node.key_holder import KeyHolderAgent
 from orchestrator.node.peers import Peers
 from orchestrator.node.store import NodeStore
-from orchestrator.privacy.ckks import KeyHolder, SumPlan, context_message, most_bits
+from orchestrator.privacy.ckks import BITS, Hidden, KeyHolder, Receiver, Summand, SumPlan, context_message, sign_summand
+from orchestrator.privacy.ckks_blocks import encrypt_block
 from orchestrator.privacy.secure_sum import digest_of_told, session_id
 from orchestrator.privacy.vector_layout import Layout, parts_of
 from orchestrator.wire.body import decode_body
@@ -31,11 +33,11 @@ NODES = ("a", "b", "c", "d")
 Body = Tuple[Dict[str, Any], Dict[str, np.ndarray]]
 
 
-def task(honest: int = 3, checked: bool = True, holder: str = "keys") -> Task:
+def task(honest: int = 3, holder: str = "keys") -> Task:
     schema = Schema(
         "table", "y", ("no", "yes"), {"0": 0, "1": 1}, features=(Feature("x", 0, 1),), standardization="range"
     )
-    aggregation = Aggregation("ckks", honest=honest, key_holder=holder, checked=checked, update_range=8.0)
+    aggregation = Aggregation("ckks", honest=honest, key_holder=holder, update_range=8.0)
     rules = Rounds(nodes=4, quorum=4)
     return Task("t", schema, {"kind": "none"}, Training(rounds=3), Privacy(unit="none"), rules, aggregation=aggregation)
 
@@ -48,7 +50,7 @@ class Federation:
         self.sent: List[Body] = []
         self.key_holder()
         self.stores = {name: NodeStore(folder / f"{name}.sqlite") for name in NODES}
-        self.peers = {name: Peers(name, store, self.identity(name)) for name, store in self.stores.items()}
+        self.peers = {n: Peers(n, store, self.identity(n), first_sight=True) for n, store in self.stores.items()}
         self.computed: List[str] = []
 
     def identity(self, name: str) -> Optional[NodeIdentity]:
@@ -82,16 +84,22 @@ class Federation:
         return self.sent[-1]
 
     def context(self, attempt: int = 1, number: int = 1) -> Body:
-        return self.ask("context", attempt, number, parties=4, bits=most_bits(4), size=self.layout(number).size)
+        return self.ask("context", attempt, number, parties=4, size=self.layout(number).size)
+
+    def mean(self, context: Body, answers: Dict[str, Body], opened: Body, number: int = 1) -> np.ndarray:
+        """What the gateway reads."""
+        masked = (tensors["masked"].tobytes() for _, tensors in answers.values())
+        total = Receiver(context[1]["context"].tobytes()).open(masked, opened[1]["sum"])
+        return np.asarray(self.layout(number).decode(total)["update"].values)
 
     def layout(self, number: int = 1) -> Layout:
-        return Layout(parts_of(self.task, number, SIZE), most_bits(4), 4, 4 * RECORDS, 4 * RECORDS)
+        return Layout(parts_of(self.task, number, SIZE), BITS, 4, 4 * RECORDS, 4 * RECORDS)
 
     def node(self, name: str, context: Body, attempt: int = 1, number: int = 1, **lies: Any) -> Body:
         """A node's answer to the round's message."""
         header, tensors = context
-        form = {"bits": most_bits(4), "parties": 4, "units": 4 * RECORDS, "records": 4 * RECORDS}
-        told = {"signature": header["signature"], "credential": header["credential"]}
+        form = {"bits": BITS, "parties": 4, "units": 4 * RECORDS, "records": 4 * RECORDS}
+        told = {name: header[name] for name in ("journal", "signature", "credential")}
         about = {"run": "run", "round": number, "attempt": attempt, "step": "encrypted"}
         weights = lies.pop("weights", np.zeros(SIZE, np.float32))
         message = {**about, **form, **told, **lies}
@@ -110,7 +118,7 @@ class Federation:
         self, answers: Dict[str, Body], attempt: int = 1, number: int = 1, left_out: Iterable[str] = ()
     ) -> Body:
         """Shows the key holder signatures and ciphertexts; its last answer."""
-        fields = ("digest", "signature", "credential")
+        fields = (*Summand._fields[1:], "credential")
         summands = {name: {field: header[field] for field in fields} for name, (header, _) in answers.items()}
         told = digest_of_told("digest", self.layout(number).form, {"weights": np.zeros(SIZE, np.float32)})
         last = self.ask("decrypt", attempt, number, summands=summands, told=told)
@@ -124,10 +132,6 @@ def value_of(name: str) -> np.ndarray:
     return np.full(SIZE, 0.1 * (1 + NODES.index(name)), np.float32)
 
 
-def mean(federation: Federation, body: Body) -> np.ndarray:
-    return np.asarray(federation.layout().decode(body[1]["sum"])["update"].values)
-
-
 def everybody(federation: Federation, context: Body, attempt: int = 1, number: int = 1) -> Dict[str, Body]:
     return {name: federation.node(name, context, attempt, number) for name in NODES}
 
@@ -136,9 +140,10 @@ def everybody(federation: Federation, context: Body, attempt: int = 1, number: i
 def test_the_mean_comes_out_and_the_same_answer_again_also_after_a_restart(tmp_path: Path, certified: bool) -> None:
     authority = Authority.create(tmp_path / "ca", "test", []) if certified else None
     federation = Federation(tmp_path, authority=authority)
-    answers = everybody(federation, federation.context())
+    context = federation.context()
+    answers = everybody(federation, context)
     opened = federation.decrypt(answers)
-    np.testing.assert_allclose(mean(federation, opened), np.full(SIZE, 0.25), atol=1e-6)
+    np.testing.assert_allclose(federation.mean(context, answers, opened), np.full(SIZE, 0.25), atol=1e-6)
     federation.key_holder()
     again = federation.ask("decrypt", summands={})
     np.testing.assert_array_equal(again[1]["sum"], opened[1]["sum"])
@@ -170,9 +175,6 @@ def test_a_key_holder_told_of_another_least_signs_keys_no_node_takes(tmp_path: P
     federation.key_holder(told=task(honest=3))
     with pytest.raises(PrivacyError, match="not signed by keys for this attempt and for sums over at least 4"):
         federation.node("a", federation.context())
-    federation.key_holder(told=task(honest=4, checked=False))
-    with pytest.raises(PrivacyError, match="not signed by keys"):
-        federation.node("a", federation.context(2), 2)
     assert not federation.computed
 
 
@@ -183,18 +185,19 @@ def test_the_gateways_own_keys_are_refused_with_and_without_certificates(tmp_pat
         federation = Federation(folder, authority=authority)
         true = federation.context()
         federation.node("a", true)
-        evil = KeyHolder(
-            SumPlan(federation.layout().size, 4, float(federation.layout().bound), 1.0), 3
-        ).public_context()
+        evil = KeyHolder(SumPlan(federation.layout().size, 4), 3).public_context()
         session = session_id("test", "run", 1, 1)
         other = Peers("b", NodeStore(folder / "evil.sqlite"), federation.identity("b"))
-        forged = other.sign(context_message(session, evil, 3, True))
+        journal = true[0]["journal"]
+        forged = other.sign(context_message(session, evil, 3, journal))
         shown = {"context": np.frombuffer(evil, np.uint8)}
         with pytest.raises(PrivacyError, match="not signed by keys"):
             federation.node("a", (true[0], shown))
-        why = "shows the certificate of b" if authority is not None else "another key than when this node first met it"
+        why = (
+            "shows the certificate of 'b'" if authority is not None else "another key than when this node first met it"
+        )
         with pytest.raises(PrivacyError, match=why):
-            federation.node("a", ({"signature": forged, "credential": other.credential}, shown))
+            federation.node("a", ({"journal": journal, "signature": forged, "credential": other.credential}, shown))
 
 
 def test_keys_of_another_attempt_or_form_are_refused(tmp_path: Path) -> None:
@@ -202,9 +205,14 @@ def test_keys_of_another_attempt_or_form_are_refused(tmp_path: Path) -> None:
     context = federation.context()
     with pytest.raises(PrivacyError, match="not signed by keys for this attempt"):
         federation.node("a", context, attempt=2)
-    for lie in ({"bits": 24}, {"parties": 5}):
-        with pytest.raises(PrivacyError, match="the key holder's keys are for SumPlan"):
+    for lie, why in (
+        ({"bits": 24}, "a vector of 24 bits"),
+        ({"parties": 5}, "the key holder's keys are for SumPlan"),
+        ({"journal": bytes(32)}, "not signed by keys"),
+    ):
+        with pytest.raises(PrivacyError, match=why):
             federation.node("a", context, **lie)
+    assert not federation.computed
 
 
 def test_one_sum_of_a_round_is_opened_whatever_the_attempt(tmp_path: Path) -> None:
@@ -223,12 +231,128 @@ def test_one_sum_of_a_round_is_opened_whatever_the_attempt(tmp_path: Path) -> No
 def test_another_attempt_carries_the_stored_values_and_old_ciphertexts_are_worth_nothing(tmp_path: Path) -> None:
     federation = Federation(tmp_path)
     first = everybody(federation, federation.context())
-    second = everybody(federation, federation.context(2), 2)
+    everybody(federation, federation.context(2), 2)
     assert sorted(federation.computed) == sorted(NODES)
     with pytest.raises(PrivacyError, match="the keys of this attempt are gone"):
         federation.decrypt(first, 1)
-    second = everybody(federation, federation.context(2), 2)
-    np.testing.assert_allclose(mean(federation, federation.decrypt(second, 2)), np.full(SIZE, 0.25), atol=1e-6)
+    context = federation.context(3)
+    third = everybody(federation, context, 3)
+    opened = federation.decrypt(third, 3)
+    np.testing.assert_allclose(federation.mean(context, third, opened), np.full(SIZE, 0.25), atol=1e-6)
+
+
+def test_masked_vectors_of_two_attempts_and_of_one_attempt_twice_have_nothing_in_common(tmp_path: Path) -> None:
+    """The values are stored, the pads are not: drawn again, also by a node that died after it had spoken."""
+    federation = Federation(tmp_path)
+    first, second = federation.context(1), federation.context(2)
+    answers = [federation.node("a", first, 1), federation.node("a", first, 1), federation.node("a", second, 2)]
+    masked = [np.frombuffer(tensors["masked"].tobytes(), ">u4") for _, tensors in answers]
+    assert federation.computed == ["a"]
+    for i, one in enumerate(masked):
+        for other in masked[:i]:
+            assert not np.any(one == other)  # of 15 values one is with probability 4e-9
+
+
+def off_by_a_half(federation: Federation, name: str, answers: Dict[str, Body]) -> None:
+    """The node's answer with a pad half a step beside the grid, signed by it."""
+    holder = federation.agent._attempt.holder  # type: ignore[union-attr]
+    header, tensors = answers[name]
+    block = encrypt_block(holder._context, np.append(np.full(holder.plan.encrypted - 1, 0.5), 0.0))
+    changed = tensors["ciphertext"].tobytes()[:36] + holder._format.dump(block)
+    hidden = Hidden(tensors["masked"].tobytes(), changed, header["check"])
+    told = digest_of_told("digest", federation.layout().form, {"weights": np.zeros(SIZE, np.float32)})
+    summand = sign_summand(name, hidden, session_id("test", "run", 1, 1), federation.peers[name].sign, told)
+    signed = {field: getattr(summand, field) for field in Summand._fields[1:]}
+    answers[name] = {**header, **signed}, {**tensors, "ciphertext": np.frombuffer(changed, np.uint8)}
+
+
+@pytest.mark.parametrize("names", ["a", "d", "bc"])
+def test_who_sends_what_is_off_the_grid_is_named_here_and_the_gateway_gets_one_word(
+    tmp_path: Path, names: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    federation = Federation(tmp_path)
+    answers = everybody(federation, federation.context())
+    for name in names:
+        off_by_a_half(federation, name, answers)
+    assert federation.decrypt(answers, left_out=["d" if names != "d" else "a"]) == ({}, {})  # nothing before all are in
+    with pytest.raises(PrivacyError) as caught:
+        federation.decrypt(answers)
+    assert (
+        str(caught.value) == "no sum: not every ciphertext is what its node signed for; the key holder's log has more"
+    )
+    assert set(federation.sent[-1][0]) == {"kind", "run", "round", "attempt", "reason"}
+    named = [record.getMessage() for record in caplog.records if "off the grid" in record.getMessage()]
+    assert [message.split("the ciphertext of ")[1][0] for message in named] == list(names)
+    assert federation.ask("decrypt", summands={}) == ({}, {})  # it has said so
+    with pytest.raises(PrivacyError, match="keys for attempt 1 at round 1 were made before, and are gone"):
+        federation.context(1)
+    assert "sum" in federation.decrypt(everybody(federation, federation.context(2), 2), 2)[1]
+
+
+def test_keys_are_made_once_for_an_attempt_and_for_no_more_than_the_task_has(tmp_path: Path) -> None:
+    """Each pair of keys answers one question with yes or no, and another pair begins from nothing; still they are counted."""
+    federation = Federation(tmp_path)
+    for attempt in (1, 2, 3):
+        federation.context(attempt)
+    for restart in (False, True):
+        if restart:
+            federation.key_holder()
+        for attempt in (1, 2):
+            with pytest.raises(PrivacyError, match="were made before, and are gone"):
+                federation.context(attempt)
+    for attempt, number in ((4, 1), (0, 1), (-1, 1), (1, 4), (1, -1), (1 << 40, 2)):
+        with pytest.raises(PrivacyError, match="the task has 3 rounds and 3 attempts at each"):
+            federation.ask("context", attempt, number, parties=4, size=10)
+    assert federation.context(1, number=2)[0]["step"] == "context"
+
+
+def test_a_node_has_no_more_attempts_than_the_task(tmp_path: Path) -> None:
+    federation = Federation(tmp_path)
+    context = federation.context()
+    for attempt in (4, -1):
+        with pytest.raises(PrivacyError, match="of a task with 3 attempts at each"):
+            federation.node("a", context, attempt)
+    with pytest.raises(PrivacyError, match="before it is announced"):
+        federation.node("a", context, 0)
+
+
+def test_a_key_holder_that_lost_its_memory_gets_no_second_sum_of_a_round(tmp_path: Path) -> None:
+    """It would open attempt 2 over other nodes, since it does not know of attempt 1: the difference is single nodes' values."""
+    federation = Federation(tmp_path)
+    answers = everybody(federation, federation.context())
+    del answers["d"]
+    federation.decrypt(answers)
+    for file in (tmp_path / "keys").glob("keys.sqlite*"):
+        file.unlink()
+    federation.key_holder()
+    with pytest.raises(PrivacyError, match="the sum of attempt 1 at round 1 was opened"):  # either file remembers
+        federation.context(2)
+    shutil.rmtree(tmp_path / "keys")
+    federation.key_holder()
+    for name in NODES:  # they know it by its certificate, which it kept: here, by the key it now has
+        federation.stores[name]._db.execute("DELETE FROM peers")
+        federation.peers[name] = Peers(name, federation.stores[name])
+    context = federation.context(2)
+    for name in NODES:
+        with pytest.raises(PrivacyError, match="kept another journal: it may have opened a sum"):
+            federation.node(name, context, 2)
+    assert "encrypted" in federation.node("a", federation.context(1, 2), 1, 2)[0]["step"]  # rounds it has not begun
+
+
+def test_a_key_holder_that_died_between_noting_a_sum_and_storing_it_opens_no_other(tmp_path: Path) -> None:
+    federation = Federation(tmp_path)
+    answers = everybody(federation, federation.context())
+    federation.agent._store.release = died  # type: ignore[method-assign]
+    with pytest.raises(KeyboardInterrupt):
+        federation.decrypt(answers)
+    federation.key_holder()
+    for ask in (lambda: federation.context(2), lambda: federation.decrypt(answers)):
+        with pytest.raises(PrivacyError, match="the sum of attempt 1 at round 1 was opened"):
+            ask()
+
+
+def died(*_: Any) -> None:
+    raise KeyboardInterrupt
 
 
 def test_a_restarted_key_holder_opens_nothing_of_what_was_before(tmp_path: Path) -> None:
@@ -273,10 +397,12 @@ def test_a_ciphertext_that_is_not_what_was_signed_ends_the_attempt(tmp_path: Pat
 
 def test_while_a_ciphertext_is_missing_nothing_is_said_and_repeats_do_no_harm(tmp_path: Path) -> None:
     federation = Federation(tmp_path)
-    answers = everybody(federation, federation.context())
+    context = federation.context()
+    answers = everybody(federation, context)
     for _ in range(2):  # a gateway that began anew shows everything again
         assert federation.decrypt(answers, left_out=["c"]) == ({}, {})
-    np.testing.assert_allclose(mean(federation, federation.decrypt(answers)), np.full(SIZE, 0.25), atol=1e-6)
+    opened = federation.decrypt(answers)
+    np.testing.assert_allclose(federation.mean(context, answers, opened), np.full(SIZE, 0.25), atol=1e-6)
 
 
 def test_a_step_that_comes_before_its_task_is_answered_after_it(tmp_path: Path) -> None:
@@ -288,13 +414,14 @@ def test_a_step_that_comes_before_its_task_is_answered_after_it(tmp_path: Path) 
     assert [header["step"] for header, _ in federation.sent] == ["context"]
 
 
-def test_keys_for_too_few_or_for_inexact_sums_are_not_made(tmp_path: Path) -> None:
+def test_keys_for_too_few_or_too_many_or_nothing_are_not_made(tmp_path: Path) -> None:
     federation = Federation(tmp_path)
-    for fields in ({"parties": 2, "bits": 32, "size": 10}, {"parties": 1000, "bits": 32, "size": 10}):
-        with pytest.raises(PrivacyError, match="were asked for"):
-            federation.ask("context", **fields)
+    with pytest.raises(PrivacyError, match="from 2 parties"):
+        federation.ask("context", parties=2, size=10)
+    with pytest.raises(PrivacyError, match="a sum of 10 values from 1001 parties"):
+        federation.ask("context", parties=1001, size=10)
     with pytest.raises(PrivacyError, match="a sum of 0 values"):
-        federation.ask("context", parties=4, bits=32, size=0)
+        federation.ask("context", parties=4, size=0)
 
 
 def test_a_task_that_names_somebody_else_is_declined(tmp_path: Path) -> None:

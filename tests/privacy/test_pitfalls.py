@@ -21,6 +21,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from orchestrator.errors import PrivacyError
+from orchestrator.privacy.mask_graph import complete_up_to
 from orchestrator.privacy.ring import from_ring, to_ring, unpack
 from orchestrator.privacy.secure_sum import PAIR, SELF, Advert, Aggregator, Graph, Party, Ring, Session, session_id
 from orchestrator.privacy.shamir import SHARE_BYTES
@@ -109,8 +110,11 @@ def masked_apart(session: Session, names: List[str]) -> Any:
     """A session whose first party is given the shares of as few neighbours as it masks with: parties, graph, those it got."""
     parties = {n: Party(session, n, SIGNING[n].sign, verify) for n in names}
     adverts = {n: p.advertise() for n, p in parties.items()}
-    shares = {n: p.share(list(adverts.values())) for n, p in parties.items()}
-    graph, values = Graph(session, adverts), np.arange(RING.size)
+    nonces: Dict[str, bytes] = {}
+    if len(names) > complete_up_to(session.degree):
+        nonces = {n: p.reveal(list(adverts.values())) for n, p in parties.items()}
+    shares = {n: p.share(list(adverts.values()), nonces) for n, p in parties.items()}
+    graph, values = Graph(session, adverts, nonces), np.arange(RING.size)
     others = graph.neighbours(names[0])
     for count in range(len(others) + 1):
         try:

@@ -10,6 +10,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from orchestrator.errors import PrivacyError
+from orchestrator.privacy.mask_graph import complete_up_to
 from orchestrator.privacy.ring import fits, from_ring, pack, to_ring, unpack
 from orchestrator.privacy.secure_sum import PAIR, SELF, Advert, Aggregator, Graph, Party, Ring, Session, mask_from
 from orchestrator.privacy.shamir import combine_shares, split_secret
@@ -45,9 +46,12 @@ class Sum:
 
     def share(self) -> None:
         self.adverts = [self.parties[n].advertise() for n in self.alive("advertise")]
-        self.aggregator = Aggregator(self.session, self.adverts, self.ring)
+        nonces: Dict[str, bytes] = {}
+        if len(self.adverts) > complete_up_to(self.session.degree):
+            nonces = {n: self.parties[n].reveal(self.adverts) for n in self.here}
+        self.aggregator = Aggregator(self.session, self.adverts, self.ring, nonces=nonces)
         for name in self.alive("share"):
-            self.aggregator.take_shares(name, self.parties[name].share(self.adverts))
+            self.aggregator.take_shares(name, self.parties[name].share(self.adverts, nonces))
 
     def mask(self) -> None:
         self.foreseen: Dict[str, Optional[bytes]] = {}

@@ -61,6 +61,8 @@ def test_every_mistake_is_reported_at_once_with_its_place_and_the_nearest_name()
         ("aggregation", {"method": "masked"}, "rounds.quorum: 1, fewer than the 3"),
         ("aggregation", {"honest": 2}, "of two each knows"),
         ("aggregation", {"method": "ckks"}, "key_holder"),
+        ("aggregation", {"method": "ckks", "key_holder": "k", "checked": False}, "checked = false is retired"),
+        ("aggregation", {"checked": False}, "checked = false is retired"),
         ("privacy", {"epsilon": -1}, "positive"),
         ("privacy", {"delta": 1}, "between 0 and 1"),
         ("privacy", {"sampling_rate": 0}, "in \\(0, 1\\]"),

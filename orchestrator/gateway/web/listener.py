@@ -13,6 +13,7 @@ from typing import Any, Deque, Dict, List, Optional
 from orchestrator.errors import BrokerError, WireError
 from orchestrator.wire.body import decode_body
 from orchestrator.wire.link import BrokerAddress, Connected, Disconnected, Link, Message
+from orchestrator.wire.plain import plain_fields
 from orchestrator.wire.topics import Topics
 
 log = logging.getLogger("edgeward.dashboard")
@@ -181,7 +182,9 @@ class Listener:
             if node not in self._presence and len(self._presence) >= _MOST_NODES:
                 return
             said = {
-                name: header[name] for name in ("process", "labels", "health") if isinstance(header.get(name), dict)
+                name: plain_fields(header[name], 100)
+                for name in ("process", "labels", "health")
+                if isinstance(header.get(name), dict)
             }
             self._presence[node] = {**self._presence.get(node, {}), **said, "at": now}
             self.changes += 1

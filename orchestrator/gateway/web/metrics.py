@@ -43,18 +43,11 @@ def _add_run(page: Page, sections: Dict[str, Any]) -> None:
     page.add("edgeward_rounds_completed_total", "counter", "Training rounds aggregated", run, len(rounds))
     states = [row["state"] for row in sections["nodes"]]
     page.add("edgeward_nodes_online", "gauge", "Nodes that hold task and data", run, live["online"])
-    page.add("edgeward_nodes_awaited", "gauge", "Nodes whose update the round waits for", run, len(live["awaited"]))
     page.add("edgeward_nodes_declined", "gauge", "Nodes that declined the run", run, states.count("declined"))
-    page.add("edgeward_updates_total", "counter", "Updates aggregated", run, sum(row["updates"] for row in rounds))
-    about = "Bytes of message bodies of aggregated rounds, by direction as the gateway sees it"
-    for direction, name in (("received", "bytes_up"), ("sent", "bytes_down")):
-        total = sum(row[name] for row in sections["rounds"])
-        page.add("edgeward_round_bytes_total", "counter", about, {**run, "direction": direction}, total)
-    about = "Time from announcing a round to its result"
-    page.add("edgeward_rounds_seconds_total", "counter", about, run, sum(row["seconds"] for row in rounds))
+    if not sections["run"]["secret_sample"]:
+        _add_participation(page, sections, run)
     if rounds:
         last = rounds[-1]
-        page.add("edgeward_last_round_seconds", "gauge", "Time the last round took", run, last["seconds"])
         for name, suffix in (("accuracy", "_ratio"), ("auc", "_ratio"), ("loss", "")):
             if isinstance(last.get(name), float):
                 page.add(f"edgeward_{name}{suffix}", "gauge", f"{name} of the last round", run, last[name])
@@ -64,6 +57,22 @@ def _add_run(page: Page, sections: Dict[str, Any]) -> None:
         page.add("edgeward_privacy_epsilon_budget", "gauge", "Epsilon the task may spend", labels, privacy["budget"])
         if privacy["state"] == "ready":
             page.add("edgeward_privacy_epsilon_spent", "gauge", "Epsilon spent so far", labels, privacy["spent"])
+
+
+def _add_participation(page: Page, sections: Dict[str, Any], run: Dict[str, str]) -> None:
+    """What shows how many nodes a round asked and heard: not where the claim counts on that being secret."""
+    live, rounds = sections["live"], [row for row in sections["rounds"] if row["round"] > 0]
+    page.add("edgeward_nodes_awaited", "gauge", "Nodes whose update the round waits for", run, len(live["awaited"]))
+    page.add("edgeward_updates_total", "counter", "Updates aggregated", run, sum(row["updates"] for row in rounds))
+    about = "Bytes of message bodies of aggregated rounds, by direction as the gateway sees it"
+    for direction, name in (("received", "bytes_up"), ("sent", "bytes_down")):
+        total = sum(row[name] for row in sections["rounds"])
+        page.add("edgeward_round_bytes_total", "counter", about, {**run, "direction": direction}, total)
+    about = "Time from announcing a round to its result"
+    page.add("edgeward_rounds_seconds_total", "counter", about, run, sum(row["seconds"] for row in rounds))
+    if rounds:
+        about = "Time the last round took"
+        page.add("edgeward_last_round_seconds", "gauge", about, run, rounds[-1]["seconds"])
 
 
 def _add_boards(page: Page, boards: Any) -> None:

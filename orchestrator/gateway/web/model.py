@@ -13,6 +13,7 @@ from orchestrator.gateway.web.epsilon import EpsilonCurves
 from orchestrator.gateway.web.listener import Listener
 from orchestrator.gateway.web.runview import RunView
 from orchestrator.gateway.web.storeview import StoreView
+from orchestrator.wire.plain import plain
 from orchestrator.wire.process import peak_memory_mib, resident_memory_mib
 
 _TOLD = 200
@@ -188,4 +189,4 @@ def _line(event: Dict[str, Any]) -> str:
         "continued": "continuing run {run}",
         "failed": "failed: {reason}",
     }
-    return texts[event["event"]].format(**event)
+    return plain(texts[event["event"]].format(**event))

@@ -9,12 +9,16 @@ from orchestrator.gateway.history import training_number
 from orchestrator.gateway.run import plan_of
 from orchestrator.gateway.web.storeview import StoreView
 from orchestrator.gateway.web.words import describe_task
+from orchestrator.privacy.participation import secret_sample
 from orchestrator.rounds.coordinator import AGGREGATING, COLLECTING, FAILED, FINISHED, GATHERING
 from orchestrator.rounds.events import STATISTICS_ROUND, Aggregated, Arrived, Declined, Event, Joined, Left, Started
 from orchestrator.rounds.secure import VECTOR_STEPS, coordinator_of
+from orchestrator.wire.plain import plain
 from orchestrator.wire.task import task_from_dict
 
 _ACTIVITY = 100
+_REASON = 2000
+"""Characters of why a run failed: it may quote several nodes."""
 _ROUND_FIELDS = ("round", "updates", "bytes_up", "bytes_down", "seconds", "codec_error", "loss", "accuracy", "auc")
 
 
@@ -82,7 +86,7 @@ class RunView:
             self._tell(event.at, "started", "the gateway began" if self._seq == 0 else "the gateway began again")
 
     def _tell(self, at: float, kind: str, text: str) -> None:
-        self.activity.append({"at": at, "kind": kind, "text": text})
+        self.activity.append({"at": at, "kind": kind, "text": plain(text)})
 
     @property
     def over(self) -> bool:
@@ -111,7 +115,7 @@ class RunView:
             "kind": kind if state.round <= self.task.training.rounds else "evaluation",
             "round": state.round,
             "rounds": self.task.training.rounds,
-            "reason": state.reason,
+            "reason": plain(state.reason, _REASON),
             "attempt": state.attempt,
             "attempts": self.task.rounds.attempts,
             "opened_at": self.opened_at,
@@ -170,7 +174,8 @@ class RunView:
 
     def _reason(self, node: str) -> Optional[str]:
         state = self.coordinator
-        return state.declined.get(node) or state.objections.get(node) or None
+        reason = state.declined.get(node) or state.objections.get(node)
+        return plain(reason) if reason else None
 
     def round_rows(self) -> List[Dict[str, Any]]:
         """Figures of every aggregated round, the statistics round included, with the time it ended."""
@@ -196,7 +201,7 @@ class RunView:
             "strategy": self.task.training.strategy,
             "codec": self.task.codec,
             "phase": self.coordinator.phase,
-            "reason": self.coordinator.reason,
+            "reason": plain(self.coordinator.reason, _REASON),
             "rounds_done": len(rounds),
             "rounds": self.task.training.rounds,
             "nodes": len(self.records()),
@@ -211,4 +216,9 @@ class RunView:
         }
 
     def about(self) -> Dict[str, Any]:
-        return {"run": self.run, "name": self.task.name, "words": describe_task(self.task)}
+        return {
+            "run": self.run,
+            "name": self.task.name,
+            "words": describe_task(self.task),
+            "secret_sample": secret_sample(self.task),
+        }

@@ -18,6 +18,7 @@ from orchestrator.gateway.web.listener import Listener
 from orchestrator.gateway.web.model import DashboardModel
 from orchestrator.gateway.web.settings import WebSettings
 from orchestrator.wire.link import BrokerAddress
+from orchestrator.wire.plain import PlainFormatter
 
 MOST_MESSAGE_BYTES = 64 << 10
 
@@ -69,7 +70,9 @@ def _hear(channel: socket.socket, model: DashboardModel, server: uvicorn.Server)
 
 
 def main() -> None:
-    logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s")
+    screen = logging.StreamHandler(sys.stderr)
+    screen.setFormatter(PlainFormatter("%(asctime)s %(levelname)s %(message)s"))
+    logging.basicConfig(level=logging.WARNING, handlers=[screen])
     told: Dict[str, Any] = json.loads(sys.stdin.readline())
     files = {name: Path(told[name]) for name in ("certificate", "key") if told[name]}
     serve(

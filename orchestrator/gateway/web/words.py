@@ -66,8 +66,10 @@ def _rounds(task: Task) -> str:
 def _updates(task: Task) -> str:
     return {
         "plain": f"weight differences as {task.codec}, each seen by the gateway",
-        "masked": "weight differences under masks: the gateway sees their sum only",
-        "ckks": f"weight differences under CKKS: the gateway sees their sum only, opened by {task.aggregation.key_holder}",
+        "masked": "weight differences under masks: the gateway opens their sum only, while the nodes are who they say and at "
+        f"most {task.aggregation.colluding} of them work with it",
+        "ckks": f"weight differences under CKKS: the gateway gets their sum, opened by {task.aggregation.key_holder}, who must "
+        "not work with it",
     }[task.aggregation.method]
 
 
@@ -93,7 +95,7 @@ def _noise_at(task: Task) -> str:
         return f"on the sum of at least {task.aggregation.least} nodes, each adding a share"
     if privacy.noise == "gateway":
         over = f", correlated over {privacy.bands} rounds" if privacy.bands > 1 else ""
-        return f"added by the gateway, which is trusted with what it sees{over}"
+        return f"added by the gateway, which sees each node's update without it, and is trusted{over}"
     return "on the node"
 
 

@@ -1,0 +1,133 @@
+"""`edgeward authority`: says whose certificates are whose, on a machine that is not the gateway's and needs no network."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+_EPILOG = """On the authority's machine, which may be offline; every FILE is carried:
+  edgeward authority init authority --federation icu                        # prints the fingerprint for --ca
+  edgeward authority sign gateway.json --name gateway --authority authority --out answer.json
+  edgeward authority sign icu-1.csr --name icu-1 --authority authority --out icu-1.json
+  edgeward authority revoke icu-1 --authority authority
+
+On the gateway's:
+  edgeward gateway init identity --federation icu --host gateway.example --request gateway.json
+  edgeward gateway install answer.json --identity identity --ca HEX
+  edgeward gateway install certificates.json --identity identity            # after every `sign` and `revoke`"""
+
+
+def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    authority = subparsers.add_parser(
+        "authority",
+        help="issue and revoke certificates away from the gateway",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    verbs = authority.add_subparsers(title="verbs", metavar="VERB", required=True)
+
+    init = verbs.add_parser("init", help="make a federation's authority")
+    init.add_argument("folder", type=Path, help="new folder for it; keep it private, backed up, and off the gateway")
+    init.add_argument("--federation", required=True, help="name of the federation")
+    init.set_defaults(run=_init)
+
+    sign = verbs.add_parser("sign", help="certificate for a node's request, or with --name gateway for the gateway's")
+    sign.add_argument("request", type=Path, help="of `edgeward node request`, or of `edgeward gateway init --request`")
+    sign.add_argument("--name", required=True, help="the node's name, as its owner says it, or gateway")
+    sign.add_argument("--broker", default="", help="what the node shall connect to, mqtts://HOST:PORT")
+    sign.add_argument("--out", type=Path, required=True, help="file to bring back")
+    _authority(sign)
+    sign.set_defaults(run=_sign)
+
+    revoke = verbs.add_parser("revoke", help="take a node's, or the gateway's, certificates away")
+    revoke.add_argument("name")
+    _authority(revoke)
+    revoke.set_defaults(run=_revoke)
+
+    log = verbs.add_parser("log", help="show every certificate that was issued or revoked")
+    log.add_argument("--json", action="store_true", help="as JSON")
+    _authority(log)
+    log.set_defaults(run=_log)
+
+
+def _authority(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--authority",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="folder of `edgeward authority init` or `gateway init`",
+    )
+
+
+def _init(arguments: argparse.Namespace) -> int:
+    from orchestrator.gateway.apart import create_authority
+
+    authority = create_authority(arguments.folder, arguments.federation)
+    print(
+        f"authority of {authority.federation}: {authority.ca_fingerprint}\n"
+        f"next, on the gateway: edgeward gateway init identity --federation {authority.federation} --host HOST "
+        "--request gateway.json"
+    )
+    return 0
+
+
+def _sign(arguments: argparse.Namespace) -> int:
+    import json
+
+    from orchestrator.errors import UsageError
+    from orchestrator.gateway.apart import read_answer, sign_gateway
+    from orchestrator.gateway.authority import GATEWAY_NAME, Authority
+    from orchestrator.node.roster import grouped
+    from orchestrator.wire.pki import create_file
+
+    if arguments.out.exists():
+        raise UsageError(f"--out {arguments.out}: exists; nothing was signed")
+    authority = Authority(arguments.authority)
+    if arguments.name == GATEWAY_NAME:
+        answer = sign_gateway(authority, read_answer(arguments.request))
+    else:
+        try:
+            request = arguments.request.read_bytes()
+        except OSError as error:
+            raise UsageError(f"{arguments.request}: {error.strerror}") from error
+        answer = {**authority.sign(request, arguments.name), "broker": arguments.broker}
+    create_file(arguments.out, json.dumps(answer, indent=1).encode())
+    newest = authority.log.entries()[-1]
+    print(
+        f"{arguments.out}: bring it to {arguments.name}; authority {authority.ca_fingerprint}\n"
+        f"key of {arguments.name}: {grouped(newest.key)}"
+    )
+    return _published(authority)
+
+
+def _revoke(arguments: argparse.Namespace) -> int:
+    from orchestrator.gateway.authority import Authority
+
+    authority = Authority(arguments.authority)
+    print(f"{arguments.name}: {authority.revoke(arguments.name)} certificates revoked")
+    return _published(authority)
+
+
+def _published(authority: Any) -> int:
+    """A gateway that is its own authority reads its folder; one apart has to be brought the news."""
+    from orchestrator.gateway.apart import publish
+
+    if not authority.signing_key.exists():
+        print(f"{publish(authority)}: bring it to the gateway (`edgeward gateway install`)")
+    return 0
+
+
+def _log(arguments: argparse.Namespace) -> int:
+    import json
+
+    from orchestrator.cli.tables import moment, table
+    from orchestrator.gateway.authority import Authority
+
+    entries = Authority(arguments.authority).log.entries()
+    if arguments.json:
+        print(json.dumps([entry._asdict() for entry in entries], indent=1))
+        return 0
+    rows = [("n", "at", "event", "name", "fingerprint of its key", "serial")]
+    rows += [(str(e.seq), moment(e.at), e.event, e.name, e.key or "not noted", e.serial[:16]) for e in entries]
+    print(table(rows))
+    return 0

@@ -1,0 +1,88 @@
+"""Whether this node runs a training graph: asked once, with random rows, before any private data are opened.
+
+What a graph did to this node is kept in its store. Before a graph is first loaded it is noted as being tried; the note is
+replaced when its process has answered. So a graph that ended or overran its process is declined from then on without being
+loaded, and one that was being tried whenever this node ended, three times in a row, likewise; until the owner says otherwise
+(`edgeward node graph forget`).
+"""
+
+import hashlib
+from typing import List
+
+from orchestrator.errors import GraphError
+from orchestrator.node.graph_check import CheckedGraph, check_graph
+from orchestrator.node.graph_process import GraphProcess, Limits
+from orchestrator.node.store import NodeStore
+from orchestrator.wire.task import Task
+
+TRIED, RUNS, REFUSED = ("tried", "tried again", "tried a third time"), "runs", "refused"
+"""Notes on a graph. A node may be stopped while it tries one, through no fault of the graph's; three times is no chance."""
+
+
+def graph_digest(graph: bytes) -> str:
+    """SHA-256 of the graph's bytes, in hex: what notes on it are kept under."""
+    return hashlib.sha256(graph).hexdigest()
+
+
+def admit_graph(store: NodeStore, graph: bytes, task: Task, limits: Limits = Limits()) -> None:  # noqa: B008 (immutable)
+    """Returns if this node runs the graph for the task. To be called before private data are opened.
+
+    Raises GraphError where the graph is not on the allow-list, is not the declared model's in size and shape, was refused before,
+    or does not survive random rows; EdgewardError where this machine cannot run any.
+    """
+    digest = graph_digest(graph)
+    state = store.graph_state(digest)
+    if state in (TRIED[-1], REFUSED):
+        raise GraphError(
+            f"training graph {digest[:16]} ended or overran its process here before, and is not loaded again: "
+            "`edgeward node graph forget` lets it be tried once more"
+        )
+    checked = check_graph(graph)
+    _check_declared(checked, task)
+    if state == RUNS:
+        return
+    store.note_graph(digest, TRIED[TRIED.index(state) + 1 if state in TRIED else 0])
+    try:
+        try_graph(checked, functions_of(checked, task), limits)
+    except GraphError:
+        store.note_graph(digest, REFUSED)
+        raise
+    except BaseException:  # not the graph's doing: a missing runtime, Ctrl-C
+        store.note_graph(digest, None)
+        raise
+    store.note_graph(digest, RUNS)
+
+
+def refuse_graph(store: NodeStore, graph: bytes) -> None:
+    """Notes that a graph failed in a round: it is declined from now on."""
+    store.note_graph(graph_digest(graph), REFUSED)
+
+
+def try_graph(graph: CheckedGraph, names: List[str], limits: Limits = Limits()) -> None:  # noqa: B008 (immutable)
+    """Runs random rows through these functions, in a process of its own. Raises GraphError when it fails."""
+    process = GraphProcess(graph, limits)
+    try:
+        for name in names:
+            process.seconds(name)
+    finally:
+        process.close()
+
+
+def functions_of(graph: CheckedGraph, task: Task) -> List[str]:
+    """The signatures a task runs: record by record where it promises something about records or patients."""
+    gradient, inference = "grad", "infer"
+    if task.privacy.within_node:
+        gradient, inference = "grad1", "infer1" if "infer1" in graph.functions else "infer"
+    return [gradient, *([inference] if task.evaluation.on else [])]
+
+
+def _check_declared(graph: CheckedGraph, task: Task) -> None:
+    declared = task.training.parameters
+    if declared and declared != graph.parameters:
+        raise GraphError(f"the training graph has {graph.parameters} parameters, the task declares {declared}")
+    if graph.input_shape != task.schema.input_shape:
+        raise GraphError(
+            f"the training graph takes records of {graph.input_shape}, the task's are {task.schema.input_shape}"
+        )
+    if graph.classes != len(task.schema.classes):
+        raise GraphError(f"the training graph has {graph.classes} classes, the task {len(task.schema.classes)}")

@@ -1,0 +1,138 @@
+"""The process a training graph runs in: it loads functions and runs rows through them, over two pipes, and can do nothing else.
+
+    python -I -S -B graph_child.py MEMORY_BYTES DIE_WITH_PARENT FOLDER...
+
+FOLDERs are where numpy, the runtime and this package are imported from. It inherits no data, keys, sockets or environment of the
+node: it sees the graph, weights and records it is sent. Requests come on standard input, answers go to standard output:
+
+    request: "EGRQ", kind (1 load, 2 run), function, 2 zeros, number uint32, bytes uint64, content
+    answer:  "EGAN", status (0 done, 1 failed), 3 zeros, number uint32, bytes uint64, content
+
+all little endian. Content of a load: a .tflite file of one subgraph with the inputs w, x[, y, sw]; its answer has none. Of a
+run: w, then every x, every y, every sw; the answer: the first output of every call. The first answer comes unasked: its content
+is one byte, how far the process is confined (node/confine.py).
+"""
+
+import struct
+import sys
+from typing import Any, BinaryIO, Dict, List, NamedTuple, Tuple
+
+REQUEST, ANSWER = struct.Struct("<4sBBxxIQ"), struct.Struct("<4sBxxxIQ")
+REQUEST_MARK, ANSWER_MARK = b"EGRQ", b"EGAN"
+LOAD, RUN = 1, 2
+DONE, FAILED = 0, 1
+
+
+class Loaded(NamedTuple):
+    """An interpreter with its memory laid out. inputs: (tensor, numpy dtype, shape, bytes)."""
+
+    interpreter: Any
+    inputs: List[Tuple[int, Any, Tuple[int, ...], int]]
+    output: int
+
+
+def main(memory_bytes: int, die_with_parent: bool) -> None:
+    from orchestrator.node.confine import confine
+
+    _load(_tiny_graph())  # what the runtime reads of this machine, it reads now
+    confined = confine(memory_bytes, die_with_parent)
+    with open(0, "rb", buffering=0) as requests, open(1, "wb", buffering=0) as answers:
+        _answer(answers, DONE, 0, bytes([confined]))
+        serve(requests, answers)
+
+
+def serve(requests: BinaryIO, answers: BinaryIO) -> None:
+    """Answers requests until the other end closes."""
+    loaded: Dict[int, Loaded] = {}
+    while True:
+        header = _read(requests, REQUEST.size)
+        if len(header) < REQUEST.size:
+            return
+        mark, kind, function, number, size = REQUEST.unpack(header)
+        content = _read(requests, size)
+        if mark != REQUEST_MARK or len(content) < size:
+            return
+        try:
+            if kind == LOAD:
+                loaded[function] = _load(bytes(content))
+                found = b""
+            else:
+                found = _run(loaded[function], content)
+        except Exception:  # whatever the runtime raises: the parent learns that it failed, and no more
+            _answer(answers, FAILED, number, b"")
+        else:
+            _answer(answers, DONE, number, found)
+
+
+def _load(graph: bytes) -> Loaded:
+    import numpy as np
+
+    from orchestrator.node.litert import load_interpreter
+
+    interpreter = load_interpreter(graph)
+    interpreter.allocate_tensors()
+    inputs = []
+    for detail in interpreter.get_input_details():
+        shape, dtype = tuple(int(n) for n in detail["shape"]), np.dtype(detail["dtype"])
+        inputs.append((detail["index"], dtype, shape, dtype.itemsize * int(np.prod(shape, dtype=np.int64))))
+    return Loaded(interpreter, inputs, interpreter.get_output_details()[0]["index"])
+
+
+def _run(loaded: Loaded, content: bytearray) -> bytes:
+    """Runs w with every x[, y, sw]; all inputs are set for every call, so that none depends on another."""
+    import numpy as np
+
+    interpreter, inputs, output = loaded
+    calls = (len(content) - inputs[0][3]) // sum(size for *_, size in inputs[1:])
+    columns, start = [], 0
+    for i, (index, dtype, shape, size) in enumerate(inputs):
+        count = calls if i else 1
+        columns.append(
+            (index, np.frombuffer(content, dtype, count * size // dtype.itemsize, start).reshape(count, *shape))
+        )
+        start += count * size
+    (w_index, (w,)), *rest = columns
+    found = []
+    for call in range(calls):
+        interpreter.set_tensor(w_index, w)
+        for index, values in rest:
+            interpreter.set_tensor(index, values[call])
+        interpreter.invoke()
+        found.append(interpreter.get_tensor(output).tobytes())
+    return b"".join(found)
+
+
+def _tiny_graph() -> bytes:
+    """y = x + x over four numbers, through the same code as any other."""
+    import numpy as np
+
+    from orchestrator.node.graph_file import Function, Known, Operation, tflite_file
+
+    x = Known("float32", (1, 4), None)
+    factor = Known("float32", (1, 4), np.ones((1, 4), np.float32))
+    options = {"activation": 0}
+    operations = (Operation("ADD", 1, (0, 0), (1,), options), Operation("MUL", 1, (1, 2), (3,), options))
+    return tflite_file(Function((x, x, factor, x), operations, (0,), (3,), 0))
+
+
+def _read(file: BinaryIO, size: int) -> bytearray:
+    """So many bytes, fewer only at the end."""
+    content = bytearray(size)
+    view, have = memoryview(content), 0
+    while have < size:
+        count = file.readinto(view[have:])  # type: ignore[attr-defined]
+        if not count:
+            return content[:have]
+        have += count
+    return content
+
+
+def _answer(file: BinaryIO, status: int, number: int, content: bytes) -> None:
+    view = memoryview(ANSWER.pack(ANSWER_MARK, status, number, len(content)) + content)
+    while view:
+        view = view[file.write(view) :]
+
+
+if __name__ == "__main__":
+    sys.path[:0] = sys.argv[3:]
+    main(int(sys.argv[1]), sys.argv[2] == "1")

@@ -1,0 +1,257 @@
+"""The node's end of the process a training graph runs in: requests with a time limit, answers that are checked.
+
+The process holds one graph for all who use it here. It is the adversary's from its first load on: an answer of another size, an
+end, or a time over the limit ends it for good, with an error whose text says nothing of the data.
+"""
+
+import logging
+import os
+import select
+import subprocess
+import sys
+import threading
+import time
+import weakref
+from pathlib import Path
+from typing import Dict, List, NamedTuple, Sequence
+
+import numpy as np
+
+from orchestrator.errors import EdgewardError, GraphError, WireError
+from orchestrator.node.confine import SECCOMP
+from orchestrator.node.graph_check import GRADIENT_OUTPUTS, CheckedGraph
+from orchestrator.node.graph_child import ANSWER, ANSWER_MARK, DONE, LOAD, REQUEST, REQUEST_MARK, RUN
+from orchestrator.node.graph_file import ITEM_BYTES, Function, tflite_file
+from orchestrator.node.graph_shapes import size_of
+from orchestrator.node.litert import runtime_package
+
+log = logging.getLogger("edgeward.node")
+
+CHILD = Path(__file__).with_name("graph_child.py")
+SPARE_BYTES = 64 << 20
+"""Memory a process may use beside twice what its functions' tensors take."""
+
+UNSTARTED = "this machine does not start the process training graphs run in (`edgeward doctor` may say why)"
+ENDED = "the process of the training graph ended before it answered"
+OVERRAN = "the process of the training graph did not answer within its time limit"
+WRONG = "the process of the training graph gave an answer that is none"
+FAILED = "the runtime cannot run the training graph"
+UNSTEADY = "the training graph answers the same record differently after another one"
+
+_warned: List[bool] = []
+
+
+class Limits(NamedTuple):
+    """Seconds until a process is killed: to start, to load a function, to run; `slack` times what random rows took on top."""
+
+    start_s: float = 120.0
+    load_s: float = 120.0
+    run_s: float = 120.0
+    slack: float = 100.0
+
+
+class GraphProcess:
+    """Runs the functions of one checked graph. Safe to use from several threads."""
+
+    def __init__(self, graph: CheckedGraph, limits: Limits = Limits()) -> None:  # noqa: B008 (immutable)
+        self._graph, self._limits = graph, limits
+        self._lock = threading.Lock()
+        self._names = sorted(graph.functions)
+        self._seconds: Dict[str, float] = {}  # per call, of the loaded functions
+        self._number = 0
+        self._broken = ""
+        memory = SPARE_BYTES + 2 * sum(function.memory_bytes for function in graph.functions.values())
+        command = [sys.executable, "-I", "-S", "-B", str(CHILD), str(memory), str(int(_in_main_thread())), *_folders()]
+        self._process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            bufsize=0,
+            cwd="/",
+            env=_environment(),
+            start_new_session=True,  # a Ctrl-C at the node's terminal is the node's to handle
+        )
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._to, self._from = self._process.stdin.fileno(), self._process.stdout.fileno()
+        os.set_blocking(self._to, False)
+        os.set_blocking(self._from, False)
+        self._started = False
+        self.close = weakref.finalize(self, _end, self._process, os.getpid())
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def broken(self) -> bool:
+        """Whether the process is gone; it does not come back."""
+        return bool(self._broken) or not self.close.alive
+
+    def seconds(self, name: str) -> float:
+        """What one call of a function takes on rows of random numbers; never measured on anybody's data."""
+        with self._lock:
+            self._ready(name)
+            return self._seconds[name]
+
+    def run(self, name: str, weights: np.ndarray, *columns: np.ndarray) -> np.ndarray:
+        """float32 (calls, *first output): one call per row of `columns`, which are the function's inputs behind w.
+
+        Raises GraphError when the process fails, now and ever after.
+        """
+        with self._lock:
+            self._ready(name)
+            return self._call(
+                name, weights, columns, self._limits.run_s + self._limits.slack * self._seconds[name] * len(columns[0])
+            )
+
+    def _ready(self, name: str) -> None:
+        """Starts the process, loads the function and tries it on random rows, where that was not done."""
+        if not self._started:
+            try:
+                confined = self._exchange([], 1, self._limits.start_s, greeting=True)[0]
+            except GraphError as error:  # it has seen no graph yet, so it is this machine
+                raise EdgewardError(f"{UNSTARTED}: {error}") from error
+            self._started = True
+            if confined != SECCOMP and not _warned:
+                _warned.append(True)
+                log.warning(
+                    "this machine cannot filter the system calls of the process training graphs run in (seccomp): %s",
+                    "it has limits and no network" if confined else "it has limits only",
+                )
+        if name in self._seconds:
+            return
+        function = self._graph.functions[name]
+        self._request(LOAD, name, [tflite_file(function)], 0, self._limits.load_s)
+        self._seconds[name] = self._try(name, function)
+
+    def _try(self, name: str, function: Function) -> float:
+        """Seconds a call takes on random rows. GraphError where a row's answer depends on the row before."""
+        random = np.random.default_rng(0)
+        shapes = [function.tensors[i].shape for i in function.inputs]
+        weights = random.standard_normal(shapes[0]).astype("<f4")
+        rows = random.standard_normal((2, *shapes[1])).astype("<f4")
+        columns = [rows[[0, 1, 0]]]
+        if len(shapes) == len(GRADIENT_OUTPUTS) + 2:
+            columns += [np.tile([[0], [1], [0]], shapes[2]).astype("<i4"), np.ones((3, *shapes[3]), "<f4")]
+        begin = time.monotonic()
+        answers = self._call(name, weights, columns, self._limits.run_s)
+        seconds = (time.monotonic() - begin) / len(rows)
+        if answers[0].tobytes() != answers[2].tobytes():
+            self._fail(UNSTEADY)
+        return seconds
+
+    def _call(self, name: str, weights: np.ndarray, columns: Sequence[np.ndarray], limit_s: float) -> np.ndarray:
+        function = self._graph.functions[name]
+        calls = len(columns[0])
+        parts = [_content(function, i, part) for i, part in zip(function.inputs, (weights, *columns))]
+        shape = function.tensors[function.outputs[0]].shape
+        answer = self._request(RUN, name, parts, 4 * calls * size_of(shape), limit_s)
+        return np.frombuffer(answer, "<f4").reshape(calls, *shape)
+
+    def _request(self, kind: int, name: str, parts: List[bytes], answer_bytes: int, limit_s: float) -> bytearray:
+        self._number += 1
+        size = sum(len(part) for part in parts)
+        header = REQUEST.pack(REQUEST_MARK, kind, self._names.index(name), self._number & 0xFFFFFFFF, size)
+        return self._exchange([header, *parts], answer_bytes, limit_s)
+
+    def _exchange(self, parts: List[bytes], answer_bytes: int, limit_s: float, greeting: bool = False) -> bytearray:
+        """Sends a request, reads its whole answer. The process reads a request to its end before it answers."""
+        if self.broken:
+            raise GraphError(self._broken or ENDED)
+        until = time.monotonic() + limit_s
+        for part in parts:
+            self._send(memoryview(part), until)
+        mark, status, number, size = ANSWER.unpack(self._receive(ANSWER.size, until))
+        if mark != ANSWER_MARK or number != (0 if greeting else self._number & 0xFFFFFFFF):
+            self._fail(WRONG)
+        if status != DONE:
+            self._fail(FAILED)
+        if size != answer_bytes:
+            self._fail(WRONG)
+        return self._receive(answer_bytes, until)
+
+    def _send(self, part: memoryview, until: float) -> None:
+        while part:
+            self._wait(self._to, select.POLLOUT, until)
+            try:
+                part = part[os.write(self._to, part) :]
+            except BlockingIOError:
+                continue
+            except OSError:
+                self._fail(ENDED)
+
+    def _receive(self, size: int, until: float) -> bytearray:
+        content = bytearray(size)
+        view = memoryview(content)
+        while view:
+            self._wait(self._from, select.POLLIN, until)
+            try:
+                count = os.readv(self._from, [view])
+            except BlockingIOError:
+                continue
+            if not count:
+                self._fail(ENDED)
+            view = view[count:]
+        return content
+
+    def _wait(self, descriptor: int, event: int, until: float) -> None:
+        poll = select.poll()
+        poll.register(descriptor, event)
+        if not poll.poll(max(0.0, until - time.monotonic()) * 1000):
+            self._fail(OVERRAN)
+
+    def _fail(self, reason: str) -> None:
+        self._broken = reason
+        self.close()
+        raise GraphError(reason)
+
+
+def _content(function: Function, index: int, part: np.ndarray) -> bytes:
+    """One input's bytes for all calls, checked against what the function takes."""
+    tensor = function.tensors[index]
+    values = np.ascontiguousarray(part, dtype=np.dtype(tensor.dtype).newbyteorder("<"))
+    own = values.shape if index == function.inputs[0] else values.shape[1:]
+    if own != tensor.shape and index == function.inputs[0]:
+        raise WireError(f"weights of shape {own}, the training graph takes {tensor.shape}")
+    if own != tensor.shape:
+        raise GraphError(f"the training graph takes {tensor.shape} of {tensor.dtype} there, not {own}")
+    return values.tobytes()
+
+
+def call_bytes(function: Function) -> int:
+    """Bytes a call sends or receives, whichever is more, without the weights."""
+    sent = [function.tensors[i] for i in function.inputs[1:]]
+    received = function.tensors[function.outputs[0]]
+    return max(sum(size_of(t.shape) * ITEM_BYTES[t.dtype] for t in sent), 4 * size_of(received.shape))
+
+
+def _folders() -> List[str]:
+    """Where the process imports from: it reads no site configuration."""
+    runtime = runtime_package()[1]
+    numpy_folder = Path(np.__file__).resolve().parents[1]
+    own = Path(__file__).resolve().parents[2]
+    return list(dict.fromkeys(str(folder) for folder in (own, numpy_folder, runtime)))
+
+
+def _environment() -> Dict[str, str]:
+    """What a process needs to start: where shared libraries are, if somewhere special, and one thread in each of them."""
+    kept = {name: os.environ[name] for name in ("LD_LIBRARY_PATH", "SYSTEMROOT") if name in os.environ}
+    return {**kept, "LC_ALL": "C", "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "TF_CPP_MIN_LOG_LEVEL": "3"}
+
+
+def _in_main_thread() -> bool:
+    """Whether this thread lives as long as the process: the kernel kills a child with the thread that started it."""
+    return threading.current_thread() is threading.main_thread()
+
+
+def _end(process: "subprocess.Popen[bytes]", owner: int) -> None:
+    """Kills the process and closes its pipes; not in a fork of the node, whose process it is not."""
+    if os.getpid() != owner:
+        return
+    process.kill()
+    process.wait()
+    for pipe in (process.stdin, process.stdout):
+        if pipe is not None:
+            pipe.close()

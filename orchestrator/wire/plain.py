@@ -1,0 +1,94 @@
+"""Text from elsewhere, made fit for people's eyes, and names from elsewhere, made fit for files.
+
+What came over the wire, or out of a file somebody else wrote, may hold control characters (which move a terminal's cursor), line
+ends (which forge lines of a log) and formatting characters (which turn the order of what is read round). All of it is shown and
+logged through `plain`; what names a run is checked by `run_name`; what becomes part of a file's name goes through `file_name`.
+"""
+
+import logging
+import re
+from typing import Any, Iterator, Tuple
+
+from orchestrator.errors import WireError
+
+LIMIT = 500
+"""Characters of a text that is shown, unless a caller says otherwise."""
+
+_CUT = "..."
+_RUN = re.compile(r"[A-Za-z0-9._-]{1,128}")
+
+
+def plain(text: object, limit: int = LIMIT) -> str:
+    """`text` on one line of printable characters, at most `limit` (3 or more) of them; twice is the same as once.
+
+    Printable is what str.isprintable says: line ends, control and formatting characters and lone surrogates are not. In their
+    place stands the escape of their code point, such as \\x1b or \\u202e. What is too long ends in "...".
+    """
+    whole = str(text)
+    # No character's escape is shorter than the character: more than `limit` of them need not be looked at.
+    shown = whole[: limit + 1]
+    if not shown.isprintable():
+        shown = "".join(c if c.isprintable() else _escape(c) for c in shown)
+    return shown if len(shown) <= limit else shown[: limit - len(_CUT)] + _CUT
+
+
+def plain_lines(text: str, limit: int = LIMIT) -> str:
+    """Each line of `text` made plain; all but the first are indented, so that none passes for a line of its own."""
+    return "\n    ".join(plain(line, limit) for line in text.split("\n"))
+
+
+class PlainFormatter(logging.Formatter):
+    """Of every log of a node or gateway: whatever a record quotes neither moves a cursor nor poses as another record."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return plain_lines(super().format(record), 4000)
+
+
+def plain_fields(value: Any, limit: int = LIMIT) -> Any:
+    """Plain data with every text in it made plain, keys included."""
+    if isinstance(value, str):
+        return plain(value, limit)
+    if isinstance(value, dict):
+        return {plain(k, limit) if isinstance(k, str) else k: plain_fields(v, limit) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain_fields(item, limit) for item in value]
+    return value
+
+
+def unprintable(data: Any) -> Iterator[Tuple[str, str]]:
+    """(place, what is there, plain) of every text in plain data that holds a character which is not printable."""
+    waiting = [("", data)]  # a list, not recursion: depth is the other side's choice
+    while waiting:
+        place, value = waiting.pop()
+        if isinstance(value, str) and not value.isprintable():
+            yield place, plain(value)
+        elif isinstance(value, dict):
+            for key, inner in value.items():
+                inside = f"{place}.{plain(key)}" if place else plain(key)
+                if isinstance(key, str) and not key.isprintable():
+                    yield inside, plain(key)
+                waiting.append((inside, inner))
+        elif isinstance(value, (list, tuple)):
+            waiting.extend((f"{place}[{index}]", inner) for index, inner in enumerate(value))
+
+
+def run_name(text: str) -> str:
+    """`text`, if it may name a run: 1 to 128 of A-Z a-z 0-9 . _ -. WireError otherwise."""
+    if not _RUN.fullmatch(text):
+        raise WireError(f"run {plain(text, 64)!r}: a run's name is 1 to 128 of A-Z, a-z, 0-9, '.', '_', '-'")
+    return text
+
+
+def as_run_name(text: str) -> str:
+    """What of `text` may be in a run's name, at most 100 characters: everything else becomes '-'."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", text)[:100]
+
+
+def file_name(before: str, name: str, after: str) -> str:
+    """BEFORE-NAME.AFTER, the one way a name from elsewhere gets into a path: it is no path itself, and not hidden."""
+    return f"{before}-{run_name(name)}.{after}"
+
+
+def _escape(character: str) -> str:
+    code = ord(character)
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
