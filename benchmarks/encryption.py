@@ -2,8 +2,8 @@
 
 python benchmarks/encryption.py [--parties 4 10] [--values 100000] [--repeats 5] [--json]
 
-One process, no network, one thread, all ways in one run on the same vectors; seconds are medians over the repeats. A party's
-seconds are the slowest party's. Plain: float32, added. Secure aggregation: secure_sum.py with all as neighbours, nobody drops
+One process, no network, one thread, all ways in one run on the same vectors; seconds are of CPU, medians over the repeats. A
+party's are the slowest party's. Plain: float32, added. Secure aggregation: secure_sum.py with all as neighbours, nobody drops
 out, 32-bit ring, grid 2^-23; Ed25519. CKKS: ckks.py, same ring and grid: masked vectors for the server, pads for the key holder.
 Bytes up are what a party sends, whole: signatures, keys and shares too. Error: the worst of all values against float64.
 """
@@ -34,15 +34,15 @@ Figures = Dict[str, float]
 
 
 class Clock:
-    """Seconds spent, by who spent them."""
+    """Seconds of CPU spent, by who spent them."""
 
     def __init__(self) -> None:
         self.seconds: Dict[str, float] = {}
 
     def of(self, who: str, step: Callable[..., Any], *arguments: Any) -> Any:
-        start = time.perf_counter()
+        start = time.process_time()
         result = step(*arguments)
-        self.seconds[who] = self.seconds.get(who, 0.0) + time.perf_counter() - start
+        self.seconds[who] = self.seconds.get(who, 0.0) + time.process_time() - start
         return result
 
     def slowest(self, names: List[str]) -> float:

@@ -160,7 +160,7 @@ def test_help_imports_nothing_heavy() -> None:
         *(["node", verb] for verb in ("run", "enroll", "request", "install")),
         ["node", "service"],
         ["keyholder", "run"],
-        *(["node", verb] for verb in ("ledger", "approvals", "approve", "deny", "peers", "fingerprint")),
+        *(["node", verb] for verb in ("ledger", "approvals", "approve", "deny", "peers", "fingerprint", "graph")),
         ["node", "policy", "check"],
         ["model", "export"],
         ["model", "verify"],

@@ -14,6 +14,8 @@ import struct
 from dataclasses import dataclass, field
 from typing import Any, Dict, List, Optional
 
+from orchestrator.wire.plain import plain_fields
+
 RECORD_SCHEMA = 1
 FRAME_INFER = 0x01
 FRAME_UPDATE_BEGIN = 0x10
@@ -124,7 +126,7 @@ def parse_record(text: bytes) -> Optional[Record]:
     if found is None:
         return None
     try:
-        content = json.loads(found)
+        content = plain_fields(json.loads(found), MAX_LINE_BYTES)  # a board's words reach terminals, too
     except (ValueError, RecursionError):
         return None
     head = [content.pop(key, None) for key in ("boot", "seq", "model", "t_us", "kind", "v")]

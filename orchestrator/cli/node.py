@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Dict, List, Optional, Tuple
 
-from orchestrator.cli import logs, node_budget, node_peers, service
+from orchestrator.cli import logs, node_budget, node_graph, node_peers, service
 from orchestrator.cli.identity import register_node
 
 if TYPE_CHECKING:
@@ -52,6 +52,7 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     register_node(verbs)
     node_budget.register(verbs)
     node_peers.register(verbs)
+    node_graph.register(verbs)
 
 
 def where(arguments: argparse.Namespace, command: str) -> "Tuple[BrokerAddress, str, str, Optional[NodeIdentity]]":

@@ -136,13 +136,15 @@ def _shown(ledger: "Ledger", delta: float) -> Dict[str, Any]:
 
 
 def _run(reservation: "Reservation") -> Dict[str, Any]:
+    from orchestrator.rounds.events import STATISTICS_ROUND
+
     return {
         "run": reservation.run,
         "task": reservation.task,
         "digest": reservation.digest,
         "unit": reservation.unit,
         "closed": reservation.closed,
-        "rounds": len(reservation.rounds),
+        "rounds": sum(number >= STATISTICS_ROUND for number in reservation.rounds),
         "releases": [
             {**charge.to_dict(), "used": reservation.used.get(charge.kind, 0)} for charge in reservation.charges
         ],
@@ -163,7 +165,9 @@ def _page(found: Dict[str, Any]) -> str:
     lines += [table(rows), ""] if found["runs"] else ["no run was ever taken", ""]
     for unit, epsilon in found["spent"].items():
         bound = "without bound" if epsilon is None else f"{epsilon:.3g}"
-        lines.append(f"epsilon {bound} at delta {found['delta']:g}: {'all runs' if unit == 'all' else f'per {unit}'}")
+        lines.append(
+            f"epsilon {bound} at delta {found['delta']:g}: {'all runs with privacy' if unit == 'all' else f'per {unit}'}"
+        )
     if found["without_privacy"]:
         lines.append(f"without privacy, so not bounded by any epsilon: {', '.join(found['without_privacy'])}")
     return "\n".join([*lines, *([found["note"]] if found["note"] else [])]).rstrip()

@@ -16,9 +16,9 @@ _EPILOG = """examples:
   edgeward node peers trust icu-2 FINGERPRINT --state DIR
   edgeward node peers distrust icu-2 --state DIR
 
-FINGERPRINT: of a key that waits, 32 of its 64 digits or more, in blocks or not; of one this node never saw, all 64. Peers that
-[require] peers of a policy names are confirmed there and not listed here; where both speak of a name they have to agree. A
-running node goes by it from its next step on."""
+FINGERPRINT: of a key listed here, 32 of its 64 digits or more, in blocks or not; of one this node was never shown, all 64.
+Peers that [require] peers of a policy names are confirmed there and not listed here; where both speak of a name they have to
+agree. A running node goes by it from its next step on."""
 
 _LEAST_DIGITS = 32
 
@@ -91,7 +91,7 @@ def _peers(arguments: argparse.Namespace) -> int:
     ledger, store = open_ledger(arguments.state)
     try:
         if arguments.action == "trust":
-            fingerprint = _whole("".join(arguments.fingerprint), arguments.name, store)
+            fingerprint = _whole("".join(arguments.fingerprint), arguments.name, _shown(ledger.trusted(), store))
             ledger.trust(arguments.name, fingerprint)
         elif arguments.action == "distrust":
             ledger.distrust(arguments.name)
@@ -105,10 +105,11 @@ def _peers(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _whole(said: str, name: str, store: "NodeStore") -> str:
-    """All 64 digits of what the owner typed: completed from the keys that were seen under this name."""
-    import hashlib
+def _whole(said: str, name: str, shown: Dict[str, Any]) -> str:
+    """All 64 digits of what the owner typed: completed from the keys that were shown under this name.
 
+    64 digits are accepted whatever was shown: a gateway that shows other keys cannot keep the owner from confirming this one.
+    """
     from orchestrator.errors import UsageError
     from orchestrator.node.roster import DIGITS
 
@@ -117,30 +118,34 @@ def _whole(said: str, name: str, store: "NodeStore") -> str:
         raise UsageError(
             f"fingerprint {said!r}: expected {DIGITS} hex digits, or at least {_LEAST_DIGITS} of a key that waits"
         )
-    seen = {peer.fingerprint for peer in store.pending_peers() if peer.name == name}
-    seen |= {hashlib.sha256(key).hexdigest() for pinned, key in store.pinned_peers().items() if pinned == name}
+    if len(digits) == DIGITS:
+        return digits
+    seen = {peer["fingerprint"] for peer in shown["pending"] if peer["name"] == name}
+    seen |= {found[name] for found in (shown["first_sight"], shown["enrolled"], shown["confirmed"]) if name in found}
     fitting = [fingerprint for fingerprint in seen if fingerprint.startswith(digits)]
     if len(fitting) == 1:
         return fitting[0]
-    waiting = [peer for peer in store.pending_peers() if peer.name == name]
-    if len(digits) == DIGITS and not waiting:
-        return digits
-    if waiting:
+    if seen:
         raise UsageError(
-            f"this is not the key that was shown as {name}'s: compare it by phone again. If the key that waits is wrong, "
-            f"somebody poses as {name}; `edgeward node peers distrust {name}` forgets it"
+            f"this is not the key that was shown as {name}'s: compare by phone again; somebody may pose as {name}"
         )
-    raise UsageError(f"no key of {name} with this fingerprint was seen here: give all {DIGITS} digits of it")
+    raise UsageError(f"no key of {name} was shown here yet: give all {DIGITS} digits of it")
 
 
 def _shown(trusted: Dict[str, str], store: "NodeStore") -> Dict[str, Any]:
     import hashlib
 
+    from orchestrator.wire.transparency import newest_of, read_log
+
     pinned = {name: hashlib.sha256(key).hexdigest() for name, key in store.pinned_peers().items()}
+    newest = newest_of(read_log([json.loads(entry) for entry in store.certificates()]))
+    known = {*trusted, *pinned, "gateway"}
+    enrolled = {name: entry.key for name, entry in sorted(newest.items()) if entry.key and ":" not in name}
     return {
         "confirmed": {name: fingerprint for name, fingerprint in sorted(trusted.items()) if fingerprint},
         "distrusted": sorted(name for name, fingerprint in trusted.items() if not fingerprint),
         "first_sight": {name: fingerprint for name, fingerprint in pinned.items() if name not in trusted},
+        "enrolled": {name: key for name, key in enrolled.items() if name not in known},
         "pending": [peer._asdict() for peer in store.pending_peers()],
     }
 
@@ -153,6 +158,7 @@ def _page(found: Dict[str, Any]) -> str:
     for heading, kind in (
         ("confirmed by the owner", "confirmed"),
         ("accepted at first sight, without --policy", "first_sight"),
+        ("in the certificate log, not confirmed", "enrolled"),
     ):
         if found[kind]:
             lines += [heading, *(f"    {name}  {grouped(fingerprint)}" for name, fingerprint in found[kind].items())]

@@ -10,7 +10,7 @@ from orchestrator.doctor.certificates import CA, check_identity
 from orchestrator.doctor.files import check_data, check_store
 from orchestrator.doctor.finding import NOT_CHECKED, PROBLEM, Finding
 from orchestrator.doctor.machine import check_clock, check_disk, check_memory, check_python
-from orchestrator.doctor.software import check_mosquitto, check_packages, check_runtime, check_serial
+from orchestrator.doctor.software import check_confinement, check_mosquitto, check_packages, check_runtime, check_serial
 from orchestrator.errors import EdgewardError, UsageError
 from orchestrator.wire.link import BrokerAddress
 from orchestrator.wire.pki import read_settings
@@ -44,6 +44,8 @@ def examine(question: Question) -> List[Finding]:
     found.append(check_memory(NODE_MEMORY_MIB if node else GATEWAY_MEMORY_MIB))
     found.append(check_store(question.state / ("node.sqlite" if node else "gateway.sqlite")))
     found.append(check_runtime())
+    if node:
+        found.append(check_confinement())
     task, identity, where = None, question.identity, question.broker
     host, port, ca_file = "127.0.0.1", 1883, question.ca_file
     if question.config is not None:

@@ -8,6 +8,7 @@ import sys
 from typing import List
 
 from orchestrator.doctor.finding import NOT_CHECKED, OK, PROBLEM, WARNING, Finding
+from orchestrator.errors import EdgewardError
 
 _GATEWAY = ("tensorflow", "tflite_micro", "dp_accounting")
 _SBIN = f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin"
@@ -27,6 +28,23 @@ def check_runtime() -> Finding:
     last = (done.stderr.strip().splitlines() or ["no word"])[-1]
     how = f"signal {-done.returncode}" if done.returncode < 0 else last
     return Finding(PROBLEM, "runtime", f"no TensorFlow Lite runtime that works: {how}", "pip install 'edgeward[node]'")
+
+
+def check_confinement() -> Finding:
+    """Starts the process a node runs a gateway's graphs in, and asks what the kernel lets it give up."""
+    from orchestrator.node.confine import SECCOMP
+    from orchestrator.node.graph_process import NOTHING, WEAK, confinement_here
+
+    try:
+        confined = confinement_here()
+    except EdgewardError as error:
+        return Finding(PROBLEM, "graphs", str(error), "pip install --force-reinstall 'edgeward[node]'")
+    if confined == SECCOMP:
+        return Finding(OK, "graphs", "run in a process that can only compute: system calls are filtered")
+    fix = (
+        "a kernel with CONFIG_SECCOMP_FILTER on x86-64 or 64-bit ARM; in a container, one whose profile allows seccomp"
+    )
+    return Finding(WARNING, "graphs", f"run in a process that {WEAK.get(confined, WEAK[NOTHING])}", fix)
 
 
 def check_packages(embedded_broker: bool) -> List[Finding]:

@@ -130,7 +130,8 @@ class Gateway:
         self._wake_at: Optional[float] = None
         self._owed: List[Tuple[float, str, bytes]] = []  # when to acknowledge a vector, to whom, and how
         self._figures = Figures(self._task.training)
-        store.keep_certificates(run, self._voice.certificates)
+        if self._secure is not None:
+            store.keep_certificates(run, self._voice.certificates)
         self._announcer = Announcer(
             run, self._task, stored[1], self._topics, self._voice, self._figures, store.certificates(run)
         )

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any, Dict, List, Mapping
 
+from orchestrator.wire.plain import plain
 from orchestrator.wire.task import Selection
 
 
@@ -27,10 +28,10 @@ class Standings:
         standing.seen = now
         labels, health = header.get("labels"), header.get("health")
         if isinstance(labels, dict):
-            standing.labels = {str(k): str(v) for k, v in labels.items()}
+            standing.labels = {plain(k, 100): plain(v, 100) for k, v in labels.items()}
         if isinstance(health, dict):
             numbers = {k: v for k, v in health.items() if isinstance(v, (int, float)) and abs(v) < 1e12}
-            standing.health = {str(k): float(v) for k, v in numbers.items()}  # not a number is not a report
+            standing.health = {plain(k, 100): float(v) for k, v in numbers.items()}  # not a number is not a report
 
     def of(self, node: str) -> Standing:
         return self._nodes.get(node, Standing())

@@ -74,17 +74,20 @@ class Approvals:
         request = fitting[0]
         if not whole:
             return request
-        path = self._folder / f"{request.digest}.tflite"
-        try:
-            graph = path.read_bytes()
-        except OSError as error:
-            raise UsageError(f"{path}: the training graph cannot be read: {error.strerror}") from error
-        if digest_of(request.declared, graph) != request.digest:
+        if digest_of(request.declared, self.graph(request.digest)) != request.digest:
             raise UsageError(
                 f"{self._folder}: request {request.digest[:16]} is not what the node wrote: it was changed"
             )
         task = task_from_dict(request.declared, f"request {request.digest[:16]}")
         return request._replace(summary=summary_of(task, request.epsilon))
+
+    def graph(self, digest: str) -> bytes:
+        """The training graph of a request; UsageError where it cannot be read."""
+        path = self._folder / f"{digest}.tflite"
+        try:
+            return path.read_bytes()
+        except OSError as error:
+            raise UsageError(f"{path}: the training graph cannot be read: {error.strerror}") from error
 
     @staticmethod
     def _read(path: Path) -> Request:

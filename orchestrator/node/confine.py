@@ -4,7 +4,8 @@ Linux only; elsewhere a process is limited, not confined, and `confine` says so.
 """
 
 import ctypes
-import platform
+import os
+import resource
 import signal
 import struct
 import sys
@@ -50,7 +51,7 @@ _CALLS: Dict[str, Tuple[int, int]] = {
 _NOT_EXECUTABLE: Dict[str, Tuple[int, int]] = {"mmap": (9, 222), "mprotect": (10, 226)}
 """Allowed unless their third argument asks for memory that can be executed."""
 
-_MACHINES = {"x86_64": (0, 0xC000003E), "amd64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7), "arm64": (1, 0xC00000B7)}
+_MACHINES = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}
 """Column of the tables, AUDIT_ARCH of linux/audit.h."""
 
 
@@ -60,8 +61,6 @@ def confine(memory_bytes: int, die_with_parent: bool) -> int:
     To be called when all that needs files is loaded, and before anything hostile is read. die_with_parent: be killed when the
     thread that started this process ends.
     """
-    import resource
-
     # No limit of processor time: a child lives as long as its run. The parent bounds every request instead.
     for which in (resource.RLIMIT_CORE, resource.RLIMIT_FSIZE):
         _set(which, 0)
@@ -78,7 +77,7 @@ def confine(memory_bytes: int, die_with_parent: bool) -> int:
         libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
     _set(resource.RLIMIT_NOFILE, 0)  # those that are open stay so
-    column, architecture = _MACHINES.get(platform.machine().lower(), (-1, 0))
+    column, architecture = _MACHINES.get(os.uname().machine, (-1, 0))
     if column >= 0 and sys.maxsize > 2**32 and _install(libc, filter_program(column, architecture), column):
         return SECCOMP
     return NAMESPACES if libc.unshare(_CLONE_NEWUSER | _CLONE_NEWNET) == 0 else NOTHING
@@ -122,8 +121,6 @@ def _install(libc: ctypes.CDLL, program: bytes, column: int) -> bool:
 
 
 def _set(which: int, most: int) -> None:
-    import resource
-
     _, hard = resource.getrlimit(which)
     most = most if hard == resource.RLIM_INFINITY else min(most, hard)
     resource.setrlimit(which, (most, most))
@@ -136,6 +133,4 @@ def _memory_now() -> Tuple[int, int]:
             pages = file.read().split()
     except OSError:
         return 1 << 30, 1 << 30
-    import resource
-
     return int(pages[0]) * resource.getpagesize(), int(pages[5]) * resource.getpagesize()

@@ -3,10 +3,10 @@
 What a graph did to this node is kept in its store. Before a graph is first loaded it is noted as being tried; the note is
 replaced when its process has answered. So a graph that ended or overran its process is declined from then on without being
 loaded, and one that was being tried whenever this node ended, three times in a row, likewise; until the owner says otherwise
-(`edgeward node graph forget`).
+(`edgeward node graph forget`). Notes are kept under the digest of what a graph computes, so that another name or layout does not
+make it another.
 """
 
-import hashlib
 from typing import List
 
 from orchestrator.errors import GraphError
@@ -19,25 +19,20 @@ TRIED, RUNS, REFUSED = ("tried", "tried again", "tried a third time"), "runs", "
 """Notes on a graph. A node may be stopped while it tries one, through no fault of the graph's; three times is no chance."""
 
 
-def graph_digest(graph: bytes) -> str:
-    """SHA-256 of the graph's bytes, in hex: what notes on it are kept under."""
-    return hashlib.sha256(graph).hexdigest()
-
-
 def admit_graph(store: NodeStore, graph: bytes, task: Task, limits: Limits = Limits()) -> None:  # noqa: B008 (immutable)
     """Returns if this node runs the graph for the task. To be called before private data are opened.
 
     Raises GraphError where the graph is not on the allow-list, is not the declared model's in size and shape, was refused before,
     or does not survive random rows; EdgewardError where this machine cannot run any.
     """
-    digest = graph_digest(graph)
+    checked = check_graph(graph)
+    digest = checked.digest()
     state = store.graph_state(digest)
     if state in (TRIED[-1], REFUSED):
         raise GraphError(
             f"training graph {digest[:16]} ended or overran its process here before, and is not loaded again: "
             "`edgeward node graph forget` lets it be tried once more"
         )
-    checked = check_graph(graph)
     _check_declared(checked, task)
     if state == RUNS:
         return
@@ -55,7 +50,7 @@ def admit_graph(store: NodeStore, graph: bytes, task: Task, limits: Limits = Lim
 
 def refuse_graph(store: NodeStore, graph: bytes) -> None:
     """Notes that a graph failed in a round: it is declined from now on."""
-    store.note_graph(graph_digest(graph), REFUSED)
+    store.note_graph(check_graph(graph).digest(), REFUSED)
 
 
 def try_graph(graph: CheckedGraph, names: List[str], limits: Limits = Limits()) -> None:  # noqa: B008 (immutable)

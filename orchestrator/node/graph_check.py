@@ -6,6 +6,7 @@ not on the list (node/graph_ops.py) is refused, every shape is computed and comp
 the interpreter is a file of its own for each signature, made of what was understood.
 """
 
+import hashlib
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Set, Tuple
 
 import numpy as np
@@ -41,10 +42,10 @@ class CheckedGraph(NamedTuple):
     infer_batch: int
     functions: Dict[str, Function]
 
-    def digest_content(self) -> bytes:
-        """Bytes that two graphs share exactly when they compute the same, operator by operator."""
+    def digest(self) -> str:
+        """SHA-256, in hex, that graphs share when they compute the same, operator by operator; names and layout do not count."""
         parts = [name.encode() + b"\0" + tflite_file(self.functions[name]) for name in sorted(self.functions)]
-        return b"".join(len(part).to_bytes(8, "big") + part for part in parts)
+        return hashlib.sha256(b"".join(len(part).to_bytes(8, "big") + part for part in parts)).hexdigest()
 
 
 def check_graph(graph: bytes) -> CheckedGraph:

@@ -107,7 +107,7 @@ _SLICES = (
     Option("end_mask", 1, "<i"),
     Option("ellipsis_mask", 2, "<i", 0, (0,)),
     Option("new_axis_mask", 3, "<i", 0, (0,)),
-    Option("shrink_axis_mask", 4, "<i", 0, (0,)),
+    Option("shrink_axis_mask", 4, "<i"),
     Option("offset", 5, "<?", False, (False,)),
 )
 _JOIN = (Option("axis", 0, "<i"), Option("activation", 1, "<b", 0, (0,)))

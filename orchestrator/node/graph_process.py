@@ -13,12 +13,12 @@ import threading
 import time
 import weakref
 from pathlib import Path
-from typing import Dict, List, NamedTuple, Sequence
+from typing import Dict, List, NamedTuple, Optional, Sequence
 
 import numpy as np
 
 from orchestrator.errors import EdgewardError, GraphError, WireError
-from orchestrator.node.confine import SECCOMP
+from orchestrator.node.confine import NAMESPACES, NOTHING, SECCOMP
 from orchestrator.node.graph_check import GRADIENT_OUTPUTS, CheckedGraph
 from orchestrator.node.graph_child import ANSWER, ANSWER_MARK, DONE, LOAD, REQUEST, REQUEST_MARK, RUN
 from orchestrator.node.graph_file import ITEM_BYTES, Function, tflite_file
@@ -37,6 +37,11 @@ OVERRAN = "the process of the training graph did not answer within its time limi
 WRONG = "the process of the training graph gave an answer that is none"
 FAILED = "the runtime cannot run the training graph"
 UNSTEADY = "the training graph answers the same record differently after another one"
+
+WEAK = {
+    NAMESPACES: "has limits and no network, but could read this user's files: system calls cannot be filtered here (seccomp)",
+    NOTHING: "has limits only: system calls cannot be filtered here (seccomp), nor can it be kept from the network (namespaces)",
+}
 
 _warned: List[bool] = []
 
@@ -77,7 +82,7 @@ class GraphProcess:
         self._to, self._from = self._process.stdin.fileno(), self._process.stdout.fileno()
         os.set_blocking(self._to, False)
         os.set_blocking(self._from, False)
-        self._started = False
+        self._confined: Optional[int] = None
         self.close = weakref.finalize(self, _end, self._process, os.getpid())
 
     @property
@@ -106,20 +111,26 @@ class GraphProcess:
                 name, weights, columns, self._limits.run_s + self._limits.slack * self._seconds[name] * len(columns[0])
             )
 
-    def _ready(self, name: str) -> None:
-        """Starts the process, loads the function and tries it on random rows, where that was not done."""
-        if not self._started:
+    def confinement(self) -> int:
+        """SECCOMP, NAMESPACES or NOTHING of node/confine.py: what this machine confines such a process by."""
+        with self._lock:
+            return self._start()
+
+    def _start(self) -> int:
+        """Waits until the process is there, the first time."""
+        if self._confined is None:
             try:
-                confined = self._exchange([], 1, self._limits.start_s, greeting=True)[0]
+                self._confined = self._exchange([], 1, self._limits.start_s, greeting=True)[0]
             except GraphError as error:  # it has seen no graph yet, so it is this machine
                 raise EdgewardError(f"{UNSTARTED}: {error}") from error
-            self._started = True
-            if confined != SECCOMP and not _warned:
+            if self._confined != SECCOMP and not _warned:
                 _warned.append(True)
-                log.warning(
-                    "this machine cannot filter the system calls of the process training graphs run in (seccomp): %s",
-                    "it has limits and no network" if confined else "it has limits only",
-                )
+                log.warning("training graphs run in a process that %s", WEAK.get(self._confined, WEAK[NOTHING]))
+        return self._confined
+
+    def _ready(self, name: str) -> None:
+        """Loads the function and tries it on random rows, where that was not done."""
+        self._start()
         if name in self._seconds:
             return
         function = self._graph.functions[name]
@@ -220,6 +231,15 @@ def _content(function: Function, index: int, part: np.ndarray) -> bytes:
     return values.tobytes()
 
 
+def confinement_here() -> int:
+    """SECCOMP, NAMESPACES or NOTHING: by what a process is confined on this machine. EdgewardError where none starts."""
+    process = GraphProcess(CheckedGraph(0, (), 0, 0, 0, {}))
+    try:
+        return process.confinement()
+    finally:
+        process.close()
+
+
 def call_bytes(function: Function) -> int:
     """Bytes a call sends or receives, whichever is more, without the weights."""
     sent = [function.tensors[i] for i in function.inputs[1:]]
@@ -238,7 +258,10 @@ def _folders() -> List[str]:
 def _environment() -> Dict[str, str]:
     """What a process needs to start: where shared libraries are, if somewhere special, and one thread in each of them."""
     kept = {name: os.environ[name] for name in ("LD_LIBRARY_PATH", "SYSTEMROOT") if name in os.environ}
-    return {**kept, "LC_ALL": "C", "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "TF_CPP_MIN_LOG_LEVEL": "3"}
+    single = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+    # Memory a kernel needs for a moment is kept for the next call, not given back and asked for again.
+    steady = {"MALLOC_TRIM_THRESHOLD_": "16777216", "MALLOC_MMAP_THRESHOLD_": "4194304", "MALLOC_ARENA_MAX": "1"}
+    return {**kept, **single, **steady, "LC_ALL": "C", "TF_CPP_MIN_LOG_LEVEL": "3"}
 
 
 def _in_main_thread() -> bool:

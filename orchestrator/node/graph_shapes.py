@@ -220,8 +220,10 @@ def strided_slice(call: Call) -> List[Known]:
     for axis, (n, begin, end, step) in enumerate(zip(x.shape, *[constant(bound, (rank,)) for bound in bounds])):
         begin = 0 if call.options["begin_mask"] >> axis & 1 else begin + n * (begin < 0)
         end = n if call.options["end_mask"] >> axis & 1 else end + n * (end < 0)
+        alone = call.options["shrink_axis_mask"] >> axis & 1
+        end = begin + 1 if alone else end
         require(step >= 1 and 0 <= begin < end <= n, f"{begin} to {end} in steps of {step} of {n}")
-        shape.append(-(-(end - begin) // step))
+        shape += [] if alone else [-(-(end - begin) // step)]
     return float_of(shape)
 
 

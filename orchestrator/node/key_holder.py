@@ -204,7 +204,7 @@ class KeyHolderAgent(NodeAgent):
             return self._say(key, self._sum.open())
         except UnsoundSumError as unsound:
             for name, fault in sorted(unsound.faults.items()):
-                log.error("round %d, attempt %d: the ciphertext of %s has %s", key[1], key[2], name, fault)
+                log.error("round %d, attempt %d: the ciphertext of %r has %s", key[1], key[2], name, fault)
             raise
 
     def _terms(self, key: Key, header: Dict[str, Any]) -> Tuple[bytes, Tuple[Summand, ...], Verify, bytes]:

@@ -5,6 +5,7 @@ Only processes made for it import it: a runtime can crash, and what a gateway's 
 
 import importlib
 import importlib.util
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Tuple
 
@@ -24,6 +25,9 @@ def runtime_package() -> Tuple[str, Path]:
 
 def load_interpreter(graph: bytes) -> Any:
     """An interpreter of one thread: more gave no gain on small models."""
-    name, _ = runtime_package()
-    interpreter = importlib.import_module(f"{name}.interpreter")
-    return interpreter.Interpreter(model_content=graph, num_threads=1)
+    return _interpreter()(model_content=graph, num_threads=1)
+
+
+@lru_cache(maxsize=None)
+def _interpreter() -> Any:
+    return importlib.import_module(f"{runtime_package()[0]}.interpreter").Interpreter

@@ -127,7 +127,7 @@ class Peers:
             return ""
         roster = self._read_roster()
         holder = aggregation.key_holder
-        if holder and not roster.peers.get(holder, roster.key_holder):
+        if holder and not roster.holder(holder):
             return TOO_FEW
         return "" if aggregation.least <= 1 + roster.confirmed(self._name, aggregation) else TOO_FEW
 
@@ -143,14 +143,14 @@ class Peers:
         if entries[-1].seq <= len(self._log):
             if tuple(entries) != self._log[entries[0].seq - 1 : entries[-1].seq]:
                 log.error("the gateway shows another certificate log than before")
-                raise PeerError(OTHER_LOG)
+                raise PeerError(OTHER_LOG, "peers.log")
             return entries[-1].seq
         try:
             new = transparency.check_extends(transparency.head_of(self._log), entries)
             transparency.check_signed(new, _elliptic(self._authority))
         except WireError as error:
             log.error("the gateway shows another certificate log than before: %s", error)
-            raise PeerError(OTHER_LOG) from error
+            raise PeerError(OTHER_LOG, "peers.log") from error
         whole = (*self._log, *new)
         self._check_own(whole)
         self._store.add_certificates({entry.seq: json.dumps(entry._asdict()) for entry in new})
@@ -178,7 +178,9 @@ class Peers:
         later = [e for e in issued if own and e.seq > own[0].seq and e.key != self.fingerprint]
         if not own or later or valid is None or valid.serial != self._serial:
             log.error("the certificate log has no certificate of this node, or another key under its name: %s", issued)
-            raise PeerError("the certificate log does not name this node's key as the only one under its name")
+            raise PeerError(
+                "the certificate log does not name this node's key as the only one under its name", "peers.log"
+            )
 
     def _admit(self, party: str, credential: bytes, seen: Optional[int], key_holder: bool) -> None:
         known = self._admitted.get(party)

@@ -18,6 +18,11 @@ class Roster(NamedTuple):
     peers: Mapping[str, str]
     key_holder: str = ""
 
+    def holder(self, name: str) -> str:
+        """Fingerprint confirmed for the key holder `name`; "" where none is, or the owner's words do not agree."""
+        words = {self.peers.get(name, self.key_holder), self.key_holder or self.peers.get(name, "")}
+        return words.pop() if len(words) == 1 else ""
+
     def confirmed(self, own: str, aggregation: Aggregation) -> int:
         """Confirmed nodes that may be in a sum with the node `own`: neither itself nor the key holder."""
         apart = (own, aggregation.key_holder)
@@ -58,7 +63,7 @@ def roster_lines(aggregation: Aggregation, own: str, roster: Roster, first_sight
     lines = [f"peers confirmed for sums over at least {aggregation.least} nodes: {len(peers)}"]
     lines += [f"    {name}  {grouped(fingerprint)}" for name, fingerprint in peers.items()]
     if aggregation.key_holder:
-        confirmed = roster.key_holder or roster.peers.get(aggregation.key_holder, "")
+        confirmed = roster.holder(aggregation.key_holder)
         lines.append(f"key holder {aggregation.key_holder}: {grouped(confirmed) if confirmed else 'not confirmed'}")
     if first_sight:
         lines.append(

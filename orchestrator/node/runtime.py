@@ -1,6 +1,5 @@
 """A training graph's signatures as numpy functions, checked (node/graph_check.py) and run in a process of their own."""
 
-import hashlib
 import threading
 from types import TracebackType
 from typing import Iterator, Optional, Tuple, Type
@@ -20,7 +19,7 @@ _lock = threading.Lock()
 
 
 class TrainingGraph:
-    """A training graph to call. Those of equal bytes share a process, which ends with the last of them.
+    """A training graph to call. Equal ones share a process, which ends with the last of them.
 
     The methods whose names begin with `record` run every record by itself, so that no answer depends on another record; the
     others see a whole batch, as only tasks that promise nothing about single records or patients may. All raise GraphError when
@@ -34,7 +33,7 @@ class TrainingGraph:
         self.batch_size, self.infer_batch = checked.batch_size, checked.infer_batch
         self._functions = checked.functions
         with _lock:
-            key = (hashlib.sha256(graph).hexdigest(), limits)
+            key = (checked.digest(), limits)
             process = _processes.get(key)
             if process is None or process.broken:
                 process = _processes[key] = GraphProcess(checked, limits)

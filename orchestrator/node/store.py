@@ -31,8 +31,7 @@ CREATE TABLE IF NOT EXISTS certificates (seq INTEGER PRIMARY KEY, entry TEXT NOT
 CREATE TABLE IF NOT EXISTS revealed (
     run TEXT NOT NULL, round INTEGER NOT NULL, attempt INTEGER NOT NULL, PRIMARY KEY (run, round, attempt)
 );
-CREATE TABLE IF NOT EXISTS sums (number INTEGER PRIMARY KEY, scope TEXT NOT NULL, nodes TEXT NOT NULL);
-CREATE INDEX IF NOT EXISTS sums_by_scope ON sums (scope);
+CREATE TABLE IF NOT EXISTS sums (scope TEXT PRIMARY KEY, nodes TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS opened (run TEXT NOT NULL, round INTEGER NOT NULL, PRIMARY KEY (run, round));
 CREATE TABLE IF NOT EXISTS counts (run TEXT PRIMARY KEY, task TEXT NOT NULL, units INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS looks (what TEXT PRIMARY KEY, at REAL NOT NULL);
@@ -207,9 +206,8 @@ class NodeStore:
             self._db.execute("INSERT OR IGNORE INTO opened VALUES (?, ?)", (run, round_number))
             self._db.execute("INSERT OR IGNORE INTO releases VALUES (?, ?, ?, NULL)", (run, round_number, task))
             for scope, nodes in (sums or {}).items():
-                self._db.execute("DELETE FROM sums WHERE scope = ?", (scope,))
-                self._db.execute("INSERT INTO sums (scope, nodes) VALUES (?, ?)", (scope, nodes))
-            self._db.execute("DELETE FROM sums WHERE number <= (SELECT MAX(number) FROM sums) - ?", (_MOST_SUMS,))
+                self._db.execute("INSERT OR REPLACE INTO sums VALUES (?, ?)", (scope, nodes))  # with the highest rowid
+            self._db.execute("DELETE FROM sums WHERE rowid <= (SELECT MAX(rowid) FROM sums) - ?", (_MOST_SUMS,))
 
     def sum_over(self, scope: str) -> Optional[str]:
         """Over which nodes this node helped to open sums of this scope; None before the first."""

@@ -13,17 +13,17 @@ on another node's pad. Each is therefore read by itself and has to pass before i
 a whole number, none beyond the ring, the padding empty, and all of them, with a salt of 256 bits, hashing to the check its node
 signed. So whoever sent it knew what is added to the sum, and the sum tells nothing new of the key. Values are rounded before
 they are added: with CKKS's error, decryptions give the key away (Li and Micciancio 2021, https://eprint.iacr.org/2020/1533). The
-imaginary parts of decoded values are not looked at: nothing of them is added or said.
+imaginary parts of decoded values have to be zero as well.
 
 What remains: one bit for each pair of keys, whether all ciphertexts passed. It is said once all of them are in, keys serve one
-sum, and the key holder's caller makes new ones for each attempt. What is not covered: the sum itself, who took part, what
-two sums over nearly the same nodes differ in, a node that sends another vector than it should.
+sum, and new ones are made for each attempt (node/key_holder.py). What is not covered: the sum itself, who took part, what two
+sums over nearly the same nodes differ in, a node that sends another vector than it should.
 """
 
 import hashlib
 import struct
 from dataclasses import dataclass
-from typing import Any, Dict, Iterable, List, Mapping, NamedTuple, Tuple
+from typing import Any, Dict, Iterable, Iterator, List, Mapping, NamedTuple, Tuple
 
 import numpy as np
 
@@ -39,6 +39,7 @@ from orchestrator.privacy.ckks_blocks import (
     load_public,
     make_keys,
     public_bytes,
+    turned,
 )
 from orchestrator.privacy.noise import SecureRandom
 from orchestrator.privacy.ring import from_ring, pack, to_ring, unpack, word_of
@@ -62,7 +63,7 @@ TOLERANCE = GRID_STDS * NOISE_STD / 2.0**PARAMETERS.scale_bits
 """How far from a whole number a decrypted value may be: 3.2e-4, where anything that is no whole number is up to 0.5 away.
 
 An honest value is beyond GRID_STDS errors with probability 4e-19 (their tails are exp(-sqrt(2) r)), so of honest sums of 1,000
-vectors with 100,000 values one in 2e10 is refused."""
+vectors with 100,000 values one in 1e10 is refused."""
 
 _SALT = 256 // BITS
 _PLAN = struct.Struct("<4sII")
@@ -309,18 +310,24 @@ class KeyHolder:
         """
         plan = self.plan
         blocks = _load(plan, self.key_id, self._format, ciphertext)
-        values = np.nan_to_num(np.concatenate([decrypt_block(self._context, block) for block in blocks]))
+        values = self._decrypt(blocks)
+        beside = np.abs(self._decrypt(self._format.load(turned(block)) for block in _blocks(ciphertext))).max()
         whole = np.rint(values)
         words = to_ring(np.clip(whole, -BOUND, BOUND).astype(np.int64), BITS)[: plan.encrypted]
         found = _check_of(self.key_id, session, summand.party, words)
+        off = np.abs(values - whole).max()
         tests = {
-            f"values off the grid, by up to {np.abs(values - whole).max():.2g}": np.abs(values - whole).max()
-            > TOLERANCE,
+            f"values off the grid, by up to {off:.2g}": off > TOLERANCE,
+            f"values that are not real, by up to {beside:.2g}": beside > TOLERANCE,
             "values beyond the ring": np.abs(whole).max() > BOUND,
             "values beside the vector": np.any(whole[plan.encrypted :]),
             "another plaintext than its node signed for": found != summand.check,
         }
         return words[: plan.size], ", ".join(what for what, wrong in tests.items() if wrong)
+
+    def _decrypt(self, blocks: Iterable[Any]) -> np.ndarray:
+        """float64: the real parts of the blocks' slots, one after another."""
+        return np.nan_to_num(np.concatenate([decrypt_block(self._context, block) for block in blocks]))
 
 
 class CheckedSum:
@@ -373,5 +380,9 @@ def _load(plan: SumPlan, key: bytes, form: BlockFormat, ciphertext: bytes) -> Li
         raise WireError("these bytes are no CKKS ciphertext of Edgeward")
     if found != key:
         raise PrivacyError(f"encrypted for key {found.hex()[:16]}, this sum's is {key.hex()[:16]}")
+    return [form.load(block) for block in _blocks(ciphertext)]
+
+
+def _blocks(ciphertext: bytes) -> Iterator[bytes]:
     step = PARAMETERS.block_bytes
-    return [form.load(ciphertext[start : start + step]) for start in range(_CIPHERTEXT.size, len(ciphertext), step)]
+    return (ciphertext[start : start + step] for start in range(_CIPHERTEXT.size, len(ciphertext), step))

@@ -25,6 +25,12 @@ NOISE_STD = 1400.0
 rounding after the special modulus against a ternary secret; measured 1335 to 1350. In one slot it is normal with the secret's
 size there, which is Rayleigh over the slots. So its tails are Laplace's: beyond r times NOISE_STD lies exp(-sqrt(2) r)."""
 
+MODULUS = 1152921504606748673
+"""Of a block's numbers with moduli of 60 and 60 bits: SEAL takes the largest primes 2N k + 1 below 2^60, the larger for keys."""
+
+_ROOT = pow(3, (MODULUS - 1) // 4, MODULUS)
+"""A square root of -1: X^(N/2) at the first half of the roots at which SEAL keeps a polynomial; at the others it is -_ROOT."""
+
 _MAGIC, _STORED, _SCALE_BYTES = 0xA15E, 0, 9
 _HEADER = struct.Struct("<HBBBBHQ")  # SEAL's: magic, header bytes, major, minor, compression, reserved, bytes in all
 _LOADING = (ValueError, RuntimeError, IndexError, MemoryError, OverflowError)  # what pybind11 makes of C++ exceptions
@@ -172,6 +178,35 @@ def decrypt_block(context: Any, vector: Any) -> np.ndarray:
     """float64 (SLOTS,), with CKKS's error still on it: round it before anybody else sees it."""
     vector.link_context(context)
     return np.array(vector.decrypt())
+
+
+def turned(numbers: bytes) -> bytes:
+    """A block times X^(N/2), which turns its slots by a right angle: what was imaginary in them is real then.
+
+    For blocks with one modulus. TenSEAL reads the real parts of slots, and does not tell what is beside them.
+    """
+    block = np.frombuffer(numbers, "<u8").reshape(2, 2, DEGREE // 2)
+    halves = [_times(block[:, i], root) for i, root in enumerate((_ROOT, MODULUS - _ROOT))]
+    return np.stack(halves, axis=1).astype("<u8").tobytes()
+
+
+def _times(numbers: np.ndarray, factor: int) -> np.ndarray:
+    """uint64 numbers times a factor, both below MODULUS, modulo it: in halves of 30 bits, whose products do not fill 128."""
+    high = _times_small(_times_small(numbers, factor >> 30), 1 << 30)
+    return _reduced((high + _times_small(numbers, factor & ((1 << 30) - 1))).view(np.int64))
+
+
+def _times_small(numbers: np.ndarray, factor: int) -> np.ndarray:
+    """For a factor of 2^30 at most: the quotient is known to one from floats, and the rest is right modulo 2^64."""
+    quotient = np.floor(numbers.astype(np.float64) * (factor / MODULUS)).astype(np.uint64)
+    return _reduced((numbers * np.uint64(factor) - quotient * np.uint64(MODULUS)).view(np.int64))
+
+
+def _reduced(numbers: np.ndarray) -> np.ndarray:
+    """uint64 in [0, MODULUS), from int64 in [-MODULUS, 2 MODULUS)."""
+    numbers += MODULUS * (numbers < 0)
+    numbers -= MODULUS * (numbers >= MODULUS)
+    return numbers.view(np.uint64)
 
 
 def _serialized(context: Any, public: bool = False, secret: bool = False) -> bytes:

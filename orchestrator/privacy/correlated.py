@@ -37,10 +37,16 @@ def sensitivity(bands: int, rounds: int, participations: int, min_separation: in
 
     The norm of the sum of the columns 0, s, 2s, ... (Kalinin, Lampert 2024, theorem 2: for decreasing, non-negative
     coefficients early and close rounds are the worst). With s >= bands the columns do not overlap: at most
-    sqrt(participations) times the norm of the coefficients.
+    sqrt(participations) times the norm of the coefficients, the last column being cut off at the end. Then it takes no
+    longer for more rounds, which a node's gateway chooses.
     """
     if min(bands, rounds, participations, min_separation) < 1:
         raise ValueError("bands, rounds, participations and min_separation must be at least 1")
+    if min_separation >= bands:
+        squares = coefficients(bands) ** 2
+        times = min(participations, -(-rounds // min_separation))
+        left = min(bands, rounds - (times - 1) * min_separation)
+        return math.sqrt((times - 1) * float(squares.sum()) + float(squares[:left].sum()))
     column = np.zeros(rounds)
     c = coefficients(bands)[:rounds]
     column[: len(c)] = c

@@ -44,14 +44,17 @@ class PlainFormatter(logging.Formatter):
         return plain_lines(super().format(record), 4000)
 
 
-def plain_fields(value: Any, limit: int = LIMIT) -> Any:
-    """Plain data with every text in it made plain, keys included."""
+def plain_fields(value: Any, limit: int = LIMIT, depth: int = 50) -> Any:
+    """Plain data with every text in it made plain, keys included; what is nested deeper than `depth` is left out."""
     if isinstance(value, str):
         return plain(value, limit)
+    if isinstance(value, (dict, list, tuple)) and depth == 0:
+        return _CUT
     if isinstance(value, dict):
-        return {plain(k, limit) if isinstance(k, str) else k: plain_fields(v, limit) for k, v in value.items()}
+        inner = {key: plain_fields(held, limit, depth - 1) for key, held in value.items()}
+        return {plain(key, limit) if isinstance(key, str) else key: held for key, held in inner.items()}
     if isinstance(value, (list, tuple)):
-        return [plain_fields(item, limit) for item in value]
+        return [plain_fields(held, limit, depth - 1) for held in value]
     return value
 
 

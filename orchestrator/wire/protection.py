@@ -7,6 +7,7 @@ UNITS = ("none", "record", "patient", "node")
 NOISE_AT = ("node", "distributed", "gateway")
 MECHANISMS = ("discrete-gaussian", "skellam")
 AGGREGATIONS = ("plain", "masked", "ckks")
+MAX_BANDS = 4096
 
 LEAST_NEIGHBOURS = 12
 """In the graph of masks. With fewer, sums of many nodes of which a third drop out come apart, and are refused, too often."""
@@ -84,6 +85,8 @@ class Privacy:
             )
         if self.bands < 1 or (self.bands > 1 and self.noise != "gateway"):
             raise ValueError("bands: at least 1, and more than 1 only with noise 'gateway'")
+        if self.bands > MAX_BANDS:
+            raise ValueError(f"bands: {self.bands}, at most {MAX_BANDS}: later coefficients are too small to matter")
 
     @property
     def on(self) -> bool:

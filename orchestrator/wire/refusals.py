@@ -24,6 +24,7 @@ TEXTS: Dict[str, str] = {
     "policy.unreadable": "its policy cannot be read, so it accepts nothing",
     "policy.accountant": "its policy limits epsilon, and nothing there can count this task's",
     "policy.tries": "it has looked at its data for as many different tasks as its owner allows in a day",
+    "peers.log": "the certificate log it was shown is not the one it saw before",
     "ledger.run": "the run was reserved for another task, or closed by its owner",
     "ledger.lost": "its ledger is lost or damaged",
     "ledger.rollback": "its ledger is older than it was",

@@ -342,7 +342,7 @@ class Task:
     @property
     def evaluations(self) -> int:
         """Releases of evaluation sums in one run."""
-        return sum(self.evaluates(number) for number in range(1, self.last_round + 1))
+        return -(-self.training.rounds // self.evaluation.every) if self.evaluation.on else 0
 
     @property
     def standardizes(self) -> bool:

@@ -23,12 +23,14 @@ TASK = Task("sepsis", SCHEMA, {"kind": "none"}, Training(rounds=4), Privacy(nois
 
 @pytest.fixture
 def state(tmp_path: Path) -> Path:
-    """Of a node that took one private run, and one without privacy; two of four rounds of the first are out."""
+    """Of a node that accepted one private run, and one without privacy; of the first its count and two of four rounds are out."""
     store = NodeStore(tmp_path / "node.sqlite")
     keeper = Gatekeeper(tmp_path, store)
     open_task = Task("open", SCHEMA, {"kind": "none"}, privacy=Privacy(unit="none"))
     for run, task in (("run-1", TASK), ("run-2", open_task)):
         assert keeper.admit(run, task, task_to_dict(task), b"graph", 100) is None
+    store.before_release = keeper.charge
+    keeper.state_count("run-1", TASK, "digest", 100)
     keeper.charge("run-1", 1)
     keeper.charge("run-1", 2)
     keeper.close()
@@ -44,19 +46,23 @@ def said(capsys: pytest.CaptureFixture, *words: object) -> Tuple[int, Any]:
 def epsilon(count: int) -> float:
     accountant = pld.PLDAccountant()
     accountant.compose(dp_event.GaussianDpEvent(1.5), count)
+    accountant.compose(dp_event.GaussianDpEvent(7.5))  # the stated number of records
     return float(accountant.get_epsilon(1e-5))
 
 
 def test_show_close_show(state: Path, capsys: pytest.CaptureFixture) -> None:
     code, found = said(capsys, "ledger", "--state", state)
     assert code == 0
-    assert found["entries"] == 5
+    assert found["entries"] == 6
     assert [(r["run"], r["rounds"], r["closed"]) for r in found["runs"]] == [("run-1", 2, False), ("run-2", 0, False)]
+    kinds = [(r["kind"], r["count"], r["used"]) for r in found["runs"][0]["releases"]]
+    assert kinds == [("training", 4, 2), ("count", 1, 1)]
+    assert [(r["kind"], r["noise_multiplier"]) for r in found["runs"][1]["releases"]] == [("training", 0.0)]
     assert found["spent"] == {"record": pytest.approx(epsilon(4), rel=2e-3), "all": pytest.approx(epsilon(4), rel=2e-3)}
     assert found["without_privacy"] == ["run-2"]
     assert said(capsys, "ledger", "close", "run-1", "--state", state) == (
         0,
-        {"closed": "run-1", "used": {"training": 2}},
+        {"closed": "run-1", "used": {"count": 1, "training": 2}},
     )
     assert main(["node", "ledger", "show", "--state", str(state)]) == 0
     page = capsys.readouterr().out
@@ -68,7 +74,7 @@ def test_verify_names_what_was_changed(state: Path, capsys: pytest.CaptureFixtur
     import sqlite3
 
     code, found = said(capsys, "ledger", "verify", "--state", state)
-    assert (code, found["whole"], found["entries"]) == (0, True, 5)
+    assert (code, found["whole"], found["entries"]) == (0, True, 6)
     with sqlite3.connect(state / LEDGER_FILE) as db:
         db.execute("UPDATE entries SET entry = replace(entry, 'run-1', 'run-9') WHERE seq = 4")
     db.close()
@@ -129,6 +135,14 @@ def test_policy_check_says_the_rules_and_holds_a_task_against_them(
     mine.write_text("[require]\nminimum_cohort = 2\n")
     assert main(["node", "policy", "check", str(mine), "--task", str(DOCS / "edgeward.toml")]) == 0
     assert "would take sepsis" in capsys.readouterr().out
+    task = ("--task", DOCS / "edgeward.toml", "--records")
+    code, found = said(capsys, "policy", "check", mine, *task, 10**9)
+    assert (code, found["refusal"]["code"]) == (1, "data")
+    assert "it would allow a whole record to leak" in found["refusal"]["reason"]
+    mine.write_text("[budget]\nepsilon_total = 3\ndelta = 0.01\n")
+    code, found = said(capsys, "policy", "check", mine, *task, 100)
+    assert (code, found["refusal"]["code"]) == (1, "data")
+    assert "[budget] delta 0.01 is not below 1/units = 1/100" in found["refusal"]["reason"]
 
 
 def test_a_service_may_write_where_the_ledger_is_remembered(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Optional, Tuple
 
@@ -310,7 +311,12 @@ def test_data_against_the_schema(tmp_path: Path) -> None:
     path.write_text("x,y\n" + "0.5,0\n" * 5)
     assert check_data(path, task).level == "ok"
     path.write_text("x,y\n" + "0.5,0\n" * 50)
-    assert "1/records" in check_data(path, task).message
+    assert "delta 0.1 is not below 1/units = 1/50" in check_data(path, task).message
+    patients = replace(task, schema=replace(schema, patient="p"), privacy=Privacy(unit="patient", delta=0.1))
+    path.write_text("x,y,p\n" + "0.5,0,a\n" * 50)
+    assert check_data(path, patients).level == "ok", "fifty records of one patient are one unit"
+    path.write_text("x,y,p\n" + "".join(f"0.5,0,{n}\n" for n in range(10)))
+    assert "1/units = 1/10: it would allow a whole patient to leak" in check_data(path, patients).message
 
 
 # The command

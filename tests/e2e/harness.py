@@ -72,6 +72,12 @@ class Harness:
         """Killed around its answer to one step of a secure round."""
         return self._start("dropping_node.py", [*self._node_arguments(name), str(number), step, when])
 
+    def many_nodes(self, names: Sequence[str]) -> "subprocess.Popen[str]":
+        """In one process."""
+        for name in names:
+            self._node_arguments(name)
+        return self._start("many_nodes.py", [str(self.broker.address), str(self.folder), *names])
+
     def key_holder(self, name: str, *death: object) -> "subprocess.Popen[str]":
         """`death`: round, step, before|after."""
         arguments = [str(self.broker.address), name, str(self.folder / name), *map(str, death)]

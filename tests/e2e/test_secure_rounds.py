@@ -6,9 +6,9 @@ from typing import Any, Dict, List, Sequence
 
 import numpy as np
 import pytest
-from harness import Harness, expected_weights, finish, make_task, wait_for
+from harness import RECORDS, Harness, expected_weights, finish, make_task, wait_for
 
-from orchestrator.rounds.secure import MASKED_STEPS
+from orchestrator.rounds.secure import MASKED_STEPS, REVEAL
 from orchestrator.wire.protection import Aggregation
 from orchestrator.wire.task import Task
 
@@ -65,6 +65,23 @@ def test_a_gateway_killed_amid_the_steps_goes_on_where_it_was(tmp_path: Path, ar
             harness.node(name)
         assert first.wait() == -9
         check(finish(harness.gateway()), [NODES[:3], NODES[:3]])
+
+
+def test_more_nodes_than_neighbours_with_one_and_the_gateway_killed_as_they_reveal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """14 nodes, 12 neighbours each: after the one that died 13 are left, who are all neighbours."""
+    many = [f"n{i:02}" for i in range(14)]
+    for i, name in enumerate(many):
+        monkeypatch.setitem(RECORDS, name, 5 + i)
+    aggregation = Aggregation("masked", honest=3, colluding=1, neighbours=12, bits=32, update_range=8.0)
+    task = dataclasses.replace(secure_task(14, quorum=4), aggregation=aggregation)
+    with Harness(tmp_path, task) as harness:
+        first = harness.gateway("Arrived", 16, "after")  # two nonces are there
+        harness.many_nodes(many[:13])
+        harness.dropping_node(many[13], 1, REVEAL, "before")
+        assert first.wait() == -9
+        check(finish(harness.gateway()), [many[:13], many[:13]])
 
 
 def test_too_few_for_a_sum_is_a_clear_failure_and_nothing_is_opened(tmp_path: Path) -> None:

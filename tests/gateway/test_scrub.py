@@ -243,6 +243,9 @@ def test_cut_off_anywhere_it_ends_when_done_again(out: Path, monkeypatch: pytest
     database = sqlite3.connect(out / "gateway.sqlite")
     verify(out / AUDIT_FILE, database)
     database.close()
+    entries = [json.loads(line) for line in (out / AUDIT_FILE).read_text().splitlines()]
+    (scrubbed,) = [entry for entry in entries if entry["event"] == "scrubbed"]
+    assert scrubbed["whole_before"], "a scrub that was cut off is no damage to the log"
 
 
 def test_a_working_gateway_and_a_foreign_folder_are_left_alone(out: Path, tmp_path: Path) -> None:

@@ -9,10 +9,12 @@ from export_samples import SPECS
 from model_export import builtin_gradients
 from model_export.errors import ExportError, GradientMismatchError
 from model_export.gradient_check import check_gradients, run_graph, tensor_errors
-from model_export.models import get_weights
+from model_export.models import build_model, get_weights
 from model_export.quiet import tensorflow
 from model_export.tflite_file import read_tflite
 from model_export.training_graph import export_training_graph
+from orchestrator.node.graph_check import check_graph
+from orchestrator.node.graph_process import GraphProcess
 
 BATCH = 6
 ZOO = [
@@ -144,6 +146,52 @@ def test_gradients_of_other_layers_on_python38(
 ) -> None:
     model, graph = zoo_graphs(name)
     assert check_gradients(model, graph, 3, python=python38)["runtime"] == "tflite-runtime"
+
+
+def assert_nodes_run_the_same(graph: bytes) -> None:
+    """What a node makes of the graph, in its own process, gives the bits the runtime gives for the graph as it is."""
+    checked = check_graph(graph)
+    random = np.random.default_rng(4)
+    process, calls, ours = GraphProcess(checked), {}, {}
+    for name, function in checked.functions.items():
+        shapes = [function.tensors[i].shape for i in function.inputs]
+        w, x = (random.standard_normal(shape).astype(np.float32) for shape in shapes[:2])
+        columns = [x]
+        if name.startswith("grad"):
+            y, sw = random.integers(0, checked.classes, shapes[2]), random.random(shapes[3])
+            columns += [y.astype(np.int32), sw.astype(np.float32)]
+        calls.update({f"0|{name}|{key}": value for key, value in zip(("w", "x", "y", "sw"), (w, *columns))})
+        ours[f"0|{name}|{'g' if name.startswith('grad') else 'logits'}"] = process.run(
+            name, w, *[column[np.newaxis] for column in columns]
+        )[0]
+    process.close()
+    theirs = run_graph(graph, calls)
+    assert {key: value.tobytes() for key, value in ours.items()} == {key: theirs[key].tobytes() for key in ours}
+
+
+@pytest.mark.parametrize("name", sorted(SPECS))
+def test_nodes_run_the_same(name: str, graphs: Callable[[str], bytes]) -> None:
+    assert_nodes_run_the_same(graphs(name))
+
+
+@pytest.mark.parametrize("name", ZOO)
+def test_nodes_run_the_same_of_other_layers(name: str, zoo_graphs: Callable[[str], Any]) -> None:
+    assert_nodes_run_the_same(zoo_graphs(name)[1])
+
+
+@pytest.mark.parametrize("activation", ["relu6", "tanh", "sigmoid", "linear"])
+def test_nodes_run_every_built_in_activation(activation: str) -> None:
+    spec = {"kind": "cnn1d", "filters": [3, 4], "kernel": 3, "pool": 2, "dense": [5], "activation": activation}
+    assert_nodes_run_the_same(export_training_graph(build_model(spec, (17, 2), 3, 1), 4))
+
+
+def test_the_same_model_gives_the_same_graph(built: Callable[[str], Any], graphs: Callable[[str], bytes]) -> None:
+    """Exported again it computes the same, operator by operator; other weights of the file do not count, another width does."""
+    spec, shape, classes = SPECS["mlp"]
+    again = export_training_graph(build_model(spec, shape, classes, seed=8), BATCH)
+    assert check_graph(again).digest() == check_graph(graphs("mlp")).digest()
+    wider = export_training_graph(build_model({**spec, "hidden": [17]}, shape, classes, seed=7), BATCH)
+    assert check_graph(wider).digest() != check_graph(graphs("mlp")).digest()
 
 
 @pytest.mark.parametrize("op", ["Relu", "Conv2D", "MaxPool"])

@@ -23,7 +23,7 @@ from orchestrator.wire.task import Feature, Privacy, Rounds, Schema, Task, Train
 
 SIZE = 6
 NODES = ("a", "b", "c", "d", "e")
-MANY = tuple("abcdefghijklmnop")
+MANY = tuple("abcdefghijklmno")
 """So many that with 12 neighbours not all are neighbours."""
 
 RECORDS = {name: 10 * i for i, name in enumerate(NODES, 1)}

@@ -1,7 +1,7 @@
 """What a node gives to a round: in which form, clipped and noised by whom, and never outside what protects it."""
 
 from pathlib import Path
-from typing import Any, Dict, Optional
+from typing import Any, Dict, Optional, Sequence, Tuple
 
 import numpy as np
 import pytest
@@ -10,11 +10,20 @@ from orchestrator.errors import DataError, PrivacyError, WireError
 from orchestrator.node import contribution
 from orchestrator.node.contribution import EVALUATION, STATISTICS, UPDATE, Contributor, Run
 from orchestrator.node.data import Dataset
-from orchestrator.node.evaluation import hold_out
+from orchestrator.node.evaluation import evaluate, hold_out
 from orchestrator.node.store import NodeStore
-from orchestrator.privacy.noisy_sum import CLIP_NORM, WITHIN, NoisyCounts, NoisySum, statistics_sum, training_sum
+from orchestrator.privacy.noisy_sum import (
+    CLIP_NORM,
+    WITHIN,
+    NoisyCounts,
+    NoisySum,
+    evaluation_counts,
+    statistics_sum,
+    training_sum,
+)
 from orchestrator.privacy.vector_layout import Layout, bits_for, parts_of
 from orchestrator.wire.codec import decode_update
+from orchestrator.wire.evaluation import summarize
 from orchestrator.wire.protection import Aggregation, Privacy
 from orchestrator.wire.task import Evaluation, Feature, Rounds, Schema, Task, Training
 
@@ -114,11 +123,18 @@ def test_there_is_no_task_with_shared_noise_and_open_answers() -> None:
 
 
 def test_the_gradient_sum_is_cut_to_what_the_sum_has_room_for(tmp_path: Path) -> None:
+    """By the count that was stated: a limit that follows the true one would show it."""
     task = make_task(noise="distributed")
     layout = layout_of(task, 1, 40)
-    parts = make(tmp_path, task).contribute(1, {}, MODEL, layout).parts
-    assert parts[UPDATE].dtype == np.int64
-    assert parts[UPDATE][0] == layout.limit(layout.parts[0], 40) > 0
+    cuts = []
+    for records in (20, 40):
+        contributor = make(tmp_path / str(records), task, records)
+        contributor._run.state(33)
+        parts = contributor.contribute(1, {}, MODEL, layout).parts
+        assert parts[UPDATE].dtype == np.int64
+        cuts.append(int(parts[UPDATE][0]))
+    assert cuts == [layout.limit(layout.parts[0], 33)] * 2
+    assert 0 < cuts[0] < layout.limit(layout.parts[0], 40)
 
 
 # A whole node
@@ -162,6 +178,54 @@ def test_a_clip_norm_that_follows_is_the_rounds_and_within_tells_of_it(tmp_path:
             contributor.contribute(1, {CLIP_NORM: told}, MODEL)
 
 
+# What is stated of how much there is
+
+
+def test_what_is_stated_is_fixed_once_and_everything_that_is_sent_is_made_of_it(tmp_path: Path) -> None:
+    for unit in ("record", "patient"):
+        contributor = make(tmp_path / unit, make_task(unit=unit))
+        contributor._run.state(23)
+        for number in (0, 1, 4):
+            fields = contributor.contribute(number, {}, MODEL).fields
+            assert (fields["records"], fields["units"]) == (23, 23)
+    node = make(tmp_path / "node", make_task(unit="node"))._run
+    assert (node.stated, node.stated_units) == (1, 1)
+    none = make(tmp_path / "none", make_task(unit="none"))._run
+    none.state(23)
+    assert (none.stated, none.stated_units) == (40, 40), "without privacy nothing is made up"
+
+
+def test_a_run_whose_count_nobody_fixed_says_a_noised_one_and_the_same_every_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def drawn(task: Task, units: int, _: Any) -> int:
+        asked.append(units)
+        return 51 + len(asked)
+
+    monkeypatch.setattr(contribution, "noised_count", drawn)
+    run = make(tmp_path, make_task(unit="patient"))._run
+    assert [run.stated, run.stated_units, run.stated] == [52, 52, 52]
+    assert asked == [10], "of patients, not of their records"
+
+
+def test_a_trainer_of_gradients_divides_by_what_was_stated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = []
+
+    class Expecting(Fixed):
+        def expect(self, units: int) -> None:
+            expected.append(units)
+
+    monkeypatch.setattr(contribution, "GradientTrainer", Expecting)
+    contributor = make(tmp_path, make_task())
+    contributor._trainer_factory = Expecting
+    contributor._run.state(23)
+    contributor.contribute(1, {}, MODEL)
+    contributor.contribute(2, {}, MODEL)
+    assert expected == [23]
+
+
 # Statistics and evaluation
 
 
@@ -171,6 +235,7 @@ def test_statistics_and_evaluation_are_whole_numbers_with_noise(tmp_path: Path, 
     task = make_task(unit=unit, noise=noise)
     contributor = make(tmp_path, task)
     units = contributor._run.units
+    contributor._run.state(units)
     for number, name in ((0, STATISTICS), (4, EVALUATION)):
         layout = layout_of(task, number, units)
         one, other = (contributor.contribute(number, {}, MODEL, layout).parts[name] for _ in range(2))
@@ -200,9 +265,10 @@ def test_sums_are_cut_to_what_a_secure_sum_has_room_for(tmp_path: Path, number: 
     """Where a ring is too small for every unit at its worst, it is the node that must not overflow it."""
     task = make_task(noise="distributed")
     contributor = make(tmp_path, task)
+    contributor._run.state(37)
     (part,) = parts_of(task, number, SIZE)
-    small = Layout([part], 24, 3, 400_000, 120)
-    limit = small.limit(part, min(8, 40 * part.times) if number else 40)
+    small = Layout([part], 24, 3, 600_000, 120)
+    limit = small.limit(part, 37 * part.times)
     free = contributor.contribute(number, {}, MODEL).parts[part.name]
     assert np.abs(free).max() > limit
     cut = contributor.contribute(number, {}, MODEL, small).parts[part.name]
@@ -212,9 +278,10 @@ def test_sums_are_cut_to_what_a_secure_sum_has_room_for(tmp_path: Path, number: 
 def test_an_open_answer_carries_real_numbers_in_the_units_of_the_data(tmp_path: Path) -> None:
     task = make_task()
     contributor = make(tmp_path, task)
+    contributor._run.state(37)
     fields, sent, _ = contributor.open_answer(0, {}, {})
     statistics = decode_update(sent, "float32", 4)
-    assert fields["records"] == 40
+    assert (fields["records"], fields["units"]) == (37, 37)
     noise = 2.0 * statistics_sum(task).lattice.bound * statistics_sum(task).lattice.step
     assert np.abs(statistics).max() < 0.7 * 40 + 12 * noise
     _, sent, _ = contributor.open_answer(4, {}, MODEL)
@@ -229,6 +296,73 @@ def test_a_round_that_lacks_what_it_starts_from_is_refused(tmp_path: Path, lacki
         for number in (1, 4):
             with pytest.raises(WireError, match=f"round {number} came without weights, mean or std"):
                 contributor.contribute(number, {}, tensors)
+
+
+class Diverged:
+    """Logits as a training that diverged gives them."""
+
+    def __init__(self, logits: Sequence[float]) -> None:
+        self._logits = logits
+
+    def logits(self, weights: np.ndarray, x: np.ndarray) -> np.ndarray:
+        return np.array([self._logits] * len(x), np.float32)
+
+
+@pytest.mark.usefixtures("silent")
+@pytest.mark.parametrize("unit", ["none", "record", "patient"])
+@pytest.mark.parametrize(
+    "logits",
+    [
+        (np.nan, 0.0),
+        (0.0, np.nan),
+        (np.nan, np.nan),
+        (np.inf, 0.0),
+        (-np.inf, 0.0),
+        (np.inf, np.inf),
+        (-np.inf, -np.inf),
+        (np.inf, -np.inf),
+    ],
+)
+def test_a_record_whose_logits_are_not_finite_is_one_that_was_surely_wrong(
+    tmp_path: Path, unit: str, logits: Tuple[float, float]
+) -> None:
+    task = make_task(unit=unit)
+    held_out = make(tmp_path, task)._run.held_out
+    units = len(held_out.units(unit)) if unit != "none" else 8
+    sums = evaluate(task, Diverged(logits), held_out, np.zeros(SIZE, np.float32))  # type: ignore[arg-type]
+    if task.privacy.on:
+        sums = evaluation_counts(task).to_float(sums)
+    result = summarize(sums, 2, task.evaluation.bins)
+    assert result["accuracy"] == 0.0
+    assert result["records"] == pytest.approx(units, abs=0.05)  # rounded down
+    assert result["loss"] == pytest.approx(10.0, abs=0.2), "the largest a record may have"
+
+
+@pytest.mark.usefixtures("silent")
+@pytest.mark.parametrize("unit", ["record", "patient"])
+def test_no_logits_of_one_unit_move_evaluation_by_more_than_its_bound(tmp_path: Path, unit: str) -> None:
+    """With and without the unit; the noise is matched to sqrt(2) times the scale."""
+    task = make_task(unit=unit)
+    counts = evaluation_counts(task)
+    held_out = make(tmp_path, task)._run.held_out
+    rows = held_out.units(unit)
+    rest = held_out.take(np.setdiff1d(np.arange(held_out.records), rows[0]))
+    for strange in (np.nan, np.inf, -np.inf, 3e38, -3e38, 1e-45, 88.8):
+
+        class Strange:
+            @staticmethod
+            def logits(_: np.ndarray, x: np.ndarray, value: float = strange) -> np.ndarray:
+                found = np.stack([x[:, 0], -x[:, 0]], axis=1)
+                mine = np.isin(x[:, 0], held_out.x[rows[0], 0])
+                found[mine, 0] = value
+                return found
+
+        with_it, without = (
+            evaluate(task, Strange(), data, np.zeros(SIZE, np.float32))  # type: ignore[arg-type]
+            for data in (held_out, rest)
+        )
+        assert np.linalg.norm((with_it - without).astype(np.float64)) <= counts.bound
+        assert (np.abs(with_it) <= counts.scale * len(rows)).all()
 
 
 # Held out
@@ -267,6 +401,18 @@ def test_whether_one_patient_is_held_out_depends_on_no_other() -> None:
         _, rest = hold_out(whole.take(whole.patients != gone), 0.3, b"k" * 32)
         assert rest.patients is not None
         assert set(rest.patients.tolist()) == set(held.patients.tolist()) - {gone}
+
+
+def test_a_record_more_moves_none_of_its_patients_others() -> None:
+    """With unit record and a patient column, one row must not decide the side of all rows of its patient."""
+    whole = patients(40, 3)
+    assert whole.patients is not None
+    held = set(hold_out(whole, 0.3, b"k" * 32)[1].x[:, 0].tolist())
+    for gone in range(0, whole.records, 7):
+        for order in (np.arange(whole.records), np.arange(whole.records)[::-1]):
+            kept = order[order != gone]
+            rest = set(hold_out(whole.take(kept), 0.3, b"k" * 32)[1].x[:, 0].tolist())
+            assert rest == held - {float(whole.x[gone, 0])}
 
 
 def test_records_too_few_to_split_are_an_error() -> None:

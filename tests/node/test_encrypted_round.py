@@ -282,7 +282,7 @@ def test_who_sends_what_is_off_the_grid_is_named_here_and_the_gateway_gets_one_w
     )
     assert set(federation.sent[-1][0]) == {"kind", "run", "round", "attempt", "reason"}
     named = [record.getMessage() for record in caplog.records if "off the grid" in record.getMessage()]
-    assert [message.split("the ciphertext of ")[1][0] for message in named] == list(names)
+    assert [message.split("the ciphertext of ")[1][1] for message in named] == list(names)
     assert federation.ask("decrypt", summands={}) == ({}, {})  # it has said so
     with pytest.raises(PrivacyError, match="keys for attempt 1 at round 1 were made before, and are gone"):
         federation.context(1)

@@ -1,6 +1,8 @@
-"""What the node takes, what it makes wait, what it refuses, and what each costs; figures against dp-accounting itself."""
+"""What the node accepts, what it makes wait, what it refuses, and what each costs; figures against dp-accounting itself."""
 
 import json
+import math
+import re
 import shutil
 import subprocess
 import sys
@@ -20,12 +22,11 @@ from orchestrator.gateway.authority import Authority
 from orchestrator.node import accountant
 from orchestrator.node.accountant import epsilon_apart, epsilons_apart, sides_of
 from orchestrator.node.approval import Approvals, digest_of
-from orchestrator.node.gatekeeper import Gatekeeper, Verdict, Waiting, reservation_of, uses_of
+from orchestrator.node.gatekeeper import COUNT_ROUND, Gatekeeper, Verdict, Waiting, reservation_of, uses_of
 from orchestrator.node.identity import install, make_node_request
 from orchestrator.node.ledger import APPROVED, DENIED, LEDGER_FILE
 from orchestrator.node.policy import Refusal
 from orchestrator.node.store import NodeStore
-from orchestrator.privacy.charges import Charge
 from orchestrator.wire.protection import Aggregation, Privacy
 from orchestrator.wire.task import Evaluation, Rounds, Selection, Task, Training, task_to_dict
 
@@ -72,11 +73,24 @@ def reserve(keeper: Gatekeeper, run: str, task: Task) -> None:
 
 
 def code(verdict: Optional[Verdict]) -> str:
-    return "taken" if verdict is None else verdict.code
+    return "accepted" if verdict is None else verdict.code
 
 
-# 2 steps at rate 0.25 with noise 1: epsilon 2.85 at 1e-5
+def said_epsilon(verdict: Optional[Verdict]) -> float:
+    """The figure in a refusal of budget, of three digits."""
+    assert isinstance(verdict, Refusal)
+    found = re.search(r"epsilon ([0-9.]+) ", verdict.reason)
+    assert found, verdict.reason
+    return float(found[1])
+
+
+# 2 steps at rate 0.25 with noise 1, and the number of records with noise 5: epsilon 2.87 at 1e-5
 TASK = make_task(privacy=Privacy(noise_multiplier=1.0, epsilon=3.0))
+
+
+def spent(runs: int) -> float:
+    """Epsilon of so many runs of TASK."""
+    return float(composed([(1.0, 2 * runs, 0.25), (5.0, runs, 1.0)]).get_epsilon(DELTA))
 
 
 def test_epsilon_is_that_of_everything_composed() -> None:
@@ -84,14 +98,16 @@ def test_epsilon_is_that_of_everything_composed() -> None:
     other = reservation_of("b", "d", make_task(privacy=Privacy(noise_multiplier=2.0, sampling_rate=0.5)))
     found = epsilons_apart([[one], [one, other], [one, one], []], DELTA)
     expected = [
-        gaussian(1.0, 2, 0.25).get_epsilon(DELTA),
-        composed([(1.0, 2, 0.25), (2.0, 2, 0.5)]).get_epsilon(DELTA),
-        gaussian(1.0, 4, 0.25).get_epsilon(DELTA),
+        spent(1),
+        composed([(1.0, 2, 0.25), (5.0, 1, 1.0), (2.0, 2, 0.5), (10.0, 1, 1.0)]).get_epsilon(DELTA),
+        spent(2),
         0.0,
     ]
     assert found == pytest.approx(expected, rel=2e-3)
     assert found[1] < found[0] + epsilon_apart([other], DELTA)
-    assert epsilon_apart([reservation_of("c", "d", make_task(privacy=Privacy()))], DELTA) == float("inf")
+    assert epsilon_apart([reservation_of("c", "d", make_task(privacy=Privacy()))], DELTA) == math.inf
+    without = reservation_of("d", "d", make_task(privacy=Privacy(unit="none")))
+    assert epsilons_apart([[without], [one, without]], DELTA) == [math.inf, math.inf]
 
 
 def test_records_held_out_and_trained_on_are_apart_only_where_that_is_certain() -> None:
@@ -99,38 +115,82 @@ def test_records_held_out_and_trained_on_are_apart_only_where_that_is_certain() 
         privacy=Privacy(noise_multiplier=1.0, evaluation_noise_multiplier=3.0), evaluation=Evaluation(share=0.2)
     )
     one = reservation_of("a", "d", evaluated)
-    trained, held = Charge("training", 1.0, 0.25, 2), Charge("training", 3.0, 1.0, evaluated.evaluations)
-    assert set(sides_of([one])) == {(trained,), (held,)}
+    figures = [(c.kind, round(c.noise_multiplier, 2), c.sampling_rate, c.count, c.group) for c in one.charges]
+    assert figures == [
+        ("training", 1.0, 0.25, 2, "trained"),
+        ("count", 5.0, 1.0, 1, "trained"),
+        ("evaluation", 3.0, 1.0, evaluated.evaluations, "held-out"),
+    ]
+    trained, counted, held = (replace(c, kind="training", group="trained") for c in one.charges)
+    assert set(sides_of([one])) == {(trained, counted), (held,)}
     # Twice with the same share: the sides stay apart. With a larger share some records are trained on, then held out.
-    assert set(sides_of([one, one])) == {(replace(trained, count=4),), (replace(held, count=2 * held.count),)}
+    doubled = [replace(c, count=2 * c.count) for c in (trained, counted, held)]
+    assert set(sides_of([one, one])) == {(doubled[0], doubled[1]), (doubled[2],)}
     larger = replace(one, share=0.5)
-    assert (trained, held) in sides_of([one, larger])
+    assert (trained, held, counted) in sides_of([one, larger])
     assert len(sides_of([one, larger])) == 3
-    # Another schema hashes records anew: whoever was held out there may have been trained on here.
-    assert (trained, held) in sides_of([one, replace(one, sides="other")])
+    # Another schema hashes records by another key: one that was held out there may have been trained on here.
+    assert (trained, held, counted) in sides_of([one, replace(one, sides="other")])
     # A whole node is on both sides.
     node = replace(one, unit="node", charges=(trained, replace(held, kind="evaluation")))
     assert sides_of([node]) == [(trained, held)]
     many = [replace(one, sides=str(i)) for i in range(7)]
-    assert sides_of(many) == [(replace(trained, count=14), replace(held, count=7 * held.count))]
+    assert sides_of(many) == [tuple(replace(c, count=7 * c.count) for c in (trained, held, counted))]
 
 
 def test_the_budget_of_a_task_and_in_all(keeper: Gatekeeper, tmp_path: Path) -> None:
-    each = gaussian(1.0, 2, 0.25).get_epsilon(DELTA)
-    twice = gaussian(1.0, 4, 0.25).get_epsilon(DELTA)
-    thrice = gaussian(1.0, 6, 0.25).get_epsilon(DELTA)
-    (tmp_path / "policy.toml").write_text(f"[budget]\nepsilon_task = {twice - 0.01}\nepsilon_total = {thrice - 0.01}\n")
-    assert each < twice - 0.01
+    each, twice, thrice = spent(1), spent(2), spent(3)
+    (tmp_path / "policy.toml").write_text(f"[budget]\nepsilon_task = {twice - 0.02}\nepsilon_total = {thrice - 0.02}\n")
+    assert each < twice - 0.02
     assert admit(keeper, "one", TASK) is None
     again = admit(keeper, "two", TASK)
     assert isinstance(again, Refusal)
-    assert again.code == "policy.epsilon-task"
-    assert f"epsilon {twice:.3g} with 1 earlier run of it" in again.reason
-    reserve(keeper, "two", replace(TASK, seed=2))
-    third = admit(keeper, "three", replace(TASK, seed=3))
+    assert again.code == "policy.budget"
+    assert "with 1 earlier run of it at delta 1e-05, at most" in again.reason
+    assert said_epsilon(again) == pytest.approx(twice, rel=5e-3)
+    reserve(keeper, "two", other_task("other"))
+    third = admit(keeper, "three", other_task("third"))
     assert isinstance(third, Refusal)
-    assert third.code == "policy.epsilon-total"
-    assert f"epsilon {thrice:.3g} at delta 1e-05 would be spent in all (2 earlier runs)" in third.reason
+    assert third.code == "policy.budget"
+    assert "at delta 1e-05 would be spent in all (2 earlier runs), at most" in third.reason
+    assert said_epsilon(third) == pytest.approx(thrice, rel=5e-3)
+
+
+def other_task(name: str, **changes: Any) -> Task:
+    """Of another name and another schema than TASK."""
+    return replace(TASK, name=name, schema=replace(TASK.schema, classes=(name, "yes")), **changes)
+
+
+@pytest.mark.parametrize(
+    "again",
+    [
+        replace(TASK, seed=7),
+        replace(TASK, name="another"),
+        other_task(TASK.name),
+        replace(TASK, privacy=replace(TASK.privacy, epsilon=2.9), training=Training(rounds=2, learning_rate=0.5)),
+    ],
+    ids=["another seed", "another name", "another schema", "other settings"],
+)
+def test_a_task_that_comes_again_in_another_guise_is_the_same_one(
+    keeper: Gatekeeper, tmp_path: Path, again: Task
+) -> None:
+    (tmp_path / "policy.toml").write_text(f"[budget]\nepsilon_task = {spent(2) - 0.02}\n")
+    reserve(keeper, "one", TASK)
+    refused = admit(keeper, "two", again)
+    assert isinstance(refused, Refusal)
+    assert (refused.code, "with 1 earlier run of it" in refused.reason) == ("policy.budget", True)
+    assert admit(keeper, "three", other_task("another")) is None
+
+
+def test_what_was_trained_without_privacy_leaves_no_budget_in_all(keeper: Gatekeeper, tmp_path: Path) -> None:
+    (tmp_path / "policy.toml").write_text("[budget]\nepsilon_total = 1000\n")
+    reserve(keeper, "open", replace(other_task("open"), privacy=Privacy(unit="none")))
+    refused = admit(keeper, "one", TASK)
+    assert isinstance(refused, Refusal)
+    assert refused.code == "policy.budget"
+    assert "epsilon without bound" in refused.reason
+    keeper._ledger.close_run("open")
+    assert admit(keeper, "one", TASK) is None, "nothing of it was ever released"
 
 
 def test_a_replay_spends_nothing_and_a_known_run_takes_no_other_task(lenient: Gatekeeper, tmp_path: Path) -> None:
@@ -146,25 +206,45 @@ def test_a_replay_spends_nothing_and_a_known_run_takes_no_other_task(lenient: Ga
     assert code(admit(again, "one", replace(TASK, seed=2))) == "ledger.run"
 
 
-def test_an_unlimited_node_takes_all_and_counts_all(tmp_path: Path) -> None:
+def test_an_unlimited_node_accepts_all_and_counts_all(tmp_path: Path) -> None:
     keeper = open_keeper(tmp_path, policy="")
     assert admit(keeper, "one", make_task(privacy=Privacy(unit="none"))) is None
     assert admit(keeper, "two", make_task(privacy=Privacy(noise_multiplier=0.01))) is None
     keeper.charge("one", 1)
     keeper.charge("two", 1)
-    assert [(r.run, r.used) for r in keeper._ledger.reservations()] == [("one", {}), ("two", {"training": 1})]
+    assert [(r.run, r.used) for r in keeper._ledger.reservations()] == [
+        ("one", {"training": 1}),
+        ("two", {"training": 1}),
+    ]
 
 
 def test_a_claim_that_does_not_hold_here_is_refused_before_the_policy_is_asked(tmp_path: Path) -> None:
-    keeper = open_keeper(tmp_path, policy="")
-    assert code(admit(keeper, "one", TASK, records=200_000)) == "claim"
+    (tmp_path / "policy.toml").write_text("[require]\nunits = ['node']\n")
+    keeper = open_keeper(tmp_path)
     assert code(admit(keeper, "one", make_task(privacy=Privacy()))) == "claim"
+    assert code(admit(keeper, "one", TASK)) == "policy.unit"
+
+
+def test_a_delta_that_would_let_a_whole_record_leak_is_refused_by_the_code_of_all_that_the_data_say(
+    keeper: Gatekeeper, lenient: Gatekeeper, tmp_path: Path
+) -> None:
+    declared = task_to_dict(TASK)
+    assert lenient.consider("one", TASK, declared, GRAPH) is None, "no number of records is asked for"
+    refused = lenient.accept("one", TASK, declared, GRAPH, 200_000)
+    assert isinstance(refused, Refusal)
+    assert (refused.code, "1/200000: it would allow a whole record to leak" in refused.reason) == ("data", True)
+    (tmp_path / "policy.toml").write_text("[budget]\nepsilon_total = 7\ndelta = 0.01\n")
+    refused = keeper.accept("two", TASK, declared, GRAPH, 100)
+    assert isinstance(refused, Refusal)
+    assert (refused.code, "[budget] delta 0.01 is not below 1/units = 1/100" in refused.reason) == ("data", True)
+    assert keeper._ledger.reservations() == []
+    assert keeper.accept("two", TASK, declared, GRAPH, 99) is None
 
 
 def test_a_policy_that_changed_counts_for_the_next_task(keeper: Gatekeeper, tmp_path: Path) -> None:
     reserve(keeper, "one", TASK)
     (tmp_path / "policy.toml").write_text("[budget]\nepsilon_total = 2\n")
-    assert code(admit(keeper, "one", TASK)) == "policy.epsilon-total"
+    assert code(admit(keeper, "one", TASK)) == "policy.budget"
     (tmp_path / "policy.toml").write_text("[budget]\nepsilon_totl = 2\n")
     assert code(admit(keeper, "one", TASK)) == "policy.unreadable"
     with pytest.raises(UsageError, match="did you mean"):
@@ -185,11 +265,12 @@ def test_rounds_are_charged_by_what_they_release() -> None:
     ]
     standardized = replace(task, schema=replace(task.schema, standardization="federated"))
     assert uses_of(standardized, 0) == {"statistics": 1}
+    assert uses_of(task, COUNT_ROUND) == {"count": 1}
     assert uses_of(replace(task, privacy=Privacy(unit="node")), 1) == {"training": 1}
     for each in (task, standardized):
         reserved = {c.kind: c.count for c in reservation_of("r", "d", each).charges}
         used: dict = {}
-        for number in range(each.last_round + 1):
+        for number in range(COUNT_ROUND, each.last_round + 1):
             if number or each.standardizes:
                 for kind, count in uses_of(each, number).items():
                     used[kind] = used.get(kind, 0) + count
@@ -197,7 +278,7 @@ def test_rounds_are_charged_by_what_they_release() -> None:
 
 
 def test_a_release_beyond_the_reservation_is_a_refused_round(lenient: Gatekeeper) -> None:
-    with pytest.raises(WireError, match="run one was not taken by this node"):
+    with pytest.raises(WireError, match="run one was not accepted by this node"):
         lenient.charge("one", 1)
     assert admit(lenient, "one", TASK) is None
     lenient.charge("one", 1)
@@ -240,7 +321,7 @@ def test_a_new_task_waits_for_a_word_on_exactly_it(tmp_path: Path) -> None:
     said = "\n".join(request.summary)
     assert "task sepsis-2: predicts y (no or yes)" in said
     assert "claims epsilon 3 at delta 1e-05 per record, noise added here" in said
-    assert "leaves this node: the number of records, 2 noised updates of the model's weights" in said
+    assert "leaves this node: a noised number of records, 2 noised updates of the model's weights" in said
     keeper._ledger.decide(waiting.digest, APPROVED)
     assert keeper.decided(waiting.digest)
     assert admit(keeper, "one", TASK) is None
@@ -309,10 +390,10 @@ def test_the_identity_names_the_signer_and_remembers_the_ledger(tmp_path: Path) 
         opened()
 
 
-def test_nothing_is_stored_that_the_ledger_did_not_take(lenient: Gatekeeper, tmp_path: Path) -> None:
+def test_nothing_is_stored_that_the_ledger_did_not_note(lenient: Gatekeeper, tmp_path: Path) -> None:
     store = NodeStore(tmp_path / "node.sqlite")
     store.before_release = lenient.charge
-    with pytest.raises(WireError, match="was not taken"):
+    with pytest.raises(WireError, match="was not accepted"):
         store.release("one", 1, "digest", b"update")
     assert store.released("one", 1, "digest") is None
     assert admit(lenient, "one", TASK) is None

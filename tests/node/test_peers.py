@@ -395,13 +395,3 @@ def test_without_identities_the_owner_confirms_keys_too(tmp_path: Path) -> None:
     refused(a, "b", gateway.credential, UNCONFIRMED[:30])
     a.admit("b", b.credential)
     assert a.verify("b", b"m", b.sign(b"m"))
-
-
-def test_policy_and_ledger_have_to_agree_on_a_name() -> None:
-    policy, ledger = (
-        {"a": "1" * 64, "b": "2" * 64, "c": "3" * 64},
-        {"a": "1" * 64, "b": "9" * 64, "c": "", "d": "3" * 64},
-    )
-    found = roster_of(policy, "5" * 64, ledger)
-    assert found == Roster({"a": "1" * 64, "b": "", "c": "", "d": "3" * 64}, "5" * 64)
-    assert roster_of({"a": "1" * 64}, "", {"b": "1" * 64}).peers == {"a": "", "b": ""}

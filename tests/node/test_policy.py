@@ -1,3 +1,4 @@
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Optional
@@ -5,7 +6,16 @@ from typing import Any, Optional
 import pytest
 
 from orchestrator.errors import UsageError
-from orchestrator.node.policy import OPEN, Policy, PolicyFile, describe, load_policy, smallest_cohort
+from orchestrator.node.policy import (
+    OPEN,
+    Policy,
+    PolicyFile,
+    Refusal,
+    describe,
+    load_policy,
+    own_noise,
+    smallest_cohort,
+)
 from orchestrator.wire.protection import Aggregation, Privacy
 from orchestrator.wire.task import Feature, Rounds, Schema, Selection, Task, Training
 
@@ -14,7 +24,7 @@ SIGNER = "8d6f1c9b2a407e35"
 
 
 def make_task(**changes: Any) -> Task:
-    """A task the policy of docs/policy.toml takes."""
+    """A task the policy of docs/policy.toml accepts."""
     schema = Schema(
         "table", "y", ("no", "yes"), {"0": 0, "1": 1}, features=(Feature("x"),), standardization="range", patient="p"
     )
@@ -30,12 +40,24 @@ def make_task(**changes: Any) -> Task:
     return Task(**{**fields, **changes})
 
 
-def refusal_of(policy: Policy, task: Task, signer: str = SIGNER, records: int = 1000) -> Optional[str]:
-    found = policy.objection(task, signer, records)
+def objection(policy: Policy, task: Task, signer: str = SIGNER) -> Refusal:
+    found = policy.objection(task, signer)
+    assert found is not None
+    return found
+
+
+def refusal_of(policy: Policy, task: Task, signer: str = SIGNER) -> Optional[str]:
+    found = policy.objection(task, signer)
     return None if found is None else found.code
 
 
-def test_the_documented_example_takes_what_it_should_and_says_itself_in_words() -> None:
+def policy_of(tmp_path: Path, text: str) -> Policy:
+    path = tmp_path / "owner.toml"
+    path.write_text(text)
+    return load_policy(path)[0]
+
+
+def test_the_documented_example_accepts_what_it_should_and_says_itself_in_words() -> None:
     policy, digest = load_policy(EXAMPLE)
     assert len(digest) == 64
     assert refusal_of(policy, make_task()) is None
@@ -68,8 +90,9 @@ def test_signers() -> None:
 
 def test_delta_must_fit_the_data() -> None:
     policy, _ = load_policy(EXAMPLE)
-    assert refusal_of(policy, make_task(), records=99_999) is None
-    assert refusal_of(policy, make_task(), records=100_000) == "policy.delta"
+    assert policy.oversized(99_999) == ""
+    assert policy.oversized(100_000) == "[budget] delta 1e-05 is not below 1/units = 1/100000: lower it"
+    assert Policy().oversized(100_000) == "", "nothing is counted at that delta"
 
 
 def test_the_cohort_is_what_a_round_ends_with_not_what_a_run_begins_with() -> None:
@@ -96,6 +119,131 @@ def test_without_privacy_only_where_the_owner_says_so_twice() -> None:
     assert refusal_of(Policy(require=replace(require, units=("none",), stages=())), task) is None
     assert refusal_of(Policy(require=replace(require, units=("none",), stages=("clip",))), task) == "policy.stage"
     assert refusal_of(OPEN, task) is None
+
+
+def patient_task(column: str = "mrn", **schema: Any) -> Task:
+    task = make_task(privacy=Privacy(unit="patient", noise_multiplier=2.0))
+    return replace(task, schema=replace(task.schema, patient=column, **schema))
+
+
+def test_patients_are_told_apart_by_the_column_the_owner_names(tmp_path: Path) -> None:
+    """A gateway could name a column that differs in every row, which makes rows of patients."""
+    columns = ("row", "x", "mrn", "y")
+    unnamed = policy_of(tmp_path, "")
+    assert refusal_of(unnamed, patient_task()) == "policy.patient"
+    named = policy_of(tmp_path, "[require]\npatient = 'mrn'\n")
+    assert refusal_of(named, patient_task()) is None
+    assert refusal_of(named, patient_task("row")) == "policy.patient"
+    assert refusal_of(named, patient_task("MRN")) == "policy.patient"
+    # Of a file without a header the gateway names all columns, so "mrn" may be any of them.
+    assert refusal_of(named, patient_task(columns=columns)) == "policy.patient"
+    assert refusal_of(named, patient_task(columns=("mrn", "x", "row", "y"))) == "policy.patient"
+    third = policy_of(tmp_path, "[require]\npatient = '#3'\n")
+    assert refusal_of(third, patient_task(columns=columns)) is None
+    assert refusal_of(third, patient_task("whatever", columns=("a", "x", "whatever", "y"))) is None
+    assert refusal_of(third, patient_task("row", columns=columns)) == "policy.patient"
+    assert refusal_of(third, patient_task()) == "policy.patient", "with a header there is a name to ask for"
+    assert refusal_of(third, patient_task("#3")) == "policy.patient"
+    anything = policy_of(tmp_path, "[require]\npatient = '*'\n")
+    for task in (patient_task(), patient_task("row"), patient_task(columns=columns)):
+        assert refusal_of(anything, task) is None
+        assert refusal_of(OPEN, task) is None
+    said = objection(named, patient_task("row")).reason
+    assert "column 'row'" in said
+    assert "'mrn'" in said
+
+
+def test_a_patient_column_is_no_matter_where_records_or_nodes_are_the_unit(tmp_path: Path) -> None:
+    for unit in ("record", "node"):
+        task = replace(patient_task(), privacy=Privacy(unit=unit, noise_multiplier=2.0))
+        assert refusal_of(policy_of(tmp_path, ""), task) is None
+
+
+def shared(**aggregation: Any) -> Task:
+    return make_task(
+        privacy=Privacy(noise="distributed", noise_multiplier=2.0),
+        aggregation=Aggregation("masked", **{"honest": 4, **aggregation}),
+        rounds=Rounds(nodes=9, quorum=9),
+    )
+
+
+def test_the_noise_of_this_node_alone_is_bounded_whatever_the_gateway_declares(tmp_path: Path) -> None:
+    assert own_noise(shared()) == pytest.approx(2.0 / math.sqrt(4))
+    assert own_noise(make_task()) == 2.0
+    assert own_noise(make_task(privacy=Privacy(unit="none"))) == 0.0
+    at_gateway = make_task(
+        privacy=Privacy(unit="node", noise="gateway", noise_multiplier=2.0), aggregation=Aggregation()
+    )
+    assert own_noise(at_gateway) == 0.0
+    policy = policy_of(tmp_path, "[require]\nown_noise = 0.9\n")
+    assert refusal_of(policy, make_task()) is None
+    assert refusal_of(policy, shared()) is None
+    assert refusal_of(policy, shared(honest=5)) == "policy.noise"
+    assert refusal_of(policy, make_task(privacy=Privacy(noise_multiplier=0.8))) == "policy.noise"
+    assert "multiplier 0.894, [require] own_noise is 0.9" in objection(policy, shared(honest=5)).reason
+    lenient = policy_of(tmp_path, "[require]\nown_noise = 0.9\nstages = []\n")
+    assert refusal_of(lenient, at_gateway) == "policy.noise"
+    nothing = policy_of(tmp_path, "[require]\nown_noise = 0.9\nstages = []\nunits = ['none']\n")
+    assert refusal_of(nothing, make_task(privacy=Privacy(unit="none"))) is None, (
+        "no noise is declared, and none claimed"
+    )
+
+
+def test_shares_and_neighbours_are_the_owners_to_bound(tmp_path: Path) -> None:
+    policy = policy_of(tmp_path, "[allow]\nhonest = 4\n[require]\nneighbours = 30\n")
+    assert refusal_of(policy, shared(neighbours=30)) is None
+    assert refusal_of(policy, shared(neighbours=29)) == "policy.noise"
+    assert refusal_of(policy, shared(neighbours=30, honest=5)) == "policy.noise"
+    assert "29 neighbours" in objection(policy, shared(neighbours=29)).reason
+    assert "shares of 5 nodes, [allow] honest is 4" in objection(policy, shared(neighbours=30, honest=5)).reason
+    # Noise that is all this node's own has no shares; sums that are not masked have no neighbours.
+    whole = make_task(aggregation=Aggregation("masked", honest=5, neighbours=30), rounds=Rounds(nodes=9, quorum=9))
+    assert refusal_of(policy, whole) is None
+    assert refusal_of(policy, make_task(aggregation=Aggregation())) is None
+    encrypted = Aggregation("ckks", key_holder="k", honest=4, neighbours=2)
+    assert refusal_of(policy, make_task(aggregation=encrypted)) is None
+    assert refusal_of(Policy(), shared(honest=9, neighbours=2)) is None, "no demand without the owner's word"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[require]\nown_noise = -1\n", "own_noise"),
+        ("[require]\nown_noise = nan\n", "own_noise"),
+        ("[require]\nown_noise = inf\n", "own_noise"),
+        ("[require]\nneighbours = -1\n", "neighbours"),
+        ("[require]\npeers = {icu = 'abc'}\n", "icu: 'abc', expected the 64 hex digits"),
+        (f"[require]\nkey_holder = '{'A' * 64}'\n", "key_holder"),
+        ("[allow]\nhonest = -1\n", "honest"),
+        ("[allow]\nschemas_a_day = 0\n", "schemas_a_day"),
+        ("[allow]\nschemas_a_day = 100001\n", "schemas_a_day"),
+    ],
+)
+def test_a_bound_that_is_none_is_refused(tmp_path: Path, text: str, said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        policy_of(tmp_path, text)
+
+
+def test_every_rule_is_said_in_words(tmp_path: Path) -> None:
+    policy = policy_of(
+        tmp_path,
+        "[require]\npatient = 'mrn'\nneighbours = 12\nown_noise = 0.5\nsteady = false\n"
+        f"peers = {{icu = '{'a' * 64}'}}\n[allow]\nhonest = 4\nschemas_a_day = 3\n",
+    )
+    said = describe(policy)
+    for line in (
+        "patients: by column 'mrn'",
+        "other parties: icu",
+        "noise of this node alone: multiplier 0.5 at least",
+        "noise shared among: at most 4 nodes",
+        "neighbours in secure sums: at least 12",
+        "sums without noise: over changing nodes too",
+        "data are opened for at most 3 different declarations a day",
+    ):
+        assert line in said
+    assert "patients: no column named, so no task about patients" in describe(Policy())
+    assert "patients: by the column a task names" in describe(OPEN)
+    assert "sums without noise: over the same nodes throughout a run" in describe(Policy())
 
 
 def test_every_mistake_is_named_with_its_place(tmp_path: Path) -> None:

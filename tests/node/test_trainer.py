@@ -56,7 +56,9 @@ def make(training: Training, privacy: Privacy, dataset: Dataset) -> GradientTrai
     task = Task(
         "t", schema, {}, training, privacy, Rounds(3, 3), aggregation=Aggregation("masked" if secure else "plain")
     )
-    return GradientTrainer(task, b"", dataset, "node")
+    trainer = GradientTrainer(task, b"", dataset, "node")
+    trainer.expect(len(dataset.units(privacy.unit)) if privacy.on else dataset.records)
+    return trainer
 
 
 def test_fedsgd_without_privacy_is_one_full_gradient_step() -> None:
@@ -90,13 +92,43 @@ def privacy(**changed: Any) -> Privacy:
 
 
 def test_private_noise_has_exactly_the_declared_size() -> None:
-    """Std of the update over many draws = noise * clip / (rate * records), plus the sampling's own, known variance."""
+    """Std of the update over many draws = noise * clip / (rate * stated records), plus the sampling's own, known variance."""
     records = data(200)
     weights = np.zeros(2 * D + 2, np.float32)
     noisy = make(Training("fedsgd", learning_rate=1.0), privacy(noise_multiplier=40.0), records)
-    draws = np.stack([noisy.train(weights, 1) for _ in range(300)])
-    expected = 40.0 * 0.5 / (0.25 * 200)
-    assert draws.std(axis=0).mean() == pytest.approx(expected, rel=0.08)
+    for stated in (200, 80):
+        noisy.expect(stated)
+        draws = np.stack([noisy.train(weights, 1) for _ in range(300)])
+        expected = 40.0 * 0.5 / (0.25 * stated)
+        assert draws.std(axis=0).mean() == pytest.approx(expected, rel=0.08)
+
+
+def test_the_grid_of_an_update_says_the_stated_count_and_nothing_of_the_true_one() -> None:
+    """An update is a whole number of steps over the divisor: whatever that is can be read off one answer."""
+    weights = np.zeros(2 * D + 2, np.float32)
+    for records in (60, 77):
+        trainer = make(Training("fedsgd", learning_rate=1.0), privacy(), data(records))
+        trainer.expect(64)
+        step = training_sum(trainer._task, weights.size).lattice.step / (0.25 * 64)
+        in_steps = trainer.train(weights, 1).astype(np.float64) / step
+        np.testing.assert_allclose(in_steps, np.rint(in_steps), atol=2e-3)
+
+
+def test_a_trainer_nobody_gave_a_count_makes_a_noised_one_and_keeps_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def drawn(task: Task, units: int, random: Any) -> int:
+        asked.append(units)
+        return 64
+
+    monkeypatch.setattr(trainer_module, "noised_count", drawn)
+    made = make(Training("fedsgd", learning_rate=1.0), privacy(noise_multiplier=1e-4, sampling_rate=1.0), data(60))
+    weights = np.full(2 * D + 2, 0.1, np.float32)
+    told = made.train(weights, 1)
+    alone = GradientTrainer(made._task, b"", made._dataset, "node")
+    for _ in range(2):
+        np.testing.assert_allclose(alone.train(weights, 1) * 64, told * 60, atol=2e-3)
+    assert asked == [60]
 
 
 def test_private_mean_is_the_mean_of_clipped_record_gradients() -> None:

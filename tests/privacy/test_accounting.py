@@ -47,14 +47,14 @@ def gaussian_epsilon(sigma: float, delta: float) -> float:
 @pytest.mark.parametrize(("noise", "steps"), [(1.0, 1), (2.0, 10), (5.0, 30), (0.8, 3)])
 def test_without_sampling_it_equals_the_exact_gaussian_formula(noise: float, steps: int) -> None:
     stated = task(Privacy(delta=1e-5, sampling_rate=1.0, noise_multiplier=noise), steps, statistics=False)
-    # T Gaussian mechanisms of noise z are one of noise z / sqrt(T).
-    expected = gaussian_epsilon(noise / math.sqrt(steps), 1e-5)
+    # T Gaussian mechanisms of noise z are one of noise z / sqrt(T); the stated count is one more, of noise 5 z.
+    expected = gaussian_epsilon(noise / math.sqrt(steps + 1 / 25), 1e-5)
     assert epsilon_spent(stated) == pytest.approx(expected, rel=0.01)
 
 
 def test_the_statistics_release_is_charged() -> None:
     noises = {"noise_multiplier": 3.0, "statistics_noise_multiplier": 4.0, "statistics_clip_norm": 1.0}
-    combined = 1 / math.sqrt(10 / 3.0**2 + 1 / 4.0**2)
+    combined = 1 / math.sqrt(10 / 3.0**2 + 1 / 4.0**2 + 1 / 15.0**2)
     stated = task(Privacy(delta=1e-5, sampling_rate=1.0, **noises), 10)
     assert epsilon_spent(stated) == pytest.approx(gaussian_epsilon(combined, 1e-5), rel=0.01)
 
@@ -186,8 +186,8 @@ def test_a_curve_ends_where_the_statement_does_and_never_falls() -> None:
     values = [points[number] for number in sorted(points)]
     assert values == sorted(values)
     assert points[6] == pytest.approx(epsilon_spent(stated, run=2), rel=1e-9)
-    # Round 3 of training 2: 8 steps and 2 releases of statistics on records trained on; 4 evaluations on those held out.
-    trained = gaussian_epsilon((8 / 6.0**2 + 2 / 9.0**2) ** -0.5, 1e-4)
+    # Round 3 of training 2: 8 steps, 2 releases of statistics and 2 stated counts on records trained on; 4 evaluations on those held out.
+    trained = gaussian_epsilon((8 / 6.0**2 + 2 / 9.0**2 + 2 / 30.0**2) ** -0.5, 1e-4)
     held_out = gaussian_epsilon(4.0 / math.sqrt(4), 1e-4)
     assert stated.evaluations == 3
     assert points[3] == pytest.approx(max(trained, held_out), rel=1e-6)
@@ -201,9 +201,9 @@ def test_noise_of_whole_numbers_is_charged_for_what_it_is() -> None:
         stated = task(replace(privacy, mechanism=mechanism, noise_multiplier=12.0), 30, statistics=False)
         correction = correction_of(stated)
         spent[mechanism] = epsilon_spent(stated)
-        assert spent[mechanism] == pytest.approx(
-            gaussian_epsilon(12 / math.sqrt(30), 1e-4) + 2 * correction.eta, rel=1e-6
-        )
+        of_all = 12 / math.sqrt(30 + 1 / 25)
+        exact = gaussian_epsilon(of_all, 1e-4 * math.exp(-correction.eta)) + 2 * correction.eta
+        assert spent[mechanism] == pytest.approx(exact, rel=1e-8)
         assert epsilon_spent(plan_noise(task(replace(privacy, mechanism=mechanism), 30, statistics=False))) <= 2.0
     assert spent["skellam"] > spent["discrete-gaussian"] * (1 + 1e-7)
     large = task(replace(privacy, mechanism="skellam", noise_multiplier=12.0), 30, statistics=False)

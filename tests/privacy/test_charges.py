@@ -43,6 +43,7 @@ def test_every_step_release_and_evaluation_of_all_runs_is_charged(unit: str) -> 
     assert task.evaluations == 3
     assert charges_of(task, run=2) == (
         Charge("training", 2.0, 0.25, 48),
+        Charge("count", 10.0, 1.0, 2),
         Charge("statistics", 5.0, 1.0, 2),
         Charge("evaluation", 7.0, 1.0, 6, "held-out"),
     )

@@ -12,7 +12,7 @@ from ckks_parties import HEADER_BYTES, KEYS, NAMES, SESSION, Ward, check_of, tot
 
 from orchestrator.errors import PrivacyError, WireError
 from orchestrator.privacy.ckks import BOUND, TOLERANCE, Receiver, UnsoundSumError, sign_summand
-from orchestrator.privacy.ckks_blocks import SLOTS, encrypt_block
+from orchestrator.privacy.ckks_blocks import MODULUS, SLOTS, _times, decrypt_block, encrypt_block, turned
 
 DEGREE = 2 * SLOTS
 SCALE = 1 << 27
@@ -44,6 +44,7 @@ def times_secret(ward: Ward, name: str, factor: int) -> bytes:
     """The party's ciphertext with `factor` scale s added to its first block, s the secret key, and factor scale X^(N/2) s to
     its second: polynomials are kept at the roots of X^N + 1, where constants are constant and X^(N/2) is a root of -1."""
     q = modulus()
+    assert q == MODULUS
     k = factor * SCALE % q
     root = next(pow(x, (q - 1) // 4, q) for x in range(2, 100) if pow(x, (q - 1) // 2, q) == q - 1)
     turned = k * root % q
@@ -76,7 +77,9 @@ def test_one_node_gets_the_secret_key_out_of_one_ciphertext_if_it_is_rounded_and
     key = secret_from(told[:SLOTS], told[SLOTS:])
     assert np.abs(key - np.rint(key)).max() < 0.01
     assert set(np.rint(key)) == {-1.0, 0.0, 1.0}  # so the attack works on who rounds, and adds
-    assert refused(ward) == {"west": "values off the grid, by up to 0.5"}  # of 8,192 distances the largest
+    faults = refused(ward)
+    assert list(faults) == ["west"]
+    assert faults["west"].startswith("values off the grid, by up to 0.5")
 
 
 def test_two_nodes_whose_parts_of_the_key_cancel_are_both_named() -> None:
@@ -99,6 +102,38 @@ def test_the_smallest_thing_off_the_grid_is_refused(off: float) -> None:
     (fault,) = refused(ward).values()
     assert fault.startswith("values off the grid, by up to")
     assert fault.count(",") == 1  # and nothing else is wrong with it
+
+
+def test_a_part_of_another_nodes_ciphertext_that_is_imaginary_is_refused() -> None:
+    """Times X^(N/2) it is: then all slots are read as 0, which anybody can name, while much of the plaintext is another's."""
+    ward = Ward()
+    theirs = ward.hidden["north"].ciphertext
+    step = ward.holder._format.block_bytes
+    blocks = [turned(theirs[start : start + step]) for start in range(HEADER_BYTES, len(theirs), step)]
+    ward.replace("west", theirs[:HEADER_BYTES] + b"".join(blocks), foreseen=True)
+    assert not ward.words(ward.hidden["west"].ciphertext).any()
+    faults = refused(ward)
+    assert list(faults) == ["west"]
+    assert faults["west"].startswith("values that are not real, by up to 2.1e+09")
+
+
+def test_a_turned_block_is_what_was_beside_its_real_part() -> None:
+    ward = Ward(SLOTS - 8)
+    numbers = ward.hidden["north"].ciphertext[HEADER_BYTES:]
+    holder = ward.holder
+    there = [decrypt_block(holder._context, holder._format.load(block)) for block in (numbers, turned(numbers))]
+    back = decrypt_block(holder._context, holder._format.load(turned(turned(numbers))))
+    assert np.abs(there[1]).max() < TOLERANCE
+    assert np.abs(there[0] + back).max() < 2 * TOLERANCE
+    assert np.abs(there[0]).max() > BOUND / 2
+    assert turned(turned(turned(turned(numbers)))) == numbers
+
+
+@pytest.mark.parametrize("factor", [0, 1, 1 << 30, (1 << 30) - 1, MODULUS - 1, 0x9E3779B97F4A7C1])
+def test_products_modulo_the_modulus_are_those_of_whole_numbers(factor: int) -> None:
+    rng = np.random.default_rng(factor % 1000)
+    numbers = np.concatenate([[0, 1, MODULUS - 1, 1 << 59], rng.integers(0, MODULUS, 5000)]).astype(np.uint64)
+    assert _times(numbers, factor).tolist() == [int(number) * factor % MODULUS for number in numbers]
 
 
 def encrypted(ward: Ward, values: np.ndarray) -> bytes:

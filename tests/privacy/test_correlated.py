@@ -58,7 +58,11 @@ def test_sensitivity_and_error_equal_published_software(
 
 
 @pytest.mark.parametrize(
-    ("bands", "rounds", "separation", "times"), [(3, 8, 2, 3), (5, 9, 5, 2), (4, 7, 1, 7), (1, 6, 2, 3)]
+    ("bands", "rounds", "separation", "times"),
+    [
+        *[(3, 8, 2, 3), (5, 9, 5, 2), (4, 7, 1, 7), (1, 6, 2, 3)],  # columns that overlap, and that do not
+        *[(5, 11, 5, 3), (5, 10, 5, 3), (5, 3, 5, 1), (3, 9, 4, 3), (3, 9, 4, 2), (2, 9, 2, 9)],
+    ],
 )
 def test_no_pattern_of_turns_moves_more_than_the_sensitivity(
     bands: int, rounds: int, separation: int, times: int
@@ -70,6 +74,13 @@ def test_no_pattern_of_turns_moves_more_than_the_sensitivity(
             if all(later - earlier >= separation for earlier, later in zip(turns, turns[1:])):
                 worst = max(worst, float(np.linalg.norm(c[:, turns].sum(axis=1))))
     assert sensitivity(bands, rounds, times, separation) == pytest.approx(worst, rel=1e-12)
+
+
+def test_the_sensitivity_of_more_rounds_than_memory_holds_takes_no_longer() -> None:
+    """A gateway chooses the rounds; a node that counts them one by one would be stopped by one declaration."""
+    assert sensitivity(4, 10**15, most_participations(10**15, 4), 4) == pytest.approx(
+        math.sqrt(10**15 / 4) * float(np.linalg.norm(coefficients(4))), rel=1e-9
+    )
 
 
 def test_turns_are_counted_from_the_first() -> None:

@@ -44,8 +44,9 @@ def against(said: Dict[str, Any]) -> Dict[str, Optional[float]]:
     return {row["whom"]: row["epsilon"] for row in said["holds_against"]}
 
 
-def gaussian(noise: float, steps: int = 30, delta: float = 1e-3) -> float:
-    return epsilon_of([Charge("training", noise, count=steps)], delta)
+def gaussian(noise: float, count_noise: float = 10.0, steps: int = 30, delta: float = 1e-3) -> float:
+    """Of all steps and of the stated count, whose noise no other node shares: five times the declared 2.0 of the sum."""
+    return epsilon_of([Charge("training", noise, count=steps), Charge("count", count_noise)], delta)
 
 
 def test_a_record_statement_has_claim_and_limits() -> None:

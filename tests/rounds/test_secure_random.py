@@ -28,8 +28,11 @@ from orchestrator.rounds.events import (
     event_to_dict,
 )
 from orchestrator.rounds.secure import (
+    CONFIRM,
     MASKED,
     PREPARED,
+    REVEAL,
+    SHARES,
     UNMASK,
     SecureCoordinator,
 )
@@ -45,12 +48,14 @@ class Nodes:
         self.due: List[Event] = []
         self.wake: Optional[float] = None
         self.opened: Set[int] = set()  # rounds some node was asked to open
-        self.reliable = False
+        self.reliable, self.revealed = False, False
 
     def react(self, actions: List[Action]) -> None:
         for action in actions:
             if isinstance(action, Announce):
-                if action.step == UNMASK:
+                if action.step == UNMASK or (
+                    action.step == CONFIRM and len(action.nodes) > self.plan.all_neighbours > 0
+                ):
                     self.opened.add(action.round)
                 for node in action.nodes:
                     drawn = 0.0 if self.reliable else self.random.random()
@@ -93,7 +98,11 @@ def check(coordinator: SecureCoordinator, actions: List[Action], nodes: Nodes) -
         if isinstance(action, Aggregate) and action.nodes:
             assert len(action.nodes) >= max(plan.quorum, plan.least)
         if isinstance(action, Announce):
-            assert not (action.round in nodes.opened and action.step != UNMASK), "asked anew after opening began"
+            opening = (CONFIRM, UNMASK) if coordinator.parties > plan.all_neighbours > 0 else (UNMASK,)
+            assert not (action.round in nodes.opened and action.step not in opening), "asked anew after opening began"
+            if action.step == SHARES and coordinator.attempt > 0:
+                assert nodes.revealed >= (coordinator.parties > plan.all_neighbours > 0)
+            nodes.revealed = action.step == REVEAL or (nodes.revealed and action.step == SHARES)
     if coordinator.phase == COLLECTING:
         assert nodes.wake is not None, "nobody would ever end this step"
         assert set(coordinator.arrived) <= set(coordinator.cohort)
@@ -155,6 +164,8 @@ def test_every_replay_gives_the_same_and_no_run_hangs(seed: int) -> None:
         evaluation=bool(seed // 2 % 2),
         least=3 + seed // 4 % 2,
         rule=Rule(4 if seed // 8 % 2 else 0, 0.0, b"key"),
+        all_neighbours=4 if seed // 16 % 2 else 0,
+        withheld=seed // 32 % 2,
     )
     coordinator = play(seed, plan, 900, crashes=0.05)
     assert coordinator.phase == FINISHED or coordinator.reason.startswith("round 0: its sum cannot be opened")

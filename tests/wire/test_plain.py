@@ -105,6 +105,14 @@ def test_letters_of_any_language_are_printable() -> None:
     assert task_from_dict(data).schema.classes[1] == "größer als 38 °C"
 
 
+def test_depth_costs_no_stack() -> None:
+    deep: Any = ["\x1b"]
+    for _ in range(100_000):
+        deep = [deep]
+    assert "..." in str(plain_fields(deep))
+    assert plain_fields([[["\x1b"]]]) == [[["\\x1b"]]]
+
+
 def test_depth_is_no_way_round_the_check() -> None:
     deep: Any = "\x1b"
     for _ in range(100_000):

@@ -3,7 +3,7 @@ from typing import Any, Dict
 import pytest
 
 from orchestrator.errors import UsageError
-from orchestrator.wire.task import Privacy, objection_to, task_from_dict, task_to_dict
+from orchestrator.wire.task import Privacy, objection_to, oversized, task_from_dict, task_to_dict
 
 
 def minimal() -> Dict[str, Any]:
@@ -79,13 +79,38 @@ def test_another_format_is_refused_naming_both() -> None:
         task_from_dict({**minimal(), "format": 2})
 
 
-def test_a_node_objects_to_a_claim_that_is_none() -> None:
-    def task(**privacy: float) -> Any:
-        values = {"delta": 1e-3, "noise_multiplier": 1.0, "statistics_noise_multiplier": 2.0, **privacy}
-        return task_from_dict({**minimal(), "privacy": values})
+@pytest.mark.parametrize("every", [1, 2, 3, 7, 20, 50])
+def test_evaluations_are_as_many_as_rounds_that_evaluate(every: int) -> None:
+    for rounds in (1, 2, 7, 20, 21):
+        task = task_from_dict(
+            {**minimal(), "training": {"rounds": rounds}, "evaluation": {"share": 0.2, "every": every}}
+        )
+        assert task.evaluations == sum(task.evaluates(n) for n in range(1, task.last_round + 1))
+    assert task_from_dict(minimal()).evaluations == 0
 
-    assert objection_to(task(), 999) is None
-    assert "whole record" in str(objection_to(task(), 1000))
-    assert "declares no noise" in str(objection_to(task(noise_multiplier=0.0), 10))
-    assert "declares no noise" in str(objection_to(task(statistics_noise_multiplier=0.0), 10))
+
+def test_a_declaration_of_more_rounds_than_anybody_can_count_is_read_at_once() -> None:
+    """A node reads it before anything else: it must not take a loop over rounds."""
+    many = {"rounds": 10**15}
+    task = task_from_dict({**minimal(), "training": many, "evaluation": {"share": 0.2, "every": 3}})
+    assert task.evaluations == (10**15 + 2) // 3
+    with pytest.raises(UsageError, match="bands: 5000, at most 4096"):
+        task_from_dict({**minimal(), "privacy": {"unit": "node", "noise": "gateway", "bands": 5000}})
+
+
+def test_a_node_objects_to_a_claim_that_is_none() -> None:
+    def task(**privacy: Any) -> Any:
+        values = {"delta": 1e-3, "noise_multiplier": 1.0, "statistics_noise_multiplier": 2.0, **privacy}
+        data = {**minimal(), "privacy": values}
+        standardization = "range" if privacy.get("unit") == "node" else "federated"
+        data["schema"] = {**data["schema"], "patient": "p", "standardization": standardization}
+        return task_from_dict(data)
+
+    assert objection_to(task()) is None
+    assert "declares no noise" in str(objection_to(task(noise_multiplier=0.0)))
+    assert "declares no noise" in str(objection_to(task(statistics_noise_multiplier=0.0)))
+    assert oversized(task(), 999) is None
+    for unit in ("record", "patient"):
+        assert f"1/1000: it would allow a whole {unit} to leak" in str(oversized(task(unit=unit), 1000))
+    assert oversized(task(unit="node"), 1000) is None, "a node is one unit"
     assert not Privacy(unit="none").on

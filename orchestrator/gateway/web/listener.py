@@ -202,7 +202,7 @@ def _json_object(payload: bytes) -> Optional[Dict[str, Any]]:
     if len(payload) > _MOST_RECORD_BYTES:
         return None
     try:
-        found = json.loads(payload, parse_constant=_refuse)
+        found = plain_fields(json.loads(payload, parse_constant=_refuse), 200)
     except (ValueError, RecursionError):
         return None
     return found if isinstance(found, dict) else None

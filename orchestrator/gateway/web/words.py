@@ -68,8 +68,8 @@ def _updates(task: Task) -> str:
         "plain": f"weight differences as {task.codec}, each seen by the gateway",
         "masked": "weight differences under masks: the gateway opens their sum only, while the nodes are who they say and at "
         f"most {task.aggregation.colluding} of them work with it",
-        "ckks": f"weight differences under CKKS: the gateway gets their sum, opened by {task.aggregation.key_holder}, who must "
-        "not work with it",
+        "ckks": "weight differences under one-time pads: the gateway gets their sum with the help of "
+        f"{task.aggregation.key_holder}, who must not work with it otherwise",
     }[task.aggregation.method]
 
 

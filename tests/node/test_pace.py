@@ -1,0 +1,59 @@
+"""Answers leave on multiples of a public quantum, whatever the round took."""
+
+import pytest
+
+from orchestrator.node.pace import FLOOR_S, SLACK, Pace, quantum_s
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        assert seconds > 0
+        self.now += seconds
+
+
+@pytest.mark.parametrize("took", [0.0, 0.01, 0.2, 0.4999])
+def test_answers_leave_at_the_same_time_however_long_they_took(took: float) -> None:
+    clock = Clock()
+    pace = Pace(0.5, clock)
+    clock.now += took
+    pace.hold(clock.sleep)
+    assert clock.now == pytest.approx(1000.5)
+
+
+@pytest.mark.parametrize(("took", "leaves"), [(0.51, 1.0), (1.0, 1.0), (1.2, 1.5), (7.26, 7.5)])
+def test_late_answers_leave_on_a_multiple(took: float, leaves: float) -> None:
+    clock = Clock()
+    pace = Pace(0.5, clock)
+    clock.now += took
+    pace.hold(clock.sleep)
+    assert clock.now == pytest.approx(1000.0 + leaves)
+
+
+def test_rounds_without_a_graph_are_not_held_up() -> None:
+    clock = Clock()
+    pace = Pace(0.0, clock)
+    clock.now += 0.3
+    pace.hold(clock.sleep)
+    assert clock.now == 1000.3
+
+
+def test_the_quantum_covers_nearly_every_sample() -> None:
+    """Binomial samples of a sixth of 3,000 units in each of 4 steps: the largest of many stays inside."""
+    import numpy as np
+
+    samples = np.random.default_rng(0).binomial(3000, 1 / 6, size=(20_000, 4)).sum(axis=1)
+    quantum = quantum_s(0.001, 3000, 1 / 6, steps=4)
+    assert SLACK * 0.001 * samples.max() < quantum < 1.5 * SLACK * 0.001 * samples.mean()
+
+
+def test_the_quantum_is_of_public_figures() -> None:
+    assert quantum_s(0.0, 1000, 0.1) == FLOOR_S
+    assert quantum_s(0.001, 1000, 1.0) == pytest.approx(SLACK * 1.0)  # every unit: no more than all of them
+    assert quantum_s(0.001, 1000, 1.0, records_per_unit=3) == pytest.approx(SLACK * 3.0)
+    assert quantum_s(0.001, 1000, 1.0, other_s=1.0) == pytest.approx(SLACK * 2.0)
