@@ -84,9 +84,17 @@ class Inside:
     ) -> None:
         self.task, self.train = task, train
         self.held = train.take(np.zeros(train.records, bool)) if held is None else held
-        self.store = NodeStore(folder / f"{run}.sqlite")
-        self.run = Run(run, "digest", task, graph, train, self.held)
+        self.store, self._graph = NodeStore(folder / f"{run}.sqlite"), graph
+        self._begin(run)
+
+    def _begin(self, run: str) -> None:
+        self.run = Run(run, "digest", self.task, self._graph, self.train, self.held)
         self._contributor = Contributor(self.run, self.store, "victim", GradientTrainer)
+
+    def another_run(self) -> "Inside":
+        """This node in a run of its own: nothing drawn for the one before counts any more."""
+        self._begin(self.run.id)
+        return self
 
     def answer(self, number: int, tensors: Tensors, **announced: Any) -> "tuple[Dict[str, Any], Tensors]":
         """(header fields, tensors) of the answer to a round, as it would be sent; nothing is stored."""
