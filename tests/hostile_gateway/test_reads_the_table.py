@@ -232,7 +232,7 @@ def test_a_budget_refused_says_neither_how_much_nor_why(generous: Attack) -> Non
     """Three ways over the limit: one code, no number. A delta too large for the file is an answer about the file."""
     gateway, node = generous
     node.write(table())
-    limit = '[budget]\nepsilon_task = {}\nepsilon_total = {}\ndelta = 1e-6\n' + MANY_LOOKS
+    limit = "[budget]\nepsilon_task = {}\nepsilon_total = {}\ndelta = 1e-6\n" + MANY_LOOKS
     answers = []
     for i, (of_task, total) in enumerate(((0.01, 0), (0, 0.01), (0.01, 0.01))):
         node.rule(limit.format(of_task, total))
