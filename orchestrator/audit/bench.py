@@ -49,7 +49,12 @@ class ChosenGraph:
     def record_gradient(self, weights: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
         return self._of(x)[0]
 
-    def record_gradients(self, weights: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    def record_gradients(
+        self, weights: np.ndarray, x: np.ndarray, y: np.ndarray, rows: Optional[np.ndarray] = None
+    ) -> Iterator[np.ndarray]:
+        return iter(self._of(x if rows is None else x[rows]))
+
+    def record_logits(self, weights: np.ndarray, x: np.ndarray) -> np.ndarray:
         return self._of(x)
 
     def logits(self, weights: np.ndarray, x: np.ndarray) -> np.ndarray:

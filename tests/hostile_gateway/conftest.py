@@ -5,26 +5,16 @@ import subprocess
 import sys
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Callable, Dict, Iterator, NamedTuple, Optional
+from typing import Dict, Iterator, Optional
 
 import pytest
 from inside import BATCH, CLASSES, INPUTS, LINEAR
-from malicious import MaliciousGateway, NodeProcess
+from malicious import Attack, MaliciousGateway, NodeProcess, Victim
 
 pytest.importorskip("amqtt", reason="amqtt comes with the gateway, not on a node")
 pytest.importorskip("dp_accounting", reason="dp-accounting is not installed here")
 
 from orchestrator.gateway.broker import OwnBroker
-
-
-class Attack(NamedTuple):
-    """A malicious gateway and the node it is after, alone in a federation."""
-
-    gateway: MaliciousGateway
-    node: NodeProcess
-
-
-Victim = Callable[..., Attack]
 
 
 @pytest.fixture(scope="session")

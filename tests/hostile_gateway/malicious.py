@@ -267,3 +267,13 @@ class NodeProcess:
         """`edgeward node WORDS` of the owner, on this node's state."""
         line = [sys.executable, "-m", "orchestrator.cli.main", "node", *words, "--state", str(self.state)]
         return subprocess.run(line, capture_output=True, text=True)
+
+
+class Attack(NamedTuple):
+    """A malicious gateway and the node it is after, alone in a federation."""
+
+    gateway: MaliciousGateway
+    node: NodeProcess
+
+
+Victim = Callable[..., Attack]

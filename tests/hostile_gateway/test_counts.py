@@ -6,9 +6,9 @@ from typing import Any, List, Tuple
 
 import numpy as np
 import pytest
-from conftest import Attack, Victim
 from distinguish import tell_apart
 from inside import CLASSES, DELTA, INPUTS, PARAMETERS, Inside, csv_of, joined, make_data, make_task, model, planned
+from malicious import Attack, Victim
 
 from orchestrator.node.data import Dataset
 from orchestrator.privacy.accounting import epsilon_spent

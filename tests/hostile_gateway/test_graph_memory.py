@@ -5,8 +5,8 @@ from typing import Callable, Dict, List
 
 import numpy as np
 import pytest
-from conftest import Attack, Victim
 from inside import BATCH, INPUTS, PARAMETERS, csv_of, make_schema, make_task, model
+from malicious import Attack, Victim
 from watch import OpenWatch
 
 from orchestrator.errors import EdgewardError

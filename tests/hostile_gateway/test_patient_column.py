@@ -5,8 +5,8 @@ from dataclasses import replace
 from typing import Any, Dict
 
 import pytest
-from conftest import Attack, Victim
 from inside import INPUTS, csv_of, make_schema, make_task
+from malicious import Attack, Victim
 from watch import OpenWatch
 
 from orchestrator.wire.protection import Privacy

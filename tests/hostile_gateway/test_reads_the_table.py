@@ -7,9 +7,8 @@ from dataclasses import replace
 from typing import Any, Dict, List, Tuple
 
 import pytest
-from conftest import Attack, Victim
 from inside import LINEAR, PARAMETERS, csv_of
-from malicious import MaliciousGateway
+from malicious import Attack, MaliciousGateway, Victim
 from watch import OpenWatch
 
 from orchestrator.wire.protection import Privacy

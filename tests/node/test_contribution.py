@@ -52,6 +52,8 @@ class Logits:
     def logits(weights: np.ndarray, x: np.ndarray) -> np.ndarray:
         return np.stack([x[:, 0], -x[:, 0]], axis=1)
 
+    record_logits = logits
+
 
 def make_task(evaluated: bool = True, **privacy: Any) -> Task:
     settings = Privacy(**{**DECLARED, "evaluation_noise_multiplier": 3.0, "clip_norm": 0.5, **privacy})
@@ -319,6 +321,8 @@ class Diverged:
     def logits(self, weights: np.ndarray, x: np.ndarray) -> np.ndarray:
         return np.array([self._logits] * len(x), np.float32)
 
+    record_logits = logits
+
 
 @pytest.mark.usefixtures("silent")
 @pytest.mark.parametrize("unit", ["none", "record", "patient"])
@@ -368,6 +372,8 @@ def test_no_logits_of_one_unit_move_evaluation_by_more_than_its_bound(tmp_path: 
                 mine = np.isin(x[:, 0], held_out.x[rows[0], 0])
                 found[mine, 0] = value
                 return found
+
+            record_logits = logits
 
         with_it, without = (
             evaluate(task, Strange(), data, np.zeros(SIZE, np.float32))  # type: ignore[arg-type]

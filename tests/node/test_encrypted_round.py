@@ -8,7 +8,7 @@ from typing import Any, Dict, Iterable, List, Optional, Tuple
 import numpy as np
 import pytest
 
-from orchestrator.errors import PrivacyError
+from orchestrator.errors import EdgewardError, PrivacyError
 from orchestrator.gateway.authority import Authority
 from orchestrator.node import encrypted
 from orchestrator.node.contribution import Contribution, Run
@@ -25,6 +25,7 @@ from orchestrator.privacy.vector_layout import Layout, parts_of
 from orchestrator.wire.body import decode_body
 from orchestrator.wire.link import BrokerAddress
 from orchestrator.wire.protection import Aggregation
+from orchestrator.wire.refusals import TEXTS
 from orchestrator.wire.task import Feature, Privacy, Rounds, Schema, Task, Training, task_to_dict
 
 pytest.importorskip("tenseal")
@@ -67,6 +68,13 @@ class Federation:
         address, state = BrokerAddress("127.0.0.1", 1), self.folder / "keys"
         self.agent = KeyHolderAgent(address, "test", "keys", state, identity=self.identity("keys"))
         self.agent._send = lambda body: self.sent.append(decode_body(body, 1 << 30))  # type: ignore[method-assign]
+        abstain = self.agent._abstain
+
+        def noting(header: Dict[str, Any], reason: EdgewardError) -> None:
+            self.reason = str(reason)  # what its log says; a code travels
+            abstain(header, reason)
+
+        self.agent._abstain = noting  # type: ignore[method-assign]
         header = {"kind": "task", "run": "run", "task": task_to_dict(told or self.task)}
         self.agent._take_task(header, {"graph": np.zeros(1, np.uint8)})
 
@@ -80,7 +88,9 @@ class Federation:
         if len(self.sent) == before:
             return {}, {}
         if self.sent[-1][0]["kind"] == "abstain":
-            raise PrivacyError(self.sent[-1][0]["reason"])
+            assert set(self.sent[-1][0]) == {"kind", "run", "round", "attempt", "code"}
+            assert self.sent[-1][0]["code"] in TEXTS
+            raise PrivacyError(self.reason)
         return self.sent[-1]
 
     def context(self, attempt: int = 1, number: int = 1) -> Body:
@@ -280,7 +290,7 @@ def test_who_sends_what_is_off_the_grid_is_named_here_and_the_gateway_gets_one_w
     assert (
         str(caught.value) == "no sum: not every ciphertext is what its node signed for; the key holder's log has more"
     )
-    assert set(federation.sent[-1][0]) == {"kind", "run", "round", "attempt", "reason"}
+    assert set(federation.sent[-1][0]) == {"kind", "run", "round", "attempt", "code"}
     named = [record.getMessage() for record in caplog.records if "off the grid" in record.getMessage()]
     assert [message.split("the ciphertext of ")[1][1] for message in named] == list(names)
     assert federation.ask("decrypt", summands={}) == ({}, {})  # it has said so
@@ -424,11 +434,11 @@ def test_keys_for_too_few_or_too_many_or_nothing_are_not_made(tmp_path: Path) ->
         federation.ask("context", parties=4, size=0)
 
 
-def test_a_task_that_names_somebody_else_is_declined(tmp_path: Path) -> None:
+def test_a_task_that_names_somebody_else_is_declined(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     federation = Federation(tmp_path)
     federation.key_holder(told=task(holder="other"))
-    assert federation.agent._presence["kind"] == "declined"
-    assert "names other as its key holder, not keys" in federation.agent._presence["reason"]
+    assert federation.agent._presence == {"kind": "declined", "run": "run", "code": "task"}
+    assert "names other as its key holder, not keys" in caplog.text
     assert federation.context() == ({}, {})
 
 

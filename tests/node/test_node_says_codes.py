@@ -14,6 +14,7 @@ from orchestrator import errors
 from orchestrator.node import agent as agent_module
 from orchestrator.node.agent import NodeAgent
 from orchestrator.node.store import NodeStore
+from orchestrator.node.trainer import GradientTrainer
 from orchestrator.wire.body import decode_body
 from orchestrator.wire.link import BrokerAddress
 from orchestrator.wire.protection import Aggregation, Privacy
@@ -24,6 +25,11 @@ SECRET = "Zwqx7431"
 """In a cell, a label, a header and a patient's name of the data; in no message of the node."""
 SECRET_COUNT = 347
 PLAIN = {"aggregation": Aggregation(), "rounds": Rounds(nodes=1, quorum=1), "evaluation": Evaluation(0.0)}
+
+
+def ungraphed(*arguments: Any) -> GradientTrainer:
+    """A trainer that is not the one whose graph a node looks at before it opens its data: there is none here."""
+    return GradientTrainer(*arguments)
 
 
 class Node:
@@ -37,7 +43,8 @@ class Node:
         if policy:
             path = folder / "policy.toml"
             path.write_text(policy)
-        self.agent = NodeAgent(BrokerAddress("127.0.0.1", 1), "test", "n", self.data, self.state, policy=path)
+        address = BrokerAddress("127.0.0.1", 1)
+        self.agent = NodeAgent(address, "test", "n", self.data, self.state, ungraphed, policy=path)
         self.raw: List[bytes] = []
         self.agent._link.publish = lambda topic, payload, retain=False: self.raw.append(payload)  # type: ignore
 

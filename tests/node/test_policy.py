@@ -200,9 +200,9 @@ def test_shares_and_neighbours_are_the_owners_to_bound(tmp_path: Path) -> None:
     whole = make_task(aggregation=Aggregation("masked", honest=5, neighbours=30), rounds=Rounds(nodes=9, quorum=9))
     assert refusal_of(policy, whole) is None
     assert refusal_of(policy, make_task(aggregation=Aggregation())) is None
-    encrypted = Aggregation("ckks", key_holder="k", honest=4, neighbours=2)
+    encrypted = Aggregation("ckks", key_holder="k", honest=4, neighbours=12)
     assert refusal_of(policy, make_task(aggregation=encrypted)) is None
-    assert refusal_of(Policy(), shared(honest=9, neighbours=2)) is None, "no demand without the owner's word"
+    assert refusal_of(Policy(), shared(honest=9, neighbours=12)) is None, "no demand without the owner's word"
 
 
 @pytest.mark.parametrize(

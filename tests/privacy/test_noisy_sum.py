@@ -142,6 +142,8 @@ class TwoLogits:
     def logits(weights: np.ndarray, x: np.ndarray) -> np.ndarray:
         return np.stack([x[:, 0], -x[:, 0]], axis=1)
 
+    record_logits = logits
+
 
 def noiseless(task: Task, dataset: Dataset, monkeypatch: pytest.MonkeyPatch, limit: Any = None) -> np.ndarray:
     """The sums in steps as they are before the noise."""
