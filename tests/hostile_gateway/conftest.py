@@ -23,6 +23,17 @@ class Attack(NamedTuple):
     gateway: MaliciousGateway
     node: NodeProcess
 
+    def restart(self) -> None:
+        """Ends the node, if nothing else has, and starts it again on what it keeps."""
+        self.node.stop()
+        self.gateway.until(lambda: None if self.gateway.seen(self.node.name) else True, "the node's last will")
+        self.node.start()
+        self.wait()
+
+    def wait(self) -> None:
+        """Until the node is there. AssertionError with its log where it ended instead."""
+        self.gateway.until(lambda: self.gateway.seen(self.node.name) or self.node.still_here(), "the node says hello")
+
 
 Victim = Callable[..., Attack]
 
@@ -54,8 +65,9 @@ def victim(
             node = NodeProcess(attacked_broker.address, federation, name, folder, table, policy)
             running.callback(node.stop)
             node.start()
-            gateway.until(lambda: gateway.seen(name) or node.still_here(), f"{name} says hello")
-            return Attack(gateway, node)
+            attack = Attack(gateway, node)
+            attack.wait()
+            return attack
 
         yield start
 

@@ -214,14 +214,12 @@ def test_looks_at_the_file_are_counted_and_end(victim: Victim, linear_graph: byt
 
 
 def test_a_restart_gives_no_more_looks(victim: Victim, linear_graph: bytes) -> None:
-    gateway, node = victim(table(), f'[require]\nunits = ["record"]\n{MANY_LOOKS.replace("10000", "2")}')
+    attack = victim(table(), f'[require]\nunits = ["record"]\n{MANY_LOOKS.replace("10000", "2")}')
+    gateway, node = attack
     gateway.graph = linear_graph
     asked = [replace(task(), schema=schema(label_values={"negative": 0, f"v{i}": 1})) for i in range(4)]
     first = [gateway.offer(node.name, f"look-{i}", a).get("code") for i, a in enumerate(asked[:2])]
-    node.stop()
-    gateway.until(lambda: None if gateway.seen(node.name) else True, "the node's last will")
-    node.start()
-    gateway.until(lambda: gateway.seen(node.name), "the node comes back")
+    attack.restart()
     with OpenWatch(node.data) as watch:
         second = [gateway.offer(node.name, f"look-{i}", a).get("code") for i, a in enumerate(asked[2:], 2)]
         assert watch.opened == 0
