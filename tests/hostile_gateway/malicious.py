@@ -97,7 +97,12 @@ class MaliciousGateway:
         """Offers a task, as it is or as a plain map; returns the presence that answers it."""
         declared, graph = task_to_dict(task) if isinstance(task, Task) else task, self.graph if graph is None else graph
         before = len(self.presences)
-        header = {"kind": "task", "run": run, "task": declared, "offer": before}  # the same bytes again are only acknowledged
+        header = {
+            "kind": "task",
+            "run": run,
+            "task": declared,
+            "offer": before,
+        }  # the same bytes again are only acknowledged
         self.send(node, header, {"graph": np.frombuffer(graph, np.uint8)})
         return self.until(
             lambda: next((p for p in self._since(before, node) if p.get("run") == run and p["kind"] in VERDICTS), None),

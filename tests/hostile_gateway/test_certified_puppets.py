@@ -66,9 +66,7 @@ def shares_asked(node: Attack, run: str, peers: List[Peer]) -> Dict[str, Any]:
     own = gateway.ask(process.name, {"kind": "round", **about}, model()).header
     assert own.get("step") == "keys", own
     secure = asked.aggregation
-    session = Session(
-        session_id(gateway.federation, run, 1, 1), secure.neighbours, secure.least, secure.colluding
-    )
+    session = Session(session_id(gateway.federation, run, 1, 1), secure.neighbours, secure.least, secure.colluding)
     fields = ("channel", "mask", "signature", "commitment", "credential")
     adverts = {process.name: {name: own[name] for name in fields}, **{p.name: p.keys(session) for p in peers}}
     return gateway.ask(process.name, {"kind": "step", **about, "step": "shares", "adverts": adverts}).header

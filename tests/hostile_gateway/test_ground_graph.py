@@ -1,5 +1,5 @@
-"""Attack: the aggregator draws its puppets' keys again and again until a node's only neighbours are puppets, and reads it. Promise:
-the order of a sparse graph follows from nonces to which everybody committed before any was known."""
+"""Attack: the aggregator draws its puppets' keys again and again until a node's only neighbours are puppets, and reads it.
+Promise: the order of a sparse graph follows from nonces to which everybody committed before any was known."""
 
 import os
 from dataclasses import replace

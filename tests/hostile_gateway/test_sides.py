@@ -18,7 +18,9 @@ from orchestrator.wire.task import Feature, Schema
 FEATURES = (Feature("mark", 0.0, 1e6), Feature("x", -1.0, 1.0))
 """`mark` tells rows apart in the data sets that come out, which know no row numbers."""
 
-NAMES = st.one_of(st.sampled_from(["a", "b", "c", "A", "0", "00", "-1"]), st.text("abcXYZ019 é字", min_size=1, max_size=5))
+NAMES = st.one_of(
+    st.sampled_from(["a", "b", "c", "A", "0", "00", "-1"]), st.text("abcXYZ019 é字", min_size=1, max_size=5)
+)
 
 
 class Row(NamedTuple):
@@ -50,7 +52,7 @@ def sides(folder: Path, rows: Sequence[Row], patient: str, share: float, key: by
         trained, held = hold_out(load_dataset(path, schema), share, key)
     except DataError:
         return Sides(set(), set())
-    return Sides(*({int(round(float(v))) for v in side.x[:, 0]} for side in (trained, held)))
+    return Sides(*({round(float(v)) for v in side.x[:, 0]} for side in (trained, held)))
 
 
 @pytest.mark.parametrize("patient", ["", "who"])
@@ -82,9 +84,7 @@ def test_order_decides_nothing(
 
 @settings(max_examples=40, deadline=None)
 @given(rows=tables(), key=st.binary(min_size=32, max_size=32))
-def test_a_patient_is_on_one_side(
-    tmp_path_factory: pytest.TempPathFactory, rows: List[Row], key: bytes
-) -> None:
+def test_a_patient_is_on_one_side(tmp_path_factory: pytest.TempPathFactory, rows: List[Row], key: bytes) -> None:
     found = sides(tmp_path_factory.mktemp("patients"), rows, "who", 0.5, key)
     whose = {row.mark: row.who.strip() for row in rows}
     trained, held = ({whose[mark] for mark in side} for side in found)

@@ -31,7 +31,9 @@ class OpenWatch:
                 events = os.read(self._descriptor, 1 << 16)
             except BlockingIOError:
                 return self._opened
-            masks = (int.from_bytes(events[at + 4 : at + 8], sys.byteorder) for at in range(0, len(events), _EVENT_BYTES))
+            masks = (
+                int.from_bytes(events[at + 4 : at + 8], sys.byteorder) for at in range(0, len(events), _EVENT_BYTES)
+            )
             self._opened += sum(1 for mask in masks if mask & _OPEN)
 
     def __enter__(self) -> "OpenWatch":
