@@ -7,7 +7,7 @@ python benchmarks/secagg.py [--parties 100] [--values 100000] [--dropouts 30] [-
 without training (benchmarks/rounds.py); 0 leaves that out. Both are run five times in turn, since machines are noisy.
 `--flower`: and plain and SecAgg+ rounds of Flower, with the interpreter of an environment that has it (flower_peer.py).
 Server: unpacking, adding and unmasking, against unpacking and adding the same vectors unmasked. Party: its four steps.
-Signatures are Ed25519. Bytes are what one party sends.
+Where there are more parties than neighbours there is a fifth, for nonces. Signatures are Ed25519. Bytes are what one party sends.
 """
 
 import argparse
@@ -24,6 +24,7 @@ import rounds
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from orchestrator.privacy.mask_graph import complete_up_to
 from orchestrator.privacy.ring import from_ring, pack, to_ring, unpack
 from orchestrator.privacy.secure_sum import Aggregator, Party, Ring, Session
 
@@ -55,18 +56,23 @@ def measure(parties: int, values: int, dropouts: int, degree: int, bits: int) ->
 
     sides = {n: Party(session, n, keys[n].sign, verify) for n in names}
     adverts = [timed(n, sides[n].advertise) for n in names]
+    nonces: Dict[str, bytes] = {}
+    if parties > complete_up_to(degree):
+        nonces = {n: timed(n, sides[n].reveal, adverts) for n in names}
     server = 0.0
     start = time.perf_counter()
-    aggregator = Aggregator(session, adverts, ring)
+    aggregator = Aggregator(session, adverts, ring, nonces=nonces)
     server += time.perf_counter() - start
     for name in names:
-        aggregator.take_shares(name, timed(name, sides[name].share, adverts))
+        aggregator.take_shares(name, timed(name, sides[name].share, adverts, nonces))
     sent: List[int] = []
     survivors = names[dropouts:]
     for name in survivors:
         shares = aggregator.shares_for(name)
         masked = timed(name, sides[name].mask, vectors[name], shares, bits)
-        sent.append(len(masked) + sum(map(len, shares.values())) + 64 + 64 + 64 + 33 * len(shares))
+        sent.append(
+            len(masked) + sum(map(len, shares.values())) + 96 + 64 + 64 + 33 * len(shares) + len(nonces.get(name, b""))
+        )
         start = time.perf_counter()
         aggregator.take_masked(name, masked)
         server += time.perf_counter() - start

@@ -1,92 +1,152 @@
 """Builds that are broken on purpose, to show that the audit notices. For the time of a `with` block, in this process only.
 
-Nothing outside this folder can reach them.
+Nothing outside this folder can reach them. A kind is what it is called, what is wrong in it, which task it takes, and what of
+the product it replaces (broken_noise.py, broken_units.py).
 """
 
 from contextlib import ExitStack, contextmanager
-from typing import Any, Callable, Dict, Iterable, Iterator, Tuple
+from dataclasses import dataclass
+from typing import Any, Callable, Dict, Iterator, List, Tuple
 from unittest.mock import patch
 
-import numpy as np
-from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
-
-import orchestrator.node.secure as node_secure
+from orchestrator.audit import broken_noise as noise
+from orchestrator.audit import broken_units as units
 from orchestrator.errors import UsageError
-from orchestrator.privacy.clipping import clip_l2
-from orchestrator.privacy.lattice import draw
-from orchestrator.privacy.noise import SecureRandom
-from orchestrator.privacy.noisy_sum import NoisySum
-from orchestrator.privacy.secure_sum import Party
 from orchestrator.wire.task import Task
 
-KINDS: Dict[str, str] = {
-    "noise-off": "no noise is added",
-    "wrong-scale": "noise is divided by the root of the number of units, as if it were that of a mean",
-    "clip-per-batch": "the mean of a batch is clipped instead of each unit",
-    "mask-reuse": "a node uses the same keys, and so the same masks, in every round",
+Patches = Tuple[Tuple[Any, str, Any], ...]
+
+
+@dataclass(frozen=True)
+class Kind:
+    """needs: what a task must have for the mistake to show, a key of `NEEDS`. make: from the units of the smallest node."""
+
+    about: str
+    make: Callable[[int], Patches]
+    needs: str = "privacy"
+
+
+NEEDS: Dict[str, Tuple[Callable[[Task], bool], str]] = {
+    "privacy": (lambda task: task.privacy.on, "the task claims no privacy"),
+    "within": (
+        lambda task: task.privacy.within_node,
+        "with privacy.unit 'node' or 'none' nothing is sampled, or clipped in batches",
+    ),
+    "sample": (
+        lambda task: task.privacy.within_node and task.privacy.sampling_rate < 1,
+        "the task samples no records or patients",
+    ),
+    "patient": (lambda task: task.privacy.unit == "patient", "the task's unit is not 'patient'"),
+    "own mean": (
+        lambda task: task.privacy.within_node and task.privacy.noise == "node",
+        "it is not the nodes that divide by a number of units",
+    ),
+    "shares": (
+        lambda task: task.privacy.on and task.privacy.noise == "distributed",
+        "the task's noise is not 'distributed'",
+    ),
+    "statistics": (lambda task: task.privacy.on and task.standardizes, "the task has no standardization sums"),
+    "patient statistics": (
+        lambda task: task.privacy.unit == "patient" and task.standardizes,
+        "the task has no standardization sums of patients",
+    ),
+    "evaluation": (lambda task: task.privacy.on and task.evaluation.on, "the task has no federated evaluation"),
+    "held out": (
+        lambda task: task.privacy.within_node and task.evaluation.on,
+        "the task has no federated evaluation of records or patients",
+    ),
+    "patient evaluation": (
+        lambda task: task.privacy.unit == "patient" and task.evaluation.on,
+        "the task has no federated evaluation of patients",
+    ),
+    "masks": (
+        lambda task: task.aggregation.method == "masked",
+        "the task's aggregation has no masks",
+    ),
+}
+
+KINDS: Dict[str, Kind] = {
+    # Of the noise
+    "noise-off": Kind("no noise is added", noise.off),
+    "wrong-scale": Kind(
+        "noise is divided by the root of the number of units, as if it were that of a mean", noise.of_a_mean
+    ),
+    "noise-less": Kind("noise is a tenth too small", noise.less),
+    "noise-cut": Kind("noise is cut at two standard deviations", noise.cut),
+    "noise-uniform": Kind("noise is uniform, of the declared deviation", noise.uniform),
+    "noise-laplace": Kind("noise is that of Laplace, of the declared deviation", noise.laplace),
+    "noise-reused": Kind("the same noise in every round", noise.reused),
+    "noise-of-all-nodes": Kind("the n-th release of every node has the same noise", noise.of_all_nodes),
+    "noise-signs": Kind("the same noise in every round, with other signs", noise.signs),
+    "noise-broadcast": Kind("one number of noise for all coordinates", noise.broadcast),
+    "noise-in-pairs": Kind("the second half of the coordinates has the noise of the first", noise.in_pairs),
+    "noise-not-last": Kind("the last coordinate has no noise", noise.not_last),
+    "noise-every-second": Kind("every second release has no noise", noise.every_second),
+    "noise-before-clipping": Kind("noise is added to each gradient, and clipped with it", noise.before_clipping),
+    "empty-silent": Kind("an empty sample is released without noise", noise.empty_silent),
+    "multiplier-ignored": Kind("noise is that of multiplier 1, whatever the task declares", noise.multiplier_ignored),
+    "coarse-grid": Kind("the grid is too coarse for its noise", noise.coarse_grid),
+    "noise-share": Kind(
+        "a share of the noise is divided by the number of parties, not by its root", noise.share, "shares"
+    ),
+    "fixed-key": Kind("the generator's key is a constant", noise.fixed_key),
+    "seeded": Kind("random bits come from a generator with a seed", noise.seeded),
+    # Of the sample
+    "same-sample": Kind("the same sample in every step", units.same_sample, "sample"),
+    "fixed-size": Kind("samples of a fixed size", units.fixed_size, "sample"),
+    "epochs": Kind("no unit is sampled again before all others were", units.epochs, "sample"),
+    "rate-up": Kind("units are sampled a tenth too often", units.rate_up, "sample"),
+    "rate-up-slightly": Kind("units are sampled 3 % too often", units.rate_up_slightly, "sample"),
+    "rate-of-half": Kind(
+        "half of the units are sampled a fifth too often, the others too rarely", units.rate_of_half, "sample"
+    ),
+    "sample-twice": Kind("units are sampled with replacement", units.sample_twice, "sample"),
+    "sample-in-pairs": Kind("neighbouring units are sampled together", units.sample_in_pairs, "sample"),
+    "real-size": Kind("sums are divided by the real size of the sample", units.real_size, "own mean"),
+    # Of what one unit can do
+    "clip-per-batch": Kind("the mean of a batch is clipped instead of each unit", units.clip_per_batch, "within"),
+    "clip-off": Kind("nothing is clipped", units.clip_off),
+    "clip-halves": Kind("both halves of a gradient are clipped by themselves", units.clip_halves),
+    "clip-layers": Kind("layers are clipped by themselves", units.clip_layers),
+    "clip-numbers": Kind("each number is clipped, not the vector", units.clip_numbers),
+    "clip-loose": Kind("vectors are clipped to 1.1 clip norms", units.clip_loose),
+    "round-up": Kind("coordinates are rounded up to the grid", units.round_up),
+    "record-for-patient": Kind("each record of a patient is a unit", units.record_for_patient, "patient"),
+    # Of other sums
+    "statistics-noise-off": Kind("standardization sums have no noise", units.statistics_noise_off, "statistics"),
+    "statistics-unclipped": Kind("standardization sums are not clipped", units.statistics_unclipped, "statistics"),
+    "statistics-records": Kind(
+        "a patient's records count one by one in standardization", units.statistics_records, "patient statistics"
+    ),
+    "evaluation-noise-off": Kind("evaluation sums have no noise", units.evaluation_noise_off, "evaluation"),
+    "evaluation-twice": Kind("each record counts twice in evaluation", units.evaluation_twice, "evaluation"),
+    "evaluation-loss": Kind("losses are not bounded in evaluation", units.evaluation_loss, "evaluation"),
+    "evaluation-records": Kind(
+        "a patient's records count one by one in evaluation", units.evaluation_records, "patient evaluation"
+    ),
+    "held-out-trained": Kind("held-out records are trained on, too", units.held_out_trained, "held out"),
+    "held-out-by-place": Kind("a record is held out for its place in the file", units.held_out_by_place, "held out"),
+    "mask-reuse": Kind("a node uses the same keys, and so the same masks, in every round", units.mask_reuse, "masks"),
 }
 
 
 @contextmanager
-def broken_build(kind: str, task: Task, units: int) -> Iterator[None]:
-    """`units`: of the smallest node. Raises as `check_broken` does."""
-    patches = _patches(kind, task, units)
+def broken_build(kind: str, units: int = 100) -> Iterator[None]:
+    """`units`: of the smallest node. UsageError for a kind that there is not."""
     with ExitStack() as stack:
-        for target, name, replacement in patches:
+        for target, name, replacement in _kind(kind).make(units):
             stack.enter_context(patch.object(target, name, replacement))
         yield
 
 
-def check_broken(kind: str, task: Task) -> None:
-    """UsageError for a kind that `task` has no place for, or that there is not."""
-    _patches(kind, task, 1)
+def check_broken(kind: str, tasks: List[Task]) -> None:
+    """UsageError for a kind that there is not, or that none of `tasks`, the audited one first, has a place for."""
+    fits, otherwise = NEEDS[_kind(kind).needs]
+    if not any(fits(task) for task in tasks):
+        raise UsageError(f"--broken {kind}: {otherwise}")
 
 
-def _patches(kind: str, task: Task, units: int) -> Tuple[Tuple[Any, str, Any], ...]:
-    if kind == "noise-off":
-        return ((NoisySum, "noise", _no_noise),)
-    if kind == "wrong-scale":
-        return ((NoisySum, "noise", _scaled_noise(units)),)
-    if kind == "clip-per-batch":
-        if not task.privacy.within_node:
-            raise UsageError(f"--broken {kind}: with privacy.unit {task.privacy.unit!r} nothing is clipped in batches")
-        return ((NoisySum, "total", _batch_clipped),)
-    if kind == "mask-reuse":
-        if task.aggregation.method != "masked":
-            raise UsageError(f"--broken {kind}: aggregation {task.aggregation.method!r} has no masks")
-        return ((node_secure, "session_id", _one_session), (Party, "__init__", _reusing(Party.__init__)))
-    raise UsageError(f"--broken {kind!r}: expected one of {', '.join(KINDS)}")
-
-
-def _no_noise(self: NoisySum, random: SecureRandom) -> np.ndarray:
-    return np.zeros(self.lattice.size, np.int64)
-
-
-def _scaled_noise(units: int) -> Callable[[NoisySum, SecureRandom], np.ndarray]:
-    def noise(self: NoisySum, random: SecureRandom) -> np.ndarray:
-        return draw(random, self.mechanism, self.lattice.size, max(1, round(self.std / units**0.5)))
-
-    return noise
-
-
-def _batch_clipped(self: NoisySum, vectors: Iterable[np.ndarray], rounding: np.random.Generator) -> np.ndarray:
-    total, count = np.zeros(self.lattice.size, np.float64), 0
-    for vector in vectors:
-        total, count = total + vector, count + 1
-    mean = clip_l2(total[np.newaxis] / max(1, count), self.lattice.clip_norm)[0]
-    return count * self.lattice.round(mean, rounding)
-
-
-def _one_session(*names: Any, **more: Any) -> bytes:
-    return bytes(32)
-
-
-def _reusing(begin: Callable[..., None]) -> Callable[..., None]:
-    kept: Dict[str, Tuple[X25519PrivateKey, X25519PrivateKey, bytes]] = {}
-
-    def begin_with_old_keys(self: Any, session: Any, name: str, *others: Any, **more: Any) -> None:
-        begin(self, session, name, *others, **more)
-        fresh = (self._channel, self._pair, self._own_seed)
-        self._channel, self._pair, self._own_seed = kept.setdefault(name, fresh)
-
-    return begin_with_old_keys
+def _kind(kind: str) -> Kind:
+    if kind not in KINDS:
+        raise UsageError(f"--broken {kind!r}: expected one of {', '.join(KINDS)}")
+    return KINDS[kind]

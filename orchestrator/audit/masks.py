@@ -15,9 +15,10 @@ from orchestrator.node.data import Dataset
 from orchestrator.node.peers import Peers
 from orchestrator.node.secure import MaskedRound
 from orchestrator.node.store import NodeStore
+from orchestrator.privacy.mask_graph import complete_up_to
 from orchestrator.privacy.ring import unpack
 from orchestrator.privacy.vector_layout import Layout, bits_for, parts_of
-from orchestrator.rounds.secure import KEYS, MASKED, SHARES
+from orchestrator.rounds.secure import KEYS, MASKED, REVEAL, SHARES
 from orchestrator.wire.task import Task
 
 
@@ -60,7 +61,12 @@ def _masked(
     keys = {name: played.answer({"step": KEYS})[0] for name, played in rounds.items()}
     counts = {"bits": layout.bits, "parties": len(stores)}
     counts.update(units=len(stores) * _units(task, dataset), records=len(stores) * dataset.records)
-    asked = {"step": SHARES, "adverts": keys, **counts}
+    asked: Dict[str, Any] = {"adverts": keys, **counts}
+    if len(stores) > complete_up_to(task.aggregation.neighbours):
+        asked["nonces"] = {
+            name: played.answer({"step": REVEAL, **asked})[0]["nonce"] for name, played in rounds.items()
+        }
+    asked["step"] = SHARES
     shares = {name: played.answer(asked)[0]["shares"] for name, played in rounds.items()}
     sent = {}
     for name, played in rounds.items():

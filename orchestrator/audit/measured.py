@@ -5,12 +5,19 @@ them, which chance alone does once in a thousand million times.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Dict, List
 
 import numpy as np
 
+from orchestrator.audit.laws import Result, noise
+
 SIX = 6.0
+
+_KEPT = 2_000_000
+"""Most numbers of noise that are kept for tests of their law."""
+_ROUNDED = 1.005
+"""What rounding of the sampled units may add to the noise."""
 
 
 @dataclass
@@ -25,12 +32,19 @@ class Measured:
     sampled: int = 0
     chances: float = 0.0
     chance_variance: float = 0.0
+    residuals: List[np.ndarray] = field(default_factory=list)
 
     def noise(self, residual: np.ndarray, declared_std: float) -> None:
         """residual: float (P,), a released sum less all that was known to be in it."""
         scaled = residual / declared_std
         self.squares += float(scaled @ scaled)
         self.numbers += scaled.size
+        if self.numbers <= _KEPT:
+            self.residuals.append(scaled)
+
+    def noise_laws(self) -> Dict[str, Result]:
+        """Tests of the noise in all releases so far, in their order (laws.py). Empty before two of them."""
+        return noise(np.stack(self.residuals), 1.0, _ROUNDED) if len(self.residuals) > 1 else {}
 
     def shift(self, heard: np.ndarray) -> None:
         """heard: float (n,), the part of released sums in the direction of n canaries that were in them, in clip norms."""

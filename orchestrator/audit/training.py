@@ -13,14 +13,13 @@ from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
 
 import numpy as np
 
-from orchestrator.audit.canaries import Canaries, CanaryTrainer
+from orchestrator.audit.canaries import Canaries, CanaryTrainer, clipped_to
 from orchestrator.audit.measured import Measured
 from orchestrator.errors import UsageError
 from orchestrator.node.contribution import Contributor, Run
 from orchestrator.node.data import Dataset
 from orchestrator.node.store import NodeStore
 from orchestrator.node.trainer import GradientTrainer, Trainer
-from orchestrator.privacy.clipping import clip_l2
 from orchestrator.privacy.noise import SecureRandom
 from orchestrator.privacy.noisy_sum import statistics_sum, training_sum
 from orchestrator.privacy.standardization import mean_and_std, range_scaling
@@ -285,7 +284,7 @@ class _NodeAttack(_Attack):
         vectors = (canaries.vector(directions, int(canary)) for canary in drawn)
         added = mechanism.to_float(mechanism.total(vectors, self._rounding))
         carriers = list(answers)[:1] if privacy.noise == "node" else list(answers)
-        known = np.sum([clip_l2(self._trainers[n].last[np.newaxis], privacy.clip_norm)[0] for n in carriers], axis=0)
+        known = np.sum([clipped_to(self._trainers[n].last, privacy.clip_norm) for n in carriers], axis=0)
         noise = (answers[carriers[0]] if privacy.noise == "node" else total) - known
         heard = canaries.listen(noise + added, directions)
         self._measured.noise(noise, self._std)

@@ -8,7 +8,55 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Tuple
 
-BROKEN_KINDS = ("noise-off", "wrong-scale", "clip-per-batch", "mask-reuse")
+BROKEN_KINDS = (
+    "noise-off",
+    "wrong-scale",
+    "noise-less",
+    "noise-cut",
+    "noise-uniform",
+    "noise-laplace",
+    "noise-reused",
+    "noise-of-all-nodes",
+    "noise-signs",
+    "noise-broadcast",
+    "noise-in-pairs",
+    "noise-not-last",
+    "noise-every-second",
+    "noise-before-clipping",
+    "empty-silent",
+    "multiplier-ignored",
+    "coarse-grid",
+    "noise-share",
+    "fixed-key",
+    "seeded",
+    "same-sample",
+    "fixed-size",
+    "epochs",
+    "rate-up",
+    "rate-up-slightly",
+    "rate-of-half",
+    "sample-twice",
+    "sample-in-pairs",
+    "real-size",
+    "clip-per-batch",
+    "clip-off",
+    "clip-halves",
+    "clip-layers",
+    "clip-numbers",
+    "clip-loose",
+    "round-up",
+    "record-for-patient",
+    "statistics-noise-off",
+    "statistics-unclipped",
+    "statistics-records",
+    "evaluation-noise-off",
+    "evaluation-twice",
+    "evaluation-loss",
+    "evaluation-records",
+    "held-out-trained",
+    "held-out-by-place",
+    "mask-reuse",
+)
 
 _EPILOG = """example:
   edgeward audit edgeward.toml --data node-1.csv --data node-2.csv --canaries 1000
@@ -31,7 +79,16 @@ def register(subparsers: Any) -> None:
     parser.add_argument(
         "--seeds", type=_at_least(1), default=1, help="trainings whose canaries are pooled (default: %(default)s)"
     )
-    parser.add_argument("--broken", choices=BROKEN_KINDS, default="", help="audit a build with this mistake")
+    parser.add_argument(
+        "--deep", action="store_true", help="draw ten times as much, and probe what else the build can do; minutes"
+    )
+    parser.add_argument(
+        "--broken",
+        choices=BROKEN_KINDS,
+        default="",
+        metavar="KIND",
+        help="audit a build with a mistake (docs/audit.md)",
+    )
     parser.add_argument("--plot", type=Path, metavar="X.png|X.svg", help="scores of the canaries, bound and claim")
     parser.add_argument("--statement", type=Path, metavar="BUNDLE", help="write the result into a bundle's statement")
     parser.add_argument("--json", action="store_true", help="everything as one JSON object")
@@ -55,7 +112,7 @@ def _run(arguments: argparse.Namespace) -> int:
     from orchestrator.gateway.config import load_config
 
     config = load_config(arguments.config)
-    request = Request(arguments.canaries, arguments.seeds, arguments.broken)
+    request = Request(arguments.canaries, arguments.seeds, arguments.broken, arguments.deep)
     with _progress(arguments.json) as told:
         report = audit(config, arguments.config.resolve().parent, arguments.data, request, told)
     if arguments.plot is not None:
@@ -125,6 +182,7 @@ def _rows(report: Dict[str, Any]) -> List[Tuple[str, str, str, str]]:
             limit = "at least 1" if name == "noise" else "at most 1"
             error = f"+- {entry['error']:.2g}{'' if entry['holds'] else ', which is wrong'}"
             rows.append((f"{name}, of the declared", limit, f"{entry['measured']:.3f}", error))
+    rows += _probe_rows(report["probes"])
     masks = report["masks"]
     if masks is not None:
         rows.append(
@@ -136,6 +194,8 @@ def _rows(report: Dict[str, Any]) -> List[Tuple[str, str, str, str]]:
             )
         )
     attack = report["membership"]
+    if attack is None:
+        return rows
     low, high = attack["auc_interval"]
     rows.append(("membership, AUC", "", f"{attack['auc']:.3f}", f"95 %: {low:.3f} to {high:.3f}; 0.5 is a coin"))
     low, high = attack["advantage_interval"]
@@ -152,4 +212,15 @@ def _rows(report: Dict[str, Any]) -> List[Tuple[str, str, str, str]]:
     if found["protected"] is not None:
         guess = f"who guesses the mean has {found['guess']:.2g}"
         rows.append(("inversion error, clipped and noised", "", f"{found['protected']:.2g}", guess))
+    return rows
+
+
+def _probe_rows(probes: Any) -> List[Tuple[str, str, str, str]]:
+    """One for each kind of release: how many tests it passed, and the least probability of what was found."""
+    rows: List[Tuple[str, str, str, str]] = []
+    for kind in probes["kinds"] if probes else []:
+        wrong = len(kind["wrong"])
+        passed = f"{kind['tests'] - wrong} of {kind['tests']} tests"
+        rest = f"{wrong} wrong" if wrong else f"least p {kind['least_p']:.1g}; wrong below {probes['level']:g}"
+        rows.append((kind["kind"], "as declared", passed, rest))
     return rows

@@ -25,6 +25,7 @@ from orchestrator.gateway.registry import MODELS
 from orchestrator.gateway.running import LOCK_NAME, Held
 from orchestrator.privacy.participation import WITHHELD, public_report, secret_sample_in
 from orchestrator.wire.plain import plain
+from orchestrator.wire.refusals import TEXTS, UNKNOWN, text_of
 
 REMOVED = "removed by `edgeward gateway scrub`"
 """Stands where a node's words were."""
@@ -175,9 +176,9 @@ def _clean(said: Dict[str, Any], texts: "set[str]") -> bool:
     """Replaces an event's or entry's reason, and a code that is none; whether there was something to replace."""
     changed = False
     reason = said.get("reason", "")
-    if reason not in ("", REMOVED):
+    if reason not in ("", REMOVED, *TEXTS.values(), text_of(UNKNOWN)):
         texts.add(str(reason))
-        said["reason"], changed = REMOVED, True
+        said["reason"], changed = TEXTS.get(str(said.get("code", "")), REMOVED), True
     code = said.get("code", "")
     if code and not (isinstance(code, str) and len(code) <= 64 and _CODE.fullmatch(code)):
         said["code"], changed = "", True

@@ -159,9 +159,8 @@ class SecureAggregation(Aggregation):
                 value = require(header, key, bytes)
                 if size and not usable_key(value):
                     raise WireError(f"the key {key!r} is none that a secret can be agreed on with")
-            # Keys for the next round, within another answer, carry none; whether one will be needed is not known yet.
-            none = {} if "attempt" in header else {COMMITMENT: bytes(COMMITMENT_BYTES)}
-            if len(require({**none, **header}, COMMITMENT, bytes)) != COMMITMENT_BYTES:
+            # Keys for the next round carry none. Of others nodes refuse those without, if it turns out that one is needed.
+            if len(require({COMMITMENT: bytes(COMMITMENT_BYTES), **header}, COMMITMENT, bytes)) != COMMITMENT_BYTES:
                 raise WireError(f"a commitment to a nonce has {COMMITMENT_BYTES} bytes")
         elif step == REVEAL:
             if len(require(header, NONCE, bytes)) != NONCE_BYTES:

@@ -251,7 +251,7 @@ class NodeAgent:
 
         Nodes that compute by other means than the graph need not look at it.
         """
-        if self._trainer_factory is GradientTrainer or task.evaluation.on:
+        if self._trainer_factory is GradientTrainer:
             try:
                 admit_graph(self._store, graph, task)
             except GraphError as error:

@@ -143,7 +143,10 @@ def _privacy(task: Task, epsilon: Optional[float]) -> str:
 def _seen(task: Task) -> str:
     if not task.aggregation.secure:
         return "the gateway, each node's answer by itself"
-    return f"nobody by itself, only sums over at least {task.aggregation.least} nodes ({task.aggregation.method})"
+    aggregation = task.aggregation
+    others = f"the others are real and at most {aggregation.colluding} of them work with the gateway"
+    holder = f", and {aggregation.key_holder}, who holds the key, does not" if aggregation.key_holder else ""
+    return f"sums over at least {aggregation.least} nodes only ({aggregation.method}), as long as {others}{holder}"
 
 
 def _write(path: Path, content: bytes) -> None:

@@ -55,14 +55,14 @@ class Require:
 
     units: privacy units it may name; "none", with `stages` empty, lets tasks without privacy pass. stages: "noise" (this node
     adds noise before anything leaves it, all of it or a share), "clip" (each unit's part is bounded), "masked" or "ckks" (only
-    sums are opened; both named: either). minimum_cohort: answers a round is made of at least. signed: only from a gateway this
-    node is enrolled with. patient: the column that says whose a record is; without it no task may speak of patients, since a
-    gateway could name one that differs in every row ("#3": the third of a file without a header; "*": the task's word is
-    accepted). peers, key_holder: fingerprints of other parties' keys, as their owners gave them (docs/identity.md); the only ones
-    accepted in secure sums, beside those confirmed with `edgeward node peers`. neighbours: of this node in the graph of masks, at
-    least. own_noise: noise multiplier of what this node alone adds to a step or round, at least: what is left should all others
-    work with the gateway. steady: sums without noise are opened over the same nodes throughout a run only, since the difference
-    of two shows what single nodes sent.
+    sums are opened, under the conditions docs/threat-model.md names; both named: either). minimum_cohort: answers a round is
+    made of at least. signed: only from a gateway this node is enrolled with. patient: the column that says whose a record is;
+    without it no task may speak of patients, since a gateway could name one that differs in every row ("#3": the third of a file
+    without a header; "*": the task's word is accepted). peers, key_holder: fingerprints of other parties' keys, as their owners
+    gave them (docs/identity.md); the only ones accepted in secure sums, beside those confirmed with `edgeward node peers`.
+    neighbours: of this node in the graph of masks, at least. own_noise: noise multiplier of what this node alone adds to a step
+    or round, at least: what is left should all others work with the gateway. steady: sums without noise are opened over the
+    same nodes throughout a run only, since the difference of two shows what single nodes sent.
     """
 
     units: Tuple[str, ...] = ("record", "patient", "node")

@@ -41,6 +41,12 @@ Contribute = Callable[[int, Dict[str, Any], Tensors, Layout], Contribution]
 
 MAX_BODY_BYTES = 512 << 20
 
+_MOST_DRAWS = 16
+"""Attempts at a round in which a node reveals a nonce, however many a task allows."""
+
+_LEAST_NOISE = 0.1
+"""Noise multiplier below which a sum counts as one without noise: its epsilon is in the hundreds."""
+
 _MODEL = "model"
 """Field of a stored vector with the digest of what it was computed from."""
 
@@ -143,8 +149,13 @@ class SecureRound(ABC):
         return dict(parts)
 
     def _model_digest(self) -> str:
-        """Of what this attempt starts from, hexadecimal."""
-        model = {name: self._tensors[name] for name in MODEL if name in self._tensors}
+        """Of what this attempt starts from, hexadecimal: the same for the same numbers, without what is this node's own part."""
+        # Zero has two signs, which adding it makes one.
+        model = {
+            n: np.asarray(self._tensors[n], np.float32).ravel() + np.float32(0) for n in MODEL if n in self._tensors
+        }
+        if "weights" in model:
+            model["weights"] = model["weights"][: model["weights"].size - self.run.task.training.personal_parameters]
         return digest_of_told("model", (), model).hex()
 
     def _check_model(self, digest: str) -> None:
@@ -174,11 +185,11 @@ class MaskedRound(SecureRound):
     for all others, the |a_i| would add up to 1 at most and those of the sums that node is in to 1: no a_i is negative, every
     sum has that node in it, and nobody else in these sums could have w = 0.
 
-    What it does not give. A model is the same only bit for bit: a gateway may change a weight in its last place, or a range of
-    the schema, and updates to nearly the same model are nearly the same. Only `steady` covers that, within a run. Without noise
-    and without `steady` whoever leaves or joins between rounds shows, nearly, in the difference of the sums; over two runs it
-    does in any case. And nothing here hides what a sum itself shows of its nodes. Noise does (`privacy.unit`): sums that carry
-    it are not restricted so.
+    What it does not give. A model is the same only where all its numbers are: a gateway may change one in its last place, or a
+    range of the schema, and updates to nearly the same model are nearly the same. Only `steady` covers that, within a run.
+    Without noise and without `steady` whoever leaves or joins between rounds shows, nearly, in the difference of the sums; over
+    two runs it does in any case. And nothing here hides what a sum itself shows of its nodes. Noise does (`privacy.unit`): sums
+    that carry it are not restricted so (a multiplier below 0.1 counts as none). The newest 20,000 sums are remembered.
     """
 
     following: Optional[Party] = None
@@ -229,14 +240,24 @@ class MaskedRound(SecureRound):
 
     def _scopes(self) -> Dict[str, str]:
         """Scope -> what sums of it have in common: all must be over the same nodes. None where sums carry noise."""
-        task = self.run.task
-        if task.privacy.on:
+        if self._noisy():
             return {}
         if self.number == STATISTICS_ROUND:  # without a model: these follow from the data and the schema's ranges alone
-            scopes = {f"statistics {digest_of_told(repr(task.schema), (), {}).hex()}": "of the same statistics"}
+            schema = repr(self.run.task.schema)
+            scopes = {f"statistics {digest_of_told(schema, (), {}).hex()}": "of the same statistics"}
         else:
             scopes = {f"model {self._model_digest()}": "of the same model"}
         return {**scopes, f"run {self.run.id}": "of this run"} if self._steady else scopes
+
+    def _noisy(self) -> bool:
+        """Whether every part of this round's vector carries noise worth the name."""
+        task, privacy = self.run.task, self.run.task.privacy
+        multipliers = [
+            *([privacy.statistics_noise_multiplier] if self.number == STATISTICS_ROUND else []),
+            *([privacy.noise_multiplier] if STATISTICS_ROUND < self.number <= task.training.rounds else []),
+            *([privacy.evaluation_noise_multiplier] if task.evaluates(self.number) else []),
+        ]
+        return privacy.on and min(multipliers) >= _LEAST_NOISE
 
     def _check_sum(self, nodes: AbstractSet[str]) -> None:
         """Raises PrivacyError where a sum over these nodes would differ in single ones from a sum opened before."""
@@ -259,10 +280,9 @@ class MaskedRound(SecureRound):
 
     def _reveal(self, header: Dict[str, Any]) -> Answer:
         run, adverts = self.run, self._adverts_of(require(header, "adverts", dict))
-        if not 1 <= self.attempt <= run.task.rounds.attempts:
-            raise PrivacyError(
-                f"attempt {self.attempt} of at most {run.task.rounds.attempts}: each draws again who is whose neighbour"
-            )
+        most = min(run.task.rounds.attempts, _MOST_DRAWS)
+        if not 1 <= self.attempt <= most:
+            raise PrivacyError(f"attempt {self.attempt} of at most {most}: each draws again who is whose neighbour")
         nonce = self._party.reveal(adverts)
         if not self._store.note_revealed(run.id, self.number, self.attempt):
             raise PrivacyError(
@@ -311,9 +331,8 @@ class MaskedRound(SecureRound):
     def _confirm(self, header: Dict[str, Any]) -> Answer:
         signature = self._party.confirm(require(header, "survivors", list))
         self._check_sum(self._party.agreed)
-        if (
-            self._party.sparse
-        ):  # fewer than half of the nodes may be asked for shares then, so the signature is what counts
+        if self._party.sparse:
+            # Fewer than half of the nodes may be asked for shares then, so what counts is the signature.
             self._note_opened()
         return {"signature": signature}, {}
 

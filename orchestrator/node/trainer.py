@@ -43,6 +43,7 @@ class GradientTrainer:
         self._random = SecureRandom()
         self._expected_units = 0
         self._units = dataset.units(task.privacy.unit) if task.privacy.within_node else []
+        self._gradients: Iterator[np.ndarray] = iter(())
         training = task.training
         self._proximal = training.options.get("mu", 0.01) if training.strategy == "fedprox" else 0.0
 
@@ -89,15 +90,20 @@ class GradientTrainer:
 
     def _sampled_gradients(self, weights: np.ndarray) -> Iterator[np.ndarray]:
         """The gradients of a Poisson sample of the units, one at a time: a batch of them would not fit a small machine."""
-        sample = self._random.poisson_sample(len(self._units), self._task.privacy.sampling_rate)
-        units = [self._units[int(i)] for i in sample]
-        rows = np.concatenate([np.zeros(0, np.int64), *units]).astype(np.int64)
-        gradients = self._graph.record_gradients(weights, self._dataset.x, self._dataset.y, rows)
-        for unit in units:  # float64 (P,), before clipping: a record's gradient, or the mean of a patient's
-            total = np.zeros(weights.size, np.float64)
-            for gradient in islice(gradients, len(unit)):
-                total += gradient
-            yield total / len(unit)
+        sample = [int(i) for i in self._random.poisson_sample(len(self._units), self._task.privacy.sampling_rate)]
+        rows = np.concatenate([np.zeros(0, np.int64), *(self._units[i] for i in sample)]).astype(np.int64)
+        # Streamed: the way to the graph's process and back takes longer than a small model's gradient.
+        self._gradients = self._graph.record_gradients(weights, self._dataset.x, self._dataset.y, rows)
+        for i in sample:
+            yield self._unit_gradient(weights, i)
+
+    def _unit_gradient(self, weights: np.ndarray, unit: int) -> np.ndarray:
+        """float64 (P,), before clipping: a record's gradient, or the mean of a patient's, off the sample's stream."""
+        count = len(self._units[unit])
+        total = np.zeros(weights.size, np.float64)
+        for gradient in islice(self._gradients, count):
+            total += gradient
+        return total / count
 
     def _plain_gradient(self, weights: np.ndarray, round_number: int, step: int) -> np.ndarray:
         """FedSGD: over all records. Otherwise one mini-batch, walking through a shuffled epoch."""

@@ -9,10 +9,10 @@ import math
 from dataclasses import replace
 from functools import lru_cache
 from importlib.metadata import version
-from typing import Any, Callable, Dict, List, Tuple
+from typing import Any, Callable, Container, Dict, List, Tuple
 
 from orchestrator.errors import PrivacyError
-from orchestrator.privacy.charges import GROUPS, Charge, Grid, charges_of, epsilon_at, epsilon_of, event_of
+from orchestrator.privacy.charges import GROUPS, KINDS, Charge, Grid, charges_of, epsilon_at, epsilon_of, event_of
 from orchestrator.privacy.closeness import Correction, correction
 from orchestrator.privacy.grids import MULTIPLIER_OF, grids_of
 from orchestrator.wire.task import Task
@@ -45,10 +45,15 @@ def epsilon_spent(task: Task, run: int = 1, group: str = "", parties: int = 0, d
     return _stated(task, charges_of(task, run), run, group, parties, lambda some: epsilon_at(some, discretization))
 
 
-def correction_of(task: Task, run: int = 1, parties: int = 0) -> Correction:
-    """What all releases of `run` trainings give away beyond Gaussian noise. Raises PrivacyError for noise nobody can draw."""
+def correction_of(task: Task, run: int = 1, parties: int = 0, kinds: Container[str] = KINDS) -> Correction:
+    """What all releases of `run` trainings give away beyond Gaussian noise. Raises PrivacyError for noise nobody can draw.
+
+    kinds: those a unit may be part of. What it is in no release of says as much with it as without, whatever the noise.
+    """
     eta = delta = 0.0
     for kind, release in grids_of(task).items():
+        if kind not in kinds:
+            continue
         one = _close(release.mechanism, release.std, _parties(kind, release, parties), release.values * run)
         # One release's noise after the other is replaced: losses add up, and a delta comes on top of what follows.
         eta, delta = eta + one.eta, math.exp(one.eta) * delta + one.delta
@@ -193,7 +198,12 @@ def _stated(
         real = close.gaussian_std / (release.bound * _multiplier(task, kind))
         factors[kind] = min(math.sqrt(count / release.parties), real)
     scaled = [replace(c, noise_multiplier=c.noise_multiplier * factors[c.kind]) for c in chosen]
-    return correction_of(task, run, parties).epsilon(epsilon_at(scaled), task.privacy.delta)
+    found = []
+    for of_group in ([c for c in scaled if c.group == name] for name in GROUPS):
+        if of_group:  # as a node counts it (node/accountant.py): a unit is of one group only
+            close = correction_of(task, run, parties, {charge.kind for charge in of_group})
+            found.append(close.epsilon(epsilon_at(of_group), task.privacy.delta))
+    return max(found)
 
 
 def _charges_until(task: Task, run: int, number: int) -> Tuple[Charge, ...]:

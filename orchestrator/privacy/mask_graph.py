@@ -9,7 +9,7 @@ Except for one thing: having seen the nonces, the aggregator may say that some p
 leaves out gives another order. A party goes on only if at most `may_withhold` are missing: as many as may help the aggregator,
 three at most. Of n parties these are sum_{i <= 3} C(n, i) orders to choose from, 2^17 of 100 and 2^28 of 1,000 parties; with
 `colluding` 0 there is one. All probabilities below are multiplied by that number. Another attempt at the round is another draw
-as well; a node takes part in as many as its task allows, and reveals once in each.
+as well; a node takes part in as many as its task allows, 16 at most, and reveals once in each.
 """
 
 import hashlib

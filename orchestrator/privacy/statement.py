@@ -108,12 +108,13 @@ def _claim(task: Task, epsilon: float, honest: int) -> str:
     if epsilon > privacy.epsilon:
         private += f", which is more than the budget of {privacy.epsilon:g}"
     if privacy.noise == "node":
-        return f"Everything the nodes sent, and so every model, is {private}, also towards the gateway."
+        return f"Every update and sum the nodes sent, and so every model, is {private}, also towards the gateway."
     if privacy.noise == "distributed":
         others = f" and at most {aggregation.colluding} nodes work with it" if aggregation.colluding else ""
         return (
             f"Every sum the gateway could open, and so every model, is {private}, also towards the gateway, as long as "
-            f"secure aggregation holds{others}: each sum had the noise of at least {honest} honest nodes."
+            f"secure aggregation holds{others}: each sum had the noise of at least {honest} honest nodes, which must have been "
+            "real ones."
         )
     sampled = (
         " The figure counts on which nodes a round asks being secret: it does not hold towards those who also see the gateway's "
@@ -217,7 +218,11 @@ def _against(task: Task, run: int, epsilon: float, seen: Dict[str, Any]) -> List
         asked = "; whom else a round asked is not said to them" if secret_sample(task) else ""
         return [
             *rows,
-            ("other nodes", epsilon, f"they see the rounds' models{asked}"),
+            (
+                "other nodes",
+                epsilon,
+                f"they see the rounds' models{asked}; the broker must keep each node to its own topics",
+            ),
             *_who_sees_participation(task, run),
             ("the gateway", None, "it sees every node's answer without noise, and is trusted to add it"),
             ("broker and network", None, "answers are not noised: only encryption on the way (TLS) hides them"),
@@ -232,7 +237,10 @@ def _against(task: Task, run: int, epsilon: float, seen: Dict[str, Any]) -> List
         "unless owners confirmed each other's keys",
         "first use": "keys were accepted as first seen: it must not have exchanged them then",
     }.get(str(seen.get("keys")), "keys must be the nodes' own")
-    key = "; the holder of the key must not work with it" if aggregation.method == "ckks" else ""
+    encrypted = aggregation.method == "ckks"
+    key = "; the holder of the key must not work with it, nor see what nodes send to it" if encrypted else ""
+    only_pads = "it sees one-time pads, as long as the broker shows it nothing else"
+    holder: List[Tuple[str, Optional[float], str]] = [("the key holder", 0.0, only_pads)] if encrypted else []
     taken = (
         "a node can take its own share off a sum"
         if left < aggregation.honest
@@ -246,7 +254,8 @@ def _against(task: Task, run: int, epsilon: float, seen: Dict[str, Any]) -> List
             epsilon,
             f"it can open sums only, as long as enough of the others are who they say; {keys}{key}",
         ),
-        ("broker and network", epsilon, "they see encrypted answers only"),
+        *holder,
+        ("broker and network", epsilon, "they see masked or encrypted answers only"),
     ]
 
 
@@ -285,7 +294,8 @@ def _not_covered(task: Task, seen: Dict[str, Any]) -> List[str]:
     lines = [
         *units,
         "the choice of hyperparameters, made without charging it to the budget",
-        "records outside the nodes: test and calibration rows the gateway holds",
+        "records outside the nodes: test and calibration rows the gateway holds; as int8 they are in the bundle (known answers "
+        "of model.bin, evaluation/)",
         "who takes part, and what a node's machine says of itself (memory, rounded; load; when it is reachable)",
     ]
     if privacy.within_node and privacy.sampling_rate < 1:

@@ -73,7 +73,7 @@ class Abstained:
 
 @dataclass(frozen=True)
 class Unopened:
-    """Too many left for the round's sum to be opened: nobody, the gateway included, will ever know it."""
+    """Too many left for the round's sum to be opened: while those left follow the protocol, nobody will ever know it."""
 
     at: float
     round: int

@@ -1,4 +1,4 @@
-"""Secure rounds: a round in steps, each answered by those who answered the one before; the gateway sees only a sum.
+"""Secure rounds: a round in steps, each answered by those who answered the one before; the gateway opens only a sum.
 
 A step ends when every node that is still here has answered, or at its deadline with enough of them. Whoever leaves, or abstains
 with a reason, is out of this attempt; too few left, and the round is attempted again with fresh keys. Once nodes have begun

@@ -6,7 +6,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Sequence
+from typing import Any, Dict, Iterator, List, Optional, Sequence
 
 import numpy as np
 from fixed_node import fixed_update
@@ -34,12 +34,13 @@ def make_task(rounds: int = 2, statistics: bool = True, **rule: Any) -> Task:
     return Task("test", schema, {"kind": "none"}, Training(rounds=rounds), Privacy(unit="none"), rules, codec="float32")
 
 
-def expected_weights(cohorts: Sequence[Sequence[str]]) -> np.ndarray:
-    """Weights after one FedAvg round a cohort, from zero; the records are RECORDS."""
+def expected_weights(cohorts: Sequence[Sequence[str]], stated: Optional[Dict[str, int]] = None) -> np.ndarray:
+    """Weights after one FedAvg round a cohort, from zero; the records are RECORDS, or as the nodes stated them."""
+    records = RECORDS if stated is None else stated
     weights = np.zeros(SIZE, np.float32)
     for number, nodes in enumerate(cohorts, 1):
-        total = sum(RECORDS[n] * fixed_update(n, number, SIZE).astype(np.float64) for n in sorted(nodes))
-        weights = (weights + total / sum(RECORDS[n] for n in nodes)).astype(np.float32)
+        total = sum(records[n] * fixed_update(n, number, SIZE).astype(np.float64) for n in sorted(nodes))
+        weights = (weights + total / sum(records[n] for n in nodes)).astype(np.float32)
     return weights
 
 
@@ -83,6 +84,10 @@ class Harness:
         arguments = [str(self.broker.address), name, str(self.folder / name), *map(str, death)]
         return self._start("fixed_key_holder.py", arguments)
 
+    def log(self, name: str) -> str:
+        """What the node, key holder or "gateway" of that name wrote for its owner."""
+        return (self.folder / f"{name}.log").read_text()
+
     def _node_arguments(self, name: str) -> List[str]:
         data = self.folder / f"{name}.csv"
         data.write_text("x,y\n" + "0.5,1\n" * RECORDS[name])
@@ -93,12 +98,15 @@ class Harness:
         return self._start("crashing_gateway.py", arguments)
 
     def _start(self, script: str, arguments: List[str]) -> "subprocess.Popen[str]":
-        process = subprocess.Popen(
-            [sys.executable, str(HERE / script), *arguments],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
+        name = "gateway" if script == "crashing_gateway.py" else Path(arguments[1]).name
+        with (self.folder / f"{name}.log").open("a") as log:
+            process = subprocess.Popen(
+                [sys.executable, str(HERE / script), *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+            )
         self.processes.append(process)
         return process
 

@@ -16,6 +16,7 @@ from orchestrator.node.store import NodeStore
 from orchestrator.wire.body import encode_body
 from orchestrator.wire.frames import Chunk, encode_frame, split
 from orchestrator.wire.link import Link
+from orchestrator.wire.refusals import text_of
 from orchestrator.wire.topics import Topics
 from orchestrator.wire.transfer import transfer_id
 
@@ -181,7 +182,7 @@ def test_a_run_without_a_quorum_fails_naming_who_is_missing(tmp_path: Path) -> N
             Gateway(Store(harness.store_path), "run", "test", harness.broker.address).run()
 
 
-def test_a_node_with_data_that_does_not_fit_declines_and_says_why(tmp_path: Path) -> None:
+def test_a_node_with_data_that_does_not_fit_declines_and_says_why_to_its_owner_only(tmp_path: Path) -> None:
     task = make_task(rounds=1, statistics=False, nodes=2, quorum=2)
     with Harness(tmp_path, task) as harness:
         gateway = harness.gateway()
@@ -189,9 +190,15 @@ def test_a_node_with_data_that_does_not_fit_declines_and_says_why(tmp_path: Path
         bad = harness.node("c")
         (tmp_path / "c.csv").write_text("x,y\n0.5,9\n")
         declined = wait_for(gateway, "declined", node="c")
-        assert "c.csv:2: column 'y': label '9' is not in the task's schema" in declined["reason"]
+        assert (declined["code"], declined["reason"]) == ("data", text_of("data"))
+        said = "c.csv:2: column 'y': label '9' is not in the task's schema"
+        assert said in harness.log("c")
         harness.node("a")
         harness.node("b")
         result = finish(gateway)
         assert result["rounds"][0]["nodes"] == ["a", "b"]
         bad.kill()
+    kept = b"".join(path.read_bytes() for path in tmp_path.glob("gateway.sqlite*"))
+    assert b"declined" in kept
+    for part in (b"label '9'", b"c.csv", b"column"):
+        assert part not in kept, "the gateway keeps nothing of a node's data"

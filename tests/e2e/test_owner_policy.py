@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any, Iterator, List
 
 import numpy as np
-from harness import Harness, expected_weights, finish, make_task, wait_for
+from harness import Harness, events, expected_weights, make_task, wait_for
 
+from orchestrator.wire.refusals import text_of
 from orchestrator.wire.task import Privacy
 
 MAIN = [sys.executable, "-m", "orchestrator.cli.main"]
@@ -59,13 +60,19 @@ def test_a_strict_node_declines_and_the_others_go_on(tmp_path: Path) -> None:
     (tmp_path / "policy.toml").write_text("[budget]\nepsilon_task = 1\ndelta = 1e-3\n")
     with Harness(tmp_path, task) as harness:
         gateway, broker = harness.gateway(), str(harness.broker.address)
-        with ended([gateway, node(tmp_path, broker, "test", "d", "--policy", tmp_path / "policy.toml")]):
+        strict = node(tmp_path, broker, "test", "d", "--policy", tmp_path / "policy.toml")
+        with ended([gateway, strict]):
             declined = wait_for(gateway, "declined")
-            assert (declined["node"], declined["code"]) == ("d", "policy.epsilon-task")
-            assert "at most 1 is allowed for one task" in declined["reason"]
+            assert (declined["node"], declined["code"]) == ("d", "policy.budget")
+            assert declined["reason"] == text_of("policy.budget"), "of what it spent and of its limit nothing travels"
             others = [harness.node(name) for name in "abc"]
-            np.testing.assert_array_equal(finish(gateway)["weights"], expected_weights(["abc"] * 3))
+            told = list(events(gateway))
+            # A mean weighs by what the nodes stated: noised counts.
+            stated = {e["node"]: e["records"] for e in told if e["event"] == "joined"}
+            np.testing.assert_array_equal(told[-1]["weights"], expected_weights(["abc"] * 3, stated))
             assert [process.wait(60) for process in others] == [0, 0, 0]
+        assert strict.stderr is not None
+        assert "at most 1 is allowed for one task" in strict.stderr.read(), "its owner's log says why"
     shown = {n["name"]: n for n in edgeward("runs", "show", "run", "--out", tmp_path)["nodes"]}
     assert [shown["d"][key] for key in ("state", "code", "reason")] == [
         "declined",
@@ -76,7 +83,8 @@ def test_a_strict_node_declines_and_the_others_go_on(tmp_path: Path) -> None:
         "abc", ("", 3)
     )
     ledger = edgeward("node", "ledger", "--state", tmp_path / "a", "--delta", "1e-3")
-    assert [(r["kind"], r["count"], r["used"]) for r in ledger["runs"][0]["releases"]] == [("training", 3, 3)]
+    releases = [(r["kind"], r["count"], r["used"]) for r in ledger["runs"][0]["releases"]]
+    assert releases == [("training", 3, 3), ("count", 1, 1)]
     assert 1 < ledger["spent"]["record"] < 10
 
 

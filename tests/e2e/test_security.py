@@ -26,6 +26,7 @@ from orchestrator.wire.body import encode_body
 from orchestrator.wire.envelope import EVERYONE, Sealer
 from orchestrator.wire.frames import CHUNK_BYTES, Chunk, encode_frame, split
 from orchestrator.wire.link import Link, Message
+from orchestrator.wire.refusals import TEXTS, text_of
 from orchestrator.wire.topics import Topics
 from orchestrator.wire.transfer import transfer_id
 
@@ -155,7 +156,9 @@ def test_nodes_refuse_what_their_gateway_did_not_say_to_them_now(federation: Fed
         until_logged(federation, "a", reason)
     link.close()
     seen = ends_right(gateway, [EVERYBODY] * 3)
-    assert any(e["event"] == "node_refused" and e["node"] == "a" for e in seen)
+    refused = [e for e in seen if e["event"] == "node_refused"]
+    assert any(e["node"] == "a" for e in refused)
+    assert all(e["reason"] == text_of(e["code"]) and e["code"] in TEXTS for e in refused)
     federation.processes[1].wait(60)
     assert federation.processes[1].returncode == 0, federation.log("a")
 

@@ -260,6 +260,18 @@ def test_statistics_are_of_clipped_units(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("silent")
+def test_a_patient_counts_once_in_statistics(tmp_path: Path) -> None:
+    """However many records it has: what is clipped and added up is the mean of its records, of ten patients with four each."""
+    task = make_task(unit="patient", statistics_clip_norm=0.2)
+    contributor = make(tmp_path, task)
+    sums = statistics_sum(task).to_float(contributor.contribute(0, {}, {}).parts[STATISTICS])
+    u = contributor._run.dataset.x.astype(np.float64) / 4  # of ranges from -4 to 4
+    means = np.concatenate([u, u * u], axis=1).reshape(10, 4, 4).mean(axis=1)
+    clipped = means * np.minimum(1, 0.2 / np.linalg.norm(means, axis=1, keepdims=True))
+    np.testing.assert_allclose(sums, clipped.sum(axis=0), atol=10 * statistics_sum(task).lattice.step)
+
+
+@pytest.mark.usefixtures("silent")
 @pytest.mark.parametrize("number", [0, 4])
 def test_sums_are_cut_to_what_a_secure_sum_has_room_for(tmp_path: Path, number: int) -> None:
     """Where a ring is too small for every unit at its worst, it is the node that must not overflow it."""

@@ -3,6 +3,7 @@
 Also that a vector kept from one attempt is not sent in another that begins with another model.
 """
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Dict, Sequence
 
@@ -86,6 +87,47 @@ def test_the_same_nodes_may_sum_the_same_model_again(tmp_path: Path) -> None:
     federation.model["weights"] = np.ones(SIZE, np.float32)
     federation.number, federation.names = 3, REST
     federation.until(UNMASK)  # of another model over others: allowed where not steady, and said so in the docs
+
+
+@pytest.mark.parametrize("how", ["another type", "another sign of zero", "another shape"])
+def test_the_same_numbers_are_the_same_model(tmp_path: Path, how: str) -> None:
+    federation = Federation(tmp_path)
+    opened(federation, 1, NODES)
+    weights = federation.model["weights"]
+    changed = {
+        "another type": weights.astype(np.float64),
+        "another sign of zero": -weights,
+        "another shape": weights[None],
+    }
+    federation.model["weights"] = changed[how]
+    federation.number, federation.names = 2, REST
+    federation.until(SHARES)
+    with pytest.raises(PrivacyError, match="a sum of the same model over other nodes"):
+        federation.step(SHARES, ["a"])
+
+
+def test_what_a_node_replaces_by_its_own_part_makes_no_other_model(tmp_path: Path) -> None:
+    task = make_task()
+    federation = Federation(
+        tmp_path, replace(task, training=replace(task.training, personal="head", personal_parameters=2))
+    )
+    federation.begin()
+    first = federation.rounds["a"]._model_digest()
+    federation.model["weights"] = np.concatenate([federation.model["weights"][:-2], [3, 4]]).astype(np.float32)
+    assert federation.round_of("a")._model_digest() == first
+    federation.model["weights"][0] = 1
+    assert federation.round_of("a")._model_digest() != first
+
+
+def test_a_trace_of_noise_is_none(tmp_path: Path) -> None:
+    """Or a gateway would declare privacy with a noise multiplier of a millionth, and subtract."""
+    federation = Federation(tmp_path, make_task(Privacy(noise="distributed", noise_multiplier=1e-3)))
+    federation.until(UNMASK)
+    federation.step(UNMASK)
+    federation.number, federation.names = 2, REST
+    federation.until(SHARES)
+    with pytest.raises(PrivacyError, match="a sum of the same model over other nodes"):
+        federation.step(SHARES, ["a"])
 
 
 def test_sums_with_noise_are_not_restricted(tmp_path: Path) -> None:

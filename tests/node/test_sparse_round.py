@@ -1,5 +1,6 @@
 """Masked rounds of so many nodes that not all are neighbours: the step in which nonces are revealed, in messages."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Dict
 
@@ -145,6 +146,15 @@ def test_there_are_as_many_draws_as_attempts_in_the_task(federation: Federation)
         federation.step(REVEAL, ["a"])
 
 
+def test_a_task_that_allows_many_attempts_gets_no_more_draws(tmp_path: Path) -> None:
+    task = make_task(neighbours=12)
+    federation = Federation(tmp_path, replace(task, rounds=replace(task.rounds, attempts=10_000)), MANY)
+    federation.attempt = 17
+    federation.until(REVEAL)
+    with pytest.raises(PrivacyError, match="attempt 17 of at most 16: each draws again"):
+        federation.step(REVEAL, ["a"])
+
+
 def test_who_confirmed_a_sum_on_a_sparse_graph_is_in_no_other_of_the_round(federation: Federation) -> None:
     """A third of the nodes can open it: were only they bound, the others would open another sum over the same vectors."""
     federation.until(CONFIRM)
@@ -203,12 +213,21 @@ def test_answers_no_later_step_could_use_are_refused(federation: Federation, ste
         federation.gateway.check_answer(step, {**keys, **header} if step == KEYS else header, {})
 
 
-def test_a_node_that_commits_to_nothing_is_refused_where_it_must(federation: Federation) -> None:
+def test_with_a_node_that_commits_to_nothing_no_nonce_is_revealed(federation: Federation) -> None:
     federation.begin()
-    keys = federation.rounds["a"].answer({"step": KEYS})[0]
-    bare = {name: value for name, value in keys.items() if name != "commitment"}
-    with pytest.raises(WireError, match="commitment"):
-        federation.gateway.check_answer(KEYS, bare, {})
+    keys = federation.step(KEYS)
+    own = {
+        **federation.rounds["b"]._keys_of(
+            federation.rounds["b"]._new_party(federation.rounds["b"]._session), ahead=True
+        )
+    }
+    assert set(keys["b"][0]) - set(own) == {"kind", "run", "round", "attempt", "step", "commitment"}
+
+    def lie(_: str, message: Dict[str, Any]) -> Dict[str, Any]:
+        return {**message, "adverts": {**message["adverts"], "b": own}}
+
+    with pytest.raises(PrivacyError, match="b has not committed to a nonce"):
+        federation.step(REVEAL, ["a"], lie)
 
 
 def test_a_task_with_too_few_neighbours_is_none() -> None:

@@ -186,7 +186,8 @@ def test_a_curve_ends_where_the_statement_does_and_never_falls() -> None:
     values = [points[number] for number in sorted(points)]
     assert values == sorted(values)
     assert points[6] == pytest.approx(epsilon_spent(stated, run=2), rel=1e-9)
-    # Round 3 of training 2: 8 steps, 2 releases of statistics and 2 stated counts on records trained on; 4 evaluations on those held out.
+    # Round 3 of training 2: 8 steps, 2 releases of statistics and 2 stated counts on records trained on; 4 evaluations on
+    # those held out.
     trained = gaussian_epsilon((8 / 6.0**2 + 2 / 9.0**2 + 2 / 30.0**2) ** -0.5, 1e-4)
     held_out = gaussian_epsilon(4.0 / math.sqrt(4), 1e-4)
     assert stated.evaluations == 3

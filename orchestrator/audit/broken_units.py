@@ -1,0 +1,240 @@
+"""Mistakes in who is sampled, in what one unit can do, and in the other sums. Only broken.py uses this."""
+
+from typing import Any, Callable, Dict, Iterable, List, Optional, Tuple
+from weakref import WeakKeyDictionary
+
+import numpy as np
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+
+import orchestrator.node.agent as agent
+import orchestrator.node.contribution as contribution
+import orchestrator.node.evaluation as evaluation
+import orchestrator.node.secure as node_secure
+import orchestrator.privacy.noisy_sum as noisy_sum
+from orchestrator.node.contribution import Contributor
+from orchestrator.node.data import Dataset
+from orchestrator.node.trainer import GradientTrainer
+from orchestrator.privacy.clipping import clip_l2
+from orchestrator.privacy.lattice import Lattice
+from orchestrator.privacy.noise import SecureRandom
+from orchestrator.privacy.noisy_sum import NoisyCounts, NoisySum, statistics_sum
+from orchestrator.privacy.secure_sum import Party
+from orchestrator.privacy.standardization import moments
+from orchestrator.wire.task import Schema
+
+Patches = Tuple[Tuple[Any, str, Any], ...]
+_sample = SecureRandom.poisson_sample
+_units = Dataset.units
+_count = evaluation.count
+_hold_out = evaluation.hold_out
+
+
+def _sample_is(sample: Callable[[SecureRandom, int, float], np.ndarray]) -> Patches:
+    return ((SecureRandom, "poisson_sample", sample),)
+
+
+def same_sample(units: int) -> Patches:
+    kept: WeakKeyDictionary[SecureRandom, np.ndarray] = WeakKeyDictionary()
+
+    def sample(self: SecureRandom, size: int, rate: float) -> np.ndarray:
+        return kept.setdefault(self, _sample(self, size, rate))
+
+    return _sample_is(sample)
+
+
+def fixed_size(units: int) -> Patches:
+    return _sample_is(lambda self, size, rate: np.sort(np.argsort(self.words(size))[: round(rate * size)]))
+
+
+def epochs(units: int) -> Patches:
+    left: WeakKeyDictionary[SecureRandom, np.ndarray] = WeakKeyDictionary()
+
+    def sample(self: SecureRandom, size: int, rate: float) -> np.ndarray:
+        wanted, waiting = len(_sample(self, size, rate)), left.get(self, np.empty(0, np.int64))
+        while len(waiting) < wanted:
+            waiting = np.concatenate([waiting, np.argsort(self.words(size))])
+        left[self] = waiting[wanted:]
+        return np.unique(waiting[:wanted])
+
+    return _sample_is(sample)
+
+
+def rate_up(units: int) -> Patches:
+    return _sample_is(lambda self, size, rate: _sample(self, size, min(1.0, 1.1 * rate)))
+
+
+def rate_up_slightly(units: int) -> Patches:
+    return _sample_is(lambda self, size, rate: _sample(self, size, min(1.0, 1.03 * rate)))
+
+
+def rate_of_half(units: int) -> Patches:
+    def sample(self: SecureRandom, size: int, rate: float) -> np.ndarray:
+        rates = np.where(np.arange(size) < size / 2, 1.2, 0.8) * rate
+        return np.flatnonzero(self.uniform(size) < rates)
+
+    return _sample_is(sample)
+
+
+def sample_twice(units: int) -> Patches:
+    def sample(self: SecureRandom, size: int, rate: float) -> np.ndarray:
+        return np.sort((self.uniform(len(_sample(self, size, rate))) * size).astype(np.int64))
+
+    return _sample_is(sample)
+
+
+def sample_in_pairs(units: int) -> Patches:
+    def sample(self: SecureRandom, size: int, rate: float) -> np.ndarray:
+        return np.flatnonzero(np.repeat(self.uniform(-(-size // 2)) < rate, 2)[:size])
+
+    return _sample_is(sample)
+
+
+def real_size(units: int) -> Patches:
+    def private_gradient(self: Any, weights: np.ndarray) -> np.ndarray:
+        mechanism, sampled = self._noisy_sum(weights), list(self._sampled_gradients(weights))
+        return np.asarray(mechanism.to_float(mechanism.release(sampled, self._random)) / max(1, len(sampled)))
+
+    return ((GradientTrainer, "_private_gradient", private_gradient),)
+
+
+def clip_per_batch(units: int) -> Patches:
+    def total(self: NoisySum, vectors: Iterable[np.ndarray], rounding: np.random.Generator) -> np.ndarray:
+        total, count = np.zeros(self.lattice.size, np.float64), 0
+        for vector in vectors:
+            total, count = total + vector, count + 1
+        mean = clip_l2(total[np.newaxis] / max(1, count), self.lattice.clip_norm)[0]
+        return count * self.lattice.round(mean, rounding)
+
+    return ((NoisySum, "total", total),)
+
+
+def _round(self: Lattice, vectors: np.ndarray, random: Any) -> np.ndarray:
+    """To the grid, however long."""
+    scaled = np.clip(np.asarray(vectors, np.float64) / self.step, -(2.0**40), 2.0**40)
+    return np.floor(scaled + random.random(scaled.shape)).astype(np.int64)
+
+
+def _clip_is(clip: Callable[[np.ndarray, float], np.ndarray]) -> Patches:
+    """With a grid that takes vectors of any length, or the node would notice."""
+    return ((noisy_sum, "clip_l2", clip), (contribution, "clip_l2", clip), (Lattice, "round", _round))
+
+
+def clip_off(units: int) -> Patches:
+    return _clip_is(lambda vectors, clip_norm: np.where(np.isfinite(vectors), vectors, 0.0))
+
+
+def _clip_parts(shares: List[float]) -> Patches:
+    def clip(vectors: np.ndarray, clip_norm: float) -> np.ndarray:
+        parts = np.split(vectors, [int(share * vectors.shape[1]) for share in shares], axis=1)
+        return np.concatenate([clip_l2(part, clip_norm) for part in parts], axis=1)
+
+    return _clip_is(clip)
+
+
+def clip_halves(units: int) -> Patches:
+    return _clip_parts([0.5])
+
+
+def clip_layers(units: int) -> Patches:
+    return _clip_parts([0.9, 0.94, 0.99])
+
+
+def clip_numbers(units: int) -> Patches:
+    return _clip_is(lambda vectors, clip_norm: np.clip(np.nan_to_num(vectors), -clip_norm, clip_norm))
+
+
+def clip_loose(units: int) -> Patches:
+    return _clip_is(lambda vectors, clip_norm: clip_l2(vectors, 1.1 * clip_norm))
+
+
+def round_up(units: int) -> Patches:
+    return (
+        (Lattice, "round", lambda self, vectors, random: np.ceil(np.asarray(vectors) / self.step).astype(np.int64)),
+    )
+
+
+def record_for_patient(units: int) -> Patches:
+    return ((Dataset, "units", lambda self, unit: _units(self, "record" if unit == "patient" else unit)),)
+
+
+def _statistics_is(release: Callable[[NoisySum, np.ndarray], np.ndarray]) -> Patches:
+    def statistics(self: Any, limit: Optional[int]) -> np.ndarray:
+        run = self._run
+        own = moments(run.dataset.x, run.task.schema, run.dataset.units(run.task.privacy.unit))
+        return release(statistics_sum(run.task), own)
+
+    return ((Contributor, "_statistics", statistics),)
+
+
+def statistics_noise_off(units: int) -> Patches:
+    return _statistics_is(lambda mechanism, own: mechanism.total(own, np.random.default_rng()))
+
+
+def statistics_unclipped(units: int) -> Patches:
+    return _statistics_is(
+        lambda mechanism, own: (
+            np.rint(own.sum(axis=0) / mechanism.lattice.step).astype(np.int64) + mechanism.noise(SecureRandom())
+        )
+    )
+
+
+def statistics_records(units: int) -> Patches:
+    def every_record(x: np.ndarray, schema: Schema, patients: List[np.ndarray]) -> np.ndarray:
+        return moments(x, schema, [np.array([i]) for i in range(len(x))])
+
+    return ((contribution, "moments", every_record),)
+
+
+def evaluation_noise_off(units: int) -> Patches:
+    return ((NoisyCounts, "noise", lambda self, random: np.zeros(self.size, np.int64)),)
+
+
+def evaluation_twice(units: int) -> Patches:
+    return ((evaluation, "count", lambda y, probabilities, bins: 2 * _count(y, probabilities, bins)),)
+
+
+def evaluation_loss(units: int) -> Patches:
+    def count(y: np.ndarray, probabilities: np.ndarray, bins: int) -> np.ndarray:
+        own = _count(y, probabilities, bins)
+        own[-1] = -np.log(np.maximum(probabilities[np.arange(len(y)), y], 1e-30)).sum() / 10
+        return own
+
+    return ((evaluation, "count", count),)
+
+
+def evaluation_records(units: int) -> Patches:
+    def count(y: np.ndarray, probabilities: np.ndarray, bins: int) -> np.ndarray:
+        return len(y) * _count(y, probabilities, bins)
+
+    return ((evaluation, "count", count),)
+
+
+def _hold_out_is(hold_out: Callable[..., Tuple[Dataset, Dataset]]) -> Patches:
+    return ((evaluation, "hold_out", hold_out), (agent, "hold_out", hold_out))
+
+
+def held_out_trained(units: int) -> Patches:
+    return _hold_out_is(lambda dataset, share, key: (dataset, _hold_out(dataset, share, key)[1]))
+
+
+def held_out_by_place(units: int) -> Patches:
+    def hold_out(dataset: Dataset, share: float, key: bytes) -> Tuple[Dataset, Dataset]:
+        chosen = np.random.default_rng(list(key)).random(dataset.records) < share
+        return dataset.take(~chosen), dataset.take(chosen)
+
+    return _hold_out_is(hold_out)
+
+
+def mask_reuse(units: int) -> Patches:
+    kept: Dict[str, Tuple[X25519PrivateKey, X25519PrivateKey, bytes]] = {}
+    begin = Party.__init__
+
+    def begin_with_old_keys(self: Any, session: Any, name: str, *others: Any, **more: Any) -> None:
+        begin(self, session, name, *others, **more)
+        fresh = (self._channel, self._pair, self._own_seed)
+        self._channel, self._pair, self._own_seed = kept.setdefault(name, fresh)
+
+    return (
+        (node_secure, "session_id", lambda *names, **more: bytes(32)),
+        (Party, "__init__", begin_with_old_keys),
+    )

@@ -1,0 +1,290 @@
+"""A node between its data and its gateway: it decides before it opens them, and says codes and noised counts only."""
+
+import ast
+import logging
+import re
+from pathlib import Path
+from typing import Any, Dict, List, Optional
+
+import numpy as np
+import pytest
+from test_policy import make_task
+
+from orchestrator import errors
+from orchestrator.node import agent as agent_module
+from orchestrator.node.agent import NodeAgent
+from orchestrator.node.store import NodeStore
+from orchestrator.wire.body import decode_body
+from orchestrator.wire.link import BrokerAddress
+from orchestrator.wire.protection import Aggregation, Privacy
+from orchestrator.wire.refusals import TEXTS, UNKNOWN, code_in, text_of
+from orchestrator.wire.task import Evaluation, Rounds, Task, task_to_dict
+
+SECRET = "Zwqx7431"
+"""In a cell, a label, a header and a patient's name of the data; in no message of the node."""
+SECRET_COUNT = 347
+PLAIN = {"aggregation": Aggregation(), "rounds": Rounds(nodes=1, quorum=1), "evaluation": Evaluation(0.0)}
+
+
+class Node:
+    """An agent whose messages are caught; no broker."""
+
+    def __init__(self, folder: Path, rows: str, policy: str = "", header: str = "x,y,p") -> None:
+        self.data = folder / "data.csv"
+        self.data.write_text(f"{header}\n{rows}")
+        self.state = folder / "state"
+        path: Optional[Path] = None
+        if policy:
+            path = folder / "policy.toml"
+            path.write_text(policy)
+        self.agent = NodeAgent(BrokerAddress("127.0.0.1", 1), "test", "n", self.data, self.state, policy=path)
+        self.raw: List[bytes] = []
+        self.agent._link.publish = lambda topic, payload, retain=False: self.raw.append(payload)  # type: ignore
+
+    def asked(self, task: Task, run: str = "run", **declared: Any) -> Dict[str, Any]:
+        """What it says of a task."""
+        before = len(self.raw)
+        header = {"kind": "task", "run": run, "task": {**task_to_dict(task), **declared}}
+        self.agent._take_task(header, {"graph": np.zeros(1, np.uint8)})
+        assert len(self.raw) > before
+        return decode_body(self.raw[-1], 1 << 20)[0]
+
+    def said(self) -> List[Dict[str, Any]]:
+        return [decode_body(body, 1 << 20)[0] for body in self.raw]
+
+
+@pytest.fixture
+def opened(monkeypatch: pytest.MonkeyPatch) -> List[Path]:
+    """Files a node opened for a task."""
+    found: List[Path] = []
+    real = agent_module.load_dataset
+
+    def load(path: Path, *rest: Any) -> Any:
+        found.append(path)
+        return real(path, *rest)
+
+    monkeypatch.setattr(agent_module, "load_dataset", load)
+    return found
+
+
+def good(count: int = SECRET_COUNT) -> str:
+    return "".join(f"0.5,{n % 2},p{n // 3}\n" for n in range(count))
+
+
+def private(**changes: Any) -> Task:
+    return make_task(**{**PLAIN, "privacy": Privacy(noise_multiplier=2.0), **changes})
+
+
+EVALUATED = Privacy(noise_multiplier=2.0, evaluation_noise_multiplier=2.0)
+STRICT = "[require]\nunits = ['record']\nstages = ['noise']\n"
+
+
+@pytest.mark.parametrize(
+    ("policy", "task", "code"),
+    [
+        (STRICT, private(privacy=Privacy(unit="node", noise_multiplier=2.0)), "policy.unit"),
+        (STRICT, private(privacy=Privacy()), "claim"),
+        (STRICT + "[allow]\ntasks = ['stroke']\n", private(), "policy.task"),
+        (STRICT + "[allow]\nsigners = ['0123456789abcdef']\n", private(), "policy.signer"),
+        (STRICT + "[approval]\nrequired = true\n", private(), "policy.approval"),
+        ("nonsense = 1\n", private(), "policy.unreadable"),
+    ],
+)
+def test_data_are_not_opened_for_a_task_that_is_not_accepted(
+    tmp_path: Path, opened: List[Path], policy: str, task: Task, code: str
+) -> None:
+    readable = policy if policy != "nonsense = 1\n" else STRICT
+    node = Node(tmp_path, f"{SECRET},0,p\n", readable)
+    (tmp_path / "policy.toml").write_text(policy)
+    said = node.asked(task)
+    assert (said["kind"], said["code"]) == ("waiting" if code == "policy.approval" else "declined", code)
+    assert opened == []
+    assert SECRET not in repr(node.said())
+
+
+def test_data_are_not_opened_for_a_run_that_was_closed_or_is_another_tasks(tmp_path: Path, opened: List[Path]) -> None:
+    node = Node(tmp_path, good())
+    assert node.asked(private())["kind"] == "ready"
+    assert len(opened) == 1
+    assert node.asked(private(seed=5))["code"] == "ledger.run"
+    node.agent._gatekeeper._ledger.close_run("run")
+    assert node.asked(private())["code"] == "ledger.run"
+    assert len(opened) == 1
+
+
+@pytest.mark.parametrize(
+    ("rows", "header", "task"),
+    [
+        (f"{SECRET},0,p\n", "x,y,p", private()),  # a cell
+        (f"0.5,{SECRET},p\n", "x,y,p", private()),  # a label
+        ("0.5,0,p\n", f"{SECRET},y,p", private()),  # a header
+        ("0.5,0,\n", "x,y,p", private()),  # a patient without a name
+        (f"0.5,0,p,{SECRET}\n", "x,y,p", private()),
+        (f'"{SECRET},0,p\n', "x,y,p", private()),
+        ("", "x,y,p", private()),
+        (good(), "x,y,p", private(privacy=Privacy(noise_multiplier=2.0, delta=1.001 / SECRET_COUNT))),
+        ("0.5,0,p\n", "x,y,p", private(evaluation=Evaluation(0.5), privacy=EVALUATED)),
+    ],
+)
+def test_whatever_does_not_fit_is_one_code_and_the_details_stay_in_the_nodes_log(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, rows: str, header: str, task: Task
+) -> None:
+    node = Node(tmp_path, rows, header=header)
+    said = node.asked(task)
+    assert (said["kind"], said["code"]) == ("declined", "data")
+    fields = {"kind", "run", "code", "node", "ledger", "process", "labels", "health"}
+    assert set(said) == fields, "nothing else comes with it"
+    (reason,) = [r.getMessage() for r in caplog.records if r.levelno == logging.ERROR]
+    assert re.search(r"data\.csv|1/347|cannot be split", reason)
+    for part in (SECRET, str(SECRET_COUNT), "data.csv", "column", "split"):
+        assert part not in repr(said)
+        assert not any(part.encode() in body for body in node.raw)
+    assert node.agent._run is None
+    assert node.agent._gatekeeper._ledger.reservations() == []
+
+
+def test_answers_of_tasks_whose_data_were_opened_all_look_alike(tmp_path: Path) -> None:
+    """Yes and no apart: of the noes nobody can tell one from another."""
+    said = []
+    for number, rows in enumerate((f"{SECRET},0,p\n", f"0.5,{SECRET},p\n", "", "0.5,0,p,4\n")):
+        (tmp_path / str(number)).mkdir()
+        answer = Node(tmp_path / str(number), rows).asked(private())
+        said.append({name: answer[name] for name in ("kind", "run", "code", "node", "labels")})
+    assert said == [said[0]] * 4
+
+
+def test_how_long_reading_took_is_said_in_quarters_of_a_second_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now, slept = [100.0], []
+
+    class Clock:
+        time = staticmethod(lambda: 1e9)
+        monotonic = staticmethod(lambda: now[0])
+
+        @staticmethod
+        def sleep(seconds: float) -> None:
+            slept.append(seconds)
+            now[0] += seconds
+
+    real = agent_module.load_dataset
+
+    def slow(*arguments: Any) -> Any:
+        now[0] += took
+        return real(*arguments)
+
+    node = Node(tmp_path, good())
+    monkeypatch.setattr(agent_module, "time", Clock)
+    monkeypatch.setattr(agent_module, "load_dataset", slow)
+    for took, rows in ((0.01, good()), (0.2, f"{SECRET},0,p\n"), (0.26, good()), (1.6, f"{SECRET},0,p\n")):
+        node.data.write_text("x,y,p\n" + rows)
+        begun = now[0]
+        node.asked(private(), run=f"run {took}")
+        steps = (now[0] - begun) / agent_module.LOOK_S
+        assert steps == pytest.approx(round(steps), abs=1e-6)
+        assert steps >= 1
+
+
+def test_a_node_that_joins_states_a_count_that_is_charged_and_its_own_only_in_its_log(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caplog.set_level(logging.INFO)
+    monkeypatch.setattr("orchestrator.node.gatekeeper.noised_count", lambda task, units, random: units + 16)
+    node = Node(tmp_path, good())
+    said = node.asked(private())
+    assert (said["kind"], said["records"], said["units"]) == ("ready", SECRET_COUNT + 16, SECRET_COUNT + 16)
+    assert f"{SECRET_COUNT} records, stated as {SECRET_COUNT + 16}" in caplog.text
+    (known,) = node.agent._gatekeeper._ledger.reservations()
+    assert known.used == {"count": 1}
+    assert said["ledger"]["entries"] == 3, "it joins with the ledger that has the charge"
+    monkeypatch.setattr("orchestrator.node.gatekeeper.noised_count", lambda *_: 1)
+    assert node.asked(private())["records"] == SECRET_COUNT + 16
+    patients = private(privacy=Privacy(unit="patient", noise_multiplier=2.0))
+    monkeypatch.setattr("orchestrator.node.gatekeeper.noised_count", lambda task, units, random: units)
+    assert node.asked(patients, run="patients")["records"] == len({n // 3 for n in range(SECRET_COUNT)})
+    assert node.asked(private(privacy=Privacy(unit="node", noise_multiplier=2.0)), run="node")["records"] == 1
+
+
+def test_rounds_refused_and_sums_abstained_from_carry_codes_only(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    node = Node(tmp_path, good())
+    node.asked(private())
+    secret = errors.WireError(f"a value of {SECRET}")
+    node.agent._refuse("a message", secret)
+    assert node.said()[-1] == {"kind": "refused", "node": "n", "code": "message"}
+    sent: List[bytes] = []
+    node.agent._send = sent.append  # type: ignore[method-assign]
+    header = {"run": "run", "round": 1, "attempt": 2}
+    for error, code in ((errors.PrivacyError(f"a norm of {SECRET}"), "sum"), (secret, "message")):
+        node.agent._abstain(header, error)
+        assert decode_body(sent[-1], 1 << 20)[0] == {"kind": "abstain", **header, "code": code}
+    node.agent._take_step({"kind": "step", **header, "step": "masked"}, {})
+    assert decode_body(sent[-1], 1 << 20)[0] == {"kind": "abstain", **header, "code": "sum.keys"}
+    assert caplog.text.count(SECRET) == 3
+
+
+# The list of codes
+
+
+def error_classes(base: type) -> List[type]:
+    return [base, *(found for child in base.__subclasses__() for found in error_classes(child))]
+
+
+def test_every_error_has_a_code_of_the_list() -> None:
+    for kind in error_classes(errors.EdgewardError):
+        assert kind("why").code in TEXTS, kind  # type: ignore[call-arg]
+        assert str(kind("why", "data")) == "why"  # type: ignore[call-arg]
+        assert kind("why", "data").code == "data"  # type: ignore[call-arg]
+
+
+def test_every_code_that_the_product_names_is_on_the_list() -> None:
+    """Refusal("..."), Error(..., "..."), code="...": a code that is not on it would reach people as "unknown"."""
+    root = Path(agent_module.__file__).parents[1]
+    named = {
+        (path.name, code)
+        for folder in ("node", "gateway", "wire", "rounds", "privacy")
+        for path in (root / folder).rglob("*.py")
+        for code in codes_in(ast.parse(path.read_text()))
+    }
+    assert len(named) > 20
+    assert {(where, code) for where, code in named if code not in TEXTS} == set()
+
+
+def codes_in(tree: ast.AST) -> List[str]:
+    found = []
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Call):
+            continue
+        name = node.func.id if isinstance(node.func, ast.Name) else getattr(node.func, "attr", "")
+        given = [keyword.value for keyword in node.keywords if keyword.arg == "code"]
+        if name == "Refusal":
+            given += node.args[:1]
+        elif name.endswith("Error") and len(node.args) == 2:
+            given += node.args[1:]
+        found += [value.value for value in given if isinstance(value, ast.Constant) and isinstance(value.value, str)]
+    return found
+
+
+@pytest.mark.parametrize("code", ["", "nonsense", SECRET, 5, None, ["data"], {"data": 1}, "data ", "DATA"])
+def test_a_gateway_reads_nothing_else(code: Any) -> None:
+    assert code_in({"code": code, "reason": SECRET}) == UNKNOWN
+    assert text_of(UNKNOWN) == "for a reason this version does not know"
+    assert code_in({"reason": SECRET}) == UNKNOWN
+    assert code_in({"code": "data"}) == "data"
+
+
+def test_no_text_says_what_it_depends_on() -> None:
+    """One sentence a code, without a place for anything to be put in."""
+    assert all(not re.search(r"[{}%<>]|\d", text) for text in TEXTS.values())
+    assert len(set(TEXTS.values())) == len(TEXTS)
+
+
+def test_stores_of_other_versions_gain_the_tables(tmp_path: Path) -> None:
+    store = NodeStore(tmp_path / "node.sqlite")
+    store._db.execute("DROP TABLE counts")
+    store._db.execute("DROP TABLE looks")
+    store.close()
+    store = NodeStore(tmp_path / "node.sqlite")
+    assert store.counted("run", "digest") is None
+    assert store.may_look("a", 0.0, 1)
