@@ -44,8 +44,9 @@ def victim(
             node = NodeProcess(attacked_broker.address, federation, name, folder, table, policy)
             running.callback(node.stop)
             node.start()
-            gateway.until(lambda: gateway.seen(name) or node.still_here(), f"{name} says hello")
-            return Attack(gateway, node)
+            attack = Attack(gateway, node)
+            attack.wait()
+            return attack
 
         yield start
 

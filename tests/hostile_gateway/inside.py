@@ -28,8 +28,9 @@ Tensors = Dict[str, np.ndarray]
 def make_schema(**changes: Any) -> Schema:
     """A table of INPUTS numbers between -1 and 1, a label, and a column that says whose record it is."""
     features = tuple(Feature(f"x{i}", -1.0, 1.0) for i in range(INPUTS))
-    known: Dict[str, Any] = {"standardization": "range", "patient": "who", "features": features}
-    return Schema("table", "y", ("no", "yes"), {"0": 0, "1": 1}, **{**known, **changes})
+    known: Dict[str, Any] = {"label": "y", "classes": ("no", "yes"), "label_values": {"0": 0, "1": 1}}
+    known.update({"standardization": "range", "patient": "who", "features": features})
+    return Schema("table", **{**known, **changes})
 
 
 def make_task(schema: Optional[Schema] = None, **changes: Any) -> Task:

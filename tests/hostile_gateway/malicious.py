@@ -275,5 +275,16 @@ class Attack(NamedTuple):
     gateway: MaliciousGateway
     node: NodeProcess
 
+    def restart(self) -> None:
+        """Ends the node, if nothing else has, and starts it again on what it keeps."""
+        self.node.stop()
+        self.gateway.until(lambda: None if self.gateway.seen(self.node.name) else True, "the node's last will")
+        self.node.start()
+        self.wait()
+
+    def wait(self) -> None:
+        """Until the node is there. AssertionError with its log where it ended instead."""
+        self.gateway.until(lambda: self.gateway.seen(self.node.name) or self.node.still_here(), "the node says hello")
+
 
 Victim = Callable[..., Attack]

@@ -62,10 +62,7 @@ def test_asking_again_gives_the_same_count(node: Attack) -> None:
     for _ in range(3):
         gateway.offer(process.name, "in-between", make_task(privacy=strong("node")))
         assert stated(node, "again", task) == first
-    process.stop()
-    gateway.until(lambda: None if gateway.seen(process.name) else True, "the node's last will")
-    process.start()
-    gateway.until(lambda: gateway.seen(process.name), "the node comes back")
+    node.restart()
     assert stated(node, "again", task) == first
     assert "count" in {charge.kind for charge in charges_of(task)}
 

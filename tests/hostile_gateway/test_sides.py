@@ -52,7 +52,7 @@ def sides(folder: Path, rows: Sequence[Row], patient: str, share: float, key: by
         trained, held = hold_out(load_dataset(path, schema), share, key)
     except DataError:
         return Sides(set(), set())
-    return Sides(*({int(round(float(v))) for v in side.x[:, 0]} for side in (trained, held)))
+    return Sides(*({round(float(v)) for v in side.x[:, 0]} for side in (trained, held)))
 
 
 @pytest.mark.parametrize("patient", ["", "who"])

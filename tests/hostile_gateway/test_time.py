@@ -1,0 +1,52 @@
+"""Attack: how long a node takes says whom it computed on. Promise: an answer that rests on a secret sample leaves at a multiple
+of a time made of public numbers, long enough for any sample; no one record or patient puts it off to the next."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from inside import CLASSES, INPUTS, Inside, joined, make_data, make_task, model
+
+from orchestrator.node.data import Dataset
+from orchestrator.node.pace import Pace
+from orchestrator.wire.protection import Privacy
+
+
+@given(quantum=st.floats(1e-3, 1e3), took=st.floats(0, 1e4), begun=st.floats(0, 1e6))
+def test_answers_leave_at_multiples(quantum: float, took: float, begun: float) -> None:
+    now = begun
+    pace = Pace(quantum, clock=lambda: now)
+    now = begun + took
+    left = took + pace.wait_s()
+    assert left >= took - 1e-6
+    assert left >= quantum * (1 - 1e-6)
+    assert abs(left / quantum - round(left / quantum)) < 1e-3 * max(1.0, left / quantum * 1e-3)
+    assert left < took + quantum * (1 + 1e-6)
+
+
+def share_of_the_quantum(folder: Path, graph: bytes, unit: str, data: Dataset) -> float:
+    """How much of the time an answer waits for the graph needs, at the speed it was measured at, when all units are drawn."""
+    noise = {name: 4.0 for name in Privacy.__dataclass_fields__ if name.endswith("noise_multiplier")}
+    task = make_task(privacy=Privacy(unit, epsilon=50.0, delta=1e-4, sampling_rate=1.0, **noise))
+    inside = Inside(folder, task, graph, data)
+    inside.run.state(inside.run.units)
+    inside.answer(1, model())
+    trainer = inside.run.trainer
+    share = data.records * trainer.record_seconds() / inside.run.quantum_s(1)  # type: ignore[union-attr]
+    inside.close()
+    return share
+
+
+def test_every_sample_of_records_is_done_within_one_quantum(tmp_path: Path, linear_graph: bytes) -> None:
+    assert share_of_the_quantum(tmp_path, linear_graph, "record", make_data(3000)) <= 1
+
+
+@pytest.mark.xfail(strict=True, reason="the quantum counts one row a patient")
+def test_a_patient_of_many_rows_is_done_within_one_quantum(tmp_path: Path, linear_graph: bytes) -> None:
+    """Otherwise whoever waits for the answer sees in which rounds this patient was drawn."""
+    rows = 80_000
+    x = np.zeros((rows, INPUTS), np.float32)
+    many = Dataset(x, np.arange(rows, dtype=np.int32) % CLASSES, np.full(rows, 999))
+    assert share_of_the_quantum(tmp_path, linear_graph, "patient", joined(make_data(20), many)) <= 1
