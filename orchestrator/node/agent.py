@@ -7,6 +7,7 @@ wire/refusals.py travels.
 """
 
 import logging
+import os
 import queue
 import time
 from pathlib import Path
@@ -256,7 +257,11 @@ class NodeAgent:
                 admit_graph(self._store, graph, task)
             except GraphError as error:
                 return Refusal(error.code, str(error))
-        return self._gatekeeper.may_look(task)
+        try:
+            found = os.stat(str(self._data))
+        except OSError:
+            return self._gatekeeper.may_look(task)  # opening it will say what is wrong
+        return self._gatekeeper.may_look(task, f"{found.st_mtime_ns} {found.st_size}")
 
     def _open_run(
         self, run: str, task: Task, declared: Dict[str, Any], graph: bytes, certificates: int
@@ -266,11 +271,16 @@ class NodeAgent:
             loaded = load_dataset(self._data, task.schema)
             dataset, held_out = hold_out(loaded, task.evaluation.share, self._store.secret("hold-out"))
             opened = Run(run, digest_of(declared, graph), task, graph, dataset, held_out, certificates)
-            verdict = self._gatekeeper.accept(run, task, declared, graph, opened.units)
-            if verdict is None:
-                opened.state(self._gatekeeper.state_count(run, task, opened.digest, opened.units))
-                self._run = opened
-            return verdict
+            verdict = self._gatekeeper.accept(run, task, declared, graph)
+            if verdict is not None:
+                return verdict
+            stated = self._gatekeeper.state_count(run, task, opened.digest, opened.units)
+            too_large = self._gatekeeper.check_size(run, task, stated)
+            if too_large is not None:
+                return too_large
+            opened.state(stated)
+            self._run = opened
+            return None
         except EdgewardError as error:
             return Refusal(error.code, str(error))
 

@@ -98,7 +98,8 @@ class Run:
         if not isinstance(self.trainer, GradientTrainer) or not STATISTICS_ROUND < number <= task.training.rounds:
             return quantum_s(0.0, 0, 0.0, other_s=seconds) if seconds else 0.0
         steps, rate = task.training.local_steps, task.privacy.sampling_rate
-        return quantum_s(self.trainer.record_seconds(), self.stated, rate, steps, other_s=seconds)
+        rows = task.privacy.records_per_patient if task.privacy.unit == "patient" else 1
+        return quantum_s(self.trainer.record_seconds(), self.stated, rate, steps, rows, other_s=seconds)
 
     def evaluation_graph(self) -> TrainingGraph:
         if self._evaluation_graph is None:

@@ -117,17 +117,20 @@ class Gatekeeper:
         except PrivacyError as error:
             return Refusal("ledger.run", str(error))
 
-    def may_look(self, task: Task) -> Optional[Refusal]:
-        """None where the data may be opened for this task: how they fit it is an answer about them, so there are few a day."""
+    def may_look(self, task: Task, version: str = "") -> Optional[Refusal]:
+        """None where the data may be opened for this task: how they fit it is an answer about them, so there are few a day.
+
+        version: of the data; the same question about data that changed is another one.
+        """
         try:
             most = self._policy.read()[0].allow.schemas_a_day
         except UsageError as error:
             return _unreadable(error)
-        if self._store.may_look(_looked_for(task), time.time(), most):
+        if self._store.may_look(_looked_for(task, version), time.time(), most):
             return None
         return Refusal("policy.tries", f"the data were opened for {most} different declarations within a day")
 
-    def accept(self, run: str, task: Task, declared: Dict[str, Any], graph: bytes, units: int) -> Optional[Verdict]:
+    def accept(self, run: str, task: Task, declared: Dict[str, Any], graph: bytes) -> Optional[Verdict]:
         """None when this node takes part: the run's whole budget is reserved then, once however often the task comes.
 
         After `consider`, and with the data open. What another process reserved meanwhile is counted again.
@@ -136,9 +139,6 @@ class Gatekeeper:
             policy, version = self._policy.read()
         except UsageError as error:
             return _unreadable(error)
-        too_large = oversized(task, units) or policy.oversized(units)
-        if too_large:
-            return Refusal("data", too_large)
         verdict: Optional[Verdict] = None
         for _ in range(_RACES):
             head = self._ledger.head
@@ -158,8 +158,27 @@ class Gatekeeper:
         return Refusal("policy.accountant", f"the ledger changed {_RACES} times while its budget was counted")
 
     def admit(self, run: str, task: Task, declared: Dict[str, Any], graph: bytes, units: int) -> Optional[Verdict]:
-        """`consider` and `accept` in one, for data that are open already."""
-        return self.consider(run, task, declared, graph) or self.accept(run, task, declared, graph, units)
+        """All of it in one, for data that are open already and have so many units."""
+        verdict = self.consider(run, task, declared, graph) or self.accept(run, task, declared, graph)
+        if verdict is not None:
+            return verdict
+        return self.check_size(run, task, self.state_count(run, task, digest_of(declared, graph), units))
+
+    def check_size(self, run: str, task: Task, stated: int) -> Optional[Refusal]:
+        """Why a delta means nothing for so many units; the run is closed then, with nothing but the count spent.
+
+        By the number that is stated: compared with the real one, a declared delta would be a question for it.
+        """
+        try:
+            too_large = oversized(task, stated) or self._policy.read()[0].oversized(stated)
+            if not too_large:
+                return None
+            self._ledger.close_run(run)
+        except UsageError as error:
+            return _unreadable(error)
+        except PrivacyError as error:
+            return Refusal("ledger.run", str(error))
+        return Refusal("data", too_large)
 
     def state_count(self, run: str, task: Task, digest: str, units: int) -> int:
         """How many units this node says it has: exactly as many without privacy, else as many as a noised draw says, once.
@@ -327,10 +346,9 @@ def uses_of(task: Task, number: int) -> Dict[str, int]:
     return uses
 
 
-def _looked_for(task: Task) -> str:
+def _looked_for(task: Task, version: str) -> str:
     """Digest of all that decides what opening the data for a task says about them."""
-    privacy = task.privacy
-    asked = [asdict(task.schema), task.evaluation.share, privacy.unit, privacy.delta if privacy.on else None]
+    asked = [asdict(task.schema), task.evaluation.share, task.privacy.unit, version]
     return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
 
 

@@ -91,15 +91,22 @@ class GradientTrainer:
     def _sampled_gradients(self, weights: np.ndarray) -> Iterator[np.ndarray]:
         """The gradients of a Poisson sample of the units, one at a time: a batch of them would not fit a small machine."""
         sample = [int(i) for i in self._random.poisson_sample(len(self._units), self._task.privacy.sampling_rate)]
-        rows = np.concatenate([np.zeros(0, np.int64), *(self._units[i] for i in sample)]).astype(np.int64)
+        rows = np.concatenate([np.zeros(0, np.int64), *(self._some(self._units[i]) for i in sample)]).astype(np.int64)
         # Streamed: the way to the graph's process and back takes longer than a small model's gradient.
         self._gradients = self._graph.record_gradients(weights, self._dataset.x, self._dataset.y, rows)
         for i in sample:
             yield self._unit_gradient(weights, i)
 
+    def _some(self, rows: np.ndarray) -> np.ndarray:
+        """A patient's rows, or a random choice of as many as the task uses: a patient with more would take longer."""
+        most = self._task.privacy.records_per_patient
+        if len(rows) <= most:
+            return rows
+        return rows[np.argsort(self._random.uniform(len(rows)))[:most]]
+
     def _unit_gradient(self, weights: np.ndarray, unit: int) -> np.ndarray:
         """float64 (P,), before clipping: a record's gradient, or the mean of a patient's, off the sample's stream."""
-        count = len(self._units[unit])
+        count = min(len(self._units[unit]), self._task.privacy.records_per_patient)
         total = np.zeros(weights.size, np.float64)
         for gradient in islice(self._gradients, count):
             total += gradient

@@ -13,6 +13,17 @@ LEAST_NEIGHBOURS = 12
 """In the graph of masks. Where a third of 100 nodes drop out one sum in five cannot be opened with 12, three in four with 8."""
 
 
+_MOST = {
+    "noise_multiplier": 1e6,
+    "statistics_noise_multiplier": 1e6,
+    "evaluation_noise_multiplier": 1e6,
+    "count_noise_multiplier": 1e6,
+    "clip_norm": 1e12,
+    "statistics_clip_norm": 1e12,
+}
+"""Beyond what any task has a use for, and where squares of floats still are floats."""
+
+
 @dataclass(frozen=True)
 class Privacy:
     """Differential privacy of a task. `unit` "none" trains without it, and says so everywhere.
@@ -36,6 +47,7 @@ class Privacy:
     statistics_noise_multiplier: float = 0.0
     evaluation_noise_multiplier: float = 0.0  # on every sum of federated evaluation, in units of its sensitivity
     count_noise_multiplier: float = 0.0  # on the number of units a node states instead of its own; 0: see count_noise
+    records_per_patient: int = 32  # unit patient: rows of one that a step uses at most, a random choice of more
     runs: int = 1  # trainings the budget must last for: more than one to retrain when boards report drift
     noise: str = "node"  # or "distributed", "gateway"
     mechanism: str = "discrete-gaussian"  # or "skellam"
@@ -48,6 +60,8 @@ class Privacy:
             raise ValueError(f"unit {self.unit!r}: expected one of {', '.join(UNITS)}")
         if self.unit == "none":
             return
+        if not 1 <= self.records_per_patient <= 1 << 20:
+            raise ValueError(f"records_per_patient: {self.records_per_patient}, expected 1 to {1 << 20}")
         if not self.epsilon > 0:
             raise ValueError(
                 f"epsilon: {self.epsilon}, expected a positive number; unit = 'none' trains without privacy"
@@ -69,6 +83,9 @@ class Privacy:
         ):
             if not (math.isfinite(getattr(self, name)) and getattr(self, name) >= 0):
                 raise ValueError(f"{name}: {getattr(self, name)}, expected 0 (let the gateway plan it) or more")
+        for name, most in _MOST.items():
+            if getattr(self, name) > most:
+                raise ValueError(f"{name}: {getattr(self, name):g}, at most {most:g}")
         for name, choices in (("noise", NOISE_AT), ("mechanism", MECHANISMS)):
             if getattr(self, name) not in choices:
                 raise ValueError(f"{name} {getattr(self, name)!r}: expected one of {', '.join(choices)}")

@@ -241,7 +241,6 @@ def test_a_budget_refused_says_neither_how_much_nor_why(generous: Attack) -> Non
     only_codes(gateway)
 
 
-@pytest.mark.xfail(strict=True, reason="a declared delta is compared with the true number of units")
 def test_delta_does_not_tell_how_many_records_there_are(generous: Attack) -> None:
     """A declared delta just below 1/n for n records, and just above it for one more. Ten such questions are a count.
 

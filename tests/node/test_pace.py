@@ -20,7 +20,7 @@ class Clock:
 @pytest.mark.parametrize("took", [0.0, 0.01, 0.2, 0.4999])
 def test_answers_leave_at_the_same_time_however_long_they_took(took: float) -> None:
     clock = Clock()
-    pace = Pace(0.5, clock)
+    pace = Pace(0.5, clock=clock)
     clock.now += took
     pace.hold(clock.sleep)
     assert clock.now == pytest.approx(1000.5)
@@ -29,7 +29,7 @@ def test_answers_leave_at_the_same_time_however_long_they_took(took: float) -> N
 @pytest.mark.parametrize(("took", "leaves"), [(0.51, 1.0), (1.0, 1.0), (1.2, 1.5), (7.26, 7.5)])
 def test_late_answers_leave_on_a_multiple(took: float, leaves: float) -> None:
     clock = Clock()
-    pace = Pace(0.5, clock)
+    pace = Pace(0.5, clock=clock)
     clock.now += took
     pace.hold(clock.sleep)
     assert clock.now == pytest.approx(1000.0 + leaves)
@@ -37,7 +37,7 @@ def test_late_answers_leave_on_a_multiple(took: float, leaves: float) -> None:
 
 def test_rounds_without_a_graph_are_not_held_up() -> None:
     clock = Clock()
-    pace = Pace(0.0, clock)
+    pace = Pace(0.0, clock=clock)
     clock.now += 0.3
     pace.hold(clock.sleep)
     assert clock.now == 1000.3
