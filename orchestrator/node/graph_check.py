@@ -22,10 +22,14 @@ from orchestrator.node.graph_shapes import BOOL, FLOAT, INT, Call, Known, scratc
 MAX_GRAPH_BYTES = 64 << 20
 MAX_TENSORS = 50_000
 MAX_OPERATORS = 20_000
+MAX_OPERANDS = 4096
 MAX_RANK = 8
 MAX_TENSOR_BYTES = 128 << 20
 MAX_FUNCTION_BYTES = 512 << 20
 """Of all tensors of one signature and its kernels' scratch memory; the runtime reuses memory and needs less."""
+
+MAX_CONSTANT_BYTES = 64 << 20
+"""Of all constants of one signature: many tensors may share a buffer in the file, and each gets its own when it is written."""
 
 REQUIRED, OPTIONAL = ("grad", "grad1", "infer"), ("infer1",)
 GRADIENT_INPUTS, GRADIENT_OUTPUTS = ("w", "x", "y", "sw"), ("g", "loss")
@@ -44,8 +48,12 @@ class CheckedGraph(NamedTuple):
 
     def digest(self) -> str:
         """SHA-256, in hex, that graphs share when they compute the same, operator by operator; names and layout do not count."""
-        parts = [name.encode() + b"\0" + tflite_file(self.functions[name]) for name in sorted(self.functions)]
-        return hashlib.sha256(b"".join(len(part).to_bytes(8, "big") + part for part in parts)).hexdigest()
+        found = hashlib.sha256()
+        for name in sorted(self.functions):
+            content = tflite_file(self.functions[name])
+            found.update(f"{name} {len(content)}\n".encode())
+            found.update(content)
+        return found.hexdigest()
 
 
 def check_graph(graph: bytes) -> CheckedGraph:
@@ -210,6 +218,8 @@ def _options(table: FlatTable, name: str, rule: Rule) -> Dict[str, Any]:
 
 def _indices(table: FlatTable, field: int, tensors: int, least: int = 0) -> Tuple[int, ...]:
     values = table.vector(field, "<i4")
+    if len(values) > MAX_OPERANDS:
+        raise GraphError(f"{table.what}: {len(values)} tensors, at most {MAX_OPERANDS} are accepted")
     if len(values) and (values.min() < least or values.max() >= tensors):
         raise GraphError(f"{table.what}: refers to a tensor that is none of its {tensors}")
     return tuple(values.tolist())
@@ -245,6 +255,8 @@ def _check_flow(
     if any(tensors[index].data is not None for index in entry):
         raise GraphError(f"{name}: an input that is a constant")
     memory = sum(size_of(tensor.shape) * ITEM_BYTES[tensor.dtype] for tensor in tensors)
+    if sum(tensor.data.nbytes for tensor in tensors if tensor.data is not None) > MAX_CONSTANT_BYTES:
+        raise GraphError(f"{name}: more than {MAX_CONSTANT_BYTES} bytes of constants")
     for number, operation in enumerate(operations):
         what = f"{name}, operator {number} ({operation.name})"
         if any(i >= 0 and i not in ready and tensors[i].data is None for i in operation.inputs):

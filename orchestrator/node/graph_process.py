@@ -83,7 +83,7 @@ class GraphProcess:
         os.set_blocking(self._to, False)
         os.set_blocking(self._from, False)
         self._confined: Optional[int] = None
-        self.close = weakref.finalize(self, _end, self._process, os.getpid())
+        self.close = weakref.finalize(self, _end, self._process)
 
     @property
     def pid(self) -> int:
@@ -269,10 +269,8 @@ def _in_main_thread() -> bool:
     return threading.current_thread() is threading.main_thread()
 
 
-def _end(process: "subprocess.Popen[bytes]", owner: int) -> None:
-    """Kills the process and closes its pipes; not in a fork of the node, whose process it is not."""
-    if os.getpid() != owner:
-        return
+def _end(process: "subprocess.Popen[bytes]") -> None:
+    """Kills the process and closes its pipes."""
     process.kill()
     process.wait()
     for pipe in (process.stdin, process.stdout):

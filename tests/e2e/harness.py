@@ -10,6 +10,7 @@ from typing import Any, Dict, Iterator, List, Optional, Sequence
 
 import numpy as np
 from fixed_node import fixed_update
+from graph_samples import softmax_regression
 
 from orchestrator.gateway.broker import OwnBroker
 from orchestrator.gateway.store import Store
@@ -18,6 +19,8 @@ from orchestrator.wire.task import Feature, Privacy, Rounds, Schema, Task, Train
 HERE = Path(__file__).parent
 BROKER_PATH = f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin"
 SIZE = 50
+GRAPH = softmax_regression(1, 2)
+"""Of the task's data. Nodes of fixed updates do not run it; those of the command line want one they could."""
 RECORDS = {"a": 10, "b": 20, "c": 30, "d": 25, "e": 15}
 
 
@@ -53,7 +56,7 @@ class Harness:
         self.broker.start()
         self.store_path = folder / "gateway.sqlite"
         store = Store(self.store_path)
-        store.create_run("run", task_to_dict(task), b"graph", np.zeros(SIZE, np.float32))
+        store.create_run("run", task_to_dict(task), GRAPH, np.zeros(SIZE, np.float32))
         store.close()
         self.processes: List[subprocess.Popen[str]] = []
 

@@ -425,6 +425,8 @@ def test_shapes(name: str, inputs: List[Known], options: Dict[str, Any], shape: 
         ("MAX_OPERATORS", 20, "operators: .* at most"),
         ("MAX_TENSOR_BYTES", 64, "shape"),
         ("MAX_FUNCTION_BYTES", 400, "too much memory"),
+        ("MAX_CONSTANT_BYTES", 16, "of constants"),
+        ("MAX_OPERANDS", 2, "tensors, at most 2"),
     ],
 )
 def test_sizes_are_bounded(monkeypatch: pytest.MonkeyPatch, limit: str, value: int, says: str) -> None:

@@ -271,17 +271,6 @@ def test_it_ends_with_the_node(tmp_path: Path) -> None:
     raise AssertionError("the process outlives its node")
 
 
-def test_a_fork_of_the_node_leaves_it_alone(graph: TrainingGraph) -> None:
-    weights, x, y = rows()
-    graph.record_gradient(weights, x, y)
-    child = os.fork()
-    if child == 0:
-        graph.process.close()
-        os._exit(0)
-    os.waitpid(child, 0)
-    assert graph.record_gradient(weights, x, y).shape == (28,)
-
-
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
 def test_it_is_small(graph: TrainingGraph) -> None:
     """A node is about 55 MiB without it, and 100 with it at most."""
