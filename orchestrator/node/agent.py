@@ -340,7 +340,7 @@ class NodeAgent:
         begun = time.monotonic()
         fields, sent, keep = self._contributor(run).open_answer(number, announced, tensors)
         Pace(run.quantum_s(number), begun).hold()
-        header = {"kind": "update", "run": run.id, "round": number, **fields, "memory_mib": stated_memory_mib()}
+        header = {"kind": "update", "run": run.id, "round": number, **fields, "memory_mib": self._memory_mib()}
         body = encode_body(header, sent)
         self._store.release(run.id, number, run.digest, body, keep)
         return body
@@ -395,7 +395,7 @@ class NodeAgent:
             return
         if tensors:
             Pace(secure.run.quantum_s(secure.number), begun).hold()
-        figures = {"memory_mib": stated_memory_mib()} if tensors else {}
+        figures = {"memory_mib": self._memory_mib()} if tensors else {}
         body = encode_body({**fields, **figures}, tensors, level=1)
         self._step_answers.append(transfer_id(body))
         self._send(body)
@@ -443,10 +443,14 @@ class NodeAgent:
         body = encode_body({"kind": "health", **self._about()})
         self._link.publish(self._topics.presence(self._name), body)
 
+    def _memory_mib(self) -> float:
+        """Peak memory of this process and of the one the run's graph is in."""
+        return stated_memory_mib(*(() if self._run is None else self._run.processes()))
+
     def _about(self) -> Dict[str, Any]:
         sent, received = self._link.socket_bytes()
         process = {
-            "memory_mib": stated_memory_mib(),
+            "memory_mib": self._memory_mib(),
             "sent_bytes": sent,
             "received_bytes": received,
             "tensorflow": has_tensorflow(),

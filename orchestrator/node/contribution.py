@@ -4,7 +4,7 @@
 are hidden in a vector instead (node/secure.py). Parts in whole numbers (int64) carry their noise already.
 """
 
-from typing import Any, Callable, Dict, NamedTuple, Optional, Tuple
+from typing import Any, Callable, Dict, NamedTuple, Optional, Set, Tuple
 
 import numpy as np
 
@@ -100,6 +100,11 @@ class Run:
         steps, rate = task.training.local_steps, task.privacy.sampling_rate
         rows = task.privacy.records_per_patient if task.privacy.unit == "patient" else 1
         return quantum_s(self.trainer.record_seconds(), self.stated, rate, steps, rows, other_s=seconds)
+
+    def processes(self) -> Set[int]:
+        """Process ids of the graphs that run."""
+        graphs = [self._evaluation_graph, getattr(self.trainer, "graph", None)]
+        return {graph.process.pid for graph in graphs if isinstance(graph, TrainingGraph)}
 
     def evaluation_graph(self) -> TrainingGraph:
         if self._evaluation_graph is None:

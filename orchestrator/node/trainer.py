@@ -37,7 +37,7 @@ class GradientTrainer:
     def __init__(self, task: Task, graph: bytes, dataset: Dataset, node: str) -> None:
         """`dataset` is already standardized."""
         self._task = task
-        self._graph = TrainingGraph(graph)
+        self.graph = TrainingGraph(graph)
         self._dataset = dataset
         self._node = node
         self._random = SecureRandom()
@@ -49,7 +49,7 @@ class GradientTrainer:
 
     def record_seconds(self) -> float:
         """What one record's gradient takes here, on rows of random numbers."""
-        return self._graph.record_seconds()
+        return self.graph.record_seconds()
 
     def expect(self, units: int) -> None:
         """Takes `units`, the count this node stated, for what a private step's sum is divided by (times the sampling rate).
@@ -93,7 +93,7 @@ class GradientTrainer:
         sample = [int(i) for i in self._random.poisson_sample(len(self._units), self._task.privacy.sampling_rate)]
         rows = np.concatenate([np.zeros(0, np.int64), *(self._some(self._units[i]) for i in sample)]).astype(np.int64)
         # Streamed: the way to the graph's process and back takes longer than a small model's gradient.
-        self._gradients = self._graph.record_gradients(weights, self._dataset.x, self._dataset.y, rows)
+        self._gradients = self.graph.record_gradients(weights, self._dataset.x, self._dataset.y, rows)
         for i in sample:
             yield self._unit_gradient(weights, i)
 
@@ -114,7 +114,7 @@ class GradientTrainer:
 
     def _plain_gradient(self, weights: np.ndarray, round_number: int, step: int) -> np.ndarray:
         """FedSGD: over all records. Otherwise one mini-batch, walking through a shuffled epoch."""
-        data, batch = self._dataset, self._graph.batch_size
+        data, batch = self._dataset, self.graph.batch_size
         if self._task.training.strategy == "fedsgd":
             chosen = np.arange(data.records)
         else:
@@ -125,5 +125,5 @@ class GradientTrainer:
         total = np.zeros(weights.size, np.float64)
         for start in range(0, len(chosen), batch):
             part = chosen[start : start + batch]
-            total += len(part) * self._graph.gradient(weights, data.x[part], data.y[part]).astype(np.float64)
+            total += len(part) * self.graph.gradient(weights, data.x[part], data.y[part]).astype(np.float64)
         return total / len(chosen)
