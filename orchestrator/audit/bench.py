@@ -49,11 +49,18 @@ class ChosenGraph:
     def record_gradient(self, weights: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
         return self._of(x)[0]
 
-    def record_gradients(self, weights: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-        return self._of(x)
+    def record_gradients(
+        self, weights: np.ndarray, x: np.ndarray, y: np.ndarray, rows: Optional[np.ndarray] = None
+    ) -> Iterator[np.ndarray]:
+        yield from self._of(x if rows is None else x[rows])
 
     def logits(self, weights: np.ndarray, x: np.ndarray) -> np.ndarray:
         return self._of(x)
+
+    record_logits = logits
+
+    def close(self) -> None:
+        pass
 
     def _of(self, x: np.ndarray) -> np.ndarray:
         which = np.rint(x.reshape(len(x), -1)[:, 0]).astype(np.int64)
@@ -152,7 +159,7 @@ def _graphs(graph: ChosenGraph) -> Iterator[None]:
     """Every training graph that a node loads is this one."""
     with ExitStack() as stack:
         for module in (trainer_module, contribution_module):
-            stack.enter_context(patch.object(module, "TrainingGraph", lambda content: graph))
+            stack.enter_context(patch.object(module, "TrainingGraph", lambda content, *limits: graph))
         yield
 
 
