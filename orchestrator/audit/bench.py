@@ -97,10 +97,12 @@ class Bench:
     ) -> np.ndarray:
         privacy, size = task.privacy, rows.gradients.shape[1]
         layout = _layout(task, number, size, rows) if privacy.noise == "distributed" else None
-        answer = contributor.contribute(number, {}, tensors, layout).parts[UPDATE]
+        contribution = contributor.contribute(number, {}, tensors, layout)
+        answer = contribution.parts[UPDATE]
         if privacy.noise == "distributed":
             return np.asarray(training_sum(task, size).to_float(answer) / privacy.clip_norm)
-        units = privacy.sampling_rate * rows.units if privacy.within_node else 1.0
+        # As many units as the node says it has: that is what its sums are divided by, and what others know.
+        units = privacy.sampling_rate * float(contribution.fields["units"]) if privacy.within_node else 1.0
         if privacy.noise == "gateway":  # as the gateway adds it (gateway/aggregation.py)
             mechanism = training_sum(task, size)
             answer = answer + mechanism.to_float(mechanism.noise(SecureRandom()))
