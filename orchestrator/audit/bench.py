@@ -52,13 +52,15 @@ class ChosenGraph:
     def record_gradients(
         self, weights: np.ndarray, x: np.ndarray, y: np.ndarray, rows: Optional[np.ndarray] = None
     ) -> Iterator[np.ndarray]:
-        return iter(self._of(x if rows is None else x[rows]))
-
-    def record_logits(self, weights: np.ndarray, x: np.ndarray) -> np.ndarray:
-        return self._of(x)
+        yield from self._of(x if rows is None else x[rows])
 
     def logits(self, weights: np.ndarray, x: np.ndarray) -> np.ndarray:
         return self._of(x)
+
+    record_logits = logits
+
+    def close(self) -> None:
+        pass
 
     def _of(self, x: np.ndarray) -> np.ndarray:
         which = np.rint(x.reshape(len(x), -1)[:, 0]).astype(np.int64)
@@ -95,10 +97,12 @@ class Bench:
     ) -> np.ndarray:
         privacy, size = task.privacy, rows.gradients.shape[1]
         layout = _layout(task, number, size, rows) if privacy.noise == "distributed" else None
-        answer = contributor.contribute(number, {}, tensors, layout).parts[UPDATE]
+        contribution = contributor.contribute(number, {}, tensors, layout)
+        answer = contribution.parts[UPDATE]
         if privacy.noise == "distributed":
             return np.asarray(training_sum(task, size).to_float(answer) / privacy.clip_norm)
-        units = privacy.sampling_rate * rows.units if privacy.within_node else 1.0
+        # As many units as the node says it has: that is what its sums are divided by, and what others know.
+        units = privacy.sampling_rate * float(contribution.fields["units"]) if privacy.within_node else 1.0
         if privacy.noise == "gateway":  # as the gateway adds it (gateway/aggregation.py)
             mechanism = training_sum(task, size)
             answer = answer + mechanism.to_float(mechanism.noise(SecureRandom()))
@@ -157,7 +161,7 @@ def _graphs(graph: ChosenGraph) -> Iterator[None]:
     """Every training graph that a node loads is this one."""
     with ExitStack() as stack:
         for module in (trainer_module, contribution_module):
-            stack.enter_context(patch.object(module, "TrainingGraph", lambda content: graph))
+            stack.enter_context(patch.object(module, "TrainingGraph", lambda content, *limits: graph))
         yield
 
 

@@ -17,15 +17,17 @@ from orchestrator.node.trainer import GradientTrainer
 from orchestrator.privacy.clipping import clip_l2
 from orchestrator.privacy.lattice import Lattice
 from orchestrator.privacy.noise import SecureRandom
-from orchestrator.privacy.noisy_sum import NoisyCounts, NoisySum, statistics_sum
+from orchestrator.privacy.noisy_sum import NoisyCounts, NoisySum, evaluation_counts, statistics_sum
 from orchestrator.privacy.secure_sum import Party
 from orchestrator.privacy.standardization import moments
-from orchestrator.wire.task import Schema
+from orchestrator.wire.evaluation import LOSS_BOUND
+from orchestrator.wire.task import Schema, Task
 
 Patches = Tuple[Tuple[Any, str, Any], ...]
 _sample = SecureRandom.poisson_sample
 _units = Dataset.units
 _count = evaluation.count
+_evaluate = evaluation.evaluate
 _hold_out = evaluation.hold_out
 
 
@@ -189,24 +191,38 @@ def evaluation_noise_off(units: int) -> Patches:
     return ((NoisyCounts, "noise", lambda self, random: np.zeros(self.size, np.int64)),)
 
 
+def _evaluate_is(evaluate: Callable[..., np.ndarray]) -> Patches:
+    return ((evaluation, "evaluate", evaluate), (contribution, "evaluate", evaluate))
+
+
 def evaluation_twice(units: int) -> Patches:
-    return ((evaluation, "count", lambda y, probabilities, bins: 2 * _count(y, probabilities, bins)),)
+    def evaluate(task: Task, graph: Any, held_out: Dataset, *others: Any) -> np.ndarray:
+        return _evaluate(task, graph, held_out.take(np.repeat(np.arange(held_out.records), 2)), *others)
+
+    return _evaluate_is(evaluate)
 
 
 def evaluation_loss(units: int) -> Patches:
-    def count(y: np.ndarray, probabilities: np.ndarray, bins: int) -> np.ndarray:
-        own = _count(y, probabilities, bins)
-        own[-1] = -np.log(np.maximum(probabilities[np.arange(len(y)), y], 1e-30)).sum() / 10
-        return own
+    def evaluate(
+        task: Task, graph: Any, held_out: Dataset, weights: np.ndarray, limit: Optional[int] = None
+    ) -> np.ndarray:
+        logits = graph.logits(weights, held_out.x).astype(np.float64)
+        chances = np.exp(logits - logits.max(axis=1, keepdims=True))
+        chances /= chances.sum(axis=1, keepdims=True)
+        sums = _count(held_out.y, chances, task.evaluation.bins)
+        sums[-1] = -np.log(np.maximum(chances[np.arange(held_out.records), held_out.y], 1e-30)).sum() / LOSS_BOUND
+        counts = evaluation_counts(task)
+        return np.floor(counts.scale * sums).astype(np.int64) + counts.noise(SecureRandom())
 
-    return ((evaluation, "count", count),)
+    return _evaluate_is(evaluate)
 
 
 def evaluation_records(units: int) -> Patches:
-    def count(y: np.ndarray, probabilities: np.ndarray, bins: int) -> np.ndarray:
-        return len(y) * _count(y, probabilities, bins)
+    def evaluate(task: Task, graph: Any, held_out: Dataset, *others: Any) -> np.ndarray:
+        alone = np.arange(held_out.records, dtype=np.int32)
+        return _evaluate(task, graph, held_out._replace(patients=alone), *others)
 
-    return ((evaluation, "count", count),)
+    return _evaluate_is(evaluate)
 
 
 def _hold_out_is(hold_out: Callable[..., Tuple[Dataset, Dataset]]) -> Patches:

@@ -126,7 +126,8 @@ class CanaryTrainer(GradientTrainer):
         task: Any = self._task
         rate = task.training.learning_rate_at(round_number)
         ends = [*(step.weights for step in self.steps[1:]), weights + update]
-        scale = task.privacy.sampling_rate * len(self._units)
+        stated = int(getattr(self, "_expected_units", 0)) or len(self._units)  # what the node divides by, and says
+        scale = task.privacy.sampling_rate * stated
         sums = []
         for step, end in zip(self.steps, ends):
             gradient = (step.weights.astype(np.float64) - end) / rate - self._proximal * (step.weights - weights)

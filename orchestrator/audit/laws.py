@@ -46,7 +46,7 @@ def noise(vectors: np.ndarray, low: float, high: float) -> Dict[str, Result]:
         "coordinates": _groups(scaled, slack, 0),
         "grid": _grid(scaled),
     }
-    if found["size"].holds:
+    if scaled.any():
         scores = _magnitudes(scaled)
         found["repeats"] = _worse(alike(scaled, "releases"), alike(scores, "magnitudes of releases"))
         found["pairs"] = alike(_some_columns(scaled).T, "coordinates")

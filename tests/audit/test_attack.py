@@ -45,7 +45,7 @@ def attack(
     playing, measured = Playing(task, ready.graph, ready.weights, datasets, quiet), Measured()
     with ExitStack() as stack:
         if broken:
-            stack.enter_context(broken_build(broken, task, min(d.records for d in datasets.values())))
+            stack.enter_context(broken_build(broken, min(d.records for d in datasets.values())))
         scores, included = playing.train_with(canaries, measured)
     return best_bound(scores, included, DELTA, ALPHA), measured.report()
 

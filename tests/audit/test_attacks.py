@@ -7,7 +7,7 @@ from typing import Dict
 import numpy as np
 import pytest
 
-from orchestrator.audit.broken import KINDS, broken_build
+from orchestrator.audit.broken import KINDS, broken_build, check_broken
 from orchestrator.audit.inversion import FirstLayer, first_layer, inversion, invert
 from orchestrator.audit.masks import mask_reuse
 from orchestrator.audit.measured import Measured
@@ -16,8 +16,6 @@ from orchestrator.audit.run import Prepared
 from orchestrator.errors import UsageError
 from orchestrator.node.data import Dataset
 from orchestrator.node.runtime import TrainingGraph
-from orchestrator.privacy.noisy_sum import NoisySum
-from orchestrator.privacy.secure_sum import Party
 from orchestrator.privacy.standardization import range_scaling, standardize
 from orchestrator.wire.protection import Aggregation
 from orchestrator.wire.task import Task
@@ -104,26 +102,27 @@ def test_masks_are_new_in_every_round_and_their_reuse_is_seen(task: Task, datase
     honest = mask_reuse(secure, data, 530)
     assert honest["holds"]
     assert honest["values"] == 3 * 530
-    with broken_build("mask-reuse", secure, 10):
+    with broken_build("mask-reuse", 10):
         reused = mask_reuse(secure, data, 530)
     assert not reused["holds"]
     assert reused["agreeing"] == reused["values"]
 
 
 def test_broken_builds_end_with_their_block_and_fit_their_task(task: Task) -> None:
-    before = (NoisySum.noise, NoisySum.total, Party.__init__)
-    for kind in KINDS:
-        with broken_build(kind, masked(task), 100):
-            assert (NoisySum.noise, NoisySum.total, Party.__init__) != before
-        assert (NoisySum.noise, NoisySum.total, Party.__init__) == before
-    with pytest.raises(UsageError, match="has no masks"), broken_build("mask-reuse", task, 100):
-        pass
+    for kind, known in KINDS.items():
+        places = [(target, name, getattr(target, name)) for target, name, _ in known.make(100)]
+        with broken_build(kind, 100):
+            assert all(getattr(target, name) is not before for target, name, before in places), kind
+        assert all(getattr(target, name) is before for target, name, before in places), kind
+    with pytest.raises(UsageError, match="has no masks"):
+        check_broken("mask-reuse", [task])
+    check_broken("mask-reuse", [masked(task)])
     node = replace(
         task, schema=replace(task.schema, standardization="range"), privacy=replace(task.privacy, unit="node")
     )
-    with pytest.raises(UsageError, match="nothing is clipped in batches"), broken_build("clip-per-batch", node, 100):
-        pass
-    with pytest.raises(UsageError, match="expected one of"), broken_build("nonsense", task, 100):
+    with pytest.raises(UsageError, match="clipped in batches"):
+        check_broken("clip-per-batch", [node])
+    with pytest.raises(UsageError, match="expected one of"), broken_build("nonsense", 100):
         pass
 
 

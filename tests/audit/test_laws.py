@@ -49,7 +49,7 @@ OTHERS: Dict[str, Callable[[], np.ndarray]] = {
     "law": lambda: irwin_hall(300, 400),
     "centre": lambda: gaussian() + 120,
     "releases": lambda: gaussian() * np.where(np.arange(40) == 7, 0.5, 1.0)[:, None],
-    "coordinates": lambda: gaussian() * np.where(np.arange(100) == 199, 0.1, 1.0),
+    "coordinates": lambda: gaussian() * np.where(np.arange(200) == 199, 0.1, 1.0),
     "grid": lambda: 64 * np.rint(gaussian() / 64),
     "repeats": lambda: (lambda v: np.concatenate([v[:-1], -v[:1]]))(gaussian()),
     "pairs": lambda: (lambda v: np.concatenate([v[:, :-1], v[:, :1]], axis=1))(gaussian()),

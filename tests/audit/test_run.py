@@ -8,10 +8,12 @@ from typing import Any, Dict
 import pytest
 
 import orchestrator.audit.run as run_module
+import orchestrator.privacy.noisy_sum as noisy_sum
 from model_export.manifest import FILES, dump_manifest, read_manifest
 from orchestrator.audit.plot import plot_audit
 from orchestrator.audit.run import BROKEN, CONSISTENT, NO_CLAIM, TOO_FEW, Prepared, Request, audit
 from orchestrator.audit.statement import PAGE, write_audit
+from orchestrator.cli.audit import _rows
 from orchestrator.demo.tasks import Prepared as DemoTask
 from orchestrator.errors import DataError, EdgewardError, UsageError
 from orchestrator.gateway.config import Config
@@ -33,8 +35,12 @@ def report(demo: DemoTask, task: Task, ready: Prepared) -> Dict[str, Any]:
 
 @pytest.fixture
 def planned(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The task states all of its noise, so that planning changes nothing; its process takes seconds to start."""
+    """The task states all of its noise, so that planning changes nothing; its process takes seconds to start.
+
+    Probes are left out, which test_probes.py has.
+    """
     monkeypatch.setattr(run_module, "plan_apart", lambda task: (task, None))
+    monkeypatch.setattr(run_module, "examine", lambda *_: iter(()))
 
 
 def test_an_honest_report(report: Dict[str, Any]) -> None:
@@ -51,15 +57,38 @@ def test_an_honest_report(report: Dict[str, Any]) -> None:
     assert report["inversion"]["plain"] < 1e-5 < report["inversion"]["protected"]
     assert report["masks"] is None
     assert TOO_FEW not in report["limits"]
+    probed = {kind["kind"] for kind in report["probes"]["kinds"]}
+    assert {"training on the nodes' records", "training noise", "sampling", "one unit in training"} < probed
+    assert {"standardization noise", "generators", "two processes"} < probed
+    assert report["probes"]["wrong"] == []
+    assert report["probes"]["tests"] > 50
     json.dumps(report, allow_nan=False)
+
+
+def test_a_build_whose_nodes_fail_is_not_consistent(
+    demo: DemoTask, task: Task, ready: Prepared, planned: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Here because nothing is clipped, which the grid refuses to round."""
+    monkeypatch.setattr(noisy_sum, "clip_l2", lambda vectors, clip_norm: vectors)
+    found = attack(demo, task, ready, Request(8))
+    assert found["verdict"] == BROKEN
+    assert any(
+        "training fails with PrivacyError" in reason and "clip it first" in reason for reason in found["because"]
+    )
+    assert found["canaries"] is found["membership"] is None
+    json.dumps(found, allow_nan=False)
+    for row in _rows(found):
+        assert len(row) == 4
 
 
 def test_a_broken_build_says_why(demo: DemoTask, task: Task, ready: Prepared, planned: None) -> None:
     found = attack(demo, task, ready, Request(400, broken="noise-off"), evaluation=False)
     assert found["verdict"] == BROKEN
-    epsilon, noise = found["because"]
+    epsilon, noise, *laws = found["because"]
     assert "guesses about canaries were right" in epsilon
     assert noise.startswith("the noise in released sums is 0.")
+    assert laws
+    assert all(law.startswith("training on the nodes' records: ") for law in laws)
     assert found["membership"]["others"] + sum(found["nodes"].values()) == 427  # a part of the nodes' own rows
 
 
