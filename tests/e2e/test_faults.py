@@ -199,6 +199,6 @@ def test_a_node_with_data_that_does_not_fit_declines_and_says_why_to_its_owner_o
         assert result["rounds"][0]["nodes"] == ["a", "b"]
         bad.kill()
     kept = b"".join(path.read_bytes() for path in tmp_path.glob("gateway.sqlite*"))
-    assert b"declined" in kept
-    for part in (b"label '9'", b"c.csv", b"column"):
+    assert text_of("data").encode() in kept
+    for part in (b"label '9'", b"c.csv", b"column 'y'"):
         assert part not in kept, "the gateway keeps nothing of a node's data"

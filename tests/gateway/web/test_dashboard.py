@@ -178,7 +178,8 @@ def test_epsilon_is_a_curve_that_ends_where_the_statement_does(tmp_path: Path) -
         assert shown["state"] == "ready", shown
         assert [number for number, _ in shown["points"]] == [0, 1, 2, 3]
         for number, epsilon in shown["points"]:
-            charges = [Charge("statistics", 3.0), Charge("training", 1.5, privacy.sampling_rate, number)]
+            charges = [Charge("statistics", 3.0), Charge("count", 7.5)]
+            charges += [Charge("training", 1.5, privacy.sampling_rate, number)]
             assert epsilon == pytest.approx(epsilon_of(charges, privacy.delta), rel=1e-3)
         assert shown["spent"] == shown["points"][2][1], "round 2 is open: its answers may be out"
         assert shown["unit"] == "record"
