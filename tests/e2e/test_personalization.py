@@ -144,7 +144,7 @@ def test_what_cannot_work_with_personal_parts_is_refused(tmp_path: Path) -> None
         check_personal(Config(task, calibration="x.npz"))
     with pytest.raises(UsageError, match="with training.personal it makes none"):
         run_and_watch(Config(task), tmp_path, tmp_path, lambda event: None, 1.0, 0.25)
-    assert "does not say which of the weights" in (objection_to(task, 10) or "")
+    assert "does not say which of the weights" in (objection_to(task) or "")
     with pytest.raises(UsageError, match="last layer is Dense with a bias"):
         plan_personal(task, {"intercept": 0, "head": 0})
     planned = plan_personal(task, {"intercept": 2, "head": 10})
