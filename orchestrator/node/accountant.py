@@ -27,7 +27,7 @@ INSTALL = (
 """0.4.0 is the last that runs on Python 3.8; it pins older packages than it needs."""
 
 LIMIT_S = 300.0
-_MOST_CPU_S, _MOST_BYTES = 20, 2 << 30
+_MOST_CPU_S, _MOST_BYTES = 40, 2 << 30
 """A declaration can be made to take for ever, or all of a machine's memory: a gateway chooses rounds and rates."""
 
 _MOST_SIDES = 64

@@ -12,6 +12,9 @@ from orchestrator.wire.body import require
 from orchestrator.wire.envelope import Opened, Opener
 from orchestrator.wire.plain import run_name
 
+STALE = "message.stale"
+"""Code of refusals of older and finished runs and rounds (wire/refusals.py)."""
+
 
 class Guard:
     def __init__(self, opener: Opener, store: NodeStore) -> None:
@@ -26,22 +29,23 @@ class Guard:
         kind, run = require(header, "kind", str), run_name(require(header, "run", str))
         known = self._store.seen(run)
         if known is not None and known.serial != serial:
-            raise WireError(f"stale {kind}: run {run} has serial {known.serial}, this one says {serial}")
+            raise WireError(f"stale {kind}: run {run} has serial {known.serial}, this one says {serial}", STALE)
         if known is not None and known.over:
             if kind != "finished":
-                raise WireError(f"replayed {kind}: run {run} is over")
+                raise WireError(f"replayed {kind}: run {run} is over", STALE)
             return
         if kind == "task":
             highest = self._store.highest_serial()
             if known is None and serial <= highest:
                 raise WireError(
-                    f"replayed task: run {run} has serial {serial}, this node already took part in one with {highest}"
+                    f"replayed task: run {run} has serial {serial}, this node already took part in one with {highest}",
+                    STALE,
                 )
             self._store.note_run(run, serial)
         elif known is not None and kind == "round":
             number = require(header, "round", int)
             if number < known.newest_round:
-                raise WireError(f"stale round {number}: round {known.newest_round} of run {run} has begun")
+                raise WireError(f"stale round {number}: round {known.newest_round} of run {run} has begun", STALE)
             self._store.note_round(run, number)
         elif known is not None and kind == "finished":
             self._store.note_over(run)

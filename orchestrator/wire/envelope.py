@@ -34,6 +34,10 @@ class Opened:
     content: bytes
 
 
+SIGNATURE = "message.signature"
+"""Code of refusals of what its gateway did not sign for this node (wire/refusals.py)."""
+
+
 class Sealer:
     """Signs what one gateway says in one federation."""
 
@@ -57,7 +61,7 @@ class Opener:
     def open(self, message: bytes) -> Opened:
         """Raises WireError saying why a message is refused; nothing of its content has been looked at then."""
         if message[:3] != _MAGIC:
-            raise WireError("unsigned message: this node has an identity and takes signed ones only")
+            raise WireError("unsigned message: this node has an identity and accepts signed ones only", SIGNATURE)
         if len(message) < 4 or message[3] != VERSION:
             raise WireError(f"signed message of another version than {VERSION}: update the older side")
         if len(message) < _PREFIX.size:
@@ -69,17 +73,19 @@ class Opener:
         if content_at > len(message):
             raise WireError("signed message shorter than its signature")
         if found != self._key_id:
-            raise WireError(f"signed with key {found.hex()}, this node trusts {self._key_id.hex()}: another gateway?")
+            raise WireError(
+                f"signed with key {found.hex()}, this node trusts {self._key_id.hex()}: another gateway?", SIGNATURE
+            )
         content = message[content_at:]
         signed = _DOMAIN + message[:position] + hashlib.sha256(content).digest()
         try:
             self._key.verify(message[position:content_at], signed)
         except InvalidSignature:
-            raise WireError("the signature is wrong: changed on its way, or forged") from None
+            raise WireError("the signature is wrong: changed on its way, or forged", SIGNATURE) from None
         if federation != self._federation:
-            raise WireError(f"signed for federation {federation!r}, this node is in {self._federation!r}")
+            raise WireError(f"signed for federation {federation!r}, this node is in {self._federation!r}", SIGNATURE)
         if addressee not in (self._node, EVERYONE):
-            raise WireError(f"signed for {addressee!r}, not for this node")
+            raise WireError(f"signed for {addressee!r}, not for this node", SIGNATURE)
         return Opened(serial, content)
 
 

@@ -396,8 +396,9 @@ def objection_to(task: Task) -> Optional[str]:
 
 
 def oversized(task: Task, units: int) -> Optional[str]:
-    """Why a node with `units` privacy units should not take part: its delta would let a whole one leak."""
-    privacy = task.privacy
+    """Why a node that trains on `units` privacy units should not take part: its delta would let a whole one leak."""
+    privacy, share = task.privacy, task.evaluation.share
+    units = round(units * max(1.0, share / (1 - share)))  # those held out may be more
     if privacy.within_node and privacy.delta * units >= 1:
         # A mechanism that publishes one random unit in full satisfies (0, 1/units)-DP.
         return (
