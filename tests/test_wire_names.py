@@ -21,6 +21,10 @@ KNOWN = {
     ("node/identity.py", "self._folder / name"),  # of a tuple of constants
     ("gateway/authority.py", "self.folder / name"),  # the same
     ("gateway/web/server.py", "Path(told[name])"),  # from the gateway that started the dashboard
+    ("gateway/scrub.py", "out / name"),  # of a tuple of constants
+    ("node/contribution.py", "self.stated * task.evaluation.share / (1 - task.evaluation.share)"),  # numbers
+    ("node/policy.py", "privacy.noise_multiplier / math.sqrt(parties_of(task))"),
+    ("privacy/accounting.py", "close.gaussian_std / (release.bound * _multiplier(task, kind))"),
 }
 
 

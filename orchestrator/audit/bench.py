@@ -153,7 +153,11 @@ class Bench:
         return asked[0], asked[1]
 
     def _contributor(self, task: Task, dataset: Dataset, held_out: Dataset) -> Contributor:
-        return Contributor(Run("audit", "", task, b"", dataset, held_out), self.store, "node", GradientTrainer)
+        run = Run("audit", "", task, b"", dataset, held_out)
+        run.state(
+            max(1, run.units)
+        )  # as it is: limits and divisors are made of it, and its noise is a release of its own
+        return Contributor(run, self.store, "node", GradientTrainer)
 
 
 @contextmanager

@@ -158,11 +158,9 @@ class Gatekeeper:
         return Refusal("policy.accountant", f"the ledger changed {_RACES} times while its budget was counted")
 
     def admit(self, run: str, task: Task, declared: Dict[str, Any], graph: bytes, units: int) -> Optional[Verdict]:
-        """All of it in one, for data that are open already and have so many units."""
+        """All of it in one, for data that are open already and of which so many units are stated."""
         verdict = self.consider(run, task, declared, graph) or self.accept(run, task, declared, graph)
-        if verdict is not None:
-            return verdict
-        return self.check_size(run, task, self.state_count(run, task, digest_of(declared, graph), units))
+        return verdict or self.check_size(run, task, units)
 
     def check_size(self, run: str, task: Task, stated: int) -> Optional[Refusal]:
         """Why a delta means nothing for so many units; the run is closed then, with nothing but the count spent.

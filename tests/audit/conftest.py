@@ -32,7 +32,7 @@ def task(demo: DemoTask, ready: Prepared) -> Task:
     )
     privacy = replace(
         demo.task.privacy,
-        epsilon=1.0,
+        epsilon=1.05,
         delta=1e-3,
         noise_multiplier=3.3,
         statistics_noise_multiplier=8.0,

@@ -122,7 +122,7 @@ def open_keeper(folder: Path, epsilon_total: float = 7.0) -> Gatekeeper:
 
 
 def admit(keeper: Gatekeeper, run: str, task: Task) -> Optional[Verdict]:
-    return keeper.admit(run, task, task_to_dict(task), b"graph", 100)
+    return keeper.admit(run, task, task_to_dict(task), b"graph")
 
 
 def test_a_declaration_too_large_to_count_is_refused_and_the_node_goes_on(tmp_path: Path) -> None:
@@ -194,8 +194,8 @@ def test_a_budget_that_another_process_reserved_from_meanwhile_is_counted_again(
     declared, again = task_to_dict(TASK), replace(TASK, seed=1)
     assert one.consider("one", TASK, declared, b"graph") is None
     assert other.consider("other", again, task_to_dict(again), b"graph") is None
-    assert one.accept("one", TASK, declared, b"graph", 100) is None
-    refused = other.accept("other", again, task_to_dict(again), b"graph", 100)
+    assert one.accept("one", TASK, declared, b"graph") is None
+    refused = other.accept("other", again, task_to_dict(again), b"graph")
     assert isinstance(refused, Refusal)
     assert refused.code == "policy.budget"
     assert [r.run for r in other._ledger.reservations()] == ["one"]
@@ -216,7 +216,7 @@ def test_the_window_between_counting_and_reserving_is_closed(tmp_path: Path, mon
         return found
 
     monkeypatch.setattr(accountant, "epsilons_apart", meanwhile)
-    refused = one.accept("one", TASK, task_to_dict(TASK), b"graph", 100)
+    refused = one.accept("one", TASK, task_to_dict(TASK), b"graph")
     assert isinstance(refused, Refusal)
     assert refused.code == "policy.budget"
     assert len(counted) == 2, "counted again, with what the other process reserved"
@@ -237,7 +237,7 @@ def test_a_ledger_that_never_rests_refuses_rather_than_reserving_uncounted(
         return real(sets, delta)
 
     monkeypatch.setattr(accountant, "epsilons_apart", meanwhile)
-    refused = one.accept("one", TASK, task_to_dict(TASK), b"graph", 100)
+    refused = one.accept("one", TASK, task_to_dict(TASK), b"graph")
     assert isinstance(refused, Refusal)
     assert (refused.code, "the ledger changed 20 times" in refused.reason) == ("policy.accountant", True)
     assert len(one._ledger.reservations()) == 20

@@ -341,7 +341,7 @@ def test_a_key_holder_that_lost_its_memory_gets_no_second_sum_of_a_round(tmp_pat
     federation.key_holder()
     for name in NODES:  # they know it by its certificate, which it kept: here, by the key it now has
         federation.stores[name]._db.execute("DELETE FROM peers")
-        federation.peers[name] = Peers(name, federation.stores[name])
+        federation.peers[name] = Peers(name, federation.stores[name], first_sight=True)
     context = federation.context(2)
     for name in NODES:
         with pytest.raises(PrivacyError, match="kept another journal: it may have opened a sum"):

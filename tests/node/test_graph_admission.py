@@ -100,14 +100,17 @@ def test_a_graph_that_ends_its_process_is_not_loaded_again(
 
 
 def test_a_graph_that_ends_the_node_is_not_loaded_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    child = os.fork()
-    if child == 0:
-        own = NodeStore(tmp_path / "node.sqlite")
-        monkeypatch.setattr(graph_admission, "try_graph", lambda *any: os._exit(9))
-        admit_graph(own, GRAPH, TASK)
-    os.waitpid(child, 0)
+    for tried in TRIED:  # once or twice may be a node that was stopped
+        child = os.fork()
+        if child == 0:
+            own = NodeStore(tmp_path / "node.sqlite")
+            monkeypatch.setattr(graph_admission, "try_graph", lambda *any: os._exit(9))
+            admit_graph(own, GRAPH, TASK)
+        os.waitpid(child, 0)
+        store = NodeStore(tmp_path / "node.sqlite")
+        assert store.graphs() == [(DIGEST, tried)]
+        store.close()
     store = NodeStore(tmp_path / "node.sqlite")
-    assert store.graphs() == [(DIGEST, TRIED)]
     with pytest.raises(GraphError, match="before, and is not loaded again"):
         admit_graph(store, GRAPH, TASK)
     store.note_graph(DIGEST, None)

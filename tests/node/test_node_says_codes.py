@@ -142,12 +142,12 @@ def test_whatever_does_not_fit_is_one_code_and_the_details_stay_in_the_nodes_log
     fields = {"kind", "run", "code", "node", "ledger", "process", "labels", "health"}
     assert set(said) == fields, "nothing else comes with it"
     (reason,) = [r.getMessage() for r in caplog.records if r.levelno == logging.ERROR]
-    assert re.search(r"data\.csv|1/347|cannot be split", reason)
+    assert re.search(r"data\.csv|not below 1/units|cannot be split", reason)
     for part in (SECRET, "data.csv", "column", "split"):
         assert part not in repr(said)
     assert SECRET_COUNT not in numbers_in(said)
     assert node.agent._run is None
-    assert node.agent._gatekeeper._ledger.reservations() == []
+    assert all(known.closed for known in node.agent._gatekeeper._ledger.reservations()), "nothing stays reserved"
 
 
 def numbers_in(value: Any) -> List[Any]:
@@ -191,7 +191,7 @@ def test_how_long_reading_took_is_said_in_quarters_of_a_second_only(
     for took, rows in ((0.01, good()), (0.2, f"{SECRET},0,p\n"), (0.26, good()), (1.6, f"{SECRET},0,p\n")):
         node.data.write_text("x,y,p\n" + rows)
         begun = now[0]
-        node.asked(private(), run=f"run {took}")
+        node.asked(private(), run=f"run-{took}")
         steps = (now[0] - begun) / agent_module.LOOK_S
         assert steps == pytest.approx(round(steps), abs=1e-6)
         assert steps >= 1
@@ -244,7 +244,9 @@ def error_classes(base: type) -> List[type]:
 
 
 def test_every_error_has_a_code_of_the_list() -> None:
-    for kind in error_classes(errors.EdgewardError):
+    for kind in (
+        k for k in error_classes(errors.EdgewardError) if ".boards." not in k.__module__
+    ):  # boards have their own
         assert kind("why").code in TEXTS, kind  # type: ignore[call-arg]
         assert str(kind("why", "data")) == "why"  # type: ignore[call-arg]
         assert kind("why", "data").code == "data"  # type: ignore[call-arg]

@@ -125,16 +125,22 @@ def strict(federation: EncryptedFederation, roster: Roster) -> None:
         federation.peers[name] = Peers(name, store, federation.identity(name), lambda: roster)
 
 
+JOURNAL = bytes(32)
+
+
 def test_a_gateway_that_certifies_a_key_holder_of_its_own_gets_nothing_encrypted(
     tmp_path: Path, authority: Authority
 ) -> None:
     federation = EncryptedFederation(tmp_path, authority=authority)
     true = federation.context()
     puppet = Peers("keys", NodeStore(tmp_path / "evil.sqlite"), certified(authority, tmp_path / "evil", "keys"))
-    plan = SumPlan(federation.layout().size, 4, float(federation.layout().bound), 1.0)
+    plan = SumPlan(federation.layout().size, 4)
     public = KeyHolder(plan, 3).public_context()
-    signature = puppet.sign(context_message(session_id("test", "run", 1, 1), public, 3, True))
-    evil = {"signature": signature, "credential": puppet.credential}, {"context": np.frombuffer(public, np.uint8)}
+    signature = puppet.sign(context_message(session_id("test", "run", 1, 1), public, 3, JOURNAL))
+    evil = (
+        {"signature": signature, "credential": puppet.credential, "journal": JOURNAL},
+        {"context": np.frombuffer(public, np.uint8)},
+    )
     for roster in (Roster({}), Roster({}, federation.agent._peers.fingerprint)):
         strict(federation, roster)
         with pytest.raises(PrivacyError, match=UNCONFIRMED[:30]):

@@ -217,7 +217,6 @@ def test_the_owner_sets_how_many(tmp_path: Path, clock: List[float]) -> None:
     "asked",
     [
         {"evaluation": Evaluation(share=0.3)},
-        {"privacy": Privacy(noise_multiplier=2.0, delta=1e-3)},
         {"privacy": Privacy(unit="patient", noise_multiplier=2.0)},
         {"privacy": Privacy(unit="none")},
     ],
@@ -225,7 +224,7 @@ def test_the_owner_sets_how_many(tmp_path: Path, clock: List[float]) -> None:
 def test_whatever_changes_what_the_answer_says_of_the_data_is_another_try(
     tmp_path: Path, clock: List[float], asked: Any
 ) -> None:
-    """Each delta is a question whether there are so many records, each share one whether they can be split."""
+    """Each share is a question whether the records can be split."""
     node = Node(tmp_path, POLICY + "[allow]\nschemas_a_day = 1\n")
     assert looks(node, [TASK, TASK]) == ["", ""]
     assert looks(node, [make_task(**asked)]) == ["policy.tries"]

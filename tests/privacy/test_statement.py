@@ -160,7 +160,13 @@ def test_the_page_is_one_page_for_people(unit: str, noise: str) -> None:
     for part in ("What is protected", "By how much", "Against whom", "How", "Measured", "What is not covered"):
         assert f"## {part}\n" in page
     assert f"epsilon {said['epsilon']:.3g} at delta 0.001" in page
-    assert "150 records on 2 nodes" in page
+    said_of = {
+        "record": "About 150 records on 2 nodes",
+        "patient": "About 150 patients on 2 nodes",
+        "node": "2 nodes. The unit",
+    }
+    assert said_of[unit] in page
+    assert "150 records on 2 nodes" not in page.replace("About 150", ""), "a number that carries noise says so"
     assert "icu-north" not in page, "it names no node"
     assert "2 rounds were given up" in page
     assert "lower bound 1.2" in page
