@@ -19,7 +19,8 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         "run",
         help="connect and answer rounds until stopped",
         description="Trains on a local file when the gateway asks. Records never leave this machine. What does: updates and "
-        "sums, clipped and noised as the task says and --policy demands, and numbers of records (docs/threat-model.md).",
+        "sums, clipped and noised as the task says and --policy demands, and numbers of records, noised with privacy on "
+        "(docs/threat-model.md).",
     )
     run.add_argument("--broker", help="mqtt://[USER:PASSWORD@]HOST[:PORT], or mqtts:// for TLS")
     run.add_argument(

@@ -142,7 +142,7 @@ def _privacy(task: Task, epsilon: Optional[float]) -> str:
 
 def _seen(task: Task) -> str:
     if not task.aggregation.secure:
-        return "the gateway, each node's answer by itself"
+        return "the gateway and its broker, each node's answer by itself"
     aggregation = task.aggregation
     others = f"the others are real and at most {aggregation.colluding} of them work with the gateway"
     holder = f", and {aggregation.key_holder}, who holds the key, does not" if aggregation.key_holder else ""

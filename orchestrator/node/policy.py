@@ -23,7 +23,7 @@ ANY_COLUMN, PLACE = "*", "#"
 
 
 class Refusal(NamedTuple):
-    """Why this node takes no part in a run. code: for programs, such as "policy.epsilon-total"; reason: for people."""
+    """Why this node takes no part in a run. code: of wire/refusals.py, which travels; reason: for this node's owner."""
 
     code: str
     reason: str

@@ -4,9 +4,10 @@
     node         Encryptor(public)   hide(vector) -> the masked vector for the gateway, its pad as a ciphertext; sign_summand
     gateway      Receiver(public)    check(answer) on arrival; open(masked vectors, sum of pads) -> the vectors' sum
 
-Who reads what. The gateway alone: nothing, as long as CKKS holds. The key holder alone: nothing at all, it sees pads, which are
-uniform and independent of the vectors; it must not get the masked vectors as well. Gateway and key holder together: every node's
-vector. Pads are drawn again for every ciphertext, so masked vectors of two attempts differ by noise as uniform as each of them.
+Who reads what. The gateway alone: nothing, as long as CKKS holds. The key holder alone: nothing of the vectors, it sees pads,
+which are uniform and independent of them; it must not get the masked vectors as well. (Rounds are broadcast: it can read the
+models.) Gateway and key holder together: every node's vector. Pads are drawn again for every ciphertext, so masked vectors of two
+attempts differ by noise as uniform as each of them.
 
 Ciphertexts are not trusted. By changing one a sender could make the key holder decrypt numbers that depend on the secret key, or
 on another node's pad. Each is therefore read by itself and has to pass before it counts: every value within GRID_STDS errors of

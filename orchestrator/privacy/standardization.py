@@ -5,7 +5,8 @@ accuracy on the four heart-disease hospitals).
 
 The release. Each number is mapped to u in [-1, 1] over its public range; a record contributes (u, u^2) of all its numbers, a
 patient the mean of that over its records, clipped to an L2 norm (privacy/noisy_sum.py). A 1 for the count is not needed since
-the counts of units are public. So it is one Gaussian mechanism of the declared multiplier.
+the sums are divided by the numbers of units that nodes state, which are noised and charged by themselves. So it is one Gaussian
+mechanism of the declared multiplier.
 """
 
 from typing import List, Tuple

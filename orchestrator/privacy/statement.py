@@ -111,6 +111,7 @@ def _claim(task: Task, epsilon: float, honest: int) -> str:
         return f"Every update and sum the nodes sent, and so every model, is {private}, also towards the gateway."
     if privacy.noise == "distributed":
         others = f" and at most {aggregation.colluding} nodes work with it" if aggregation.colluding else ""
+        others += f" and {aggregation.key_holder}, who holds the key, does not" if aggregation.key_holder else ""
         return (
             f"Every sum the gateway could open, and so every model, is {private}, also towards the gateway, as long as "
             f"secure aggregation holds{others}: each sum had the noise of at least {honest} honest nodes, which must have been "
@@ -130,7 +131,11 @@ def _claim(task: Task, epsilon: float, honest: int) -> str:
 
 def _mechanism(task: Task) -> str:
     privacy = task.privacy
-    what = "every node's update" if privacy.unit == "node" else f"the gradient of every {privacy.unit}"
+    what = {
+        "record": "the gradient of every record",
+        "patient": f"the mean gradient of every patient (of at most {privacy.records_per_patient} records, drawn in each step)",
+        "node": "every node's update",
+    }[privacy.unit]
     where = {
         "node": "added by each node before anything leaves it",
         "distributed": f"added by the nodes, each a share such that {task.aggregation.honest} of them make it whole",
@@ -171,7 +176,7 @@ def _releases(what: str, count: int, noise: float, there: bool) -> str:
 def _counts(task: Task, run: int) -> str:
     privacy = task.privacy
     if not privacy.within_node:
-        return "nodes say nothing of how many records they have, and weigh alike"
+        return "nodes do not say how many records they have, and weigh alike"
     return _releases(f"the number of {_UNITS[privacy.unit]} each node states", run, privacy.count_noise, True)
 
 
@@ -233,14 +238,15 @@ def _against(task: Task, run: int, epsilon: float, seen: Dict[str, Any]) -> List
     to_nodes = _stated(epsilon_spent(task, run, parties=left)) if left < aggregation.honest else epsilon
     keys = {
         "confirmed": "each node's owner confirmed the others' keys",
-        "certified": "keys are certified by the federation's authority: whoever holds its key must not work with the gateway, "
-        "unless owners confirmed each other's keys",
+        "certified": "keys are certified by the federation's authority: unless owners confirmed each other's keys, it must not "
+        "certify keys of the gateway's as nodes' (the gateway may be that authority itself)",
         "first use": "keys were accepted as first seen: it must not have exchanged them then",
     }.get(str(seen.get("keys")), "keys must be the nodes' own")
     encrypted = aggregation.method == "ckks"
     key = "; the holder of the key must not work with it, nor see what nodes send to it" if encrypted else ""
-    only_pads = "it sees one-time pads, as long as the broker shows it nothing else"
-    holder: List[Tuple[str, Optional[float], str]] = [("the key holder", 0.0, only_pads)] if encrypted else []
+    only_pads = "it sees the rounds' models and one-time pads, as long as the broker keeps from it what nodes send to the gateway"
+    holder: List[Tuple[str, Optional[float], str]] = [("the key holder", epsilon, only_pads)] if encrypted else []
+    without_key = ", as long as they do not work with the key holder" if encrypted else ""
     taken = (
         "a node can take its own share off a sum"
         if left < aggregation.honest
@@ -255,7 +261,7 @@ def _against(task: Task, run: int, epsilon: float, seen: Dict[str, Any]) -> List
             f"it can open sums only, as long as enough of the others are who they say; {keys}{key}",
         ),
         *holder,
-        ("broker and network", epsilon, "they see masked or encrypted answers only"),
+        ("broker and network", epsilon, f"they see masked or encrypted answers only{without_key}"),
     ]
 
 
@@ -294,12 +300,16 @@ def _not_covered(task: Task, seen: Dict[str, Any]) -> List[str]:
     lines = [
         *units,
         "the choice of hyperparameters, made without charging it to the budget",
-        "records outside the nodes: test and calibration rows the gateway holds; as int8 they are in the bundle (known answers "
-        "of model.bin, evaluation/)",
-        "who takes part, and what a node's machine says of itself (memory, rounded; load; when it is reachable)",
+        "records outside the nodes: figures of test and calibration rows the gateway holds are in the bundle (accuracy, int8 "
+        "ranges)",
+        "who takes part, and what a node's machine says of itself (memory, rounded; temperature; traffic; when it is reachable)",
+        "whether a node's data fit a task (yes or no, for a limited number of declarations a day), and how long its ledger is",
     ]
     if privacy.within_node and privacy.sampling_rate < 1:
-        lines.append("how long a node takes to answer, which hints at the size of its random sample")
+        lines.append(
+            "how long a node takes to answer beyond the padding: answers leave at multiples of a time made of public numbers, "
+            "which a random sample rarely exceeds"
+        )
     if privacy.noise == "distributed":
         lines.append(
             f"more than {task.aggregation.colluding} nodes that work with the gateway or leave out their share of the noise"

@@ -124,7 +124,7 @@ class Privacy:
 class Aggregation:
     """Who can see what a single node sent. "plain": the gateway. "masked": nobody while the parties are real and at most
     `colluding` of them help the gateway, which opens the sum (privacy/secure_sum.py). "ckks": neither the gateway nor the key
-    holder, if they do not work together (privacy/ckks.py).
+    holder, if they do not work together and the key holder does not see what nodes send to the gateway (privacy/ckks.py).
 
     honest: nodes whose vectors must be in a sum and that follow the protocol. Shares of distributed noise are made for that many,
     and no sum over fewer than honest + colluding nodes is opened. colluding: nodes that may work with the gateway.

@@ -2,7 +2,8 @@
 
 A node's reasons stay in its own log. What travels is one of these codes, so that no error text can carry a cell, a count or a
 spent epsilon out of a hospital. The gateway reads the sentence for people off this table; it keeps no text that a node sent.
-All that depends on private data has the one code "data"; all that depends on what was spent, "policy.budget".
+All that is wrong with private data has the one code "data"; all that depends on what was spent, "policy.budget". A graph whose
+process ends on a record is "graph": one bit, after which it is declined.
 """
 
 from typing import Any, Dict

@@ -230,7 +230,7 @@ def test_a_delta_that_would_let_a_whole_record_leak_is_refused_by_the_code_of_al
 ) -> None:
     declared = task_to_dict(TASK)
     assert lenient.consider("one", TASK, declared, GRAPH) is None, "no number of records is asked for"
-    assert lenient.accept("one", TASK, declared, GRAPH) is None
+    assert lenient.accept("one", TASK, declared, GRAPH) is None, "nor here"
     refused = lenient.check_size("one", TASK, 200_000)
     assert isinstance(refused, Refusal)
     assert (refused.code, "1/200000: it would allow a whole record to leak" in refused.reason) == ("data", True)
@@ -239,8 +239,11 @@ def test_a_delta_that_would_let_a_whole_record_leak_is_refused_by_the_code_of_al
     refused = keeper.check_size("two", TASK, 100)
     assert isinstance(refused, Refusal)
     assert (refused.code, "[budget] delta 0.01 is not below 1/units = 1/100" in refused.reason) == ("data", True)
-    (closed,) = keeper._ledger.reservations()
-    assert closed.closed, "nothing stays reserved for a run that cannot be"
+    closed = keeper._ledger.reservation("two")
+    assert closed is not None
+    assert closed.closed
+    assert [charge.count for charge in closed.counted if charge.kind != "count"] == [0] * (len(closed.charges) - 1)
+    assert code(keeper.accept("two", TASK, declared, GRAPH)) == "ledger.run", "a closed run is not served again"
     assert keeper.accept("three", TASK, declared, GRAPH) is None
     assert keeper.check_size("three", TASK, 99) is None
 

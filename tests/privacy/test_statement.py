@@ -108,6 +108,18 @@ def test_shared_noise_states_what_is_left_when_secrecy_breaks_and_what_other_nod
     assert against(spare)["other nodes"] == spare["epsilon"], "one share more than is counted on"
 
 
+def test_a_key_holder_gets_what_nodes_get_the_models() -> None:
+    """Rounds are broadcast, so its one-time pads are not all it can see."""
+    task = replace(shared(), aggregation=Aggregation("ckks", key_holder="keys"))
+    said = statement(task, RECORDS)
+    assert against(said)["the key holder"] == said["epsilon"] > 0
+    conditions = {row["whom"]: row["why"] for row in said["holds_against"]}
+    assert "as long as the broker keeps from it" in conditions["the key holder"]
+    assert "do not work with the key holder" in conditions["broker and network"]
+    assert "keys, who holds the key, does not" in said["claim"]
+    assert "key holder" not in json.dumps(statement(shared(), RECORDS))
+
+
 def test_protection_too_weak_for_a_number_is_none() -> None:
     weak = replace(shared(honest=6), privacy=replace(shared().privacy, noise_multiplier=1.2))
     said = statement(weak, RECORDS)
@@ -160,13 +172,7 @@ def test_the_page_is_one_page_for_people(unit: str, noise: str) -> None:
     for part in ("What is protected", "By how much", "Against whom", "How", "Measured", "What is not covered"):
         assert f"## {part}\n" in page
     assert f"epsilon {said['epsilon']:.3g} at delta 0.001" in page
-    said_of = {
-        "record": "About 150 records on 2 nodes",
-        "patient": "About 150 patients on 2 nodes",
-        "node": "2 nodes. The unit",
-    }
-    assert said_of[unit] in page
-    assert "150 records on 2 nodes" not in page.replace("About 150", ""), "a number that carries noise says so"
+    assert ("2 nodes. The unit is" if unit == "node" else f"About 150 {unit}s on 2 nodes") in page
     assert "icu-north" not in page, "it names no node"
     assert "2 rounds were given up" in page
     assert "lower bound 1.2" in page
