@@ -1,6 +1,6 @@
 """Rows that quantize a model: the gateway's calibration rows, or rows that are nobody's; and what of them a bundle may show."""
 
-from typing import Dict, List, Optional, Tuple
+from typing import Dict, List, NamedTuple, Optional, Tuple
 
 import numpy as np
 
@@ -11,8 +11,15 @@ from orchestrator.wire.task import Schema, Task
 CALIBRATION_ROWS = 256
 
 
+class Calibration(NamedTuple):
+    """Rows the gateway was given: x float32 (n, *input_shape), raw; public: anyone who has a bundle may know them."""
+
+    x: np.ndarray
+    public: bool = False
+
+
 def quantization_rows(
-    task: Task, mean: np.ndarray, std: np.ndarray, calibration: Optional[np.ndarray], public: bool
+    task: Task, mean: np.ndarray, std: np.ndarray, calibration: Optional[Calibration]
 ) -> Tuple[np.ndarray, Optional[np.ndarray], Dict[str, str]]:
     """Rows that set the int8 ranges, rows whose deciles a board measures drift against, and in words where both come from.
 
@@ -29,7 +36,8 @@ def quantization_rows(
         if synthetic is None:
             raise UsageError(f"task {task.name!r}: a model of signals needs calibration rows: they set its int8 ranges")
         return synthetic, synthetic, {"int8_ranges": drawn, "input_profile": drawn}
-    given = standardize(calibration[:: max(1, len(calibration) // CALIBRATION_ROWS)], mean, std)
+    rows, public = calibration
+    given = standardize(rows[:: max(1, len(rows) // CALIBRATION_ROWS)], mean, std)
     origin = {
         "int8_ranges": f"extremes over {len(given)} calibration rows of the gateway's, which no claim covers",
         "input_profile": f"deciles of {len(given)} calibration rows, declared public" if public else drawn,

@@ -29,7 +29,7 @@ from orchestrator.errors import EdgewardError, UsageError
 from orchestrator.gateway.audit import AUDIT_FILE
 from orchestrator.gateway.authority import Authority
 from orchestrator.gateway.broker import KINDS, OwnBroker
-from orchestrator.gateway.calibration import quantization_rows
+from orchestrator.gateway.calibration import Calibration, quantization_rows
 from orchestrator.gateway.config import Config
 from orchestrator.gateway.evaluation import EvaluationSet, Evaluator, score
 from orchestrator.gateway.gateway import Gateway, Progress
@@ -76,15 +76,12 @@ class Orchestrator:
             tenseal()
         _check_metric(config)
         check_personal(config)
-        _check_calibration(config)
         out.mkdir(parents=True, exist_ok=True)
         self._config, self._out = config, out
         self._connect_timeout_s = connect_timeout_s
         self._model = _absolute_model(config.task, base)
         self._rows = _evaluation_rows(config, base)
-        self._calibration = (
-            load_dataset(base / config.calibration, config.task.schema).x if config.calibration else None
-        )
+        self._calibration = _calibration(config, base)
         self._authority = _authority(config, base)
         self.address, self._broker = _broker(config, self._authority)
         settings = _dashboard_settings(config, base, self._authority)
@@ -187,10 +184,13 @@ def _check_metric(config: Config) -> None:
         )
 
 
-def _check_calibration(config: Config) -> None:
-    """UsageError where rows are declared public and there are none."""
-    if config.calibration_public and not config.calibration:
+def _calibration(config: Config, base: Path) -> Optional[Calibration]:
+    """The calibration rows; UsageError where they are declared public and there are none."""
+    if config.calibration:
+        return Calibration(load_dataset(base / config.calibration, config.task.schema).x, config.calibration_public)
+    if config.calibration_public:
         raise UsageError("calibration_public is about the rows of `calibration`: name their file, or take it out")
+    return None
 
 
 def _evaluation_rows(config: Config, base: Path) -> Optional[EvaluationSet]:
@@ -316,23 +316,22 @@ def quantize(
     model: Dict[str, Any],
     trained: Trained,
     rows: Optional[EvaluationSet],
-    calibration: Optional[np.ndarray],
+    calibration: Optional[Calibration],
     claim: Dict[str, Any],
     out: Path,
     progress: Progress,
     authority: Optional[Authority] = None,
-    calibration_public: bool = False,
 ) -> Dict[str, Any]:
     """Writes OUT/bundle with the worker; returns metrics, arena and the bundle's path.
 
-    No row of `rows` or `calibration` goes into the bundle: of rows it has figures, of calibration the int8 ranges, and with
-    `calibration_public` deciles. What the engines gave for `rows` is left in OUT/evaluation, for its owner alone.
+    No row of `rows` or `calibration` goes into the bundle: of rows it has figures, of calibration the int8 ranges, and deciles
+    where it is public. What the engines gave for `rows` is left in OUT/evaluation, for its owner alone.
     """
     shape = task.schema.input_shape
     mean, std = trained.mean.reshape(shape), trained.std.reshape(shape)
     work = out / "work" / "rows"
     _make_private(work)
-    inputs, reference, origin = quantization_rows(task, mean, std, calibration, calibration_public)
+    inputs, reference, origin = quantization_rows(task, mean, std, calibration)
     np.save(work / "trained.npy", trained.weights)
     np.save(work / "representative.npy", inputs)
     spec: Dict[str, Any] = {
