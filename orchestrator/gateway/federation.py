@@ -144,9 +144,8 @@ class Orchestrator:
             report.update(bundle=None, digest="", no_bundle=NO_BUNDLE)
         else:
             trained = Trained(result.weights, result.mean, result.std)
-            public = self._config.calibration_public
             data = (self._rows, self._calibration)
-            made = quantize(task, self._model, trained, *data, claim, self._out, self.progress, self._authority, public)
+            made = quantize(task, self._model, trained, *data, claim, self._out, self.progress, self._authority)
             report.update(made)
             signed_by = None if self._authority is None else self._authority.key_id
             self.progress({"event": "bundle", "run": run, "digest": report["digest"], "signed_by": signed_by})
