@@ -10,6 +10,7 @@ import pytest
 pytest.importorskip("ai_edge_litert", reason="its schema writes the models")
 from one_op_models import Edge, one_op, plain_options, scales, softmax_options
 
+from model_export.known_rows import fair_rows
 from model_export.plan import PlanError, compile_plan
 from model_export.tflm import TflmModel
 from orchestrator.boards.host_engine import run_direct
@@ -138,6 +139,13 @@ def test_a_zero_point_in_a_wide_sigmoid_is_the_lowest_value(tflm) -> None:
 def test_what_tflm_leaves_undefined_is_refused(model: bytes, reason: str) -> None:
     with pytest.raises(PlanError, match=rf"operator 0 \(\w+\): .*{reason}"):
         compile_plan(model)
+
+
+def test_an_input_on_which_versions_of_tflm_divide_differently_is_no_fair_row() -> None:
+    """Earlier ones divide the scales of a RELU in float: 2^-8 / 0.1 in it takes two of the inputs over a rounding boundary."""
+    blob = one_op("RELU", Edge(2.0**-8, -128), Edge(0.1, -1), (1, 1))
+    fair = fair_rows(TflmModel(blob), blob, EVERY.reshape(-1, 1))
+    assert np.flatnonzero(~fair).tolist() == [12, 140]
 
 
 def test_tflm_itself_ends_at_the_softmax_that_is_refused() -> None:
