@@ -8,7 +8,7 @@ import shutil
 import tempfile
 from collections import Counter
 from pathlib import Path
-from typing import Any, Callable, Dict, Mapping, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -27,12 +27,13 @@ from model_export.manifest import (
     read_manifest,
 )
 from model_export.model_bin import KnownAnswers, ModelBin, ModelBinError, pack_model_bin, parse_model_bin
-from model_export.plan import Plan, PlanError, compile_plan
+from model_export.plan import ALIASES, Plan, PlanError, compile_plan
 from model_export.sources import model_data_header, model_data_source, op_resolver_header
+from model_export.synthetic_rows import choose_rows, telling_rows
 from model_export.tflm import Quantized, TflmModel, check_rows
 
 KNOWN_ANSWER_ROWS = 4
-RANDOM_ROWS = 32
+ROWS_OFFERED = 32
 ARENA_MARGIN_BYTES = 2048
 
 
@@ -50,13 +51,16 @@ def write_bundle(
     reference_rows: Optional["np.ndarray"] = None,
     sign: Optional[Callable[[bytes], bytes]] = None,
     engine: Optional[str] = None,
+    origin: Optional[Mapping[str, str]] = None,
 ) -> Dict[str, Any]:
     """Write a bundle for an int8 .tflite model to `out_dir` and return its manifest.
 
-    The model runs in TFLM first; its outputs for `known_rows` (int8 (rows, *input shape), by default random rows) go
-    into model.bin for the board to check itself. `accuracy` and `privacy` are put into the manifest as they are.
+    The model runs in TFLM first; its outputs for synthetic rows go into model.bin for the board to check itself. With
+    `known_rows` (int8 (rows, *input shape)) these are the rows: they can be read out of model.bin, so give none that are
+    records. `accuracy` and `privacy` are put into the manifest as they are.
     `privacy_page` is that statement for people: privacy.md, its digest beside the statement.
-    `reference_rows` (int8, from the training distribution) is what the board compares its inputs with to see drift.
+    `reference_rows` (int8, from the training distribution) is what the board compares its inputs with to see drift: model.bin
+    gets their deciles, which of a few rows are the rows' own values. `origin` says where parts come from (manifest.ORIGINS).
     `features` and `labels` are described in model_export.manifest, `sign` in model_export.model_bin. `engine` "direct"
     raises where engine/direct cannot run the model, "tflm" leaves its plan out; by default the plan is there where possible.
     An existing bundle at `out_dir` is replaced; anything else there is refused. Raises ExportError.
@@ -66,7 +70,7 @@ def write_bundle(
     model = TflmModel(tflite)
     shown = [] if labels is None else check_labels(labels, model.output.shape[-1])
     described = check_features(features, model.input.shape)
-    answers = _known_answers(model, tflite, known_rows)
+    answers, answers_origin = _known_answers(model, tflite, known_rows)
     reference = None if reference_rows is None else check_rows(reference_rows, model.input.shape)
     plan, refused = _direct_plan(tflite, engine)
     direct_bytes = plan.arena_bytes if plan else 0
@@ -117,6 +121,13 @@ def write_bundle(
                 "direct_refused": refused,
             },
             "known_answer_rows": len(answers.inputs),
+            "origin": {
+                "output": _output_origin(model),
+                "int8_ranges": "as they were in the .tflite",
+                "known_answers": answers_origin,
+                "input_profile": _profile_origin(described, reference),
+                **(origin or {}),
+            },
             "accuracy": dict(accuracy or {}),
             "privacy": claim,
         }
@@ -166,6 +177,11 @@ def verify_bundle(folder: Path, run: bool = True) -> Dict[str, Any]:
     return manifest
 
 
+def strays(folder: Path) -> List[str]:
+    """Names in a bundle's folder that belong to no bundle, sorted: early versions left rows of data there, in `evaluation`."""
+    return sorted({path.name for path in Path(folder).iterdir()} - {*FILES, MANIFEST, PRIVACY_PAGE})
+
+
 def verify_known_answers(packed: ModelBin) -> int:
     """Run the known answers of a model.bin in TFLM; returns how many rows agreed. Raises BundleError at the first other."""
     model = TflmModel(packed.tflite)
@@ -192,6 +208,12 @@ def arena_with_margin(measured_bytes: int) -> int:
     return -(-(measured_bytes + max(ARENA_MARGIN_BYTES, measured_bytes // 8)) // 16) * 16
 
 
+def _profile_origin(features: Sequence[Mapping[str, Any]], reference: Optional["np.ndarray"]) -> str:
+    if reference is not None and len(reference):
+        return f"deciles of {len(reference)} reference rows the caller gave"
+    return "means and deviations the caller gave" if features else "left out"
+
+
 def _direct_plan(tflite: bytes, engine: Optional[str]) -> Tuple[Optional[Plan], Optional[str]]:
     """The plan for engine/direct, or why it cannot run this model. TFLM can, so a bundle without a plan is whole."""
     if engine not in (None, "direct", "tflm"):
@@ -206,18 +228,34 @@ def _direct_plan(tflite: bytes, engine: Optional[str]) -> Tuple[Optional[Plan], 
         return None, str(error)
 
 
-def _known_answers(model: TflmModel, tflite: bytes, rows: Optional["np.ndarray"]) -> KnownAnswers:
-    """Answers for the first rows a correct board cannot fail at; random ones where the given rows have none."""
-    shape = (RANDOM_ROWS, *model.input.shape[1:])
-    offered = [np.random.default_rng(0).integers(-128, 128, shape).astype(np.int8)]
+def _known_answers(model: TflmModel, tflite: bytes, rows: Optional["np.ndarray"]) -> Tuple[KnownAnswers, str]:
+    """Answers for rows a correct board cannot fail at, and where they come from: the caller's rows, else synthetic ones."""
     if rows is not None and len(rows):
-        offered.insert(0, check_rows(rows, model.input.shape)[:RANDOM_ROWS])
-    for candidates in offered:
-        inputs = candidates[fair_rows(model, tflite, candidates)][:KNOWN_ANSWER_ROWS]
+        offered = check_rows(rows, model.input.shape)[:ROWS_OFFERED]
+        inputs = offered[fair_rows(model, tflite, offered)][:KNOWN_ANSWER_ROWS]
         if len(inputs):
-            outputs = model.run(inputs)
-            return KnownAnswers(inputs.reshape(len(inputs), -1), outputs.reshape(len(outputs), -1))
-    raise ExportError("no row found on which TFLM's two ways of rounding a dense layer agree; give other known_rows")
+            return _answers(inputs, model.run(inputs)), "rows the caller gave"
+    inputs, outputs = telling_rows(model)
+    fair = fair_rows(model, tflite, inputs)
+    inputs, outputs = inputs[fair], outputs[fair]
+    if not len(inputs):
+        raise ExportError(
+            "no row found on which TFLM's two ways of rounding a dense layer agree; give other known_rows"
+        )
+    chosen = choose_rows(outputs, KNOWN_ANSWER_ROWS)
+    return _answers(inputs[chosen], outputs[chosen]), "synthetic: drawn over the int8 range from a fixed seed"
+
+
+def _answers(inputs: "np.ndarray", outputs: "np.ndarray") -> KnownAnswers:
+    return KnownAnswers(inputs.reshape(len(inputs), -1), outputs.reshape(len(outputs), -1))
+
+
+def _output_origin(model: TflmModel) -> str:
+    """What the numbers of the output are, by the operator that makes them."""
+    last = next((op.code for op in reversed(model.operators) if op.code not in ALIASES), "")
+    if last in ("SOFTMAX", "LOGISTIC"):
+        return f"scores between 0 and 1, of {last}"
+    return "real values: scale * (int8 - zero_point)"
 
 
 def _edge(tensor: Quantized) -> Dict[str, Any]:

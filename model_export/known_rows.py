@@ -2,7 +2,8 @@
 
 For a FULLY_CONNECTED with one scale, the tflite-micro wheel multiplies input and weight scale in double, esp-tflite-micro
 1.4.0 in float. The multipliers differ in their last bits, so an accumulator close to a rounding boundary gives another
-output on a correct board. Every such layer is computed both ways here, from the inputs TFLM itself gave it.
+output on a correct board. A RELU of its own that changes the scale divides likewise: in double in the wheel, in float in
+earlier versions of TFLM. Every such operator is computed both ways here, from the inputs TFLM itself gave it.
 """
 
 from __future__ import annotations
@@ -20,15 +21,25 @@ def fair_rows(model: TflmModel, tflite: bytes, rows: np.ndarray) -> np.ndarray:
     """bool (rows,): True where every layer gives the same bits both ways. `rows` is int8 (rows, *input shape)."""
     parsed = read_tflite(tflite)
     layers = [op for op in parsed.ops if op.code == "FULLY_CONNECTED" and _has_one_scale(parsed, op)]
+    relus = [op for op in parsed.ops if op.code == "RELU"]
     fair = np.ones(len(rows), bool)
-    if not layers or not len(rows):
+    if not [*layers, *relus] or not len(rows):
         return fair
-    inputs = model.run_tensors(rows, sorted({op.inputs[0] for op in layers}))
+    inputs = model.run_tensors(rows, sorted({op.inputs[0] for op in [*layers, *relus]}))
     for op in layers:
         accumulators, scales = _accumulators(parsed, op, inputs[op.inputs[0]])
         fair &= (
             rescale(accumulators, *product_in_double(*scales)) == rescale(accumulators, *product_in_float(*scales))
         ).all(1)
+    for op in relus:
+        source, output = parsed.tensors[op.inputs[0]], parsed.tensors[op.outputs[0]]
+        centred = inputs[source.index].astype(np.int64) - int(source.zero_points[0])
+        one = np.float32(1)
+        in_double, in_float = (
+            rescale(centred, *way(source.scales[0], one, output.scales[0]))
+            for way in (product_in_double, quotient_in_float)
+        )
+        fair &= (in_double == in_float).reshape(len(rows), -1).all(1)
     return fair
 
 
@@ -38,6 +49,10 @@ def product_in_double(in_scale: np.float32, weight_scale: np.float32, out_scale:
 
 def product_in_float(in_scale: np.float32, weight_scale: np.float32, out_scale: np.float32) -> Tuple[int, int]:
     return quantize_multiplier(float(np.float32(in_scale) * np.float32(weight_scale)) / float(out_scale))
+
+
+def quotient_in_float(in_scale: np.float32, weight_scale: np.float32, out_scale: np.float32) -> Tuple[int, int]:
+    return quantize_multiplier(float(np.float32(in_scale) * np.float32(weight_scale) / np.float32(out_scale)))
 
 
 def rescale(accumulators: np.ndarray, multiplier: int, shift: int) -> np.ndarray:

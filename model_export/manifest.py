@@ -42,6 +42,9 @@ _SCHEMA: Dict[str, Any] = {
     "privacy": (dict, type(None)),
     "manifest_sha256": str,
 }
+ORIGINS = ("output", "int8_ranges", "known_answers", "input_profile")
+"""Where parts of a bundle come from, in words, under the key `origin`; bundles of earlier versions lack it."""
+_OPTIONAL: Dict[str, Any] = {"origin": {name: str for name in ORIGINS}}
 
 
 def dump_manifest(content: Mapping[str, Any]) -> bytes:
@@ -84,14 +87,17 @@ def check_schema(content: Any, schema: Any = None, where: str = MANIFEST) -> Non
         raise BundleError(f"{where}: is {type(content).__name__}, must be an object")
     if schema is _SCHEMA and content.get("schema") != SCHEMA:
         raise BundleError(f"{where}: schema version is {content.get('schema')!r}, this version reads {SCHEMA}")
-    for key, kind in schema.items():
+    optional = _OPTIONAL if schema is _SCHEMA else {}
+    for key, kind in {**schema, **optional}.items():
+        if key not in content and key in optional:
+            continue
         if key not in content:
             raise BundleError(f"{where}: key '{key}' is missing")
         if isinstance(kind, dict):
             check_schema(content[key], kind, f"{where}: {key}")
         elif not isinstance(content[key], kind) or isinstance(content[key], bool):
             raise BundleError(f"{where}: key '{key}' is {content[key]!r}, of the wrong type")
-    unknown = sorted(set(content) - set(schema))
+    unknown = sorted(set(content) - set(schema) - set(optional))
     if unknown:
         raise BundleError(f"{where}: key '{unknown[0]}' is unknown")
 

@@ -8,11 +8,12 @@ A spec is a dict:
   `(samples, channels)`;
 - `{"kind": "keras", "path": "m.keras"}` for a model of the user's own.
 
-Every model gives logits of shape `(batch, classes)`; softmax belongs to the loss and to the exported int8 model.
+For training every model gives logits of shape `(batch, classes)`; softmax belongs to the loss and to the exported int8 model.
+A user's model that is only exported keeps its own ending (load_whole_model).
 """
 
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Sequence, Tuple
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -52,22 +53,50 @@ def load_keras_model(path: str, input_shape: Sequence[int] = (), classes: int = 
     `input_shape` and `classes`, where given, must match the file's. A final softmax (an activation or a layer) is
     taken off. Raises ExportError for a missing or unreadable file, several inputs or outputs, or free dimensions.
     """
-    tensorflow()
+    return _as_logits(_load(path), str(path), tuple(input_shape), classes)
+
+
+def load_whole_model(path: str) -> Any:
+    """A user's .keras model with every layer it has, for export as it is. Raises ExportError as load_keras_model does."""
+    model = _load(path)
+    _check_edges(model, str(path))
+    return model
+
+
+def ending(model: Any) -> Tuple[Any, str]:
+    """The layer that makes the output, inside nested models too, and its activation: 'linear' where it has none."""
     import keras
 
-    file = Path(path)
-    if not file.is_file():
-        raise ExportError(f"{path}: there is no such model file")
-    try:
-        model = keras.models.load_model(file, compile=False)
-    except Exception as error:  # Keras raises whatever its layers raise
-        raise ExportError(
-            f"{path}: Keras cannot load this model ({type(error).__name__}: {_first_line(error)}); "
-            "accepted is a .keras file saved by Keras 3 without custom layers"
-        ) from error
-    if not isinstance(model, keras.Model):
-        raise ExportError(f"{path}: holds a {type(model).__name__}, not a Keras model")
-    return _as_logits(model, str(path), tuple(input_shape), classes)
+    layer = model.outputs[0]._keras_history.operation
+    while isinstance(layer, keras.Model) and layer.outputs:
+        layer = layer.outputs[0]._keras_history.operation
+    if isinstance(layer, keras.layers.Softmax):
+        return layer, "softmax"
+    return layer, getattr(getattr(layer, "activation", None), "__name__", "linear")
+
+
+def softmax_to_append(model: Any, asked: Optional[bool], labels: bool) -> Optional[str]:
+    """Why a softmax is appended when `model` is exported, or None: then it stays as it is.
+
+    Appended where it is `asked` for; with asked None only to what says it is a classifier that ends in logits: two or more
+    outputs straight from a Dense layer without activation, and either `labels` (names of classes) were given or the layer is
+    named "logits", as those of the kinds mlp and cnn1d are. Raises ExportError where one is asked for and cannot be right.
+    """
+    import keras
+
+    layer, activation = ending(model)
+    shape = tuple(model.outputs[0].shape[1:])
+    classes = len(shape) == 1 and shape[0] is not None and shape[0] >= 2
+    if asked:
+        if activation != "linear" or not classes:
+            what = f"ends in {activation}" if activation != "linear" else f"gives {shape} for each row"
+            raise ExportError(f"a softmax was asked for, but the model {what}; it belongs to two or more logits")
+        return "as asked"
+    if asked is not None or not classes or activation != "linear" or not isinstance(layer, keras.layers.Dense):
+        return None
+    if layer.name == "logits":
+        return "since the last layer is named 'logits'"
+    return "since labels name the classes and the last layer has no activation" if labels else None
 
 
 def get_weights(model: Any) -> "np.ndarray":
@@ -186,16 +215,41 @@ def _initialise(model: Any, seed: int) -> None:
         variable.assign(((rng.random(shape) * 2.0 - 1.0) * limit).astype(np.float32))
 
 
+def _load(path: str) -> Any:
+    tensorflow()
+    import keras
+
+    file = Path(path)
+    if not file.is_file():
+        raise ExportError(f"{path}: there is no such model file")
+    try:
+        model = keras.models.load_model(file, compile=False)
+    except Exception as error:  # Keras raises whatever its layers raise
+        raise ExportError(
+            f"{path}: Keras cannot load this model ({type(error).__name__}: {_first_line(error)}); "
+            "accepted is a .keras file saved by Keras 3 without custom layers"
+        ) from error
+    if not isinstance(model, keras.Model):
+        raise ExportError(f"{path}: holds a {type(model).__name__}, not a Keras model")
+    return model
+
+
+def _check_edges(model: Any, path: str) -> Tuple[int, ...]:
+    """The input shape without the batch. Raises ExportError for several inputs or outputs, by name, or a free dimension."""
+    sides = {side: list(getattr(model, f"{side}s", None) or ()) for side in ("input", "output")}
+    if any(len(tensors) != 1 for tensors in sides.values()):
+        found = (f"{len(t)} {side}{'s' * (len(t) != 1)} ({', '.join(x.name for x in t)})" for side, t in sides.items())
+        raise ExportError(f"{path}: has {' and '.join(found)}; accepted is one each")
+    shape = tuple(model.inputs[0].shape[1:])
+    if any(n is None for n in shape):
+        raise ExportError(f"{path}: input shape {shape} has a free dimension; build the model with a fixed input shape")
+    return shape
+
+
 def _as_logits(model: Any, path: str, input_shape: Tuple[int, ...], classes: int) -> Any:
     import keras
 
-    if len(model.inputs) != 1 or len(model.outputs) != 1:
-        raise ExportError(
-            f"{path}: has {len(model.inputs)} inputs and {len(model.outputs)} outputs; accepted is one each"
-        )
-    found = tuple(model.inputs[0].shape[1:])
-    if any(n is None for n in found):
-        raise ExportError(f"{path}: input shape {found} has a free dimension; build the model with a fixed input shape")
+    found = _check_edges(model, path)
     if input_shape and found != input_shape:
         raise ExportError(f"{path}: takes input {found}, the task gives {input_shape}")
     out = tuple(model.outputs[0].shape[1:])

@@ -38,9 +38,9 @@ from typing import Callable, Dict, List, Optional, Tuple
 
 import numpy as np
 
-from model_export.errors import ExportError
+from model_export.errors import ExportError, TfliteError
 from model_export.plan_arena import Buffer, Lags, place
-from model_export.tflite_file import Op, Tensor, TfliteModel, read_tflite
+from model_export.tflite_file import Op, Tensor, TfliteModel, read_tflite, single_edges
 
 MAGIC = 0x4C505745  # 'EWPL'
 VERSION = 1
@@ -111,12 +111,12 @@ def compile_plan(tflite: bytes) -> Plan:
     model = read_tflite(tflite)
     if len(model.subgraphs) != 1:
         raise PlanError(f"the model has {len(model.subgraphs)} subgraphs; supported is one")
-    if len(model.inputs) != 1 or len(model.outputs) != 1:
-        raise PlanError(
-            f"the model has {len(model.inputs)} inputs and {len(model.outputs)} outputs; supported is one each"
-        )
-    for name, index in (("input", model.inputs[0]), ("output", model.outputs[0])):
-        check_int8(model.tensors[index], f"model {name}")
+    try:
+        edges = single_edges(model)
+    except TfliteError as error:
+        raise PlanError(str(error)) from None
+    for name, tensor in zip(("input", "output"), edges):
+        check_int8(tensor, f"model {name}")
     steps: List[Step] = []
     alias: Dict[int, int] = {}
     for op in model.ops:

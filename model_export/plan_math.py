@@ -15,6 +15,8 @@ INT8_MIN, INT8_MAX = -128, 127
 _INT32_MIN, _INT32_MAX = -(2**31), 2**31 - 1
 _EXP_MINUS_ONE_EIGHTH = 1895147668  # Q0.31
 _ONE_THIRD = 715827883
+_LARGEST_RATIO = 2.0**31 - 256  # a zero point is added to it in 32 bits
+_MAX_RELU_SHIFT = 23  # a difference of two int8 values, shifted, still has 32 bits
 # exp(-2**k) in Q0.31 for k = -2 .. 4
 _EXP_MINUS_POWERS = {-2: 1672461947, -1: 1302514674, 0: 790015084, 1: 290630308, 2: 39332535, 3: 720401, 4: 242}
 
@@ -89,15 +91,17 @@ def input_radius(integer_bits: int, left_shift: int) -> int:
 
 
 def activation_range(activation: str, scale: np.float32, zero_point: int) -> Tuple[int, int]:
-    """The int8 range a fused activation clamps to. Raises ValueError for one that is not a clamp."""
+    """The int8 range a fused activation clamps to. Raises ValueError for one that is not a clamp, or a scale too small for it."""
 
     def quantize(value: float) -> int:
         ratio = float(np.float32(value) / scale)
+        if abs(ratio) > _LARGEST_RATIO:
+            raise ValueError(f"scale {scale:g} is too small for {activation}: {value:g} is beyond 32 bits in it")
         return zero_point + int(math.copysign(math.floor(abs(ratio) + 0.5), ratio))
 
     bounds = {"none": (None, None), "relu": (0.0, None), "relu6": (0.0, 6.0), "relu_n1_to_1": (-1.0, 1.0)}
     if activation not in bounds:
-        raise ValueError(activation)
+        raise ValueError(f"fused {activation}; supported: none, relu, relu6, relu_n1_to_1")
     low, high = bounds[activation]
     return (
         INT8_MIN if low is None else max(INT8_MIN, quantize(low)),
@@ -108,8 +112,13 @@ def activation_range(activation: str, scale: np.float32, zero_point: int) -> Tup
 def relu_table(
     input_scale: np.float32, input_zero_point: int, output_scale: np.float32, output_zero_point: int
 ) -> np.ndarray:
-    """int8 (256,): max(x, 0) for each input from -128 to 127, in the scale of the output."""
-    multiplier, shift = quantize_multiplier(float(np.float32(input_scale) / np.float32(output_scale)))
+    """int8 (256,): max(x, 0) for each input from -128 to 127, in the scale of the output.
+
+    Raises ValueError where the scales differ by more than 32 bits hold.
+    """
+    multiplier, shift = quantize_multiplier(float(np.float32(input_scale)) / float(np.float32(output_scale)))
+    if shift > _MAX_RELU_SHIFT:
+        raise ValueError(f"output scale {output_scale:g} is too small for the input scale {input_scale:g}")
     low, high = activation_range("relu", output_scale, output_zero_point)
     inputs = range(INT8_MIN - input_zero_point, INT8_MAX + 1 - input_zero_point)
     values = [output_zero_point + multiply_by_quantized(x, multiplier, shift) for x in inputs]
@@ -117,9 +126,14 @@ def relu_table(
 
 
 def softmax_table(beta: float, input_scale: float) -> List[int]:
-    """exp(-d * beta * input_scale) in Q0.31 for d = 0, 1, ... as long as it counts (TFLM treats the rest as zero)."""
+    """exp(-d * beta * input_scale) in Q0.31 for d = 0, 1, ... as long as it counts (TFLM treats the rest as zero).
+
+    Raises ValueError where TFLM stops: its multiplier has to be above 1.
+    """
     integer_bits = 5
     real = min(beta * input_scale * 2 ** (31 - integer_bits), 2.0**31 - 1.0)
+    if not real > 1:
+        raise ValueError(f"beta * input scale is {beta * input_scale:g}; supported is above {2.0**-26:g}")
     multiplier, left_shift = quantize_multiplier(real)
     radius = input_radius(integer_bits, left_shift)
     return [
@@ -128,16 +142,25 @@ def softmax_table(beta: float, input_scale: float) -> List[int]:
 
 
 def logistic_table(input_scale: float, input_zero_point: int) -> np.ndarray:
-    """int8 (256,): the output for each input from -128 to 127; output scale 1/256, zero point -128."""
+    """int8 (256,): the output for each input from -128 to 127; output scale 1/256, zero point -128.
+
+    Raises ValueError where the shift is one TFLM's own arithmetic has no meaning for.
+    """
     integer_bits = 4
     fraction, left_shift = math.frexp(input_scale * 2 ** (31 - integer_bits))
+    if not 0 <= left_shift < 63:
+        raise ValueError(f"input scale {input_scale:g}; supported is {2.0**-28:g} to {2.0**35:g}")
     multiplier = math.floor(fraction * 2**31 + 0.5)
     radius = input_radius(integer_bits, left_shift)
     table = []
     for q in range(INT8_MIN, INT8_MAX + 1):
         x = q - input_zero_point
-        if x <= -radius or x >= radius:
-            table.append(INT8_MIN if x < 0 else INT8_MAX)
+        # In this order: from an input scale of 8 the radius is 0, and the zero point itself goes to the lowest value.
+        if x <= -radius:
+            table.append(INT8_MIN)
+            continue
+        if x >= radius:
+            table.append(INT8_MAX)
             continue
         scaled = multiply_by_quantized(x, multiplier, left_shift)
         positive = one_over_one_plus(exp_on_negative(-abs(scaled), integer_bits))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import struct
-from typing import Callable, Dict, List, Optional, Tuple
+from typing import Callable, Dict, Iterator, List, Optional, Tuple
 
 import numpy as np
 
@@ -87,10 +88,16 @@ class _Context:
 
     def clamp(self) -> Tuple[int, int]:
         activation = self.op.options["activation"]
-        try:
+        with self.named_errors():
             return activation_range(activation, self.output.scales[0], _zero_point(self.output))
-        except ValueError:
-            raise self.error(f"fused {activation}; supported: none, relu, relu6, relu_n1_to_1") from None
+
+    @contextlib.contextmanager
+    def named_errors(self) -> Iterator[None]:
+        """Turns plan_math's ValueError into one that names the operator."""
+        try:
+            yield
+        except ValueError as error:
+            raise self.error(str(error)) from None
 
     def window(
         self, in_hwc: Hwc, out_hwc: Hwc, kernel: Tuple[int, int], dilation: Tuple[int, int]
@@ -316,7 +323,8 @@ def _softmax(c: _Context) -> Step:
     if depth > _MAX_SOFTMAX_DEPTH:
         raise c.error(f"{depth} classes; supported are {_MAX_SOFTMAX_DEPTH}")
     shape = (1, int(np.prod(source.shape)) // depth, depth)
-    exps = softmax_table(float(c.op.options["beta"]), float(source.scales[0]))
+    with c.named_errors():
+        exps = softmax_table(float(c.op.options["beta"]), float(source.scales[0]))
     table = struct.pack(f"<{1 + len(exps)}i", len(exps), *exps)
     return Step("softmax", c.op, (source.index,), c.output.index, shape, shape, table=table, lag=0)
 
@@ -332,19 +340,24 @@ def _lookup(c: _Context, table: np.ndarray) -> Step:
 
 def _logistic(c: _Context) -> Step:
     _check_unit_output(c)
-    return _lookup(c, logistic_table(float(c.input().scales[0]), _zero_point(c.input())))
+    with c.named_errors():
+        table = logistic_table(float(c.input().scales[0]), _zero_point(c.input()))
+    return _lookup(c, table)
 
 
 def _relu(c: _Context) -> Step:
     source = c.input()
-    return _lookup(c, relu_table(source.scales[0], _zero_point(source), c.output.scales[0], _zero_point(c.output)))
+    with c.named_errors():
+        table = relu_table(source.scales[0], _zero_point(source), c.output.scales[0], _zero_point(c.output))
+    return _lookup(c, table)
 
 
 def _relu6(c: _Context) -> Step:
     source = c.input()
     if source.scales[0] != c.output.scales[0] or _zero_point(source) != _zero_point(c.output):
         raise c.error("the input has another scale than the output; supported are equal ones")
-    low, high = activation_range("relu6", source.scales[0], _zero_point(source))
+    with c.named_errors():
+        low, high = activation_range("relu6", source.scales[0], _zero_point(source))
     return _lookup(c, np.clip(np.arange(INT8_MIN, INT8_MAX + 1), low, high).astype(np.int8))
 
 

@@ -16,7 +16,7 @@ ISLANDS = ("QUANTIZE", "DEQUANTIZE")  # signs of float operators in between
 def quantize_int8(
     model: Any, representative: "np.ndarray", softmax: bool = True, per_channel_dense: bool = False
 ) -> bytes:
-    """The model as a .tflite file with int8 input, weights and output, batch 1, softmax appended unless told not to.
+    """The model as a .tflite file with int8 input, weights and output, batch 1; `softmax` appends one.
 
     `representative` is float32 (rows, *input shape), in the units the model was trained on; at most CALIBRATION_ROWS
     of them, evenly spaced, set the ranges. Dense layers get one scale per layer: esp-nn's ESP32-S3 kernel is wrong for

@@ -106,6 +106,18 @@ def read_tflite(blob: bytes) -> TfliteModel:
     return TfliteModel(model.text(3), subgraphs)
 
 
+def single_edges(model: TfliteModel) -> Tuple[Tensor, Tensor]:
+    """The one input and the one output. Raises TfliteError naming them where there are several, or none."""
+    sides = (("input", model.inputs), ("output", model.outputs))
+    if any(len(indices) != 1 for _, indices in sides):
+        found = (
+            f"{len(indices)} {side}{'s' * (len(indices) != 1)} ({', '.join(model.tensors[i].name for i in indices)})"
+            for side, indices in sides
+        )
+        raise TfliteError(f"the model has {' and '.join(found)}; accepted is one each")
+    return model.tensors[model.inputs[0]], model.tensors[model.outputs[0]]
+
+
 _Code = Tuple[str, int, int]
 _Bytes = Optional[Tuple[int, int]]
 

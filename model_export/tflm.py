@@ -15,7 +15,7 @@ from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
 import numpy as np
 
 from model_export.errors import ExportError, TflmError, UnsupportedOperatorError
-from model_export.tflite_file import Op, read_tflite
+from model_export.tflite_file import Op, read_tflite, single_edges
 
 PROCESS = Path(__file__).with_name("tflm_process.py")
 FIRST_ARENA_BYTES = 4 << 20
@@ -62,7 +62,9 @@ class TflmModel:
     """
 
     def __init__(self, blob: bytes) -> None:
-        self.operators: List[Op] = [op for graph in read_tflite(blob).subgraphs for op in graph.ops]
+        parsed = read_tflite(blob)
+        single_edges(parsed)
+        self.operators: List[Op] = [op for graph in parsed.subgraphs for op in graph.ops]
         self._blob = blob
         self._arena_bytes = FIRST_ARENA_BYTES + 10 * len(blob)
         _, printed, details = self._start(np.zeros((0, 1), np.int8))

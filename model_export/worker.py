@@ -1,9 +1,10 @@
 """The work that needs TensorFlow, done in a process of its own: read a spec, write files, give back one JSON object."""
 
 import json
+import os
 import sys
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Optional, Tuple
+from typing import Any, Callable, Dict, List, Optional
 
 import numpy as np
 
@@ -12,17 +13,20 @@ from model_export.errors import ExportError
 from model_export.evaluation import check_evaluation, classification_metrics, softmax
 from model_export.models import (
     build_model,
+    ending,
     frozen_layers,
     get_weights,
     load_keras_model,
+    load_whole_model,
     output_layer_sizes,
     set_weights,
+    softmax_to_append,
     tensor_table,
 )
+from model_export.quantize import CALIBRATION_ROWS
 from model_export.signing import read_private_key
 
 Result = Dict[str, Any]
-KNOWN_ROWS_OFFERED = 32
 PREPARE_KEYS = {"model": True, "input_shape": True, "classes": True, "batch_size": False, "seed": False}
 BUNDLE_KEYS = {
     "model": True,
@@ -38,6 +42,9 @@ BUNDLE_KEYS = {
     "privacy": False,
     "privacy_page": False,
     "signing_key": False,
+    "softmax": False,
+    "reference": False,
+    "origin": False,
 }
 
 
@@ -81,49 +88,51 @@ def bundle(spec_path: Path, out_dir: Path) -> Result:
     """Quantize a trained model and write its bundle to `out_dir`.
 
     Spec: model, name, representative (.npy, float32 (rows, *input_shape)); input_shape, classes and weights (.npy,
-    float32 (P,)), which only a model of kind keras can do without; labels, features, privacy, privacy_page, engine (see
-    bundle.write_bundle);
-    evaluation {x, y} (.npy files); signing_key (PEM, Ed25519: signs model.bin). Paths are relative to the spec file.
+    float32 (P,)), which only a model of kind keras can do without; labels, features, privacy, privacy_page, engine, origin (see
+    bundle.write_bundle); reference (.npy in the model's units, or null for none; default: the representative rows): what a board
+    measures drift against; evaluation {x, y (.npy files), outputs (a folder)}; signing_key (PEM, Ed25519: signs model.bin).
+    Paths are relative to the spec file.
 
-    Returns {bundle, model_digest, tflite_bytes, arena, [float, int8, tflm: {accuracy[, auc]}, evaluation]}. With an
-    evaluation, out_dir/evaluation holds eval_int8_inputs.npy (int8), tflm_outputs.npy (int8), float_probs.npy,
-    int8_probs.npy and y.npy, all in the order of x. float is Keras, int8 the LiteRT runtime, tflm the tflite-micro wheel.
+    With input_shape and classes the model is a classifier, trained to logits, and gets a softmax. Without them a model of kind
+    keras is exported as it is; `softmax` (bool) decides for it, else models.softmax_to_append.
+
+    Returns {bundle, model_digest, tflite_bytes, arena, [float, int8, tflm: {accuracy[, auc]}, evaluation]}. Of an
+    evaluation the bundle has these figures only. The folder `outputs`, readable by its owner alone, gets
+    eval_int8_inputs.npy (int8), tflm_outputs.npy (int8), float_probs.npy, int8_probs.npy and y.npy, in the order of x: rows
+    of the data. float is Keras, int8 the LiteRT runtime, tflm the tflite-micro wheel.
     """
-    from model_export.gradient_check import run_graph
     from model_export.quantize import quantize_int8
     from model_export.tflm import TflmModel
 
     spec = _read_spec(spec_path, BUNDLE_KEYS)
     here = spec_path.parent
     representative = _load(here, spec["representative"], "representative")
+    given = spec.get("reference", spec["representative"])
+    reference = None if given is None else _load(here, given, "reference")
     evaluation = _evaluation_paths(spec)
-    model = _model(spec, here)
+    model = _model(spec, here, whole=True)
     if "weights" in spec:
         set_weights(model, _load(here, spec["weights"], "weights"))
+    trained_here = "input_shape" in spec and "classes" in spec
+    appended = (
+        "since the federation trained it to logits"
+        if trained_here
+        else softmax_to_append(model, spec.get("softmax"), spec.get("labels") is not None)
+    )
+    if appended is not None:
+        _say(f"appending a softmax, {appended}")
     _say("quantizing to int8")
-    blob = quantize_int8(model, representative)
+    blob = quantize_int8(model, representative, softmax=appended is not None)
     _say("running it in TensorFlow Lite Micro")
     tflm = TflmModel(blob)
     metrics: Result = {}
-    arrays: Dict[str, np.ndarray] = {}
     if evaluation is not None:
-        shape, classes = tuple(model.inputs[0].shape[1:]), int(model.outputs[0].shape[-1])
-        x, y = (_load(here, path, f"evaluation.{key}") for key, path in zip("xy", evaluation))
-        x, y = check_evaluation(x, y, shape, classes)
-        _say(f"evaluating {len(x)} rows as float, int8 and TFLM")
-        rows = tflm.input.quantize(x)
-        probabilities = softmax(np.asarray(model.predict(x, batch_size=256, verbose=0)))
-        lite = tflm.output.dequantize(run_graph(blob, {"rows": rows})["rows"])
-        outputs = tflm.run(rows)
-        arrays = {
-            "eval_int8_inputs": rows,
-            "tflm_outputs": outputs,
-            "float_probs": probabilities,
-            "int8_probs": lite,
-            "y": y,
-        }
-        for engine, scores in (("float", probabilities), ("int8", lite), ("tflm", tflm.output.dequantize(outputs))):
-            metrics[engine] = classification_metrics(scores, y)
+        metrics = _evaluate(model, blob, tflm, evaluation, here, appended is not None)
+    origin = {
+        "int8_ranges": f"extremes of {min(len(representative), CALIBRATION_ROWS)} representative rows the caller gave",
+        **({"output": f"scores between 0 and 1: a softmax was appended, {appended}"} if appended is not None else {}),
+        **spec.get("origin", {}),
+    }
     manifest = write_bundle(
         out_dir,
         tflite=blob,
@@ -134,8 +143,8 @@ def bundle(spec_path: Path, out_dir: Path) -> Result:
         accuracy=metrics,
         privacy=spec.get("privacy"),
         privacy_page=spec.get("privacy_page"),
-        known_rows=tflm.input.quantize(representative[:KNOWN_ROWS_OFFERED]),
-        reference_rows=tflm.input.quantize(representative),
+        reference_rows=None if reference is None else tflm.input.quantize(reference),
+        origin=origin,
         sign=read_private_key(here / spec["signing_key"]).sign if "signing_key" in spec else None,
     )
     result = {
@@ -145,13 +154,48 @@ def bundle(spec_path: Path, out_dir: Path) -> Result:
         "arena": manifest["arena"],
         **metrics,
     }
-    if arrays:
-        folder = out_dir / "evaluation"
-        folder.mkdir()
-        for name, array in arrays.items():
-            np.save(folder / f"{name}.npy", array)
-        result["evaluation"] = str(folder)
+    if evaluation is not None and evaluation["outputs"] is not None:
+        result["evaluation"] = str(here / evaluation["outputs"])
     return result
+
+
+def _evaluate(model: Any, blob: bytes, tflm: Any, evaluation: Result, here: Path, appended: bool) -> Result:
+    """{float, int8, tflm: metrics} over the evaluation's rows; what the engines gave goes into its folder `outputs`."""
+    from model_export.gradient_check import run_graph
+
+    out = tuple(model.outputs[0].shape[1:])
+    if len(out) != 1 or out[0] < 2 or not (appended or ending(model)[1] == "softmax"):
+        raise ExportError(f"an evaluation is of classifiers that end in a softmax; this model gives {out} without one")
+    x, y = (_load(here, evaluation[key], f"evaluation.{key}") for key in "xy")
+    x, y = check_evaluation(x, y, tuple(model.inputs[0].shape[1:]), int(out[0]))
+    _say(f"evaluating {len(x)} rows as float, int8 and TFLM")
+    rows = tflm.input.quantize(x)
+    scores = np.asarray(model.predict(x, batch_size=256, verbose=0))
+    probabilities = softmax(scores) if appended else scores
+    lite = tflm.output.dequantize(run_graph(blob, {"rows": rows})["rows"])
+    outputs = tflm.run(rows)
+    if evaluation["outputs"] is not None:
+        arrays = {
+            "eval_int8_inputs": rows,
+            "tflm_outputs": outputs,
+            "float_probs": probabilities,
+            "int8_probs": lite,
+            "y": y,
+        }
+        _write_private(here / evaluation["outputs"], arrays)
+    by_engine = (("float", probabilities), ("int8", lite), ("tflm", tflm.output.dequantize(outputs)))
+    return {engine: classification_metrics(found, y) for engine, found in by_engine}
+
+
+def _write_private(folder: Path, arrays: Dict[str, "np.ndarray"]) -> None:
+    """Each array as NAME.npy for its owner alone; the folder as well."""
+    folder.mkdir(parents=True, exist_ok=True)
+    folder.chmod(0o700)
+    for name, array in arrays.items():
+        path = folder / f"{name}.npy"
+        path.unlink(missing_ok=True)  # what is there may be readable by others
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+            np.save(file, array)
 
 
 VERBS: Dict[str, Callable[[Path, Path], Result]] = {"prepare": prepare, "bundle": bundle}
@@ -171,7 +215,8 @@ def main(arguments: List[str]) -> int:
     return 0
 
 
-def _model(spec: Result, here: Path) -> Any:
+def _model(spec: Result, here: Path, whole: bool = False) -> Any:
+    """The model of a spec; with `whole`, a user's file keeps its own ending where the spec names no classes."""
     _say("building the model (TensorFlow takes some seconds to start)")
     description = spec["model"]
     is_keras = isinstance(description, dict) and description.get("kind") == "keras"
@@ -181,7 +226,7 @@ def _model(spec: Result, here: Path) -> Any:
         return build_model(description, spec["input_shape"], spec["classes"], spec.get("seed", 0))
     if not is_keras or "path" not in description:
         raise ExportError("the spec needs input_shape and classes, except for a model of kind keras with a path")
-    return load_keras_model(description["path"])
+    return load_whole_model(description["path"]) if whole else load_keras_model(description["path"])
 
 
 def _read_spec(path: Path, keys: Dict[str, bool]) -> Result:
@@ -201,13 +246,14 @@ def _read_spec(path: Path, keys: Dict[str, bool]) -> Result:
     return spec
 
 
-def _evaluation_paths(spec: Result) -> Optional[Tuple[str, str]]:
+def _evaluation_paths(spec: Result) -> Optional[Result]:
+    """{x, y, outputs} of a spec, outputs None where nothing is kept; None without an evaluation."""
     evaluation = spec.get("evaluation")
     if evaluation is None:
         return None
-    if not isinstance(evaluation, dict) or set(evaluation) != {"x", "y"}:
-        raise ExportError("evaluation must be an object with the two .npy paths x and y")
-    return evaluation["x"], evaluation["y"]
+    if not isinstance(evaluation, dict) or not {"x", "y"} <= set(evaluation) <= {"x", "y", "outputs"}:
+        raise ExportError("evaluation must be an object with the two .npy paths x and y, and may name a folder outputs")
+    return {"outputs": None, **evaluation}
 
 
 def _load(here: Path, path: Any, what: str) -> "np.ndarray":

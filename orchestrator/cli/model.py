@@ -27,9 +27,20 @@ def register(subparsers: Any) -> None:
         "--representative",
         metavar="X.npy",
         type=Path,
-        help="rows in the model's units, (rows, ...): they set the int8 ranges of a .keras model, and the known answers",
+        help="rows in the model's units, (rows, ...): they set the int8 ranges of a .keras model; the bundle gets their "
+        "deciles, which a board measures drift against, and no row",
     )
     export.add_argument("--labels", metavar="A,B,...", help="names of the classes, in the order of the outputs")
+    ends = export.add_mutually_exclusive_group()
+    ends.add_argument(
+        "--softmax",
+        dest="softmax",
+        action="store_true",
+        default=None,
+        help="append a softmax to a .keras classifier that ends in logits (default: only where labels are given or the "
+        "last layer is named logits; any other model stays as it is)",
+    )
+    ends.add_argument("--no-softmax", dest="softmax", action="store_false", help="append nothing: real values out")
     export.add_argument("--name", help="the model's name, at most 32 bytes (default: the file's)")
     export.add_argument(
         "--engine",
@@ -97,6 +108,10 @@ def run_export(arguments: argparse.Namespace) -> int:
         raise UsageError(f"{arguments.model}: accepted are a .keras and a .tflite file")
     if not arguments.model.is_file():
         raise EdgewardError(f"{arguments.model}: there is no such file")
+    if suffix == ".tflite" and arguments.softmax is not None:
+        raise UsageError(
+            f"{arguments.model}: a .tflite is exported as it is; --softmax and --no-softmax are for .keras"
+        )
     if suffix == ".keras" and arguments.representative is None:
         raise UsageError("a .keras model needs --representative X.npy: rows of its input set the int8 ranges")
     with _export_errors(arguments.model):
@@ -124,17 +139,21 @@ def run_personalize(arguments: argparse.Namespace) -> int:
 
 
 def run_verify(arguments: argparse.Namespace) -> int:
-    from model_export.bundle import verify_bundle, verify_known_answers
+    from model_export.bundle import strays, verify_bundle, verify_known_answers
     from model_export.model_bin import parse_model_bin
     from model_export.tflm import TflmModel
+    from orchestrator.boards.compare import compare_engines
 
     path: Path = arguments.path
     report: Dict[str, Any] = {"path": str(path), "ok": True}
     with _export_errors(path):
         if path.is_dir():
             manifest = verify_bundle(path)
+            packed = parse_model_bin(_read(path / "model.bin"))
             report.update(kind="bundle", manifest=manifest, known_answer_rows=manifest["known_answer_rows"])
+            report["strays"] = strays(path)
         elif path.suffix == ".tflite":
+            packed = None
             model = TflmModel(_read(path))
             report.update(kind="tflite", operators=model.operator_names, arena=model.arena._asdict())
         else:
@@ -147,11 +166,18 @@ def run_verify(arguments: argparse.Namespace) -> int:
                 arena={"tflm_bytes": packed.arena_tflm_bytes, "direct_bytes": packed.arena_direct_bytes},
                 known_answer_rows=verify_known_answers(packed),
             )
+        report["engines"] = compare_engines(_read(path) if packed is None else packed.tflite, packed)
     if arguments.json:
         print(json.dumps(report, indent=1))
-    elif report["kind"] == "bundle":
+        return 0
+    if report["kind"] == "bundle":
         _print_manifest(path, report["manifest"])
         print(f"every digest agrees; TFLM gives all {report['known_answer_rows']} known answers")
+        for name in report["strays"]:
+            print(
+                f"warning: {name} belongs to no bundle: look what it holds before you pass the folder on",
+                file=sys.stderr,
+            )
     elif report["kind"] == "tflite":
         print(
             f"{path}: TFLM runs it; operators {', '.join(report['operators'])}; arena {report['arena']['total']} bytes"
@@ -161,6 +187,9 @@ def run_verify(arguments: argparse.Namespace) -> int:
             f"{path}: {report['name']}, digest {report['model_digest']}, {'signed' if report['signed'] else 'not signed'}; "
             f"TFLM gives all {report['known_answer_rows']} known answers"
         )
+    engines = report["engines"]
+    skipped = f", not in engine/direct: {engines['direct_skipped']}" if engines["direct_skipped"] else ""
+    print(f"{engines['rows']} synthetic rows ran in TFLM{skipped or ' and gave the same bits in engine/direct'}")
     return 0
 
 
@@ -241,17 +270,13 @@ def run_sign(arguments: argparse.Namespace) -> int:
 def run_model(arguments: argparse.Namespace) -> int:
     import numpy as np
 
-    from model_export.tflite_file import read_tflite
+    from model_export.tflite_file import read_tflite, single_edges
     from model_export.tflm import TflmModel, check_rows
 
     with _export_errors(arguments.model):
         blob = _read(arguments.model)
         model = read_tflite(blob)
-        if len(model.inputs) != 1 or len(model.outputs) != 1:
-            raise EdgewardError(
-                f"{arguments.model}: has {len(model.inputs)} inputs and {len(model.outputs)} outputs; accepted is one each"
-            )
-        entry = model.tensors[model.inputs[0]]
+        entry, leave = single_edges(model)
         if entry.dtype != "int8":
             raise EdgewardError(f"{arguments.model}: takes {entry.dtype}; accepted is a full int8 model")
     inputs = load_rows(arguments.inputs)
@@ -259,7 +284,6 @@ def run_model(arguments: argparse.Namespace) -> int:
         rows = check_rows(inputs, entry.shape)
     if not arguments.outputs.parent.is_dir():
         raise EdgewardError(f"{arguments.outputs.parent}: there is no such folder for the outputs")
-    leave = model.tensors[model.outputs[0]]
     with _export_errors(arguments.model):
         if arguments.engine == "tflm":
             outputs = TflmModel(blob).run(rows)
@@ -312,6 +336,8 @@ def _export_keras(arguments: argparse.Namespace, name: str, labels: Optional[Lis
         spec["labels"] = labels
     if arguments.engine is not None:
         spec["engine"] = arguments.engine
+    if arguments.softmax is not None:
+        spec["softmax"] = arguments.softmax
     run_worker("bundle", spec, arguments.out, lambda line: print(line, file=sys.stderr))
 
 
@@ -330,7 +356,6 @@ def _export_tflite(arguments: argparse.Namespace, name: str, labels: Optional[Li
         tflite=blob,
         name=name,
         labels=labels,
-        known_rows=rows,
         reference_rows=rows,
         engine=arguments.engine,
     )
@@ -365,6 +390,10 @@ def _print_manifest(path: Path, manifest: Dict[str, Any]) -> None:
     print(f"  input      int8 {manifest['input']['shape']}")
     labels = f": {', '.join(manifest['labels'])}" if manifest["labels"] else ""
     print(f"  output     int8 {manifest['output']['shape']}{labels}")
+    if "origin" in manifest:
+        print(f"             {manifest['origin']['output']}")
+    output = manifest["output"]
+    print(f"             scale {output['scale']:g}, zero point {output['zero_point']}")
     print(f"  operators  {operators}")
     print(f"  model      {manifest['files']['model.tflite']['bytes']} bytes")
     print(f"  arena      TFLM {arena['tflm_measured_bytes']} bytes measured ({arena['tflm_measured_on']}),")

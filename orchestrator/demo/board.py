@@ -9,13 +9,13 @@ from orchestrator.boards.client import BoardClient
 from orchestrator.boards.virtual import VirtualBoard
 
 
-def run_board(bundle: Path) -> Dict[str, Any]:
-    """Runs the bundle's evaluation rows on a virtual board.
+def run_board(bundle: Path, evaluation: Path) -> Dict[str, Any]:
+    """Runs the gateway's evaluation rows (folder `evaluation`, beside the bundle) on a virtual board.
 
     Returns {outputs: int8 (rows, classes), report: the `board` part of report.json}.
     """
-    rows = np.load(bundle / "evaluation" / "eval_int8_inputs.npy")
-    expected = np.load(bundle / "evaluation" / "tflm_outputs.npy")
+    rows = np.load(evaluation / "eval_int8_inputs.npy")
+    expected = np.load(evaluation / "tflm_outputs.npy")
     with VirtualBoard(bundle / "model.bin") as board, BoardClient(board.port) as client:
         info = client.info()
         result = client.infer(rows)

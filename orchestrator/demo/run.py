@@ -19,7 +19,7 @@ from orchestrator.demo.tasks import TASKS, Prepared, Request, under_secure_sums
 from orchestrator.errors import EdgewardError, UsageError
 from orchestrator.gateway.broker import free_port
 from orchestrator.gateway.evaluation import score
-from orchestrator.gateway.federation import write_json
+from orchestrator.gateway.federation import EVALUATION, write_json
 from orchestrator.node.data import load_dataset
 from orchestrator.wire.task import task_to_dict
 
@@ -38,7 +38,7 @@ def run_demo(task: str, request: Request, broker: str = "embedded", as_json: boo
     result = _federate(prepared, config, address, request.out, console, show)
     console.print("running every test row on a virtual board over serial", highlight=False)
     bundle = Path(result["bundle"])
-    board = run_board(bundle)
+    board = run_board(bundle, request.out / EVALUATION)
     y, groups = _labels(prepared)
     board_metrics = score(y, board["outputs"].astype(np.float64), groups)
     report = assemble(result, board["report"], board_metrics, time.monotonic() - started)

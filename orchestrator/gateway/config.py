@@ -39,12 +39,14 @@ class Config:
 
     evaluation: group name -> data file outside the nodes, in the task's schema; without it rounds show no accuracy.
     calibration: data file whose inputs set the int8 ranges; without it they are drawn from the federated statistics.
+    calibration_public: these rows may be known to anyone who has a bundle, so their deciles go into it, for drift.
     """
 
     task: Task
     gateway: GatewaySettings = field(default_factory=GatewaySettings)
     evaluation: Dict[str, str] = field(default_factory=dict)
     calibration: str = ""
+    calibration_public: bool = False
 
 
 def load_config(path: Path) -> Config:

@@ -7,11 +7,15 @@ OUT/gateway.sqlite  journal, weights, results        OUT/bundle/        what a b
 OUT/audit.jsonl     who took part in what
 OUT/result.json     figures of the run               OUT/work/          inputs of the quantization
 OUT/models/         every bundle so far, with its lineage
+OUT/evaluation/     rows of [evaluation] as int8, and what each engine gave for them
+
+OUT/work and OUT/evaluation hold rows of the data: these are their owner's alone, and no bundle has them.
 """
 
 import dataclasses
 import json
 import os
+import shutil
 import time
 from contextlib import ExitStack
 from pathlib import Path
@@ -25,6 +29,7 @@ from orchestrator.errors import EdgewardError, UsageError
 from orchestrator.gateway.audit import AUDIT_FILE
 from orchestrator.gateway.authority import Authority
 from orchestrator.gateway.broker import KINDS, OwnBroker
+from orchestrator.gateway.calibration import Calibration, quantization_rows
 from orchestrator.gateway.config import Config
 from orchestrator.gateway.evaluation import EvaluationSet, Evaluator, score
 from orchestrator.gateway.gateway import Gateway, Progress
@@ -46,7 +51,8 @@ from orchestrator.wire.link import BrokerAddress, check_reachable
 from orchestrator.wire.process import peak_memory_mib
 from orchestrator.wire.task import Schema, Task, task_from_dict
 
-CALIBRATION_ROWS = 256
+EVALUATION = "evaluation"
+"""Folder below OUT with rows of the data; never part of a bundle."""
 
 
 def run_federation(
@@ -75,9 +81,7 @@ class Orchestrator:
         self._connect_timeout_s = connect_timeout_s
         self._model = _absolute_model(config.task, base)
         self._rows = _evaluation_rows(config, base)
-        self._calibration = (
-            load_dataset(base / config.calibration, config.task.schema).x if config.calibration else None
-        )
+        self._calibration = _calibration(config, base)
         self._authority = _authority(config, base)
         self.address, self._broker = _broker(config, self._authority)
         settings = _dashboard_settings(config, base, self._authority)
@@ -177,6 +181,15 @@ def _check_metric(config: Config) -> None:
         raise UsageError(
             f"task {task.name!r}: metric 'auc' is for two classes, the schema has {len(task.schema.classes)}"
         )
+
+
+def _calibration(config: Config, base: Path) -> Optional[Calibration]:
+    """The calibration rows; UsageError where they are declared public and there are none."""
+    if config.calibration:
+        return Calibration(load_dataset(base / config.calibration, config.task.schema).x, config.calibration_public)
+    if config.calibration_public:
+        raise UsageError("calibration_public is about the rows of `calibration`: name their file, or take it out")
+    return None
 
 
 def _evaluation_rows(config: Config, base: Path) -> Optional[EvaluationSet]:
@@ -302,22 +315,22 @@ def quantize(
     model: Dict[str, Any],
     trained: Trained,
     rows: Optional[EvaluationSet],
-    calibration: Optional[np.ndarray],
+    calibration: Optional[Calibration],
     claim: Dict[str, Any],
     out: Path,
     progress: Progress,
     authority: Optional[Authority] = None,
 ) -> Dict[str, Any]:
-    """Writes OUT/bundle with the worker; returns metrics, arena and the bundle's path."""
-    work = out / "work"
-    work.mkdir(exist_ok=True)
+    """Writes OUT/bundle with the worker; returns metrics, arena and the bundle's path.
+
+    No row of `rows` or `calibration` goes into the bundle: of rows it has figures, of calibration the int8 ranges, and deciles
+    where it is public. What the engines gave for `rows` is left in OUT/evaluation, for its owner alone.
+    """
     shape = task.schema.input_shape
     mean, std = trained.mean.reshape(shape), trained.std.reshape(shape)
-    inputs = (
-        standardize(calibration[:: max(1, len(calibration) // CALIBRATION_ROWS)], mean, std)
-        if calibration is not None
-        else synthetic_inputs(task.schema, mean, std, task.seed)
-    )
+    work = out / "work" / "rows"
+    _make_private(work)
+    inputs, reference, origin = quantization_rows(task, mean, std, calibration)
     np.save(work / "trained.npy", trained.weights)
     np.save(work / "representative.npy", inputs)
     spec: Dict[str, Any] = {
@@ -327,31 +340,46 @@ def quantize(
         "classes": len(task.schema.classes),
         "weights": str((work / "trained.npy").resolve()),
         "representative": str((work / "representative.npy").resolve()),
+        "reference": None,
+        "origin": origin,
         "labels": list(task.schema.classes),
         "features": _describe_features(task.schema, mean, std),
         "privacy": claim,
         "privacy_page": markdown(claim),
     }
+    if reference is not None:
+        np.save(work / "reference.npy", reference)
+        spec["reference"] = str((work / "reference.npy").resolve())
     if rows is not None:
         np.save(work / "evaluation_x.npy", standardize(rows.x, mean, std))
         np.save(work / "evaluation_y.npy", rows.y)
         spec["evaluation"] = {key: str((work / f"evaluation_{key}.npy").resolve()) for key in "xy"}
+        spec["evaluation"]["outputs"] = str((out / EVALUATION).resolve())
     if authority is not None:
         spec["signing_key"] = str(authority.signing_key.resolve())
-    bundled = _worker("bundle", spec, out / "bundle", progress)
+    try:
+        bundled = _worker("bundle", spec, out / "bundle", progress)
+    finally:
+        shutil.rmtree(work)
     answer: Dict[str, Any] = {
         "bundle": str(out / "bundle"),
         "arena": bundled["arena"],
         "digest": bundled["model_digest"],
     }
     if rows is not None:
-        answer["metrics"] = _metrics(out / "bundle", rows)
+        answer["metrics"] = _metrics(out / EVALUATION, rows)
     return answer
 
 
-def _metrics(bundle: Path, rows: EvaluationSet) -> Dict[str, Any]:
+def _make_private(folder: Path) -> None:
+    """An empty folder that its owner alone may open."""
+    if folder.exists():
+        shutil.rmtree(folder)
+    folder.mkdir(parents=True, mode=0o700)
+
+
+def _metrics(folder: Path, rows: EvaluationSet) -> Dict[str, Any]:
     """{float, int8, tflm: {accuracy[, auc], per_node}} from the scores the worker left."""
-    folder = bundle / "evaluation"
     return {
         "float": score(rows.y, np.load(folder / "float_probs.npy"), rows.groups),
         "int8": score(rows.y, np.load(folder / "int8_probs.npy"), rows.groups),
@@ -370,24 +398,6 @@ def _describe_features(schema: Schema, mean: np.ndarray, std: np.ndarray) -> Lis
         for name in ([f"{feature.name}={c}" for c in feature.categories] or [feature.name])
     ]
     return [{"name": n, "mean": float(m), "std": float(s)} for n, m, s in zip(names, mean, std)]
-
-
-def synthetic_inputs(schema: Schema, mean: np.ndarray, std: np.ndarray, seed: int) -> np.ndarray:
-    """float32 (256, d) standardized rows drawn from the federated statistics: nobody's record, for calibration.
-
-    Numbers are normal with the federation's mean and std, clamped to their public ranges; categories are uniform.
-    """
-    random = np.random.default_rng(seed)
-    columns: List[np.ndarray] = []
-    for feature in schema.features:
-        i = len(columns)
-        if feature.categories:
-            chosen = random.integers(0, len(feature.categories), CALIBRATION_ROWS)
-            columns.extend((chosen == c).astype(np.float32) for c in range(len(feature.categories)))
-        else:
-            raw = random.normal(float(mean[i]), float(std[i]), CALIBRATION_ROWS)
-            columns.append(np.clip(raw, feature.minimum, feature.maximum))
-    return standardize(np.stack(columns, axis=1), mean, std)
 
 
 def write_json(path: Path, data: Dict[str, Any]) -> None:

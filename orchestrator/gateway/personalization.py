@@ -13,6 +13,7 @@ from typing import Any, Dict, Mapping, Optional
 import numpy as np
 
 from orchestrator.errors import EdgewardError, UsageError
+from orchestrator.gateway.calibration import Calibration
 from orchestrator.gateway.config import Config
 from orchestrator.gateway.run import Trained
 from orchestrator.node.data import load_dataset
@@ -102,7 +103,7 @@ def personalize(
         model["path"] = str(model_file.resolve())
     if task.schema.kind == "signal" and calibration is None:
         raise UsageError(f"{path}: a model of signals needs --calibration DATA.npz, rows that set its int8 ranges")
-    rows = load_dataset(calibration, task.schema).x if calibration is not None else None
+    rows = Calibration(load_dataset(calibration, task.schema).x) if calibration is not None else None
     claim = statement_apart(task, {parts["node"]: parts["records"]})
     claim["personal"] = (
         f"{PERSONAL[task.training.personal]} of node {parts['node']}: never sent. With privacy on it was trained with the "

@@ -30,6 +30,11 @@ def run_and_watch(
             "watching for drift needs a budget for retraining: set runs = 2 or more in [task.privacy]; the noise is then "
             "planned so that all of them together spend epsilon"
         )
+    if config.task.schema.kind == "signal" and not config.calibration_public:
+        raise UsageError(
+            "watching for drift of signals needs a distribution in the bundle: name calibration rows that may be known to "
+            "anyone who has a bundle, and set calibration_public = true"
+        )
     with Orchestrator(config, base, out, progress, connect_timeout_s) as orchestrator:
         number = max(1, orchestrator.trained())
         while True:

@@ -11,6 +11,10 @@ import pytest
 from export_samples import representative
 
 from model_export.bundle import write_bundle
+from model_export.model_bin import pack_model_bin, parse_model_bin
+from model_export.plan import PlanError, compile_plan
+from model_export.preflight import preflight
+from model_export.tflite_file import read_tflite
 from model_export.tflm import TflmModel
 from orchestrator.cli import model as model_cli
 from orchestrator.errors import EdgewardError, UsageError
@@ -72,9 +76,90 @@ def test_export_a_tflite_model(tmp_path: Path, tflite: Path, capsys: pytest.Capt
     edgeward("verify", tmp_path / "b" / "model.bin", "--json")
     report = json.loads(capsys.readouterr().out)
     assert report["ok"]
-    assert (report["kind"], report["name"], report["known_answer_rows"]) == ("model.bin", "n", 2)
+    assert (report["kind"], report["name"], report["known_answer_rows"]) == ("model.bin", "n", 4)
     edgeward("verify", tflite, "--json")
     assert json.loads(capsys.readouterr().out)["operators"] == ["FULLY_CONNECTED", "SOFTMAX"]
+
+
+def test_no_row_that_was_given_gets_into_a_bundle(
+    tmp_path: Path, tflite: Path, built: Callable[[str], Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    x = representative("mlp")
+    np.save(tmp_path / "x.npy", x)
+    built("mlp").save(tmp_path / "levels.keras")
+    for model in (tflite, tmp_path / "levels.keras"):
+        edgeward("export", model, "--out", tmp_path / "b", "--representative", tmp_path / "x.npy", "--json")
+        origin = json.loads(capsys.readouterr().out)["origin"]
+        assert origin["known_answers"].startswith("synthetic")
+        assert origin["input_profile"] == "deciles of 80 reference rows the caller gave"
+        content = (tmp_path / "b" / "model.bin").read_bytes()
+        rows = TflmModel((tmp_path / "b" / "model.tflite").read_bytes()).input.quantize(x)
+        assert not [n for n, row in enumerate(rows) if row.tobytes() in content]
+
+
+def with_edges(blob: bytes, inputs: int, outputs: int) -> bytes:
+    """The same model with its first tensors as further inputs and outputs."""
+    import flatbuffers
+    from ai_edge_litert import schema_py_generated as schema
+
+    model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(blob, 0))
+    graph = model.subgraphs[0]
+    graph.inputs = np.array([*graph.inputs, *range(inputs)], np.int32)
+    graph.outputs = np.array([*graph.outputs, *range(outputs)], np.int32)
+    builder = flatbuffers.Builder(len(blob))
+    builder.Finish(model.Pack(builder), b"TFL3")
+    return bytes(builder.Output())
+
+
+@pytest.mark.parametrize(
+    ("inputs", "outputs", "found"), [(1, 0, "2 inputs .* 1 output "), (0, 2, "1 input .* 3 outputs ")]
+)
+def test_a_second_input_or_output_is_refused_by_name(
+    tmp_path: Path, int8_blob: Callable[[str], bytes], inputs: int, outputs: int, found: str
+) -> None:
+    path = tmp_path / "two.tflite"
+    path.write_bytes(with_edges(int8_blob("mlp"), inputs, outputs))
+    name = read_tflite(path.read_bytes()).tensors[0].name
+    np.save(tmp_path / "x.npy", np.zeros((1, 13), np.int8))
+    commands: List[List[Any]] = [["verify", path], ["export", path, "--out", tmp_path / "b"]]
+    for engine in ("direct", "tflm"):
+        commands.append(
+            ["run", path, "--engine", engine, "--inputs", tmp_path / "x.npy", "--outputs", tmp_path / "y.npy"]
+        )
+    for command in commands:
+        with pytest.raises(EdgewardError, match=rf"the model has {found}.*accepted is one each") as raised:
+            edgeward(*command)
+        assert name in str(raised.value)
+    with pytest.raises(PlanError, match=found):
+        compile_plan(path.read_bytes())
+    report = preflight(path.read_bytes(), "esp32", 0x77000)
+    assert any(f.level == "error" and "accepted is one each" in f.message for f in report.findings)
+
+
+def test_verify_runs_many_rows_in_both_engines(
+    tmp_path: Path, tflite: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A plan whose numbers are wrong is found, though model.bin has no known answers that could show it."""
+    write_bundle(tmp_path / "b", tflite=tflite.read_bytes(), name="m")
+    edgeward("verify", tmp_path / "b", "--json")
+    assert json.loads(capsys.readouterr().out)["engines"] == {"rows": 256, "direct_skipped": None}
+    good = parse_model_bin((tmp_path / "b" / "model.bin").read_bytes())
+    assert good.plan is not None
+    bad = bytearray(good.plan)
+    for at in range(len(bad) - 4 * 64, len(bad), 4):  # the last 64 exponentials of the softmax
+        bad[at + 3] ^= 0x10
+    arenas = {"arena_tflm_bytes": good.arena_tflm_bytes, "arena_direct_bytes": good.arena_direct_bytes}
+    path = tmp_path / "model.bin"
+    path.write_bytes(pack_model_bin(name="m", tflite=good.tflite, plan=bytes(bad), **arenas))
+    with pytest.raises(EdgewardError, match=r"engine/direct differs from TFLM in \d+ of 256 synthetic rows"):
+        edgeward("verify", path)
+
+
+def test_what_belongs_to_no_bundle_is_named(tmp_path: Path, tflite: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_bundle(tmp_path / "b", tflite=tflite.read_bytes(), name="m")
+    (tmp_path / "b" / "evaluation").mkdir()
+    edgeward("verify", tmp_path / "b")
+    assert "evaluation belongs to no bundle" in capsys.readouterr().err
 
 
 def test_direct_equals_tflm(tmp_path: Path, tflite: Path) -> None:
@@ -172,6 +257,9 @@ def test_export_usage_errors(tmp_path: Path) -> None:
         edgeward("export", tmp_path / "m.h5", "--out", tmp_path / "b")
     with pytest.raises(EdgewardError, match="there is no such file"):
         edgeward("export", tmp_path / "absent.tflite", "--out", tmp_path / "b")
+    (tmp_path / "m.tflite").write_bytes(b"")
+    with pytest.raises(UsageError, match="--softmax and --no-softmax are for .keras"):
+        edgeward("export", tmp_path / "m.tflite", "--out", tmp_path / "b", "--no-softmax")
 
 
 def test_help_and_registration_import_nothing_heavy() -> None:

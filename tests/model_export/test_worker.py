@@ -15,6 +15,7 @@ from model_export.client import run_worker
 from model_export.errors import ExportError
 from model_export.evaluation import area_under_roc, classification_metrics, softmax
 from model_export.gradient_check import run_graph
+from model_export.manifest import FILES, MANIFEST
 
 MODEL = {"model": {"kind": "mlp", "hidden": [16]}, "input_shape": [13], "classes": 3}
 
@@ -56,7 +57,7 @@ def test_bundle_writes_a_bundle_and_its_evaluation(prepared: Any, tmp_path: Path
         "weights": str(prepared[0] / "weights.npy"),
         "representative": str(tmp_path / "x.npy"),
         "labels": ["a", "b", "c"],
-        "evaluation": {"x": str(tmp_path / "x.npy"), "y": str(tmp_path / "y.npy")},
+        "evaluation": {"x": str(tmp_path / "x.npy"), "y": str(tmp_path / "y.npy"), "outputs": str(tmp_path / "apart")},
         "privacy": {"unit": "record"},
     }
     out = tmp_path / "bundle"
@@ -67,7 +68,10 @@ def test_bundle_writes_a_bundle_and_its_evaluation(prepared: Any, tmp_path: Path
     assert result["int8"]["accuracy"] >= 0.9
     assert manifest["accuracy"] == {key: result[key] for key in ("float", "int8", "tflm")}
     assert manifest["privacy"] == {"unit": "record"}
-    saved = {path.stem: np.load(path) for path in (out / "evaluation").iterdir()}
+    assert sorted(path.name for path in out.iterdir()) == sorted([*FILES, MANIFEST])
+    assert (tmp_path / "apart").stat().st_mode & 0o777 == 0o700
+    assert {path.stat().st_mode & 0o777 for path in (tmp_path / "apart").iterdir()} == {0o600}
+    saved = {path.stem: np.load(path) for path in (tmp_path / "apart").iterdir()}
     assert sorted(saved) == ["eval_int8_inputs", "float_probs", "int8_probs", "tflm_outputs", "y"]
     assert saved["eval_int8_inputs"].dtype == saved["tflm_outputs"].dtype == np.int8
     np.testing.assert_allclose(saved["float_probs"], softmax(logits), atol=1e-6)

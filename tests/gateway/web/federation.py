@@ -21,6 +21,7 @@ MAIN = [sys.executable, "-m", "orchestrator.cli.main"]
 ROUNDS = 24
 CONFIG = """
 calibration = "held-out.csv"
+calibration_public = true
 [gateway]
 federation = "icu"
 broker = "{broker}"
@@ -148,7 +149,7 @@ class RealFederation:
         """A virtual board with the last bundle infers its test rows, towards the end shifted ones; its records go over MQTT as
         `edgeward monitor --forward` sends them."""
         bundle = self.out / "bundle"
-        rows = np.load(bundle / "evaluation" / "eval_int8_inputs.npy")
+        rows = np.load(self.out / "evaluation" / "eval_int8_inputs.npy")
         rng = np.random.default_rng(4)
         with VirtualBoard(bundle / "model.bin") as board:
             forward = MqttForward(str(self.broker.address), "icu", ["/dev/ttyUSB0"])

@@ -1,0 +1,152 @@
+"""A .keras file is exported as it ends: nothing is appended but the softmax of what says it is a classifier of logits."""
+
+import json
+from pathlib import Path
+from typing import Any, Dict, List, Optional
+
+import numpy as np
+import pytest
+
+from model_export.client import run_worker
+from model_export.errors import ExportError
+from model_export.models import load_whole_model, softmax_to_append
+from model_export.quiet import tensorflow
+from model_export.tflm import TflmModel
+
+X = np.random.default_rng(0).standard_normal((120, 6)).astype(np.float32)
+
+
+def stack(*layers: Any, shape: Any = (6,)) -> Any:
+    tensorflow()
+    import keras
+
+    keras.utils.set_random_seed(3)
+    return keras.Sequential([keras.Input(shape), *layers])
+
+
+def dense(units: int, activation: Optional[str] = None, name: Optional[str] = None) -> Any:
+    import keras
+
+    return keras.layers.Dense(units, activation=activation, name=name)
+
+
+def exported(folder: Path, model: Any, **more: Any) -> Dict[str, Any]:
+    """Manifest, operators, what TFLM gives for X in real values, and what Keras gives."""
+    model.save(folder / "m.keras")
+    np.save(folder / "x.npy", X)
+    spec = {"model": {"kind": "keras", "path": str(folder / "m.keras")}, "name": "m", **more}
+    run_worker("bundle", {**spec, "representative": str(folder / "x.npy")}, folder / "b")
+    tflm = TflmModel((folder / "b" / "model.tflite").read_bytes())
+    return {
+        "manifest": json.loads((folder / "b" / "manifest.json").read_text()),
+        "operators": [op.code for op in tflm.operators],
+        "found": tflm.output.dequantize(tflm.run(tflm.input.quantize(X))),
+        "expected": model.predict(X, verbose=0),
+    }
+
+
+@pytest.mark.parametrize("units", [1, 3, 6])
+def test_a_regression_keeps_its_real_values(tmp_path: Path, units: int) -> None:
+    """Six outputs of six inputs: what an autoencoder has."""
+    tensorflow()
+    made = exported(tmp_path, stack(dense(8, "relu"), dense(units)))
+    assert made["operators"] == ["FULLY_CONNECTED", "FULLY_CONNECTED"]
+    error = np.abs(made["found"] - made["expected"])
+    assert error.max() < 0.1 * np.abs(made["expected"]).max()
+    assert made["expected"].min() < -0.1, "a probability would not be this"
+    output = made["manifest"]["output"]
+    assert output["scale"] * (127 - output["zero_point"]) >= made["expected"].max() * 0.9
+    assert made["manifest"]["origin"]["output"] == "real values: scale * (int8 - zero_point)"
+
+
+def test_scores_of_several_labels_stay_sigmoids(tmp_path: Path) -> None:
+    tensorflow()
+    made = exported(tmp_path, stack(dense(8, "relu"), dense(4, "sigmoid")), labels=["a", "b", "c", "d"])
+    assert made["operators"][-1] == "LOGISTIC"
+    assert "SOFTMAX" not in made["operators"]
+    assert np.abs(made["found"] - made["expected"]).max() < 0.06
+
+
+def test_a_softmax_of_the_models_own_stays_one(tmp_path: Path) -> None:
+    tensorflow()
+    made = exported(tmp_path, stack(dense(3, "softmax")), labels=["a", "b", "c"])
+    assert made["operators"].count("SOFTMAX") == 1
+    assert np.abs(made["found"] - made["expected"]).max() < 0.06
+
+
+def test_class_names_declare_a_classifier_and_the_bundle_says_so(tmp_path: Path) -> None:
+    tensorflow()
+    made = exported(tmp_path, stack(dense(3)), labels=["a", "b", "c"])
+    assert made["operators"][-1] == "SOFTMAX"
+    assert "a softmax was appended, since labels name the classes" in made["manifest"]["origin"]["output"]
+
+
+def cases() -> List[Any]:
+    return [
+        ("regression", lambda: [dense(3)], None, False, None),
+        ("asked for", lambda: [dense(3)], True, False, "as asked"),
+        ("declined", lambda: [dense(3, name="logits")], False, True, None),
+        ("logits", lambda: [dense(3, name="logits")], None, False, "since the last layer is named 'logits'"),
+        ("one value", lambda: [dense(1, name="logits")], None, True, None),
+        ("own activation", lambda: [dense(3, "softmax")], None, True, None),
+        ("not a dense layer", lambda: [dense(3), keras_layer("ReLU")], None, True, None),
+        ("nested", lambda: [stack(dense(3, "softmax"))], None, True, None),
+        (
+            "nested logits",
+            lambda: [stack(dense(3, name="logits"))],
+            None,
+            False,
+            "since the last layer is named 'logits'",
+        ),
+    ]
+
+
+def keras_layer(name: str) -> Any:
+    import keras
+
+    return getattr(keras.layers, name)()
+
+
+@pytest.mark.parametrize(("what", "layers", "asked", "labels", "reason"), cases())
+def test_when_a_softmax_is_appended(what: str, layers: Any, asked: Any, labels: bool, reason: Any) -> None:
+    tensorflow()
+    assert softmax_to_append(stack(*layers()), asked, labels) == reason
+
+
+@pytest.mark.parametrize(
+    ("layers", "message"),
+    [
+        (lambda: [dense(3, "softmax")], "ends in softmax"),
+        (lambda: [dense(2, "sigmoid")], "ends in sigmoid"),
+        (lambda: [dense(1)], r"gives \(1,\) for each row"),
+    ],
+)
+def test_a_softmax_that_cannot_be_right_is_refused(layers: Any, message: str) -> None:
+    tensorflow()
+    with pytest.raises(ExportError, match=f"a softmax was asked for, but the model {message}"):
+        softmax_to_append(stack(*layers()), True, False)
+
+
+def test_several_inputs_or_outputs_of_a_file_are_named(tmp_path: Path) -> None:
+    tensorflow()
+    import keras
+
+    one, two = keras.Input((3,), name="vitals"), keras.Input((2,), name="labs")
+    joined = keras.layers.Dense(2, name="risk")(keras.layers.Concatenate()([one, two]))
+    keras.Model([one, two], joined).save(tmp_path / "two.keras")
+    with pytest.raises(ExportError, match=r"has 2 inputs \(vitals, labs\) and 1 output \(.*\); accepted is one each"):
+        load_whole_model(str(tmp_path / "two.keras"))
+    keras.Model(one, [one * 2.0, one + 1.0]).save(tmp_path / "out.keras")
+    with pytest.raises(ExportError, match=r"has 1 input \(vitals\) and 2 outputs"):
+        load_whole_model(str(tmp_path / "out.keras"))
+
+
+def test_figures_are_of_classifiers_only(tmp_path: Path) -> None:
+    tensorflow()
+    np.save(tmp_path / "y.npy", np.zeros(len(X), int))
+    evaluation = {"x": str(tmp_path / "x.npy"), "y": str(tmp_path / "y.npy")}
+    with pytest.raises(ExportError, match="an evaluation is of classifiers that end in a softmax"):
+        exported(tmp_path, stack(dense(3)), evaluation=evaluation)
+    made = exported(tmp_path, stack(dense(3, "softmax")), evaluation=evaluation)
+    assert set(made["manifest"]["accuracy"]) == {"float", "int8", "tflm"}
+    assert made["manifest"]["accuracy"]["float"]["accuracy"] == float((made["expected"].argmax(1) == 0).mean())
