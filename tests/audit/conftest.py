@@ -32,9 +32,9 @@ def task(demo: DemoTask, ready: Prepared) -> Task:
     )
     privacy = replace(
         demo.task.privacy,
-        epsilon=1.05,
+        epsilon=1.0,
         delta=1e-3,
-        noise_multiplier=3.3,
+        noise_multiplier=3.4,
         statistics_noise_multiplier=8.0,
         statistics_clip_norm=2.7,
     )

@@ -164,7 +164,7 @@ def test_noise_of_any_release_is_watched_in_all_steps_of_a_round(bench: Bench, m
         assert wrong(PROBES["sampling of steps"](bench)) == ["several steps"]
 
     noise = bench.changed().task.privacy  # the task is as it was
-    assert noise.noise_multiplier == 3.3
+    assert noise.noise_multiplier == 3.4
     from orchestrator.privacy.noisy_sum import NoisySum
 
     draw = NoisySum.noise

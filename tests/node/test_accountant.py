@@ -122,7 +122,7 @@ def open_keeper(folder: Path, epsilon_total: float = 7.0) -> Gatekeeper:
 
 
 def admit(keeper: Gatekeeper, run: str, task: Task) -> Optional[Verdict]:
-    return keeper.admit(run, task, task_to_dict(task), b"graph")
+    return keeper.admit(run, task, task_to_dict(task), b"graph", 100)
 
 
 def test_a_declaration_too_large_to_count_is_refused_and_the_node_goes_on(tmp_path: Path) -> None:
@@ -161,7 +161,7 @@ def test_the_accountants_process_has_limits_of_time_and_memory() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     limits, held = json.loads(done.stdout)
-    assert limits == [[60, 60], [2 << 30, 2 << 30]]
+    assert limits == [[40, 40], [2 << 30, 2 << 30]]
     assert held
     # And they are set where it is the program: a question that takes 3 GiB ends it.
     many = {"kind": "training", "noise_multiplier": 1e-3, "sampling_rate": 0.9, "count": 10**6}
