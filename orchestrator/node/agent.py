@@ -338,8 +338,10 @@ class NodeAgent:
     def _release(self, run: Run, number: int, announced: Dict[str, Any], tensors: Dict[str, np.ndarray]) -> bytes:
         """Computes a round's answer and stores it durably; whatever happens from here on, the same bytes are sent."""
         begun = time.monotonic()
-        fields, sent, keep = self._contributor(run).open_answer(number, announced, tensors)
-        Pace(run.quantum_s(number), begun).hold()
+        try:
+            fields, sent, keep = self._contributor(run).open_answer(number, announced, tensors)
+        finally:
+            Pace(run.quantum_s(number), begun).hold()
         header = {"kind": "update", "run": run.id, "round": number, **fields, "memory_mib": self._memory_mib()}
         body = encode_body(header, sent)
         self._store.release(run.id, number, run.digest, body, keep)

@@ -4,11 +4,12 @@
 are hidden in a vector instead (node/secure.py). Parts in whole numbers (int64) carry their noise already.
 """
 
-from typing import Any, Callable, Dict, NamedTuple, Optional, Set, Tuple
+from contextlib import contextmanager
+from typing import Any, Callable, Dict, Iterator, NamedTuple, Optional, Set, Tuple
 
 import numpy as np
 
-from orchestrator.errors import GraphError, WireError
+from orchestrator.errors import EdgewardError, GraphError, WireError
 from orchestrator.node.control import NodeControl
 from orchestrator.node.data import Dataset
 from orchestrator.node.evaluation import evaluate
@@ -129,9 +130,17 @@ class Contributor:
     def open_answer(
         self, number: int, announced: Dict[str, Any], tensors: Tensors
     ) -> Tuple[Dict[str, Any], Tensors, Tensors]:
-        """(header fields, tensors to send, vectors to keep) of an answer that is sent as it is."""
-        contribution = self.contribute(number, announced, tensors)
-        parts, keep, fields = contribution
+        """(header fields, tensors to send, vectors to keep) of an answer that is sent as it is.
+
+        What fails is not tried again, see `contribute`.
+        """
+        with self._once(number):
+            return self._open_answer(number, announced, tensors)
+
+    def _open_answer(
+        self, number: int, announced: Dict[str, Any], tensors: Tensors
+    ) -> Tuple[Dict[str, Any], Tensors, Tensors]:
+        parts, keep, fields = self.contribute(number, announced, tensors)
         task = self._run.task
         sent: Tensors = {}
         if STATISTICS in parts:
@@ -159,12 +168,23 @@ class Contributor:
     ) -> Contribution:
         """What this node has to say in a round, from the round's message. `layout`: of the secure sum it is for, if it is.
 
-        A graph that fails is declined from then on.
+        A graph that fails is declined from then on. A private round that fails is charged, and answered by its refusal.
         """
+        with self._once(number):
+            try:
+                return self._contribution(number, announced, tensors, layout)
+            except GraphError:
+                refuse_graph(self._store, self._run.graph)
+                raise
+
+    @contextmanager
+    def _once(self, number: int) -> Iterator[None]:
+        """Whether a private answer can be given may depend on its noise: a second try would be a second draw of one charge."""
         try:
-            return self._contribution(number, announced, tensors, layout)
-        except GraphError:
-            refuse_graph(self._store, self._run.graph)
+            yield
+        except EdgewardError:
+            if self._run.task.privacy.on:
+                self._store.forfeit(self._run.id, number, self._run.digest)
             raise
 
     def _contribution(

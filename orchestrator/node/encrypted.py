@@ -14,7 +14,7 @@ from typing import Any, Callable, Dict
 import numpy as np
 
 from orchestrator.errors import PrivacyError, WireError
-from orchestrator.node.secure import MAX_BODY_BYTES, Answer, SecureRound, Tensors
+from orchestrator.node.secure import MAX_BODY_BYTES, MODEL_FIELD, Answer, SecureRound, Tensors
 from orchestrator.privacy.ckks import BITS, Encryptor, Summand, SumPlan, context_message, sign_summand
 from orchestrator.privacy.ckks_blocks import tenseal
 from orchestrator.privacy.vector_layout import Layout
@@ -71,12 +71,14 @@ class EncryptedRound(SecureRound):
         return {**self._counts(), **signed, "credential": self._peers.credential}, tensors
 
     def _computed(self, layout: Layout) -> Tensors:
-        """Stored with the journal they were computed for. Raises PrivacyError for the keys of another."""
-        run = self.run
+        """Stored with the journal and model they were computed for. Raises PrivacyError for the keys of another journal, and for
+        another model: parts of different ones could make all of a sum vanish but one (`_check_model`).
+        """
+        run, model = self.run, self._model_digest()
         body = self._store.released(run.id, self.number, run.digest)
         if body is None:
             parts, keep, _ = self._contribute(self.number, self._announced, self._tensors, layout)
-            body = encode_body({"journal": self._journal}, parts, level=1)
+            body = encode_body({"journal": self._journal, MODEL_FIELD: model}, parts, level=1)
             self._store.release(run.id, self.number, run.digest, body, keep)
             return dict(parts)
         header, stored = decode_body(body, MAX_BODY_BYTES)
@@ -85,6 +87,7 @@ class EncryptedRound(SecureRound):
                 f"the key holder of another attempt at round {self.number} kept another journal: it may have opened a sum "
                 "that this one does not know of"
             )
+        self._check_model(header.get(MODEL_FIELD, model))
         return dict(stored)
 
     def _encryptor(self, header: Dict[str, Any]) -> Encryptor:

@@ -62,7 +62,8 @@ class Require:
     gave them (docs/identity.md); the only ones accepted in secure sums, beside those confirmed with `edgeward node peers`.
     neighbours: of this node in the graph of masks, at least. own_noise: noise multiplier of what this node alone adds to a step
     or round, at least: what is left should all others work with the gateway. steady: sums without noise are opened over the
-    same nodes throughout a run only, since the difference of two shows what single nodes sent.
+    same nodes throughout a run only, since the difference of two shows what single nodes sent; under CKKS, where a node does
+    not see whose they are, none.
     """
 
     units: Tuple[str, ...] = ("record", "patient", "node")
@@ -195,6 +196,9 @@ class Policy:
             return Refusal("policy.noise", reason)
         if shared and self.allow.honest and aggregation.honest > self.allow.honest:
             reason = f"noise in shares of {aggregation.honest} nodes, [allow] honest is {self.allow.honest}"
+            return Refusal("policy.noise", reason)
+        if aggregation.key_holder and require.steady and not privacy.on:
+            reason = "under CKKS a node does not see over whom sums are, which without noise [require] steady asks for"
             return Refusal("policy.noise", reason)
         alone = own_noise(task)
         if privacy.on and alone < require.own_noise:

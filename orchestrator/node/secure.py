@@ -47,7 +47,7 @@ _MOST_DRAWS = 16
 _LEAST_NOISE = 0.1
 """Noise multiplier below which a sum counts as one without noise: its epsilon is in the hundreds."""
 
-_MODEL = "model"
+MODEL_FIELD = "model"
 """Field of a stored vector with the digest of what it was computed from."""
 
 
@@ -142,10 +142,10 @@ class SecureRound(ABC):
         body = self._store.released(run.id, self.number, run.digest)
         if body is not None:
             header, parts = decode_body(body, MAX_BODY_BYTES)
-            self._check_model(header.get(_MODEL, model))
+            self._check_model(header.get(MODEL_FIELD, model))
             return dict(parts)
         parts, keep, _ = self._contribute(self.number, self._announced, self._tensors, layout)
-        self._store.release(run.id, self.number, run.digest, encode_body({_MODEL: model}, parts, level=1), keep)
+        self._store.release(run.id, self.number, run.digest, encode_body({MODEL_FIELD: model}, parts, level=1), keep)
         return dict(parts)
 
     def _model_digest(self) -> str:

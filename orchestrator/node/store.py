@@ -113,6 +113,12 @@ class NodeStore:
                 self._db.execute("INSERT OR REPLACE INTO kept VALUES (?, ?, ?, ?)", row)
             self._db.execute("UPDATE releases SET body = NULL WHERE run = ? AND round < ?", (run, round_number))
 
+    def forfeit(self, run: str, round_number: int, task: str) -> None:
+        """Notes durably that a round has no answer and gets none, charged like one: that there is none may say as much."""
+        self.charge(run, round_number)
+        with self._writing():
+            self._db.execute("INSERT OR IGNORE INTO releases VALUES (?, ?, ?, NULL)", (run, round_number, task))
+
     def charge(self, run: str, round_number: int) -> None:
         """Tells `before_release` of a release whose vector is not kept here: it can be computed again without harm."""
         if self.before_release is not None:

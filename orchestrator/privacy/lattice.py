@@ -31,6 +31,11 @@ MAX_INFLATION = 1.01
 MAX_LEVELS = 1 << 26
 _ATTEMPTS = 32
 
+_CLIP_NORMS = (1e-30, 1e30)
+"""Steps, products and squares are then normal floats. Where a step is not, a vector of the right length would be found too long,
+and a node that refuses to round it says of its data what no noise covers.
+"""
+
 
 @dataclass(frozen=True)
 class Lattice:
@@ -43,6 +48,10 @@ class Lattice:
     def __post_init__(self) -> None:
         if not (math.isfinite(self.clip_norm) and self.clip_norm > 0 and self.size >= 1):
             raise PrivacyError(f"no grid for {self.size} numbers of clip norm {self.clip_norm}: both must be positive")
+        if not _CLIP_NORMS[0] <= self.clip_norm <= _CLIP_NORMS[1]:
+            raise PrivacyError(
+                f"no grid for clip norm {self.clip_norm:g}: {_CLIP_NORMS[0]:g} to {_CLIP_NORMS[1]:g} are supported"
+            )
         if not 1 <= self.levels <= MAX_LEVELS:
             raise PrivacyError(f"a grid of {self.levels} levels: 1 to {MAX_LEVELS} are supported")
 

@@ -11,8 +11,9 @@ from typing import Iterable, Optional
 
 import numpy as np
 
+from orchestrator.errors import PrivacyError
 from orchestrator.privacy.clipping import clip_l2
-from orchestrator.privacy.lattice import MIN_NOISE_STD, Lattice, clamp, draw, make_lattice
+from orchestrator.privacy.lattice import MAX_LEVELS, MIN_NOISE_STD, Lattice, clamp, draw, make_lattice
 from orchestrator.privacy.noise import SecureRandom
 from orchestrator.wire.evaluation import vector_size
 from orchestrator.wire.task import Task
@@ -87,8 +88,15 @@ class NoisyCounts:
 
     @property
     def scale(self) -> int:
-        """Steps for 1: a power of two with which a party's noise has at least MIN_NOISE_STD steps."""
+        """Steps for 1: a power of two with which a party's noise has at least MIN_NOISE_STD steps.
+
+        Raises PrivacyError for noise so small that it would take more than MAX_LEVELS.
+        """
         least = MIN_NOISE_STD * math.sqrt(self.parties) / (self.noise_multiplier * math.sqrt(2.0))
+        if not least <= MAX_LEVELS:
+            raise PrivacyError(
+                f"no grid for counts with noise multiplier {self.noise_multiplier:g} from {self.parties} parties"
+            )
         return 1 << max(0, math.ceil(math.log2(least)))
 
     @property

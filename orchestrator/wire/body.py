@@ -23,6 +23,7 @@ _DTYPES = {
     name: np.dtype(name).newbyteorder("<")
     for name in ("float32", "float16", "float64", "int8", "uint8", "int16", "int32", "uint32", "int64")
 }
+_SMALLEST = -(1 << 63)
 _PLAIN = (dict, list, str, bytes, int, float, bool, type(None))
 
 Header = Dict[str, Any]
@@ -99,6 +100,8 @@ def _check_plain(value: Any, depth: int = 0) -> None:
         raise WireError("message header is nested more than 32 levels deep")
     if type(value) not in _PLAIN:
         raise WireError(f"message header holds a {type(value).__name__}; only plain CBOR types are accepted")
+    if isinstance(value, int) and not _SMALLEST <= value <= -_SMALLEST - 1:
+        raise WireError("message header holds a whole number beyond 64 bits")  # no float, no column of a database
     if isinstance(value, dict):
         for key, item in value.items():
             if not isinstance(key, str):

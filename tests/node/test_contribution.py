@@ -1,12 +1,12 @@
 """What a node gives to a round: in which form, clipped and noised by whom, and never outside what protects it."""
 
 from pathlib import Path
-from typing import Any, Dict, Optional, Sequence, Tuple
+from typing import Any, ClassVar, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 import pytest
 
-from orchestrator.errors import DataError, PrivacyError, WireError
+from orchestrator.errors import DataError, EdgewardError, PrivacyError, WireError
 from orchestrator.node import contribution
 from orchestrator.node.contribution import EVALUATION, STATISTICS, UPDATE, Contributor, Run
 from orchestrator.node.data import Dataset
@@ -445,3 +445,41 @@ def test_a_sum_without_room_for_anything_is_refused_rather_than_cut_to_nothing()
     task = make_task(noise="distributed")
     with pytest.raises(PrivacyError, match="leave no room"):
         contribution._limit(Layout(parts_of(task, 1, SIZE), 24, 3, 1 << 39, 40), UPDATE, 40)
+
+
+# What fails
+
+
+class Overflowing(Fixed):
+    """An update that leaves the range of floats, or not, as a gateway's learning rate has the noise decide."""
+
+    outcomes: ClassVar[List[float]] = []
+
+    def train(self, weights: np.ndarray, number: int, correction: Optional[np.ndarray] = None) -> np.ndarray:
+        return np.full(SIZE, self.outcomes.pop(0), np.float32)
+
+
+def test_a_private_round_that_failed_is_charged_and_not_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """How often a gateway must ask until an answer is finite would tell of the data, with a draw of noise for each try."""
+    contributor, charged = make(tmp_path, make_task(evaluated=False)), []
+    contributor._trainer_factory = Overflowing
+    contributor._store.before_release = lambda *about: charged.append(about)
+    monkeypatch.setattr(Overflowing, "outcomes", [np.inf, 1.0, 1.0])
+    with pytest.raises(WireError, match="not finite numbers"):
+        contributor.open_answer(1, {}, MODEL)
+    assert set(charged) == {("run", 1)}
+    with pytest.raises(EdgewardError, match="round 1 of run run was answered before and is over"):
+        contributor._store.released("run", 1, "digest")
+    assert contributor._store.released("run", 2, "digest") is None, "the next round is another release"
+
+
+def test_a_round_that_claims_nothing_may_be_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    contributor = make(tmp_path, make_task(evaluated=False, unit="none"))
+    contributor._trainer_factory = Overflowing
+    monkeypatch.setattr(Overflowing, "outcomes", [np.inf, 1.0])
+    with pytest.raises(WireError, match="not finite numbers"):
+        contributor.open_answer(1, {}, MODEL)
+    assert contributor._store.released("run", 1, "digest") is None
+    contributor.open_answer(1, {}, MODEL)

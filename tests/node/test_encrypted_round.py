@@ -251,6 +251,19 @@ def test_another_attempt_carries_the_stored_values_and_old_ciphertexts_are_worth
     np.testing.assert_allclose(federation.mean(context, third, opened), np.full(SIZE, 0.25), atol=1e-6)
 
 
+def test_a_vector_of_one_model_is_in_no_sum_of_another(tmp_path: Path) -> None:
+    """Attempt 1: the victim gets a model that tells much, the others one that tells nothing. Attempt 2: all get the same."""
+    federation = Federation(tmp_path)
+    first = federation.context()
+    federation.node("a", first, weights=np.full(SIZE, 1e6, np.float32))
+    federation.node("b", first)
+    second = federation.context(attempt=2)
+    with pytest.raises(PrivacyError, match="round 1 began with another model in an earlier attempt"):
+        federation.node("a", second, attempt=2)
+    federation.node("b", second, attempt=2)
+    assert federation.computed == ["a", "b"]
+
+
 def test_masked_vectors_of_two_attempts_and_of_one_attempt_twice_have_nothing_in_common(tmp_path: Path) -> None:
     """The values are stored, the pads are not: drawn again, also by a node that died after it had spoken."""
     federation = Federation(tmp_path)

@@ -246,6 +246,19 @@ def test_every_rule_is_said_in_words(tmp_path: Path) -> None:
     assert "sums without noise: over the same nodes throughout a run" in describe(Policy())
 
 
+def test_what_a_node_cannot_check_under_ckks_it_does_not_promise(tmp_path: Path) -> None:
+    """It does not see over which nodes a sum is: those of two rounds may differ in one node alone."""
+    ckks = Aggregation("ckks", key_holder="keys")
+    open_sums = make_task(privacy=Privacy(unit="none"), aggregation=ckks)
+    rules = "[require]\nunits = ['none', 'record']\nstages = ['ckks']\n"
+    refusal = policy_of(tmp_path, rules).objection(open_sums, "")
+    assert refusal is not None
+    assert refusal.code == "policy.noise"
+    assert policy_of(tmp_path, rules + "steady = false\n").objection(open_sums, "") is None
+    noised = make_task(privacy=Privacy(noise_multiplier=2.0), aggregation=ckks)
+    assert policy_of(tmp_path, rules).objection(noised, "") is None
+
+
 def test_every_mistake_is_named_with_its_place(tmp_path: Path) -> None:
     path = tmp_path / "policy.toml"
     path.write_text(

@@ -194,3 +194,18 @@ def test_steps_and_units() -> None:
     lattice = Lattice(0.5, 2, 8)
     assert lattice.step == 0.0625
     assert lattice.to_float(np.array([8, -3])).tolist() == [0.5, -0.1875]
+
+
+@pytest.mark.parametrize("clip_norm", [1e-320, 7e-317, 1e-300, 1e-31, 1e31, 1e300])
+def test_there_is_no_grid_where_it_would_depend_on_the_data_whether_they_can_be_rounded(clip_norm: float) -> None:
+    """Among subnormal numbers, rounding failed for a gradient that is not zero: no noise covers such an answer."""
+    with pytest.raises(PrivacyError, match="are supported"):
+        make_lattice(clip_norm, 10, 50.0, 1)
+
+
+@pytest.mark.parametrize("clip_norm", [1e-30, 1e-12, 1.0, 1e12, 1e30])
+def test_whatever_is_clipped_can_be_rounded(clip_norm: float) -> None:
+    lattice, rng = make_lattice(clip_norm, 10, 50.0, 1), np.random.default_rng(0)
+    for exponent in (-45, -30, -12, 0, 12, 38):
+        vectors = rng.standard_normal((200, 10)) * 10.0**exponent
+        lattice.round(clip_l2(vectors, clip_norm), rng)

@@ -6,6 +6,7 @@ from typing import Any, List
 import numpy as np
 import pytest
 
+from orchestrator.errors import PrivacyError
 from orchestrator.node import evaluation
 from orchestrator.node.data import Dataset
 from orchestrator.node.evaluation import evaluate
@@ -229,3 +230,9 @@ def test_a_patients_statistics_are_the_mean_of_its_records() -> None:
     single = moments(whole.x, task.schema, whole.units("record"))
     expected = np.stack([single[rows].mean(axis=0) for rows in units])
     np.testing.assert_allclose(moments(whole.x, task.schema, units), expected)
+
+
+@pytest.mark.parametrize("multiplier", [5e-324, 1e-300, 1e-17, 1e-6])
+def test_counts_with_next_to_no_noise_are_refused_and_end_no_process(multiplier: float) -> None:
+    with pytest.raises(PrivacyError, match="no grid for counts"):
+        NoisyCounts(9, multiplier, 1, "discrete-gaussian").total([np.zeros(9)])

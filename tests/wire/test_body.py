@@ -64,6 +64,17 @@ def test_a_bad_header_is_refused_with_its_reason(header: bytes, reason: str) -> 
         decode_body(body_of(header), MAX)
 
 
+@pytest.mark.parametrize("number", [1 << 63, -(1 << 63) - 1, 10**400])
+def test_a_number_nothing_could_be_computed_with_is_refused(number: int) -> None:
+    """As a count of parameters, or of rounds, it would end the process that made a float of it."""
+    with pytest.raises(WireError, match="beyond 64 bits"):
+        decode_body(encode_body({"task": {"training": {"parameters": number}}}), MAX)
+    assert decode_body(encode_body({"n": (1 << 63) - 1, "m": -(1 << 63)}), MAX)[0] == {
+        "n": (1 << 63) - 1,
+        "m": -(1 << 63),
+    }
+
+
 def test_trailing_bytes_are_refused() -> None:
     with pytest.raises(WireError, match="5 bytes follow"):
         decode_body(body_of(cbor2.dumps({"tensors": []}), b"extra"), MAX)
