@@ -63,7 +63,7 @@ def test_the_page_follows_the_format():
         "metrics", inferences=12, latency_p99_us=50, drift_psi=0.25, classes=[3, 9], reset="power_on", Odd=1, on=True
     )
     page = parse_page(render([board, PortStatus("/dev/other")]))
-    port = 'odd\\"\\\\\\nname'
+    port = 'odd\\"\\\\\\\\x0aname'  # a port's name is shown as one printable line, then escaped
     assert page["edgeward_board_up"][0] == ({"port": "/dev/" + port}, 1.0)
     assert page["edgeward_board_up"][1] == ({"port": "/dev/other"}, 0.0)
     assert page["edgeward_inferences_total"][0][1] == 12
