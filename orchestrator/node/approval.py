@@ -15,6 +15,8 @@ from orchestrator.node.policy import own_noise
 from orchestrator.wire.task import Task, describe_model, digest_of, task_from_dict
 
 APPROVALS = "approvals"
+MOST_REQUESTS, MOST_BYTES = 200, 512 << 20
+"""Kept of a node's requests. The owner makes room by deleting files of that folder; decisions are in the ledger."""
 
 
 class Request(NamedTuple):
@@ -56,6 +58,13 @@ class Approvals:
         _write(self._folder / f"{digest}.tflite", graph)
         _write(self._folder / f"{digest}.json", json.dumps(request._asdict(), indent=1).encode())
         return request
+
+    def full(self, digest: str) -> bool:
+        """Whether so many tasks were asked already that another one is not written: what a gateway sends must not fill a disk."""
+        if not self._folder.is_dir() or (self._folder / f"{digest}.json").exists():
+            return False
+        sizes = [path.stat().st_size for path in self._folder.iterdir()]
+        return len(sizes) >= 2 * MOST_REQUESTS or sum(sizes) >= MOST_BYTES
 
     def requests(self) -> List[Request]:
         """All that were ever asked, the oldest first."""

@@ -17,7 +17,7 @@ from typing import Any, Dict, List, NamedTuple, Optional, Tuple, Union
 from orchestrator.errors import LedgerError, PrivacyError, UsageError, WireError
 from orchestrator.node import accountant
 from orchestrator.node.anchor import Anchor, FolderAnchor, Head, StoreAnchor
-from orchestrator.node.approval import Approvals, digest_of
+from orchestrator.node.approval import MOST_REQUESTS, Approvals, digest_of
 from orchestrator.node.identity import NodeIdentity
 from orchestrator.node.ledger import APPROVED, DENIED, LEDGER_FILE, Ledger, Reservation, StaleError
 from orchestrator.node.policy import Policy, PolicyFile, Refusal
@@ -300,7 +300,11 @@ class Gatekeeper:
 
     def _ask(
         self, run: str, declared: Dict[str, Any], graph: bytes, task: Task, epsilons: Optional[Tuple[float, float]]
-    ) -> Waiting:
+    ) -> Union[Refusal, Waiting]:
+        if self._approvals.full(digest_of(declared, graph)):
+            return Refusal(
+                "policy.approvals", f"{MOST_REQUESTS} tasks were asked already: delete those you need no more"
+            )
         peers = roster_lines(task.aggregation, self._name, self.roster(), first_sight=self._open)
         request = self._approvals.ask(run, declared, graph, None if epsilons is None else epsilons[0], peers)
         command = f"edgeward node approve {request.digest[:16]}"

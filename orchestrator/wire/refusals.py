@@ -21,6 +21,7 @@ TEXTS: Dict[str, str] = {
     "policy.task": "the task's name is not one its owner accepts",
     "policy.signer": "the gateway's key is not one its owner accepts",
     "policy.approval": "its owner has to approve the task",
+    "policy.approvals": "so many tasks were put before its owner that no other is",
     "policy.approval-denied": "its owner denied the task",
     "policy.unreadable": "its policy cannot be read, so it accepts nothing",
     "policy.accountant": "its policy limits epsilon, and nothing there can count this task's",

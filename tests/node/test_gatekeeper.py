@@ -413,3 +413,15 @@ def test_the_agent_stays_without_scipy() -> None:
     program = "import sys, orchestrator.node.agent; print('scipy' in sys.modules or 'dp_accounting' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+def test_what_waits_for_the_owner_does_not_fill_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("orchestrator.node.approval.MOST_REQUESTS", 3)
+    (tmp_path / "policy.toml").write_text("[approval]\nrequired = true\n")
+    keeper = open_keeper(tmp_path)
+    asked = [code(admit(keeper, f"run-{seed}", replace(TASK, seed=seed))) for seed in (1, 2, 3, 4, 1)]
+    assert asked == [*["policy.approval"] * 3, "policy.approvals", "policy.approval"]
+    assert len(Approvals(tmp_path).requests()) == 3
+    monkeypatch.setattr("orchestrator.node.approval.MOST_REQUESTS", 300)
+    monkeypatch.setattr("orchestrator.node.approval.MOST_BYTES", 3)
+    assert code(admit(keeper, "run-5", replace(TASK, seed=5))) == "policy.approvals"
