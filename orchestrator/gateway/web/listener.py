@@ -1,6 +1,5 @@
 """What the dashboard hears over MQTT: records of boards, and what nodes say of themselves. A bounded memory of both."""
 
-import json
 import logging
 import math
 import queue
@@ -11,9 +10,11 @@ from collections import deque
 from typing import Any, Deque, Dict, List, Optional
 
 from orchestrator.errors import BrokerError, WireError
-from orchestrator.wire.body import decode_body
+from orchestrator.wire.body import PRESENCE_BYTES, decode_body
+from orchestrator.wire.cbor import NARROW
 from orchestrator.wire.link import BrokerAddress, Connected, Disconnected, Link, Message
 from orchestrator.wire.plain import plain_fields
+from orchestrator.wire.records import read_object
 from orchestrator.wire.topics import Topics
 
 log = logging.getLogger("edgeward.dashboard")
@@ -160,7 +161,7 @@ class Listener:
             self._take_presence(sender[0], message.payload, now)
 
     def _take_record(self, board: str, payload: bytes, now: float) -> None:
-        record = _json_object(payload)
+        record = read_object(payload, _MOST_RECORD_BYTES)
         if record is None:
             log.warning("passed over a message of board %s that is no record", board)
             return
@@ -172,7 +173,7 @@ class Listener:
 
     def _take_presence(self, node: str, payload: bytes, now: float) -> None:
         try:
-            header, _ = decode_body(payload, 1 << 20)
+            header, _ = decode_body(payload, PRESENCE_BYTES, NARROW)
         except WireError as error:
             log.warning("passed over presence of %s: %s", node, error)
             return
@@ -192,17 +193,3 @@ class Listener:
 
 def _number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _refuse(name: str) -> None:
-    raise ValueError(f"{name} is not JSON")
-
-
-def _json_object(payload: bytes) -> Optional[Dict[str, Any]]:
-    if len(payload) > _MOST_RECORD_BYTES:
-        return None
-    try:
-        found = plain_fields(json.loads(payload, parse_constant=_refuse), 200)
-    except (ValueError, RecursionError):
-        return None
-    return found if isinstance(found, dict) else None
