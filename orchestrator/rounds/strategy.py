@@ -46,6 +46,8 @@ class WeightsOnly:
 class OfTheMean(WeightsOnly, ABC):
     """A strategy that needs nothing but the mean of a round's updates, which a secure sum gives as well."""
 
+    takes_mean = True
+
     @abstractmethod
     def move(self, weights: np.ndarray, mean: np.ndarray, state: State) -> Tuple[np.ndarray, State]:
         """(new float32 weights (P,), new state) from the old ones and the mean delta, float64 (P,)."""

@@ -1,0 +1,60 @@
+"""Who sends what has to be refused, and how often: after MOST_REFUSED messages a sender is dropped, after MOST_ANSWERS a node is out.
+
+A refusal of a message is forgiven after FORGIVEN_AFTER_S, so that a node with a bad day is not dropped after weeks; one of an
+answer is not, since each may cost the others a round's deadline. Nothing here is journalled: what follows of it is.
+"""
+
+from typing import Dict, Set, Tuple
+
+MOST_REFUSED = 20
+"""Messages of one sender that are refused before it is dropped."""
+
+FORGIVEN_AFTER_S = 60.0
+"""How long one refused message is held against its sender."""
+
+MOST_ANSWERS = 3
+"""Refused updates, or answers to steps, after which a node is out of the run."""
+
+MOST_SENDERS = 10_000
+"""Names a gateway listens to. There is no broker that limits them where there are no identities."""
+
+MESSAGES, ANSWERS = "gateway.messages", "gateway.updates"
+"""Codes of the two, as the journal has them."""
+
+TEXTS = {
+    MESSAGES: f"it sent {MOST_REFUSED} messages that were refused: the gateway listens to it no more",
+    ANSWERS: f"{MOST_ANSWERS} of its answers were refused, the last one because: ",
+}
+
+
+class Refused:
+    """Of one gateway process."""
+
+    def __init__(self) -> None:
+        self._messages: Dict[str, Tuple[float, float]] = {}  # sender -> (refusals held against it, as of when)
+        self._answers: Dict[str, Set[bytes]] = {}  # node -> transfers
+        self._known: Set[str] = set()
+        self._dropped: Set[str] = set()
+
+    def listens_to(self, sender: str) -> bool:
+        """Whether what this sender says is looked at."""
+        if sender in self._dropped or (sender not in self._known and len(self._known) >= MOST_SENDERS):
+            return False
+        self._known.add(sender)
+        return True
+
+    def message(self, sender: str, now: float) -> bool:
+        """Notes a refused message; True with the one that drops its sender."""
+        held, at = self._messages.get(sender, (0.0, now))
+        held = max(0.0, held - (now - at) / FORGIVEN_AFTER_S) + 1.0
+        self._messages[sender] = held, now
+        if held < MOST_REFUSED - 0.5:  # the first ones are half forgiven by the time of the last
+            return False
+        self._dropped.add(sender)
+        return True
+
+    def answer(self, node: str, transfer: bytes) -> bool:
+        """Notes a refused answer, however often it comes; True with the one that puts its node out of the run."""
+        before = self._answers.setdefault(node, set())
+        before.add(transfer)
+        return len(before) >= MOST_ANSWERS
