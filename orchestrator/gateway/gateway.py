@@ -22,7 +22,8 @@ from orchestrator.gateway.encrypted_aggregation import EncryptedAggregation
 from orchestrator.gateway.figures import Figures
 from orchestrator.gateway.ledgers import CODE as LOST
 from orchestrator.gateway.ledgers import LedgerWatch
-from orchestrator.gateway.refused import ANSWERS, MESSAGES, TEXTS, Refused
+from orchestrator.gateway.names import Names
+from orchestrator.gateway.refused import ANSWER, ANSWERS, MESSAGES, Refused
 from orchestrator.gateway.run import RunResult, plan_of, standardization
 from orchestrator.gateway.secure_aggregation import SecureAggregation
 from orchestrator.gateway.selection import Standings
@@ -63,13 +64,13 @@ from orchestrator.rounds.secure import (
 )
 from orchestrator.wire.body import PRESENCE_BYTES, decode_body, encode_body, require
 from orchestrator.wire.cbor import NARROW
-from orchestrator.wire.frames import Ack, Chunk, Want, decode_frame, encode_frame
+from orchestrator.wire.frames import Ack, Chunk, Want, decode_frame, encode_frame, split
 from orchestrator.wire.link import BrokerAddress, Connected, Disconnected, Link, Message
 from orchestrator.wire.plain import plain
 from orchestrator.wire.refusals import code_in, text_of
 from orchestrator.wire.task import task_from_dict
 from orchestrator.wire.topics import Topics
-from orchestrator.wire.transfer import Inbox
+from orchestrator.wire.transfer import Inbox, transfer_id
 
 log = logging.getLogger("edgeward.gateway")
 
@@ -129,6 +130,7 @@ class Gateway:
         self._hand_up = hand_up
         self._topics = Topics(federation)
         self._refused = Refused()
+        self._names = Names()
         self._inbox = Inbox(self._aggregation.most_sent())
         self._epoch = time.time() - time.monotonic()
         self._wake_at: Optional[float] = None
@@ -275,21 +277,31 @@ class Gateway:
                 self._take_presence(node, message.payload)
             elif kind == "up":
                 self._take_frame(node, message.payload)
+            self._refused.accepted(node)
         except WireError as error:
-            log.warning("refused a message of %s: %s", node, error)
-            self._tell("refused", node=node, reason=plain(error))
+            if self._refused.says_more(node):
+                log.warning("refused a message of %s: %s", node, error)
+                self._tell("refused", node=node, reason=plain(error))
             if self._refused.message(node, time.monotonic()):
-                self._put_out(node, MESSAGES, TEXTS[MESSAGES])
+                self._put_out(node, MESSAGES)
 
     def _take_presence(self, node: str, payload: bytes) -> None:
         header, _ = decode_body(payload, PRESENCE_BYTES, NARROW)
-        kind = require(header, "kind", str)
+        kind, instance = require(header, "kind", str), require({"instance": "", **header}, "instance", str)
         if kind == "gone":
-            self._leave(node)
+            if self._names.left(node, instance):
+                self._leave(node)
+                second = self._names.waiting(node)
+                if second is not None:
+                    self._take_presence(node, second)
             return
         if kind == "refused":
             code = code_in(header)
             self._tell("node_refused", node=node, code=code, reason=text_of(code))
+            return
+        at_work = node in self._coordinator.cohort and node not in self._coordinator.arrived
+        if not self._names.heard(node, instance, time.monotonic(), at_work and node in self._coordinator.online):
+            self._refuse_second(node, instance, payload)
             return
         self._figures.heard(node, header.get("process"))
         self._standings.heard(node, header, time.monotonic())
@@ -322,6 +334,18 @@ class Gateway:
         elif not self._coordinator.over:
             self._announcer.task(node)
 
+    def _refuse_second(self, node: str, instance: str, presence: bytes) -> None:
+        """Answers a second node under a name in use; the first one hears it too, and says again that it is here."""
+        new, due = self._names.hold(node, instance, presence, time.monotonic())
+        if new:
+            log.error("refused a second node that calls itself %s: the first one goes on", node)
+            self._tell("name_in_use", node=node)
+        if due:
+            said = {"kind": "taken", "run": self._run, "instance": instance, "at": self._now()}
+            body = self._voice.say(encode_body(said), node)
+            for chunk in split(transfer_id(body), body):
+                self._link.publish(self._topics.down(node), encode_frame(chunk))
+
     def _joining(self, node: str, header: Dict[str, Any]) -> Joined:
         records = require(header, "records", int)
         units = require({"units": records, **header}, "units", int)
@@ -334,8 +358,9 @@ class Gateway:
         if event.node != self._task.aggregation.key_holder:
             self._records[event.node], self._units[event.node] = event.records, event.units or event.records
 
-    def _put_out(self, node: str, code: str, reason: str) -> None:
+    def _put_out(self, node: str, code: str) -> None:
         """Out of the run, by name; who was never in it is only named, so that invented names fill no journal."""
+        reason = text_of(code)
         log.error("%s is out of the run: %s", node, reason)
         if node in self._coordinator.online or node in self._records:
             self._inbox.forget(node)
@@ -398,8 +423,8 @@ class Gateway:
             try:  # before anything is stored
                 self._check_counts(node, number, header)
                 self._aggregation.check_update(number, header, tensors)
-            except WireError as error:
-                self._refuse_answer(node, chunk, number, error)
+            except WireError:
+                self._refuse_answer(node, chunk, number)
                 raise
             self._figures.received(node, len(body), header)
             event = Arrived(self._now(), node, number, chunk.id.hex(), float(records))
@@ -423,13 +448,13 @@ class Gateway:
     def _acknowledge_now(self, node: str, chunk: Chunk) -> None:
         self._link.publish(self._topics.down(node), encode_frame(self._inbox.finish(node, chunk.id)))
 
-    def _refuse_answer(self, node: str, chunk: Chunk, number: int, error: WireError) -> None:
+    def _refuse_answer(self, node: str, chunk: Chunk, number: int) -> None:
         """An answer that was asked for and cannot be used: the round goes on without it, and after three without its node."""
         self._acknowledge_now(node, chunk)
         if self._refused.answer(node, chunk.id):
-            self._put_out(node, ANSWERS, plain(f"{TEXTS[ANSWERS]}{error}"))
+            self._put_out(node, ANSWERS)
         elif self._secure is None:
-            self._happen(Abstained(self._now(), node, number, self._coordinator.attempt, plain(error)))
+            self._happen(Abstained(self._now(), node, number, self._coordinator.attempt, text_of(ANSWER)))
 
     def _take_answer(
         self, node: str, chunk: Chunk, kind: str, header: Dict[str, Any], tensors: Dict[str, Any], body: bytes
@@ -455,8 +480,8 @@ class Gateway:
                 self._secure.check_answer(step, header, tensors)
                 if step in VECTOR_STEPS:
                     self._check_counts(node, number, header)
-            except WireError as error:
-                self._refuse_answer(node, chunk, number, error)
+            except WireError:
+                self._refuse_answer(node, chunk, number)
                 raise
             self._figures.received(node, len(body), header)
             brings = (self._secure.prepares(step, header), self._secure.foresees(step, header))
@@ -598,6 +623,9 @@ class Gateway:
         self._announcer.close_round()
         if outcome.evaluated is not None:
             self._tell("evaluated", round=outcome.evaluated[0], **outcome.evaluated[1])
+        shortened = outcome.figures.get("shortened", [])
+        if shortened:
+            self._tell("shortened", round=action.round, nodes=shortened, names=", ".join(shortened))
         self._tell("aggregated", of=self._task.training.rounds, **result)
         if self._hand_up is not None and PARTIAL in outcome.vectors:
             self._hand_up(action.round, outcome.vectors[PARTIAL], int(outcome.figures["records"]))

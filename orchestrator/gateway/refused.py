@@ -1,7 +1,8 @@
 """Who sends what has to be refused, and how often: after MOST_REFUSED messages a sender is dropped, after MOST_ANSWERS a node is out.
 
-A refusal of a message is forgiven after FORGIVEN_AFTER_S, so that a node with a bad day is not dropped after weeks; one of an
-answer is not, since each may cost the others a round's deadline. Nothing here is journalled: what follows of it is.
+A refusal of a message is forgiven after FORGIVEN_AFTER_S, or TO_FORGIVE messages that make sense, so that a node behind a bad line is
+not dropped after weeks. One of an answer is not: each may cost the others a round's deadline. Nothing here is journalled: what
+follows of it is.
 """
 
 from typing import Dict, Set, Tuple
@@ -12,19 +13,20 @@ MOST_REFUSED = 20
 FORGIVEN_AFTER_S = 60.0
 """How long one refused message is held against its sender."""
 
+TO_FORGIVE = 10
+"""Or how many messages that make sense."""
+
+MOST_SAID = 100
+"""Refusals of one sender that are logged and shown, however many there are."""
+
 MOST_ANSWERS = 3
 """Refused updates, or answers to steps, after which a node is out of the run."""
 
 MOST_SENDERS = 10_000
 """Names a gateway listens to. There is no broker that limits them where there are no identities."""
 
-MESSAGES, ANSWERS = "gateway.messages", "gateway.updates"
-"""Codes of the two, as the journal has them."""
-
-TEXTS = {
-    MESSAGES: f"it sent {MOST_REFUSED} messages that were refused: the gateway listens to it no more",
-    ANSWERS: f"{MOST_ANSWERS} of its answers were refused, the last one because: ",
-}
+MESSAGES, ANSWERS, ANSWER = "gateway.messages", "gateway.updates", "gateway.answer"
+"""Codes of wire/refusals.py: of a dropped sender, of a node that is out, of one refused answer."""
 
 
 class Refused:
@@ -32,6 +34,7 @@ class Refused:
 
     def __init__(self) -> None:
         self._messages: Dict[str, Tuple[float, float]] = {}  # sender -> (refusals held against it, as of when)
+        self._said: Dict[str, int] = {}
         self._answers: Dict[str, Set[bytes]] = {}  # node -> transfers
         self._known: Set[str] = set()
         self._dropped: Set[str] = set()
@@ -43,12 +46,23 @@ class Refused:
         self._known.add(sender)
         return True
 
+    def says_more(self, sender: str) -> bool:
+        """Whether another refusal of this sender is to be logged; counts it."""
+        self._said[sender] = self._said.get(sender, 0) + 1
+        return self._said[sender] <= MOST_SAID
+
+    def accepted(self, sender: str) -> None:
+        """Notes a message that made sense."""
+        if sender in self._messages:
+            held, at = self._messages[sender]
+            self._messages[sender] = max(0.0, held - 1 / TO_FORGIVE), at
+
     def message(self, sender: str, now: float) -> bool:
         """Notes a refused message; True with the one that drops its sender."""
         held, at = self._messages.get(sender, (0.0, now))
         held = max(0.0, held - (now - at) / FORGIVEN_AFTER_S) + 1.0
         self._messages[sender] = held, now
-        if held < MOST_REFUSED - 0.5:  # the first ones are half forgiven by the time of the last
+        if held < MOST_REFUSED:
             return False
         self._dropped.add(sender)
         return True

@@ -2,10 +2,11 @@
 
 Messages (see wire/body.py for their form), node to gateway: presence `hello`, `ready`, `declined`, `waiting` (for its owner's
 word), `refused`, `gone` (the last will); transfers `update`, in secure rounds `step` and `abstain`. Gateway to node: transfers
-`task`, `round`, `step`, `finished`. Why something is declined, refused or abstained from stays in this node's log; a code of
+`task`, `round`, `step`, `finished`, `taken` (the name, by another node). Why something is declined, refused or abstained from stays in this node's log; a code of
 wire/refusals.py travels.
 """
 
+import hashlib
 import logging
 import queue
 import time
@@ -85,7 +86,7 @@ class NodeAgent:
             None  # a task that waits for a person
         )
         self._look_at = 0.0
-        self._refusal_at = 0.0
+        self._refusal_at = self._said_at = 0.0
         self._trainer_factory = trainer_factory
         self._once = once
         self._outbox = Outbox()
@@ -96,10 +97,13 @@ class NodeAgent:
         self._labels = labels or {}
         self._report_at = time.monotonic() + REPORT_EVERY_S
         self._stopping = False
-        gone = encode_body({"kind": "gone", "node": name})
+        # Of this state folder: another node under this name is another one, for the broker as well.
+        self._instance = hashlib.sha256(b"instance" + self._store.secret("instance")).hexdigest()[:16]
+        self._taken = False
+        gone = encode_body({"kind": "gone", "node": name, "instance": self._instance})
         self._link = Link(
             broker,
-            f"edgeward-{federation}-{name}",
+            f"edgeward-{federation}-{name}-{self._instance[:8]}",
             [self._topics.all_nodes, self._topics.down(name)],
             will=(self._topics.presence(name), gone),
         )
@@ -114,11 +118,17 @@ class NodeAgent:
             while not self._stopping:
                 self._step()
         finally:
-            self._link.publish(self._topics.presence(self._name), self._gone, retain=True)
+            if not self._taken:
+                self._link.publish(self._topics.presence(self._name), self._gone, retain=True)
             self._link.flush(2.0)
             self._link.close()
             self._gatekeeper.close()
             self._store.close()
+        if self._taken:
+            raise UsageError(
+                f"another node is here as {self._name!r} and goes on: names are for one node each, start this one with another "
+                "--name (with an identity: enrol it under another); if the other one is this node with a lost state folder, stop it"
+            )
 
     def stop(self) -> None:
         self._stopping = True
@@ -210,8 +220,19 @@ class NodeAgent:
             self._take_step(header, tensors)
         elif kind == "finished":
             self._finish(header, tensors)
+        elif kind == "taken":
+            self._name_taken(require(header, "instance", str))
         else:
             raise WireError(f"the gateway sent a message of kind {kind!r}, which this version does not know")
+
+    def _name_taken(self, refused: str) -> None:
+        """A second node came under this name. Where it is this one, it ends; the first says again that it is here."""
+        if refused == self._instance:
+            self._taken = True
+            self.stop()
+        elif time.monotonic() >= self._said_at + 1.0:
+            log.error("another node calls itself %s: the gateway refused it", self._name)
+            self._announce_presence()
 
     def _take_task(self, header: Dict[str, Any], tensors: Dict[str, np.ndarray]) -> None:
         run = run_name(require(header, "run", str))
@@ -422,6 +443,7 @@ class NodeAgent:
         self._announce_presence()
 
     def _announce_presence(self) -> None:
+        self._said_at = time.monotonic()
         body = encode_body({**self._presence, "ledger": self._gatekeeper.told(), **self._about()})
         self._link.publish(self._topics.presence(self._name), body, retain=True)
 
@@ -441,4 +463,4 @@ class NodeAgent:
             "received_bytes": received,
             "tensorflow": has_tensorflow(),
         }
-        return {"node": self._name, "process": process, "labels": self._labels, "health": read_health()}
+        return {"node": self._name, "instance": self._instance, "process": process, "labels": self._labels, "health": read_health()}
