@@ -26,6 +26,7 @@ from orchestrator.node.gatekeeper import Gatekeeper, Verdict, Waiting
 from orchestrator.node.graph_admission import admit_graph
 from orchestrator.node.health import REPORT_EVERY_S, read_health
 from orchestrator.node.identity import NodeIdentity
+from orchestrator.node.intake import MAX_MESSAGE_BYTES, most_unpacked
 from orchestrator.node.pace import Pace
 from orchestrator.node.peers import Peers
 from orchestrator.node.personal import PERSONAL, write_personal
@@ -50,7 +51,6 @@ log = logging.getLogger("edgeward.node")
 GATEWAY = "gateway"
 LOOK_S = 0.25
 """Answers to tasks for which the data were opened go out at multiples of this."""
-MAX_MESSAGE_BYTES = 512 << 20
 
 
 class NodeAgent:
@@ -199,7 +199,7 @@ class NodeAgent:
         received = self._inbox.finish(GATEWAY, chunk.id)
         try:
             opened = None if self._guard is None else self._guard.open(body)
-            header, tensors = decode_body(body if opened is None else opened.content, MAX_MESSAGE_BYTES)
+            header, tensors = decode_body(body if opened is None else opened.content, self._most_unpacked)
         except WireError:
             self._link.publish(self._topics.up(self._name), encode_frame(received))
             raise
@@ -224,6 +224,10 @@ class NodeAgent:
             self._name_taken(require(header, "instance", str))
         else:
             raise WireError(f"the gateway sent a message of kind {kind!r}, which this version does not know")
+
+    def _most_unpacked(self, header: Dict[str, Any]) -> int:
+        run = self._run
+        return most_unpacked(header, "" if run is None else run.id, None if run is None else run.task)
 
     def _name_taken(self, refused: str) -> None:
         """A second node came under this name. Where it is this one, it ends; the first says again that it is here."""
