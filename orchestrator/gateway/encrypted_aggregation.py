@@ -63,6 +63,10 @@ class EncryptedAggregation(SecureAggregation):
         if step == CONTEXT:
             _check_bytes(tensors, "context")
             _check_fields(header, ("journal", "signature", "credential"))
+            try:  # here, where it is the key holder's fault, and not at the first node's answer
+                Receiver(tensors["context"].tobytes())
+            except PrivacyError as error:
+                raise WireError(str(error)) from error
         elif step == ENCRYPTED:
             _check_bytes(tensors, "masked")
             _check_bytes(tensors, "ciphertext")

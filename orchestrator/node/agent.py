@@ -467,4 +467,10 @@ class NodeAgent:
             "received_bytes": received,
             "tensorflow": has_tensorflow(),
         }
-        return {"node": self._name, "instance": self._instance, "process": process, "labels": self._labels, "health": read_health()}
+        return {
+            "node": self._name,
+            "instance": self._instance,
+            "process": process,
+            "labels": self._labels,
+            "health": read_health(),
+        }

@@ -146,7 +146,9 @@ def _read_tensors(described: Any, content: bytes, offset: int, limits: Limits) -
         shown = plain(repr(name), 80)
         dtype = _DTYPES.get(dtype_name) if isinstance(dtype_name, str) else None
         if dtype is None:
-            raise WireError(f"tensor {shown} has dtype {plain(repr(dtype_name), 40)}, the wire carries {', '.join(_DTYPES)}")
+            raise WireError(
+                f"tensor {shown} has dtype {plain(repr(dtype_name), 40)}, the wire carries {', '.join(_DTYPES)}"
+            )
         if len(shape) > 8 or not all(type(n) is int and 0 <= n < 1 << 40 for n in shape):
             raise WireError(f"tensor {shown} has the shape {plain(repr(shape), 80)}")
         if name in tensors:

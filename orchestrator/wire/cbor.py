@@ -93,7 +93,9 @@ class _Reader:
 
     def _string(self, size: int, text: bool) -> Any:
         if size > self._limits.text_bytes:
-            raise WireError(f"message header holds {size} bytes in one value, at most {self._limits.text_bytes} are read")
+            raise WireError(
+                f"message header holds {size} bytes in one value, at most {self._limits.text_bytes} are read"
+            )
         taken = self._take(size)
         if not text:
             return taken

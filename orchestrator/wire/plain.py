@@ -45,7 +45,10 @@ class PlainFormatter(logging.Formatter):
 
 
 def plain_fields(value: Any, limit: int = LIMIT, depth: int = 50) -> Any:
-    """Plain data with every text in it made plain, keys included, and bytes as hexadecimal digits; what is nested deeper than `depth` is left out."""
+    """Plain data with every text in it made plain, keys included, and bytes as hexadecimal digits.
+
+    What is nested deeper than `depth` is left out.
+    """
     if isinstance(value, str):
         return plain(value, limit)
     if isinstance(value, bytes):

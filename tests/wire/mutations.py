@@ -22,7 +22,21 @@ VALUES: List[Any] = [
     float("nan"), float("inf"), "", "a", "b", "run", "keys", "masked", "\x00\x1b[2J", "x" * 5000, b"", b"x" * 32, b"x" * 33, b"\xff",
     [], ["a"], ["a", "a"], [1, [2]], {}, {"a": 1}, {"a": b"x" * 32}, {"a": {"a": b"x"}}, {"": None}, {"b": [b"s", b"x" * 33]}, _DEEP,
 ]  # fmt: skip
-_WORDS = ["kind", "run", "round", "attempt", "step", "records", "units", "codec", "shares", "signature", "survivors", "ledger", "labels"]
+_WORDS = [
+    "kind",
+    "run",
+    "round",
+    "attempt",
+    "step",
+    "records",
+    "units",
+    "codec",
+    "shares",
+    "signature",
+    "survivors",
+    "ledger",
+    "labels",
+]
 
 
 def mutated(rng: random.Random, header: Any, words: List[str]) -> Any:

@@ -46,11 +46,26 @@ def make_task(aggregation: str = "plain", share: float = 0.2) -> Task:
     how = Aggregation(aggregation, key_holder="k" if aggregation == "ckks" else "")
     rules = Rounds(nodes=3, quorum=3, attempts=5)
     training, evaluation = Training(rounds=50, parameters=SIZE), Evaluation(share=share)
-    return Task("t", schema, {"kind": "none"}, training, Privacy(unit="none"), rules, evaluation=evaluation, aggregation=how)
+    return Task(
+        "t", schema, {"kind": "none"}, training, Privacy(unit="none"), rules, evaluation=evaluation, aggregation=how
+    )
 
 
 def cases(who: str) -> int:
     return max(50, int(CASES * SHARES[who]))
+
+
+class NotMutating(random.Random):
+    """Gives messages as they are."""
+
+    def random(self) -> float:
+        return 0.99
+
+    def choice(self, options: Any) -> Any:
+        return options[0]
+
+    def randrange(self, *_: int) -> int:  # type: ignore[override]
+        return 0
 
 
 # The gateway
@@ -99,7 +114,10 @@ def answers(aggregation: str, number: int, attempt: int) -> List[Body]:
         ({"step": "masked", **COUNTS, "foreseen": b"s", "next": keys}, masked),
         ({"step": "confirm", "signature": b"s"}, {}),
         ({"step": "unmask", "shares": {n: [b"b", bytes(33)] for n in NODES}, "next": {"shares": {"a": b"x"}}}, {}),
-        ({"step": "context", "journal": b"j", "signature": b"s", "credential": b"c"}, {"context": np.zeros(99, np.uint8)}),
+        (
+            {"step": "context", "journal": b"j", "signature": b"s", "credential": b"c"},
+            {"context": np.zeros(99, np.uint8)},
+        ),
         ({"step": "decrypt"}, {"sum": np.zeros(SIZE + 20, np.uint32)}),
     ]
     digests = {name: bytes(32) for name in ("digest", "masked_digest", "check")}
@@ -139,7 +157,10 @@ class Gateways:
     def hostile(self, rng: random.Random) -> None:
         gateway, coordinator = self.gateway, self.gateway._coordinator
         node = rng.choice([*NODES, "k", "stranger"])
-        if rng.random() < 0.4:
+        if rng.random() < 0.3:
+            node, body = self.honest(rng, node)
+            payloads, kind = any_frames(NotMutating(), any_body(NotMutating(), [body])), "up"
+        elif rng.random() < 0.4:
             payloads, kind = [any_body(rng, presences("run"))], "presence"
         else:
             valid = answers(self.aggregation, coordinator.round, coordinator.attempt)
@@ -154,6 +175,18 @@ class Gateways:
         elif rng.random() < 0.02:  # a node that a stranger sent away comes back, and rounds go on
             for back in (*NODES, "k"):
                 self.say(back, "presence", {"kind": "ready", "run": "run", **COUNTS})
+
+    def honest(self, rng: random.Random, node: str) -> Tuple[str, Body]:
+        """(who, what): an answer that the open round or step waits for, as far as anybody can see."""
+        coordinator = self.gateway._coordinator
+        missing = sorted(set(coordinator.cohort) - set(coordinator.arrived))
+        step, number = getattr(coordinator, "step", ""), coordinator.round
+        found = answers(self.aggregation, number, coordinator.attempt)
+        chosen = [body for body in found if body[0].get("step", "") == step]
+        header, tensors = chosen[0]
+        if not step and number == 0:
+            header, tensors = {**header, "codec": "float32"}, {"update": np.ones(2, np.float32)}
+        return rng.choice(missing) if missing else node, (header, tensors)
 
 
 @pytest.mark.parametrize("aggregation", ["plain", "masked", "ckks"])
@@ -248,19 +281,6 @@ def at(make: Callable[[Path], NodeAgent], task: Task, folder: Path, who: str, na
         assert not agent._stopping
 
 
-class NotMutating(random.Random):
-    """Gives messages as they are."""
-
-    def random(self) -> float:
-        return 0.99
-
-    def choice(self, options: Any) -> Any:
-        return options[0]
-
-    def randrange(self, *_: int) -> int:  # type: ignore[override]
-        return 0
-
-
 @pytest.mark.parametrize("aggregation", ["plain", "masked", "ckks"])
 def test_a_node(tmp_path: Path, aggregation: str, awake: None) -> None:
     data = tmp_path / "a.csv"
@@ -274,7 +294,13 @@ def test_a_node(tmp_path: Path, aggregation: str, awake: None) -> None:
 
 def test_a_key_holder(tmp_path: Path, awake: None) -> None:
     pytest.importorskip("tenseal")
-    at(lambda folder: KeyHolderAgent(NOWHERE, "f", "k", folder / "k"), make_task("ckks", 0.0), tmp_path, "holder", "holder")
+    at(
+        lambda folder: KeyHolderAgent(NOWHERE, "f", "k", folder / "k"),
+        make_task("ckks", 0.0),
+        tmp_path,
+        "holder",
+        "holder",
+    )
 
 
 class Below:
@@ -301,7 +327,13 @@ class Below:
 def test_a_relay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, awake: None) -> None:
     monkeypatch.setattr(relay_module, "_Lower", Below)
     region = Region("below", Rounds(nodes=2, quorum=2))
-    at(lambda folder: Relay(NOWHERE, "f", "a", folder / "a", region), make_task("plain", 0.0), tmp_path, "relay", "relay")
+    at(
+        lambda folder: Relay(NOWHERE, "f", "a", folder / "a", region),
+        make_task("plain", 0.0),
+        tmp_path,
+        "relay",
+        "relay",
+    )
 
 
 # Dashboard, boards
