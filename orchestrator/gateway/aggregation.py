@@ -166,7 +166,7 @@ class Aggregation:
         for name, vector in vectors.items():
             if not np.isfinite(vector).all():
                 raise RoundError(
-                    f"round {action.round} gives {name} that are not finite numbers{self._longest(action)}; nothing of it was kept"
+                    f"round {action.round} gives {name} that are not finite numbers{self._longest(action)}; nothing was kept"
                 )
 
     def _longest(self, action: Aggregate) -> str:

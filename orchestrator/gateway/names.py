@@ -1,6 +1,6 @@
 """Who is here under which name: a second node under a name in use is refused, and the first one goes on.
 
-Where there are no identities anyone may start a node under any name, by mistake most of all: two hospitals that call theirs "icu".
+Where there are no identities anyone may start a node under any name, most often by mistake: two hospitals that call theirs "icu".
 A node says which one it is by an id of its state folder, so one that comes back is known, and one from another folder is not.
 Who was not heard of for ALIVE_S, and is not at work for the open round, is not here any more, whether it said so or not.
 """

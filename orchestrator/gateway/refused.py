@@ -1,8 +1,8 @@
-"""Who sends what has to be refused, and how often: after MOST_REFUSED messages a sender is dropped, after MOST_ANSWERS a node is out.
+"""Who sends what has to be refused: after MOST_REFUSED messages a sender is dropped, after MOST_ANSWERS answers a node is out.
 
-A refusal of a message is forgiven after FORGIVEN_AFTER_S, or TO_FORGIVE messages that make sense, so that a node behind a bad line is
-not dropped after weeks. One of an answer is not: each may cost the others a round's deadline. Nothing here is journalled: what
-follows of it is.
+A refusal of a message is forgiven after FORGIVEN_AFTER_S, or TO_FORGIVE messages that make sense, so that a node behind a bad
+line is not dropped after weeks. One of an answer is not: each may cost the others a round's deadline. Nothing here is
+journalled; what follows from it is.
 """
 
 from typing import Dict, Set, Tuple

@@ -2,8 +2,8 @@
 
 Messages (see wire/body.py for their form), node to gateway: presence `hello`, `ready`, `declined`, `waiting` (for its owner's
 word), `refused`, `gone` (the last will); transfers `update`, in secure rounds `step` and `abstain`. Gateway to node: transfers
-`task`, `round`, `step`, `finished`, `taken` (the name, by another node). Why something is declined, refused or abstained from stays in this node's log; a code of
-wire/refusals.py travels.
+`task`, `round`, `step`, `finished`, `taken` (the name, by another node). Why something is declined, refused or abstained from
+stays in this node's log; a code of wire/refusals.py travels.
 """
 
 import hashlib
@@ -127,7 +127,7 @@ class NodeAgent:
         if self._taken:
             raise UsageError(
                 f"another node is here as {self._name!r} and goes on: names are for one node each, start this one with another "
-                "--name (with an identity: enrol it under another); if the other one is this node with a lost state folder, stop it"
+                "--name (with an identity: enrol it under another); if the other is this node with another state folder, stop it"
             )
 
     def stop(self) -> None:

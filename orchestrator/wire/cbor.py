@@ -1,8 +1,8 @@
 """CBOR (RFC 8949) as headers use it, read with limits on everything: sizes, counts, depth, digits.
 
-Maps with text keys, lists, text, bytes, whole numbers of 64 bits, floats, true, false and null. Nothing else is read: tags (numbers of
-any length, references, dates, patterns), lengths that come later, and anything beyond the limits are refused before anything
-is made of them. Written with cbor2; read here, so that what a header can be is decided in one place.
+Maps with text keys, lists, text, bytes, whole numbers of 64 bits, floats, true, false and null. Nothing else is read: tags
+(numbers of any length, references, dates, patterns), lengths that come later, and anything beyond the limits are refused before
+anything is made of them. Written with cbor2; read here, so that what a header can be is decided in one place.
 """
 
 import struct

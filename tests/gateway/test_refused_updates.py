@@ -107,7 +107,7 @@ def test_without_a_quorum_the_round_still_has_its_deadline(tmp_path: Path) -> No
 
 
 def trained(folder: Path, strategy: str, factor: float, **options: float) -> float:
-    """Accuracy of a logistic regression of eight nodes, one of which sends its update times -`factor`: against what the others learned."""
+    """Accuracy of a logistic regression of eight nodes, one of which sends its update times -`factor`: against the others."""
     rng = np.random.default_rng(5)
     truth = rng.standard_normal(10)
     rates = {"fedadam": 0.05, "fedyogi": 0.05, "fedadagrad": 0.3}

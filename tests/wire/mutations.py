@@ -18,9 +18,10 @@ for _ in range(40):
     _DEEP = [_DEEP]
 
 VALUES: List[Any] = [
-    None, True, False, -1, 0, 1, 2, 7, 1 << 31, (1 << 62), (1 << 63) - 1, -(1 << 63), 1 << 63, 1 << 20_000, 0.5, -1.0, 1e300,
-    float("nan"), float("inf"), "", "a", "b", "run", "keys", "masked", "\x00\x1b[2J", "x" * 5000, b"", b"x" * 32, b"x" * 33, b"\xff",
-    [], ["a"], ["a", "a"], [1, [2]], {}, {"a": 1}, {"a": b"x" * 32}, {"a": {"a": b"x"}}, {"": None}, {"b": [b"s", b"x" * 33]}, _DEEP,
+    None, True, False, -1, 0, 1, 2, 7, 1 << 31, 1 << 62, (1 << 63) - 1, -(1 << 63), 1 << 63, 1 << 20_000, 0.5, -1.0, 1e300,
+    float("nan"), float("inf"), "", "a", "b", "run", "keys", "masked", "\x00\x1b[2J", "x" * 5000,
+    b"", b"x" * 32, b"x" * 33, b"\xff", [], ["a"], ["a", "a"], [1, [2]], _DEEP,
+    {}, {"a": 1}, {"a": b"x" * 32}, {"a": {"a": b"x"}}, {"": None}, {"b": [b"s", b"x" * 33]},
 ]  # fmt: skip
 _WORDS = [
     "kind",

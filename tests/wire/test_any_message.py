@@ -22,10 +22,8 @@ from orchestrator.gateway.retraining import _record
 from orchestrator.gateway.store import Store
 from orchestrator.gateway.web.listener import Listener
 from orchestrator.gateway.web.model import to_json
-from orchestrator.node import agent as agent_module
 from orchestrator.node.agent import NodeAgent
 from orchestrator.node.key_holder import KeyHolderAgent
-from orchestrator.privacy.ckks_blocks import tenseal
 from orchestrator.rounds.coordinator import COLLECTING
 from orchestrator.wire.codec import encode_update
 from orchestrator.wire.evaluation import vector_size
@@ -312,7 +310,7 @@ class Below:
         import queue
 
         self.records: Dict[str, int] = {"x": 5, "y": 6}
-        self.answers: "queue.Queue[Tuple[int, np.ndarray, int]]" = queue.Queue()
+        self.answers: queue.Queue[Tuple[int, np.ndarray, int]] = queue.Queue()
 
     def supply(self, supply: Any) -> None:
         if supply.tensors is not None:
