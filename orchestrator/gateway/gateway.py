@@ -77,6 +77,9 @@ log = logging.getLogger("edgeward.gateway")
 ACKNOWLEDGE_AFTER_S = 0.5
 """How long a vector waits for its acknowledgement: the next step, if it comes before, says the same."""
 
+MOST_RECORDS = 1 << 30
+"""What a node may say it has: secure sums over a thousand nodes have room for that."""
+
 GOODBYE_S = 10.0
 """How long to wait at the end for the nodes' last figures."""
 
@@ -350,7 +353,7 @@ class Gateway:
         records = require(header, "records", int)
         units = require({"units": records, **header}, "units", int)
         holder = node == self._task.aggregation.key_holder
-        if not holder and not 1 <= units <= records < 1 << 40:
+        if not holder and not 1 <= units <= records <= MOST_RECORDS:
             raise WireError(f"{node} is ready with {records} records of {units} privacy units")
         return Joined(self._now(), node, records, units)
 

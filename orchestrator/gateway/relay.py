@@ -24,7 +24,7 @@ from orchestrator.errors import EdgewardError, UsageError, WireError
 from orchestrator.gateway.authority import Authority
 from orchestrator.gateway.broker import KINDS, OwnBroker
 from orchestrator.gateway.gateway import Gateway, Progress, Supply
-from orchestrator.gateway.run import open_run
+from orchestrator.gateway.run import open_run, strategy_of
 from orchestrator.gateway.store import Store
 from orchestrator.node.agent import NodeAgent, Run
 from orchestrator.node.data import Dataset
@@ -169,6 +169,11 @@ class Relay(NodeAgent):
         """Joins above when enough nodes are here, and again when there are more."""
         if self._lower is None or self._run is None:
             return
+        if isinstance(self._lower.failure, UsageError):  # a task it cannot serve, or a run it knows as another one
+            log.error("declined run %s: %s", self._run.id, self._lower.failure)
+            self._set_presence(kind="declined", run=self._run.id, code="task")
+            self._lower, self._run = None, None
+            return
         if self._lower.failure is not None:
             raise EdgewardError(f"the region's gateway failed: {self._lower.failure}") from self._lower.failure
         records = self._lower.records
@@ -190,10 +195,14 @@ class Relay(NodeAgent):
             objection = objection_to_relaying(task)
             if objection:
                 raise UsageError(objection)
+            strategy_of(task)  # what it cannot serve below it declines above
         except UsageError as error:
             log.error("declined run %s: %s", run, error)
             self._set_presence(kind="declined", run=run, code="task")
             return
+        if self._lower is not None:  # of a run whose end did not get here
+            self._lower.end(30.0)
+            self._lower = None
         digest = hashlib.sha256(graph + json.dumps(header["task"], sort_keys=True).encode()).hexdigest()
         nothing = Dataset(np.zeros((0, *task.schema.input_shape), np.float32), np.zeros(0, np.int32))
         self._run, self._joined_with = Run(run, digest, task, graph, nothing, nothing), 0

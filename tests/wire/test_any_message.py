@@ -3,13 +3,15 @@
 EDGEWARD_MESSAGE_CASES=1000000 is the long run, over all parties together.
 """
 
+import logging
 import os
 import random
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Tuple
 
 import numpy as np
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from mutations import Body, any_body, any_frames, damaged, mutated
 
@@ -24,6 +26,8 @@ from orchestrator.gateway.web.listener import Listener
 from orchestrator.gateway.web.model import to_json
 from orchestrator.node.agent import NodeAgent
 from orchestrator.node.key_holder import KeyHolderAgent
+from orchestrator.node.secure import MaskedRound
+from orchestrator.privacy.secure_sum import Advert, Party, Session
 from orchestrator.rounds.coordinator import COLLECTING
 from orchestrator.wire.codec import encode_update
 from orchestrator.wire.evaluation import vector_size
@@ -217,6 +221,55 @@ def quiet(agent: NodeAgent) -> None:
     agent._link.pump = lambda: None  # type: ignore[method-assign]
 
 
+class Peer:
+    """Another node of a masked round, which does what it should."""
+
+    def __init__(self, name: str) -> None:
+        self.name, self._own = name, Ed25519PrivateKey.generate()
+        self.credential = self._own.public_key().public_bytes_raw()
+        self.party: Any = None
+
+    def begin(self, secure: MaskedRound) -> Dict[str, Any]:
+        """Its keys, in the session the agent is in."""
+        aggregation = secure.run.task.aggregation
+        session = Session(secure._session, aggregation.neighbours, aggregation.least, aggregation.colluding)
+        self.party = Party(session, self.name, self._own.sign, lambda party, message, signature: True)
+        self.advert = self.party.advertise()
+        return {
+            "channel": self.advert.channel_key,
+            "mask": self.advert.mask_key,
+            "signature": self.advert.signature,
+            "commitment": self.advert.commitment,
+            "credential": self.credential,
+        }
+
+
+def deeper(agent: NodeAgent, peers: List[Peer], rng: random.Random) -> None:
+    """From the agent's keys on, all steps of a masked round as they should be, or nearly."""
+
+    def tell(body: Body) -> None:
+        hear(agent, NotMutating() if rng.random() < 0.6 else rng, [body])
+
+    secure = agent._secure
+    if not isinstance(secure, MaskedRound) or "keys" not in secure._answers:
+        return
+    about = {"kind": "step", "run": secure.run.id, "round": secure.number, "attempt": secure.attempt}
+    keys = dict(secure._answers["keys"][0])
+    own = {name: keys[name] for name in ("channel", "mask", "signature", "commitment", "credential")}
+    adverts = {agent._name: own, **{peer.name: peer.begin(secure) for peer in peers}}
+    tell(({**about, "step": "shares", "adverts": adverts}, {}))
+    if "shares" not in secure._answers:
+        return
+    fields = ("channel", "mask", "signature", "commitment")
+    known = [Advert(name, *(told[field] for field in fields)) for name, told in adverts.items()]
+    shares = {peer.name: peer.party.share(known) for peer in peers}
+    form = {"bits": 32, "parties": 3, "units": 30, "records": 30}
+    tell(({**about, "step": "masked", **form, "shares": {n: s[agent._name] for n, s in shares.items()}}, {}))
+    tell(({**about, "step": "confirm", "survivors": [agent._name, *shares]}, {}))
+    signatures = {name: bytes(64) for name in adverts}
+    tell(({**about, "step": "unmask", "signatures": signatures, "foreseen": False, "next": adverts}, {}))
+
+
 def hear(agent: NodeAgent, rng: random.Random, valid: List[Body]) -> None:
     """One message, as the agent's own loop takes it; and what it does when no other waits."""
     topic = rng.choice([agent._topics.all_nodes, agent._topics.down(agent._name)])
@@ -259,6 +312,14 @@ def from_gateway(task: Task, run: str, number: int, attempt: int) -> List[Body]:
     return kinds + [({"kind": "step", **told, **step}, {"ciphertext": np.zeros(300, np.uint8)}) for step in steps]
 
 
+@pytest.fixture(autouse=True)
+def silent() -> Iterator[None]:
+    """A line a case is what the parties log."""
+    logging.disable(logging.CRITICAL)
+    yield
+    logging.disable(logging.NOTSET)
+
+
 @pytest.fixture
 def awake(monkeypatch: pytest.MonkeyPatch) -> None:
     """Agents hold answers back for a while, so that their time tells nothing: not here."""
@@ -269,6 +330,7 @@ def at(make: Callable[[Path], NodeAgent], task: Task, folder: Path, who: str, na
     """The agent hears hostile messages; a true task now and then gives it a run to be in."""
     agent = make(folder)
     quiet(agent)
+    peers = [Peer("b"), Peer("c")]
     for case in range(cases(who)):
         rng = random.Random(f"{name} {case}")
         if case % 200 == 0:
@@ -276,6 +338,10 @@ def at(make: Callable[[Path], NodeAgent], task: Task, folder: Path, who: str, na
         run = "run" if agent._run is None else agent._run.id
         number, attempt = rng.choice([(1, 1), (1, 1), (0, 1), (2, 0), (3, 2)])
         hear(agent, rng, from_gateway(task, run, number, attempt))
+        if case % 5 == 0 and agent._run is not None and task.aggregation.method == "masked":
+            begin = from_gateway(agent._run.task, agent._run.id, 1 + case % 7, 1 + case % 3)[2]
+            hear(agent, NotMutating(), [begin])
+            deeper(agent, peers, rng)
         assert not agent._stopping
 
 
