@@ -25,7 +25,12 @@ class Names:
         self._noticed: Dict[str, float] = {}
 
     def heard(self, node: str, instance: str, now: float, busy: bool) -> bool:
-        """Whether what this instance says is said by the node of this name. busy: the first one is at work."""
+        """Whether what this instance says is said by the node of this name. busy: the first one is at work.
+
+        What names no instance, as nodes of older versions do not, is the first one's.
+        """
+        if not instance:
+            instance = self._here.get(node, ("",))[0]
         first, at = self._here.get(node, (instance, now))
         if first != instance and (busy or now - at <= ALIVE_S):
             return False
