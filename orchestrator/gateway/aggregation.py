@@ -28,6 +28,9 @@ ROOM_BYTES = 64 << 10
 MOST_MOVED = 1e15
 """What a value of an update may be: far beyond any that trains, and far below what float32 weights can hold."""
 
+MOST_COUNTED = 2.0**40
+"""What a sum over a node's records may be: what is summed is scaled to its range, and noise is no more."""
+
 _SPARE_VALUES = 64  # masked vectors carry their weights, and what was cut, beside the values
 
 Evaluate = Callable[[np.ndarray, np.ndarray, np.ndarray], Dict[str, Any]]
@@ -82,11 +85,14 @@ class Aggregation:
         """Raises WireError for an update that could not be aggregated."""
         if number <= self._task.training.rounds:
             update = self._decode(number, header, tensors)
+            most = MOST_COUNTED if number == STATISTICS_ROUND else MOST_MOVED
             largest = float(np.abs(update).max(initial=0.0))
-            if number != STATISTICS_ROUND and largest > MOST_MOVED:
-                raise WireError(f"update with a value of {largest:.3g}: no weight moves by more than {MOST_MOVED:g}")
+            if largest > most:
+                raise WireError(f"update with a value of {largest:.3g}, at most {most:.3g} makes sense")
         if self._task.evaluates(number):
-            self._evaluation_sums(tensors)
+            counted = float(np.abs(self._evaluation_sums(tensors)).max(initial=0.0))
+            if counted > MOST_COUNTED:
+                raise WireError(f"evaluation with a count of {counted:.3g}, at most {MOST_COUNTED:.3g} makes sense")
 
     def weights(self) -> np.ndarray:
         weights = self._store.vector(self._run, "weights")

@@ -300,7 +300,8 @@ class Gateway:
             return
         if kind == "refused":
             code = code_in(header)
-            self._tell("node_refused", node=node, code=code, reason=text_of(code))
+            if self._refused.says_more(node):
+                self._tell("node_refused", node=node, code=code, reason=text_of(code))
             return
         at_work = node in self._coordinator.cohort and node not in self._coordinator.arrived
         if not self._names.heard(node, instance, time.monotonic(), at_work and node in self._coordinator.online):
@@ -328,7 +329,7 @@ class Gateway:
             self._decline(node, code, text_of(code))
         elif kind == "waiting" and this_run:
             asked = require(header, "digest", str)
-            if self._waiting.get(node) != asked:
+            if self._waiting.get(node) != asked and self._refused.says_more(node):
                 self._waiting[node] = asked
                 code = code_in(header)
                 self._tell("waiting", node=node, code=code, digest=asked[:64], reason=text_of(code))
@@ -427,7 +428,7 @@ class Gateway:
                 self._check_counts(node, number, header)
                 self._aggregation.check_update(number, header, tensors)
             except WireError:
-                self._refuse_answer(node, chunk, number)
+                self._refuse_answer(node, chunk)
                 raise
             self._figures.received(node, len(body), header)
             event = Arrived(self._now(), node, number, chunk.id.hex(), float(records))
@@ -451,13 +452,14 @@ class Gateway:
     def _acknowledge_now(self, node: str, chunk: Chunk) -> None:
         self._link.publish(self._topics.down(node), encode_frame(self._inbox.finish(node, chunk.id)))
 
-    def _refuse_answer(self, node: str, chunk: Chunk, number: int) -> None:
+    def _refuse_answer(self, node: str, chunk: Chunk) -> None:
         """An answer that was asked for and cannot be used: the round goes on without it, and after three without its node."""
         self._acknowledge_now(node, chunk)
         if self._refused.answer(node, chunk.id):
             self._put_out(node, ANSWERS)
-        elif self._secure is None:
-            self._happen(Abstained(self._now(), node, number, self._coordinator.attempt, text_of(ANSWER)))
+        elif self._secure is None and (node in self._coordinator.cohort or node in self._coordinator.busy):
+            coordinator = self._coordinator
+            self._happen(Abstained(self._now(), node, coordinator.round, coordinator.attempt, text_of(ANSWER)))
 
     def _take_answer(
         self, node: str, chunk: Chunk, kind: str, header: Dict[str, Any], tensors: Dict[str, Any], body: bytes
@@ -484,7 +486,7 @@ class Gateway:
                 if step in VECTOR_STEPS:
                     self._check_counts(node, number, header)
             except WireError:
-                self._refuse_answer(node, chunk, number)
+                self._refuse_answer(node, chunk)
                 raise
             self._figures.received(node, len(body), header)
             brings = (self._secure.prepares(step, header), self._secure.foresees(step, header))

@@ -52,6 +52,9 @@ GATEWAY = "gateway"
 LOOK_S = 0.25
 """Answers to tasks for which the data were opened go out at multiples of this."""
 
+_MOST_REFUSALS_SAID = 100
+"""In the log one by one; from then on one a second at most."""
+
 
 class NodeAgent:
     """Runs until `stop`, or until the first run is over with `once`."""
@@ -87,6 +90,7 @@ class NodeAgent:
         )
         self._look_at = 0.0
         self._refusal_at = self._said_at = 0.0
+        self._refusals = 0
         self._trainer_factory = trainer_factory
         self._once = once
         self._outbox = Outbox()
@@ -164,9 +168,12 @@ class NodeAgent:
             self._refuse("a round", error)
 
     def _refuse(self, what: str, error: EdgewardError) -> None:
-        """Says why here, and that to the gateway; there at most once a second, so that a flood stays here."""
-        log.warning("refused %s: %s", what, error)
-        if time.monotonic() >= self._refusal_at:
+        """Says why here, and that to the gateway; there at most once a second, and here, too, where there are many."""
+        due = time.monotonic() >= self._refusal_at
+        self._refusals += 1
+        if due or self._refusals <= _MOST_REFUSALS_SAID:
+            log.warning("refused %s: %s", what, error)
+        if due:
             self._refusal_at = time.monotonic() + 1.0
             body = encode_body({"kind": "refused", "node": self._name, "code": error.code})
             self._link.publish(self._topics.presence(self._name), body)

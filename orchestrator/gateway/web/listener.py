@@ -23,6 +23,8 @@ HISTORY = 240
 """Points kept of each board."""
 _MOST_BOARDS, _MOST_NODES = 500, 5000
 _MOST_RECORD_BYTES = 64 << 10
+_MOST_SAID, _SAID_OF = 100, 1000
+"""Messages passed over that are logged, and of further ones one in how many."""
 _CHARTED = ("latency_p50_us", "latency_p99_us", "inferences", "psi")
 _SHOWN_KINDS = ("boot", "info", "model", "metrics", "drift", "detect", "selftest", "error")
 
@@ -98,6 +100,7 @@ class Listener:
         self._stop = threading.Event()
         self.state = "connecting" if broker is not None else "not configured"
         self.changes = 0
+        self._passed_over = 0
         self._thread = threading.Thread(target=self._listen, name="listener", daemon=True)
 
     def start(self) -> None:
@@ -160,10 +163,15 @@ class Listener:
         elif sender is not None and sender[1] == "presence":
             self._take_presence(sender[0], message.payload, now)
 
+    def _pass_over(self, what: str, *about: object) -> None:
+        self._passed_over += 1
+        if self._passed_over <= _MOST_SAID or self._passed_over % _SAID_OF == 0:
+            log.warning(f"passed over {what} (the %d. such message)", *about, self._passed_over)
+
     def _take_record(self, board: str, payload: bytes, now: float) -> None:
         record = read_object(payload, _MOST_RECORD_BYTES)
         if record is None:
-            log.warning("passed over a message of board %s that is no record", board)
+            self._pass_over("a message of board %s that is no record", board)
             return
         with self._lock:
             if board not in self._boards and len(self._boards) >= _MOST_BOARDS:
@@ -175,7 +183,7 @@ class Listener:
         try:
             header, _ = decode_body(payload, PRESENCE_BYTES, NARROW)
         except WireError as error:
-            log.warning("passed over presence of %s: %s", node, error)
+            self._pass_over("presence of %s: %s", node, error)
             return
         if header.get("kind") == "gone":
             return
