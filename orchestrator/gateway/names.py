@@ -32,7 +32,7 @@ class Names:
         if not instance:
             instance = self._here.get(node, ("",))[0]
         first, at = self._here.get(node, (instance, now))
-        if first != instance and (busy or now - at <= ALIVE_S):
+        if first not in ("", instance) and (busy or now - at <= ALIVE_S):
             return False
         self._here[node] = instance, now
         self._held.pop(node, None)

@@ -91,6 +91,9 @@ def test_who_is_silent_and_has_nothing_to_do_is_not_here() -> None:
     assert not names.heard("icu", "second", 10 * ALIVE_S, busy=True)
     assert names.heard("icu", "second", ALIVE_S + 1, busy=False)
     assert not names.heard("icu", "first", ALIVE_S + 2, busy=False)
+    assert names.heard("icu", "", ALIVE_S + 2, busy=False)
+    assert names.heard("old", "", 0.0, busy=False)
+    assert names.heard("old", "new", 0.0, busy=True), "it was updated"
     assert names.left("icu", ""), "an older node does not say which one it is"
 
 

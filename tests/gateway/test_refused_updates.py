@@ -103,6 +103,22 @@ def test_without_a_quorum_the_round_still_has_its_deadline(tmp_path: Path) -> No
     assert world.said("round")[-1]["nodes"] == ["n2"], "it is asked again"
 
 
+def test_keys_that_are_none_are_refused_by_who_sent_them(tmp_path: Path) -> None:
+    """And not at the first node that encrypts for them."""
+    how = Aggregation("ckks", key_holder="n3")
+    task = Task("t", SCHEMA, {}, Training(), Privacy(unit="none"), Rounds(3, 3), aggregation=how)
+    world = World(tmp_path, task)
+    ready = encode_body({"kind": "ready", "run": "run", "records": 0, "units": 0})
+    world.gateway._receive(Message("edgeward/1/f/node/n3/presence", ready))
+    assert world.said("step")[-1]["step"] == "context"
+    about = {"kind": "step", "run": "run", "round": 1, "attempt": 1, "step": "context", "journal": b"j"}
+    body = encode_body({**about, "signature": b"s", "credential": b"c"}, {"context": np.zeros(99, np.uint8)})
+    for chunk in split(transfer_id(body), body):
+        world.gateway._receive(Message("edgeward/1/f/node/n3/up", encode_frame(chunk)))
+    assert [told["node"] for told in world.said("refused")] == ["n3"]
+    assert world.gateway._coordinator.arrived == {}
+
+
 # One that is far longer than the rest
 
 

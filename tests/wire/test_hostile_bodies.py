@@ -158,6 +158,14 @@ def test_each_limit_is_kept_and_reached(limits: Limits, value: Any) -> None:
     assert read_cbor(cbor2.dumps(value[:-1] if len(value) > 1 else value[0]), limits) in (value[:-1], value[0])
 
 
+@pytest.mark.parametrize("number", [1 << 63, (1 << 64) - 1, -(1 << 63) - 1, -(1 << 64), 1 << 64, -(1 << 70)])
+def test_whole_numbers_have_64_bits(number: int) -> None:
+    with pytest.raises(WireError):
+        read_cbor(cbor2.dumps(number))
+    for most in ((1 << 63) - 1, -(1 << 63)):
+        assert read_cbor(cbor2.dumps(most)) == most
+
+
 def test_tensors_are_counted_and_named_once() -> None:
     with pytest.raises(WireError, match="at most 0"):
         decode_body(encode_body({"kind": "hello"}, {"x": np.zeros(1, np.int8)}), PRESENCE_BYTES, NARROW)
