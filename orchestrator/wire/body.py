@@ -21,6 +21,9 @@ VERSION = 1
 MAX_HEADER_BYTES = WIDE.bytes
 PRESENCE_BYTES = 4 + NARROW.bytes
 """Of a presence, unpacked."""
+MAX_BYTES = 512 << 20
+"""Of any message, unpacked, whatever its header says."""
+
 _MAGIC = b"EWB"
 _STEP_BYTES = 1 << 20
 _DTYPES = {
@@ -75,6 +78,8 @@ def decode_body(body: bytes, most: "Most", limits: Limits = WIDE) -> Tuple[Heade
     frame = memoryview(body)[4:]
     announced = _announced(frame)
     if not isinstance(most, int):
+        if announced > MAX_BYTES:
+            raise WireError(f"message announces {announced} bytes, at most {MAX_BYTES} are accepted")
         header, _ = _read_header(_beginning(frame, min(announced, 4 + limits.bytes)), announced, limits)
         most = most(header)
     if announced > most:
