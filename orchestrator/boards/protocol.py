@@ -8,13 +8,12 @@ the other side; docs/serial.md has every frame and record.
 from __future__ import annotations
 
 import binascii
-import json
 import re
 import struct
 from dataclasses import dataclass, field
 from typing import Any, Dict, List, Optional
 
-from orchestrator.wire.plain import plain_fields
+from orchestrator.wire.records import read_object
 
 RECORD_SCHEMA = 1
 FRAME_INFER = 0x01
@@ -125,9 +124,8 @@ def parse_record(text: bytes) -> Optional[Record]:
     found = _json_of(text)
     if found is None:
         return None
-    try:
-        content = plain_fields(json.loads(found), MAX_LINE_BYTES)  # a board's words reach terminals, too
-    except (ValueError, RecursionError):
+    content = read_object(found, MAX_LINE_BYTES, MAX_LINE_BYTES)  # a board's words reach terminals, too
+    if content is None:
         return None
     head = [content.pop(key, None) for key in ("boot", "seq", "model", "t_us", "kind", "v")]
     boot, seq, model, t_us, kind, schema = head

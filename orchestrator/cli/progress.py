@@ -77,6 +77,8 @@ def _describe(event: Dict[str, Any]) -> Optional[str]:
         "waiting": "{node} waits: {reason}",
         "node_refused": "{node} refused what came in our name: {reason}",
         "refused": "refused a message of {node}: {reason}",
+        "name_in_use": "refused a second node that calls itself {node}: the first one goes on",
+        "shortened": "round {round}: shortened the updates of {names}, far longer than the others",
         "stopped_early": "stopped at round {round}: no better one for {patience} rounds",
         "watching": "bundle {bundle}; waiting for boards with model {digest} to report drift",
         "drift": "{board} reports drift {psi:.3f}; training again above {above:g}",

@@ -9,18 +9,29 @@ from typing import Any, Callable, Dict, Iterator, Optional, Tuple
 import numpy as np
 
 from orchestrator.errors import RoundError, WireError
-from orchestrator.gateway.run import standardization, strategy_of, tail_starts_after, trained_rounds
+from orchestrator.gateway.run import norm_multiple, standardization, strategy_of, tail_starts_after, trained_rounds
 from orchestrator.gateway.store import PARTIAL, STATE_PREFIX, Store
 from orchestrator.privacy.standardization import mean_and_std
 from orchestrator.rounds.events import STATISTICS_ROUND, Aggregate
+from orchestrator.rounds.norm_bound import LEAST, bound_of, norm_of
 from orchestrator.rounds.scaffold import COUNTED
 from orchestrator.rounds.strategy import Update
 from orchestrator.wire.body import decode_body
 from orchestrator.wire.codec import decode_update
-from orchestrator.wire.evaluation import check, summarize
+from orchestrator.wire.evaluation import check, summarize, vector_size
 from orchestrator.wire.task import Task
 
 MAX_MESSAGE_BYTES = 512 << 20
+ROOM_BYTES = 64 << 10
+"""For what a message holds beside its numbers."""
+
+MOST_MOVED = 1e15
+"""What a value of an update may be: far beyond any that trains, and far below what float32 weights can hold."""
+
+MOST_COUNTED = 2.0**40
+"""What a sum over a node's records may be: what is summed is scaled to its range, and noise is no more."""
+
+_SPARE_VALUES = 64  # masked vectors carry their weights, and what was cut, beside the values
 
 Evaluate = Callable[[np.ndarray, np.ndarray, np.ndarray], Dict[str, Any]]
 Tensors = Dict[str, np.ndarray]
@@ -46,13 +57,42 @@ class Aggregation:
         self._store, self._run, self._task, self._evaluate = store, run, task, evaluate
         self._strategy = strategy_of(task)
         self._parameters: Optional[int] = None  # read once: the weights may be large
+        self._most = 0
+        self._multiple = norm_multiple(task)
+        self._shortened: Tuple[str, ...] = ()
+
+    def most_unpacked(self, header: Dict[str, Any]) -> int:
+        """Bytes a node's message with this header may have, unpacked: what the task's parameters make of its kind."""
+        return ROOM_BYTES + (4 * self._most_values() if header.get("kind") == "update" else 0)
+
+    def most_sent(self) -> int:
+        """Bytes of the largest message of a node, as it travels: what does not compress gets a little longer."""
+        most = self.most_unpacked({"kind": "update"})
+        return min(MAX_MESSAGE_BYTES, most + most // 128 + ROOM_BYTES)
+
+    def _most_values(self) -> int:
+        """Numbers in a node's answer to any round, at most."""
+        if not self._most:
+            task, held = self._task, self._store.vector(self._run, "weights")
+            parameters = max(task.training.parameters, 0 if held is None else held.size)
+            if not parameters:  # a relay's own task; its nodes' updates are bounded by what a message may be
+                return MAX_MESSAGE_BYTES // 4
+            counts = vector_size(len(task.schema.classes), task.evaluation.bins) if task.evaluation.on else 0
+            self._most = max(parameters, 2 * len(task.schema.numbers())) + counts + _SPARE_VALUES
+        return self._most
 
     def check_update(self, number: int, header: Dict[str, Any], tensors: Tensors) -> None:
         """Raises WireError for an update that could not be aggregated."""
         if number <= self._task.training.rounds:
-            self._decode(number, header, tensors)
+            update = self._decode(number, header, tensors)
+            most = MOST_COUNTED if number == STATISTICS_ROUND else MOST_MOVED
+            largest = float(np.abs(update).max(initial=0.0))
+            if largest > most:
+                raise WireError(f"update with a value of {largest:.3g}, at most {most:.3g} makes sense")
         if self._task.evaluates(number):
-            self._evaluation_sums(tensors)
+            counted = float(np.abs(self._evaluation_sums(tensors)).max(initial=0.0))
+            if counted > MOST_COUNTED:
+                raise WireError(f"evaluation with a count of {counted:.3g}, at most {MOST_COUNTED:.3g} makes sense")
 
     def weights(self) -> np.ndarray:
         weights = self._store.vector(self._run, "weights")
@@ -74,6 +114,7 @@ class Aggregation:
 
         Raises RoundError when the strategy cannot aggregate these updates, saying why.
         """
+        self._shortened = ()
         if self._task.rounds.provided:
             return self._partial(action)
         if action.round == STATISTICS_ROUND:
@@ -95,18 +136,25 @@ class Aggregation:
             outcome.figures = self._evaluate(weights, mean.reshape(shape), std.reshape(shape))
             if not self._task.evaluation.on:
                 self._compare(action.round, outcome.figures, weights, outcome)
+        if self._shortened:
+            outcome.figures["shortened"] = list(self._shortened)
         return outcome
 
     def _partial(self, action: Aggregate) -> Outcome:
         """For a higher gateway: what one node with the records of all of these would send it."""
         records = 0
         total = np.zeros(self._update_size(action.round), np.float64)
-        for _, header, tensors in self._stored(action):
-            vector = self._decode(action.round, header, tensors).astype(np.float64)
+        bound = self._bound(action)
+        for node, header, tensors in self._stored(action):
+            vector = self._within(bound, node, self._decode(action.round, header, tensors)).astype(np.float64)
             total += vector if action.round == STATISTICS_ROUND else int(header["records"]) * vector
             records += int(header["records"])
         partial = total if action.round == STATISTICS_ROUND else total / max(1, records)
-        return Outcome({PARTIAL: partial}, {"records": records})
+        self._check_finite(action, {PARTIAL: partial})
+        figures: Dict[str, Any] = {"records": records}
+        if self._shortened:
+            figures["shortened"] = list(self._shortened)
+        return Outcome({PARTIAL: partial}, figures)
 
     def _step(self, action: Aggregate, known: float, sums: Dict[str, np.ndarray]) -> Dict[str, np.ndarray]:
         weights, shared = self.weights(), self._update_size(action.round)
@@ -114,9 +162,41 @@ class Aggregation:
             moved, state = self._moved(action, known, sums, weights[:shared])
         except ValueError as error:
             raise RoundError(f"round {action.round} cannot be aggregated: {error}") from error
+        self._check_finite(action, {"weights": moved, **state})
         new = np.concatenate([moved, weights[shared:]])  # personal parts stay as they were before the first round
         kept = {f"{STATE_PREFIX}{name}": vector for name, vector in state.items()}
         return {"weights": new, **self._tail(action.round, new), **kept}
+
+    def _check_finite(self, action: Aggregate, vectors: Tensors) -> None:
+        """Nothing that is no number becomes the model, or what the strategy remembers."""
+        for name, vector in vectors.items():
+            if not np.isfinite(vector).all():
+                raise RoundError(
+                    f"round {action.round} gives {name} that are not finite numbers{self._longest(action)}; nothing was kept"
+                )
+
+    def _longest(self, action: Aggregate) -> str:
+        """Who sent the longest update, in words; nothing where single ones cannot be seen."""
+        norms = self._norms(action)
+        node = max(norms, key=lambda name: norms[name], default="")
+        return f": the longest update, of norm {norms[node]:.3g}, is that of {node}" if norms else ""
+
+    def _norms(self, action: Aggregate) -> Dict[str, float]:
+        """node -> L2 norm of its update as it came."""
+        return {n: norm_of(self._decode(int(h["round"]), h, tensors)) for n, h, tensors in self._stored(action)}
+
+    def _bound(self, action: Aggregate) -> float:
+        if not self._multiple or len(action.nodes) < LEAST or action.round == STATISTICS_ROUND:
+            return float("inf")
+        return bound_of(self._norms(action).values(), self._multiple)
+
+    def _within(self, bound: float, node: str, delta: np.ndarray) -> np.ndarray:
+        """The update, shortened to the bound, and its node noted, where it is longer."""
+        norm = norm_of(delta) if np.isfinite(bound) else 0.0
+        if norm <= bound:
+            return delta
+        self._shortened = (*self._shortened, node)
+        return np.asarray(delta * np.float32(bound / norm))
 
     def _moved(
         self, action: Aggregate, known: float, sums: Dict[str, np.ndarray], shared: np.ndarray
@@ -131,12 +211,13 @@ class Aggregation:
 
     def _updates(self, action: Aggregate, known: float, sums: Dict[str, np.ndarray]) -> Iterator[Update]:
         """The round's updates one at a time; their evaluations go into `sums`, but for those of older weights."""
+        bound = self._bound(action)
         for node, header, tensors in self._stored(action):
             staleness = action.round - int(header["round"])
             if not staleness and self._task.evaluates(action.round):
                 sums[node] = self._evaluation_sums(tensors)
             number = int(header["round"])
-            delta = self._decode(number, header, tensors)
+            delta = self._within(bound, node, self._decode(number, header, tensors))
             travel = self._task.training.travel_at(number)
             yield Update(node, float(header["records"]), delta, staleness, travel, known)
 
@@ -164,6 +245,7 @@ class Aggregation:
 
     def _statistics(self, action: Aggregate) -> Dict[str, np.ndarray]:
         mean, std = mean_and_std(*self._statistics_total(action), self._task.schema)
+        self._check_finite(action, {"mean": mean, "std": std})
         return {"mean": mean, "std": std}
 
     def _statistics_total(self, action: Aggregate) -> Tuple[np.ndarray, float]:

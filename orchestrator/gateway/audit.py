@@ -31,6 +31,8 @@ RECORDED: Dict[str, Tuple[str, ...]] = {
     "declined": ("node", "code", "reason"),
     "refused": ("node", "reason"),
     "node_refused": ("node", "reason"),
+    "name_in_use": ("node",),
+    "shortened": ("round", "nodes"),
     "round": ("round", "nodes"),
     "update": ("node", "round", "bytes", "digest"),
     "aggregated": ("round", "nodes", "updates"),

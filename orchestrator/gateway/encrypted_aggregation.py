@@ -15,10 +15,11 @@ import numpy as np
 from orchestrator.errors import PrivacyError, RoundError, WireError
 from orchestrator.gateway.aggregation import MAX_MESSAGE_BYTES, Tensors
 from orchestrator.gateway.secure_aggregation import Counts, Request, SecureAggregation
-from orchestrator.privacy.ckks import BITS, MOST_PARTIES, Receiver, Summand
+from orchestrator.privacy.ckks import BITS, MOST_CONTEXT_BYTES, MOST_PARTIES, Receiver, Summand, SumPlan
+from orchestrator.privacy.secure_sum import LEAST_SURVIVORS
 from orchestrator.privacy.vector_layout import Summed
 from orchestrator.rounds.events import Aggregate, Announce
-from orchestrator.rounds.secure import CONTEXT, DECRYPT, ENCRYPTED
+from orchestrator.rounds.secure import CONTEXT, DECRYPT, ENCRYPTED, ENCRYPTED_STEPS
 from orchestrator.wire.body import decode_body, encode_body, require
 
 _SIGNED = (*Summand._fields[1:], "credential")
@@ -28,7 +29,14 @@ _SIGNED = (*Summand._fields[1:], "credential")
 class EncryptedAggregation(SecureAggregation):
     """Rounds of one run whose sums a key holder opens."""
 
+    _STEPS = ENCRYPTED_STEPS
     _receiver: Optional[Tuple[Tuple[int, int], Receiver]] = None  # (round, attempt), what checks its answers
+
+    def _most_tensors(self, step: Any) -> int:
+        values = self._most_values()
+        if step == ENCRYPTED:
+            return 4 * values + SumPlan(values, LEAST_SURVIVORS).ciphertext_bytes
+        return MOST_CONTEXT_BYTES if step == CONTEXT else 4 * values if step == DECRYPT else 0
 
     def request(self, action: Announce, counts: Mapping[str, Tuple[int, int]]) -> Request:
         """Of the step "context". `counts`: of all nodes that may be in the sum."""
@@ -55,6 +63,10 @@ class EncryptedAggregation(SecureAggregation):
         if step == CONTEXT:
             _check_bytes(tensors, "context")
             _check_fields(header, ("journal", "signature", "credential"))
+            try:  # here, where it is the key holder's fault, and not at the first node's answer
+                Receiver(tensors["context"].tobytes())
+            except PrivacyError as error:
+                raise WireError(str(error)) from error
         elif step == ENCRYPTED:
             _check_bytes(tensors, "masked")
             _check_bytes(tensors, "ciphertext")

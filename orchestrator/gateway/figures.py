@@ -53,7 +53,9 @@ class Figures:
             "bytes_up": self._bytes_up,
             "bytes_down": self._bytes_down,
             "seconds": time.monotonic() - self._started,
-            "codec_error": max((e for e in self._codec_errors.values() if isinstance(e, float)), default=None),
+            "codec_error": max(
+                (e for e in self._codec_errors.values() if isinstance(e, float) and 0 <= e < 1e9), default=None
+            ),
             "learning_rate": training.learning_rate_at(number) if trained else None,
             "loss": None,
             "accuracy": None,

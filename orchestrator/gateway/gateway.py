@@ -13,7 +13,7 @@ from typing import Any, Callable, Dict, List, Optional, Set, Tuple
 import numpy as np
 
 from orchestrator.errors import PrivacyError, RoundError, UsageError, WireError
-from orchestrator.gateway.aggregation import MAX_MESSAGE_BYTES, Aggregation, Evaluate
+from orchestrator.gateway.aggregation import Aggregation, Evaluate
 from orchestrator.gateway.announcer import Announcer
 from orchestrator.gateway.authority import Authority
 from orchestrator.gateway.broker import OwnBroker
@@ -22,6 +22,8 @@ from orchestrator.gateway.encrypted_aggregation import EncryptedAggregation
 from orchestrator.gateway.figures import Figures
 from orchestrator.gateway.ledgers import CODE as LOST
 from orchestrator.gateway.ledgers import LedgerWatch
+from orchestrator.gateway.names import Names
+from orchestrator.gateway.refused import ANSWER, ANSWERS, MESSAGES, Refused
 from orchestrator.gateway.run import RunResult, plan_of, standardization
 from orchestrator.gateway.secure_aggregation import SecureAggregation
 from orchestrator.gateway.selection import Standings
@@ -60,18 +62,23 @@ from orchestrator.rounds.secure import (
     SecureCoordinator,
     coordinator_of,
 )
-from orchestrator.wire.body import decode_body, encode_body, require
-from orchestrator.wire.frames import Ack, Chunk, Want, decode_frame, encode_frame
+from orchestrator.wire.body import PRESENCE_BYTES, decode_body, encode_body, require
+from orchestrator.wire.cbor import NARROW
+from orchestrator.wire.frames import Ack, Chunk, Want, decode_frame, encode_frame, split
 from orchestrator.wire.link import BrokerAddress, Connected, Disconnected, Link, Message
+from orchestrator.wire.plain import plain
 from orchestrator.wire.refusals import code_in, text_of
 from orchestrator.wire.task import task_from_dict
 from orchestrator.wire.topics import Topics
-from orchestrator.wire.transfer import Inbox
+from orchestrator.wire.transfer import Inbox, transfer_id
 
 log = logging.getLogger("edgeward.gateway")
 
 ACKNOWLEDGE_AFTER_S = 0.5
 """How long a vector waits for its acknowledgement: the next step, if it comes before, says the same."""
+
+MOST_RECORDS = 1 << 30
+"""What a node may say it has: secure sums over a thousand nodes have room for that."""
 
 GOODBYE_S = 10.0
 """How long to wait at the end for the nodes' last figures."""
@@ -125,7 +132,9 @@ class Gateway:
         self._own_broker = own_broker
         self._hand_up = hand_up
         self._topics = Topics(federation)
-        self._inbox = Inbox(MAX_MESSAGE_BYTES)
+        self._refused = Refused()
+        self._names = Names()
+        self._inbox = Inbox(self._aggregation.most_sent())
         self._epoch = time.time() - time.monotonic()
         self._wake_at: Optional[float] = None
         self._owed: List[Tuple[float, str, bytes]] = []  # when to acknowledge a vector, to whom, and how
@@ -259,6 +268,8 @@ class Gateway:
             log.warning("ignored a message on the foreign topic %r", message.topic)
             return
         node, kind = sender
+        if not self._refused.listens_to(node):
+            return
         try:
             objection = self._voice.objection(node)
             if objection:
@@ -269,19 +280,32 @@ class Gateway:
                 self._take_presence(node, message.payload)
             elif kind == "up":
                 self._take_frame(node, message.payload)
+            self._refused.accepted(node)
         except WireError as error:
-            log.warning("refused a message of %s: %s", node, error)
-            self._tell("refused", node=node, reason=str(error))
+            if self._refused.says_more(node):
+                log.warning("refused a message of %s: %s", node, error)
+                self._tell("refused", node=node, reason=plain(error))
+            if self._refused.message(node, time.monotonic()):
+                self._put_out(node, MESSAGES)
 
     def _take_presence(self, node: str, payload: bytes) -> None:
-        header, _ = decode_body(payload, 1 << 20)
-        kind = require(header, "kind", str)
+        header, _ = decode_body(payload, PRESENCE_BYTES, NARROW)
+        kind, instance = require(header, "kind", str), require({"instance": "", **header}, "instance", str)
         if kind == "gone":
-            self._leave(node)
+            if self._names.left(node, instance):
+                self._leave(node)
+                second = self._names.waiting(node)
+                if second is not None:
+                    self._take_presence(node, second)
             return
         if kind == "refused":
             code = code_in(header)
-            self._tell("node_refused", node=node, code=code, reason=text_of(code))
+            if self._refused.says_more(node):
+                self._tell("node_refused", node=node, code=code, reason=text_of(code))
+            return
+        at_work = node in self._coordinator.cohort and node not in self._coordinator.arrived
+        if not self._names.heard(node, instance, time.monotonic(), at_work and node in self._coordinator.online):
+            self._refuse_second(node, instance, payload)
             return
         self._figures.heard(node, header.get("process"))
         self._standings.heard(node, header, time.monotonic())
@@ -305,7 +329,7 @@ class Gateway:
             self._decline(node, code, text_of(code))
         elif kind == "waiting" and this_run:
             asked = require(header, "digest", str)
-            if self._waiting.get(node) != asked:
+            if self._waiting.get(node) != asked and self._refused.says_more(node):
                 self._waiting[node] = asked
                 code = code_in(header)
                 self._tell("waiting", node=node, code=code, digest=asked[:64], reason=text_of(code))
@@ -314,17 +338,40 @@ class Gateway:
         elif not self._coordinator.over:
             self._announcer.task(node)
 
+    def _refuse_second(self, node: str, instance: str, presence: bytes) -> None:
+        """Answers a second node under a name in use; the first one hears it too, and says again that it is here."""
+        new, due = self._names.hold(node, instance, presence, time.monotonic())
+        if new:
+            log.error("refused a second node that calls itself %s: the first one goes on", node)
+            self._tell("name_in_use", node=node)
+        if due:
+            said = {"kind": "taken", "run": self._run, "instance": instance, "at": self._now()}
+            body = self._voice.say(encode_body(said), node)
+            for chunk in split(transfer_id(body), body):
+                self._link.publish(self._topics.down(node), encode_frame(chunk))
+
     def _joining(self, node: str, header: Dict[str, Any]) -> Joined:
         records = require(header, "records", int)
         units = require({"units": records, **header}, "units", int)
         holder = node == self._task.aggregation.key_holder
-        if not holder and not 1 <= units <= records < 1 << 40:
+        if not holder and not 1 <= units <= records <= MOST_RECORDS:
             raise WireError(f"{node} is ready with {records} records of {units} privacy units")
         return Joined(self._now(), node, records, units)
 
     def _note_counts(self, event: Joined) -> None:
         if event.node != self._task.aggregation.key_holder:
             self._records[event.node], self._units[event.node] = event.records, event.units or event.records
+
+    def _put_out(self, node: str, code: str) -> None:
+        """Out of the run, by name; who was never in it is only named, so that invented names fill no journal."""
+        reason = text_of(code)
+        log.error("%s is out of the run: %s", node, reason)
+        if node in self._coordinator.online or node in self._records:
+            self._inbox.forget(node)
+            self._announcer.outbox.forget(node)
+            self._decline(node, code, reason)
+        else:
+            self._tell("declined", node=node, code=code, reason=reason)
 
     def _decline(self, node: str, code: str, reason: str) -> None:
         if self._coordinator.declined.get(node) != reason:
@@ -362,7 +409,11 @@ class Gateway:
             self._link.publish(self._topics.down(node), encode_frame(answer))
         if body is None:
             return
-        header, tensors = decode_body(body, MAX_MESSAGE_BYTES)
+        try:
+            header, tensors = decode_body(body, self._aggregation.most_unpacked)
+        except WireError:
+            self._acknowledge_now(node, chunk)  # it would be refused again
+            raise
         kind = require(header, "kind", str)
         if kind in ("step", "abstain") and self._secure is not None:
             self._take_answer(node, chunk, kind, header, tensors, body)
@@ -373,8 +424,12 @@ class Gateway:
         wanted = require(header, "run", str) == self._run and self._coordinator.accepts(node, number)
         wanted = wanted and node not in self._coordinator.declined  # a broadcast round reaches it all the same
         if wanted:
-            self._check_counts(node, number, header)  # before anything is stored, like what follows
-            self._aggregation.check_update(number, header, tensors)
+            try:  # before anything is stored
+                self._check_counts(node, number, header)
+                self._aggregation.check_update(number, header, tensors)
+            except WireError:
+                self._refuse_answer(node, chunk)
+                raise
             self._figures.received(node, len(body), header)
             event = Arrived(self._now(), node, number, chunk.id.hex(), float(records))
             with self._store.transaction():
@@ -382,7 +437,7 @@ class Gateway:
                 self._store.put_update(self._run, self._coordinator.round, node, body)
                 self._store.append(self._run, event)
         # Late and repeated updates are acknowledged too: the node need not keep them.
-        self._link.publish(self._topics.down(node), encode_frame(self._inbox.finish(node, chunk.id)))
+        self._acknowledge_now(node, chunk)
         if wanted:
             self._tell(
                 "update",
@@ -394,6 +449,18 @@ class Gateway:
             )
             self._carry_out(self._coordinator.handle(event))
 
+    def _acknowledge_now(self, node: str, chunk: Chunk) -> None:
+        self._link.publish(self._topics.down(node), encode_frame(self._inbox.finish(node, chunk.id)))
+
+    def _refuse_answer(self, node: str, chunk: Chunk) -> None:
+        """An answer that was asked for and cannot be used: the round goes on without it, and after three without its node."""
+        self._acknowledge_now(node, chunk)
+        if self._refused.answer(node, chunk.id):
+            self._put_out(node, ANSWERS)
+        elif self._secure is None and (node in self._coordinator.cohort or node in self._coordinator.busy):
+            coordinator = self._coordinator
+            self._happen(Abstained(self._now(), node, coordinator.round, coordinator.attempt, text_of(ANSWER)))
+
     def _take_answer(
         self, node: str, chunk: Chunk, kind: str, header: Dict[str, Any], tensors: Dict[str, Any], body: bytes
     ) -> None:
@@ -402,18 +469,25 @@ class Gateway:
         assert isinstance(self._coordinator, SecureCoordinator)
         number, attempt = require(header, "round", int), require(header, "attempt", int)
         event: Optional[Event] = None
-        if require(header, "run", str) == self._run and kind == "abstain":
+        if require(header, "run", str) == self._run and kind == "abstain" and self._open(node, number, attempt):
             code = code_in(header)
             event = Abstained(self._now(), node, number, attempt, text_of(code))
             self._store.append(self._run, event)
             self._tell("abstained", node=node, round=number, code=code, reason=event.reason)
-        elif header["run"] == self._run and self._coordinator.accepts_step(
-            node, number, require(header, "step", str), attempt
+        elif (
+            kind == "step"
+            and header["run"] == self._run
+            and self._coordinator.accepts_step(node, number, require(header, "step", str), attempt)
+            and node not in self._coordinator.declined
         ):
             step = header["step"]
-            self._secure.check_answer(step, header, tensors)
-            if step in VECTOR_STEPS:
-                self._check_counts(node, number, header)
+            try:
+                self._secure.check_answer(step, header, tensors)
+                if step in VECTOR_STEPS:
+                    self._check_counts(node, number, header)
+            except WireError:
+                self._refuse_answer(node, chunk)
+                raise
             self._figures.received(node, len(body), header)
             brings = (self._secure.prepares(step, header), self._secure.foresees(step, header))
             event = Arrived(self._now(), node, number, chunk.id.hex(), 1.0, step, attempt, *brings)
@@ -436,6 +510,11 @@ class Gateway:
                 arrived = len(self._coordinator.arrived) + 1
                 self._tell("update", node=node, round=number, bytes=len(body), digest=event.digest, arrived=arrived)
             self._carry_out(self._coordinator.handle(event))
+
+    def _open(self, node: str, number: int, attempt: int) -> bool:
+        """Whether the node's word on this attempt at a round counts: others are not journalled."""
+        coordinator = self._coordinator
+        return (number, attempt) == (coordinator.round, coordinator.attempt) and node in coordinator.cohort
 
     def _check_counts(self, node: str, number: int, header: Dict[str, Any]) -> None:
         """Raises WireError where a node claims more than it joined with."""
@@ -549,6 +628,9 @@ class Gateway:
         self._announcer.close_round()
         if outcome.evaluated is not None:
             self._tell("evaluated", round=outcome.evaluated[0], **outcome.evaluated[1])
+        shortened = outcome.figures.get("shortened", [])
+        if shortened:
+            self._tell("shortened", round=action.round, nodes=shortened, names=", ".join(shortened))
         self._tell("aggregated", of=self._task.training.rounds, **result)
         if self._hand_up is not None and PARTIAL in outcome.vectors:
             self._hand_up(action.round, outcome.vectors[PARTIAL], int(outcome.figures["records"]))

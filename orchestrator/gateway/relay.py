@@ -24,7 +24,7 @@ from orchestrator.errors import EdgewardError, UsageError, WireError
 from orchestrator.gateway.authority import Authority
 from orchestrator.gateway.broker import KINDS, OwnBroker
 from orchestrator.gateway.gateway import Gateway, Progress, Supply
-from orchestrator.gateway.run import open_run
+from orchestrator.gateway.run import open_run, strategy_of
 from orchestrator.gateway.store import Store
 from orchestrator.node.agent import NodeAgent, Run
 from orchestrator.node.data import Dataset
@@ -159,6 +159,7 @@ class Relay(NodeAgent):
         self._region = region
         self._lower: Optional[_Lower] = None
         self._joined_with = 0
+        self._sizes: Dict[str, int] = {}  # of each run's weights
 
     def _step(self) -> None:
         super()._step()
@@ -167,6 +168,11 @@ class Relay(NodeAgent):
     def _look_below(self) -> None:
         """Joins above when enough nodes are here, and again when there are more."""
         if self._lower is None or self._run is None:
+            return
+        if isinstance(self._lower.failure, UsageError):  # a task it cannot serve, or a run it knows as another one
+            log.error("declined run %s: %s", self._run.id, self._lower.failure)
+            self._set_presence(kind="declined", run=self._run.id, code="task")
+            self._lower, self._run = None, None
             return
         if self._lower.failure is not None:
             raise EdgewardError(f"the region's gateway failed: {self._lower.failure}") from self._lower.failure
@@ -189,17 +195,21 @@ class Relay(NodeAgent):
             objection = objection_to_relaying(task)
             if objection:
                 raise UsageError(objection)
+            strategy_of(task)  # what it cannot serve below it declines above
         except UsageError as error:
             log.error("declined run %s: %s", run, error)
             self._set_presence(kind="declined", run=run, code="task")
             return
+        if self._lower is not None:  # of a run whose end did not get here
+            self._lower.end(30.0)
+            self._lower = None
         digest = hashlib.sha256(graph + json.dumps(header["task"], sort_keys=True).encode()).hexdigest()
         nothing = Dataset(np.zeros((0, *task.schema.input_shape), np.float32), np.zeros(0, np.int32))
         self._run, self._joined_with = Run(run, digest, task, graph, nothing, nothing), 0
         self._lower = _Lower(self._state / "region.sqlite", run, task, graph, self._region)
 
     def _release(self, run: Run, number: int, announced: Dict[str, Any], tensors: Dict[str, np.ndarray]) -> bytes:
-        vector, records = self._ask_below(number, tensors)
+        vector, records = self._ask_below(number, self._for_below(run, number, tensors))
         codec = "float32" if number == STATISTICS_ROUND else run.task.codec
         sent = encode_update(vector.astype(np.float32), codec, np.random.default_rng())
         error = np.linalg.norm(decode_update(sent, codec, vector.size) - vector) / max(
@@ -209,6 +219,22 @@ class Relay(NodeAgent):
         body = encode_body({**header, "codec_error": float(error), "memory_mib": peak_memory_mib()}, sent)
         self._store.release(run.id, number, run.digest, body, {})
         return body
+
+    def _for_below(self, run: Run, number: int, tensors: Dict[str, np.ndarray]) -> Dict[str, np.ndarray]:
+        """What the region's gateway gets of a round's tensors; WireError where a run could not go on with them."""
+        if number == STATISTICS_ROUND:
+            return {}
+        shape, given = run.task.schema.input_shape, {name: tensors.get(name) for name in ("weights", "mean", "std")}
+        for name, tensor in given.items():
+            if tensor is None or tensor.dtype != np.float32 or not np.isfinite(tensor).all():
+                raise WireError(f"round {number} came without {name} of finite float32 numbers")
+            if (tensor.ndim != 1 or not tensor.size) if name == "weights" else tensor.shape != shape:
+                raise WireError(f"round {number} came with {name} of shape {tensor.shape}")
+        weights = np.asarray(given["weights"])
+        size = self._sizes.setdefault(run.id, run.task.training.parameters or weights.size)
+        if weights.size != size:
+            raise WireError(f"round {number} came with {weights.size} weights, the run has {size}")
+        return {name: np.asarray(tensor) for name, tensor in given.items()}
 
     def _ask_below(self, number: int, tensors: Dict[str, np.ndarray]) -> Tuple[np.ndarray, int]:
         """(vector, records) of the region's round. Gives up, with WireError, when the higher gateway has gone on."""

@@ -1,6 +1,5 @@
 """The closed loop: boards report drift, the federation trains again, within the budget it declared for that."""
 
-import json
 import queue
 from pathlib import Path
 from typing import Any, Dict
@@ -10,7 +9,10 @@ from orchestrator.gateway.config import Config
 from orchestrator.gateway.federation import Orchestrator
 from orchestrator.gateway.gateway import Progress
 from orchestrator.wire.link import BrokerAddress, Disconnected, Link, Message
+from orchestrator.wire.records import read_object
 from orchestrator.wire.topics import Topics
+
+_MOST_RECORD_BYTES = 64 << 10
 
 
 def run_and_watch(
@@ -84,7 +86,7 @@ def wait_for_drift(
             if board is None or record.get("kind") != "drift" or record.get("model") != digest:
                 continue
             psi = record.get("psi")
-            if not isinstance(psi, (int, float)):
+            if not isinstance(psi, (int, float)) or isinstance(psi, bool):
                 continue
             progress({"event": "drift", "board": board, "psi": psi, "above": drift_above})
             if psi > drift_above:
@@ -94,8 +96,4 @@ def wait_for_drift(
 
 
 def _record(payload: bytes) -> Dict[str, Any]:
-    try:
-        record = json.loads(payload)
-    except ValueError:  # not JSON: not a record
-        return {}
-    return record if isinstance(record, dict) else {}
+    return read_object(payload, _MOST_RECORD_BYTES) or {}

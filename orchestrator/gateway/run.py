@@ -12,9 +12,10 @@ from orchestrator.privacy.standardization import range_scaling
 from orchestrator.rounds.coordinator import Plan
 from orchestrator.rounds.events import STATISTICS_ROUND
 from orchestrator.rounds.fedbuff import FedBuff
+from orchestrator.rounds.norm_bound import DEFAULT, OPTION, bounded, multiple_of
 from orchestrator.rounds.secure import ENCRYPTED_STEPS, MASKED_STEPS
 from orchestrator.rounds.selection import Rule
-from orchestrator.rounds.strategies import make_strategy
+from orchestrator.rounds.strategies import STRATEGIES, make_strategy
 from orchestrator.rounds.strategy import Strategy
 from orchestrator.wire.plain import as_run_name
 from orchestrator.wire.task import Task, task_from_dict, task_to_dict
@@ -76,6 +77,11 @@ def strategy_of(task: Task) -> Strategy:
         strategy = make_strategy(training.strategy, training.server_learning_rate, training.options)
     except ValueError as error:
         raise UsageError(f"task {task.name!r}: {error}") from error
+    if task.aggregation.secure and training.options.get(OPTION):
+        raise UsageError(
+            f"task {task.name!r}: option {OPTION!r} bounds single updates, aggregation {task.aggregation.method!r} shows only "
+            "their sum: leave it out; values are bounded by aggregation.update_range, or by clipping on the node"
+        )
     if isinstance(strategy, FedBuff) and task.selection.sampling_rate:
         raise UsageError(
             f"task {task.name!r}: fedbuff ends a round with its {task.rounds.quorum}th update, so which nodes are in it is not a "
@@ -92,6 +98,16 @@ def strategy_of(task: Task) -> Strategy:
             f"{task.rounds.quorum}: raise rounds.quorum, or choose another strategy"
         )
     return strategy
+
+
+def norm_multiple(task: Task) -> float:
+    """Of the median norm, to which the gateway shortens updates; 0 where it does not.
+
+    By default where a strategy takes a mean and there is no privacy: noise makes norms what they are, and sums show none.
+    """
+    if not bounded(STRATEGIES[task.training.strategy]) or task.aggregation.secure or task.privacy.noise == "gateway":
+        return 0.0
+    return multiple_of(task.training.options, 0.0 if task.privacy.on else DEFAULT)
 
 
 class Trained(NamedTuple):

@@ -10,7 +10,7 @@ from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Tuple
 import numpy as np
 
 from orchestrator.errors import PrivacyError, RoundError, WireError
-from orchestrator.gateway.aggregation import MAX_MESSAGE_BYTES, Aggregation, Evaluate, Outcome, Tensors
+from orchestrator.gateway.aggregation import MAX_MESSAGE_BYTES, ROOM_BYTES, Aggregation, Evaluate, Outcome, Tensors
 from orchestrator.gateway.run import standardization
 from orchestrator.gateway.store import Store
 from orchestrator.privacy.mask_graph import complete_up_to
@@ -35,6 +35,7 @@ from orchestrator.rounds.secure import (
     FORESEEN,
     KEYS,
     MASKED,
+    MASKED_STEPS,
     NEXT,
     NONCE,
     PREPARED,
@@ -44,7 +45,7 @@ from orchestrator.rounds.secure import (
     UNMASK,
 )
 from orchestrator.rounds.strategy import OfTheMean
-from orchestrator.wire.body import decode_body, encode_body, require, require_map
+from orchestrator.wire.body import MAX_HEADER_BYTES, decode_body, encode_body, require, require_map
 from orchestrator.wire.task import Task, digest_of, task_to_dict
 from orchestrator.wire.transparency import head_of, read_log, view_of
 
@@ -70,6 +71,8 @@ class Request(NamedTuple):
 class SecureAggregation(Aggregation):
     """Rounds of one run whose sums are opened by the nodes together."""
 
+    _STEPS: Tuple[str, ...] = MASKED_STEPS
+
     def __init__(self, store: Store, run: str, task: Task, evaluate: Optional[Evaluate], federation: str) -> None:
         super().__init__(store, run, task, evaluate)
         self._federation = federation
@@ -78,6 +81,22 @@ class SecureAggregation(Aggregation):
         self._noted: Dict[Tuple[int, int, str, str], Dict[str, Any]] = {}  # (round, attempt, step, node) -> header
         self._units = 0  # of the nodes in the sum
         self._task_digest = ""
+
+    def most_unpacked(self, header: Dict[str, Any]) -> int:
+        if header.get("kind") != "step":
+            return ROOM_BYTES
+        return ROOM_BYTES + MAX_HEADER_BYTES + self._most_tensors(header.get("step"))
+
+    def most_sent(self) -> int:
+        most = max(self.most_unpacked({"kind": "step", "step": step}) for step in self._STEPS)
+        return min(MAX_MESSAGE_BYTES, most + most // 128 + ROOM_BYTES)
+
+    def _most_tensors(self, step: Any) -> int:
+        """Bytes of the tensors of an answer to this step."""
+        return 4 * self._most_values() if step == MASKED else 0
+
+    def _longest(self, action: Aggregate) -> str:
+        return ""
 
     # Steps
 

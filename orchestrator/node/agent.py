@@ -2,10 +2,11 @@
 
 Messages (see wire/body.py for their form), node to gateway: presence `hello`, `ready`, `declined`, `waiting` (for its owner's
 word), `refused`, `gone` (the last will); transfers `update`, in secure rounds `step` and `abstain`. Gateway to node: transfers
-`task`, `round`, `step`, `finished`. Why something is declined, refused or abstained from stays in this node's log; a code of
-wire/refusals.py travels.
+`task`, `round`, `step`, `finished`, `taken` (the name, by another node). Why something is declined, refused or abstained from
+stays in this node's log; a code of wire/refusals.py travels.
 """
 
+import hashlib
 import logging
 import os
 import queue
@@ -26,6 +27,7 @@ from orchestrator.node.gatekeeper import Gatekeeper, Verdict, Waiting
 from orchestrator.node.graph_admission import admit_graph
 from orchestrator.node.health import REPORT_EVERY_S, read_health
 from orchestrator.node.identity import NodeIdentity
+from orchestrator.node.intake import MAX_MESSAGE_BYTES, most_unpacked
 from orchestrator.node.pace import Pace
 from orchestrator.node.peers import Peers
 from orchestrator.node.personal import PERSONAL, write_personal
@@ -50,7 +52,9 @@ log = logging.getLogger("edgeward.node")
 GATEWAY = "gateway"
 LOOK_S = 0.25
 """Answers to tasks for which the data were opened go out at multiples of this."""
-MAX_MESSAGE_BYTES = 512 << 20
+
+_MOST_REFUSALS_SAID = 100
+"""In the log one by one; from then on one a second at most."""
 
 
 class NodeAgent:
@@ -86,7 +90,8 @@ class NodeAgent:
             None  # a task that waits for a person
         )
         self._look_at = 0.0
-        self._refusal_at = 0.0
+        self._refusal_at = self._said_at = 0.0
+        self._refusals = 0
         self._trainer_factory = trainer_factory
         self._once = once
         self._outbox = Outbox()
@@ -97,10 +102,13 @@ class NodeAgent:
         self._labels = labels or {}
         self._report_at = time.monotonic() + REPORT_EVERY_S
         self._stopping = False
-        gone = encode_body({"kind": "gone", "node": name})
+        # Of this state folder: another node under this name is another one, for the broker as well.
+        self._instance = hashlib.sha256(b"instance" + self._store.secret("instance")).hexdigest()[:16]
+        self._taken = False
+        gone = encode_body({"kind": "gone", "node": name, "instance": self._instance})
         self._link = Link(
             broker,
-            f"edgeward-{federation}-{name}",
+            f"edgeward-{federation}-{name}-{self._instance[:8]}",
             [self._topics.all_nodes, self._topics.down(name)],
             will=(self._topics.presence(name), gone),
         )
@@ -115,11 +123,17 @@ class NodeAgent:
             while not self._stopping:
                 self._step()
         finally:
-            self._link.publish(self._topics.presence(self._name), self._gone, retain=True)
+            if not self._taken:
+                self._link.publish(self._topics.presence(self._name), self._gone, retain=True)
             self._link.flush(2.0)
             self._link.close()
             self._gatekeeper.close()
             self._store.close()
+        if self._taken:
+            raise UsageError(
+                f"another node is here as {self._name!r} and goes on: names are for one node each, start this one with another "
+                "--name (with an identity: enrol it under another); if the other is this node with another state folder, stop it"
+            )
 
     def stop(self) -> None:
         self._stopping = True
@@ -155,9 +169,12 @@ class NodeAgent:
             self._refuse("a round", error)
 
     def _refuse(self, what: str, error: EdgewardError) -> None:
-        """Says why here, and that to the gateway; there at most once a second, so that a flood stays here."""
-        log.warning("refused %s: %s", what, error)
-        if time.monotonic() >= self._refusal_at:
+        """Says why here, and that to the gateway; there at most once a second, and here, too, where there are many."""
+        due = time.monotonic() >= self._refusal_at
+        self._refusals += 1
+        if due or self._refusals <= _MOST_REFUSALS_SAID:
+            log.warning("refused %s: %s", what, error)
+        if due:
             self._refusal_at = time.monotonic() + 1.0
             body = encode_body({"kind": "refused", "node": self._name, "code": error.code})
             self._link.publish(self._topics.presence(self._name), body)
@@ -190,7 +207,7 @@ class NodeAgent:
         received = self._inbox.finish(GATEWAY, chunk.id)
         try:
             opened = None if self._guard is None else self._guard.open(body)
-            header, tensors = decode_body(body if opened is None else opened.content, MAX_MESSAGE_BYTES)
+            header, tensors = decode_body(body if opened is None else opened.content, self._most_unpacked)
         except WireError:
             self._link.publish(self._topics.up(self._name), encode_frame(received))
             raise
@@ -211,8 +228,23 @@ class NodeAgent:
             self._take_step(header, tensors)
         elif kind == "finished":
             self._finish(header, tensors)
+        elif kind == "taken":
+            self._name_taken(require(header, "instance", str))
         else:
             raise WireError(f"the gateway sent a message of kind {kind!r}, which this version does not know")
+
+    def _most_unpacked(self, header: Dict[str, Any]) -> int:
+        run = self._run
+        return most_unpacked(header, "" if run is None else run.id, None if run is None else run.task)
+
+    def _name_taken(self, refused: str) -> None:
+        """A second node came under this name. Where it is this one, it ends; the first says again that it is here."""
+        if refused == self._instance:
+            self._taken = True
+            self.stop()
+        elif time.monotonic() >= self._said_at + 1.0:
+            log.error("another node calls itself %s: the gateway refused it", self._name)
+            self._announce_presence()
 
     def _take_task(self, header: Dict[str, Any], tensors: Dict[str, np.ndarray]) -> None:
         run = run_name(require(header, "run", str))
@@ -434,6 +466,7 @@ class NodeAgent:
         self._announce_presence()
 
     def _announce_presence(self) -> None:
+        self._said_at = time.monotonic()
         body = encode_body({**self._presence, "ledger": self._gatekeeper.told(), **self._about()})
         self._link.publish(self._topics.presence(self._name), body, retain=True)
 
@@ -457,4 +490,10 @@ class NodeAgent:
             "received_bytes": received,
             "tensorflow": has_tensorflow(),
         }
-        return {"node": self._name, "process": process, "labels": self._labels, "health": read_health()}
+        return {
+            "node": self._name,
+            "instance": self._instance,
+            "process": process,
+            "labels": self._labels,
+            "health": read_health(),
+        }

@@ -212,6 +212,11 @@ class Contributor:
         shape = self._run.task.schema.input_shape
         if weights is None or mean is None or std is None or not mean.shape == shape == std.shape:
             raise WireError(f"round {number} came without weights, mean or std of the task's shape")
+        for name, tensor in (("weights", weights), ("mean", mean), ("std", std)):
+            if tensor.dtype != np.float32 or not np.isfinite(tensor).all():
+                raise WireError(f"round {number} came with {name} that are not finite float32 numbers")
+        if weights.ndim != 1 or self._run.task.training.parameters not in (0, weights.size):
+            raise WireError(f"round {number} came with weights of shape {weights.shape}, the task has other ones")
         return with_personal(self._store, self._run.id, self._run.task, np.asarray(weights)), mean, std
 
     def _statistics(self, limit: Optional[int]) -> np.ndarray:

@@ -20,11 +20,12 @@ from typing import Any, Dict, NamedTuple, Optional, Tuple
 import numpy as np
 
 from orchestrator.errors import EdgewardError, PrivacyError, UsageError, WireError
-from orchestrator.node.agent import MAX_MESSAGE_BYTES, NodeAgent
+from orchestrator.node.agent import NodeAgent
 from orchestrator.node.approval import digest_of
 from orchestrator.node.contribution import Run
 from orchestrator.node.data import Dataset
 from orchestrator.node.identity import NodeIdentity
+from orchestrator.node.intake import MAX_MESSAGE_BYTES, most_for_key_holder
 from orchestrator.node.key_journal import KeyJournal, second_sum
 from orchestrator.privacy.ckks import CheckedSum, KeyHolder, Summand, SumPlan, UnsoundSumError, context_message
 from orchestrator.privacy.ckks_blocks import tenseal
@@ -80,6 +81,9 @@ class KeyHolderAgent(NodeAgent):
             super().run(connect_timeout_s)
         finally:
             self._journal.close()
+
+    def _most_unpacked(self, header: Dict[str, Any]) -> int:
+        return most_for_key_holder(header, None if self._attempt is None else self._attempt.holder.plan)
 
     def _take_task(self, header: Dict[str, Any], tensors: Tensors) -> None:
         run = run_name(require(header, "run", str))

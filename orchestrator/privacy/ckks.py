@@ -70,7 +70,7 @@ _SALT = 256 // BITS
 _PLAN = struct.Struct("<4sII")
 _CIPHERTEXT = struct.Struct("<4s32s")
 _PLAN_MAGIC, _CIPHERTEXT_MAGIC = b"EWK2", b"EWC2"
-_MOST_CONTEXT_BYTES = 1 << 20
+MOST_CONTEXT_BYTES = 1 << 20
 _DIGEST_BYTES = hashlib.sha256().digest_size
 
 
@@ -159,7 +159,7 @@ class _Public:
     """Either side that has the public context only."""
 
     def __init__(self, public_context: bytes) -> None:
-        if len(public_context) < _PLAN.size or len(public_context) > _MOST_CONTEXT_BYTES:
+        if len(public_context) < _PLAN.size or len(public_context) > MOST_CONTEXT_BYTES:
             raise WireError(f"a public CKKS context of {len(public_context)} bytes")
         magic, *numbers = _PLAN.unpack_from(public_context)
         if magic != _PLAN_MAGIC:

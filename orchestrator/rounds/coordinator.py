@@ -124,7 +124,9 @@ class Coordinator:
             return self._aggregated(event)
         if isinstance(event, Provided):
             return self._provided(event)
-        if isinstance(event, (Abstained, Unopened)):
+        if isinstance(event, Abstained):
+            return self._abstained(event)
+        if isinstance(event, Unopened):
             return []  # of secure rounds only
         if isinstance(event, Ended):
             self.phase = FINISHED
@@ -219,6 +221,16 @@ class Coordinator:
             if self.round - event.round > self.plan.max_staleness:
                 return self._invite(event.node)  # too old to count: begin again with today's weights
         self.arrived[event.node] = (event.digest, event.weight)
+        return self._progress(event.at)
+
+    def _abstained(self, event: Abstained) -> List[Action]:
+        """Nothing that counts will come of this node in this attempt: nobody waits for it. What comes all the same counts."""
+        if self.phase != COLLECTING or (event.round, event.attempt) != (self.round, self.attempt):
+            return []
+        if event.node in self.arrived:
+            return []
+        self.busy.pop(event.node, None)
+        self.cohort = tuple(node for node in self.cohort if node != event.node)
         return self._progress(event.at)
 
     def _aggregated(self, event: Aggregated) -> List[Action]:

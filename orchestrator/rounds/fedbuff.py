@@ -17,6 +17,7 @@ class FedBuff(WeightsOnly):
     OPTIONS: Tuple[str, ...] = ("exponent", "max_staleness")
     least_updates = 1
     buffered = True
+    takes_mean = True
 
     def __init__(self, server_learning_rate: float, options: Mapping[str, float]) -> None:
         self.server_learning_rate = server_learning_rate

@@ -10,6 +10,9 @@ As FedAvg here weighs nodes by records, so does c: it is sum(n_i c_i) / sum(n_i)
 have not answered yet with c_i = 0 (with equal n_i: the paper's 1/N). When a node joins, c shrinks accordingly in the next
 round. A node that changes its number of records amid a run makes c inexact.
 
+Where the gateway bounds updates (rounds/norm_bound.py), an update that was shortened moves c by its shortened form, which its
+node does not know of: c is inexact then, too.
+
 An update that was not counted must not move c_i: the round's message lists for every node the last round whose update
 counted, and a node takes its new c_i over only when it finds itself there (node/control.py).
 """
@@ -32,6 +35,7 @@ def control_change(control: np.ndarray, delta: np.ndarray, travel: float) -> np.
 class Scaffold:
     OPTIONS: Tuple[str, ...] = ()
     least_updates = 1
+    takes_mean = True
 
     def __init__(self, server_learning_rate: float, options: Mapping[str, float]) -> None:
         self.server_learning_rate = server_learning_rate

@@ -2,6 +2,7 @@
 
 from typing import Any, Dict, Mapping
 
+from orchestrator.rounds import norm_bound
 from orchestrator.rounds.fedavg import FedAvg
 from orchestrator.rounds.fedbuff import FedBuff
 from orchestrator.rounds.fedopt import FedAdagrad, FedAdam, FedYogi
@@ -32,9 +33,10 @@ def make_strategy(name: str, server_learning_rate: float, options: Mapping[str, 
     """The strategy a task names; ValueError lists the strategies, or the options, there are."""
     if name not in STRATEGIES:
         raise ValueError(f"strategy {name!r}: this version has {', '.join(sorted(STRATEGIES))}")
-    known = STRATEGIES[name].OPTIONS
+    known = STRATEGIES[name].OPTIONS + ((norm_bound.OPTION,) if norm_bound.bounded(STRATEGIES[name]) else ())
     unknown = sorted(set(options) - set(known))
     if unknown:
         raise ValueError(f"strategy {name!r} has no option {unknown[0]!r}; it has {', '.join(known) or 'none'}")
+    norm_bound.multiple_of(options)
     strategy: Strategy = STRATEGIES[name](server_learning_rate, options)
     return strategy

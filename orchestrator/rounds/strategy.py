@@ -46,6 +46,8 @@ class WeightsOnly:
 class OfTheMean(WeightsOnly, ABC):
     """A strategy that needs nothing but the mean of a round's updates, which a secure sum gives as well."""
 
+    takes_mean = True
+
     @abstractmethod
     def move(self, weights: np.ndarray, mean: np.ndarray, state: State) -> Tuple[np.ndarray, State]:
         """(new float32 weights (P,), new state) from the old ones and the mean delta, float64 (P,)."""
@@ -72,7 +74,8 @@ def weighted_mean(updates: Iterable[Update], size: int) -> np.ndarray:
 
 def step(weights: np.ndarray, delta: np.ndarray, learning_rate: float) -> np.ndarray:
     """float32 weights moved by learning_rate * delta."""
-    return (weights + learning_rate * delta).astype(np.float32)
+    with np.errstate(over="ignore", invalid="ignore"):  # the gateway looks at what comes out
+        return (weights + learning_rate * delta).astype(np.float32)
 
 
 def stacked(updates: Iterable[Update]) -> Tuple[List[str], np.ndarray]:

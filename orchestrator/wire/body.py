@@ -2,32 +2,41 @@
 
 Layout: `EWB`, version byte, then one zstd frame of: u32 header length, CBOR header, tensors back to back in the order
 of the header's `tensors` list of [name, dtype, shape]. Nothing is allocated before its announced size is checked, and
-nothing but plain CBOR types is accepted.
+nothing but plain CBOR types is accepted (wire/cbor.py).
 """
 
 import io
 import struct
-from typing import Any, Dict, List, Mapping, Optional, Tuple
+from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple, Union
 
 import cbor2
 import numpy as np
 import zstandard
 
 from orchestrator.errors import WireError
+from orchestrator.wire.cbor import NARROW, WIDE, Limits, read_cbor
+from orchestrator.wire.plain import plain
 
 VERSION = 1
-MAX_HEADER_BYTES = 1 << 20
+MAX_HEADER_BYTES = WIDE.bytes
+PRESENCE_BYTES = 4 + NARROW.bytes
+"""Of a presence, unpacked."""
+MAX_BYTES = 512 << 20
+"""Of any message, unpacked, whatever its header says."""
+
 _MAGIC = b"EWB"
 _STEP_BYTES = 1 << 20
 _DTYPES = {
     name: np.dtype(name).newbyteorder("<")
     for name in ("float32", "float16", "float64", "int8", "uint8", "int16", "int32", "uint32", "int64")
 }
-_SMALLEST = -(1 << 63)
-_PLAIN = (dict, list, str, bytes, int, float, bool, type(None))
+_MAX_WINDOW_BYTES = 8 << 20  # zstd's own bound on what it looks back; `encode_body` uses up to 2 MiB
+_FIRST_LOOK_BYTES = 16 << 10
+_MAX_EXTENT = 1 << 40
 
 Header = Dict[str, Any]
 Tensors = Dict[str, np.ndarray]
+Most = Union[int, Callable[[Header], int]]
 
 
 def encode_body(header: Mapping[str, Any], tensors: Optional[Mapping[str, np.ndarray]] = None, level: int = 3) -> bytes:
@@ -55,66 +64,83 @@ def encode_body(header: Mapping[str, Any], tensors: Optional[Mapping[str, np.nda
     return body.getvalue()
 
 
-def decode_body(body: bytes, max_bytes: int) -> Tuple[Header, Tensors]:
-    """Parses what `encode_body` wrote; raises WireError for anything else, or for more than `max_bytes` of content.
+def decode_body(body: bytes, most: "Most", limits: Limits = WIDE) -> Tuple[Header, Tensors]:
+    """Parses what `encode_body` wrote; raises WireError for anything else, or for more content than `most`.
 
-    The tensors are read-only views.
+    most: bytes of header and tensors together; or what gives them for a header, which is then read before the rest is
+    unpacked: so a message may be no larger than its kind, from this sender, can be. The tensors are read-only views.
     """
     if body[:3] != _MAGIC:
         raise WireError("not an Edgeward message: wrong first bytes")
     if len(body) < 4 or body[3] != VERSION:
         found = body[3] if len(body) > 3 else "nothing"
         raise WireError(f"message version {found}, this program speaks version {VERSION}: update the older side")
-    content = _decompress(memoryview(body)[4:], max_bytes)
-    if len(content) < 4:
-        raise WireError("message shorter than its header length field")
-    (header_bytes,) = struct.unpack_from("<I", content)
-    if header_bytes > MAX_HEADER_BYTES or 4 + header_bytes > len(content):
-        raise WireError(f"message header of {header_bytes} bytes does not fit its message of {len(content)} bytes")
-    try:
-        header = cbor2.loads(content[4 : 4 + header_bytes])
-    except (cbor2.CBORDecodeError, ValueError, TypeError, OverflowError, RecursionError, MemoryError) as error:
-        raise WireError(f"message header is not CBOR: {error}") from error
-    if not isinstance(header, dict):
-        raise WireError(f"message header is a {type(header).__name__}, expected a map")
-    _check_plain(header)
-    tensors = _read_tensors(header.pop("tensors", []), content, 4 + header_bytes)
+    frame = memoryview(body)[4:]
+    announced = _announced(frame)
+    if not isinstance(most, int):
+        if announced > MAX_BYTES:
+            raise WireError(f"message announces {announced} bytes, at most {MAX_BYTES} are accepted")
+        header, _ = _read_header(_beginning(frame, min(announced, 4 + limits.bytes)), announced, limits)
+        most = most(header)
+    if announced > most:
+        raise WireError(f"message announces {announced} bytes, at most {most} are accepted")
+    content = _decompress(frame, announced)
+    header, offset = _read_header(content, len(content), limits)
+    tensors = _read_tensors(header.pop("tensors", []), content, offset, limits)
     return header, tensors
 
 
-def _decompress(frame: memoryview, max_bytes: int) -> bytes:
+def _announced(frame: memoryview) -> int:
+    """Bytes of the content, as the frame states them."""
     try:
-        announced = zstandard.frame_content_size(frame)
-        if announced < 0:
-            raise WireError("compressed message does not state its size")
-        if announced > max_bytes:
-            raise WireError(f"message announces {announced} bytes, at most {max_bytes} are accepted")
-        content: bytes = zstandard.ZstdDecompressor().decompress(frame, max_output_size=max_bytes)
+        announced = int(zstandard.frame_content_size(frame))
     except zstandard.ZstdError as error:
+        raise WireError(f"message does not decompress: {error}") from error
+    if announced < 0:
+        raise WireError("compressed message does not state its size")
+    return announced
+
+
+def _beginning(frame: memoryview, size: int) -> bytes:
+    """Up to `size` bytes of the content, as much as it takes to see its header."""
+    try:
+        reader = zstandard.ZstdDecompressor(max_window_size=_MAX_WINDOW_BYTES).stream_reader(frame)
+        begun: bytes = reader.read(min(size, _FIRST_LOOK_BYTES))
+        if len(begun) >= 4:
+            wanted = min(size, 4 + struct.unpack_from("<I", begun)[0])
+            begun += reader.read(wanted - len(begun)) if wanted > len(begun) else b""
+    except (zstandard.ZstdError, MemoryError) as error:
+        raise WireError(f"message does not decompress: {error}") from error
+    return begun
+
+
+def _decompress(frame: memoryview, announced: int) -> bytes:
+    try:
+        content: bytes = zstandard.ZstdDecompressor().decompress(frame, max_output_size=announced)
+    except (zstandard.ZstdError, MemoryError) as error:
         raise WireError(f"message does not decompress: {error}") from error
     return content
 
 
-def _check_plain(value: Any, depth: int = 0) -> None:
-    if depth > 32:
-        raise WireError("message header is nested more than 32 levels deep")
-    if type(value) not in _PLAIN:
-        raise WireError(f"message header holds a {type(value).__name__}; only plain CBOR types are accepted")
-    if isinstance(value, int) and not _SMALLEST <= value <= -_SMALLEST - 1:
-        raise WireError("message header holds a whole number beyond 64 bits")  # no float, no column of a database
-    if isinstance(value, dict):
-        for key, item in value.items():
-            if not isinstance(key, str):
-                raise WireError("message header holds a map with a key that is not text")
-            _check_plain(item, depth + 1)
-    elif isinstance(value, list):
-        for item in value:
-            _check_plain(item, depth + 1)
+def _read_header(content: bytes, size: int, limits: Limits) -> Tuple[Header, int]:
+    """(header, where it ends) of a message of `size` bytes, of which at least the header is in `content`."""
+    if len(content) < 4:
+        raise WireError("message shorter than its header length field")
+    (header_bytes,) = struct.unpack_from("<I", content)
+    end = 4 + header_bytes
+    if header_bytes > limits.bytes or end > size or end > len(content):
+        raise WireError(f"message header of {header_bytes} bytes does not fit its message of {size} bytes")
+    header = read_cbor(content[4:end], limits)
+    if not isinstance(header, dict):
+        raise WireError(f"message header is a {type(header).__name__}, expected a map")
+    return header, end
 
 
-def _read_tensors(described: Any, content: bytes, offset: int) -> Tensors:
+def _read_tensors(described: Any, content: bytes, offset: int, limits: Limits) -> Tensors:
     if not isinstance(described, list):
         raise WireError("message header: `tensors` is not a list")
+    if len(described) > limits.tensors:
+        raise WireError(f"message with {len(described)} tensors, at most {limits.tensors} are accepted")
     tensors: Tensors = {}
     for entry in described:
         if not (
@@ -122,16 +148,21 @@ def _read_tensors(described: Any, content: bytes, offset: int) -> Tensors:
         ):
             raise WireError("message header: a tensor is described by [name, dtype, shape]")
         name, dtype_name, shape = entry
+        shown = plain(repr(name), 80)
         dtype = _DTYPES.get(dtype_name) if isinstance(dtype_name, str) else None
         if dtype is None:
-            raise WireError(f"tensor {name!r} has dtype {dtype_name!r}, the wire carries {', '.join(_DTYPES)}")
+            raise WireError(
+                f"tensor {shown} has dtype {plain(repr(dtype_name), 40)}, the wire carries {', '.join(_DTYPES)}"
+            )
         if len(shape) > 8 or not all(type(n) is int and 0 <= n < 1 << 40 for n in shape):
-            raise WireError(f"tensor {name!r} has the shape {shape!r}")
-        count = 1
+            raise WireError(f"tensor {shown} has the shape {plain(repr(shape), 80)}")
+        if name in tensors:
+            raise WireError(f"tensor {shown} is there twice")
+        count = extent = 1  # extent: without regard to dimensions of 0, beside which the others are bounded too
         for n in shape:
-            count *= n
-        if offset + count * dtype.itemsize > len(content):
-            raise WireError(f"tensor {name!r} of shape {shape} runs past the end of its message")
+            count, extent = count * n, extent * max(1, n)
+        if offset + count * dtype.itemsize > len(content) or extent > _MAX_EXTENT:
+            raise WireError(f"tensor {shown} of shape {shape} runs past the end of its message")
         tensors[name] = np.frombuffer(content, dtype, count, offset).reshape(shape)
         offset += count * dtype.itemsize
     if offset != len(content):
@@ -143,15 +174,16 @@ def require_map(header: Mapping[str, Any], key: str, kind: Any) -> Dict[str, Any
     """`header[key]`, checked to be a map from text to values of type `kind`."""
     found: Dict[str, Any] = require(header, key, dict)
     for name, value in found.items():
-        if not isinstance(value, kind):
-            raise WireError(f"{key} of {name}: {type(value).__name__}, expected {kind.__name__}")
+        if not isinstance(value, kind) or isinstance(value, bool):
+            raise WireError(f"{key} of {plain(name, 80)}: {type(value).__name__}, expected {kind.__name__}")
     return found
 
 
 def require(header: Mapping[str, Any], key: str, kind: Any) -> Any:
     """`header[key]`, checked to be of type `kind`; WireError names the key otherwise."""
     value = header.get(key)
-    if not isinstance(value, kind) or (isinstance(value, bool) and kind in (int, float)):
-        wanted = "/".join(k.__name__ for k in kind) if isinstance(kind, tuple) else kind.__name__
-        raise WireError(f"message of kind {header.get('kind')!r}: field {key!r} is {value!r}, expected {wanted}")
+    kinds = kind if isinstance(kind, tuple) else (kind,)
+    if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
+        wanted, found, what = "/".join(k.__name__ for k in kinds), plain(repr(value), 80), header.get("kind")
+        raise WireError(f"message of kind {plain(repr(what), 40)}: field {key!r} is {found}, expected {wanted}")
     return value

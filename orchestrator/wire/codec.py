@@ -58,7 +58,8 @@ def decode_update(tensors: Tensors, codec: str, size: int) -> np.ndarray:
         decoded = levels.astype(np.float32)
         for start in range(0, size, _PART):  # a vector of scales as long as the update need not exist
             part = slice(start, min(size, start + _PART))
-            decoded[part] *= np.repeat(scales[start // block : -(-part.stop // block)], block)[: part.stop - start]
+            with np.errstate(over="ignore", invalid="ignore"):  # what is no number is refused below
+                decoded[part] *= np.repeat(scales[start // block : -(-part.stop // block)], block)[: part.stop - start]
     else:
         raise WireError(f"unknown update codec {codec!r}; this program has {', '.join(CODECS)}")
     if not np.isfinite(decoded).all():

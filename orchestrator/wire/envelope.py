@@ -72,6 +72,8 @@ class Opener:
         content_at = position + _SIGNATURE_BYTES
         if content_at > len(message):
             raise WireError("signed message shorter than its signature")
+        if serial >= 1 << 63:  # no gateway has said so much, and no database here has room for it
+            raise WireError(f"signed message with the serial {serial}")
         if found != self._key_id:
             raise WireError(
                 f"signed with key {found.hex()}, this node trusts {self._key_id.hex()}: another gateway?", SIGNATURE

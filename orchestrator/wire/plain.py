@@ -45,9 +45,14 @@ class PlainFormatter(logging.Formatter):
 
 
 def plain_fields(value: Any, limit: int = LIMIT, depth: int = 50) -> Any:
-    """Plain data with every text in it made plain, keys included; what is nested deeper than `depth` is left out."""
+    """Plain data with every text in it made plain, keys included, and bytes as hexadecimal digits.
+
+    What is nested deeper than `depth` is left out.
+    """
     if isinstance(value, str):
         return plain(value, limit)
+    if isinstance(value, bytes):
+        return plain(value[:limit].hex(), limit)
     if isinstance(value, (dict, list, tuple)) and depth == 0:
         return _CUT
     if isinstance(value, dict):

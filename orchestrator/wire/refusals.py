@@ -44,6 +44,10 @@ TEXTS: Dict[str, str] = {
     "sum.keys": "it has no keys for this attempt",
     "sum.peers": "the identity of another party is not confirmed",
     "internal": "it could not compute its answer",
+    # What a gateway says of a node; no node says it of itself.
+    "gateway.messages": "it kept sending messages that had to be refused, and is not listened to any more",
+    "gateway.updates": "too many of its answers had to be refused",
+    "gateway.answer": "its answer had to be refused",
 }
 
 UNKNOWN = "unknown"
@@ -53,7 +57,7 @@ _UNKNOWN_TEXT = "for a reason this version does not know"
 def code_in(header: Dict[str, Any], default: str = UNKNOWN) -> str:
     """The code of a node's message; UNKNOWN for anything that is not on the list. Whatever else it says is left unread."""
     code = header.get("code", default)
-    return code if isinstance(code, str) and code in TEXTS else UNKNOWN
+    return code if isinstance(code, str) and code in TEXTS and not code.startswith("gateway.") else UNKNOWN
 
 
 def text_of(code: str) -> str:

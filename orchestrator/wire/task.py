@@ -368,11 +368,20 @@ def task_to_dict(task: Task) -> Dict[str, Any]:
 
 def task_from_dict(data: Dict[str, Any], where: str = "task") -> Task:
     """Builds a Task; raises UsageError listing every mistake with its place in `where`."""
+    if _holds_bytes(data):
+        raise UsageError(f"{where}: holds bytes, where text and numbers are meant")
     data = dict(data)
     version = data.pop("format", FORMAT)
     if version != FORMAT:
         raise UsageError(f"{where}: format {version}, this program reads format {FORMAT}: update the older side")
     return structure(data, Task, where)
+
+
+def _holds_bytes(value: Any) -> bool:
+    """Whether plain data could not be written as JSON, as tasks are where they are kept and named by a digest."""
+    if isinstance(value, (dict, list, tuple)):
+        return any(map(_holds_bytes, value.values() if isinstance(value, dict) else value))
+    return isinstance(value, bytes)
 
 
 def describe_model(model: Dict[str, Any]) -> str:

@@ -1,6 +1,5 @@
 """What the dashboard hears over MQTT: records of boards, and what nodes say of themselves. A bounded memory of both."""
 
-import json
 import logging
 import math
 import queue
@@ -11,9 +10,11 @@ from collections import deque
 from typing import Any, Deque, Dict, List, Optional
 
 from orchestrator.errors import BrokerError, WireError
-from orchestrator.wire.body import decode_body
+from orchestrator.wire.body import PRESENCE_BYTES, decode_body
+from orchestrator.wire.cbor import NARROW
 from orchestrator.wire.link import BrokerAddress, Connected, Disconnected, Link, Message
 from orchestrator.wire.plain import plain_fields
+from orchestrator.wire.records import read_object
 from orchestrator.wire.topics import Topics
 
 log = logging.getLogger("edgeward.dashboard")
@@ -22,6 +23,8 @@ HISTORY = 240
 """Points kept of each board."""
 _MOST_BOARDS, _MOST_NODES = 500, 5000
 _MOST_RECORD_BYTES = 64 << 10
+_MOST_SAID, _SAID_OF = 100, 1000
+"""Messages passed over that are logged, and of further ones one in how many."""
 _CHARTED = ("latency_p50_us", "latency_p99_us", "inferences", "psi")
 _SHOWN_KINDS = ("boot", "info", "model", "metrics", "drift", "detect", "selftest", "error")
 
@@ -97,6 +100,7 @@ class Listener:
         self._stop = threading.Event()
         self.state = "connecting" if broker is not None else "not configured"
         self.changes = 0
+        self._passed_over = 0
         self._thread = threading.Thread(target=self._listen, name="listener", daemon=True)
 
     def start(self) -> None:
@@ -159,10 +163,15 @@ class Listener:
         elif sender is not None and sender[1] == "presence":
             self._take_presence(sender[0], message.payload, now)
 
+    def _pass_over(self, what: str, *about: object) -> None:
+        self._passed_over += 1
+        if self._passed_over <= _MOST_SAID or self._passed_over % _SAID_OF == 0:
+            log.warning(f"passed over {what} (the %d. such message)", *about, self._passed_over)
+
     def _take_record(self, board: str, payload: bytes, now: float) -> None:
-        record = _json_object(payload)
+        record = read_object(payload, _MOST_RECORD_BYTES)
         if record is None:
-            log.warning("passed over a message of board %s that is no record", board)
+            self._pass_over("a message of board %s that is no record", board)
             return
         with self._lock:
             if board not in self._boards and len(self._boards) >= _MOST_BOARDS:
@@ -172,9 +181,9 @@ class Listener:
 
     def _take_presence(self, node: str, payload: bytes, now: float) -> None:
         try:
-            header, _ = decode_body(payload, 1 << 20)
+            header, _ = decode_body(payload, PRESENCE_BYTES, NARROW)
         except WireError as error:
-            log.warning("passed over presence of %s: %s", node, error)
+            self._pass_over("presence of %s: %s", node, error)
             return
         if header.get("kind") == "gone":
             return
@@ -192,17 +201,3 @@ class Listener:
 
 def _number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _refuse(name: str) -> None:
-    raise ValueError(f"{name} is not JSON")
-
-
-def _json_object(payload: bytes) -> Optional[Dict[str, Any]]:
-    if len(payload) > _MOST_RECORD_BYTES:
-        return None
-    try:
-        found = plain_fields(json.loads(payload, parse_constant=_refuse), 200)
-    except (ValueError, RecursionError):
-        return None
-    return found if isinstance(found, dict) else None

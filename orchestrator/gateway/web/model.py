@@ -20,6 +20,8 @@ _TOLD = 200
 _AUDIT_TAIL_BYTES = 256 << 10
 _KEPT = (
     "refused",
+    "name_in_use",
+    "shortened",
     "waiting",
     "broker_lost",
     "broker_restarted",
@@ -179,6 +181,8 @@ def _line(event: Dict[str, Any]) -> str:
     """One progress event in words."""
     texts = {
         "refused": "refused a message of {node}: {reason}",
+        "name_in_use": "refused a second node that calls itself {node}: the first one goes on",
+        "shortened": "round {round}: shortened the updates of {names}",
         "waiting": "{node} waits: {reason}",
         "broker_lost": "lost the broker: {reason}",
         "broker_restarted": "the broker had died and was started again",

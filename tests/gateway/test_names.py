@@ -1,0 +1,128 @@
+"""Two nodes under one name: the first goes on, whatever the second says of its ledger, its data or its end."""
+
+from pathlib import Path
+from typing import Any, Dict, List, Tuple
+
+import numpy as np
+import pytest
+
+from orchestrator.errors import UsageError
+from orchestrator.gateway.gateway import Gateway
+from orchestrator.gateway.names import ALIVE_S, Names
+from orchestrator.gateway.store import Store
+from orchestrator.node.agent import NodeAgent
+from orchestrator.wire.body import decode_body, encode_body
+from orchestrator.wire.frames import Chunk, decode_frame, encode_frame, split
+from orchestrator.wire.link import BrokerAddress, Message
+from orchestrator.wire.task import Feature, Privacy, Rounds, Schema, Task, Training, task_to_dict
+from orchestrator.wire.transfer import transfer_id
+
+NOWHERE = BrokerAddress("127.0.0.1", 1)
+
+
+class World:
+    def __init__(self, folder: Path) -> None:
+        schema = Schema("table", "y", ("a", "b"), {"0": 0, "1": 1}, (Feature("x", 0, 1),), standardization="range")
+        task = Task("t", schema, {}, Training(rounds=5), Privacy(unit="none"), Rounds(3, 2), codec="float32")
+        store = Store(folder / "gateway.sqlite")
+        store.create_run("run", task_to_dict(task), b"graph", np.zeros(8, np.float32))
+        self.told: List[Dict[str, Any]] = []
+        self.sent: List[Tuple[str, Dict[str, Any]]] = []
+        self.gateway = Gateway(store, "run", "f", NOWHERE, progress=self.told.append)
+        self.gateway._link.publish = self.note  # type: ignore[method-assign]
+
+    def note(self, topic: str, payload: bytes, retain: bool = False) -> None:
+        frame = decode_frame(payload)
+        if isinstance(frame, Chunk):
+            self.sent.append((topic, decode_body(bytes(frame.data), 1 << 20)[0]))
+
+    def say(self, kind: str, instance: str, entries: int = 2, records: int = 10, **fields: Any) -> None:
+        ledger = {"entries": entries, "hash": instance[0] * 64, "process": instance, "n": len(self.told)}
+        about = {"kind": kind, "run": "run", "records": records, "instance": instance, "ledger": ledger, **fields}
+        self.gateway._receive(Message("edgeward/1/f/node/icu/presence", encode_body(about)))
+
+    def kinds(self) -> List[str]:
+        return [told["event"] for told in self.told]
+
+    @property
+    def online(self) -> Dict[str, int]:
+        return dict(self.gateway._coordinator.online)
+
+
+def test_the_second_is_refused_by_name_and_the_first_goes_on(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    world.say("ready", "first")
+    world.say("hello", "second", entries=0)  # with the ledger of an empty folder: none of the first one's business
+    world.say("ready", "second", entries=1, records=99)
+    world.say("declined", "second", entries=9, code="data")
+    world.say("gone", "second")
+    assert world.online == {"icu": 10}
+    assert world.kinds() == ["joined", "name_in_use"]
+    assert [(topic, header["kind"], header["instance"]) for topic, header in world.sent] == [
+        ("edgeward/1/f/node/icu/down", "taken", "second")
+    ]
+    world.say("ready", "first", records=11)
+    assert world.online == {"icu": 11}
+
+
+def test_one_that_comes_back_from_its_own_folder_is_the_first(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    world.say("ready", "first")
+    world.say("hello", "first")
+    world.say("ready", "first", records=12)
+    assert world.online == {"icu": 12}
+    assert "name_in_use" not in world.kinds()
+
+
+def test_when_the_first_is_gone_the_second_is_heard(tmp_path: Path) -> None:
+    """Of a node whose machine was replaced the broker says after a while that it is gone, without asking the new one again."""
+    world = World(tmp_path)
+    world.say("ready", "first")
+    world.say("ready", "second", entries=5, records=20)
+    assert world.online == {"icu": 10}
+    world.say("gone", "first")
+    assert world.online == {"icu": 20}
+
+
+def test_who_is_silent_and_has_nothing_to_do_is_not_here() -> None:
+    names = Names()
+    assert names.heard("icu", "first", 0.0, busy=False)
+    assert not names.heard("icu", "second", ALIVE_S, busy=False)
+    assert not names.heard("icu", "second", 10 * ALIVE_S, busy=True)
+    assert names.heard("icu", "second", ALIVE_S + 1, busy=False)
+    assert not names.heard("icu", "first", ALIVE_S + 2, busy=False)
+    assert names.heard("icu", "", ALIVE_S + 2, busy=False)
+    assert names.heard("old", "", 0.0, busy=False)
+    assert names.heard("old", "new", 0.0, busy=True), "it was updated"
+    assert names.left("icu", ""), "an older node does not say which one it is"
+
+
+def heard(agent: NodeAgent, instance: str) -> None:
+    body = encode_body({"kind": "taken", "run": "run", "instance": instance})
+    agent._link.events.put(Message(agent._topics.down("icu"), encode_frame(split(transfer_id(body), body)[0])))
+    agent._step()
+
+
+def test_a_node_that_is_the_second_ends_and_the_first_says_that_it_is_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    agents, said = [], []  # type: ignore[var-annotated]
+    for folder in ("one", "two"):
+        agent = NodeAgent(NOWHERE, "f", "icu", tmp_path / "none.csv", tmp_path / folder)
+        agent._link.publish = lambda topic, payload, retain=False: said.append((topic, payload, retain))  # type: ignore[method-assign]
+        agent._link.pump = lambda: None  # type: ignore[method-assign]
+        agents.append(agent)
+    one, two = agents
+    assert one._instance != two._instance
+    assert one._link._client._client_id != two._link._client._client_id, "the broker would end one for the other"
+    heard(one, two._instance)
+    about = [decode_body(payload, 1 << 20)[0] for topic, payload, retain in said if retain]
+    assert [(header["kind"], header["instance"]) for header in about] == [("hello", one._instance)]
+    assert not one._stopping
+    said.clear()
+    heard(two, two._instance)
+    monkeypatch.setattr(two._link, "open", lambda timeout_s: None)
+    monkeypatch.setattr(two._link, "flush", lambda timeout_s: True)
+    with pytest.raises(UsageError, match="another node is here as 'icu'"):
+        two.run()
+    assert not [payload for _, payload, retain in said if retain], "its end is not the first one's"
