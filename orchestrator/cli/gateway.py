@@ -74,7 +74,6 @@ def _add_certificate(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    import dataclasses
     import json
 
     from orchestrator.cli.progress import json_progress, line_progress, logged
@@ -84,12 +83,11 @@ def _run(arguments: argparse.Namespace) -> int:
     from orchestrator.gateway.retraining import run_and_watch
 
     logs.configure(arguments)
-    config = load_config(arguments.config)
     given = {k: getattr(arguments, k) for k in ("broker", "port", "dashboard") if getattr(arguments, k) is not None}
     for name in ("dashboard_cert", "dashboard_key"):  # of the command line: relative to where it was given
         if getattr(arguments, name) is not None:
             given[name] = str(Path(getattr(arguments, name)).resolve())
-    config = dataclasses.replace(config, gateway=dataclasses.replace(config.gateway, **given))
+    config = load_config(arguments.config, given, files=True)
     progress = logged(json_progress if arguments.json else line_progress)
     where = (config, arguments.config.parent, arguments.out, progress, arguments.connect_timeout)
     drift = arguments.retrain_on_drift

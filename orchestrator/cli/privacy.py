@@ -165,7 +165,7 @@ def _base(arguments: argparse.Namespace) -> Task:
 
         return load_config(arguments.config).task
     schema = Schema(
-        "table", "y", ("no", "yes"), {"0": 0, "1": 1}, (Feature("x"),), standardization="range", patient="patient"
+        "table", "y", ("no", "yes"), {"0": 0, "1": 1}, (Feature("x", 0, 1),), standardization="range", patient="patient"
     )
     return Task("plan", schema, {"kind": "mlp"}, Training(), Privacy(), Rounds(nodes=1))
 

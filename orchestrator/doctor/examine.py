@@ -52,7 +52,7 @@ def examine(question: Question) -> List[Finding]:
         try:
             from orchestrator.gateway.config import load_config
 
-            config = load_config(question.config)
+            config = load_config(question.config, files=not node)
             task, host, port = config.task, config.gateway.host, config.gateway.port
             if not node:
                 where = where or config.gateway.broker

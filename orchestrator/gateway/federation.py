@@ -25,12 +25,12 @@ from orchestrator.errors import EdgewardError, UsageError
 from orchestrator.gateway.audit import AUDIT_FILE
 from orchestrator.gateway.authority import Authority
 from orchestrator.gateway.broker import KINDS, OwnBroker
-from orchestrator.gateway.config import Config
+from orchestrator.gateway.config import Config, check_config
 from orchestrator.gateway.evaluation import EvaluationSet, Evaluator, score
 from orchestrator.gateway.gateway import Gateway, Progress
-from orchestrator.gateway.personalization import NO_BUNDLE, check_personal, plan_personal
+from orchestrator.gateway.personalization import NO_BUNDLE, plan_personal
 from orchestrator.gateway.registry import keep_model
-from orchestrator.gateway.run import RunResult, Trained, check_neighbours, final_weights, open_run, run_id, strategy_of
+from orchestrator.gateway.run import RunResult, Trained, final_weights, open_run, run_id
 from orchestrator.gateway.running import Held
 from orchestrator.gateway.store import Store
 from orchestrator.gateway.web.child import DashboardProcess
@@ -64,12 +64,9 @@ class Orchestrator:
     """Broker, store and data of one federation; `train` runs it from the first weights, or on from an earlier result."""
 
     def __init__(self, config: Config, base: Path, out: Path, progress: Progress, connect_timeout_s: float) -> None:
-        strategy_of(config.task)  # refused before anything is prepared
-        check_neighbours(config.task)
+        check_config(config, base)  # refused before anything is prepared
         if config.task.aggregation.key_holder:
             tenseal()
-        _check_metric(config)
-        check_personal(config)
         out.mkdir(parents=True, exist_ok=True)
         self._config, self._out = config, out
         self._connect_timeout_s = connect_timeout_s
@@ -161,22 +158,6 @@ class Orchestrator:
             raise EdgewardError(f"training {number} goes on from run {before}, which the store does not have")
         task = task_from_dict(stored[0], f"stored run {before}")
         return open_run(self._store, run, task, stored[1], final_weights(self._store, before, task))
-
-
-def _check_metric(config: Config) -> None:
-    """UsageError where the best round, or an early stop, is wanted and nothing says how good a round was."""
-    task = config.task
-    if not task.training.best and not task.training.patience:
-        return
-    if not config.evaluation and not task.evaluation.on:
-        raise UsageError(
-            f"task {task.name!r}: training.best and training.patience need figures of every round: set share in "
-            "[task.evaluation] (the nodes hold records out), or name rows of your own in [evaluation]"
-        )
-    if task.training.metric == "auc" and len(task.schema.classes) != 2:
-        raise UsageError(
-            f"task {task.name!r}: metric 'auc' is for two classes, the schema has {len(task.schema.classes)}"
-        )
 
 
 def _evaluation_rows(config: Config, base: Path) -> Optional[EvaluationSet]:
@@ -386,7 +367,7 @@ def synthetic_inputs(schema: Schema, mean: np.ndarray, std: np.ndarray, seed: in
             columns.extend((chosen == c).astype(np.float32) for c in range(len(feature.categories)))
         else:
             raw = random.normal(float(mean[i]), float(std[i]), CALIBRATION_ROWS)
-            columns.append(np.clip(raw, feature.minimum, feature.maximum))
+            columns.append(np.clip(raw, *feature.range))
     return standardize(np.stack(columns, axis=1), mean, std)
 
 
