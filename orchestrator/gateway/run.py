@@ -54,6 +54,7 @@ def plan_of(task: Task, key: bytes) -> Plan:
         task.aggregation.colluding,
         complete_up_to(task.aggregation.neighbours) if task.aggregation.method == "masked" else 0,
         may_withhold(task.aggregation.colluding),
+        rounds.minimum_nodes,
     )
 
 

@@ -212,9 +212,9 @@ class Rounds:
     quorum: int = 1  # a round needs this many updates
     deadline_s: float = 120.0  # a round ends then with a quorum, or is announced again without one
     attempts: int = 3  # announcements of one round before the run fails
-    gather_s: float = 600.0  # how long to wait for `nodes`
+    gather_s: float = 600.0  # how long to wait for `nodes`; without them and minimum_nodes the run fails
     provided: bool = False  # rounds begin when a higher gateway begins them; set by `edgeward gateway relay`
-    minimum_nodes: int = 0  # after gather_s a run starts with this many; 0: only with `nodes`
+    minimum_nodes: int = 0  # when gather_s is over a run starts with so many; 0: with no fewer than `nodes`
 
     def __post_init__(self) -> None:
         wrong = [*within("nodes", self.nodes, 1, MAX_NODES)]

@@ -57,8 +57,9 @@ def _training(task: Task) -> str:
 
 def _rounds(task: Task) -> str:
     rounds = task.rounds
+    fewer = f" (after {rounds.gather_s:g} s with {rounds.minimum_nodes})" if rounds.minimum_nodes else ""
     return (
-        f"{task.training.rounds}, beginning with {rounds.nodes} nodes; each needs {rounds.quorum} updates within "
+        f"{task.training.rounds}, beginning with {rounds.nodes} nodes{fewer}; each needs {rounds.quorum} updates within "
         f"{rounds.deadline_s:g} s and is announced at most {rounds.attempts} times"
     )
 
