@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from orchestrator.cli import logs, relay, scrub, service
+from orchestrator.cli.arguments import port, seconds
 from orchestrator.cli.identity import register_gateway
 
 
@@ -21,8 +22,8 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         "--out", type=Path, default=Path("out/federation"), help="state and results (default: %(default)s)"
     )
     run.add_argument("--broker", help="embedded, mosquitto, or mqtt://HOST:PORT; instead of the file's")
-    run.add_argument("--port", type=int, help="port of an own broker; instead of the file's")
-    run.add_argument("--connect-timeout", type=float, default=30.0, metavar="S", help="default: %(default)s")
+    run.add_argument("--port", type=port, help="port of an own broker; instead of the file's")
+    run.add_argument("--connect-timeout", type=seconds, default=30.0, metavar="S", help="default: %(default)s")
     run.add_argument(
         "--retrain-on-drift",
         type=float,
