@@ -188,8 +188,8 @@ def _enroll_server(arguments: argparse.Namespace) -> int:
     broker = arguments.broker or f"mqtts://{_first_host(authority)}:8883"
     authority.close()
     stopped = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stopped.set())
+    for caught in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(caught, lambda *_: stopped.set())
     server = EnrolmentServer(arguments.identity, (where, int(at)), broker)
     print(f"enrolment at https://{where}:{server.port}", flush=True)
     stopped.wait()

@@ -239,11 +239,13 @@ def _remark(task: Task, units: str, each: Outlook) -> str:
 def _plot(task: Task, fleet: Fleet, path: Path) -> None:
     from dataclasses import replace
 
+    from orchestrator.cli.arguments import check_output
     from orchestrator.errors import UsageError
     from orchestrator.privacy.planning import COSTLY, IMPOSSIBLE, outlook
 
     if path.suffix not in (".png", ".svg"):
         raise UsageError(f"{path}: a plot is a .png or .svg")
+    check_output(path, "--plot")
     import matplotlib
 
     matplotlib.use("Agg")

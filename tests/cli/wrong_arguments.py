@@ -4,8 +4,6 @@ import argparse
 from pathlib import Path
 from typing import Iterator, List, NamedTuple, Optional, Tuple
 
-from orchestrator.cli.main import build_parser
-
 CONFIG = """
 [gateway]
 broker = "mqtt://127.0.0.1:1"
@@ -64,13 +62,29 @@ def commands(parser: argparse.ArgumentParser, words: List[str]) -> Iterator[Tupl
             yield from commands(inner, [*words, name])
 
 
-def cases() -> Iterator[Case]:
+def cases(parser: argparse.ArgumentParser) -> Iterator[Case]:
     """One argument of one command wrong at a time; the others are right, or lead to an end that comes soon."""
-    for words, parser in commands(build_parser(), []):
-        arguments = [action for action in parser._actions if action.nargs != 0]
-        for action in arguments:
-            for kind, value in KINDS.items():
-                yield Case(" ".join(words), _name(action), kind, _line(words, arguments, action, value))
+    for words, command in commands(parser, []):
+        arguments = [action for action in command._actions if action.nargs != 0]
+        for number, action in enumerate(arguments):
+            for kind in _kinds(action, number):
+                yield Case(" ".join(words), _name(action), kind, _line(words, arguments, action, KINDS[kind]))
+
+
+def _kinds(action: argparse.Action, number: int) -> Iterator[str]:
+    """Those that differ for such an argument: every word is no number and no choice alike, every new path is a new path."""
+    if action.nargs == argparse.REMAINDER:
+        return
+    alike: Tuple[str, ...] = ()
+    if action.choices:
+        alike = ("a folder", "missing", "unreadable", "-1", "nan", "1e99", "not a host")
+    elif action.type is Path:
+        alike = ("nan", "1e99", "not a host")
+    elif action.type is not None:
+        alike = ("a folder", "missing", "unreadable")
+    for kind in KINDS:
+        if kind not in alike and (kind != "not text" or number == 0):
+            yield kind
 
 
 def _name(action: argparse.Action) -> str:
@@ -113,4 +127,6 @@ def _usual(words: List[str], action: argparse.Action) -> Optional[str]:
     }
     if words == ["demo"]:
         usual = {"--task": "heart-disease", "--data": "@/nowhere/at-all", "--out": "@/out"}
+    if words == ["audit"]:
+        usual["--data"] = "@/nowhere/at-all"  # or it would go on to train
     return usual.get(name)
