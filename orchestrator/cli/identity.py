@@ -181,7 +181,7 @@ def _enroll_server(arguments: argparse.Namespace) -> int:
     screen.setFormatter(PlainFormatter("%(asctime)s %(levelname)s %(message)s"))
     logging.basicConfig(handlers=[screen])
     where, _, at = arguments.listen.rpartition(":")
-    if not where or not at.isdigit() or int(at) > 65535:
+    if not where or not (at.isdecimal() and len(at) <= 5) or int(at) > 65535:
         raise UsageError(f"--listen {arguments.listen}: expected HOST:PORT")
     authority = Authority(arguments.identity)
     authority.check_online()

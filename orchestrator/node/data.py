@@ -5,8 +5,7 @@ import hashlib
 import math
 import zipfile
 from pathlib import Path
-from types import MappingProxyType
-from typing import Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+from typing import Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -25,14 +24,14 @@ class Dataset(NamedTuple):
 
     patients: int64 (n,), whose record it is, as a hash of the name: the same number whoever else is in the file; None where the
     schema names no patients.
-    clamped: of the whole file, column -> how many of its values are beyond the range and were clamped; columns with none are left
+    clamped: of the whole file, (column, how many of its values are beyond the range and were clamped); columns with none are left
     out. It is for the owner of the data alone.
     """
 
     x: np.ndarray
     y: np.ndarray
     patients: Optional[np.ndarray] = None
-    clamped: Mapping[str, int] = MappingProxyType({})
+    clamped: Tuple[Tuple[str, int], ...] = ()
 
     @property
     def records(self) -> int:
@@ -114,16 +113,16 @@ def _load_table(path: Path, schema: Schema) -> Dataset:
     )
 
 
-def _clamp(x: np.ndarray, schema: Schema) -> Dict[str, int]:
-    """Brings the numbers of float64 (n, d) into their ranges; column -> how many were beyond."""
-    counts = {}
+def _clamp(x: np.ndarray, schema: Schema) -> Tuple[Tuple[str, int], ...]:
+    """Brings the numbers of float64 (n, d) into their ranges; (column, how many were beyond)."""
+    counts = []
     for column, feature in schema.numbers():
         inside = np.clip(x[:, column], *feature.range)
         beyond = int((inside != x[:, column]).sum())
         if beyond:
-            counts[feature.name] = beyond
+            counts.append((feature.name, beyond))
         x[:, column] = inside
-    return counts
+    return tuple(counts)
 
 
 def clamped_columns(dataset: Dataset, schema: Schema) -> List[Tuple[float, str]]:
@@ -133,7 +132,7 @@ def clamped_columns(dataset: Dataset, schema: Schema) -> List[Tuple[float, str]]
     """
     ranges = {feature.name: feature.range for _, feature in schema.numbers()}
     told = []
-    for name, count in dataset.clamped.items():
+    for name, count in dataset.clamped:
         low, high = ranges[name]
         share = count / dataset.records
         told.append(

@@ -29,6 +29,9 @@ KINDS = {
     "1e99": "1e99",
     "empty": "",
     "not a host": "not a host",
+    "no such port": "127.0.0.1:99999",
+    "no digit": "127.0.0.1:\u00b2",
+    "too many digits": "127.0.0.1:" + "9" * 5000,
     "not text": "caf\udce9",
 }
 """What is put where something else is meant."""
@@ -77,11 +80,22 @@ def _kinds(action: argparse.Action, number: int) -> Iterator[str]:
         return
     alike: Tuple[str, ...] = ()
     if action.choices:
-        alike = ("a folder", "missing", "unreadable", "-1", "nan", "1e99", "not a host")
+        alike = (
+            "a folder",
+            "missing",
+            "unreadable",
+            "-1",
+            "nan",
+            "1e99",
+            "not a host",
+            "no such port",
+            "no digit",
+            "too many digits",
+        )
     elif action.type is Path:
-        alike = ("nan", "1e99", "not a host")
+        alike = ("nan", "1e99", "not a host", "no such port", "no digit", "too many digits")
     elif action.type is not None:
-        alike = ("a folder", "missing", "unreadable")
+        alike = ("a folder", "missing", "unreadable", "no digit", "too many digits")
     for kind in KINDS:
         if kind not in alike and (kind != "not text" or number == 0):
             yield kind
