@@ -73,9 +73,9 @@ def port(text: str) -> int:
 
 
 def host(text: str) -> str:
-    from orchestrator.wire.bounds import host as objections
+    from orchestrator.wire.bounds import host_name
 
-    for reason in objections("host", text):
+    for reason in host_name("host", text):
         raise argparse.ArgumentTypeError(reason)
     return text
 

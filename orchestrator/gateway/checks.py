@@ -16,7 +16,7 @@ from orchestrator.gateway.run import neighbour_objections, strategy_objections
 from orchestrator.gateway.web.settings import WebSettings
 from orchestrator.node.data import canonical, load_dataset
 from orchestrator.node.graph_check import MAX_TENSOR_BYTES
-from orchestrator.wire.bounds import host, near, within
+from orchestrator.wire.bounds import host_name, near, within
 from orchestrator.wire.link import BrokerAddress
 from orchestrator.wire.protection import Aggregation
 from orchestrator.wire.structure import attempt
@@ -129,7 +129,7 @@ def _gateway(gateway: "GatewaySettings", base: Optional[Path]) -> Iterator[str]:
     if gateway.broker not in KINDS:
         yield from _broker(gateway.broker)
     yield from (f"gateway.{line}" for line in within("port", gateway.port, 0, 65535))
-    yield from host("gateway.host", gateway.host)
+    yield from host_name("gateway.host", gateway.host)
     if gateway.identity and gateway.broker == "embedded":
         yield (
             "gateway.identity: the embedded broker cannot check certificates and rights by name; with an identity use "

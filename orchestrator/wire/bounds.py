@@ -11,7 +11,8 @@ from typing import Iterable, List, Sequence, Union
 
 Number = Union[int, float]
 
-_HOST = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,62}\.?)*")
+_LABEL = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,62}")
+"""Of a host's name, between its dots."""
 
 MAX_NODES = 100_000
 """More than any broker serves; what is larger is a slip of the keyboard."""
@@ -19,7 +20,7 @@ MAX_NODES = 100_000
 
 def near(value: object, known: Iterable[str]) -> str:
     """`, did you mean 'x'?` where a known name resembles `value`, else nothing."""
-    found = difflib.get_close_matches(str(value), list(known), 1)
+    found = difflib.get_close_matches(str(value)[:64], list(known), 1)
     return f", did you mean {found[0]!r}?" if found else ""
 
 
@@ -49,12 +50,14 @@ def at_least_one(name: str, value: int) -> List[str]:
     return [] if value >= 1 else [f"{name}: {value}, at least 1 is needed"]
 
 
-def host(name: str, value: str) -> List[str]:
+def host_name(name: str, value: str) -> List[str]:
     """A host's name or an IP address, as it stands alone (no scheme, no port)."""
     try:
-        ipaddress.ip_address(value)
+        ipaddress.ip_address(value.partition("%")[0])  # without the zone of a link-local address
     except ValueError:
-        if len(value) > 253 or not _HOST.fullmatch(value):
+        labels = value[:254].split(".")
+        labels = labels[:-1] if labels[-1] == "" and len(labels) > 1 else labels  # a name from the root ends with a dot
+        if len(value) > 253 or not all(_LABEL.fullmatch(label) for label in labels):
             return [f"{name}: {value!r} is neither a host's name nor an IP address"]
     return []
 
