@@ -137,7 +137,7 @@ def test_what_cannot_work_with_personal_parts_is_refused(tmp_path: Path) -> None
         Training(personal="head", tail_average=True)
     with pytest.raises(ValueError, match="expected one of none, intercept, head"):
         Training(personal="trunk")
-    task = replace(make_task(), training=Training(personal="head"))
+    task = replace(make_task(), model={"kind": "mlp"}, training=Training(personal="head"))
     assert mistakes(parts_of(Config(task))) == []
     assert "cannot evaluate on its own rows" in str(mistakes(parts_of(Config(task, evaluation={"held-out": "x.csv"}))))
     assert "model personalize --calibration" in str(mistakes(parts_of(Config(task, calibration="x.npz"))))
