@@ -60,6 +60,16 @@ class ModelBin:
         return self.sha256[:8].hex()
 
 
+def check_model_name(name: str) -> bytes:
+    """The name as the header holds it; ModelBinError for one that it cannot hold."""
+    encoded = name.encode("utf-8", "surrogatepass")
+    if not _name_ok(encoded):
+        raise ModelBinError(
+            f"model name {name!r}: needs 1 to {NAME_BYTES} bytes of UTF-8, no quotes, backslashes or control characters"
+        )
+    return encoded
+
+
 def pack_model_bin(
     *,
     name: str,
@@ -78,11 +88,7 @@ def pack_model_bin(
     codes = sorted({op.code_int for graph in read_tflite(tflite).subgraphs for op in graph.ops})
     if len(codes) > MAX_OPERATOR_CODES:
         raise ModelBinError(f"the model uses {len(codes)} operators, model.bin holds {MAX_OPERATOR_CODES}")
-    encoded = name.encode("utf-8")
-    if not _name_ok(encoded):
-        raise ModelBinError(
-            f"model name {name!r}: needs 1 to {NAME_BYTES} bytes of UTF-8, no quotes, backslashes or control characters"
-        )
+    encoded = check_model_name(name)
     if (plan is None) != (arena_direct_bytes == 0):
         raise ModelBinError("a plan and its arena_direct_bytes go together")
     body = bytearray()

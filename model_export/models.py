@@ -12,8 +12,9 @@ For training every model gives logits of shape `(batch, classes)`; softmax belon
 A user's model that is only exported keeps its own ending (load_whole_model).
 """
 
+import difflib
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -45,6 +46,29 @@ def build_model(spec: Mapping[str, Any], input_shape: Sequence[int], classes: in
     model = _mlp(spec, shape, classes) if spec["kind"] == "mlp" else _cnn1d(spec, shape, classes)
     _initialise(model, seed)
     return model
+
+
+def check_spec(spec: Mapping[str, Any], input_shape: Sequence[int], classes: int) -> int:
+    """How many weights the model has, 0 for one that only its file tells of; nothing is built and TensorFlow not needed.
+
+    Raises ExportError for a spec that `build_model` would refuse.
+    """
+    spec = _checked_spec(spec)
+    shape = _checked_shape(input_shape)
+    if spec["kind"] == "mlp":
+        _check_rank("mlp", shape)
+        return _dense_weights([*shape, *spec["hidden"], classes])
+    if spec["kind"] == "cnn1d":
+        _check_rank("cnn1d", shape)
+        _pools(spec, shape)
+        widths = [shape[1], *spec["filters"]]
+        convolutions = sum(before * after * spec["kernel"] + after for before, after in zip(widths, widths[1:]))
+        return int(convolutions) + _dense_weights([widths[-1], *spec["dense"], classes])
+    return 0
+
+
+def _dense_weights(widths: Sequence[int]) -> int:
+    return int(sum(before * after + after for before, after in zip(widths, widths[1:])))
 
 
 def load_keras_model(path: str, input_shape: Sequence[int] = (), classes: int = 0) -> Any:
@@ -166,8 +190,7 @@ def frozen_layers(model: Any) -> List[str]:
 def _mlp(spec: Mapping[str, Any], shape: Tuple[int, ...], classes: int) -> Any:
     import keras
 
-    if len(shape) != 1:
-        raise ExportError(f"an mlp takes input of shape (features,), not {shape}")
+    _check_rank("mlp", shape)
     layers: List[Any] = [keras.Input(shape, name="x")]
     layers += [
         keras.layers.Dense(units, activation=spec["activation"], name=f"hidden{i}")
@@ -180,13 +203,8 @@ def _mlp(spec: Mapping[str, Any], shape: Tuple[int, ...], classes: int) -> Any:
 def _cnn1d(spec: Mapping[str, Any], shape: Tuple[int, ...], classes: int) -> Any:
     import keras
 
-    if len(shape) != 2:
-        raise ExportError(f"a cnn1d takes input of shape (samples, channels), not {shape}")
-    pools = max(0, len(spec["filters"]) - 1)
-    if spec["pool"] > 1 and shape[0] // spec["pool"] ** pools < 1:
-        raise ExportError(
-            f"{pools} pools of {spec['pool']} leave nothing of {shape[0]} samples; use fewer filters or a smaller pool"
-        )
+    _check_rank("cnn1d", shape)
+    pools = _pools(spec, shape)
     layers: List[Any] = [keras.Input(shape, name="x")]
     for i, filters in enumerate(spec["filters"]):
         layers.append(
@@ -201,6 +219,23 @@ def _cnn1d(spec: Mapping[str, Any], shape: Tuple[int, ...], classes: int) -> Any
     ]
     layers.append(keras.layers.Dense(classes, name="logits"))
     return keras.Sequential(layers, name="cnn1d")
+
+
+def _check_rank(kind: str, shape: Tuple[int, ...]) -> None:
+    if kind == "mlp" and len(shape) != 1:
+        raise ExportError(f"an mlp takes input of shape (features,), not {shape}")
+    if kind == "cnn1d" and len(shape) != 2:
+        raise ExportError(f"a cnn1d takes input of shape (samples, channels), not {shape}")
+
+
+def _pools(spec: Mapping[str, Any], shape: Tuple[int, ...]) -> int:
+    """How many pools a cnn1d has; ExportError where they leave nothing of the signal."""
+    pools = max(0, len(spec["filters"]) - 1)
+    if spec["pool"] > 1 and shape[0] // spec["pool"] ** pools < 1:
+        raise ExportError(
+            f"{pools} pools of {spec['pool']} leave nothing of {shape[0]} samples; use fewer filters or a smaller pool"
+        )
+    return pools
 
 
 def _initialise(model: Any, seed: int) -> None:
@@ -274,12 +309,15 @@ def _checked_spec(spec: Mapping[str, Any]) -> Dict[str, Any]:
     if not isinstance(spec, Mapping):
         raise ExportError(f"a model spec is a table with a 'kind', not {type(spec).__name__}")
     kind = spec.get("kind")
-    if kind not in DEFAULTS:
-        raise ExportError(f"model kind {kind!r} is unknown; accepted: {', '.join(sorted(DEFAULTS))}")
+    if not isinstance(kind, str) or kind not in DEFAULTS:
+        raise ExportError(
+            f"model kind {kind!r} is unknown; accepted: {', '.join(sorted(DEFAULTS))}{_near(kind, DEFAULTS)}"
+        )
     unknown = sorted(set(spec) - set(DEFAULTS[kind]) - {"kind"})
     if unknown:
         raise ExportError(
             f"a model of kind {kind} has no {unknown[0]!r}; accepted: {', '.join(sorted(DEFAULTS[kind]))}"
+            f"{_near(unknown[0], DEFAULTS[kind])}"
         )
     full = {**DEFAULTS[kind], **spec}
     for key in ("hidden", "filters", "dense"):
@@ -291,10 +329,18 @@ def _checked_spec(spec: Mapping[str, Any]) -> Dict[str, Any]:
         if key in full and (not _is_int(full[key]) or not 1 <= full[key] <= 1024):
             raise ExportError(f"model {key} is {full[key]!r}; accepted is a whole number from 1 to 1024")
     if "activation" in full and full["activation"] not in ACTIVATIONS:
-        raise ExportError(f"model activation {full['activation']!r} is unknown; accepted: {', '.join(ACTIVATIONS)}")
+        found = full["activation"]
+        raise ExportError(
+            f"model activation {found!r} is unknown; accepted: {', '.join(ACTIVATIONS)}{_near(found, ACTIVATIONS)}"
+        )
     if kind == "keras" and not isinstance(full["path"], str):
         raise ExportError("a model of kind keras needs a 'path' to a .keras file")
     return full
+
+
+def _near(value: Any, known: Iterable[str]) -> str:
+    found = difflib.get_close_matches(str(value), list(known), 1)
+    return f", did you mean {found[0]!r}?" if found else ""
 
 
 def _check_widths(key: str, widths: Any) -> None:

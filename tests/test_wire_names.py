@@ -22,6 +22,8 @@ KNOWN = {
     ("gateway/authority.py", "self.folder / name"),  # the same
     ("gateway/web/server.py", "Path(told[name])"),  # from the gateway that started the dashboard
     ("gateway/scrub.py", "out / name"),  # of a tuple of constants
+    ("gateway/registry.py", "out / 'bundle' / name"),  # of a list of a bundle's own files
+    ("gateway/registry.py", "fresh / 'bundle' / name"),
     ("node/contribution.py", "self.stated * task.evaluation.share / (1 - task.evaluation.share)"),  # numbers
     ("node/policy.py", "privacy.noise_multiplier / math.sqrt(parties_of(task))"),
     ("privacy/accounting.py", "close.gaussian_std / (release.bound * _multiplier(task, kind))"),

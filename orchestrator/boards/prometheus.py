@@ -23,7 +23,7 @@ _INFO_FIELDS = ("chip", "engine", "firmware", "name", "state")
 def parse_address(text: str) -> Tuple[str, int]:
     """`HOST:PORT`, `:PORT` or `PORT`; without a host, loopback: records are for this machine unless told otherwise."""
     host, _, port = text.rpartition(":")
-    if not port.isdigit() or not 0 <= int(port) <= 65535:
+    if not (port.isdecimal() and len(port) <= 5) or not 0 <= int(port) <= 65535:
         raise UsageError(f"--prometheus {text}: expected HOST:PORT")
     return host.strip("[]") or "127.0.0.1", int(port)
 

@@ -109,8 +109,11 @@ def _run(arguments: argparse.Namespace) -> int:
     from orchestrator.audit.plot import plot_audit
     from orchestrator.audit.run import BROKEN, Request, audit
     from orchestrator.audit.statement import write_audit
+    from orchestrator.cli.arguments import check_output
     from orchestrator.gateway.config import load_config
 
+    for option in ("plot", "statement"):
+        check_output(getattr(arguments, option), f"--{option}")
     config = load_config(arguments.config)
     request = Request(arguments.canaries, arguments.seeds, arguments.broken, arguments.deep)
     with _progress(arguments.json) as told:

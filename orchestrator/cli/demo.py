@@ -4,6 +4,8 @@ import argparse
 import math
 from pathlib import Path
 
+from orchestrator.cli.arguments import whole
+
 TASK_NAMES = ("breast-cancer", "digits", "heart-disease", "ecg-beats")
 
 
@@ -32,14 +34,17 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 
 
 def _at_least_one(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text}: at least 1")
+    value = whole(text)
+    if not 1 <= value <= 100_000:
+        raise argparse.ArgumentTypeError(f"{text}: 1 to 100000")
     return value
 
 
 def _epsilon(text: str) -> float:
-    value = float(text)
+    try:
+        value = float(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a number") from error
     if not value > 0 or math.isnan(value):
         raise argparse.ArgumentTypeError(f"{text}: a positive number, or inf for no differential privacy")
     return value

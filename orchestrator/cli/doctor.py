@@ -7,6 +7,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from orchestrator.cli.arguments import seconds
+
 _EPILOG = """examples:
   edgeward doctor edgeward.toml --out federation                                        # a gateway
   edgeward doctor --node --broker mqtts://gateway --identity /etc/edgeward --data records.csv
@@ -38,7 +40,9 @@ def register(subparsers: Any) -> None:
         "--identity", type=Path, metavar="DIR", help="folder with ca.crt and this machine's certificate and key"
     )
     parser.add_argument("--data", type=Path, metavar="FILE", help="a node's records")
-    parser.add_argument("--timeout", type=float, default=5.0, metavar="S", help="for the broker (default: %(default)s)")
+    parser.add_argument(
+        "--timeout", type=seconds, default=5.0, metavar="S", help="for the broker (default: %(default)s)"
+    )
     parser.add_argument("--json", action="store_true", help="as JSON")
     parser.set_defaults(run=_run)
 

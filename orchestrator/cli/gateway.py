@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from orchestrator.cli import logs, relay, scrub, service
+from orchestrator.cli.arguments import port, seconds
 from orchestrator.cli.identity import register_gateway
 
 
@@ -21,8 +22,8 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         "--out", type=Path, default=Path("out/federation"), help="state and results (default: %(default)s)"
     )
     run.add_argument("--broker", help="embedded, mosquitto, or mqtt://HOST:PORT; instead of the file's")
-    run.add_argument("--port", type=int, help="port of an own broker; instead of the file's")
-    run.add_argument("--connect-timeout", type=float, default=30.0, metavar="S", help="default: %(default)s")
+    run.add_argument("--port", type=port, help="port of an own broker; instead of the file's")
+    run.add_argument("--connect-timeout", type=seconds, default=30.0, metavar="S", help="default: %(default)s")
     run.add_argument(
         "--retrain-on-drift",
         type=float,
@@ -74,7 +75,6 @@ def _add_certificate(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    import dataclasses
     import json
 
     from orchestrator.cli.progress import json_progress, line_progress, logged
@@ -84,12 +84,11 @@ def _run(arguments: argparse.Namespace) -> int:
     from orchestrator.gateway.retraining import run_and_watch
 
     logs.configure(arguments)
-    config = load_config(arguments.config)
     given = {k: getattr(arguments, k) for k in ("broker", "port", "dashboard") if getattr(arguments, k) is not None}
     for name in ("dashboard_cert", "dashboard_key"):  # of the command line: relative to where it was given
         if getattr(arguments, name) is not None:
             given[name] = str(Path(getattr(arguments, name)).resolve())
-    config = dataclasses.replace(config, gateway=dataclasses.replace(config.gateway, **given))
+    config = load_config(arguments.config, given, files=True)
     progress = logged(json_progress if arguments.json else line_progress)
     where = (config, arguments.config.parent, arguments.out, progress, arguments.connect_timeout)
     drift = arguments.retrain_on_drift

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from orchestrator.cli.arguments import broker_url, host, number, port
 from orchestrator.wire.plain import PlainFormatter, plain
 
 
@@ -12,7 +13,9 @@ def register_gateway(verbs: Any) -> None:
     init = verbs.add_parser("init", help="make a federation's identity: authority, certificate, signing key")
     init.add_argument("folder", type=Path, help="new folder for it; keep it private and backed up")
     init.add_argument("--federation", required=True, help="name of the federation")
-    init.add_argument("--host", nargs="+", default=[], metavar="NAME", help="names and addresses nodes reach it by")
+    init.add_argument(
+        "--host", type=host, nargs="+", default=[], metavar="NAME", help="names and addresses nodes reach it by"
+    )
     init.add_argument(
         "--request",
         type=Path,
@@ -32,20 +35,22 @@ def register_gateway(verbs: Any) -> None:
     invite.add_argument("name", help="the node's name, or monitor:NAME for `edgeward monitor --forward`")
     _identity(invite)
     invite.add_argument("--gateway", help="https://HOST:PORT of the enrolment server (default: first host, port 8443)")
-    invite.add_argument("--hours", type=float, default=24.0, help="how long it can be used (default: %(default)s)")
+    invite.add_argument("--hours", type=_hours, default=24.0, help="how long it can be used (default: %(default)s)")
     invite.set_defaults(run=_invite)
 
     server = verbs.add_parser("enroll-server", help="let invited nodes enrol, until stopped")
     _identity(server)
     server.add_argument("--listen", default="0.0.0.0:8443", metavar="HOST:PORT", help="default: %(default)s")
-    server.add_argument("--broker", help="what nodes are told to connect to (default: mqtts://FIRST-HOST:8883)")
+    server.add_argument(
+        "--broker", type=broker_url, help="what nodes are told to connect to (default: mqtts://FIRST-HOST:8883)"
+    )
     server.set_defaults(run=_enroll_server)
 
     sign = verbs.add_parser("sign", help="certificate for a request that came by another way (`edgeward node request`)")
     sign.add_argument("request", type=Path, help="the node's .csr")
     sign.add_argument("--name", required=True, help="the node's name, as its owner told it")
     _identity(sign)
-    sign.add_argument("--broker", default="", help="what the node shall connect to, mqtts://HOST:PORT")
+    sign.add_argument("--broker", type=broker_url, default="", help="what the node shall connect to, mqtts://HOST:PORT")
     sign.add_argument("--out", type=Path, required=True, help="file to bring to the node")
     sign.set_defaults(run=_sign)
 
@@ -56,8 +61,8 @@ def register_gateway(verbs: Any) -> None:
 
     broker = verbs.add_parser("broker-config", help="write mosquitto.conf and its access list for this identity")
     broker.add_argument("folder", type=Path, help="the gateway's identity folder")
-    broker.add_argument("--port", type=int, default=8883, help="default: %(default)s")
-    broker.add_argument("--listen", default="0.0.0.0", metavar="HOST", help="default: %(default)s")
+    broker.add_argument("--port", type=port, default=8883, help="default: %(default)s")
+    broker.add_argument("--listen", type=host, default="0.0.0.0", metavar="HOST", help="default: %(default)s")
     broker.set_defaults(run=_broker_config)
 
     audit = verbs.add_parser("audit", help="show or verify an audit log")
@@ -86,6 +91,13 @@ def register_node(verbs: Any) -> None:
     install.add_argument("--identity", type=Path, required=True, metavar="DIR")
     install.add_argument("--ca", required=True, metavar="HEX", help="fingerprint `gateway init` printed, told by phone")
     install.set_defaults(run=_install)
+
+
+def _hours(text: str) -> float:
+    value = number(text)
+    if not 0 < value <= 8760:
+        raise argparse.ArgumentTypeError(f"{text}: expected above 0, at most a year of 8760 hours")
+    return value
 
 
 def _identity(parser: argparse.ArgumentParser) -> None:
@@ -168,18 +180,18 @@ def _enroll_server(arguments: argparse.Namespace) -> int:
     screen = logging.StreamHandler(sys.stderr)
     screen.setFormatter(PlainFormatter("%(asctime)s %(levelname)s %(message)s"))
     logging.basicConfig(handlers=[screen])
-    host, _, port = arguments.listen.rpartition(":")
-    if not host or not port.isdigit():
+    where, _, at = arguments.listen.rpartition(":")
+    if not where or not (at.isdecimal() and len(at) <= 5) or int(at) > 65535:
         raise UsageError(f"--listen {arguments.listen}: expected HOST:PORT")
     authority = Authority(arguments.identity)
     authority.check_online()
     broker = arguments.broker or f"mqtts://{_first_host(authority)}:8883"
     authority.close()
     stopped = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stopped.set())
-    server = EnrolmentServer(arguments.identity, (host, int(port)), broker)
-    print(f"enrolment at https://{host}:{server.port}", flush=True)
+    for caught in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(caught, lambda *_: stopped.set())
+    server = EnrolmentServer(arguments.identity, (where, int(at)), broker)
+    print(f"enrolment at https://{where}:{server.port}", flush=True)
     stopped.wait()
     server.close()
     return 0

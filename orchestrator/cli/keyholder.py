@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from orchestrator.cli import logs
+from orchestrator.cli.arguments import seconds
 
 
 def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -35,7 +36,7 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         "name is accepted, so a gateway that certifies keys of its own reads what it likes",
     )
     run.add_argument("--once", action="store_true", help="stop when the first run is over")
-    run.add_argument("--connect-timeout", type=float, default=30.0, metavar="S", help="default: %(default)s")
+    run.add_argument("--connect-timeout", type=seconds, default=30.0, metavar="S", help="default: %(default)s")
     run.add_argument("--verbose", action="store_true", help="say what is going on")
     logs.add_options(run)
     run.set_defaults(run=_run)

@@ -5,6 +5,7 @@ import logging
 import sys
 from pathlib import Path
 
+from orchestrator.cli.arguments import number
 from orchestrator.wire.plain import PlainFormatter
 
 KEPT = 5
@@ -22,9 +23,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _size(text: str) -> float:
-    value = float(text)
-    if not value > 0:
-        raise argparse.ArgumentTypeError(f"{text}: a number above 0")
+    value = number(text)
+    if not 0 < value <= 1 << 20:
+        raise argparse.ArgumentTypeError(f"{text}: a number above 0, at most {1 << 20}")
     return value
 
 

@@ -28,7 +28,9 @@ COMMANDS = (
 
 
 def build_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    from orchestrator.cli.arguments import Parser
+
+    parser = Parser(
         prog="edgeward",
         description="Train a model together without moving the data; put the result on a microcontroller.",
         epilog="Exit codes: 0 done, 1 failed, 2 bad usage.",
@@ -47,10 +49,11 @@ def _version() -> str:
 
 
 def main(argv: Optional[List[str]] = None) -> int:
+    from orchestrator.cli.arguments import failure_of_machine
     from orchestrator.errors import EdgewardError
     from orchestrator.wire.plain import plain
 
-    arguments = build_parser().parse_args(argv)
+    arguments = build_parser().parse_args(sys.argv[1:] if argv is None else argv)
     try:
         return int(arguments.run(arguments) or 0)
     except EdgewardError as error:
@@ -62,6 +65,12 @@ def main(argv: Optional[List[str]] = None) -> int:
     except BrokenPipeError:
         # The reader of our output left (`edgeward ... | head`): nothing to report, and nowhere to report it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except Exception as error:
+        reason = failure_of_machine(error)
+        if reason is None:
+            raise  # a bug keeps its traceback
+        print(plain(f"edgeward: {reason}", 4000), file=sys.stderr)
         return 1
 
 

@@ -35,8 +35,11 @@ def register(verbs: Any) -> None:
 
 def _list(arguments: argparse.Namespace) -> int:
     from orchestrator.cli.tables import moment, number, table
+    from orchestrator.errors import UsageError
     from orchestrator.gateway.registry import models
 
+    if not arguments.out.is_dir():
+        raise UsageError(f"--out {arguments.out}: no such folder; name the --out of a `gateway run`")
     found = models(arguments.out)
     if arguments.json:
         print(json.dumps([model.as_dict() for model in found], indent=1))

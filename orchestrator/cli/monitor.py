@@ -8,6 +8,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, List, Optional, Sequence
 
+from orchestrator.cli.arguments import number
+
 if TYPE_CHECKING:
     from orchestrator.boards.exporters import Exporter
     from orchestrator.boards.monitor import Monitor, PortStatus
@@ -53,7 +55,7 @@ def register(subparsers: Any) -> None:
 
 
 def _positive(text: str) -> float:
-    value = float(text)
+    value = number(text)
     if not value > 0:
         raise argparse.ArgumentTypeError(f"{text} is not a positive number of seconds")
     return value

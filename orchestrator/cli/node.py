@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Dict, List, Optional, Tuple
 
 from orchestrator.cli import logs, node_budget, node_graph, node_peers, service
+from orchestrator.cli.arguments import seconds
 from orchestrator.cli.identity import register_node
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         help="something a task can select by, such as site=icu; may be given several times",
     )
     run.add_argument("--once", action="store_true", help="stop when the first run is over")
-    run.add_argument("--connect-timeout", type=float, default=30.0, metavar="S", help="default: %(default)s")
+    run.add_argument("--connect-timeout", type=seconds, default=30.0, metavar="S", help="default: %(default)s")
     run.add_argument("--verbose", action="store_true", help="say what is going on")
     logs.add_options(run)
     run.set_defaults(run=_run)

@@ -165,7 +165,7 @@ def _base(arguments: argparse.Namespace) -> Task:
 
         return load_config(arguments.config).task
     schema = Schema(
-        "table", "y", ("no", "yes"), {"0": 0, "1": 1}, (Feature("x"),), standardization="range", patient="patient"
+        "table", "y", ("no", "yes"), {"0": 0, "1": 1}, (Feature("x", 0, 1),), standardization="range", patient="patient"
     )
     return Task("plan", schema, {"kind": "mlp"}, Training(), Privacy(), Rounds(nodes=1))
 
@@ -239,11 +239,13 @@ def _remark(task: Task, units: str, each: Outlook) -> str:
 def _plot(task: Task, fleet: Fleet, path: Path) -> None:
     from dataclasses import replace
 
+    from orchestrator.cli.arguments import check_output
     from orchestrator.errors import UsageError
     from orchestrator.privacy.planning import COSTLY, IMPOSSIBLE, outlook
 
     if path.suffix not in (".png", ".svg"):
         raise UsageError(f"{path}: a plot is a .png or .svg")
+    check_output(path, "--plot")
     import matplotlib
 
     matplotlib.use("Agg")

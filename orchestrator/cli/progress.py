@@ -58,6 +58,9 @@ def _describe(event: Dict[str, Any]) -> Optional[str]:
         }
         figures = ", ".join(f"{name.replace('_', ' ')} {value:.3f}" for name, value in known.items())
         return f"round {event['round']} on {federated['records']:.0f} held-out records: {figures or 'too few to say'}"
+    if kind == "resumed":
+        declined = "".join(f"; {node} declined: {reason}" for node, reason in event["declined"].items())
+        return f"here when it was cut off: {', '.join(event['here']) or 'no node'}{declined}\nwaits for {event['waits_for']}"
     if kind == "rated":
         return (
             f"{event['node']} is passed over: {event['objection']}"

@@ -3,6 +3,8 @@
 import argparse
 from pathlib import Path
 
+from orchestrator.cli.arguments import host, port, seconds
+
 
 def register(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     relay = verbs.add_parser(
@@ -16,19 +18,19 @@ def register(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> No
     relay.add_argument("--upstream-federation", default="default", metavar="NAME", help="default: %(default)s")
     relay.add_argument("--name", help="this region's name as a node of the higher gateway")
     relay.add_argument("--broker", default="embedded", help="of the region: embedded, mosquitto, or mqtt://HOST:PORT")
-    relay.add_argument("--host", default="127.0.0.1", help="address of an own broker (default: %(default)s)")
-    relay.add_argument("--port", type=int, default=1883, help="port of an own broker (default: %(default)s)")
+    relay.add_argument("--host", type=host, default="127.0.0.1", help="address of an own broker (default: %(default)s)")
+    relay.add_argument("--port", type=port, default=1883, help="port of an own broker (default: %(default)s)")
     relay.add_argument("--ca-file", help="CA of an mqtts:// broker of the region")
     relay.add_argument("--identity", type=Path, metavar="DIR", help="of the region: folder of `edgeward gateway init`")
     relay.add_argument("--federation", default="default", metavar="NAME", help="of the region (default: %(default)s)")
     relay.add_argument("--nodes", type=int, default=2, help="join above when this many are here (default: %(default)s)")
     relay.add_argument("--quorum", type=int, help="updates a round of the region needs (default: as many as --nodes)")
     relay.add_argument(
-        "--deadline", type=float, default=60.0, metavar="S", help="of a round here (default: %(default)s)"
+        "--deadline", type=seconds, default=60.0, metavar="S", help="of a round here (default: %(default)s)"
     )
     relay.add_argument("--out", type=Path, default=Path("out/region"), help="state folder (default: %(default)s)")
     relay.add_argument("--once", action="store_true", help="stop when the first run is over")
-    relay.add_argument("--connect-timeout", type=float, default=30.0, metavar="S", help="default: %(default)s")
+    relay.add_argument("--connect-timeout", type=seconds, default=30.0, metavar="S", help="default: %(default)s")
     relay.add_argument("--json", action="store_true", help="one JSON object a line: progress of the region")
     relay.set_defaults(run=_run)
 

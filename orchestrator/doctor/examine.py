@@ -47,14 +47,17 @@ def examine(question: Question) -> List[Finding]:
     if node:
         found.append(check_confinement())
     task, identity, where = None, question.identity, question.broker
+    rows: List[Path] = []  # a gateway's own
     host, port, ca_file = "127.0.0.1", 1883, question.ca_file
     if question.config is not None:
         try:
             from orchestrator.gateway.config import load_config
 
-            config = load_config(question.config)
+            config = load_config(question.config, files=not node)
             task, host, port = config.task, config.gateway.host, config.gateway.port
             if not node:
+                named = [*config.evaluation.values(), *([config.calibration] if config.calibration else [])]
+                rows = [question.config.parent / name for name in dict.fromkeys(named)]
                 where = where or config.gateway.broker
                 ca_file = ca_file or config.gateway.ca_file or None
                 given = getattr(config.gateway, "identity", "")
@@ -76,6 +79,7 @@ def examine(question: Question) -> List[Finding]:
         found += check_serial()
     if question.data is not None:
         found.append(check_data(question.data, task))
+    found += [check_data(path, task) for path in rows]
     return found
 
 

@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Optional
 from urllib.parse import quote
 
-from orchestrator.doctor.finding import NOT_CHECKED, OK, PROBLEM, Finding
+from orchestrator.doctor.finding import NOT_CHECKED, OK, PROBLEM, WARNING, Finding
 from orchestrator.errors import DataError
-from orchestrator.node.data import load_dataset
+from orchestrator.node.data import CLAMPED_SHARE, clamped_columns, load_dataset
 from orchestrator.wire.task import Task, oversized
 
 
@@ -40,11 +40,19 @@ def check_data(path: Path, task: Optional[Task]) -> Finding:
     try:
         dataset = load_dataset(path, task.schema)
     except DataError as error:
-        return Finding(PROBLEM, "data", str(error), "mend the file, or ask whoever wrote the task")
+        return Finding(PROBLEM, "data", str(error), "fix the file, or ask whoever wrote the task")
     units = len(dataset.units(task.privacy.unit))
     objection = oversized(task, units)
     if objection:
         return Finding(
             PROBLEM, "data", f"{path}: {objection}", f"ask for a delta below {1 / units:.2g} in [task.privacy]"
+        )
+    clamped = [text for share, text in clamped_columns(dataset, task.schema) if share > CLAMPED_SHARE]
+    if clamped:
+        return Finding(
+            WARNING,
+            "data",
+            f"{path}: {'; '.join(clamped)}",
+            "bring the values into the task's units, or ask whoever wrote the task for another range",
         )
     return Finding(OK, "data", f"{path}: {dataset.records} records fit the schema")

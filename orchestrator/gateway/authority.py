@@ -133,8 +133,8 @@ class Authority:
         """A one-time token for one name; only its hash is kept."""
         self.check_online()
         self._check_free(name)
-        if not hours > 0:
-            raise UsageError(f"--hours {hours}: expected more than 0")
+        if not 0 < hours <= 8760:
+            raise UsageError(f"--hours {hours}: expected more than 0, at most a year of 8760")
         secret = secrets.token_urlsafe(24)
         expires = time.time() + 3600 * hours
         self._db.execute("INSERT INTO invitations VALUES (?, ?, ?, NULL)", (_hash(secret), name, expires))

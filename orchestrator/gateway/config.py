@@ -3,10 +3,12 @@
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Dict
+from types import MappingProxyType
+from typing import Any, Dict, List, Mapping
 
 from orchestrator.errors import UsageError
-from orchestrator.wire.structure import structure
+from orchestrator.gateway.checks import mistakes, parts_of, parts_of_text
+from orchestrator.wire.structure import attempt
 from orchestrator.wire.task import Task
 
 if sys.version_info >= (3, 11):
@@ -49,13 +51,39 @@ class Config:
     calibration_public: bool = False
 
 
-def load_config(path: Path) -> Config:
-    """Raises UsageError naming the file and every mistake in it."""
+def load_config(path: Path, given: Mapping[str, Any] = MappingProxyType({}), files: bool = False) -> Config:
+    """Raises UsageError naming the file and every mistake that can be known before anything begins.
+
+    given: values of `[gateway]` from elsewhere, such as a command line, instead of the file's. files: also what the named data,
+    model, certificates and identity say; only on the machine that is to be the gateway.
+    """
+    data = _read(path)
+    gateway = data.get("gateway", {})
+    if isinstance(gateway, dict):
+        data = {**data, "gateway": {**gateway, **given}}
+    config, wrong = attempt(data, Config)
+    parts = parts_of_text(data, GatewaySettings) if config is None else parts_of(config)
+    _refuse(str(path), [*wrong, *mistakes(parts, path.parent if files else None)])
+    assert isinstance(config, Config)
+    return config
+
+
+def check_config(config: Config, base: Path) -> None:
+    """The same checks of a configuration that is not from a file; relative paths start at `base`."""
+    _refuse(f"task {config.task.name!r}", mistakes(parts_of(config), base))
+
+
+def _refuse(where: str, wrong: List[str]) -> None:
+    if wrong:
+        raise UsageError(f"{where}:\n  " + "\n  ".join(wrong))
+
+
+def _read(path: Path) -> Dict[str, Any]:
     try:
-        data: Dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except RecursionError as error:
+        raise UsageError(f"{path}: not TOML: nested too deeply") from error
+    except ValueError as error:  # of the text's encoding, of TOML, and of numbers with more digits than Python reads
         raise UsageError(f"{path}: not TOML: {error}") from error
-    config: Config = structure(data, Config, str(path))
-    return config

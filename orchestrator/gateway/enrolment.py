@@ -83,7 +83,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _fields(self) -> Tuple[str, str, str]:
         length = self.headers.get("Content-Length", "")
-        if not length.isdigit() or int(length) > _MAX_REQUEST_BYTES:
+        if not (length.isdecimal() and len(length) <= 9) or int(length) > _MAX_REQUEST_BYTES:
             raise IdentityError(f"a request must state its length, at most {_MAX_REQUEST_BYTES} bytes")
         try:
             fields = json.loads(self.rfile.read(int(length)))

@@ -30,12 +30,12 @@ from orchestrator.gateway.audit import AUDIT_FILE
 from orchestrator.gateway.authority import Authority
 from orchestrator.gateway.broker import KINDS, OwnBroker
 from orchestrator.gateway.calibration import Calibration, quantization_rows
-from orchestrator.gateway.config import Config
+from orchestrator.gateway.config import Config, check_config
 from orchestrator.gateway.evaluation import EvaluationSet, Evaluator, score
 from orchestrator.gateway.gateway import Gateway, Progress
-from orchestrator.gateway.personalization import NO_BUNDLE, check_personal, plan_personal
+from orchestrator.gateway.personalization import NO_BUNDLE, plan_personal
 from orchestrator.gateway.registry import keep_model
-from orchestrator.gateway.run import RunResult, Trained, check_neighbours, final_weights, open_run, run_id, strategy_of
+from orchestrator.gateway.run import RunResult, Trained, final_weights, open_run, run_id
 from orchestrator.gateway.running import Held
 from orchestrator.gateway.store import Store
 from orchestrator.gateway.web.child import DashboardProcess
@@ -70,12 +70,9 @@ class Orchestrator:
     """Broker, store and data of one federation; `train` runs it from the first weights, or on from an earlier result."""
 
     def __init__(self, config: Config, base: Path, out: Path, progress: Progress, connect_timeout_s: float) -> None:
-        strategy_of(config.task)  # refused before anything is prepared
-        check_neighbours(config.task)
+        check_config(config, base)  # refused before anything is prepared
         if config.task.aggregation.key_holder:
             tenseal()
-        _check_metric(config)
-        check_personal(config)
         out.mkdir(parents=True, exist_ok=True)
         self._config, self._out = config, out
         self._connect_timeout_s = connect_timeout_s
@@ -167,28 +164,10 @@ class Orchestrator:
         return open_run(self._store, run, task, stored[1], final_weights(self._store, before, task))
 
 
-def _check_metric(config: Config) -> None:
-    """UsageError where the best round, or an early stop, is wanted and nothing says how good a round was."""
-    task = config.task
-    if not task.training.best and not task.training.patience:
-        return
-    if not config.evaluation and not task.evaluation.on:
-        raise UsageError(
-            f"task {task.name!r}: training.best and training.patience need figures of every round: set share in "
-            "[task.evaluation] (the nodes hold records out), or name rows of your own in [evaluation]"
-        )
-    if task.training.metric == "auc" and len(task.schema.classes) != 2:
-        raise UsageError(
-            f"task {task.name!r}: metric 'auc' is for two classes, the schema has {len(task.schema.classes)}"
-        )
-
-
 def _calibration(config: Config, base: Path) -> Optional[Calibration]:
-    """The calibration rows; UsageError where they are declared public and there are none."""
+    """The calibration rows, if any are named."""
     if config.calibration:
         return Calibration(load_dataset(base / config.calibration, config.task.schema).x, config.calibration_public)
-    if config.calibration_public:
-        raise UsageError("calibration_public is about the rows of `calibration`: name their file, or take it out")
     return None
 
 

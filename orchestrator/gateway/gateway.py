@@ -157,12 +157,21 @@ class Gateway:
 
     def run(self, connect_timeout_s: float = 30.0) -> RunResult:
         """Serves until the run is finished; raises RoundError when it failed, BrokerError without a broker."""
+        resumed = False
         for event in self._store.journal(self._run):
+            resumed = True
             self._coordinator.handle(event)
             if isinstance(event, Joined):
                 self._note_counts(event)
         self._link.open(connect_timeout_s)
         self._tell("open", broker=str(self._link.address), phase=self._coordinator.phase, round=self._coordinator.round)
+        if resumed:
+            self._tell(
+                "resumed",
+                here=sorted(self._coordinator.online),
+                declined=dict(sorted(self._coordinator.declined.items())),
+                waits_for=self._coordinator.waits_for(),
+            )
         try:
             self._happen(Started(self._now()))
             while not self._coordinator.over:

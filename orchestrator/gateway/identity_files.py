@@ -9,12 +9,16 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from orchestrator.errors import IdentityError
+from orchestrator.errors import IdentityError, UsageError
 from orchestrator.wire import pki
+from orchestrator.wire.bounds import host_name
 
 
 def addresses(hosts: Sequence[str]) -> List[str]:
-    """What a gateway's certificate is for: `hosts`, and this machine itself."""
+    """What a gateway's certificate is for: `hosts`, and this machine itself; UsageError for what no host is called."""
+    wrong = [reason for name in hosts for reason in host_name("host", name)]
+    if wrong:
+        raise UsageError("; ".join(wrong))
     return list(dict.fromkeys([*hosts, "localhost", "127.0.0.1"]))
 
 

@@ -14,7 +14,6 @@ import numpy as np
 
 from orchestrator.errors import EdgewardError, UsageError
 from orchestrator.gateway.calibration import Calibration
-from orchestrator.gateway.config import Config
 from orchestrator.gateway.run import Trained
 from orchestrator.node.data import load_dataset
 from orchestrator.privacy.accounting_process import statement_apart
@@ -38,23 +37,6 @@ def plan_personal(task: Task, sizes: Mapping[str, int]) -> Task:
             "not. Use personal = 'none', or another model"
         )
     return replace(task, training=replace(task.training, personal_parameters=sizes[part]))
-
-
-def check_personal(config: Config) -> None:
-    """UsageError for what a gateway cannot do without the personal parts."""
-    task = config.task
-    if task.training.personal == "none":
-        return
-    if config.evaluation:
-        raise UsageError(
-            f"task {task.name!r}: the gateway cannot evaluate on its own rows, its output layer is untrained "
-            "(training.personal): take [evaluation] out and set share in [task.evaluation], nodes evaluate with their own parts"
-        )
-    if config.calibration:
-        raise UsageError(
-            f"task {task.name!r}: with training.personal the gateway makes no bundle, so `calibration` has no use here: give the "
-            "rows to `edgeward model personalize --calibration`"
-        )
 
 
 def read_personal(path: Path) -> Dict[str, Any]:

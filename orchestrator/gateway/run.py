@@ -1,7 +1,7 @@
 """A run as the store holds it: how it begins, what it leaves."""
 
 import hashlib
-from typing import Any, Dict, List, NamedTuple, Tuple
+from typing import Any, Dict, Iterator, List, NamedTuple, Tuple
 
 import numpy as np
 
@@ -18,7 +18,8 @@ from orchestrator.rounds.selection import Rule
 from orchestrator.rounds.strategies import STRATEGIES, make_strategy
 from orchestrator.rounds.strategy import Strategy
 from orchestrator.wire.plain import as_run_name
-from orchestrator.wire.task import Task, task_from_dict, task_to_dict
+from orchestrator.wire.protection import Aggregation
+from orchestrator.wire.task import Rounds, Selection, Task, Training, task_from_dict, task_to_dict
 
 
 def run_id(task: Task, number: int = 1) -> str:
@@ -54,50 +55,68 @@ def plan_of(task: Task, key: bytes) -> Plan:
         task.aggregation.colluding,
         complete_up_to(task.aggregation.neighbours) if task.aggregation.method == "masked" else 0,
         may_withhold(task.aggregation.colluding),
+        rounds.minimum_nodes,
     )
 
 
 def check_neighbours(task: Task) -> None:
     """Raises UsageError where masks between so few neighbours would not hide what the expected number of nodes send."""
-    aggregation, parties = task.aggregation, task.selection.cohort or task.rounds.nodes
+    for reason in neighbour_objections(task.aggregation, task.rounds, task.selection):
+        raise UsageError(f"task {task.name!r}: {reason}")
+
+
+def neighbour_objections(aggregation: Aggregation, rounds: Rounds, selection: Selection) -> Iterator[str]:
+    """Why masks would not hide what the expected number of nodes send."""
     degree = 2 * -(-aggregation.neighbours // 2)
-    if aggregation.method != "masked" or enough_neighbours(parties, aggregation.colluding, degree):
+    if aggregation.method != "masked":
         return
-    raise UsageError(
-        f"task {task.name!r}: of {parties} nodes with {degree} neighbours each, {aggregation.colluding} may work with the "
-        "gateway, and around some node could be as many as the honest ones: set aggregation.neighbours to "
-        f"{least_neighbours(parties, aggregation.colluding)} or more"
-    )
+    for parties in sorted({selection.cohort or rounds.nodes, selection.cohort or rounds.least_nodes}, reverse=True):
+        if not enough_neighbours(parties, aggregation.colluding, degree):
+            yield (
+                f"of {parties} nodes with {degree} neighbours each, {aggregation.colluding} may work with the gateway, and "
+                "around some node could be as many as the honest ones: set aggregation.neighbours to "
+                f"{least_neighbours(parties, aggregation.colluding)} or more"
+            )
+            return
 
 
 def strategy_of(task: Task) -> Strategy:
     """The task's strategy; UsageError for one that does not exist, or that its quorum cannot serve."""
+    for reason in strategy_objections(task.training, task.rounds, task.selection, task.aggregation.secure):
+        raise UsageError(f"task {task.name!r}: {reason}")
     training = task.training
+    return make_strategy(training.strategy, training.server_learning_rate, training.options)
+
+
+def strategy_objections(
+    training: Training, rounds: Rounds, selection: Selection, secure: bool = False
+) -> Iterator[str]:
+    """Why there is no such strategy, or none that these rounds can serve."""
     try:
         strategy = make_strategy(training.strategy, training.server_learning_rate, training.options)
     except ValueError as error:
-        raise UsageError(f"task {task.name!r}: {error}") from error
-    if task.aggregation.secure and training.options.get(OPTION):
-        raise UsageError(
-            f"task {task.name!r}: option {OPTION!r} bounds single updates, aggregation {task.aggregation.method!r} shows only "
-            "their sum: leave it out; values are bounded by aggregation.update_range, or by clipping on the node"
+        yield str(error)
+        return
+    if secure and training.options.get(OPTION):
+        yield (
+            f"option {OPTION!r} bounds single updates, and secure sums show none: leave it out; values are bounded by "
+            "aggregation.update_range, or by clipping on the node"
         )
-    if isinstance(strategy, FedBuff) and task.selection.sampling_rate:
-        raise UsageError(
-            f"task {task.name!r}: fedbuff ends a round with its {task.rounds.quorum}th update, so which nodes are in it is not a "
+    if isinstance(strategy, FedBuff) and selection.sampling_rate:
+        yield (
+            f"fedbuff ends a round with its {rounds.quorum}th update, so which nodes are in it is not a "
             "Poisson sample: leave selection.sampling_rate out, or choose another strategy"
         )
-    if task.selection.sampling_rate and strategy.least_updates > 1:
-        raise UsageError(
-            f"task {task.name!r}: a Poisson sample may hold a single node, strategy {training.strategy!r} needs "
+    if selection.sampling_rate and strategy.least_updates > 1:
+        yield (
+            f"a Poisson sample may hold a single node, strategy {training.strategy!r} needs "
             f"{strategy.least_updates}: use selection.cohort, or choose another strategy"
         )
-    if task.rounds.quorum < strategy.least_updates:
-        raise UsageError(
-            f"task {task.name!r}: strategy {training.strategy!r} needs {strategy.least_updates} updates a round, the quorum is "
-            f"{task.rounds.quorum}: raise rounds.quorum, or choose another strategy"
+    if rounds.quorum < strategy.least_updates:
+        yield (
+            f"strategy {training.strategy!r} needs {strategy.least_updates} updates a round, the quorum is "
+            f"{rounds.quorum}: raise rounds.quorum, or choose another strategy"
         )
-    return strategy
 
 
 def norm_multiple(task: Task) -> float:

@@ -19,7 +19,7 @@ import numpy as np
 from orchestrator.errors import EdgewardError, GraphError, LedgerError, PrivacyError, UsageError, WireError
 from orchestrator.node.approval import digest_of
 from orchestrator.node.contribution import Contributor, Run, TrainerFactory
-from orchestrator.node.data import load_dataset
+from orchestrator.node.data import CLAMPED_SHARE, clamped_columns, load_dataset
 from orchestrator.node.encrypted import EncryptedRound, objection_to_encrypting
 from orchestrator.node.evaluation import hold_out
 from orchestrator.node.freshness import Guard
@@ -301,6 +301,8 @@ class NodeAgent:
         """Reads the data, and reserves the run's budget where they fit. The only place where a task meets the data."""
         try:
             loaded = load_dataset(self._data, task.schema)
+            for share, text in clamped_columns(loaded, task.schema):  # for the owner: no word of it leaves this machine
+                log.log(logging.WARNING if share > CLAMPED_SHARE else logging.INFO, "run %s: %s", run, text)
             dataset, held_out = hold_out(loaded, task.evaluation.share, self._store.secret("hold-out"))
             opened = Run(run, digest_of(declared, graph), task, graph, dataset, held_out, certificates)
             verdict = self._gatekeeper.accept(run, task, declared, graph)

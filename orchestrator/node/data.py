@@ -12,6 +12,9 @@ import numpy as np
 from orchestrator.errors import DataError
 from orchestrator.wire.task import Feature, Schema
 
+CLAMPED_SHARE = 0.01
+"""Of a column's values: above it, a range or a unit is probably wrong."""
+
 LABEL = "y"
 INPUT = "x"
 
@@ -21,11 +24,14 @@ class Dataset(NamedTuple):
 
     patients: int64 (n,), whose record it is, as a hash of the name: the same number whoever else is in the file; None where the
     schema names no patients.
+    clamped: of the whole file, (column, how many of its values are beyond the range and were clamped); columns with none are left
+    out. It is for the owner of the data alone.
     """
 
     x: np.ndarray
     y: np.ndarray
     patients: Optional[np.ndarray] = None
+    clamped: Tuple[Tuple[str, int], ...] = ()
 
     @property
     def records(self) -> int:
@@ -100,8 +106,43 @@ def _load_table(path: Path, schema: Schema) -> Dataset:
         raise DataError(
             f"{path}: no usable record in it{f' ({dropped} dropped for missing values)' if dropped else ''}"
         )
-    x = np.array(rows, np.float32).reshape(len(rows), *schema.input_shape)
-    return Dataset(x, np.array(labels, np.int32), patients.numbers() if schema.patient else None)
+    x = np.array(rows, np.float64).reshape(len(rows), *schema.input_shape)
+    clamped = _clamp(x, schema)
+    return Dataset(
+        x.astype(np.float32), np.array(labels, np.int32), patients.numbers() if schema.patient else None, clamped
+    )
+
+
+def _clamp(x: np.ndarray, schema: Schema) -> Tuple[Tuple[str, int], ...]:
+    """Brings the numbers of float64 (n, d) into their ranges; (column, how many were beyond)."""
+    counts = []
+    for column, feature in schema.numbers():
+        inside = np.clip(x[:, column], *feature.range)
+        beyond = int((inside != x[:, column]).sum())
+        if beyond:
+            counts.append((feature.name, beyond))
+        x[:, column] = inside
+    return tuple(counts)
+
+
+def clamped_columns(dataset: Dataset, schema: Schema) -> List[Tuple[float, str]]:
+    """(share of the file's records, what to tell the owner) of every column with clamped values, the worst first.
+
+    The shares are computed from private data and not noised: they must not leave the node.
+    """
+    ranges = {feature.name: feature.range for _, feature in schema.numbers()}
+    told = []
+    for name, count in dataset.clamped:
+        low, high = ranges[name]
+        share = count / dataset.records
+        told.append(
+            (
+                share,
+                f"column {name!r}: {count} of {dataset.records} values ({share:.2%}) are beyond the task's range {low:g} to "
+                f"{high:g} and count as its nearest end; are the units the same?",
+            )
+        )
+    return sorted(told, key=lambda each: -each[0])
 
 
 class _Numbering:
@@ -159,8 +200,8 @@ def _find_columns(path: Path, line: int, header: Sequence[str], schema: Schema) 
 def _encode(path: Path, line: int, feature: Feature, cell: str) -> List[float]:
     where = f"{path}:{line}: column {feature.name!r}"
     if feature.categories:
-        key = _canonical(cell)
-        matches = [_canonical(category) == key for category in feature.categories]
+        key = canonical(cell)
+        matches = [canonical(category) == key for category in feature.categories]
         if not any(matches):
             raise DataError(f"{where}: {cell!r} is none of {', '.join(feature.categories)}")
         return [float(match) for match in matches]
@@ -169,7 +210,7 @@ def _encode(path: Path, line: int, feature: Feature, cell: str) -> List[float]:
         raise DataError(f"{where}: {cell!r} is not a number")
     if not math.isfinite(value):
         raise DataError(f"{where}: {cell!r} is not a finite number")
-    return [min(max(value, feature.minimum), feature.maximum)]
+    return [value]
 
 
 def _number(cell: str) -> Optional[float]:
@@ -179,16 +220,16 @@ def _number(cell: str) -> Optional[float]:
         return None
 
 
-def _canonical(cell: str) -> str:
+def canonical(cell: str) -> str:
     """`1`, `1.0` and `01` are one category; text is itself."""
     value = _number(cell)
     return f"{value:g}" if value is not None else cell
 
 
 def _label(where: str, cell: str, schema: Schema) -> int:
-    key = _canonical(cell)
+    key = canonical(cell)
     for value, index in schema.label_values.items():
-        if _canonical(value) == key:
+        if canonical(value) == key:
             return index
     known = ", ".join(schema.label_values)
     raise DataError(f"{where}: label {cell!r} is not in the task's schema (known: {known})")

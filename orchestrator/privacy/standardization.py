@@ -23,8 +23,8 @@ def to_unit_range(x: np.ndarray, schema: Schema) -> np.ndarray:
     """float64 (n, numbers) in [-1, 1] from raw float32 inputs (n, d)."""
     numbers = schema.numbers()
     columns = [column for column, _ in numbers]
-    low = np.array([feature.minimum for _, feature in numbers])
-    high = np.array([feature.maximum for _, feature in numbers])
+    low = np.array([feature.range[0] for _, feature in numbers])
+    high = np.array([feature.range[1] for _, feature in numbers])
     return 2.0 * (x[:, columns].astype(np.float64) - low) / (high - low) - 1.0
 
 
@@ -58,8 +58,8 @@ def mean_and_std(sums: np.ndarray, records: float, schema: Schema) -> Tuple[np.n
             std[column : column + feature.width] = np.sqrt(feature.width - 1) / feature.width
         column += feature.width
     for i, (column, feature) in enumerate(numbers):
-        half = (feature.maximum - feature.minimum) / 2
-        mean[column] = feature.minimum + half * (1 + unit_mean[i])
+        half = (feature.range[1] - feature.range[0]) / 2
+        mean[column] = feature.range[0] + half * (1 + unit_mean[i])
         std[column] = half * unit_std[i]
     return mean, std
 

@@ -51,6 +51,7 @@ class Plan:
     key_holder: a node without data that holds a key. colluding: nodes that may help the gateway to read single vectors.
     all_neighbours: nodes up to which all mask with each other, 0 for any number. withheld: beyond that, so many of those with
     keys may not reveal their nonces.
+    minimum_nodes: with so many instead of `nodes` the first round begins when gather_s is over; 0: with no fewer than `nodes`.
     """
 
     rounds: int
@@ -72,6 +73,12 @@ class Plan:
     colluding: int = 0
     all_neighbours: int = 0
     withheld: int = 0
+    minimum_nodes: int = 0
+
+    @property
+    def least_nodes(self) -> int:
+        """How many nodes the first round begins with at least."""
+        return self.minimum_nodes or self.nodes
 
     @property
     def first_round(self) -> int:
@@ -260,8 +267,10 @@ class Coordinator:
         if self.over or self.phase in (AGGREGATING, WAITING) or event.at < self.deadline:
             return []
         if self.phase == GATHERING:
+            if self._here(self.plan.least_nodes):
+                return self._begin(event.at)
             return self._fail(
-                f"{len(self._eligible())} of {self.plan.nodes} nodes came within {self.plan.gather_s:g} s"
+                f"{len(self._eligible())} of {self._wanted_nodes()} nodes came within {self.plan.gather_s:g} s"
                 f"{self._lacking_key_holder()}"
                 f"{self._names(' (', sorted(self._eligible()), ')')}{self._refusals()}"
             )
@@ -284,19 +293,53 @@ class Coordinator:
 
     def _progress(self, at: float) -> List[Action]:
         """Opens the first round when enough nodes are here; closes one when nobody awaited is missing."""
-        if self.phase == GATHERING and self._all_here():
-            if self.plan.provided:
-                self.phase = WAITING
-                return self._begin_wanted(at)
-            return self._open_round(self.plan.first_round, at)
+        if self.phase == GATHERING and self._here(self.plan.nodes):
+            return self._begin(at)
+        if self.phase == GATHERING and self._hopeless():
+            return self._fail(f"too few nodes are left: {self._wanted_nodes()} are needed{self._refusals()}")
         if self.phase == COLLECTING and len(self.arrived) >= self.needed and (self.buffering or not self._awaited()):
             return self._close_round()
         return []
 
-    def _all_here(self) -> bool:
-        return len(self._eligible()) >= self.plan.nodes and (
-            not self.plan.key_holder or self.plan.key_holder in self.online
-        )
+    def _begin(self, at: float) -> List[Action]:
+        if self.plan.provided:
+            self.phase = WAITING
+            return self._begin_wanted(at)
+        return self._open_round(self.plan.first_round, at)
+
+    def _here(self, nodes: int) -> bool:
+        return len(self._eligible()) >= nodes and (not self.plan.key_holder or self.plan.key_holder in self.online)
+
+    def _hopeless(self) -> bool:
+        """Whether those that declined leave fewer than the run needs, however long it waits.
+
+        Who says with how many a run begins also says by `nodes` how many there are; without, others may come instead.
+        """
+        if self.plan.key_holder in self.declined:
+            return True
+        if not self.plan.minimum_nodes:
+            return False
+        refused = set(self.declined) - {self.plan.key_holder}
+        known = len((set(self.online) | set(self.declined)) - {self.plan.key_holder})
+        return max(self.plan.nodes, known) - len(refused) < self.plan.least_nodes
+
+    def _wanted_nodes(self) -> str:
+        least = self.plan.least_nodes
+        return f"{self.plan.nodes}" if least == self.plan.nodes else f"{self.plan.nodes} (at least {least})"
+
+    def waits_for(self) -> str:
+        """What the run cannot go on without, in words for its operator."""
+        if self.phase == GATHERING:
+            lacking = self.plan.nodes - len(self._eligible())
+            after = f"; with {self.plan.least_nodes} it begins after {self.plan.gather_s:g} s"
+            more = f"{lacking} more of {self.plan.nodes} nodes" if lacking > 0 else f"{self.plan.nodes} nodes"
+            return f"{more}{self._lacking_key_holder()}{after if self.plan.minimum_nodes else ''}"
+        if self.phase == COLLECTING:
+            missing = self._awaited(all_of_cohort=True)
+            return f"answers of round {self.round}{self._names(' from ', missing, '')}"
+        if self.phase == WAITING:
+            return "the next round of the higher gateway"
+        return "nothing"
 
     def _open_round(self, number: int, at: float) -> List[Action]:
         self.phase, self.round, self.attempt = COLLECTING, number, 1

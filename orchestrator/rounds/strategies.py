@@ -1,6 +1,7 @@
 """The strategies there are, by the name a task uses."""
 
-from typing import Any, Dict, Mapping
+import difflib
+from typing import Any, Dict, Iterable, Mapping
 
 from orchestrator.rounds import norm_bound
 from orchestrator.rounds.fedavg import FedAvg
@@ -32,11 +33,20 @@ STRATEGIES: Dict[str, Any] = {
 def make_strategy(name: str, server_learning_rate: float, options: Mapping[str, float]) -> Strategy:
     """The strategy a task names; ValueError lists the strategies, or the options, there are."""
     if name not in STRATEGIES:
-        raise ValueError(f"strategy {name!r}: this version has {', '.join(sorted(STRATEGIES))}")
+        raise ValueError(
+            f"strategy {name!r}: this version has {', '.join(sorted(STRATEGIES))}{_near(name, STRATEGIES)}"
+        )
     known = STRATEGIES[name].OPTIONS + ((norm_bound.OPTION,) if norm_bound.bounded(STRATEGIES[name]) else ())
     unknown = sorted(set(options) - set(known))
     if unknown:
-        raise ValueError(f"strategy {name!r} has no option {unknown[0]!r}; it has {', '.join(known) or 'none'}")
+        raise ValueError(
+            f"strategy {name!r} has no option {unknown[0]!r}; it has {', '.join(known) or 'none'}{_near(unknown[0], known)}"
+        )
     norm_bound.multiple_of(options)
     strategy: Strategy = STRATEGIES[name](server_learning_rate, options)
     return strategy
+
+
+def _near(name: str, known: Iterable[str]) -> str:
+    found = difflib.get_close_matches(name, list(known), 1)
+    return f", did you mean {found[0]!r}?" if found else ""

@@ -1,7 +1,9 @@
 """How a task protects its data: differential privacy, and who can see what a single node sent."""
 
-import math
 from dataclasses import dataclass
+from typing import Iterator
+
+from orchestrator.wire.bounds import at_least_one, not_negative, one_of, positive, refuse
 
 UNITS = ("none", "record", "patient", "node")
 NOISE_AT = ("node", "distributed", "gateway")
@@ -56,24 +58,19 @@ class Privacy:
     bands: int = 1  # noise at the gateway correlated over so many rounds; a node is then asked at most once in as many
 
     def __post_init__(self) -> None:
-        if self.unit not in UNITS:
-            raise ValueError(f"unit {self.unit!r}: expected one of {', '.join(UNITS)}")
-        if self.unit == "none":
-            return
-        if not 1 <= self.records_per_patient <= 1 << 20:
-            raise ValueError(f"records_per_patient: {self.records_per_patient}, expected 1 to {1 << 20}")
-        if not self.epsilon > 0:
-            raise ValueError(
-                f"epsilon: {self.epsilon}, expected a positive number; unit = 'none' trains without privacy"
-            )
+        wrong = one_of("unit", self.unit, UNITS)
+        if self.unit != "none":
+            wrong += [*self._numbers(), *self._stages()]
+        refuse(wrong)
+
+    def _numbers(self) -> Iterator[str]:
+        yield from positive("epsilon", self.epsilon, "a positive number; unit = 'none' trains without privacy")
         if not 0 < self.delta < 1:
-            raise ValueError(f"delta: {self.delta}, expected a number between 0 and 1, below 1/records of every node")
-        if self.runs < 1:
-            raise ValueError(f"runs: {self.runs}, at least 1 is needed")
+            yield f"delta: {self.delta}, expected a number between 0 and 1, below 1/records of every node"
+        yield from at_least_one("runs", self.runs)
         if not 0 < self.sampling_rate <= 1:
-            raise ValueError(f"sampling_rate: {self.sampling_rate}, expected a number in (0, 1]")
-        if not (math.isfinite(self.clip_norm) and self.clip_norm > 0):
-            raise ValueError(f"clip_norm: {self.clip_norm}, expected a positive number")
+            yield f"sampling_rate: {self.sampling_rate}, expected a number in (0, 1]"
+        yield from positive("clip_norm", self.clip_norm)
         for name in (
             "noise_multiplier",
             "statistics_noise_multiplier",
@@ -81,29 +78,29 @@ class Privacy:
             "evaluation_noise_multiplier",
             "count_noise_multiplier",
         ):
-            if not (math.isfinite(getattr(self, name)) and getattr(self, name) >= 0):
-                raise ValueError(f"{name}: {getattr(self, name)}, expected 0 (let the gateway plan it) or more")
+            yield from not_negative(name, getattr(self, name), "0 (let the gateway plan it) or more")
         for name, most in _MOST.items():
             if getattr(self, name) > most:
-                raise ValueError(f"{name}: {getattr(self, name):g}, at most {most:g}")
-        for name, choices in (("noise", NOISE_AT), ("mechanism", MECHANISMS)):
-            if getattr(self, name) not in choices:
-                raise ValueError(f"{name} {getattr(self, name)!r}: expected one of {', '.join(choices)}")
+                yield f"{name}: {getattr(self, name):g}, at most {most:g}"
+        if not 1 <= self.records_per_patient <= 1 << 20:
+            yield f"records_per_patient: {self.records_per_patient}, expected 1 to {1 << 20}"
+        if not 0 <= self.clip_quantile < 1 or not 0 < self.clip_learning_rate <= 1:
+            yield "clip_quantile must be in [0, 1), clip_learning_rate in (0, 1]"
+        if self.bands > MAX_BANDS:
+            yield f"bands: {self.bands}, at most {MAX_BANDS}: later coefficients are too small to matter"
+
+    def _stages(self) -> Iterator[str]:
+        yield from one_of("noise", self.noise, NOISE_AT)
+        yield from one_of("mechanism", self.mechanism, MECHANISMS)
         if self.noise == "gateway" and self.unit != "node":
-            raise ValueError(
+            yield (
                 f"noise 'gateway' with unit {self.unit!r}: the gateway would see every node's answer without noise; use "
                 "'node' or 'distributed'"
             )
-        if not 0 <= self.clip_quantile < 1 or not 0 < self.clip_learning_rate <= 1:
-            raise ValueError("clip_quantile must be in [0, 1), clip_learning_rate in (0, 1]")
         if self.clip_quantile and (self.unit, self.noise) != ("node", "gateway"):
-            raise ValueError(
-                "clip_quantile: a clip norm that follows the updates is for unit 'node' with noise 'gateway'"
-            )
+            yield "clip_quantile: a clip norm that follows the updates is for unit 'node' with noise 'gateway'"
         if self.bands < 1 or (self.bands > 1 and self.noise != "gateway"):
-            raise ValueError("bands: at least 1, and more than 1 only with noise 'gateway'")
-        if self.bands > MAX_BANDS:
-            raise ValueError(f"bands: {self.bands}, at most {MAX_BANDS}: later coefficients are too small to matter")
+            yield "bands: at least 1, and more than 1 only with noise 'gateway'"
 
     @property
     def on(self) -> bool:
@@ -145,28 +142,25 @@ class Aggregation:
     checked: bool = True
 
     def __post_init__(self) -> None:
-        if self.method not in AGGREGATIONS:
-            raise ValueError(f"method {self.method!r}: expected one of {', '.join(AGGREGATIONS)}")
+        refuse(self._wrong())
+
+    def _wrong(self) -> Iterator[str]:
+        yield from one_of("method", self.method, AGGREGATIONS)
         if self.honest < 3:
-            raise ValueError(
-                f"honest: {self.honest}; a sum over one node is its update, and of two each knows the other's"
-            )
+            yield f"honest: {self.honest}; a sum over one node is its update, and of two each knows the other's"
         if self.colluding < 0 or self.neighbours < LEAST_NEIGHBOURS:
-            raise ValueError(f"colluding must be 0 or more, neighbours at least {LEAST_NEIGHBOURS}")
+            yield f"colluding must be 0 or more, neighbours at least {LEAST_NEIGHBOURS}"
         if self.bits not in (0, 16, 24, 32):
-            raise ValueError(f"bits: {self.bits}, expected 16, 24, 32, or 0 to let the gateway choose")
-        if not (math.isfinite(self.update_range) and self.update_range > 0):
-            raise ValueError(f"update_range: {self.update_range}, expected a positive number")
+            yield f"bits: {self.bits}, expected 16, 24, 32, or 0 to let the gateway choose"
+        yield from positive("update_range", self.update_range)
         if (self.method == "ckks") != bool(self.key_holder):
-            raise ValueError("key_holder: named with method 'ckks', and only with it")
+            yield "key_holder: named with method 'ckks', and only with it"
         if self.key_holder == "gateway":
-            raise ValueError(
-                "key_holder 'gateway': whoever adds must not hold the key; run one on a machine of somebody else"
-            )
+            yield "key_holder 'gateway': whoever adds must not hold the key; run one on a machine of somebody else"
         if self.method == "ckks" and self.bits:
-            raise ValueError("bits: of masked values; with ckks they are always 32")
+            yield "bits: of masked values; with ckks they are always 32"
         if not self.checked:
-            raise ValueError(
+            yield (
                 "checked = false is retired: a key holder that takes the gateway's sum opens one node's part for a gateway that "
                 "passes it off as all. Leave it out: it adds up what nodes signed"
             )

@@ -3,10 +3,12 @@
 cattrs is imported when it is first needed: a node that reads no configuration does without it until a task comes.
 """
 
+import math
 from functools import lru_cache
-from typing import Any, Dict, List, Tuple
+from typing import Any, Dict, List, Optional, Tuple, Union
 
 from orchestrator.errors import UsageError
+from orchestrator.wire.bounds import near
 from orchestrator.wire.plain import unprintable
 
 
@@ -21,6 +23,8 @@ def _converter() -> Any:
         def structure(value: Any, _: Any) -> Any:
             if not isinstance(value, accepted) or isinstance(value, bool) != (kind is bool):
                 raise ValueError(f"{value!r} is not {'a number' if kind is float else 'a ' + kind.__name__}")
+            if isinstance(value, (int, float)):
+                _check_number(value)
             return kind(value)
 
         converter.register_structure_hook(kind, structure)
@@ -32,6 +36,14 @@ def _converter() -> Any:
     return converter
 
 
+def _check_number(value: Union[int, float]) -> None:
+    """ValueError for what no declaration means, and no peer could count with: NaN, infinity, integers beyond 64 bits."""
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"{value} is not a finite number")
+    if isinstance(value, int) and not -(1 << 63) <= value < 1 << 63:
+        raise ValueError(f"a whole number of {value.bit_length()} bits is too large")
+
+
 def unstructure(instance: Any) -> Any:
     """A dataclass as plain data."""
     return _converter().unstructure(instance)
@@ -39,17 +51,26 @@ def unstructure(instance: Any) -> Any:
 
 def structure(data: Dict[str, Any], kind: Any, where: str) -> Any:
     """Builds a dataclass from plain data, reporting all mistakes at once. Texts anywhere in it must be printable."""
+    built, mistakes = attempt(data, kind)
+    if mistakes:
+        raise UsageError(f"{where}:\n  " + "\n  ".join(mistakes))
+    return built
+
+
+def attempt(data: Any, kind: Any) -> Tuple[Optional[Any], List[str]]:
+    """(the dataclass, nothing), or (None, what is wrong with the data, a line each)."""
     from cattrs import BaseValidationError
 
     # All of it is read by people: who may name a column may not turn round what an owner reads before approving.
     hidden = [f"{place}: holds characters that cannot be printed: {text}" for place, text in unprintable(data)]
     if hidden:
-        raise UsageError(f"{where}:\n  " + "\n  ".join(hidden[:20]))
+        return None, hidden[:20]
     try:
-        return _converter().structure(data, kind)
+        return _converter().structure(data, kind), []
     except BaseValidationError as error:
-        lines = "\n  ".join(_explain(error, kind, ""))
-        raise UsageError(f"{where}:\n  {lines}") from error
+        return None, _explain(error, kind, "")
+    except (TypeError, ValueError) as error:  # not a table at all
+        return None, str(error).split("\n")
 
 
 def _explain(error: BaseException, kind: Any, path: str) -> List[str]:
@@ -70,14 +91,11 @@ def _explain(error: BaseException, kind: Any, path: str) -> List[str]:
             lines.extend(_explain(inner, kind, place))
         return lines
     reason = f"{error.args[0]!r} is missing" if isinstance(error, KeyError) else str(error)
-    return [f"{path}: {reason}" if path else reason]
+    return [f"{path}: {line}" if path else line for line in reason.split("\n")]
 
 
 def _explain_extra(key: str, cl: Any, path: str) -> str:
     import dataclasses
-    import difflib
 
     known = [f.name for f in dataclasses.fields(cl)]
-    near = difflib.get_close_matches(key, known, 1)
-    hint = f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(known)}"
-    return f"{path + '.' if path else ''}{key}: unknown, {hint}"
+    return f"{path + '.' if path else ''}{key}: unknown{near(key, known) or ', known here: ' + ', '.join(known)}"

@@ -7,9 +7,10 @@ import hashlib
 import json
 import math
 from dataclasses import dataclass, field
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Dict, Iterator, List, Optional, Tuple
 
 from orchestrator.errors import UsageError
+from orchestrator.wire.bounds import MAX_NODES, at_least_one, near, not_negative, one_of, positive, refuse, within
 from orchestrator.wire.codec import CODECS, ERROR_FEEDBACK
 from orchestrator.wire.protection import Aggregation, Privacy
 from orchestrator.wire.schedule import SCHEDULES, learning_rate_at
@@ -26,20 +27,41 @@ PERSONAL = {"none": "", "intercept": "the intercept of the output layer", "head"
 
 @dataclass(frozen=True)
 class Feature:
-    """One column of a table. The range is public knowledge (never read off the data); values beyond it are clamped."""
+    """One column of a table: a number with its range, or a category.
+
+    The range is public knowledge, never read off the data, and has no default: values beyond it are clamped, and a node tells its
+    owner how many are.
+    """
 
     name: str
-    minimum: float = 0.0
-    maximum: float = 1.0
+    minimum: Optional[float] = None
+    maximum: Optional[float] = None
     categories: Tuple[str, ...] = ()  # non-empty: one-hot over these instead of a number
 
     def __post_init__(self) -> None:
-        if not self.categories and not self.minimum < self.maximum:
-            raise ValueError(f"feature {self.name!r}: minimum {self.minimum} is not below maximum {self.maximum}")
+        given = [value for value in (self.minimum, self.maximum) if value is not None]
+        if self.categories and given:
+            raise ValueError(f"feature {self.name!r}: has a range and categories; it is either a number or a category")
+        if not self.categories and len(given) < 2:
+            raise ValueError(
+                f"feature {self.name!r}: minimum and maximum are needed, the range such a value can have whatever the data "
+                f"(such as minimum = 0, maximum = 120 for an age in years), or categories"
+            )
+        if not all(math.isfinite(value) for value in given):
+            raise ValueError(f"feature {self.name!r}: minimum and maximum must be finite numbers")
+        if given and not given[0] < given[1]:
+            raise ValueError(f"feature {self.name!r}: minimum {given[0]} is not below maximum {given[1]}")
 
     @property
     def width(self) -> int:
         return len(self.categories) or 1
+
+    @property
+    def range(self) -> Tuple[float, float]:
+        """(minimum, maximum) of a number."""
+        assert self.minimum is not None
+        assert self.maximum is not None
+        return self.minimum, self.maximum
 
 
 @dataclass(frozen=True)
@@ -65,27 +87,34 @@ class Schema:
     patient: str = ""  # column (table) or array (signal) that says whose record it is: for privacy.unit "patient"
 
     def __post_init__(self) -> None:
+        refuse(self._wrong())
+
+    def _wrong(self) -> Iterator[str]:
         if self.kind not in ("table", "signal"):
-            raise ValueError(f"kind {self.kind!r}: expected 'table' or 'signal'")
+            yield f"kind {self.kind!r}: expected 'table' or 'signal'{near(self.kind, ('table', 'signal'))}"
         if self.standardization not in ("federated", "range"):
-            raise ValueError(f"standardization {self.standardization!r}: expected 'federated' or 'range'")
+            yield (
+                f"standardization {self.standardization!r}: expected 'federated' or 'range'"
+                f"{near(self.standardization, ('federated', 'range'))}"
+            )
         if len(self.classes) < 2:
-            raise ValueError("classes: at least two are needed")
+            yield "classes: at least two are needed"
         bad = {v: i for v, i in self.label_values.items() if not 0 <= i < len(self.classes)}
         if bad or not self.label_values:
-            raise ValueError(f"label_values {bad or '{}'}: class indices run from 0 to {len(self.classes) - 1}")
+            yield f"label_values {bad or '{}'}: class indices run from 0 to {len(self.classes) - 1}"
         if self.kind == "table" and not self.features:
-            raise ValueError("features: a table needs at least one")
+            yield "features: a table needs at least one"
         names = [f.name for f in self.features]
         if len(set(names)) != len(names):
-            raise ValueError("features: a name occurs twice")
+            yield "features: a name occurs twice"
         if self.columns:
             wanted = [*names, self.label, *([self.patient] if self.patient else [])]
             lacking = [n for n in wanted if n not in self.columns]
             if lacking:
-                raise ValueError(f"columns: {', '.join(lacking)} not among them")
-        if self.kind == "signal" and (self.samples < 1 or self.channels < 1 or self.unit_scale == 0):
-            raise ValueError("a signal needs samples >= 1, channels >= 1 and a unit_scale other than 0")
+                yield f"columns: {', '.join(lacking)} not among them"
+        scaled = math.isfinite(self.unit_scale) and self.unit_scale != 0
+        if self.kind == "signal" and (self.samples < 1 or self.channels < 1 or not scaled):
+            yield "a signal needs samples >= 1, channels >= 1 and a unit_scale other than 0"
 
     @property
     def input_shape(self) -> Tuple[int, ...]:
@@ -128,35 +157,34 @@ class Training:
     options: Dict[str, float] = field(default_factory=dict)  # of the strategy, see rounds/strategies.py
 
     def __post_init__(self) -> None:
+        refuse([*self._numbers(), *self._combinations()])
+
+    def _numbers(self) -> Iterator[str]:
         for name in ("rounds", "local_steps", "batch_size"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}: {getattr(self, name)}, at least 1 is needed")
+            yield from at_least_one(name, getattr(self, name))
         for name in ("learning_rate", "server_learning_rate"):
-            value = getattr(self, name)
-            if not (math.isfinite(value) and value > 0):
-                raise ValueError(f"{name}: {value}, expected a positive number")
-        if self.metric not in METRICS:
-            raise ValueError(f"metric {self.metric!r}: expected one of {', '.join(METRICS)}")
-        if self.patience < 0:
-            raise ValueError(f"patience: {self.patience}, expected 0 (never stop early) or more")
-        if self.best and self.tail_average:
-            raise ValueError("best and tail_average exclude each other: the result is one round's weights, or a mean")
-        if self.personal not in PERSONAL:
-            raise ValueError(f"personal {self.personal!r}: expected one of {', '.join(PERSONAL)}")
+            yield from positive(name, getattr(self, name))
+        yield from one_of("metric", self.metric, METRICS)
+        yield from one_of("personal", self.personal, tuple(PERSONAL))
+        yield from one_of("schedule", self.schedule, SCHEDULES)
+        yield from not_negative("patience", self.patience, "0 (never stop early) or more")
         if self.personal_parameters < 0 or (self.personal == "none" and self.personal_parameters):
-            raise ValueError("personal_parameters: left out, or 0; the gateway plans it from the model")
+            yield "personal_parameters: left out, or 0; the gateway plans it from the model"
         if self.parameters < 0:
-            raise ValueError(f"parameters: {self.parameters}; left out, or 0: the gateway plans it from the model")
-        if self.personal != "none" and (self.best or self.tail_average):
-            raise ValueError("personal parts are those of the last round: best and tail_average do not go with them")
-        if self.schedule not in SCHEDULES:
-            raise ValueError(f"schedule {self.schedule!r}: expected one of {', '.join(SCHEDULES)}")
-        if not 0 <= self.warmup_rounds < self.rounds:
-            raise ValueError(f"warmup_rounds: {self.warmup_rounds}, expected 0 to rounds - 1 = {self.rounds - 1}")
+            yield f"parameters: {self.parameters}; left out, or 0: the gateway plans it from the model"
+        if not 0 <= self.warmup_rounds < max(1, self.rounds):
+            yield f"warmup_rounds: {self.warmup_rounds}, expected 0 to rounds - 1 = {self.rounds - 1}"
         if not 0 < self.decay <= 1 or self.decay_every < 1 or not 0 <= self.final_share <= 1:
-            raise ValueError("decay must be in (0, 1], decay_every at least 1, final_share in [0, 1]")
+            yield "decay must be in (0, 1], decay_every at least 1, final_share in [0, 1]"
+        yield from (f"options.{n}: {v}, not a finite number" for n, v in self.options.items() if not math.isfinite(v))
+
+    def _combinations(self) -> Iterator[str]:
+        if self.best and self.tail_average:
+            yield "best and tail_average exclude each other: the result is one round's weights, or a mean"
+        if self.personal != "none" and (self.best or self.tail_average):
+            yield "personal parts are those of the last round: best and tail_average do not go with them"
         if self.strategy == "fedsgd" and self.local_steps != 1:
-            raise ValueError("local_steps: fedsgd takes exactly one gradient a round; use fedavg for more")
+            yield "local_steps: fedsgd takes exactly one gradient a round; use fedavg for more"
 
     def learning_rate_at(self, round_number: int) -> float:
         """The rate of a node's local steps in training round `round_number` (from 1)."""
@@ -184,14 +212,26 @@ class Rounds:
     quorum: int = 1  # a round needs this many updates
     deadline_s: float = 120.0  # a round ends then with a quorum, or is announced again without one
     attempts: int = 3  # announcements of one round before the run fails
-    gather_s: float = 600.0  # how long to wait for `nodes`
+    gather_s: float = 600.0  # how long to wait for `nodes`; without them and minimum_nodes the run fails
     provided: bool = False  # rounds begin when a higher gateway begins them; set by `edgeward gateway relay`
+    minimum_nodes: int = 0  # when gather_s is over a run starts with so many; 0: with no fewer than `nodes`
 
     def __post_init__(self) -> None:
+        wrong = [*within("nodes", self.nodes, 1, MAX_NODES)]
         if not 1 <= self.quorum <= self.nodes:
-            raise ValueError(f"quorum: {self.quorum}, expected 1 to nodes = {self.nodes}")
-        if self.deadline_s <= 0 or self.gather_s <= 0 or self.attempts < 1:
-            raise ValueError("deadline_s and gather_s must be positive, attempts at least 1")
+            wrong.append(f"quorum: {self.quorum}, expected 1 to nodes = {self.nodes}")
+        if self.minimum_nodes and not self.quorum <= self.minimum_nodes <= self.nodes:
+            wrong.append(
+                f"minimum_nodes: {self.minimum_nodes}, expected quorum = {self.quorum} to nodes = {self.nodes}, or 0 for all"
+            )
+        if not (0 < self.deadline_s < math.inf and 0 < self.gather_s < math.inf and self.attempts >= 1):
+            wrong.append("deadline_s and gather_s must be positive, attempts at least 1")
+        refuse(wrong)
+
+    @property
+    def least_nodes(self) -> int:
+        """How many a run starts with at least."""
+        return self.minimum_nodes or self.nodes
 
 
 @dataclass(frozen=True)
@@ -211,15 +251,14 @@ class Selection:
     seen_within_s: float = 0.0  # a node reports every 30 s
 
     def __post_init__(self) -> None:
+        wrong = []
         if self.cohort < 0 or not 0 <= self.sampling_rate <= 1:
-            raise ValueError("cohort must be 0 or more, sampling_rate in [0, 1]")
+            wrong.append("cohort must be 0 or more, sampling_rate in [0, 1]")
         if self.cohort and self.sampling_rate:
-            raise ValueError(
-                "cohort and sampling_rate exclude each other: a fixed number of nodes, or a Poisson sample"
-            )
+            wrong.append("cohort and sampling_rate exclude each other: a fixed number of nodes, or a Poisson sample")
         for name in ("minimum_battery", "maximum_temperature_c", "minimum_free_memory_mib", "seen_within_s"):
-            if not (math.isfinite(getattr(self, name)) and getattr(self, name) >= 0):
-                raise ValueError(f"{name}: {getattr(self, name)}, expected 0 (no limit) or more")
+            wrong += not_negative(name, getattr(self, name), "0 (no limit) or more")
+        refuse(wrong)
 
 
 @dataclass(frozen=True)
@@ -231,10 +270,10 @@ class Evaluation:
     bins: int = 20  # of confidence, for calibration and AUC
 
     def __post_init__(self) -> None:
-        if not 0 <= self.share <= 0.9:
-            raise ValueError(f"share: {self.share}, expected 0 (no federated evaluation) to 0.9")
+        wrong = within("share", self.share, 0, 0.9, "0 (no federated evaluation) to 0.9")
         if self.every < 1 or not 2 <= self.bins <= 1000:
-            raise ValueError("every must be at least 1, bins 2 to 1000")
+            wrong.append("every must be at least 1, bins 2 to 1000")
+        refuse(wrong)
 
     @property
     def on(self) -> bool:
@@ -258,70 +297,70 @@ class Task:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.codec not in CODECS:
-            raise ValueError(f"codec {self.codec!r}: expected one of {', '.join(CODECS)}")
+        refuse([*self._own(), *self._pipeline()])
+
+    def _own(self) -> Iterator[str]:
+        yield from one_of("codec", self.codec, CODECS)
+        yield from not_negative("seed", self.seed)
         if self.training.strategy == "scaffold" and self.codec in ERROR_FEEDBACK:
-            raise ValueError(
-                f"codec {self.codec!r}: scaffold reads control variates off whole updates; use int8 or int4"
-            )
+            yield (f"codec {self.codec!r}: scaffold reads control variates off whole updates; use int8 or int4")
         cohort = self.selection.cohort
         if cohort and cohort < self.rounds.quorum:
-            raise ValueError(f"selection.cohort: {cohort}, fewer than the quorum of {self.rounds.quorum}")
-        self._check_pipeline()
+            yield f"selection.cohort: {cohort}, fewer than the quorum of {self.rounds.quorum}"
 
-    def _check_pipeline(self) -> None:
-        """Refuses stages that cannot hold together, with the reason."""
+    def _pipeline(self) -> Iterator[str]:
+        """Why stages cannot hold together."""
         privacy, aggregation, strategy = self.privacy, self.aggregation, self.training.strategy
         if privacy.on and privacy.noise == "distributed" and not aggregation.secure:
-            raise ValueError(
+            yield (
                 "privacy.noise 'distributed' makes only sums private: set aggregation.method to 'masked' (or 'ckks')"
             )
         if privacy.on and privacy.noise == "distributed" and privacy.within_node and self.training.local_steps != 1:
-            raise ValueError(
+            yield (
                 f"privacy.noise 'distributed' with local_steps {self.training.local_steps}: a node's second step would go on "
                 "from a first one with a share of the noise only; use one step a round, or noise 'node'"
             )
         if privacy.on and privacy.unit == "patient" and not self.schema.patient:
-            raise ValueError("privacy.unit 'patient': schema.patient must name the column that says whose record it is")
+            yield "privacy.unit 'patient': schema.patient must name the column that says whose record it is"
         if (aggregation.secure or privacy.unit == "node") and strategy not in MEAN_STRATEGIES:
             why = "shows only the sum of updates" if aggregation.secure else "bounds only their mean"
             what = f"aggregation {aggregation.method!r}" if aggregation.secure else "privacy.unit 'node'"
-            raise ValueError(
+            yield (
                 f"{what} {why}, strategy {strategy!r} needs each of them: choose one of {', '.join(MEAN_STRATEGIES)}"
             )
         if privacy.unit == "node" and self.training.personal != "none":
-            raise ValueError("personal parts together with privacy.unit 'node' are not supported")
+            yield "personal parts together with privacy.unit 'node' are not supported"
         if privacy.unit == "node" and self.evaluation.on and privacy.noise == "gateway":
-            raise ValueError(
+            yield (
                 "federated evaluation with privacy.noise 'gateway' is not supported: give [evaluation] rows, or leave it out"
             )
         if privacy.unit == "node" and self.standardizes:
-            raise ValueError(
+            yield (
                 "privacy.unit 'node' with federated standardization: one node's sums would need noise as large as they are; "
                 "set schema.standardization to 'range'"
             )
         if aggregation.secure and (self.rounds.provided or self.selection.sampling_rate):
-            raise ValueError(
+            yield (
                 f"aggregation {aggregation.method!r} works neither through a relay nor with selection.sampling_rate: a "
                 "sample may be smaller than a sum may be"
             )
         if aggregation.secure and self.rounds.quorum < aggregation.least:
-            raise ValueError(
+            yield (
                 f"rounds.quorum: {self.rounds.quorum}, fewer than the {aggregation.least} nodes (honest + colluding) an "
                 "opened sum must be over"
             )
         if privacy.on and privacy.noise == "gateway" and aggregation.secure:
-            raise ValueError(
+            yield (
                 f"privacy.noise 'gateway' with aggregation {aggregation.method!r}: the gateway could not clip what it does not "
                 "see; use noise 'distributed'"
             )
-        if privacy.bands > 1 and self.selection.cohort * privacy.bands > self.rounds.nodes:
-            raise ValueError(
-                f"privacy.bands {privacy.bands} with a cohort of {self.selection.cohort}: {self.rounds.nodes} nodes are too few "
-                "for each to sit out in between"
+        if privacy.bands > 1 and self.selection.cohort * privacy.bands > self.rounds.least_nodes:
+            yield (
+                f"privacy.bands {privacy.bands} with a cohort of {self.selection.cohort}: {self.rounds.least_nodes} nodes are "
+                "too few for each to sit out in between"
             )
         if privacy.bands > 1 and not self.selection.cohort:
-            raise ValueError("privacy.bands: nodes must take turns, set selection.cohort to how many a round asks")
+            yield "privacy.bands: nodes must take turns, set selection.cohort to how many a round asks"
 
     @property
     def steps(self) -> int:
@@ -356,11 +395,11 @@ def digest_of(declared: Dict[str, Any], graph: bytes) -> str:
 
 
 def task_to_dict(task: Task) -> Dict[str, Any]:
-    """Plain maps, lists, numbers and text."""
+    """Plain maps, lists, numbers and text; a category's lacking range is left out."""
 
     def plain(value: Any) -> Any:
         if isinstance(value, dict):
-            return {k: plain(v) for k, v in value.items()}
+            return {k: plain(v) for k, v in value.items() if v is not None}
         return [plain(v) for v in value] if isinstance(value, (list, tuple)) else value
 
     return dict(plain(unstructure(task)), format=FORMAT)
@@ -374,7 +413,23 @@ def task_from_dict(data: Dict[str, Any], where: str = "task") -> Task:
     version = data.pop("format", FORMAT)
     if version != FORMAT:
         raise UsageError(f"{where}: format {version}, this program reads format {FORMAT}: update the older side")
-    return structure(data, Task, where)
+    return structure(_without_old_defaults(data), Task, where)
+
+
+def _without_old_defaults(data: Dict[str, Any]) -> Dict[str, Any]:
+    """A declaration as it is written now: categories used to come with the range 0 to 1, which meant nothing."""
+    schema = data.get("schema")
+    features = schema.get("features") if isinstance(schema, dict) else None
+    if not isinstance(features, (list, tuple)):
+        return data
+
+    def today(feature: Any) -> Any:
+        old = isinstance(feature, dict) and feature.get("categories")
+        if not old or (feature.get("minimum"), feature.get("maximum")) != (0.0, 1.0):
+            return feature
+        return {name: value for name, value in feature.items() if name not in ("minimum", "maximum")}
+
+    return {**data, "schema": {**data["schema"], "features": [today(feature) for feature in features]}}
 
 
 def _holds_bytes(value: Any) -> bool:

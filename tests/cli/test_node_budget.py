@@ -17,7 +17,7 @@ from orchestrator.node.store import NodeStore
 from orchestrator.wire.task import Feature, Privacy, Schema, Task, Training, task_to_dict
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
-SCHEMA = Schema("table", "y", ("no", "yes"), {"0": 0, "1": 1}, features=(Feature("x"),), standardization="range")
+SCHEMA = Schema("table", "y", ("no", "yes"), {"0": 0, "1": 1}, features=(Feature("x", 0, 1),), standardization="range")
 TASK = Task("sepsis", SCHEMA, {"kind": "none"}, Training(rounds=4), Privacy(noise_multiplier=1.5, sampling_rate=1.0))
 
 

@@ -18,7 +18,7 @@ from orchestrator.wire.task import Feature, Schema, Task, Training
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "node"))
 from graph_samples import softmax_regression
 
-FEATURES = tuple(Feature(f"f{i}") for i in range(3))
+FEATURES = tuple(Feature(f"f{i}", 0, 1) for i in range(3))
 SCHEMA = Schema("table", "y", ("a", "b"), {"0": 0, "1": 1}, FEATURES)
 TASK = Task("t", SCHEMA, {"kind": "mlp", "hidden": []}, Training(batch_size=4))
 

@@ -31,10 +31,15 @@ TOML = """
 [task]
 name = "t"
 model = { kind = "mlp", hidden = [3] }
-schema = { kind = "table", label = "y", classes = ["a", "b"], label_values = { "0" = 0 }, features = [{ name = "x" }] }
 privacy = { epsilon = 5.0, delta = 1e-4, sampling_rate = 1.0 }
 training = { rounds = 4 }
 rounds = { nodes = 3 }
+[task.schema]
+kind = "table"
+label = "y"
+classes = ["a", "b"]
+label_values = { "0" = 0, "1" = 1 }
+features = [{ name = "x", minimum = 0, maximum = 1 }]
 """
 
 

@@ -312,6 +312,10 @@ def test_data_against_the_schema(tmp_path: Path) -> None:
     assert check_data(path, task).level == "ok"
     path.write_text("x,y\n" + "0.5,0\n" * 50)
     assert "delta 0.1 is not below 1/units = 1/50" in check_data(path, task).message
+    path.write_text("x,y\n" + "0.5,0\n" * 4 + "79,1\n")
+    wrong_unit = check_data(path, task)
+    assert (wrong_unit.level, "1 of 5 values (20.00%)" in wrong_unit.message) == ("warning", True)
+    assert "task's units" in wrong_unit.fix
     patients = replace(task, schema=replace(schema, patient="p"), privacy=Privacy(unit="patient", delta=0.1))
     path.write_text("x,y,p\n" + "0.5,0,a\n" * 50)
     assert check_data(path, patients).level == "ok", "fifty records of one patient are one unit"

@@ -129,7 +129,11 @@ def test_a_gateway_asked_to_stop_ends_in_order_and_continues(federation: Tuple[P
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout.splitlines()[-1])
     assert [r["round"] for r in result["per_round"]] == [1, 2, 3, 4]
+    (resumed,) = [event for event in map(json.loads, done.stdout.splitlines()) if event["event"] == "resumed"]
+    assert (resumed["here"], resumed["declined"]) == (["n0", "n1"], {})
+    assert resumed["waits_for"].startswith("answers of round ") or resumed["waits_for"] == "nothing"
     log = (folder / "gateway.log").read_text()
+    assert "here when it was cut off: n0, n1\n" in log
     assert "stopped as asked" in log
     assert "all rounds done" in log
     with History(folder / "out") as history:

@@ -14,9 +14,10 @@ from harness import SIZE, Harness, make_task
 
 from orchestrator.errors import EdgewardError, UsageError, WireError
 from orchestrator.gateway.broker import free_port
+from orchestrator.gateway.checks import mistakes, parts_of
 from orchestrator.gateway.config import Config
 from orchestrator.gateway.gateway import Gateway
-from orchestrator.gateway.personalization import check_personal, plan_personal, read_personal
+from orchestrator.gateway.personalization import plan_personal, read_personal
 from orchestrator.gateway.retraining import run_and_watch
 from orchestrator.gateway.store import Store
 from orchestrator.node.agent import NodeAgent
@@ -136,12 +137,10 @@ def test_what_cannot_work_with_personal_parts_is_refused(tmp_path: Path) -> None
         Training(personal="head", tail_average=True)
     with pytest.raises(ValueError, match="expected one of none, intercept, head"):
         Training(personal="trunk")
-    task = replace(make_task(), training=Training(personal="head"))
-    check_personal(Config(task))
-    with pytest.raises(UsageError, match="cannot evaluate on its own rows"):
-        check_personal(Config(task, evaluation={"held-out": "x.csv"}))
-    with pytest.raises(UsageError, match="model personalize --calibration"):
-        check_personal(Config(task, calibration="x.npz"))
+    task = replace(make_task(), model={"kind": "mlp"}, training=Training(personal="head"))
+    assert mistakes(parts_of(Config(task))) == []
+    assert "cannot evaluate on its own rows" in str(mistakes(parts_of(Config(task, evaluation={"held-out": "x.csv"}))))
+    assert "model personalize --calibration" in str(mistakes(parts_of(Config(task, calibration="x.npz"))))
     with pytest.raises(UsageError, match="with training.personal it makes none"):
         run_and_watch(Config(task), tmp_path, tmp_path, lambda event: None, 1.0, 0.25)
     assert "does not say which of the weights" in (objection_to(task) or "")
@@ -167,7 +166,7 @@ kind = "table"
 label = "y"
 classes = ["no", "yes"]
 label_values = {{"0" = 0, "1" = 1}}
-features = [{{name = "x"}}]
+features = [{{name = "x", minimum = 0, maximum = 1}}]
 [task.model]
 kind = "mlp"
 hidden = [4]

@@ -64,7 +64,7 @@ def test_watching_signals_for_drift_needs_public_rows(tmp_path: Path) -> None:
     task = replace(SIGNAL, privacy=Privacy(runs=2))
     with pytest.raises(UsageError, match="set calibration_public = true"):
         run_and_watch(Config(task, calibration="x.npz"), tmp_path, tmp_path, lambda event: None, 1.0, 0.25)
-    with pytest.raises(UsageError, match="calibration_public is about the rows of `calibration`"):
+    with pytest.raises(UsageError, match="calibration_public: is about the rows of `calibration`"):
         Orchestrator(Config(TABLE, calibration_public=True), tmp_path, tmp_path / "out", lambda event: None, 1.0)
 
 

@@ -17,7 +17,7 @@ SIZE = 40
 
 
 def make(tmp_path: Path, privacy: Dict[str, Any], nodes: int = 20, **rest: Any) -> CentralAggregation:
-    schema = Schema("table", "y", ("a", "b"), {"0": 0, "1": 1}, (Feature("x"),), standardization="range")
+    schema = Schema("table", "y", ("a", "b"), {"0": 0, "1": 1}, (Feature("x", 0, 1),), standardization="range")
     settings = Privacy(**{"unit": "node", "noise": "gateway", "clip_norm": 0.5, "noise_multiplier": 1e-4, **privacy})
     task = Task("t", schema, {}, Training(rounds=100), settings, Rounds(nodes, 1), codec="float32", **rest)
     store = Store(tmp_path / "gateway.sqlite")

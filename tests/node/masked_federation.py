@@ -35,7 +35,7 @@ DISTRIBUTED = Privacy(noise="distributed", noise_multiplier=1.0)
 
 
 def make_task(privacy: Privacy = OPEN, **aggregation: Any) -> Task:
-    schema = Schema("table", "y", ("no", "yes"), {"0": 0, "1": 1}, (Feature("x"),), standardization="range")
+    schema = Schema("table", "y", ("no", "yes"), {"0": 0, "1": 1}, (Feature("x", 0, 1),), standardization="range")
     secure = Aggregation("masked", update_range=8.0, **aggregation)
     rules = Rounds(nodes=5, quorum=max(3, secure.least))
     return Task("t", schema, {}, Training(rounds=3), privacy, rules, aggregation=secure)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from orchestrator.errors import DataError
-from orchestrator.node.data import load_dataset
+from orchestrator.node.data import CLAMPED_SHARE, clamped_columns, load_dataset
 from orchestrator.wire.task import Feature, Schema
 
 SCHEMA = Schema(
@@ -53,6 +53,22 @@ def test_a_table_that_does_not_fit_names_file_line_and_column(tmp_path: Path, te
     with pytest.raises(DataError, match=reason) as caught:
         load_dataset(path, SCHEMA)
     assert str(path) in str(caught.value)
+
+
+def test_values_beyond_the_range_are_counted_by_column(tmp_path: Path) -> None:
+    schema = Schema(
+        "table", "y", ("n", "p"), {"0": 0, "1": 1}, (Feature("age", 0, 1), Feature("bmi", 10, 60), Feature("z", 0, 9))
+    )
+    rows = "".join(f"{20 + n},{9 if n == 0 else 25},{n % 9},{n % 2}\n" for n in range(200))
+    data = load_dataset(table(tmp_path, "age,bmi,z,y\n" + rows), schema)
+    assert data.clamped == (("age", 200), ("bmi", 1))
+    assert data.x[:, 0].tolist() == [1.0] * 200
+    (worst, text), (share, _) = clamped_columns(data, schema)
+    assert (worst, share) == (1.0, 0.005)
+    assert text.startswith("column 'age': 200 of 200 values (100.00%) are beyond the task's range 0 to 1")
+    assert worst > CLAMPED_SHARE > share
+    inside = load_dataset(table(tmp_path, "age,bmi,z,y\n0,60,9,0\n1,10,0,1\n"), schema)
+    assert clamped_columns(inside, schema) == [], "the ends of a range are in it"
 
 
 def test_a_missing_file_names_what_is_there(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from orchestrator.wire.task import Evaluation, Feature, Privacy, Schema, Task, T
 
 GRAPH = softmax_regression(3, 2)
 DIGEST = check_graph(GRAPH).digest()
-FEATURES = tuple(Feature(f"f{i}") for i in range(3))
+FEATURES = tuple(Feature(f"f{i}", 0, 1) for i in range(3))
 TASK = Task("t", Schema("table", "y", ("a", "b"), {"0": 0, "1": 1}, FEATURES), {"kind": "mlp", "hidden": []})
 
 

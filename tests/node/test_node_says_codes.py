@@ -109,6 +109,27 @@ def test_data_are_not_opened_for_a_task_that_is_not_accepted(
     assert SECRET not in repr(node.said())
 
 
+def test_the_owner_alone_hears_how_many_values_were_clamped(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the gateway gets has the same fields whether all values are beyond the range or none, and no word of the shares."""
+    monkeypatch.setattr(agent_module, "admit_graph", lambda *_: None)
+    said = []
+    for beyond, value in enumerate(("0.5", "79.25")):
+        (tmp_path / value).mkdir()
+        node = Node(tmp_path / value, "".join(f"{value},{n % 2},p\n" for n in range(300)) + "0.5,0,p\n")
+        caplog.clear()
+        with caplog.at_level(logging.INFO, "edgeward.node"):
+            answer = node.asked(private())
+        warned = [r.getMessage() for r in caplog.records if "are beyond the task's range" in r.getMessage()]
+        assert len(warned) == beyond
+        assert all("column 'x': 300 of 301 values (99.67%)" in text for text in warned)
+        said.append({key: type(field) for key, field in answer.items()})
+        assert answer["kind"] == "ready"
+        assert not [text for text in ("79.25", "range", "99.67") if text in repr(node.said())]
+    assert said[0] == said[1]
+
+
 def test_data_are_not_opened_for_a_run_that_was_closed_or_is_another_tasks(tmp_path: Path, opened: List[Path]) -> None:
     node = Node(tmp_path, good())
     assert node.asked(private())["kind"] == "ready"

@@ -26,7 +26,13 @@ SIGNER = "8d6f1c9b2a407e35"
 def make_task(**changes: Any) -> Task:
     """A task the policy of docs/policy.toml accepts."""
     schema = Schema(
-        "table", "y", ("no", "yes"), {"0": 0, "1": 1}, features=(Feature("x"),), standardization="range", patient="p"
+        "table",
+        "y",
+        ("no", "yes"),
+        {"0": 0, "1": 1},
+        features=(Feature("x", 0, 1),),
+        standardization="range",
+        patient="p",
     )
     fields = {
         "name": "sepsis-2",

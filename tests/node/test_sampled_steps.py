@@ -37,7 +37,7 @@ class Silent(OneEach):
 
 def node(graph: Any, records: int, unit: str = "record", steps: int = 1, **privacy: Any) -> GradientTrainer:
     settings = Privacy(**{"unit": unit, "clip_norm": 1.0, "sampling_rate": 0.25, "noise_multiplier": 1e-3, **privacy})
-    schema = Schema("table", "y", ("a", "b"), {"0": 0}, (Feature("i"),), patient="who")
+    schema = Schema("table", "y", ("a", "b"), {"0": 0}, (Feature("i", 0, 1),), patient="who")
     training = Training(rounds=1000, local_steps=steps, learning_rate=1.0)
     task = Task("t", schema, {}, training, settings, Rounds(1, 1))
     patients = (np.arange(records) // 2).astype(np.int32) if unit == "patient" else None

@@ -163,7 +163,7 @@ def schemas(count: int, start: int = 0) -> List[Task]:
     return [
         make_task(
             schema=TASK.schema.__class__(
-                "table", "y", ("no", "yes"), {"0": 0, "1": 1}, (Feature(f"x{n}"),), standardization="range"
+                "table", "y", ("no", "yes"), {"0": 0, "1": 1}, (Feature(f"x{n}", 0, 1),), standardization="range"
             )
         )
         for n in range(start, start + count)

@@ -50,7 +50,7 @@ def data(count: int = 200) -> Dataset:
 
 
 def make(training: Training, privacy: Privacy, dataset: Dataset) -> GradientTrainer:
-    features = tuple(Feature(f"f{i}") for i in range(D))
+    features = tuple(Feature(f"f{i}", 0, 1) for i in range(D))
     schema = Schema("table", "y", ("a", "b"), {"0": 0, "1": 1}, features, patient="id")
     secure = privacy.on and privacy.noise == "distributed"
     task = Task(

@@ -20,7 +20,7 @@ def make_task(privacy: Privacy, rounds: int = 30, local_steps: int = 1, statisti
         "y",
         ("a", "b"),
         {"0": 0},
-        (Feature("x"),),
+        (Feature("x", 0, 1),),
         standardization="federated" if statistics else "range",
         patient="p",
     )

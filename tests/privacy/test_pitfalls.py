@@ -282,7 +282,7 @@ def test_6_what_one_node_alone_has_is_in_the_sum_and_only_noise_hides_it() -> No
 
 
 def make_task(**changes: Any) -> Task:
-    schema = Schema("table", "y", ("n", "p"), {"0": 0, "1": 1}, (Feature("x"),), standardization="range")
+    schema = Schema("table", "y", ("n", "p"), {"0": 0, "1": 1}, (Feature("x", 0, 1),), standardization="range")
     rest = {"privacy": Privacy(unit="none"), "rounds": Rounds(5, 5), "aggregation": Aggregation("masked")}
     return Task("t", schema, {}, **{**rest, **changes})
 

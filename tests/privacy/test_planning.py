@@ -32,7 +32,7 @@ HOSPITALS = Fleet(4, 4, 14)
 
 
 def make_task(privacy: Privacy, nodes: int = 4, rounds: int = 30, parameters: int = 14, **parts: Any) -> Task:
-    schema = Schema("table", "y", ("a", "b"), {"0": 0}, (Feature("x"),), standardization="range")
+    schema = Schema("table", "y", ("a", "b"), {"0": 0}, (Feature("x", 0, 1),), standardization="range")
     training = Training("fedsgd", rounds, parameters=parameters)
     rules = parts.pop("rules", Rounds(nodes=nodes, quorum=min(3, nodes)))
     return Task("t", schema, {"kind": "mlp"}, training, privacy, rules, **parts)

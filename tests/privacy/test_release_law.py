@@ -22,7 +22,7 @@ DECLARED = {"noise_multiplier": 1.5, "statistics_noise_multiplier": 2.0, "statis
 
 def make_task(**privacy: Any) -> Task:
     settings = Privacy(**{**DECLARED, "evaluation_noise_multiplier": 3.0, "clip_norm": 0.5, **privacy})
-    schema = Schema("table", "y", ("n", "p"), {"0": 0, "1": 1}, tuple(Feature(f"f{i}") for i in range(150)))
+    schema = Schema("table", "y", ("n", "p"), {"0": 0, "1": 1}, tuple(Feature(f"f{i}", 0, 1) for i in range(150)))
     method = "masked" if settings.noise == "distributed" else "plain"
     return Task(
         "t",

@@ -27,7 +27,7 @@ def make_task(privacy: Privacy, statistics: bool = False, **parts: Any) -> Task:
         "y",
         ("a", "b"),
         {"0": 0},
-        (Feature("x"),),
+        (Feature("x", 0, 1),),
         standardization="federated" if statistics else "range",
         patient="p",
     )

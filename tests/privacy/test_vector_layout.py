@@ -32,7 +32,7 @@ OPEN = Privacy(unit="none")
 
 
 def make_task(privacy: Privacy = OPEN, share: float = 0.2, **aggregation: Any) -> Task:
-    features = (Feature("a"), Feature("b"), Feature("c", categories=("0", "1")))
+    features = (Feature("a", 0, 1), Feature("b", 0, 1), Feature("c", categories=("0", "1")))
     schema = Schema("table", "y", ("no", "yes"), {"0": 0, "1": 1}, features, patient="p")
     secure = Aggregation("masked", **aggregation)
     return Task(

@@ -1,6 +1,7 @@
 import copy
 import random
-from typing import List
+from dataclasses import replace
+from typing import List, Set
 
 import pytest
 from hypothesis import given, settings
@@ -118,6 +119,105 @@ def test_too_few_nodes_in_time_fails_with_their_names_and_refusals() -> None:
     assert isinstance(failed, Fail)
     assert failed.reason == "1 of 3 nodes came within 100 s (n0); n1 declined: no column 'age'"
     assert coordinator.handle(Joined(101.0, "n1", 1)) == []
+
+
+FEWER = replace(PLAN, nodes=5, minimum_nodes=3)
+
+
+def gathering(plan: Plan, here: int, declined: int = 0) -> Coordinator:
+    coordinator = Coordinator(plan)
+    coordinator.handle(Started(0.0))
+    for i in range(here):
+        assert coordinator.handle(Joined(1.0, f"n{i}", 10)) == []
+    for i in range(declined):
+        assert coordinator.handle(Declined(2.0, f"d{i}", "no column 'age'")) == []
+    return coordinator
+
+
+def test_a_run_begins_with_fewer_nodes_once_the_time_to_gather_is_over() -> None:
+    coordinator = gathering(FEWER, here=4, declined=1)
+    assert coordinator.handle(Ticked(99.9)) == []
+    assert coordinator.handle(Ticked(100.0)) == [Announce(1, ("n0", "n1", "n2", "n3")), Wake(110.0)]
+    few = gathering(FEWER, here=2)
+    (failed,) = few.handle(Ticked(100.0))
+    assert isinstance(failed, Fail)
+    assert failed.reason == "2 of 5 (at least 3) nodes came within 100 s (n0, n1)"
+
+
+def test_all_the_nodes_that_are_wanted_begin_at_once() -> None:
+    coordinator = gathering(FEWER, here=4)
+    assert Announce(1, ("n0", "n1", "n2", "n3", "n4")) in coordinator.handle(Joined(3.0, "n4", 10))
+
+
+def test_a_run_that_can_no_longer_have_its_nodes_fails_at_once() -> None:
+    coordinator = gathering(FEWER, here=2, declined=2)
+    (failed,) = coordinator.handle(Declined(3.0, "d2", "its policy"))
+    assert isinstance(failed, Fail)
+    assert failed.reason.startswith("too few nodes are left: 5 (at least 3) are needed; d0 declined: no column 'age'")
+    assert coordinator.phase == FAILED
+    assert gathering(replace(FEWER, nodes=3), here=0, declined=0).handle(Declined(3.0, "d", "r"))[0] == Fail(
+        "too few nodes are left: 3 are needed; d declined: r"
+    )
+    more = gathering(FEWER, here=4, declined=2)  # of six nodes that came, two declined
+    assert more.handle(Declined(3.0, "d2", "r")) == [], "others than those wanted came, so there are enough"
+    assert gathering(PLAN, here=1).handle(Declined(2.0, "d", "r")) == [], "no minimum: another node may come instead"
+
+
+def test_without_its_key_holder_no_run_begins() -> None:
+    plan = replace(FEWER, key_holder="keys")
+    lacking = gathering(plan, here=4)
+    (failed,) = lacking.handle(Ticked(100.0))
+    assert isinstance(failed, Fail)
+    assert "not the key holder keys" in failed.reason
+    assert isinstance(gathering(plan, here=4).handle(Declined(2.0, "keys", "its policy"))[0], Fail)
+
+
+def test_a_run_says_what_it_waits_for() -> None:
+    assert gathering(FEWER, 2).waits_for() == "3 more of 5 nodes; with 3 it begins after 100 s"
+    assert gathering(replace(PLAN, key_holder="k"), 3).waits_for() == "3 nodes, and not the key holder k"
+    coordinator = gathered()
+    arrived(coordinator, "n1")
+    assert coordinator.waits_for() == "answers of round 1 from n0, n2"
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.integers(1, 6), st.integers(0, 6), st.integers(0, 1 << 32))
+def test_gathering_ends_by_its_rules_alone_and_a_replay_ends_alike(nodes: int, minimum: int, seed: int) -> None:
+    """Nodes come, leave and decline at random: a run begins with `nodes` at any time, with `minimum_nodes` when the time is over,
+    fails when neither is there, and before that only where those that declined leave too few."""
+    rng = random.Random(seed)
+    plan = replace(PLAN, nodes=nodes, quorum=1, minimum_nodes=min(minimum, nodes))
+    coordinator = Coordinator(plan)
+    journal: List[Event] = [Started(0.0)]
+    here: Set[str] = set()
+    declined: Set[str] = set()
+    coordinator.handle(journal[0])
+    for at in range(1, 102):
+        node = f"n{rng.randrange(nodes + 2)}"
+        events: List[Event] = [Ticked(at), Joined(at, node, 10), Left(at, node), Declined(at, node, "r")]
+        event = events[0] if at >= 100 else rng.choices(events, [10, 2, 1, 1])[0]
+        if isinstance(event, Joined) and node not in declined:
+            here.add(node)
+        elif isinstance(event, (Left, Declined)):
+            here.discard(node)
+            declined |= {node} if isinstance(event, Declined) else set()
+        journal.append(event)
+        coordinator.handle(event)
+        if coordinator.phase != GATHERING:
+            break
+        assert len(here) < nodes
+    if coordinator.phase == COLLECTING:
+        assert set(coordinator.cohort) == here
+        assert len(here) >= nodes or (at >= 100 and len(here) >= plan.least_nodes)
+    else:
+        assert coordinator.phase == FAILED
+        assert len(here) < plan.least_nodes
+        known = max(nodes, len(here | declined))
+        assert at >= 100 or (plan.minimum_nodes and known - len(declined) < plan.least_nodes)
+    replayed = Coordinator(plan)
+    for event in journal:
+        replayed.handle(event)
+    assert replayed == coordinator
 
 
 def test_events_survive_the_journal() -> None:

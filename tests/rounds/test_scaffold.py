@@ -169,6 +169,6 @@ def test_rounds_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     for wrong in (np.zeros(2, np.float32), np.zeros(3), np.full(3, np.nan, np.float32)):
         with pytest.raises(WireError, match="control variate"):
             NodeControl(store, "run", "n", {COUNTED: {}}, {CONTROL: wrong}, 3)
-    schema = Schema("table", "y", ("a", "b"), {"0": 0}, (Feature("x"),))
+    schema = Schema("table", "y", ("a", "b"), {"0": 0}, (Feature("x", 0, 1),))
     with pytest.raises(ValueError, match="scaffold reads control variates off whole updates"):
         Task("t", schema, {}, Training("scaffold"), codec="top10")

@@ -53,7 +53,8 @@ def test_every_mistake_is_reported_at_once_with_its_place_and_the_nearest_name()
     ("section", "values", "reason"),
     [
         ("training", {"rounds": 0}, "at least 1"),
-        ("training", {"learning_rate": float("nan")}, "positive"),
+        ("training", {"learning_rate": float("nan")}, "nan is not a finite number"),
+        ("training", {"learning_rate": -1.0}, "positive"),
         ("training", {"strategy": "fedsgd", "local_steps": 2}, "exactly one gradient"),
         ("privacy", {"unit": "patient"}, "schema.patient must name"),
         ("privacy", {"noise": "distributed"}, "makes only sums private"),

@@ -190,7 +190,7 @@ class Dashboard:
 
     async def _audit(self, request: Request) -> Response:
         text = request.query_params.get("limit", "100")
-        if not text.isdigit() or not 1 <= int(text) <= 1000:
+        if not (text.isdecimal() and len(text) <= 4) or not 1 <= int(text) <= 1000:
             return JSONResponse({"error": f"limit {text!r}: expected 1 to 1000"}, 400)
         return await self._answer(lambda: self._model.audit(int(text)))
 

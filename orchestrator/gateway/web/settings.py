@@ -25,7 +25,7 @@ class WebSettings:
     def parse(cls, text: str, certificate: Optional[Path] = None, key: Optional[Path] = None) -> "WebSettings":
         """`[HOST:]PORT`; without a host, loopback. Raises UsageError."""
         host, _, port = text.rpartition(":")
-        if not port.isdigit() or not 0 <= int(port) <= 65535:
+        if not (port.isdecimal() and len(port) <= 5) or not 0 <= int(port) <= 65535:
             raise UsageError(f"dashboard {text!r}: expected [HOST:]PORT, such as 8080 or 0.0.0.0:8080")
         if (certificate is None) != (key is None):
             raise UsageError("--dashboard-cert and --dashboard-key go together")

@@ -35,7 +35,7 @@ def _data(schema: Schema) -> str:
 def _feature(feature: Feature) -> str:
     if feature.categories:
         return f"{feature.name} (one of {len(feature.categories)})"
-    return f"{feature.name} ({feature.minimum:g} to {feature.maximum:g})"
+    return f"{feature.name} ({feature.range[0]:g} to {feature.range[1]:g})"
 
 
 def _standardization(task: Task) -> str:
@@ -57,8 +57,9 @@ def _training(task: Task) -> str:
 
 def _rounds(task: Task) -> str:
     rounds = task.rounds
+    fewer = f" (after {rounds.gather_s:g} s with {rounds.minimum_nodes})" if rounds.minimum_nodes else ""
     return (
-        f"{task.training.rounds}, beginning with {rounds.nodes} nodes; each needs {rounds.quorum} updates within "
+        f"{task.training.rounds}, beginning with {rounds.nodes} nodes{fewer}; each needs {rounds.quorum} updates within "
         f"{rounds.deadline_s:g} s and is announced at most {rounds.attempts} times"
     )
 

@@ -1,0 +1,121 @@
+"""What words of a command line may be: a parser that refuses, with exit code 2, what no command can mean."""
+
+import argparse
+import errno
+import math
+import os
+import sys
+from pathlib import Path
+from typing import Any, Optional, Sequence
+
+_OF_DISKS = (errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
+"""What goes wrong while writing, where the error does not say which file it was."""
+
+MOST = 10**15
+"""Largest number an argument takes; the commands know what is too much for them below it."""
+
+
+class Parser(argparse.ArgumentParser):
+    """Everywhere: paths are not empty; numbers are finite, not negative and at most MOST; words are text."""
+
+    def __init__(self, *positional: Any, **named: Any) -> None:
+        super().__init__(*positional, **named)
+        self.register("type", Path, path)
+        self.register("type", int, whole)
+        self.register("type", float, number)
+
+    def parse_known_args(self, args: Optional[Sequence[str]] = None, namespace: Any = None) -> Any:  # type: ignore[override]
+        for word in args or ():
+            if not word.isprintable():
+                self.error(f"an argument is not printable text in UTF-8: {word!a}")
+        return super().parse_known_args(args, namespace)
+
+
+def path(text: str) -> Path:
+    if not text.strip():
+        raise argparse.ArgumentTypeError("an empty path; . is this folder")
+    return Path(text)
+
+
+def whole(text: str) -> int:
+    try:
+        value = int(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a whole number") from error
+    if not 0 <= value <= MOST:
+        raise argparse.ArgumentTypeError(f"{text}: expected 0 to {MOST:g}")
+    return value
+
+
+def number(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a number") from error
+    if not (math.isfinite(value) and 0 <= value <= MOST):
+        raise argparse.ArgumentTypeError(f"{text}: expected a number from 0 to {MOST:g}")
+    return value
+
+
+def seconds(text: str) -> float:
+    """Above 0, at most a year."""
+    value = number(text)
+    if not 0 < value <= 31_536_000:
+        raise argparse.ArgumentTypeError(f"{text}: expected a number of seconds above 0, at most a year")
+    return value
+
+
+def port(text: str) -> int:
+    value = whole(text)
+    if value > 65535:
+        raise argparse.ArgumentTypeError(f"{text}: a port is 0 to 65535; 0 takes a free one")
+    return value
+
+
+def host(text: str) -> str:
+    from orchestrator.wire.bounds import host_name
+
+    for reason in host_name("host", text):
+        raise argparse.ArgumentTypeError(reason)
+    return text
+
+
+def broker_url(text: str) -> str:
+    """The address of a broker that others connect to."""
+    from orchestrator.errors import UsageError
+    from orchestrator.wire.link import BrokerAddress
+
+    try:
+        BrokerAddress.parse(text)
+    except UsageError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+    return text
+
+
+def check_output(path: Optional[Path], option: str) -> None:
+    """Before the work that is to be written there: UsageError where no file can be made, or None is given."""
+    from orchestrator.errors import UsageError
+
+    if path is None:
+        return
+    if path.is_dir():
+        raise UsageError(f"{option} {path}: a folder; name a file")
+    if not path.parent.is_dir():
+        raise UsageError(f"{option} {path}: there is no folder {path.parent}")
+    if not os.access(str(path if path.exists() else path.parent), os.W_OK):
+        raise UsageError(f"{option} {path}: may not be written")
+
+
+def failure_of_machine(error: Exception) -> Optional[str]:
+    """What a person can do something about: a file or folder that cannot be used as a command needs it, or a store; else None."""
+    if isinstance(error, OSError) and error.filename is not None:
+        if isinstance(error, FileExistsError) and os.path.isfile(error.filename):
+            return f"{error.filename}: a file; a folder is needed there"
+        names = [str(name) for name in (error.filename, error.filename2) if name is not None]
+        return f"{' and '.join(names)}: {error.strerror}"
+    if isinstance(error, OSError) and error.errno in _OF_DISKS:
+        return f"{error.strerror}"
+    sqlite3 = sys.modules.get("sqlite3")  # a command that has no store need not load it for this
+    if sqlite3 is not None and type(error) in (sqlite3.DatabaseError, sqlite3.OperationalError):
+        return f"a store cannot be used: {error}"
+    return None

@@ -1,0 +1,319 @@
+"""What can be known of a federation before it begins: from the text of its edgeward.toml, and from the files that it names.
+
+Everything is looked at and every mistake is a line, so that nothing is found after nodes have spent their budget. A table that
+is broken by itself is left out here: it has its own lines.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Dict, Iterator, List, NamedTuple, Optional, Set
+
+from model_export.errors import ExportError
+from model_export.model_bin import ModelBinError, check_model_name
+from model_export.models import check_spec
+from orchestrator.errors import EdgewardError, UsageError
+from orchestrator.gateway.broker import KINDS
+from orchestrator.gateway.run import neighbour_objections, strategy_objections
+from orchestrator.gateway.web.settings import WebSettings
+from orchestrator.node.data import canonical, load_dataset
+from orchestrator.node.graph_check import MAX_TENSOR_BYTES
+from orchestrator.wire.bounds import host_name, near, within
+from orchestrator.wire.link import BrokerAddress
+from orchestrator.wire.protection import Aggregation
+from orchestrator.wire.structure import attempt
+from orchestrator.wire.task import Evaluation, Feature, Rounds, Schema, Selection, Training
+from orchestrator.wire.topics import check_name
+
+if TYPE_CHECKING:
+    from orchestrator.gateway.config import Config, GatewaySettings
+
+MAX_PARAMETERS = MAX_TENSOR_BYTES // 4
+"""The weights travel, and are computed with, as one float32 tensor; nodes accept none that is larger."""
+
+MAX_INPUTS = 1 << 22
+"""Values of one record: 16 MiB."""
+
+MAX_ROUNDS, MAX_STEPS, MAX_BATCH = 1_000_000, 100_000, 1_000_000
+LARGEST = 1e30
+"""Of a range or a scale: beyond it float32, in which nodes compute, has squares that are infinite."""
+
+FEW_ROWS = 20
+"""Lines of mistakes of one kind that are shown."""
+
+
+class Parts(NamedTuple):
+    """The tables of an edgeward.toml that make sense by themselves; None for the others."""
+
+    gateway: "Optional[GatewaySettings]"
+    evaluation: Dict[str, str]
+    calibration: str
+    calibration_public: bool
+    name: Optional[str]
+    schema: Optional[Schema]
+    model: Optional[Dict[str, Any]]
+    training: Optional[Training]
+    rounds: Optional[Rounds]
+    selection: Optional[Selection]
+    federated: Optional[Evaluation]
+    aggregation: Optional[Aggregation]
+
+
+def parts_of(config: "Config") -> Parts:
+    task = config.task
+    return Parts(
+        config.gateway,
+        config.evaluation,
+        config.calibration,
+        config.calibration_public,
+        task.name,
+        task.schema,
+        task.model,
+        task.training,
+        task.rounds,
+        task.selection,
+        task.evaluation,
+        task.aggregation,
+    )
+
+
+def parts_of_text(data: Dict[str, Any], gateway: type) -> Parts:
+    """Of plain data that may be wrong in places. `gateway`: the dataclass of its first table."""
+    task = data.get("task")
+    task = task if isinstance(task, dict) else {}
+
+    def part(kind: Any, name: str, inside: Dict[str, Any] = task) -> Any:
+        return attempt(inside.get(name, {}), kind)[0]
+
+    evaluation, calibration, name = data.get("evaluation"), data.get("calibration"), task.get("name")
+    return Parts(
+        part(gateway, "gateway", data),
+        evaluation if isinstance(evaluation, dict) and all(isinstance(v, str) for v in evaluation.values()) else {},
+        calibration if isinstance(calibration, str) else "",
+        data.get("calibration_public") is True,
+        name if isinstance(name, str) else None,
+        part(Schema, "schema"),
+        task["model"] if isinstance(task.get("model"), dict) else None,
+        part(Training, "training"),
+        part(Rounds, "rounds"),
+        part(Selection, "selection"),
+        part(Evaluation, "evaluation"),
+        part(Aggregation, "aggregation"),
+    )
+
+
+def mistakes(parts: Parts, base: Optional[Path] = None) -> List[str]:
+    """Everything wrong with a federation that its text tells; with `base`, also what the files it names tell."""
+    found = list(_gateway(parts.gateway, base)) if parts.gateway is not None else []
+    if parts.name is not None:
+        try:
+            check_model_name(parts.name)  # that of the model on a board
+        except ModelBinError as error:
+            found.append(f"task.name: {error}")
+    if parts.schema is not None:
+        found += [f"task.schema.{line}" for line in _schema(parts.schema)]
+    if parts.model is not None:
+        found += [f"task.model: {line}" for line in _model(parts.model, parts.schema, base)]
+    if parts.training is not None:
+        found += [f"task.training.{line}" for line in _training(parts.training)]
+        found += _figures(parts, parts.training)
+        found += _personal(parts, parts.training)
+    if parts.training is not None and parts.rounds is not None and parts.selection is not None:
+        secure = parts.aggregation is not None and parts.aggregation.secure
+        reasons = strategy_objections(parts.training, parts.rounds, parts.selection, secure)
+        found += [f"task: {line}" for line in reasons]
+    if parts.aggregation is not None and parts.rounds is not None and parts.selection is not None:
+        found += [f"task: {line}" for line in neighbour_objections(parts.aggregation, parts.rounds, parts.selection)]
+    found += _rows(parts, base)
+    return found
+
+
+def _gateway(gateway: "GatewaySettings", base: Optional[Path]) -> Iterator[str]:
+    try:
+        check_name(gateway.federation, "federation")
+    except UsageError as error:
+        yield f"gateway.{error}"
+    if gateway.broker not in KINDS:
+        yield from _broker(gateway.broker)
+    yield from (f"gateway.{line}" for line in within("port", gateway.port, 0, 65535))
+    yield from host_name("gateway.host", gateway.host)
+    if gateway.identity and gateway.broker == "embedded":
+        yield (
+            "gateway.identity: the embedded broker cannot check certificates and rights by name; with an identity use "
+            'broker = "mosquitto", or one of your own set up with `edgeward gateway broker-config`'
+        )
+    files = [(name, getattr(gateway, name)) for name in ("dashboard_cert", "dashboard_key") if getattr(gateway, name)]
+    if gateway.dashboard:
+        try:
+            WebSettings.parse(gateway.dashboard, *(Path(n) if n else None for n in _certificate(gateway)))
+        except UsageError as error:
+            yield f"gateway.dashboard: {error}"
+    if base is None:
+        return
+    for name, given in files:
+        if not (base / given).is_file():
+            yield f"gateway.{name}: {base / given}: no such file"
+    if gateway.ca_file and not Path(gateway.ca_file).is_file():
+        yield f"gateway.ca_file: {gateway.ca_file}: no such file"
+    if gateway.identity and not (base / gateway.identity).is_dir():
+        yield f"gateway.identity: {base / gateway.identity}: no such folder; `edgeward gateway init` makes one"
+
+
+def _certificate(gateway: "GatewaySettings") -> List[str]:
+    return [gateway.dashboard_cert, gateway.dashboard_key]
+
+
+def _broker(broker: str) -> Iterator[str]:
+    if "://" not in broker:
+        yield (
+            f"gateway.broker {broker!r}: expected one of {', '.join(KINDS)}, or mqtt://HOST[:PORT]{near(broker, KINDS)}"
+        )
+        return
+    try:
+        BrokerAddress.parse(broker)
+    except UsageError as error:
+        yield f"gateway.{error}"
+
+
+def _schema(schema: Schema) -> Iterator[str]:
+    yield from _classes(schema)
+    if schema.kind == "signal":
+        yield from _signal(schema)
+        return
+    if schema.samples:
+        yield "samples: of signals, and this schema is of a table"
+    for number, feature in enumerate(schema.features):
+        yield from (f"features[{number}]: {line}" for line in _feature(feature, schema))
+    if len(set(schema.columns)) != len(schema.columns):
+        yield "columns: a name occurs twice"
+    yield from within("features", schema.input_shape[0], 1, MAX_INPUTS, f"at most {MAX_INPUTS} inputs")
+    if schema.patient and schema.patient == schema.label:
+        yield f"patient: {schema.patient!r} is the label"
+
+
+def _classes(schema: Schema) -> Iterator[str]:
+    twice = _repeated(schema.classes)
+    if twice:
+        yield f"classes: {', '.join(twice)} twice; each class has a name of its own"
+    unreached = [name for i, name in enumerate(schema.classes) if i not in schema.label_values.values()]
+    if unreached:
+        yield (
+            f"label_values: no value stands for {', '.join(unreached[:FEW_ROWS])}, so no record can be of that class: give one, "
+            "or leave the class out"
+        )
+    same = _repeated([canonical(value) for value in schema.label_values])
+    if same:
+        yield f"label_values: {', '.join(same)} is there twice (1, 1.0 and 01 are the same value)"
+    lost = sorted(set(schema.label_values) & set(schema.missing_markers))
+    if lost:
+        yield f"label_values: {', '.join(map(repr, lost))} also stands for a missing value (missing_markers)"
+    if not schema.label.strip():
+        yield "label: empty; it names the column with what is to be learned"
+
+
+def _feature(feature: Feature, schema: Schema) -> Iterator[str]:
+    if not feature.name or feature.name != feature.name.strip():
+        yield f"name {feature.name!r}: a column's name is not empty and has no spaces around it"
+    if feature.name == schema.label:
+        yield f"{feature.name!r} is the label: a model that reads its answer learns nothing else"
+    if schema.patient and feature.name == schema.patient:
+        yield f"{feature.name!r} says whose record it is (patient): it is no input"
+    if len(feature.categories) == 1:
+        yield f"{feature.name!r}: one category, so its value says nothing: list all, or leave the column out"
+    same = _repeated([canonical(value) for value in feature.categories])
+    if same:
+        yield f"{feature.name!r}: category {', '.join(same)} is there twice (1, 1.0 and 01 are the same value)"
+    if not feature.categories:
+        low, high = feature.range
+        if max(abs(low), abs(high)) > LARGEST or not (high - low) > 1e-6 * max(abs(low), abs(high)):
+            yield (
+                f"{feature.name!r}: minimum {low:g} and maximum {high:g} cannot be told apart, or squared, in float32: choose a "
+                "range nearer to what the values can be"
+            )
+
+
+def _signal(schema: Schema) -> Iterator[str]:
+    if schema.features or schema.columns:
+        yield "features: of a table, and this schema is of signals: samples and channels say what x is"
+    if schema.samples * schema.channels > MAX_INPUTS:
+        yield f"samples: {schema.samples} of {schema.channels} channels, at most {MAX_INPUTS} values a record"
+    if not 1 / LARGEST < abs(schema.unit_scale) < LARGEST:
+        yield f"unit_scale: {schema.unit_scale:g}, beyond what float32 divides by"
+
+
+def _repeated(names: Any) -> List[str]:
+    seen: Set[str] = set()
+    return sorted({name for name in names if name in seen or seen.add(name)})  # type: ignore[func-returns-value]
+
+
+def _model(model: Dict[str, Any], schema: Optional[Schema], base: Optional[Path]) -> Iterator[str]:
+    shape = schema.input_shape if schema is not None else (1, 1) if model.get("kind") == "cnn1d" else (1,)
+    try:
+        parameters = check_spec(model, shape, len(schema.classes) if schema is not None else 2)
+    except ExportError as error:
+        yield str(error)
+        return
+    if parameters > MAX_PARAMETERS:
+        yield f"{parameters:,} weights, at most {MAX_PARAMETERS:,} fit into what nodes accept: use smaller layers"
+    if model["kind"] == "keras" and base is not None and not (base / model["path"]).is_file():
+        yield f"path: {base / model['path']}: no such file"
+
+
+def _training(training: Training) -> Iterator[str]:
+    yield from within("rounds", training.rounds, 1, MAX_ROUNDS)
+    yield from within("local_steps", training.local_steps, 1, MAX_STEPS)
+    yield from within("batch_size", training.batch_size, 1, MAX_BATCH)
+    for name in ("learning_rate", "server_learning_rate"):
+        yield from within(name, getattr(training, name), 0, 1e6)
+
+
+def _figures(parts: Parts, training: Training) -> Iterator[str]:
+    """Where the best round, or an early stop, is wanted and nothing says how good a round was."""
+    if not training.best and not training.patience:
+        return
+    if not parts.evaluation and parts.federated is not None and not parts.federated.on:
+        yield (
+            "task.training: best and patience need figures of every round: set share in [task.evaluation] (the nodes hold "
+            "records out), or name rows of your own in [evaluation]"
+        )
+    if training.metric == "auc" and parts.schema is not None and len(parts.schema.classes) != 2:
+        yield f"task.training.metric 'auc' is for two classes, the schema has {len(parts.schema.classes)}"
+
+
+def _personal(parts: Parts, training: Training) -> Iterator[str]:
+    """What a gateway cannot do without the personal parts."""
+    if training.personal == "none":
+        return
+    if parts.evaluation:
+        yield (
+            "evaluation: the gateway cannot evaluate on its own rows, its output layer is untrained (training.personal): take "
+            "[evaluation] out and set share in [task.evaluation], nodes evaluate with their own parts"
+        )
+    if parts.calibration:
+        yield (
+            "calibration: with training.personal the gateway makes no bundle, so it has no use here: give the rows to "
+            "`edgeward model personalize --calibration`"
+        )
+
+
+def _rows(parts: Parts, base: Optional[Path]) -> Iterator[str]:
+    """The gateway's own rows: which there must be, and whether they fit the schema."""
+    schema, training = parts.schema, parts.training
+    bundles = training is None or training.personal == "none"
+    if schema is not None and schema.kind == "signal" and bundles and not parts.calibration:
+        yield (
+            "calibration: a signal task needs one, calibration = 'FILE.npz' at the top of the file: the int8 ranges of a "
+            "board's model are taken from its signals, and nothing the nodes release says how signals look"
+        )
+    if parts.calibration_public and not parts.calibration:
+        yield "calibration_public: is about the rows of `calibration`: name their file, or take it out"
+    named = [*sorted(parts.evaluation.items()), *([("", parts.calibration)] if parts.calibration else [])]
+    for group, given in named:
+        what = f"evaluation.{group}" if group else "calibration"
+        if not given.strip():
+            yield f"{what}: empty; it names a data file"
+        elif base is not None and schema is not None:
+            try:
+                load_dataset(base / given, schema)
+            except EdgewardError as error:
+                yield f"{what}: {error}"
+        elif base is not None and not (base / given).is_file():
+            yield f"{what}: {base / given}: no such file"

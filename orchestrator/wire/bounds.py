@@ -1,0 +1,69 @@
+"""What a declaration may hold: each function says in words what is wrong with a value, or nothing.
+
+A dataclass collects what all of its values have against them and refuses itself once, with every reason on a line of its own.
+"""
+
+import difflib
+import ipaddress
+import math
+import re
+from typing import Iterable, List, Sequence, Union
+
+Number = Union[int, float]
+
+_LABEL = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,62}")
+"""Of a host's name, between its dots."""
+
+MAX_NODES = 100_000
+"""More than any broker serves; what is larger is a slip of the keyboard."""
+
+
+def near(value: object, known: Iterable[str]) -> str:
+    """`, did you mean 'x'?` where a known name resembles `value`, else nothing."""
+    found = difflib.get_close_matches(str(value)[:64], list(known), 1)
+    return f", did you mean {found[0]!r}?" if found else ""
+
+
+def one_of(name: str, value: object, known: Sequence[str]) -> List[str]:
+    """Of a closed set of names."""
+    return [] if value in known else [f"{name} {value!r}: expected one of {', '.join(known)}{near(value, known)}"]
+
+
+def within(name: str, value: Number, low: Number, high: Number, expected: str = "") -> List[str]:
+    """A finite number in [low, high]; NaN is in no range. `expected` describes the range where the numbers alone do not."""
+    if math.isfinite(value) and low <= value <= high:
+        return []
+    return [f"{name}: {value}, expected {expected or f'{low:g} to {high:g}'}"]
+
+
+def positive(name: str, value: Number, expected: str = "a positive number") -> List[str]:
+    """A finite number above 0."""
+    return [] if math.isfinite(value) and value > 0 else [f"{name}: {value}, expected {expected}"]
+
+
+def not_negative(name: str, value: Number, expected: str = "0 or more") -> List[str]:
+    """A finite number of 0 or more."""
+    return [] if math.isfinite(value) and value >= 0 else [f"{name}: {value}, expected {expected}"]
+
+
+def at_least_one(name: str, value: int) -> List[str]:
+    return [] if value >= 1 else [f"{name}: {value}, at least 1 is needed"]
+
+
+def host_name(name: str, value: str) -> List[str]:
+    """A host's name or an IP address, as it stands alone (no scheme, no port)."""
+    try:
+        ipaddress.ip_address(value.partition("%")[0])  # without the zone of a link-local address
+    except ValueError:
+        labels = value[:254].split(".")
+        labels = labels[:-1] if labels[-1] == "" and len(labels) > 1 else labels  # a name from the root ends with a dot
+        if len(value) > 253 or not all(_LABEL.fullmatch(label) for label in labels):
+            return [f"{name}: {value!r} is neither a host's name nor an IP address"]
+    return []
+
+
+def refuse(reasons: Iterable[str]) -> None:
+    """Raises ValueError with every reason on a line of its own, if there is one."""
+    lines = list(reasons)
+    if lines:
+        raise ValueError("\n".join(lines))
