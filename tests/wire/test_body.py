@@ -67,7 +67,7 @@ def test_a_bad_header_is_refused_with_its_reason(header: bytes, reason: str) -> 
 @pytest.mark.parametrize("number", [1 << 63, -(1 << 63) - 1, 10**400])
 def test_a_number_nothing_could_be_computed_with_is_refused(number: int) -> None:
     """As a count of parameters, or of rounds, it would end the process that made a float of it."""
-    with pytest.raises(WireError, match="number of more than 64 bits|beyond 64 bits"):
+    with pytest.raises(WireError, match="number of more than 64 bits|holds the tag 2"):
         decode_body(encode_body({"task": {"training": {"parameters": number}}}), MAX)
     assert decode_body(encode_body({"n": (1 << 63) - 1, "m": -(1 << 63)}), MAX)[0] == {
         "n": (1 << 63) - 1,
