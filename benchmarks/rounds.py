@@ -39,7 +39,7 @@ def make_task(nodes: int, rounds: int, codec: str, aggregation: str = "plain") -
     return Task(
         "benchmark",
         schema,
-        {"kind": "none"},
+        {"kind": "mlp", "hidden": []},
         Training(rounds=rounds),
         Privacy(unit="none"),
         Rounds(nodes=nodes, quorum=nodes),

@@ -50,7 +50,7 @@ def register_gateway(verbs: Any) -> None:
     sign.add_argument("request", type=Path, help="the node's .csr")
     sign.add_argument("--name", required=True, help="the node's name, as its owner told it")
     _identity(sign)
-    sign.add_argument("--broker", type=broker_url, default="", help="what the node shall connect to, mqtts://HOST:PORT")
+    sign.add_argument("--broker", type=broker_url, help="what the node shall connect to, mqtts://HOST:PORT")
     sign.add_argument("--out", type=Path, required=True, help="file to bring to the node")
     sign.set_defaults(run=_sign)
 
@@ -205,7 +205,7 @@ def _sign(arguments: argparse.Namespace) -> int:
 
     authority = Authority(arguments.identity)
     answer = authority.sign(_read(arguments.request), arguments.name)
-    create_file(arguments.out, json.dumps({**answer, "broker": arguments.broker}, indent=1).encode())
+    create_file(arguments.out, json.dumps({**answer, "broker": arguments.broker or ""}, indent=1).encode())
     print(f"{arguments.out}: bring it to {arguments.name}; authority {authority.ca_fingerprint}")
     return 0
 

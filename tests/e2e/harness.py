@@ -34,7 +34,15 @@ def make_task(rounds: int = 2, statistics: bool = True, **rule: Any) -> Task:
         standardization="federated" if statistics else "range",
     )
     rules = Rounds(**{"nodes": 3, "quorum": 2, "deadline_s": 60.0, **rule})
-    return Task("test", schema, {"kind": "none"}, Training(rounds=rounds), Privacy(unit="none"), rules, codec="float32")
+    return Task(
+        "test",
+        schema,
+        {"kind": "mlp", "hidden": []},
+        Training(rounds=rounds),
+        Privacy(unit="none"),
+        rules,
+        codec="float32",
+    )
 
 
 def expected_weights(cohorts: Sequence[Sequence[str]], stated: Optional[Dict[str, int]] = None) -> np.ndarray:

@@ -72,7 +72,7 @@ def test_init_invite_enroll_run(tmp_path: Path) -> None:
     [
         (('broker = "mosquitto"', 'broker = "embedded"'), "cannot check certificates"),
         (('federation = "icu"', 'federation = "other"'), "is of 'icu'"),
-        (('identity = "identity"', 'identity = "nowhere"'), "no identity can be read"),
+        (('identity = "identity"', 'identity = "nowhere"'), "nowhere: no such folder"),
     ],
 )
 def test_what_does_not_fit_an_identity_is_refused(tmp_path: Path, change: "tuple[str, str]", reason: str) -> None:

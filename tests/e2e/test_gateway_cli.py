@@ -151,12 +151,12 @@ def test_a_gateway_asked_to_stop_ends_in_order_and_continues(federation: Tuple[P
     [
         (("rounds = 4", "rounds = -4"), 2, "task.training: rounds: -4"),
         (("[task.model]", "[task.modle]"), 2, "did you mean 'model'?"),
-        (('kind = "mlp"', 'kind = "transformer"'), 1, "transformer"),
+        (('kind = "mlp"', 'kind = "transformer"'), 2, "transformer"),
         (("port = ", "broker = 'mqtt://127.0.0.1:1'\nport = "), 1, "no MQTT broker at mqtt://127.0.0.1:1"),
         (("rounds = 4", 'rounds = 4\nstrategy = "fedmagic"'), 2, "this version has fedadagrad"),
         (("rounds = 4", 'rounds = 4\nstrategy = "krum"'), 2, "needs 5 updates a round, the quorum is 2"),
         (("rounds = 4", 'rounds = 4\npersonal = "head"'), 2, "the gateway cannot evaluate on its own rows"),
-        (("n0.csv", "n7.csv"), 1, "n7.csv: no such file"),
+        (("n0.csv", "n7.csv"), 2, "n7.csv: no such file"),
         (("delta = 1e-3", "delta = 1e-3\nepsilon = 1e-9"), 1, "cannot be met"),
     ],
 )

@@ -35,7 +35,15 @@ def task() -> Task:
     )
     aggregation = Aggregation("ckks", key_holder="keys", update_range=8.0)
     rules = Rounds(nodes=3, quorum=3)
-    return Task("t", schema, {"kind": "none"}, Training(rounds=3), Privacy(unit="none"), rules, aggregation=aggregation)
+    return Task(
+        "t",
+        schema,
+        {"kind": "mlp", "hidden": []},
+        Training(rounds=3),
+        Privacy(unit="none"),
+        rules,
+        aggregation=aggregation,
+    )
 
 
 class Round:

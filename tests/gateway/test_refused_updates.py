@@ -188,7 +188,7 @@ def test_where_it_holds_and_where_it_cannot() -> None:
     assert norm_multiple(private) == 0.0
     masked = Task("t", SCHEMA, {}, Training(options={"norm_bound": 3}), Privacy(unit="none"), Rounds(3, 3),
                   aggregation=Aggregation("masked"))  # fmt: skip
-    with pytest.raises(UsageError, match="shows only their sum"):
+    with pytest.raises(UsageError, match="secure sums show none"):
         strategy_of(masked)
     for wrong in (0.5, -1, 1e9):
         with pytest.raises(UsageError, match="norm_bound"):

@@ -184,7 +184,7 @@ def test_cells_and_columns_are_not_in_the_answers_to_what_is_asked_about_them(ge
         schema(features=(Feature("?", categories=three),)),
         *(schema(features=(Feature(column, categories=three),), label_values={"~": 0}) for column in HEADER),
         *(replace(schema(), label=column, label_values={"~": 0}) for column in HEADER),
-        schema(features=tuple(map(Feature, ("name", "age", "lactate")))),
+        schema(features=tuple(Feature(column, 0, 1) for column in ("name", "age", "lactate"))),
         schema(columns=("a", "sepsis", "age", "ward")),
     ]
     answers = [

@@ -160,7 +160,7 @@ def test_whatever_does_not_fit_is_one_code_and_the_details_stay_in_the_nodes_log
     node = Node(tmp_path, rows, header=header)
     said = node.asked(task)
     assert (said["kind"], said["code"]) == ("declined", "data")
-    fields = {"kind", "run", "code", "node", "ledger", "process", "labels", "health"}
+    fields = {"kind", "run", "code", "node", "ledger", "process", "labels", "health", "instance"}
     assert set(said) == fields, "nothing else comes with it"
     (reason,) = [r.getMessage() for r in caplog.records if r.levelno == logging.ERROR]
     assert re.search(r"data\.csv|not below 1/units|cannot be split", reason)

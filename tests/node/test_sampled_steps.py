@@ -49,6 +49,7 @@ def node(graph: Any, records: int, unit: str = "record", steps: int = 1, **priva
 
 def released(trainer: GradientTrainer, rounds: int, units: float) -> np.ndarray:
     """float64 (rounds, UNITS): the sums, of which an update is the part 1 / (expected number of units)."""
+    trainer.expect(int(units))
     start = np.zeros(UNITS, np.float32)
     return (
         np.stack([-trainer.train(start, number).astype(np.float64) for number in range(1, rounds + 1)]) * 0.25 * units
