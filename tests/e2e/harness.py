@@ -9,6 +9,9 @@ from pathlib import Path
 from typing import Any, Dict, Iterator, List, Optional, Sequence
 
 import numpy as np
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # for those who run this folder's files as programs
+
 from fixed_node import fixed_update
 from graph_samples import softmax_regression
 

@@ -93,7 +93,7 @@ def look_at_an_open_round(federation: RealFederation, browser: Browser) -> None:
     browser.wait("/neuro\\s+(awaited|away)/.test(document.querySelector('.chips').innerText)")
     browser.wait("document.querySelectorAll('.chip.arrived').length === 3")
     browser.wait("document.querySelector('#privacy .line.dashed')")
-    browser.wait("document.querySelector('#nodes')?.innerText.includes('would allow a whole record to leak')")
+    browser.wait("document.querySelector('#nodes')?.innerText.includes('its data do not fit the task')")
     browser.wait("document.querySelectorAll('#boards .chart').length === 2")
     text = browser.text()
     for wanted in (
