@@ -265,6 +265,7 @@ class NodeAgent:
         verdict = self._gatekeeper.consider(run, task, header["task"], graph)
         if verdict is None and self._peers.objection_to(task.aggregation):
             log.warning("run %s waits: %s", run, self._peers.objection_to(task.aggregation))
+            self._peers.note_unconfirmed(apart=(GATEWAY,))
             verdict = Waiting(digest_of(header["task"], graph), "policy.peers")
         if verdict is None:
             verdict = self._examine(graph, task)

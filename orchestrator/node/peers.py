@@ -13,7 +13,7 @@ import datetime
 import hashlib
 import json
 import logging
-from typing import Any, Callable, Dict, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
+from typing import Any, Callable, Collection, Dict, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
@@ -130,6 +130,13 @@ class Peers:
         if holder and not roster.holder(holder):
             return TOO_FEW
         return "" if aggregation.least <= 1 + roster.confirmed(self._name, aggregation) else TOO_FEW
+
+    def note_unconfirmed(self, apart: Collection[str] = ()) -> None:
+        """Notes whom the certificate log names, but for `apart`, and the owner has not spoken of, for `edgeward node peers`."""
+        said = self._read_roster().peers
+        for name, entry in self._newest.items():
+            if name not in (self._name, *apart, *said) and entry.key:
+                self._note_pending(name, entry.key)
 
     def see_log(self, entries: Sequence[transparency.Entry]) -> int:
         """Notes what a run's task shows of the certificate log (`transparency.read_log`); how many entries the run goes by.

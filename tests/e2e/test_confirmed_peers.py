@@ -8,7 +8,7 @@ from typing import Any, Dict, List
 
 import numpy as np
 import pytest
-from harness import BROKER_PATH, events, expected_weights, make_task, wait_for
+from harness import BROKER_PATH, RECORDS, events, expected_weights, make_task, wait_for
 from secure import Federation, enrolled
 
 from orchestrator.cli.main import main
@@ -40,6 +40,12 @@ def begun(federation: Federation, name: str) -> Path:
     return state
 
 
+def fingerprint(folder: Path, name: str, capsys: pytest.CaptureFixture) -> str:
+    """What the owner of this node reads out on the phone."""
+    main(["node", "fingerprint", "--identity", str(folder / f"id-{name}"), "--json"])
+    return str(json.loads(capsys.readouterr().out)["fingerprint"])
+
+
 def run(federation: Federation, gateway: Any) -> List[Dict[str, Any]]:
     seen = list(events(gateway))
     assert gateway.wait(60) == 0
@@ -52,9 +58,8 @@ def test_confirmed_nodes_add_up_and_keep_the_log_they_compared(tmp_path: Path, c
         for own, state in states.items():
             for name in EVERYBODY:
                 if name != own:
-                    main(["node", "fingerprint", "--identity", str(tmp_path / f"id-{name}"), "--json"])
-                    fingerprint = json.loads(capsys.readouterr().out)["fingerprint"]
-                    assert main(["node", "peers", "trust", name, fingerprint, "--state", str(state)]) == 0
+                    key = fingerprint(tmp_path, name, capsys)
+                    assert main(["node", "peers", "trust", name, key, "--state", str(state)]) == 0
                     capsys.readouterr()
         gateway = federation.gateway()
         wait_for(gateway, "open")
@@ -68,19 +73,20 @@ def test_confirmed_nodes_add_up_and_keep_the_log_they_compared(tmp_path: Path, c
         assert logs == [expected] * 3
 
 
-def test_a_node_whose_owner_confirmed_nobody_sends_nothing_and_notes_who_was_shown(tmp_path: Path) -> None:
+def test_a_node_whose_owner_confirmed_nobody_sends_nothing_and_notes_who_was_shown(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
     with Federation(tmp_path, masked(rounds=1)) as federation:
         state = begun(federation, "a")
         gateway = federation.gateway()
         wait_for(gateway, "open")
         for name in EVERYBODY:
             federation.node(name)
-        said = wait_for(gateway, "abstained")
-        assert said["node"] == "a"
-        assert "not confirmed by this node's owner" in said["reason"]
+        said = wait_for(gateway, "waiting")
+        assert (said["node"], said["code"]) == ("a", "policy.peers")
         pending = NodeStore(state / "node.sqlite").pending_peers()
-        assert pending, "the first of them is named"
-        assert {peer.name for peer in pending} <= {"b", "c"}
+        shown = {name: fingerprint(tmp_path, name, capsys) for name in RECORDS if name != "a"}
+        assert {peer.name: peer.fingerprint for peer in pending} == shown
 
 
 def test_a_node_that_saw_another_log_stays_out(tmp_path: Path) -> None:
