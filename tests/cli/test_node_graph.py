@@ -1,12 +1,12 @@
 """`edgeward node graph`: an owner compares a task's graph with its declared model, and lets a declined one be tried again."""
 
 import json
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Dict, List
 
 import pytest
+from graph_samples import softmax_regression
 
 from orchestrator.cli.main import main
 from orchestrator.node.approval import Approvals
@@ -14,9 +14,6 @@ from orchestrator.node.graph_admission import REFUSED
 from orchestrator.node.store import NodeStore
 from orchestrator.wire.structure import unstructure
 from orchestrator.wire.task import Feature, Schema, Task, Training
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "node"))
-from graph_samples import softmax_regression
 
 FEATURES = tuple(Feature(f"f{i}", 0, 1) for i in range(3))
 SCHEMA = Schema("table", "y", ("a", "b"), {"0": 0, "1": 1}, FEATURES)

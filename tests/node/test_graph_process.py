@@ -255,7 +255,7 @@ def test_the_running_process_is_confined(graph: TrainingGraph) -> None:
 def test_it_ends_with_the_node(tmp_path: Path) -> None:
     """Also where the node is killed and cannot end it."""
     program = tmp_path / "node.py"
-    sample = Path(__file__).with_name("graph_samples.py")
+    sample = Path(__file__).parents[1] / "graph_samples.py"
     program.write_text(
         f"import os, sys, signal\nsys.path.insert(0, {str(sample.parent)!r})\n"
         "from graph_samples import softmax_regression\nfrom orchestrator.node.runtime import TrainingGraph\n"
