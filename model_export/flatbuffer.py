@@ -58,7 +58,7 @@ class FlatTable:
         file.spend(16, what)
 
     def only(self, *known: int) -> FlatTable:
-        """This table, or TfliteError where it has a field that is none of `known`."""
+        """This table, or TfliteError where it has a field that is not in `known`."""
         slots = (self.vtable_bytes - 4) // 2
         if slots > MAX_FIELDS:
             raise TfliteError(f"{self.what}: a table of {slots} fields, at most {MAX_FIELDS} are accepted")

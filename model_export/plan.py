@@ -105,7 +105,7 @@ class Plan:
 
 
 def compile_plan(tflite: bytes) -> Plan:
-    """Compile a whole .tflite. Raises TfliteError for a file that is none, PlanError for a model engine/direct cannot run."""
+    """Compile a whole .tflite. Raises TfliteError for an invalid file, PlanError for a model engine/direct cannot run."""
     from model_export.plan_ops import SUPPORTED, lower
 
     model = read_tflite(tflite)

@@ -247,7 +247,7 @@ def _enum(names: Tuple[str, ...]) -> _Reader:
     def read(table: Optional[FlatTable], field: int) -> str:
         value = 0 if table is None else table.scalar(field, "<b", 0)
         if not 0 <= value < len(names):
-            raise TfliteError(f"{table.what if table else 'options'}: value {value} is none of {', '.join(names)}")
+            raise TfliteError(f"{table.what if table else 'options'}: value {value} is not one of {', '.join(names)}")
         return names[value]
 
     return read

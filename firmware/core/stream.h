@@ -23,7 +23,7 @@ struct StreamSettings {
 
 class Stream {
  public:
-  // Begins anew with an empty window. The profile and the input are those of the model in use.
+  // Begins again with an empty window. The profile and the input are those of the model in use.
   Refusal start(const InputProfile& profile, const TensorView& input, const StreamSettings& settings);
   void stop() { window_values_ = 0; }
   bool on() const { return window_values_ > 0; }

@@ -1,6 +1,6 @@
 """Canaries: privacy units that are not there to be learned from, but to be found again in what leaves the nodes.
 
-In each step a canary's gradient has one coordinate and one sign, drawn anew and spread evenly, and is far longer than the clip
+In each step a canary's gradient has one coordinate and one sign, drawn again and spread evenly, and is far longer than the clip
 norm. So all clipping that works leaves exactly the clip norm of it, canaries hardly cover each other, and what any number of
 steps say of one of them adds up. Memory does not grow with the model.
 

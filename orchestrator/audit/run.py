@@ -29,7 +29,7 @@ from orchestrator.node.store import NodeStore
 from orchestrator.privacy.accounting import epsilon_spent
 from orchestrator.privacy.accounting_process import plan_apart
 from orchestrator.privacy.standardization import standardize
-from orchestrator.wire.task import Evaluation, Task, objection_to, oversized
+from orchestrator.wire.task import Evaluation, Task, export_spec, objection_to, oversized
 
 CONFIDENCE = 0.95
 SHARP_DELTAS = (1e-4, 1e-5, 1e-6, 1e-7)
@@ -83,7 +83,7 @@ def audit(
 ) -> Dict[str, Any]:
     """Attacks the task of `config` on the data of `files`, one node each. Relative paths of the configuration start at `base`.
 
-    prepared: where the model was prepared already. Raises EdgewardError subclasses for what a user can mend.
+    prepared: where the model was prepared already. Raises EdgewardError subclasses for what a user can fix.
     """
     task = config.task
     check_playable(task)
@@ -143,13 +143,7 @@ def prepare(task: Task, base: Path) -> Prepared:
     model = dict(task.model)
     if model.get("kind") == "keras" and isinstance(model.get("path"), str):
         model["path"] = str((base / model["path"]).resolve())
-    spec = {
-        "model": model,
-        "input_shape": list(task.schema.input_shape),
-        "classes": len(task.schema.classes),
-        "batch_size": task.training.batch_size,
-        "seed": task.seed,
-    }
+    spec = export_spec(task, model)
     with tempfile.TemporaryDirectory(prefix="edgeward-audit-") as folder:
         try:
             run_worker("prepare", spec, Path(folder))

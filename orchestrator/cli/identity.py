@@ -252,7 +252,7 @@ def _audit(arguments: argparse.Namespace) -> int:
             return 0
         print(f"{count} entries, whole; head {head}")
         for entry in scrubs:
-            print(plain(f"written anew by {entry.get('by')}: {_line(entry)}", 1000))
+            print(plain(f"written again by {entry.get('by')}: {_line(entry)}", 1000))
         return 0
     for entry in read_log(path):
         if arguments.json:

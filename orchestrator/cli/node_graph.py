@@ -82,14 +82,9 @@ def _exported(task: Any, model: Dict[str, Any]) -> bytes:
     from model_export.client import run_worker
     from model_export.errors import ExportError
     from orchestrator.errors import UsageError
+    from orchestrator.wire.task import export_spec
 
-    spec = {
-        "model": model,
-        "input_shape": list(task.schema.input_shape),
-        "classes": len(task.schema.classes),
-        "batch_size": task.training.batch_size,
-        "seed": task.seed,
-    }
+    spec = export_spec(task, model)
     with tempfile.TemporaryDirectory(prefix="edgeward-") as folder:
         try:
             run_worker("prepare", spec, Path(folder))
@@ -118,7 +113,7 @@ def _forget(arguments: argparse.Namespace) -> int:
     try:
         fitting = [digest for digest, _ in store.graphs() if digest.startswith(arguments.digest)]
         if len(fitting) != 1:
-            many = f"begins {len(fitting)} of them: say more" if fitting else "is none of them"
+            many = f"begins {len(fitting)} of them: say more" if fitting else "is not one of them"
             raise UsageError(f"{arguments.digest!r} {many}; see `edgeward node graph list`")
         store.note_graph(fitting[0], None)
     finally:

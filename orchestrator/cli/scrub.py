@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 _EPILOG = """examples:
   edgeward gateway scrub federation --dry-run                       # how much of it there is, and where
   edgeward gateway scrub federation --log-file /var/log/edgeward.log
-  edgeward gateway audit federation --verify                        # whole, and says that it was written anew
+  edgeward gateway audit federation --verify                        # whole, and says that it was written again
 
 Stop the gateway and its dashboard first. Runs can be continued afterwards. Copies elsewhere are not reached: see the output."""
 

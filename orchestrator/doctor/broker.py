@@ -17,7 +17,7 @@ def check_broker(address: BrokerAddress, timeout_s: float) -> List[Finding]:
     try:
         socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except OSError as error:
-        return [_problem(f"{host}: the name is not known: {error}", f"getent hosts {host}; mend DNS or /etc/hosts")]
+        return [_problem(f"{host}: the name is not known: {error}", f"getent hosts {host}; fix DNS or /etc/hosts")]
     try:
         connection = socket.create_connection((host, port), timeout_s)
     except OSError as error:

@@ -15,7 +15,7 @@ def check_store(path: Path) -> Finding:
     """SQLite's own check of every page; reads only."""
     if not path.is_file():
         return Finding(NOT_CHECKED, "store", f"{path}: there is none yet")
-    fix = f"restore it from a backup (docs/operations.md), or move it away and begin anew: mv {path} {path}.damaged"
+    fix = f"restore it from a backup (docs/operations.md), or move it away and begin again: mv {path} {path}.damaged"
     try:
         connection = sqlite3.connect(f"file:{quote(str(path.resolve()))}?mode=ro", uri=True)
         try:

@@ -178,7 +178,7 @@ def verify(path: Path, database: sqlite3.Connection) -> Tuple[int, str]:
 
 
 def chained(entries: Iterable[Dict[str, Any]]) -> bytes:
-    """A whole log of these entries, numbered and chained anew."""
+    """A whole log of these entries, numbered and chained again."""
     lines, before = [], FIRST
     for number, entry in enumerate(entries, 1):
         rest = {key: value for key, value in entry.items() if key not in ("n", "before")}

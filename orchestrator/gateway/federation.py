@@ -49,7 +49,7 @@ from orchestrator.privacy.standardization import standardize
 from orchestrator.privacy.statement_page import markdown
 from orchestrator.wire.link import BrokerAddress, check_reachable
 from orchestrator.wire.process import peak_memory_mib
-from orchestrator.wire.task import Schema, Task, task_from_dict
+from orchestrator.wire.task import Schema, Task, export_spec, task_from_dict
 
 EVALUATION = "evaluation"
 """Folder below OUT with rows of the data; never part of a bundle."""
@@ -60,7 +60,7 @@ def run_federation(
 ) -> Dict[str, Any]:
     """Runs (or continues) the federation of `config` once; relative data paths start at `base`.
 
-    Returns what it also writes to OUT/result.json. Raises EdgewardError subclasses for everything a user can mend.
+    Returns what it also writes to OUT/result.json. Raises EdgewardError subclasses for everything a user can fix.
     """
     with Orchestrator(config, base, out, progress, connect_timeout_s) as orchestrator:
         return orchestrator.train(1)
@@ -197,13 +197,7 @@ def _open_or_prepare(
         progress({"event": "continued", "run": run})
         return task_from_dict(stored[0], f"stored run {run}"), stored[1]
     work = out / "work"
-    spec = {
-        "model": model,
-        "input_shape": list(task.schema.input_shape),
-        "classes": len(task.schema.classes),
-        "batch_size": task.training.batch_size,
-        "seed": task.seed,
-    }
+    spec = export_spec(task, model)
     prepared = _worker("prepare", spec, work, progress)
     check_graph((work / "training.tflite").read_bytes())  # nodes do the same, and would all decline
     task = dataclasses.replace(task, training=dataclasses.replace(task.training, parameters=prepared["parameters"]))

@@ -9,7 +9,7 @@ from orchestrator.wire.task import Training
 
 
 class Figures:
-    """Of one run. Nothing here is journalled: after a crash the open round's figures begin anew."""
+    """Of one run. Nothing here is journalled: after a crash the open round's figures begin again."""
 
     def __init__(self, training: Training) -> None:
         self._training = training

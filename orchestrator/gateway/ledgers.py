@@ -1,7 +1,7 @@
 """What nodes said of their ledgers: one whose ledger got shorter or changed has forgotten what it spent, and may not go on.
 
 Kept in the gateway's store beyond runs. It shows a ledger that was deleted with everything that remembered it on the node, as
-long as the node keeps its name. It does not show one that was begun anew and filled with more entries than before: a node
+long as the node keeps its name. It does not show one that was begun again and filled with more entries than before: a node
 that lies about its own budget harms its own data, and nobody else can count for it.
 """
 
@@ -13,7 +13,7 @@ from orchestrator.wire.body import require
 
 CODE = "ledger.rollback"
 _PROCESSES = 20
-_MEND = "restore the newest state of that node, or let it come back under another name with data that was never used"
+_REMEDY = "restore the newest state of that node, or let it come back under another name with data that was never used"
 
 
 class LedgerWatch:
@@ -27,7 +27,7 @@ class LedgerWatch:
         """
         known = self._store.ledger_head(node)
         if "ledger" not in header:
-            return f"it says nothing of its ledger, which had {known['entries']} entries: {_MEND}" if known else ""
+            return f"it says nothing of its ledger, which had {known['entries']} entries: {_REMEDY}" if known else ""
         said = require(header, "ledger", dict)
         entries, last = require(said, "entries", int), require(said, "hash", str)
         process, n = require(said, "process", str), require(said, "n", int)
@@ -42,9 +42,9 @@ class LedgerWatch:
         if process in known["before"]:
             return ""
         if entries < known["entries"]:
-            return f"its ledger lost {known['entries'] - entries} of {known['entries']} entries: {_MEND}"
+            return f"its ledger lost {known['entries'] - entries} of {known['entries']} entries: {_REMEDY}"
         if entries == known["entries"] and last != known["hash"]:
-            return f"its ledger was begun anew: entry {entries} is not the one it was: {_MEND}"
+            return f"its ledger was begun again: entry {entries} is not the one it was: {_REMEDY}"
         self._note(node, entries, last, process, n, before if process != known["process"] else known["before"])
         return ""
 

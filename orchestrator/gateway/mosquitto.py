@@ -9,7 +9,7 @@ CONFIG_FILE, ACL_FILE = "mosquitto.conf", "mosquitto.acl"
 
 
 def write_configuration(authority: Authority, port: int, host: str = "0.0.0.0") -> Path:
-    """Writes mosquitto.conf and its access list into the identity folder, anew each time; returns the former's path."""
+    """Writes mosquitto.conf and its access list into the identity folder, again each time; returns the former's path."""
     folder = authority.folder.resolve()
     (folder / ACL_FILE).write_text(access_list(authority), encoding="utf-8")
     (folder / ACL_FILE).chmod(0o600)

@@ -135,7 +135,7 @@ def find_model(out: Path, name: str) -> Model:
     known = models(out)
     matching = [m for m in known if name in m.tags] or [m for m in known if m.digest.startswith(name)]
     if len(matching) != 1:
-        what = f"fits {', '.join(m.digest for m in matching)}" if matching else "is none of its tags and digests"
+        what = f"fits {', '.join(m.digest for m in matching)}" if matching else "is not one of its tags and digests"
         raise UsageError(f"{out / MODELS}: {name!r} {what}; `edgeward model list` shows them")
     return matching[0]
 

@@ -173,7 +173,7 @@ def _scrub_reports(database: sqlite3.Connection, done: Scrubbed) -> None:
 
 
 def _clean(said: Dict[str, Any], texts: "set[str]") -> bool:
-    """Replaces an event's or entry's reason, and a code that is none; whether there was something to replace."""
+    """Replaces an event's or entry's reason, and an unknown code; whether there was something to replace."""
     changed = False
     reason = said.get("reason", "")
     if reason not in ("", REMOVED, *TEXTS.values(), text_of(UNKNOWN)):
@@ -218,7 +218,7 @@ def _rewritten(path: Path, database: sqlite3.Connection, done: Scrubbed, texts: 
         "replaced": cleaned,
         "entries_before": count,
         "head_before": head,
-        # A log that was damaged before is not made whole by being written anew.
+        # A log that was damaged before is not made whole by being written again.
         "whole_before": not fault,
         **({"fault_before": fault} if fault else {}),
     }
@@ -255,7 +255,7 @@ def _waiting(audit: Path) -> Path:
 
 
 def _rewrite(path: Path, database: sqlite3.Connection) -> None:
-    """Writes every page anew, and empties the write-ahead log."""
+    """Writes every page again, and empties the write-ahead log."""
     database.execute("VACUUM")
     busy, _, _ = database.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
     if busy:

@@ -177,7 +177,7 @@ class SecureAggregation(Aggregation):
             for key, size in zip(_KEY_FIELDS, (32, 32, 0, 0)):
                 value = require(header, key, bytes)
                 if size and not usable_key(value):
-                    raise WireError(f"the key {key!r} is none that a secret can be agreed on with")
+                    raise WireError(f"the key {key!r} is invalid: no secret can be agreed on with it")
             # Keys for the next round carry none. Of others nodes refuse those without, if it turns out that one is needed.
             if len(require({COMMITMENT: bytes(COMMITMENT_BYTES), **header}, COMMITMENT, bytes)) != COMMITMENT_BYTES:
                 raise WireError(f"a commitment to a nonce has {COMMITMENT_BYTES} bytes")

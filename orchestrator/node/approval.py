@@ -72,13 +72,13 @@ class Approvals:
         return sorted((self._read(path) for path in paths), key=lambda request: request.at)
 
     def find(self, beginning: str, whole: bool = True) -> Request:
-        """The request whose digest begins so, its summary made anew. UsageError where none or several do.
+        """The request whose digest begins so, its summary made again. UsageError where none or several do.
 
         `whole`: also where declaration and graph are not the ones the node wrote; what is to be approved must be.
         """
         fitting = [r for r in self.requests() if r.digest.startswith(beginning)]
         if len(fitting) != 1:
-            many = f"begins {len(fitting)} of them: say more" if fitting else "is none of them"
+            many = f"begins {len(fitting)} of them: say more" if fitting else "is not one of them"
             raise UsageError(f"{self._folder}: {beginning!r} {many}; see `edgeward node approvals`")
         request = fitting[0]
         if not whole:

@@ -203,7 +203,7 @@ def _encode(path: Path, line: int, feature: Feature, cell: str) -> List[float]:
         key = canonical(cell)
         matches = [canonical(category) == key for category in feature.categories]
         if not any(matches):
-            raise DataError(f"{where}: {cell!r} is none of {', '.join(feature.categories)}")
+            raise DataError(f"{where}: {cell!r} is not one of {', '.join(feature.categories)}")
         return [float(match) for match in matches]
     value = _number(cell)
     if value is None:

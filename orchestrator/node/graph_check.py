@@ -94,7 +94,7 @@ class _Reader:
             name, index = _text(table, 2), table.scalar(4, "<I", 0)
             if name not in REQUIRED + OPTIONAL or name in found:
                 accepted = ", ".join(REQUIRED + OPTIONAL)
-                raise GraphError(f"a signature of the training graph is none of {accepted}, or occurs twice")
+                raise GraphError(f"a signature of the training graph is not one of {accepted}, or occurs twice")
             if index in used or index >= len(subgraphs):
                 raise GraphError(f"signature {name} has no subgraph of its own")
             used.add(index)
@@ -221,7 +221,7 @@ def _indices(table: FlatTable, field: int, tensors: int, least: int = 0) -> Tupl
     if len(values) > MAX_OPERANDS:
         raise GraphError(f"{table.what}: {len(values)} tensors, at most {MAX_OPERANDS} are accepted")
     if len(values) and (values.min() < least or values.max() >= tensors):
-        raise GraphError(f"{table.what}: refers to a tensor that is none of its {tensors}")
+        raise GraphError(f"{table.what}: refers to a tensor beyond its {tensors}")
     return tuple(values.tolist())
 
 

@@ -34,7 +34,7 @@ SPARE_BYTES = 64 << 20
 UNSTARTED = "this machine does not start the process training graphs run in (`edgeward doctor` may say why)"
 ENDED = "the process of the training graph ended before it answered"
 OVERRAN = "the process of the training graph did not answer within its time limit"
-WRONG = "the process of the training graph gave an answer that is none"
+WRONG = "the process of the training graph gave an invalid answer"
 FAILED = "the runtime cannot run the training graph"
 UNSTEADY = "the training graph answers the same record differently after another one"
 

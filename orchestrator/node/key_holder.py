@@ -192,11 +192,11 @@ class KeyHolderAgent(NodeAgent):
         if opened is not None:
             return opened
         if self._attempt is None or self._attempt.key != key:
-            raise PrivacyError("the keys of this attempt are gone: this key holder began anew, or has made newer ones")
+            raise PrivacyError("the keys of this attempt are gone: this key holder began again, or has made newer ones")
         if "party" not in header:
             if self._sum is None:
                 self._sum = self._attempt.holder.check(*self._terms(key, header))
-            return None  # asked by a gateway that began anew: what is in stays in
+            return None  # asked by a gateway that began again: what is in stays in
         if self._sum is None:
             raise PrivacyError("a ciphertext came before the signatures")
         party = require(header, "party", str)

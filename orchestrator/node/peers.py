@@ -222,7 +222,7 @@ class Peers:
         try:
             key = Ed25519PublicKey.from_public_bytes(credential)
         except ValueError as error:
-            raise PeerError(f"the key of {party} is none") from error
+            raise PeerError(f"the key of {party} is invalid") from error
         fingerprint = hashlib.sha256(credential).hexdigest()
         return _Shown(credential, credential, fingerprint, None, lambda m, s: _holds(lambda: key.verify(s, m)))
 

@@ -159,7 +159,7 @@ class Policy:
     def _task(self, task: Task, signer: str) -> Optional[Refusal]:
         if any(fnmatchcase(task.name, pattern) for pattern in self.allow.tasks):
             return None
-        return Refusal("policy.task", f"task {task.name!r} is none of [allow] tasks: {', '.join(self.allow.tasks)}")
+        return Refusal("policy.task", f"task {task.name!r} is not one of [allow] tasks: {', '.join(self.allow.tasks)}")
 
     def _privacy(self, task: Task, signer: str) -> Optional[Refusal]:
         unit, rate = task.privacy.unit, task.privacy.sampling_rate
@@ -221,7 +221,7 @@ OPEN = Policy(require=Require(units=UNITS, stages=(), patient=ANY_COLUMN, steady
 
 
 class PolicyFile:
-    """A policy that is read anew for every task, so that the owner's changes count at once."""
+    """A policy that is read again for every task, so that the owner's changes count at once."""
 
     def __init__(self, path: Optional[Path]) -> None:
         self._path = path

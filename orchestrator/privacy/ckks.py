@@ -126,7 +126,7 @@ class Summand(NamedTuple):
 
 
 def summand_message(key: bytes, session: bytes, summand: Summand, told: bytes) -> bytes:
-    """What a node signs. Raises WireError where a digest is none: all of it has a fixed length, so nothing runs together."""
+    """What a node signs. Raises WireError for an invalid digest: all of it has a fixed length, so nothing runs together."""
     digests = (summand.digest, summand.masked_digest, summand.check)
     if any(len(digest) != _DIGEST_BYTES for digest in digests):
         raise WireError(f"what {summand.party} vouches for are no digests")
@@ -171,7 +171,7 @@ class _Public:
 
 
 class Encryptor(_Public):
-    """A node's side. Raises PrivacyError for a context with a secret key in it, WireError for one that is none."""
+    """A node's side. Raises PrivacyError for a context with a secret key in it, WireError for an invalid one."""
 
     def hide(self, vector: np.ndarray, party: str, session: bytes) -> Hidden:
         """Whole numbers (size,), under a pad that is drawn here and used once.
@@ -373,7 +373,7 @@ def _check_of(key: bytes, session: bytes, party: str, words: np.ndarray) -> byte
 
 
 def _load(plan: SumPlan, key: bytes, form: BlockFormat, ciphertext: bytes) -> List[Any]:
-    """The ciphertext's blocks. Raises WireError or PrivacyError for what is none under this key and plan."""
+    """The ciphertext's blocks. Raises WireError or PrivacyError for what is invalid under this key and plan."""
     if len(ciphertext) != plan.ciphertext_bytes:
         raise WireError(f"a ciphertext of {len(ciphertext)} bytes; {plan.size} values take {plan.ciphertext_bytes}")
     magic, found = _CIPHERTEXT.unpack_from(ciphertext)

@@ -156,7 +156,7 @@ class Server:
     def score(self, request: bytes, kernel: np.ndarray, bias: np.ndarray) -> bytes:
         """`kernel` (features, classes), `bias` (classes,) -> the encrypted logits x @ kernel + bias of every record.
 
-        Raises WireError or PrivacyError for a request that is none, for another key or another number of features or classes.
+        Raises WireError or PrivacyError for an invalid request, for another key or another number of features or classes.
         """
         kernel, bias = np.asarray(kernel, np.float64), np.asarray(bias, np.float64)
         count, features, classes, blocks = _open(request, _REQUEST_MAGIC, self.key_id, self._request.block_bytes)

@@ -143,16 +143,16 @@ def impossible(task: Task, fleet: Fleet, ratio: float, enough: Optional[int], de
     privacy = task.privacy
     units = {"node": "nodes", "record": "records", "patient": "patients"}[privacy.unit]
     if enough is None:
-        mend = "No fleet size mends it"
+        remedy = "No fleet size would be enough"
     else:
         a_round = " a round" if privacy.unit == "node" else ""
-        mend = f"It would take {enough:,} {units}{a_round} (delta {delta:g}) to come to {COSTLY:g}"
+        remedy = f"It would take {enough:,} {units}{a_round} (delta {delta:g}) to come to {COSTLY:g}"
     other = " Or protect records or patients (privacy.unit)." if privacy.unit == "node" else ""
     return (
         f"unit {privacy.unit!r} with {fleet.units:,} {units} cannot work: epsilon {privacy.epsilon:g} at delta "
         f"{privacy.delta:g} over {task.steps} steps takes a noise multiplier of {privacy.noise_multiplier:.3g}, so that noise "
         f"is {ratio:.2g} times as long as all that about {units_a_step(task, fleet):.3g} {units} a step could say "
-        f"({fleet.parameters:,} parameters). Above {IMPOSSIBLE:g} little is learned. {mend}.{other}"
+        f"({fleet.parameters:,} parameters). Above {IMPOSSIBLE:g} little is learned. {remedy}.{other}"
     )
 
 
@@ -185,7 +185,7 @@ def noise_to_signal(task: Task, fleet: Fleet) -> float:
 def enough_units(task: Task, fleet: Fleet) -> Tuple[Optional[int], float]:
     """(fewest units with which r is at most COSTLY, that claim's delta); (None, delta) when no number is enough.
 
-    Of unit node: nodes asked a round. The noise is planned anew where so many units need a smaller delta.
+    Of unit node: nodes asked a round. The noise is planned again where so many units need a smaller delta.
     """
     from orchestrator.privacy.accounting import plan_noise
 

@@ -12,7 +12,7 @@ STATISTICS_ROUND = 0
 
 @dataclass(frozen=True)
 class Started:
-    """The gateway began, or began again after a crash: deadlines run anew."""
+    """The gateway began, or began again after a crash: deadlines run again."""
 
     at: float
 

@@ -53,7 +53,7 @@ def make_request(key: ec.EllipticCurvePrivateKey, name: str, federation: str) ->
 
 
 def fingerprint(certificate_pem: bytes) -> str:
-    """SHA-256 of the certificate (DER), hex. Raises IdentityError for what is none."""
+    """SHA-256 of the certificate (DER), hex. Raises IdentityError for an invalid one."""
     return read_certificate(certificate_pem, "the certificate").fingerprint(hashes.SHA256()).hex()
 
 

@@ -7,7 +7,7 @@ import hashlib
 import json
 import math
 from dataclasses import dataclass, field
-from typing import Any, Dict, Iterator, List, Optional, Tuple
+from typing import Any, Dict, Iterator, List, Mapping, Optional, Tuple
 
 from orchestrator.errors import UsageError
 from orchestrator.wire.bounds import MAX_NODES, at_least_one, near, not_negative, one_of, positive, refuse, within
@@ -392,6 +392,17 @@ class Task:
 def digest_of(declared: Dict[str, Any], graph: bytes) -> str:
     """SHA-256 over training graph and declared task: what a run is, what an owner's decision is for."""
     return hashlib.sha256(graph + json.dumps(declared, sort_keys=True).encode()).hexdigest()
+
+
+def export_spec(task: Task, model: Mapping[str, Any]) -> Dict[str, Any]:
+    """What the export worker's `prepare` needs of a task; model: its declaration, with the path resolved where it has one."""
+    return {
+        "model": dict(model),
+        "input_shape": list(task.schema.input_shape),
+        "classes": len(task.schema.classes),
+        "batch_size": task.training.batch_size,
+        "seed": task.seed,
+    }
 
 
 def task_to_dict(task: Task) -> Dict[str, Any]:

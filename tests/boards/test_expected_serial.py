@@ -1,6 +1,6 @@
 """docs/expected-serial.txt is what a board says: compared with a virtual board, times, ids and checksums left out.
 
-To write it anew: `python -m tests.boards.test_expected_serial`.
+To write it again: `python -m tests.boards.test_expected_serial`.
 """
 
 import re

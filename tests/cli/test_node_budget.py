@@ -93,7 +93,7 @@ def test_verify_names_what_was_changed(state: Path, capsys: pytest.CaptureFixtur
         (["ledger", "verify", "run-1"], "only `close` takes one"),
         (["ledger", "--delta", "2"], "expected a number between 0 and 1"),
         (["ledger", "--state", "nowhere"], "nowhere: no node has run there"),
-        (["approve", "ab"], "'ab' is none of them"),
+        (["approve", "ab"], "'ab' is not one of them"),
         (["policy", "check", "nowhere.toml"], "nowhere.toml: No such file"),
     ],
 )

@@ -25,7 +25,7 @@ LIMIT = 512 << 20
 
 
 def peak_from_now() -> float:
-    """Peak resident memory, MiB, counted anew from here (Linux: 5 into clear_refs resets VmHWM)."""
+    """Peak resident memory, MiB, counted again from here (Linux: 5 into clear_refs resets VmHWM)."""
     Path("/proc/self/clear_refs").write_text("5")
     return peak_mib()
 

@@ -31,7 +31,7 @@ def test_a_ledger_that_grows_is_fine(watch: LedgerWatch) -> None:
 def test_one_that_shrank_was_begun_anew_or_is_not_spoken_of_is_not(watch: LedgerWatch, tmp_path: Path) -> None:
     for watcher in (watch, LedgerWatch(Store(tmp_path / "gateway.sqlite"))):  # also after the gateway's restart
         assert "lost 4 of 5 entries" in watcher.objection("a", presence(1, process="r"))
-        assert "begun anew" in watcher.objection("a", presence(5, last="f", process="r"))
+        assert "begun again" in watcher.objection("a", presence(5, last="f", process="r"))
         assert "says nothing of its ledger, which had 5 entries" in watcher.objection("a", {})
         assert watcher.objection("never-had-one", {}) == ""
     assert watch.objection("a", presence(5, process="r")) == ""  # restarted, nothing lost

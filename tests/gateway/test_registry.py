@@ -80,7 +80,7 @@ def test_tags_move_and_protect_from_pruning(out: Path) -> None:
         set_tag(out, "aa", "aa" * 8)
     with pytest.raises(UsageError, match="use 1 to 64"):
         set_tag(out, "../x", "aa" * 8)
-    with pytest.raises(UsageError, match="'bb' is none of"):
+    with pytest.raises(UsageError, match="'bb' is not one of"):
         find_model(out, "bb")
     with pytest.raises(UsageError, match="0 or more"):
         prune(out, -1)

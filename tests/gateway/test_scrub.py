@@ -176,7 +176,7 @@ def test_the_audit_log_says_that_it_was_rewritten_verifies_and_goes_on(
     assert main(["gateway", "audit", str(out), "--verify"]) == 0
     shown = capsys.readouterr().out
     assert f"{count + 1} entries, whole" in shown
-    assert "written anew by edgeward gateway scrub" in shown
+    assert "written again by edgeward gateway scrub" in shown
     assert head in shown
     assert main(["gateway", "audit", str(out), "--verify", "--json"]) == 0
     (entry,) = json.loads(capsys.readouterr().out)["scrubbed"]

@@ -286,7 +286,7 @@ def test_sums_are_cut_to_what_a_secure_sum_has_room_for(tmp_path: Path, number: 
     free = contributor.contribute(number, {}, MODEL).parts[part.name]
     assert np.abs(free).max() > limit
     cut = contributor.contribute(number, {}, MODEL, small).parts[part.name]
-    np.testing.assert_allclose(cut, np.clip(free, -limit, limit), atol=40)  # rounded anew
+    np.testing.assert_allclose(cut, np.clip(free, -limit, limit), atol=40)  # rounded again
 
 
 def test_an_open_answer_carries_real_numbers_in_the_units_of_the_data(tmp_path: Path) -> None:

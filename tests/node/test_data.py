@@ -43,7 +43,7 @@ def test_a_table_is_encoded_in_schema_order_whatever_the_files_order(tmp_path: P
         ("age,pain,sick\n1,1,0\nNaN,1,0\n", ":3: column 'age' is missing"),
         ("age,pain,sick\ninf,1,0\n", ":2: column 'age': 'inf' is not a finite"),
         ("age,pain,sick\n,1,0\n", ":2: column 'age' is missing.*drop_missing"),
-        ("age,pain,sick\n1,3,0\n", ":2: column 'pain': '3' is none of 1, 2, ?"),
+        ("age,pain,sick\n1,3,0\n", ":2: column 'pain': '3' is not one of 1, 2, ?"),
         ("age,pain,sick\n1,1,2\n", ":2: column 'sick': label '2' is not in the task's schema .known: 0, 1"),
         ('age,pain,sick\n1,"1,0\n', "not CSV"),
     ],

@@ -64,7 +64,7 @@ class Federation:
         return install(folder, self.authority.sign(request, name), self.authority.ca_fingerprint)
 
     def key_holder(self, told: Optional[Task] = None) -> None:
-        """Begins it, or begins it anew with what it left on the disk."""
+        """Begins it, or begins it again with what it left on the disk."""
         address, state = BrokerAddress("127.0.0.1", 1), self.folder / "keys"
         self.agent = KeyHolderAgent(address, "test", "keys", state, identity=self.identity("keys"))
         self.agent._send = lambda body: self.sent.append(decode_body(body, 1 << 30))  # type: ignore[method-assign]
@@ -422,7 +422,7 @@ def test_while_a_ciphertext_is_missing_nothing_is_said_and_repeats_do_no_harm(tm
     federation = Federation(tmp_path)
     context = federation.context()
     answers = everybody(federation, context)
-    for _ in range(2):  # a gateway that began anew shows everything again
+    for _ in range(2):  # a gateway that began again shows everything again
         assert federation.decrypt(answers, left_out=["c"]) == ({}, {})
     opened = federation.decrypt(answers)
     np.testing.assert_allclose(federation.mean(context, answers, opened), np.full(SIZE, 0.25), atol=1e-6)

@@ -345,7 +345,7 @@ def test_a_request_that_was_changed_cannot_be_approved(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="is not what the node wrote"):
         Approvals(tmp_path).find(request.digest)
     assert Approvals(tmp_path).find(request.digest, whole=False).digest == request.digest
-    with pytest.raises(UsageError, match="is none of them"):
+    with pytest.raises(UsageError, match="is not one of them"):
         Approvals(tmp_path).find("zz")
 
 

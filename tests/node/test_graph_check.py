@@ -189,7 +189,7 @@ REFUSED: Dict[str, Any] = {
     "another signature": (add_signature, "signatures"),
     "another subgraph": (add_subgraph, "subgraphs"),
     "a signature less": (lambda m: m.signatureDefs.pop(0), "lacks the signature"),
-    "a signature of another name": (lambda m: setattr(m.signatureDefs[3], "signatureKey", b"evil"), "none of"),
+    "a signature of another name": (lambda m: setattr(m.signatureDefs[3], "signatureKey", b"evil"), "is not one of"),
     "one subgraph for two": (two_signatures_one_subgraph, "no subgraph of its own"),
     "an input of another name": (rename_input, "says otherwise"),
     "two inputs in one": (same_inputs, "does not name"),

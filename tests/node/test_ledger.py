@@ -182,7 +182,7 @@ def test_older_copies_are_refused(state: Path) -> None:
     new = copied(store), copied(file)
     put_back(store, old[0])
     with pytest.raises(LedgerError, match="6 entries, node.sqlite beside it knows only 4"):
-        opened(state)  # the answers it gave would be drawn anew
+        opened(state)  # the answers it gave would be drawn again
     put_back(file, old[1])
     with pytest.raises(LedgerError, match=rf"4 entries, .*{ANCHOR_FILE} remembers 6: 2 are lost"):
         opened(state)

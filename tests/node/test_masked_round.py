@@ -105,7 +105,7 @@ def test_another_attempt_carries_the_same_vector_and_is_charged_once(
     federation.until(UNMASK)
     first, second = sent[: len(NODES)], sent[len(NODES) :]
     for one, other in zip(first, second):
-        # Without noise means are rounded anew, by a step at most; noise is drawn once.
+        # Without noise means are rounded again, by a step at most; noise is drawn once.
         assert np.abs(one - other).max() <= (0 if privacy.on else 1)
     assert federation.computed == list(NODES)
     assert federation.charged == [(name, 1) for name in NODES]

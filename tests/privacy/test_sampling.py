@@ -1,4 +1,4 @@
-"""Poisson samples: every unit by itself, at the exact rate, in every step anew. Bounds are six deviations, or exact."""
+"""Poisson samples: every unit by itself, at the exact rate, in every step again. Bounds are six deviations, or exact."""
 
 import math
 

@@ -69,7 +69,7 @@ def test_the_sum_is_over_those_whose_vectors_came(leaving: str, how: str) -> Non
     if how == "leaves":
         actions = coordinator.handle(Left(3.0, "n4"))
     elif how == "abstains":
-        actions = coordinator.handle(Abstained(3.0, "n4", 1, 1, "began anew"))
+        actions = coordinator.handle(Abstained(3.0, "n4", 1, 1, "began again"))
     else:
         assert coordinator.handle(Ticked(coordinator.deadline - 0.1)) == []
         actions = coordinator.handle(Ticked(coordinator.deadline))
@@ -260,7 +260,7 @@ def test_rounds_skipped_in_a_row_end_the_run() -> None:
     until(coordinator, UNMASK)
     answer(coordinator, NAMES)
     coordinator.handle(Aggregated(4.0, 3))
-    assert coordinator.skipped == 0, "an opened sum in between counts from anew"
+    assert coordinator.skipped == 0, "an opened sum in between counts from zero"
     for number in (4, 5):
         assert skip(coordinator) == [Aggregate(number, (), 1)]
         coordinator.handle(Aggregated(5.0, number))
@@ -336,7 +336,7 @@ def test_another_attempt_at_a_round_asks_those_who_were_in_the_first() -> None:
     coordinator = rested(plan, gathered(plan, ("n0", "n1", "n2", "n3", "n4", "n5")).cohort)
     asked = coordinator.cohort
     until(coordinator, SHARES)
-    assert coordinator.handle(Abstained(4.0, asked[0], 2, 1, "began anew")) == [
+    assert coordinator.handle(Abstained(4.0, asked[0], 2, 1, "began again")) == [
         Announce(2, asked, KEYS, 2),
         Wake(14.0),
     ]

@@ -168,8 +168,8 @@ def test_a_prepared_attempt_that_fails_costs_none_of_the_plans() -> None:
     prepared(coordinator)
     coordinator.handle(Aggregated(3.0, 1))
     for node in NAMES[:2]:
-        assert coordinator.handle(Abstained(3.5, node, 2, PREPARED, "began anew")) == []
-    assert coordinator.handle(Abstained(3.5, "n2", 2, PREPARED, "began anew")) == [
+        assert coordinator.handle(Abstained(3.5, node, 2, PREPARED, "began again")) == []
+    assert coordinator.handle(Abstained(3.5, "n2", 2, PREPARED, "began again")) == [
         Announce(2, NAMES, KEYS, 1),
         Wake(13.5),
     ]

@@ -99,7 +99,7 @@ def check(coordinator: SecureCoordinator, actions: List[Action], nodes: Nodes) -
             assert len(action.nodes) >= max(plan.quorum, plan.least)
         if isinstance(action, Announce):
             opening = (CONFIRM, UNMASK) if coordinator.parties > plan.all_neighbours > 0 else (UNMASK,)
-            assert not (action.round in nodes.opened and action.step not in opening), "asked anew after opening began"
+            assert not (action.round in nodes.opened and action.step not in opening), "asked again after opening began"
             if action.step == SHARES and coordinator.attempt > 0:
                 assert nodes.revealed >= (coordinator.parties > plan.all_neighbours > 0)
             nodes.revealed = action.step == REVEAL or (nodes.revealed and action.step == SHARES)

@@ -23,7 +23,7 @@ _one_at_a_time = threading.Lock()
 
 
 class Login:
-    """What the file says, read anew when it changes, so that a new password counts at once."""
+    """What the file says, read again when it changes, so that a new password counts at once."""
 
     def __init__(self, out: Path) -> None:
         self._path = out / FILE_NAME
@@ -77,7 +77,7 @@ class Login:
             try:
                 data = json.loads(self._path.read_text(encoding="utf-8"))
             except (OSError, ValueError) as error:
-                raise EdgewardError(f"{self._path}: {error}; `edgeward gateway password` makes it anew") from error
+                raise EdgewardError(f"{self._path}: {error}; `edgeward gateway password` makes it again") from error
             self._read_at, self._data = changed, data if isinstance(data, dict) else {}
         return self._data
 
