@@ -54,7 +54,7 @@ def keep_model(out: Path, run: str) -> Path:
     digest = report["digest"]
     folder = out / MODELS / digest
     if folder.is_dir():
-        content = _read(folder / "lineage.json")
+        content = read_object(folder / "lineage.json")
         content["made_by"] = [e for e in content["made_by"] if e["run"] != run] + [entry]
         _write(folder / "lineage.json", content)
         return folder
@@ -124,7 +124,7 @@ def models(out: Path) -> List[Model]:
     tags = tags_of(out)
     found = []
     for path in sorted((out / MODELS).glob("[0-9a-f]*/lineage.json")):
-        content = _read(path)
+        content = read_object(path)
         names = sorted(tag for tag, digest in tags.items() if digest == content["digest"])
         found.append(Model(content["digest"], path.parent, content["kept_at"], names, content["made_by"]))
     return sorted(found, key=lambda model: model.kept_at, reverse=True)
@@ -143,7 +143,7 @@ def find_model(out: Path, name: str) -> Model:
 def tags_of(out: Path) -> Dict[str, str]:
     """tag -> digest"""
     path = out / MODELS / _TAGS
-    return {str(k): str(v) for k, v in _read(path).items()} if path.is_file() else {}
+    return {str(k): str(v) for k, v in read_object(path).items()} if path.is_file() else {}
 
 
 def set_tag(out: Path, tag: str, digest: str) -> None:
@@ -175,13 +175,14 @@ def prune(out: Path, keep: int) -> List[Model]:
     return removed
 
 
-def _read(path: Path) -> Dict[str, Any]:
+def read_object(path: Path) -> Dict[str, Any]:
+    """The JSON object in a file. Raises EdgewardError naming the file where it is unreadable or holds something else."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise EdgewardError(f"{path}: cannot be read: {error}") from error
     if not isinstance(content, dict):
-        raise EdgewardError(f"{path}: is no JSON object")
+        raise EdgewardError(f"{path}: is not a JSON object")
     return content
 
 

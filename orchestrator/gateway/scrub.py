@@ -21,7 +21,7 @@ from typing import Any, Dict, Iterable, List, Optional, Tuple
 from orchestrator.errors import EdgewardError, UsageError
 from orchestrator.gateway.audit import AUDIT_FILE, chained, drop_torn_line, hash_of, stored_head, verify
 from orchestrator.gateway.history import STORE_NAME
-from orchestrator.gateway.registry import MODELS
+from orchestrator.gateway.registry import MODELS, read_object
 from orchestrator.gateway.running import LOCK_NAME, Held
 from orchestrator.privacy.participation import WITHHELD, public_report, secret_sample_in
 from orchestrator.wire.plain import plain
@@ -281,7 +281,7 @@ def _secret_runs(stores: Iterable[Path]) -> "set[str]":
 
 def _scrub_lineages(out: Path, secret: "set[str]", done: Scrubbed) -> None:
     for path in sorted((out / MODELS).glob("*/lineage.json")):
-        content = _json(path)
+        content = read_object(path)
         hidden = [e for e in content.get("made_by", ()) if e.get("run") in secret and "participation" not in e]
         for entry in hidden:
             entry["rounds"] = [{"round": r["round"]} for r in entry["rounds"]]
@@ -291,7 +291,7 @@ def _scrub_lineages(out: Path, secret: "set[str]", done: Scrubbed) -> None:
             _put(path, content, done)
     path = out / "result.json"
     if path.is_file() and secret:
-        report = _json(path)
+        report = read_object(path)
         if report.get("run") in secret and "participation" not in report:
             done.reports += 1
             _put(path, public_report(report), done)
@@ -360,16 +360,6 @@ def _with_rotated(log: Path) -> List[Path]:
     if not log.is_file():
         raise UsageError(f"--log-file {log}: no such file")
     return [log, *sorted(log.parent.glob(f"{log.name}.[0-9]*"))]
-
-
-def _json(path: Path) -> Dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise EdgewardError(f"{path}: cannot be read: {error}") from error
-    if not isinstance(content, dict):
-        raise EdgewardError(f"{path}: is no JSON object")
-    return content
 
 
 def _put(path: Path, content: Dict[str, Any], done: Scrubbed) -> None:
