@@ -99,7 +99,7 @@ def test_without_a_quorum_the_round_still_has_its_deadline(tmp_path: Path) -> No
     world.send("n1", np.ones(8, np.float32))
     world.send("n2", BAD["not a number"])
     assert world.round == 1
-    world.gateway._happen(Ticked(world.gateway._now() + 1e6))
+    world.gateway._course.happen(Ticked(world.gateway._course.now() + 1e6))
     assert world.said("round")[-1]["nodes"] == ["n2"], "it is asked again"
 
 
