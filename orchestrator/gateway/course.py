@@ -9,6 +9,7 @@ from typing import Any, Callable, Dict, List, Optional, Tuple
 from orchestrator.errors import WireError
 from orchestrator.gateway.run import plan_of
 from orchestrator.gateway.store import Store
+from orchestrator.rounds.coordinator import FAILED
 from orchestrator.rounds.events import Action, Event, Joined
 from orchestrator.rounds.secure import coordinator_of
 from orchestrator.wire.body import require
@@ -31,6 +32,7 @@ class Course:
         self.units: Dict[str, int] = {}
         self._progress, self._act = progress, act
         self._epoch = time.time() - time.monotonic()
+        self.failed_at = 0.0  # when the run stopped, in seconds since 1970
         self._noted: Optional[Tuple[str, int]] = None
 
     def replay(self) -> bool:
@@ -38,7 +40,7 @@ class Course:
         resumed = False
         for event in self.store.journal(self.run):
             resumed = True
-            self.coordinator.handle(event)
+            self._handle(event)
             if isinstance(event, Joined):
                 self.note_counts(event)
         return resumed
@@ -57,9 +59,16 @@ class Course:
 
     def follow(self, event: Event) -> None:
         """Acts on an event that is in the journal already."""
-        actions = self.coordinator.handle(event)
+        actions = self._handle(event)
         self.note_phase()
         self._act(actions)
+
+    def _handle(self, event: Event) -> List[Action]:
+        before = self.coordinator.phase
+        actions = self.coordinator.handle(event)
+        if self.coordinator.phase == FAILED != before:
+            self.failed_at = event.at
+        return actions
 
     def note_phase(self) -> None:
         """Leaves word of the run's phase in the store when it changed, for those who only read it (history.py)."""

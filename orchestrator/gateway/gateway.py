@@ -23,6 +23,7 @@ from orchestrator.gateway.central_noise import CentralAggregation
 from orchestrator.gateway.course import Course, Progress
 from orchestrator.gateway.encrypted_aggregation import EncryptedAggregation
 from orchestrator.gateway.figures import Figures
+from orchestrator.gateway.reach import HELD_UP_S, Reach
 from orchestrator.gateway.refused import MESSAGES, Refused
 from orchestrator.gateway.run import RunResult, standardization
 from orchestrator.gateway.secure_aggregation import SecureAggregation
@@ -39,6 +40,7 @@ from orchestrator.rounds.events import (
     Fail,
     Finish,
     Provided,
+    Regained,
     Started,
     Ticked,
     Unopened,
@@ -53,7 +55,7 @@ from orchestrator.rounds.secure import (
 from orchestrator.wire.body import encode_body
 from orchestrator.wire.frames import Ack, Want, decode_frame, encode_frame, split
 from orchestrator.wire.link import BrokerAddress, Connected, Disconnected, Link, Message
-from orchestrator.wire.plain import plain
+from orchestrator.wire.plain import plain, when
 from orchestrator.wire.task import task_from_dict
 from orchestrator.wire.topics import Topics
 from orchestrator.wire.transfer import Inbox, transfer_id
@@ -132,13 +134,22 @@ class Gateway:
             self._attendance.put_out,
         )
         self._link = Link(
-            broker, f"edgeward-{federation}-gateway", [self._topics.every_up, self._topics.every_presence]
+            broker,
+            f"edgeward-{federation}-gateway",
+            [self._topics.every_up, self._topics.every_presence, self._topics.gateway_echo],
         )
+        self._reach = Reach(time.monotonic(), trusted=own_broker is not None)
         self._link.send_from(self._announcer.outbox.next)
 
     def run(self, connect_timeout_s: float = 30.0) -> RunResult:
-        """Serves until the run is finished; raises RoundError when it failed, BrokerError without a broker."""
+        """Serves until the run is finished; raises RoundError when it stops before, BrokerError without a broker.
+
+        A run that stopped for want of nodes or answers goes on where it stopped.
+        """
         resumed = self._course.replay()
+        before = self._coordinator.reason
+        if before and not self._coordinator.final:
+            self._course.tell("trying_again", since=self._course.failed_at, reason=before)
         self._link.open(connect_timeout_s)
         self._course.tell(
             "open", broker=str(self._link.address), phase=self._coordinator.phase, round=self._coordinator.round
@@ -154,37 +165,63 @@ class Gateway:
             self._course.happen(Started(self._course.now()))
             while not self._coordinator.over:
                 self._step()
-            self._say_goodbye()
+            if not self._coordinator.reason or self._coordinator.final:
+                self._say_goodbye()
         finally:
             self._link.flush(5.0)
             self._link.close()
         if self._coordinator.reason:
-            raise RoundError(f"run {self._run} failed: {self._coordinator.reason}")
+            raise RoundError(self._stopped())
         return RunResult(self._store, self._run, self._task, self._course.records)
+
+    def _stopped(self) -> str:
+        stopped = f"run {self._run} stopped at {when(self._course.failed_at)}: {self._coordinator.reason}"
+        return stopped if self._coordinator.final else f"{stopped}. The same command goes on from there"
 
     def _step(self) -> None:
         """One message, or what is due when none comes."""
         self._link.pump()
+        begun, wait = time.monotonic(), self._wait_s()
         try:
-            event = self._link.events.get(timeout=self._wait_s())
+            event = self._link.events.get(timeout=wait)
         except queue.Empty:
+            self._mind_time(begun + wait)
             self._announcer.outbox.due(time.monotonic())
             self._watch_broker()
             self._attendance.rate_all()
         else:
-            if isinstance(event, Connected):
-                self._announcer.outbox.hurry(time.monotonic())
-            elif isinstance(event, Disconnected):
+            if isinstance(event, Disconnected):
+                self._reach.lost()
                 self._course.tell("broker_lost", reason=event.reason)
                 self._watch_broker()
+            elif isinstance(event, Connected):
+                self._regained(self._reach.heard(time.monotonic()))
+                self._announcer.outbox.hurry(time.monotonic())
             elif isinstance(event, Supply):
                 self._take_supply(event)
             else:
                 self._receive(event)
         self._answers.acknowledge_due()
-        if self._wake_at is not None and self._course.now() >= self._wake_at:
+        if self._wake_at is not None and not self._reach.away and self._course.now() >= self._wake_at:
             self._wake_at = None
             self._course.happen(Ticked(self._course.now()))
+
+    def _mind_time(self, expected: float) -> None:
+        """Nothing waits to be read: looks whether the broker passes anything on, and whether this process was held up."""
+        now = time.monotonic()
+        if now - expected > HELD_UP_S:
+            self._regained(now - expected)
+            return
+        if self._reach.gone_silent(now):
+            self._course.tell("broker_silent", seconds=self._reach.silent_s(now))
+        if not self._reach.lost_connection and self._reach.due(now):
+            self._link.publish(self._topics.gateway_echo, b"")
+
+    def _regained(self, seconds: float) -> None:
+        """After so many seconds in which no node could answer."""
+        if seconds:
+            self._course.tell("broker_back", seconds=seconds)
+            self._course.happen(Regained(self._course.now(), seconds))
 
     def supply(self, supply: Supply) -> None:
         """From any thread: it is taken in order with the messages of nodes."""
@@ -214,7 +251,7 @@ class Gateway:
 
     def _wait_s(self) -> float:
         waits = [0.5]
-        if self._wake_at is not None:
+        if self._wake_at is not None and not self._reach.away:
             waits.append(self._wake_at - self._course.now())
         dues = self._answers.dues
         due = self._announcer.outbox.next_due()
@@ -244,6 +281,10 @@ class Gateway:
     # Messages in
 
     def _receive(self, message: Message) -> None:
+        own = message.topic == self._topics.gateway_echo
+        self._regained(self._reach.heard(time.monotonic(), own))
+        if own:
+            return
         sender = self._topics.sender(message.topic)
         if sender is None:
             log.warning("ignored a message on the foreign topic %r", message.topic)
@@ -289,7 +330,7 @@ class Gateway:
             elif isinstance(action, Wake):
                 self._wake_at = action.at
             elif isinstance(action, (Finish, Fail)):
-                self._finish(action.reason if isinstance(action, Fail) else "")
+                self._finish(*((action.reason, action.final) if isinstance(action, Fail) else ()))
 
     def _announce(self, action: Announce) -> None:
         joining = not action.step or action.step in JOINING_STEPS
@@ -375,7 +416,10 @@ class Gateway:
             self._course.tell("stopped_early", round=action.round, patience=self._task.training.patience)
         self._course.follow(event)
 
-    def _finish(self, reason: str) -> None:
+    def _finish(self, reason: str = "", final: bool = True) -> None:
+        if not final:  # nodes keep what they have: the run goes on when this gateway starts again
+            self._course.tell("failed", reason=reason)
+            return
         # Nodes with a personal part make their whole model of it and the final shared weights.
         tensors = self._model() if self._task.training.personal_parameters and not reason else {}
         # Why it failed may name other nodes, what they were asked and what they answered: that stays here.

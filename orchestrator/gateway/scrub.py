@@ -52,6 +52,7 @@ _SHORTEST = 8
 _STAMPED = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} [A-Z]+ ")
 _QUOTING = re.compile(
     r"(?P<kept>\S+ (?:declined|abstained|waits|refused what came in our name)|refused a message of [^:]+|failed|"
+    r"going on where it stopped at \S+ \S+ UTC|"
     r"round \S+, attempt \S+: abstained): (?!" + re.escape(REMOVED) + r"$).*"
 )
 """What a gateway's own lines say before a node's words."""

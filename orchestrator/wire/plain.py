@@ -7,6 +7,7 @@ logged through `plain`; what names a run is checked by `run_name`; what becomes 
 
 import logging
 import re
+import time
 from typing import Any, Iterator, Tuple
 
 from orchestrator.errors import WireError
@@ -30,6 +31,11 @@ def plain(text: object, limit: int = LIMIT) -> str:
     if not shown.isprintable():
         shown = "".join(c if c.isprintable() else _escape(c) for c in shown)
     return shown if len(shown) <= limit else shown[: limit - len(_CUT)] + _CUT
+
+
+def when(seconds: float) -> str:
+    """A time in seconds since 1970, for people: "2026-01-31 13:05 UTC"."""
+    return time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(seconds))
 
 
 def plain_lines(text: str, limit: int = LIMIT) -> str:
