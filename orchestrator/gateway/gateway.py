@@ -392,6 +392,12 @@ class Gateway:
             self._course.tell("unopened", round=action.round, reason=str(error))
             self._course.happen(Unopened(self._course.now(), action.round, str(error)))
             return
+        wrong = outcome.not_finite()
+        if wrong:
+            raise RoundError(
+                f"run {self._run}, round {action.round}: {wrong} is not a finite number; nothing of it was kept. The run stays "
+                "before this round: look at the learning rate and at what nodes send, and begin one with another task"
+            )
         result = {**self._figures.of_round(action), **outcome.figures}
         event = Aggregated(self._course.now(), action.round, outcome.stop)
         with self._store.transaction():
