@@ -4,6 +4,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from orchestrator.cli.commands import COMMANDS
+
 _EPILOG = """On the authority's machine, which may be offline; every FILE is carried:
   edgeward authority init authority --federation icu                        # prints the fingerprint for --ca
   edgeward authority sign gateway.json --name gateway --authority authority --out answer.json
@@ -19,7 +21,7 @@ On the gateway's:
 def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     authority = subparsers.add_parser(
         "authority",
-        help="issue and revoke certificates away from the gateway",
+        help=COMMANDS["authority"],
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

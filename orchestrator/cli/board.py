@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional
 
 from orchestrator.cli import flash, monitor
+from orchestrator.cli.commands import COMMANDS
 
 if TYPE_CHECKING:
     import numpy as np
@@ -28,7 +29,7 @@ _SIMULATED = "simulated: these are times of this machine, not of a board"
 def register(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "board",
-        help="list, ask, update, measure and simulate boards",
+        help=COMMANDS["board"],
         description="List, ask, update, measure and simulate boards.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,

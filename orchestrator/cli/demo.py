@@ -5,6 +5,7 @@ import math
 from pathlib import Path
 
 from orchestrator.cli.arguments import whole
+from orchestrator.cli.commands import COMMANDS
 
 TASK_NAMES = ("breast-cancer", "digits", "heart-disease", "ecg-beats")
 
@@ -12,7 +13,7 @@ TASK_NAMES = ("breast-cancer", "digits", "heart-disease", "ecg-beats")
 def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     demo = subparsers.add_parser(
         "demo",
-        help="train on several nodes, quantize, run it on a virtual board",
+        help=COMMANDS["demo"],
         description="Starts a gateway, nodes and a virtual board as processes on this machine and takes real data "
         "through all of them. Writes report.json, rounds.png and the bundle.",
     )

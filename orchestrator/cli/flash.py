@@ -6,6 +6,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Dict, List
 
+from orchestrator.cli.commands import COMMANDS
+
 if TYPE_CHECKING:
     from orchestrator.boards.flash import FlashResult
     from orchestrator.boards.flash_images import Region
@@ -20,7 +22,7 @@ A model alone takes seconds and leaves the firmware as it is. The board restarts
 def register(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "flash",
-        help="write a model, or firmware and model, to a board",
+        help=COMMANDS["flash"],
         description="Write a model, or firmware and model, to an ESP32 over its serial port.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -5,11 +5,12 @@ from pathlib import Path
 
 from orchestrator.cli import logs, relay, scrub, service
 from orchestrator.cli.arguments import port, seconds
+from orchestrator.cli.commands import COMMANDS
 from orchestrator.cli.identity import register_gateway
 
 
 def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    gateway = subparsers.add_parser("gateway", help="run the orchestrator of a federation")
+    gateway = subparsers.add_parser("gateway", help=COMMANDS["gateway"])
     verbs = gateway.add_subparsers(title="verbs", metavar="VERB", required=True)
     run = verbs.add_parser(
         "run",

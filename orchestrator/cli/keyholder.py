@@ -5,10 +5,11 @@ from pathlib import Path
 
 from orchestrator.cli import logs
 from orchestrator.cli.arguments import seconds
+from orchestrator.cli.commands import COMMANDS
 
 
 def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    holder = subparsers.add_parser("keyholder", help="hold the key of encrypted sums, away from the gateway")
+    holder = subparsers.add_parser("keyholder", help=COMMANDS["keyholder"])
     verbs = holder.add_subparsers(title="verbs", metavar="VERB", required=True)
     run = verbs.add_parser(
         "run",

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Dict, Iterator, List, Optional
 
 from orchestrator.cli import model_registry
+from orchestrator.cli.commands import COMMANDS
 from orchestrator.errors import EdgewardError, UsageError
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def register(subparsers: Any) -> None:
-    parser = subparsers.add_parser("model", help="export, verify and run models for boards; list those a gateway made")
+    parser = subparsers.add_parser("model", help=COMMANDS["model"])
     verbs = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
     export = verbs.add_parser("export", help="write the bundle of a .keras or an int8 .tflite model")

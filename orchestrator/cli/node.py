@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Dict, List, Optional, Tuple
 
 from orchestrator.cli import logs, node_budget, node_graph, node_peers, service
 from orchestrator.cli.arguments import seconds
+from orchestrator.cli.commands import COMMANDS
 from orchestrator.cli.identity import register_node
 
 if TYPE_CHECKING:
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    node = subparsers.add_parser("node", help="take part in a federation with this machine's data")
+    node = subparsers.add_parser("node", help=COMMANDS["node"])
     verbs = node.add_subparsers(title="verbs", metavar="VERB", required=True)
     run = verbs.add_parser(
         "run",

@@ -7,6 +7,8 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Dict, List, Optional, Tuple
 
+from orchestrator.cli.commands import COMMANDS
+
 if TYPE_CHECKING:
     from orchestrator.privacy.planning import Fleet, Outlook
     from orchestrator.wire.task import Task
@@ -24,7 +26,7 @@ costs little; above 0.3 little is learned (docs/privacy.md). Exit code 1: the bu
 def register(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "privacy",
-        help="plan a privacy budget; read a model's privacy statement",
+        help=COMMANDS["privacy"],
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

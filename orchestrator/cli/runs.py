@@ -8,6 +8,8 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Dict, Iterator, List, Tuple
 
+from orchestrator.cli.commands import COMMANDS
+
 if TYPE_CHECKING:
     from orchestrator.gateway.history import History
 
@@ -26,7 +28,7 @@ A run is named by its id or a beginning that fits only one. It may be running: r
 def register(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "runs",
-        help="list, show, compare, plot and export a gateway's runs",
+        help=COMMANDS["runs"],
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

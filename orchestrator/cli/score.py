@@ -9,6 +9,8 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Dict, Iterator, List, Mapping, Tuple
 
+from orchestrator.cli.commands import COMMANDS
+
 if TYPE_CHECKING:
     import numpy as np
 
@@ -29,7 +31,7 @@ from a few of them."""
 def register(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "score",
-        help="score encrypted records with a linear model",
+        help=COMMANDS["score"],
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
