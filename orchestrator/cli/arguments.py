@@ -125,6 +125,12 @@ def broker_url(text: str) -> str:
     return text
 
 
+def add_json(*parsers: argparse.ArgumentParser) -> None:
+    """For commands that say in a few words what they did."""
+    for parser in parsers:
+        parser.add_argument("--json", action="store_true", help="one JSON object instead of text")
+
+
 def check_output(path: Optional[Path], option: str) -> None:
     """Before the work that is to be written there: UsageError where no file can be made, or None is given."""
     from orchestrator.errors import UsageError

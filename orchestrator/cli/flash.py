@@ -40,7 +40,12 @@ def register(subparsers: Any) -> None:
     parser.add_argument("--lock-keys", action="store_true", help="with --key: only flashing changes the keys again")
     parser.add_argument("--everything", action="store_true", help="also bootloader, partition table and app")
     parser.add_argument("--firmware", type=Path, metavar="DIR", help="build folder, such as .pio/build/esp32dev")
-    parser.add_argument("--chip", choices=("auto", "esp32", "esp32c3", "esp32s3"), default="auto")
+    parser.add_argument(
+        "--chip",
+        choices=("auto", "esp32", "esp32c3", "esp32s3"),
+        default="auto",
+        help="the chip to expect (default: detect it)",
+    )
     parser.add_argument("--baud", type=int, help="speed while flashing (default: 460800)")
     parser.add_argument("--no-stub", action="store_true", help="use the chip's ROM loader only: slower, for simulators")
     parser.add_argument(
