@@ -265,11 +265,9 @@ def _number(where: str, value: Any) -> float:
 
 def _canonical(value: Any) -> str:
     """`1`, `1.0` and `01` are one category, as for nodes."""
-    text = str(value).strip()
-    try:
-        return f"{float(text):g}"
-    except ValueError:
-        return text
+    from orchestrator.node.cells import canonical
+
+    return canonical(str(value).strip())
 
 
 def _softmax(logits: np.ndarray) -> np.ndarray:
