@@ -1,16 +1,17 @@
 """A node's private data, read and checked against the task's schema. Errors name file, line and column."""
 
-import csv
-import hashlib
-import math
 import zipfile
 from pathlib import Path
-from typing import Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
+from typing import List, NamedTuple, Optional, Tuple
 
 import numpy as np
 
 from orchestrator.errors import DataError
-from orchestrator.wire.task import Feature, Schema
+from orchestrator.node.cells import CellError, class_of
+from orchestrator.node.formats import refuse_other_formats
+from orchestrator.node.table import UNLABELLED, Problems, patient_number, read_table
+from orchestrator.wire.bounds import near
+from orchestrator.wire.task import Schema
 
 CLAMPED_SHARE = 0.01
 """Of a column's values: above it, a range or a unit is probably wrong."""
@@ -26,12 +27,16 @@ class Dataset(NamedTuple):
     schema names no patients.
     clamped: of the whole file, (column, how many of its values are beyond the range and were clamped); columns with none are left
     out. It is for the owner of the data alone.
+    places: int64 (n,), the line of the file (table) or the index in x (signal) each record is from; None after `take`.
+    dropped: rows of the file that lack a used value and were left out; for the owner alone.
     """
 
     x: np.ndarray
     y: np.ndarray
     patients: Optional[np.ndarray] = None
     clamped: Tuple[Tuple[str, int], ...] = ()
+    places: Optional[np.ndarray] = None
+    dropped: int = 0
 
     @property
     def records(self) -> int:
@@ -52,11 +57,17 @@ class Dataset(NamedTuple):
         return Dataset(self.x[chosen], self.y[chosen], None if self.patients is None else self.patients[chosen])
 
 
-def load_dataset(path: Path, schema: Schema) -> Dataset:
-    """Reads `path` as the schema says; raises DataError for anything that does not fit it."""
+def load_dataset(path: Path, schema: Schema, unlabelled: bool = False) -> Dataset:
+    """Reads `path` as the schema says; raises DataError for anything that does not fit it.
+
+    unlabelled: the label's column or array may be missing, or empty in some records of a table; y is UNLABELLED there.
+    """
+    if path.is_dir():
+        raise DataError(f"{path}: a folder; name the file in it")
     if not path.is_file():
         raise DataError(f"{path}: no such file{_neighbours(path)}")
-    dataset = _load_table(path, schema) if schema.kind == "table" else _load_signal(path, schema)
+    load = _load_table if schema.kind == "table" else _load_signal
+    dataset = load(path, schema, unlabelled)
     if dataset.records == 0:
         raise DataError(f"{path}: no usable record in it")
     return dataset
@@ -69,47 +80,17 @@ def _neighbours(path: Path) -> str:
     return f"; {path.parent} has {', '.join(found)}" if found else ""
 
 
-def _load_table(path: Path, schema: Schema) -> Dataset:
-    rows, labels = [], []
-    dropped = 0
-    patients = _Numbering()
-    columns: Dict[str, int] = {}
-    for line, cells in _csv_rows(path):
-        if not columns:
-            header = list(schema.columns) or [cell.strip() for cell in cells]
-            columns = _find_columns(path, line, header, schema)
-            if not schema.columns:
-                continue
-        if len(cells) != len(schema.columns or header):
-            raise DataError(
-                f"{path}:{line}: {len(cells)} values, expected {len(header)} ({', '.join(header[:4])}, ...)"
-            )
-        missing = _missing(cells, columns, schema)
-        if missing and not schema.drop_missing:
-            raise DataError(
-                f"{path}:{line}: column {missing[0]!r} is missing ({cells[columns[missing[0]]]!r}); fill it in, remove the "
-                "row, or set drop_missing in the task's schema"
-            )
-        if missing:
-            dropped += 1
-            continue
-        row: List[float] = []
-        for feature in schema.features:
-            row.extend(_encode(path, line, feature, cells[columns[feature.name]].strip()))
-        rows.append(row)
-        if schema.patient:
-            patients.add(f"{path}:{line}: column {schema.patient!r}", cells[columns[schema.patient]].strip())
-        labels.append(_label(f"{path}:{line}: column {schema.label!r}", cells[columns[schema.label]].strip(), schema))
-    if not columns:
-        raise DataError(f"{path}: the file is empty")
-    if not rows:
-        raise DataError(
-            f"{path}: no usable record in it{f' ({dropped} dropped for missing values)' if dropped else ''}"
-        )
-    x = np.array(rows, np.float64).reshape(len(rows), *schema.input_shape)
+def _load_table(path: Path, schema: Schema, unlabelled: bool) -> Dataset:
+    rows = read_table(path, schema, unlabelled)
+    x = np.array(rows.inputs, np.float64).reshape(len(rows.inputs), *schema.input_shape)
     clamped = _clamp(x, schema)
     return Dataset(
-        x.astype(np.float32), np.array(labels, np.int32), patients.numbers() if schema.patient else None, clamped
+        x.astype(np.float32),
+        np.array(rows.classes, np.int32),
+        np.array(rows.patients, np.int64) if schema.patient else None,
+        clamped,
+        np.array(rows.lines, np.int64),
+        rows.dropped,
     )
 
 
@@ -145,104 +126,20 @@ def clamped_columns(dataset: Dataset, schema: Schema) -> List[Tuple[float, str]]
     return sorted(told, key=lambda each: -each[0])
 
 
-class _Numbering:
-    """Numbers names: 63 bits of a hash of each, so that no number depends on what else is in the file."""
-
-    def __init__(self) -> None:
-        self._numbers: List[int] = []
-
-    def add(self, where: str, name: str) -> None:
-        if not name:
-            raise DataError(f"{where}: empty; every record must say whose it is")
-        self._numbers.append(
-            int.from_bytes(hashlib.sha256(name.encode("utf-8", "surrogatepass")).digest()[:8], "big") >> 1
-        )
-
-    def numbers(self) -> np.ndarray:
-        return np.array(self._numbers, np.int64)
-
-
-def _csv_rows(path: Path) -> Iterator[Tuple[int, List[str]]]:
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.reader(file, strict=True)
-            for cells in reader:
-                if cells and any(cell.strip() for cell in cells):
-                    yield reader.line_num, cells
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: not UTF-8 text: {error}") from error
-    except csv.Error as error:
-        raise DataError(f"{path}:{reader.line_num}: not CSV: {error}") from error
-    except OSError as error:
-        raise DataError(f"{path}: {error.strerror}") from error
-
-
-def _missing(cells: Sequence[str], columns: Dict[str, int], schema: Schema) -> List[str]:
-    """Used columns without a value. A marker that a feature lists as a category (`?` = not measured) is a value."""
-    names = [f.name for f in schema.features if cells[columns[f.name]].strip() not in f.categories]
-    return [name for name in [*names, schema.label] if cells[columns[name]].strip() in schema.missing_markers]
-
-
-def _find_columns(path: Path, line: int, header: Sequence[str], schema: Schema) -> Dict[str, int]:
-    repeated = {name for name in header if header.count(name) > 1}
-    wanted = [*(f.name for f in schema.features), schema.label, *([schema.patient] if schema.patient else [])]
-    lacking = [name for name in wanted if name not in header]
-    if repeated:
-        raise DataError(f"{path}:{line}: column {sorted(repeated)[0]!r} occurs twice")
-    if lacking:
-        raise DataError(
-            f"{path}:{line}: no column {lacking[0]!r}; the task needs it and the file has {', '.join(header[:12])}"
-            f"{', ...' if len(header) > 12 else ''}"
-        )
-    return {name: i for i, name in enumerate(header)}
-
-
-def _encode(path: Path, line: int, feature: Feature, cell: str) -> List[float]:
-    where = f"{path}:{line}: column {feature.name!r}"
-    if feature.categories:
-        key = canonical(cell)
-        matches = [canonical(category) == key for category in feature.categories]
-        if not any(matches):
-            raise DataError(f"{where}: {cell!r} is not one of {', '.join(feature.categories)}")
-        return [float(match) for match in matches]
-    value = _number(cell)
-    if value is None:
-        raise DataError(f"{where}: {cell!r} is not a number")
-    if not math.isfinite(value):
-        raise DataError(f"{where}: {cell!r} is not a finite number")
-    return [value]
-
-
-def _number(cell: str) -> Optional[float]:
-    try:
-        return float(cell)
-    except ValueError:
-        return None
-
-
-def canonical(cell: str) -> str:
-    """`1`, `1.0` and `01` are one category; text is itself."""
-    value = _number(cell)
-    return f"{value:g}" if value is not None else cell
-
-
-def _label(where: str, cell: str, schema: Schema) -> int:
-    key = canonical(cell)
-    for value, index in schema.label_values.items():
-        if canonical(value) == key:
-            return index
-    known = ", ".join(schema.label_values)
-    raise DataError(f"{where}: label {cell!r} is not in the task's schema (known: {known})")
-
-
-def _load_signal(path: Path, schema: Schema) -> Dataset:
+def _load_signal(path: Path, schema: Schema, unlabelled: bool) -> Dataset:
+    refuse_other_formats(path, "signal")
     try:
         with np.load(path, allow_pickle=False) as archive:
-            wanted = [INPUT, schema.label, *([schema.patient] if schema.patient else [])]
+            labelled = schema.label in archive.files or not unlabelled
+            wanted = [INPUT, *([schema.label] if labelled else []), *([schema.patient] if schema.patient else [])]
             missing = [name for name in wanted if name not in archive.files]
             if missing:
-                raise DataError(f"{path}: no array {missing[0]!r}; it holds {', '.join(archive.files) or 'nothing'}")
-            x, labels = archive[INPUT], archive[schema.label]
+                raise DataError(
+                    f"{path}: no array {missing[0]!r}{near(missing[0], archive.files)}; it holds "
+                    f"{', '.join(archive.files) or 'nothing'}"
+                )
+            x = archive[INPUT]
+            labels = archive[schema.label] if labelled else None
             names = archive[schema.patient] if schema.patient else None
     except (ValueError, OSError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise DataError(f"{path}: not a readable .npz file: {error}") from error
@@ -251,17 +148,23 @@ def _load_signal(path: Path, schema: Schema) -> Dataset:
         raise DataError(
             f"{path}: x is {x.dtype} {x.shape}, expected numbers of shape (records, {schema.samples}, {schema.channels})"
         )
-    if labels.shape != (len(x),):
-        raise DataError(f"{path}: {schema.label} has shape {labels.shape}, expected ({len(x)},) like x")
+    for array, name in ((labels, schema.label), (names, schema.patient)):
+        if array is not None and array.shape != (len(x),):
+            raise DataError(f"{path}: {name} has shape {array.shape}, expected ({len(x)},) like x")
+    problems = Problems(path)
     scaled = (x.astype(np.float32) / np.float32(schema.unit_scale)).reshape(len(x), *shape)
-    bad = np.flatnonzero(~np.isfinite(scaled).reshape(len(x), -1).all(axis=1))
-    if bad.size:
-        raise DataError(f"{path}: record {bad[0]} of x holds a value that is not a finite number")
-    y = [_label(f"{path}: record {i} of {schema.label}", str(v), schema) for i, v in enumerate(labels.tolist())]
-    patients = _Numbering()
-    if names is not None:
-        if names.shape != (len(x),):
-            raise DataError(f"{path}: {schema.patient} has shape {names.shape}, expected ({len(x)},) like x")
-        for i, name in enumerate(names.tolist()):
-            patients.add(f"{path}: record {i} of {schema.patient}", str(name))
-    return Dataset(scaled, np.array(y, np.int32), patients.numbers() if names is not None else None)
+    for bad in np.flatnonzero(~np.isfinite(scaled).reshape(len(x), -1).all(axis=1)):
+        problems.add("", f"record {bad} of x holds a value that is not a finite number")
+    y = np.full(len(x), UNLABELLED, np.int32)
+    for i, value in enumerate(labels.tolist() if labels is not None else []):
+        try:
+            y[i] = class_of(schema, str(value))
+        except CellError as error:
+            problems.add("", f"record {i} of {schema.label}: {error}")
+    patients = np.zeros(len(x), np.int64)
+    for i, name in enumerate(names.tolist() if names is not None else []):
+        patients[i] = patient_number(str(name))
+        if str(name) == "":
+            problems.add("", f"record {i} of {schema.patient}: empty; every record must say whose it is")
+    problems.refuse()
+    return Dataset(scaled, y, patients if names is not None else None, places=np.arange(len(x)))
