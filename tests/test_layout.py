@@ -174,6 +174,7 @@ def test_help_imports_nothing_heavy() -> None:
         ["flash"],
         ["monitor"],
         *(["score", verb] for verb in ("keygen", "encrypt", "run", "decrypt")),
+        ["predict"],
         ["audit"],
         ["doctor"],
     ],

@@ -16,6 +16,7 @@ COMMANDS = (
     "keyholder",
     "runs",
     "model",
+    "predict",
     "privacy",
     "board",
     "flash",

@@ -49,7 +49,7 @@ from orchestrator.privacy.standardization import standardize
 from orchestrator.privacy.statement_page import markdown
 from orchestrator.wire.link import BrokerAddress, check_reachable
 from orchestrator.wire.process import peak_memory_mib
-from orchestrator.wire.task import Schema, Task, export_spec, task_from_dict
+from orchestrator.wire.task import Schema, Task, export_spec, plain_data, task_from_dict
 
 EVALUATION = "evaluation"
 """Folder below OUT with rows of the data; never part of a bundle."""
@@ -317,6 +317,7 @@ def quantize(
         "origin": origin,
         "labels": list(task.schema.classes),
         "features": _describe_features(task.schema, mean, std),
+        "data_schema": plain_data(task.schema),
         "privacy": claim,
         "privacy_page": markdown(claim),
     }

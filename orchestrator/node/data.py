@@ -18,6 +18,9 @@ CLAMPED_SHARE = 0.01
 LABEL = "y"
 INPUT = "x"
 
+UNLABELLED = -1
+"""In place of a class, where records without labels are allowed."""
+
 
 class Dataset(NamedTuple):
     """x: float32 (n, *input_shape), numbers clamped to their public ranges but not standardized. y: int32 (n,).
@@ -26,12 +29,16 @@ class Dataset(NamedTuple):
     schema names no patients.
     clamped: of the whole file, (column, how many of its values are beyond the range and were clamped); columns with none are left
     out. It is for the owner of the data alone.
+    places: int64 (n,), the line of the file (table) or the index in x (signal) each record is from; None after `take`.
+    dropped: rows of the file that lack a used value and were left out.
     """
 
     x: np.ndarray
     y: np.ndarray
     patients: Optional[np.ndarray] = None
     clamped: Tuple[Tuple[str, int], ...] = ()
+    places: Optional[np.ndarray] = None
+    dropped: int = 0
 
     @property
     def records(self) -> int:
@@ -52,11 +59,15 @@ class Dataset(NamedTuple):
         return Dataset(self.x[chosen], self.y[chosen], None if self.patients is None else self.patients[chosen])
 
 
-def load_dataset(path: Path, schema: Schema) -> Dataset:
-    """Reads `path` as the schema says; raises DataError for anything that does not fit it."""
+def load_dataset(path: Path, schema: Schema, unlabelled: bool = False) -> Dataset:
+    """Reads `path` as the schema says; raises DataError for anything that does not fit it.
+
+    unlabelled: the label's column or array may be missing, or empty in some records of a table; y is UNLABELLED there.
+    """
     if not path.is_file():
         raise DataError(f"{path}: no such file{_neighbours(path)}")
-    dataset = _load_table(path, schema) if schema.kind == "table" else _load_signal(path, schema)
+    load = _load_table if schema.kind == "table" else _load_signal
+    dataset = load(path, schema, unlabelled)
     if dataset.records == 0:
         raise DataError(f"{path}: no usable record in it")
     return dataset
@@ -69,22 +80,22 @@ def _neighbours(path: Path) -> str:
     return f"; {path.parent} has {', '.join(found)}" if found else ""
 
 
-def _load_table(path: Path, schema: Schema) -> Dataset:
-    rows, labels = [], []
+def _load_table(path: Path, schema: Schema, unlabelled: bool) -> Dataset:
+    rows, labels, places = [], [], []
     dropped = 0
     patients = _Numbering()
     columns: Dict[str, int] = {}
     for line, cells in _csv_rows(path):
         if not columns:
-            header = list(schema.columns) or [cell.strip() for cell in cells]
-            columns = _find_columns(path, line, header, schema)
+            header = _names(schema, len(cells), unlabelled) or [cell.strip() for cell in cells]
+            columns = _find_columns(path, line, header, schema, unlabelled)
             if not schema.columns:
                 continue
-        if len(cells) != len(schema.columns or header):
+        if len(cells) != len(header):
             raise DataError(
                 f"{path}:{line}: {len(cells)} values, expected {len(header)} ({', '.join(header[:4])}, ...)"
             )
-        missing = _missing(cells, columns, schema)
+        missing = _missing(cells, columns, schema, unlabelled)
         if missing and not schema.drop_missing:
             raise DataError(
                 f"{path}:{line}: column {missing[0]!r} is missing ({cells[columns[missing[0]]]!r}); fill it in, remove the "
@@ -97,9 +108,14 @@ def _load_table(path: Path, schema: Schema) -> Dataset:
         for feature in schema.features:
             row.extend(_encode(path, line, feature, cells[columns[feature.name]].strip()))
         rows.append(row)
+        places.append(line)
         if schema.patient:
             patients.add(f"{path}:{line}: column {schema.patient!r}", cells[columns[schema.patient]].strip())
-        labels.append(_label(f"{path}:{line}: column {schema.label!r}", cells[columns[schema.label]].strip(), schema))
+        label = cells[columns[schema.label]].strip() if schema.label in columns else ""
+        if unlabelled and (schema.label not in columns or label in schema.missing_markers):
+            labels.append(UNLABELLED)
+        else:
+            labels.append(_label(f"{path}:{line}: column {schema.label!r}", label, schema))
     if not columns:
         raise DataError(f"{path}: the file is empty")
     if not rows:
@@ -109,8 +125,19 @@ def _load_table(path: Path, schema: Schema) -> Dataset:
     x = np.array(rows, np.float64).reshape(len(rows), *schema.input_shape)
     clamped = _clamp(x, schema)
     return Dataset(
-        x.astype(np.float32), np.array(labels, np.int32), patients.numbers() if schema.patient else None, clamped
+        x.astype(np.float32),
+        np.array(labels, np.int32),
+        patients.numbers() if schema.patient else None,
+        clamped,
+        np.array(places, np.int64),
+        dropped,
     )
+
+
+def _names(schema: Schema, cells: int, unlabelled: bool) -> List[str]:
+    """The columns of a table without a header line, of which the first line has so many cells; empty where there is one."""
+    without = [name for name in schema.columns if name != schema.label]
+    return without if unlabelled and cells == len(without) else list(schema.columns)
 
 
 def _clamp(x: np.ndarray, schema: Schema) -> Tuple[Tuple[str, int], ...]:
@@ -177,16 +204,17 @@ def _csv_rows(path: Path) -> Iterator[Tuple[int, List[str]]]:
         raise DataError(f"{path}: {error.strerror}") from error
 
 
-def _missing(cells: Sequence[str], columns: Dict[str, int], schema: Schema) -> List[str]:
+def _missing(cells: Sequence[str], columns: Dict[str, int], schema: Schema, unlabelled: bool) -> List[str]:
     """Used columns without a value. A marker that a feature lists as a category (`?` = not measured) is a value."""
     names = [f.name for f in schema.features if cells[columns[f.name]].strip() not in f.categories]
-    return [name for name in [*names, schema.label] if cells[columns[name]].strip() in schema.missing_markers]
+    needed = names if unlabelled else [*names, schema.label]
+    return [name for name in needed if cells[columns[name]].strip() in schema.missing_markers]
 
 
-def _find_columns(path: Path, line: int, header: Sequence[str], schema: Schema) -> Dict[str, int]:
+def _find_columns(path: Path, line: int, header: Sequence[str], schema: Schema, unlabelled: bool) -> Dict[str, int]:
     repeated = {name for name in header if header.count(name) > 1}
     wanted = [*(f.name for f in schema.features), schema.label, *([schema.patient] if schema.patient else [])]
-    lacking = [name for name in wanted if name not in header]
+    lacking = [name for name in wanted if name not in header and not (unlabelled and name == schema.label)]
     if repeated:
         raise DataError(f"{path}:{line}: column {sorted(repeated)[0]!r} occurs twice")
     if lacking:
@@ -235,14 +263,16 @@ def _label(where: str, cell: str, schema: Schema) -> int:
     raise DataError(f"{where}: label {cell!r} is not in the task's schema (known: {known})")
 
 
-def _load_signal(path: Path, schema: Schema) -> Dataset:
+def _load_signal(path: Path, schema: Schema, unlabelled: bool) -> Dataset:
     try:
         with np.load(path, allow_pickle=False) as archive:
             wanted = [INPUT, schema.label, *([schema.patient] if schema.patient else [])]
-            missing = [name for name in wanted if name not in archive.files]
+            labelled = schema.label in archive.files or not unlabelled
+            missing = [name for name in wanted if name not in archive.files and (labelled or name != schema.label)]
             if missing:
                 raise DataError(f"{path}: no array {missing[0]!r}; it holds {', '.join(archive.files) or 'nothing'}")
-            x, labels = archive[INPUT], archive[schema.label]
+            x = archive[INPUT]
+            labels = archive[schema.label] if labelled else None
             names = archive[schema.patient] if schema.patient else None
     except (ValueError, OSError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise DataError(f"{path}: not a readable .npz file: {error}") from error
@@ -251,17 +281,20 @@ def _load_signal(path: Path, schema: Schema) -> Dataset:
         raise DataError(
             f"{path}: x is {x.dtype} {x.shape}, expected numbers of shape (records, {schema.samples}, {schema.channels})"
         )
-    if labels.shape != (len(x),):
+    if labels is not None and labels.shape != (len(x),):
         raise DataError(f"{path}: {schema.label} has shape {labels.shape}, expected ({len(x)},) like x")
     scaled = (x.astype(np.float32) / np.float32(schema.unit_scale)).reshape(len(x), *shape)
     bad = np.flatnonzero(~np.isfinite(scaled).reshape(len(x), -1).all(axis=1))
     if bad.size:
         raise DataError(f"{path}: record {bad[0]} of x holds a value that is not a finite number")
-    y = [_label(f"{path}: record {i} of {schema.label}", str(v), schema) for i, v in enumerate(labels.tolist())]
+    y = [UNLABELLED] * len(x)
+    if labels is not None:
+        y = [_label(f"{path}: record {i} of {schema.label}", str(v), schema) for i, v in enumerate(labels.tolist())]
     patients = _Numbering()
     if names is not None:
         if names.shape != (len(x),):
             raise DataError(f"{path}: {schema.patient} has shape {names.shape}, expected ({len(x)},) like x")
         for i, name in enumerate(names.tolist()):
             patients.add(f"{path}: record {i} of {schema.patient}", str(name))
-    return Dataset(scaled, np.array(y, np.int32), patients.numbers() if names is not None else None)
+    numbered = patients.numbers() if names is not None else None
+    return Dataset(scaled, np.array(y, np.int32), numbered, places=np.arange(len(x)))
