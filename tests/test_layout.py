@@ -175,6 +175,7 @@ def test_help_imports_nothing_heavy() -> None:
         ["monitor"],
         *(["score", verb] for verb in ("keygen", "encrypt", "run", "decrypt")),
         ["predict"],
+        ["completion"],
         ["audit"],
         ["doctor"],
     ],

@@ -24,6 +24,7 @@ COMMANDS = (
     "score",
     "audit",
     "doctor",
+    "completion",
 )
 """Modules of this package, each with `register(subparsers)`, in the order `--help` shows them."""
 
