@@ -28,8 +28,10 @@ from orchestrator.gateway.run import RunResult, plan_of, standardization
 from orchestrator.gateway.secure_aggregation import SecureAggregation
 from orchestrator.gateway.selection import Standings
 from orchestrator.gateway.store import PARTIAL, Store
+from orchestrator.gateway.strays import Strays
 from orchestrator.gateway.voice import Voice
 from orchestrator.privacy.participation import secret_sample
+from orchestrator.rounds.coordinator import GATHERING
 from orchestrator.rounds.events import (
     STATISTICS_ROUND,
     Abstained,
@@ -116,6 +118,7 @@ class Gateway:
             raise UsageError(f"the store has no run {run!r}")
         self._store = store
         self._run = run
+        self._federation = federation
         self._voice = Voice(authority, store.serial(run))
         self._task = task_from_dict(stored[0], f"stored run {run}")
         self._secure: Optional[SecureAggregation] = None
@@ -150,9 +153,16 @@ class Gateway:
         self._noted: Optional[Tuple[str, int]] = None
         plan = plan_of(self._task, self._store.secret(self._run, "selection"))
         self._coordinator = coordinator_of(plan)
+        client = f"edgeward-{federation}-gateway"
+        gone = encode_body({"kind": "gone"})
         self._link = Link(
-            broker, f"edgeward-{federation}-gateway", [self._topics.every_up, self._topics.every_presence]
+            broker,
+            client,
+            [self._topics.every_up, self._topics.every_presence],
+            will=(self._topics.gateway_presence, gone),
         )
+        self._presence, self._gone = encode_body({"kind": "gateway", "identity": authority is not None}), gone
+        self._strays = Strays(broker, federation, client) if authority is None else None
         self._link.send_from(self._announcer.outbox.next)
 
     def run(self, connect_timeout_s: float = 30.0) -> RunResult:
@@ -178,6 +188,9 @@ class Gateway:
                 self._step()
             self._say_goodbye()
         finally:
+            if self._strays is not None:
+                self._strays.close()
+            self._link.publish(self._topics.gateway_presence, self._gone, retain=True)
             self._link.flush(5.0)
             self._link.close()
         if self._coordinator.reason:
@@ -196,11 +209,13 @@ class Gateway:
         except queue.Empty:
             self._announcer.outbox.due(time.monotonic())
             self._watch_broker()
+            self._look_for_strays()
             if self._task.selection.seen_within_s:
                 for node in sorted(self._coordinator.online):
                     self._rate(node)
         else:
             if isinstance(event, Connected):
+                self._link.publish(self._topics.gateway_presence, self._presence, retain=True)
                 self._announcer.outbox.hurry(time.monotonic())
             elif isinstance(event, Disconnected):
                 self._tell("broker_lost", reason=event.reason)
@@ -268,6 +283,17 @@ class Gateway:
             for node in sorted(self._coordinator.online):
                 if self._voice.objection(node):
                     self._leave(node)
+
+    def _look_for_strays(self) -> None:
+        """While nodes are waited for: those that wait for another federation's gateway at the same broker."""
+        if self._strays is None:
+            return
+        if self._coordinator.phase != GATHERING:
+            self._strays.close()
+            return
+        for presence in self._strays.found():
+            who = presence.who
+            self._tell("stray", node=who.node, federation=who.federation, protocol=who.protocol, own=self._federation)
 
     # Messages in
 
