@@ -10,6 +10,7 @@ from typing import List, Optional
 
 COMMANDS = (
     "demo",
+    "init",
     "gateway",
     "authority",
     "node",
