@@ -18,6 +18,7 @@ from model_export.input_profile import make_profile
 from model_export.known_rows import fair_rows
 from model_export.manifest import (
     FILES,
+    FLOAT_FILES,
     MANIFEST,
     PRIVACY_PAGE,
     SCHEMA,
@@ -25,6 +26,7 @@ from model_export.manifest import (
     check_labels,
     dump_manifest,
     read_manifest,
+    recorded_files,
 )
 from model_export.model_bin import KnownAnswers, ModelBin, ModelBinError, pack_model_bin, parse_model_bin
 from model_export.plan import ALIASES, Plan, PlanError, compile_plan
@@ -52,6 +54,8 @@ def write_bundle(
     sign: Optional[Callable[[bytes], bytes]] = None,
     engine: Optional[str] = None,
     origin: Optional[Mapping[str, str]] = None,
+    float_model: Optional[Mapping[str, bytes]] = None,
+    data_schema: Optional[Mapping[str, Any]] = None,
 ) -> Dict[str, Any]:
     """Write a bundle for an int8 .tflite model to `out_dir` and return its manifest.
 
@@ -63,6 +67,7 @@ def write_bundle(
     gets their deciles, which of a few rows are the rows' own values. `origin` says where parts come from (manifest.ORIGINS).
     `features` and `labels` are described in model_export.manifest, `sign` in model_export.model_bin. `engine` "direct"
     raises where engine/direct cannot run the model, "tflm" leaves its plan out; by default the plan is there where possible.
+    `float_model` has the bytes of the two FLOAT_FILES, and `data_schema` says how raw rows become inputs (model_export.manifest).
     An existing bundle at `out_dir` is replaced; anything else there is refused. Raises ExportError.
     """
     out_dir = Path(out_dir)
@@ -106,7 +111,7 @@ def write_bundle(
             "name": name,
             "created_by": f"edgeward {_version()}",
             "model_digest": parse_model_bin(packed).digest,
-            "files": {file: {"sha256": _sha256(contents[file]), "bytes": len(contents[file])} for file in FILES},
+            "files": {file: _recorded(contents[file]) for file in FILES},
             "input": _edge(model.input),
             "output": _edge(model.output),
             "labels": shown,
@@ -130,8 +135,11 @@ def write_bundle(
             },
             "accuracy": dict(accuracy or {}),
             "privacy": claim,
+            **_float_model(float_model, described),
+            **({} if data_schema is None else {"data_schema": dict(data_schema)}),
         }
     )
+    contents.update(float_model or {})
     if privacy_page is not None:
         contents[PRIVACY_PAGE] = privacy_page.encode()
     _write_folder(out_dir, contents)
@@ -146,10 +154,7 @@ def verify_bundle(folder: Path, run: bool = True) -> Dict[str, Any]:
     """
     folder = Path(folder)
     manifest = read_manifest(folder)
-    digests = {file: recorded["sha256"] for file, recorded in manifest["files"].items()}
-    if "page_sha256" in (manifest["privacy"] or {}):
-        digests[PRIVACY_PAGE] = manifest["privacy"]["page_sha256"]
-    for file, recorded in digests.items():
+    for file, recorded in recorded_files(manifest).items():
         path = folder / file
         if not path.is_file():
             raise BundleError(f"{file}: is missing from {folder}")
@@ -179,7 +184,7 @@ def verify_bundle(folder: Path, run: bool = True) -> Dict[str, Any]:
 
 def strays(folder: Path) -> List[str]:
     """Names in a bundle's folder that belong to no bundle, sorted: early versions left rows of data there, in `evaluation`."""
-    return sorted({path.name for path in Path(folder).iterdir()} - {*FILES, MANIFEST, PRIVACY_PAGE})
+    return sorted({path.name for path in Path(folder).iterdir()} - {*FILES, *FLOAT_FILES, MANIFEST, PRIVACY_PAGE})
 
 
 def verify_known_answers(packed: ModelBin) -> int:
@@ -206,6 +211,20 @@ def arena_with_margin(measured_bytes: int) -> int:
     ask for more with large convolutions: the board reports what it used.
     """
     return -(-(measured_bytes + max(ARENA_MARGIN_BYTES, measured_bytes // 8)) // 16) * 16
+
+
+def _float_model(files: Optional[Mapping[str, bytes]], features: Sequence[Any]) -> Dict[str, Any]:
+    """What the manifest says of the model before quantization; nothing where a model came as int8."""
+    if files is None:
+        return {}
+    units = (
+        "float32, standardized: (raw - mean) / std of `features`" if features else "float32, in the model's own units"
+    )
+    return {"float_model": {"input": units, "files": {name: _recorded(content) for name, content in files.items()}}}
+
+
+def _recorded(content: bytes) -> Dict[str, Any]:
+    return {"sha256": _sha256(content), "bytes": len(content)}
 
 
 def _profile_origin(features: Sequence[Mapping[str, Any]], reference: Optional["np.ndarray"]) -> str:

@@ -13,17 +13,19 @@ SCHEMA = 1
 MANIFEST = "manifest.json"
 PRIVACY_PAGE = "privacy.md"  # in bundles of federations only; its digest is privacy.page_sha256
 FILES = ("model.tflite", "model_data.h", "model_data.cc", "op_resolver.h", "model.bin")
+FLOAT_FILES = ("model_float.tflite", "model.keras")  # of models that were quantized here; a board has no use for them
 _DIGEST = re.compile(rb'"manifest_sha256": "([0-9a-f]{64})"')
 _BLANK = b"0" * 64
 
 NUMBER = (int, float)
+_FILE = {"sha256": str, "bytes": int}
 _TENSOR = {"shape": list, "dtype": str, "scale": NUMBER, "zero_point": int}
 _SCHEMA: Dict[str, Any] = {
     "schema": int,
     "name": str,
     "created_by": str,
     "model_digest": str,
-    "files": {name: {"sha256": str, "bytes": int} for name in FILES},
+    "files": {name: _FILE for name in FILES},
     "input": _TENSOR,
     "output": _TENSOR,
     "labels": list,
@@ -44,7 +46,22 @@ _SCHEMA: Dict[str, Any] = {
 }
 ORIGINS = ("output", "int8_ranges", "known_answers", "input_profile")
 """Where parts of a bundle come from, in words, under the key `origin`; bundles of earlier versions lack it."""
-_OPTIONAL: Dict[str, Any] = {"origin": {name: str for name in ORIGINS}}
+_OPTIONAL: Dict[str, Any] = {
+    "origin": {name: str for name in ORIGINS},
+    "float_model": {"input": str, "files": {name: _FILE for name in FLOAT_FILES}},
+    "data_schema": dict,
+}
+"""`float_model`: the model before quantization, and in which units it takes its input. `data_schema`: the schema of the data
+files the model was trained on (orchestrator.wire.task.Schema), so that raw rows can be read as the nodes read theirs."""
+
+
+def recorded_files(manifest: Mapping[str, Any]) -> Dict[str, str]:
+    """Name -> SHA-256 of every file that belongs to the bundle, but the manifest itself."""
+    files = {**manifest["files"], **manifest.get("float_model", {"files": {}})["files"]}
+    digests = {name: str(recorded["sha256"]) for name, recorded in files.items()}
+    if "page_sha256" in (manifest["privacy"] or {}):
+        digests[PRIVACY_PAGE] = manifest["privacy"]["page_sha256"]
+    return digests
 
 
 def dump_manifest(content: Mapping[str, Any]) -> bytes:

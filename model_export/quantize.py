@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 
 from model_export.errors import ExportError
+from model_export.float_model import forward_function
 from model_export.quiet import quiet_stderr, tensorflow
 from model_export.tflite_file import read_tflite
 
@@ -26,18 +27,9 @@ def quantize_int8(
     tf = tensorflow()
     shape = tuple(model.inputs[0].shape[1:])
     rows = calibration_rows(representative, shape)
-    # Weights go in as constants: with variables left in the graph, calibration dies on READ_VARIABLE.
-    trainable = [tf.constant(v.numpy()) for v in model.trainable_variables]
-    frozen = [tf.constant(v.numpy()) for v in model.non_trainable_variables]
-
-    @tf.function(input_signature=[tf.TensorSpec((1, *shape), tf.float32, "x")], autograph=False)
-    def forward(x: Any) -> Any:
-        logits = model.stateless_call(trainable, frozen, x, training=False)[0]
-        return tf.nn.softmax(logits) if softmax else logits
-
     with quiet_stderr():
         try:
-            converter = tf.lite.TFLiteConverter.from_concrete_functions([forward.get_concrete_function()])
+            converter = tf.lite.TFLiteConverter.from_concrete_functions([forward_function(model, softmax)])
             converter.optimizations = [tf.lite.Optimize.DEFAULT]
             converter.representative_dataset = lambda: ([row[None]] for row in rows)
             converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]

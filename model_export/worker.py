@@ -45,6 +45,7 @@ BUNDLE_KEYS = {
     "softmax": False,
     "reference": False,
     "origin": False,
+    "data_schema": False,
 }
 
 
@@ -88,10 +89,10 @@ def bundle(spec_path: Path, out_dir: Path) -> Result:
     """Quantize a trained model and write its bundle to `out_dir`.
 
     Spec: model, name, representative (.npy, float32 (rows, *input_shape)); input_shape, classes and weights (.npy,
-    float32 (P,)), which only a model of kind keras can do without; labels, features, privacy, privacy_page, engine, origin (see
-    bundle.write_bundle); reference (.npy in the model's units, or null for none; default: the representative rows): what a board
-    measures drift against; evaluation {x, y (.npy files), outputs (a folder)}; signing_key (PEM, Ed25519: signs model.bin).
-    Paths are relative to the spec file.
+    float32 (P,)), which only a model of kind keras can do without; labels, features, privacy, privacy_page, engine, origin,
+    data_schema (see bundle.write_bundle); reference (.npy in the model's units, or null for none; default: the
+    representative rows): what a board measures drift against; evaluation {x, y (.npy files), outputs (a folder)};
+    signing_key (PEM, Ed25519: signs model.bin). Paths are relative to the spec file.
 
     With input_shape and classes the model is a classifier, trained to logits, and gets a softmax. Without them a model of kind
     keras is exported as it is; `softmax` (bool) decides for it, else models.softmax_to_append.
@@ -101,6 +102,7 @@ def bundle(spec_path: Path, out_dir: Path) -> Result:
     eval_int8_inputs.npy (int8), tflm_outputs.npy (int8), float_probs.npy, int8_probs.npy and y.npy, in the order of x: rows
     of the data. float is Keras, int8 the LiteRT runtime, tflm the tflite-micro wheel.
     """
+    from model_export.float_model import float_files
     from model_export.quantize import quantize_int8
     from model_export.tflm import TflmModel
 
@@ -123,6 +125,7 @@ def bundle(spec_path: Path, out_dir: Path) -> Result:
         _say(f"appending a softmax, {appended}")
     _say("quantizing to int8")
     blob = quantize_int8(model, representative, softmax=appended is not None)
+    floats = float_files(model, softmax=appended is not None)
     _say("running it in TensorFlow Lite Micro")
     tflm = TflmModel(blob)
     metrics: Result = {}
@@ -145,6 +148,8 @@ def bundle(spec_path: Path, out_dir: Path) -> Result:
         privacy_page=spec.get("privacy_page"),
         reference_rows=None if reference is None else tflm.input.quantize(reference),
         origin=origin,
+        float_model=floats,
+        data_schema=spec.get("data_schema"),
         sign=read_private_key(here / spec["signing_key"]).sign if "signing_key" in spec else None,
     )
     result = {

@@ -152,6 +152,8 @@ def test_only_the_command_line_imports_the_audit() -> None:
         ["flash"],
         ["monitor"],
         *(["score", verb] for verb in ("keygen", "encrypt", "run", "decrypt")),
+        ["predict"],
+        ["completion"],
         ["audit"],
         ["doctor"],
     ],

@@ -7,12 +7,14 @@ from typing import Dict
 
 COMMANDS: Dict[str, str] = {
     "demo": "train on several nodes, quantize, run it on a virtual board",
+    "init": "write an edgeward.toml for the columns of a CSV",
     "gateway": "run the orchestrator of a federation",
     "authority": "issue and revoke certificates away from the gateway",
     "node": "take part in a federation with this machine's data",
     "keyholder": "hold the key of encrypted sums, away from the gateway",
     "runs": "list, show, compare, plot and export a gateway's runs",
     "model": "export, verify and run models for boards; list those a gateway made",
+    "predict": "predict labels of new rows with the model in a bundle",
     "privacy": "plan a privacy budget; read a model's privacy statement",
     "board": "list, ask, update, measure and simulate boards",
     "flash": "write a model, or firmware and model, to a board",
@@ -20,4 +22,5 @@ COMMANDS: Dict[str, str] = {
     "score": "score encrypted records with a linear model",
     "audit": "attack a task's own training; hold the result against its privacy claim",
     "doctor": "check broker, certificates, clock, disk, runtime, boards, data",
+    "completion": "print a script that completes edgeward's words in a shell",
 }

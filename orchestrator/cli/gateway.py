@@ -44,7 +44,7 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     )
     _add_certificate(run)
     logs.add_options(run)
-    run.add_argument("--json", action="store_true", help="one JSON object a line: progress, then the result")
+    run.add_argument("--json", action="store_true", help="one JSON object a line: progress, and last the result")
     run.set_defaults(run=_run)
     service.register(verbs, "gateway")
     dashboard = verbs.add_parser(
@@ -94,8 +94,11 @@ def _add_certificate(parser: argparse.ArgumentParser) -> None:
 def _run(arguments: argparse.Namespace) -> int:
     import json
 
-    from orchestrator.cli.progress import json_progress, line_progress, logged
+    from orchestrator.cli.outcome import outcome
+    from orchestrator.cli.progress import logged
+    from orchestrator.cli.round_bar import shown
     from orchestrator.cli.stopping import Stopped, stop_on_sigterm
+    from orchestrator.cli.tables import say
     from orchestrator.gateway.config import load_config
     from orchestrator.gateway.federation import run_federation
     from orchestrator.gateway.retraining import run_and_watch
@@ -106,19 +109,20 @@ def _run(arguments: argparse.Namespace) -> int:
         if getattr(arguments, name) is not None:
             given[name] = str(Path(getattr(arguments, name)).resolve())
     config = load_config(arguments.config, given, files=True)
-    progress = logged(json_progress if arguments.json else line_progress)
-    where = (config, arguments.config.parent, arguments.out, progress, arguments.connect_timeout)
     drift = arguments.retrain_on_drift
-    try:
-        with stop_on_sigterm():
-            report = run_federation(*where) if drift is None else run_and_watch(*where, drift)
-    except Stopped:
-        progress({"event": "stopped"})
-        return 0
+    with shown(arguments.json) as show:
+        progress = logged(show)
+        where = (config, arguments.config.parent, arguments.out, progress, arguments.connect_timeout)
+        try:
+            with stop_on_sigterm():
+                report = run_federation(*where) if drift is None else run_and_watch(*where, drift)
+        except Stopped:
+            progress({"event": "stopped"})
+            return 0
     if arguments.json:
         print(json.dumps({"event": "result", **report}), flush=True)
     else:
-        print(f"bundle: {report['bundle'] or 'none: ' + report['no_bundle']}\nfigures: {arguments.out / 'result.json'}")
+        say(outcome(report, arguments.out))
     return 0
 
 

@@ -401,5 +401,7 @@ def _print_manifest(path: Path, manifest: Dict[str, Any]) -> None:
     print(f"  model      {manifest['files']['model.tflite']['bytes']} bytes")
     print(f"  arena      TFLM {arena['tflm_measured_bytes']} bytes measured ({arena['tflm_measured_on']}),")
     print(f"             {arena['tflm_bytes']} with margin; engine/direct {direct}")
+    if "float_model" in manifest:
+        print(f"  float      {', '.join(manifest['float_model']['files'])}: {manifest['float_model']['input']}")
     for engine, metrics in manifest["accuracy"].items():
         print(f"  {engine:<10} " + ", ".join(f"{key} {value:.4f}" for key, value in metrics.items()))

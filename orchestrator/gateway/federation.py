@@ -50,7 +50,7 @@ from orchestrator.privacy.standardization import standardize
 from orchestrator.privacy.statement_page import markdown
 from orchestrator.wire.link import BrokerAddress, check_reachable
 from orchestrator.wire.process import peak_memory_mib
-from orchestrator.wire.task import Schema, Task, export_spec, task_from_dict
+from orchestrator.wire.task import Schema, Task, export_spec, plain_data, task_from_dict
 
 EVALUATION = "evaluation"
 """Folder below OUT with rows of the data; never part of a bundle."""
@@ -126,9 +126,9 @@ class Orchestrator:
     def train(self, number: int) -> Dict[str, Any]:
         """The `number`-th training (from 1), up to its bundle; one that was begun is continued."""
         run = run_id(self._config.task, number)
-        task, graph = self._open(run, number)
         if self._broker is not None and self._broker.pid is None:
-            self._broker.start()
+            self._broker.start()  # nodes that are here already wait connected while the graph is prepared
+        task, graph = self._open(run, number)
         evaluate = Evaluator(graph, self._rows) if self._rows is not None else None
         federation = self._config.gateway.federation
         gateway = Gateway(
@@ -318,6 +318,7 @@ def quantize(
         "origin": origin,
         "labels": list(task.schema.classes),
         "features": _describe_features(task.schema, mean, std),
+        "data_schema": plain_data(task.schema),
         "privacy": claim,
         "privacy_page": markdown(claim),
     }

@@ -39,7 +39,10 @@ set_tcp_nodelay true
 
 
 def access_list(authority: Authority) -> str:
-    """A node writes its own `up` and `presence` and reads its own `down` and `all`; monitors write records of boards."""
+    """A node writes its own `up` and `presence`; it reads its own `down`, `all` and the gateway's presence.
+
+    Monitors write records of boards.
+    """
     root = f"edgeward/1/{authority.federation}"
     monitors = sorted(name for name in authority.active() if name.startswith(MONITOR))
     lines = [
@@ -50,5 +53,6 @@ def access_list(authority: Authority) -> str:
         f"pattern write {root}/node/%u/presence",
         f"pattern read {root}/node/%u/down",
         f"pattern read {root}/all",
+        f"pattern read {root}/gateway/presence",
     ]
     return "\n".join(lines) + "\n"

@@ -32,6 +32,7 @@ from orchestrator.node.pace import Pace
 from orchestrator.node.peers import Peers
 from orchestrator.node.personal import PERSONAL, write_personal
 from orchestrator.node.policy import Refusal
+from orchestrator.node.search import GatewaySearch
 from orchestrator.node.secure import MaskedRound, SecureRound
 from orchestrator.node.store import NodeStore
 from orchestrator.node.trainer import GradientTrainer
@@ -106,9 +107,11 @@ class NodeAgent:
         self._instance = hashlib.sha256(b"instance" + self._store.secret("instance")).hexdigest()[:16]
         self._taken = False
         gone = encode_body({"kind": "gone", "node": name, "instance": self._instance})
+        client = f"edgeward-{federation}-{name}-{self._instance[:8]}"
+        self._search = GatewaySearch(broker, federation, name, client, identity is not None)
         self._link = Link(
             broker,
-            f"edgeward-{federation}-{name}-{self._instance[:8]}",
+            client,
             [self._topics.all_nodes, self._topics.down(name)],
             will=(self._topics.presence(name), gone),
         )
@@ -127,6 +130,7 @@ class NodeAgent:
                 self._link.publish(self._topics.presence(self._name), self._gone, retain=True)
             self._link.flush(2.0)
             self._link.close()
+            self._search.close()
             self._gatekeeper.close()
             self._store.close()
         if self._taken:
@@ -145,6 +149,7 @@ class NodeAgent:
         except queue.Empty:
             self._outbox.due(time.monotonic())
             self._report_health()
+            self._search.step()
             self._look_for_approval()
             self._answer_newest_round()
         except WireError as error:
@@ -190,6 +195,8 @@ class NodeAgent:
         if event.topic not in (self._topics.all_nodes, self._topics.down(self._name)):
             return  # amqtt hands retained presence to clients that did not subscribe to it
         frame = decode_frame(event.payload)
+        if event.topic != self._topics.all_nodes:
+            self._search.heard()
         if isinstance(frame, Ack):
             self._outbox.acknowledged(GATEWAY, frame)
         elif isinstance(frame, Want):

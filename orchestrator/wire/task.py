@@ -406,14 +406,19 @@ def export_spec(task: Task, model: Mapping[str, Any]) -> Dict[str, Any]:
 
 
 def task_to_dict(task: Task) -> Dict[str, Any]:
-    """Plain maps, lists, numbers and text; a category's lacking range is left out."""
+    """Plain maps, lists, numbers and text."""
+    return dict(plain_data(task), format=FORMAT)
+
+
+def plain_data(declared: Any) -> Dict[str, Any]:
+    """A task or a part of one as plain data; a category's lacking range is left out."""
 
     def plain(value: Any) -> Any:
         if isinstance(value, dict):
             return {k: plain(v) for k, v in value.items() if v is not None}
         return [plain(v) for v in value] if isinstance(value, (list, tuple)) else value
 
-    return dict(plain(unstructure(task)), format=FORMAT)
+    return dict(plain(unstructure(declared)))
 
 
 def task_from_dict(data: Dict[str, Any], where: str = "task") -> Task:

@@ -9,6 +9,7 @@ import json
 import stat
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 from typing import Any, Dict, List, NamedTuple
 
@@ -18,7 +19,7 @@ import tomli_w
 
 from model_export.bundle import strays, verify_bundle
 from model_export.input_profile import make_profile
-from model_export.manifest import PRIVACY_PAGE
+from model_export.manifest import FLOAT_FILES, PRIVACY_PAGE
 from model_export.model_bin import ModelBin, parse_model_bin
 from model_export.tflm import Quantized
 from orchestrator.gateway.broker import free_port
@@ -121,6 +122,7 @@ def leaving(made: Made) -> List[Path]:
         "model.bin",
         "model.tflite",
         "manifest.json",
+        *FLOAT_FILES,
         PRIVACY_PAGE,
         "result.json",
         "lineage.json",
@@ -154,19 +156,30 @@ def found_in(content: bytes, wanted: Dict[str, List[bytes]]) -> List[str]:
     return [what for what, parts in wanted.items() if any(part in content for part in parts)]
 
 
+def contents(path: Path) -> List[bytes]:
+    """What the file holds, and what is packed in it."""
+    if not zipfile.is_zipfile(path):
+        return [path.read_bytes()]
+    with zipfile.ZipFile(path) as packed:
+        return [path.read_bytes(), *(packed.read(name) for name in packed.namelist())]
+
+
 def test_no_artefact_holds_a_row(made: Made) -> None:
     for name, raw in made.data.items():
         wanted = needles(made.out / "bundle", raw)
         for path in leaving(made):
-            assert not found_in(path.read_bytes(), wanted), (
-                f"{path} holds {found_in(path.read_bytes(), wanted)} of {name}"
-            )
+            found = [what for content in contents(path) for what in found_in(content, wanted)]
+            assert not found, f"{path} holds {found} of {name}"
 
 
 def test_the_search_finds_rows_where_they_are(made: Made) -> None:
     wanted = needles(made.out / "bundle", made.data["held-out"])
     rows = (made.out / "evaluation" / "eval_int8_inputs.npy").read_bytes()
     assert "a row as int8" in found_in(rows, wanted)
+    packed = made.exports.parent / "packed.zip"
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("rows", rows)
+    assert "a row as int8" in found_in(contents(packed)[1], wanted)
     assert "a value as text" in found_in((made.out.parent / "held-out.csv").read_bytes(), wanted)
 
 

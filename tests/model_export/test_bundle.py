@@ -17,7 +17,7 @@ from model_export import bundle as bundle_module
 from model_export.arena32 import predict_arena
 from model_export.bundle import arena_with_margin, verify_bundle, verify_known_answers, write_bundle
 from model_export.errors import BundleError, ExportError
-from model_export.manifest import FILES, MANIFEST, PRIVACY_PAGE, dump_manifest
+from model_export.manifest import FILES, FLOAT_FILES, MANIFEST, PRIVACY_PAGE, dump_manifest
 from model_export.model_bin import KnownAnswers, pack_model_bin, parse_model_bin
 from model_export.plan import PlanError, compile_plan
 from model_export.preflight import preflight
@@ -44,6 +44,8 @@ def written(tmp_path_factory: pytest.TempPathFactory, int8_blob: Callable[[str],
         accuracy={"float": {"accuracy": 0.9}, "int8": {"accuracy": 0.89}},
         privacy=PRIVACY,
         privacy_page=PAGE,
+        float_model={name: name.encode() for name in FLOAT_FILES},
+        data_schema={"kind": "table"},
     )
     return folder
 
@@ -56,7 +58,7 @@ def bundle(written: Path, tmp_path: Path) -> Path:
 def test_the_manifest_says_what_the_files_hold(written: Path, int8_blob: Callable[[str], bytes]) -> None:
     blob = int8_blob("mlp")
     manifest = json.loads((written / MANIFEST).read_text())
-    assert sorted(p.name for p in written.iterdir()) == sorted([*FILES, MANIFEST, PRIVACY_PAGE])
+    assert sorted(p.name for p in written.iterdir()) == sorted([*FILES, *FLOAT_FILES, MANIFEST, PRIVACY_PAGE])
     assert (written / "model.tflite").read_bytes() == blob
     tflm = TflmModel(blob)
     assert manifest["input"] == {
@@ -69,6 +71,8 @@ def test_the_manifest_says_what_the_files_hold(written: Path, int8_blob: Callabl
     assert manifest["features"] == FEATURES
     assert manifest["privacy"] == {**PRIVACY, "page_sha256": hashlib.sha256(PAGE.encode()).hexdigest()}
     assert (written / PRIVACY_PAGE).read_text() == PAGE
+    assert manifest["float_model"]["input"].startswith("float32, standardized")
+    assert manifest["data_schema"] == {"kind": "table"}
     assert manifest["accuracy"]["int8"] == {"accuracy": 0.89}
     assert {op["name"]: op["count"] for op in manifest["operators"]} == {"FULLY_CONNECTED": 2, "SOFTMAX": 1}
     arena = manifest["arena"]
@@ -87,7 +91,7 @@ def test_every_flipped_bit_is_found(bundle: Path) -> None:
     """Every file, its first and last byte and 120 bytes between, one random bit each; the error names the file."""
     verify_bundle(bundle)
     rng = np.random.default_rng(0)
-    for file in (*FILES, PRIVACY_PAGE, MANIFEST):
+    for file in (*FILES, *FLOAT_FILES, PRIVACY_PAGE, MANIFEST):
         path = bundle / file
         good = path.read_bytes()
         for position in {0, len(good) - 1, *rng.integers(0, len(good), 120).tolist()}:
@@ -108,7 +112,7 @@ def test_every_flipped_bit_is_found(bundle: Path) -> None:
     verify_bundle(bundle, run=False)
 
 
-@pytest.mark.parametrize("file", [*FILES, PRIVACY_PAGE, MANIFEST])
+@pytest.mark.parametrize("file", [*FILES, *FLOAT_FILES, PRIVACY_PAGE, MANIFEST])
 def test_a_missing_or_cut_file_is_named(bundle: Path, file: str) -> None:
     path = bundle / file
     path.write_bytes(path.read_bytes()[:-1])

@@ -15,7 +15,7 @@ from model_export.client import run_worker
 from model_export.errors import ExportError
 from model_export.evaluation import area_under_roc, classification_metrics, softmax
 from model_export.gradient_check import run_graph
-from model_export.manifest import FILES, MANIFEST
+from model_export.manifest import FILES, FLOAT_FILES, MANIFEST
 
 MODEL = {"model": {"kind": "mlp", "hidden": [16]}, "input_shape": [13], "classes": 3}
 
@@ -68,7 +68,10 @@ def test_bundle_writes_a_bundle_and_its_evaluation(prepared: Any, tmp_path: Path
     assert result["int8"]["accuracy"] >= 0.9
     assert manifest["accuracy"] == {key: result[key] for key in ("float", "int8", "tflm")}
     assert manifest["privacy"] == {"unit": "record"}
-    assert sorted(path.name for path in out.iterdir()) == sorted([*FILES, MANIFEST])
+    assert sorted(path.name for path in out.iterdir()) == sorted([*FILES, *FLOAT_FILES, MANIFEST])
+    assert sorted(manifest["float_model"]["files"]) == sorted(FLOAT_FILES)
+    found = run_graph((out / "model_float.tflite").read_bytes(), {"rows": x})["rows"]
+    np.testing.assert_allclose(found, softmax(logits), atol=1e-5)
     assert (tmp_path / "apart").stat().st_mode & 0o777 == 0o700
     assert {path.stat().st_mode & 0o777 for path in (tmp_path / "apart").iterdir()} == {0o600}
     saved = {path.stem: np.load(path) for path in (tmp_path / "apart").iterdir()}

@@ -1,0 +1,154 @@
+"""`edgeward predict`: labels and probabilities for raw rows, by the model in a bundle."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Dict, List
+
+from orchestrator.cli.arguments import check_output
+from orchestrator.cli.commands import COMMANDS
+from orchestrator.errors import UsageError
+
+if TYPE_CHECKING:
+    from orchestrator.node.data import Dataset
+    from orchestrator.predict.described import Described
+    from orchestrator.predict.predictions import Predictions
+
+_EPILOG = """examples:
+  edgeward predict federation/bundle --data new.csv --out predictions.csv
+  edgeward predict federation/bundle --data beats.npz --model float --json
+
+The data file has the columns or arrays of the task, read as the nodes read theirs; the label may be left out. Where it is
+there, the command also says how right the model is. Predictions say something of the rows they are for, and no privacy
+claim covers them: keep them where the rows are."""
+
+
+def register(subparsers: Any) -> None:
+    parser = subparsers.add_parser(
+        "predict",
+        help=COMMANDS["predict"],
+        description="Reads raw rows and writes the model's label and the probability of each class for every one of them.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("bundle", metavar="BUNDLE", type=Path, help="a bundle's folder, as a gateway writes it")
+    parser.add_argument(
+        "--data", required=True, metavar="FILE", type=Path, help="rows in the task's schema: .csv, or .npz for signals"
+    )
+    parser.add_argument(
+        "--out", metavar="PREDICTIONS.csv", type=Path, help="write the predictions there (default: to stdout)"
+    )
+    parser.add_argument(
+        "--model",
+        choices=("int8", "float"),
+        default="int8",
+        help="the quantized model, as boards run it, or the float model it was made of (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--engine",
+        choices=("tflm", "direct"),
+        default="tflm",
+        help="what runs the int8 model: TensorFlow Lite Micro, or Edgeward's own kernels (default: %(default)s)",
+    )
+    parser.add_argument("--json", action="store_true", help="print predictions, or with --out the summary, as JSON")
+    parser.set_defaults(run=_run)
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    from orchestrator.predict.described import read_described, read_rows
+    from orchestrator.predict.engines import probabilities
+    from orchestrator.predict.predictions import Predictions
+
+    _check_out(arguments)
+    bundle = read_described(arguments.bundle)
+    data = read_rows(arguments.data, bundle.schema)
+    found = probabilities(bundle, bundle.inputs(data), arguments.model, arguments.engine)
+    predictions = Predictions(bundle.schema, data, found)
+    if arguments.out is not None:
+        _write(predictions, arguments.out)
+    if arguments.json:
+        rows = {} if arguments.out is not None else {"predictions": list(predictions.rows())}
+        print(json.dumps({**_summary(arguments, bundle, predictions), **rows}))
+        return 0
+    if arguments.out is None:
+        from orchestrator.predict.predictions import write_csv
+
+        write_csv(predictions, sys.stdout)
+    _say(_summary(arguments, bundle, predictions), sys.stderr if arguments.out is None else sys.stdout)
+    return 0
+
+
+def _check_out(arguments: argparse.Namespace) -> None:
+    """Before anything is read: predictions are of private rows, and a bundle is made to be passed on."""
+    out = arguments.out
+    check_output(out, "--out")
+    if out is None:
+        return
+    if out.exists() and arguments.data.exists() and os.path.samefile(out, arguments.data):
+        raise UsageError(f"--out {out}: is the data file itself; name another one")
+    if arguments.bundle.resolve() in out.resolve().parents:
+        raise UsageError(f"--out {out}: lies in the bundle, which holds nothing about rows; name a file elsewhere")
+
+
+def _write(predictions: Predictions, path: Path) -> None:
+    """Whole or not at all: written beside it, then renamed. Only its owner may read it."""
+    from orchestrator.predict.predictions import write_csv
+
+    fresh = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", newline="") as file:
+            write_csv(predictions, file)
+        os.replace(fresh, path)
+    finally:
+        fresh.unlink(missing_ok=True)
+
+
+def _summary(arguments: argparse.Namespace, bundle: Described, predictions: Predictions) -> Dict[str, Any]:
+    return {
+        "bundle": str(bundle.folder),
+        "name": bundle.manifest["name"],
+        "model_digest": bundle.manifest["model_digest"],
+        "model": arguments.model,
+        "engine": {"float": "litert"}.get(arguments.model, arguments.engine),
+        "data": str(arguments.data),
+        "records": predictions.data.records,
+        "dropped": predictions.data.dropped,
+        "predicted": predictions.counts(),
+        "figures": predictions.figures(),
+        "warnings": _warnings(predictions.data, bundle),
+        "out": None if arguments.out is None else str(arguments.out),
+    }
+
+
+def _warnings(data: Dataset, bundle: Described) -> List[str]:
+    from orchestrator.node.data import CLAMPED_SHARE, clamped_columns
+
+    told = [text for share, text in clamped_columns(data, bundle.schema) if share > CLAMPED_SHARE]
+    if data.dropped:
+        told.append(f"{data.dropped} rows lack a used value: there is no prediction for them")
+    return told
+
+
+def _say(summary: Dict[str, Any], file: Any) -> None:
+    from orchestrator.wire.plain import plain
+
+    def line(text: str) -> None:
+        print(plain(text, 4000), file=file)
+
+    counts = ", ".join(f"{name} {count}" for name, count in summary["predicted"].items())
+    line(f"{summary['name']}, {summary['model']} model in {summary['engine']}: {summary['records']} records: {counts}")
+    figures = summary["figures"]
+    if figures:
+        auc = f", AUC {figures['auc']:.3f}" if "auc" in figures else ""
+        line(
+            f"on the {figures['records']} records with a label: accuracy {figures['accuracy']:.3f} (always the most frequent "
+            f"class: {figures['majority']:.3f}){auc}, loss {figures['loss']:.3f}"
+        )
+    for warning in summary["warnings"]:
+        line(f"warning: {warning}")
+    if summary["out"] is not None:
+        line(f"predictions: {summary['out']}")

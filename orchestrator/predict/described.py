@@ -1,0 +1,67 @@
+"""What a bundle says of its model's input: how raw rows are read, standardized, and what the outputs are called."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Dict, NamedTuple, Tuple
+
+import numpy as np
+
+from model_export.bundle import verify_bundle
+from model_export.errors import ExportError
+from orchestrator.errors import EdgewardError, UsageError
+from orchestrator.node.data import Dataset, load_dataset
+from orchestrator.privacy.standardization import standardize
+from orchestrator.wire.structure import structure
+from orchestrator.wire.task import Schema
+
+
+class Described(NamedTuple):
+    """A bundle whose every byte is as it was written. mean, std: float32 of the schema's input shape, in raw units."""
+
+    folder: Path
+    manifest: Dict[str, Any]
+    schema: Schema
+    mean: np.ndarray
+    std: np.ndarray
+
+    def inputs(self, data: Dataset) -> np.ndarray:
+        """float32 (n, *input_shape): the records as the model was trained on them."""
+        return standardize(data.x, self.mean, self.std)
+
+
+def read_described(folder: Path) -> Described:
+    """Raises EdgewardError for a bundle that is damaged, or does not say how raw rows become its inputs."""
+    if not folder.is_dir():
+        raise UsageError(f"{folder}: no such folder; name a bundle, such as the bundle/ in a gateway's --out folder")
+    try:
+        manifest = verify_bundle(folder, run=False)
+    except ExportError as error:
+        raise EdgewardError(f"{folder}: {error}") from error
+    declared = manifest.get("data_schema")
+    if declared is None:
+        raise EdgewardError(
+            f"{folder}: does not say how raw rows become its inputs (manifest.json has no data_schema): it was made by an "
+            "earlier version, or by `edgeward model export`. `edgeward gateway run` of this version makes bundles that do; "
+            "`edgeward model run` takes inputs that are int8 already"
+        )
+    try:
+        schema: Schema = structure(declared, Schema, f"{folder}/manifest.json: data_schema")
+    except UsageError as error:
+        raise EdgewardError(str(error)) from error
+    if schema.input_shape != tuple(manifest["input"]["shape"][1:]) or list(schema.classes) != manifest["labels"]:
+        raise EdgewardError(f"{folder}/manifest.json: data_schema is not of this model: input or classes differ")
+    return Described(folder, manifest, schema, *_standardization(folder, manifest, schema))
+
+
+def _standardization(folder: Path, manifest: Dict[str, Any], schema: Schema) -> Tuple[np.ndarray, np.ndarray]:
+    if schema.kind == "signal":  # the reader divides by the unit scale; nothing else is done to a signal
+        return np.zeros(schema.input_shape, np.float32), np.ones(schema.input_shape, np.float32)
+    features = manifest["features"]
+    if len(features) != schema.input_shape[0]:
+        raise EdgewardError(f"{folder}/manifest.json: {len(features)} features, the model has {schema.input_shape[0]}")
+    return np.array([f["mean"] for f in features], np.float32), np.array([f["std"] for f in features], np.float32)
+
+
+def read_rows(path: Path, schema: Schema) -> Dataset:
+    """The records of a data file as a node would read them, but labels are read only where there are any."""
+    return load_dataset(path, replace(schema, patient=""), unlabelled=True)

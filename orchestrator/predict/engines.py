@@ -1,0 +1,62 @@
+"""The ways to run a bundle's model here: int8 as a board does, in TFLM or engine/direct, or the float model in LiteRT."""
+
+import importlib.util
+
+import numpy as np
+
+from model_export.errors import ExportError
+from model_export.gradient_check import run_graph
+from model_export.model_bin import parse_model_bin
+from model_export.tflm import Quantized, TflmModel
+from orchestrator.boards.host_engine import run_plan
+from orchestrator.errors import EdgewardError
+from orchestrator.node.litert import runtime_package
+from orchestrator.predict.described import Described
+
+MODELS = ("int8", "float")
+ENGINES = ("tflm", "direct")
+
+
+def probabilities(bundle: Described, inputs: np.ndarray, model: str = "int8", engine: str = "tflm") -> np.ndarray:
+    """float32 (n, classes) for standardized float32 inputs (n, *input_shape). Raises EdgewardError.
+
+    model: one of MODELS; engine: of ENGINES, for int8. Each runs in a process of its own.
+    """
+    try:
+        if model == "float":
+            return _float(bundle, inputs)
+        rows = _edge(bundle, "input").quantize(inputs)
+        outputs = _tflm(bundle, rows) if engine == "tflm" else _direct(bundle, rows)
+    except ExportError as error:
+        raise EdgewardError(f"{bundle.folder}: {error}") from error
+    return _edge(bundle, "output").dequantize(outputs.reshape(len(inputs), len(bundle.schema.classes)))
+
+
+def _float(bundle: Described, inputs: np.ndarray) -> np.ndarray:
+    if "float_model" not in bundle.manifest:
+        raise EdgewardError(f"{bundle.folder}: holds no float model; --model int8 runs the one it has")
+    runtime_package()
+    found = run_graph((bundle.folder / "model_float.tflite").read_bytes(), {"rows": inputs})["rows"]
+    return np.asarray(found, np.float32).reshape(len(inputs), len(bundle.schema.classes))
+
+
+def _tflm(bundle: Described, rows: np.ndarray) -> np.ndarray:
+    if importlib.util.find_spec("tflite_micro") is None:
+        raise EdgewardError(
+            "TensorFlow Lite Micro is not installed: pip install 'edgeward[gateway]', or run with --engine direct or "
+            "--model float"
+        )
+    return TflmModel((bundle.folder / "model.tflite").read_bytes()).run(rows)
+
+
+def _direct(bundle: Described, rows: np.ndarray) -> np.ndarray:
+    packed = parse_model_bin((bundle.folder / "model.bin").read_bytes())
+    if packed.plan is None:
+        refused = bundle.manifest["arena"]["direct_refused"]
+        raise EdgewardError(f"{bundle.folder}: engine/direct cannot run this model ({refused}); use --engine tflm")
+    return run_plan(packed.tflite, packed.plan, rows)
+
+
+def _edge(bundle: Described, side: str) -> Quantized:
+    edge = bundle.manifest[side]
+    return Quantized(tuple(edge["shape"]), edge["dtype"], edge["scale"], edge["zero_point"])

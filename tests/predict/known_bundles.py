@@ -1,0 +1,57 @@
+"""The schemas and weights these tests know, and bundles made of them as a gateway makes them."""
+
+from pathlib import Path
+from typing import NamedTuple, Optional
+
+import numpy as np
+
+from orchestrator.gateway.calibration import Calibration
+from orchestrator.gateway.federation import quantize
+from orchestrator.gateway.run import Trained
+from orchestrator.privacy.accounting_process import statement_apart
+from orchestrator.wire.task import Feature, Privacy, Schema, Task
+
+TABLE = Schema(
+    "table",
+    "sick",
+    ("no", "yes"),
+    {"0": 0, "1": 1},
+    (Feature("age", 0, 110), Feature("ward", categories=("a", "b", "?")), Feature("lactate", 0, 30)),
+    patient="who",
+)
+SIGNAL = Schema(
+    "signal", "beat", ("N", "V", "other"), {"0": 0, "1": 1, "2": 2}, samples=16, channels=2, unit_scale=200.0
+)
+
+
+class Known(NamedTuple):
+    """A bundle and the logistic regression it was made of: logits = ((x - mean) / std) @ kernel + bias."""
+
+    bundle: Path
+    mean: np.ndarray
+    std: np.ndarray
+    kernel: np.ndarray
+    bias: np.ndarray
+
+
+def table_bundle(out: Path) -> Known:
+    mean, std = np.array([61.25, 1 / 3, 1 / 3, 1 / 3, 2.5], "f4"), np.array([17.5, 0.47, 0.47, 0.47, 1.75], "f4")
+    kernel = np.array([[-0.8, 0.8], [0.2, -0.2], [-0.5, 0.5], [0, 0], [-1, 1]], "f4")
+    bias = np.array([0.25, -0.25], "f4")
+    task = Task("sepsis", TABLE, {"kind": "mlp", "hidden": []}, privacy=Privacy(unit="none"))
+    trained = Trained(np.concatenate([kernel.ravel(), bias]), mean, std)
+    return Known(_made(task, trained, None, out), mean, std, kernel, bias)
+
+
+def signal_bundle(out: Path) -> Path:
+    model = {"kind": "cnn1d", "filters": [4], "kernel": 3, "dense": []}
+    task = Task("beats", SIGNAL, model, privacy=Privacy(unit="none"))
+    rng = np.random.default_rng(3)
+    weights = rng.normal(0, 0.5, 3 * 2 * 4 + 4 + 4 * 3 + 3).astype("f4")
+    trained = Trained(weights, np.zeros((16, 2), "f4"), np.ones((16, 2), "f4"))
+    return _made(task, trained, Calibration(rng.normal(0, 1, (50, 16, 2)).astype("f4")), out)
+
+
+def _made(task: Task, trained: Trained, rows: Optional[Calibration], out: Path) -> Path:
+    claim = statement_apart(task, {"n": 100})
+    return Path(quantize(task, dict(task.model), trained, None, rows, claim, out, lambda event: None)["bundle"])
