@@ -7,8 +7,11 @@ from pathlib import Path
 
 import pytest
 from required import ALLOWED, REQUIRE_ALL
+from slow import SLOW, TESTS
 
-TESTS = """
+ROOT = TESTS.parent
+
+SOME = """
 import pytest
 
 @pytest.mark.skipif(True, reason="tool is not installed")
@@ -26,7 +29,7 @@ PERMITTED = "import pytest\ndef test_it(): pytest.skip('no Python 3.8 on this ma
 
 
 def run(folder: Path, everything: bool) -> "subprocess.CompletedProcess[str]":
-    (folder / "test_some.py").write_text(TESTS)
+    (folder / "test_some.py").write_text(SOME)
     (folder / "test_module.py").write_text(MODULE)
     (folder / "test_permitted.py").write_text(PERMITTED)
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent), REQUIRE_ALL: str(int(everything))}
@@ -50,6 +53,27 @@ def test_where_all_is_required_a_skip_fails_but_for_the_list(tmp_path: Path) -> 
     for reason in ("tool is not installed", "data are absent", "package is absent"):
         assert f"was skipped, and {REQUIRE_ALL} is set: {reason}" in done.stdout
     assert "test_permitted.py" not in done.stdout.split("short test summary info")[1]
+
+
+def test_continuous_integration_requires_all_and_the_inner_loop_leaves_out_the_slow() -> None:
+    assert f"export {REQUIRE_ALL}=1" in (ROOT / ".ci/run").read_text()
+    assert '-m "not slow"' in (ROOT / "Makefile").read_text()
+    assert not [name for name in SLOW if not (TESTS / name).exists()]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "--collect-only",
+        "-q",
+        "-m",
+        "not slow",
+        "-n0",
+        "-p",
+        "no:cacheprovider",
+    ]
+    command += ["tests/wire/test_bounds.py", "tests/wire/test_any_message.py", "tests/e2e/test_demo.py"]
+    found = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert {line.split("::")[0] for line in found.stdout.splitlines() if "::" in line} == {"tests/wire/test_bounds.py"}
 
 
 @pytest.mark.parametrize("why", ALLOWED.values())
