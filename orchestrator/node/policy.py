@@ -13,6 +13,7 @@ from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
 from orchestrator.errors import UsageError
 from orchestrator.privacy.noisy_sum import parties_of
+from orchestrator.wire.bounds import near
 from orchestrator.wire.protection import UNITS
 from orchestrator.wire.structure import structure
 from orchestrator.wire.task import Schema, Task
@@ -81,7 +82,7 @@ class Require:
         for name, known in (("units", UNITS), ("stages", STAGES)):
             for value in getattr(self, name):
                 if value not in known:
-                    raise ValueError(f"{name}: {value!r}, expected of {', '.join(known)}")
+                    raise ValueError(f"{name}: {value!r}, expected of {', '.join(known)}{near(value, known)}")
         if not self.units:
             raise ValueError("units: empty, so that no task could be taken; leave it out or name some")
         if self.minimum_cohort < 1:

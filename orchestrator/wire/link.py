@@ -24,7 +24,7 @@ from urllib.parse import urlsplit
 import paho.mqtt.client as mqtt
 
 from orchestrator.errors import BrokerError, UsageError, WireError
-from orchestrator.wire.bounds import host_name
+from orchestrator.wire.bounds import host_name, near
 from orchestrator.wire.frames import CHUNK_BYTES
 from orchestrator.wire.spill import Piece, Spill
 
@@ -137,7 +137,8 @@ class BrokerAddress:
         except ValueError as error:
             raise UsageError(f"broker address {url!r}: {error}") from error
         if parts.scheme not in ("mqtt", "mqtts") or not parts.hostname or host_name("host", parts.hostname):
-            raise UsageError(f"broker address {url!r}: expected mqtt://HOST[:PORT] or mqtts://HOST[:PORT]")
+            meant = near(parts.scheme, ("mqtt", "mqtts")) if parts.scheme not in ("mqtt", "mqtts") else ""
+            raise UsageError(f"broker address {url!r}: expected mqtt://HOST[:PORT] or mqtts://HOST[:PORT]{meant}")
         tls = parts.scheme == "mqtts"
         return cls(parts.hostname, port or (8883 if tls else 1883), tls, parts.username, parts.password, ca_file)
 

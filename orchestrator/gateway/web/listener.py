@@ -13,8 +13,9 @@ from orchestrator.errors import BrokerError, WireError
 from orchestrator.wire.body import PRESENCE_BYTES, decode_body
 from orchestrator.wire.cbor import NARROW
 from orchestrator.wire.link import BrokerAddress, Connected, Disconnected, Link, Message
-from orchestrator.wire.plain import plain_fields
+from orchestrator.wire.plain import plain, plain_fields
 from orchestrator.wire.records import read_object
+from orchestrator.wire.refusals import code_in, text_of
 from orchestrator.wire.topics import Topics
 
 log = logging.getLogger("edgeward.dashboard")
@@ -185,9 +186,10 @@ class Listener:
         except WireError as error:
             self._pass_over("presence of %s: %s", node, error)
             return
-        if header.get("kind") == "gone":
-            return
         with self._lock:
+            if header.get("kind") == "gone":
+                self._presence.get(node, {}).pop("waiting", None)
+                return
             if node not in self._presence and len(self._presence) >= _MOST_NODES:
                 return
             said = {
@@ -195,7 +197,10 @@ class Listener:
                 for name in ("process", "labels", "health")
                 if isinstance(header.get(name), dict)
             }
-            self._presence[node] = {**self._presence.get(node, {}), **said, "at": now}
+            # Whose owner is to be asked: of which run, and why. The next presence says that it is no longer so.
+            asked = {"run": plain(header.get("run")), "reason": text_of(code_in(header))}
+            waiting = asked if header.get("kind") == "waiting" else None
+            self._presence[node] = {**self._presence.get(node, {}), **said, "waiting": waiting, "at": now}
             self.changes += 1
 
 
