@@ -1,20 +1,150 @@
-"""SQLite the way Edgeward uses it: write-ahead log, every commit on the disk before it returns."""
+"""SQLite the way Edgeward uses it: write-ahead log, every commit on the disk before it returns, and rows that notice damage."""
 
+import hashlib
 import sqlite3
 from pathlib import Path
+from typing import Any, Dict, List, Mapping, Sequence, Tuple
 
-from orchestrator.errors import EdgewardError
+from orchestrator.errors import DamagedError, EdgewardError
+
+Columns = Mapping[str, Sequence[str]]
+"""Table -> its columns, but for `digest`, in the order in which they are declared."""
+
+RESTORE = 'restore it from a backup (docs/operations.md, "Back up and restore")'
+
+_ADVICE = (
+    ("disk is full", "make room on that disk, then give the same command again: nothing that was acknowledged is lost"),
+    ("disk i/o", "look at the disk (dmesg, smartctl), then give the same command again, or move the folder to another"),
+    ("readonly", "let this user write there"),
+    ("unable to open", "let this user read and write there"),
+    ("locked", "another program uses it: end that one first"),
+    ("malformed", RESTORE),
+    ("not a database", RESTORE),
+)
+"""What SQLite's messages contain, and what a person does about it."""
+
+
+class StoreError(EdgewardError, sqlite3.OperationalError):
+    """A store that cannot be read or written. The message names the file and what to do."""
+
+
+def _advised(error: sqlite3.Error) -> str:
+    advice = [what for part, what in _ADVICE if part in str(error).lower()]
+    return f"{error}{': ' if advice else ''}{''.join(advice[:1])}"
+
+
+class _Cursor(sqlite3.Cursor):
+    path = ""
+
+    def execute(self, query: str, values: Any = ()) -> "_Cursor":
+        return self._named(super().execute, query, values)
+
+    def fetchall(self) -> List[Any]:
+        return self._named(super().fetchall)
+
+    def fetchone(self) -> Any:
+        return self._named(super().fetchone)
+
+    def __next__(self) -> Any:
+        return self._named(super().__next__)
+
+    def _named(self, call: Any, *arguments: Any) -> Any:
+        try:
+            return call(*arguments)
+        except sqlite3.Error as error:
+            # Subclasses other than these two are bugs, or what a caller asks for (a row that is there already).
+            if type(error) not in (sqlite3.DatabaseError, sqlite3.OperationalError):
+                raise
+            raise StoreError(f"{self.path}: {_advised(error)}") from error
+
+
+class _Connection(sqlite3.Connection):
+    """Names its file in what goes wrong."""
+
+    path = ""
+
+    def cursor(self, factory: Any = _Cursor) -> Any:
+        cursor = super().cursor(factory)
+        cursor.path = self.path
+        return cursor
+
+    def execute(self, query: str, values: Any = ()) -> sqlite3.Cursor:
+        cursor: sqlite3.Cursor = self.cursor().execute(query, values)
+        return cursor
 
 
 def open_database(path: Path, schema: str, owner: str) -> sqlite3.Connection:
-    """A connection in autocommit mode with `schema` applied; EdgewardError when the file cannot be `owner`'s store."""
+    """A connection in autocommit mode with `schema` applied; EdgewardError when the file cannot be `owner`'s store.
+
+    Whatever fails later raises StoreError, which names the file.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        connection = sqlite3.connect(str(path), isolation_level=None)
+        connection = sqlite3.connect(str(path), isolation_level=None, factory=_Connection)
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("PRAGMA synchronous=FULL")
         connection.execute("PRAGMA secure_delete=FAST")  # some builds write zeros over every vector that is dropped
         connection.executescript(schema)
+        found = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
     except sqlite3.Error as error:
-        raise EdgewardError(f"{path}: cannot be used as the {owner}'s store: {error}") from error
+        reason = error.__cause__ if isinstance(error.__cause__, sqlite3.Error) else error
+        raise EdgewardError(f"{path}: cannot be used as the {owner}'s store: {_advised(reason)}") from error
+    connection.path = str(path)
+    if found != "ok":
+        raise EdgewardError(f"{path}: is damaged ({' '.join(str(found).split())}): {RESTORE}")
     return connection
+
+
+class Rows:
+    """Rows with a digest of themselves, which is compared whenever one is read: a flipped bit is an error, and never a value."""
+
+    def __init__(self, connection: sqlite3.Connection, path: Path, columns: Columns) -> None:
+        """Tables that lack the column, in stores of earlier versions and read-only ones, are read without; see `seal`."""
+        self._db, self._path, self._columns = connection, path, columns
+        self._sealed = {table for table in columns if "digest" in _columns_of(connection, table)}
+
+    def seal(self) -> None:
+        """Gives every row a digest that has none: those of earlier versions, and what was put right by hand."""
+        for table, columns in self._columns.items():
+            if table not in self._sealed:
+                self._db.execute(f"ALTER TABLE {table} ADD COLUMN digest BLOB")
+                self._sealed.add(table)
+            query = f"SELECT rowid, {', '.join(columns)} FROM {table} WHERE digest IS NULL"
+            for row in self._db.execute(query).fetchall():
+                self._db.execute(f"UPDATE {table} SET digest = ? WHERE rowid = ?", (digest_of(table, row[1:]), row[0]))
+
+    def put(self, table: str, *values: Any, otherwise: str = "") -> None:
+        """Inserts a row. otherwise: REPLACE or IGNORE, for one whose key is there already."""
+        marks = ", ".join("?" * (len(values) + 1))
+        query = f"INSERT {f'OR {otherwise} ' if otherwise else ''}INTO {table} VALUES ({marks})"
+        self._db.execute(query, (*values, digest_of(table, values)))
+
+    def get(self, table: str, where: str = "1", *values: Any, order: str = "rowid") -> List[Tuple[Any, ...]]:
+        """All columns of the rows that match. DamagedError names a row that is not as it was written."""
+        columns, sealed = self._columns[table], table in self._sealed
+        chosen = ", ".join([*columns, "digest"] if sealed else columns)
+        found = self._db.execute(f"SELECT {chosen} FROM {table} WHERE {where} ORDER BY {order}", values).fetchall()
+        return [self._checked(table, row) for row in found] if sealed else found
+
+    def _checked(self, table: str, row: Tuple[Any, ...]) -> Tuple[Any, ...]:
+        if row[-1] is not None and row[-1] != digest_of(table, row[:-1]):
+            which = ", ".join(str(value)[:80] for value in row[:-1] if isinstance(value, (str, int)))[:160]
+            raise DamagedError(
+                f"{self._path}: a row of {table!r} ({which}) is not as it was written: the disk or somebody changed it. It was "
+                f"not used; {RESTORE}"
+            )
+        return row[:-1]
+
+
+def digest_of(table: str, values: Sequence[Any]) -> bytes:
+    """16 bytes of BLAKE2b over a row: another value, another order, another table is another digest."""
+    digest = hashlib.blake2b(table.encode(), digest_size=16)
+    for value in values:
+        data = bytes(value) if isinstance(value, (bytes, memoryview)) else repr(value).encode("utf-8", "surrogatepass")
+        digest.update(b"%s %d " % (type(value).__name__.encode(), len(data)))
+        digest.update(data)
+    return digest.digest()
+
+
+def _columns_of(connection: sqlite3.Connection, table: str) -> Dict[str, None]:
+    return dict.fromkeys(str(row[1]) for row in connection.execute(f"PRAGMA table_info({table})").fetchall())

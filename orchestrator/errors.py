@@ -29,6 +29,10 @@ class DataError(EdgewardError):
     code = "data"
 
 
+class DamagedError(EdgewardError):
+    """What a store holds is not what was written into it. The message names file and row."""
+
+
 class WireError(EdgewardError):
     """A message could not be decoded, or does not match what was announced."""
 

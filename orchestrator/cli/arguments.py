@@ -16,10 +16,14 @@ MOST = 10**15
 
 
 class Parser(argparse.ArgumentParser):
-    """Everywhere: paths are not empty; numbers are finite, not negative and at most MOST; words are text."""
+    """Everywhere: paths are not empty; numbers are finite, not negative and at most MOST; words are text.
+
+    A word that is not known is refused with the nearest one that is.
+    """
 
     def __init__(self, *positional: Any, **named: Any) -> None:
         super().__init__(*positional, **named)
+        self.register("action", "parsers", _Commands)
         self.register("type", Path, path)
         self.register("type", int, whole)
         self.register("type", float, number)
@@ -28,7 +32,36 @@ class Parser(argparse.ArgumentParser):
         for word in args or ():
             if not word.isprintable():
                 self.error(f"an argument is not printable text in UTF-8: {word!a}")
-        return super().parse_known_args(args, namespace)
+        found, unknown = super().parse_known_args(args, namespace)
+        if unknown:  # said by the command itself, which knows what it takes
+            self.error(f"unrecognized arguments: {' '.join(unknown)}{self._near_option(unknown)}")
+        return found, unknown
+
+    def _near_option(self, unknown: Sequence[str]) -> str:
+        from orchestrator.wire.bounds import near
+
+        options = [option for option in self._option_string_actions if option.startswith("--")]
+        return next(filter(None, (near(w.partition("=")[0], options) for w in unknown if w.startswith("--"))), "")
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        """Of a closed set, commands included: names the nearest of it."""
+        if action.choices is None or value in action.choices:
+            return
+        from orchestrator.wire.bounds import near
+
+        known = [str(choice) for choice in action.choices]
+        expected = ", ".join(known)
+        raise argparse.ArgumentError(action, f"invalid choice: {value!r}{near(value, known)} (choose from {expected})")
+
+
+class _Commands(argparse._SubParsersAction):
+    """A command without a description is described by its line in the listing."""
+
+    def add_parser(self, name: str, **named: Any) -> Any:
+        line = named.get("help")
+        if line:
+            named.setdefault("description", f"{line[0].upper()}{line[1:]}.")
+        return super().add_parser(name, **named)
 
 
 def path(text: str) -> Path:
@@ -90,6 +123,12 @@ def broker_url(text: str) -> str:
     except UsageError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
     return text
+
+
+def add_json(*parsers: argparse.ArgumentParser) -> None:
+    """For commands that say in a few words what they did."""
+    for parser in parsers:
+        parser.add_argument("--json", action="store_true", help="one JSON object instead of text")
 
 
 def check_output(path: Optional[Path], option: str) -> None:

@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Tuple
 
+from orchestrator.cli.commands import COMMANDS
+
 BROKEN_KINDS = (
     "noise-off",
     "wrong-scale",
@@ -67,7 +69,7 @@ Exit code 1: the measurements contradict the claim. --broken shows that they wou
 def register(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "audit",
-        help="attack a task's own training; hold the result against its privacy claim",
+        help=COMMANDS["audit"],
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -4,6 +4,9 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from orchestrator.cli.arguments import add_json
+from orchestrator.cli.commands import COMMANDS
+
 _EPILOG = """On the authority's machine, which may be offline; every FILE is carried:
   edgeward authority init authority --federation icu                        # prints the fingerprint for --ca
   edgeward authority sign gateway.json --name gateway --authority authority --out answer.json
@@ -19,7 +22,7 @@ On the gateway's:
 def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     authority = subparsers.add_parser(
         "authority",
-        help="issue and revoke certificates away from the gateway",
+        help=COMMANDS["authority"],
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -39,12 +42,14 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     sign.set_defaults(run=_sign)
 
     revoke = verbs.add_parser("revoke", help="take a node's, or the gateway's, certificates away")
-    revoke.add_argument("name")
+    revoke.add_argument("name", help="the node's name, or gateway")
     _authority(revoke)
     revoke.set_defaults(run=_revoke)
 
+    add_json(init, sign, revoke)
+
     log = verbs.add_parser("log", help="show every certificate that was issued or revoked")
-    log.add_argument("--json", action="store_true", help="as JSON")
+    log.add_argument("--json", action="store_true", help="print the log as JSON")
     _authority(log)
     log.set_defaults(run=_log)
 
@@ -60,13 +65,16 @@ def _authority(parser: argparse.ArgumentParser) -> None:
 
 
 def _init(arguments: argparse.Namespace) -> int:
+    from orchestrator.cli.tables import report
     from orchestrator.gateway.apart import create_authority
 
     authority = create_authority(arguments.folder, arguments.federation)
-    print(
+    report(
+        arguments.json,
+        {"federation": authority.federation, "ca": authority.ca_fingerprint},
         f"authority of {authority.federation}: {authority.ca_fingerprint}\n"
         f"next, on the gateway: edgeward gateway init identity --federation {authority.federation} --host HOST "
-        "--request gateway.json"
+        "--request gateway.json",
     )
     return 0
 
@@ -74,6 +82,7 @@ def _init(arguments: argparse.Namespace) -> int:
 def _sign(arguments: argparse.Namespace) -> int:
     import json
 
+    from orchestrator.cli.tables import report
     from orchestrator.errors import UsageError
     from orchestrator.gateway.apart import read_answer, sign_gateway
     from orchestrator.gateway.authority import GATEWAY_NAME, Authority
@@ -93,28 +102,46 @@ def _sign(arguments: argparse.Namespace) -> int:
         answer = {**authority.sign(request, arguments.name), "broker": arguments.broker}
     create_file(arguments.out, json.dumps(answer, indent=1).encode())
     newest = authority.log.entries()[-1]
-    print(
+    published = _published(authority)
+    report(
+        arguments.json,
+        {
+            "name": arguments.name,
+            "answer": str(arguments.out),
+            "ca": authority.ca_fingerprint,
+            "key": newest.key,
+            "certificates": published or None,
+        },
         f"{arguments.out}: bring it to {arguments.name}; authority {authority.ca_fingerprint}\n"
-        f"key of {arguments.name}: {grouped(newest.key)}"
+        f"key of {arguments.name}: {grouped(newest.key)}{_bring(published)}",
     )
-    return _published(authority)
+    return 0
 
 
 def _revoke(arguments: argparse.Namespace) -> int:
+    from orchestrator.cli.tables import report
     from orchestrator.gateway.authority import Authority
 
     authority = Authority(arguments.authority)
-    print(f"{arguments.name}: {authority.revoke(arguments.name)} certificates revoked")
-    return _published(authority)
+    count = authority.revoke(arguments.name)
+    published = _published(authority)
+    report(
+        arguments.json,
+        {"name": arguments.name, "revoked": count, "certificates": published or None},
+        f"{arguments.name}: {count} certificates revoked{_bring(published)}",
+    )
+    return 0
 
 
-def _published(authority: Any) -> int:
-    """A gateway that is its own authority reads its folder; one apart has to be brought the news."""
+def _published(authority: Any) -> str:
+    """The file to bring to a gateway apart; nothing where the gateway is its own authority and reads its folder."""
     from orchestrator.gateway.apart import publish
 
-    if not authority.signing_key.exists():
-        print(f"{publish(authority)}: bring it to the gateway (`edgeward gateway install`)")
-    return 0
+    return "" if authority.signing_key.exists() else str(publish(authority))
+
+
+def _bring(published: str) -> str:
+    return f"\n{published}: bring it to the gateway (`edgeward gateway install`)" if published else ""
 
 
 def _log(arguments: argparse.Namespace) -> int:

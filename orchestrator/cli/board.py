@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional
 
 from orchestrator.cli import flash, monitor
+from orchestrator.cli.commands import COMMANDS
 
 if TYPE_CHECKING:
     import numpy as np
@@ -28,7 +29,7 @@ _SIMULATED = "simulated: these are times of this machine, not of a board"
 def register(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "board",
-        help="list, ask, update, measure and simulate boards",
+        help=COMMANDS["board"],
         description="List, ask, update, measure and simulate boards.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -43,11 +44,11 @@ def register(subparsers: Any) -> None:
     bench.add_argument("--rows", type=_count, default=100, metavar="N", help="random rows to run (default: 100)")
     _verb(verbs, "selftest", run_selftest, "let a board run the known answers its model carries")
     verify = _verb(verbs, "verify", run_verify, "compare what a board runs with a bundle")
-    verify.add_argument("model", type=Path, metavar="BUNDLE|model.bin")
+    verify.add_argument("model", type=Path, metavar="BUNDLE|model.bin", help="what the board should run")
     update = _verb(verbs, "update", run_update, "send a new model over serial; the board tests it before it takes it")
-    update.add_argument("model", type=Path, metavar="BUNDLE|model.bin")
+    update.add_argument("model", type=Path, metavar="BUNDLE|model.bin", help="the model to send")
     key = _verb(verbs, "key", run_key, "the keys whose signature a model needs on a board")
-    key.add_argument("action", choices=("list", "set", "remove", "lock"))
+    key.add_argument("action", choices=("list", "set", "remove", "lock"), help="what to do with the board's keys")
     key.add_argument("file", nargs="?", type=Path, metavar="PUBLIC.pem", help="for set and remove")
     _verb(verbs, "rollback", run_rollback, "back to the model in the other slot")
     _verb(verbs, "reboot", run_reboot, "restart a board")
@@ -65,7 +66,13 @@ def _verb(
     parser: argparse.ArgumentParser = verbs.add_parser(name, help=help_text, description=help_text)
     if port:
         parser.add_argument("port", metavar="PORT", help="serial port, such as /dev/ttyUSB0")
-        parser.add_argument("--timeout", type=_seconds, default=10.0, metavar="S", help="(default: 10)")
+        parser.add_argument(
+            "--timeout",
+            type=_seconds,
+            default=10.0,
+            metavar="S",
+            help="how long to wait for the board's answer (default: 10)",
+        )
     parser.add_argument("--json", action="store_true", help="print JSON instead of text")
     parser.set_defaults(run=run)
     return parser

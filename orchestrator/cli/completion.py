@@ -4,6 +4,8 @@ import argparse
 from pathlib import Path
 from typing import Any, Iterator
 
+from orchestrator.cli.commands import COMMANDS
+
 SHELLS = ("bash", "zsh", "fish")
 
 _EPILOG = """examples:
@@ -17,7 +19,7 @@ It takes effect in shells opened from then on. Write it again after an upgrade."
 def register(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "completion",
-        help="print a script that completes edgeward's words in a shell",
+        help=COMMANDS["completion"],
         description="Prints a script with which a shell completes edgeward's commands, options, choices and files.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -5,6 +5,7 @@ import math
 from pathlib import Path
 
 from orchestrator.cli.arguments import whole
+from orchestrator.cli.commands import COMMANDS
 
 TASK_NAMES = ("breast-cancer", "digits", "heart-disease", "ecg-beats")
 
@@ -12,14 +13,14 @@ TASK_NAMES = ("breast-cancer", "digits", "heart-disease", "ecg-beats")
 def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     demo = subparsers.add_parser(
         "demo",
-        help="train on several nodes, quantize, run it on a virtual board",
+        help=COMMANDS["demo"],
         description="Starts a gateway, nodes and a virtual board as processes on this machine and takes real data "
         "through all of them. Writes report.json, rounds.png and the bundle.",
     )
-    demo.add_argument("--task", choices=TASK_NAMES, default=TASK_NAMES[0], help="default: %(default)s")
+    demo.add_argument("--task", choices=TASK_NAMES, default=TASK_NAMES[0], help="what to learn (default: %(default)s)")
     demo.add_argument("--data", type=Path, metavar="DIR", help="data folder, for heart-disease and ecg-beats")
-    demo.add_argument("--nodes", type=_at_least_one, help="default: 4")
-    demo.add_argument("--rounds", type=_at_least_one, help="default: the task's own")
+    demo.add_argument("--nodes", type=_at_least_one, help="hospitals to simulate, one process each (default: 4)")
+    demo.add_argument("--rounds", type=_at_least_one, help="rounds of training (default: the task's own)")
     demo.add_argument("--epsilon", type=_epsilon, default=8.0, help="privacy budget per record, or 'inf' (default: 8)")
     demo.add_argument(
         "--secure",
@@ -27,8 +28,12 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         help="the gateway sees only sums: masked vectors, and of the noise every node adds a share (one step a round)",
     )
     demo.add_argument("--seed", type=int, default=0, help="of splits and initial weights; noise has none (default: 0)")
-    demo.add_argument("--out", type=Path, default=Path("out/demo"), help="default: %(default)s")
-    demo.add_argument("--broker", default="embedded", help="embedded, mosquitto, or mqtt://HOST:PORT")
+    demo.add_argument(
+        "--out", type=Path, default=Path("out/demo"), help="folder for all results (default: %(default)s)"
+    )
+    demo.add_argument(
+        "--broker", default="embedded", help="embedded, mosquitto, or mqtt://HOST:PORT (default: %(default)s)"
+    )
     demo.add_argument("--json", action="store_true", help="progress and report as one JSON object a line")
     demo.set_defaults(run=_run)
 

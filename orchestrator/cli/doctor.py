@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.cli.arguments import seconds
+from orchestrator.cli.commands import COMMANDS
 
 _EPILOG = """examples:
   edgeward doctor edgeward.toml --out federation                                        # a gateway
@@ -19,7 +20,7 @@ Exit code 1 with any problem. It changes nothing; a file of 1 MiB is written to 
 def register(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "doctor",
-        help="check broker, certificates, clock, disk, runtime, boards, data",
+        help=COMMANDS["doctor"],
         description="Checks this machine as a gateway, or with --node as a node, and says what is wrong and the fix.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -6,6 +6,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Dict, List
 
+from orchestrator.cli.commands import COMMANDS
+
 if TYPE_CHECKING:
     from orchestrator.boards.flash import FlashResult
     from orchestrator.boards.flash_images import Region
@@ -20,7 +22,7 @@ A model alone takes seconds and leaves the firmware as it is. The board restarts
 def register(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "flash",
-        help="write a model, or firmware and model, to a board",
+        help=COMMANDS["flash"],
         description="Write a model, or firmware and model, to an ESP32 over its serial port.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -38,7 +40,12 @@ def register(subparsers: Any) -> None:
     parser.add_argument("--lock-keys", action="store_true", help="with --key: only flashing changes the keys again")
     parser.add_argument("--everything", action="store_true", help="also bootloader, partition table and app")
     parser.add_argument("--firmware", type=Path, metavar="DIR", help="build folder, such as .pio/build/esp32dev")
-    parser.add_argument("--chip", choices=("auto", "esp32", "esp32c3", "esp32s3"), default="auto")
+    parser.add_argument(
+        "--chip",
+        choices=("auto", "esp32", "esp32c3", "esp32s3"),
+        default="auto",
+        help="the chip to expect (default: detect it)",
+    )
     parser.add_argument("--baud", type=int, help="speed while flashing (default: 460800)")
     parser.add_argument("--no-stub", action="store_true", help="use the chip's ROM loader only: slower, for simulators")
     parser.add_argument(

@@ -5,11 +5,12 @@ from pathlib import Path
 
 from orchestrator.cli import logs, relay, scrub, service
 from orchestrator.cli.arguments import port, seconds
+from orchestrator.cli.commands import COMMANDS
 from orchestrator.cli.identity import register_gateway
 
 
 def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    gateway = subparsers.add_parser("gateway", help="run the orchestrator of a federation")
+    gateway = subparsers.add_parser("gateway", help=COMMANDS["gateway"])
     verbs = gateway.add_subparsers(title="verbs", metavar="VERB", required=True)
     run = verbs.add_parser(
         "run",
@@ -17,13 +18,19 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         description="Waits for the nodes, runs the rounds, quantizes the result and writes a bundle for boards. "
         "A run that was cut off continues when the same command is given again; SIGTERM cuts it off in order, with exit code 0.",
     )
-    run.add_argument("config", type=Path, help="edgeward.toml")
+    run.add_argument("config", type=Path, help="the federation's edgeward.toml")
     run.add_argument(
         "--out", type=Path, default=Path("out/federation"), help="state and results (default: %(default)s)"
     )
     run.add_argument("--broker", help="embedded, mosquitto, or mqtt://HOST:PORT; instead of the file's")
     run.add_argument("--port", type=port, help="port of an own broker; instead of the file's")
-    run.add_argument("--connect-timeout", type=seconds, default=30.0, metavar="S", help="default: %(default)s")
+    run.add_argument(
+        "--connect-timeout",
+        type=seconds,
+        default=30.0,
+        metavar="S",
+        help="how long to try to reach the broker (default: %(default)s)",
+    )
     run.add_argument(
         "--retrain-on-drift",
         type=float,
@@ -46,11 +53,21 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         description="Serves the web dashboard of a gateway's state folder. It only reads. With --broker it also shows boards.",
     )
     dashboard.add_argument("out", type=Path, help="the --out folder of a gateway")
-    dashboard.add_argument("--listen", default="8080", metavar="[HOST:]PORT", help="default: %(default)s, on loopback")
+    dashboard.add_argument(
+        "--listen",
+        default="8080",
+        metavar="[HOST:]PORT",
+        help="address to serve at; without a host, on loopback (default: %(default)s)",
+    )
     _add_certificate(dashboard)
     dashboard.add_argument("--broker", metavar="mqtt://HOST", help="where boards and nodes are heard")
     dashboard.add_argument("--ca-file", metavar="FILE", help="CA of an mqtts:// broker")
-    dashboard.add_argument("--federation", default="default", metavar="NAME", help="default: %(default)s")
+    dashboard.add_argument(
+        "--federation",
+        default="default",
+        metavar="NAME",
+        help="name of the federation whose boards and nodes to hear (default: %(default)s)",
+    )
     logs.add_options(dashboard)
     dashboard.set_defaults(run=_dashboard)
     password = verbs.add_parser(

@@ -3,9 +3,9 @@
 import argparse
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Dict
 
-from orchestrator.cli.arguments import broker_url, host, number, port
+from orchestrator.cli.arguments import add_json, broker_url, host, number, port
 from orchestrator.wire.plain import PlainFormatter, plain
 
 
@@ -40,7 +40,9 @@ def register_gateway(verbs: Any) -> None:
 
     server = verbs.add_parser("enroll-server", help="let invited nodes enrol, until stopped")
     _identity(server)
-    server.add_argument("--listen", default="0.0.0.0:8443", metavar="HOST:PORT", help="default: %(default)s")
+    server.add_argument(
+        "--listen", default="0.0.0.0:8443", metavar="HOST:PORT", help="address to serve at (default: %(default)s)"
+    )
     server.add_argument(
         "--broker", type=broker_url, help="what nodes are told to connect to (default: mqtts://FIRST-HOST:8883)"
     )
@@ -55,15 +57,22 @@ def register_gateway(verbs: Any) -> None:
     sign.set_defaults(run=_sign)
 
     revoke = verbs.add_parser("revoke", help="take a node's certificates and invitations away")
-    revoke.add_argument("name")
+    revoke.add_argument("name", help="the node's name, or monitor:NAME")
     _identity(revoke)
     revoke.set_defaults(run=_revoke)
 
     broker = verbs.add_parser("broker-config", help="write mosquitto.conf and its access list for this identity")
     broker.add_argument("folder", type=Path, help="the gateway's identity folder")
-    broker.add_argument("--port", type=port, default=8883, help="default: %(default)s")
-    broker.add_argument("--listen", type=host, default="0.0.0.0", metavar="HOST", help="default: %(default)s")
+    broker.add_argument("--port", type=port, default=8883, help="port the broker listens on (default: %(default)s)")
+    broker.add_argument(
+        "--listen",
+        type=host,
+        default="0.0.0.0",
+        metavar="HOST",
+        help="address the broker listens on (default: %(default)s)",
+    )
     broker.set_defaults(run=_broker_config)
+    add_json(init, installed, invite, sign, revoke, broker)
 
     audit = verbs.add_parser("audit", help="show or verify an audit log")
     audit.add_argument("folder", type=Path, help="OUT of `gateway run`, or an identity folder")
@@ -80,17 +89,20 @@ def register_node(verbs: Any) -> None:
     enroll.set_defaults(run=_enroll)
 
     request = verbs.add_parser("request", help="offline: make a key here and write a certificate request")
-    request.add_argument("--name", required=True)
-    request.add_argument("--federation", required=True)
-    request.add_argument("--identity", type=Path, required=True, metavar="DIR")
+    request.add_argument("--name", required=True, help="this node's name in the federation, a-z 0-9 . _ -")
+    request.add_argument("--federation", required=True, help="name of the federation")
+    request.add_argument("--identity", type=Path, required=True, metavar="DIR", help="new folder for the identity")
     request.add_argument("--out", type=Path, required=True, help="file for `edgeward gateway sign`")
     request.set_defaults(run=_request)
 
     install = verbs.add_parser("install", help="offline: take what `edgeward gateway sign` wrote")
-    install.add_argument("answer", type=Path)
-    install.add_argument("--identity", type=Path, required=True, metavar="DIR")
+    install.add_argument("answer", type=Path, help="the file `edgeward gateway sign` wrote")
+    install.add_argument(
+        "--identity", type=Path, required=True, metavar="DIR", help="folder of `edgeward node request`"
+    )
     install.add_argument("--ca", required=True, metavar="HEX", help="fingerprint `gateway init` printed, told by phone")
     install.set_defaults(run=_install)
+    add_json(enroll, request, install)
 
 
 def _hours(text: str) -> float:
@@ -107,6 +119,7 @@ def _identity(parser: argparse.ArgumentParser) -> None:
 def _init(arguments: argparse.Namespace) -> int:
     import json
 
+    from orchestrator.cli.tables import report
     from orchestrator.gateway.apart import request_gateway
     from orchestrator.gateway.authority import Authority
     from orchestrator.wire.pki import create_file
@@ -114,22 +127,31 @@ def _init(arguments: argparse.Namespace) -> int:
     if arguments.request is not None:
         request = request_gateway(arguments.folder, arguments.federation, arguments.host)
         create_file(arguments.request, json.dumps(request, indent=1).encode())
-        print(
+        report(
+            arguments.json,
+            {"request": str(arguments.request), "identity": str(arguments.folder)},
             f"{arguments.request}: bring it to the authority (`edgeward authority sign {arguments.request} --name gateway`); "
-            f"the keys stay in {arguments.folder}. Then: edgeward gateway install ANSWER --identity {arguments.folder} --ca HEX"
+            f"the keys stay in {arguments.folder}. Then: edgeward gateway install ANSWER --identity {arguments.folder} --ca HEX",
         )
         return 0
     authority = Authority.create(arguments.folder, arguments.federation, arguments.host)
-    print(
+    report(
+        arguments.json,
+        _authority_of(authority),
         f"authority of {authority.federation}: {authority.ca_fingerprint}\n"
         f"signing key: {authority.key_id}\n"
         f'next: identity = "{arguments.folder}" and broker = "mosquitto" under [gateway] of edgeward.toml, or, for a broker '
-        f"of its own: edgeward gateway broker-config {arguments.folder}"
+        f"of its own: edgeward gateway broker-config {arguments.folder}",
     )
     return 0
 
 
+def _authority_of(authority: Any) -> Dict[str, str]:
+    return {"federation": authority.federation, "ca": authority.ca_fingerprint, "signing_key": authority.key_id}
+
+
 def _install_gateway(arguments: argparse.Namespace) -> int:
+    from orchestrator.cli.tables import report
     from orchestrator.errors import UsageError
     from orchestrator.gateway.apart import install_gateway, read_answer
     from orchestrator.gateway.authority import Authority
@@ -139,16 +161,21 @@ def _install_gateway(arguments: argparse.Namespace) -> int:
     if (arguments.identity / SETTINGS_FILE).exists():
         authority = Authority(arguments.identity)
         new = authority.install_certificates(answer)
-        print(
-            f"{new} new entries of the authority's log, {authority.log.head.entries} in all; a running gateway sees them"
+        entries = authority.log.head.entries
+        report(
+            arguments.json,
+            {"new_entries": new, "entries": entries},
+            f"{new} new entries of the authority's log, {entries} in all; a running gateway sees them",
         )
         return 0
     if arguments.ca is None:
         raise UsageError("gateway install: --ca, the fingerprint `edgeward authority init` printed")
     authority = install_gateway(arguments.identity, answer, arguments.ca)
-    print(
+    report(
+        arguments.json,
+        _authority_of(authority),
         f"gateway of {authority.federation}, certified by {authority.ca_fingerprint}\nsigning key: {authority.key_id}\n"
-        f'next: identity = "{arguments.identity}" and broker = "mosquitto" under [gateway] of edgeward.toml'
+        f'next: identity = "{arguments.identity}" and broker = "mosquitto" under [gateway] of edgeward.toml',
     )
     return 0
 
@@ -158,13 +185,16 @@ def _first_host(authority: Any) -> str:
 
 
 def _invite(arguments: argparse.Namespace) -> int:
+    import json
+
     from orchestrator.gateway.authority import Authority
     from orchestrator.gateway.enrolment import DEFAULT_PORT
 
     authority = Authority(arguments.identity)
     authority.check_online()
     gateway = arguments.gateway or f"https://{_first_host(authority)}:{DEFAULT_PORT}"
-    print(authority.invite(arguments.name, gateway, arguments.hours))
+    token = authority.invite(arguments.name, gateway, arguments.hours)
+    print(json.dumps({"name": arguments.name, "token": str(token)}) if arguments.json else token)
     return 0
 
 
@@ -200,33 +230,42 @@ def _enroll_server(arguments: argparse.Namespace) -> int:
 def _sign(arguments: argparse.Namespace) -> int:
     import json
 
+    from orchestrator.cli.tables import report
     from orchestrator.gateway.authority import Authority
     from orchestrator.wire.pki import create_file
 
     authority = Authority(arguments.identity)
     answer = authority.sign(_read(arguments.request), arguments.name)
     create_file(arguments.out, json.dumps({**answer, "broker": arguments.broker or ""}, indent=1).encode())
-    print(f"{arguments.out}: bring it to {arguments.name}; authority {authority.ca_fingerprint}")
+    report(
+        arguments.json,
+        {"name": arguments.name, "answer": str(arguments.out), "ca": authority.ca_fingerprint},
+        f"{arguments.out}: bring it to {arguments.name}; authority {authority.ca_fingerprint}",
+    )
     return 0
 
 
 def _revoke(arguments: argparse.Namespace) -> int:
+    from orchestrator.cli.tables import report
     from orchestrator.gateway.authority import Authority
 
     count = Authority(arguments.identity).revoke(arguments.name)
-    print(
+    report(
+        arguments.json,
+        {"name": arguments.name, "revoked": count},
         f"{arguments.name}: {count} certificates revoked. A running gateway refuses it from now on and restarts its own "
-        "broker; restart a broker of yours, a reload keeps open connections"
+        "broker; restart a broker of yours, a reload keeps open connections",
     )
     return 0
 
 
 def _broker_config(arguments: argparse.Namespace) -> int:
+    from orchestrator.cli.tables import report
     from orchestrator.gateway.authority import Authority
     from orchestrator.gateway.mosquitto import write_configuration
 
     path = write_configuration(Authority(arguments.folder), arguments.port, arguments.listen)
-    print(f"start the broker with: mosquitto -c {path}")
+    report(arguments.json, {"configuration": str(path)}, f"start the broker with: mosquitto -c {path}")
     return 0
 
 
@@ -274,14 +313,19 @@ def _enroll(arguments: argparse.Namespace) -> int:
     from orchestrator.node.identity import enroll
     from orchestrator.wire.token import Token
 
-    return _enrolled(enroll(arguments.identity, Token.parse(arguments.token), arguments.gateway), arguments.identity)
+    return _enrolled(enroll(arguments.identity, Token.parse(arguments.token), arguments.gateway), arguments)
 
 
 def _request(arguments: argparse.Namespace) -> int:
+    from orchestrator.cli.tables import report
     from orchestrator.node.identity import make_node_request
 
     arguments.out.write_bytes(make_node_request(arguments.identity, arguments.name, arguments.federation))
-    print(f"{arguments.out}: bring it to the gateway; the key stays in {arguments.identity}")
+    report(
+        arguments.json,
+        {"request": str(arguments.out), "identity": str(arguments.identity)},
+        f"{arguments.out}: bring it to the gateway; the key stays in {arguments.identity}",
+    )
     return 0
 
 
@@ -297,12 +341,18 @@ def _install(arguments: argparse.Namespace) -> int:
         raise IdentityError(f"{arguments.answer}: not what `edgeward gateway sign` writes: {error}") from error
     if not isinstance(answer, dict):
         raise IdentityError(f"{arguments.answer}: not what `edgeward gateway sign` writes")
-    return _enrolled(install(arguments.identity, answer, arguments.ca), arguments.identity)
+    return _enrolled(install(arguments.identity, answer, arguments.ca), arguments)
 
 
-def _enrolled(identity: Any, folder: Path) -> int:
-    print(f"{identity.name} is enrolled in {identity.federation}; broker {identity.broker or 'not named'}")
-    print(f"next: edgeward node run --identity {folder} --data FILE", file=sys.stderr)
+def _enrolled(identity: Any, arguments: argparse.Namespace) -> int:
+    from orchestrator.cli.tables import report
+
+    report(
+        arguments.json,
+        {"name": identity.name, "federation": identity.federation, "broker": identity.broker},
+        f"{identity.name} is enrolled in {identity.federation}; broker {identity.broker or 'not named'}",
+    )
+    print(f"next: edgeward node run --identity {arguments.identity} --data FILE", file=sys.stderr)
     return 0
 
 

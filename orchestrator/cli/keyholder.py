@@ -5,10 +5,11 @@ from pathlib import Path
 
 from orchestrator.cli import logs
 from orchestrator.cli.arguments import seconds
+from orchestrator.cli.commands import COMMANDS
 
 
 def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    holder = subparsers.add_parser("keyholder", help="hold the key of encrypted sums, away from the gateway")
+    holder = subparsers.add_parser("keyholder", help=COMMANDS["keyholder"])
     verbs = holder.add_subparsers(title="verbs", metavar="VERB", required=True)
     run = verbs.add_parser(
         "run",
@@ -26,7 +27,10 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     run.add_argument("--federation", help="name the gateway uses (default: the identity's, or default)")
     run.add_argument("--name", help="aggregation.key_holder in edgeward.toml")
     run.add_argument(
-        "--state", type=Path, default=Path("edgeward-keyholder"), help="folder for what it must not forget"
+        "--state",
+        type=Path,
+        default=Path("edgeward-keyholder"),
+        help="folder for what it must not forget (default: %(default)s)",
     )
     run.add_argument(
         "--policy",
@@ -36,7 +40,13 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         "name is accepted, so a gateway that certifies keys of its own reads what it likes",
     )
     run.add_argument("--once", action="store_true", help="stop when the first run is over")
-    run.add_argument("--connect-timeout", type=seconds, default=30.0, metavar="S", help="default: %(default)s")
+    run.add_argument(
+        "--connect-timeout",
+        type=seconds,
+        default=30.0,
+        metavar="S",
+        help="how long to try to reach the broker (default: %(default)s)",
+    )
     run.add_argument("--verbose", action="store_true", help="say what is going on")
     logs.add_options(run)
     run.set_defaults(run=_run)

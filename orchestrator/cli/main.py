@@ -8,29 +8,11 @@ import os
 import sys
 from typing import List, Optional
 
-COMMANDS = (
-    "demo",
-    "gateway",
-    "authority",
-    "node",
-    "keyholder",
-    "runs",
-    "model",
-    "predict",
-    "privacy",
-    "board",
-    "flash",
-    "monitor",
-    "score",
-    "audit",
-    "doctor",
-    "completion",
-)
-"""Modules of this package, each with `register(subparsers)`, in the order `--help` shows them."""
 
-
-def build_parser() -> argparse.ArgumentParser:
+def build_parser(command: Optional[str] = None) -> argparse.ArgumentParser:
+    """The parser of the whole command line, or with the arguments of one command alone: no other module is imported then."""
     from orchestrator.cli.arguments import Parser
+    from orchestrator.cli.commands import COMMANDS
 
     parser = Parser(
         prog="edgeward",
@@ -39,9 +21,17 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=_version())
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for name in COMMANDS:
-        importlib.import_module(f"orchestrator.cli.{name}").register(subparsers)
+    for name, line in COMMANDS.items():
+        if command in (None, name):
+            importlib.import_module(f"orchestrator.cli.{name}").register(subparsers)
+        else:
+            subparsers.add_parser(name, help=line)
     return parser
+
+
+def _command(words: List[str]) -> str:
+    """The first word that is no option, which is the command: no option before it takes a value."""
+    return next((word for word in words if not word.startswith("-")), "")
 
 
 def _version() -> str:
@@ -51,11 +41,12 @@ def _version() -> str:
 
 
 def main(argv: Optional[List[str]] = None) -> int:
+    words = sys.argv[1:] if argv is None else argv
+    arguments = build_parser(_command(words)).parse_args(words)
     from orchestrator.cli.arguments import failure_of_machine
     from orchestrator.errors import EdgewardError
     from orchestrator.wire.plain import plain
 
-    arguments = build_parser().parse_args(sys.argv[1:] if argv is None else argv)
     try:
         return int(arguments.run(arguments) or 0)
     except EdgewardError as error:

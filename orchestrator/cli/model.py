@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Dict, Iterator, List, Optional
 
 from orchestrator.cli import model_registry
+from orchestrator.cli.commands import COMMANDS
 from orchestrator.errors import EdgewardError, UsageError
 
 if TYPE_CHECKING:
@@ -17,11 +18,11 @@ if TYPE_CHECKING:
 
 
 def register(subparsers: Any) -> None:
-    parser = subparsers.add_parser("model", help="export, verify and run models for boards; list those a gateway made")
+    parser = subparsers.add_parser("model", help=COMMANDS["model"])
     verbs = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
     export = verbs.add_parser("export", help="write the bundle of a .keras or an int8 .tflite model")
-    export.add_argument("model", metavar="MODEL.keras|MODEL.tflite", type=Path)
+    export.add_argument("model", metavar="MODEL.keras|MODEL.tflite", type=Path, help="the model to export")
     export.add_argument("--out", required=True, metavar="DIR", type=Path, help="the bundle's folder")
     export.add_argument(
         "--representative",
@@ -61,13 +62,15 @@ def register(subparsers: Any) -> None:
     own.set_defaults(run=run_personalize)
 
     verify = verbs.add_parser("verify", help="check a bundle, a model.bin or a .tflite byte by byte and in TFLM")
-    verify.add_argument("path", metavar="DIR|model.bin|MODEL.tflite", type=Path)
+    verify.add_argument("path", metavar="DIR|model.bin|MODEL.tflite", type=Path, help="the bundle or file to check")
     verify.add_argument("--json", action="store_true", help="print what was found as JSON")
     verify.set_defaults(run=run_verify)
 
     check = verbs.add_parser("preflight", help="say whether a model will run on a chip, before a board is touched")
-    check.add_argument("path", metavar="DIR|model.bin|MODEL.tflite", type=Path)
-    check.add_argument("--chip", required=True, choices=("esp32", "esp32s3", "esp32c3"))
+    check.add_argument("path", metavar="DIR|model.bin|MODEL.tflite", type=Path, help="the bundle or file to check")
+    check.add_argument(
+        "--chip", required=True, choices=("esp32", "esp32s3", "esp32c3"), help="the chip it is meant for"
+    )
     check.add_argument(
         "--firmware", type=Path, metavar="DIR", help="also check this build folder's images and partitions"
     )
@@ -81,7 +84,7 @@ def register(subparsers: Any) -> None:
     keygen.set_defaults(run=run_keygen)
 
     sign = verbs.add_parser("sign", help="sign the model.bin of a bundle, for boards that ask for it")
-    sign.add_argument("bundle", metavar="BUNDLE|model.bin", type=Path)
+    sign.add_argument("bundle", metavar="BUNDLE|model.bin", type=Path, help="what to sign, in place")
     sign.add_argument(
         "--key", required=True, metavar="FILE", type=Path, help="private key, as `model keygen` writes it"
     )
@@ -89,8 +92,8 @@ def register(subparsers: Any) -> None:
     sign.set_defaults(run=run_sign)
 
     run = verbs.add_parser("run", help="run an int8 .tflite row by row, int8 in and int8 out")
-    run.add_argument("model", metavar="MODEL.tflite", type=Path)
-    run.add_argument("--engine", required=True, choices=("direct", "tflm"))
+    run.add_argument("model", metavar="MODEL.tflite", type=Path, help="the int8 model to run")
+    run.add_argument("--engine", required=True, choices=("direct", "tflm"), help="our own kernels, or TFLM's")
     run.add_argument("--inputs", required=True, metavar="X.npy", type=Path, help="int8, (rows, ...)")
     run.add_argument("--outputs", required=True, metavar="Y.npy", type=Path, help="int8, (rows, ...), written")
     run.add_argument("--json", action="store_true", help="print rows, shapes and operators as JSON")

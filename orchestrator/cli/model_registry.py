@@ -17,8 +17,8 @@ def register(verbs: Any) -> None:
     lineage.set_defaults(run=_lineage)
 
     tag = verbs.add_parser("tag", help="give a model a name, such as production; prune spares tagged models")
-    tag.add_argument("model", metavar="DIGEST|TAG")
-    tag.add_argument("tag", metavar="NAME")
+    tag.add_argument("model", metavar="DIGEST|TAG", help="a unique beginning of the digest is enough")
+    tag.add_argument("tag", metavar="NAME", help="its new name: a-z 0-9 . _ -")
     tag.add_argument("--remove", action="store_true", help="take the name from the model instead")
     tag.set_defaults(run=_tag)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, List, Optional, Sequence
 
 from orchestrator.cli.arguments import number
+from orchestrator.cli.commands import COMMANDS
 
 if TYPE_CHECKING:
     from orchestrator.boards.exporters import Exporter
@@ -30,7 +31,7 @@ _REFRESH_S = 0.25
 def register(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "monitor",
-        help="watch the records of boards",
+        help=COMMANDS["monitor"],
         description="Watch the records boards send over their serial ports.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Dict, List, Optional, Tuple
 
 from orchestrator.cli import logs, node_budget, node_graph, node_peers, service
 from orchestrator.cli.arguments import seconds
+from orchestrator.cli.commands import COMMANDS
 from orchestrator.cli.identity import register_node
 
 if TYPE_CHECKING:
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    node = subparsers.add_parser("node", help="take part in a federation with this machine's data")
+    node = subparsers.add_parser("node", help=COMMANDS["node"])
     verbs = node.add_subparsers(title="verbs", metavar="VERB", required=True)
     run = verbs.add_parser(
         "run",
@@ -31,7 +32,12 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     run.add_argument("--federation", help="name the gateway uses (default: the identity's, or default)")
     run.add_argument("--name", help="this node's name in the federation, a-z 0-9 . _ -")
     run.add_argument("--data", required=True, type=Path, help="CSV (tables) or .npz (signals) with this node's records")
-    run.add_argument("--state", type=Path, default=Path("edgeward-node"), help="folder for what it must not forget")
+    run.add_argument(
+        "--state",
+        type=Path,
+        default=Path("edgeward-node"),
+        help="folder for what it must not forget (default: %(default)s)",
+    )
     run.add_argument(
         "--policy",
         type=Path,
@@ -46,7 +52,13 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         help="something a task can select by, such as site=icu; may be given several times",
     )
     run.add_argument("--once", action="store_true", help="stop when the first run is over")
-    run.add_argument("--connect-timeout", type=seconds, default=30.0, metavar="S", help="default: %(default)s")
+    run.add_argument(
+        "--connect-timeout",
+        type=seconds,
+        default=30.0,
+        metavar="S",
+        help="how long to try to reach the broker (default: %(default)s)",
+    )
     run.add_argument("--verbose", action="store_true", help="say what is going on")
     logs.add_options(run)
     run.set_defaults(run=_run)

@@ -24,7 +24,13 @@ def register(verbs: Any) -> None:
         epilog=_LEDGER_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    ledger.add_argument("action", nargs="?", choices=("show", "verify", "close"), default="show")
+    ledger.add_argument(
+        "action",
+        nargs="?",
+        choices=("show", "verify", "close"),
+        default="show",
+        help="what to do (default: %(default)s)",
+    )
     ledger.add_argument("subject", nargs="?", metavar="RUN", help="the run to close")
     ledger.add_argument("--delta", type=float, default=1e-5, help="at which epsilon is counted (default: %(default)s)")
     ledger.add_argument("--identity", type=Path, metavar="DIR", help="verify: against what this folder remembers too")

@@ -28,7 +28,11 @@ def register(verbs: Any) -> None:
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    graph.add_argument("action", choices=("compare", "list", "forget"))
+    graph.add_argument(
+        "action",
+        choices=("compare", "list", "forget"),
+        help="compare a request's graph, list declined graphs, or forget one",
+    )
     graph.add_argument("digest", nargs="?", help="of a request (compare) or graph (forget), or a beginning of it")
     graph.add_argument("--model", type=Path, metavar="FILE", help="compare: the .keras file of a model of kind keras")
     graph.add_argument(

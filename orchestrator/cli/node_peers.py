@@ -38,7 +38,13 @@ def register(verbs: Any) -> None:
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    peers.add_argument("action", nargs="?", choices=("show", "trust", "distrust"), default="show")
+    peers.add_argument(
+        "action",
+        nargs="?",
+        choices=("show", "trust", "distrust"),
+        default="show",
+        help="what to do (default: %(default)s)",
+    )
     peers.add_argument("name", nargs="?", metavar="NAME", help="of the peer")
     peers.add_argument("fingerprint", nargs="*", metavar="FINGERPRINT", help="of its public key, as its owner says it")
     peers.add_argument(

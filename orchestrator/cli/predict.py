@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Dict, List
 
 from orchestrator.cli.arguments import check_output
+from orchestrator.cli.commands import COMMANDS
 from orchestrator.errors import UsageError
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ claim covers them: keep them where the rows are."""
 def register(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "predict",
-        help="predict labels of new rows with the model in a bundle",
+        help=COMMANDS["predict"],
         description="Reads raw rows and writes the model's label and the probability of each class for every one of them.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,

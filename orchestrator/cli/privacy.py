@@ -7,6 +7,8 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Dict, List, Optional, Tuple
 
+from orchestrator.cli.commands import COMMANDS
+
 if TYPE_CHECKING:
     from orchestrator.privacy.planning import Fleet, Outlook
     from orchestrator.wire.task import Task
@@ -24,7 +26,7 @@ costs little; above 0.3 little is learned (docs/privacy.md). Exit code 1: the bu
 def register(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "privacy",
-        help="plan a privacy budget; read a model's privacy statement",
+        help=COMMANDS["privacy"],
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -40,13 +42,17 @@ def register(subparsers: Any) -> None:
     )
     plan.add_argument("--unit", choices=("record", "patient", "node"), help="what is protected (default: record)")
     plan.add_argument("--noise", choices=("node", "distributed", "gateway"), help="who adds it (default: node)")
-    plan.add_argument("--mechanism", choices=("discrete-gaussian", "skellam"))
+    plan.add_argument(
+        "--mechanism", choices=("discrete-gaussian", "skellam"), help="law of the noise (default: discrete-gaussian)"
+    )
     plan.add_argument("--epsilon", type=float, metavar="E", help="the budget to judge by (default: 8)")
-    plan.add_argument("--delta", type=float, metavar="D", help="default: units to the power -1.1")
-    plan.add_argument("--nodes", type=int, metavar="N", help="of the federation")
+    plan.add_argument(
+        "--delta", type=float, metavar="D", help="probability of a larger loss (default: units to the power -1.1)"
+    )
+    plan.add_argument("--nodes", type=int, metavar="N", help="how many nodes the federation has")
     plan.add_argument("--rows", type=int, metavar="R", help="records of all nodes together")
     plan.add_argument("--patients", type=int, metavar="M", help="of all nodes together, for unit patient")
-    plan.add_argument("--rounds", type=int, metavar="T", help="default: 20")
+    plan.add_argument("--rounds", type=int, metavar="T", help="rounds of training (default: 20)")
     plan.add_argument("--local-steps", type=int, metavar="S", help="gradient steps a round (default: 1)")
     plan.add_argument(
         "--rate", type=float, metavar="Q", help="of records (patients) in a step; unit node: of nodes in a round"
@@ -59,14 +65,14 @@ def register(subparsers: Any) -> None:
     )
     plan.add_argument("--colluding", type=int, metavar="K", help="distributed: nodes that may work with the gateway")
     plan.add_argument("--runs", type=int, metavar="K", help="trainings the budget must last for (default: 1)")
-    plan.add_argument("--parameters", type=int, metavar="P", help="of the model")
+    plan.add_argument("--parameters", type=int, metavar="P", help="how many weights the model has")
     plan.add_argument("--plot", type=Path, metavar="X.png|X.svg", help="noise-to-signal over epsilon")
     plan.add_argument("--json", action="store_true", help="as JSON")
     plan.set_defaults(run=_plan)
     statement = verbs.add_parser(
         "statement", help="the privacy page of a bundle, or of the bundle in a gateway's folder"
     )
-    statement.add_argument("folder", type=Path, metavar="BUNDLE|OUT")
+    statement.add_argument("folder", type=Path, metavar="BUNDLE|OUT", help="a bundle, or the --out folder of a gateway")
     statement.add_argument("--json", action="store_true", help="the statement as it is in the manifest")
     statement.set_defaults(run=_statement)
 

@@ -4,7 +4,7 @@ import json
 import logging
 from typing import Any, Callable, Dict, Optional
 
-from orchestrator.wire.plain import plain, plain_fields
+from orchestrator.wire.plain import plain, plain_fields, when
 
 log = logging.getLogger("edgeward.gateway")
 
@@ -69,6 +69,8 @@ def _describe(event: Dict[str, Any]) -> Optional[str]:
         )
     if kind == "dashboard":
         return f"dashboard at {event['url']}" + (f"\nwarning: {event['warning']}" if event["warning"] else "")
+    if kind == "trying_again":
+        return f"going on where it stopped at {when(event['since'])}: {event['reason']}"
     texts = {
         "open": "gateway at {broker}",
         "continued": "continuing run {run}",
@@ -86,6 +88,8 @@ def _describe(event: Dict[str, Any]) -> Optional[str]:
         "watching": "bundle {bundle}; waiting for boards with model {digest} to report drift",
         "drift": "{board} reports drift {psi:.3f}; training again above {above:g}",
         "broker_lost": "lost the broker ({reason}); reconnecting",
+        "broker_silent": "no messages from the broker for {seconds:.0f} s: deadlines wait for it",
+        "broker_back": "after {seconds:.0f} s in which no node could answer its deadline runs again",
         "broker_restarted": "the broker had died and was started again",
         "finished": "all rounds done",
         "stopped": "stopped as asked; the same command continues",

@@ -15,7 +15,12 @@ def register(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> No
     )
     relay.add_argument("--upstream", metavar="mqtt://HOST", help="broker of the higher gateway")
     relay.add_argument("--upstream-identity", type=Path, metavar="DIR", help="folder of `edgeward node enroll`")
-    relay.add_argument("--upstream-federation", default="default", metavar="NAME", help="default: %(default)s")
+    relay.add_argument(
+        "--upstream-federation",
+        default="default",
+        metavar="NAME",
+        help="name of the higher federation (default: %(default)s)",
+    )
     relay.add_argument("--name", help="this region's name as a node of the higher gateway")
     relay.add_argument("--broker", default="embedded", help="of the region: embedded, mosquitto, or mqtt://HOST:PORT")
     relay.add_argument("--host", type=host, default="127.0.0.1", help="address of an own broker (default: %(default)s)")
@@ -30,7 +35,13 @@ def register(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> No
     )
     relay.add_argument("--out", type=Path, default=Path("out/region"), help="state folder (default: %(default)s)")
     relay.add_argument("--once", action="store_true", help="stop when the first run is over")
-    relay.add_argument("--connect-timeout", type=seconds, default=30.0, metavar="S", help="default: %(default)s")
+    relay.add_argument(
+        "--connect-timeout",
+        type=seconds,
+        default=30.0,
+        metavar="S",
+        help="how long to try to reach the broker (default: %(default)s)",
+    )
     relay.add_argument("--json", action="store_true", help="one JSON object a line: progress of the region")
     relay.set_defaults(run=_run)
 

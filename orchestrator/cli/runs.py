@@ -8,6 +8,8 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Dict, Iterator, List, Tuple
 
+from orchestrator.cli.commands import COMMANDS
+
 if TYPE_CHECKING:
     from orchestrator.gateway.history import History
 
@@ -26,7 +28,7 @@ A run is named by its id or a beginning that fits only one. It may be running: r
 def register(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "runs",
-        help="list, show, compare, plot and export a gateway's runs",
+        help=COMMANDS["runs"],
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -34,18 +36,25 @@ def register(subparsers: Any) -> None:
     listing = verbs.add_parser("list", help="all runs, newest first")
     listing.set_defaults(run=_list)
     show = verbs.add_parser("show", help="rounds, nodes and privacy statement of a run")
-    show.add_argument("runs", nargs=1, metavar="RUN")
+    show.add_argument("runs", nargs=1, metavar="RUN", help="id of the run, or a beginning that fits only one")
     show.set_defaults(run=_show)
     compare = verbs.add_parser("compare", help="what the tasks of runs differ in, and what came of it")
-    compare.add_argument("runs", nargs="+", metavar="RUN")
+    compare.add_argument("runs", nargs="+", metavar="RUN", help="ids of runs, or beginnings that fit only one")
     compare.set_defaults(run=_compare)
     plot = verbs.add_parser("plot", help="metrics, bytes, seconds and epsilon over the rounds")
-    plot.add_argument("runs", nargs="+", metavar="RUN")
-    plot.add_argument("-o", "--output", required=True, type=Path, metavar="X.png|X.svg")
+    plot.add_argument("runs", nargs="+", metavar="RUN", help="ids of runs, or beginnings that fit only one")
+    plot.add_argument("-o", "--output", required=True, type=Path, metavar="X.png|X.svg", help="file for the plot")
     plot.set_defaults(run=_plot)
     export = verbs.add_parser("export", help="the rounds as a table for other programs")
-    export.add_argument("runs", nargs="+", metavar="RUN")
-    export.add_argument("-o", "--output", required=True, type=Path, metavar="X.csv|X.json|X.parquet")
+    export.add_argument("runs", nargs="+", metavar="RUN", help="ids of runs, or beginnings that fit only one")
+    export.add_argument(
+        "-o",
+        "--output",
+        required=True,
+        type=Path,
+        metavar="X.csv|X.json|X.parquet",
+        help="file for the table; its ending says which format",
+    )
     export.set_defaults(run=_export)
     for verb in (show, export):
         verb.add_argument("--pseudonyms", action="store_true", help="show nodes by pseudonym, as in a model's lineage")

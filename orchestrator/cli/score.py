@@ -9,6 +9,9 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Dict, Iterator, List, Mapping, Tuple
 
+from orchestrator.cli.arguments import add_json
+from orchestrator.cli.commands import COMMANDS
+
 if TYPE_CHECKING:
     import numpy as np
 
@@ -29,7 +32,7 @@ from a few of them."""
 def register(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "score",
-        help="score encrypted records with a linear model",
+        help=COMMANDS["score"],
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -55,6 +58,7 @@ def register(subparsers: Any) -> None:
     )
     run.set_defaults(run=_run)
 
+    add_json(keygen, encrypt, run)
     decrypt = verbs.add_parser("decrypt", help="client: decrypt the scores")
     decrypt.add_argument("--answer", type=Path, required=True, metavar="FILE", help="what the server sent back")
     decrypt.add_argument("--json", action="store_true", help="as JSON")
@@ -66,10 +70,11 @@ def register(subparsers: Any) -> None:
             "--manifest", type=Path, required=True, metavar="FILE", help="the bundle's manifest.json, or the bundle"
         )
     for verb in (encrypt, run):
-        verb.add_argument("-o", "--output", type=Path, required=True, metavar="FILE")
+        verb.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="file for the other side")
 
 
 def _keygen(arguments: argparse.Namespace) -> int:
+    from orchestrator.cli.tables import report
     from orchestrator.errors import EdgewardError
     from orchestrator.privacy.encrypted_score import Client
     from orchestrator.wire.pki import create_file
@@ -82,13 +87,20 @@ def _keygen(arguments: argparse.Namespace) -> int:
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     create_file(folder / SECRET_FILE, client.secret_key(), private=True)
     create_file(folder / PUBLIC_FILE, client.public_context())
-    print(f"{folder / SECRET_FILE}  keep it: it opens the records of this pair's request, and one answer")
-    print(f"{folder / PUBLIC_FILE}  for the server, key {client.key_id.hex()[:16]}")
+    key = client.key_id.hex()[:16]
+    report(
+        arguments.json,
+        {"secret": str(folder / SECRET_FILE), "public": str(folder / PUBLIC_FILE), "key": key},
+        f"{folder / SECRET_FILE}  keep it: it opens the records of this pair's request, and one answer\n"
+        f"{folder / PUBLIC_FILE}  for the server, key {key}",
+    )
     return 0
 
 
 def _encrypt(arguments: argparse.Namespace) -> int:
     import numpy as np
+
+    from orchestrator.cli.tables import report
 
     manifest = _manifest(arguments.manifest)
     features = manifest["features"]
@@ -97,12 +109,17 @@ def _encrypt(arguments: argparse.Namespace) -> int:
     mean, std = (np.array([feature[key] for feature in features]) for key in ("mean", "std"))
     request = _client(arguments.key).encrypt((raw - mean) / std, len(manifest["labels"]))
     _write(arguments.output, request)
-    print(f"{arguments.output}: {len(rows)} records, {len(features)} features, {len(request):,} bytes")
+    report(
+        arguments.json,
+        {"file": str(arguments.output), "records": len(rows), "features": len(features), "bytes": len(request)},
+        f"{arguments.output}: {len(rows)} records, {len(features)} features, {len(request):,} bytes",
+    )
     return 0
 
 
 def _run(arguments: argparse.Namespace) -> int:
     from model_export.linear import archived_linear, bundled_linear
+    from orchestrator.cli.tables import report
     from orchestrator.errors import UsageError
     from orchestrator.privacy.encrypted_score import Server, read_shape
 
@@ -117,7 +134,12 @@ def _run(arguments: argparse.Namespace) -> int:
             model = archived_linear(arguments.weights, arguments.bundle)
     answer = server.score(request, model.kernel, model.bias)
     _write(arguments.output, answer)
-    print(f"{arguments.output}: scores of {read_shape(request)[0]} records, {len(answer):,} bytes")
+    records = read_shape(request)[0]
+    report(
+        arguments.json,
+        {"file": str(arguments.output), "records": records, "bytes": len(answer)},
+        f"{arguments.output}: scores of {records} records, {len(answer):,} bytes",
+    )
     return 0
 
 
@@ -243,11 +265,9 @@ def _number(where: str, value: Any) -> float:
 
 def _canonical(value: Any) -> str:
     """`1`, `1.0` and `01` are one category, as for nodes."""
-    text = str(value).strip()
-    try:
-        return f"{float(text):g}"
-    except ValueError:
-        return text
+    from orchestrator.node.cells import canonical
+
+    return canonical(str(value).strip())
 
 
 def _softmax(logits: np.ndarray) -> np.ndarray:

@@ -101,7 +101,7 @@ def unit(part: str, options: List[str], user: str) -> str:
     state_given = any(word == option or word.startswith(f"{option}=") for word in options)
     if not state_given:
         options = [*options, option, f"/var/lib/edgeward-{part}"]
-    parsed = vars(build_parser().parse_args([part, "run", *options]))
+    parsed = vars(build_parser(part).parse_args([part, "run", *options]))
     absolute = _absolute(options, parsed)
     written = {parsed["out" if part == "gateway" else "state"]} if state_given else set()
     if part == "node" and parsed["identity"] is not None:

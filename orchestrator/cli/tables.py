@@ -1,7 +1,8 @@
 """Plain text tables, times and figures for people."""
 
+import json
 import time
-from typing import Any, Optional, Sequence
+from typing import Any, Dict, Optional, Sequence
 
 from orchestrator.wire.plain import plain
 
@@ -19,6 +20,14 @@ def table(rows: Sequence[Sequence[str]]) -> str:
 def say(text: str) -> None:
     """Prints lines for people, each made plain."""
     print("\n".join(plain(line, _LINE) for line in text.split("\n")))
+
+
+def report(as_json: bool, found: Dict[str, Any], text: str) -> None:
+    """What a command did: one JSON object, or `text` for people."""
+    if as_json:
+        print(json.dumps(found))
+    else:
+        say(text)
 
 
 def moment(seconds: Optional[float]) -> str:

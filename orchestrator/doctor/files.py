@@ -32,7 +32,8 @@ def check_store(path: Path) -> Finding:
 def check_data(path: Path, task: Optional[Task]) -> Finding:
     """The data file as the node would read it, and the node's objections to the task."""
     if not path.is_file():
-        return Finding(PROBLEM, "data", f"{path}: no such file", f"ls -l {path.parent}")
+        what = "a folder; name the file in it" if path.is_dir() else "no such file"
+        return Finding(PROBLEM, "data", f"{path}: {what}", f"ls -l {path.parent}")
     if task is None:
         return Finding(
             NOT_CHECKED, "data", f"{path}: is there; give the federation's edgeward.toml to check what is in it"
@@ -55,4 +56,5 @@ def check_data(path: Path, task: Optional[Task]) -> Finding:
             f"{path}: {'; '.join(clamped)}",
             "bring the values into the task's units, or ask whoever wrote the task for another range",
         )
-    return Finding(OK, "data", f"{path}: {dataset.records} records fit the schema")
+    dropped = f", {dataset.dropped} rows without a used value are left out" if dataset.dropped else ""
+    return Finding(OK, "data", f"{path}: {dataset.records} records fit the schema{dropped}")

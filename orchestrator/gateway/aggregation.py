@@ -46,6 +46,25 @@ class Outcome:
     evaluated: Optional[Tuple[int, Dict[str, Any]]] = None
     stop: bool = False
 
+    def not_finite(self) -> str:
+        """The first of what is no finite number: a vector, or a figure such as the loss; empty where all are."""
+        for name, vector in self.vectors.items():
+            if not np.isfinite(vector).all():
+                return name
+        for figures in (self.figures, {} if self.evaluated is None else self.evaluated[1]):
+            named = _not_finite_in(figures)
+            if named:
+                return named
+        return ""
+
+
+def _not_finite_in(figures: Dict[str, Any]) -> str:
+    for name, value in figures.items():
+        inner = _not_finite_in(value) if isinstance(value, dict) else ""
+        if inner or (isinstance(value, float) and not np.isfinite(value)):
+            return inner or name
+    return ""
+
 
 class Aggregation:
     """The rounds of one run, computed from its store."""

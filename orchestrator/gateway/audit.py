@@ -38,6 +38,7 @@ RECORDED: Dict[str, Tuple[str, ...]] = {
     "aggregated": ("round", "nodes", "updates"),
     "stopped_early": ("round",),
     "broker_restarted": ("count",),
+    "trying_again": ("since",),
     "finished": ("reason",),
     "failed": ("reason",),
     "bundle": ("digest", "signed_by"),

@@ -14,7 +14,8 @@ from orchestrator.errors import EdgewardError, UsageError
 from orchestrator.gateway.broker import KINDS
 from orchestrator.gateway.run import neighbour_objections, strategy_objections
 from orchestrator.gateway.web.settings import WebSettings
-from orchestrator.node.data import canonical, load_dataset
+from orchestrator.node.cells import canonical
+from orchestrator.node.data import load_dataset
 from orchestrator.node.graph_check import MAX_TENSOR_BYTES
 from orchestrator.wire.bounds import host_name, near, within
 from orchestrator.wire.link import BrokerAddress

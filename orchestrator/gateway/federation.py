@@ -31,8 +31,9 @@ from orchestrator.gateway.authority import Authority
 from orchestrator.gateway.broker import KINDS, OwnBroker
 from orchestrator.gateway.calibration import Calibration, quantization_rows
 from orchestrator.gateway.config import Config, check_config
+from orchestrator.gateway.course import Progress
 from orchestrator.gateway.evaluation import EvaluationSet, Evaluator, score
-from orchestrator.gateway.gateway import Gateway, Progress
+from orchestrator.gateway.gateway import Gateway
 from orchestrator.gateway.personalization import NO_BUNDLE, plan_personal
 from orchestrator.gateway.registry import keep_model
 from orchestrator.gateway.run import RunResult, Trained, final_weights, open_run, run_id

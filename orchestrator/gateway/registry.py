@@ -20,6 +20,7 @@ from model_export.manifest import FILES, FLOAT_FILES, MANIFEST, PRIVACY_PAGE
 from orchestrator.errors import EdgewardError, UsageError
 from orchestrator.gateway.history import History, RoundView
 from orchestrator.privacy.participation import WITHHELD
+from orchestrator.wire.plain import hex_name
 
 SCHEMA = 1
 MODELS = "models"
@@ -52,7 +53,7 @@ def keep_model(out: Path, run: str) -> Path:
             raise EdgewardError(f"{history.path}: run {run} has no result to keep")
         entry = _lineage(history, run, report)
     digest = report["digest"]
-    folder = out / MODELS / digest
+    folder = out / MODELS / hex_name(digest)
     if folder.is_dir():
         content = read_object(folder / "lineage.json")
         content["made_by"] = [e for e in content["made_by"] if e["run"] != run] + [entry]
@@ -61,7 +62,7 @@ def keep_model(out: Path, run: str) -> Path:
     folder.parent.mkdir(exist_ok=True)
     for left in folder.parent.glob(".new-*"):  # of a gateway that was killed here; only one works on a folder
         shutil.rmtree(left)
-    fresh = folder.parent / f".new-{digest}"
+    fresh = folder.parent / f".new-{hex_name(digest)}"
     # A copy, not a hard link: the next training writes OUT/bundle again. Of a bundle only what belongs to one.
     (fresh / "bundle").mkdir(parents=True)
     for name in (*FILES, *FLOAT_FILES, MANIFEST, PRIVACY_PAGE):
@@ -169,7 +170,7 @@ def prune(out: Path, keep: int) -> List[Model]:
     removed = [m for m in models(out) if not m.tags][keep:]
     for model in removed:
         # Out of sight in one step; a half-removed folder must not look like a model.
-        gone = model.folder.with_name(f".old-{model.digest}")
+        gone = model.folder.with_name(f".old-{hex_name(model.digest)}")
         os.replace(model.folder, gone)
         shutil.rmtree(gone)
     return removed

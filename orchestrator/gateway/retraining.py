@@ -6,8 +6,8 @@ from typing import Any, Dict
 
 from orchestrator.errors import UsageError
 from orchestrator.gateway.config import Config
+from orchestrator.gateway.course import Progress
 from orchestrator.gateway.federation import Orchestrator
-from orchestrator.gateway.gateway import Progress
 from orchestrator.wire.link import BrokerAddress, Disconnected, Link, Message
 from orchestrator.wire.records import read_object
 from orchestrator.wire.topics import Topics

@@ -52,6 +52,7 @@ _SHORTEST = 8
 _STAMPED = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} [A-Z]+ ")
 _QUOTING = re.compile(
     r"(?P<kept>\S+ (?:declined|abstained|waits|refused what came in our name)|refused a message of [^:]+|failed|"
+    r"going on where it stopped at \S+ \S+ UTC|"
     r"round \S+, attempt \S+: abstained): (?!" + re.escape(REMOVED) + r"$).*"
 )
 """What a gateway's own lines say before a node's words."""
@@ -143,13 +144,16 @@ def _scrub_store(path: Path, done: Scrubbed, audit: Optional[Path]) -> "set[str]
 
 def _scrub_journal(database: sqlite3.Connection, done: Scrubbed) -> "set[str]":
     texts: set[str] = set()
+    sealed = "digest" in {row[1] for row in database.execute("PRAGMA table_info(events)")}
     rows = database.execute("SELECT run, seq, event FROM events").fetchall()
     for run, seq, text in rows:
         event = json.loads(text)
         if event.get("event") in _EVENTS and _clean(event, texts):
             done.journal += 1
-            row = (json.dumps(event), run, seq)
-            database.execute("UPDATE events SET event = ? WHERE run = ? AND seq = ?", row)
+            text = json.dumps(event)
+            database.execute("UPDATE events SET event = ? WHERE run = ? AND seq = ?", (text, run, seq))
+            if sealed:  # the next gateway seals what it finds
+                database.execute("UPDATE events SET digest = NULL WHERE run = ? AND seq = ?", (run, seq))
     return texts
 
 

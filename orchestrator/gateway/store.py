@@ -2,7 +2,8 @@
 
 Everything is committed with fsync before it is acknowledged or acted on, so a kill at any point loses nothing that a
 node was told is safe. Only the steps of secure rounds are not waited for one by one: what a loss of power takes of them is
-asked for again, and before the next step is, all of the one before is on the disk (`sync`).
+asked for again, and before the next step is, all of the one before is on the disk (`sync`). Rows carry a digest, so that nothing
+is made of bits that a disk changed.
 """
 
 import json
@@ -16,7 +17,7 @@ from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
 
 import numpy as np
 
-from orchestrator.database import open_database
+from orchestrator.database import Rows, open_database
 from orchestrator.errors import EdgewardError
 from orchestrator.gateway.audit import AuditLog
 from orchestrator.rounds.events import Event, event_from_dict, event_to_dict
@@ -31,20 +32,28 @@ PSEUDONYM_SECRET = ("", "pseudonyms")
 """(run, name) of the key of all pseudonyms: one node, one pseudonym, in every run of the store."""
 
 _SCHEMA = """
-CREATE TABLE IF NOT EXISTS runs (id TEXT PRIMARY KEY, task TEXT NOT NULL, graph BLOB NOT NULL);
-CREATE TABLE IF NOT EXISTS events (run TEXT NOT NULL, seq INTEGER NOT NULL, event TEXT NOT NULL, PRIMARY KEY (run, seq));
+CREATE TABLE IF NOT EXISTS runs (id TEXT PRIMARY KEY, task TEXT NOT NULL, graph BLOB NOT NULL, digest BLOB);
+CREATE TABLE IF NOT EXISTS events (
+    run TEXT NOT NULL, seq INTEGER NOT NULL, event TEXT NOT NULL, digest BLOB, PRIMARY KEY (run, seq)
+);
 CREATE TABLE IF NOT EXISTS updates (
-    run TEXT NOT NULL, round INTEGER NOT NULL, node TEXT NOT NULL, body BLOB NOT NULL, PRIMARY KEY (run, round, node)
+    run TEXT NOT NULL, round INTEGER NOT NULL, node TEXT NOT NULL, body BLOB NOT NULL, digest BLOB, PRIMARY KEY (run, round, node)
 );
 CREATE TABLE IF NOT EXISTS answers (
     run TEXT NOT NULL, round INTEGER NOT NULL, attempt INTEGER NOT NULL, step TEXT NOT NULL, node TEXT NOT NULL,
-    body BLOB NOT NULL, PRIMARY KEY (run, round, attempt, step, node)
+    body BLOB NOT NULL, digest BLOB, PRIMARY KEY (run, round, attempt, step, node)
 );
-CREATE TABLE IF NOT EXISTS vectors (run TEXT NOT NULL, name TEXT NOT NULL, data BLOB NOT NULL, PRIMARY KEY (run, name));
+CREATE TABLE IF NOT EXISTS vectors (
+    run TEXT NOT NULL, name TEXT NOT NULL, data BLOB NOT NULL, digest BLOB, PRIMARY KEY (run, name)
+);
 CREATE TABLE IF NOT EXISTS nodes (run TEXT NOT NULL, node TEXT NOT NULL, figures TEXT NOT NULL, PRIMARY KEY (run, node));
 CREATE TABLE IF NOT EXISTS serials (run TEXT PRIMARY KEY, serial INTEGER NOT NULL);
-CREATE TABLE IF NOT EXISTS secrets (run TEXT NOT NULL, name TEXT NOT NULL, value BLOB NOT NULL, PRIMARY KEY (run, name));
-CREATE TABLE IF NOT EXISTS results (run TEXT NOT NULL, round INTEGER NOT NULL, data TEXT NOT NULL, PRIMARY KEY (run, round));
+CREATE TABLE IF NOT EXISTS secrets (
+    run TEXT NOT NULL, name TEXT NOT NULL, value BLOB NOT NULL, digest BLOB, PRIMARY KEY (run, name)
+);
+CREATE TABLE IF NOT EXISTS results (
+    run TEXT NOT NULL, round INTEGER NOT NULL, data TEXT NOT NULL, digest BLOB, PRIMARY KEY (run, round)
+);
 CREATE TABLE IF NOT EXISTS certificates (run TEXT PRIMARY KEY, log TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS phases (
     run TEXT NOT NULL, at REAL NOT NULL, phase TEXT NOT NULL, round INTEGER NOT NULL, reason TEXT NOT NULL
@@ -54,11 +63,26 @@ CREATE TABLE IF NOT EXISTS ledger_heads (node TEXT PRIMARY KEY, head TEXT NOT NU
 """
 
 
+COLUMNS = {
+    "runs": ("id", "task", "graph"),
+    "events": ("run", "seq", "event"),
+    "updates": ("run", "round", "node", "body"),
+    "answers": ("run", "round", "attempt", "step", "node", "body"),
+    "vectors": ("run", "name", "data"),
+    "secrets": ("run", "name", "value"),
+    "results": ("run", "round", "data"),
+}
+"""Tables whose rows notice damage."""
+
+
 class Store:
     """One file may hold many runs; a gateway works on one at a time."""
 
     def __init__(self, path: Path) -> None:
         self._db = open_database(path, _SCHEMA, "gateway")
+        self._rows = Rows(self._db, path, COLUMNS)
+        with self.transaction():
+            self._rows.seal()
         real = path.resolve()
         self._log = real.with_name(real.name + "-wal")  # where SQLite's commits are until it moves them
         self._flusher = ThreadPoolExecutor(1, "edgeward-flush")
@@ -91,45 +115,41 @@ class Store:
 
     def find_run(self, run: str) -> Optional[Tuple[Dict[str, Any], bytes]]:
         """(task as plain data, training graph) of a run; None if it is new."""
-        row = self._db.execute("SELECT task, graph FROM runs WHERE id = ?", (run,)).fetchone()
-        return (json.loads(row[0]), bytes(row[1])) if row else None
+        for _, task, graph in self._rows.get("runs", "id = ?", run):
+            return json.loads(task), bytes(graph)
+        return None
 
     def create_run(self, run: str, task: Dict[str, Any], graph: bytes, weights: np.ndarray) -> None:
         with self.transaction():
-            self._db.execute("INSERT INTO runs VALUES (?, ?, ?)", (run, json.dumps(task), graph))
+            self._rows.put("runs", run, json.dumps(task), graph)
             self.put_vector(run, "weights", weights)
 
     def append(self, run: str, event: Event) -> None:
         """Journals an event. Inside a `transaction` it is durable with that transaction, otherwise at once."""
-        self._db.execute(
-            "INSERT INTO events SELECT ?, COALESCE(MAX(seq), 0) + 1, ? FROM events WHERE run = ?",
-            (run, json.dumps(event_to_dict(event)), run),
-        )
+        newest = self._db.execute("SELECT COALESCE(MAX(seq), 0) FROM events WHERE run = ?", (run,)).fetchone()[0]
+        self._rows.put("events", run, newest + 1, json.dumps(event_to_dict(event)))
 
     def journal(self, run: str) -> List[Event]:
-        rows = self._db.execute("SELECT event FROM events WHERE run = ? ORDER BY seq", (run,))
-        return [event_from_dict(json.loads(row[0])) for row in rows]
+        rows = self._rows.get("events", "run = ?", run, order="seq")
+        return [event_from_dict(json.loads(event)) for _, _, event in rows]
 
     def put_update(self, run: str, round_number: int, node: str, body: bytes) -> None:
-        self._db.execute("INSERT OR REPLACE INTO updates VALUES (?, ?, ?, ?)", (run, round_number, node, body))
+        self._rows.put("updates", run, round_number, node, body, otherwise="REPLACE")
 
     def updates(self, run: str, round_number: int, nodes: Sequence[str]) -> Iterator[Tuple[str, bytes]]:
         """(node, body) one at a time, in the order of `nodes`."""
         for node in nodes:
-            row = self._db.execute(
-                "SELECT body FROM updates WHERE run = ? AND round = ? AND node = ?", (run, round_number, node)
-            ).fetchone()
-            if row is None:
+            found = self._rows.get("updates", "run = ? AND round = ? AND node = ?", run, round_number, node)
+            if not found:
                 raise EdgewardError(f"the store lacks the update of {node} for round {round_number}: was it edited?")
-            yield node, bytes(row[0])
+            yield node, bytes(found[0][-1])
 
     def drop_updates(self, run: str, round_number: int) -> None:
         self._db.execute("DELETE FROM updates WHERE run = ? AND round <= ?", (run, round_number))
 
     def put_answer(self, run: str, round_number: int, attempt: int, step: str, node: str, body: bytes) -> None:
         """Keeps a node's answer to a step of a secure round; with node "" what the gateway fixed for the step."""
-        row = (run, round_number, attempt, step, node, body)
-        self._db.execute("INSERT OR REPLACE INTO answers VALUES (?, ?, ?, ?, ?, ?)", row)
+        self._rows.put("answers", run, round_number, attempt, step, node, body, otherwise="REPLACE")
 
     def answers(self, run: str, round_number: int, attempt: int, step: str) -> Iterator[Tuple[str, bytes]]:
         """(node, body) of a step, one at a time by name."""
@@ -145,9 +165,9 @@ class Store:
         return [row[0] for row in self._db.execute(query, (run, round_number, attempt, step)).fetchall()]
 
     def answer(self, run: str, round_number: int, attempt: int, step: str, node: str) -> Optional[bytes]:
-        query = "SELECT body FROM answers WHERE run = ? AND round = ? AND attempt = ? AND step = ? AND node = ?"
-        row = self._db.execute(query, (run, round_number, attempt, step, node)).fetchone()
-        return bytes(row[0]) if row else None
+        where = "run = ? AND round = ? AND attempt = ? AND step = ? AND node = ?"
+        found = self._rows.get("answers", where, run, round_number, attempt, step, node)
+        return bytes(found[0][-1]) if found else None
 
     def keep_answers(self, run: str, round_number: int, attempt: int, step: str, nodes: Sequence[str]) -> None:
         """Drops the answers to a step of all but these nodes."""
@@ -164,33 +184,31 @@ class Store:
     def put_vector(self, run: str, name: str, vector: np.ndarray) -> None:
         """Stores a vector; float64 for `tail`, `partial` and a strategy's state, float32 for all others."""
         data = np.ascontiguousarray(vector, _vector_dtype(name)).tobytes()
-        self._db.execute("INSERT OR REPLACE INTO vectors VALUES (?, ?, ?)", (run, name, data))
+        self._rows.put("vectors", run, name, data, otherwise="REPLACE")
 
     def vector(self, run: str, name: str) -> Optional[np.ndarray]:
-        row = self._db.execute("SELECT data FROM vectors WHERE run = ? AND name = ?", (run, name)).fetchone()
-        return np.frombuffer(row[0], _vector_dtype(name)) if row else None
+        found = self._rows.get("vectors", "run = ? AND name = ?", run, name)
+        return np.frombuffer(found[0][-1], _vector_dtype(name)) if found else None
 
     def vectors(self, run: str, prefix: str) -> Dict[str, np.ndarray]:
         """All vectors whose name begins with `prefix`."""
-        rows = self._db.execute("SELECT name, data FROM vectors WHERE run = ?", (run,))
-        return {n: np.frombuffer(data, _vector_dtype(n)) for n, data in rows if n.startswith(prefix)}
+        rows = self._rows.get("vectors", "run = ? AND substr(name, 1, ?) = ?", run, len(prefix), prefix)
+        return {name: np.frombuffer(data, _vector_dtype(name)) for _, name, data in rows}
 
     def put_result(self, run: str, round_number: int, result: Dict[str, Any]) -> None:
-        data = json.dumps(result)
-        self._db.execute("INSERT OR REPLACE INTO results VALUES (?, ?, ?)", (run, round_number, data))
+        self._rows.put("results", run, round_number, json.dumps(result), otherwise="REPLACE")
 
     def add_to_result(self, run: str, round_number: int, figures: Dict[str, Any]) -> None:
         """Figures that became known after the round. What the round already says of loss, accuracy and AUC stays."""
-        row = self._db.execute("SELECT data FROM results WHERE run = ? AND round = ?", (run, round_number)).fetchone()
-        if row is None:
+        found = self._rows.get("results", "run = ? AND round = ?", run, round_number)
+        if not found:
             raise EdgewardError(f"the store lacks the result of round {round_number}: was it edited?")
-        self.put_result(run, round_number, {**json.loads(row[0]), **figures})
+        self.put_result(run, round_number, {**json.loads(found[0][-1]), **figures})
 
     def secret(self, run: str, name: str) -> bytes:
         """32 random bytes of this run, drawn the first time they are asked for and the same ever after."""
-        self._db.execute("INSERT OR IGNORE INTO secrets VALUES (?, ?, ?)", (run, name, secrets.token_bytes(32)))
-        row = self._db.execute("SELECT value FROM secrets WHERE run = ? AND name = ?", (run, name)).fetchone()
-        return bytes(row[0])
+        self._rows.put("secrets", run, name, secrets.token_bytes(32), otherwise="IGNORE")
+        return bytes(self._rows.get("secrets", "run = ? AND name = ?", run, name)[0][-1])
 
     def serial(self, run: str) -> int:
         """The run's serial in signed messages, fixed when first asked for: above all before it, at least the time in ms."""
@@ -214,8 +232,7 @@ class Store:
         return AuditLog(path, self._db)
 
     def results(self, run: str) -> List[Dict[str, Any]]:
-        rows = self._db.execute("SELECT data FROM results WHERE run = ? ORDER BY round", (run,))
-        return [json.loads(row[0]) for row in rows]
+        return [json.loads(data) for _, _, data in self._rows.get("results", "run = ?", run, order="round")]
 
     def put_phase(self, run: str, at: float, phase: str, round_number: int, reason: str) -> None:
         """Notes what the run is at since `at` (seconds since 1970): for readers only, the journal decides."""

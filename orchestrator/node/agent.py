@@ -304,6 +304,8 @@ class NodeAgent:
             loaded = load_dataset(self._data, task.schema)
             for share, text in clamped_columns(loaded, task.schema):  # for the owner: no word of it leaves this machine
                 log.log(logging.WARNING if share > CLAMPED_SHARE else logging.INFO, "run %s: %s", run, text)
+            if loaded.dropped:
+                log.warning("run %s: %d rows without a used value are left out", run, loaded.dropped)
             dataset, held_out = hold_out(loaded, task.evaluation.share, self._store.secret("hold-out"))
             opened = Run(run, digest_of(declared, graph), task, graph, dataset, held_out, certificates)
             verdict = self._gatekeeper.accept(run, task, declared, graph)

@@ -12,6 +12,7 @@ from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 from orchestrator.errors import UsageError
 from orchestrator.node.policy import own_noise
+from orchestrator.wire.plain import hex_name
 from orchestrator.wire.task import Task, describe_model, digest_of, task_from_dict
 
 APPROVALS = "approvals"
@@ -55,13 +56,13 @@ class Approvals:
             digest, run, round(time.time(), 3), declared, summary_of(task, epsilon), epsilon, tuple(peers)
         )
         self._folder.mkdir(parents=True, exist_ok=True)
-        _write(self._folder / f"{digest}.tflite", graph)
-        _write(self._folder / f"{digest}.json", json.dumps(request._asdict(), indent=1).encode())
+        _write(self._folder / f"{hex_name(digest)}.tflite", graph)
+        _write(self._folder / f"{hex_name(digest)}.json", json.dumps(request._asdict(), indent=1).encode())
         return request
 
     def full(self, digest: str) -> bool:
         """Whether so many tasks were asked already that another one is not written: what a gateway sends must not fill a disk."""
-        if not self._folder.is_dir() or (self._folder / f"{digest}.json").exists():
+        if not self._folder.is_dir() or (self._folder / f"{hex_name(digest)}.json").exists():
             return False
         sizes = [path.stat().st_size for path in self._folder.iterdir()]
         return len(sizes) >= 2 * MOST_REQUESTS or sum(sizes) >= MOST_BYTES
@@ -92,7 +93,7 @@ class Approvals:
 
     def graph(self, digest: str) -> bytes:
         """The training graph of a request; UsageError where it cannot be read."""
-        path = self._folder / f"{digest}.tflite"
+        path = self._folder / f"{hex_name(digest)}.tflite"
         try:
             return path.read_bytes()
         except OSError as error:

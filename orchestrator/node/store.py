@@ -12,17 +12,17 @@ from typing import Callable, Dict, Iterator, List, Mapping, NamedTuple, Optional
 
 import numpy as np
 
-from orchestrator.database import open_database
+from orchestrator.database import Rows, open_database
 from orchestrator.errors import EdgewardError
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS releases (
-    run TEXT NOT NULL, round INTEGER NOT NULL, task TEXT NOT NULL, body BLOB, PRIMARY KEY (run, round)
+    run TEXT NOT NULL, round INTEGER NOT NULL, task TEXT NOT NULL, body BLOB, digest BLOB, PRIMARY KEY (run, round)
 );
 CREATE TABLE IF NOT EXISTS seen_runs (
     run TEXT PRIMARY KEY, serial INTEGER NOT NULL, newest_round INTEGER NOT NULL, over INTEGER NOT NULL
 );
-CREATE TABLE IF NOT EXISTS secrets (name TEXT PRIMARY KEY, value BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS secrets (name TEXT PRIMARY KEY, value BLOB NOT NULL, digest BLOB);
 CREATE TABLE IF NOT EXISTS peers (name TEXT PRIMARY KEY, key BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS pending_peers (
     name TEXT NOT NULL, fingerprint TEXT NOT NULL, first_seen REAL NOT NULL, PRIMARY KEY (name, fingerprint)
@@ -33,14 +33,22 @@ CREATE TABLE IF NOT EXISTS revealed (
 );
 CREATE TABLE IF NOT EXISTS sums (scope TEXT PRIMARY KEY, nodes TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS opened (run TEXT NOT NULL, round INTEGER NOT NULL, PRIMARY KEY (run, round));
-CREATE TABLE IF NOT EXISTS counts (run TEXT PRIMARY KEY, task TEXT NOT NULL, units INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS counts (run TEXT PRIMARY KEY, task TEXT NOT NULL, units INTEGER NOT NULL, digest BLOB);
 CREATE TABLE IF NOT EXISTS looks (what TEXT PRIMARY KEY, at REAL NOT NULL);
 CREATE TABLE IF NOT EXISTS anchors (name TEXT PRIMARY KEY, entries INTEGER NOT NULL, hash TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS graphs (digest TEXT PRIMARY KEY, state TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS kept (
-    run TEXT NOT NULL, name TEXT NOT NULL, round INTEGER NOT NULL, data BLOB NOT NULL, PRIMARY KEY (run, name)
+    run TEXT NOT NULL, name TEXT NOT NULL, round INTEGER NOT NULL, data BLOB NOT NULL, digest BLOB, PRIMARY KEY (run, name)
 );
 """
+
+_COLUMNS = {
+    "releases": ("run", "round", "task", "body"),
+    "secrets": ("name", "value"),
+    "counts": ("run", "task", "units"),
+    "kept": ("run", "name", "round", "data"),
+}
+"""Tables whose rows notice damage."""
 
 _MOST_SUMS = 20_000
 
@@ -80,8 +88,11 @@ class NodeStore:
 
     def __init__(self, path: Path) -> None:
         self._db = open_database(path, _SCHEMA, "node")
-        self.before_release: Optional[Callable[[str, int], None]] = None
+        self._rows = Rows(self._db, path, _COLUMNS)
         self._anchors: Dict[str, Tuple[int, str]] = {}  # to be written with the next commit
+        with self._writing():
+            self._rows.seal()
+        self.before_release: Optional[Callable[[str, int], None]] = None
 
     def released(self, run: str, round_number: int, task: str) -> Optional[bytes]:
         """The stored update of a round; None if there was none yet.
@@ -91,12 +102,12 @@ class NodeStore:
         other = self._db.execute("SELECT task FROM releases WHERE run = ? AND task != ?", (run, task)).fetchone()
         if other:
             raise EdgewardError(f"run {run} changed its task after this node took part in it")
-        row = self._db.execute("SELECT body FROM releases WHERE run = ? AND round = ?", (run, round_number)).fetchone()
-        if row is None:
+        found = self._rows.get("releases", "run = ? AND round = ?", run, round_number)
+        if not found:
             return None
-        if row[0] is None:
+        if found[0][-1] is None:
             raise EdgewardError(f"round {round_number} of run {run} was answered before and is over")
-        return bytes(row[0])
+        return bytes(found[0][-1])
 
     def release(
         self, run: str, round_number: int, task: str, body: bytes, keep: Optional[Dict[str, np.ndarray]] = None
@@ -107,17 +118,18 @@ class NodeStore:
         """
         self.charge(run, round_number)
         with self._writing():
-            self._db.execute("INSERT INTO releases VALUES (?, ?, ?, ?)", (run, round_number, task, body))
+            self._rows.put("releases", run, round_number, task, body)
             for name, vector in (keep or {}).items():
-                row = (run, name, round_number, vector.astype("<f4").tobytes())
-                self._db.execute("INSERT OR REPLACE INTO kept VALUES (?, ?, ?, ?)", row)
-            self._db.execute("UPDATE releases SET body = NULL WHERE run = ? AND round < ?", (run, round_number))
+                data = vector.astype("<f4").tobytes()
+                self._rows.put("kept", run, name, round_number, data, otherwise="REPLACE")
+            before = "UPDATE releases SET body = NULL, digest = NULL WHERE run = ? AND round < ?"
+            self._db.execute(before, (run, round_number))
 
     def forfeit(self, run: str, round_number: int, task: str) -> None:
         """Notes durably that a round has no answer and gets none, charged like one: that there is none may say as much."""
         self.charge(run, round_number)
         with self._writing():
-            self._db.execute("INSERT OR IGNORE INTO releases VALUES (?, ?, ?, NULL)", (run, round_number, task))
+            self._rows.put("releases", run, round_number, task, None, otherwise="IGNORE")
 
     def charge(self, run: str, round_number: int) -> None:
         """Tells `before_release` of a release whose vector is not kept here: it can be computed again without harm."""
@@ -126,16 +138,16 @@ class NodeStore:
 
     def counted(self, run: str, task: str) -> Optional[int]:
         """How many units this node said it has in a run; None before it did. EdgewardError for a run whose task changed."""
-        row = self._db.execute("SELECT task, units FROM counts WHERE run = ?", (run,)).fetchone()
-        if row is not None and row[0] != task:
+        found = self._rows.get("counts", "run = ?", run)
+        if found and found[0][1] != task:
             raise EdgewardError(f"run {run} changed its task after this node took part in it")
-        return None if row is None else int(row[1])
+        return int(found[0][2]) if found else None
 
     def put_count(self, run: str, task: str, units: int, round_number: int) -> None:
         """Notes durably what this node says, charged like the answer to `round_number`: drawn once, said ever after."""
         self.charge(run, round_number)
         with self._writing():
-            self._db.execute("INSERT INTO counts VALUES (?, ?, ?)", (run, task, units))
+            self._rows.put("counts", run, task, units)
 
     def may_look(self, what: str, now: float, most: int) -> bool:
         """Whether the data may be looked at for `what` (a digest), of which there may be `most` different ones in a day.
@@ -154,13 +166,13 @@ class NodeStore:
 
     def kept(self, run: str, name: str) -> Optional[Kept]:
         """The newest vector of that name a release of this run stored; None before the first."""
-        row = self._db.execute("SELECT round, data FROM kept WHERE run = ? AND name = ?", (run, name)).fetchone()
-        return Kept(int(row[0]), np.frombuffer(row[1], "<f4")) if row else None
+        found = self._rows.get("kept", "run = ? AND name = ?", run, name)
+        return Kept(int(found[0][2]), np.frombuffer(found[0][3], "<f4")) if found else None
 
     def secret(self, name: str) -> bytes:
         """32 random bytes of this node, drawn the first time they are asked for and the same ever after."""
-        self._db.execute("INSERT OR IGNORE INTO secrets VALUES (?, ?)", (name, secrets.token_bytes(32)))
-        return bytes(self._db.execute("SELECT value FROM secrets WHERE name = ?", (name,)).fetchone()[0])
+        self._rows.put("secrets", name, secrets.token_bytes(32), otherwise="IGNORE")
+        return bytes(self._rows.get("secrets", "name = ?", name)[0][-1])
 
     def pin_peer(self, name: str, key: bytes) -> bytes:
         """The first key that was ever given for this name."""
@@ -210,7 +222,7 @@ class NodeStore:
         """
         with self._writing():
             self._db.execute("INSERT OR IGNORE INTO opened VALUES (?, ?)", (run, round_number))
-            self._db.execute("INSERT OR IGNORE INTO releases VALUES (?, ?, ?, NULL)", (run, round_number, task))
+            self._rows.put("releases", run, round_number, task, None, otherwise="IGNORE")
             for scope, nodes in (sums or {}).items():
                 self._db.execute("INSERT OR REPLACE INTO sums VALUES (?, ?)", (scope, nodes))  # with the highest rowid
             self._db.execute("DELETE FROM sums WHERE rowid <= (SELECT MAX(rowid) FROM sums) - ?", (_MOST_SUMS,))

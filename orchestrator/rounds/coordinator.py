@@ -3,7 +3,8 @@
 A run goes gathering -> (statistics ->) training rounds -> (a last evaluation ->) finished, or failed. A round is
 `collecting` until every awaited node has answered, or its deadline has passed with a quorum; then `aggregating` until the
 gateway reports the result stored. In buffered mode a round ends with its quorum-th update instead, and a node that is
-still at an older round's weights is left to finish. Nothing here reads a clock, a socket or a file: replaying the journal
+still at an older round's weights is left to finish. A run fails for want of nodes or answers; when its gateway starts again
+it goes on where it stopped, unless the failure is final. Nothing here reads a clock, a socket or a file: replaying the journal
 gives the same state.
 """
 
@@ -27,6 +28,7 @@ from orchestrator.rounds.events import (
     Left,
     Provided,
     Rated,
+    Regained,
     Started,
     Ticked,
     Unopened,
@@ -37,6 +39,9 @@ from orchestrator.rounds.selection import Rule
 GATHERING, COLLECTING, AGGREGATING, FINISHED, FAILED = "gathering", "collecting", "aggregating", "finished", "failed"
 WAITING = "waiting"
 """Between the rounds of a gateway that serves a higher one: that one says when the next begins."""
+
+RETURN_S = 10.0
+"""What nodes are given to find the broker again."""
 
 
 @dataclass(frozen=True)
@@ -97,6 +102,8 @@ class Coordinator:
     phase: str = GATHERING
     round: int = -1
     reason: str = ""
+    failed_in: str = ""  # the phase a run was in when it failed
+    final: bool = False  # whether it failed for good
     online: Dict[str, int] = field(default_factory=dict)  # node -> records
     declined: Dict[str, str] = field(default_factory=dict)  # node -> reason
     objections: Dict[str, str] = field(default_factory=dict)  # node -> why it may not be selected now
@@ -138,6 +145,8 @@ class Coordinator:
         if isinstance(event, Ended):
             self.phase = FINISHED
             return [Finish()]
+        if isinstance(event, Regained):
+            return self._regained(event.at)
         return self._ticked(event)
 
     @property
@@ -165,6 +174,8 @@ class Coordinator:
         return self.plan.quorum
 
     def _started(self, at: float) -> List[Action]:
+        if self.phase == FAILED and not self.final:
+            self._try_again()
         # `online` is kept: retained presence corrects it within moments, and a round must not close before it did.
         if self.phase == GATHERING:
             self.deadline = at + self.plan.gather_s
@@ -177,8 +188,20 @@ class Coordinator:
             return [Aggregate(self.round, tuple(sorted(self.arrived)))]
         return [] if self.phase == WAITING else self._ended()
 
+    def _try_again(self) -> None:
+        """Who declined is asked again: an owner may have thought better of it."""
+        self.phase, self.reason = self.failed_in, ""
+        self.declined = {}
+
+    def _regained(self, at: float) -> List[Action]:
+        """Time in which nobody could answer is on nobody's account: the open deadline runs again."""
+        if self.phase not in (GATHERING, COLLECTING):
+            return []
+        self.deadline = at + RETURN_S + (self.plan.gather_s if self.phase == GATHERING else self.plan.deadline_s)
+        return [Wake(self.deadline)]
+
     def _ended(self) -> List[Action]:
-        return [Finish()] if self.phase == FINISHED else [Fail(self.reason)]
+        return [Finish()] if self.phase == FINISHED else [Fail(self.reason, self.final)]
 
     def _joined(self, event: Joined) -> List[Action]:
         if event.node in self.declined:
@@ -375,9 +398,10 @@ class Coordinator:
         self.phase = AGGREGATING
         return [Aggregate(self.round, tuple(sorted(self.arrived)))]
 
-    def _fail(self, reason: str) -> List[Action]:
+    def _fail(self, reason: str, final: bool = False) -> List[Action]:
+        self.failed_in, self.final = self.phase, final
         self.phase, self.reason = FAILED, reason
-        return [Fail(reason)]
+        return [Fail(reason, final)]
 
     def _eligible(self) -> Set[str]:
         return set(self.online) - set(self.objections) - {self.plan.key_holder}

@@ -12,7 +12,7 @@ STATISTICS_ROUND = 0
 
 @dataclass(frozen=True)
 class Started:
-    """The gateway began, or began again after a crash: deadlines run again."""
+    """The gateway began, or began again: deadlines run again, and a run that stopped for want of nodes goes on."""
 
     at: float
 
@@ -114,13 +114,35 @@ class Ended:
 
 
 @dataclass(frozen=True)
+class Regained:
+    """The broker is in reach again, or the gateway itself at work again: nobody could answer for so many seconds."""
+
+    at: float
+    seconds: float
+
+
+@dataclass(frozen=True)
 class Ticked:
     """Time passed; sent when a timer the coordinator asked for is due."""
 
     at: float
 
 
-Event = Union[Started, Joined, Left, Arrived, Declined, Abstained, Unopened, Rated, Aggregated, Provided, Ended, Ticked]
+Event = Union[
+    Started,
+    Joined,
+    Left,
+    Arrived,
+    Declined,
+    Abstained,
+    Unopened,
+    Rated,
+    Aggregated,
+    Provided,
+    Ended,
+    Regained,
+    Ticked,
+]
 _EVENTS: Dict[str, Type[Any]] = {kind.__name__: kind for kind in Event.__args__}  # type: ignore[attr-defined]
 
 
@@ -170,7 +192,10 @@ class Finish:
 
 @dataclass(frozen=True)
 class Fail:
+    """The run stops here. Unless `final`, the next `Started` continues it."""
+
     reason: str
+    final: bool = False
 
 
 Action = Union[Announce, Aggregate, Wake, Finish, Fail]

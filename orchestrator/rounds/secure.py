@@ -19,7 +19,7 @@ What the steps carry, and why they protect, is in privacy/secure_sum.py and priv
 from dataclasses import dataclass, field
 from typing import Dict, List, Set, Tuple
 
-from orchestrator.rounds.coordinator import AGGREGATING, COLLECTING, Coordinator, Plan
+from orchestrator.rounds.coordinator import AGGREGATING, COLLECTING, FAILED, Coordinator, Plan
 from orchestrator.rounds.events import (
     STATISTICS_ROUND,
     Abstained,
@@ -83,6 +83,7 @@ class SecureCoordinator(Coordinator):
     parties: int = 0  # nodes with keys in this session
     summed: Tuple[str, ...] = ()  # nodes whose vectors are in the sum
     abstained: Dict[str, str] = field(default_factory=dict)  # node -> reason, in this attempt
+    given_up: int = 0  # attempts at this round before the run stopped and began again
     skipped: int = 0  # rounds in a row whose sum was not opened
     keyed: Set[str] = field(default_factory=set)  # nodes whose keys for the next round are here
     prepared: Set[str] = field(default_factory=set)  # nodes whose shares for it are here too
@@ -119,12 +120,22 @@ class SecureCoordinator(Coordinator):
         return max(least, self.parties - self.plan.withheld) if self.step == REVEAL else least
 
     def _started(self, at: float) -> List[Action]:
+        if self.phase == FAILED and self.failed_in == COLLECTING:
+            self._try_again()
+            self.given_up = self.attempt
+            self.attempt += 1  # with fresh keys, as ever
+            return self._begin_attempt(at)
         if self.phase == COLLECTING:
             self.deadline = at + self.plan.deadline_s
             return [self._announce(self._awaited(all_of_cohort=True)), Wake(self.deadline)]
         if self.phase == AGGREGATING:
             return [Aggregate(self.round, self.summed, self.attempt)]
-        return super()._started(at)
+        actions = super()._started(at)
+        return [Aggregate(self.round, self.summed, self.attempt)] if self.phase == AGGREGATING else actions
+
+    def _try_again(self) -> None:
+        super()._try_again()
+        self.skipped = 0
 
     def _joined(self, event: Joined) -> List[Action]:
         self.known.add(event.node)
@@ -186,7 +197,7 @@ class SecureCoordinator(Coordinator):
         return self._give_up(event.at)
 
     def _open_round(self, number: int, at: float) -> List[Action]:
-        self.phase, self.round, self.attempt = COLLECTING, number, 1
+        self.phase, self.round, self.attempt, self.given_up = COLLECTING, number, 1, 0
         chosen = self._rule().choose(number, self._rested(self._eligible()), self.last_selected)
         ready = self.prepared == self.keyed == set(chosen) and len(chosen) >= max(self.plan.quorum, self.plan.least)
         if not ready or self._sparse(len(chosen)):
@@ -256,7 +267,7 @@ class SecureCoordinator(Coordinator):
         opening = self.step in OPENING_STEPS or (self.step == CONFIRM and self._sparse(self.parties))
         if opening and self.plan.key_holder not in self.abstained:
             return self._skip(reason)
-        if self.attempt >= self.plan.attempts:
+        if self.attempt - self.given_up >= self.plan.attempts:
             return self._fail(f"round {self.round}, attempt {self.attempt}: {reason}")
         self.attempt += 1
         return self._begin_attempt(at)
@@ -264,6 +275,9 @@ class SecureCoordinator(Coordinator):
     def _skip(self, reason: str) -> List[Action]:
         self.skipped += 1
         self.summed = ()
-        if self.round == STATISTICS_ROUND or self.skipped >= self.plan.attempts:
+        if self.round == STATISTICS_ROUND:  # nodes open one sum of a round, and without this one there is no next round
+            return self._fail(f"round {self.round}: its sum cannot be opened: {reason}", final=True)
+        if self.skipped >= self.plan.attempts:
+            self.phase = AGGREGATING  # begun again, it goes on after this round
             return self._fail(f"round {self.round}: its sum cannot be opened: {reason}")
         return self._close_round()

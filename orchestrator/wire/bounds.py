@@ -19,9 +19,10 @@ MAX_NODES = 100_000
 
 
 def near(value: object, known: Iterable[str]) -> str:
-    """`, did you mean 'x'?` where a known name resembles `value`, else nothing."""
-    found = difflib.get_close_matches(str(value)[:64], list(known), 1)
-    return f", did you mean {found[0]!r}?" if found else ""
+    """`, did you mean 'x'?` where a known name resembles `value`, whatever the case of either; else nothing."""
+    names = {name.casefold(): name for name in known}
+    found = difflib.get_close_matches(str(value)[:64].casefold(), list(names), 1)
+    return f", did you mean {names[found[0]]!r}?" if found else ""
 
 
 def one_of(name: str, value: object, known: Sequence[str]) -> List[str]:

@@ -2,11 +2,14 @@
 
 What came over the wire, or out of a file somebody else wrote, may hold control characters (which move a terminal's cursor), line
 ends (which forge lines of a log) and formatting characters (which turn the order of what is read round). All of it is shown and
-logged through `plain`; what names a run is checked by `run_name`; what becomes part of a file's name goes through `file_name`.
+logged through `plain`; what names a run is checked by `run_name`; what becomes part of a file's name goes through `file_name`,
+or through `hex_name` where it is a digest.
 """
 
+import hashlib
 import logging
 import re
+import time
 from typing import Any, Iterator, Tuple
 
 from orchestrator.errors import WireError
@@ -15,6 +18,7 @@ LIMIT = 500
 """Characters of a text that is shown, unless a caller says otherwise."""
 
 _CUT = "..."
+_HEX = re.compile(r"[0-9a-f]{8,128}")
 _RUN = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
 
@@ -30,6 +34,11 @@ def plain(text: object, limit: int = LIMIT) -> str:
     if not shown.isprintable():
         shown = "".join(c if c.isprintable() else _escape(c) for c in shown)
     return shown if len(shown) <= limit else shown[: limit - len(_CUT)] + _CUT
+
+
+def when(seconds: float) -> str:
+    """A time in seconds since 1970, for people: "2026-01-31 13:05 UTC"."""
+    return time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(seconds))
 
 
 def plain_lines(text: str, limit: int = LIMIT) -> str:
@@ -93,8 +102,20 @@ def as_run_name(text: str) -> str:
 
 
 def file_name(before: str, name: str, after: str) -> str:
-    """BEFORE-NAME.AFTER, the one way a name from elsewhere gets into a path: it is no path itself, and not hidden."""
-    return f"{before}-{run_name(name)}.{after}"
+    """BEFORE-NAME.AFTER, the one way a name from elsewhere gets into a path: it is no path itself, and not hidden.
+
+    Names that differ only in case get files of different names, since some file systems (FAT, APFS, NTFS) see no case.
+    """
+    lower = run_name(name).lower()
+    mark = "" if lower == name else "+" + hashlib.sha256(name.encode()).hexdigest()[:16]
+    return f"{before}-{lower}{mark}.{after}"
+
+
+def hex_name(digest: str) -> str:
+    """`digest`, if it is 8 to 128 lower-case hexadecimal digits: the other kind of name that may be part of a path."""
+    if not _HEX.fullmatch(digest):
+        raise WireError(f"digest {plain(digest, 64)!r}: expected 8 to 128 of 0-9, a-f")
+    return digest
 
 
 def _escape(character: str) -> str:

@@ -24,6 +24,7 @@ class Topics:
         self._root = f"edgeward/1/{check_name(federation, 'federation')}"
         self.all_nodes = f"{self._root}/all"
         self.gateway_presence = f"{self._root}/gateway/presence"
+        self.gateway_echo = f"{self._root}/gateway/echo"
         self.every_up = f"{self._root}/node/+/up"
         self.every_presence = f"{self._root}/node/+/presence"
         self.every_board = f"{self._root}/board/+/record"

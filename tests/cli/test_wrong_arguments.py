@@ -47,7 +47,7 @@ SERVE = ("gateway dashboard", "board simulate")
 @pytest.fixture
 def quiet(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """One parser for all calls; nothing to read; signals as they were."""
-    monkeypatch.setattr(main_module, "build_parser", lambda: PARSER)
+    monkeypatch.setattr(main_module, "build_parser", lambda command: PARSER)
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     yield
     for number, handler in before.items():

@@ -103,19 +103,19 @@ def test_a_vector_that_waits_for_others_is_acknowledged_after_a_while(
     vector = {**about, "step": "masked", "records": RECORDS, "units": UNITS}, {"masked": np.zeros(20, np.uint8)}
     sent.clear()
     send(gateway, "a", *vector)
-    gateway._acknowledge()
+    gateway._answers.acknowledge_due()
     assert sent == []
     now = time.monotonic()
     monkeypatch.setattr(time, "monotonic", lambda: now + 1.0)
     assert gateway._wait_s() == 0.0
-    gateway._acknowledge()
+    gateway._answers.acknowledge_due()
     assert [topic for topic, _ in sent] == ["edgeward/1/f/node/a/down"]
     assert isinstance(decode_frame(sent[0][1]), Ack)
     for node in NODES[1:]:  # and not where the next step says the same
         send(gateway, node, *vector)
     assert gateway._coordinator.step == "confirm"
     monkeypatch.setattr(time, "monotonic", lambda: now + 2.0)
-    gateway._acknowledge()
+    gateway._answers.acknowledge_due()
     assert len(sent) == 1
 
 

@@ -99,7 +99,7 @@ def test_without_a_quorum_the_round_still_has_its_deadline(tmp_path: Path) -> No
     world.send("n1", np.ones(8, np.float32))
     world.send("n2", BAD["not a number"])
     assert world.round == 1
-    world.gateway._happen(Ticked(world.gateway._now() + 1e6))
+    world.gateway._course.happen(Ticked(world.gateway._course.now() + 1e6))
     assert world.said("round")[-1]["nodes"] == ["n2"], "it is asked again"
 
 
@@ -205,3 +205,24 @@ def test_weights_that_are_no_numbers_end_the_run_naming_the_longest_update(tmp_p
     with pytest.raises(RoundError, match="weights that are not finite numbers.* norm 5.66, is that of n2"):
         world.send("n2", np.full(8, 2, np.float32))
     np.testing.assert_array_equal(world.gateway._aggregation.weights(), np.zeros(8, np.float32))
+
+
+@pytest.mark.parametrize("what", ["loss", "auc", "weights"])
+def test_a_round_that_gives_no_number_stops_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str) -> None:
+    world = World(tmp_path, make_task(2, 2))
+    whole = world.gateway._aggregation.outcome
+
+    def outcome(*arguments: Any) -> Any:
+        made = whole(*arguments)
+        if what == "weights":
+            made.vectors["weights"] = np.full(8, np.inf, np.float32)
+        else:
+            made.figures = {"evaluated": {what: float("nan")}}
+        return made
+
+    monkeypatch.setattr(world.gateway._aggregation, "outcome", outcome)
+    world.send("n0", np.ones(8, np.float32))
+    with pytest.raises(RoundError, match=f"round 1: {what} is not a finite number; nothing of it was kept"):
+        world.send("n1", np.ones(8, np.float32))
+    np.testing.assert_array_equal(world.store.vector("run", "weights"), np.zeros(8, np.float32))
+    assert world.store.results("run") == []

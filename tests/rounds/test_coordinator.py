@@ -7,7 +7,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orchestrator.rounds.coordinator import AGGREGATING, COLLECTING, FAILED, FINISHED, GATHERING, Coordinator, Plan
+from orchestrator.rounds.coordinator import (
+    AGGREGATING,
+    COLLECTING,
+    FAILED,
+    FINISHED,
+    GATHERING,
+    RETURN_S,
+    Coordinator,
+    Plan,
+)
 from orchestrator.rounds.events import (
     Action,
     Aggregate,
@@ -20,6 +29,7 @@ from orchestrator.rounds.events import (
     Finish,
     Joined,
     Left,
+    Regained,
     Started,
     Ticked,
     Wake,
@@ -343,3 +353,43 @@ def test_144_nodes_of_which_a_tenth_is_lost_every_round_never_abort() -> None:
     assert coordinator.phase == FINISHED
     assert len(sizes) == 50
     assert min(sizes) >= 100
+
+
+@pytest.mark.parametrize("statistics", [False, True])
+def test_a_run_that_failed_for_want_of_nodes_goes_on_where_it_stopped(statistics: bool) -> None:
+    plan = replace(PLAN, statistics=statistics)
+    coordinator = Coordinator(plan)
+    coordinator.handle(Started(0.0))
+    coordinator.handle(Declined(1.0, "n1", "its policy"))
+    assert coordinator.handle(Ticked(100.0)) == [Fail(coordinator.reason)]
+    assert coordinator.handle(Started(500.0)) == [Wake(600.0)]
+    assert (coordinator.phase, coordinator.reason, coordinator.declined) == (GATHERING, "", {})
+    for i in range(3):  # whoever declined may have thought better of it
+        actions = coordinator.handle(Joined(501.0, f"n{i}", 10))
+    assert actions == [Announce(plan.first_round, ("n0", "n1", "n2")), Wake(511.0)]
+
+
+def test_a_round_that_failed_for_want_of_answers_keeps_those_it_has() -> None:
+    coordinator = gathered()
+    arrived(coordinator, "n0")
+    coordinator.handle(Ticked(11.0))
+    assert coordinator.handle(Ticked(21.0)) == [Fail(coordinator.reason)]
+    assert coordinator.handle(Started(50.0)) == [Announce(1, ("n1", "n2")), Wake(60.0)]
+    assert coordinator.handle(Ticked(60.0)) == [Announce(1, ("n1", "n2")), Wake(70.0)]  # all its attempts again
+    arrived(coordinator, "n2", 61.0)
+    assert coordinator.handle(Ticked(70.0)) == [Aggregate(1, ("n0", "n2"))]
+
+
+def test_time_in_which_nobody_could_answer_is_nobodys_deadline() -> None:
+    coordinator = Coordinator(PLAN)
+    coordinator.handle(Started(0.0))
+    assert coordinator.handle(Regained(90.0, 80.0)) == [Wake(190.0 + RETURN_S)]
+    assert coordinator.handle(Ticked(100.0)) == []
+    coordinator = gathered()
+    arrived(coordinator, "n0")
+    assert coordinator.handle(Regained(31.0, 30.0)) == [Wake(41.0 + RETURN_S)]
+    assert coordinator.handle(Ticked(31.0)) == []
+    assert coordinator.attempt == 1
+    arrived(coordinator, "n1", 32.0)
+    arrived(coordinator, "n2", 32.0)
+    assert coordinator.handle(Regained(50.0, 10.0)) == []  # nobody is awaited while a round is aggregated

@@ -266,12 +266,28 @@ def test_rounds_skipped_in_a_row_end_the_run() -> None:
         coordinator.handle(Aggregated(5.0, number))
     assert skip(coordinator) == [Fail("round 6: its sum cannot be opened: no shares of n1")]
     assert coordinator.phase == FAILED
+    assert coordinator.handle(Started(90.0)) == [Aggregate(6, (), 1)], "begun again it goes on after that round"
+    assert coordinator.handle(Aggregated(91.0, 6)) == [Announce(7, NAMES, KEYS, 1), Wake(101.0)]
+
+
+def test_attempts_that_failed_for_want_of_answers_are_made_again_with_fresh_keys() -> None:
+    coordinator = gathered(replace(PLAN, attempts=2))
+    for start in (1, 3):
+        for attempt in (start, start + 1):
+            assert coordinator.attempt == attempt
+            until(coordinator, MASKED)
+            answer(coordinator, ["n0"])
+            actions = coordinator.handle(Ticked(coordinator.deadline))
+        assert actions == [Fail(coordinator.reason)]
+        assert coordinator.handle(Started(90.0)) == [Announce(1, NAMES, KEYS, start + 2), Wake(100.0)]
 
 
 def test_statistics_that_cannot_be_opened_end_the_run() -> None:
     coordinator = gathered(replace(PLAN, statistics=True))
     assert coordinator.round == 0
-    assert skip(coordinator) == [Fail("round 0: its sum cannot be opened: no shares of n1")]
+    failed = Fail("round 0: its sum cannot be opened: no shares of n1", final=True)
+    assert skip(coordinator) == [failed]
+    assert coordinator.handle(Started(90.0)) == [failed], "nodes help to open one sum of a round"
 
 
 def test_the_last_evaluation_is_a_secure_round_too_and_may_be_skipped() -> None:

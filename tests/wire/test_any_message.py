@@ -169,7 +169,7 @@ class Gateways:
             payloads, kind = any_frames(rng, any_body(rng, valid)), "up"
         for payload in payloads:
             gateway._receive(Message(f"edgeward/1/f/node/{node}/{kind}", payload))
-        gateway._acknowledge()
+        gateway._answers.acknowledge_due()
         gateway._owed.clear()
         gateway._refused = Refused()  # or it would not listen any more
         if coordinator.over or coordinator.declined or coordinator.phase != COLLECTING or coordinator.round > 5:

@@ -186,7 +186,7 @@ class RunView:
 
     def summary(self) -> Dict[str, Any]:
         """A line in the list of runs."""
-        if self._final is None or self._final["phase"] not in (FINISHED, FAILED):
+        if self._final is None or self._final["phase"] not in (FINISHED, FAILED) or not self.over:
             self._final = self._summarize()
         return self._final
 

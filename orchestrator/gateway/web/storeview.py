@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any, Dict, List, Optional, Tuple
 from urllib.parse import quote
 
+from orchestrator.database import Rows
 from orchestrator.errors import EdgewardError
-from orchestrator.gateway.store import Store
+from orchestrator.gateway.store import COLUMNS, Store
 from orchestrator.rounds.events import Event, event_from_dict
 
 
@@ -20,6 +21,7 @@ class StoreView(Store):
                 f"file:{quote(str(path.resolve()))}?mode=ro", uri=True, isolation_level=None, check_same_thread=False
             )
             self._db.execute("SELECT 1 FROM events LIMIT 1")
+            self._rows = Rows(self._db, path, COLUMNS)
         except sqlite3.Error as error:
             raise EdgewardError(f"{path}: cannot be read as a gateway's store: {error}") from error
 

@@ -1,0 +1,183 @@
+"""What nodes answer: updates, and their parts in the steps of secure rounds. Stored first, acknowledged then, counted last."""
+
+import time
+from typing import Any, Callable, Dict, List, Optional, Tuple
+
+from orchestrator.errors import WireError
+from orchestrator.gateway.aggregation import Aggregation
+from orchestrator.gateway.announcer import Announcer
+from orchestrator.gateway.course import Course
+from orchestrator.gateway.figures import Figures
+from orchestrator.gateway.refused import ANSWER, ANSWERS, Refused
+from orchestrator.gateway.secure_aggregation import SecureAggregation
+from orchestrator.rounds.events import Abstained, Arrived, Event
+from orchestrator.rounds.secure import ACKNOWLEDGED_STEPS, VECTOR_STEPS, SecureCoordinator
+from orchestrator.wire.body import decode_body, require
+from orchestrator.wire.frames import Chunk, encode_frame
+from orchestrator.wire.refusals import code_in, text_of
+from orchestrator.wire.transfer import Inbox
+
+ACKNOWLEDGE_AFTER_S = 0.5
+"""How long a vector waits for its acknowledgement: the next step, if it comes before, says the same."""
+
+SendDown = Callable[[str, bytes], None]
+"""(node, frame)"""
+
+PutOut = Callable[[str, str], None]
+"""(node, code)"""
+
+
+class Answers:
+    """Of one run, in one gateway process."""
+
+    def __init__(
+        self,
+        course: Course,
+        aggregation: Aggregation,
+        announcer: Announcer,
+        inbox: Inbox,
+        refused: Refused,
+        figures: Figures,
+        send: SendDown,
+        put_out: PutOut,
+    ) -> None:
+        self._course, self._coordinator = course, course.coordinator
+        self._aggregation, self._announcer, self._inbox = aggregation, announcer, inbox
+        self._secure = aggregation if isinstance(aggregation, SecureAggregation) else None
+        self._refused, self._figures, self._send, self._put_out = refused, figures, send, put_out
+        self._owed: List[Tuple[float, str, bytes]] = []  # when to acknowledge a vector, to whom, and how
+
+    @property
+    def dues(self) -> List[float]:
+        """When acknowledgements are due, on the monotonic clock."""
+        return [at for at, _, _ in self._owed]
+
+    def said_otherwise(self, nodes: Tuple[str, ...]) -> None:
+        """What goes to these nodes now says that theirs are here."""
+        self._owed = [owed for owed in self._owed if owed[1] not in nodes]
+
+    def acknowledge_due(self) -> None:
+        """What is owed, and due."""
+        now = time.monotonic()
+        for at, node, frame in self._owed:
+            if at <= now:
+                self._send(node, frame)
+        self._owed = [owed for owed in self._owed if owed[0] > now]
+
+    def take(self, node: str, chunk: Chunk) -> None:
+        """Acts on a part of a transfer; WireError for one that makes no sense."""
+        body, answer = self._inbox.feed(node, chunk)
+        if answer is not None:
+            self._send(node, encode_frame(answer))
+        if body is None:
+            return
+        try:
+            header, tensors = decode_body(body, self._aggregation.most_unpacked)
+        except WireError:
+            self._acknowledge_now(node, chunk)  # it would be refused again
+            raise
+        kind = require(header, "kind", str)
+        if kind in ("step", "abstain") and self._secure is not None:
+            self._take_answer(node, chunk, kind, header, tensors, body)
+            return
+        if kind != "update":
+            raise WireError(f"a node may send updates{', steps' if self._secure else ''}, not {kind!r}")
+        number, records = require(header, "round", int), require(header, "records", int)
+        wanted = require(header, "run", str) == self._course.run and self._coordinator.accepts(node, number)
+        wanted = wanted and node not in self._coordinator.declined  # a broadcast round reaches it all the same
+        if wanted:
+            try:  # before anything is stored
+                self._course.check_counts(node, number, header)
+                self._aggregation.check_update(number, header, tensors)
+            except WireError:
+                self._refuse_answer(node, chunk)
+                raise
+            self._figures.received(node, len(body), header)
+            event = Arrived(self._course.now(), node, number, chunk.id.hex(), float(records))
+            with self._course.store.transaction():
+                # Under the round that is open: in buffered mode the update may have begun from an older one.
+                self._course.store.put_update(self._course.run, self._coordinator.round, node, body)
+                self._course.store.append(self._course.run, event)
+        # Late and repeated updates are acknowledged too: the node need not keep them.
+        self._acknowledge_now(node, chunk)
+        if wanted:
+            self._course.tell(
+                "update",
+                node=node,
+                round=number,
+                bytes=len(body),
+                digest=event.digest,
+                arrived=len(self._coordinator.arrived) + 1,
+            )
+            self._course.follow(event)
+
+    def _acknowledge_now(self, node: str, chunk: Chunk) -> None:
+        self._send(node, encode_frame(self._inbox.finish(node, chunk.id)))
+
+    def _refuse_answer(self, node: str, chunk: Chunk) -> None:
+        """An answer that was asked for and cannot be used: the round goes on without it, and after three without its node."""
+        self._acknowledge_now(node, chunk)
+        if self._refused.answer(node, chunk.id):
+            self._put_out(node, ANSWERS)
+        elif self._secure is None and (node in self._coordinator.cohort or node in self._coordinator.busy):
+            coordinator = self._coordinator
+            self._course.happen(
+                Abstained(self._course.now(), node, coordinator.round, coordinator.attempt, text_of(ANSWER))
+            )
+
+    def _take_answer(
+        self, node: str, chunk: Chunk, kind: str, header: Dict[str, Any], tensors: Dict[str, Any], body: bytes
+    ) -> None:
+        """A node's answer to a step of a secure round, or word that it is out of it."""
+        assert self._secure is not None
+        assert isinstance(self._coordinator, SecureCoordinator)
+        number, attempt = require(header, "round", int), require(header, "attempt", int)
+        event: Optional[Event] = None
+        if require(header, "run", str) == self._course.run and kind == "abstain" and self._open(node, number, attempt):
+            code = code_in(header)
+            event = Abstained(self._course.now(), node, number, attempt, text_of(code))
+            self._course.store.append(self._course.run, event)
+            self._course.tell("abstained", node=node, round=number, code=code, reason=event.reason)
+        elif (
+            kind == "step"
+            and header["run"] == self._course.run
+            and self._coordinator.accepts_step(node, number, require(header, "step", str), attempt)
+            and node not in self._coordinator.declined
+        ):
+            step = header["step"]
+            try:
+                self._secure.check_answer(step, header, tensors)
+                if step in VECTOR_STEPS:
+                    self._course.check_counts(node, number, header)
+            except WireError:
+                self._refuse_answer(node, chunk)
+                raise
+            self._figures.received(node, len(body), header)
+            brings = (self._secure.prepares(step, header), self._secure.foresees(step, header))
+            event = Arrived(self._course.now(), node, number, chunk.id.hex(), 1.0, step, attempt, *brings)
+            # Before the next step, a loss of power costs no more than asking again: the journal ends earlier then, and a node
+            # has its answers as long as the attempt lasts.
+            with self._course.store.transaction(durable=False):
+                self._secure.put_answer(event, header, body)
+                self._course.store.append(self._course.run, event)
+            if step in VECTOR_STEPS:
+                self._course.store.flush()
+        received = self._inbox.finish(node, chunk.id)
+        self._announcer.answered(node)
+        # The next step says that theirs are here, which soon follows most of them; a vector may have to wait for others.
+        if isinstance(event, Arrived) and event.step in VECTOR_STEPS:
+            self._owed.append((time.monotonic() + ACKNOWLEDGE_AFTER_S, node, encode_frame(received)))
+        elif not isinstance(event, Arrived) or event.step in ACKNOWLEDGED_STEPS:
+            self._send(node, encode_frame(received))
+        if event is not None:
+            if isinstance(event, Arrived) and event.step in VECTOR_STEPS:
+                arrived = len(self._coordinator.arrived) + 1
+                self._course.tell(
+                    "update", node=node, round=number, bytes=len(body), digest=event.digest, arrived=arrived
+                )
+            self._course.follow(event)
+
+    def _open(self, node: str, number: int, attempt: int) -> bool:
+        """Whether the node's word on this attempt at a round counts: others are not journalled."""
+        coordinator = self._coordinator
+        return (number, attempt) == (coordinator.round, coordinator.attempt) and node in coordinator.cohort

@@ -1,0 +1,144 @@
+"""Who is here: what the presence of nodes makes happen to a run, and who is put out of it."""
+
+import logging
+import time
+from typing import Any, Callable, Dict, Set
+
+from orchestrator.gateway.announcer import Announcer
+from orchestrator.gateway.course import Course
+from orchestrator.gateway.figures import Figures
+from orchestrator.gateway.ledgers import CODE as LOST
+from orchestrator.gateway.ledgers import LedgerWatch
+from orchestrator.gateway.names import Names
+from orchestrator.gateway.refused import Refused
+from orchestrator.gateway.selection import Standings
+from orchestrator.rounds.events import Declined, Left, Rated
+from orchestrator.wire.body import PRESENCE_BYTES, decode_body, encode_body, require
+from orchestrator.wire.cbor import NARROW
+from orchestrator.wire.refusals import code_in, text_of
+from orchestrator.wire.transfer import Inbox
+
+log = logging.getLogger("edgeward.gateway")
+
+SendDown = Callable[[str, bytes], None]
+"""(node, body): sends a small message to one node, once."""
+
+
+class Attendance:
+    """Of one run, in one gateway process."""
+
+    def __init__(
+        self, course: Course, announcer: Announcer, inbox: Inbox, refused: Refused, figures: Figures, send: SendDown
+    ) -> None:
+        self.goodbyes: Set[str] = set()  # nodes that know that the run is over
+        self._course, self._announcer, self._inbox = course, announcer, inbox
+        self._refused, self._figures, self._send = refused, figures, send
+        self._names = Names()
+        self._standings = Standings(course.task.selection)
+        self._ledgers = LedgerWatch(course.store)
+        self._waiting: Dict[str, str] = {}  # node -> digest of the task its owner has to approve
+
+    def take(self, node: str, payload: bytes) -> None:
+        """Acts on a presence message; WireError for one that makes no sense."""
+        header, _ = decode_body(payload, PRESENCE_BYTES, NARROW)
+        kind, instance = require(header, "kind", str), require({"instance": "", **header}, "instance", str)
+        if kind == "gone":
+            if self._names.left(node, instance):
+                self.leave(node)
+                second = self._names.waiting(node)
+                if second is not None:
+                    self.take(node, second)
+            return
+        if kind == "refused":
+            code = code_in(header)
+            if self._refused.says_more(node):
+                self._course.tell("node_refused", node=node, code=code, reason=text_of(code))
+            return
+        coordinator = self._course.coordinator
+        at_work = node in coordinator.cohort and node not in coordinator.arrived
+        if not self._names.heard(node, instance, time.monotonic(), at_work and node in coordinator.online):
+            self._refuse_second(node, instance, payload)
+            return
+        self._figures.heard(node, header.get("process"))
+        self._standings.heard(node, header, time.monotonic())
+        self.rate(node)
+        if kind != "health":
+            self._take_word(node, kind, header)
+
+    def _take_word(self, node: str, kind: str, header: Dict[str, Any]) -> None:
+        course = self._course
+        this_run = header.get("run") == course.run
+        # What makes no sense is refused before its silence on the ledger is held against the node.
+        joined = course.joining(node, header) if kind == "ready" and this_run else None
+        lost = self._ledgers.objection(node, header)
+        if lost:
+            self.decline(node, LOST, lost)
+            return
+        if joined is not None:
+            course.note_counts(joined)
+            if node not in course.coordinator.online:
+                course.tell("joined", node=node, records=joined.records)
+            course.happen(joined)
+        elif kind == "declined" and this_run:
+            code = code_in(header)
+            self.decline(node, code, text_of(code))
+        elif kind == "waiting" and this_run:
+            asked = require(header, "digest", str)
+            if self._waiting.get(node) != asked and self._refused.says_more(node):
+                self._waiting[node] = asked
+                code = code_in(header)
+                course.tell("waiting", node=node, code=code, digest=asked[:64], reason=text_of(code))
+        elif header.get("finished") == course.run:
+            self.goodbyes.add(node)
+        elif not course.coordinator.over:
+            self._announcer.task(node)
+
+    def _refuse_second(self, node: str, instance: str, presence: bytes) -> None:
+        """Answers a second node under a name in use; the first one hears it too, and says again that it is here."""
+        new, due = self._names.hold(node, instance, presence, time.monotonic())
+        if new:
+            log.error("refused a second node that calls itself %s: the first one goes on", node)
+            self._course.tell("name_in_use", node=node)
+        if due:
+            said = {"kind": "taken", "run": self._course.run, "instance": instance, "at": self._course.now()}
+            self._send(node, encode_body(said))
+
+    def put_out(self, node: str, code: str) -> None:
+        """Out of the run, by name; who was never in it is only named, so that invented names fill no journal."""
+        reason = text_of(code)
+        log.error("%s is out of the run: %s", node, reason)
+        if node in self._course.coordinator.online or node in self._course.records:
+            self._forget(node)
+            self.decline(node, code, reason)
+        else:
+            self._course.tell("declined", node=node, code=code, reason=reason)
+
+    def decline(self, node: str, code: str, reason: str) -> None:
+        if self._course.coordinator.declined.get(node) != reason:
+            self._course.tell("declined", node=node, code=code, reason=reason)
+            self._course.happen(Declined(self._course.now(), node, reason, code))
+
+    def leave(self, node: str) -> None:
+        self._forget(node)
+        if node in self._course.coordinator.online:
+            self._course.tell("left", node=node)
+            self._course.happen(Left(self._course.now(), node))
+
+    def _forget(self, node: str) -> None:
+        self._inbox.forget(node)
+        self._announcer.outbox.forget(node)
+
+    def rate_all(self) -> None:
+        """Looks for nodes that were silent for too long, where the task asks for that."""
+        if self._course.task.selection.seen_within_s:
+            for node in sorted(self._course.coordinator.online):
+                self.rate(node)
+
+    def rate(self, node: str) -> None:
+        """Tells the coordinator when a node begins or ceases to fit the task's selection."""
+        objection = self._standings.objection(node, time.monotonic())
+        before = self._course.coordinator.objections.get(node, "")
+        # Figures in an objection move all the time; the journal needs the change, not every degree.
+        if bool(objection) != bool(before):
+            self._course.tell("rated", node=node, objection=objection)
+            self._course.happen(Rated(self._course.now(), node, objection))

@@ -1,0 +1,128 @@
+"""Recognizes files that are not what a node reads, and says how to make of them what it does."""
+
+import csv
+import re
+from pathlib import Path
+from typing import Iterable, List, Sequence
+
+from orchestrator.errors import DataError
+
+HEAD_BYTES = 65536
+"""As much of a file is looked at to say what it is."""
+
+_SAVE = "save the table as CSV: comma-separated, UTF-8, points in decimals (Excel: 'CSV UTF-8')"
+_PANDAS = "read it with pandas and write it with to_csv(..., index=False)"
+_SIGNATURES = (
+    (b"\x1f\x8b", "compressed with gzip; unpack it first: gunzip FILE"),
+    (b"BZh", "compressed with bzip2; unpack it first: bunzip2 FILE"),
+    (b"\xfd7zXZ\x00", "compressed with xz; unpack it first: unxz FILE"),
+    (b"\x28\xb5\x2f\xfd", "compressed with zstd; unpack it first: unzstd FILE"),
+    (b"7z\xbc\xaf\x27\x1c", "a 7-Zip archive; unpack it first: 7z x FILE"),
+    (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", f"an old Excel workbook (.xls); {_SAVE}"),
+    (b"PAR1", f"Parquet; {_PANDAS}"),
+    (b"ARROW1", f"Arrow (Feather); {_PANDAS}"),
+    (b"FEA1", f"Feather; {_PANDAS}"),
+    (b"Obj\x01", f"Avro; {_PANDAS}"),
+    (b"ORC", f"ORC; {_PANDAS}"),
+    (b"\x89HDF\r\n\x1a\n", f"HDF5; {_PANDAS}"),
+    (b"SQLite format 3\x00", "an SQLite database; export the table: sqlite3 -header -csv FILE 'SELECT ...'"),
+    (b"$FL2", f"SPSS; {_PANDAS}"),
+    (b"$FL3", f"SPSS; {_PANDAS}"),
+    (b"<stata_dta>", f"Stata; {_PANDAS}"),
+    (b"\x93NUMPY", "a single NumPy array (.npy)"),
+    (b"%PDF", "a PDF; ask for the table it was made from"),
+)
+_CONTROLS = [code for code in range(32) if code not in b"\t\n\r\f\x1a"]
+_SEPARATORS = ((";", "semicolons"), ("\t", "tabs"), ("|", "vertical bars"), (" ", "spaces"))
+
+
+def refuse_other_formats(path: Path, kind: str) -> None:
+    """Raises DataError naming the format and the cure, where the first bytes are of another one than `kind`: table or signal."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(HEAD_BYTES)
+    except OSError as error:
+        raise DataError(f"{path}: {error.strerror}") from error
+    wanted = "CSV" if kind == "table" else ".npz with the arrays of the task"
+    found = _format_of(head, kind)
+    if found:
+        raise DataError(f"{path}: {found}. The task needs {wanted}")
+
+
+def _format_of(head: bytes, kind: str) -> str:
+    for signature, what in _SIGNATURES:
+        if head.startswith(signature):
+            return what
+    if kind != "table":
+        return "" if head.startswith(b"PK") or not head else "not a .npz file, which numpy.savez writes"
+    if head.startswith(b"PK\x03\x04"):
+        return f"a zip archive, as .xlsx, .ods and .npz are; unpack it, or {_SAVE}"
+    if head[:4] in (b"\xff\xfe\x00\x00", b"\x00\x00\xfe\xff"):
+        return f"UTF-32 text; {_converted('UTF-32')}"
+    if head[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        return f"UTF-16 text, as Excel's 'Unicode Text' is; {_converted('UTF-16')}"
+    nulls = head.count(0)
+    if nulls * 4 > len(head) and max(head[0::2].count(0), head[1::2].count(0)) * 10 > nulls * 9:
+        big = head[0::2].count(0) * 2 > nulls
+        return f"UTF-16 text without a byte order mark; {_converted('UTF-16BE' if big else 'UTF-16LE')}"
+    controls = sum(head.count(code) for code in _CONTROLS)
+    return f"a binary file, not text; {_SAVE}" if controls > 3 and controls * 50 > len(head) else ""
+
+
+def _converted(encoding: str) -> str:
+    return f"convert it: iconv -f {encoding} -t UTF-8 FILE > NEW"
+
+
+def not_utf8(path: Path) -> DataError:
+    """Which line holds the first bytes that are not UTF-8, and what the file probably is."""
+    with path.open("rb") as file:
+        for line, text in enumerate(file, 1):
+            try:
+                text.decode("utf-8")
+            except UnicodeDecodeError as error:
+                return DataError(
+                    f"{path}:{line}: not UTF-8 text (byte 0x{text[error.start]:02x}); if it is Windows-1252 or Latin-1, as "
+                    f"older programs write, {_converted('WINDOWS-1252')}"
+                )
+    return DataError(f"{path}: not UTF-8 text: it ends inside a character; is it cut off?")
+
+
+def other_text(path: Path, wanted: Sequence[str], first: Sequence[str], columns: int = 0) -> str:
+    """Why the first cells of a text are not the wanted columns, or so many values; empty where nothing is recognized."""
+    line = ",".join(first).strip()
+    if line.startswith("#"):
+        return "the first line is a comment; take out what stands before the names of the columns"
+    if line[:1] in "[{" and re.match(r"[\[{]\s*([\"\[{]|$)", line):
+        return f"looks like JSON; {_PANDAS}"
+    if line.startswith("<"):
+        return f"looks like HTML or XML; {_SAVE}"
+    for separator, name in _SEPARATORS:
+        cells = [cell.strip() for cell in _split(line, separator)]
+        better = len(set(wanted) & set(cells)) > len(set(wanted) & set(first))
+        if better or (columns and columns == len(cells) != len(first)):
+            decimals = " and decimals have commas" if _decimal_commas(path, separator) else ""
+            return f"values are separated by {name}{decimals}; {_SAVE}"
+    return ""
+
+
+def refuse_other_text(path: Path, wanted: Sequence[str]) -> None:
+    """Raises DataError where a text of which not even the first line is CSV is recognized."""
+    with path.open("rb") as file:
+        first = file.readline(HEAD_BYTES).decode("utf-8-sig", "replace")
+    why = other_text(path, wanted, [first])
+    if why:
+        raise DataError(f"{path}:1: {why}")
+
+
+def _split(line: str, separator: str) -> List[str]:
+    try:
+        return next(csv.reader([line], delimiter=separator), [])
+    except csv.Error:
+        return []
+
+
+def _decimal_commas(path: Path, separator: str) -> bool:
+    with path.open("rb") as file:
+        lines: Iterable[str] = file.read(HEAD_BYTES).decode("utf-8", "replace").splitlines()[:50]
+    cells = (cell.strip() for line in lines for cell in _split(line, separator))
+    return any(re.fullmatch(r"[+-]?[\d.]*\d,\d+", cell) for cell in cells)

@@ -1,0 +1,106 @@
+"""A gateway in process, without a broker: what stops a run, and that nobody answers for what nobody could."""
+
+import queue
+import time
+from pathlib import Path
+from typing import Any, Dict, List, Tuple
+
+import numpy as np
+import pytest
+
+from orchestrator.gateway.gateway import Gateway
+from orchestrator.gateway.store import Store
+from orchestrator.rounds.coordinator import COLLECTING, RETURN_S
+from orchestrator.wire.body import decode_body, encode_body
+from orchestrator.wire.frames import decode_frame
+from orchestrator.wire.link import BrokerAddress, Connected, Disconnected, Message
+from orchestrator.wire.task import Feature, Privacy, Rounds, Schema, Task, Training, task_to_dict
+
+DEADLINE_S = 60.0
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> List[float]:
+    """Its element is what time.monotonic says; waiting for an event takes no time."""
+    now = [1000.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    return now
+
+
+def open_round(tmp_path: Path) -> Tuple[Gateway, List[Dict[str, Any]]]:
+    schema = Schema("table", "y", ("a", "b"), {"0": 0, "1": 1}, (Feature("x", 0, 1),), standardization="range")
+    rules = Rounds(nodes=2, quorum=2, deadline_s=DEADLINE_S, attempts=1)
+    task = Task("t", schema, {}, Training(rounds=5), Privacy(unit="none"), rules, codec="float32")
+    store = Store(tmp_path / "gateway.sqlite")
+    store.create_run("run", task_to_dict(task), b"graph", np.zeros(8, np.float32))
+    told: List[Dict[str, Any]] = []
+    gateway = Gateway(store, "run", "f", BrokerAddress("127.0.0.1", 1), progress=told.append)
+    gateway._link.publish = lambda topic, payload, retain=False: None  # type: ignore[method-assign]
+    gateway._link.pump = lambda: None  # type: ignore[method-assign]
+    for node in ("icu", "er"):
+        ready = encode_body({"kind": "ready", "run": "run", "records": 10})
+        gateway._receive(Message(f"edgeward/1/f/node/{node}/presence", ready))
+    assert gateway._coordinator.phase == COLLECTING
+    return gateway, told
+
+
+def step(gateway: Gateway, clock: List[float], seconds: float, by: float = 1.0) -> None:
+    """The gateway's loop over so much time, in which nothing comes."""
+
+    def wait(timeout: float) -> Any:
+        clock[0] += min(timeout, by)
+        raise queue.Empty
+
+    real = gateway._link.events.get
+    gateway._link.events.get = wait  # type: ignore[method-assign, assignment]
+    end = clock[0] + seconds
+    while clock[0] < end and not gateway._coordinator.over:
+        gateway._step()
+    gateway._link.events.get = real  # type: ignore[method-assign]
+
+
+def test_three_deadlines_without_a_broker_are_nobodys(tmp_path: Path, clock: List[float]) -> None:
+    gateway, told = open_round(tmp_path)
+    gateway._link.events.put(Disconnected("gone"))
+    gateway._step()
+    step(gateway, clock, 3 * DEADLINE_S)
+    assert not gateway._coordinator.over
+    gateway._link.events.put(Connected())
+    gateway._step()
+    assert [e["seconds"] for e in told if e["event"] == "broker_back"] == [pytest.approx(3 * DEADLINE_S, abs=1.0)]
+    step(gateway, clock, DEADLINE_S)
+    assert not gateway._coordinator.over, "the whole deadline runs again"
+    step(gateway, clock, RETURN_S + 2.0)
+    assert gateway._coordinator.reason.endswith("no answer from er, icu")
+
+
+def test_a_gateway_that_was_held_up_reads_before_it_blames(tmp_path: Path, clock: List[float]) -> None:
+    """SIGSTOP, a suspended machine: the answers are in the socket when it goes on."""
+    gateway, told = open_round(tmp_path)
+
+    def wait(timeout: float) -> Any:
+        clock[0] += 2 * DEADLINE_S
+        raise queue.Empty
+
+    gateway._link.events.get = wait  # type: ignore[method-assign, assignment]
+    gateway._step()
+    assert not gateway._coordinator.over
+    assert [e["event"] for e in told if e["event"].startswith("broker_")] == ["broker_back"]
+
+
+def test_a_broker_that_passes_nothing_on_is_named_and_no_node_is(tmp_path: Path, clock: List[float]) -> None:
+    gateway, told = open_round(tmp_path)
+    gateway._receive(Message(gateway._topics.gateway_echo, b""))  # it did, once
+    step(gateway, clock, 3 * DEADLINE_S)
+    assert not gateway._coordinator.over
+    assert [e["event"] for e in told if e["event"].startswith("broker_")] == ["broker_silent"]
+
+
+def test_a_run_that_stopped_for_want_of_answers_is_not_over_for_its_nodes(tmp_path: Path, clock: List[float]) -> None:
+    gateway, told = open_round(tmp_path)
+    gateway._reach._echoes = False
+    step(gateway, clock, 2 * DEADLINE_S)
+    assert told[-1]["event"] == "failed"
+    payloads = [payload for _, payload in iter(lambda: gateway._announcer.outbox.next(clock[0]), None)]
+    said = [decode_body(bytes(decode_frame(payload).data), 1 << 20)[0]["kind"] for payload in payloads]
+    assert set(said) <= {"round"}, "nodes were told that the run is over"
