@@ -181,3 +181,13 @@ def test_help_imports_nothing_heavy() -> None:
 def test_every_command_of_the_readme_has_help(words: list) -> None:
     command = [sys.executable, "-m", "orchestrator.cli.main", *words, "--help"]
     assert "usage: edgeward" in subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+def test_only_one_file_makes_a_console_for_texts_of_others() -> None:
+    """rich reads brackets as markup and links unless it is asked not to; the demo shows its own words only."""
+    makers = {
+        path.relative_to(ROOT).as_posix()
+        for path in (ROOT / "orchestrator").rglob("*.py")
+        if "rich.console" in set(imports(path))
+    }
+    assert makers <= {"orchestrator/cli/screen.py", "orchestrator/demo/run.py", "orchestrator/demo/report.py"}

@@ -15,6 +15,7 @@ LIMIT = 500
 """Characters of a text that is shown, unless a caller says otherwise."""
 
 _CUT = "..."
+_FORMULA = frozenset("=+-@\t\r")
 _RUN = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
 
@@ -61,6 +62,11 @@ def plain_fields(value: Any, limit: int = LIMIT, depth: int = 50) -> Any:
     if isinstance(value, (list, tuple)):
         return [plain_fields(held, limit, depth - 1) for held in value]
     return value
+
+
+def csv_cell(value: Any) -> Any:
+    """A cell of a CSV file: a text a spreadsheet would take for a formula gets an apostrophe in front, as is usual for that."""
+    return f"'{value}" if isinstance(value, str) and value[:1] in _FORMULA else value
 
 
 def unprintable(data: Any) -> Iterator[Tuple[str, str]]:
