@@ -191,3 +191,12 @@ def test_only_one_file_makes_a_console_for_texts_of_others() -> None:
         if "rich.console" in set(imports(path))
     }
     assert makers <= {"orchestrator/cli/screen.py", "orchestrator/demo/run.py", "orchestrator/demo/report.py"}
+
+
+def test_every_connection_has_a_name_that_nobody_can_guess() -> None:
+    for path in (ROOT / "orchestrator").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Link":
+                name = node.args[1]
+                assert isinstance(name, ast.Call), path
+                assert ast.unparse(name.func) == "client_id", path

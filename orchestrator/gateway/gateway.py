@@ -65,7 +65,7 @@ from orchestrator.rounds.secure import (
 from orchestrator.wire.body import PRESENCE_BYTES, decode_body, encode_body, require
 from orchestrator.wire.cbor import NARROW
 from orchestrator.wire.frames import Ack, Chunk, Want, decode_frame, encode_frame, split
-from orchestrator.wire.link import BrokerAddress, Connected, Disconnected, Link, Message
+from orchestrator.wire.link import BrokerAddress, Connected, Disconnected, Link, Message, client_id
 from orchestrator.wire.plain import plain
 from orchestrator.wire.refusals import code_in, text_of
 from orchestrator.wire.task import task_from_dict
@@ -151,7 +151,7 @@ class Gateway:
         plan = plan_of(self._task, self._store.secret(self._run, "selection"))
         self._coordinator = coordinator_of(plan)
         self._link = Link(
-            broker, f"edgeward-{federation}-gateway", [self._topics.every_up, self._topics.every_presence]
+            broker, client_id(f"{federation}-gateway"), [self._topics.every_up, self._topics.every_presence]
         )
         self._link.send_from(self._announcer.outbox.next)
 

@@ -9,7 +9,7 @@ from orchestrator.gateway.config import Config
 from orchestrator.gateway.federation import Orchestrator
 from orchestrator.gateway.gateway import Progress
 from orchestrator.wire.board_records import read_forwarded
-from orchestrator.wire.link import BrokerAddress, Disconnected, Link, Message
+from orchestrator.wire.link import BrokerAddress, Disconnected, Link, Message, client_id
 from orchestrator.wire.topics import Topics
 
 _MOST_RECORD_BYTES = 64 << 10
@@ -70,7 +70,7 @@ def wait_for_drift(
     passed over.
     """
     topics = Topics(federation)
-    link = Link(address, f"edgeward-{federation}-watch", [topics.every_board])
+    link = Link(address, client_id(f"{federation}-watch"), [topics.every_board])
     link.open(timeout_s)
     try:
         while True:

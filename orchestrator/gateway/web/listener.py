@@ -2,7 +2,6 @@
 
 import logging
 import queue
-import secrets
 import threading
 import time
 from typing import Any, Dict, List, Optional
@@ -12,7 +11,7 @@ from orchestrator.gateway.web.boards import Boards
 from orchestrator.wire.board_records import read_forwarded
 from orchestrator.wire.body import PRESENCE_BYTES, decode_body
 from orchestrator.wire.cbor import NARROW
-from orchestrator.wire.link import BrokerAddress, Connected, Disconnected, Link, Message
+from orchestrator.wire.link import BrokerAddress, Connected, Disconnected, Link, Message, client_id
 from orchestrator.wire.plain import plain
 from orchestrator.wire.presence import stated_labels, stated_numbers
 from orchestrator.wire.topics import Topics
@@ -73,7 +72,7 @@ class Listener:
     def _connect_and_serve(self) -> None:
         assert self._broker is not None
         wanted = [self._topics.every_board, self._topics.every_presence]
-        link = Link(self._broker, f"edgeward-dashboard-{secrets.token_hex(4)}", wanted)
+        link = Link(self._broker, client_id("dashboard"), wanted)
         try:
             link.open(2.0)
         except BrokerError as error:
