@@ -30,6 +30,7 @@ from orchestrator.gateway.selection import Standings
 from orchestrator.gateway.store import PARTIAL, Store
 from orchestrator.gateway.voice import Voice
 from orchestrator.privacy.participation import secret_sample
+from orchestrator.privacy.standardization import floor_warning
 from orchestrator.rounds.events import (
     STATISTICS_ROUND,
     Abstained,
@@ -637,6 +638,9 @@ class Gateway:
         self._announcer.close_round()
         if outcome.evaluated is not None:
             self._tell("evaluated", round=outcome.evaluated[0], **outcome.evaluated[1])
+        hidden = outcome.figures.get("on_floor", [])
+        if hidden:
+            self._tell("on_floor", columns=hidden, reason=floor_warning(hidden))
         shortened = outcome.figures.get("shortened", [])
         if shortened:
             self._tell("shortened", round=action.round, nodes=shortened, names=", ".join(shortened))
