@@ -67,7 +67,9 @@ def test_moments_of_older_nodes_still_count(tmp_path: Path) -> None:
 
 
 def test_with_privacy_the_columns_are_named_and_exact_sums_are_refused(tmp_path: Path) -> None:
-    private = Privacy(unit="record", sampling_rate=0.1, statistics_clip_norm=2, statistics_noise_multiplier=0.3)
+    private = Privacy(
+        unit="record", sampling_rate=0.1, statistics_clip_norm=2, statistics_noise_multiplier=0.3, noise_multiplier=1
+    )
     task = replace(TASK, privacy=private)
     fields: Dict[str, Any] = {"records": 3000, "units": 3000, "codec": "float64"}
     with pytest.raises(WireError, match="codec 'float64'"):
