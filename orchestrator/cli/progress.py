@@ -87,6 +87,7 @@ def _describe(event: Dict[str, Any]) -> Optional[str]:
         "refused": "refused a message of {node}: {reason}",
         "name_in_use": "refused a second node that calls itself {node}: the first one goes on",
         "shortened": "round {round}: shortened the updates of {names}, far longer than the others",
+        "on_floor": "warning: {reason}",
         "stopped_early": "stopped at round {round}: no better one for {patience} rounds",
         "watching": "bundle {bundle}; waiting for boards with model {digest} to report drift",
         "drift": "{board} reports drift {psi:.3f}; training again above {above:g}",

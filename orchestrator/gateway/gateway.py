@@ -31,6 +31,7 @@ from orchestrator.gateway.store import PARTIAL, Store
 from orchestrator.gateway.strays import Strays
 from orchestrator.gateway.voice import Voice
 from orchestrator.privacy.participation import secret_sample
+from orchestrator.privacy.standardization import floor_warning
 from orchestrator.rounds.coordinator import GATHERING
 from orchestrator.rounds.events import (
     STATISTICS_ROUND,
@@ -56,7 +57,7 @@ from orchestrator.rounds.secure import (
 )
 from orchestrator.wire.body import encode_body
 from orchestrator.wire.frames import Ack, Want, decode_frame, encode_frame, split
-from orchestrator.wire.link import BrokerAddress, Connected, Disconnected, Link, Message
+from orchestrator.wire.link import BrokerAddress, Connected, Disconnected, Link, Message, client_id
 from orchestrator.wire.plain import plain, when
 from orchestrator.wire.task import task_from_dict
 from orchestrator.wire.topics import Topics
@@ -136,7 +137,7 @@ class Gateway:
             self._send_frame,
             self._attendance.put_out,
         )
-        client = f"edgeward-{federation}-gateway"
+        client = client_id(f"{federation}-gateway")
         self._presence = encode_body({"kind": "gateway", "identity": authority is not None})
         self._gone = encode_body({"kind": "gone"})
         self._link = Link(
@@ -438,6 +439,9 @@ class Gateway:
         self._announcer.close_round()
         if outcome.evaluated is not None:
             self._course.tell("evaluated", round=outcome.evaluated[0], **outcome.evaluated[1])
+        hidden = outcome.figures.get("on_floor", [])
+        if hidden:
+            self._course.tell("on_floor", columns=hidden, reason=floor_warning(hidden))
         shortened = outcome.figures.get("shortened", [])
         if shortened:
             self._course.tell("shortened", round=action.round, nodes=shortened, names=", ".join(shortened))

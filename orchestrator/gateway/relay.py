@@ -32,7 +32,7 @@ from orchestrator.node.data import Dataset
 from orchestrator.node.identity import NodeIdentity
 from orchestrator.rounds.events import STATISTICS_ROUND
 from orchestrator.wire.body import encode_body, require
-from orchestrator.wire.codec import ERROR_FEEDBACK, decode_update, encode_update
+from orchestrator.wire.codec import ERROR_FEEDBACK, EXACT, decode_update, encode_update
 from orchestrator.wire.link import BrokerAddress
 from orchestrator.wire.plain import run_name
 from orchestrator.wire.process import peak_memory_mib
@@ -216,8 +216,9 @@ class Relay(NodeAgent):
 
     def _release(self, run: Run, number: int, announced: Dict[str, Any], tensors: Dict[str, np.ndarray]) -> bytes:
         vector, records = self._ask_below(number, self._for_below(run, number, tensors))
-        codec = "float32" if number == STATISTICS_ROUND else run.task.codec
-        sent = encode_update(vector.astype(np.float32), codec, np.random.default_rng())
+        of_statistics = "float32" if run.task.privacy.on else EXACT
+        codec = of_statistics if number == STATISTICS_ROUND else run.task.codec
+        sent = encode_update(vector if codec == EXACT else vector.astype(np.float32), codec, np.random.default_rng())
         error = np.linalg.norm(decode_update(sent, codec, vector.size) - vector) / max(
             float(np.linalg.norm(vector)), 1e-30
         )

@@ -42,7 +42,7 @@ from orchestrator.rounds.events import STATISTICS_ROUND
 from orchestrator.rounds.secure import ACKNOWLEDGED_STEPS, PREPARED, SHARES_OF
 from orchestrator.wire.body import decode_body, encode_body, require, require_map
 from orchestrator.wire.frames import Ack, Chunk, Want, decode_frame, encode_frame
-from orchestrator.wire.link import BrokerAddress, Connected, Disconnected, Event, Link
+from orchestrator.wire.link import BrokerAddress, Connected, Disconnected, Event, Link, client_id
 from orchestrator.wire.plain import run_name
 from orchestrator.wire.process import has_tensorflow, stated_memory_mib
 from orchestrator.wire.task import Task, task_from_dict
@@ -106,7 +106,7 @@ class NodeAgent:
         self._instance = hashlib.sha256(b"instance" + self._store.secret("instance")).hexdigest()[:16]
         self._taken = False
         gone = encode_body({"kind": "gone", "node": name, "instance": self._instance})
-        client = f"edgeward-{federation}-{name}-{self._instance[:8]}"
+        client = client_id(f"{federation}-{name}", self._store.secret("client"))
         self._search = GatewaySearch(broker, federation, name, client, identity is not None)
         self._link = Link(
             broker,

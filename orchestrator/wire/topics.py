@@ -41,6 +41,16 @@ def check_name(name: str, what: str) -> str:
     return name
 
 
+MONITOR = "monitor:"
+"""What the name of `edgeward monitor --forward` in a certificate begins with; no node can have it, names have no colon."""
+
+
+def check_party(name: str, what: str) -> str:
+    """`name`, if it can be that of a node or, after MONITOR, of a monitor."""
+    check_name(name[len(MONITOR) :] if name.startswith(MONITOR) else name, what)
+    return name
+
+
 class Topics:
     """The topics of one federation."""
 

@@ -26,6 +26,7 @@ _KEPT = (
     "refused",
     "name_in_use",
     "shortened",
+    "on_floor",
     "waiting",
     "broker_lost",
     "broker_restarted",
@@ -206,6 +207,7 @@ def _line(event: Dict[str, Any]) -> str:
     texts = {
         "refused": "refused a message of {node}: {reason}",
         "name_in_use": "refused a second node that calls itself {node}: the first one goes on",
+        "on_floor": "{reason}",
         "shortened": "round {round}: shortened the updates of {names}",
         "waiting": "{node} waits: {reason}",
         "stray": "{node} waits for a gateway of federation {federation!r}, speaking protocol {protocol}",
