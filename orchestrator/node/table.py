@@ -116,7 +116,8 @@ def _csv_rows(text: TextIO, problems: Problems) -> Iterator[Tuple[int, List[str]
             if cells and any(cell.strip() for cell in cells):
                 yield reader.line_num, cells
     except csv.Error as error:
-        quotes = f"; is a quotation mark of line {begun} never closed?" if "unexpected end" in str(error) else ""
+        open_quote = any(words in str(error) for words in ("unexpected end", "field larger"))
+        quotes = f"; is a quotation mark of line {begun} never closed?" if open_quote else ""
         problems.add(f":{reader.line_num}", f"not CSV: {error}{quotes}")
 
 

@@ -128,6 +128,10 @@ REFUSED = {
     "a short row": ("a,c,y\n3.5,u\n4.5,v,1\n", r"^{0}:2: 2 values, expected 3 \(a, c, y\); is the line cut off"),
     "a comma too many": ("a,c,y\n3.5,u,0,\n", "^{0}:2: 4 values, expected 3.*a comma too many at its end$"),
     "an open quote": ('a,c,y\n3.5,"u,0\n4.5,v,1\n', "^{0}:3: not CSV: .*a quotation mark of line 2 never closed"),
+    "an open quote in a large file": (
+        f'a,c,y\n3.5,"u,0\n{OK * 500}',
+        "^{0}:.*: not CSV: .*mark of line 2 never closed",
+    ),
     "a shifted row": ("a,c,y,name\n4.5,v,1,x\nMeier,3.5,u,0\n", "^{0}: 3 problems:\n  data.csv:3: column 'a': 'Meier'"),
 }
 
