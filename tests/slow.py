@@ -13,6 +13,7 @@ SLOW = (
     "firmware",
     "hostile_gateway",
     "gateway/web",
+    "boards/test_any_record.py",
     "cli/test_audit_cli.py",
     "model_export/test_bundle.py",
     "model_export/test_endings.py",
@@ -23,6 +24,7 @@ SLOW = (
     "model_export/test_training_graph.py",
     "model_export/test_worker.py",
     "node/test_accountant.py",
+    "node/test_evil_graphs.py",
     "wire/test_any_message.py",
     "wire/test_hostile_bytes.py",
 )
