@@ -81,7 +81,7 @@ class Orchestrator:
         self._rows = _evaluation_rows(config, base)
         self._calibration = _calibration(config, base)
         self._authority = _authority(config, base)
-        self.address, self._broker = _broker(config, self._authority)
+        self.address, self._broker = _broker(config, self._authority, out)
         settings = _dashboard_settings(config, base, self._authority)
         self._dashboard = (
             DashboardProcess(out, settings, config.gateway.federation, self.address) if settings is not None else None
@@ -96,6 +96,7 @@ class Orchestrator:
                 check_reachable(self.address, self._connect_timeout_s)  # before minutes of preparation, not after
             else:
                 stack.callback(self._broker.close)
+                self._broker.start()  # nodes find it and wait there, however long the preparation takes
             self._store = Store(self._out / "gateway.sqlite")
             stack.callback(self._store.close)
             if self._authority is not None:
@@ -126,9 +127,9 @@ class Orchestrator:
     def train(self, number: int) -> Dict[str, Any]:
         """The `number`-th training (from 1), up to its bundle; one that was begun is continued."""
         run = run_id(self._config.task, number)
-        if self._broker is not None and self._broker.pid is None:
-            self._broker.start()  # nodes that are here already wait connected while the graph is prepared
         task, graph = self._open(run, number)
+        if self._broker is not None:
+            self._broker.restart_if_dead()
         evaluate = Evaluator(graph, self._rows) if self._rows is not None else None
         federation = self._config.gateway.federation
         gateway = Gateway(
@@ -228,10 +229,10 @@ def _authority(config: Config, base: Path) -> Optional[Authority]:
     return authority
 
 
-def _broker(config: Config, authority: Optional[Authority]) -> Tuple[BrokerAddress, Optional[OwnBroker]]:
+def _broker(config: Config, authority: Optional[Authority], out: Path) -> Tuple[BrokerAddress, Optional[OwnBroker]]:
     settings = config.gateway
     if settings.broker in KINDS:
-        own = OwnBroker(settings.broker, settings.host, settings.port, authority)
+        own = OwnBroker(settings.broker, settings.host, settings.port, authority, out)
         return own.address, own
     address = BrokerAddress.parse(settings.broker, settings.ca_file or None)
     return (address if authority is None else authority.secure(address)), None
