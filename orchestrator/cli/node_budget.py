@@ -12,9 +12,9 @@ if TYPE_CHECKING:
     from orchestrator.node.store import NodeStore
 
 _LEDGER_EPILOG = """examples:
-  edgeward node ledger --state edgeward-node               # what was promised and released, epsilon spent
-  edgeward node ledger verify --state edgeward-node        # the whole chain, and its end
-  edgeward node ledger close RUN --state edgeward-node     # frees what a dead run reserved and did not use
+  edgeward node ledger --state edgeward-node-icu           # what was promised and released, epsilon spent
+  edgeward node ledger verify --state edgeward-node-icu    # the whole chain, and its end
+  edgeward node ledger close RUN --state edgeward-node-icu # frees what a dead run reserved and did not use
 
 A closed run is never served again. The owner of the files decides: run it as the user the node runs as."""
 

@@ -8,10 +8,10 @@ from typing import Any, Dict
 from orchestrator.cli.state import HELP, only_state
 
 _EPILOG = """examples:
-  edgeward node graph compare 3f9a --state edgeward-node    # 3f9a: a request of `edgeward node approvals`
+  edgeward node graph compare 3f9a --state edgeward-node-icu # 3f9a: a request of `edgeward node approvals`
   edgeward node graph compare 3f9a --model model.keras      # the file of a model of kind keras
-  edgeward node graph list --state edgeward-node            # what this node noted of graphs it was sent
-  edgeward node graph forget 81c2 --state edgeward-node     # let a graph it declines be tried again
+  edgeward node graph list --state edgeward-node-icu        # what this node noted of graphs it was sent
+  edgeward node graph forget 81c2 --state edgeward-node-icu # let a graph it declines be tried again
 
 `compare` exports the graph again from the declared model, which needs edgeward[gateway]: copy `approvals` of the node's
 state folder to a machine that has it. It exits with 0 for the same graph, 1 for a different one, 2 where it cannot tell."""
