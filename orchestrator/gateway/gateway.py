@@ -134,7 +134,7 @@ class Gateway:
             self._refused,
             self._figures,
             self._send_frame,
-            self._attendance.put_out,
+            self._attendance,
         )
         client = f"edgeward-{federation}-gateway"
         self._presence = encode_body({"kind": "gateway", "identity": authority is not None})

@@ -441,7 +441,10 @@ class NodeAgent:
             fields, sent, keep = self._contributor(run).open_answer(number, announced, tensors)
         finally:
             Pace(run.quantum_s(number), begun).hold()
-        header = {"kind": "update", "run": run.id, "round": number, **fields, "memory_mib": self._memory_mib()}
+        # Charged first, so that the answer says where the ledger ends with it: an older copy of this state shows ever after.
+        self._store.charge(run.id, number)
+        about = {"memory_mib": self._memory_mib(), "ledger": self._gatekeeper.told()}
+        header = {"kind": "update", "run": run.id, "round": number, **fields, **about}
         body = encode_body(header, sent)
         self._store.release(run.id, number, run.digest, body, keep)
         return body
@@ -497,7 +500,7 @@ class NodeAgent:
             return
         if tensors:
             Pace(secure.run.quantum_s(secure.number), begun).hold()
-        figures = {"memory_mib": self._memory_mib()} if tensors else {}
+        figures = {"memory_mib": self._memory_mib(), "ledger": self._gatekeeper.told()} if tensors else {}
         body = encode_body({**fields, **figures}, tensors, level=1)
         self._at.answers.append(transfer_id(body))
         self._send(body)
