@@ -10,7 +10,9 @@ HELP = f"the node's folder (default: {FOLDER}-NAME here, if there is one only)"
 def state_of(given: Optional[Path], name: str, folder: str = FOLDER) -> Path:
     """The folder of the node (or key holder) `name`. UsageError where an earlier version left one that could be its own."""
     from orchestrator.errors import UsageError
+    from orchestrator.wire.topics import check_name
 
+    check_name(name, "node")
     own = Path(f"{folder}-{name}")
     if given is not None:
         return given

@@ -38,6 +38,7 @@ from orchestrator.gateway.personalization import NO_BUNDLE, plan_personal
 from orchestrator.gateway.registry import keep_model
 from orchestrator.gateway.run import RunResult, Trained, final_weights, open_run, run_id
 from orchestrator.gateway.running import Held
+from orchestrator.gateway.spent_elsewhere import spent_elsewhere
 from orchestrator.gateway.store import Store
 from orchestrator.gateway.web.child import DashboardProcess
 from orchestrator.gateway.web.settings import WebSettings
@@ -138,6 +139,7 @@ class Orchestrator:
         result = gateway.run(self._connect_timeout_s)
         broker_mib = peak_memory_mib(str(self._broker.pid)) if self._broker else None
         claim = statement_apart(task, result.records, number, result.observed(self._authority is not None))
+        claim["other_runs"] = spent_elsewhere(self._store, run, result.records)
         report = _report(run, task, result, claim, {"gateway": peak_memory_mib(), "broker": broker_mib})
         if task.training.personal_parameters:
             report.update(bundle=None, digest="", no_bundle=NO_BUNDLE)

@@ -16,6 +16,8 @@ def test_the_name_is_part_of_the_default(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.chdir(tmp_path)
     assert state_of(None, "icu") != state_of(None, "er")
     assert state_of(tmp_path, "icu") == tmp_path
+    with pytest.raises(UsageError, match="use 1 to 64 of a-z"):
+        state_of(None, "../icu")
     NodeAgent(BrokerAddress("127.0.0.1", 1), "f", "icu", tmp_path / "d.csv", state_of(None, "icu"))
     assert only_state(None) == state_of(None, "icu")
     NodeAgent(BrokerAddress("127.0.0.1", 1), "f", "er", tmp_path / "d.csv", state_of(None, "er"))
