@@ -149,6 +149,7 @@ class OwnBroker:
     def restart(self) -> None:
         """Ends every connection and starts with the configuration as it is now; clients come back by themselves."""
         if self._process is not None:
+            self.restarts += 1
             self.stop()
             self.start()
 

@@ -227,7 +227,11 @@ class Gateway:
             return
         if self._reach.gone_silent(now):
             self._course.tell("broker_silent", seconds=self._reach.silent_s(now))
-        if not self._reach.lost_connection and self._reach.due(now):
+        if self._own_broker is not None and self._reach.stuck(now):
+            self._own_broker.restart()
+            self._reach.lost()
+            self._course.tell("broker_restarted", count=self._own_broker.restarts)
+        elif not self._reach.lost_connection and self._reach.due(now):
             self._link.publish(self._topics.gateway_echo, b"")
 
     def _regained(self, seconds: float) -> None:

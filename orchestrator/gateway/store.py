@@ -17,7 +17,7 @@ from typing import Any, Dict, Iterator, List, Optional, Sequence, Set, Tuple
 
 import numpy as np
 
-from orchestrator.database import Rows, open_database
+from orchestrator.database import Rows, StoreError, open_database
 from orchestrator.errors import EdgewardError
 from orchestrator.gateway.audit import AuditLog
 from orchestrator.rounds.events import Event, event_from_dict, event_to_dict
@@ -279,8 +279,11 @@ class Store:
 
 
 def _fsync(path: Path) -> None:
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
+    try:
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise StoreError(f"{path}: {error.strerror}: look at that disk, then give the same command again") from error
 
 
 def _vector_dtype(name: str) -> str:
