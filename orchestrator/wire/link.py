@@ -10,6 +10,7 @@ has read, at most EVENT_BYTES are in memory, the rest waits on disk. While the o
 import contextlib
 import hashlib
 import logging
+import math
 import queue
 import secrets
 import socket
@@ -221,9 +222,12 @@ class Link:
         self._source: Source = lambda now: None
         self._drained = True
 
-    def open(self, timeout_s: float) -> None:
-        """Connects, trying until `timeout_s` is over; raises BrokerError saying why it did not work."""
-        reason = self._try_connect(timeout_s)
+    def open(self, timeout_s: Optional[float], go_on: Callable[[str], bool] = lambda reason: True) -> None:
+        """Connects, trying until `timeout_s` is over (None: as long as it takes); raises BrokerError saying why it did not work.
+
+        `go_on` is asked between tries, with why the last one failed.
+        """
+        reason = self._try_connect(math.inf if timeout_s is None else timeout_s, go_on)
         if reason:
             self.close()
             raise BrokerError(
@@ -231,7 +235,7 @@ class Link:
                 "or let the gateway run its own with --broker embedded"
             )
 
-    def _try_connect(self, timeout_s: float) -> str:
+    def _try_connect(self, timeout_s: float, go_on: Callable[[str], bool]) -> str:
         deadline = time.monotonic() + timeout_s
         reason = "no answer"
         while True:
@@ -240,16 +244,18 @@ class Link:
                 break
             except OSError as error:
                 reason = str(error)
-                if time.monotonic() > deadline:
+                if time.monotonic() > deadline or not go_on(reason):
                     return reason
                 time.sleep(0.1)
         self._client.loop_start()
         reason = "it accepted the connection but did not answer MQTT's CONNECT"
         while True:
             try:
-                event = self.events.get(timeout=max(0.1, deadline - time.monotonic()))
+                event = self.events.get(timeout=min(1.0, max(0.1, deadline - time.monotonic())))
             except queue.Empty:
-                return reason
+                if time.monotonic() > deadline or not go_on(reason):
+                    return reason
+                continue
             if isinstance(event, Connected):
                 self.events.put_back(event)
                 return ""
