@@ -339,8 +339,9 @@ def _checked_spec(spec: Mapping[str, Any]) -> Dict[str, Any]:
 
 
 def _near(value: Any, known: Iterable[str]) -> str:
-    found = difflib.get_close_matches(str(value), list(known), 1)
-    return f", did you mean {found[0]!r}?" if found else ""
+    names = {other.casefold(): other for other in known}
+    found = difflib.get_close_matches(str(value)[:64].casefold(), list(names), 1)
+    return f", did you mean {names[found[0]]!r}?" if found else ""
 
 
 def _check_widths(key: str, widths: Any) -> None:

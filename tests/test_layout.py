@@ -161,3 +161,22 @@ def test_only_the_command_line_imports_the_audit() -> None:
 def test_every_command_of_the_readme_has_help(words: list) -> None:
     command = [sys.executable, "-m", "orchestrator.cli.main", *words, "--help"]
     assert "usage: edgeward" in subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+def test_only_one_file_makes_a_console_for_texts_of_others() -> None:
+    """rich reads brackets as markup and links unless it is asked not to; the demo shows its own words only."""
+    makers = {
+        path.relative_to(ROOT).as_posix()
+        for path in (ROOT / "orchestrator").rglob("*.py")
+        if "rich.console" in set(imports(path))
+    }
+    assert makers <= {"orchestrator/cli/screen.py", "orchestrator/demo/run.py", "orchestrator/demo/report.py"}
+
+
+def test_every_connection_has_a_name_that_nobody_can_guess() -> None:
+    for path in (ROOT / "orchestrator").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Link":
+                name = node.args[1]
+                assert isinstance(name, ast.Call), path
+                assert ast.unparse(name.func) == "client_id", path

@@ -22,7 +22,7 @@ from orchestrator.node.store import NodeStore
 from orchestrator.node.trainer import GradientTrainer, Trainer
 from orchestrator.privacy.noise import SecureRandom
 from orchestrator.privacy.noisy_sum import statistics_sum, training_sum
-from orchestrator.privacy.standardization import mean_and_std, range_scaling
+from orchestrator.privacy.standardization import exact_mean_and_std, mean_and_std, pooled, range_scaling
 from orchestrator.privacy.vector_layout import STATISTICS, UPDATE, Layout, bits_for, parts_of
 from orchestrator.rounds.strategies import make_strategy
 from orchestrator.rounds.strategy import OfTheMean, Update
@@ -119,12 +119,15 @@ class Playing:
             if task.schema.kind == "signal":
                 return np.zeros(task.schema.input_shape, np.float32), np.ones(task.schema.input_shape, np.float32)
             return range_scaling(task.schema)
+        if not task.privacy.on:
+            answers = [
+                (node.run.units, node.contributor.contribute(0, {}, {}).parts[STATISTICS]) for node in nodes.values()
+            ]
+            return exact_mean_and_std(*pooled(answers), task.schema)
         sums = [node.contributor.contribute(0, {}, {}).parts[STATISTICS] for node in nodes.values()]
         total = np.sum(sums, axis=0)
         units = sum(node.run.units for node in nodes.values())
-        return mean_and_std(
-            statistics_sum(task).to_float(total) if task.privacy.on else total, float(units), task.schema
-        )
+        return mean_and_std(statistics_sum(task).to_float(total), float(units), task.schema)
 
 
 class _Node(NamedTuple):

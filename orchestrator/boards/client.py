@@ -20,6 +20,15 @@ _WINDOW_BYTES = 3000
 """Bytes sent ahead of the answers: a board without flow control buffers 4096."""
 _ATTEMPTS = 6
 _SLOWEST_INFERENCE_S = 8.0
+_INFO = ("chip", "simulated", "engine", "state")
+_INFO_OF_A_MODEL = (
+    "input_bytes",
+    "input_scale",
+    "input_zero_point",
+    "output_bytes",
+    "output_scale",
+    "output_zero_point",
+)
 
 
 class BoardError(EdgewardError):
@@ -104,7 +113,8 @@ class BoardClient:
     def info(self) -> Dict[str, Any]:
         """The fields of the board's info record, `input_scale` and `output_scale` as floats, plus boot, model and kind."""
         record = self.ask("info", "info")
-        content = record.as_dict()
+        ready = record.fields.get("state") == "ready"
+        content = self._whole(record, (*_INFO, *_INFO_OF_A_MODEL) if ready else _INFO)
         for key in ("input_scale", "output_scale"):
             if key in content:
                 content[key] = math.ldexp(*content[key])
@@ -112,7 +122,17 @@ class BoardClient:
 
     def metrics(self) -> Dict[str, Any]:
         """The fields of a metrics record: counts, latency percentiles in us, memory in bytes."""
-        return self.ask("metrics", "metrics").as_dict()
+        return self._whole(self.ask("metrics", "metrics"), ("arena_used_bytes", "arena_bytes"))
+
+    def _whole(self, record: Record, needed: Sequence[str]) -> Dict[str, Any]:
+        """The record as a table; BoardError where a field is missing without which it is no answer."""
+        content = record.as_dict()
+        missing = [name for name in needed if name not in content]
+        if missing:
+            raise BoardError(
+                f"{self.port}: its {record.kind} record has no {', '.join(missing)}: is it an Edgeward board?"
+            )
+        return content
 
     def keys(self) -> Dict[str, Any]:
         """`keys`, the ids of the public keys whose signature a model needs (none: any model runs), and `locked`."""

@@ -12,6 +12,7 @@ from typing import Any, Dict, List, Protocol, TextIO
 
 from orchestrator.boards.protocol import Record
 from orchestrator.errors import UsageError
+from orchestrator.wire.plain import csv_cell
 
 CSV_HEAD = ("received_at", "port", "boot", "seq", "model", "t_us", "kind", "fields")
 SUFFIXES = (".jsonl", ".csv", ".parquet")
@@ -72,7 +73,7 @@ class RecordFile:
             if self._csv is None:
                 self._file.write(json_line(port, received_at, record) + "\n")
             else:
-                self._csv.writerow(_row(port, received_at, record))
+                self._csv.writerow([csv_cell(cell) for cell in _row(port, received_at, record)])
         if received_at - self._flushed_at > _FLUSH_S:
             self.flush()
 

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import queue
 import re
-import secrets
 from typing import Dict, Sequence, Union
 
 from orchestrator.boards.exporters import json_line
 from orchestrator.boards.protocol import Record
 from orchestrator.errors import UsageError
-from orchestrator.wire.link import BrokerAddress, Disconnected, Link
+from orchestrator.wire.link import BrokerAddress, Disconnected, Link, client_id
 from orchestrator.wire.topics import Topics, check_name
 
 _OPEN_S = 10.0
 _CLOSE_S = 5.0
+_MOST_UNDER_WAY = 500
+"""Records a broker that stalls has not acknowledged: further ones are dropped."""
 
 
 class MqttForward:
-    """Publishes at QoS 1. While the broker is away records are counted in `dropped`, not piled up in memory."""
+    """Publishes at QoS 1. While the broker is away or stalls, records are counted in `dropped`, not piled up in memory."""
 
     def __init__(self, broker: Union[str, BrokerAddress], federation: str, ports: Sequence[str]) -> None:
         address = BrokerAddress.parse(broker) if isinstance(broker, str) else broker
@@ -34,12 +35,12 @@ class MqttForward:
         self.forwarded = 0
         self.dropped = 0
         self._connected = True
-        self._link = Link(address, f"edgeward-monitor-{secrets.token_hex(4)}", ())
+        self._link = Link(address, client_id("monitor"), ())
         self._link.open(_OPEN_S)
 
     def write(self, port: str, received_at: float, record: Record) -> None:
         self._look()
-        if not self._connected:
+        if not self._connected or self._link.unacknowledged >= _MOST_UNDER_WAY:
             self.dropped += 1
             return
         self._link.publish(self._topics[port], json_line(port, received_at, record).encode())
@@ -57,7 +58,7 @@ class MqttForward:
         """Nothing: what is published goes out at once."""
 
     def summary(self) -> str:
-        return f"{self.forwarded} records forwarded, {self.dropped} not, because the broker was away"
+        return f"{self.forwarded} records forwarded, {self.dropped} not, because the broker was away or too slow"
 
     def close(self) -> None:
         """Waits a few seconds for what is under way."""

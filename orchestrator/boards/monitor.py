@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import threading
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Callable, Dict, List, Optional, Sequence
 
 from orchestrator.boards.client import BAUD, BoardError, open_port
 from orchestrator.boards.protocol import Record, RecordParser, RecordStats
 from orchestrator.errors import UsageError
+from orchestrator.wire.board_records import KINDS
+from orchestrator.wire.plain import plain
 
 _RECONNECT_S = 0.5
 _GATHER_BYTES, _GATHER_S = 1024, 0.003
@@ -46,7 +49,7 @@ class Monitor:
         self._one_at_a_time = threading.Lock()
         self._threads: List[threading.Thread] = []
         self.failure: Optional[BaseException] = None
-        """What on_record raised; watching has stopped then."""
+        """What on_record or a port's thread raised; watching has stopped then."""
 
     def __enter__(self) -> Monitor:
         devices: List[Any] = []
@@ -73,6 +76,12 @@ class Monitor:
         return not self._stop.wait(seconds)
 
     def _watch(self, status: PortStatus, device: Any) -> None:
+        try:
+            self._follow(status, device)
+        except BaseException as error:  # a thread does not end alone: whoever entered this monitor gets it as `failure`
+            self._fail(error)
+
+    def _follow(self, status: PortStatus, device: Any) -> None:
         parser = RecordParser()
         status.stats = parser.stats
         while not self._stop.is_set():
@@ -82,9 +91,10 @@ class Monitor:
             try:
                 self._serve(status, parser, device)
             except OSError as error:
-                status.problem = f"went away: {error}"
+                status.problem = f"went away: {plain(error)}"
             status.connected = False
-            device.close()
+            with suppress(OSError):  # of a device that is gone
+                device.close()
             device = None
             parser.forget_pending()
 
@@ -107,7 +117,8 @@ class Monitor:
             for record in parser.feed(device.read(waiting or 1)):
                 if record.kind == "boot":
                     self._introduce(device)
-                status.last[record.kind] = record
+                if record.kind in KINDS:  # those of another schema may be called anything
+                    status.last[record.kind] = record
                 self._hand_over(status.port, record)
 
     def _hand_over(self, port: str, record: Record) -> None:
@@ -116,9 +127,12 @@ class Monitor:
         with self._one_at_a_time:
             try:
                 self._on_record(port, time.time(), record)
-            except BaseException as error:  # whoever entered this monitor gets it as `failure`
-                self.failure = error
-                self._stop.set()
+            except BaseException as error:
+                self._fail(error)
+
+    def _fail(self, error: BaseException) -> None:
+        self.failure = self.failure or error
+        self._stop.set()
 
     def _introduce(self, device: Any) -> None:
         if self._rate_ms > 0:

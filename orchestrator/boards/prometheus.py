@@ -5,6 +5,7 @@ https://prometheus.io/docs/instrumenting/exposition_formats/
 
 from __future__ import annotations
 
+import math
 import re
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -16,6 +17,7 @@ from orchestrator.exposition import CONTENT_TYPE, Page
 
 _COUNTERS = ("inferences", "errors", "bad_frames", "latency_count")
 """Fields of a metrics record that only grow until the board restarts."""
+_OURS = ("board_up", "board_info", "latency_microseconds")
 _FIELD = re.compile(r"[a-z][a-z0-9_]*")
 _INFO_FIELDS = ("chip", "engine", "firmware", "name", "state")
 
@@ -99,7 +101,10 @@ def _add_field(page: Page, port: Dict[str, str], field: str, value: Any) -> None
     latency = re.fullmatch(r"latency_(min|p50|p95|p99|max)_us", field)
     if latency is not None:
         name, about = "edgeward_latency_microseconds", "Time of an inference on the board's own clock"
-        page.add(name, "gauge", about, {**port, "statistic": latency[1]}, value)
+        if _number(value):
+            page.add(name, "gauge", about, {**port, "statistic": latency[1]}, value)
+    elif field in _OURS or field.endswith("_total"):
+        return  # a board's own word for what we say of it
     elif _number(value) and field in _COUNTERS:
         page.add(f"edgeward_{field}_total", "counter", f"{field} of the metrics record", port, value)
     elif _number(value):
@@ -111,4 +116,4 @@ def _add_field(page: Page, port: Dict[str, str], field: str, value: Any) -> None
 
 
 def _number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)

@@ -13,9 +13,9 @@ import struct
 from dataclasses import dataclass, field
 from typing import Any, Dict, List, Optional
 
-from orchestrator.wire.records import read_object
+from orchestrator.wire.board_records import SCHEMA, read_record
 
-RECORD_SCHEMA = 1
+RECORD_SCHEMA = SCHEMA
 FRAME_INFER = 0x01
 FRAME_UPDATE_BEGIN = 0x10
 FRAME_UPDATE_CHUNK = 0x11
@@ -66,7 +66,7 @@ class RecordStats:
     lost: int = 0
     """Sequence numbers that were skipped, whether their record was damaged or never came."""
     corrupt: int = 0
-    """Damaged records seen."""
+    """Damaged records seen, and such whose fields are not of the types docs/serial.md gives them."""
     boots: int = 0
     """Different boot ids seen; more than one means the board restarted."""
 
@@ -120,20 +120,14 @@ class RecordParser:
 
 
 def parse_record(text: bytes) -> Optional[Record]:
-    """What follows `@ew `, up to and possibly beyond the CRC; None where it is damaged."""
+    """What follows `@ew `, up to and possibly beyond the CRC; None where it is damaged, or no record of a board."""
     found = _json_of(text)
     if found is None:
         return None
-    content = read_object(found, MAX_LINE_BYTES, MAX_LINE_BYTES)  # a board's words reach terminals, too
+    content = read_record(found, MAX_LINE_BYTES)
     if content is None:
         return None
-    head = [content.pop(key, None) for key in ("boot", "seq", "model", "t_us", "kind", "v")]
-    boot, seq, model, t_us, kind, schema = head
-    numbers_ok = all(type(n) is int and n >= 0 for n in (seq, t_us, schema))
-    if not numbers_ok or not isinstance(boot, str) or not isinstance(kind, str):
-        return None
-    if model is not None and not isinstance(model, str):
-        return None
+    boot, seq, model, t_us, kind, schema = (content.pop(key) for key in ("boot", "seq", "model", "t_us", "kind", "v"))
     return Record(boot, seq, model, t_us, kind, schema, content)
 
 

@@ -137,31 +137,33 @@ def _progress(quiet: bool) -> Iterator[Any]:
     if quiet:
         yield lambda what, done, of: None
         return
-    from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    from orchestrator.cli.screen import console
+
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console(stderr=True), transient=True) as bar:
         shown = bar.add_task("starting", total=None)
         yield lambda what, done, of: bar.update(shown, description=what, completed=done, total=of if of > 1 else None)
 
 
 def _print(report: Dict[str, Any]) -> None:
     from rich.box import SIMPLE
-    from rich.console import Console
     from rich.table import Table
 
-    console = Console()
+    from orchestrator.cli.screen import console
+
+    screen = console()
     table = Table("attack", "claimed", "measured", "", box=SIMPLE, title=_title(report), title_justify="left")
     for row in _rows(report):
         table.add_row(*row)
-    console.print(table)
-    console.print(report["verdict"], style="bold red" if report["because"] else "bold", highlight=False)
+    screen.print(table)
+    screen.print(report["verdict"], style="bold red" if report["because"] else "bold")
     for reason in report["because"]:
-        console.print(f"  {reason}", highlight=False)
-    console.print("\nWhat this cannot show:", highlight=False)
+        screen.print(f"  {reason}")
+    screen.print("\nWhat this cannot show:")
     for limit in report["limits"]:
-        console.print(f"  {limit}", highlight=False)
+        screen.print(f"  {limit}")
 
 
 def _title(report: Dict[str, Any]) -> str:

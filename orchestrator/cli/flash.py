@@ -167,18 +167,19 @@ class ProgressBars:
     """One bar per region on a terminal; nothing elsewhere."""
 
     def __init__(self, show: bool) -> None:
-        from rich.console import Console
         from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
-        console = Console(stderr=True)
+        from orchestrator.cli.screen import console
+
+        screen = console(stderr=True)
         self._tasks: Dict[str, TaskID] = {}
         self._progress = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             TaskProgressColumn(),
             TimeElapsedColumn(),
-            console=console,
-            disable=not (show and console.is_terminal),
+            console=screen,
+            disable=not (show and screen.is_terminal),
         )
 
     def __enter__(self) -> ProgressBars:

@@ -121,14 +121,15 @@ def _broker(args: argparse.Namespace) -> BrokerAddress:
 def _watch(monitor: Monitor, seconds: Optional[float], exporters: Sequence[Exporter], show: bool) -> None:
     import time
 
-    from rich.console import Console
     from rich.live import Live
+
+    from orchestrator.cli.screen import console
 
     end = None if seconds is None else time.monotonic() + seconds
     with ExitStack() as stack:
         live = None
         if show:
-            live = stack.enter_context(Live(_table(monitor), console=Console(), auto_refresh=False))
+            live = stack.enter_context(Live(_table(monitor), console=console(), auto_refresh=False))
         while end is None or time.monotonic() < end:
             left = _REFRESH_S if end is None else min(_REFRESH_S, max(0.0, end - time.monotonic()))
             if not monitor.wait(left):

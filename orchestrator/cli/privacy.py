@@ -186,19 +186,19 @@ def _parameters(task: Task) -> Optional[int]:
 
 def _show(task: Task, fleet: Fleet, found: List[Outlook]) -> None:
     from rich.box import SIMPLE
-    from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
+    from orchestrator.cli.screen import console
     from orchestrator.privacy.planning import COSTLY, IMPOSSIBLE
 
     privacy = task.privacy
     units = {"record": "records", "patient": "patients", "node": "nodes"}[privacy.unit]
-    console = Console()
+    screen = console()
     of = "" if privacy.unit == "node" else f" on {fleet.nodes:,} nodes"
-    console.print(
+    screen.print(
         f"unit {privacy.unit}, noise at {privacy.noise}: {fleet.units:,} {units}{of}, {fleet.parameters:,} parameters, "
         f"{task.steps} steps, delta {privacy.delta:g}",
-        highlight=False,
     )
     table = Table(box=SIMPLE, pad_edge=False)
     for head in ("epsilon", "noise", "each\nnode", f"{units}\na step", "deviation\nof mean"):
@@ -219,9 +219,9 @@ def _show(task: Task, fleet: Fleet, found: List[Outlook]) -> None:
             ]
         )
         mark = " *" if each.epsilon == privacy.epsilon else ""
-        verdict = f"[{colours[each.verdict]}]{each.verdict}[/]"
+        verdict = Text(each.verdict, colours[each.verdict])
         table.add_row(f"{each.epsilon:g}{mark}", *figures, verdict)
-    console.print(table)
+    screen.print(table)
     print(
         "Noise (of a step's sum, and what each node adds) and deviation are in clip norms; * is the budget asked for."
     )

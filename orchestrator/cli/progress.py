@@ -5,6 +5,7 @@ import logging
 from typing import Any, Callable, Dict, Optional
 
 from orchestrator.wire.plain import plain, plain_fields, when
+from orchestrator.wire.topics import PROTOCOL
 
 log = logging.getLogger("edgeward.gateway")
 
@@ -71,6 +72,8 @@ def _describe(event: Dict[str, Any]) -> Optional[str]:
         return f"dashboard at {event['url']}" + (f"\nwarning: {event['warning']}" if event["warning"] else "")
     if kind == "trying_again":
         return f"going on where it stopped at {when(event['since'])}: {event['reason']}"
+    if kind == "stray":
+        return _stray(event)
     texts = {
         "open": "gateway at {broker}",
         "continued": "continuing run {run}",
@@ -84,6 +87,7 @@ def _describe(event: Dict[str, Any]) -> Optional[str]:
         "refused": "refused a message of {node}: {reason}",
         "name_in_use": "refused a second node that calls itself {node}: the first one goes on",
         "shortened": "round {round}: shortened the updates of {names}, far longer than the others",
+        "on_floor": "warning: {reason}",
         "stopped_early": "stopped at round {round}: no better one for {patience} rounds",
         "watching": "bundle {bundle}; waiting for boards with model {digest} to report drift",
         "drift": "{board} reports drift {psi:.3f}; training again above {above:g}",
@@ -96,3 +100,13 @@ def _describe(event: Dict[str, Any]) -> Optional[str]:
         "failed": "failed: {reason}",
     }
     return texts[kind].format(**event) if kind in texts else None
+
+
+def _stray(event: Dict[str, Any]) -> str:
+    if event["protocol"] != PROTOCOL:
+        why = f"speaks protocol {event['protocol']}, this gateway protocol {PROTOCOL}: update the older side"
+        return f"{event['node']} of federation {event['federation']!r} {why}"
+    return (
+        f"{event['node']} waits for a gateway of federation {event['federation']!r}, this one is of {event['own']!r}: if it "
+        f"is to join, start it with --federation {event['own']}"
+    )

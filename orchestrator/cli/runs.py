@@ -99,6 +99,7 @@ def _chosen(arguments: argparse.Namespace) -> Iterator[Chosen]:
     """(history, run id) of each run asked for; UsageError where a beginning fits none or several."""
     from orchestrator.errors import UsageError
     from orchestrator.gateway.history import open_histories
+    from orchestrator.wire.bounds import near
 
     with ExitStack() as stack:
         histories = [stack.enter_context(history) for _, history in open_histories(arguments.out)]
@@ -108,7 +109,12 @@ def _chosen(arguments: argparse.Namespace) -> Iterator[Chosen]:
             fitting = exact or [(h, run) for h in histories for run in h.ids() if run.startswith(wanted)]
             if len(fitting) != 1:
                 places = ", ".join(f"{run} in {h.path.parent}" for h, run in fitting[:5])
-                what = f"fits {places}: say more of it, or name one folder" if fitting else "fits none; see `runs list`"
+                meant = near(wanted, [run for h in histories for run in h.ids()])
+                what = (
+                    f"fits {places}: say more of it, or name one folder"
+                    if fitting
+                    else f"fits none{meant or '; see `runs list`'}"
+                )
                 raise UsageError(f"{arguments.out}: run {wanted!r} {what}")
             chosen += fitting
         yield chosen

@@ -94,7 +94,7 @@ def _federate(
                 show(event)
             text = describe(event)
             if text and show is None:
-                bar.console.print(text, highlight=False)
+                bar.console.print(text, highlight=False, markup=False)
             if event["event"] == "aggregated":
                 bar.update(rounds, completed=event["round"])
     if not result:

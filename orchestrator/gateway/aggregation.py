@@ -3,21 +3,31 @@
 Everything is read from the store and nothing is written to it: a round computed again after a crash gives the same result.
 """
 
+import math
 from dataclasses import dataclass, field
-from typing import Any, Callable, Dict, Iterator, Optional, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
 
 import numpy as np
 
 from orchestrator.errors import RoundError, WireError
 from orchestrator.gateway.run import norm_multiple, standardization, strategy_of, tail_starts_after, trained_rounds
 from orchestrator.gateway.store import PARTIAL, STATE_PREFIX, Store
-from orchestrator.privacy.standardization import mean_and_std
+from orchestrator.privacy.noisy_sum import statistics_sum
+from orchestrator.privacy.standardization import (
+    MIN_STD,
+    exact_mean_and_std,
+    mean_and_std,
+    noise_of_std,
+    on_floor,
+    pooled,
+    spread_of_moments,
+)
 from orchestrator.rounds.events import STATISTICS_ROUND, Aggregate
 from orchestrator.rounds.norm_bound import LEAST, bound_of, norm_of
 from orchestrator.rounds.scaffold import COUNTED
 from orchestrator.rounds.strategy import Update
 from orchestrator.wire.body import decode_body
-from orchestrator.wire.codec import decode_update
+from orchestrator.wire.codec import EXACT, decode_update
 from orchestrator.wire.evaluation import check, summarize, vector_size
 from orchestrator.wire.task import Task
 
@@ -137,7 +147,8 @@ class Aggregation:
         if self._task.rounds.provided:
             return self._partial(action)
         if action.round == STATISTICS_ROUND:
-            return Outcome(self._statistics(action))
+            vectors = self._statistics(action)
+            return Outcome(vectors, {"on_floor": self._on_floor(action, vectors["std"])})
         outcome = Outcome()
         sums: Dict[str, np.ndarray] = {}
         if action.round > self._task.training.rounds:
@@ -161,6 +172,18 @@ class Aggregation:
 
     def _partial(self, action: Aggregate) -> Outcome:
         """For a higher gateway: what one node with the records of all of these would send it."""
+        if action.round == STATISTICS_ROUND and not self._task.privacy.on:
+            partial, records = self._exact_total(action)
+        else:
+            partial, records = self._weighted(action)
+        self._check_finite(action, {PARTIAL: partial})
+        figures: Dict[str, Any] = {"records": records}
+        if self._shortened:
+            figures["shortened"] = list(self._shortened)
+        return Outcome({PARTIAL: partial}, figures)
+
+    def _weighted(self, action: Aggregate) -> Tuple[np.ndarray, int]:
+        """(sum of statistics, or mean of updates over their nodes' records; how many records these are)."""
         records = 0
         total = np.zeros(self._update_size(action.round), np.float64)
         bound = self._bound(action)
@@ -168,12 +191,7 @@ class Aggregation:
             vector = self._within(bound, node, self._decode(action.round, header, tensors)).astype(np.float64)
             total += vector if action.round == STATISTICS_ROUND else int(header["records"]) * vector
             records += int(header["records"])
-        partial = total if action.round == STATISTICS_ROUND else total / max(1, records)
-        self._check_finite(action, {PARTIAL: partial})
-        figures: Dict[str, Any] = {"records": records}
-        if self._shortened:
-            figures["shortened"] = list(self._shortened)
-        return Outcome({PARTIAL: partial}, figures)
+        return (total if action.round == STATISTICS_ROUND else total / max(1, records)), records
 
     def _step(self, action: Aggregate, known: float, sums: Dict[str, np.ndarray]) -> Dict[str, np.ndarray]:
         weights, shared = self.weights(), self._update_size(action.round)
@@ -247,6 +265,8 @@ class Aggregation:
 
     def _decode(self, number: int, header: Dict[str, Any], tensors: Tensors) -> np.ndarray:
         codec = "float32" if number == STATISTICS_ROUND else self._task.codec
+        if number == STATISTICS_ROUND and header.get("codec") == EXACT and not self._task.privacy.on:
+            codec = EXACT
         if header.get("codec") != codec:
             raise WireError(f"update in codec {header.get('codec')!r}, the task says {codec!r}")
         return decode_update(tensors, codec, self._update_size(number))
@@ -263,9 +283,33 @@ class Aggregation:
         return {name[len(STATE_PREFIX) :]: vector for name, vector in stored.items()}
 
     def _statistics(self, action: Aggregate) -> Dict[str, np.ndarray]:
-        mean, std = mean_and_std(*self._statistics_total(action), self._task.schema)
+        if self._task.privacy.on or self._task.aggregation.secure:
+            mean, std = mean_and_std(*self._statistics_total(action), self._task.schema)
+        else:
+            mean, std = exact_mean_and_std(*self._exact_total(action), self._task.schema)
         self._check_finite(action, {"mean": mean, "std": std})
         return {"mean": mean, "std": std}
+
+    def _on_floor(self, action: Aggregate, std: np.ndarray) -> List[str]:
+        """Columns whose spread is lost in noise or rounding, from what was released."""
+        if not (self._task.privacy.on or self._task.aggregation.secure):
+            return []
+        least = MIN_STD
+        if self._task.privacy.on:
+            released = statistics_sum(self._task)
+            noise = released.std * released.lattice.step * math.sqrt(len(action.nodes))
+            least = noise_of_std(noise, max(1.0, self._statistics_total(action)[1]))
+        return on_floor(std, self._task.schema, least)
+
+    def _exact_total(self, action: Aggregate) -> Tuple[np.ndarray, int]:
+        """(sums and squared distances of all nodes' records together, how many records they are)."""
+        parts = []
+        for _, header, tensors in self._stored(action):
+            records, vector = int(header["records"]), self._decode(STATISTICS_ROUND, header, tensors)
+            # An answer to a gateway of before, which asked for moments.
+            exact = header["codec"] == EXACT or not records
+            parts.append((records, vector if exact else spread_of_moments(vector, records)))
+        return pooled(parts)
 
     def _statistics_total(self, action: Aggregate) -> Tuple[np.ndarray, float]:
         """(sums of all nodes, how many privacy units they are over)."""

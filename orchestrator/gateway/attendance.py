@@ -4,6 +4,7 @@ import logging
 import time
 from typing import Any, Callable, Dict, Set
 
+from orchestrator.errors import WireError
 from orchestrator.gateway.announcer import Announcer
 from orchestrator.gateway.course import Course
 from orchestrator.gateway.figures import Figures
@@ -36,6 +37,7 @@ class Attendance:
         self._names = Names()
         self._standings = Standings(course.task.selection)
         self._ledgers = LedgerWatch(course.store)
+        self._asked_again: Set[str] = set()  # nodes that had declined before the run stopped and went on
         self._waiting: Dict[str, str] = {}  # node -> digest of the task its owner has to approve
 
     def take(self, node: str, payload: bytes) -> None:
@@ -63,10 +65,21 @@ class Attendance:
         self._standings.heard(node, header, time.monotonic())
         self.rate(node)
         if kind != "health":
-            self._take_word(node, kind, header)
+            self._take_word(node, header)
 
-    def _take_word(self, node: str, kind: str, header: Dict[str, Any]) -> None:
+    def _of_this_run(self, header: Dict[str, Any]) -> Dict[str, Any]:
+        """What a node says of this run, which may stand beside what it says of others."""
+        for word in require({"runs": [], **header}, "runs", list):
+            if not isinstance(word, dict):
+                raise WireError("a presence speaks of a run in words that are no map")
+            if word.get("run") == self._course.run:
+                return {**header, "finished": None, **word}
+        return header
+
+    def _take_word(self, node: str, header: Dict[str, Any]) -> None:
         course = self._course
+        header = self._of_this_run(header)
+        kind = require(header, "kind", str)
         this_run = header.get("run") == course.run
         # What makes no sense is refused before its silence on the ledger is held against the node.
         joined = course.joining(node, header) if kind == "ready" and this_run else None
@@ -80,6 +93,10 @@ class Attendance:
                 course.tell("joined", node=node, records=joined.records)
             course.happen(joined)
         elif kind == "declined" and this_run:
+            if course.coordinator.again and node not in self._asked_again:
+                self._asked_again.add(node)  # an owner may have thought better of it
+                self._announcer.task(node)
+                return
             code = code_in(header)
             self.decline(node, code, text_of(code))
         elif kind == "waiting" and this_run:

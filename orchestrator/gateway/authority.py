@@ -38,12 +38,10 @@ from orchestrator.wire import pki
 from orchestrator.wire.envelope import EVERYONE, Sealer, key_id
 from orchestrator.wire.link import BrokerAddress
 from orchestrator.wire.token import Token
-from orchestrator.wire.topics import check_name
+from orchestrator.wire.topics import check_name, check_party
 from orchestrator.wire.transparency import ISSUED, REVOKED, Entry, write_log
 
 GATEWAY_NAME = "gateway"
-MONITOR = "monitor:"
-"""Prefix of the certificate names of `edgeward monitor --forward`; no node can have it, names have no colon."""
 
 CA_KEY_FILE, CRL_FILE = "ca.key", "crl.pem"
 CA_DAYS, CERTIFICATE_DAYS = 3650, 825
@@ -312,8 +310,7 @@ class Authority:
         return next(entry.key for entry in self.log.entries() if entry.serial == serial)
 
     def _check_free(self, name: str) -> None:
-        plain = name[len(MONITOR) :] if name.startswith(MONITOR) else name
-        check_name(plain, "node")
+        check_party(name, "node")
         if name in _RESERVED:
             raise UsageError(f"node {name!r}: this name has a meaning of its own, choose another")
         if name in self.active():

@@ -90,10 +90,12 @@ class OwnBroker:
             from orchestrator.gateway.mosquitto import write_configuration
 
             return [program, "-c", str(write_configuration(self._authority, port, self._host))]
+        from orchestrator.gateway.mosquitto import LIMITS, MOST_CONNECTIONS
+
         config = Path(self._folder.name) / "mosquitto.conf"
         config.write_text(
-            f"listener {port} {host}\nallow_anonymous true\nmax_inflight_messages 0\nmax_queued_messages 0\n"
-            "set_tcp_nodelay true\n"
+            f"listener {port} {host}\nmax_connections {MOST_CONNECTIONS}\nallow_anonymous true\n"
+            f"{LIMITS}set_tcp_nodelay true\n"
         )
         return [program, "-c", str(config)]
 

@@ -1,6 +1,5 @@
 """edgeward.toml: one file says everything about a federation. Read whole, every mistake reported at once."""
 
-import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -10,11 +9,7 @@ from orchestrator.errors import UsageError
 from orchestrator.gateway.checks import mistakes, parts_of, parts_of_text
 from orchestrator.wire.structure import attempt
 from orchestrator.wire.task import Task
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+from orchestrator.wire.toml_file import read_toml
 
 
 @dataclass(frozen=True)
@@ -57,7 +52,7 @@ def load_config(path: Path, given: Mapping[str, Any] = MappingProxyType({}), fil
     given: values of `[gateway]` from elsewhere, such as a command line, instead of the file's. files: also what the named data,
     model, certificates and identity say; only on the machine that is to be the gateway.
     """
-    data = _read(path)
+    data, _ = read_toml(path)
     gateway = data.get("gateway", {})
     if isinstance(gateway, dict):
         data = {**data, "gateway": {**gateway, **given}}
@@ -76,14 +71,3 @@ def check_config(config: Config, base: Path) -> None:
 def _refuse(where: str, wrong: List[str]) -> None:
     if wrong:
         raise UsageError(f"{where}:\n  " + "\n  ".join(wrong))
-
-
-def _read(path: Path) -> Dict[str, Any]:
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UsageError(f"{path}: {error.strerror}") from error
-    except RecursionError as error:
-        raise UsageError(f"{path}: not TOML: nested too deeply") from error
-    except ValueError as error:  # of the text's encoding, of TOML, and of numbers with more digits than Python reads
-        raise UsageError(f"{path}: not TOML: {error}") from error

@@ -126,9 +126,9 @@ class Orchestrator:
     def train(self, number: int) -> Dict[str, Any]:
         """The `number`-th training (from 1), up to its bundle; one that was begun is continued."""
         run = run_id(self._config.task, number)
-        task, graph = self._open(run, number)
         if self._broker is not None and self._broker.pid is None:
-            self._broker.start()
+            self._broker.start()  # nodes that are here already wait connected while the graph is prepared
+        task, graph = self._open(run, number)
         evaluate = Evaluator(graph, self._rows) if self._rows is not None else None
         federation = self._config.gateway.federation
         gateway = Gateway(

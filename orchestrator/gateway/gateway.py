@@ -28,8 +28,11 @@ from orchestrator.gateway.refused import MESSAGES, Refused
 from orchestrator.gateway.run import RunResult, standardization
 from orchestrator.gateway.secure_aggregation import SecureAggregation
 from orchestrator.gateway.store import PARTIAL, Store
+from orchestrator.gateway.strays import Strays
 from orchestrator.gateway.voice import Voice
 from orchestrator.privacy.participation import secret_sample
+from orchestrator.privacy.standardization import floor_warning
+from orchestrator.rounds.coordinator import GATHERING
 from orchestrator.rounds.events import (
     STATISTICS_ROUND,
     Action,
@@ -54,7 +57,7 @@ from orchestrator.rounds.secure import (
 )
 from orchestrator.wire.body import encode_body
 from orchestrator.wire.frames import Ack, Want, decode_frame, encode_frame, split
-from orchestrator.wire.link import BrokerAddress, Connected, Disconnected, Link, Message
+from orchestrator.wire.link import BrokerAddress, Connected, Disconnected, Link, Message, client_id
 from orchestrator.wire.plain import plain, when
 from orchestrator.wire.task import task_from_dict
 from orchestrator.wire.topics import Topics
@@ -97,6 +100,7 @@ class Gateway:
             raise UsageError(f"the store has no run {run!r}")
         self._store = store
         self._run = run
+        self._federation = federation
         self._voice = Voice(authority, store.serial(run))
         self._task = task_from_dict(stored[0], f"stored run {run}")
         self._secure: Optional[SecureAggregation] = None
@@ -133,11 +137,16 @@ class Gateway:
             self._send_frame,
             self._attendance.put_out,
         )
+        client = client_id(f"{federation}-gateway")
+        self._presence = encode_body({"kind": "gateway", "identity": authority is not None})
+        self._gone = encode_body({"kind": "gone"})
         self._link = Link(
             broker,
-            f"edgeward-{federation}-gateway",
+            client,
             [self._topics.every_up, self._topics.every_presence, self._topics.gateway_echo],
+            will=(self._topics.gateway_presence, self._gone),
         )
+        self._strays = Strays(broker, federation, client) if authority is None else None
         self._reach = Reach(time.monotonic(), trusted=own_broker is not None)
         self._link.send_from(self._announcer.outbox.next)
 
@@ -168,6 +177,9 @@ class Gateway:
             if not self._coordinator.reason or self._coordinator.final:
                 self._say_goodbye()
         finally:
+            if self._strays is not None:
+                self._strays.close()
+            self._link.publish(self._topics.gateway_presence, self._gone, retain=True)
             self._link.flush(5.0)
             self._link.close()
         if self._coordinator.reason:
@@ -188,6 +200,7 @@ class Gateway:
             self._mind_time(begun + wait)
             self._announcer.outbox.due(time.monotonic())
             self._watch_broker()
+            self._look_for_strays()
             self._attendance.rate_all()
         else:
             if isinstance(event, Disconnected):
@@ -195,6 +208,7 @@ class Gateway:
                 self._course.tell("broker_lost", reason=event.reason)
                 self._watch_broker()
             elif isinstance(event, Connected):
+                self._link.publish(self._topics.gateway_presence, self._presence, retain=True)
                 self._regained(self._reach.heard(time.monotonic()))
                 self._announcer.outbox.hurry(time.monotonic())
             elif isinstance(event, Supply):
@@ -277,6 +291,19 @@ class Gateway:
 
     def _send_frame(self, node: str, frame: bytes) -> None:
         self._link.publish(self._topics.down(node), frame)
+
+    def _look_for_strays(self) -> None:
+        """While nodes are waited for: those that wait for another federation's gateway at the same broker."""
+        if self._strays is None:
+            return
+        if self._coordinator.phase != GATHERING:
+            self._strays.close()
+            return
+        for presence in self._strays.found():
+            who = presence.who
+            self._course.tell(
+                "stray", node=who.node, federation=who.federation, protocol=who.protocol, own=self._federation
+            )
 
     # Messages in
 
@@ -412,6 +439,9 @@ class Gateway:
         self._announcer.close_round()
         if outcome.evaluated is not None:
             self._course.tell("evaluated", round=outcome.evaluated[0], **outcome.evaluated[1])
+        hidden = outcome.figures.get("on_floor", [])
+        if hidden:
+            self._course.tell("on_floor", columns=hidden, reason=floor_warning(hidden))
         shortened = outcome.figures.get("shortened", [])
         if shortened:
             self._course.tell("shortened", round=action.round, nodes=shortened, names=", ".join(shortened))

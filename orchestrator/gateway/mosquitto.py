@@ -2,8 +2,20 @@
 
 import getpass
 from pathlib import Path
+from typing import List
 
-from orchestrator.gateway.authority import GATEWAY_NAME, MONITOR, Authority
+from orchestrator.gateway.authority import GATEWAY_NAME, Authority
+from orchestrator.wire.frames import CHUNK_BYTES
+from orchestrator.wire.topics import MONITOR
+
+LIMITS = f"""max_inflight_messages 0
+max_queued_messages 0
+# What one connection may hold: a chunk is 256 KiB, and what does not fit is sent again.
+max_packet_size {2 * CHUNK_BYTES}
+max_inflight_bytes {8 << 20}
+max_queued_bytes {128 << 20}
+"""
+MOST_CONNECTIONS = 5000
 
 CONFIG_FILE, ACL_FILE = "mosquitto.conf", "mosquitto.acl"
 
@@ -19,6 +31,7 @@ def write_configuration(authority: Authority, port: int, host: str = "0.0.0.0") 
 # The broker must run as the owner of these files (it drops root's rights otherwise):
 user {getpass.getuser()}
 listener {port} {host}
+max_connections {MOST_CONNECTIONS}
 allow_anonymous false
 cafile {folder}/ca.crt
 certfile {folder}/gateway.crt
@@ -29,9 +42,7 @@ use_identity_as_username true
 # TLS 1.2 is the least; 1.3 is used where both ends have it.
 tls_version tlsv1.2
 acl_file {folder}/{ACL_FILE}
-max_inflight_messages 0
-max_queued_messages 0
-set_tcp_nodelay true
+{LIMITS}set_tcp_nodelay true
 """,
         encoding="utf-8",
     )
@@ -39,16 +50,25 @@ set_tcp_nodelay true
 
 
 def access_list(authority: Authority) -> str:
-    """A node writes its own `up` and `presence` and reads its own `down` and `all`; monitors write records of boards."""
+    """A node writes its own `up` and `presence`; it reads its own `down`, `all` and the gateway's presence.
+
+    Monitors write records of boards.
+    """
     root = f"edgeward/1/{authority.federation}"
     monitors = sorted(name for name in authority.active() if name.startswith(MONITOR))
     lines = [
         f"user {GATEWAY_NAME}",
         f"topic readwrite {root}/#",
-        *(line for name in monitors for line in (f"user {name}", f"topic write {root}/board/+/record")),
+        *(line for name in monitors for line in _of_monitor(name, root)),
         f"pattern write {root}/node/%u/up",
         f"pattern write {root}/node/%u/presence",
         f"pattern read {root}/node/%u/down",
         f"pattern read {root}/all",
+        f"pattern read {root}/gateway/presence",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _of_monitor(name: str, root: str) -> List[str]:
+    """What everybody in the federation may read is not for a monitor: it has no use for task, graph and weights."""
+    return [f"user {name}", f"topic write {root}/board/+/record", f"topic deny {root}/all"]

@@ -20,6 +20,7 @@ from model_export.manifest import FILES, FLOAT_FILES, MANIFEST, PRIVACY_PAGE
 from orchestrator.errors import EdgewardError, UsageError
 from orchestrator.gateway.history import History, RoundView
 from orchestrator.privacy.participation import WITHHELD
+from orchestrator.wire.bounds import near
 from orchestrator.wire.plain import hex_name
 
 SCHEMA = 1
@@ -137,7 +138,10 @@ def find_model(out: Path, name: str) -> Model:
     matching = [m for m in known if name in m.tags] or [m for m in known if m.digest.startswith(name)]
     if len(matching) != 1:
         what = f"fits {', '.join(m.digest for m in matching)}" if matching else "is not one of its tags and digests"
-        raise UsageError(f"{out / MODELS}: {name!r} {what}; `edgeward model list` shows them")
+        meant = (
+            near(name, [*(tag for m in known for tag in m.tags), *(m.digest for m in known)]) if not matching else ""
+        )
+        raise UsageError(f"{out / MODELS}: {name!r} {what}{meant or '; `edgeward model list` shows them'}")
     return matching[0]
 
 
@@ -159,7 +163,9 @@ def set_tag(out: Path, tag: str, digest: str) -> None:
 def remove_tag(out: Path, tag: str) -> None:
     tags = tags_of(out)
     if tag not in tags:
-        raise UsageError(f"{out / MODELS}: there is no tag {tag!r}; there are {', '.join(sorted(tags)) or 'none'}")
+        raise UsageError(
+            f"{out / MODELS}: there is no tag {tag!r}{near(tag, tags)}; there are {', '.join(sorted(tags)) or 'none'}"
+        )
     _write(out / MODELS / _TAGS, {name: digest for name, digest in tags.items() if name != tag})
 
 

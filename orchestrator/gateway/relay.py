@@ -32,7 +32,7 @@ from orchestrator.node.data import Dataset
 from orchestrator.node.identity import NodeIdentity
 from orchestrator.rounds.events import STATISTICS_ROUND
 from orchestrator.wire.body import encode_body, require
-from orchestrator.wire.codec import ERROR_FEEDBACK, decode_update, encode_update
+from orchestrator.wire.codec import ERROR_FEEDBACK, EXACT, decode_update, encode_update
 from orchestrator.wire.link import BrokerAddress
 from orchestrator.wire.plain import run_name
 from orchestrator.wire.process import peak_memory_mib
@@ -173,7 +173,8 @@ class Relay(NodeAgent):
         if isinstance(self._lower.failure, UsageError):  # a task it cannot serve, or a run it knows as another one
             log.error("declined run %s: %s", self._run.id, self._lower.failure)
             self._set_presence(kind="declined", run=self._run.id, code="task")
-            self._lower, self._run = None, None
+            self._lower = None
+            self._runs.end(self._run.id)
             return
         if self._lower.failure is not None:
             raise EdgewardError(f"the region's gateway failed: {self._lower.failure}") from self._lower.failure
@@ -187,6 +188,7 @@ class Relay(NodeAgent):
     def _take_task(self, header: Dict[str, Any], tensors: Dict[str, np.ndarray]) -> None:
         run = run_name(require(header, "run", str))
         if self._run is not None and self._run.id == run:
+            self._announce_presence()
             return
         if "graph" not in tensors:
             raise WireError("the task came without its training graph")
@@ -206,13 +208,17 @@ class Relay(NodeAgent):
             self._lower = None
         digest = hashlib.sha256(graph + json.dumps(header["task"], sort_keys=True).encode()).hexdigest()
         nothing = Dataset(np.zeros((0, *task.schema.input_shape), np.float32), np.zeros(0, np.int32))
-        self._run, self._joined_with = Run(run, digest, task, graph, nothing, nothing), 0
+        if self._run is not None:
+            self._runs.end(self._run.id)
+        self._runs.begin(Run(run, digest, task, graph, nothing, nothing))
+        self._joined_with = 0
         self._lower = _Lower(self._state / "region.sqlite", run, task, graph, self._region)
 
     def _release(self, run: Run, number: int, announced: Dict[str, Any], tensors: Dict[str, np.ndarray]) -> bytes:
         vector, records = self._ask_below(number, self._for_below(run, number, tensors))
-        codec = "float32" if number == STATISTICS_ROUND else run.task.codec
-        sent = encode_update(vector.astype(np.float32), codec, np.random.default_rng())
+        of_statistics = "float32" if run.task.privacy.on else EXACT
+        codec = of_statistics if number == STATISTICS_ROUND else run.task.codec
+        sent = encode_update(vector if codec == EXACT else vector.astype(np.float32), codec, np.random.default_rng())
         error = np.linalg.norm(decode_update(sent, codec, vector.size) - vector) / max(
             float(np.linalg.norm(vector)), 1e-30
         )
@@ -242,6 +248,7 @@ class Relay(NodeAgent):
         lower = self._lower
         if lower is None:
             raise WireError(f"round {number} came before its task")
+        work = self._at
         lower.supply(Supply(number, dict(tensors)))
         while True:
             try:
@@ -251,8 +258,8 @@ class Relay(NodeAgent):
                 self._link.pump()
                 while not self._link.events.empty():
                     self._handle(self._link.events.get())
-                newest = None if self._round is None else self._round[0].get("round")
-                if self._run is None or self._stopping or (isinstance(newest, int) and newest > number):
+                newest = None if work.round is None else work.round[0].get("round")
+                if self._at is not work or self._stopping or (isinstance(newest, int) and newest > number):
                     raise WireError(f"round {number} is over above; its answer is not needed any more") from None
                 continue
             if answered == number:

@@ -8,8 +8,8 @@ from orchestrator.errors import UsageError
 from orchestrator.gateway.config import Config
 from orchestrator.gateway.course import Progress
 from orchestrator.gateway.federation import Orchestrator
-from orchestrator.wire.link import BrokerAddress, Disconnected, Link, Message
-from orchestrator.wire.records import read_object
+from orchestrator.wire.board_records import read_forwarded
+from orchestrator.wire.link import BrokerAddress, Disconnected, Link, Message, client_id
 from orchestrator.wire.topics import Topics
 
 _MOST_RECORD_BYTES = 64 << 10
@@ -70,7 +70,7 @@ def wait_for_drift(
     passed over.
     """
     topics = Topics(federation)
-    link = Link(address, f"edgeward-{federation}-watch", [topics.every_board])
+    link = Link(address, client_id(f"{federation}-watch"), [topics.every_board])
     link.open(timeout_s)
     try:
         while True:
@@ -86,7 +86,7 @@ def wait_for_drift(
             if board is None or record.get("kind") != "drift" or record.get("model") != digest:
                 continue
             psi = record.get("psi")
-            if not isinstance(psi, (int, float)) or isinstance(psi, bool):
+            if psi is None:
                 continue
             progress({"event": "drift", "board": board, "psi": psi, "above": drift_above})
             if psi > drift_above:
@@ -96,4 +96,4 @@ def wait_for_drift(
 
 
 def _record(payload: bytes) -> Dict[str, Any]:
-    return read_object(payload, _MOST_RECORD_BYTES) or {}
+    return read_forwarded(payload, _MOST_RECORD_BYTES) or {}

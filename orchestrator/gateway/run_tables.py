@@ -7,7 +7,7 @@ from typing import Any, Dict, List, Sequence, Tuple
 
 from orchestrator.errors import UsageError
 from orchestrator.gateway.history import History, RoundView
-from orchestrator.wire.plain import plain
+from orchestrator.wire.plain import csv_cell, plain
 
 SUFFIXES = (".csv", ".json", ".parquet")
 COLUMNS = ("run", "round", "started", "ended", "seconds", "nodes", "bytes_up", "bytes_down", "codec_error")
@@ -74,7 +74,7 @@ def write_rows(path: Path, rows: List[Dict[str, Any]]) -> None:
             with path.open("w", encoding="utf-8", newline="") as file:
                 writer = csv.DictWriter(file, columns)
                 writer.writeheader()
-                writer.writerows(rows)
+                writer.writerows({name: csv_cell(held) for name, held in row.items()} for row in rows)
         elif path.suffix == ".parquet":
             _write_parquet(path, columns, rows)
         else:

@@ -7,7 +7,7 @@ from typing import List
 from orchestrator.errors import WireError
 from orchestrator.gateway.scrub import REMOVED
 from orchestrator.wire.body import decode_body, encode_body
-from orchestrator.wire.link import BrokerAddress, Link, Message
+from orchestrator.wire.link import BrokerAddress, Link, Message, client_id
 from orchestrator.wire.topics import Topics
 
 _QUIET_S = 2.0
@@ -17,7 +17,7 @@ _QUIET_S = 2.0
 def scrub_presence(broker: BrokerAddress, federation: str, dry_run: bool = False) -> List[str]:
     """Names of the nodes whose kept presence had a reason in words. BrokerError where the broker does not answer."""
     topics = Topics(federation)
-    link = Link(broker, f"edgeward-{federation}-scrub", [topics.every_presence])
+    link = Link(broker, client_id(f"{federation}-scrub"), [topics.every_presence])
     link.open(10.0)
     found = []
     try:

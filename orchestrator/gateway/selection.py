@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any, Dict, List, Mapping
 
-from orchestrator.wire.plain import plain
+from orchestrator.wire.presence import stated_labels, stated_numbers
 from orchestrator.wire.task import Selection
 
 
@@ -26,12 +26,10 @@ class Standings:
     def heard(self, node: str, header: Mapping[str, Any], now: float) -> None:
         standing = self._nodes.setdefault(node, Standing())
         standing.seen = now
-        labels, health = header.get("labels"), header.get("health")
-        if isinstance(labels, dict):
-            standing.labels = {plain(k, 100): plain(v, 100) for k, v in labels.items()}
-        if isinstance(health, dict):
-            numbers = {k: v for k, v in health.items() if isinstance(v, (int, float)) and abs(v) < 1e12}
-            standing.health = {plain(k, 100): float(v) for k, v in numbers.items()}  # not a number is not a report
+        if "labels" in header:
+            standing.labels = stated_labels(header)
+        if "health" in header:
+            standing.health = stated_numbers(header, "health")
 
     def of(self, node: str) -> Standing:
         return self._nodes.get(node, Standing())

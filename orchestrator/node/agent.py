@@ -11,8 +11,9 @@ import logging
 import os
 import queue
 import time
+from collections import OrderedDict
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Dict, Optional, Tuple
 
 import numpy as np
 
@@ -28,18 +29,20 @@ from orchestrator.node.graph_admission import admit_graph
 from orchestrator.node.health import REPORT_EVERY_S, read_health
 from orchestrator.node.identity import NodeIdentity
 from orchestrator.node.intake import MAX_MESSAGE_BYTES, most_unpacked
+from orchestrator.node.open_runs import MOST_RUNS, Announced, AtWork, OpenRuns
 from orchestrator.node.pace import Pace
 from orchestrator.node.peers import Peers
 from orchestrator.node.personal import PERSONAL, write_personal
 from orchestrator.node.policy import Refusal
-from orchestrator.node.secure import MaskedRound, SecureRound
+from orchestrator.node.search import GatewaySearch
+from orchestrator.node.secure import MaskedRound
 from orchestrator.node.store import NodeStore
 from orchestrator.node.trainer import GradientTrainer
 from orchestrator.rounds.events import STATISTICS_ROUND
 from orchestrator.rounds.secure import ACKNOWLEDGED_STEPS, PREPARED, SHARES_OF
 from orchestrator.wire.body import decode_body, encode_body, require, require_map
 from orchestrator.wire.frames import Ack, Chunk, Want, decode_frame, encode_frame
-from orchestrator.wire.link import BrokerAddress, Connected, Disconnected, Event, Link
+from orchestrator.wire.link import BrokerAddress, Connected, Disconnected, Event, Link, client_id
 from orchestrator.wire.plain import run_name
 from orchestrator.wire.process import has_tensorflow, stated_memory_mib
 from orchestrator.wire.task import Task, task_from_dict
@@ -80,15 +83,12 @@ class NodeAgent:
         self._state = state
         self._store = NodeStore(state / "node.sqlite")
         self._guard = None if identity is None else Guard(identity.opener(), self._store)
-        self._secure: Optional[SecureRound] = None
-        self._early: Optional[Dict[str, Any]] = None  # a step whose round is still under way
-        self._step_answers: List[bytes] = []  # transfers of the open round's answers
         self._gatekeeper = Gatekeeper(state, self._store, policy, identity, name)
         self._peers = Peers(name, self._store, identity, self._gatekeeper.roster, first_sight=policy is None)
         self._store.before_release = self._gatekeeper.charge
-        self._asked: Optional[Tuple[Waiting, Dict[str, Any], Dict[str, np.ndarray]]] = (
-            None  # a task that waits for a person
-        )
+        self._asked: OrderedDict[str, Tuple[Waiting, Announced]] = (
+            OrderedDict()
+        )  # run -> a task that waits for a person
         self._look_at = 0.0
         self._refusal_at = self._said_at = 0.0
         self._refusals = 0
@@ -96,8 +96,8 @@ class NodeAgent:
         self._once = once
         self._outbox = Outbox()
         self._inbox = Inbox(MAX_MESSAGE_BYTES)
-        self._run: Optional[Run] = None
-        self._round: Optional[Tuple[Dict[str, Any], Dict[str, np.ndarray]]] = None  # announced, not yet answered
+        self._runs = OpenRuns()
+        self._homeless: Optional[Announced] = None  # a round whose task may be right behind it
         self._presence: Dict[str, Any] = {"kind": "hello"}
         self._labels = labels or {}
         self._report_at = time.monotonic() + REPORT_EVERY_S
@@ -106,9 +106,11 @@ class NodeAgent:
         self._instance = hashlib.sha256(b"instance" + self._store.secret("instance")).hexdigest()[:16]
         self._taken = False
         gone = encode_body({"kind": "gone", "node": name, "instance": self._instance})
+        client = client_id(f"{federation}-{name}", self._store.secret("client"))
+        self._search = GatewaySearch(broker, federation, name, client, identity is not None)
         self._link = Link(
             broker,
-            f"edgeward-{federation}-{name}-{self._instance[:8]}",
+            client,
             [self._topics.all_nodes, self._topics.down(name)],
             will=(self._topics.presence(name), gone),
         )
@@ -127,6 +129,7 @@ class NodeAgent:
                 self._link.publish(self._topics.presence(self._name), self._gone, retain=True)
             self._link.flush(2.0)
             self._link.close()
+            self._search.close()
             self._gatekeeper.close()
             self._store.close()
         if self._taken:
@@ -145,22 +148,24 @@ class NodeAgent:
         except queue.Empty:
             self._outbox.due(time.monotonic())
             self._report_health()
+            self._search.step()
             self._look_for_approval()
             self._answer_newest_round()
         except WireError as error:
             self._refuse("a message", error)
 
     def _wait_s(self) -> float:
-        if self._round is not None:
+        if self._at.round is not None:
             return 0.0
         due = self._outbox.next_due()
         return 0.5 if due is None else min(0.5, max(0.0, due - time.monotonic()))
 
     def _answer_newest_round(self) -> None:
         """Only when no message waits: a node that fell behind skips the rounds it missed."""
-        if self._round is None:
+        if self._at.round is None and not self._runs.turn_to_waiting():
             return
-        (header, tensors), self._round = self._round, None
+        assert self._at.round is not None
+        (header, tensors), self._at.round = self._at.round, None
         try:
             self._answer_round(header, tensors)
         except LedgerError:
@@ -190,6 +195,8 @@ class NodeAgent:
         if event.topic not in (self._topics.all_nodes, self._topics.down(self._name)):
             return  # amqtt hands retained presence to clients that did not subscribe to it
         frame = decode_frame(event.payload)
+        if event.topic != self._topics.all_nodes:
+            self._search.heard()
         if isinstance(frame, Ack):
             self._outbox.acknowledged(GATEWAY, frame)
         elif isinstance(frame, Want):
@@ -221,9 +228,12 @@ class NodeAgent:
         ):  # the answers to other steps come at once, and say it too
             self._link.publish(self._topics.up(self._name), encode_frame(received))
         if kind == "task":
+            self._inbox.hear_again(
+                GATEWAY, chunk.id
+            )  # the same task means the same thing again: where does this node stand?
             self._take_task(header, tensors)
         elif kind == "round":
-            self._round = (header, tensors)
+            self._take_round(chunk.id, header, tensors)
         elif kind == "step":
             self._take_step(header, tensors)
         elif kind == "finished":
@@ -233,8 +243,25 @@ class NodeAgent:
         else:
             raise WireError(f"the gateway sent a message of kind {kind!r}, which this version does not know")
 
+    def _take_round(self, transfer: bytes, header: Dict[str, Any], tensors: Dict[str, np.ndarray]) -> None:
+        run = require(header, "run", str)
+        if self._runs.turn_to(run):
+            self._at.round = (header, tensors)
+            return
+        log.info("round %s belongs to another run; waiting for its task", header.get("round"))
+        self._homeless = (header, tensors)
+        self._inbox.hear_again(GATEWAY, transfer)
+
+    @property
+    def _at(self) -> AtWork:
+        return self._runs.at
+
+    @property
+    def _run(self) -> Optional[Run]:
+        return self._runs.at.run
+
     def _most_unpacked(self, header: Dict[str, Any]) -> int:
-        run = self._run
+        run = self._runs.find(str(header.get("run", "")))
         return most_unpacked(header, "" if run is None else run.id, None if run is None else run.task)
 
     def _name_taken(self, refused: str) -> None:
@@ -250,7 +277,7 @@ class NodeAgent:
         run = run_name(require(header, "run", str))
         if "graph" not in tensors:
             raise WireError("the task came without its training graph")
-        self._asked = None
+        self._asked.pop(run, None)
         graph = tensors["graph"].tobytes()
         try:
             task = task_from_dict(require(header, "task", dict), "the gateway's task")
@@ -267,6 +294,11 @@ class NodeAgent:
             log.warning("run %s waits: %s", run, self._peers.objection_to(task.aggregation))
             self._peers.note_unconfirmed(apart=(GATEWAY,))
             verdict = Waiting(digest_of(header["task"], graph), "policy.peers")
+        known = self._runs.find(run)
+        if verdict is None and known is not None and known.digest == digest_of(header["task"], graph):
+            self._runs.turn_to(run)
+            self._say_ready(known)
+            return
         if verdict is None:
             verdict = self._examine(graph, task)
         if verdict is None:
@@ -276,9 +308,16 @@ class NodeAgent:
         if verdict is not None or self._run is None:
             self._stay_out(run, verdict, header, tensors)
             return
-        count = self._run.stated
-        log.info("run %s: task %r, %d records, stated as %d", run, task.name, self._run.dataset.records, count)
-        self._set_presence(kind="ready", run=run, records=count, units=self._run.stated_units)
+        log.info(
+            "run %s: task %r, %d records, stated as %d", run, task.name, self._run.dataset.records, self._run.stated
+        )
+        self._say_ready(self._run)
+        early, self._homeless = self._homeless, None
+        if early is not None and early[0].get("run") == run:
+            self._at.round = early
+
+    def _say_ready(self, run: Run) -> None:
+        self._set_presence(kind="ready", run=run.id, records=run.stated, units=run.stated_units)
 
     def _examine(self, graph: bytes, task: Task) -> Optional[Refusal]:
         """What speaks against the task beside the owner's rules, before any data are open: its graph, and tries of a day.
@@ -316,7 +355,7 @@ class NodeAgent:
             if too_large is not None:
                 return too_large
             opened.state(stated)
-            self._run = opened
+            self._runs.begin(opened)
             return None
         except EdgewardError as error:
             return Refusal(error.code, str(error))
@@ -324,24 +363,26 @@ class NodeAgent:
     def _stay_out(
         self, run: str, verdict: Optional[Verdict], header: Dict[str, Any], tensors: Dict[str, np.ndarray]
     ) -> None:
-        self._run = None
+        self._runs.end(run)  # of this run alone: others go on
         if isinstance(verdict, Refusal):
             log.error("declined run %s: %s", run, verdict.reason)
             self._set_presence(kind="declined", run=run, code=verdict.code)
         elif verdict is not None:
-            self._asked = (verdict, header, tensors)
+            self._asked[run] = (verdict, (header, tensors))
+            while len(self._asked) > MOST_RUNS:
+                self._asked.popitem(last=False)
             self._set_presence(kind="waiting", run=run, **verdict._asdict())
 
     def _look_for_approval(self) -> None:
-        """Goes on with the task that waits for the owner, once there is a word on it."""
-        if self._asked is None or time.monotonic() < self._look_at:
+        """Goes on with tasks that wait for the owner, once there is a word on them."""
+        if not self._asked or time.monotonic() < self._look_at:
             return
         self._look_at = time.monotonic() + 1.0
-        asked, header, tensors = self._asked
-        if asked.code == "policy.peers":
-            self._peers_changed(header, tensors)
-        elif self._gatekeeper.decided(asked.digest):
-            self._take_task(header, tensors)
+        for asked, (header, tensors) in list(self._asked.values()):
+            if asked.code == "policy.peers":
+                self._peers_changed(header, tensors)
+            elif self._gatekeeper.decided(asked.digest):
+                self._take_task(header, tensors)
 
     def _peers_changed(self, header: Dict[str, Any], tensors: Dict[str, np.ndarray]) -> None:
         """Goes on with a task that waits for peers to be confirmed, once there are enough."""
@@ -351,8 +392,7 @@ class NodeAgent:
 
     def _answer_round(self, header: Dict[str, Any], tensors: Dict[str, np.ndarray]) -> None:
         run, number = self._run, require(header, "round", int)
-        if run is None or require(header, "run", str) != run.id:
-            log.info("round %d belongs to another run; waiting for its task", number)
+        if run is None:
             return
         if not STATISTICS_ROUND <= number <= run.task.last_round:
             raise WireError(f"round {number} of a run with {run.task.last_round} rounds")
@@ -389,14 +429,14 @@ class NodeAgent:
 
     def _begin_secure_round(self, run: Run, header: Dict[str, Any], tensors: Dict[str, np.ndarray]) -> None:
         key = (run.id, header.get("round"), header.get("attempt"))
-        if self._secure is None or (self._secure.run.id, self._secure.number, self._secure.attempt) != key:
-            before, self._secure = self._secure, None
+        if self._at.secure is None or (self._at.secure.run.id, self._at.secure.number, self._at.secure.attempt) != key:
+            before, self._at.secure = self._at.secure, None
             party = before.following if isinstance(before, MaskedRound) and before.precedes(run, header) else None
             contribute = self._contributor(run).contribute
             kind = EncryptedRound if run.task.aggregation.key_holder else MaskedRound
             try:
                 about = (self._federation, run, header, tensors, self._name, self._peers, self._store)
-                self._secure = kind(*about, contribute, party, self._gatekeeper.steady)
+                self._at.secure = kind(*about, contribute, party, self._gatekeeper.steady)
             except EdgewardError as error:
                 self._abstain(header, error)
                 return
@@ -405,21 +445,22 @@ class NodeAgent:
         elif SHARES_OF in header:
             own = require_map(header, SHARES_OF, dict).get(self._name, {})
             self._answer_open_step({**header, "shares": own})
-        elif self._early is not None:  # the first step has a message of its own, which is smaller and may be faster
-            early, self._early = self._early, None
+        elif self._at.early is not None:  # the first step has a message of its own, which is smaller and may be faster
+            early, self._at.early = self._at.early, None
             self._answer_open_step(early)
 
     def _take_step(self, header: Dict[str, Any], tensors: Dict[str, np.ndarray]) -> None:
-        self._answer_newest_round()  # a step may come right behind its round
-        before = self._secure
+        if self._runs.turn_to(require(header, "run", str)):
+            self._answer_newest_round()  # a step may come right behind its round
+        before = self._at.secure
         if self._run is not None and isinstance(before, MaskedRound) and before.precedes(self._run, header):
-            self._early = header  # or before it
+            self._at.early = header  # or before it
             return
         self._answer_open_step(header)
 
     def _answer_open_step(self, header: Dict[str, Any]) -> None:
         """This node's part in a step of a secure round, or the word that it is out of it, and why."""
-        secure = self._secure
+        secure = self._at.secure
         told = tuple(require(header, name, kind) for name, kind in (("run", str), ("round", int), ("attempt", int)))
         if secure is None or told != (secure.run.id, secure.number, secure.attempt):
             reason = "this node has no keys for this attempt: it came later, or began again"
@@ -429,20 +470,20 @@ class NodeAgent:
         try:
             fields, tensors = secure.answer(header)
         except EdgewardError as error:
-            self._secure = None
+            self._at.secure = None
             self._abstain(header, error)
             return
         if tensors:
             Pace(secure.run.quantum_s(secure.number), begun).hold()
         figures = {"memory_mib": self._memory_mib()} if tensors else {}
         body = encode_body({**fields, **figures}, tensors, level=1)
-        self._step_answers.append(transfer_id(body))
+        self._at.answers.append(transfer_id(body))
         self._send(body)
 
     def _drop_answers(self) -> None:
-        for answer in self._step_answers:
+        for answer in self._at.answers:
             self._outbox.drop(answer)
-        self._step_answers.clear()
+        self._at.answers.clear()
 
     def _abstain(self, header: Dict[str, Any], reason: EdgewardError) -> None:
         log.warning("round %s, attempt %s: abstained: %s", header.get("round"), header.get("attempt"), reason)
@@ -450,17 +491,18 @@ class NodeAgent:
         self._send(encode_body({"kind": "abstain", **about, "code": reason.code}))
 
     def _finish(self, header: Dict[str, Any], tensors: Dict[str, np.ndarray]) -> None:
-        run = self._run
-        if run is None or header.get("run") != run.id:
+        run = self._runs.find(require(header, "run", str))
+        if run is None:
             return
+        self._runs.turn_to(run.id)
         log.info("run %s is over: %s", run.id, header.get("reason") or "finished")
         if "weights" in tensors and self._store.kept(run.id, PERSONAL) is not None:
             whole, mean, std = self._contributor(run).round_tensors(run.task.last_round, tensors)
             records = run.dataset.records
             path = write_personal(self._state, run.id, self._name, run.task, records, whole, mean, std)
             log.info("this node's own model: %s", path)
-        self._run = None
         self._drop_answers()
+        self._runs.end(run.id)
         self._set_presence(kind="hello", finished=header["run"])
         if self._once:
             self._link.flush(2.0)
@@ -468,11 +510,15 @@ class NodeAgent:
 
     def _set_presence(self, **fields: Any) -> None:
         self._presence = fields
+        if "run" in fields:
+            self._runs.say(fields)
         self._announce_presence()
 
     def _announce_presence(self) -> None:
         self._said_at = time.monotonic()
-        body = encode_body({**self._presence, "ledger": self._gatekeeper.told(), **self._about()})
+        others = self._runs.words(but=self._presence.get("run", ""))
+        said = {**self._presence, **({"runs": others} if others else {})}
+        body = encode_body({**said, "ledger": self._gatekeeper.told(), **self._about()})
         self._link.publish(self._topics.presence(self._name), body, retain=True)
 
     def _report_health(self) -> None:

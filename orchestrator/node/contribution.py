@@ -4,6 +4,7 @@
 are hidden in a vector instead (node/secure.py). Parts in whole numbers (int64) carry their noise already.
 """
 
+import logging
 from contextlib import contextmanager
 from typing import Any, Callable, Dict, Iterator, NamedTuple, Optional, Set, Tuple
 
@@ -29,11 +30,13 @@ from orchestrator.privacy.noisy_sum import (
     statistics_sum,
     training_sum,
 )
-from orchestrator.privacy.standardization import moments, standardize
+from orchestrator.privacy.standardization import floor_warning, moments, on_floor, spread, standardize
 from orchestrator.privacy.vector_layout import EVALUATION, STATISTICS, UPDATE, Layout
 from orchestrator.rounds.events import STATISTICS_ROUND
-from orchestrator.wire.codec import ERROR_FEEDBACK, decode_update, encode_update
+from orchestrator.wire.codec import ERROR_FEEDBACK, EXACT, decode_update, encode_update
 from orchestrator.wire.task import Task
+
+log = logging.getLogger("edgeward.node")
 
 Tensors = Dict[str, np.ndarray]
 TrainerFactory = Callable[[Task, bytes, Dataset, str], Trainer]
@@ -146,9 +149,9 @@ class Contributor:
         if STATISTICS in parts:
             released = parts[STATISTICS]
             if task.privacy.on:
-                released = statistics_sum(task).to_float(released)
-            fields["codec"] = "float32"
-            sent = encode_update(released.astype(np.float32), "float32", np.random.default_rng())
+                released = statistics_sum(task).to_float(released).astype(np.float32)
+            fields["codec"] = "float32" if task.privacy.on else EXACT
+            sent = encode_update(released, fields["codec"], np.random.default_rng())
         if UPDATE in parts:
             sent, residual = self._encode(number, parts[UPDATE], fields)
             keep = {**keep, **residual}
@@ -195,7 +198,7 @@ class Contributor:
         keep: Tensors = {}
         fields: Dict[str, Any] = {"records": run.stated, "units": run.stated_units}
         if number == STATISTICS_ROUND:
-            parts[STATISTICS] = self._statistics(_limit(layout, STATISTICS, run.stated_units))
+            parts[STATISTICS] = self._statistics(layout)
         elif number <= run.task.training.rounds:
             parts[UPDATE], keep, more = self._train(number, announced, tensors, layout)
             fields.update(more)
@@ -219,12 +222,24 @@ class Contributor:
             raise WireError(f"round {number} came with weights of shape {weights.shape}, the task has other ones")
         return with_personal(self._store, self._run.id, self._run.task, np.asarray(weights)), mean, std
 
-    def _statistics(self, limit: Optional[int]) -> np.ndarray:
+    def _statistics(self, layout: Optional[Layout]) -> np.ndarray:
         run = self._run
+        if layout is None and not run.task.privacy.on:
+            return spread(run.dataset.x, run.task.schema)
         unit_moments = moments(run.dataset.x, run.task.schema, run.dataset.units(run.task.privacy.unit))
         if not run.task.privacy.on:
             return np.asarray(unit_moments.sum(axis=0))
+        limit = _limit(layout, STATISTICS, run.stated_units)
         return statistics_sum(run.task).release(unit_moments, SecureRandom(), limit)
+
+    def _warn_of_floor(self, std: np.ndarray) -> None:
+        """To the owner: std came from the gateway, and nothing is computed from records."""
+        task = self._run.task
+        hidden = (
+            on_floor(std, task.schema) if task.standardizes and (task.privacy.on or task.aggregation.secure) else []
+        )
+        if hidden:
+            log.warning("run %s: %s", self._run.id, floor_warning(hidden))
 
     def _train(
         self, number: int, announced: Dict[str, Any], tensors: Tensors, layout: Optional[Layout]
@@ -232,6 +247,7 @@ class Contributor:
         run, training = self._run, self._run.task.training
         weights, mean, std = self.round_tensors(number, tensors)
         if run.trainer is None:
+            self._warn_of_floor(std)
             scaled = run.dataset._replace(x=standardize(run.dataset.x, mean, std))
             run.trainer = self._trainer_factory(run.task, run.graph, scaled, self._name)
             if isinstance(run.trainer, GradientTrainer):

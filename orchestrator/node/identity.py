@@ -20,7 +20,7 @@ from orchestrator.wire import pki
 from orchestrator.wire.envelope import Opener, key_id
 from orchestrator.wire.link import BrokerAddress
 from orchestrator.wire.token import Token
-from orchestrator.wire.topics import check_name
+from orchestrator.wire.topics import check_name, check_party
 
 KEY_FILE, CERTIFICATE_FILE = "node.key", "node.crt"
 _MAX_ANSWER_BYTES = 1 << 20
@@ -65,7 +65,7 @@ class NodeIdentity:
 
 def make_node_request(folder: Path, name: str, federation: str) -> bytes:
     """The certificate request (PEM) of this node; makes its key the first time. UsageError for what is no name."""
-    check_name(name, "node")
+    check_party(name, "node")
     check_name(federation, "federation")
     folder.mkdir(parents=True, exist_ok=True)
     os.chmod(str(folder), 0o700)

@@ -89,20 +89,20 @@ class KeyHolderAgent(NodeAgent):
         run = run_name(require(header, "run", str))
         if "graph" not in tensors:
             raise WireError("the task came without its training graph")
-        if self._run is not None and self._run.id != run:
-            self._forget()
-        self._run = None
         try:
             task = task_from_dict(require(header, "task", dict), "the gateway's task")
             self._check_role(task)
             certificates = self._peers.see_log(read_log(require({"certificates": [], **header}, "certificates", list)))
         except (UsageError, PrivacyError) as error:
             log.error("declined run %s: %s", run, error)
+            self._runs.end(run)
             self._set_presence(kind="declined", run=run, code="task")
             return
         graph = tensors["graph"].tobytes()
         nothing = Dataset(np.zeros((0, *task.schema.input_shape), np.float32), np.zeros(0, np.int32))
-        self._run = Run(run, digest_of(header["task"], graph), task, graph, nothing, nothing, certificates)
+        if self._run is not None and self._run.id != run:
+            self._forget()
+        self._runs.begin(Run(run, digest_of(header["task"], graph), task, graph, nothing, nothing, certificates))
         log.info("run %s: key holder of task %r, at least %d nodes a sum", run, task.name, task.aggregation.least)
         self._set_presence(kind="ready", run=run, records=0, units=0, role="key holder")
         early, self._before_task = self._before_task, None
@@ -126,7 +126,9 @@ class KeyHolderAgent(NodeAgent):
             raise WireError(f"a key holder has no step {step!r} in this version")
         if key == self._refused and step == DECRYPT:
             return  # what was under way when it said no
-        if self._run is None or self._run.id != key[0]:
+        if self._run is not None and self._run.id != key[0] and self._runs.find(key[0]) is not None:
+            self._forget()  # keys are for one attempt of one run at a time
+        if not self._runs.turn_to(key[0]):
             self._before_task = (header, tensors)  # it was acknowledged, so it does not come again
             return
         try:

@@ -5,19 +5,22 @@ The node decides by it alone, whatever a gateway says; docs/policy.toml shows ev
 
 import hashlib
 import math
-import sys
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any, Dict, List, NamedTuple, Optional, Tuple
+from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
 
 from orchestrator.errors import UsageError
 from orchestrator.privacy.noisy_sum import parties_of
+from orchestrator.wire.bounds import near
 from orchestrator.wire.protection import UNITS
 from orchestrator.wire.structure import structure
 from orchestrator.wire.task import Schema, Task
+from orchestrator.wire.toml_file import read_toml
 
 STAGES = ("noise", "clip", "masked", "ckks")
+NO_STAGE = "require.stages"
+"""The one list that may be empty: no stage is required."""
 ANY_COLUMN, PLACE = "*", "#"
 """[require] patient = "*": the column the task names; "#3": the third, of a file without a header."""
 
@@ -81,7 +84,7 @@ class Require:
         for name, known in (("units", UNITS), ("stages", STAGES)):
             for value in getattr(self, name):
                 if value not in known:
-                    raise ValueError(f"{name}: {value!r}, expected of {', '.join(known)}")
+                    raise ValueError(f"{name}: {value!r}, expected of {', '.join(known)}{near(value, known)}")
         if not self.units:
             raise ValueError("units: empty, so that no task could be taken; leave it out or name some")
         if self.minimum_cohort < 1:
@@ -234,20 +237,26 @@ class PolicyFile:
 
 def load_policy(path: Path) -> Tuple[Policy, str]:
     """(policy, SHA-256 of the file). Raises UsageError naming the file and every mistake in it."""
-    if sys.version_info >= (3, 11):
-        import tomllib
-    else:
-        import tomli as tomllib
-
-    try:
-        content = path.read_bytes()
-        data: Dict[str, Any] = tomllib.loads(content.decode("utf-8"))
-    except OSError as error:
-        raise UsageError(f"{path}: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path}: not TOML: {error}") from error
+    data, content = read_toml(path)
+    empty = list(_empty(data, ""))
+    if empty:
+        raise UsageError(f"{path}:\n  " + "\n  ".join(empty))
     policy: Policy = structure(data, Policy, str(path))
     return policy, hashlib.sha256(content).hexdigest()
+
+
+def _empty(data: Any, place: str) -> Iterator[str]:
+    """What is given and names nothing: an owner who empties a list means that nothing is allowed, not that everything is."""
+    for name, value in data.items():
+        here = f"{place}.{name}" if place else str(name)
+        if here == NO_STAGE:
+            continue
+        if value in ([], "", {}) and place:
+            yield f"{here}: empty; name what is allowed, or leave it out for the default (docs/policy.md)"
+        elif isinstance(value, dict):
+            yield from _empty(value, here)
+        elif isinstance(value, list) and "" in value:
+            yield f"{here}: an empty text in it names nothing"
 
 
 def own_noise(task: Task) -> float:

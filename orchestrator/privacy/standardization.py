@@ -7,16 +7,26 @@ The release. Each number is mapped to u in [-1, 1] over its public range; a reco
 patient the mean of that over its records, clipped to an L2 norm (privacy/noisy_sum.py). A 1 for the count is not needed since
 the sums are divided by the numbers of units that nodes state, which are noised and charged by themselves. So it is one Gaussian
 mechanism of the declared multiplier.
+
+Noise, and the rounding of masked sums, can leave a variance too small or even negative: there the standard deviation is held
+at MIN_STD, and `on_floor` names the columns. Without either, nodes send what a variance can be computed from exactly, however
+wide the range: sums, and squared distances from their own mean (Chan, Golub and LeVeque 1983).
 """
 
-from typing import List, Tuple
+from typing import Iterable, List, Sequence, Tuple
 
 import numpy as np
 
+from orchestrator.wire.plain import plain
 from orchestrator.wire.task import Schema
 
 MIN_STD = 0.05
-"""Least standard deviation, as a share of half the public range: noise may leave less, or even a negative variance."""
+"""Least standard deviation of noised or rounded sums, as a share of half the public range."""
+
+_NAMED = 5
+
+_LEAST_EXACT_STD = 1e-12
+"""Of exact sums: a column with less, as a share of half the range, holds one value for all float32 can tell."""
 
 
 def to_unit_range(x: np.ndarray, schema: Schema) -> np.ndarray:
@@ -37,6 +47,28 @@ def moments(x: np.ndarray, schema: Schema, units: List[np.ndarray]) -> np.ndarra
     return np.stack([both[rows].mean(axis=0) for rows in units])
 
 
+def spread(x: np.ndarray, schema: Schema) -> np.ndarray:
+    """float64 (2 * numbers,): the sums of u of raw float32 inputs (n, d), and of (u - mean of u)^2."""
+    unit_range = to_unit_range(x, schema)
+    return np.concatenate([unit_range.sum(axis=0), ((unit_range - unit_range.mean(axis=0)) ** 2).sum(axis=0)])
+
+
+def pooled(parts: Iterable[Tuple[int, np.ndarray]]) -> Tuple[np.ndarray, int]:
+    """`spread` of all rows together, and how many they are, from (rows, `spread`) of each part."""
+    kept = [(count, np.asarray(vector, np.float64).reshape(2, -1)) for count, vector in parts if count > 0]
+    records = sum(count for count, _ in kept)
+    total = np.sum([vector[0] for _, vector in kept], axis=0)
+    mean = total / records
+    apart = [np.maximum(vector[1], 0) + count * (vector[0] / count - mean) ** 2 for count, vector in kept]
+    return np.concatenate([total, np.sum(apart, axis=0)]), records
+
+
+def spread_of_moments(sums: np.ndarray, records: int) -> np.ndarray:
+    """`spread`, as well as it can be known, from a sum of `moments` over `records` rows."""
+    first, second = np.split(np.asarray(sums, np.float64), 2)
+    return np.concatenate([first, np.maximum(second - first**2 / records, 0)])
+
+
 def mean_and_std(sums: np.ndarray, records: float, schema: Schema) -> Tuple[np.ndarray, np.ndarray]:
     """float32 (d,) each, in raw units, for all inputs.
 
@@ -45,10 +77,49 @@ def mean_and_std(sums: np.ndarray, records: float, schema: Schema) -> Tuple[np.n
 
     `sums` is the total over nodes and units of `moments`, as released; `records` the total number of units.
     """
+    count = len(schema.numbers())
+    unit_mean = np.clip(sums[:count] / records, -1, 1)
+    variance = sums[count:] / records - unit_mean**2
+    return _in_raw_units(unit_mean, np.sqrt(np.clip(variance, MIN_STD**2, 1.0)), schema)
+
+
+def exact_mean_and_std(sums: np.ndarray, records: float, schema: Schema) -> Tuple[np.ndarray, np.ndarray]:
+    """As mean_and_std, of `spread` without noise and with no floor: a column that holds one value is scaled by its range."""
+    count = len(schema.numbers())
+    unit_std = np.sqrt(np.clip(sums[count:] / records, 0.0, 1.0))
+    unit_std = np.where(unit_std < _LEAST_EXACT_STD, 1.0, unit_std)
+    return _in_raw_units(np.clip(sums[:count] / records, -1, 1), unit_std, schema)
+
+
+def on_floor(std: np.ndarray, schema: Schema, least: float = MIN_STD) -> List[str]:
+    """Names of the numbers whose standard deviation, (d,) in raw units, is at most `least` of half their range."""
+    return [
+        feature.name
+        for column, feature in schema.numbers()
+        if std[column] <= least * (feature.range[1] - feature.range[0]) / 2 * (1 + 1e-6)
+    ]
+
+
+def noise_of_std(noise_std: float, units: float) -> float:
+    """`least` of `on_floor` for sums with noise of `noise_std`: 97 of 100 columns without any spread come out below it.
+
+    The variance is a mean of squares less a squared mean of at most 1: noise of sqrt(1 + 4) times that of one mean.
+    """
+    return float(np.sqrt(MIN_STD**2 + 2 * np.sqrt(5) * noise_std / units))
+
+
+def floor_warning(names: Sequence[str]) -> str:
+    """What to say of columns `on_floor`."""
+    shown = [plain(name, 40) for name in names[:_NAMED]]
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return (
+        f"the range of {', '.join(shown)}{more} is so wide that noise or rounding hides how the values spread: the model "
+        "sees next to nothing of them. Give the range that values really have"
+    )
+
+
+def _in_raw_units(unit_mean: np.ndarray, unit_std: np.ndarray, schema: Schema) -> Tuple[np.ndarray, np.ndarray]:
     numbers = schema.numbers()
-    unit_mean = np.clip(sums[: len(numbers)] / records, -1, 1)
-    variance = sums[len(numbers) :] / records - unit_mean**2
-    unit_std = np.sqrt(np.clip(variance, MIN_STD**2, 1.0))
     mean = np.zeros(schema.input_shape, np.float32)
     std = np.ones(schema.input_shape, np.float32)
     column = 0

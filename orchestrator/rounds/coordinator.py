@@ -104,6 +104,7 @@ class Coordinator:
     reason: str = ""
     failed_in: str = ""  # the phase a run was in when it failed
     final: bool = False  # whether it failed for good
+    again: bool = False  # whether it had failed and goes on
     online: Dict[str, int] = field(default_factory=dict)  # node -> records
     declined: Dict[str, str] = field(default_factory=dict)  # node -> reason
     objections: Dict[str, str] = field(default_factory=dict)  # node -> why it may not be selected now
@@ -176,6 +177,8 @@ class Coordinator:
     def _started(self, at: float) -> List[Action]:
         if self.phase == FAILED and not self.final:
             self._try_again()
+        else:
+            self.again = False
         # `online` is kept: retained presence corrects it within moments, and a round must not close before it did.
         if self.phase == GATHERING:
             self.deadline = at + self.plan.gather_s
@@ -190,7 +193,7 @@ class Coordinator:
 
     def _try_again(self) -> None:
         """Who declined is asked again: an owner may have thought better of it."""
-        self.phase, self.reason = self.failed_in, ""
+        self.phase, self.reason, self.again = self.failed_in, "", True
         self.declined = {}
 
     def _regained(self, at: float) -> List[Action]:

@@ -120,8 +120,11 @@ class SecureCoordinator(Coordinator):
         return max(least, self.parties - self.plan.withheld) if self.step == REVEAL else least
 
     def _started(self, at: float) -> List[Action]:
-        if self.phase == FAILED and self.failed_in == COLLECTING:
+        if self.phase == FAILED and self.failed_in == COLLECTING and not self.final:
             self._try_again()
+            if self._bounded:  # nodes answer no more attempts at this round: it is done without
+                self.summed = ()
+                return self._close_round()
             self.given_up = self.attempt
             self.attempt += 1  # with fresh keys, as ever
             return self._begin_attempt(at)
@@ -210,6 +213,11 @@ class SecureCoordinator(Coordinator):
         """Whether of so many not all are neighbours."""
         return 0 < self.plan.all_neighbours < parties
 
+    @property
+    def _bounded(self) -> bool:
+        """Whether nodes answer only so many attempts at a round as the task has."""
+        return bool(self.plan.key_holder) or self._sparse(max(self.parties, len(self.online)))
+
     def _enlist_only(self, nodes: Tuple[str, ...]) -> None:
         self.cohort = ()
         self._enlist(nodes)
@@ -268,7 +276,8 @@ class SecureCoordinator(Coordinator):
         if opening and self.plan.key_holder not in self.abstained:
             return self._skip(reason)
         if self.attempt - self.given_up >= self.plan.attempts:
-            return self._fail(f"round {self.round}, attempt {self.attempt}: {reason}")
+            final = self._bounded and self.round == STATISTICS_ROUND
+            return self._fail(f"round {self.round}, attempt {self.attempt}: {reason}", final)
         self.attempt += 1
         return self._begin_attempt(at)
 

@@ -48,5 +48,6 @@ def make_strategy(name: str, server_learning_rate: float, options: Mapping[str, 
 
 
 def _near(name: str, known: Iterable[str]) -> str:
-    found = difflib.get_close_matches(name, list(known), 1)
-    return f", did you mean {found[0]!r}?" if found else ""
+    names = {other.casefold(): other for other in known}
+    found = difflib.get_close_matches(name.casefold(), list(names), 1)
+    return f", did you mean {names[found[0]]!r}?" if found else ""

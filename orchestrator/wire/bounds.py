@@ -11,6 +11,9 @@ from typing import Iterable, List, Sequence, Union
 
 Number = Union[int, float]
 
+MAX_SECONDS = 1e9
+"""Thirty years: "for ever", and what every clock can wait for."""
+
 _LABEL = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,62}")
 """Of a host's name, between its dots."""
 
@@ -45,6 +48,20 @@ def positive(name: str, value: Number, expected: str = "a positive number") -> L
 def not_negative(name: str, value: Number, expected: str = "0 or more") -> List[str]:
     """A finite number of 0 or more."""
     return [] if math.isfinite(value) and value >= 0 else [f"{name}: {value}, expected {expected}"]
+
+
+def seconds(name: str, value: Number, zero: str = "") -> List[str]:
+    """A time to wait. zero: what 0 means, where it means something."""
+    if value == 0 and zero:
+        return []
+    in_range = math.isfinite(value) and 0 < value <= MAX_SECONDS
+    expected = f"{f'0 ({zero}), or ' if zero else ''}seconds above 0, at most {MAX_SECONDS:g}"
+    return [] if in_range else [f"{name}: {value}, expected {expected}"]
+
+
+def count(name: str, value: int, low: int = 1, high: int = 1_000_000) -> List[str]:
+    """A whole number of things there can be."""
+    return [] if low <= value <= high else [f"{name}: {value}, expected {low} to {high}"]
 
 
 def at_least_one(name: str, value: int) -> List[str]:

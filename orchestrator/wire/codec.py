@@ -13,6 +13,9 @@ import numpy as np
 from orchestrator.errors import WireError
 
 CODECS = ("float32", "float16", "int8", "int4", "top10")
+EXACT = "float64"
+"""Of standardization sums without noise; no task can choose it for updates."""
+
 ERROR_FEEDBACK = ("top10",)
 """Codecs whose error is large and one-sided: the node carries it over to its next update."""
 
@@ -27,7 +30,9 @@ Tensors = Dict[str, np.ndarray]
 
 
 def encode_update(update: np.ndarray, codec: str, generator: np.random.Generator) -> Tensors:
-    """Tensors for a float32 vector of shape (P,). `generator` drives the stochastic rounding."""
+    """Tensors for a vector of shape (P,), float64 for EXACT, else float32. `generator` drives the stochastic rounding."""
+    if codec == EXACT:
+        return {"update": update.astype(np.float64)}
     if codec == "float32":
         return {"update": update.astype(np.float32)}
     if codec == "float16":
@@ -44,9 +49,11 @@ def encode_update(update: np.ndarray, codec: str, generator: np.random.Generator
 
 
 def decode_update(tensors: Tensors, codec: str, size: int) -> np.ndarray:
-    """float32 vector of shape (size,); raises WireError for anything that is not `size` finite numbers."""
+    """float32 vector of shape (size,), float64 of EXACT; raises WireError for anything that is not `size` finite numbers."""
     if codec in ("float32", "float16"):
         decoded = _tensor(tensors, "update", codec, (size,), codec).astype(np.float32)
+    elif codec == EXACT:
+        decoded = _tensor(tensors, "update", EXACT, (size,), codec).astype(np.float64)
     elif codec == "top10":
         decoded = _decode_top(tensors, size)
     elif codec in _LEVELS:

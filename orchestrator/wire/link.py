@@ -8,6 +8,7 @@ has read, at most EVENT_BYTES are in memory, the rest waits on disk. While the o
 """
 
 import contextlib
+import hashlib
 import logging
 import queue
 import secrets
@@ -24,7 +25,7 @@ from urllib.parse import urlsplit
 import paho.mqtt.client as mqtt
 
 from orchestrator.errors import BrokerError, UsageError, WireError
-from orchestrator.wire.bounds import host_name
+from orchestrator.wire.bounds import host_name, near
 from orchestrator.wire.frames import CHUNK_BYTES
 from orchestrator.wire.spill import Piece, Spill
 
@@ -36,7 +37,14 @@ WINDOW = 8
 EVENT_BYTES = 8 << 20
 """Payload of unread messages that is kept in memory."""
 SMALL_BYTES = 4096
-"""Payloads up to this size always stay in memory."""
+"""Payloads up to this size always stay in memory, MOST_SMALL_BYTES of them at most."""
+MOST_SMALL_BYTES = 16 << 20
+DISK_BYTES = 2 << 30
+"""What of unread messages waits on disk. Whatever is beyond these limits is dropped: its sender will send it again."""
+_SMALL_COSTS = 256
+"""Bytes of memory that a message takes besides its payload."""
+_DROPPED_OF = 1000
+"""One in how many dropped messages is logged."""
 
 
 @dataclass(frozen=True)
@@ -72,17 +80,26 @@ class EventQueue(queue.Queue):  # not subscriptable in Python 3.8
 
     def _init(self, maxsize: int) -> None:
         self.queue: Deque[Union[Event, _Spilled]] = deque()
-        self._bytes = 0
-        self._spill = Spill()
+        self._bytes = self._small = self.dropped = 0
+        self._spill = Spill(most_bytes=DISK_BYTES)
 
     def put_back(self, item: Event) -> None:
         """The first of all again: what came meanwhile came later."""
         with self.mutex:
+            if isinstance(item, Message) and len(item.payload) <= SMALL_BYTES:
+                self._small += len(item.payload) + _SMALL_COSTS
+            elif isinstance(item, Message):
+                self._bytes += len(item.payload)
             self.queue.appendleft(item)
             self.not_empty.notify()
 
     def _put(self, item: Event) -> None:
-        if isinstance(item, Message) and len(item.payload) > SMALL_BYTES:
+        if isinstance(item, Message) and len(item.payload) <= SMALL_BYTES:
+            if self._small >= MOST_SMALL_BYTES:
+                self._drop(item, "too many messages wait to be read")
+                return
+            self._small += len(item.payload) + _SMALL_COSTS
+        elif isinstance(item, Message):
             if self._bytes + len(item.payload) > EVENT_BYTES:
                 self._put_on_disk(item)
                 return
@@ -97,9 +114,14 @@ class EventQueue(queue.Queue):  # not subscriptable in Python 3.8
                 pieces.append(self._spill.put(view[start : start + CHUNK_BYTES]))
         except WireError as error:  # its sender will send it again
             self._spill.free(pieces)
-            log.warning("dropped a message on %s: %s", message.topic, error)
+            self._drop(message, str(error))
             return
         self.queue.append(_Spilled(message.topic, tuple(pieces)))
+
+    def _drop(self, message: Message, why: str) -> None:
+        self.dropped += 1
+        if self.dropped % _DROPPED_OF == 1:
+            log.warning("dropped a message on %s: %s (the %d.)", message.topic, why, self.dropped)
 
     def _get(self) -> Event:
         item = self.queue.popleft()
@@ -109,6 +131,8 @@ class EventQueue(queue.Queue):  # not subscriptable in Python 3.8
             return Message(item.topic, payload)
         if isinstance(item, Message) and len(item.payload) > SMALL_BYTES:
             self._bytes -= len(item.payload)
+        elif isinstance(item, Message):
+            self._small -= len(item.payload) + _SMALL_COSTS
         return item
 
 
@@ -137,12 +161,22 @@ class BrokerAddress:
         except ValueError as error:
             raise UsageError(f"broker address {url!r}: {error}") from error
         if parts.scheme not in ("mqtt", "mqtts") or not parts.hostname or host_name("host", parts.hostname):
-            raise UsageError(f"broker address {url!r}: expected mqtt://HOST[:PORT] or mqtts://HOST[:PORT]")
+            meant = near(parts.scheme, ("mqtt", "mqtts")) if parts.scheme not in ("mqtt", "mqtts") else ""
+            raise UsageError(f"broker address {url!r}: expected mqtt://HOST[:PORT] or mqtts://HOST[:PORT]{meant}")
         tls = parts.scheme == "mqtts"
         return cls(parts.hostname, port or (8883 if tls else 1883), tls, parts.username, parts.password, ca_file)
 
     def __str__(self) -> str:
         return f"{'mqtts' if self.tls else 'mqtt'}://{self.host}:{self.port}"
+
+
+def client_id(what: str, secret: Optional[bytes] = None) -> str:
+    """A name for a connection that nobody else can guess: who connects under a name in use throws its owner out.
+
+    With a secret of the owner's it is the same every time, so that the broker ends what is left of the connection before.
+    """
+    unknown = secrets.token_hex(8) if secret is None else hashlib.sha256(b"client" + secret).hexdigest()[:16]
+    return f"edgeward-{what}-{unknown}"
 
 
 class Link:
@@ -257,6 +291,11 @@ class Link:
             time.sleep(0.005)
         return self._flushed()
 
+    @property
+    def unacknowledged(self) -> int:
+        """Messages published and not yet with the broker."""
+        return self._published - self._acknowledged
+
     def _flushed(self) -> bool:
         return self._drained and self._acknowledged >= self._published
 
@@ -329,7 +368,7 @@ def _tls_context(address: BrokerAddress) -> ssl.SSLContext:
 
 def check_reachable(address: BrokerAddress, timeout_s: float) -> None:
     """Connects once and leaves; raises BrokerError saying why that did not work."""
-    link = Link(address, f"edgeward-check-{secrets.token_hex(4)}", [])
+    link = Link(address, client_id("check"), [])
     link.open(timeout_s)
     link.close()
 

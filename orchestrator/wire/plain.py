@@ -19,6 +19,7 @@ LIMIT = 500
 
 _CUT = "..."
 _HEX = re.compile(r"[0-9a-f]{8,128}")
+_FORMULA = frozenset("=+-@\t\r")
 _RUN = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
 
@@ -70,6 +71,11 @@ def plain_fields(value: Any, limit: int = LIMIT, depth: int = 50) -> Any:
     if isinstance(value, (list, tuple)):
         return [plain_fields(held, limit, depth - 1) for held in value]
     return value
+
+
+def csv_cell(value: Any) -> Any:
+    """A cell of a CSV file: a text a spreadsheet would take for a formula gets an apostrophe in front, as is usual for that."""
+    return f"'{value}" if isinstance(value, str) and value[:1] in _FORMULA else value
 
 
 def unprintable(data: Any) -> Iterator[Tuple[str, str]]:

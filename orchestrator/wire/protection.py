@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Iterator
 
-from orchestrator.wire.bounds import at_least_one, not_negative, one_of, positive, refuse
+from orchestrator.wire.bounds import MAX_NODES, count, not_negative, one_of, positive, refuse, within
 
 UNITS = ("none", "record", "patient", "node")
 NOISE_AT = ("node", "distributed", "gateway")
@@ -16,6 +16,7 @@ LEAST_NEIGHBOURS = 12
 
 
 _MOST = {
+    "epsilon": 1e6,
     "noise_multiplier": 1e6,
     "statistics_noise_multiplier": 1e6,
     "evaluation_noise_multiplier": 1e6,
@@ -74,7 +75,7 @@ class Privacy:
         yield from positive("epsilon", self.epsilon, "a positive number; unit = 'none' trains without privacy")
         if not 0 < self.delta < 1:
             yield f"delta: {self.delta}, expected a number between 0 and 1, below 1/records of every node"
-        yield from at_least_one("runs", self.runs)
+        yield from count("runs", self.runs)
         if not 0 < self.sampling_rate <= 1:
             yield f"sampling_rate: {self.sampling_rate}, expected a number in (0, 1]"
         yield from positive("clip_norm", self.clip_norm)
@@ -156,11 +157,13 @@ class Aggregation:
         yield from one_of("method", self.method, AGGREGATIONS)
         if self.honest < 3:
             yield f"honest: {self.honest}; a sum over one node is its update, and of two each knows the other's"
-        if self.colluding < 0 or self.neighbours < LEAST_NEIGHBOURS:
-            yield f"colluding must be 0 or more, neighbours at least {LEAST_NEIGHBOURS}"
+        elif self.honest > MAX_NODES:
+            yield f"honest: {self.honest}, at most {MAX_NODES} nodes there can be"
+        yield from count("colluding", self.colluding, 0, MAX_NODES)
+        yield from count("neighbours", self.neighbours, LEAST_NEIGHBOURS, MAX_NODES)
         if self.bits not in (0, 16, 24, 32):
             yield f"bits: {self.bits}, expected 16, 24, 32, or 0 to let the gateway choose"
-        yield from positive("update_range", self.update_range)
+        yield from within("update_range", self.update_range, 1e-30, 1e30)
         if (self.method == "ckks") != bool(self.key_holder):
             yield "key_holder: named with method 'ckks', and only with it"
         if self.key_holder == "gateway":

@@ -4,13 +4,23 @@ import json
 import math
 from typing import Any, Dict, Optional
 
-from orchestrator.wire.plain import plain_fields
+from orchestrator.wire.plain import plain, plain_fields
 
 _MOST_DIGITS = 20
 
 
 def read_object(data: bytes, most_bytes: int, text_limit: int = 200) -> Optional[Dict[str, Any]]:
-    """The JSON object in `data`, every text in it made plain and at most `text_limit` characters long; None for all else.
+    """The JSON object in `data`, every text in it made plain and at most `text_limit` characters long; None for all else."""
+    found = parse_object(data, most_bytes)
+    return (
+        None
+        if found is None
+        else {plain(key, text_limit): plain_fields(held, text_limit) for key, held in found.items()}
+    )
+
+
+def parse_object(data: bytes, most_bytes: int) -> Optional[Dict[str, Any]]:
+    """The JSON object in `data`, its texts as they are; None for all else.
 
     Numbers are finite, and whole ones have at most 64 bits: whoever computes with them, or writes them out again, can.
     """
@@ -18,7 +28,6 @@ def read_object(data: bytes, most_bytes: int, text_limit: int = 200) -> Optional
         return None
     try:
         found = json.loads(data, parse_int=_whole, parse_float=_finite, parse_constant=_refuse)
-        found = plain_fields(found, text_limit)
     except (ValueError, RecursionError):
         return None
     return found if isinstance(found, dict) else None

@@ -25,16 +25,18 @@ def _folder() -> str:
 class Spill:
     """A temporary file for pieces of at most CHUNK_BYTES. Safe to use from several threads."""
 
-    def __init__(self, folder: Optional[str] = None) -> None:
-        self._folder = folder
+    def __init__(self, folder: Optional[str] = None, most_bytes: Optional[int] = None) -> None:
+        self._folder, self._most_bytes = folder, most_bytes
         self._file: Optional[IO[bytes]] = None
         self._free: List[int] = []
         self._slots = 0
         self._lock = threading.Lock()
 
     def put(self, data: "bytes | memoryview") -> Piece:
-        """Stores a piece; WireError when the disk has no room for it."""
+        """Stores a piece; WireError when the disk, or `most_bytes`, has no room for it."""
         with self._lock:
+            if self._most_bytes is not None and not self._free and (self._slots + 1) * CHUNK_BYTES > self._most_bytes:
+                raise WireError(f"{self._most_bytes >> 20} MiB of messages wait on disk already")
             try:
                 if self._file is None:
                     self._file = tempfile.TemporaryFile(dir=self._folder or _folder(), prefix="edgeward-")  # noqa: SIM115

@@ -10,7 +10,18 @@ from dataclasses import dataclass, field
 from typing import Any, Dict, Iterator, List, Mapping, Optional, Tuple
 
 from orchestrator.errors import UsageError
-from orchestrator.wire.bounds import MAX_NODES, at_least_one, near, not_negative, one_of, positive, refuse, within
+from orchestrator.wire.bounds import (
+    MAX_NODES,
+    at_least_one,
+    count,
+    near,
+    not_negative,
+    one_of,
+    positive,
+    refuse,
+    seconds,
+    within,
+)
 from orchestrator.wire.codec import CODECS, ERROR_FEEDBACK
 from orchestrator.wire.protection import Aggregation, Privacy
 from orchestrator.wire.schedule import SCHEDULES, learning_rate_at
@@ -119,9 +130,9 @@ class Schema:
             lacking = [n for n in wanted if n not in self.columns]
             if lacking:
                 yield f"columns: {', '.join(lacking)} not among them"
-        scaled = math.isfinite(self.unit_scale) and self.unit_scale != 0
-        if self.kind == "signal" and (self.samples < 1 or self.channels < 1 or not scaled):
-            yield "a signal needs samples >= 1, channels >= 1 and a unit_scale other than 0"
+        yield from count("samples", self.samples, int(self.kind == "signal"), 1 << 20)
+        yield from count("channels", self.channels, 1, 1 << 20)
+        yield from within("unit_scale", abs(self.unit_scale), 1e-30, 1e30, "a number other than 0, up to 1e30")
 
     @property
     def input_shape(self) -> Tuple[int, ...]:
@@ -183,8 +194,9 @@ class Training:
             yield f"parameters: {self.parameters}; left out, or 0: the gateway plans it from the model"
         if not 0 <= self.warmup_rounds < max(1, self.rounds):
             yield f"warmup_rounds: {self.warmup_rounds}, expected 0 to rounds - 1 = {self.rounds - 1}"
-        if not 0 < self.decay <= 1 or self.decay_every < 1 or not 0 <= self.final_share <= 1:
-            yield "decay must be in (0, 1], decay_every at least 1, final_share in [0, 1]"
+        yield from count("decay_every", self.decay_every)
+        if not 0 < self.decay <= 1 or not 0 <= self.final_share <= 1:
+            yield "decay must be in (0, 1], final_share in [0, 1]"
         yield from (f"options.{n}: {v}, not a finite number" for n, v in self.options.items() if not math.isfinite(v))
 
     def _combinations(self) -> Iterator[str]:
@@ -235,8 +247,8 @@ class Rounds:
             wrong.append(
                 f"minimum_nodes: {self.minimum_nodes}, expected quorum = {self.quorum} to nodes = {self.nodes}, or 0 for all"
             )
-        if not (0 < self.deadline_s < math.inf and 0 < self.gather_s < math.inf and self.attempts >= 1):
-            wrong.append("deadline_s and gather_s must be positive, attempts at least 1")
+        wrong += [*seconds("deadline_s", self.deadline_s), *seconds("gather_s", self.gather_s)]
+        wrong += count("attempts", self.attempts)
         refuse(wrong)
 
     @property
@@ -265,12 +277,12 @@ class Selection:
 
     def __post_init__(self) -> None:
         wrong = []
-        if self.cohort < 0 or not 0 <= self.sampling_rate <= 1:
-            wrong.append("cohort must be 0 or more, sampling_rate in [0, 1]")
+        wrong += [*count("cohort", self.cohort, 0, MAX_NODES), *within("sampling_rate", self.sampling_rate, 0, 1)]
         if self.cohort and self.sampling_rate:
             wrong.append("cohort and sampling_rate exclude each other: a fixed number of nodes, or a Poisson sample")
-        for name in ("minimum_battery", "maximum_temperature_c", "minimum_free_memory_mib", "seen_within_s"):
-            wrong += not_negative(name, getattr(self, name), "0 (no limit) or more")
+        for name, most in (("minimum_battery", 100), ("maximum_temperature_c", 1000), ("minimum_free_memory_mib", 1e9)):
+            wrong += within(name, getattr(self, name), 0, most)
+        wrong += seconds("seen_within_s", self.seen_within_s, "no limit")
         refuse(wrong)
 
 
@@ -285,8 +297,7 @@ class Evaluation:
 
     def __post_init__(self) -> None:
         wrong = within("share", self.share, 0, 0.9, "0 (no federated evaluation) to 0.9")
-        if self.every < 1 or not 2 <= self.bins <= 1000:
-            wrong.append("every must be at least 1, bins 2 to 1000")
+        wrong += [*count("every", self.every), *count("bins", self.bins, 2, 1000)]
         refuse(wrong)
 
     @property

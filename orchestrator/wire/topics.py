@@ -1,11 +1,35 @@
 """MQTT topics. One federation is one subtree; a node writes only below its own name."""
 
 import re
-from typing import Optional, Tuple
+from typing import NamedTuple, Optional, Tuple
 
 from orchestrator.errors import UsageError
 
+PROTOCOL = 1
+"""Version of everything below: the second part of each topic."""
+
+ANY_GATEWAY = "edgeward/+/+/gateway/presence"
+ANY_NODE = "edgeward/+/+/node/+/presence"
+"""Whoever announces itself at a broker, in any federation and any version of the protocol."""
+
 _NAME = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?")
+_ANNOUNCED = re.compile(r"edgeward/([1-9][0-9]{0,3})/([^/]+)/(?:gateway|node/([^/]+))/presence")
+
+
+class Announced(NamedTuple):
+    """What the topic of a presence says: of a gateway where `node` is empty."""
+
+    protocol: int
+    federation: str
+    node: str = ""
+
+
+def announced(topic: str) -> Optional[Announced]:
+    """Who announces itself on this topic; None for topics of other kinds, and for names that nobody can have."""
+    found = _ANNOUNCED.fullmatch(topic)
+    if found is None or not all(_NAME.fullmatch(name) for name in found.groups()[1:] if name is not None):
+        return None
+    return Announced(int(found.group(1)), found.group(2), found.group(3) or "")
 
 
 def check_name(name: str, what: str) -> str:
@@ -17,11 +41,21 @@ def check_name(name: str, what: str) -> str:
     return name
 
 
+MONITOR = "monitor:"
+"""What the name of `edgeward monitor --forward` in a certificate begins with; no node can have it, names have no colon."""
+
+
+def check_party(name: str, what: str) -> str:
+    """`name`, if it can be that of a node or, after MONITOR, of a monitor."""
+    check_name(name[len(MONITOR) :] if name.startswith(MONITOR) else name, what)
+    return name
+
+
 class Topics:
     """The topics of one federation."""
 
     def __init__(self, federation: str) -> None:
-        self._root = f"edgeward/1/{check_name(federation, 'federation')}"
+        self._root = f"edgeward/{PROTOCOL}/{check_name(federation, 'federation')}"
         self.all_nodes = f"{self._root}/all"
         self.gateway_presence = f"{self._root}/gateway/presence"
         self.gateway_echo = f"{self._root}/gateway/echo"

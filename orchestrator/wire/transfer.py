@@ -361,6 +361,10 @@ class Inbox:
             done.popitem(last=False)
         return Ack(key)
 
+    def hear_again(self, sender: str, key: bytes) -> None:
+        """What was received is not done with: should it be sent again, it is a finished body again."""
+        self._done.get(sender, OrderedDict()).pop(key, None)
+
     def forget(self, sender: str) -> None:
         for key in list(self._open.get(sender, ())):
             self._close(sender, key)

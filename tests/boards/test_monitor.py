@@ -15,6 +15,7 @@ import pytest
 from orchestrator.boards.client import BoardClient, BoardError
 from orchestrator.boards.exporters import CSV_HEAD, RecordFile
 from orchestrator.boards.monitor import Monitor
+from orchestrator.boards.protocol import RecordParser
 from orchestrator.boards.virtual import VirtualBoard
 from orchestrator.errors import UsageError
 
@@ -93,6 +94,16 @@ def test_an_error_in_the_callback_stops_the_watching():
     with VirtualBoard() as board, Monitor([board.port], fail, rate_ms=10) as monitor:
         until(lambda: not monitor.wait(0.01))
     assert "disk full" in str(monitor.failure)
+
+
+def test_a_thread_does_not_end_alone(monkeypatch: pytest.MonkeyPatch):
+    def fail(*_: object) -> None:
+        raise ArithmeticError("nobody thought of it")
+
+    monkeypatch.setattr(RecordParser, "feed", fail)
+    with VirtualBoard() as board, Monitor([board.port], rate_ms=10) as monitor:
+        until(lambda: not monitor.wait(0.01))
+    assert isinstance(monitor.failure, ArithmeticError)
 
 
 def cli(*arguments: str) -> "subprocess.CompletedProcess[str]":

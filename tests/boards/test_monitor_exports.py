@@ -14,7 +14,7 @@ from typing import Dict, List, Tuple
 import pytest
 
 from orchestrator.boards.client import BoardClient
-from orchestrator.boards.exporters import CSV_HEAD, open_file
+from orchestrator.boards.exporters import CSV_HEAD, RecordFile, open_file
 from orchestrator.boards.forward import MqttForward, board_name
 from orchestrator.boards.monitor import Monitor, PortStatus
 from orchestrator.boards.prometheus import PrometheusEndpoint, parse_address, render
@@ -74,6 +74,32 @@ def test_the_page_follows_the_format():
     assert latency[0]["simulated"] == "true"
     assert not {"edgeward_reset", "edgeward_Odd", "edgeward_on"} & set(page)
     assert page["edgeward_board_info"][0][0]["model"] == "0123456789abcdef"
+
+
+def test_a_board_cannot_speak_for_the_monitor():
+    board = PortStatus("/dev/ttyUSB0", connected=True)
+    board.last["metrics"] = record(
+        "metrics",
+        board_up=0,
+        board_info=5,
+        boots_total=9,
+        latency_microseconds=1,
+        latency_p50_us='1\nup{a="b"} 0',
+        new=4,
+    )
+    page = parse_page(render([board]))
+    assert page["edgeward_board_up"] == [({"port": "/dev/ttyUSB0"}, 1.0)]
+    assert page["edgeward_boots_total"] == [({"port": "/dev/ttyUSB0"}, 0.0)]
+    assert page["edgeward_new"][0][1] == 4
+    assert not {"edgeward_latency_microseconds", "edgeward_board_info"} & set(page)
+
+
+def test_a_text_in_csv_is_no_formula(tmp_path: Path):
+    file = RecordFile(tmp_path / "r.csv")
+    file.write("=1+1", 1.0, Record("-1", 7, "@SUM(1)", 5, "+kind", 1, {"a": "=1"}))
+    file.close()
+    (row,) = (tmp_path / "r.csv").read_text().splitlines()[1:]
+    assert row == '1.0,\'=1+1,\'-1,7,\'@SUM(1),5,\'+kind,"{""a"": ""=1""}"'
 
 
 def test_the_endpoint_serves_what_the_monitor_knows(sample):
@@ -143,9 +169,17 @@ def test_a_broker_that_goes_away_costs_records_not_memory(broker):
                 break
             time.sleep(0.02)
         assert forward.dropped > 0
-        assert "broker was away" in forward.summary()
+        assert "broker was away or too slow" in forward.summary()
     finally:
         forward.close()
+
+
+def test_a_broker_that_stalls_costs_records_not_memory(broker, monkeypatch: pytest.MonkeyPatch):
+    forward = MqttForward(str(broker.address), "demo", ["/dev/ttyUSB0"])
+    monkeypatch.setattr(forward._link, "_acknowledged", -500)
+    forward.write("/dev/ttyUSB0", 1.0, record("metrics"))
+    assert (forward.forwarded, forward.dropped) == (0, 1)
+    forward.close()
 
 
 def test_names_of_boards():

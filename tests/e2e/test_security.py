@@ -95,7 +95,8 @@ def test_the_broker_lets_in_certificates_of_this_federation_only(federation: Fed
 
 
 def test_a_node_has_its_own_topics_and_no_others(federation: Federation) -> None:
-    """a tries to speak and listen as b, as the gateway, to everyone; the broker drops all of it."""
+    """a tries to speak and listen as b, as the gateway, to everyone; the broker drops all of it. A monitor hears nothing."""
+    watching = enrolled(federation.authority, federation.folder / "id-monitor", "monitor:ward")
     gateway = federation.gateway()
     wait_for(gateway, "open")
     spy = Link(
@@ -104,6 +105,8 @@ def test_a_node_has_its_own_topics_and_no_others(federation: Federation) -> None
         [TOPICS.down("b"), TOPICS.every_up, TOPICS.every_presence, "#"],
     )
     spy.open(60)
+    monitor = Link(federation.address(watching), "monitor", [TOPICS.all_nodes, TOPICS.down("a"), "#"])
+    monitor.open(60)
     listener = federation.as_gateway(TOPICS.up("b"), TOPICS.presence("b"), TOPICS.all_nodes, TOPICS.down("b"))
     time.sleep(0.5)
     for topic in (TOPICS.up("b"), TOPICS.presence("b"), TOPICS.all_nodes, TOPICS.down("b"), TOPICS.down("a")):
@@ -119,9 +122,10 @@ def test_a_node_has_its_own_topics_and_no_others(federation: Federation) -> None
     assert heard
     assert b"forged" not in heard
     topics = {e.topic for e in list(spy.events.queue) if hasattr(e, "payload")}
-    assert topics <= {TOPICS.all_nodes, TOPICS.down("a")}
-    spy.close()
-    listener.close()
+    assert topics <= {TOPICS.all_nodes, TOPICS.down("a"), TOPICS.gateway_presence}
+    assert not [e for e in list(monitor.events.queue) if isinstance(e, Message)]
+    for link in (spy, monitor, listener):
+        link.close()
 
 
 def test_nodes_refuse_what_their_gateway_did_not_say_to_them_now(federation: Federation) -> None:

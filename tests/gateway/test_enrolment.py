@@ -85,6 +85,10 @@ def test_a_wrong_authority_gets_no_secret(authority: Authority, server: str, tmp
     assert audited(authority)[-1][0] == "identity_made"
 
 
+def test_a_monitor_enrolls_as_a_node_does(authority: Authority, server: str, tmp_path: Path) -> None:
+    assert enroll(tmp_path / "m", authority.invite("monitor:ward", server)).name == "monitor:ward"
+
+
 def test_names_that_mean_something_else_are_refused(authority: Authority) -> None:
     for name in ("gateway", "all", "a/b", "monitor:", "+", "Big"):
         with pytest.raises(UsageError):

@@ -126,3 +126,20 @@ def test_a_node_that_is_the_second_ends_and_the_first_says_that_it_is_here(
     with pytest.raises(UsageError, match="another node is here as 'icu'"):
         two.run()
     assert not [payload for _, payload, retain in said if retain], "its end is not the first one's"
+
+
+@pytest.mark.parametrize("words", [[3], "text", [["run"]]])
+def test_a_presence_with_nonsense_about_runs_is_refused(tmp_path: Path, words: Any) -> None:
+    world = World(tmp_path)
+    world.say("ready", "first", runs=words)
+    assert world.kinds() == ["refused"]
+
+
+def test_what_a_node_says_of_this_run_counts_wherever_it_stands(tmp_path: Path) -> None:
+    """A node in two runs, which declined the newer one: another gateway's, whose run this is not."""
+    world = World(tmp_path)
+    world.say("declined", "first", run="another", code="data", runs=[{"kind": "ready", "run": "run", "records": 12}])
+    assert world.online == {"icu": 12}
+    world.say("ready", "first", run="another", runs=[{"kind": "declined", "run": "run", "code": "data"}])
+    assert world.online == {}
+    assert world.kinds() == ["joined", "declined"]

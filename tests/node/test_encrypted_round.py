@@ -430,7 +430,7 @@ def test_while_a_ciphertext_is_missing_nothing_is_said_and_repeats_do_no_harm(tm
 
 def test_a_step_that_comes_before_its_task_is_answered_after_it(tmp_path: Path) -> None:
     federation = Federation(tmp_path)
-    federation.agent._run = None
+    federation.agent._runs.end("run")
     assert federation.context() == ({}, {})
     header = {"kind": "task", "run": "run", "task": task_to_dict(federation.task)}
     federation.agent._take_task(header, {"graph": np.zeros(1, np.uint8)})

@@ -63,6 +63,44 @@ def policy_of(tmp_path: Path, text: str) -> Policy:
     return load_policy(path)[0]
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[allow]\nsigners = []",
+        "[allow]\ntasks = []",
+        "[allow]\ntasks = ['']",
+        "[require]\nunits = []",
+        "[require]\npatient = ''",
+        "[require]\nkey_holder = ''",
+        "[require.peers]",
+        "[require]\npeers = {}",
+        "[budget]\nepsilon_task = []",
+    ],
+)
+def test_nothing_empty_in_a_policy_means_anything_goes(tmp_path: Path, text: str) -> None:
+    with pytest.raises(UsageError, match="empty"):
+        policy_of(tmp_path, text)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("[budget]\nepsilon_task = " + "9" * 5000, "not TOML: Exceeds the limit"),
+        ("a = " + "[" * 5000, "not TOML"),
+        ("[budget]\nepsilon_total = inf", "not a finite number"),
+        ("[budget]\ndelta = nan", "not a finite number"),
+        ("[budget]\nepsilon_task = " + "9" * 400, "is too large"),
+        ("\xff", "not TOML"),
+    ],
+)
+def test_numbers_and_depth_of_a_policy_are_refused_in_a_sentence(tmp_path: Path, text: str, reason: str) -> None:
+    path = tmp_path / "owner.toml"
+    path.write_bytes(text.encode("latin-1"))
+    with pytest.raises(UsageError, match=reason) as caught:
+        load_policy(path)
+    assert str(path) in str(caught.value)
+
+
 def test_the_documented_example_accepts_what_it_should_and_says_itself_in_words() -> None:
     policy, digest = load_policy(EXAMPLE)
     assert len(digest) == 64

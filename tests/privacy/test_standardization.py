@@ -1,10 +1,23 @@
 from typing import List
 
 import numpy as np
+import pytest
 
 from orchestrator.privacy.noise import SecureRandom
 from orchestrator.privacy.noisy_sum import statistics_sum
-from orchestrator.privacy.standardization import mean_and_std, moments, range_scaling, standardize
+from orchestrator.privacy.standardization import (
+    exact_mean_and_std,
+    floor_warning,
+    mean_and_std,
+    moments,
+    noise_of_std,
+    on_floor,
+    pooled,
+    range_scaling,
+    spread,
+    spread_of_moments,
+    standardize,
+)
 from orchestrator.wire.task import Feature, Privacy, Schema, Task
 
 SCHEMA = Schema(
@@ -65,6 +78,44 @@ def test_noise_can_never_leave_an_impossible_std() -> None:
     assert (std > 0).all()
     assert 0 <= mean[0] <= 100
     assert 80 <= mean[3] <= 200
+
+
+@pytest.mark.parametrize("high", [900.0, 1e6, 1e9])
+def test_no_range_is_too_wide_for_exact_sums(high: float) -> None:
+    """Values of 0.1 +- 0.014 on nodes with other means, in ranges of ten powers more."""
+    schema = Schema("table", "y", ("a", "b"), {"0": 0}, (Feature("smoothness", 0, high), Feature("area", -high, high)))
+    rng = np.random.default_rng(3)
+    nodes = ((0.1, 40), (0.13, 9))
+    parts = [np.column_stack([rng.normal(m, 0.014, n), rng.normal(600, 9, n)]).astype(np.float32) for m, n in nodes]
+    total, records = pooled((len(part), spread(part, schema)) for part in parts)
+    mean, std = exact_mean_and_std(total, records, schema)
+    together = np.concatenate(parts).astype(np.float64)
+    np.testing.assert_allclose(mean, together.mean(axis=0), rtol=1e-5)
+    np.testing.assert_allclose(std, together.std(axis=0), rtol=1e-4)
+
+
+def test_a_column_of_one_value_is_scaled_by_its_range() -> None:
+    x = np.full((20, 4), [55, 1, 0, 100], np.float32)
+    mean, std = exact_mean_and_std(*pooled([(20, spread(x, SCHEMA)), (0, np.zeros(4))]), SCHEMA)
+    assert (mean[0], std[0], mean[3], std[3]) == (55, 50, 100, 60)
+
+
+def test_sums_of_moments_still_count() -> None:
+    part = rows(80, 0)
+    sums = moments(part, SCHEMA, records(part)).sum(axis=0)
+    np.testing.assert_allclose(spread_of_moments(sums, 80), spread(part, SCHEMA), rtol=1e-9)
+
+
+def test_columns_whose_spread_noise_hides_are_named() -> None:
+    x = rows(400, 0)
+    wide = Schema("table", "y", ("a", "b"), {"0": 0}, (Feature("age", 0, 1e6), *SCHEMA.features[1:]))
+    assert on_floor(mean_and_std(moments(x, wide, records(x)).sum(axis=0), 400, wide)[1], wide) == ["age"]
+    assert on_floor(mean_and_std(moments(x, SCHEMA, records(x)).sum(axis=0), 400, SCHEMA)[1], SCHEMA) == []
+    assert noise_of_std(40.0, 400) > 0.4
+    warning = floor_warning([f"{i}\n{'x' * 99}" for i in range(3000)])
+    assert warning.isprintable()
+    assert len(warning) < 500
+    assert "and 2995 more" in warning
 
 
 def test_range_scaling_releases_nothing_and_maps_ranges_to_plus_minus_one() -> None:

@@ -1,6 +1,7 @@
 """The coordinator of rounds under CKKS: whom each step asks, and what a missing or unwilling key holder means."""
 
 import random
+from dataclasses import replace
 from typing import List, Sequence
 
 import pytest
@@ -153,6 +154,19 @@ def test_a_key_holder_that_always_refuses_ends_the_run_with_its_reason() -> None
     assert "attempt 3: 0 of 1 answers needed to step 'decrypt'" in failed.reason
     assert "keys abstained: too few nodes" in failed.reason
     assert coordinator.phase == FAILED
+    # Nodes answer as many attempts at a round as the task has, and no more: begun again, the run goes on after this round.
+    assert coordinator.handle(Started(90.0)) == [Aggregate(1, (), 3)]
+    assert asked(coordinator.handle(Aggregated(91.0, 1))) == [(CONTEXT, ("keys",), 1)]
+    assert coordinator.round == 2
+
+
+def test_statistics_that_nodes_answer_no_more_end_a_run_for_good() -> None:
+    coordinator = begun(plan=replace(PLAN, statistics=True))
+    for _ in range(3):
+        answer(coordinator, ["keys"])
+        actions = coordinator.handle(Ticked(coordinator.deadline))
+    assert actions == [Fail(coordinator.reason, final=True)]
+    assert coordinator.handle(Started(90.0)) == actions
 
 
 def test_without_a_key_holder_the_run_does_not_begin_and_says_why() -> None:

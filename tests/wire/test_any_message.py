@@ -170,7 +170,7 @@ class Gateways:
         for payload in payloads:
             gateway._receive(Message(f"edgeward/1/f/node/{node}/{kind}", payload))
         gateway._answers.acknowledge_due()
-        gateway._owed.clear()
+        gateway._answers._owed.clear()
         gateway._refused = Refused()  # or it would not listen any more
         if coordinator.over or coordinator.declined or coordinator.phase != COLLECTING or coordinator.round > 5:
             self.begin()
@@ -250,7 +250,7 @@ def deeper(agent: NodeAgent, peers: List[Peer], rng: random.Random) -> None:
     def tell(body: Body) -> None:
         hear(agent, NotMutating() if rng.random() < 0.6 else rng, [body])
 
-    secure = agent._secure
+    secure = agent._at.secure
     if not isinstance(secure, MaskedRound) or "keys" not in secure._answers:
         return
     about = {"kind": "step", "run": secure.run.id, "round": secure.number, "attempt": secure.attempt}
@@ -275,7 +275,7 @@ def hear(agent: NodeAgent, rng: random.Random, valid: List[Body]) -> None:
     topic = rng.choice([agent._topics.all_nodes, agent._topics.down(agent._name)])
     for payload in any_frames(rng, any_body(rng, valid)):
         agent._link.events.put(Message(topic, payload))
-    while not agent._link.events.empty() or agent._round is not None:
+    while not agent._link.events.empty() or agent._at.round is not None:
         agent._step()
     agent._outbox = type(agent._outbox)()  # nobody acknowledges
 

@@ -1,6 +1,8 @@
 """The broker conformance test: what Edgeward relies on, on every broker it can start."""
 
+import os
 import queue
+import shutil
 import socket
 import threading
 import time
@@ -11,7 +13,8 @@ import pytest
 
 from orchestrator.errors import BrokerError, UsageError
 from orchestrator.gateway.broker import OwnBroker, free_port
-from orchestrator.wire.link import BrokerAddress, Connected, Link, Message
+from orchestrator.wire import link as link_module
+from orchestrator.wire.link import BrokerAddress, Connected, Disconnected, EventQueue, Link, Message, client_id
 
 
 def collect(link: Link, count: int) -> List[Message]:
@@ -46,6 +49,49 @@ def test_large_messages_arrive_in_order_and_are_counted(broker: OwnBroker) -> No
     assert total < received < 1.01 * total + 500
     sender.close()
     receiver.close()
+
+
+def test_a_packet_that_no_chunk_makes_costs_its_sender_the_connection() -> None:
+    if not shutil.which("mosquitto", path=f"{os.environ['PATH']}:/usr/sbin"):
+        pytest.skip("mosquitto is not installed")
+    with OwnBroker("mosquitto") as broker:
+        receiver, sender = opened(broker.address, "r", ["t"]), opened(broker.address, "s", [])
+        sender.publish("t", bytes(600 << 10))
+        assert isinstance(sender.events.get(timeout=60), Disconnected)
+        other = opened(broker.address, "o", [])
+        other.publish("t", bytes(256 << 10))
+        assert len(collect(receiver, 1)[0].payload) == 256 << 10
+        for link in (receiver, sender, other):
+            link.close()
+
+
+def test_unread_messages_are_bounded_in_memory_and_on_disk(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(link_module, "EVENT_BYTES", 1 << 20)
+    monkeypatch.setattr(link_module, "DISK_BYTES", 1 << 20)
+    monkeypatch.setattr(link_module, "MOST_SMALL_BYTES", 100_000)
+    events = EventQueue()
+    for _ in range(20):
+        events.put(Message("t", bytes(256 << 10)))
+    assert (events.qsize(), events.dropped) == (8, 12)  # 1 MiB in memory, 1 MiB on disk
+    for _ in range(400):
+        events.put(Message("t", b"small"))
+    assert events.qsize() < 500
+    kept = events.qsize()
+    assert kept < 8 + 100_000 // 256 + 1
+    assert [record.message for record in caplog.records] == [
+        "dropped a message on t: 1 MiB of messages wait on disk already (the 1.)"
+    ]
+    while not events.empty():
+        events.get()
+    events.put(Message("t", b"small"))  # what was read made room
+    assert events.get() == Message("t", b"small")
+
+
+def test_nobody_guesses_the_name_of_a_connection() -> None:
+    assert client_id("ward") != client_id("ward")
+    assert client_id("ward", b"a") == client_id("ward", b"a") != client_id("ward", b"b")
 
 
 def test_presence_is_retained_and_the_will_replaces_it(broker: OwnBroker) -> None:

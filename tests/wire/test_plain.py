@@ -10,7 +10,16 @@ from hypothesis import strategies as st
 from orchestrator.errors import UsageError, WireError
 from orchestrator.exposition import Page
 from orchestrator.gateway.run import run_id
-from orchestrator.wire.plain import PlainFormatter, as_run_name, file_name, plain, plain_fields, run_name, unprintable
+from orchestrator.wire.plain import (
+    PlainFormatter,
+    as_run_name,
+    csv_cell,
+    file_name,
+    plain,
+    plain_fields,
+    run_name,
+    unprintable,
+)
 from orchestrator.wire.task import Feature, Schema, Task, task_from_dict, task_to_dict
 
 TASK = Task("ward", Schema("table", "y", ("a", "b"), {"0": 0}, (Feature("x", -1, 3),)), {"kind": "mlp", "hidden": []})
@@ -103,6 +112,18 @@ def test_a_declaration_that_an_owner_could_not_read_is_refused_and_quoted_plain(
 def test_letters_of_any_language_are_printable() -> None:
     data = declared("class", "größer als 38 °C")
     assert task_from_dict(data).schema.classes[1] == "größer als 38 °C"
+
+
+def test_only_texts_are_escaped_in_csv() -> None:
+    assert [csv_cell(value) for value in (-1, "-1", "", None, "a=b", "=a", "\ta")] == [
+        -1,
+        "'-1",
+        "",
+        None,
+        "a=b",
+        "'=a",
+        "'\ta",
+    ]
 
 
 def test_depth_costs_no_stack() -> None:

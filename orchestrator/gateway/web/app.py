@@ -14,6 +14,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response, StreamingResponse
 from starlette.routing import Route
 
+from orchestrator.errors import EdgewardError
 from orchestrator.exposition import CONTENT_TYPE
 from orchestrator.gateway.web.guard import Guard, session_token, set_session
 from orchestrator.gateway.web.metrics import render
@@ -180,7 +181,10 @@ class Dashboard:
             view = self._model.view(name)
             return None if view is None else self._model.run(view)
 
-        found = await self._read(question)
+        try:
+            found = await self._read(question)
+        except EdgewardError as error:
+            return JSONResponse({"error": str(error)}, 409)
         if found is None:
             return JSONResponse({"error": f"the store has no run {name!r}"}, 404)
         return Response(to_json(found), media_type="application/json")

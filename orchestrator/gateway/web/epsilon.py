@@ -52,11 +52,12 @@ class EpsilonCurves:
             "noise_multiplier": privacy.noise_multiplier,
         }
         future = self._future(view)
+        # Until the accountant is done: the noise was planned so that all rounds together spend no more than the budget.
         if not future.done():
-            return {**shown, "state": "computing"}
+            return {**shown, "state": "computing", "planned": privacy.epsilon}
         error = future.exception()
         if error is not None:
-            return {**shown, "state": "failed", "reason": str(error)}
+            return {**shown, "state": "failed", "planned": privacy.epsilon, "reason": str(error)}
         answer = future.result()
         points = [(int(number), float(epsilon)) for number, epsilon in answer["points"]]
         stated = {name: answer["statement"].get(name) for name in _STATED}

@@ -1,91 +1,31 @@
 """What the dashboard hears over MQTT: records of boards, and what nodes say of themselves. A bounded memory of both."""
 
 import logging
-import math
 import queue
-import secrets
 import threading
 import time
-from collections import deque
-from typing import Any, Deque, Dict, List, Optional
+from typing import Any, Dict, List, Optional
 
 from orchestrator.errors import BrokerError, WireError
+from orchestrator.gateway.web.boards import Boards
+from orchestrator.wire.board_records import read_forwarded
 from orchestrator.wire.body import PRESENCE_BYTES, decode_body
 from orchestrator.wire.cbor import NARROW
-from orchestrator.wire.link import BrokerAddress, Connected, Disconnected, Link, Message
-from orchestrator.wire.plain import plain_fields
-from orchestrator.wire.records import read_object
+from orchestrator.wire.link import BrokerAddress, Connected, Disconnected, Link, Message, client_id
+from orchestrator.wire.plain import plain
+from orchestrator.wire.presence import stated_labels, stated_numbers
+from orchestrator.wire.refusals import code_in, text_of
 from orchestrator.wire.topics import Topics
 
 log = logging.getLogger("edgeward.dashboard")
 
-HISTORY = 240
-"""Points kept of each board."""
-_MOST_BOARDS, _MOST_NODES = 500, 5000
+_MOST_NODES = 5000
+_SILENT_S = 3600.0
+"""Without a word for so long, a node gives its place to a new one."""
 _MOST_RECORD_BYTES = 64 << 10
 _MOST_SAID, _SAID_OF = 100, 1000
 """Messages passed over that are logged, and of further ones one in how many."""
-_CHARTED = ("latency_p50_us", "latency_p99_us", "inferences", "psi")
-_SHOWN_KINDS = ("boot", "info", "model", "metrics", "drift", "detect", "selftest", "error")
-
-
-class Board:
-    """Last records and a short history of one board."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.received = self.lost = self.boots = 0
-        self.last: Dict[str, Dict[str, Any]] = {}
-        self.seen_at = 0.0
-        self.model: Optional[str] = None
-        self.simulated: Optional[bool] = None
-        self.history: Deque[Dict[str, Any]] = deque(maxlen=HISTORY)
-        self._boot: Optional[str] = None
-        self._next_seq = 0
-
-    def take(self, record: Dict[str, Any], now: float) -> None:
-        kind = record.get("kind")
-        if not isinstance(kind, str):
-            return
-        self.received += 1
-        self.seen_at = now
-        self._count(record.get("boot"), record.get("seq"))
-        model = record.get("model")
-        if kind != "error":  # an error about a slot carries the digest of the model it refused
-            self.model = model if isinstance(model, str) else None
-        if isinstance(record.get("simulated"), bool):
-            self.simulated = record["simulated"]
-        if kind in _SHOWN_KINDS:
-            self.last[kind] = record
-        charted = {name: record[name] for name in _CHARTED if _number(record.get(name))}
-        if kind in ("metrics", "drift") and charted:
-            self.history.append({"at": now, **charted})
-
-    def _count(self, boot: Any, seq: Any) -> None:
-        if not isinstance(boot, str) or type(seq) is not int:
-            return
-        if boot != self._boot:
-            self.boots, self._boot = self.boots + 1, boot
-        elif seq > self._next_seq:
-            self.lost += seq - self._next_seq
-        self._next_seq = seq + 1
-
-    def shown(self) -> Dict[str, Any]:
-        known = {**self.last.get("boot", {}), **self.last.get("info", {}), **self.last.get("model", {})}
-        return {
-            "board": self.name,
-            "model": self.model,
-            "simulated": self.simulated,
-            "seen_at": self.seen_at,
-            "received": self.received,
-            "lost": self.lost,
-            "boots": self.boots,
-            "about": {k: known.get(k) for k in ("chip", "engine", "firmware", "name", "slot", "state")},
-            "metrics": self.last.get("metrics", {}),
-            "drift": self.last.get("drift", {}),
-            "error": self.last.get("error", {}),
-            "history": list(self.history),
-        }
+_AGAIN_S = 2.0
 
 
 class Listener:
@@ -95,7 +35,7 @@ class Listener:
         self._broker, self._federation = broker, federation
         self._topics = Topics(federation)
         self._lock = threading.Lock()
-        self._boards: Dict[str, Board] = {}
+        self._boards = Boards()
         self._presence: Dict[str, Dict[str, Any]] = {}
         self._stop = threading.Event()
         self.state = "connecting" if broker is not None else "not configured"
@@ -114,27 +54,35 @@ class Listener:
 
     def boards(self) -> List[Dict[str, Any]]:
         with self._lock:
-            return [self._boards[name].shown() for name in sorted(self._boards)]
+            return self._boards.shown()
 
     def presence(self) -> Dict[str, Dict[str, Any]]:
         with self._lock:
             return dict(self._presence)
 
     def _listen(self) -> None:
+        """Until it is stopped: whatever goes wrong is logged and shown, and listening begins again."""
+        while not self._stop.is_set():
+            try:
+                self._connect_and_serve()
+            except Exception as error:
+                log.exception("listening begins again")
+                self._say(f"begins again after an error: {plain(error, 200)}")
+            self._stop.wait(_AGAIN_S)
+
+    def _connect_and_serve(self) -> None:
         assert self._broker is not None
         wanted = [self._topics.every_board, self._topics.every_presence]
-        while not self._stop.is_set():
-            link = Link(self._broker, f"edgeward-dashboard-{secrets.token_hex(4)}", wanted)
-            try:
-                link.open(2.0)
-            except BrokerError as error:
-                self._say(f"no broker: {error}")
-                self._stop.wait(2.0)
-                continue
-            try:
-                self._serve(link)
-            finally:
-                link.close()
+        link = Link(self._broker, client_id("dashboard"), wanted)
+        try:
+            link.open(2.0)
+        except BrokerError as error:
+            self._say(f"no broker: {error}")
+            return
+        try:
+            self._serve(link)
+        finally:
+            link.close()
 
     def _serve(self, link: Link) -> None:
         while not self._stop.is_set():
@@ -169,15 +117,15 @@ class Listener:
             log.warning(f"passed over {what} (the %d. such message)", *about, self._passed_over)
 
     def _take_record(self, board: str, payload: bytes, now: float) -> None:
-        record = read_object(payload, _MOST_RECORD_BYTES)
+        record = read_forwarded(payload, _MOST_RECORD_BYTES)
         if record is None:
             self._pass_over("a message of board %s that is no record", board)
             return
         with self._lock:
-            if board not in self._boards and len(self._boards) >= _MOST_BOARDS:
-                return
-            self._boards.setdefault(board, Board(board)).take(record, now)
-            self.changes += 1
+            taken = self._boards.take(board, record, now)
+            self.changes += int(taken)
+        if not taken:
+            self._pass_over("a record of board %s: too many boards are watched already", board)
 
     def _take_presence(self, node: str, payload: bytes, now: float) -> None:
         try:
@@ -186,18 +134,29 @@ class Listener:
             self._pass_over("presence of %s: %s", node, error)
             return
         if header.get("kind") == "gone":
+            with self._lock:
+                self._presence.get(node, {}).pop("waiting", None)
             return
+        said: Dict[str, Any] = {}
+        if "labels" in header:
+            said["labels"] = stated_labels(header)
+        for table in ("process", "health"):
+            if table in header:
+                said[table] = stated_numbers(header, table)
+        # Whose owner is to be asked: of which run, and why. The next presence says that it is no longer so.
+        asked = {"run": plain(header.get("run")), "reason": text_of(code_in(header))}
+        said["waiting"] = asked if header.get("kind") == "waiting" else None
         with self._lock:
-            if node not in self._presence and len(self._presence) >= _MOST_NODES:
+            if node not in self._presence and not self._room_for_a_node(now):
                 return
-            said = {
-                name: plain_fields(header[name], 100)
-                for name in ("process", "labels", "health")
-                if isinstance(header.get(name), dict)
-            }
             self._presence[node] = {**self._presence.get(node, {}), **said, "at": now}
             self.changes += 1
 
-
-def _number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    def _room_for_a_node(self, now: float) -> bool:
+        if len(self._presence) < _MOST_NODES:
+            return True
+        longest_silent = min(self._presence, key=lambda name: float(self._presence[name]["at"]))
+        if now - self._presence[longest_silent]["at"] < _SILENT_S:
+            return False
+        del self._presence[longest_silent]
+        return True

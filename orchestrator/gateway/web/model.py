@@ -1,9 +1,11 @@
 """Everything the dashboard shows, as plain data in named sections. One thread at a time reads; see app.py."""
 
 import json
+import logging
 import math
 import time
 from collections import Counter, deque
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Deque, Dict, List, Optional
 
@@ -16,12 +18,15 @@ from orchestrator.gateway.web.storeview import StoreView
 from orchestrator.wire.plain import plain
 from orchestrator.wire.process import peak_memory_mib, resident_memory_mib
 
+log = logging.getLogger("edgeward.dashboard")
+
 _TOLD = 200
 _AUDIT_TAIL_BYTES = 256 << 10
 _KEPT = (
     "refused",
     "name_in_use",
     "shortened",
+    "on_floor",
     "waiting",
     "broker_lost",
     "broker_restarted",
@@ -30,6 +35,7 @@ _KEPT = (
     "trying_again",
     "export",
     "planned",
+    "stray",
     "watching",
     "drift",
     "continued",
@@ -48,6 +54,7 @@ class DashboardModel:
         self.counts: Counter[str] = Counter()
         self._store: Optional[StoreView] = None
         self._views: Dict[str, RunView] = {}
+        self._unreadable: Dict[str, str] = {}  # run -> why
 
     def close(self) -> None:
         self.curves.close()
@@ -64,15 +71,28 @@ class DashboardModel:
         return [] if store is None else store.runs()
 
     def view(self, run: str) -> Optional[RunView]:
-        """The run up to date; None where the store does not have it."""
+        """The run up to date; None where the store does not have it. EdgewardError where this version cannot read it."""
         store = self._open()
         if store is None or run not in store.runs():
             return None
-        if run not in self._views:
-            self._views[run] = RunView(store, run)
-        view = self._views[run]
-        view.advance()
-        return view
+        if run in self._unreadable:
+            raise EdgewardError(self._unreadable[run])
+        try:
+            if run not in self._views:
+                self._views[run] = RunView(store, run)
+            self._views[run].advance()
+        except (EdgewardError, KeyError, TypeError, ValueError) as error:  # of another version, or damaged
+            self._unreadable[run] = plain(f"run {run} cannot be read by this version: {error}", 1000)
+            log.exception("%s", self._unreadable[run])
+            raise EdgewardError(self._unreadable[run]) from error
+        return self._views[run]
+
+    def _readable(self) -> List[RunView]:
+        views = []
+        for run in self.runs():
+            with suppress(EdgewardError):  # `summaries` says why
+                views.append(self.view(run))
+        return [view for view in views if view is not None]
 
     def _open(self) -> Optional[StoreView]:
         path = self.out / "gateway.sqlite"
@@ -86,8 +106,7 @@ class DashboardModel:
 
     def current(self) -> Optional[RunView]:
         """The run something happened in last."""
-        views = [view for view in map(self.view, self.runs()) if view is not None]
-        return max(views, key=lambda view: view.last_event_at, default=None)
+        return max(self._readable(), key=lambda view: view.last_event_at, default=None)
 
     def sections(self) -> Dict[str, Any]:
         """What the live page follows: each section is sent when it changed."""
@@ -128,7 +147,10 @@ class DashboardModel:
         return {"state": self.listener.state, "boards": self.listener.boards()}
 
     def summaries(self) -> List[Dict[str, Any]]:
-        return [view.summary() for view in map(self.view, self.runs()) if view is not None]
+        """One entry a run; of one that cannot be read its name, and why."""
+        found = {view.run: view.summary() for view in self._readable()}
+        unreadable = {run: {"run": run, "phase": "unreadable", "reason": why} for run, why in self._unreadable.items()}
+        return [{**found, **unreadable}[run] for run in self.runs() if run in found or run in unreadable]
 
     def _activity(self, view: Optional[RunView] = None) -> List[Dict[str, Any]]:
         """Newest first."""
@@ -185,8 +207,10 @@ def _line(event: Dict[str, Any]) -> str:
     texts = {
         "refused": "refused a message of {node}: {reason}",
         "name_in_use": "refused a second node that calls itself {node}: the first one goes on",
+        "on_floor": "{reason}",
         "shortened": "round {round}: shortened the updates of {names}",
         "waiting": "{node} waits: {reason}",
+        "stray": "{node} waits for a gateway of federation {federation!r}, speaking protocol {protocol}",
         "broker_lost": "lost the broker: {reason}",
         "broker_restarted": "the broker had died and was started again",
         "broker_silent": "no messages from the broker for {seconds:.0f} s",

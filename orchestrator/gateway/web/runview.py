@@ -16,6 +16,7 @@ from orchestrator.rounds.secure import VECTOR_STEPS, coordinator_of
 from orchestrator.wire.plain import plain
 from orchestrator.wire.task import task_from_dict
 
+ASKED = "waits for its owner"
 _ACTIVITY = 100
 _REASON = 2000
 """Characters of why a run failed: it may quote several nodes."""
@@ -135,15 +136,16 @@ class RunView:
         figures = self.store.nodes(self.run)
         sizes = self.store.open_updates(self.run)
         rows = []
-        for name in sorted({*self.nodes, *self.coordinator.declined}):
+        asked = {name: said["waiting"]["reason"] for name, said in presence.items() if self._asks(name, said)}
+        for name in sorted({*self.nodes, *self.coordinator.declined, *asked}):
             history = self.nodes.get(name, NodeHistory())
             said = presence.get(name, {})
             process = {**figures.get(name, {}), **said.get("process", {})}
             rows.append(
                 {
                     "node": name,
-                    "state": self._state(name),
-                    "reason": self._reason(name),
+                    "state": ASKED if name in asked else self._state(name),
+                    "reason": asked.get(name) or self._reason(name),
                     "records": history.records or None,
                     "updates": history.updates,
                     "joined_at": history.joined_at or None,
@@ -157,6 +159,11 @@ class RunView:
                 }
             )
         return rows
+
+    def _asks(self, node: str, said: Dict[str, Any]) -> bool:
+        """Whether the node waits for its owner to let it take part."""
+        known = node in self.coordinator.online or node in self.coordinator.declined
+        return not known and (said.get("waiting") or {}).get("run") == self.run
 
     def _state(self, node: str) -> str:
         state = self.coordinator

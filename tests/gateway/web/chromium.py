@@ -132,7 +132,7 @@ class Browser:
         assert "exceptionDetails" not in answer, f"{expression}: {answer['exceptionDetails']}"
         return answer["result"].get("value")
 
-    def wait(self, expression: str, timeout_s: float = 60.0) -> None:
+    def wait(self, expression: str, timeout_s: float = 300.0) -> None:
         """Returns as soon as the expression gives something; one that throws gives nothing."""
         deadline = time.monotonic() + timeout_s
         while time.monotonic() < deadline:

@@ -5,12 +5,38 @@ import { drawOverview } from "./overview.js";
 import { drawRuns } from "./runs.js";
 import { drawLog } from "./log.js";
 
-const state = { gateway: null, run: null, live: null, nodes: [], rounds: [], privacy: null, boards: null, runs: [], activity: [], audit: null, problem: null, chosen: null, compared: {} };
+const state = { gateway: null, run: null, live: null, nodes: [], rounds: [], privacy: null, boards: null, runs: [], activity: [], audit: null, problem: null, chosen: null, compared: {}, looked: {} };
 const views = { overview: drawOverview, runs: drawRuns, log: drawLog };
 const heard = new Set();
 let drawing = false;
 
+// The run of an address such as #run/NAME; null for any other.
+function opened() {
+  const found = location.hash.match(/^#run\/(.+)$/);
+  if (!found) return null;
+  try {
+    return decodeURIComponent(found[1]);
+  } catch {
+    return found[1];
+  }
+}
+
+// What the first view draws: the newest run as it goes on, or the opened one as it was when it was asked for.
+function shown() {
+  const name = opened();
+  if (name === null || name === state.run?.run) return state;
+  const looked = (state.looked[name] ??= { at: 0, data: null, error: null });
+  const settled = looked.error || (looked.data && looked.data.privacy.state !== "computing");
+  if (!settled && Date.now() - looked.at > 2000) {
+    looked.at = Date.now();
+    fetchJson(`/api/runs/${encodeURIComponent(name)}`).then((data) => { looked.data = data; }, (error) => { looked.error = error.message; }).then(redraw);
+  }
+  if (!looked.data) return { opening: name, error: looked.error };
+  return { ...state, ...looked.data, activity: [], other: true, gateway: { ...state.gateway, running: false } };
+}
+
 function view() {
+  if (opened() !== null) return "overview";
   const wanted = location.hash.slice(1);
   return wanted in views ? wanted : "overview";
 }
@@ -30,7 +56,7 @@ function draw() {
   for (const name of Object.keys(views)) {
     document.getElementById(name).hidden = name !== open;
     const link = document.querySelector(`[data-view="${name}"]`);
-    if (name === open) link.setAttribute("aria-current", "page");
+    if (name === (opened() === null ? open : "runs")) link.setAttribute("aria-current", "page");
     else link.removeAttribute("aria-current");
   }
   const problem = document.getElementById("problem");
@@ -40,7 +66,7 @@ function draw() {
   document.getElementById("federation").textContent = state.gateway.federation;
   document.title = title();
   const place = document.getElementById(open);
-  keepingFocus(place, () => place.replaceChildren(...views[open](state, { redraw, choose, fetchJson })));
+  keepingFocus(place, () => place.replaceChildren(...views[open](open === "overview" ? shown() : state, { redraw, choose, fetchJson })));
   tick();
 }
 

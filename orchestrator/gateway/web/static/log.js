@@ -28,9 +28,14 @@ function audit(found) {
   return el("ul", { class: "activity long" }, found.entries.map((entry) => el("li", {}, el("span", { class: "muted when" }, clock(entry.at)), el("span", { class: "entry" }, words(entry)))));
 }
 
-const CHAIN = ["n", "at", "before"];
+// Not shown beside the sentence: how entries are chained.
+const CHAIN = ["n", "at", "before", "event"];
+const WHOLE = (value) => (typeof value === "object" && value !== null ? (Array.isArray(value) ? value.join(", ") : Object.entries(value).map(([k, v]) => `${k} ${WHOLE(v)}`).join(", ")) : String(value));
 
 function words(entry) {
   if (entry.unreadable) return `unreadable: ${entry.unreadable}`;
-  return Object.entries(entry).filter(([name]) => !CHAIN.includes(name)).map(([name, value]) => `${name} ${typeof value === "object" ? JSON.stringify(value) : value}`).join(" · ");
+  const who = entry.node ? `${entry.node}: ` : "";
+  const rest = Object.entries(entry).filter(([name, value]) => !CHAIN.includes(name) && name !== "node" && value !== null && value !== "" && WHOLE(value) !== "");
+  const about = rest.map(([name, value]) => `${name.replaceAll("_", " ")} ${WHOLE(value)}`).join(", ");
+  return `${who}${String(entry.event ?? "entry").replaceAll("_", " ")}${about ? ` (${about})` : ""}`;
 }

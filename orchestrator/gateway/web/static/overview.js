@@ -13,6 +13,7 @@ const PHASES = {
 };
 
 export function drawOverview(state) {
+  if (state.opening) return [empty(`Run ${state.opening}`, state.error ?? "Reading …")];
   if (!state.run) return [noRun(state), el("div", { class: "grid" }, boardsCard(state))];
   const trained = state.rounds.filter((r) => r.round > 0 && r.round <= state.live.rounds);
   return [
@@ -42,7 +43,7 @@ function heading(state) {
   const training = later && later.training > 1 ? `, training ${later.training}` : "";
   return el("div", { class: "heading" },
     el("h1", {}, state.run.name),
-    el("p", { class: "muted" }, `run ${state.run.run}${training}`));
+    el("p", { class: "muted" }, `run ${state.run.run}${training}`, state.other ? [" · ", el("a", { href: "#runs" }, "all runs")] : null));
 }
 
 function figures(state, trained) {
@@ -50,17 +51,25 @@ function figures(state, trained) {
   const live = state.live;
   const done = Math.max(0, trained.length);
   const privacy = state.privacy;
-  const online = state.nodes.filter((n) => !["away", "declined"].includes(n.state)).length;
+  const online = state.nodes.filter((n) => !["away", "declined", ASKED].includes(n.state)).length;
   const boards = state.boards.boards;
   return el("dl", { class: "figures" },
     figure("Rounds", `${done}`, ` / ${live.rounds}`, PHASES[live.phase]),
     figure("Accuracy", known(last.accuracy) ? (100 * last.accuracy).toFixed(1) : "–", known(last.accuracy) ? " %" : "", known(last.auc) ? `AUC ${number(last.auc)}` : "of the gateway’s test rows"),
     privacy.state === "none"
       ? figure("Epsilon", "none", "", "trained without privacy")
-      : figure("Epsilon spent", privacy.state === "ready" ? epsilon(privacy.spent) : "…", ` / ${epsilon(privacy.budget)}`, `per ${privacy.unit}, delta ${privacy.delta}`),
-    figure("Nodes", `${online}`, ` / ${state.nodes.length}`, `${state.nodes.filter((n) => n.state === "declined").length} declined`),
+      : privacy.state === "ready"
+        ? figure("Epsilon spent", epsilon(privacy.spent), ` / ${epsilon(privacy.budget)}`, `per ${privacy.unit}, delta ${privacy.delta}`)
+        : figure("Epsilon planned", epsilon(privacy.planned), "", `for all rounds, per ${privacy.unit}, delta ${privacy.delta}`),
+    figure("Nodes", `${online}`, ` / ${live.nodes_wanted} wanted`, nodesNote(state.nodes)),
     figure("Updates", bytes(known(last.bytes_up) ? last.bytes_up / Math.max(1, last.updates) : null), "", "a node and round, up"),
     figure("Boards", `${boards.length}`, "", boards.some((b) => b.simulated) ? `${boards.filter((b) => b.simulated).length} simulated` : "reporting"));
+}
+
+function nodesNote(nodes) {
+  const asked = nodes.filter((n) => n.state === ASKED).length;
+  const declined = nodes.filter((n) => n.state === "declined").length;
+  return `${declined} declined${asked ? `, ${asked} to be approved` : ""}`;
 }
 
 function figure(name, value, unit, note) {
@@ -74,7 +83,7 @@ function liveCard(state) {
   const tag = el("span", { class: `pill ${live.phase === "failed" ? "bad" : ended ? "good" : running ? "busy" : "off"}`, id: "phase" }, PHASES[live.phase] ?? live.phase);
   const name = live.round < 0 ? "Before the first round" : live.kind === "statistics" ? "Statistics round" : live.kind === "evaluation" ? "Last evaluation" : `Round ${live.round} of ${live.rounds}`;
   const parts = [el("p", { class: "lead", id: "round" }, ended ? endedText(live, state) : name)];
-  if (!running && !ended) parts.push(el("p", { class: "note-box" }, "The gateway is not running. The same command continues this run where it was."));
+  if (!running && !ended) parts.push(el("p", { class: "note-box" }, state.other ? "The gateway does not work on this run." : "The gateway is not running. The same command continues this run where it was."));
   if (live.phase === "gathering") parts.push(el("p", {}, `${live.online} of ${live.nodes_wanted} nodes are here.`));
   if (live.phase === "collecting") {
     parts.push(el("p", { class: "muted" }, `${live.arrived.length} updates here (${bytes(live.bytes_up)}), ${live.quorum} needed, announced ${live.attempt} of at most ${live.attempts} times`));
@@ -117,8 +126,9 @@ function activity(state) {
 function privacyCard(state) {
   const privacy = state.privacy;
   if (privacy.state === "none") return card("Privacy", el("p", { class: "note-box" }, privacy.claim));
-  if (privacy.state === "failed") return card("Privacy", el("p", { class: "problem" }, privacy.reason));
-  if (privacy.state === "computing") return card("Privacy", el("p", { class: "muted" }, "The accountant is computing epsilon over the rounds …"));
+  const planned = `Planned: epsilon ${epsilon(privacy.planned)} at delta ${privacy.delta} for all rounds together, per ${privacy.unit}.`;
+  if (privacy.state === "failed") return card("Privacy", [el("p", {}, planned), el("p", { class: "problem" }, privacy.reason)]);
+  if (privacy.state === "computing") return card("Privacy", [el("p", {}, planned), el("p", { class: "muted" }, "How much of it each round spends is being computed.")]);
   const begun = state.live.round;
   const spent = privacy.points.filter((p) => p[0] <= Math.max(begun, 0) && begun >= 0);
   const chart = lineChart({
@@ -157,7 +167,8 @@ function lossChart(rounds, planned) {
   return lineChart({ title: "Loss over the rounds", series: [{ name: "loss", color: 4, points: rounds.map((r) => [r.round, r.loss]) }], format: (v, tick) => (tick ? String(v) : number(v)), xMin: 1, xMax: planned, area: true });
 }
 
-const STATES = { arrived: "good", training: "busy", waiting: "", done: "good", away: "off", declined: "bad", "passed over": "warn" };
+const ASKED = "waits for its owner";
+const STATES = { [ASKED]: "warn", arrived: "good", training: "busy", waiting: "", done: "good", away: "off", declined: "bad", "passed over": "warn" };
 
 function nodesCard(state) {
   if (!state.nodes.length) return card("Nodes", empty("No nodes yet", "Start one beside its data: edgeward node run --broker mqtt://GATEWAY --name NAME --data FILE"), { wide: true });

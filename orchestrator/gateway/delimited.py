@@ -1,0 +1,144 @@
+"""Reads a delimited text file that nobody prepared: its encoding, separator and decimal mark are found out, and said."""
+
+import codecs
+import csv
+import re
+from itertools import islice
+from pathlib import Path
+from typing import Iterator, List, NamedTuple, Tuple
+
+from orchestrator.errors import DataError
+
+SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "vertical bars"}
+MOST_ROWS = 200_000
+"""That are looked at; of a longer file the first ones."""
+
+_SAMPLE_LINES = 200
+_NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d{1,3})?", re.ASCII)
+_DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+", re.ASCII)
+_BINARY = (b"PK\x03\x04", b"\x1f\x8b", b"PAR1", b"\xd0\xcf\x11\xe0", b"%PDF", b"SQLite format 3")
+_SAVE_AS = "export it as CSV (comma-separated, UTF-8), with a first line that names the columns"
+
+
+class Table(NamedTuple):
+    """rows: (line of the file, stripped cells), each as long as the header. assumed: what was found out, for people.
+
+    plain: whether nodes read the file as it is: commas, UTF-8, points in decimals.
+    """
+
+    header: List[str]
+    rows: List[Tuple[int, List[str]]]
+    decimal_comma: bool
+    plain: bool
+    assumed: List[str]
+
+    def column(self, name: str) -> List[str]:
+        index = self.header.index(name)
+        return [cells[index] for _, cells in self.rows]
+
+    def number(self, cell: str) -> "float | None":
+        """The cell as a number, None where it is none."""
+        if self.decimal_comma and _DECIMAL_COMMA.fullmatch(cell):
+            cell = cell.replace(",", ".")
+        return float(cell) if _NUMBER.fullmatch(cell) else None
+
+
+def read_delimited(path: Path) -> Table:
+    """Raises DataError, with the line, for what is not a table with a header line."""
+    encoding, said = _encoding(path)
+    try:
+        with path.open(newline="", encoding=encoding) as file:
+            separator = _separator(path, list(islice(file, _SAMPLE_LINES)))
+            file.seek(0)
+            header, rows, more = _rows(path, file, separator)
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: not text in {encoding}: {error.reason}; {_SAVE_AS}") from error
+    assumed = [f"values are separated by {SEPARATORS[separator]}", said]
+    decimal_comma = separator != "," and any(_DECIMAL_COMMA.fullmatch(cell) for _, cells in rows for cell in cells)
+    if decimal_comma:
+        assumed.append("decimals are written with commas")
+    if more:
+        assumed.append(f"only the first {MOST_ROWS:,} rows were looked at")
+    plain = separator == "," and encoding == "utf-8-sig"
+    return Table(header, rows, decimal_comma, plain, assumed)
+
+
+def _encoding(path: Path) -> Tuple[str, str]:
+    """(codec, what to say of it)."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(1 << 20)
+            rest = file.read(1) != b""
+    except OSError as error:
+        raise DataError(f"{path}: {error.strerror}") from error
+    if not head.strip():
+        raise DataError(f"{path}: the file is empty")
+    if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return "utf-16", "the text is UTF-16"
+    if head.startswith(_BINARY) or b"\0" in head:
+        raise DataError(f"{path}: not text, such as a spreadsheet or a compressed file; {_SAVE_AS}")
+    try:
+        codecs.getincrementaldecoder("utf-8")().decode(head, final=not rest)
+    except UnicodeDecodeError:
+        return "cp1252", "the text is not UTF-8, and was read as Windows-1252"
+    return "utf-8-sig", "the text is UTF-8"
+
+
+def _separator(path: Path, lines: List[str]) -> str:
+    """The one that gives most lines as many values as the first has; of several, the one that gives most."""
+    if lines and lines[0].startswith("#"):
+        raise DataError(f"{path}:1: a comment; take out what stands before the names of the columns")
+    best, found = (0.0, 1), ""
+    for separator in SEPARATORS:
+        try:
+            widths = [len(cells) for cells in csv.reader(lines, delimiter=separator) if any(map(str.strip, cells))]
+        except csv.Error:
+            continue  # of the one that is chosen it is reported with its line
+        if not widths or widths[0] < 2:
+            continue
+        score = (round(widths.count(widths[0]) / len(widths), 1), widths[0])
+        if score > best:
+            best, found = score, separator
+    if not found:
+        raise DataError(
+            f"{path}: no table is recognized: its lines are not split by {', '.join(SEPARATORS.values())}; {_SAVE_AS}"
+        )
+    return found
+
+
+def _rows(path: Path, file: Iterator[str], separator: str) -> Tuple[List[str], List[Tuple[int, List[str]]], bool]:
+    """(header, rows, whether there are more)."""
+    header: List[str] = []
+    rows: List[Tuple[int, List[str]]] = []
+    reader = csv.reader(file, delimiter=separator, strict=True)
+    try:
+        for cells in reader:
+            cells = [cell.strip() for cell in cells]
+            if not any(cells):
+                continue
+            if not header:
+                header = _checked_header(path, reader.line_num, cells)
+            elif len(cells) != len(header):
+                raise DataError(
+                    f"{path}:{reader.line_num}: {len(cells)} values, the first line names {len(header)} columns"
+                )
+            elif len(rows) == MOST_ROWS:
+                return header, rows, True
+            else:
+                rows.append((reader.line_num, cells))
+    except csv.Error as error:
+        raise DataError(f"{path}:{reader.line_num}: not CSV: {error}") from error
+    if not rows:
+        raise DataError(f"{path}: no rows under the names of the columns")
+    return header, rows, False
+
+
+def _checked_header(path: Path, line: int, cells: List[str]) -> List[str]:
+    if all(_NUMBER.fullmatch(cell) or not cell for cell in cells):
+        raise DataError(
+            f"{path}:{line}: the first line holds numbers, not the names of the columns: add a line with these"
+        )
+    twice = sorted({cell for cell in cells if cells.count(cell) > 1})
+    if twice:
+        raise DataError(f"{path}:{line}: column {twice[0]!r} occurs twice; every column needs a name of its own")
+    return cells

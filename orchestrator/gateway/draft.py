@@ -1,0 +1,141 @@
+"""Writes an edgeward.toml from what a table looks like: a first draft that runs, for its author to confirm line by line."""
+
+import re
+from dataclasses import dataclass
+from typing import Any, Dict, List
+
+import tomli_w
+
+from orchestrator.gateway.survey import Column, Survey
+from orchestrator.privacy.planning import delta_for
+from orchestrator.wire.topics import check_name
+
+HIDDEN_FROM_ROWS = 300
+"""Fewer rows are too few for a hidden layer, with privacy on: the model is linear."""
+
+EVALUATION_FROM_ROWS = 300
+"""Fewer held-out rows would show noise instead of figures."""
+
+_HEADER = """\
+# A draft by `edgeward init`, made from {rows:,} rows. Change what is wrong, and CONFIRM every range and every list of levels:
+# all nodes get this file, so they are public, and what stands here was read off these rows. A range rounded outward still
+# shows about how far the values go, and a rare level that somebody has it. Where the rows are private, write what such a value
+# can be at all (an age: 0 to 120), and the levels of the code book.
+# All settings, with their meaning: docs/edgeward.toml of the project.
+"""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What the author chose."""
+
+    name: str
+    nodes: int
+
+
+def name_from(text: str) -> str:
+    """A name for federation and task out of a file's: lower case, at most 31 characters."""
+    slug = re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:31].strip("-")
+    return check_name(slug or "federation", "the federation's name")
+
+
+def write_draft(survey: Survey, wanted: Wanted) -> str:
+    """The text of an edgeward.toml."""
+    units = survey.patients or survey.rows
+    sections = [
+        _HEADER.format(rows=survey.rows),
+        "[gateway]",
+        _line("federation", wanted.name, "nodes name it: edgeward node run --federation " + wanted.name),
+        _line("broker", "embedded", 'or "mosquitto", or the address of yours: "mqtt://HOST:1883"'),
+        _line("host", "127.0.0.1", "for nodes on other machines: give everybody an identity, and listen on 0.0.0.0"),
+        _line("port", 1883),
+        "",
+        "[task]",
+        _line("name", wanted.name),
+        "",
+        *_schema(survey),
+        "",
+        "[task.model]",
+        _line("kind", "mlp"),
+        _line(
+            "hidden",
+            [16] if survey.rows >= HIDDEN_FROM_ROWS else [],
+            "widths of the hidden layers; [] is a linear model",
+        ),
+        "",
+        "[task.training]",
+        _line("rounds", 20),
+        _line("local_steps", 2),
+        _line("learning_rate", 0.5),
+        _line("tail_average", True, "the result is the mean of the second half of the rounds"),
+        "",
+        *_privacy(survey, units),
+        "",
+        "[task.rounds]",
+        _line("nodes", wanted.nodes, "the run starts when so many are here"),
+        _line("quorum", max(1, wanted.nodes - 1), "a round goes on with so many"),
+    ]
+    if survey.complete >= EVALUATION_FROM_ROWS:
+        sections += [
+            "",
+            "[task.evaluation]",
+            _line("share", 0.2, "of each node's records are held out, to say how good the model is"),
+            _line("every", 5),
+        ]
+    return "\n".join(sections) + "\n"
+
+
+def _schema(survey: Survey) -> List[str]:
+    lines = ["[task.schema]", _line("kind", "table"), _line("label", survey.label)]
+    lines.append(_line("classes", [name for name, _ in survey.classes]))
+    values = {value: number for number, (_, value) in enumerate(survey.classes)}
+    lines.append(f"label_values = {_inline(values)}  # value in the file = number of its class")
+    lines.append(_line("missing_markers", survey.markers, "cells that mean: no value"))
+    lines.append(_line("drop_missing", True, "rows that lack a value used below are left out"))
+    if survey.patient:
+        lines.append(_line("patient", survey.patient, "says whose record it is"))
+    lines.append("features = [")
+    lines += [f"    {_feature(column)}," + (f"  # {column.note}" if column.note else "") for column in survey.columns]
+    lines.append("]")
+    lines += [f"# left out: {_value(name)}: {why}" for name, why in survey.left_out]
+    return lines
+
+
+def _feature(column: Column) -> str:
+    if column.kind == "category":
+        return _inline({"name": column.name, "categories": list(column.categories)})
+    return _inline({"name": column.name, "minimum": _plain(column.minimum), "maximum": _plain(column.maximum)})
+
+
+def _privacy(survey: Survey, units: int) -> List[str]:
+    unit = "patient" if survey.patient else "record"
+    return [
+        "[task.privacy]",
+        _line("unit", unit, "what is protected"),
+        _line("epsilon", 8.0, "what it costs: edgeward privacy plan edgeward.toml --rows N"),
+        _line("delta", delta_for(units), f"below 1/{unit}s of every node; this suits up to {units:,} in all"),
+    ]
+
+
+def _plain(number: float) -> Any:
+    """Whole numbers without a decimal point, as people write them."""
+    return int(number) if number == int(number) and abs(number) < 1e15 else number
+
+
+def _line(name: str, value: Any, comment: str = "") -> str:
+    return f"{name} = {_value(value)}" + (f"  # {comment}" if comment else "")
+
+
+def _inline(values: Dict[str, Any]) -> str:
+    return "{ " + ", ".join(f"{_key(name)} = {_value(value)}" for name, value in values.items()) + " }"
+
+
+def _key(name: str) -> str:
+    return name if re.fullmatch(r"[A-Za-z_]+", name) else _value(name)
+
+
+def _value(value: Any) -> str:
+    """One value as TOML, on one line."""
+    if isinstance(value, list):
+        return "[" + ", ".join(map(_value, value)) + "]"
+    return tomli_w.dumps({"x": value}).partition("=")[2].strip()

@@ -1,0 +1,330 @@
+"""What the columns of a table are: numbers, categories, the label, whose record it is, or nothing a model can use.
+
+It looks at every value, so what it finds is derived from the data: ranges are rounded outward, and still show about how far the
+values go. It is for rows that are public or synthetic, or for an author who replaces what it suggests.
+"""
+
+import math
+import re
+from collections import Counter
+from dataclasses import dataclass, field
+from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
+from typing import Dict, List, Optional, Sequence, Tuple
+
+from orchestrator.errors import UsageError
+from orchestrator.gateway.delimited import Table
+from orchestrator.node.cells import canonical
+from orchestrator.wire.bounds import near
+
+MISSING = ("", "?", "na", "n/a", "nan", "null", "none", "nil", "-", "--", ".", "#n/a")
+"""In lower case: how tables say that there is no value. Of words some may be levels all the same, such as "none"."""
+
+_SURELY_MISSING = ("", "?", "na", "n/a", "nan", "null", "#n/a")
+MOST_LEVELS = 20
+MOST_CLASSES = 20
+FEW_CODES = 8
+LEAST_PATIENTS = 10
+LEAST_COMPLETE = 0.8
+"""Share of rows that must be left when those lacking a value are dropped; columns with gaps go first."""
+
+LEAST_ROWS = 20
+FEW_ROWS = 20
+"""Of a class: what is learned from fewer is chance."""
+
+_ID_NAME = re.compile(r"(?:^|[ _.-])(?:id|nr|no|num|number|mrn|uuid|guid|key|index|idx|row)$|(?:Id|ID)$", re.IGNORECASE)
+_PERSON = re.compile(r"patient|subject|person|participant|(?:^|[ _.-])(?:pat|pid|mrn)(?:$|[ _.-])", re.IGNORECASE)
+_LABEL_NAME = re.compile(
+    r"label|target|outcome|class|diagnos|died|death|dead|mortality|surviv|event|status|readmi|result|^y$", re.IGNORECASE
+)
+_DATE = re.compile(
+    r"(?:\d{4}[-/.]\d{1,2}[-/.]\d{1,2}|\d{1,2}[-/.]\d{1,2}[-/.]\d{2,4}|\d{1,2}[- ][A-Za-z]{3,9}[- ]\d{2,4})"
+    r"(?:[T ]\d{1,2}:\d{2}.*)?|\d{1,2}:\d{2}(?::\d{2}(?:\.\d+)?)?"
+)
+_COMPACT_DATE = re.compile(r"(?:19|20)\d{2}(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])")
+
+
+@dataclass(frozen=True)
+class Column:
+    """One that a model can use. kind: number, integer, boolean, category. note: what its author should look at."""
+
+    name: str
+    kind: str
+    minimum: float = 0.0
+    maximum: float = 0.0
+    categories: Tuple[str, ...] = ()
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Survey:
+    """classes: (name, the value of the file that stands for it), in order. left_out: (column, why).
+
+    complete: rows that lack no value that is used. markers: cells that stand for a missing value.
+    """
+
+    rows: int
+    complete: int
+    label: str
+    classes: List[Tuple[str, str]]
+    columns: List[Column]
+    left_out: List[Tuple[str, str]]
+    markers: List[str]
+    patient: str = ""
+    patients: int = 0
+    warnings: List[str] = field(default_factory=list)
+
+
+def label_candidates(table: Table) -> List[str]:
+    """Columns with a few values, the likeliest first."""
+    found = []
+    for position, name in enumerate(table.header):
+        levels = _levels(_present(table.column(name)))
+        if name and 2 <= len(levels) <= MOST_CLASSES and len(levels) * 2 <= len(table.rows):
+            found.append((not _LABEL_NAME.search(name), len(levels) > 2, -position, name))
+    return [name for *_, name in sorted(found)]
+
+
+def survey(table: Table, label: str, patient: str = "") -> Survey:
+    """Raises UsageError for a label or patient column that is not there, or cannot be one."""
+    for option, name in (("--label", label), ("--patient", patient)):
+        if name and name not in table.header:
+            raise UsageError(
+                f"{option} {name!r}: no such column{near(name, table.header)}; the file has {', '.join(table.header)}"
+            )
+    if len(table.rows) < LEAST_ROWS:
+        raise UsageError(
+            f"{len(table.rows)} rows do not show what a column holds: give a table of at least {LEAST_ROWS}"
+        )
+    if patient and patient == label:
+        raise UsageError(f"--patient {patient!r}: it is the label")
+    classes = _classes(table, label)
+    patient = patient or _patient(table, label)
+    columns, left_out = [], []
+    for name in table.header:
+        if name in (label, patient):
+            continue
+        column, why = describe(table, name)
+        if column is None:
+            left_out.append((name, why))
+        else:
+            columns.append(column)
+    columns, gaps, complete = _without_gaps(table, columns, label)
+    names = {column.name for column in columns} | {label}
+    markers = sorted({cell for name in names for cell in table.column(name) if is_missing(cell)} | {""})
+    return Survey(
+        len(table.rows),
+        complete,
+        label,
+        classes,
+        columns,
+        left_out + gaps,
+        [m for m in markers if not any(m in column.categories for column in columns)],
+        patient,
+        len(set(table.column(patient))) if patient else 0,
+        _warnings(table, label, classes, columns),
+    )
+
+
+def is_missing(cell: str) -> bool:
+    return cell.lower() in MISSING
+
+
+def _present(cells: Sequence[str]) -> List[str]:
+    return [cell for cell in cells if not is_missing(cell)]
+
+
+def _levels(cells: Sequence[str]) -> Dict[str, int]:
+    """One spelling of each value -> how many rows have it; 1 and 1.0 are the same value, as nodes see it."""
+    spelling: Dict[str, str] = {}
+    counts: Counter[str] = Counter()
+    for cell in cells:
+        counts[spelling.setdefault(canonical(cell), cell)] += 1
+    return dict(counts)
+
+
+def describe(table: Table, name: str) -> Tuple[Optional[Column], str]:
+    """(the column, "") or (None, why no model can use it)."""
+    if not name or not name.isprintable():
+        return None, "it has no name that can be written down"
+    cells = table.column(name)
+    present = _present(cells)
+    if not present:
+        return None, "it holds no value"
+    numbers = [table.number(cell) for cell in present]
+    if all(number is not None for number in numbers):
+        return _number_column(name, present, [number for number in numbers if number is not None])
+    words = [cell for cell in cells if cell.lower() not in _SURELY_MISSING]
+    return _text_column(table, name, words, sum(number is None for number in numbers))
+
+
+def _number_column(name: str, cells: List[str], numbers: List[float]) -> Tuple[Optional[Column], str]:
+    distinct = set(numbers)
+    if not all(map(math.isfinite, numbers)) or max(map(abs, numbers)) > 1e30:
+        return None, "its values are too large to compute with"
+    if len(distinct) == 1:
+        return None, "it has the same value in every row"
+    whole = all(number == int(number) for number in numbers)
+    if whole and len(distinct) == len(numbers) >= 10 and _numbers_rows(name, numbers):
+        return None, "it numbers the rows: an id says nothing about a new record"
+    if whole and all(map(_COMPACT_DATE.fullmatch, cells)):
+        return None, f"it is a date, {_NO_DATES}"
+    if whole and len(distinct) > MOST_LEVELS and _ID_NAME.search(name) and name.lower().endswith("id"):
+        return None, "its name says that it is an id, and these say nothing about a new record"
+    if distinct == {0.0, 1.0}:
+        return Column(name, "boolean", 0.0, 1.0), ""
+    low, high = rounded_outward(min(numbers), max(numbers))
+    note = _sentinel(numbers)
+    if whole and 3 <= len(distinct) <= FEW_CODES and not note:
+        note = f"{len(distinct)} whole numbers: if they are codes and not amounts, write categories instead of a range"
+    return Column(name, "integer" if whole else "number", low, high, (), note), ""
+
+
+_NO_DATES = "and models read numbers and categories: make an age or a number of days of it"
+
+
+def _numbers_rows(name: str, numbers: List[float]) -> bool:
+    """Whether whole numbers that are different in every row are ids: by their name, their order, or their look."""
+    if _ID_NAME.search(name) or _PERSON.search(name):
+        return True
+    steps = [after - before for before, after in zip(numbers, numbers[1:])]
+    if min(steps) > 0 or max(steps) < 0 or max(numbers) - min(numbers) == len(numbers) - 1:
+        return True
+    return min(numbers) >= 1e5 and len({len(f"{number:.0f}") for number in numbers}) == 1 and len(numbers) >= 50
+
+
+def _sentinel(numbers: List[float]) -> str:
+    """A word on an extreme value that is a code for a missing one rather than an amount, as 999 often is."""
+    distinct = sorted(set(numbers))
+    for extreme, rest in ((distinct[-1], distinct[:-1]), (distinct[0], distinct[1:])):
+        nines = re.fullmatch(r"-?9+|-1", f"{extreme:g}") is not None
+        if nines and len(rest) > 2 and min(abs(extreme - rest[-1]), abs(extreme - rest[0])) > rest[-1] - rest[0]:
+            return (
+                f"{extreme:g} is far from all other values: if it stands for a missing one, list it in missing_markers"
+            )
+    return ""
+
+
+def rounded_outward(low: float, high: float) -> Tuple[float, float]:
+    """A range of one or two digits that holds [low, high] with room to spare, from 0 where that is near."""
+    if low >= 0 and 0.2 < high <= 1:
+        return 0.0, 1.0
+    span = Decimal(repr(high)) - Decimal(repr(low))
+    step = Decimal(1).scaleb(span.adjusted())
+    step /= 5 if span < 2 * step else 2 if span < 5 * step else 1
+    room = span / 20
+    bottom = ((Decimal(repr(low)) - room) / step).to_integral_value(ROUND_FLOOR) * step
+    top = ((Decimal(repr(high)) + room) / step).to_integral_value(ROUND_CEILING) * step
+    if 0 <= low <= float(span):
+        bottom = Decimal(0)
+    if 0 <= -high <= float(span):
+        top = Decimal(0)
+    return float(bottom), float(top)
+
+
+def _text_column(table: Table, name: str, words: List[str], texts: int) -> Tuple[Optional[Column], str]:
+    levels = _levels(words)
+    if not levels:
+        return None, "it holds no value"
+    if len(levels) == 1:
+        return None, "it has the same value in every row"
+    dates = sum(_DATE.fullmatch(word) is not None for word in words)
+    if dates * 10 >= 9 * len(words):
+        return None, f"it is a date or a time, {_NO_DATES}"
+    if texts * 5 <= len(words) and len(words) - texts > MOST_LEVELS:
+        line = next(
+            line
+            for line, cells in table.rows
+            if not is_missing(cells[table.header.index(name)]) and table.number(cells[table.header.index(name)]) is None
+        )
+        return None, f"all but {texts} of its values are numbers: correct the others, the first is in line {line}"
+    if len(levels) == len(words) >= 10:
+        spaces = sum(" " in word for word in words) * 2 > len(words)
+        return (
+            None,
+            "it is free text" if spaces else "it is different in every row: an id says nothing about a new record",
+        )
+    if len(levels) > MOST_LEVELS or len(levels) * 2 > len(words):
+        return (
+            None,
+            f"it has {len(levels)} different texts: free text, or more levels than the {MOST_LEVELS} of a category",
+        )
+    if max(map(len, levels)) > 100 or not all(map(str.isprintable, levels)):
+        return None, "its levels are too long, or hold characters that cannot be printed"
+    return Column(name, "category", categories=tuple(sorted(levels)), note=_spelling(levels)), ""
+
+
+def _spelling(levels: Dict[str, int]) -> str:
+    folded: Counter[str] = Counter(level.casefold() for level in levels)
+    alike = sorted(level for level in levels if folded[level.casefold()] > 1)
+    return f"{', '.join(alike)} differ in case only and count as different" if alike else ""
+
+
+def _classes(table: Table, label: str) -> List[Tuple[str, str]]:
+    cells = [cell for cell in table.column(label) if cell.lower() not in _SURELY_MISSING]
+    levels = _levels(cells)
+    if len(levels) < 2:
+        raise UsageError(f"--label {label!r}: it has {len(levels)} value, and at least two classes are needed to learn")
+    if len(levels) > MOST_CLASSES or len(levels) * 2 > len(cells):
+        raise UsageError(
+            f"--label {label!r}: it has {len(levels)} different values in {len(cells)} rows, and classes are learned, not "
+            f"amounts: make a column of at most {MOST_CLASSES} levels of it, such as above and below a limit"
+        )
+    if {canonical(level) for level in levels} == {"0", "1"}:
+        return [("no", "0"), ("yes", "1")]
+    numbers = [table.number(level) for level in levels]
+    if all(number is not None for number in numbers):
+        order = sorted(levels, key=lambda level: table.number(level) or 0.0)
+        return [(canonical(level), level) for level in order]
+    return [(level, level) for level in sorted(levels)]
+
+
+def _patient(table: Table, label: str) -> str:
+    """The column that says whose record it is, where a patient has several; empty where there is no such."""
+    named = [name for name in table.header if name != label and (_PERSON.search(name) or name.lower() == "id")]
+    for name in sorted(named, key=lambda name: not _PERSON.search(name)):
+        cells = table.column(name)
+        identifies = _ID_NAME.search(name) or _PERSON.fullmatch(name)
+        if identifies and all(cells) and LEAST_PATIENTS <= len(set(cells)) < len(cells):
+            return name
+    return ""
+
+
+def _without_gaps(table: Table, columns: List[Column], label: str) -> Tuple[List[Column], List[Tuple[str, str]], int]:
+    """(columns, those left out for their gaps, rows that lack nothing)."""
+    kept = list(columns)
+    gaps: List[Tuple[str, str]] = []
+    lacking = {c.name: {i for i, v in enumerate(table.column(c.name)) if _lacks(v, c)} for c in columns}
+    rows = {i for i, v in enumerate(table.column(label)) if v.lower() not in _SURELY_MISSING}
+    while True:
+        incomplete = set().union(*(lacking[c.name] for c in kept)) if kept else set()
+        complete = len(rows - incomplete)
+        worst = max(kept, key=lambda c: len(lacking[c.name]), default=None)
+        if worst is None or complete >= LEAST_COMPLETE * len(rows) or not lacking[worst.name]:
+            return kept, gaps, complete
+        kept.remove(worst)
+        share = len(lacking[worst.name]) / len(table.rows)
+        gaps.append((worst.name, f"{share:.0%} of its values are missing, and rows that lack one are dropped"))
+
+
+def _lacks(cell: str, column: Column) -> bool:
+    return is_missing(cell) and cell not in column.categories
+
+
+def _warnings(table: Table, label: str, classes: List[Tuple[str, str]], columns: List[Column]) -> List[str]:
+    """What a person should look at before anybody trains."""
+    key = {canonical(value): name for name, value in classes}
+    labels = [key.get(canonical(cell)) for cell in table.column(label)]
+    found = []
+    counts = Counter(filter(None, labels))
+    rare = [f"{name!r} ({count})" for name, count in sorted(counts.items()) if count < FEW_ROWS]
+    if rare:
+        found.append(f"few rows are of class {', '.join(rare)}: little can be learned of it")
+    for column in columns:
+        seen: Dict[str, set] = {}
+        for cell, of_class in zip(table.column(column.name), labels):
+            if of_class is not None and not is_missing(cell):
+                seen.setdefault(canonical(cell), set()).add(of_class)
+        few = len(seen) <= max(MOST_LEVELS, len(classes))
+        if few and len(seen) >= 2 and all(len(names) == 1 for names in seen.values()):
+            found.append(f"column {column.name!r} alone tells the label in every row: does it hold the answer?")
+    return found

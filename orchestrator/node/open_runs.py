@@ -1,0 +1,84 @@
+"""The runs a node serves: one at hand, the others aside until a message of theirs comes.
+
+A gateway may stop a run, begin another and go on with the first; two gateways may share the nodes of a federation. What a node
+has not finished it goes on with, whatever came between, and a task it refuses changes nothing for the others.
+"""
+
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from typing import Any, Dict, List, Optional, Tuple
+
+import numpy as np
+
+from orchestrator.node.contribution import Run
+from orchestrator.node.secure import SecureRound
+
+MOST_RUNS = 4
+"""Runs whose data and graphs are in memory; of one dropped for a newer one the gateway is asked for the task again."""
+
+MOST_WORDS = 8
+"""Runs of which a presence speaks."""
+
+Announced = Tuple[Dict[str, Any], Dict[str, np.ndarray]]
+"""Header and tensors of a message."""
+
+
+@dataclass
+class AtWork:
+    """What a node is at in one run; in none where `run` is None."""
+
+    run: Optional[Run] = None
+    round: Optional[Announced] = None  # announced, not yet answered
+    secure: Optional[SecureRound] = None
+    early: Optional[Dict[str, Any]] = None  # a step whose round is still under way
+    answers: List[bytes] = field(default_factory=list)  # transfers of the open round's answers to steps
+
+
+class OpenRuns:
+    """`at` is what is at hand."""
+
+    def __init__(self) -> None:
+        self.at = AtWork()
+        self._all: OrderedDict[str, AtWork] = OrderedDict()
+        self._words: OrderedDict[str, Dict[str, Any]] = OrderedDict()
+
+    def find(self, run: str) -> Optional[Run]:
+        return self._all[run].run if run in self._all else None
+
+    def turn_to(self, run: str) -> bool:
+        """Takes a run to hand; False where this node is not in it, and nothing changes."""
+        if run not in self._all:
+            return False
+        self.at = self._all[run]
+        self._all.move_to_end(run)
+        return True
+
+    def begin(self, run: Run) -> None:
+        """A new run is at hand, instead of an earlier state of the same. Of too many the one longest unused gives way."""
+        self.at = self._all[run.id] = AtWork(run)
+        self._all.move_to_end(run.id)
+        while len(self._all) > MOST_RUNS:
+            dropped, _ = self._all.popitem(last=False)
+            self._words.pop(dropped, None)
+
+    def end(self, run: str) -> None:
+        """The run is over, or this node is out of it."""
+        if self._all.pop(run, None) is self.at:
+            self.at = AtWork()
+        self._words.pop(run, None)
+
+    def turn_to_waiting(self) -> bool:
+        """Takes a run to hand that waits for the answer to a round; False where none does."""
+        waiting = [run for run, work in self._all.items() if work.round is not None]
+        return self.turn_to(waiting[0]) if waiting else False
+
+    def say(self, word: Dict[str, Any]) -> None:
+        """Keeps what this node says of its part in a run."""
+        self._words[word["run"]] = word
+        self._words.move_to_end(word["run"])
+        while len(self._words) > MOST_WORDS:
+            self._words.popitem(last=False)
+
+    def words(self, but: str) -> List[Dict[str, Any]]:
+        """What this node says of all runs but one."""
+        return [word for run, word in self._words.items() if run != but]

@@ -1,0 +1,181 @@
+"""Records of boards, typed as docs/serial.md has them: what a record holds is checked once, where it comes in.
+
+Whoever reads one later can count, compare, print and chart its values without looking at their types again.
+"""
+
+import re
+from typing import Any, Callable, Dict, List, Optional, Tuple
+
+from orchestrator.wire.plain import LIMIT
+from orchestrator.wire.records import parse_object
+
+SCHEMA = 1
+_MOST_FIELDS, _MOST_VALUES = 64, 64
+_MOST_OUTPUT_DIGITS = 128 * 1024
+_LARGEST_REAL = 1e6
+"""Firmware cuts its decimals off there."""
+_NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")
+_WORD = re.compile(r"[0-9A-Za-z][0-9A-Za-z_.-]{0,63}")
+_HEX = re.compile(r"(?:[0-9a-f]{2})*")
+
+Check = Callable[[Any], bool]
+
+
+def _whole(low: int, high: int) -> Check:
+    return lambda value: type(value) is int and low <= value <= high
+
+
+_u32, _i32 = _whole(0, 2**32 - 1), _whole(-(2**31), 2**31 - 1)
+_u64, _i64 = _whole(0, 2**63 - 1), _whole(-(2**63), 2**63 - 1)  # what readers with signed numbers hold
+
+
+def _real(value: Any) -> bool:
+    return type(value) in (int, float) and 0 <= value <= _LARGEST_REAL
+
+
+def _share(value: Any) -> bool:
+    return _real(value) and value <= 1
+
+
+def _flag(value: Any) -> bool:
+    return isinstance(value, bool)
+
+
+def _word(value: Any) -> bool:
+    return isinstance(value, str) and _WORD.fullmatch(value) is not None
+
+
+def _text(value: Any) -> bool:
+    return value is None or (isinstance(value, str) and len(value) <= LIMIT and value.isprintable())
+
+
+def _digits(value: Any) -> bool:
+    return isinstance(value, str) and len(value) <= _MOST_OUTPUT_DIGITS and _HEX.fullmatch(value) is not None
+
+
+def _list_of(check: Check) -> Check:
+    return lambda value: isinstance(value, list) and len(value) <= _MOST_VALUES and all(map(check, value))
+
+
+def _scale(value: Any) -> bool:
+    """[mantissa, exponent] of a float32."""
+    return (
+        isinstance(value, list)
+        and len(value) == 2
+        and _i32(value[0])
+        and type(value[1]) is int
+        and -300 <= value[1] <= 300
+    )
+
+
+def _number(value: Any) -> bool:
+    return _i64(value) or type(value) is float
+
+
+def _any_field(value: Any) -> bool:
+    """Of a field this version does not know: newer firmware may send one."""
+    return _flag(value) or _number(value) or _text(value) or _list_of(_number)(value)
+
+
+def _fields(check: Check, names: str) -> Dict[str, Check]:
+    return dict.fromkeys(names.split(), check)
+
+
+_ABOUT = {**_fields(_text, "firmware chip engine reset"), "simulated": _flag}
+_LATENCY = _fields(_u64, "latency_min_us latency_p50_us latency_p95_us latency_p99_us latency_max_us")
+_REFUSAL = {**_fields(_text, "code reason slot"), "op": _i32}
+
+KINDS: Dict[str, Dict[str, Check]] = {
+    "boot": _ABOUT,
+    "model": {**_fields(_text, "name slot"), **_fields(_u32, "arena_used_bytes arena_bytes")},
+    "info": {
+        **_ABOUT,
+        **_fields(_text, "state name slot signature"),
+        **_fields(_u32, "sample_bytes model_bytes keys ops arena_used_bytes arena_bytes input_bytes output_bytes"),
+        **_fields(_scale, "input_scale output_scale"),
+        **_fields(_i32, "input_zero_point output_zero_point"),
+        "keys_locked": _flag,
+    },
+    "metrics": {
+        **_LATENCY,
+        **_fields(_u64, "inferences errors bad_frames latency_count"),
+        **_fields(_u32, "arena_used_bytes arena_bytes"),
+        **_fields(_u32, "heap_free_bytes heap_least_free_bytes stack_least_free_bytes"),
+        **_fields(_list_of(_u32), "classes confidence"),
+        "reset": _text,
+        "psi": _real,
+    },
+    "result": {"id": _u32, "latency_us": _u64, "out": _digits},
+    "update": {**_REFUSAL, **_fields(_u32, "id next_offset"), "state": _word},
+    "drift": {**_fields(_u32, "rows reference_rows group"), "psi": _real, "psi_of_groups": _list_of(_real)},
+    "op": {"name": _text, "op": _i32, "runs": _u32, "total_us": _u64},
+    "bench": {**_LATENCY, **_fields(_u32, "runs ops output_crc32"), "total_us": _u64},
+    "fed": _fields(_u32, "id next_sample"),
+    "detect": {**_fields(_u32, "sample window label agreed"), "confidence": _share, "latency_us": _u64},
+    "keys": {"keys": _list_of(_word), "locked": _flag},
+    "selftest": _fields(_u32, "rows mismatches"),
+    "ok": {"command": _text},
+    "reboot": {},
+    "error": {**_REFUSAL, **_fields(_u32, "id expected_bytes got_bytes arena_bytes")},
+}
+"""Every kind of record, and of what type its fields are."""
+
+_NEEDED: Dict[str, Tuple[str, ...]] = {
+    "result": ("id", "latency_us", "out"),
+    "update": ("id", "state", "next_offset"),
+    "op": ("name", "op", "runs", "total_us"),
+    "fed": ("id", "next_sample"),
+    "keys": ("keys", "locked"),
+    "selftest": ("rows", "mismatches"),
+}
+"""Fields without which an answer is none."""
+
+_HEAD: Dict[str, Check] = {
+    "boot": _word,
+    "seq": _u32,
+    "model": lambda value: value is None or _word(value),
+    "t_us": _u64,
+    "kind": lambda value: isinstance(value, str) and _NAME.fullmatch(value) is not None,
+    "v": _u32,
+}
+_FORWARDED: Dict[str, Check] = {"received_at": lambda value: _number(value) and value >= 0, "port": _text}
+"""What a monitor puts before a record it forwards."""
+
+
+def read_record(data: bytes, most_bytes: int) -> Optional[Dict[str, Any]]:
+    """The record in a board's line: whole head, known kind, every field of its type; None for anything else.
+
+    A record of another schema has its head only: nobody here knows what its fields mean.
+    """
+    content = parse_object(data, most_bytes)
+    if content is None or not all(name in content and check(content[name]) for name, check in _HEAD.items()):
+        return None
+    if content["v"] != SCHEMA:
+        return {name: content[name] for name in _HEAD}
+    return content if _typed(content, _HEAD) else None
+
+
+def read_forwarded(data: bytes, most_bytes: int) -> Optional[Dict[str, Any]]:
+    """The record in a message of a monitor, which may leave out parts of the head but the kind; None for anything else."""
+    content = parse_object(data, most_bytes)
+    if content is None or "kind" not in content or content.get("v", SCHEMA) != SCHEMA:
+        return None
+    return content if _typed(content, {**_HEAD, **_FORWARDED}) else None
+
+
+def _typed(content: Dict[str, Any], head: Dict[str, Check]) -> bool:
+    if len(content) > _MOST_FIELDS or not isinstance(content["kind"], str):
+        return False
+    known = KINDS.get(content["kind"])
+    if known is None or any(name not in content for name in _NEEDED.get(content["kind"], ())):
+        return False
+    return all(any(check(value) for check in _checks(name, head, known)) for name, value in content.items())
+
+
+def _checks(name: str, head: Dict[str, Check], known: Dict[str, Check]) -> List[Check]:
+    """Of what type a field may be: as its kind says, else as in the kinds that have it, else any value of a field."""
+    if name in head or name in known:
+        return [head.get(name) or known[name]]
+    if not _NAME.fullmatch(name):
+        return []
+    return [fields[name] for fields in KINDS.values() if name in fields] or [_any_field]

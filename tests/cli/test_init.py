@@ -1,0 +1,235 @@
+"""`edgeward init`: what it makes of tables nobody prepared, and what it says."""
+
+import io
+import json
+import random
+import sys
+from pathlib import Path
+from typing import Any, Dict, List, Optional
+
+import pytest
+
+from orchestrator.cli.main import main
+from orchestrator.gateway.config import load_config
+from orchestrator.gateway.delimited import read_delimited
+from orchestrator.gateway.survey import rounded_outward, survey
+from orchestrator.node.data import load_dataset
+
+NAMES = "visit id,pat_id,admitted,age,lactate,sex,ward,smoker,score,empty,site,notes,temp,zip,sepsis"
+
+
+def rows(count: int = 240) -> List[List[str]]:
+    """Visits of patients: with ids, dates, free text, gaps, a constant, values of mixed kinds, spellings of nothing."""
+    draw = random.Random(7)
+    made = []
+    for i in range(count):
+        sick = draw.random() < 0.4
+        made.append(
+            [
+                f"{5000 + 3 * i}",
+                f"p{i % 80:03}",
+                f"2024-0{1 + i % 9}-1{i % 10}",
+                str(draw.randint(21, 88)),
+                "n/a" if i == 5 else f"{draw.uniform(0.4, 3) + 2 * sick:.2f}",
+                draw.choice("MF"),
+                draw.choice(["surgical", "medical", "icu", "none"]),
+                draw.choice(["yes", "no"]),
+                draw.choice("1234"),
+                "",
+                "north",
+                f"seen by Dr {draw.random():.9f} at night",
+                "" if i % 3 else f"{draw.uniform(36, 41):.1f}",
+                "<5" if i == 9 else f"{draw.randint(1, 90)}",
+                "septic" if sick else "no",
+            ]
+        )
+    return made
+
+
+def write(path: Path, separator: str = ",", encoding: str = "utf-8", comma: bool = False) -> Path:
+    lines = [NAMES.split(","), *rows()]
+    if comma:
+        lines = [lines[0], *([cell.replace(".", ",") for cell in line] for line in lines[1:])]
+    path.write_text("\n".join(separator.join(line) for line in lines) + "\n", encoding=encoding)
+    return path
+
+
+def init(path: Path, *options: str) -> int:
+    return main(["init", str(path), "--out", str(path.parent / "edgeward.toml"), *options])
+
+
+def found(capsys: pytest.CaptureFixture, path: Path, *options: str) -> Dict[str, Any]:
+    assert init(path, "--label", "sepsis", "--json", *options) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def test_a_table_that_nobody_prepared(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    path = write(tmp_path / "My Records.csv")
+    said = found(capsys, path)
+    features = {feature["name"]: feature for feature in said["features"]}
+    kinds = {name: feature["kind"] for name, feature in features.items()}
+    assert kinds == {
+        "age": "integer",
+        "lactate": "number",
+        "sex": "category",
+        "ward": "category",
+        "smoker": "category",
+        "score": "integer",
+    }
+    assert (features["age"]["minimum"], features["age"]["maximum"]) == (0, 100)
+    assert (features["lactate"]["minimum"], features["lactate"]["maximum"]) == (0, 5.5)
+    assert features["ward"]["categories"] == ["icu", "medical", "none", "surgical"]  # a level called none is a level
+    assert "if they are codes" in features["score"]["note"]
+    why = {each["name"]: each["why"] for each in said["left_out"]}
+    assert set(why) == {"visit id", "admitted", "empty", "site", "notes", "temp", "zip"}
+    for name, reason in {
+        "visit id": "an id says nothing",
+        "admitted": "a date",
+        "empty": "no value",
+        "site": "the same value in every row",
+        "notes": "free text",
+        "temp": "67% of its values are missing",
+        "zip": "all but 1 of its values are numbers: correct the others, the first is in line 11",
+    }.items():
+        assert reason in why[name]
+    assert (said["patient"], said["complete_rows"], said["classes"]) == (
+        "pat_id",
+        239,
+        {"no": "no", "septic": "septic"},
+    )
+    assert "n/a" in said["missing_markers"]
+    assert "Confirm each of them" in said["warnings"][0]
+    task = load_config(tmp_path / "edgeward.toml").task
+    assert (task.privacy.unit, task.privacy.delta < 1 / 80, task.rounds.nodes) == ("patient", True, 3)
+    assert load_dataset(path, task.schema).records == 239  # a node reads the very file
+    text = (tmp_path / "edgeward.toml").read_text()
+    assert "CONFIRM every range" in text
+    assert 'federation = "my-records"' in text
+    private = [cell for line in rows() for cell in (line[0], line[1], line[11])]
+    assert not [cell for cell in private if cell in text + json.dumps(said)]
+
+
+def test_it_never_overwrites(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    path = write(tmp_path / "r.csv")
+    (tmp_path / "edgeward.toml").write_text("mine")
+    assert init(path, "--label", "sepsis") == 2
+    assert "it exists, and is not overwritten" in capsys.readouterr().err
+    assert (tmp_path / "edgeward.toml").read_text() == "mine"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["edgeward.toml", "r.csv"]
+
+
+@pytest.mark.parametrize(
+    ("separator", "encoding", "comma", "assumed"),
+    [
+        (";", "cp1252", True, "read as Windows-1252|semicolons|decimals are written with commas"),
+        ("\t", "utf-16", False, "tabs|UTF-16"),
+        ("|", "utf-8-sig", False, "vertical bars|the text is UTF-8"),
+    ],
+)
+def test_other_separators_and_encodings_are_found_out_and_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture, separator: str, encoding: str, comma: bool, assumed: str
+) -> None:
+    plain = found(capsys, write(tmp_path / "plain.csv"))
+    (tmp_path / "edgeward.toml").unlink()
+    path = write(tmp_path / "other.csv", separator, encoding, comma)
+    path.write_bytes(path.read_bytes().replace("night".encode(encoding), "nächt".encode(encoding)))
+    other = found(capsys, path)
+    assert all(word in "; ".join(other["assumed"]) for word in assumed.split("|"))
+    assert other["features"] == plain["features"]
+    assert "nodes read CSV with commas" in other["warnings"][-1]
+
+
+@pytest.mark.parametrize(
+    ("label", "reason"),
+    [
+        ("sepsiss", "no such column, did you mean 'sepsis'?"),
+        ("site", "it has 1 value"),
+        ("lactate", "classes are learned, not amounts"),
+        (None, "likely ones are sepsis, "),
+    ],
+)
+def test_a_label_that_cannot_be_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch, label: Optional[str], reason: str
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.StringIO())
+    assert init(write(tmp_path / "r.csv"), *([] if label is None else ["--label", label])) == 2
+    assert reason in capsys.readouterr().err
+    assert not (tmp_path / "edgeward.toml").exists()
+
+
+def test_the_label_is_asked_for_on_a_terminal(
+    tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    terminal = io.StringIO("1\n")
+    terminal.isatty = lambda: True  # type: ignore[method-assign]
+    monkeypatch.setattr(sys, "stdin", terminal)
+    assert init(write(tmp_path / "r.csv")) == 0
+    assert load_config(tmp_path / "edgeward.toml").task.schema.label == "sepsis"
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", "the file is empty"),
+        (b"PK\x03\x04rest", "not text, such as a spreadsheet"),
+        (b"a,b\n1,2\n1\n", "r.csv:3: 1 values, the first line names 2 columns"),
+        (b"1,2\n3,4\n", "the first line holds numbers"),
+        (b"a,a\n1,2\n", "column 'a' occurs twice"),
+        (b"# export\na,b\n1,2\n", "r.csv:1: a comment"),
+        (b"one\ntwo\n", "no table is recognized"),
+        (b"a,b\n" + b"1,2\n" * 5, "5 rows do not show what a column holds"),
+        (b"a,b\n" + b'1,"2\n' * 30, "not CSV"),
+        (b"a,b\n", "no rows under the names"),
+        (b"a,b\n" + b"1,x\n1,y\n" * 20, "no column is left to learn from"),
+    ],
+)
+def test_what_is_no_table_is_one_error(
+    tmp_path: Path, capsys: pytest.CaptureFixture, content: bytes, reason: str
+) -> None:
+    (tmp_path / "r.csv").write_bytes(content)
+    assert init(tmp_path / "r.csv", "--label", "b") in (1, 2)
+    assert reason in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ((21, 88), (0, 100)),
+        ((0.5, 13.2), (0, 14)),
+        ((121, 158), (115, 160)),
+        ((-7.5, 3), (-10, 4)),
+        ((0.002, 0.9), (0, 1)),
+        ((-80, -2), (-90, 0)),
+        ((1e-7, 3e-7), (0, 3.5e-7)),
+        ((1900, 2024), (1880, 2040)),
+    ],
+)
+def test_ranges_hold_the_values_and_are_round(values: Any, expected: Any) -> None:
+    assert rounded_outward(*values) == pytest.approx(expected, rel=1e-12)
+
+
+def test_what_a_person_should_look_at_is_said(tmp_path: Path) -> None:
+    """A code for a missing value, the answer in a column, spellings, a rare class, dates without dashes, ticket numbers."""
+    lines = []
+    for i in range(60):
+        weight, sex, dead = 999 if i % 9 == 0 else 20 + i % 40, "mMf"[i % 3], int(i % 4 == 0)
+        lines.append(f"{weight},{'AB'[dead]},{sex},2024010{1 + i % 9},{900000 + i * 7919 % 99999},{dead}")
+    path = tmp_path / "r.csv"
+    path.write_text("weight,verdict,sex,day,ticket,dead\n" + "\n".join(lines) + "\n")
+    seen = survey(read_delimited(path), "dead")
+    notes = {column.name: column.note for column in seen.columns}
+    assert "999 is far from all other values" in notes["weight"]
+    assert "M, m differ in case only" in notes["sex"]
+    assert {name for name, _ in seen.left_out} == {"day", "ticket"}
+    assert seen.warnings == [
+        "few rows are of class 'yes' (15): little can be learned of it",
+        "column 'verdict' alone tells the label in every row: does it hold the answer?",
+    ]
+
+
+def test_real_tables(tmp_path: Path, shared_data: Any, capsys: pytest.CaptureFixture) -> None:
+    path = shared_data("respiratory/respiratory.csv")
+    assert main(["init", str(path), "--label", "outcome", "--out", str(tmp_path / "r.toml"), "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert (said["patient"], [each["name"] for each in said["left_out"]]) == ("id", ["rownames"])
+    assert load_dataset(path, load_config(tmp_path / "r.toml").task.schema).records == 444

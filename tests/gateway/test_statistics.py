@@ -1,0 +1,80 @@
+"""The statistics round at the gateway: exact sums have no floor, and columns that noise hides are named to the author."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Dict, List
+
+import numpy as np
+import pytest
+
+from orchestrator.errors import WireError
+from orchestrator.gateway.aggregation import Aggregation
+from orchestrator.gateway.store import Store
+from orchestrator.node.contribution import Contributor, Run
+from orchestrator.node.data import Dataset
+from orchestrator.node.store import NodeStore
+from orchestrator.privacy.standardization import moments
+from orchestrator.rounds.events import Aggregate
+from orchestrator.wire.body import encode_body
+from orchestrator.wire.codec import encode_update
+from orchestrator.wire.protection import Privacy
+from orchestrator.wire.task import Feature, Rounds, Schema, Task, task_to_dict
+
+SCHEMA = Schema("table", "y", ("a", "b"), {"0": 0, "1": 1}, (Feature("crp", 0, 1e6), Feature("age", 0, 120)))
+TASK = Task("t", SCHEMA, {"kind": "mlp", "hidden": []}, privacy=Privacy(unit="none"), rounds=Rounds(2, 2))
+RNG = np.random.default_rng(1)
+ROWS = [np.column_stack([RNG.lognormal(1, 1, n), RNG.normal(60, 12, n)]).astype(np.float32) for n in (3000, 2000)]
+
+
+def no_trainer(*_: Any) -> Any:
+    raise AssertionError("statistics need no training")
+
+
+def answered(folder: Path, task: Task, answers: List[Any]) -> Any:
+    store = Store(folder / "gateway.sqlite")
+    store.create_run("run", task_to_dict(task), b"graph", np.zeros(6, np.float32))
+    for name, (fields, tensors) in zip("ab", answers):
+        header = {"kind": "update", "run": "run", "round": 0, **fields}
+        Aggregation(store, "run", task, None).check_update(0, header, tensors)
+        store.put_update("run", 0, name, encode_body(header, tensors))
+    return Aggregation(store, "run", task, None).outcome(Aggregate(0, ("a", "b")), 500.0)
+
+
+def of_nodes(folder: Path, task: Task) -> List[Any]:
+    answers = []
+    for name, rows in zip("ab", ROWS):
+        data = Dataset(rows, np.zeros(len(rows), np.int32))
+        run = Run("run", "d", task, b"graph", data, data.take(np.arange(0)))
+        contributor = Contributor(run, NodeStore(folder / f"{name}.sqlite"), name, no_trainer)
+        answers.append(contributor.open_answer(0, {}, {})[:2])
+    return answers
+
+
+def test_a_wide_range_costs_nothing_without_privacy(tmp_path: Path) -> None:
+    outcome = answered(tmp_path, TASK, of_nodes(tmp_path, TASK))
+    together = np.concatenate(ROWS).astype(np.float64)
+    np.testing.assert_allclose(outcome.vectors["mean"], together.mean(axis=0), rtol=1e-5)
+    np.testing.assert_allclose(outcome.vectors["std"], together.std(axis=0), rtol=1e-5)
+    assert outcome.figures["on_floor"] == []
+
+
+def test_moments_of_older_nodes_still_count(tmp_path: Path) -> None:
+    sums = [moments(rows, SCHEMA, [np.array([i]) for i in range(len(rows))]).sum(axis=0) for rows in ROWS]
+    sent = [encode_update(each.astype(np.float32), "float32", RNG) for each in sums]
+    answers = [({"records": len(r), "codec": "float32"}, t) for r, t in zip(ROWS, sent)]
+    std = answered(tmp_path, TASK, answers).vectors["std"]
+    assert std[1] == pytest.approx(np.concatenate(ROWS)[:, 1].std(), rel=1e-3)
+
+
+def test_with_privacy_the_columns_are_named_and_exact_sums_are_refused(tmp_path: Path) -> None:
+    private = Privacy(
+        unit="record", sampling_rate=0.1, statistics_clip_norm=2, statistics_noise_multiplier=0.3, noise_multiplier=1
+    )
+    task = replace(TASK, privacy=private)
+    fields: Dict[str, Any] = {"records": 3000, "units": 3000, "codec": "float64"}
+    with pytest.raises(WireError, match="codec 'float64'"):
+        answered(tmp_path, task, [(fields, {"update": np.zeros(4)})])
+    (tmp_path / "again").mkdir()
+    # The noise is far below what would lift "crp" over the floor, or hide "age".
+    outcome = answered(tmp_path / "again", task, of_nodes(tmp_path, task))
+    assert outcome.figures["on_floor"] == ["crp"]

@@ -1,0 +1,100 @@
+"""What the page is told, without a server: who waits for an owner, what is planned, and runs that cannot be read."""
+
+import sqlite3
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+from chromium import Browser, find_chromium
+from test_dashboard import RUN, dashboard, make_store
+
+from orchestrator.errors import EdgewardError
+from orchestrator.gateway.web import epsilon
+from orchestrator.gateway.web.listener import Listener
+from orchestrator.gateway.web.model import DashboardModel
+from orchestrator.wire.body import encode_body
+from orchestrator.wire.link import Message
+from orchestrator.wire.protection import Privacy
+
+
+def said(listener: Listener, node: str, **header: Any) -> None:
+    listener.take(Message(f"edgeward/1/test/node/{node}/presence", encode_body(header)), 1.0)
+
+
+def test_a_node_that_waits_for_its_owner_is_in_the_table(tmp_path: Path) -> None:
+    make_store(tmp_path)
+    listener = Listener(None, "test")
+    model = DashboardModel(tmp_path, "test", listener)
+
+    def rows() -> Any:
+        return {row["node"]: (row["state"], row["reason"]) for row in model.sections()["nodes"]}
+
+    said(listener, "d", kind="waiting", run=RUN, code="policy.approval", digest="aa" * 32)
+    said(listener, "e", kind="waiting", run="another", code="policy.approval", digest="aa" * 32)
+    said(
+        listener, "a", kind="waiting", run=RUN, code="policy.approval", digest="aa" * 32
+    )  # the journal has it in the round
+    assert rows()["d"] == ("waits for its owner", "its owner has to approve the task")
+    assert "e" not in rows()
+    assert rows()["a"][0] == "arrived"
+    said(listener, "d", kind="gone")
+    assert "d" not in rows()
+    said(listener, "d", kind="waiting", run=RUN, code="policy.peers", digest="aa" * 32)
+    said(listener, "d", kind="ready", run=RUN, records=3)
+    assert "d" not in rows()
+    model.close()
+
+
+def test_until_epsilon_is_computed_what_was_planned_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_store(tmp_path, privacy=Privacy(epsilon=3.0, delta=1e-4, noise_multiplier=1.5))
+    done = threading.Event()
+    monkeypatch.setattr(epsilon, "curve_apart", lambda *_: done.wait(60) and {"points": [(0, 0.5)], "statement": {}})
+    model = DashboardModel(tmp_path, "test", Listener(None, "test"))
+    found = model.sections()["privacy"]
+    assert (found["state"], found["planned"], found["delta"]) == ("computing", 3.0, 1e-4)
+    done.set()
+    model.close()
+
+
+def copy_run(out: Path, **changed: str) -> None:
+    with sqlite3.connect(out / "gateway.sqlite") as database:
+        columns = [row[1] for row in database.execute("PRAGMA table_info(runs)")]
+        values = ", ".join(f"'{changed[name]}'" if name in changed else name for name in columns)
+        database.execute(f"INSERT INTO runs ({', '.join(columns)}) SELECT {values} FROM runs WHERE id = '{RUN}'")
+    database.close()
+
+
+def test_a_run_that_cannot_be_read_is_named_and_hides_no_other(tmp_path: Path) -> None:
+    make_store(tmp_path)
+    copy_run(tmp_path, id="old", task='{"of": "1970"}')
+    model = DashboardModel(tmp_path, "test", Listener(None, "test"))
+    page = model.sections()
+    assert page["run"]["run"] == RUN
+    assert [(run["run"], run["phase"]) for run in page["runs"]] == [(RUN, "collecting"), ("old", "unreadable")]
+    assert "run old cannot be read by this version" in page["runs"][1]["reason"]
+    with pytest.raises(EdgewardError, match="run old cannot be read"):
+        model.view("old")
+    model.close()
+
+
+def test_a_run_is_opened_by_its_name(tmp_path: Path) -> None:
+    find_chromium()
+    make_store(tmp_path)
+    copy_run(tmp_path, id="another-0123abcd")
+    copy_run(tmp_path, id="old", task='{"of": "1970"}')
+    with dashboard(tmp_path) as (client, _), Browser() as browser:
+        browser.open(f"http://127.0.0.1:{client.port}/#runs")
+        browser.wait("document.querySelectorAll('#runs tbody a').length === 2")
+        assert "run old cannot be read by this version" in browser.text()
+        browser.evaluate(
+            "[...document.querySelectorAll('#runs tbody a')].find((a) => a.innerText.startsWith('another')).click()"
+        )
+        browser.wait("document.querySelector('#overview .heading')?.innerText.includes('run another-0123abcd')")
+        browser.wait("document.querySelector('#phase').innerText === 'Waiting for nodes'")
+        browser.evaluate(f"location.hash = 'run/{RUN}'")
+        browser.wait("document.querySelector('#round')?.innerText === 'Round 2 of 3'")
+        assert "2 / 2 wanted" in " ".join(browser.text().split())
+        assert browser.errors == []
+        browser.evaluate("location.hash = 'run/..%2Fnothing'")
+        browser.wait("document.querySelector('#overview').innerText.includes('the store has no run')")

@@ -1,0 +1,119 @@
+"""What comes between the messages of a run does not make a node forget it."""
+
+from pathlib import Path
+from typing import Any, Dict, List
+
+import numpy as np
+from test_node_says_codes import PLAIN, Node, good
+from test_policy import make_task
+
+from orchestrator.node.open_runs import MOST_RUNS, OpenRuns
+from orchestrator.wire.body import decode_body, encode_body
+from orchestrator.wire.frames import encode_frame, split
+from orchestrator.wire.link import Message
+from orchestrator.wire.protection import Privacy
+from orchestrator.wire.task import Training, task_to_dict
+from orchestrator.wire.transfer import transfer_id
+
+TASK = make_task(**{**PLAIN, "privacy": Privacy(unit="none"), "training": Training(rounds=5)})
+OTHER = make_task(**{**PLAIN, "privacy": Privacy(unit="none"), "name": "other"})
+
+
+class Still:
+    def __init__(self, *_: Any) -> None:
+        pass
+
+    def train(self, weights: np.ndarray, round_number: int, correction: Any = None) -> np.ndarray:
+        return np.zeros_like(weights)
+
+
+class Heard(Node):
+    """A node that is sent whole messages, as the broker passes them on."""
+
+    def __init__(self, folder: Path, policy: str = "") -> None:
+        super().__init__(folder, good(20), policy)
+        self.agent._trainer_factory = Still
+        self.agent._link.pump = lambda: None  # type: ignore[method-assign]
+
+    def hear(self, header: Dict[str, Any], tensors: Any = None) -> List[Dict[str, Any]]:
+        """What the node says to it."""
+        self.raw.clear()
+        body = encode_body(header, tensors or {})
+        for chunk in split(transfer_id(body), body):
+            self.agent._link.events.put(Message(self.agent._topics.down("n"), encode_frame(chunk)))
+        while not self.agent._link.events.empty() or self.agent._at.round is not None:
+            self.agent._step()
+        said = []
+        for payload in self.raw:
+            try:
+                said.append(decode_body(payload, 1 << 20)[0])
+            except Exception:  # an acknowledgement
+                continue
+        while (out := self.agent._outbox.next(0.0)) is not None:
+            said.append({"kind": "update", "topic": out[0]})
+        self.agent._outbox = type(self.agent._outbox)()
+        return said
+
+    def task(self, run: str, task: Any = TASK) -> Dict[str, Any]:
+        header = {"kind": "task", "run": run, "task": task_to_dict(task)}
+        (said,) = self.hear(header, {"graph": np.zeros(1, np.uint8)})
+        return said
+
+    def round(self, run: str, number: int) -> List[str]:
+        shape = TASK.schema.input_shape
+        tensors = {
+            "weights": np.zeros(3, np.float32),
+            "mean": np.zeros(shape, np.float32),
+            "std": np.ones(shape, np.float32),
+        }
+        return [said["kind"] for said in self.hear({"kind": "round", "run": run, "round": number}, tensors)]
+
+
+def test_a_run_that_goes_on_after_another_finds_its_node_where_it_left_it(tmp_path: Path) -> None:
+    node = Heard(tmp_path)
+    assert node.task("a")["kind"] == "ready"
+    assert node.round("a", 1) == ["update"]
+    said = node.task("b", OTHER)  # its gateway was stopped, and another run begun
+    assert (said["kind"], said["run"]) == ("ready", "b")
+    assert [word["run"] for word in said["runs"] if word["kind"] == "ready"] == ["a"]
+    assert node.round("b", 1) == ["update"]
+    assert node.round("a", 2) == ["update"], "the first run is still served"
+    again = node.task("a")  # the very same transfer, from its gateway's next process
+    assert (again["kind"], again["run"]) == ("ready", "a")
+    node.hear({"kind": "finished", "run": "b", "reason": ""})
+    assert node.round("a", 3) == ["update"]
+    assert node.agent._run is not None
+
+
+def test_a_task_that_is_refused_changes_nothing(tmp_path: Path) -> None:
+    node = Heard(tmp_path, "[require]\nunits = ['none']\nstages = []\n[allow]\ntasks = ['stroke']\n")
+    assert node.task("a", make_task(**{**PLAIN, "privacy": Privacy(unit="none"), "name": "stroke"}))["kind"] == "ready"
+    said = node.task("b", OTHER)
+    assert (said["kind"], said["run"], said["code"]) == ("declined", "b", "policy.task")
+    assert [(word["kind"], word["run"]) for word in said["runs"]] == [("ready", "a")]
+    assert node.round("a", 1) == ["update"]
+
+
+def test_a_round_before_its_task_is_answered_after_it(tmp_path: Path) -> None:
+    node = Heard(tmp_path)
+    assert node.round("a", 1) == []
+    node.hear({"kind": "task", "run": "a", "task": task_to_dict(TASK)}, {"graph": np.zeros(1, np.uint8)})
+    assert node.agent._run is not None
+    assert node.round("a", 1) == ["update"], "the same round, announced again, was swallowed"
+
+
+def test_the_words_and_runs_of_a_node_are_bounded(tmp_path: Path) -> None:
+    node = Heard(tmp_path)
+    for number in range(30):
+        said = node.task(f"r{number}")
+    assert len(said["runs"]) <= 8
+    assert node.agent._runs.find("r0") is None
+    assert sum(node.agent._runs.find(f"r{number}") is not None for number in range(30)) == MOST_RUNS
+
+
+def test_a_run_that_ends_leaves_the_others(tmp_path: Path) -> None:
+    runs = OpenRuns()
+    assert not runs.turn_to("a")
+    runs.say({"kind": "waiting", "run": "a"})
+    runs.end("a")
+    assert runs.words(but="") == []

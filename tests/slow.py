@@ -1,0 +1,28 @@
+"""What takes long even on an idle machine, and is left out by `make test-fast`."""
+
+from pathlib import Path
+from typing import List
+
+import pytest
+
+TESTS = Path(__file__).resolve().parent
+
+SLOW = (
+    "audit",
+    "e2e",
+    "firmware",
+    "hostile_gateway",
+    "gateway/web",
+    "cli/test_audit_cli.py",
+    "wire/test_any_message.py",
+    "wire/test_hostile_bytes.py",
+)
+"""Folders and files that take long as a whole; of others single tests are marked `slow` where they stand."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: List[pytest.Item]) -> None:
+    places = [TESTS / name for name in SLOW]
+    for item in items:
+        if any(item.path == place or place in item.path.parents for place in places):
+            item.add_marker("slow")
