@@ -6,11 +6,13 @@ What a field means and what it may be stands beside it, as a comment that ends i
 import ast
 import dataclasses
 import inspect
+import io
 import re
 import sys
 import textwrap
+import tokenize
 import typing
-from typing import Any, Dict, Iterator, List, NamedTuple, Tuple
+from typing import Any, Dict, List, NamedTuple, Tuple
 
 from model_export.models import DEFAULTS
 from orchestrator.gateway.config import Config, GatewaySettings
@@ -94,27 +96,28 @@ def entries(table: Any) -> List[Entry]:
 def _comments(table: Any) -> Dict[str, Tuple[str, str]]:
     """Field -> (meaning, range) from the comment behind it, or on the lines above it."""
     source = textwrap.dedent(inspect.getsource(table))
-    lines = source.splitlines()
+    tokens = list(tokenize.generate_tokens(io.StringIO(source).readline))
+    comments = {token.start[0]: token for token in tokens if token.type == tokenize.COMMENT}
     definition = ast.parse(source).body[0]
     assert isinstance(definition, ast.ClassDef)
     found = {}
     for node in definition.body:
         if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
             assert node.end_lineno is not None
-            behind = lines[node.end_lineno - 1].encode()[node.end_col_offset :].decode()
-            parts = [behind] if "#" in behind else list(_above(lines, node.lineno - 1))
-            text = " ".join(part.strip().lstrip("#").strip() for part in parts)
+            lines = [line for line in range(node.lineno, node.end_lineno + 1) if line in comments]
+            text = " ".join(comments[line].string.lstrip("# ") for line in lines or _above(comments, node.lineno))
             match = re.fullmatch(r"(.*?) \[(.+)\]", text)
             if match:
                 found[node.target.id] = (match.group(1), match.group(2))
     return found
 
 
-def _above(lines: List[str], line: int) -> Iterator[str]:
+def _above(comments: Dict[int, tokenize.TokenInfo], line: int) -> List[int]:
+    """The lines directly above that hold a comment and nothing else."""
     first = line
-    while lines[first - 1].strip().startswith("#"):
+    while first - 1 in comments and not comments[first - 1].line[: comments[first - 1].start[1]].strip():
         first -= 1
-    yield from lines[first:line]
+    return list(range(first, line))
 
 
 def _kind(annotation: Any) -> str:

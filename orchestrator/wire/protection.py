@@ -42,7 +42,7 @@ class Privacy:
 
     # what a claim is about: one record, one patient's records, all of a node; none: no privacy [none, record, patient, node]
     unit: str = "record"
-    epsilon: float = 8.0  # what all releases of a run may spend together; noise is planned for it [above 0]
+    epsilon: float = 8.0  # what all releases of a run may spend together; noise is planned for it [above 0 to 1000000]
     delta: float = 1e-5  # probability with which the claim may fail; below 1 / units of every node [above 0, below 1]
     clip_norm: float = 1.0  # L2 bound of one unit's gradient (unit node: of its update) [above 0 to 1e12]
     sampling_rate: float = 0.25  # probability with which a record or patient takes part in one step [above 0 to 1]
@@ -55,7 +55,8 @@ class Privacy:
     count_noise_multiplier: float = 0.0
     # unit patient: rows of one that a step uses at most, a random choice of more [1 to 1048576]
     records_per_patient: int = 32
-    runs: int = 1  # trainings the budget must last for; 2 or more to train again when boards report drift [1 or more]
+    # trainings the budget must last for; 2 or more to train again when boards report drift [1 to 1000000]
+    runs: int = 1
     # who adds it: each node all of it; each node a share, for secure sums; the gateway [node, distributed, gateway]
     noise: str = "node"
     mechanism: str = "discrete-gaussian"  # law of the noise [discrete-gaussian, skellam]
@@ -142,11 +143,13 @@ class Aggregation:
 
     # who sees single updates: the gateway; nobody, by masks; nobody, by one-time pads [plain, masked, ckks]
     method: str = "plain"
-    honest: int = 3  # nodes in a sum that follow the protocol; shares of the noise are made for so many [3 or more]
-    colluding: int = 0  # nodes that may work with the gateway [0 or more]
-    neighbours: int = 20  # of each node in the graph of masks; many nodes, or many that collude, need more [12 or more]
+    honest: int = 3  # nodes in a sum that follow the protocol; shares of the noise are made for so many [3 to 100000]
+    colluding: int = 0  # nodes that may work with the gateway [0 to 100000]
+    neighbours: int = (
+        20  # of each node in the graph of masks; many nodes, or many that collude, need more [12 to 100000]
+    )
     bits: int = 0  # of a masked value; 0: the gateway chooses so that sums cannot wrap around [0, 16, 24, 32]
-    update_range: float = 1.0  # without distributed noise, values of an update beyond it are cut [above 0]
+    update_range: float = 1.0  # without distributed noise, values of an update beyond it are cut [1e-30 to 1e30]
     key_holder: str = ""  # with ckks: name of who holds the key (keyholder run) [a name, or empty]
     checked: bool = True  # retired: leave it out [true]
 

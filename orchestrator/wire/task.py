@@ -98,8 +98,8 @@ class Schema:
     # numbers by the federation's mean and deviation, which takes a release; or by their public ranges [federated, range]
     standardization: str = "federated"
     drop_missing: bool = False  # leave out rows that lack a used value; otherwise they are an error [true, false]
-    samples: int = 0  # length of a signal [of a signal: 1 or more]
-    channels: int = 1  # channels of a signal [1 or more]
+    samples: int = 0  # length of a signal [1 to 1048576]
+    channels: int = 1  # channels of a signal [1 to 1048576]
     unit_scale: float = 1.0  # what a signal's numbers are divided by [other than 0, up to 1e30]
     # column or array that says whose record it is; needed for privacy.unit "patient" [text, or empty]
     patient: str = ""
@@ -162,7 +162,7 @@ class Training:
     schedule: str = "constant"  # how the learning rate changes over rounds [constant, step, cosine, inverse-sqrt]
     warmup_rounds: int = 0  # rounds in which the rate rises to learning_rate [0 to rounds - 1]
     decay: float = 0.5  # schedule step: factor on the rate [above 0 to 1]
-    decay_every: int = 10  # schedule step: rounds between factors; inverse-sqrt: rounds that count as one [1 or more]
+    decay_every: int = 10  # step: rounds between factors; inverse-sqrt: rounds that count as one [1 to 1000000]
     final_share: float = 0.0  # schedule cosine: share of the rate it falls towards [0 to 1]
     server_learning_rate: float = 1.0  # of the gateway's step with the mean update [above 0 to 1000000]
     tail_average: bool = False  # the result is the mean of the second half of the rounds' weights [true, false]
@@ -231,10 +231,10 @@ class Rounds:
 
     nodes: int = 2  # nodes that are wanted; a run starts when so many are here [1 to 100000]
     quorum: int = 1  # updates a round needs [1 to nodes]
-    # seconds after which a round ends with a quorum, or is announced again without one [above 0]
+    # seconds after which a round ends with a quorum, or is announced again without one [above 0 to 1e9]
     deadline_s: float = 120.0
-    attempts: int = 3  # announcements of one round before the run fails [1 or more]
-    gather_s: float = 600.0  # seconds to wait for nodes; without them and minimum_nodes the run stops [above 0]
+    attempts: int = 3  # announcements of one round before the run fails [1 to 1000000]
+    gather_s: float = 600.0  # seconds to wait for nodes; without them and minimum_nodes the run stops [above 0 to 1e9]
     provided: bool = False  # rounds begin when a higher gateway begins them [set by `edgeward gateway relay`]
     # nodes a run starts with when gather_s is over; 0: no fewer than nodes [0, or quorum to nodes]
     minimum_nodes: int = 0
@@ -269,11 +269,11 @@ class Selection:
     labels: Dict[str, str] = field(default_factory=dict)
     cohort: int = 0  # nodes a round, those longest not asked first; 0: all [0, or quorum or more]
     sampling_rate: float = 0.0  # or every node by itself with this probability; 0: no sample [0 to 1]
-    # percent a node must report; a machine without a battery counts as full; 0: no limit [0 or more]
+    # percent a node must report; a machine without a battery counts as full; 0: no limit [0 to 100]
     minimum_battery: float = 0.0
-    maximum_temperature_c: float = 0.0  # degrees Celsius a node may report; 0: no limit [0 or more]
-    minimum_free_memory_mib: float = 0.0  # MiB a node must report as free; 0: no limit [0 or more]
-    seen_within_s: float = 0.0  # seconds since a node was last heard; it reports every 30 s; 0: no limit [0 or more]
+    maximum_temperature_c: float = 0.0  # degrees Celsius a node may report; 0: no limit [0 to 1000]
+    minimum_free_memory_mib: float = 0.0  # MiB a node must report as free; 0: no limit [0 to 1e9]
+    seen_within_s: float = 0.0  # seconds since a node was last heard; it reports every 30 s; 0: no limit [0 to 1e9]
 
     def __post_init__(self) -> None:
         wrong = []
@@ -292,7 +292,7 @@ class Evaluation:
 
     # of each node's records (or patients) that is never trained on; 0: no federated evaluation [0 to 0.9]
     share: float = 0.0
-    every: int = 1  # rounds from one evaluation to the next; the last round always has one [1 or more]
+    every: int = 1  # rounds from one evaluation to the next; the last round always has one [1 to 1000000]
     bins: int = 20  # of confidence, for calibration and AUC [2 to 1000]
 
     def __post_init__(self) -> None:

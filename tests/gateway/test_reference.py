@@ -31,21 +31,26 @@ TABLE_TASK: Dict[str, Any] = {
     },
 }
 SIGNAL = {"kind": "signal", "label": "y", "classes": ["a", "b"], "label_values": {"0": 0, "1": 1}, "samples": 8}
+CNN = {"kind": "cnn1d", "filters": [4]}
 NODE_UNIT = {"task.privacy.unit": "node", "task.privacy.noise": "gateway", "task.schema.standardization": "range"}
 WITH: Dict[str, Dict[str, Any]] = {
     # What a key needs of others before its own range counts.
     "task.schema.features.minimum": {"task.schema.features": [{"name": "x", "maximum": 1e30, "minimum": -1e30}]},
     "task.schema.features.maximum": {"task.schema.features": [{"name": "x", "maximum": 1e30, "minimum": -1e30}]},
-    "task.schema.samples": {"calibration": "c.npz", "task.schema": SIGNAL, "task.model": {"kind": "cnn1d"}},
-    "task.schema.channels": {"calibration": "c.npz", "task.schema": SIGNAL, "task.model": {"kind": "cnn1d"}},
-    "task.schema.unit_scale": {"calibration": "c.npz", "task.schema": SIGNAL, "task.model": {"kind": "cnn1d"}},
+    "task.schema.samples": {"calibration": "c.npz", "task.schema": SIGNAL, "task.model": CNN},
+    "task.schema.channels": {
+        "calibration": "c.npz",
+        "task.schema": {**SIGNAL, "samples": 1},
+        "task.model": {**CNN, "pool": 1},
+    },
+    "task.schema.unit_scale": {"calibration": "c.npz", "task.schema": SIGNAL, "task.model": CNN},
     "task.schema.kind": {
         "calibration": "c.npz",
         "task.schema": {**SIGNAL, "features": [{"name": "x", "minimum": 0, "maximum": 1}]},
     },
     "task.privacy.bands": {**NODE_UNIT, "task.selection.cohort": 1, "task.rounds.nodes": 5000},
     "task.privacy.clip_quantile": NODE_UNIT,
-    "task.aggregation.honest": {"task.rounds": {"nodes": 3, "quorum": 3}, "task.aggregation.method": "masked"},
+    "task.training.patience": {"task.evaluation.share": 0.2},
 }
 
 
@@ -66,7 +71,9 @@ def numbers(allowed: str, whole: bool) -> Number:
     open_low, low = bool(found[1]), float(found[2])
     good, bad = ([] if open_low else [low]), [low if open_low else _beyond(low, -1, whole)]
     high = found[4] or found[5]
-    if high:
+    if not high:
+        good.append(1e15 if whole else 1e30)  # what has no upper border is refused nowhere above
+    else:
         open_high = bool(found[3] or found[5])
         good += [] if open_high else [float(high)]
         bad.append(float(high) if open_high else _beyond(float(high), 1, whole))
