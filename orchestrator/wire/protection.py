@@ -40,23 +40,31 @@ class Privacy:
     privacy/standardization.py). A noise or statistics field left at 0 is planned by the gateway before the first round.
     """
 
+    # what a claim is about: one record, one patient's records, all of a node; none: no privacy [none, record, patient, node]
     unit: str = "record"
-    epsilon: float = 8.0
-    delta: float = 1e-5
-    clip_norm: float = 1.0
-    sampling_rate: float = 0.25
+    epsilon: float = 8.0  # what all releases of a run may spend together; noise is planned for it [above 0 to 1000000]
+    delta: float = 1e-5  # probability with which the claim may fail; below 1 / units of every node [above 0, below 1]
+    clip_norm: float = 1.0  # L2 bound of one unit's gradient (unit node: of its update) [above 0 to 1e12]
+    sampling_rate: float = 0.25  # probability with which a record or patient takes part in one step [above 0 to 1]
+    # noise on a step's sum (node: a round's) over what one unit changes it by; 0: planned [0 to 1000000]
     noise_multiplier: float = 0.0
-    statistics_clip_norm: float = 0.0
-    statistics_noise_multiplier: float = 0.0
-    evaluation_noise_multiplier: float = 0.0  # on every sum of federated evaluation, in units of its sensitivity
-    count_noise_multiplier: float = 0.0  # on the number of units a node states instead of its own; 0: see count_noise
-    records_per_patient: int = 32  # unit patient: rows of one that a step uses at most, a random choice of more
-    runs: int = 1  # trainings the budget must last for: more than one to retrain when boards report drift
-    noise: str = "node"  # or "distributed", "gateway"
-    mechanism: str = "discrete-gaussian"  # or "skellam"
-    clip_quantile: float = 0.0  # unit node: clip_norm follows this quantile of the updates' norms; 0: it stays
-    clip_learning_rate: float = 0.2  # how fast it follows
-    bands: int = 1  # noise at the gateway correlated over so many rounds; a node is then asked at most once in as many
+    statistics_clip_norm: float = 0.0  # bound of one unit's part of the standardization sums; 0: planned [0 to 1e12]
+    statistics_noise_multiplier: float = 0.0  # noise on the standardization sums; 0: planned [0 to 1000000]
+    evaluation_noise_multiplier: float = 0.0  # noise on every sum of federated evaluation; 0: planned [0 to 1000000]
+    # noise on the number of units a node states; 0: five times that of a step [0 to 1000000]
+    count_noise_multiplier: float = 0.0
+    # unit patient: rows of one that a step uses at most, a random choice of more [1 to 1048576]
+    records_per_patient: int = 32
+    # trainings the budget must last for; 2 or more to train again when boards report drift [1 to 1000000]
+    runs: int = 1
+    # who adds it: each node all of it; each node a share, for secure sums; the gateway [node, distributed, gateway]
+    noise: str = "node"
+    mechanism: str = "discrete-gaussian"  # law of the noise [discrete-gaussian, skellam]
+    # unit node, noise gateway: clip_norm follows this quantile of the updates' norms; 0: it stays [0 to below 1]
+    clip_quantile: float = 0.0
+    clip_learning_rate: float = 0.2  # how fast it follows [above 0 to 1]
+    # noise gateway: correlated over so many rounds; a node is then asked at most once in as many [1 to 4096]
+    bands: int = 1
 
     def __post_init__(self) -> None:
         wrong = one_of("unit", self.unit, UNITS)
@@ -133,14 +141,17 @@ class Aggregation:
     checked: true. False is retired: the key holder then took the gateway's word for what it opened.
     """
 
+    # who sees single updates: the gateway; nobody, by masks; nobody, by one-time pads [plain, masked, ckks]
     method: str = "plain"
-    honest: int = 3
-    colluding: int = 0
-    neighbours: int = 20
-    bits: int = 0
-    update_range: float = 1.0
-    key_holder: str = ""  # ckks: name of the one who holds the key, `edgeward keyholder run`
-    checked: bool = True
+    honest: int = 3  # nodes in a sum that follow the protocol; shares of the noise are made for so many [3 to 100000]
+    colluding: int = 0  # nodes that may work with the gateway [0 to 100000]
+    neighbours: int = (
+        20  # of each node in the graph of masks; many nodes, or many that collude, need more [12 to 100000]
+    )
+    bits: int = 0  # of a masked value; 0: the gateway chooses so that sums cannot wrap around [0, 16, 24, 32]
+    update_range: float = 1.0  # without distributed noise, values of an update beyond it are cut [1e-30 to 1e30]
+    key_holder: str = ""  # with ckks: name of who holds the key (keyholder run) [a name, or empty]
+    checked: bool = True  # retired: leave it out [true]
 
     def __post_init__(self) -> None:
         refuse(self._wrong())

@@ -44,10 +44,12 @@ class Feature:
     owner how many are.
     """
 
-    name: str
+    name: str  # the column [text without spaces around it]
+    # least value there can be, whatever the data; public; needed for a number [-1e30 to 1e30, below maximum]
     minimum: Optional[float] = None
-    maximum: Optional[float] = None
-    categories: Tuple[str, ...] = ()  # non-empty: one-hot over these instead of a number
+    maximum: Optional[float] = None  # largest value there can be, likewise [-1e30 to 1e30, above minimum]
+    # values of a category, one-hot instead of a number; any other value is an error [none, or two or more texts]
+    categories: Tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         given = [value for value in (self.minimum, self.maximum) if value is not None]
@@ -83,19 +85,24 @@ class Schema:
     (n, samples, channels) and the label array, divided by `unit_scale`.
     """
 
-    kind: str
-    label: str
-    classes: Tuple[str, ...]
-    label_values: Dict[str, int]  # value in the file -> class index; a value not listed is an error
+    kind: str  # a CSV file, or an .npz with x (records, samples[, channels]) [table, signal]
+    label: str  # column (table) or array (signal) with what is to be learned [text]
+    classes: Tuple[str, ...]  # names of the classes, in the order of the model's outputs [two or more texts]
+    # value in the file -> index of its class; a value that is not listed is an error [value = index of a class]
+    label_values: Dict[str, int]
+    # columns that are the model's input, in this order [of a table: one or more tables]
     features: Tuple[Feature, ...] = ()
-    columns: Tuple[str, ...] = ()  # names for a CSV without a header line
-    missing_markers: Tuple[str, ...] = ("", "?", "NA", "nan", "NaN")
-    standardization: str = "federated"  # or "range": scale numbers by their public ranges, nothing is released
-    drop_missing: bool = False  # drop rows that lack a used value; otherwise they are an error
-    samples: int = 0
-    channels: int = 1
-    unit_scale: float = 1.0
-    patient: str = ""  # column (table) or array (signal) that says whose record it is: for privacy.unit "patient"
+    # names of the columns of a CSV file without a header line [texts, or none where there is a header]
+    columns: Tuple[str, ...] = ()
+    missing_markers: Tuple[str, ...] = ("", "?", "NA", "nan", "NaN")  # what stands for a value that is missing [texts]
+    # numbers by the federation's mean and deviation, which takes a release; or by their public ranges [federated, range]
+    standardization: str = "federated"
+    drop_missing: bool = False  # leave out rows that lack a used value; otherwise they are an error [true, false]
+    samples: int = 0  # length of a signal [1 to 1048576]
+    channels: int = 1  # channels of a signal [1 to 1048576]
+    unit_scale: float = 1.0  # what a signal's numbers are divided by [other than 0, up to 1e30]
+    # column or array that says whose record it is; needed for privacy.unit "patient" [text, or empty]
+    patient: str = ""
 
     def __post_init__(self) -> None:
         refuse(self._wrong())
@@ -147,25 +154,27 @@ class Schema:
 class Training:
     """How a node turns weights into an update, and the gateway updates into weights."""
 
-    strategy: str = "fedavg"
-    rounds: int = 20
-    local_steps: int = 1  # gradient steps a node takes a round (fedsgd: always 1)
-    batch_size: int = 16  # without privacy; with it, records are Poisson-sampled
-    learning_rate: float = 0.1
-    schedule: str = "constant"  # or "step", "cosine", "inverse-sqrt": see wire/schedule.py
-    warmup_rounds: int = 0  # rounds in which the rate rises to learning_rate
-    decay: float = 0.5  # step: factor
-    decay_every: int = 10  # step: rounds between factors; inverse-sqrt: rounds that count as one
-    final_share: float = 0.0  # cosine: share of the rate it falls towards
-    server_learning_rate: float = 1.0
-    tail_average: bool = False  # result = mean of the second half of the rounds' weights
-    best: bool = False  # result = the round's weights with the best `metric`
-    patience: int = 0  # stop when `metric` has not improved for this many rounds; 0: never
-    metric: str = "loss"  # or "accuracy", "auc": of federated evaluation, else of the gateway's own rows
-    personal: str = "none"  # or "intercept", "head": that part of the output layer stays on each node
-    personal_parameters: int = 0  # how many of the last weights that is; planned by the gateway
-    parameters: int = 0  # of the model; planned by the gateway
-    options: Dict[str, float] = field(default_factory=dict)  # of the strategy, see rounds/strategies.py
+    strategy: str = "fedavg"  # how updates become the next weights; its options are below [one of the strategies below]
+    rounds: int = 20  # training rounds [1 to 1000000]
+    local_steps: int = 1  # gradient steps a node takes a round (fedsgd: always 1) [1 to 100000]
+    batch_size: int = 16  # records in a step without privacy; with it they are Poisson-sampled [1 to 1000000]
+    learning_rate: float = 0.1  # of a node's steps, before the schedule [above 0 to 1000000]
+    schedule: str = "constant"  # how the learning rate changes over rounds [constant, step, cosine, inverse-sqrt]
+    warmup_rounds: int = 0  # rounds in which the rate rises to learning_rate [0 to rounds - 1]
+    decay: float = 0.5  # schedule step: factor on the rate [above 0 to 1]
+    decay_every: int = 10  # step: rounds between factors; inverse-sqrt: rounds that count as one [1 to 1000000]
+    final_share: float = 0.0  # schedule cosine: share of the rate it falls towards [0 to 1]
+    server_learning_rate: float = 1.0  # of the gateway's step with the mean update [above 0 to 1000000]
+    tail_average: bool = False  # the result is the mean of the second half of the rounds' weights [true, false]
+    # the result is the weights of the round with the best metric; not with tail_average [true, false]
+    best: bool = False
+    patience: int = 0  # rounds without a better metric after which the run stops; 0: never [0 or more]
+    # what best and patience look at: of federated evaluation, else of the gateway's own rows [loss, accuracy, auc]
+    metric: str = "loss"
+    personal: str = "none"  # part of the output layer that stays on each node [none, intercept, head]
+    personal_parameters: int = 0  # how many of the last weights that is [set by the gateway]
+    parameters: int = 0  # weights of the model [set by the gateway]
+    options: Dict[str, float] = field(default_factory=dict)  # numbers of the strategy, listed below [option = number]
 
     def __post_init__(self) -> None:
         refuse([*self._numbers(), *self._combinations()])
@@ -220,13 +229,15 @@ class Training:
 class Rounds:
     """When a round starts, ends, and when it fails."""
 
-    nodes: int = 2  # a run starts when this many are here
-    quorum: int = 1  # a round needs this many updates
-    deadline_s: float = 120.0  # a round ends then with a quorum, or is announced again without one
-    attempts: int = 3  # announcements of one round before the run fails
-    gather_s: float = 600.0  # how long to wait for `nodes`; without them and minimum_nodes the run fails
-    provided: bool = False  # rounds begin when a higher gateway begins them; set by `edgeward gateway relay`
-    minimum_nodes: int = 0  # when gather_s is over a run starts with so many; 0: with no fewer than `nodes`
+    nodes: int = 2  # nodes that are wanted; a run starts when so many are here [1 to 100000]
+    quorum: int = 1  # updates a round needs [1 to nodes]
+    # seconds after which a round ends with a quorum, or is announced again without one [above 0 to 1e9]
+    deadline_s: float = 120.0
+    attempts: int = 3  # announcements of one round before the run fails [1 to 1000000]
+    gather_s: float = 600.0  # seconds to wait for nodes; without them and minimum_nodes the run stops [above 0 to 1e9]
+    provided: bool = False  # rounds begin when a higher gateway begins them [set by `edgeward gateway relay`]
+    # nodes a run starts with when gather_s is over; 0: no fewer than nodes [0, or quorum to nodes]
+    minimum_nodes: int = 0
 
     def __post_init__(self) -> None:
         wrong = [*within("nodes", self.nodes, 1, MAX_NODES)]
@@ -254,13 +265,15 @@ class Selection:
     reports of itself; a node that does not report a limited value is passed over. 0 switches a limit off.
     """
 
+    # what a node's owner must have said of it (node run --label site=icu) [name = text]
     labels: Dict[str, str] = field(default_factory=dict)
-    cohort: int = 0  # nodes a round, those longest not asked first; 0: all
-    sampling_rate: float = 0.0  # or every node by itself with this probability
-    minimum_battery: float = 0.0  # percent; a machine without a battery counts as full
-    maximum_temperature_c: float = 0.0
-    minimum_free_memory_mib: float = 0.0
-    seen_within_s: float = 0.0  # a node reports every 30 s
+    cohort: int = 0  # nodes a round, those longest not asked first; 0: all [0, or quorum or more]
+    sampling_rate: float = 0.0  # or every node by itself with this probability; 0: no sample [0 to 1]
+    # percent a node must report; a machine without a battery counts as full; 0: no limit [0 to 100]
+    minimum_battery: float = 0.0
+    maximum_temperature_c: float = 0.0  # degrees Celsius a node may report; 0: no limit [0 to 1000]
+    minimum_free_memory_mib: float = 0.0  # MiB a node must report as free; 0: no limit [0 to 1e9]
+    seen_within_s: float = 0.0  # seconds since a node was last heard; it reports every 30 s; 0: no limit [0 to 1e9]
 
     def __post_init__(self) -> None:
         wrong = []
@@ -277,9 +290,10 @@ class Selection:
 class Evaluation:
     """Federated evaluation: a share of every node's records is never trained on, and only sums over it are sent."""
 
-    share: float = 0.0  # of a node's records; 0: none
-    every: int = 1  # rounds; the last one always
-    bins: int = 20  # of confidence, for calibration and AUC
+    # of each node's records (or patients) that is never trained on; 0: no federated evaluation [0 to 0.9]
+    share: float = 0.0
+    every: int = 1  # rounds from one evaluation to the next; the last round always has one [1 to 1000000]
+    bins: int = 20  # of confidence, for calibration and AUC [2 to 1000]
 
     def __post_init__(self) -> None:
         wrong = within("share", self.share, 0, 0.9, "0 (no federated evaluation) to 0.9")
@@ -295,17 +309,18 @@ class Evaluation:
 class Task:
     """Everything a node needs to know before it can decide whether to take part."""
 
-    name: str
-    schema: Schema
-    model: Dict[str, Any]
-    training: Training = field(default_factory=Training)
-    privacy: Privacy = field(default_factory=Privacy)
-    rounds: Rounds = field(default_factory=Rounds)
-    selection: Selection = field(default_factory=Selection)
-    evaluation: Evaluation = field(default_factory=Evaluation)
-    aggregation: Aggregation = field(default_factory=Aggregation)
-    codec: str = "int8"  # of updates that are sent one by one; secure sums have their own encoding
-    seed: int = 0
+    name: str  # of the task, and of the model on a board [text of 1 to 32 bytes]
+    schema: Schema  # the data every node must have [a table]
+    model: Dict[str, Any]  # what is trained; its kinds are below [a table]
+    training: Training = field(default_factory=Training)  # how nodes and gateway train [a table]
+    privacy: Privacy = field(default_factory=Privacy)  # differential privacy [a table]
+    rounds: Rounds = field(default_factory=Rounds)  # when a round starts, ends and fails [a table]
+    selection: Selection = field(default_factory=Selection)  # which nodes a round asks [a table]
+    evaluation: Evaluation = field(default_factory=Evaluation)  # evaluation on records the nodes hold out [a table]
+    aggregation: Aggregation = field(default_factory=Aggregation)  # who sees what a single node sent [a table]
+    # how updates travel that are sent one by one; secure sums have their own encoding [int8, int4, top10, float16, float32]
+    codec: str = "int8"
+    seed: int = 0  # of the first weights and of drawn rows; noise is never seeded [0 or more]
 
     def __post_init__(self) -> None:
         refuse([*self._own(), *self._pipeline()])
