@@ -109,9 +109,15 @@ def _feature(column: Column) -> str:
 
 def _privacy(survey: Survey, units: int) -> List[str]:
     unit = "patient" if survey.patient else "record"
+    rows = (
+        [_line("records_per_patient", survey.rows_a_patient, "of more, a step uses a random choice")]
+        if survey.patient
+        else []
+    )
     return [
         "[task.privacy]",
         _line("unit", unit, "what is protected"),
+        *rows,
         _line("epsilon", 8.0, "what it costs: edgeward privacy plan edgeward.toml --rows N"),
         _line("delta", delta_for(units), f"below 1/{unit}s of every node; this suits up to {units:,} in all"),
     ]
