@@ -72,6 +72,7 @@ def test_a_table_that_nobody_prepared(tmp_path: Path, capsys: pytest.CaptureFixt
     task = load_config(tmp_path / "edgeward.toml").task
     assert (task.privacy.unit, task.privacy.delta < 1 / 80, task.privacy.records_per_patient) == ("patient", True, 4)
     assert load_dataset(path, task.schema).records == 239  # a node reads the very file
+    assert said["next"][0].endswith("edgeward.toml --patients 80")
     text = (tmp_path / "edgeward.toml").read_text()
     assert "CONFIRM every range" in text
     assert 'federation = "my-records"' in text
