@@ -20,7 +20,7 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         "what nodes send to it: with both, single nodes' answers can be read. A node whose ciphertexts do not pass is "
         "named in the log here, and nowhere else (docs/encryption.md).",
     )
-    run.add_argument("--broker", help="mqtt://[USER:PASSWORD@]HOST[:PORT], or mqtts:// for TLS")
+    run.add_argument("--broker", help="mqtt://[USER@]HOST[:PORT][?password_file=/PATH], or mqtts:// for TLS")
     run.add_argument(
         "--identity", type=Path, metavar="DIR", help="folder of `edgeward node enroll`: names key holder and broker"
     )

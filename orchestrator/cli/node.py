@@ -25,7 +25,7 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         "sums, clipped and noised as the task says and --policy demands, and numbers of records, noised with privacy on "
         "(docs/threat-model.md).",
     )
-    run.add_argument("--broker", help="mqtt://[USER:PASSWORD@]HOST[:PORT], or mqtts:// for TLS")
+    run.add_argument("--broker", help="mqtt://[USER@]HOST[:PORT][?password_file=/PATH], or mqtts:// for TLS")
     run.add_argument(
         "--identity", type=Path, metavar="DIR", help="folder of `edgeward node enroll`: names node and broker"
     )
