@@ -292,6 +292,7 @@ def test_a_flashed_model_is_a_new_one_to_the_board(mock: MockHandle, model: Path
     assert read_back(mock, SLOTS["a"].offset, len(model_bin())) == model_bin()
 
 
+@pytest.mark.slow
 def test_a_model_moves_no_more_than_its_bytes(
     mock: MockHandle, build: Path, tmp_path: Path, shared_data: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -87,6 +87,7 @@ def test_too_little_flash(kws: bytes):
     assert "a model slot 50,000" in finding(report, "flash").message
 
 
+@pytest.mark.slow
 def test_damaged_files(kws: bytes, bundle: Path):
     report = preflight(b"junk", "esp32", SLOT_BYTES)
     assert not report.ok

@@ -73,6 +73,7 @@ def detections(records: List[Record]) -> List[Tuple[int, int, float]]:
     return [(f["window"], f["label"], pytest.approx(f["confidence"], abs=1e-4)) for f in fields]
 
 
+@pytest.mark.slow
 def test_beat_by_beat(ecg: Ecg):
     with VirtualBoard(ecg.model_bin) as board, BoardClient(board.port) as client:
         assert client.stream() == {

@@ -353,6 +353,7 @@ def test_a_gateway_with_a_mistake_in_its_file(tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_on_python_38_without_any_gateway_package(python38: List[str], tmp_path: Path) -> None:
     (tmp_path / "d.csv").write_text("x,y\n0.5,0\n")
     command = [*python38, "-m", "orchestrator.cli.main", "doctor", "--node", "--state", str(tmp_path), "--json"]

@@ -94,6 +94,7 @@ def test_compare_shows_what_differs_and_nothing_else(edgeward) -> None:
     assert differences([{"a": {"b": 1}, "c": 2}, {"a": {"b": 1}}]) == {"c": [2, None]}
 
 
+@pytest.mark.slow
 def test_plot_draws_every_series_it_has(edgeward, tmp_path: Path) -> None:
     drawn = json.loads(edgeward("plot", DONE, OPEN, "-o", tmp_path / "x.svg", "--json"))
     assert drawn["panels"] == ["accuracy", "loss", "bytes up", "bytes down", "seconds", "epsilon"]

@@ -185,6 +185,7 @@ def test_a_task_that_comes_again_in_another_guise_is_the_same_one(
     assert admit(keeper, "three", other_task("another")) is None
 
 
+@pytest.mark.slow
 def test_what_was_trained_without_privacy_leaves_no_budget_in_all(keeper: Gatekeeper, tmp_path: Path) -> None:
     (tmp_path / "policy.toml").write_text("[budget]\nepsilon_total = 1000\n")
     reserve(keeper, "open", replace(other_task("open"), privacy=Privacy(unit="none")))

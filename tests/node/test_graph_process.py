@@ -322,6 +322,7 @@ def test_mutants_that_pass_run_or_fail_alone() -> None:
     assert not [pid for pid in pids if Path(f"/proc/{pid}").exists()]
 
 
+@pytest.mark.slow
 def test_what_crashes_the_runtime_ends_the_process_only(monkeypatch: pytest.MonkeyPatch) -> None:
     """Should the check let something through: damaged files that are shown to the runtime as they are."""
     checked = check_graph(GRAPH)

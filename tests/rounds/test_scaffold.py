@@ -83,6 +83,7 @@ def quadratics(seed: int, count: int = 3, size: int = 4) -> Tuple[Dict[str, Tupl
 
 @settings(max_examples=8, deadline=None)
 @given(seed=st.integers(0, 10_000))
+@pytest.mark.slow
 def test_it_reaches_the_optimum_of_quadratics_where_fedavg_drifts(
     tmp_path_factory: pytest.TempPathFactory, seed: int
 ) -> None:
