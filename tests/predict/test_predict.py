@@ -50,7 +50,6 @@ def shares(answer: Dict[str, Any]) -> np.ndarray:
     return np.array([list(row["probabilities"].values()) for row in answer["predictions"]])
 
 
-@pytest.mark.slow
 def test_every_model_gives_what_the_weights_give(
     known_table: Known, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

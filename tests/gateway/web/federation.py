@@ -118,7 +118,7 @@ class RealFederation:
         for line in gateway.stdout:
             events.append(json.loads(line))
 
-    def wait_for(self, kind: str, timeout_s: float = 200.0) -> Dict[str, Any]:
+    def wait_for(self, kind: str, timeout_s: float = 600.0) -> Dict[str, Any]:
         deadline = time.monotonic() + timeout_s
         while time.monotonic() < deadline:
             found = [event for event in list(self.events) if event["event"] == kind]
@@ -130,7 +130,7 @@ class RealFederation:
         raise AssertionError(f"no {kind} within {timeout_s:g} s")
 
     def wait_for_round(self, number: int) -> None:
-        deadline = time.monotonic() + 200
+        deadline = time.monotonic() + 600
         while not any(e["event"] == "aggregated" and e["round"] >= number for e in list(self.events)):
             assert time.monotonic() < deadline, f"round {number} was not aggregated"
             time.sleep(0.005)

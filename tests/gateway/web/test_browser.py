@@ -19,7 +19,7 @@ PASSWORD = "correct horse battery"
 NO_SIDEWAYS = "document.documentElement.scrollWidth <= document.documentElement.clientWidth"
 
 
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 def test_a_federation_is_watched_from_its_first_node_to_its_model(tmp_path: Path) -> None:
     find_chromium()
     with RealFederation(tmp_path) as federation, Browser() as browser:
