@@ -14,12 +14,16 @@ from model_export.quiet import ENVIRONMENT
 
 
 def run_worker(
-    verb: str, spec: Mapping[str, Any], out_dir: Path, progress: Optional[Callable[[str], None]] = None
+    verb: str,
+    spec: Mapping[str, Any],
+    out_dir: Path,
+    progress: Optional[Callable[[str], None]] = None,
+    first: Optional[Callable[[], None]] = None,
 ) -> Dict[str, Any]:
     """Run `prepare` or `bundle` (model_export.worker) and return its result.
 
-    Paths in `spec` must be absolute. `progress` gets each line the worker says. Raises the ExportError the worker met, or
-    one with its last lines if it died.
+    Paths in `spec` must be absolute. `progress` gets each line the worker says, `first` is what its process does first.
+    Raises the ExportError the worker met, or one with its last lines if it died.
     """
     with tempfile.TemporaryDirectory(prefix="edgeward-") as folder:
         path = Path(folder) / "spec.json"
@@ -33,6 +37,7 @@ def run_worker(
             text=True,
             errors="replace",
             env={**os.environ, **ENVIRONMENT},
+            preexec_fn=first,
         )
         assert process.stdout is not None
         assert process.stderr is not None

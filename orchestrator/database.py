@@ -144,8 +144,13 @@ def digest_of(table: str, values: Sequence[Any]) -> bytes:
     """16 bytes of BLAKE2b over a row: another value, another order, another table is another digest."""
     digest = hashlib.blake2b(table.encode(), digest_size=16)
     for value in values:
-        data = bytes(value) if isinstance(value, (bytes, memoryview)) else repr(value).encode("utf-8", "surrogatepass")
-        digest.update(b"%s %d " % (type(value).__name__.encode(), len(data)))
+        if isinstance(value, (bytes, bytearray, memoryview)):
+            kind, data = b"bytes", bytes(value)
+        elif isinstance(value, int):
+            kind, data = b"int", b"%d" % value  # SQLite gives True back as 1
+        else:
+            kind, data = type(value).__name__.encode(), repr(value).encode("utf-8", "surrogatepass")
+        digest.update(b"%s %d " % (kind, len(data)))
         digest.update(data)
     return digest.digest()
 

@@ -7,7 +7,7 @@ from typing import Any, Callable
 import numpy as np
 import pytest
 
-from orchestrator.database import StoreError, open_database
+from orchestrator.database import Rows, StoreError, open_database
 from orchestrator.errors import DamagedError, EdgewardError
 from orchestrator.gateway.store import Store
 from orchestrator.node.store import NodeStore
@@ -95,6 +95,14 @@ def test_a_store_of_before_there_were_digests_gets_them(
         flip(path, table)
         with pytest.raises(DamagedError):
             reads[table](open_store(path))
+
+
+def test_a_row_has_the_digest_of_what_sqlite_gives_back(tmp_path: Path) -> None:
+    """Buffers come back as bytes, truths as numbers."""
+    database = open_database(tmp_path / "some.sqlite", "CREATE TABLE t (a, b, c, d, e, digest BLOB)", "node")
+    rows = Rows(database, tmp_path / "some.sqlite", {"t": ("a", "b", "c", "d", "e")})
+    rows.put("t", bytearray(b"x"), memoryview(b"y"), True, 2.5, None)
+    assert rows.get("t") == [(b"x", b"y", 1, 2.5, None)]
 
 
 def test_rows_that_changed_places_are_noticed(tmp_path: Path) -> None:

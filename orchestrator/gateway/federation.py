@@ -26,6 +26,7 @@ import numpy as np
 from model_export.client import run_worker
 from model_export.errors import ExportError
 from orchestrator.errors import EdgewardError, UsageError
+from orchestrator.gateway import leftover
 from orchestrator.gateway.audit import AUDIT_FILE
 from orchestrator.gateway.authority import Authority
 from orchestrator.gateway.broker import KINDS, OwnBroker
@@ -214,7 +215,9 @@ def _open_or_prepare(
 
 def _worker(verb: str, spec: Dict[str, Any], out: Path, progress: Progress) -> Dict[str, Any]:
     try:
-        return run_worker(verb, spec, out, lambda line: progress({"event": "export", "message": line}))
+        # A worker that outlived a killed gateway would write into the same folder as the next one's.
+        first = leftover.ends_with(os.getpid())
+        return run_worker(verb, spec, out, lambda line: progress({"event": "export", "message": line}), first)
     except ExportError as error:
         raise EdgewardError(str(error)) from error
 

@@ -190,7 +190,11 @@ class Gateway:
 
     def _stopped(self) -> str:
         stopped = f"run {self._run} stopped at {when(self._course.failed_at)}: {self._coordinator.reason}"
-        return stopped if self._coordinator.final else f"{stopped}. The same command goes on from there"
+        if self._coordinator.final:
+            return (
+                f"{stopped}. Its nodes take no further part in it: begin another run (another seed in [task] is enough)"
+            )
+        return f"{stopped}. The same command goes on from there"
 
     def _step(self) -> None:
         """One message, or what is due when none comes."""

@@ -50,7 +50,8 @@ class SizeProbe:
         if not late and self._lost < _MOST_LOST:
             return ""
         how = "drops" if late else "ends the connection at"
+        rights = "" if late else ", and let the gateway write to and read its own topic gateway/echo"
         return (
             f"it {how} messages of {PROBE_BYTES:,} bytes, which the parts of a model have: raise its limit to 300,000 bytes "
-            "(mosquitto: message_size_limit, max_packet_size)"
+            f"(mosquitto: message_size_limit, max_packet_size){rights}"
         )

@@ -283,7 +283,9 @@ def _fsync(path: Path) -> None:
         with path.open("rb") as file:
             os.fsync(file.fileno())
     except OSError as error:
-        raise StoreError(f"{path}: {error.strerror}: look at that disk, then give the same command again") from error
+        raise StoreError(
+            f"{path}: {error.strerror or error}: look at that disk, then give the same command again"
+        ) from error
 
 
 def _vector_dtype(name: str) -> str:

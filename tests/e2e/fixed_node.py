@@ -17,6 +17,8 @@ from orchestrator.node.data import Dataset
 from orchestrator.wire.link import BrokerAddress
 from orchestrator.wire.task import Task
 
+ONCE = os.environ.get("FIXED_NODE_ONCE", "yes") == "yes"
+
 
 def fixed_update(node: str, round_number: int, size: int) -> np.ndarray:
     return np.random.default_rng([zlib.crc32(node.encode()), round_number]).standard_normal(size).astype(np.float32)
@@ -37,7 +39,7 @@ class Fixed:
 def main() -> None:
     broker, name, data, state, delay = sys.argv[1:]
     Fixed.delay_s = float(delay)
-    NodeAgent(BrokerAddress.parse(broker), "test", name, Path(data), Path(state), Fixed, once=True).run(
+    NodeAgent(BrokerAddress.parse(broker), "test", name, Path(data), Path(state), Fixed, once=ONCE).run(
         float(os.environ.get("FIXED_NODE_CONNECT_S", "30"))
     )
 

@@ -107,8 +107,8 @@ class Harness:
         data.write_text("x,y\n" + "0.5,1\n" * RECORDS[name])
         return [str(self.broker.address), name, str(data), str(self.folder / name)]
 
-    def gateway(self, *crash: object) -> "subprocess.Popen[str]":
-        arguments = [str(self.store_path), "run", str(self.broker.address), *map(str, crash)]
+    def gateway(self, *crash: object, run: str = "run") -> "subprocess.Popen[str]":
+        arguments = [str(self.store_path), run, str(self.broker.address), *map(str, crash)]
         return self._start("crashing_gateway.py", arguments)
 
     def _start(self, script: str, arguments: List[str]) -> "subprocess.Popen[str]":

@@ -73,15 +73,19 @@ def test_a_killed_gateway_continues_from_its_journal(tmp_path: Path, event: str,
 def test_a_node_killed_mid_round_is_done_without_and_returns(tmp_path: Path) -> None:
     with Harness(tmp_path, make_task(rounds=6, statistics=False)) as harness:
         gateway = harness.gateway()
-        harness.node("a", 0.3)
-        harness.node("b", 0.3)
+        others = [harness.node("a", 0.3), harness.node("b", 0.3)]
         victim = harness.node("c", 30)
         wait_for(gateway, "round", round=1)
         time.sleep(0.3)
         victim.kill()
         first = wait_for(gateway, "aggregated", round=1)
         assert first["nodes"] == ["a", "b"]
+        for node in others:  # however long it takes to start a process here
+            node.send_signal(signal.SIGSTOP)
         harness.node("c")
+        wait_for(gateway, "joined", node="c")
+        for node in others:
+            node.send_signal(signal.SIGCONT)
         result = finish(gateway)
         cohorts = [r["nodes"] for r in result["rounds"]]
         assert cohorts[-1] == EVERYONE

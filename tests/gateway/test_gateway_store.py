@@ -100,7 +100,7 @@ def test_sync_waits_for_what_flush_began(tmp_path: Path, monkeypatch: pytest.Mon
         raise OSError("disk is gone")
 
     monkeypatch.setattr(os, "fsync", fail)
-    with pytest.raises(OSError, match="disk is gone"):
+    with pytest.raises(EdgewardError, match=r"gateway\.sqlite-wal: disk is gone: look at that disk"):
         store.sync()
     store.close()
 

@@ -65,6 +65,35 @@ def test_a_broker_that_outlived_its_gateway_is_ended_by_the_next(tmp_path: Path,
     assert not (tmp_path / NOTE).exists()
 
 
+WORKER = """
+import sys
+from pathlib import Path
+from model_export import client
+from orchestrator.gateway import federation
+client.sys = type("sys", (), {"executable": sys.argv[1]})
+federation._worker("prepare", {}, Path(sys.argv[2]), lambda event: print(event["message"], flush=True))
+"""
+
+
+def test_so_does_an_export_that_is_under_way(tmp_path: Path) -> None:
+    """It would write into the same folder as the one the next gateway starts."""
+    slow = tmp_path / "slow"
+    slow.write_text('#!/bin/sh\necho "model_export: $$" >&2\nexec sleep 600\n')
+    slow.chmod(0o755)
+    gateway = subprocess.Popen(
+        [sys.executable, "-c", WORKER, str(slow), str(tmp_path)], stdout=subprocess.PIPE, text=True
+    )
+    assert gateway.stdout is not None
+    worker = int(gateway.stdout.readline())
+    assert leftover._process(worker)
+    gateway.kill()
+    gateway.wait()
+    deadline = time.monotonic() + 60
+    while leftover._process(worker):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
 def test_another_process_under_the_same_number_is_left_alone(tmp_path: Path) -> None:
     bystander = subprocess.Popen(["sleep", "600"])
     try:

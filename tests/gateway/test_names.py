@@ -121,7 +121,7 @@ def test_a_node_that_is_the_second_ends_and_the_first_says_that_it_is_here(
     assert not one._stopping
     said.clear()
     heard(two, two._instance)
-    monkeypatch.setattr(two._link, "open", lambda timeout_s: None)
+    monkeypatch.setattr(two._link, "open", lambda *_: None)
     monkeypatch.setattr(two._link, "flush", lambda timeout_s: True)
     with pytest.raises(UsageError, match="another node is here as 'icu'"):
         two.run()

@@ -13,6 +13,7 @@ from orchestrator.gateway.gateway import Gateway
 from orchestrator.gateway.reach import RESTART_AFTER_S, Reach
 from orchestrator.gateway.store import Store
 from orchestrator.rounds.coordinator import COLLECTING, RETURN_S
+from orchestrator.rounds.events import Started
 from orchestrator.wire.body import decode_body, encode_body
 from orchestrator.wire.frames import decode_frame
 from orchestrator.wire.link import BrokerAddress, Connected, Disconnected, Message
@@ -122,3 +123,25 @@ def test_a_broker_of_its_own_that_passes_nothing_on_is_started_again(tmp_path: P
     gateway._link.events.put(Connected())
     gateway._step()
     assert told[-1]["event"] == "broker_back"
+
+
+def test_who_declined_before_the_run_stopped_is_asked_once_more(tmp_path: Path, clock: List[float]) -> None:
+    """Its presence is still there, and the task is the very same: an owner may have changed a policy."""
+    gateway, _ = open_round(tmp_path)
+    declined = encode_body({"kind": "declined", "run": "run", "code": "policy.unit"})
+    gateway._receive(Message("edgeward/1/f/node/lab/presence", declined))
+    step(gateway, clock, 3 * DEADLINE_S)
+    assert gateway._coordinator.over
+    again = Gateway(gateway._store, "run", "f", BrokerAddress("127.0.0.1", 1))
+    again._link.publish = lambda topic, payload, retain=False: None  # type: ignore[method-assign]
+    assert again._course.replay()
+    again._course.happen(Started(again._course.now()))
+    while again._announcer.outbox.next(clock[0]):
+        pass
+    again._receive(Message("edgeward/1/f/node/lab/presence", declined))
+    topic, payload = again._announcer.outbox.next(clock[0]) or ("", b"")
+    assert topic.endswith("/node/lab/down")
+    assert decode_body(bytes(decode_frame(payload).data), 1 << 20)[0]["kind"] == "task"
+    assert again._coordinator.declined == {}
+    again._receive(Message("edgeward/1/f/node/lab/presence", declined))
+    assert "lab" in again._coordinator.declined, "asked once, and its word stands"
