@@ -73,6 +73,11 @@ def _run(arguments: argparse.Namespace) -> int:
     found = survey(table, arguments.label or _ask(table), arguments.patient or "")
     if not found.columns:
         raise UsageError(f"{arguments.table}: no column is left to learn from:\n" + "\n".join(_left_out(found)))
+    if not found.complete:
+        raise UsageError(
+            f"{arguments.table}: no row has both a value of {found.label!r} and all that is used:\n"
+            + "\n".join(_left_out(found))
+        )
     _write(out, write_draft(found, Wanted(name, arguments.nodes)))
     warnings = [_WARNING.format(out=out), *found.warnings]
     if not table.plain:
@@ -116,7 +121,8 @@ def _write(out: Path, text: str) -> None:
         try:
             load_config(draft)
         except UsageError as error:
-            raise UsageError(f"no edgeward.toml can be made of these columns: {error}") from error
+            reason = str(error).replace(str(draft), out.name)
+            raise UsageError(f"these columns make no edgeward.toml that a gateway accepts: {reason}") from error
     try:
         with out.open("x", encoding="utf-8") as file:
             file.write(text)

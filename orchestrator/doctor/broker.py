@@ -2,13 +2,20 @@
 
 import socket
 import ssl
+import time
 from typing import List, Optional
 
 from orchestrator.doctor.finding import NOT_CHECKED, OK, PROBLEM, WARNING, Finding
 from orchestrator.errors import BrokerError
-from orchestrator.wire.link import BrokerAddress, check_reachable
+from orchestrator.wire.link import BrokerAddress, check_reachable, client_id
+from orchestrator.wire.lookout import Lookout
+from orchestrator.wire.topics import ANY_GATEWAY, PROTOCOL
 
 _CHECK = "broker"
+LISTEN_S = 1.0
+"""For gateways at the broker: what they said is retained there, so it comes at once."""
+
+MOST_NAMED = 10
 
 
 def check_broker(address: BrokerAddress, timeout_s: float) -> List[Finding]:
@@ -40,6 +47,29 @@ def check_broker(address: BrokerAddress, timeout_s: float) -> List[Finding]:
             Finding(WARNING, _CHECK, f"{address}: not encrypted; whoever is on the way can read and change it", fix)
         )
     return found
+
+
+def check_gateways(address: BrokerAddress) -> Finding:
+    """Which federations have a gateway at the broker now: a node belongs to the one its --federation names."""
+    lookout = Lookout(address, client_id("doctor"), [ANY_GATEWAY])
+    lookout.connect()
+    time.sleep(LISTEN_S)
+    seen = [presence.who for presence in lookout.look()]
+    lookout.close()
+    if not seen:
+        return Finding(NOT_CHECKED, "gateway", f"{address}: no gateway announces itself there at the moment")
+    other = [who for who in seen if who.protocol != PROTOCOL]
+    if other:
+        message = (
+            f"{address}: the gateway of {other[0].federation} speaks protocol {other[0].protocol}, this node {PROTOCOL}"
+        )
+        return Finding(WARNING, "gateway", message, "update the older side")
+    names = ", ".join(who.federation for who in seen[:MOST_NAMED])
+    return Finding(
+        OK,
+        "gateway",
+        f"{address}: gateways of these federations are there: {names}; a node names its own by --federation",
+    )
 
 
 def _tls(connection: socket.socket, address: BrokerAddress) -> Optional[Finding]:

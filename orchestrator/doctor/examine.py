@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import List, Optional, Tuple
 
-from orchestrator.doctor.broker import check_broker, check_own_port
+from orchestrator.doctor.broker import check_broker, check_gateways, check_own_port
 from orchestrator.doctor.certificates import CA, check_identity
 from orchestrator.doctor.files import check_data, check_store
-from orchestrator.doctor.finding import NOT_CHECKED, PROBLEM, Finding
+from orchestrator.doctor.finding import NOT_CHECKED, OK, PROBLEM, Finding
 from orchestrator.doctor.machine import check_clock, check_disk, check_memory, check_python
 from orchestrator.doctor.software import check_confinement, check_mosquitto, check_packages, check_runtime, check_serial
 from orchestrator.errors import EdgewardError, UsageError
@@ -95,7 +95,10 @@ def _broker(
     except UsageError as error:
         return [Finding(PROBLEM, "broker", str(error), "--broker mqtt://HOST[:PORT]")]
     own_files = _own_certificate(identity)
-    return check_broker(address if own_files is None else address.secured(*own_files), question.timeout_s)
+    address = address if own_files is None else address.secured(*own_files)
+    found = check_broker(address, question.timeout_s)
+    reached = found[0].level == OK
+    return [*found, check_gateways(address)] if question.node and reached else found
 
 
 def _own_certificate(identity: Optional[Path]) -> Optional[Tuple[str, str, str]]:

@@ -13,6 +13,9 @@ SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "vertical bar
 MOST_ROWS = 200_000
 """That are looked at; of a longer file the first ones."""
 
+MOSTLY = 0.8
+"""Share of lines that must have as many values as a first line with # before it, for that to be names and no comment."""
+
 _SAMPLE_LINES = 200
 _NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d{1,3})?", re.ASCII)
 _DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+", re.ASCII)
@@ -86,8 +89,6 @@ def _encoding(path: Path) -> Tuple[str, str]:
 
 def _separator(path: Path, lines: List[str]) -> str:
     """The one that gives most lines as many values as the first has; of several, the one that gives most."""
-    if lines and lines[0].startswith("#"):
-        raise DataError(f"{path}:1: a comment; take out what stands before the names of the columns")
     best, found = (0.0, 1), ""
     for separator in SEPARATORS:
         try:
@@ -99,6 +100,8 @@ def _separator(path: Path, lines: List[str]) -> str:
         score = (round(widths.count(widths[0]) / len(widths), 1), widths[0])
         if score > best:
             best, found = score, separator
+    if lines and lines[0].startswith("#") and best[0] < MOSTLY:
+        raise DataError(f"{path}:1: a comment; take out what stands before the names of the columns")
     if not found:
         raise DataError(
             f"{path}: no table is recognized: its lines are not split by {', '.join(SEPARATORS.values())}; {_SAVE_AS}"

@@ -71,4 +71,5 @@ def access_list(authority: Authority) -> str:
 
 def _of_monitor(name: str, root: str) -> List[str]:
     """What everybody in the federation may read is not for a monitor: it has no use for task, graph and weights."""
-    return [f"user {name}", f"topic write {root}/board/+/record", f"topic deny {root}/all"]
+    denied = [f"topic deny {root}/all", f"topic deny {root}/gateway/presence"]
+    return [f"user {name}", f"topic write {root}/board/+/record", *denied]

@@ -105,13 +105,22 @@ def survey(table: Table, label: str, patient: str = "") -> Survey:
         if name in (label, patient):
             continue
         column, why = describe(table, name)
+        clash = {value for _, value in classes if is_missing(value)} & set(table.column(name))
+        if column is not None and not column.categories and clash:
+            column, why = None, f"a missing value is {clash.pop()!r} there, which is a class of the label"
         if column is None:
             left_out.append((name, why))
         else:
             columns.append(column)
     columns, gaps, complete = _without_gaps(table, columns, label)
-    names = {column.name for column in columns} | {label}
-    markers = sorted({cell for name in names for cell in table.column(name) if is_missing(cell)} | {""})
+    values = {value for _, value in classes}
+    levels = [(column.name, set(column.categories) | values) for column in columns]
+    markers = {
+        cell
+        for name, own in [*levels, (label, values)]
+        for cell in table.column(name)
+        if is_missing(cell) and cell not in own
+    }
     return Survey(
         len(table.rows),
         complete,
@@ -119,7 +128,7 @@ def survey(table: Table, label: str, patient: str = "") -> Survey:
         classes,
         columns,
         left_out + gaps,
-        [m for m in markers if not any(m in column.categories for column in columns)],
+        sorted(markers | {""}),
         patient,
         len(set(table.column(patient))) if patient else 0,
         _rows_a_patient(table.column(patient)) if patient else 0,

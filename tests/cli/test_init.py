@@ -1,10 +1,12 @@
 """`edgeward init`: what it makes of tables nobody prepared, and what it says."""
 
+import csv
 import io
 import json
+import random
 import sys
 from pathlib import Path
-from typing import Any, Dict, Optional
+from typing import Any, Dict, List, Optional
 
 import pytest
 from messy_table import NAMES, rows
@@ -196,6 +198,70 @@ def test_what_a_person_should_look_at_is_said(tmp_path: Path) -> None:
         "few rows are of class 'yes' (15): little can be learned of it",
         "column 'verdict' alone tells the label in every row: does it hold the answer?",
     ]
+
+
+WORDS = [
+    "yes",
+    "No",
+    'a "b"',
+    "x,y",
+    "ä ö",
+    "N/A",
+    "none",
+    "",
+    "?",
+    "-",
+    "0",
+    "1",
+    "1.0",
+    "01",
+    "TRUE",
+    "<5",
+    "NaN",
+    "inf",
+    "1_0",
+    "٣",
+]
+
+
+def random_table(draw: random.Random) -> List[List[str]]:
+    count = draw.randint(20, 60)
+
+    def column() -> List[str]:
+        kind = draw.randrange(5)
+        if kind == 0:
+            return [str(draw.randint(0, 10 ** draw.randint(0, 9))) for _ in range(count)]
+        if kind == 1:
+            scale = 10.0 ** draw.randint(-8, 8)
+            return [f"{draw.gauss(draw.choice([0, 5]), 1) * scale:.4g}" for _ in range(count)]
+        if kind == 2:
+            return [draw.choice(WORDS) if draw.random() < 0.1 else str(draw.randint(1, 50)) for _ in range(count)]
+        few = draw.sample(WORDS, draw.randint(1, 5))
+        return [draw.choice(few) for _ in range(count)]
+
+    names = draw.sample(
+        ["age", "Age", "patient_id", "id", "a.b", "ü", 'x"y', "", "#n", "[t]", "a=b", "k v", "true", "1"], 6
+    )
+    return [names, *map(list, zip(*(column() for _ in names)))]
+
+
+def test_what_it_writes_is_what_nodes_read(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    """Of any table: the draft is accepted, its rows are usable by a node as counted, and no value is beyond its range."""
+    draw, made = random.Random(11), 0
+    path, draft = tmp_path / "r.csv", tmp_path / "edgeward.toml"
+    for _ in range(150):
+        lines = random_table(draw)
+        with path.open("w", newline="", encoding="utf-8") as file:
+            csv.writer(file).writerows(lines)
+        if init(path, "--label", lines[0][5], "--json") == 0:
+            said, schema = json.loads(capsys.readouterr().out), load_config(draft).task.schema
+            data = load_dataset(path, schema)
+            assert (data.records, data.clamped) == (said["complete_rows"], ())
+            made += 1
+            draft.unlink()
+        else:
+            assert capsys.readouterr().err.startswith("edgeward: ")
+    assert made > 30
 
 
 def test_real_tables(tmp_path: Path, shared_data: Any, capsys: pytest.CaptureFixture) -> None:

@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from orchestrator.cli.main import main
-from orchestrator.doctor.broker import check_broker, check_own_port
+from orchestrator.doctor.broker import check_broker, check_gateways, check_own_port
 from orchestrator.doctor.certificates import check_identity
 from orchestrator.doctor.examine import Question, examine
 from orchestrator.doctor.files import check_data, check_store
@@ -30,7 +30,8 @@ from orchestrator.doctor.machine import check_clock, check_disk
 from orchestrator.doctor.software import check_port
 from orchestrator.gateway.broker import OwnBroker, free_port
 from orchestrator.gateway.store import Store
-from orchestrator.wire.link import BrokerAddress
+from orchestrator.wire.body import encode_body
+from orchestrator.wire.link import BrokerAddress, Link
 from orchestrator.wire.task import Feature, Privacy, Schema, Task
 
 MAIN = [sys.executable, "-m", "orchestrator.cli.main", "doctor"]
@@ -169,6 +170,25 @@ def test_a_broker_that_is_there() -> None:
     with OwnBroker("mosquitto" if MOSQUITTO else "embedded") as broker:
         assert [f.level for f in check_broker(broker.address, 10)] == ["ok"]
         assert "cannot listen there" in check_own_port("127.0.0.1", broker.address.port, False).message
+        assert check_gateways(broker.address).level == "not checked"
+        gateway = Link(broker.address, "gateway", [])
+        gateway.open(30)
+        gateway.publish("edgeward/1/icu/gateway/presence", encode_body({"kind": "gateway"}), retain=True)
+        found = until_seen(broker.address)
+        assert (found.level, "federations are there: icu;" in found.message) == ("ok", True)
+        gateway.publish("edgeward/4/er/gateway/presence", b"?", retain=True)
+        while found.level == "ok":
+            found = until_seen(broker.address)
+        assert "er speaks protocol 4, this node 1" in found.message
+        gateway.close()
+
+
+def until_seen(broker: BrokerAddress) -> Finding:
+    """What is said of gateways once one is seen, however long a busy machine takes."""
+    while True:
+        found = check_gateways(broker)
+        if found.level != "not checked":
+            return found
 
 
 def test_no_name_and_no_port() -> None:
