@@ -80,7 +80,7 @@ def test_the_table_runs_as_its_page_says(copy: Path) -> None:
     rows = (copy / "predictions.csv").read_text().splitlines()
     assert rows[0] == "line,predicted,probability no,probability yes"
     new = (copy / "new.csv").read_text().splitlines()
-    assert len(rows) - 1 == sum(",," not in row for row in new[1:])
+    assert len(rows) - 1 == sum(not row.endswith(",") for row in new[1:])  # albumin is last, and may be missing
 
 
 @pytest.mark.parametrize("copy", ["regression"], indirect=True)
