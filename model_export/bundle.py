@@ -8,9 +8,10 @@ import shutil
 import tempfile
 from collections import Counter
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from model_export.arena32 import predict_arena
 from model_export.errors import BundleError, ExportError
@@ -22,6 +23,7 @@ from model_export.manifest import (
     MANIFEST,
     PRIVACY_PAGE,
     SCHEMA,
+    SIGNATURE,
     check_features,
     check_labels,
     dump_manifest,
@@ -30,8 +32,10 @@ from model_export.manifest import (
 )
 from model_export.model_bin import KnownAnswers, ModelBin, ModelBinError, pack_model_bin, parse_model_bin
 from model_export.plan import ALIASES, Plan, PlanError, compile_plan
+from model_export.signing import check_bundle_signature, manifest_signature
 from model_export.sources import model_data_header, model_data_source, op_resolver_header
 from model_export.synthetic_rows import choose_rows, telling_rows
+from model_export.tflite_file import read_tflite, single_edges
 from model_export.tflm import Quantized, TflmModel, check_rows
 
 KNOWN_ANSWER_ROWS = 4
@@ -52,6 +56,7 @@ def write_bundle(
     known_rows: Optional["np.ndarray"] = None,
     reference_rows: Optional["np.ndarray"] = None,
     sign: Optional[Callable[[bytes], bytes]] = None,
+    signer: Optional[Ed25519PublicKey] = None,
     engine: Optional[str] = None,
     origin: Optional[Mapping[str, str]] = None,
     float_model: Optional[Mapping[str, bytes]] = None,
@@ -65,7 +70,8 @@ def write_bundle(
     `privacy_page` is that statement for people: privacy.md, its digest beside the statement.
     `reference_rows` (int8, from the training distribution) is what the board compares its inputs with to see drift: model.bin
     gets their deciles, which of a few rows are the rows' own values. `origin` says where parts come from (manifest.ORIGINS).
-    `features` and `labels` are described in model_export.manifest, `sign` in model_export.model_bin. `engine` "direct"
+    `features` and `labels` are described in model_export.manifest, `sign` in model_export.model_bin; it signs the
+    manifest as well, and `signer` is its public key, which goes into manifest.sig. `engine` "direct"
     raises where engine/direct cannot run the model, "tflm" leaves its plan out; by default the plan is there where possible.
     `float_model` has the bytes of the two FLOAT_FILES, and `data_schema` says how raw rows become inputs (model_export.manifest).
     An existing bundle at `out_dir` is replaced; anything else there is refused. Raises ExportError.
@@ -142,17 +148,33 @@ def write_bundle(
     contents.update(float_model or {})
     if privacy_page is not None:
         contents[PRIVACY_PAGE] = privacy_page.encode()
-    _write_folder(out_dir, contents)
+    if sign is not None:
+        contents[SIGNATURE] = manifest_signature(contents[MANIFEST], sign, signer)
+    _write_folder(out_dir, contents, signer_known=sign is None or signer is not None)
     return read_manifest(out_dir)
 
 
-def verify_bundle(folder: Path, run: bool = True) -> Dict[str, Any]:
+def verify_bundle(folder: Path, run: bool = True, public_key: Optional[Ed25519PublicKey] = None) -> Dict[str, Any]:
     """The manifest of a bundle whose every byte is as it was written. Raises BundleError naming the file.
 
-    Checked are the manifest's own digest and schema, every file's length and SHA-256, model.bin's header and its
-    agreement with the rest; with `run`, TFLM also gives the known answers once more.
+    Checked are what check_files does and, in a signed bundle, that one key signed manifest and model; with `public_key`, that
+    it was that one. With `run`, TFLM also gives the known answers once more.
     """
     folder = Path(folder)
+    manifest = check_files(folder)
+    packed = parse_model_bin((folder / "model.bin").read_bytes())
+    check_bundle_signature(folder, packed.signature is not None, public_key)
+    if run:
+        verify_known_answers(packed)
+    return manifest
+
+
+def check_files(folder: Path) -> Dict[str, Any]:
+    """The manifest of a bundle; BundleError unless the files are those it was written with, and it says of the model what is so.
+
+    Checked are the manifest's own digest and schema, every file's length and SHA-256, model.bin's header, and what the manifest
+    says of shapes, scales, operators, labels and features.
+    """
     manifest = read_manifest(folder)
     for file, recorded in recorded_files(manifest).items():
         path = folder / file
@@ -169,6 +191,7 @@ def verify_bundle(folder: Path, run: bool = True) -> Dict[str, Any]:
         raise BundleError(f"model.bin: {error}") from error
     arena = manifest["arena"]
     for what, in_bin, in_manifest in (
+        *_said_of_the_model(packed, manifest),
         ("name", packed.name, manifest["name"]),
         ("digest", packed.digest, manifest["model_digest"]),
         ("arena for TFLM", packed.arena_tflm_bytes, arena["tflm_bytes"]),
@@ -177,14 +200,39 @@ def verify_bundle(folder: Path, run: bool = True) -> Dict[str, Any]:
     ):
         if in_bin != in_manifest:
             raise BundleError(f"model.bin: its {what} is {in_bin!r}, the manifest records {in_manifest!r}")
-    if run:
-        verify_known_answers(packed)
     return manifest
+
+
+def _said_of_the_model(packed: ModelBin, manifest: Mapping[str, Any]) -> Iterator[Tuple[str, Any, Any]]:
+    """(what, as it is in model.bin, as the manifest has it)."""
+    model = read_tflite(packed.tflite)
+    for side, tensor in zip(("input", "output"), single_edges(model)):
+        scale, zero_point = float(tensor.scales[0]), int(tensor.zero_points[0])
+        found = {"shape": list(tensor.shape), "dtype": tensor.dtype, "scale": scale, "zero_point": zero_point}
+        yield side, found, {**manifest[side], "scale": float(np.float32(manifest[side]["scale"]))}
+    counts = Counter(op.code for graph in model.subgraphs for op in graph.ops)
+    yield "operators", dict(sorted(counts.items())), {op.get("name"): op.get("count") for op in manifest["operators"]}
+    answers = 0 if packed.known_answers is None else len(packed.known_answers.inputs)
+    yield "number of known answers", answers, manifest["known_answer_rows"]
+    inputs, outputs = (edge.shape for edge in single_edges(model))
+    labels, features = manifest["labels"], manifest["features"]
+    try:
+        yield "labels", check_labels(labels, outputs[-1]) if labels else [], labels
+        described = check_features(features, tuple(inputs))
+    except ExportError as error:
+        raise BundleError(f"{MANIFEST}: {error}") from error
+    profile = packed.input_profile
+    if described and profile is not None and profile.mean is not None and profile.std is not None:
+        known = [[float(m), float(s)] for m, s in zip(profile.mean, profile.std)]
+        said = [[float(np.float32(f["mean"])), float(np.float32(f["std"]))] for f in described]
+        yield "means and deviations", known, said
 
 
 def strays(folder: Path) -> List[str]:
     """Names in a bundle's folder that belong to no bundle, sorted: early versions left rows of data there, in `evaluation`."""
-    return sorted({path.name for path in Path(folder).iterdir()} - {*FILES, *FLOAT_FILES, MANIFEST, PRIVACY_PAGE})
+    return sorted(
+        {path.name for path in Path(folder).iterdir()} - {*FILES, *FLOAT_FILES, MANIFEST, PRIVACY_PAGE, SIGNATURE}
+    )
 
 
 def verify_known_answers(packed: ModelBin) -> int:
@@ -294,7 +342,7 @@ def _check_replaceable(out_dir: Path) -> None:
         raise ExportError(f"{out_dir}: is a file; name a folder")
 
 
-def _write_folder(out_dir: Path, contents: Mapping[str, bytes]) -> None:
+def _write_folder(out_dir: Path, contents: Mapping[str, bytes], signer_known: bool) -> None:
     """All files or none: written and verified beside `out_dir`, then renamed into place."""
     out_dir.parent.mkdir(parents=True, exist_ok=True)
     new = Path(tempfile.mkdtemp(prefix=f".{out_dir.name}.", dir=out_dir.parent))
@@ -304,7 +352,10 @@ def _write_folder(out_dir: Path, contents: Mapping[str, bytes]) -> None:
                 stream.write(content)
                 stream.flush()
                 os.fsync(stream.fileno())
-        verify_bundle(new, run=False)
+        if signer_known:
+            verify_bundle(new, run=False)
+        else:
+            check_files(new)
         new.chmod(0o755)
         if out_dir.exists():
             old = new.with_name(f"{new.name}.old")

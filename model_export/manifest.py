@@ -11,6 +11,7 @@ from model_export.errors import BundleError, ExportError
 
 SCHEMA = 1
 MANIFEST = "manifest.json"
+SIGNATURE = "manifest.sig"  # in signed bundles only, see signing.py
 PRIVACY_PAGE = "privacy.md"  # in bundles of federations only; its digest is privacy.page_sha256
 FILES = ("model.tflite", "model_data.h", "model_data.cc", "op_resolver.h", "model.bin")
 FLOAT_FILES = ("model_float.tflite", "model.keras")  # of models that were quantized here; a board has no use for them

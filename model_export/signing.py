@@ -4,24 +4,28 @@ Signed are the bytes [0, 80) of the header: sizes, sections, flags and the SHA-2
 operator list and the name are outside the signature; a board uses neither to run a model. Where the input profile lies is
 bound by the rule that the sections of a signed file follow one another without a gap and end where the file does.
 firmware/core/ed25519.h checks the same on a board.
+
+What a bundle says around its model, labels and scales included, is signed as well: manifest.sig holds a signature of the bytes of
+manifest.json, which has the digests of all other files, and the public key that checks it.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import struct
 import tempfile
 import zlib
 from pathlib import Path
-from typing import Any, Dict
+from typing import Any, Callable, Dict, Optional, Tuple
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-from model_export.errors import ExportError
-from model_export.manifest import MANIFEST, dump_manifest, read_manifest
+from model_export.errors import BundleError, ExportError
+from model_export.manifest import MANIFEST, SIGNATURE, dump_manifest, read_manifest
 from model_export.model_bin import (
     ALIGNMENT,
     FLAG_SIGNED,
@@ -32,6 +36,8 @@ from model_export.model_bin import (
     parse_model_bin,
 )
 
+_MANIFEST_CONTEXT = b"edgeward manifest 1\n"
+_MOST_SIGNATURE_BYTES = 1000
 _FLAGS_AT = 44
 _PROFILE_AT = 244
 _CRC_AT = 252
@@ -87,19 +93,68 @@ def check_gapless(data: bytes) -> None:
         raise ModelBinError(f"the sections end at {end} of {len(data)} bytes")
 
 
-def sign_bundle(folder: Path, private_key: Ed25519PrivateKey) -> Dict[str, Any]:
-    """Sign the model.bin of a bundle in place and record its new SHA-256 in the manifest, which is returned.
+def manifest_signature(
+    manifest: bytes, sign: Callable[[bytes], bytes], public_key: Optional[Ed25519PublicKey] = None
+) -> bytes:
+    """The bytes of manifest.sig. Without `public_key` only who has the key can check it."""
+    known = "" if public_key is None else raw_public(public_key).hex()
+    return (json.dumps({"public_key": known, "signature": sign(_MANIFEST_CONTEXT + manifest).hex()}) + "\n").encode()
 
-    Both files are replaced at once each, model.bin first: cut short in between, `verify_bundle` says which file differs.
+
+def check_bundle_signature(folder: Path, signed: bool, public_key: Optional[Ed25519PublicKey] = None) -> str:
+    """The id of the key that signed manifest and model of a bundle, "" where nobody did; `signed`: whether its model.bin is.
+
+    With `public_key`, only that key. Raises SignatureError, or BundleError for a signature that is not whole.
     """
-    from model_export.bundle import verify_bundle
+    path = folder / SIGNATURE
+    if not signed and not path.exists():
+        if public_key is not None:
+            raise SignatureError(f"{folder}: is not signed")
+        return ""
+    if not (signed and path.is_file()):
+        lacking = "model.bin" if path.exists() else SIGNATURE
+        raise BundleError(
+            f"{folder}: is signed in part, without {lacking}, so nobody vouches for the whole; `edgeward model sign` signs both"
+        )
+    key, signature = _read_signature(path)
+    key = public_key or key
+    if key is None:
+        raise SignatureError(f"{path}: does not say whose it is; give the public key with --key")
+    try:
+        key.verify(signature, _MANIFEST_CONTEXT + (folder / MANIFEST).read_bytes())
+    except InvalidSignature:
+        raise SignatureError(f"{path}: key {key_id(key)} did not sign this {MANIFEST}") from None
+    verify_model_bin((folder / "model.bin").read_bytes(), key)
+    return key_id(key)
 
-    manifest = verify_bundle(folder, run=False)
+
+def _read_signature(path: Path) -> Tuple[Optional[Ed25519PublicKey], bytes]:
+    try:
+        content = path.read_bytes()
+        if len(content) > _MOST_SIGNATURE_BYTES:
+            raise ValueError("too long")
+        found = json.loads(content)
+        known, signature = bytes.fromhex(found["public_key"]), bytes.fromhex(found["signature"])
+        return (Ed25519PublicKey.from_public_bytes(known) if known else None), signature
+    except (ValueError, TypeError, KeyError, RecursionError):
+        raise BundleError(f"{path}: is no signature as `edgeward model sign` writes it") from None
+
+
+def sign_bundle(folder: Path, private_key: Ed25519PrivateKey) -> Dict[str, Any]:
+    """Sign a bundle in place: model.bin, whose new SHA-256 goes into the manifest, and the manifest, which is returned.
+
+    Each file is replaced at once, model.bin first: cut short in between, `verify_bundle` says which file differs.
+    """
+    from model_export.bundle import check_files
+
+    manifest = check_files(folder)
     signed = sign_model_bin((folder / "model.bin").read_bytes(), private_key)
     manifest["files"]["model.bin"]["sha256"] = hashlib.sha256(signed).hexdigest()
     del manifest["manifest_sha256"]
     replace_file(folder / "model.bin", signed)
-    replace_file(folder / MANIFEST, dump_manifest(manifest))
+    written = dump_manifest(manifest)
+    replace_file(folder / MANIFEST, written)
+    replace_file(folder / SIGNATURE, manifest_signature(written, private_key.sign, private_key.public_key()))
     return read_manifest(folder)
 
 

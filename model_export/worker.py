@@ -136,6 +136,7 @@ def bundle(spec_path: Path, out_dir: Path) -> Result:
         **({"output": f"scores between 0 and 1: a softmax was appended, {appended}"} if appended is not None else {}),
         **spec.get("origin", {}),
     }
+    key = read_private_key(here / spec["signing_key"]) if "signing_key" in spec else None
     manifest = write_bundle(
         out_dir,
         tflite=blob,
@@ -150,7 +151,8 @@ def bundle(spec_path: Path, out_dir: Path) -> Result:
         origin=origin,
         float_model=floats,
         data_schema=spec.get("data_schema"),
-        sign=read_private_key(here / spec["signing_key"]).sign if "signing_key" in spec else None,
+        sign=None if key is None else key.sign,
+        signer=None if key is None else key.public_key(),
     )
     result = {
         "bundle": str(out_dir),

@@ -1,6 +1,7 @@
 """SQLite the way Edgeward uses it: write-ahead log, every commit on the disk before it returns, and rows that notice damage."""
 
 import hashlib
+import os
 import sqlite3
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, Sequence, Tuple
@@ -76,19 +77,22 @@ class _Connection(sqlite3.Connection):
 def open_database(path: Path, schema: str, owner: str) -> sqlite3.Connection:
     """A connection in autocommit mode with `schema` applied; EdgewardError when the file cannot be `owner`'s store.
 
+    Stores hold keys, secrets and updates: file and log are their owner's alone, whatever the umask.
     Whatever fails later raises StoreError, which names the file.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
+        _make_private(path)
         connection = sqlite3.connect(str(path), isolation_level=None, factory=_Connection)
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("PRAGMA synchronous=FULL")
         connection.execute("PRAGMA secure_delete=FAST")  # some builds write zeros over every vector that is dropped
         connection.executescript(schema)
         found = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
-    except sqlite3.Error as error:
+    except (sqlite3.Error, OSError) as error:
         reason = error.__cause__ if isinstance(error.__cause__, sqlite3.Error) else error
-        raise EdgewardError(f"{path}: cannot be used as the {owner}'s store: {_advised(reason)}") from error
+        text = _advised(reason) if isinstance(reason, sqlite3.Error) else str(reason)
+        raise EdgewardError(f"{path}: cannot be used as the {owner}'s store: {text}") from error
     connection.path = str(path)
     if found != "ok":
         raise EdgewardError(f"{path}: is damaged ({' '.join(str(found).split())}): {RESTORE}")
@@ -148,3 +152,11 @@ def digest_of(table: str, values: Sequence[Any]) -> bytes:
 
 def _columns_of(connection: sqlite3.Connection, table: str) -> Dict[str, None]:
     return dict.fromkeys(str(row[1]) for row in connection.execute(f"PRAGMA table_info({table})").fetchall())
+
+
+def _make_private(path: Path) -> None:
+    """SQLite gives its log the rights of the database; those of a version before are corrected."""
+    os.close(os.open(str(path), os.O_RDWR | os.O_CREAT, 0o600))
+    for file in (path, Path(f"{path}-wal"), Path(f"{path}-shm")):
+        if file.exists() and file.stat().st_mode & 0o077 and file.stat().st_uid == os.geteuid():
+            file.chmod(0o600)

@@ -79,6 +79,21 @@ def test_of_edgeward_toml(tmp_path: Path, table: str, right: str, wrong: str, me
 
 
 @pytest.mark.parametrize(
+    ("table", "text", "meant"),
+    [
+        ("task.training", "delta = 1e-3", "task.privacy"),
+        ("task.selection", "best = true", "task.training"),
+        ("gateway", "quorum = 2", "task.rounds"),
+        ("", "federation = 'icu'", "gateway"),
+    ],
+)
+def test_a_key_of_another_table_is_sent_there(tmp_path: Path, table: str, text: str, meant: str) -> None:
+    path = written(tmp_path, table, wrong=f"{TABLES[table]}\n{text}")
+    with pytest.raises(EdgewardError, match=rf"unknown, it belongs to \[{meant}\]"):
+        load_config(path)
+
+
+@pytest.mark.parametrize(
     ("text", "meant"),
     [
         ("[alow]\ntasks = ['t']", "allow"),

@@ -11,6 +11,7 @@ from typing import Iterator, List, NamedTuple
 import pytest
 
 from orchestrator.cli.main import build_parser
+from orchestrator.gateway.config import load_config
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [
@@ -117,6 +118,18 @@ def test_they_are_found_and_wrong_ones_are_seen() -> None:
     assert parse(["gateway", "runs"], whole=False)
     assert parse(["node", "run", "--feeration", "x", "--data", "d"], whole=False)
     assert not parse(["node", "run"], whole=False)
+
+
+def test_the_readme_s_node_joins_the_federation_of_the_documented_file() -> None:
+    """Typed as printed, with docs/edgeward.toml, both sides used to wait for each other."""
+    federation = load_config(ROOT / "docs" / "edgeward.toml").gateway.federation
+    nodes = [
+        c.words
+        for c in FOUND
+        if c.document == "README.md" and c.words[:2] == ["node", "run"] and "GATEWAY" in str(c.words)
+    ]
+    parsed = [build_parser().parse_args(words) for words in nodes]
+    assert [arguments.federation for arguments in parsed] == [federation]
 
 
 def test_the_readme_has_every_command() -> None:

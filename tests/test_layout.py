@@ -119,6 +119,7 @@ def test_only_the_command_line_imports_the_audit() -> None:
     "words",
     [
         ["demo"],
+        ["init"],
         *(
             ["gateway", verb]
             for verb in (

@@ -57,6 +57,8 @@ OPENS = {
 }
 OPENS_WITH_MODULE = {("path", "join"), ("np", "load"), ("np", "save"), ("np", "savez"), ("sqlite3", "connect")}
 KNOWN = {
+    ("cli/state.py", "Path(f'{folder}-{name}')"),  # checked as the name of a node
+    ("cli/state.py", "folder / name"),  # of a tuple of constants
     ("gateway/federation.py", "base / name"),  # a file the gateway's own edgeward.toml names
     ("node/identity.py", "self._folder / name"),  # of a tuple of constants
     ("gateway/authority.py", "self.folder / name"),  # the same

@@ -9,6 +9,7 @@ from typing import Any
 
 from orchestrator.cli.arguments import seconds
 from orchestrator.cli.commands import COMMANDS
+from orchestrator.cli.state import HELP, only_state
 
 _EPILOG = """examples:
   edgeward doctor edgeward.toml --out federation                                        # a gateway
@@ -32,9 +33,7 @@ def register(subparsers: Any) -> None:
     parser.add_argument(
         "--out", type=Path, default=Path("out/federation"), help="a gateway's folder (default: %(default)s)"
     )
-    parser.add_argument(
-        "--state", type=Path, default=Path("edgeward-node"), help="a node's folder (default: %(default)s)"
-    )
+    parser.add_argument("--state", type=Path, help=HELP)
     parser.add_argument("--broker", metavar="URL", help="mqtt(s)://HOST[:PORT]; instead of the file's")
     parser.add_argument("--ca-file", metavar="FILE", help="CA of an mqtts:// broker; instead of the file's")
     parser.add_argument(
@@ -56,7 +55,7 @@ def _run(arguments: argparse.Namespace) -> int:
     question = Question(
         node=arguments.node,
         config=arguments.config,
-        state=arguments.state if arguments.node else arguments.out,
+        state=only_state(arguments.state) if arguments.node else arguments.out,
         broker=arguments.broker,
         ca_file=arguments.ca_file,
         identity=arguments.identity,

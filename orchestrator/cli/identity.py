@@ -83,7 +83,11 @@ def register_gateway(verbs: Any) -> None:
 
 def register_node(verbs: Any) -> None:
     enroll = verbs.add_parser("enroll", help="redeem a token: make a key here, get a certificate for it")
-    enroll.add_argument("--token", required=True, help="what `edgeward gateway invite` printed")
+    token = enroll.add_mutually_exclusive_group(required=True)
+    token.add_argument(
+        "--token-file", metavar="FILE", help="what `edgeward gateway invite` printed; - reads a line of stdin"
+    )
+    token.add_argument("--token", help="the same as an argument, which other users of this machine can see")
     enroll.add_argument("--gateway", default="", help="https://HOST:PORT, instead of the token's")
     enroll.add_argument("--identity", type=Path, required=True, metavar="DIR", help="new folder for the identity")
     enroll.set_defaults(run=_enroll)
@@ -311,9 +315,11 @@ def _line(entry: Any) -> str:
 
 def _enroll(arguments: argparse.Namespace) -> int:
     from orchestrator.node.identity import enroll
+    from orchestrator.wire.secrets_file import read_secret
     from orchestrator.wire.token import Token
 
-    return _enrolled(enroll(arguments.identity, Token.parse(arguments.token), arguments.gateway), arguments)
+    text = arguments.token if arguments.token_file is None else read_secret(arguments.token_file, "token")
+    return _enrolled(enroll(arguments.identity, Token.parse(text), arguments.gateway), arguments)
 
 
 def _request(arguments: argparse.Namespace) -> int:

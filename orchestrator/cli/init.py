@@ -77,7 +77,7 @@ def _run(arguments: argparse.Namespace) -> int:
     warnings = [_WARNING.format(out=out), *found.warnings]
     if not table.plain:
         warnings.append("nodes read CSV with commas, points in decimals and UTF-8: save their files so")
-    about = _about(found, table, warnings, _next(out, name, arguments))
+    about = _about(found, table, warnings, _next(out, name, found))
     if arguments.json:
         print(json.dumps({"config": str(out), "name": name, **about}, indent=1))
     else:
@@ -124,8 +124,10 @@ def _write(out: Path, text: str) -> None:
         raise UsageError(f"--out {out}: it exists, and is not overwritten") from error
 
 
-def _next(out: Path, name: str, arguments: argparse.Namespace) -> List[str]:
+def _next(out: Path, name: str, found: Survey) -> List[str]:
+    units = f"--patients {found.patients}" if found.patient else f"--rows {found.rows}"
     return [
+        f"edgeward privacy plan {out} {units}",
         f"edgeward doctor {out}",
         f"edgeward gateway run {out} --out federation",
         f"edgeward node run --broker mqtt://127.0.0.1:1883 --federation {name} --name site-1 --data site-1.csv --state site-1",

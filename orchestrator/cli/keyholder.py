@@ -6,6 +6,7 @@ from pathlib import Path
 from orchestrator.cli import logs
 from orchestrator.cli.arguments import seconds
 from orchestrator.cli.commands import COMMANDS
+from orchestrator.cli.state import KEY_HOLDER, state_of
 
 
 def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -19,7 +20,7 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         "what nodes send to it: with both, single nodes' answers can be read. A node whose ciphertexts do not pass is "
         "named in the log here, and nowhere else (docs/encryption.md).",
     )
-    run.add_argument("--broker", help="mqtt://[USER:PASSWORD@]HOST[:PORT], or mqtts:// for TLS")
+    run.add_argument("--broker", help="mqtt://[USER@]HOST[:PORT][?password_file=/PATH], or mqtts:// for TLS")
     run.add_argument(
         "--identity", type=Path, metavar="DIR", help="folder of `edgeward node enroll`: names key holder and broker"
     )
@@ -29,8 +30,8 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     run.add_argument(
         "--state",
         type=Path,
-        default=Path("edgeward-keyholder"),
-        help="folder for what it must not forget (default: %(default)s)",
+        metavar="DIR",
+        help="folder for what it must not forget (default: edgeward-keyholder-NAME)",
     )
     run.add_argument(
         "--policy",
@@ -43,9 +44,8 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     run.add_argument(
         "--connect-timeout",
         type=seconds,
-        default=30.0,
         metavar="S",
-        help="how long to try to reach the broker (default: %(default)s)",
+        help="give up after so long (default: wait for the broker)",
     )
     run.add_argument("--verbose", action="store_true", help="say what is going on")
     logs.add_options(run)
@@ -62,7 +62,15 @@ def _run(arguments: argparse.Namespace) -> int:
     logs.configure(arguments, arguments.verbose)
     tenseal()
     broker, federation, name, identity = where(arguments, "keyholder run")
-    agent = KeyHolderAgent(broker, federation, name, arguments.state, arguments.once, identity, arguments.policy)
+    agent = KeyHolderAgent(
+        broker,
+        federation,
+        name,
+        state_of(arguments.state, name, KEY_HOLDER),
+        arguments.once,
+        identity,
+        arguments.policy,
+    )
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: agent.stop())
     agent.run(arguments.connect_timeout)

@@ -29,6 +29,19 @@ def _size(text: str) -> float:
     return value
 
 
+def _steady(handler: logging.FileHandler) -> logging.FileHandler:
+    """One whose file cannot be written says so once, on standard error, instead of a traceback a line."""
+    said: list[logging.LogRecord] = []
+
+    def complain(record: logging.LogRecord) -> None:
+        if not said:
+            said.append(record)
+            print(f"edgeward: {handler.baseFilename}: cannot be written: {sys.exc_info()[1]}", file=sys.stderr)
+
+    handler.handleError = complain  # type: ignore[method-assign]
+    return handler
+
+
 def configure(arguments: argparse.Namespace, verbose: bool = False) -> None:
     """Warnings on standard error (everything with `verbose`); everything in --log-file. UsageError if it cannot be written."""
     from logging.handlers import RotatingFileHandler
@@ -42,7 +55,7 @@ def configure(arguments: argparse.Namespace, verbose: bool = False) -> None:
         try:
             arguments.log_file.parent.mkdir(parents=True, exist_ok=True)
             size = int(arguments.log_mib * (1 << 20))
-            handlers.append(RotatingFileHandler(str(arguments.log_file), maxBytes=size, backupCount=KEPT))
+            handlers.append(_steady(RotatingFileHandler(str(arguments.log_file), maxBytes=size, backupCount=KEPT)))
         except OSError as error:
             raise UsageError(f"--log-file {arguments.log_file}: {error.strerror}") from error
     for handler in handlers:

@@ -63,6 +63,7 @@ def register(subparsers: Any) -> None:
 
     verify = verbs.add_parser("verify", help="check a bundle, a model.bin or a .tflite byte by byte and in TFLM")
     verify.add_argument("path", metavar="DIR|model.bin|MODEL.tflite", type=Path, help="the bundle or file to check")
+    verify.add_argument("--key", type=Path, metavar="PUBLIC.pem", help="also check that this key signed all of it")
     verify.add_argument("--json", action="store_true", help="print what was found as JSON")
     verify.set_defaults(run=run_verify)
 
@@ -74,7 +75,7 @@ def register(subparsers: Any) -> None:
     check.add_argument(
         "--firmware", type=Path, metavar="DIR", help="also check this build folder's images and partitions"
     )
-    check.add_argument("--key", type=Path, metavar="PUBLIC.pem", help="also check the signature of model.bin")
+    check.add_argument("--key", type=Path, metavar="PUBLIC.pem", help="also check that this key signed all of it")
     check.add_argument("--json", action="store_true", help="print the findings as JSON")
     check.set_defaults(run=run_preflight)
 
@@ -83,7 +84,7 @@ def register(subparsers: Any) -> None:
     keygen.add_argument("--json", action="store_true", help="print the files and the key's id as JSON")
     keygen.set_defaults(run=run_keygen)
 
-    sign = verbs.add_parser("sign", help="sign the model.bin of a bundle, for boards that ask for it")
+    sign = verbs.add_parser("sign", help="sign a bundle: its model.bin, for boards that ask for it, and its manifest")
     sign.add_argument("bundle", metavar="BUNDLE|model.bin", type=Path, help="what to sign, in place")
     sign.add_argument(
         "--key", required=True, metavar="FILE", type=Path, help="private key, as `model keygen` writes it"
@@ -144,23 +145,29 @@ def run_personalize(arguments: argparse.Namespace) -> int:
 def run_verify(arguments: argparse.Namespace) -> int:
     from model_export.bundle import strays, verify_bundle, verify_known_answers
     from model_export.model_bin import parse_model_bin
+    from model_export.signing import check_bundle_signature, read_public_key, verify_model_bin
     from model_export.tflm import TflmModel
     from orchestrator.boards.compare import compare_engines
 
     path: Path = arguments.path
     report: Dict[str, Any] = {"path": str(path), "ok": True}
     with _export_errors(path):
+        key = None if arguments.key is None else read_public_key(arguments.key)
         if path.is_dir():
-            manifest = verify_bundle(path)
+            manifest = verify_bundle(path, public_key=key)
             packed = parse_model_bin(_read(path / "model.bin"))
+            signed_by = check_bundle_signature(path, packed.signature is not None, key)
             report.update(kind="bundle", manifest=manifest, known_answer_rows=manifest["known_answer_rows"])
+            report["signed_by"] = signed_by or None
             report["strays"] = strays(path)
         elif path.suffix == ".tflite":
+            if key is not None:
+                raise UsageError(f"--key: {path} is a .tflite, which nobody signs; give the bundle or its model.bin")
             packed = None
             model = TflmModel(_read(path))
             report.update(kind="tflite", operators=model.operator_names, arena=model.arena._asdict())
         else:
-            packed = parse_model_bin(_read(path))
+            packed = parse_model_bin(_read(path)) if key is None else verify_model_bin(_read(path), key)
             report.update(
                 kind="model.bin",
                 name=packed.name,
@@ -176,6 +183,9 @@ def run_verify(arguments: argparse.Namespace) -> int:
     if report["kind"] == "bundle":
         _print_manifest(path, report["manifest"])
         print(f"every digest agrees; TFLM gives all {report['known_answer_rows']} known answers")
+        if report["signed_by"]:
+            whose = "the key given" if arguments.key is not None else "whose is yours to compare: --key"
+            print(f"model and manifest are signed by key {report['signed_by']}, {whose}")
         for name in report["strays"]:
             print(
                 f"warning: {name} belongs to no bundle: look what it holds before you pass the folder on",
@@ -197,7 +207,6 @@ def run_verify(arguments: argparse.Namespace) -> int:
 
 
 def run_preflight(arguments: argparse.Namespace) -> int:
-    from model_export.bundle import verify_bundle
     from model_export.preflight import preflight
     from model_export.signing import read_public_key
     from orchestrator.boards.flash_images import firmware_regions
@@ -206,10 +215,12 @@ def run_preflight(arguments: argparse.Namespace) -> int:
 
     path: Path = arguments.path
     with _export_errors(path):
-        if path.is_dir():
-            verify_bundle(path, run=False)
         key = None if arguments.key is None else read_public_key(arguments.key)
+        if path.is_dir():
+            problem = _check_bundle(path, key)
         report = preflight(_read(path / "model.bin" if path.is_dir() else path), arguments.chip, MODEL_CAPACITY, key)
+    if path.is_dir() and problem is not None:
+        report.add("error", "signature", problem, "sign the bundle with that key: edgeward model sign")
     where = ", ".join(f"slot {name} at {slot.offset:#x}" for name, slot in SLOTS.items())
     if arguments.firmware is None:
         report.add("ok", "partition", f"{where}; `edgeward flash` compares the board's own table")
@@ -233,6 +244,19 @@ def run_preflight(arguments: argparse.Namespace) -> int:
                 print(f"{'':<8} fix: {finding.fix}")
         print(f"{path}: {'can' if report.ok else 'cannot'} run on {arguments.chip} as far as this machine can tell")
     return 0 if report.ok else 1
+
+
+def _check_bundle(path: Path, key: Any) -> Optional[str]:
+    """What is wrong with a whole bundle's signature; everything else that is wrong with it is raised."""
+    from model_export.bundle import check_files, verify_bundle
+    from model_export.signing import SignatureError
+
+    check_files(path)
+    try:
+        verify_bundle(path, run=False, public_key=key)
+    except SignatureError as error:
+        return str(error)
+    return None
 
 
 def run_keygen(arguments: argparse.Namespace) -> int:

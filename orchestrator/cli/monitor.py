@@ -99,10 +99,11 @@ def run(args: argparse.Namespace) -> int:
 def _exporters(args: argparse.Namespace, stack: ExitStack) -> List[Exporter]:
     from orchestrator.boards.exporters import open_file
     from orchestrator.boards.forward import MqttForward
+    from orchestrator.boards.steady import Steady
 
     exporters: List[Exporter] = []
     if args.out is not None:
-        exporters.append(open_file(args.out))
+        exporters.append(Steady(open_file(args.out), args.out))
         stack.callback(exporters[-1].close)
     if args.forward is not None:
         exporters.append(MqttForward(_broker(args), args.federation, args.ports))

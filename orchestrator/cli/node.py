@@ -8,6 +8,7 @@ from orchestrator.cli import logs, node_budget, node_graph, node_peers, service
 from orchestrator.cli.arguments import seconds
 from orchestrator.cli.commands import COMMANDS
 from orchestrator.cli.identity import register_node
+from orchestrator.cli.state import state_of
 
 if TYPE_CHECKING:
     from orchestrator.node.identity import NodeIdentity
@@ -24,7 +25,7 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         "sums, clipped and noised as the task says and --policy demands, and numbers of records, noised with privacy on "
         "(docs/threat-model.md).",
     )
-    run.add_argument("--broker", help="mqtt://[USER:PASSWORD@]HOST[:PORT], or mqtts:// for TLS")
+    run.add_argument("--broker", help="mqtt://[USER@]HOST[:PORT][?password_file=/PATH], or mqtts:// for TLS")
     run.add_argument(
         "--identity", type=Path, metavar="DIR", help="folder of `edgeward node enroll`: names node and broker"
     )
@@ -33,10 +34,7 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     run.add_argument("--name", help="this node's name in the federation, a-z 0-9 . _ -")
     run.add_argument("--data", required=True, type=Path, help="CSV (tables) or .npz (signals) with this node's records")
     run.add_argument(
-        "--state",
-        type=Path,
-        default=Path("edgeward-node"),
-        help="folder for what it must not forget (default: %(default)s)",
+        "--state", type=Path, metavar="DIR", help="folder for what it must not forget (default: edgeward-node-NAME)"
     )
     run.add_argument(
         "--policy",
@@ -55,9 +53,8 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     run.add_argument(
         "--connect-timeout",
         type=seconds,
-        default=30.0,
         metavar="S",
-        help="how long to try to reach the broker (default: %(default)s)",
+        help="give up after so long (default: wait for the broker)",
     )
     run.add_argument("--verbose", action="store_true", help="say what is going on")
     logs.add_options(run)
@@ -108,7 +105,7 @@ def _run(arguments: argparse.Namespace) -> int:
         federation,
         name,
         arguments.data,
-        arguments.state,
+        state_of(arguments.state, name),
         once=arguments.once,
         labels=_labels(arguments.label),
         identity=identity,

@@ -5,14 +5,16 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Dict, List, Tuple
 
+from orchestrator.cli.state import HELP, only_state
+
 if TYPE_CHECKING:
     from orchestrator.node.ledger import Ledger, Reservation
     from orchestrator.node.store import NodeStore
 
 _LEDGER_EPILOG = """examples:
-  edgeward node ledger --state edgeward-node               # what was promised and released, epsilon spent
-  edgeward node ledger verify --state edgeward-node        # the whole chain, and its end
-  edgeward node ledger close RUN --state edgeward-node     # frees what a dead run reserved and did not use
+  edgeward node ledger --state edgeward-node-icu           # what was promised and released, epsilon spent
+  edgeward node ledger verify --state edgeward-node-icu    # the whole chain, and its end
+  edgeward node ledger close RUN --state edgeward-node-icu # frees what a dead run reserved and did not use
 
 A closed run is never served again. The owner of the files decides: run it as the user the node runs as."""
 
@@ -57,9 +59,7 @@ def register(verbs: Any) -> None:
 
 
 def _state(parser: argparse.ArgumentParser, run: Any) -> None:
-    parser.add_argument(
-        "--state", type=Path, default=Path("edgeward-node"), help="the node's folder (default: %(default)s)"
-    )
+    parser.add_argument("--state", type=Path, help=HELP)
     parser.add_argument("--json", action="store_true", help="as JSON")
     parser.set_defaults(run=run)
 
@@ -88,7 +88,7 @@ def _ledger(arguments: argparse.Namespace) -> int:
         raise UsageError("node ledger: `close` needs a RUN, and only `close` takes one")
     if not 0 < arguments.delta < 1:
         raise UsageError(f"--delta {arguments.delta}: expected a number between 0 and 1")
-    ledger, store = open_ledger(arguments.state, arguments.identity)
+    ledger, store = open_ledger(only_state(arguments.state), arguments.identity)
     try:
         if arguments.action == "close":
             closed = ledger.close_run(arguments.subject)
@@ -213,10 +213,10 @@ def _approvals(arguments: argparse.Namespace) -> int:
     from orchestrator.node.approval import Approvals
     from orchestrator.wire.plain import plain
 
-    ledger, store = open_ledger(arguments.state)
+    ledger, store = open_ledger(only_state(arguments.state))
     found = [
         {**request._asdict(), "decision": ledger.decision(request.digest)}
-        for request in Approvals(arguments.state).requests()
+        for request in Approvals(only_state(arguments.state)).requests()
     ]
     ledger.close()
     store.close()
@@ -239,10 +239,10 @@ def _decide(arguments: argparse.Namespace) -> int:
     from orchestrator.node.approval import Approvals
     from orchestrator.node.ledger import APPROVED, DENIED
 
-    approvals = Approvals(arguments.state)
+    approvals = Approvals(only_state(arguments.state))
     request = approvals.find(arguments.digest, whole=arguments.verb == "approve")
     decision = APPROVED if arguments.verb == "approve" else DENIED
-    ledger, store = open_ledger(arguments.state)
+    ledger, store = open_ledger(only_state(arguments.state))
     try:
         ledger.decide(request.digest, decision)
     finally:

@@ -5,11 +5,13 @@ import json
 from pathlib import Path
 from typing import Any, Dict
 
+from orchestrator.cli.state import HELP, only_state
+
 _EPILOG = """examples:
-  edgeward node graph compare 3f9a --state edgeward-node    # 3f9a: a request of `edgeward node approvals`
+  edgeward node graph compare 3f9a --state edgeward-node-icu # 3f9a: a request of `edgeward node approvals`
   edgeward node graph compare 3f9a --model model.keras      # the file of a model of kind keras
-  edgeward node graph list --state edgeward-node            # what this node noted of graphs it was sent
-  edgeward node graph forget 81c2 --state edgeward-node     # let a graph it declines be tried again
+  edgeward node graph list --state edgeward-node-icu        # what this node noted of graphs it was sent
+  edgeward node graph forget 81c2 --state edgeward-node-icu # let a graph it declines be tried again
 
 `compare` exports the graph again from the declared model, which needs edgeward[gateway]: copy `approvals` of the node's
 state folder to a machine that has it. It exits with 0 for the same graph, 1 for a different one, 2 where it cannot tell."""
@@ -35,9 +37,7 @@ def register(verbs: Any) -> None:
     )
     graph.add_argument("digest", nargs="?", help="of a request (compare) or graph (forget), or a beginning of it")
     graph.add_argument("--model", type=Path, metavar="FILE", help="compare: the .keras file of a model of kind keras")
-    graph.add_argument(
-        "--state", type=Path, default=Path("edgeward-node"), help="the node's folder (default: %(default)s)"
-    )
+    graph.add_argument("--state", type=Path, help=HELP)
     graph.add_argument("--json", action="store_true", help="as JSON")
     graph.set_defaults(run=_graph)
 
@@ -58,7 +58,7 @@ def _compare(arguments: argparse.Namespace) -> int:
     from orchestrator.node.graph_check import check_graph
     from orchestrator.wire.task import task_from_dict
 
-    approvals = Approvals(arguments.state)
+    approvals = Approvals(only_state(arguments.state))
     request = approvals.find(arguments.digest)
     task = task_from_dict(request.declared, f"request {request.digest[:16]}")
     model = dict(task.model)
@@ -98,7 +98,7 @@ def _exported(task: Any, model: Dict[str, Any]) -> bytes:
 
 
 def _list(arguments: argparse.Namespace) -> int:
-    store = _store(arguments.state)
+    store = _store(only_state(arguments.state))
     try:
         found = store.graphs()
     finally:
@@ -113,7 +113,7 @@ def _list(arguments: argparse.Namespace) -> int:
 def _forget(arguments: argparse.Namespace) -> int:
     from orchestrator.errors import UsageError
 
-    store = _store(arguments.state)
+    store = _store(only_state(arguments.state))
     try:
         fitting = [digest for digest, _ in store.graphs() if digest.startswith(arguments.digest)]
         if len(fitting) != 1:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Dict, List, Tuple
 
 from orchestrator.cli.node_budget import open_ledger
+from orchestrator.cli.state import HELP, only_state
 
 if TYPE_CHECKING:
     from orchestrator.node.store import NodeStore
@@ -28,7 +29,7 @@ def register(verbs: Any) -> None:
         "fingerprint", help="print the fingerprint of this node's own key, for other owners to compare"
     )
     own.add_argument("--identity", type=Path, metavar="DIR", help="of a node with an identity")
-    own.add_argument("--state", type=Path, metavar="DIR", help="of a node without one (default: edgeward-node)")
+    own.add_argument("--state", type=Path, metavar="DIR", help="of a node without one (default: the only one here)")
     own.add_argument("--json", action="store_true", help="as JSON")
     own.set_defaults(run=_fingerprint)
 
@@ -47,9 +48,7 @@ def register(verbs: Any) -> None:
     )
     peers.add_argument("name", nargs="?", metavar="NAME", help="of the peer")
     peers.add_argument("fingerprint", nargs="*", metavar="FINGERPRINT", help="of its public key, as its owner says it")
-    peers.add_argument(
-        "--state", type=Path, default=Path("edgeward-node"), help="the node's folder (default: %(default)s)"
-    )
+    peers.add_argument("--state", type=Path, help=HELP)
     peers.add_argument("--json", action="store_true", help="as JSON")
     peers.set_defaults(run=_peers)
 
@@ -75,7 +74,7 @@ def _own(arguments: argparse.Namespace) -> Tuple[str, str]:
             raise UsageError("node fingerprint: --identity or --state, not both")
         identity = NodeIdentity(arguments.identity)
         return identity.name, key_fingerprint(identity.for_peers()[1].public_key())
-    state = arguments.state or Path("edgeward-node")
+    state = only_state(arguments.state)
     if not (state / "node.sqlite").is_file():
         raise UsageError(f"--state {state}: no node has run there; with an identity, give --identity")
     store = NodeStore(state / "node.sqlite")
@@ -94,7 +93,7 @@ def _peers(arguments: argparse.Namespace) -> int:
         raise UsageError("node peers: `trust NAME FINGERPRINT`, `distrust NAME`, or neither")
     if arguments.name is not None:
         check_name(arguments.name, "peer")
-    ledger, store = open_ledger(arguments.state)
+    ledger, store = open_ledger(only_state(arguments.state))
     try:
         if arguments.action == "trust":
             fingerprint = _whole("".join(arguments.fingerprint), arguments.name, _shown(ledger.trusted(), store))

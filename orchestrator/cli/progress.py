@@ -94,7 +94,7 @@ def _describe(event: Dict[str, Any]) -> Optional[str]:
         "broker_lost": "lost the broker ({reason}); reconnecting",
         "broker_silent": "no messages from the broker for {seconds:.0f} s: deadlines wait for it",
         "broker_back": "after {seconds:.0f} s in which no node could answer its deadline runs again",
-        "broker_restarted": "the broker had died and was started again",
+        "broker_restarted": "the broker had died, or passed nothing on, and was started again",
         "finished": "all rounds done",
         "stopped": "stopped as asked; the same command continues",
         "failed": "failed: {reason}",

@@ -38,9 +38,8 @@ def register(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> No
     relay.add_argument(
         "--connect-timeout",
         type=seconds,
-        default=30.0,
         metavar="S",
-        help="how long to try to reach the broker (default: %(default)s)",
+        help="give up after so long (default: wait for the broker)",
     )
     relay.add_argument("--json", action="store_true", help="one JSON object a line: progress of the region")
     relay.set_defaults(run=_run)

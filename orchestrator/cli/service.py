@@ -5,6 +5,7 @@ import os
 import sys
 from pathlib import Path
 from typing import Any, Dict, List
+from urllib.parse import urlsplit
 
 _EPILOG = """everything after -- is what `edgeward {part} run` takes, for example:
   {example}
@@ -96,12 +97,19 @@ def _run(arguments: argparse.Namespace, part: str) -> int:
 def unit(part: str, options: List[str], user: str) -> str:
     """The unit's text. The options are parsed as `edgeward PART run` would (which ends the program if they are wrong)."""
     from orchestrator.cli.main import build_parser
+    from orchestrator.errors import UsageError
 
     option = _STATE_OPTION[part]
     state_given = any(word == option or word.startswith(f"{option}=") for word in options)
     if not state_given:
         options = [*options, option, f"/var/lib/edgeward-{part}"]
     parsed = vars(build_parser(part).parse_args([part, "run", *options]))
+    for word in options:
+        if _has_password(word):
+            raise UsageError(
+                "the unit can be read by everybody, so no password goes into it: give the broker as "
+                "mqtt://USER@HOST?password_file=/PATH, with that file 0600 and owned by the unit's user"
+            )
     absolute = _absolute(options, parsed)
     written = {parsed["out" if part == "gateway" else "state"]} if state_given else set()
     if part == "node" and parsed["identity"] is not None:
@@ -111,6 +119,14 @@ def unit(part: str, options: List[str], user: str) -> str:
     writable = "".join(f"ReadWritePaths={_quote(os.path.abspath(str(path)))}\n" for path in sorted(written))
     command = " ".join(_quote(word) for word in [*_program(), part, "run", *absolute])
     return _UNIT.format(part=part, user=user, command=command, writable=writable)
+
+
+def _has_password(word: str) -> bool:
+    text = word.partition("=")[2] if word.startswith("--") else word
+    try:
+        return "://" in text and urlsplit(text).password is not None
+    except ValueError:  # no address
+        return False
 
 
 def _absolute(options: List[str], parsed: Dict[str, Any]) -> List[str]:

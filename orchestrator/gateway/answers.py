@@ -6,8 +6,10 @@ from typing import Any, Callable, Dict, List, Optional, Tuple
 from orchestrator.errors import WireError
 from orchestrator.gateway.aggregation import Aggregation
 from orchestrator.gateway.announcer import Announcer
+from orchestrator.gateway.attendance import Attendance
 from orchestrator.gateway.course import Course
 from orchestrator.gateway.figures import Figures
+from orchestrator.gateway.ledgers import CODE as LOST
 from orchestrator.gateway.refused import ANSWER, ANSWERS, Refused
 from orchestrator.gateway.secure_aggregation import SecureAggregation
 from orchestrator.rounds.events import Abstained, Arrived, Event
@@ -23,9 +25,6 @@ ACKNOWLEDGE_AFTER_S = 0.5
 SendDown = Callable[[str, bytes], None]
 """(node, frame)"""
 
-PutOut = Callable[[str, str], None]
-"""(node, code)"""
-
 
 class Answers:
     """Of one run, in one gateway process."""
@@ -39,12 +38,12 @@ class Answers:
         refused: Refused,
         figures: Figures,
         send: SendDown,
-        put_out: PutOut,
+        attendance: Attendance,
     ) -> None:
         self._course, self._coordinator = course, course.coordinator
         self._aggregation, self._announcer, self._inbox = aggregation, announcer, inbox
         self._secure = aggregation if isinstance(aggregation, SecureAggregation) else None
-        self._refused, self._figures, self._send, self._put_out = refused, figures, send, put_out
+        self._refused, self._figures, self._send, self._attendance = refused, figures, send, attendance
         self._owed: List[Tuple[float, str, bytes]] = []  # when to acknowledge a vector, to whom, and how
 
     @property
@@ -94,7 +93,10 @@ class Answers:
                 raise
             self._figures.received(node, len(body), header)
             event = Arrived(self._course.now(), node, number, chunk.id.hex(), float(records))
+            head = self._ledger_head(node, chunk, header)
             with self._course.store.transaction():
+                if head is not None:
+                    self._course.store.put_ledger_head(node, head)
                 # Under the round that is open: in buffered mode the update may have begun from an older one.
                 self._course.store.put_update(self._course.run, self._coordinator.round, node, body)
                 self._course.store.append(self._course.run, event)
@@ -111,6 +113,20 @@ class Answers:
             )
             self._course.follow(event)
 
+    def _ledger_head(self, node: str, chunk: Chunk, header: Dict[str, Any]) -> Optional[Dict[str, Any]]:
+        """What to keep of where a node's ledger ends with this answer, so that an older copy of it shows later.
+
+        WireError where it is one already; its node is out of the run.
+        """
+        if "ledger" not in header:  # a relay has none
+            return None
+        lost, head = self._attendance.ledgers.judge(node, header)
+        if lost:
+            self._acknowledge_now(node, chunk)
+            self._attendance.decline(node, LOST, lost)
+            raise WireError(f"an answer of {node} is not counted: {lost}")
+        return head
+
     def _acknowledge_now(self, node: str, chunk: Chunk) -> None:
         self._send(node, encode_frame(self._inbox.finish(node, chunk.id)))
 
@@ -118,7 +134,7 @@ class Answers:
         """An answer that was asked for and cannot be used: the round goes on without it, and after three without its node."""
         self._acknowledge_now(node, chunk)
         if self._refused.answer(node, chunk.id):
-            self._put_out(node, ANSWERS)
+            self._attendance.put_out(node, ANSWERS)
         elif self._secure is None and (node in self._coordinator.cohort or node in self._coordinator.busy):
             coordinator = self._coordinator
             self._course.happen(
@@ -157,7 +173,10 @@ class Answers:
             event = Arrived(self._course.now(), node, number, chunk.id.hex(), 1.0, step, attempt, *brings)
             # Before the next step, a loss of power costs no more than asking again: the journal ends earlier then, and a node
             # has its answers as long as the attempt lasts.
+            head = self._ledger_head(node, chunk, header)
             with self._course.store.transaction(durable=False):
+                if head is not None:
+                    self._course.store.put_ledger_head(node, head)
                 self._secure.put_answer(event, header, body)
                 self._course.store.append(self._course.run, event)
             if step in VECTOR_STEPS:

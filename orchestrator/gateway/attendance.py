@@ -36,7 +36,7 @@ class Attendance:
         self._refused, self._figures, self._send = refused, figures, send
         self._names = Names()
         self._standings = Standings(course.task.selection)
-        self._ledgers = LedgerWatch(course.store)
+        self.ledgers = LedgerWatch(course.store)
         self._asked_again: Set[str] = set()  # nodes that had declined before the run stopped and went on
         self._waiting: Dict[str, str] = {}  # node -> digest of the task its owner has to approve
 
@@ -83,7 +83,7 @@ class Attendance:
         this_run = header.get("run") == course.run
         # What makes no sense is refused before its silence on the ledger is held against the node.
         joined = course.joining(node, header) if kind == "ready" and this_run else None
-        lost = self._ledgers.objection(node, header)
+        lost = self.ledgers.objection(node, header)
         if lost:
             self.decline(node, LOST, lost)
             return

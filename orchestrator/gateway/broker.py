@@ -4,26 +4,31 @@ It is a child process that ends with the gateway, and is started again if it die
 otherwise and let anyone on that interface in: a broker for other machines is set up as docs/design.md section 4 says.
 """
 
-import ctypes
+import contextlib
+import logging
 import os
+import pwd
 import random
 import shutil
-import signal
 import socket
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, List, Optional
+from typing import TYPE_CHECKING, Any, Dict, List, Optional
 
 from orchestrator.errors import BrokerError
+from orchestrator.gateway import leftover
 from orchestrator.wire.link import BrokerAddress
 
 if TYPE_CHECKING:
     from orchestrator.gateway.authority import Authority
 
+log = logging.getLogger("edgeward.gateway")
+
 KINDS = ("embedded", "mosquitto")
+NOTE = "broker.pid"
 _START_TIMEOUT_S = 30.0
 _PORT_TIMEOUT_S = 3.0
 """The broker of a gateway that was killed a moment ago may still be ending."""
@@ -33,8 +38,14 @@ class OwnBroker:
     """A broker process on `host:port`; port 0 takes a free one."""
 
     def __init__(
-        self, kind: str, host: str = "127.0.0.1", port: int = 0, authority: "Optional[Authority]" = None
+        self,
+        kind: str,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        authority: "Optional[Authority]" = None,
+        state: Optional[Path] = None,
     ) -> None:
+        """`state`: folder in which the process is noted, so that one that outlives its gateway is ended by the next."""
         if kind not in KINDS:
             raise BrokerError(f"broker {kind!r}: expected {', '.join(KINDS)} or mqtt://HOST:PORT")
         if authority is not None and kind != "mosquitto":
@@ -45,6 +56,7 @@ class OwnBroker:
         self._kind = kind
         self._authority = authority
         self._host = host
+        self._noted = None if state is None else state / NOTE
         self._folder = tempfile.TemporaryDirectory(prefix="edgeward-broker-")
         self._process: Optional[subprocess.Popen[bytes]] = None
         self.address = BrokerAddress(host, port or free_port(host))
@@ -57,6 +69,8 @@ class OwnBroker:
     def start(self) -> None:
         """Starts the process and waits until it accepts connections."""
         host, port = self.address.host, self.address.port
+        if self._noted is not None and leftover.end(self._noted) is not None:
+            log.warning("ended the broker of a gateway that was killed")
         if not _free_within(host, port, _PORT_TIMEOUT_S):
             raise BrokerError(
                 f"{host}:{port} is in use by another program. If it is a broker, use it with --broker mqtt://{host}:{port}; "
@@ -64,9 +78,17 @@ class OwnBroker:
             )
         log_path = Path(self._folder.name) / "broker.log"
         with log_path.open("ab") as log_file:
+            command = self._command()
             self._process = subprocess.Popen(
-                self._command(), stdin=subprocess.DEVNULL, stdout=log_file, stderr=log_file, preexec_fn=_end_with_parent
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log_file,
+                stderr=log_file,
+                preexec_fn=leftover.ends_with(os.getpid()),
+                **self._user(),
             )
+        if self._noted is not None:
+            leftover.note(self._noted, self._process.pid)
         deadline = time.monotonic() + _START_TIMEOUT_S
         while not _accepts(host, port):
             if self._process.poll() is not None or time.monotonic() > deadline:
@@ -97,7 +119,22 @@ class OwnBroker:
             f"listener {port} {host}\nmax_connections {MOST_CONNECTIONS}\nallow_anonymous true\n"
             f"{LIMITS}set_tcp_nodelay true\n"
         )
+        if self._user():
+            Path(self._folder.name).chmod(0o755)  # there is nothing else in it
         return [program, "-c", str(config)]
+
+    def _user(self) -> Dict[str, Any]:
+        """As whom the broker begins: root's mosquitto would change its user itself, and then outlive a gateway that is killed.
+
+        With an identity it keeps the user, who alone may read its key.
+        """
+        if self._kind != "mosquitto" or self._authority is not None or os.geteuid() != 0:
+            return {}
+        for name in ("mosquitto", "nobody"):
+            with contextlib.suppress(KeyError):
+                known = pwd.getpwnam(name)
+                return {"user": known.pw_uid, "group": known.pw_gid, "extra_groups": []}
+        return {}
 
     @property
     def pid(self) -> Optional[int]:
@@ -114,6 +151,7 @@ class OwnBroker:
     def restart(self) -> None:
         """Ends every connection and starts with the configuration as it is now; clients come back by themselves."""
         if self._process is not None:
+            self.restarts += 1
             self.stop()
             self.start()
 
@@ -126,6 +164,8 @@ class OwnBroker:
                 self._process.kill()
                 self._process.wait()
         self._process = None
+        if self._noted is not None:
+            self._noted.unlink(missing_ok=True)
 
     def close(self) -> None:
         self.stop()
@@ -176,13 +216,3 @@ def _free_within(host: str, port: int, timeout_s: float) -> bool:
             return False
         time.sleep(0.05)
     return True
-
-
-def _end_with_parent() -> None:
-    """In the child: ask Linux for SIGKILL when the gateway goes, however it goes (PR_SET_PDEATHSIG = 1).
-
-    The broker keeps nothing that must be saved, and a restarted gateway needs its port at once. Linux means the thread that
-    started it: start a broker from one that lives as long as the gateway.
-    """
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)

@@ -10,8 +10,8 @@ from orchestrator.gateway.survey import Column, Survey
 from orchestrator.privacy.planning import delta_for
 from orchestrator.wire.topics import check_name
 
-HIDDEN_FROM_ROWS = 300
-"""Fewer rows are too few for a hidden layer, with privacy on: the model is linear."""
+HIDDEN_FROM_UNITS = 300
+"""Fewer records or patients are too few for a hidden layer, under the noise they need: the model is linear."""
 
 EVALUATION_FROM_ROWS = 300
 """Fewer held-out rows would show noise instead of figures."""
@@ -59,7 +59,7 @@ def write_draft(survey: Survey, wanted: Wanted) -> str:
         _line("kind", "mlp"),
         _line(
             "hidden",
-            [16] if survey.rows >= HIDDEN_FROM_ROWS else [],
+            [16] if units >= HIDDEN_FROM_UNITS else [],
             "widths of the hidden layers; [] is a linear model",
         ),
         "",
@@ -109,10 +109,16 @@ def _feature(column: Column) -> str:
 
 def _privacy(survey: Survey, units: int) -> List[str]:
     unit = "patient" if survey.patient else "record"
+    rows = (
+        [_line("records_per_patient", survey.rows_a_patient, "of more, a step uses a random choice")]
+        if survey.patient
+        else []
+    )
     return [
         "[task.privacy]",
         _line("unit", unit, "what is protected"),
-        _line("epsilon", 8.0, "what it costs: edgeward privacy plan edgeward.toml --rows N"),
+        *rows,
+        _line("epsilon", 8.0, "what it costs: edgeward privacy plan"),
         _line("delta", delta_for(units), f"below 1/{unit}s of every node; this suits up to {units:,} in all"),
     ]
 

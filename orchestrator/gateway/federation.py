@@ -38,6 +38,7 @@ from orchestrator.gateway.personalization import NO_BUNDLE, plan_personal
 from orchestrator.gateway.registry import keep_model
 from orchestrator.gateway.run import RunResult, Trained, final_weights, open_run, run_id
 from orchestrator.gateway.running import Held
+from orchestrator.gateway.spent_elsewhere import spent_elsewhere
 from orchestrator.gateway.store import Store
 from orchestrator.gateway.web.child import DashboardProcess
 from orchestrator.gateway.web.settings import WebSettings
@@ -81,7 +82,7 @@ class Orchestrator:
         self._rows = _evaluation_rows(config, base)
         self._calibration = _calibration(config, base)
         self._authority = _authority(config, base)
-        self.address, self._broker = _broker(config, self._authority)
+        self.address, self._broker = _broker(config, self._authority, out)
         settings = _dashboard_settings(config, base, self._authority)
         self._dashboard = (
             DashboardProcess(out, settings, config.gateway.federation, self.address) if settings is not None else None
@@ -96,6 +97,7 @@ class Orchestrator:
                 check_reachable(self.address, self._connect_timeout_s)  # before minutes of preparation, not after
             else:
                 stack.callback(self._broker.close)
+                self._broker.start()  # nodes find it and wait there, however long the preparation takes
             self._store = Store(self._out / "gateway.sqlite")
             stack.callback(self._store.close)
             if self._authority is not None:
@@ -126,9 +128,9 @@ class Orchestrator:
     def train(self, number: int) -> Dict[str, Any]:
         """The `number`-th training (from 1), up to its bundle; one that was begun is continued."""
         run = run_id(self._config.task, number)
-        if self._broker is not None and self._broker.pid is None:
-            self._broker.start()  # nodes that are here already wait connected while the graph is prepared
         task, graph = self._open(run, number)
+        if self._broker is not None:
+            self._broker.restart_if_dead()
         evaluate = Evaluator(graph, self._rows) if self._rows is not None else None
         federation = self._config.gateway.federation
         gateway = Gateway(
@@ -137,6 +139,7 @@ class Orchestrator:
         result = gateway.run(self._connect_timeout_s)
         broker_mib = peak_memory_mib(str(self._broker.pid)) if self._broker else None
         claim = statement_apart(task, result.records, number, result.observed(self._authority is not None))
+        claim["other_runs"] = spent_elsewhere(self._store, run, result.records)
         report = _report(run, task, result, claim, {"gateway": peak_memory_mib(), "broker": broker_mib})
         if task.training.personal_parameters:
             report.update(bundle=None, digest="", no_bundle=NO_BUNDLE)
@@ -228,10 +231,10 @@ def _authority(config: Config, base: Path) -> Optional[Authority]:
     return authority
 
 
-def _broker(config: Config, authority: Optional[Authority]) -> Tuple[BrokerAddress, Optional[OwnBroker]]:
+def _broker(config: Config, authority: Optional[Authority], out: Path) -> Tuple[BrokerAddress, Optional[OwnBroker]]:
     settings = config.gateway
     if settings.broker in KINDS:
-        own = OwnBroker(settings.broker, settings.host, settings.port, authority)
+        own = OwnBroker(settings.broker, settings.host, settings.port, authority, out)
         return own.address, own
     address = BrokerAddress.parse(settings.broker, settings.ca_file or None)
     return (address if authority is None else authority.secure(address)), None

@@ -12,7 +12,7 @@ from typing import Any, Callable, Dict, List, Optional
 
 import numpy as np
 
-from orchestrator.errors import PrivacyError, RoundError, UsageError, WireError
+from orchestrator.errors import BrokerError, PrivacyError, RoundError, UsageError, WireError
 from orchestrator.gateway.aggregation import Aggregation, Evaluate
 from orchestrator.gateway.announcer import Announcer
 from orchestrator.gateway.answers import Answers
@@ -27,6 +27,7 @@ from orchestrator.gateway.reach import HELD_UP_S, Reach
 from orchestrator.gateway.refused import MESSAGES, Refused
 from orchestrator.gateway.run import RunResult, standardization
 from orchestrator.gateway.secure_aggregation import SecureAggregation
+from orchestrator.gateway.size_probe import SizeProbe
 from orchestrator.gateway.store import PARTIAL, Store
 from orchestrator.gateway.strays import Strays
 from orchestrator.gateway.voice import Voice
@@ -135,7 +136,7 @@ class Gateway:
             self._refused,
             self._figures,
             self._send_frame,
-            self._attendance.put_out,
+            self._attendance,
         )
         client = client_id(f"{federation}-gateway")
         self._presence = encode_body({"kind": "gateway", "identity": authority is not None})
@@ -147,6 +148,7 @@ class Gateway:
             will=(self._topics.gateway_presence, self._gone),
         )
         self._strays = Strays(broker, federation, client) if authority is None else None
+        self._probe = SizeProbe()
         self._reach = Reach(time.monotonic(), trusted=own_broker is not None)
         self._link.send_from(self._announcer.outbox.next)
 
@@ -205,11 +207,14 @@ class Gateway:
         else:
             if isinstance(event, Disconnected):
                 self._reach.lost()
+                self._probe.lost()
                 self._course.tell("broker_lost", reason=event.reason)
                 self._watch_broker()
             elif isinstance(event, Connected):
                 self._link.publish(self._topics.gateway_presence, self._presence, retain=True)
                 self._regained(self._reach.heard(time.monotonic()))
+                for payload in self._probe.messages() if self._own_broker is None else []:
+                    self._link.publish(self._topics.gateway_echo, payload)
                 self._announcer.outbox.hurry(time.monotonic())
             elif isinstance(event, Supply):
                 self._take_supply(event)
@@ -226,9 +231,16 @@ class Gateway:
         if now - expected > HELD_UP_S:
             self._regained(now - expected)
             return
+        objection = self._probe.objection(now)
+        if objection:
+            raise BrokerError(f"the broker at {self._link.address}: {objection}. Then give the same command again")
         if self._reach.gone_silent(now):
             self._course.tell("broker_silent", seconds=self._reach.silent_s(now))
-        if not self._reach.lost_connection and self._reach.due(now):
+        if self._own_broker is not None and self._reach.stuck(now):
+            self._own_broker.restart()
+            self._reach.lost()
+            self._course.tell("broker_restarted", count=self._own_broker.restarts)
+        elif not self._reach.lost_connection and self._reach.due(now):
             self._link.publish(self._topics.gateway_echo, b"")
 
     def _regained(self, seconds: float) -> None:
@@ -309,6 +321,7 @@ class Gateway:
 
     def _receive(self, message: Message) -> None:
         own = message.topic == self._topics.gateway_echo
+        self._probe.heard(message.payload if own else b"", time.monotonic())
         self._regained(self._reach.heard(time.monotonic(), own))
         if own:
             return

@@ -5,7 +5,7 @@ long as the node keeps its name. It does not show one that was begun again and f
 that lies about its own budget harms its own data, and nobody else can count for it.
 """
 
-from typing import Any, Dict
+from typing import Any, Dict, List, Optional, Tuple
 
 from orchestrator.errors import WireError
 from orchestrator.gateway.store import Store
@@ -21,33 +21,38 @@ class LedgerWatch:
         self._store = store
 
     def objection(self, node: str, header: Dict[str, Any]) -> str:
-        """Why a node that sent this presence must not take part; otherwise notes what it said, and gives "".
+        """Why a node that sent this presence must not take part; otherwise notes what it said, and gives ""."""
+        lost, head = self.judge(node, header)
+        if head is not None:
+            self._store.put_ledger_head(node, head)
+        return lost
 
-        Raises WireError for a malformed statement. `process` and `n` tell a presence that came twice, or late, from news.
+    def judge(self, node: str, header: Dict[str, Any]) -> Tuple[str, Optional[Dict[str, Any]]]:
+        """(why the node that sent this must not take part, or ""; what is to be kept of what it said, if that is news).
+
+        Raises WireError for a malformed statement. `process` and `n` tell a message that came twice, or late, from news.
         """
         known = self._store.ledger_head(node)
         if "ledger" not in header:
-            return f"it says nothing of its ledger, which had {known['entries']} entries: {_REMEDY}" if known else ""
+            return (
+                f"it says nothing of its ledger, which had {known['entries']} entries: {_REMEDY}" if known else ""
+            ), None
         said = require(header, "ledger", dict)
         entries, last = require(said, "entries", int), require(said, "hash", str)
         process, n = require(said, "process", str), require(said, "n", int)
         if entries < 0 or len(last) != 64 or len(process) > 64:
             raise WireError(f"{node} says of its ledger what cannot be: {entries} entries, ending in {last[:70]!r}")
         if known is None:
-            self._note(node, entries, last, process, n, [])
-            return ""
+            return "", _head(entries, last, process, n, [])
         before = [*known["before"], known["process"]]
-        if process == known["process"] and n <= known["n"]:
-            return ""
-        if process in known["before"]:
-            return ""
+        if process in known["before"] or (process == known["process"] and n <= known["n"]):
+            return "", None
         if entries < known["entries"]:
-            return f"its ledger lost {known['entries'] - entries} of {known['entries']} entries: {_REMEDY}"
+            return f"its ledger lost {known['entries'] - entries} of {known['entries']} entries: {_REMEDY}", None
         if entries == known["entries"] and last != known["hash"]:
-            return f"its ledger was begun again: entry {entries} is not the one it was: {_REMEDY}"
-        self._note(node, entries, last, process, n, before if process != known["process"] else known["before"])
-        return ""
+            return f"its ledger was begun again: entry {entries} is not the one it was: {_REMEDY}", None
+        return "", _head(entries, last, process, n, before if process != known["process"] else known["before"])
 
-    def _note(self, node: str, entries: int, last: str, process: str, n: int, before: Any) -> None:
-        head = {"entries": entries, "hash": last, "process": process, "n": n, "before": before[-_PROCESSES:]}
-        self._store.put_ledger_head(node, head)
+
+def _head(entries: int, last: str, process: str, n: int, before: List[str]) -> Dict[str, Any]:
+    return {"entries": entries, "hash": last, "process": process, "n": n, "before": before[-_PROCESSES:]}

@@ -11,6 +11,9 @@ ECHO_EVERY_S = 2.0
 SILENT_AFTER_S = 6.0
 """How long the broker may pass nothing on, our own message included, until it counts as out of reach."""
 
+RESTART_AFTER_S = 15.0
+"""How long a broker of our own may pass nothing on until it is started again."""
+
 HELD_UP_S = 2.0
 """How much longer than asked for a wait may take until this process counts as held up."""
 
@@ -58,6 +61,10 @@ class Reach:
     def silent_s(self, now: float) -> float:
         """For how long a message of our own has been on its way while nothing came; 0 where none should have come back."""
         return now - self._asked_at if self._echoes and self._asked_at is not None else 0.0
+
+    def stuck(self, now: float) -> bool:
+        """Whether a broker of our own had better be started again: it holds the connection and passes nothing on."""
+        return not self._lost and self.silent_s(now) >= RESTART_AFTER_S
 
     def gone_silent(self, now: float) -> bool:
         """True once, when the broker was silent for too long. To be asked when nothing waits to be read."""

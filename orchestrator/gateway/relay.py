@@ -107,7 +107,8 @@ class _Lower:
                     stack.callback(authority.close)
                 own = None
                 if region.broker in KINDS:
-                    own = stack.enter_context(OwnBroker(region.broker, region.host, region.port, authority))
+                    own = OwnBroker(region.broker, region.host, region.port, authority, path.parent)
+                    stack.enter_context(own)
                     address = own.address
                 else:
                     address = BrokerAddress.parse(region.broker, region.ca_file)

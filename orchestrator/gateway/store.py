@@ -13,11 +13,11 @@ import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterator, List, Optional, Sequence, Set, Tuple
 
 import numpy as np
 
-from orchestrator.database import Rows, open_database
+from orchestrator.database import Rows, StoreError, open_database
 from orchestrator.errors import EdgewardError
 from orchestrator.gateway.audit import AuditLog
 from orchestrator.rounds.events import Event, event_from_dict, event_to_dict
@@ -132,6 +132,20 @@ class Store:
     def journal(self, run: str) -> List[Event]:
         rows = self._rows.get("events", "run = ?", run, order="seq")
         return [event_from_dict(json.loads(event)) for _, _, event in rows]
+
+    def tasks(self) -> List[Tuple[str, str]]:
+        """(run, task as JSON) of every run, the oldest first."""
+        return [(run, task) for run, task, _ in self._rows.get("runs")]
+
+    def joined(self, run: str) -> Set[str]:
+        """Nodes that ever joined a run: even the number of records they state is charged."""
+        query = 'SELECT event FROM events WHERE run = ? AND event LIKE \'{"event": "Joined"%\''
+        return {json.loads(row[0])["node"] for row in self._db.execute(query, (run,)).fetchall()}
+
+    def report(self, run: str) -> Optional[Dict[str, Any]]:
+        """What a finished run gave; None before."""
+        row = self._db.execute("SELECT report FROM reports WHERE run = ?", (run,)).fetchone()
+        return json.loads(row[0]) if row else None
 
     def put_update(self, run: str, round_number: int, node: str, body: bytes) -> None:
         self._rows.put("updates", run, round_number, node, body, otherwise="REPLACE")
@@ -265,8 +279,11 @@ class Store:
 
 
 def _fsync(path: Path) -> None:
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
+    try:
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise StoreError(f"{path}: {error.strerror}: look at that disk, then give the same command again") from error
 
 
 def _vector_dtype(name: str) -> str:

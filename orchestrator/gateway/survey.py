@@ -71,6 +71,7 @@ class Survey:
     markers: List[str]
     patient: str = ""
     patients: int = 0
+    rows_a_patient: int = 0  # that nine of ten patients have at most, rounded up to a power of two
     warnings: List[str] = field(default_factory=list)
 
 
@@ -121,6 +122,7 @@ def survey(table: Table, label: str, patient: str = "") -> Survey:
         [m for m in markers if not any(m in column.categories for column in columns)],
         patient,
         len(set(table.column(patient))) if patient else 0,
+        _rows_a_patient(table.column(patient)) if patient else 0,
         _warnings(table, label, classes, columns),
     )
 
@@ -205,9 +207,10 @@ def _sentinel(numbers: List[float]) -> str:
 
 
 def rounded_outward(low: float, high: float) -> Tuple[float, float]:
-    """A range of one or two digits that holds [low, high] with room to spare, from 0 where that is near."""
-    if low >= 0 and 0.2 < high <= 1:
-        return 0.0, 1.0
+    """A range of one or two digits that holds [low, high], from 0 where that is near; shares and percentages have their own."""
+    for natural in (1.0, 100.0):
+        if 0 <= low <= high - low and natural / 2 < high <= natural:
+            return 0.0, natural
     span = Decimal(repr(high)) - Decimal(repr(low))
     step = Decimal(1).scaleb(span.adjusted())
     step /= 5 if span < 2 * step else 2 if span < 5 * step else 1
@@ -287,6 +290,11 @@ def _patient(table: Table, label: str) -> str:
         if identifies and all(cells) and LEAST_PATIENTS <= len(set(cells)) < len(cells):
             return name
     return ""
+
+
+def _rows_a_patient(cells: List[str]) -> int:
+    counts = sorted(Counter(cells).values())
+    return 1 << (counts[len(counts) * 9 // 10] - 1).bit_length()
 
 
 def _without_gaps(table: Table, columns: List[Column], label: str) -> Tuple[List[Column], List[Tuple[str, str]], int]:

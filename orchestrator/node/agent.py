@@ -17,7 +17,8 @@ from typing import Any, Dict, Optional, Tuple
 
 import numpy as np
 
-from orchestrator.errors import EdgewardError, GraphError, LedgerError, PrivacyError, UsageError, WireError
+from orchestrator.errors import BrokerError, EdgewardError, GraphError, LedgerError, PrivacyError, UsageError, WireError
+from orchestrator.folder_lock import FolderLock
 from orchestrator.node.approval import digest_of
 from orchestrator.node.contribution import Contributor, Run, TrainerFactory
 from orchestrator.node.data import CLAMPED_SHARE, clamped_columns, load_dataset
@@ -53,6 +54,12 @@ from orchestrator.wire.transparency import read_log
 log = logging.getLogger("edgeward.node")
 
 GATEWAY = "gateway"
+LOCK_FILE = "node.lock"
+IN_USE = "{folder}: process {pid} is a node with this folder; stop it, or give this one another --state"
+
+SAY_EVERY_S = 30.0
+"""How often a node that waits for its broker says so."""
+
 LOOK_S = 0.25
 """Answers to tasks for which the data were opened go out at multiples of this."""
 
@@ -81,6 +88,8 @@ class NodeAgent:
         self._name = name
         self._data = data
         self._state = state
+        self._lock = FolderLock(state, LOCK_FILE, IN_USE)
+        self._lock.take()  # two processes would charge one ledger, and answer as one node
         self._store = NodeStore(state / "node.sqlite")
         self._guard = None if identity is None else Guard(identity.opener(), self._store)
         self._gatekeeper = Gatekeeper(state, self._store, policy, identity, name)
@@ -90,7 +99,7 @@ class NodeAgent:
             OrderedDict()
         )  # run -> a task that waits for a person
         self._look_at = 0.0
-        self._refusal_at = self._said_at = 0.0
+        self._refusal_at = self._said_at = -SAY_EVERY_S
         self._refusals = 0
         self._trainer_factory = trainer_factory
         self._once = once
@@ -117,9 +126,14 @@ class NodeAgent:
         self._link.send_from(self._outbox.next)
         self._gone = gone
 
-    def run(self, connect_timeout_s: float = 30.0) -> None:
-        """Connects and serves; returns after `stop`. Raises BrokerError if the broker never answers."""
-        self._link.open(connect_timeout_s)
+    def run(self, connect_timeout_s: Optional[float] = 30.0) -> None:
+        """Connects and serves; returns after `stop`. Raises BrokerError if the broker never answers; None: waits for it."""
+        try:
+            self._link.open(connect_timeout_s, self._waits)
+        except BrokerError:
+            if self._stopping:
+                return
+            raise
         log.info("connected to %s as %s", self._link.address, self._name)
         try:
             while not self._stopping:
@@ -132,11 +146,19 @@ class NodeAgent:
             self._search.close()
             self._gatekeeper.close()
             self._store.close()
+            self._lock.free()
         if self._taken:
             raise UsageError(
                 f"another node is here as {self._name!r} and goes on: names are for one node each, start this one with another "
                 "--name (with an identity: enrol it under another); if the other is this node with another state folder, stop it"
             )
+
+    def _waits(self, reason: str) -> bool:
+        """Says now and then that there is no broker yet; False once this node was asked to stop."""
+        if time.monotonic() >= self._said_at + SAY_EVERY_S:
+            self._said_at = time.monotonic()
+            log.warning("no MQTT broker at %s yet (%s); waiting for it", self._link.address, reason)
+        return not self._stopping
 
     def stop(self) -> None:
         self._stopping = True
@@ -419,7 +441,10 @@ class NodeAgent:
             fields, sent, keep = self._contributor(run).open_answer(number, announced, tensors)
         finally:
             Pace(run.quantum_s(number), begun).hold()
-        header = {"kind": "update", "run": run.id, "round": number, **fields, "memory_mib": self._memory_mib()}
+        # Charged first, so that the answer says where the ledger ends with it: an older copy of this state shows ever after.
+        self._store.charge(run.id, number)
+        about = {"memory_mib": self._memory_mib(), "ledger": self._gatekeeper.told()}
+        header = {"kind": "update", "run": run.id, "round": number, **fields, **about}
         body = encode_body(header, sent)
         self._store.release(run.id, number, run.digest, body, keep)
         return body
@@ -475,7 +500,7 @@ class NodeAgent:
             return
         if tensors:
             Pace(secure.run.quantum_s(secure.number), begun).hold()
-        figures = {"memory_mib": self._memory_mib()} if tensors else {}
+        figures = {"memory_mib": self._memory_mib(), "ledger": self._gatekeeper.told()} if tensors else {}
         body = encode_body({**fields, **figures}, tensors, level=1)
         self._at.answers.append(transfer_id(body))
         self._send(body)

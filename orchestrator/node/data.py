@@ -2,13 +2,13 @@
 
 import zipfile
 from pathlib import Path
-from typing import List, NamedTuple, Optional, Tuple
+from typing import Any, BinaryIO, List, NamedTuple, Optional, Tuple
 
 import numpy as np
 
 from orchestrator.errors import DataError
 from orchestrator.node.cells import CellError, class_of
-from orchestrator.node.formats import refuse_other_formats
+from orchestrator.node.formats import head_of, refuse_other_formats
 from orchestrator.node.table import UNLABELLED, Problems, patient_number, read_table
 from orchestrator.wire.bounds import near
 from orchestrator.wire.task import Schema
@@ -127,22 +127,13 @@ def clamped_columns(dataset: Dataset, schema: Schema) -> List[Tuple[float, str]]
 
 
 def _load_signal(path: Path, schema: Schema, unlabelled: bool) -> Dataset:
-    refuse_other_formats(path, "signal")
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            labelled = schema.label in archive.files or not unlabelled
-            wanted = [INPUT, *([schema.label] if labelled else []), *([schema.patient] if schema.patient else [])]
-            missing = [name for name in wanted if name not in archive.files]
-            if missing:
-                raise DataError(
-                    f"{path}: no array {missing[0]!r}{near(missing[0], archive.files)}; it holds "
-                    f"{', '.join(archive.files) or 'nothing'}"
-                )
-            x = archive[INPUT]
-            labels = archive[schema.label] if labelled else None
-            names = archive[schema.patient] if schema.patient else None
-    except (ValueError, OSError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise DataError(f"{path}: not a readable .npz file: {error}") from error
+        file = path.open("rb")
+    except OSError as error:
+        raise DataError(f"{path}: {error.strerror}") from error
+    with file:
+        refuse_other_formats(path, head_of(file), "signal")
+        x, labels, names = _arrays(path, file, schema, unlabelled)
     shape = schema.input_shape
     if x.dtype.kind not in "iuf" or x.shape[1:] not in (shape, shape[:1] if schema.channels == 1 else shape):
         raise DataError(
@@ -168,3 +159,21 @@ def _load_signal(path: Path, schema: Schema, unlabelled: bool) -> Dataset:
             problems.add("", f"record {i} of {schema.patient}: empty; every record must say whose it is")
     problems.refuse()
     return Dataset(scaled, y, patients if names is not None else None, places=np.arange(len(x)))
+
+
+def _arrays(path: Path, file: BinaryIO, schema: Schema, unlabelled: bool) -> Tuple[np.ndarray, Any, Any]:
+    """x, labels and whose records they are; None for what there is not."""
+    try:
+        with np.load(file, allow_pickle=False) as archive:
+            labelled = schema.label in archive.files or not unlabelled
+            wanted = [INPUT, *([schema.label] if labelled else []), *([schema.patient] if schema.patient else [])]
+            missing = [name for name in wanted if name not in archive.files]
+            if missing:
+                raise DataError(
+                    f"{path}: no array {missing[0]!r}{near(missing[0], archive.files)}; it holds "
+                    f"{', '.join(archive.files) or 'nothing'}"
+                )
+            labels = archive[schema.label] if labelled else None
+            return archive[INPUT], labels, archive[schema.patient] if schema.patient else None
+    except (ValueError, OSError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise DataError(f"{path}: not a readable .npz file: {error}") from error

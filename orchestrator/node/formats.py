@@ -3,7 +3,7 @@
 import csv
 import re
 from pathlib import Path
-from typing import Iterable, List, Sequence
+from typing import BinaryIO, List, Sequence
 
 from orchestrator.errors import DataError
 
@@ -36,13 +36,15 @@ _CONTROLS = [code for code in range(32) if code not in b"\t\n\r\f\x1a"]
 _SEPARATORS = ((";", "semicolons"), ("\t", "tabs"), ("|", "vertical bars"), (" ", "spaces"))
 
 
-def refuse_other_formats(path: Path, kind: str) -> None:
+def head_of(file: BinaryIO) -> bytes:
+    """The first bytes, after which the file is at its beginning again."""
+    head = file.read(HEAD_BYTES)
+    file.seek(0)
+    return head
+
+
+def refuse_other_formats(path: Path, head: bytes, kind: str) -> None:
     """Raises DataError naming the format and the cure, where the first bytes are of another one than `kind`: table or signal."""
-    try:
-        with path.open("rb") as file:
-            head = file.read(HEAD_BYTES)
-    except OSError as error:
-        raise DataError(f"{path}: {error.strerror}") from error
     wanted = "CSV" if kind == "table" else ".npz with the arrays of the task"
     found = _format_of(head, kind)
     if found:
@@ -73,21 +75,21 @@ def _converted(encoding: str) -> str:
     return f"convert it: iconv -f {encoding} -t UTF-8 FILE > NEW"
 
 
-def not_utf8(path: Path) -> DataError:
+def not_utf8(path: Path, file: BinaryIO) -> DataError:
     """Which line holds the first bytes that are not UTF-8, and what the file probably is."""
-    with path.open("rb") as file:
-        for line, text in enumerate(file, 1):
-            try:
-                text.decode("utf-8")
-            except UnicodeDecodeError as error:
-                return DataError(
-                    f"{path}:{line}: not UTF-8 text (byte 0x{text[error.start]:02x}); if it is Windows-1252 or Latin-1, as "
-                    f"older programs write, {_converted('WINDOWS-1252')}"
-                )
+    file.seek(0)
+    for line, text in enumerate(file, 1):
+        try:
+            text.decode("utf-8")
+        except UnicodeDecodeError as error:
+            return DataError(
+                f"{path}:{line}: not UTF-8 text (byte 0x{text[error.start]:02x}); if it is Windows-1252 or Latin-1, as "
+                f"older programs write, {_converted('WINDOWS-1252')}"
+            )
     return DataError(f"{path}: not UTF-8 text: it ends inside a character; is it cut off?")
 
 
-def other_text(path: Path, wanted: Sequence[str], first: Sequence[str], columns: int = 0) -> str:
+def other_text(head: bytes, wanted: Sequence[str], first: Sequence[str], columns: int = 0) -> str:
     """Why the first cells of a text are not the wanted columns, or so many values; empty where nothing is recognized."""
     line = ",".join(first).strip()
     if line.startswith("#"):
@@ -100,16 +102,15 @@ def other_text(path: Path, wanted: Sequence[str], first: Sequence[str], columns:
         cells = [cell.strip() for cell in _split(line, separator)]
         better = len(set(wanted) & set(cells)) > len(set(wanted) & set(first))
         if better or (columns and columns == len(cells) != len(first)):
-            decimals = " and decimals have commas" if _decimal_commas(path, separator) else ""
+            decimals = " and decimals have commas" if _decimal_commas(head, separator) else ""
             return f"values are separated by {name}{decimals}; {_SAVE}"
     return ""
 
 
-def refuse_other_text(path: Path, wanted: Sequence[str]) -> None:
+def refuse_other_text(path: Path, head: bytes, wanted: Sequence[str]) -> None:
     """Raises DataError where a text of which not even the first line is CSV is recognized."""
-    with path.open("rb") as file:
-        first = file.readline(HEAD_BYTES).decode("utf-8-sig", "replace")
-    why = other_text(path, wanted, [first])
+    first = head.split(b"\n")[0].decode("utf-8-sig", "replace")
+    why = other_text(head, wanted, [first])
     if why:
         raise DataError(f"{path}:1: {why}")
 
@@ -121,8 +122,7 @@ def _split(line: str, separator: str) -> List[str]:
         return []
 
 
-def _decimal_commas(path: Path, separator: str) -> bool:
-    with path.open("rb") as file:
-        lines: Iterable[str] = file.read(HEAD_BYTES).decode("utf-8", "replace").splitlines()[:50]
+def _decimal_commas(head: bytes, separator: str) -> bool:
+    lines = head.decode("utf-8", "replace").splitlines()[:50]
     cells = (cell.strip() for line in lines for cell in _split(line, separator))
     return any(re.fullmatch(r"[+-]?[\d.]*\d,\d+", cell) for cell in cells)

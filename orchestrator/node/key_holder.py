@@ -76,7 +76,7 @@ class KeyHolderAgent(NodeAgent):
         self._refused: Optional[Key] = None
         self._before_task: Optional[Tuple[Dict[str, Any], Tensors]] = None  # a step that came before its task
 
-    def run(self, connect_timeout_s: float = 30.0) -> None:
+    def run(self, connect_timeout_s: Optional[float] = 30.0) -> None:
         try:
             super().run(connect_timeout_s)
         finally:

@@ -38,7 +38,11 @@ def write_personal(
     """
     path = folder / file_name("personal", run, "npz")
     temporary = path.with_suffix(".tmp")
-    with temporary.open("wb") as stream:
+    temporary.unlink(missing_ok=True)
+    descriptor = os.open(
+        str(temporary), os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600
+    )  # it was trained on private records alone
+    with os.fdopen(descriptor, "wb") as stream:
         np.savez(
             stream,
             weights=weights.astype(np.float32),

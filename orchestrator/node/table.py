@@ -2,12 +2,13 @@
 
 import csv
 import hashlib
+import io
 from pathlib import Path
-from typing import Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
+from typing import BinaryIO, Dict, Iterator, List, NamedTuple, Optional, Sequence, TextIO, Tuple
 
 from orchestrator.errors import DataError
 from orchestrator.node.cells import CellError, class_of, encode, number, shown
-from orchestrator.node.formats import not_utf8, other_text, refuse_other_formats, refuse_other_text
+from orchestrator.node.formats import head_of, not_utf8, other_text, refuse_other_formats, refuse_other_text
 from orchestrator.wire.bounds import near
 from orchestrator.wire.task import Schema
 
@@ -55,23 +56,33 @@ class Problems:
 def read_table(path: Path, schema: Schema, unlabelled: bool = False) -> Rows:
     """The records of a CSV file; DataError with the first problems where it does not fit.
 
-    unlabelled: the label's column may be missing, or empty in some records; their class is UNLABELLED.
+    unlabelled: the label's column may be missing, or empty in some records; their class is UNLABELLED. The file is opened once.
     """
-    refuse_other_formats(path, "table")
+    try:
+        with path.open("rb") as file:
+            head = head_of(file)
+            refuse_other_formats(path, head, "table")
+            return _read(path, file, head, schema, unlabelled)
+    except OSError as error:
+        raise DataError(f"{path}: {error.strerror}") from error
+
+
+def _read(path: Path, file: BinaryIO, head: bytes, schema: Schema, unlabelled: bool) -> Rows:
     found, problems = Rows([], [], [], [], 0), Problems(path)
     reader: Optional[_Reader] = None
     dropped = 0
+    text = io.TextIOWrapper(file, encoding="utf-8-sig", newline="")
     try:
-        for line, cells in _csv_rows(path, problems):
+        for line, cells in _csv_rows(text, problems):
             if reader is None:
-                reader = _Reader(path, schema, unlabelled, line, cells)
+                reader = _Reader(_File(path, head), schema, unlabelled, line, cells)
                 if not schema.columns:
                     continue
             try:
                 kept = reader.read(cells)
             except CellError as error:
-                for text in str(error).split("\n"):
-                    problems.add(f":{line}", text)
+                for problem in str(error).split("\n"):
+                    problems.add(f":{line}", problem)
                 continue
             if kept is None:
                 dropped += 1
@@ -82,9 +93,9 @@ def read_table(path: Path, schema: Schema, unlabelled: bool = False) -> Rows:
             found.lines.append(line)
             found.patients.append(patient)
     except UnicodeDecodeError as error:
-        raise not_utf8(path) from error
+        raise not_utf8(path, text.detach()) from error
     if reader is None:
-        refuse_other_text(path, _wanted(schema))
+        refuse_other_text(path, head, _wanted(schema))
     problems.refuse()
     if reader is None:
         raise DataError(f"{path}: the file is empty")
@@ -95,19 +106,19 @@ def read_table(path: Path, schema: Schema, unlabelled: bool = False) -> Rows:
     return found._replace(dropped=dropped)
 
 
-def _csv_rows(path: Path, problems: Problems) -> Iterator[Tuple[int, List[str]]]:
+def _csv_rows(text: TextIO, problems: Problems) -> Iterator[Tuple[int, List[str]]]:
     """(line, cells) of every row that holds anything; ends at what is not CSV, which is a problem."""
     begun = 1
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        reader = csv.reader(file, strict=True)
-        try:
-            for cells in reader:
-                begun = reader.line_num + 1
-                if cells and any(cell.strip() for cell in cells):
-                    yield reader.line_num, cells
-        except csv.Error as error:
-            quotes = f"; is a quotation mark of line {begun} never closed?" if "unexpected end" in str(error) else ""
-            problems.add(f":{reader.line_num}", f"not CSV: {error}{quotes}")
+    reader = csv.reader(text, strict=True)
+    try:
+        for cells in reader:
+            begun = reader.line_num + 1
+            if cells and any(cell.strip() for cell in cells):
+                yield reader.line_num, cells
+    except csv.Error as error:
+        open_quote = any(words in str(error) for words in ("unexpected end", "field larger"))
+        quotes = f"; is a quotation mark of line {begun} never closed?" if open_quote else ""
+        problems.add(f":{reader.line_num}", f"not CSV: {error}{quotes}")
 
 
 def _wanted(schema: Schema) -> List[str]:
@@ -115,29 +126,34 @@ def _wanted(schema: Schema) -> List[str]:
     return [*(f.name for f in schema.features), schema.label, *([schema.patient] if schema.patient else [])]
 
 
+class _File(NamedTuple):
+    path: Path
+    head: bytes
+
+
 class _Reader:
     """Reads rows of one file: knows which of its columns is which."""
 
-    def __init__(self, path: Path, schema: Schema, unlabelled: bool, line: int, first: Sequence[str]) -> None:
+    def __init__(self, file: _File, schema: Schema, unlabelled: bool, line: int, first: Sequence[str]) -> None:
         self._schema, self._unlabelled = schema, unlabelled
         named = [name for name in schema.columns if not (unlabelled and name == schema.label)]
         if not schema.columns:
             self._header = [cell.strip() for cell in first]
         else:
             self._header = named if len(first) == len(named) else list(schema.columns)
-            _refuse_other_columns(path, line, self._header, first)
-        self._columns = self._find(path, line)
+            _refuse_other_columns(file, line, self._header, first)
+        self._columns = self._find(file, line)
 
-    def _find(self, path: Path, line: int) -> Dict[str, int]:
+    def _find(self, file: _File, line: int) -> Dict[str, int]:
         schema, header = self._schema, self._header
         wanted = _wanted(schema)
         lacking = [n for n in wanted if n not in header and not (self._unlabelled and n == schema.label)]
         repeated = [name for name in wanted if header.count(name) > 1]
         if lacking:
-            why = other_text(path, wanted, header) or _lacking(lacking, header)
-            raise DataError(f"{path}:{line}: {why}")
+            why = other_text(file.head, wanted, header) or _lacking(lacking, header)
+            raise DataError(f"{file.path}:{line}: {why}")
         if repeated:
-            raise DataError(f"{path}:{line}: column {repeated[0]!r} occurs twice; which one is meant?")
+            raise DataError(f"{file.path}:{line}: column {repeated[0]!r} occurs twice; which one is meant?")
         return {name: header.index(name) for name in wanted if name in header}
 
     def read(self, cells: Sequence[str]) -> Optional[Tuple[List[float], int, int]]:
@@ -202,15 +218,17 @@ def _lacking(lacking: Sequence[str], header: Sequence[str]) -> str:
     )
 
 
-def _refuse_other_columns(path: Path, line: int, columns: Sequence[str], first: Sequence[str]) -> None:
+def _refuse_other_columns(file: _File, line: int, columns: Sequence[str], first: Sequence[str]) -> None:
     """Of a table whose columns the schema names: values that are separated otherwise, or a line of names."""
     names = {cell.strip().casefold() for cell in first}
     if len(columns) > 1 and names == {name.casefold() for name in columns}:
-        raise DataError(f"{path}:{line}: a line of names; the task's schema names the columns already: take it out")
+        raise DataError(
+            f"{file.path}:{line}: a line of names; the task's schema names the columns already: take it out"
+        )
     if len(first) != len(columns):
-        why = other_text(path, columns, first, len(columns))
+        why = other_text(file.head, columns, first, len(columns))
         if why:
-            raise DataError(f"{path}:{line}: {why}")
+            raise DataError(f"{file.path}:{line}: {why}")
 
 
 def _wrong_count(cells: Sequence[str], header: Sequence[str]) -> str:

@@ -14,7 +14,7 @@ UNIT_WORDS = {
 def markdown(said: Dict[str, Any]) -> str:
     """One page, for people, of what `statement` gave. Names no node."""
     if said["unit"] == "none":
-        return f"# Privacy of this model\n\n**No differential privacy.** {said['claim']}\n"
+        return f"# Privacy of this model\n\n**No differential privacy.** {said['claim']}\n{_elsewhere(said)}"
     epsilon, delta, unit = said["epsilon"], said["delta"], said["unit"]
     data = _data(said)
     lines = [
@@ -68,6 +68,26 @@ def markdown(said: Dict[str, Any]) -> str:
     )
     lines += ["", "## Measured", "", measured, "", "## What is not covered", ""]
     lines += [f"- {what}" for what in said["not_covered"]]
+    return "\n".join(lines) + "\n" + _elsewhere(said)
+
+
+def _elsewhere(said: Dict[str, Any]) -> str:
+    """What else of the gateway's runs was spent on the same records."""
+    others = said.get("other_runs", [])
+    if not others:
+        return ""
+    lines = ["", "## What else was spent on the same records", ""]
+    lines.append(
+        "All of the above is of this model's run. Nodes of it were in these runs of its gateway, too; epsilons add up:"
+    )
+    for other in others:
+        spent = "without differential privacy"
+        if other["epsilon"] is not None:
+            at = "" if other["delta"] is None else f" at delta {other['delta']:g}"
+            spent = f"epsilon {other['epsilon']:.3g}{at} per {other['unit']}"
+        state = "" if other["finished"] else ", as planned: it is not finished"
+        lines.append(f"- {other['run']}: {other['nodes']} of the nodes, {spent}{state}")
+    lines.append("\nRuns of other gateways are in the nodes' own ledgers.")
     return "\n".join(lines) + "\n"
 
 

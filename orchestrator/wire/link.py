@@ -10,6 +10,8 @@ has read, at most EVENT_BYTES are in memory, the rest waits on disk. While the o
 import contextlib
 import hashlib
 import logging
+import math
+import os
 import queue
 import secrets
 import socket
@@ -20,13 +22,15 @@ import time
 from collections import deque
 from dataclasses import dataclass, replace
 from typing import Any, Callable, Deque, Iterable, List, Optional, Tuple, Union
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, parse_qs, urlsplit
 
 import paho.mqtt.client as mqtt
 
 from orchestrator.errors import BrokerError, UsageError, WireError
 from orchestrator.wire.bounds import host_name, near
 from orchestrator.wire.frames import CHUNK_BYTES
+from orchestrator.wire.plain import plain
+from orchestrator.wire.secrets_file import read_secret
 from orchestrator.wire.spill import Piece, Spill
 
 log = logging.getLogger("edgeward.link")
@@ -138,7 +142,7 @@ class EventQueue(queue.Queue):  # not subscriptable in Python 3.8
 
 @dataclass(frozen=True)
 class BrokerAddress:
-    """`mqtt://[user:password@]host[:port]`, or `mqtts://` for TLS with the system's or a given CA."""
+    """`mqtt://[user[:password]@]host[:port][?password_file=/path]`, or `mqtts://` for TLS with the system's or a given CA."""
 
     host: str
     port: int
@@ -164,10 +168,27 @@ class BrokerAddress:
             meant = near(parts.scheme, ("mqtt", "mqtts")) if parts.scheme not in ("mqtt", "mqtts") else ""
             raise UsageError(f"broker address {url!r}: expected mqtt://HOST[:PORT] or mqtts://HOST[:PORT]{meant}")
         tls = parts.scheme == "mqtts"
-        return cls(parts.hostname, port or (8883 if tls else 1883), tls, parts.username, parts.password, ca_file)
+        password = _password(parts)
+        return cls(parts.hostname, port or (8883 if tls else 1883), tls, parts.username, password, ca_file)
 
     def __str__(self) -> str:
         return f"{'mqtts' if self.tls else 'mqtt'}://{self.host}:{self.port}"
+
+
+def _password(parts: SplitResult) -> Optional[str]:
+    """The one in the address, or in the file it names; without a scheme the address never gets here."""
+    try:
+        options = parse_qs(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query), max_num_fields=1)
+    except ValueError as error:
+        raise UsageError(f"broker address: after '?' only password_file=/PATH is known: {plain(error)}") from error
+    if parts.path.strip("/") or parts.fragment or set(options) - {"password_file"}:
+        raise UsageError("broker address: after the port only ?password_file=/PATH is known")
+    if not options:
+        return parts.password
+    (name,) = options["password_file"]
+    if parts.username is None or parts.password is not None or not os.path.isabs(name):
+        raise UsageError("broker address: password_file goes with a user and no password, and is a whole path: /...")
+    return read_secret(name, "password of the broker")
 
 
 def client_id(what: str, secret: Optional[bytes] = None) -> str:
@@ -221,9 +242,12 @@ class Link:
         self._source: Source = lambda now: None
         self._drained = True
 
-    def open(self, timeout_s: float) -> None:
-        """Connects, trying until `timeout_s` is over; raises BrokerError saying why it did not work."""
-        reason = self._try_connect(timeout_s)
+    def open(self, timeout_s: Optional[float], go_on: Callable[[str], bool] = lambda reason: True) -> None:
+        """Connects, trying until `timeout_s` is over (None: as long as it takes); raises BrokerError saying why it did not work.
+
+        `go_on` is asked between tries, with why the last one failed.
+        """
+        reason = self._try_connect(math.inf if timeout_s is None else timeout_s, go_on)
         if reason:
             self.close()
             raise BrokerError(
@@ -231,7 +255,7 @@ class Link:
                 "or let the gateway run its own with --broker embedded"
             )
 
-    def _try_connect(self, timeout_s: float) -> str:
+    def _try_connect(self, timeout_s: float, go_on: Callable[[str], bool]) -> str:
         deadline = time.monotonic() + timeout_s
         reason = "no answer"
         while True:
@@ -240,16 +264,18 @@ class Link:
                 break
             except OSError as error:
                 reason = str(error)
-                if time.monotonic() > deadline:
+                if time.monotonic() > deadline or not go_on(reason):
                     return reason
                 time.sleep(0.1)
         self._client.loop_start()
         reason = "it accepted the connection but did not answer MQTT's CONNECT"
         while True:
             try:
-                event = self.events.get(timeout=max(0.1, deadline - time.monotonic()))
+                event = self.events.get(timeout=min(1.0, max(0.1, deadline - time.monotonic())))
             except queue.Empty:
-                return reason
+                if time.monotonic() > deadline or not go_on(reason):
+                    return reason
+                continue
             if isinstance(event, Connected):
                 self.events.put_back(event)
                 return ""

@@ -3,9 +3,10 @@
 cattrs is imported when it is first needed: a node that reads no configuration does without it until a task comes.
 """
 
+import dataclasses
 import math
 from functools import lru_cache
-from typing import Any, Dict, List, Optional, Tuple, Union
+from typing import Any, Dict, Iterator, List, Optional, Tuple, Union, get_type_hints
 
 from orchestrator.errors import UsageError
 from orchestrator.wire.bounds import near
@@ -78,7 +79,7 @@ def _explain(error: BaseException, kind: Any, path: str) -> List[str]:
     from cattrs import AttributeValidationNote, BaseValidationError, ForbiddenExtraKeysError, IterableValidationNote
 
     if isinstance(error, ForbiddenExtraKeysError):
-        return [_explain_extra(str(key), error.cl, path) for key in sorted(error.extra_fields)]
+        return [_explain_extra(str(key), error.cl, path, kind) for key in sorted(error.extra_fields)]
     if isinstance(error, BaseValidationError):
         lines = []
         for inner in error.exceptions:
@@ -94,8 +95,17 @@ def _explain(error: BaseException, kind: Any, path: str) -> List[str]:
     return [f"{path}: {line}" if path else line for line in reason.split("\n")]
 
 
-def _explain_extra(key: str, cl: Any, path: str) -> str:
-    import dataclasses
-
+def _explain_extra(key: str, cl: Any, path: str, root: Any) -> str:
     known = [f.name for f in dataclasses.fields(cl)]
-    return f"{path + '.' if path else ''}{key}: unknown{near(key, known) or ', known here: ' + ', '.join(known)}"
+    elsewhere = [place for place, table in _tables(root, "") if key in {f.name for f in dataclasses.fields(table)}]
+    meant = f", it belongs to [{elsewhere[0]}]" if elsewhere else near(key, known)
+    return f"{path + '.' if path else ''}{key}: unknown{meant or ', known here: ' + ', '.join(known)}"
+
+
+def _tables(kind: Any, path: str) -> Iterator[Tuple[str, Any]]:
+    """(dotted path, dataclass) of the tables in a dataclass."""
+    for name, inner in get_type_hints(kind).items() if dataclasses.is_dataclass(kind) else ():
+        if dataclasses.is_dataclass(inner):
+            place = f"{path}.{name}" if path else name
+            yield place, inner
+            yield from _tables(inner, place)

@@ -78,7 +78,6 @@ def test_an_unknown_word_names_the_nearest(words: str, meant: str, capsys: pytes
 NO_JSON = {
     "gateway service": "prints a file",
     "node service": "prints a file",
-    "completion": "prints a file",
     "gateway dashboard": "serves until it is stopped; what it says is a log",
     "gateway enroll-server": "serves until it is stopped; what it says is a log",
     "node run": "serves until it is stopped; what it says is a log",

@@ -2,48 +2,18 @@
 
 import io
 import json
-import random
 import sys
 from pathlib import Path
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, Optional
 
 import pytest
+from messy_table import NAMES, rows
 
 from orchestrator.cli.main import main
 from orchestrator.gateway.config import load_config
 from orchestrator.gateway.delimited import read_delimited
 from orchestrator.gateway.survey import rounded_outward, survey
 from orchestrator.node.data import load_dataset
-
-NAMES = "visit id,pat_id,admitted,age,lactate,sex,ward,smoker,score,empty,site,notes,temp,zip,sepsis"
-
-
-def rows(count: int = 240) -> List[List[str]]:
-    """Visits of patients: with ids, dates, free text, gaps, a constant, values of mixed kinds, spellings of nothing."""
-    draw = random.Random(7)
-    made = []
-    for i in range(count):
-        sick = draw.random() < 0.4
-        made.append(
-            [
-                f"{5000 + 3 * i}",
-                f"p{i % 80:03}",
-                f"2024-0{1 + i % 9}-1{i % 10}",
-                str(draw.randint(21, 88)),
-                "n/a" if i == 5 else f"{draw.uniform(0.4, 3) + 2 * sick:.2f}",
-                draw.choice("MF"),
-                draw.choice(["surgical", "medical", "icu", "none"]),
-                draw.choice(["yes", "no"]),
-                draw.choice("1234"),
-                "",
-                "north",
-                f"seen by Dr {draw.random():.9f} at night",
-                "" if i % 3 else f"{draw.uniform(36, 41):.1f}",
-                "<5" if i == 9 else f"{draw.randint(1, 90)}",
-                "septic" if sick else "no",
-            ]
-        )
-    return made
 
 
 def write(path: Path, separator: str = ",", encoding: str = "utf-8", comma: bool = False) -> Path:
@@ -100,8 +70,9 @@ def test_a_table_that_nobody_prepared(tmp_path: Path, capsys: pytest.CaptureFixt
     assert "n/a" in said["missing_markers"]
     assert "Confirm each of them" in said["warnings"][0]
     task = load_config(tmp_path / "edgeward.toml").task
-    assert (task.privacy.unit, task.privacy.delta < 1 / 80, task.rounds.nodes) == ("patient", True, 3)
+    assert (task.privacy.unit, task.privacy.delta < 1 / 80, task.privacy.records_per_patient) == ("patient", True, 4)
     assert load_dataset(path, task.schema).records == 239  # a node reads the very file
+    assert said["next"][0].endswith("edgeward.toml --patients 80")
     text = (tmp_path / "edgeward.toml").read_text()
     assert "CONFIRM every range" in text
     assert 'federation = "my-records"' in text

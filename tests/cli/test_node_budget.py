@@ -50,6 +50,7 @@ def epsilon(count: int) -> float:
     return float(accountant.get_epsilon(1e-5))
 
 
+@pytest.mark.slow
 def test_show_close_show(state: Path, capsys: pytest.CaptureFixture) -> None:
     code, found = said(capsys, "ledger", "--state", state)
     assert code == 0

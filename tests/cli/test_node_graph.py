@@ -75,6 +75,7 @@ def test_what_cannot_be_compared_is_neither(
     assert "was changed" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_real_export_is_the_same(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("tensorflow", reason="comes with the gateway, not on a node")
     from model_export.models import build_model

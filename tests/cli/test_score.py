@@ -193,6 +193,7 @@ def test_garbage_counts_as_the_one_answer(client: Client, server: Server) -> Non
             client.decrypt(other)
 
 
+@pytest.mark.slow
 def test_what_keys_have_opened_outlives_the_process(
     models: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:

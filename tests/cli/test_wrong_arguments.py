@@ -65,7 +65,7 @@ def call(words: List[str], monkeypatch: pytest.MonkeyPatch) -> Tuple[Any, str]:
             return error.code, said.getvalue()
 
 
-@pytest.mark.parametrize("command", CASES)
+@pytest.mark.parametrize("command", [pytest.param(c, marks=[pytest.mark.slow] * (c == "doctor")) for c in CASES])
 def test_wrong_arguments(command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quiet: None) -> None:
     for number, case in enumerate(CASES[command]):
         right = case.kind in RIGHT.get((command, case.argument), ())

@@ -122,6 +122,7 @@ def test_a_node_has_its_own_topics_and_no_others(federation: Federation) -> None
     assert heard
     assert b"forged" not in heard
     topics = {e.topic for e in list(spy.events.queue) if hasattr(e, "payload")}
+    assert TOPICS.gateway_presence in topics
     assert topics <= {TOPICS.all_nodes, TOPICS.down("a"), TOPICS.gateway_presence}
     assert not [e for e in list(monitor.events.queue) if isinstance(e, Message)]
     for link in (spy, monitor, listener):

@@ -56,6 +56,7 @@ def update(gateway: Gateway, node: str, records: int = RECORDS, units: int = UNI
     send(gateway, node, {"kind": "update", "records": records, "units": units, "codec": "float32"}, tensors)
 
 
+VECTOR = encode_update(np.ones(8, np.float32), "float32", np.random.default_rng(0))
 CLAIMS = [("records", RECORDS + 1), ("units", UNITS + 1), ("records", 0), ("units", 0)]
 
 
@@ -130,3 +131,40 @@ def test_a_plain_round_whose_privacy_fails_ends_the_run(tmp_path: Path, monkeypa
         update(gateway, node)
     with pytest.raises(RoundError, match="round 1: no room for the noise"):
         update(gateway, "c")
+
+
+@pytest.mark.parametrize("aggregation", ["plain", "masked"])
+def test_an_older_state_put_back_between_two_presences_shows_by_the_answers(tmp_path: Path, aggregation: str) -> None:
+    gateway, told = start(tmp_path, aggregation)
+    head = {"entries": 32, "hash": "a" * 64, "process": "first", "n": 7}
+    if aggregation == "masked":
+        vector = {**until_masked(gateway), "step": "masked", "records": RECORDS, "units": UNITS, "ledger": head}
+        send(gateway, "a", vector, {"masked": np.zeros(20, np.uint8)})
+    else:
+        send(
+            gateway,
+            "a",
+            {"kind": "update", "records": RECORDS, "units": UNITS, "codec": "float32", "ledger": head},
+            VECTOR,
+        )
+    assert list(gateway._coordinator.arrived)[:1] == ["a"]
+    older = {"entries": 22, "hash": "b" * 64, "process": "second", "n": 1}
+    hello = encode_body({"kind": "hello", "ledger": older})
+    gateway._receive(Message("edgeward/1/f/node/a/presence", hello))
+    assert told[-1]["reason"].startswith("its ledger lost 10 of 32 entries")
+    assert told[-1]["code"] == "ledger.rollback"
+
+
+def test_an_answer_from_an_older_state_is_not_counted(tmp_path: Path) -> None:
+    gateway, _ = start(tmp_path, "plain")
+    newest = {"entries": 32, "hash": "a" * 64, "process": "first", "n": 7}
+    gateway._receive(Message("edgeward/1/f/node/a/presence", encode_body({"kind": "hello", "ledger": newest})))
+    older = {"entries": 22, "hash": "b" * 64, "process": "second", "n": 1}
+    send(
+        gateway,
+        "a",
+        {"kind": "update", "records": RECORDS, "units": UNITS, "codec": "float32", "ledger": older},
+        VECTOR,
+    )
+    assert "a" not in gateway._coordinator.arrived
+    assert "a" in gateway._coordinator.declined

@@ -3,12 +3,14 @@
 import queue
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Dict, List, Tuple
 
 import numpy as np
 import pytest
 
 from orchestrator.gateway.gateway import Gateway
+from orchestrator.gateway.reach import RESTART_AFTER_S, Reach
 from orchestrator.gateway.store import Store
 from orchestrator.rounds.coordinator import COLLECTING, RETURN_S
 from orchestrator.wire.body import decode_body, encode_body
@@ -104,3 +106,19 @@ def test_a_run_that_stopped_for_want_of_answers_is_not_over_for_its_nodes(tmp_pa
     payloads = [payload for _, payload in iter(lambda: gateway._announcer.outbox.next(clock[0]), None)]
     said = [decode_body(bytes(decode_frame(payload).data), 1 << 20)[0]["kind"] for payload in payloads]
     assert set(said) <= {"round"}, "nodes were told that the run is over"
+
+
+def test_a_broker_of_its_own_that_passes_nothing_on_is_started_again(tmp_path: Path, clock: List[float]) -> None:
+    """Alive, and deaf: SIGSTOP, or full of clients that never read."""
+    gateway, told = open_round(tmp_path)
+    broker = SimpleNamespace(restarts=0, restart_if_dead=lambda: False)
+    broker.restart = lambda: vars(broker).update(restarts=broker.restarts + 1)
+    gateway._own_broker = broker  # type: ignore[assignment]
+    gateway._reach = Reach(clock[0], trusted=True)
+    step(gateway, clock, 2 * RESTART_AFTER_S)
+    assert [e["event"] for e in told if e["event"].startswith("broker_")] == ["broker_silent", "broker_restarted"]
+    assert broker.restarts == 1
+    assert not gateway._coordinator.over
+    gateway._link.events.put(Connected())
+    gateway._step()
+    assert told[-1]["event"] == "broker_back"

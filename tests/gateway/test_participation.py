@@ -47,7 +47,9 @@ def make(out: Path, task: Task, rounds: List[Sequence[str]]) -> Path:
     """A finished run whose every figure of a round depends on who was in it, and its kept model."""
     out.mkdir()
     store = Store(out / "gateway.sqlite")
-    store._db.execute("UPDATE secrets SET value = ? WHERE run = ? AND name = ?", (b"k" * 32, *PSEUDONYM_SECRET))
+    store._db.execute(
+        "UPDATE secrets SET value = ?, digest = NULL WHERE run = ? AND name = ?", (b"k" * 32, *PSEUDONYM_SECRET)
+    )
     store.create_run(RUN, task_to_dict(task), b"graph", np.zeros(3, np.float32))
     store.put_phase(RUN, 1000.0, "gathering", -1, "")
     store.append(RUN, Started(1000.0))

@@ -17,11 +17,11 @@ from model_export import bundle as bundle_module
 from model_export.arena32 import predict_arena
 from model_export.bundle import arena_with_margin, verify_bundle, verify_known_answers, write_bundle
 from model_export.errors import BundleError, ExportError
-from model_export.manifest import FILES, FLOAT_FILES, MANIFEST, PRIVACY_PAGE, dump_manifest
+from model_export.manifest import FILES, FLOAT_FILES, MANIFEST, PRIVACY_PAGE, SIGNATURE, dump_manifest
 from model_export.model_bin import KnownAnswers, pack_model_bin, parse_model_bin
 from model_export.plan import PlanError, compile_plan
 from model_export.preflight import preflight
-from model_export.signing import sign_bundle, verify_model_bin
+from model_export.signing import SignatureError, sign_bundle, verify_model_bin
 from model_export.sources import RESOLVER_METHODS, op_resolver_header, resolver_method
 from model_export.tflite_file import read_tflite
 from model_export.tflm import TflmModel
@@ -313,6 +313,66 @@ def test_a_signed_bundle_is_whole(bundle: Path) -> None:
     changed = {file for file in FILES if manifest["files"][file] != before["files"][file]}
     assert changed == {"model.bin"}
     verify_model_bin((bundle / "model.bin").read_bytes(), key.public_key())
+
+
+def rewritten(bundle: Path, change: Callable[[Dict[str, Any]], Any]) -> None:
+    """The manifest changed, and its own digest made again, as anybody can."""
+    content = json.loads((bundle / MANIFEST).read_text())
+    change(content)
+    del content["manifest_sha256"]
+    (bundle / MANIFEST).write_bytes(dump_manifest(content))
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda m: m["labels"].reverse(), "did not sign this manifest.json"),
+        (lambda m: m.update(labels=["a", "b", "c"]), "did not sign this manifest.json"),
+        (lambda m: m["accuracy"].update(float={"accuracy": 1.0}), "did not sign this manifest.json"),
+        (lambda m: m["features"].reverse(), "means and deviations|did not sign"),
+        (lambda m: m["input"].update(scale=9.0), "its input is"),
+        (lambda m: m["output"].update(zero_point=5), "its output is"),
+        (lambda m: m["input"].update(shape=[1, 7]), "its input is"),
+        (lambda m: m["operators"].clear(), "its operators is"),
+        (lambda m: m.update(known_answer_rows=9), "number of known answers"),
+        (lambda m: m["labels"].pop(), "2 labels for 3 classes"),
+        (lambda m: m["features"][0].update(mean=99.0), "means and deviations"),
+    ],
+)
+def test_nothing_a_signed_bundle_says_can_change(
+    bundle: Path, change: Callable[[Dict[str, Any]], Any], reason: str
+) -> None:
+    key = Ed25519PrivateKey.generate()
+    sign_bundle(bundle, key)
+    rewritten(bundle, change)
+    for public_key in (None, key.public_key()):
+        with pytest.raises(ExportError, match=reason):
+            verify_bundle(bundle, run=False, public_key=public_key)
+
+
+def test_a_bundle_is_signed_whole_or_not_at_all(bundle: Path) -> None:
+    key, other = Ed25519PrivateKey.generate(), Ed25519PrivateKey.generate()
+    with pytest.raises(SignatureError, match="not signed"):
+        verify_bundle(bundle, run=False, public_key=key.public_key())
+    sign_bundle(bundle, key)
+    verify_bundle(bundle, run=False, public_key=key.public_key())
+    with pytest.raises(SignatureError, match="did not sign"):
+        verify_bundle(bundle, run=False, public_key=other.public_key())
+    # Another's model under our manifest's signature, and the other way round.
+    ours = {name: (bundle / name).read_bytes() for name in (MANIFEST, SIGNATURE)}
+    sign_bundle(bundle, other)
+    (bundle / SIGNATURE).write_bytes(ours[SIGNATURE])
+    with pytest.raises(SignatureError):
+        verify_bundle(bundle, run=False)
+    for damage in (b"", b"{}", b"[1]", b"x" * 5000, b'{"public_key": "00", "signature": "zz"}'):
+        (bundle / SIGNATURE).write_bytes(damage)
+        with pytest.raises(BundleError, match="is no signature"):
+            verify_bundle(bundle, run=False)
+    (bundle / SIGNATURE).unlink()
+    with pytest.raises(BundleError, match="without manifest.sig"):
+        verify_bundle(bundle, run=False)
+    sign_bundle(bundle, key)  # what was signed in part can be signed again
+    verify_bundle(bundle, run=False, public_key=key.public_key())
 
 
 def test_a_bundle_for_one_engine(int8_blob: Callable[[str], bytes], tmp_path: Path) -> None:

@@ -249,6 +249,27 @@ def test_a_damaged_bundle_is_refused(tmp_path: Path, tflite: Path) -> None:
         path.write_bytes(good)
 
 
+def test_who_signed_a_bundle_is_said_and_asked_for(
+    tmp_path: Path, tflite: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "b"
+    write_bundle(out, tflite=tflite.read_bytes(), name="m", labels=["a", "b", "c"])
+    for name in ("ours", "theirs"):
+        edgeward("keygen", tmp_path / name)
+    check = ("preflight", out, "--chip", "esp32", "--key")
+    assert edgeward(*check, tmp_path / "ours.pub") == 1
+    edgeward("sign", out, "--key", tmp_path / "ours")
+    assert edgeward("verify", out, "--key", tmp_path / "ours.pub") == 0
+    assert "are signed by key" in capsys.readouterr().out
+    assert edgeward(*check, tmp_path / "ours.pub") == 0
+    assert edgeward(*check, tmp_path / "theirs.pub") == 1
+    assert "did not sign this manifest.json" in capsys.readouterr().out
+    with pytest.raises(EdgewardError, match="did not sign"):
+        edgeward("verify", out, "--key", tmp_path / "theirs.pub")
+    with pytest.raises(UsageError, match="nobody signs"):
+        edgeward("verify", tflite, "--key", tmp_path / "ours.pub")
+
+
 def test_export_usage_errors(tmp_path: Path) -> None:
     (tmp_path / "m.keras").write_bytes(b"")
     with pytest.raises(UsageError, match="needs --representative"):

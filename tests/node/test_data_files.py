@@ -1,6 +1,7 @@
 """Files that people have: each is read right, or refused with one error that says where and what to do."""
 
 import bz2
+import contextlib
 import gzip
 import lzma
 from pathlib import Path
@@ -127,6 +128,10 @@ REFUSED = {
     "a short row": ("a,c,y\n3.5,u\n4.5,v,1\n", r"^{0}:2: 2 values, expected 3 \(a, c, y\); is the line cut off"),
     "a comma too many": ("a,c,y\n3.5,u,0,\n", "^{0}:2: 4 values, expected 3.*a comma too many at its end$"),
     "an open quote": ('a,c,y\n3.5,"u,0\n4.5,v,1\n', "^{0}:3: not CSV: .*a quotation mark of line 2 never closed"),
+    "an open quote in a large file": (
+        f'a,c,y\n3.5,"u,0\n{OK * 500}',
+        "^{0}:.*: not CSV: .*mark of line 2 never closed",
+    ),
     "a shifted row": ("a,c,y,name\n4.5,v,1,x\nMeier,3.5,u,0\n", "^{0}: 3 problems:\n  data.csv:3: column 'a': 'Meier'"),
 }
 
@@ -178,6 +183,18 @@ def test_the_first_problems_of_a_file_are_told_and_the_rest_counted(tmp_path: Pa
     np.savez(signal, x=np.zeros((30, 4)), y=np.arange(30))
     with pytest.raises(DataError, match="28 problems, the first 20:\n  data.npz: record 2 of y: label '2'"):
         load_dataset(signal, SIGNAL)
+
+
+@pytest.mark.parametrize(
+    "content", [OK, OK.replace(",", ";"), OK.encode("latin-1") + b"\xe4", gzip.compress(b"x"), '"a";"b"\n']
+)
+def test_a_file_is_opened_once(tmp_path: Path, content: Union[str, bytes], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever is wrong with it: a policy counts how often the data were looked at."""
+    path, opened, real = written(tmp_path, content), [], Path.open
+    monkeypatch.setattr(Path, "open", lambda self, *rest, **named: opened.append(self) or real(self, *rest, **named))
+    with contextlib.suppress(DataError):
+        load_dataset(path, TABLE)
+    assert opened == [path]
 
 
 def test_a_long_cell_is_cut_in_what_is_said(tmp_path: Path) -> None:

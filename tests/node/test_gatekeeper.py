@@ -93,6 +93,7 @@ def spent(runs: int) -> float:
     return float(composed([(1.0, 2 * runs, 0.25), (5.0, runs, 1.0)]).get_epsilon(DELTA))
 
 
+@pytest.mark.slow
 def test_epsilon_is_that_of_everything_composed() -> None:
     one = reservation_of("a", "d", TASK)
     other = reservation_of("b", "d", make_task(privacy=Privacy(noise_multiplier=2.0, sampling_rate=0.5)))
@@ -138,6 +139,7 @@ def test_records_held_out_and_trained_on_are_apart_only_where_that_is_certain() 
     assert sides_of(many) == [tuple(replace(c, count=7 * c.count) for c in (trained, held, counted))]
 
 
+@pytest.mark.slow
 def test_the_budget_of_a_task_and_in_all(keeper: Gatekeeper, tmp_path: Path) -> None:
     each, twice, thrice = spent(1), spent(2), spent(3)
     (tmp_path / "policy.toml").write_text(f"[budget]\nepsilon_task = {twice - 0.02}\nepsilon_total = {thrice - 0.02}\n")
@@ -171,6 +173,7 @@ def other_task(name: str, **changes: Any) -> Task:
     ],
     ids=["another seed", "another name", "another schema", "other settings"],
 )
+@pytest.mark.slow
 def test_a_task_that_comes_again_in_another_guise_is_the_same_one(
     keeper: Gatekeeper, tmp_path: Path, again: Task
 ) -> None:

@@ -6,7 +6,8 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Iterator, Tuple
+from types import SimpleNamespace
+from typing import Any, Iterator, Tuple
 
 import numpy as np
 import pytest
@@ -191,10 +192,27 @@ def test_a_graph_that_answers_a_record_by_the_one_before_is_refused(
     """Should a kernel keep something after all: the same row is answered again after another one."""
     fake = tmp_path / "fake.py"
     steady = 'answer(b"EGAN", 0, number, 336, bytes(112) + b"\\1" * 112 + bytes(112))'
+    steady = f"while True:\n    {steady}\n    kind, number, content = read()"
     fake.write_text(FAKE.format(rest=steady))
     monkeypatch.setattr(graph_process, "CHILD", fake)
     process = GraphProcess(check_graph(GRAPH), PATIENT)
     assert process.seconds("grad1") > 0
+    process.close()
+
+
+def test_one_busy_moment_does_not_set_the_pace(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Answers wait for multiples of what random rows took: measured once, on a busy machine, that held up a whole run."""
+    clock, took = [0.0], iter([0.5, 0.004, 0.3, 0.002, 0.006])
+
+    def call(self: GraphProcess, name: str, *_: Any) -> np.ndarray:
+        clock[0] += next(took)
+        return np.zeros((3, 1), np.float32)
+
+    monkeypatch.setattr(GraphProcess, "_call", call)
+    monkeypatch.setattr(graph_process, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    process = GraphProcess(check_graph(GRAPH), PATIENT)
+    process._seconds.clear()
+    assert process._try("grad1", process._graph.functions["grad1"]) == pytest.approx(0.001)
     process.close()
 
 

@@ -1,6 +1,7 @@
 """A node between its data and its gateway: it decides before it opens them, and says codes and noised counts only."""
 
 import ast
+import dataclasses
 import logging
 import re
 from pathlib import Path
@@ -128,6 +129,25 @@ def test_the_owner_alone_hears_how_many_values_were_clamped(
         assert answer["kind"] == "ready"
         assert not [text for text in ("79.25", "range", "99.67") if text in repr(node.said())]
     assert said[0] == said[1]
+
+
+def test_the_owner_alone_hears_how_many_rows_were_left_out(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(agent_module, "admit_graph", lambda *_: None)
+    task, fields = private(), []
+    task = dataclasses.replace(task, schema=dataclasses.replace(task.schema, drop_missing=True))
+    for name, more in (("none", ""), ("some", ",0,p\n" * 77)):
+        (tmp_path / name).mkdir()
+        node = Node(tmp_path / name, good() + more)
+        caplog.clear()
+        answer = node.asked(task)
+        told = [r.getMessage() for r in caplog.records if "left out" in r.getMessage()]
+        assert told == ["run run: 77 rows without a used value are left out"] * bool(more)
+        assert answer["kind"] == "ready"
+        assert "left out" not in repr(node.said())
+        fields.append({key: type(value) for key, value in answer.items()})
+    assert fields[0] == fields[1]
 
 
 def test_data_are_not_opened_for_a_run_that_was_closed_or_is_another_tasks(tmp_path: Path, opened: List[Path]) -> None:

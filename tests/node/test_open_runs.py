@@ -117,3 +117,12 @@ def test_a_run_that_ends_leaves_the_others(tmp_path: Path) -> None:
     runs.say({"kind": "waiting", "run": "a"})
     runs.end("a")
     assert runs.words(but="") == []
+
+
+def test_an_answer_says_where_the_ledger_ends_with_it(tmp_path: Path) -> None:
+    node = Heard(tmp_path)
+    node.task("a")
+    before = node.agent._gatekeeper.told()["entries"]
+    node.round("a", 1)
+    body = node.agent._store.released("a", 1, node.agent._run.digest)
+    assert decode_body(body, 1 << 20)[0]["ledger"]["entries"] == before + 1

@@ -127,6 +127,7 @@ def test_no_noise_is_no_privacy() -> None:
     assert epsilon_spent(task(Privacy(noise_multiplier=0.0), 1, statistics=False)) == math.inf
 
 
+@pytest.mark.slow
 def test_the_accountant_apart_answers_like_the_one_within() -> None:
     from orchestrator.privacy.accounting_process import plan_apart, statement_apart
 

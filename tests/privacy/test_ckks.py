@@ -96,6 +96,7 @@ def test_the_largest_pads_stay_within_the_tolerance_and_that_is_far_from_half_a_
     assert np.abs(errors).max() < TOLERANCE == GRID_STDS * NOISE_STD / 2**27 < 0.5 / 1000
 
 
+@pytest.mark.slow
 def test_a_thousand_parties_are_exact_and_one_more_is_refused() -> None:
     keys = KeyHolder(SumPlan(10, 1000))
     encryptor = Encryptor(keys.public_context())

@@ -78,6 +78,7 @@ class Sum:
         return self.open()
 
 
+@pytest.mark.slow
 def test_the_sum_is_exact_in_a_thousand_cases_with_dropouts_at_every_step() -> None:
     rng = random.Random(11)
     dropped: Dict[str, int] = {}

@@ -1,0 +1,67 @@
+"""Children of a gateway that was killed: they end with it where Linux sees to that, and are found and ended where it does not.
+
+A process is known by its number, when it began and in which boot of the machine, so that no other one is ever taken for it.
+"""
+
+import ctypes
+import json
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Callable, Optional
+
+_END_S = 5.0
+
+
+def ends_with(parent: int) -> Callable[[], None]:
+    """What a child of the process `parent` does first: asks Linux for SIGKILL when that one goes (PR_SET_PDEATHSIG = 1).
+
+    Linux means the thread that started it, and forgets it where the child changes its user afterwards.
+    """
+
+    def ask() -> None:
+        if sys.platform == "linux":
+            ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+            if os.getppid() != parent:  # it was gone before we asked
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    return ask
+
+
+def note(path: Path, pid: int) -> None:
+    """Leaves word of a child for the next process that works on this folder."""
+    path.write_text(json.dumps({"pid": pid, "process": _process(pid)}), encoding="utf-8")
+    path.chmod(0o600)
+
+
+def end(path: Path) -> Optional[int]:
+    """Ends the child that `note` left word of, if it still runs; its process id then."""
+    try:
+        known = json.loads(path.read_text(encoding="utf-8"))
+        pid, process = int(known["pid"]), str(known["process"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None  # nobody was left, or the word of it is torn: the port says so
+    ended = None
+    if process and _process(pid) == process:
+        os.kill(pid, signal.SIGTERM)
+        deadline = time.monotonic() + _END_S
+        while _process(pid) == process and time.monotonic() < deadline:
+            time.sleep(0.02)
+        if _process(pid) == process:
+            os.kill(pid, signal.SIGKILL)
+        ended = pid
+    path.unlink()
+    return ended
+
+
+def _process(pid: int) -> str:
+    """Boot and start time of a process that runs; empty for one that does not, or where there is no /proc."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return ""
+    fields = stat[stat.rindex(")") + 2 :].split()  # the name before may hold anything
+    return "" if fields[0] in "ZX" else f"{boot} {fields[19]}"
