@@ -10,6 +10,7 @@ TESTS = Path(__file__).resolve().parent
 SLOW = (
     "audit",
     "e2e",
+    "examples",
     "firmware",
     "hostile_gateway",
     "gateway/web",
