@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Dict, Iterator, List, Optional, TextIO, Type
 
+from orchestrator.cli import screen
 from orchestrator.cli.progress import Progress, describe, json_progress
 from orchestrator.wire.plain import plain
 
@@ -66,9 +67,7 @@ class RoundBar:
     """A bar of the rounds; what else happens is printed above it. Needs rich."""
 
     def __init__(self, console: Any = None) -> None:
-        from rich.console import Console
-
-        self._console = Console(highlight=False) if console is None else console
+        self._console = screen.console() if console is None else console
         self._left = TimeLeft()
         self._bar: Any = None
 
