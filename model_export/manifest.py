@@ -140,6 +140,8 @@ def check_features(
 
     Empty where nothing is known about the input. Raises ExportError for a wrong count or an impossible std.
     """
+    if not all(isinstance(feature, Mapping) for feature in features or ()):
+        raise ExportError("features: each must be an object with name, mean and std")
     entries = [dict(feature) for feature in features or ()]
     if entries and len(entries) != input_shape[-1]:
         raise ExportError(f"{len(entries)} features for an input of shape {input_shape}; give {input_shape[-1]}")

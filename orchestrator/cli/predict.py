@@ -143,7 +143,7 @@ def _say(summary: Dict[str, Any], file: Any) -> None:
     line(f"{summary['name']}, {summary['model']} model in {summary['engine']}: {summary['records']} records: {counts}")
     figures = summary["figures"]
     if figures:
-        auc = f", AUC {figures['auc']:.3f}" if "auc" in figures else ""
+        auc = "" if figures.get("auc") is None else f", AUC {figures['auc']:.3f}"
         line(
             f"on the {figures['records']} records with a label: accuracy {figures['accuracy']:.3f} (always the most frequent "
             f"class: {figures['majority']:.3f}){auc}, loss {figures['loss']:.3f}"

@@ -47,11 +47,11 @@ def _describe(event: Dict[str, Any]) -> Optional[str]:
     kind = event["event"]
     if kind == "aggregated" and event["round"] == 0:
         return f"statistics: sums of {event['updates']} nodes"
+    if kind == "aggregated" and event["round"] > event["of"]:
+        return "last evaluation done"
     if kind == "aggregated":
         figures = "".join(f", {k} {event[k]:.3f}" for k in ("loss", "accuracy", "auc") if event.get(k) is not None)
         return f"round {event['round']}/{event['of']}: {event['updates']} updates{figures}, {event['seconds']:.2f} s"
-    if kind == "aggregated" and event["round"] > event["of"]:
-        return "last evaluation done"
     if kind == "evaluated":
         federated = event["federated"]
         known = {

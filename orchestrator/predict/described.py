@@ -8,6 +8,7 @@ import numpy as np
 
 from model_export.bundle import verify_bundle
 from model_export.errors import ExportError
+from model_export.manifest import check_features
 from orchestrator.errors import EdgewardError, UsageError
 from orchestrator.node.data import Dataset, load_dataset
 from orchestrator.privacy.standardization import standardize
@@ -50,15 +51,19 @@ def read_described(folder: Path) -> Described:
         raise EdgewardError(str(error)) from error
     if schema.input_shape != tuple(manifest["input"]["shape"][1:]) or list(schema.classes) != manifest["labels"]:
         raise EdgewardError(f"{folder}/manifest.json: data_schema is not of this model: input or classes differ")
-    return Described(folder, manifest, schema, *_standardization(folder, manifest, schema))
+    try:
+        return Described(folder, manifest, schema, *_standardization(manifest, schema))
+    except ExportError as error:
+        raise EdgewardError(f"{folder}/manifest.json: {error}") from error
 
 
-def _standardization(folder: Path, manifest: Dict[str, Any], schema: Schema) -> Tuple[np.ndarray, np.ndarray]:
+def _standardization(manifest: Dict[str, Any], schema: Schema) -> Tuple[np.ndarray, np.ndarray]:
+    """(mean, std) of the manifest's features. Raises ExportError where they are not of this input."""
     if schema.kind == "signal":  # the reader divides by the unit scale; nothing else is done to a signal
         return np.zeros(schema.input_shape, np.float32), np.ones(schema.input_shape, np.float32)
-    features = manifest["features"]
-    if len(features) != schema.input_shape[0]:
-        raise EdgewardError(f"{folder}/manifest.json: {len(features)} features, the model has {schema.input_shape[0]}")
+    features = check_features(manifest["features"], schema.input_shape)
+    if not features:
+        raise ExportError("features: empty, so nothing says how a table is standardized")
     return np.array([f["mean"] for f in features], np.float32), np.array([f["std"] for f in features], np.float32)
 
 

@@ -29,7 +29,7 @@ def probabilities(bundle: Described, inputs: np.ndarray, model: str = "int8", en
         outputs = _tflm(bundle, rows) if engine == "tflm" else _direct(bundle, rows)
     except ExportError as error:
         raise EdgewardError(f"{bundle.folder}: {error}") from error
-    return _edge(bundle, "output").dequantize(outputs.reshape(len(inputs), len(bundle.schema.classes)))
+    return _edge(bundle, "output").dequantize(_by_class(bundle, outputs, len(inputs)))
 
 
 def _float(bundle: Described, inputs: np.ndarray) -> np.ndarray:
@@ -37,7 +37,7 @@ def _float(bundle: Described, inputs: np.ndarray) -> np.ndarray:
         raise EdgewardError(f"{bundle.folder}: holds no float model; --model int8 runs the one it has")
     runtime_package()
     found = run_graph((bundle.folder / "model_float.tflite").read_bytes(), {"rows": inputs})["rows"]
-    return np.asarray(found, np.float32).reshape(len(inputs), len(bundle.schema.classes))
+    return _by_class(bundle, np.asarray(found, np.float32), len(inputs))
 
 
 def _tflm(bundle: Described, rows: np.ndarray) -> np.ndarray:
@@ -55,6 +55,14 @@ def _direct(bundle: Described, rows: np.ndarray) -> np.ndarray:
         refused = bundle.manifest["arena"]["direct_refused"]
         raise EdgewardError(f"{bundle.folder}: engine/direct cannot run this model ({refused}); use --engine tflm")
     return run_plan(packed.tflite, packed.plan, rows)
+
+
+def _by_class(bundle: Described, outputs: np.ndarray, records: int) -> np.ndarray:
+    """(records, classes); EdgewardError for a model that gives another number of values."""
+    classes = len(bundle.schema.classes)
+    if outputs.size != records * classes:
+        raise EdgewardError(f"{bundle.folder}: the model does not give {classes} values a record, one for each class")
+    return outputs.reshape(records, classes)
 
 
 def _edge(bundle: Described, side: str) -> Quantized:

@@ -26,9 +26,17 @@ def test_the_time_left_follows_the_last_rounds() -> None:
 def test_lines_say_round_loss_nodes_and_time_left() -> None:
     file = io.StringIO()
     show = Lines(file)
-    for event in ({"event": "joined", "node": "icu-1", "records": 9}, aggregated(1, loss=0.25), {"event": "unknown"}):
+    for event in (
+        {"event": "joined", "node": "icu-1", "records": 9},
+        aggregated(1, loss=0.25),
+        aggregated(5),
+        {"event": "unknown"},
+    ):
         show(event)
-    assert file.getvalue() == "icu-1 joined with 9 records\nround 1/4: 3 updates, loss 0.250, 2.00 s, about 6 s left\n"
+    assert (
+        file.getvalue()
+        == "icu-1 joined with 9 records\nround 1/4: 3 updates, loss 0.250, 2.00 s, about 6 s left\nlast evaluation done\n"
+    )
 
 
 def test_the_bar_stays_at_the_foot_and_ends_with_the_rounds() -> None:

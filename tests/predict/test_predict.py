@@ -12,6 +12,7 @@ from known_bundles import Known
 
 from model_export.manifest import FLOAT_FILES, MANIFEST, dump_manifest
 from orchestrator.cli.main import main
+from orchestrator.predict import engines
 
 ROWS: List[Tuple[str, str, str, str]] = [
     ("70", "a", "3.5", "1"),
@@ -192,6 +193,47 @@ def test_a_bundle_that_cannot_say_how_it_is_used_is_refused(
         assert f"{name}: SHA-256 is" in capsys.readouterr().err
         shutil.copy(known_table.bundle / name, other / name)
     assert main(["predict", str(tmp_path / "nowhere"), "--data", data]) == 2
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "reason"),
+    [
+        (("features",), [], "features: empty"),
+        (("features",), ["age"] * 5, "each must be an object with name, mean and std"),
+        (("features", 0, "std"), 0.0, "std is 0.0, must be above 0"),
+        (("features", 0, "mean"), "old", "mean is 'old', not a finite number"),
+        (("data_schema", "features"), [{"name": "x", "minimum": 0, "maximum": 1}], "data_schema is not of this model"),
+        (("data_schema", "features"), 7, "data_schema"),
+        (("labels",), ["yes", "no"], "data_schema is not of this model"),
+    ],
+)
+def test_a_manifest_that_does_not_fit_itself_is_refused(
+    known_table: Known,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    path: Tuple[Any, ...],
+    value: Any,
+    reason: str,
+) -> None:
+    bundle = Path(shutil.copytree(known_table.bundle, tmp_path / "b"))
+    manifest = json.loads((bundle / MANIFEST).read_text())
+    place = manifest
+    for part in path[:-1]:
+        place = place[part]
+    place[path[-1]] = value
+    (bundle / MANIFEST).write_bytes(dump_manifest(manifest))
+    assert main(["predict", str(bundle), "--data", str(write(tmp_path / "new.csv"))]) == 1
+    said = capsys.readouterr().err
+    assert reason in said, said
+
+
+def test_a_model_of_other_outputs_is_refused(
+    known_table: Known, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engines, "run_graph", lambda model, calls: {"rows": np.zeros((5, 3), np.float32)})
+    data = str(write(tmp_path / "new.csv"))
+    assert main(["predict", str(known_table.bundle), "--data", data, "--model", "float"]) == 1
+    assert "does not give 2 values a record" in capsys.readouterr().err
 
 
 def test_predictions_do_not_go_where_they_do_not_belong(
