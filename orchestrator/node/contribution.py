@@ -105,6 +105,12 @@ class Run:
         rows = task.privacy.records_per_patient if task.privacy.unit == "patient" else 1
         return quantum_s(self.trainer.record_seconds(), self.stated, rate, steps, rows, other_s=seconds)
 
+    def rest(self) -> None:
+        """Ends the processes of the run's graph; the next round that needs one starts it, on the mean and std it comes with."""
+        if isinstance(self.trainer, GradientTrainer):
+            self.trainer = None
+        self._evaluation_graph = None
+
     def processes(self) -> Set[int]:
         """Process ids of the graphs that run."""
         graphs = [self._evaluation_graph, getattr(self.trainer, "graph", None)]
