@@ -154,9 +154,9 @@ def print_tables(found: Dict[str, Any]) -> None:
         "declined": "graph",
         "taken, computes the same": "same",
         "taken, another model, round answered": "anotherupdate",
-        "taken, another model, round refused": "anothergraph",
     }
-    print(f"| kind of damage | mutants | {' | '.join(columns)} | other |\n|{'---|' * (len(columns) + 3)}")
+    titles = " | ".join(("kind of damage", "mutants", *columns, "taken, another model, round refused"))
+    print(f"| {titles} |\n|{'---|' * (len(columns) + 3)}")
     totals = [0] * (len(columns) + 2)
     for kind, words in found["words"].items():
         counts = [words.get(how, 0) for how in columns.values()]
