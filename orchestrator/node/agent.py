@@ -438,6 +438,7 @@ class NodeAgent:
 
     def _release(self, run: Run, number: int, announced: Dict[str, Any], tensors: Dict[str, np.ndarray]) -> bytes:
         """Computes a round's answer and stores it durably; whatever happens from here on, the same bytes are sent."""
+        self._wake(run, number)
         begun = time.monotonic()
         try:
             fields, sent, keep = self._contributor(run).open_answer(number, announced, tensors)
@@ -450,6 +451,10 @@ class NodeAgent:
         body = encode_body(header, sent)
         self._store.release(run.id, number, run.digest, body, keep)
         return body
+
+    def _wake(self, run: Run, number: int) -> None:
+        if self._trainer_factory is GradientTrainer and number > STATISTICS_ROUND and run.task.privacy.within_node:
+            run.wake()
 
     def _contributor(self, run: Run) -> Contributor:
         return Contributor(run, self._store, self._name, self._trainer_factory)
@@ -493,6 +498,7 @@ class NodeAgent:
             reason = "this node has no keys for this attempt: it came later, or began again"
             self._abstain(header, PrivacyError(reason, "sum.keys"))
             return
+        self._wake(secure.run, secure.number)
         begun = time.monotonic()
         try:
             fields, tensors = secure.answer(header)

@@ -14,8 +14,8 @@ from orchestrator.node.contribution import Run
 from orchestrator.node.secure import SecureRound
 
 MOST_RUNS = 4
-"""Runs whose data are in memory; the graph of the one at hand has a process. Of one dropped for a newer one the gateway is asked for
-the task again."""
+"""Runs whose data are in memory, and the graph's process of the one at hand; of one dropped for a newer one the gateway is asked
+for the task again."""
 
 MOST_WORDS = 8
 """Runs of which a presence speaks."""
