@@ -2,6 +2,7 @@
 
 python benchmarks/rounds.py --nodes 4 --params 100000 --rounds 10 [--broker embedded|mosquitto] [--json]
                             [--flower PYTHON]   the same in Flower, with the interpreter of an environment that has it
+                            [--repeat 3]        so many times, with --flower in turn: medians, and of ratios those of each pair
 
 Bytes are counted by the kernel on each node's socket (TCP payload: MQTT framing, acknowledgements and resends
 included), whole run over nodes x rounds, from the first training round to the end. Memory is peak resident memory of
@@ -102,11 +103,12 @@ def summarize(
     }
 
 
-def print_beside(figures: Dict[str, Any]) -> None:
-    """A Markdown table of both systems."""
-    print(f"{figures['nodes']} nodes, {figures['params']:,} parameters, {figures['rounds']} rounds\n")
-    print("| | Edgeward | Flower | ratio |")
-    print("|---|---|---|---|")
+def print_beside(runs: List[Dict[str, Any]]) -> None:
+    """A Markdown table of both systems: medians over the runs, the ratio of each run and its least and most."""
+    first, times = runs[0], f"{len(runs)} runs of " if len(runs) > 1 else ""
+    print(f"{first['nodes']} nodes, {first['params']:,} parameters, {times}{first['rounds']} rounds\n")
+    print("| | Edgeward | Flower | ratio | least and most |")
+    print("|---|---|---|---|---|")
     for name, text in (
         ("seconds_per_round", "seconds per round, median"),
         ("bytes_up_per_node_round", "bytes up per node and round"),
@@ -114,8 +116,11 @@ def print_beside(figures: Dict[str, Any]) -> None:
         ("node_mib", "node, MiB"),
         ("gateway_mib", "server, MiB"),
     ):
-        ours, theirs = figures[name], figures["flower"][name]
-        print(f"| {text} | {ours:,.4g} | {theirs:,.4g} | {ours / theirs:.3f} |")
+        pairs = [(run[name], run["flower"][name]) for run in runs]
+        ours, theirs = (statistics.median(side) for side in zip(*pairs))
+        ratios = [a / b for a, b in pairs]
+        spread = f"{min(ratios):.3f} to {max(ratios):.3f}"
+        print(f"| {text} | {ours:,.4g} | {theirs:,.4g} | {statistics.median(ratios):.3f} | {spread} |")
 
 
 def main() -> None:
@@ -126,19 +131,30 @@ def main() -> None:
     parser.add_argument("--broker", choices=("embedded", "mosquitto"), default="embedded")
     parser.add_argument("--codec", choices=CODECS, default="int8")
     parser.add_argument("--flower", metavar="PYTHON", help="also run Flower with this interpreter, in the same run")
+    parser.add_argument("--repeat", type=int, default=1)
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
-    figures = measure(arguments.nodes, arguments.params, arguments.rounds, arguments.broker, arguments.codec)
-    if arguments.flower:
-        figures["flower"] = flower_peer.measure(arguments.flower, arguments.nodes, arguments.params, arguments.rounds)
+    runs = []
+    for _ in range(arguments.repeat):
+        runs.append(measure(arguments.nodes, arguments.params, arguments.rounds, arguments.broker, arguments.codec))
+        if arguments.flower:
+            size = (arguments.nodes, arguments.params, arguments.rounds)
+            runs[-1]["flower"] = flower_peer.measure(arguments.flower, *size)
     if arguments.json:
-        print(json.dumps(figures))
+        for figures in runs:
+            print(json.dumps(figures))
         return
     if arguments.flower:
-        print_beside(figures)
+        print_beside(runs)
         return
-    for name, value in figures.items():
+    for name in runs[0]:
+        value = middle([figures[name] for figures in runs])
         print(f"{name:28} {value:.4g}" if isinstance(value, float) else f"{name:28} {value}")
+
+
+def middle(values: List[Any]) -> Any:
+    """The median of numbers; of anything else the first."""
+    return statistics.median(values) if isinstance(values[0], float) else values[0]
 
 
 if __name__ == "__main__":

@@ -5,7 +5,8 @@ python benchmarks/secagg.py [--parties 100] [--values 100000] [--dropouts 30] [-
 
 `--rounds 20`: also so many rounds of four nodes over mosquitto, plain (int8) and masked (16 bits), as processes on this machine,
 without training (benchmarks/rounds.py); 0 leaves that out. Both are run five times in turn, since machines are noisy.
-`--flower`: and plain and SecAgg+ rounds of Flower, with the interpreter of an environment that has it (flower_peer.py).
+`--flower`: and plain and SecAgg+ rounds of Flower, three times in turn, with the interpreter of an environment that has it
+(flower_peer.py).
 Server: unpacking, adding and unmasking, against unpacking and adding the same vectors unmasked. Party: its four steps.
 Where there are more parties than neighbours there is a fifth, for nonces. Signatures are Ed25519. Bytes are what one party sends.
 """
@@ -28,7 +29,7 @@ from orchestrator.privacy.mask_graph import complete_up_to
 from orchestrator.privacy.ring import from_ring, pack, to_ring, unpack
 from orchestrator.privacy.secure_sum import Aggregator, Party, Ring, Session
 
-NODES, REPEATS, FLOWER_ROUNDS = 4, 5, 4
+NODES, REPEATS, FLOWER_REPEATS, FLOWER_ROUNDS = 4, 5, 3, 4
 
 
 def measure(parties: int, values: int, dropouts: int, degree: int, bits: int) -> Dict[str, Any]:
@@ -115,8 +116,11 @@ def over_mqtt(values: int, count: int, flower: str) -> Dict[str, Any]:
             found.append(rounds.measure(NODES, values, count, "mosquitto", "int8", kind))
     figures = _beside("", *kinds.values(), 4 * values)
     if flower:
-        pair = ([flower_peer.measure(flower, NODES, values, FLOWER_ROUNDS, secure)] for secure in (False, True))
-        figures.update(_beside("Flower, ", *pair, 4 * values))
+        theirs: List[List[Dict[str, Any]]] = [[], []]
+        for _ in range(FLOWER_REPEATS):
+            for secure, found in enumerate(theirs):
+                found.append(flower_peer.measure(flower, NODES, values, FLOWER_ROUNDS, bool(secure)))
+        figures.update(_beside("Flower, ", *theirs, 4 * values))
         for name in ("seconds, plain", "seconds, masked"):
             figures[f"Edgeward / Flower, {name}"] = figures[f"round {name}"] / figures[f"Flower, round {name}"]
     return figures

@@ -17,7 +17,7 @@ from typing import Any, Dict, Optional, Tuple
 
 import numpy as np
 
-from orchestrator.errors import BrokerError, EdgewardError, GraphError, LedgerError, PrivacyError, UsageError, WireError
+from orchestrator.errors import BrokerError, EdgewardError, LedgerError, PrivacyError, UsageError, WireError
 from orchestrator.folder_lock import FolderLock
 from orchestrator.node.approval import digest_of
 from orchestrator.node.contribution import Contributor, Run, TrainerFactory
@@ -45,7 +45,7 @@ from orchestrator.wire.body import decode_body, encode_body, require, require_ma
 from orchestrator.wire.frames import Ack, Chunk, Want, decode_frame, encode_frame
 from orchestrator.wire.link import BrokerAddress, Connected, Disconnected, Event, Link, client_id
 from orchestrator.wire.plain import run_name
-from orchestrator.wire.process import has_tensorflow, stated_memory_mib
+from orchestrator.wire.process import forget_start, has_tensorflow, stated_memory_mib
 from orchestrator.wire.task import Task, task_from_dict
 from orchestrator.wire.topics import Topics
 from orchestrator.wire.transfer import Inbox, Outbox, transfer_id
@@ -134,6 +134,7 @@ class NodeAgent:
             if self._stopping:
                 return
             raise
+        forget_start(new_peak=True)
         log.info("connected to %s as %s", self._link.address, self._name)
         try:
             while not self._stopping:
@@ -322,6 +323,7 @@ class NodeAgent:
             self._say_ready(known)
             return
         if verdict is None:
+            self._runs.rest(but=run)
             verdict = self._examine(graph, task)
         if verdict is None:
             verdict = self._open_run(run, task, header["task"], graph, certificates)
@@ -349,7 +351,7 @@ class NodeAgent:
         if self._trainer_factory is GradientTrainer:
             try:
                 admit_graph(self._store, graph, task)
-            except GraphError as error:
+            except EdgewardError as error:  # a GraphError, or this machine starts no process for it
                 return Refusal(error.code, str(error))
         try:
             found = os.stat(str(self._data))
@@ -436,6 +438,7 @@ class NodeAgent:
 
     def _release(self, run: Run, number: int, announced: Dict[str, Any], tensors: Dict[str, np.ndarray]) -> bytes:
         """Computes a round's answer and stores it durably; whatever happens from here on, the same bytes are sent."""
+        self._wake(run, number)
         begun = time.monotonic()
         try:
             fields, sent, keep = self._contributor(run).open_answer(number, announced, tensors)
@@ -448,6 +451,10 @@ class NodeAgent:
         body = encode_body(header, sent)
         self._store.release(run.id, number, run.digest, body, keep)
         return body
+
+    def _wake(self, run: Run, number: int) -> None:
+        if self._trainer_factory is GradientTrainer and number > STATISTICS_ROUND and run.task.privacy.within_node:
+            run.wake()
 
     def _contributor(self, run: Run) -> Contributor:
         return Contributor(run, self._store, self._name, self._trainer_factory)
@@ -491,6 +498,7 @@ class NodeAgent:
             reason = "this node has no keys for this attempt: it came later, or began again"
             self._abstain(header, PrivacyError(reason, "sum.keys"))
             return
+        self._wake(secure.run, secure.number)
         begun = time.monotonic()
         try:
             fields, tensors = secure.answer(header)

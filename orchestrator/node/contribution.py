@@ -14,7 +14,8 @@ from orchestrator.errors import EdgewardError, GraphError, WireError
 from orchestrator.node.control import NodeControl
 from orchestrator.node.data import Dataset
 from orchestrator.node.evaluation import evaluate
-from orchestrator.node.graph_admission import refuse_graph
+from orchestrator.node.graph_admission import functions_of, refuse_graph
+from orchestrator.node.graph_check import check_graph
 from orchestrator.node.pace import quantum_s
 from orchestrator.node.personal import PERSONAL, with_personal
 from orchestrator.node.runtime import TrainingGraph
@@ -35,6 +36,8 @@ from orchestrator.privacy.vector_layout import EVALUATION, STATISTICS, UPDATE, L
 from orchestrator.rounds.events import STATISTICS_ROUND
 from orchestrator.wire.codec import ERROR_FEEDBACK, EXACT, decode_update, encode_update
 from orchestrator.wire.task import Task
+
+log = logging.getLogger("edgeward.node")
 
 log = logging.getLogger("edgeward.node")
 
@@ -69,6 +72,7 @@ class Run:
         # (round, digest of its model, parts) of a secure round, while it may be attempted again
         self.parts: Optional[Tuple[int, str, Tensors]] = None
         self._evaluation_graph: Optional[TrainingGraph] = None
+        self._awake: Optional[TrainingGraph] = None
 
     def state(self, units: int) -> None:
         """Fixes what others are given as how many records or units there are (Gatekeeper.state_count)."""
@@ -105,9 +109,29 @@ class Run:
         rows = task.privacy.records_per_patient if task.privacy.unit == "patient" else 1
         return quantum_s(self.trainer.record_seconds(), self.stated, rate, steps, rows, other_s=seconds)
 
+    def rest(self) -> None:
+        """Ends the processes of the run's graph; the next round that needs one starts it, on the mean and std it comes with."""
+        if isinstance(self.trainer, GradientTrainer):
+            self.trainer = None
+        self._evaluation_graph = self._awake = None
+
+    def wake(self) -> None:
+        """Starts the graph's process before a request's time counts: else an answer behind it would leave a multiple later.
+
+        A graph that fails here fails in the answer as well, where that is charged and said.
+        """
+        if self._awake is not None and not self._awake.process.broken:
+            return
+        try:
+            self._awake = TrainingGraph(self.graph)
+            for name in functions_of(check_graph(self.graph), self.task):
+                self._awake.record_seconds(name)
+        except GraphError as error:
+            log.warning("run %s: %s", self.id, error)
+
     def processes(self) -> Set[int]:
         """Process ids of the graphs that run."""
-        graphs = [self._evaluation_graph, getattr(self.trainer, "graph", None)]
+        graphs = [self._evaluation_graph, self._awake, getattr(self.trainer, "graph", None)]
         return {graph.process.pid for graph in graphs if isinstance(graph, TrainingGraph)}
 
     def evaluation_graph(self) -> TrainingGraph:

@@ -19,7 +19,7 @@ from orchestrator.node import accountant
 from orchestrator.node.anchor import Anchor, FolderAnchor, Head, StoreAnchor
 from orchestrator.node.approval import MOST_REQUESTS, Approvals, digest_of
 from orchestrator.node.identity import NodeIdentity
-from orchestrator.node.ledger import APPROVED, DENIED, LEDGER_FILE, Ledger, Reservation, StaleError
+from orchestrator.node.ledger import APPROVED, DENIED, LEDGER_FILE, Ledger, Reservation, StaleError, keep_newest
 from orchestrator.node.policy import Policy, PolicyFile, Refusal
 from orchestrator.node.roster import NOBODY, Roster, roster_lines, roster_of
 from orchestrator.node.store import NodeStore
@@ -37,6 +37,10 @@ COUNT_ROUND = -1
 
 _RACES = 20
 """How often a budget is counted again because the ledger changed meanwhile."""
+
+
+_MOST_RUNS = 8
+"""Whose tasks are remembered: more than a node has open, so that a gateway that begins one after another fills no memory."""
 
 
 class Waiting(NamedTuple):
@@ -70,7 +74,7 @@ class Gatekeeper:
         self._store = store
         self._policy, self._signer = PolicyFile(policy), "" if identity is None else identity.signer
         self._approvals = Approvals(state)
-        self._tasks: Dict[str, Task] = {}  # of the runs this process took part in
+        self._tasks: Dict[str, Task] = {}  # of the newest runs this process takes part in
         self._epsilons: Optional[Tuple[float, float]] = None  # of one task and of all, as last counted
         self._counted: Dict[Tuple[str, ...], Tuple[float, float]] = {}
         self._process, self._told = secrets.token_hex(8), 0
@@ -153,7 +157,8 @@ class Gatekeeper:
                 return Refusal("ledger.lost", str(error))
             except PrivacyError as error:
                 return Refusal("ledger.run", str(error))
-            self._tasks[run] = task
+            self._tasks[run] = self._tasks.pop(run, task)
+            keep_newest(self._tasks, _MOST_RUNS)
             return None
         return Refusal("policy.accountant", f"the ledger changed {_RACES} times while its budget was counted")
 
@@ -198,9 +203,10 @@ class Gatekeeper:
 
         Raises WireError for what was not reserved: the round is refused. LedgerError (the ledger is gone) ends the node.
         """
-        task = self._tasks.get(run)
+        task = self._tasks.pop(run, None)
         if task is None:
             raise WireError(f"refused: run {run} was not accepted by this node", "round")
+        self._tasks[run] = task  # the newest again
         try:
             self._ledger.charge(run, number, self._uses(run, task, number))
         except LedgerError:

@@ -14,7 +14,6 @@ is one byte, how far the process is confined (node/confine.py).
 """
 
 import ctypes
-import gc
 import struct
 import sys
 from typing import Any, BinaryIO, Dict, List, NamedTuple, Tuple
@@ -23,7 +22,6 @@ REQUEST, ANSWER = struct.Struct("<4sBBxxIQ"), struct.Struct("<4sBxxxIQ")
 REQUEST_MARK, ANSWER_MARK = b"EGRQ", b"EGAN"
 LOAD, RUN = 1, 2
 DONE, FAILED = 0, 1
-_MADV_DONTNEED = 4
 
 
 class Loaded(NamedTuple):
@@ -37,11 +35,11 @@ class Loaded(NamedTuple):
 def main(memory_bytes: int, die_with_parent: bool) -> None:
     from orchestrator.node.confine import confine
     from orchestrator.node.litert import tiny_graph
+    from orchestrator.wire.process import forget_start
 
     flush_subnormals()
     _load(tiny_graph())  # what the runtime reads of this machine, it reads now
-    if sys.platform.startswith("linux"):
-        _forget_start()
+    forget_start()
     confined = confine(memory_bytes, die_with_parent)
     with open(0, "rb", buffering=0) as requests, open(1, "wb", buffering=0) as answers:
         _answer(answers, DONE, 0, bytes([confined]))
@@ -127,21 +125,6 @@ def _run(loaded: Loaded, content: bytearray) -> bytes:
         interpreter.invoke()
         found.append(interpreter.get_tensor(output).tobytes())
     return b"".join(found)
-
-
-def _forget_start() -> None:
-    """Gives back memory only the start took: freed objects, and pages of code, which the kernel reads again when needed."""
-    gc.collect()
-    libc = ctypes.CDLL(None)
-    if not hasattr(libc, "malloc_trim"):
-        return  # not glibc
-    libc.malloc_trim(0)
-    with open("/proc/self/maps") as file:
-        lines = [line.split() for line in file]
-    for place, rights, _, _, inode, *_ in lines:
-        if rights == "r-xp" and inode != "0":  # of a file, and never written
-            start, end = (int(address, 16) for address in place.split("-"))
-            libc.madvise(ctypes.c_void_p(start), ctypes.c_size_t(end - start), _MADV_DONTNEED)
 
 
 def _read(file: BinaryIO, size: int) -> bytearray:

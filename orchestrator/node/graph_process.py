@@ -59,7 +59,7 @@ class Limits(NamedTuple):
 
 
 class GraphProcess:
-    """Runs the functions of one checked graph. Safe to use from several threads."""
+    """Runs the functions of one checked graph. Safe to use from several threads. EdgewardError where no process starts."""
 
     def __init__(self, graph: CheckedGraph, limits: Limits = Limits()) -> None:  # noqa: B008 (immutable)
         self._graph, self._limits = graph, limits
@@ -70,16 +70,19 @@ class GraphProcess:
         self._broken = ""
         memory = SPARE_BYTES + 2 * sum(function.memory_bytes for function in graph.functions.values())
         command = [sys.executable, "-I", "-S", "-B", str(CHILD), str(memory), str(int(_in_main_thread())), *_folders()]
-        self._process = subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            bufsize=0,
-            cwd="/",
-            env=_environment(),
-            start_new_session=True,  # a Ctrl-C at the node's terminal is the node's to handle
-        )
+        try:
+            self._process = subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                bufsize=0,
+                cwd="/",
+                env=_environment(),
+                start_new_session=True,  # a Ctrl-C at the node's terminal is the node's to handle
+            )
+        except OSError as error:  # no more processes, or no memory for one
+            raise EdgewardError(f"{UNSTARTED}: {error.strerror}") from error
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._to, self._from = self._process.stdin.fileno(), self._process.stdout.fileno()

@@ -74,6 +74,16 @@ class Reservation:
         return tuple(replace(c, count=min(c.count, self.used.get(c.kind, 0))) for c in self.charges)
 
 
+_MOST_HISTORIES = 8
+"""Of runs, kept in memory as far as they were read; those of others are read again when asked for."""
+
+
+def keep_newest(items: Dict[str, Any], most: int) -> None:
+    """Drops what was put in first until `most` are left."""
+    while len(items) > most:
+        del items[next(iter(items))]
+
+
 class StaleError(EdgewardError):
     """Another process wrote to the ledger after it was read."""
 
@@ -205,9 +215,12 @@ class Ledger:
         return {entry["peer"]: entry.get("fingerprint", "") for entry in words}
 
     def reservation(self, run: str) -> Optional[Reservation]:
-        known = self._known.get(run)
-        _read(self._known, self._entries(run, known.seq if known else 0))
-        return self._known[run].reservation() if run in self._known else None
+        known = self._known.pop(run, None)
+        found = {run: known} if known else {}
+        _read(found, self._entries(run, known.seq if known else 0))
+        self._known.update(found)
+        keep_newest(self._known, _MOST_HISTORIES)
+        return found[run].reservation() if run in found else None
 
     def reservations(self) -> List[Reservation]:
         """All runs that were ever promised something, in that order."""

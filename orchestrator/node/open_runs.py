@@ -14,7 +14,8 @@ from orchestrator.node.contribution import Run
 from orchestrator.node.secure import SecureRound
 
 MOST_RUNS = 4
-"""Runs whose data and graphs are in memory; of one dropped for a newer one the gateway is asked for the task again."""
+"""Runs whose data are in memory, and the graph's process of the one at hand; of one dropped for a newer one the gateway is asked
+for the task again."""
 
 MOST_WORDS = 8
 """Runs of which a presence speaks."""
@@ -51,12 +52,14 @@ class OpenRuns:
             return False
         self.at = self._all[run]
         self._all.move_to_end(run)
+        self.rest(but=run)
         return True
 
     def begin(self, run: Run) -> None:
         """A new run is at hand, instead of an earlier state of the same. Of too many the one longest unused gives way."""
         self.at = self._all[run.id] = AtWork(run)
         self._all.move_to_end(run.id)
+        self.rest(but=run.id)
         while len(self._all) > MOST_RUNS:
             dropped, _ = self._all.popitem(last=False)
             self._words.pop(dropped, None)
@@ -66,6 +69,12 @@ class OpenRuns:
         if self._all.pop(run, None) is self.at:
             self.at = AtWork()
         self._words.pop(run, None)
+
+    def rest(self, but: str) -> None:
+        """Ends the processes of all runs' graphs but one's: a node has memory for one. They start again when they are needed."""
+        for run, work in self._all.items():
+            if run != but and work.run is not None:
+                work.run.rest()
 
     def turn_to_waiting(self) -> bool:
         """Takes a run to hand that waits for the answer to a round; False where none does."""

@@ -6,6 +6,8 @@ import io
 from pathlib import Path
 from typing import BinaryIO, Dict, Iterator, List, NamedTuple, Optional, Sequence, TextIO, Tuple
 
+import numpy as np
+
 from orchestrator.errors import DataError
 from orchestrator.node.cells import CellError, class_of, encode, number, shown
 from orchestrator.node.formats import head_of, not_utf8, other_text, refuse_other_formats, refuse_other_text
@@ -15,6 +17,9 @@ from orchestrator.wire.task import Schema
 MOST_PROBLEMS = 20
 """So many of a file are told, and how many more there are."""
 
+MOST_VALUES = 1 << 26
+"""Of all records together: half a gibibyte. A schema of many categories makes much of a small file."""
+
 UNLABELLED = -1
 """In place of a class, where records without labels are allowed."""
 
@@ -22,7 +27,7 @@ UNLABELLED = -1
 class Rows(NamedTuple):
     """One entry a record: inputs, class, line in the file and patient (none without that column); rows left out are counted."""
 
-    inputs: List[List[float]]
+    inputs: List[np.ndarray]  # float64
     classes: List[int]
     lines: List[int]
     patients: List[int]
@@ -70,7 +75,7 @@ def read_table(path: Path, schema: Schema, unlabelled: bool = False) -> Rows:
 def _read(path: Path, file: BinaryIO, head: bytes, schema: Schema, unlabelled: bool) -> Rows:
     found, problems = Rows([], [], [], [], 0), Problems(path)
     reader: Optional[_Reader] = None
-    dropped = 0
+    dropped, most = 0, MOST_VALUES // schema.input_shape[0]
     text = io.TextIOWrapper(file, encoding="utf-8-sig", newline="")
     try:
         for line, cells in _csv_rows(text, problems):
@@ -88,7 +93,9 @@ def _read(path: Path, file: BinaryIO, head: bytes, schema: Schema, unlabelled: b
                 dropped += 1
                 continue
             inputs, label, patient = kept
-            found.inputs.append(inputs)
+            if len(found.inputs) == most:
+                raise DataError(f"{path}:{line}: {most} records of {len(inputs)} values are as many as a node reads")
+            found.inputs.append(np.array(inputs))
             found.classes.append(label)
             found.lines.append(line)
             found.patients.append(patient)

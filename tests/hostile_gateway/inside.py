@@ -67,8 +67,8 @@ def make_data(records: int, seed: int = 0, patients: Optional[Sequence[int]] = N
 
 def joined(*parts: Dataset) -> Dataset:
     """All records of several data sets, in this order."""
-    columns = zip(*parts)
-    return Dataset(*(np.concatenate(column) for column in columns))
+    x, y, patients = (np.concatenate([part[column] for part in parts]) for column in range(3))
+    return Dataset(x, y, patients)
 
 
 def model(**changes: np.ndarray) -> Tensors:

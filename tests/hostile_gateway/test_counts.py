@@ -142,6 +142,8 @@ def test_the_federated_mean_tells_a_patient_of_many_rows_no_better_than_claimed(
         found: List[np.ndarray] = []
         for _ in range(60):
             answers = [node.another_run().answer(1, model()) for node in nodes]
+            weights = [fields["records"] for fields, _ in answers]
+            assert max(weights) < patients + 1 + 8 * privacy.count_noise_multiplier, "a weight counts rows"
             updates = [
                 Update(str(i), float(fields["records"]), decode_update(sent, "float32", PARAMETERS), 0, 1.0, 1.0)
                 for i, (fields, sent) in enumerate(answers)

@@ -1,8 +1,10 @@
 """Attack: more budget than the owner gave, by racing, renaming, absurd declarations or no privacy at all. Promise: what is
 reserved together fits, however it is asked for; counting ends; the node's epsilon is never below the one it is shown."""
 
+import gc
 import json
 import threading
+import tracemalloc
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +19,7 @@ from orchestrator.node.gatekeeper import Gatekeeper, reservation_of
 from orchestrator.node.store import NodeStore
 from orchestrator.privacy.accounting import epsilon_spent
 from orchestrator.wire.protection import Aggregation, Privacy
-from orchestrator.wire.task import Evaluation, Rounds, Task, Training, digest_of, task_to_dict
+from orchestrator.wire.task import Evaluation, Feature, Rounds, Task, Training, digest_of, task_from_dict, task_to_dict
 
 GRAPH = b"graph"
 DELTA = 1e-6
@@ -32,6 +34,28 @@ def admitted(keeper: Gatekeeper, run: str, task: Task) -> str:
 def noisy(**changes: Any) -> Privacy:
     noise = {name: 5.0 for name in Privacy.__dataclass_fields__ if name.endswith("noise_multiplier")}
     return Privacy(**{"unit": "record", "epsilon": 10.0, "delta": DELTA, **noise, **changes})
+
+
+def test_a_gateway_that_begins_run_after_run_fills_no_memory(tmp_path: Path) -> None:
+    """What a node keeps of a run is on its disk: a schema of many columns, begun again and again, would end the process."""
+    keeper = Gatekeeper(tmp_path, NodeStore(tmp_path / "node.sqlite"))
+    task = task_to_dict(
+        make_task(make_schema(features=tuple(Feature(f"x{i}", 0, 1) for i in range(200))), privacy=noisy())
+    )
+
+    def begin(runs: range) -> int:
+        for number in runs:
+            assert admitted(keeper, f"run-{number}", task_from_dict(task, "a task")) == ""
+        gc.collect()
+        return tracemalloc.get_traced_memory()[0]
+
+    begin(range(12))
+    tracemalloc.start()
+    try:
+        grown = -begin(range(12, 20)) + begin(range(20, 60))
+    finally:
+        tracemalloc.stop()
+    assert grown / 40 < 2000, "bytes a run; the schema alone takes more than ten times as much"
 
 
 @pytest.mark.parametrize("same_run", [False, True])

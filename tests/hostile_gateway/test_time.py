@@ -8,12 +8,13 @@ from unittest.mock import patch
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
-from inside import CLASSES, INPUTS, Inside, joined, make_data, make_task, model
+from inside import CLASSES, INPUTS, Inside, joined, make_data, make_task, model, planned
 
 from orchestrator.node.data import Dataset
 from orchestrator.node.pace import Pace
 from orchestrator.node.runtime import TrainingGraph
 from orchestrator.wire.protection import Privacy
+from orchestrator.wire.task import Evaluation
 
 
 @given(quantum=st.floats(1e-3, 1e3), took=st.floats(0, 1e4), begun=st.floats(0, 1e6))
@@ -49,6 +50,18 @@ def share_of_the_quantum(folder: Path, graph: bytes, unit: str, data: Dataset) -
     inside.close()
     assert asked >= inside.run.units
     return share
+
+
+def test_the_process_of_a_graph_starts_before_the_time_of_an_answer_counts(tmp_path: Path, linear_graph: bytes) -> None:
+    """And again where another run was served meanwhile, whose graph had the one process there is."""
+    inside = Inside(tmp_path, planned(make_task(evaluation=Evaluation(share=0.5, bins=2))), linear_graph, make_data(20))
+    for _ in range(2):
+        inside.run.rest()
+        assert not inside.run.processes()
+        inside.run.wake()
+        with patch("subprocess.Popen", side_effect=AssertionError("a process is started within the answer's time")):
+            inside.answer(1, model())
+    inside.close()
 
 
 def test_every_sample_of_records_is_done_within_one_quantum(tmp_path: Path, linear_graph: bytes) -> None:

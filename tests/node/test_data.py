@@ -1,3 +1,5 @@
+import tracemalloc
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -5,6 +7,7 @@ import numpy as np
 import pytest
 
 from orchestrator.errors import DataError
+from orchestrator.node import table as table_module
 from orchestrator.node.data import CLAMPED_SHARE, clamped_columns, load_dataset
 from orchestrator.wire.task import Feature, Schema
 
@@ -29,6 +32,24 @@ def test_a_table_is_encoded_in_schema_order_whatever_the_files_order(tmp_path: P
     data = load_dataset(path, SCHEMA)
     np.testing.assert_array_equal(data.x, np.array([[50, 0, 1, 0], [100, 0, 0, 1]], np.float32))
     assert data.y.tolist() == [1, 0]
+
+
+def test_a_schema_of_many_categories_makes_no_more_of_a_file_than_a_node_holds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A gateway chooses how wide a record is: 8 bytes a value, not a Python object, and an end to all of them together."""
+    categories = tuple(str(i) for i in range(5000))
+    schema = replace(SCHEMA, features=(Feature("pain", categories=categories),))
+    path = table(tmp_path, "pain,sick\n" + "7,0\n4999,1\n" * 50)
+    tracemalloc.start()
+    data = load_dataset(path, schema)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert np.flatnonzero(data.x[:2]).tolist() == [7, 5000 + 4999]
+    assert peak < 2.7 * 8 * data.x.size + (2 << 20)
+    monkeypatch.setattr(table_module, "MOST_VALUES", 99 * 5000)
+    with pytest.raises(DataError, match="99 records of 5000 values are as many as a node reads"):
+        load_dataset(path, schema)
 
 
 @pytest.mark.parametrize(

@@ -9,10 +9,12 @@ from typing import Any, Dict, List, Optional
 
 import numpy as np
 import pytest
+from graph_samples import softmax_regression
 from test_policy import make_task
 
 from orchestrator import errors
 from orchestrator.node import agent as agent_module
+from orchestrator.node import graph_process
 from orchestrator.node.agent import NodeAgent
 from orchestrator.node.store import NodeStore
 from orchestrator.node.trainer import GradientTrainer
@@ -148,6 +150,23 @@ def test_the_owner_alone_hears_how_many_rows_were_left_out(
         assert "left out" not in repr(node.said())
         fields.append({key: type(value) for key, value in answer.items()})
     assert fields[0] == fields[1]
+
+
+def test_a_machine_that_starts_no_process_for_a_graph_declines_and_lives(
+    tmp_path: Path, opened: List[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        raise BlockingIOError(11, f"no more processes {SECRET}")
+
+    node = Node(tmp_path, good(6))
+    node.agent._trainer_factory = GradientTrainer
+    monkeypatch.setattr(graph_process.subprocess, "Popen", full)
+    graph = np.frombuffer(softmax_regression(1, 2), np.uint8)
+    node.agent._take_task({"kind": "task", "run": "run", "task": task_to_dict(private())}, {"graph": graph})
+    said = node.said()[-1]
+    assert (said["kind"], said["code"], opened) == ("declined", "internal", [])
+    assert SECRET not in repr(node.said())
+    assert node.agent._store.graphs() == [], "the graph is not blamed"
 
 
 def test_data_are_not_opened_for_a_run_that_was_closed_or_is_another_tasks(tmp_path: Path, opened: List[Path]) -> None:

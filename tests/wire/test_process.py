@@ -1,5 +1,7 @@
 """What a process says of its memory: exactly for itself, in steps for others, since it grows with private data."""
 
+import subprocess
+import sys
 from typing import Dict
 
 import pytest
@@ -27,3 +29,20 @@ def test_of_this_process_it_is_a_multiple_and_not_too_little() -> None:
     mib = process.stated_memory_mib()
     assert mib % 8 == 0
     assert mib >= process.resident_memory_mib()
+
+
+START = """
+from orchestrator.wire.process import forget_start, peak_memory_mib
+large = bytearray(b"x") * (64 << 20)
+del large
+before = peak_memory_mib()
+forget_start(new_peak=True)
+print(before, peak_memory_mib())
+"""
+
+
+@pytest.mark.skipif(process.peak_memory_mib() == 0.0, reason="the kernel here does not say a process's peak memory")
+def test_memory_that_only_the_start_took_does_not_count_later() -> None:
+    said = subprocess.run([sys.executable, "-c", START], capture_output=True, text=True, check=True).stdout.split()
+    before, after = map(float, said)
+    assert after < before - 48
