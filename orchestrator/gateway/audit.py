@@ -45,6 +45,7 @@ RECORDED: Dict[str, Tuple[str, ...]] = {
 }
 """Progress events of a gateway that are recorded, and their fields."""
 
+REFUSALS_AN_HOUR = 100
 MAX_REFUSALS = 1000
 """Refusals recorded by one process; a flood of them must not fill the disk. The line after them says so."""
 
@@ -74,6 +75,24 @@ class AuditLog:
             if outside and self._db.in_transaction:
                 self._db.execute("ROLLBACK")
             raise
+
+    def note_refusal(self, event: str, **fields: Any) -> None:
+        """Records what a stranger asked for, at most REFUSALS_AN_HOUR however many processes and threads refuse.
+
+        Beyond that nothing is written, neither here nor to the store: a flood costs no disk.
+        """
+        hour = int(time.time() // 3600)
+        self._db.execute("CREATE TABLE IF NOT EXISTS audit_refusals (hour INTEGER PRIMARY KEY, count INTEGER)")
+        row = self._db.execute("SELECT count FROM audit_refusals WHERE hour = ?", (hour,)).fetchone()
+        count = row[0] if row else 0
+        if count > REFUSALS_AN_HOUR:
+            return
+        self._db.execute("DELETE FROM audit_refusals WHERE hour != ?", (hour,))
+        self._db.execute("INSERT OR REPLACE INTO audit_refusals VALUES (?, ?)", (hour, count + 1))
+        if count == REFUSALS_AN_HOUR:
+            self.append("refusals_no_longer_recorded", after=REFUSALS_AN_HOUR)
+        else:
+            self.append(event, **fields)
 
     def _append(self, event: str, fields: Dict[str, Any]) -> None:
         drop_torn_line(self.path)

@@ -147,7 +147,7 @@ class Authority:
             answer = self._issue(name, request_pem)
         except (IdentityError, UsageError) as error:
             self._db.execute("ROLLBACK")
-            self.audit.append("enrolment_refused", node=name[:64], reason=str(error))
+            self.audit.note_refusal("enrolment_refused", node=name[:64], reason=str(error))
             raise
         except BaseException:
             self._db.execute("ROLLBACK")

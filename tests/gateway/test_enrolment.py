@@ -1,17 +1,23 @@
 """Invitations and certificates: the ways in, and every way that is refused."""
 
 import json
+import socket
+import ssl
 import stat
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
-from typing import Iterator, List, Tuple
+from typing import Callable, Iterator, List, Tuple
 
 import pytest
 
 from orchestrator.errors import IdentityError, UsageError
+from orchestrator.gateway import audit as audit_module
+from orchestrator.gateway import enrolment as enrolment_module
 from orchestrator.gateway.authority import Authority
-from orchestrator.gateway.enrolment import EnrolmentServer
+from orchestrator.gateway.enrolment import MOST_CONNECTIONS, EnrolmentServer
 from orchestrator.node.identity import NodeIdentity, enroll, make_node_request
 from orchestrator.wire.pki import make_request, new_key
 from orchestrator.wire.token import Token
@@ -83,6 +89,79 @@ def test_a_wrong_authority_gets_no_secret(authority: Authority, server: str, tmp
     with pytest.raises(IdentityError, match="Nothing was sent"):
         enroll(tmp_path / "a", token)
     assert audited(authority)[-1][0] == "identity_made"
+
+
+def test_a_stranger_fills_no_disk(authority: Authority, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each request has an Authority of its own, as in the server; the limit is of all of them."""
+    monkeypatch.setattr(audit_module, "REFUSALS_AN_HOUR", 3)
+    clock = [7.5 * 3600]
+    monkeypatch.setattr(audit_module.time, "time", lambda: clock[0])
+    for _ in range(8):
+        request = Authority(authority.folder)
+        with pytest.raises(IdentityError, match="not known here"):
+            request.enroll("a", "guess", b"")
+        request.close()
+    events = [event for event, _ in audited(authority)]
+    assert events == ["identity_made", *["enrolment_refused"] * 3, "refusals_no_longer_recorded"]
+    clock[0] += 3600
+    with pytest.raises(IdentityError):
+        authority.enroll("a", "guess", b"")
+    assert audited(authority)[-1][0] == "enrolment_refused"
+
+
+def test_clients_that_trickle_hold_no_thread_and_print_nothing(
+    authority: Authority,
+    server: str,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    port = int(server.rpartition(":")[2])
+    before = threading.active_count()
+    silent = [socket.create_connection(("127.0.0.1", port), timeout=60) for _ in range(2 * MOST_CONNECTIONS)]
+    for link in silent:
+        link.sendall(b"\x16\x03\x01")  # the beginning of a handshake
+    identity = enroll(tmp_path / "a", authority.invite("a", server))
+    assert identity.name == "a"
+    until(lambda: threading.active_count() <= before + MOST_CONNECTIONS + 1)
+    monkeypatch.setattr(enrolment_module, "_TIMEOUT_S", 0.0)
+    until(lambda: threading.active_count() <= before)
+    for link in silent:
+        link.close()
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("length", "body"),
+    [
+        ("\u00b2", b""),
+        ("9" * 4300, b""),
+        ("-1", b""),
+        (None, b"[" * 60_000),
+        (None, b'{"name": "\\ud800", "secret": "a", "request": "b"}'),
+        (None, b'{"name": "a", "secret": "\\u0000", "request": "b"}'),
+        (None, b'{"name": "a", "secret": "b", "request": "\\ud800"}'),
+        (None, b'{"name": 1}'),
+    ],
+)
+def test_requests_that_are_none_get_an_answer(
+    server: str, length: "str | None", body: bytes, capfd: pytest.CaptureFixture[str]
+) -> None:
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    plain = socket.create_connection(("127.0.0.1", int(server.rpartition(":")[2])), timeout=60)
+    with context.wrap_socket(plain) as link:
+        said = str(len(body)) if length is None else length
+        link.sendall(f"POST /enroll HTTP/1.0\r\nContent-Length: {said}\r\n\r\n".encode("latin-1") + body)
+        assert link.recv(1000).split()[1] == b"403"
+    assert "Traceback" not in capfd.readouterr().err
+
+
+def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 120
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.05)
 
 
 def test_a_monitor_enrolls_as_a_node_does(authority: Authority, server: str, tmp_path: Path) -> None:

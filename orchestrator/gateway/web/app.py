@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any, AsyncIterator, Callable, Dict, Optional, TypeVar
 
 from starlette.applications import Starlette
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from orchestrator.errors import EdgewardError
 from orchestrator.exposition import CONTENT_TYPE
-from orchestrator.gateway.web.guard import Guard, session_token, set_session
+from orchestrator.gateway.web.doorkeeper import Doorkeeper
+from orchestrator.gateway.web.guard import Guard, known_browser, session_token, set_browser, set_session
 from orchestrator.gateway.web.metrics import render
 from orchestrator.gateway.web.model import DashboardModel, to_json
 from orchestrator.gateway.web.password import Login
@@ -31,6 +32,8 @@ _POLL_S = 0.5
 _PING_S = 15.0
 _MOST_STREAMS = 64
 _MOST_BODY_BYTES = 4096
+_BODY_S = 20.0
+"""A login's body has come by then, or is not waited for."""
 _FAILURE_PAUSE_S = 0.5
 T = TypeVar("T")
 
@@ -38,9 +41,10 @@ T = TypeVar("T")
 class Dashboard:
     """The application and its state. `asgi` is what a server runs."""
 
-    def __init__(self, model: DashboardModel, settings: WebSettings) -> None:
+    def __init__(self, model: DashboardModel, settings: WebSettings, doorkeeper: Doorkeeper, login: Login) -> None:
+        self._doorkeeper = doorkeeper
         self._model, self._settings = model, settings
-        self._login, self._sessions, self._limit = Login(model.out), Sessions(), TryLimit()
+        self._login, self._sessions, self._limit = login, Sessions(), TryLimit()
         self._reader = ThreadPoolExecutor(1, "reader")
         self._hasher = ThreadPoolExecutor(1, "password")
         self._streams = 0
@@ -66,7 +70,7 @@ class Dashboard:
             Route("/api/events", self._events),
         ]
         app = Starlette(routes=routes, lifespan=self._lifespan)
-        self._guard = Guard(app, settings, self._login, self._sessions)
+        self._guard = Guard(app, settings, self._login, self._sessions, doorkeeper.asks)
         self.asgi = self._guard
 
     @asynccontextmanager
@@ -86,6 +90,7 @@ class Dashboard:
         """Reads the model while somebody looks, and wakes the streams when a section changed."""
         failed = ""
         while not self.stopping():
+            self._doorkeeper.look()
             if self._streams:
                 try:
                     await self._refresh()
@@ -135,22 +140,26 @@ class Dashboard:
     # Login
 
     async def _log_in(self, request: Request) -> Response:
-        address = request.client.host if request.client else ""
-        wait = self._limit.wait_s(address)
-        if wait > 0:
-            told = {"error": f"too many attempts; try again in {wait:.0f} s"}
-            return JSONResponse(told, 429, {"Retry-After": str(int(wait) + 1)})
         password = await _password(request)
         if password is None:
             return JSONResponse({"error": 'expected {"password": "..."}'}, 400)
+        browser = known_browser(request, self._settings, self._login.key)
+        address = request.client.host if request.client else ""
+        who = f"browser {browser}" if browser else address
+        # From here to the count nothing is awaited: whatever comes at the same time, however slowly, is counted one by one.
+        wait = self._limit.wait_s(who, known=bool(browser))
+        if wait > 0:
+            told = {"error": f"too many attempts; try again in {wait:.0f} s"}
+            return JSONResponse(told, 429, {"Retry-After": str(int(wait) + 1)})
         loop = asyncio.get_running_loop()
-        self._limit.failed(address)  # until proven otherwise: tries at the same time count too
+        self._limit.failed(who, known=bool(browser))  # until proven otherwise
         if not await loop.run_in_executor(self._hasher, self._login.accepts, password):
             log.warning("wrong password from %s", address)
             await asyncio.sleep(_FAILURE_PAUSE_S)
             return JSONResponse({"error": "wrong password"}, 401)
-        self._limit.succeeded(address)
+        self._limit.succeeded(who)
         response = JSONResponse({"ok": True})
+        set_browser(response, self._login.key, self._settings)
         set_session(response, self._sessions.begin(), self._settings)
         return response
 
@@ -236,16 +245,22 @@ class Dashboard:
                 await asyncio.wait_for(self._changed.wait_for(lambda: self._sections != sent or self.stopping()), 5.0)
 
 
-async def _password(request: Request) -> Optional[str]:
-    """The password in the body; None for anything else, and for bodies no login has."""
+async def _body(request: Request) -> bytes:
+    """ValueError for one that is too long."""
     body = b""
     async for part in request.stream():
         body += part
         if len(body) > _MOST_BODY_BYTES:
-            return None
+            raise ValueError("too long")
+    return body
+
+
+async def _password(request: Request) -> Optional[str]:
+    """The password in the body; None for anything else, and for bodies no login has or that are held back."""
     try:
+        body = await asyncio.wait_for(_body(request), _BODY_S)
         found = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError, asyncio.TimeoutError, ClientDisconnect):
         return None
     password = found.get("password") if isinstance(found, dict) else None
     return password if isinstance(password, str) else None

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Dict, Optional
 
 from orchestrator.errors import UsageError
+from orchestrator.gateway.web.password import Login
 from orchestrator.gateway.web.settings import WebSettings
 from orchestrator.wire.link import BrokerAddress
 
@@ -57,6 +58,7 @@ class DashboardProcess:
             "federation": federation,
             "broker": asdict(broker),
         }
+        self._login = Login(out)
         self._listening = listen(settings)
         self.url = url_of(settings, self._listening)
         self._channel: Optional[socket.socket] = None
@@ -102,6 +104,7 @@ class DashboardProcess:
     def _start(self) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         told = {**self._told, "listening_fd": self._listening.fileno(), "channel_fd": theirs.fileno()}
+        told["login_needed"] = self._login.needed  # remembered here: the child, or the file, may be gone in between
         self._process = subprocess.Popen(
             [sys.executable, "-m", "orchestrator.gateway.web.server"],
             stdin=subprocess.PIPE,

@@ -1,7 +1,8 @@
 """The door of the dashboard: host names, logins, headers. An ASGI layer round everything, so no route can forget it."""
 
+import logging
 from http.cookies import CookieError, SimpleCookie
-from typing import Optional
+from typing import Any, Callable, Optional
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -9,9 +10,13 @@ from starlette.requests import HTTPConnection
 from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from orchestrator.errors import EdgewardError
+from orchestrator.gateway.web.browsers import AGE_S, browser_of, new_browser
 from orchestrator.gateway.web.password import Login
 from orchestrator.gateway.web.sessions import SESSION_S, Sessions
 from orchestrator.gateway.web.settings import LOOPBACK_NAMES, WebSettings
+
+log = logging.getLogger("edgeward.dashboard")
 
 OPEN_PATHS = ("/healthz", "/login", "/api/login", "/api/session")
 """What a stranger may ask; `/static/` too, which is the same on every installation."""
@@ -34,14 +39,20 @@ HEADERS = {
 class Guard:
     """With a password everything but OPEN_PATHS needs a login; without one only loopback may ask (see WebSettings.check)."""
 
-    def __init__(self, app: ASGIApp, settings: WebSettings, login: Login, sessions: Sessions) -> None:
-        self._app, self._settings, self._login, self._sessions = app, settings, login, sessions
-        self._version = login.version
+    def __init__(
+        self, app: ASGIApp, settings: WebSettings, login: Login, sessions: Sessions, asks: Callable[[Any], None]
+    ) -> None:
+        """`asks` is given the peer of every request, see doorkeeper.py."""
+        self._app, self._settings, self._login, self._sessions, self._asks = app, settings, login, sessions, asks
+        self._version: Optional[str] = None
+        self._noted = ""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+
+        self._asks(scope.get("client"))
 
         async def with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -50,8 +61,17 @@ class Guard:
                     headers.setdefault(name, value)
             await send(message)
 
-        refusal = self._refusal(HTTPConnection(scope), scope["method"])
+        try:
+            refusal = self._refusal(HTTPConnection(scope), scope["method"])
+        except EdgewardError as error:  # of a login file that is no use: nobody is let in
+            self._note(str(error))
+            refusal = PlainTextResponse("the login file of this dashboard is of no use; its log says more\n", 503)
         await (refusal or self._app)(scope, receive, with_headers)
+
+    def _note(self, problem: str) -> None:
+        if problem != self._noted:
+            log.error("%s", problem)
+        self._noted = problem
 
     def _refusal(self, request: HTTPConnection, method: str) -> Optional[Response]:
         if self._settings.loopback and host_name(request.headers) not in (*LOOPBACK_NAMES, self._settings.host):
@@ -60,7 +80,13 @@ class Guard:
         if method not in ("GET", "HEAD") and not same_origin(request.headers):
             return PlainTextResponse("only the dashboard's own pages may send this\n", 403)
         path = request.url.path
-        if path in OPEN_PATHS or path.startswith("/static/") or self.knows(request):
+        if path == "/healthz" or path.startswith("/static/"):
+            return None
+        login_needed = self._login.configured  # raises where the file cannot tell
+        self._follow_password()
+        if self._settings.loopback and not login_needed:
+            return None
+        if path in OPEN_PATHS or self.knows(request):
             return None
         if path == "/metrics" and self._knows_token(request.headers):
             return None
@@ -72,12 +98,19 @@ class Guard:
 
     def knows(self, request: HTTPConnection) -> bool:
         """Whether a login is not needed, or there."""
-        if self._login.version != self._version:  # a new password ends the sessions of the old one
-            self._version = self._login.version
-            self._sessions.end_all()
+        if self._login.needed and not self._login.key:
+            return False
+        self._follow_password()
         if not self._login.configured:
             return self._settings.loopback
         return self._sessions.valid(session_token(request, self._settings))
+
+    def _follow_password(self) -> None:
+        """A new password ends the sessions of the old one."""
+        version = self._login.version
+        if version != self._version:
+            self._sessions.end_all()
+        self._version = version
 
     def _knows_token(self, headers: Headers) -> bool:
         scheme, _, token = headers.get("authorization", "").partition(" ")
@@ -88,13 +121,38 @@ def cookie_name(settings: WebSettings) -> str:
     return "__Host-edgeward" if settings.tls else "edgeward"
 
 
+def browser_name(settings: WebSettings) -> str:
+    return f"{cookie_name(settings)}-browser"
+
+
 def session_token(request: HTTPConnection, settings: WebSettings) -> str:
+    return _cookie(request, cookie_name(settings))
+
+
+def known_browser(request: HTTPConnection, settings: WebSettings, key: bytes) -> str:
+    """The name of a browser that logged in before, "" for another; see browsers.py."""
+    return browser_of(_cookie(request, browser_name(settings)), key)
+
+
+def _cookie(request: HTTPConnection, name: str) -> str:
     try:
         cookies = SimpleCookie(request.headers.get("cookie", ""))
     except CookieError:
         return ""
-    morsel = cookies.get(cookie_name(settings))
+    morsel = cookies.get(name)
     return morsel.value if morsel else ""
+
+
+def set_browser(response: Response, key: bytes, settings: WebSettings) -> None:
+    response.set_cookie(
+        browser_name(settings),
+        new_browser(key),
+        max_age=AGE_S,
+        path="/",
+        secure=settings.tls,
+        httponly=True,
+        samesite="strict",
+    )
 
 
 def set_session(response: Response, token: str, settings: WebSettings) -> None:

@@ -11,38 +11,69 @@ import os
 import secrets
 import threading
 from pathlib import Path
-from typing import Any, Dict, Optional
+from typing import Any, Dict, Optional, Tuple
 
 from orchestrator.errors import EdgewardError, UsageError
+from orchestrator.wire.plain import plain
 
 FILE_NAME = "dashboard-login.json"
 LEAST_CHARACTERS = 10
 _COST = {"n": 2**13, "r": 8, "p": 10}
 _MAX_MEMORY = 64 << 20
+_AGAIN = "remove it and `edgeward gateway password` makes it again; until then nobody is let in"
+_LOST = (
+    "is gone, and there was a password in it; `edgeward gateway password` makes it again, until then nobody is let in"
+)
 _one_at_a_time = threading.Lock()
 
 
 class Login:
-    """What the file says, read again when it changes, so that a new password counts at once."""
+    """What the file says, read again when it changes, so that a new password counts at once.
 
-    def __init__(self, out: Path) -> None:
+    A file that is damaged, or lost after there was a password, opens nothing: EdgewardError says how to make it again.
+    """
+
+    def __init__(self, out: Path, needed: bool = False) -> None:
+        """needed: there was a password, as far as whoever asks knows."""
         self._path = out / FILE_NAME
-        self._read_at: Optional[int] = None
+        self._read_at: Optional[Tuple[int, int, int]] = None
         self._data: Dict[str, Any] = {}
+        self._was_configured = needed
 
     @property
     def configured(self) -> bool:
-        return "password" in self._load()
+        """Whether there is a password. EdgewardError where the file is damaged or lost."""
+        found = "password" in self._load()
+        if self._was_configured and not found:
+            raise EdgewardError(f"{self._path}: {_LOST}")
+        self._was_configured = found
+        return found
 
     @property
-    def version(self) -> Optional[int]:
-        """Another number after every change of the file."""
-        self._load()
-        return self._read_at
+    def needed(self) -> bool:
+        """`configured`, or the file says nothing that can be used: then nobody is let in."""
+        try:
+            return self.configured
+        except EdgewardError:
+            return True
+
+    @property
+    def key(self) -> bytes:
+        """A secret that changes with the password and with nothing else; empty without one."""
+        try:
+            stored = self._load().get("password")
+        except EdgewardError:
+            return b""
+        return b"" if stored is None else base64.b64decode(stored["hash"])
+
+    @property
+    def version(self) -> str:
+        """Another text after every change of the password; a token for metrics changes nothing."""
+        return json.dumps(self._load().get("password"), sort_keys=True)
 
     def accepts(self, password: str) -> bool:
         stored = self._load().get("password")
-        if not isinstance(stored, dict):
+        if stored is None:
             return False
         with _one_at_a_time:  # memory for one try, however many come
             found = _scrypt(password, base64.b64decode(stored["salt"]), stored["n"], stored["r"], stored["p"])
@@ -69,16 +100,19 @@ class Login:
 
     def _load(self) -> Dict[str, Any]:
         try:
-            changed = self._path.stat().st_mtime_ns
+            status = self._path.stat()
+            changed = status.st_mtime_ns, status.st_size, status.st_ino
         except FileNotFoundError:
             self._read_at, self._data = None, {}
             return self._data
         if changed != self._read_at:
             try:
                 data = json.loads(self._path.read_text(encoding="utf-8"))
-            except (OSError, ValueError) as error:
-                raise EdgewardError(f"{self._path}: {error}; `edgeward gateway password` makes it again") from error
-            self._read_at, self._data = changed, data if isinstance(data, dict) else {}
+            except (OSError, ValueError, RecursionError) as error:
+                raise EdgewardError(f"{self._path}: {plain(error, 200)}; {_AGAIN}") from error
+            if not _whole(data):
+                raise EdgewardError(f"{self._path}: is damaged; {_AGAIN}")
+            self._read_at, self._data = changed, data
         return self._data
 
     def _write(self, data: Dict[str, Any]) -> None:
@@ -91,8 +125,26 @@ class Login:
 
 
 def _scrypt(password: str, salt: bytes, n: int, r: int, p: int) -> bytes:
-    return hashlib.scrypt(password.encode(), salt=salt, n=n, r=r, p=p, maxmem=_MAX_MEMORY, dklen=32)
+    text = password.encode("utf-8", "surrogatepass")
+    return hashlib.scrypt(text, salt=salt, n=n, r=r, p=p, maxmem=_MAX_MEMORY, dklen=32)
 
 
 def _digest(token: str) -> str:
-    return hashlib.sha256(token.encode()).hexdigest()
+    return hashlib.sha256(token.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _whole(data: Any) -> bool:
+    """Whether the file is one of ours: a password's hash, a token's, or both. An empty table does not say "open"."""
+    if not isinstance(data, dict) or not data or set(data) - {"password", "metrics_token_sha256"}:
+        return False
+    token = data.get("metrics_token_sha256", "0" * 64)
+    return isinstance(token, str) and len(token) == 64 and ("password" not in data or _whole_hash(data["password"]))
+
+
+def _whole_hash(stored: Any) -> bool:
+    if not isinstance(stored, dict) or {name: stored.get(name) for name in _COST} != _COST:
+        return False
+    try:
+        return min(len(base64.b64decode(stored[name], validate=True)) for name in ("salt", "hash")) >= 16
+    except (KeyError, TypeError, ValueError):
+        return False

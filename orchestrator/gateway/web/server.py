@@ -14,8 +14,10 @@ from typing import Any, Dict, Optional
 import uvicorn
 
 from orchestrator.gateway.web.app import Dashboard
+from orchestrator.gateway.web.doorkeeper import BACKLOG, Doorkeeper, GuardedSocket
 from orchestrator.gateway.web.listener import Listener
 from orchestrator.gateway.web.model import DashboardModel
+from orchestrator.gateway.web.password import Login
 from orchestrator.gateway.web.settings import WebSettings
 from orchestrator.wire.link import BrokerAddress
 from orchestrator.wire.plain import PlainFormatter
@@ -30,19 +32,22 @@ def serve(
     federation: str,
     broker: Optional[BrokerAddress],
     channel: Optional[socket.socket] = None,
+    login_needed: bool = False,
 ) -> None:
     """Serves until the process is told to stop, or the gateway at the other end of `channel` is gone."""
     listener = Listener(broker, federation)
     model = DashboardModel(out, federation, listener)
-    dashboard = Dashboard(model, settings)
+    doorkeeper = Doorkeeper()
+    dashboard = Dashboard(model, settings, doorkeeper, Login(out, login_needed))
     config = uvicorn.Config(
         dashboard.asgi,
+        loop="asyncio",  # another one would accept connections without asking the doorkeeper
         log_config=None,
         access_log=False,
         server_header=False,
         proxy_headers=False,
         ws="none",
-        limit_concurrency=200,
+        backlog=BACKLOG,
         timeout_keep_alive=10,
         timeout_graceful_shutdown=3,
         ssl_certfile=str(settings.certificate) if settings.certificate else None,
@@ -54,7 +59,7 @@ def serve(
         threading.Thread(target=_hear, args=(channel, model, server), name="channel", daemon=True).start()
     listener.start()
     try:
-        server.run(sockets=[listening])
+        server.run(sockets=[GuardedSocket.around(listening, doorkeeper)])
     finally:
         listener.close()
         model.close()
@@ -82,6 +87,7 @@ def main() -> None:
         told["federation"],
         BrokerAddress(**told["broker"]) if told["broker"] else None,
         socket.socket(fileno=told["channel_fd"]),
+        told["login_needed"],
     )
 
 

@@ -53,11 +53,14 @@ class TryLimit:
         self._failures: Dict[str, Tuple[int, float]] = {}  # address -> (count, last)
         self._recent: List[float] = []
 
-    def wait_s(self, address: str) -> float:
-        """Seconds this address has to wait before its next try; 0 when it may."""
+    def wait_s(self, address: str, known: bool = False) -> float:
+        """Seconds this address has to wait before its next try; 0 when it may.
+
+        known: the name of a browser that logged in before. What strangers do together is not held against it.
+        """
         now = self._now()
         self._recent = [at for at in self._recent if now - at < 60.0]
-        if len(self._recent) >= TRIES_A_MINUTE:
+        if len(self._recent) >= TRIES_A_MINUTE and not known:
             return 60.0 - (now - self._recent[0])
         count, last = self._failures.get(address, (0, 0.0))
         if count < FREE_TRIES or now - last > _FORGIVEN_S:
@@ -65,13 +68,14 @@ class TryLimit:
         pause = min(_LONGEST_WAIT_S, _FIRST_WAIT_S * 2.0 ** (count - FREE_TRIES))
         return max(0.0, last + pause - now)
 
-    def failed(self, address: str) -> None:
+    def failed(self, address: str, known: bool = False) -> None:
         now = self._now()
         count, last = self._failures.pop(address, (0, 0.0))
         if len(self._failures) >= _MOST_ADDRESSES:
             self._failures.pop(next(iter(self._failures)))
         self._failures[address] = (1 if now - last > _FORGIVEN_S else count + 1, now)
-        self._recent.append(now)
+        if not known:
+            self._recent.append(now)
 
     def succeeded(self, address: str) -> None:
         self._failures.pop(address, None)

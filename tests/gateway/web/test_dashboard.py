@@ -1,5 +1,6 @@
 """The dashboard over HTTP: what it shows of a real run, who may see it, and that it never disturbs the rounds."""
 
+import contextlib
 import http.client
 import json
 import os
@@ -13,7 +14,7 @@ import threading
 import time
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Dict, Iterator, Optional, Tuple
+from typing import Any, Dict, Iterator, List, Optional, Tuple
 
 import numpy as np
 import pytest
@@ -24,6 +25,7 @@ from orchestrator.gateway.broker import OwnBroker, free_port
 from orchestrator.gateway.running import Held, holder
 from orchestrator.gateway.store import Store
 from orchestrator.gateway.web.child import DashboardProcess
+from orchestrator.gateway.web.doorkeeper import MOST_CONNECTIONS
 from orchestrator.gateway.web.password import Login
 from orchestrator.gateway.web.sessions import FREE_TRIES, SESSION_S, Sessions, TryLimit
 from orchestrator.gateway.web.settings import WebSettings
@@ -335,6 +337,50 @@ def test_guessing_is_slowed_down(tmp_path: Path) -> None:
         assert results.count(429) == 3
         status, headers, _ = client.log_in(PASSWORD)
         assert (status, int(headers["retry-after"]) >= 1) == (429, True)
+
+
+def test_floods_and_a_lost_file_open_nothing_and_close_nothing(tmp_path: Path) -> None:
+    """Bodies held back, requests that never end, and the login file gone: five guesses, pages that answer, nobody let in."""
+    Login(tmp_path).set_password(PASSWORD)
+    with dashboard(tmp_path) as (client, process):
+        browser = next(v for v in all_cookies(client, PASSWORD) if v.startswith("edgeward-browser="))
+        body = b'{"password": "wrong guess"}'
+        head = "POST /api/login HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nConnection: close\r\n"
+        held = [socket.create_connection(("127.0.0.1", client.port), timeout=60) for _ in range(FREE_TRIES + 9)]
+        for link in held:
+            link.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body[:-1])
+        for link in held:
+            link.sendall(body[-1:])
+        codes = [link.recv(65536).split()[1] for link in held]
+        assert (codes.count(b"401"), codes.count(b"429")) == (FREE_TRIES, 9)
+        half = [socket.create_connection(("127.0.0.1", client.port), timeout=60) for _ in range(MOST_CONNECTIONS + 50)]
+        for link in half:
+            with contextlib.suppress(OSError):  # the first are ended for the last
+                link.sendall(b"GET /healthz HTTP/1.1\r\nHost: loc")
+        assert client.ask("/healthz")[0] == 200
+        for link in [*held, *half]:
+            link.close()
+        # Who was here before is not held up by what others tried, and a page of brackets is no password.
+        assert client.ask("/api/login", "POST", "[" * 3000, Content_Type="application/json", Cookie=browser)[0] == 400
+        login = json.dumps({"password": PASSWORD})
+        assert client.ask("/api/login", "POST", login, Content_Type="application/json", Cookie="")[0] == 429
+        assert client.ask("/api/login", "POST", login, Content_Type="application/json", Cookie=browser)[0] == 200
+        client.log_in(PASSWORD)
+        (tmp_path / "dashboard-login.json").unlink()
+        assert process.pid is not None
+        for _ in range(2):
+            assert client.ask("/api/overview", Cookie="")[0] == 503
+            assert client.ask("/healthz")[0] == 200
+            os.kill(process.pid, signal.SIGKILL)  # the next one knows that there was a password
+            client.wait()
+
+
+def all_cookies(client: Client, password: str) -> List[str]:
+    link = http.client.HTTPConnection("127.0.0.1", client.port, timeout=60)
+    link.request("POST", "/api/login", json.dumps({"password": password}), {"Content-Type": "application/json"})
+    answer = link.getresponse()
+    answer.read()
+    return [value.split(";")[0] for name, value in answer.getheaders() if name.lower() == "set-cookie"]
 
 
 def client_of(other: Client) -> Client:

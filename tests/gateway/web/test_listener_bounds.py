@@ -1,16 +1,21 @@
 """What the dashboard keeps of boards and nodes is bounded in number, bytes and time, whoever sends it."""
 
 import json
+from pathlib import Path
 from typing import Any, Dict
 
 import pytest
 
-from orchestrator.errors import BrokerError
+from orchestrator.errors import BrokerError, EdgewardError
 from orchestrator.gateway.web import boards as boards_module
 from orchestrator.gateway.web import listener as listener_module
 from orchestrator.gateway.web.boards import MOST_BOARDS, MOST_SHOWN_BYTES, Boards
+from orchestrator.gateway.web.browsers import browser_of, new_browser
+from orchestrator.gateway.web.doorkeeper import ASK_S, Doorkeeper
 from orchestrator.gateway.web.listener import Listener
 from orchestrator.gateway.web.model import to_json
+from orchestrator.gateway.web.password import FILE_NAME, Login
+from orchestrator.gateway.web.sessions import FREE_TRIES, TryLimit
 from orchestrator.wire.body import encode_body
 from orchestrator.wire.link import BrokerAddress, Message
 from orchestrator.wire.presence import MOST_ENTRIES
@@ -87,3 +92,106 @@ def test_listening_goes_on_after_any_error(monkeypatch: pytest.MonkeyPatch, capl
     listener._listen()
     assert tries == ["connecting", "begins again after an error: nobody\\x0athought of it"]
     assert "OverflowError" in caplog.text
+
+
+class Ended:
+    """In place of a connection: whether it was ended, and closed."""
+
+    def __init__(self) -> None:
+        self.ended = self.closed = False
+
+    def fileno(self) -> int:
+        return -1 if self.closed else 5
+
+    def shutdown(self, _: int) -> None:
+        self.ended = self.closed = True
+
+
+def test_a_doorkeeper_ends_the_silent_and_nobody_else() -> None:
+    now = [0.0]
+    keeper = Doorkeeper(lambda: now[0], most=3)
+    first, second, third, fourth, fifth = (Ended() for _ in range(5))
+    for number, connection in enumerate((first, second, third)):
+        assert keeper.let_in(connection, ("h", number))  # type: ignore[arg-type]
+    keeper.asks(("h", 0))
+    assert keeper.let_in(fourth, ("h", 3))  # type: ignore[arg-type]
+    assert [c.ended for c in (first, second, third, fourth)] == [False, True, False, False]
+    for number in (2, 3):
+        keeper.asks(("h", number))
+    assert not keeper.let_in(fifth, ("h", 4))  # type: ignore[arg-type]
+    now[0] = ASK_S + 1
+    keeper.look()
+    assert not any(c.ended for c in (first, third, fourth))
+    third.closed = True
+    assert keeper.let_in(fifth, ("h", 4))  # type: ignore[arg-type]
+    now[0] += ASK_S - 1
+    keeper.look()
+    assert not fifth.ended
+    now[0] += 1
+    keeper.look()
+    assert fifth.ended
+
+
+def test_a_known_browser_is_known_by_its_cookie_alone() -> None:
+    key = b"k" * 32
+    cookie = new_browser(key)
+    name = browser_of(cookie, key)
+    assert name
+    assert cookie != new_browser(key)
+    for wrong in ("", ".", name, f"{name}.", f"x{cookie}", f"{cookie}\u00e9", "a.b"):
+        assert browser_of(wrong, key) == ""
+    assert browser_of(cookie, b"another password") == ""
+    assert browser_of(f".{'0' * 64}", b"") == ""
+
+
+def test_strangers_together_do_not_lock_a_known_browser_out() -> None:
+    limit = TryLimit(lambda: 0.0)
+    for number in range(200):
+        limit.failed(str(number))
+    assert limit.wait_s("new") > 0
+    assert limit.wait_s("browser b", known=True) == 0.0
+    for _ in range(FREE_TRIES):
+        limit.failed("browser b", known=True)
+    assert limit.wait_s("browser b", known=True) > 0
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "[]",
+        "{}",
+        "null",
+        '{"password": null}',
+        '{"password": {}}',
+        "[" * 5000,
+        '{"metrics_token_sha256": 5}',
+        "\xff",
+    ],
+)
+def test_a_damaged_login_file_lets_nobody_in(tmp_path: Path, content: str) -> None:
+    path = tmp_path / FILE_NAME
+    path.write_bytes(content.encode("latin-1"))
+    login = Login(tmp_path)
+    with pytest.raises(EdgewardError, match="gateway password"):
+        assert login.configured
+    assert login.needed
+    with pytest.raises(EdgewardError):
+        login.accepts("")
+
+
+def test_a_lost_login_file_lets_nobody_in_and_a_token_ends_no_session(tmp_path: Path) -> None:
+    login = Login(tmp_path)
+    assert not login.configured
+    Login(tmp_path).set_password("a long password")
+    assert login.configured
+    version, key = login.version, login.key
+    Login(tmp_path).new_token()
+    assert (login.version, login.key) == (version, key)
+    assert not login.accepts("\ud800")
+    assert not login.accepts_token("\ud800")
+    (tmp_path / FILE_NAME).unlink()
+    with pytest.raises(EdgewardError, match="is gone"):
+        assert login.configured
+    assert Login(tmp_path, needed=True).needed
+    assert not Login(tmp_path).needed
