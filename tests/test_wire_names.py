@@ -69,6 +69,7 @@ KNOWN = {
     ("cli/gateway.py", "Path(getattr(arguments, name))"),  # files the user of the command names
     ("cli/gateway.py", "Path(name)"),
     ("doctor/examine.py", "question.config.parent / name"),
+    ("wire/secrets_file.py", "Path(name)"),
     ("cli/identity.py", "arguments.folder / name"),  # of tuples of constants
     ("cli/score.py", "folder / name"),
     ("doctor/examine.py", "question.state / ('node.sqlite' if node else 'gateway.sqlite')"),

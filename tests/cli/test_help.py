@@ -82,6 +82,7 @@ NO_JSON = {
     "gateway enroll-server": "serves until it is stopped; what it says is a log",
     "node run": "serves until it is stopped; what it says is a log",
     "keyholder run": "serves until it is stopped; what it says is a log",
+    "completion": "prints a script",
     "gateway password": "asks a person, or prints one token",
 }
 
