@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Dict, List, Optional, Tuple
 from orchestrator.cli.commands import COMMANDS
 
 if TYPE_CHECKING:
+    from orchestrator.privacy.evaluation_outlook import EvaluationOutlook
     from orchestrator.privacy.planning import Fleet, Outlook
     from orchestrator.wire.task import Task
 
@@ -78,10 +79,13 @@ def register(subparsers: Any) -> None:
 
 
 def _plan(arguments: argparse.Namespace) -> int:
+    from dataclasses import asdict
+
     from orchestrator.privacy.planning import plan
 
     task, fleet = _asked(arguments)
     found = plan(task, fleet)
+    evaluated = _evaluations(task, fleet, [each.epsilon for each in found])
     if arguments.plot:
         _plot(task, fleet, arguments.plot)
     if arguments.json:
@@ -95,12 +99,15 @@ def _plan(arguments: argparse.Namespace) -> int:
                     "parameters": fleet.parameters,
                     "steps": task.steps,
                     "plans": [each.to_dict() for each in found],
+                    "evaluation": [asdict(each) for each in evaluated],
                 },
                 indent=1,
             )
         )
     else:
         _show(task, fleet, found)
+        for each, outlook in zip(found, evaluated):
+            print(_of_evaluation(task, each.epsilon, outlook))
     own = next(each for each in found if each.epsilon == task.privacy.epsilon)
     return 1 if own.verdict == "impossible" else 0
 
@@ -230,6 +237,51 @@ def _show(task: Task, fleet: Fleet, found: List[Outlook]) -> None:
     )
     for line in dict.fromkeys(_remark(task, units, each) for each in found if each.verdict != "possible"):
         print(line)
+
+
+def _evaluations(task: Task, fleet: Fleet, epsilons: List[float]) -> List[EvaluationOutlook]:
+    """What federated evaluation will be worth, for each epsilon; nothing for a task without it."""
+    from dataclasses import replace
+
+    from orchestrator.gateway.scores import STEERS_WITHIN
+    from orchestrator.privacy.evaluation_outlook import outlook
+
+    if not task.evaluation.on:
+        return []
+    shared = (
+        task.aggregation,
+        len(task.schema.classes),
+        fleet.nodes,
+        fleet.units * task.evaluation.share,
+        STEERS_WITHIN,
+    )
+    stated = replace(task.privacy, evaluation_noise_multiplier=0.0)
+    return [
+        outlook(
+            task.privacy if each == task.privacy.epsilon else replace(stated, epsilon=each),
+            task.training,
+            task.evaluation,
+            *shared,
+        )
+        for each in epsilons
+    ]
+
+
+def _of_evaluation(task: Task, epsilon: float, found: EvaluationOutlook) -> str:
+    from orchestrator.gateway.scores import SHOWN, SHOWN_WITHIN, STEERS_WITHIN
+
+    shown = {"accuracy": SHOWN, "loss": SHOWN_WITHIN["loss"]}
+    hidden = [name for name, most in shown.items() if (found.of(name) or 0.0) > most]
+    lost = [name for name in shown if (found.of(name) or 0.0) > STEERS_WITHIN]
+    words = f"; {' and '.join(hidden)} will be too noisy to show" if hidden else ""
+    if lost:
+        words += (
+            f"; best and patience cannot go by {' or '.join(lost)}: about {found.enough:,} held out would do for both"
+        )
+    return (
+        f"epsilon {epsilon:g}: evaluated on about {found.records:,.0f} held out, noise alone moves accuracy by "
+        f"{found.accuracy:.2g} and loss by {found.loss:.2g} (95 %){words}"
+    )
 
 
 def _remark(task: Task, units: str, each: Outlook) -> str:

@@ -19,7 +19,7 @@ import shutil
 import time
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -33,7 +33,7 @@ from orchestrator.gateway.broker import KINDS, OwnBroker
 from orchestrator.gateway.calibration import Calibration, quantization_rows
 from orchestrator.gateway.config import Config, check_config
 from orchestrator.gateway.course import Progress
-from orchestrator.gateway.evaluation import EvaluationSet, Evaluator, score
+from orchestrator.gateway.evaluation import EvaluationSet, Evaluator, probabilities_of, score
 from orchestrator.gateway.gateway import Gateway
 from orchestrator.gateway.personalization import NO_BUNDLE, plan_personal
 from orchestrator.gateway.registry import keep_model
@@ -132,7 +132,7 @@ class Orchestrator:
         task, graph = self._open(run, number)
         if self._broker is not None:
             self._broker.restart_if_dead()
-        evaluate = Evaluator(graph, self._rows) if self._rows is not None else None
+        evaluate = Evaluator(graph, self._rows, task.schema.classes) if self._rows is not None else None
         federation = self._config.gateway.federation
         gateway = Gateway(
             self._store, run, federation, self.address, self._broker, evaluate, self.progress, self._authority
@@ -348,7 +348,7 @@ def quantize(
         "digest": bundled["model_digest"],
     }
     if rows is not None:
-        answer["metrics"] = _metrics(out / EVALUATION, rows)
+        answer["metrics"] = _metrics(out / EVALUATION, rows, task.schema.classes)
     return answer
 
 
@@ -359,13 +359,14 @@ def _make_private(folder: Path) -> None:
     folder.mkdir(parents=True, mode=0o700)
 
 
-def _metrics(folder: Path, rows: EvaluationSet) -> Dict[str, Any]:
-    """{float, int8, tflm: {accuracy[, auc], per_node}} from the scores the worker left."""
-    return {
-        "float": score(rows.y, np.load(folder / "float_probs.npy"), rows.groups),
-        "int8": score(rows.y, np.load(folder / "int8_probs.npy"), rows.groups),
-        "tflm": score(rows.y, np.load(folder / "tflm_outputs.npy").astype(np.float64), rows.groups),
+def _metrics(folder: Path, rows: EvaluationSet, classes: Sequence[str]) -> Dict[str, Any]:
+    """{float, int8, tflm: evaluation.score} from the outputs the worker left."""
+    outputs = {
+        "float": np.load(folder / "float_probs.npy"),
+        "int8": np.load(folder / "int8_probs.npy"),
+        "tflm": probabilities_of(np.load(folder / "tflm_outputs.npy")),
     }
+    return {engine: score(rows.y, found, rows.groups, classes) for engine, found in outputs.items()}
 
 
 def _describe_features(schema: Schema, mean: np.ndarray, std: np.ndarray) -> List[Dict[str, Any]]:

@@ -13,7 +13,15 @@ import numpy as np
 
 from orchestrator.errors import PrivacyError
 from orchestrator.privacy.clipping import clip_l2
-from orchestrator.privacy.lattice import MAX_LEVELS, MIN_NOISE_STD, Lattice, clamp, draw, make_lattice
+from orchestrator.privacy.lattice import (
+    MAX_LEVELS,
+    MIN_NOISE_STD,
+    Lattice,
+    clamp,
+    draw,
+    make_lattice,
+    party_variance,
+)
 from orchestrator.privacy.noise import SecureRandom
 from orchestrator.wire.evaluation import vector_size
 from orchestrator.wire.task import Task
@@ -166,6 +174,14 @@ def evaluation_counts(task: Task) -> NoisyCounts:
     """Of federated evaluation (wire/evaluation.py)."""
     size = vector_size(len(task.schema.classes), task.evaluation.bins)
     return NoisyCounts(size, task.privacy.evaluation_noise_multiplier, parties_of(task), task.privacy.mechanism)
+
+
+def evaluation_noise(task: Task, nodes: int) -> float:
+    """Standard deviation of the noise on each number of the evaluation sums of `nodes` nodes together; 0 without privacy."""
+    if not task.privacy.on:
+        return 0.0
+    counts = evaluation_counts(task)
+    return math.sqrt(nodes * party_variance(counts.mechanism, counts.std)) / counts.scale
 
 
 def count_sum(task: Task) -> NoisySum:

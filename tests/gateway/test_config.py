@@ -187,6 +187,23 @@ def test_mistakes_of_all_tables_are_told_together(tmp_path: Path) -> None:
     assert "strategy 'no'" in "\n".join(said(tmp_path, text))
 
 
+def test_noise_that_would_choose_the_round_is_refused_where_that_is_known(tmp_path: Path) -> None:
+    steered = GOOD.replace(
+        "[task.model]", "[task.training]\nrounds = 20\npatience = 3\n[task.privacy]\nPRIVACY\n[task.model]"
+    )
+    steered += "[task.evaluation]\nshare = 0.3\n"
+    few = steered.replace("PRIVACY", "epsilon = 1.0\ndelta = 1e-2")
+    (line,) = [line for line in said(tmp_path, few) if "best and patience cannot go by loss" in line]
+    assert "with 86 records held out, the most that delta 0.01 allows on 2 nodes, noise alone" in line
+    for known in (
+        few.replace("patience = 3", "patience = 0"),
+        few.replace("share = 0.3", "share = 0.0"),
+        few.replace("delta = 1e-2", "delta = 1e-6"),  # nodes may have enough: their rounds will tell
+        few.replace("epsilon = 1.0", 'unit = "none"'),
+    ):
+        load_config(write(tmp_path, known))
+
+
 def test_a_signal_task_needs_its_calibration_before_anything_begins(tmp_path: Path) -> None:
     assert load_config(write(tmp_path, SIGNAL)).calibration == "quiet.npz"
     assert any(
