@@ -42,6 +42,7 @@ def _held_out(report: Dict[str, Any]) -> Optional[Dict[str, Any]]:
 def _facts(report: Dict[str, Any], out: Path) -> Facts:
     return [
         ("privacy", _privacy(report["privacy"])),
+        *([("clipping", report["privacy"]["clipped"])] if report["privacy"].get("clipped") else []),
         ("bytes", _bytes(report["wire"])),
         ("memory", _memory(report.get("memory_mib", {}))),
         ("bundle", report["bundle"] or f"none: {report['no_bundle']}"),

@@ -81,6 +81,7 @@ def register(subparsers: Any) -> None:
 def _plan(arguments: argparse.Namespace) -> int:
     from dataclasses import asdict
 
+    from orchestrator.privacy.clipping import with_clipping
     from orchestrator.privacy.planning import plan
 
     task, fleet = _asked(arguments)
@@ -98,6 +99,7 @@ def _plan(arguments: argparse.Namespace) -> int:
                     "units": fleet.units,
                     "parameters": fleet.parameters,
                     "steps": task.steps,
+                    "clip_norm": with_clipping(task).privacy.clip_norm,
                     "plans": [each.to_dict() for each in found],
                     "evaluation": [asdict(each) for each in evaluated],
                 },
@@ -106,6 +108,9 @@ def _plan(arguments: argparse.Namespace) -> int:
         )
     else:
         _show(task, fleet, found)
+        hint = _of_clipping(task) if arguments.config else ""
+        if hint:
+            print(hint)
         for each, outlook in zip(found, evaluated):
             print(_of_evaluation(task, each.epsilon, outlook))
     own = next(each for each in found if each.epsilon == task.privacy.epsilon)
@@ -265,6 +270,26 @@ def _evaluations(task: Task, fleet: Fleet, epsilons: List[float]) -> List[Evalua
         )
         for each in epsilons
     ]
+
+
+def _of_clipping(task: Task) -> str:
+    """What the clip norm means for gradients of this model; "" where that cannot be told."""
+    from orchestrator.privacy.clipping import default_clip_norm, gradient_length
+
+    privacy, chosen = task.privacy, default_clip_norm(task)
+    if not privacy.within_node or task.schema.kind != "table":
+        return ""
+    length = f"a record's gradient is about {gradient_length(task.schema):.2g} long at first"
+    if not privacy.clip_norm:
+        return f"clip norm {chosen:g}, chosen by the model's inputs and classes: {length}"
+    if privacy.clip_norm < chosen / 2:
+        return (
+            f"clip norm {privacy.clip_norm:g}: {length}, so most are shortened, which leaves the model too unsure of itself; "
+            f"without clip_norm it is {chosen:g}"
+        )
+    if privacy.clip_norm > 3 * chosen:
+        return f"clip norm {privacy.clip_norm:g}: {length}, so most of the noise is wasted; without clip_norm it is {chosen:g}"
+    return f"clip norm {privacy.clip_norm:g}: {length}; without clip_norm it is {chosen:g}"
 
 
 def _of_evaluation(task: Task, epsilon: float, found: EvaluationOutlook) -> str:

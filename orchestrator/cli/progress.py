@@ -52,7 +52,9 @@ def _describe(event: Dict[str, Any]) -> Optional[str]:
     if kind == "aggregated":
         figures = _figures(event, ("loss", "accuracy", "auc"))
         figures = f", {figures}" if figures else ""
-        return f"round {event['round']}/{event['of']}: {event['updates']} updates{figures}, {event['seconds']:.2f} s"
+        share = (event.get("clipped") or {}).get("share")
+        clipped = "" if share is None else f", {100 * share:.0f} % of gradients clipped"
+        return f"round {event['round']}/{event['of']}: {event['updates']} updates{figures}{clipped}, {event['seconds']:.2f} s"
     if kind == "evaluated":
         federated = event["federated"]
         figures = _figures(federated, ("loss", "accuracy", "auc", "calibration_error"))

@@ -193,6 +193,7 @@ def _page(found: Dict[str, Any]) -> str:
     lines += [table(rows_of_nodes), ""]
     if found["privacy"]:
         lines += [f"privacy: {found['privacy']['claim']}"]
+        lines += [f"  {found['privacy']['clipped']}"] if found["privacy"].get("clipped") else []
         lines += [f"  not covered: {what}" for what in found["privacy"].get("not_covered", ())]
     elif run["epsilon_budget"] is None:
         lines += ["privacy: none, the task trains without it"]

@@ -10,10 +10,11 @@ from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
 import numpy as np
 
 from orchestrator.errors import RoundError, WireError
+from orchestrator.gateway.clipped import Tallies, check_tally
 from orchestrator.gateway.run import norm_multiple, standardization, strategy_of, tail_starts_after, trained_rounds
 from orchestrator.gateway.scores import STEERS_WITHIN, figures, of_sums, steers
 from orchestrator.gateway.store import PARTIAL, STATE_PREFIX, Store
-from orchestrator.privacy.noisy_sum import evaluation_noise, statistics_sum
+from orchestrator.privacy.noisy_sum import TALLY, evaluation_noise, statistics_sum
 from orchestrator.privacy.standardization import (
     MIN_STD,
     exact_mean_and_std,
@@ -92,6 +93,7 @@ class Aggregation:
         self._most = 0
         self._multiple = norm_multiple(task)
         self._shortened: Tuple[str, ...] = ()
+        self._tallies = Tallies(task)
 
     def most_unpacked(self, header: Dict[str, Any]) -> int:
         """Bytes a node's message with this header may have, unpacked: what the task's parameters make of its kind."""
@@ -121,6 +123,7 @@ class Aggregation:
             largest = float(np.abs(update).max(initial=0.0))
             if largest > most:
                 raise WireError(f"update with a value of {largest:.3g}, at most {most:.3g} makes sense")
+            check_tally(tensors.get(TALLY), MOST_COUNTED)
         if self._task.evaluates(number):
             counted = float(np.abs(self._evaluation_sums(tensors)).max(initial=0.0))
             if counted > MOST_COUNTED:
@@ -147,6 +150,7 @@ class Aggregation:
         Raises RoundError when the strategy cannot aggregate these updates, saying why.
         """
         self._shortened = ()
+        self._tallies = Tallies(self._task)
         if self._task.rounds.provided:
             return self._partial(action)
         if action.round == STATISTICS_ROUND:
@@ -171,6 +175,8 @@ class Aggregation:
                 self._compare(action.round, outcome.figures, weights, outcome)
         if self._shortened:
             outcome.figures["shortened"] = list(self._shortened)
+        if self._tallies.nodes:
+            outcome.figures["clipped"] = self._tallies.figures(self.weights().size)
         return outcome
 
     def _partial(self, action: Aggregate) -> Outcome:
@@ -257,6 +263,8 @@ class Aggregation:
             if not staleness and self._task.evaluates(action.round):
                 sums[node] = self._evaluation_sums(tensors)
             number = int(header["round"])
+            if TALLY in tensors and self._task.privacy.clip_tally:
+                self._tallies.add(tensors[TALLY], int(header.get("units", header["records"])))
             delta = self._within(bound, node, self._decode(number, header, tensors))
             travel = self._task.training.travel_at(number)
             yield Update(node, float(header["records"]), delta, staleness, travel, known)

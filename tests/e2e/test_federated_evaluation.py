@@ -85,6 +85,11 @@ def test_with_privacy_the_sums_are_noised_and_charged(federation: Tuple[Path, Li
     assert 0 <= low < high, "exact counts left the nodes"
     assert "released 2 times with noise multiplier" in report["privacy"]["evaluation"]
     assert report["privacy"]["epsilon"] <= 8
+    # Each step's private count of clipped gradients, of some fifty sampled ones: its noise is known, and larger.
+    rounds = [r["clipped"] for r in report["per_round"]]
+    assert all(one["units"] > 0 and one["deviation"] > 5 for one in rounds)
+    assert len({one["sum"] for one in rounds}) == 4
+    assert "clip norm 1.2" in report["privacy"]["clipped"], "it follows the two inputs"
 
 
 def test_a_record_stays_on_its_side_whatever_is_added(tmp_path: Path) -> None:

@@ -149,6 +149,7 @@ function privacyCard(state) {
     ["Sampling", privacy.sampling],
     ["Statistics", privacy.statistics],
     ["Noise", `${privacy.noise_multiplier} × clip norm ${privacy.clip_norm}`],
+    ["Clipping", state.run.result?.privacy?.clipped],
   ].filter(([, text]) => text);
   return card("Epsilon spent", [
     chart,
