@@ -230,9 +230,9 @@ class Contributor:
         elif number <= run.task.training.rounds:
             parts[UPDATE], keep, more = self._train(number, announced, tensors, layout)
             fields.update(more)
-            tally = run.trainer.take_tally() if isinstance(run.trainer, GradientTrainer) else None
-            if tally is not None:
-                parts[TALLY] = tally
+            if run.task.privacy.clip_tally and isinstance(run.trainer, GradientTrainer):
+                tally = run.trainer.take_tally()
+                parts.update({} if tally is None else {TALLY: tally})
         if run.task.evaluates(number):
             weights, mean, std = self.round_tensors(number, tensors)
             held_out = run.held_out._replace(x=standardize(run.held_out.x, mean, std))
