@@ -18,7 +18,7 @@ from orchestrator.node.data import Dataset
 from orchestrator.node.store import NodeStore
 from orchestrator.node.trainer import GradientTrainer
 from orchestrator.privacy.noise import SecureRandom
-from orchestrator.privacy.noisy_sum import evaluation_counts, statistics_sum, training_sum
+from orchestrator.privacy.noisy_sum import TALLY, evaluation_counts, statistics_sum, training_sum
 from orchestrator.privacy.vector_layout import EVALUATION, STATISTICS, UPDATE, Layout, bits_for, parts_of
 from orchestrator.wire.task import Evaluation, Privacy, Task, Training
 
@@ -83,7 +83,10 @@ class Bench:
         return Bench(replace(self.task, privacy=replace(self.task.privacy, **privacy)), self.store)
 
     def sums(self, rows: Rows, rounds: int, local_steps: int = 1) -> np.ndarray:
-        """float64 (rounds, P): what one node's releases say its sums were, in clip norms, one training round after another."""
+        """float64 (rounds, P): what one node's releases say its sums were, in clip norms, one training round after another.
+
+        Of a task with a tally of clipped units (rounds, P + 1): the last column is the tally, in the same unit.
+        """
         task = _for_rounds(self.task, rows, rounds, local_steps)
         dataset = _dataset(task, len(rows.gradients), rows.patients, len(task.schema.classes))
         contributor = self._contributor(task, dataset, dataset.take(np.empty(0, np.int64)))
@@ -100,13 +103,27 @@ class Bench:
         contribution = contributor.contribute(number, {}, tensors, layout)
         answer = contribution.parts[UPDATE]
         if privacy.noise == "distributed":
-            return np.asarray(training_sum(task, size).to_float(answer) / privacy.clip_norm)
+            return self._with_tally(
+                contribution.parts, training_sum(task, size).to_float(answer) / privacy.clip_norm, task
+            )
         # As many units as the node says it has: that is what its sums are divided by, and what others know.
         units = privacy.sampling_rate * float(contribution.fields["units"]) if privacy.within_node else 1.0
         if privacy.noise == "gateway":  # as the gateway adds it (gateway/aggregation.py)
             mechanism = training_sum(task, size)
             answer = answer + mechanism.to_float(mechanism.noise(SecureRandom()))
-        return np.asarray(-answer.astype(np.float64) * units / privacy.clip_norm)
+        return self._with_tally(contribution.parts, -answer.astype(np.float64) * units / privacy.clip_norm, task)
+
+    @staticmethod
+    def _with_tally(parts: Dict[str, np.ndarray], sums: np.ndarray, task: Task) -> np.ndarray:
+        if TALLY not in parts:
+            return np.asarray(sums)
+        mechanism = training_sum(task, sums.size)
+        return np.append(sums, parts[TALLY] * mechanism.lattice.step / task.privacy.clip_norm)
+
+    @property
+    def untallied(self) -> "Bench":
+        """The same without a tally."""
+        return self.changed(clip_tally=False)
 
     def statistics(self, x: np.ndarray, patients: Optional[np.ndarray], count: int) -> np.ndarray:
         """float64 (count, 2 * numbers): standardization sums of raw records float32 (n, d), released `count` times."""

@@ -59,6 +59,10 @@ NEEDS: Dict[str, Tuple[Callable[[Task], bool], str]] = {
         lambda task: task.privacy.unit == "patient" and task.evaluation.on,
         "the task has no federated evaluation of patients",
     ),
+    "tally": (
+        lambda task: task.privacy.clip_tally and task.privacy.within_node,
+        "the task counts no clipped records or patients",
+    ),
     "masks": (
         lambda task: task.aggregation.method == "masked",
         "the task's aggregation has no masks",
@@ -91,6 +95,8 @@ KINDS: Dict[str, Kind] = {
     ),
     "fixed-key": Kind("the generator's key is a constant", noise.fixed_key),
     "seeded": Kind("random bits come from a generator with a seed", noise.seeded),
+    "tally-noise-off": Kind("the tally of clipped units has no noise", noise.tally_off, "tally"),
+    "tally-twice": Kind("a clipped unit counts twice in the tally", noise.tally_twice, "tally"),
     # Of the sample
     "same-sample": Kind("the same sample in every step", units.same_sample, "sample"),
     "fixed-size": Kind("samples of a fixed size", units.fixed_size, "sample"),

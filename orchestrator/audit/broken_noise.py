@@ -16,6 +16,7 @@ Patches = Tuple[Tuple[Any, str, Any], ...]
 Draw = Callable[[NoisySum, SecureRandom], np.ndarray]
 _noise = NoisySum.noise
 _release = NoisySum.release
+_tally = NoisySum.tally
 _make_lattice = noisy_sum.make_lattice
 
 
@@ -29,6 +30,20 @@ def _scaled(mechanism: NoisySum, random: SecureRandom, factor: float) -> np.ndar
 
 def off(units: int) -> Patches:
     return _noise_is(lambda self, random: np.zeros(self.lattice.size, np.int64))
+
+
+def tally_off(units: int) -> Patches:
+    def tally(self: NoisySum, units: int, random: SecureRandom, limit: Optional[int] = None) -> np.ndarray:
+        return np.array([units * self.beside], np.int64)
+
+    return ((NoisySum, "tally", tally),)
+
+
+def tally_twice(units: int) -> Patches:
+    def tally(self: NoisySum, units: int, random: SecureRandom, limit: Optional[int] = None) -> np.ndarray:
+        return _tally(self, 2 * units, random, limit)
+
+    return ((NoisySum, "tally", tally),)
 
 
 def of_a_mean(units: int) -> Patches:

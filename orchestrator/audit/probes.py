@@ -64,6 +64,7 @@ WORDS = {
     "whole": "a sampled unit does not count once, in a sum divided by the expected number of units",
     "several steps": "samples of one round depend on each other",
     "rounding": "rounding to the grid has a bias",
+    "tally": "a clipped unit does not count once in the tally of clipped ones",
     "keys": "generators begin alike",
     "bits": "random bits are not fair",
 }
@@ -87,6 +88,9 @@ def training_probes(bench: Bench, parameters: int, layers: Sequence[slice], effo
     """parameters: of the model; layers: where its tensors lie. effort: 1, or how many times as much is to be drawn."""
     privacy = bench.task.privacy
     yield probe("training noise", lambda: training_noise(bench, parameters, effort).items())
+    if privacy.clip_tally and privacy.within_node:
+        yield probe("clipped units", lambda: tally(bench))
+        bench = bench.untallied  # what follows is about the sums
     if bench.task.training.local_steps > 1 and privacy.noise == "node" and privacy.within_node:
         steps = bench.task.training.local_steps
         yield probe("noise of several steps", lambda: training_noise(bench, parameters, 1, steps).items())
@@ -107,6 +111,21 @@ def training_noise(bench: Bench, parameters: int, effort: int, local_steps: int 
         rows = Rows(np.zeros((units if patients is None else 2 * units, parameters), np.float32), patients)
         vectors.append(bench.sums(rows, rounds, local_steps))
     return laws.noise(np.concatenate(vectors), std, SLACK * std)
+
+
+def tally(bench: Bench) -> Found:
+    """Every second unit is longer than the clip norm; of patients, by their mean."""
+    units, repeats, size = 40, 8, 64
+    whole = bench.changed(noise_multiplier=QUIET, sampling_rate=1.0)
+    lengths = np.resize([0.5, 3.0], units) * bench.task.privacy.clip_norm
+    rows = Rows(
+        (lengths[:, np.newaxis] * np.eye(units, size)).astype(np.float32), of_unit(bench.task.privacy, np.arange(units))
+    )
+    mechanism = training_sum(whole.task, size)
+    counted = whole.sums(rows, repeats)[:, -1] * mechanism.lattice.levels / mechanism.beside
+    off = float(counted.mean()) - units / 2
+    z = off / (SLACK * mechanism.tally_deviation / np.sqrt(repeats))
+    yield "tally", Result(2 * float(laws.special.ndtr(-abs(z))), f"{counted.mean():.2f} of {units / 2:g}")
 
 
 def sampling(bench: Bench, effort: int) -> Found:
@@ -237,11 +256,13 @@ def _records(gradient: np.ndarray, patient: bool) -> Iterator[Tuple[str, np.ndar
 
 
 def variants(task: Task) -> Iterator[Tuple[str, Task]]:
-    """What the task does not use, but the build has: patients, several steps, shares of the noise, Skellam noise."""
+    """What the task does not use, but the build has: patients, a tally, several steps, shares of the noise, Skellam noise."""
     privacy, schema, aggregation = task.privacy, task.schema, task.aggregation
     if privacy.unit == "record":
         patient = replace(schema, patient=schema.patient or "patient", columns=())
         yield "unit patient", replace(task, schema=patient, privacy=replace(privacy, unit="patient"))
+    if privacy.within_node and not privacy.clip_tally:
+        yield "tally of clipped units", replace(task, privacy=replace(privacy, clip_tally=True))
     if privacy.within_node and not task.standardizes and schema.numbers():
         imagined = replace(privacy, statistics_clip_norm=1.0, statistics_noise_multiplier=IMAGINED)
         yield (

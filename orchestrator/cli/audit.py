@@ -31,6 +31,8 @@ BROKEN_KINDS = (
     "noise-share",
     "fixed-key",
     "seeded",
+    "tally-noise-off",
+    "tally-twice",
     "same-sample",
     "fixed-size",
     "epochs",

@@ -122,7 +122,7 @@ def _run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps({"event": "result", **report}), flush=True)
     else:
-        say(outcome(report, arguments.out))
+        say(outcome(report, arguments.out, config.task.schema.classes))
     return 0
 
 

@@ -2,34 +2,35 @@
 
 import shlex
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
-from orchestrator.cli.tables import table
+from orchestrator.cli.tables import scores, table
+from orchestrator.gateway.score_tables import LABELS
 
 Facts = List[Tuple[str, str]]
-_SHOWN = (("accuracy", "accuracy"), ("auc", "AUC"))
 
 
-def outcome(report: Dict[str, Any], out: Path) -> str:
-    """Tables for a person of what is also in OUT/result.json."""
+def outcome(report: Dict[str, Any], out: Path, classes: Sequence[str] = ()) -> str:
+    """Tables for a person of what is also in OUT/result.json. classes: their names."""
     parts = [f"{report['task']}: {report['nodes']} nodes, {report['rounds']} rounds"]
-    scores = _scores(report)
-    parts += [table(scores)] if len(scores) > 1 else []
+    shown = scores(_columns(report), classes)
+    parts += [shown] if shown else []
     parts.append(table([*_facts(report, out), *_next(report, out)]))
     return "\n\n".join(parts)
 
 
-def _scores(report: Dict[str, Any]) -> List[Tuple[str, ...]]:
-    """Of the gateway's own rows in each form of the model; of records the nodes held out, in the form they trained."""
+def _columns(report: Dict[str, Any]) -> Dict[str, Dict[str, Any]]:
+    """Of the gateway's own rows in each form of the model; of records the nodes held out, in the form they trained.
+
+    Forms that are of the same rows as the first have no intervals, sites or warnings of their own.
+    """
     engines = {name: report["metrics"][name] for name in ("float", "int8", "tflm") if name in report.get("metrics", {})}
+    columns: Dict[str, Dict[str, Any]] = {}
+    for name, found in engines.items():
+        own = found if not columns else {key: found.get(key) for key in LABELS}
+        columns[{"tflm": "TFLM"}.get(name, name)] = own
     held_out = _held_out(report)
-    columns = [*(({"tflm": "TFLM"}.get(name, name), found) for name, found in engines.items())]
-    columns += [("float, held-out records", held_out)] if held_out else []
-    rows: List[Tuple[str, ...]] = [("", *(title for title, _ in columns))]
-    for name, label in _SHOWN:
-        if any(found.get(name) is not None for _, found in columns):
-            rows.append((label, *(_figure(found.get(name)) for _, found in columns)))
-    return rows if len(rows) > 1 else []
+    return {**columns, "float, held-out records": held_out} if held_out else columns
 
 
 def _held_out(report: Dict[str, Any]) -> Optional[Dict[str, Any]]:
@@ -38,13 +39,10 @@ def _held_out(report: Dict[str, Any]) -> Optional[Dict[str, Any]]:
     return found[-1] if found else None
 
 
-def _figure(value: Optional[float]) -> str:
-    return "-" if value is None else f"{value:.3f}"
-
-
 def _facts(report: Dict[str, Any], out: Path) -> Facts:
     return [
         ("privacy", _privacy(report["privacy"])),
+        *([("clipping", report["privacy"]["clipped"])] if report["privacy"].get("clipped") else []),
         ("bytes", _bytes(report["wire"])),
         ("memory", _memory(report.get("memory_mib", {}))),
         ("bundle", report["bundle"] or f"none: {report['no_bundle']}"),

@@ -27,6 +27,10 @@ there, the command also says how right the model is. Predictions say something o
 claim covers them: keep them where the rows are."""
 
 
+_SAID = ("sensitivity", "specificity", "macro_f1", "auc", "pr_auc", "loss")
+"""Figures that are printed where the data have labels; --json has all."""
+
+
 def register(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "predict",
@@ -143,11 +147,15 @@ def _say(summary: Dict[str, Any], file: Any) -> None:
     line(f"{summary['name']}, {summary['model']} model in {summary['engine']}: {summary['records']} records: {counts}")
     figures = summary["figures"]
     if figures:
-        auc = "" if figures.get("auc") is None else f", AUC {figures['auc']:.3f}"
+        from orchestrator.gateway.score_tables import LABELS, cell
+
+        rest = [f"{LABELS[name]} {cell(figures, name)}" for name in _SAID if figures.get(name) is not None]
         line(
-            f"on the {figures['records']} records with a label: accuracy {figures['accuracy']:.3f} (always the most frequent "
-            f"class: {figures['majority']:.3f}){auc}, loss {figures['loss']:.3f}"
+            f"on the {figures['records']} records with a label: accuracy {cell(figures, 'accuracy')} (always the most frequent "
+            f"class: {figures['majority']:.3f}), {', '.join(rest)}; intervals are of 95 %"
         )
+        if figures["warning"]:
+            line(f"warning: {figures['warning']}")
     for warning in summary["warnings"]:
         line(f"warning: {warning}")
     if summary["out"] is not None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Dict, List, Optional, Tuple
 from orchestrator.cli.commands import COMMANDS
 
 if TYPE_CHECKING:
+    from orchestrator.privacy.evaluation_outlook import EvaluationOutlook
     from orchestrator.privacy.planning import Fleet, Outlook
     from orchestrator.wire.task import Task
 
@@ -78,10 +79,14 @@ def register(subparsers: Any) -> None:
 
 
 def _plan(arguments: argparse.Namespace) -> int:
+    from dataclasses import asdict
+
+    from orchestrator.privacy.clipping import with_clipping
     from orchestrator.privacy.planning import plan
 
     task, fleet = _asked(arguments)
     found = plan(task, fleet)
+    evaluated = _evaluations(task, fleet, [each.epsilon for each in found])
     if arguments.plot:
         _plot(task, fleet, arguments.plot)
     if arguments.json:
@@ -94,13 +99,20 @@ def _plan(arguments: argparse.Namespace) -> int:
                     "units": fleet.units,
                     "parameters": fleet.parameters,
                     "steps": task.steps,
+                    "clip_norm": with_clipping(task).privacy.clip_norm,
                     "plans": [each.to_dict() for each in found],
+                    "evaluation": [asdict(each) for each in evaluated],
                 },
                 indent=1,
             )
         )
     else:
         _show(task, fleet, found)
+        hint = _of_clipping(task) if arguments.config else ""
+        if hint:
+            print(hint)
+        for each, outlook in zip(found, evaluated):
+            print(_of_evaluation(task, each.epsilon, outlook))
     own = next(each for each in found if each.epsilon == task.privacy.epsilon)
     return 1 if own.verdict == "impossible" else 0
 
@@ -230,6 +242,71 @@ def _show(task: Task, fleet: Fleet, found: List[Outlook]) -> None:
     )
     for line in dict.fromkeys(_remark(task, units, each) for each in found if each.verdict != "possible"):
         print(line)
+
+
+def _evaluations(task: Task, fleet: Fleet, epsilons: List[float]) -> List[EvaluationOutlook]:
+    """What federated evaluation will be worth, for each epsilon; nothing for a task without it."""
+    from dataclasses import replace
+
+    from orchestrator.gateway.scores import STEERS_WITHIN
+    from orchestrator.privacy.evaluation_outlook import outlook
+
+    if not task.evaluation.on:
+        return []
+    shared = (
+        task.aggregation,
+        len(task.schema.classes),
+        fleet.nodes,
+        fleet.units * task.evaluation.share,
+        STEERS_WITHIN,
+    )
+    stated = replace(task.privacy, evaluation_noise_multiplier=0.0)
+    return [
+        outlook(
+            task.privacy if each == task.privacy.epsilon else replace(stated, epsilon=each),
+            task.training,
+            task.evaluation,
+            *shared,
+        )
+        for each in epsilons
+    ]
+
+
+def _of_clipping(task: Task) -> str:
+    """What the clip norm means for gradients of this model; "" where that cannot be told."""
+    from orchestrator.privacy.clipping import default_clip_norm, gradient_length
+
+    privacy, chosen = task.privacy, default_clip_norm(task)
+    if not privacy.within_node or task.schema.kind != "table":
+        return ""
+    length = f"a record's gradient is about {gradient_length(task.schema):.2g} long at first"
+    if not privacy.clip_norm:
+        return f"clip norm {chosen:g}, chosen by the model's inputs and classes: {length}"
+    if privacy.clip_norm < chosen / 2:
+        return (
+            f"clip norm {privacy.clip_norm:g}: {length}, so most are shortened, which leaves the model too unsure of itself; "
+            f"without clip_norm it is {chosen:g}"
+        )
+    if privacy.clip_norm > 3 * chosen:
+        return f"clip norm {privacy.clip_norm:g}: {length}, so most of the noise is wasted; without clip_norm it is {chosen:g}"
+    return f"clip norm {privacy.clip_norm:g}: {length}; without clip_norm it is {chosen:g}"
+
+
+def _of_evaluation(task: Task, epsilon: float, found: EvaluationOutlook) -> str:
+    from orchestrator.gateway.scores import SHOWN, SHOWN_WITHIN, STEERS_WITHIN
+
+    shown = {"accuracy": SHOWN, "loss": SHOWN_WITHIN["loss"]}
+    hidden = [name for name, most in shown.items() if (found.of(name) or 0.0) > most]
+    lost = [name for name in shown if (found.of(name) or 0.0) > STEERS_WITHIN]
+    words = f"; {' and '.join(hidden)} will be too noisy to show" if hidden else ""
+    if lost:
+        words += (
+            f"; best and patience cannot go by {' or '.join(lost)}: about {found.enough:,} held out would do for both"
+        )
+    return (
+        f"epsilon {epsilon:g}: evaluated on about {found.records:,.0f} held out, noise alone moves accuracy by "
+        f"{found.accuracy:.2g} and loss by {found.loss:.2g} (95 %){words}"
+    )
 
 
 def _remark(task: Task, units: str, each: Outlook) -> str:

@@ -2,7 +2,7 @@
 
 import json
 import logging
-from typing import Any, Callable, Dict, Optional
+from typing import Any, Callable, Dict, Optional, Sequence
 
 from orchestrator.wire.plain import plain, plain_fields, when
 from orchestrator.wire.topics import PROTOCOL
@@ -50,15 +50,19 @@ def _describe(event: Dict[str, Any]) -> Optional[str]:
     if kind == "aggregated" and event["round"] > event["of"]:
         return "last evaluation done"
     if kind == "aggregated":
-        figures = "".join(f", {k} {event[k]:.3f}" for k in ("loss", "accuracy", "auc") if event.get(k) is not None)
-        return f"round {event['round']}/{event['of']}: {event['updates']} updates{figures}, {event['seconds']:.2f} s"
+        figures = _figures(event, ("loss", "accuracy", "auc"))
+        figures = f", {figures}" if figures else ""
+        share = (event.get("clipped") or {}).get("share")
+        clipped = "" if share is None else f", {100 * share:.0f} % of gradients clipped"
+        return f"round {event['round']}/{event['of']}: {event['updates']} updates{figures}{clipped}, {event['seconds']:.2f} s"
     if kind == "evaluated":
         federated = event["federated"]
-        known = {
-            k: federated[k] for k in ("loss", "accuracy", "auc", "calibration_error") if federated.get(k) is not None
-        }
-        figures = ", ".join(f"{name.replace('_', ' ')} {value:.3f}" for name, value in known.items())
-        return f"round {event['round']} on {federated['records']:.0f} held-out records: {figures or 'too few to say'}"
+        figures = _figures(federated, ("loss", "accuracy", "auc", "calibration_error"))
+        records = federated.get("records")
+        count = "held-out records" if records is None else f"{records:.0f} held-out records"
+        hidden = ", ".join(name.replace("_", " ") for name in federated.get("too_noisy", ()))
+        hidden = f"; too noisy to show: {hidden}" if hidden else ""
+        return f"round {event['round']} on {count}: {figures or 'too few to say'}{hidden}"
     if kind == "resumed":
         declined = "".join(f"; {node} declined: {reason}" for node, reason in event["declined"].items())
         return f"here when it was cut off: {', '.join(event['here']) or 'no node'}{declined}\nwaits for {event['waits_for']}"
@@ -88,6 +92,7 @@ def _describe(event: Dict[str, Any]) -> Optional[str]:
         "name_in_use": "refused a second node that calls itself {node}: the first one goes on",
         "shortened": "round {round}: shortened the updates of {names}, far longer than the others",
         "on_floor": "warning: {reason}",
+        "not_steered": "round {round}: {notice}",
         "stopped_early": "stopped at round {round}: no better one for {patience} rounds",
         "watching": "bundle {bundle}; waiting for boards with model {digest} to report drift",
         "drift": "{board} reports drift {psi:.3f}; training again above {above:g}",
@@ -110,3 +115,10 @@ def _stray(event: Dict[str, Any]) -> str:
         f"{event['node']} waits for a gateway of federation {event['federation']!r}, this one is of {event['own']!r}: if it "
         f"is to join, start it with --federation {event['own']}"
     )
+
+
+def _figures(found: Dict[str, Any], names: Sequence[str]) -> str:
+    """Those that are there, with their intervals of 95 %."""
+    from orchestrator.gateway.score_tables import cell
+
+    return ", ".join(f"{name.replace('_', ' ')} {cell(found, name)}" for name in names if found.get(name) is not None)

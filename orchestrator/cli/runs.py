@@ -124,6 +124,7 @@ def _show(arguments: argparse.Namespace) -> int:
     from dataclasses import asdict, replace
 
     from orchestrator.cli.tables import say
+    from orchestrator.gateway import score_tables
     from orchestrator.gateway.run_tables import pseudonyms, round_rows
     from orchestrator.privacy.participation import WITHHELD
 
@@ -142,6 +143,7 @@ def _show(arguments: argparse.Namespace) -> int:
             "nodes": [asdict(node) for node in shown],
             "privacy": statement or None,
             "task": history.task(run),
+            "scores": score_tables.renamed(score_tables.chosen(_scored(history, run)), names),
             "participation": WITHHELD if history.secret_sample(run) else None,
         }
     if arguments.json:
@@ -151,8 +153,13 @@ def _show(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _scored(history: History, run: str) -> Dict[str, Any]:
+    """What of a run's figures is shown: those of its report, and of its rounds so far."""
+    return {**(history.report(run) or {}), "per_round": [r.figures for r in history.rounds(run)]}
+
+
 def _page(found: Dict[str, Any]) -> str:
-    from orchestrator.cli.tables import moment, number, table
+    from orchestrator.cli.tables import moment, number, scores, table
 
     run = found["run"]
     lines = [
@@ -172,6 +179,8 @@ def _page(found: Dict[str, Any]) -> str:
         seconds = "-" if r["seconds"] is None else f"{r['seconds']:.2f}"
         rows.append((str(r["round"]), moment(r["ended"]), seconds, *counts, *figures))
     lines += [table(rows), ""]
+    shown = scores(found["scores"], found["task"].get("schema", {}).get("classes", ()))
+    lines += [shown, ""] if shown else []
     if found["participation"]:
         lines += [f"who was in which round: {found['participation']}", ""]
     rows_of_nodes: List[Tuple[str, ...]] = [("node", "records", "state", "rounds", "last seen", "memory MiB")]
@@ -184,6 +193,7 @@ def _page(found: Dict[str, Any]) -> str:
     lines += [table(rows_of_nodes), ""]
     if found["privacy"]:
         lines += [f"privacy: {found['privacy']['claim']}"]
+        lines += [f"  {found['privacy']['clipped']}"] if found["privacy"].get("clipped") else []
         lines += [f"  not covered: {what}" for what in found["privacy"].get("not_covered", ())]
     elif run["epsilon_budget"] is None:
         lines += ["privacy: none, the task trains without it"]

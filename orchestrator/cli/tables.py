@@ -2,7 +2,7 @@
 
 import json
 import time
-from typing import Any, Dict, Optional, Sequence
+from typing import Any, Dict, Mapping, Optional, Sequence
 
 from orchestrator.wire.plain import plain
 
@@ -15,6 +15,20 @@ def table(rows: Sequence[Sequence[str]]) -> str:
     rows = [[plain(cell) for cell in row] for row in rows]
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows)
+
+
+def scores(columns: Mapping[str, Mapping[str, Any]], classes: Sequence[str]) -> str:
+    """Figures of a model (score_tables.chosen) with intervals, each site's, and warnings; empty where there are none."""
+    from orchestrator.gateway import score_tables
+
+    if not columns:
+        return ""
+    parts = [table(score_tables.rows(columns, classes))]
+    for title, figures in columns.items():
+        sites = score_tables.site_rows(figures)
+        parts += [f"{title}, by site:\n{table(sites)}"] if sites else []
+    parts += [f"warning: {line}" for line in score_tables.warnings(columns)]
+    return "\n\n".join([*parts, "Intervals are of 95 %; thresholds were chosen on the records they are shown for."])
 
 
 def say(text: str) -> None:

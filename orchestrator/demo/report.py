@@ -6,6 +6,8 @@ from typing import Any, Dict, List
 from rich.console import Console
 from rich.table import Table
 
+from orchestrator.gateway.score_tables import LABELS, cell
+
 
 def assemble(result: Dict[str, Any], board: Dict[str, Any], metrics: Dict[str, Any], seconds: float) -> Dict[str, Any]:
     """The contract of report.json from the gateway's result and the board's run; `metrics` is that of the board."""
@@ -35,19 +37,27 @@ def print_table(report: Dict[str, Any], console: Console) -> None:
     for name in ("float", "int8", "TFLM", "board"):
         table.add_column(name, justify="right")
     engines = [metrics[name] for name in ("float", "int8", "tflm", "board")]
-    table.add_row("accuracy", *(f"{m['accuracy']:.3f}" for m in engines))
-    if all("auc" in m for m in engines):
-        table.add_row("AUC", *(f"{m['auc']:.3f}" for m in engines))
+    for name, label in LABELS.items():
+        if any(m.get(name) is not None for m in engines):
+            table.add_row(label, *(_engine_cell(m, name, i == 0) for i, m in enumerate(engines)))
     groups = list(engines[0].get("per_node", {}))
     if len(groups) > 1:
         for group in groups:
-            table.add_row(f"accuracy at {group}", *(f"{m['per_node'][group]:.3f}" for m in engines))
+            sites = [m["sites"][group] for m in engines]
+            table.add_row(f"accuracy at {group}", *(_engine_cell(m, "accuracy", i == 0) for i, m in enumerate(sites)))
         table.add_row("mean over nodes", *(f"{sum(m['per_node'].values()) / len(m['per_node']):.3f}" for m in engines))
     console.print(table)
     facts = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
     for name, text in _facts(report, wire, memory, board):
         facts.add_row(f"[bold]{name}[/bold]", text)
     console.print(facts)
+    if metrics["board"]["warning"]:
+        console.print(f"[yellow]warning[/yellow]: {metrics['board']['warning']}", highlight=False)
+
+
+def _engine_cell(figures: Dict[str, Any], name: str, whole: bool) -> str:
+    """With its interval in the first column: the others are of the same rows."""
+    return cell(figures if whole else {name: figures.get(name)}, name)
 
 
 def _facts(report: Dict[str, Any], wire: Dict[str, Any], memory: Dict[str, Any], board: Dict[str, Any]) -> List[Any]:

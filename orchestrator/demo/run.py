@@ -18,7 +18,7 @@ from orchestrator.demo.report import assemble, plot_rounds, print_table
 from orchestrator.demo.tasks import TASKS, Prepared, Request, under_secure_sums
 from orchestrator.errors import EdgewardError, UsageError
 from orchestrator.gateway.broker import free_port
-from orchestrator.gateway.evaluation import score
+from orchestrator.gateway.evaluation import probabilities_of, score
 from orchestrator.gateway.federation import EVALUATION, write_json
 from orchestrator.node.data import load_dataset
 from orchestrator.wire.task import task_to_dict
@@ -40,7 +40,7 @@ def run_demo(task: str, request: Request, broker: str = "embedded", as_json: boo
     bundle = Path(result["bundle"])
     board = run_board(bundle, request.out / EVALUATION)
     y, groups = _labels(prepared)
-    board_metrics = score(y, board["outputs"].astype(np.float64), groups)
+    board_metrics = score(y, probabilities_of(board["outputs"]), groups, prepared.task.schema.classes)
     report = assemble(result, board["report"], board_metrics, time.monotonic() - started)
     write_json(request.out / "report.json", report)
     plot_rounds(report, request.out / "rounds.png")

@@ -10,9 +10,11 @@ from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
 import numpy as np
 
 from orchestrator.errors import RoundError, WireError
+from orchestrator.gateway.clipped import Tallies, check_tally
 from orchestrator.gateway.run import norm_multiple, standardization, strategy_of, tail_starts_after, trained_rounds
+from orchestrator.gateway.scores import STEERS_WITHIN, figures, of_sums, steers
 from orchestrator.gateway.store import PARTIAL, STATE_PREFIX, Store
-from orchestrator.privacy.noisy_sum import statistics_sum
+from orchestrator.privacy.noisy_sum import TALLY, evaluation_noise, statistics_sum
 from orchestrator.privacy.standardization import (
     MIN_STD,
     exact_mean_and_std,
@@ -28,7 +30,7 @@ from orchestrator.rounds.scaffold import COUNTED
 from orchestrator.rounds.strategy import Update
 from orchestrator.wire.body import decode_body
 from orchestrator.wire.codec import EXACT, decode_update
-from orchestrator.wire.evaluation import check, summarize, vector_size
+from orchestrator.wire.evaluation import check, vector_size
 from orchestrator.wire.task import Task
 
 MAX_MESSAGE_BYTES = 512 << 20
@@ -49,27 +51,29 @@ Tensors = Dict[str, np.ndarray]
 
 @dataclass
 class Outcome:
-    """What a round leaves: vectors to store, figures of it, figures it brought of an earlier round, whether to stop."""
+    """What a round leaves: vectors to store, figures of it, figures it brought of an earlier round, whether to stop, and what
+    people should know, said once."""
 
     vectors: Dict[str, np.ndarray] = field(default_factory=dict)
     figures: Dict[str, Any] = field(default_factory=dict)
     evaluated: Optional[Tuple[int, Dict[str, Any]]] = None
     stop: bool = False
+    notice: str = ""
 
     def not_finite(self) -> str:
         """The first of what is no finite number: a vector, or a figure such as the loss; empty where all are."""
         for name, vector in self.vectors.items():
             if not np.isfinite(vector).all():
                 return name
-        for figures in (self.figures, {} if self.evaluated is None else self.evaluated[1]):
-            named = _not_finite_in(figures)
+        for said in (self.figures, {} if self.evaluated is None else self.evaluated[1]):
+            named = _not_finite_in(said)
             if named:
                 return named
         return ""
 
 
-def _not_finite_in(figures: Dict[str, Any]) -> str:
-    for name, value in figures.items():
+def _not_finite_in(said: Dict[str, Any]) -> str:
+    for name, value in said.items():
         inner = _not_finite_in(value) if isinstance(value, dict) else ""
         if inner or (isinstance(value, float) and not np.isfinite(value)):
             return inner or name
@@ -89,6 +93,7 @@ class Aggregation:
         self._most = 0
         self._multiple = norm_multiple(task)
         self._shortened: Tuple[str, ...] = ()
+        self._tallies = Tallies(task)
 
     def most_unpacked(self, header: Dict[str, Any]) -> int:
         """Bytes a node's message with this header may have, unpacked: what the task's parameters make of its kind."""
@@ -118,6 +123,7 @@ class Aggregation:
             largest = float(np.abs(update).max(initial=0.0))
             if largest > most:
                 raise WireError(f"update with a value of {largest:.3g}, at most {most:.3g} makes sense")
+            check_tally(tensors.get(TALLY), MOST_COUNTED)
         if self._task.evaluates(number):
             counted = float(np.abs(self._evaluation_sums(tensors)).max(initial=0.0))
             if counted > MOST_COUNTED:
@@ -144,6 +150,7 @@ class Aggregation:
         Raises RoundError when the strategy cannot aggregate these updates, saying why.
         """
         self._shortened = ()
+        self._tallies = Tallies(self._task)
         if self._task.rounds.provided:
             return self._partial(action)
         if action.round == STATISTICS_ROUND:
@@ -158,7 +165,7 @@ class Aggregation:
         else:
             outcome.vectors = {**self._tail(action.round, self.weights())}  # a Poisson sample may be empty
         if sums:
-            self._take_evaluation(sums, outcome)
+            self._take_evaluation(sums, len(action.nodes) if "" in sums else len(sums), outcome)
         if self._evaluate is not None and action.round <= self._task.training.rounds:
             mean, std = standardization(self._store, self._run, self._task)
             weights = outcome.vectors.get("weights", self.weights())
@@ -168,6 +175,8 @@ class Aggregation:
                 self._compare(action.round, outcome.figures, weights, outcome)
         if self._shortened:
             outcome.figures["shortened"] = list(self._shortened)
+        if self._tallies.nodes:
+            outcome.figures["clipped"] = self._tallies.figures(self.weights().size)
         return outcome
 
     def _partial(self, action: Aggregate) -> Outcome:
@@ -254,6 +263,8 @@ class Aggregation:
             if not staleness and self._task.evaluates(action.round):
                 sums[node] = self._evaluation_sums(tensors)
             number = int(header["round"])
+            if TALLY in tensors and self._task.privacy.clip_tally:
+                self._tallies.add(tensors[TALLY], int(header.get("units", header["records"])))
             delta = self._within(bound, node, self._decode(number, header, tensors))
             travel = self._task.training.travel_at(number)
             yield Update(node, float(header["records"]), delta, staleness, travel, known)
@@ -331,36 +342,59 @@ class Aggregation:
     def _evaluation_sums(self, tensors: Tensors) -> np.ndarray:
         return check(tensors.get("evaluation"), len(self._task.schema.classes), self._task.evaluation.bins)
 
-    def _take_evaluation(self, sums: Dict[str, np.ndarray], outcome: Outcome) -> None:
-        """What the nodes counted is about the weights they were sent: those of the last round trained before."""
+    def _take_evaluation(self, sums: Dict[str, np.ndarray], nodes: int, outcome: Outcome) -> None:
+        """What `nodes` nodes counted is about the weights they were sent: those of the last round trained before."""
         trained = [r["round"] for r in self._store.results(self._run) if r["round"] != STATISTICS_ROUND]
-        classes, bins = len(self._task.schema.classes), self._task.evaluation.bins
-        pooled = summarize(np.sum([sums[node] for node in sorted(sums)], axis=0), classes, bins)
+        pooled = self._said(np.sum([sums[node] for node in sorted(sums)], axis=0), nodes)
         # A secure sum comes under no node's name.
-        per_node = {node: summarize(vector, classes, bins) for node, vector in sorted(sums.items()) if node}
-        figures = {"federated": {**pooled, **({"per_node": per_node} if per_node else {})}}
-        outcome.evaluated = (max(trained), figures)
+        per_node = {node: self._said(vector, 1) for node, vector in sorted(sums.items()) if node}
+        if per_node:
+            pooled["per_node"] = per_node
+        if self._steered:
+            pooled["steers"] = steers(pooled, self._task.training.metric, self._task.privacy.on)
+        outcome.evaluated = (max(trained), {"federated": pooled})
         self._compare(max(trained), pooled, self.weights(), outcome)
 
-    def _compare(self, number: int, figures: Dict[str, Any], weights: np.ndarray, outcome: Outcome) -> None:
+    def _said(self, sums: np.ndarray, nodes: int) -> Dict[str, Any]:
+        classes, noise = self._task.schema.classes, evaluation_noise(self._task, nodes)
+        return figures(of_sums(sums, len(classes), self._task.evaluation.bins, noise), classes)
+
+    @property
+    def _steered(self) -> bool:
+        return self._task.training.best or self._task.training.patience > 0
+
+    def _compare(self, number: int, said: Dict[str, Any], weights: np.ndarray, outcome: Outcome) -> None:
         """Keeps the weights of the best round, and says when there was no better one for `patience` rounds."""
         training = self._task.training
-        if not training.best and not training.patience:
+        if not self._steered:
             return
         best: Optional[Tuple[float, int]] = None
-        for result in self._store.results(self._run):
+        before = [r for r in self._store.results(self._run) if r["round"] not in (STATISTICS_ROUND, number)]
+        for result in before:
             score = self._score(result.get("federated", {}) if self._task.evaluation.on else result)
-            if result["round"] not in (STATISTICS_ROUND, number) and score is not None:
+            if score is not None:
                 best = max(best or (score, -result["round"]), (score, -result["round"]))
-        score = self._score(figures)
-        if score is not None and (best is None or score > best[0]):
+        score = self._score(said)
+        if score is None and self._task.evaluation.on:
+            if not any(r.get("federated", {}).get("steers") is False for r in before):
+                outcome.notice = self._cannot_steer(said)
+        elif score is not None and (best is None or score > best[0]):
             outcome.vectors["best"] = weights
         elif training.patience and best is not None:
             outcome.stop = number + best[1] >= training.patience
 
-    def _score(self, figures: Dict[str, Any]) -> Optional[float]:
-        """The task's metric, the higher the better; None where there is none."""
-        value = figures.get(self._task.training.metric)
-        if value is None:
+    def _cannot_steer(self, said: Dict[str, Any]) -> str:
+        metric = self._task.training.metric
+        half = said.get("noise", {}).get(metric)
+        moved = "drowns it" if half is None else f"moves it by {half:.2g}"
+        return (
+            f"best and patience do not go by {metric}: the noise of federated evaluation {moved} (95 %), more than "
+            f"{STEERS_WITHIN:g}. The result is the last round's unless a later one shows better, and nothing stops early"
+        )
+
+    def _score(self, said: Dict[str, Any]) -> Optional[float]:
+        """The task's metric, the higher the better; None where there is none, or where it is mostly noise."""
+        metric, private = self._task.training.metric, self._task.privacy.on and self._task.evaluation.on
+        if not steers(said, metric, private):
             return None
-        return -float(value) if self._task.training.metric == "loss" else float(value)
+        return -float(said[metric]) if metric == "loss" else float(said[metric])

@@ -13,13 +13,15 @@ from model_export.models import check_spec
 from orchestrator.errors import EdgewardError, UsageError
 from orchestrator.gateway.broker import KINDS
 from orchestrator.gateway.run import neighbour_objections, strategy_objections
+from orchestrator.gateway.scores import STEERS_WITHIN
 from orchestrator.gateway.web.settings import WebSettings
 from orchestrator.node.cells import canonical
 from orchestrator.node.data import load_dataset
 from orchestrator.node.graph_check import MAX_TENSOR_BYTES
+from orchestrator.privacy.evaluation_outlook import most_held_out, outlook
 from orchestrator.wire.bounds import host_name, near, within
 from orchestrator.wire.link import BrokerAddress
-from orchestrator.wire.protection import Aggregation
+from orchestrator.wire.protection import Aggregation, Privacy
 from orchestrator.wire.structure import attempt
 from orchestrator.wire.task import Evaluation, Feature, Rounds, Schema, Selection, Training
 from orchestrator.wire.topics import check_name
@@ -56,6 +58,7 @@ class Parts(NamedTuple):
     selection: Optional[Selection]
     federated: Optional[Evaluation]
     aggregation: Optional[Aggregation]
+    privacy: Optional[Privacy]
 
 
 def parts_of(config: "Config") -> Parts:
@@ -73,6 +76,7 @@ def parts_of(config: "Config") -> Parts:
         task.selection,
         task.evaluation,
         task.aggregation,
+        task.privacy,
     )
 
 
@@ -98,6 +102,7 @@ def parts_of_text(data: Dict[str, Any], gateway: type) -> Parts:
         part(Selection, "selection"),
         part(Evaluation, "evaluation"),
         part(Aggregation, "aggregation"),
+        part(Privacy, "privacy"),
     )
 
 
@@ -116,6 +121,7 @@ def mistakes(parts: Parts, base: Optional[Path] = None) -> List[str]:
     if parts.training is not None:
         found += [f"task.training.{line}" for line in _training(parts.training)]
         found += _figures(parts, parts.training)
+        found += _steering(parts, parts.training)
         found += _personal(parts, parts.training)
     if parts.training is not None and parts.rounds is not None and parts.selection is not None:
         secure = parts.aggregation is not None and parts.aggregation.secure
@@ -277,6 +283,27 @@ def _figures(parts: Parts, training: Training) -> Iterator[str]:
         )
     if training.metric == "auc" and parts.schema is not None and len(parts.schema.classes) != 2:
         yield f"task.training.metric 'auc' is for two classes, the schema has {len(parts.schema.classes)}"
+
+
+def _steering(parts: Parts, training: Training) -> Iterator[str]:
+    """Where private federated evaluation is bound to be too noisy for `best` and `patience`, whatever the nodes have."""
+    privacy, federated, rounds = parts.privacy, parts.federated, parts.rounds
+    if privacy is None or federated is None or rounds is None or parts.schema is None or parts.aggregation is None:
+        return
+    if not (training.best or training.patience) or not (privacy.on and federated.on):
+        return
+    most = most_held_out(privacy, federated, rounds.nodes)
+    declared = (privacy, training, federated, parts.aggregation, len(parts.schema.classes), rounds.nodes)
+    found = outlook(*declared, most, STEERS_WITHIN)
+    moved = found.of(training.metric)
+    if moved is not None and moved > STEERS_WITHIN:
+        yield (
+            f"task.training: best and patience cannot go by {training.metric} of private federated evaluation: with "
+            f"{most:,.0f} {privacy.unit}s held out, the most that delta {privacy.delta:g} allows on {rounds.nodes} nodes, noise "
+            f"alone moves it by {moved:.2g} (95 %), more than {STEERS_WITHIN:g}. Evaluate less often (evaluation.every), raise "
+            "epsilon, name rows of your own in [evaluation] in its place, or leave best and patience out; "
+            "`edgeward privacy plan` shows what it would take"
+        )
 
 
 def _personal(parts: Parts, training: Training) -> Iterator[str]:

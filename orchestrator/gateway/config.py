@@ -56,11 +56,20 @@ def load_config(path: Path, given: Mapping[str, Any] = MappingProxyType({}), fil
     gateway = data.get("gateway", {})
     if isinstance(gateway, dict):
         data = {**data, "gateway": {**gateway, **given}}
-    config, wrong = attempt(data, Config)
+    config, wrong = attempt(_with_unstated(data), Config)
     parts = parts_of_text(data, GatewaySettings) if config is None else parts_of(config)
     _refuse(str(path), [*wrong, *mistakes(parts, path.parent if files else None)])
     assert isinstance(config, Config)
     return config
+
+
+def _with_unstated(data: Dict[str, Any]) -> Dict[str, Any]:
+    """A clip norm that is not stated follows the model's size."""
+    task = data.get("task")
+    privacy = task.get("privacy", {}) if isinstance(task, dict) else None
+    if not isinstance(task, dict) or not isinstance(privacy, dict) or "clip_norm" in privacy:
+        return data
+    return {**data, "task": {**task, "privacy": {"clip_norm": 0.0, **privacy}}}
 
 
 def check_config(config: Config, base: Path) -> None:

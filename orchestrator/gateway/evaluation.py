@@ -1,9 +1,10 @@
-"""How good the weights are on rows the gateway may see: loss, accuracy, AUC, per group."""
+"""How good the weights are on rows the gateway may see, and on those of each group."""
 
 from typing import Any, Dict, NamedTuple, Optional, Sequence
 
 import numpy as np
 
+from orchestrator.gateway.scores import figures, of_rows
 from orchestrator.node.runtime import TrainingGraph
 from orchestrator.privacy.standardization import standardize
 
@@ -19,14 +20,16 @@ class EvaluationSet(NamedTuple):
 class Evaluator:
     """Scores weights on a fixed set with the training graph's `infer`."""
 
-    def __init__(self, graph: bytes, rows: EvaluationSet) -> None:
+    def __init__(self, graph: bytes, rows: EvaluationSet, classes: Sequence[str] = ()) -> None:
+        """classes: their names, for what is said of them."""
         self._graph = TrainingGraph(graph)
         self._rows = rows
+        self._names = tuple(classes)
 
     def __call__(self, weights: np.ndarray, mean: np.ndarray, std: np.ndarray) -> Dict[str, Any]:
-        """{loss, accuracy[, auc]} of float32 weights (P,)."""
+        """{loss, accuracy[, auc], ...} of float32 weights (P,), as scores.figures; of resamples there is none in each round."""
         probabilities = softmax(self._graph.logits(weights, standardize(self._rows.x, mean, std)))
-        return {"loss": cross_entropy(self._rows.y, probabilities), **score(self._rows.y, probabilities)}
+        return figures(of_rows(self._rows.y, probabilities), self._names, resample=False)
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
@@ -35,29 +38,20 @@ def softmax(logits: np.ndarray) -> np.ndarray:
     return np.asarray(shifted / shifted.sum(axis=1, keepdims=True))
 
 
-def cross_entropy(y: np.ndarray, probabilities: np.ndarray) -> float:
-    return float(-np.log(np.maximum(probabilities[np.arange(len(y)), y], 1e-12)).mean())
+def probabilities_of(outputs: np.ndarray) -> np.ndarray:
+    """float64 probabilities (n, classes) of a quantized model's int8 outputs, which are 1/256 apart from -128 on."""
+    return (outputs.astype(np.float64) + 128) / 256
 
 
-def score(y: np.ndarray, probabilities: np.ndarray, groups: Optional[Sequence[str]] = None) -> Dict[str, Any]:
-    """{accuracy[, auc][, per_node]}: AUC for two classes that both occur, per_node when groups are given."""
-    correct = probabilities.argmax(axis=1) == y
-    result: Dict[str, Any] = {"accuracy": float(correct.mean())}
-    if probabilities.shape[1] == 2 and 0 < y.sum() < len(y):
-        result["auc"] = area_under_curve(y, probabilities[:, 1])
+def score(
+    y: np.ndarray, probabilities: np.ndarray, groups: Optional[Sequence[str]] = None, classes: Sequence[str] = ()
+) -> Dict[str, Any]:
+    """scores.figures, and with groups per_node, the accuracy of each, and sites, all figures of each."""
+    result = figures(of_rows(y, probabilities), classes)
     if groups is not None:
         names = np.asarray(groups)
-        result["per_node"] = {str(name): float(correct[names == name].mean()) for name in sorted(set(groups))}
+        chosen = {str(name): names == name for name in sorted(set(groups))}
+        sites = {name: figures(of_rows(y[rows], probabilities[rows]), classes) for name, rows in chosen.items()}
+        result["per_node"] = {name: site["accuracy"] for name, site in sites.items()}
+        result["sites"] = sites
     return result
-
-
-def area_under_curve(y: np.ndarray, scores: np.ndarray) -> float:
-    """Area under the ROC curve as the Mann-Whitney statistic, ties counted half."""
-    order = np.argsort(scores, kind="mergesort")
-    ranks = np.empty(len(scores))
-    ranks[order] = np.arange(1, len(scores) + 1)
-    _, inverse = np.unique(scores, return_inverse=True)
-    ranks = (np.bincount(inverse, ranks) / np.bincount(inverse))[inverse]
-    positives = int((y == 1).sum())
-    negatives = len(y) - positives
-    return float((ranks[y == 1].sum() - positives * (positives + 1) / 2) / (positives * negatives))

@@ -19,7 +19,7 @@ import shutil
 import time
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -31,13 +31,14 @@ from orchestrator.gateway.audit import AUDIT_FILE
 from orchestrator.gateway.authority import Authority
 from orchestrator.gateway.broker import KINDS, OwnBroker
 from orchestrator.gateway.calibration import Calibration, quantization_rows
+from orchestrator.gateway.clipped import in_words, of_run
 from orchestrator.gateway.config import Config, check_config
 from orchestrator.gateway.course import Progress
-from orchestrator.gateway.evaluation import EvaluationSet, Evaluator, score
+from orchestrator.gateway.evaluation import EvaluationSet, Evaluator, probabilities_of, score
 from orchestrator.gateway.gateway import Gateway
 from orchestrator.gateway.personalization import NO_BUNDLE, plan_personal
 from orchestrator.gateway.registry import keep_model
-from orchestrator.gateway.run import RunResult, Trained, final_weights, open_run, run_id
+from orchestrator.gateway.run import RunResult, Trained, final_weights, named_apart, open_run, run_id
 from orchestrator.gateway.running import Held
 from orchestrator.gateway.spent_elsewhere import spent_elsewhere
 from orchestrator.gateway.store import Store
@@ -122,17 +123,20 @@ class Orchestrator:
     def trained(self) -> int:
         """How many trainings of this task the store knows, finished or not."""
         number = 0
-        while self._store.find_run(run_id(self._config.task, number + 1)) is not None:
+        while self._store.find_run(self._run_id(number + 1)) is not None:
             number += 1
         return number
 
+    def _run_id(self, number: int) -> str:
+        return run_id(self._config.task, number, named_apart(self._store, self._config.task))
+
     def train(self, number: int) -> Dict[str, Any]:
         """The `number`-th training (from 1), up to its bundle; one that was begun is continued."""
-        run = run_id(self._config.task, number)
+        run = self._run_id(number)
         task, graph = self._open(run, number)
         if self._broker is not None:
             self._broker.restart_if_dead()
-        evaluate = Evaluator(graph, self._rows) if self._rows is not None else None
+        evaluate = Evaluator(graph, self._rows, task.schema.classes) if self._rows is not None else None
         federation = self._config.gateway.federation
         gateway = Gateway(
             self._store, run, federation, self.address, self._broker, evaluate, self.progress, self._authority
@@ -141,6 +145,9 @@ class Orchestrator:
         broker_mib = peak_memory_mib(str(self._broker.pid)) if self._broker else None
         claim = statement_apart(task, result.records, number, result.observed(self._authority is not None))
         claim["other_runs"] = spent_elsewhere(self._store, run, result.records)
+        clipped = of_run(result.rounds)
+        if clipped is not None:
+            claim["clipped"] = in_words(clipped, task.privacy.clip_norm)
         report = _report(run, task, result, claim, {"gateway": peak_memory_mib(), "broker": broker_mib})
         if task.training.personal_parameters:
             report.update(bundle=None, digest="", no_bundle=NO_BUNDLE)
@@ -151,7 +158,7 @@ class Orchestrator:
             report.update(made)
             signed_by = None if self._authority is None else self._authority.key_id
             self.progress({"event": "bundle", "run": run, "digest": report["digest"], "signed_by": signed_by})
-        report = stated(report, task)
+        report = stated({**report, "clipped": clipped}, task)
         write_json(self._out / "result.json", report)
         self._store.put_report(run, time.time(), report)
         if report["bundle"]:
@@ -161,7 +168,7 @@ class Orchestrator:
     def _open(self, run: str, number: int) -> Tuple[Task, bytes]:
         if number == 1 or self._store.find_run(run) is not None:
             return _open_or_prepare(self._store, run, self._config.task, self._model, self._out, self.progress)
-        before = run_id(self._config.task, number - 1)
+        before = self._run_id(number - 1)
         stored = self._store.find_run(before)
         if stored is None:
             raise EdgewardError(f"training {number} goes on from run {before}, which the store does not have")
@@ -348,7 +355,7 @@ def quantize(
         "digest": bundled["model_digest"],
     }
     if rows is not None:
-        answer["metrics"] = _metrics(out / EVALUATION, rows)
+        answer["metrics"] = _metrics(out / EVALUATION, rows, task.schema.classes)
     return answer
 
 
@@ -359,13 +366,14 @@ def _make_private(folder: Path) -> None:
     folder.mkdir(parents=True, mode=0o700)
 
 
-def _metrics(folder: Path, rows: EvaluationSet) -> Dict[str, Any]:
-    """{float, int8, tflm: {accuracy[, auc], per_node}} from the scores the worker left."""
-    return {
-        "float": score(rows.y, np.load(folder / "float_probs.npy"), rows.groups),
-        "int8": score(rows.y, np.load(folder / "int8_probs.npy"), rows.groups),
-        "tflm": score(rows.y, np.load(folder / "tflm_outputs.npy").astype(np.float64), rows.groups),
+def _metrics(folder: Path, rows: EvaluationSet, classes: Sequence[str]) -> Dict[str, Any]:
+    """{float, int8, tflm: evaluation.score} from the outputs the worker left."""
+    outputs = {
+        "float": np.load(folder / "float_probs.npy"),
+        "int8": np.load(folder / "int8_probs.npy"),
+        "tflm": probabilities_of(np.load(folder / "tflm_outputs.npy")),
     }
+    return {engine: score(rows.y, found, rows.groups, classes) for engine, found in outputs.items()}
 
 
 def _describe_features(schema: Schema, mean: np.ndarray, std: np.ndarray) -> List[Dict[str, Any]]:

@@ -459,6 +459,8 @@ class Gateway:
         hidden = outcome.figures.get("on_floor", [])
         if hidden:
             self._course.tell("on_floor", columns=hidden, reason=floor_warning(hidden))
+        if outcome.notice:
+            self._course.tell("not_steered", round=action.round, notice=outcome.notice)
         shortened = outcome.figures.get("shortened", [])
         if shortened:
             self._course.tell("shortened", round=action.round, nodes=shortened, names=", ".join(shortened))

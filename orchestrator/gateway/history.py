@@ -163,7 +163,7 @@ class History:
         started, last = bounds or (None, None)
         metrics: Dict[str, float] = {}
         for result in results:
-            metrics.update({k: float(result[k]) for k in _METRICS if result.get(k) is not None})
+            metrics.update({k: v for k, v in quality(result).items() if v is not None})
         return RunSummary(
             id=run,
             task=str(task.get("name", "")),
@@ -214,7 +214,8 @@ class History:
                 bytes_up=r["bytes_up"],
                 bytes_down=r["bytes_down"],
                 figures=r,
-                **{key: r.get(key) for key in ("codec_error", *_METRICS)},
+                codec_error=r.get("codec_error"),
+                **quality(r),
             )
             for r in self._results(run)
         ]
@@ -326,6 +327,13 @@ def _without_participation(result: Dict[str, Any]) -> RoundView:
     hidden: Dict[str, Any] = dict.fromkeys(("started", "ended", "seconds", "nodes", "bytes_up", "bytes_down"))
     known = {key: figures.get(key) for key in ("codec_error", *_METRICS)}
     return RoundView(number=figures["round"], figures=figures, **hidden, **known)
+
+
+def quality(result: Dict[str, Any]) -> Dict[str, Optional[float]]:
+    """loss, accuracy and AUC of a round's result: on the gateway's rows, or where it has none on those held out by nodes."""
+    federated = result.get("federated") or {}
+    found = {key: result[key] if result.get(key) is not None else federated.get(key) for key in _METRICS}
+    return {key: None if value is None else float(value) for key, value in found.items()}
 
 
 def training_number(run: str) -> int:

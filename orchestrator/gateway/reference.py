@@ -135,6 +135,8 @@ def _kind(annotation: Any) -> str:
 
 
 def _default(field: Any) -> str:
+    if "left out" in field.metadata:  # what a file that lacks the key means, where that is not the dataclass's default
+        return str(field.metadata["left out"])
     if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
         return "needed"
     value = field.default if field.default is not dataclasses.MISSING else field.default_factory()

@@ -1,12 +1,14 @@
 """A run as the store holds it: how it begins, what it leaves."""
 
 import hashlib
+from dataclasses import replace
 from typing import Any, Dict, Iterator, List, NamedTuple, Tuple
 
 import numpy as np
 
 from orchestrator.errors import RoundError, UsageError
 from orchestrator.gateway.store import Store
+from orchestrator.privacy.clipping import default_clip_norm
 from orchestrator.privacy.mask_graph import complete_up_to, enough_neighbours, least_neighbours, may_withhold
 from orchestrator.privacy.standardization import range_scaling
 from orchestrator.rounds.coordinator import Plan
@@ -19,13 +21,31 @@ from orchestrator.rounds.strategies import STRATEGIES, make_strategy
 from orchestrator.rounds.strategy import Strategy
 from orchestrator.wire.plain import as_run_name
 from orchestrator.wire.protection import Aggregation
-from orchestrator.wire.task import Rounds, Selection, Task, Training, task_from_dict, task_to_dict
+from orchestrator.wire.task import Rounds, Selection, Task, Training, later_fields, task_from_dict, task_to_dict
 
 
-def run_id(task: Task, number: int = 1) -> str:
-    """A name for the `number`-th training of a task: readable, and another one if the task changes."""
-    name = f"{as_run_name(task.name)}-{hashlib.sha256(repr(task).encode()).hexdigest()[:8]}"
+def run_id(task: Task, number: int = 1, other: bool = False) -> str:
+    """A name for the `number`-th training of a task: readable, and another one if the task changes.
+
+    A task that states no clip norm is named as it was when that meant 1. `other`: named apart from one that states 1.
+    """
+    if task.privacy.on and not task.privacy.clip_norm:
+        task = replace(task, privacy=replace(task.privacy, clip_norm=1.0))
+    stated = repr(task) + later_fields(task) + ("other clip norm" if other else "")
+    name = f"{as_run_name(task.name)}-{hashlib.sha256(stated.encode()).hexdigest()[:8]}"
     return name if number == 1 else f"{name}-{number}"
+
+
+def named_apart(store: Store, task: Task) -> bool:
+    """Whether the store has this task's name for one that differs in what is meant by its clip norm alone (see `run_id`)."""
+    stored = store.find_run(run_id(task))
+    if stored is None or not task.privacy.on:
+        return False
+    before = task_from_dict(stored[0], f"stored run {run_id(task)}").privacy
+    if task.privacy.clip_norm:
+        return before.clip_norm != task.privacy.clip_norm
+    # Of before such tasks had a tally: then it stated 1, or nothing.
+    return before.clip_tally and before.clip_norm != default_clip_norm(task)
 
 
 def plan_of(task: Task, key: bytes) -> Plan:

@@ -11,7 +11,9 @@ from orchestrator.wire.plain import csv_cell, plain
 
 SUFFIXES = (".csv", ".json", ".parquet")
 COLUMNS = ("run", "round", "started", "ended", "seconds", "nodes", "bytes_up", "bytes_down", "codec_error")
-FIGURES = ("loss", "accuracy", "auc")
+METRICS = ("loss", "accuracy", "auc")
+FIGURES = tuple(name for metric in METRICS for name in (metric, f"{metric}_low", f"{metric}_high"))
+"""Each with the ends of its interval of 95 %."""
 
 
 def flatten(data: Any, prefix: str = "") -> Dict[str, Any]:
@@ -48,12 +50,19 @@ def round_rows(run: str, rounds: Sequence[RoundView], names: Dict[str, str]) -> 
             "bytes_up": r.bytes_up,
             "bytes_down": r.bytes_down,
             "codec_error": r.codec_error,
-            "loss": r.loss,
-            "accuracy": r.accuracy,
-            "auc": r.auc,
+            **_figures(r),
         }
         for r in rounds
     ]
+
+
+def _figures(view: RoundView) -> Dict[str, Any]:
+    found = view.figures if view.figures.get("accuracy") is not None else view.figures.get("federated") or {}
+    row: Dict[str, Any] = {}
+    for metric in METRICS:
+        low, high = found.get("intervals", {}).get(metric) or (None, None)
+        row.update({metric: getattr(view, metric), f"{metric}_low": low, f"{metric}_high": high})
+    return row
 
 
 def pseudonyms(history: History, run: str) -> Dict[str, str]:

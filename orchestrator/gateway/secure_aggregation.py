@@ -14,6 +14,7 @@ from orchestrator.gateway.aggregation import MAX_MESSAGE_BYTES, ROOM_BYTES, Aggr
 from orchestrator.gateway.run import standardization
 from orchestrator.gateway.store import Store
 from orchestrator.privacy.mask_graph import complete_up_to
+from orchestrator.privacy.noisy_sum import TALLY
 from orchestrator.privacy.ring import from_ring
 from orchestrator.privacy.secure_session import COMMITMENT_BYTES, NONCE_BYTES
 from orchestrator.privacy.secure_sum import (
@@ -331,6 +332,8 @@ class SecureAggregation(Aggregation):
         if self._task.evaluates(action.round):
             self._take_sums(action, sums)
         assert isinstance(self._strategy, OfTheMean)  # the task allows no other
+        if TALLY in self._opened:
+            self._tallies.add(self._opened[TALLY].values, self._units, len(action.nodes))
         return self._strategy.move(shared, self._mean(action), self._strategy_state())
 
     def _take_sums(self, action: Aggregate, sums: Dict[str, np.ndarray]) -> None:

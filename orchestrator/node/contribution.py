@@ -25,6 +25,7 @@ from orchestrator.privacy.clipping import clip_l2
 from orchestrator.privacy.noise import SecureRandom
 from orchestrator.privacy.noisy_sum import (
     CLIP_NORM,
+    TALLY,
     WITHIN,
     evaluation_counts,
     noised_count,
@@ -179,6 +180,9 @@ class Contributor:
         if UPDATE in parts:
             sent, residual = self._encode(number, parts[UPDATE], fields)
             keep = {**keep, **residual}
+        if TALLY in parts:
+            beside = training_sum(task, self._parameters(tensors)).beside
+            sent = {**sent, TALLY: (parts[TALLY] / beside).astype(np.float32)}
         if EVALUATION in parts:
             sums = parts[EVALUATION]
             if task.privacy.on:
@@ -226,6 +230,9 @@ class Contributor:
         elif number <= run.task.training.rounds:
             parts[UPDATE], keep, more = self._train(number, announced, tensors, layout)
             fields.update(more)
+            if run.task.privacy.clip_tally and isinstance(run.trainer, GradientTrainer):
+                tally = run.trainer.take_tally()
+                parts.update({} if tally is None else {TALLY: tally})
         if run.task.evaluates(number):
             weights, mean, std = self.round_tensors(number, tensors)
             held_out = run.held_out._replace(x=standardize(run.held_out.x, mean, std))
@@ -245,6 +252,10 @@ class Contributor:
         if weights.ndim != 1 or self._run.task.training.parameters not in (0, weights.size):
             raise WireError(f"round {number} came with weights of shape {weights.shape}, the task has other ones")
         return with_personal(self._store, self._run.id, self._run.task, np.asarray(weights)), mean, std
+
+    @staticmethod
+    def _parameters(tensors: Tensors) -> int:
+        return int(tensors["weights"].size)
 
     def _statistics(self, layout: Optional[Layout]) -> np.ndarray:
         run = self._run
@@ -277,6 +288,9 @@ class Contributor:
             if isinstance(run.trainer, GradientTrainer):
                 run.trainer.expect(run.stated_units)
         privacy = run.task.privacy
+        tally_limit = _limit(layout, TALLY, run.stated_units)
+        if isinstance(run.trainer, GradientTrainer) and tally_limit is not None:
+            run.trainer.tally_limit = max(1, tally_limit // training.local_steps)
         if privacy.within_node and privacy.noise == "distributed":
             limit = _limit(layout, UPDATE, run.stated_units)
             if limit is None:

@@ -57,9 +57,16 @@ class TrainingGraph:
             raise GraphError("this training graph was closed")
         return self._process
 
-    def gradient(self, weights: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-        """float32 (P,): mean cross-entropy gradient over at most `batch_size` records."""
+    def gradient(
+        self, weights: np.ndarray, x: np.ndarray, y: np.ndarray, counts: Optional[np.ndarray] = None
+    ) -> np.ndarray:
+        """float32 (P,): mean cross-entropy gradient over at most `batch_size` records.
+
+        counts: float (n,), what each of them counts for; then it is their weighted sum over the larger of 1 and all counts.
+        """
         padded_x, padded_y, present = _pad(x, y, self.batch_size)
+        if counts is not None:
+            present[: len(x)] = counts
         return np.array(
             self.process.run("grad", weights, padded_x[np.newaxis], padded_y[np.newaxis], present[np.newaxis])[0]
         )

@@ -9,7 +9,7 @@ from orchestrator.node.data import Dataset
 from orchestrator.node.runtime import TrainingGraph
 from orchestrator.privacy.noise import SecureRandom
 from orchestrator.privacy.noisy_sum import NoisySum, noised_count, training_sum
-from orchestrator.wire.task import Task
+from orchestrator.wire.task import BALANCED, MOST_CLASS_WEIGHT, Task
 
 
 class Trainer(Protocol):
@@ -41,7 +41,11 @@ class GradientTrainer:
         self._dataset = dataset
         self._node = node
         self._random = SecureRandom()
+        self._counts = record_counts(task, dataset.y)
         self._expected_units = 0
+        self._clipped = 0  # units of this step that were longer than the clip norm: private
+        self._tally: Optional[np.ndarray] = None
+        self.tally_limit: Optional[int] = None  # to what a step's tally is cut before its noise, for a secure sum
         self._units = dataset.units(task.privacy.unit) if task.privacy.within_node else []
         self._gradients: Iterator[np.ndarray] = iter(())
         training = task.training
@@ -74,8 +78,15 @@ class GradientTrainer:
         return current - weights
 
     def gradient_sum(self, weights: np.ndarray, limit: int) -> np.ndarray:
-        gradients = self._sampled_gradients(weights.astype(np.float32))
-        return self._noisy_sum(weights).release(gradients, self._random, limit)
+        return self._step(self._noisy_sum(weights), weights.astype(np.float32), limit)
+
+    def take_tally(self) -> Optional[np.ndarray]:
+        """int64 (1,): clipped units of the steps since it was last taken, in steps of the sum's grid, with the noise of each.
+
+        None where the task has no tally.
+        """
+        tally, self._tally = self._tally, None
+        return tally
 
     def _noisy_sum(self, weights: np.ndarray) -> NoisySum:
         return training_sum(self._task, weights.size)
@@ -83,19 +94,39 @@ class GradientTrainer:
     def _private_gradient(self, weights: np.ndarray) -> np.ndarray:
         """Noised mean gradient of a Poisson sample, divided by its expected size as stated (the real ones are private)."""
         mechanism = self._noisy_sum(weights)
-        total = mechanism.to_float(mechanism.release(self._sampled_gradients(weights), self._random))
+        total = mechanism.to_float(self._step(mechanism, weights))
         if not self._expected_units:
             self._expected_units = noised_count(self._task, len(self._units), self._random)
         return total / (self._task.privacy.sampling_rate * self._expected_units)
+
+    def _step(self, mechanism: NoisySum, weights: np.ndarray, limit: Optional[int] = None) -> np.ndarray:
+        """int64 (P,): one step's noised sum; the tally of its clipped units is kept for `take_tally`."""
+        self._clipped = 0
+        released = mechanism.release(self._counted(self._sampled_gradients(weights)), self._random, limit)
+        if mechanism.beside:
+            tally = mechanism.tally(self._clipped, self._random, self.tally_limit)
+            self._tally = tally if self._tally is None else self._tally + tally
+        return released
+
+    def _counted(self, gradients: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
+        for gradient in gradients:
+            self._clipped += not np.linalg.norm(gradient) <= self._task.privacy.clip_norm
+            yield gradient
 
     def _sampled_gradients(self, weights: np.ndarray) -> Iterator[np.ndarray]:
         """The gradients of a Poisson sample of the units, one at a time: a batch of them would not fit a small machine."""
         sample = [int(i) for i in self._random.poisson_sample(len(self._units), self._task.privacy.sampling_rate)]
         rows = np.concatenate([np.zeros(0, np.int64), *(self._some(self._units[i]) for i in sample)]).astype(np.int64)
         # Streamed: the way to the graph's process and back takes longer than a small model's gradient.
-        self._gradients = self.graph.record_gradients(weights, self._dataset.x, self._dataset.y, rows)
+        stream = self.graph.record_gradients(weights, self._dataset.x, self._dataset.y, rows)
+        self._gradients = stream if self._counts is None else self._weighted(stream, self._counts[rows])
         for i in sample:
             yield self._unit_gradient(weights, i)
+
+    @staticmethod
+    def _weighted(gradients: Iterator[np.ndarray], counts: np.ndarray) -> Iterator[np.ndarray]:
+        """Before they are clipped, so that no class moves a sum by more than another may."""
+        return (count * gradient for count, gradient in zip(counts, gradients))
 
     def _some(self, rows: np.ndarray) -> np.ndarray:
         """A patient's rows, or a random choice of as many as the task uses: a patient with more would take longer."""
@@ -125,5 +156,31 @@ class GradientTrainer:
         total = np.zeros(weights.size, np.float64)
         for start in range(0, len(chosen), batch):
             part = chosen[start : start + batch]
-            total += len(part) * self.graph.gradient(weights, data.x[part], data.y[part]).astype(np.float64)
+            total += self._summed(weights, part)
         return total / len(chosen)
+
+    def _summed(self, weights: np.ndarray, part: np.ndarray) -> np.ndarray:
+        """float64 (P,): the sum of a batch's gradients, each as much as its class counts for."""
+        x, y = self._dataset.x[part], self._dataset.y[part]
+        if self._counts is None:
+            return len(part) * self.graph.gradient(weights, x, y).astype(np.float64)
+        counts = self._counts[part].astype(np.float32)
+        return max(1.0, float(counts.sum())) * self.graph.gradient(weights, x, y, counts).astype(np.float64)
+
+
+def record_counts(task: Task, y: np.ndarray) -> Optional[np.ndarray]:
+    """float64 (n,): what each record counts for by its class (training.class_weights); None where all count alike.
+
+    Balanced, a node's classes count for the same in all: n / (classes it has x records of the class), at most
+    MOST_CLASS_WEIGHT. That depends on all of a node's records, so tasks that protect single ones or patients cannot have it.
+    """
+    weights = task.training.class_weights
+    if not weights:
+        return None
+    if weights == BALANCED:
+        if task.privacy.within_node:
+            raise ValueError("balanced class weights are of all records, and the task protects single ones")
+        present = np.bincount(y, minlength=len(task.schema.classes))
+        share = len(y) / np.maximum(1, (present > 0).sum() * present)
+        return np.asarray(np.minimum(share, MOST_CLASS_WEIGHT)[y])
+    return np.asarray(weights, np.float64)[y]

@@ -5,7 +5,7 @@ from typing import Any, Dict, Iterator, List, NamedTuple, TextIO
 
 import numpy as np
 
-from orchestrator.gateway.evaluation import cross_entropy, score
+from orchestrator.gateway.evaluation import score
 from orchestrator.node.data import UNLABELLED, Dataset
 from orchestrator.wire.task import Schema
 
@@ -43,16 +43,16 @@ class Predictions(NamedTuple):
             yield row
 
     def figures(self) -> Dict[str, Any]:
-        """{records, accuracy, loss, majority[, auc]} over the labelled records; empty without any.
+        """evaluation.score over the labelled records, and majority; empty without any.
 
-        majority: share of the most frequent class, which is the accuracy of always saying that one.
+        majority: share of the most frequent class, which is the accuracy of always saying that one (also base_rate).
         """
         labelled = self.labelled
         if not labelled.any():
             return {}
         y, shares = self.data.y[labelled], self.probabilities[labelled].astype(np.float64)
-        majority = float(np.bincount(y).max() / len(y))
-        return {"records": len(y), **score(y, shares), "majority": majority, "loss": cross_entropy(y, shares)}
+        found = score(y, shares, classes=self.schema.classes)
+        return {**found, "records": len(y), "majority": found["base_rate"]}
 
     def counts(self) -> Dict[str, int]:
         """How many records each class was predicted for."""

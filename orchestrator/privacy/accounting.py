@@ -13,6 +13,7 @@ from typing import Any, Callable, Container, Dict, List, Tuple
 
 from orchestrator.errors import PrivacyError
 from orchestrator.privacy.charges import GROUPS, KINDS, Charge, Grid, charges_of, epsilon_at, epsilon_of, event_of
+from orchestrator.privacy.clipping import with_clipping
 from orchestrator.privacy.closeness import Correction, correction
 from orchestrator.privacy.grids import MULTIPLIER_OF, grids_of
 from orchestrator.wire.task import Task
@@ -79,11 +80,12 @@ def plan_noise(task: Task) -> Task:
     """The task with noise multipliers such that all of `privacy.runs` trainings spend at most `privacy.epsilon`.
 
     Data held out for evaluation is never trained on, and the rest never evaluated on: each kind may spend all of epsilon. (But
-    not with unit "node", which is both.) Multipliers the task already states are kept. Raises PrivacyError when no noise up to
-    200 clip norms suffices.
+    not with unit "node", which is both.) Multipliers the task already states are kept, and a clip norm it lacks is chosen. Raises
+    PrivacyError when no noise up to 200 clip norms suffices.
     """
     if not task.privacy.on:
         return task
+    task = with_clipping(task)
     if task.evaluation.on and task.privacy.within_node and not task.privacy.evaluation_noise_multiplier:
         task = _plan_evaluation(task)
     privacy = task.privacy

@@ -38,7 +38,7 @@ def grids_of(task: Task) -> Dict[str, Grid]:
     if privacy.noise_multiplier > 0:
         of_step = training_sum(task, task.training.parameters or ASSUMED_PARAMETERS)
         finer = 1 << FRACTION_BITS if privacy.bands > 1 else 1
-        values = task.steps * (of_step.size + (privacy.clip_quantile > 0))
+        values = task.steps * (of_step.size + (privacy.clip_quantile > 0 or of_step.beside > 0))
         std = of_step.std * finer
         if task.training.parameters:
             _check_drawable(mechanism, std)

@@ -110,15 +110,16 @@ class Lattice:
         """float64 of the same shape, in the units of the vectors."""
         return np.asarray(steps, np.int64) * self.step
 
-    def noise_std(self, noise_multiplier: float, parties: int) -> int:
+    def noise_std(self, noise_multiplier: float, parties: int, beside: int = 0) -> int:
         """What each of `parties` adds, in steps: their sum's std is at least `noise_multiplier` times the bound.
 
+        `beside`: steps by which a unit may move another number that is released with the same noise.
         A twelfth more variance is asked for. It is that of rounding, which the comparison with a continuous Gaussian of
         exactly noise_multiplier * bound needs (`closeness.py`).
         """
         if not (math.isfinite(noise_multiplier) and noise_multiplier > 0 and parties >= 1):
             raise PrivacyError(f"noise multiplier {noise_multiplier} of {parties} parties: both must be positive")
-        variance = (noise_multiplier**2 * self.squared_bound + 1 / 12) / parties
+        variance = (noise_multiplier**2 * (self.squared_bound + beside**2) + 1 / 12) / parties
         return math.ceil(math.sqrt(variance) * (1 + 1e-12))
 
 

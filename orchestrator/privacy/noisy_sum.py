@@ -13,13 +13,27 @@ import numpy as np
 
 from orchestrator.errors import PrivacyError
 from orchestrator.privacy.clipping import clip_l2
-from orchestrator.privacy.lattice import MAX_LEVELS, MIN_NOISE_STD, Lattice, clamp, draw, make_lattice
+from orchestrator.privacy.lattice import (
+    MAX_LEVELS,
+    MIN_NOISE_STD,
+    Lattice,
+    clamp,
+    draw,
+    make_lattice,
+    party_variance,
+)
 from orchestrator.privacy.noise import SecureRandom
 from orchestrator.wire.evaluation import vector_size
 from orchestrator.wire.task import Task
 
 CLIP_NORM, WITHIN = "clip_norm", "within"
 """Fields of a round and of its answer when the clip norm follows the updates: the norm, and whether this update kept below it."""
+
+TALLY = "clipped"
+"""Part of an answer: how many units of its steps were longer than the clip norm, with noise."""
+
+_TALLY = 20
+"""A unit moves the tally of clipped ones by so small a part of the clip norm: all noise grows by a part in 800."""
 
 _PART = 1 << 14
 """Numbers of clipped vectors worked on at a time."""
@@ -29,18 +43,20 @@ _PART = 1 << 14
 class NoisySum:
     """Sums of vectors (size,) of L2 norm at most `lattice.clip_norm`, each party adding noise of `std` steps.
 
-    The sum over `parties` parties has noise of at least noise_multiplier times what one vector can change it by.
+    The sum over `parties` parties has noise of at least noise_multiplier times what one vector can change it by. beside: steps by
+    which one unit moves a tally that is released along with the sum: one number more, with the same noise.
     """
 
     lattice: Lattice
     noise_multiplier: float
     parties: int
     mechanism: str
+    beside: int = 0
 
     @property
     def bound(self) -> float:
-        """What one unit moves the sum by at most, in steps."""
-        return self.lattice.bound
+        """What one unit moves the sum, and the tally beside it, by at most, in steps."""
+        return math.sqrt(self.lattice.squared_bound + self.beside**2)
 
     @property
     def size(self) -> int:
@@ -48,11 +64,21 @@ class NoisySum:
 
     @property
     def std(self) -> int:
-        return self.lattice.noise_std(self.noise_multiplier, self.parties)
+        return self.lattice.noise_std(self.noise_multiplier, self.parties, self.beside)
 
     def noise(self, random: SecureRandom) -> np.ndarray:
         """int64 (size,): one party's share, in steps."""
         return draw(random, self.mechanism, self.lattice.size, self.std)
+
+    def tally(self, units: int, random: SecureRandom, limit: Optional[int] = None) -> np.ndarray:
+        """int64 (1,): what one party gives away of a count of units, `beside` steps each; cut to `limit` before the noise."""
+        steps = np.array([units * self.beside], np.int64)
+        return (steps if limit is None else clamp(steps, limit)) + draw(random, self.mechanism, 1, self.std)
+
+    @property
+    def tally_deviation(self) -> float:
+        """Of one party's noise on a tally, in units."""
+        return math.sqrt(party_variance(self.mechanism, self.std)) / self.beside
 
     def total(self, vectors: Iterable[np.ndarray], rounding: np.random.Generator) -> np.ndarray:
         """int64 (size,): the sum, in steps and without noise, of float vectors (size,), each clipped first."""
@@ -151,7 +177,8 @@ def training_sum(task: Task, parameters: int, clip_norm: float = 0.0) -> NoisySu
     """Of one step's gradients or, for unit node, of one round's updates. clip_norm: the round's, where it is not the task's."""
     privacy, parties = task.privacy, parties_of(task)
     lattice = make_lattice(clip_norm or privacy.clip_norm, parameters, privacy.noise_multiplier, parties)
-    return NoisySum(lattice, privacy.noise_multiplier, parties, privacy.mechanism)
+    beside = max(1, lattice.levels // _TALLY) if privacy.clip_tally and privacy.within_node else 0
+    return NoisySum(lattice, privacy.noise_multiplier, parties, privacy.mechanism, beside)
 
 
 def statistics_sum(task: Task) -> NoisySum:
@@ -166,6 +193,14 @@ def evaluation_counts(task: Task) -> NoisyCounts:
     """Of federated evaluation (wire/evaluation.py)."""
     size = vector_size(len(task.schema.classes), task.evaluation.bins)
     return NoisyCounts(size, task.privacy.evaluation_noise_multiplier, parties_of(task), task.privacy.mechanism)
+
+
+def evaluation_noise(task: Task, nodes: int) -> float:
+    """Standard deviation of the noise on each number of the evaluation sums of `nodes` nodes together; 0 without privacy."""
+    if not task.privacy.on:
+        return 0.0
+    counts = evaluation_counts(task)
+    return math.sqrt(nodes * party_variance(counts.mechanism, counts.std)) / counts.scale
 
 
 def count_sum(task: Task) -> NoisySum:

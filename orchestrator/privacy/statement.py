@@ -146,6 +146,8 @@ def _mechanism(task: Task) -> str:
         if privacy.clip_quantile
         else ""
     )
+    if privacy.clip_tally and privacy.within_node:
+        follows = "; how many were clipped goes along in each step, under the same noise, and is part of it"
     bands = f", correlated over {privacy.bands} rounds" if privacy.bands > 1 else ""
     return (
         f"{what} is clipped and rounded to a grid of whole numbers; {MECHANISM_WORDS[privacy.mechanism]}{bands}, is {where}"

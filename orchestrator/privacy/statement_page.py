@@ -54,6 +54,8 @@ def markdown(said: Dict[str, Any]) -> str:
         f"- Standardization: {said['statistics']}. Evaluation: {said['evaluation']}. Counts: {said['counts']}.",
         f"- Composition: {said['composition']}.",
     ]
+    if said.get("clipped"):
+        lines.append(f"- Clipping: {said['clipped']}.")
     if said["honest_survivors"]:
         lines.append(f"- {_survivors(said['honest_survivors'])}")
     if "personal" in said:

@@ -12,7 +12,7 @@ from typing import Any, Dict, List, Mapping, NamedTuple, Sequence, Tuple
 import numpy as np
 
 from orchestrator.errors import PrivacyError
-from orchestrator.privacy.noisy_sum import evaluation_counts, statistics_sum, training_sum
+from orchestrator.privacy.noisy_sum import TALLY, evaluation_counts, statistics_sum, training_sum
 from orchestrator.wire.evaluation import vector_size
 from orchestrator.wire.task import Task
 
@@ -76,6 +76,7 @@ def parts_of(task: Task, number: int, parameters: int) -> List[Part]:
             parts.append(Part(UPDATE, parameters, True, lattice.step, lattice.bound * sampled, released.std))
         else:
             parts.append(Part(UPDATE, parameters, False, reach=task.aggregation.update_range))
+        parts += _tally(task, parameters)
     if task.evaluates(number):
         share = task.evaluation.share
         times = 1 + math.ceil(2 * share / (1 - share))  # which records are held out is drawn, so twice what is expected
@@ -87,6 +88,18 @@ def parts_of(task: Task, number: int, parameters: int) -> List[Part]:
             size = vector_size(len(task.schema.classes), task.evaluation.bins)
             parts.append(Part(EVALUATION, size, False, reach=1.0, times=times))
     return parts
+
+
+def _tally(task: Task, parameters: int) -> List[Part]:
+    """Of clipped units, beside the training sums of a round, where the task has one."""
+    privacy = task.privacy
+    if not (privacy.clip_tally and privacy.within_node):
+        return []
+    beside = training_sum(task, parameters + task.training.personal_parameters)
+    steps = task.training.local_steps
+    std = math.ceil(beside.std * math.sqrt(steps))
+    sampled = min(1.0, 2 * privacy.sampling_rate) * steps
+    return [Part(TALLY, 1, True, 1 / beside.beside, beside.beside * sampled, std)]
 
 
 def bits_for(parts: Sequence[Part], units: int, parties: int, fixed: int = 0) -> int:

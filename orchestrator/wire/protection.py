@@ -1,6 +1,6 @@
 """How a task protects its data: differential privacy, and who can see what a single node sent."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Iterator
 
 from orchestrator.wire.bounds import MAX_NODES, count, not_negative, one_of, positive, refuse, within
@@ -37,14 +37,17 @@ class Privacy:
     clip_norm: L2 bound of one unit's gradient (node: of its update). sampling_rate: probability with which a record or patient
     takes part in one step. noise_multiplier: standard deviation of the noise on a step's sum (node: on a round's), in units of
     what one unit can change it by. statistics_*: the same for the one release of standardization sums (see
-    privacy/standardization.py). A noise or statistics field left at 0 is planned by the gateway before the first round.
+    privacy/standardization.py). A noise or statistics field left at 0 is planned by the gateway before the first round; a
+    clip_norm of 0, which is what a file that states none means, likewise (privacy/clipping.py).
+    clip_tally: with every step's sum goes, under the same noise, how many units were clipped. Planned for new runs.
     """
 
     # what a claim is about: one record, one patient's records, all of a node; none: no privacy [none, record, patient, node]
     unit: str = "record"
     epsilon: float = 8.0  # what all releases of a run may spend together; noise is planned for it [above 0 to 1000000]
     delta: float = 1e-5  # probability with which the claim may fail; below 1 / units of every node [above 0, below 1]
-    clip_norm: float = 1.0  # L2 bound of one unit's gradient (unit node: of its update) [above 0 to 1e12]
+    # L2 bound of one unit's gradient (unit node: of its update); left out or 0: by inputs, classes and epsilon [0 to 1e12]
+    clip_norm: float = field(default=1.0, metadata={"left out": "by the model's size"})
     sampling_rate: float = 0.25  # probability with which a record or patient takes part in one step [above 0 to 1]
     # noise on a step's sum (node: a round's) over what one unit changes it by; 0: planned [0 to 1000000]
     noise_multiplier: float = 0.0
@@ -65,6 +68,8 @@ class Privacy:
     clip_learning_rate: float = 0.2  # how fast it follows [above 0 to 1]
     # noise gateway: correlated over so many rounds; a node is then asked at most once in as many [1 to 4096]
     bands: int = 1
+    # with each step's sum, how many units were clipped; not in repr, see task.LATER [set by the gateway]
+    clip_tally: bool = field(default=False, repr=False)
 
     def __post_init__(self) -> None:
         wrong = one_of("unit", self.unit, UNITS)
@@ -79,7 +84,7 @@ class Privacy:
         yield from count("runs", self.runs)
         if not 0 < self.sampling_rate <= 1:
             yield f"sampling_rate: {self.sampling_rate}, expected a number in (0, 1]"
-        yield from positive("clip_norm", self.clip_norm)
+        yield from not_negative("clip_norm", self.clip_norm, "0 (let it follow the model's size) or more")
         for name in (
             "noise_multiplier",
             "statistics_noise_multiplier",

@@ -30,6 +30,14 @@ def _converter() -> Any:
 
         converter.register_structure_hook(kind, structure)
 
+    def text_or_numbers(value: Any, _: Any) -> Union[str, Tuple[float, ...]]:
+        if isinstance(value, str):
+            return value
+        if not isinstance(value, (list, tuple)):
+            raise ValueError(f"{value!r} is neither a word nor a list of numbers")
+        return tuple(converter.structure(one, float) for one in value)
+
+    converter.register_structure_hook(Union[str, Tuple[float, ...]], text_or_numbers)
     strict(float, (int, float))
     strict(int, (int,))
     strict(str, (str,))

@@ -7,7 +7,7 @@ import hashlib
 import json
 import math
 from dataclasses import dataclass, field
-from typing import Any, Dict, Iterator, List, Mapping, Optional, Tuple
+from typing import Any, Dict, Iterator, List, Mapping, Optional, Tuple, Union
 
 from orchestrator.errors import UsageError
 from orchestrator.wire.bounds import (
@@ -31,6 +31,15 @@ FORMAT = 1
 METRICS = ("loss", "accuracy", "auc")
 MEAN_STRATEGIES = ("fedavg", "fedsgd", "fedprox", "fedadam", "fedyogi", "fedadagrad")
 """Strategies that need nothing but the mean of a round's updates: the only ones a secure sum can serve."""
+
+BALANCED = "balanced"
+MOST_CLASS_WEIGHT = 1000.0
+
+LATER: Tuple[Tuple[str, str, Any], ...] = (("privacy", "clip_tally", False), ("training", "class_weights", ()))
+"""(table, field, default) of what tasks did not have when runs were first named, and decisions made, by all that a task says.
+
+It is left out where it has its default, so that a run keeps its name, and its nodes' approvals, when the gateway is updated.
+"""
 
 PERSONAL = {"none": "", "intercept": "the intercept of the output layer", "head": "the output layer"}
 """Parts of the model that can stay on the node."""
@@ -175,9 +184,20 @@ class Training:
     personal_parameters: int = 0  # how many of the last weights that is [set by the gateway]
     parameters: int = 0  # weights of the model [set by the gateway]
     options: Dict[str, float] = field(default_factory=dict)  # numbers of the strategy, listed below [option = number]
+    # what a record of each class counts for; "balanced": by each node's own records [one number above 0 a class, balanced]
+    class_weights: Union[str, Tuple[float, ...]] = field(default=(), repr=False)
 
     def __post_init__(self) -> None:
-        refuse([*self._numbers(), *self._combinations()])
+        refuse([*self._numbers(), *self._weighing(), *self._combinations()])
+
+    def _weighing(self) -> Iterator[str]:
+        weights = self.class_weights
+        if isinstance(weights, str):
+            yield from one_of("class_weights", weights, (BALANCED,))
+            return
+        for weight in weights:
+            if not (math.isfinite(weight) and 0 < weight <= MOST_CLASS_WEIGHT):
+                yield f"class_weights: {weight:g}, expected numbers above 0, at most {MOST_CLASS_WEIGHT:g}"
 
     def _numbers(self) -> Iterator[str]:
         for name in ("rounds", "local_steps", "batch_size"):
@@ -330,6 +350,9 @@ class Task:
         yield from not_negative("seed", self.seed)
         if self.training.strategy == "scaffold" and self.codec in ERROR_FEEDBACK:
             yield (f"codec {self.codec!r}: scaffold reads control variates off whole updates; use int8 or int4")
+        weights, classes = self.training.class_weights, len(self.schema.classes)
+        if weights and not isinstance(weights, str) and len(weights) != classes:
+            yield f"training.class_weights: {len(weights)} numbers, the schema has {classes} classes"
         cohort = self.selection.cohort
         if cohort and cohort < self.rounds.quorum:
             yield f"selection.cohort: {cohort}, fewer than the quorum of {self.rounds.quorum}"
@@ -345,6 +368,12 @@ class Task:
             yield (
                 f"privacy.noise 'distributed' with local_steps {self.training.local_steps}: a node's second step would go on "
                 "from a first one with a share of the noise only; use one step a round, or noise 'node'"
+            )
+        if self.training.class_weights == BALANCED and privacy.within_node:
+            yield (
+                f"training.class_weights 'balanced' with privacy.unit {privacy.unit!r}: how many records of each class a node "
+                "has is private, and no noise covers it. Give numbers, from what is known of the classes elsewhere: of a class "
+                "with the share p of the records, 1 / (classes x p), such as [0.56, 4.5] for one in nine"
             )
         if privacy.on and privacy.unit == "patient" and not self.schema.patient:
             yield "privacy.unit 'patient': schema.patient must name the column that says whose record it is"
@@ -432,8 +461,22 @@ def export_spec(task: Task, model: Mapping[str, Any]) -> Dict[str, Any]:
 
 
 def task_to_dict(task: Task) -> Dict[str, Any]:
-    """Plain maps, lists, numbers and text."""
-    return dict(plain_data(task), format=FORMAT)
+    """Plain maps, lists, numbers and text, without fields of LATER that have their default."""
+    written = dict(plain_data(task), format=FORMAT)
+    for table, name, default in LATER:
+        if written[table][name] == (list(default) if isinstance(default, tuple) else default):
+            del written[table][name]
+    return written
+
+
+def later_fields(task: Task) -> str:
+    """What a task states of fields that its repr leaves out; "" where it states none."""
+    stated = [
+        f"{table}.{name}={value!r}"
+        for table, name, default in LATER
+        if (value := getattr(getattr(task, table), name)) != default
+    ]
+    return " ".join(stated)
 
 
 def plain_data(declared: Any) -> Dict[str, Any]:
@@ -498,6 +541,8 @@ def objection_to(task: Task) -> Optional[str]:
         return f"the task claims epsilon {privacy.epsilon:g} and declares no noise"
     if task.evaluation.on and privacy.evaluation_noise_multiplier <= 0:
         return f"the task claims epsilon {privacy.epsilon:g} and declares no noise on federated evaluation"
+    if not privacy.clip_norm:
+        return f"the task claims epsilon {privacy.epsilon:g} and declares no clip norm"
     return None
 
 

@@ -33,6 +33,8 @@ RED: Dict[str, str] = {
     "noise-share": _LAW + "four_shares_add_up_to_the_declared_noise[training]",
     "fixed-key": _LAW + "many_generators_have_many_keys",
     "seeded": _LAW + "two_processes_that_begin_alike_draw_different_noise",
+    "tally-noise-off": "tests/privacy/test_clip_tally.py::test_a_tally_is_its_count_with_the_noise_it_states",
+    "tally-twice": "tests/privacy/test_clip_tally.py::test_a_tally_is_its_count_with_the_noise_it_states",
     "same-sample": _SAMPLES + "one_step_tells_nothing_of_the_next_nor_one_unit_of_its_neighbour[0.25]",
     "fixed-size": _SAMPLES + "sizes_vary_as_those_of_a_poisson_sample[0.25]",
     "epochs": _SAMPLES + "one_step_tells_nothing_of_the_next_nor_one_unit_of_its_neighbour[0.25]",

@@ -83,6 +83,20 @@ def test_a_file_says_the_rest_and_options_go_before_it(tmp_path: Path, capsys: p
     assert plan(capsys, str(path), "--rows", "900", "--rounds", "9")["steps"] == 9
 
 
+def test_the_plan_says_what_evaluation_will_be_worth(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    text = (Path(__file__).parents[2] / "docs" / "edgeward.toml").read_text()
+    (tmp_path / "edgeward.toml").write_text(text)
+    assert main(["privacy", "plan", str(tmp_path / "edgeward.toml"), "--rows", "300"]) in (0, 1)
+    out = " ".join(capsys.readouterr().out.split())
+    assert "evaluated on about 60 held out, noise alone moves accuracy by" in out
+    assert "accuracy and loss will be too noisy to show; best and patience cannot go by accuracy or loss" in out
+    assert main(["privacy", "plan", str(tmp_path / "edgeward.toml"), "--rows", "90000", "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)["evaluation"]
+    assert [row["accuracy"] for row in rows] == sorted((row["accuracy"] for row in rows), reverse=True)
+    assert rows[-1]["accuracy"] < 0.05
+    assert rows[-1]["enough"] < 18_000
+
+
 def test_delta_that_lets_a_record_leak_is_refused(capsys: pytest.CaptureFixture) -> None:
     assert main(["privacy", "plan", *HEART, "--delta", "0.01"]) == 1
     assert "delta 0.01 is not below 1/486" in capsys.readouterr().out

@@ -9,13 +9,13 @@ import numpy as np
 from test_gateway_cli import CONFIG, federation  # noqa: F401 - a fixture
 
 from orchestrator.gateway.config import load_config
+from orchestrator.gateway.scores import figures, of_sums
 from orchestrator.gateway.store import Store
 from orchestrator.node.data import load_dataset
 from orchestrator.node.evaluation import evaluate, hold_out
 from orchestrator.node.runtime import TrainingGraph
 from orchestrator.node.store import NodeStore
 from orchestrator.privacy.standardization import standardize
-from orchestrator.wire.evaluation import summarize
 from orchestrator.wire.task import task_from_dict
 
 
@@ -60,7 +60,7 @@ def test_held_out_records_decide_when_to_stop_and_which_round_was_best(
         assert 20 < held.records < 70
         assert trained.records + held.records == data.records
         pooled += evaluate(task, graph, type(held)(standardize(held.x, mean, std), held.y), weights)
-    expected = summarize(pooled, 2, task.evaluation.bins)
+    expected = figures(of_sums(pooled, 2, task.evaluation.bins))
     found = rounds[best]["federated"]
     assert found["confusion"] == expected["confusion"]
     assert found["auc"] == expected["auc"]
@@ -78,10 +78,18 @@ def test_with_privacy_the_sums_are_noised_and_charged(federation: Tuple[Path, Li
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout.splitlines()[-1])
     assert [("federated" in r) for r in report["per_round"]] == [False, True, False, True]
-    counts = np.array(report["per_round"][-1]["federated"]["confusion"])
-    assert (counts != np.round(counts)).any(), "exact counts left the nodes"
+    found = report["per_round"][-1]["federated"]
+    assert found["accuracy"] is None, "67 records under so much noise say nothing"
+    assert {"accuracy", "loss", "auc", "confusion"} <= set(found["too_noisy"])
+    low, high = found["intervals"]["records"]
+    assert 0 <= low < high, "exact counts left the nodes"
     assert "released 2 times with noise multiplier" in report["privacy"]["evaluation"]
     assert report["privacy"]["epsilon"] <= 8
+    # Each step's private count of clipped gradients, of some fifty sampled ones: its noise is known, and larger.
+    rounds = [r["clipped"] for r in report["per_round"]]
+    assert all(one["units"] > 0 and one["deviation"] > 5 for one in rounds)
+    assert len({one["sum"] for one in rounds}) == 4
+    assert "clip norm 1.2" in report["privacy"]["clipped"], "it follows the two inputs"
 
 
 def test_a_record_stays_on_its_side_whatever_is_added(tmp_path: Path) -> None:

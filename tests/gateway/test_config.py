@@ -187,6 +187,42 @@ def test_mistakes_of_all_tables_are_told_together(tmp_path: Path) -> None:
     assert "strategy 'no'" in "\n".join(said(tmp_path, text))
 
 
+def test_noise_that_would_choose_the_round_is_refused_where_that_is_known(tmp_path: Path) -> None:
+    steered = GOOD.replace(
+        "[task.model]", "[task.training]\nrounds = 20\npatience = 3\n[task.privacy]\nPRIVACY\n[task.model]"
+    )
+    steered += "[task.evaluation]\nshare = 0.3\n"
+    few = steered.replace("PRIVACY", "epsilon = 1.0\ndelta = 1e-2")
+    (line,) = [line for line in said(tmp_path, few) if "best and patience cannot go by loss" in line]
+    assert "with 86 records held out, the most that delta 0.01 allows on 2 nodes, noise alone" in line
+    for known in (
+        few.replace("patience = 3", "patience = 0"),
+        few.replace("share = 0.3", "share = 0.0"),
+        few.replace("delta = 1e-2", "delta = 1e-6"),  # nodes may have enough: their rounds will tell
+        few.replace("epsilon = 1.0", 'unit = "none"'),
+    ):
+        load_config(write(tmp_path, known))
+
+
+def test_class_weights_are_numbers_or_what_no_claim_speaks_against(tmp_path: Path) -> None:
+    def weighed(weights: str, unit: str = "none") -> str:
+        settings = f'[task.training]\nclass_weights = {weights}\n[task.privacy]\nunit = "{unit}"\n'
+        return GOOD.replace("[task.model]", settings + "[task.model]")
+
+    assert load_config(write(tmp_path, weighed("[1, 4.5]", "record"))).task.training.class_weights == (1.0, 4.5)
+    assert load_config(write(tmp_path, weighed('"balanced"'))).task.training.class_weights == "balanced"
+    for weights, unit, reason in (
+        ('"balanced"', "record", "how many records of each class a node has is private"),
+        ('"balance"', "none", "did you mean 'balanced'"),
+        ("[1.0]", "none", "1 numbers, the schema has 2 classes"),
+        ("[1.0, 0.0]", "none", "class_weights: 0, expected numbers above 0"),
+        ("[1.0, 1e9]", "record", "at most 1000"),
+        ("3", "none", "3 is neither a word nor a list of numbers"),
+        ('[1, "2"]', "none", "'2' is not a number"),
+    ):
+        assert reason in "\n".join(said(tmp_path, weighed(weights, unit))), weights
+
+
 def test_a_signal_task_needs_its_calibration_before_anything_begins(tmp_path: Path) -> None:
     assert load_config(write(tmp_path, SIGNAL)).calibration == "quiet.npz"
     assert any(

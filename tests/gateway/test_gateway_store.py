@@ -1,5 +1,6 @@
 import os
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import List
 
@@ -7,10 +8,12 @@ import numpy as np
 import pytest
 
 from orchestrator.errors import EdgewardError, UsageError
-from orchestrator.gateway.run import final_weights, open_run, run_id, standardization
+from orchestrator.gateway.run import final_weights, named_apart, open_run, run_id, standardization
 from orchestrator.gateway.store import Store
+from orchestrator.privacy.accounting import plan_noise
 from orchestrator.rounds.events import Arrived, Joined, Started
-from orchestrator.wire.task import Feature, Schema, Task, Training, task_to_dict
+from orchestrator.wire.protection import Privacy
+from orchestrator.wire.task import Feature, Schema, Task, Training, digest_of, task_from_dict, task_to_dict
 
 
 def task(name: str = "t", **training: object) -> Task:
@@ -128,3 +131,29 @@ def test_a_signal_amid_a_transaction_is_what_comes_out(tmp_path: Path, durable: 
     with store.transaction(durable):
         store.put_answer("r", 1, 1, "masked", "a", b"vector")
     assert store.answer("r", 1, 1, "masked", "a") == b"vector"
+
+
+def test_fields_of_later_versions_rename_no_run_and_ask_no_owner_again(tmp_path: Path) -> None:
+    """The name, and the digest that owners approve, which 0.1 gave to this very task."""
+    schema = Schema("table", "y", ("n", "p"), {"0": 0, "1": 1}, (Feature("x", -4, 4),))
+    old = Task("ward", schema, {"kind": "mlp"}, Training(rounds=7), Privacy(epsilon=3.0))
+    assert run_id(old) == "ward-dc0f2ddf"
+    assert digest_of(task_to_dict(old), b"graph") == "f9079faf8e5ff218f36bb078d7544b3bb94c5c427629b601a71be8d96e4989a1"
+    counted = replace(old, privacy=replace(old.privacy, clip_tally=True))
+    assert run_id(counted) != run_id(old)
+    assert task_from_dict(task_to_dict(counted)) == counted
+    unstated = replace(old, privacy=replace(old.privacy, clip_norm=0.0))
+    assert run_id(unstated) == run_id(old), "a store of 0.1 goes on where no clip norm is stated"
+
+    store = Store(tmp_path / "s.sqlite")
+    assert not named_apart(store, unstated)
+    open_run(store, run_id(old), old, b"graph", np.zeros(2, np.float32))  # of 0.1: 1 was stated, or nothing
+    assert not named_apart(store, unstated)
+    assert not named_apart(store, old)
+
+    store = Store(tmp_path / "new.sqlite")
+    planned = plan_noise(replace(unstated, training=replace(old.training, parameters=4)))
+    open_run(store, run_id(unstated), planned, b"graph", np.zeros(2, np.float32))
+    assert not named_apart(store, unstated)
+    assert named_apart(store, old), "who states 1 gets a run with 1"
+    assert run_id(old, 2, other=True) != run_id(old, 2)

@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from orchestrator.errors import PrivacyError, WireError
 from orchestrator.gateway.secure_aggregation import SecureAggregation
 from orchestrator.gateway.store import Store
-from orchestrator.privacy.noisy_sum import evaluation_counts, statistics_sum, training_sum
+from orchestrator.privacy.noisy_sum import TALLY, evaluation_counts, statistics_sum, training_sum
 from orchestrator.privacy.secure_sum import Party, Session, digest_of_told, session_id
 from orchestrator.privacy.standardization import moments, range_scaling
 from orchestrator.privacy.vector_layout import EVALUATION, STATISTICS, UPDATE, Layout, parts_of
@@ -242,6 +242,20 @@ def test_an_update_and_an_evaluation_travel_together(tmp_path: Path) -> None:
     outcome = session.finish(tuple(COUNTS))
     assert outcome.evaluated[1]["federated"]["accuracy"] == 1.0
     assert "weights" in outcome.vectors
+
+
+def test_a_secure_round_shows_how_many_gradients_of_all_nodes_were_clipped(tmp_path: Path) -> None:
+    task = make_task("record")
+    task = replace(task, privacy=replace(task.privacy, clip_tally=True), evaluation=Evaluation())
+    session, beside = Played(tmp_path, task), training_sum(task, SIZE).beside
+    session.begin()
+    steps = {name: np.array([records * beside // 5]) for name, (records, _) in COUNTS.items()}
+    session.mask({name: {UPDATE: np.zeros(SIZE, np.int64), TALLY: tally} for name, tally in steps.items()})
+    found = session.finish(tuple(COUNTS)).figures["clipped"]
+    units = sum(units for _, units in COUNTS.values()) * task.privacy.sampling_rate
+    assert found["units"] == units
+    assert found["sum"] == pytest.approx(20, abs=0.2)
+    assert found["interval"][0] <= found["share"] <= found["interval"][1]
 
 
 def test_a_skipped_round_leaves_the_weights_as_they_are(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from orchestrator.errors import DataError, EdgewardError, PrivacyError, WireError
+from orchestrator.gateway.scores import figures, of_sums
 from orchestrator.node import contribution
 from orchestrator.node.contribution import EVALUATION, STATISTICS, UPDATE, Contributor, Run
 from orchestrator.node.data import Dataset
@@ -23,7 +24,6 @@ from orchestrator.privacy.noisy_sum import (
 )
 from orchestrator.privacy.vector_layout import Layout, bits_for, parts_of
 from orchestrator.wire.codec import decode_update
-from orchestrator.wire.evaluation import summarize
 from orchestrator.wire.protection import Aggregation, Privacy
 from orchestrator.wire.task import Evaluation, Feature, Rounds, Schema, Task, Training
 
@@ -348,7 +348,7 @@ def test_a_record_whose_logits_are_not_finite_is_one_that_was_surely_wrong(
     sums = evaluate(task, Diverged(logits), held_out, np.zeros(SIZE, np.float32))  # type: ignore[arg-type]
     if task.privacy.on:
         sums = evaluation_counts(task).to_float(sums)
-    result = summarize(sums, 2, task.evaluation.bins)
+    result = figures(of_sums(sums, 2, task.evaluation.bins))
     assert result["accuracy"] == 0.0
     assert result["records"] == pytest.approx(units, abs=0.05)  # rounded down
     assert result["loss"] == pytest.approx(10.0, abs=0.2), "the largest a record may have"

@@ -7,7 +7,7 @@ import pytest
 
 import orchestrator.node.trainer as trainer_module
 from orchestrator.node.data import Dataset
-from orchestrator.node.trainer import GradientTrainer
+from orchestrator.node.trainer import GradientTrainer, record_counts
 from orchestrator.privacy.noisy_sum import training_sum
 from orchestrator.wire.protection import Aggregation
 from orchestrator.wire.task import Feature, Privacy, Rounds, Schema, Task, Training
@@ -30,8 +30,10 @@ class NumpyGraph:
         p[np.arange(len(y)), y] -= 1
         return np.concatenate([(x[:, :, None] * p[:, None, :]).reshape(len(x), -1), p], axis=1).astype(np.float32)
 
-    def gradient(self, weights: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-        return self.gradients(weights, x, y).mean(axis=0)
+    def gradient(self, weights: np.ndarray, x: np.ndarray, y: np.ndarray, counts: Any = None) -> np.ndarray:
+        if counts is None:
+            return self.gradients(weights, x, y).mean(axis=0)
+        return (counts[:, None] * self.gradients(weights, x, y)).sum(axis=0) / max(1.0, counts.sum())
 
     def record_gradients(
         self, weights: np.ndarray, x: np.ndarray, y: np.ndarray, rows: np.ndarray
@@ -231,3 +233,56 @@ def test_a_correction_is_added_to_every_gradient() -> None:
     trainer = make(Training("fedsgd", learning_rate=0.5), Privacy(unit="none"), records)
     moved = trainer.train(weights, 1, correction) - trainer.train(weights, 1)
     np.testing.assert_allclose(moved, -0.5 * correction, atol=1e-6)
+
+
+def test_the_tally_is_how_many_of_the_samples_gradients_were_too_long() -> None:
+    """Next to no noise, every record in every step: two steps count twice."""
+    dataset, clip_norm = data(), 0.9
+    privacy = Privacy(noise_multiplier=1e-4, clip_norm=clip_norm, sampling_rate=1.0, clip_tally=True)
+    trainer = make(Training(local_steps=2, learning_rate=1e-9), privacy, dataset)
+    weights = np.zeros(2 * D + 2, np.float32)
+    lengths = np.linalg.norm(NumpyGraph(b"").gradients(weights, dataset.x, dataset.y), axis=1)
+    assert 0 < (lengths > clip_norm).sum() < 200
+    trainer.train(weights, 1)
+    tally = trainer.take_tally()
+    assert tally is not None
+    beside = training_sum(trainer._task, weights.size).beside
+    assert tally[0] / beside == pytest.approx(2 * (lengths > clip_norm).sum(), abs=0.1)
+    assert trainer.take_tally() is None, "each round has its own"
+
+
+def test_without_the_tally_nothing_is_counted() -> None:
+    trainer = make(Training(), Privacy(noise_multiplier=1.0), data())
+    trainer.train(np.zeros(2 * D + 2, np.float32), 1)
+    assert trainer.take_tally() is None
+
+
+def test_class_weights_without_privacy_weigh_each_record_by_its_class() -> None:
+    records = data(50)
+    weights = np.linspace(-1, 1, 2 * D + 2).astype(np.float32)
+    gradients = NumpyGraph(b"").gradients(weights, records.x, records.y)
+    present = np.bincount(records.y)
+    for given, count in (((0.25, 3.0), np.array([0.25, 3.0])), ("balanced", 50 / (2 * present))):
+        trainer = make(Training("fedsgd", learning_rate=0.5, class_weights=given), Privacy(unit="none"), records)
+        expected = -0.5 * (count[records.y][:, None] * gradients).mean(axis=0)
+        np.testing.assert_allclose(trainer.train(weights, 1), expected, rtol=1e-4, atol=1e-6)
+
+
+def test_gradients_are_clipped_after_their_class_weighed_them() -> None:
+    """One record of the class that counts 1000 times moves the sum by the clip norm, and no further."""
+    records = data(1)
+    private = Privacy(noise_multiplier=1e-4, clip_norm=0.5, sampling_rate=1.0)
+    weight = tuple(1000.0 if one == records.y[0] else 1.0 for one in range(2))
+    lengths = []
+    for given in ((), weight):
+        trainer = make(Training("fedsgd", learning_rate=1.0, class_weights=given), private, records)
+        lengths.append(float(np.linalg.norm(trainer.train(np.zeros(2 * D + 2, np.float32), 1))))
+    assert lengths[1] == pytest.approx(0.5, rel=0.02)
+    small = make(Training("fedsgd", learning_rate=1.0, class_weights=(0.01, 0.01)), private, records)
+    assert np.linalg.norm(small.train(np.zeros(2 * D + 2, np.float32), 1)) < 0.1 * lengths[0]
+
+
+def test_a_class_that_a_node_lacks_leaves_the_others_balanced() -> None:
+    task = make(Training(class_weights="balanced"), Privacy(unit="none"), data(10))._task
+    np.testing.assert_allclose(record_counts(task, np.array([1, 1, 1])), 1.0)
+    np.testing.assert_allclose(record_counts(task, np.array([0, 1, 1, 1])), [2.0, 2 / 3, 2 / 3, 2 / 3])

@@ -1,11 +1,17 @@
 """Sums of federated evaluation against the same figures computed from the records themselves."""
 
+from typing import Any, Dict
+
 import numpy as np
 import pytest
 
 from orchestrator.errors import WireError
-from orchestrator.gateway.evaluation import area_under_curve
-from orchestrator.wire.evaluation import check, count, summarize, vector_size
+from orchestrator.gateway.scores import figures, of_rows, of_sums
+from orchestrator.wire.evaluation import check, count, vector_size
+
+
+def summarize(sums: np.ndarray, classes: int, bins: int) -> Dict[str, Any]:
+    return figures(of_sums(sums, classes, bins))
 
 
 def records(classes: int, n: int = 8000) -> "tuple[np.ndarray, np.ndarray]":
@@ -27,7 +33,9 @@ def test_pooled_sums_say_what_the_records_would(classes: int) -> None:
     assert found["confusion"] == expected
     assert found["calibration_error"] < 0.04, "labels were drawn from these very probabilities"
     if classes == 2:
-        assert found["auc"] == pytest.approx(area_under_curve(y, p[:, 1]), abs=0.005)
+        exact = figures(of_rows(y, p))
+        for name in ("auc", "pr_auc", "calibration_slope", "sensitivity", "macro_f1"):
+            assert found[name] == pytest.approx(exact[name], abs=0.03 if name == "calibration_slope" else 0.005), name
     else:
         assert "auc" not in found
 

@@ -119,6 +119,7 @@ class DashboardModel:
                 "live": None,
                 "nodes": [],
                 "rounds": [],
+                "scores": None,
                 "privacy": None,
                 "activity": self._activity(),
             }
@@ -130,6 +131,7 @@ class DashboardModel:
             "live": view.live(),
             "nodes": view.node_rows(self.listener.presence()),
             "rounds": view.round_rows(),
+            "scores": view.scores(self._report(view.run)),
             "privacy": self.curves.of(view),
         }
 
@@ -159,10 +161,18 @@ class DashboardModel:
 
     def _result(self, run: str) -> Optional[Dict[str, Any]]:
         """The parts of the run's report people ask for; None until its bundle is made."""
-        found = self._store.report(run) if self._store is not None else None
+        found = self._report(run)
         if found is None:
             return None
-        return {name: found.get(name) for name in ("digest", "metrics", "arena", "wire", "memory_mib", "privacy")}
+        short = {name: found.get(name) for name in ("digest", "arena", "wire", "memory_mib", "privacy")}
+        metrics = {
+            engine: {name: figures.get(name) for name in ("accuracy", "auc")}
+            for engine, figures in (found.get("metrics") or {}).items()
+        }
+        return {**short, "metrics": metrics or None}
+
+    def _report(self, run: str) -> Optional[Dict[str, Any]]:
+        return self._store.report(run) if self._store is not None else None
 
     def audit(self, limit: int) -> Dict[str, Any]:
         """The last entries of OUT/audit.jsonl, newest first, as they are; `present` is False without the file."""
@@ -208,6 +218,7 @@ def _line(event: Dict[str, Any]) -> str:
         "refused": "refused a message of {node}: {reason}",
         "name_in_use": "refused a second node that calls itself {node}: the first one goes on",
         "on_floor": "{reason}",
+        "not_steered": "round {round}: {notice}",
         "shortened": "round {round}: shortened the updates of {names}",
         "waiting": "{node} waits: {reason}",
         "stray": "{node} waits for a gateway of federation {federation!r}, speaking protocol {protocol}",

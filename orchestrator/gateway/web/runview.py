@@ -5,8 +5,9 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Any, Deque, Dict, List, Optional
 
-from orchestrator.gateway.history import training_number
+from orchestrator.gateway.history import quality, training_number
 from orchestrator.gateway.run import plan_of
+from orchestrator.gateway.score_tables import page
 from orchestrator.gateway.web.storeview import StoreView
 from orchestrator.gateway.web.words import describe_task
 from orchestrator.privacy.participation import secret_sample
@@ -187,9 +188,18 @@ class RunView:
     def round_rows(self) -> List[Dict[str, Any]]:
         """Figures of every aggregated round, the statistics round included, with the time it ended."""
         return [
-            {**{name: result.get(name) for name in _ROUND_FIELDS}, "at": self._aggregated_at.get(result["round"])}
+            {
+                **{name: result.get(name) for name in _ROUND_FIELDS},
+                **quality(result),
+                "at": self._aggregated_at.get(result["round"]),
+            }
             for result in self.store.results(self.run)
         ]
+
+    def scores(self, report: Optional[Dict[str, Any]]) -> Optional[Dict[str, Any]]:
+        """The newest figures of the model as rows of text (score_tables.page)."""
+        known = {"metrics": (report or {}).get("metrics"), "per_round": self.store.results(self.run)}
+        return page(known, self.task.schema.classes)
 
     def summary(self) -> Dict[str, Any]:
         """A line in the list of runs."""

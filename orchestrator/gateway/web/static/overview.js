@@ -24,6 +24,7 @@ export function drawOverview(state) {
       privacyCard(state),
       card("Accuracy", qualityChart(trained, state.live.rounds)),
       card("Loss", lossChart(trained, state.live.rounds)),
+      scoresCard(state),
       nodesCard(state),
       boardsCard(state),
       taskCard(state),
@@ -148,6 +149,7 @@ function privacyCard(state) {
     ["Sampling", privacy.sampling],
     ["Statistics", privacy.statistics],
     ["Noise", `${privacy.noise_multiplier} × clip norm ${privacy.clip_norm}`],
+    ["Clipping", state.run.result?.privacy?.clipped],
   ].filter(([, text]) => text);
   return card("Epsilon spent", [
     chart,
@@ -165,6 +167,18 @@ function qualityChart(rounds, planned) {
 
 function lossChart(rounds, planned) {
   return lineChart({ title: "Loss over the rounds", series: [{ name: "loss", color: 4, points: rounds.map((r) => [r.round, r.loss]) }], format: (v, tick) => (tick ? String(v) : number(v)), xMin: 1, xMax: planned, area: true });
+}
+
+function scoresCard(state) {
+  const scores = state.scores;
+  if (!scores) return null;
+  const grid = (caption, [heads, ...rows]) => table(caption, heads.map((name, i) => ({ name: name || "figure", numeric: i > 0 })), rows);
+  return card("How good the model is", [
+    scores.warnings.map((text) => el("p", { class: "note-box", role: "status" }, text)),
+    grid("Figures of the model", scores.rows),
+    scores.sites.map((site) => [el("h3", {}, `By site: ${site.title}`), grid(`Figures by site: ${site.title}`, site.rows)]),
+    el("p", { class: "muted" }, "Intervals are of 95 %. Thresholds were chosen on the records they are shown for."),
+  ], { wide: true, id: "scores" });
 }
 
 const ASKED = "waits for its owner";
