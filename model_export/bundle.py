@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from model_export.arena32 import predict_arena
 from model_export.errors import BundleError, ExportError
-from model_export.input_profile import make_profile
+from model_export.input_profile import InputProfile, make_profile
 from model_export.known_rows import fair_rows
 from model_export.manifest import (
     FILES,
@@ -93,9 +93,7 @@ def write_bundle(
         plan=plan.blob if plan else None,
         arena_direct_bytes=direct_bytes,
         known_answers=answers,
-        input_profile=make_profile(model.input.shape, described, reference)
-        if described or reference is not None
-        else None,
+        input_profile=_profile(model.input.shape, described, reference),
         sign=sign,
     )
     claim = None if privacy is None else dict(privacy)
@@ -138,6 +136,7 @@ def write_bundle(
                 "known_answers": answers_origin,
                 "input_profile": _profile_origin(described, reference),
                 **(origin or {}),
+                **({"input_profile": _profile_origin(described, reference)} if _logarithms(described) else {}),
             },
             "accuracy": dict(accuracy or {}),
             "privacy": claim,
@@ -275,7 +274,22 @@ def _recorded(content: bytes) -> Dict[str, Any]:
     return {"sha256": _sha256(content), "bytes": len(content)}
 
 
+def _logarithms(features: Sequence[Mapping[str, Any]]) -> List[str]:
+    return [str(feature["name"]) for feature in features if feature.get("transform")]
+
+
+def _profile(
+    shape: Sequence[int], features: Sequence[Mapping[str, Any]], reference: Optional["np.ndarray"]
+) -> Optional[InputProfile]:
+    """What lets a board make inputs of raw samples. None where it could not: a board takes no logarithm, and refuses streams."""
+    if _logarithms(features) or not (features or reference is not None):
+        return None
+    return make_profile(shape, features, reference)
+
+
 def _profile_origin(features: Sequence[Mapping[str, Any]], reference: Optional["np.ndarray"]) -> str:
+    if _logarithms(features):
+        return f"left out: a board takes no logarithm of {', '.join(_logarithms(features))}; give it inputs that are int8 already"
     if reference is not None and len(reference):
         return f"deciles of {len(reference)} reference rows the caller gave"
     return "means and deviations the caller gave" if features else "left out"

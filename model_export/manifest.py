@@ -138,6 +138,8 @@ def check_features(
 ) -> List[Dict[str, Any]]:
     """Names and standardization of the input's last axis: [{name, mean, std}], x = (raw - mean) / std.
 
+    With transform "log" x is of the natural logarithm of raw, and mean and std likewise.
+
     Empty where nothing is known about the input. Raises ExportError for a wrong count or an impossible std.
     """
     if not all(isinstance(feature, Mapping) for feature in features or ()):
@@ -146,8 +148,10 @@ def check_features(
     if entries and len(entries) != input_shape[-1]:
         raise ExportError(f"{len(entries)} features for an input of shape {input_shape}; give {input_shape[-1]}")
     for i, entry in enumerate(entries):
-        if set(entry) - {"name", "mean", "std", "unit"} or not isinstance(entry.get("name"), str):
-            raise ExportError(f"feature {i} is {entry!r}; accepted are name, mean, std and unit")
+        if set(entry) - {"name", "mean", "std", "unit", "transform"} or not isinstance(entry.get("name"), str):
+            raise ExportError(f"feature {i} is {entry!r}; accepted are name, mean, std and unit, and transform")
+        if entry.get("transform", "log") != "log":
+            raise ExportError(f"feature '{entry['name']}': transform is {entry['transform']!r}; accepted is 'log'")
         entry.setdefault("mean", 0.0)
         entry.setdefault("std", 1.0)
         for key in ("mean", "std"):

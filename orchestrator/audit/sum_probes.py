@@ -72,7 +72,7 @@ def _table(bench: Bench, rows: List[np.ndarray]) -> np.ndarray:
     schema = bench.task.schema
     x = np.zeros((len(rows), *schema.input_shape), np.float32)
     for i, (column, feature) in enumerate(schema.numbers()):
-        middle, half = sum(feature.range) / 2, (feature.range[1] - feature.range[0]) / 2
+        middle, half = sum(feature.scaled_range) / 2, (feature.scaled_range[1] - feature.scaled_range[0]) / 2
         x[:, column] = [middle + half * row[i] for row in rows]
     return x
 

@@ -106,6 +106,9 @@ def _encrypt(arguments: argparse.Namespace) -> int:
     features = manifest["features"]
     rows = _read_records(arguments.record)
     raw = np.array([_encode(where, record, features) for where, record in rows])
+    for column, feature in enumerate(features):
+        if feature.get("transform"):
+            raw[:, column] = _logarithm(raw[:, column], feature["name"])
     mean, std = (np.array([feature[key] for feature in features]) for key in ("mean", "std"))
     request = _client(arguments.key).encrypt((raw - mean) / std, len(manifest["labels"]))
     _write(arguments.output, request)
@@ -228,6 +231,16 @@ def _read_records(path: Path) -> List[Tuple[str, Mapping[str, Any]]]:
         if not isinstance(record, dict):
             raise DataError(f"{where}: is {type(record).__name__}, must be an object with a value for each feature")
     return records
+
+
+def _logarithm(values: Any, name: str) -> Any:
+    import numpy as np
+
+    from orchestrator.errors import DataError
+
+    if not (values > 0).all():
+        raise DataError(f"column {name!r}: a value is not above 0, and the model takes its logarithm")
+    return np.log(values)
 
 
 def _encode(where: str, record: Mapping[str, Any], features: List[Dict[str, Any]]) -> List[float]:

@@ -59,5 +59,5 @@ def synthetic_inputs(schema: Schema, mean: np.ndarray, std: np.ndarray, seed: in
             columns.extend((chosen == c).astype(np.float32) for c in range(len(feature.categories)))
         else:
             raw = random.normal(float(mean[i]), float(std[i]), CALIBRATION_ROWS)
-            columns.append(np.clip(raw, *feature.range))
+            columns.append(np.clip(raw, *feature.scaled_range))
     return standardize(np.stack(columns, axis=1), mean, std)

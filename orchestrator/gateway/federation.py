@@ -381,12 +381,12 @@ def _describe_features(schema: Schema, mean: np.ndarray, std: np.ndarray) -> Lis
     if schema.kind == "signal":
         # The data files hold counts; the model sees counts / unit_scale.
         return [{"name": f"channel_{i}", "mean": 0.0, "std": float(schema.unit_scale)} for i in range(schema.channels)]
-    names = [
-        name
+    named = [
+        {"name": name, **({"transform": feature.transform} if feature.transform else {})}
         for feature in schema.features
         for name in ([f"{feature.name}={c}" for c in feature.categories] or [feature.name])
     ]
-    return [{"name": n, "mean": float(m), "std": float(s)} for n, m, s in zip(names, mean, std)]
+    return [{**entry, "mean": float(m), "std": float(s)} for entry, m, s in zip(named, mean, std)]
 
 
 def write_json(path: Path, data: Dict[str, Any]) -> None:

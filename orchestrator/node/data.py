@@ -21,7 +21,7 @@ INPUT = "x"
 
 
 class Dataset(NamedTuple):
-    """x: float32 (n, *input_shape), numbers clamped to their public ranges but not standardized. y: int32 (n,).
+    """x: float32 (n, *input_shape), numbers clamped to their public ranges and transformed, but not standardized. y: int32 (n,).
 
     patients: int64 (n,), whose record it is, as a hash of the name: the same number whoever else is in the file; None where the
     schema names no patients.
@@ -95,14 +95,14 @@ def _load_table(path: Path, schema: Schema, unlabelled: bool) -> Dataset:
 
 
 def _clamp(x: np.ndarray, schema: Schema) -> Tuple[Tuple[str, int], ...]:
-    """Brings the numbers of float64 (n, d) into their ranges; (column, how many were beyond)."""
+    """Brings the numbers of float64 (n, d) into their ranges, and transforms them; (column, how many were beyond)."""
     counts = []
     for column, feature in schema.numbers():
         inside = np.clip(x[:, column], *feature.range)
         beyond = int((inside != x[:, column]).sum())
         if beyond:
             counts.append((feature.name, beyond))
-        x[:, column] = inside
+        x[:, column] = np.log(inside) if feature.transform else inside
     return tuple(counts)
 
 

@@ -33,8 +33,8 @@ def to_unit_range(x: np.ndarray, schema: Schema) -> np.ndarray:
     """float64 (n, numbers) in [-1, 1] from raw float32 inputs (n, d)."""
     numbers = schema.numbers()
     columns = [column for column, _ in numbers]
-    low = np.array([feature.range[0] for _, feature in numbers])
-    high = np.array([feature.range[1] for _, feature in numbers])
+    low = np.array([feature.scaled_range[0] for _, feature in numbers])
+    high = np.array([feature.scaled_range[1] for _, feature in numbers])
     return 2.0 * (x[:, columns].astype(np.float64) - low) / (high - low) - 1.0
 
 
@@ -96,7 +96,7 @@ def on_floor(std: np.ndarray, schema: Schema, least: float = MIN_STD) -> List[st
     return [
         feature.name
         for column, feature in schema.numbers()
-        if std[column] <= least * (feature.range[1] - feature.range[0]) / 2 * (1 + 1e-6)
+        if std[column] <= least * (feature.scaled_range[1] - feature.scaled_range[0]) / 2 * (1 + 1e-6)
     ]
 
 
@@ -114,7 +114,7 @@ def floor_warning(names: Sequence[str]) -> str:
     more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
     return (
         f"the range of {', '.join(shown)}{more} is so wide that noise or rounding hides how the values spread: the model "
-        "sees next to nothing of them. Give the range that values really have"
+        'sees next to nothing of them. Give the range that values really have, or transform = "log" where they span powers of ten'
     )
 
 
@@ -129,8 +129,8 @@ def _in_raw_units(unit_mean: np.ndarray, unit_std: np.ndarray, schema: Schema) -
             std[column : column + feature.width] = np.sqrt(feature.width - 1) / feature.width
         column += feature.width
     for i, (column, feature) in enumerate(numbers):
-        half = (feature.range[1] - feature.range[0]) / 2
-        mean[column] = feature.range[0] + half * (1 + unit_mean[i])
+        half = (feature.scaled_range[1] - feature.scaled_range[0]) / 2
+        mean[column] = feature.scaled_range[0] + half * (1 + unit_mean[i])
         std[column] = half * unit_std[i]
     return mean, std
 

@@ -59,6 +59,8 @@ class Feature:
     maximum: Optional[float] = None  # largest value there can be, likewise [-1e30 to 1e30, above minimum]
     # values of a category, one-hot instead of a number; any other value is an error [none, or two or more texts]
     categories: Tuple[str, ...] = ()
+    # "log": the model sees the natural logarithm, for values that span powers of ten; the minimum is above 0 ["log", or left out]
+    transform: Optional[str] = None
 
     def __post_init__(self) -> None:
         given = [value for value in (self.minimum, self.maximum) if value is not None]
@@ -73,6 +75,10 @@ class Feature:
             raise ValueError(f"feature {self.name!r}: minimum and maximum must be finite numbers")
         if given and not given[0] < given[1]:
             raise ValueError(f"feature {self.name!r}: minimum {given[0]} is not below maximum {given[1]}")
+        if self.transform not in (None, "log"):
+            raise ValueError(f"feature {self.name!r}: transform {self.transform!r}, expected 'log', or left out")
+        if self.transform and not (given and given[0] > 0):
+            raise ValueError(f"feature {self.name!r}: transform 'log' needs a number with a minimum above 0")
 
     @property
     def width(self) -> int:
@@ -84,6 +90,12 @@ class Feature:
         assert self.minimum is not None
         assert self.maximum is not None
         return self.minimum, self.maximum
+
+    @property
+    def scaled_range(self) -> Tuple[float, float]:
+        """`range` in the units the model sees."""
+        low, high = self.range
+        return (math.log(low), math.log(high)) if self.transform else (low, high)
 
 
 @dataclass(frozen=True)

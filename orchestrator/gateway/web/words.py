@@ -35,7 +35,8 @@ def _data(schema: Schema) -> str:
 def _feature(feature: Feature) -> str:
     if feature.categories:
         return f"{feature.name} (one of {len(feature.categories)})"
-    return f"{feature.name} ({feature.range[0]:g} to {feature.range[1]:g})"
+    logarithm = ", its logarithm" if feature.transform else ""
+    return f"{feature.name} ({feature.range[0]:g} to {feature.range[1]:g}{logarithm})"
 
 
 def _standardization(task: Task) -> str:
