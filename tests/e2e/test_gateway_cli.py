@@ -75,7 +75,7 @@ def run_until(command: List[str], stop_at: Tuple[str, int]) -> None:
     """Starts the gateway and kills it when it reports the n-th event of a kind."""
     kind, count = stop_at
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    watchdog = threading.Timer(120, process.kill)
+    watchdog = threading.Timer(600, process.kill)
     watchdog.start()
     assert process.stdout is not None
     for line in process.stdout:
@@ -94,7 +94,7 @@ def test_a_gateway_killed_again_and_again_ends_with_the_same_rounds_and_a_bundle
     folder, command = federation
     for stop_at in (("export", 2), ("open", 1), ("update", 3), ("aggregated", 2), ("finished", 1), ("export", 2)):
         run_until(command, stop_at)
-    done = subprocess.run(command, capture_output=True, text=True, timeout=200)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stderr
     result: Dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     assert [r["round"] for r in result["per_round"]] == [1, 2, 3, 4]
@@ -108,7 +108,7 @@ def test_a_gateway_asked_to_stop_ends_in_order_and_continues(federation: Tuple[P
     folder, command = federation
     command = [*command, "--log-file", str(folder / "gateway.log")]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    watchdog = threading.Timer(120, process.kill)
+    watchdog = threading.Timer(600, process.kill)
     watchdog.start()
     assert process.stdout is not None
     seen = []
@@ -125,7 +125,7 @@ def test_a_gateway_asked_to_stop_ends_in_order_and_continues(federation: Tuple[P
         (stopped,) = history.runs()
         assert stopped.state == "open"
         assert 1 <= stopped.rounds_done < 4
-    done = subprocess.run(command, capture_output=True, text=True, timeout=200)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout.splitlines()[-1])
     assert [r["round"] for r in result["per_round"]] == [1, 2, 3, 4]

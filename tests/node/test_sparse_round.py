@@ -231,7 +231,7 @@ def test_with_a_node_that_commits_to_nothing_no_nonce_is_revealed(federation: Fe
 
 
 def test_a_task_with_too_few_neighbours_is_none() -> None:
-    with pytest.raises(ValueError, match="neighbours at least 12"):
+    with pytest.raises(ValueError, match="neighbours: 11, expected 12"):
         Aggregation("masked", neighbours=11)
 
 
