@@ -171,7 +171,8 @@ class NodeAgent:
         except queue.Empty:
             self._outbox.due(time.monotonic())
             self._report_health()
-            self._search.step()
+            if self._search.step():
+                self._announce_presence()
             self._look_for_approval()
             self._answer_newest_round()
         except WireError as error:

@@ -20,6 +20,9 @@ QUIET_S = 2.0
 ANSWER_S = 6.0
 """For the gateway that is here to answer."""
 
+REPEAT_S = 5.0
+"""Between two announcements of a node that was not heard: amqtt can lose a retained message while its reader subscribes."""
+
 MOST_SAID = 10
 """Lines about other gateways."""
 
@@ -33,16 +36,25 @@ class GatewaySearch:
         self._began: Optional[float] = None
         self._looks_since = 0.0
         self._here_since: Optional[float] = None
+        self._repeat_at = 0.0
         self._said: Set[str] = set()
         self._over = False
 
-    def step(self) -> None:
-        """Says what is new; does nothing once the gateway was heard."""
+    def step(self) -> bool:
+        """Says what is new; whether the node is to announce itself again. Does nothing once the gateway was heard."""
         if self._over:
-            return
+            return False
         now = time.monotonic()
         if self._began is None:
-            self._began = now
+            self._began, self._repeat_at = now, now + REPEAT_S
+        self._look(now)
+        due = now >= self._repeat_at
+        if due:
+            self._repeat_at = now + REPEAT_S
+        return due
+
+    def _look(self, now: float) -> None:
+        assert self._began is not None
         if not self._looks_since:
             if now >= self._began + QUIET_S:
                 self._looks_since = now

@@ -76,3 +76,16 @@ def test_each_side_says_whom_it_sees_and_what_to_type(harness: Harness) -> None:
     node_run(harness, "found", "--federation", "test")  # what was typed counts
     assert wait_for(gateway, "joined", node="found")
     assert "waiting" not in harness.log("found")
+
+
+def test_a_node_whose_announcement_was_lost_announces_itself_again(harness: Harness) -> None:
+    """Brokers lose retained messages: amqtt some that come while their reader subscribes."""
+    node_run(harness, "early", "--federation", "test")
+    link = Link(harness.broker.address, "visitor-loses", [Topics("test").presence("early")])
+    link.open(30)
+    while not getattr(link.events.get(timeout=60), "payload", b""):
+        pass  # until its announcement is there
+    link.publish(Topics("test").presence("early"), b"", retain=True)
+    assert link.flush(30)
+    link.close()
+    assert wait_for(harness.gateway(), "joined", node="early")
