@@ -87,7 +87,7 @@ def open_database(path: Path, schema: str, owner: str) -> sqlite3.Connection:
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("PRAGMA synchronous=FULL")
         connection.execute("PRAGMA secure_delete=FAST")  # some builds write zeros over every vector that is dropped
-        connection.execute("PRAGMA cache_size=-512")  # KiB; with the default of 2 MiB a node grows for thousands of runs
+        connection.execute("PRAGMA cache_size=-512")  # KiB; by default 2 MiB each
         connection.executescript(schema)
         found = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
     except (sqlite3.Error, OSError) as error:
