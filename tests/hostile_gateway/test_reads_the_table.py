@@ -74,8 +74,8 @@ def task(**changes: Any) -> Task:
 
 
 def fields_of(presence: Dict[str, Any]) -> Dict[str, Any]:
-    """All a presence says but the run's name, and figures of the machine that no file changes."""
-    left_out = ("run", "process", "health", "ledger")
+    """All a presence says but the run's name, what was said of other runs, and figures of the machine that no file changes."""
+    left_out = ("run", "runs", "process", "health", "ledger")
     return {name: value for name, value in presence.items() if name not in left_out}
 
 
