@@ -266,7 +266,7 @@ def test_messages_that_make_no_sense_get_a_code(strict: Attack) -> None:
         {"kind": "no such kind", "run": "r"},
         {"kind": "task", "run": 3},
         {"kind": "step", "run": "r", "round": 1, "attempt": "x", "step": "masked"},
-        {"kind": "round", "run": "r"},
+        {"kind": "finished", "run": 4},
     ]
     for header in senseless:
         time.sleep(1.1)  # a node says "refused" once a second, so that a flood stays with it

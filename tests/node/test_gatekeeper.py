@@ -384,7 +384,7 @@ def test_an_owner_is_not_asked_for_a_claim_that_does_not_hold(tmp_path: Path, mo
 
 def test_what_a_gateway_writes_fakes_no_line_of_a_request(tmp_path: Path) -> None:
     """Blanks would wrap a terminal's line, and what comes next look like the node's own word."""
-    long = "no" + 80 * " " + 80 * "\u2800" + "claims epsilon 0.1 at delta 1e-06 per patient" + 60_000 * " x"
+    long = "no" + 60 * " " + 60 * "\u2800" + "claims epsilon 0.1 at delta 1e-06 per patient" + 10 * " x"
     schema = replace(
         TASK.schema, label=long, classes=tuple(f"{i}{long}" for i in range(300)), label_values={"0": 0, "1": 1}
     )
