@@ -6,6 +6,7 @@ from pathlib import Path
 from orchestrator.cli import logs
 from orchestrator.cli.arguments import seconds
 from orchestrator.cli.commands import COMMANDS
+from orchestrator.cli.private import keep_private, private_state
 from orchestrator.cli.state import KEY_HOLDER, state_of
 
 
@@ -59,6 +60,7 @@ def _run(arguments: argparse.Namespace) -> int:
     from orchestrator.node.key_holder import KeyHolderAgent
     from orchestrator.privacy.ckks_blocks import tenseal
 
+    keep_private(arguments.log_file)
     logs.configure(arguments, arguments.verbose)
     tenseal()
     broker, federation, name, identity = where(arguments, "keyholder run")
@@ -66,7 +68,7 @@ def _run(arguments: argparse.Namespace) -> int:
         broker,
         federation,
         name,
-        state_of(arguments.state, name, KEY_HOLDER),
+        private_state(state_of(arguments.state, name, KEY_HOLDER)),
         arguments.once,
         identity,
         arguments.policy,

@@ -8,6 +8,7 @@ from orchestrator.cli import logs, node_budget, node_graph, node_peers, service
 from orchestrator.cli.arguments import seconds
 from orchestrator.cli.commands import COMMANDS
 from orchestrator.cli.identity import register_node
+from orchestrator.cli.private import keep_private, private_state
 from orchestrator.cli.state import state_of
 
 if TYPE_CHECKING:
@@ -96,6 +97,7 @@ def _run(arguments: argparse.Namespace) -> int:
     from orchestrator.errors import DataError
     from orchestrator.node.agent import NodeAgent
 
+    keep_private(arguments.log_file)
     logs.configure(arguments, arguments.verbose)
     if not arguments.data.is_file():
         raise DataError(f"--data {arguments.data}: no such file")
@@ -105,7 +107,7 @@ def _run(arguments: argparse.Namespace) -> int:
         federation,
         name,
         arguments.data,
-        state_of(arguments.state, name),
+        private_state(state_of(arguments.state, name)),
         once=arguments.once,
         labels=_labels(arguments.label),
         identity=identity,

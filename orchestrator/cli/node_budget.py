@@ -191,7 +191,7 @@ def _check(arguments: argparse.Namespace) -> int:
 
         task = load_config(arguments.task).task
         refusal = policy.objection(task, arguments.signer)
-        too_large = policy.oversized(arguments.records) or oversized(task, arguments.records)
+        too_large = policy.oversized(arguments.records, task) or oversized(task, arguments.records)
         if refusal is None and too_large:
             refusal = Refusal("data", too_large)
         found["refusal"] = None if refusal is None else refusal._asdict()
@@ -215,7 +215,7 @@ def _approvals(arguments: argparse.Namespace) -> int:
 
     ledger, store = open_ledger(only_state(arguments.state))
     found = [
-        {**request._asdict(), "decision": ledger.decision(request.digest)}
+        {**request._asdict(), "decision": ledger.decision(request.digest), "waits": request.waits(ledger)}
         for request in Approvals(only_state(arguments.state)).requests()
     ]
     ledger.close()
@@ -224,9 +224,11 @@ def _approvals(arguments: argparse.Namespace) -> int:
         print(json.dumps(found, indent=1))
         return 0
     for request in found:
-        say(
-            f"{request['digest'][:16]}  {request['decision'] or 'WAITS'}  {moment(request['at'])}  run {request['run']}"
+        decision = request["decision"] or ""
+        state = " ".join(
+            filter(None, [decision, decision and request["waits"] and "before,", request["waits"] and "WAITS"])
         )
+        say(f"{request['digest'][:16]}  {state}  {moment(request['at'])}  run {request['run']}")
         for line in [*request["summary"], *request["peers"]]:
             say(f"    {plain(line, 4000)}")  # a request may be older than the rule that its texts are printable
     if not found:

@@ -44,7 +44,7 @@ def _facts(report: Dict[str, Any], out: Path) -> Facts:
         ("privacy", _privacy(report["privacy"])),
         *([("clipping", report["privacy"]["clipped"])] if report["privacy"].get("clipped") else []),
         ("bytes", _bytes(report["wire"])),
-        ("memory", _memory(report.get("memory_mib", {}))),
+        ("memory", _memory(report.get("memory_mib", {}), private=report["privacy"]["unit"] != "none")),
         ("bundle", report["bundle"] or f"none: {report['no_bundle']}"),
         ("figures", str(out / "result.json")),
     ]
@@ -65,11 +65,12 @@ def _bytes(wire: Dict[str, Any]) -> str:
     )
 
 
-def _memory(memory: Dict[str, Any]) -> str:
+def _memory(memory: Dict[str, Any], private: bool) -> str:
     known = {name: memory.get(name) for name in ("gateway", "broker") if memory.get(name)}
     nodes = [value for value in memory.get("nodes", ()) if value]
     parts = [f"{name} {value:.0f} MiB" for name, value in known.items()]
-    parts += [f"nodes {min(nodes):.0f} to {max(nodes):.0f} MiB"] if nodes else []
+    when = " before they opened data" if private else ""
+    parts += [f"nodes {min(nodes):.0f} to {max(nodes):.0f} MiB{when}"] if nodes else []
     return ", ".join(parts) or "unknown"
 
 

@@ -80,7 +80,8 @@ def _facts(report: Dict[str, Any], wire: Dict[str, Any], memory: Dict[str, Any],
         ),
         (
             "peak memory, MiB",
-            f"gateway {memory['gateway']:.0f}, {broker}nodes {', '.join(f'{n:.0f}' for n in memory['nodes'])}",
+            f"gateway {memory['gateway']:.0f}, {broker}nodes {', '.join(f'{n:.0f}' for n in memory['nodes'])}"
+            f"{'' if privacy['unit'] == 'none' else ' before they opened data'}",
         ),
         ("board rows", rows),
         ("board records", f"{records['received']} received, {records['lost']} lost, {records['corrupt']} corrupt"),

@@ -7,7 +7,7 @@ from typing import List, Optional, Tuple
 
 from orchestrator.doctor.broker import check_broker, check_gateways, check_own_port
 from orchestrator.doctor.certificates import CA, check_identity
-from orchestrator.doctor.files import check_data, check_store
+from orchestrator.doctor.files import check_data, check_private, check_store
 from orchestrator.doctor.finding import NOT_CHECKED, OK, PROBLEM, Finding
 from orchestrator.doctor.machine import check_clock, check_disk, check_memory, check_python
 from orchestrator.doctor.software import check_confinement, check_mosquitto, check_packages, check_runtime, check_serial
@@ -45,7 +45,7 @@ def examine(question: Question) -> List[Finding]:
     found.append(check_store(question.state / ("node.sqlite" if node else "gateway.sqlite")))
     found.append(check_runtime())
     if node:
-        found.append(check_confinement())
+        found += [check_private(question.state), check_confinement()]
     task, identity, where = None, question.identity, question.broker
     rows: List[Path] = []  # a gateway's own
     host, port, ca_file = "127.0.0.1", 1883, question.ca_file

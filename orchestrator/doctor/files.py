@@ -1,6 +1,7 @@
 """A store's integrity, and a node's data against the task's schema."""
 
 import sqlite3
+import stat
 from pathlib import Path
 from typing import Optional
 from urllib.parse import quote
@@ -27,6 +28,18 @@ def check_store(path: Path) -> Finding:
     if said != ["ok"]:
         return Finding(PROBLEM, "store", f"{path}: damaged: {'; '.join(said[:3])}", fix)
     return Finding(OK, "store", f"{path}: whole")
+
+
+def check_private(state: Path) -> Finding:
+    """Whether a node's state folder, and with it all that is in it, is its owner's alone."""
+    if not state.is_dir():
+        return Finding(NOT_CHECKED, "state", f"{state}: there is none yet")
+    mode = stat.S_IMODE(state.stat().st_mode)
+    if mode & 0o077:
+        return Finding(
+            PROBLEM, "state", f"{state}: others on this machine can use it (mode {mode:04o})", f"chmod 700 {state}"
+        )
+    return Finding(OK, "state", f"{state}: its owner's alone")
 
 
 def check_data(path: Path, task: Optional[Task]) -> Finding:

@@ -15,7 +15,7 @@ from dataclasses import replace
 from typing import Any, Dict, Iterable, List, Sequence, Tuple
 
 from orchestrator.errors import PrivacyError
-from orchestrator.node.ledger import Reservation
+from orchestrator.node.ledger import OLD_SIDES, Reservation
 from orchestrator.privacy.charges import Charge, epsilon_at
 from orchestrator.privacy.closeness import Correction, correction
 
@@ -74,6 +74,10 @@ def sides_of(reservations: Sequence[Reservation]) -> List[Tuple[Charge, ...]]:
     of those hashes there are as many places as there are shares. Beyond 64 places, one list with both sides of everything.
     """
     shares: Dict[str, set] = {}
+    whole = [r.sides for r in reservations if len(r.sides) > OLD_SIDES]
+    # A reservation of an earlier version splits like the first whose digest begins so: with no two of them at once.
+    begun = {sides[:OLD_SIDES]: sides for sides in reversed(whole)}
+    reservations = [replace(r, sides=begun.get(r.sides, r.sides)) for r in reservations]
     for reservation in reservations:
         shares.setdefault(reservation.sides, {0.0}).add(reservation.share)
     names = sorted(shares)

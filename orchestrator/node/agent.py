@@ -8,6 +8,7 @@ stays in this node's log; a code of wire/refusals.py travels.
 
 import hashlib
 import logging
+import math
 import os
 import queue
 import time
@@ -17,17 +18,26 @@ from typing import Any, Dict, Optional, Tuple
 
 import numpy as np
 
-from orchestrator.errors import BrokerError, EdgewardError, LedgerError, PrivacyError, UsageError, WireError
+from orchestrator.errors import (
+    BrokerError,
+    DataError,
+    EdgewardError,
+    LedgerError,
+    PrivacyError,
+    UsageError,
+    WireError,
+)
 from orchestrator.folder_lock import FolderLock
 from orchestrator.node.approval import digest_of
 from orchestrator.node.contribution import Contributor, Run, TrainerFactory
-from orchestrator.node.data import CLAMPED_SHARE, clamped_columns, load_dataset
+from orchestrator.node.data import CLAMPED_SHARE, Dataset, clamped_columns, load_dataset
 from orchestrator.node.encrypted import EncryptedRound, objection_to_encrypting
 from orchestrator.node.evaluation import hold_out
+from orchestrator.node.figures import MemoryFigures
 from orchestrator.node.freshness import Guard
-from orchestrator.node.gatekeeper import Gatekeeper, Verdict, Waiting
+from orchestrator.node.gatekeeper import Gatekeeper, Verdict, Waiting, looked_for
 from orchestrator.node.graph_admission import admit_graph
-from orchestrator.node.health import REPORT_EVERY_S, read_health
+from orchestrator.node.health import REPORT_EVERY_S
 from orchestrator.node.identity import NodeIdentity
 from orchestrator.node.intake import MAX_MESSAGE_BYTES, most_unpacked
 from orchestrator.node.open_runs import MOST_RUNS, Announced, AtWork, OpenRuns
@@ -36,16 +46,16 @@ from orchestrator.node.peers import Peers
 from orchestrator.node.personal import PERSONAL, write_personal
 from orchestrator.node.policy import Refusal
 from orchestrator.node.search import GatewaySearch
-from orchestrator.node.secure import MaskedRound
+from orchestrator.node.secure import Answer, MaskedRound, SecureRound
 from orchestrator.node.store import NodeStore
 from orchestrator.node.trainer import GradientTrainer
 from orchestrator.rounds.events import STATISTICS_ROUND
-from orchestrator.rounds.secure import ACKNOWLEDGED_STEPS, PREPARED, SHARES_OF
+from orchestrator.rounds.secure import ACKNOWLEDGED_STEPS, KEYS, PREPARED, SHARES_OF, VECTOR_STEPS
 from orchestrator.wire.body import decode_body, encode_body, require, require_map
 from orchestrator.wire.frames import Ack, Chunk, Want, decode_frame, encode_frame
 from orchestrator.wire.link import BrokerAddress, Connected, Disconnected, Event, Link, client_id
 from orchestrator.wire.plain import run_name
-from orchestrator.wire.process import forget_start, has_tensorflow, stated_memory_mib
+from orchestrator.wire.process import forget_start, has_tensorflow
 from orchestrator.wire.task import Task, task_from_dict
 from orchestrator.wire.topics import Topics
 from orchestrator.wire.transfer import Inbox, Outbox, transfer_id
@@ -63,6 +73,9 @@ SAY_EVERY_S = 30.0
 LOOK_S = 0.25
 """Answers to tasks for which the data were opened go out at multiples of this."""
 
+OUT_OF_MEMORY = "this machine has too little memory for that: use a smaller file, fewer columns, or a smaller model"
+
+_MOST_MISFITS = 1000
 _MOST_REFUSALS_SAID = 100
 """In the log one by one; from then on one a second at most."""
 
@@ -101,11 +114,15 @@ class NodeAgent:
         self._look_at = 0.0
         self._refusal_at = self._said_at = -SAY_EVERY_S
         self._refusals = 0
+        self._read_s = 0.0
+        self._looked: Optional[str] = None  # digest of the question the data are opened for
+        self._misfits: Dict[str, Refusal] = {}  # such a digest -> why the data did not fit
         self._trainer_factory = trainer_factory
         self._once = once
         self._outbox = Outbox()
         self._inbox = Inbox(MAX_MESSAGE_BYTES)
         self._runs = OpenRuns()
+        self._memory = MemoryFigures(lambda: () if self._run is None else self._run.processes())
         self._homeless: Optional[Announced] = None  # a round whose task may be right behind it
         self._presence: Dict[str, Any] = {"kind": "hello"}
         self._labels = labels or {}
@@ -196,6 +213,8 @@ class NodeAgent:
             raise  # what this node has spent is not known any more: it serves nobody
         except EdgewardError as error:
             self._refuse("a round", error)
+        except MemoryError:
+            self._refuse("a round", EdgewardError(OUT_OF_MEMORY))
 
     def _refuse(self, what: str, error: EdgewardError) -> None:
         """Says why here, and that to the gateway; there at most once a second, and here, too, where there are many."""
@@ -328,8 +347,8 @@ class NodeAgent:
             verdict = self._examine(graph, task)
         if verdict is None:
             verdict = self._open_run(run, task, header["task"], graph, certificates)
-            # How long reading took says how much there was to read, and how far it went.
-            time.sleep(-(time.monotonic() - begun) % LOOK_S)
+            # How long reading took says how much there was to read. What follows takes less, and depends on which rows are used.
+            Pace(LOOK_S * max(1, math.ceil(1.5 * self._read_s / LOOK_S)), begun, time.monotonic).hold(time.sleep)
         if verdict is not None or self._run is None:
             self._stay_out(run, verdict, header, tensors)
             return
@@ -357,15 +376,23 @@ class NodeAgent:
         try:
             found = os.stat(str(self._data))
         except OSError:
+            self._looked = None
             return self._gatekeeper.may_look(task)  # opening it will say what is wrong
-        return self._gatekeeper.may_look(task, f"{found.st_mtime_ns} {found.st_size}")
+        version = f"{found.st_mtime_ns} {found.st_size}"
+        refusal = self._gatekeeper.may_look(task, version)
+        if refusal is not None:
+            return refusal
+        self._looked = looked_for(task, version)
+        return self._misfits.get(self._looked)
 
     def _open_run(
         self, run: str, task: Task, declared: Dict[str, Any], graph: bytes, certificates: int
     ) -> Optional[Verdict]:
         """Reads the data, and reserves the run's budget where they fit. The only place where a task meets the data."""
+        if task.privacy.on:
+            self._memory.keep()
         try:
-            loaded = load_dataset(self._data, task.schema)
+            loaded = self._load(task)
             for share, text in clamped_columns(loaded, task.schema):  # for the owner: no word of it leaves this machine
                 log.log(logging.WARNING if share > CLAMPED_SHARE else logging.INFO, "run %s: %s", run, text)
             if loaded.dropped:
@@ -382,8 +409,23 @@ class NodeAgent:
             opened.state(stated)
             self._runs.begin(opened)
             return None
+        except DataError as error:
+            if self._looked is not None:  # the answer to the same question, whose time would say more with each try
+                self._misfits[self._looked] = Refusal(error.code, str(error))
+                while len(self._misfits) > _MOST_MISFITS:
+                    del self._misfits[next(iter(self._misfits))]
+            return Refusal(error.code, str(error))
         except EdgewardError as error:
             return Refusal(error.code, str(error))
+        except MemoryError:
+            return Refusal("data", OUT_OF_MEMORY)
+
+    def _load(self, task: Task) -> Dataset:
+        begun = time.monotonic()
+        try:
+            return load_dataset(self._data, task.schema)
+        finally:
+            self._read_s = time.monotonic() - begun
 
     def _stay_out(
         self, run: str, verdict: Optional[Verdict], header: Dict[str, Any], tensors: Dict[str, np.ndarray]
@@ -447,11 +489,12 @@ class NodeAgent:
             Pace(run.quantum_s(number), begun).hold()
         # Charged first, so that the answer says where the ledger ends with it: an older copy of this state shows ever after.
         self._store.charge(run.id, number)
-        about = {"memory_mib": self._memory_mib(), "ledger": self._gatekeeper.told()}
+        about = {"memory_mib": self._memory.peak_mib(), "ledger": self._gatekeeper.told()}
         header = {"kind": "update", "run": run.id, "round": number, **fields, **about}
         body = encode_body(header, sent)
         self._store.release(run.id, number, run.digest, body, keep)
-        return body
+        stored = self._store.released(run.id, number, run.digest)
+        return body if stored is None else stored
 
     def _wake(self, run: Run, number: int) -> None:
         if self._trainer_factory is GradientTrainer and number > STATISTICS_ROUND and run.task.privacy.within_node:
@@ -502,17 +545,26 @@ class NodeAgent:
         self._wake(secure.run, secure.number)
         begun = time.monotonic()
         try:
-            fields, tensors = secure.answer(header)
+            fields, tensors = self._paced_answer(secure, header, begun)
         except EdgewardError as error:
             self._at.secure = None
             self._abstain(header, error)
             return
-        if tensors:
-            Pace(secure.run.quantum_s(secure.number), begun).hold()
-        figures = {"memory_mib": self._memory_mib(), "ledger": self._gatekeeper.told()} if tensors else {}
+        figures = {"memory_mib": self._memory.peak_mib(), "ledger": self._gatekeeper.told()} if tensors else {}
         body = encode_body({**fields, **figures}, tensors, level=1)
         self._at.answers.append(transfer_id(body))
         self._send(body)
+
+    @staticmethod
+    def _paced_answer(secure: SecureRound, header: Dict[str, Any], begun: float) -> Answer:
+        """Answers a step; where a secret sample may have been drawn for it, refusals leave as late as answers do."""
+        try:
+            return secure.answer(header)
+        except MemoryError as error:
+            raise EdgewardError(OUT_OF_MEMORY) from error
+        finally:
+            if header.get("step", KEYS) in VECTOR_STEPS:
+                Pace(secure.run.quantum_s(secure.number), begun).hold()
 
     def _drop_answers(self) -> None:
         for answer in self._at.answers:
@@ -563,14 +615,10 @@ class NodeAgent:
         body = encode_body({"kind": "health", **self._about()})
         self._link.publish(self._topics.presence(self._name), body)
 
-    def _memory_mib(self) -> float:
-        """Peak memory of this process and of the one the run's graph is in."""
-        return stated_memory_mib(*(() if self._run is None else self._run.processes()))
-
     def _about(self) -> Dict[str, Any]:
         sent, received = self._link.socket_bytes()
         process = {
-            "memory_mib": self._memory_mib(),
+            "memory_mib": self._memory.peak_mib(),
             "sent_bytes": sent,
             "received_bytes": received,
             "tensorflow": has_tensorflow(),
@@ -580,5 +628,5 @@ class NodeAgent:
             "instance": self._instance,
             "process": process,
             "labels": self._labels,
-            "health": read_health(),
+            "health": self._memory.health(),
         }

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 from orchestrator.errors import UsageError
+from orchestrator.node.ledger import Ledger
 from orchestrator.node.policy import own_noise
 from orchestrator.wire.plain import hex_name
 from orchestrator.wire.task import Task, describe_model, digest_of, task_from_dict
@@ -18,6 +19,13 @@ from orchestrator.wire.task import Task, describe_model, digest_of, task_from_di
 APPROVALS = "approvals"
 MOST_REQUESTS, MOST_BYTES = 200, 512 << 20
 """Kept of a node's requests. The owner makes room by deleting files of that folder; decisions are in the ledger."""
+
+
+SHOWN, SHOWN_CLASSES = 60, 5
+"""Characters of a text, and names of classes, that an owner is shown of what a gateway wrote."""
+
+_BLANK = "\u115f\u1160\u2800\u3164\uffa0"
+"""Characters that count as letters or signs and look like a space."""
 
 
 class Request(NamedTuple):
@@ -31,8 +39,14 @@ class Request(NamedTuple):
     at: float
     declared: Dict[str, Any]
     summary: List[str]
-    epsilon: Optional[float]  # of one run, as the node counted it; None where no policy limits it
+    epsilon: Optional[float]  # of all runs the task is for, as the node counted it; None where nothing there can
     peers: Tuple[str, ...] = ()
+
+    def waits(self, ledger: Ledger) -> bool:
+        """Whether the owner has to decide: there is no word yet, or all runs that were approved are reserved."""
+        privacy = self.declared.get("privacy")
+        runs = privacy.get("runs", 1) if isinstance(privacy, dict) else 1
+        return ledger.waits(self.digest, runs if isinstance(runs, int) and runs > 0 else 1)
 
 
 class Approvals:
@@ -112,14 +126,35 @@ class Approvals:
 
 
 def summary_of(task: Task, epsilon: Optional[float] = None) -> List[str]:
-    """Task, model, privacy and what leaves the node, a line each."""
+    """Task, model, privacy and what leaves the node, a line each; nothing a gateway wrote is longer than a few words.
+
+    epsilon: as this node counts it, for all runs the task is for.
+    """
+    classes = [_quoted(name) for name in task.schema.classes[:SHOWN_CLASSES]]
+    more = len(task.schema.classes) - len(classes)
+    named = f"{' or '.join(classes)}{f' or {more} more' if more else ''}"
     return [
-        f"task {task.name}: predicts {task.schema.label} ({' or '.join(task.schema.classes)})",
-        f"model {describe_model(task.model)}, {task.training.strategy}, {task.training.rounds} rounds",
-        _privacy(task, epsilon),
+        f"task {_quoted(task.name)}: predicts {_quoted(task.schema.label)} ({named})",
+        f"model {_short(describe_model(task.model))}, {_short(task.training.strategy)}, {task.training.rounds} rounds",
+        *_privacy(task, epsilon),
         f"leaves this node: {', '.join(leaves(task))}",
         f"seen by: {_seen(task)}",
+        f"an approval is for {_times(max(1, task.privacy.runs), 'run')} of it",
     ]
+
+
+def _short(text: str) -> str:
+    """At most SHOWN characters without runs of blanks: these could wrap a line so that what follows looks like one of ours."""
+    words = " ".join("".join(" " if c in _BLANK else c for c in text).split())
+    return words if len(words) <= SHOWN else f"{words[: SHOWN - 3]}..."
+
+
+def _quoted(text: str) -> str:
+    return repr(_short(text))
+
+
+def _times(count: int, what: str) -> str:
+    return f"{count} {what}{'' if count == 1 else 's'}"
 
 
 def leaves(task: Task) -> List[str]:
@@ -136,18 +171,21 @@ def leaves(task: Task) -> List[str]:
     return sent
 
 
-def _privacy(task: Task, epsilon: Optional[float]) -> str:
+def _privacy(task: Task, epsilon: Optional[float]) -> List[str]:
     privacy = task.privacy
     if not privacy.on:
-        return "no differential privacy: what is sent can reveal records"
-    counted = "" if epsilon is None else f"; this node counts {epsilon:.3g} for a run of it"
+        return ["no differential privacy: what is sent can reveal records"]
+    counted = "not counted here" if epsilon is None else f"this node counts {epsilon:.3g}"
     where = {"node": "here", "distributed": "a share of it here", "gateway": "at the gateway only"}[privacy.noise]
+    left = ""
     if privacy.noise == "distributed":
-        counted += (
-            f"; if all other nodes work with the gateway, only noise of multiplier {own_noise(task):.3g} is left of "
-            f"{privacy.noise_multiplier:.3g}"
-        )
-    return f"claims epsilon {privacy.epsilon:g} at delta {privacy.delta:g} per {privacy.unit}, noise added {where}{counted}"
+        left = f"; if all other nodes work with the gateway, only noise of multiplier {own_noise(task):.3g} is left"
+    sampled = f", sampling rate {privacy.sampling_rate:g}" if privacy.within_node else ""
+    noise = ", ".join(f"{kind} {z:.3g}" for kind, z in task.noise_multipliers.items())
+    return [
+        f"claims epsilon {privacy.epsilon:g} at delta {privacy.delta:g} per {privacy.unit}; {counted}",
+        f"noise added {where}, of multiplier: {noise}; {_times(task.steps, 'step')}{sampled}{left}",
+    ]
 
 
 def _seen(task: Task) -> str:
@@ -155,7 +193,7 @@ def _seen(task: Task) -> str:
         return "the gateway and its broker, each node's answer by itself"
     aggregation = task.aggregation
     others = f"the others are real and at most {aggregation.colluding} of them work with the gateway"
-    holder = f", and {aggregation.key_holder}, who holds the key, does not" if aggregation.key_holder else ""
+    holder = f", and {_quoted(aggregation.key_holder)}, who holds the key, does not" if aggregation.key_holder else ""
     return f"sums over at least {aggregation.least} nodes only ({aggregation.method}), as long as {others}{holder}"
 
 

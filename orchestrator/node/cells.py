@@ -1,16 +1,19 @@
-"""What one cell of a data file means: a number, a category or a class. Errors say what was found and how to write it.
+"""What one cell of a data file means: a number, a category or a class; and why it means none of these.
 
-They quote the cell, so they are for the owner of the file alone.
+Reasons quote the cell, so they are for the owner of the file alone.
 """
 
 import math
 import re
-from typing import Iterable, List, Optional
+from typing import Dict, Iterable, Optional, Sequence
 
 from orchestrator.wire.bounds import near
 from orchestrator.wire.task import Feature, Schema
 
 _SHOWN = 60
+_COMPARED = 100
+"""Of the values a task lists, with a cell that is none of them."""
+
 _MARKERS = {"na", "n/a", "#n/a", "nan", "null", "none", "nil", "missing", "unknown", "unk", ".", "-", "--", "<na>"}
 """What other programs write for a missing value."""
 
@@ -27,10 +30,6 @@ _HINTS = (
     (re.compile(r"\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}.*"), "a date; make it a number, such as days"),
     (re.compile(r".*_.*|[^\x00-\x7f]+.*|.*\d[^\x00-\x7f]+"), "write it with the digits 0 to 9, without '_'"),
 )
-
-
-class CellError(Exception):
-    """A cell is not what the schema says. The message quotes it and stays on this machine."""
 
 
 def number(cell: str) -> Optional[float]:
@@ -54,34 +53,41 @@ def canonical(cell: str) -> str:
         return str(int(value)) if value.is_integer() else repr(value)
 
 
-def encode(feature: Feature, cell: str) -> List[float]:
-    """A feature's inputs: the number, or one value for each category. CellError for anything else."""
-    if feature.categories:
-        key = canonical(cell)
-        matches = [canonical(category) == key for category in feature.categories]
-        if not any(matches):
-            raise CellError(
-                f"{shown(cell)} is not one of {_some(feature.categories)}{_meant(cell, feature.categories)}"
-            )
-        return [float(match) for match in matches]
+class Codes:
+    """The values a column may have. How long a cell takes depends neither on which of them it is, nor on whether it is one:
+    a task lists them, and times the answer.
+    """
+
+    def __init__(self, values: Sequence[str]) -> None:
+        self._codes: Dict[str, int] = {}
+        self.alike = [self._codes.setdefault(canonical(value), i) for i, value in enumerate(values)]
+        """Of each value the code that cells with it have; more than one value may mean the same."""
+
+    def find(self, cell: str) -> int:
+        """The first value the cell means, -1 for none."""
+        return self._codes.get(canonical(cell), -1)
+
+
+def finite(cell: str) -> Optional[float]:
+    """The finite number a cell holds, None for anything else."""
     value = number(cell)
-    if value is None:
-        raise CellError(f"{shown(cell)} is not a number{_hint(cell)}")
-    if not math.isfinite(value):
-        raise CellError(f"{shown(cell)} is not a finite number")
-    return [value]
+    return value if value is not None and math.isfinite(value) else None
 
 
-def class_of(schema: Schema, cell: str) -> int:
-    """The index of the class a label means. CellError for one the schema does not list."""
-    key = canonical(cell)
-    for value, index in schema.label_values.items():
-        if canonical(value) == key:
-            return index
+def unfit(feature: Feature, cell: str) -> str:
+    """Why a cell is no value of a feature: what was found, what is meant perhaps, how to write it."""
+    if feature.categories:
+        return f"{shown(cell)} is not one of {_some(feature.categories)}{_meant(cell, feature.categories)}"
+    value = number(cell)
+    return f"{shown(cell)} is not a number{_hint(cell)}" if value is None else f"{shown(cell)} is not a finite number"
+
+
+def no_class(schema: Schema, cell: str) -> str:
+    """Why a label is none of those the schema lists."""
     known = f"label {shown(cell)} is not in the task's schema (known: {_some(schema.label_values)})"
     if cell in schema.classes:
-        raise CellError(f"{known}; it is the name of a class, label_values says what stands for it in the file")
-    raise CellError(f"{known}{_meant(cell, schema.label_values)}")
+        return f"{known}; it is the name of a class, label_values says what stands for it in the file"
+    return f"{known}{_meant(cell, schema.label_values)}"
 
 
 def shown(cell: str) -> str:
@@ -94,7 +100,7 @@ def _some(values: Iterable[str]) -> str:
 
 
 def _meant(cell: str, known: Iterable[str]) -> str:
-    return _marker(cell) or near(cell, known)
+    return _marker(cell) or near(cell[:_SHOWN], list(known)[:_COMPARED])
 
 
 def _hint(cell: str) -> str:

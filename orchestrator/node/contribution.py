@@ -16,7 +16,7 @@ from orchestrator.node.data import Dataset
 from orchestrator.node.evaluation import evaluate
 from orchestrator.node.graph_admission import functions_of, refuse_graph
 from orchestrator.node.graph_check import check_graph
-from orchestrator.node.pace import quantum_s
+from orchestrator.node.pace import most_held_out, quantum_s
 from orchestrator.node.personal import PERSONAL, with_personal
 from orchestrator.node.runtime import TrainingGraph
 from orchestrator.node.store import RESIDUAL, NodeStore
@@ -99,16 +99,17 @@ class Run:
     def quantum_s(self, number: int) -> float:
         """Of what a round's answer is held up to a multiple (node/pace.py), from public numbers; 0 where no graph ran."""
         task, seconds = self.task, 0.0
+        most = task.privacy.most_units(self.stated)  # a gateway chooses how much noise is on the stated number
         if not task.privacy.within_node:
             return 0.0  # what such a task promises does not rest on a secret sample
         if task.evaluates(number) and self._evaluation_graph is not None:
-            held_out = self.stated * task.evaluation.share / (1 - task.evaluation.share)
+            held_out = most_held_out(most, task.evaluation.share)
             seconds = held_out * self._evaluation_graph.record_seconds()
         if not isinstance(self.trainer, GradientTrainer) or not STATISTICS_ROUND < number <= task.training.rounds:
             return quantum_s(0.0, 0, 0.0, other_s=seconds) if seconds else 0.0
         steps, rate = task.training.local_steps, task.privacy.sampling_rate
         rows = task.privacy.records_per_patient if task.privacy.unit == "patient" else 1
-        return quantum_s(self.trainer.record_seconds(), self.stated, rate, steps, rows, other_s=seconds)
+        return quantum_s(self.trainer.record_seconds(), most, rate, steps, rows, other_s=seconds)
 
     def rest(self) -> None:
         """Ends the processes of the run's graph; the next round that needs one starts it, on the mean and std it comes with."""
@@ -213,7 +214,7 @@ class Contributor:
         """Whether a private answer can be given may depend on its noise: a second try would be a second draw of one charge."""
         try:
             yield
-        except EdgewardError:
+        except (EdgewardError, MemoryError):
             if self._run.task.privacy.on:
                 self._store.forfeit(self._run.id, number, self._run.digest)
             raise

@@ -7,7 +7,7 @@ from typing import Any, BinaryIO, List, NamedTuple, Optional, Tuple
 import numpy as np
 
 from orchestrator.errors import DataError
-from orchestrator.node.cells import CellError, class_of
+from orchestrator.node.cells import Codes, no_class
 from orchestrator.node.formats import head_of, refuse_other_formats
 from orchestrator.node.table import UNLABELLED, Problems, patient_number, read_table
 from orchestrator.wire.bounds import near
@@ -81,29 +81,36 @@ def _neighbours(path: Path) -> str:
 
 
 def _load_table(path: Path, schema: Schema, unlabelled: bool) -> Dataset:
-    rows = read_table(path, schema, unlabelled)
-    x = np.array(rows.inputs, np.float64).reshape(len(rows.inputs), *schema.input_shape)
-    clamped = _clamp(x, schema)
+    found = read_table(path, schema, unlabelled)
+    rows = found.rows
+    kept = np.array([row.complete for row in rows], bool)
+    values = np.array([row.values for row in rows], np.float64).reshape(len(rows), len(schema.features))
+    x = np.zeros((len(rows), *schema.input_shape), np.float32)
+    clamped, column = [], 0
+    for i, (feature, codes) in enumerate(zip(schema.features, found.codes)):
+        if codes is None:
+            inside = np.clip(values[:, i], *feature.range)
+            x[:, column] = np.log(inside) if feature.transform else inside
+            beyond = int(((inside != values[:, i]) & kept).sum())
+            clamped += [(feature.name, beyond)] if beyond else []
+        else:
+            x[:, column : column + feature.width] = _one_hot(codes)[values[:, i].astype(np.int64)]
+        column += feature.width
+    patients = np.array([row.patient for row in rows], np.int64)[kept] if schema.patient else None
     return Dataset(
-        x.astype(np.float32),
-        np.array(rows.classes, np.int32),
-        np.array(rows.patients, np.int64) if schema.patient else None,
-        clamped,
-        np.array(rows.lines, np.int64),
-        rows.dropped,
+        x[kept],
+        np.array([row.label for row in rows], np.int32)[kept],
+        patients,
+        tuple(clamped),
+        np.array(found.lines, np.int64)[kept],
+        len(rows) - int(kept.sum()),
     )
 
 
-def _clamp(x: np.ndarray, schema: Schema) -> Tuple[Tuple[str, int], ...]:
-    """Brings the numbers of float64 (n, d) into their ranges, and transforms them; (column, how many were beyond)."""
-    counts = []
-    for column, feature in schema.numbers():
-        inside = np.clip(x[:, column], *feature.range)
-        beyond = int((inside != x[:, column]).sum())
-        if beyond:
-            counts.append((feature.name, beyond))
-        x[:, column] = np.log(inside) if feature.transform else inside
-    return tuple(counts)
+def _one_hot(codes: Codes) -> np.ndarray:
+    """float32 (values + 1, values): the inputs of each code; values that mean the same are all 1. The last row is of no code."""
+    alike = np.array(codes.alike)
+    return np.asarray(np.append(np.arange(len(alike)), -1)[:, np.newaxis] == alike, np.float32)
 
 
 def clamped_columns(dataset: Dataset, schema: Schema) -> List[Tuple[float, str]]:
@@ -147,11 +154,12 @@ def _load_signal(path: Path, schema: Schema, unlabelled: bool) -> Dataset:
     for bad in np.flatnonzero(~np.isfinite(scaled).reshape(len(x), -1).all(axis=1)):
         problems.add("", f"record {bad} of x holds a value that is not a finite number")
     y = np.full(len(x), UNLABELLED, np.int32)
+    codes, classes = Codes(tuple(schema.label_values)), [*schema.label_values.values(), UNLABELLED]
     for i, value in enumerate(labels.tolist() if labels is not None else []):
-        try:
-            y[i] = class_of(schema, str(value))
-        except CellError as error:
-            problems.add("", f"record {i} of {schema.label}: {error}")
+        y[i] = classes[codes.find(str(value))]
+        if y[i] == UNLABELLED:
+            why = no_class(schema, str(value)) if problems.told else ""
+            problems.add("", f"record {i} of {schema.label}: {why}")
     patients = np.zeros(len(x), np.int64)
     for i, name in enumerate(names.tolist() if names is not None else []):
         patients[i] = patient_number(str(name))

@@ -80,7 +80,7 @@ class EncryptedRound(SecureRound):
             parts, keep, _ = self._contribute(self.number, self._announced, self._tensors, layout)
             body = encode_body({"journal": self._journal, MODEL_FIELD: model}, parts, level=1)
             self._store.release(run.id, self.number, run.digest, body, keep)
-            return dict(parts)
+            return self._computed(layout)
         header, stored = decode_body(body, MAX_BODY_BYTES)
         if header.get("journal") != self._journal:
             raise PrivacyError(

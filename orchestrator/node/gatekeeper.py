@@ -18,6 +18,7 @@ from orchestrator.errors import LedgerError, PrivacyError, UsageError, WireError
 from orchestrator.node import accountant
 from orchestrator.node.anchor import Anchor, FolderAnchor, Head, StoreAnchor
 from orchestrator.node.approval import MOST_REQUESTS, Approvals, digest_of
+from orchestrator.node.claims import check_claim
 from orchestrator.node.identity import NodeIdentity
 from orchestrator.node.ledger import APPROVED, DENIED, LEDGER_FILE, Ledger, Reservation, StaleError, keep_newest
 from orchestrator.node.policy import Policy, PolicyFile, Refusal
@@ -77,6 +78,8 @@ class Gatekeeper:
         self._tasks: Dict[str, Task] = {}  # of the newest runs this process takes part in
         self._epsilons: Optional[Tuple[float, float]] = None  # of one task and of all, as last counted
         self._counted: Dict[Tuple[str, ...], Tuple[float, float]] = {}
+        self._claims: Dict[str, Union[Refusal, float, None]] = {}  # digest of a task -> what `check_claim` said
+        self._runs_of: Dict[str, int] = {}  # digest of a task that waited -> for how many runs it is
         self._process, self._told = secrets.token_hex(8), 0
         self._ledger = Ledger(state / LEDGER_FILE, anchors)
 
@@ -130,7 +133,7 @@ class Gatekeeper:
             most = self._policy.read()[0].allow.schemas_a_day
         except UsageError as error:
             return _unreadable(error)
-        if self._store.may_look(_looked_for(task, version), time.time(), most):
+        if self._store.may_look(looked_for(task, version), time.time(), most):
             return None
         return Refusal("policy.tries", f"the data were opened for {most} different declarations within a day")
 
@@ -173,7 +176,8 @@ class Gatekeeper:
         By the number that is stated: compared with the real one, a declared delta would be a question for it.
         """
         try:
-            too_large = oversized(task, stated) or self._policy.read()[0].oversized(stated)
+            units = task.privacy.most_units(stated)
+            too_large = oversized(task, units) or self._policy.read()[0].oversized(units, task)
             if not too_large:
                 return None
             self._ledger.close_run(run)
@@ -196,6 +200,7 @@ class Gatekeeper:
         if known is None:
             known = noised_count(task, units, SecureRandom())
             self._store.put_count(run, digest, known, COUNT_ROUND)
+            known = self._store.counted(run, digest) or known
         return known
 
     def charge(self, run: str, number: int) -> None:
@@ -230,8 +235,8 @@ class Gatekeeper:
         return {**uses, "training": 0 if known.used.get("training") else 1}
 
     def decided(self, digest: str) -> bool:
-        """Whether the owner has said something on this task."""
-        return self._ledger.decision(digest) is not None
+        """Whether the owner has said something on this task since it waits."""
+        return not self._ledger.waits(digest, self._runs_of.get(digest, 1))
 
     def _decide(
         self, policy: Policy, run: str, task: Task, declared: Dict[str, Any], graph: bytes
@@ -244,7 +249,6 @@ class Gatekeeper:
             wanted = reservation_of(run, digest_of(declared, graph), task)
         except PrivacyError as error:
             return Refusal("claim", str(error))
-        digest = wanted.digest
         self._ledger.check_free(wanted)
         epsilons: Optional[Tuple[float, float]] = None
         if policy.budget.limited:
@@ -253,13 +257,31 @@ class Gatekeeper:
                 return verdict
             epsilons = verdict
         if policy.approval.required:
-            word = self._ledger.decision(digest)
-            if word == DENIED:
-                return Refusal("policy.approval-denied", f"this node's owner denied task {digest[:16]}")
-            if word != APPROVED:
-                return self._ask(run, declared, graph, task, epsilons)
+            unapproved = self._unapproved(run, task, wanted, declared, graph)
+            if unapproved is not None:
+                return unapproved
         self._epsilons = epsilons
         return None
+
+    def _unapproved(
+        self, run: str, task: Task, wanted: Reservation, declared: Dict[str, Any], graph: bytes
+    ) -> Optional[Verdict]:
+        """None where the owner approved the task, and for no fewer runs than this one makes."""
+        digest, runs = wanted.digest, max(1, task.privacy.runs)
+        word = self._ledger.decision(digest)
+        if word == DENIED:
+            return Refusal("policy.approval-denied", f"this node's owner denied task {digest[:16]}")
+        if digest not in self._claims:
+            self._claims[digest] = check_claim(task, wanted)
+            while len(self._claims) > MOST_REQUESTS:
+                del self._claims[next(iter(self._claims))]
+        claim = self._claims[digest]
+        if isinstance(claim, Refusal):
+            return claim
+        known = self._ledger.reservation(run) is not None
+        if word == APPROVED and (known or not self._ledger.waits(digest, runs)):
+            return None
+        return self._ask(run, declared, graph, task, claim)
 
     def _reserve(
         self,
@@ -275,7 +297,7 @@ class Gatekeeper:
         more: Dict[str, Any] = {"policy": version, "delta": task.privacy.delta if task.privacy.on else None}
         if not version:
             log.warning("no --policy: any task is accepted; the budget is recorded in the ledger and not limited")
-        if self._ledger.reserve(wanted, head if policy.budget.limited else None, **more):
+        if self._ledger.reserve(wanted, head if policy.budget.limited or policy.approval.required else None, **more):
             said = "" if self._epsilons is None else f", epsilon {self._epsilons[1]:.3g} in all"
             log.info("run %s: budget reserved%s", run, said)
 
@@ -284,7 +306,7 @@ class Gatekeeper:
         budget = policy.budget
         known = [r for r in self._ledger.reservations() if r.run != wanted.run]
         # By name or by schema: a task that comes again with another seed, or under another name, is the same one.
-        same = [r for r in known if r.task == wanted.task or r.sides == wanted.sides]
+        same = [r for r in known if r.task == wanted.task or r.splits_like(wanted)]
         key = (str(budget.delta), wanted.run, wanted.digest, *(f"{r.run} {r.counted}" for r in known))
         if key not in self._counted:
             try:
@@ -305,14 +327,15 @@ class Gatekeeper:
         return of_task, total
 
     def _ask(
-        self, run: str, declared: Dict[str, Any], graph: bytes, task: Task, epsilons: Optional[Tuple[float, float]]
+        self, run: str, declared: Dict[str, Any], graph: bytes, task: Task, epsilon: Optional[float]
     ) -> Union[Refusal, Waiting]:
         if self._approvals.full(digest_of(declared, graph)):
             return Refusal(
                 "policy.approvals", f"{MOST_REQUESTS} tasks were asked already: delete those you need no more"
             )
         peers = roster_lines(task.aggregation, self._name, self.roster(), first_sight=self._open)
-        request = self._approvals.ask(run, declared, graph, None if epsilons is None else epsilons[0], peers)
+        request = self._approvals.ask(run, declared, graph, epsilon, peers)
+        self._runs_of[request.digest] = max(1, task.privacy.runs)
         command = f"edgeward node approve {request.digest[:16]}"
         log.warning(
             "run %s waits for a person: `%s` (with this node's --state)\n  %s",
@@ -325,7 +348,7 @@ class Gatekeeper:
 
 def reservation_of(run: str, digest: str, task: Task) -> Reservation:
     """Everything one run of `task` may release. Raises PrivacyError for a declaration whose loss cannot be stated."""
-    sides = hashlib.sha256(json.dumps(asdict(task.schema), sort_keys=True).encode()).hexdigest()[:16]
+    sides = hashlib.sha256(json.dumps(asdict(task.schema), sort_keys=True).encode()).hexdigest()
     charges = on_grids(task, charges_of(task)) if task.privacy.on else _without_privacy(task)
     return Reservation(run, digest, task.name, task.privacy.unit, charges, sides, task.evaluation.share)
 
@@ -354,7 +377,7 @@ def uses_of(task: Task, number: int) -> Dict[str, int]:
     return uses
 
 
-def _looked_for(task: Task, version: str) -> str:
+def looked_for(task: Task, version: str) -> str:
     """Digest of all that decides what opening the data for a task says about them."""
     asked = [asdict(task.schema), task.evaluation.share, task.privacy.unit, version]
     return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()

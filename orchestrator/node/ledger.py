@@ -25,6 +25,9 @@ FIRST = "0" * 64
 """What the first entry names as the hash before it."""
 
 APPROVED, DENIED = "approved", "denied"
+OLD_SIDES = 16
+"""Digits of `Reservation.sides` in ledgers of earlier versions: few enough to search for two schemas with the same ones."""
+
 TRUST, DISTRUST = "trust", "distrust"
 
 _PEER = "peer:"
@@ -60,6 +63,11 @@ class Reservation:
     used: Dict[str, int] = field(default_factory=dict)
     rounds: Tuple[int, ...] = ()
     closed: bool = False
+
+    def splits_like(self, other: "Reservation") -> bool:
+        """Whether records are held out alike. Reservations of earlier versions have the first 16 digits of `sides` only."""
+        length = OLD_SIDES if OLD_SIDES in (len(self.sides), len(other.sides)) else None
+        return self.sides[:length] == other.sides[:length]
 
     @property
     def counted(self) -> Tuple[Charge, ...]:
@@ -191,6 +199,17 @@ class Ledger:
     def decision(self, digest: str) -> Optional[str]:
         words = [e["kind"] for e in self._entries(digest) if e["kind"] in (APPROVED, DENIED)]
         return words[-1] if words else None
+
+    def runs_since_decision(self, digest: str) -> int:
+        """Runs of this task that were reserved after the owner's last word on it."""
+        words = (e["seq"] for e in self._entries(digest) if e["kind"] in (APPROVED, DENIED))
+        last = max(words, default=0)
+        return sum(e["kind"] == "reserve" and e["digest"] == digest and e["seq"] > last for e in self._entries())
+
+    def waits(self, digest: str, runs: int) -> bool:
+        """Whether the owner has to decide on this task: there is no word yet, or `runs` runs were reserved since it was yes."""
+        word = self.decision(digest)
+        return word is None or (word == APPROVED and self.runs_since_decision(digest) >= runs)
 
     def trust(self, name: str, fingerprint: str) -> None:
         """Notes the owner's word that this key is the peer `name`'s. PrivacyError for a key that is another peer's."""

@@ -25,14 +25,22 @@ def quantum_s(
 ) -> float:
     """Seconds a round's answer waits for, at least: for an upper bound of its samples, times SLACK.
 
-    seconds_per_record: on rows of random numbers (TrainingGraph.record_seconds). units: the count the node states to others, not
-    the real one. The bound is 6 standard deviations over the expected size of `steps` Poisson samples: fewer than one round in a
-    hundred million needs more. records_per_unit: of a patient, at most; a figure of the task or the owner, not of the data.
-    other_s: of work that is the same in every round, such as evaluating on held-out records, from stated counts as well.
+    seconds_per_record: on rows of random numbers (TrainingGraph.record_seconds). units: the most a node can have that states what
+    this one states (Privacy.most_units), not the real number. The bound is 6 deviations over the expected size of `steps`
+    Poisson samples: fewer than one round in a hundred million needs more. records_per_unit: of a patient, at most; a figure of
+    the task or the owner, not of the data. other_s: of work that is the same in every round, such as evaluating on held-out
+    records, from stated counts as well.
     """
     expected = steps * sampling_rate * units
     most = min(expected + 6 * math.sqrt(expected * (1 - sampling_rate)) + 6, float(steps * units))
     return max(FLOOR_S, SLACK * (seconds_per_record * records_per_unit * most + other_s))
+
+
+def most_held_out(units: int, share: float) -> float:
+    """Of how many units are held out at most where `units` are trained on: 6 standard deviations over what is expected."""
+    odds = share / (1 - share)
+    expected = units * odds
+    return expected + 6 * math.sqrt(expected * (1 + odds)) + 6
 
 
 class Pace:

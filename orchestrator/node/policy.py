@@ -13,9 +13,9 @@ from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
 from orchestrator.errors import UsageError
 from orchestrator.privacy.noisy_sum import parties_of
 from orchestrator.wire.bounds import near
-from orchestrator.wire.protection import UNITS
+from orchestrator.wire.protection import LEAST_NOISE, UNITS
 from orchestrator.wire.structure import structure
-from orchestrator.wire.task import Schema, Task
+from orchestrator.wire.task import Schema, Task, too_likely
 from orchestrator.wire.toml_file import read_toml
 
 STAGES = ("noise", "clip", "masked", "ckks")
@@ -63,8 +63,8 @@ class Require:
     without it no task may speak of patients, since a gateway could name one that differs in every row ("#3": the third of a file
     without a header; "*": the task's word is accepted). peers, key_holder: fingerprints of other parties' keys, as their owners
     gave them (docs/identity.md); the only ones accepted in secure sums, beside those confirmed with `edgeward node peers`.
-    neighbours: of this node in the graph of masks, at least. own_noise: noise multiplier of what this node alone adds to a step
-    or round, at least: what is left should all others work with the gateway. steady: sums without noise are opened over the
+    neighbours: of this node in the graph of masks, at least. own_noise: noise multiplier of what this node alone adds to anything
+    it releases, at least: what is left should all others work with the gateway. steady: sums without noise are opened over the
     same nodes throughout a run only, since the difference of two shows what single nodes sent; under CKKS, where a node does
     not see whose they are, none.
     """
@@ -146,11 +146,10 @@ class Policy:
                 return refusal
         return None
 
-    def oversized(self, units: int) -> str:
+    def oversized(self, units: int, task: Task) -> str:
         """Why the policy's own delta means nothing for so many units; "" where it does. For the owner's eyes only."""
-        if self.budget.limited and self.budget.delta * units >= 1:
-            return f"[budget] delta {self.budget.delta:g} is not below 1/units = 1/{units}: lower it"
-        return ""
+        why = too_likely(task, self.budget.delta, units) if self.budget.limited else None
+        return f"[budget] {why}" if why else ""
 
     def _signer(self, task: Task, signer: str) -> Optional[Refusal]:
         if (self.require.signed or self.allow.signers) and not signer:
@@ -182,6 +181,11 @@ class Policy:
         wanted = set(self.require.stages)
         if "noise" in wanted and (not task.privacy.on or task.privacy.noise == "gateway"):
             return Refusal("policy.stage", "this node's answers would leave it without any noise ('noise' is required)")
+        weak = {kind: z for kind, z in task.noise_multipliers.items() if 0 < z < LEAST_NOISE}
+        if "noise" in wanted and weak:
+            kind, least = min(weak.items(), key=lambda item: item[1])
+            reason = f"noise of multiplier {least:g} on {kind} is next to none ('noise' is required: {LEAST_NOISE:g} at least)"
+            return Refusal("policy.stage", reason)
         if "clip" in wanted and not task.privacy.on:
             return Refusal("policy.stage", "nothing bounds what one unit adds to an answer ('clip' is required)")
         sums = wanted & {"masked", "ckks"}
@@ -260,11 +264,14 @@ def _empty(data: Any, place: str) -> Iterator[str]:
 
 
 def own_noise(task: Task) -> float:
-    """Noise multiplier of what one node adds to a step's sum (unit node: to a round's); 0.0 where it adds none."""
-    privacy = task.privacy
-    if not privacy.on or privacy.noise == "gateway":
+    """Least noise multiplier of what one node adds to anything it releases; 0.0 where it adds none.
+
+    The number of units it states has all of its noise from that node, sums have a share of theirs.
+    """
+    if not task.privacy.on or task.privacy.noise == "gateway":
         return 0.0
-    return privacy.noise_multiplier / math.sqrt(parties_of(task))
+    share = 1 / math.sqrt(parties_of(task))
+    return min(z * (1.0 if kind == "count" else share) for kind, z in task.noise_multipliers.items())
 
 
 def smallest_cohort(task: Task) -> int:

@@ -32,6 +32,7 @@ from orchestrator.rounds.secure import (
     UNMASK,
 )
 from orchestrator.wire.body import decode_body, encode_body, require, require_map
+from orchestrator.wire.protection import LEAST_NOISE
 
 log = logging.getLogger("edgeward.node")
 
@@ -43,9 +44,6 @@ MAX_BODY_BYTES = 512 << 20
 
 _MOST_DRAWS = 16
 """Attempts at a round in which a node reveals a nonce, however many a task allows."""
-
-_LEAST_NOISE = 0.1
-"""Noise multiplier below which a sum counts as one without noise: its epsilon is in the hundreds."""
 
 MODEL_FIELD = "model"
 """Field of a stored vector with the digest of what it was computed from."""
@@ -146,7 +144,7 @@ class SecureRound(ABC):
             return dict(parts)
         parts, keep, _ = self._contribute(self.number, self._announced, self._tensors, layout)
         self._store.release(run.id, self.number, run.digest, encode_body({MODEL_FIELD: model}, parts, level=1), keep)
-        return dict(parts)
+        return self._computed(layout)
 
     def _model_digest(self) -> str:
         """Of what this attempt starts from, hexadecimal: the same for the same numbers, without what is this node's own part."""
@@ -257,7 +255,7 @@ class MaskedRound(SecureRound):
             *([privacy.noise_multiplier] if STATISTICS_ROUND < self.number <= task.training.rounds else []),
             *([privacy.evaluation_noise_multiplier] if task.evaluates(self.number) else []),
         ]
-        return privacy.on and min(multipliers) >= _LEAST_NOISE
+        return privacy.on and min(multipliers) >= LEAST_NOISE
 
     def _check_sum(self, nodes: AbstractSet[str]) -> None:
         """Raises PrivacyError where a sum over these nodes would differ in single ones from a sum opened before."""
@@ -315,6 +313,7 @@ class MaskedRound(SecureRound):
         layout, shares = self._layout_of(header), require_map(header, "shares", bytes)
         if not self._party.sparse:
             self._check_sum({*shares, self._name})
+        self._party.open_shares(shares)  # whatever can be wrong with the message is, before a sample is drawn
         values, weights = self._values(layout)
         vector = layout.encode(values, weights, np.random.default_rng())
         masked = self._party.mask(vector, shares, layout.bits, self._told(layout))

@@ -114,11 +114,14 @@ class NodeStore:
     ) -> None:
         """Stores a round's update durably, with the vectors to keep for later rounds; earlier rounds keep only the fact.
 
-        `before_release` is told (run, round) first; what it raises is raised, and nothing is stored.
+        `before_release` is told (run, round) first; what it raises is raised, and nothing is stored. Where another process
+        stored an answer meanwhile, that one stays: read back what is sent.
         """
         self.charge(run, round_number)
         with self._writing():
-            self._rows.put("releases", run, round_number, task, body)
+            self._rows.put("releases", run, round_number, task, body, otherwise="IGNORE")
+            if self._rows.get("releases", "run = ? AND round = ?", run, round_number)[0][-1] != body:
+                return
             for name, vector in (keep or {}).items():
                 data = vector.astype("<f4").tobytes()
                 self._rows.put("kept", run, name, round_number, data, otherwise="REPLACE")
@@ -147,7 +150,7 @@ class NodeStore:
         """Notes durably what this node says, charged like the answer to `round_number`: drawn once, said ever after."""
         self.charge(run, round_number)
         with self._writing():
-            self._rows.put("counts", run, task, units)
+            self._rows.put("counts", run, task, units, otherwise="IGNORE")
 
     def may_look(self, what: str, now: float, most: int) -> bool:
         """Whether the data may be looked at for `what` (a digest), of which there may be `most` different ones in a day.

@@ -9,10 +9,10 @@ from typing import BinaryIO, Dict, Iterator, List, NamedTuple, Optional, Sequenc
 import numpy as np
 
 from orchestrator.errors import DataError
-from orchestrator.node.cells import CellError, class_of, encode, number, shown
+from orchestrator.node.cells import Codes, finite, no_class, number, shown, unfit
 from orchestrator.node.formats import head_of, not_utf8, other_text, refuse_other_formats, refuse_other_text
 from orchestrator.wire.bounds import near
-from orchestrator.wire.task import Schema
+from orchestrator.wire.task import Feature, Schema
 
 MOST_PROBLEMS = 20
 """So many of a file are told, and how many more there are."""
@@ -24,14 +24,25 @@ UNLABELLED = -1
 """In place of a class, where records without labels are allowed."""
 
 
-class Rows(NamedTuple):
-    """One entry a record: inputs, class, line in the file and patient (none without that column); rows left out are counted."""
+class Row(NamedTuple):
+    """values: for each feature its number, or the code of its category. complete: whether no used value is missing."""
 
-    inputs: List[np.ndarray]  # float64
-    classes: List[int]
+    values: np.ndarray  # float64
+    label: int
+    patient: int
+    complete: bool
+
+
+class Rows(NamedTuple):
+    """Rows, with their lines in the file, and for each feature with categories its codes (None for a number).
+
+    Rows to leave out are among them: what a row takes may not say whether it is one, since the task names the values that count
+    as missing.
+    """
+
+    rows: List[Row]
     lines: List[int]
-    patients: List[int]
-    dropped: int
+    codes: List[Optional[Codes]]
 
 
 class Problems:
@@ -47,6 +58,11 @@ class Problems:
         self._count += 1
         if self._count <= MOST_PROBLEMS:
             self._first.append(f"{place}: {text}")
+
+    @property
+    def told(self) -> bool:
+        """Whether one more is listed. What is not costs no time: how many there are would show."""
+        return self._count < MOST_PROBLEMS
 
     def refuse(self) -> None:
         """Raises DataError if there was one."""
@@ -73,9 +89,11 @@ def read_table(path: Path, schema: Schema, unlabelled: bool = False) -> Rows:
 
 
 def _read(path: Path, file: BinaryIO, head: bytes, schema: Schema, unlabelled: bool) -> Rows:
-    found, problems = Rows([], [], [], [], 0), Problems(path)
+    problems = Problems(path)
+    rows: List[Row] = []
+    lines: List[int] = []
     reader: Optional[_Reader] = None
-    dropped, most = 0, MOST_VALUES // schema.input_shape[0]
+    most = MOST_VALUES // schema.input_shape[0]
     text = io.TextIOWrapper(file, encoding="utf-8-sig", newline="")
     try:
         for line, cells in _csv_rows(text, problems):
@@ -83,22 +101,16 @@ def _read(path: Path, file: BinaryIO, head: bytes, schema: Schema, unlabelled: b
                 reader = _Reader(_File(path, head), schema, unlabelled, line, cells)
                 if not schema.columns:
                     continue
-            try:
-                kept = reader.read(cells)
-            except CellError as error:
-                for problem in str(error).split("\n"):
-                    problems.add(f":{line}", problem)
+            row = reader.read(cells)
+            if row is not None:
+                if len(rows) == most:
+                    width = schema.input_shape[0]
+                    raise DataError(f"{path}:{line}: {most} records of {width} values are as many as a node reads")
+                rows.append(row)
+                lines.append(line)
                 continue
-            if kept is None:
-                dropped += 1
-                continue
-            inputs, label, patient = kept
-            if len(found.inputs) == most:
-                raise DataError(f"{path}:{line}: {most} records of {len(inputs)} values are as many as a node reads")
-            found.inputs.append(np.array(inputs))
-            found.classes.append(label)
-            found.lines.append(line)
-            found.patients.append(patient)
+            for problem in reader.explain(cells) if problems.told else [""]:
+                problems.add(f":{line}", problem)
     except UnicodeDecodeError as error:
         raise not_utf8(path, text.detach()) from error
     if reader is None:
@@ -106,11 +118,9 @@ def _read(path: Path, file: BinaryIO, head: bytes, schema: Schema, unlabelled: b
     problems.refuse()
     if reader is None:
         raise DataError(f"{path}: the file is empty")
-    if not found.inputs:
-        raise DataError(
-            f"{path}: no usable record in it{f' ({dropped} dropped for missing values)' if dropped else ''}"
-        )
-    return found._replace(dropped=dropped)
+    if not any(row.complete for row in rows):
+        raise DataError(f"{path}: no usable record in it{f' ({len(rows)} dropped for missing values)' if rows else ''}")
+    return Rows(rows, lines, reader.codes)
 
 
 def _csv_rows(text: TextIO, problems: Problems) -> Iterator[Tuple[int, List[str]]]:
@@ -150,6 +160,11 @@ class _Reader:
             self._header = named if len(first) == len(named) else list(schema.columns)
             _refuse_other_columns(file, line, self._header, first)
         self._columns = self._find(file, line)
+        self.codes = [Codes(f.categories) if f.categories else None for f in schema.features]
+        self._labels = Codes(tuple(schema.label_values))
+        self._classes = [*schema.label_values.values(), UNLABELLED]
+        self._markers = frozenset(schema.missing_markers)
+        self._listed = {f.name: frozenset(f.categories) for f in schema.features}
 
     def _find(self, file: _File, line: int) -> Dict[str, int]:
         schema, header = self._schema, self._header
@@ -163,51 +178,66 @@ class _Reader:
             raise DataError(f"{file.path}:{line}: column {repeated[0]!r} occurs twice; which one is meant?")
         return {name: header.index(name) for name in wanted if name in header}
 
-    def read(self, cells: Sequence[str]) -> Optional[Tuple[List[float], int, int]]:
-        """(inputs, class, patient) of a row, None for one to leave out. CellError with a line for each problem."""
+    def read(self, cells: Sequence[str]) -> Optional[Row]:
+        """A row; None where something is wrong with it, see `explain`. One to leave out is read like the others."""
         schema = self._schema
         if len(cells) != len(self._header):
-            raise CellError(_wrong_count(cells, self._header))
-        by_name = {name: cells[index].strip() for name, index in self._columns.items()}
-        missing = self._missing(by_name)
-        if missing and schema.drop_missing:
             return None
+        by_name = self._named(cells)
+        values, fits, complete = [], True, True
+        for feature, codes in zip(schema.features, self.codes):
+            cell = by_name[feature.name]
+            value = finite(cell) if codes is None else float(codes.find(cell))
+            present = not self._lacks(feature, cell)
+            complete &= present
+            fits &= value is not None and (codes is None or value >= 0)
+            values.append(0.0 if value is None else value)
+        label = by_name.get(schema.label)
+        found = self._classes[self._labels.find(label or "")]
+        if label is not None and label in self._markers:
+            complete &= self._unlabelled
+            found = UNLABELLED
+        elif label is not None:
+            fits &= found != UNLABELLED
+        patient = patient_number(by_name[schema.patient]) if schema.patient else 0
+        fits &= not schema.patient or by_name[schema.patient] != ""
+        if not (fits and complete) and (complete or not schema.drop_missing):
+            return None
+        return Row(np.array(values), found if label is not None else UNLABELLED, patient, complete)
+
+    def explain(self, cells: Sequence[str]) -> List[str]:
+        """What is wrong with a row, a line each."""
+        schema = self._schema
+        if len(cells) != len(self._header):
+            return [_wrong_count(cells, self._header)]
+        by_name = self._named(cells)
+        missing = [f.name for f in schema.features if self._lacks(f, by_name[f.name])]
+        label = by_name.get(schema.label)
+        if label in self._markers:
+            missing += [] if self._unlabelled else [schema.label]
+            label = None
         wrong = [
             f"column {name!r} is missing ({by_name[name]!r}); fill it in, remove the row, or set drop_missing in the task's "
             "schema"
             for name in missing
         ]
-        inputs: List[float] = []
-        for feature in schema.features:
-            try:
-                inputs += [] if feature.name in missing else encode(feature, by_name[feature.name])
-            except CellError as error:
-                wrong.append(f"column {feature.name!r}: {error}")
-        patient = 0
-        if schema.patient:
-            if by_name[schema.patient]:
-                patient = patient_number(by_name[schema.patient])
-            else:
-                wrong.append(f"column {schema.patient!r}: empty; every record must say whose it is")
-        label = UNLABELLED
-        if schema.label not in missing and self._has_label(by_name):
-            try:
-                label = class_of(schema, by_name[schema.label])
-            except CellError as error:
-                wrong.append(f"column {schema.label!r}: {error}")
-        if wrong:
-            raise CellError("\n".join(wrong))
-        return inputs, label, patient
+        for feature, codes in zip(schema.features, self.codes):
+            cell = by_name[feature.name]
+            fits = finite(cell) is not None if codes is None else codes.find(cell) >= 0
+            if not fits and feature.name not in missing:
+                wrong.append(f"column {feature.name!r}: {unfit(feature, cell)}")
+        if schema.patient and not by_name[schema.patient]:
+            wrong.append(f"column {schema.patient!r}: empty; every record must say whose it is")
+        if label is not None and self._labels.find(label) < 0:
+            wrong.append(f"column {schema.label!r}: {no_class(schema, label)}")
+        return wrong
 
-    def _missing(self, by_name: Dict[str, str]) -> List[str]:
-        """Used columns without a value. A marker that a feature lists as a category (`?` = not measured) is a value."""
-        names = [f.name for f in self._schema.features if by_name[f.name] not in f.categories]
-        needed = names if self._unlabelled else [*names, self._schema.label]
-        return [name for name in needed if by_name[name] in self._schema.missing_markers]
+    def _named(self, cells: Sequence[str]) -> Dict[str, str]:
+        return {name: cells[index].strip() for name, index in self._columns.items()}
 
-    def _has_label(self, by_name: Dict[str, str]) -> bool:
-        label = by_name.get(self._schema.label)
-        return label is not None and not (self._unlabelled and label in self._schema.missing_markers)
+    def _lacks(self, feature: Feature, cell: str) -> bool:
+        """Whether there is no value. A marker that a feature lists as a category (`?` = not measured) is a value."""
+        return (cell in self._markers) & (cell not in self._listed[feature.name])
 
 
 def patient_number(name: str) -> int:

@@ -16,6 +16,7 @@ from orchestrator.privacy.charges import GROUPS, KINDS, Charge, Grid, charges_of
 from orchestrator.privacy.clipping import with_clipping
 from orchestrator.privacy.closeness import Correction, correction
 from orchestrator.privacy.grids import MULTIPLIER_OF, grids_of
+from orchestrator.wire.protection import MOST_COUNT_NOISE
 from orchestrator.wire.task import Task
 
 STATISTICS_COST = 0.085
@@ -99,7 +100,9 @@ def plan_noise(task: Task) -> Task:
         )
         if privacy.within_node:
             planned = replace(
-                planned, count_noise_multiplier=privacy.count_noise_multiplier or _count_share(task) * noise
+                planned,
+                count_noise_multiplier=privacy.count_noise_multiplier
+                or min(MOST_COUNT_NOISE, _count_share(task) * noise),
             )
         if task.evaluation.on and not privacy.evaluation_noise_multiplier:
             planned = replace(planned, evaluation_noise_multiplier=EVALUATION_SHARE * noise)

@@ -192,6 +192,23 @@ class Party:
         `told`: digest of what all parties must have been told alike; what follows fits only those of whom it is the same.
         """
         self._once("mask", ("advertise", "share"))
+        self.open_shares(shares)
+        self._session = self._session.among(told, self._adverts.values(), self._nonces)
+        self._expected = frozenset([*shares, self._name])
+        ring = Ring(bits, values.size)
+        total = to_ring(values, bits) + mask_from(self._session.key(self._own_seed, SELF), ring)
+        for other in sorted(shares):
+            pairwise = mask_from(self._session.key(self._secrets[other][1], PAIR), ring)
+            (np.add if self._name < other else np.subtract)(total, pairwise, out=total)
+        return pack(total & mask_of(bits), bits)
+
+    def open_shares(self, shares: Mapping[str, bytes]) -> None:
+        """Checks and keeps what neighbours encrypted for this party; to be called before `values` of a `mask` are computed.
+
+        Raises PrivacyError, so that shares that were changed on the way stop nothing that rests on a secret sample.
+        """
+        if "share" not in self._done:
+            raise PrivacyError("shares of other parties before this one gave its own: each step comes once, in order")
         graph = self._need_graph()
         neighbours = set(graph.neighbours(self._name))
         if not set(shares) <= neighbours:
@@ -204,14 +221,6 @@ class Party:
         for sender, cipher in shares.items():
             plain = self._decrypt(sender, cipher)
             self._held[sender] = (plain[:SHARE_BYTES], plain[SHARE_BYTES:])
-        self._session = self._session.among(told, self._adverts.values(), self._nonces)
-        self._expected = frozenset([*shares, self._name])
-        ring = Ring(bits, values.size)
-        total = to_ring(values, bits) + mask_from(self._session.key(self._own_seed, SELF), ring)
-        for other in sorted(shares):
-            pairwise = mask_from(self._session.key(self._secrets[other][1], PAIR), ring)
-            (np.add if self._name < other else np.subtract)(total, pairwise, out=total)
-        return pack(total & mask_of(bits), bits)
 
     def foresee(self) -> Optional[bytes]:
         """A signature under those whose vectors this party expects in the sum; None where that must be seen first."""

@@ -1,5 +1,6 @@
 """How a task protects its data: differential privacy, and who can see what a single node sent."""
 
+import math
 from dataclasses import dataclass, field
 from typing import Iterator
 
@@ -15,12 +16,27 @@ LEAST_NEIGHBOURS = 12
 """In the graph of masks. Where a third of 100 nodes drop out one sum in five cannot be opened with 12, three in four with 8."""
 
 
+MOST_COUNT_NOISE = 1000.0
+"""Noise multiplier of the number of units a node states. With more, all that is bounded by that number would be loose."""
+
+LEAST_NOISE = 0.1
+"""Noise multiplier below which a release counts as one without noise: its epsilon is in the hundreds."""
+
+HIDING_NOISE = 0.5
+"""Below it a unit that is drawn into a sample is more or less shown (epsilon 10 at delta 1e-5): only not being drawn hides it."""
+
+UNLIKELY = 0.01
+"""What delta times units may be where only that hides them: delta is then the chance of each to be shown."""
+
+CERTAIN = 6.0
+"""Deviations within which noise stays but for once in a billion times."""
+
 _MOST = {
     "epsilon": 1e6,
     "noise_multiplier": 1e6,
     "statistics_noise_multiplier": 1e6,
     "evaluation_noise_multiplier": 1e6,
-    "count_noise_multiplier": 1e6,
+    "count_noise_multiplier": MOST_COUNT_NOISE,
     "clip_norm": 1e12,
     "statistics_clip_norm": 1e12,
 }
@@ -54,7 +70,7 @@ class Privacy:
     statistics_clip_norm: float = 0.0  # bound of one unit's part of the standardization sums; 0: planned [0 to 1e12]
     statistics_noise_multiplier: float = 0.0  # noise on the standardization sums; 0: planned [0 to 1000000]
     evaluation_noise_multiplier: float = 0.0  # noise on every sum of federated evaluation; 0: planned [0 to 1000000]
-    # noise on the number of units a node states; 0: five times that of a step [0 to 1000000]
+    # noise on the number of units a node states; 0: five times that of a step, 1000 at most [0 to 1000]
     count_noise_multiplier: float = 0.0
     # unit patient: rows of one that a step uses at most, a random choice of more [1 to 1048576]
     records_per_patient: int = 32
@@ -123,7 +139,11 @@ class Privacy:
     @property
     def count_noise(self) -> float:
         """Noise multiplier of the number of records or patients a node states: the declared, else five times that of a step."""
-        return self.count_noise_multiplier or 5.0 * self.noise_multiplier
+        return self.count_noise_multiplier or min(MOST_COUNT_NOISE, 5.0 * self.noise_multiplier)
+
+    def most_units(self, stated: int) -> int:
+        """How many records or patients a node has at most that states so many; of a node as the unit, `stated`."""
+        return stated + (math.ceil(CERTAIN * self.count_noise) if self.within_node else 0)
 
     @property
     def within_node(self) -> bool:

@@ -4,6 +4,7 @@ cattrs is imported when it is first needed: a node that reads no configuration d
 """
 
 import dataclasses
+import json
 import math
 from functools import lru_cache
 from typing import Any, Dict, Iterator, List, Optional, Tuple, Union, get_type_hints
@@ -42,6 +43,15 @@ def _converter() -> Any:
     strict(int, (int,))
     strict(str, (str,))
     strict(bool, (bool,))
+
+    # A text is a sequence of letters too: `tasks = "*-study"` would allow tasks of any name.
+    def structure_list(value: Any, kind: Any) -> Any:
+        if not isinstance(value, (list, tuple)):
+            hint = f": write [{json.dumps(value, ensure_ascii=False)}]" if isinstance(value, str) else ""
+            raise ValueError(f"{value!r} is not a list{hint}")
+        return tuple(converter.structure(value, List[kind.__args__[0]]))
+
+    converter.register_structure_hook_func(lambda kind: getattr(kind, "__origin__", None) is tuple, structure_list)
     return converter
 
 

@@ -23,8 +23,9 @@ from orchestrator.wire.bounds import (
     within,
 )
 from orchestrator.wire.codec import CODECS, ERROR_FEEDBACK
-from orchestrator.wire.protection import Aggregation, Privacy
+from orchestrator.wire.protection import HIDING_NOISE, UNLIKELY, Aggregation, Privacy
 from orchestrator.wire.schedule import SCHEDULES, learning_rate_at
+from orchestrator.wire.sizes import too_large, too_many_cells
 from orchestrator.wire.structure import structure, unstructure
 
 FORMAT = 1
@@ -151,6 +152,7 @@ class Schema:
             lacking = [n for n in wanted if n not in self.columns]
             if lacking:
                 yield f"columns: {', '.join(lacking)} not among them"
+        yield from too_large(self)
         yield from count("samples", self.samples, int(self.kind == "signal"), 1 << 20)
         yield from count("channels", self.channels, 1, 1 << 20)
         yield from within("unit_scale", abs(self.unit_scale), 1e-30, 1e30, "a number other than 0, up to 1e30")
@@ -365,6 +367,8 @@ class Task:
         weights, classes = self.training.class_weights, len(self.schema.classes)
         if weights and not isinstance(weights, str) and len(weights) != classes:
             yield f"training.class_weights: {len(weights)} numbers, the schema has {classes} classes"
+        if self.evaluation.on:
+            yield from too_many_cells(len(self.schema.classes), self.evaluation.bins)
         cohort = self.selection.cohort
         if cohort and cohort < self.rounds.quorum:
             yield f"selection.cohort: {cohort}, fewer than the quorum of {self.rounds.quorum}"
@@ -449,6 +453,18 @@ class Task:
     def evaluations(self) -> int:
         """Releases of evaluation sums in one run."""
         return -(-self.training.rounds // self.evaluation.every) if self.evaluation.on else 0
+
+    @property
+    def noise_multipliers(self) -> Dict[str, float]:
+        """Kind of release -> noise multiplier, of all that a run of the task releases; 0 where none is planned yet."""
+        privacy = self.privacy
+        kinds = {
+            "training": (True, privacy.noise_multiplier),
+            "statistics": (self.standardizes, privacy.statistics_noise_multiplier),
+            "evaluation": (self.evaluation.on, privacy.evaluation_noise_multiplier),
+            "count": (privacy.within_node, privacy.count_noise),
+        }
+        return {kind: multiplier for kind, (released, multiplier) in kinds.items() if privacy.on and released}
 
     @property
     def standardizes(self) -> bool:
@@ -562,9 +578,19 @@ def oversized(task: Task, units: int) -> Optional[str]:
     """Why a node that trains on `units` privacy units should not take part: its delta would let a whole one leak."""
     privacy, share = task.privacy, task.evaluation.share
     units = round(units * max(1.0, share / (1 - share)))  # those held out may be more
-    if privacy.within_node and privacy.delta * units >= 1:
+    return too_likely(task, privacy.delta, units) if privacy.within_node else None
+
+
+def too_likely(task: Task, delta: float, units: int) -> Optional[str]:
+    """Why `delta` is too large for so many units, given the least noise there is on anything the task releases."""
+    if delta * units >= 1:
         # A mechanism that publishes one random unit in full satisfies (0, 1/units)-DP.
+        return f"delta {delta:g} is not below 1/units = 1/{units}: it would allow a whole {task.privacy.unit} to leak"
+    least = min((z for z in task.noise_multipliers.values() if z), default=HIDING_NOISE)
+    if least < HIDING_NOISE and delta * units > UNLIKELY:
+        # With little noise and a low sampling rate, delta is the chance of each unit to be drawn, and shown.
         return (
-            f"delta {privacy.delta:g} is not below 1/units = 1/{units}: it would allow a whole {privacy.unit} to leak"
+            f"delta {delta:g} is above {UNLIKELY:g}/units = {UNLIKELY / units:.2g}: with noise of multiplier {least:g} (below "
+            f"{HIDING_NOISE:g}) it is the chance of each {task.privacy.unit} to be shown. Lower delta, or ask for more noise"
         )
     return None

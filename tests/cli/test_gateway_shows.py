@@ -90,7 +90,7 @@ def test_the_last_table_says_how_good_at_what_price_where_and_what_next() -> Non
         "AUC 0.995 0.995 -",
         "privacy epsilon 7.99 at delta 1e-05 per record (PLD)",
         "bytes a node and round: 923 up (0.44 of float32's 2,120), 2,530 down; on the nodes' sockets",
-        "memory gateway 72 MiB, nodes 70 to 72 MiB",
+        "memory gateway 72 MiB, nodes 70 to 72 MiB before they opened data",
         "bundle my out/bundle",
         "figures my out/result.json",
         "next edgeward runs show sepsis-1234 --out 'my out'",

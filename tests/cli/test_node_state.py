@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from orchestrator.cli.private import private_state
 from orchestrator.cli.state import only_state, state_of
+from orchestrator.doctor.files import check_private
 from orchestrator.errors import UsageError
 from orchestrator.node.agent import NodeAgent
 from orchestrator.wire.link import BrokerAddress
@@ -53,3 +55,21 @@ def test_one_process_works_on_a_state_folder(tmp_path: Path) -> None:
     assert done.returncode == 2, done.stderr
     assert here._instance
     assert "is a node with this folder; stop it, or give this one another --state" in done.stderr
+
+
+def test_a_state_folder_and_what_is_in_it_is_its_owners_alone(tmp_path: Path) -> None:
+    state, log = tmp_path / "state", tmp_path / "node.log"
+    state.mkdir(mode=0o755)
+    log.touch(0o644)
+    (tmp_path / "d.csv").write_text("x,y\n1,1\n")
+    assert check_private(state).level == "problem"
+    command = ["node", "run", "--broker", "mqtt://127.0.0.1:1", "--name", "icu", "--connect-timeout", "0.1"]
+    command += ["--data", str(tmp_path / "d.csv"), "--state", str(state), "--log-file", str(log)]
+    done = subprocess.run([sys.executable, "-m", "orchestrator.cli.main", *command], capture_output=True, text=True)
+    assert done.returncode == 1, done.stderr
+    modes = {path.name: path.stat().st_mode & 0o777 for path in (state, log, *state.iterdir())}
+    assert not any(mode & 0o077 for mode in modes.values()), modes
+    assert check_private(state).level == "ok"
+    state.chmod(0o1777)
+    with pytest.raises(UsageError, match="a folder for everybody's files"):
+        private_state(state)

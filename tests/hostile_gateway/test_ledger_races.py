@@ -176,7 +176,7 @@ ABSURD: Dict[str, Task] = {
 @pytest.fixture(scope="module")
 def counting(victim: Victim) -> Attack:
     rows = [(*(0.01 * ((i * k) % 40) for k in (1, 3, 7)), i % 2, f"p{i}") for i in range(40)]
-    policy = f"[budget]\nepsilon_total = 1\ndelta = {DELTA}\n"
+    policy = f"[budget]\nepsilon_total = 1\ndelta = {DELTA}\n[require]\nstages = []\n"
     return victim(csv_of([*(f"x{i}" for i in range(INPUTS)), "y", "who"], rows), policy)
 
 

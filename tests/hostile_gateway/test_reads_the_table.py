@@ -74,8 +74,8 @@ def task(**changes: Any) -> Task:
 
 
 def fields_of(presence: Dict[str, Any]) -> Dict[str, Any]:
-    """All a presence says but the run's name, and figures of the machine that no file changes."""
-    left_out = ("run", "process", "health", "ledger")
+    """All a presence says but the run's name, what was said of other runs, and figures of the machine that no file changes."""
+    left_out = ("run", "runs", "process", "health", "ledger")
     return {name: value for name, value in presence.items() if name not in left_out}
 
 
@@ -266,7 +266,7 @@ def test_messages_that_make_no_sense_get_a_code(strict: Attack) -> None:
         {"kind": "no such kind", "run": "r"},
         {"kind": "task", "run": 3},
         {"kind": "step", "run": "r", "round": 1, "attempt": "x", "step": "masked"},
-        {"kind": "round", "run": "r"},
+        {"kind": "finished", "run": 4},
     ]
     for header in senseless:
         time.sleep(1.1)  # a node says "refused" once a second, so that a flood stays with it

@@ -6,6 +6,7 @@ from typing import Any
 from unittest.mock import patch
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from inside import CLASSES, INPUTS, Inside, joined, make_data, make_task, model, planned
@@ -13,7 +14,7 @@ from inside import CLASSES, INPUTS, Inside, joined, make_data, make_task, model,
 from orchestrator.node.data import Dataset
 from orchestrator.node.pace import Pace
 from orchestrator.node.runtime import TrainingGraph
-from orchestrator.wire.protection import Privacy
+from orchestrator.wire.protection import MOST_COUNT_NOISE, Privacy
 from orchestrator.wire.task import Evaluation
 
 
@@ -29,12 +30,16 @@ def test_answers_leave_at_multiples(quantum: float, took: float, begun: float) -
     assert left < took + quantum * (1 + 1e-6)
 
 
-def share_of_the_quantum(folder: Path, graph: bytes, unit: str, data: Dataset) -> float:
-    """How much of the time an answer waits for the graph needs, at the speed it was measured at, when all units are drawn."""
+def share_of_the_quantum(folder: Path, graph: bytes, unit: str, data: Dataset, count_noise: float = 4.0) -> float:
+    """How much of the time an answer waits for the graph needs, at the speed it was measured at, when all units are drawn.
+
+    The number that is stated is 5 deviations of its noise too low.
+    """
     noise = {name: 4.0 for name in Privacy.__dataclass_fields__ if name.endswith("noise_multiplier")}
+    noise["count_noise_multiplier"] = count_noise
     task = make_task(privacy=Privacy(unit, epsilon=50.0, delta=1e-4, sampling_rate=1.0, **noise))
     inside = Inside(folder, task, graph, data)
-    inside.run.state(inside.run.units)
+    inside.run.state(max(1, inside.run.units - int(5 * count_noise)))
     asked = 0
     real = TrainingGraph.record_gradients
 
@@ -74,3 +79,10 @@ def test_a_patient_of_many_rows_is_done_within_one_quantum(tmp_path: Path, linea
     x = np.zeros((rows, INPUTS), np.float32)
     many = Dataset(x, np.arange(rows, dtype=np.int32) % CLASSES, np.full(rows, 999))
     assert share_of_the_quantum(tmp_path, linear_graph, "patient", joined(make_data(20), many)) <= 1
+
+
+def test_noise_on_the_stated_number_hides_no_sample(tmp_path: Path, linear_graph: bytes) -> None:
+    """A gateway that has a node state 1 for 5,000 records would see the sample's size in how many quanta an answer takes."""
+    assert share_of_the_quantum(tmp_path, linear_graph, "record", make_data(5001), MOST_COUNT_NOISE) <= 1
+    with pytest.raises(ValueError, match="count_noise_multiplier: 20000, at most 1000"):
+        Privacy(count_noise_multiplier=2e4)

@@ -116,8 +116,8 @@ def test_a_closed_run_counts_with_the_grids_of_what_it_used(tmp_path: Path) -> N
 # Limits
 
 
-def open_keeper(folder: Path, epsilon_total: float = 7.0) -> Gatekeeper:
-    (folder / "policy.toml").write_text(f"[budget]\nepsilon_total = {epsilon_total}\n")
+def open_keeper(folder: Path, epsilon_total: float = 7.0, stages: str = "['noise']") -> Gatekeeper:
+    (folder / "policy.toml").write_text(f"[budget]\nepsilon_total = {epsilon_total}\n[require]\nstages = {stages}\n")
     return Gatekeeper(folder, NodeStore(folder / "node.sqlite"), folder / "policy.toml")
 
 
@@ -126,7 +126,7 @@ def admit(keeper: Gatekeeper, run: str, task: Task) -> Optional[Verdict]:
 
 
 def test_a_declaration_too_large_to_count_is_refused_and_the_node_goes_on(tmp_path: Path) -> None:
-    keeper = open_keeper(tmp_path)
+    keeper = open_keeper(tmp_path, stages="[]")
     absurd = make_task(
         training=Training(rounds=10**6), privacy=Privacy(noise_multiplier=1e-3, sampling_rate=0.9), name="absurd"
     )

@@ -88,6 +88,10 @@ def said_epsilon(verdict: Optional[Verdict]) -> float:
 TASK = make_task(privacy=Privacy(noise_multiplier=1.0, epsilon=3.0))
 
 
+HONEST = replace(TASK, privacy=replace(TASK.privacy, epsilon=5.0))
+"""Whose claim holds."""
+
+
 def spent(runs: int) -> float:
     """Epsilon of so many runs of TASK."""
     return float(composed([(1.0, 2 * runs, 0.25), (5.0, runs, 1.0)]).get_epsilon(DELTA))
@@ -132,6 +136,13 @@ def test_records_held_out_and_trained_on_are_apart_only_where_that_is_certain() 
     assert len(sides_of([one, larger])) == 3
     # Another schema hashes records by another key: one that was held out there may have been trained on here.
     assert (trained, held, counted) in sides_of([one, replace(one, sides="other")])
+    # Of an earlier version the ledger has 16 digits, which several schemas may begin with: it goes with one of them only.
+    whole, alike, old = (replace(one, sides=sides) for sides in (16 * "a" + 48 * "b", 16 * "a" + 48 * "c", 16 * "a"))
+    assert whole.splits_like(old)
+    assert not whole.splits_like(alike)
+    assert (trained, held, counted) in sides_of([whole, alike])
+    assert (trained, held, counted) not in sides_of([whole, old])
+    assert len(reservation_of("one", "d", TASK).sides) == 64
     # A whole node is on both sides.
     node = replace(one, unit="node", charges=(trained, replace(held, kind="evaluation")))
     assert sides_of([node]) == [(trained, held)]
@@ -237,10 +248,10 @@ def test_a_delta_that_would_let_a_whole_record_leak_is_refused_by_the_code_of_al
     assert lenient.accept("one", TASK, declared, GRAPH) is None, "nor here"
     refused = lenient.check_size("one", TASK, 200_000)
     assert isinstance(refused, Refusal)
-    assert (refused.code, "1/200000: it would allow a whole record to leak" in refused.reason) == ("data", True)
+    assert (refused.code, "1/200030: it would allow a whole record to leak" in refused.reason) == ("data", True)
     (tmp_path / "policy.toml").write_text("[budget]\nepsilon_total = 7\ndelta = 0.01\n")
     assert keeper.accept("two", TASK, declared, GRAPH) is None
-    refused = keeper.check_size("two", TASK, 100)
+    refused = keeper.check_size("two", TASK, 70)  # with 6 deviations of the noise on that number
     assert isinstance(refused, Refusal)
     assert (refused.code, "[budget] delta 0.01 is not below 1/units = 1/100" in refused.reason) == ("data", True)
     closed = keeper._ledger.reservation("two")
@@ -249,7 +260,7 @@ def test_a_delta_that_would_let_a_whole_record_leak_is_refused_by_the_code_of_al
     assert [charge.count for charge in closed.counted if charge.kind != "count"] == [0] * (len(closed.charges) - 1)
     assert code(keeper.accept("two", TASK, declared, GRAPH)) == "ledger.run", "a closed run is not served again"
     assert keeper.accept("three", TASK, declared, GRAPH) is None
-    assert keeper.check_size("three", TASK, 99) is None
+    assert keeper.check_size("three", TASK, 69) is None
 
 
 def test_a_policy_that_changed_counts_for_the_next_task(keeper: Gatekeeper, tmp_path: Path) -> None:
@@ -317,29 +328,71 @@ def test_correlated_noise_is_one_release_as_long_as_rounds_keep_their_distance(t
     assert keeper._ledger.reservations()[0].used == {"training": 1}
 
 
-def test_a_new_task_waits_for_a_word_on_exactly_it(tmp_path: Path) -> None:
+def test_a_new_task_waits_for_a_word_on_exactly_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "policy.toml").write_text("[approval]\nrequired = true\n")
     keeper = open_keeper(tmp_path)
-    waiting = admit(keeper, "one", TASK)
+    waiting = admit(keeper, "one", HONEST)
     assert isinstance(waiting, Waiting)
     assert waiting.code == "policy.approval"
-    assert waiting.digest == digest_of(task_to_dict(TASK), GRAPH)
+    assert waiting.digest == digest_of(task_to_dict(HONEST), GRAPH)
     assert not keeper.decided(waiting.digest)
     assert keeper.told()["entries"] == 1  # nothing is reserved before
     approvals = Approvals(tmp_path)
     request = approvals.find(waiting.digest[:8])
-    assert request.declared == json.loads(json.dumps(task_to_dict(TASK)))
+    assert request.declared == json.loads(json.dumps(task_to_dict(HONEST)))
     said = "\n".join(request.summary)
-    assert "task sepsis-2: predicts y (no or yes)" in said
-    assert "claims epsilon 3 at delta 1e-05 per record, noise added here" in said
+    assert "task 'sepsis-2': predicts 'y' ('no' or 'yes')" in said
+    counted = spent(1)
+    assert f"claims epsilon 5 at delta 1e-05 per record; this node counts {counted:.3g}" in said
+    assert "noise added here, of multiplier: training 1, count 5; 2 steps, sampling rate 0.25" in said
     assert "leaves this node: a noised number of records, 2 noised updates of the model's weights" in said
     keeper._ledger.decide(waiting.digest, APPROVED)
     assert keeper.decided(waiting.digest)
-    assert admit(keeper, "one", TASK) is None
-    assert isinstance(admit(keeper, "two", replace(TASK, seed=1)), Waiting)
-    assert isinstance(keeper.admit("three", TASK, task_to_dict(TASK), b"another graph", 100), Waiting)
+    assert admit(keeper, "one", HONEST) is None
+    monkeypatch.setattr(accountant, "epsilon_apart", lambda *_: 1.0)
+    assert isinstance(admit(keeper, "two", replace(HONEST, seed=1)), Waiting)
+    assert isinstance(keeper.admit("three", HONEST, task_to_dict(HONEST), b"another graph", 100), Waiting)
     keeper._ledger.decide(waiting.digest, DENIED)
-    assert code(admit(keeper, "four", TASK)) == "policy.approval-denied"
+    assert code(admit(keeper, "four", HONEST)) == "policy.approval-denied"
+
+
+def test_an_approval_is_for_as_many_runs_as_the_task_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(accountant, "epsilon_apart", lambda *_: 1.0)
+    (tmp_path / "policy.toml").write_text("[approval]\nrequired = true\n")
+    keeper, task = open_keeper(tmp_path), replace(HONEST, privacy=replace(HONEST.privacy, runs=2))
+    waiting = admit(keeper, "one", task)
+    assert isinstance(waiting, Waiting)
+    assert "an approval is for 2 runs of it" in Approvals(tmp_path).find(waiting.digest).summary
+    for runs in (["one", "two"], ["three", "four"]):
+        assert not keeper.decided(waiting.digest)
+        keeper._ledger.decide(waiting.digest, APPROVED)
+        assert [code(admit(keeper, run, task)) for run in [*runs, *runs]] == ["accepted"] * 4
+        assert code(admit(keeper, "five", task)) == "policy.approval"
+    assert Approvals(tmp_path).find(waiting.digest).waits(keeper._ledger)
+
+
+def test_an_owner_is_not_asked_for_a_claim_that_does_not_hold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All that an owner can judge is the epsilon, which the gateway wrote; nor is it one run's where the task is for several."""
+    (tmp_path / "policy.toml").write_text("[approval]\nrequired = true\n")
+    keeper = open_keeper(tmp_path)
+    assert code(admit(keeper, "one", replace(HONEST, privacy=replace(HONEST.privacy, runs=9)))) == "claim"
+    assert not Approvals(tmp_path).requests()
+    monkeypatch.setattr(accountant, "available", lambda: False)
+    assert isinstance(admit(keeper, "two", HONEST), Waiting)
+    assert "per record; not counted here" in "\n".join(Approvals(tmp_path).requests()[0].summary)
+
+
+def test_what_a_gateway_writes_fakes_no_line_of_a_request(tmp_path: Path) -> None:
+    """Blanks would wrap a terminal's line, and what comes next look like the node's own word."""
+    long = "no" + 60 * " " + 60 * "\u2800" + "claims epsilon 0.1 at delta 1e-06 per patient" + 10 * " x"
+    schema = replace(
+        TASK.schema, label=long, classes=tuple(f"{i}{long}" for i in range(300)), label_values={"0": 0, "1": 1}
+    )
+    task = replace(TASK, name=long, schema=schema, model={"kind": long, long: 1})
+    lines = Approvals(tmp_path).ask("one", task_to_dict(task), GRAPH).summary
+    assert max(map(len, lines)) < 600
+    assert not any("  " in line or "\u2800" in line for line in lines)
+    assert lines[0].endswith("or 295 more)")
 
 
 def test_a_request_that_was_changed_cannot_be_approved(tmp_path: Path) -> None:
@@ -420,6 +473,7 @@ def test_the_agent_stays_without_scipy() -> None:
 
 
 def test_what_waits_for_the_owner_does_not_fill_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(accountant, "epsilon_apart", lambda *_: 1.0)
     monkeypatch.setattr("orchestrator.node.approval.MOST_REQUESTS", 3)
     (tmp_path / "policy.toml").write_text("[approval]\nrequired = true\n")
     keeper = open_keeper(tmp_path)

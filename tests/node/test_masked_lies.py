@@ -232,6 +232,14 @@ def test_nodes_that_were_told_different_things_open_nothing(tmp_path: Path, what
     assert seen is None or np.abs(seen - mean_of(NODES)).max() > 0.1
 
 
+def test_nothing_is_computed_for_shares_that_were_changed(federation: Federation) -> None:
+    """Or the refusal would come as late as the secret sample is large."""
+    federation.until(MASKED)
+    with pytest.raises(PrivacyError, match="changed on the way"):
+        federation.step(MASKED, ["a"], lambda _, m: {**m, "shares": {n: bytes(len(s)) for n, s in m["shares"].items()}})
+    assert not federation.computed
+
+
 # Survivors
 
 

@@ -257,6 +257,27 @@ def test_how_long_reading_took_is_said_in_quarters_of_a_second_only(
         assert steps >= 1
 
 
+def test_the_same_question_is_answered_without_looking_again(tmp_path: Path, opened: List[Path]) -> None:
+    """What its time says beside yes or no would grow with each try."""
+    node = Node(tmp_path, f"{SECRET},0,p\n")
+    assert [node.asked(private(), run=f"run-{i}")["code"] for i in range(3)] == ["data"] * 3
+    assert len(opened) == 1
+    node.data.write_text("x,y,p\n" + good())
+    assert node.asked(private(), run="run-4")["kind"] == "ready"
+
+
+def test_too_little_memory_is_a_code_and_the_node_lives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    node = Node(tmp_path, good())
+    with monkeypatch.context() as short:
+        short.setattr(agent_module, "load_dataset", lambda *_: np.zeros(1 << 50))
+        assert node.asked(private(), run="run-1")["code"] == "data"
+    assert node.asked(private(), run="run-2")["kind"] == "ready"
+    monkeypatch.setattr(agent_module.Contributor, "open_answer", lambda *_: np.zeros(1 << 50))
+    node.agent._at.round = ({"kind": "round", "run": "run-2", "round": 1}, {})
+    node.agent._answer_newest_round()
+    assert (node.said()[-1]["kind"], node.said()[-1]["code"]) == ("refused", "internal")
+
+
 def test_a_node_that_joins_states_a_count_that_is_charged_and_its_own_only_in_its_log(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

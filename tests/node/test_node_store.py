@@ -43,3 +43,19 @@ def test_what_a_codec_left_out_is_kept_with_the_release(tmp_path: Path) -> None:
     store.release("run", 2, "task", b"y")
     store.close()
     assert NodeStore(tmp_path / "node.sqlite").kept("run", "residual") == (1, pytest.approx([1.5, -2.0]))
+
+
+def test_of_two_processes_that_answer_a_round_the_first_is_heard(tmp_path: Path) -> None:
+    """Two draws of a round's noise, of which one was charged, would be a release too many."""
+    one, other = NodeStore(tmp_path / "node.sqlite"), NodeStore(tmp_path / "node.sqlite")
+    assert one.released("r", 1, "t") is None
+    assert other.released("r", 1, "t") is None
+    one.release("r", 1, "t", b"first", {"kept": np.zeros(2, np.float32)})
+    other.release("r", 1, "t", b"second", {"kept": np.ones(2, np.float32)})
+    assert [store.released("r", 1, "t") for store in (one, other)] == [b"first"] * 2
+    kept = other.kept("r", "kept")
+    assert kept is not None
+    assert not kept.vector.any()
+    one.put_count("r", "t", 5, -1)
+    other.put_count("r", "t", 6, -1)
+    assert other.counted("r", "t") == 5

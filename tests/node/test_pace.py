@@ -1,8 +1,14 @@
 """Answers leave on multiples of a public quantum, whatever the round took."""
 
+from types import SimpleNamespace
+from typing import Any, List
+
 import pytest
 
+from orchestrator.errors import GraphError, PrivacyError
+from orchestrator.node.agent import NodeAgent
 from orchestrator.node.pace import FLOOR_S, SLACK, Pace, quantum_s
+from orchestrator.rounds.secure import ENCRYPTED, KEYS, MASKED, SHARES
 
 
 class Clock:
@@ -57,3 +63,23 @@ def test_the_quantum_is_of_public_figures() -> None:
     assert quantum_s(0.001, 1000, 1.0) == pytest.approx(SLACK * 1.0)  # every unit: no more than all of them
     assert quantum_s(0.001, 1000, 1.0, records_per_unit=3) == pytest.approx(SLACK * 3.0)
     assert quantum_s(0.001, 1000, 1.0, other_s=1.0) == pytest.approx(SLACK * 2.0)
+
+
+@pytest.mark.parametrize("error", [None, PrivacyError("shares were changed"), GraphError("it ended")])
+def test_refusals_of_a_vector_leave_as_late_as_vectors(monkeypatch: pytest.MonkeyPatch, error: Any) -> None:
+    """A gateway can have a step fail after its secret sample was computed: then the time is that of the sample."""
+    held: List[float] = []
+    monkeypatch.setattr(Pace, "hold", lambda self: held.append(self._quantum))
+
+    def answer(_: Any) -> Any:
+        if error is not None:
+            raise error
+        return {}, {}
+
+    secure: Any = SimpleNamespace(number=1, run=SimpleNamespace(quantum_s=lambda number: 0.5), answer=answer)
+    for step in (KEYS, SHARES, MASKED, ENCRYPTED):
+        try:
+            NodeAgent._paced_answer(secure, {"step": step}, 0.0)
+        except (PrivacyError, GraphError):
+            assert error is not None
+    assert held == [0.5, 0.5]

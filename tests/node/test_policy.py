@@ -17,7 +17,7 @@ from orchestrator.node.policy import (
     smallest_cohort,
 )
 from orchestrator.wire.protection import Aggregation, Privacy
-from orchestrator.wire.task import Feature, Rounds, Schema, Selection, Task, Training
+from orchestrator.wire.task import Evaluation, Feature, Rounds, Schema, Selection, Task, Training, oversized
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "docs" / "policy.toml"
 SIGNER = "8d6f1c9b2a407e35"
@@ -83,6 +83,22 @@ def test_nothing_empty_in_a_policy_means_anything_goes(tmp_path: Path, text: str
 
 
 @pytest.mark.parametrize(
+    "text",
+    [
+        "[allow]\ntasks = 'sepsis-*'",
+        f"[allow]\nsigners = '{SIGNER}'",
+        "[require]\nunits = 'record'",
+        "[require]\nstages = ''",
+        "[allow.tasks]\n'*' = 1",
+    ],
+)
+def test_a_text_is_no_list_of_its_letters(tmp_path: Path, text: str) -> None:
+    """One of the letters of `sepsis-*` lets everything pass."""
+    with pytest.raises(UsageError, match="is not a list|: empty"):
+        policy_of(tmp_path, text)
+
+
+@pytest.mark.parametrize(
     ("text", "reason"),
     [
         ("[budget]\nepsilon_task = " + "9" * 5000, "not TOML: Exceeds the limit"),
@@ -134,9 +150,29 @@ def test_signers() -> None:
 
 def test_delta_must_fit_the_data() -> None:
     policy, _ = load_policy(EXAMPLE)
-    assert policy.oversized(99_999) == ""
-    assert policy.oversized(100_000) == "[budget] delta 1e-05 is not below 1/units = 1/100000: lower it"
-    assert Policy().oversized(100_000) == "", "nothing is counted at that delta"
+    task = make_task()
+    assert policy.oversized(99_999, task) == ""
+    assert policy.oversized(100_000, task).startswith("[budget] delta 1e-05 is not below 1/units = 1/100000")
+    assert Policy().oversized(100_000, task) == "", "nothing is counted at that delta"
+
+
+@pytest.mark.parametrize("kind", ["noise_multiplier", "statistics_noise_multiplier", "evaluation_noise_multiplier"])
+def test_delta_hides_no_release_that_is_shown_to_whoever_is_drawn(kind: str) -> None:
+    """A sampling rate below delta makes epsilon 0 with hardly any noise: the chance to be drawn is all that hides a record."""
+    noise = {name: 2.0 for name in Privacy.__dataclass_fields__ if name.endswith("noise_multiplier")}
+    schema = replace(make_task().schema, standardization="federated")
+    parts = {"schema": schema, "evaluation": Evaluation(0.2)}
+
+    def task(z: float) -> Task:
+        return make_task(**parts, privacy=Privacy(delta=1e-5, sampling_rate=9e-6, **{**noise, kind: z}))
+
+    policy, _ = load_policy(EXAMPLE)
+    assert refusal_of(policy, task(0.05)) == "policy.stage"
+    assert refusal_of(policy, task(0.3)) != "policy.stage"
+    assert oversized(task(0.3), 1001)
+    assert policy.oversized(1001, task(0.3))
+    assert not oversized(task(0.3), 999)
+    assert not oversized(task(0.5), 70_000)
 
 
 def test_the_cohort_is_what_a_round_ends_with_not_what_a_run_begins_with() -> None:
@@ -214,6 +250,11 @@ def shared(**aggregation: Any) -> Task:
 def test_the_noise_of_this_node_alone_is_bounded_whatever_the_gateway_declares(tmp_path: Path) -> None:
     assert own_noise(shared()) == pytest.approx(2.0 / math.sqrt(4))
     assert own_noise(make_task()) == 2.0
+    for kind, least in (("count_noise_multiplier", 0.3), ("statistics_noise_multiplier", 0.15)):
+        privacy = Privacy(noise="distributed", noise_multiplier=2.0, statistics_noise_multiplier=2.0)
+        schema = replace(make_task().schema, standardization="federated")
+        other = replace(shared(), schema=schema, privacy=replace(privacy, **{kind: 0.3}))
+        assert own_noise(other) == pytest.approx(least), "all that leaves the node, not its updates alone"
     assert own_noise(make_task(privacy=Privacy(unit="none"))) == 0.0
     at_gateway = make_task(
         privacy=Privacy(unit="node", noise="gateway", noise_multiplier=2.0), aggregation=Aggregation()

@@ -184,7 +184,7 @@ def test_a_bundle_that_cannot_say_how_it_is_used_is_refused(
     change(other, classes=["yes", "no"])
     assert main(["predict", str(other), "--data", data]) == 1
     assert "data_schema is not of this model" in capsys.readouterr().err
-    change(other, classes="no", standardization="wrong")
+    change(other, standardization="wrong")
     assert main(["predict", str(other), "--data", data]) == 1
     assert "standardization 'wrong'" in capsys.readouterr().err
     for name in FLOAT_FILES:
