@@ -295,6 +295,7 @@ def run_simulate(args: argparse.Namespace) -> int:
     import time
 
     from orchestrator.boards.virtual import VirtualBoard
+    from orchestrator.cli.stopping import Stopped, stop_on_sigterm
     from orchestrator.errors import EdgewardError
 
     model = _model_bin(args.model) if args.model is not None else None
@@ -304,9 +305,10 @@ def run_simulate(args: argparse.Namespace) -> int:
         else:
             print(f"a virtual board is at {board.port}; Ctrl-C ends it", flush=True)
         try:
-            while board.running():
-                time.sleep(0.2)
-        except KeyboardInterrupt:
+            with stop_on_sigterm():
+                while board.running():
+                    time.sleep(0.2)
+        except (KeyboardInterrupt, Stopped):
             return 0
     raise EdgewardError("the virtual board ended by itself")
 

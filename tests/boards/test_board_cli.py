@@ -157,7 +157,9 @@ def test_simulate(model_file: Path, tmp_path: Path):
         assert board("info", said["port"])["name"] == "kws01"
         assert board("reboot", said["port"])["name"] == "kws01"
     finally:
-        process.send_signal(signal.SIGINT)
+        process.send_signal(
+            signal.SIGTERM
+        )  # a shell's background jobs ignore SIGINT, and what they start inherits that
         assert process.wait(60) == 0
     assert (tmp_path / "flash.bin").stat().st_size == 4 * 1024 * 1024
 
