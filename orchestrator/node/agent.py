@@ -117,6 +117,9 @@ class NodeAgent:
         self._read_s = 0.0
         self._looked: Optional[str] = None  # digest of the question the data are opened for
         self._misfits: Dict[str, Refusal] = {}  # such a digest -> why the data did not fit
+        self._too_large: OrderedDict[str, Tuple[str, Refusal]] = (
+            OrderedDict()
+        )  # run -> its digest, and what it was declined with
         self._trainer_factory = trainer_factory
         self._once = once
         self._outbox = Outbox()
@@ -332,6 +335,10 @@ class NodeAgent:
             self._stay_out(run, Refusal(error.code, str(error)), header, tensors)
             return
         begun = time.monotonic()
+        digest, declined = self._too_large.get(run, ("", None))
+        if declined is not None and digest == digest_of(header["task"], graph):  # closed by that, and not by the owner
+            self._stay_out(run, declined, header, tensors)
+            return
         verdict = self._gatekeeper.consider(run, task, header["task"], graph)
         if verdict is None and self._peers.objection_to(task.aggregation):
             log.warning("run %s waits: %s", run, self._peers.objection_to(task.aggregation))
@@ -405,6 +412,9 @@ class NodeAgent:
             stated = self._gatekeeper.state_count(run, task, opened.digest, opened.units)
             too_large = self._gatekeeper.check_size(run, task, stated)
             if too_large is not None:
+                self._too_large[run] = (opened.digest, too_large)
+                while len(self._too_large) > _MOST_MISFITS:
+                    self._too_large.popitem(last=False)
                 return too_large
             opened.state(stated)
             self._runs.begin(opened)

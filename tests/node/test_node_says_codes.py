@@ -206,6 +206,8 @@ def test_whatever_does_not_fit_is_one_code_and_the_details_stay_in_the_nodes_log
     for part in (SECRET, "data.csv", "column", "split"):
         assert part not in repr(said)
     assert SECRET_COUNT not in numbers_in(said)
+    again = node.asked(task)
+    assert (again["kind"], again["code"]) == ("declined", "data"), "the same answer to the same question"
     assert node.agent._run is None
     assert all(known.closed for known in node.agent._gatekeeper._ledger.reservations()), "nothing stays reserved"
 
