@@ -89,7 +89,7 @@ KNOWN = {
         "-task.training.learning_rate_at(number) * total / "
         "(privacy.sampling_rate * sum((node.run.units for node in nodes.values())))",
     ),
-    ("node/policy.py", "privacy.noise_multiplier / math.sqrt(parties_of(task))"),
+    ("node/policy.py", "1 / math.sqrt(parties_of(task))"),
     ("privacy/accounting.py", "close.gaussian_std / (release.bound * _multiplier(task, kind))"),
 }
 
