@@ -15,6 +15,14 @@ ROOT = Path(__file__).resolve().parents[1]
 SHARED = Path(os.environ.get("EDGEWARD_SHARED", ROOT.parent / "shared"))
 
 
+@pytest.fixture(autouse=True)
+def _same_umask() -> Iterator[None]:
+    """Commands that keep files private change it for their process, which here is everybody's."""
+    before = os.umask(0o022)
+    yield
+    os.umask(before)
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Callable[[str], Path]:
     """A file or folder below `data/` of the shared folder beside the checkout; skips where it is absent."""

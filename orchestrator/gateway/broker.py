@@ -121,6 +121,7 @@ class OwnBroker:
         )
         if self._user():
             Path(self._folder.name).chmod(0o755)  # there is nothing else in it
+            config.chmod(0o644)
         return [program, "-c", str(config)]
 
     def _user(self) -> Dict[str, Any]:
