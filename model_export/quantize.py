@@ -60,7 +60,7 @@ def check_computable(model: Any, rows: "np.ndarray") -> None:
         if isinstance(layer, keras.layers.RNN) and not layer.unroll:
             raise ExportError(
                 f"layer {layer.name!r} ({type(layer).__name__}) is a loop, which has no int8 form in TensorFlow Lite Micro: "
-                "use unroll=True, or convolutions over time"
+                "use an LSTM or SimpleRNN with unroll=True, or convolutions over time"
             )
     for variable in model.variables:
         if variable.dtype.startswith("float") and not np.isfinite(np.asarray(variable)).all():

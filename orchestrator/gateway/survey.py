@@ -185,6 +185,8 @@ def _number_column(name: str, cells: List[str], numbers: List[float]) -> Tuple[O
     if distinct == {0.0, 1.0}:
         return Column(name, "boolean", 0.0, 1.0), ""
     low, high = rounded_outward(min(numbers), max(numbers))
+    if whole:
+        low, high = float(math.floor(low)), float(math.ceil(high))
     if not distinguishable(low, high):
         return None, "its values are too close together for float32: take off what they have in common, or scale them"
     note = _sentinel(numbers)
@@ -210,11 +212,12 @@ def _sentinel(numbers: List[float]) -> str:
     """A word on an extreme value that is a code for a missing one rather than an amount, as 999 often is."""
     distinct = sorted(set(numbers))
     for extreme, rest in ((distinct[-1], distinct[:-1]), (distinct[0], distinct[1:])):
-        nines = re.fullmatch(r"-?9+|-1", f"{extreme:g}") is not None
-        if nines and len(rest) > 2 and min(abs(extreme - rest[-1]), abs(extreme - rest[0])) > rest[-1] - rest[0]:
-            return (
-                f"{extreme:g} is far from all other values: if it stands for a missing one, list it in missing_markers"
-            )
+        nines = re.fullmatch(r"-?9+|-[1789]", f"{extreme:g}") is not None
+        far = len(rest) > 2 and min(abs(extreme - rest[-1]), abs(extreme - rest[0])) > rest[-1] - rest[0]
+        alone = len(rest) > 2 and extreme < 0 <= rest[0]
+        if nines and (far or alone):
+            what = "far from all other values" if far else "the only negative value"
+            return f"{extreme:g} is {what}: if it stands for a missing one, list it in missing_markers"
     return ""
 
 

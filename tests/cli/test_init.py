@@ -300,6 +300,15 @@ def test_a_column_that_cannot_be_used_is_left_out_with_its_cure(
     assert why in said["left_out"][0]["why"]
 
 
+def test_codes_for_missing_values_are_pointed_out(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    for code, expected in (("-1", "the only negative value"), ("-9", "the only"), ("999", "far from all"), ("7", "")):
+        said = drafted(tmp_path, capsys, [code if i == 5 else f"{20 + i % 60}" for i in range(70)])
+        column = said["features"][0]
+        assert expected in column.get("note", "")
+        assert bool(column.get("note")) == bool(expected)
+        assert (column["minimum"] % 1, column["maximum"] % 1) == (0, 0)
+
+
 def test_what_nodes_would_refuse_is_said(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     plain, odd = [f"{i}" for i in range(40)], [f"x\x07{i % 2}" for i in range(40)]
     assert not any("would refuse" in line for line in drafted(tmp_path, capsys, plain)["warnings"])
