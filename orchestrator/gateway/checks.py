@@ -4,7 +4,6 @@ Everything is looked at and every mistake is a line, so that nothing is found af
 is broken by itself is left out here: it has its own lines.
 """
 
-from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Dict, Iterator, List, NamedTuple, Optional, Set
 
@@ -122,8 +121,6 @@ def mistakes(parts: Parts, base: Optional[Path] = None) -> List[str]:
         found += [f"task.schema.{line}" for line in _schema(parts.schema)]
     if parts.model is not None:
         found += [f"task.model: {line}" for line in _model(parts.model, parts.schema, base)]
-    if parts.privacy is not None:
-        found += [f"task.privacy: {line}" for line in _privacy(parts.privacy)]
     if parts.rounds is not None and parts.rounds.provided:
         found.append("task.rounds.provided: set by `edgeward gateway relay` alone; take it out")
     if parts.aggregation is not None and parts.aggregation.key_holder:
@@ -304,16 +301,6 @@ def _model(model: Dict[str, Any], schema: Optional[Schema], base: Optional[Path]
     if model["kind"] == "keras" and base is not None and not (base / model["path"]).is_file():
         folder = (base / model["path"]).is_dir()
         yield f"path: {base / model['path']}: {'a folder; name a .keras file' if folder else 'no such file'}"
-
-
-def _privacy(privacy: Privacy) -> Iterator[str]:
-    """Who writes an epsilon believes that it holds."""
-    if privacy.on:
-        return
-    usual = Privacy()
-    given = [f.name for f in fields(privacy) if f.name != "unit" and getattr(privacy, f.name) != getattr(usual, f.name)]
-    if given:
-        yield f"unit 'none' trains without privacy, whatever {', '.join(given)} says: take that out, or choose a unit"
 
 
 def _training(training: Training) -> Iterator[str]:

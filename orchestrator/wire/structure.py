@@ -111,7 +111,8 @@ def _shaped(value: Any, kind: Any, place: str, shapeless: Dict[str, str]) -> Any
     """
     origin, of = get_origin(kind), get_args(kind)
     if origin is Union:
-        return value if value is None else _shaped(value, of[0], place, shapeless)
+        kinds = [each for each in of if each is not type(None)]
+        return value if value is None or len(kinds) > 1 else _shaped(value, kinds[0], place, shapeless)
     if dataclasses.is_dataclass(kind) or origin is dict:
         if not isinstance(value, dict):
             shapeless[place] = f"{_brief(value)} is not a table{_brackets(value, place)}"

@@ -192,7 +192,6 @@ kind = "cnn1d"
         ),
         (("[task.model]", "[task.rounds]\nprovided = true\n[task.model]"), "rounds.provided: set by"),
         (("[task.model]", "[task.training]\nparameters = 5\n[task.model]"), "training.parameters: set by"),
-        (("[task.model]", '[task.privacy]\nunit = "none"\nepsilon = 1.0\n[task.model]'), "unit 'none'.*epsilon"),
         (
             (
                 "[task.model]",
