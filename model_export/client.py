@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -51,9 +52,22 @@ def run_worker(
     try:
         result = json.loads(answer[-1])
     except (IndexError, ValueError):
-        tail = "\n".join(said[-15:])
-        raise ExportError(f"the export process ended with {process.returncode} and no result:\n{tail}") from None
+        raise ExportError(_no_result(process.returncode, said)) from None
     if "error" in result:
         kind = getattr(errors, result.get("type", ""), ExportError)
         raise kind(result["error"])
     return dict(result)
+
+
+def _no_result(code: int, said: List[str]) -> str:
+    """Of a process that died: by what, and what it said last."""
+    tail = "\n".join(said[-15:])
+    if code >= 0:
+        return f"the export process ended with {code} and no result:\n{tail}"
+    name = signal.Signals(-code).name if -code in signal.Signals.__members__.values() else f"signal {-code}"
+    cure = (
+        "the machine may be short of memory"
+        if name == "SIGKILL"
+        else "a layer of this model ends TensorFlow's converter"
+    )
+    return f"the export process was ended by {name}: {cure}. It said last:\n{tail}"

@@ -10,6 +10,7 @@ from model_export.quiet import quiet_stderr, tensorflow
 from model_export.tflite_file import read_tflite
 
 CALIBRATION_ROWS = 500
+LARGEST_OUTPUT = 1e30
 FORBIDDEN = ("SHAPE", "STRIDED_SLICE", "PACK")  # signs of a free batch dimension, absent from small op resolvers
 ISLANDS = ("QUANTIZE", "DEQUANTIZE")  # signs of float operators in between
 
@@ -27,6 +28,7 @@ def quantize_int8(
     tf = tensorflow()
     shape = tuple(model.inputs[0].shape[1:])
     rows = calibration_rows(representative, shape)
+    check_computable(model, rows)
     with quiet_stderr():
         try:
             converter = tf.lite.TFLiteConverter.from_concrete_functions([forward_function(model, softmax)])
@@ -48,6 +50,30 @@ def quantize_int8(
                 "replace layer normalisation, GRU and similar layers"
             )
     return blob
+
+
+def check_computable(model: Any, rows: "np.ndarray") -> None:
+    """Raises ExportError for weights or outputs that no int8 stands for, and for layers that end the converter's process."""
+    import keras
+
+    for layer in model._flatten_layers():
+        if isinstance(layer, keras.layers.RNN) and not layer.unroll:
+            raise ExportError(
+                f"layer {layer.name!r} ({type(layer).__name__}) is a loop, which has no int8 form in TensorFlow Lite Micro: "
+                "use an LSTM or SimpleRNN with unroll=True, or convolutions over time"
+            )
+    for variable in model.variables:
+        if variable.dtype.startswith("float") and not np.isfinite(np.asarray(variable)).all():
+            raise ExportError(
+                f"weights {variable.path!r} hold NaN or infinity: training diverged; train again with a smaller learning rate"
+            )
+    found = np.asarray(model(rows, training=False))
+    if not np.isfinite(found).all() or np.abs(found).max(initial=0) > LARGEST_OUTPUT:
+        bad = int(np.argwhere(~(np.abs(found) <= LARGEST_OUTPUT))[0][0])
+        raise ExportError(
+            f"the float model gives NaN, infinity or a value beyond {LARGEST_OUTPUT:g} for representative row {bad}: its weights "
+            "or these rows are too large"
+        )
 
 
 def calibration_rows(representative: "np.ndarray", shape: Any) -> "np.ndarray":

@@ -67,6 +67,11 @@ class _Commands(argparse._SubParsersAction):
 def path(text: str) -> Path:
     if not text.strip():
         raise argparse.ArgumentTypeError("an empty path; . is this folder")
+    try:
+        os.stat(text)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise argparse.ArgumentTypeError(f"{text}: a link that leads back to itself") from error
     return Path(text)
 
 
@@ -139,6 +144,9 @@ def check_output(path: Optional[Path], option: str) -> None:
         return
     if path.is_dir():
         raise UsageError(f"{option} {path}: a folder; name a file")
+    if os.path.lexists(str(path)) and not path.is_file():
+        # What is written beside it and renamed would take the place of a device, for every program of this machine.
+        raise UsageError(f"{option} {path}: a device, a pipe, a socket or a link that leads nowhere; name a file")
     if not path.parent.is_dir():
         raise UsageError(f"{option} {path}: there is no folder {path.parent}")
     if not os.access(str(path if path.exists() else path.parent), os.W_OK):

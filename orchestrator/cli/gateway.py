@@ -1,6 +1,7 @@
 """`edgeward gateway run`: the orchestrator of one federation, in the foreground."""
 
 import argparse
+import os
 from pathlib import Path
 
 from orchestrator.cli import logs, relay, scrub, service
@@ -107,7 +108,7 @@ def _run(arguments: argparse.Namespace) -> int:
     given = {k: getattr(arguments, k) for k in ("broker", "port", "dashboard") if getattr(arguments, k) is not None}
     for name in ("dashboard_cert", "dashboard_key"):  # of the command line: relative to where it was given
         if getattr(arguments, name) is not None:
-            given[name] = str(Path(getattr(arguments, name)).resolve())
+            given[name] = os.path.abspath(getattr(arguments, name))
     config = load_config(arguments.config, given, files=True)
     drift = arguments.retrain_on_drift
     with shown(arguments.json) as show:

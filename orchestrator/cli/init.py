@@ -80,7 +80,9 @@ def _run(arguments: argparse.Namespace) -> int:
         )
     _write(out, write_draft(found, Wanted(name, arguments.nodes)))
     warnings = [_WARNING.format(out=out), *found.warnings]
-    if not table.plain:
+    if table.plain:
+        warnings += _refused_by_nodes(arguments.table, out)
+    else:
         warnings.append("nodes read CSV with commas, points in decimals and UTF-8: save their files so")
     about = _about(found, table, warnings, _next(out, name, found))
     if arguments.json:
@@ -128,6 +130,19 @@ def _write(out: Path, text: str) -> None:
             file.write(text)
     except FileExistsError as error:
         raise UsageError(f"--out {out}: it exists, and is not overwritten") from error
+
+
+def _refused_by_nodes(table: Path, out: Path) -> List[str]:
+    """What a node would have against this file, as the draft describes it: what is read leniently here need not be there."""
+    from orchestrator.errors import DataError
+    from orchestrator.gateway.config import load_config
+    from orchestrator.node.data import load_dataset
+
+    try:
+        load_dataset(table, load_config(out).task.schema)
+    except DataError as error:
+        return [f"a node would refuse this file: {error}"]
+    return []
 
 
 def _next(out: Path, name: str, found: Survey) -> List[str]:

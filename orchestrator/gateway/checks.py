@@ -39,6 +39,9 @@ MAX_ROUNDS, MAX_STEPS, MAX_BATCH = 1_000_000, 100_000, 1_000_000
 LARGEST = 1e30
 """Of a range or a scale: beyond it float32, in which nodes compute, has squares that are infinite."""
 
+LEAST_SPAN = 1e-20
+"""Of a range: float32 divides by small parts of it."""
+
 FEW_ROWS = 20
 """Lines of mistakes of one kind that are shown."""
 
@@ -118,6 +121,13 @@ def mistakes(parts: Parts, base: Optional[Path] = None) -> List[str]:
         found += [f"task.schema.{line}" for line in _schema(parts.schema)]
     if parts.model is not None:
         found += [f"task.model: {line}" for line in _model(parts.model, parts.schema, base)]
+    if parts.rounds is not None and parts.rounds.provided:
+        found.append("task.rounds.provided: set by `edgeward gateway relay` alone; take it out")
+    if parts.aggregation is not None and parts.aggregation.key_holder:
+        try:
+            check_name(parts.aggregation.key_holder, "key_holder")
+        except UsageError as error:
+            found.append(f"task.aggregation.{error}")
     if parts.training is not None:
         found += [f"task.training.{line}" for line in _training(parts.training)]
         found += _figures(parts, parts.training)
@@ -150,7 +160,9 @@ def _gateway(gateway: "GatewaySettings", base: Optional[Path]) -> Iterator[str]:
     files = [(name, getattr(gateway, name)) for name in ("dashboard_cert", "dashboard_key") if getattr(gateway, name)]
     if gateway.dashboard:
         try:
-            WebSettings.parse(gateway.dashboard, *(Path(n) if n else None for n in _certificate(gateway)))
+            web = WebSettings.parse(gateway.dashboard, *(Path(n) if n else None for n in _certificate(gateway)))
+            if gateway.broker in KINDS and gateway.port and gateway.port == web.port:
+                yield f"gateway.dashboard: port {web.port} is that of the broker (gateway.port); choose another one"
         except UsageError as error:
             yield f"gateway.dashboard: {error}"
     if base is None:
@@ -185,6 +197,7 @@ def _schema(schema: Schema) -> Iterator[str]:
     if schema.kind == "signal":
         yield from _signal(schema)
         return
+    yield from _spaces(schema)
     if schema.samples:
         yield "samples: of signals, and this schema is of a table"
     for number, feature in enumerate(schema.features):
@@ -200,6 +213,9 @@ def _classes(schema: Schema) -> Iterator[str]:
     twice = _repeated(schema.classes)
     if twice:
         yield f"classes: {', '.join(twice)} twice; each class has a name of its own"
+    padded = [repr(name) for name in schema.classes if not name or name != name.strip()]
+    if padded:
+        yield f"classes: {', '.join(padded[:FEW_ROWS])}: a class's name is not empty and has no spaces around it"
     unreached = [name for i, name in enumerate(schema.classes) if i not in schema.label_values.values()]
     if unreached:
         yield (
@@ -216,6 +232,28 @@ def _classes(schema: Schema) -> Iterator[str]:
         yield "label: empty; it names the column with what is to be learned"
 
 
+def _spaces(schema: Schema) -> Iterator[str]:
+    """Names and values that no table has: what stands around its cells is not read."""
+    named = {
+        "label": (schema.label,),
+        "patient": (schema.patient,),
+        "columns": schema.columns,
+        "label_values": schema.label_values,
+        "missing_markers": schema.missing_markers,
+        **{f"features[{number}].categories": feature.categories for number, feature in enumerate(schema.features)},
+    }
+    for place, texts in named.items():
+        padded = [repr(text) for text in texts if text != text.strip()]
+        if padded:
+            yield f"{place}: {', '.join(padded[:FEW_ROWS])}: cells are read without the spaces around them, so take them out"
+
+
+def distinguishable(low: float, high: float) -> bool:
+    """Whether float32, in which nodes compute, tells the ends of a range well apart and can square them."""
+    largest = max(abs(low), abs(high))
+    return largest <= LARGEST and high - low > max(LEAST_SPAN, 1e-6 * largest)
+
+
 def _feature(feature: Feature, schema: Schema) -> Iterator[str]:
     if not feature.name or feature.name != feature.name.strip():
         yield f"name {feature.name!r}: a column's name is not empty and has no spaces around it"
@@ -230,7 +268,7 @@ def _feature(feature: Feature, schema: Schema) -> Iterator[str]:
         yield f"{feature.name!r}: category {', '.join(same)} is there twice (1, 1.0 and 01 are the same value)"
     if not feature.categories:
         low, high = feature.range
-        if max(abs(low), abs(high)) > LARGEST or not (high - low) > 1e-6 * max(abs(low), abs(high)):
+        if not distinguishable(low, high):
             yield (
                 f"{feature.name!r}: minimum {low:g} and maximum {high:g} cannot be told apart, or squared, in float32: choose a "
                 "range nearer to what the values can be"
@@ -261,7 +299,8 @@ def _model(model: Dict[str, Any], schema: Optional[Schema], base: Optional[Path]
     if parameters > MAX_PARAMETERS:
         yield f"{parameters:,} weights, at most {MAX_PARAMETERS:,} fit into what nodes accept: use smaller layers"
     if model["kind"] == "keras" and base is not None and not (base / model["path"]).is_file():
-        yield f"path: {base / model['path']}: no such file"
+        folder = (base / model["path"]).is_dir()
+        yield f"path: {base / model['path']}: {'a folder; name a .keras file' if folder else 'no such file'}"
 
 
 def _training(training: Training) -> Iterator[str]:
@@ -270,6 +309,9 @@ def _training(training: Training) -> Iterator[str]:
     yield from within("batch_size", training.batch_size, 1, MAX_BATCH)
     for name in ("learning_rate", "server_learning_rate"):
         yield from within(name, getattr(training, name), 0, 1e6)
+    for name in ("parameters", "personal_parameters"):
+        if getattr(training, name):
+            yield f"{name}: set by the gateway alone, from the model; take it out"
 
 
 def _figures(parts: Parts, training: Training) -> Iterator[str]:

@@ -19,6 +19,7 @@ MOSTLY = 0.8
 _SAMPLE_LINES = 200
 _NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d{1,3})?", re.ASCII)
 _DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+", re.ASCII)
+_NAMED_SEPARATOR = re.compile(r"\ufeff?\"?sep=.\"?", re.IGNORECASE)
 _BINARY = (b"PK\x03\x04", b"\x1f\x8b", b"PAR1", b"\xd0\xcf\x11\xe0", b"%PDF", b"SQLite format 3")
 _SAVE_AS = "export it as CSV (comma-separated, UTF-8), with a first line that names the columns"
 
@@ -89,6 +90,9 @@ def _encoding(path: Path) -> Tuple[str, str]:
 
 def _separator(path: Path, lines: List[str]) -> str:
     """The one that gives most lines as many values as the first has; of several, the one that gives most."""
+    if lines and _NAMED_SEPARATOR.fullmatch(lines[0].strip()):
+        raise DataError(f"{path}:1: a line for Excel that names the separator; take it out")
+    long = next((number for number, line in enumerate(lines, 1) if len(line) > csv.field_size_limit()), 0)
     best, found = (0.0, 1), ""
     for separator in SEPARATORS:
         try:
@@ -102,6 +106,8 @@ def _separator(path: Path, lines: List[str]) -> str:
             best, found = score, separator
     if lines and lines[0].startswith("#") and best[0] < MOSTLY:
         raise DataError(f"{path}:1: a comment; take out what stands before the names of the columns")
+    if not found and long:
+        raise DataError(f"{path}:{long}: {len(lines[long - 1]):,} characters; is a quotation mark never closed?")
     if not found:
         raise DataError(
             f"{path}: no table is recognized: its lines are not split by {', '.join(SEPARATORS.values())}; {_SAVE_AS}"

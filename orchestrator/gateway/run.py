@@ -15,6 +15,7 @@ from orchestrator.rounds.coordinator import Plan
 from orchestrator.rounds.events import STATISTICS_ROUND
 from orchestrator.rounds.fedbuff import FedBuff
 from orchestrator.rounds.norm_bound import DEFAULT, OPTION, bounded, multiple_of
+from orchestrator.rounds.robust import Median
 from orchestrator.rounds.secure import ENCRYPTED_STEPS, MASKED_STEPS
 from orchestrator.rounds.selection import Rule
 from orchestrator.rounds.strategies import STRATEGIES, make_strategy
@@ -137,6 +138,8 @@ def strategy_objections(
             f"strategy {training.strategy!r} needs {strategy.least_updates} updates a round, the quorum is "
             f"{rounds.quorum}: raise rounds.quorum, or choose another strategy"
         )
+    elif isinstance(strategy, Median):
+        yield from strategy.idle(rounds.quorum)
 
 
 def norm_multiple(task: Task) -> float:
@@ -144,7 +147,11 @@ def norm_multiple(task: Task) -> float:
 
     By default where a strategy takes a mean and there is no privacy: noise makes norms what they are, and sums show none.
     """
-    if not bounded(STRATEGIES[task.training.strategy]) or task.aggregation.secure or task.privacy.noise == "gateway":
+    if (
+        not bounded(STRATEGIES[task.training.strategy])
+        or task.aggregation.secure
+        or (task.privacy.on and task.privacy.noise == "gateway")
+    ):
         return 0.0
     return multiple_of(task.training.options, 0.0 if task.privacy.on else DEFAULT)
 

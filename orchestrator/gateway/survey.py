@@ -12,8 +12,9 @@ from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 from typing import Dict, List, Optional, Sequence, Tuple
 
 from orchestrator.errors import UsageError
+from orchestrator.gateway.checks import distinguishable
 from orchestrator.gateway.delimited import Table
-from orchestrator.node.cells import canonical
+from orchestrator.node.cells import canonical, number_hint
 from orchestrator.wire.bounds import near
 
 MISSING = ("", "?", "na", "n/a", "nan", "null", "none", "nil", "-", "--", ".", "#n/a")
@@ -184,6 +185,10 @@ def _number_column(name: str, cells: List[str], numbers: List[float]) -> Tuple[O
     if distinct == {0.0, 1.0}:
         return Column(name, "boolean", 0.0, 1.0), ""
     low, high = rounded_outward(min(numbers), max(numbers))
+    if whole:
+        low, high = float(math.floor(low)), float(math.ceil(high))
+    if not distinguishable(low, high):
+        return None, "its values are too close together for float32: take off what they have in common, or scale them"
     note = _sentinel(numbers)
     if whole and 3 <= len(distinct) <= FEW_CODES and not note:
         note = f"{len(distinct)} whole numbers: if they are codes and not amounts, write categories instead of a range"
@@ -207,11 +212,12 @@ def _sentinel(numbers: List[float]) -> str:
     """A word on an extreme value that is a code for a missing one rather than an amount, as 999 often is."""
     distinct = sorted(set(numbers))
     for extreme, rest in ((distinct[-1], distinct[:-1]), (distinct[0], distinct[1:])):
-        nines = re.fullmatch(r"-?9+|-1", f"{extreme:g}") is not None
-        if nines and len(rest) > 2 and min(abs(extreme - rest[-1]), abs(extreme - rest[0])) > rest[-1] - rest[0]:
-            return (
-                f"{extreme:g} is far from all other values: if it stands for a missing one, list it in missing_markers"
-            )
+        nines = re.fullmatch(r"-?9+|-[1789]", f"{extreme:g}") is not None
+        far = len(rest) > 2 and min(abs(extreme - rest[-1]), abs(extreme - rest[0])) > rest[-1] - rest[0]
+        alone = len(rest) > 2 and extreme < 0 <= rest[0]
+        if nines and (far or alone):
+            what = "far from all other values" if far else "the only negative value"
+            return f"{extreme:g} is {what}: if it stands for a missing one, list it in missing_markers"
     return ""
 
 
@@ -242,6 +248,9 @@ def _text_column(table: Table, name: str, words: List[str], texts: int) -> Tuple
     dates = sum(_DATE.fullmatch(word) is not None for word in words)
     if dates * 10 >= 9 * len(words):
         return None, f"it is a date or a time, {_NO_DATES}"
+    written = Counter(filter(None, map(number_hint, words)))
+    if sum(written.values()) * 10 >= 9 * len(words) and len(levels) > FEW_CODES:
+        return None, f"its values are not written as plain numbers: {written.most_common(1)[0][0]}"
     if texts * 5 <= len(words) and len(words) - texts > MOST_LEVELS:
         line = next(
             line
@@ -336,6 +345,9 @@ def _warnings(table: Table, label: str, classes: List[Tuple[str, str]], columns:
     rare = [f"{name!r} ({count})" for name, count in sorted(counts.items()) if count < FEW_ROWS]
     if rare:
         found.append(f"few rows are of class {', '.join(rare)}: little can be learned of it")
+    alike = _spelling({name: 0 for name, _ in classes})
+    if alike:
+        found.append(f"classes {alike}: write them alike in the file if they are one")
     for column in columns:
         seen: Dict[str, set] = {}
         for cell, of_class in zip(table.column(column.name), labels):

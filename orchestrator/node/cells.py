@@ -104,7 +104,13 @@ def _meant(cell: str, known: Iterable[str]) -> str:
 
 
 def _hint(cell: str) -> str:
-    return _marker(cell) or next((f"; {text}" for pattern, text in _HINTS if pattern.fullmatch(cell[:100])), "")
+    hint = number_hint(cell)
+    return _marker(cell) or (f"; {hint}" if hint else "")
+
+
+def number_hint(cell: str) -> str:
+    """How to write what looks like a number or a date, and is no plain number; empty for other text."""
+    return next((text for pattern, text in _HINTS if pattern.fullmatch(cell[:100])), "")
 
 
 def _marker(cell: str) -> str:

@@ -94,6 +94,8 @@ def other_text(head: bytes, wanted: Sequence[str], first: Sequence[str], columns
     line = ",".join(first).strip()
     if line.startswith("#"):
         return "the first line is a comment; take out what stands before the names of the columns"
+    if re.fullmatch(r'"?sep=.?.?"?', line, re.IGNORECASE):
+        return "a line for Excel that names the separator; take it out"
     if line[:1] in "[{" and re.match(r"[\[{]\s*([\"\[{]|$)", line):
         return f"looks like JSON; {_PANDAS}"
     if line.startswith("<"):

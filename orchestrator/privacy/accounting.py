@@ -12,7 +12,17 @@ from importlib.metadata import version
 from typing import Any, Callable, Container, Dict, List, Tuple
 
 from orchestrator.errors import PrivacyError
-from orchestrator.privacy.charges import GROUPS, KINDS, Charge, Grid, charges_of, epsilon_at, epsilon_of, event_of
+from orchestrator.privacy.charges import (
+    GROUPS,
+    KINDS,
+    LEAST_EXACT,
+    Charge,
+    Grid,
+    charges_of,
+    epsilon_at,
+    epsilon_of,
+    event_of,
+)
 from orchestrator.privacy.clipping import with_clipping
 from orchestrator.privacy.closeness import Correction, correction
 from orchestrator.privacy.grids import MULTIPLIER_OF, grids_of
@@ -113,18 +123,25 @@ def plan_noise(task: Task) -> Task:
     if all(getattr(named, MULTIPLIER_OF[kind]) for kind in kinds):
         return with_noise(privacy.noise_multiplier)
     each = f" in each of {privacy.runs} runs" if privacy.runs > 1 else ""
-    return with_noise(_least_noise(with_noise, "trained", _MAX_NOISE, f"{task.steps} steps{each}"))
+    stated = (
+        f" of the noise_multiplier {privacy.noise_multiplier:g} the task states" if privacy.noise_multiplier else ""
+    )
+    return with_noise(_least_noise(with_noise, "trained", _MAX_NOISE, f"{task.steps} steps{each}{stated}"))
 
 
 def _statistics_share(task: Task) -> float:
     """Noise of the statistics relative to training's. Steps with sampling rate q spend about q^2 of what whole ones do."""
-    spent = task.steps * task.privacy.sampling_rate**2
-    return min(5.0, max(0.3, 1.0 / math.sqrt(STATISTICS_COST * spent)))
+    return min(5.0, max(0.3, 1.0 / math.sqrt(STATISTICS_COST * _steps_spent(task))))
 
 
 def _count_share(task: Task) -> float:
     """Noise of the stated number of units relative to training's, as above. At most 20 times: what it costs then is little."""
-    return min(20.0, max(0.3, 1.0 / math.sqrt(COUNT_COST * task.steps * task.privacy.sampling_rate**2)))
+    return min(20.0, max(0.3, 1.0 / math.sqrt(COUNT_COST * _steps_spent(task))))
+
+
+def _steps_spent(task: Task) -> float:
+    """About as many whole releases as training is; more than none however small the sample."""
+    return max(1e-9, task.steps * task.privacy.sampling_rate**2)
 
 
 def _plan_evaluation(task: Task) -> Task:
@@ -238,8 +255,10 @@ class _Running:
     def _of_group(self, group: str, charges: List[Charge]) -> Callable[[float], float]:
         from dp_accounting import pld
 
-        if all(charge.sampling_rate == 1 for charge in charges):
-            return epsilon_at(charges)  # known exactly, and at once
+        if all(charge.sampling_rate == 1 for charge in charges) or any(
+            charge.noise_multiplier < LEAST_EXACT for charge in charges
+        ):
+            return epsilon_at(charges)  # known, or bounded, at once
         wanted: Dict[Charge, int] = {}
         for charge in charges:
             one = replace(charge, count=1)

@@ -62,24 +62,12 @@ def _answer(question: Dict[str, Any]) -> Dict[str, Any]:
 
 
 def _plan(task: Task) -> Tuple[Task, float]:
-    from orchestrator.privacy.accounting import epsilon_spent, plan_noise
-    from orchestrator.privacy.planning import refuse_impossible
+    from orchestrator.privacy.accounting import plan_noise
+    from orchestrator.privacy.planning import budget_spent, refuse_impossible
 
     planned = plan_noise(task)
-    privacy = planned.privacy
     refuse_impossible(planned, task.rounds.nodes)
-    spent = {group: epsilon_spent(planned, privacy.runs, group=group) for group in ("held-out", "trained")}
-    if spent["held-out"] > privacy.epsilon:
-        raise PrivacyError(
-            f"the evaluation_noise_multiplier the task states spends epsilon {spent['held-out']:.3g} on held-out records, "
-            f"more than its epsilon {privacy.epsilon:g}: raise it, or leave it out and let the gateway plan it"
-        )
-    if spent["trained"] > privacy.epsilon:
-        raise PrivacyError(
-            f"the noise the task states spends epsilon {spent['trained']:.3g} over {privacy.runs} x {planned.steps} steps, "
-            f"more than its epsilon {privacy.epsilon:g}: raise noise_multiplier, or leave it out and let the gateway plan it"
-        )
-    return planned, max(spent.values())
+    return planned, budget_spent(planned)
 
 
 if __name__ == "__main__":

@@ -65,6 +65,10 @@ class Outlook:
         return {name: getattr(self, name) for name in self.__dataclass_fields__}
 
 
+_STATED = tuple(f"{kind}noise_multiplier" for kind in ("", "statistics_", "evaluation_", "count_"))
+"""Fields of Privacy that are planned where the task leaves them at 0."""
+
+
 def delta_for(units: int) -> float:
     """Below 1/units: units^-1.1, two digits, rounded down."""
     value = max(2, units) ** -1.1
@@ -82,6 +86,25 @@ def check_delta(task: Task, units: int) -> None:
         )
 
 
+def budget_spent(planned: Task) -> float:
+    """Epsilon of all runs of a task whose noise is planned. PrivacyError where what it stated spends more than its budget."""
+    from orchestrator.privacy.accounting import epsilon_spent
+
+    privacy = planned.privacy
+    spent = {group: epsilon_spent(planned, privacy.runs, group=group) for group in ("held-out", "trained")}
+    if spent["held-out"] > privacy.epsilon:
+        raise PrivacyError(
+            f"the evaluation_noise_multiplier the task states spends epsilon {spent['held-out']:.3g} on held-out records, "
+            f"more than its epsilon {privacy.epsilon:g}: raise it, or leave it out and let the gateway plan it"
+        )
+    if spent["trained"] > privacy.epsilon:
+        raise PrivacyError(
+            f"the noise the task states spends epsilon {spent['trained']:.3g} over {privacy.runs} x {planned.steps} steps, "
+            f"more than its epsilon {privacy.epsilon:g}: raise noise_multiplier, or leave it out and let the gateway plan it"
+        )
+    return max(spent.values())
+
+
 def outlook(task: Task, fleet: Fleet) -> Outlook:
     """Plans the noise for the task's own budget and judges it. Raises PrivacyError for a task without privacy."""
     from orchestrator.privacy.accounting import plan_noise
@@ -91,6 +114,8 @@ def outlook(task: Task, fleet: Fleet) -> Outlook:
     try:
         check_delta(task, fleet.units)
         planned = plan_noise(task)
+        if any(getattr(task.privacy, name) for name in _STATED):
+            budget_spent(planned)
         ratio = noise_to_signal(planned, fleet)
     except PrivacyError as error:
         return _refused(task, str(error))
@@ -115,7 +140,8 @@ def outlook(task: Task, fleet: Fleet) -> Outlook:
 def plan(task: Task, fleet: Fleet) -> List[Outlook]:
     """Outlooks for epsilon 1, 3, 8 and the task's own, ascending. Multipliers the task states hold for its own only."""
     own = task.privacy
-    bare = replace(own, noise_multiplier=0.0, statistics_noise_multiplier=0.0, evaluation_noise_multiplier=0.0)
+    unstated: Dict[str, Any] = dict.fromkeys(_STATED, 0.0)
+    bare = replace(own, **unstated)
     return [
         outlook(task if e == own.epsilon else replace(task, privacy=replace(bare, epsilon=e)), fleet)
         for e in sorted({*EPSILONS, own.epsilon})

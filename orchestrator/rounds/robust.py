@@ -3,7 +3,8 @@
 All of them compare single updates, so they hold them in memory, and cannot work where only a sum is visible.
 """
 
-from typing import Iterable, Mapping, Tuple
+import math
+from typing import Iterable, Iterator, Mapping, Tuple
 
 import numpy as np
 
@@ -23,9 +24,19 @@ class Median(WeightsOnly):
         _, deltas = stacked(updates)
         return step(weights, self.combine(deltas.astype(np.float64)), self.server_learning_rate), state
 
+    def idle(self, updates: int) -> Iterator[str]:
+        """Why a round of so many updates would be a plain mean, which a single one drags anywhere."""
+        return iter(())
+
     def combine(self, deltas: np.ndarray) -> np.ndarray:
         """float64 (P,) from float64 (n, P)."""
         return np.median(deltas, axis=0)
+
+
+def _at_least_one(trim: float) -> int:
+    """Least number of updates of which the share leaves one out."""
+    updates = max(1, math.floor(1 / trim))
+    return next(n for n in (updates, updates + 1, updates + 2) if int(trim * n) >= 1)
 
 
 class TrimmedMean(Median):
@@ -36,6 +47,13 @@ class TrimmedMean(Median):
     def __init__(self, server_learning_rate: float, options: Mapping[str, float]) -> None:
         super().__init__(server_learning_rate, options)
         self.trim = option(options, "trim", 0.2, 0.0, 0.49)
+
+    def idle(self, updates: int) -> Iterator[str]:
+        if self.trim and int(self.trim * updates) < 1:
+            yield (
+                f"option 'trim' is {self.trim:g}, which of a quorum of {updates} updates leaves none out: raise rounds.quorum to "
+                f"{_at_least_one(self.trim)} or more, or set trim to 0, or choose strategy 'median'"
+            )
 
     def combine(self, deltas: np.ndarray) -> np.ndarray:
         cut = int(self.trim * len(deltas))
@@ -67,6 +85,14 @@ class MultiKrum(Median):
         nearest = np.sort(distances, axis=1)[:, 1 : nodes - self.byzantine - 1]  # column 0 is the update itself
         best = np.argsort(nearest.sum(axis=1), kind="stable")
         return np.asarray(deltas[best[: self.kept(nodes)]].mean(axis=0))
+
+    def idle(self, updates: int) -> Iterator[str]:
+        right = updates - self.byzantine - 2
+        if self.keep > right:
+            yield (
+                f"option 'keep' is {self.keep}: of a quorum of {updates} updates with byzantine = {self.byzantine}, at most "
+                f"{right} are sure to be right; lower keep, or raise rounds.quorum"
+            )
 
     def kept(self, nodes: int) -> int:
         return self.keep or nodes - self.byzantine - 2

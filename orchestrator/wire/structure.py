@@ -7,11 +7,14 @@ import dataclasses
 import json
 import math
 from functools import lru_cache
-from typing import Any, Dict, Iterator, List, Optional, Tuple, Union, get_type_hints
+from typing import Any, Dict, Iterator, List, Optional, Tuple, Union, get_args, get_origin, get_type_hints
 
 from orchestrator.errors import UsageError
 from orchestrator.wire.bounds import near
 from orchestrator.wire.plain import unprintable
+
+_CALLED = {float: "a number", int: "a whole number", str: "a text", bool: "true or false"}
+_type_hints = lru_cache(maxsize=None)(get_type_hints)
 
 
 @lru_cache(maxsize=None)  # making one takes longer than using it
@@ -24,7 +27,7 @@ def _converter() -> Any:
     def strict(kind: type, accepted: Tuple[type, ...]) -> None:
         def structure(value: Any, _: Any) -> Any:
             if not isinstance(value, accepted) or isinstance(value, bool) != (kind is bool):
-                raise ValueError(f"{value!r} is not {'a number' if kind is float else 'a ' + kind.__name__}")
+                raise ValueError(f"{_brief(value)} is not {_CALLED[kind]}")
             if isinstance(value, (int, float)):
                 _check_number(value)
             return kind(value)
@@ -78,18 +81,73 @@ def structure(data: Dict[str, Any], kind: Any, where: str) -> Any:
 
 def attempt(data: Any, kind: Any) -> Tuple[Optional[Any], List[str]]:
     """(the dataclass, nothing), or (None, what is wrong with the data, a line each)."""
-    from cattrs import BaseValidationError
-
     # All of it is read by people: who may name a column may not turn round what an owner reads before approving.
     hidden = [f"{place}: holds characters that cannot be printed: {text}" for place, text in unprintable(data)]
     if hidden:
         return None, hidden[:20]
+    shapeless: Dict[str, str] = {}
+    built, mistakes = _build(_shaped(data, kind, "", shapeless), kind)
+    if not shapeless:
+        return built, mistakes
+    others = [line for line in mistakes if not any(_related(line.partition(": ")[0], place) for place in shapeless)]
+    return None, [f"{place}: {text}" if place else text for place, text in shapeless.items()] + others
+
+
+def _build(data: Any, kind: Any) -> Tuple[Optional[Any], List[str]]:
+    from cattrs import BaseValidationError
+
     try:
         return _converter().structure(data, kind), []
     except BaseValidationError as error:
         return None, _explain(error, kind, "")
-    except (TypeError, ValueError) as error:  # not a table at all
+    except (TypeError, ValueError) as error:
         return None, str(error).split("\n")
+
+
+def _shaped(value: Any, kind: Any, place: str, shapeless: Dict[str, str]) -> Any:
+    """The value, with an empty table or list wherever something else stands in the place of one; why is in `shapeless`.
+
+    cattrs takes whatever has the methods it calls: a text for a list of its letters.
+    """
+    origin, of = get_origin(kind), get_args(kind)
+    if origin is Union:
+        kinds = [each for each in of if each is not type(None)]
+        return value if value is None or len(kinds) > 1 else _shaped(value, kinds[0], place, shapeless)
+    if dataclasses.is_dataclass(kind) or origin is dict:
+        if not isinstance(value, dict):
+            shapeless[place] = f"{_brief(value)} is not a table{_brackets(value, place)}"
+            return {}
+        known = _type_hints(kind) if origin is None else {key: of[1] for key in value}
+        inside = f"{place}." if place else ""
+        return {
+            key: _shaped(each, known[key], f"{inside}{key}" if origin is None else f"{place}[{key}]", shapeless)
+            if key in known
+            else each
+            for key, each in value.items()
+        }
+    if origin is tuple:
+        if not isinstance(value, (list, tuple)):
+            shapeless[place] = f"{_brief(value)} is not a list; values in a list stand in [ ]"
+            return []
+        return [_shaped(each, of[0], f"{place}[{number}]", shapeless) for number, each in enumerate(value)]
+    return value
+
+
+def _related(one: str, other: str) -> bool:
+    """Whether one of two places is in the other, or they are the same."""
+    outer, inner = sorted((one, other), key=len)
+    return inner == outer or not outer or inner.startswith((outer + ".", outer + "["))
+
+
+def _brackets(value: Any, place: str) -> str:
+    if isinstance(value, list) and len(value) == 1 and place and not place.endswith("]"):
+        return f"; [[{place}]] begins a list, [{place}] a table"
+    return ""
+
+
+def _brief(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:80]}..."
 
 
 def _explain(error: BaseException, kind: Any, path: str) -> List[str]:

@@ -16,10 +16,24 @@ def read_toml(path: Path) -> Tuple[Dict[str, Any], bytes]:
     """(what the file says, its bytes). Raises UsageError for one that cannot be read, or is not TOML."""
     try:
         content = path.read_bytes()
-        return tomllib.loads(content.decode("utf-8")), content
+        return tomllib.loads(_text(content)), content
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror}") from error
     except RecursionError as error:
         raise UsageError(f"{path}: not TOML: nested too deeply") from error
-    except ValueError as error:  # of the text's encoding, of TOML, and of numbers with more digits than Python reads
+    except UnicodeDecodeError as error:
+        line = 1 + content[: error.start].count(b"\n")
+        raise UsageError(f"{path}:{line}: {_not_utf8(content)}") from error
+    except ValueError as error:  # of TOML, and of numbers with more digits than Python reads
         raise UsageError(f"{path}: not TOML: {error}") from error
+
+
+def _text(content: bytes) -> str:
+    """UTF-8, also behind the mark with which Windows editors begin it."""
+    return content.decode("utf-8-sig")
+
+
+def _not_utf8(content: bytes) -> str:
+    if content.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return "not TOML: UTF-16 text; save it as UTF-8"
+    return "not TOML: bytes that are not UTF-8; save it as UTF-8"

@@ -270,3 +270,58 @@ def test_real_tables(tmp_path: Path, shared_data: Any, capsys: pytest.CaptureFix
     said = json.loads(capsys.readouterr().out)
     assert (said["patient"], [each["name"] for each in said["left_out"]]) == ("id", ["rownames"])
     assert load_dataset(path, load_config(tmp_path / "r.toml").task.schema).records == 444
+
+
+def drafted(tmp_path: Path, capsys: pytest.CaptureFixture, cells: List[str], head: str = "a,b,y") -> Dict[str, Any]:
+    """What `init` says of a column `a` beside a plain one and the label."""
+    path = tmp_path / "t.csv"
+    lines = [f"{cell},{number % 7},{number % 2}" for number, cell in enumerate(cells)]
+    path.write_text("\n".join([head, *lines]) + "\n")
+    (tmp_path / "edgeward.toml").unlink(missing_ok=True)
+    assert init(path, "--label", "y", "--json") == 0
+    return json.loads(capsys.readouterr().out)
+
+
+@pytest.mark.parametrize(
+    ("cells", "why"),
+    [
+        ([f"{1e9 + i / 100}" for i in range(40)], "too close together"),
+        ([f"{i}e-300" for i in range(1, 41)], "too close together"),
+        ([f"{i} mg" for i in range(40)], "without its unit"),
+        ([f"{i}%" for i in range(40)], "without its unit"),
+        ([f'"{i},5"' for i in range(40)], "decimal comma"),
+    ],
+)
+def test_a_column_that_cannot_be_used_is_left_out_with_its_cure(
+    tmp_path: Path, capsys: pytest.CaptureFixture, cells: List[str], why: str
+) -> None:
+    said = drafted(tmp_path, capsys, cells)
+    assert [each["name"] for each in said["features"]] == ["b"]
+    assert why in said["left_out"][0]["why"]
+
+
+def test_codes_for_missing_values_are_pointed_out(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    for code, expected in (("-1", "the only negative value"), ("-9", "the only"), ("999", "far from all"), ("7", "")):
+        said = drafted(tmp_path, capsys, [code if i == 5 else f"{20 + i % 60}" for i in range(70)])
+        column = said["features"][0]
+        assert expected in column.get("note", "")
+        assert bool(column.get("note")) == bool(expected)
+        assert (column["minimum"] % 1, column["maximum"] % 1) == (0, 0)
+
+
+def test_what_nodes_would_refuse_is_said(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    plain, odd = [f"{i}" for i in range(40)], [f"x\x07{i % 2}" for i in range(40)]
+    assert not any("would refuse" in line for line in drafted(tmp_path, capsys, plain)["warnings"])
+    assert any("would refuse" in line for line in drafted(tmp_path, capsys, odd)["warnings"])
+
+
+@pytest.mark.parametrize(
+    ("begin", "reason"), [("sep=;\na,y\n", ":1: a line for Excel"), ("a,y\n" + "x" * 200_000 + ",1\n", ":2: 200,0")]
+)
+def test_lines_that_are_no_rows_are_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture, begin: str, reason: str
+) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text(begin + "1,0\n2,1\n" * 20)
+    assert init(path, "--label", "y") == 1
+    assert reason in capsys.readouterr().err

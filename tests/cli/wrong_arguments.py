@@ -1,6 +1,8 @@
 """Every command with every kind of wrong argument, taken from the parser: what `test_wrong_arguments.py` goes through."""
 
 import argparse
+import os
+import stat
 from pathlib import Path
 from typing import Iterator, List, NamedTuple, Optional, Tuple
 
@@ -23,6 +25,8 @@ KINDS = {
     "a folder": "@/folder",
     "a file": "@/file",
     "missing": "@/nowhere/at-all",
+    "a loop": "@/loop",
+    "a socket": "@/socket",
     "unreadable": "/proc/self/mem",  # for root too; and nobody can make anything in /proc
     "-1": "-1",
     "nan": "nan",
@@ -50,6 +54,8 @@ class Case(NamedTuple):
 def make_files(folder: Path) -> None:
     """What a case finds in its folder, which its words call @."""
     (folder / "folder").mkdir()
+    (folder / "loop").symlink_to(folder / "loop")
+    os.mknod(str(folder / "socket"), 0o600 | stat.S_IFSOCK)
     (folder / "file").write_text("this is neither\nTOML, JSON,\nCSV nor a key\n")
     (folder / "edgeward.toml").write_text(CONFIG)
     (folder / "data.csv").write_text("x,y\n0.5,0\n0.25,1\n")
@@ -83,6 +89,8 @@ def _kinds(action: argparse.Action, number: int) -> Iterator[str]:
         alike = (
             "a folder",
             "missing",
+            "a loop",
+            "a socket",
             "unreadable",
             "-1",
             "nan",
@@ -95,7 +103,7 @@ def _kinds(action: argparse.Action, number: int) -> Iterator[str]:
     elif action.type is Path:
         alike = ("nan", "1e99", "not a host", "no such port", "no digit", "too many digits")
     elif action.type is not None:
-        alike = ("a folder", "missing", "unreadable", "no digit", "too many digits")
+        alike = ("a folder", "missing", "a loop", "a socket", "unreadable", "no digit", "too many digits")
     for kind in KINDS:
         if kind not in alike and (kind != "not text" or number == 0):
             yield kind

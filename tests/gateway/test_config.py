@@ -50,7 +50,7 @@ def test_all_mistakes_of_a_file_at_once(tmp_path: Path) -> None:
         load_config(write(tmp_path, text))
     said = str(caught.value)
     assert "edgeward.toml" in said
-    assert "gateway.port: '1900' is not a int" in said
+    assert "gateway.port: '1900' is not a whole number" in said
     assert "gateway.brokr: unknown, did you mean 'broker'?" in said
     assert "'tble': expected 'table' or 'signal'" in said
 
@@ -60,6 +60,19 @@ def test_files_that_are_none(tmp_path: Path) -> None:
         load_config(tmp_path / "missing.toml")
     with pytest.raises(UsageError, match=r"edgeward.toml: not TOML: .*line 1"):
         load_config(write(tmp_path, "a = = 3"))
+
+
+def test_a_file_as_windows_editors_save_it(tmp_path: Path) -> None:
+    path = write(tmp_path, GOOD)
+    path.write_bytes(b"\xef\xbb\xbf" + GOOD.replace("\n", "\r\n").encode())
+    assert load_config(path).gateway.federation == "icu"
+    for content, reason in (
+        (GOOD.encode("utf-16"), "UTF-16 text; save it as UTF-8"),
+        (b'[task]\nname = "\xe4"', "toml:2: .*not UTF-8"),
+    ):
+        path.write_bytes(content)
+        with pytest.raises(UsageError, match=reason):
+            load_config(path)
 
 
 def test_the_example_in_the_docs_is_valid() -> None:
@@ -164,6 +177,44 @@ kind = "cnn1d"
         (('name = "t"', 'name = "t"\nseed = 1' + "0" * 30), "seed: a whole number of 100 bits is too large"),
         (('name = "t"', 'name = "t"\nseed = 1' + "0" * 5000), "not TOML: "),
         (('name = "t"', 'name = "t"\nx = ' + "[" * 5000), "nested too deeply"),
+        (("[gateway]", "[[gateway]]"), r"gateway: .* is not a table; \[\[gateway\]\] begins a list"),
+        (("[task.model]", "[[task.rounds]]\nnodes = 3\n[task.model]"), "task.rounds: .* is not a table"),
+        (('["a", "b"]', '"ab"'), "schema.classes: 'ab' is not a list"),
+        (("minimum = 0, maximum = 2", "minimum = 0, maximum = 1e-40"), "'x'.*cannot be told apart"),
+        (('label = "y"', 'label = "y "'), "schema.label: 'y '.*without the spaces"),
+        (('{"0" = 0', '{" 0" = 0'), "schema.label_values: ' 0'.*without the spaces"),
+        (("minimum = 0, maximum = 2", 'categories = ["u", " v"]'), r"schema.features\[0\].categories: ' v'"),
+        (('["a", "b"]', '["a", " "]'), "schema.classes: ' '"),
+        (('label = "y"', 'label = "y"\nmissing_markers = ["? "]'), "schema.missing_markers: '. '"),
+        (
+            ("port = 1900", 'port = 1900\ndashboard = "127.0.0.1:1900"'),
+            "gateway.dashboard: port 1900 is that of the broker",
+        ),
+        (("[task.model]", "[task.rounds]\nprovided = true\n[task.model]"), "rounds.provided: set by"),
+        (("[task.model]", "[task.training]\nparameters = 5\n[task.model]"), "training.parameters: set by"),
+        (
+            (
+                "[task.model]",
+                '[task.rounds]\nnodes = 4\nquorum = 4\n[task.training]\nstrategy = "trimmed-mean"\n[task.model]',
+            ),
+            "'trim' is 0.2.*quorum of 4 .*quorum to 5",
+        ),
+        (
+            (
+                "[task.model]",
+                '[task.rounds]\nnodes = 9\nquorum = 5\n[task.training]\nstrategy = "multi-krum"\noptions = { keep = 3 }\n'
+                "[task.model]",
+            ),
+            "'keep' is 3.*at most 2",
+        ),
+        (
+            (
+                "[task.model]",
+                '[task.aggregation]\nmethod = "ckks"\nkey_holder = "Key Holder"\n[task.rounds]\nnodes = 4\nquorum = 3\n'
+                "[task.model]",
+            ),
+            "task.aggregation.key_holder 'Key Holder'",
+        ),
     ],
 )
 def test_what_a_file_cannot_mean(tmp_path: Path, change: Tuple[str, str], reason: str) -> None:
@@ -181,7 +232,13 @@ def test_mistakes_of_all_tables_are_told_together(tmp_path: Path) -> None:
     )
     text = text.replace('[evaluation]\nheld-out = "test.csv"\n', "")
     lines = "\n".join(said(tmp_path, text))
-    for part in ("task.name", "gateway.port", "task.model", "best and patience need", "rounds.nodes: '3' is not a int"):
+    for part in (
+        "task.name",
+        "gateway.port",
+        "task.model",
+        "best and patience need",
+        "rounds.nodes: '3' is not a whole number",
+    ):
         assert part in lines
     text = text.replace('nodes = "3"', "nodes = 3")
     assert "strategy 'no'" in "\n".join(said(tmp_path, text))

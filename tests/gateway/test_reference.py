@@ -132,6 +132,16 @@ def test_numbers_beyond_their_range_are_refused_and_its_borders_are_not(tmp_path
     assert tried > 60
 
 
+def test_values_of_another_shape_are_refused_by_their_place(tmp_path: Path) -> None:
+    """A text is no list of its letters, and a list is no table."""
+    for key, entry in all_entries():
+        shape = entry.kind.partition(" of ")[0]
+        others: List[Any] = {"list": ["ab", {"a": "b"}], "table": ["ab", [{}]]}.get(shape, [["ab"], {"a": 1}])
+        for value in others:
+            said = mistakes(tmp_path, key, value)
+            assert re.search(rf"\b{key.rpartition('.')[2]}\S* .*is (not|neither) ", said), f"{key} = {value!r}: {said}"
+
+
 def test_closed_sets_are_closed_and_complete(tmp_path: Path) -> None:
     tried = 0
     for key, entry in all_entries():

@@ -1,5 +1,6 @@
 """Updates that cannot be used, or would be the whole round: whose they are is said, and the others go on."""
 
+import dataclasses
 from pathlib import Path
 from typing import Any, Dict, List, Optional
 
@@ -182,6 +183,7 @@ def test_the_multiple_is_the_task_s(tmp_path: Path) -> None:
 def test_where_it_holds_and_where_it_cannot() -> None:
     plain = make_task(3, 3)
     assert norm_multiple(plain) == 3.0
+    assert norm_multiple(dataclasses.replace(plain, privacy=Privacy("none", noise="gateway"))) == 3.0, "who adds none"
     assert norm_multiple(make_task(3, 3, options={"norm_bound": 0})) == 0.0
     assert norm_multiple(make_task(3, 3, strategy="median")) == 0.0
     private = Task("t", SCHEMA, {}, Training(), Privacy(noise_multiplier=1.0))

@@ -89,3 +89,33 @@ def test_float_islands_are_refused() -> None:
     rows = np.random.default_rng(0).standard_normal((20, 6)).astype(np.float32)
     with pytest.raises(ExportError, match="QUANTIZE"):
         quantize_int8(model, rows)
+
+
+def _loop(keras: Any) -> Any:
+    return keras.Sequential([keras.Input((4, 2)), keras.layers.Bidirectional(keras.layers.GRU(3, name="gru"))])
+
+
+def _with_kernel(value: float) -> Callable[[Any], Any]:
+    def make(keras: Any) -> Any:
+        return keras.Sequential(
+            [keras.Input((4,)), keras.layers.Dense(2, kernel_initializer=keras.initializers.Constant(value))]
+        )
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (_loop, r"layer '.*gru' \(GRU\) is a loop.*unroll=True"),
+        (_with_kernel(float("nan")), "weights '.*dense.*/kernel' hold NaN or infinity"),
+        (_with_kernel(float("inf")), "weights '.*dense.*/kernel' hold NaN or infinity"),
+        (_with_kernel(3e38), "for representative row 0"),
+    ],
+)
+def test_what_no_int8_stands_for_is_refused(make: Callable[[Any], Any], message: str) -> None:
+    import keras
+
+    model = make(keras)
+    with pytest.raises(ExportError, match=message):
+        quantize_int8(model, np.ones((3, *model.inputs[0].shape[1:]), np.float32), softmax=False)

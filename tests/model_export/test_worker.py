@@ -1,6 +1,8 @@
 """The worker process as the gateway starts it: files, results, metrics, and errors as one JSON line."""
 
 import json
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -123,6 +125,11 @@ def test_a_bad_spec_is_one_json_line_before_tensorflow_starts(
 def test_errors_keep_their_type_across_the_process(tmp_path: Path) -> None:
     with pytest.raises(ExportError, match="model kind 'tree' is unknown"):
         run_worker("prepare", {**MODEL, "model": {"kind": "tree"}}, tmp_path / "out")
+
+
+def test_a_process_that_was_killed_says_by_what(tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match="was ended by SIGSEGV: a layer of this model"):
+        run_worker("prepare", MODEL, tmp_path, first=lambda: os.kill(os.getpid(), signal.SIGSEGV))
 
 
 def test_only_the_worker_needs_tensorflow() -> None:

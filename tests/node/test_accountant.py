@@ -128,7 +128,7 @@ def admit(keeper: Gatekeeper, run: str, task: Task) -> Optional[Verdict]:
 def test_a_declaration_too_large_to_count_is_refused_and_the_node_goes_on(tmp_path: Path) -> None:
     keeper = open_keeper(tmp_path, stages="[]")
     absurd = make_task(
-        training=Training(rounds=10**6), privacy=Privacy(noise_multiplier=1e-3, sampling_rate=0.9), name="absurd"
+        training=Training(rounds=10**6), privacy=Privacy(noise_multiplier=0.11, sampling_rate=0.9), name="absurd"
     )
     refused = admit(keeper, "absurd", absurd)
     assert isinstance(refused, Refusal)
@@ -163,8 +163,8 @@ def test_the_accountants_process_has_limits_of_time_and_memory() -> None:
     limits, held = json.loads(done.stdout)
     assert limits == [[40, 40], [2 << 30, 2 << 30]]
     assert held
-    # And they are set where it is the program: a question that takes 3 GiB ends it.
-    many = {"kind": "training", "noise_multiplier": 1e-3, "sampling_rate": 0.9, "count": 10**6}
+    # And they are set where it is the program: a question that takes gigabytes ends it.
+    many = {"kind": "training", "noise_multiplier": 0.11, "sampling_rate": 0.9, "count": 10**6}
     question = json.dumps({"cases": [[[many]]], "delta": 1e-5})
     done = subprocess.run(
         [sys.executable, "-m", "orchestrator.node.accountant"], input=question, capture_output=True, text=True

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any, Dict, List, Tuple
@@ -240,6 +241,10 @@ def test_predictions_do_not_go_where_they_do_not_belong(
     known_table: Known, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     data = write(tmp_path / "new.csv")
-    for out in (data, known_table.bundle / "predictions.csv", tmp_path):
+    pipe, astray = tmp_path / "pipe", tmp_path / "astray"
+    os.mkfifo(pipe)  # as /dev/null, it would be replaced by a file
+    astray.symlink_to(tmp_path / "gone")
+    for out in (data, known_table.bundle / "predictions.csv", tmp_path, pipe, astray):
         assert main(["predict", str(known_table.bundle), "--data", str(data), "--out", str(out)]) == 2
         assert f"--out {out}" in capsys.readouterr().err
+    assert pipe.is_fifo()

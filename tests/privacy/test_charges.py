@@ -152,3 +152,12 @@ def test_epsilon_equals_dp_accounting_on_the_composed_event(case: int) -> None:
     accountant.compose(dp_event.ComposedDpEvent(events))
     ours = epsilon_of([Charge("training", *m) for m in mechanisms], delta, 1e-3)
     assert ours == pytest.approx(accountant.get_epsilon(delta), rel=5e-3)
+
+
+def test_noise_too_small_to_account_for_is_bounded_from_above() -> None:
+    def spent(noise: float, rate: float = 0.25) -> float:
+        return epsilon_of([Charge("training", noise, rate, 20)], 1e-5)
+
+    assert spent(1e-300) == spent(5e-324) == math.inf
+    assert spent(0.03) > spent(0.09) > spent(0.1, 1.0) > 1000 / 0.1 / 10
+    assert epsilon_of([Charge("training", 3.0, 0.25, 20), Charge("statistics", 1e-9, 1.0, 1)], 1e-5) > 1e17

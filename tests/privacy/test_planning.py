@@ -168,3 +168,22 @@ def test_shared_noise_needs_as_many_nodes_as_a_sum() -> None:
     assert found.verdict == "impossible"
     assert "fewer than 5 nodes" in found.reason
     assert outlook(task, Fleet(5, 486, 14)).verdict == "possible"
+
+
+@pytest.mark.parametrize("stated", ["noise_multiplier", "count_noise_multiplier"])
+def test_noise_a_task_states_is_no_plan_where_it_spends_more_than_the_budget(stated: str) -> None:
+    """It says of it what the gateway would."""
+    low = make_task(
+        Privacy(epsilon=8.0, delta=1e-3, **{"noise_multiplier": 3.0, "count_noise_multiplier": 9.0, stated: 0.3})
+    )
+    found = plan(low, HEART)
+    own = next(each for each in found if each.epsilon == 8.0)
+    assert own.verdict == "impossible"
+    assert re.search("noise the task states spends epsilon", own.reason)
+    with pytest.raises(PrivacyError, match="noise the task states spends epsilon"):
+        plan_apart(low)
+    assert next(each for each in found if each.epsilon == 3.0).reason == "", "planned, whatever the task states"
+
+
+def test_a_sample_of_next_to_nobody_is_planned_for() -> None:
+    assert plan_noise(make_task(Privacy(delta=1e-3, sampling_rate=1e-300))).privacy.noise_multiplier > 0
