@@ -536,8 +536,8 @@ class NodeAgent:
             self._answer_open_step(early)
 
     def _take_step(self, header: Dict[str, Any], tensors: Dict[str, np.ndarray]) -> None:
-        if self._runs.turn_to(require(header, "run", str)):
-            self._answer_newest_round()  # a step may come right behind its round
+        if self._runs.turn_to(require(header, "run", str)) and self._at.round is not None:
+            self._answer_newest_round()  # a step may come right behind its round; those of other runs wait
         before = self._at.secure
         if self._run is not None and isinstance(before, MaskedRound) and before.precedes(self._run, header):
             self._at.early = header  # or before it

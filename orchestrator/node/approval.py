@@ -164,6 +164,8 @@ def leaves(task: Task) -> List[str]:
         task.privacy.unit, f"a noised number of {task.privacy.unit}s, "
     )
     sent = [f"{counts}{task.training.rounds} {noised}updates of the model's weights"]
+    if task.privacy.clip_tally and task.privacy.within_node:
+        sent.append(f"as often a noised number of {task.privacy.unit}s whose gradients were clipped")
     if task.standardizes:
         sent.append(f"{noised}sums of {len(task.schema.numbers())} columns, once")
     if task.evaluations:

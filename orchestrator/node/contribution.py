@@ -13,14 +13,14 @@ import numpy as np
 from orchestrator.errors import EdgewardError, GraphError, WireError
 from orchestrator.node.control import NodeControl
 from orchestrator.node.data import Dataset
-from orchestrator.node.evaluation import evaluate
+from orchestrator.node.evaluation import evaluate, evaluation_work
 from orchestrator.node.graph_admission import functions_of, refuse_graph
 from orchestrator.node.graph_check import check_graph
 from orchestrator.node.pace import most_held_out, quantum_s
 from orchestrator.node.personal import PERSONAL, with_personal
 from orchestrator.node.runtime import TrainingGraph
 from orchestrator.node.store import RESIDUAL, NodeStore
-from orchestrator.node.trainer import GradientTrainer, Trainer
+from orchestrator.node.trainer import GradientTrainer, Trainer, step_work
 from orchestrator.privacy.clipping import clip_l2
 from orchestrator.privacy.noise import SecureRandom
 from orchestrator.privacy.noisy_sum import (
@@ -37,8 +37,6 @@ from orchestrator.privacy.vector_layout import EVALUATION, STATISTICS, UPDATE, L
 from orchestrator.rounds.events import STATISTICS_ROUND
 from orchestrator.wire.codec import ERROR_FEEDBACK, EXACT, decode_update, encode_update
 from orchestrator.wire.task import Task
-
-log = logging.getLogger("edgeward.node")
 
 log = logging.getLogger("edgeward.node")
 
@@ -99,17 +97,24 @@ class Run:
     def quantum_s(self, number: int) -> float:
         """Of what a round's answer is held up to a multiple (node/pace.py), from public numbers; 0 where no graph ran."""
         task, seconds = self.task, 0.0
-        most = task.privacy.most_units(self.stated)  # a gateway chooses how much noise is on the stated number
         if not task.privacy.within_node:
             return 0.0  # what such a task promises does not rest on a secret sample
+        most = task.privacy.most_units(self.stated)  # a gateway chooses how much noise is on the stated number
+        rows = task.privacy.records_per_patient if task.privacy.unit == "patient" else 1
         if task.evaluates(number) and self._evaluation_graph is not None:
-            held_out = most_held_out(most, task.evaluation.share)
-            seconds = held_out * self._evaluation_graph.record_seconds()
+            seconds = self._evaluation_s(self._evaluation_graph, most_held_out(most, task.evaluation.share), rows)
         if not isinstance(self.trainer, GradientTrainer) or not STATISTICS_ROUND < number <= task.training.rounds:
             return quantum_s(0.0, 0, 0.0, other_s=seconds) if seconds else 0.0
         steps, rate = task.training.local_steps, task.privacy.sampling_rate
-        rows = task.privacy.records_per_patient if task.privacy.unit == "patient" else 1
-        return quantum_s(self.trainer.record_seconds(), most, rate, steps, rows, other_s=seconds)
+        work = step_work(task, self.trainer.graph.parameters)
+        seconds += steps * work.fixed_s
+        return quantum_s(self.trainer.record_seconds(), most, rate, steps, rows, seconds, work.unit_s)
+
+    def _evaluation_s(self, graph: TrainingGraph, units: float, rows: int) -> float:
+        """rows: of a patient, at most. How fast inference is has nothing to do with how fast gradients are."""
+        *_, inference = functions_of(check_graph(self.graph), self.task)
+        work = evaluation_work(self.task)
+        return work.fixed_s + units * (rows * graph.record_seconds(inference) + work.unit_s)
 
     def rest(self) -> None:
         """Ends the processes of the run's graph; the next round that needs one starts it, on the mean and std it comes with."""
@@ -118,7 +123,8 @@ class Run:
         self._evaluation_graph = self._awake = None
 
     def wake(self) -> None:
-        """Starts the graph's process before a request's time counts: else an answer behind it would leave a multiple later.
+        """Starts the graph's process, and measures a round's work, before a request's time counts: else an answer behind it
+        would leave a multiple later.
 
         A graph that fails here fails in the answer as well, where that is charged and said.
         """
@@ -128,8 +134,16 @@ class Run:
             self._awake = TrainingGraph(self.graph)
             for name in functions_of(check_graph(self.graph), self.task):
                 self._awake.record_seconds(name)
-        except GraphError as error:
+            self._try_work(self._awake.parameters)
+        except EdgewardError as error:
             log.warning("run %s: %s", self.id, error)
+
+    def _try_work(self, parameters: int) -> None:
+        """Measures what a round takes beside the graph; from then on it is known."""
+        if self.task.privacy.within_node:
+            step_work(self.task, parameters)
+            if self.task.evaluation.on:
+                evaluation_work(self.task)
 
     def processes(self) -> Set[int]:
         """Process ids of the graphs that run."""

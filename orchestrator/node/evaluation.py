@@ -2,15 +2,17 @@
 
 import hashlib
 import hmac
-from typing import Optional, Tuple
+from functools import lru_cache
+from typing import Iterable, Iterator, Optional, Tuple
 
 import numpy as np
 
 from orchestrator.errors import DataError
 from orchestrator.node.data import Dataset
+from orchestrator.node.pace import Work, tried
 from orchestrator.node.runtime import TrainingGraph
 from orchestrator.privacy.noise import SecureRandom
-from orchestrator.privacy.noisy_sum import evaluation_counts
+from orchestrator.privacy.noisy_sum import NoisyCounts, evaluation_counts
 from orchestrator.wire.evaluation import count
 from orchestrator.wire.task import Task
 
@@ -54,10 +56,27 @@ def evaluate(
     probabilities = _probabilities(logits, held_out.y)
     if not task.privacy.on:
         return count(held_out.y, probabilities, task.evaluation.bins)
-    counts = evaluation_counts(task)
-    units = held_out.units(task.privacy.unit)
-    each = (count(held_out.y[rows], probabilities[rows], task.evaluation.bins) / len(rows) for rows in units)
-    return counts.release(each, SecureRandom(), limit)
+    counts, units = evaluation_counts(task), held_out.units(task.privacy.unit)
+    return counts.release(_each(held_out.y, probabilities, units, task.evaluation.bins), SecureRandom(), limit)
+
+
+def _each(y: np.ndarray, probabilities: np.ndarray, units: Iterable[np.ndarray], bins: int) -> Iterator[np.ndarray]:
+    return (count(y[rows], probabilities[rows], bins) / len(rows) for rows in units)
+
+
+def evaluation_work(task: Task) -> Work:
+    """What a private evaluation takes beside inference: counting each unit's records, and drawing the noise."""
+    return _evaluation_work(evaluation_counts(task), len(task.schema.classes), task.evaluation.bins)
+
+
+@lru_cache(maxsize=8)
+def _evaluation_work(counts: NoisyCounts, classes: int, bins: int) -> Work:
+    y, probabilities = np.zeros(1, np.int32), np.full((1, classes), 1 / classes)
+
+    def total(units: int) -> np.ndarray:
+        return counts.total(_each(y, probabilities, (np.array([0]) for _ in range(units)), bins))
+
+    return tried(lambda: counts.noise(SecureRandom()), total, max(4, min(256, 100_000 // counts.size)))
 
 
 def _probabilities(logits: np.ndarray, y: np.ndarray) -> np.ndarray:

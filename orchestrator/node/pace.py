@@ -7,12 +7,36 @@ rows of random numbers, and long enough that the first multiple is nearly always
 
 import math
 import time
-from typing import Callable, Optional
+from typing import Callable, List, NamedTuple, Optional
 
 SLACK = 2.0
 """Of the quantum over what an expected sample takes: room for clipping, noise, encoding, and a busy machine."""
 
 FLOOR_S = 0.05
+
+TRIES, TRIED_S = 3, 0.5
+"""Work is tried on made-up numbers so often, or for so many seconds. The best time counts: one busy moment is not a pace."""
+
+
+class Work(NamedTuple):
+    """Seconds of work beside the graph's. fixed_s: whatever the sample, such as drawing noise. unit_s: for each unit in it."""
+
+    fixed_s: float
+    unit_s: float
+
+
+def tried(fixed: Callable[[], object], each: Callable[[int], object], units: int) -> Work:
+    """What `fixed` takes here, and `each` for one of so many made-up units: figures that no data have a part in."""
+    return Work(_best(fixed), _best(lambda: each(units)) / units)
+
+
+def _best(work: Callable[[], object]) -> float:
+    took: List[float] = []
+    while len(took) < TRIES and sum(took) < TRIED_S:
+        begun = time.perf_counter()
+        work()
+        took.append(time.perf_counter() - begun)
+    return min(took)
 
 
 def quantum_s(
@@ -22,18 +46,19 @@ def quantum_s(
     steps: int = 1,
     records_per_unit: float = 1.0,
     other_s: float = 0.0,
+    unit_s: float = 0.0,
 ) -> float:
     """Seconds a round's answer waits for, at least: for an upper bound of its samples, times SLACK.
 
     seconds_per_record: on rows of random numbers (TrainingGraph.record_seconds). units: the most a node can have that states what
     this one states (Privacy.most_units), not the real number. The bound is 6 deviations over the expected size of `steps`
     Poisson samples: fewer than one round in a hundred million needs more. records_per_unit: of a patient, at most; a figure of
-    the task or the owner, not of the data. other_s: of work that is the same in every round, such as evaluating on held-out
-    records, from stated counts as well.
+    the task or the owner, not of the data. unit_s: of clipping and rounding a unit's part. other_s: of work that is the same in
+    every round, such as drawing noise, or evaluating on held-out records, from stated counts as well.
     """
     expected = steps * sampling_rate * units
     most = min(expected + 6 * math.sqrt(expected * (1 - sampling_rate)) + 6, float(steps * units))
-    return max(FLOOR_S, SLACK * (seconds_per_record * records_per_unit * most + other_s))
+    return max(FLOOR_S, SLACK * ((seconds_per_record * records_per_unit + unit_s) * most + other_s))
 
 
 def most_held_out(units: int, share: float) -> float:

@@ -1,11 +1,14 @@
 """Local training: from the round's weights to this node's update, with the privacy the task declares."""
 
+import math
+from functools import lru_cache
 from itertools import islice
 from typing import Iterator, Optional, Protocol
 
 import numpy as np
 
 from orchestrator.node.data import Dataset
+from orchestrator.node.pace import Work, tried
 from orchestrator.node.runtime import TrainingGraph
 from orchestrator.privacy.noise import SecureRandom
 from orchestrator.privacy.noisy_sum import NoisySum, noised_count, training_sum
@@ -110,7 +113,7 @@ class GradientTrainer:
 
     def _counted(self, gradients: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
         for gradient in gradients:
-            self._clipped += not np.linalg.norm(gradient) <= self._task.privacy.clip_norm
+            self._clipped += _longer(gradient, self._task.privacy.clip_norm)
             yield gradient
 
     def _sampled_gradients(self, weights: np.ndarray) -> Iterator[np.ndarray]:
@@ -138,10 +141,7 @@ class GradientTrainer:
     def _unit_gradient(self, weights: np.ndarray, unit: int) -> np.ndarray:
         """float64 (P,), before clipping: a record's gradient, or the mean of a patient's, off the sample's stream."""
         count = min(len(self._units[unit]), self._task.privacy.records_per_patient)
-        total = np.zeros(weights.size, np.float64)
-        for gradient in islice(self._gradients, count):
-            total += gradient
-        return total / count
+        return _mean(self._gradients, count, weights.size)
 
     def _plain_gradient(self, weights: np.ndarray, round_number: int, step: int) -> np.ndarray:
         """FedSGD: over all records. Otherwise one mini-batch, walking through a shuffled epoch."""
@@ -166,6 +166,47 @@ class GradientTrainer:
             return len(part) * self.graph.gradient(weights, x, y).astype(np.float64)
         counts = self._counts[part].astype(np.float32)
         return max(1.0, float(counts.sum())) * self.graph.gradient(weights, x, y, counts).astype(np.float64)
+
+
+def _mean(gradients: Iterator[np.ndarray], count: int, size: int) -> np.ndarray:
+    total = np.zeros(size, np.float64)
+    for gradient in islice(gradients, count):
+        total += gradient
+    return total / count
+
+
+def _longer(gradient: np.ndarray, norm: float) -> bool:
+    """Whether it is to be clipped; one that is not finite is. Without BLAS, whose threads wait for each other when busy."""
+    return not math.sqrt(np.einsum("i,i->", gradient, gradient)) <= norm
+
+
+def step_work(task: Task, parameters: int) -> Work:
+    """What a private step takes beside the graph's gradients: clipping and rounding each unit's, and drawing the noise."""
+    return _step_work(training_sum(task, parameters))
+
+
+@lru_cache(maxsize=8)
+def _step_work(mechanism: NoisySum) -> Work:
+    lattice, random = mechanism.lattice, SecureRandom()
+    # Half a step beside the grid in all coordinates: then rounding has to be tried again most often (lattice.py).
+    steps = max(0.5, math.floor(lattice.levels / math.sqrt(lattice.size)) - 0.5)
+    worst = np.full(lattice.size, steps * lattice.step, np.float32)
+
+    def gradients(units: int) -> Iterator[np.ndarray]:
+        for _ in range(units):
+            gradient = _mean(iter([worst]), 1, worst.size)
+            _longer(gradient, lattice.clip_norm)
+            yield gradient
+
+    def noise() -> None:
+        mechanism.release((), random)
+        if mechanism.beside:
+            mechanism.tally(0, random)
+
+    def total(units: int) -> np.ndarray:
+        return mechanism.total(gradients(units), np.random.default_rng())
+
+    return tried(noise, total, max(4, min(256, 100_000 // lattice.size)))
 
 
 def record_counts(task: Task, y: np.ndarray) -> Optional[np.ndarray]:

@@ -1,21 +1,26 @@
 """Attack: how long a node takes says whom it computed on. Promise: an answer that rests on a secret sample leaves at a multiple
 of a time made of public numbers, long enough for any sample; no one record or patient puts it off to the next."""
 
+import time
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, Callable, Iterator
 from unittest.mock import patch
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from inside import CLASSES, INPUTS, Inside, joined, make_data, make_task, model, planned
+from inside import CLASSES, INPUTS, PARAMETERS, Inside, joined, make_data, make_task, model, planned
 
+from orchestrator.node import evaluation, pace, trainer
 from orchestrator.node.data import Dataset
 from orchestrator.node.pace import Pace
 from orchestrator.node.runtime import TrainingGraph
+from orchestrator.privacy.lattice import Lattice
+from orchestrator.privacy.noisy_sum import NoisyCounts, NoisySum
 from orchestrator.wire.protection import MOST_COUNT_NOISE, Privacy
-from orchestrator.wire.task import Evaluation
+from orchestrator.wire.task import Evaluation, Training
 
 
 @given(quantum=st.floats(1e-3, 1e3), took=st.floats(0, 1e4), begun=st.floats(0, 1e6))
@@ -86,3 +91,70 @@ def test_noise_on_the_stated_number_hides_no_sample(tmp_path: Path, linear_graph
     assert share_of_the_quantum(tmp_path, linear_graph, "record", make_data(5001), MOST_COUNT_NOISE) <= 1
     with pytest.raises(ValueError, match="count_noise_multiplier: 20000, at most 1000"):
         Privacy(count_noise_multiplier=2e4)
+
+
+class Ticks:
+    """A clock that moves only by what is done, so that the work of an answer can be compared with the time it waits for."""
+
+    def __init__(self, patcher: pytest.MonkeyPatch) -> None:
+        self.now, self._patcher = 0.0, patcher
+        clock = SimpleNamespace(perf_counter=lambda: self.now, monotonic=time.monotonic, sleep=time.sleep)
+        patcher.setattr(pace, "time", clock)
+        self.forget()
+
+    @staticmethod
+    def forget() -> None:
+        """What was measured on this clock."""
+        trainer._step_work.cache_clear()
+        evaluation._evaluation_work.cache_clear()
+
+    def takes(self, owner: Any, name: str, seconds: Callable[..., float]) -> None:
+        real = getattr(owner, name)
+
+        def slow(*values: Any, **named: Any) -> Any:
+            self.now += seconds(*values)
+            return real(*values, **named)
+
+        self._patcher.setattr(owner, name, slow)
+
+
+@pytest.fixture
+def ticks(monkeypatch: pytest.MonkeyPatch) -> Iterator[Ticks]:
+    yield Ticks(monkeypatch)
+    Ticks.forget()
+
+
+@pytest.mark.parametrize(
+    "slow", ["gradients' mean", "lengths", "rounding", "noise", "counting", "counts' noise", "inference"]
+)
+def test_all_that_a_sample_takes_is_done_within_one_quantum(
+    tmp_path: Path, linear_graph: bytes, monkeypatch: pytest.MonkeyPatch, ticks: Ticks, slow: str
+) -> None:
+    """Not its gradients alone: in a large model, or with many cells of an evaluation, the rest takes a hundred times as long."""
+    monkeypatch.setattr(
+        TrainingGraph, "record_seconds", lambda _, name="grad1": float(slow == "inference" and name == "infer1")
+    )
+    owner, name, seconds = {
+        "gradients' mean": (trainer, "_mean", lambda *_: 1.0),
+        "lengths": (trainer, "_longer", lambda *_: 1.0),
+        "rounding": (Lattice, "round", lambda _, rows, __: float(len(rows))),
+        "noise": (NoisySum, "noise", lambda *_: 1.0),
+        "counting": (evaluation, "count", lambda *_: 1.0),
+        "counts' noise": (NoisyCounts, "noise", lambda *_: 1.0),
+        "inference": (TrainingGraph, "record_logits", lambda _, __, x: float(len(x))),
+    }[slow]
+    ticks.takes(owner, name, seconds)
+    noise = {name: 4.0 for name in Privacy.__dataclass_fields__ if name.endswith("noise_multiplier")}
+    task = make_task(
+        training=Training("fedavg", rounds=2, local_steps=2, learning_rate=1.0, parameters=PARAMETERS),
+        privacy=Privacy(epsilon=50.0, delta=1e-4, sampling_rate=1.0, **noise),
+        evaluation=Evaluation(share=0.5, bins=2),
+    )
+    inside = Inside(tmp_path, task, linear_graph, make_data(300), make_data(300, seed=1))
+    inside.run.state(300)
+    inside.run.wake()
+    for number in (1, 2, 3):  # trains, trains and evaluates, evaluates
+        begun = ticks.now
+        inside.answer(number, model())
+        assert ticks.now - begun <= inside.run.quantum_s(number), number
+    inside.close()

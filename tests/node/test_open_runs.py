@@ -85,6 +85,18 @@ def test_a_run_that_goes_on_after_another_finds_its_node_where_it_left_it(tmp_pa
     assert node.agent._run is not None
 
 
+def test_a_step_of_one_run_is_answered_while_a_round_of_another_waits(tmp_path: Path) -> None:
+    node = Heard(tmp_path)
+    node.task("a")
+    node.task("b", OTHER)
+    node.agent._at.round = ({"kind": "round", "run": "b", "round": 1}, {})
+    answered: List[str] = []
+    node.agent._answer_open_step = lambda _: answered.append(node.agent._run.id)  # type: ignore[method-assign]
+    node.agent._take_step({"kind": "step", "run": "a", "round": 1, "attempt": 1, "step": "shares"}, {})
+    assert answered == ["a"]
+    assert node.agent._runs.turn_to_waiting(), "the round of the other run is still to be answered"
+
+
 def test_a_task_that_is_refused_changes_nothing(tmp_path: Path) -> None:
     node = Heard(tmp_path, "[require]\nunits = ['none']\nstages = []\n[allow]\ntasks = ['stroke']\n")
     assert node.task("a", make_task(**{**PLAIN, "privacy": Privacy(unit="none"), "name": "stroke"}))["kind"] == "ready"

@@ -8,6 +8,7 @@ import pytest
 
 from orchestrator.errors import WireError
 from orchestrator.gateway.clipped import Tallies, check_tally, in_words, of_run
+from orchestrator.node.approval import leaves
 from orchestrator.privacy.accounting import epsilon_spent, plan_noise
 from orchestrator.privacy.charges import charges_of
 from orchestrator.privacy.clipping import default_clip_norm, gradient_length
@@ -59,6 +60,12 @@ def test_the_tally_is_accounted_for() -> None:
     assert epsilon_spent(task) == pytest.approx(epsilon_spent(bare), rel=1e-3)
     assert plan_noise(make(tally=False, noise_multiplier=0.0)).privacy.clip_tally
     assert not plan_noise(make(tally=False, unit="node", noise="node", noise_multiplier=0.0)).privacy.clip_tally
+
+
+def test_an_owner_who_approves_a_task_reads_of_it() -> None:
+    said = "as often a noised number of records whose gradients were clipped"
+    assert said in leaves(make())
+    assert said not in leaves(make(tally=False))
 
 
 def test_a_tally_is_its_count_with_the_noise_it_states() -> None:
