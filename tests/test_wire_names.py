@@ -66,7 +66,8 @@ KNOWN = {
     ("gateway/scrub.py", "out / name"),  # of a tuple of constants
     ("gateway/registry.py", "out / 'bundle' / name"),  # of a list of a bundle's own files
     ("gateway/registry.py", "fresh / 'bundle' / name"),
-    ("cli/gateway.py", "Path(getattr(arguments, name))"),  # files the user of the command names
+    ("privacy/accounting.py", "1.0 / math.sqrt(COUNT_COST * _steps_spent(task))"),  # a number, by a number
+    ("privacy/accounting.py", "1.0 / math.sqrt(STATISTICS_COST * _steps_spent(task))"),
     ("cli/gateway.py", "Path(name)"),
     ("doctor/examine.py", "question.config.parent / name"),
     ("wire/secrets_file.py", "Path(name)"),

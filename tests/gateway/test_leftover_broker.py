@@ -123,7 +123,6 @@ def test_the_broker_is_open_before_the_model_is_prepared(tmp_path: Path) -> None
     assert not _accepts("127.0.0.1", broker.address.port)
 
 
-@pytest.mark.parametrize("kind", ["embedded", "mosquitto"])
 def test_a_broker_starts_whatever_the_umask(kind: str) -> None:
     """A gateway started by root runs mosquitto as another user, who has to read the configuration."""
     before = os.umask(0o077)
