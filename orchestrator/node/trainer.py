@@ -136,7 +136,7 @@ class GradientTrainer:
         most = self._task.privacy.records_per_patient
         if len(rows) <= most:
             return rows
-        return rows[np.argsort(self._random.uniform(len(rows)))[:most]]
+        return rows[self._random.subset(len(rows), most)]
 
     def _unit_gradient(self, weights: np.ndarray, unit: int) -> np.ndarray:
         """float64 (P,), before clipping: a record's gradient, or the mean of a patient's, off the sample's stream."""

@@ -46,3 +46,13 @@ class SecureRandom:
     def poisson_sample(self, size: int, rate: float) -> np.ndarray:
         """Indices of a sample in which each of `size` items is included independently with probability `rate`."""
         return np.flatnonzero(self.uniform(size) < rate)
+
+    def subset(self, size: int, most: int) -> np.ndarray:
+        """int64 (most,): different ones of `size` items, all sets alike. How many items there are costs no time."""
+        if size <= 2 * most:
+            return np.argsort(self.uniform(size))[:most]
+        chosen = np.zeros(0, np.int64)
+        while len(chosen) < most:  # one that comes twice is drawn again
+            drawn = np.append(chosen, (self.uniform(most - len(chosen)) * size).astype(np.int64))
+            chosen = drawn[np.sort(np.unique(drawn, return_index=True)[1])]
+        return chosen

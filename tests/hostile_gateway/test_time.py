@@ -18,6 +18,7 @@ from orchestrator.node.data import Dataset
 from orchestrator.node.pace import Pace
 from orchestrator.node.runtime import TrainingGraph
 from orchestrator.privacy.lattice import Lattice
+from orchestrator.privacy.noise import SecureRandom
 from orchestrator.privacy.noisy_sum import NoisyCounts, NoisySum
 from orchestrator.wire.protection import MOST_COUNT_NOISE, Privacy
 from orchestrator.wire.task import Evaluation, Training
@@ -84,6 +85,30 @@ def test_a_patient_of_many_rows_is_done_within_one_quantum(tmp_path: Path, linea
     x = np.zeros((rows, INPUTS), np.float32)
     many = Dataset(x, np.arange(rows, dtype=np.int32) % CLASSES, np.full(rows, 999))
     assert share_of_the_quantum(tmp_path, linear_graph, "patient", joined(make_data(20), many)) <= 1
+
+
+@pytest.mark.parametrize(("size", "most"), [(80_000, 32), (8, 3), (7, 3), (4, 3), (6, 3), (1 << 20, 1)])
+def test_choosing_some_of_a_patients_rows_takes_no_longer_for_many(size: int, most: int) -> None:
+    random, drawn = SecureRandom(), []
+    real = random.uniform
+
+    def counting(count: int) -> np.ndarray:
+        drawn.append(count)
+        return real(count)
+
+    with patch.object(random, "uniform", counting):
+        chosen = random.subset(size, most)
+    assert len(set(chosen)) == most
+    assert 0 <= chosen.min() <= chosen.max() < size
+    assert sum(drawn) <= 100 * most
+
+
+def test_all_rows_of_a_patient_are_chosen_alike() -> None:
+    random = SecureRandom()
+    for size in (5, 8):
+        often = np.bincount(np.concatenate([random.subset(size, 3) for _ in range(3000)]), minlength=size)
+        share = 3 / size
+        assert abs(often - 3000 * share).max() < 8 * (3000 * share * (1 - share)) ** 0.5
 
 
 def test_noise_on_the_stated_number_hides_no_sample(tmp_path: Path, linear_graph: bytes) -> None:
