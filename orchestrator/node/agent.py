@@ -29,7 +29,7 @@ from orchestrator.errors import (
 )
 from orchestrator.folder_lock import FolderLock
 from orchestrator.node.approval import digest_of
-from orchestrator.node.contribution import Contributor, Run, TrainerFactory
+from orchestrator.node.contribution import Contribution, Contributor, Run, Tensors, TrainerFactory
 from orchestrator.node.data import CLAMPED_SHARE, Dataset, clamped_columns, load_dataset
 from orchestrator.node.encrypted import EncryptedRound, objection_to_encrypting
 from orchestrator.node.evaluation import hold_out
@@ -46,11 +46,12 @@ from orchestrator.node.peers import Peers
 from orchestrator.node.personal import PERSONAL, write_personal
 from orchestrator.node.policy import Refusal
 from orchestrator.node.search import GatewaySearch
-from orchestrator.node.secure import Answer, MaskedRound, SecureRound
+from orchestrator.node.secure import Answer, Contribute, MaskedRound, SecureRound
 from orchestrator.node.store import NodeStore
 from orchestrator.node.trainer import GradientTrainer
+from orchestrator.privacy.vector_layout import Layout
 from orchestrator.rounds.events import STATISTICS_ROUND
-from orchestrator.rounds.secure import ACKNOWLEDGED_STEPS, KEYS, PREPARED, SHARES_OF, VECTOR_STEPS
+from orchestrator.rounds.secure import ACKNOWLEDGED_STEPS, PREPARED, SHARES_OF
 from orchestrator.wire.body import decode_body, encode_body, require, require_map
 from orchestrator.wire.frames import Ack, Chunk, Want, decode_frame, encode_frame
 from orchestrator.wire.link import BrokerAddress, Connected, Disconnected, Event, Link, client_id
@@ -518,7 +519,7 @@ class NodeAgent:
         if self._at.secure is None or (self._at.secure.run.id, self._at.secure.number, self._at.secure.attempt) != key:
             before, self._at.secure = self._at.secure, None
             party = before.following if isinstance(before, MaskedRound) and before.precedes(run, header) else None
-            contribute = self._contributor(run).contribute
+            contribute = self._paced(run)
             kind = EncryptedRound if run.task.aggregation.key_holder else MaskedRound
             try:
                 about = (self._federation, run, header, tensors, self._name, self._peers, self._store)
@@ -553,9 +554,8 @@ class NodeAgent:
             self._abstain(header, PrivacyError(reason, "sum.keys"))
             return
         self._wake(secure.run, secure.number)
-        begun = time.monotonic()
         try:
-            fields, tensors = self._paced_answer(secure, header, begun)
+            fields, tensors = self._answer_of(secure, header)
         except EdgewardError as error:
             self._at.secure = None
             self._abstain(header, error)
@@ -566,15 +566,25 @@ class NodeAgent:
         self._send(body)
 
     @staticmethod
-    def _paced_answer(secure: SecureRound, header: Dict[str, Any], begun: float) -> Answer:
-        """Answers a step; where a secret sample may have been drawn for it, refusals leave as late as answers do."""
+    def _answer_of(secure: SecureRound, header: Dict[str, Any]) -> Answer:
         try:
             return secure.answer(header)
         except MemoryError as error:
             raise EdgewardError(OUT_OF_MEMORY) from error
-        finally:
-            if header.get("step", KEYS) in VECTOR_STEPS:
-                Pace(secure.run.quantum_s(secure.number), begun).hold()
+
+    def _paced(self, run: Run) -> Contribute:
+        """What computes a secure round's vector. It ends, well or not, at a multiple of the quantum: what comes after, such as
+        masks or encryption, takes as long whatever the sample was, and longer than a small one.
+        """
+
+        def contribute(number: int, announced: Dict[str, Any], tensors: Tensors, layout: Layout) -> Contribution:
+            begun = time.monotonic()
+            try:
+                return self._contributor(run).contribute(number, announced, tensors, layout)
+            finally:
+                Pace(run.quantum_s(number), begun).hold()
+
+        return contribute
 
     def _drop_answers(self) -> None:
         for answer in self._at.answers:

@@ -8,7 +8,6 @@ import pytest
 from orchestrator.errors import GraphError, PrivacyError
 from orchestrator.node.agent import NodeAgent
 from orchestrator.node.pace import FLOOR_S, SLACK, Pace, quantum_s
-from orchestrator.rounds.secure import ENCRYPTED, KEYS, MASKED, SHARES
 
 
 class Clock:
@@ -66,20 +65,19 @@ def test_the_quantum_is_of_public_figures() -> None:
 
 
 @pytest.mark.parametrize("error", [None, PrivacyError("shares were changed"), GraphError("it ended")])
-def test_refusals_of_a_vector_leave_as_late_as_vectors(monkeypatch: pytest.MonkeyPatch, error: Any) -> None:
+def test_a_vector_is_held_up_whether_or_not_it_can_be_computed(monkeypatch: pytest.MonkeyPatch, error: Any) -> None:
     """A gateway can have a step fail after its secret sample was computed: then the time is that of the sample."""
     held: List[float] = []
     monkeypatch.setattr(Pace, "hold", lambda self: held.append(self._quantum))
 
-    def answer(_: Any) -> Any:
+    def contribute(*_: Any) -> Any:
         if error is not None:
             raise error
-        return {}, {}
 
-    secure: Any = SimpleNamespace(number=1, run=SimpleNamespace(quantum_s=lambda number: 0.5), answer=answer)
-    for step in (KEYS, SHARES, MASKED, ENCRYPTED):
-        try:
-            NodeAgent._paced_answer(secure, {"step": step}, 0.0)
-        except (PrivacyError, GraphError):
-            assert error is not None
-    assert held == [0.5, 0.5]
+    agent: Any = SimpleNamespace(_contributor=lambda _: SimpleNamespace(contribute=contribute))
+    run: Any = SimpleNamespace(quantum_s=lambda number: 0.5 * number)
+    try:
+        NodeAgent._paced(agent, run)(1, {}, {}, None)  # type: ignore[arg-type]
+    except (PrivacyError, GraphError):
+        assert error is not None
+    assert held == [0.5]
