@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import secrets
 import time
 from collections import OrderedDict, deque
 from dataclasses import dataclass
@@ -87,7 +88,8 @@ class BoardClient:
         self._timeout_s = timeout_s
         self._on_record = on_record
         self._parser = RecordParser()
-        self._next_id = 0
+        # Anywhere, so that late answers to whoever had the port before are none of ours.
+        self._next_id = secrets.randbelow(2**30)
         self._next_sample = 0
         self._unread: Deque[Record] = deque()  # arrived while something else was waited for
         self._device = open_port(port, baud)

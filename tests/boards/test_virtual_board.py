@@ -145,6 +145,16 @@ def test_noise_before_a_command_is_survived(client, board):
     assert client.info()["state"] == "ready"
 
 
+def test_late_answers_to_others_are_not_taken_for_ours(board, sample):
+    """Of a program that was killed: its frames are on their way to the board, their answers on the way to whoever comes next."""
+    with BoardClient(board.port, timeout_s=3.0) as killed:
+        for number in range(8):
+            killed._write(encode_frame(FRAME_INFER, number, sample.rows[20 + number].tobytes()))
+            killed._write(encode_frame(FRAME_INFER, number, b"short"))
+    with BoardClient(board.port, timeout_s=3.0) as client:
+        np.testing.assert_array_equal(client.infer(sample.rows[:8]).outputs, sample.outputs[:8])
+
+
 def test_damaged_records_are_counted_not_believed(client, sample, monkeypatch):
     read = client._device.read
     count = 0
