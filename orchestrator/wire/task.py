@@ -401,6 +401,11 @@ class Task:
             )
         if privacy.unit == "node" and self.training.personal != "none":
             yield "personal parts together with privacy.unit 'node' are not supported"
+        if privacy.on and privacy.noise == "distributed" and self.training.personal != "none":
+            yield (
+                "personal parts together with privacy.noise 'distributed' are not supported: a node's own step would have to be "
+                "clipped and noised apart; choose noise 'node', or personal 'none'"
+            )
         if privacy.unit == "node" and self.evaluation.on and privacy.noise == "gateway":
             yield (
                 "federated evaluation with privacy.noise 'gateway' is not supported: give [evaluation] rows, or leave it out"

@@ -99,6 +99,16 @@ def test_a_declaration_of_more_rounds_than_anybody_can_count_is_read_at_once() -
         task_from_dict({**minimal(), "privacy": {"unit": "node", "noise": "gateway", "bands": 5000}})
 
 
+@pytest.mark.parametrize("personal", ["head", "intercept"])
+def test_a_personal_part_needs_a_node_that_noises_its_own_update(personal: str) -> None:
+    """In shares a node sends the noised sum of all gradients: it has no step of its own to keep."""
+    data = {**minimal(), "aggregation": {"method": "masked"}, "training": {"strategy": "fedsgd", "personal": personal}}
+    data["rounds"] = {"nodes": 4, "quorum": 3}
+    with pytest.raises(UsageError, match="personal parts together with privacy.noise 'distributed'"):
+        task_from_dict({**data, "privacy": {"noise": "distributed"}})
+    assert task_from_dict({**data, "privacy": {"noise": "node"}}).training.personal == personal
+
+
 def test_a_node_objects_to_a_claim_that_is_none() -> None:
     def task(**privacy: Any) -> Any:
         values = {"delta": 1e-3, "noise_multiplier": 1.0, "statistics_noise_multiplier": 2.0, **privacy}
