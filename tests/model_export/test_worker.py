@@ -1,5 +1,6 @@
 """The worker process as the gateway starts it: files, results, metrics, and errors as one JSON line."""
 
+import faulthandler
 import json
 import os
 import signal
@@ -128,8 +129,12 @@ def test_errors_keep_their_type_across_the_process(tmp_path: Path) -> None:
 
 
 def test_a_process_that_was_killed_says_by_what(tmp_path: Path) -> None:
+    def dies() -> None:
+        faulthandler.disable()  # a forked copy of this process, whose handler would print where it was
+        os.kill(os.getpid(), signal.SIGSEGV)
+
     with pytest.raises(ExportError, match="was ended by SIGSEGV: a layer of this model"):
-        run_worker("prepare", MODEL, tmp_path, first=lambda: os.kill(os.getpid(), signal.SIGSEGV))
+        run_worker("prepare", MODEL, tmp_path, first=dies)
 
 
 def test_only_the_worker_needs_tensorflow() -> None:
