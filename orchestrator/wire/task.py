@@ -23,7 +23,7 @@ from orchestrator.wire.bounds import (
     within,
 )
 from orchestrator.wire.codec import CODECS, ERROR_FEEDBACK
-from orchestrator.wire.protection import HIDING_NOISE, UNLIKELY, Aggregation, Privacy
+from orchestrator.wire.protection import HIDING_NOISE, OFTEN, UNLIKELY, Aggregation, Privacy
 from orchestrator.wire.schedule import SCHEDULES, learning_rate_at
 from orchestrator.wire.sizes import too_large, too_many_cells
 from orchestrator.wire.structure import structure, unstructure
@@ -592,7 +592,8 @@ def too_likely(task: Task, delta: float, units: int) -> Optional[str]:
         # A mechanism that publishes one random unit in full satisfies (0, 1/units)-DP.
         return f"delta {delta:g} is not below 1/units = 1/{units}: it would allow a whole {task.privacy.unit} to leak"
     least = min((z for z in task.noise_multipliers.values() if z), default=HIDING_NOISE)
-    if least < HIDING_NOISE and delta * units > UNLIKELY:
+    rarely = task.privacy.sampling_rate < OFTEN * delta
+    if least < HIDING_NOISE and rarely and delta * units > UNLIKELY:
         # With little noise and a low sampling rate, delta is the chance of each unit to be drawn, and shown.
         return (
             f"delta {delta:g} is above {UNLIKELY:g}/units = {UNLIKELY / units:.2g}: with noise of multiplier {least:g} (below "

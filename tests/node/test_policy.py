@@ -163,8 +163,8 @@ def test_delta_hides_no_release_that_is_shown_to_whoever_is_drawn(kind: str) -> 
     schema = replace(make_task().schema, standardization="federated")
     parts = {"schema": schema, "evaluation": Evaluation(0.2)}
 
-    def task(z: float) -> Task:
-        return make_task(**parts, privacy=Privacy(delta=1e-5, sampling_rate=9e-6, **{**noise, kind: z}))
+    def task(z: float, rate: float = 9e-6) -> Task:
+        return make_task(**parts, privacy=Privacy(delta=1e-5, sampling_rate=rate, **{**noise, kind: z}))
 
     policy, _ = load_policy(EXAMPLE)
     assert refusal_of(policy, task(0.05)) == "policy.stage"
@@ -173,6 +173,8 @@ def test_delta_hides_no_release_that_is_shown_to_whoever_is_drawn(kind: str) -> 
     assert policy.oversized(1001, task(0.3))
     assert not oversized(task(0.3), 999)
     assert not oversized(task(0.5), 70_000)
+    assert oversized(task(0.3, rate=9e-4), 1001)
+    assert not oversized(task(0.3, rate=0.03), 70_000), "draws beyond delta are in epsilon"
 
 
 def test_the_cohort_is_what_a_round_ends_with_not_what_a_run_begins_with() -> None:
