@@ -28,7 +28,7 @@ HIDING_NOISE = 0.5
 UNLIKELY = 0.01
 """What delta times units may be where only that hides them: delta is then the chance of each to be shown."""
 
-OFTEN = 100.0
+OFTEN = 20.0
 """Sampling rate over delta from which most draws are beyond delta, so that epsilon has to cover what a draw shows."""
 
 CERTAIN = 6.0

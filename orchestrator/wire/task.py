@@ -587,11 +587,13 @@ def oversized(task: Task, units: int) -> Optional[str]:
 
 
 def too_likely(task: Task, delta: float, units: int) -> Optional[str]:
-    """Why `delta` is too large for so many units, given the least noise there is on anything the task releases."""
+    """Why `delta` is too large for so many units, given the noise of steps that are sampled."""
     if delta * units >= 1:
         # A mechanism that publishes one random unit in full satisfies (0, 1/units)-DP.
         return f"delta {delta:g} is not below 1/units = 1/{units}: it would allow a whole {task.privacy.unit} to leak"
-    least = min((z for z in task.noise_multipliers.values() if z), default=HIDING_NOISE)
+    least = (
+        task.privacy.noise_multiplier or HIDING_NOISE
+    )  # all other releases have every unit in them: epsilon counts them whole
     rarely = task.privacy.sampling_rate < OFTEN * delta
     if least < HIDING_NOISE and rarely and delta * units > UNLIKELY:
         # With little noise and a low sampling rate, delta is the chance of each unit to be drawn, and shown.

@@ -169,11 +169,12 @@ def test_delta_hides_no_release_that_is_shown_to_whoever_is_drawn(kind: str) -> 
     policy, _ = load_policy(EXAMPLE)
     assert refusal_of(policy, task(0.05)) == "policy.stage"
     assert refusal_of(policy, task(0.3)) != "policy.stage"
-    assert oversized(task(0.3), 1001)
-    assert policy.oversized(1001, task(0.3))
+    sampled = kind == "noise_multiplier"  # what has every unit in it hides nothing in delta
+    assert bool(oversized(task(0.3), 1001)) == sampled
+    assert bool(policy.oversized(1001, task(0.3))) == sampled
     assert not oversized(task(0.3), 999)
     assert not oversized(task(0.5), 70_000)
-    assert oversized(task(0.3, rate=9e-4), 1001)
+    assert bool(oversized(task(0.3, rate=1.9e-4), 1001)) == sampled
     assert not oversized(task(0.3, rate=0.03), 70_000), "draws beyond delta are in epsilon"
 
 
