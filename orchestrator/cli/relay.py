@@ -64,7 +64,7 @@ def _run(arguments: argparse.Namespace) -> int:
     federation = arguments.upstream_federation if above is None else above.federation
     try:
         quorum = arguments.quorum or arguments.nodes
-        rounds = Rounds(arguments.nodes, quorum, arguments.deadline, 1 << 30, 1e9, provided=True)
+        rounds = Rounds(arguments.nodes, quorum, arguments.deadline, 1_000_000, 1e9, provided=True)
     except ValueError as error:
         raise UsageError(f"gateway relay: {error}") from error
     arguments.out.mkdir(parents=True, exist_ok=True)

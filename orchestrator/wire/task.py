@@ -61,7 +61,7 @@ class Feature:
     # values of a category, one-hot instead of a number; any other value is an error [none, or two or more texts]
     categories: Tuple[str, ...] = ()
     # "log": the model sees the natural logarithm, for values that span powers of ten; the minimum is above 0 ["log", or left out]
-    transform: Optional[str] = None
+    transform: Optional[str] = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         given = [value for value in (self.minimum, self.maximum) if value is not None]
@@ -508,6 +508,11 @@ def later_fields(task: Task) -> str:
         f"{table}.{name}={value!r}"
         for table, name, default in LATER
         if (value := getattr(getattr(task, table), name)) != default
+    ]
+    stated += [
+        f"features.{feature.name}.transform={feature.transform!r}"
+        for feature in task.schema.features
+        if feature.transform
     ]
     return " ".join(stated)
 

@@ -45,6 +45,7 @@ def test_the_node_suite_passes_on_python_3_8(python38: List[str]) -> None:
     suite = ["tests/wire", "tests/rounds", "tests/node", "tests/privacy"]
     command = [*python38, "-m", "pytest", "-q", "-p", "no:cacheprovider", *suite]
     environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "EDGEWARD_CASES_SHARE": "0.1"}
+    environment.pop("EDGEWARD_REQUIRE_ALL", None)  # dp-accounting and TenSEAL have no wheel for that Python
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=1740, env=environment)
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr
     print(done.stdout.strip().splitlines()[-1])

@@ -142,6 +142,10 @@ def test_fields_of_later_versions_rename_no_run_and_ask_no_owner_again(tmp_path:
     counted = replace(old, privacy=replace(old.privacy, clip_tally=True))
     assert run_id(counted) != run_id(old)
     assert task_from_dict(task_to_dict(counted)) == counted
+    logged = replace(old, schema=replace(schema, features=(Feature("x", 1, 4, transform="log"),)))
+    plain = replace(old, schema=replace(schema, features=(Feature("x", 1, 4),)))
+    assert run_id(logged) != run_id(plain)
+    assert task_from_dict(task_to_dict(logged)) == logged
     unstated = replace(old, privacy=replace(old.privacy, clip_norm=0.0))
     assert run_id(unstated) == run_id(old), "a store of 0.1 goes on where no clip norm is stated"
 
