@@ -129,8 +129,8 @@ class OwnBroker:
 
         With an identity it keeps the user, who alone may read its key.
         """
-        if self._kind != "mosquitto" or self._authority is not None or os.geteuid() != 0:
-            return {}
+        if self._kind != "mosquitto" or self._authority is not None or os.geteuid() != 0 or sys.version_info < (3, 9):
+            return {}  # Python 3.8, which gateways do not run on, starts nothing as another user
         for name in ("mosquitto", "nobody"):
             with contextlib.suppress(KeyError):
                 known = pwd.getpwnam(name)

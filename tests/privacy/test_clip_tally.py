@@ -54,6 +54,7 @@ def test_sum_and_tally_together_are_one_gaussian_mechanism_of_the_declared_multi
 
 
 def test_the_tally_is_accounted_for() -> None:
+    pytest.importorskip("dp_accounting")
     task, bare = make(), make(tally=False)
     assert charges_of(task) == charges_of(bare), "it is part of the step's release, not one more"
     assert grids_of(task)["training"].values == grids_of(bare)["training"].values + task.steps

@@ -13,6 +13,7 @@ SCHEMA = Schema("table", "y", ("n", "p"), {"0": 0, "1": 1}, (Feature("x", -4, 4)
 
 @pytest.mark.parametrize(("epsilon", "every"), [(1.0, 1), (8.0, 5)])
 def test_the_noise_foreseen_is_the_noise_planned(epsilon: float, every: int) -> None:
+    pytest.importorskip("dp_accounting")
     task = Task("t", SCHEMA, {}, Training(), Privacy(epsilon=epsilon), Rounds(), evaluation=Evaluation(0.2, every))
     planned = plan_noise(task)
     declared = (task.privacy, task.training, task.evaluation, task.aggregation, 2, 2)
