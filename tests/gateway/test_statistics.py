@@ -68,13 +68,18 @@ def test_moments_of_older_nodes_still_count(tmp_path: Path) -> None:
 
 def test_with_privacy_the_columns_are_named_and_exact_sums_are_refused(tmp_path: Path) -> None:
     private = Privacy(
-        unit="record", sampling_rate=0.1, statistics_clip_norm=2, statistics_noise_multiplier=0.3, noise_multiplier=1
+        unit="record",
+        sampling_rate=0.1,
+        statistics_clip_norm=2,
+        statistics_noise_multiplier=0.3,
+        noise_multiplier=1,
+        count_noise_multiplier=0.2,
     )
     task = replace(TASK, privacy=private)
     fields: Dict[str, Any] = {"records": 3000, "units": 3000, "codec": "float64"}
     with pytest.raises(WireError, match="codec 'float64'"):
         answered(tmp_path, task, [(fields, {"update": np.zeros(4)})])
     (tmp_path / "again").mkdir()
-    # The noise is far below what would lift "crp" over the floor, or hide "age".
+    # The noise, that of the counts included, is far below what would lift "crp" over the floor, or hide "age".
     outcome = answered(tmp_path / "again", task, of_nodes(tmp_path, task))
     assert outcome.figures["on_floor"] == ["crp"]
