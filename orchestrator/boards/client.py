@@ -88,7 +88,7 @@ class BoardClient:
         self._timeout_s = timeout_s
         self._on_record = on_record
         self._parser = RecordParser()
-        # Anywhere, so that late answers to whoever had the port before are none of ours.
+        # Anywhere, so that late answers to the previous user of the port are not mistaken for ours.
         self._next_id = secrets.randbelow(2**30)
         self._next_sample = 0
         self._unread: Deque[Record] = deque()  # arrived while something else was waited for

@@ -78,7 +78,7 @@ class Monitor:
     def _watch(self, status: PortStatus, device: Any) -> None:
         try:
             self._follow(status, device)
-        except BaseException as error:  # a thread does not end alone: whoever entered this monitor gets it as `failure`
+        except BaseException as error:  # a thread does not end alone: the user of this monitor gets it as `failure`
             self._fail(error)
 
     def _follow(self, status: PortStatus, device: Any) -> None:

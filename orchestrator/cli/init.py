@@ -93,7 +93,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def _ask(table: Table) -> str:
-    """The label, from whoever sits there."""
+    """The label, typed by the user."""
     from orchestrator.errors import UsageError
     from orchestrator.gateway.survey import label_candidates
 

@@ -131,10 +131,10 @@ def _summary(arguments: argparse.Namespace, bundle: Described, predictions: Pred
 def _warnings(data: Dataset, bundle: Described) -> List[str]:
     from orchestrator.node.data import CLAMPED_SHARE, clamped_columns
 
-    told = [text for share, text in clamped_columns(data, bundle.schema) if share > CLAMPED_SHARE]
+    warnings = [text for share, text in clamped_columns(data, bundle.schema) if share > CLAMPED_SHARE]
     if data.dropped:
-        told.append(f"{data.dropped} rows lack a used value: there is no prediction for them")
-    return told
+        warnings.append(f"{data.dropped} rows lack a used value: there is no prediction for them")
+    return warnings
 
 
 def _say(summary: Dict[str, Any], file: Any) -> None:

@@ -273,7 +273,7 @@ def _evaluations(task: Task, fleet: Fleet, epsilons: List[float]) -> List[Evalua
 
 
 def _of_clipping(task: Task) -> str:
-    """What the clip norm means for gradients of this model; "" where that cannot be told."""
+    """What the clip norm means for gradients of this model; "" where that cannot be computed."""
     from orchestrator.privacy.clipping import default_clip_norm, gradient_length
 
     privacy, chosen = task.privacy, default_clip_norm(task)

@@ -17,7 +17,7 @@ def keep_private(log_file: Optional[Path]) -> None:
 
 
 def private_state(folder: Path) -> Path:
-    """The state folder, made where there is none, with rights for its owner alone. UsageError where it cannot have them.
+    """The state folder, created if missing, with rights for its owner alone. UsageError where it cannot have them.
 
     A folder that others may write files to, such as /tmp, is no place for it.
     """

@@ -44,7 +44,7 @@ def check_broker(address: BrokerAddress, timeout_s: float) -> List[Finding]:
     if not address.tls and not _loopback(host):
         fix = "use mqtts:// with certificates"
         found.append(
-            Finding(WARNING, _CHECK, f"{address}: not encrypted; whoever is on the way can read and change it", fix)
+            Finding(WARNING, _CHECK, f"{address}: not encrypted; anyone on the way can read and change it", fix)
         )
     return found
 

@@ -15,7 +15,7 @@ from orchestrator.wire.task import Task, oversized
 def check_store(path: Path) -> Finding:
     """SQLite's own check of every page; reads only."""
     if not path.is_file():
-        return Finding(NOT_CHECKED, "store", f"{path}: there is none yet")
+        return Finding(NOT_CHECKED, "store", f"{path}: does not exist yet")
     fix = f"restore it from a backup (docs/operations.md), or move it away and begin again: mv {path} {path}.damaged"
     try:
         connection = sqlite3.connect(f"file:{quote(str(path.resolve()))}?mode=ro", uri=True)
@@ -33,7 +33,7 @@ def check_store(path: Path) -> Finding:
 def check_private(state: Path) -> Finding:
     """Whether a node's state folder, and with it all that is in it, is its owner's alone."""
     if not state.is_dir():
-        return Finding(NOT_CHECKED, "state", f"{state}: there is none yet")
+        return Finding(NOT_CHECKED, "state", f"{state}: does not exist yet")
     mode = stat.S_IMODE(state.stat().st_mode)
     if mode & 0o077:
         return Finding(
@@ -54,7 +54,7 @@ def check_data(path: Path, task: Optional[Task]) -> Finding:
     try:
         dataset = load_dataset(path, task.schema)
     except DataError as error:
-        return Finding(PROBLEM, "data", str(error), "fix the file, or ask whoever wrote the task")
+        return Finding(PROBLEM, "data", str(error), "fix the file, or ask the author of the task")
     units = len(dataset.units(task.privacy.unit))
     objection = oversized(task, units)
     if objection:
@@ -67,7 +67,7 @@ def check_data(path: Path, task: Optional[Task]) -> Finding:
             WARNING,
             "data",
             f"{path}: {'; '.join(clamped)}",
-            "bring the values into the task's units, or ask whoever wrote the task for another range",
+            "bring the values into the task's units, or ask the author of the task for another range",
         )
     dropped = f", {dataset.dropped} rows without a used value are left out" if dataset.dropped else ""
     return Finding(OK, "data", f"{path}: {dataset.records} records fit the schema{dropped}")

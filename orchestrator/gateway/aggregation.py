@@ -393,7 +393,7 @@ class Aggregation:
         )
 
     def _score(self, said: Dict[str, Any]) -> Optional[float]:
-        """The task's metric, the higher the better; None where there is none, or where it is mostly noise."""
+        """The task's metric, the higher the better; None where it was not measured, or is mostly noise."""
         metric, private = self._task.training.metric, self._task.privacy.on and self._task.evaluation.on
         if not steers(said, metric, private):
             return None

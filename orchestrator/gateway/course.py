@@ -1,6 +1,6 @@
 """The course of one run: its journal, the coordinator that follows it, and the clock both go by.
 
-Every event is in the store before anything is done about it, so whoever has the store has the state of the run.
+Every event is in the store before anything is done about it, so the store alone gives the state of the run.
 """
 
 import time

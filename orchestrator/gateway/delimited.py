@@ -41,7 +41,7 @@ class Table(NamedTuple):
         return [cells[index] for _, cells in self.rows]
 
     def number(self, cell: str) -> "float | None":
-        """The cell as a number, None where it is none."""
+        """The cell as a number; None where it is not one."""
         if self.decimal_comma and _DECIMAL_COMMA.fullmatch(cell):
             cell = cell.replace(",", ".")
         return float(cell) if _NUMBER.fullmatch(cell) else None

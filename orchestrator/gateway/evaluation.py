@@ -27,7 +27,7 @@ class Evaluator:
         self._names = tuple(classes)
 
     def __call__(self, weights: np.ndarray, mean: np.ndarray, std: np.ndarray) -> Dict[str, Any]:
-        """{loss, accuracy[, auc], ...} of float32 weights (P,), as scores.figures; of resamples there is none in each round."""
+        """{loss, accuracy[, auc], ...} of float32 weights (P,), as scores.figures, without the intervals that resamples give."""
         probabilities = softmax(self._graph.logits(weights, standardize(self._rows.x, mean, std)))
         return figures(of_rows(self._rows.y, probabilities), self._names, resample=False)
 

@@ -115,7 +115,7 @@ class Orchestrator:
         self._open_things.close()
 
     def progress(self, event: Dict[str, Any]) -> None:
-        """To whoever watches: the caller, and the dashboard."""
+        """To those who watch: the caller, and the dashboard."""
         if self._dashboard is not None:
             self._dashboard.tell(event)
         self._show(event)

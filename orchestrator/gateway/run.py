@@ -50,7 +50,7 @@ def named_apart(store: Store, task: Task) -> bool:
 
 
 def plan_of(task: Task, key: bytes) -> Plan:
-    """What the coordinator needs of a task: with it, whoever has the journal has the state of the run.
+    """What the coordinator needs of a task: with it, the journal alone gives the state of the run.
 
     key: the run's secret "selection".
     """

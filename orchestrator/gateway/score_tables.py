@@ -23,7 +23,7 @@ Figures = Mapping[str, Any]
 
 
 def cell(figures: Figures, name: str) -> str:
-    """One figure with its interval; "-" where there is none."""
+    """One figure with its interval; "-" for a missing figure."""
     value = figures.get(name)
     if value is None:
         return TOO_NOISY if name in figures.get("too_noisy", ()) else "-"

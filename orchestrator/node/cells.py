@@ -12,7 +12,7 @@ from orchestrator.wire.task import Feature, Schema
 
 _SHOWN = 60
 _COMPARED = 100
-"""Of the values a task lists, with a cell that is none of them."""
+"""The values a task lists, with a cell that is not among them."""
 
 _MARKERS = {"na", "n/a", "#n/a", "nan", "null", "none", "nil", "missing", "unknown", "unk", ".", "-", "--", "<na>"}
 """What other programs write for a missing value."""
@@ -83,7 +83,7 @@ def unfit(feature: Feature, cell: str) -> str:
 
 
 def no_class(schema: Schema, cell: str) -> str:
-    """Why a label is none of those the schema lists."""
+    """Why a label is not one the schema lists."""
     known = f"label {shown(cell)} is not in the task's schema (known: {_some(schema.label_values)})"
     if cell in schema.classes:
         return f"{known}; it is the name of a class, label_values says what stands for it in the file"

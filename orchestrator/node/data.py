@@ -119,18 +119,18 @@ def clamped_columns(dataset: Dataset, schema: Schema) -> List[Tuple[float, str]]
     The shares are computed from private data and not noised: they must not leave the node.
     """
     ranges = {feature.name: feature.range for _, feature in schema.numbers()}
-    told = []
+    found = []
     for name, count in dataset.clamped:
         low, high = ranges[name]
         share = count / dataset.records
-        told.append(
+        found.append(
             (
                 share,
                 f"column {name!r}: {count} of {dataset.records} values ({share:.2%}) are beyond the task's range {low:g} to "
                 f"{high:g} and count as its nearest end; are the units the same?",
             )
         )
-    return sorted(told, key=lambda each: -each[0])
+    return sorted(found, key=lambda each: -each[0])
 
 
 def _load_signal(path: Path, schema: Schema, unlabelled: bool) -> Dataset:
@@ -158,7 +158,7 @@ def _load_signal(path: Path, schema: Schema, unlabelled: bool) -> Dataset:
     for i, value in enumerate(labels.tolist() if labels is not None else []):
         y[i] = classes[codes.find(str(value))]
         if y[i] == UNLABELLED:
-            why = no_class(schema, str(value)) if problems.told else ""
+            why = no_class(schema, str(value)) if problems.listed else ""
             problems.add("", f"record {i} of {schema.label}: {why}")
     patients = np.zeros(len(x), np.int64)
     for i, name in enumerate(names.tolist() if names is not None else []):

@@ -15,7 +15,7 @@ from orchestrator.wire.topics import ANY_GATEWAY, PROTOCOL
 log = logging.getLogger("edgeward.node")
 
 QUIET_S = 2.0
-"""Without a word of the gateway, before the node looks round, and then before it says that there is none."""
+"""Without a word of the gateway, before the node looks round, and then before it says that it found no gateway."""
 
 ANSWER_S = 6.0
 """For the gateway that is here to answer."""

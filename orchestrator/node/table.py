@@ -15,7 +15,7 @@ from orchestrator.wire.bounds import near
 from orchestrator.wire.task import Feature, Schema
 
 MOST_PROBLEMS = 20
-"""So many of a file are told, and how many more there are."""
+"""At most so many problems of a file are listed; how many more there are is counted."""
 
 MOST_VALUES = 1 << 26
 """Of all records together: half a gibibyte. A schema of many categories makes much of a small file."""
@@ -60,7 +60,7 @@ class Problems:
             self._first.append(f"{place}: {text}")
 
     @property
-    def told(self) -> bool:
+    def listed(self) -> bool:
         """Whether one more is listed. What is not costs no time: how many there are would show."""
         return self._count < MOST_PROBLEMS
 
@@ -109,7 +109,7 @@ def _read(path: Path, file: BinaryIO, head: bytes, schema: Schema, unlabelled: b
                 rows.append(row)
                 lines.append(line)
                 continue
-            for problem in reader.explain(cells) if problems.told else [""]:
+            for problem in reader.explain(cells) if problems.listed else [""]:
                 problems.add(f":{line}", problem)
     except UnicodeDecodeError as error:
         raise not_utf8(path, text.detach()) from error

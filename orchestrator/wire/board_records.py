@@ -128,7 +128,7 @@ _NEEDED: Dict[str, Tuple[str, ...]] = {
     "keys": ("keys", "locked"),
     "selftest": ("rows", "mismatches"),
 }
-"""Fields without which an answer is none."""
+"""Fields an answer must have."""
 
 _HEAD: Dict[str, Check] = {
     "boot": _word,

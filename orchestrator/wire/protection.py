@@ -198,7 +198,7 @@ class Aggregation:
         if (self.method == "ckks") != bool(self.key_holder):
             yield "key_holder: named with method 'ckks', and only with it"
         if self.key_holder == "gateway":
-            yield "key_holder 'gateway': whoever adds must not hold the key; run one on a machine of somebody else"
+            yield "key_holder 'gateway': the party that adds must not hold the key; run one on a machine of somebody else"
         if self.method == "ckks" and self.bits:
             yield "bits: of masked values; with ckks they are always 32"
         if not self.checked:

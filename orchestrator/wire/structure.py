@@ -1,4 +1,4 @@
-"""Plain data to dataclasses, strictly: every mistake is told with its place, and nothing is turned into what it is not.
+"""Plain data to dataclasses, strictly: every mistake is reported with its place, and nothing is turned into what it is not.
 
 cattrs is imported when it is first needed: a node that reads no configuration does without it until a task comes.
 """

@@ -146,7 +146,7 @@ def test_noise_before_a_command_is_survived(client, board):
 
 
 def test_late_answers_to_others_are_not_taken_for_ours(board, sample):
-    """Of a program that was killed: its frames are on their way to the board, their answers on the way to whoever comes next."""
+    """Of a program that was killed: its frames are on their way to the board, their answers on the way to the next user."""
     with BoardClient(board.port, timeout_s=3.0) as killed:
         for number in range(8):
             killed._write(encode_frame(FRAME_INFER, number, sample.rows[20 + number].tobytes()))

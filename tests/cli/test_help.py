@@ -107,23 +107,25 @@ def test_every_argument_says_what_it_means(words: str, parser: argparse.Argument
 def test_results_as_json(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.chdir(tmp_path)
 
-    def told(line: str) -> Dict[str, Any]:
+    def output(line: str) -> Dict[str, Any]:
         assert main([*line.split(), "--json"]) == 0
         found: Dict[str, Any] = json.loads(capsys.readouterr().out)
         return found
 
-    whole = told("gateway init identity --federation icu --host localhost")
+    whole = output("gateway init identity --federation icu --host localhost")
     assert whole["federation"] == "icu"
-    assert told("gateway invite icu-1 --identity identity")["token"]
-    assert Path(told("gateway broker-config identity")["configuration"]).is_file()
-    assert told("node request --name icu-2 --federation icu --identity icu-2 --out icu-2.csr")["request"] == "icu-2.csr"
-    signed = told("gateway sign icu-2.csr --name icu-2 --identity identity --out icu-2.json")
+    assert output("gateway invite icu-1 --identity identity")["token"]
+    assert Path(output("gateway broker-config identity")["configuration"]).is_file()
+    assert (
+        output("node request --name icu-2 --federation icu --identity icu-2 --out icu-2.csr")["request"] == "icu-2.csr"
+    )
+    signed = output("gateway sign icu-2.csr --name icu-2 --identity identity --out icu-2.json")
     assert signed["ca"] == whole["ca"]
-    assert told(f"node install icu-2.json --identity icu-2 --ca {whole['ca']}")["name"] == "icu-2"
-    assert told("gateway revoke icu-2 --identity identity") == {"name": "icu-2", "revoked": 1}
-    apart = told("authority init authority --federation icu")
-    told("gateway init apart --federation icu --host localhost --request gateway.json")
-    told("authority sign gateway.json --name gateway --authority authority --out answer.json")
-    installed = told(f"gateway install answer.json --identity apart --ca {apart['ca']}")
+    assert output(f"node install icu-2.json --identity icu-2 --ca {whole['ca']}")["name"] == "icu-2"
+    assert output("gateway revoke icu-2 --identity identity") == {"name": "icu-2", "revoked": 1}
+    apart = output("authority init authority --federation icu")
+    output("gateway init apart --federation icu --host localhost --request gateway.json")
+    output("authority sign gateway.json --name gateway --authority authority --out answer.json")
+    installed = output(f"gateway install answer.json --identity apart --ca {apart['ca']}")
     assert installed["ca"] == apart["ca"]
-    assert told("authority revoke gateway --authority authority")["revoked"] == 1
+    assert output("authority revoke gateway --authority authority")["revoked"] == 1

@@ -36,15 +36,15 @@ def open_round(tmp_path: Path) -> Tuple[Gateway, List[Dict[str, Any]]]:
     task = Task("t", schema, {}, Training(rounds=5), Privacy(unit="none"), rules, codec="float32")
     store = Store(tmp_path / "gateway.sqlite")
     store.create_run("run", task_to_dict(task), b"graph", np.zeros(8, np.float32))
-    told: List[Dict[str, Any]] = []
-    gateway = Gateway(store, "run", "f", BrokerAddress("127.0.0.1", 1), progress=told.append)
+    events: List[Dict[str, Any]] = []
+    gateway = Gateway(store, "run", "f", BrokerAddress("127.0.0.1", 1), progress=events.append)
     gateway._link.publish = lambda topic, payload, retain=False: None  # type: ignore[method-assign]
     gateway._link.pump = lambda: None  # type: ignore[method-assign]
     for node in ("icu", "er"):
         ready = encode_body({"kind": "ready", "run": "run", "records": 10})
         gateway._receive(Message(f"edgeward/1/f/node/{node}/presence", ready))
     assert gateway._coordinator.phase == COLLECTING
-    return gateway, told
+    return gateway, events
 
 
 def step(gateway: Gateway, clock: List[float], seconds: float, by: float = 1.0) -> None:
@@ -63,14 +63,14 @@ def step(gateway: Gateway, clock: List[float], seconds: float, by: float = 1.0) 
 
 
 def test_three_deadlines_without_a_broker_are_nobodys(tmp_path: Path, clock: List[float]) -> None:
-    gateway, told = open_round(tmp_path)
+    gateway, events = open_round(tmp_path)
     gateway._link.events.put(Disconnected("gone"))
     gateway._step()
     step(gateway, clock, 3 * DEADLINE_S)
     assert not gateway._coordinator.over
     gateway._link.events.put(Connected())
     gateway._step()
-    assert [e["seconds"] for e in told if e["event"] == "broker_back"] == [pytest.approx(3 * DEADLINE_S, abs=1.0)]
+    assert [e["seconds"] for e in events if e["event"] == "broker_back"] == [pytest.approx(3 * DEADLINE_S, abs=1.0)]
     step(gateway, clock, DEADLINE_S)
     assert not gateway._coordinator.over, "the whole deadline runs again"
     step(gateway, clock, RETURN_S + 2.0)
@@ -79,7 +79,7 @@ def test_three_deadlines_without_a_broker_are_nobodys(tmp_path: Path, clock: Lis
 
 def test_a_gateway_that_was_held_up_reads_before_it_blames(tmp_path: Path, clock: List[float]) -> None:
     """SIGSTOP, a suspended machine: the answers are in the socket when it goes on."""
-    gateway, told = open_round(tmp_path)
+    gateway, events = open_round(tmp_path)
 
     def wait(timeout: float) -> Any:
         clock[0] += 2 * DEADLINE_S
@@ -88,41 +88,41 @@ def test_a_gateway_that_was_held_up_reads_before_it_blames(tmp_path: Path, clock
     gateway._link.events.get = wait  # type: ignore[method-assign, assignment]
     gateway._step()
     assert not gateway._coordinator.over
-    assert [e["event"] for e in told if e["event"].startswith("broker_")] == ["broker_back"]
+    assert [e["event"] for e in events if e["event"].startswith("broker_")] == ["broker_back"]
 
 
 def test_a_broker_that_passes_nothing_on_is_named_and_no_node_is(tmp_path: Path, clock: List[float]) -> None:
-    gateway, told = open_round(tmp_path)
+    gateway, events = open_round(tmp_path)
     gateway._receive(Message(gateway._topics.gateway_echo, b""))  # it did, once
     step(gateway, clock, 3 * DEADLINE_S)
     assert not gateway._coordinator.over
-    assert [e["event"] for e in told if e["event"].startswith("broker_")] == ["broker_silent"]
+    assert [e["event"] for e in events if e["event"].startswith("broker_")] == ["broker_silent"]
 
 
 def test_a_run_that_stopped_for_want_of_answers_is_not_over_for_its_nodes(tmp_path: Path, clock: List[float]) -> None:
-    gateway, told = open_round(tmp_path)
+    gateway, events = open_round(tmp_path)
     gateway._reach._echoes = False
     step(gateway, clock, 2 * DEADLINE_S)
-    assert told[-1]["event"] == "failed"
+    assert events[-1]["event"] == "failed"
     payloads = [payload for _, payload in iter(lambda: gateway._announcer.outbox.next(clock[0]), None)]
     said = [decode_body(bytes(decode_frame(payload).data), 1 << 20)[0]["kind"] for payload in payloads]
-    assert set(said) <= {"round"}, "nodes were told that the run is over"
+    assert set(said) <= {"round"}, "nodes were events that the run is over"
 
 
 def test_a_broker_of_its_own_that_passes_nothing_on_is_started_again(tmp_path: Path, clock: List[float]) -> None:
     """Alive, and deaf: SIGSTOP, or full of clients that never read."""
-    gateway, told = open_round(tmp_path)
+    gateway, events = open_round(tmp_path)
     broker = SimpleNamespace(restarts=0, restart_if_dead=lambda: False)
     broker.restart = lambda: vars(broker).update(restarts=broker.restarts + 1)
     gateway._own_broker = broker  # type: ignore[assignment]
     gateway._reach = Reach(clock[0], trusted=True)
     step(gateway, clock, 2 * RESTART_AFTER_S)
-    assert [e["event"] for e in told if e["event"].startswith("broker_")] == ["broker_silent", "broker_restarted"]
+    assert [e["event"] for e in events if e["event"].startswith("broker_")] == ["broker_silent", "broker_restarted"]
     assert broker.restarts == 1
     assert not gateway._coordinator.over
     gateway._link.events.put(Connected())
     gateway._step()
-    assert told[-1]["event"] == "broker_back"
+    assert events[-1]["event"] == "broker_back"
 
 
 def test_who_declined_before_the_run_stopped_is_asked_once_more(tmp_path: Path, clock: List[float]) -> None:

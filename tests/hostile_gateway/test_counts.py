@@ -1,5 +1,5 @@
 """Attack: how many records or patients a node has, read off what it says of itself, weighs by and divides by. Promise: a node
-states one noised count a run, which is charged; everything else is made of that count, and of a node's own unit there is none."""
+states one noised count a run, which is charged; everything else is made of that count, and a node as the unit states no count."""
 
 from pathlib import Path
 from typing import Any, List, Tuple

@@ -277,7 +277,7 @@ def test_messages_that_make_no_sense_get_a_code(strict: Attack) -> None:
 
 
 def test_what_a_node_keeps_for_its_owner_names_the_mistake(generous: Attack) -> None:
-    """The other side of the promise: whoever fixes the file must be able to find the cell."""
+    """The other side of the promise: the person who fixes the file must be able to find the cell."""
     gateway, node = generous
     node.rule(f'[require]\nunits = ["record"]\n{MANY_LOOKS}')
     node.write(FAILING["a typo"])

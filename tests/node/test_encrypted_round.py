@@ -468,5 +468,5 @@ def test_who_cannot_encrypt_says_so_by_package(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_a_gateway_is_no_key_holder() -> None:
-    with pytest.raises(ValueError, match="whoever adds must not hold the key"):
+    with pytest.raises(ValueError, match="the party that adds must not hold the key"):
         Aggregation("ckks", key_holder="gateway")

@@ -31,7 +31,7 @@ PLAIN = {"aggregation": Aggregation(), "rounds": Rounds(nodes=1, quorum=1), "eva
 
 
 def ungraphed(*arguments: Any) -> GradientTrainer:
-    """A trainer that is not the one whose graph a node looks at before it opens its data: there is none here."""
+    """A trainer whose graph no node looks at before it opens its data, since these tests have no graph."""
     return GradientTrainer(*arguments)
 
 

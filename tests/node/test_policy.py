@@ -157,7 +157,7 @@ def test_delta_must_fit_the_data() -> None:
 
 
 @pytest.mark.parametrize("kind", ["noise_multiplier", "statistics_noise_multiplier", "evaluation_noise_multiplier"])
-def test_delta_hides_no_release_that_is_shown_to_whoever_is_drawn(kind: str) -> None:
+def test_delta_hides_no_release_that_shows_a_unit_that_is_drawn(kind: str) -> None:
     """A sampling rate below delta makes epsilon 0 with hardly any noise: the chance to be drawn is all that hides a record."""
     noise = {name: 2.0 for name in Privacy.__dataclass_fields__ if name.endswith("noise_multiplier")}
     schema = replace(make_task().schema, standardization="federated")

@@ -364,7 +364,7 @@ def test_a_run_that_failed_for_want_of_nodes_goes_on_where_it_stopped(statistics
     assert coordinator.handle(Ticked(100.0)) == [Fail(coordinator.reason)]
     assert coordinator.handle(Started(500.0)) == [Wake(600.0)]
     assert (coordinator.phase, coordinator.reason, coordinator.declined) == (GATHERING, "", {})
-    for i in range(3):  # whoever declined may have thought better of it
+    for i in range(3):  # a node that declined may have thought better of it
         actions = coordinator.handle(Joined(501.0, f"n{i}", 10))
     assert actions == [Announce(plan.first_round, ("n0", "n1", "n2")), Wake(511.0)]
 

@@ -41,7 +41,7 @@ def test_only_names_that_somebody_can_have_are_read_off_topics(topic: str, who: 
     assert announced(topic) == who
 
 
-def test_whoever_is_here_is_seen(broker: OwnBroker) -> None:
+def test_everyone_present_is_seen(broker: OwnBroker) -> None:
     """Not who is gone, nor names nobody can have; a body that cannot be read says that somebody is there."""
     speaker = Link(broker.address, "speaker", [])
     speaker.open(30)

@@ -1,4 +1,4 @@
-"""A declaration that would have a node hold or count more than any task has a use for is refused by whoever reads it."""
+"""A declaration that would have a node hold or count more than any task has a use for is refused by every reader."""
 
 from typing import Any, Dict
 

@@ -1,6 +1,6 @@
 """How many connections the dashboard holds, and for how long one may be silent before it has asked for something.
 
-Connections are counted where they are accepted, before TLS and HTTP see them: whoever connects and says nothing, or half of
+Connections are counted where they are accepted, before TLS and HTTP see them: anyone who connects and says nothing, or half of
 something, costs a descriptor for ASK_S and takes no place from others. Without this a few hundred of them close every page, and
 with all descriptors taken the event loop does nothing but report that.
 """

@@ -34,7 +34,7 @@ class Login:
     """
 
     def __init__(self, out: Path, needed: bool = False) -> None:
-        """needed: there was a password, as far as whoever asks knows."""
+        """needed: there was a password, as far as the caller knows."""
         self._path = out / FILE_NAME
         self._read_at: Optional[Tuple[int, int, int]] = None
         self._data: Dict[str, Any] = {}

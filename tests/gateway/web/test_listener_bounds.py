@@ -1,4 +1,4 @@
-"""What the dashboard keeps of boards and nodes is bounded in number, bytes and time, whoever sends it."""
+"""What the dashboard keeps of boards and nodes is bounded in number, bytes and time, no matter who sends it."""
 
 import json
 from pathlib import Path
