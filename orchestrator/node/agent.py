@@ -8,8 +8,6 @@ stays in this node's log; a code of wire/refusals.py travels.
 
 import hashlib
 import logging
-import math
-import os
 import queue
 import time
 from collections import OrderedDict
@@ -20,7 +18,6 @@ import numpy as np
 
 from orchestrator.errors import (
     BrokerError,
-    DataError,
     EdgewardError,
     LedgerError,
     PrivacyError,
@@ -28,19 +25,16 @@ from orchestrator.errors import (
     WireError,
 )
 from orchestrator.folder_lock import FolderLock
-from orchestrator.node.approval import digest_of
 from orchestrator.node.contribution import Contribution, Contributor, Run, Tensors, TrainerFactory
-from orchestrator.node.data import CLAMPED_SHARE, Dataset, clamped_columns, load_dataset
 from orchestrator.node.encrypted import EncryptedRound, objection_to_encrypting
-from orchestrator.node.evaluation import hold_out
 from orchestrator.node.figures import MemoryFigures
 from orchestrator.node.freshness import Guard
-from orchestrator.node.gatekeeper import Gatekeeper, Verdict, Waiting, looked_for
-from orchestrator.node.graph_admission import admit_graph
+from orchestrator.node.gatekeeper import Gatekeeper, Verdict, Waiting
 from orchestrator.node.health import REPORT_EVERY_S
 from orchestrator.node.identity import NodeIdentity
 from orchestrator.node.intake import MAX_MESSAGE_BYTES, most_unpacked
 from orchestrator.node.open_runs import MOST_RUNS, Announced, AtWork, OpenRuns
+from orchestrator.node.opening import OUT_OF_MEMORY, Opening, Question
 from orchestrator.node.pace import Pace
 from orchestrator.node.peers import Peers
 from orchestrator.node.personal import PERSONAL, write_personal
@@ -57,7 +51,7 @@ from orchestrator.wire.frames import Ack, Chunk, Want, decode_frame, encode_fram
 from orchestrator.wire.link import BrokerAddress, Connected, Disconnected, Event, Link, client_id
 from orchestrator.wire.plain import run_name
 from orchestrator.wire.process import forget_start, has_tensorflow
-from orchestrator.wire.task import Task, task_from_dict
+from orchestrator.wire.task import task_from_dict
 from orchestrator.wire.topics import Topics
 from orchestrator.wire.transfer import Inbox, Outbox, transfer_id
 from orchestrator.wire.transparency import read_log
@@ -71,12 +65,6 @@ IN_USE = "{folder}: process {pid} is a node with this folder; stop it, or give t
 SAY_EVERY_S = 30.0
 """How often a node that waits for its broker says so."""
 
-LOOK_S = 0.25
-"""Answers to tasks for which the data were opened go out at multiples of this."""
-
-OUT_OF_MEMORY = "this machine has too little memory for that: use a smaller file, fewer columns, or a smaller model"
-
-_MOST_MISFITS = 1000
 _MOST_REFUSALS_SAID = 100
 """In the log one by one; from then on one a second at most."""
 
@@ -100,7 +88,6 @@ class NodeAgent:
         self._topics = Topics(federation)
         self._federation = federation
         self._name = name
-        self._data = data
         self._state = state
         self._lock = FolderLock(state, LOCK_FILE, IN_USE)
         self._lock.take()  # two processes would charge one ledger, and answer as one node
@@ -115,18 +102,13 @@ class NodeAgent:
         self._look_at = 0.0
         self._refusal_at = self._said_at = -SAY_EVERY_S
         self._refusals = 0
-        self._read_s = 0.0
-        self._looked: Optional[str] = None  # digest of the question the data are opened for
-        self._misfits: Dict[str, Refusal] = {}  # such a digest -> why the data did not fit
-        self._too_large: OrderedDict[str, Tuple[str, Refusal]] = (
-            OrderedDict()
-        )  # run -> its digest, and what it was declined with
         self._trainer_factory = trainer_factory
         self._once = once
         self._outbox = Outbox()
         self._inbox = Inbox(MAX_MESSAGE_BYTES)
         self._runs = OpenRuns()
         self._memory = MemoryFigures(lambda: () if self._run is None else self._run.processes())
+        self._opening = Opening(data, self._store, self._gatekeeper, self._memory, trainer_factory is GradientTrainer)
         self._homeless: Optional[Announced] = None  # a round whose task may be right behind it
         self._presence: Dict[str, Any] = {"kind": "hello"}
         self._labels = labels or {}
@@ -335,28 +317,28 @@ class NodeAgent:
         except (PrivacyError, UsageError) as error:
             self._stay_out(run, Refusal(error.code, str(error)), header, tensors)
             return
-        begun = time.monotonic()
-        digest, declined = self._too_large.get(run, ("", None))
-        if declined is not None and digest == digest_of(header["task"], graph):  # closed by that, and not by the owner
-            self._stay_out(run, declined, header, tensors)
+        asked = Question(run, task, header["task"], graph, certificates, time.monotonic())
+        verdict: Optional[Verdict] = self._opening.answered(asked)
+        if verdict is not None:
+            self._stay_out(run, verdict, header, tensors)
             return
         verdict = self._gatekeeper.consider(run, task, header["task"], graph)
         if verdict is None and self._peers.objection_to(task.aggregation):
             log.warning("run %s waits: %s", run, self._peers.objection_to(task.aggregation))
             self._peers.note_unconfirmed(apart=(GATEWAY,))
-            verdict = Waiting(digest_of(header["task"], graph), "policy.peers")
+            verdict = Waiting(asked.digest, "policy.peers")
         known = self._runs.find(run)
-        if verdict is None and known is not None and known.digest == digest_of(header["task"], graph):
+        if verdict is None and known is not None and known.digest == asked.digest:
             self._runs.turn_to(run)
             self._say_ready(known)
             return
         if verdict is None:
             self._runs.rest(but=run)
-            verdict = self._examine(graph, task)
-        if verdict is None:
-            verdict = self._open_run(run, task, header["task"], graph, certificates)
-            # How long reading took says how much there was to read. What follows takes less, and depends on which rows are used.
-            Pace(LOOK_S * max(1, math.ceil(1.5 * self._read_s / LOOK_S)), begun, time.monotonic).hold(time.sleep)
+            opened = self._opening.open(asked)
+            if isinstance(opened, Run):
+                self._runs.begin(opened)
+            else:
+                verdict = opened
         if verdict is not None or self._run is None:
             self._stay_out(run, verdict, header, tensors)
             return
@@ -370,73 +352,6 @@ class NodeAgent:
 
     def _say_ready(self, run: Run) -> None:
         self._set_presence(kind="ready", run=run.id, records=run.stated, units=run.stated_units)
-
-    def _examine(self, graph: bytes, task: Task) -> Optional[Refusal]:
-        """What speaks against the task beside the owner's rules, before any data are open: its graph, and tries of a day.
-
-        Nodes that compute by other means than the graph need not look at it.
-        """
-        if self._trainer_factory is GradientTrainer:
-            try:
-                admit_graph(self._store, graph, task)
-            except EdgewardError as error:  # a GraphError, or this machine starts no process for it
-                return Refusal(error.code, str(error))
-        try:
-            found = os.stat(str(self._data))
-        except OSError:
-            self._looked = None
-            return self._gatekeeper.may_look(task)  # opening it will say what is wrong
-        version = f"{found.st_mtime_ns} {found.st_size}"
-        refusal = self._gatekeeper.may_look(task, version)
-        if refusal is not None:
-            return refusal
-        self._looked = looked_for(task, version)
-        return self._misfits.get(self._looked)
-
-    def _open_run(
-        self, run: str, task: Task, declared: Dict[str, Any], graph: bytes, certificates: int
-    ) -> Optional[Verdict]:
-        """Reads the data, and reserves the run's budget where they fit. The only place where a task meets the data."""
-        if task.privacy.on:
-            self._memory.keep()
-        try:
-            loaded = self._load(task)
-            for share, text in clamped_columns(loaded, task.schema):  # for the owner: no word of it leaves this machine
-                log.log(logging.WARNING if share > CLAMPED_SHARE else logging.INFO, "run %s: %s", run, text)
-            if loaded.dropped:
-                log.warning("run %s: %d rows without a used value are left out", run, loaded.dropped)
-            dataset, held_out = hold_out(loaded, task.evaluation.share, self._store.secret("hold-out"))
-            opened = Run(run, digest_of(declared, graph), task, graph, dataset, held_out, certificates)
-            verdict = self._gatekeeper.accept(run, task, declared, graph)
-            if verdict is not None:
-                return verdict
-            stated = self._gatekeeper.state_count(run, task, opened.digest, opened.units)
-            too_large = self._gatekeeper.check_size(run, task, stated)
-            if too_large is not None:
-                self._too_large[run] = (opened.digest, too_large)
-                while len(self._too_large) > _MOST_MISFITS:
-                    self._too_large.popitem(last=False)
-                return too_large
-            opened.state(stated)
-            self._runs.begin(opened)
-            return None
-        except DataError as error:
-            if self._looked is not None:  # the answer to the same question, whose time would say more with each try
-                self._misfits[self._looked] = Refusal(error.code, str(error))
-                while len(self._misfits) > _MOST_MISFITS:
-                    del self._misfits[next(iter(self._misfits))]
-            return Refusal(error.code, str(error))
-        except EdgewardError as error:
-            return Refusal(error.code, str(error))
-        except MemoryError:
-            return Refusal("data", OUT_OF_MEMORY)
-
-    def _load(self, task: Task) -> Dataset:
-        begun = time.monotonic()
-        try:
-            return load_dataset(self._data, task.schema)
-        finally:
-            self._read_s = time.monotonic() - begun
 
     def _stay_out(
         self, run: str, verdict: Optional[Verdict], header: Dict[str, Any], tensors: Dict[str, np.ndarray]

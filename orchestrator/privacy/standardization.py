@@ -113,8 +113,9 @@ def floor_warning(names: Sequence[str]) -> str:
     shown = [plain(name, 40) for name in names[:_NAMED]]
     more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
     return (
-        f"the range of {', '.join(shown)}{more} is so wide that noise or rounding hides how the values spread: the model "
-        'sees next to nothing of them. Give the range that values really have, or transform = "log" where they span powers of ten'
+        f"noise or rounding hides how the values of {', '.join(shown)}{more} spread over their range. If the range is far wider "
+        "than the values, the model sees next to nothing of them: give the range that values really have, or "
+        'transform = "log" where they span powers of ten'
     )
 
 

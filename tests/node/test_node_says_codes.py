@@ -15,6 +15,7 @@ from test_policy import make_task
 from orchestrator import errors
 from orchestrator.node import agent as agent_module
 from orchestrator.node import graph_process
+from orchestrator.node import opening as opening_module
 from orchestrator.node.agent import NodeAgent
 from orchestrator.node.store import NodeStore
 from orchestrator.node.trainer import GradientTrainer
@@ -67,13 +68,13 @@ class Node:
 def opened(monkeypatch: pytest.MonkeyPatch) -> List[Path]:
     """Files a node opened for a task."""
     found: List[Path] = []
-    real = agent_module.load_dataset
+    real = opening_module.load_dataset
 
     def load(path: Path, *rest: Any) -> Any:
         found.append(path)
         return real(path, *rest)
 
-    monkeypatch.setattr(agent_module, "load_dataset", load)
+    monkeypatch.setattr(opening_module, "load_dataset", load)
     return found
 
 
@@ -116,7 +117,7 @@ def test_the_owner_alone_hears_how_many_values_were_clamped(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What the gateway gets has the same fields whether all values are beyond the range or none, and no word of the shares."""
-    monkeypatch.setattr(agent_module, "admit_graph", lambda *_: None)
+    monkeypatch.setattr(opening_module, "admit_graph", lambda *_: None)
     said = []
     for beyond, value in enumerate(("0.5", "79.25")):
         (tmp_path / value).mkdir()
@@ -136,7 +137,7 @@ def test_the_owner_alone_hears_how_many_values_were_clamped(
 def test_the_owner_alone_hears_how_many_rows_were_left_out(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(agent_module, "admit_graph", lambda *_: None)
+    monkeypatch.setattr(opening_module, "admit_graph", lambda *_: None)
     task, fields = private(), []
     task = dataclasses.replace(task, schema=dataclasses.replace(task.schema, drop_missing=True))
     for name, more in (("none", ""), ("some", ",0,p\n" * 77)):
@@ -159,7 +160,7 @@ def test_a_machine_that_starts_no_process_for_a_graph_declines_and_lives(
         raise BlockingIOError(11, f"no more processes {SECRET}")
 
     node = Node(tmp_path, good(6))
-    node.agent._trainer_factory = GradientTrainer
+    node.agent._opening._graphs = True
     monkeypatch.setattr(graph_process.subprocess, "Popen", full)
     graph = np.frombuffer(softmax_regression(1, 2), np.uint8)
     node.agent._take_task({"kind": "task", "run": "run", "task": task_to_dict(private())}, {"graph": graph})
@@ -241,7 +242,7 @@ def test_how_long_reading_took_is_said_in_quarters_of_a_second_only(
             slept.append(seconds)
             now[0] += seconds
 
-    real = agent_module.load_dataset
+    real = opening_module.load_dataset
 
     def slow(*arguments: Any) -> Any:
         now[0] += took
@@ -249,12 +250,13 @@ def test_how_long_reading_took_is_said_in_quarters_of_a_second_only(
 
     node = Node(tmp_path, good())
     monkeypatch.setattr(agent_module, "time", Clock)
-    monkeypatch.setattr(agent_module, "load_dataset", slow)
+    monkeypatch.setattr(opening_module, "time", Clock)
+    monkeypatch.setattr(opening_module, "load_dataset", slow)
     for took, rows in ((0.01, good()), (0.2, f"{SECRET},0,p\n"), (0.26, good()), (1.6, f"{SECRET},0,p\n")):
         node.data.write_text("x,y,p\n" + rows)
         begun = now[0]
         node.asked(private(), run=f"run-{took}")
-        steps = (now[0] - begun) / agent_module.LOOK_S
+        steps = (now[0] - begun) / opening_module.LOOK_S
         assert steps == pytest.approx(round(steps), abs=1e-6)
         assert steps >= 1
 
@@ -271,7 +273,7 @@ def test_the_same_question_is_answered_without_looking_again(tmp_path: Path, ope
 def test_too_little_memory_is_a_code_and_the_node_lives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     node = Node(tmp_path, good())
     with monkeypatch.context() as short:
-        short.setattr(agent_module, "load_dataset", lambda *_: np.zeros(1 << 50))
+        short.setattr(opening_module, "load_dataset", lambda *_: np.zeros(1 << 50))
         assert node.asked(private(), run="run-1")["code"] == "data"
     assert node.asked(private(), run="run-2")["kind"] == "ready"
     monkeypatch.setattr(agent_module.Contributor, "open_answer", lambda *_: np.zeros(1 << 50))

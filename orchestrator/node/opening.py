@@ -1,0 +1,141 @@
+"""Where a task meets a node's private data: what is asked first, and an answer that says as little as it can."""
+
+import logging
+import math
+import os
+import time
+from collections import OrderedDict
+from pathlib import Path
+from typing import Any, Dict, NamedTuple, Optional, Union
+
+from orchestrator.errors import DataError, EdgewardError
+from orchestrator.node.approval import digest_of
+from orchestrator.node.contribution import Run
+from orchestrator.node.data import CLAMPED_SHARE, Dataset, clamped_columns, load_dataset
+from orchestrator.node.evaluation import hold_out
+from orchestrator.node.figures import MemoryFigures
+from orchestrator.node.gatekeeper import Gatekeeper, Verdict, looked_for
+from orchestrator.node.graph_admission import admit_graph
+from orchestrator.node.pace import Pace
+from orchestrator.node.policy import Refusal
+from orchestrator.node.store import NodeStore
+from orchestrator.wire.task import Task
+
+log = logging.getLogger("edgeward.node")
+
+LOOK_S = 0.25
+"""Answers to tasks for which the data were opened go out at multiples of this."""
+
+OUT_OF_MEMORY = "this machine has too little memory for that: use a smaller file, fewer columns, or a smaller model"
+
+_MOST_ANSWERS = 2000
+
+
+class Question(NamedTuple):
+    """A task that a gateway announced. begun: when it came (time.monotonic), from which the time of the answer is counted."""
+
+    run: str
+    task: Task
+    declared: Dict[str, Any]
+    graph: bytes
+    certificates: int
+    begun: float
+
+    @property
+    def digest(self) -> str:
+        return digest_of(self.declared, self.graph)
+
+
+class Opening:
+    """The only place where a task meets the data. The same question gets the same answer, without looking again.
+
+    How long an answer takes, and the ledger that closed a run, would otherwise say more with each repetition.
+    """
+
+    def __init__(
+        self, data: Path, store: NodeStore, gatekeeper: Gatekeeper, memory: MemoryFigures, graphs: bool
+    ) -> None:
+        """graphs: whether this node computes by the task's graph, which is then admitted before any data are opened."""
+        self._data, self._store, self._gatekeeper, self._memory, self._graphs = data, store, gatekeeper, memory, graphs
+        self._answers: OrderedDict[str, Refusal] = OrderedDict()
+        self._read_s = 0.0
+
+    def answered(self, asked: Question) -> Optional[Refusal]:
+        """What this very task of this run was declined with after the data were opened; None where it was not."""
+        return self._answers.get(f"{asked.run} {asked.digest}")
+
+    def open(self, asked: Question) -> Union[Run, Verdict]:
+        """The run this node takes part in, its budget reserved and its count stated; or why it does not."""
+        declined = self._admit(asked)
+        if declined is not None:
+            return declined
+        look = self._look_for(asked.task)
+        if isinstance(look, Refusal):
+            return look
+        if look in self._answers:
+            return self._answers[look]
+        opened = self._read(asked, look)
+        # How long reading took says how much there was to read. What follows takes less, and depends on which rows are used.
+        multiples = max(1, math.ceil(1.5 * self._read_s / LOOK_S))
+        Pace(LOOK_S * multiples, asked.begun, time.monotonic).hold(time.sleep)
+        return opened
+
+    def _admit(self, asked: Question) -> Optional[Refusal]:
+        if not self._graphs:
+            return None
+        try:
+            admit_graph(self._store, asked.graph, asked.task)
+        except EdgewardError as error:  # a GraphError, or this machine starts no process for it
+            return Refusal(error.code, str(error))
+        return None
+
+    def _look_for(self, task: Task) -> Union[str, Refusal]:
+        """Digest of declaration and version of the file, counted as a try of the day; "" where the file is not there."""
+        try:
+            found = os.stat(str(self._data))
+        except OSError:
+            return self._gatekeeper.may_look(task) or ""  # opening it will say what is wrong
+        version = f"{found.st_mtime_ns} {found.st_size}"
+        return self._gatekeeper.may_look(task, version) or looked_for(task, version)
+
+    def _read(self, asked: Question, look: str) -> Union[Run, Verdict]:
+        run, task = asked.run, asked.task
+        if task.privacy.on:
+            self._memory.keep()
+        try:
+            loaded = self._load(task)
+            for share, text in clamped_columns(loaded, task.schema):  # for the owner: no word of it leaves this machine
+                log.log(logging.WARNING if share > CLAMPED_SHARE else logging.INFO, "run %s: %s", run, text)
+            if loaded.dropped:
+                log.warning("run %s: %d rows without a used value are left out", run, loaded.dropped)
+            dataset, held_out = hold_out(loaded, task.evaluation.share, self._store.secret("hold-out"))
+            opened = Run(run, asked.digest, task, asked.graph, dataset, held_out, asked.certificates)
+            verdict = self._gatekeeper.accept(run, task, asked.declared, asked.graph)
+            if verdict is not None:
+                return verdict
+            stated = self._gatekeeper.state_count(run, task, opened.digest, opened.units)
+            too_large = self._gatekeeper.check_size(run, task, stated)
+            if too_large is not None:
+                return self._keep(f"{run} {asked.digest}", too_large)
+            opened.state(stated)
+            return opened
+        except DataError as error:
+            refusal = Refusal(error.code, str(error))
+            return self._keep(look, refusal) if look else refusal
+        except EdgewardError as error:
+            return Refusal(error.code, str(error))
+        except MemoryError:
+            return Refusal("data", OUT_OF_MEMORY)
+
+    def _keep(self, question: str, answer: Refusal) -> Refusal:
+        self._answers[question] = answer
+        while len(self._answers) > _MOST_ANSWERS:
+            self._answers.popitem(last=False)
+        return answer
+
+    def _load(self, task: Task) -> Dataset:
+        begun = time.monotonic()
+        try:
+            return load_dataset(self._data, task.schema)
+        finally:
+            self._read_s = time.monotonic() - begun
