@@ -182,7 +182,6 @@ def _page(found: Dict[str, Any]) -> str:
 def _check(arguments: argparse.Namespace) -> int:
     from orchestrator.cli.tables import say
     from orchestrator.node.policy import Refusal, describe, load_policy
-    from orchestrator.wire.task import oversized
 
     policy, digest = load_policy(arguments.file)
     found: Dict[str, Any] = {"policy": digest, "rules": describe(policy)}
@@ -191,7 +190,7 @@ def _check(arguments: argparse.Namespace) -> int:
 
         task = load_config(arguments.task).task
         refusal = policy.objection(task, arguments.signer)
-        too_large = policy.oversized(arguments.records, task) or oversized(task, arguments.records)
+        too_large = policy.objection_to_size(task, arguments.records if task.privacy.within_node else 1)
         if refusal is None and too_large:
             refusal = Refusal("data", too_large)
         found["refusal"] = None if refusal is None else refusal._asdict()

@@ -54,8 +54,10 @@ def check_gateways(address: BrokerAddress) -> Finding:
     lookout = Lookout(address, client_id("doctor"), [ANY_GATEWAY])
     lookout.connect()
     time.sleep(LISTEN_S)
-    seen = [presence.who for presence in lookout.look()]
+    seen, looked = [presence.who for presence in lookout.look()], lookout.open
     lookout.close()
+    if not looked:
+        return Finding(NOT_CHECKED, "gateway", f"{address}: the broker lets nobody look round under this identity")
     if not seen:
         return Finding(NOT_CHECKED, "gateway", f"{address}: no gateway announces itself there at the moment")
     other = [who for who in seen if who.protocol != PROTOCOL]

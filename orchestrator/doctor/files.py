@@ -55,7 +55,7 @@ def check_data(path: Path, task: Optional[Task]) -> Finding:
         dataset = load_dataset(path, task.schema)
     except DataError as error:
         return Finding(PROBLEM, "data", str(error), "fix the file, or ask the author of the task")
-    units = len(dataset.units(task.privacy.unit))
+    units = task.privacy.most_units(len(dataset.units(task.privacy.unit)))
     objection = oversized(task, units)
     if objection:
         return Finding(

@@ -22,7 +22,7 @@ from orchestrator.wire.transfer import Inbox
 ACKNOWLEDGE_AFTER_S = 0.5
 """How long a vector waits for its acknowledgement: the next step, if it comes before, says the same."""
 
-SendDown = Callable[[str, bytes], None]
+SendFrame = Callable[[str, bytes], None]
 """(node, frame)"""
 
 
@@ -37,7 +37,7 @@ class Answers:
         inbox: Inbox,
         refused: Refused,
         figures: Figures,
-        send: SendDown,
+        send: SendFrame,
         attendance: Attendance,
     ) -> None:
         self._course, self._coordinator = course, course.coordinator

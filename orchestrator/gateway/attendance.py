@@ -4,7 +4,6 @@ import logging
 import time
 from typing import Any, Callable, Dict, Set
 
-from orchestrator.errors import WireError
 from orchestrator.gateway.announcer import Announcer
 from orchestrator.gateway.course import Course
 from orchestrator.gateway.figures import Figures
@@ -16,6 +15,7 @@ from orchestrator.gateway.selection import Standings
 from orchestrator.rounds.events import Declined, Left, Rated
 from orchestrator.wire.body import PRESENCE_BYTES, decode_body, encode_body, require
 from orchestrator.wire.cbor import NARROW
+from orchestrator.wire.presence import word_on
 from orchestrator.wire.refusals import code_in, text_of
 from orchestrator.wire.transfer import Inbox
 
@@ -67,18 +67,9 @@ class Attendance:
         if kind != "health":
             self._take_word(node, header)
 
-    def _of_this_run(self, header: Dict[str, Any]) -> Dict[str, Any]:
-        """What a node says of this run, which may stand beside what it says of others."""
-        for word in require({"runs": [], **header}, "runs", list):
-            if not isinstance(word, dict):
-                raise WireError("a presence speaks of a run in words that are no map")
-            if word.get("run") == self._course.run:
-                return {**header, "finished": None, **word}
-        return header
-
     def _take_word(self, node: str, header: Dict[str, Any]) -> None:
         course = self._course
-        header = self._of_this_run(header)
+        header = word_on(header, course.run)
         kind = require(header, "kind", str)
         this_run = header.get("run") == course.run
         # What makes no sense is refused before its silence on the ledger is held against the node.

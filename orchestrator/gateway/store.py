@@ -139,8 +139,8 @@ class Store:
 
     def joined(self, run: str) -> Set[str]:
         """Nodes that ever joined a run: even the number of records they state is charged."""
-        query = 'SELECT event FROM events WHERE run = ? AND event LIKE \'{"event": "Joined"%\''
-        return {json.loads(row[0])["node"] for row in self._db.execute(query, (run,)).fetchall()}
+        found = self._rows.get("events", "run = ? AND event LIKE ?", run, '{"event": "Joined"%')
+        return {json.loads(event)["node"] for _, _, event in found}
 
     def report(self, run: str) -> Optional[Dict[str, Any]]:
         """What a finished run gave; None before."""

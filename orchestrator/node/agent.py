@@ -33,6 +33,7 @@ from orchestrator.node.gatekeeper import Gatekeeper, Verdict, Waiting
 from orchestrator.node.health import REPORT_EVERY_S
 from orchestrator.node.identity import NodeIdentity
 from orchestrator.node.intake import MAX_MESSAGE_BYTES, most_unpacked
+from orchestrator.node.ledger import keep_newest
 from orchestrator.node.open_runs import MOST_RUNS, Announced, AtWork, OpenRuns
 from orchestrator.node.opening import OUT_OF_MEMORY, Opening, Question
 from orchestrator.node.pace import Pace
@@ -113,7 +114,7 @@ class NodeAgent:
         self._presence: Dict[str, Any] = {"kind": "hello"}
         self._labels = labels or {}
         self._report_at = time.monotonic() + REPORT_EVERY_S
-        self._stopping = False
+        self._stopping = self._connected = False
         # Of this state folder: another node under this name is another one, for the broker as well.
         self._instance = hashlib.sha256(b"instance" + self._store.secret("instance")).hexdigest()[:16]
         self._taken = False
@@ -174,7 +175,7 @@ class NodeAgent:
         except queue.Empty:
             self._outbox.due(time.monotonic())
             self._report_health()
-            if self._search.step():
+            if self._search.step() and self._connected:  # once it is again, it is announced anyway
                 self._announce_presence()
             self._look_for_approval()
             self._answer_newest_round()
@@ -215,10 +216,12 @@ class NodeAgent:
 
     def _handle(self, event: Event) -> None:
         if isinstance(event, Connected):
+            self._connected = True
             self._announce_presence()
             self._outbox.hurry(time.monotonic())
             return
         if isinstance(event, Disconnected):
+            self._connected = False
             log.warning("lost the broker (%s); reconnecting", event.reason)
             return
         if event.topic not in (self._topics.all_nodes, self._topics.down(self._name)):
@@ -362,8 +365,7 @@ class NodeAgent:
             self._set_presence(kind="declined", run=run, code=verdict.code)
         elif verdict is not None:
             self._asked[run] = (verdict, (header, tensors))
-            while len(self._asked) > MOST_RUNS:
-                self._asked.popitem(last=False)
+            keep_newest(self._asked, MOST_RUNS)
             self._set_presence(kind="waiting", run=run, **verdict._asdict())
 
     def _look_for_approval(self) -> None:

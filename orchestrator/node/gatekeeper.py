@@ -29,7 +29,7 @@ from orchestrator.privacy.grids import on_grids
 from orchestrator.privacy.noise import SecureRandom
 from orchestrator.privacy.noisy_sum import noised_count
 from orchestrator.rounds.events import STATISTICS_ROUND
-from orchestrator.wire.task import Task, objection_to, oversized
+from orchestrator.wire.task import Task, objection_to
 
 log = logging.getLogger("edgeward.node")
 
@@ -175,17 +175,21 @@ class Gatekeeper:
 
         By the number that is stated: compared with the real one, a declared delta would be a question for it.
         """
+        refusal = self.too_large(task, stated)
+        if refusal is not None and refusal.code == "data":
+            try:
+                self._ledger.close_run(run)
+            except PrivacyError as error:
+                return Refusal("ledger.run", str(error))
+        return refusal
+
+    def too_large(self, task: Task, stated: int) -> Optional[Refusal]:
+        """Why a delta means nothing for a node that states so many units; None where it does."""
         try:
-            units = task.privacy.most_units(stated)
-            too_large = oversized(task, units) or self._policy.read()[0].oversized(units, task)
-            if not too_large:
-                return None
-            self._ledger.close_run(run)
+            reason = self._policy.read()[0].objection_to_size(task, stated)
         except UsageError as error:
             return _unreadable(error)
-        except PrivacyError as error:
-            return Refusal("ledger.run", str(error))
-        return Refusal("data", too_large)
+        return Refusal("data", reason) if reason else None
 
     def state_count(self, run: str, task: Task, digest: str, units: int) -> int:
         """How many units this node says it has: exactly as many without privacy, else as many as a noised draw says, once.
@@ -273,8 +277,7 @@ class Gatekeeper:
             return Refusal("policy.approval-denied", f"this node's owner denied task {digest[:16]}")
         if digest not in self._claims:
             self._claims[digest] = check_claim(task, wanted)
-            while len(self._claims) > MOST_REQUESTS:
-                del self._claims[next(iter(self._claims))]
+            keep_newest(self._claims, MOST_REQUESTS)
         claim = self._claims[digest]
         if isinstance(claim, Refusal):
             return claim

@@ -4,7 +4,6 @@ import logging
 import math
 import os
 import time
-from collections import OrderedDict
 from pathlib import Path
 from typing import Any, Dict, NamedTuple, Optional, Union
 
@@ -16,6 +15,7 @@ from orchestrator.node.evaluation import hold_out
 from orchestrator.node.figures import MemoryFigures
 from orchestrator.node.gatekeeper import Gatekeeper, Verdict, looked_for
 from orchestrator.node.graph_admission import admit_graph
+from orchestrator.node.ledger import keep_newest
 from orchestrator.node.pace import Pace
 from orchestrator.node.policy import Refusal
 from orchestrator.node.store import NodeStore
@@ -57,12 +57,16 @@ class Opening:
     ) -> None:
         """graphs: whether this node computes by the task's graph, which is then admitted before any data are opened."""
         self._data, self._store, self._gatekeeper, self._memory, self._graphs = data, store, gatekeeper, memory, graphs
-        self._answers: OrderedDict[str, Refusal] = OrderedDict()
+        self._answers: Dict[str, Refusal] = {}  # digest of declaration and file -> why the file does not fit
         self._read_s = 0.0
 
     def answered(self, asked: Question) -> Optional[Refusal]:
-        """What this very task of this run was declined with after the data were opened; None where it was not."""
-        return self._answers.get(f"{asked.run} {asked.digest}")
+        """Why this very task of this run was declined after its count was stated, also by the process before this one."""
+        try:
+            stated = self._store.counted(asked.run, asked.digest)
+        except EdgewardError:
+            return None  # the run was another task's: the ledger says so
+        return None if stated is None else self._gatekeeper.too_large(asked.task, stated)
 
     def open(self, asked: Question) -> Union[Run, Verdict]:
         """The run this node takes part in, its budget reserved and its count stated; or why it does not."""
@@ -116,12 +120,13 @@ class Opening:
             stated = self._gatekeeper.state_count(run, task, opened.digest, opened.units)
             too_large = self._gatekeeper.check_size(run, task, stated)
             if too_large is not None:
-                return self._keep(f"{run} {asked.digest}", too_large)
+                return too_large
             opened.state(stated)
             return opened
         except DataError as error:
             refusal = Refusal(error.code, str(error))
-            return self._keep(look, refusal) if look else refusal
+            # What this machine could not read just now, it may read next time, though the file is the same.
+            return refusal if isinstance(error.__cause__, OSError) or not look else self._keep(look, refusal)
         except EdgewardError as error:
             return Refusal(error.code, str(error))
         except MemoryError:
@@ -129,8 +134,7 @@ class Opening:
 
     def _keep(self, question: str, answer: Refusal) -> Refusal:
         self._answers[question] = answer
-        while len(self._answers) > _MOST_ANSWERS:
-            self._answers.popitem(last=False)
+        keep_newest(self._answers, _MOST_ANSWERS)
         return answer
 
     def _load(self, task: Task) -> Dataset:

@@ -15,7 +15,7 @@ from orchestrator.privacy.noisy_sum import parties_of
 from orchestrator.wire.bounds import near
 from orchestrator.wire.protection import LEAST_NOISE, UNITS
 from orchestrator.wire.structure import structure
-from orchestrator.wire.task import Schema, Task, too_likely
+from orchestrator.wire.task import Schema, Task, oversized, too_likely
 from orchestrator.wire.toml_file import read_toml
 
 STAGES = ("noise", "clip", "masked", "ckks")
@@ -145,6 +145,11 @@ class Policy:
             if refusal is not None:
                 return refusal
         return None
+
+    def objection_to_size(self, task: Task, stated: int) -> str:
+        """Why task or policy declare a delta that is too large for a node that states so many units; "" where neither does."""
+        units = task.privacy.most_units(stated)
+        return oversized(task, units) or self.oversized(units, task)
 
     def oversized(self, units: int, task: Task) -> str:
         """Why the policy's own delta means nothing for so many units; "" where it does. For the owner's eyes only."""

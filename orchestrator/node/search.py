@@ -20,8 +20,10 @@ QUIET_S = 2.0
 ANSWER_S = 6.0
 """For the gateway that is here to answer."""
 
-REPEAT_S = 5.0
-"""Between two announcements of a node that was not heard: amqtt can lose a retained message while its reader subscribes."""
+REPEAT_S, SELDOM_S = 5.0, 300.0
+"""Between two announcements of a node that was not heard, at first and at most, doubled each time: amqtt can lose a retained
+message while its reader subscribes. A gateway that refuses this node does not answer, either.
+"""
 
 MOST_SAID = 10
 """Lines about other gateways."""
@@ -36,7 +38,7 @@ class GatewaySearch:
         self._began: Optional[float] = None
         self._looks_since = 0.0
         self._here_since: Optional[float] = None
-        self._repeat_at = 0.0
+        self._repeat_at, self._repeat_s = 0.0, REPEAT_S
         self._said: Set[str] = set()
         self._over = False
 
@@ -50,7 +52,8 @@ class GatewaySearch:
         self._look(now)
         due = now >= self._repeat_at
         if due:
-            self._repeat_at = now + REPEAT_S
+            self._repeat_s = min(2 * self._repeat_s, SELDOM_S)
+            self._repeat_at = now + self._repeat_s
         return due
 
     def _look(self, now: float) -> None:

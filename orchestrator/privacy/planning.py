@@ -224,9 +224,9 @@ def enough_units(task: Task, fleet: Fleet) -> Tuple[Optional[int], float]:
         if delta * units < 1:
             return found, delta
         delta = delta_for(2 * units)
-        bare = replace(task.privacy, delta=delta, noise_multiplier=0.0, statistics_noise_multiplier=0.0)
+        unstated: Dict[str, Any] = {"delta": delta, **dict.fromkeys(_STATED, 0.0)}
         try:
-            task = plan_noise(replace(task, privacy=replace(bare, evaluation_noise_multiplier=0.0)))
+            task = plan_noise(replace(task, privacy=replace(task.privacy, **unstated)))
         except PrivacyError:
             return None, delta
     return None, delta

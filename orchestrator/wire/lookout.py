@@ -14,6 +14,7 @@ from orchestrator.errors import BrokerError, WireError
 from orchestrator.wire.body import PRESENCE_BYTES, decode_body
 from orchestrator.wire.cbor import NARROW
 from orchestrator.wire.link import BrokerAddress, Disconnected, Link, Message
+from orchestrator.wire.presence import BESIDE
 from orchestrator.wire.topics import PROTOCOL, Announced, announced
 
 log = logging.getLogger("edgeward.link")
@@ -79,7 +80,7 @@ class Lookout:
             return
         header = _header(message.payload) if who.protocol == PROTOCOL else {}
         kind = header.get("kind")
-        if kind in ("health", "refused"):  # said beside a presence, which goes on
+        if kind in BESIDE:
             return
         if kind == "gone" or not message.payload:
             self._seen.pop(who, None)

@@ -1,9 +1,14 @@
 """What a node says of itself in its presence, read with limits: labels of its owner, its health, figures of its process."""
 
 import math
-from typing import Any, Dict, Mapping
+from typing import Any, Dict, Iterator, Mapping
 
+from orchestrator.errors import WireError
+from orchestrator.wire.body import require
 from orchestrator.wire.plain import plain
+
+BESIDE = ("health", "refused")
+"""Kinds of messages on a presence's topic that stand beside it: what the node said before still holds."""
 
 MOST_ENTRIES = 32
 _TEXT = 100
@@ -19,6 +24,23 @@ def stated_labels(header: Mapping[str, Any]) -> Dict[str, str]:
 def stated_numbers(header: Mapping[str, Any], table: str) -> Dict[str, float]:
     """The numbers among the first MOST_ENTRIES of `health` or `process`; what is no number is no report."""
     return {plain(name, _TEXT): held for name, held in _entries(header, table) if _is_number(held)}
+
+
+def words(header: Dict[str, Any]) -> Iterator[Dict[str, Any]]:
+    """What a node says of each of its runs, the one at hand first. WireError where a word is not a map."""
+    yield header
+    for word in require({"runs": [], **header}, "runs", list):
+        if not isinstance(word, dict):
+            raise WireError("a presence speaks of a run in words that are no map")
+        yield word
+
+
+def word_on(header: Dict[str, Any], run: str) -> Dict[str, Any]:
+    """The presence with what it says of `run`; unchanged where it speaks of others only."""
+    for word in list(words(header))[1:]:
+        if word.get("run") == run:
+            return {**header, "finished": None, **word}
+    return header
 
 
 def _entries(header: Mapping[str, Any], table: str) -> Any:

@@ -73,7 +73,7 @@ class Privacy:
     statistics_clip_norm: float = 0.0  # bound of one unit's part of the standardization sums; 0: planned [0 to 1e12]
     statistics_noise_multiplier: float = 0.0  # noise on the standardization sums; 0: planned [0 to 1000000]
     evaluation_noise_multiplier: float = 0.0  # noise on every sum of federated evaluation; 0: planned [0 to 1000000]
-    # noise on the number of units a node states; 0: five times that of a step, 1000 at most [0 to 1000]
+    # noise on the number of units a node states; 0: planned, 0.3 to 20 times that of a step, 1000 at most [0 to 1000]
     count_noise_multiplier: float = 0.0
     # unit patient: rows of one that a step uses at most, a random choice of more [1 to 1048576]
     records_per_patient: int = 32

@@ -586,24 +586,23 @@ def objection_to(task: Task) -> Optional[str]:
 
 def oversized(task: Task, units: int) -> Optional[str]:
     """Why a node that trains on `units` privacy units should not take part: its delta would let a whole one leak."""
-    privacy, share = task.privacy, task.evaluation.share
-    units = round(units * max(1.0, share / (1 - share)))  # those held out may be more
-    return too_likely(task, privacy.delta, units) if privacy.within_node else None
+    return too_likely(task, task.privacy.delta, units) if task.privacy.within_node else None
 
 
 def too_likely(task: Task, delta: float, units: int) -> Optional[str]:
     """Why `delta` is too large for so many units, given the noise of steps that are sampled."""
+    share = task.evaluation.share
+    units = round(units * max(1.0, share / (1 - share)))  # those held out may be more
     if delta * units >= 1:
         # A mechanism that publishes one random unit in full satisfies (0, 1/units)-DP.
         return f"delta {delta:g} is not below 1/units = 1/{units}: it would allow a whole {task.privacy.unit} to leak"
-    least = (
-        task.privacy.noise_multiplier or HIDING_NOISE
-    )  # all other releases have every unit in them: epsilon counts them whole
+    # Of steps alone: all other releases have every unit in them, so that epsilon counts them whole.
+    noise = task.privacy.noise_multiplier or HIDING_NOISE
     rarely = task.privacy.sampling_rate < OFTEN * delta
-    if least < HIDING_NOISE and rarely and delta * units > UNLIKELY:
+    if noise < HIDING_NOISE and rarely and delta * units > UNLIKELY:
         # With little noise and a low sampling rate, delta is the chance of each unit to be drawn, and shown.
         return (
-            f"delta {delta:g} is above {UNLIKELY:g}/units = {UNLIKELY / units:.2g}: with noise of multiplier {least:g} (below "
+            f"delta {delta:g} is above {UNLIKELY:g}/units = {UNLIKELY / units:.2g}: with noise of multiplier {noise:g} (below "
             f"{HIDING_NOISE:g}) it is the chance of each {task.privacy.unit} to be shown. Lower delta, or ask for more noise"
         )
     return None

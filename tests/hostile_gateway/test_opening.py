@@ -106,7 +106,7 @@ def test_what_a_node_says_of_its_memory_is_from_before_it_opened_data(node: Atta
     assert gateway.offer(process.name, "again", task)["health"][FREE] == said["health"][FREE]
     assert process.process is not None
     pids = [process.process.pid, *(child.pid for child in psutil.Process(process.process.pid).children())]
-    assert sum(peak_memory_mib(str(pid)) for pid in pids) < 90, "what README says it really takes"
+    assert sum(peak_memory_mib(str(pid)) for pid in pids) < 90, "below what README says"
 
 
 def test_figures_of_memory_stay_once_data_were_opened() -> None:

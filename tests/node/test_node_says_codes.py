@@ -13,6 +13,7 @@ from graph_samples import softmax_regression
 from test_policy import make_task
 
 from orchestrator import errors
+from orchestrator.errors import DataError
 from orchestrator.node import agent as agent_module
 from orchestrator.node import graph_process
 from orchestrator.node import opening as opening_module
@@ -268,6 +269,28 @@ def test_the_same_question_is_answered_without_looking_again(tmp_path: Path, ope
     assert len(opened) == 1
     node.data.write_text("x,y,p\n" + good())
     assert node.asked(private(), run="run-4")["kind"] == "ready"
+
+
+def test_a_file_that_could_not_be_read_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rights and disks are put right without a change of the file."""
+    node = Node(tmp_path, good())
+
+    def denied(path: Path, *_: Any) -> None:
+        raise DataError(f"{path}: Permission denied") from PermissionError(13, "Permission denied")
+
+    with monkeypatch.context() as now:
+        now.setattr(opening_module, "load_dataset", denied)
+        assert node.asked(private(), run="run-1")["code"] == "data"
+    assert node.asked(private(), run="run-2")["kind"] == "ready"
+
+
+def test_a_node_that_began_again_declines_with_the_same_code(tmp_path: Path) -> None:
+    """The ledger has the run closed by then, and not by its owner."""
+    task = private(privacy=Privacy(noise_multiplier=2.0, delta=10 / SECRET_COUNT))
+    first = Node(tmp_path, good())
+    assert first.asked(task)["code"] == "data"
+    first.agent._lock.free()
+    assert Node(tmp_path, good()).asked(task)["code"] == "data"
 
 
 def test_too_little_memory_is_a_code_and_the_node_lives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ from orchestrator.wire.body import PRESENCE_BYTES, decode_body
 from orchestrator.wire.cbor import NARROW
 from orchestrator.wire.link import BrokerAddress, Connected, Disconnected, Link, Message, client_id
 from orchestrator.wire.plain import plain
-from orchestrator.wire.presence import stated_labels, stated_numbers
+from orchestrator.wire.presence import BESIDE, MOST_ENTRIES, stated_labels, stated_numbers, words
 from orchestrator.wire.refusals import code_in, text_of
 from orchestrator.wire.topics import Topics
 
@@ -130,12 +130,14 @@ class Listener:
     def _take_presence(self, node: str, payload: bytes, now: float) -> None:
         try:
             header, _ = decode_body(payload, PRESENCE_BYTES, NARROW)
+            asked = [word for word in words(header) if word.get("kind") == "waiting"][:MOST_ENTRIES]
         except WireError as error:
             self._pass_over("presence of %s: %s", node, error)
             return
         if header.get("kind") == "gone":
             with self._lock:
                 self._presence.get(node, {}).pop("waiting", None)
+                self.changes += 1
             return
         said: Dict[str, Any] = {}
         if "labels" in header:
@@ -143,9 +145,8 @@ class Listener:
         for table in ("process", "health"):
             if table in header:
                 said[table] = stated_numbers(header, table)
-        # Whose owner is to be asked: of which run, and why. The next presence says that it is no longer so.
-        asked = {"run": plain(header.get("run")), "reason": text_of(code_in(header))}
-        said["waiting"] = asked if header.get("kind") == "waiting" else None
+        if header.get("kind") not in BESIDE:  # run -> why its owner is asked, until the next presence
+            said["waiting"] = {plain(word.get("run")): text_of(code_in(word)) for word in asked}
         with self._lock:
             if node not in self._presence and not self._room_for_a_node(now):
                 return

@@ -137,7 +137,7 @@ class RunView:
         figures = self.store.nodes(self.run)
         sizes = self.store.open_updates(self.run)
         rows = []
-        asked = {name: said["waiting"]["reason"] for name, said in presence.items() if self._asks(name, said)}
+        asked = {name: said["waiting"][self.run] for name, said in presence.items() if self._asks(name, said)}
         for name in sorted({*self.nodes, *self.coordinator.declined, *asked}):
             history = self.nodes.get(name, NodeHistory())
             said = presence.get(name, {})
@@ -164,7 +164,7 @@ class RunView:
     def _asks(self, node: str, said: Dict[str, Any]) -> bool:
         """Whether the node waits for its owner to let it take part."""
         known = node in self.coordinator.online or node in self.coordinator.declined
-        return not known and (said.get("waiting") or {}).get("run") == self.run
+        return not known and self.run in (said.get("waiting") or {})
 
     def _state(self, node: str) -> str:
         state = self.coordinator

@@ -38,6 +38,12 @@ def test_a_node_that_waits_for_its_owner_is_in_the_table(tmp_path: Path) -> None
     assert rows()["d"] == ("waits for its owner", "its owner has to approve the task")
     assert "e" not in rows()
     assert rows()["a"][0] == "arrived"
+    for beside in ("health", "refused"):  # which come now and then, and change nothing
+        said(listener, "d", kind=beside, code="internal")
+        assert rows()["d"][0] == "waits for its owner"
+    elsewhere = {"kind": "ready", "run": "another", "records": 3}
+    said(listener, "f", **elsewhere, runs=[{"kind": "waiting", "run": RUN, "code": "policy.approval"}])
+    assert rows()["f"] == ("waits for its owner", "its owner has to approve the task")
     said(listener, "d", kind="gone")
     assert "d" not in rows()
     said(listener, "d", kind="waiting", run=RUN, code="policy.peers", digest="aa" * 32)
