@@ -28,7 +28,8 @@ from orchestrator.gateway.store import Store
 from orchestrator.wire.codec import CODECS
 from orchestrator.wire.process import peak_memory_mib
 from orchestrator.wire.protection import Aggregation, Privacy
-from orchestrator.wire.task import Feature, Rounds, Schema, Task, Training, task_to_dict
+from orchestrator.wire.schema import Feature, Schema
+from orchestrator.wire.task import Rounds, Task, Training, task_to_dict
 
 NODE = Path(__file__).with_name("no_training_node.py")
 

@@ -14,7 +14,8 @@ from orchestrator.gateway.run import run_id
 from orchestrator.node.approval import Approvals
 from orchestrator.node.personal import write_personal
 from orchestrator.wire.plain import file_name, hex_name, run_name
-from orchestrator.wire.task import Feature, Schema, Task
+from orchestrator.wire.schema import Feature, Schema
+from orchestrator.wire.task import Task
 from orchestrator.wire.topics import Topics, check_name
 
 ROOT = Path(__file__).parents[1]

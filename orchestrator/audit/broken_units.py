@@ -21,7 +21,8 @@ from orchestrator.privacy.noisy_sum import NoisyCounts, NoisySum, evaluation_cou
 from orchestrator.privacy.secure_sum import Party
 from orchestrator.privacy.standardization import moments
 from orchestrator.wire.evaluation import LOSS_BOUND
-from orchestrator.wire.task import Schema, Task
+from orchestrator.wire.schema import Schema
+from orchestrator.wire.task import Task
 
 Patches = Tuple[Tuple[Any, str, Any], ...]
 _sample = SecureRandom.poisson_sample

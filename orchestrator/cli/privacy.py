@@ -176,7 +176,8 @@ def _asked(arguments: argparse.Namespace) -> Tuple[Task, Fleet]:
 
 
 def _base(arguments: argparse.Namespace) -> Task:
-    from orchestrator.wire.task import Feature, Privacy, Rounds, Schema, Task, Training
+    from orchestrator.wire.schema import Feature, Schema
+    from orchestrator.wire.task import Privacy, Rounds, Task, Training
 
     if arguments.config:
         from orchestrator.gateway.config import load_config

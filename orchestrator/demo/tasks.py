@@ -13,7 +13,8 @@ import numpy as np
 
 from orchestrator.errors import DataError, UsageError
 from orchestrator.wire.protection import Aggregation, Privacy
-from orchestrator.wire.task import Feature, Rounds, Schema, Task, Training
+from orchestrator.wire.schema import Feature, Schema
+from orchestrator.wire.task import Rounds, Task, Training
 
 
 @dataclass(frozen=True)

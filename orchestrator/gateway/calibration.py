@@ -6,7 +6,8 @@ import numpy as np
 
 from orchestrator.errors import UsageError
 from orchestrator.privacy.standardization import standardize
-from orchestrator.wire.task import Schema, Task
+from orchestrator.wire.schema import Schema
+from orchestrator.wire.task import Task
 
 CALIBRATION_ROWS = 256
 

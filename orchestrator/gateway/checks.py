@@ -22,8 +22,9 @@ from orchestrator.privacy.evaluation_outlook import most_held_out, outlook
 from orchestrator.wire.bounds import host_name, near, within
 from orchestrator.wire.link import BrokerAddress
 from orchestrator.wire.protection import Aggregation, Privacy
+from orchestrator.wire.schema import Feature, Schema
 from orchestrator.wire.structure import attempt
-from orchestrator.wire.task import Evaluation, Feature, Rounds, Schema, Selection, Training
+from orchestrator.wire.task import Evaluation, Rounds, Selection, Training
 from orchestrator.wire.topics import check_name
 
 if TYPE_CHECKING:

@@ -53,7 +53,8 @@ from orchestrator.privacy.standardization import standardize
 from orchestrator.privacy.statement_page import markdown
 from orchestrator.wire.link import BrokerAddress, check_reachable
 from orchestrator.wire.process import peak_memory_mib
-from orchestrator.wire.task import Schema, Task, export_spec, plain_data, task_from_dict
+from orchestrator.wire.schema import Schema
+from orchestrator.wire.task import Task, export_spec, plain_data, task_from_dict
 
 EVALUATION = "evaluation"
 """Folder below OUT with rows of the data; never part of a bundle."""

@@ -19,7 +19,8 @@ from orchestrator.gateway.config import Config, GatewaySettings
 from orchestrator.rounds import norm_bound
 from orchestrator.rounds.strategies import STRATEGIES
 from orchestrator.wire.protection import Aggregation, Privacy
-from orchestrator.wire.task import Evaluation, Feature, Rounds, Schema, Selection, Task, Training
+from orchestrator.wire.schema import Feature, Schema
+from orchestrator.wire.task import Evaluation, Rounds, Selection, Task, Training
 
 TABLES: Tuple[Tuple[str, Any], ...] = (
     ("", Config),

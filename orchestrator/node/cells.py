@@ -8,7 +8,7 @@ import re
 from typing import Dict, Iterable, Optional, Sequence
 
 from orchestrator.wire.bounds import near
-from orchestrator.wire.task import Feature, Schema
+from orchestrator.wire.schema import Feature, Schema
 
 _SHOWN = 60
 _COMPARED = 100

@@ -11,7 +11,7 @@ from orchestrator.node.cells import Codes, no_class
 from orchestrator.node.formats import head_of, refuse_other_formats
 from orchestrator.node.table import UNLABELLED, Problems, patient_number, read_table
 from orchestrator.wire.bounds import near
-from orchestrator.wire.task import Schema
+from orchestrator.wire.schema import Schema
 
 CLAMPED_SHARE = 0.01
 """Of a column's values: above it, a range or a unit is probably wrong."""

@@ -14,8 +14,9 @@ from orchestrator.errors import UsageError
 from orchestrator.privacy.noisy_sum import parties_of
 from orchestrator.wire.bounds import near
 from orchestrator.wire.protection import LEAST_NOISE, UNITS
+from orchestrator.wire.schema import Schema
 from orchestrator.wire.structure import structure
-from orchestrator.wire.task import Schema, Task, oversized, too_likely
+from orchestrator.wire.task import Task, oversized, too_likely
 from orchestrator.wire.toml_file import read_toml
 
 STAGES = ("noise", "clip", "masked", "ckks")

@@ -12,7 +12,7 @@ from orchestrator.errors import DataError
 from orchestrator.node.cells import Codes, finite, no_class, number, shown, unfit
 from orchestrator.node.formats import head_of, not_utf8, other_text, refuse_other_formats, refuse_other_text
 from orchestrator.wire.bounds import near
-from orchestrator.wire.task import Feature, Schema
+from orchestrator.wire.schema import Feature, Schema
 
 MOST_PROBLEMS = 20
 """At most so many problems of a file are listed; how many more there are is counted."""

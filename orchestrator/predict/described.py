@@ -12,8 +12,8 @@ from model_export.manifest import check_features
 from orchestrator.errors import EdgewardError, UsageError
 from orchestrator.node.data import Dataset, load_dataset
 from orchestrator.privacy.standardization import standardize
+from orchestrator.wire.schema import Schema
 from orchestrator.wire.structure import structure
-from orchestrator.wire.task import Schema
 
 
 class Described(NamedTuple):

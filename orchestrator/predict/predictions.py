@@ -7,7 +7,7 @@ import numpy as np
 
 from orchestrator.gateway.evaluation import score
 from orchestrator.node.data import UNLABELLED, Dataset
-from orchestrator.wire.task import Schema
+from orchestrator.wire.schema import Schema
 
 
 class Predictions(NamedTuple):

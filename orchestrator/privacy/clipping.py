@@ -5,7 +5,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from orchestrator.wire.task import Schema, Task
+from orchestrator.wire.schema import Schema
+from orchestrator.wire.task import Task
 
 
 def clip_l2(vectors: np.ndarray, clip_norm: float) -> np.ndarray:

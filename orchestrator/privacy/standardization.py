@@ -18,7 +18,7 @@ from typing import Iterable, List, Sequence, Tuple
 import numpy as np
 
 from orchestrator.wire.plain import plain
-from orchestrator.wire.task import Schema
+from orchestrator.wire.schema import Schema
 
 MIN_STD = 0.05
 """Least standard deviation of noised or rounded sums, as a share of half the public range."""

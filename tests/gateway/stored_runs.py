@@ -7,7 +7,8 @@ import numpy as np
 
 from orchestrator.gateway.store import Store
 from orchestrator.rounds.events import Aggregated, Arrived, Declined, Joined, Left, Started
-from orchestrator.wire.task import Feature, Schema, Task, Training, task_to_dict
+from orchestrator.wire.schema import Feature, Schema
+from orchestrator.wire.task import Task, Training, task_to_dict
 
 
 def write_run(store: Store, run: str, at: float = 1000.0, training: "Training | None" = None, **fields: Any) -> None:

@@ -14,7 +14,8 @@ from orchestrator.gateway.federation import Orchestrator
 from orchestrator.gateway.registry import keep_model
 from orchestrator.gateway.retraining import run_and_watch
 from orchestrator.gateway.store import Store
-from orchestrator.wire.task import Feature, Privacy, Schema, Task
+from orchestrator.wire.schema import Feature, Schema
+from orchestrator.wire.task import Privacy, Task
 
 FEATURES = (Feature("age", 0, 110), Feature("ward", categories=("a", "b")))
 TABLE = Task("t", Schema("table", "y", ("no", "yes"), {"0": 0, "1": 1}, FEATURES), {"kind": "mlp"}, privacy=Privacy())

@@ -11,7 +11,8 @@ from orchestrator.gateway.store import Store
 from orchestrator.privacy.noisy_sum import CLIP_NORM
 from orchestrator.rounds.events import Aggregate
 from orchestrator.wire.body import encode_body
-from orchestrator.wire.task import Feature, Privacy, Rounds, Schema, Selection, Task, Training, task_to_dict
+from orchestrator.wire.schema import Feature, Schema
+from orchestrator.wire.task import Privacy, Rounds, Selection, Task, Training, task_to_dict
 
 SIZE = 40
 

@@ -13,7 +13,8 @@ from orchestrator.gateway.store import Store
 from orchestrator.privacy.accounting import plan_noise
 from orchestrator.rounds.events import Arrived, Joined, Started
 from orchestrator.wire.protection import Privacy
-from orchestrator.wire.task import Feature, Schema, Task, Training, digest_of, task_from_dict, task_to_dict
+from orchestrator.wire.schema import Feature, Schema
+from orchestrator.wire.task import Task, Training, digest_of, task_from_dict, task_to_dict
 
 
 def task(name: str = "t", **training: object) -> Task:

@@ -18,7 +18,8 @@ from orchestrator.rounds.events import Aggregate
 from orchestrator.wire.body import encode_body
 from orchestrator.wire.codec import encode_update
 from orchestrator.wire.protection import Privacy
-from orchestrator.wire.task import Feature, Rounds, Schema, Task, task_to_dict
+from orchestrator.wire.schema import Feature, Schema
+from orchestrator.wire.task import Rounds, Task, task_to_dict
 
 SCHEMA = Schema("table", "y", ("a", "b"), {"0": 0, "1": 1}, (Feature("crp", 0, 1e6), Feature("age", 0, 120)))
 TASK = Task("t", SCHEMA, {"kind": "mlp", "hidden": []}, privacy=Privacy(unit="none"), rounds=Rounds(2, 2))

@@ -18,7 +18,8 @@ from orchestrator.node.data import load_dataset
 from orchestrator.node.figures import FREE, MemoryFigures
 from orchestrator.wire.process import peak_memory_mib
 from orchestrator.wire.protection import Privacy
-from orchestrator.wire.task import Evaluation, Feature, Schema, Training
+from orchestrator.wire.schema import Feature, Schema
+from orchestrator.wire.task import Evaluation, Training
 
 ROWS = 60
 HEADER = ["sex", "hiv"]

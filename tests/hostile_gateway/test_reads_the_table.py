@@ -12,7 +12,8 @@ from malicious import Attack, MaliciousGateway, Victim
 from watch import OpenWatch
 
 from orchestrator.wire.protection import Privacy
-from orchestrator.wire.task import Feature, Rounds, Schema, Task, Training, task_to_dict
+from orchestrator.wire.schema import Feature, Schema
+from orchestrator.wire.task import Rounds, Task, Training, task_to_dict
 
 HEADER = ("name", "age", "ward", "lactate", "sepsis")
 WARDS = ("cardiac", "surgical")

@@ -13,7 +13,7 @@ from inside import csv_of
 from orchestrator.errors import DataError
 from orchestrator.node.data import load_dataset
 from orchestrator.node.evaluation import hold_out
-from orchestrator.wire.task import Feature, Schema
+from orchestrator.wire.schema import Feature, Schema
 
 FEATURES = (Feature("mark", 0.0, 1e6), Feature("x", -1.0, 1.0))
 """`mark` tells rows apart in the data sets that come out, which know no row numbers."""

@@ -19,7 +19,8 @@ from orchestrator.rounds.events import Aggregate, Announce
 from orchestrator.rounds.secure import KEYS, MASKED, MASKED_STEPS, REVEAL, SHARES
 from orchestrator.wire.body import encode_body
 from orchestrator.wire.protection import Aggregation
-from orchestrator.wire.task import Feature, Privacy, Rounds, Schema, Task, Training, digest_of, task_to_dict
+from orchestrator.wire.schema import Feature, Schema
+from orchestrator.wire.task import Privacy, Rounds, Task, Training, digest_of, task_to_dict
 
 SIZE = 6
 NODES = ("a", "b", "c", "d", "e")

@@ -9,7 +9,7 @@ import pytest
 from orchestrator.errors import DataError
 from orchestrator.node import table as table_module
 from orchestrator.node.data import CLAMPED_SHARE, clamped_columns, load_dataset
-from orchestrator.wire.task import Feature, Schema
+from orchestrator.wire.schema import Feature, Schema
 
 SCHEMA = Schema(
     "table",

@@ -14,7 +14,7 @@ from orchestrator.errors import DataError
 from orchestrator.node.cells import canonical
 from orchestrator.node.data import load_dataset
 from orchestrator.node.table import MOST_PROBLEMS, UNLABELLED
-from orchestrator.wire.task import Feature, Schema
+from orchestrator.wire.schema import Feature, Schema
 
 TABLE = Schema(
     "table", "y", ("no", "yes"), {"0": 0, "1": 1}, (Feature("a", 0, 10), Feature("c", categories=("u", "v")))

@@ -26,7 +26,8 @@ from orchestrator.wire.body import decode_body
 from orchestrator.wire.link import BrokerAddress
 from orchestrator.wire.protection import Aggregation
 from orchestrator.wire.refusals import TEXTS
-from orchestrator.wire.task import Feature, Privacy, Rounds, Schema, Task, Training, task_to_dict
+from orchestrator.wire.schema import Feature, Schema
+from orchestrator.wire.task import Privacy, Rounds, Task, Training, task_to_dict
 
 pytest.importorskip("tenseal")
 SIZE, RECORDS = 5, 10

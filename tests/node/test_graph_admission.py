@@ -13,7 +13,8 @@ from orchestrator.node import graph_admission, graph_process
 from orchestrator.node.graph_admission import REFUSED, RUNS, TRIED, admit_graph, refuse_graph
 from orchestrator.node.graph_check import check_graph
 from orchestrator.node.store import NodeStore
-from orchestrator.wire.task import Evaluation, Feature, Privacy, Schema, Task, Training
+from orchestrator.wire.schema import Feature, Schema
+from orchestrator.wire.task import Evaluation, Privacy, Task, Training
 
 GRAPH = softmax_regression(3, 2)
 DIGEST = check_graph(GRAPH).digest()

@@ -27,7 +27,8 @@ from orchestrator.privacy.standardization import (
     standardize,
 )
 from orchestrator.wire.protection import Privacy
-from orchestrator.wire.task import Feature, Schema, Task, task_from_dict, task_to_dict
+from orchestrator.wire.schema import Feature, Schema
+from orchestrator.wire.task import Task, task_from_dict, task_to_dict
 
 CRP = Feature("crp", 0.1, 1e6, transform="log")
 SCHEMA = Schema("table", "y", ("a", "b"), {"0": 0, "1": 1}, (Feature("age", 0, 120), CRP))

@@ -17,7 +17,8 @@ from orchestrator.node.policy import (
     smallest_cohort,
 )
 from orchestrator.wire.protection import Aggregation, Privacy
-from orchestrator.wire.task import Evaluation, Feature, Rounds, Schema, Selection, Task, Training, oversized
+from orchestrator.wire.schema import Feature, Schema
+from orchestrator.wire.task import Evaluation, Rounds, Selection, Task, Training, oversized
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "docs" / "policy.toml"
 SIGNER = "8d6f1c9b2a407e35"

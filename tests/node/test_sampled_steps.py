@@ -10,7 +10,8 @@ import orchestrator.node.trainer as trainer_module
 from orchestrator.node.data import Dataset
 from orchestrator.node.trainer import GradientTrainer
 from orchestrator.wire.protection import Privacy
-from orchestrator.wire.task import Feature, Rounds, Schema, Task, Training
+from orchestrator.wire.schema import Feature, Schema
+from orchestrator.wire.task import Rounds, Task, Training
 
 UNITS = 60
 

@@ -18,7 +18,8 @@ from orchestrator.node.store import NodeStore
 from orchestrator.privacy.noise import SecureRandom
 from orchestrator.privacy.noisy_sum import count_sum, noised_count
 from orchestrator.wire.protection import Aggregation, Privacy
-from orchestrator.wire.task import Evaluation, Feature, Task, task_to_dict
+from orchestrator.wire.schema import Feature
+from orchestrator.wire.task import Evaluation, Task, task_to_dict
 
 TASK = make_task(privacy=Privacy(noise_multiplier=2.0))
 

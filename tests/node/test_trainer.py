@@ -10,7 +10,8 @@ from orchestrator.node.data import Dataset
 from orchestrator.node.trainer import GradientTrainer, record_counts
 from orchestrator.privacy.noisy_sum import training_sum
 from orchestrator.wire.protection import Aggregation
-from orchestrator.wire.task import Feature, Privacy, Rounds, Schema, Task, Training
+from orchestrator.wire.schema import Feature, Schema
+from orchestrator.wire.task import Privacy, Rounds, Task, Training
 
 D = 3
 

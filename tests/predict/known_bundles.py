@@ -9,7 +9,8 @@ from orchestrator.gateway.calibration import Calibration
 from orchestrator.gateway.federation import quantize
 from orchestrator.gateway.run import Trained
 from orchestrator.privacy.accounting_process import statement_apart
-from orchestrator.wire.task import Feature, Privacy, Schema, Task
+from orchestrator.wire.schema import Feature, Schema
+from orchestrator.wire.task import Privacy, Task
 
 TABLE = Schema(
     "table",

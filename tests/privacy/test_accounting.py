@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from orchestrator.errors import PrivacyError
-from orchestrator.wire.task import Evaluation, Feature, Privacy, Schema, Task, Training
+from orchestrator.wire.schema import Feature, Schema
+from orchestrator.wire.task import Evaluation, Privacy, Task, Training
 
 pytest.importorskip("dp_accounting")
 

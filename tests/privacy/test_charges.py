@@ -9,7 +9,8 @@ import pytest
 from orchestrator.errors import PrivacyError
 from orchestrator.privacy.charges import Charge, charges_of, epsilon_of, merged
 from orchestrator.wire.protection import Aggregation, Privacy
-from orchestrator.wire.task import Evaluation, Feature, Rounds, Schema, Selection, Task, Training
+from orchestrator.wire.schema import Feature, Schema
+from orchestrator.wire.task import Evaluation, Rounds, Selection, Task, Training
 
 pytest.importorskip("dp_accounting")
 

@@ -23,7 +23,8 @@ from orchestrator.privacy.noisy_sum import (
 from orchestrator.privacy.standardization import moments
 from orchestrator.wire.evaluation import SENSITIVITY
 from orchestrator.wire.protection import Aggregation, Privacy
-from orchestrator.wire.task import Evaluation, Feature, Rounds, Schema, Task, Training
+from orchestrator.wire.schema import Feature, Schema
+from orchestrator.wire.task import Evaluation, Rounds, Task, Training
 
 SIZE = 20
 

@@ -23,7 +23,8 @@ from orchestrator.privacy.planning import (
     units_a_step,
 )
 from orchestrator.wire.protection import Aggregation, Privacy
-from orchestrator.wire.task import Feature, Rounds, Schema, Selection, Task, Training
+from orchestrator.wire.schema import Feature, Schema
+from orchestrator.wire.task import Rounds, Selection, Task, Training
 
 pytest.importorskip("dp_accounting")
 

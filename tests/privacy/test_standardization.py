@@ -18,7 +18,8 @@ from orchestrator.privacy.standardization import (
     spread_of_moments,
     standardize,
 )
-from orchestrator.wire.task import Feature, Privacy, Schema, Task
+from orchestrator.wire.schema import Feature, Schema
+from orchestrator.wire.task import Privacy, Task
 
 SCHEMA = Schema(
     "table",

@@ -14,7 +14,8 @@ from orchestrator.privacy.charges import Charge, epsilon_of
 from orchestrator.privacy.statement import statement
 from orchestrator.privacy.statement_page import best_guess, markdown
 from orchestrator.wire.protection import Aggregation, Privacy
-from orchestrator.wire.task import Evaluation, Feature, Rounds, Schema, Selection, Task, Training
+from orchestrator.wire.schema import Feature, Schema
+from orchestrator.wire.task import Evaluation, Rounds, Selection, Task, Training
 
 pytest.importorskip("dp_accounting")
 

@@ -23,7 +23,8 @@ from orchestrator.privacy.vector_layout import (
     bits_for,
     parts_of,
 )
-from orchestrator.wire.task import Aggregation, Evaluation, Feature, Privacy, Rounds, Schema, Task, Training
+from orchestrator.wire.schema import Feature, Schema
+from orchestrator.wire.task import Aggregation, Evaluation, Privacy, Rounds, Task, Training
 
 PARAMETERS = 12
 

@@ -11,17 +11,8 @@ from orchestrator.errors import UsageError
 from orchestrator.wire.bounds import at_least_one, host_name, near, not_negative, one_of, positive, refuse, within
 from orchestrator.wire.link import BrokerAddress
 from orchestrator.wire.protection import Aggregation, Privacy
-from orchestrator.wire.task import (
-    Evaluation,
-    Feature,
-    Rounds,
-    Schema,
-    Selection,
-    Task,
-    Training,
-    task_from_dict,
-    task_to_dict,
-)
+from orchestrator.wire.schema import Feature, Schema
+from orchestrator.wire.task import Evaluation, Rounds, Selection, Task, Training, task_from_dict, task_to_dict
 
 NOT_NUMBERS = (math.nan, math.inf, -math.inf)
 

@@ -201,7 +201,8 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Any:
     from orchestrator.gateway.gateway import Gateway
     from orchestrator.gateway.store import Store
     from orchestrator.wire.link import BrokerAddress, Message
-    from orchestrator.wire.task import Feature, Privacy, Rounds, Schema, Task, Training, task_to_dict
+    from orchestrator.wire.schema import Feature, Schema
+    from orchestrator.wire.task import Privacy, Rounds, Task, Training, task_to_dict
 
     schema = Schema(
         "table", "y", ("no", "yes"), {"0": 0, "1": 1}, features=(Feature("x", 0, 1),), standardization="range"

@@ -20,7 +20,8 @@ from orchestrator.wire.plain import (
     run_name,
     unprintable,
 )
-from orchestrator.wire.task import Feature, Schema, Task, task_from_dict, task_to_dict
+from orchestrator.wire.schema import Feature, Schema
+from orchestrator.wire.task import Task, task_from_dict, task_to_dict
 
 TASK = Task("ward", Schema("table", "y", ("a", "b"), {"0": 0}, (Feature("x", -1, 3),)), {"kind": "mlp", "hidden": []})
 NASTY = [

@@ -2,7 +2,8 @@
 
 from typing import Dict, List
 
-from orchestrator.wire.task import Feature, Schema, Task, describe_model
+from orchestrator.wire.schema import Feature, Schema
+from orchestrator.wire.task import Task, describe_model
 
 _FEATURES_SHOWN = 12
 

@@ -31,7 +31,8 @@ from orchestrator.gateway.web.sessions import FREE_TRIES, SESSION_S, Sessions, T
 from orchestrator.gateway.web.settings import WebSettings
 from orchestrator.rounds.events import Aggregated, Arrived, Declined, Joined, Started
 from orchestrator.wire.link import BrokerAddress, Link
-from orchestrator.wire.task import Feature, Privacy, Rounds, Schema, Task, Training, task_to_dict
+from orchestrator.wire.schema import Feature, Schema
+from orchestrator.wire.task import Privacy, Rounds, Task, Training, task_to_dict
 from orchestrator.wire.topics import Topics
 
 MAIN = [sys.executable, "-m", "orchestrator.cli.main"]

@@ -1,0 +1,135 @@
+"""The schema of a task: what a record has, public ranges and categories, and what is to be learned."""
+
+import math
+from dataclasses import dataclass, field
+from typing import Dict, Iterator, List, Optional, Tuple
+
+from orchestrator.wire.bounds import count, near, refuse, within
+from orchestrator.wire.sizes import too_large
+
+
+@dataclass(frozen=True)
+class Feature:
+    """One column of a table: a number with its range, or a category.
+
+    The range is public knowledge, never read off the data, and has no default: values beyond it are clamped, and a node tells its
+    owner how many are.
+    """
+
+    name: str  # the column [text without spaces around it]
+    # least value there can be, whatever the data; public; needed for a number [-1e30 to 1e30, below maximum]
+    minimum: Optional[float] = None
+    maximum: Optional[float] = None  # largest value there can be, likewise [-1e30 to 1e30, above minimum]
+    # values of a category, one-hot instead of a number; any other value is an error [none, or two or more texts]
+    categories: Tuple[str, ...] = ()
+    # "log": the model sees the natural logarithm, for values that span powers of ten; the minimum is above 0 ["log", or left out]
+    transform: Optional[str] = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        given = [value for value in (self.minimum, self.maximum) if value is not None]
+        if self.categories and given:
+            raise ValueError(f"feature {self.name!r}: has a range and categories; it is either a number or a category")
+        if not self.categories and len(given) < 2:
+            raise ValueError(
+                f"feature {self.name!r}: minimum and maximum are needed, the range such a value can have whatever the data "
+                f"(such as minimum = 0, maximum = 120 for an age in years), or categories"
+            )
+        if not all(math.isfinite(value) for value in given):
+            raise ValueError(f"feature {self.name!r}: minimum and maximum must be finite numbers")
+        if given and not given[0] < given[1]:
+            raise ValueError(f"feature {self.name!r}: minimum {given[0]} is not below maximum {given[1]}")
+        if self.transform not in (None, "log"):
+            raise ValueError(f"feature {self.name!r}: transform {self.transform!r}, expected 'log', or left out")
+        if self.transform and not (given and given[0] > 0):
+            raise ValueError(f"feature {self.name!r}: transform 'log' needs a number with a minimum above 0")
+
+    @property
+    def width(self) -> int:
+        return len(self.categories) or 1
+
+    @property
+    def range(self) -> Tuple[float, float]:
+        """(minimum, maximum) of a number."""
+        assert self.minimum is not None
+        assert self.maximum is not None
+        return self.minimum, self.maximum
+
+    @property
+    def scaled_range(self) -> Tuple[float, float]:
+        """`range` in the units the model sees."""
+        low, high = self.range
+        return (math.log(low), math.log(high)) if self.transform else (low, high)
+
+
+@dataclass(frozen=True)
+class Schema:
+    """The data every node must have.
+
+    `table`: CSV, one record a row, `features` by column name. `signal`: .npz with `x` (n, samples) or
+    (n, samples, channels) and the label array, divided by `unit_scale`.
+    """
+
+    kind: str  # a CSV file, or an .npz with x (records, samples[, channels]) [table, signal]
+    label: str  # column (table) or array (signal) with what is to be learned [text]
+    classes: Tuple[str, ...]  # names of the classes, in the order of the model's outputs [two or more texts]
+    # value in the file -> index of its class; a value that is not listed is an error [value = index of a class]
+    label_values: Dict[str, int]
+    # columns that are the model's input, in this order [of a table: one or more tables]
+    features: Tuple[Feature, ...] = ()
+    # names of the columns of a CSV file without a header line [texts, or none where there is a header]
+    columns: Tuple[str, ...] = ()
+    missing_markers: Tuple[str, ...] = ("", "?", "NA", "nan", "NaN")  # what stands for a value that is missing [texts]
+    # numbers by the federation's mean and deviation, which takes a release; or by their public ranges [federated, range]
+    standardization: str = "federated"
+    drop_missing: bool = False  # leave out rows that lack a used value; otherwise they are an error [true, false]
+    samples: int = 0  # length of a signal [1 to 1048576]
+    channels: int = 1  # channels of a signal [1 to 1048576]
+    unit_scale: float = 1.0  # what a signal's numbers are divided by [other than 0, up to 1e30]
+    # column or array that says whose record it is; needed for privacy.unit "patient" [text, or empty]
+    patient: str = ""
+
+    def __post_init__(self) -> None:
+        refuse(self._wrong())
+
+    def _wrong(self) -> Iterator[str]:
+        if self.kind not in ("table", "signal"):
+            yield f"kind {self.kind!r}: expected 'table' or 'signal'{near(self.kind, ('table', 'signal'))}"
+        if self.standardization not in ("federated", "range"):
+            yield (
+                f"standardization {self.standardization!r}: expected 'federated' or 'range'"
+                f"{near(self.standardization, ('federated', 'range'))}"
+            )
+        if len(self.classes) < 2:
+            yield "classes: at least two are needed"
+        bad = {v: i for v, i in self.label_values.items() if not 0 <= i < len(self.classes)}
+        if bad or not self.label_values:
+            yield f"label_values {bad or '{}'}: class indices run from 0 to {len(self.classes) - 1}"
+        if self.kind == "table" and not self.features:
+            yield "features: a table needs at least one"
+        names = [f.name for f in self.features]
+        if len(set(names)) != len(names):
+            yield "features: a name occurs twice"
+        if self.columns:
+            wanted = [*names, self.label, *([self.patient] if self.patient else [])]
+            lacking = [n for n in wanted if n not in self.columns]
+            if lacking:
+                yield f"columns: {', '.join(lacking)} not among them"
+        yield from too_large(self)
+        yield from count("samples", self.samples, int(self.kind == "signal"), 1 << 20)
+        yield from count("channels", self.channels, 1, 1 << 20)
+        yield from within("unit_scale", abs(self.unit_scale), 1e-30, 1e30, "a number other than 0, up to 1e30")
+
+    @property
+    def input_shape(self) -> Tuple[int, ...]:
+        if self.kind == "signal":
+            return (self.samples, self.channels)
+        return (sum(f.width for f in self.features),)
+
+    def numbers(self) -> List[Tuple[int, Feature]]:
+        """(input column, feature) of the features that are numbers, hence standardized."""
+        out, column = [], 0
+        for feature in self.features:
+            if not feature.categories:
+                out.append((column, feature))
+            column += feature.width
+        return out
