@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from chromium import Browser, find_chromium
-from test_dashboard import RUN, dashboard, make_store
+from dashboards import RUN, dashboard, make_store
 
 from orchestrator.errors import EdgewardError
 from orchestrator.gateway.web import epsilon

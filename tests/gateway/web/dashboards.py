@@ -1,0 +1,107 @@
+"""A stored run, a dashboard that shows it in its own process, and a client of it."""
+
+import http.client
+import json
+import ssl
+import sys
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Dict, Iterator, Optional, Tuple
+
+import numpy as np
+
+from orchestrator.gateway.store import Store
+from orchestrator.gateway.web.child import DashboardProcess
+from orchestrator.gateway.web.settings import WebSettings
+from orchestrator.rounds.events import Aggregated, Arrived, Declined, Joined, Started
+from orchestrator.wire.link import BrokerAddress
+from orchestrator.wire.schema import Feature, Schema
+from orchestrator.wire.task import Privacy, Rounds, Task, Training, task_to_dict
+
+MAIN = [sys.executable, "-m", "orchestrator.cli.main"]
+NOWHERE = BrokerAddress("127.0.0.1", 1)
+PASSWORD = "correct horse battery"
+RUN = "heart-0123abcd"
+
+
+def make_store(out: Path, rounds: int = 3, begun: int = 2, privacy: Optional[Privacy] = None) -> None:
+    """A run in round `begun`: a has answered, b is awaited, c declined; as the gateway would have journalled it."""
+    schema = Schema("table", "sick", ("no", "yes"), {"0": 0, "1": 1}, (Feature("age", 0, 110),))
+    rules = Rounds(nodes=2, quorum=2, deadline_s=60.0)
+    task = Task(
+        "heart", schema, {"kind": "mlp", "hidden": [4]}, Training(rounds=rounds), privacy or Privacy("none"), rules
+    )
+    store = Store(out / "gateway.sqlite")
+    store.create_run(RUN, task_to_dict(task), b"graph", np.zeros(5, np.float32))
+    store.append(RUN, Started(1000.0))
+    store.append(RUN, Joined(1001.0, "a", 120))
+    store.append(RUN, Declined(1002.0, "c", "no column 'age'"))
+    store.append(RUN, Joined(1003.0, "b", 80))
+    for number in range(begun + 1):
+        store.append(RUN, Arrived(1004.0 + number, "a", number, "d", 120.0))
+        if number == begun:
+            store.put_update(RUN, number, "a", b"x" * 77)
+            break
+        store.append(RUN, Arrived(1004.5 + number, "b", number, "d", 80.0))
+        figures = {"bytes_up": 200, "bytes_down": 300, "seconds": 0.5, "codec_error": None, "nodes": ["a", "b"]}
+        scores = {"accuracy": 0.8, "loss": float("nan"), "auc": 0.9} if number else {}
+        store.put_result(RUN, number, {"round": number, "updates": 2, **figures, **scores})
+        store.append(RUN, Aggregated(1004.7 + number, number))
+    store.close()
+
+
+class Client:
+    """Plain requests, so that a test can say anything a stranger could."""
+
+    def __init__(self, port: int, tls: bool = False, host: str = "127.0.0.1") -> None:
+        self.port, self.tls, self.host = port, tls, host
+        self.cookie = ""
+
+    def ask(
+        self, path: str, method: str = "GET", body: Optional[str] = None, **headers: str
+    ) -> Tuple[int, Dict[str, str], str]:
+        if self.tls:
+            context = ssl.create_default_context()
+            context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+            link: Any = http.client.HTTPSConnection(self.host, self.port, timeout=60, context=context)
+        else:
+            link = http.client.HTTPConnection(self.host, self.port, timeout=60)
+        told = {name.replace("_", "-"): value for name, value in headers.items()}
+        if self.cookie:
+            told.setdefault("Cookie", self.cookie)
+        link.request(method, path, body, told)
+        answer = link.getresponse()
+        text = answer.read().decode()
+        link.close()
+        return answer.status, {name.lower(): value for name, value in answer.getheaders()}, text
+
+    def json(self, path: str) -> Any:
+        status, _, text = self.ask(path)
+        assert status == 200, text
+        return json.loads(text)
+
+    def log_in(self, password: str) -> Tuple[int, Dict[str, str], str]:
+        answer = self.ask("/api/login", "POST", json.dumps({"password": password}), Content_Type="application/json")
+        self.cookie = answer[1].get("set-cookie", "").split(";")[0]
+        return answer
+
+    def wait(self) -> "Client":
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                assert self.ask("/healthz")[0] == 200
+                return self
+            except OSError:
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
+
+
+@contextmanager
+def dashboard(
+    out: Path, host: str = "127.0.0.1", broker: BrokerAddress = NOWHERE, **files: Path
+) -> Iterator[Tuple[Client, DashboardProcess]]:
+    settings = WebSettings(host, 0, **files)
+    with DashboardProcess(out, settings, "test", broker) as process:
+        port = int(process.url.rstrip("/").rpartition(":")[2])
+        yield Client(port, settings.tls).wait(), process
