@@ -6,7 +6,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
-import orchestrator.node.agent as agent
+import orchestrator.node.opening as opening
 import orchestrator.node.contribution as contribution
 import orchestrator.node.evaluation as evaluation
 import orchestrator.node.secure as node_secure
@@ -227,7 +227,7 @@ def evaluation_records(units: int) -> Patches:
 
 
 def _hold_out_is(hold_out: Callable[..., Tuple[Dataset, Dataset]]) -> Patches:
-    return ((evaluation, "hold_out", hold_out), (agent, "hold_out", hold_out))
+    return ((evaluation, "hold_out", hold_out), (opening, "hold_out", hold_out))
 
 
 def held_out_trained(units: int) -> Patches:
