@@ -6,9 +6,9 @@ from weakref import WeakKeyDictionary
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
-import orchestrator.node.opening as opening
 import orchestrator.node.contribution as contribution
 import orchestrator.node.evaluation as evaluation
+import orchestrator.node.opening as opening
 import orchestrator.node.secure as node_secure
 import orchestrator.privacy.noisy_sum as noisy_sum
 from orchestrator.node.contribution import Contributor

@@ -4,8 +4,8 @@ from typing import Iterator, List, Optional, Set
 
 import numpy as np
 
-import orchestrator.node.opening as opening
 import orchestrator.node.evaluation as evaluation_module
+import orchestrator.node.opening as opening
 from orchestrator.audit import laws
 from orchestrator.audit.bench import Bench, of_unit
 from orchestrator.audit.laws import Result
