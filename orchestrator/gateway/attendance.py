@@ -92,10 +92,11 @@ class Attendance:
             self.decline(node, code, text_of(code))
         elif kind == "waiting" and this_run:
             asked = require(header, "digest", str)
-            if self._waiting.get(node) != asked and self._refused.says_more(node):
+            if self._waiting.get(node) != asked:
                 self._waiting[node] = asked
-                code = code_in(header)
-                course.tell("waiting", node=node, code=code, digest=asked[:64], reason=text_of(code))
+                if self._refused.says_more(node):
+                    code = code_in(header)
+                    course.tell("waiting", node=node, code=code, digest=asked[:64], reason=text_of(code))
         elif header.get("finished") == course.run:
             self.goodbyes.add(node)
         elif not course.coordinator.over:
