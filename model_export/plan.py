@@ -34,13 +34,15 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass, field
-from typing import Callable, Dict, List, Optional, Tuple
+from typing import Callable, Dict, List, Tuple
 
 import numpy as np
 
-from model_export.errors import ExportError, TfliteError
+from model_export.errors import TfliteError
 from model_export.plan_arena import Buffer, Lags, place
-from model_export.tflite_file import Op, Tensor, TfliteModel, read_tflite, single_edges
+from model_export.plan_ops import SUPPORTED, lower
+from model_export.plan_steps import PlanError, Step, check_int8
+from model_export.tflite_file import Op, TfliteModel, read_tflite, single_edges
 
 MAGIC = 0x4C505745  # 'EWPL'
 VERSION = 1
@@ -64,36 +66,6 @@ KINDS = {
 ALIASES = ("EXPAND_DIMS", "RESHAPE", "SQUEEZE")
 
 
-class PlanError(ExportError):
-    """engine/direct cannot run this model. The message names the operator, its index and what is supported."""
-
-
-@dataclass
-class Step:
-    """One record before the arena is laid out: tensors instead of offsets."""
-
-    kind: str
-    op: Op
-    inputs: Tuple[int, ...]
-    output: int
-    in_hwc: Tuple[int, int, int]
-    out_hwc: Tuple[int, int, int]
-    kernel: Tuple[int, int] = (1, 1)
-    stride: Tuple[int, int] = (1, 1)
-    dilation: Tuple[int, int] = (1, 1)
-    padding: Tuple[int, int] = (0, 0)
-    weights_offset: int = 0
-    table: bytes = b""
-    scratch_bytes: int = 0
-    in_zero_point: int = 0
-    out_zero_point: int = 0
-    clamp: Tuple[int, int] = (-128, 127)
-    per_channel: bool = False
-    parameters: Tuple[int, ...] = ()
-    lag: Optional[int] = None
-    """Bytes the output must stay behind an input it overlaps (plan_arena); None where it must not overlap."""
-
-
 @dataclass(frozen=True)
 class Plan:
     blob: bytes
@@ -106,8 +78,6 @@ class Plan:
 
 def compile_plan(tflite: bytes) -> Plan:
     """Compile a whole .tflite. Raises TfliteError for an invalid file, PlanError for a model engine/direct cannot run."""
-    from model_export.plan_ops import SUPPORTED, lower
-
     model = read_tflite(tflite)
     if len(model.subgraphs) != 1:
         raise PlanError(f"the model has {len(model.subgraphs)} subgraphs; supported is one")
@@ -154,13 +124,6 @@ def _hint(op: Op) -> str:
     if op.code in ("QUANTIZE", "DEQUANTIZE"):
         return " (convert the model with int8 input and output)"
     return ""
-
-
-def check_int8(tensor: Tensor, what: str) -> None:
-    if tensor.dtype != "int8" or len(tensor.scales) != 1:
-        raise PlanError(
-            f"{what} ({tensor.name}) is {tensor.dtype} with {len(tensor.scales)} scales; supported is int8 with one"
-        )
 
 
 def _alias_of(model: TfliteModel, op: Op) -> int:

@@ -8,7 +8,6 @@ from typing import Callable, Dict, Iterator, List, Optional, Tuple
 
 import numpy as np
 
-from model_export.plan import PlanError, Step, check_int8
 from model_export.plan_arena import window_lag
 from model_export.plan_math import (
     INT8_MAX,
@@ -19,6 +18,7 @@ from model_export.plan_math import (
     relu_table,
     softmax_table,
 )
+from model_export.plan_steps import PlanError, Step, check_int8
 from model_export.tflite_file import Op, Tensor, TfliteModel
 
 _ADD_LEFT_SHIFT = 20

@@ -24,6 +24,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
+from model_export.bundle_check import check_files
 from model_export.errors import BundleError, ExportError
 from model_export.manifest import MANIFEST, SIGNATURE, dump_manifest, read_manifest
 from model_export.model_bin import (
@@ -145,8 +146,6 @@ def sign_bundle(folder: Path, private_key: Ed25519PrivateKey) -> Dict[str, Any]:
 
     Each file is replaced at once, model.bin first: cut short in between, `verify_bundle` says which file differs.
     """
-    from model_export.bundle import check_files
-
     manifest = check_files(folder)
     signed = sign_model_bin((folder / "model.bin").read_bytes(), private_key)
     manifest["files"]["model.bin"]["sha256"] = hashlib.sha256(signed).hexdigest()

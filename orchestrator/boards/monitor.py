@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Callable, Dict, List, Optional, Sequence
 
-from orchestrator.boards.client import BAUD, BoardError, open_port
+from orchestrator.boards.conversation import BAUD, BoardError, open_port
 from orchestrator.boards.protocol import Record, RecordParser, RecordStats
 from orchestrator.errors import UsageError
 from orchestrator.wire.board_records import KINDS

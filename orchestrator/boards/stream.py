@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import struct
-from typing import TYPE_CHECKING, List, Tuple
+from typing import List, Tuple
 
 import numpy as np
 
+from orchestrator.boards.conversation import BoardError, Conversation
 from orchestrator.boards.protocol import FRAME_SAMPLES, Record, encode_frame
-
-if TYPE_CHECKING:
-    from orchestrator.boards.client import BoardClient
 
 _FRAME_VALUES = 500
 _AHEAD = 2
@@ -18,10 +16,8 @@ _AHEAD = 2
 _ATTEMPTS = 6
 
 
-def send_samples(board: BoardClient, samples: np.ndarray, first: int) -> Tuple[int, List[Record]]:
+def send_samples(board: Conversation, samples: np.ndarray, first: int) -> Tuple[int, List[Record]]:
     """See BoardClient.feed; `first` is the number of the first sample. Returns the next number and the records that came."""
-    from orchestrator.boards.client import BoardError
-
     if samples.dtype != np.int16 or samples.ndim not in (1, 2):
         raise BoardError(
             f"{board.port}: samples must be int16 (samples, channels); they are {samples.dtype} of shape {samples.shape}"

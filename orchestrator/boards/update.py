@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import struct
-from typing import TYPE_CHECKING, Any, Callable, Dict, Optional
+from typing import Any, Callable, Dict, Optional
 
 from model_export.model_bin import HEADER_BYTES, ModelBinError, parse_model_bin
+from orchestrator.boards.conversation import BoardError, Conversation
 from orchestrator.boards.partitions import SECTOR_BYTES, SLOTS
 from orchestrator.boards.protocol import (
     FRAME_UPDATE_BEGIN,
@@ -14,9 +15,6 @@ from orchestrator.boards.protocol import (
     Record,
     encode_frame,
 )
-
-if TYPE_CHECKING:
-    from orchestrator.boards.client import BoardClient
 
 MODEL_CAPACITY = SLOTS["a"].size - SECTOR_BYTES
 """Bytes a model.bin may have: the last sector of a slot is the board's log about it."""
@@ -30,10 +28,8 @@ _ERASE_S = 60.0
 Progress = Callable[[int, int], None]
 
 
-def send_model(board: BoardClient, model_bin: bytes, progress: Optional[Progress] = None) -> Dict[str, Any]:
+def send_model(board: Conversation, model_bin: bytes, progress: Optional[Progress] = None) -> Dict[str, Any]:
     """See BoardClient.update."""
-    from orchestrator.boards.client import BoardError
-
     try:
         packed = parse_model_bin(model_bin)
     except ModelBinError as error:
@@ -61,14 +57,14 @@ def send_model(board: BoardClient, model_bin: bytes, progress: Optional[Progress
     return info
 
 
-def _begin(board: BoardClient, model_bin: bytes) -> None:
+def _begin(board: Conversation, model_bin: bytes) -> None:
     answer = _ask(board, FRAME_UPDATE_BEGIN, model_bin[:HEADER_BYTES], _ERASE_S)
     if answer is None:
         raise _silent(board, "the start of an update")
     _check(board, answer)
 
 
-def _send_chunks(board: BoardClient, model_bin: bytes, progress: Optional[Progress]) -> None:
+def _send_chunks(board: Conversation, model_bin: bytes, progress: Optional[Progress]) -> None:
     offset, attempts = HEADER_BYTES, 0
     while offset < len(model_bin):
         starts = range(offset, min(len(model_bin), offset + _AHEAD * CHUNK_BYTES), CHUNK_BYTES)
@@ -90,7 +86,7 @@ def _send_chunks(board: BoardClient, model_bin: bytes, progress: Optional[Progre
             progress(offset, len(model_bin))
 
 
-def _commit(board: BoardClient, digest: str, kept: Optional[str]) -> None:
+def _commit(board: Conversation, digest: str, kept: Optional[str]) -> None:
     answer = _ask(board, FRAME_UPDATE_COMMIT, b"", _ERASE_S, attempts=1)
     if answer is None or answer.fields.get("code") == "no_update":
         # The frame or its answer was lost. A second commit would be refused if the first was done: look first.
@@ -102,7 +98,7 @@ def _commit(board: BoardClient, digest: str, kept: Optional[str]) -> None:
     _check(board, answer)
 
 
-def _ask(board: BoardClient, frame: int, body: bytes, timeout_s: float, attempts: int = 3) -> Optional[Record]:
+def _ask(board: Conversation, frame: int, body: bytes, timeout_s: float, attempts: int = 3) -> Optional[Record]:
     for _ in range(attempts):
         ids = board.new_ids(1)
         for answer in board.exchange([encode_frame(frame, ids.start, body)], ids, "update", timeout_s):
@@ -110,16 +106,12 @@ def _ask(board: BoardClient, frame: int, body: bytes, timeout_s: float, attempts
     return None
 
 
-def _check(board: BoardClient, answer: Record) -> None:
-    from orchestrator.boards.client import BoardError
-
+def _check(board: Conversation, answer: Record) -> None:
     state, fields = answer.fields["state"], answer.fields
     if state in ("refused", "rolled_back"):
         now = f"; the board still runs {answer.model}" if answer.model else ""
         raise BoardError(f"{board.port}: update {state}: {fields.get('code')}: {fields.get('reason')}{now}")
 
 
-def _silent(board: BoardClient, what: str) -> Exception:
-    from orchestrator.boards.client import BoardError
-
+def _silent(board: Conversation, what: str) -> Exception:
     return BoardError(f"{board.port}: no answer to {what}: is its firmware older than this edgeward?")

@@ -198,7 +198,7 @@ def run_bench(args: argparse.Namespace) -> int:
 
 def _operators(board: BoardClient, runs: int) -> List[Dict[str, Any]]:
     """Time by operator, taken on the model's first known answer; nothing for a model that carries none."""
-    from orchestrator.boards.client import BoardError
+    from orchestrator.boards.conversation import BoardError
 
     try:
         return list(board.bench(runs)["ops"])
@@ -320,7 +320,7 @@ def _board(args: argparse.Namespace) -> BoardClient:
 
 
 def _ready(board: BoardClient) -> Dict[str, Any]:
-    from orchestrator.boards.client import BoardError
+    from orchestrator.boards.conversation import BoardError
 
     info = board.info()
     if info["state"] != "ready":

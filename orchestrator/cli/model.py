@@ -248,7 +248,8 @@ def run_preflight(arguments: argparse.Namespace) -> int:
 
 def _check_bundle(path: Path, key: Any) -> Optional[str]:
     """What is wrong with a whole bundle's signature; everything else that is wrong with it is raised."""
-    from model_export.bundle import check_files, verify_bundle
+    from model_export.bundle import verify_bundle
+    from model_export.bundle_check import check_files
     from model_export.signing import SignatureError
 
     check_files(path)

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import List
 
-from orchestrator.boards.client import open_port
+from orchestrator.boards.conversation import open_port
 from orchestrator.boards.virtual import VirtualBoard
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -7,7 +7,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from model_export.model_bin import HEADER_BYTES, KnownAnswers, pack_model_bin, parse_model_bin
 from model_export.signing import key_id, raw_public, sign_model_bin
-from orchestrator.boards.client import BoardClient, BoardError
+from orchestrator.boards.client import BoardClient
+from orchestrator.boards.conversation import BoardError
 from orchestrator.boards.keys import key_sector
 from orchestrator.boards.partitions import FLASH_BYTES, KEYS, SLOTS
 from orchestrator.boards.protocol import FRAME_UPDATE_BEGIN, encode_frame

@@ -10,7 +10,8 @@ import pytest
 from model_export.input_profile import histogram, make_profile, population_stability_index
 from model_export.model_bin import pack_model_bin, parse_model_bin
 from model_export.plan import compile_plan
-from orchestrator.boards.client import BoardClient, BoardError
+from orchestrator.boards.client import BoardClient
+from orchestrator.boards.conversation import BoardError
 from orchestrator.boards.protocol import Record
 from orchestrator.boards.virtual import VirtualBoard
 

@@ -6,7 +6,7 @@ from typing import List
 import numpy as np
 import pytest
 
-from orchestrator.boards.client import open_port
+from orchestrator.boards.conversation import open_port
 from orchestrator.boards.virtual import VirtualBoard
 
 

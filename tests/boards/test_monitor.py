@@ -12,7 +12,8 @@ from typing import Callable, List
 
 import pytest
 
-from orchestrator.boards.client import BoardClient, BoardError
+from orchestrator.boards.client import BoardClient
+from orchestrator.boards.conversation import BoardError
 from orchestrator.boards.exporters import CSV_HEAD, RecordFile
 from orchestrator.boards.monitor import Monitor
 from orchestrator.boards.protocol import RecordParser

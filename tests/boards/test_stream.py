@@ -13,7 +13,8 @@ import pytest
 
 from model_export.bundle import verify_bundle
 from model_export.model_bin import parse_model_bin
-from orchestrator.boards.client import BoardClient, BoardError
+from orchestrator.boards.client import BoardClient
+from orchestrator.boards.conversation import BoardError
 from orchestrator.boards.host_engine import run_direct
 from orchestrator.boards.protocol import Record
 from orchestrator.boards.virtual import VirtualBoard
@@ -109,14 +110,14 @@ def test_damage_on_the_line_loses_no_sample(ecg: Ecg, monkeypatch: pytest.Monkey
     beats = ecg.beats[:60]
     with VirtualBoard(ecg.model_bin) as board, BoardClient(board.port, timeout_s=1.0) as client:
         client.stream()
-        intact, count = client._write, 0
+        intact, count = client.write, 0
 
         def noisy(data: bytes) -> None:
             nonlocal count
             count += 1
             intact(data if count % 5 else data[:40] + bytes([data[40] ^ 0x21]) + data[41:])
 
-        monkeypatch.setattr(client, "_write", noisy)
+        monkeypatch.setattr(client, "write", noisy)
         records = client.feed(beats.reshape(-1))
         monkeypatch.undo()
         metrics = client.metrics()

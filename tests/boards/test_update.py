@@ -8,7 +8,8 @@ import pytest
 
 from model_export.model_bin import HEADER_BYTES, KnownAnswers, pack_model_bin, parse_model_bin
 from model_export.plan import compile_plan
-from orchestrator.boards.client import BoardClient, BoardError
+from orchestrator.boards.client import BoardClient
+from orchestrator.boards.conversation import BoardError
 from orchestrator.boards.partitions import SLOTS
 from orchestrator.boards.protocol import FRAME_UPDATE_BEGIN, FRAME_UPDATE_CHUNK, encode_frame
 from orchestrator.boards.update import MODEL_CAPACITY
@@ -121,7 +122,7 @@ def test_refused_before_anything_is_erased(client, sample, second):
 
 
 def test_damaged_and_lost_frames_cost_time_not_the_update(client, second, monkeypatch):
-    intact = client._write
+    intact = client.write
     count = 0
 
     def noisy(data: bytes) -> None:
@@ -135,7 +136,7 @@ def test_damaged_and_lost_frames_cost_time_not_the_update(client, second, monkey
         intact(data)
 
     monkeypatch.setattr(client, "_timeout_s", 1.0)
-    monkeypatch.setattr(client, "_write", noisy)
+    monkeypatch.setattr(client, "write", noisy)
     info = client.update(second)
     monkeypatch.undo()
     assert info["model"] == digest_of(second)

@@ -10,7 +10,8 @@ import pytest
 
 from model_export.model_bin import pack_model_bin
 from model_export.plan import compile_plan
-from orchestrator.boards.client import BoardClient, BoardError
+from orchestrator.boards.client import BoardClient
+from orchestrator.boards.conversation import BoardError
 from orchestrator.boards.host_engine import HostBuildError, run_direct
 from orchestrator.boards.protocol import FRAME_INFER, encode_frame
 from orchestrator.boards.virtual import VirtualBoard
@@ -81,7 +82,7 @@ def test_selftest_passes(client):
 
 def test_metrics_at_a_rate(client):
     client.ask("metrics rate 20", "ok")
-    seen = [client._wait("metrics", "metrics rate") for _ in range(5)]
+    seen = [client.wait_for("metrics", "metrics rate") for _ in range(5)]
     client.ask("metrics rate 0", "ok")
     apart_us = np.diff([record.t_us for record in seen])
     assert (apart_us >= 15_000).all()
@@ -116,7 +117,7 @@ def test_unknown_command_is_named(client):
 
 def test_damaged_frames_cost_a_resend_not_a_row(client, sample, monkeypatch):
     """Every seventh write loses or changes a byte on its way to the board."""
-    intact = client._write
+    intact = client.write
     count = 0
 
     def noisy(data: bytes) -> None:
@@ -129,7 +130,7 @@ def test_damaged_frames_cost_a_resend_not_a_row(client, sample, monkeypatch):
         intact(data)
 
     monkeypatch.setattr(client, "_timeout_s", 0.7)
-    monkeypatch.setattr(client, "_write", noisy)
+    monkeypatch.setattr(client, "write", noisy)
     np.testing.assert_array_equal(client.infer(sample.rows[:60]).outputs, sample.outputs[:60])
     monkeypatch.undo()
     assert client.metrics()["bad_frames"] > 0
@@ -149,8 +150,8 @@ def test_late_answers_to_others_are_not_taken_for_ours(board, sample):
     """Of a program that was killed: its frames are on their way to the board, their answers on the way to the next user."""
     with BoardClient(board.port, timeout_s=3.0) as killed:
         for number in range(8):
-            killed._write(encode_frame(FRAME_INFER, number, sample.rows[20 + number].tobytes()))
-            killed._write(encode_frame(FRAME_INFER, number, b"short"))
+            killed.write(encode_frame(FRAME_INFER, number, sample.rows[20 + number].tobytes()))
+            killed.write(encode_frame(FRAME_INFER, number, b"short"))
     with BoardClient(board.port, timeout_s=3.0) as client:
         np.testing.assert_array_equal(client.infer(sample.rows[:8]).outputs, sample.outputs[:8])
 

@@ -1,0 +1,72 @@
+"""Whether a bundle's folder holds what its manifest says, byte by byte and value by value."""
+
+import hashlib
+from collections import Counter
+from pathlib import Path
+from typing import Any, Dict, Iterator, Mapping, Tuple
+
+import numpy as np
+
+from model_export.errors import BundleError, ExportError
+from model_export.manifest import MANIFEST, check_features, check_labels, read_manifest, recorded_files
+from model_export.model_bin import ModelBin, ModelBinError, parse_model_bin
+from model_export.tflite_file import read_tflite, single_edges
+
+
+def check_files(folder: Path) -> Dict[str, Any]:
+    """The manifest of a bundle; BundleError unless the files are those it was written with, and it says of the model what is so.
+
+    Checked are the manifest's own digest and schema, every file's length and SHA-256, model.bin's header, and what the manifest
+    says of shapes, scales, operators, labels and features.
+    """
+    manifest = read_manifest(folder)
+    for file, recorded in recorded_files(manifest).items():
+        path = folder / file
+        if not path.is_file():
+            raise BundleError(f"{file}: is missing from {folder}")
+        found = hashlib.sha256(path.read_bytes()).hexdigest()
+        if found != recorded:
+            raise BundleError(
+                f"{file}: SHA-256 is {found}, the manifest records {recorded}: the file was changed or damaged"
+            )
+    try:
+        packed = parse_model_bin((folder / "model.bin").read_bytes())
+    except ModelBinError as error:
+        raise BundleError(f"model.bin: {error}") from error
+    arena = manifest["arena"]
+    for what, in_bin, in_manifest in (
+        *_said_of_the_model(packed, manifest),
+        ("name", packed.name, manifest["name"]),
+        ("digest", packed.digest, manifest["model_digest"]),
+        ("arena for TFLM", packed.arena_tflm_bytes, arena["tflm_bytes"]),
+        ("arena for engine/direct", packed.arena_direct_bytes, arena["direct_bytes"]),
+        ("model", hashlib.sha256(packed.tflite).hexdigest(), manifest["files"]["model.tflite"]["sha256"]),
+    ):
+        if in_bin != in_manifest:
+            raise BundleError(f"model.bin: its {what} is {in_bin!r}, the manifest records {in_manifest!r}")
+    return manifest
+
+
+def _said_of_the_model(packed: ModelBin, manifest: Mapping[str, Any]) -> Iterator[Tuple[str, Any, Any]]:
+    """(what, as it is in model.bin, as the manifest has it)."""
+    model = read_tflite(packed.tflite)
+    for side, tensor in zip(("input", "output"), single_edges(model)):
+        scale, zero_point = float(tensor.scales[0]), int(tensor.zero_points[0])
+        found = {"shape": list(tensor.shape), "dtype": tensor.dtype, "scale": scale, "zero_point": zero_point}
+        yield side, found, {**manifest[side], "scale": float(np.float32(manifest[side]["scale"]))}
+    counts = Counter(op.code for graph in model.subgraphs for op in graph.ops)
+    yield "operators", dict(sorted(counts.items())), {op.get("name"): op.get("count") for op in manifest["operators"]}
+    answers = 0 if packed.known_answers is None else len(packed.known_answers.inputs)
+    yield "number of known answers", answers, manifest["known_answer_rows"]
+    inputs, outputs = (edge.shape for edge in single_edges(model))
+    labels, features = manifest["labels"], manifest["features"]
+    try:
+        yield "labels", check_labels(labels, outputs[-1]) if labels else [], labels
+        described = check_features(features, tuple(inputs))
+    except ExportError as error:
+        raise BundleError(f"{MANIFEST}: {error}") from error
+    profile = packed.input_profile
+    if described and profile is not None and profile.mean is not None and profile.std is not None:
+        known = [[float(m), float(s)] for m, s in zip(profile.mean, profile.std)]
+        said = [[float(np.float32(f["mean"])), float(np.float32(f["std"]))] for f in described]
+        yield "means and deviations", known, said

@@ -1,0 +1,44 @@
+"""What plan_ops makes of an operator, before the arena is laid out."""
+
+from dataclasses import dataclass
+from typing import Optional, Tuple
+
+from model_export.errors import ExportError
+from model_export.tflite_file import Op, Tensor
+
+
+class PlanError(ExportError):
+    """engine/direct cannot run this model. The message names the operator, its index and what is supported."""
+
+
+@dataclass
+class Step:
+    """One record before the arena is laid out: tensors instead of offsets."""
+
+    kind: str
+    op: Op
+    inputs: Tuple[int, ...]
+    output: int
+    in_hwc: Tuple[int, int, int]
+    out_hwc: Tuple[int, int, int]
+    kernel: Tuple[int, int] = (1, 1)
+    stride: Tuple[int, int] = (1, 1)
+    dilation: Tuple[int, int] = (1, 1)
+    padding: Tuple[int, int] = (0, 0)
+    weights_offset: int = 0
+    table: bytes = b""
+    scratch_bytes: int = 0
+    in_zero_point: int = 0
+    out_zero_point: int = 0
+    clamp: Tuple[int, int] = (-128, 127)
+    per_channel: bool = False
+    parameters: Tuple[int, ...] = ()
+    lag: Optional[int] = None
+    """Bytes the output must stay behind an input it overlaps (plan_arena); None where it must not overlap."""
+
+
+def check_int8(tensor: Tensor, what: str) -> None:
+    if tensor.dtype != "int8" or len(tensor.scales) != 1:
+        raise PlanError(
+            f"{what} ({tensor.name}) is {tensor.dtype} with {len(tensor.scales)} scales; supported is int8 with one"
+        )
