@@ -24,7 +24,7 @@ from orchestrator.audit.measured import wrong
 from orchestrator.audit.run import BROKEN, Prepared, Request, audit, prepare
 from orchestrator.demo.tasks import Request as DemoRequest
 from orchestrator.demo.tasks import breast_cancer, under_secure_sums
-from orchestrator.gateway.config import Config
+from orchestrator.gateway.settings import Config
 from orchestrator.wire.task import Evaluation, Task
 
 

@@ -96,12 +96,12 @@ def _run(arguments: argparse.Namespace) -> int:
     import json
 
     from orchestrator.cli.outcome import outcome
-    from orchestrator.cli.progress import logged
     from orchestrator.cli.round_bar import shown
     from orchestrator.cli.stopping import Stopped, stop_on_sigterm
     from orchestrator.cli.tables import say
     from orchestrator.gateway.config import load_config
     from orchestrator.gateway.federation import run_federation
+    from orchestrator.gateway.progress import logged
     from orchestrator.gateway.retraining import run_and_watch
 
     logs.configure(arguments)

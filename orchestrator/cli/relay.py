@@ -48,8 +48,8 @@ def register(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> No
 def _run(arguments: argparse.Namespace) -> int:
     import signal
 
-    from orchestrator.cli.progress import json_progress, line_progress
     from orchestrator.errors import UsageError
+    from orchestrator.gateway.progress import json_progress, line_progress
     from orchestrator.gateway.relay import Region, Relay
     from orchestrator.node.identity import NodeIdentity
     from orchestrator.wire.link import BrokerAddress

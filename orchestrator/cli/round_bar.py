@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import Any, Dict, Iterator, List, Optional, TextIO, Type
 
 from orchestrator.cli import screen
-from orchestrator.cli.progress import Progress, describe, json_progress
+from orchestrator.gateway.progress import Progress, describe, json_progress
 from orchestrator.wire.plain import plain
 
 _RECENT = 10

@@ -11,15 +11,16 @@ import tomli_w
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from orchestrator.cli.progress import describe, json_progress
 from orchestrator.demo.board import run_board
 from orchestrator.demo.processes import Federation
 from orchestrator.demo.report import assemble, plot_rounds, print_table
 from orchestrator.demo.tasks import TASKS, Prepared, Request, under_secure_sums
 from orchestrator.errors import EdgewardError, UsageError
 from orchestrator.gateway.broker import free_port
+from orchestrator.gateway.bundling import EVALUATION
 from orchestrator.gateway.evaluation import probabilities_of, score
-from orchestrator.gateway.federation import EVALUATION, write_json
+from orchestrator.gateway.federation import write_json
+from orchestrator.gateway.progress import describe, json_progress
 from orchestrator.node.data import load_dataset
 from orchestrator.wire.task import task_to_dict
 

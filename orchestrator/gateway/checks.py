@@ -5,7 +5,7 @@ is broken by itself is left out here: it has its own lines.
 """
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Dict, Iterator, List, NamedTuple, Optional, Set
+from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Set
 
 from model_export.errors import ExportError
 from model_export.model_bin import ModelBinError, check_model_name
@@ -14,6 +14,7 @@ from orchestrator.errors import EdgewardError, UsageError
 from orchestrator.gateway.broker import KINDS
 from orchestrator.gateway.run import neighbour_objections, strategy_objections
 from orchestrator.gateway.scores import STEERS_WITHIN
+from orchestrator.gateway.settings import Config, GatewaySettings
 from orchestrator.gateway.web.settings import WebSettings
 from orchestrator.node.cells import canonical
 from orchestrator.node.data import load_dataset
@@ -26,9 +27,6 @@ from orchestrator.wire.schema import Feature, Schema
 from orchestrator.wire.structure import attempt
 from orchestrator.wire.task import Evaluation, Rounds, Selection, Training
 from orchestrator.wire.topics import check_name
-
-if TYPE_CHECKING:
-    from orchestrator.gateway.config import Config, GatewaySettings
 
 MAX_PARAMETERS = MAX_TENSOR_BYTES // 4
 """The weights travel, and are computed with, as one float32 tensor; nodes accept none that is larger."""
@@ -50,7 +48,7 @@ FEW_ROWS = 20
 class Parts(NamedTuple):
     """The tables of an edgeward.toml that make sense by themselves; None for the others."""
 
-    gateway: "Optional[GatewaySettings]"
+    gateway: Optional[GatewaySettings]
     evaluation: Dict[str, str]
     calibration: str
     calibration_public: bool
@@ -65,7 +63,7 @@ class Parts(NamedTuple):
     privacy: Optional[Privacy]
 
 
-def parts_of(config: "Config") -> Parts:
+def parts_of(config: Config) -> Parts:
     task = config.task
     return Parts(
         config.gateway,
@@ -144,7 +142,7 @@ def mistakes(parts: Parts, base: Optional[Path] = None) -> List[str]:
     return found
 
 
-def _gateway(gateway: "GatewaySettings", base: Optional[Path]) -> Iterator[str]:
+def _gateway(gateway: GatewaySettings, base: Optional[Path]) -> Iterator[str]:
     try:
         check_name(gateway.federation, "federation")
     except UsageError as error:
@@ -177,7 +175,7 @@ def _gateway(gateway: "GatewaySettings", base: Optional[Path]) -> Iterator[str]:
         yield f"gateway.identity: {base / gateway.identity}: no such folder; `edgeward gateway init` makes one"
 
 
-def _certificate(gateway: "GatewaySettings") -> List[str]:
+def _certificate(gateway: GatewaySettings) -> List[str]:
     return [gateway.dashboard_cert, gateway.dashboard_key]
 
 

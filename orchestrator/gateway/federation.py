@@ -15,31 +15,29 @@ OUT/work and OUT/evaluation hold rows of the data: these are their owner's alone
 import dataclasses
 import json
 import os
-import shutil
 import time
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Dict, Optional, Tuple
 
 import numpy as np
 
-from model_export.client import run_worker
-from model_export.errors import ExportError
 from orchestrator.errors import EdgewardError, UsageError
-from orchestrator.gateway import leftover
 from orchestrator.gateway.audit import AUDIT_FILE
 from orchestrator.gateway.authority import Authority
 from orchestrator.gateway.broker import KINDS, OwnBroker
-from orchestrator.gateway.calibration import Calibration, quantization_rows
+from orchestrator.gateway.bundling import export, quantize
+from orchestrator.gateway.calibration import Calibration
 from orchestrator.gateway.clipped import in_words, of_run
-from orchestrator.gateway.config import Config, check_config
+from orchestrator.gateway.config import check_config
 from orchestrator.gateway.course import Progress
-from orchestrator.gateway.evaluation import EvaluationSet, Evaluator, probabilities_of, score
+from orchestrator.gateway.evaluation import EvaluationSet, Evaluator
 from orchestrator.gateway.gateway import Gateway
 from orchestrator.gateway.personalization import NO_BUNDLE, plan_personal
 from orchestrator.gateway.registry import keep_model
 from orchestrator.gateway.run import RunResult, Trained, final_weights, named_apart, open_run, run_id
 from orchestrator.gateway.running import Held
+from orchestrator.gateway.settings import Config
 from orchestrator.gateway.spent_elsewhere import spent_elsewhere
 from orchestrator.gateway.store import Store
 from orchestrator.gateway.web.child import DashboardProcess
@@ -49,15 +47,9 @@ from orchestrator.node.graph_check import check_graph
 from orchestrator.privacy.accounting_process import plan_apart, statement_apart
 from orchestrator.privacy.ckks_blocks import tenseal
 from orchestrator.privacy.participation import public_report, secret_sample
-from orchestrator.privacy.standardization import standardize
-from orchestrator.privacy.statement_page import markdown
 from orchestrator.wire.link import BrokerAddress, check_reachable
 from orchestrator.wire.process import peak_memory_mib
-from orchestrator.wire.schema import Schema
-from orchestrator.wire.task import Task, export_spec, plain_data, task_from_dict
-
-EVALUATION = "evaluation"
-"""Folder below OUT with rows of the data; never part of a bundle."""
+from orchestrator.wire.task import Task, export_spec, task_from_dict
 
 
 def run_federation(
@@ -211,7 +203,7 @@ def _open_or_prepare(
         return task_from_dict(stored[0], f"stored run {run}"), stored[1]
     work = out / "work"
     spec = export_spec(task, model)
-    prepared = _worker("prepare", spec, work, progress)
+    prepared = export("prepare", spec, work, progress)
     check_graph((work / "training.tflite").read_bytes())  # nodes do the same, and would all decline
     task = dataclasses.replace(task, training=dataclasses.replace(task.training, parameters=prepared["parameters"]))
     planned, spent = plan_apart(task)
@@ -219,15 +211,6 @@ def _open_or_prepare(
         progress({"event": "planned", "noise_multiplier": planned.privacy.noise_multiplier, "epsilon": spent})
     planned = plan_personal(planned, prepared["personal"])
     return open_run(store, run, planned, (work / "training.tflite").read_bytes(), np.load(work / "weights.npy"))
-
-
-def _worker(verb: str, spec: Dict[str, Any], out: Path, progress: Progress) -> Dict[str, Any]:
-    try:
-        # A worker that outlived a killed gateway would write into the same folder as the next one's.
-        first = leftover.ends_with(os.getpid())
-        return run_worker(verb, spec, out, lambda line: progress({"event": "export", "message": line}), first)
-    except ExportError as error:
-        raise EdgewardError(str(error)) from error
 
 
 def _authority(config: Config, base: Path) -> Optional[Authority]:
@@ -296,98 +279,6 @@ def _report(run: str, task: Task, result: RunResult, claim: Dict[str, Any], memo
 def stated(report: Dict[str, Any], task: Task) -> Dict[str, Any]:
     """The report as it is kept and shown: without who was in which round where that is secret."""
     return public_report(report) if secret_sample(task) else report
-
-
-def quantize(
-    task: Task,
-    model: Dict[str, Any],
-    trained: Trained,
-    rows: Optional[EvaluationSet],
-    calibration: Optional[Calibration],
-    claim: Dict[str, Any],
-    out: Path,
-    progress: Progress,
-    authority: Optional[Authority] = None,
-) -> Dict[str, Any]:
-    """Writes OUT/bundle with the worker; returns metrics, arena and the bundle's path.
-
-    No row of `rows` or `calibration` goes into the bundle: of rows it has figures, of calibration the int8 ranges, and deciles
-    where it is public. What the engines gave for `rows` is left in OUT/evaluation, for its owner alone.
-    """
-    shape = task.schema.input_shape
-    mean, std = trained.mean.reshape(shape), trained.std.reshape(shape)
-    work = out / "work" / "rows"
-    _make_private(work)
-    inputs, reference, origin = quantization_rows(task, mean, std, calibration)
-    np.save(work / "trained.npy", trained.weights)
-    np.save(work / "representative.npy", inputs)
-    spec: Dict[str, Any] = {
-        "model": model,
-        "name": task.name,
-        "input_shape": list(shape),
-        "classes": len(task.schema.classes),
-        "weights": str((work / "trained.npy").resolve()),
-        "representative": str((work / "representative.npy").resolve()),
-        "reference": None,
-        "origin": origin,
-        "labels": list(task.schema.classes),
-        "features": _describe_features(task.schema, mean, std),
-        "data_schema": plain_data(task.schema),
-        "privacy": claim,
-        "privacy_page": markdown(claim),
-    }
-    if reference is not None:
-        np.save(work / "reference.npy", reference)
-        spec["reference"] = str((work / "reference.npy").resolve())
-    if rows is not None:
-        np.save(work / "evaluation_x.npy", standardize(rows.x, mean, std))
-        np.save(work / "evaluation_y.npy", rows.y)
-        spec["evaluation"] = {key: str((work / f"evaluation_{key}.npy").resolve()) for key in "xy"}
-        spec["evaluation"]["outputs"] = str((out / EVALUATION).resolve())
-    if authority is not None:
-        spec["signing_key"] = str(authority.signing_key.resolve())
-    try:
-        bundled = _worker("bundle", spec, out / "bundle", progress)
-    finally:
-        shutil.rmtree(work)
-    answer: Dict[str, Any] = {
-        "bundle": str(out / "bundle"),
-        "arena": bundled["arena"],
-        "digest": bundled["model_digest"],
-    }
-    if rows is not None:
-        answer["metrics"] = _metrics(out / EVALUATION, rows, task.schema.classes)
-    return answer
-
-
-def _make_private(folder: Path) -> None:
-    """An empty folder that its owner alone may open."""
-    if folder.exists():
-        shutil.rmtree(folder)
-    folder.mkdir(parents=True, mode=0o700)
-
-
-def _metrics(folder: Path, rows: EvaluationSet, classes: Sequence[str]) -> Dict[str, Any]:
-    """{float, int8, tflm: evaluation.score} from the outputs the worker left."""
-    outputs = {
-        "float": np.load(folder / "float_probs.npy"),
-        "int8": np.load(folder / "int8_probs.npy"),
-        "tflm": probabilities_of(np.load(folder / "tflm_outputs.npy")),
-    }
-    return {engine: score(rows.y, found, rows.groups, classes) for engine, found in outputs.items()}
-
-
-def _describe_features(schema: Schema, mean: np.ndarray, std: np.ndarray) -> List[Dict[str, Any]]:
-    """One entry for each input on the last axis: how raw values become model inputs."""
-    if schema.kind == "signal":
-        # The data files hold counts; the model sees counts / unit_scale.
-        return [{"name": f"channel_{i}", "mean": 0.0, "std": float(schema.unit_scale)} for i in range(schema.channels)]
-    named = [
-        {"name": name, **({"transform": feature.transform} if feature.transform else {})}
-        for feature in schema.features
-        for name in ([f"{feature.name}={c}" for c in feature.categories] or [feature.name])
-    ]
-    return [{**entry, "mean": float(m), "std": float(s)} for entry, m, s in zip(named, mean, std)]
 
 
 def write_json(path: Path, data: Dict[str, Any]) -> None:

@@ -13,6 +13,7 @@ from typing import Any, Dict, Mapping, Optional
 import numpy as np
 
 from orchestrator.errors import EdgewardError, UsageError
+from orchestrator.gateway.bundling import quantize
 from orchestrator.gateway.calibration import Calibration
 from orchestrator.gateway.run import Trained
 from orchestrator.node.data import load_dataset
@@ -72,8 +73,6 @@ def personalize(
     calibration: data in the task's schema that sets the int8 ranges; without it tables use the federated statistics.
     model_file: the .keras file, for tasks whose model is one.
     """
-    from orchestrator.gateway.federation import quantize
-
     parts = read_personal(path)
     task: Task = parts["task"]
     model = dict(task.model)

@@ -15,7 +15,7 @@ import typing
 from typing import Any, Dict, List, NamedTuple, Tuple
 
 from model_export.models import DEFAULTS
-from orchestrator.gateway.config import Config, GatewaySettings
+from orchestrator.gateway.settings import Config, GatewaySettings
 from orchestrator.rounds import norm_bound
 from orchestrator.rounds.strategies import STRATEGIES
 from orchestrator.wire.protection import Aggregation, Privacy

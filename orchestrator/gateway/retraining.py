@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any, Dict
 
 from orchestrator.errors import UsageError
-from orchestrator.gateway.config import Config
 from orchestrator.gateway.course import Progress
 from orchestrator.gateway.federation import Orchestrator
+from orchestrator.gateway.settings import Config
 from orchestrator.wire.board_records import read_forwarded
 from orchestrator.wire.link import BrokerAddress, Disconnected, Link, Message, client_id
 from orchestrator.wire.topics import Topics

@@ -16,7 +16,7 @@ from orchestrator.audit.statement import PAGE, write_audit
 from orchestrator.cli.audit import _rows
 from orchestrator.demo.tasks import Prepared as DemoTask
 from orchestrator.errors import DataError, EdgewardError, UsageError
-from orchestrator.gateway.config import Config
+from orchestrator.gateway.settings import Config
 from orchestrator.privacy.statement import statement
 from orchestrator.wire.protection import Aggregation
 from orchestrator.wire.task import Task

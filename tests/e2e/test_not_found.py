@@ -9,7 +9,7 @@ from typing import Any, Iterator, List
 import pytest
 from harness import Harness, make_task, wait_for
 
-from orchestrator.cli.progress import describe
+from orchestrator.gateway.progress import describe
 from orchestrator.wire.body import encode_body
 from orchestrator.wire.link import Link
 from orchestrator.wire.topics import Topics

@@ -15,10 +15,10 @@ from harness import SIZE, Harness, make_task
 from orchestrator.errors import EdgewardError, UsageError, WireError
 from orchestrator.gateway.broker import free_port
 from orchestrator.gateway.checks import mistakes, parts_of
-from orchestrator.gateway.config import Config
 from orchestrator.gateway.gateway import Gateway
 from orchestrator.gateway.personalization import plan_personal, read_personal
 from orchestrator.gateway.retraining import run_and_watch
+from orchestrator.gateway.settings import Config
 from orchestrator.gateway.store import Store
 from orchestrator.node.agent import NodeAgent
 from orchestrator.node.data import Dataset

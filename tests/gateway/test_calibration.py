@@ -9,10 +9,10 @@ from stored_runs import finish_run, write_bundle, write_run
 
 from orchestrator.errors import UsageError
 from orchestrator.gateway.calibration import CALIBRATION_ROWS, Calibration, quantization_rows
-from orchestrator.gateway.config import Config
 from orchestrator.gateway.federation import Orchestrator
 from orchestrator.gateway.registry import keep_model
 from orchestrator.gateway.retraining import run_and_watch
+from orchestrator.gateway.settings import Config
 from orchestrator.gateway.store import Store
 from orchestrator.wire.schema import Feature, Schema
 from orchestrator.wire.task import Privacy, Task

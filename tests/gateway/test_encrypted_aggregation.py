@@ -10,8 +10,8 @@ import pytest
 
 from orchestrator.errors import PrivacyError, WireError
 from orchestrator.gateway import federation
-from orchestrator.gateway.config import Config
 from orchestrator.gateway.encrypted_aggregation import EncryptedAggregation
+from orchestrator.gateway.settings import Config
 from orchestrator.gateway.store import Store
 from orchestrator.privacy.ckks import BITS, Encryptor, KeyHolder, Summand, SumPlan, sign_summand
 from orchestrator.privacy.vector_layout import Layout, parts_of

@@ -69,9 +69,9 @@ WORKER = """
 import sys
 from pathlib import Path
 from model_export import client
-from orchestrator.gateway import federation
+from orchestrator.gateway import bundling
 client.sys = type("sys", (), {"executable": sys.argv[1]})
-federation._worker("prepare", {}, Path(sys.argv[2]), lambda event: print(event["message"], flush=True))
+bundling.export("prepare", {}, Path(sys.argv[2]), lambda event: print(event["message"], flush=True))
 """
 
 

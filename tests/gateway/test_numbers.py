@@ -8,7 +8,8 @@ from typing import Any, List, Tuple
 import pytest
 
 from orchestrator.errors import UsageError
-from orchestrator.gateway.config import GatewaySettings, load_config
+from orchestrator.gateway.config import load_config
+from orchestrator.gateway.settings import GatewaySettings
 from orchestrator.wire.task import Task
 
 TEXT = """

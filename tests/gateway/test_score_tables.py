@@ -4,9 +4,9 @@ import json
 
 import numpy as np
 
-from orchestrator.cli.progress import describe
 from orchestrator.cli.tables import scores
 from orchestrator.gateway.evaluation import score
+from orchestrator.gateway.progress import describe
 from orchestrator.gateway.score_tables import TOO_NOISY, chosen, page, renamed, site_rows
 from orchestrator.gateway.scores import figures, of_sums
 from orchestrator.wire.evaluation import count

@@ -11,10 +11,10 @@ from model_export.errors import ExportError
 from model_export.manifest import check_features
 from orchestrator.cli.score import _logarithm
 from orchestrator.errors import DataError, UsageError
+from orchestrator.gateway.bundling import describe_features
 from orchestrator.gateway.calibration import synthetic_inputs
-from orchestrator.gateway.config import Config
-from orchestrator.gateway.federation import _describe_features
 from orchestrator.gateway.retraining import run_and_watch
+from orchestrator.gateway.settings import Config
 from orchestrator.node.data import load_dataset
 from orchestrator.privacy.standardization import (
     exact_mean_and_std,
@@ -57,7 +57,7 @@ def test_statistics_are_of_the_logarithm_and_noise_hides_it_no_more() -> None:
 
 
 def test_a_bundle_says_so_and_gives_a_board_no_profile() -> None:
-    features = check_features(_describe_features(SCHEMA, np.zeros(2), np.ones(2)), (1, 2))
+    features = check_features(describe_features(SCHEMA, np.zeros(2), np.ones(2)), (1, 2))
     assert [feature.get("transform") for feature in features] == [None, "log"]
     reference = np.zeros((4, 2), np.int8)
     assert _profile((1, 2), features, reference) is None

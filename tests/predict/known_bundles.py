@@ -5,8 +5,8 @@ from typing import NamedTuple, Optional
 
 import numpy as np
 
+from orchestrator.gateway.bundling import quantize
 from orchestrator.gateway.calibration import Calibration
-from orchestrator.gateway.federation import quantize
 from orchestrator.gateway.run import Trained
 from orchestrator.privacy.accounting_process import statement_apart
 from orchestrator.wire.schema import Feature, Schema
