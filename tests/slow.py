@@ -14,6 +14,7 @@ SLOW = (
     "firmware",
     "hostile_gateway",
     "gateway/web",
+    "golden",
     "boards/test_any_record.py",
     "boards/test_load_monitor.py",
     "cli/test_audit_cli.py",

@@ -82,10 +82,10 @@ def test_selftest_passes(client):
 
 def test_metrics_at_a_rate(client):
     client.ask("metrics rate 20", "ok")
-    seen = [client.wait_for("metrics", "metrics rate") for _ in range(5)]
+    seen = [client.wait_for("metrics", "metrics rate") for _ in range(21)]
     client.ask("metrics rate 0", "ok")
-    apart_us = np.diff([record.t_us for record in seen])
-    assert (apart_us >= 15_000).all()
+    # The first may be late by almost 20 ms, on a busy machine by some more; from then on none comes before it is due.
+    assert seen[-1].t_us - seen[0].t_us > (20 - 1) * 20_000 - 60_000
     with pytest.raises(BoardError, match="bad_argument"):
         client.ask("metrics rate soon", "ok")
 
