@@ -70,24 +70,23 @@ class Orchestrator:
         check_config(config, base)  # refused before anything is prepared
         if config.task.aggregation.key_holder:
             tenseal()
-        out.mkdir(parents=True, exist_ok=True)
-        self._config, self._out = config, out
+        self._config, self._base, self._out = config, base, out
         self._connect_timeout_s = connect_timeout_s
         self._model = _absolute_model(config.task, base)
         self._rows = _evaluation_rows(config, base)
         self._calibration = _calibration(config, base)
-        self._authority = _authority(config, base)
-        self.address, self._broker = _broker(config, self._authority, out)
-        settings = _dashboard_settings(config, base, self._authority)
-        self._dashboard = (
-            DashboardProcess(out, settings, config.gateway.federation, self.address) if settings is not None else None
-        )
         self._show = progress
+        self._dashboard: Optional[DashboardProcess] = None
         self._open_things = ExitStack()
 
     def __enter__(self) -> "Orchestrator":
+        self._out.mkdir(parents=True, exist_ok=True)
         with ExitStack() as stack:
-            stack.enter_context(Held(self._out))
+            stack.enter_context(Held(self._out))  # before anything else of the folder, or a port, is opened
+            self._authority = _authority(self._config, self._base)
+            if self._authority is not None:
+                stack.callback(self._authority.close)
+            self.address, self._broker = _broker(self._config, self._authority, self._out)
             if self._broker is None:
                 check_reachable(self.address, self._connect_timeout_s)  # before minutes of preparation, not after
             else:
@@ -95,11 +94,11 @@ class Orchestrator:
                 self._broker.start()  # nodes find it and wait there, however long the preparation takes
             self._store = Store(self._out / "gateway.sqlite")
             stack.callback(self._store.close)
-            if self._authority is not None:
-                stack.callback(self._authority.close)
             self._show = self._store.audit(self._out / AUDIT_FILE).progress(self._show)
-            if self._dashboard is not None:
-                stack.enter_context(self._dashboard)
+            settings = _dashboard_settings(self._config, self._base, self._authority)
+            if settings is not None:
+                federation = self._config.gateway.federation
+                self._dashboard = stack.enter_context(DashboardProcess(self._out, settings, federation, self.address))
                 self._show({"event": "dashboard", "url": self._dashboard.url, "warning": self._dashboard.warning})
             self._open_things = stack.pop_all()
         return self

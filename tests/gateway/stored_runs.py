@@ -11,11 +11,14 @@ from orchestrator.wire.schema import Feature, Schema
 from orchestrator.wire.task import Task, Training, task_to_dict
 
 
+def make_task(training: "Training | None" = None, **fields: Any) -> Task:
+    schema = Schema("table", "y", ("a", "b"), {"0": 0}, (Feature("x", -1, 3),))
+    return Task("ward", schema, {"kind": "mlp", "hidden": []}, training or Training(rounds=2), **fields)
+
+
 def write_run(store: Store, run: str, at: float = 1000.0, training: "Training | None" = None, **fields: Any) -> None:
     """A run of two nodes, its first round done, the second open; a third node declined."""
-    schema = Schema("table", "y", ("a", "b"), {"0": 0}, (Feature("x", -1, 3),))
-    task = Task("ward", schema, {"kind": "mlp", "hidden": []}, training or Training(rounds=2), **fields)
-    store.create_run(run, task_to_dict(task), b"graph", np.zeros(3, np.float32))
+    store.create_run(run, task_to_dict(make_task(training, **fields)), b"graph", np.zeros(3, np.float32))
     store.put_phase(run, at, "gathering", -1, "")
     for event in (Started(at), Joined(at + 1, "icu", 40), Joined(at + 2, "er", 50), Declined(at + 3, "lab", "no")):
         store.append(run, event)

@@ -10,10 +10,13 @@ import time
 from pathlib import Path
 
 import pytest
+from stored_runs import make_task
 
 from orchestrator.gateway import leftover
 from orchestrator.gateway.broker import NOTE, OwnBroker, _accepts, free_port
 from orchestrator.gateway.federation import Orchestrator
+from orchestrator.gateway.settings import Config, GatewaySettings
+from orchestrator.wire.task import Training
 
 GATEWAY = """
 import sys, time
@@ -111,16 +114,13 @@ def test_another_process_under_the_same_number_is_left_alone(tmp_path: Path) -> 
         bystander.kill()
 
 
-def test_the_broker_is_open_before_the_model_is_prepared(tmp_path: Path) -> None:
+def test_the_broker_is_open_before_the_model_is_prepared(tmp_path: Path, kind: str) -> None:
     """TensorFlow may take half a minute, in which nodes come."""
-    orchestrator = Orchestrator.__new__(Orchestrator)
-    broker = OwnBroker(
-        "mosquitto" if shutil.which("mosquitto", path="/usr/bin:/usr/sbin") else "embedded", state=tmp_path
-    )
-    vars(orchestrator).update(_out=tmp_path, _broker=broker, _authority=None, _dashboard=None, _show=lambda event: None)
-    with orchestrator:
-        assert _accepts("127.0.0.1", broker.address.port)
-    assert not _accepts("127.0.0.1", broker.address.port)
+    port = free_port()
+    config = Config(make_task(Training(parameters=3)), GatewaySettings(broker=kind, port=port))
+    with Orchestrator(config, tmp_path, tmp_path / "out", lambda event: None, 1.0):
+        assert _accepts("127.0.0.1", port)
+    assert not _accepts("127.0.0.1", port)
 
 
 def test_a_broker_starts_whatever_the_umask(kind: str) -> None:
