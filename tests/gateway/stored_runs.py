@@ -12,7 +12,7 @@ from orchestrator.wire.task import Task, Training, task_to_dict
 
 
 def make_task(training: "Training | None" = None, **fields: Any) -> Task:
-    schema = Schema("table", "y", ("a", "b"), {"0": 0}, (Feature("x", -1, 3),))
+    schema = Schema("table", "y", ("a", "b"), {"0": 0, "1": 1}, (Feature("x", -1, 3),))
     return Task("ward", schema, {"kind": "mlp", "hidden": []}, training or Training(rounds=2), **fields)
 
 

@@ -16,7 +16,6 @@ from orchestrator.gateway import leftover
 from orchestrator.gateway.broker import NOTE, OwnBroker, _accepts, free_port
 from orchestrator.gateway.federation import Orchestrator
 from orchestrator.gateway.settings import Config, GatewaySettings
-from orchestrator.wire.task import Training
 
 GATEWAY = """
 import sys, time
@@ -117,7 +116,7 @@ def test_another_process_under_the_same_number_is_left_alone(tmp_path: Path) -> 
 def test_the_broker_is_open_before_the_model_is_prepared(tmp_path: Path, kind: str) -> None:
     """TensorFlow may take half a minute, in which nodes come."""
     port = free_port()
-    config = Config(make_task(Training(parameters=3)), GatewaySettings(broker=kind, port=port))
+    config = Config(make_task(), GatewaySettings(broker=kind, port=port))
     with Orchestrator(config, tmp_path, tmp_path / "out", lambda event: None, 1.0):
         assert _accepts("127.0.0.1", port)
     assert not _accepts("127.0.0.1", port)
