@@ -13,6 +13,7 @@ from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 from orchestrator.errors import UsageError
 from orchestrator.node.ledger import Ledger
 from orchestrator.node.policy import own_noise
+from orchestrator.privacy.releases import noise_multipliers
 from orchestrator.wire.plain import hex_name
 from orchestrator.wire.task import Task, describe_model, digest_of, task_from_dict
 
@@ -183,7 +184,7 @@ def _privacy(task: Task, epsilon: Optional[float]) -> List[str]:
     if privacy.noise == "distributed":
         left = f"; if all other nodes work with the gateway, only noise of multiplier {own_noise(task):.3g} is left"
     sampled = f", sampling rate {privacy.sampling_rate:g}" if privacy.within_node else ""
-    noise = ", ".join(f"{kind} {z:.3g}" for kind, z in task.noise_multipliers.items())
+    noise = ", ".join(f"{kind} {z:.3g}" for kind, z in noise_multipliers(task).items())
     return [
         f"claims epsilon {privacy.epsilon:g} at delta {privacy.delta:g} per {privacy.unit}; {counted}",
         f"noise added {where}, of multiplier: {noise}; {_times(task.steps, 'step')}{sampled}{left}",

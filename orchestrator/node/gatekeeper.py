@@ -28,6 +28,7 @@ from orchestrator.privacy.charges import Charge, charges_of
 from orchestrator.privacy.grids import on_grids
 from orchestrator.privacy.noise import SecureRandom
 from orchestrator.privacy.noisy_sum import noised_count
+from orchestrator.privacy.releases import releases_of
 from orchestrator.rounds.events import STATISTICS_ROUND
 from orchestrator.wire.task import Task, objection_to
 
@@ -352,18 +353,11 @@ class Gatekeeper:
 def reservation_of(run: str, digest: str, task: Task) -> Reservation:
     """Everything one run of `task` may release. Raises PrivacyError for a declaration whose loss cannot be stated."""
     sides = hashlib.sha256(json.dumps(asdict(task.schema), sort_keys=True).encode()).hexdigest()
-    charges = on_grids(task, charges_of(task)) if task.privacy.on else _without_privacy(task)
+    if task.privacy.on:
+        charges = on_grids(task, charges_of(task))
+    else:  # no epsilon bounds them, and the ledger says so
+        charges = tuple(Charge(r.kind, 0.0, count=r.count, group=r.group) for r in releases_of(task))
     return Reservation(run, digest, task.name, task.privacy.unit, charges, sides, task.evaluation.share)
-
-
-def _without_privacy(task: Task) -> Tuple[Charge, ...]:
-    """The same releases, with a noise multiplier of 0: no epsilon bounds them, and the ledger says so."""
-    charges = [Charge("training", 0.0, count=task.training.rounds)]
-    if task.standardizes:
-        charges.append(Charge("statistics", 0.0))
-    if task.evaluations:
-        charges.append(Charge("evaluation", 0.0, count=task.evaluations, group="held-out"))
-    return tuple(charges)
 
 
 def uses_of(task: Task, number: int) -> Dict[str, int]:
@@ -374,7 +368,7 @@ def uses_of(task: Task, number: int) -> Dict[str, int]:
     elif number == STATISTICS_ROUND:
         uses["statistics"] = 1
     elif number <= task.training.rounds:
-        uses["training"] = task.training.local_steps if task.privacy.within_node else 1
+        uses["training"] = releases_of(task)[0].each
     if task.evaluates(number):
         uses["evaluation"] = 1
     return uses

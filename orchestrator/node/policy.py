@@ -12,6 +12,7 @@ from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
 
 from orchestrator.errors import UsageError
 from orchestrator.privacy.noisy_sum import parties_of
+from orchestrator.privacy.releases import noise_multipliers, releases_of
 from orchestrator.wire.bounds import near
 from orchestrator.wire.protection import LEAST_NOISE, UNITS
 from orchestrator.wire.schema import Schema
@@ -187,7 +188,7 @@ class Policy:
         wanted = set(self.require.stages)
         if "noise" in wanted and (not task.privacy.on or task.privacy.noise == "gateway"):
             return Refusal("policy.stage", "this node's answers would leave it without any noise ('noise' is required)")
-        weak = {kind: z for kind, z in task.noise_multipliers.items() if 0 < z < LEAST_NOISE}
+        weak = {kind: z for kind, z in noise_multipliers(task).items() if 0 < z < LEAST_NOISE}
         if "noise" in wanted and weak:
             kind, least = min(weak.items(), key=lambda item: item[1])
             reason = f"noise of multiplier {least:g} on {kind} is next to none ('noise' is required: {LEAST_NOISE:g} at least)"
@@ -277,7 +278,7 @@ def own_noise(task: Task) -> float:
     if not task.privacy.on or task.privacy.noise == "gateway":
         return 0.0
     share = 1 / math.sqrt(parties_of(task))
-    return min(z * (1.0 if kind == "count" else share) for kind, z in task.noise_multipliers.items())
+    return min(r.noise_multiplier * (1.0 if r.alone else share) for r in releases_of(task))
 
 
 def smallest_cohort(task: Task) -> int:

@@ -13,8 +13,6 @@ from typing import Any, Callable, Container, Dict, List, Tuple
 
 from orchestrator.errors import PrivacyError
 from orchestrator.privacy.charges import (
-    GROUPS,
-    KINDS,
     LEAST_EXACT,
     Charge,
     Grid,
@@ -25,7 +23,8 @@ from orchestrator.privacy.charges import (
 )
 from orchestrator.privacy.clipping import with_clipping
 from orchestrator.privacy.closeness import Correction, correction
-from orchestrator.privacy.grids import MULTIPLIER_OF, grids_of
+from orchestrator.privacy.grids import grids_of
+from orchestrator.privacy.releases import GROUPS, KINDS, noise_multipliers
 from orchestrator.wire.protection import MOST_COUNT_NOISE
 from orchestrator.wire.task import Task
 
@@ -118,9 +117,9 @@ def plan_noise(task: Task) -> Task:
             planned = replace(planned, evaluation_noise_multiplier=EVALUATION_SHARE * noise)
         return replace(task, privacy=planned)
 
-    named = with_noise(0.0).privacy
+    named = noise_multipliers(with_noise(0.0))
     kinds = {charge.kind for charge in charges_of(with_noise(1.0)) if charge.group == "trained"} - {"count"}
-    if all(getattr(named, MULTIPLIER_OF[kind]) for kind in kinds):
+    if all(named[kind] for kind in kinds):
         return with_noise(privacy.noise_multiplier)
     each = f" in each of {privacy.runs} runs" if privacy.runs > 1 else ""
     stated = (
@@ -184,10 +183,6 @@ def _least_noise(with_noise: Callable[[float], Task], group: str, most: float, w
     return noise
 
 
-def _multiplier(task: Task, kind: str) -> float:
-    return float(getattr(task.privacy, MULTIPLIER_OF[kind]))
-
-
 def _parties(kind: str, release: Grid, parties: int) -> int:
     """How many parties' noise a release rests on: `parties` if given, but a node's own count on its own noise."""
     return release.parties if kind == "count" else parties or release.parties
@@ -213,11 +208,11 @@ def _stated(
         return math.inf
     if not chosen:
         return 0.0
-    factors = {}
+    declared, factors = noise_multipliers(task), {}
     for kind, release in grids_of(task).items():
         count = _parties(kind, release, parties)
         close = _close(release.mechanism, release.std, count, release.values * run)
-        real = close.gaussian_std / (release.bound * _multiplier(task, kind))
+        real = close.gaussian_std / (release.bound * declared[kind])
         factors[kind] = min(math.sqrt(count / release.parties), real)
     scaled = [replace(c, noise_multiplier=c.noise_multiplier * factors[c.kind]) for c in chosen]
     found = []

@@ -9,11 +9,9 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Callable, Dict, Iterable, List, NamedTuple, Optional, Tuple
 
 from orchestrator.errors import PrivacyError
-from orchestrator.privacy.participation import secret_sample
+from orchestrator.privacy.releases import GROUPS, KINDS, Release, releases_of
 from orchestrator.wire.task import Task
 
-KINDS = ("training", "statistics", "evaluation", "count")
-GROUPS = ("trained", "held-out")
 LEAST_EXACT = 0.1
 """Noise multiplier: an accountant needs gigabytes for less. What it spends, at least 50 in one release, is bounded instead."""
 
@@ -75,29 +73,13 @@ class Charge:
 def charges_of(task: Task, run: int = 1) -> Tuple[Charge, ...]:
     """Everything one unit may be part of in the first `run` trainings of `task`; empty for unit "none".
 
-    Records and patients: every gradient step, Poisson-sampled inside the nodes, the same whether a node adds all of the noise
-    or a share of it ("distributed": the multiplier is then of the sum's noise with exactly aggregation.honest survivors); and
-    once a run, the number of units the node states, with all of its noise from that node. Nodes: one update a round. They are
-    amplified only where the gateway samples them with its secret key and adds the noise itself: a node's own answer shows that it
-    was asked. Raises PrivacyError for a declaration whose loss cannot be stated.
+    Raises PrivacyError for a declaration whose loss cannot be stated.
     """
-    privacy = task.privacy
-    if not privacy.on:
+    if not task.privacy.on:
         return ()
     if run < 1:
         raise ValueError(f"run: {run}, the first training is 1")
-    charges: List[Charge] = [_node_training(task, run) if privacy.unit == "node" else _training(task, run)]
-    if privacy.within_node:
-        charges.append(Charge("count", privacy.count_noise, count=run))
-    if task.standardizes:
-        charges.append(Charge("statistics", privacy.statistics_noise_multiplier, count=run))
-    if task.evaluations:
-        # Held-out records and patients are never trained on. A whole node is on both sides of the split.
-        group = "held-out" if privacy.within_node else "trained"
-        charges.append(
-            Charge("evaluation", privacy.evaluation_noise_multiplier, count=task.evaluations * run, group=group)
-        )
-    return tuple(charges)
+    return tuple(_charge(task, release, run) for release in releases_of(task))
 
 
 def epsilon_of(charges: Iterable[Charge], delta: float, discretization: float = 1e-4) -> float:
@@ -142,32 +124,30 @@ def event_of(charge: Charge) -> Any:
     return event if charge.sampling_rate == 1 else dp_event.PoissonSampledDpEvent(charge.sampling_rate, event)
 
 
-def _training(task: Task, run: int) -> Charge:
-    privacy = task.privacy
-    return Charge("training", privacy.noise_multiplier, privacy.sampling_rate, task.steps * run)
-
-
-def _node_training(task: Task, run: int) -> Charge:
-    privacy, rounds = task.privacy, task.training.rounds
-    if privacy.bands > 1:
-        from orchestrator.privacy.correlated import most_participations, sensitivity
-
-        if privacy.clip_quantile:
-            raise PrivacyError(
-                "privacy.bands together with clip_quantile is not supported: correlated noise cancels over rounds only "
-                "while the clip norm stays; leave one of them out"
-            )
-        if privacy.mechanism == "skellam":
-            raise PrivacyError(
-                "privacy.bands with mechanism 'skellam' is not supported: correlated noise needs a finer grid than Skellam "
-                "noise can be drawn on; use 'discrete-gaussian'"
-            )
-        # All rounds are one Gaussian mechanism; only how often a node takes part raises what it can change.
-        most = sensitivity(privacy.bands, rounds, most_participations(rounds, privacy.bands), privacy.bands)
-        return Charge("training", privacy.noise_multiplier / most, count=run)
-    sampled = task.selection.sampling_rate if secret_sample(task) else 0.0
+def _charge(task: Task, release: Release, run: int) -> Charge:
+    if release.kind == "training" and task.privacy.bands > 1:
+        return _correlated(task, run)
     # With clip_quantile the multiplier is that of update and norm count together (Andrew et al. 2021, theorem 1).
-    return Charge("training", privacy.noise_multiplier, sampled or 1.0, rounds * run)
+    return Charge(release.kind, release.noise_multiplier, release.sampling_rate, release.count * run, release.group)
+
+
+def _correlated(task: Task, run: int) -> Charge:
+    """Of rounds whose noise is correlated: one Gaussian mechanism. Only how often a node takes part raises what it can change."""
+    from orchestrator.privacy.correlated import most_participations, sensitivity
+
+    privacy, rounds = task.privacy, task.training.rounds
+    if privacy.clip_quantile:
+        raise PrivacyError(
+            "privacy.bands together with clip_quantile is not supported: correlated noise cancels over rounds only "
+            "while the clip norm stays; leave one of them out"
+        )
+    if privacy.mechanism == "skellam":
+        raise PrivacyError(
+            "privacy.bands with mechanism 'skellam' is not supported: correlated noise needs a finer grid than Skellam "
+            "noise can be drawn on; use 'discrete-gaussian'"
+        )
+    most = sensitivity(privacy.bands, rounds, most_participations(rounds, privacy.bands), privacy.bands)
+    return Charge("training", privacy.noise_multiplier / most, count=run)
 
 
 def _of_group(charges: List[Charge], discretization: float) -> Callable[[float], float]:

@@ -13,19 +13,11 @@ from orchestrator.privacy.correlated import FRACTION_BITS
 from orchestrator.privacy.discrete import MAX_SIGMA, MAX_SKELLAM_VARIANCE
 from orchestrator.privacy.lattice import party_variance
 from orchestrator.privacy.noisy_sum import count_sum, evaluation_counts, statistics_sum, training_sum
+from orchestrator.privacy.releases import noise_multipliers
 from orchestrator.wire.task import Task
 
 ASSUMED_PARAMETERS = 10**7
 """Of a model whose size is not known (training.parameters 0)."""
-
-
-MULTIPLIER_OF = {
-    "training": "noise_multiplier",
-    "count": "count_noise",
-    "statistics": "statistics_noise_multiplier",
-    "evaluation": "evaluation_noise_multiplier",
-}
-"""kind of release -> the field of Privacy that declares its noise."""
 
 
 def grids_of(task: Task) -> Dict[str, Grid]:
@@ -58,13 +50,12 @@ def grids_of(task: Task) -> Dict[str, Grid]:
 
 def on_grids(task: Task, charges: Iterable[Charge]) -> Tuple[Charge, ...]:
     """The charges of one run of `task` as its noise is drawn: with grid, and the multiplier of the Gaussian it is closest to."""
-    grids = grids_of(task)
+    grids, declared = grids_of(task), noise_multipliers(task)
     found = []
     for charge in charges:
         grid = grids.get(charge.kind)
         if grid is not None:
-            declared = float(getattr(task.privacy, MULTIPLIER_OF[charge.kind]))
-            real = gaussian_std(grid.mechanism, grid.std, grid.parties) / (grid.bound * declared)
+            real = gaussian_std(grid.mechanism, grid.std, grid.parties) / (grid.bound * declared[charge.kind])
             grid = grid._replace(values=-(-grid.values // charge.count))
             charge = replace(charge, noise_multiplier=charge.noise_multiplier * min(1.0, real), grid=grid)
         found.append(charge)

@@ -333,18 +333,6 @@ class Task:
         return -(-self.training.rounds // self.evaluation.every) if self.evaluation.on else 0
 
     @property
-    def noise_multipliers(self) -> Dict[str, float]:
-        """Kind of release -> noise multiplier, of all that a run of the task releases; 0 where none is planned yet."""
-        privacy = self.privacy
-        kinds = {
-            "training": (True, privacy.noise_multiplier),
-            "statistics": (self.standardizes, privacy.statistics_noise_multiplier),
-            "evaluation": (self.evaluation.on, privacy.evaluation_noise_multiplier),
-            "count": (privacy.within_node, privacy.count_noise),
-        }
-        return {kind: multiplier for kind, (released, multiplier) in kinds.items() if privacy.on and released}
-
-    @property
     def standardizes(self) -> bool:
         """Whether there is a statistics round."""
         return self.schema.standardization == "federated" and bool(self.schema.numbers())
