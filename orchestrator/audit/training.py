@@ -25,7 +25,7 @@ from orchestrator.privacy.noisy_sum import statistics_sum, training_sum
 from orchestrator.privacy.standardization import exact_mean_and_std, mean_and_std, pooled, range_scaling
 from orchestrator.privacy.vector_layout import STATISTICS, UPDATE, Layout, bits_for, parts_of
 from orchestrator.rounds.strategies import make_strategy
-from orchestrator.rounds.strategy import OfTheMean, Update
+from orchestrator.rounds.strategy import Update, move_by_mean
 from orchestrator.wire.task import Evaluation, Task
 
 Told = Callable[[str, int, int], None]
@@ -104,8 +104,7 @@ class Playing:
                 self._told(what, number - 1, training.rounds)
                 updates = _updates(task, nodes, number, {"weights": current, "mean": mean, "std": std}, attack)
                 if isinstance(updates, np.ndarray):
-                    assert isinstance(strategy, OfTheMean)  # the task allows no other
-                    current, state = strategy.move(current, updates, state)
+                    current, state = move_by_mean(strategy, current, updates, state)
                 else:
                     current, state = strategy.aggregate(current, updates, state)
                 if number > training.rounds // 2:

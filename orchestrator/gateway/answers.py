@@ -13,7 +13,7 @@ from orchestrator.gateway.ledgers import CODE as LOST
 from orchestrator.gateway.refused import ANSWER, ANSWERS, Refused
 from orchestrator.gateway.secure_aggregation import SecureAggregation
 from orchestrator.rounds.events import Abstained, Arrived, Event
-from orchestrator.rounds.secure import ACKNOWLEDGED_STEPS, VECTOR_STEPS, SecureCoordinator
+from orchestrator.rounds.secure import ACKNOWLEDGED_STEPS, VECTOR_STEPS
 from orchestrator.wire.body import decode_body, require
 from orchestrator.wire.frames import Chunk, encode_frame
 from orchestrator.wire.refusals import code_in, text_of
@@ -146,7 +146,6 @@ class Answers:
     ) -> None:
         """A node's answer to a step of a secure round, or word that it is out of it."""
         assert self._secure is not None
-        assert isinstance(self._coordinator, SecureCoordinator)
         number, attempt = require(header, "round", int), require(header, "attempt", int)
         event: Optional[Event] = None
         if require(header, "run", str) == self._course.run and kind == "abstain" and self._open(node, number, attempt):

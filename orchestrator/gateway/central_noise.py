@@ -17,7 +17,7 @@ from orchestrator.privacy.lattice import Lattice, draw, make_lattice
 from orchestrator.privacy.noise import SecureRandom
 from orchestrator.privacy.noisy_sum import CLIP_NORM, WITHIN, NoisySum
 from orchestrator.rounds.events import Aggregate
-from orchestrator.rounds.strategy import OfTheMean
+from orchestrator.rounds.strategy import move_by_mean
 
 _ROWS, _CLIP = "noise.", "clip"
 _HALF = 0.5
@@ -38,10 +38,9 @@ class CentralAggregation(Aggregation):
     def _moved(
         self, action: Aggregate, known: float, sums: Dict[str, np.ndarray], shared: np.ndarray
     ) -> Tuple[np.ndarray, Tensors]:
-        assert isinstance(self._strategy, OfTheMean)  # the task allows no other
         state = self._strategy_state()
         mean, kept = self._noised_mean(action, shared.size, state)
-        moved, changed = self._strategy.move(shared, mean, state)
+        moved, changed = move_by_mean(self._strategy, shared, mean, state)
         return moved, {**changed, **kept}
 
     def _noised_mean(self, action: Aggregate, size: int, state: Tensors) -> Tuple[np.ndarray, Tensors]:

@@ -398,7 +398,6 @@ class Gateway:
         self._answers.said_otherwise(action.nodes)
         self._store.sync()  # nodes answer this step once, so what it is made of must not be lost
         if action.step == DECRYPT:
-            assert isinstance(self._secure, EncryptedAggregation)
             self._announcer.begin_step()
             self._announcer.pass_on(self._task.aggregation.key_holder, self._secure.passed_on(action))
             return

@@ -99,13 +99,10 @@ def _comments(table: Any) -> Dict[str, Tuple[str, str]]:
     source = textwrap.dedent(inspect.getsource(table))
     tokens = list(tokenize.generate_tokens(io.StringIO(source).readline))
     comments = {token.start[0]: token for token in tokens if token.type == tokenize.COMMENT}
-    definition = ast.parse(source).body[0]
-    assert isinstance(definition, ast.ClassDef)
     found = {}
-    for node in definition.body:
+    for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
-            assert node.end_lineno is not None
-            lines = [line for line in range(node.lineno, node.end_lineno + 1) if line in comments]
+            lines = [line for line in range(node.lineno, (node.end_lineno or node.lineno) + 1) if line in comments]
             text = " ".join(comments[line].string.lstrip("# ") for line in lines or _above(comments, node.lineno))
             match = re.fullmatch(r"(.*?) \[(.+)\]", text)
             if match:

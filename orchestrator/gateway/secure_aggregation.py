@@ -5,7 +5,7 @@ anything from which a single node's vector could be read.
 """
 
 from dataclasses import replace
-from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Tuple
+from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Optional, Tuple
 
 import numpy as np
 
@@ -45,7 +45,7 @@ from orchestrator.rounds.secure import (
     SHARES_OF,
     UNMASK,
 )
-from orchestrator.rounds.strategy import OfTheMean
+from orchestrator.rounds.strategy import move_by_mean
 from orchestrator.wire.body import MAX_HEADER_BYTES, decode_body, encode_body, require, require_map
 from orchestrator.wire.task import Task, digest_of, task_to_dict
 from orchestrator.wire.transparency import head_of, read_log, view_of
@@ -231,6 +231,10 @@ class SecureAggregation(Aggregation):
     def _key(self, action: Any, step: str) -> Tuple[str, int, int, str]:
         return self._run, action.round, action.attempt, step
 
+    def passed_on(self, action: Announce) -> Iterator[bytes]:
+        """Bodies for a key holder, each to be sent when the one before has come; masks need none."""
+        raise RoundError(f"step {action.step!r}: a masked sum has no key holder")
+
     def prepares(self, step: str, header: Dict[str, Any]) -> bool:
         """Whether an answer, checked before, brings something for the next round. In other steps nobody asked for that."""
         return step in _NEXT_STEP and NEXT in header
@@ -331,10 +335,9 @@ class SecureAggregation(Aggregation):
     ) -> Tuple[np.ndarray, Tensors]:
         if self._task.evaluates(action.round):
             self._take_sums(action, sums)
-        assert isinstance(self._strategy, OfTheMean)  # the task allows no other
         if TALLY in self._opened:
             self._tallies.add(self._opened[TALLY].values, self._units, len(action.nodes))
-        return self._strategy.move(shared, self._mean(action), self._strategy_state())
+        return move_by_mean(self._strategy, shared, self._mean(action), self._strategy_state())
 
     def _take_sums(self, action: Aggregate, sums: Dict[str, np.ndarray]) -> None:
         part = self._opened.get(EVALUATION)

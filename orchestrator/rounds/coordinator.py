@@ -159,6 +159,10 @@ class Coordinator:
         """Whether the open round is one that ends with its quorum-th update."""
         return self.plan.buffered and self.plan.trains(self.round)
 
+    def accepts_step(self, node: str, round_number: int, step: str, attempt: int) -> bool:
+        """Whether a node's answer to a step is waited for; rounds without secure sums have no steps."""
+        return False
+
     def accepts(self, node: str, round_number: int) -> bool:
         """Whether an update of this node for this round would count: the gateway asks before it stores one."""
         if self.phase != COLLECTING or node in self.arrived:

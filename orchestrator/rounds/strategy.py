@@ -56,6 +56,13 @@ class OfTheMean(WeightsOnly, ABC):
         return self.move(weights, weighted_mean(updates, weights.size), state)
 
 
+def move_by_mean(strategy: Strategy, weights: np.ndarray, mean: np.ndarray, state: State) -> Tuple[np.ndarray, State]:
+    """What `OfTheMean.move` gives; ValueError for a strategy that needs single updates."""
+    if not isinstance(strategy, OfTheMean):
+        raise ValueError(f"{type(strategy).__name__} needs single updates, and here is only their mean")
+    return strategy.move(weights, mean, state)
+
+
 def weighted_mean(updates: Iterable[Update], size: int) -> np.ndarray:
     """Sum of weight * delta over sum of weight, in float64; memory does not grow with the number of updates.
 
