@@ -92,7 +92,8 @@ KNOWN = {
         "(privacy.sampling_rate * sum((node.run.units for node in nodes.values())))",
     ),
     ("node/policy.py", "1 / math.sqrt(parties_of(task))"),
-    ("privacy/accounting.py", "close.gaussian_std / (release.bound * _multiplier(task, kind))"),
+    ("privacy/accounting.py", "close.gaussian_std / (release.bound * declared[kind])"),
+    ("privacy/grids.py", "gaussian_std(grid.mechanism, grid.std, grid.parties) / (grid.bound * declared[charge.kind])"),
 }
 
 

@@ -35,7 +35,7 @@ from orchestrator.gateway.evaluation import EvaluationSet, Evaluator
 from orchestrator.gateway.gateway import Gateway
 from orchestrator.gateway.personalization import NO_BUNDLE, plan_personal
 from orchestrator.gateway.registry import keep_model
-from orchestrator.gateway.run import RunResult, Trained, final_weights, named_apart, open_run, run_id
+from orchestrator.gateway.run import RunResult, Trained, final_weights, open_run, run_in
 from orchestrator.gateway.running import Held
 from orchestrator.gateway.settings import Config
 from orchestrator.gateway.spent_elsewhere import spent_elsewhere
@@ -120,7 +120,7 @@ class Orchestrator:
         return number
 
     def _run_id(self, number: int) -> str:
-        return run_id(self._config.task, number, named_apart(self._store, self._config.task))
+        return run_in(self._store, self._config.task, number)
 
     def train(self, number: int) -> Dict[str, Any]:
         """The `number`-th training (from 1), up to its bundle; one that was begun is continued."""

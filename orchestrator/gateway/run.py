@@ -1,6 +1,7 @@
 """A run as the store holds it: how it begins, what it leaves."""
 
 import hashlib
+import json
 from dataclasses import replace
 from typing import Any, Dict, Iterator, List, NamedTuple, Tuple
 
@@ -22,27 +23,55 @@ from orchestrator.rounds.strategies import STRATEGIES, make_strategy
 from orchestrator.rounds.strategy import Strategy
 from orchestrator.wire.plain import as_run_name
 from orchestrator.wire.protection import Aggregation
-from orchestrator.wire.task import Rounds, Selection, Task, Training, later_fields, task_from_dict, task_to_dict
+from orchestrator.wire.task import (
+    Rounds,
+    Selection,
+    Task,
+    Training,
+    later_fields,
+    stated_of,
+    task_from_dict,
+    task_to_dict,
+)
 
 
-def run_id(task: Task, number: int = 1, other: bool = False) -> str:
-    """A name for the `number`-th training of a task: readable, and another one if the task changes.
+def run_id(task: Task, number: int = 1) -> str:
+    """A name for the `number`-th training of a task: readable, and another one where what the task states changes.
 
-    A task that states no clip norm is named as it was when that meant 1. `other`: named apart from one that states 1.
+    Fields that have their default take no part, so that a field a later version adds renames no run.
     """
-    if task.privacy.on and not task.privacy.clip_norm:
-        task = replace(task, privacy=replace(task.privacy, clip_norm=1.0))
-    stated = repr(task) + later_fields(task) + ("other clip norm" if other else "")
+    return _named(task, json.dumps(stated_of(task), sort_keys=True), number)
+
+
+def run_in(store: Store, task: Task, number: int = 1) -> str:
+    """The name of the `number`-th training of a task in this store, which may be one that an earlier version gave."""
+    name = run_id(task, number)
+    before = _name_before(task, number, _named_apart(store, task))
+    return before if store.find_run(name) is None and store.find_run(before) is not None else name
+
+
+def _named(task: Task, stated: str, number: int) -> str:
     name = f"{as_run_name(task.name)}-{hashlib.sha256(stated.encode()).hexdigest()[:8]}"
     return name if number == 1 else f"{name}-{number}"
 
 
-def named_apart(store: Store, task: Task) -> bool:
-    """Whether the store has this task's name for one that differs in what is meant by its clip norm alone (see `run_id`)."""
-    stored = store.find_run(run_id(task))
+def _name_before(task: Task, number: int = 1, other: bool = False) -> str:
+    """As version 0.1 named runs: by all fields. A task that states no clip norm was named as one that states 1.
+
+    `other`: named apart from one that states 1.
+    """
+    if task.privacy.on and not task.privacy.clip_norm:
+        task = replace(task, privacy=replace(task.privacy, clip_norm=1.0))
+    return _named(task, repr(task) + later_fields(task) + ("other clip norm" if other else ""), number)
+
+
+def _named_apart(store: Store, task: Task) -> bool:
+    """Whether the store has this task's earlier name for one that differs in what is meant by its clip norm alone."""
+    name = _name_before(task)
+    stored = store.find_run(name)
     if stored is None or not task.privacy.on:
         return False
-    before = task_from_dict(stored[0], f"stored run {run_id(task)}").privacy
+    before = task_from_dict(stored[0], f"stored run {name}").privacy
     if task.privacy.clip_norm:
         return before.clip_norm != task.privacy.clip_norm
     # Of before such tasks had a tally: then it stated 1, or nothing.

@@ -6,7 +6,7 @@ All of it is frozen and checked when built: a `Task` that exists is one that mak
 import hashlib
 import json
 import math
-from dataclasses import dataclass, field
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from typing import Any, Dict, Iterator, Mapping, Optional, Tuple, Union
 
 from orchestrator.errors import UsageError
@@ -361,6 +361,25 @@ def task_to_dict(task: Task) -> Dict[str, Any]:
         if written[table][name] == (list(default) if isinstance(default, tuple) else default):
             del written[table][name]
     return written
+
+
+def stated_of(declared: Any) -> Dict[str, Any]:
+    """A task, or a part of one, as plain data without what has its default."""
+    stated = {}
+    for field_of in fields(declared):
+        value = getattr(declared, field_of.name)
+        default = field_of.default if field_of.default_factory is MISSING else field_of.default_factory()
+        if value != default:
+            stated[field_of.name] = value
+    return {name: _stated(value) for name, value in stated.items()}
+
+
+def _stated(value: Any) -> Any:
+    if is_dataclass(value):
+        return stated_of(value)
+    if isinstance(value, (list, tuple)):
+        return [_stated(each) for each in value]
+    return {name: _stated(each) for name, each in value.items()} if isinstance(value, dict) else value
 
 
 def later_fields(task: Task) -> str:

@@ -1,14 +1,14 @@
 import os
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import List
+from typing import List, Tuple
 
 import numpy as np
 import pytest
 
 from orchestrator.errors import EdgewardError, UsageError
-from orchestrator.gateway.run import final_weights, named_apart, open_run, run_id, standardization
+from orchestrator.gateway.run import final_weights, open_run, run_id, run_in, standardization
 from orchestrator.gateway.store import Store
 from orchestrator.privacy.accounting import plan_noise
 from orchestrator.rounds.events import Arrived, Joined, Started
@@ -135,30 +135,46 @@ def test_a_signal_amid_a_transaction_is_what_comes_out(tmp_path: Path, durable: 
 
 
 def test_fields_of_later_versions_rename_no_run_and_ask_no_owner_again(tmp_path: Path) -> None:
-    """The name, and the digest that owners approve, which 0.1 gave to this very task."""
+    """The name in a store of 0.1, and the digest that owners approve, which 0.1 gave to this very task."""
     schema = Schema("table", "y", ("n", "p"), {"0": 0, "1": 1}, (Feature("x", -4, 4),))
     old = Task("ward", schema, {"kind": "mlp"}, Training(rounds=7), Privacy(epsilon=3.0))
-    assert run_id(old) == "ward-dc0f2ddf"
     assert digest_of(task_to_dict(old), b"graph") == "f9079faf8e5ff218f36bb078d7544b3bb94c5c427629b601a71be8d96e4989a1"
     counted = replace(old, privacy=replace(old.privacy, clip_tally=True))
-    assert run_id(counted) != run_id(old)
-    assert task_from_dict(task_to_dict(counted)) == counted
     logged = replace(old, schema=replace(schema, features=(Feature("x", 1, 4, transform="log"),)))
     plain = replace(old, schema=replace(schema, features=(Feature("x", 1, 4),)))
-    assert run_id(logged) != run_id(plain)
-    assert task_from_dict(task_to_dict(logged)) == logged
     unstated = replace(old, privacy=replace(old.privacy, clip_norm=0.0))
-    assert run_id(unstated) == run_id(old), "a store of 0.1 goes on where no clip norm is stated"
+    assert task_from_dict(task_to_dict(counted)) == counted
+    assert task_from_dict(task_to_dict(logged)) == logged
+    assert len({run_id(task) for task in (old, counted, logged, plain, unstated)}) == 5
 
     store = Store(tmp_path / "s.sqlite")
-    assert not named_apart(store, unstated)
-    open_run(store, run_id(old), old, b"graph", np.zeros(2, np.float32))  # of 0.1: 1 was stated, or nothing
-    assert not named_apart(store, unstated)
-    assert not named_apart(store, old)
+    assert run_in(store, old) == run_id(old)
+    open_run(store, "ward-dc0f2ddf", old, b"graph", np.zeros(2, np.float32))  # of 0.1: 1 was stated, or nothing
+    assert run_in(store, old) == run_in(store, unstated) == "ward-dc0f2ddf"
+    assert run_in(store, counted) == run_id(counted)
+    assert run_in(store, old, 2) == run_id(old, 2), "the next training has the new name"
 
-    store = Store(tmp_path / "new.sqlite")
+    store = Store(tmp_path / "between.sqlite")  # of later, when nothing stated meant no longer 1
     planned = plan_noise(replace(unstated, training=replace(old.training, parameters=4)))
-    open_run(store, run_id(unstated), planned, b"graph", np.zeros(2, np.float32))
-    assert not named_apart(store, unstated)
-    assert named_apart(store, old), "who states 1 gets a run with 1"
-    assert run_id(old, 2, other=True) != run_id(old, 2)
+    open_run(store, "ward-dc0f2ddf", planned, b"graph", np.zeros(2, np.float32))
+    assert run_in(store, unstated) == "ward-dc0f2ddf"
+    assert run_in(store, old) == run_id(old), "who states 1 gets a run with 1"
+
+
+def test_a_name_is_of_what_is_stated() -> None:
+    """Whatever fields a later version adds: with their default they take no part."""
+
+    @dataclass(frozen=True)
+    class Later(Privacy):
+        added: float = 0.5
+        more: Tuple[str, ...] = ()
+
+    @dataclass(frozen=True)
+    class LaterTask(Task):
+        analysis: str = "training"
+
+    now = Task("ward", task().schema, {"kind": "mlp"}, Training(rounds=7), Privacy(epsilon=3.0))
+    later = LaterTask("ward", now.schema, now.model, now.training, Later(epsilon=3.0))
+    assert run_id(later) == run_id(now)
+    assert run_id(replace(later, privacy=Later(epsilon=3.0, added=0.6))) != run_id(now)
+    assert run_id(replace(later, analysis="kmeans")) != run_id(now)
