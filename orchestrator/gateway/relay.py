@@ -23,7 +23,7 @@ import numpy as np
 from orchestrator.errors import EdgewardError, UsageError, WireError
 from orchestrator.gateway.authority import Authority
 from orchestrator.gateway.broker import KINDS, OwnBroker
-from orchestrator.gateway.course import Progress
+from orchestrator.gateway.course import MOST_RECORDS, Progress
 from orchestrator.gateway.gateway import Gateway, Supply
 from orchestrator.gateway.run import open_run, strategy_of
 from orchestrator.gateway.store import Store
@@ -35,7 +35,6 @@ from orchestrator.wire.body import encode_body, require
 from orchestrator.wire.codec import ERROR_FEEDBACK, EXACT, decode_update, encode_update
 from orchestrator.wire.link import BrokerAddress
 from orchestrator.wire.plain import run_name
-from orchestrator.wire.process import peak_memory_mib
 from orchestrator.wire.task import Rounds, Selection, Task, task_from_dict
 
 log = logging.getLogger("edgeward.relay")
@@ -180,7 +179,7 @@ class Relay(NodeAgent):
         if self._lower.failure is not None:
             raise EdgewardError(f"the region's gateway failed: {self._lower.failure}") from self._lower.failure
         records = self._lower.records
-        total = sum(records.values())
+        total = min(MOST_RECORDS, sum(records.values()))  # one node's claim must not put its whole region out
         if len(records) >= self._region.rounds.nodes and total > self._joined_with:
             self._joined_with = total
             log.info("joined above with %d records of %d nodes", total, len(records))
@@ -224,7 +223,7 @@ class Relay(NodeAgent):
             float(np.linalg.norm(vector)), 1e-30
         )
         header = {"kind": "update", "run": run.id, "round": number, "records": records, "codec": codec}
-        body = encode_body({**header, "codec_error": float(error), "memory_mib": peak_memory_mib()}, sent)
+        body = encode_body({**header, "codec_error": float(error), "memory_mib": self._memory.peak_mib()}, sent)
         self._store.release(run.id, number, run.digest, body, {})
         return body
 
@@ -257,14 +256,21 @@ class Relay(NodeAgent):
             except queue.Empty:
                 self._look_below()
                 self._link.pump()
-                while not self._link.events.empty():
-                    self._handle(self._link.events.get())
+                self._hear()
                 newest = None if work.round is None else work.round[0].get("round")
                 if self._at is not work or self._stopping or (isinstance(newest, int) and newest > number):
                     raise WireError(f"round {number} is over above; its answer is not needed any more") from None
                 continue
             if answered == number:
-                return vector, records
+                return vector, min(MOST_RECORDS, records)
+
+    def _hear(self) -> None:
+        """Takes what came from above meanwhile. What makes no sense is refused as always, and does not end the round at hand."""
+        while not self._link.events.empty():
+            try:
+                self._handle(self._link.events.get())
+            except WireError as error:
+                self._refuse("a message", error)
 
     def _finish(self, header: Dict[str, Any], tensors: Dict[str, np.ndarray]) -> None:
         if self._run is not None and header.get("run") == self._run.id and self._lower is not None:

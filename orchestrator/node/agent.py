@@ -316,7 +316,8 @@ class NodeAgent:
             unable = objection_to_encrypting(task, self._name)
             if unable:
                 raise UsageError(unable)
-            certificates = self._peers.see_log(read_log(require({"certificates": [], **header}, "certificates", list)))
+            shown = read_log(require({"certificates": [], **header}, "certificates", list))
+            certificates = self._peers.see_log(shown, task.aggregation.secure)
         except (PrivacyError, UsageError) as error:
             self._stay_out(run, Refusal(error.code, str(error)), header, tensors)
             return
@@ -514,8 +515,11 @@ class NodeAgent:
         self._send(encode_body({"kind": "abstain", **about, "code": reason.code}))
 
     def _finish(self, header: Dict[str, Any], tensors: Dict[str, np.ndarray]) -> None:
-        run = self._runs.find(require(header, "run", str))
+        name = require(header, "run", str)
+        self._asked.pop(name, None)  # an owner's yes that comes later spends nothing on a run that is over
+        run = self._runs.find(name)
         if run is None:
+            self._runs.end(name)
             return
         self._runs.turn_to(run.id)
         log.info("run %s is over: %s", run.id, header.get("reason") or "finished")

@@ -19,7 +19,7 @@ from typing import Any, Dict, NamedTuple, Optional, Tuple
 
 import numpy as np
 
-from orchestrator.errors import EdgewardError, PrivacyError, UsageError, WireError
+from orchestrator.errors import EdgewardError, PeerError, PrivacyError, UsageError, WireError
 from orchestrator.node.agent import NodeAgent
 from orchestrator.node.approval import digest_of
 from orchestrator.node.contribution import Run
@@ -35,7 +35,6 @@ from orchestrator.rounds.secure import CONTEXT, DECRYPT
 from orchestrator.wire.body import decode_body, encode_body, require
 from orchestrator.wire.link import BrokerAddress
 from orchestrator.wire.plain import run_name
-from orchestrator.wire.process import peak_memory_mib
 from orchestrator.wire.task import Task, task_from_dict
 from orchestrator.wire.transparency import read_log
 
@@ -92,11 +91,12 @@ class KeyHolderAgent(NodeAgent):
         try:
             task = task_from_dict(require(header, "task", dict), "the gateway's task")
             self._check_role(task)
-            certificates = self._peers.see_log(read_log(require({"certificates": [], **header}, "certificates", list)))
+            shown = read_log(require({"certificates": [], **header}, "certificates", list))
+            certificates = self._peers.see_log(shown, needed=True)
         except (UsageError, PrivacyError) as error:
             log.error("declined run %s: %s", run, error)
             self._runs.end(run)
-            self._set_presence(kind="declined", run=run, code="task")
+            self._set_presence(kind="declined", run=run, code=error.code if isinstance(error, PeerError) else "task")
             return
         graph = tensors["graph"].tobytes()
         nothing = Dataset(np.zeros((0, *task.schema.input_shape), np.float32), np.zeros(0, np.int32))
@@ -238,7 +238,7 @@ class KeyHolderAgent(NodeAgent):
 
     def _answer(self, key: Key, step: str, fields: Dict[str, Any], tensors: Tensors) -> bytes:
         about = {"kind": "step", "run": key[0], "round": key[1], "attempt": key[2], "step": step}
-        return encode_body({**about, **fields, "memory_mib": peak_memory_mib()}, tensors, level=1)
+        return encode_body({**about, **fields, "memory_mib": self._memory.peak_mib()}, tensors, level=1)
 
     def _session(self, key: Key) -> bytes:
         return session_id(self._federation, *key)

@@ -37,7 +37,9 @@ UNCONFIRMED = "a party was not confirmed by this node's owner (on the node: edge
 TOO_FEW = "this node's owner confirmed fewer peers than the task needs (on the node: edgeward node peers)"
 NOT_LOGGED = "a party's certificate is not the newest of its name in the certificate log this node knows"
 OTHER_LOG = "the certificate log does not continue the one this node saw before"
+NO_LOG = "the task came without the certificate log, and nothing else shows whom the authority certified as this node's peers"
 
+GATEWAY = "gateway"
 _MOST_BYTES = 8192
 _Check = Callable[[bytes, bytes], bool]
 """(message, signature) -> whether it is that peer's."""
@@ -138,14 +140,20 @@ class Peers:
             if name not in (self._name, *apart, *said) and entry.key:
                 self._note_pending(name, entry.key)
 
-    def see_log(self, entries: Sequence[transparency.Entry]) -> int:
+    def see_log(self, entries: Sequence[transparency.Entry], needed: bool = False) -> int:
         """Notes what a run's task shows of the certificate log (`transparency.read_log`); how many entries the run goes by.
 
+        needed: for a secure sum. A gateway that is the authority and showed no log could certify puppets without a trace.
+
         It may end before what this node saw before, with another run: what is revoked by then stays revoked here. Raises
-        PeerError where it differs from what this node saw, is not the authority's, or names another key under this
-        node's own name. Without an identity there is no log, and nothing is noted.
+        PeerError where it differs from what this node saw, is not the authority's, names another key under this
+        node's own name, or is needed and not there. Without an identity there is no log, and nothing is noted.
         """
-        if self._authority is None or not entries:
+        if self._authority is None:
+            return 0
+        if not entries:
+            if needed:
+                raise PeerError(NO_LOG, "peers.log")
             return 0
         if entries[-1].seq <= len(self._log):
             if tuple(entries) != self._log[entries[0].seq - 1 : entries[-1].seq]:
@@ -155,6 +163,7 @@ class Peers:
         try:
             new = transparency.check_extends(transparency.head_of(self._log), entries)
             transparency.check_signed(new, _elliptic(self._authority))
+            transparency.check_keys((*self._log, *new), GATEWAY)
         except WireError as error:
             log.error("the gateway shows another certificate log than before: %s", error)
             raise PeerError(OTHER_LOG, "peers.log") from error

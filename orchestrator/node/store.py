@@ -158,7 +158,8 @@ class NodeStore:
         A yes is noted durably first. The same one again costs nothing: its answer is known.
         """
         with self._writing():
-            # Written so that a clock put back forgets nothing.
+            # A clock put back forgets nothing; what was noted while it was ahead counts for a day from now, not for years.
+            self._db.execute("UPDATE looks SET at = ? WHERE at > ?", (now, now))
             self._db.execute("DELETE FROM looks WHERE at < ? - 86400.0", (now,))
             if self._db.execute("SELECT 1 FROM looks WHERE what = ?", (what,)).fetchone() is not None:
                 return True

@@ -125,6 +125,21 @@ def check_signed(entries: Sequence[Entry], authority: ec.EllipticCurvePublicKey)
         raise WireError(f"entry {entries[-1].seq} of the certificate log is not signed by the authority") from error
 
 
+def check_keys(entries: Iterable[Entry], gateway: str) -> None:
+    """Raises WireError for a certificate without its key's fingerprint behind one with it.
+
+    Only what an older authority had issued before the log began stands there by its serial, under which any key can be
+    certified. The log begins with the certificate of `gateway`, whose key was known.
+    """
+    keyed = False
+    for entry in entries:
+        if entry.event != ISSUED or entry.name == gateway:
+            continue
+        if keyed and not entry.key:
+            raise WireError(f"entry {entry.seq} of the certificate log names no key, though later than entries that do")
+        keyed = keyed or bool(entry.key)
+
+
 def newest_of(entries: Iterable[Entry]) -> Dict[str, Entry]:
     """name -> its newest certificate that is not revoked; names without one are left out."""
     valid: Dict[str, Dict[str, Entry]] = {}

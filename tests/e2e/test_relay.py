@@ -7,6 +7,7 @@ import sys
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Dict, Iterator, List
 
 import numpy as np
@@ -14,8 +15,16 @@ import pytest
 from harness import HERE, RECORDS, Harness, events, expected_weights, finish, make_task, wait_for
 
 from orchestrator.gateway.broker import free_port
-from orchestrator.gateway.relay import objection_to_relaying
-from orchestrator.wire.task import Evaluation, Selection, Task
+from orchestrator.gateway.course import MOST_RECORDS
+from orchestrator.gateway.relay import Region, Relay, objection_to_relaying
+from orchestrator.node.contribution import Run
+from orchestrator.node.data import Dataset
+from orchestrator.wire.body import encode_body
+from orchestrator.wire.frames import encode_frame, split
+from orchestrator.wire.link import BrokerAddress, Link
+from orchestrator.wire.task import Evaluation, Rounds, Selection, Task
+from orchestrator.wire.topics import Topics
+from orchestrator.wire.transfer import transfer_id
 
 MAIN = [sys.executable, "-m", "orchestrator.cli.main"]
 
@@ -97,6 +106,40 @@ def test_a_region_that_loses_a_node_counts_with_the_records_it_has(tmp_path: Pat
         flat = expected_weights([[*nodes, "c"] for nodes in cohorts])
         assert cohorts == [["a"]] * 3
         np.testing.assert_allclose(np.array(result["weights"], np.float32), flat, rtol=1e-5, atol=1e-6)
+
+
+def test_nonsense_from_above_is_refused_and_the_round_at_hand_goes_on(tmp_path: Path) -> None:
+    """At a broker without identities anybody can send it."""
+    with regions(tmp_path, rounds=1, statistics=False, deadline_s=15.0) as made:
+        gateway = made.harness.gateway()
+        north = made.relay("north", 1)
+        made.relay("south", 1)
+        made.leaf("north", "a", 4.0)
+        made.leaf("south", "c")
+        wait_for(north, "round", round=1)
+        somebody = Link(made.harness.broker.address, "somebody", [])
+        somebody.open(60)
+        body = encode_body({"kind": "nonsense", "run": "run"})
+        for chunk in split(transfer_id(body), body):
+            somebody.publish(Topics("test").down("north"), encode_frame(chunk))
+        somebody.flush(10)
+        told = list(events(gateway))
+        somebody.close()
+        assert told[-1]["event"] == "weights"
+        assert [e["round"] for e in told if e["event"] == "round"] == [1], "nobody had to be asked again"
+
+
+def test_what_one_node_claims_does_not_put_its_region_out(tmp_path: Path) -> None:
+    """A gateway takes no more than MOST_RECORDS of a node, and a region is a node to it."""
+    region = Region("test", Rounds(2, 2, provided=True))
+    relay = Relay(BrokerAddress("127.0.0.1", 1), "test", "north", tmp_path, region)
+    nothing = Dataset(np.zeros((0, 1), np.float32), np.zeros(0, np.int32))
+    relay._runs.begin(Run("run", "digest", make_task(), b"", nothing, nothing))
+    relay._lower = SimpleNamespace(failure=None, records={"a": MOST_RECORDS, "b": 30})  # type: ignore[assignment]
+    relay._look_below()
+    assert relay._presence == {"kind": "ready", "run": "run", "records": MOST_RECORDS}
+    relay._store.close()
+    relay._lock.free()
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import pytest
 from orchestrator.errors import PrivacyError
 from orchestrator.gateway.authority import Authority
 from orchestrator.node.identity import NodeIdentity, install, make_node_request
-from orchestrator.node.peers import NOT_LOGGED, Peers
+from orchestrator.node.peers import NO_LOG, NOT_LOGGED, OTHER_LOG, Peers
 from orchestrator.node.store import NodeStore
 from orchestrator.wire.transparency import EMPTY, Entry, view_of
 
@@ -84,6 +84,8 @@ def test_a_run_goes_by_the_log_it_began_with_and_what_was_revoked_since_stays_re
     a.see_log(authority.log.entries())
     assert a.see_log(log) == 3
     assert a.see_log(()) == 0
+    with pytest.raises(PrivacyError, match=NO_LOG):
+        a.see_log((), needed=True)
     assert a.view() == view_of(authority.log.head)
     for seen in (0, 3, 4):
         with pytest.raises(PrivacyError, match=NOT_LOGGED):
@@ -186,6 +188,16 @@ def test_certificates_older_than_the_log_are_known_by_their_serial(
         a.admit("b", b.credential)
     with pytest.raises(PrivacyError, match="another key than when"):
         a.admit("b", Peers("b", NodeStore(tmp_path / "p.sqlite"), puppet).credential)
+
+
+def test_a_certificate_whose_key_the_log_hides_is_refused_once_the_log_names_keys(
+    authority: Authority, pair: Tuple[Peers, Peers]
+) -> None:
+    """Under one serial an authority can certify any number of keys: such an entry would show no puppet."""
+    a, _ = pair
+    with authority._db:
+        authority.log.append(authority._ca_key(), "issued", "c", "", "1234")
+    refused(a, authority.log.entries(), OTHER_LOG)
 
 
 def test_without_an_identity_there_is_no_log(tmp_path: Path, authority: Authority) -> None:

@@ -16,7 +16,7 @@ from orchestrator.node.data import Dataset
 from orchestrator.node.encrypted import EncryptedRound, objection_to_encrypting
 from orchestrator.node.identity import NodeIdentity, install, make_node_request
 from orchestrator.node.key_holder import KeyHolderAgent
-from orchestrator.node.peers import Peers
+from orchestrator.node.peers import NO_LOG, Peers
 from orchestrator.node.store import NodeStore
 from orchestrator.privacy.ckks import BITS, Hidden, KeyHolder, Receiver, Summand, SumPlan, context_message, sign_summand
 from orchestrator.privacy.ckks_blocks import encrypt_block
@@ -28,6 +28,7 @@ from orchestrator.wire.protection import Aggregation
 from orchestrator.wire.refusals import TEXTS
 from orchestrator.wire.schema import Feature, Schema
 from orchestrator.wire.task import Privacy, Rounds, Task, Training, task_to_dict
+from orchestrator.wire.transparency import write_log
 
 pytest.importorskip("tenseal")
 SIZE, RECORDS = 5, 10
@@ -50,9 +51,9 @@ class Federation:
     def __init__(self, folder: Path, a_task: Optional[Task] = None, authority: Optional[Authority] = None) -> None:
         self.folder, self.task, self.authority = folder, a_task or task(), authority
         self.sent: List[Body] = []
-        self.key_holder()
         self.stores = {name: NodeStore(folder / f"{name}.sqlite") for name in NODES}
         self.peers = {n: Peers(n, store, self.identity(n), first_sight=True) for n, store in self.stores.items()}
+        self.key_holder()
         self.computed: List[str] = []
 
     def identity(self, name: str) -> Optional[NodeIdentity]:
@@ -64,7 +65,7 @@ class Federation:
         request = make_node_request(folder, name, "test")
         return install(folder, self.authority.sign(request, name), self.authority.ca_fingerprint)
 
-    def key_holder(self, told: Optional[Task] = None) -> None:
+    def key_holder(self, told: Optional[Task] = None, logged: bool = True) -> None:
         """Begins it, or begins it again with what it left on the disk."""
         address, state = BrokerAddress("127.0.0.1", 1), self.folder / "keys"
         self.agent = KeyHolderAgent(address, "test", "keys", state, identity=self.identity("keys"))
@@ -76,7 +77,9 @@ class Federation:
             abstain(header, reason)
 
         self.agent._abstain = noting  # type: ignore[method-assign]
-        header = {"kind": "task", "run": "run", "task": task_to_dict(told or self.task)}
+        header: Dict[str, Any] = {"kind": "task", "run": "run", "task": task_to_dict(told or self.task)}
+        if self.authority is not None and logged:
+            header["certificates"] = write_log(self.authority.log.entries())
         self.agent._take_task(header, {"graph": np.zeros(1, np.uint8)})
 
     def ask(self, step: str, attempt: int = 1, number: int = 1, **fields: Any) -> Body:
@@ -453,6 +456,16 @@ def test_a_task_that_names_somebody_else_is_declined(tmp_path: Path, caplog: pyt
     federation.key_holder(told=task(holder="other"))
     assert federation.agent._presence == {"kind": "declined", "run": "run", "code": "task"}
     assert "names other as its key holder, not keys" in caplog.text
+    assert federation.context() == ({}, {})
+
+
+def test_a_key_holder_with_an_identity_opens_nothing_for_who_hides_the_certificate_log(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    federation = Federation(tmp_path, authority=Authority.create(tmp_path / "gateway", "test", []))
+    federation.key_holder(logged=False)
+    assert federation.agent._presence == {"kind": "declined", "run": "run", "code": "peers.log"}
+    assert NO_LOG in caplog.text
     assert federation.context() == ({}, {})
 
 

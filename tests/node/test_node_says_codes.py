@@ -403,6 +403,16 @@ def test_no_text_says_what_it_depends_on() -> None:
     assert len(set(TEXTS.values())) == len(TEXTS)
 
 
+def test_tries_noted_while_the_clock_was_ahead_count_for_a_day_and_not_for_years(tmp_path: Path) -> None:
+    """Nor does a clock that is put back forget them."""
+    store, now, day = NodeStore(tmp_path / "node.sqlite"), 1_800_000_000.0, 86400.0
+    assert store.may_look("ahead", now + 5 * 365 * day, 1)
+    assert not store.may_look("b", now, 1)
+    assert not store.may_look("b", now + 0.9 * day, 1)
+    assert store.may_look("b", now + 1.1 * day, 1)
+    store.close()
+
+
 def test_stores_of_other_versions_gain_the_tables(tmp_path: Path) -> None:
     store = NodeStore(tmp_path / "node.sqlite")
     store._db.execute("DROP TABLE counts")
