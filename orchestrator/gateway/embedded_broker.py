@@ -1,58 +1,67 @@
-"""`python -m orchestrator.gateway.embedded_broker HOST PORT`: amqtt, configured, until SIGTERM."""
+"""`python -m orchestrator.gateway.embedded_broker HOST PORT`: amqtt behind a guard, until SIGTERM."""
 
 import asyncio
 import logging
 import signal
+import socket
 import sys
 from typing import Any, Dict
 
-from orchestrator.wire.frames import CHUNK_BYTES
-from orchestrator.wire.plain import PlainFormatter
-
-log = logging.getLogger("edgeward.broker")
-
-MOST_PACKET_BYTES = 2 * CHUNK_BYTES
-"""A part of a body with its topic is a little over one CHUNK_BYTES."""
+from orchestrator.gateway.doorkeeper import BACKLOG
+from orchestrator.wire.plain import PlainFormatter, Sparing
 
 
-def configuration(host: str, port: int) -> Dict[str, Any]:
+def configuration() -> Dict[str, Any]:
     return {
-        "listeners": {"default": {"type": "tcp", "bind": f"{host}:{port}", "max_connections": 0}},
-        "plugins": {"amqtt.plugins.authentication.AnonymousAuthPlugin": {"allow_anonymous": True}},
+        "listeners": {"default": {"type": "external"}},
+        "plugins": {
+            "amqtt.plugins.authentication.AnonymousAuthPlugin": {"allow_anonymous": True},
+            "orchestrator.gateway.broker_guard.PassedOn": {},
+        },
     }
 
 
-def limit_packets() -> None:
-    """What announces more than any message of ours has is no client of ours: its connection ends, and nothing is read of it."""
-    from amqtt.mqtt.packet import MQTTFixedHeader
-
-    read = MQTTFixedHeader.from_stream.__func__
-
-    async def from_stream(kind: Any, reader: Any) -> Any:
-        header = await read(kind, reader)
-        if header is not None and header.remaining_length > MOST_PACKET_BYTES:
-            log.warning("a client announced a packet of %d bytes; its connection ends", header.remaining_length)
-            return None
-        return header
-
-    MQTTFixedHeader.from_stream = classmethod(from_stream)
+def listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listening = socket.socket(family, socket.SOCK_STREAM)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listening.bind((host, port))
+    listening.listen(BACKLOG)
+    listening.setblocking(False)
+    return listening
 
 
-async def serve(host: str, port: int) -> None:
-    from amqtt.broker import Broker
+async def serve(listening: socket.socket, stopped: asyncio.Event) -> None:
+    from orchestrator.gateway.broker_guard import MOST_UNDER_WAY, Guard, PassedOn, RetainingBroker
 
-    limit_packets()
-    broker = Broker(configuration(host, port))
-    stopped = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stopped.set)
+    broker = RetainingBroker(configuration())
+    broker.config.max_qos = 1  # what is sent at QoS 2 the guard lets nobody acknowledge
+    broker._broadcast_queue = asyncio.Queue(MOST_UNDER_WAY)  # the version of amqtt is pinned
+    guard = Guard(broker)
+    plugin = broker.plugins_manager.get_plugin(PassedOn.__name__)
+    assert isinstance(plugin, PassedOn)
+    plugin.guard = guard
     await broker.start()
+    await guard.start(listening)
     await stopped.wait()
+    guard.close()
     await broker.shutdown()
 
 
-if __name__ == "__main__":
+async def serve_until_told(listening: socket.socket) -> None:
+    stopped = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stopped.set)
+    await serve(listening, stopped)
+
+
+def main() -> None:
     screen = logging.StreamHandler()
     screen.setFormatter(PlainFormatter("%(levelname)s %(name)s: %(message)s"))
+    screen.addFilter(Sparing())
     logging.basicConfig(level=logging.WARNING, handlers=[screen])
-    asyncio.run(serve(sys.argv[1], int(sys.argv[2])))
+    asyncio.run(serve_until_told(listen(sys.argv[1], int(sys.argv[2]))))
+
+
+if __name__ == "__main__":
+    main()

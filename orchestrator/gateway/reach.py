@@ -8,7 +8,7 @@ from typing import Optional
 ECHO_EVERY_S = 2.0
 """How often a message of our own is sent, while nothing else comes."""
 
-SILENT_AFTER_S = 6.0
+SILENT_AFTER_S = 5.0
 """How long the broker may pass nothing on, our own message included, until it counts as out of reach."""
 
 RESTART_AFTER_S = 15.0

@@ -10,7 +10,7 @@ import hashlib
 import logging
 import re
 import time
-from typing import Any, Iterator, Tuple
+from typing import Any, Dict, Iterator, Tuple
 
 from orchestrator.errors import WireError
 
@@ -52,6 +52,25 @@ class PlainFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         return plain_lines(super().format(record), 4000)
+
+
+class Sparing(logging.Filter):
+    """For a log that strangers cause lines of: of each kind MOST, then one in OF; of exceptions one line, no traceback."""
+
+    MOST, OF = 20, 100
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._seen: Dict[Tuple[str, object], int] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        kind = (record.name, record.lineno)
+        count = self._seen[kind] = self._seen.get(kind, 0) + 1
+        if record.exc_info and record.exc_info[1] is not None:
+            error = record.exc_info[1]
+            record.msg, record.args = f"{record.getMessage()}: {type(error).__name__}: {error}", ()
+            record.exc_info = record.exc_text = None
+        return count <= self.MOST or count % self.OF == 0
 
 
 def plain_fields(value: Any, limit: int = LIMIT, depth: int = 50) -> Any:

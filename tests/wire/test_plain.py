@@ -1,5 +1,6 @@
 """Texts from elsewhere reach people as printable lines, and names from elsewhere never are paths."""
 
+import io
 import logging
 from typing import Any
 
@@ -12,6 +13,7 @@ from orchestrator.exposition import Page
 from orchestrator.gateway.run import run_id
 from orchestrator.wire.plain import (
     PlainFormatter,
+    Sparing,
     as_run_name,
     csv_cell,
     file_name,
@@ -160,3 +162,23 @@ def test_every_task_gives_a_run_that_nodes_take(name: str) -> None:
 def test_runs_of_readable_tasks_keep_their_names() -> None:
     assert run_id(TASK).startswith("ward-")
     assert len(run_id(TASK)) == len("ward-") + 8
+
+
+def test_a_sparing_log_says_each_kind_of_line_a_few_times_and_no_traceback() -> None:
+    sparing, lines = Sparing(), io.StringIO()
+    handler = logging.StreamHandler(lines)
+    handler.addFilter(sparing)
+    log = logging.Logger("flooded")
+    log.addHandler(handler)
+    for number in range(1000):
+        try:
+            raise ValueError(f"number {number}")
+        except ValueError:
+            log.exception("of a stranger")
+        if number % 100 == 0:
+            log.warning("of another kind")
+    said = lines.getvalue().splitlines()
+    assert said.count("of another kind") == 10
+    assert [line for line in said if line != "of another kind"] == [
+        f"of a stranger: ValueError: number {n}" for n in [*range(20), *range(99, 1000, 100)]
+    ]

@@ -16,13 +16,14 @@ from starlette.routing import Route
 
 from orchestrator.errors import EdgewardError
 from orchestrator.exposition import CONTENT_TYPE
-from orchestrator.gateway.web.doorkeeper import Doorkeeper
+from orchestrator.gateway.doorkeeper import Doorkeeper
 from orchestrator.gateway.web.guard import Guard, known_browser, session_token, set_browser, set_session
 from orchestrator.gateway.web.metrics import render
 from orchestrator.gateway.web.model import DashboardModel, to_json
 from orchestrator.gateway.web.password import Login
-from orchestrator.gateway.web.sessions import Sessions, TryLimit
+from orchestrator.gateway.web.sessions import Sessions, TryLimit, address_of
 from orchestrator.gateway.web.settings import WebSettings
+from orchestrator.gateway.web.turns import BusyError, Turns
 
 log = logging.getLogger("edgeward.dashboard")
 
@@ -46,7 +47,7 @@ class Dashboard:
         self._model, self._settings = model, settings
         self._login, self._sessions, self._limit = login, Sessions(), TryLimit()
         self._reader = ThreadPoolExecutor(1, "reader")
-        self._hasher = ThreadPoolExecutor(1, "password")
+        self._hasher, self._turns = ThreadPoolExecutor(1, "password"), Turns()
         self._streams = 0
         self._sections: Dict[str, str] = {}
         self._changed = asyncio.Condition()
@@ -70,7 +71,7 @@ class Dashboard:
             Route("/api/events", self._events),
         ]
         app = Starlette(routes=routes, lifespan=self._lifespan)
-        self._guard = Guard(app, settings, self._login, self._sessions, doorkeeper.asks)
+        self._guard = Guard(app, settings, self._login, self._sessions, doorkeeper)
         self.asgi = self._guard
 
     @asynccontextmanager
@@ -144,16 +145,20 @@ class Dashboard:
         if password is None:
             return JSONResponse({"error": 'expected {"password": "..."}'}, 400)
         browser = known_browser(request, self._settings, self._login.key)
-        address = request.client.host if request.client else ""
+        address = address_of(request.client.host) if request.client else ""
         who = f"browser {browser}" if browser else address
         # From here to the count nothing is awaited: whatever comes at the same time, however slowly, is counted one by one.
         wait = self._limit.wait_s(who, known=bool(browser))
         if wait > 0:
             told = {"error": f"too many attempts; try again in {wait:.0f} s"}
             return JSONResponse(told, 429, {"Retry-After": str(int(wait) + 1)})
-        loop = asyncio.get_running_loop()
         self._limit.failed(who, known=bool(browser))  # until proven otherwise
-        if not await loop.run_in_executor(self._hasher, self._login.accepts, password):
+        try:
+            async with self._turns.turn(bool(browser)):
+                right = await asyncio.get_running_loop().run_in_executor(self._hasher, self._login.accepts, password)
+        except BusyError:
+            return JSONResponse({"error": "too many attempts; try again in 10 s"}, 429, {"Retry-After": "10"})
+        if not right:
             log.warning("wrong password from %s", address)
             await asyncio.sleep(_FAILURE_PAUSE_S)
             return JSONResponse({"error": "wrong password"}, 401)

@@ -2,7 +2,7 @@
 
 import logging
 from http.cookies import CookieError, SimpleCookie
-from typing import Any, Callable, Optional
+from typing import Optional
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -11,6 +11,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, RedirectRespons
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from orchestrator.errors import EdgewardError
+from orchestrator.gateway.doorkeeper import Doorkeeper
 from orchestrator.gateway.web.browsers import AGE_S, browser_of, new_browser
 from orchestrator.gateway.web.password import Login
 from orchestrator.gateway.web.sessions import SESSION_S, Sessions
@@ -40,10 +41,10 @@ class Guard:
     """With a password everything but OPEN_PATHS needs a login; without one only loopback may ask (see WebSettings.check)."""
 
     def __init__(
-        self, app: ASGIApp, settings: WebSettings, login: Login, sessions: Sessions, asks: Callable[[Any], None]
+        self, app: ASGIApp, settings: WebSettings, login: Login, sessions: Sessions, doorkeeper: Doorkeeper
     ) -> None:
-        """`asks` is given the peer of every request, see doorkeeper.py."""
-        self._app, self._settings, self._login, self._sessions, self._asks = app, settings, login, sessions, asks
+        self._app, self._settings, self._login, self._sessions = app, settings, login, sessions
+        self._doorkeeper = doorkeeper
         self._version: Optional[str] = None
         self._noted = ""
 
@@ -52,7 +53,15 @@ class Guard:
             await self._app(scope, receive, send)
             return
 
-        self._asks(scope.get("client"))
+        peer = scope.get("client")
+        if scope["method"] in ("GET", "HEAD"):
+            self._doorkeeper.asks(peer)
+
+        async def whole() -> Message:
+            message = await receive()
+            if not message.get("more_body"):  # who holds a body back has not asked for anything
+                self._doorkeeper.asks(peer)
+            return message
 
         async def with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -60,13 +69,17 @@ class Guard:
                 for name, value in HEADERS.items():
                     headers.setdefault(name, value)
             await send(message)
+            self._doorkeeper.asks(peer)  # a part of the answer was accepted
 
         try:
             refusal = self._refusal(HTTPConnection(scope), scope["method"])
         except EdgewardError as error:  # of a login file that is no use: nobody is let in
             self._note(str(error))
             refusal = PlainTextResponse("the login file of this dashboard is of no use; its log says more\n", 503)
-        await (refusal or self._app)(scope, receive, with_headers)
+        try:
+            await (refusal or self._app)(scope, whole, with_headers)
+        finally:
+            self._doorkeeper.answered(peer)
 
     def _note(self, problem: str) -> None:
         if problem != self._noted:

@@ -13,8 +13,8 @@ from typing import Any, Dict, Optional
 
 import uvicorn
 
+from orchestrator.gateway.doorkeeper import BACKLOG, Doorkeeper, GuardedSocket
 from orchestrator.gateway.web.app import Dashboard
-from orchestrator.gateway.web.doorkeeper import BACKLOG, Doorkeeper, GuardedSocket
 from orchestrator.gateway.web.listener import Listener
 from orchestrator.gateway.web.model import DashboardModel
 from orchestrator.gateway.web.password import Login

@@ -1,6 +1,7 @@
 """Who is logged in, and how often somebody may try: both in memory, so a restart logs everybody out."""
 
 import hashlib
+import ipaddress
 import secrets
 import time
 from typing import Callable, Dict, List, Tuple
@@ -13,7 +14,7 @@ _FIRST_WAIT_S, _LONGEST_WAIT_S = 30.0, 900.0
 _FORGIVEN_S = 3600.0
 _MOST_ADDRESSES = 10_000
 TRIES_A_MINUTE = 60
-"""Failures of all addresses together, against guessing from many of them."""
+"""Failures of all addresses together, beyond which each has one free try: against guessing from many of them."""
 
 
 class Sessions:
@@ -56,16 +57,16 @@ class TryLimit:
     def wait_s(self, address: str, known: bool = False) -> float:
         """Seconds this address has to wait before its next try; 0 when it may.
 
-        known: the name of a browser that logged in before. What strangers do together is not held against it.
+        known: the name of a browser that logged in before. What strangers do together is not held against it, and against an
+        address that has not failed yet neither: who has the password gets in with the first try.
         """
         now = self._now()
         self._recent = [at for at in self._recent if now - at < 60.0]
-        if len(self._recent) >= TRIES_A_MINUTE and not known:
-            return 60.0 - (now - self._recent[0])
+        free = FREE_TRIES if known or len(self._recent) < TRIES_A_MINUTE else 1
         count, last = self._failures.get(address, (0, 0.0))
-        if count < FREE_TRIES or now - last > _FORGIVEN_S:
+        if count < free or now - last > _FORGIVEN_S:
             return 0.0
-        pause = min(_LONGEST_WAIT_S, _FIRST_WAIT_S * 2.0 ** (count - FREE_TRIES))
+        pause = min(_LONGEST_WAIT_S, _FIRST_WAIT_S * 2.0 ** max(0, count - FREE_TRIES))
         return max(0.0, last + pause - now)
 
     def failed(self, address: str, known: bool = False) -> None:
@@ -79,6 +80,17 @@ class TryLimit:
 
     def succeeded(self, address: str) -> None:
         self._failures.pop(address, None)
+
+
+def address_of(host: str) -> str:
+    """Under which address the tries of a host count: in IPv6 all of its network of 64 bits, which one machine usually has."""
+    try:
+        found = ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        return host
+    if found.version == 4:
+        return str(found)
+    return str(found.ipv4_mapped or ipaddress.ip_network((found, 64), strict=False))
 
 
 def _hash(token: str) -> str:

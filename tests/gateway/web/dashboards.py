@@ -54,8 +54,10 @@ def make_store(out: Path, rounds: int = 3, begun: int = 2, privacy: Optional[Pri
 class Client:
     """Plain requests, so that a test can say anything a stranger could."""
 
-    def __init__(self, port: int, tls: bool = False, host: str = "127.0.0.1") -> None:
+    def __init__(self, port: int, tls: bool = False, host: str = "127.0.0.1", source: str = "") -> None:
+        """source: an address of this machine from which to ask."""
         self.port, self.tls, self.host = port, tls, host
+        self._source = (source, 0) if source else None
         self.cookie = ""
 
     def ask(
@@ -66,7 +68,7 @@ class Client:
             context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
             link: Any = http.client.HTTPSConnection(self.host, self.port, timeout=60, context=context)
         else:
-            link = http.client.HTTPConnection(self.host, self.port, timeout=60)
+            link = http.client.HTTPConnection(self.host, self.port, timeout=60, source_address=self._source)
         told = {name.replace("_", "-"): value for name, value in headers.items()}
         if self.cookie:
             told.setdefault("Cookie", self.cookie)

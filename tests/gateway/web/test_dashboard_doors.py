@@ -9,6 +9,7 @@ import socket
 import stat
 import subprocess
 import threading
+import time
 from pathlib import Path
 from typing import List
 
@@ -16,10 +17,10 @@ import pytest
 from dashboards import MAIN, NOWHERE, PASSWORD, RUN, Client, dashboard, make_store
 
 from orchestrator.errors import UsageError
+from orchestrator.gateway.doorkeeper import MOST_CONNECTIONS
 from orchestrator.gateway.web.child import DashboardProcess
-from orchestrator.gateway.web.doorkeeper import MOST_CONNECTIONS
 from orchestrator.gateway.web.password import Login
-from orchestrator.gateway.web.sessions import FREE_TRIES, SESSION_S, Sessions, TryLimit
+from orchestrator.gateway.web.sessions import FREE_TRIES, SESSION_S, Sessions, TryLimit, address_of
 from orchestrator.gateway.web.settings import WebSettings
 
 
@@ -117,12 +118,31 @@ def test_floods_and_a_lost_file_open_nothing_and_close_nothing(tmp_path: Path) -
         assert client.ask("/healthz")[0] == 200
         for link in [*held, *half]:
             link.close()
+        # Nor do those who asked for something once, or hold back what a login says.
+        for says in ("GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\nGET /", f"{head}Content-Length: 20\r\n\r\n{{"):
+            crowd = [socket.create_connection(("127.0.0.1", client.port), timeout=60) for _ in range(MOST_CONNECTIONS)]
+            for link in crowd:
+                with contextlib.suppress(OSError):
+                    link.sendall(says.encode())
+            assert client.ask("/healthz")[0] == 200
+            for link in crowd:
+                link.close()
         # Who was here before is not held up by what others tried, and a page of brackets is no password.
         assert client.ask("/api/login", "POST", "[" * 3000, Content_Type="application/json", Cookie=browser)[0] == 400
         login = json.dumps({"password": PASSWORD})
         assert client.ask("/api/login", "POST", login, Content_Type="application/json", Cookie="")[0] == 429
         assert client.ask("/api/login", "POST", login, Content_Type="application/json", Cookie=browser)[0] == 200
         client.log_in(PASSWORD)
+        assert client.log_in(PASSWORD)[0] == 429
+        elsewhere = Client(client.port, source="127.0.0.9")
+        assert elsewhere.log_in(PASSWORD)[0] == 200
+        client.cookie = elsewhere.cookie
+        token = Login(tmp_path).new_token()  # logs nobody out
+        assert client.ask("/metrics", Cookie="", Authorization=f"Bearer {token}")[0] == 200
+        assert client.ask("/api/overview")[0] == 200
+        for text in ("[]", "{}", "", "null"):
+            (tmp_path / "dashboard-login.json").write_text(text)
+            assert client.ask("/api/overview")[0] == 503, text
         (tmp_path / "dashboard-login.json").unlink()
         assert process.pid is not None
         for _ in range(2):
@@ -130,6 +150,38 @@ def test_floods_and_a_lost_file_open_nothing_and_close_nothing(tmp_path: Path) -
             assert client.ask("/healthz")[0] == 200
             os.kill(process.pid, signal.SIGKILL)  # the next one knows that there was a password
             client.wait()
+
+
+def test_guesses_from_everywhere_wait_for_each_other_and_the_password_for_none(tmp_path: Path) -> None:
+    """While 20 addresses guess: it is the newest try that is hashed next."""
+    Login(tmp_path).set_password(PASSWORD)
+    with dashboard(tmp_path) as (client, _):
+        codes: List[int] = []
+
+        def guess(number: int) -> None:
+            codes.append(Client(client.port, source=f"127.0.2.{number}").log_in("wrong guess")[0])
+
+        threads = [threading.Thread(target=guess, args=(number,)) for number in range(1, 21)]
+        for thread in threads:
+            thread.start()
+        while not codes:
+            time.sleep(0.01)
+        waited_for = len(codes)
+        assert Client(client.port, source="127.0.0.9").log_in(PASSWORD)[0] == 200
+        waited_for = len(codes) - waited_for
+        for thread in threads:
+            thread.join()
+        print(f"{waited_for} of {len(codes)} guesses were answered before the password")
+        assert set(codes) <= {401, 429}
+        assert waited_for < len(codes) / 2
+
+
+def test_tries_of_a_network_count_together() -> None:
+    assert address_of("2001:db8::1") == address_of("2001:db8::ffff:2") == "2001:db8::/64"
+    assert address_of("2001:db8:0:1::1") != address_of("2001:db8::1")
+    assert address_of("::ffff:10.0.0.1") == address_of("10.0.0.1") == "10.0.0.1"
+    assert address_of("fe80::1%eth0") == "fe80::/64"
+    assert address_of("testclient") == "testclient"
 
 
 def all_cookies(client: Client, password: str) -> List[str]:
@@ -159,7 +211,10 @@ def test_waits_grow_end_and_sessions_expire() -> None:
     assert limit.wait_s("x") == 0.0
     for number in range(60):
         limit.failed(str(number))
+    assert limit.wait_s("new") == 0.0, "who has the password gets in, whatever others try"
+    limit.failed("new")
     assert limit.wait_s("new") > 0, "guessing from many addresses is one guesser"
+    assert limit.wait_s("browser", known=True) == 0.0
     sessions = Sessions(lambda: now[0])
     token = sessions.begin()
     assert sessions.valid(token)

@@ -7,11 +7,11 @@ from typing import Any, Dict
 import pytest
 
 from orchestrator.errors import BrokerError, EdgewardError
+from orchestrator.gateway.doorkeeper import ANSWER_S, ASK_S, Doorkeeper
 from orchestrator.gateway.web import boards as boards_module
 from orchestrator.gateway.web import listener as listener_module
 from orchestrator.gateway.web.boards import MOST_BOARDS, MOST_SHOWN_BYTES, Boards
 from orchestrator.gateway.web.browsers import browser_of, new_browser
-from orchestrator.gateway.web.doorkeeper import ASK_S, Doorkeeper
 from orchestrator.gateway.web.listener import Listener
 from orchestrator.gateway.web.model import to_json
 from orchestrator.gateway.web.password import FILE_NAME, Login
@@ -130,6 +130,21 @@ def test_a_doorkeeper_ends_the_silent_and_nobody_else() -> None:
     now[0] += 1
     keeper.look()
     assert fifth.ended
+    # Who was answered is silent again, and who takes nothing of an answer is ended in time.
+    keeper.answered(("h", 0))
+    now[0] += ASK_S
+    keeper.look()
+    assert (first.ended, fourth.ended) == (True, False)
+    keeper.asks(("h", 3))
+    now[0] += ANSWER_S - 1
+    keeper.look()
+    assert not fourth.ended
+    now[0] += 1
+    keeper.look(answers_end=False)
+    assert not fourth.ended
+    keeper.look()
+    assert fourth.ended
+    assert keeper.refused == 1
 
 
 def test_a_known_browser_is_known_by_its_cookie_alone() -> None:
@@ -148,7 +163,7 @@ def test_strangers_together_do_not_lock_a_known_browser_out() -> None:
     limit = TryLimit(lambda: 0.0)
     for number in range(200):
         limit.failed(str(number))
-    assert limit.wait_s("new") > 0
+    assert limit.wait_s("7") > 0
     assert limit.wait_s("browser b", known=True) == 0.0
     for _ in range(FREE_TRIES):
         limit.failed("browser b", known=True)

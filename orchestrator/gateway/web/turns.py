@@ -1,0 +1,55 @@
+"""One password is hashed at a time, and who came last is next: a crowd of guesses waits for itself and for nobody else."""
+
+import asyncio
+from contextlib import asynccontextmanager
+from typing import AsyncIterator, List
+
+MOST_WAITING = 50
+"""Tries of one kind that wait; the longest waiting makes room for one more."""
+
+
+class BusyError(Exception):
+    """So many came later that this try was given up."""
+
+
+class Turns:
+    """Used by the event loop's thread only."""
+
+    def __init__(self) -> None:
+        self._waiting: List[List[asyncio.Future[bool]]] = [[], []]  # of strangers, and of those who were here before
+        self._busy = False
+
+    @asynccontextmanager
+    async def turn(self, known: bool) -> AsyncIterator[None]:
+        """Those who are known come first. Raises BusyError."""
+        if self._busy:
+            await self._wait(self._waiting[known])
+        self._busy = True
+        try:
+            yield
+        finally:
+            self._busy = False
+            self._next()
+
+    async def _wait(self, waiting: "List[asyncio.Future[bool]]") -> None:
+        mine: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        waiting.append(mine)
+        if len(waiting) > MOST_WAITING:
+            waiting.pop(0).set_result(False)
+        try:
+            if not await mine:
+                raise BusyError
+        except asyncio.CancelledError:
+            if mine in waiting:
+                waiting.remove(mine)
+            elif mine.done() and not mine.cancelled() and mine.result():
+                self._busy = False
+                self._next()
+            raise
+
+    def _next(self) -> None:
+        for waiting in reversed(self._waiting):
+            if waiting:
+                self._busy = True  # before the next one runs, somebody else may come
+                waiting.pop().set_result(True)
+                return
