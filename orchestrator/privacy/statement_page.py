@@ -4,6 +4,8 @@ import math
 from typing import Any, Dict
 
 NOTHING = "Trained without differential privacy: updates can reveal records. Records themselves stay on the nodes."
+ELSEWHERE = "What else was spent on the same records"
+"""Heading of what other runs of the gateway spent: the only part of the page without a bound."""
 UNIT_WORDS = {
     "record": "one record of one node",
     "patient": "all records of one patient at one node",
@@ -78,7 +80,7 @@ def _elsewhere(said: Dict[str, Any]) -> str:
     others = said.get("other_runs", [])
     if not others:
         return ""
-    lines = ["", "## What else was spent on the same records", ""]
+    lines = ["", f"## {ELSEWHERE}", ""]
     lines.append(
         "All of the above is of this model's run. Nodes of it were in these runs of its gateway, too; epsilons add up:"
     )

@@ -21,6 +21,7 @@ from orchestrator.gateway.web.guard import Guard, known_browser, session_token, 
 from orchestrator.gateway.web.metrics import render
 from orchestrator.gateway.web.model import DashboardModel, to_json
 from orchestrator.gateway.web.password import Login
+from orchestrator.gateway.web.runview import RunView
 from orchestrator.gateway.web.sessions import Sessions, TryLimit, address_of
 from orchestrator.gateway.web.settings import WebSettings
 from orchestrator.gateway.web.turns import BusyError, Turns
@@ -65,6 +66,8 @@ class Dashboard:
             Route("/api/session", self._session),
             Route("/api/overview", self._overview),
             Route("/api/runs", self._runs),
+            Route("/statement/{run}", self._page("statement.html")),
+            Route("/api/statement/{run}", self._statement),
             Route("/api/runs/{run:path}", self._run),
             Route("/api/boards", self._boards),
             Route("/api/audit", self._audit),
@@ -189,11 +192,17 @@ class Dashboard:
         return await self._answer(self._model.summaries)
 
     async def _run(self, request: Request) -> Response:
+        return await self._of_run(request, self._model.run)
+
+    async def _statement(self, request: Request) -> Response:
+        return await self._of_run(request, self._model.statement)
+
+    async def _of_run(self, request: Request, ask: Callable[[RunView], Dict[str, Any]]) -> Response:
         name = request.path_params["run"]
 
         def question() -> Optional[Dict[str, Any]]:
             view = self._model.view(name)
-            return None if view is None else self._model.run(view)
+            return None if view is None else ask(view)
 
         try:
             found = await self._read(question)
@@ -207,10 +216,12 @@ class Dashboard:
         return await self._answer(self._model.boards)
 
     async def _audit(self, request: Request) -> Response:
-        text = request.query_params.get("limit", "100")
-        if not (text.isdecimal() and len(text) <= 4) or not 1 <= int(text) <= 1000:
-            return JSONResponse({"error": f"limit {text!r}: expected 1 to 1000"}, 400)
-        return await self._answer(lambda: self._model.audit(int(text)))
+        limit, before = request.query_params.get("limit", "100"), request.query_params.get("before", "")
+        if not (limit.isdecimal() and len(limit) <= 4) or not 1 <= int(limit) <= 1000:
+            return JSONResponse({"error": f"limit {limit!r}: expected 1 to 1000"}, 400)
+        if before and not (before.isdecimal() and len(before) <= 12):
+            return JSONResponse({"error": f"before {before!r}: expected the number of an entry"}, 400)
+        return await self._answer(lambda: self._model.audit(int(limit), int(before) if before else None))
 
     async def _metrics(self, request: Request) -> Response:
         sections = await self._read(self._model.sections)

@@ -63,6 +63,17 @@ class EpsilonCurves:
         stated = {name: answer["statement"].get(name) for name in _STATED}
         return {**shown, **stated, "state": "ready", "points": points, "spent": spent(points, view.rounds_begun)}
 
+    def statement(self, view: RunView) -> Dict[str, Any]:
+        """What will be stated of a run if all its rounds go as declared: {state, statement} or {state, reason}."""
+        if not view.task.privacy.on:
+            return {"state": "planned", "statement": {"unit": "none", "claim": NOTHING}}
+        answer = self._future(view)
+        if not answer.done():
+            return {"state": "computing"}
+        if answer.exception() is not None:
+            return {"state": "failed", "reason": str(answer.exception())}
+        return {"state": "planned", "statement": answer.result()["statement"]}
+
     def _future(self, view: RunView) -> "Future[Dict[str, Any]]":
         with self._lock:
             if view.run not in self._curves:

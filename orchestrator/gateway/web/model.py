@@ -10,9 +10,12 @@ from pathlib import Path
 from typing import Any, Deque, Dict, List, Optional
 
 from orchestrator.errors import EdgewardError
+from orchestrator.gateway.audit import AUDIT_FILE
 from orchestrator.gateway.running import holder
+from orchestrator.gateway.web.audit_pages import AuditPages
 from orchestrator.gateway.web.epsilon import EpsilonCurves
 from orchestrator.gateway.web.listener import Listener
+from orchestrator.gateway.web.officer import officer_page
 from orchestrator.gateway.web.runview import RunView
 from orchestrator.gateway.web.storeview import StoreView
 from orchestrator.wire.plain import plain
@@ -21,7 +24,6 @@ from orchestrator.wire.process import peak_memory_mib, resident_memory_mib
 log = logging.getLogger("edgeward.dashboard")
 
 _TOLD = 200
-_AUDIT_TAIL_BYTES = 256 << 10
 _KEPT = (
     "refused",
     "name_in_use",
@@ -55,6 +57,7 @@ class DashboardModel:
         self._store: Optional[StoreView] = None
         self._views: Dict[str, RunView] = {}
         self._unreadable: Dict[str, str] = {}  # run -> why
+        self._audit = AuditPages(out / AUDIT_FILE)
 
     def close(self) -> None:
         self.curves.close()
@@ -174,26 +177,13 @@ class DashboardModel:
     def _report(self, run: str) -> Optional[Dict[str, Any]]:
         return self._store.report(run) if self._store is not None else None
 
-    def audit(self, limit: int) -> Dict[str, Any]:
-        """The last entries of OUT/audit.jsonl, newest first, as they are; `present` is False without the file."""
-        path = self.out / "audit.jsonl"
-        try:
-            with path.open("rb") as file:
-                size = file.seek(0, 2)
-                start = max(0, size - _AUDIT_TAIL_BYTES)
-                file.seek(start)
-                lines = file.read().decode("utf-8", "replace").splitlines()
-        except FileNotFoundError:
-            return {"present": False, "entries": []}
-        if start:
-            lines = lines[1:]  # cut in the middle
-        entries = []
-        for line in reversed(lines[-limit:]):
-            try:
-                entries.append(json.loads(line))
-            except ValueError:
-                entries.append({"unreadable": line[:200]})
-        return {"present": True, "entries": entries}
+    def statement(self, view: RunView) -> Dict[str, Any]:
+        """The officer's page of a run; see officer.py."""
+        return officer_page(view, self.federation, self._report(view.run), self.curves.statement(view))
+
+    def audit(self, limit: int, before: Optional[int] = None) -> Dict[str, Any]:
+        """A page of OUT/audit.jsonl; see AuditPages.page."""
+        return self._audit.page(limit, before)
 
 
 def to_json(value: Any) -> str:

@@ -45,6 +45,7 @@ class RunView:
         self.task = task_from_dict(json.loads(self.store.task_text(self.run)), f"stored run {self.run}")
         self.coordinator = coordinator_of(plan_of(self.task, self.store.secret(self.run, "selection")))
         self.opened_at = 0.0
+        self.began_at = 0.0
         self.last_event_at = 0.0
         self._seq = 0
         self._final: Optional[Dict[str, Any]] = None  # what an ended run says does not change
@@ -58,6 +59,7 @@ class RunView:
             self._note(event)
             self.coordinator.handle(event)
             self._seq, self.last_event_at = seq, event.at
+            self.began_at = self.began_at or event.at
             if self.coordinator.round != before:
                 self.opened_at = event.at
         return bool(news)

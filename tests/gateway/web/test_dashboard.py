@@ -58,7 +58,7 @@ def test_before_any_run_and_without_boards_it_says_so(tmp_path: Path) -> None:
     with dashboard(tmp_path) as (client, _):
         page = client.json("/api/overview")
         assert (page["run"], page["runs"], page["boards"]["boards"]) == (None, [], [])
-        assert client.json("/api/audit") == {"present": False, "entries": []}
+        assert client.json("/api/audit") == {"present": False, "total": 0, "first": 0, "last": 0, "entries": []}
         assert client.ask("/metrics")[0] == 200
         (tmp_path / "audit.jsonl").write_text('{"what": "first"}\n{"what": "last"}\nbroken')
         assert client.json("/api/audit?limit=2")["entries"] == [{"unreadable": "broken"}, {"what": "last"}]

@@ -4,6 +4,7 @@ import { agoText, el } from "./dom.js";
 import { drawOverview } from "./overview.js";
 import { drawRuns } from "./runs.js";
 import { drawLog } from "./log.js";
+import { path } from "./place.js";
 
 const state = { gateway: null, run: null, live: null, nodes: [], rounds: [], privacy: null, boards: null, runs: [], activity: [], audit: null, problem: null, chosen: null, compared: {}, looked: {} };
 const views = { overview: drawOverview, runs: drawRuns, log: drawLog };
@@ -12,13 +13,8 @@ let drawing = false;
 
 // The run of an address such as #run/NAME; null for any other.
 function opened() {
-  const found = location.hash.match(/^#run\/(.+)$/);
-  if (!found) return null;
-  try {
-    return decodeURIComponent(found[1]);
-  } catch {
-    return found[1];
-  }
+  const [name, run] = path();
+  return name === "run" && run ? run : null;
 }
 
 // What the first view draws: the newest run as it goes on, or the opened one as it was when it was asked for.
@@ -37,7 +33,7 @@ function shown() {
 
 function view() {
   if (opened() !== null) return "overview";
-  const wanted = location.hash.slice(1);
+  const [wanted] = path();
   return wanted in views ? wanted : "overview";
 }
 

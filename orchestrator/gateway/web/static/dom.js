@@ -1,5 +1,7 @@
 // Small helpers: elements without innerHTML, and how numbers, bytes and times are written.
 
+import { isolated, isolatedText } from "./bidi.js";
+
 export function el(tag, attributes = {}, ...children) {
   const node = document.createElement(tag);
   apply(node, attributes, children);
@@ -18,7 +20,8 @@ function apply(node, attributes, children) {
     if (name.startsWith("on")) node.addEventListener(name.slice(2), value);
     else node.setAttribute(name, value === true ? "" : value);
   }
-  for (const child of children.flat(Infinity)) if (child !== null && child !== undefined && child !== false) node.append(child);
+  const text = node instanceof HTMLElement ? isolated : (words) => [isolatedText(words)];
+  for (const child of children.flat(Infinity)) if (child !== null && child !== undefined && child !== false) node.append(...(typeof child === "string" ? text(child) : [child]));
 }
 
 export const known = (value) => value !== null && value !== undefined;

@@ -44,7 +44,7 @@ function heading(state) {
   const training = later && later.training > 1 ? `, training ${later.training}` : "";
   return el("div", { class: "heading" },
     el("h1", {}, state.run.name),
-    el("p", { class: "muted" }, `run ${state.run.run}${training}`, state.other ? [" · ", el("a", { href: "#runs" }, "all runs")] : null));
+    el("p", { class: "muted" }, `run ${state.run.run}${training}`, " · ", el("a", { href: `/statement/${encodeURIComponent(state.run.run)}` }, "privacy statement, to print"), state.other ? [" · ", el("a", { href: "#runs" }, "all runs")] : null));
 }
 
 function figures(state, trained) {

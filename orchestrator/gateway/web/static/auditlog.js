@@ -1,0 +1,65 @@
+// The audit log a page at a time, newest first: which entries are shown and of how many, and the way to all others.
+
+import { card, clock, count, el, empty } from "./dom.js";
+import { keep, parameter } from "./place.js";
+
+const PAGE = 200;
+const AGAIN_MS = 5000; // the newest page is asked for so often; those before it do not change
+const log = { found: null, error: null, at: -Infinity, before: undefined };
+
+export function auditCard({ redraw, fetchJson }) {
+  const before = parameter("before");
+  const stale = log.before !== before || (before === null && performance.now() - log.at > AGAIN_MS);
+  if (stale) ask(before, redraw, fetchJson);
+  const found = log.found;
+  return card("Audit log", found ? content(found, redraw) : log.error ? el("p", { class: "problem" }, log.error) : el("p", { class: "muted" }, "Reading …"), { wide: true, id: "log-audit", aside: found?.total ? el("span", { class: "muted", id: "audit-shown", role: "status" }, shown(found)) : null });
+}
+
+function ask(before, redraw, fetchJson) {
+  log.at = performance.now();
+  log.before = before;
+  fetchJson(`/api/audit?limit=${PAGE}${before ? `&before=${encodeURIComponent(before)}` : ""}`).then((found) => {
+    if (log.before !== before) return; // the reader went on
+    log.error = null;
+    if (JSON.stringify(found) === JSON.stringify(log.found)) return;
+    log.found = found;
+    redraw();
+  }, (error) => {
+    log.error = error.message;
+    redraw();
+  });
+}
+
+function shown({ first, last, total }) {
+  return `entries ${count(first)} to ${count(last)} of ${count(total)}, newest first`;
+}
+
+function content(found, redraw) {
+  if (!found.present) return empty("No audit log", "This folder has no audit.jsonl.");
+  if (!found.total) return el("p", { class: "muted" }, "It has no entries yet.");
+  return [
+    el("ul", { class: "activity long", id: "audit" }, found.entries.map((entry, i) => el("li", { "data-key": `entry ${found.last - i}` }, el("span", { class: "muted when" }, clock(entry.at)), el("span", { class: "entry" }, words(entry))))),
+    found.first > 1 || found.last < found.total ? pager(found, redraw) : null,
+  ];
+}
+
+function pager({ first, last, total }, redraw) {
+  const to = (before, text, possible) => el("button", { class: "quiet", type: "button", disabled: !possible, onclick: () => { keep("before", before); redraw(); } }, text);
+  return el("div", { class: "pager", role: "group", "aria-label": "Pages of the audit log" },
+    to(null, "Newest", last < total),
+    to(last + PAGE >= total ? null : String(last + PAGE + 1), "Newer", last < total),
+    to(String(first), "Older", first > 1),
+    to(String(Math.min(PAGE, total) + 1), "Oldest", first > 1));
+}
+
+// Not shown beside the sentence: how entries are chained.
+const CHAIN = ["n", "at", "before", "event"];
+const WHOLE = (value) => (typeof value === "object" && value !== null ? (Array.isArray(value) ? value.join(", ") : Object.entries(value).map(([k, v]) => `${k} ${WHOLE(v)}`).join(", ")) : String(value));
+
+function words(entry) {
+  if (entry.unreadable) return `unreadable: ${entry.unreadable}`;
+  const who = entry.node ? `${entry.node}: ` : "";
+  const rest = Object.entries(entry).filter(([name, value]) => !CHAIN.includes(name) && name !== "node" && value !== null && value !== "" && WHOLE(value) !== "");
+  const about = rest.map(([name, value]) => `${name.replaceAll("_", " ")} ${WHOLE(value)}`).join(", ");
+  return `${who}${String(entry.event ?? "entry").replaceAll("_", " ")}${about ? ` (${about})` : ""}`;
+}

@@ -1,0 +1,64 @@
+"""Names that read from right to left stand apart on every page, so that the digits beside them keep their places."""
+
+import json
+import sqlite3
+from pathlib import Path
+
+from chromium import Browser, find_chromium
+from dashboards import RUN, dashboard, make_store
+
+NAME = "קליניקה 7"
+LOOSE = r"""(() => {
+    const walk = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+    const loose = [];
+    for (let node = walk.nextNode(); node; node = walk.nextNode()) {
+        if (/[\u0590-\u08ff]/.test(node.data) && !node.parentElement.closest('bdi')) loose.push(node.data);
+    }
+    return loose;
+})()"""
+ORDER = """(() => {
+    const name = document.querySelector('#tried bdi').getBoundingClientRect();
+    const range = document.createRange(); const after = document.querySelector('#tried').lastChild;
+    range.setStart(after, 1); range.setEnd(after, 4);
+    return [name.left, name.right, range.getBoundingClientRect().left];
+})()"""
+
+
+def name_from_right_to_left(out: Path) -> None:
+    with sqlite3.connect(out / "gateway.sqlite") as database:
+        task = json.loads(database.execute("SELECT task FROM runs").fetchone()[0])
+        task["name"] = NAME
+        task["schema"]["label"] = "חולה"
+        database.execute("UPDATE runs SET task = ?", (json.dumps(task),))
+    database.close()
+
+
+def test_no_name_stands_loose(tmp_path: Path) -> None:
+    find_chromium()
+    make_store(tmp_path)
+    name_from_right_to_left(tmp_path)
+    (tmp_path / "audit.jsonl").write_text(
+        json.dumps({"n": 1, "event": "declined", "node": NAME, "records": 120}) + "\n"
+    )
+    with dashboard(tmp_path) as (client, _), Browser() as browser:
+        url = f"http://127.0.0.1:{client.port}"
+        for address, there in (
+            ("/#overview", "#overview h1"),
+            ("/#log", "#audit li"),
+            ("/#runs", "#runs tbody tr"),
+            (f"/statement/{RUN}", ".identity"),
+        ):
+            browser.open("about:blank")
+            browser.open(url + address)
+            browser.wait(f"document.querySelector('{there}')", 60)
+            assert browser.evaluate(LOOSE) == [], address
+            if "runs" not in address:
+                assert browser.evaluate("document.querySelectorAll('main bdi').length") > 0, address
+        browser.evaluate(
+            "import('/static/dom.js').then(({el}) => document.body.append("
+            f"el('p', {{id: 'tried'}}, '{NAME} 120 records')))"
+        )
+        browser.wait("document.querySelector('#tried bdi')", 60)
+        left, right, digits = browser.evaluate(ORDER)
+        assert left < right <= digits, "the number beside the name has changed places with it"
+        assert browser.errors == []
