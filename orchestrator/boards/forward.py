@@ -6,6 +6,7 @@ import queue
 import re
 from typing import Dict, Sequence, Union
 
+from orchestrator.boards.audience import Audience
 from orchestrator.boards.exporters import json_line
 from orchestrator.boards.protocol import Record
 from orchestrator.errors import UsageError
@@ -19,9 +20,15 @@ _MOST_UNDER_WAY = 500
 
 
 class MqttForward:
-    """Publishes at QoS 1. While the broker is away or stalls, records are counted in `dropped`, not piled up in memory."""
+    """Publishes at QoS 1. While the broker is away or stalls, records are counted in `dropped`, not piled up in memory.
 
-    def __init__(self, broker: Union[str, BrokerAddress], federation: str, ports: Sequence[str]) -> None:
+    A broker accepts records that nobody reads: the log says when no gateway of the federation is seen there. `enrolled`: the
+    broker shows presence by certificate, and a monitor's may read none; whether records arrive is then for the gateway to say.
+    """
+
+    def __init__(
+        self, broker: Union[str, BrokerAddress], federation: str, ports: Sequence[str], enrolled: bool = False
+    ) -> None:
         address = BrokerAddress.parse(broker) if isinstance(broker, str) else broker
         topics = Topics(federation)
         self._topics: Dict[str, str] = {}
@@ -37,6 +44,7 @@ class MqttForward:
         self._connected = True
         self._link = Link(address, client_id("monitor"), ())
         self._link.open(_OPEN_S)
+        self._audience = None if enrolled else Audience(address, federation)
 
     def write(self, port: str, received_at: float, record: Record) -> None:
         self._look()
@@ -55,13 +63,20 @@ class MqttForward:
             self._connected = not isinstance(event, Disconnected)
 
     def flush(self) -> None:
-        """Nothing: what is published goes out at once."""
+        """What is published goes out at once; looks whether anybody reads it."""
+        if self._audience is not None:
+            self._audience.look()
 
     def summary(self) -> str:
-        return f"{self.forwarded} records forwarded, {self.dropped} not, because the broker was away or too slow"
+        unheard = "" if self._audience is None else self._audience.summary()
+        return (
+            f"{self.forwarded} records forwarded, {self.dropped} not, because the broker was away or too slow{unheard}"
+        )
 
     def close(self) -> None:
         """Waits a few seconds for what is under way."""
+        if self._audience is not None:
+            self._audience.close()
         if self._connected:
             self._link.flush(_CLOSE_S)
         self._link.close()

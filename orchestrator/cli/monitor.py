@@ -72,6 +72,8 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError(f"--rate {args.rate}: milliseconds from 0 to 3600000")
     if (args.forward is None) != (args.federation is None):
         raise UsageError("--forward mqtt://HOST and --federation NAME go together")
+    if args.identity is not None and args.forward is None:
+        raise UsageError("--identity DIR is for --forward mqtts://HOST, which is not given")
     with ExitStack() as stack:
         exporters = _exporters(args, stack)
 
@@ -106,17 +108,33 @@ def _exporters(args: argparse.Namespace, stack: ExitStack) -> List[Exporter]:
         exporters.append(Steady(open_file(args.out), args.out))
         stack.callback(exporters[-1].close)
     if args.forward is not None:
-        exporters.append(MqttForward(_broker(args), args.federation, args.ports))
+        forward = MqttForward(_broker(args), args.federation, args.ports, enrolled=args.identity is not None)
+        exporters.append(forward)
         stack.callback(exporters[-1].close)
     return exporters
 
 
 def _broker(args: argparse.Namespace) -> BrokerAddress:
+    from orchestrator.errors import UsageError
     from orchestrator.node.identity import NodeIdentity
     from orchestrator.wire.link import BrokerAddress
+    from orchestrator.wire.topics import MONITOR
 
     address = BrokerAddress.parse(args.forward)
-    return address if args.identity is None else NodeIdentity(args.identity).secure(address)
+    if args.identity is None:
+        return address
+    identity = NodeIdentity(args.identity)
+    if identity.federation != args.federation:
+        raise UsageError(
+            f"--federation {args.federation}: the identity in {args.identity} is of {identity.federation!r}, and writes nothing "
+            "elsewhere"
+        )
+    if not identity.name.startswith(MONITOR):
+        raise UsageError(
+            f"--identity {args.identity}: is of node {identity.name!r}, which may write no records of boards; invite a monitor: "
+            f"edgeward gateway invite {MONITOR}NAME"
+        )
+    return identity.secure(address)
 
 
 def _watch(monitor: Monitor, seconds: Optional[float], exporters: Sequence[Exporter], show: bool) -> None:

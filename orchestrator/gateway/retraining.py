@@ -9,7 +9,9 @@ from orchestrator.gateway.course import Progress
 from orchestrator.gateway.federation import Orchestrator
 from orchestrator.gateway.settings import Config
 from orchestrator.wire.board_records import read_forwarded
-from orchestrator.wire.link import BrokerAddress, Disconnected, Link, Message, client_id
+from orchestrator.wire.body import encode_body
+from orchestrator.wire.link import BrokerAddress, Connected, Disconnected, Link, Message, client_id
+from orchestrator.wire.presence import WATCHING
 from orchestrator.wire.topics import Topics
 
 _MOST_RECORD_BYTES = 64 << 10
@@ -59,6 +61,7 @@ def run_and_watch(
                 drift_above,
                 orchestrator.progress,
                 connect_timeout_s,
+                identity=bool(config.gateway.identity),
             )
             number += 1
 
@@ -68,15 +71,23 @@ def _plain(report: Dict[str, Any]) -> Dict[str, Any]:
 
 
 def wait_for_drift(
-    address: BrokerAddress, federation: str, digest: str, drift_above: float, progress: Progress, timeout_s: float
+    address: BrokerAddress,
+    federation: str,
+    digest: str,
+    drift_above: float,
+    progress: Progress,
+    timeout_s: float,
+    identity: bool = False,
 ) -> None:
     """Returns when a board's `drift` record about the model `digest` has a psi above `drift_above`.
 
     Records come as `edgeward monitor --forward` sends them. Those about another model, and what is no record, are
-    passed over.
+    passed over. Monitors and nodes that look for the gateway meanwhile see that it is here, and watches.
     """
     topics = Topics(federation)
-    link = Link(address, client_id(f"{federation}-watch"), [topics.every_board])
+    here = encode_body({"kind": WATCHING, "identity": identity})
+    gone = encode_body({"kind": "gone"})
+    link = Link(address, client_id(f"{federation}-watch"), [topics.every_board], will=(topics.gateway_presence, gone))
     link.open(timeout_s)
     try:
         while True:
@@ -84,6 +95,8 @@ def wait_for_drift(
                 event = link.events.get(timeout=1.0)
             except queue.Empty:
                 continue
+            if isinstance(event, Connected):
+                link.publish(topics.gateway_presence, here, retain=True)
             if isinstance(event, Disconnected):
                 progress({"event": "broker_lost", "reason": event.reason})
             if not isinstance(event, Message):
@@ -98,6 +111,8 @@ def wait_for_drift(
             if psi > drift_above:
                 return
     finally:
+        link.publish(topics.gateway_presence, gone, retain=True)
+        link.flush(5.0)
         link.close()
 
 

@@ -10,6 +10,7 @@ from typing import List, Optional, Set
 
 from orchestrator.wire.link import BrokerAddress
 from orchestrator.wire.lookout import Lookout, Presence
+from orchestrator.wire.presence import WATCHING
 from orchestrator.wire.topics import ANY_GATEWAY, PROTOCOL
 
 log = logging.getLogger("edgeward.node")
@@ -85,7 +86,13 @@ class GatewaySearch:
             if now >= self._looks_since + QUIET_S:
                 self._say(f"no gateway of federation {self._federation!r} is at {self._where()} yet; waiting for it")
             return
-        if self._here_since is None:
+        if all(presence.kind == WATCHING for presence in own):
+            self._here_since = None
+            self._say(
+                f"the gateway of federation {self._federation!r} is at {self._where()} and trains nothing now: it waits for "
+                "boards to report drift; waiting for its next training"
+            )
+        elif self._here_since is None:
             self._here_since = now
         elif now >= self._here_since + ANSWER_S:
             self._say(

@@ -10,6 +10,9 @@ from orchestrator.wire.plain import plain
 BESIDE = ("health", "refused")
 """Kinds of messages on a presence's topic that stand beside it: what the node said before still holds."""
 
+WATCHING = "watching"
+"""The kind of a gateway's presence while it runs no rounds and waits for boards to report drift; "gateway" otherwise."""
+
 MOST_ENTRIES = 32
 _TEXT = 100
 _LARGEST = 1e15

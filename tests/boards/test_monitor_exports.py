@@ -9,7 +9,7 @@ import time
 import urllib.error
 import urllib.request
 from pathlib import Path
-from typing import Dict, List, Tuple
+from typing import Callable, Dict, List, Tuple
 
 import pytest
 
@@ -21,7 +21,9 @@ from orchestrator.boards.prometheus import PrometheusEndpoint, parse_address, re
 from orchestrator.boards.protocol import Record
 from orchestrator.boards.virtual import VirtualBoard
 from orchestrator.errors import BrokerError, UsageError
+from orchestrator.wire.body import encode_body
 from orchestrator.wire.link import Link, Message
+from orchestrator.wire.topics import Topics
 
 # One line of the text exposition format 0.0.4: name, labels, value.
 SAMPLE = re.compile(
@@ -50,6 +52,13 @@ def parse_page(text: str) -> Dict[str, List[Tuple[Dict[str, str], float]]]:
             assert labels not in [known for known, _ in found[current]]
             found[current].append((labels, float(match[3])))
     return found
+
+
+def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 def record(kind: str, **fields: object) -> Record:
@@ -155,6 +164,35 @@ def test_records_reach_the_broker(broker, listener, tmp_path: Path):
             assert event.topic == f"edgeward/1/demo/board/{board_name(board.port)}/record"
             received.append(json.loads(event.payload))
     assert received == shown
+
+
+def test_records_that_no_gateway_reads_are_no_success_in_silence(broker, caplog: pytest.LogCaptureFixture):
+    """Forwarded to a federation nobody serves: said within seconds, with whom the broker shows; and when a gateway comes."""
+    other = Link(broker.address, "other-gateway", [])
+    other.open(30)
+    other.publish(Topics("icu-north").gateway_presence, encode_body({"kind": "gateway"}), retain=True)
+    assert other.flush(30)
+    forward = MqttForward(str(broker.address), "icu-nort", ["/dev/ttyUSB0"])
+    forward.write("/dev/ttyUSB0", 1.0, record("metrics"))
+    until(lambda: forward.flush() is None and bool(caplog.messages))
+    (said,) = caplog.messages
+    assert "no gateway of federation 'icu-nort'" in said
+    assert "those of icu-north: is --federation right?" in said
+    assert "1 records forwarded" in forward.summary()
+    assert "no gateway of federation 'icu-nort' was there to read them" in forward.summary()
+    other.publish(Topics("icu-nort").gateway_presence, encode_body({"kind": "gateway"}), retain=True)
+    until(lambda: forward.flush() is None and len(caplog.messages) == 2)
+    assert "is at" in caplog.messages[1]
+    assert "read them" not in forward.summary()
+    forward.close()
+    other.close()
+
+
+def test_a_monitor_that_ends_at_once_still_says_that_nobody_listens(broker, caplog: pytest.LogCaptureFixture):
+    forward = MqttForward(str(broker.address), "nobody", ["/dev/ttyUSB0"])
+    forward.close()
+    assert "no gateway of federation 'nobody'" in caplog.text
+    assert "there are those of" not in caplog.text
 
 
 def test_a_broker_that_goes_away_costs_records_not_memory(broker):

@@ -13,6 +13,7 @@ from typing import Callable, Iterator, List, Tuple
 
 import pytest
 
+from orchestrator.cli.main import main
 from orchestrator.errors import IdentityError, UsageError
 from orchestrator.gateway import audit as audit_module
 from orchestrator.gateway import enrolment as enrolment_module
@@ -166,6 +167,22 @@ def until(condition: Callable[[], bool]) -> None:
 
 def test_a_monitor_enrolls_as_a_node_does(authority: Authority, server: str, tmp_path: Path) -> None:
     assert enroll(tmp_path / "m", authority.invite("monitor:ward", server)).name == "monitor:ward"
+
+
+def test_records_are_forwarded_by_a_monitor_of_that_federation_only(
+    authority: Authority, server: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A broker drops in silence what a certificate may not write, so it is said before anything is sent."""
+    enroll(tmp_path / "m", authority.invite("monitor:ward", server))
+    enroll(tmp_path / "n", authority.invite("icu-1", server))
+    forward = ["monitor", "/dev/null", "--forward", "mqtts://127.0.0.1:1", "--federation"]
+    for words, why in (
+        ([*forward, "other", "--identity", str(tmp_path / "m")], f"is of '{authority.federation}'"),
+        ([*forward, authority.federation, "--identity", str(tmp_path / "n")], "invite a monitor"),
+        (["monitor", "/dev/null", "--identity", str(tmp_path / "m")], "is for --forward"),
+    ):
+        assert main(words) == 2
+        assert why in capsys.readouterr().err
 
 
 def test_names_that_mean_something_else_are_refused(authority: Authority) -> None:
