@@ -18,7 +18,7 @@ import struct
 import tempfile
 import zlib
 from pathlib import Path
-from typing import Any, Callable, Dict, Optional, Tuple
+from typing import Any, Callable, Dict, Mapping, Optional, Tuple
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import serialization
@@ -149,11 +149,22 @@ def sign_bundle(folder: Path, private_key: Ed25519PrivateKey) -> Dict[str, Any]:
     manifest = check_files(folder)
     signed = sign_model_bin((folder / "model.bin").read_bytes(), private_key)
     manifest["files"]["model.bin"]["sha256"] = hashlib.sha256(signed).hexdigest()
-    del manifest["manifest_sha256"]
     replace_file(folder / "model.bin", signed)
-    written = dump_manifest(manifest)
+    return replace_manifest(folder, manifest, private_key)
+
+
+def replace_manifest(
+    folder: Path, manifest: Mapping[str, Any], private_key: Optional[Ed25519PrivateKey] = None
+) -> Dict[str, Any]:
+    """Write another manifest.json into a bundle, with its own digest, and sign it; returns it as it is read back.
+
+    Without a key a signature that is there no longer holds, and `verify_bundle` says so until the bundle is signed again.
+    """
+    written = dump_manifest({key: value for key, value in manifest.items() if key != "manifest_sha256"})
     replace_file(folder / MANIFEST, written)
-    replace_file(folder / SIGNATURE, manifest_signature(written, private_key.sign, private_key.public_key()))
+    if private_key is not None:
+        signature = manifest_signature(written, private_key.sign, private_key.public_key())
+        replace_file(folder / SIGNATURE, signature)
     return read_manifest(folder)
 
 

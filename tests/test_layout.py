@@ -24,7 +24,7 @@ FORBIDDEN: Dict[str, Set[str]] = {
     },
     "orchestrator/audit": {
         *(f"orchestrator.gateway.{module}" for module in GATEWAY - {"settings"}),
-        *(f"model_export.{module}" for module in MODEL_EXPORT - {"client", "errors", "manifest"}),
+        *(f"model_export.{module}" for module in MODEL_EXPORT - {"client", "errors", "manifest", "signing"}),
         "orchestrator.boards",
         "tensorflow",
     },

@@ -1,12 +1,12 @@
 """An audit's result in a bundle's own privacy statement: manifest.json, and the page made of it."""
 
 import hashlib
-import os
 from pathlib import Path
 from typing import Any, Dict
 
 from model_export.errors import ExportError
-from model_export.manifest import MANIFEST, dump_manifest, read_manifest
+from model_export.manifest import MANIFEST, SIGNATURE, read_manifest
+from model_export.signing import replace_file, replace_manifest
 from orchestrator.errors import EdgewardError, UsageError
 from orchestrator.privacy.statement_page import markdown
 
@@ -30,17 +30,28 @@ def summary(report: Dict[str, Any]) -> Dict[str, Any]:
     }
 
 
-def write_audit(bundle: Path, report: Dict[str, Any]) -> None:
-    """Puts the result into the bundle's statement, the page first, so that a cut leaves a bundle whose check fails.
-
-    Raises UsageError where the bundle states another claim than the audited one, EdgewardError where it cannot be read.
-    """
+def check_claim(bundle: Path) -> Dict[str, Any]:
+    """The manifest of a bundle that claims something; UsageError for anything else, before hours of work for its statement."""
+    if not (bundle / MANIFEST).is_file():
+        raise UsageError(f"--statement {bundle}: no bundle; name the folder with {MANIFEST}, such as federation/bundle")
     try:
         manifest = read_manifest(bundle)
     except ExportError as error:
-        raise EdgewardError(str(error)) from error
+        raise EdgewardError(f"--statement {bundle}: {error}") from error
+    if (manifest["privacy"] or {}).get("epsilon") is None:
+        raise UsageError(f"--statement {bundle}: there is no privacy claim in it")
+    return manifest
+
+
+def write_audit(bundle: Path, report: Dict[str, Any]) -> str:
+    """Puts the result into the bundle's statement, the page first, so that a cut leaves a bundle whose check fails.
+
+    Returns what is left to do: a signature does not cover the new statement; "" where there is none. Raises UsageError where
+    the bundle states another claim than the audited one, EdgewardError where it cannot be read.
+    """
+    manifest = check_claim(bundle)
     stated = manifest["privacy"]
-    if report["canaries"] is None or not stated or stated.get("epsilon") is None:
+    if report["canaries"] is None:
         raise UsageError(f"{bundle}: there is no privacy claim in it, or none was audited")
     about = (stated["unit"], stated["delta"])
     if about != (report["unit"], report["claim"]["delta"]) or report["broken"]:
@@ -52,11 +63,8 @@ def write_audit(bundle: Path, report: Dict[str, Any]) -> None:
     if "page_sha256" in stated:
         page = markdown(stated).encode()
         stated["page_sha256"] = hashlib.sha256(page).hexdigest()
-        _write(bundle / PAGE, page)
-    _write(bundle / MANIFEST, dump_manifest({**manifest, "privacy": stated}))
-
-
-def _write(path: Path, content: bytes) -> None:
-    temporary = path.with_suffix(path.suffix + ".tmp")
-    temporary.write_bytes(content)
-    os.replace(temporary, path)
+        replace_file(bundle / PAGE, page)
+    replace_manifest(bundle, {**manifest, "privacy": stated})
+    if not (bundle / SIGNATURE).exists():
+        return ""
+    return f"{bundle}: its signature does not cover the new statement; sign it again: edgeward model sign {bundle} --key FILE"

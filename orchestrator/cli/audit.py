@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Tuple
@@ -112,12 +113,13 @@ def _at_least(least: int) -> Any:
 def _run(arguments: argparse.Namespace) -> int:
     from orchestrator.audit.plot import plot_audit
     from orchestrator.audit.run import BROKEN, Request, audit
-    from orchestrator.audit.statement import write_audit
+    from orchestrator.audit.statement import check_claim, write_audit
     from orchestrator.cli.arguments import check_output
     from orchestrator.gateway.config import load_config
 
-    for option in ("plot", "statement"):
-        check_output(getattr(arguments, option), f"--{option}")
+    check_output(arguments.plot, "--plot")
+    if arguments.statement is not None:
+        check_claim(arguments.statement)
     config = load_config(arguments.config)
     request = Request(arguments.canaries, arguments.seeds, arguments.broken, arguments.deep)
     with _progress(arguments.json) as told:
@@ -125,7 +127,9 @@ def _run(arguments: argparse.Namespace) -> int:
     if arguments.plot is not None:
         plot_audit(report, arguments.plot)
     if arguments.statement is not None:
-        write_audit(arguments.statement, report)
+        left = write_audit(arguments.statement, report)
+        if left:
+            print(f"warning: {left}", file=sys.stderr)
     if arguments.json:
         print(json.dumps(report, indent=1))
     else:

@@ -428,5 +428,8 @@ def _print_manifest(path: Path, manifest: Dict[str, Any]) -> None:
     print(f"             {arena['tflm_bytes']} with margin; engine/direct {direct}")
     if "float_model" in manifest:
         print(f"  float      {', '.join(manifest['float_model']['files'])}: {manifest['float_model']['input']}")
-    for engine, metrics in manifest["accuracy"].items():
-        print(f"  {engine:<10} " + ", ".join(f"{key} {value:.4f}" for key, value in metrics.items()))
+    if manifest["accuracy"]:
+        from orchestrator.cli.tables import table
+        from orchestrator.gateway.score_tables import rows, shown_of
+
+        print(f"\n{table(rows(shown_of(manifest['accuracy']), manifest['labels']))}\nIntervals are of 95 %.")

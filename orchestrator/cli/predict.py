@@ -55,9 +55,9 @@ def register(subparsers: Any) -> None:
     parser.add_argument(
         "--engine",
         choices=("tflm", "direct"),
-        default="tflm",
-        help="what runs the int8 model: TensorFlow Lite Micro, or Edgeward's own kernels (default: %(default)s)",
+        help="what runs the int8 model: TensorFlow Lite Micro, or Edgeward's own kernels (default: tflm)",
     )
+    parser.add_argument("--key", type=Path, metavar="PUBLIC.pem", help="demand that this key signed the bundle")
     parser.add_argument("--json", action="store_true", help="print predictions, or with --out the summary, as JSON")
     parser.set_defaults(run=_run)
 
@@ -68,7 +68,10 @@ def _run(arguments: argparse.Namespace) -> int:
     from orchestrator.predict.predictions import Predictions
 
     _check_out(arguments)
-    bundle = read_described(arguments.bundle)
+    if arguments.model == "float" and arguments.engine is not None:
+        raise UsageError(f"--engine {arguments.engine}: is for the int8 model; --model float runs in LiteRT")
+    arguments.engine = arguments.engine or "tflm"
+    bundle = read_described(arguments.bundle, arguments.key)
     data = read_rows(arguments.data, bundle.schema)
     found = probabilities(bundle, bundle.inputs(data), arguments.model, arguments.engine)
     predictions = Predictions(bundle.schema, data, found)
@@ -82,7 +85,8 @@ def _run(arguments: argparse.Namespace) -> int:
         from orchestrator.predict.predictions import write_csv
 
         write_csv(predictions, sys.stdout)
-    _say(_summary(arguments, bundle, predictions), sys.stderr if arguments.out is None else sys.stdout)
+    keyed = arguments.key is not None
+    _say(_summary(arguments, bundle, predictions), keyed, sys.stderr if arguments.out is None else sys.stdout)
     return 0
 
 
@@ -116,6 +120,7 @@ def _summary(arguments: argparse.Namespace, bundle: Described, predictions: Pred
         "bundle": str(bundle.folder),
         "name": bundle.manifest["name"],
         "model_digest": bundle.manifest["model_digest"],
+        "signed_by": bundle.signed_by or None,
         "model": arguments.model,
         "engine": {"float": "litert"}.get(arguments.model, arguments.engine),
         "data": str(arguments.data),
@@ -137,12 +142,17 @@ def _warnings(data: Dataset, bundle: Described) -> List[str]:
     return warnings
 
 
-def _say(summary: Dict[str, Any], file: Any) -> None:
+def _say(summary: Dict[str, Any], keyed: bool, file: Any) -> None:
+    """keyed: whether a key was given to compare the signature with."""
     from orchestrator.wire.plain import plain
 
     def line(text: str) -> None:
         print(plain(text, 4000), file=file)
 
+    if summary["signed_by"]:
+        line(
+            f"the bundle is signed by key {summary['signed_by']}{'' if keyed else ', whose is yours to compare: --key'}"
+        )
     counts = ", ".join(f"{name} {count}" for name, count in summary["predicted"].items())
     line(f"{summary['name']}, {summary['model']} model in {summary['engine']}: {summary['records']} records: {counts}")
     figures = summary["figures"]

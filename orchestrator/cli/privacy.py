@@ -296,17 +296,22 @@ def _of_clipping(task: Task) -> str:
 def _of_evaluation(task: Task, epsilon: float, found: EvaluationOutlook) -> str:
     from orchestrator.gateway.scores import SHOWN, SHOWN_WITHIN, STEERS_WITHIN
 
-    shown = {"accuracy": SHOWN, "loss": SHOWN_WITHIN["loss"]}
-    hidden = [name for name, most in shown.items() if (found.of(name) or 0.0) > most]
-    lost = [name for name in shown if (found.of(name) or 0.0) > STEERS_WITHIN]
+    shown = {"accuracy": SHOWN, "loss": SHOWN_WITHIN["loss"], "auc": SHOWN}
+    labels = {"auc": "AUC"}
+    moved = {name: found.about(name) or 0.0 for name in shown}
+    hidden = [labels.get(name, name) for name, most in shown.items() if moved[name] > most]
+    lost = [labels.get(name, name) for name in shown if moved[name] > STEERS_WITHIN]
     words = f"; {' and '.join(hidden)} will be too noisy to show" if hidden else ""
     if lost:
-        words += (
-            f"; best and patience cannot go by {' or '.join(lost)}: about {found.enough:,} held out would do for both"
-        )
+        words += f"; best and patience cannot go by {' or '.join(lost)}: about {found.enough:,} held out would do for all of them"
+    area = (
+        ""
+        if found.auc is None
+        else f", and AUC by about {found.auc:.2g} where both classes are as frequent (more where one is rare)"
+    )
     return (
         f"epsilon {epsilon:g}: evaluated on about {found.records:,.0f} held out, noise alone moves accuracy by "
-        f"{found.accuracy:.2g} and loss by {found.loss:.2g} (95 %){words}"
+        f"{found.accuracy:.2g} and loss by {found.loss:.2g}{area} (95 %){words}"
     )
 
 

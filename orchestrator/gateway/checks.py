@@ -336,7 +336,7 @@ def _steering(parts: Parts, training: Training) -> Iterator[str]:
     most = most_held_out(privacy, federated, rounds.nodes)
     declared = (privacy, training, federated, parts.aggregation, len(parts.schema.classes), rounds.nodes)
     found = outlook(*declared, most, STEERS_WITHIN)
-    moved = found.of(training.metric)
+    moved = found.at_least(training.metric)
     if moved is not None and moved > STEERS_WITHIN:
         yield (
             f"task.training: best and patience cannot go by {training.metric} of private federated evaluation: with "

@@ -39,6 +39,7 @@ from orchestrator.gateway.run import RunResult, Trained, final_weights, open_run
 from orchestrator.gateway.running import Held
 from orchestrator.gateway.settings import Config
 from orchestrator.gateway.spent_elsewhere import spent_elsewhere
+from orchestrator.gateway.stated_figures import of_report, state_figures
 from orchestrator.gateway.store import Store
 from orchestrator.gateway.web.child import DashboardProcess
 from orchestrator.gateway.web.settings import WebSettings
@@ -148,6 +149,8 @@ class Orchestrator:
             data = (self._rows, self._calibration)
             made = quantize(task, self._model, trained, *data, claim, self._out, self.progress, self._authority)
             report.update(made)
+            signing_key = None if self._authority is None else self._authority.signing_key
+            state_figures(self._out / "bundle", of_report(report, task), signing_key)
             signed_by = None if self._authority is None else self._authority.key_id
             self.progress({"event": "bundle", "run": run, "digest": report["digest"], "signed_by": signed_by})
         report = stated({**report, "clipped": clipped}, task)

@@ -49,6 +49,25 @@ def chosen(report: Mapping[str, Any]) -> Dict[str, Figures]:
     return found
 
 
+def shown_of(stated: Mapping[str, Any]) -> Dict[str, Figures]:
+    """What a bundle's manifest states (stated_figures.of_report), by title; what is no figure is left out."""
+    return {title: _figures_in(figures) for title, figures in stated.items() if isinstance(figures, Mapping)}
+
+
+def _figures_in(figures: Mapping[str, Any]) -> Dict[str, Any]:
+    intervals, hidden = figures.get("intervals"), figures.get("too_noisy")
+    ends = intervals.items() if isinstance(intervals, Mapping) else ()
+    return {
+        **{name: figures[name] for name in LABELS if _number(figures.get(name))},
+        "intervals": {k: v for k, v in ends if isinstance(v, list) and len(v) == 2 and all(map(_number, v))},
+        "too_noisy": hidden if isinstance(hidden, list) else [],
+    }
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e15
+
+
 def renamed(columns: Mapping[str, Figures], names: Mapping[str, str]) -> Dict[str, Figures]:
     """The same with nodes under other names."""
     found: Dict[str, Figures] = {}

@@ -2,13 +2,14 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Dict, NamedTuple, Tuple
+from typing import Any, Dict, NamedTuple, Optional, Tuple
 
 import numpy as np
 
 from model_export.bundle import verify_bundle
 from model_export.errors import ExportError
-from model_export.manifest import check_features
+from model_export.manifest import SIGNATURE, check_features
+from model_export.signing import check_bundle_signature, read_public_key
 from orchestrator.errors import EdgewardError, UsageError
 from orchestrator.node.data import Dataset, load_dataset
 from orchestrator.privacy.standardization import standardize
@@ -17,25 +18,38 @@ from orchestrator.wire.structure import structure
 
 
 class Described(NamedTuple):
-    """A bundle whose every byte is as it was written. mean, std: float32 of the schema's input shape, in raw units."""
+    """A bundle whose every byte is as it was written. mean, std: float32 of the schema's input shape, in raw units.
+
+    signed_by: id of the key that signed manifest and model; empty where nobody did.
+    """
 
     folder: Path
     manifest: Dict[str, Any]
     schema: Schema
     mean: np.ndarray
     std: np.ndarray
+    signed_by: str = ""
 
     def inputs(self, data: Dataset) -> np.ndarray:
         """float32 (n, *input_shape): the records as the model was trained on them."""
         return standardize(data.x, self.mean, self.std)
 
 
-def read_described(folder: Path) -> Described:
-    """Raises EdgewardError for a bundle that is damaged, or does not say how raw rows become its inputs."""
+def read_described(folder: Path, public_key: Optional[Path] = None) -> Described:
+    """Raises EdgewardError for a bundle that is damaged, or does not say how raw rows become its inputs.
+
+    Every file is compared with its digest, and a signature checked where there is one; with `public_key`, a PEM file, the bundle
+    must be signed by that key. It is the check of `edgeward model verify`, without its runs of the model.
+    """
     if not folder.is_dir():
         raise UsageError(f"{folder}: no such folder; name a bundle, such as the bundle/ in a gateway's --out folder")
     try:
-        manifest = verify_bundle(folder, run=False)
+        key = None if public_key is None else read_public_key(public_key)
+    except ExportError as error:
+        raise EdgewardError(str(error)) from error
+    try:
+        manifest = verify_bundle(folder, run=False, public_key=key)
+        signed_by = check_bundle_signature(folder, (folder / SIGNATURE).exists(), key)
     except ExportError as error:
         raise EdgewardError(f"{folder}: {error}") from error
     declared = manifest.get("data_schema")
@@ -52,7 +66,7 @@ def read_described(folder: Path) -> Described:
     if schema.input_shape != tuple(manifest["input"]["shape"][1:]) or list(schema.classes) != manifest["labels"]:
         raise EdgewardError(f"{folder}/manifest.json: data_schema is not of this model: input or classes differ")
     try:
-        return Described(folder, manifest, schema, *_standardization(manifest, schema))
+        return Described(folder, manifest, schema, *_standardization(manifest, schema), signed_by)
     except ExportError as error:
         raise EdgewardError(f"{folder}/manifest.json: {error}") from error
 

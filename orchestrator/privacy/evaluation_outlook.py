@@ -6,7 +6,7 @@ mechanism is (epsilon, delta)-private just when Phi(1/2s - e s) - exp(e) Phi(-1/
 
 import math
 from dataclasses import dataclass
-from typing import Optional
+from typing import Optional, Tuple
 
 from orchestrator.wire.evaluation import LOSS_BOUND, SENSITIVITY
 from orchestrator.wire.protection import Aggregation, Privacy
@@ -19,18 +19,26 @@ Z = 1.959964
 class EvaluationOutlook:
     """records: held out in all. accuracy, loss: by how much the noise alone will move them at least (95 %).
 
-    enough: records held out with which it moves both by no more than asked for.
+    auc: about how much, of a model whose scores lie evenly and of two equally frequent classes: more where one is rare, down to
+    auc_least where scores separate the classes; both None for more classes than two.
+    enough: records held out with which noise moves accuracy, loss and auc by no more than asked for.
     """
 
     records: float
     noise_multiplier: float
     accuracy: float
     loss: float
+    auc: Optional[float]
+    auc_least: Optional[float]
     enough: int
 
-    def of(self, metric: str) -> Optional[float]:
-        """By how much noise moves a metric; None for AUC, whose noise depends on how well scores separate the classes."""
-        return {"accuracy": self.accuracy, "loss": self.loss}.get(metric)
+    def at_least(self, metric: str) -> Optional[float]:
+        """By how much noise will move a metric at least; None for one that there is not."""
+        return {"accuracy": self.accuracy, "loss": self.loss, "auc": self.auc_least}.get(metric)
+
+    def about(self, metric: str) -> Optional[float]:
+        """By how much noise will move a metric, about; None for one that there is not."""
+        return {"accuracy": self.accuracy, "loss": self.loss, "auc": self.auc}.get(metric)
 
 
 def evaluations_of(training: Training, evaluation: Evaluation) -> int:
@@ -58,8 +66,22 @@ def outlook(
     # Of a model that is right half of the time, and one without any loss: others have more.
     accuracy = Z * std * math.sqrt(right * 0.25 + (cells - right) * 0.25)
     loss = Z * std * LOSS_BOUND
-    enough = math.ceil(max(accuracy, loss) / within)
-    return EvaluationOutlook(records, multiplier, accuracy / max(records, 1.0), loss / max(records, 1.0), enough)
+    auc, auc_least = _of_auc(std, 2 * evaluation.bins) if classes == 2 else (None, None)
+    enough = math.ceil(max(accuracy, loss, auc or 0.0) / within)
+    held_out = max(records, 1.0)
+    shown = [None if moved is None else moved / held_out for moved in (accuracy, loss, auc, auc_least)]
+    return EvaluationOutlook(records, multiplier, shown[0] or 0.0, shown[1] or 0.0, shown[2], shown[3], enough)
+
+
+def _of_auc(std: float, scores: int) -> Tuple[float, float]:
+    """(about, at least), times the records: as gateway/scores._area has it, for half of them in each class and so many scores.
+
+    Noise on a cell of a positive counts by how far the share of negatives below it is from the area; likewise of negatives. Where
+    scores lie evenly that share is uniform, with variance 1/12; where they separate the classes, each class still has the cell
+    its own records are in, half of which counts.
+    """
+    evenly, separated = scores / 12, 0.25
+    return tuple(Z * std * 2 * math.sqrt(2 * each) for each in (evenly, separated))  # type: ignore[return-value]
 
 
 def most_held_out(privacy: Privacy, evaluation: Evaluation, nodes: int) -> float:

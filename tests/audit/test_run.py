@@ -9,13 +9,14 @@ import pytest
 
 import orchestrator.audit.run as run_module
 import orchestrator.privacy.noisy_sum as noisy_sum
-from model_export.manifest import FILES, dump_manifest, read_manifest
+from model_export.manifest import FILES, SIGNATURE, dump_manifest, read_manifest
 from orchestrator.audit.plot import plot_audit
 from orchestrator.audit.run import BROKEN, CONSISTENT, NO_CLAIM, TOO_FEW, Prepared, Request, audit
 from orchestrator.audit.statement import PAGE, write_audit
 from orchestrator.cli.audit import _rows
+from orchestrator.cli.main import main
 from orchestrator.demo.tasks import Prepared as DemoTask
-from orchestrator.errors import DataError, EdgewardError, UsageError
+from orchestrator.errors import DataError, UsageError
 from orchestrator.gateway.settings import Config
 from orchestrator.privacy.statement import statement
 from orchestrator.wire.protection import Aggregation
@@ -177,5 +178,23 @@ def test_the_result_goes_into_the_statement_of_a_bundle(report: Dict[str, Any], 
         write_audit(folder, {**report, "broken": "noise-off"})
     with pytest.raises(UsageError, match="states unit 'record' at delta 0.001"):
         write_audit(folder, {**report, "unit": "patient"})
-    with pytest.raises(EdgewardError, match="it is no bundle"):
+    with pytest.raises(UsageError, match="no bundle; name the folder"):
         write_audit(tmp_path, report)
+
+
+def test_a_signature_that_no_longer_holds_is_announced(report: Dict[str, Any], task: Task, tmp_path: Path) -> None:
+    folder = bundle(tmp_path / "bundle", task)
+    assert write_audit(folder, report) == ""
+    (folder / SIGNATURE).write_text("{}")
+    assert "sign it again: edgeward model sign" in write_audit(folder, report)
+
+
+def test_a_bundle_is_asked_for_before_the_audit_begins(
+    task: Task, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The folder of a bundle is what --statement means: it was refused as no file."""
+    words = ["audit", str(tmp_path / "none.toml"), "--data", str(tmp_path / "none.csv"), "--statement"]
+    assert main([*words, str(tmp_path)]) == 2
+    assert "no bundle; name the folder" in capsys.readouterr().err
+    assert main([*words, str(bundle(tmp_path / "bundle", task))]) == 2
+    assert "none.toml" in capsys.readouterr().err

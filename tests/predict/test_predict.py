@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from known_bundles import Known
 
-from model_export.manifest import FLOAT_FILES, MANIFEST, dump_manifest
+from model_export.manifest import FILES, FLOAT_FILES, MANIFEST, PRIVACY_PAGE, SIGNATURE, dump_manifest
 from orchestrator.cli.main import main
 from orchestrator.predict import engines
 
@@ -194,6 +194,64 @@ def test_a_bundle_that_cannot_say_how_it_is_used_is_refused(
         assert f"{name}: SHA-256 is" in capsys.readouterr().err
         shutil.copy(known_table.bundle / name, other / name)
     assert main(["predict", str(tmp_path / "nowhere"), "--data", data]) == 2
+
+
+@pytest.mark.parametrize("name", [*FILES, *FLOAT_FILES, MANIFEST, PRIVACY_PAGE])
+def test_a_damaged_file_of_a_bundle_is_named(
+    known_table: Known, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    """Also one that this prediction has no use for: who damaged it may have changed the others in step."""
+    bundle = Path(shutil.copytree(known_table.bundle, tmp_path / "b"))
+    content = bytearray((bundle / name).read_bytes())
+    data = str(write(tmp_path / "new.csv"))
+    content[len(content) // 2] ^= 1
+    for damaged in (bytes(content), bytes(content[: len(content) // 2]), b""):
+        (bundle / name).write_bytes(damaged)
+        assert main(["predict", str(bundle), "--data", data]) == 1
+        said = capsys.readouterr()
+        assert f"{name}: " in said.err
+        assert said.out == ""
+    (bundle / name).unlink()
+    assert main(["predict", str(bundle), "--data", data]) == 1
+    assert name in capsys.readouterr().err
+
+
+def test_a_signed_bundle_is_whole_or_refused_and_a_key_says_whose_it_must_be(
+    known_table: Known, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bundle = Path(shutil.copytree(known_table.bundle, tmp_path / "b"))
+    data, ours, theirs = str(write(tmp_path / "new.csv")), tmp_path / "ours", tmp_path / "theirs"
+    for key in (ours, theirs):
+        assert main(["model", "keygen", str(key)]) == 0
+    words = ["predict", str(bundle), "--data", data]
+    assert main([*words, "--key", f"{ours}.pub"]) == 1
+    assert "is not signed" in capsys.readouterr().err
+    assert main(["model", "sign", str(bundle), "--key", str(ours)]) == 0
+    capsys.readouterr()
+    assert main(words) == 0
+    assert "whose is yours to compare: --key" in capsys.readouterr().err
+    assert main([*words, "--key", f"{ours}.pub"]) == 0
+    assert "compare" not in capsys.readouterr().err
+    assert as_json(capsys, bundle, "--data", data)["signed_by"]
+    assert main([*words, "--key", f"{theirs}.pub"]) == 1
+    assert "did not sign" in capsys.readouterr().err
+    change(bundle, classes=["nein", "ja"])
+    assert main(words) == 1
+    assert "did not sign this manifest.json" in capsys.readouterr().err
+    (bundle / SIGNATURE).unlink()
+    assert main(words) == 1
+    assert "signed in part" in capsys.readouterr().err
+    for wrong in (data, str(tmp_path), str(tmp_path / "none")):
+        assert main([*words, "--key", wrong]) == 1
+        assert f"{wrong}: " in capsys.readouterr().err
+
+
+def test_an_engine_is_for_the_int8_model(
+    known_table: Known, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["predict", str(known_table.bundle), "--data", str(write(tmp_path / "new.csv")), "--model", "float"]
+    assert main([*words, "--engine", "direct"]) == 2
+    assert "--engine direct" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
