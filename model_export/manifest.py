@@ -21,6 +21,7 @@ _BLANK = b"0" * 64
 NUMBER = (int, float)
 _FILE = {"sha256": str, "bytes": int}
 _TENSOR = {"shape": list, "dtype": str, "scale": NUMBER, "zero_point": int}
+_OPERATOR = {"name": str, "code": int, "count": int}
 _SCHEMA: Dict[str, Any] = {
     "schema": int,
     "name": str,
@@ -91,11 +92,15 @@ def read_manifest(folder: Path) -> Dict[str, Any]:
     if computed != recorded:
         raise BundleError(f"{MANIFEST}: SHA-256 is {computed}, recorded is {recorded}: the file was changed or damaged")
     try:
-        content = json.loads(data)
-    except ValueError as error:
+        content = json.loads(data, parse_constant=_no_number)
+    except (ValueError, RecursionError) as error:
         raise BundleError(f"{MANIFEST}: is no JSON: {error}") from error
     check_schema(content)
     return dict(content)
+
+
+def _no_number(text: str) -> float:
+    raise ValueError(f"{text} is no number")
 
 
 def check_schema(content: Any, schema: Any = None, where: str = MANIFEST) -> None:
@@ -118,6 +123,9 @@ def check_schema(content: Any, schema: Any = None, where: str = MANIFEST) -> Non
     unknown = sorted(set(content) - set(schema) - set(optional))
     if unknown:
         raise BundleError(f"{where}: key '{unknown[0]}' is unknown")
+    if schema is _SCHEMA:
+        for i, operator in enumerate(content["operators"]):
+            check_schema(operator, _OPERATOR, f"{where}: operators[{i}]")
 
 
 def check_labels(labels: Sequence[str], classes: int) -> List[str]:

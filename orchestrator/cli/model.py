@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Dict, Iterator, List, Optional
 from orchestrator.cli import model_registry
 from orchestrator.cli.commands import COMMANDS
 from orchestrator.errors import EdgewardError, UsageError
+from orchestrator.wire.plain import plain
 
 if TYPE_CHECKING:
     import numpy as np
@@ -104,6 +105,8 @@ def register(subparsers: Any) -> None:
 
 def run_export(arguments: argparse.Namespace) -> int:
     from model_export.bundle import verify_bundle
+    from orchestrator.cli.manifest_text import manifest_text
+    from orchestrator.cli.tables import say
 
     labels = arguments.labels.split(",") if arguments.labels is not None else None
     name = arguments.name if arguments.name is not None else arguments.model.stem
@@ -127,7 +130,7 @@ def run_export(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps({**manifest, "bundle": str(arguments.out)}, indent=1))
     else:
-        _print_manifest(arguments.out, manifest)
+        say(manifest_text(arguments.out, manifest))
     return 0
 
 
@@ -148,6 +151,8 @@ def run_verify(arguments: argparse.Namespace) -> int:
     from model_export.signing import check_bundle_signature, read_public_key, verify_model_bin
     from model_export.tflm import TflmModel
     from orchestrator.boards.compare import compare_engines
+    from orchestrator.cli.manifest_text import manifest_text
+    from orchestrator.cli.tables import say
 
     path: Path = arguments.path
     report: Dict[str, Any] = {"path": str(path), "ok": True}
@@ -181,14 +186,14 @@ def run_verify(arguments: argparse.Namespace) -> int:
         print(json.dumps(report, indent=1))
         return 0
     if report["kind"] == "bundle":
-        _print_manifest(path, report["manifest"])
+        say(manifest_text(path, report["manifest"]))
         print(f"every digest agrees; TFLM gives all {report['known_answer_rows']} known answers")
         if report["signed_by"]:
             whose = "the key given" if arguments.key is not None else "whose is yours to compare: --key"
             print(f"model and manifest are signed by key {report['signed_by']}, {whose}")
         for name in report["strays"]:
             print(
-                f"warning: {name} belongs to no bundle: look what it holds before you pass the folder on",
+                f"warning: {plain(name)} belongs to no bundle: look what it holds before you pass the folder on",
                 file=sys.stderr,
             )
     elif report["kind"] == "tflite":
@@ -196,7 +201,7 @@ def run_verify(arguments: argparse.Namespace) -> int:
             f"{path}: TFLM runs it; operators {', '.join(report['operators'])}; arena {report['arena']['total']} bytes"
         )
     else:
-        print(
+        say(
             f"{path}: {report['name']}, digest {report['model_digest']}, {'signed' if report['signed'] else 'not signed'}; "
             f"TFLM gives all {report['known_answer_rows']} known answers"
         )
@@ -408,28 +413,3 @@ def _export_errors(path: Path) -> Iterator[None]:
     except ExportError as error:
         text = str(error)
         raise EdgewardError(text if text.startswith(str(path)) else f"{path}: {text}") from error
-
-
-def _print_manifest(path: Path, manifest: Dict[str, Any]) -> None:
-    arena = manifest["arena"]
-    operators = ", ".join(f"{op['name']} x{op['count']}" for op in manifest["operators"])
-    direct = f"{arena['direct_bytes']} bytes" if not arena["direct_refused"] else arena["direct_refused"]
-    print(f"{path}: {manifest['name']}, digest {manifest['model_digest']}")
-    print(f"  input      int8 {manifest['input']['shape']}")
-    labels = f": {', '.join(manifest['labels'])}" if manifest["labels"] else ""
-    print(f"  output     int8 {manifest['output']['shape']}{labels}")
-    if "origin" in manifest:
-        print(f"             {manifest['origin']['output']}")
-    output = manifest["output"]
-    print(f"             scale {output['scale']:g}, zero point {output['zero_point']}")
-    print(f"  operators  {operators}")
-    print(f"  model      {manifest['files']['model.tflite']['bytes']} bytes")
-    print(f"  arena      TFLM {arena['tflm_measured_bytes']} bytes measured ({arena['tflm_measured_on']}),")
-    print(f"             {arena['tflm_bytes']} with margin; engine/direct {direct}")
-    if "float_model" in manifest:
-        print(f"  float      {', '.join(manifest['float_model']['files'])}: {manifest['float_model']['input']}")
-    if manifest["accuracy"]:
-        from orchestrator.cli.tables import table
-        from orchestrator.gateway.score_tables import rows, shown_of
-
-        print(f"\n{table(rows(shown_of(manifest['accuracy']), manifest['labels']))}\nIntervals are of 95 %.")

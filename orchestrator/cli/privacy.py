@@ -301,9 +301,9 @@ def _of_evaluation(task: Task, epsilon: float, found: EvaluationOutlook) -> str:
     moved = {name: found.about(name) or 0.0 for name in shown}
     hidden = [labels.get(name, name) for name, most in shown.items() if moved[name] > most]
     lost = [labels.get(name, name) for name in shown if moved[name] > STEERS_WITHIN]
-    words = f"; {' and '.join(hidden)} will be too noisy to show" if hidden else ""
+    words = f"; {_listed(hidden, 'and')} will be too noisy to show" if hidden else ""
     if lost:
-        words += f"; best and patience cannot go by {' or '.join(lost)}: about {found.enough:,} held out would do for all of them"
+        words += f"; best and patience cannot go by {_listed(lost, 'or')}: about {found.enough:,} held out would do for all of them"
     area = (
         ""
         if found.auc is None
@@ -313,6 +313,10 @@ def _of_evaluation(task: Task, epsilon: float, found: EvaluationOutlook) -> str:
         f"epsilon {epsilon:g}: evaluated on about {found.records:,.0f} held out, noise alone moves accuracy by "
         f"{found.accuracy:.2g} and loss by {found.loss:.2g}{area} (95 %){words}"
     )
+
+
+def _listed(names: List[str], last: str) -> str:
+    return f" {last} ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 
 def _remark(task: Task, units: str, each: Outlook) -> str:
@@ -388,7 +392,11 @@ def _statement(arguments: argparse.Namespace) -> int:
         print(json.dumps(said, indent=1))
         return 0
     if "page_sha256" not in said:  # a bundle of before there were pages
-        say(markdown(said).rstrip("\n") if "holds_against" in said or said["unit"] == "none" else said["claim"])
+        try:
+            text = markdown(said) if "holds_against" in said or said["unit"] == "none" else str(said["claim"])
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise EdgewardError(f"{places[0] / MANIFEST}: privacy: is no statement: {error!r}") from error
+        say(text.rstrip("\n"))
         return 0
     path = places[0] / PRIVACY_PAGE
     page = path.read_bytes() if path.is_file() else b""

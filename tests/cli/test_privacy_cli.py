@@ -89,12 +89,14 @@ def test_the_plan_says_what_evaluation_will_be_worth(tmp_path: Path, capsys: pyt
     assert main(["privacy", "plan", str(tmp_path / "edgeward.toml"), "--rows", "300"]) in (0, 1)
     out = " ".join(capsys.readouterr().out.split())
     assert "evaluated on about 60 held out, noise alone moves accuracy by" in out
-    assert "accuracy and loss will be too noisy to show; best and patience cannot go by accuracy or loss" in out
+    assert (
+        "accuracy, loss and AUC will be too noisy to show; best and patience cannot go by accuracy, loss or AUC" in out
+    )
     assert main(["privacy", "plan", str(tmp_path / "edgeward.toml"), "--rows", "90000", "--json"]) == 0
     rows = json.loads(capsys.readouterr().out)["evaluation"]
     assert [row["accuracy"] for row in rows] == sorted((row["accuracy"] for row in rows), reverse=True)
     assert rows[-1]["accuracy"] < 0.05
-    assert rows[-1]["enough"] < 18_000
+    assert rows[-1]["enough"] < 21_000
 
 
 def test_delta_that_lets_a_record_leak_is_refused(capsys: pytest.CaptureFixture) -> None:

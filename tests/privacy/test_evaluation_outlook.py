@@ -102,4 +102,4 @@ share = 0.2
     main(["privacy", "plan", str(file), "--rows", "300"])
     said = capsys.readouterr().out
     assert "and AUC by about" in said
-    assert "AUC will be too noisy to show" in said
+    assert "accuracy, loss and AUC will be too noisy to show" in said

@@ -1,0 +1,31 @@
+"""What a bundle's manifest says, for people. It may be anybody's: print it with tables.say, which makes its texts plain."""
+
+from pathlib import Path
+from typing import Any, Mapping
+
+from orchestrator.cli.tables import table
+from orchestrator.gateway.score_tables import rows, shown_of
+
+
+def manifest_text(path: Path, manifest: Mapping[str, Any]) -> str:
+    """Lines on model, operators, memory and figures, of a manifest that `verify_bundle` accepts."""
+    arena, output = manifest["arena"], manifest["output"]
+    operators = ", ".join(f"{op['name']} x{op['count']}" for op in manifest["operators"])
+    direct = f"{arena['direct_bytes']} bytes" if not arena["direct_refused"] else arena["direct_refused"]
+    labels = f": {', '.join(manifest['labels'])}" if manifest["labels"] else ""
+    lines = [
+        f"{path}: {manifest['name']}, digest {manifest['model_digest']}",
+        f"  input      int8 {manifest['input']['shape']}",
+        f"  output     int8 {output['shape']}{labels}",
+        *([f"             {manifest['origin']['output']}"] if "origin" in manifest else []),
+        f"             scale {output['scale']:g}, zero point {output['zero_point']}",
+        f"  operators  {operators}",
+        f"  model      {manifest['files']['model.tflite']['bytes']} bytes",
+        f"  arena      TFLM {arena['tflm_measured_bytes']} bytes measured ({arena['tflm_measured_on']}),",
+        f"             {arena['tflm_bytes']} with margin; engine/direct {direct}",
+    ]
+    if "float_model" in manifest:
+        lines.append(f"  float      {', '.join(manifest['float_model']['files'])}: {manifest['float_model']['input']}")
+    if manifest["accuracy"]:
+        lines += ["", table(rows(shown_of(manifest["accuracy"]), manifest["labels"])), "Intervals are of 95 %."]
+    return "\n".join(lines)
