@@ -303,7 +303,7 @@ def _of_evaluation(task: Task, epsilon: float, found: EvaluationOutlook) -> str:
     lost = [labels.get(name, name) for name in shown if moved[name] > STEERS_WITHIN]
     words = f"; {_listed(hidden, 'and')} will be too noisy to show" if hidden else ""
     if lost:
-        words += f"; best and patience cannot go by {_listed(lost, 'or')}: about {found.enough:,} held out would do for all of them"
+        words += f"; best and patience cannot go by {_listed(lost, 'or')}: about {found.enough:,} held out would do"
     area = (
         ""
         if found.auc is None
