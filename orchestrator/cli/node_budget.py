@@ -214,7 +214,11 @@ def _approvals(arguments: argparse.Namespace) -> int:
 
     ledger, store = open_ledger(only_state(arguments.state))
     found = [
-        {**request._asdict(), "decision": ledger.decision(request.digest), "waits": request.waits(ledger)}
+        {
+            **request._asdict(),
+            "decision": ledger.decision(request.digest, request.reading),
+            "waits": request.waits(ledger),
+        }
         for request in Approvals(only_state(arguments.state)).requests()
     ]
     ledger.close()
@@ -245,7 +249,7 @@ def _decide(arguments: argparse.Namespace) -> int:
     decision = APPROVED if arguments.verb == "approve" else DENIED
     ledger, store = open_ledger(only_state(arguments.state))
     try:
-        ledger.decide(request.digest, decision)
+        ledger.decide(request.digest, decision, request.reading)
     finally:
         ledger.close()
         store.close()

@@ -4,6 +4,7 @@ A request holds the whole declaration and the training graph. Its digest is that
 them and nothing else.
 """
 
+import hashlib
 import json
 import os
 import time
@@ -15,7 +16,7 @@ from orchestrator.node.ledger import Ledger
 from orchestrator.node.policy import own_noise
 from orchestrator.privacy.releases import noise_multipliers
 from orchestrator.wire.plain import hex_name
-from orchestrator.wire.task import Task, describe_model, digest_of, task_from_dict
+from orchestrator.wire.task import Task, describe_model, digest_of, task_from_dict, task_to_dict
 
 APPROVALS = "approvals"
 MOST_REQUESTS, MOST_BYTES = 200, 512 << 20
@@ -42,12 +43,21 @@ class Request(NamedTuple):
     summary: List[str]
     epsilon: Optional[float]  # of all runs the task is for, as the node counted it; None where nothing there can
     peers: Tuple[str, ...] = ()
+    reading: str = ""  # what the version that asked made of the declaration (`reading_of`)
 
     def waits(self, ledger: Ledger) -> bool:
         """Whether the owner has to decide: there is no word yet, or all runs that were approved are reserved."""
         privacy = self.declared.get("privacy")
         runs = privacy.get("runs", 1) if isinstance(privacy, dict) else 1
-        return ledger.waits(self.digest, runs if isinstance(runs, int) and runs > 0 else 1)
+        return ledger.waits(self.digest, runs if isinstance(runs, int) and runs > 0 else 1, self.reading)
+
+
+def reading_of(task: Task) -> str:
+    """SHA-256 of a declaration as this version reads it, with the values of all that it leaves out.
+
+    A version with another default would run another task under the same digest: the owner's yes was not for that one.
+    """
+    return hashlib.sha256(json.dumps(task_to_dict(task), sort_keys=True).encode()).hexdigest()
 
 
 class Approvals:
@@ -68,7 +78,14 @@ class Approvals:
         digest = digest_of(declared, graph)
         task = task_from_dict(declared, f"request {digest[:16]}")
         request = Request(
-            digest, run, round(time.time(), 3), declared, summary_of(task, epsilon), epsilon, tuple(peers)
+            digest,
+            run,
+            round(time.time(), 3),
+            declared,
+            summary_of(task, epsilon),
+            epsilon,
+            tuple(peers),
+            reading_of(task),
         )
         self._folder.mkdir(parents=True, exist_ok=True)
         _write(self._folder / f"{hex_name(digest)}.tflite", graph)
@@ -90,7 +107,8 @@ class Approvals:
     def find(self, beginning: str, whole: bool = True) -> Request:
         """The request whose digest begins so, its summary made again. UsageError where none or several do.
 
-        `whole`: also where declaration and graph are not the ones the node wrote; what is to be approved must be.
+        `whole`: also where declaration and graph are not the ones the node wrote; what is to be approved must be. Summary and
+        reading are this version's then.
         """
         fitting = [r for r in self.requests() if r.digest.startswith(beginning)]
         if len(fitting) != 1:
@@ -104,7 +122,7 @@ class Approvals:
                 f"{self._folder}: request {request.digest[:16]} is not what the node wrote: it was changed"
             )
         task = task_from_dict(request.declared, f"request {request.digest[:16]}")
-        return request._replace(summary=summary_of(task, request.epsilon))
+        return request._replace(summary=summary_of(task, request.epsilon), reading=reading_of(task))
 
     def graph(self, digest: str) -> bytes:
         """The training graph of a request; UsageError where it cannot be read."""

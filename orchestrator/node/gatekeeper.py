@@ -17,7 +17,7 @@ from typing import Any, Dict, List, NamedTuple, Optional, Tuple, Union
 from orchestrator.errors import LedgerError, PrivacyError, UsageError, WireError
 from orchestrator.node import accountant
 from orchestrator.node.anchor import Anchor, FolderAnchor, Head, StoreAnchor
-from orchestrator.node.approval import MOST_REQUESTS, Approvals, digest_of
+from orchestrator.node.approval import MOST_REQUESTS, Approvals, digest_of, reading_of
 from orchestrator.node.claims import check_claim
 from orchestrator.node.identity import NodeIdentity
 from orchestrator.node.ledger import APPROVED, DENIED, LEDGER_FILE, Ledger, Reservation, StaleError, keep_newest
@@ -80,7 +80,9 @@ class Gatekeeper:
         self._epsilons: Optional[Tuple[float, float]] = None  # of one task and of all, as last counted
         self._counted: Dict[Tuple[str, ...], Tuple[float, float]] = {}
         self._claims: Dict[str, Union[Refusal, float, None]] = {}  # digest of a task -> what `check_claim` said
-        self._runs_of: Dict[str, int] = {}  # digest of a task that waited -> for how many runs it is
+        self._waited: Dict[
+            str, Tuple[int, str]
+        ] = {}  # digest of a task that waited -> for how many runs it is, its reading
         self._process, self._told = secrets.token_hex(8), 0
         self._ledger = Ledger(state / LEDGER_FILE, anchors)
 
@@ -241,7 +243,7 @@ class Gatekeeper:
 
     def decided(self, digest: str) -> bool:
         """Whether the owner has said something on this task since it waits."""
-        return not self._ledger.waits(digest, self._runs_of.get(digest, 1))
+        return not self._ledger.waits(digest, *self._waited.get(digest, (1, "")))
 
     def _decide(
         self, policy: Policy, run: str, task: Task, declared: Dict[str, Any], graph: bytes
@@ -272,8 +274,8 @@ class Gatekeeper:
         self, run: str, task: Task, wanted: Reservation, declared: Dict[str, Any], graph: bytes
     ) -> Optional[Verdict]:
         """None where the owner approved the task, and for no fewer runs than this one makes."""
-        digest, runs = wanted.digest, max(1, task.privacy.runs)
-        word = self._ledger.decision(digest)
+        digest, runs, reading = wanted.digest, max(1, task.privacy.runs), reading_of(task)
+        word = self._ledger.decision(digest, reading)
         if word == DENIED:
             return Refusal("policy.approval-denied", f"this node's owner denied task {digest[:16]}")
         if digest not in self._claims:
@@ -283,7 +285,7 @@ class Gatekeeper:
         if isinstance(claim, Refusal):
             return claim
         known = self._ledger.reservation(run) is not None
-        if word == APPROVED and (known or not self._ledger.waits(digest, runs)):
+        if word == APPROVED and (known or not self._ledger.waits(digest, runs, reading)):
             return None
         return self._ask(run, declared, graph, task, claim)
 
@@ -339,7 +341,7 @@ class Gatekeeper:
             )
         peers = roster_lines(task.aggregation, self._name, self.roster(), first_sight=self._open)
         request = self._approvals.ask(run, declared, graph, epsilon, peers)
-        self._runs_of[request.digest] = max(1, task.privacy.runs)
+        self._waited[request.digest] = max(1, task.privacy.runs), reading_of(task)
         command = f"edgeward node approve {request.digest[:16]}"
         log.warning(
             "run %s waits for a person: `%s` (with this node's --state)\n  %s",

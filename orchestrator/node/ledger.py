@@ -69,6 +69,14 @@ class Reservation:
         length = OLD_SIDES if OLD_SIDES in (len(self.sides), len(other.sides)) else None
         return self.sides[:length] == other.sides[:length]
 
+    def releases_like(self, other: "Reservation") -> bool:
+        """Whether each kind that both have comes with the same noise, as often. Kinds that only one has are never released
+        without having been reserved; which whole numbers the noise is drawn on, versions may count in their own ways.
+        """
+        kinds = {c.kind for c in self.charges} & {c.kind for c in other.charges}
+        mine, others = ({replace(c, grid=None) for c in r.charges if c.kind in kinds} for r in (self, other))
+        return mine == others
+
     @property
     def counted(self) -> Tuple[Charge, ...]:
         """The charges that count: all that is reserved, or once closed those that were used.
@@ -150,10 +158,15 @@ class Ledger:
         return True
 
     def check_free(self, wanted: Reservation) -> None:
-        """PrivacyError for a run that was reserved for another task, or closed."""
+        """PrivacyError for a run that was reserved for another task, or for other releases, or closed."""
         known = self.reservation(wanted.run)
         if known is not None and known.digest != wanted.digest:
             raise PrivacyError(f"run {wanted.run} was reserved for another task: {known.digest[:16]}")
+        if known is not None and not known.releases_like(wanted):
+            raise PrivacyError(
+                f"run {wanted.run} was reserved for other noise or other numbers of releases: this version of Edgeward reads its "
+                "task in another way than the one that reserved it"
+            )
         if known is not None and known.closed:
             raise PrivacyError(f"run {wanted.run} was closed by this node's owner")
 
@@ -190,15 +203,23 @@ class Ledger:
         self._anchor()
         return replace(known, closed=True)
 
-    def decide(self, digest: str, decision: str) -> None:
-        """Notes the owner's word on a task digest: APPROVED or DENIED. The last word counts."""
+    def decide(self, digest: str, decision: str, reading: str = "") -> None:
+        """Notes the owner's word on a task digest: APPROVED or DENIED. The last word counts.
+
+        reading: digest of what this version makes of the declaration (approval.reading_of), which the owner was shown.
+        """
         with self._writing():
-            self._append(decision, digest, digest=digest)
+            self._append(decision, digest, digest=digest, **({"reading": reading} if reading else {}))
         self._anchor()
 
-    def decision(self, digest: str) -> Optional[str]:
-        words = [e["kind"] for e in self._entries(digest) if e["kind"] in (APPROVED, DENIED)]
-        return words[-1] if words else None
+    def decision(self, digest: str, reading: str = "") -> Optional[str]:
+        """The owner's last word; None where there is none, or it was a yes to another reading of the declaration."""
+        words = [e for e in self._entries(digest) if e["kind"] in (APPROVED, DENIED)]
+        if not words:
+            return None
+        word = str(words[-1]["kind"])
+        other = bool(reading) and words[-1].get("reading", reading) != reading
+        return None if word == APPROVED and other else word
 
     def runs_since_decision(self, digest: str) -> int:
         """Runs of this task that were reserved after the owner's last word on it."""
@@ -206,9 +227,9 @@ class Ledger:
         last = max(words, default=0)
         return sum(e["kind"] == "reserve" and e["digest"] == digest and e["seq"] > last for e in self._entries())
 
-    def waits(self, digest: str, runs: int) -> bool:
+    def waits(self, digest: str, runs: int, reading: str = "") -> bool:
         """Whether the owner has to decide on this task: there is no word yet, or `runs` runs were reserved since it was yes."""
-        word = self.decision(digest)
+        word = self.decision(digest, reading)
         return word is None or (word == APPROVED and self.runs_since_decision(digest) >= runs)
 
     def trust(self, name: str, fingerprint: str) -> None:

@@ -6,7 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, List, Optional
 
@@ -17,6 +17,7 @@ pytest.importorskip("dp_accounting")  # not on Python 3.8
 from dp_accounting import dp_event, pld
 from test_policy import make_task
 
+from orchestrator.cli.main import main
 from orchestrator.errors import LedgerError, PrivacyError, UsageError, WireError
 from orchestrator.gateway.authority import Authority
 from orchestrator.node import accountant
@@ -28,7 +29,7 @@ from orchestrator.node.ledger import APPROVED, DENIED, LEDGER_FILE
 from orchestrator.node.policy import Refusal
 from orchestrator.node.store import NodeStore
 from orchestrator.wire.protection import Aggregation, Privacy
-from orchestrator.wire.task import Evaluation, Rounds, Selection, Task, Training, task_to_dict
+from orchestrator.wire.task import Evaluation, Rounds, Selection, Task, Training, task_from_dict, task_to_dict
 
 GRAPH = b"graph"
 DELTA = 1e-5
@@ -61,6 +62,15 @@ def lenient(tmp_path: Path) -> Gatekeeper:
 
 def open_keeper(folder: Path, policy: str = "policy.toml") -> Gatekeeper:
     return Gatekeeper(folder, NodeStore(folder / "node.sqlite"), folder / policy if policy else None)
+
+
+def another_default(monkeypatch: pytest.MonkeyPatch, table: type, name: str, value: object) -> None:
+    """As a version of Edgeward in which this field has another default."""
+    make = table.__init__  # type: ignore[misc]
+    names = [field.name for field in fields(table)]
+    first = len(names) - len(make.__defaults__)
+    defaults = [value if names[first + i] == name else old for i, old in enumerate(make.__defaults__)]
+    monkeypatch.setattr(make, "__defaults__", tuple(defaults))
 
 
 def admit(keeper: Gatekeeper, run: str, task: Task, records: int = 100) -> Optional[Verdict]:
@@ -354,6 +364,49 @@ def test_a_new_task_waits_for_a_word_on_exactly_it(tmp_path: Path, monkeypatch: 
     assert isinstance(keeper.admit("three", HONEST, task_to_dict(HONEST), b"another graph", 100), Waiting)
     keeper._ledger.decide(waiting.digest, DENIED)
     assert code(admit(keeper, "four", HONEST)) == "policy.approval-denied"
+
+
+def test_a_yes_is_not_for_what_another_version_reads_in_the_same_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A declaration may leave things out: which default stands there depends on the version, and the digest does not see it."""
+    (tmp_path / "policy.toml").write_text("[approval]\nrequired = true\n")
+    keeper, declared = open_keeper(tmp_path), task_to_dict(HONEST)
+    del declared["privacy"]["records_per_patient"]
+
+    def admitted(run: str) -> Optional[Verdict]:
+        return keeper.admit(run, task_from_dict(declared), declared, GRAPH, 100)
+
+    waiting = admitted("one")
+    assert isinstance(waiting, Waiting)
+    approve = ["node", "approve", waiting.digest, "--state", str(tmp_path)]
+    assert main(approve) == 0
+    assert admitted("one") is None
+    another_default(monkeypatch, Privacy, "records_per_patient", 33)
+    assert task_from_dict(declared) != HONEST
+    assert isinstance(admitted("one"), Waiting)
+    assert not keeper.decided(waiting.digest)
+    (request,) = Approvals(tmp_path).requests()
+    assert request.waits(keeper._ledger)
+    assert main(approve) == 0
+    assert keeper.decided(waiting.digest)
+    assert not request.waits(keeper._ledger)
+    assert admitted("one") is None
+
+
+def test_a_run_goes_on_only_with_the_noise_it_reserved(lenient: Gatekeeper, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where another version's default stands for what a declaration leaves out, the ledger would count the earlier noise."""
+    declared = task_to_dict(HONEST)
+    del declared["privacy"]["sampling_rate"]
+
+    def admitted() -> Optional[Verdict]:
+        return lenient.admit("one", task_from_dict(declared), declared, GRAPH, 100)
+
+    assert admitted() is None
+    assert admitted() is None
+    another_default(monkeypatch, Privacy, "sampling_rate", 0.5)
+    assert code(admitted()) == "ledger.run"
+    assert "reserved for other noise" in str(admitted())
 
 
 def test_an_approval_is_for_as_many_runs_as_the_task_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
