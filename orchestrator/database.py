@@ -5,6 +5,7 @@ import os
 import sqlite3
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, Sequence, Tuple
+from urllib.parse import quote
 
 from orchestrator.errors import DamagedError, EdgewardError
 
@@ -29,7 +30,9 @@ class StoreError(EdgewardError, sqlite3.OperationalError):
     """A store that cannot be read or written. The message names the file and what to do."""
 
 
-def _advised(error: sqlite3.Error) -> str:
+def advised(error: sqlite3.Error) -> str:
+    """What SQLite said, and what a person does about it; without the file's name."""
+    error = error.__cause__ if isinstance(error.__cause__, sqlite3.Error) else error
     advice = [what for part, what in _ADVICE if part in str(error).lower()]
     return f"{error}{': ' if advice else ''}{''.join(advice[:1])}"
 
@@ -56,7 +59,7 @@ class _Cursor(sqlite3.Cursor):
             # Subclasses other than these two are bugs, or what a caller asks for (a row that is there already).
             if type(error) not in (sqlite3.DatabaseError, sqlite3.OperationalError):
                 raise
-            raise StoreError(f"{self.path}: {_advised(error)}") from error
+            raise StoreError(f"{self.path}: {advised(error)}") from error
 
 
 class _Connection(sqlite3.Connection):
@@ -92,11 +95,24 @@ def open_database(path: Path, schema: str, owner: str) -> sqlite3.Connection:
         found = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
     except (sqlite3.Error, OSError) as error:
         reason = error.__cause__ if isinstance(error.__cause__, sqlite3.Error) else error
-        text = _advised(reason) if isinstance(reason, sqlite3.Error) else str(reason)
+        text = advised(reason) if isinstance(reason, sqlite3.Error) else str(reason)
         raise EdgewardError(f"{path}: cannot be used as the {owner}'s store: {text}") from error
     connection.path = str(path)
     if found != "ok":
         raise EdgewardError(f"{path}: is damaged ({' '.join(str(found).split())}): {RESTORE}")
+    return connection
+
+
+def open_read_only(path: Path, other_threads: bool = False) -> sqlite3.Connection:
+    """A connection that only reads; another process may be writing. sqlite3.Error where there is no such file.
+
+    Whatever fails later raises StoreError, which names the file. other_threads: it is used in other threads than this one.
+    """
+    where = f"file:{quote(str(path.resolve()))}?mode=ro"
+    connection = sqlite3.connect(
+        where, uri=True, isolation_level=None, check_same_thread=not other_threads, factory=_Connection
+    )
+    connection.path = str(path)
     return connection
 
 

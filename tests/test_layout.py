@@ -38,7 +38,8 @@ FORBIDDEN: Dict[str, Set[str]] = {
 
 LAYERS = (
     ("errors", "rounds"),
-    ("wire", "folder_lock", "database"),
+    ("mishaps",),
+    ("wire", "folder_lock", "database", "http_server"),
     ("model_export", "privacy", "exposition"),
     ("node",),
     ("gateway", "boards"),

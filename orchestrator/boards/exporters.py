@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import threading
 import time
 from contextlib import ExitStack
@@ -87,6 +88,30 @@ class RecordFile:
 
     def close(self) -> None:
         self._stack.close()
+
+
+class Lines:
+    """Every record as one line of JSON to a descriptor that is open already, such as standard output's.
+
+    Nothing is kept: a line that cannot be written is lost, and does not fail again when the program ends.
+    """
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+
+    def write(self, port: str, received_at: float, record: Record) -> None:
+        left = json_line(port, received_at, record).encode() + b"\n"
+        while left:
+            left = left[os.write(self._descriptor, left) :]
+
+    def flush(self) -> None:
+        """Nothing: each line goes out at once."""
+
+    def summary(self) -> str:
+        return ""
+
+    def close(self) -> None:
+        """Nothing: it is not ours."""
 
 
 class ParquetFile:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from contextlib import suppress
@@ -11,8 +12,11 @@ from typing import Any, Callable, Dict, List, Optional, Sequence
 from orchestrator.boards.conversation import BAUD, BoardError, open_port
 from orchestrator.boards.protocol import Record, RecordParser, RecordStats
 from orchestrator.errors import UsageError
+from orchestrator.mishaps import sentence
 from orchestrator.wire.board_records import KINDS
 from orchestrator.wire.plain import plain
+
+log = logging.getLogger("edgeward.monitor")
 
 _RECONNECT_S = 0.5
 _GATHER_BYTES, _GATHER_S = 1024, 0.003
@@ -92,10 +96,14 @@ class Monitor:
                 self._serve(status, parser, device)
             except OSError as error:
                 status.problem = f"went away: {plain(error)}"
+            except Exception as error:  # what nobody expected of one port ends no other
+                status.problem = f"begins again: {plain(sentence(error))}"
+                log.error("%s begins again: %s", status.port, sentence(error))
             status.connected = False
-            with suppress(OSError):  # of a device that is gone
+            with suppress(Exception):  # of a device that is gone
                 device.close()
             device = None
+            self._stop.wait(_RECONNECT_S)
             parser.forget_pending()
 
     def _reopen(self, status: PortStatus) -> Any:

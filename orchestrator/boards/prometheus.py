@@ -5,15 +5,18 @@ https://prometheus.io/docs/instrumenting/exposition_formats/
 
 from __future__ import annotations
 
+import logging
 import math
 import re
 import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Dict, Sequence, Tuple
 
 from orchestrator.boards.monitor import PortStatus
 from orchestrator.errors import UsageError
 from orchestrator.exposition import CONTENT_TYPE, Page
+from orchestrator.http_server import BoundedServer, Handler
+
+log = logging.getLogger("edgeward.monitor")
 
 _COUNTERS = ("inferences", "errors", "bad_frames", "latency_count")
 """Fields of a metrics record that only grow until the board restarts."""
@@ -34,12 +37,11 @@ class PrometheusEndpoint:
     """Serves what the monitor knows, from `with` to its end. Port 0 takes a free one; `url` says which."""
 
     def __init__(self, address: Tuple[str, int], boards: Sequence[PortStatus]) -> None:
-        handler = type("Handler", (_Handler,), {"boards": boards})
+        handler = type("Handler", (_Metrics,), {"boards": boards})
         try:
-            self._server = ThreadingHTTPServer(address, handler)
+            self._server = BoundedServer(address, handler, log)
         except OSError as error:
             raise UsageError(f"--prometheus {address[0]}:{address[1]}: {error.strerror or error}") from error
-        self._server.daemon_threads = True
         self.url = f"http://{address[0]}:{self._server.server_address[1]}/metrics"
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.1}, daemon=True)
 
@@ -53,20 +55,13 @@ class PrometheusEndpoint:
         self._server.server_close()
 
 
-class _Handler(BaseHTTPRequestHandler):
+class _Metrics(Handler):
     boards: Sequence[PortStatus] = ()
 
-    def do_GET(self) -> None:
-        found = self.path.split("?")[0] == "/metrics"
-        body = render(self.boards).encode() if found else b"the metrics are at /metrics\n"
-        self.send_response(200 if found else 404)
-        self.send_header("Content-Type", CONTENT_TYPE if found else "text/plain; charset=utf-8")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, format: str, *args: Any) -> None:
-        pass
+    def get(self) -> Tuple[int, str, bytes]:
+        if self.path.split("?")[0] != "/metrics":
+            return 404, "text/plain; charset=utf-8", b"the metrics are at /metrics\n"
+        return 200, CONTENT_TYPE, render(self.boards).encode()
 
 
 def render(boards: Sequence[PortStatus]) -> str:

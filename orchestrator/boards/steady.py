@@ -5,6 +5,7 @@ from pathlib import Path
 
 from orchestrator.boards.exporters import Exporter
 from orchestrator.boards.protocol import Record
+from orchestrator.mishaps import sentence
 
 log = logging.getLogger("edgeward.monitor")
 
@@ -12,7 +13,8 @@ log = logging.getLogger("edgeward.monitor")
 class Steady:
     """Writes to another exporter's file while that works; tries again with every record."""
 
-    def __init__(self, exporter: Exporter, path: Path) -> None:
+    def __init__(self, exporter: Exporter, path: "Path | str") -> None:
+        """`path`: how to call it."""
         self._exporter, self._path = exporter, path
         self._lost, self._said = 0, False
 
@@ -20,14 +22,18 @@ class Steady:
         try:
             self._exporter.write(port, received_at, record)
             self._said = False
-        except OSError as error:
+        except BrokenPipeError:
+            raise  # who read it has gone, which is the way to end watching
+        except Exception as error:
             self._lost += 1
             self._complain(error)
 
     def flush(self) -> None:
         try:
             self._exporter.flush()
-        except OSError as error:
+        except BrokenPipeError:
+            raise
+        except Exception as error:
             self._complain(error)
 
     def summary(self) -> str:
@@ -37,14 +43,11 @@ class Steady:
     def close(self) -> None:
         try:
             self._exporter.close()
-        except OSError as error:
+        except Exception as error:
             self._complain(error)
 
-    def _complain(self, error: OSError) -> None:
+    def _complain(self, error: Exception) -> None:
         if not self._said:
             self._said = True
-            log.error(
-                "%s: %s; watching goes on, and records are not written until that works again",
-                self._path,
-                error.strerror,
-            )
+            why = error.strerror if isinstance(error, OSError) and error.strerror else sentence(error)
+            log.error("%s: %s; watching goes on, and records are not written until that works again", self._path, why)

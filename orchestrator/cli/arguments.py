@@ -4,12 +4,8 @@ import argparse
 import errno
 import math
 import os
-import sys
 from pathlib import Path
 from typing import Any, Optional, Sequence
-
-_OF_DISKS = (errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
-"""What goes wrong while writing, where the error does not say which file it was."""
 
 MOST = 10**15
 """Largest number an argument takes; the commands know what is too much for them below it."""
@@ -151,18 +147,3 @@ def check_output(path: Optional[Path], option: str) -> None:
         raise UsageError(f"{option} {path}: there is no folder {path.parent}")
     if not os.access(str(path if path.exists() else path.parent), os.W_OK):
         raise UsageError(f"{option} {path}: may not be written")
-
-
-def failure_of_machine(error: Exception) -> Optional[str]:
-    """What a person can do something about: a file or folder that cannot be used as a command needs it, or a store; else None."""
-    if isinstance(error, OSError) and error.filename is not None:
-        if isinstance(error, FileExistsError) and os.path.isfile(error.filename):
-            return f"{error.filename}: a file; a folder is needed there"
-        names = [str(name) for name in (error.filename, error.filename2) if name is not None]
-        return f"{' and '.join(names)}: {error.strerror}"
-    if isinstance(error, OSError) and error.errno in _OF_DISKS:
-        return f"{error.strerror}"
-    sqlite3 = sys.modules.get("sqlite3")  # a command that has no store need not load it for this
-    if sqlite3 is not None and type(error) in (sqlite3.DatabaseError, sqlite3.OperationalError):
-        return f"a store cannot be used: {error}"
-    return None

@@ -210,10 +210,14 @@ def _enroll_server(arguments: argparse.Namespace) -> int:
     from orchestrator.errors import UsageError
     from orchestrator.gateway.authority import Authority
     from orchestrator.gateway.enrolment import EnrolmentServer
+    from orchestrator.mishaps import catch_in_threads
+    from orchestrator.wire.plain import Sparing
 
     screen = logging.StreamHandler(sys.stderr)
     screen.setFormatter(PlainFormatter("%(asctime)s %(levelname)s %(message)s"))
+    screen.addFilter(Sparing())
     logging.basicConfig(handlers=[screen])
+    catch_in_threads(logging.getLogger("edgeward"))
     where, _, at = arguments.listen.rpartition(":")
     if not where or not (at.isdecimal() and len(at) <= 5) or int(at) > 65535:
         raise UsageError(f"--listen {arguments.listen}: expected HOST:PORT")

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from orchestrator.cli.arguments import number
+from orchestrator.mishaps import catch_in_threads
 from orchestrator.wire.plain import PlainFormatter
 
 KEPT = 5
@@ -62,3 +63,4 @@ def configure(arguments: argparse.Namespace, verbose: bool = False) -> None:
         handler.setFormatter(PlainFormatter(_FORMAT))
     logging.basicConfig(level=logging.WARNING, handlers=handlers)
     logging.getLogger("edgeward").setLevel(logging.INFO)
+    catch_in_threads(logging.getLogger("edgeward"))

@@ -43,8 +43,8 @@ def _version() -> str:
 def main(argv: Optional[List[str]] = None) -> int:
     words = sys.argv[1:] if argv is None else argv
     arguments = build_parser(_command(words)).parse_args(words)
-    from orchestrator.cli.arguments import failure_of_machine
     from orchestrator.errors import EdgewardError
+    from orchestrator.mishaps import failure_of_machine
     from orchestrator.wire.plain import plain
 
     try:

@@ -63,11 +63,14 @@ def _positive(text: str) -> float:
 
 
 def run(args: argparse.Namespace) -> int:
-    from orchestrator.boards.exporters import json_line
+    import logging
+
     from orchestrator.boards.monitor import Monitor
     from orchestrator.boards.prometheus import PrometheusEndpoint, parse_address
     from orchestrator.errors import UsageError
+    from orchestrator.mishaps import catch_in_threads
 
+    catch_in_threads(logging.getLogger("edgeward"))
     if not 0 <= args.rate <= 3_600_000:
         raise UsageError(f"--rate {args.rate}: milliseconds from 0 to 3600000")
     if (args.forward is None) != (args.federation is None):
@@ -78,8 +81,6 @@ def run(args: argparse.Namespace) -> int:
         exporters = _exporters(args, stack)
 
         def on_record(port: str, received_at: float, record: Record) -> None:
-            if args.json:
-                print(json_line(port, received_at, record), flush=True)
             for exporter in exporters:
                 exporter.write(port, received_at, record)
 
@@ -99,17 +100,20 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _exporters(args: argparse.Namespace, stack: ExitStack) -> List[Exporter]:
-    from orchestrator.boards.exporters import open_file
+    from orchestrator.boards.exporters import Lines, open_file
     from orchestrator.boards.forward import MqttForward
     from orchestrator.boards.steady import Steady
 
     exporters: List[Exporter] = []
+    if args.json:
+        exporters.append(Steady(Lines(sys.stdout.fileno()), "standard output"))
     if args.out is not None:
         exporters.append(Steady(open_file(args.out), args.out))
         stack.callback(exporters[-1].close)
     if args.forward is not None:
-        forward = MqttForward(_broker(args), args.federation, args.ports, enrolled=args.identity is not None)
-        exporters.append(forward)
+        address = _broker(args)
+        forward = MqttForward(address, args.federation, args.ports, enrolled=args.identity is not None)
+        exporters.append(Steady(forward, f"the broker at {address}"))
         stack.callback(exporters[-1].close)
     return exporters
 

@@ -8,7 +8,10 @@ import sys
 from typing import Any, Dict
 
 from orchestrator.gateway.doorkeeper import BACKLOG
+from orchestrator.mishaps import catch_in_threads, sentence
 from orchestrator.wire.plain import PlainFormatter, Sparing
+
+log = logging.getLogger("edgeward.broker")
 
 
 def configuration() -> Dict[str, Any]:
@@ -60,7 +63,12 @@ def main() -> None:
     screen.setFormatter(PlainFormatter("%(levelname)s %(name)s: %(message)s"))
     screen.addFilter(Sparing())
     logging.basicConfig(level=logging.WARNING, handlers=[screen])
-    asyncio.run(serve_until_told(listen(sys.argv[1], int(sys.argv[2]))))
+    catch_in_threads(log)
+    try:
+        asyncio.run(serve_until_told(listen(sys.argv[1], int(sys.argv[2]))))
+    except Exception as error:
+        log.critical("the broker ends: %s", sentence(error))
+        sys.exit(1)
 
 
 if __name__ == "__main__":

@@ -1,76 +1,21 @@
 """The enrolment server: HTTPS with the gateway's certificate, two paths, one small JSON request each."""
 
-import itertools
 import json
 import logging
-import socket
 import ssl
-import sys
 import threading
-import time
-from contextlib import suppress
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, Dict, Tuple
+from typing import Tuple
 
-from orchestrator.errors import EdgewardError, IdentityError
+from orchestrator.errors import IdentityError, UsageError
 from orchestrator.gateway.authority import Authority
+from orchestrator.http_server import TIMEOUT_S, BoundedServer, Handler
 from orchestrator.wire import pki
 
 log = logging.getLogger("edgeward.enrolment")
 
 DEFAULT_PORT = 8443
 _MAX_REQUEST_BYTES = 64 << 10
-_TIMEOUT_S = 20.0
-"""Of a whole connection, however its bytes trickle in."""
-MOST_CONNECTIONS = 30
-_BACKLOG = 16
-
-
-class _Server(ThreadingHTTPServer):
-    """A thread for each connection, of which there are MOST_CONNECTIONS: the oldest makes room for one more."""
-
-    daemon_threads = True
-    request_queue_size = _BACKLOG
-
-    def __init__(self, address: Tuple[str, int], handler: Any) -> None:
-        self._open: Dict[int, Tuple[float, socket.socket]] = {}  # by a number of their own, the oldest first
-        self._numbers = itertools.count()
-        self._lock = threading.Lock()
-        super().__init__(address, handler)
-
-    def hold(self, connection: socket.socket) -> int:
-        """From now on it is ended in time; `let_go` with the number that is returned."""
-        with self._lock:
-            number = next(self._numbers)
-            self._open[number] = time.monotonic(), connection
-            if len(self._open) > MOST_CONNECTIONS:
-                self._end(next(iter(self._open)))
-            return number
-
-    def let_go(self, number: int) -> None:
-        with self._lock:
-            self._open.pop(number, None)
-
-    def service_actions(self) -> None:
-        """Between two connections, at least twice a second."""
-        with self._lock:
-            late = [n for n, (since, _) in self._open.items() if time.monotonic() - since > _TIMEOUT_S]
-            for number in late:
-                self._end(number)
-
-    def _end(self, number: int) -> None:
-        with suppress(OSError):  # it went by itself
-            # Of the bare socket: its own thread still uses the TLS object.
-            socket.socket.shutdown(self._open.pop(number)[1], socket.SHUT_RDWR)
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that goes away, or speaks something else, is no news; a mistake of ours is."""
-        error = sys.exc_info()[1]
-        if isinstance(error, (OSError, ValueError)):
-            log.debug("lost the connection of %s: %s", client_address[0], error)
-        else:
-            log.error("an enrolment of %s failed", client_address[0], exc_info=True)
 
 
 class EnrolmentServer:
@@ -81,11 +26,11 @@ class EnrolmentServer:
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         context.load_cert_chain(str(folder / "gateway.crt"), str(folder / "gateway.key"))
 
-        class Handler(_Handler):
+        class OfFolder(_Enrolment):
             identity, tls, broker_url = folder, context, broker
 
         try:
-            self._server = _Server(address, Handler)
+            self._server = BoundedServer(address, OfFolder, log)
         except OSError as error:
             raise IdentityError(
                 f"{address[0]}:{address[1]}: enrolment cannot listen there: {error.strerror}"
@@ -100,43 +45,38 @@ class EnrolmentServer:
         self._thread.join()
 
 
-class _Handler(BaseHTTPRequestHandler):
+class _Enrolment(Handler):
     identity: Path
     tls: ssl.SSLContext
     broker_url = ""
 
     def setup(self) -> None:
         """The handshake happens in this connection's own thread, so that a silent client holds nobody up."""
-        self.request.settimeout(_TIMEOUT_S)
+        self.request.settimeout(TIMEOUT_S)
         self.request = self.tls.wrap_socket(self.request, server_side=True, do_handshake_on_connect=False)
-        assert isinstance(self.server, _Server)
-        self._number = self.server.hold(self.request)
+        super().setup()
         try:
             self.request.do_handshake()
         except BaseException:
+            assert isinstance(self.server, BoundedServer)
             self.server.let_go(self._number)
             self.request.close()  # nobody else has it
             raise
-        super().setup()
 
     def finish(self) -> None:
-        assert isinstance(self.server, _Server)
         try:
             super().finish()
         finally:
-            self.server.let_go(self._number)
             self.request.close()
 
-    def do_GET(self) -> None:
-        if self.path == "/ca":
-            self._answer(200, (self.identity / pki.CA_FILE).read_bytes())
-        else:
-            self._answer(404, b"no such path\n")
+    def get(self) -> Tuple[int, str, bytes]:
+        if self.path != "/ca":
+            return super().get()
+        return 200, "application/x-pem-file", (self.identity / pki.CA_FILE).read_bytes()
 
-    def do_POST(self) -> None:
+    def post(self) -> Tuple[int, str, bytes]:
         if self.path != "/enroll":
-            self._answer(404, b"no such path\n")
-            return
+            return super().post()
         try:
             name, secret, request = self._fields()
             authority = Authority(self.identity)  # SQLite: one connection a thread
@@ -144,11 +84,10 @@ class _Handler(BaseHTTPRequestHandler):
                 answer = authority.enroll(name, secret, request.encode())
             finally:
                 authority.close()
-        except EdgewardError as error:
+        except (IdentityError, UsageError) as error:
             log.warning("refused an enrolment from %s: %s", self.client_address[0], error)
-            self._answer(403, f"{error}\n".encode())
-            return
-        self._answer(200, json.dumps({**answer, "broker": self.broker_url}).encode())
+            return 403, "text/plain; charset=utf-8", f"{error}\n".encode()
+        return 200, "application/json", json.dumps({**answer, "broker": self.broker_url}).encode()
 
     def _fields(self) -> Tuple[str, str, str]:
         length = self.headers.get("Content-Length", "")
@@ -164,12 +103,3 @@ class _Handler(BaseHTTPRequestHandler):
         if not all(fields[k].isascii() for k in wanted) or not (fields["name"] + fields["secret"]).isprintable():
             raise IdentityError("name, secret and request of a node are plain ASCII")
         return fields["name"], fields["secret"], fields["request"]
-
-    def _answer(self, status: int, body: bytes) -> None:
-        self.send_response(status)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, format: str, *arguments: Any) -> None:
-        log.info("%s %s", self.client_address[0], format % arguments)

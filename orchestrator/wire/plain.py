@@ -10,9 +10,10 @@ import hashlib
 import logging
 import re
 import time
-from typing import Any, Dict, Iterator, Tuple
+from typing import Any, Callable, Dict, Iterator, Tuple
 
 from orchestrator.errors import WireError
+from orchestrator.mishaps import sentence
 
 LIMIT = 500
 """Characters of a text that is shown, unless a caller says otherwise."""
@@ -55,20 +56,24 @@ class PlainFormatter(logging.Formatter):
 
 
 class Sparing(logging.Filter):
-    """For a log that strangers cause lines of: of each kind MOST, then one in OF; of exceptions one line, no traceback."""
+    """For a log that strangers cause lines of: of each kind MOST an hour, then one in OF; one line of an exception."""
 
     MOST, OF = 20, 100
+    _HOUR_S = 3600.0
 
-    def __init__(self) -> None:
+    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
         super().__init__()
-        self._seen: Dict[Tuple[str, object], int] = {}
+        self._now = now
+        self._since = now()
+        self._seen: Dict[Tuple[str, str, int], int] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
-        kind = (record.name, record.lineno)
+        if self._now() - self._since > self._HOUR_S:
+            self._since, self._seen = self._now(), {}
+        kind = (record.name, record.pathname, record.lineno)
         count = self._seen[kind] = self._seen.get(kind, 0) + 1
         if record.exc_info and record.exc_info[1] is not None:
-            error = record.exc_info[1]
-            record.msg, record.args = f"{record.getMessage()}: {type(error).__name__}: {error}", ()
+            record.msg, record.args = f"{record.getMessage()}: {sentence(record.exc_info[1])}", ()
             record.exc_info = record.exc_text = None
         return count <= self.MOST or count % self.OF == 0
 

@@ -8,7 +8,7 @@ import sys
 import time
 from collections import Counter
 from pathlib import Path
-from typing import Callable, List
+from typing import Any, Callable, List
 
 import pytest
 
@@ -97,14 +97,25 @@ def test_an_error_in_the_callback_stops_the_watching():
     assert "disk full" in str(monitor.failure)
 
 
-def test_a_thread_does_not_end_alone(monkeypatch: pytest.MonkeyPatch):
-    def fail(*_: object) -> None:
-        raise ArithmeticError("nobody thought of it")
+def test_what_nobody_expected_of_a_port_ends_neither_it_nor_another(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    feed, failed = RecordParser.feed, []
+
+    def fail(parser: RecordParser, data: bytes) -> Any:
+        if not failed:
+            failed.append(parser)
+            raise ArithmeticError("nobody thought of it")
+        return feed(parser, data)
 
     monkeypatch.setattr(RecordParser, "feed", fail)
-    with VirtualBoard() as board, Monitor([board.port], rate_ms=10) as monitor:
-        until(lambda: not monitor.wait(0.01))
-    assert isinstance(monitor.failure, ArithmeticError)
+    heard: list[str] = []
+    with VirtualBoard() as board, VirtualBoard() as other:
+        monitor = Monitor([board.port, other.port], lambda port, *_: heard.append(port), rate_ms=10)
+        with monitor:
+            until(lambda: {board.port, other.port} <= set(heard))
+        assert monitor.failure is None
+    assert [m for m in caplog.messages if "begins again: ArithmeticError: nobody thought of it (test_monitor.py:" in m]
 
 
 def cli(*arguments: str) -> "subprocess.CompletedProcess[str]":
@@ -128,6 +139,18 @@ def test_command_line(tmp_path: Path):
         assert table.returncode == 0, table.stderr
         assert "simulated" in table.stdout
         assert json.loads((tmp_path / "r.jsonl").read_text().splitlines()[0])["port"] == board.port
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full on this system")
+def test_standard_output_on_a_full_disk_costs_its_lines_and_nothing_else(tmp_path: Path):
+    with VirtualBoard() as board, open("/dev/full", "w") as full:
+        words = [board.port, "--json", "--seconds", "1", "--rate", "50", "--out", str(tmp_path / "r.jsonl")]
+        command = [sys.executable, "-m", "orchestrator.cli.main", "monitor", *words]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=100)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("standard output: No space left on device; watching goes on") == 1
+    assert "Traceback" not in done.stderr
+    assert (tmp_path / "r.jsonl").read_text().count("metrics") > 1
 
 
 def test_command_line_errors(tmp_path: Path):

@@ -3,8 +3,11 @@
 import importlib.util
 import json
 import re
+import socket
+import struct
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -21,6 +24,7 @@ from orchestrator.boards.prometheus import PrometheusEndpoint, parse_address, re
 from orchestrator.boards.protocol import Record
 from orchestrator.boards.virtual import VirtualBoard
 from orchestrator.errors import BrokerError, UsageError
+from orchestrator.http_server import MOST_CONNECTIONS
 from orchestrator.wire.body import encode_body
 from orchestrator.wire.link import Link, Message
 from orchestrator.wire.topics import Topics
@@ -252,3 +256,30 @@ def test_parquet(tmp_path: Path):
     assert tuple(table.column_names) == CSV_HEAD
     assert table["seq"].to_pylist() == [0, 1, 2]
     assert json.loads(table["fields"][2].as_py()) == {"inferences": 2}
+
+
+def test_a_crowd_at_the_metrics_holds_no_threads_and_prints_nothing(
+    capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    status = PortStatus("/dev/ttyUSB0")
+    before = threading.active_count()
+    with PrometheusEndpoint(("127.0.0.1", 0), [status]) as endpoint:
+        port = int(endpoint.url.split(":")[2].split("/")[0])
+        silent = [socket.create_connection(("127.0.0.1", port), timeout=60) for _ in range(3 * MOST_CONNECTIONS)]
+        for _ in range(3):  # asks for much and leaves
+            with socket.create_connection(("127.0.0.1", port), timeout=60) as rude:
+                rude.sendall(b"GET /metrics HTTP/1.1\r\n\r\n" * 200)
+                rude.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        with urllib.request.urlopen(endpoint.url, timeout=60) as page:
+            assert page.status == 200
+        deadline = time.monotonic() + 120
+        while threading.active_count() > before + 1 + MOST_CONNECTIONS:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        for link in silent:
+            link.close()
+        status.last = None  # type: ignore[assignment]
+        with pytest.raises(urllib.error.HTTPError, match="500"):
+            urllib.request.urlopen(endpoint.url, timeout=60)
+    assert [m for m in caplog.messages if "TypeError" in m and "(prometheus.py:" in m]
+    assert "Traceback" not in capfd.readouterr().err + caplog.text

@@ -13,12 +13,13 @@ from typing import Callable, Iterator, List, Tuple
 
 import pytest
 
+from orchestrator import http_server
 from orchestrator.cli.main import main
 from orchestrator.errors import IdentityError, UsageError
 from orchestrator.gateway import audit as audit_module
-from orchestrator.gateway import enrolment as enrolment_module
 from orchestrator.gateway.authority import Authority
-from orchestrator.gateway.enrolment import MOST_CONNECTIONS, EnrolmentServer
+from orchestrator.gateway.enrolment import EnrolmentServer
+from orchestrator.http_server import MOST_CONNECTIONS
 from orchestrator.node.identity import NodeIdentity, enroll, make_node_request
 from orchestrator.wire.pki import make_request, new_key
 from orchestrator.wire.token import Token
@@ -125,7 +126,7 @@ def test_clients_that_trickle_hold_no_thread_and_print_nothing(
     identity = enroll(tmp_path / "a", authority.invite("a", server))
     assert identity.name == "a"
     until(lambda: threading.active_count() <= before + MOST_CONNECTIONS + 1)
-    monkeypatch.setattr(enrolment_module, "_TIMEOUT_S", 0.0)
+    monkeypatch.setattr(http_server, "TIMEOUT_S", 0.0)
     until(lambda: threading.active_count() <= before)
     for link in silent:
         link.close()
@@ -156,6 +157,24 @@ def test_requests_that_are_none_get_an_answer(
         link.sendall(f"POST /enroll HTTP/1.0\r\nContent-Length: {said}\r\n\r\n".encode("latin-1") + body)
         assert link.recv(1000).split()[1] == b"403"
     assert "Traceback" not in capfd.readouterr().err
+
+
+def test_what_the_gateway_cannot_do_is_said_in_its_log_and_not_to_strangers(
+    authority: Authority, server: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    token = authority.invite("a", server)
+    authority.close()
+    hidden = (authority.folder / "authority.sqlite").rename(tmp_path / "away")
+    (authority.folder / "authority.sqlite").mkdir()
+    with pytest.raises(IdentityError, match="cannot be answered now") as refused:
+        enroll(tmp_path / "a", token)
+    assert str(authority.folder) not in str(refused.value)
+    (said,) = [m for m in caplog.messages if "not answered" in m]
+    assert f"{authority.folder}/authority.sqlite" in said
+    assert "Traceback" not in caplog.text
+    (authority.folder / "authority.sqlite").rmdir()
+    hidden.rename(authority.folder / "authority.sqlite")
+    assert enroll(tmp_path / "b", token).name == "a"
 
 
 def until(condition: Callable[[], bool]) -> None:

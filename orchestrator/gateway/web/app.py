@@ -14,6 +14,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response, StreamingResponse
 from starlette.routing import Route
 
+from orchestrator.database import StoreError
 from orchestrator.errors import EdgewardError
 from orchestrator.exposition import CONTENT_TYPE
 from orchestrator.gateway.doorkeeper import Doorkeeper
@@ -25,6 +26,7 @@ from orchestrator.gateway.web.runview import RunView
 from orchestrator.gateway.web.sessions import Sessions, TryLimit, address_of
 from orchestrator.gateway.web.settings import WebSettings
 from orchestrator.gateway.web.turns import BusyError, Turns
+from orchestrator.mishaps import sentence
 
 log = logging.getLogger("edgeward.dashboard")
 
@@ -49,7 +51,7 @@ class Dashboard:
         self._login, self._sessions, self._limit = login, Sessions(), TryLimit()
         self._reader = ThreadPoolExecutor(1, "reader")
         self._hasher, self._turns = ThreadPoolExecutor(1, "password"), Turns()
-        self._streams = 0
+        self._streams, self._complained = 0, ""
         self._sections: Dict[str, str] = {}
         self._changed = asyncio.Condition()
         self.stopping: Callable[[], bool] = lambda: False  # whether the server was told to end: open streams end then
@@ -73,7 +75,8 @@ class Dashboard:
             Route("/api/audit", self._audit),
             Route("/api/events", self._events),
         ]
-        app = Starlette(routes=routes, lifespan=self._lifespan)
+        handlers: Dict[Any, Any] = {EdgewardError: self._failed, Exception: self._failed}
+        app = Starlette(routes=routes, lifespan=self._lifespan, exception_handlers=handlers)
         self._guard = Guard(app, settings, self._login, self._sessions, doorkeeper)
         self.asgi = self._guard
 
@@ -88,28 +91,47 @@ class Dashboard:
             self._hasher.shutdown(wait=False, cancel_futures=True)
 
     async def _read(self, question: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._reader, question)
+        """In the reader's thread. After a failure the store is opened again for the next question."""
+
+        def answer() -> T:
+            try:
+                return question()
+            except StoreError:
+                self._model.forget()
+                raise
+
+        return await asyncio.get_running_loop().run_in_executor(self._reader, answer)
 
     async def _follow(self) -> None:
         """Reads the model while somebody looks, and wakes the streams when a section changed."""
-        failed = ""
         while not self.stopping():
-            self._doorkeeper.look()
-            if self._streams:
-                try:
+            try:
+                self._doorkeeper.look()
+                if self._streams:
                     await self._refresh()
-                    failed = ""
-                except Exception as error:  # the page says so; the next look may succeed
-                    if str(error) != failed:
-                        log.exception("the store could not be read")
-                    failed = str(error)
-                    await self._publish({"problem": to_json(failed)})
+            except Exception as error:  # the page says so; the next look may succeed
+                self._complain(error)
+                await self._publish({"problem": to_json(sentence(error))})
             await asyncio.sleep(_POLL_S)
         async with self._changed:
             self._changed.notify_all()
 
+    def _complain(self, error: Exception) -> None:
+        """Once of what goes on being wrong."""
+        if sentence(error) != self._complained:
+            log.error("a page could not be answered: %s", sentence(error))
+        self._complained = sentence(error)
+
+    def _failed(self, request: Request, error: Exception) -> Response:
+        """What a page gets that could not be made: of a store what is wrong and what to do, else where to look."""
+        if not isinstance(error, EdgewardError):  # which the guard sees, too, and logs
+            return JSONResponse({"error": "this cannot be answered now; the dashboard's log says why"}, 500)
+        self._complain(error)
+        return JSONResponse({"error": str(error)}, 503)
+
     async def _refresh(self) -> None:
         sections = await self._read(self._model.sections)
+        self._complained = ""
         await self._publish({**{name: to_json(value) for name, value in sections.items()}, "problem": "null"})
 
     async def _publish(self, sections: Dict[str, str]) -> None:
@@ -206,6 +228,8 @@ class Dashboard:
 
         try:
             found = await self._read(question)
+        except StoreError:
+            raise
         except EdgewardError as error:
             return JSONResponse({"error": str(error)}, 409)
         if found is None:

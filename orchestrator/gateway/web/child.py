@@ -14,6 +14,7 @@ from typing import Any, Dict, Optional
 from orchestrator.errors import UsageError
 from orchestrator.gateway.web.password import Login
 from orchestrator.gateway.web.settings import WebSettings
+from orchestrator.mishaps import sentence
 from orchestrator.wire.link import BrokerAddress
 
 log = logging.getLogger("edgeward.gateway")
@@ -135,5 +136,8 @@ class DashboardProcess:
             with self._starting:
                 if self._closing.is_set():
                     return
-                self.restarts += 1
-                self._start()
+                try:
+                    self._start()
+                    self.restarts += 1
+                except OSError as error:  # no memory, process or descriptor now: perhaps later
+                    log.error("the dashboard cannot be started: %s; trying again", sentence(error))

@@ -16,6 +16,7 @@ from orchestrator.gateway.web.browsers import AGE_S, browser_of, new_browser
 from orchestrator.gateway.web.password import Login
 from orchestrator.gateway.web.sessions import SESSION_S, Sessions
 from orchestrator.gateway.web.settings import LOOPBACK_NAMES, WebSettings
+from orchestrator.mishaps import sentence
 
 log = logging.getLogger("edgeward.dashboard")
 
@@ -78,6 +79,8 @@ class Guard:
             refusal = PlainTextResponse("the login file of this dashboard is of no use; its log says more\n", 503)
         try:
             await (refusal or self._app)(scope, whole, with_headers)
+        except Exception as error:  # a fault of ours: the client has its answer, or its stream just ends
+            self._note(f"a page could not be answered: {sentence(error)}")
         finally:
             self._doorkeeper.answered(peer)
 

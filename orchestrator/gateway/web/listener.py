@@ -8,6 +8,7 @@ from typing import Any, Dict, List, Optional
 
 from orchestrator.errors import BrokerError, WireError
 from orchestrator.gateway.web.boards import Boards
+from orchestrator.mishaps import sentence
 from orchestrator.wire.board_records import read_forwarded
 from orchestrator.wire.body import PRESENCE_BYTES, decode_body
 from orchestrator.wire.cbor import NARROW
@@ -66,7 +67,7 @@ class Listener:
             try:
                 self._connect_and_serve()
             except Exception as error:
-                log.exception("listening begins again")
+                log.error("listening begins again: %s", sentence(error))
                 self._say(f"begins again after an error: {plain(error, 200)}")
             self._stop.wait(_AGAIN_S)
 

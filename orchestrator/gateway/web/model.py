@@ -9,6 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Deque, Dict, List, Optional
 
+from orchestrator.database import StoreError
 from orchestrator.errors import EdgewardError
 from orchestrator.gateway.audit import AUDIT_FILE
 from orchestrator.gateway.running import holder
@@ -18,6 +19,7 @@ from orchestrator.gateway.web.listener import Listener
 from orchestrator.gateway.web.officer import officer_page
 from orchestrator.gateway.web.runview import RunView
 from orchestrator.gateway.web.storeview import StoreView
+from orchestrator.mishaps import sentence
 from orchestrator.wire.plain import plain
 from orchestrator.wire.process import peak_memory_mib, resident_memory_mib
 
@@ -62,6 +64,12 @@ class DashboardModel:
     def close(self) -> None:
         self.curves.close()
 
+    def forget(self) -> None:
+        """The store could not be read: it is opened again, since it may have been put right."""
+        if self._store is not None:
+            self._store.close()
+        self._store, self._views, self._unreadable = None, {}, {}
+
     def hear(self, event: Dict[str, Any]) -> None:
         """A progress event of the gateway."""
         kind = str(event.get("event"))
@@ -84,9 +92,11 @@ class DashboardModel:
             if run not in self._views:
                 self._views[run] = RunView(store, run)
             self._views[run].advance()
+        except StoreError:
+            raise  # the store as a whole, and perhaps not for long
         except (EdgewardError, KeyError, TypeError, ValueError) as error:  # of another version, or damaged
             self._unreadable[run] = plain(f"run {run} cannot be read by this version: {error}", 1000)
-            log.exception("%s", self._unreadable[run])
+            log.error("%s (%s)", self._unreadable[run], sentence(error))
             raise EdgewardError(self._unreadable[run]) from error
         return self._views[run]
 

@@ -19,8 +19,11 @@ from orchestrator.gateway.web.listener import Listener
 from orchestrator.gateway.web.model import DashboardModel
 from orchestrator.gateway.web.password import Login
 from orchestrator.gateway.web.settings import WebSettings
+from orchestrator.mishaps import catch_in_threads, sentence
 from orchestrator.wire.link import BrokerAddress
-from orchestrator.wire.plain import PlainFormatter
+from orchestrator.wire.plain import PlainFormatter, Sparing
+
+log = logging.getLogger("edgeward.dashboard")
 
 MOST_MESSAGE_BYTES = 64 << 10
 
@@ -66,18 +69,34 @@ def serve(
 
 
 def _hear(channel: socket.socket, model: DashboardModel, server: uvicorn.Server) -> None:
-    while True:
-        message = channel.recv(MOST_MESSAGE_BYTES)
-        if not message:  # the gateway is gone, however it went
-            server.should_exit = True
-            return
-        model.hear(json.loads(message))
+    """Until the gateway is gone, however it went."""
+    while not server.should_exit:
+        try:
+            message = channel.recv(MOST_MESSAGE_BYTES)
+            if message:
+                model.hear(json.loads(message))
+            server.should_exit = not message
+        except OSError as error:
+            log.error("the gateway is not heard any more: %s", sentence(error))
+            server.should_exit = True  # the gateway starts another one
+        except Exception as error:
+            log.error("a message of the gateway was passed over: %s", sentence(error))
 
 
 def main() -> None:
     screen = logging.StreamHandler(sys.stderr)
     screen.setFormatter(PlainFormatter("%(asctime)s %(levelname)s %(message)s"))
+    screen.addFilter(Sparing())
     logging.basicConfig(level=logging.WARNING, handlers=[screen])
+    catch_in_threads(log)
+    try:
+        _serve_as_told()
+    except Exception as error:
+        log.critical("the dashboard ends: %s", sentence(error))
+        sys.exit(1)
+
+
+def _serve_as_told() -> None:
     told: Dict[str, Any] = json.loads(sys.stdin.readline())
     files = {name: Path(told[name]) for name in ("certificate", "key") if told[name]}
     serve(

@@ -4,26 +4,22 @@ import json
 import sqlite3
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Tuple
-from urllib.parse import quote
 
-from orchestrator.database import Rows
-from orchestrator.errors import EdgewardError
+from orchestrator.database import Rows, StoreError, advised, open_read_only
 from orchestrator.gateway.store import COLUMNS, Store
 from orchestrator.rounds.events import Event, event_from_dict
 
 
 class StoreView(Store):
-    """What `Store` reads, and what only the dashboard asks. Raises EdgewardError where the file is no store."""
+    """What `Store` reads, and what only the dashboard asks. Raises StoreError where the file is no store."""
 
     def __init__(self, path: Path) -> None:
         try:
-            self._db = sqlite3.connect(
-                f"file:{quote(str(path.resolve()))}?mode=ro", uri=True, isolation_level=None, check_same_thread=False
-            )
+            self._db = open_read_only(path, other_threads=True)
             self._db.execute("SELECT 1 FROM events LIMIT 1")
             self._rows = Rows(self._db, path, COLUMNS)
         except sqlite3.Error as error:
-            raise EdgewardError(f"{path}: cannot be read as a gateway's store: {error}") from error
+            raise StoreError(f"{path}: cannot be read as a gateway's store: {advised(error)}") from error
 
     def runs(self) -> List[str]:
         """All runs, in the order they were made."""

@@ -18,6 +18,7 @@ from orchestrator.errors import UsageError
 from orchestrator.gateway.broker import OwnBroker, free_port
 from orchestrator.gateway.running import Held, holder
 from orchestrator.gateway.store import Store
+from orchestrator.gateway.web import child
 from orchestrator.gateway.web.child import DashboardProcess
 from orchestrator.gateway.web.settings import WebSettings
 from orchestrator.rounds.events import Arrived
@@ -189,6 +190,53 @@ def test_a_killed_dashboard_comes_back_and_one_that_hangs_holds_nobody_up(tmp_pa
             process.tell({"event": "refused", "node": "a", "reason": "x" * 1000})
         assert time.monotonic() - before < 60, "telling a dashboard that hangs must not wait for it"
     assert not Path(f"/proc/{process.pid}").exists() or "zombie" in Path(f"/proc/{process.pid}/status").read_text()
+
+
+def test_a_store_that_cannot_be_read_is_named_and_read_again_when_it_can(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    make_store(tmp_path)
+    path = tmp_path / "gateway.sqlite"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:4096] + b"\xff" * (len(whole) - 4096))
+    with dashboard(tmp_path) as (client, _):
+        for page in ("/api/overview", "/metrics", "/api/runs", f"/api/runs/{RUN}"):
+            status, _, text = client.ask(page)
+            assert status == 503, (page, text)
+            assert f"{path}: " in text
+            assert "restore it from a backup" in text
+        assert client.ask("/healthz")[0] == 200
+        path.write_bytes(whole)
+        assert client.json("/api/overview")["run"]["run"] == RUN
+        # A fault of ours is one line as well, and the page after it works.
+        (tmp_path / "audit.jsonl").mkdir()
+        assert client.ask("/api/audit")[0] == 500
+        assert client.ask("/api/runs")[0] == 200
+    said = capfd.readouterr().err
+    assert "Traceback" not in said
+    assert said.count("malformed") <= 2
+    assert f"{tmp_path / 'audit.jsonl'}: Is a directory" in said
+
+
+def test_a_dashboard_that_cannot_be_started_now_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    with dashboard(tmp_path) as (client, process):
+        failures, start = [], DashboardProcess._start
+
+        def sometimes(self: DashboardProcess) -> None:
+            if len(failures) < 2:
+                failures.append(1)
+                raise OSError(11, "Resource temporarily unavailable")
+            start(self)
+
+        monkeypatch.setattr(child, "_RESTART_S", 0.1)
+        monkeypatch.setattr(DashboardProcess, "_start", sometimes)
+        assert process.pid is not None
+        os.kill(process.pid, signal.SIGKILL)
+        client.wait()
+        assert process.restarts == 1
+    assert caplog.text.count("Resource temporarily unavailable") == 2
 
 
 def test_a_taken_port_and_a_second_gateway_are_refused(tmp_path: Path) -> None:
