@@ -29,12 +29,12 @@ from orchestrator.wire.codec import CODECS
 from orchestrator.wire.process import peak_memory_mib
 from orchestrator.wire.protection import Aggregation, Privacy
 from orchestrator.wire.schema import Feature, Schema
-from orchestrator.wire.task import Rounds, Task, Training, task_to_dict
+from orchestrator.wire.task import WEIGHTS, Rounds, Task, Training, task_to_dict
 
 NODE = Path(__file__).with_name("no_training_node.py")
 
 
-def make_task(nodes: int, rounds: int, codec: str, aggregation: str = "plain") -> Task:
+def make_task(nodes: int, rounds: int, codec: str, aggregation: str = "plain", weights: str = "float32") -> Task:
     schema = Schema(
         "table", "y", ("no", "yes"), {"0": 0, "1": 1}, features=(Feature("x", 0, 1),), standardization="range"
     )
@@ -44,16 +44,22 @@ def make_task(nodes: int, rounds: int, codec: str, aggregation: str = "plain") -
         {"kind": "mlp", "hidden": []},
         Training(rounds=rounds),
         Privacy(unit="none"),
-        Rounds(nodes=nodes, quorum=nodes),
+        Rounds(nodes=nodes, quorum=nodes, weights=weights),
         aggregation=Aggregation(aggregation),
         codec=codec,
     )
 
 
 def measure(
-    nodes: int, params: int, rounds: int, broker_kind: str, codec: str, aggregation: str = "plain"
+    nodes: int,
+    params: int,
+    rounds: int,
+    broker_kind: str,
+    codec: str,
+    aggregation: str = "plain",
+    weights_codec: str = "float32",
 ) -> Dict[str, Any]:
-    task = make_task(nodes, rounds, codec, aggregation)
+    task = make_task(nodes, rounds, codec, aggregation, weights_codec)
     weights = np.random.default_rng(0).normal(0, 0.1, params).astype(np.float32)
     with tempfile.TemporaryDirectory() as folder, OwnBroker(broker_kind) as broker:
         data = Path(folder, "data.csv")
@@ -131,13 +137,25 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--broker", choices=("embedded", "mosquitto"), default="embedded")
     parser.add_argument("--codec", choices=CODECS, default="int8")
+    parser.add_argument(
+        "--weights", choices=WEIGHTS, default="float32", help="how weights travel down, [task.rounds] weights"
+    )
     parser.add_argument("--flower", metavar="PYTHON", help="also run Flower with this interpreter, in the same run")
     parser.add_argument("--repeat", type=int, default=1)
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     runs = []
     for _ in range(arguments.repeat):
-        runs.append(measure(arguments.nodes, arguments.params, arguments.rounds, arguments.broker, arguments.codec))
+        runs.append(
+            measure(
+                arguments.nodes,
+                arguments.params,
+                arguments.rounds,
+                arguments.broker,
+                arguments.codec,
+                weights_codec=arguments.weights,
+            )
+        )
         if arguments.flower:
             size = (arguments.nodes, arguments.params, arguments.rounds)
             runs[-1]["flower"] = flower_peer.measure(arguments.flower, *size)

@@ -100,7 +100,7 @@ def _step(request: Request, learning_rate: float) -> float:
 
 
 def _rounds(nodes: int) -> Rounds:
-    return Rounds(nodes=nodes, quorum=max(1, (nodes + 1) // 2), deadline_s=60)
+    return Rounds(nodes=nodes, quorum=max(1, (nodes + 1) // 2), deadline_s=60, weights="int8")
 
 
 def _write_rows(path: Path, header: Sequence[str], rows: Sequence[Sequence[object]]) -> Path:

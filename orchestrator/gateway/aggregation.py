@@ -13,7 +13,7 @@ from orchestrator.errors import RoundError, WireError
 from orchestrator.gateway.clipped import Tallies, check_tally
 from orchestrator.gateway.run import norm_multiple, standardization, strategy_of, tail_starts_after, trained_rounds
 from orchestrator.gateway.scores import STEERS_WITHIN, figures, of_sums, steers
-from orchestrator.gateway.store import PARTIAL, STATE_PREFIX, Store
+from orchestrator.gateway.store import OWED, PARTIAL, STATE_PREFIX, Store
 from orchestrator.privacy.noisy_sum import TALLY, evaluation_noise, statistics_sum
 from orchestrator.privacy.standardization import (
     MIN_STD,
@@ -32,6 +32,7 @@ from orchestrator.wire.body import decode_body
 from orchestrator.wire.codec import EXACT, decode_update
 from orchestrator.wire.evaluation import check, vector_size
 from orchestrator.wire.task import Task
+from orchestrator.wire.weight_step import CODEC, WeightStep, step_towards
 
 MAX_MESSAGE_BYTES = 512 << 20
 ROOM_BYTES = 64 << 10
@@ -94,6 +95,8 @@ class Aggregation:
         self._multiple = norm_multiple(task)
         self._shortened: Tuple[str, ...] = ()
         self._tallies = Tallies(task)
+        self.step: Optional[WeightStep] = None
+        """From the weights of the round before to those of the next; None where they travel whole, or nothing is known."""
 
     def most_unpacked(self, header: Dict[str, Any]) -> int:
         """Bytes a node's message with this header may have, unpacked: what the task's parameters make of its kind."""
@@ -211,6 +214,12 @@ class Aggregation:
         self._check_finite(action, {"weights": moved, **state})
         new = np.concatenate([moved, weights[shared:]])  # personal parts stay as they were before the first round
         kept = {f"{STATE_PREFIX}{name}": vector for name, vector in state.items()}
+        if self._task.rounds.weights == CODEC:
+            owed = self._store.vector(self._run, OWED)
+            try:
+                self.step, new, kept[OWED] = step_towards(weights, new, np.zeros_like(new) if owed is None else owed)
+            except ValueError as error:
+                raise RoundError(f"round {action.round} cannot be aggregated: {error}; nothing was kept") from error
         return {"weights": new, **self._tail(action.round, new), **kept}
 
     def _check_finite(self, action: Aggregate, vectors: Tensors) -> None:

@@ -1,6 +1,7 @@
 """What the gateway says to its nodes, and which of it is still on its way: the task, rounds, their steps, the end."""
 
 import time
+from dataclasses import dataclass, field
 from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Set, Tuple
 
 import numpy as np
@@ -15,6 +16,31 @@ from orchestrator.wire.frames import Ack, Want
 from orchestrator.wire.task import Task, task_to_dict
 from orchestrator.wire.topics import Topics
 from orchestrator.wire.transfer import Outbox, transfer_id
+from orchestrator.wire.weight_step import MODEL, SINCE, WeightStep
+
+MakeMessage = Callable[[], Tuple[Dict[str, Any], Dict[str, np.ndarray]]]
+
+
+@dataclass
+class _Round:
+    """The open one."""
+
+    number: Tuple[int, int]  # round, attempt
+    header: Dict[str, Any]
+    tensors: Dict[str, np.ndarray]  # with the weights whole
+    step: Optional[WeightStep]
+    bodies: Dict[bool, bytes] = field(default_factory=dict)  # whether the weights are whole in it -> message
+    stepped: Set[str] = field(default_factory=set)  # nodes that were sent the step, and not yet the whole
+
+    def body(self, whole: bool) -> bytes:
+        header, tensors = dict(self.header), dict(self.tensors)
+        if self.step is not None:
+            header[MODEL] = self.step.to
+            if not whole:
+                header[SINCE] = self.step.since
+                del tensors["weights"]
+                tensors.update(self.step.tensors)
+        return encode_body(header, tensors, level=1)
 
 
 class Announcer:
@@ -36,7 +62,9 @@ class Announcer:
         self._run, self._task, self._graph = run, task, graph
         self._topics, self._voice, self._figures = topics, voice, figures
         self._task_body: Optional[bytes] = None
-        self._round: Optional[Tuple[Tuple[int, int], bytes]] = None  # (round, attempt), body
+        self._round: Optional[_Round] = None
+        self._has: Dict[str, str] = {}  # node -> digest of the newest weights it acknowledged
+        self._carries: Dict[bytes, str] = {}  # transfer of the open round -> digest of the weights it leads to
         self._of_round: Set[bytes] = set()  # transfers of the open round
         self._of_step: Set[bytes] = set()  # and of its open step
         self._passing: Optional[Tuple[bytes, Iterator[bytes]]] = None  # the transfer under way, and what follows it
@@ -51,12 +79,48 @@ class Announcer:
         topic = self._topics.down(node)
         self.outbox.send(self._voice.say(self._task_body, EVERYONE), topic, {node: topic}, time.monotonic())
 
-    def round(self, action: Announce, body: Callable[[], bytes], everyone: bool) -> None:
-        """`body` makes the round's message, once for each attempt. `everyone`: whether nobody else listens."""
-        if self._round is None or self._round[0] != (action.round, action.attempt):
-            self._round = ((action.round, action.attempt), body())
+    def round(self, action: Announce, message: MakeMessage, everyone: bool, step: Optional[WeightStep]) -> None:
+        """`message` makes the round's header and tensors, once for each attempt. `everyone`: whether nobody else listens.
+
+        `step`: what leads to its weights, for those that have the ones it begins from. The others get the weights whole.
+        """
+        if self._round is None or self._round.number != (action.round, action.attempt):
+            self._round = _Round((action.round, action.attempt), *message(), step)
             self._figures.round_began(action.round)
-        self._of_round |= self._send(self._round[1], action.nodes, everyone)
+        able = self._able(action.nodes, self._round.step)
+        self._send_round(able, everyone, whole=False)
+        # Who has the weights ignores a message to all that others need.
+        self._send_round(tuple(n for n in action.nodes if n not in able), everyone and not able, whole=True)
+
+    def whole(self, node: str, number: int) -> None:
+        """For a node that lacks what the open round's weights are told by; once a round."""
+        if self._round is not None and self._round.number[0] == number and node in self._round.stepped:
+            self._round.stepped.discard(node)
+            self._has.pop(node, None)
+            self._send_round((node,), False, whole=True)
+
+    def _able(self, nodes: Tuple[str, ...], step: Optional[WeightStep]) -> Tuple[str, ...]:
+        if step is None or not step.since:
+            return ()
+        return tuple(node for node in nodes if self._has.get(node) in (step.since, step.to))
+
+    def _send_round(self, nodes: Tuple[str, ...], everyone: bool, whole: bool) -> None:
+        at = self._round
+        if at is None or not nodes:
+            return
+        if whole not in at.bodies:
+            at.bodies[whole] = at.body(whole)
+        if not whole:
+            at.stepped.update(nodes)
+        sent = self._send(at.bodies[whole], nodes, everyone)
+        if at.step is not None:
+            self._carries.update(dict.fromkeys(sent, at.step.to))
+        self._of_round |= sent
+
+    def forget(self, node: str) -> None:
+        """It left; if it comes back, it may have lost everything."""
+        self._has.pop(node, None)
+        self.outbox.forget(node)
 
     def step(self, action: Announce, request: Request, everyone: bool) -> None:
         """What a step of a secure round asks."""
@@ -93,10 +157,14 @@ class Announcer:
         for transfer in self._of_round:
             self.outbox.drop(transfer)
         self._of_round = set()
+        self._carries = {}
         self._passing = None
 
     def acknowledged(self, node: str, ack: Ack) -> None:
-        if self.outbox.acknowledged(node, ack) and self._passing is not None and ack.id == self._passing[0]:
+        new = self.outbox.acknowledged(node, ack)
+        if new and ack.id in self._carries:
+            self._has[node] = self._carries[ack.id]
+        if new and self._passing is not None and ack.id == self._passing[0]:
             self.pass_on(node, self._passing[1])
 
     def answered(self, node: str) -> None:

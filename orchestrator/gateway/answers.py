@@ -79,6 +79,11 @@ class Answers:
         if kind in ("step", "abstain") and self._secure is not None:
             self._take_answer(node, chunk, kind, header, tensors, body)
             return
+        if kind == "whole":
+            self._acknowledge_now(node, chunk)
+            if require(header, "run", str) == self._course.run:
+                self._announcer.whole(node, require(header, "round", int))
+            return
         if kind != "update":
             raise WireError(f"a node may send updates{', steps' if self._secure else ''}, not {kind!r}")
         number, records = require(header, "round", int), require(header, "records", int)

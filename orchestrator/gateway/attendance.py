@@ -135,7 +135,7 @@ class Attendance:
 
     def _forget(self, node: str) -> None:
         self._inbox.forget(node)
-        self._announcer.outbox.forget(node)
+        self._announcer.forget(node)
 
     def rate_all(self) -> None:
         """Looks for nodes that were silent for too long, where the task asks for that."""

@@ -74,6 +74,7 @@ def write_draft(survey: Survey, wanted: Wanted) -> str:
         "[task.rounds]",
         _line("nodes", wanted.nodes, "the run starts when so many are here"),
         _line("quorum", max(1, wanted.nodes - 1), "a round goes on with so many"),
+        _line("weights", "int8", "weights travel to nodes as changes in 8 bits: a quarter of the bytes"),
     ]
     if survey.complete >= EVALUATION_FROM_ROWS:
         sections += [

@@ -8,7 +8,7 @@ import logging
 import queue
 import time
 from dataclasses import dataclass
-from typing import Any, Callable, Dict, List, Optional
+from typing import Any, Callable, Dict, List, Optional, Tuple
 
 import numpy as np
 
@@ -63,6 +63,7 @@ from orchestrator.wire.plain import plain, when
 from orchestrator.wire.task import task_from_dict
 from orchestrator.wire.topics import Topics
 from orchestrator.wire.transfer import Inbox, transfer_id
+from orchestrator.wire.weight_step import CODEC, WeightStep, digest_of_weights
 
 log = logging.getLogger("edgeward.gateway")
 
@@ -388,7 +389,7 @@ class Gateway:
         self._course.tell("round", round=action.round, of=self._task.training.rounds, nodes=list(action.nodes))
         everyone = set(action.nodes) == set(self._coordinator.online) - {self._task.aggregation.key_holder}
         everyone = everyone and not secret_sample(self._task)  # others listen too, and would learn that all were drawn
-        self._announcer.round(action, lambda: self._round_body(action), everyone)
+        self._announcer.round(action, lambda: self._round_message(action), everyone, self._weight_step(action))
 
     def _announce_step(self, action: Announce) -> None:
         assert self._secure is not None
@@ -404,7 +405,15 @@ class Gateway:
         request = self._secure.request(action, self._course.counts())
         self._announcer.step(action, request, set(action.nodes) == set(self._coordinator.online))
 
-    def _round_body(self, action: Announce) -> bytes:
+    def _weight_step(self, action: Announce) -> Optional[WeightStep]:
+        """What leads from the weights nodes may have to those of this round; None where weights travel whole."""
+        if self._task.rounds.weights != CODEC or action.round == STATISTICS_ROUND:
+            return None
+        current, step = digest_of_weights(self._aggregation.weights()), self._aggregation.step
+        return step if step is not None and step.to == current else WeightStep("", current, {})
+
+    def _round_message(self, action: Announce) -> Tuple[Dict[str, Any], Dict[str, np.ndarray]]:
+        """Header and tensors of a round, the weights among them."""
         number = action.round
         tensors: Dict[str, np.ndarray] = {}
         if number != STATISTICS_ROUND:
@@ -418,7 +427,7 @@ class Gateway:
             told, more = self._aggregation.broadcast()
             fields.update(told)
             tensors.update(more)
-        return encode_body({"kind": "round", "run": self._run, "round": number, **fields}, tensors, level=1)
+        return {"kind": "round", "run": self._run, "round": number, **fields}, tensors
 
     def _model(self) -> Dict[str, np.ndarray]:
         mean, std = standardization(self._store, self._run, self._task)

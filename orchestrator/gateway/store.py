@@ -28,6 +28,9 @@ STATE_PREFIX = "strategy."
 PARTIAL = "partial"
 """What a gateway that serves a higher one hands up of its last round: the sum of statistics, or the mean delta."""
 
+OWED = "owed"
+"""What rounding left out of the weights' changes so far (wire/weight_step.py)."""
+
 PSEUDONYM_SECRET = ("", "pseudonyms")
 """(run, name) of the key of all pseudonyms: one node, one pseudonym, in every run of the store."""
 

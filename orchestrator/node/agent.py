@@ -278,11 +278,19 @@ class NodeAgent:
     def _take_round(self, transfer: bytes, header: Dict[str, Any], tensors: Dict[str, np.ndarray]) -> None:
         run = require(header, "run", str)
         if self._runs.turn_to(run):
-            self._at.round = (header, tensors)
+            self._begin_round(run, header, tensors)
             return
         log.info("round %s belongs to another run; waiting for its task", header.get("round"))
         self._homeless = (header, tensors)
         self._inbox.hear_again(GATEWAY, transfer)
+
+    def _begin_round(self, run: str, header: Dict[str, Any], tensors: Dict[str, np.ndarray]) -> None:
+        whole = self._at.weights.whole(header, tensors)
+        if whole is not None:
+            self._at.round = (header, whole)
+            return
+        log.info("round %s is about a change of weights this node does not have; asking for them", header.get("round"))
+        self._send(encode_body({"kind": "whole", "run": run, "round": require(header, "round", int)}))
 
     @property
     def _at(self) -> AtWork:
@@ -352,7 +360,7 @@ class NodeAgent:
         self._say_ready(self._run)
         early, self._homeless = self._homeless, None
         if early is not None and early[0].get("run") == run:
-            self._at.round = early
+            self._begin_round(run, *early)
 
     def _say_ready(self, run: Run) -> None:
         self._set_presence(kind="ready", run=run.id, records=run.stated, units=run.stated_units)

@@ -11,6 +11,7 @@ from typing import Any, Dict, List, Optional, Tuple
 import numpy as np
 
 from orchestrator.node.contribution import Run
+from orchestrator.node.held_weights import HeldWeights
 from orchestrator.node.secure import SecureRound
 
 MOST_RUNS = 4
@@ -33,6 +34,7 @@ class AtWork:
     secure: Optional[SecureRound] = None
     early: Optional[Dict[str, Any]] = None  # a step whose round is still under way
     answers: List[bytes] = field(default_factory=list)  # transfers of the open round's answers to steps
+    weights: HeldWeights = field(default_factory=HeldWeights)
 
 
 class OpenRuns:

@@ -48,6 +48,18 @@ def encode_update(update: np.ndarray, codec: str, generator: np.random.Generator
     raise WireError(f"unknown update codec {codec!r}; this program has {', '.join(CODECS)}")
 
 
+def encode_nearest(change: np.ndarray) -> Tensors:
+    """int8 tensors for a float32 vector (P,), as decode_update reads them, each value rounded to the nearest level."""
+    top, block = _LEVELS["int8"]
+    scales = _scales(change, top, block)
+    levels = np.empty(change.size, np.int8)
+    for start in range(0, change.size, _PART):
+        values = change[start : start + _PART]
+        scaled = values / np.repeat(scales[start // block : (start + _PART) // block], block)[: values.size]
+        levels[start : start + _PART] = np.clip(np.rint(scaled), -top, top)
+    return {"update": levels, "scales": scales}
+
+
 def decode_update(tensors: Tensors, codec: str, size: int) -> np.ndarray:
     """float32 vector of shape (size,), float64 of EXACT; raises WireError for anything that is not `size` finite numbers."""
     if codec in ("float32", "float16"):
@@ -105,7 +117,8 @@ def _scales(update: np.ndarray, top: int, block: int) -> np.ndarray:
     if not starts.size:
         return np.zeros(0, np.float32)
     peak = np.maximum(np.maximum.reduceat(update, starts), -np.minimum.reduceat(update, starts))
-    return np.where(peak > 0, peak / top, 1).astype(np.float32)
+    scales = (peak / top).astype(np.float32)
+    return np.where(scales > 0, scales, np.float32(1))  # of the smallest numbers a 127th is zero
 
 
 def _rounded(

@@ -33,10 +33,15 @@ METRICS = ("loss", "accuracy", "auc")
 MEAN_STRATEGIES = ("fedavg", "fedsgd", "fedprox", "fedadam", "fedyogi", "fedadagrad")
 """Strategies that need nothing but the mean of a round's updates: the only ones a secure sum can serve."""
 
+WEIGHTS = ("float32", "int8")
 BALANCED = "balanced"
 MOST_CLASS_WEIGHT = 1000.0
 
-LATER: Tuple[Tuple[str, str, Any], ...] = (("privacy", "clip_tally", False), ("training", "class_weights", ()))
+LATER: Tuple[Tuple[str, str, Any], ...] = (
+    ("privacy", "clip_tally", False),
+    ("training", "class_weights", ()),
+    ("rounds", "weights", "float32"),
+)
 """(table, field, default) of what tasks did not have when runs were first named, and decisions made, by all that a task says.
 
 It is left out where it has its default, so that a run keeps its name, and its nodes' approvals, when the gateway is updated.
@@ -145,6 +150,9 @@ class Rounds:
     provided: bool = False  # rounds begin when a higher gateway begins them [set by `edgeward gateway relay`]
     # nodes a run starts with when gather_s is over; 0: no fewer than nodes [0, or quorum to nodes]
     minimum_nodes: int = 0
+    # how a round's weights travel to nodes: whole; or, to those that have the ones before, as their change in 8 bits, which the
+    # weights themselves then follow [float32, int8]
+    weights: str = field(default="float32", repr=False)
 
     def __post_init__(self) -> None:
         wrong = [*within("nodes", self.nodes, 1, MAX_NODES)]
@@ -156,6 +164,7 @@ class Rounds:
             )
         wrong += [*seconds("deadline_s", self.deadline_s), *seconds("gather_s", self.gather_s)]
         wrong += count("attempts", self.attempts)
+        wrong += one_of("weights", self.weights, WEIGHTS)
         refuse(wrong)
 
     @property

@@ -62,13 +62,13 @@ def expected_weights(cohorts: Sequence[Sequence[str]], stated: Optional[Dict[str
 class Harness:
     """One broker, one store; start and kill nodes and gateways at will. Everything ends with `close`."""
 
-    def __init__(self, folder: Path, task: Task) -> None:
+    def __init__(self, folder: Path, task: Task, size: int = SIZE) -> None:
         self.folder = folder
         self.broker = OwnBroker("mosquitto" if shutil.which("mosquitto", path=BROKER_PATH) else "embedded")
         self.broker.start()
         self.store_path = folder / "gateway.sqlite"
         store = Store(self.store_path)
-        store.create_run("run", task_to_dict(task), GRAPH, np.zeros(SIZE, np.float32))
+        store.create_run("run", task_to_dict(task), GRAPH, np.zeros(size, np.float32))
         store.close()
         self.processes: List[subprocess.Popen[str]] = []
 
@@ -83,6 +83,10 @@ class Harness:
 
     def node(self, name: str, delay_s: float = 0.0) -> "subprocess.Popen[str]":
         return self._start("fixed_node.py", [*self._node_arguments(name), str(delay_s)])
+
+    def forgetful_node(self, name: str) -> "subprocess.Popen[str]":
+        """Forgets the weights it has after every round."""
+        return self._start("forgetful_node.py", [*self._node_arguments(name), "0"])
 
     def dropping_node(self, name: str, number: int, step: str, when: str = "before") -> "subprocess.Popen[str]":
         """Killed around its answer to one step of a secure round."""

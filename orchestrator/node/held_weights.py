@@ -1,0 +1,43 @@
+"""The weights a node has of a run, so that it need only be sent how they change."""
+
+from typing import Any, Dict, Optional
+
+import numpy as np
+
+from orchestrator.errors import WireError
+from orchestrator.wire.body import require
+from orchestrator.wire.weight_step import LEVELS, MODEL, SCALES, SINCE, digest_of_weights, stepped
+
+Tensors = Dict[str, np.ndarray]
+
+
+class HeldWeights:
+    """Of one run. Nothing of it is stored: a node that began again is sent the weights whole."""
+
+    def __init__(self) -> None:
+        self._digest = ""
+        self._weights = np.zeros(0, np.float32)
+
+    def whole(self, header: Dict[str, Any], tensors: Tensors) -> Optional[Tensors]:
+        """A round's tensors with its weights, float32 (P,); None where they are told as a change of others than these.
+
+        Raises WireError for weights that are not those the message names, or a change that does not fit.
+        """
+        if MODEL not in header:
+            return tensors
+        named = require(header, MODEL, str)
+        if SINCE not in header:
+            weights = tensors.get("weights")
+            if weights is None or weights.dtype != np.float32 or digest_of_weights(weights) != named:
+                raise WireError("a round came with other weights than it names")
+        elif named == self._digest:
+            weights = self._weights  # announced again
+        elif require(header, SINCE, str) == self._digest:
+            weights = stepped(self._weights, tensors)
+            if digest_of_weights(weights) != named:
+                return None
+        else:
+            return None
+        self._digest, self._weights = named, weights
+        others = {name: tensor for name, tensor in tensors.items() if name not in (LEVELS, SCALES)}
+        return {**others, "weights": weights}
