@@ -38,7 +38,7 @@ def bundle(shared_data: Callable[[str], Path], tmp_path_factory: pytest.TempPath
 
 def cli(*words: str) -> "subprocess.CompletedProcess[str]":
     command = [sys.executable, "-m", "orchestrator.cli.main", "model", *words]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120)
+    return subprocess.run(command, capture_output=True, text=True, timeout=850)
 
 
 def finding(report: Preflight, check: str) -> checks.Finding:

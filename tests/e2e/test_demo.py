@@ -36,7 +36,7 @@ KEYS: Dict[str, Any] = {
 
 def demo(out: Path, *arguments: str) -> Dict[str, Any]:
     command = [*EDGEWARD, "demo", "--out", str(out), *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=280)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=850)
     assert done.returncode == 0, done.stderr + done.stdout
     report: Dict[str, Any] = json.loads((out / "report.json").read_text())
     return report

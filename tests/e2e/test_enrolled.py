@@ -19,7 +19,7 @@ MAIN = [sys.executable, "-m", "orchestrator.cli.main"]
 
 
 def edgeward(*words: object) -> str:
-    done = subprocess.run([*MAIN, *map(str, words)], capture_output=True, text=True, timeout=200)
+    done = subprocess.run([*MAIN, *map(str, words)], capture_output=True, text=True, timeout=850)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -81,7 +81,7 @@ def test_what_does_not_fit_an_identity_is_refused(tmp_path: Path, change: "tuple
     config = secure_config(tmp_path, free_port())
     config.write_text(config.read_text().replace(*change))
     command = [*MAIN, "gateway", "run", str(config), "--out", str(tmp_path / "out")]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=100)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=850)
     assert done.returncode != 0
     assert reason in done.stderr
     assert "Traceback" not in done.stderr

@@ -29,7 +29,7 @@ def test_held_out_records_decide_when_to_stop_and_which_round_was_best(
         "rounds = 4", 'rounds = 40\nlearning_rate = 2.0\nbest = true\npatience = 2\nmetric = "accuracy"'
     )
     (folder / "edgeward.toml").write_text(text + "[task.evaluation]\nshare = 0.3\n")
-    done = subprocess.run(command, capture_output=True, text=True, timeout=240)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=850)
     assert done.returncode == 0, done.stderr
     events = [json.loads(line) for line in done.stdout.splitlines()]
     rounds = events[-1]["per_round"]
@@ -74,7 +74,7 @@ def test_with_privacy_the_sums_are_noised_and_charged(federation: Tuple[Path, Li
     folder, command = federation
     text = (folder / "edgeward.toml").read_text()
     (folder / "edgeward.toml").write_text(text + "[task.evaluation]\nshare = 0.3\nevery = 2\n")
-    done = subprocess.run(command, capture_output=True, text=True, timeout=240)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=850)
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout.splitlines()[-1])
     assert [("federated" in r) for r in report["per_round"]] == [False, True, False, True]

@@ -167,7 +167,7 @@ def test_what_cannot_work_is_said_before_any_round(
     (tmp_path / "edgeward.toml").write_text(CONFIG.format(port=free_port()).replace(*change))
     command = [*MAIN, "gateway", "run", str(tmp_path / "edgeward.toml"), "--out", str(tmp_path / "out")]
     command += ["--connect-timeout", "0.5"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=850)
     assert done.returncode == code, done.stderr
     assert reason in done.stderr
     assert "Traceback" not in done.stderr

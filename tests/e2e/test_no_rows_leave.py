@@ -91,7 +91,7 @@ def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     try:
         command = [*MAIN, "gateway", "run", str(folder / "edgeward.toml"), "--out", str(out), "--json"]
         done = subprocess.run(
-            [*command, "--log-file", str(out / "gateway.log")], capture_output=True, text=True, timeout=280
+            [*command, "--log-file", str(out / "gateway.log")], capture_output=True, text=True, timeout=850
         )
         assert done.returncode == 0, done.stderr
     finally:

@@ -23,7 +23,7 @@ MAIN = [sys.executable, "-m", "orchestrator.cli.main"]
 
 
 def edgeward(*words: object) -> Any:
-    done = subprocess.run([*MAIN, *map(str, words), "--json"], capture_output=True, text=True, timeout=100)
+    done = subprocess.run([*MAIN, *map(str, words), "--json"], capture_output=True, text=True, timeout=850)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 

@@ -194,7 +194,7 @@ def test_a_private_head_reaches_a_bundle(tmp_path: Path) -> None:
         nodes.append(subprocess.Popen([*MAIN, "node", "run", *words]))
     try:
         command = [*MAIN, "gateway", "run", str(tmp_path / "edgeward.toml"), "--out", str(tmp_path / "out"), "--json"]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=250)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=850)
         assert done.returncode == 0, done.stderr
         result = json.loads(done.stdout.splitlines()[-1])
         assert (result["bundle"], result["digest"]) == (None, "")
@@ -211,7 +211,7 @@ def test_a_private_head_reaches_a_bundle(tmp_path: Path) -> None:
         [*MAIN, "model", "personalize", str(own), "--out", str(tmp_path / "mine"), "--json"],
         capture_output=True,
         text=True,
-        timeout=250,
+        timeout=850,
     )
     assert made.returncode == 0, made.stderr
     manifest = json.loads((tmp_path / "mine" / "bundle" / "manifest.json").read_text())

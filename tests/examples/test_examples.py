@@ -50,7 +50,7 @@ def shell(folder: Path, commands: str, terminal: bool = False) -> str:
     reader.start()
     out = theirs if terminal else subprocess.PIPE
     done = subprocess.run(
-        ["bash", "-ec", commands], cwd=folder, env=environment, stdout=out, stderr=subprocess.STDOUT, timeout=280
+        ["bash", "-ec", commands], cwd=folder, env=environment, stdout=out, stderr=subprocess.STDOUT, timeout=850
     )
     os.close(theirs)
     reader.join()

@@ -46,7 +46,7 @@ def flash_with(tmp_path: Path, model_bin: bytes) -> Path:
 def talk(flash: Path, stdin: bytes, *arguments: str) -> List[Record]:
     """What the firmware, built with sanitizers, answers to these bytes."""
     program = build("board-stdio", SANITIZE)
-    done = subprocess.run([str(program), str(flash), *arguments], input=stdin, capture_output=True, timeout=120)
+    done = subprocess.run([str(program), str(flash), *arguments], input=stdin, capture_output=True, timeout=850)
     assert done.returncode in (0, 7), done.stderr.decode("utf-8", "replace")[-3000:]
     return records_of(done.stdout)
 
@@ -80,7 +80,7 @@ def test_every_word_of_a_plan_damaged(small_models: Dict[str, bytes], name: str)
     tflite = small_models[name]
     plan = compile_plan(tflite).blob
     stdin = struct.pack("<3I", len(tflite), len(plan), 0) + tflite + plan
-    done = subprocess.run([str(build("damage-plan", SANITIZE))], input=stdin, capture_output=True, timeout=120)
+    done = subprocess.run([str(build("damage-plan", SANITIZE))], input=stdin, capture_output=True, timeout=850)
     assert done.returncode == 0, done.stderr.decode("utf-8", "replace")[-3000:]
     refused, ran = map(int, done.stdout.split())
     assert refused > 1000

@@ -28,7 +28,7 @@ RFC_8032 = [
 def check(cases: Sequence[Case], flags: Sequence[str] = ()) -> List[str]:
     lines = "".join(f"{key.hex()} {sig.hex()} {message.hex() or '-'}\n" for key, sig, message in cases)
     program = build("verify-stdio", flags)
-    done = subprocess.run([str(program)], input=lines, capture_output=True, text=True, timeout=300, check=False)
+    done = subprocess.run([str(program)], input=lines, capture_output=True, text=True, timeout=850, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     answers = done.stdout.split()
     assert len(answers) == len(cases)

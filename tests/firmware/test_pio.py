@@ -48,7 +48,7 @@ def offline(tmp_path_factory: pytest.TempPathFactory) -> Dict[str, str]:
 
 def pio(environment: Dict[str, str], *words: str) -> "subprocess.CompletedProcess[str]":
     command = [sys.executable, "-m", "platformio", *words, "--project-dir", str(ROOT)]
-    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=200)
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=850)
 
 
 def test_run_builds_the_virtual_board(offline: Dict[str, str], tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ def test_a_working_model_after_every_cut(tmp_path: Path, small_models: Dict[str,
         path = tmp_path / f"{name}.bin"
         path.write_bytes(model_bin_of(name, small_models[name], make_rows(small_models[name], 5)))
         paths.append(str(path))
-    done = subprocess.run([str(build("power-cut")), *paths, "64"], capture_output=True, text=True, timeout=200)
+    done = subprocess.run([str(build("power-cut")), *paths, "64"], capture_output=True, text=True, timeout=850)
     assert done.returncode == 0, done.stdout[-4000:]
     cuts = {scenario: int(count) for scenario, count in (line.split() for line in done.stdout.splitlines())}
     assert set(cuts) == {"first-update", "second-update", "rollback", "full-log", "crashes"}

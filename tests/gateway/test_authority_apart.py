@@ -154,7 +154,7 @@ def test_every_certificate_is_in_the_log_with_its_key(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_the_whole_way_through_the_commands(tmp_path: Path) -> None:
     def edgeward(*words: object, code: int = 0) -> str:
-        done = subprocess.run([*MAIN, *map(str, words)], capture_output=True, text=True, timeout=100, cwd=tmp_path)
+        done = subprocess.run([*MAIN, *map(str, words)], capture_output=True, text=True, timeout=850, cwd=tmp_path)
         assert done.returncode == code, done.stderr
         return done.stdout + done.stderr
 

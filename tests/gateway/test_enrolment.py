@@ -234,7 +234,7 @@ def test_a_request_for_an_identity_that_exists_is_refused(authority: Authority, 
 
 def test_the_offline_way_through_the_commands(tmp_path: Path) -> None:
     def edgeward(*words: object) -> str:
-        done = subprocess.run([*MAIN, *map(str, words)], capture_output=True, text=True, timeout=100)
+        done = subprocess.run([*MAIN, *map(str, words)], capture_output=True, text=True, timeout=850)
         assert done.returncode == 0, done.stderr
         return done.stdout
 
@@ -255,7 +255,7 @@ def test_the_offline_way_through_the_commands(tmp_path: Path) -> None:
     signed = ["--identity", tmp_path / "g", "--name", "a", "--broker", "mqtts://10.0.0.1:8883"]
     edgeward("gateway", "sign", tmp_path / "a.csr", *signed, "--out", tmp_path / "a.json")
     wrong = [*MAIN, "node", "install", str(tmp_path / "a.json"), "--identity", str(tmp_path / "a"), "--ca", "00"]
-    done = subprocess.run(wrong, capture_output=True, text=True, timeout=100)
+    done = subprocess.run(wrong, capture_output=True, text=True, timeout=850)
     assert done.returncode == 1
     assert "another authority" in done.stderr
     edgeward("node", "install", tmp_path / "a.json", "--identity", tmp_path / "a", "--ca", fingerprint)
