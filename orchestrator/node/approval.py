@@ -7,7 +7,9 @@ them and nothing else.
 import hashlib
 import json
 import os
+import re
 import time
+import unicodedata
 from pathlib import Path
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
@@ -25,6 +27,8 @@ MOST_REQUESTS, MOST_BYTES = 200, 512 << 20
 
 SHOWN, SHOWN_CLASSES = 60, 5
 """Characters of a text, and names of classes, that an owner is shown of what a gateway wrote."""
+
+_LIKE_LATIN = ("ARMENIAN", "CHEROKEE", "COPTIC", "CYRILLIC", "FULLWIDTH", "GREEK", "LISU", "MATHEMATICAL")
 
 _BLANK = "\u115f\u1160\u2800\u3164\uffa0"
 """Characters that count as letters or signs and look like a space."""
@@ -169,7 +173,23 @@ def _short(text: str) -> str:
 
 
 def _quoted(text: str) -> str:
-    return repr(_short(text))
+    shown = _short(text)
+    codes = [f"U+{ord(c):04X}" for c in _passing_for_latin(shown)]
+    return (
+        f"{shown!r} (written with {', '.join(codes)}, no Latin letter{'s' if codes[1:] else ''})"
+        if codes
+        else repr(shown)
+    )
+
+
+def _passing_for_latin(text: str) -> List[str]:
+    """Letters of scripts that have some like Latin ones, in words that have Latin ones too: to the eye it may be another name."""
+    found: List[str] = []
+    for word in re.findall(r"\w+", text):
+        scripts = {c: unicodedata.name(c, "").split(" ")[0] for c in word if c.isalpha()}
+        if "LATIN" in scripts.values():
+            found += [c for c, script in scripts.items() if script in _LIKE_LATIN and c not in found]
+    return found
 
 
 def _times(count: int, what: str) -> str:
