@@ -4,9 +4,12 @@ Each attack is a function of (host, port, until): it goes on until `until()` say
 """
 
 import contextlib
+import json
 import selectors
 import socket
+import ssl
 import struct
+import threading
 import time
 from typing import Callable, Dict, Iterator, List
 
@@ -339,3 +342,46 @@ DASHBOARD_ATTACKS = {
     "silent browsers": nothing,
     "unread answers": unread,
 }
+
+
+# Against an enrolment server
+
+
+def strangers(host: str, port: int, until: Until) -> Dict[str, int]:
+    """Four that ask with invented tokens, 30 that trickle a request, and one that opens connections and says nothing."""
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    count = {"refused": 0, "lost": 0}
+    body = json.dumps({"name": "x" * 60, "secret": "y" * 30_000, "request": "z"}).encode()
+
+    def ask() -> None:
+        while not until():
+            try:
+                with context.wrap_socket(socket.create_connection((host, port), timeout=5)) as link:
+                    link.sendall(b"POST /enroll HTTP/1.0\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+                    count["refused"] += link.recv(12).endswith(b"403")
+            except OSError:
+                count["lost"] += 1
+
+    def trickle() -> None:
+        while not until():
+            with contextlib.suppress(OSError):
+                link = context.wrap_socket(socket.create_connection((host, port), timeout=5))
+                link.sendall(b"POST /enroll HTTP/1.0\r\nContent-Length: 1000\r\n\r\n")
+                while not until():
+                    link.sendall(b"x")
+                    time.sleep(0.5)
+
+    def say_nothing() -> None:
+        held = []
+        while not until():
+            with contextlib.suppress(OSError):
+                held.append(socket.create_connection((host, port), timeout=5))
+            time.sleep(0.02)
+
+    threads = [threading.Thread(target=each) for each in [ask] * 4 + [trickle] * 30 + [say_nothing]]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return count

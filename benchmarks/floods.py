@@ -23,19 +23,26 @@ import attackers
 import numpy as np
 from rounds import make_task, start_node
 
+from orchestrator.gateway.audit import AUDIT_FILE
+from orchestrator.gateway.authority import Authority
 from orchestrator.gateway.broker import OwnBroker
 from orchestrator.gateway.gateway import Gateway
 from orchestrator.gateway.store import Store
 from orchestrator.gateway.web.child import DashboardProcess
 from orchestrator.gateway.web.password import Login
 from orchestrator.gateway.web.settings import WebSettings
-from orchestrator.wire.process import resident_memory_mib
+from orchestrator.node.identity import enroll
+from orchestrator.wire.process import peak_memory_mib, resident_memory_mib
 from orchestrator.wire.task import task_to_dict
 
 FEDERATION = "benchmark"
 PASSWORD = "correct horse battery"
 DESCRIPTORS = 1024
-PARTS = {"broker": attackers.BROKER_ATTACKS, "dashboard": attackers.DASHBOARD_ATTACKS}
+PARTS = {
+    "broker": tuple(attackers.BROKER_ATTACKS),
+    "dashboard": tuple(attackers.DASHBOARD_ATTACKS),
+    "enrolment": ("strangers at enrolment",),
+}
 SAID = ("broker_silent", "broker_restarted", "broker_lost", "broker_back")
 
 
@@ -209,10 +216,10 @@ def attack_dashboard(name: str, seconds: float) -> Dict[str, Any]:
             looking.start()
             time.sleep(seconds * 0.6)
             known = [cookie for cookie in cookies if "-browser=" in cookie][:1]
-            logins = {
-                "known_browser": Browser(port, "; ".join(known)).ask("/api/login", login)[:2],
-                "other_address": Browser(port, "", "127.0.0.9").ask("/api/login", login)[:2],
-            }
+            logins = [
+                Browser(port, "; ".join(known)).ask("/api/login", login)[:2],
+                Browser(port, "", "127.0.0.9").ask("/api/login", login)[:2],
+            ]
             looking.join()
             told, _ = process.communicate(timeout=120)
             return {
@@ -221,7 +228,7 @@ def attack_dashboard(name: str, seconds: float) -> Dict[str, Any]:
                 "page_s": [statistics.median(browser.seconds), max(browser.seconds)],
                 "pages": len(browser.seconds),
                 "failures": browser.failures,
-                **logins,
+                "logins": logins,
                 "dashboard_mib": victim.peaks["dashboard"],
                 "gateway_mib": victim.peaks["gateway"],
                 "log_bytes": (Path(folder) / "victim.log").stat().st_size,
@@ -229,6 +236,49 @@ def attack_dashboard(name: str, seconds: float) -> Dict[str, Any]:
             }
         finally:
             victim.close()
+
+
+def attack_enrolment(seconds: float) -> Dict[str, Any]:
+    """Real enrolments while strangers ask, trickle and say nothing."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        authority = Authority.create(folder / "identity", FEDERATION, ["127.0.0.1"])
+        command = [sys.executable, "-m", "orchestrator.cli.main", "gateway", "enroll-server", "--listen", "127.0.0.1:0"]
+        with (folder / "log").open("w") as log:
+            server = subprocess.Popen(
+                [*command, "--identity", str(authority.folder)], stdout=subprocess.PIPE, stderr=log, text=True
+            )
+        assert server.stdout is not None
+        url = server.stdout.readline().split()[-1]
+        end = time.monotonic() + seconds
+        found: Dict[str, Any] = {}
+
+        def attack() -> None:
+            found.update(attackers.strangers("127.0.0.1", int(url.rpartition(":")[2]), lambda: time.monotonic() > end))
+
+        attacking = threading.Thread(target=attack)
+        attacking.start()
+        taken: List[float] = []
+        try:
+            while time.monotonic() < end:
+                time.sleep(seconds / 6)
+                began = time.monotonic()
+                enroll(folder / f"node-{len(taken)}", authority.invite(f"node-{len(taken)}", url))
+                taken.append(time.monotonic() - began)
+            attacking.join()
+            return {
+                "attack": "strangers at enrolment",
+                "enrol_s": [statistics.median(taken), max(taken)],
+                "server_mib": peak_memory_mib(str(server.pid)),
+                "audit_bytes": (authority.folder / AUDIT_FILE).stat().st_size,
+                "log_bytes": (folder / "log").stat().st_size,
+                "tracebacks": (folder / "log").read_text().count("Traceback"),
+                **found,
+            }
+        finally:
+            server.terminate()
+            server.wait()
+            authority.close()
 
 
 def send(name: str, host: str, port: int, seconds: float) -> None:
@@ -246,7 +296,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--part", choices=("broker", "dashboard", "enrolment"))
     parser.add_argument("--broker", choices=("embedded", "mosquitto"), default="embedded")
-    parser.add_argument("--attack", choices=(*attackers.BROKER_ATTACKS, *attackers.DASHBOARD_ATTACKS))
+    parser.add_argument("--attack", choices=[name for names in PARTS.values() for name in names])
     parser.add_argument("--seconds", type=float, default=15.0)
     parser.add_argument("--params", type=int, default=20_000)
     parser.add_argument("--json", action="store_true")
@@ -260,15 +310,69 @@ def main() -> None:
     if arguments.send:
         send(arguments.send, arguments.host, arguments.port, arguments.seconds)
         return
-    wanted = [arguments.attack] if arguments.attack else [*attackers.BROKER_ATTACKS, *attackers.DASHBOARD_ATTACKS]
-    if arguments.part is not None:
-        wanted = [name for name in wanted if name in PARTS[arguments.part]]
-    for name in wanted:
-        if name in attackers.BROKER_ATTACKS:
-            found = attack_broker(arguments.broker, name, arguments.seconds, arguments.params)
-        else:
-            found = attack_dashboard(name, arguments.seconds)
-        print(json.dumps(found), flush=True)
+    wanted = [name for part in ([arguments.part] if arguments.part else PARTS) for name in PARTS[part]]
+    found = []
+    for name in [arguments.attack] if arguments.attack else wanted:
+        found.append(attack(name, arguments))
+        if arguments.json:
+            print(json.dumps(found[-1]), flush=True)
+    if not arguments.json:
+        print_tables(found)
+
+
+def attack(name: str, arguments: argparse.Namespace) -> Dict[str, Any]:
+    if name in attackers.BROKER_ATTACKS:
+        return attack_broker(arguments.broker, name, arguments.seconds, arguments.params)
+    if name in attackers.DASHBOARD_ATTACKS:
+        return attack_dashboard(name, arguments.seconds)
+    return attack_enrolment(arguments.seconds)
+
+
+def print_tables(found: List[Dict[str, Any]]) -> None:
+    """In Markdown, one table for each kind of victim."""
+    print_broker_table([row for row in found if "broker" in row])
+    print_dashboard_table([row for row in found if "page_s" in row])
+    for row in found:
+        if "enrol_s" in row:
+            print("| strangers at enrolment | |\n|---|---|")
+            for name in ("enrol_s", "refused", "server_mib", "audit_bytes", "log_bytes", "tracebacks"):
+                print(f"| {name} | {shown(row[name])} |")
+
+
+def print_broker_table(rows: List[Dict[str, Any]]) -> None:
+    if rows:
+        print(f"{rows[0]['broker']} broker\n")
+        print(
+            "| attack | rounds/s before | during | after | the gateway said | broker, MiB | gateway, MiB | sent, MiB |"
+        )
+        print("|---|---|---|---|---|---|---|---|")
+    for row in rows:
+        keys = ("rounds_per_s_before", "rounds_per_s", "rounds_per_s_after")
+        cells = [row["attack"], *(shown(row[key]) for key in keys), ", ".join(row["said"]) or "-"]
+        cells += [f"{row[key]:.0f}" for key in ("broker_mib", "gateway_mib", "sent_mib")]
+        print(f"| {' | '.join(cells)} |")
+
+
+def print_dashboard_table(rows: List[Dict[str, Any]]) -> None:
+    if rows:
+        print(
+            "\n| attack | page, s: median and most | without it | failed | right password, s: known browser, other address |"
+            " answers to guesses | dashboard, MiB | gateway, MiB |"
+        )
+        print("|---|---|---|---|---|---|---|---|")
+    for row in rows:
+        logins = [f"{seconds:.1f}{'' if status == 200 else f' ({status})'}" for status, seconds in row["logins"]]
+        cells = [row["attack"], shown(row["page_s"]), shown(row["page_s_before"])]
+        cells += [f"{row['failures']} of {row['pages']}", ", ".join(logins)]
+        cells += [", ".join(f"{n} x {code}" for code, n in sorted(row["answers"].items())) or "-"]
+        cells += [f"{row[key]:.0f}" for key in ("dashboard_mib", "gateway_mib")]
+        print(f"| {' | '.join(cells)} |")
+
+
+def shown(value: Any) -> str:
+    if isinstance(value, list):
+        return ", ".join(shown(item) for item in value)
+    return f"{value:.2g}" if isinstance(value, float) else str(value)
 
 
 if __name__ == "__main__":

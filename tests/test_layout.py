@@ -198,3 +198,10 @@ def test_every_connection_has_a_name_that_nobody_can_guess() -> None:
                 made = re.findall(rf"\b{re.escape(name)} = (.*)", source) if name.isidentifier() else [name]
                 given = path.name == "lookout.py"  # its users name it after their own connection
                 assert given or (made and all(each.startswith("client_id(") for each in made)), path
+
+
+def test_digits_from_outside_are_decimal_digits() -> None:
+    """isdigit() holds for superscripts, which int() does not read."""
+    sources = [path for folder in ("orchestrator", "model_export") for path in (ROOT / folder).rglob("*.py")]
+    assert len(sources) > 100
+    assert [str(path) for path in sources if re.search(r"\.is(digit|numeric)\(", path.read_text())] == []

@@ -105,7 +105,7 @@ def _ask(table: Table) -> str:
         print(f"{number:>3} {name}", file=sys.stderr)
     print("which column is to be learned, by its number or name? ", end="", file=sys.stderr, flush=True)
     given = sys.stdin.readline().strip()
-    if given.isascii() and given.isdigit() and given not in table.header and 1 <= int(given) <= len(candidates):
+    if given.isdecimal() and len(given) <= 6 and given not in table.header and 1 <= int(given) <= len(candidates):
         return candidates[int(given) - 1]
     return given
 

@@ -98,7 +98,7 @@ class AuditLog:
         drop_torn_line(self.path)
         count, before = self._head()
         data = _line({"n": count + 1, "at": round(time.time(), 3), "event": event, **fields, "before": before})
-        handle = os.open(str(self.path), os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o640)
+        handle = os.open(str(self.path), os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
         try:
             if os.write(handle, data) != len(data):
                 raise OSError(f"only part of a line of {len(data)} bytes was written")

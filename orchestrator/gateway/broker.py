@@ -10,13 +10,14 @@ import os
 import pwd
 import random
 import shutil
+import signal
 import socket
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Dict, List, Optional
+from typing import TYPE_CHECKING, Any, Dict, List, Optional, Set
 
 from orchestrator.errors import BrokerError
 from orchestrator.gateway import leftover
@@ -64,6 +65,7 @@ class OwnBroker:
             # The certificate names addresses one can connect to, and this one always.
             at = "127.0.0.1" if host in ("0.0.0.0", "::") else host
             self.address = authority.secure(BrokerAddress(at, self.address.port))
+        self._outside: Set[str] = set()
         self.restarts = 0
 
     def start(self) -> None:
@@ -111,7 +113,8 @@ class OwnBroker:
         if self._authority is not None:
             from orchestrator.gateway.mosquitto import write_configuration
 
-            return [program, "-c", str(write_configuration(self._authority, port, self._host))]
+            path = write_configuration(self._authority, port, self._host, self._outside)
+            return [program, "-c", str(path)]
         from orchestrator.gateway.mosquitto import LIMITS, MOST_CONNECTIONS
 
         config = Path(self._folder.name) / "mosquitto.conf"
@@ -148,6 +151,20 @@ class OwnBroker:
         self.restarts += 1
         self.start()
         return True
+
+    def keep_out(self, nodes: Set[str]) -> None:
+        """From now on these nodes, and no others, read nothing of what is for all: they declined the run.
+
+        A broker without an identity does not know who reads.
+        """
+        if self._authority is None or nodes == self._outside:
+            return
+        from orchestrator.gateway.mosquitto import write_access_list
+
+        self._outside = set(nodes)
+        write_access_list(self._authority, self._outside)
+        if self._process is not None and self._process.poll() is None:
+            self._process.send_signal(signal.SIGHUP)
 
     def restart(self) -> None:
         """Ends every connection and starts with the configuration as it is now; clients come back by themselves."""

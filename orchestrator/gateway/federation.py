@@ -204,6 +204,8 @@ def _open_or_prepare(
         progress({"event": "continued", "run": run})
         return task_from_dict(stored[0], f"stored run {run}"), stored[1]
     work = out / "work"
+    work.mkdir(mode=0o700, parents=True, exist_ok=True)  # first weights, and rows for calibration
+    work.chmod(0o700)
     spec = export_spec(task, model)
     prepared = export("prepare", spec, work, progress)
     check_graph((work / "training.tflite").read_bytes())  # nodes do the same, and would all decline

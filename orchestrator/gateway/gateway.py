@@ -226,6 +226,8 @@ class Gateway:
             else:
                 self._receive(event)
         self._answers.acknowledge_due()
+        if self._own_broker is not None:
+            self._own_broker.keep_out(set(self._coordinator.declined))
         if self._wake_at is not None and not self._reach.away and self._course.now() >= self._wake_at:
             self._wake_at = None
             self._course.happen(Ticked(self._course.now()))

@@ -2,9 +2,10 @@
 
 import getpass
 from pathlib import Path
-from typing import List
+from typing import Iterable, List
 
 from orchestrator.gateway.authority import GATEWAY_NAME, Authority
+from orchestrator.gateway.identity_files import replace_file
 from orchestrator.wire.frames import CHUNK_BYTES
 from orchestrator.wire.topics import MONITOR
 
@@ -20,11 +21,17 @@ MOST_CONNECTIONS = 5000
 CONFIG_FILE, ACL_FILE = "mosquitto.conf", "mosquitto.acl"
 
 
-def write_configuration(authority: Authority, port: int, host: str = "0.0.0.0") -> Path:
+def write_access_list(authority: Authority, outside: Iterable[str] = ()) -> None:
+    """mosquitto reads it when it starts and after SIGHUP; then it goes for connections that are open, too."""
+    path = authority.folder.resolve() / ACL_FILE
+    replace_file(path, access_list(authority, outside).encode())
+    path.chmod(0o600)
+
+
+def write_configuration(authority: Authority, port: int, host: str = "0.0.0.0", outside: Iterable[str] = ()) -> Path:
     """Writes mosquitto.conf and its access list into the identity folder, again each time; returns the former's path."""
     folder = authority.folder.resolve()
-    (folder / ACL_FILE).write_text(access_list(authority), encoding="utf-8")
-    (folder / ACL_FILE).chmod(0o600)
+    write_access_list(authority, outside)
     path = folder / CONFIG_FILE
     path.write_text(
         f"""# Written by `edgeward gateway broker-config`; changes are lost when it is written again.
@@ -49,10 +56,10 @@ acl_file {folder}/{ACL_FILE}
     return path
 
 
-def access_list(authority: Authority) -> str:
+def access_list(authority: Authority, outside: Iterable[str] = ()) -> str:
     """A node writes its own `up` and `presence`; it reads its own `down`, `all` and the gateway's presence.
 
-    Monitors write records of boards.
+    Monitors write records of boards. Nodes `outside` of the run, which declined it, do not read `all`.
     """
     root = f"edgeward/1/{authority.federation}"
     monitors = sorted(name for name in authority.active() if name.startswith(MONITOR))
@@ -60,6 +67,7 @@ def access_list(authority: Authority) -> str:
         f"user {GATEWAY_NAME}",
         f"topic readwrite {root}/#",
         *(line for name in monitors for line in _of_monitor(name, root)),
+        *(line for name in sorted(outside) for line in (f"user {name}", f"topic deny {root}/all")),
         f"pattern write {root}/node/%u/up",
         f"pattern write {root}/node/%u/presence",
         f"pattern read {root}/node/%u/down",

@@ -186,6 +186,7 @@ def test_the_search_finds_rows_where_they_are(made: Made) -> None:
 def test_kept_rows_are_the_owners_alone_and_in_no_bundle(made: Made) -> None:
     own = made.out / "evaluation"
     assert stat.S_IMODE(own.stat().st_mode) == 0o700
+    assert stat.S_IMODE((made.out / "work").stat().st_mode) == 0o700
     assert {stat.S_IMODE(path.stat().st_mode) for path in own.iterdir()} == {0o600}
     assert not (made.out / "work" / "rows").exists()
     (kept,) = models(made.out)

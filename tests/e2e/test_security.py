@@ -129,6 +129,37 @@ def test_a_node_has_its_own_topics_and_no_others(federation: Federation) -> None
         link.close()
 
 
+def test_who_declined_a_run_reads_nothing_of_it_and_no_member_pushes_another_off(federation: Federation) -> None:
+    """d's owner asks for patients. Its certificate still opens the broker, where it takes every name it can think of."""
+    gateway = federation.gateway()
+    wait_for(gateway, "open")
+    (federation.folder / "d.toml").write_text("[budget]\nepsilon_task = 1\ndelta = 1e-3\n")
+    federation.node("d")
+    wait_for(gateway, "declined", node="d")
+    address = federation.address(NodeIdentity(federation.folder / "id-d"))
+    spy = Link(address, "spy", [TOPICS.all_nodes, "#", "$SYS/#"])
+    spy.open(60)
+    listener = federation.as_gateway(TOPICS.all_nodes)
+    for name in EVERYBODY:
+        federation.node(name)
+    names = [*EVERYBODY, *(f"{FEDERATION}-{name}" for name in (*EVERYBODY, "gateway", "watch")), "gateway", "dashboard"]
+    names += [f"edgeward-{name}" for name in names]
+    for name in names:
+        pushing = Link(address, name, [])
+        pushing.open(60)
+        pushing.close()
+    seen = list(events(gateway))
+    assert gateway.wait(60) == 0
+    assert [r["nodes"] for r in seen[-1]["rounds"]] == [EVERYBODY] * 3
+    lost = [e for e in seen if e["event"] == "broker_lost" or (e["event"] == "left" and e["node"] in EVERYBODY)]
+    assert [e for e in lost if seen.index(e) < [x["event"] for x in seen].index("finished")] == []
+    assert [e for e in list(listener.events.queue) if isinstance(e, Message)], "rounds were sent to all"
+    topics = {e.topic for e in list(spy.events.queue) if isinstance(e, Message)}
+    assert topics <= {TOPICS.gateway_presence, TOPICS.down("d")}, topics
+    spy.close()
+    listener.close()
+
+
 def test_nodes_refuse_what_their_gateway_did_not_say_to_them_now(federation: Federation) -> None:
     """Even of someone who took the broker over: unsigned, forged, foreign, replayed and stale messages, and bombs."""
     gateway = federation.gateway()

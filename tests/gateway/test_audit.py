@@ -1,6 +1,7 @@
 import json
 import os
 import sqlite3
+import stat
 from pathlib import Path
 from typing import List
 
@@ -23,6 +24,10 @@ def test_a_whole_log_verifies_and_goes_on_after_a_restart(log: AuditLog) -> None
     again.append("left", node="n0")
     assert verify(log.path, log._db)[0] == 6
     assert [json.loads(line)["n"] for line in log.path.read_text().splitlines()] == [1, 2, 3, 4, 5, 6]
+
+
+def test_only_its_owner_reads_it(log: AuditLog) -> None:
+    assert stat.S_IMODE(log.path.stat().st_mode) == 0o600
 
 
 def damage(lines: List[bytes], how: str) -> List[bytes]:
