@@ -27,6 +27,7 @@ NODE_READS = {
     "secrets": lambda store: store.secret("s"),
     "counts": lambda store: store.counted("r", "t"),
     "kept": lambda store: store.kept("r", "residual"),
+    "past": lambda store: store.released("r", 1, "t"),
 }
 
 
@@ -44,6 +45,7 @@ def fill(path: Path) -> None:
 
 def fill_node(path: Path) -> None:
     store = NodeStore(path)
+    store.release("r", 0, "t", b"body")
     store.release("r", 1, "t", b"body", {"residual": np.ones(4, np.float32)})
     store.put_count("r", "t", 40, -1)
     store.secret("s")

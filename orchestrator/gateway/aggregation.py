@@ -97,6 +97,9 @@ class Aggregation:
         self._tallies = Tallies(task)
         self.step: Optional[WeightStep] = None
         """From the weights of the round before to those of the next; None where they travel whole, or nothing is known."""
+        self._compared = STATISTICS_ROUND  # the newest round that counts in the next two
+        self._best: Optional[Tuple[float, int]] = None  # score of the best round, and its number negated
+        self._was_noisy = False
 
     def most_unpacked(self, header: Dict[str, Any]) -> int:
         """Bytes a node's message with this header may have, unpacked: what the task's parameters make of its kind."""
@@ -353,7 +356,7 @@ class Aggregation:
 
     def _take_evaluation(self, sums: Dict[str, np.ndarray], nodes: int, outcome: Outcome) -> None:
         """What `nodes` nodes counted is about the weights they were sent: those of the last round trained before."""
-        trained = [r["round"] for r in self._store.results(self._run) if r["round"] != STATISTICS_ROUND]
+        trained = self._store.newest_round(self._run)
         pooled = self._said(np.sum([sums[node] for node in sorted(sums)], axis=0), nodes)
         # A secure sum comes under no node's name.
         per_node = {node: self._said(vector, 1) for node, vector in sorted(sums.items()) if node}
@@ -361,8 +364,8 @@ class Aggregation:
             pooled["per_node"] = per_node
         if self._steered:
             pooled["steers"] = steers(pooled, self._task.training.metric, self._task.privacy.on)
-        outcome.evaluated = (max(trained), {"federated": pooled})
-        self._compare(max(trained), pooled, self.weights(), outcome)
+        outcome.evaluated = (trained, {"federated": pooled})
+        self._compare(trained, pooled, self.weights(), outcome)
 
     def _said(self, sums: np.ndarray, nodes: int) -> Dict[str, Any]:
         classes, noise = self._task.schema.classes, evaluation_noise(self._task, nodes)
@@ -377,20 +380,27 @@ class Aggregation:
         training = self._task.training
         if not self._steered:
             return
-        best: Optional[Tuple[float, int]] = None
-        before = [r for r in self._store.results(self._run) if r["round"] not in (STATISTICS_ROUND, number)]
-        for result in before:
-            score = self._score(result.get("federated", {}) if self._task.evaluation.on else result)
-            if score is not None:
-                best = max(best or (score, -result["round"]), (score, -result["round"]))
-        score = self._score(said)
+        self._look_back(number)
+        best, score = self._best, self._score(said)
         if score is None and self._task.evaluation.on:
-            if not any(r.get("federated", {}).get("steers") is False for r in before):
+            if not self._was_noisy:
                 outcome.notice = self._cannot_steer(said)
         elif score is not None and (best is None or score > best[0]):
             outcome.vectors["best"] = weights
         elif training.patience and best is not None:
             outcome.stop = number + best[1] >= training.patience
+
+    def _look_back(self, number: int) -> None:
+        """Takes the rounds before `number` into account that were not yet: what they came to is final."""
+        for result in self._store.each_result(self._run, self._compared + 1):
+            if result["round"] >= number:
+                return
+            said = result.get("federated", {}) if self._task.evaluation.on else result
+            score = self._score(said)
+            if score is not None:
+                self._best = max(self._best or (score, -result["round"]), (score, -result["round"]))
+            self._was_noisy |= result.get("federated", {}).get("steers") is False
+            self._compared = result["round"]
 
     def _cannot_steer(self, said: Dict[str, Any]) -> str:
         metric = self._task.training.metric

@@ -1,4 +1,4 @@
-"""The audit log: who took part in what. Append-only JSON lines, each with the SHA-256 of the line before it.
+"""The audit log: who took part in what. Append-only JSON lines, each with the SHA-256 of the line before it (audit_files.py).
 
 The number of lines and the hash of the last one are also kept in SQLite, so that a cut tail shows. Someone who can rewrite
 both the file and the database can forge the whole log: keep a copy of the head (`gateway audit --verify` prints it) elsewhere.
@@ -14,11 +14,25 @@ from pathlib import Path
 from typing import Any, Callable, Dict, Iterable, List, Tuple
 
 from orchestrator.errors import EdgewardError
+from orchestrator.gateway import audit_files
+from orchestrator.gateway.audit_files import (
+    EARLIER,
+    FIRST,
+    drop_torn_line,
+    earlier_files,
+    last_entry_of,
+    lines_of,
+    put_aside,
+    put_begin,
+    remaining,
+    remove_gone,
+    stored_begin,
+    tail,
+)
 from orchestrator.wire.plain import plain_fields
 
 AUDIT_FILE = "audit.jsonl"
 SCHEMA = "CREATE TABLE IF NOT EXISTS audit_head (one INTEGER PRIMARY KEY CHECK (one = 1), count INTEGER, hash TEXT);"
-FIRST = "0" * 64
 
 Progress = Callable[[Dict[str, Any]], None]
 
@@ -97,6 +111,7 @@ class AuditLog:
     def _append(self, event: str, fields: Dict[str, Any]) -> None:
         drop_torn_line(self.path)
         count, before = self._head()
+        fields = {**fields, **self._rotate(count)}
         data = _line({"n": count + 1, "at": round(time.time(), 3), "event": event, **fields, "before": before})
         handle = os.open(str(self.path), os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
         try:
@@ -107,10 +122,25 @@ class AuditLog:
             os.close(handle)
         self._db.execute("INSERT OR REPLACE INTO audit_head VALUES (1, ?, ?)", (count + 1, hash_of(data)))
 
+    def _rotate(self, count: int) -> Dict[str, Any]:
+        """Begins another file where it is time, and notes of the oldest that it goes; what the next entry says of that."""
+        here = self.path.is_file()
+        if here and self.path.stat().st_size < audit_files.FILE_BYTES:
+            return {}
+        remove_gone(self.path, self._db)
+        if here:
+            put_aside(self.path, count)
+        going = earlier_files(self.path)[:-EARLIER]
+        if not going:
+            return {}
+        gone, last = last_entry_of(going[-1]), hash_of(tail(going[-1]))
+        put_begin(self._db, gone, last)
+        return {"oldest_removed": {"entries": gone, "head": last}}
+
     def _head(self) -> Tuple[int, str]:
         """(lines, hash of the last) as the file has them; a process killed between file and database is caught up with."""
         count, before = stored_head(self._db)
-        last, lines = _tail(self.path)
+        last = tail(self.path)
         if _hash_or_first(last) == before:
             return count, before
         try:
@@ -121,7 +151,7 @@ class AuditLog:
         if isinstance(newest, dict) and newest.get("before") == before and newest.get("n") == count + 1:
             return count + 1, hash_of(last)
         raise EdgewardError(
-            f"{self.path}: {lines} do not end where the store says they do ({count} lines): changed or truncated? "
+            f"{self.path}: its lines do not end where the store says they do ({count} lines): changed or truncated? "
             "Look with `edgeward gateway audit --verify`"
         )
 
@@ -155,41 +185,43 @@ def stored_head(database: sqlite3.Connection) -> Tuple[int, str]:
 
 
 def read_log(path: Path) -> List[Dict[str, Any]]:
-    """The entries, unverified. Raises EdgewardError naming the first line that is no entry."""
-    if not path.is_file():
+    """The entries that are left, unverified. Raises EdgewardError naming the first line that is no entry."""
+    files = [*earlier_files(path), *([path] if path.is_file() else [])]
+    if not files:
         raise EdgewardError(f"{path}: no audit log there")
     entries = []
-    for number, line in enumerate(path.read_bytes().splitlines(), 1):
+    for file, number, line in lines_of(files):
         try:
             entry = json.loads(line)
         except ValueError as error:
-            raise EdgewardError(f"{path}:{number}: not JSON: {error}") from error
+            raise EdgewardError(f"{file}:{number}: not JSON: {error}") from error
         if not isinstance(entry, dict):
-            raise EdgewardError(f"{path}:{number}: not an entry")
+            raise EdgewardError(f"{file}:{number}: not an entry")
         entries.append(entry)
     return entries
 
 
 def verify(path: Path, database: sqlite3.Connection) -> Tuple[int, str]:
-    """(entries, hash of the last). Raises EdgewardError at the first changed, removed or reordered line, or a cut tail."""
-    before, count = FIRST, 0
-    data = path.read_bytes() if path.is_file() else b""
-    lines = data.splitlines(keepends=True)
+    """(entries, hash of the last). Raises EdgewardError at the first changed, removed or reordered line, or a cut tail.
+
+    Entries that went with the oldest files are counted; the store knows where what is left begins.
+    """
+    count, before = stored_begin(database)
     expected, head = stored_head(database)
-    for number, line in enumerate(lines, 1):
+    for file, number, line in lines_of(remaining(path, database)):
         try:
             entry = json.loads(line)
         except ValueError:
             entry = None
         if not isinstance(entry, dict) or not line.endswith(b"\n"):
-            raise EdgewardError(f"{path}:{number}: not a whole entry: changed or truncated")
-        if entry.get("n") != number or entry.get("before") != before:
+            raise EdgewardError(f"{file}:{number}: not a whole entry: changed or truncated")
+        if entry.get("n") != count + 1 or entry.get("before") != before:
             raise EdgewardError(
-                f"{path}:{number}: does not follow the line before it: one of the two was changed, removed or moved"
+                f"{file}:{number}: does not follow the line before it: one of the two was changed, removed or moved"
             )
-        before, count = hash_of(line), number
-        if number == expected and before != head:
-            raise EdgewardError(f"{path}:{number}: is not the line the store recorded last: it was changed")
+        before, count = hash_of(line), count + 1
+        if count == expected and before != head:
+            raise EdgewardError(f"{file}:{number}: is not the line the store recorded last: it was changed")
     if count < expected:
         raise EdgewardError(f"{path}: {count} entries, the store recorded {expected}: the end was cut off")
     if count > expected + 1:
@@ -211,18 +243,6 @@ def _line(entry: Dict[str, Any]) -> bytes:
     return json.dumps(entry).encode() + b"\n"
 
 
-def drop_torn_line(path: Path) -> None:
-    """A line without its end was never recorded in the store: the disk was full, or the power went. It is cut off.
-
-    Someone who cuts a recorded line in two gains nothing: the one before it is then not the last that was recorded.
-    """
-    last, _ = _tail(path)
-    if last and not last.endswith(b"\n"):
-        with path.open("r+b") as file:
-            file.truncate(path.stat().st_size - len(last))
-            os.fsync(file.fileno())
-
-
 def hash_of(line: bytes) -> str:
     """Of a line with its end: what the next one, and the store, say of it."""
     return hashlib.sha256(line).hexdigest()
@@ -230,20 +250,3 @@ def hash_of(line: bytes) -> str:
 
 def _hash_or_first(last: bytes) -> str:
     return hash_of(last) if last else FIRST
-
-
-def _tail(path: Path) -> Tuple[bytes, str]:
-    """(last line with its newline, how to call the whole) without reading a long file."""
-    try:
-        with path.open("rb") as file:
-            size = file.seek(0, os.SEEK_END)
-            window = 1 << 16
-            while True:
-                file.seek(max(0, size - window))
-                data = file.read()
-                cut = data.rfind(b"\n", 0, -1)
-                if cut >= 0 or window >= size:
-                    return data[cut + 1 :], f"its {size} bytes"
-                window *= 4
-    except FileNotFoundError:
-        return b"", "no lines"

@@ -10,13 +10,17 @@ from orchestrator.errors import WireError
 from orchestrator.gateway.run import plan_of
 from orchestrator.gateway.store import Store
 from orchestrator.rounds.coordinator import FAILED
-from orchestrator.rounds.events import Action, Event, Joined
+from orchestrator.rounds.events import Action, Compacted, Event, Joined
+from orchestrator.rounds.members import Members
 from orchestrator.rounds.secure import coordinator_of
 from orchestrator.wire.body import require
 from orchestrator.wire.task import Task
 
 Progress = Callable[[Dict[str, Any]], None]
 Act = Callable[[List[Action]], None]
+
+MOST_EVENTS = 2000
+"""In a journal; with more it is compacted, between two events."""
 
 MOST_RECORDS = 1 << 30
 """What a node may say it has: secure sums over a thousand nodes have room for that."""
@@ -30,8 +34,11 @@ class Course:
         self.coordinator = coordinator_of(plan_of(task, store.secret(run, "selection")))
         self.records: Dict[str, int] = {}
         self.units: Dict[str, int] = {}
+        self._members = Members()
+        self._journalled = 0  # events since the journal was compacted
         self._progress, self._act = progress, act
         self._epoch = time.time() - time.monotonic()
+        self._last_at = 0.0
         self.failed_at = 0.0  # when the run stopped, in seconds since 1970
         self._noted: Optional[Tuple[str, int]] = None
 
@@ -43,6 +50,8 @@ class Course:
             self._handle(event)
             if isinstance(event, Joined):
                 self.note_counts(event)
+            elif isinstance(event, Compacted):
+                self._note_members()
         return resumed
 
     def now(self) -> float:
@@ -63,7 +72,18 @@ class Course:
         self.note_phase()
         self._act(actions)
 
+    def compact(self) -> None:
+        """Once a journal is long: what its events came to takes their place. To be called when all of them are done with."""
+        if self._journalled <= MOST_EVENTS or self.coordinator.over:
+            return
+        event = Compacted(self._last_at, self.coordinator.snapshot(), self._members.as_dict())
+        self.store.compact(self.run, event)
+        self._journalled = 0
+
     def _handle(self, event: Event) -> List[Action]:
+        self._members.take(event, self.coordinator)
+        self._journalled += 1
+        self._last_at = event.at
         before = self.coordinator.phase
         actions = self.coordinator.handle(event)
         if self.coordinator.phase == FAILED != before:
@@ -89,6 +109,12 @@ class Course:
     def note_counts(self, event: Joined) -> None:
         if event.node != self.task.aggregation.key_holder:
             self.records[event.node], self.units[event.node] = event.records, event.units or event.records
+
+    def _note_members(self) -> None:
+        """The counts of all that joined before the journal was compacted."""
+        for node, member in self._members.items():
+            if member.first_joined and node != self.task.aggregation.key_holder:
+                self.records[node], self.units[node] = member.records, member.units
 
     def check_counts(self, node: str, number: int, header: Dict[str, Any]) -> None:
         """Raises WireError where a node claims more than it joined with."""

@@ -231,6 +231,7 @@ class Gateway:
         if self._wake_at is not None and not self._reach.away and self._course.now() >= self._wake_at:
             self._wake_at = None
             self._course.happen(Ticked(self._course.now()))
+        self._course.compact()
 
     def _mind_time(self, expected: float) -> None:
         """Nothing waits to be read: looks whether the broker passes anything on, and whether this process was held up."""
@@ -264,10 +265,10 @@ class Gateway:
         if supply.tensors is None:
             self._course.happen(Ended(self._course.now()))
             return
-        done = {result["round"]: result for result in self._store.results(self._run)}
+        newest = [] if supply.round < 0 else list(self._store.each_result(self._run, supply.round))
         vector = self._store.vector(self._run, PARTIAL)
-        if supply.round == max(done, default=-1) and vector is not None and self._hand_up is not None:
-            self._hand_up(supply.round, vector, int(done[supply.round]["records"]))  # asked again after a crash
+        if [r["round"] for r in newest] == [supply.round] and vector is not None and self._hand_up is not None:
+            self._hand_up(supply.round, vector, int(newest[0]["records"]))  # asked again after a crash
         if supply.round <= self._coordinator.wanted:
             return
         event = Provided(self._course.now(), supply.round)

@@ -20,6 +20,8 @@ from urllib.parse import quote
 from orchestrator.errors import EdgewardError, UsageError
 from orchestrator.gateway.store import PSEUDONYM_SECRET
 from orchestrator.privacy.participation import WITHHELD, public_round, secret_sample_in
+from orchestrator.rounds.events import event_from_dict
+from orchestrator.rounds.members import DECLINED, Member, Members
 
 STORE_NAME = "gateway.sqlite"
 _TABLES = {"runs", "events", "results", "nodes"}
@@ -176,7 +178,7 @@ class History:
             round=number,
             rounds=rounds,
             rounds_done=done,
-            nodes=tuple(sorted({e["node"] for e in self._events(run, "Joined")})),
+            nodes=tuple(sorted(name for name, member in self._members(run).items() if member.first_joined)),
             epsilon_budget=privacy.get("epsilon") if privacy.get("unit") != "none" else None,
             epsilon=(report or {}).get("privacy", {}).get("epsilon"),
             metrics=metrics,
@@ -195,15 +197,9 @@ class History:
 
     def rounds(self, run: str) -> List[RoundView]:
         """Rounds with a result, in their order; 0 is the release of standardization sums."""
-        began: Dict[int, float] = {}
-        if self._has("phases"):
-            for number, at in self._rows(
-                "SELECT round, MIN(at) FROM phases WHERE run = ? AND phase = 'collecting' GROUP BY round", run
-            ):
-                began[number] = at
-        ended = {e["round"]: e["at"] for e in self._events(run, "Aggregated")}
         if self.secret_sample(run):
             return [_without_participation(r) for r in self._results(run)]
+        began, ended = self._times(run)
         return [
             RoundView(
                 number=r["round"],
@@ -223,19 +219,9 @@ class History:
     def nodes(self, run: str) -> List[NodeView]:
         """Every node the journal of the run mentions, by name."""
         key, secret = self._pseudonym_key(), self.secret_sample(run)
-        last: Dict[str, Dict[str, Any]] = {}
-        joined: Dict[str, Dict[str, Any]] = {}
-        for event in self._events(run):
-            name = event.get("node")
-            if name is None or (secret and event["event"] not in ("Joined", "Left", "Declined")):
-                continue
-            before = last.get(name, {})
-            state = {"Joined": "online", "Arrived": "online", "Left": "left", "Declined": "declined"}.get(
-                event["event"]
-            )
-            last[name] = {**before, **event, "state": state or before.get("state", "online")}
-            if event["event"] == "Joined":
-                joined.setdefault(name, event)
+        members = self._members(run)
+        if secret:
+            members = {name: member for name, member in members.items() if member.word}
         took: Dict[str, List[int]] = {}
         figures: Dict[str, Dict[str, Any]] = {}
         if not secret:
@@ -248,16 +234,16 @@ class History:
             NodeView(
                 name=name,
                 pseudonym=pseudonym(key, name) if key else "",
-                records=event.get("records"),
-                state=event["state"],
-                reason=event.get("reason", "") if event["state"] == "declined" else "",
-                code=event.get("code", "") if event["state"] == "declined" else "",
-                joined=joined[name]["at"] if name in joined else None,
-                last_seen=event["at"],
+                records=member.records or None,
+                state=member.state,
+                reason=member.reason if member.state == DECLINED else "",
+                code=member.code if member.state == DECLINED else "",
+                joined=member.first_joined or None,
+                last_seen=member.word if secret else member.seen,
                 rounds=tuple(took.get(name, ())),
                 figures=figures.get(name, {}),
             )
-            for name, event in sorted(last.items())
+            for name, member in sorted(members.items())
         ]
 
     def secret_sample(self, run: str) -> bool:
@@ -296,11 +282,27 @@ class History:
     def _results(self, run: str) -> List[Dict[str, Any]]:
         return [json.loads(row[0]) for row in self._rows("SELECT data FROM results WHERE run = ? ORDER BY round", run)]
 
-    def _events(self, run: str, kind: str = "") -> List[Dict[str, Any]]:
+    def _times(self, run: str) -> Tuple[Dict[int, float], Dict[int, float]]:
+        """(round -> when it began, round -> when it ended): of the journal, and of what was compacted before."""
+        began: Dict[int, float] = {}
+        if self._has("phases"):
+            query = "SELECT round, MIN(at) FROM phases WHERE run = ? AND phase = 'collecting' GROUP BY round"
+            began.update(self._rows(query, run))
         # The kind is the first key of every entry (rounds/events.py), so the text is enough to choose by.
-        pattern = f'{{"event": "{kind}"%' if kind else "%"
-        rows = self._rows("SELECT event FROM events WHERE run = ? AND event LIKE ? ORDER BY seq", run, pattern)
-        return [json.loads(row[0]) for row in rows]
+        query = "SELECT event FROM events WHERE run = ? AND event LIKE ? ORDER BY seq"
+        events = [json.loads(row[0]) for row in self._rows(query, run, '{"event": "Aggregated"%')]
+        ended = {event["round"]: event["at"] for event in events}
+        if self._has("times"):
+            for number, first, last in self._rows("SELECT round, began, ended FROM times WHERE run = ?", run):
+                began.update({} if first is None else {number: first})
+                ended.update({} if last is None else {number: last})
+        return began, ended
+
+    def _members(self, run: str) -> Dict[str, Member]:
+        members = Members()
+        for row in self._rows("SELECT event FROM events WHERE run = ? ORDER BY seq", run):
+            members.take(event_from_dict(json.loads(row[0])))
+        return members
 
     def _has(self, table: str) -> bool:
         return table in self._tables

@@ -19,7 +19,16 @@ from pathlib import Path
 from typing import Any, Dict, Iterable, List, Optional, Tuple
 
 from orchestrator.errors import EdgewardError, UsageError
-from orchestrator.gateway.audit import AUDIT_FILE, chained, drop_torn_line, hash_of, stored_head, verify
+from orchestrator.gateway.audit import AUDIT_FILE, chained, hash_of, stored_head, verify
+from orchestrator.gateway.audit_files import (
+    FIRST,
+    drop_torn_line,
+    earlier_files,
+    lines_of,
+    put_begin,
+    remaining,
+    sync_folder,
+)
 from orchestrator.gateway.history import STORE_NAME
 from orchestrator.gateway.registry import MODELS, read_object
 from orchestrator.gateway.running import LOCK_NAME, Held
@@ -44,6 +53,7 @@ ELSEWHERE = (
 
 _OURS = {AUDIT_FILE, LOCK_NAME, *(f"{name}{end}" for name in STORES for end in ("", "-wal", "-shm"))}
 _EVENTS = ("Declined", "Abstained", "Unopened")
+_COMPACTED = "Compacted"
 _ENTRIES = ("declined", "abstained", "waiting", "refused", "node_refused", "failed")
 _CODE = re.compile(r"[a-z]+([.-][a-z]+)*")
 _SHORTEST = 8
@@ -148,7 +158,9 @@ def _scrub_journal(database: sqlite3.Connection, done: Scrubbed) -> "set[str]":
     rows = database.execute("SELECT run, seq, event FROM events").fetchall()
     for run, seq, text in rows:
         event = json.loads(text)
-        if event.get("event") in _EVENTS and _clean(event, texts):
+        kind = event.get("event")
+        clean = _clean_compacted if kind == _COMPACTED else _clean
+        if kind in (_COMPACTED, *_EVENTS) and clean(event, texts):
             done.journal += 1
             text = json.dumps(event)
             database.execute("UPDATE events SET event = ? WHERE run = ? AND seq = ?", (text, run, seq))
@@ -189,24 +201,37 @@ def _clean(said: Dict[str, Any], texts: "set[str]") -> bool:
     return changed
 
 
+def _clean_compacted(event: Dict[str, Any], texts: "set[str]") -> bool:
+    """The same of what events came to when a journal was compacted; whether there was something to replace."""
+    changed = [_clean(member, texts) for member in event["members"].values()]
+    for reasons in (event["state"]["declined"], event["state"].get("abstained", {})):
+        for node, reason in reasons.items():
+            said = {"reason": reason, "code": event["members"].get(node, {}).get("code", "")}
+            changed.append(_clean(said, texts))
+            reasons[node] = said["reason"]
+    return any(changed)
+
+
 def _rewritten(path: Path, database: sqlite3.Connection, done: Scrubbed, texts: "set[str]") -> Optional[bytes]:
     """The whole new audit log, chained from an entry that says what it replaces; None where nothing in it changes."""
-    if not path.is_file():
+    files = remaining(path, database)
+    if not files:
         return None
     try:
         (count, head), fault = verify(path, database), ""
     except EdgewardError as error:
         (count, head), fault = stored_head(database), str(error)
     entries, cleaned = [], 0
-    whole = [line for line in path.read_bytes().splitlines(keepends=True) if line.endswith(b"\n")]
-    for number, line in enumerate(whole, 1):
+    for file, number, line in lines_of(files):
+        if not line.endswith(b"\n"):
+            continue  # the end, which `drop_torn_line` would cut off
         try:
             entry = json.loads(line)
         except ValueError:
             entry = None
         if not isinstance(entry, dict):
             raise EdgewardError(
-                f"{path}:{number}: is no entry, so it cannot be said what is in it; repair or move it first"
+                f"{file}:{number}: is no entry, so it cannot be said what is in it; repair or move it first"
             )
         if entry.get("event") in _ENTRIES:
             cleaned += _clean(entry, texts)
@@ -237,6 +262,7 @@ def _commit(database: sqlite3.Connection, audit: Optional[Path], log: Optional[b
     count, last = log.count(b"\n"), log.splitlines(keepends=True)[-1]
     _write(_waiting(audit), log)
     database.execute("INSERT OR REPLACE INTO audit_head VALUES (1, ?, ?)", (count, hash_of(last)))
+    put_begin(database, 0, FIRST)
     database.execute("COMMIT")
     _finish_audit(audit, database)
 
@@ -248,8 +274,10 @@ def _finish_audit(audit: Path, database: sqlite3.Connection) -> None:
         return
     lines = waiting.read_bytes().splitlines(keepends=True)
     if lines and stored_head(database) == (len(lines), hash_of(lines[-1])):
+        for file in earlier_files(audit):  # what they held is in the new one
+            file.unlink()
         os.replace(waiting, audit)
-        _sync(audit.parent)
+        sync_folder(audit.parent)
     else:
         waiting.unlink()
 
@@ -307,7 +335,7 @@ def _scrub_files(out: Path, texts: "set[str]", done: Scrubbed, logs: List[Path])
     inside = [path for path in sorted(out.rglob("*")) if path.is_file() and not path.is_symlink()]
     for path in dict.fromkeys([*logs, *inside]):
         name = str(path.relative_to(out)) if path in inside else str(path)
-        if path.parent == out and path.name in _OURS:
+        if path.parent == out and (path.name in _OURS or path in earlier_files(out / AUDIT_FILE)):
             continue
         content = path.read_bytes()
         try:
@@ -381,12 +409,4 @@ def _write(path: Path, content: bytes) -> None:
     if path.exists():
         fresh.chmod(path.stat().st_mode & 0o7777)
     os.replace(fresh, path)
-    _sync(path.parent)
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    sync_folder(path.parent)

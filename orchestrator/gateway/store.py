@@ -20,7 +20,8 @@ import numpy as np
 from orchestrator.database import Rows, StoreError, open_database
 from orchestrator.errors import EdgewardError
 from orchestrator.gateway.audit import AuditLog
-from orchestrator.rounds.events import Event, event_from_dict, event_to_dict
+from orchestrator.rounds.events import STATISTICS_ROUND, Aggregated, Compacted, Event, event_from_dict, event_to_dict
+from orchestrator.rounds.members import Members
 
 STATE_PREFIX = "strategy."
 """Names of the vectors a strategy keeps between rounds."""
@@ -61,10 +62,13 @@ CREATE TABLE IF NOT EXISTS certificates (run TEXT PRIMARY KEY, log TEXT NOT NULL
 CREATE TABLE IF NOT EXISTS phases (
     run TEXT NOT NULL, at REAL NOT NULL, phase TEXT NOT NULL, round INTEGER NOT NULL, reason TEXT NOT NULL
 );
+CREATE TABLE IF NOT EXISTS times (run TEXT NOT NULL, round INTEGER NOT NULL, began REAL, ended REAL, PRIMARY KEY (run, round));
 CREATE TABLE IF NOT EXISTS reports (run TEXT PRIMARY KEY, at REAL NOT NULL, report TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS ledger_heads (node TEXT PRIMARY KEY, head TEXT NOT NULL);
 """
 
+_PAGE = 500
+"""Results read at a time."""
 
 COLUMNS = {
     "runs": ("id", "task", "graph"),
@@ -136,14 +140,34 @@ class Store:
         rows = self._rows.get("events", "run = ?", run, order="seq")
         return [event_from_dict(json.loads(event)) for _, _, event in rows]
 
+    def compact(self, run: str, event: Compacted) -> None:
+        """Puts `event` in the place of the whole journal. When its rounds began and ended is kept in `times`."""
+        newest = self._db.execute("SELECT MAX(seq) FROM events WHERE run = ?", (run,)).fetchone()[0]
+        ended = [(run, e.round, e.at) for e in self.journal(run) if isinstance(e, Aggregated)]
+        began = """INSERT OR IGNORE INTO times SELECT run, round, MIN(at), NULL FROM phases
+            WHERE run = ? AND phase = 'collecting' GROUP BY round"""
+        close = """INSERT INTO times VALUES (?, ?, NULL, ?)
+            ON CONFLICT (run, round) DO UPDATE SET ended = COALESCE(ended, excluded.ended)"""
+        over = """DELETE FROM phases WHERE run = ?1 AND round < (SELECT MAX(round) FROM phases WHERE run = ?1)
+            AND rowid > (SELECT MIN(rowid) FROM phases WHERE run = ?1)"""
+        with self.transaction():
+            self._db.execute(began, (run,))
+            for row in ended:
+                self._db.execute(close, row)
+            self._db.execute(over, (run,))
+            self._db.execute("DELETE FROM events WHERE run = ?", (run,))
+            self._rows.put("events", run, newest, json.dumps(event_to_dict(event)))
+
     def tasks(self) -> List[Tuple[str, str]]:
         """(run, task as JSON) of every run, the oldest first."""
         return [(run, task) for run, task, _ in self._rows.get("runs")]
 
     def joined(self, run: str) -> Set[str]:
         """Nodes that ever joined a run: even the number of records they state is charged."""
-        found = self._rows.get("events", "run = ? AND event LIKE ?", run, '{"event": "Joined"%')
-        return {json.loads(event)["node"] for _, _, event in found}
+        members = Members()
+        for event in self.journal(run):
+            members.take(event)
+        return {name for name, member in members.items() if member.first_joined}
 
     def report(self, run: str) -> Optional[Dict[str, Any]]:
         """What a finished run gave; None before."""
@@ -249,7 +273,21 @@ class Store:
         return AuditLog(path, self._db)
 
     def results(self, run: str) -> List[Dict[str, Any]]:
-        return [json.loads(data) for _, _, data in self._rows.get("results", "run = ?", run, order="round")]
+        return list(self.each_result(run))
+
+    def each_result(self, run: str, first: int = STATISTICS_ROUND) -> Iterator[Dict[str, Any]]:
+        """What rounds came to, from `first` on in their order, a few at a time in memory."""
+        found: List[Tuple[Any, ...]] = []
+        while len(found) in (0, _PAGE):
+            first = found[-1][1] + 1 if found else first
+            found = self._rows.get("results", "run = ? AND round >= ?", run, first, order=f"round LIMIT {_PAGE}")
+            yield from (json.loads(data) for _, _, data in found)
+            if not found:
+                return
+
+    def newest_round(self, run: str) -> int:
+        """The number of the newest round with a result; -1 before there is one."""
+        return int(self._db.execute("SELECT COALESCE(MAX(round), -1) FROM results WHERE run = ?", (run,)).fetchone()[0])
 
     def put_phase(self, run: str, at: float, phase: str, round_number: int, reason: str) -> None:
         """Notes what the run is at since `at` (seconds since 1970): for readers only, the journal decides."""
@@ -257,8 +295,9 @@ class Store:
             self._db.execute("INSERT INTO phases VALUES (?, ?, ?, ?, ?)", (run, at, phase, round_number, reason))
 
     def put_report(self, run: str, at: float, report: Dict[str, Any]) -> None:
-        """Keeps what a finished run gave: the content of result.json."""
-        self._db.execute("INSERT OR REPLACE INTO reports VALUES (?, ?, ?)", (run, at, json.dumps(report)))
+        """Keeps what a finished run gave: the content of result.json, but for its rounds, which are in `results`."""
+        kept = json.dumps({name: value for name, value in report.items() if name != "per_round"})
+        self._db.execute("INSERT OR REPLACE INTO reports VALUES (?, ?, ?)", (run, at, kept))
 
     def ledger_head(self, node: str) -> Optional[Dict[str, Any]]:
         """What a node last said of its ledger, in whatever run; see ledgers.py."""

@@ -14,8 +14,11 @@ import numpy as np
 
 from orchestrator.database import Rows, open_database
 from orchestrator.errors import EdgewardError
+from orchestrator.node import past
+from orchestrator.node.past import ANSWERED, OPENED, Past
 
-_SCHEMA = """
+_SCHEMA = f"""
+{past.SCHEMA}
 CREATE TABLE IF NOT EXISTS releases (
     run TEXT NOT NULL, round INTEGER NOT NULL, task TEXT NOT NULL, body BLOB, digest BLOB, PRIMARY KEY (run, round)
 );
@@ -47,6 +50,7 @@ _COLUMNS = {
     "secrets": ("name", "value"),
     "counts": ("run", "task", "units"),
     "kept": ("run", "name", "round", "data"),
+    "past": past.COLUMNS,
 }
 """Tables whose rows notice damage."""
 
@@ -84,11 +88,12 @@ class SeenRun(NamedTuple):
 
 
 class NodeStore:
-    """One SQLite file. `body` is dropped when a later round of the run begins; the fact of the release stays."""
+    """One SQLite file. `body` is dropped when a later round of the run begins; the fact of the release stays (past.py)."""
 
     def __init__(self, path: Path) -> None:
         self._db = open_database(path, _SCHEMA, "node")
         self._rows = Rows(self._db, path, _COLUMNS)
+        self._past = Past(self._db, self._rows)
         self._anchors: Dict[str, Tuple[int, str]] = {}  # to be written with the next commit
         with self._writing():
             self._rows.seal()
@@ -100,12 +105,13 @@ class NodeStore:
         Raises EdgewardError for a run whose task changed, or a round whose update is already gone.
         """
         other = self._db.execute("SELECT task FROM releases WHERE run = ? AND task != ?", (run, task)).fetchone()
-        if other:
+        if other or set(self._past.tasks(ANSWERED, run)) - {task}:
             raise EdgewardError(f"run {run} changed its task after this node took part in it")
         found = self._rows.get("releases", "run = ? AND round = ?", run, round_number)
-        if not found:
+        over = self._past.has(ANSWERED, run, round_number)
+        if not found and not over:
             return None
-        if found[0][-1] is None:
+        if over or found[0][-1] is None:
             raise EdgewardError(f"round {round_number} of run {run} was answered before and is over")
         return bytes(found[0][-1])
 
@@ -119,20 +125,32 @@ class NodeStore:
         """
         self.charge(run, round_number)
         with self._writing():
+            if self._past.has(ANSWERED, run, round_number):
+                return
             self._rows.put("releases", run, round_number, task, body, otherwise="IGNORE")
             if self._rows.get("releases", "run = ? AND round = ?", run, round_number)[0][-1] != body:
                 return
             for name, vector in (keep or {}).items():
                 data = vector.astype("<f4").tobytes()
                 self._rows.put("kept", run, name, round_number, data, otherwise="REPLACE")
-            before = "UPDATE releases SET body = NULL, digest = NULL WHERE run = ? AND round < ?"
-            self._db.execute(before, (run, round_number))
+            self._close_before(run, round_number)
 
     def forfeit(self, run: str, round_number: int, task: str) -> None:
         """Notes durably that a round has no answer and gets none, charged like one: that there is none may say as much."""
         self.charge(run, round_number)
         with self._writing():
+            self._answered(run, round_number, task)
+
+    def _answered(self, run: str, round_number: int, task: str) -> None:
+        """Notes that the round has no answer but those given; one that waits to be sent again stays."""
+        if not self._past.has(ANSWERED, run, round_number):
             self._rows.put("releases", run, round_number, task, None, otherwise="IGNORE")
+
+    def _close_before(self, run: str, round_number: int) -> None:
+        """Of rounds before this one only the fact stays that they were answered."""
+        for _, number, task, _ in self._rows.get("releases", "run = ? AND round < ?", run, round_number):
+            self._past.add(ANSWERED, run, number, task)
+        self._db.execute("DELETE FROM releases WHERE run = ? AND round < ?", (run, round_number))
 
     def charge(self, run: str, round_number: int) -> None:
         """Tells `before_release` of a release whose vector is not kept here: it can be computed again without harm."""
@@ -225,8 +243,9 @@ class NodeStore:
         `sums`: scope -> over which nodes, as `sum_over` is asked for later. Of all scopes the newest 20,000 are kept.
         """
         with self._writing():
-            self._db.execute("INSERT OR IGNORE INTO opened VALUES (?, ?)", (run, round_number))
-            self._rows.put("releases", run, round_number, task, None, otherwise="IGNORE")
+            self._past.add(OPENED, run, round_number, "")
+            self._answered(run, round_number, task)
+            self._close_before(run, round_number)
             for scope, nodes in (sums or {}).items():
                 self._db.execute("INSERT OR REPLACE INTO sums VALUES (?, ?)", (scope, nodes))  # with the highest rowid
             self._db.execute("DELETE FROM sums WHERE rowid <= (SELECT MAX(rowid) FROM sums) - ?", (_MOST_SUMS,))
@@ -243,8 +262,9 @@ class NodeStore:
             return self._db.execute("INSERT OR IGNORE INTO revealed VALUES (?, ?, ?)", row).rowcount == 1
 
     def opened(self, run: str, round_number: int) -> bool:
-        query = "SELECT 1 FROM opened WHERE run = ? AND round = ?"
-        return self._db.execute(query, (run, round_number)).fetchone() is not None
+        query = "SELECT 1 FROM opened WHERE run = ? AND round = ?"  # as earlier versions noted it
+        before = self._db.execute(query, (run, round_number)).fetchone() is not None
+        return before or self._past.has(OPENED, run, round_number)
 
     def anchor(self, name: str) -> Optional[Tuple[int, str]]:
         """(entries, hash of the last) of a hash-chained file as last noted; None before the first."""
@@ -308,7 +328,8 @@ class NodeStore:
 
     def releases(self, run: str) -> int:
         """Rounds of a run this node has answered."""
-        return int(self._db.execute("SELECT COUNT(*) FROM releases WHERE run = ?", (run,)).fetchone()[0])
+        kept = int(self._db.execute("SELECT COUNT(*) FROM releases WHERE run = ?", (run,)).fetchone()[0])
+        return kept + self._past.count(ANSWERED, run)
 
     def close(self) -> None:
         if self._anchors:

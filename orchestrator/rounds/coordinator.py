@@ -9,7 +9,7 @@ gives the same state.
 """
 
 from dataclasses import dataclass, field
-from typing import Dict, Iterable, List, Set, Tuple
+from typing import Any, Dict, Iterable, List, Set, Tuple
 
 from orchestrator.rounds.events import (
     STATISTICS_ROUND,
@@ -19,6 +19,7 @@ from orchestrator.rounds.events import (
     Aggregated,
     Announce,
     Arrived,
+    Compacted,
     Declined,
     Ended,
     Event,
@@ -148,7 +149,22 @@ class Coordinator:
             return [Finish()]
         if isinstance(event, Regained):
             return self._regained(event.at)
+        if isinstance(event, Compacted):
+            self._restore(event.state)
+            return []
         return self._ticked(event)
+
+    def snapshot(self) -> Dict[str, Any]:
+        """The state as plain data that JSON has: with it a `Compacted` stands for all events so far."""
+        state = {name: value for name, value in vars(self).items() if name != "plan"}
+        return {name: sorted(value) if isinstance(value, set) else value for name, value in state.items()}
+
+    def _restore(self, state: Dict[str, Any]) -> None:
+        """To what `snapshot` gave; lists become again what they were."""
+        for name, value in state.items():
+            kind = type(getattr(self, name))
+            setattr(self, name, kind(value) if kind in (tuple, set) else dict(value) if kind is dict else value)
+        self.arrived = {node: (digest, weight) for node, (digest, weight) in self.arrived.items()}
 
     @property
     def over(self) -> bool:

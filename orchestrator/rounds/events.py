@@ -128,6 +128,18 @@ class Ticked:
     at: float
 
 
+@dataclass(frozen=True)
+class Compacted:
+    """Stands in a journal for all that was before it, up to `at`.
+
+    state: Coordinator.snapshot, members: Members.as_dict (rounds/members.py); both plain data.
+    """
+
+    at: float
+    state: Dict[str, Any]
+    members: Dict[str, Dict[str, Any]]
+
+
 Event = Union[
     Started,
     Joined,
@@ -142,6 +154,7 @@ Event = Union[
     Ended,
     Regained,
     Ticked,
+    Compacted,
 ]
 _EVENTS: Dict[str, Type[Any]] = {kind.__name__: kind for kind in Event.__args__}  # type: ignore[attr-defined]
 

@@ -1,13 +1,17 @@
 """Whatever a board sends: parser, monitor, exporters and dashboard go on, and what they write is valid and printable.
 
-EDGEWARD_BOARD_RECORDS says how many records: 1,000,000 take about ten minutes.
+EDGEWARD_BOARD_RECORDS says how many records (with `-s --timeout 0`, which shows memory); benchmarks/results/board_records.md
+has a run of 1,000,000.
 """
 
 import csv
 import io
 import json
 import os
+import queue
 import random
+import time
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, List
 
@@ -15,10 +19,11 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from rich.console import Console
 
-from orchestrator.boards.exporters import RecordFile, json_line
-from orchestrator.boards.monitor import PortStatus
+from orchestrator.boards.exporters import Exporter, open_file
+from orchestrator.boards.forward import MqttForward, board_name
+from orchestrator.boards.monitor import Monitor, PortStatus
 from orchestrator.boards.prometheus import render
-from orchestrator.boards.protocol import RecordParser, crc16
+from orchestrator.boards.protocol import Record, crc16
 from orchestrator.cli.monitor import _table
 from orchestrator.cli.screen import console
 from orchestrator.exposition import Page
@@ -31,7 +36,8 @@ from orchestrator.wire.link import Message
 from orchestrator.wire.process import resident_memory_mib
 
 RECORDS = int(os.environ.get("EDGEWARD_BOARD_RECORDS", "8000"))
-LOOK_EVERY = 200
+LOOK_EVERY, STEPS = 100, 8
+PORT = "/dev/ttyUSB0"
 TEXTS = [
     "", "ready", "x" * 32, "x" * 600, "é", "[/foo]", "[link=http://a]b[/link]", "=1+1", "@SUM(1)", "+1", "-1", "a,\"b\"",
     "\x1b[2J", "\n", "\r", "\t", "\x85", "\u2028", "\u202e", "\ud800", "\x00", '1\nedgeward_board_up{port="fake"} 0',
@@ -103,43 +109,139 @@ def refuse(name: str) -> Any:
     raise AssertionError(f"{name} is not JSON")
 
 
-def test_any_record(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+class Device:
+    """A serial port that brings mutated records, cut anywhere, until there were RECORDS of them."""
+
+    in_waiting = 2048
+    """So much that the monitor does not wait for more."""
+
+    def __init__(self) -> None:
+        self._rng, self._next, self._rest = random.Random("records"), 0, b""
+        self.texts: List[bytes] = []
+        """What was sent, before damage; the reader takes it away."""
+
+    def read(self, size: int) -> bytes:
+        while len(self._rest) < size and self._next < RECORDS:
+            text = any_record(self._rng, self._next)
+            line = b"@ew " + text + b"*%04x\r\n" % crc16(text)
+            self._rest += damaged(self._rng, line) if self._rng.random() < 0.1 else line
+            self.texts.append(text)
+            self._next += 1
+        if not self._rest:
+            raise AllSentError
+        found, self._rest = self._rest[:size], self._rest[size:]
+        return found
+
+    def write(self, data: bytes) -> None:
+        assert data.startswith(b"info\n")
+
+    def close(self) -> None:
+        pass
+
+
+class AllSentError(Exception):
+    """Ends the monitor."""
+
+
+class ToListener:
+    """A link to the broker, and the dashboard's from it, without a broker in between."""
+
+    unacknowledged = 0
+
+    def __init__(self, listener: Listener) -> None:
+        self.events: queue.Queue[Any] = queue.Queue()
+        self._listener, self._count = listener, 0
+
+    def open(self, timeout_s: float) -> None:
+        pass
+
+    def publish(self, topic: str, payload: bytes) -> None:
+        assert topic == f"edgeward/1/f/board/{board_name(PORT)}/record"
+        assert isinstance(_record(payload), dict)
+        self._count += 1
+        self._listener.take(Message(f"edgeward/1/f/board/b{self._count % 7}/record", payload), float(self._count))
+
+    def flush(self, timeout_s: float) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
+class Watch:
+    """What `edgeward monitor` does with each record, and now and then a look at every page and at memory."""
+
+    def __init__(self, folder: Path, device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.listener, self._device = Listener(None, "f"), device
+        self.paths = [folder / name for name in ("r.jsonl", "r.csv", *(["r.parquet"] if find_spec("pyarrow") else []))]
+        monkeypatch.setattr("orchestrator.boards.forward.Link", lambda *_: ToListener(self.listener))
+        monkeypatch.setattr("orchestrator.boards.monitor.open_port", lambda *_: device)
+        self.files: List[Exporter] = [open_file(path) for path in self.paths]
+        self.forward = MqttForward("mqtt://h", "f", [PORT])
+        self.monitor = Monitor([PORT], self.take)
+        self.memory: List[float] = []
+        self._received = self._sent = 0
+
+    def take(self, port: str, at: float, record: Record) -> None:
+        for exporter in (*self.files, self.forward):
+            exporter.write(port, at, record)
+        self._received += 1
+        if self._received % LOOK_EVERY == 0:
+            self.look()
+
+    def look(self) -> None:
+        texts, self._device.texts = self._device.texts, []
+        for text in texts:  # what a board's own client would send to the broker, without a monitor between
+            self.listener.take(Message("edgeward/1/f/board/own/record", text), time.time())
+            assert isinstance(_record(text), dict)
+        check_page(render([*self.monitor.status, PortStatus("other")]))
+        page = Page()
+        _add_boards(page, json.loads(to_json(self.listener.boards()), parse_constant=refuse))
+        check_page(page.text())
+        check_screen(self.monitor.status)
+        self._sent += len(texts)
+        if self._sent >= RECORDS * (len(self.memory) + 1) / STEPS:
+            self.memory.append(resident_memory_mib())
+            print(f"{self._sent} records: {self.memory[-1]:.1f} MiB")
+
+
+def test_any_record(tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     caplog.set_level("ERROR")
-    parser, listener, rng = RecordParser(), Listener(None, "f"), random.Random("records")
-    status = PortStatus("/dev/ttyUSB0", connected=True, stats=parser.stats)
-    files = [RecordFile(tmp_path / "r.jsonl"), RecordFile(tmp_path / "r.csv")]
-    warm = 0.0
-    for case in range(RECORDS):
-        text = any_record(rng, case)
-        line = b"@ew " + text + b"*%04x\r\n" % crc16(text)
-        if rng.random() < 0.1:
-            line = damaged(rng, line)
-        payloads = [text]
-        for record in parser.feed(line):
-            status.last[record.kind] = record
-            for file in files:
-                file.write(status.port, 1.0, record)
-            payloads.append(json_line(status.port, 1.0, record).encode())
-        for payload in payloads:
-            listener.take(Message(f"edgeward/1/f/board/b{case % 7}/record", payload), float(case))
-            assert isinstance(_record(payload), dict)
-        if case % LOOK_EVERY == 0:
-            check_page(render([status, PortStatus("other")]))
-            page = Page()
-            _add_boards(page, json.loads(to_json(listener.boards()), parse_constant=refuse))
-            check_page(page.text())
-            check_screen([status])
-            if case == RECORDS // 4 // LOOK_EVERY * LOOK_EVERY:
-                warm = resident_memory_mib()
-    assert resident_memory_mib() < warm + 24
-    for file in files:
-        file.close()
-    lines = (tmp_path / "r.jsonl").read_text().split("\n")[:-1]
-    assert all(text.isprintable() and json.loads(text, parse_constant=refuse) for text in lines)
-    with (tmp_path / "r.csv").open(newline="") as file:
-        rows = list(csv.reader(file))[1:]
-    assert len(rows) == len(lines) == parser.stats.received > RECORDS / 20
-    assert parser.stats.corrupt > RECORDS / 20
-    assert not any(cell[:1] in "=+-@\t\r" for row in rows for cell in row if cell)
-    assert all(cell.isprintable() for row in rows for cell in row)
-    assert {row[6] for row in rows} == set(KINDS)
+    watch = Watch(tmp_path, Device(), monkeypatch)
+    with watch.monitor as monitor:
+        while monitor.wait(1.0):
+            pass
+    assert isinstance(monitor.failure, AllSentError), monitor.failure
+    watch.look()
+    half = len(watch.memory) // 2
+    assert max(watch.memory[half:]) < min(watch.memory[half - 2 : half]) + 16
+    for exporter in (*watch.files, watch.forward):
+        exporter.close()
+    stats = monitor.status[0].stats
+    print(stats)
+    assert watch.forward.forwarded == stats.received > RECORDS / 20
+    assert stats.corrupt > RECORDS / 20
+    check_files(watch.paths, stats.received)
+    assert not caplog.records
+
+
+def check_files(paths: List[Path], received: int) -> None:
+    kinds, count = set(), 0
+    with paths[0].open(encoding="utf-8", newline="") as lines:
+        for line in lines:
+            assert line[:-1].isprintable()
+            kinds.add(json.loads(line, parse_constant=refuse)["kind"])
+            count += 1
+    assert (kinds, count) == (set(KINDS), received)
+    with paths[1].open(newline="") as file:
+        rows = csv.reader(file)
+        next(rows)
+        for row in rows:
+            assert not any(cell[:1] in "=+-@\t\r" for cell in row if cell)
+            assert all(cell.isprintable() for cell in row)
+            count -= 1
+    assert count == 0
+    if paths[2:]:
+        from pyarrow import parquet
+
+        assert parquet.read_metadata(paths[2]).num_rows == received

@@ -2,13 +2,17 @@ import json
 import os
 import sqlite3
 import stat
+from contextlib import suppress
 from pathlib import Path
 from typing import List
 
 import pytest
 
 from orchestrator.errors import EdgewardError
-from orchestrator.gateway.audit import MAX_REFUSALS, AuditLog, verify
+from orchestrator.gateway import audit, audit_files
+from orchestrator.gateway.audit import MAX_REFUSALS, AuditLog, read_log, verify
+from orchestrator.gateway.audit_files import FIRST, put_begin, remaining
+from orchestrator.gateway.web.audit_pages import AuditPages
 
 
 @pytest.fixture
@@ -90,3 +94,71 @@ def test_a_flood_of_refusals_does_not_fill_the_disk(tmp_path: Path, log: AuditLo
     assert len(passed) == 6
     events = [json.loads(line)["event"] for line in log.path.read_text().splitlines()[5:]]
     assert events == ["refused", "refusals_no_longer_recorded"]
+
+
+def test_a_long_log_is_in_files_of_which_the_oldest_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(audit_files, "FILE_BYTES", 2000)
+    monkeypatch.setattr(audit, "EARLIER", 3)
+    database = sqlite3.connect(str(tmp_path / "s.sqlite"), isolation_level=None)
+    path = tmp_path / "audit.jsonl"
+    most = 0
+    for number in range(200):
+        log = AuditLog(path, database)  # as after a restart
+        log.append("joined", node=f"node-{number}", records=5)
+        most = max(most, sum(file.stat().st_size for file in tmp_path.glob("audit*")))
+    assert most < (3 + 3) * 2000
+    count, _ = verify(path, database)
+    entries = read_log(path)
+    assert entries[-1]["n"] == count == 200
+    assert [e["n"] for e in entries] == list(range(entries[0]["n"], count + 1))
+    removed = [e["oldest_removed"] for e in entries if "oldest_removed" in e]
+    assert removed[-1]["entries"] >= entries[0]["n"] - 1
+    pages = AuditPages(path)
+    shown, before = [], None
+    while page := pages.page(7, before)["entries"]:
+        shown, before = [*shown, *(e["n"] for e in page)], page[-1]["n"]
+    assert shown == [e["n"] for e in reversed(entries)], "page after page through all files"
+    assert pages.page(7)["total"] == count
+
+    oldest, *_ = remaining(path, database)
+    for fault, says in (
+        (lambda: oldest.unlink(), "does not follow"),
+        (lambda: put_begin(database, 0, FIRST), "does not follow"),
+        (lambda: oldest.write_bytes(oldest.read_bytes().replace(b"records", b"recordz")), "does not follow"),
+        (lambda: path.write_bytes(b""), "the end was cut off"),
+    ):
+        kept = {file: file.read_bytes() for file in tmp_path.glob("audit*")}
+        database.execute("BEGIN")
+        fault()
+        with pytest.raises(EdgewardError, match=says):
+            verify(path, database)
+        database.execute("ROLLBACK")
+        for file, content in kept.items():
+            file.write_bytes(content)
+    verify(path, database)
+
+
+def test_killed_while_a_file_is_put_aside_the_log_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(audit_files, "FILE_BYTES", 1000)
+    monkeypatch.setattr(audit, "EARLIER", 2)
+    database = sqlite3.connect(str(tmp_path / "s.sqlite"), isolation_level=None)
+    path = tmp_path / "audit.jsonl"
+
+    class Killed(BaseException):
+        pass
+
+    def killed(*_: object, **__: object) -> None:
+        raise Killed
+
+    for step in ("put_aside", "put_begin", "remove_gone", "hash_of"):
+        for number in range(60):
+            with monkeypatch.context() as patch:
+                if number % 7 == 3:
+                    patch.setattr(audit, step, killed)
+                    with suppress(Killed):
+                        AuditLog(path, database).append("joined", node="a", records=number)
+                    if database.in_transaction:  # gone with its process
+                        database.execute("ROLLBACK")
+            AuditLog(path, database).append("joined", node="a", records=number)
+        verify(path, database)
+        assert len(list(tmp_path.glob("audit*"))) <= 5

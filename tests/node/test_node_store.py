@@ -1,3 +1,4 @@
+import sqlite3
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,50 @@ def test_a_round_is_answered_with_the_same_bytes_for_ever(tmp_path: Path) -> Non
         again.released("run", 1, "task")
     assert again.releases("run") == 2
     assert again.released("another", 1, "task") is None
+
+
+def test_however_many_rounds_their_facts_take_a_row_for_each_gap(tmp_path: Path) -> None:
+    store = NodeStore(tmp_path / "node.sqlite")
+    for number in [*range(1, 50), *range(60, 80), 55, 90]:  # 55 comes late: nothing of it is kept to be sent again
+        store.release("run", number, "task", b"body")
+        store.note_opened("run", number, "task")
+    store.close()
+    database = sqlite3.connect(tmp_path / "node.sqlite")
+    ranges = "SELECT first, last FROM past WHERE kind = ? ORDER BY first"
+    assert database.execute(ranges, ("answered",)).fetchall() == [(1, 49), (55, 55), (60, 79)]
+    assert database.execute(ranges, ("opened",)).fetchall() == [(1, 49), (55, 55), (60, 79), (90, 90)]
+    assert database.execute("SELECT COUNT(*) FROM releases").fetchone() == (1,)
+    again = NodeStore(tmp_path / "node.sqlite")
+    assert again.releases("run") == 71
+    assert [again.opened("run", number) for number in (49, 50, 90)] == [True, False, True]
+    for number in (1, 49, 55, 79):
+        with pytest.raises(EdgewardError, match="was answered before and is over"):
+            again.released("run", number, "task")
+        again.release(
+            "run", number, "task", b"another"
+        )  # as a second process that drew before would: nothing is stored
+        again.forfeit("run", number, "task")
+        with pytest.raises(EdgewardError, match="was answered before and is over"):
+            again.released("run", number, "task")
+    assert again.released("run", 50, "task") is None
+    assert again.released("run", 90, "task") == b"body"
+    with pytest.raises(EdgewardError, match="changed its task"):
+        again.released("run", 91, "another task")
+
+
+def test_facts_of_earlier_versions_count_and_become_ranges(tmp_path: Path) -> None:
+    store = NodeStore(tmp_path / "node.sqlite")
+    rows = [("run", number, "task", None, None) for number in range(1, 9)]
+    store._db.executemany("INSERT INTO releases VALUES (?, ?, ?, ?, ?)", rows)
+    store._db.execute("INSERT INTO opened VALUES ('run', 8)")
+    store.close()
+    again = NodeStore(tmp_path / "node.sqlite")
+    with pytest.raises(EdgewardError, match="is over"):
+        again.released("run", 3, "task")
+    assert again.opened("run", 8)
+    again.release("run", 9, "task", b"body")
+    assert again._db.execute("SELECT COUNT(*) FROM releases").fetchone() == (1,)
+    assert again.releases("run") == 9
 
 
 def test_a_run_cannot_change_its_task(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Anything may happen to a secure round at any time: the run ends all the same, and every replay gives the same."""
 
+import json
 import random
 from dataclasses import replace
 from typing import List, Optional, Set, Tuple
@@ -16,6 +17,7 @@ from orchestrator.rounds.events import (
     Aggregated,
     Announce,
     Arrived,
+    Compacted,
     Event,
     Joined,
     Left,
@@ -143,6 +145,9 @@ def play(seed: int, plan: Plan, events: int, crashes: float) -> SecureCoordinato
                 happen(Joined(nodes.now, name, 10))
         event = nodes.next()
         assert event is not None, f"the run hangs in {coordinator}"
+        if nodes.random.random() < 0.02:
+            compacted = Compacted(nodes.now, coordinator.snapshot(), {})
+            journal[:] = [event_from_dict(json.loads(json.dumps(event_to_dict(compacted))))]
         if isinstance(event, (Arrived, Abstained)) and nodes.random.random() < crashes:
             coordinator, _ = replayed()
             nodes.due = [e for e in nodes.due if not isinstance(e, (Aggregated, Unopened))]

@@ -31,7 +31,7 @@ def render(sections: Dict[str, Any], counts: Dict[str, int]) -> str:
 
 
 def _add_run(page: Page, sections: Dict[str, Any]) -> None:
-    live, rounds = sections["live"], [row for row in sections["rounds"] if row["round"] > 0]
+    live, done = sections["live"], sections["live"]["totals"]["rounds"]
     run = {"run": sections["run"]["run"]}
     info = {**run, "task": sections["run"]["name"], "federation": sections["gateway"]["federation"]}
     page.add("edgeward_run_info", "gauge", "The run this page is about", info, 1)
@@ -40,14 +40,14 @@ def _add_run(page: Page, sections: Dict[str, Any]) -> None:
         page.add("edgeward_run_phase", "gauge", "1 for the phase the run is in", labels, int(live["phase"] == phase))
     page.add("edgeward_round", "gauge", "The open round; 0 is statistics, -1 is before", run, live["round"])
     page.add("edgeward_rounds_planned", "gauge", "Training rounds of the run", run, live["rounds"])
-    page.add("edgeward_rounds_completed_total", "counter", "Training rounds aggregated", run, len(rounds))
+    page.add("edgeward_rounds_completed_total", "counter", "Training rounds aggregated", run, done)
     states = [row["state"] for row in sections["nodes"]]
     page.add("edgeward_nodes_online", "gauge", "Nodes that hold task and data", run, live["online"])
     page.add("edgeward_nodes_declined", "gauge", "Nodes that declined the run", run, states.count("declined"))
     if not sections["run"]["secret_sample"]:
         _add_participation(page, sections, run)
-    if rounds:
-        last = rounds[-1]
+    if done:
+        last = sections["rounds"][-1]
         for name, suffix in (("accuracy", "_ratio"), ("auc", "_ratio"), ("loss", "")):
             if isinstance(last.get(name), float):
                 page.add(f"edgeward_{name}{suffix}", "gauge", f"{name} of the last round", run, last[name])
@@ -61,18 +61,19 @@ def _add_run(page: Page, sections: Dict[str, Any]) -> None:
 
 def _add_participation(page: Page, sections: Dict[str, Any], run: Dict[str, str]) -> None:
     """What shows how many nodes a round asked and heard: not where the claim counts on that being secret."""
-    live, rounds = sections["live"], [row for row in sections["rounds"] if row["round"] > 0]
+    live = sections["live"]
+    totals = live["totals"]
     page.add("edgeward_nodes_awaited", "gauge", "Nodes whose update the round waits for", run, len(live["awaited"]))
-    page.add("edgeward_updates_total", "counter", "Updates aggregated", run, sum(row["updates"] for row in rounds))
+    page.add("edgeward_updates_total", "counter", "Updates aggregated", run, totals["updates"])
     about = "Bytes of message bodies of aggregated rounds, by direction as the gateway sees it"
     for direction, name in (("received", "bytes_up"), ("sent", "bytes_down")):
-        total = sum(row[name] for row in sections["rounds"])
+        total = totals[name] + totals["others"][name]
         page.add("edgeward_round_bytes_total", "counter", about, {**run, "direction": direction}, total)
     about = "Time from announcing a round to its result"
-    page.add("edgeward_rounds_seconds_total", "counter", about, run, sum(row["seconds"] for row in rounds))
-    if rounds:
+    page.add("edgeward_rounds_seconds_total", "counter", about, run, totals["seconds"])
+    if totals["rounds"]:
         about = "Time the last round took"
-        page.add("edgeward_last_round_seconds", "gauge", about, run, rounds[-1]["seconds"])
+        page.add("edgeward_last_round_seconds", "gauge", about, run, sections["rounds"][-1]["seconds"])
 
 
 def _add_boards(page: Page, boards: Any) -> None:

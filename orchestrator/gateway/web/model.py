@@ -141,7 +141,7 @@ class DashboardModel:
     def run(self, view: RunView) -> Dict[str, Any]:
         return {
             "run": {**view.about(), "result": self._result(view.run)},
-            "live": view.live(),
+            "live": {**view.live(), "totals": view.totals()},
             "nodes": view.node_rows(self.listener.presence()),
             "rounds": view.round_rows(),
             "scores": view.scores(self._report(view.run)),

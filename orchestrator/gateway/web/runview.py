@@ -5,15 +5,17 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Any, Deque, Dict, List, Optional
 
-from orchestrator.gateway.history import quality, training_number
+from orchestrator.gateway.history import training_number
 from orchestrator.gateway.run import plan_of
 from orchestrator.gateway.score_tables import page
+from orchestrator.gateway.web.rounds import RoundFigures
 from orchestrator.gateway.web.storeview import StoreView
 from orchestrator.gateway.web.words import describe_task
 from orchestrator.privacy.participation import secret_sample
 from orchestrator.rounds.coordinator import AGGREGATING, COLLECTING, FAILED, FINISHED, GATHERING
-from orchestrator.rounds.events import STATISTICS_ROUND, Aggregated, Arrived, Declined, Event, Joined, Left, Started
-from orchestrator.rounds.secure import VECTOR_STEPS, coordinator_of
+from orchestrator.rounds.events import STATISTICS_ROUND, Aggregated, Compacted, Declined, Event, Joined, Left, Started
+from orchestrator.rounds.members import Member, Members
+from orchestrator.rounds.secure import coordinator_of
 from orchestrator.wire.plain import plain
 from orchestrator.wire.task import task_from_dict
 
@@ -21,15 +23,6 @@ ASKED = "waits for its owner"
 _ACTIVITY = 100
 _REASON = 2000
 """Characters of why a run failed: it may quote several nodes."""
-_ROUND_FIELDS = ("round", "updates", "bytes_up", "bytes_down", "seconds", "codec_error", "loss", "accuracy", "auc")
-
-
-@dataclass
-class NodeHistory:
-    records: int = 0
-    joined_at: float = 0.0
-    seen_at: float = 0.0
-    updates: int = 0
 
 
 @dataclass
@@ -38,7 +31,7 @@ class RunView:
 
     store: StoreView
     run: str
-    nodes: Dict[str, NodeHistory] = field(default_factory=dict)
+    nodes: Members = field(default_factory=Members)
     activity: Deque[Dict[str, Any]] = field(default_factory=lambda: deque(maxlen=_ACTIVITY))
 
     def __post_init__(self) -> None:
@@ -49,45 +42,48 @@ class RunView:
         self.last_event_at = 0.0
         self._seq = 0
         self._final: Optional[Dict[str, Any]] = None  # what an ended run says does not change
-        self._aggregated_at: Dict[int, float] = {}
+        self._rounds = RoundFigures(self.task.training.rounds)
 
     def advance(self) -> bool:
         """True when the journal had something new."""
         news = self.store.journal_after(self.run, self._seq)
+        aggregated = self.store.ended(self.run) if self._seq == 0 else {}
         for seq, event in news:
             before = self.coordinator.round
+            if isinstance(event, Aggregated):
+                aggregated[event.round] = event.at
             self._note(event)
             self.coordinator.handle(event)
             self._seq, self.last_event_at = seq, event.at
             self.began_at = self.began_at or event.at
             if self.coordinator.round != before:
                 self.opened_at = event.at
+            if isinstance(event, Compacted):
+                self.opened_at = self.store.began(self.run, self.coordinator.round) or event.at
+        self._read_rounds(aggregated)
         return bool(news)
+
+    def _read_rounds(self, ended: Dict[int, float]) -> None:
+        """Results that are new, and the newest of those known. ended: round -> when it was aggregated."""
+        for result in self.store.each_result(self.run, self._rounds.again_from):
+            self._rounds.take(result, ended.get(result["round"]))
 
     def _note(self, event: Event) -> None:
         node = getattr(event, "node", None)
-        if node is not None:
-            history = self.nodes.setdefault(node, NodeHistory())
-            history.seen_at = event.at
         if isinstance(event, Joined):
             if node not in self.coordinator.online:
                 self._tell(event.at, "joined", f"{node} joined with {event.records:,} records")
-                history.joined_at = event.at
-            history.records = event.records
         elif isinstance(event, Left):
             self._tell(event.at, "left", f"{node} left")
         elif isinstance(event, Declined):
             if node not in self.coordinator.declined:
                 self._tell(event.at, "declined", f"{node} declined: {event.reason}")
-        elif isinstance(event, Arrived):
-            if event.step in VECTOR_STEPS or self.coordinator.accepts(event.node, event.round):
-                history.updates += 1
         elif isinstance(event, Aggregated):
-            self._aggregated_at[event.round] = event.at
             name = "statistics" if event.round == STATISTICS_ROUND else f"round {event.round}"
             self._tell(event.at, "aggregated", f"{name}: aggregated {len(self.coordinator.arrived)} updates")
         elif isinstance(event, Started):
             self._tell(event.at, "started", "the gateway began" if self._seq == 0 else "the gateway began again")
+        self.nodes.take(event, self.coordinator)
 
     def _tell(self, at: float, kind: str, text: str) -> None:
         self.activity.append({"at": at, "kind": kind, "text": plain(text)})
@@ -104,7 +100,7 @@ class RunView:
         return self.coordinator.round
 
     def records(self) -> Dict[str, int]:
-        return {name: history.records for name, history in self.nodes.items() if history.records}
+        return {name: member.records for name, member in self.nodes.items() if member.records}
 
     def live(self) -> Dict[str, Any]:
         """The open round: phase, who arrived with how many bytes, who is awaited, when it is due (Unix seconds)."""
@@ -141,7 +137,7 @@ class RunView:
         rows = []
         asked = {name: said["waiting"][self.run] for name, said in presence.items() if self._asks(name, said)}
         for name in sorted({*self.nodes, *self.coordinator.declined, *asked}):
-            history = self.nodes.get(name, NodeHistory())
+            member = self.nodes.get(name, Member())
             said = presence.get(name, {})
             process = {**figures.get(name, {}), **said.get("process", {})}
             rows.append(
@@ -149,10 +145,10 @@ class RunView:
                     "node": name,
                     "state": ASKED if name in asked else self._state(name),
                     "reason": asked.get(name) or self._reason(name),
-                    "records": history.records or None,
-                    "updates": history.updates,
-                    "joined_at": history.joined_at or None,
-                    "seen_at": max(history.seen_at, said.get("at", 0.0)) or None,
+                    "records": member.records or None,
+                    "updates": member.updates,
+                    "joined_at": member.joined or None,
+                    "seen_at": max(member.seen, said.get("at", 0.0)) or None,
                     "memory_mib": process.get("memory_mib"),
                     "bytes_open": sizes.get(name),
                     "bytes_sent": process.get("sent_bytes"),
@@ -188,19 +184,16 @@ class RunView:
         return plain(reason) if reason else None
 
     def round_rows(self) -> List[Dict[str, Any]]:
-        """Figures of every aggregated round, the statistics round included, with the time it ended."""
-        return [
-            {
-                **{name: result.get(name) for name in _ROUND_FIELDS},
-                **quality(result),
-                "at": self._aggregated_at.get(result["round"]),
-            }
-            for result in self.store.results(self.run)
-        ]
+        """The newest rounds with all figures and the time each ended, before them points of curves (rounds.py)."""
+        return self._rounds.rows()
+
+    def totals(self) -> Dict[str, Any]:
+        """What all training rounds come to; `others`: what the release before and the evaluation after them do."""
+        return {"rounds": self._rounds.done, **self._rounds.totals, "others": self._rounds.others}
 
     def scores(self, report: Optional[Dict[str, Any]]) -> Optional[Dict[str, Any]]:
         """The newest figures of the model as rows of text (score_tables.page)."""
-        known = {"metrics": (report or {}).get("metrics"), "per_round": self.store.results(self.run)}
+        known = {"metrics": (report or {}).get("metrics"), "per_round": self._rounds.scored()}
         return page(known, self.task.schema.classes)
 
     def summary(self) -> Dict[str, Any]:
@@ -210,9 +203,7 @@ class RunView:
         return self._final
 
     def _summarize(self) -> Dict[str, Any]:
-        rounds = [row for row in self.round_rows() if STATISTICS_ROUND < row["round"] <= self.task.training.rounds]
-        last = rounds[-1] if rounds else {}
-        privacy = self.task.privacy
+        last, privacy = self._rounds.last, self.task.privacy
         return {
             "run": self.run,
             "task": self.task.name,
@@ -221,7 +212,7 @@ class RunView:
             "codec": self.task.codec,
             "phase": self.coordinator.phase,
             "reason": plain(self.coordinator.reason, _REASON),
-            "rounds_done": len(rounds),
+            "rounds_done": self._rounds.done,
             "rounds": self.task.training.rounds,
             "nodes": len(self.records()),
             "epsilon": privacy.epsilon if privacy.on else None,
@@ -229,8 +220,8 @@ class RunView:
             "accuracy": last.get("accuracy"),
             "auc": last.get("auc"),
             "loss": last.get("loss"),
-            "bytes_up": sum(row["bytes_up"] for row in rounds),
-            "seconds": sum(row["seconds"] for row in rounds),
+            "bytes_up": self._rounds.totals["bytes_up"],
+            "seconds": self._rounds.totals["seconds"],
             "last_event_at": self.last_event_at or None,
         }
 

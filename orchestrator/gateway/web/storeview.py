@@ -7,6 +7,7 @@ from typing import Any, Dict, List, Optional, Tuple
 
 from orchestrator.database import Rows, StoreError, advised, open_read_only
 from orchestrator.gateway.store import COLUMNS, Store
+from orchestrator.gateway.web.rounds import NEWEST
 from orchestrator.rounds.events import Event, event_from_dict
 
 
@@ -50,6 +51,19 @@ class StoreView(Store):
         """(sequence number, event) of what the journal has gained since."""
         rows = self._db.execute("SELECT seq, event FROM events WHERE run = ? AND seq > ? ORDER BY seq", (run, seq))
         return [(row[0], event_from_dict(json.loads(row[1]))) for row in rows]
+
+    def began(self, run: str, number: int) -> Optional[float]:
+        """When the round was opened first; None where nothing says so."""
+        query = "SELECT MIN(at) FROM phases WHERE run = ? AND round = ? AND phase = 'collecting'"
+        return self._db.execute(query, (run, number)).fetchone()[0]
+
+    def ended(self, run: str) -> Dict[int, float]:
+        """round -> when it was aggregated, of the newest rounds whose events were compacted."""
+        try:
+            query = "SELECT round, ended FROM times WHERE run = ? AND ended > 0 ORDER BY round DESC LIMIT ?"
+            return {number: at for number, at in self._db.execute(query, (run, NEWEST))}
+        except sqlite3.OperationalError:  # a store of before journals were compacted
+            return {}
 
     def open_updates(self, run: str) -> Dict[str, int]:
         """Bytes of every update that waits for its round to be aggregated, by node."""
