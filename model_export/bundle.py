@@ -135,7 +135,6 @@ def write_bundle(
                 "known_answers": answers_origin,
                 "input_profile": _profile_origin(described, reference),
                 **(origin or {}),
-                **({"input_profile": _profile_origin(described, reference)} if _logarithms(described) else {}),
             },
             "accuracy": dict(accuracy or {}),
             "privacy": claim,
@@ -214,22 +213,16 @@ def _recorded(content: bytes) -> Dict[str, Any]:
     return {"sha256": _sha256(content), "bytes": len(content)}
 
 
-def _logarithms(features: Sequence[Mapping[str, Any]]) -> List[str]:
-    return [str(feature["name"]) for feature in features if feature.get("transform")]
-
-
 def _profile(
     shape: Sequence[int], features: Sequence[Mapping[str, Any]], reference: Optional["np.ndarray"]
 ) -> Optional[InputProfile]:
-    """What lets a board make inputs of raw samples. None where it could not: a board takes no logarithm, and refuses streams."""
-    if _logarithms(features) or not (features or reference is not None):
+    """What lets a board make inputs of raw samples; None where nothing is known of them."""
+    if not (features or reference is not None):
         return None
     return make_profile(shape, features, reference)
 
 
 def _profile_origin(features: Sequence[Mapping[str, Any]], reference: Optional["np.ndarray"]) -> str:
-    if _logarithms(features):
-        return f"left out: a board takes no logarithm of {', '.join(_logarithms(features))}; give it inputs that are int8 already"
     if reference is not None and len(reference):
         return f"deciles of {len(reference)} reference rows the caller gave"
     return "means and deviations the caller gave" if features else "left out"

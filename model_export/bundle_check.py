@@ -3,11 +3,12 @@
 import hashlib
 from collections import Counter
 from pathlib import Path
-from typing import Any, Dict, Iterator, Mapping, Tuple
+from typing import Any, Dict, Iterator, Mapping, Optional, Tuple
 
 import numpy as np
 
 from model_export.errors import BundleError, ExportError
+from model_export.input_profile import make_profile
 from model_export.manifest import MANIFEST, check_features, check_labels, read_manifest, recorded_files
 from model_export.model_bin import ModelBin, ModelBinError, parse_model_bin
 from model_export.tflite_file import read_tflite, single_edges
@@ -47,6 +48,10 @@ def check_files(folder: Path) -> Dict[str, Any]:
     return manifest
 
 
+def _listed(values: Optional[np.ndarray]) -> Any:
+    return None if values is None else values.tolist()
+
+
 def _said_of_the_model(packed: ModelBin, manifest: Mapping[str, Any]) -> Iterator[Tuple[str, Any, Any]]:
     """(what, as it is in model.bin, as the manifest has it)."""
     model = read_tflite(packed.tflite)
@@ -70,3 +75,5 @@ def _said_of_the_model(packed: ModelBin, manifest: Mapping[str, Any]) -> Iterato
         known = [[float(m), float(s)] for m, s in zip(profile.mean, profile.std)]
         said = [[float(np.float32(f["mean"])), float(np.float32(f["std"]))] for f in described]
         yield "means and deviations", known, said
+        ranges = make_profile(tuple(inputs), described, None).ranges
+        yield "ranges of logarithms", _listed(profile.ranges), _listed(ranges)

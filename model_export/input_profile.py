@@ -3,9 +3,12 @@ its inputs drift. Read by firmware/core/input_profile.h.
 
 Little-endian:
 
-    u32 version (1)   u32 channels: the input's last axis    u32 standardized (0 or 1)
+    u32 version (1, or 2 with logarithms)
+                      u32 channels: the input's last axis    u32 standardized (0 or 1)
     u32 groups        u32 bins (1 to 16)                     u32 rows of the reference
     if standardized: float32 mean[channels], float32 std[channels]: x = (raw - mean) / std
+    in version 2: float32 least[channels], float32 most[channels]: where least is not 0, raw stands for the logarithm of the
+        value clamped to that range (orchestrator/wire/logarithm.py, firmware/core/logarithm.h); both are 0 elsewhere
     int8 edges[groups][bins - 1], ascending; bin k of a group holds values above edge k - 1 and not above edge k
     zero bytes up to a multiple of 4
     u16 shares[groups][bins]: the reference's, in 1/65535
@@ -22,8 +25,10 @@ from typing import Any, Mapping, Optional, Sequence
 import numpy as np
 
 from model_export.errors import ExportError
+from model_export.manifest import LEAST, RANGE
 
-VERSION = 1
+PLAIN, LOGARITHMS = 1, 2
+"""Versions: the second only where a logarithm is taken, so that older firmware reads all others."""
 BINS = 10
 MAX_BINS = 16
 MAX_GROUPS = 32
@@ -41,6 +46,8 @@ class InputProfile:
     shares: np.ndarray
     """uint16 (groups, bins)"""
     rows: int
+    ranges: Optional[np.ndarray] = None
+    """float32 (2, channels): least and most value of each channel whose logarithm is taken, 0 for others; None without any."""
 
 
 def make_profile(
@@ -53,9 +60,12 @@ def make_profile(
     channels = int(input_shape[-1])
     mean = np.array([f["mean"] for f in features], np.float32) if features else None
     std = np.array([f["std"] for f in features], np.float32) if features else None
+    ranges = np.array([[f.get(key, 0.0) if f.get("transform") else 0.0 for f in features] for key in RANGE], np.float32)
+    logarithms = ranges if ranges.any() else None
     groups = channels if channels <= MAX_GROUPS else 1
     if reference is None or not len(reference):
-        return InputProfile(channels, mean, std, np.zeros((0, BINS - 1), np.int8), np.zeros((0, BINS), np.uint16), 0)
+        none = np.zeros((0, BINS - 1), np.int8), np.zeros((0, BINS), np.uint16)
+        return InputProfile(channels, mean, std, *none, 0, logarithms)
     if reference.dtype != np.int8:
         raise ExportError(f"the reference rows are {reference.dtype}; accepted is int8, as the model takes them")
     values = reference.reshape(-1, groups)
@@ -63,7 +73,7 @@ def make_profile(
     edges = np.quantile(values, cuts, axis=0, method="inverted_cdf").T.astype(np.int8)
     counts = np.stack([histogram(values[:, g], edges[g]) for g in range(groups)])
     shares = np.rint(counts / len(values) * 65535).astype(np.uint16)
-    return InputProfile(channels, mean, std, edges, shares, len(reference))
+    return InputProfile(channels, mean, std, edges, shares, len(reference), logarithms)
 
 
 def histogram(values: np.ndarray, edges: np.ndarray) -> np.ndarray:
@@ -81,9 +91,12 @@ def population_stability_index(expected: np.ndarray, counts: np.ndarray) -> floa
 def pack_profile(profile: InputProfile) -> bytes:
     groups, bins = profile.shares.shape
     standardized = profile.mean is not None
-    head = _HEAD.pack(VERSION, profile.channels, int(standardized), groups, bins, profile.rows)
+    version = PLAIN if profile.ranges is None else LOGARITHMS
+    head = _HEAD.pack(version, profile.channels, int(standardized), groups, bins, profile.rows)
     if profile.mean is not None and profile.std is not None:
         head += profile.mean.astype("<f4").tobytes() + profile.std.astype("<f4").tobytes()
+    if profile.ranges is not None:
+        head += profile.ranges.astype("<f4").tobytes()
     edges = profile.edges.astype(np.int8).tobytes()
     return head + edges + bytes(-len(edges) % 4) + profile.shares.astype("<u2").tobytes()
 
@@ -93,18 +106,21 @@ def parse_profile(section: bytes) -> InputProfile:
     if len(section) < _HEAD.size:
         raise ExportError(f"input profile of {len(section)} bytes has no head")
     version, channels, standardized, groups, bins, rows = _HEAD.unpack_from(section)
-    if version != VERSION:
-        raise ExportError(f"input profile of version {version}, this reader knows {VERSION}")
+    if version not in (PLAIN, LOGARITHMS):
+        raise ExportError(f"input profile of version {version}, this reader knows {PLAIN} and {LOGARITHMS}")
     if not 1 <= bins <= MAX_BINS or groups > MAX_GROUPS or standardized > 1 or not 1 <= channels <= 1 << 20:
         raise ExportError(f"input profile: {channels} channels, {groups} groups of {bins} bins")
     at = _HEAD.size
     scale_bytes = 4 * channels * standardized
     edge_bytes = groups * (bins - 1)
-    if len(section) != at + 2 * scale_bytes + -(-edge_bytes // 4) * 4 + 2 * groups * bins:
+    range_bytes = 8 * channels if version == LOGARITHMS else 0
+    if len(section) != at + 2 * scale_bytes + range_bytes + -(-edge_bytes // 4) * 4 + 2 * groups * bins:
         raise ExportError(f"input profile of {len(section)} bytes does not hold {groups} groups of {bins} bins")
     mean = np.frombuffer(section, "<f4", channels, at) if standardized else None
     std = np.frombuffer(section, "<f4", channels, at + scale_bytes) if standardized else None
     at += 2 * scale_bytes
+    ranges = _ranges(np.frombuffer(section, "<f4", 2 * channels, at)) if range_bytes else None
+    at += range_bytes
     edges = np.frombuffer(section, np.int8, edge_bytes, at).reshape(groups, bins - 1)
     if groups and np.any(np.diff(edges.astype(int), axis=1) < 0):
         raise ExportError("input profile: edges of a group do not ascend")
@@ -114,4 +130,12 @@ def parse_profile(section: bytes) -> InputProfile:
         raise ExportError("input profile: a mean or a standard deviation is not finite")
     if std is not None and np.any(std <= 0):
         raise ExportError("input profile: a standard deviation is not above 0")
-    return InputProfile(channels, mean, std, edges, shares, rows)
+    return InputProfile(channels, mean, std, edges, shares, rows, ranges)
+
+
+def _ranges(values: np.ndarray) -> np.ndarray:
+    """float32 (2, channels). ExportError where a channel has neither a range that has logarithms nor two zeros."""
+    least, most = ranges = values.reshape(2, -1)
+    if not (np.isfinite(ranges).all() and np.all(((least == 0) & (most == 0)) | ((least >= LEAST) & (most >= least)))):
+        raise ExportError("input profile: the range of a logarithm is not one of positive numbers")
+    return ranges

@@ -46,6 +46,11 @@ _SCHEMA: Dict[str, Any] = {
     "privacy": (dict, type(None)),
     "manifest_sha256": str,
 }
+RANGE = ("minimum", "maximum")
+"""Keys of a feature with a transform: what its values are clamped to before their logarithm is taken."""
+LEAST = 1e-37
+"""Of such a range: below are numbers that boards do not compute with."""
+
 ORIGINS = ("output", "int8_ranges", "known_answers", "input_profile")
 """Where parts of a bundle come from, in words, under the key `origin`; bundles of earlier versions lack it."""
 _OPTIONAL: Dict[str, Any] = {
@@ -146,7 +151,7 @@ def check_features(
 ) -> List[Dict[str, Any]]:
     """Names and standardization of the input's last axis: [{name, mean, std}], x = (raw - mean) / std.
 
-    With transform "log" x is of the natural logarithm of raw, and mean and std likewise.
+    With transform "log" x is of the natural logarithm of raw, clamped to minimum and maximum, and mean and std likewise.
 
     Empty where nothing is known about the input. Raises ExportError for a wrong count or an impossible std.
     """
@@ -156,10 +161,11 @@ def check_features(
     if entries and len(entries) != input_shape[-1]:
         raise ExportError(f"{len(entries)} features for an input of shape {input_shape}; give {input_shape[-1]}")
     for i, entry in enumerate(entries):
-        if set(entry) - {"name", "mean", "std", "unit", "transform"} or not isinstance(entry.get("name"), str):
-            raise ExportError(f"feature {i} is {entry!r}; accepted are name, mean, std and unit, and transform")
-        if entry.get("transform", "log") != "log":
-            raise ExportError(f"feature '{entry['name']}': transform is {entry['transform']!r}; accepted is 'log'")
+        if set(entry) - {"name", "mean", "std", "unit", "transform", *RANGE} or not isinstance(entry.get("name"), str):
+            raise ExportError(
+                f"feature {i} is {entry!r}; accepted are name, mean, std and unit, and transform with minimum and maximum"
+            )
+        _check_transform(entry)
         entry.setdefault("mean", 0.0)
         entry.setdefault("std", 1.0)
         for key in ("mean", "std"):
@@ -169,3 +175,20 @@ def check_features(
         if entry["std"] <= 0:
             raise ExportError(f"feature '{entry['name']}': std is {entry['std']}, must be above 0")
     return entries
+
+
+def _check_transform(entry: Mapping[str, Any]) -> None:
+    """ExportError where a logarithm is declared without a range of positive numbers, or a range without a logarithm."""
+    name, given = entry["name"], [key for key in RANGE if key in entry]
+    if "transform" not in entry:
+        if given:
+            raise ExportError(f"feature '{name}': {' and '.join(given)} are for a transform, and it has none")
+        return
+    if entry["transform"] != "log":
+        raise ExportError(f"feature '{name}': transform is {entry['transform']!r}; accepted is 'log'")
+    bounds = [entry.get(key) for key in RANGE]
+    low, high = (float(v) if isinstance(v, NUMBER) and not isinstance(v, bool) else math.nan for v in bounds)
+    if not LEAST <= low <= high < math.inf:
+        raise ExportError(
+            f"feature '{name}': 'log' needs a range of positive numbers, minimum is {bounds[0]!r} and maximum {bounds[1]!r}"
+        )

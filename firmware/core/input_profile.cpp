@@ -2,11 +2,15 @@
 
 #include <cstring>
 
+#include "core/logarithm.h"
+
 namespace edgeward {
 namespace {
 
 constexpr uint32_t kHeadBytes = 24;
 constexpr uint32_t kMaxChannels = 1u << 20;
+constexpr uint32_t kPlain = 1, kLogarithms = 2;  // versions
+constexpr float kLeast = 1e-37f;                 // above the least normal number, 2^-126
 
 uint32_t u32(const uint8_t* p) {
   return uint32_t{p[0]} | uint32_t{p[1]} << 8 | uint32_t{p[2]} << 16 | uint32_t{p[3]} << 24;
@@ -21,7 +25,24 @@ float real(const uint8_t* p) {
 
 bool finite(const uint8_t* p) { return (u32(p) >> 23 & 0xFF) != 0xFF; }
 
+// Each channel has a range, or two zeros.
+bool ranges_fit(const uint8_t* ranges, uint32_t channels) {
+  for (uint32_t i = 0; i < channels; ++i) {
+    const uint8_t *const least = ranges + 4 * i, *const most = ranges + 4 * (channels + i);
+    if (!finite(least) || !finite(most)) return false;
+    if (u32(least) == 0 && u32(most) == 0) continue;
+    if (!(real(least) >= kLeast && real(least) <= real(most))) return false;
+  }
+  return true;
+}
+
 }  // namespace
+
+float InputProfile::transformed(uint32_t channel, float raw) const {
+  if (ranges == nullptr || u32(ranges + 4 * channel) == 0) return raw;
+  const float least = real(ranges + 4 * channel), most = real(ranges + 4 * (channels + channel));
+  return logarithm(raw > least ? (raw < most ? raw : most) : least);
+}
 
 float InputProfile::mean(uint32_t channel) const { return scales == nullptr ? 0.0f : real(scales + 4 * channel); }
 
@@ -41,24 +62,27 @@ bool read_input_profile(const uint8_t* model, Section section, InputProfile* out
   const uint8_t* const head = model + section.offset;
   InputProfile profile;
   profile.channels = u32(head + 4);
-  const uint32_t standardized = u32(head + 8);
+  const uint32_t version = u32(head), standardized = u32(head + 8);
   profile.groups = u32(head + 12);
   profile.bins = u32(head + 16);
   profile.rows = u32(head + 20);
-  if (u32(head) != 1 || standardized > 1 || profile.channels < 1 || profile.channels > kMaxChannels) return false;
+  if ((version != kPlain && version != kLogarithms) || standardized > 1 || profile.channels < 1 || profile.channels > kMaxChannels) return false;
   if (profile.groups > kDriftGroups || profile.bins < 1 || profile.bins > kDriftBins) return false;
   const uint32_t scale_bytes = 8 * profile.channels * standardized;
+  const uint32_t range_bytes = version == kLogarithms ? 8 * profile.channels : 0;
   const uint32_t edge_bytes = profile.groups * (profile.bins - 1);
-  const uint32_t edges_at = kHeadBytes + scale_bytes;
+  const uint32_t edges_at = kHeadBytes + scale_bytes + range_bytes;
   const uint32_t shares_at = edges_at + (edge_bytes + 3) / 4 * 4;
   if (section.bytes != shares_at + 2 * profile.groups * profile.bins) return false;
   if (standardized != 0) profile.scales = head + kHeadBytes;
+  if (range_bytes != 0) profile.ranges = head + kHeadBytes + scale_bytes;
   profile.edges = reinterpret_cast<const int8_t*>(head + edges_at);
   profile.shares = head + shares_at;
   for (uint32_t i = 0; i < 2 * profile.channels * standardized; ++i) {
     const uint8_t* const value = profile.scales + 4 * i;
     if (!finite(value) || (i >= profile.channels && !(real(value) > 0.0f))) return false;
   }
+  if (profile.ranges != nullptr && !ranges_fit(profile.ranges, profile.channels)) return false;
   for (uint32_t group = 0; group < profile.groups; ++group) {
     const int8_t* const edges = profile.edges + group * (profile.bins - 1);
     for (uint32_t k = 1; k + 1 < profile.bins; ++k) {

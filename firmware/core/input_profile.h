@@ -14,9 +14,12 @@ struct InputProfile {
   uint32_t bins = 0;
   uint32_t rows = 0;
   const uint8_t* scales = nullptr;  // float mean[channels], std[channels]; null where inputs are not standardized
+  const uint8_t* ranges = nullptr;  // float least[channels], most[channels], 0 where no logarithm is taken; null without any
   const int8_t* edges = nullptr;    // [groups][bins - 1]
   const uint8_t* shares = nullptr;  // u16 [groups][bins], in 1/65535
 
+  // What is standardized of a raw value: the value, or the logarithm of the nearest one in the channel's range.
+  float transformed(uint32_t channel, float raw) const;
   float mean(uint32_t channel) const;
   float deviation(uint32_t channel) const;
   uint32_t share(uint32_t group, uint32_t bin) const;

@@ -1,7 +1,7 @@
 // Samples in, windows for the model out, and its answers debounced into detections. Pure: no clock, no engine.
 //
-// A sample is a value per channel, as counts of a converter: value = counts / counts per unit. It is standardized with the
-// mean and deviation of the model's input profile and quantized with the scale of its input, so a board needs no host.
+// A sample is a value per channel, as counts of a converter: value = counts / counts per unit. Of it, or of its logarithm, the
+// mean and deviation of the model's input profile make an input, quantized with its scale, so a board needs no host.
 #pragma once
 
 #include <cstdint>

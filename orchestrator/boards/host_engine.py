@@ -28,6 +28,10 @@ PROGRAMS = {
     "power-cut": ("test/power_cut.cpp", "core/*.cpp", "engine/direct/*.cpp", "hal/host/source.cpp"),
     "fuzz-board": ("test/fuzz_board.cpp", "core/*.cpp", "engine/direct/*.cpp"),
     "verify-stdio": ("test/verify_stdio.cpp", "core/ed25519.cpp", "core/sha512.cpp"),
+    "stream-stdio": (
+        "test/stream_stdio.cpp",
+        *(f"core/{name}.cpp" for name in ("input_profile", "logarithm", "metrics", "stream")),
+    ),
     "unit": ("test/unit.cpp", "core/crc.cpp", "core/metrics.cpp", "core/sha256.cpp"),
     "board-stdio": (
         "test/board_stdio.cpp",

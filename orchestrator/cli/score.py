@@ -101,6 +101,7 @@ def _encrypt(arguments: argparse.Namespace) -> int:
     import numpy as np
 
     from orchestrator.cli.tables import report
+    from orchestrator.wire.logarithm import logarithm_within
 
     manifest = _manifest(arguments.manifest)
     features = manifest["features"]
@@ -108,7 +109,7 @@ def _encrypt(arguments: argparse.Namespace) -> int:
     raw = np.array([_encode(where, record, features) for where, record in rows])
     for column, feature in enumerate(features):
         if feature.get("transform"):
-            raw[:, column] = _logarithm(raw[:, column], feature["name"])
+            raw[:, column] = logarithm_within(raw[:, column], feature["minimum"], feature["maximum"])
     mean, std = (np.array([feature[key] for feature in features]) for key in ("mean", "std"))
     request = _client(arguments.key).encrypt((raw - mean) / std, len(manifest["labels"]))
     _write(arguments.output, request)
@@ -190,13 +191,14 @@ def _client(folder: Path) -> Any:
 
 def _manifest(path: Path) -> Dict[str, Any]:
     """With a feature for every input and a label for every class, or DataError."""
-    from model_export.manifest import MANIFEST, read_manifest
+    from model_export.manifest import MANIFEST, check_features, read_manifest
     from orchestrator.errors import DataError
 
     folder = path.parent if path.name == MANIFEST else path
     with _export_errors():
         manifest = read_manifest(folder)
-    shape = manifest["input"]["shape"]
+        shape = manifest["input"]["shape"]
+        manifest["features"] = check_features(manifest["features"], tuple(shape))
     if len(shape) != 2 or len(manifest["features"]) != shape[1]:
         raise DataError(
             f"{path}: an input of shape {shape} with {len(manifest['features'])} described features; records are scored "
@@ -231,16 +233,6 @@ def _read_records(path: Path) -> List[Tuple[str, Mapping[str, Any]]]:
         if not isinstance(record, dict):
             raise DataError(f"{where}: is {type(record).__name__}, must be an object with a value for each feature")
     return records
-
-
-def _logarithm(values: Any, name: str) -> Any:
-    import numpy as np
-
-    from orchestrator.errors import DataError
-
-    if not (values > 0).all():
-        raise DataError(f"column {name!r}: a value is not above 0, and the model takes its logarithm")
-    return np.log(values)
 
 
 def _encode(where: str, record: Mapping[str, Any], features: List[Dict[str, Any]]) -> List[float]:

@@ -21,7 +21,7 @@ from orchestrator.gateway.evaluation import EvaluationSet, probabilities_of, sco
 from orchestrator.gateway.run import Trained
 from orchestrator.privacy.standardization import standardize
 from orchestrator.privacy.statement_page import markdown
-from orchestrator.wire.schema import Schema
+from orchestrator.wire.schema import Feature, Schema
 from orchestrator.wire.task import Task, plain_data
 
 EVALUATION = "evaluation"
@@ -123,8 +123,16 @@ def describe_features(schema: Schema, mean: np.ndarray, std: np.ndarray) -> List
         # The data files hold counts; the model sees counts / unit_scale.
         return [{"name": f"channel_{i}", "mean": 0.0, "std": float(schema.unit_scale)} for i in range(schema.channels)]
     named = [
-        {"name": name, **({"transform": feature.transform} if feature.transform else {})}
+        {"name": name, **_transform(feature)}
         for feature in schema.features
         for name in ([f"{feature.name}={c}" for c in feature.categories] or [feature.name])
     ]
     return [{**entry, "mean": float(m), "std": float(s)} for entry, m, s in zip(named, mean, std)]
+
+
+def _transform(feature: Feature) -> Dict[str, Any]:
+    """What a board has to know of a column whose logarithm is taken."""
+    if not feature.transform:
+        return {}
+    least, most = feature.range
+    return {"transform": feature.transform, "minimum": float(least), "maximum": float(most)}

@@ -39,12 +39,6 @@ def run_and_watch(
             "watching for drift of signals needs a distribution in the bundle: name calibration rows that may be known to "
             "anyone who has a bundle, and set calibration_public = true"
         )
-    logarithms = [feature.name for feature in config.task.schema.features if feature.transform]
-    if logarithms:
-        raise UsageError(
-            f"watching for drift: a board does not take the logarithm of {', '.join(logarithms)}, so its bundle holds no "
-            "distribution to compare inputs with; leave out the transform, or --retrain-on-drift"
-        )
     with Orchestrator(config, base, out, progress, connect_timeout_s) as orchestrator:
         number = max(1, orchestrator.trained())
         while True:

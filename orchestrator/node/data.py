@@ -11,6 +11,7 @@ from orchestrator.node.cells import Codes, no_class
 from orchestrator.node.formats import head_of, refuse_other_formats
 from orchestrator.node.table import UNLABELLED, Problems, patient_number, read_table
 from orchestrator.wire.bounds import near
+from orchestrator.wire.logarithm import logarithm
 from orchestrator.wire.schema import Schema
 
 CLAMPED_SHARE = 0.01
@@ -90,7 +91,7 @@ def _load_table(path: Path, schema: Schema, unlabelled: bool) -> Dataset:
     for i, (feature, codes) in enumerate(zip(schema.features, found.codes)):
         if codes is None:
             inside = np.clip(values[:, i], *feature.range)
-            x[:, column] = np.log(inside) if feature.transform else inside
+            x[:, column] = logarithm(inside) if feature.transform else inside
             beyond = int(((inside != values[:, i]) & kept).sum())
             clamped += [(feature.name, beyond)] if beyond else []
         else:

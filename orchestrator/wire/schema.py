@@ -7,6 +7,9 @@ from typing import Dict, Iterator, List, Optional, Tuple
 from orchestrator.wire.bounds import count, near, refuse, within
 from orchestrator.wire.sizes import too_large
 
+LEAST_OF_LOG = 1e-30
+"""Least minimum of a column whose logarithm is taken."""
+
 
 @dataclass(frozen=True)
 class Feature:
@@ -40,8 +43,11 @@ class Feature:
             raise ValueError(f"feature {self.name!r}: minimum {given[0]} is not below maximum {given[1]}")
         if self.transform not in (None, "log"):
             raise ValueError(f"feature {self.name!r}: transform {self.transform!r}, expected 'log', or left out")
-        if self.transform and not (given and given[0] > 0):
-            raise ValueError(f"feature {self.name!r}: transform 'log' needs a number with a minimum above 0")
+        if self.transform and not (given and given[0] >= LEAST_OF_LOG):
+            raise ValueError(
+                f"feature {self.name!r}: transform 'log' needs a number with a minimum above 0 ({LEAST_OF_LOG:g} or more): "
+                "values below it, zero included, count as the minimum"
+            )
 
     @property
     def width(self) -> int:

@@ -6,7 +6,7 @@ import re
 import shutil
 import subprocess
 from pathlib import Path
-from typing import Any, Callable, Dict
+from typing import Any, Callable, Dict, List
 
 import numpy as np
 import pytest
@@ -25,6 +25,11 @@ from model_export.signing import SignatureError, sign_bundle, verify_model_bin
 from model_export.sources import RESOLVER_METHODS, op_resolver_header, resolver_method
 from model_export.tflite_file import read_tflite
 from model_export.tflm import TflmModel
+from orchestrator.boards.client import BoardClient
+from orchestrator.boards.host_engine import run_direct
+from orchestrator.boards.virtual import VirtualBoard
+from orchestrator.cli.main import main
+from orchestrator.wire.logarithm import logarithm_within
 
 LABELS = ["low", "middle", "high"]
 FEATURES = [{"name": f"f{i}", "mean": 1.5 * i, "std": 2.0} for i in range(13)]
@@ -407,3 +412,34 @@ def test_the_estimate_for_32_bit_is_the_computed_one(written: Path) -> None:
     tflite = (written / "model.tflite").read_bytes()
     estimate = verify_bundle(written, run=False)["arena"]["tflm_estimate_32bit_bytes"]
     assert estimate == predict_arena(tflite, TflmModel(tflite)).total_bytes
+
+
+def test_a_board_takes_the_logarithms_a_bundle_declares(
+    tmp_path: Path, int8_blob: Callable[[str], bytes], capsys: pytest.CaptureFixture
+) -> None:
+    """Raw samples, some of zero, through a board's stream: it decides as the model does on inputs made here."""
+    features: List[Dict[str, Any]] = [dict(feature) for feature in FEATURES]
+    for at in (0, 7):
+        features[at].update(mean=2.0, std=1.5, transform="log", minimum=1e-3, maximum=1e6)
+    folder, blob = tmp_path / "logs", int8_blob("mlp")
+    write_bundle(folder, tflite=blob, name="logs", labels=LABELS, features=features)
+    assert main(["model", "verify", str(folder)]) == 0
+    rewritten(folder, lambda m: m["features"][0].update(maximum=1e5))
+    assert main(["model", "verify", str(folder)]) == 1
+    assert "ranges of logarithms" in capsys.readouterr().err
+
+    counts = np.random.default_rng(2).integers(0, 2000, (400, 13)).astype("<i2")
+    counts[:40, :8] = 0
+    raw = counts.astype(np.float32) / np.float32(20)
+    for at in (0, 7):
+        raw[:, at] = logarithm_within(raw[:, at], 1e-3, 1e6)
+    mean, std = (np.array([f[key] for f in features], np.float32) for key in ("mean", "std"))
+    outputs = run_direct(blob, TflmModel(blob).input.quantize((raw - mean) / std)).astype(int)
+    chosen = outputs.argmax(1)
+    changes = [i + 1 for i in range(len(chosen)) if i == 0 or chosen[i] != chosen[i - 1]]
+    assert len(changes) > 20
+    with VirtualBoard((folder / "model.bin").read_bytes()) as board, BoardClient(board.port) as client:
+        client.stream(counts_per_unit=20)
+        found = [r.fields for r in client.feed(counts) if r.kind == "detect"]
+    assert [(f["window"], f["label"]) for f in found] == [(i, chosen[i - 1]) for i in changes]
+    assert [round(f["confidence"] * 256) for f in found] == [outputs[i - 1].max() + 128 for i in changes]

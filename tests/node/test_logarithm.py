@@ -1,4 +1,4 @@
-"""transform = "log": a node, standardization and a bundle's description agree on what a column means."""
+"""transform = "log": node, standardization, bundle and board take the same logarithm, bit for bit."""
 
 from pathlib import Path
 from typing import Any
@@ -6,15 +6,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from model_export.bundle import _profile, _profile_origin
+from model_export.bundle import _profile
 from model_export.errors import ExportError
+from model_export.input_profile import make_profile, pack_profile, parse_profile
 from model_export.manifest import check_features
-from orchestrator.cli.score import _logarithm
-from orchestrator.errors import DataError, UsageError
+from orchestrator.errors import UsageError
 from orchestrator.gateway.bundling import describe_features
 from orchestrator.gateway.calibration import synthetic_inputs
-from orchestrator.gateway.retraining import run_and_watch
-from orchestrator.gateway.settings import Config
 from orchestrator.node.data import load_dataset
 from orchestrator.privacy.standardization import (
     exact_mean_and_std,
@@ -26,7 +24,6 @@ from orchestrator.privacy.standardization import (
     spread,
     standardize,
 )
-from orchestrator.wire.protection import Privacy
 from orchestrator.wire.schema import Feature, Schema
 from orchestrator.wire.task import Task, task_from_dict, task_to_dict
 
@@ -56,18 +53,41 @@ def test_statistics_are_of_the_logarithm_and_noise_hides_it_no_more() -> None:
     assert abs(float(drawn[:, 1].mean())) < 1
 
 
-def test_a_bundle_says_so_and_gives_a_board_no_profile() -> None:
+def test_a_bundle_says_so_and_gives_a_board_what_it_needs() -> None:
     features = check_features(describe_features(SCHEMA, np.zeros(2), np.ones(2)), (1, 2))
     assert [feature.get("transform") for feature in features] == [None, "log"]
     reference = np.zeros((4, 2), np.int8)
-    assert _profile((1, 2), features, reference) is None
-    assert "takes no logarithm of crp" in _profile_origin(features, reference)
-    assert _profile((1, 2), features[:1] * 2, reference) is not None
-    with pytest.raises(ExportError, match="transform is 'sqrt'"):
-        check_features([{"name": "a", "transform": "sqrt"}], (1, 1))
-    np.testing.assert_allclose(_logarithm(np.array([1.0, 10.0]), "crp"), [0, np.log(10)])
-    with pytest.raises(DataError, match="'crp': a value is not above 0"):
-        _logarithm(np.array([1.0, 0.0]), "crp")
+    profile = _profile((1, 2), features, reference)
+    assert profile is not None
+    section = pack_profile(profile)
+    found = parse_profile(section)
+    assert found.ranges is not None
+    assert found.ranges.tolist() == [[0, np.float32(0.1)], [0, 1e6]]
+    assert pack_profile(found) == section
+    plain = pack_profile(make_profile((1, 2), features[:1] * 2, reference))
+    assert (section[0], plain[0], len(section) - len(plain)) == (2, 1, 16), (
+        "other files stay as older firmware reads them"
+    )
+    at = 24 + 16 + 4  # the second channel's least value
+    for damage in (-1.0, 0.0, 1e-38, np.nan, np.inf, 2e6):
+        with pytest.raises(ExportError, match="not one of positive numbers"):
+            parse_profile(section[:at] + np.float32(damage).tobytes() + section[at + 4 :])
+
+
+@pytest.mark.parametrize(
+    ("entry", "reason"),
+    [
+        ({"transform": "sqrt"}, "transform is 'sqrt'"),
+        ({"transform": "log"}, "needs a range of positive numbers, minimum is None"),
+        ({"transform": "log", "minimum": 0.0, "maximum": 5.0}, "needs a range of positive numbers"),
+        ({"transform": "log", "minimum": 2.0, "maximum": 1.0}, "needs a range of positive numbers"),
+        ({"transform": "log", "minimum": True, "maximum": 2}, "needs a range of positive numbers"),
+        ({"minimum": 1.0}, "minimum are for a transform"),
+    ],
+)
+def test_a_manifest_that_makes_no_sense_is_refused(entry: Any, reason: str) -> None:
+    with pytest.raises(ExportError, match=reason):
+        check_features([{"name": "a", **entry}], (1, 1))
 
 
 @pytest.mark.parametrize(
@@ -88,9 +108,3 @@ def test_a_transform_that_makes_no_sense_is_refused(feature: Any, reason: str) -
 def test_tasks_without_one_are_declared_as_before() -> None:
     declared = task_to_dict(Task("t", SCHEMA, {}))["schema"]["features"]
     assert [feature.get("transform", "left out") for feature in declared] == ["left out", "log"]
-
-
-def test_nobody_waits_for_drift_that_no_board_can_report(tmp_path: Path) -> None:
-    config = Config(Task("t", SCHEMA, {"kind": "mlp", "hidden": []}, privacy=Privacy(unit="none")))
-    with pytest.raises(UsageError, match="logarithm of crp"):
-        run_and_watch(config, tmp_path, tmp_path / "out", lambda event: None, 1.0, 0.25)
