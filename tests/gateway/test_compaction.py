@@ -60,7 +60,7 @@ def shown(out: Path) -> Dict[str, Any]:
         summary, nodes, rounds = history.run("run"), history.nodes("run"), history.rounds("run")
     view = RunView(StoreView(out / "gateway.sqlite"), "run")
     view.advance()
-    rows = (view.live(), view.node_rows({}), view.round_rows(), view.totals(), view.summary(), view.records())
+    rows = ({**view.live(), "began_at": round(view.began_at)}, view.node_rows({}), view.round_rows(), view.totals(), view.summary(), view.records())
     return {"summary": summary, "nodes": nodes, "rounds": rounds, "page": rows}
 
 

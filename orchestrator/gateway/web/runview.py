@@ -60,6 +60,7 @@ class RunView:
                 self.opened_at = event.at
             if isinstance(event, Compacted):
                 self.opened_at = self.store.began(self.run, self.coordinator.round) or event.at
+                self.began_at = min(self.began_at, self.store.began(self.run) or event.at)
         self._read_rounds(aggregated)
         return bool(news)
 

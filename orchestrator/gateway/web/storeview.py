@@ -52,10 +52,10 @@ class StoreView(Store):
         rows = self._db.execute("SELECT seq, event FROM events WHERE run = ? AND seq > ? ORDER BY seq", (run, seq))
         return [(row[0], event_from_dict(json.loads(row[1]))) for row in rows]
 
-    def began(self, run: str, number: int) -> Optional[float]:
-        """When the round was opened first; None where nothing says so."""
-        query = "SELECT MIN(at) FROM phases WHERE run = ? AND round = ? AND phase = 'collecting'"
-        return self._db.execute(query, (run, number)).fetchone()[0]
+    def began(self, run: str, number: Optional[int] = None) -> Optional[float]:
+        """When the run began, or its round `number` was opened first; None where nothing says so."""
+        query = "SELECT MIN(at) FROM phases WHERE run = ? AND (? IS NULL OR (round = ? AND phase = 'collecting'))"
+        return self._db.execute(query, (run, number, number)).fetchone()[0]
 
     def ended(self, run: str) -> Dict[int, float]:
         """round -> when it was aggregated, of the newest rounds whose events were compacted."""
