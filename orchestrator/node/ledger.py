@@ -18,6 +18,7 @@ from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional, Seque
 from orchestrator.database import open_database
 from orchestrator.errors import EdgewardError, LedgerError, PrivacyError
 from orchestrator.node.anchor import Anchor, Head
+from orchestrator.node.round_ranges import RoundRanges
 from orchestrator.privacy.charges import Charge
 
 LEDGER_FILE = "ledger.sqlite"
@@ -61,7 +62,7 @@ class Reservation:
     sides: str = ""
     share: float = 0.0
     used: Dict[str, int] = field(default_factory=dict)
-    rounds: Tuple[int, ...] = ()
+    rounds: RoundRanges = field(default_factory=RoundRanges)
     closed: bool = False
 
     def splits_like(self, other: "Reservation") -> bool:
@@ -371,13 +372,13 @@ class _History:
         self._reserved = {name: entry[name] for name in ("run", "digest", "task", "unit", "sides", "share")}
         self._charges = tuple(map(Charge.from_dict, entry["charges"]))
         self._used: Dict[str, int] = {}
-        self._rounds: List[int] = []
+        self._rounds = RoundRanges()
         self._closed = False
 
     def take(self, entry: Dict[str, Any]) -> None:
         self.seq = int(entry["seq"])
         if entry["kind"] == "release":
-            self._rounds.append(entry["round"])
+            self._rounds = self._rounds.adding(entry["round"])
             for name, count in entry["uses"].items():
                 self._used[name] = self._used.get(name, 0) + count
         elif entry["kind"] == "close":
@@ -388,7 +389,7 @@ class _History:
             **self._reserved,
             charges=self._charges,
             used=dict(self._used),
-            rounds=tuple(self._rounds),
+            rounds=self._rounds,
             closed=self._closed,
         )
 

@@ -40,7 +40,7 @@ def serve(store: Store, rounds: range, **nodes: int) -> Course:
                     store.append(run, event)
                 course.follow(event)
 
-    run, clock = "run", [0.0]
+    run, clock = "run", [0.1]
     course = Course(store, run, TASK, lambda event: None, act)
     course.replay()
     course.now = lambda: clock[0]  # type: ignore[method-assign]
@@ -60,7 +60,14 @@ def shown(out: Path) -> Dict[str, Any]:
         summary, nodes, rounds = history.run("run"), history.nodes("run"), history.rounds("run")
     view = RunView(StoreView(out / "gateway.sqlite"), "run")
     view.advance()
-    rows = ({**view.live(), "began_at": round(view.began_at)}, view.node_rows({}), view.round_rows(), view.totals(), view.summary(), view.records())
+    rows = (
+        {**view.live(), "began_at": round(view.began_at)},
+        view.node_rows({}),
+        view.round_rows(),
+        view.totals(),
+        view.summary(),
+        view.records(),
+    )
     return {"summary": summary, "nodes": nodes, "rounds": rounds, "page": rows}
 
 

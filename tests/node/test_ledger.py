@@ -12,6 +12,7 @@ import pytest
 from orchestrator.errors import LedgerError, PrivacyError
 from orchestrator.node.anchor import ANCHOR_FILE, Anchor, FolderAnchor, StoreAnchor
 from orchestrator.node.ledger import APPROVED, DENIED, LEDGER_FILE, Ledger, Reservation
+from orchestrator.node.round_ranges import RoundRanges
 from orchestrator.node.store import NodeStore
 from orchestrator.privacy.charges import Charge
 
@@ -53,7 +54,7 @@ def tampered(state: Path, *statements: str) -> None:
 def test_what_was_noted_is_there_after_a_restart(state: Path) -> None:
     ledger = opened(state)
     (found,) = ledger.reservations()
-    assert found == replace(reservation(), used={"statistics": 1, "training": 2}, rounds=(0, 1))
+    assert found == replace(reservation(), used={"statistics": 1, "training": 2}, rounds=RoundRanges(((0, 1),)))
     assert [entry["kind"] for entry in ledger.entries()] == ["opened", "reserve", "release", "release"]
     assert ledger.verify() == ledger.head
     assert ledger.head.entries == 4

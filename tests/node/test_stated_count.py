@@ -79,7 +79,7 @@ def test_the_count_is_charged_before_it_is_known(tmp_path: Path, monkeypatch: py
     node.state("one")
     assert charged == [("one", COUNT_ROUND)]
     (known,) = node.keeper._ledger.reservations()
-    assert (known.used, known.rounds) == ({"count": 1}, (COUNT_ROUND,))
+    assert (known.used, tuple(known.rounds)) == ({"count": 1}, (COUNT_ROUND,))
     assert [c.count for c in known.charges if c.kind == "count"] == [1]
 
 
