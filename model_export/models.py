@@ -308,7 +308,10 @@ def _as_logits(model: Any, path: str, input_shape: Tuple[int, ...], classes: int
 def _checked_spec(spec: Mapping[str, Any]) -> Dict[str, Any]:
     if not isinstance(spec, Mapping):
         raise ExportError(f"a model spec is a table with a 'kind', not {type(spec).__name__}")
-    kind = spec.get("kind")
+    if "kind" not in spec:
+        meant = next(filter(None, (_near(key, ("kind",)) for key in spec)), "")
+        raise ExportError(f"'kind' is missing{meant}; accepted: {', '.join(sorted(DEFAULTS))}")
+    kind = spec["kind"]
     if not isinstance(kind, str) or kind not in DEFAULTS:
         raise ExportError(
             f"model kind {kind!r} is unknown; accepted: {', '.join(sorted(DEFAULTS))}{_near(kind, DEFAULTS)}"

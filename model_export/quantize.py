@@ -67,7 +67,7 @@ def check_computable(model: Any, rows: "np.ndarray") -> None:
             raise ExportError(
                 f"weights {variable.path!r} hold NaN or infinity: training diverged; train again with a smaller learning rate"
             )
-    found = np.asarray(model(rows, training=False))
+    found = np.asarray(keras.tree.flatten(model(rows, training=False))[0])  # one output may be in a dict or a list
     if not np.isfinite(found).all() or np.abs(found).max(initial=0) > LARGEST_OUTPUT:
         bad = int(np.argwhere(~(np.abs(found) <= LARGEST_OUTPUT))[0][0])
         raise ExportError(

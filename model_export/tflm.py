@@ -140,7 +140,8 @@ def _quantized(details: Dict[str, object], which: str) -> Quantized:
     tensor = Quantized(tuple(details["shape"]), str(details["dtype"]), details["scale"], details["zero_point"])  # type: ignore[arg-type]
     if tensor.dtype != "int8" or tensor.scale <= 0:
         raise ExportError(
-            f"the model's {which} is {tensor.dtype} with scale {tensor.scale}; accepted is quantized int8"
+            f"the model's {which} is {tensor.dtype} with scale {tensor.scale}; accepted is quantized int8, which a model without "
+            "any layer that computes does not become"
         )
     if not tensor.shape or tensor.shape[0] != 1:
         raise ExportError(f"the model's {which} has shape {tensor.shape}; accepted is batch 1")
@@ -177,4 +178,5 @@ def _failure(code: int, printed: str, operators: List[Op]) -> ExportError:
     lines += [line.strip() for line in python.splitlines()[-1:]]
     words = "; ".join(lines[:4]) if lines else "it printed nothing"
     ended = f"was killed by signal {-code}" if code < 0 else "refused the model"
-    return TflmError(f"TensorFlow Lite Micro {ended}: {words[:600]}")
+    cure = "" if code < 0 else "; replace the layer that operator comes from"
+    return TflmError(f"TensorFlow Lite Micro {ended}: {words[:600]}{cure}")

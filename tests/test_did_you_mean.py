@@ -54,6 +54,8 @@ def test_the_file_is_right_as_it_stands(tmp_path: Path) -> None:
         ("task.schema", '"range"', '"rnage"', "range"),
         ("task.schema", "minimum =", "minimun =", "minimum"),
         ("task.schema", "classes", "classses", "classes"),
+        ("task.schema", "label =", "labels =", "label"),
+        ("task.model", "kind", "kinds", "kind"),
         ("task.model", '"mlp"', '"mpl"', "mlp"),
         ("task.model", "hidden", "hiden", "hidden"),
         ("task.model", '"relu"', '"ReLU"', "relu"),
@@ -126,3 +128,12 @@ def test_of_tags_and_addresses(tmp_path: Path) -> None:
 )
 def test_what_resembles_what(value: Any, known: Any, meant: str) -> None:
     assert near(value, known) == (f", did you mean {meant!r}?" if meant else "")
+
+
+def test_a_name_that_looks_the_same_is_told_apart() -> None:
+    assert (
+        near("ag\u0435", ["age", "sex"])
+        == ", did you mean 'age'? They look the same and are not: 'ag\\u0435' and 'age'"
+    )
+    assert "'cafe\\u0301' and 'caf\\xe9'" in near("cafe\u0301", ["caf\xe9"])
+    assert near("AGE", ["age"]) == ", did you mean 'age'?"

@@ -71,5 +71,6 @@ def _run(arguments: argparse.Namespace) -> int:
         say(f"{finding.level:<12} {finding.check}: {finding.message}")
         if finding.fix:
             say(f"{'':<12} fix: {finding.fix}")
-    print(f"{problems} problems, {sum(finding.level == WARNING for finding in found)} warnings")
+    warnings = sum(finding.level == WARNING for finding in found)
+    print(f"{problems} problem{'' if problems == 1 else 's'}, {warnings} warning{'' if warnings == 1 else 's'}")
     return 1 if problems else 0

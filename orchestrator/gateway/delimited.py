@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Iterator, List, NamedTuple, Tuple
 
 from orchestrator.errors import DataError
+from orchestrator.node.formats import HEAD_BYTES, marked_up, text_format
 
 SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "vertical bars"}
 MOST_ROWS = 200_000
@@ -20,7 +21,6 @@ _SAMPLE_LINES = 200
 _NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d{1,3})?", re.ASCII)
 _DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+", re.ASCII)
 _NAMED_SEPARATOR = re.compile(r"\ufeff?\"?sep=.\"?", re.IGNORECASE)
-_BINARY = (b"PK\x03\x04", b"\x1f\x8b", b"PAR1", b"\xd0\xcf\x11\xe0", b"%PDF", b"SQLite format 3")
 _SAVE_AS = "export it as CSV (comma-separated, UTF-8), with a first line that names the columns"
 
 
@@ -77,9 +77,12 @@ def _encoding(path: Path) -> Tuple[str, str]:
         raise DataError(f"{path}: {error.strerror}") from error
     if not head.strip():
         raise DataError(f"{path}: the file is empty")
+    other = text_format(head[:HEAD_BYTES])
+    if other:
+        raise DataError(f"{path}: {other}")
     if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return "utf-16", "the text is UTF-16"
-    if head.startswith(_BINARY) or b"\0" in head:
+    if b"\0" in head:
         raise DataError(f"{path}: not text, such as a spreadsheet or a compressed file; {_SAVE_AS}")
     try:
         codecs.getincrementaldecoder("utf-8")().decode(head, final=not rest)
@@ -92,6 +95,9 @@ def _separator(path: Path, lines: List[str]) -> str:
     """The one that gives most lines as many values as the first has; of several, the one that gives most."""
     if lines and _NAMED_SEPARATOR.fullmatch(lines[0].strip()):
         raise DataError(f"{path}:1: a line for Excel that names the separator; take it out")
+    other = marked_up(lines[0].strip().lstrip("\ufeff")) if lines else ""
+    if other:
+        raise DataError(f"{path}:1: {other}")
     long = next((number for number, line in enumerate(lines, 1) if len(line) > csv.field_size_limit()), 0)
     best, found = (0.0, 1), ""
     for separator in SEPARATORS:
@@ -146,6 +152,11 @@ def _checked_header(path: Path, line: int, cells: List[str]) -> List[str]:
     if all(_NUMBER.fullmatch(cell) or not cell for cell in cells):
         raise DataError(
             f"{path}:{line}: the first line holds numbers, not the names of the columns: add a line with these"
+        )
+    nameless = [str(number) for number, cell in enumerate(cells, 1) if not cell]
+    if len(nameless) > 1:
+        raise DataError(
+            f"{path}:{line}: columns {', '.join(nameless[:10])} have no name; give each one, or take them out"
         )
     twice = sorted({cell for cell in cells if cells.count(cell) > 1})
     if twice:

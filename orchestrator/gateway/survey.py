@@ -15,7 +15,7 @@ from orchestrator.errors import UsageError
 from orchestrator.gateway.checks import distinguishable
 from orchestrator.gateway.delimited import Table
 from orchestrator.node.cells import canonical, number_hint
-from orchestrator.wire.bounds import near
+from orchestrator.wire.bounds import near, skeleton
 
 MISSING = ("", "?", "na", "n/a", "nan", "null", "none", "nil", "-", "--", ".", "#n/a")
 """In lower case: how tables say that there is no value. Of words some may be levels all the same, such as "none"."""
@@ -95,7 +95,7 @@ def survey(table: Table, label: str, patient: str = "") -> Survey:
             )
     if len(table.rows) < LEAST_ROWS:
         raise UsageError(
-            f"{len(table.rows)} rows do not show what a column holds: give a table of at least {LEAST_ROWS}"
+            f"a table of {len(table.rows)} rows does not show what a column holds: give one of at least {LEAST_ROWS}"
         )
     if patient and patient == label:
         raise UsageError(f"--patient {patient!r}: it is the label")
@@ -156,7 +156,9 @@ def _levels(cells: Sequence[str]) -> Dict[str, int]:
 
 def describe(table: Table, name: str) -> Tuple[Optional[Column], str]:
     """(the column, "") or (None, why no model can use it)."""
-    if not name or not name.isprintable():
+    if not name:
+        return None, "it has no name"
+    if not name.isprintable():
         return None, "it has no name that can be written down"
     cells = table.column(name)
     present = _present(cells)
@@ -277,14 +279,24 @@ def _text_column(table: Table, name: str, words: List[str], texts: int) -> Tuple
 def _spelling(levels: Dict[str, int]) -> str:
     folded: Counter[str] = Counter(level.casefold() for level in levels)
     alike = sorted(level for level in levels if folded[level.casefold()] > 1)
-    return f"{', '.join(alike)} differ in case only and count as different" if alike else ""
+    if alike:
+        return f"{', '.join(alike)} differ in case only and count as different"
+    same = look_alikes(list(levels))
+    return f"{', '.join(map(ascii, same))} look the same and count as different" if same else ""
+
+
+def look_alikes(names: Sequence[str]) -> List[str]:
+    """Those that a reader takes for another one: composed otherwise, or with letters of another alphabet that look alike."""
+    skeletons: Counter[str] = Counter(map(skeleton, names))
+    return [name for name in names if skeletons[skeleton(name)] > 1]
 
 
 def _classes(table: Table, label: str) -> List[Tuple[str, str]]:
     cells = [cell for cell in table.column(label) if cell.lower() not in _SURELY_MISSING]
     levels = _levels(cells)
     if len(levels) < 2:
-        raise UsageError(f"--label {label!r}: it has {len(levels)} value, and at least two classes are needed to learn")
+        found = f"it has the value {next(iter(levels))!r} only" if levels else "it holds no value"
+        raise UsageError(f"--label {label!r}: {found}, and at least two classes are needed to learn")
     if len(levels) > MOST_CLASSES or len(levels) * 2 > len(cells):
         raise UsageError(
             f"--label {label!r}: it has {len(levels)} different values in {len(cells)} rows, and classes are learned, not "
@@ -345,6 +357,11 @@ def _warnings(table: Table, label: str, classes: List[Tuple[str, str]], columns:
     rare = [f"{name!r} ({count})" for name, count in sorted(counts.items()) if count < FEW_ROWS]
     if rare:
         found.append(f"few rows are of class {', '.join(rare)}: little can be learned of it")
+    same = look_alikes([name for name in table.header if name])
+    if same:
+        found.append(
+            f"columns {', '.join(map(ascii, same))} look the same, and are not: nodes need each as it is written"
+        )
     alike = _spelling({name: 0 for name, _ in classes})
     if alike:
         found.append(f"classes {alike}: write them alike in the file if they are one")

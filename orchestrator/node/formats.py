@@ -43,6 +43,12 @@ def head_of(file: BinaryIO) -> bytes:
     return head
 
 
+def text_format(head: bytes) -> str:
+    """What the first bytes are, and the cure, where a format other than text is recognized, or text in UTF-32; else nothing."""
+    found = _format_of(head, "table")
+    return "" if found.startswith(("UTF-16", "a binary file")) else found
+
+
 def refuse_other_formats(path: Path, head: bytes, kind: str) -> None:
     """Raises DataError naming the format and the cure, where the first bytes are of another one than `kind`: table or signal."""
     wanted = "CSV" if kind == "table" else ".npz with the arrays of the task"
@@ -96,10 +102,9 @@ def other_text(head: bytes, wanted: Sequence[str], first: Sequence[str], columns
         return "the first line is a comment; take out what stands before the names of the columns"
     if re.fullmatch(r'"?sep=.?.?"?', line, re.IGNORECASE):
         return "a line for Excel that names the separator; take it out"
-    if line[:1] in "[{" and re.match(r"[\[{]\s*([\"\[{]|$)", line):
-        return f"looks like JSON; {_PANDAS}"
-    if line.startswith("<"):
-        return f"looks like HTML or XML; {_SAVE}"
+    found = marked_up(line)
+    if found:
+        return found
     for separator, name in _SEPARATORS:
         cells = [cell.strip() for cell in _split(line, separator)]
         better = len(set(wanted) & set(cells)) > len(set(wanted) & set(first))
@@ -107,6 +112,13 @@ def other_text(head: bytes, wanted: Sequence[str], first: Sequence[str], columns
             decimals = " and decimals have commas" if _decimal_commas(head, separator) else ""
             return f"values are separated by {name}{decimals}; {_SAVE}"
     return ""
+
+
+def marked_up(line: str) -> str:
+    """What the first line of a text begins that is no table, and the cure; empty where it may be one."""
+    if line[:1] in ("[", "{") and re.match(r"[\[{]\s*([\"\[{]|$)", line):
+        return f"looks like JSON; {_PANDAS}"
+    return f"looks like HTML or XML; {_SAVE}" if line.startswith("<") else ""
 
 
 def refuse_other_text(path: Path, head: bytes, wanted: Sequence[str]) -> None:

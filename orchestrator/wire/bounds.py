@@ -7,6 +7,7 @@ import difflib
 import ipaddress
 import math
 import re
+import unicodedata
 from typing import Iterable, List, Sequence, Union
 
 Number = Union[int, float]
@@ -21,10 +22,32 @@ MAX_NODES = 100_000
 """More than any broker serves; what is larger is a slip of the keyboard."""
 
 
-def near(value: object, known: Iterable[str]) -> str:
-    """`, did you mean 'x'?` where a known name resembles `value`, whatever the case of either; else nothing."""
+_TWINS = str.maketrans(
+    "\u0430\u0435\u043e\u0440\u0441\u0443\u0445\u0456\u0458\u0455\u0410\u0412\u0415\u041a\u041c\u041d\u041e\u0420\u0421\u0422"
+    "\u0425\u0406\u0408\u0405\u03bf\u0391\u0392\u0395\u0397\u0399\u039a\u039c\u039d\u039f\u03a1\u03a4\u03a5\u03a7\u0396",
+    "aeopcyxijsABEKMHOPCTXIJSoABEHIKMNOPTYXZ",
+)
+"""Letters of the Cyrillic and Greek alphabets that look like Latin ones."""
+
+
+def skeleton(text: str) -> str:
+    """What a reader sees: two texts with the same skeleton look alike (after Unicode Technical Standard 39)."""
+    return unicodedata.normalize("NFKC", text).translate(_TWINS)
+
+
+def near(value: object, known: Iterable[str], least: float = 0.6) -> str:
+    """`, did you mean 'x'?` where a known name resembles `value`, whatever the case of either; else nothing.
+
+    least: of the letters of both names together, the share that must agree.
+
+    Of a name that looks the same it is said how the two are written.
+    """
     names = {name.casefold(): name for name in known}
-    found = difflib.get_close_matches(str(value)[:64].casefold(), list(names), 1)
+    text = str(value)[:64]
+    twin = next((name for name in names.values() if name != text and skeleton(name) == skeleton(text)), None)
+    if twin is not None:
+        return f", did you mean {twin!r}? They look the same and are not: {text!a} and {twin!a}"
+    found = difflib.get_close_matches(text.casefold(), list(names), 1, least)
     return f", did you mean {names[found[0]]!r}?" if found else ""
 
 

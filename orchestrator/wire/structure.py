@@ -171,10 +171,14 @@ def _explain(error: BaseException, kind: Any, path: str) -> List[str]:
     return [f"{path}: {line}" if path else line for line in reason.split("\n")]
 
 
+_SLIP = 0.9
+"""Likeness of a key that is known elsewhere to one that is known here: it may be either."""
+
+
 def _explain_extra(key: str, cl: Any, path: str, root: Any) -> str:
     known = [f.name for f in dataclasses.fields(cl)]
     elsewhere = [place for place, table in _tables(root, "") if key in {f.name for f in dataclasses.fields(table)}]
-    meant = f", it belongs to [{elsewhere[0]}]" if elsewhere else near(key, known)
+    meant = near(key, known, _SLIP) + f", it belongs to [{elsewhere[0]}]" if elsewhere else near(key, known)
     return f"{path + '.' if path else ''}{key}: unknown{meant or ', known here: ' + ', '.join(known)}"
 
 

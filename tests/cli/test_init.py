@@ -116,7 +116,7 @@ def test_other_separators_and_encodings_are_found_out_and_said(
     ("label", "reason"),
     [
         ("sepsiss", "no such column, did you mean 'sepsis'?"),
-        ("site", "it has 1 value"),
+        ("site", "only, and at least two classes"),
         ("lactate", "classes are learned, not amounts"),
         (None, "likely ones are sepsis, "),
     ],
@@ -144,13 +144,21 @@ def test_the_label_is_asked_for_on_a_terminal(
     ("content", "reason"),
     [
         (b"", "the file is empty"),
-        (b"PK\x03\x04rest", "not text, such as a spreadsheet"),
+        (b"PK\x03\x04rest", "a zip archive, as .xlsx, .ods and .npz are"),
+        (b"\x1f\x8b\x08" + bytes(99), "compressed with gzip; unpack it first: gunzip FILE"),
+        (b"\x89HDF\r\n\x1a\n" + bytes(99), "HDF5; read it with pandas"),
+        (b"a,b\n" + b"1,2\x00\n" * 30, "not text"),
+        ("a,b\n1,2\n".encode("utf-32"), "UTF-32 text; convert it: iconv"),
+        (b'[{"a": 1, "b": 2},\n{"a": 1, "b": 2}]\n', "r.csv:1: looks like JSON"),
+        (b'{"a": 1, "b": 2}\n' * 30, "r.csv:1: looks like JSON"),
+        (b"<table><tr><td>a,b</td></tr>\n" * 30, "r.csv:1: looks like HTML or XML"),
+        (b"a,,b,\n" + b"1,2,3,4\n" * 30, "r.csv:1: columns 2, 4 have no name"),
         (b"a,b\n1,2\n1\n", "r.csv:3: 1 values, the first line names 2 columns"),
         (b"1,2\n3,4\n", "the first line holds numbers"),
         (b"a,a\n1,2\n", "column 'a' occurs twice"),
         (b"# export\na,b\n1,2\n", "r.csv:1: a comment"),
         (b"one\ntwo\n", "no table is recognized"),
-        (b"a,b\n" + b"1,2\n" * 5, "5 rows do not show what a column holds"),
+        (b"a,b\n" + b"1,2\n" * 5, "a table of 5 rows does not show what a column holds"),
         (b"a,b\n" + b'1,"2\n' * 30, "not CSV"),
         (b"a,b\n", "no rows under the names"),
         (b"a,b\n" + b"1,x\n1,y\n" * 20, "no column is left to learn from"),
@@ -179,6 +187,15 @@ def test_what_is_no_table_is_one_error(
 )
 def test_ranges_hold_the_values_and_are_round(values: Any, expected: Any) -> None:
     assert rounded_outward(*values) == pytest.approx(expected, rel=1e-12)
+
+
+def test_names_that_look_the_same_are_pointed_out(tmp_path: Path) -> None:
+    """A Cyrillic letter in a header; a class whose accent is a character of its own in some rows."""
+    rows = [f"{20 + i * 7 % 60},{i * 3 % 17},{('cafe' + chr(0x301), 'caf' + chr(0xE9))[i % 2]}" for i in range(60)]
+    (tmp_path / "r.csv").write_text("\n".join([f"age,{chr(0x430)}ge,place", *rows]) + "\n", encoding="utf-8")
+    first, second = survey(read_delimited(tmp_path / "r.csv"), "place").warnings[-2:]
+    assert "columns 'age', '\\u0430ge' look the same, and are not" in first
+    assert "classes 'cafe\\u0301', 'caf\\xe9' look the same and count as different" in second
 
 
 def test_what_a_person_should_look_at_is_said(tmp_path: Path) -> None:

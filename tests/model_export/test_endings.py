@@ -9,6 +9,7 @@ import pytest
 
 from model_export.client import run_worker
 from model_export.errors import ExportError
+from model_export.quantize import check_computable
 from model_export.models import load_whole_model, softmax_to_append
 from model_export.quiet import tensorflow
 from model_export.tflm import TflmModel
@@ -150,3 +151,15 @@ def test_figures_are_of_classifiers_only(tmp_path: Path) -> None:
     made = exported(tmp_path, stack(dense(3, "softmax")), evaluation=evaluation)
     assert set(made["manifest"]["accuracy"]) == {"float", "int8", "tflm"}
     assert made["manifest"]["accuracy"]["float"]["accuracy"] == float((made["expected"].argmax(1) == 0).mean())
+
+
+def test_one_output_may_have_a_name_of_its_own() -> None:
+    """keras.Model(inputs, {"risk": ...}) gives a dict: its rows are checked like any others."""
+    tensorflow()
+    import keras
+
+    one = keras.Input((3,))
+    named = keras.Model(one, {"risk": keras.layers.Dense(2)(one)})
+    check_computable(named, np.ones((4, 3), np.float32))
+    with pytest.raises(ExportError, match="row 1"):
+        check_computable(named, np.array([[0, 0, 0], [3e38, 3e38, 3e38]], np.float32))
