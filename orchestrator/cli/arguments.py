@@ -63,12 +63,22 @@ class _Commands(argparse._SubParsersAction):
 def path(text: str) -> Path:
     if not text.strip():
         raise argparse.ArgumentTypeError("an empty path; . is this folder")
+    from orchestrator.wire.special_files import NO_FILE, is_special
+
     try:
-        os.stat(text)
+        special = is_special(text)
     except OSError as error:
         if error.errno == errno.ELOOP:
             raise argparse.ArgumentTypeError(f"{text}: a link that leads back to itself") from error
+        return Path(text)
+    if special:
+        raise argparse.ArgumentTypeError(f"{text}: {NO_FILE}")
     return Path(text)
+
+
+def file_name(text: str) -> str:
+    """The name of a file that is read, as text."""
+    return str(path(text))
 
 
 def whole(text: str) -> int:

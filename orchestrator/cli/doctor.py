@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from orchestrator.cli.arguments import seconds
+from orchestrator.cli.arguments import file_name, seconds
 from orchestrator.cli.commands import COMMANDS
 from orchestrator.cli.state import HELP, only_state
 
@@ -35,7 +35,9 @@ def register(subparsers: Any) -> None:
     )
     parser.add_argument("--state", type=Path, help=HELP)
     parser.add_argument("--broker", metavar="URL", help="mqtt(s)://HOST[:PORT]; instead of the file's")
-    parser.add_argument("--ca-file", metavar="FILE", help="CA of an mqtts:// broker; instead of the file's")
+    parser.add_argument(
+        "--ca-file", type=file_name, metavar="FILE", help="CA of an mqtts:// broker; instead of the file's"
+    )
     parser.add_argument(
         "--identity", type=Path, metavar="DIR", help="folder with ca.crt and this machine's certificate and key"
     )

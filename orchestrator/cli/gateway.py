@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 
 from orchestrator.cli import logs, relay, scrub, service
-from orchestrator.cli.arguments import port, seconds
+from orchestrator.cli.arguments import file_name, port, seconds
 from orchestrator.cli.commands import COMMANDS
 from orchestrator.cli.identity import register_gateway
 
@@ -62,7 +62,7 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     )
     _add_certificate(dashboard)
     dashboard.add_argument("--broker", metavar="mqtt://HOST", help="where boards and nodes are heard")
-    dashboard.add_argument("--ca-file", metavar="FILE", help="CA of an mqtts:// broker")
+    dashboard.add_argument("--ca-file", type=file_name, metavar="FILE", help="CA of an mqtts:// broker")
     dashboard.add_argument(
         "--federation",
         default="default",

@@ -67,7 +67,9 @@ def _run(arguments: argparse.Namespace) -> int:
     for line in within("--nodes", arguments.nodes, 1, MAX_NODES):
         raise UsageError(line)
     if not arguments.table.is_file():
-        raise UsageError(f"{arguments.table}: no such file")
+        raise UsageError(
+            f"{arguments.table}: {'a folder; name the file in it' if arguments.table.is_dir() else 'no such file'}"
+        )
     name = name_from(arguments.table.stem) if arguments.name is None else check_name(arguments.name, "--name")
     table = read_delimited(arguments.table)
     found = survey(table, arguments.label or _ask(table), arguments.patient or "")

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from orchestrator.cli import logs
-from orchestrator.cli.arguments import seconds
+from orchestrator.cli.arguments import file_name, seconds
 from orchestrator.cli.commands import COMMANDS
 from orchestrator.cli.private import keep_private, private_state
 from orchestrator.cli.state import KEY_HOLDER, state_of
@@ -25,7 +25,9 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     run.add_argument(
         "--identity", type=Path, metavar="DIR", help="folder of `edgeward node enroll`: names key holder and broker"
     )
-    run.add_argument("--ca-file", help="CA certificate for mqtts://, where it is not one the system knows")
+    run.add_argument(
+        "--ca-file", type=file_name, help="CA certificate for mqtts://, where it is not one the system knows"
+    )
     run.add_argument("--federation", help="name the gateway uses (default: the identity's, or default)")
     run.add_argument("--name", help="aggregation.key_holder in edgeward.toml")
     run.add_argument(

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Dict, List, Optional, Tuple
 
 from orchestrator.cli import logs, node_budget, node_graph, node_peers, service
-from orchestrator.cli.arguments import seconds
+from orchestrator.cli.arguments import file_name, seconds
 from orchestrator.cli.commands import COMMANDS
 from orchestrator.cli.identity import register_node
 from orchestrator.cli.private import keep_private, private_state
@@ -30,7 +30,9 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     run.add_argument(
         "--identity", type=Path, metavar="DIR", help="folder of `edgeward node enroll`: names node and broker"
     )
-    run.add_argument("--ca-file", help="CA certificate for mqtts://, where it is not one the system knows")
+    run.add_argument(
+        "--ca-file", type=file_name, help="CA certificate for mqtts://, where it is not one the system knows"
+    )
     run.add_argument("--federation", help="name the gateway uses (default: the identity's, or default)")
     run.add_argument("--name", help="this node's name in the federation, a-z 0-9 . _ -")
     run.add_argument("--data", required=True, type=Path, help="CSV (tables) or .npz (signals) with this node's records")

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from orchestrator.cli.arguments import host, port, seconds
+from orchestrator.cli.arguments import file_name, host, port, seconds
 
 
 def register(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -25,7 +25,7 @@ def register(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> No
     relay.add_argument("--broker", default="embedded", help="of the region: embedded, mosquitto, or mqtt://HOST:PORT")
     relay.add_argument("--host", type=host, default="127.0.0.1", help="address of an own broker (default: %(default)s)")
     relay.add_argument("--port", type=port, default=1883, help="port of an own broker (default: %(default)s)")
-    relay.add_argument("--ca-file", help="CA of an mqtts:// broker of the region")
+    relay.add_argument("--ca-file", type=file_name, help="CA of an mqtts:// broker of the region")
     relay.add_argument("--identity", type=Path, metavar="DIR", help="of the region: folder of `edgeward gateway init`")
     relay.add_argument("--federation", default="default", metavar="NAME", help="of the region (default: %(default)s)")
     relay.add_argument("--nodes", type=int, default=2, help="join above when this many are here (default: %(default)s)")

@@ -4,6 +4,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, List
 
+from orchestrator.cli.arguments import file_name
+
 if TYPE_CHECKING:
     from orchestrator.gateway.scrub import Scrubbed
 
@@ -38,7 +40,7 @@ def register(verbs: Any) -> None:
     parser.add_argument(
         "--broker", metavar="URL", help="also replace what this broker keeps of declining nodes' presence"
     )
-    parser.add_argument("--ca-file", metavar="FILE", help="CA of an mqtts:// broker")
+    parser.add_argument("--ca-file", type=file_name, metavar="FILE", help="CA of an mqtts:// broker")
     parser.add_argument(
         "--identity", type=Path, metavar="DIR", help="the gateway's identity, for a broker that asks for one"
     )

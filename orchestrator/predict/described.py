@@ -51,7 +51,8 @@ def read_described(folder: Path, public_key: Optional[Path] = None) -> Described
         manifest = verify_bundle(folder, run=False, public_key=key)
         signed_by = check_bundle_signature(folder, (folder / SIGNATURE).exists(), key)
     except ExportError as error:
-        raise EdgewardError(f"{folder}: {error}") from error
+        text = str(error)
+        raise EdgewardError(text if text.startswith(f"{folder}:") else f"{folder}: {text}") from error
     declared = manifest.get("data_schema")
     if declared is None:
         raise EdgewardError(

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 from orchestrator.errors import UsageError
+from orchestrator.wire.special_files import NO_FILE, is_special
 
 STDIN = "-"
 _MOST_BYTES = 4096
@@ -17,6 +18,8 @@ def read_secret(name: str, what: str) -> str:
     else:
         path = Path(name)
         try:
+            if is_special(name):
+                raise UsageError(f"{path}: {NO_FILE} with the {what}")
             with path.open("rb") as file:
                 mode = os.fstat(file.fileno()).st_mode
                 content = file.read(_MOST_BYTES)

@@ -17,6 +17,8 @@ def read_toml(path: Path) -> Tuple[Dict[str, Any], bytes]:
     try:
         content = path.read_bytes()
         return tomllib.loads(_text(content)), content
+    except IsADirectoryError as error:
+        raise UsageError(f"{path}: a folder; name the file in it") from error
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror}") from error
     except RecursionError as error:

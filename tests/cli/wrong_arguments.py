@@ -27,6 +27,8 @@ KINDS = {
     "missing": "@/nowhere/at-all",
     "a loop": "@/loop",
     "a socket": "@/socket",
+    "a pipe": "@/pipe",  # to which nobody writes: who reads it waits for ever
+    "endless": "/dev/zero",
     "unreadable": "/proc/self/mem",  # for root too; and nobody can make anything in /proc
     "-1": "-1",
     "nan": "nan",
@@ -56,6 +58,7 @@ def make_files(folder: Path) -> None:
     (folder / "folder").mkdir()
     (folder / "loop").symlink_to(folder / "loop")
     os.mknod(str(folder / "socket"), 0o600 | stat.S_IFSOCK)
+    os.mkfifo(str(folder / "pipe"))
     (folder / "file").write_text("this is neither\nTOML, JSON,\nCSV nor a key\n")
     (folder / "edgeward.toml").write_text(CONFIG)
     (folder / "data.csv").write_text("x,y\n0.5,0\n0.25,1\n")
@@ -91,6 +94,8 @@ def _kinds(action: argparse.Action, number: int) -> Iterator[str]:
             "missing",
             "a loop",
             "a socket",
+            "a pipe",
+            "endless",
             "unreadable",
             "-1",
             "nan",
@@ -103,7 +108,17 @@ def _kinds(action: argparse.Action, number: int) -> Iterator[str]:
     elif action.type is Path:
         alike = ("nan", "1e99", "not a host", "no such port", "no digit", "too many digits")
     elif action.type is not None:
-        alike = ("a folder", "missing", "a loop", "a socket", "unreadable", "no digit", "too many digits")
+        alike = (
+            "a folder",
+            "missing",
+            "a loop",
+            "a socket",
+            "a pipe",
+            "endless",
+            "unreadable",
+            "no digit",
+            "too many digits",
+        )
     for kind in KINDS:
         if kind not in alike and (kind != "not text" or number == 0):
             yield kind

@@ -9,8 +9,8 @@ import pytest
 
 from model_export.client import run_worker
 from model_export.errors import ExportError
-from model_export.quantize import check_computable
 from model_export.models import load_whole_model, softmax_to_append
+from model_export.quantize import check_computable
 from model_export.quiet import tensorflow
 from model_export.tflm import TflmModel
 

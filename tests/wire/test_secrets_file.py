@@ -77,3 +77,10 @@ def test_a_store_is_its_owner_s_alone(tmp_path: Path, before: "int | None") -> N
         database.close()
     finally:
         os.umask(umask)
+
+
+def test_a_pipe_nobody_writes_to_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe", 0o600)
+    for name in (str(tmp_path / "pipe"), "/dev/zero"):
+        with pytest.raises(UsageError, match="a pipe, a socket or a device"):
+            read_secret(name, "token")

@@ -1,0 +1,15 @@
+"""Files that are none: who reads a pipe that nobody writes to, or /dev/zero, waits for ever."""
+
+import os
+import stat
+
+_GIVEN_OPEN = ("/dev/fd/", "/dev/stdin", "/proc/self/fd/", "/dev/null")
+"""What a shell hands over (`<(command)`), which somebody writes to and closes; and what is empty."""
+
+NO_FILE = "a pipe, a socket or a device, which may never end; name a file"
+
+
+def is_special(name: str) -> bool:
+    """Whether there is something by this name that is neither a file nor a folder. Raises OSError where nothing is there."""
+    mode = os.stat(name).st_mode
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)) and not name.startswith(_GIVEN_OPEN)
