@@ -17,6 +17,7 @@ from orchestrator.gateway.store import OWED, PARTIAL, STATE_PREFIX, Store
 from orchestrator.privacy.noisy_sum import TALLY, evaluation_noise, statistics_sum
 from orchestrator.privacy.standardization import (
     MIN_STD,
+    at_an_end,
     exact_mean_and_std,
     mean_and_std,
     noise_of_std,
@@ -161,7 +162,7 @@ class Aggregation:
             return self._partial(action)
         if action.round == STATISTICS_ROUND:
             vectors = self._statistics(action)
-            return Outcome(vectors, {"on_floor": self._on_floor(action, vectors["std"])})
+            return Outcome(vectors, {"on_floor": self._on_floor(action, **vectors)})
         outcome = Outcome()
         sums: Dict[str, np.ndarray] = {}
         if action.round > self._task.training.rounds:
@@ -313,16 +314,21 @@ class Aggregation:
         self._check_finite(action, {"mean": mean, "std": std})
         return {"mean": mean, "std": std}
 
-    def _on_floor(self, action: Aggregate, std: np.ndarray) -> List[str]:
-        """Columns whose spread is lost in noise or rounding, from what was released."""
+    def _on_floor(self, action: Aggregate, mean: np.ndarray, std: np.ndarray) -> List[str]:
+        """Columns whose spread is lost in noise, clipping or rounding, from what was released."""
         if not (self._task.privacy.on or self._task.aggregation.secure):
             return []
-        least = MIN_STD
+        least, share = MIN_STD, 0.0
         if self._task.privacy.on:
             released = statistics_sum(self._task)
-            noise = released.std * released.lattice.step * math.sqrt(len(action.nodes))
-            least = noise_of_std(noise, max(1.0, self._statistics_total(action)[1]))
-        return on_floor(std, self._task.schema, least)
+            noise, units = (
+                released.std * released.lattice.step * math.sqrt(len(action.nodes)),
+                self._statistics_total(action)[1],
+            )
+            least, share = noise_of_std(noise, max(1.0, units)), noise / max(1.0, units)
+        schema = self._task.schema
+        found = {*on_floor(std, schema, least), *at_an_end(mean, std, schema, share)}
+        return [feature.name for _, feature in schema.numbers() if feature.name in found]
 
     def _exact_total(self, action: Aggregate) -> Tuple[np.ndarray, int]:
         """(sums and squared distances of all nodes' records together, how many records they are)."""

@@ -32,7 +32,7 @@ from orchestrator.privacy.noisy_sum import (
     statistics_sum,
     training_sum,
 )
-from orchestrator.privacy.standardization import floor_warning, moments, on_floor, spread, standardize
+from orchestrator.privacy.standardization import at_an_end, floor_warning, moments, on_floor, spread, standardize
 from orchestrator.privacy.vector_layout import EVALUATION, STATISTICS, UPDATE, Layout
 from orchestrator.rounds.events import STATISTICS_ROUND
 from orchestrator.wire.codec import ERROR_FEEDBACK, EXACT, decode_update, encode_update
@@ -282,12 +282,13 @@ class Contributor:
         limit = _limit(layout, STATISTICS, run.stated_units)
         return statistics_sum(run.task).release(unit_moments, SecureRandom(), limit)
 
-    def _warn_of_floor(self, std: np.ndarray) -> None:
-        """To the owner: std came from the gateway, and nothing is computed from records."""
+    def _warn_of_floor(self, mean: np.ndarray, std: np.ndarray) -> None:
+        """To the owner: both came from the gateway, and nothing is computed from records."""
         task = self._run.task
-        hidden = (
-            on_floor(std, task.schema) if task.standardizes and (task.privacy.on or task.aggregation.secure) else []
-        )
+        if not task.standardizes or not (task.privacy.on or task.aggregation.secure):
+            return
+        at_end = at_an_end(mean, std, task.schema) if task.privacy.on else []
+        hidden = list(dict.fromkeys([*on_floor(std, task.schema), *at_end]))
         if hidden:
             log.warning("run %s: %s", self._run.id, floor_warning(hidden))
 
@@ -297,7 +298,7 @@ class Contributor:
         run, training = self._run, self._run.task.training
         weights, mean, std = self.round_tensors(number, tensors)
         if run.trainer is None:
-            self._warn_of_floor(std)
+            self._warn_of_floor(mean, std)
             scaled = run.dataset._replace(x=standardize(run.dataset.x, mean, std))
             run.trainer = self._trainer_factory(run.task, run.graph, scaled, self._name)
             if isinstance(run.trainer, GradientTrainer):

@@ -9,7 +9,8 @@ the sums are divided by the numbers of units that nodes state, which are noised 
 mechanism of the declared multiplier.
 
 Noise, and the rounding of masked sums, can leave a variance too small or even negative: there the standard deviation is held
-at MIN_STD, and `on_floor` names the columns. Without either, nodes send what a variance can be computed from exactly, however
+at MIN_STD, and `on_floor` names the columns; `at_an_end` those that clipping gives a spread they do not have. Without
+either, nodes send what a variance can be computed from exactly, however
 wide the range: sums, and squared distances from their own mean (Chan, Golub and LeVeque 1983).
 """
 
@@ -98,6 +99,23 @@ def on_floor(std: np.ndarray, schema: Schema, least: float = MIN_STD) -> List[st
         for column, feature in schema.numbers()
         if std[column] <= least * (feature.scaled_range[1] - feature.scaled_range[0]) / 2 * (1 + 1e-6)
     ]
+
+
+def at_an_end(mean: np.ndarray, std: np.ndarray, schema: Schema, noise: float = 0.0) -> List[str]:
+    """Names of the numbers whose values all lie at one end of their range, by mean and std as released, (d,) in raw units.
+
+    Such values have a u of about -1 or 1, which is its square: clipped records make both smaller alike, so that a spread seems to
+    be there that is none. noise: standard deviation of the noise in a mean of u.
+    """
+    found = []
+    for column, feature in schema.numbers():
+        half = (feature.scaled_range[1] - feature.scaled_range[0]) / 2
+        u = abs((float(mean[column]) - feature.scaled_range[0]) / half - 1)
+        apart = u - (u * u + (float(std[column]) / half) ** 2)
+        beyond = 2 * np.sqrt(2) * noise + 1e-6
+        if u > max(2 * MIN_STD, 4 * noise) and -beyond <= apart <= MIN_STD * u + beyond:
+            found.append(feature.name)
+    return found
 
 
 def noise_of_std(noise_std: float, units: float) -> float:

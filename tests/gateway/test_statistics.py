@@ -41,9 +41,9 @@ def answered(folder: Path, task: Task, answers: List[Any]) -> Any:
     return Aggregation(store, "run", task, None).outcome(Aggregate(0, ("a", "b")), 500.0)
 
 
-def of_nodes(folder: Path, task: Task) -> List[Any]:
+def of_nodes(folder: Path, task: Task, of: List[np.ndarray] = ROWS) -> List[Any]:
     answers = []
-    for name, rows in zip("ab", ROWS):
+    for name, rows in zip("ab", of):
         data = Dataset(rows, np.zeros(len(rows), np.int32))
         run = Run("run", "d", task, b"graph", data, data.take(np.arange(0)))
         contributor = Contributor(run, NodeStore(folder / f"{name}.sqlite"), name, no_trainer)
@@ -65,6 +65,20 @@ def test_moments_of_older_nodes_still_count(tmp_path: Path) -> None:
     answers = [({"records": len(r), "codec": "float32"}, t) for r, t in zip(ROWS, sent)]
     std = answered(tmp_path, TASK, answers).vectors["std"]
     assert std[1] == pytest.approx(np.concatenate(ROWS)[:, 1].std(), rel=1e-3)
+
+
+def test_a_range_so_wide_that_records_are_clipped_is_named_all_the_same(tmp_path: Path) -> None:
+    """Values at an end of every range: each record is clipped, which alone would look like a spread of half the range."""
+    wide = replace(SCHEMA, features=tuple(Feature(name, 0, 1e6) for name in ("crp", "age", "bmi", "pulse")))
+    rng = np.random.default_rng(2)
+    private = Privacy(
+        statistics_clip_norm=1, statistics_noise_multiplier=2, noise_multiplier=1, count_noise_multiplier=2
+    )
+    task = replace(TASK, schema=wide, privacy=private)
+    rows = [np.abs(rng.normal(60, 12, (200, 4))).astype(np.float32) for _ in "ab"]
+    outcome = answered(tmp_path, task, of_nodes(tmp_path, task, rows))
+    assert outcome.figures["on_floor"] == ["crp", "age", "bmi", "pulse"]
+    assert outcome.vectors["std"].min() > 0.3 * 5e5, "a spread that is none"
 
 
 def test_with_privacy_the_columns_are_named_and_exact_sums_are_refused(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import pytest
 from orchestrator.privacy.noise import SecureRandom
 from orchestrator.privacy.noisy_sum import statistics_sum
 from orchestrator.privacy.standardization import (
+    at_an_end,
     exact_mean_and_std,
     floor_warning,
     mean_and_std,
@@ -112,6 +113,14 @@ def test_columns_whose_spread_noise_hides_are_named() -> None:
     wide = Schema("table", "y", ("a", "b"), {"0": 0}, (Feature("age", 0, 1e6), *SCHEMA.features[1:]))
     assert on_floor(mean_and_std(moments(x, wide, records(x)).sum(axis=0), 400, wide)[1], wide) == ["age"]
     assert on_floor(mean_and_std(moments(x, SCHEMA, records(x)).sum(axis=0), 400, SCHEMA)[1], SCHEMA) == []
+    rare = np.array([0.98, 0.02]) @ [[-1, 1], [1, 1]]  # u and its square of a column of zeros and a few ones
+    for u, square, noise, named in (
+        (-1.0, 1.0, 0.0, True), (-0.35, 0.35, 0.0, True), (0.35, 0.36, 0.01, True), (-0.96, 0.93, 0.0, True),
+        (-0.9, 0.83, 0.0, False), (*rare, 0.0, False), (-0.4, 0.28, 0.0, False), (0.0, 0.04, 0.0, False), (0.1, 0.1, 0.05, False),
+    ):  # fmt: skip
+        one = Schema("table", "y", ("a", "b"), {"0": 0}, (Feature("age", 0, 100),))
+        mean, std = np.array([50 + 50 * u]), np.array([50 * np.sqrt(max(0, square - u * u))])
+        assert (at_an_end(mean, std, one, noise) == ["age"]) == named, (u, square)
     assert noise_of_std(40.0, 400) > 0.4
     warning = floor_warning([f"{i}\n{'x' * 99}" for i in range(3000)])
     assert warning.isprintable()
