@@ -139,8 +139,8 @@ class Device:
         pass
 
 
-class AllSentError(Exception):
-    """Ends the monitor."""
+class AllSentError(BaseException):
+    """Ends the monitor: from what is only an exception it begins again."""
 
 
 class ToListener:
