@@ -26,7 +26,7 @@ class AuditPages:
         {present, total, first, last, entries}: the lowest and highest number among `entries`, 0 without any.
         """
         earlier = earlier_files(self._path)
-        if not earlier and not self._path.is_file():
+        if not earlier and not self._path.exists():
             return {"present": False, "total": 0, "first": 0, "last": 0, "entries": []}
         begins = [_first_of(earlier[0]) - 1 if earlier else 0, *map(last_entry_of, earlier)]  # entries before each file
         files = {path: self._files.get(path) or _Lines(path) for path in (*earlier, self._path)}
