@@ -59,6 +59,7 @@ CONNECTS_A_SECOND = 50.0
 _ANSWER_BYTES = 64
 """What says that a request was heard is no longer than that, and always has room: a client gives up without it."""
 _LOOK_S = 1.0
+_HELD_UP_S = 5.0
 _CLOSE_S = 5.0
 
 
@@ -97,7 +98,7 @@ class Guard:
             await connection.admit()
             self._doorkeeper.asks(connection.peer)
             await self._in_turn()
-            self._named[connection.name] = connection
+            await self._take_over(connection)
             pump = asyncio.create_task(connection.pump())
             try:
                 await self._broker.external_connected(connection.reading, connection, "default")
@@ -113,10 +114,20 @@ class Guard:
             log.error("a connection ended with %s: %s", type(error).__name__, plain(error, 200))
         finally:
             connection.end()
+            connection.over.set()
             self._open.discard(connection)
             self.held -= connection.held
             if self._named.get(connection.name) is connection:
                 del self._named[connection.name]
+
+    async def _take_over(self, connection: "_Connection") -> None:
+        """Ends the connection of the same name first (section 3.1.4), which amqtt would keep, deaf, beside this one."""
+        before = self._named.get(connection.name)
+        self._named[connection.name] = connection
+        if before is not None:
+            before.end()
+            with suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(before.over.wait(), _CLOSE_S)
 
     def passed_on(self, name: str) -> None:
         """A message of the client of this name went to its receivers."""
@@ -130,10 +141,16 @@ class Guard:
         await asyncio.sleep(self._next_connect - now)
 
     async def _look(self) -> None:
+        looked_at = time.monotonic()
         while True:
             await asyncio.sleep(_LOOK_S)
+            now, before = time.monotonic(), looked_at
+            looked_at = now
+            if now - before > _HELD_UP_S:  # this process stood still: what came meanwhile was not read
+                for connection in self._open:
+                    connection.excuse(now - before)
+                continue
             self._doorkeeper.look(answers_end=False)
-            now = time.monotonic()
             for connection in list(self._open):
                 reason = connection.objection(now)
                 if reason:
@@ -243,6 +260,7 @@ class _Connection(WriterAdapter):
         self.took_at = time.monotonic()
         """When it last read or acknowledged something, or had nothing to."""
         self.name = ""
+        self.over = asyncio.Event()
 
     # From the client
 
@@ -354,6 +372,12 @@ class _Connection(WriterAdapter):
         if not self.held or unread < self._unread:
             self.took_at = time.monotonic()
         self._unread = unread
+
+    def excuse(self, seconds: float) -> None:
+        """For so long nobody could be heard."""
+        self._heard_at += seconds
+        self.took_at += seconds
+        self._began_at = None if self._began_at is None else self._began_at + seconds
 
     def objection(self, now: float) -> str:
         """Why this connection is to be ended."""

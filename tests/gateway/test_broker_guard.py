@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import os
+import signal
 import socket
 import struct
 import threading
@@ -15,7 +17,7 @@ from hypothesis import strategies as st
 pytest.importorskip("amqtt", reason="amqtt comes with the gateway, not on a node")
 
 from orchestrator.gateway import broker_guard, doorkeeper, embedded_broker
-from orchestrator.gateway.broker import free_port
+from orchestrator.gateway.broker import OwnBroker, free_port
 from orchestrator.gateway.mqtt_packets import PacketError, Publish, Subscribe, identifier, named, read_packet
 from orchestrator.wire.link import BrokerAddress, Connected, Disconnected, Link, Message
 
@@ -187,6 +189,34 @@ def test_a_client_without_a_name_gets_one(port: int) -> None:
         came += link.recv(4096)
     assert came.startswith(b"\x20\x02\x00\x00"), "CONNACK"
     link.close()
+
+
+def test_a_second_client_of_a_name_ends_the_first_whose_will_comes_before_what_the_second_says(port: int) -> None:
+    other = opened(port, "other", "t")
+    time.sleep(0.3)  # the subscription
+    will = text("t") + text("the first is gone")
+    first = dial(port, connect("same", flags=6, rest=will))
+    assert first.recv(4) == b"\x20\x02\x00\x00"
+    second = dial(port, connect("same"), publish("t", b"the second is here"))
+    assert until_end(first) == b""
+    assert heard(other, b"the second is here") == [b"the first is gone", b"the second is here"]
+    second.close()
+    other.close()
+
+
+def test_a_broker_that_stood_still_ends_nobody_for_it() -> None:
+    """Stopped for longer than a keep-alive allows, as a machine that slept."""
+    with OwnBroker("embedded") as broker:
+        link = dial(broker.address.port, connect("sleeper", keep_alive_s=4))
+        assert link.recv(4) == b"\x20\x02\x00\x00"
+        assert broker.pid is not None
+        os.kill(broker.pid, signal.SIGSTOP)
+        time.sleep(8)
+        os.kill(broker.pid, signal.SIGCONT)
+        time.sleep(1.5)  # it looks round once
+        link.sendall(b"\xc0\x00")
+        assert link.recv(2) == b"\xd0\x00"
+        link.close()
 
 
 def test_who_reads_nothing_is_ended_and_others_go_on(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
