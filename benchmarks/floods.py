@@ -103,6 +103,13 @@ class Victim:
             if since <= at < until and event["event"] in SAID
         ]
 
+    def goes_on(self, since: float) -> bool:
+        """Whether a round ends after `since`, however long the machine takes for it (two minutes at most)."""
+        deadline = time.monotonic() + 120
+        while not self.rounds(since, deadline) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        return self.rounds(since, deadline) > 0
+
     def close(self) -> None:
         self._closing.set()
         for process in [*self._nodes, self._process]:
@@ -141,14 +148,15 @@ def attack_broker(kind: str, name: str, seconds: float, params: int) -> Dict[str
             victim.wait_for("aggregated")
             time.sleep(1)
             calm = time.monotonic()
-            time.sleep(5)
+            time.sleep(min(5.0, seconds))
             began = time.monotonic()
             command = [sys.executable, __file__, "--send", name, "--host", victim.host, "--port", str(victim.port)]
             process = subprocess.Popen([*command, "--seconds", str(seconds)], stdout=subprocess.PIPE, text=True)
             told, _ = process.communicate(timeout=seconds + 120)
             over = time.monotonic()
-            time.sleep(5)
+            time.sleep(min(5.0, seconds))
             end = time.monotonic()
+            recovered = victim.goes_on(over)
             return {
                 "broker": kind,
                 "attack": name,
@@ -156,6 +164,7 @@ def attack_broker(kind: str, name: str, seconds: float, params: int) -> Dict[str
                 "rounds_per_s": victim.rounds(began, over) / (over - began),
                 "rounds_per_s_after": victim.rounds(over, end) / (end - over),
                 "said": victim.said(began, over),
+                "recovered": recovered,
                 "broker_mib": victim.peaks["broker"],
                 "gateway_mib": victim.peaks["gateway"],
                 "log_bytes": (Path(folder) / "victim.log").stat().st_size,

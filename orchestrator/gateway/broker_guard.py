@@ -15,6 +15,7 @@ from typing import Dict, Optional, Set, Tuple
 
 from amqtt.adapters import ReaderAdapter, WriterAdapter
 from amqtt.broker import Broker, BrokerContext
+from amqtt.mqtt.protocol.broker_handler import BrokerProtocolHandler
 from amqtt.plugins.base import BasePlugin
 from amqtt.session import Session
 
@@ -203,6 +204,15 @@ class RetainingBroker(Broker):
     ) -> None:
         if any(subscriber is session for subscriber, _ in self.subscriptions.get(subscription[0], ())):
             await super()._publish_retained_messages_for_subscription(subscription, session)
+
+
+class NoticingHandler(BrokerProtocolHandler):
+    """amqtt waits for ever for the end of a connection that ended while its handler started."""
+
+    async def start(self) -> None:
+        await super().start()
+        if self._reader_stopped.is_set():
+            await self.handle_connection_closed()
 
 
 class PassedOn(BasePlugin[BrokerContext]):

@@ -35,8 +35,11 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 async def serve(listening: socket.socket, stopped: asyncio.Event) -> None:
-    from orchestrator.gateway.broker_guard import MOST_UNDER_WAY, Guard, PassedOn, RetainingBroker
+    import amqtt.broker
 
+    from orchestrator.gateway.broker_guard import MOST_UNDER_WAY, Guard, NoticingHandler, PassedOn, RetainingBroker
+
+    amqtt.broker.BrokerProtocolHandler = NoticingHandler
     broker = RetainingBroker(configuration())
     broker.config.max_qos = 1  # what is sent at QoS 2 the guard lets nobody acknowledge
     broker._broadcast_queue = asyncio.Queue(MOST_UNDER_WAY)  # the version of amqtt is pinned

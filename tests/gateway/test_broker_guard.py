@@ -48,9 +48,19 @@ def subscribe(*filters: str, qos: int = 0) -> bytes:
     return packet(0x82, b"\x00\x01" + b"".join(text(f) + bytes([qos]) for f in filters))
 
 
+GUARDS: List[broker_guard.Guard] = []
+
+
 @pytest.fixture
-def port() -> Iterator[int]:
+def port(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
     """A guarded broker in this process, so that a test can set its limits first."""
+
+    class Known(broker_guard.Guard):
+        def __init__(self, broker: Any) -> None:
+            super().__init__(broker)
+            GUARDS.append(self)
+
+    monkeypatch.setattr(broker_guard, "Guard", Known)
     loop, stopped, number = asyncio.new_event_loop(), asyncio.Event(), free_port()
     listening = embedded_broker.listen("127.0.0.1", number)
     thread = threading.Thread(target=loop.run_until_complete, args=(embedded_broker.serve(listening, stopped),))
@@ -157,6 +167,12 @@ def test_what_is_no_mqtt_costs_its_sender_the_connection_and_nobody_else(port: i
         assert until_end(dial(port, wrong, connect("later"))) == b"", what
     other.publish("t", b"still here")
     assert heard(other, b"still here") == [b"still here"]
+    for _ in range(30):  # ended while they begin, under one name
+        until_end(dial(port, connect("again"), b"\x00\x00"))
+    deadline = time.monotonic() + 120
+    while len(GUARDS[-1]._open) > 1 or len(GUARDS[-1]._broker.sessions) > 1:
+        assert time.monotonic() < deadline, "nothing is left of a connection that ended"
+        time.sleep(0.05)
     other.close()
 
 
