@@ -4,7 +4,7 @@ import hashlib
 import os
 import sqlite3
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Sequence, Tuple
+from typing import Any, Callable, Dict, List, Mapping, Sequence, Tuple
 from urllib.parse import quote
 
 from orchestrator.errors import DamagedError, EdgewardError
@@ -37,29 +37,34 @@ def advised(error: sqlite3.Error) -> str:
     return f"{error}{': ' if advice else ''}{''.join(advice[:1])}"
 
 
+def _named(path: str, call: Callable[..., Any], *arguments: Any) -> Any:
+    """What the call gives; StoreError, which names the file, where SQLite objects."""
+    try:
+        return call(*arguments)
+    except sqlite3.Error as error:
+        # Subclasses other than these two are bugs, or what a caller asks for (a row that is there already).
+        if type(error) not in (sqlite3.DatabaseError, sqlite3.OperationalError):
+            raise
+        raise StoreError(f"{path}: {advised(error)}") from error
+
+
 class _Cursor(sqlite3.Cursor):
     path = ""
 
     def execute(self, query: str, values: Any = ()) -> "_Cursor":
-        return self._named(super().execute, query, values)
+        return _named(self.path, super().execute, query, values)
+
+    def executemany(self, query: str, values: Any) -> "_Cursor":
+        return _named(self.path, super().executemany, query, values)
 
     def fetchall(self) -> List[Any]:
-        return self._named(super().fetchall)
+        return _named(self.path, super().fetchall)
 
     def fetchone(self) -> Any:
-        return self._named(super().fetchone)
+        return _named(self.path, super().fetchone)
 
     def __next__(self) -> Any:
-        return self._named(super().__next__)
-
-    def _named(self, call: Any, *arguments: Any) -> Any:
-        try:
-            return call(*arguments)
-        except sqlite3.Error as error:
-            # Subclasses other than these two are bugs, or what a caller asks for (a row that is there already).
-            if type(error) not in (sqlite3.DatabaseError, sqlite3.OperationalError):
-                raise
-            raise StoreError(f"{self.path}: {advised(error)}") from error
+        return _named(self.path, super().__next__)
 
 
 class _Connection(sqlite3.Connection):
@@ -75,6 +80,14 @@ class _Connection(sqlite3.Connection):
     def execute(self, query: str, values: Any = ()) -> sqlite3.Cursor:
         cursor: sqlite3.Cursor = self.cursor().execute(query, values)
         return cursor
+
+    def executemany(self, query: str, values: Any) -> sqlite3.Cursor:
+        cursor: sqlite3.Cursor = self.cursor().executemany(query, values)
+        return cursor
+
+    def __exit__(self, *error: Any) -> Any:
+        """Commits, or takes back what was begun."""
+        return _named(self.path, super().__exit__, *error)
 
 
 def open_database(path: Path, schema: str, owner: str) -> sqlite3.Connection:

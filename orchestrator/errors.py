@@ -1,5 +1,47 @@
 """Errors a user can act on. Everything else is a bug and keeps its traceback."""
 
+import errno
+from contextlib import contextmanager
+from typing import Any, Iterator
+
+ON_DISKS = {
+    errno.ENOSPC: "make room on that disk, then give the same command again",
+    errno.EDQUOT: "this user may write no more there: make room, then give the same command again",
+    errno.EIO: "look at the disk (dmesg, smartctl), then give the same command again",
+    errno.EROFS: "that disk can only be read: mount it for writing, then give the same command again",
+    errno.EFBIG: "no file may be so large there",
+    errno.EMFILE: "this process may open no more files: raise its limit (ulimit -n), then give the same command again",
+}
+"""What a person does about it."""
+
+
+def advised(error: OSError) -> str:
+    """The error in words, and what to do about it."""
+    advice = ON_DISKS.get(error.errno or 0, "")
+    return f"{error.strerror or error}{': ' if advice else ''}{advice}"
+
+
+@contextmanager
+def writing(path: Any) -> Iterator[None]:
+    """Names the file in an OSError that does not: one of a write or a sync that failed."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            error.filename = str(path)
+        raise
+
+
+def why_not_listening(error: OSError) -> str:
+    """What a person reads of a port that cannot be listened on."""
+    if error.errno == errno.EADDRINUSE:
+        return "another program listens there: end that one, or choose another port"
+    if error.errno == errno.EADDRNOTAVAIL:
+        return "that is no address of this machine"
+    if error.errno == errno.EACCES:
+        return "this user may not listen there: choose a port from 1024 on"
+    return error.strerror or str(error)
+
 
 class EdgewardError(Exception):
     """The command could not do what was asked. The message says what, where and how to fix it.

@@ -3,6 +3,7 @@
 import errno
 import itertools
 import logging
+import resource
 import socket
 import ssl
 import sys
@@ -22,7 +23,9 @@ _NO_DESCRIPTORS_S = 0.1
 
 
 class BoundedServer(ThreadingHTTPServer):
-    """A thread for each connection, of which there are MOST_CONNECTIONS: the oldest makes room for one more.
+    """A thread for each connection, of which there are MOST_CONNECTIONS, or fewer where the process may open few files.
+
+    The oldest makes room for one more.
 
     `log` gets a line for a request that could not be answered; a client that goes away, or speaks something else, is no news.
     """
@@ -33,6 +36,7 @@ class BoundedServer(ThreadingHTTPServer):
     def __init__(self, address: Tuple[str, int], handler: Any, log: logging.Logger) -> None:
         self.log = log
         self._open: Dict[int, Tuple[float, socket.socket]] = {}  # by a number of their own, the oldest first
+        self._most = min(MOST_CONNECTIONS, max(8, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4))
         self._numbers = itertools.count()
         self._lock = threading.Lock()
         if ":" in address[0]:
@@ -44,7 +48,7 @@ class BoundedServer(ThreadingHTTPServer):
         with self._lock:
             number = next(self._numbers)
             self._open[number] = time.monotonic(), connection
-            if len(self._open) > MOST_CONNECTIONS:
+            if len(self._open) > self._most:
                 self._end(next(iter(self._open)))
             return number
 

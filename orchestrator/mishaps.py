@@ -1,6 +1,5 @@
 """What is said of an exception nobody expected: one line with what went wrong, where, and what to do about it."""
 
-import errno
 import logging
 import os
 import sys
@@ -9,10 +8,7 @@ import traceback
 from pathlib import Path
 from typing import Any, Optional
 
-from orchestrator.errors import EdgewardError
-
-_OF_DISKS = (errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
-"""What goes wrong while writing, where the error does not say which file it was."""
+from orchestrator.errors import ON_DISKS, EdgewardError, advised
 
 
 def failure_of_machine(error: BaseException) -> Optional[str]:
@@ -21,9 +17,9 @@ def failure_of_machine(error: BaseException) -> Optional[str]:
         if isinstance(error, FileExistsError) and os.path.isfile(error.filename):
             return f"{error.filename}: a file; a folder is needed there"
         names = [str(name) for name in (error.filename, error.filename2) if name is not None]
-        return f"{' and '.join(names)}: {error.strerror}"
-    if isinstance(error, OSError) and error.errno in _OF_DISKS:
-        return f"{error.strerror}"
+        return f"{' and '.join(names)}: {advised(error)}"
+    if isinstance(error, OSError) and error.errno in ON_DISKS:  # while writing, where nobody knows which file it was
+        return advised(error)
     sqlite3 = sys.modules.get("sqlite3")  # a command that has no store need not load it for this
     if sqlite3 is not None and type(error) in (sqlite3.DatabaseError, sqlite3.OperationalError):
         return f"a store cannot be used: {error}"

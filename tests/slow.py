@@ -11,6 +11,7 @@ SLOW = (
     "audit",
     "e2e",
     "examples",
+    "faults",
     "firmware",
     "hostile_gateway",
     "gateway/web",

@@ -16,7 +16,8 @@ def test_a_sentence_says_what_can_be_done_or_where_it_was(tmp_path: Path) -> Non
     with pytest.raises(OSError, match="No such file") as missing:
         (tmp_path / "none" / "x").read_text()
     assert sentence(missing.value) == f"{tmp_path}/none/x: No such file or directory"
-    assert sentence(OSError(28, "No space left on device")) == "No space left on device"
+    advice = "No space left on device: make room on that disk, then give the same command again"
+    assert sentence(OSError(28, "No space left on device")) == advice
     assert sentence(sqlite3.OperationalError("disk I/O error")) == "a store cannot be used: disk I/O error"
     with pytest.raises(IndexError) as fault:
         [].pop()

@@ -12,7 +12,7 @@ import threading
 from typing import Any, Dict, Sequence, Tuple
 
 from orchestrator.boards.monitor import PortStatus
-from orchestrator.errors import UsageError
+from orchestrator.errors import UsageError, why_not_listening
 from orchestrator.exposition import CONTENT_TYPE, Page
 from orchestrator.http_server import BoundedServer, Handler
 
@@ -41,7 +41,7 @@ class PrometheusEndpoint:
         try:
             self._server = BoundedServer(address, handler, log)
         except OSError as error:
-            raise UsageError(f"--prometheus {address[0]}:{address[1]}: {error.strerror or error}") from error
+            raise UsageError(f"--prometheus {address[0]}:{address[1]}: {why_not_listening(error)}") from error
         self.url = f"http://{address[0]}:{self._server.server_address[1]}/metrics"
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.1}, daemon=True)
 

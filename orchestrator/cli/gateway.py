@@ -1,6 +1,7 @@
 """`edgeward gateway run`: the orchestrator of one federation, in the foreground."""
 
 import argparse
+import contextlib
 import os
 from pathlib import Path
 
@@ -130,6 +131,7 @@ def _run(arguments: argparse.Namespace) -> int:
 def _dashboard(arguments: argparse.Namespace) -> int:
     import sys
 
+    from orchestrator.cli.stopping import Stopped, stop_on_sigterm
     from orchestrator.errors import UsageError
     from orchestrator.gateway.web.child import listen, url_of
     from orchestrator.gateway.web.server import serve
@@ -147,7 +149,8 @@ def _dashboard(arguments: argparse.Namespace) -> int:
     broker = BrokerAddress.parse(arguments.broker, arguments.ca_file) if arguments.broker else None
     listening = listen(settings)
     print(f"dashboard at {url_of(settings, listening)}", flush=True)
-    serve(arguments.out, settings, listening, arguments.federation, broker)
+    with contextlib.suppress(Stopped), stop_on_sigterm():
+        serve(arguments.out, settings, listening, arguments.federation, broker)
     return 0
 
 

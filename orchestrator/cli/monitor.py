@@ -67,6 +67,7 @@ def run(args: argparse.Namespace) -> int:
 
     from orchestrator.boards.monitor import Monitor
     from orchestrator.boards.prometheus import PrometheusEndpoint, parse_address
+    from orchestrator.cli.stopping import Stopped, stop_on_sigterm
     from orchestrator.errors import UsageError
     from orchestrator.mishaps import catch_in_threads
 
@@ -89,10 +90,10 @@ def run(args: argparse.Namespace) -> int:
             endpoint = stack.enter_context(PrometheusEndpoint(parse_address(args.prometheus), monitor.status))
             print(f"metrics at {endpoint.url}", file=sys.stderr, flush=True)
         try:
-            with monitor:
+            with stop_on_sigterm(), monitor:
                 _watch(monitor, args.seconds, exporters, show=not args.json)
-        except KeyboardInterrupt:
-            pass  # the way to end watching; the summary follows
+        except (KeyboardInterrupt, Stopped):
+            pass  # the ways to end watching; the summary follows
         if monitor.failure is not None:
             raise monitor.failure
     _summarize(monitor, exporters, args.json)

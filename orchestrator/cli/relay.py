@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+from orchestrator.cli import logs
 from orchestrator.cli.arguments import file_name, host, port, seconds
 
 
@@ -42,6 +43,7 @@ def register(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> No
         help="give up after so long (default: wait for the broker)",
     )
     relay.add_argument("--json", action="store_true", help="one JSON object a line: progress of the region")
+    logs.add_options(relay)
     relay.set_defaults(run=_run)
 
 
@@ -55,6 +57,7 @@ def _run(arguments: argparse.Namespace) -> int:
     from orchestrator.wire.link import BrokerAddress
     from orchestrator.wire.task import Rounds
 
+    logs.configure(arguments)
     above = None if arguments.upstream_identity is None else NodeIdentity(arguments.upstream_identity)
     name = arguments.name if above is None else above.name
     url = arguments.upstream or (above.broker if above is not None else None)

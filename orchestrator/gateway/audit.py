@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterable, List, Tuple
 
-from orchestrator.errors import EdgewardError
+from orchestrator.errors import EdgewardError, advised
 from orchestrator.gateway import audit_files
 from orchestrator.gateway.audit_files import (
     EARLIER,
@@ -81,14 +81,15 @@ class AuditLog:
             self._append(event, fields)
             if outside:
                 self._db.execute("COMMIT")
-        except (OSError, sqlite3.Error) as error:
+        except (OSError, sqlite3.Error, EdgewardError) as error:
             if outside and self._db.in_transaction:
                 self._db.execute("ROLLBACK")
-            raise EdgewardError(f"{self.path}: the audit log cannot be written, so nothing goes on: {error}") from error
-        except EdgewardError:
-            if outside and self._db.in_transaction:
-                self._db.execute("ROLLBACK")
-            raise
+            if isinstance(error, EdgewardError):  # a StoreError is both, and names its file
+                raise
+            reason = advised(error) if isinstance(error, OSError) else str(error)
+            raise EdgewardError(
+                f"{self.path}: the audit log cannot be written, so nothing goes on: {reason}"
+            ) from error
 
     def note_refusal(self, event: str, **fields: Any) -> None:
         """Records what a stranger asked for, at most REFUSALS_AN_HOUR however many processes and threads refuse.
@@ -115,8 +116,9 @@ class AuditLog:
         data = _line({"n": count + 1, "at": round(time.time(), 3), "event": event, **fields, "before": before})
         handle = os.open(str(self.path), os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
         try:
-            if os.write(handle, data) != len(data):
-                raise OSError(f"only part of a line of {len(data)} bytes was written")
+            left = memoryview(data)
+            while left:  # of a disk that becomes full the second try says so
+                left = left[os.write(handle, left) :]
             os.fsync(handle)
         finally:
             os.close(handle)

@@ -19,9 +19,10 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Dict, List, Optional, Set
 
-from orchestrator.errors import BrokerError
+from orchestrator.errors import BrokerError, writing
 from orchestrator.gateway import leftover
 from orchestrator.wire.link import BrokerAddress
+from orchestrator.wire.process import ends_with
 
 if TYPE_CHECKING:
     from orchestrator.gateway.authority import Authority
@@ -86,7 +87,7 @@ class OwnBroker:
                 stdin=subprocess.DEVNULL,
                 stdout=log_file,
                 stderr=log_file,
-                preexec_fn=leftover.ends_with(os.getpid()),
+                preexec_fn=ends_with(os.getpid()),
                 **self._user(),
             )
         if self._noted is not None:
@@ -118,10 +119,11 @@ class OwnBroker:
         from orchestrator.gateway.mosquitto import LIMITS, MOST_CONNECTIONS
 
         config = Path(self._folder.name) / "mosquitto.conf"
-        config.write_text(
-            f"listener {port} {host}\nmax_connections {MOST_CONNECTIONS}\nallow_anonymous true\n"
-            f"{LIMITS}set_tcp_nodelay true\n"
-        )
+        with writing(config):
+            config.write_text(
+                f"listener {port} {host}\nmax_connections {MOST_CONNECTIONS}\nallow_anonymous true\n"
+                f"{LIMITS}set_tcp_nodelay true\n"
+            )
         if self._user():
             Path(self._folder.name).chmod(0o755)  # there is nothing else in it
             config.chmod(0o644)

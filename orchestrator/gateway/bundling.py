@@ -13,7 +13,6 @@ import numpy as np
 from model_export.client import run_worker
 from model_export.errors import ExportError
 from orchestrator.errors import EdgewardError
-from orchestrator.gateway import leftover
 from orchestrator.gateway.authority import Authority
 from orchestrator.gateway.calibration import Calibration, quantization_rows
 from orchestrator.gateway.course import Progress
@@ -21,6 +20,7 @@ from orchestrator.gateway.evaluation import EvaluationSet, probabilities_of, sco
 from orchestrator.gateway.run import Trained
 from orchestrator.privacy.standardization import standardize
 from orchestrator.privacy.statement_page import markdown
+from orchestrator.wire.process import ends_with
 from orchestrator.wire.schema import Feature, Schema
 from orchestrator.wire.task import Task, plain_data
 
@@ -32,7 +32,7 @@ def export(verb: str, spec: Dict[str, Any], out: Path, progress: Progress) -> Di
     """Asks the exporter's process; its files are in `out`, its lines go to `progress`. Raises EdgewardError."""
     try:
         # A worker that outlived a killed gateway would write into the same folder as the next one's.
-        first = leftover.ends_with(os.getpid())
+        first = ends_with(os.getpid())
         return run_worker(verb, spec, out, lambda line: progress({"event": "export", "message": line}), first)
     except ExportError as error:
         raise EdgewardError(str(error)) from error

@@ -17,8 +17,19 @@ ANSWER_S = 120.0
 """How long an answer may take, or a part of one that goes on: who reads nothing of it is ended then."""
 BACKLOG = 64
 """Connections accepted at a time: asyncio takes so many before it looks at anything else."""
+_OURS = 32
+"""Descriptors of the process itself: store, broker, log, sockets of the event loop."""
 
 Peer = Tuple[Any, ...]
+
+
+def places(most: int = MOST_CONNECTIONS) -> Tuple[int, int]:
+    """(connections held, connections accepted at a time) that the limit of descriptors leaves room for.
+
+    Ended ones are closed only after all that were accepted at a time.
+    """
+    room = resource.getrlimit(resource.RLIMIT_NOFILE)[0] - _OURS
+    return min(most, max(8, room // 2)), min(BACKLOG, max(4, room // 4))
 
 
 class Doorkeeper:
@@ -26,7 +37,7 @@ class Doorkeeper:
 
     def __init__(self, now: Callable[[], float] = time.monotonic, most: int = MOST_CONNECTIONS) -> None:
         self._now = now
-        self._most = min(most, max(16, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2))
+        self._most = places(most)[0]
         self._open: Dict[Peer, Tuple[float, socket.socket]] = {}  # since when it is silent; the longest first
         self._asking: Dict[Peer, Tuple[float, socket.socket]] = {}  # since when it is answered
         self.refused = 0

@@ -22,7 +22,7 @@ from typing import Any, Dict, Optional, Tuple
 
 import numpy as np
 
-from orchestrator.errors import EdgewardError, UsageError
+from orchestrator.errors import EdgewardError, UsageError, writing
 from orchestrator.gateway.audit import AUDIT_FILE
 from orchestrator.gateway.authority import Authority
 from orchestrator.gateway.broker import KINDS, OwnBroker
@@ -288,5 +288,6 @@ def stated(report: Dict[str, Any], task: Task) -> Dict[str, Any]:
 def write_json(path: Path, data: Dict[str, Any]) -> None:
     """Atomically: a reader sees the old file or the new one."""
     temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(data, indent=2) + "\n", encoding="utf-8")
+    with writing(path):
+        temporary.write_text(json.dumps(data, indent=2) + "\n", encoding="utf-8")
     os.replace(temporary, path)

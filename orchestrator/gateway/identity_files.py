@@ -9,7 +9,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from orchestrator.errors import IdentityError, UsageError
+from orchestrator.errors import IdentityError, UsageError, writing
 from orchestrator.wire import pki
 from orchestrator.wire.bounds import host_name
 
@@ -46,7 +46,8 @@ def write_settings(folder: Path, federation: str, hosts: Sequence[str]) -> None:
 
 def replace_file(path: Path, content: bytes) -> None:
     temporary = path.with_name(f"{path.name}.tmp")
-    temporary.write_bytes(content)
+    with writing(path):
+        temporary.write_bytes(content)
     os.replace(str(temporary), str(path))
 
 

@@ -3,36 +3,22 @@
 A process is known by its number, when it began and in which boot of the machine, so that no other one is ever taken for it.
 """
 
-import ctypes
 import json
 import os
 import signal
-import sys
 import time
 from pathlib import Path
-from typing import Callable, Optional
+from typing import Optional
+
+from orchestrator.errors import writing
 
 _END_S = 5.0
 
 
-def ends_with(parent: int) -> Callable[[], None]:
-    """What a child of the process `parent` does first: asks Linux for SIGKILL when that one goes (PR_SET_PDEATHSIG = 1).
-
-    Linux means the thread that started it, and forgets it where the child changes its user afterwards.
-    """
-
-    def ask() -> None:
-        if sys.platform == "linux":
-            ctypes.CDLL(None).prctl(1, signal.SIGKILL)
-            if os.getppid() != parent:  # it was gone before we asked
-                os.kill(os.getpid(), signal.SIGKILL)
-
-    return ask
-
-
 def note(path: Path, pid: int) -> None:
     """Leaves word of a child for the next process that works on this folder."""
-    path.write_text(json.dumps({"pid": pid, "process": _process(pid)}), encoding="utf-8")
+    with writing(path):
+        path.write_text(json.dumps({"pid": pid, "process": _process(pid)}), encoding="utf-8")
     path.chmod(0o600)
 
 

@@ -4,6 +4,7 @@ import getpass
 from pathlib import Path
 from typing import Iterable, List
 
+from orchestrator.errors import writing
 from orchestrator.gateway.authority import GATEWAY_NAME, Authority
 from orchestrator.gateway.identity_files import replace_file
 from orchestrator.wire.frames import CHUNK_BYTES
@@ -33,8 +34,7 @@ def write_configuration(authority: Authority, port: int, host: str = "0.0.0.0", 
     folder = authority.folder.resolve()
     write_access_list(authority, outside)
     path = folder / CONFIG_FILE
-    path.write_text(
-        f"""# Written by `edgeward gateway broker-config`; changes are lost when it is written again.
+    text = f"""# Written by `edgeward gateway broker-config`; changes are lost when it is written again.
 # The broker must run as the owner of these files (it drops root's rights otherwise):
 user {getpass.getuser()}
 listener {port} {host}
@@ -50,9 +50,9 @@ use_identity_as_username true
 tls_version tlsv1.2
 acl_file {folder}/{ACL_FILE}
 {LIMITS}set_tcp_nodelay true
-""",
-        encoding="utf-8",
-    )
+"""
+    with writing(path):
+        path.write_text(text, encoding="utf-8")
     return path
 
 

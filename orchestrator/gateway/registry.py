@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Dict, List, NamedTuple
 
 from model_export.manifest import FILES, FLOAT_FILES, MANIFEST, PRIVACY_PAGE, SIGNATURE
-from orchestrator.errors import EdgewardError, UsageError
+from orchestrator.errors import EdgewardError, UsageError, writing
 from orchestrator.gateway.history import History, RoundView
 from orchestrator.privacy.participation import WITHHELD
 from orchestrator.wire.bounds import near
@@ -195,8 +195,9 @@ def read_object(path: Path) -> Dict[str, Any]:
 
 def _write(path: Path, content: Dict[str, Any]) -> None:
     temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    _sync(temporary)
+    with writing(path):
+        temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        _sync(temporary)
     os.replace(temporary, path)
 
 

@@ -8,6 +8,7 @@ import importlib.util
 import itertools
 import json
 import math
+import os
 import subprocess
 import sys
 from collections import Counter
@@ -18,6 +19,7 @@ from orchestrator.errors import PrivacyError
 from orchestrator.node.ledger import OLD_SIDES, Reservation
 from orchestrator.privacy.charges import Charge, epsilon_at
 from orchestrator.privacy.closeness import Correction, correction
+from orchestrator.wire.process import ends_with
 
 INSTALL = (
     "pip install dp-accounting"
@@ -58,7 +60,12 @@ def epsilons_apart(sets: Iterable[Sequence[Reservation]], delta: float) -> List[
     question = json.dumps({"cases": cases, "delta": delta})
     try:
         done = subprocess.run(
-            [sys.executable, "-m", __name__], input=question, capture_output=True, text=True, timeout=LIMIT_S
+            [sys.executable, "-m", __name__],
+            input=question,
+            capture_output=True,
+            text=True,
+            timeout=LIMIT_S,
+            preexec_fn=ends_with(os.getpid()),
         )
     except subprocess.TimeoutExpired:
         raise PrivacyError(f"counting epsilon took longer than {LIMIT_S:g} s: the declaration is too large") from None

@@ -16,8 +16,10 @@ from typing import Any, Dict, Optional, Tuple
 
 import numpy as np
 
+from orchestrator.database import StoreError
 from orchestrator.errors import (
     BrokerError,
+    DamagedError,
     EdgewardError,
     LedgerError,
     PrivacyError,
@@ -518,6 +520,10 @@ class NodeAgent:
         self._at.answers.clear()
 
     def _abstain(self, header: Dict[str, Any], reason: EdgewardError) -> None:
+        if isinstance(reason, (StoreError, DamagedError)):
+            # Of this machine, and not of the attempt: the next one would be as short. The deadline is what gives it time.
+            self._refuse("a step", reason)
+            return
         log.warning("round %s, attempt %s: abstained: %s", header.get("round"), header.get("attempt"), reason)
         about = {name: header.get(name) for name in ("run", "round", "attempt")}
         self._send(encode_body({"kind": "abstain", **about, "code": reason.code}))

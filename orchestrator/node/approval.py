@@ -13,7 +13,7 @@ import unicodedata
 from pathlib import Path
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
-from orchestrator.errors import UsageError
+from orchestrator.errors import UsageError, writing
 from orchestrator.node.ledger import Ledger
 from orchestrator.node.policy import own_noise
 from orchestrator.privacy.releases import noise_multipliers
@@ -240,7 +240,7 @@ def _seen(task: Task) -> str:
 
 def _write(path: Path, content: bytes) -> None:
     new = path.with_name(f"{path.name}.{os.getpid()}")
-    with new.open("wb") as file:
+    with writing(path), new.open("wb") as file:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from orchestrator.errors import WireError
+from orchestrator.errors import WireError, writing
 from orchestrator.node.store import NodeStore
 from orchestrator.wire.plain import file_name
 from orchestrator.wire.task import Task, task_to_dict
@@ -42,7 +42,7 @@ def write_personal(
     descriptor = os.open(
         str(temporary), os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600
     )  # it was trained on private records alone
-    with os.fdopen(descriptor, "wb") as stream:
+    with writing(path), os.fdopen(descriptor, "wb") as stream:
         np.savez(
             stream,
             weights=weights.astype(np.float32),

@@ -4,12 +4,16 @@
 """
 
 import json
+import os
 import subprocess
 import sys
-from typing import Any, Dict, Optional, Tuple
+from typing import Any, Dict, List, Optional, Tuple
 
 from orchestrator.errors import PrivacyError
+from orchestrator.wire.process import ends_with
 from orchestrator.wire.task import Task, task_from_dict, task_to_dict
+
+_running: "List[subprocess.Popen[str]]" = []
 
 
 def plan_apart(task: Task) -> Tuple[Task, Optional[float]]:
@@ -38,13 +42,35 @@ def curve_apart(task: Task, records: Dict[str, int], run: int = 1) -> Dict[str, 
 
 
 def _ask(question: Dict[str, Any]) -> Dict[str, Any]:
-    done = subprocess.run([sys.executable, "-m", __name__], input=json.dumps(question), capture_output=True, text=True)
-    if done.returncode != 0:
-        raise PrivacyError(f"the accountant failed: {(done.stderr.strip().splitlines() or ['no word'])[-1]}")
-    answer: Dict[str, Any] = json.loads(done.stdout)
+    process = subprocess.Popen(
+        [sys.executable, "-m", __name__],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=ends_with(os.getpid()),
+    )
+    _running.append(process)
+    try:
+        said, complaint = process.communicate(json.dumps(question))
+    except BaseException:  # whoever asked is asked to stop: nobody waits for the answer
+        process.kill()
+        process.wait()
+        raise
+    finally:
+        _running.remove(process)
+    if process.returncode != 0:
+        raise PrivacyError(f"the accountant failed: {(complaint.strip().splitlines() or ['no word'])[-1]}")
+    answer: Dict[str, Any] = json.loads(said)
     if "error" in answer:
         raise PrivacyError(answer["error"])
     return answer
+
+
+def end() -> None:
+    """Ends the accountants at work, of whatever thread: a process that stops does not wait for them."""
+    for process in list(_running):
+        process.kill()
 
 
 def _answer(question: Dict[str, Any]) -> Dict[str, Any]:

@@ -368,7 +368,7 @@ class Link:
 
     def _on_disconnect(self, client: Any, userdata: Any, flags: Any, reason: Any, properties: Any) -> None:
         if not self._closing:
-            self.events.put(Disconnected(str(reason)))
+            self.events.put(Disconnected(_in_words(reason)))
 
     def _on_publish(self, client: Any, userdata: Any, mid: Any, reason: Any, properties: Any) -> None:
         with self._window_lock:
@@ -379,6 +379,11 @@ class Link:
 
     def _on_message(self, client: Any, userdata: Any, message: Any) -> None:
         self.events.put(Message(message.topic, message.payload))
+
+
+def _in_words(reason: Any) -> str:
+    """paho has no name for a connection that simply ended."""
+    return "the connection ended" if str(reason) == "Unspecified error" else str(reason)
 
 
 def _tls_context(address: BrokerAddress) -> ssl.SSLContext:

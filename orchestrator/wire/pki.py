@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.x509.oid import NameOID
 
-from orchestrator.errors import IdentityError
+from orchestrator.errors import IdentityError, writing
 
 CA_FILE = "ca.crt"
 SIGNING_PUBLIC_FILE = "signing.pub"
@@ -113,7 +113,7 @@ def create_file(path: Path, data: bytes, private: bool = False) -> None:
         ) from None
     except OSError as error:
         raise IdentityError(f"{path}: {error.strerror}") from error
-    with os.fdopen(handle, "wb") as file:
+    with writing(path), os.fdopen(handle, "wb") as file:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())

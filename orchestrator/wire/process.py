@@ -1,9 +1,12 @@
-"""What a process says about itself: peak memory, and whether a library it must not have is loaded; and what it gives back."""
+"""What a process says about itself (peak memory, whether a library it must not have is loaded), gives back, and ends with."""
 
 import ctypes
 import gc
+import os
+import signal
 import sys
 from pathlib import Path
+from typing import Callable
 
 
 def peak_memory_mib(pid: str = "self") -> float:
@@ -71,3 +74,18 @@ def _count_peak_from_now() -> None:
 
 def has_tensorflow() -> bool:
     return "tensorflow" in sys.modules
+
+
+def ends_with(parent: int) -> Callable[[], None]:
+    """What a child of the process `parent` does first: asks Linux for SIGKILL when that one goes (PR_SET_PDEATHSIG = 1).
+
+    Linux means the thread that started it, and forgets it where the child changes its user afterwards.
+    """
+
+    def ask() -> None:
+        if sys.platform == "linux":
+            ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+            if os.getppid() != parent:  # it was gone before we asked
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    return ask

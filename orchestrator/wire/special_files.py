@@ -3,8 +3,8 @@
 import os
 import stat
 
-_GIVEN_OPEN = ("/dev/fd/", "/dev/stdin", "/dev/stdout", "/dev/stderr", "/proc/self/fd/", "/dev/null")
-"""What a shell hands over (`<(command)`), which somebody writes to and closes or reads; and what is empty."""
+_GIVEN_OPEN = ("/dev/fd/", "/dev/stdin", "/proc/self/fd/", "/dev/null")
+"""What a shell hands over (`<(command)`), which somebody writes to and closes; and what is empty."""
 
 NO_FILE = "a pipe, a socket or a device, which may never end; name a file"
 

@@ -20,10 +20,10 @@ from orchestrator.gateway.settings import Config, GatewaySettings
 GATEWAY = """
 import sys, time
 from pathlib import Path
-from orchestrator.gateway import leftover
+from orchestrator.gateway import broker
 from orchestrator.gateway.broker import OwnBroker
 if sys.argv[4] == "outlives":
-    leftover.ends_with = lambda parent: lambda: None
+    broker.ends_with = lambda parent: lambda: None
 OwnBroker(sys.argv[1], port=int(sys.argv[2]), state=Path(sys.argv[3])).start()
 print("up", flush=True)
 time.sleep(600)

@@ -302,11 +302,7 @@ def test_predictions_do_not_go_where_they_do_not_belong(
     pipe, astray = tmp_path / "pipe", tmp_path / "astray"
     os.mkfifo(pipe)  # as /dev/null, it would be replaced by a file
     astray.symlink_to(tmp_path / "gone")
-    words = ["predict", str(known_table.bundle), "--data", str(data), "--out"]
-    for out in (data, known_table.bundle / "predictions.csv", tmp_path, astray):
-        assert main([*words, str(out)]) == 2
+    for out in (data, known_table.bundle / "predictions.csv", tmp_path, pipe, astray):
+        assert main(["predict", str(known_table.bundle), "--data", str(data), "--out", str(out)]) == 2
         assert f"--out {out}" in capsys.readouterr().err
-    with pytest.raises(SystemExit, match="2"):  # by the parser, as every argument that is a pipe
-        main([*words, str(pipe)])
-    assert f"argument --out: {pipe}: a pipe" in capsys.readouterr().err
     assert pipe.is_fifo()

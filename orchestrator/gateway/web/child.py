@@ -11,7 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Dict, Optional
 
-from orchestrator.errors import UsageError
+from orchestrator.errors import UsageError, why_not_listening
 from orchestrator.gateway.web.password import Login
 from orchestrator.gateway.web.settings import WebSettings
 from orchestrator.mishaps import sentence
@@ -35,7 +35,7 @@ def listen(settings: WebSettings) -> socket.socket:
         listening.listen(128)
     except OSError as error:
         listening.close()
-        raise UsageError(f"dashboard {settings.host}:{settings.port}: {error.strerror or error}") from error
+        raise UsageError(f"dashboard {settings.host}:{settings.port}: {why_not_listening(error)}") from error
     return listening
 
 

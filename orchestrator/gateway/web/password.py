@@ -13,7 +13,7 @@ import threading
 from pathlib import Path
 from typing import Any, Dict, Optional, Tuple
 
-from orchestrator.errors import EdgewardError, UsageError
+from orchestrator.errors import EdgewardError, UsageError, writing
 from orchestrator.wire.plain import plain
 
 FILE_NAME = "dashboard-login.json"
@@ -119,7 +119,7 @@ class Login:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         temporary = self._path.with_suffix(f".{secrets.token_hex(4)}")
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        with writing(self._path), os.fdopen(descriptor, "w", encoding="utf-8") as file:
             json.dump(data, file)
         os.replace(temporary, self._path)
 

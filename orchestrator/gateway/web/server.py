@@ -13,7 +13,7 @@ from typing import Any, Dict, Optional
 
 import uvicorn
 
-from orchestrator.gateway.doorkeeper import BACKLOG, Doorkeeper, GuardedSocket
+from orchestrator.gateway.doorkeeper import Doorkeeper, GuardedSocket, places
 from orchestrator.gateway.web.app import Dashboard
 from orchestrator.gateway.web.listener import Listener
 from orchestrator.gateway.web.model import DashboardModel
@@ -50,7 +50,7 @@ def serve(
         server_header=False,
         proxy_headers=False,
         ws="none",
-        backlog=BACKLOG,
+        backlog=places()[1],
         timeout_keep_alive=10,
         timeout_graceful_shutdown=3,
         ssl_certfile=str(settings.certificate) if settings.certificate else None,

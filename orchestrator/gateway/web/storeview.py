@@ -5,7 +5,7 @@ import sqlite3
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Tuple
 
-from orchestrator.database import Rows, StoreError, advised, open_read_only
+from orchestrator.database import RESTORE, Rows, StoreError, advised, open_read_only
 from orchestrator.gateway.store import COLUMNS, Store
 from orchestrator.gateway.web.rounds import NEWEST
 from orchestrator.rounds.events import Event, event_from_dict
@@ -19,8 +19,11 @@ class StoreView(Store):
             self._db = open_read_only(path, other_threads=True)
             self._db.execute("SELECT 1 FROM events LIMIT 1")
             self._rows = Rows(self._db, path, COLUMNS)
+            found = str(self._db.execute("PRAGMA quick_check(1)").fetchone()[0])
         except sqlite3.Error as error:
             raise StoreError(f"{path}: cannot be read as a gateway's store: {advised(error)}") from error
+        if found != "ok":  # a page that is damaged may look as if it held no rows
+            raise StoreError(f"{path}: is damaged ({' '.join(found.split())}): {RESTORE}")
 
     def runs(self) -> List[str]:
         """All runs, in the order they were made."""
@@ -44,13 +47,12 @@ class StoreView(Store):
 
     def task_text(self, run: str) -> str:
         """The stored task as JSON text, without its graph."""
-        row = self._db.execute("SELECT task FROM runs WHERE id = ?", (run,)).fetchone()
-        return str(row[0])
+        return str(self._rows.get("runs", "id = ?", run)[0][1])
 
     def journal_after(self, run: str, seq: int) -> List[Tuple[int, Event]]:
         """(sequence number, event) of what the journal has gained since."""
-        rows = self._db.execute("SELECT seq, event FROM events WHERE run = ? AND seq > ? ORDER BY seq", (run, seq))
-        return [(row[0], event_from_dict(json.loads(row[1]))) for row in rows]
+        rows = self._rows.get("events", "run = ? AND seq > ?", run, seq, order="seq")
+        return [(int(number), event_from_dict(json.loads(event))) for _, number, event in rows]
 
     def began(self, run: str, number: Optional[int] = None) -> Optional[float]:
         """When the run began, or its round `number` was opened first; None where nothing says so."""

@@ -66,7 +66,8 @@ def test_until_epsilon_is_computed_what_was_planned_is_there(tmp_path: Path, mon
 def copy_run(out: Path, **changed: str) -> None:
     with sqlite3.connect(out / "gateway.sqlite") as database:
         columns = [row[1] for row in database.execute("PRAGMA table_info(runs)")]
-        values = ", ".join(f"'{changed[name]}'" if name in changed else name for name in columns)
+        given = {name: f"'{value}'" for name, value in changed.items()}
+        values = ", ".join({**given, "digest": "NULL"}.get(name, name) for name in columns)
         database.execute(f"INSERT INTO runs ({', '.join(columns)}) SELECT {values} FROM runs WHERE id = '{RUN}'")
     database.close()
 
