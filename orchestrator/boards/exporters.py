@@ -35,8 +35,8 @@ class Exporter(Protocol):
     def close(self) -> None: ...
 
 
-def json_line(port: str, received_at: float, record: Record) -> str:
-    return json.dumps({"received_at": received_at, "port": port, **record.as_dict()})
+def json_line(port: str, received_at: float, record: Record, **more: Any) -> str:
+    return json.dumps({"received_at": received_at, "port": port, **record.as_dict(), **more})
 
 
 def open_file(path: Path) -> Exporter:

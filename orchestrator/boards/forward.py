@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import queue
 import re
-from typing import Dict, Sequence, Union
+from typing import Dict, Optional, Sequence, Tuple, Union
 
 from orchestrator.boards.audience import Audience
 from orchestrator.boards.exporters import json_line
@@ -39,6 +39,7 @@ class MqttForward:
                     f"two ports are called {board_name(port)}: give them other names, as links for example"
                 )
             self._topics[port] = topic
+        self._simulated: Dict[str, Tuple[str, Optional[bool]]] = {}  # port -> (boot, whether simulated)
         self.forwarded = 0
         self.dropped = 0
         self._connected = True
@@ -47,12 +48,22 @@ class MqttForward:
         self._audience = None if enrolled else Audience(address, federation)
 
     def write(self, port: str, received_at: float, record: Record) -> None:
+        more = self._kind(port, record)
         self._look()
         if not self._connected or self._link.unacknowledged >= _MOST_UNDER_WAY:
             self.dropped += 1
             return
-        self._link.publish(self._topics[port], json_line(port, received_at, record).encode())
+        self._link.publish(self._topics[port], json_line(port, received_at, record, **more).encode())
         self.forwarded += 1
+
+    def _kind(self, port: str, record: Record) -> Dict[str, bool]:
+        """Whether the board is simulated, for records that do not say it: who begins to listen now does not know."""
+        boot, simulated = self._simulated.get(port, ("", None))
+        if boot != record.boot:
+            simulated = None  # another board, perhaps, until it says what it is
+        simulated = record.fields.get("simulated", simulated)
+        self._simulated[port] = (record.boot, simulated)
+        return {} if simulated is None else {"simulated": simulated}
 
     def _look(self) -> None:
         while True:

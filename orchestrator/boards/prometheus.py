@@ -15,6 +15,7 @@ from orchestrator.boards.monitor import PortStatus
 from orchestrator.errors import UsageError, why_not_listening
 from orchestrator.exposition import CONTENT_TYPE, Page
 from orchestrator.http_server import BoundedServer, Handler
+from orchestrator.wire.board_records import measured
 
 log = logging.getLogger("edgeward.monitor")
 
@@ -85,7 +86,7 @@ def render(boards: Sequence[PortStatus]) -> str:
             page.add("edgeward_board_info", "gauge", "What the board and its model are", labels, 1)
         port = {**port, "simulated": simulated}
         metrics = last.get("metrics")
-        for field, value in () if metrics is None else metrics.fields.items():
+        for field, value in () if metrics is None else measured(metrics.fields).items():
             _add_field(page, port, field, value)
     return page.text()
 

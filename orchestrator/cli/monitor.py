@@ -179,8 +179,10 @@ def _table(monitor: Monitor) -> Any:
 
 
 def _row(status: PortStatus) -> list[str]:
+    from orchestrator.wire.board_records import measured
+
     metrics, info = status.last.get("metrics"), status.last.get("info")
-    known = {**(info.fields if info else {}), **(metrics.fields if metrics else {})}
+    known = {**(info.fields if info else {}), **(measured(metrics.fields) if metrics else {})}
     latest = metrics or info
 
     def cell(key: str) -> str:

@@ -4,7 +4,7 @@ Whoever reads one later can count, compare, print and chart its values without l
 """
 
 import re
-from typing import Any, Callable, Dict, List, Optional, Tuple
+from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple
 
 from orchestrator.wire.plain import LIMIT
 from orchestrator.wire.records import parse_object
@@ -138,8 +138,12 @@ _HEAD: Dict[str, Check] = {
     "kind": lambda value: isinstance(value, str) and _NAME.fullmatch(value) is not None,
     "v": _u32,
 }
-_FORWARDED: Dict[str, Check] = {"received_at": lambda value: _number(value) and value >= 0, "port": _text}
-"""What a monitor puts before a record it forwards."""
+_FORWARDED: Dict[str, Check] = {
+    "received_at": lambda value: _number(value) and value >= 0,
+    "port": _text,
+    "simulated": _flag,
+}
+"""What a monitor adds to a record it forwards; `simulated` once the board said it."""
 
 
 def read_record(data: bytes, most_bytes: int) -> Optional[Dict[str, Any]]:
@@ -161,6 +165,12 @@ def read_forwarded(data: bytes, most_bytes: int) -> Optional[Dict[str, Any]]:
     if content is None or "kind" not in content or content.get("v", SCHEMA) != SCHEMA:
         return None
     return content if _typed(content, {**_HEAD, **_FORWARDED}) else None
+
+
+def measured(metrics: Mapping[str, Any]) -> Dict[str, Any]:
+    """Fields of a metrics record without those of latency where nothing was inferred yet: boards write 0 there."""
+    none = metrics.get("latency_count", metrics.get("inferences")) == 0
+    return {name: value for name, value in metrics.items() if not (none and name in _LATENCY)}
 
 
 def _typed(content: Dict[str, Any], head: Dict[str, Check]) -> bool:

@@ -152,7 +152,7 @@ def listener(broker):
 
 
 def test_records_reach_the_broker(broker, listener, tmp_path: Path):
-    """The command as a user types it, against a real broker; the listener gets what the file has."""
+    """The command as a user types it, against a real broker; the listener gets what is shown, and whether it is simulated."""
     with VirtualBoard() as board:
         command = [sys.executable, "-m", "orchestrator.cli.main", "monitor", board.port, "--json", "--rate", "20"]
         command += ["--seconds", "1", "--forward", str(broker.address), "--federation", "demo"]
@@ -167,7 +167,10 @@ def test_records_reach_the_broker(broker, listener, tmp_path: Path):
         if isinstance(event, Message):
             assert event.topic == f"edgeward/1/demo/board/{board_name(board.port)}/record"
             received.append(json.loads(event.payload))
-    assert received == shown
+    told = [record.get("simulated") for record in received]
+    assert True in told
+    assert set(told[told.index(True) :]) == {True}
+    assert [{**record, "simulated": told} for record, told in zip(shown, told)] == [{"simulated": None, **r} for r in received]
 
 
 def test_records_that_no_gateway_reads_are_no_success_in_silence(broker, caplog: pytest.LogCaptureFixture):
