@@ -9,7 +9,7 @@ import math
 from dataclasses import replace
 from functools import lru_cache
 from importlib.metadata import version
-from typing import Any, Callable, Container, Dict, List, Tuple
+from typing import Any, Callable, Container, Dict, Iterable, List, Tuple
 
 from orchestrator.errors import PrivacyError
 from orchestrator.privacy.charges import (
@@ -79,9 +79,14 @@ def epsilon_by_round(task: Task, run: int = 1, most_points: int = 40) -> List[Tu
     """
     rounds = task.training.rounds
     numbers = {*range(1, task.last_round, math.ceil(rounds / most_points)), rounds, task.last_round}
+    return epsilon_of_rounds(task, run, {0, *numbers} if task.standardizes or run > 1 else numbers)
+
+
+def epsilon_of_rounds(task: Task, run: int, numbers: Iterable[int]) -> List[Tuple[int, float]]:
+    """(round, epsilon spent once that round's noised answers are out) of these rounds, ascending; see epsilon_by_round."""
     running = _Running()
     points: List[Tuple[int, float]] = []
-    for number in sorted({0, *numbers} if task.standardizes or run > 1 else numbers):
+    for number in sorted(numbers):
         points.append((number, _stated(task, _charges_until(task, run, number), run, "", 0, running.epsilon_at)))
     return points
 

@@ -41,6 +41,12 @@ def curve_apart(task: Task, records: Dict[str, int], run: int = 1) -> Dict[str, 
     return _ask({"question": "curve", "task": task_to_dict(task), "records": records, "run": run})
 
 
+def epsilons_apart(task: Task, run: int, rounds: List[int]) -> Dict[int, float]:
+    """round -> epsilon spent once its answers are out (accounting.epsilon_of_rounds), for a task that declares its noise."""
+    answer = _ask({"question": "rounds", "task": task_to_dict(task), "run": run, "rounds": rounds})
+    return {int(number): float(epsilon) for number, epsilon in answer["points"]}
+
+
 def _ask(question: Dict[str, Any]) -> Dict[str, Any]:
     process = subprocess.Popen(
         [sys.executable, "-m", __name__],
@@ -74,7 +80,7 @@ def end() -> None:
 
 
 def _answer(question: Dict[str, Any]) -> Dict[str, Any]:
-    from orchestrator.privacy.accounting import epsilon_by_round
+    from orchestrator.privacy.accounting import epsilon_by_round, epsilon_of_rounds
     from orchestrator.privacy.statement import statement
 
     task = task_from_dict(question["task"])
@@ -83,6 +89,8 @@ def _answer(question: Dict[str, Any]) -> Dict[str, Any]:
     if question["question"] == "curve":
         points = epsilon_by_round(task, question["run"])
         return {"points": points, "statement": statement(task, question["records"], question["run"])}
+    if question["question"] == "rounds":
+        return {"points": epsilon_of_rounds(task, question["run"], question["rounds"])}
     planned, spent = _plan(task)
     return {"task": task_to_dict(planned), "epsilon": spent}
 
