@@ -373,6 +373,24 @@ class Coordinator:
         least = self.plan.least_nodes
         return f"{self.plan.nodes}" if least == self.plan.nodes else f"{self.plan.nodes} (at least {least})"
 
+    def lacking(self) -> int:
+        """How many answers the open round is short of even if every node that is here answers; 0 while it can succeed.
+
+        A node that comes back, or another one that joins, may still change that.
+        """
+        if self.phase != COLLECTING:
+            return 0
+        return max(0, self.needed - len(set(self.arrived) | self._may_answer()))
+
+    def _may_answer(self) -> Set[str]:
+        """Nodes that are here and were asked, or would be at the next announcement."""
+        if self.buffering:
+            return set(self.online) - {self.plan.key_holder}
+        here = set(self._awaited())
+        if not self._rule().samples and self.attempt < self.plan.attempts:
+            here |= self._rested(self._eligible())
+        return here
+
     def waits_for(self) -> str:
         """What the run cannot go on without, in words for its operator."""
         if self.phase == GATHERING:

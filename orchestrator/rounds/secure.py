@@ -266,14 +266,31 @@ class SecureCoordinator(Coordinator):
         self.phase = AGGREGATING
         return [Aggregate(self.round, self.summed, self.attempt)]
 
+    def lacking(self) -> int:
+        if self.phase != COLLECTING:
+            return 0
+        if self._opening or self.attempt - self.given_up >= self.plan.attempts:
+            return super().lacking()
+        # Short of answers to this step it would be attempted again, with all who are here then.
+        least = max(self.plan.quorum, self.plan.least) - len(self._rested(self._eligible()))
+        holder = bool(self.plan.key_holder) and self.plan.key_holder not in self.online
+        return max(0, least, int(holder))
+
+    def _may_answer(self) -> Set[str]:
+        return set(self._awaited())
+
+    @property
+    def _opening(self) -> bool:
+        """Whether somebody may know the sum by now. On a sparse graph few may open one, so confirming it counts as well."""
+        return self.step in OPENING_STEPS or (self.step == CONFIRM and self._sparse(self.parties))
+
     def _give_up(self, at: float) -> List[Action]:
         missing = self._names("; no answer from ", self._awaited(all_of_cohort=True), "")
         told = "".join(f"; {node} abstained: {reason}" for node, reason in sorted(self.abstained.items()))
         reason = f"{len(self.arrived)} of {self.needed} answers needed to step {self.step!r}{missing}{told}{self._refusals()}"
-        # A key holder that abstains says that it opened nothing, and will not; its silence says neither. On a sparse graph few
-        # may open a sum, so a node that has confirmed one is in no other sum of the round.
-        opening = self.step in OPENING_STEPS or (self.step == CONFIRM and self._sparse(self.parties))
-        if opening and self.plan.key_holder not in self.abstained:
+        # A key holder that abstains says that it opened nothing, and will not; its silence says neither. On a sparse graph a node
+        # that has confirmed a sum is in no other sum of the round.
+        if self._opening and self.plan.key_holder not in self.abstained:
             return self._skip(reason)
         if self.attempt - self.given_up >= self.plan.attempts:
             final = self._bounded and self.round == STATISTICS_ROUND
