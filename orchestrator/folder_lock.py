@@ -28,6 +28,7 @@ class FolderLock:
             self._file.close()
             pid = holder_of(self._folder / self._name)
             raise UsageError(self._refusal.format(folder=self._folder, pid=pid)) from error
+        os.utime(self._file.fileno())  # the file's time says since when it is held
 
     def free(self) -> None:
         self._file.close()

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from orchestrator.cli import logs, relay, scrub, service
-from orchestrator.cli.arguments import file_name, port, seconds
+from orchestrator.cli.arguments import file_name, number, port, seconds
 from orchestrator.cli.commands import COMMANDS
 from orchestrator.cli.identity import register_gateway
 
@@ -43,6 +43,12 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         "--dashboard",
         metavar="[HOST:]PORT",
         help="serve the web dashboard there; without a host, to this machine alone",
+    )
+    run.add_argument(
+        "--dashboard-minutes",
+        type=number,
+        metavar="M",
+        help="how long the dashboard stays after the run (default: 15); 0 ends it with the gateway",
     )
     _add_certificate(run)
     logs.add_options(run)
@@ -106,7 +112,8 @@ def _run(arguments: argparse.Namespace) -> int:
     from orchestrator.gateway.retraining import run_and_watch
 
     logs.configure(arguments)
-    given = {k: getattr(arguments, k) for k in ("broker", "port", "dashboard") if getattr(arguments, k) is not None}
+    names = ("broker", "port", "dashboard", "dashboard_minutes")
+    given = {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}
     for name in ("dashboard_cert", "dashboard_key"):  # of the command line: relative to where it was given
         if getattr(arguments, name) is not None:
             given[name] = os.path.abspath(getattr(arguments, name))

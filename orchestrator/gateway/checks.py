@@ -150,6 +150,7 @@ def _gateway(gateway: GatewaySettings, base: Optional[Path]) -> Iterator[str]:
     if gateway.broker not in KINDS:
         yield from _broker(gateway.broker)
     yield from (f"gateway.{line}" for line in within("port", gateway.port, 0, 65535))
+    yield from (f"gateway.{line}" for line in within("dashboard_minutes", gateway.dashboard_minutes, 0, 10080))
     yield from host_name("gateway.host", gateway.host)
     if gateway.identity and gateway.broker == "embedded":
         yield (

@@ -18,7 +18,8 @@ import os
 import time
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, Dict, Optional, Tuple
+from types import TracebackType
+from typing import Any, Dict, Optional, Tuple, Type
 
 import numpy as np
 
@@ -76,7 +77,7 @@ class Orchestrator:
         self._model = _absolute_model(config.task, base)
         self._rows = _evaluation_rows(config, base)
         self._calibration = _calibration(config, base)
-        self._show = progress
+        self._show = self._show_last = progress  # the last when the audit log is closed
         self._dashboard: Optional[DashboardProcess] = None
         self._open_things = ExitStack()
 
@@ -104,8 +105,14 @@ class Orchestrator:
             self._open_things = stack.pop_all()
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self._open_things.close()
+    def __exit__(
+        self, kind: Optional[Type[BaseException]], error: Optional[BaseException], trace: Optional[TracebackType]
+    ) -> None:
+        self._open_things.__exit__(kind, error, trace)
+        if self._dashboard is not None and self._dashboard.stayed:
+            minutes = self._config.gateway.dashboard_minutes
+            told = {"url": self._dashboard.url, "minutes": minutes, "pid": self._dashboard.pid}
+            self._show_last({"event": "dashboard_stays", **told})
 
     def progress(self, event: Dict[str, Any]) -> None:
         """To those who watch: the caller, and the dashboard."""
@@ -243,7 +250,9 @@ def _dashboard_settings(config: Config, base: Path, authority: Optional[Authorit
     if not told.dashboard:
         return None
     certificate, key = (base / name if name else None for name in (told.dashboard_cert, told.dashboard_key))
-    settings = WebSettings.parse(told.dashboard, certificate, key)
+    settings = dataclasses.replace(
+        WebSettings.parse(told.dashboard, certificate, key), stay_s=60 * told.dashboard_minutes
+    )
     if authority is None or settings.tls or settings.loopback:
         return settings
     return dataclasses.replace(

@@ -80,6 +80,7 @@ def _describe(event: Dict[str, Any]) -> Optional[str]:
         return _stray(event)
     texts = {
         "open": "gateway at {broker}",
+        "dashboard_stays": "the dashboard stays at {url} for {minutes:g} minutes; kill {pid} ends it",
         "continued": "continuing run {run}",
         "planned": "planned noise multiplier {noise_multiplier:g} for epsilon {epsilon:.3g}",
         "export": "{message}",

@@ -19,3 +19,11 @@ class Held(FolderLock):
 def holder(out: Path) -> Optional[int]:
     """Process id of the gateway that works on the folder; None without one."""
     return holder_of(out / LOCK_NAME)
+
+
+def held_since(out: Path) -> float:
+    """Unix seconds when a gateway last began to work on the folder; 0.0 where none ever did."""
+    try:
+        return (out / LOCK_NAME).stat().st_mtime
+    except OSError:
+        return 0.0

@@ -21,6 +21,8 @@ class GatewaySettings:
     dashboard: str = ""  # where the web dashboard is served [[HOST:]PORT, or empty for none]
     dashboard_cert: str = ""  # certificate (PEM) that makes the dashboard https [a file, or empty]
     dashboard_key: str = ""  # the key of that certificate (PEM) [a file, or empty]
+    # minutes the dashboard stays after the run, or after a gateway that was killed; 0 ends it with its gateway [0 to 10080]
+    dashboard_minutes: float = 15.0
     # folder of `edgeward gateway init`: TLS, certificates, signed messages [a folder, or empty for none]
     identity: str = ""
 

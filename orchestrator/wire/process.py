@@ -31,6 +31,15 @@ def resident_memory_mib(pid: str = "self") -> float:
     return _status_mib(pid, "VmRSS:")
 
 
+def is_stopped(pid: int) -> bool:
+    """Whether a process is held by a signal (SIGSTOP) or a debugger; False where the kernel does not say."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return False
+    return stat.rpartition(")")[2].split()[0] in ("T", "t")
+
+
 def _status_mib(pid: str, name: str) -> float:
     try:
         status = Path(f"/proc/{pid}/status").read_text()

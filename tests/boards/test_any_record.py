@@ -30,7 +30,7 @@ from orchestrator.exposition import Page
 from orchestrator.gateway.retraining import _record
 from orchestrator.gateway.web.listener import Listener
 from orchestrator.gateway.web.metrics import _add_boards
-from orchestrator.gateway.web.model import to_json
+from orchestrator.gateway.web.parts import to_json
 from orchestrator.wire.board_records import KINDS
 from orchestrator.wire.link import Message
 from orchestrator.wire.process import resident_memory_mib
@@ -196,7 +196,7 @@ class Watch:
             assert isinstance(_record(text), dict)
         check_page(render([*self.monitor.status, PortStatus("other")]))
         page = Page()
-        _add_boards(page, json.loads(to_json(self.listener.boards()), parse_constant=refuse))
+        _add_boards(page, json.loads(to_json(self.listener.boards()), parse_constant=refuse), 0.0)
         check_page(page.text())
         check_screen(self.monitor.status)
         self._sent += len(texts)

@@ -170,7 +170,9 @@ def test_records_reach_the_broker(broker, listener, tmp_path: Path):
     told = [record.get("simulated") for record in received]
     assert True in told
     assert set(told[told.index(True) :]) == {True}
-    assert [{**record, "simulated": told} for record, told in zip(shown, told)] == [{"simulated": None, **r} for r in received]
+    assert [{**record, "simulated": told} for record, told in zip(shown, told)] == [
+        {"simulated": None, **r} for r in received
+    ]
 
 
 def test_records_that_no_gateway_reads_are_no_success_in_silence(broker, caplog: pytest.LogCaptureFixture):

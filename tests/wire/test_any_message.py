@@ -23,7 +23,7 @@ from orchestrator.gateway.relay import Region, Relay
 from orchestrator.gateway.retraining import _record
 from orchestrator.gateway.store import Store
 from orchestrator.gateway.web.listener import Listener
-from orchestrator.gateway.web.model import to_json
+from orchestrator.gateway.web.parts import to_json
 from orchestrator.node.agent import NodeAgent
 from orchestrator.node.key_holder import KeyHolderAgent
 from orchestrator.node.secure import MaskedRound

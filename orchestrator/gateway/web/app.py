@@ -7,7 +7,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from typing import Any, AsyncIterator, Callable, Dict, Optional, TypeVar
+from typing import Any, AsyncIterator, Callable, Dict, Optional, Tuple, TypeVar
 
 from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
@@ -20,7 +20,8 @@ from orchestrator.exposition import CONTENT_TYPE
 from orchestrator.gateway.doorkeeper import Doorkeeper
 from orchestrator.gateway.web.guard import Guard, known_browser, session_token, set_browser, set_session
 from orchestrator.gateway.web.metrics import render
-from orchestrator.gateway.web.model import DashboardModel, to_json
+from orchestrator.gateway.web.model import DashboardModel
+from orchestrator.gateway.web.parts import Parts, events_between, page_of, parts_of, to_json
 from orchestrator.gateway.web.password import Login
 from orchestrator.gateway.web.runview import RunView
 from orchestrator.gateway.web.sessions import Sessions, TryLimit, address_of
@@ -33,7 +34,8 @@ log = logging.getLogger("edgeward.dashboard")
 STATIC = Path(__file__).parent / "static"
 _TYPES = {".html": "text/html", ".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
 _POLL_S = 0.5
-_PING_S = 15.0
+BEAT_S = 3.0
+"""Between two events that say that this process is there, and since when it read the store."""
 _MOST_STREAMS = 64
 _MOST_BODY_BYTES = 4096
 _BODY_S = 20.0
@@ -52,7 +54,9 @@ class Dashboard:
         self._reader = ThreadPoolExecutor(1, "reader")
         self._hasher, self._turns = ThreadPoolExecutor(1, "password"), Turns()
         self._streams, self._complained = 0, ""
-        self._sections: Dict[str, str] = {}
+        self._parts: Parts = {}
+        self._read_at = 0.0
+        self._heard_at: Optional[float] = None  # see DashboardModel.heard_at
         self._changed = asyncio.Condition()
         self.stopping: Callable[[], bool] = lambda: False  # whether the server was told to end: open streams end then
         files = {path.name: path for path in STATIC.iterdir() if path.suffix in _TYPES}
@@ -71,6 +75,7 @@ class Dashboard:
             Route("/statement/{run}", self._page("statement.html")),
             Route("/api/statement/{run}", self._statement),
             Route("/api/runs/{run:path}", self._run),
+            Route("/api/page/{run:path}", self._run_in_parts),
             Route("/api/boards", self._boards),
             Route("/api/audit", self._audit),
             Route("/api/events", self._events),
@@ -103,15 +108,17 @@ class Dashboard:
         return await asyncio.get_running_loop().run_in_executor(self._reader, answer)
 
     async def _follow(self) -> None:
-        """Reads the model while somebody looks, and wakes the streams when a section changed."""
+        """Reads the model while somebody looks, and wakes the streams when a part changed."""
         while not self.stopping():
             try:
                 self._doorkeeper.look()
                 if self._streams:
                     await self._refresh()
+                else:
+                    self._parts = {}  # whoever looks next is not to see what was long ago
             except Exception as error:  # the page says so; the next look may succeed
                 self._complain(error)
-                await self._publish({"problem": to_json(sentence(error))})
+                await self._publish({**self._parts, ("problem", ""): to_json(sentence(error))})
             await asyncio.sleep(_POLL_S)
         async with self._changed:
             self._changed.notify_all()
@@ -130,14 +137,18 @@ class Dashboard:
         return JSONResponse({"error": str(error)}, 503)
 
     async def _refresh(self) -> None:
-        sections = await self._read(self._model.sections)
-        self._complained = ""
-        await self._publish({**{name: to_json(value) for name, value in sections.items()}, "problem": "null"})
+        def question() -> Tuple[Parts, Optional[float]]:
+            return parts_of(self._model.sections()), self._model.heard_at
 
-    async def _publish(self, sections: Dict[str, str]) -> None:
-        if any(self._sections.get(name) != text for name, text in sections.items()):
+        parts, self._heard_at = await self._read(question)
+        self._complained = ""
+        self._read_at = self._model.now()
+        await self._publish({**parts, ("problem", ""): "null"})
+
+    async def _publish(self, parts: Parts) -> None:
+        if parts != self._parts:
             async with self._changed:
-                self._sections = {**self._sections, **sections}
+                self._parts = parts
                 self._changed.notify_all()
 
     # Pages
@@ -214,17 +225,20 @@ class Dashboard:
         return await self._answer(self._model.summaries)
 
     async def _run(self, request: Request) -> Response:
-        return await self._of_run(request, self._model.run)
+        return await self._of_run(request, self._model.run, to_json)
+
+    async def _run_in_parts(self, request: Request) -> Response:
+        return await self._of_run(request, lambda view: parts_of(self._model.run(view)), page_of)
 
     async def _statement(self, request: Request) -> Response:
-        return await self._of_run(request, self._model.statement)
+        return await self._of_run(request, self._model.statement, to_json)
 
-    async def _of_run(self, request: Request, ask: Callable[[RunView], Dict[str, Any]]) -> Response:
+    async def _of_run(self, request: Request, ask: Callable[[RunView], T], write: Callable[[T], str]) -> Response:
         name = request.path_params["run"]
 
-        def question() -> Optional[Dict[str, Any]]:
+        def question() -> Optional[str]:
             view = self._model.view(name)
-            return None if view is None else ask(view)
+            return None if view is None else write(ask(view))
 
         try:
             found = await self._read(question)
@@ -234,7 +248,7 @@ class Dashboard:
             return JSONResponse({"error": str(error)}, 409)
         if found is None:
             return JSONResponse({"error": f"the store has no run {name!r}"}, 404)
-        return Response(to_json(found), media_type="application/json")
+        return Response(found, media_type="application/json")
 
     async def _boards(self, request: Request) -> Response:
         return await self._answer(self._model.boards)
@@ -259,30 +273,47 @@ class Dashboard:
         return StreamingResponse(self._stream(request), media_type="text/event-stream")
 
     async def _stream(self, request: Request) -> AsyncIterator[str]:
-        """One event a changed section, named like it; the first look sends them all."""
+        """`begin`, then all parts, then those that changed; after each lot `done`, so that nobody draws half of one.
+
+        Between them `beat`; at the end `bye`, or `session` where the login is over.
+        """
         self._streams += 1
-        sent: Dict[str, str] = {}
-        spoke = time.monotonic()
+        sent: Parts = {}
+        spoke = 0.0
         try:
+            yield _event("begin", {"quiet_s": self._settings.quiet_s})
             while not self.stopping():
                 if not self._guard.knows(request):
-                    yield "event: session\ndata: false\n\n"
+                    yield _event("session", False)
                     return
-                news = {name: text for name, text in self._sections.items() if sent.get(name) != text}
-                if news:
-                    yield "".join(f"event: {name}\ndata: {text}\n\n" for name, text in news.items())
-                    sent, spoke = {**sent, **news}, time.monotonic()
-                elif time.monotonic() - spoke > _PING_S:
-                    yield ": still here\n\n"
+                parts = self._parts
+                if parts is not sent and parts:
+                    for event in events_between(sent, parts):
+                        yield event
+                    sent = parts
+                    yield _event("done", self._times())
+                    spoke = time.monotonic()
+                elif time.monotonic() - spoke > BEAT_S:
+                    yield _event("beat", self._times())
                     spoke = time.monotonic()
                 await self._wait_for_news(sent)
+            yield _event("bye", self._times())
         finally:
             self._streams -= 1
 
-    async def _wait_for_news(self, sent: Dict[str, str]) -> None:
+    def _times(self) -> Dict[str, Optional[float]]:
+        """Unix seconds by this machine's clock: a browser's may be wrong."""
+        return {"now": self._model.now(), "read_at": self._read_at or None, "heard_at": self._heard_at}
+
+    async def _wait_for_news(self, sent: Parts) -> None:
         async with self._changed:
             with suppress(asyncio.TimeoutError):  # to look at the session again, and to say that we are there
-                await asyncio.wait_for(self._changed.wait_for(lambda: self._sections != sent or self.stopping()), 5.0)
+                news = self._changed.wait_for(lambda: (self._parts and self._parts is not sent) or self.stopping())
+                await asyncio.wait_for(news, BEAT_S)
+
+
+def _event(name: str, data: Any) -> str:
+    return f"event: {name}\ndata: {to_json(data)}\n\n"
 
 
 async def _body(request: Request) -> bytes:

@@ -4,14 +4,18 @@ import json
 from collections import deque
 from typing import Any, Deque, Dict, List, Optional
 
+from orchestrator.wire.board_records import measured
+
 HISTORY = 240
 """Points kept of a board, while few are watched."""
 MOST_BOARDS = 500
 MOST_SHOWN_BYTES = 6 << 10
 """Of one board's last records together: twice what firmware sends."""
 _MOST_POINTS, _LEAST_HISTORY = 24_000, 24
-_SILENT_S = 600.0
-"""Without a record for so long, a board gives its place to a new one."""
+SILENT_S = 15.0
+"""A board that says nothing for so long, or for three times as long as it usually does, is silent."""
+_GONE_S = 600.0
+"""Without a record for so long, it gives its place to a new one."""
 _CHARTED = ("latency_p50_us", "latency_p99_us", "inferences", "psi")
 _SHOWN_KINDS = ("boot", "info", "model", "metrics", "drift", "detect", "selftest", "error")
 
@@ -29,6 +33,9 @@ class Board:
         self.history: Deque[Dict[str, Any]] = deque(maxlen=points)
         self._boot: Optional[str] = None
         self._next_seq = 0
+        self._points = 0
+        self._every_s = 0.0
+        self._kind_of: Optional[str] = None  # the boot `simulated` is about
         self._bytes: Dict[str, int] = {}
 
     def keep_points(self, points: int) -> None:
@@ -37,19 +44,33 @@ class Board:
 
     def take(self, record: Dict[str, Any], now: float) -> None:
         kind = record["kind"]
+        record = measured(record) if kind == "metrics" else record
+        self._note_pace(now)
         self.received += 1
         self.seen_at = now
+        if record.get("boot", self._kind_of) != self._kind_of:
+            self._kind_of, self.simulated = record["boot"], None  # another board, perhaps, until it says what it is
+        self.simulated = record.get("simulated", self.simulated)
         if "boot" in record and "seq" in record:
             self._count(record["boot"], record["seq"])
         if kind != "error":  # an error about a slot carries the digest of the model it refused
             self.model = record.get("model")
-        if kind in ("boot", "info"):
-            self.simulated = record.get("simulated", self.simulated)
         if kind in _SHOWN_KINDS:
             self._show(kind, record)
         charted = {name: record[name] for name in _CHARTED if name in record}
         if kind in ("metrics", "drift") and charted:
-            self.history.append({"at": now, **charted})
+            self.history.append({"n": self._points, "at": now, **charted})
+            self._points += 1
+
+    def _note_pace(self, now: float) -> None:
+        if self.received:
+            passed = max(0.0, now - self.seen_at)
+            self._every_s = passed if self.received == 1 else 0.8 * self._every_s + 0.2 * passed
+
+    @property
+    def silent_s(self) -> float:
+        """After so long without a record it is silent: some times the pace it had, since a monitor may ask seldom."""
+        return max(SILENT_S, 3 * self._every_s)
 
     def _show(self, kind: str, record: Dict[str, Any]) -> None:
         for store in (self.last, self._bytes):
@@ -74,6 +95,7 @@ class Board:
             "model": self.model,
             "simulated": self.simulated,
             "seen_at": self.seen_at,
+            "silent_s": self.silent_s,
             "received": self.received,
             "lost": self.lost,
             "boots": self.boots,
@@ -107,7 +129,7 @@ class Boards:
         if len(self._boards) < MOST_BOARDS:
             return True
         longest_silent = min(self._boards.values(), key=lambda board: board.seen_at)
-        if now - longest_silent.seen_at < _SILENT_S:
+        if now - longest_silent.seen_at < _GONE_S:
             return False
         del self._boards[longest_silent.name]
         return True

@@ -1,5 +1,6 @@
 """The dashboard beside a running gateway: a child process, so that whatever it does, the rounds go on."""
 
+import errno
 import json
 import logging
 import os
@@ -7,6 +8,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Dict, Optional
@@ -14,6 +16,8 @@ from typing import Any, Dict, Optional
 from orchestrator.errors import UsageError, why_not_listening
 from orchestrator.gateway.web.password import Login
 from orchestrator.gateway.web.settings import WebSettings
+from orchestrator.gateway.web.standing import ALIVE, ALIVE_S, ENDED, FAILED, FINISHED, STOPPED
+from orchestrator.gateway.web.staying import PROGRAM, ask_to_leave
 from orchestrator.mishaps import sentence
 from orchestrator.wire.link import BrokerAddress
 
@@ -21,21 +25,35 @@ log = logging.getLogger("edgeward.gateway")
 
 _MOST_MESSAGE_BYTES = 60 << 10
 _RESTART_S = 2.0
+_WAY_S = 10.0
+"""A dashboard that is asked to make way has ended by then."""
 _SMALL = {"MALLOC_ARENA_MAX": "2", "OPENBLAS_NUM_THREADS": "1"}
 """Against memory that glibc and BLAS set aside for every thread; the dashboard computes nothing."""
 
 
 def listen(settings: WebSettings) -> socket.socket:
-    """A listening socket; UsageError where the address cannot be had."""
+    """A listening socket; UsageError where the address cannot be had. A dashboard that stayed there makes way."""
+    deadline = time.monotonic() + _WAY_S
+    while True:
+        try:
+            return _listen(settings)
+        except OSError as error:
+            stayed = error.errno == errno.EADDRINUSE and time.monotonic() < deadline and ask_to_leave(settings.port)
+            if not stayed:
+                raise UsageError(f"dashboard {settings.host}:{settings.port}: {why_not_listening(error)}") from error
+        time.sleep(0.1)
+
+
+def _listen(settings: WebSettings) -> socket.socket:
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     listening = socket.socket(family, socket.SOCK_STREAM)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listening.bind((settings.host, settings.port))
         listening.listen(128)
-    except OSError as error:
+    except OSError:
         listening.close()
-        raise UsageError(f"dashboard {settings.host}:{settings.port}: {why_not_listening(error)}") from error
+        raise
     return listening
 
 
@@ -45,7 +63,10 @@ def url_of(settings: WebSettings, listening: socket.socket) -> str:
 
 
 class DashboardProcess:
-    """From `with` to its end. One that dies is started again; one that hangs loses progress messages, never a round."""
+    """Beside the gateway from `with` to its end; after a run that ended by itself, or a kill, it stays for settings.stay_s.
+
+    One that dies is started again; one that hangs loses progress messages, never a round.
+    """
 
     def __init__(self, out: Path, settings: WebSettings, federation: str, broker: BrokerAddress) -> None:
         """Raises UsageError where the address is taken or must not be used; `warning` is for people."""
@@ -58,7 +79,10 @@ class DashboardProcess:
             "key": str(settings.key or ""),
             "federation": federation,
             "broker": asdict(broker),
+            "quiet_s": settings.quiet_s,
+            "stay_s": settings.stay_s,
         }
+        self._stay_s = settings.stay_s
         self._login = Login(out)
         self._listening = listen(settings)
         self.url = url_of(settings, self._listening)
@@ -68,6 +92,7 @@ class DashboardProcess:
         self._starting = threading.Lock()
         self._watcher = threading.Thread(target=self._watch, name="dashboard", daemon=True)
         self.restarts = 0
+        self.stayed = False
 
     @property
     def pid(self) -> Optional[int]:
@@ -76,20 +101,28 @@ class DashboardProcess:
     def __enter__(self) -> "DashboardProcess":
         self._start()
         self._watcher.start()
+        threading.Thread(target=self._say_alive, name="alive", daemon=True).start()
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, _: object, error: Optional[BaseException], __: object) -> None:
         with self._starting:
             self._closing.set()
+        how = FINISHED if error is None else FAILED if isinstance(error, Exception) else STOPPED
+        self.tell({"event": ENDED, "how": how, "reason": str(error) if how == FAILED else ""})
         if self._channel is not None:
-            self._channel.close()  # it ends when its channel does
+            self._channel.close()  # it ends, or stays on its own, when its channel does
+        self._listening.close()
         assert self._process is not None
+        if (
+            self._stay_s > 0 and how != STOPPED and self._process.poll() is None
+        ):  # who stops a gateway stops its dashboard
+            self.stayed = True
+            return
         try:
             self._process.wait(5)
         except subprocess.TimeoutExpired:
             self._process.kill()
         self._watcher.join()
-        self._listening.close()
 
     def tell(self, event: Dict[str, Any]) -> None:
         """Passes progress on, without ever waiting."""
@@ -102,12 +135,16 @@ class DashboardProcess:
         except OSError:  # it is not reading, or gone: the rounds do not depend on it
             log.debug("the dashboard did not take %s", event["event"])
 
+    def _say_alive(self) -> None:
+        while not self._closing.wait(ALIVE_S):
+            self.tell({"event": ALIVE})
+
     def _start(self) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         told = {**self._told, "listening_fd": self._listening.fileno(), "channel_fd": theirs.fileno()}
         told["login_needed"] = self._login.needed  # remembered here: the child, or the file, may be gone in between
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "orchestrator.gateway.web.server"],
+            [sys.executable, "-m", PROGRAM],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             pass_fds=(self._listening.fileno(), theirs.fileno()),

@@ -1,15 +1,19 @@
-"""Epsilon spent over the rounds of a run: computed once a run by the accountant's own process, then kept."""
+"""Epsilon spent over the rounds of a run: by the accountant's own process, a curve once a run and the open round as it comes."""
 
 import logging
+import math
 import threading
+import time
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
 from typing import Any, Dict, List, Optional, Tuple
 
 from orchestrator.errors import PrivacyError
 from orchestrator.gateway.history import training_number
 from orchestrator.gateway.web.runview import RunView
-from orchestrator.privacy.accounting_process import curve_apart, end
+from orchestrator.privacy.accounting_process import curve_apart, end, epsilons_apart
 from orchestrator.privacy.statement_page import NOTHING
+from orchestrator.wire.task import Task
 
 log = logging.getLogger("edgeward.dashboard")
 
@@ -29,16 +33,41 @@ _STATED = (
 )
 
 
+_AHEAD = 8
+"""Rounds the accountant is asked for at a time beyond the curve: the open one and the next."""
+_REST = 4.0
+"""For so many times as long as it took, the accountant is not asked for further rounds."""
+
+Points = List[Tuple[int, float]]
+
+
+@dataclass
+class _Curve:
+    """Of one run: what the accountant said of its rounds, and what it was asked besides."""
+
+    answer: "Future[Dict[str, Any]]"
+    more: Dict[int, float] = field(default_factory=dict)
+    asked: Optional["Future[None]"] = None
+    rests_until: float = 0.0
+
+    def points(self) -> Points:
+        found = {int(number): float(epsilon) for number, epsilon in self.answer.result()["points"]}
+        return sorted({**found, **self.more}.items())
+
+
 class EpsilonCurves:
-    """One accountant at a time, in the background; a run's curve depends on its task alone."""
+    """One accountant at a time, in the background. A run's curve depends on its task alone; the open round is asked for apart."""
 
     def __init__(self) -> None:
         self._pool = ThreadPoolExecutor(1, "accountant")
-        self._curves: Dict[str, Future[Dict[str, Any]]] = {}
+        self._curves: Dict[str, _Curve] = {}
         self._lock = threading.Lock()
 
     def of(self, view: RunView) -> Dict[str, Any]:
-        """What the page shows of a run's privacy; `state` says whether the accountant is done."""
+        """What the page shows of a run's privacy; `state` says whether the accountant is done.
+
+        `spent` covers `round`, and is the accountant's number for it where `exact`; else that of a later round, which is more.
+        """
         privacy = view.task.privacy
         if not privacy.on:
             return {"state": "none", "unit": "none", "claim": NOTHING}
@@ -51,36 +80,58 @@ class EpsilonCurves:
             "clip_norm": privacy.clip_norm,
             "noise_multiplier": privacy.noise_multiplier,
         }
-        future = self._future(view)
+        curve = self._curve(view)
         # Until the accountant is done: the noise was planned so that all rounds together spend no more than the budget.
-        if not future.done():
+        if not curve.answer.done():
             return {**shown, "state": "computing", "planned": privacy.epsilon}
-        error = future.exception()
+        error = curve.answer.exception()
         if error is not None:
             return {**shown, "state": "failed", "planned": privacy.epsilon, "reason": str(error)}
-        answer = future.result()
-        points = [(int(number), float(epsilon)) for number, epsilon in answer["points"]]
-        stated = {name: answer["statement"].get(name) for name in _STATED}
-        return {**shown, **stated, "state": "ready", "points": points, "spent": spent(points, view.rounds_begun)}
+        begun, points = min(view.rounds_begun, view.task.last_round), curve.points()
+        if begun > 0:
+            self._ask_ahead(view, curve, begun, dict(points))
+        stated = {name: curve.answer.result()["statement"].get(name) for name in _STATED}
+        exact = begun < points[0][0] or begun in dict(points)
+        return {**shown, **stated, "state": "ready", "points": points, **_spent(points, begun), "exact": exact}
 
     def statement(self, view: RunView) -> Dict[str, Any]:
         """What will be stated of a run if all its rounds go as declared: {state, statement} or {state, reason}."""
         if not view.task.privacy.on:
             return {"state": "planned", "statement": {"unit": "none", "claim": NOTHING}}
-        answer = self._future(view)
+        answer = self._curve(view).answer
         if not answer.done():
             return {"state": "computing"}
         if answer.exception() is not None:
             return {"state": "failed", "reason": str(answer.exception())}
         return {"state": "planned", "statement": answer.result()["statement"]}
 
-    def _future(self, view: RunView) -> "Future[Dict[str, Any]]":
+    def _curve(self, view: RunView) -> _Curve:
         with self._lock:
             if view.run not in self._curves:
-                self._curves[view.run] = self._pool.submit(
-                    _compute, view.task, view.records(), training_number(view.run)
-                )
+                question = (view.task, view.records(), training_number(view.run))
+                self._curves[view.run] = _Curve(self._pool.submit(_compute, *question))
             return self._curves[view.run]
+
+    def _ask_ahead(self, view: RunView, curve: _Curve, begun: int, known: Dict[int, float]) -> None:
+        last = view.task.last_round
+        with self._lock:
+            busy = curve.asked is not None and not curve.asked.done()
+            soon = range(begun, min(begun + _AHEAD // 2, last + 1))
+            if busy or time.monotonic() < curve.rests_until or all(number in known for number in soon):
+                return
+            wanted = [number for number in range(begun, min(begun + _AHEAD, last + 1)) if number not in known]
+            curve.asked = self._pool.submit(self._compute_more, view.task, training_number(view.run), curve, wanted)
+
+    @staticmethod
+    def _compute_more(task: Task, run: int, curve: _Curve, wanted: List[int]) -> None:
+        began = time.monotonic()
+        try:
+            curve.more = {**curve.more, **epsilons_apart(task, run, wanted)}  # another thread reads it
+        except PrivacyError as error:
+            log.warning("no epsilon of rounds %d to %d for the dashboard: %s", wanted[0], wanted[-1], error)
+            curve.rests_until = math.inf
+            return
+        curve.rests_until = time.monotonic() + _REST * (time.monotonic() - began)
 
     def close(self) -> None:
         self._pool.shutdown(wait=False, cancel_futures=True)
@@ -95,8 +146,8 @@ def _compute(*question: Any) -> Dict[str, Any]:
         raise
 
 
-def spent(points: List[Tuple[int, float]], rounds_begun: int) -> Optional[float]:
+def _spent(points: Points, begun: int) -> Dict[str, Any]:
     """Epsilon of the first point that covers what may be out by now: never less than was spent. 0 before anything is."""
-    if rounds_begun < 0 or (rounds_begun == 0 and points[0][0] > 0):
-        return 0.0
-    return next((epsilon for number, epsilon in points if number >= rounds_begun), points[-1][1])
+    if begun < 0 or (begun == 0 and points[0][0] > 0):
+        return {"round": begun, "spent": 0.0}
+    return {"round": begun, "spent": next((epsilon for number, epsilon in points if number >= begun), points[-1][1])}

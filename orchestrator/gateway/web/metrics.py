@@ -3,9 +3,11 @@
 from typing import Any, Dict
 
 from orchestrator.exposition import Page
+from orchestrator.gateway.web.standing import ENDS, IDLE, INTERRUPTED, PREPARING, STARTING, WORKING
 from orchestrator.rounds.coordinator import AGGREGATING, COLLECTING, FAILED, FINISHED, GATHERING
 
-_PHASES = (GATHERING, COLLECTING, AGGREGATING, FINISHED, FAILED)
+_PHASES = (GATHERING, COLLECTING, AGGREGATING, FINISHED, FAILED, INTERRUPTED, STARTING)
+_STANDINGS = (PREPARING, WORKING, *ENDS, INTERRUPTED, IDLE)
 _MIB = float(1 << 20)
 
 
@@ -14,6 +16,9 @@ def render(sections: Dict[str, Any], counts: Dict[str, int]) -> str:
     page = Page()
     gateway = sections["gateway"]
     page.add("edgeward_gateway_up", "gauge", "1 while a gateway works on this folder", {}, int(gateway["running"]))
+    for state in _STANDINGS:
+        about = "1 for how the gateway of this folder stands"
+        page.add("edgeward_gateway_state", "gauge", about, {"state": state}, int(gateway["state"] == state))
     about = "Resident memory of a process"
     for process, value in (("gateway", gateway["memory_mib"]), ("dashboard", gateway["dashboard_memory_mib"])):
         if value:
@@ -26,7 +31,7 @@ def render(sections: Dict[str, Any], counts: Dict[str, int]) -> str:
         page.add(name, "counter", help_text, {}, counts.get(kind, 0))
     if sections["run"] is not None:
         _add_run(page, sections)
-    _add_boards(page, sections["boards"]["boards"])
+    _add_boards(page, sections["boards"]["boards"], sections["boards"]["now"])
     return page.text()
 
 
@@ -37,12 +42,13 @@ def _add_run(page: Page, sections: Dict[str, Any]) -> None:
     page.add("edgeward_run_info", "gauge", "The run this page is about", info, 1)
     for phase in _PHASES:
         labels = {**run, "phase": phase}
-        page.add("edgeward_run_phase", "gauge", "1 for the phase the run is in", labels, int(live["phase"] == phase))
+        page.add("edgeward_run_phase", "gauge", "1 for the phase the run is in", labels, int(live["state"] == phase))
     page.add("edgeward_round", "gauge", "The open round; 0 is statistics, -1 is before", run, live["round"])
     page.add("edgeward_rounds_planned", "gauge", "Training rounds of the run", run, live["rounds"])
     page.add("edgeward_rounds_completed_total", "counter", "Training rounds aggregated", run, done)
     states = [row["state"] for row in sections["nodes"]]
-    page.add("edgeward_nodes_online", "gauge", "Nodes that hold task and data", run, live["online"])
+    if live["state"] not in (INTERRUPTED, STARTING):  # nobody has looked since
+        page.add("edgeward_nodes_online", "gauge", "Nodes that hold task and data", run, live["online"])
     page.add("edgeward_nodes_declined", "gauge", "Nodes that declined the run", run, states.count("declined"))
     if not sections["run"]["secret_sample"]:
         _add_participation(page, sections, run)
@@ -65,6 +71,8 @@ def _add_participation(page: Page, sections: Dict[str, Any], run: Dict[str, str]
     totals = live["totals"]
     page.add("edgeward_nodes_awaited", "gauge", "Nodes whose update the round waits for", run, len(live["awaited"]))
     page.add("edgeward_updates_total", "counter", "Updates aggregated", run, totals["updates"])
+    about = "Nodes the open round is short of even if all that are here answer; 0 while it can succeed"
+    page.add("edgeward_round_nodes_lacking", "gauge", about, run, (live["lacking"] or {"nodes": 0})["nodes"])
     about = "Bytes of message bodies of aggregated rounds, by direction as the gateway sees it"
     for direction, name in (("received", "bytes_up"), ("sent", "bytes_down")):
         total = totals[name] + totals["others"][name]
@@ -76,7 +84,7 @@ def _add_participation(page: Page, sections: Dict[str, Any], run: Dict[str, str]
         page.add("edgeward_last_round_seconds", "gauge", about, run, sections["rounds"][-1]["seconds"])
 
 
-def _add_boards(page: Page, boards: Any) -> None:
+def _add_boards(page: Page, boards: Any, now: float) -> None:
     for board in boards:
         name = {"board": board["board"]}
         page.add("edgeward_records_total", "counter", "Records that reached the gateway", name, board["received"])
@@ -84,16 +92,22 @@ def _add_boards(page: Page, boards: Any) -> None:
         page.add("edgeward_board_last_seen_timestamp_seconds", "gauge", "When the last came", name, board["seen_at"])
         simulated = {None: "unknown", True: "true", False: "false"}[board["simulated"]]
         labels = {**name, "simulated": simulated}
-        metrics, psi = board["metrics"], board["drift"].get("psi")
-        for statistic in ("p50", "p95", "p99", "max"):
-            value = metrics.get(f"latency_{statistic}_us")
-            if type(value) in (int, float):
-                about = "Time of an inference on the board's own clock"
-                page.add(
-                    "edgeward_board_latency_seconds", "gauge", about, {**labels, "statistic": statistic}, value / 1e6
-                )
-        if type(metrics.get("inferences")) is int:
-            about = "Inferences since the board or its model began"
-            page.add("edgeward_inferences_total", "counter", about, labels, metrics["inferences"])
-        if type(psi) in (int, float):
-            page.add("edgeward_board_drift_psi", "gauge", "Population stability index of the inputs", name, psi)
+        reports = now - board["seen_at"] <= board["silent_s"]
+        page.add("edgeward_board_reporting", "gauge", "0 for a board that has become silent", labels, int(reports))
+        if reports:  # what a silent board said last is not how it is now
+            _add_measures(page, board, labels)
+
+
+def _add_measures(page: Page, board: Dict[str, Any], labels: Dict[str, str]) -> None:
+    metrics, psi = board["metrics"], board["drift"].get("psi")
+    for statistic in ("p50", "p95", "p99", "max"):
+        value = metrics.get(f"latency_{statistic}_us")
+        if type(value) in (int, float):
+            about, of = "Time of an inference on the board's own clock", {**labels, "statistic": statistic}
+            page.add("edgeward_board_latency_seconds", "gauge", about, of, value / 1e6)
+    if type(metrics.get("inferences")) is int:
+        about = "Inferences since the board or its model began"
+        page.add("edgeward_inferences_total", "counter", about, labels, metrics["inferences"])
+    if type(psi) in (int, float):
+        about = "Population stability index of the inputs"
+        page.add("edgeward_board_drift_psi", "gauge", about, {"board": board["board"]}, psi)

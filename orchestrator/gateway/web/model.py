@@ -1,23 +1,21 @@
 """Everything the dashboard shows, as plain data in named sections. One thread at a time reads; see app.py."""
 
-import json
 import logging
-import math
 import time
 from collections import Counter, deque
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Deque, Dict, List, Optional
+from typing import Any, Callable, Deque, Dict, List, Optional
 
 from orchestrator.database import StoreError
 from orchestrator.errors import EdgewardError
 from orchestrator.gateway.audit import AUDIT_FILE
-from orchestrator.gateway.running import holder
 from orchestrator.gateway.web.audit_pages import AuditPages
 from orchestrator.gateway.web.epsilon import EpsilonCurves
 from orchestrator.gateway.web.listener import Listener
 from orchestrator.gateway.web.officer import officer_page
 from orchestrator.gateway.web.runview import RunView
+from orchestrator.gateway.web.standing import ENDED, FAILED, IDLE, PREPARING, WORKING, Standing
 from orchestrator.gateway.web.storeview import StoreView
 from orchestrator.mishaps import sentence
 from orchestrator.wire.plain import plain
@@ -51,8 +49,12 @@ _KEPT = (
 class DashboardModel:
     """The state folder OUT of a gateway, running or finished."""
 
-    def __init__(self, out: Path, federation: str, listener: Listener) -> None:
-        self.out, self.federation, self.listener = out, federation, listener
+    def __init__(self, out: Path, federation: str, listener: Listener, now: Callable[[], float] = time.time) -> None:
+        """`now`: the clock, Unix seconds."""
+        self.out, self.federation, self.listener, self.now = out, federation, listener, now
+        self.standing = Standing(out, now)
+        self.heard_at: Optional[float] = None
+        """When the gateway last showed that it runs, as of the last `sections`; None where none is at work."""
         self.curves = EpsilonCurves()
         self.told: Deque[Dict[str, Any]] = deque(maxlen=_TOLD)
         self.counts: Counter[str] = Counter()
@@ -72,10 +74,15 @@ class DashboardModel:
 
     def hear(self, event: Dict[str, Any]) -> None:
         """A progress event of the gateway."""
+        self.standing.hear(event)
         kind = str(event.get("event"))
+        if kind == ENDED and event["how"] == FAILED:
+            self.told.append(
+                {"at": self.now(), "kind": "failed", "text": plain(f"the gateway failed: {event['reason']}")}
+            )
         self.counts[kind] += 1
         if kind in _KEPT:
-            self.told.append({"at": time.time(), "kind": kind, "text": _line(event)})
+            self.told.append({"at": self.now(), "kind": kind, "text": _line(event)})
 
     def runs(self) -> List[str]:
         store = self._open()
@@ -124,46 +131,56 @@ class DashboardModel:
     def sections(self) -> Dict[str, Any]:
         """What the live page follows: each section is sent when it changed."""
         view = self.current()
-        page: Dict[str, Any] = {"gateway": self.gateway(), "boards": self.boards(), "runs": self.summaries()}
+        stands = self._stands(view)
+        self.heard_at = stands["heard_at"]
+        page: Dict[str, Any] = {
+            "gateway": self._gateway(stands),
+            "boards": self.boards(),
+            "runs": self._summaries(view, stands["state"]),
+            "activity": self._activity(view),
+        }
         if view is None:
-            return {
-                **page,
-                "run": None,
-                "live": None,
-                "nodes": [],
-                "rounds": [],
-                "scores": None,
-                "privacy": None,
-                "activity": self._activity(),
-            }
-        return {**page, **self.run(view), "activity": self._activity(view)}
+            return {**page, **dict.fromkeys(("run", "live", "scores", "privacy")), "nodes": [], "rounds": []}
+        return {**page, **self._run(view, stands["state"])}
 
     def run(self, view: RunView) -> Dict[str, Any]:
+        current = self.current()
+        return self._run(view, self._stands(current)["state"] if view is current else IDLE)
+
+    def _run(self, view: RunView, gateway: str) -> Dict[str, Any]:
         return {
             "run": {**view.about(), "result": self._result(view.run)},
-            "live": {**view.live(), "totals": view.totals()},
-            "nodes": view.node_rows(self.listener.presence()),
+            "live": {**view.live(gateway), "totals": view.totals()},
+            "nodes": view.node_rows(self.listener.presence(), gateway),
             "rounds": view.round_rows(),
             "scores": view.scores(self._report(view.run)),
             "privacy": self.curves.of(view),
         }
 
-    def gateway(self) -> Dict[str, Any]:
-        pid = holder(self.out)
+    def _stands(self, view: Optional[RunView]) -> Dict[str, Any]:
+        return self.standing.look(view.last_event_at if view else None, view is None or view.over)
+
+    def _gateway(self, stands: Dict[str, Any]) -> Dict[str, Any]:
+        pid = stands["pid"]
         return {
             "federation": self.federation,
-            "running": pid is not None,
+            "running": stands["state"] in (PREPARING, WORKING),
+            **{name: stands[name] for name in ("state", "since", "reason")},
             "memory_mib": round(resident_memory_mib(str(pid)), 1) if pid else None,
             "peak_memory_mib": round(peak_memory_mib(str(pid)), 1) if pid else None,
             "dashboard_memory_mib": round(resident_memory_mib(), 1),
         }
 
     def boards(self) -> Dict[str, Any]:
-        return {"state": self.listener.state, "boards": self.listener.boards()}
+        return {"state": self.listener.state, "now": self.now(), "boards": self.listener.boards()}
 
     def summaries(self) -> List[Dict[str, Any]]:
         """One entry a run; of one that cannot be read its name, and why."""
-        found = {view.run: view.summary() for view in self._readable()}
+        view = self.current()
+        return self._summaries(view, self._stands(view)["state"])
+
+    def _summaries(self, current: Optional[RunView], gateway: str) -> List[Dict[str, Any]]:
+        found = {view.run: view.summary(gateway if view is current else IDLE) for view in self._readable()}
         unreadable = {run: {"run": run, "phase": "unreadable", "reason": why} for run, why in self._unreadable.items()}
         return [{**found, **unreadable}[run] for run in self.runs() if run in found or run in unreadable]
 
@@ -194,22 +211,6 @@ class DashboardModel:
     def audit(self, limit: int, before: Optional[int] = None) -> Dict[str, Any]:
         """A page of OUT/audit.jsonl; see AuditPages.page."""
         return self._audit.page(limit, before)
-
-
-def to_json(value: Any) -> str:
-    """JSON a browser accepts: numbers that are not finite become null."""
-    try:
-        return json.dumps(value, allow_nan=False, separators=(",", ":"))
-    except ValueError:
-        return json.dumps(_finite(value), allow_nan=False, separators=(",", ":"))
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _line(event: Dict[str, Any]) -> str:

@@ -9,8 +9,10 @@ from orchestrator.gateway.history import training_number
 from orchestrator.gateway.run import plan_of
 from orchestrator.gateway.score_tables import page
 from orchestrator.gateway.web.rounds import RoundFigures
+from orchestrator.gateway.web.shortfall import shortfall
+from orchestrator.gateway.web.standing import INTERRUPTED, PREPARING, STARTING, WORKING
 from orchestrator.gateway.web.storeview import StoreView
-from orchestrator.gateway.web.words import describe_task
+from orchestrator.gateway.web.words import describe_task, many
 from orchestrator.privacy.participation import secret_sample
 from orchestrator.rounds.coordinator import AGGREGATING, COLLECTING, FAILED, FINISHED, GATHERING
 from orchestrator.rounds.events import STATISTICS_ROUND, Aggregated, Compacted, Declined, Event, Joined, Left, Started
@@ -73,7 +75,7 @@ class RunView:
         node = getattr(event, "node", None)
         if isinstance(event, Joined):
             if node not in self.coordinator.online:
-                self._tell(event.at, "joined", f"{node} joined with {event.records:,} records")
+                self._tell(event.at, "joined", f"{node} joined with {many(event.records, 'record')}")
         elif isinstance(event, Left):
             self._tell(event.at, "left", f"{node} left")
         elif isinstance(event, Declined):
@@ -81,7 +83,7 @@ class RunView:
                 self._tell(event.at, "declined", f"{node} declined: {event.reason}")
         elif isinstance(event, Aggregated):
             name = "statistics" if event.round == STATISTICS_ROUND else f"round {event.round}"
-            self._tell(event.at, "aggregated", f"{name}: aggregated {len(self.coordinator.arrived)} updates")
+            self._tell(event.at, "aggregated", f"{name}: aggregated {many(len(self.coordinator.arrived), 'update')}")
         elif isinstance(event, Started):
             self._tell(event.at, "started", "the gateway began" if self._seq == 0 else "the gateway began again")
         self.nodes.take(event, self.coordinator)
@@ -103,8 +105,17 @@ class RunView:
     def records(self) -> Dict[str, int]:
         return {name: member.records for name, member in self.nodes.items() if member.records}
 
-    def live(self) -> Dict[str, Any]:
-        """The open round: phase, who arrived with how many bytes, who is awaited, when it is due (Unix seconds)."""
+    def state(self, gateway: str) -> str:
+        """The phase as far as it holds while the gateway stands like this towards the run: WORKING, PREPARING, or any other."""
+        if self.over or gateway == WORKING:
+            return self.coordinator.phase
+        return STARTING if gateway == PREPARING else INTERRUPTED
+
+    def live(self, gateway: str = WORKING) -> Dict[str, Any]:
+        """The open round: phase, who arrived with how many bytes, who is awaited, when it is due (Unix seconds).
+
+        `state` is the phase while a gateway works on the run; without one nobody is waited for.
+        """
         state = self.coordinator
         open_round = state.phase in (COLLECTING, AGGREGATING)
         sizes = self.store.open_updates(self.run) if open_round else {}
@@ -113,6 +124,8 @@ class RunView:
         kind = "statistics" if state.round == STATISTICS_ROUND else "training"
         return {
             "phase": state.phase,
+            "state": self.state(gateway),
+            "at": self.last_event_at or None,
             "kind": kind if state.round <= self.task.training.rounds else "evaluation",
             "round": state.round,
             "rounds": self.task.training.rounds,
@@ -120,19 +133,22 @@ class RunView:
             "attempt": state.attempt,
             "attempts": self.task.rounds.attempts,
             "opened_at": self.opened_at,
-            "deadline_at": state.deadline if state.phase in (GATHERING, COLLECTING) else None,
+            "deadline_at": state.deadline if state.phase in (GATHERING, COLLECTING) and gateway == WORKING else None,
             "deadline_s": self.task.rounds.gather_s if state.phase == GATHERING else self.task.rounds.deadline_s,
             "quorum": self.task.rounds.quorum,
             "nodes_wanted": self.task.rounds.nodes,
+            "needed": state.needed if open_round else self.task.rounds.quorum,
             "online": len(state.online),
+            "joined": len(self.records()),
             "arrived": [{"node": node, "bytes": sizes.get(node)} for node in arrived],
             "awaited": [node for node in waiting if node in state.online],
             "absent": [node for node in waiting if node not in state.online],
             "bytes_up": sum(sizes.get(node, 0) for node in arrived),
+            "lacking": shortfall(state) if gateway == WORKING else None,
         }
 
-    def node_rows(self, presence: Dict[str, Dict[str, Any]]) -> List[Dict[str, Any]]:
-        """One row a node. `presence`: what each said last over MQTT, where the dashboard hears it."""
+    def node_rows(self, presence: Dict[str, Dict[str, Any]], gateway: str = WORKING) -> List[Dict[str, Any]]:
+        """One row a node. `presence`: what each said last over MQTT, where the dashboard hears it. `gateway`: see `state`."""
         figures = self.store.nodes(self.run)
         sizes = self.store.open_updates(self.run)
         rows = []
@@ -144,7 +160,7 @@ class RunView:
             rows.append(
                 {
                     "node": name,
-                    "state": ASKED if name in asked else self._state(name),
+                    "state": ASKED if name in asked else self._state(name, gateway),
                     "reason": asked.get(name) or self._reason(name),
                     "records": member.records or None,
                     "updates": member.updates,
@@ -165,10 +181,12 @@ class RunView:
         known = node in self.coordinator.online or node in self.coordinator.declined
         return not known and self.run in (said.get("waiting") or {})
 
-    def _state(self, node: str) -> str:
+    def _state(self, node: str, gateway: str) -> str:
         state = self.coordinator
         if node in state.declined:
             return "declined"
+        if not state.over and gateway != WORKING:
+            return "unknown"  # nobody has looked since
         if node not in state.online:
             return "away"
         if state.objections.get(node):
@@ -197,11 +215,11 @@ class RunView:
         known = {"metrics": (report or {}).get("metrics"), "per_round": self._rounds.scored()}
         return page(known, self.task.schema.classes)
 
-    def summary(self) -> Dict[str, Any]:
-        """A line in the list of runs."""
+    def summary(self, gateway: str = WORKING) -> Dict[str, Any]:
+        """A line in the list of runs. `gateway`: see `state`."""
         if self._final is None or self._final["phase"] not in (FINISHED, FAILED) or not self.over:
             self._final = self._summarize()
-        return self._final
+        return {**self._final, "state": self.state(gateway)}
 
     def _summarize(self) -> Dict[str, Any]:
         last, privacy = self._rounds.last, self.task.privacy

@@ -1,6 +1,7 @@
 """The dashboard's process: `python -m orchestrator.gateway.web.server`, told by one line of JSON on stdin what to do.
 
-Started by child.py with a listening socket and a channel of the gateway's progress; it ends when the channel does.
+Started by child.py with a listening socket and a channel of the gateway's progress. When the channel ends it stays for a while,
+so that people see how the run ended, unless the gateway was stopped (staying.py).
 """
 
 import json
@@ -9,7 +10,7 @@ import socket
 import sys
 import threading
 from pathlib import Path
-from typing import Any, Dict, Optional
+from typing import Any, Callable, Dict, Optional
 
 import uvicorn
 
@@ -19,6 +20,8 @@ from orchestrator.gateway.web.listener import Listener
 from orchestrator.gateway.web.model import DashboardModel
 from orchestrator.gateway.web.password import Login
 from orchestrator.gateway.web.settings import WebSettings
+from orchestrator.gateway.web.standing import STOPPED
+from orchestrator.gateway.web.staying import Stay
 from orchestrator.mishaps import catch_in_threads, sentence
 from orchestrator.wire.link import BrokerAddress
 from orchestrator.wire.plain import PlainFormatter, Sparing
@@ -37,7 +40,7 @@ def serve(
     channel: Optional[socket.socket] = None,
     login_needed: bool = False,
 ) -> None:
-    """Serves until the process is told to stop, or the gateway at the other end of `channel` is gone."""
+    """Serves until the process is told to stop, or settings.stay_s after the gateway at the other end of `channel` is gone."""
     listener = Listener(broker, federation)
     model = DashboardModel(out, federation, listener)
     doorkeeper = Doorkeeper()
@@ -59,7 +62,12 @@ def serve(
     server = uvicorn.Server(config)
     dashboard.stopping = lambda: server.should_exit
     if channel is not None:
-        threading.Thread(target=_hear, args=(channel, model, server), name="channel", daemon=True).start()
+
+        def end() -> None:
+            server.should_exit = True
+
+        stay = Stay(settings.stay_s, end)
+        threading.Thread(target=_hear, args=(channel, model, stay, end), name="channel", daemon=True).start()
     listener.start()
     try:
         server.run(sockets=[GuardedSocket.around(listening, doorkeeper)])
@@ -68,19 +76,25 @@ def serve(
         model.close()
 
 
-def _hear(channel: socket.socket, model: DashboardModel, server: uvicorn.Server) -> None:
+def _hear(channel: socket.socket, model: DashboardModel, stay: Stay, end: Callable[[], None]) -> None:
     """Until the gateway is gone, however it went."""
-    while not server.should_exit:
+    while True:
         try:
             message = channel.recv(MOST_MESSAGE_BYTES)
-            if message:
-                model.hear(json.loads(message))
-            server.should_exit = not message
+            if not message:
+                break
+            model.hear(json.loads(message))
         except OSError as error:
             log.error("the gateway is not heard any more: %s", sentence(error))
-            server.should_exit = True  # the gateway starts another one
+            end()  # the gateway starts another one
+            return
         except Exception as error:
             log.error("a message of the gateway was passed over: %s", sentence(error))
+    model.standing.gone()
+    if model.standing.ended == STOPPED:
+        end()
+    else:
+        stay.begin()
 
 
 def main() -> None:
@@ -98,10 +112,10 @@ def main() -> None:
 
 def _serve_as_told() -> None:
     told: Dict[str, Any] = json.loads(sys.stdin.readline())
-    files = {name: Path(told[name]) for name in ("certificate", "key") if told[name]}
+    certificate, key = (Path(told[name]) if told[name] else None for name in ("certificate", "key"))
     serve(
         Path(told["out"]),
-        WebSettings(told["host"], told["port"], **files),
+        WebSettings(told["host"], told["port"], certificate, key, told["quiet_s"], told["stay_s"]),
         socket.socket(fileno=told["listening_fd"]),
         told["federation"],
         BrokerAddress(**told["broker"]) if told["broker"] else None,

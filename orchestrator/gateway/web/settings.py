@@ -9,17 +9,23 @@ from typing import Optional
 from orchestrator.errors import UsageError
 from orchestrator.gateway.web.password import Login
 
+QUIET_S, STAY_S = 15.0, 900.0
 LOOPBACK_NAMES = ("localhost", "127.0.0.1", "::1")
 
 
 @dataclass(frozen=True)
 class WebSettings:
-    """`host:port`, port 0 for a free one; certificate and key (PEM) for https."""
+    """`host:port`, port 0 for a free one; certificate and key (PEM) for https.
+
+    quiet_s: after so many seconds without news a page says so. stay_s: a gateway's dashboard ends so long after it.
+    """
 
     host: str
     port: int
     certificate: Optional[Path] = None
     key: Optional[Path] = None
+    quiet_s: float = QUIET_S
+    stay_s: float = STAY_S
 
     @classmethod
     def parse(cls, text: str, certificate: Optional[Path] = None, key: Optional[Path] = None) -> "WebSettings":

@@ -25,12 +25,16 @@ def describe_task(task: Task) -> List[Dict[str, str]]:
 
 def _data(schema: Schema) -> str:
     if schema.kind == "signal":
-        channels = "1 channel" if schema.channels == 1 else f"{schema.channels} channels"
-        return f"signals of {schema.samples} samples and {channels}"
+        return f"signals of {many(schema.samples, 'sample')} and {many(schema.channels, 'channel')}"
     shown = [_feature(feature) for feature in schema.features[:_FEATURES_SHOWN]]
     more = len(schema.features) - len(shown)
     rest = f", and {more} more" if more > 0 else ""
-    return f"a table with {len(schema.features)} columns: {', '.join(shown)}{rest}"
+    return f"a table with {many(len(schema.features), 'column')}: {', '.join(shown)}{rest}"
+
+
+def many(number: int, one: str) -> str:
+    """A number of things in words."""
+    return f"{number:,} {one}" if number == 1 else f"{number:,} {one}s"
 
 
 def _feature(feature: Feature) -> str:
@@ -51,7 +55,7 @@ def _standardization(task: Task) -> str:
 
 def _training(task: Task) -> str:
     training = task.training
-    steps = "1 gradient step" if training.local_steps == 1 else f"{training.local_steps} gradient steps"
+    steps = many(training.local_steps, "gradient step")
     options = "".join(f", {name} {value:g}" for name, value in sorted(training.options.items()))
     tail = "; the result is the mean of the second half of the rounds" if training.tail_average else ""
     return f"{training.strategy}{options}: {steps} a round at learning rate {training.learning_rate:g}{tail}"
@@ -60,9 +64,10 @@ def _training(task: Task) -> str:
 def _rounds(task: Task) -> str:
     rounds = task.rounds
     fewer = f" (after {rounds.gather_s:g} s with {rounds.minimum_nodes})" if rounds.minimum_nodes else ""
+    announced = "once" if rounds.attempts == 1 else f"{rounds.attempts} times"
     return (
-        f"{task.training.rounds}, beginning with {rounds.nodes} nodes{fewer}; each needs {rounds.quorum} updates within "
-        f"{rounds.deadline_s:g} s and is announced at most {rounds.attempts} times"
+        f"{task.training.rounds}, beginning with {many(rounds.nodes, 'node')}{fewer}; each needs {many(rounds.quorum, 'update')} "
+        f"within {rounds.deadline_s:g} s and is announced at most {announced}"
     )
 
 
@@ -95,7 +100,7 @@ _MECHANISMS = {"discrete-gaussian": "discrete Gaussian", "skellam": "Skellam"}
 def _noise_at(task: Task) -> str:
     privacy = task.privacy
     if privacy.noise == "distributed":
-        return f"on the sum of at least {task.aggregation.least} nodes, each adding a share"
+        return f"on the sum of at least {many(task.aggregation.least, 'node')}, each adding a share"
     if privacy.noise == "gateway":
         over = f", correlated over {privacy.bands} rounds" if privacy.bands > 1 else ""
         return f"added by the gateway, which sees each node's update without it, and is trusted{over}"

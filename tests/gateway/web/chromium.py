@@ -148,6 +148,12 @@ class Browser:
     def type(self, text: str) -> None:
         self.ask("Input.insertText", text=text)
 
+    def press(self, key: str) -> None:
+        """A key that types nothing, such as ArrowLeft."""
+        codes = {"ArrowLeft": 37, "ArrowRight": 39, "Tab": 9, "Escape": 27}
+        for kind in ("keyDown", "keyUp"):
+            self.ask("Input.dispatchKeyEvent", type=kind, key=key, code=key, windowsVirtualKeyCode=codes[key])
+
     def press_enter(self) -> None:
         for kind in ("keyDown", "keyUp"):
             self.ask(

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Dict, Iterator, Optional, Tuple
 
 import numpy as np
+from prometheus_client.parser import text_string_to_metric_families
 
 from orchestrator.gateway.store import Store
 from orchestrator.gateway.web.child import DashboardProcess
@@ -25,29 +26,31 @@ PASSWORD = "correct horse battery"
 RUN = "heart-0123abcd"
 
 
-def make_store(out: Path, rounds: int = 3, begun: int = 2, privacy: Optional[Privacy] = None) -> None:
-    """A run in round `begun`: a has answered, b is awaited, c declined; as the gateway would have journalled it."""
+def make_store(
+    out: Path, rounds: int = 3, begun: int = 2, privacy: Optional[Privacy] = None, at: float = 1000.0, run: str = RUN
+) -> None:
+    """A run in round `begun`: a has answered, b is awaited, c declined; as the gateway would have journalled it, from `at` on."""
     schema = Schema("table", "sick", ("no", "yes"), {"0": 0, "1": 1}, (Feature("age", 0, 110),))
     rules = Rounds(nodes=2, quorum=2, deadline_s=60.0)
     task = Task(
         "heart", schema, {"kind": "mlp", "hidden": [4]}, Training(rounds=rounds), privacy or Privacy("none"), rules
     )
     store = Store(out / "gateway.sqlite")
-    store.create_run(RUN, task_to_dict(task), b"graph", np.zeros(5, np.float32))
-    store.append(RUN, Started(1000.0))
-    store.append(RUN, Joined(1001.0, "a", 120))
-    store.append(RUN, Declined(1002.0, "c", "no column 'age'"))
-    store.append(RUN, Joined(1003.0, "b", 80))
+    store.create_run(run, task_to_dict(task), b"graph", np.zeros(5, np.float32))
+    store.append(run, Started(at))
+    store.append(run, Joined(at + 1.0, "a", 120))
+    store.append(run, Declined(at + 2.0, "c", "no column 'age'"))
+    store.append(run, Joined(at + 3.0, "b", 80))
     for number in range(begun + 1):
-        store.append(RUN, Arrived(1004.0 + number, "a", number, "d", 120.0))
+        store.append(run, Arrived(at + 4.0 + number, "a", number, "d", 120.0))
         if number == begun:
-            store.put_update(RUN, number, "a", b"x" * 77)
+            store.put_update(run, number, "a", b"x" * 77)
             break
-        store.append(RUN, Arrived(1004.5 + number, "b", number, "d", 80.0))
+        store.append(run, Arrived(at + 4.5 + number, "b", number, "d", 80.0))
         figures = {"bytes_up": 200, "bytes_down": 300, "seconds": 0.5, "codec_error": None, "nodes": ["a", "b"]}
         scores = {"accuracy": 0.8, "loss": float("nan"), "auc": 0.9} if number else {}
-        store.put_result(RUN, number, {"round": number, "updates": 2, **figures, **scores})
-        store.append(RUN, Aggregated(1004.7 + number, number))
+        store.put_result(run, number, {"round": number, "updates": 2, **figures, **scores})
+        store.append(run, Aggregated(at + 4.7 + number, number))
     store.close()
 
 
@@ -101,9 +104,17 @@ class Client:
 
 @contextmanager
 def dashboard(
-    out: Path, host: str = "127.0.0.1", broker: BrokerAddress = NOWHERE, **files: Path
+    out: Path, host: str = "127.0.0.1", broker: BrokerAddress = NOWHERE, **given: Any
 ) -> Iterator[Tuple[Client, DashboardProcess]]:
-    settings = WebSettings(host, 0, **files)
+    settings = WebSettings(host, 0, **{"stay_s": 0.0, **given})
     with DashboardProcess(out, settings, "test", broker) as process:
         port = int(process.url.rstrip("/").rpartition(":")[2])
         yield Client(port, settings.tls).wait(), process
+
+
+def parse_metrics(client: Client) -> Dict[str, float]:
+    status, headers, text = client.ask("/metrics")
+    assert status == 200
+    assert headers["content-type"].startswith("text/plain; version=0.0.4")
+    samples = [s for family in text_string_to_metric_families(text) for s in family.samples]
+    return {sample.name: sample.value for sample in samples if sample.labels.get("direction") != "sent"}

@@ -1,6 +1,8 @@
 """A real federation in real processes, for the tests that look at it: broker, gateways with a dashboard, nodes, a board."""
 
+import contextlib
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -16,6 +18,7 @@ from orchestrator.boards.client import BoardClient
 from orchestrator.boards.forward import MqttForward
 from orchestrator.boards.virtual import VirtualBoard
 from orchestrator.gateway.broker import OwnBroker
+from orchestrator.gateway.web.staying import PROGRAM
 
 MAIN = [sys.executable, "-m", "orchestrator.cli.main"]
 ROUNDS = 24
@@ -26,6 +29,7 @@ calibration_public = true
 federation = "icu"
 broker = "{broker}"
 dashboard = "127.0.0.1:0"
+dashboard_minutes = 5
 [evaluation]
 held-out = "held-out.csv"
 [task]
@@ -81,6 +85,7 @@ class RealFederation:
         self.nodes: Dict[str, subprocess.Popen[bytes]] = {}
         self.gateway: Optional[subprocess.Popen[str]] = None
         self.events: List[Dict[str, Any]] = []
+        self.stayed: List[Dict[str, Any]] = []
         self.url = ""
 
     def __enter__(self) -> "RealFederation":
@@ -91,10 +96,23 @@ class RealFederation:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._end_dashboards()
         for process in (*self.nodes.values(), *([self.gateway] if self.gateway else [])):
             process.kill()
             process.wait()
         self.broker.close()
+
+    def _end_dashboards(self) -> None:
+        """Those that outlive their gateways."""
+        found = {event["pid"] for event in self.stayed}
+        if self.gateway is not None and self.gateway.poll() is None:
+            children = Path(f"/proc/{self.gateway.pid}/task/{self.gateway.pid}/children").read_text().split()
+            found |= {int(pid) for pid in children}
+        self.stayed.clear()
+        for pid in found:
+            with contextlib.suppress(OSError):
+                if PROGRAM.encode() in Path(f"/proc/{pid}/cmdline").read_bytes():
+                    os.kill(pid, signal.SIGKILL)
 
     def start_node(self, name: str, *more: str) -> None:
         command = [*MAIN, "node", "run", "--broker", str(self.broker.address), "--federation", "icu", "--name", name]
@@ -112,11 +130,12 @@ class RealFederation:
         threading.Thread(target=self._gather, args=(self.gateway, self.events), daemon=True).start()
         self.url = self.wait_for("dashboard")["url"]
 
-    @staticmethod
-    def _gather(gateway: "subprocess.Popen[str]", events: List[Dict[str, Any]]) -> None:
+    def _gather(self, gateway: "subprocess.Popen[str]", events: List[Dict[str, Any]]) -> None:
         assert gateway.stdout is not None
         for line in gateway.stdout:
             events.append(json.loads(line))
+            if events[-1]["event"] == "dashboard_stays":
+                self.stayed.append(events[-1])
 
     def wait_for(self, kind: str, timeout_s: float = 600.0) -> Dict[str, Any]:
         deadline = time.monotonic() + timeout_s

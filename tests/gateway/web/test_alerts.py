@@ -11,6 +11,7 @@ import pytest
 from dashboards import RUN, make_store
 from prometheus_client.parser import text_string_to_metric_families
 from promql import Metrics, Query
+from stage import gateway_at_work
 
 from orchestrator.gateway.web.listener import Listener
 from orchestrator.gateway.web.metrics import render
@@ -47,14 +48,14 @@ def metrics(tmp_path_factory: pytest.TempPathFactory) -> Metrics:
     )
     listener = Listener(None, "test")
     model = DashboardModel(out, "test", listener)
-    make_store(out, privacy=privacy)
-    deadline = time.monotonic() + 300
-    while model.sections()["privacy"]["state"] == "computing":
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
-    board_speaks(listener)
-    sections = model.sections()
-    sections["gateway"] = {**sections["gateway"], "memory_mib": 61.0}  # as of one at work
+    with gateway_at_work(out):
+        make_store(out, privacy=privacy, at=time.time())
+        deadline = time.monotonic() + 300
+        while model.sections()["privacy"]["state"] == "computing":
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        board_speaks(listener)
+        sections = model.sections()
     assert sections["run"]["run"] == RUN
     for row in sections["rounds"]:
         row["loss"] = 0.5

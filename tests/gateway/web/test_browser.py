@@ -65,7 +65,13 @@ def watch_a_first_run(federation: RealFederation, browser: Browser) -> None:
     federation.wait_for("result")
     assert federation.gateway is not None
     assert federation.gateway.wait(120) == 0
-    browser.wait("document.querySelector('#link').innerText === 'dashboard not reachable'")
+    # The last that is shown is the result, also for those who come now.
+    for _ in range(2):
+        browser.wait("document.querySelector('#link').innerText.startsWith('gateway finished at')")
+        browser.wait(
+            "/^Finished: model [0-9a-f]{16} is in the bundle/.test(document.querySelector('#round').innerText)"
+        )
+        browser.ask("Page.reload")
 
 
 def log_in(federation: RealFederation, browser: Browser) -> None:
@@ -81,7 +87,7 @@ def log_in(federation: RealFederation, browser: Browser) -> None:
     browser.evaluate("document.querySelector('#password').value = ''; document.querySelector('#password').focus()")
     browser.type(PASSWORD)
     browser.press_enter()
-    browser.wait("location.pathname === '/' && document.querySelector('#link')?.innerText === 'gateway running'")
+    browser.wait("location.pathname === '/' && document.querySelector('#link')?.innerText.startsWith('gateway ')")
     assert browser.evaluate("document.cookie") == "", "no script may read the session"
 
 
@@ -115,7 +121,7 @@ def look_at_an_open_round(federation: RealFederation, browser: Browser) -> None:
     browser.evaluate("document.querySelector('#privacy summary').click()")
     browser.wait("document.body.innerText.includes('the choice of hyperparameters')")
     browser.evaluate("document.querySelector('#privacy summary').click()")
-    browser.evaluate("document.querySelector('#now svg, .chart svg').focus()")
+    browser.evaluate("document.querySelector('.chart svg[role]').focus()")
     browser.ask("Input.dispatchKeyEvent", type="keyDown", key="ArrowLeft", code="ArrowLeft", windowsVirtualKeyCode=37)
     browser.wait("document.querySelector('.readout').innerText.startsWith('round')")
     browser.evaluate("document.activeElement.blur()")
@@ -145,9 +151,11 @@ def compare_runs(browser: Browser) -> None:
     browser.evaluate("location.hash = 'runs'")
     browser.wait("document.querySelectorAll('#runs tbody input:checked').length === 2")
     browser.wait("document.querySelectorAll('#runs .chart').length === 4")
-    assert browser.evaluate("document.querySelector('#runs .chart').querySelectorAll('path.line').length") == 2
+    assert (
+        browser.evaluate("document.querySelector('#runs .chart').querySelectorAll('svg[role] path.line').length") == 2
+    )
     browser.evaluate("document.querySelector('#runs tbody input:checked').click()")
-    browser.wait("document.querySelector('#runs .chart').querySelectorAll('path.line').length === 1")
+    browser.wait("document.querySelector('#runs .chart').querySelectorAll('svg[role] path.line').length === 1")
     browser.evaluate("location.hash = 'log'")
     browser.wait("document.querySelector('#log').innerText.includes('emergency declined')")
     browser.wait("document.querySelector('#log .entry')")  # the gateway writes one

@@ -8,11 +8,10 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Dict
 
 import pytest
-from dashboards import MAIN, NOWHERE, RUN, Client, dashboard, make_store
-from prometheus_client.parser import text_string_to_metric_families
+from dashboards import MAIN, NOWHERE, RUN, Client, dashboard, make_store, parse_metrics
+from stage import gateway_at_work
 
 from orchestrator.errors import UsageError
 from orchestrator.gateway.broker import OwnBroker, free_port
@@ -28,29 +27,30 @@ from orchestrator.wire.topics import Topics
 
 
 def test_an_open_round_is_shown_as_the_journal_has_it(tmp_path: Path) -> None:
-    make_store(tmp_path)
-    with dashboard(tmp_path) as (client, _):
+    with gateway_at_work(tmp_path), dashboard(tmp_path) as (client, _):
+        at = time.time()
+        make_store(tmp_path, at=at)
         page = client.json("/api/overview")
         live = page["live"]
         assert (live["phase"], live["round"], live["rounds"], live["kind"]) == ("collecting", 2, 3, "training")
         assert (live["arrived"], live["awaited"]) == ([{"node": "a", "bytes": 77}], ["b"])
-        assert live["deadline_at"] == pytest.approx(1005.7 + 60)
+        assert live["deadline_at"] == pytest.approx(at + 5.7 + 60)
         nodes = {row["node"]: row for row in page["nodes"]}
         assert [nodes[name]["state"] for name in "abc"] == ["arrived", "training", "declined"]
         assert nodes["c"]["reason"] == "no column 'age'"
         assert (nodes["a"]["records"], nodes["a"]["updates"]) == (120, 3)
         assert [row["round"] for row in page["rounds"]] == [0, 1]
-        assert page["rounds"][1]["loss"] is None, "a number that is not finite is no JSON"
+        assert page["rounds"][1]["loss"] == "nan", "a number that is not finite is no JSON, and not the same as none"
         assert page["privacy"]["state"] == "none"
         assert "age (0 to 110)" in page["run"]["words"][0]["text"]
-        assert page["gateway"]["running"] is False
+        assert page["gateway"]["running"] is True
         assert any("c declined" in line["text"] for line in page["activity"])
         assert client.json(f"/api/runs/{RUN}")["live"] == live
         assert client.json("/api/runs")[0]["rounds_done"] == 1
         assert client.ask("/api/runs/nothing")[0] == 404
         # What the journal gains is seen, without asking the gateway.
         store = Store(tmp_path / "gateway.sqlite")
-        store.append(RUN, Arrived(1010.0, "b", 2, "d", 80.0))
+        store.append(RUN, Arrived(at + 10.0, "b", 2, "d", 80.0))
         store.close()
         assert client.json("/api/overview")["live"]["phase"] == "aggregating"
 
@@ -95,17 +95,9 @@ def test_epsilon_is_a_curve_that_ends_where_the_statement_does(tmp_path: Path) -
         assert metrics["edgeward_privacy_epsilon_spent"] == pytest.approx(shown["spent"])
 
 
-def parse_metrics(client: Client) -> Dict[str, float]:
-    status, headers, text = client.ask("/metrics")
-    assert status == 200
-    assert headers["content-type"].startswith("text/plain; version=0.0.4")
-    samples = [s for family in text_string_to_metric_families(text) for s in family.samples]
-    return {sample.name: sample.value for sample in samples if sample.labels.get("direction") != "sent"}
-
-
 def test_prometheus_reads_the_metrics(tmp_path: Path) -> None:
-    make_store(tmp_path)
-    with dashboard(tmp_path) as (client, process):
+    with gateway_at_work(tmp_path), dashboard(tmp_path) as (client, process):
+        make_store(tmp_path, at=time.time())
         process.tell({"event": "refused", "node": "a", "reason": "unsigned"})
         deadline = time.monotonic() + 30
         while not (metrics := parse_metrics(client))["edgeward_messages_refused_total"]:

@@ -13,7 +13,7 @@ from orchestrator.gateway.web import listener as listener_module
 from orchestrator.gateway.web.boards import MOST_BOARDS, MOST_SHOWN_BYTES, Boards
 from orchestrator.gateway.web.browsers import browser_of, new_browser
 from orchestrator.gateway.web.listener import Listener
-from orchestrator.gateway.web.model import to_json
+from orchestrator.gateway.web.parts import to_json
 from orchestrator.gateway.web.password import FILE_NAME, Login
 from orchestrator.gateway.web.sessions import FREE_TRIES, TryLimit
 from orchestrator.wire.body import encode_body

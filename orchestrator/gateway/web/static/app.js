@@ -1,15 +1,20 @@
 // The page: follows /api/events, keeps what it heard, draws the view that is open.
 
-import { agoText, el } from "./dom.js";
+import { el } from "./dom.js";
+import { follow, valuesOf } from "./feed.js";
+import { fill } from "./morph.js";
 import { drawOverview } from "./overview.js";
 import { drawRuns } from "./runs.js";
 import { drawLog } from "./log.js";
 import { path } from "./place.js";
+import { announcement, gatewayPill, title } from "./standing.js";
+import { tick } from "./tick.js";
 
-const state = { gateway: null, run: null, live: null, nodes: [], rounds: [], privacy: null, boards: null, runs: [], activity: [], audit: null, problem: null, chosen: null, compared: {}, looked: {} };
+const NOTHING = { gateway: null, run: null, live: null, nodes: [], known: null, rounds: [], curve: [], epsilon: [], privacy: null, scores: null, boards: [], history: {}, listening: null, runs: [], activity: [], problem: null };
+const state = { ...NOTHING, ready: false, lost: false, ended: null, chosen: null, pages: {} };
 const views = { overview: drawOverview, runs: drawRuns, log: drawLog };
-const heard = new Set();
 let drawing = false;
+let said = "";
 
 // The run of an address such as #run/NAME; null for any other.
 function opened() {
@@ -21,14 +26,25 @@ function opened() {
 function shown() {
   const name = opened();
   if (name === null || name === state.run?.run) return state;
-  const looked = (state.looked[name] ??= { at: 0, data: null, error: null });
-  const settled = looked.error || (looked.data && looked.data.privacy.state !== "computing");
-  if (!settled && Date.now() - looked.at > 2000) {
-    looked.at = Date.now();
-    fetchJson(`/api/runs/${encodeURIComponent(name)}`).then((data) => { looked.data = data; }, (error) => { looked.error = error.message; }).then(redraw);
+  const page = pageOf(name);
+  if (!page.data) return { opening: name, error: page.error };
+  return { ...state, ...NOTHING, ...page.data, gateway: { ...state.gateway, state: "idle" }, boards: state.boards, history: state.history, listening: state.listening, runs: state.runs, other: true };
+}
+
+// A run's values, asked for again while its epsilon is computed, and when it went on.
+function pageOf(name) {
+  const page = (state.pages[name] ??= { at: -Infinity, data: null, error: null, as: null });
+  const as = state.runs.find((r) => r.run === name)?.last_event_at;
+  const settled = page.error || (page.data && page.data.privacy.state !== "computing" && page.data.privacy.exact !== false && page.as === as);
+  if (!settled && performance.now() - page.at > 2000) {
+    page.at = performance.now();
+    fetchJson(`/api/page/${encodeURIComponent(name)}`)
+      .then((found) => Object.assign(page, { data: valuesOf(found.set), as }), (error) => { page.error = error.message; })
+      .then(redraw);
+  } else if (!settled) {
+    setTimeout(redraw, 2100); // whoever asked too early asks again
   }
-  if (!looked.data) return { opening: name, error: looked.error };
-  return { ...state, ...looked.data, activity: [], other: true, gateway: { ...state.gateway, running: false } };
+  return page;
 }
 
 function view() {
@@ -55,94 +71,96 @@ function draw() {
     if (name === (opened() === null ? open : "runs")) link.setAttribute("aria-current", "page");
     else link.removeAttribute("aria-current");
   }
-  const problem = document.getElementById("problem");
-  problem.hidden = !state.problem;
-  problem.textContent = state.problem ? `The gateway's store could not be read: ${state.problem}` : "";
-  if (!state.gateway) return;
-  document.getElementById("federation").textContent = state.gateway.federation;
-  document.title = title();
-  const place = document.getElementById(open);
-  keepingFocus(place, () => place.replaceChildren(...views[open](open === "overview" ? shown() : state, { redraw, choose, fetchJson })));
+  drawFrame(open);
+  if (!state.ready || !state.gateway) return;
+  fill(document.getElementById(open), views[open](open === "overview" ? shown() : state, { redraw, choose, fetchJson, pageOf }).filter(Boolean));
   tick();
 }
 
-function title() {
-  if (!state.live) return "Edgeward";
-  const { phase, round, rounds } = state.live;
-  const where = phase === "finished" ? "finished" : phase === "failed" ? "failed" : round > 0 ? `round ${round}/${rounds}` : phase;
-  return `${where} · Edgeward`;
+// What is round every view: name, link, title, what went wrong.
+function drawFrame(open) {
+  const problem = document.getElementById("problem");
+  problem.hidden = !state.problem;
+  setText(problem, state.problem ? `The gateway's store could not be read: ${state.problem}` : "");
+  setText(document.getElementById("federation"), state.gateway?.federation ?? "");
+  const [text, kind] = gatewayPill(state);
+  const pill = document.getElementById("link");
+  setText(pill, text);
+  pill.className = `pill ${kind}`;
+  document.title = title(state, open, opened());
+  announce();
 }
 
-// What had the focus is found again by its id or its place among those that can have it.
-function keepingFocus(place, change) {
-  const focused = place.contains(document.activeElement) ? document.activeElement : null;
-  const selector = "a, button, input, select, summary, [tabindex]";
-  const index = focused ? [...place.querySelectorAll(selector)].indexOf(focused) : -1;
-  const open = new Set([...place.querySelectorAll("details[open]")].map((d) => d.id));
-  change();
-  for (const details of place.querySelectorAll("details")) if (open.has(details.id)) details.open = true;
-  if (index >= 0) place.querySelectorAll(selector)[index]?.focus({ preventScroll: true });
+function announce() {
+  const [text, bad] = announcement(state) ?? ["", false];
+  if (text === said) return;
+  said = text;
+  setText(document.getElementById("alarm"), bad ? text : "");
+  setText(document.getElementById("news"), bad ? "" : text);
+}
+
+function setText(node, text) {
+  if (node.textContent !== text) node.textContent = text;
 }
 
 async function fetchJson(path) {
   const answer = await fetch(path);
   if (answer.status === 401) {
-    location.replace("/login");
+    logIn();
     throw new Error("logged out");
   }
   if (!answer.ok) throw new Error((await answer.json()).error);
   return answer.json();
 }
 
-async function choose(names) {
+// To the login, which leads back to this view.
+function logIn() {
+  location.replace(`/login${location.hash}`);
+}
+
+function choose(names) {
   state.chosen = names;
-  for (const name of names) if (!state.compared[name]) state.compared[name] = await fetchJson(`/api/runs/${encodeURIComponent(name)}`);
   redraw();
 }
 
-function setLink(text, kind) {
-  const pill = document.getElementById("link");
-  if (pill.textContent !== text) pill.textContent = text;
-  pill.className = `pill ${kind}`;
-}
-
-function showLink(connected) {
-  if (!connected) setLink("dashboard not reachable", "bad");
-  else if (!state.gateway) setLink("connecting", "");
-  else setLink(state.gateway.running ? "gateway running" : "gateway not running", state.gateway.running ? "good" : "off");
-}
-
-function follow() {
-  const events = new EventSource("/api/events");
-  for (const name of ["gateway", "run", "live", "nodes", "rounds", "privacy", "boards", "runs", "activity", "problem"]) {
-    events.addEventListener(name, (event) => {
-      state[name] = JSON.parse(event.data);
-      heard.add(name);
-      showLink(true);
+function begin() {
+  follow({
+    values(news, whole) {
+      Object.assign(state, whole ? NOTHING : {}, news, { ready: true, lost: false, ended: null });
       redraw();
-    });
-  }
-  events.addEventListener("session", () => location.replace("/login"));
-  events.onopen = () => showLink(true);
-  events.onerror = async () => {
-    showLink(false);
-    if (events.readyState !== EventSource.CLOSED) return; // the browser tries again by itself
-    try {
-      await fetchJson("/api/session").then((s) => s.logged_in || location.replace("/login"));
-    } catch {
-      // not reachable: the next try will tell
-    }
-    setTimeout(follow, 3000);
-  };
+    },
+    beat() {
+      state.lost = false;
+      redrawIfOtherwise();
+    },
+    lost() {
+      state.lost = true;
+      redraw();
+    },
+    bye(times) {
+      state.ended = times.now;
+      redraw();
+    },
+    loggedOut: logIn,
+    async again() {
+      try {
+        const session = await fetchJson("/api/session");
+        if (!session.logged_in) return logIn();
+      } catch {
+        // not reachable: the next try will tell
+      }
+      begin();
+    },
+  });
 }
 
-function tick() {
-  for (const time of document.querySelectorAll("time[data-at]")) time.textContent = agoText(Number(time.dataset.at));
-  for (const bar of document.querySelectorAll("[data-deadline]")) {
-    const left = Math.max(0, Number(bar.dataset.deadline) - Date.now() / 1000);
-    bar.querySelector(".fill").style.width = `${Math.min(100, (100 * left) / Number(bar.dataset.seconds))}%`;
-    bar.querySelector(".left").textContent = left > 0 ? `${left < 10 ? left.toFixed(1) : Math.round(left)} s left` : "due now";
-  }
+// With time alone, what is said may have to change.
+let stood = "";
+function redrawIfOtherwise() {
+  const stands = JSON.stringify([gatewayPill(state), title(state, view(), opened())]);
+  if (stands !== stood) redraw();
+  stood = stands;
+  tick();
 }
 
 document.getElementById("theme").addEventListener("click", () => {
@@ -153,16 +171,25 @@ document.getElementById("theme").addEventListener("click", () => {
 });
 document.getElementById("logout").addEventListener("click", async () => {
   await fetch("/api/logout", { method: "POST", headers: { "Content-Type": "application/json" }, body: "{}" });
-  location.replace("/login");
+  logIn();
 });
 window.addEventListener("hashchange", () => {
   draw();
   window.scrollTo(0, 0); // the browser went to the view's element, which is below the header
+  focusHeading();
 });
+
+// After a change of view the keyboard, and who listens, is at its beginning and not at the top of the page.
+function focusHeading() {
+  const heading = document.querySelector(`#${view()} h1`) ?? document.getElementById("main");
+  heading.tabIndex = -1;
+  heading.focus({ preventScroll: true });
+}
+
 fetchJson("/api/session").then((session) => {
   document.getElementById("logout").hidden = !session.login_needed;
-});
+}, () => {}); // not reachable: the stream says so
 document.getElementById("overview").replaceChildren(el("p", { class: "muted loading" }, "Waiting for the gateway’s figures …"));
 draw();
-follow();
-setInterval(tick, 200);
+begin();
+setInterval(redrawIfOtherwise, 200);

@@ -1,14 +1,17 @@
 // Boards: the last records each sent, and a short history. Whatever a simulated board says of time is called simulated.
 
+import { now } from "./clock.js";
 import { lineChart } from "./charts.js";
-import { ago, card, clock, count, el, empty, known, micros, number } from "./dom.js";
+import { ago, card, clock, count, el, empty, known, micros, number, plural } from "./dom.js";
 
 export function boardsCard(state) {
-  const { boards, state: listening } = state.boards;
-  const aside = listening === "listening" ? el("span", { class: "muted" }, "live over MQTT") : null;
-  if (!boards.length) return card("Boards", empty("No boards yet", reason(listening)), { wide: true, id: "boards", aside });
+  const { boards, listening } = state;
+  const at = { wide: true, id: "boards" };
+  if (!boards.length) return card("Boards", empty("No boards yet", reason(listening)), at);
+  const quiet = boards.filter(silent).length;
+  const aside = el("span", { class: "muted" }, quiet ? `${quiet} of ${plural(boards.length, "board")} silent` : `${plural(boards.length, "board")} reporting`);
   const note = listening === "listening" ? null : el("p", { class: "note-box" }, reason(listening));
-  return card("Boards", [note, el("div", { class: "boards" }, boards.map(board))], { wide: true, id: "boards", aside });
+  return card("Boards", [note, el("div", { class: "boards" }, boards.map((b) => board(b, state.history[b.board] ?? [])))], { ...at, aside });
 }
 
 function reason(listening) {
@@ -17,35 +20,47 @@ function reason(listening) {
   return `Not listening: ${listening}.`;
 }
 
-function board(b) {
+// Whether a board has said nothing for far longer than it usually does.
+export function silent(b) {
+  return now() - b.seen_at > b.silent_s;
+}
+
+const KINDS = new Map([[true, ["simulated", "warn"]], [false, ["hardware", ""]], [null, ["unknown whether simulated", "warn"]]]);
+
+function board(b, history) {
   const simulated = b.simulated === true;
   const latest = b.metrics;
   const psi = b.drift.psi ?? latest.psi;
-  const at = (p) => p.at;
-  const points = (name) => b.history.filter((p) => known(p[name])).map((p) => [at(p), p[name]]);
-  const kind = simulated ? el("span", { class: "pill warn" }, "simulated") : el("span", { class: "pill" }, b.simulated === false ? "hardware" : "unknown kind");
+  const points = (name) => history.filter((p) => known(p[name])).map((p) => [p.at, p[name]]);
+  const [kind, colour] = KINDS.get(b.simulated);
   const facts = [
     ["model", b.model ?? "none"],
     ["engine", [b.about.engine, b.about.chip].filter(Boolean).join(" on ") || "–"],
     ["inferences", count(latest.inferences)],
-    [simulated ? "latency p50 / p99 (host’s, not a chip’s)" : "latency p50 / p99", `${micros(latest.latency_p50_us)} / ${micros(latest.latency_p99_us)}`],
+    [latencyName(b.simulated), `${micros(latest.latency_p50_us)} / ${micros(latest.latency_p99_us)}`],
     ["arena", known(latest.arena_used_bytes) ? `${count(latest.arena_used_bytes)} B` : "–"],
     ["drift (PSI)", known(psi) ? drift(psi) : "–"],
     ["records", `${count(b.received)}${b.lost ? `, ${count(b.lost)} lost` : ""}`],
     ["last record", ago(b.seen_at)],
   ];
+  const time = { width: 380, xName: "time", formatX: clock };
   const latency = points("latency_p50_us").length > 1
-    ? lineChart({ width: 380, title: `Latency of ${b.board}`, xName: "", formatX: clock, format: (v, tick) => (tick && v < 1000 ? `${v} µs` : micros(v)), from: 0, series: [{ name: "p50", color: 1, points: points("latency_p50_us") }, { name: "p99", color: 5, points: points("latency_p99_us") }] })
+    ? lineChart({ ...time, title: `Latency of ${b.board}`, yName: `latency${simulated ? ", simulated" : ""} (µs, ms)`, format: (v, tick) => (tick && v < 1000 ? `${v} µs` : micros(v)), from: 0, series: [{ name: "p50", label: "p50", color: 1, dash: 1, points: points("latency_p50_us") }, { name: "p99", label: "p99", color: 5, dash: 2, points: points("latency_p99_us") }] })
     : null;
   const drifts = points("psi").length > 1
-    ? lineChart({ width: 380, title: `Drift of ${b.board}`, xName: "", formatX: clock, format: (v, tick) => (tick ? String(v) : number(v, 2)), from: 0, limit: { value: 0.25, name: "commonly read as drift" }, series: [{ name: "drift (PSI)", color: 6, points: points("psi") }] })
+    ? lineChart({ ...time, title: `Drift of ${b.board}`, yName: "PSI", format: (v, tick) => (tick ? String(v) : number(v, 2)), from: 0, limit: { value: 0.25, name: "commonly read as drift" }, series: [{ name: "drift (PSI)", color: 6, points: points("psi") }] })
     : null;
-  return el("section", { class: "board" },
-    el("div", { class: "card-head" }, el("h3", {}, b.board), kind),
+  return el("section", { class: "board", "data-key": `board ${b.board}` },
+    el("div", { class: "card-head" }, el("h3", {}, b.board), el("span", {}, silent(b) ? el("span", { class: "pill bad" }, ["silent, last record ", ago(b.seen_at)]) : null, " ", el("span", { class: `pill ${colour}` }, kind))),
     el("dl", { class: "facts" }, facts.map(([k, v]) => [el("dt", {}, k), el("dd", {}, v)])),
     b.error.reason ? el("p", { class: "reason" }, `last error: ${b.error.reason}`) : null,
-    latency ? el("div", {}, el("h4", {}, simulated ? "Latency, simulated" : "Latency"), latency) : null,
-    drifts ? el("div", {}, el("h4", {}, "Drift of the inputs"), drifts) : null);
+    latency ? el("div", { "data-key": "latency" }, el("h4", {}, simulated ? "Latency, simulated" : "Latency"), latency) : null,
+    drifts ? el("div", { "data-key": "drift" }, el("h4", {}, "Drift of the inputs"), drifts) : null);
+}
+
+function latencyName(simulated) {
+  if (simulated === true) return "latency p50 / p99 (host’s, not a chip’s)";
+  return simulated === false ? "latency p50 / p99" : "latency p50 / p99 (a chip’s or a host’s: unknown)";
 }
 
 function drift(psi) {

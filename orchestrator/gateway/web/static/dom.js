@@ -1,6 +1,7 @@
 // Small helpers: elements without innerHTML, and how numbers, bytes and times are written.
 
 import { isolated, isolatedText } from "./bidi.js";
+import { now } from "./clock.js";
 
 export function el(tag, attributes = {}, ...children) {
   const node = document.createElement(tag);
@@ -17,17 +18,29 @@ export function svg(tag, attributes = {}, ...children) {
 function apply(node, attributes, children) {
   for (const [name, value] of Object.entries(attributes)) {
     if (value === null || value === undefined || value === false) continue;
-    if (name.startsWith("on")) node.addEventListener(name.slice(2), value);
-    else node.setAttribute(name, value === true ? "" : value);
+    if (name.startsWith("on")) {
+      node[name] = value; // a property, so that morph.js can pass it on
+      (node.handlers ??= []).push(name);
+    } else node.setAttribute(name, value === true ? "" : value);
   }
   const text = node instanceof HTMLElement ? isolated : (words) => [isolatedText(words)];
   for (const child of children.flat(Infinity)) if (child !== null && child !== undefined && child !== false) node.append(...(typeof child === "string" ? text(child) : [child]));
 }
 
 export const known = (value) => value !== null && value !== undefined;
+export const finite = (value) => typeof value === "number" && Number.isFinite(value);
+
+// What is no number although it was measured comes as the text "nan", "inf" or "-inf".
+export function odd(value) {
+  return { nan: "NaN", inf: "∞", "-inf": "−∞" }[value] ?? null;
+}
 
 export function number(value, digits = 3) {
-  return known(value) ? Number(value).toFixed(digits) : "–";
+  return known(value) ? odd(value) ?? Number(value).toFixed(digits) : "–";
+}
+
+export function plural(many, one, more = `${one}s`) {
+  return `${count(many)} ${many === 1 ? one : more}`;
 }
 
 export function count(value) {
@@ -59,14 +72,19 @@ export function micros(value) {
 }
 
 export function epsilon(value) {
-  return known(value) ? String(Number(Number(value).toPrecision(3))) : "–";
+  return known(value) ? odd(value) ?? String(Number(Number(value).toPrecision(3))) : "–";
 }
 
 export function clock(unix) {
   if (!known(unix)) return "–";
   const date = new Date(unix * 1000);
   const time = date.toLocaleTimeString("en-GB");
-  return date.toDateString() === new Date().toDateString() ? time : `${date.toLocaleDateString("en-CA")} ${time}`;
+  return date.toDateString() === new Date(now() * 1000).toDateString() ? time : `${date.toLocaleDateString("en-CA")} ${time}`;
+}
+
+// Hours and minutes; with the date where it was another day.
+export function shortClock(unix) {
+  return clock(unix).slice(0, -3);
 }
 
 // A time that says how long ago it was; `tick` in app.js keeps it true.
@@ -76,18 +94,18 @@ export function ago(unix) {
 }
 
 export function agoText(unix) {
-  const passed = Math.max(0, Date.now() / 1000 - unix);
+  const passed = Math.max(0, now() - unix);
   if (passed < 5) return "now";
   if (passed < 90) return `${Math.round(passed)} s ago`;
   if (passed < 5400) return `${Math.round(passed / 60)} min ago`;
-  return passed < 129600 ? `${Math.round(passed / 3600)} h ago` : `${Math.round(passed / 86400)} days ago`;
+  return passed < 129600 ? `${Math.round(passed / 3600)} h ago` : `${plural(Math.round(passed / 86400), "day")} ago`;
 }
 
 export function card(title, children, { aside = null, wide = false, id = null } = {}) {
   return el("article", { class: `card${wide ? " wide" : ""}`, id }, el("div", { class: "card-head" }, el("h2", {}, title), aside), children);
 }
 
-// rows: arrays of cells; columns: {name, numeric}. On a phone each row becomes a small card labelled by `data-label`.
+// rows: arrays of cells, with a property `key` where a row is to be known again; columns: {name, numeric}. On a phone each row becomes a small card labelled by `data-label`.
 export function table(caption, columns, rows) {
   const cell = (content, i) => el("td", { class: columns[i].numeric ? "numeric" : null, "data-label": columns[i].name }, content);
   return el(
@@ -95,10 +113,20 @@ export function table(caption, columns, rows) {
     el("table", {},
       el("caption", { class: "hidden" }, caption),
       el("thead", {}, el("tr", {}, columns.map((c) => el("th", { scope: "col", class: c.numeric ? "numeric" : null }, c.name)))),
-      el("tbody", {}, rows.map((cells) => el("tr", {}, cells.map(cell))))),
+      el("tbody", {}, rows.map((cells) => el("tr", { "data-key": cells.key ?? null }, cells.map(cell))))),
   );
 }
 
 export function empty(title, text) {
   return el("div", { class: "empty" }, el("strong", {}, title), el("p", {}, text));
+}
+
+// The cells of a row that is known by a key.
+export function keyedRow(key, cells) {
+  return Object.assign(cells, { key });
+}
+
+// A large figure under its name; `note` says of when it is.
+export function figure(name, value, unit, note) {
+  return el("div", { "data-key": `figure ${name.split(" ")[0]}` }, el("dt", {}, name), el("dd", {}, el("span", { class: "value" }, value), el("span", { class: "unit" }, unit), el("span", { class: "note" }, note)));
 }

@@ -1,7 +1,11 @@
-// The login form: one JSON request, so that no other site's form can send it.
+// The login form: one JSON request, so that no other site's form can send it. Afterwards it leads where its reader wanted to go,
+// which the address still has behind its #.
 
 const form = document.getElementById("form");
 const problem = document.getElementById("problem");
+
+const here = /^(localhost|127\.[0-9.]+|\[::1\])$/.test(location.hostname);
+document.getElementById("plain").hidden = location.protocol === "https:" || here;
 
 form.addEventListener("submit", async (event) => {
   event.preventDefault();
@@ -15,7 +19,7 @@ form.addEventListener("submit", async (event) => {
       body: JSON.stringify({ password: document.getElementById("password").value }),
     });
     if (answer.ok) {
-      location.replace("/");
+      location.replace(`/${location.hash}`);
       return;
     }
     problem.textContent = (await answer.json()).error;

@@ -1,172 +1,99 @@
 // The first view: where the run is, who takes part, what it cost, what boards say.
 
+import { boardsCard, silent } from "./boards.js";
 import { lineChart } from "./charts.js";
-import { ago, bytes, card, clock, count, el, empty, epsilon, known, mib, number, seconds, table } from "./dom.js";
-import { boardsCard } from "./boards.js";
-
-const PHASES = {
-  gathering: "Waiting for nodes",
-  collecting: "Collecting updates",
-  aggregating: "Aggregating",
-  finished: "Finished",
-  failed: "Failed",
-};
+import { ago, bytes, card, count, el, empty, figure, finite, known, mib, number, seconds, table } from "./dom.js";
+import { activity, nowCard } from "./now.js";
+import { ASKED, nodesCard } from "./nodes.js";
+import { figureOfPrivacy, privacyCard } from "./privacy.js";
+import { goesOn, isOver, phasePill, preparing, trusted } from "./standing.js";
 
 export function drawOverview(state) {
   if (state.opening) return [empty(`Run ${state.opening}`, state.error ?? "Reading …")];
-  if (!state.run) return [noRun(state), el("div", { class: "grid" }, boardsCard(state))];
-  const trained = state.rounds.filter((r) => r.round > 0 && r.round <= state.live.rounds);
+  if (!state.other && preparing(state)) return [preparingCard(state), el("div", { class: "grid" }, boardsCard(state))];
+  if (!state.run) return [noRun(), el("div", { class: "grid" }, boardsCard(state))];
+  const trained = state.curve.filter((r) => r.round > 0 && r.round <= state.live.rounds);
+  const rounds = state.rounds.filter((r) => r.round > 0 && r.round <= state.live.rounds);
   return [
     heading(state),
-    figures(state, trained),
+    figures(state, trained, rounds[rounds.length - 1] ?? {}),
     el("div", { class: "grid" },
-      liveCard(state),
+      nowCard(state),
       privacyCard(state),
-      card("Accuracy", qualityChart(trained, state.live.rounds)),
-      card("Loss", lossChart(trained, state.live.rounds)),
+      card("Accuracy", qualityChart(trained, state.live.rounds), { id: "accuracy" }),
+      card("Loss", lossChart(trained, state.live.rounds), { id: "loss" }),
       scoresCard(state),
       nodesCard(state),
       boardsCard(state),
       taskCard(state),
-      trafficCard(trained, state)),
+      trafficCard(rounds, state)),
   ];
 }
 
-function noRun(state) {
-  const text = state.gateway.running
-    ? "The gateway is preparing its first run: planning the noise and exporting the training graph."
-    : "Nothing has run in this folder. Start a gateway with `edgeward gateway run CONFIG --out FOLDER`.";
-  return empty("No run yet", [text, ...state.activity.slice(0, 5).map((line) => el("span", { class: "muted activity-line" }, line.text))]);
+function noRun() {
+  return titled("No run yet", "Nothing has run in this folder. Start a gateway with `edgeward gateway run CONFIG --out FOLDER`.");
+}
+
+// The run before is over, so nothing of it is shown as if it were this one's.
+function preparingCard(state) {
+  const before = state.run ? el("p", {}, "The run before: ", el("a", { href: `#run/${encodeURIComponent(state.run.run)}` }, state.run.run), `, ${phasePill(state).text.toLowerCase()}.`) : null;
+  return titled(state.run ? "A run is being prepared" : "No run yet", ["The gateway is preparing ", state.run ? "a run" : "its first run", ": planning the noise and exporting the training graph, since ", ago(state.gateway.since), "."], before, activity({ ...state, activity: state.activity.filter((line) => line.at >= state.gateway.since) }));
+}
+
+function titled(title, text, ...more) {
+  return el("div", { class: "empty", id: "no-run" }, el("h1", { tabindex: "-1" }, title), el("p", {}, text), more);
 }
 
 function heading(state) {
   const later = state.runs.find((r) => r.run === state.run.run);
   const training = later && later.training > 1 ? `, training ${later.training}` : "";
   return el("div", { class: "heading" },
-    el("h1", {}, state.run.name),
-    el("p", { class: "muted" }, `run ${state.run.run}${training}`, " · ", el("a", { href: `/statement/${encodeURIComponent(state.run.run)}` }, "privacy statement, to print"), state.other ? [" · ", el("a", { href: "#runs" }, "all runs")] : null));
+    el("h1", { tabindex: "-1" }, state.run.name),
+    el("p", { class: "muted" }, `run ${state.run.run}${training}`, known(state.live.at) ? [", last event ", ago(state.live.at)] : null, " · ", el("a", { href: `/statement/${encodeURIComponent(state.run.run)}` }, "privacy statement, to print"), state.other ? [" · ", el("a", { href: "#runs" }, "all runs")] : null));
 }
 
-function figures(state, trained) {
-  const last = trained[trained.length - 1] ?? {};
+// Every value says what it is of: a round and when that ended, or how long ago it was heard.
+function figures(state, trained, last) {
   const live = state.live;
-  const done = Math.max(0, trained.length);
-  const privacy = state.privacy;
-  const online = state.nodes.filter((n) => !["away", "declined", ASKED].includes(n.state)).length;
-  const boards = state.boards.boards;
+  const of = known(last.round) ? ["round ", String(last.round), ", ", ago(last.at)] : null;
+  const quality = trained.filter((r) => known(r.accuracy)).pop();
   return el("dl", { class: "figures" },
-    figure("Rounds", `${done}`, ` / ${live.rounds}`, PHASES[live.phase]),
-    figure("Accuracy", known(last.accuracy) ? (100 * last.accuracy).toFixed(1) : "–", known(last.accuracy) ? " %" : "", known(last.auc) ? `AUC ${number(last.auc)}` : "of the gateway’s test rows"),
-    privacy.state === "none"
-      ? figure("Epsilon", "none", "", "trained without privacy")
-      : privacy.state === "ready"
-        ? figure("Epsilon spent", epsilon(privacy.spent), ` / ${epsilon(privacy.budget)}`, `per ${privacy.unit}, delta ${privacy.delta}`)
-        : figure("Epsilon planned", epsilon(privacy.planned), "", `for all rounds, per ${privacy.unit}, delta ${privacy.delta}`),
-    figure("Nodes", `${online}`, ` / ${live.nodes_wanted} wanted`, nodesNote(state.nodes)),
-    figure("Updates", bytes(known(last.bytes_up) ? last.bytes_up / Math.max(1, last.updates) : null), "", "a node and round, up"),
-    figure("Boards", `${boards.length}`, "", boards.some((b) => b.simulated) ? `${boards.filter((b) => b.simulated).length} simulated` : "reporting"));
+    figure("Rounds", count(live.totals.rounds), ` / ${count(live.rounds)}`, [phasePill(state).text, known(last.at) ? [", last one ", ago(last.at)] : null]),
+    figure("Accuracy", share(quality?.accuracy), finite(quality?.accuracy) ? " %" : "", quality ? [known(quality.auc) ? `AUC ${number(quality.auc)}, ` : "", `round ${quality.round}`] : "of the gateway’s test rows"),
+    figureOfPrivacy(state),
+    nodesFigure(state),
+    figure("Updates", bytes(known(last.bytes_up) ? last.bytes_up / Math.max(1, last.updates) : null), "", of ? ["up, a node; ", of] : "a node and round, up"),
+    boardsFigure(state));
 }
 
-function nodesNote(nodes) {
-  const asked = nodes.filter((n) => n.state === ASKED).length;
-  const declined = nodes.filter((n) => n.state === "declined").length;
-  return `${declined} declined${asked ? `, ${asked} to be approved` : ""}`;
+function share(value) {
+  return finite(value) ? (100 * value).toFixed(1) : number(value);
 }
 
-function figure(name, value, unit, note) {
-  return el("div", {}, el("dt", {}, name), el("dd", {}, el("span", { class: "value" }, value), el("span", { class: "unit" }, unit), el("span", { class: "note" }, note)));
+function nodesFigure(state) {
+  const asked = state.nodes.filter((n) => n.state === ASKED).length;
+  const declined = state.nodes.filter((n) => n.state === "declined").length;
+  const note = `${declined} declined${asked ? `, ${asked} to be approved` : ""}`;
+  if (!goesOn(state)) return figure("Nodes", isOver(state) && trusted(state) ? count(state.live.joined) : "–", isOver(state) ? " took part" : "", isOver(state) ? note : ["unknown, last event ", ago(state.live.at)]);
+  return figure("Nodes", count(state.live.online), ` / ${state.live.nodes_wanted} wanted`, note);
 }
 
-function liveCard(state) {
-  const live = state.live;
-  const running = state.gateway.running;
-  const ended = ["finished", "failed"].includes(live.phase);
-  const tag = el("span", { class: `pill ${live.phase === "failed" ? "bad" : ended ? "good" : running ? "busy" : "off"}`, id: "phase" }, PHASES[live.phase] ?? live.phase);
-  const name = live.round < 0 ? "Before the first round" : live.kind === "statistics" ? "Statistics round" : live.kind === "evaluation" ? "Last evaluation" : `Round ${live.round} of ${live.rounds}`;
-  const parts = [el("p", { class: "lead", id: "round" }, ended ? endedText(live, state) : name)];
-  if (!running && !ended) parts.push(el("p", { class: "note-box" }, state.other ? "The gateway does not work on this run." : "The gateway is not running. The same command continues this run where it was."));
-  if (live.phase === "gathering") parts.push(el("p", {}, `${live.online} of ${live.nodes_wanted} nodes are here.`));
-  if (live.phase === "collecting") {
-    parts.push(el("p", { class: "muted" }, `${live.arrived.length} updates here (${bytes(live.bytes_up)}), ${live.quorum} needed, announced ${live.attempt} of at most ${live.attempts} times`));
-  }
-  if (running && known(live.deadline_at) && !ended) {
-    parts.push(el("div", { class: "deadline", "data-deadline": live.deadline_at, "data-seconds": live.deadline_s },
-      el("div", { class: "bar" }, el("div", { class: "fill" })), el("span", { class: "left muted" }, "")));
-  }
-  if (["collecting", "aggregating"].includes(live.phase)) {
-    parts.push(el("ul", { class: "chips" },
-      live.arrived.map((a) => chip(a.node, "arrived", known(a.bytes) ? bytes(a.bytes) : "arrived")),
-      live.awaited.map((n) => chip(n, "awaited", "awaited")),
-      live.absent.map((n) => chip(n, "absent", "away"))));
-  }
-  if (ended && state.run.result) parts.push(resultTable(state.run.result));
-  parts.push(activity(state));
-  return card("Now", parts, { aside: tag, id: "now" });
-}
-
-function endedText(live, state) {
-  if (live.phase === "failed") return live.reason;
-  if (state.run.result) return `Model ${state.run.result.digest} is in the bundle.`;
-  return state.gateway.running ? "All rounds are done; the model is being quantized." : "All rounds are done.";
-}
-
-function resultTable(result) {
-  if (!result.metrics) return null;
-  const rows = ["float", "int8", "tflm"].filter((k) => result.metrics[k]).map((k) => [k === "tflm" ? "TFLM" : k, number(result.metrics[k].accuracy), number(result.metrics[k].auc)]);
-  return table("Accuracy of the final model", [{ name: "final model" }, { name: "accuracy", numeric: true }, { name: "AUC", numeric: true }], rows);
-}
-
-function chip(node, kind, text) {
-  return el("li", { class: `chip ${kind}` }, el("span", { class: "mark", "aria-hidden": "true" }), el("span", {}, node), el("span", { class: "muted" }, text));
-}
-
-function activity(state) {
-  return el("ul", { class: "activity" }, state.activity.slice(0, 5).map((line) => el("li", {}, el("span", { class: "muted when" }, clock(line.at)), el("span", {}, line.text))));
-}
-
-function privacyCard(state) {
-  const privacy = state.privacy;
-  if (privacy.state === "none") return card("Privacy", el("p", { class: "note-box" }, privacy.claim));
-  const planned = `Planned: epsilon ${epsilon(privacy.planned)} at delta ${privacy.delta} for all rounds together, per ${privacy.unit}.`;
-  if (privacy.state === "failed") return card("Privacy", [el("p", {}, planned), el("p", { class: "problem" }, privacy.reason)]);
-  if (privacy.state === "computing") return card("Privacy", [el("p", {}, planned), el("p", { class: "muted" }, "How much of it each round spends is being computed.")]);
-  const begun = state.live.round;
-  const spent = privacy.points.filter((p) => p[0] <= Math.max(begun, 0) && begun >= 0);
-  const chart = lineChart({
-    title: "Epsilon spent over the rounds",
-    series: [
-      { name: "planned", color: 3, points: privacy.points, dashed: true },
-      { name: "spent", color: 3, points: spent },
-    ],
-    limit: { value: privacy.budget, name: `budget ${epsilon(privacy.budget)}` },
-    format: (v, tick) => (tick ? String(v) : epsilon(v)),
-    from: 0,
-    area: true,
-  });
-  const facts = [
-    ["Unit", `one ${privacy.unit}: ${privacy.adjacency}`],
-    ["Accountant", privacy.accountant],
-    ["Sampling", privacy.sampling],
-    ["Statistics", privacy.statistics],
-    ["Noise", `${privacy.noise_multiplier} × clip norm ${privacy.clip_norm}`],
-    ["Clipping", state.run.result?.privacy?.clipped],
-  ].filter(([, text]) => text);
-  return card("Epsilon spent", [
-    chart,
-    el("details", { id: "privacy-more" }, el("summary", {}, "What is claimed, and what is not"),
-      el("dl", { class: "facts" }, facts.map(([k, v]) => [el("dt", {}, k), el("dd", {}, v)])),
-      el("h3", {}, "Not covered"),
-      el("ul", { class: "plain" }, privacy.not_covered.map((text) => el("li", {}, text)))),
-  ], { aside: el("span", { class: "muted" }, `${epsilon(privacy.spent)} of ${epsilon(privacy.budget)} at delta ${privacy.delta}`), id: "privacy" });
+function boardsFigure(state) {
+  const quiet = state.boards.filter(silent).length;
+  const reporting = state.boards.length - quiet;
+  const simulated = state.boards.filter((b) => b.simulated === true).length;
+  const unknown = state.boards.filter((b) => b.simulated === null).length;
+  const notes = [quiet ? `${quiet} silent` : null, simulated ? `${simulated} simulated` : null, unknown ? `${unknown} of unknown kind` : null].filter(Boolean);
+  return figure("Boards", `${reporting}`, " reporting", notes.join(", ") || (state.boards.length ? "hardware" : ""));
 }
 
 function qualityChart(rounds, planned) {
   const points = (name) => rounds.map((r) => [r.round, r[name]]);
-  return lineChart({ title: "Accuracy and AUC over the rounds", series: [{ name: "accuracy", color: 1, points: points("accuracy") }, { name: "AUC", color: 2, points: points("auc") }], format: (v, tick) => (tick ? String(v) : number(v)), xMin: 1, xMax: planned, to: 1 });
+  return lineChart({ title: "Accuracy and AUC over the rounds", yName: "share", series: [{ name: "accuracy", label: "acc.", color: 1, dash: 1, points: points("accuracy") }, { name: "AUC", label: "AUC", color: 2, dash: 2, points: points("auc") }], format: (v, tick) => (tick ? String(v) : number(v)), xMin: 1, xMax: planned, to: 1 });
 }
 
 function lossChart(rounds, planned) {
-  return lineChart({ title: "Loss over the rounds", series: [{ name: "loss", color: 4, points: rounds.map((r) => [r.round, r.loss]) }], format: (v, tick) => (tick ? String(v) : number(v)), xMin: 1, xMax: planned, area: true });
+  return lineChart({ title: "Loss over the rounds", yName: "loss (cross-entropy, nats)", series: [{ name: "loss", color: 4, points: rounds.map((r) => [r.round, r.loss]) }], format: (v, tick) => (tick ? String(v) : number(v)), xMin: 1, xMax: planned, from: 0, area: true, log: true });
 }
 
 function scoresCard(state) {
@@ -181,39 +108,15 @@ function scoresCard(state) {
   ], { wide: true, id: "scores" });
 }
 
-const ASKED = "waits for its owner";
-const STATES = { [ASKED]: "warn", arrived: "good", training: "busy", waiting: "", done: "good", away: "off", declined: "bad", "passed over": "warn" };
-
-function nodesCard(state) {
-  if (!state.nodes.length) return card("Nodes", empty("No nodes yet", "Start one beside its data: edgeward node run --broker mqtt://GATEWAY --name NAME --data FILE"), { wide: true });
-  const extra = state.nodes.some((n) => Object.keys(n.labels).length || Object.keys(n.health).length);
-  const columns = [{ name: "node" }, { name: "state" }, { name: "records", numeric: true }, { name: "updates", numeric: true }, { name: "last seen", numeric: true }, { name: "memory", numeric: true }, { name: "sent", numeric: true }, { name: "received", numeric: true }, ...(extra ? [{ name: "about" }] : [])];
-  const rows = state.nodes.map((n) => [
-    el("strong", {}, n.node),
-    [el("span", { class: `pill ${STATES[n.state] ?? ""}` }, n.state), n.reason ? el("p", { class: "reason" }, n.reason) : null],
-    count(n.records), count(n.updates), ago(n.seen_at), mib(n.memory_mib), bytes(n.bytes_sent), bytes(n.bytes_received),
-    ...(extra ? [about(n)] : []),
-  ]);
-  return card("Nodes", table("Nodes of the run", columns, rows), { wide: true, id: "nodes", aside: el("span", { class: "muted" }, `${state.nodes.length} known`) });
-}
-
-const HEALTH = { battery: (v) => `battery ${Math.round(v)} %`, temperature_c: (v) => `${Math.round(v)} °C`, free_memory_mib: (v) => `${Math.round(v).toLocaleString("en")} MiB free` };
-
-function about(node) {
-  const labels = Object.entries(node.labels).map(([k, v]) => el("span", { class: "label" }, `${k}=${v}`));
-  const health = Object.entries(node.health).map(([k, v]) => (HEALTH[k] ? HEALTH[k](v) : `${k.replaceAll("_", " ")} ${v}`)).join(", ");
-  return el("div", { class: "about" }, labels, el("span", { class: "muted" }, health));
-}
-
 function taskCard(state) {
-  return card("Task", el("dl", { class: "facts" }, state.run.words.map((w) => [el("dt", {}, w.term), el("dd", {}, w.text)])));
+  return card("Task", el("dl", { class: "facts" }, state.run.words.map((w) => [el("dt", {}, w.term), el("dd", {}, w.text)])), { id: "task" });
 }
 
 function trafficCard(rounds, state) {
-  const last = rounds.slice(-8).reverse();
-  if (!last.length) return card("Rounds", el("p", { class: "muted" }, "None is done yet."));
-  const columns = [{ name: "round", numeric: true }, { name: "updates", numeric: true }, { name: "time", numeric: true }, { name: "up", numeric: true }, { name: "down", numeric: true }, { name: "codec error", numeric: true }];
-  const rows = last.map((r) => [r.round, r.updates, seconds(r.seconds), bytes(r.bytes_up), bytes(r.bytes_down), number(r.codec_error)]);
-  const memory = state.gateway.running ? `gateway ${mib(state.gateway.memory_mib)}, dashboard ${mib(state.gateway.dashboard_memory_mib)}` : "";
-  return card("Last rounds", table("The last rounds", columns, rows), { aside: el("span", { class: "muted" }, memory) });
+  const last = [...rounds].reverse();
+  if (!last.length) return card("Last rounds", el("p", { class: "muted" }, "None is done yet."), { id: "traffic" });
+  const columns = [{ name: "round", numeric: true }, { name: "ended", numeric: true }, { name: "updates", numeric: true }, { name: "time", numeric: true }, { name: "up", numeric: true }, { name: "down", numeric: true }, { name: "codec error", numeric: true }];
+  const rows = last.map((r) => Object.assign([r.round, ago(r.at), count(r.updates), seconds(r.seconds), bytes(r.bytes_up), bytes(r.bytes_down), number(r.codec_error)], { key: `round ${r.round}` }));
+  const memory = state.gateway.running && trusted(state) ? `gateway ${mib(state.gateway.memory_mib)}, dashboard ${mib(state.gateway.dashboard_memory_mib)}` : "";
+  return card("Last rounds", table("The last rounds", columns, rows), { aside: el("span", { class: "muted" }, memory), id: "traffic" });
 }

@@ -1,0 +1,64 @@
+// Makes what is shown like what was just built, touching only what differs: what somebody selected, scrolled, focused or pointed
+// at stays. Elements are the same thing if they have the same id or data-key, else if they stand at the same place.
+
+export function fill(place, wanted) {
+  const nodes = wanted.flat(Infinity).filter((n) => n !== null && n !== undefined && n !== false).map((n) => (n instanceof Node ? n : document.createTextNode(n)));
+  const keyed = new Map([...place.childNodes].filter(keyOf).map((n) => [keyOf(n), n]));
+  const kept = new Set(nodes.map(keyOf).filter(Boolean));
+  let at = place.firstChild;
+  for (const next of nodes) {
+    const old = keyOf(next) ? keyed.get(keyOf(next)) : alike(at, next);
+    if (!old || !same(old, next)) {
+      place.insertBefore(next, at);
+      continue;
+    }
+    while (!keyOf(next) && at !== old) at = dropped(at, kept);
+    if (old === at) at = at.nextSibling;
+    else place.insertBefore(old, at);
+    update(old, next);
+  }
+  while (at) at = dropped(at, new Set());
+}
+
+function dropped(node, kept) {
+  const after = node.nextSibling;
+  if (!kept.has(keyOf(node))) node.remove();
+  return after;
+}
+
+function keyOf(node) {
+  return node.nodeType === Node.ELEMENT_NODE ? node.id || node.dataset.key || null : null;
+}
+
+function alike(at, next) {
+  for (let node = at; node; node = node.nextSibling) if (!keyOf(node) && same(node, next)) return node;
+  return null;
+}
+
+function same(old, next) {
+  return old.nodeType === next.nodeType && old.nodeName === next.nodeName && keyOf(old) === keyOf(next) && Boolean(old.adopt) === Boolean(next.adopt);
+}
+
+function update(old, next) {
+  if (old.nodeType !== Node.ELEMENT_NODE) {
+    if (old.data !== next.data) old.data = next.data;
+    return;
+  }
+  if (old.adopt) {
+    old.adopt(next); // it knows by itself what of it changed
+    return;
+  }
+  attributes(old, next);
+  fill(old, [...next.childNodes]);
+}
+
+// `open` is the reader's choice, `style` the ticking clock's.
+const THEIRS = ["open", "style"];
+
+function attributes(old, next) {
+  for (const { name } of [...old.attributes]) if (!THEIRS.includes(name) && !next.hasAttribute(name)) old.removeAttribute(name);
+  for (const { name, value } of next.attributes) if (!THEIRS.includes(name) && old.getAttribute(name) !== value) old.setAttribute(name, value);
+  if (old instanceof HTMLInputElement) old.checked = next.checked;
+  for (const name of new Set([...(old.handlers ?? []), ...(next.handlers ?? [])])) old[name] = next[name];
+  old.handlers = next.handlers;
+}

@@ -1,0 +1,98 @@
+// The open round: who answered, who is awaited, how long; or how the run ended, or why nobody knows.
+
+import { ago, bytes, card, clock, count, el, known, number, plural, shortClock, table } from "./dom.js";
+import { newsAt } from "./clock.js";
+import { condition, isOver, phasePill, stuck, trusted } from "./standing.js";
+
+export function nowCard(state) {
+  const { text, kind } = phasePill(state);
+  const tag = el("span", { class: `pill ${kind}`, id: "phase" }, text);
+  const over = isOver(state);
+  return card("Now", [
+    el("p", { class: "lead", id: "round" }, over ? endedText(state) : roundName(state.live)),
+    standingNote(state),
+    stuckNote(state),
+    over || ["unknown", "interrupted", "starting"].includes(condition(state)) ? null : progress(state),
+    over && state.run.result ? resultTable(state.run.result) : null,
+    activity(state),
+  ], { aside: tag, id: "now" });
+}
+
+function roundName(live) {
+  if (live.round < 0) return "Before the first round";
+  if (live.kind === "statistics") return "Statistics round";
+  return live.kind === "evaluation" ? "Last evaluation" : `Round ${live.round} of ${live.rounds}`;
+}
+
+// What has to be known before the rest of the card is believed.
+function standingNote(state) {
+  const box = (...children) => el("p", { class: "note-box", id: "standing" }, children);
+  const gateway = state.gateway;
+  if (!trusted(state)) {
+    if (isOver(state)) return null;
+    return box(`No news since ${shortClock(state.ended ?? newsAt())}: the round may have ended, or go on. What is below is how it was then.`);
+  }
+  if (state.other) return condition(state) === "interrupted" ? box("No gateway works on this run. Its last event was ", ago(state.live.at), ".") : null;
+  if (gateway.state === "failed") return box(`The gateway failed at ${clock(gateway.since)}: ${gateway.reason}`);
+  if (gateway.state === "stopped") return box(`The gateway was stopped at ${clock(gateway.since)}.`, isOver(state) ? null : " The same command continues this run where it was.");
+  if (condition(state) === "starting") return box("The gateway began again ", ago(gateway.since), " and has not come to this run yet.");
+  if (condition(state) === "interrupted") return box("No gateway works on this run; its last event was ", ago(state.live.at), ". The same command continues it where it was.");
+  return null;
+}
+
+function stuckNote(state) {
+  const lacking = stuck(state);
+  if (!lacking) return null;
+  return el("div", { class: "banner", id: "stuck" }, el("p", {}, el("strong", {}, lacking.text)), el("p", {}, lacking.help));
+}
+
+function progress(state) {
+  const live = state.live;
+  const parts = [];
+  if (live.phase === "gathering") parts.push(el("p", {}, `${plural(live.online, "node is", "nodes are")} here, of ${live.nodes_wanted} wanted.`));
+  if (live.phase === "collecting") {
+    parts.push(el("p", { class: "muted" }, `${plural(live.counts.arrived, "update")} here (${bytes(live.bytes_up)}), ${count(live.needed)} needed; announced ${live.attempt === 1 ? "once" : `${live.attempt} times`}, at most ${live.attempts}`));
+  }
+  if (known(live.deadline_at)) {
+    parts.push(el("div", { class: "deadline", "data-deadline": live.deadline_at, "data-seconds": live.deadline_s },
+      el("div", { class: "bar" }, el("div", { class: "fill" })), el("span", { class: "left muted" }, "")));
+  }
+  if (["collecting", "aggregating"].includes(live.phase)) parts.push(chips(live));
+  return parts;
+}
+
+function chips(live) {
+  const more = ["arrived", "awaited", "absent"].map((kind) => [kind, live.counts[kind] - live[kind].length]).filter(([, many]) => many > 0);
+  return el("ul", { class: "chips", id: "chips" },
+    live.arrived.map((a) => chip(a.node, "arrived", known(a.bytes) ? bytes(a.bytes) : "arrived")),
+    live.awaited.map((n) => chip(n, "awaited", "awaited")),
+    live.absent.map((n) => chip(n, "absent", "away")),
+    more.map(([kind, many]) => el("li", { class: "muted", "data-key": `more ${kind}` }, `and ${count(many)} more ${kind}`)));
+}
+
+function chip(node, kind, text) {
+  return el("li", { class: `chip ${kind}`, "data-key": `chip ${node}` }, el("span", { class: "mark", "aria-hidden": "true" }), el("span", {}, node), el("span", { class: "muted" }, text));
+}
+
+function endedText(state) {
+  const { live, gateway } = state;
+  if (live.phase === "failed") return live.reason;
+  if (state.run.result?.digest) return `Finished: model ${state.run.result.digest} is in the bundle.`;
+  if (state.run.result) return "Finished: every node has its own model, and the gateway makes no bundle.";
+  const busy = !state.other && trusted(state) && gateway.state === "working";
+  return busy ? "All rounds are done; the model is being quantized." : "All rounds are done, but no model was made of them. The same command makes it.";
+}
+
+function resultTable(result) {
+  if (!result.metrics) return null;
+  const rows = ["float", "int8", "tflm"].filter((k) => result.metrics[k]).map((k) => [k === "tflm" ? "TFLM" : k, number(result.metrics[k].accuracy), number(result.metrics[k].auc)]);
+  return table("Accuracy of the final model", [{ name: "final model" }, { name: "accuracy", numeric: true }, { name: "AUC", numeric: true }], rows);
+}
+
+export function activity(state) {
+  return el("ul", { class: "activity" }, state.activity.slice(0, 5).map(activityLine));
+}
+
+export function activityLine(line) {
+  return el("li", { class: line.kind, "data-key": `line ${line.key}` }, el("span", { class: "muted when" }, clock(line.at)), el("span", {}, line.text));
+}
