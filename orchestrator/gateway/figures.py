@@ -7,6 +7,9 @@ from orchestrator.gateway.store import Store
 from orchestrator.rounds.events import STATISTICS_ROUND, Aggregate
 from orchestrator.wire.task import Training
 
+ANSWERS = "answers"
+"""In a round's result: node -> [seconds from the announcement to its last message, bytes of its messages]."""
+
 
 class Figures:
     """Of one run. Nothing here is journalled: after a crash the open round's figures begin again."""
@@ -21,6 +24,7 @@ class Figures:
         self._started = time.monotonic()
         self._bytes_up = self._bytes_down = 0
         self._codec_errors: Dict[str, Any] = {}  # relative error each node's codec made
+        self._answers: Dict[str, Tuple[float, int]] = {}
 
     def round_began(self, number: int) -> None:
         self._begin()
@@ -40,6 +44,8 @@ class Figures:
 
     def received(self, node: str, size: int, header: Dict[str, Any]) -> None:
         self._bytes_up += size
+        took, before = time.monotonic() - self._started, self._answers.get(node, (0.0, 0))[1]
+        self._answers[node] = (round(took, 3), before + size)
         self.heard(node, header)
         self._codec_errors[node] = header.get("codec_error")
 
@@ -59,6 +65,7 @@ class Figures:
             "learning_rate": training.learning_rate_at(number) if trained else None,
             "loss": None,
             "accuracy": None,
+            ANSWERS: {node: list(answer) for node, answer in sorted(self._answers.items())},
         }
 
     def keep(self, store: Store, run: str, seen_to_the_end: Set[str]) -> None:

@@ -22,7 +22,7 @@ from orchestrator.gateway.broker import OwnBroker
 from orchestrator.gateway.central_noise import CentralAggregation
 from orchestrator.gateway.course import Course, Progress
 from orchestrator.gateway.encrypted_aggregation import EncryptedAggregation
-from orchestrator.gateway.figures import Figures
+from orchestrator.gateway.figures import ANSWERS, Figures
 from orchestrator.gateway.reach import HELD_UP_S, Reach
 from orchestrator.gateway.refused import MESSAGES, Refused
 from orchestrator.gateway.run import RunResult, standardization
@@ -475,7 +475,8 @@ class Gateway:
         shortened = outcome.figures.get("shortened", [])
         if shortened:
             self._course.tell("shortened", round=action.round, nodes=shortened, names=", ".join(shortened))
-        self._course.tell("aggregated", of=self._task.training.rounds, **result)
+        told = {name: value for name, value in result.items() if name != ANSWERS}
+        self._course.tell("aggregated", of=self._task.training.rounds, **told)
         if self._hand_up is not None and PARTIAL in outcome.vectors:
             self._hand_up(action.round, outcome.vectors[PARTIAL], int(outcome.figures["records"]))
         if outcome.stop:

@@ -1,16 +1,14 @@
 """The routes: pages, JSON, server-sent events, metrics. The model is read by one thread; readers of events share it."""
 
 import asyncio
-import json
 import logging
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
-from pathlib import Path
 from typing import Any, AsyncIterator, Callable, Dict, Optional, Tuple, TypeVar
 
 from starlette.applications import Starlette
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response, StreamingResponse
 from starlette.routing import Route
 
@@ -18,28 +16,26 @@ from orchestrator.database import StoreError
 from orchestrator.errors import EdgewardError
 from orchestrator.exposition import CONTENT_TYPE
 from orchestrator.gateway.doorkeeper import Doorkeeper
+from orchestrator.gateway.web.bodies import json_body
 from orchestrator.gateway.web.guard import Guard, known_browser, session_token, set_browser, set_session
 from orchestrator.gateway.web.metrics import render
 from orchestrator.gateway.web.model import DashboardModel
 from orchestrator.gateway.web.parts import Parts, events_between, page_of, parts_of, to_json
 from orchestrator.gateway.web.password import Login
+from orchestrator.gateway.web.run_routes import RunRoutes
 from orchestrator.gateway.web.runview import RunView
 from orchestrator.gateway.web.sessions import Sessions, TryLimit, address_of
 from orchestrator.gateway.web.settings import WebSettings
+from orchestrator.gateway.web.static_files import read_static
 from orchestrator.gateway.web.turns import BusyError, Turns
 from orchestrator.mishaps import sentence
 
 log = logging.getLogger("edgeward.dashboard")
 
-STATIC = Path(__file__).parent / "static"
-_TYPES = {".html": "text/html", ".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
 _POLL_S = 0.5
 BEAT_S = 3.0
 """Between two events that say that this process is there, and since when it read the store."""
 _MOST_STREAMS = 64
-_MOST_BODY_BYTES = 4096
-_BODY_S = 20.0
-"""A login's body has come by then, or is not waited for."""
 _FAILURE_PAUSE_S = 0.5
 T = TypeVar("T")
 
@@ -59,8 +55,7 @@ class Dashboard:
         self._heard_at: Optional[float] = None  # see DashboardModel.heard_at
         self._changed = asyncio.Condition()
         self.stopping: Callable[[], bool] = lambda: False  # whether the server was told to end: open streams end then
-        files = {path.name: path for path in STATIC.iterdir() if path.suffix in _TYPES}
-        self._files = {name: (path.read_bytes(), _TYPES[path.suffix]) for name, path in files.items()}
+        self._files = read_static()
         routes = [
             Route("/", self._page("index.html")),
             Route("/login", self._login_page),
@@ -72,8 +67,7 @@ class Dashboard:
             Route("/api/session", self._session),
             Route("/api/overview", self._overview),
             Route("/api/runs", self._runs),
-            Route("/statement/{run}", self._page("statement.html")),
-            Route("/api/statement/{run}", self._statement),
+            *RunRoutes(model, self._read, self._page).routes,
             Route("/api/runs/{run:path}", self._run),
             Route("/api/page/{run:path}", self._run_in_parts),
             Route("/api/boards", self._boards),
@@ -155,8 +149,7 @@ class Dashboard:
 
     def _page(self, name: str) -> Callable[[Request], Response]:
         def page(request: Request) -> Response:
-            body, kind = self._files[name]
-            return Response(body, media_type=kind)
+            return self._files[name].response(request)
 
         return page
 
@@ -169,7 +162,7 @@ class Dashboard:
         found = self._files.get(request.path_params["name"])
         if found is None:
             return PlainTextResponse("no such file\n", 404)
-        return Response(found[0], media_type=found[1], headers={"Cache-Control": "no-cache"})
+        return found.response(request, **{"Cache-Control": "no-cache"})
 
     def _health(self, request: Request) -> Response:
         return PlainTextResponse("ok\n")
@@ -177,8 +170,8 @@ class Dashboard:
     # Login
 
     async def _log_in(self, request: Request) -> Response:
-        password = await _password(request)
-        if password is None:
+        password = (await json_body(request) or {}).get("password")
+        if not isinstance(password, str):
             return JSONResponse({"error": 'expected {"password": "..."}'}, 400)
         browser = known_browser(request, self._settings, self._login.key)
         address = address_of(request.client.host) if request.client else ""
@@ -229,9 +222,6 @@ class Dashboard:
 
     async def _run_in_parts(self, request: Request) -> Response:
         return await self._of_run(request, lambda view: parts_of(self._model.run(view)), page_of)
-
-    async def _statement(self, request: Request) -> Response:
-        return await self._of_run(request, self._model.statement, to_json)
 
     async def _of_run(self, request: Request, ask: Callable[[RunView], T], write: Callable[[T], str]) -> Response:
         name = request.path_params["run"]
@@ -314,24 +304,3 @@ class Dashboard:
 
 def _event(name: str, data: Any) -> str:
     return f"event: {name}\ndata: {to_json(data)}\n\n"
-
-
-async def _body(request: Request) -> bytes:
-    """ValueError for one that is too long."""
-    body = b""
-    async for part in request.stream():
-        body += part
-        if len(body) > _MOST_BODY_BYTES:
-            raise ValueError("too long")
-    return body
-
-
-async def _password(request: Request) -> Optional[str]:
-    """The password in the body; None for anything else, and for bodies no login has or that are held back."""
-    try:
-        body = await asyncio.wait_for(_body(request), _BODY_S)
-        found = json.loads(body)
-    except (ValueError, RecursionError, asyncio.TimeoutError, ClientDisconnect):
-        return None
-    password = found.get("password") if isinstance(found, dict) else None
-    return password if isinstance(password, str) else None

@@ -10,7 +10,10 @@ from typing import Any, Callable, Deque, Dict, List, Optional
 from orchestrator.database import StoreError
 from orchestrator.errors import EdgewardError
 from orchestrator.gateway.audit import AUDIT_FILE
+from orchestrator.gateway.history import STORE_NAME
+from orchestrator.gateway.notes import note_of
 from orchestrator.gateway.web.audit_pages import AuditPages
+from orchestrator.gateway.web.delivered import short
 from orchestrator.gateway.web.epsilon import EpsilonCurves
 from orchestrator.gateway.web.listener import Listener
 from orchestrator.gateway.web.officer import officer_page
@@ -61,6 +64,7 @@ class DashboardModel:
         self._store: Optional[StoreView] = None
         self._views: Dict[str, RunView] = {}
         self._unreadable: Dict[str, str] = {}  # run -> why
+        self._delivered: Dict[str, Dict[str, Any]] = {}  # of runs with a report
         self._audit = AuditPages(out / AUDIT_FILE)
 
     def close(self) -> None:
@@ -115,7 +119,7 @@ class DashboardModel:
         return [view for view in views if view is not None]
 
     def _open(self) -> Optional[StoreView]:
-        path = self.out / "gateway.sqlite"
+        path = self.store_path
         if self._store is None and path.exists():
             try:
                 self._store = StoreView(path)
@@ -153,7 +157,7 @@ class DashboardModel:
             "live": {**view.live(gateway), "totals": view.totals()},
             "nodes": view.node_rows(self.listener.presence(), gateway),
             "rounds": view.round_rows(),
-            "scores": view.scores(self._report(view.run)),
+            "scores": view.scores(self.report(view.run)),
             "privacy": self.curves.of(view),
         }
 
@@ -180,9 +184,26 @@ class DashboardModel:
         return self._summaries(view, self._stands(view)["state"])
 
     def _summaries(self, current: Optional[RunView], gateway: str) -> List[Dict[str, Any]]:
-        found = {view.run: view.summary(gateway if view is current else IDLE) for view in self._readable()}
+        notes = self._store.notes() if self._store is not None else {}
+        found = {
+            view.run: {
+                **view.summary(gateway if view is current else IDLE),
+                **self._short(view),
+                **note_of(notes, view.run),
+            }
+            for view in self._readable()
+        }
         unreadable = {run: {"run": run, "phase": "unreadable", "reason": why} for run, why in self._unreadable.items()}
         return [{**found, **unreadable}[run] for run in self.runs() if run in found or run in unreadable]
+
+    def _short(self, view: RunView) -> Dict[str, Any]:
+        """delivered.short of a run; kept once there is a report, which does not change."""
+        if view.run not in self._delivered:
+            report = self.report(view.run)
+            if report is None:
+                return short(view, None)
+            self._delivered[view.run] = short(view, report)
+        return self._delivered[view.run]
 
     def _activity(self, view: Optional[RunView] = None) -> List[Dict[str, Any]]:
         """Newest first."""
@@ -191,7 +212,7 @@ class DashboardModel:
 
     def _result(self, run: str) -> Optional[Dict[str, Any]]:
         """The parts of the run's report people ask for; None until its bundle is made."""
-        found = self._report(run)
+        found = self.report(run)
         if found is None:
             return None
         short = {name: found.get(name) for name in ("digest", "arena", "wire", "memory_mib", "privacy")}
@@ -201,12 +222,17 @@ class DashboardModel:
         }
         return {**short, "metrics": metrics or None}
 
-    def _report(self, run: str) -> Optional[Dict[str, Any]]:
+    @property
+    def store_path(self) -> Path:
+        return self.out / STORE_NAME
+
+    def report(self, run: str) -> Optional[Dict[str, Any]]:
+        """What result.json said of a run; None until its bundle is made."""
         return self._store.report(run) if self._store is not None else None
 
     def statement(self, view: RunView) -> Dict[str, Any]:
         """The officer's page of a run; see officer.py."""
-        return officer_page(view, self.federation, self._report(view.run), self.curves.statement(view))
+        return officer_page(view, self.federation, self.report(view.run), self.curves.statement(view))
 
     def audit(self, limit: int, before: Optional[int] = None) -> Dict[str, Any]:
         """A page of OUT/audit.jsonl; see AuditPages.page."""

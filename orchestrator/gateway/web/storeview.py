@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Dict, List, Optional, Tuple
 
 from orchestrator.database import RESTORE, Rows, StoreError, advised, open_read_only
+from orchestrator.gateway.notes import notes_in
 from orchestrator.gateway.store import COLUMNS, Store
 from orchestrator.gateway.web.rounds import NEWEST
 from orchestrator.rounds.events import Event, event_from_dict
@@ -66,6 +67,10 @@ class StoreView(Store):
             return {number: at for number, at in self._db.execute(query, (run, NEWEST))}
         except sqlite3.OperationalError:  # a store of before journals were compacted
             return {}
+
+    def notes(self) -> Dict[str, Dict[str, Any]]:
+        """run -> what people wrote on it; see notes.py."""
+        return notes_in(self._db)
 
     def open_updates(self, run: str) -> Dict[str, int]:
         """Bytes of every update that waits for its round to be aggregated, by node."""

@@ -127,6 +127,12 @@ class Browser:
     def open(self, url: str) -> None:
         self.ask("Page.navigate", url=url)
 
+    def reload(self) -> None:
+        """Returns when the page before is gone."""
+        self.evaluate("window.before = true")
+        self.ask("Page.reload")
+        self.wait("!window.before")
+
     def evaluate(self, expression: str) -> Any:
         answer = self.ask("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
         assert "exceptionDetails" not in answer, f"{expression}: {answer['exceptionDetails']}"

@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 from typing import List
 
-from chromium import Browser, find_chromium
+from chromium import Browser
 from dashboards import dashboard, make_store
 
 from orchestrator.gateway.web.audit_pages import AuditPages
@@ -67,23 +67,25 @@ def test_long_entries_make_short_pages(tmp_path: Path) -> None:
     assert numbers(AuditPages(path).page(5)) == [6]
 
 
-def test_a_reader_sees_how_many_there_are_and_reaches_the_first(tmp_path: Path) -> None:
-    find_chromium()
+def test_a_reader_sees_how_many_there_are_and_reaches_the_first(chromium: Browser, tmp_path: Path) -> None:
     make_store(tmp_path)
     write(tmp_path / "audit.jsonl", range(1, 450))
-    with dashboard(tmp_path) as (client, _), Browser() as browser:
+    with dashboard(tmp_path) as (client, _):
+        chromium.open("about:blank")
+        chromium.errors.clear()
+        chromium.size(1280, 900)
         shown = "document.querySelector('#audit-shown').innerText"
         press = "[...document.querySelectorAll('.pager button')].find((b) => b.innerText === '{}').click()"
-        browser.open(f"http://127.0.0.1:{client.port}/#log")
-        browser.wait(f"{shown} === 'entries 250 to 449 of 449, newest first'", 60)
-        browser.evaluate(press.format("Older"))
-        browser.wait(f"{shown} === 'entries 50 to 249 of 449, newest first'", 60)
-        assert browser.evaluate("location.hash") == "#log?before=250"
-        browser.evaluate("window.before = true; location.reload()")
-        browser.wait(f"!window.before && {shown} === 'entries 50 to 249 of 449, newest first'", 60)
-        browser.evaluate(press.format("Older"))
-        browser.wait(f"{shown} === 'entries 1 to 49 of 449, newest first'", 60)
-        assert browser.evaluate("document.querySelector('#audit li:last-child').innerText").endswith("node-1: joined")
-        browser.evaluate(press.format("Newest"))
-        browser.wait(f"{shown} === 'entries 250 to 449 of 449, newest first'", 60)
-        assert browser.errors == []
+        chromium.open(f"http://127.0.0.1:{client.port}/#log")
+        chromium.wait(f"{shown} === 'entries 250 to 449 of 449, newest first'", 60)
+        chromium.evaluate(press.format("Older"))
+        chromium.wait(f"{shown} === 'entries 50 to 249 of 449, newest first'", 60)
+        assert chromium.evaluate("location.hash") == "#log?before=250"
+        chromium.reload()
+        chromium.wait(f"{shown} === 'entries 50 to 249 of 449, newest first'", 60)
+        chromium.evaluate(press.format("Older"))
+        chromium.wait(f"{shown} === 'entries 1 to 49 of 449, newest first'", 60)
+        assert chromium.evaluate("document.querySelector('#audit li:last-child').innerText").endswith("node-1: joined")
+        chromium.evaluate(press.format("Newest"))
+        chromium.wait(f"{shown} === 'entries 250 to 449 of 449, newest first'", 60)
+        assert chromium.errors == []

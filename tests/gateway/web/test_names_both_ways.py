@@ -4,7 +4,7 @@ import json
 import sqlite3
 from pathlib import Path
 
-from chromium import Browser, find_chromium
+from chromium import Browser
 from dashboards import RUN, dashboard, make_store
 
 NAME = "קליניקה 7"
@@ -33,14 +33,16 @@ def name_from_right_to_left(out: Path) -> None:
     database.close()
 
 
-def test_no_name_stands_loose(tmp_path: Path) -> None:
-    find_chromium()
+def test_no_name_stands_loose(chromium: Browser, tmp_path: Path) -> None:
     make_store(tmp_path)
     name_from_right_to_left(tmp_path)
     (tmp_path / "audit.jsonl").write_text(
         json.dumps({"n": 1, "event": "declined", "node": NAME, "records": 120}) + "\n"
     )
-    with dashboard(tmp_path) as (client, _), Browser() as browser:
+    with dashboard(tmp_path) as (client, _):
+        chromium.open("about:blank")
+        chromium.errors.clear()
+        chromium.size(1280, 900)
         url = f"http://127.0.0.1:{client.port}"
         for address, there in (
             ("/#overview", "#overview h1"),
@@ -48,17 +50,17 @@ def test_no_name_stands_loose(tmp_path: Path) -> None:
             ("/#runs", "#runs tbody tr"),
             (f"/statement/{RUN}", ".identity"),
         ):
-            browser.open("about:blank")
-            browser.open(url + address)
-            browser.wait(f"document.querySelector('{there}')", 60)
-            assert browser.evaluate(LOOSE) == [], address
+            chromium.open("about:blank")
+            chromium.open(url + address)
+            chromium.wait(f"document.querySelector('{there}')", 60)
+            assert chromium.evaluate(LOOSE) == [], address
             if "runs" not in address:
-                assert browser.evaluate("document.querySelectorAll('main bdi').length") > 0, address
-        browser.evaluate(
+                assert chromium.evaluate("document.querySelectorAll('main bdi').length") > 0, address
+        chromium.evaluate(
             "import('/static/dom.js').then(({el}) => document.body.append("
             f"el('p', {{id: 'tried'}}, '{NAME} 120 records')))"
         )
-        browser.wait("document.querySelector('#tried bdi')", 60)
-        left, right, digits = browser.evaluate(ORDER)
+        chromium.wait("document.querySelector('#tried bdi')", 60)
+        left, right, digits = chromium.evaluate(ORDER)
         assert left < right <= digits, "the number beside the name has changed places with it"
-        assert browser.errors == []
+        assert chromium.errors == []

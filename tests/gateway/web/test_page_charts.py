@@ -13,7 +13,7 @@ from dashboards import make_store
 from stage import Stage, gateway_at_work
 
 from orchestrator.gateway.store import Store
-from orchestrator.gateway.web.app import STATIC
+from orchestrator.gateway.web.static_files import STATIC
 
 CSS = (STATIC / "style.css").read_text()
 PALETTES = [re.findall(r"#[0-9a-f]{6}", line) for line in CSS.splitlines() if line.strip().startswith("--c1")]

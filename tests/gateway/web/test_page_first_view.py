@@ -5,13 +5,13 @@ import time
 from pathlib import Path
 from typing import Any, Dict, List
 
-from dashboards import RUN, make_store
+from dashboards import RUN, Client, make_store
 from stage import Stage, gateway_at_work
 
 from orchestrator.gateway.store import Store
-from orchestrator.gateway.web.app import STATIC
 from orchestrator.gateway.web.parts import MOST_EVENT_BYTES, Parts, events_between, parts_of
 from orchestrator.gateway.web.rounds import NEWEST
+from orchestrator.gateway.web.static_files import read_static
 from orchestrator.rounds.events import Aggregated, Arrived
 
 WATCH = """window.seen = new Set();
@@ -97,6 +97,13 @@ def large(rounds: int) -> Dict[str, Any]:
         "state": "finished",
         "reason": "",
         **scores,
+        "int8_accuracy": 0.8123456,
+        "int8_auc": 0.9012345,
+        "started_at": 1795763466.123,
+        "wall_s": 1234.567,
+        "files": ["bundle.zip", "privacy.md", "report.json"],
+        "note": "n" * 100,
+        "tags": ["baseline", "for-the-paper"],
     }
     live = {
         "phase": "collecting",
@@ -133,7 +140,7 @@ def test_an_event_and_the_first_view_are_bounded() -> None:
     before = parts_of(large(1999))
     first = list(events_between({}, before))
     assert max(map(len, first)) <= MOST_EVENT_BYTES
-    files = sum(path.stat().st_size for path in STATIC.iterdir())
+    files = sum(len(file.packed) for file in read_static().values())
     assert sum(map(len, first)) + files < 300_000
     after = parts_of(large(2000))
     news = list(events_between(before, after))
@@ -174,3 +181,13 @@ def test_a_store_that_cannot_be_read_is_said_to_be(stage: Stage, tmp_path: Path)
         page.wait("document.querySelector('#link').innerText === 'nothing can be read'")
         page.wait("document.querySelector('#problem').innerText.includes('store could not be read')")
         assert page.evaluate("document.title") == "nothing can be read · Edgeward"
+
+
+def test_files_travel_packed_to_who_takes_that(stage: Stage) -> None:
+    client = Client(int(stage.url.rstrip("/").rpartition(":")[2]))
+    status, headers, text = client.ask("/static/app.js")
+    assert (status, headers.get("content-encoding"), headers["vary"]) == (200, None, "Accept-Encoding")
+    assert "follows /api/events" in text
+    status, headers, _ = client.ask("/static/app.js", "HEAD", Accept_Encoding="br, gzip;q=0.8")
+    assert (status, headers["content-encoding"]) == (200, "gzip")
+    assert int(headers["content-length"]) < len(text) // 2

@@ -10,7 +10,8 @@ from orchestrator.gateway.store import Store
 from orchestrator.rounds.events import Declined, Joined
 
 SELECT = """(() => {
-    const cell = document.querySelector('#nodes tbody tr td'); const range = document.createRange();
+    const cell = [...document.querySelectorAll('#nodes tbody td')].find((td) => td.innerText === 'a');
+    const range = document.createRange();
     range.selectNodeContents(cell); getSelection().removeAllRanges(); getSelection().addRange(range);
 })()"""
 

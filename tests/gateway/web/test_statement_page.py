@@ -4,10 +4,9 @@ import base64
 import json
 import re
 from pathlib import Path
-from typing import Any, Dict, Iterator, List
+from typing import Any, Dict, List
 
-import pytest
-from chromium import Browser, find_chromium
+from chromium import Browser
 from dashboards import RUN, Client, dashboard, make_store
 from pdf import Pdf
 
@@ -26,13 +25,6 @@ def longest_statements() -> List[Dict[str, Any]]:
     return [*found[-3:], found[0], {"unit": "none", "claim": NOTHING}]
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    find_chromium()
-    with Browser() as found:
-        yield found
-
-
 def state(out: Path, statement: Dict[str, Any]) -> None:
     store = Store(out / "gateway.sqlite")
     store.put_report(RUN, 2000.0, {"digest": DIGEST, "privacy": statement})
@@ -41,6 +33,7 @@ def state(out: Path, statement: Dict[str, Any]) -> None:
 
 def open_page(browser: Browser, client: Client, run: str = RUN) -> None:
     browser.open("about:blank")
+    browser.errors.clear()
     browser.open(f"http://127.0.0.1:{client.port}/statement/{run}")
     browser.wait("document.querySelector('#statement .identity, #statement #problem[role=alert]:not([hidden])')")
 
@@ -50,11 +43,11 @@ def printed(browser: Browser) -> Pdf:
     return Pdf(base64.b64decode(answer["data"]))
 
 
-def test_it_prints_to_two_sheets_that_say_all(browser: Browser, tmp_path: Path) -> None:
+def test_it_prints_to_two_sheets_that_say_all(chromium: Browser, tmp_path: Path) -> None:
     make_store(tmp_path)
     with dashboard(tmp_path) as (client, _):
-        browser.dark(True)  # paper is white all the same
-        browser.ask("Emulation.setTimezoneOverride", timezoneId="Europe/Berlin")
+        chromium.dark(True)  # paper is white all the same
+        chromium.ask("Emulation.setTimezoneOverride", timezoneId="Europe/Berlin")
         for said in longest_statements():
             others = [
                 {
@@ -73,8 +66,8 @@ def test_it_prints_to_two_sheets_that_say_all(browser: Browser, tmp_path: Path) 
                 "clipped": "in the last round 12 % of the gradients were clipped, " * 3,
             }
             state(tmp_path, said)
-            open_page(browser, client)
-            pdf = printed(browser)
+            open_page(chromium, client)
+            pdf = printed(chromium)
             first, second = pdf.pages()
             assert pdf.sizes_mm() == [(210, 297), (210, 297)]
             for wanted in (
@@ -97,9 +90,9 @@ def test_it_prints_to_two_sheets_that_say_all(browser: Browser, tmp_path: Path) 
                 for text in texts:
                     assert squeezed(text) in squeezed(whole), text
             assert "and 54 more runs" in whole
-        browser.dark(False)
-        browser.ask("Emulation.setTimezoneOverride", timezoneId="")
-        assert browser.errors == []
+        chromium.dark(False)
+        chromium.ask("Emulation.setTimezoneOverride", timezoneId="")
+        assert chromium.errors == []
 
 
 def squeezed(text: str) -> str:
@@ -107,13 +100,13 @@ def squeezed(text: str) -> str:
     return "".join(text.split())
 
 
-def test_what_is_not_covered_is_open_and_conditions_stand_beside_the_claim(browser: Browser, tmp_path: Path) -> None:
+def test_what_is_not_covered_is_open_and_conditions_stand_beside_the_claim(chromium: Browser, tmp_path: Path) -> None:
     make_store(tmp_path)
     state(tmp_path, GOLDEN["bands"]["statement"])
     with dashboard(tmp_path) as (client, _):
-        open_page(browser, client)
-        assert browser.evaluate("document.querySelectorAll('#statement details').length") == 0
-        text = browser.text()
+        open_page(chromium, client)
+        assert chromium.evaluate("document.querySelectorAll('#statement details').length") == 0
+        text = chromium.text()
         for wanted in (
             "What is claimed",
             "Against whom it holds, and on which conditions",
@@ -121,21 +114,21 @@ def test_what_is_not_covered_is_open_and_conditions_stand_beside_the_claim(brows
             "What was trained",
         ):
             assert wanted in text, wanted
-        assert browser.evaluate("document.querySelector('#notice').hidden")
+        assert chromium.evaluate("document.querySelector('#notice').hidden")
 
 
-def test_of_an_unfinished_run_it_says_that_nothing_is_stated_yet(browser: Browser, tmp_path: Path) -> None:
+def test_of_an_unfinished_run_it_says_that_nothing_is_stated_yet(chromium: Browser, tmp_path: Path) -> None:
     privacy = Privacy(
         epsilon=8.0, delta=1e-3, noise_multiplier=1.5, statistics_noise_multiplier=3.0, statistics_clip_norm=0.5
     )
     make_store(tmp_path, privacy=privacy)
     with dashboard(tmp_path) as (client, _):
-        open_page(browser, client)
-        browser.wait("document.querySelector('#notice').innerText.startsWith('This run is not finished')")
-        assert "Model digest none yet" in " ".join(browser.text().split())
-        assert "What is not covered" in browser.text()
-        open_page(browser, client, "another")
-        assert "the store has no run 'another'" in browser.text()
+        open_page(chromium, client)
+        chromium.wait("document.querySelector('#notice').innerText.startsWith('This run is not finished')")
+        assert "Model digest none yet" in " ".join(chromium.text().split())
+        assert "What is not covered" in chromium.text()
+        open_page(chromium, client, "another")
+        assert "the store has no run 'another'" in chromium.text()
 
 
 def test_blocks_lose_nothing_of_a_page() -> None:

@@ -1,25 +1,49 @@
 // Who takes part, in what state, and since when that is known.
 
-import { ago, bytes, card, count, el, empty, keyedRow, mib, table } from "./dom.js";
+import { ago, bytes, card, count, el, empty, mib } from "./dom.js";
+import { listing } from "./listing.js";
 import { isOver, trusted } from "./standing.js";
 
 export const ASKED = "waits for its owner";
 const STATES = { [ASKED]: "warn", arrived: "good", training: "busy", waiting: "", done: "good", away: "off", declined: "bad", "passed over": "warn", unknown: "off" };
+const WELL = ["arrived", "training", "waiting", "done"];
+const COLUMNS = [
+  { name: "node", by: (n) => n.node },
+  { name: "state", by: (n) => n.state },
+  { name: "records", numeric: true, by: (n) => n.records },
+  { name: "updates", numeric: true, by: (n) => n.updates },
+  { name: "last seen", numeric: true, by: (n) => n.seen_at },
+  { name: "memory", numeric: true, by: (n) => n.memory_mib },
+  { name: "sent", numeric: true, by: (n) => n.bytes_sent },
+  { name: "received", numeric: true, by: (n) => n.bytes_received },
+  { name: "about" },
+];
 const LASTING = ["done", "declined"]; // what does not change with time
 
-export function nodesCard(state) {
+export function nodesCard(state, redraw) {
   const at = { wide: true, id: "nodes" };
   if (!state.nodes.length) return card("Nodes", empty("No nodes yet", "Start one beside its data: edgeward node run --broker mqtt://GATEWAY --name NAME --data FILE"), at);
   const extra = state.nodes.some((n) => Object.keys(n.labels).length || Object.keys(n.health).length);
-  const columns = [{ name: "node" }, { name: "state" }, { name: "records", numeric: true }, { name: "updates", numeric: true }, { name: "last seen", numeric: true }, { name: "memory", numeric: true }, { name: "sent", numeric: true }, { name: "received", numeric: true }, ...(extra ? [{ name: "about" }] : [])];
-  const rows = state.nodes.map((n) => keyedRow(`node ${n.node}`, [
-    el("strong", {}, n.node),
+  const row = (n) => [
+    el("a", { href: `/node/${encodeURIComponent(state.run.run)}/${encodeURIComponent(n.node)}` }, el("strong", {}, n.node)),
     nodeState(n, state),
     count(n.records), count(n.updates), ago(n.seen_at), mib(n.memory_mib), bytes(n.bytes_sent), bytes(n.bytes_received),
     ...(extra ? [about(n)] : []),
-  ]));
-  const more = state.known > state.nodes.length ? `${count(state.nodes.length)} shown of ${count(state.known)} known, those not well first` : `${count(state.nodes.length)} known`;
-  return card("Nodes", table("Nodes of the run", columns, rows), { ...at, aside: el("span", { class: "muted" }, more) });
+  ];
+  const list = listing({
+    id: "nodes",
+    noun: "nodes",
+    caption: "Nodes of the run",
+    columns: extra ? COLUMNS : COLUMNS.slice(0, -1),
+    items: [...state.nodes].sort((one, other) => WELL.includes(one.state) - WELL.includes(other.state)),
+    row,
+    keyOf: (n) => n.node,
+    text: (n) => [n.node, n.state, n.reason, ...Object.entries(n.labels).map(([k, v]) => `${k}=${v}`)].join(" "),
+    well: (n) => WELL.includes(n.state),
+    redraw,
+  });
+  const more = state.known > state.nodes.length ? `${count(state.nodes.length)} here of ${count(state.known)} known, those not well first` : `${count(state.nodes.length)} known`;
+  return card("Nodes", list, { ...at, aside: el("span", { class: "muted" }, more) });
 }
 
 function nodeState(node, state) {

@@ -3,12 +3,13 @@
 import { boardsCard, silent } from "./boards.js";
 import { lineChart } from "./charts.js";
 import { ago, bytes, card, count, el, empty, figure, finite, known, mib, number, seconds, table } from "./dom.js";
+import { exportable } from "./export.js";
 import { activity, nowCard } from "./now.js";
 import { ASKED, nodesCard } from "./nodes.js";
 import { figureOfPrivacy, privacyCard } from "./privacy.js";
 import { goesOn, isOver, phasePill, preparing, trusted } from "./standing.js";
 
-export function drawOverview(state) {
+export function drawOverview(state, { redraw }) {
   if (state.opening) return [empty(`Run ${state.opening}`, state.error ?? "Reading …")];
   if (!state.other && preparing(state)) return [preparingCard(state), el("div", { class: "grid" }, boardsCard(state))];
   if (!state.run) return [noRun(), el("div", { class: "grid" }, boardsCard(state))];
@@ -20,10 +21,10 @@ export function drawOverview(state) {
     el("div", { class: "grid" },
       nowCard(state),
       privacyCard(state),
-      card("Accuracy", qualityChart(trained, state.live.rounds), { id: "accuracy" }),
-      card("Loss", lossChart(trained, state.live.rounds), { id: "loss" }),
+      card("Accuracy", exportable(qualityChart(trained, state.live.rounds), "accuracy"), { id: "accuracy" }),
+      card("Loss", exportable(lossChart(trained, state.live.rounds), "loss"), { id: "loss" }),
       scoresCard(state),
-      nodesCard(state),
+      nodesCard(state, redraw),
       boardsCard(state),
       taskCard(state),
       trafficCard(rounds, state)),

@@ -1,31 +1,83 @@
-// Runs of this store: a table to choose from, and the chosen ones drawn over each other.
+// Runs of this store: a list to choose from, and the chosen ones drawn over each other and set beside each other.
 
 import { lineChart } from "./charts.js";
-import { ago, bytes, card, count, el, empty, epsilon, keyedRow, number, plural, seconds, table } from "./dom.js";
+import { comparisonCard } from "./compare.js";
+import { ago, bytes, card, clock, count, el, empty, epsilon, number, plural, seconds } from "./dom.js";
+import { csvButton, exportable } from "./export.js";
+import { listing } from "./listing.js";
+import { noteOf } from "./notes.js";
+import { keep, parameter } from "./place.js";
 import { spentText } from "./privacy.js";
 import { trusted } from "./standing.js";
 
 const MOST = 6;
 const PILLS = { finished: "good", failed: "bad", interrupted: "bad", unknown: "off" };
+const WELL = ["gathering", "collecting", "aggregating", "waiting", "starting", "finished"];
 
-export function drawRuns(state, { choose, pageOf }) {
+export function drawRuns(state, tools) {
   const all = [...state.runs].reverse();
   const runs = all.filter((r) => r.phase !== "unreadable");
   const unreadable = all.filter((r) => r.phase === "unreadable").map((r) => el("p", { class: "problem" }, r.reason));
   if (!all.length) return [empty("No run yet", "Every run of this state folder will be listed here.")];
-  state.chosen ??= runs.slice(0, 3).map((r) => r.run);
-  const box = (r) => el("label", { class: "choose" },
-    el("input", { type: "checkbox", checked: state.chosen.includes(r.run), disabled: !state.chosen.includes(r.run) && state.chosen.length >= MOST, onchange: (event) => choose(event.target.checked ? [...state.chosen, r.run] : state.chosen.filter((name) => name !== r.run)) }),
-    el("span", { class: "hidden" }, `compare ${r.run}`));
-  const open = (r) => el("div", { class: "choose" }, box(r), el("a", { href: `#run/${encodeURIComponent(r.run)}` }, el("strong", {}, r.run)));
-  const columns = [{ name: "run" }, { name: "state" }, { name: "rounds", numeric: true }, { name: "nodes", numeric: true }, { name: "strategy" }, { name: "epsilon", numeric: true }, { name: "accuracy", numeric: true }, { name: "AUC", numeric: true }, { name: "loss", numeric: true }, { name: "bytes up", numeric: true }, { name: "time", numeric: true }, { name: "last event", numeric: true }];
-  const rows = runs.map((r) => keyedRow(`run ${r.run}`, [open(r), pill(r, state), `${r.rounds_done}/${r.rounds}`, count(r.nodes), `${r.strategy}, ${r.codec}`, r.epsilon === null ? "none" : epsilon(r.epsilon), number(r.accuracy), number(r.auc), number(r.loss), bytes(r.bytes_up), seconds(r.seconds), ago(r.last_event_at)]));
+  const chosen = chosenOf(state, runs);
   return [
     el("div", { class: "heading" }, el("h1", { tabindex: "-1" }, "Runs"), el("p", { class: "muted" }, `${plural(all.length, "run")}; open one by its name, or choose up to ${MOST} to draw them over each other`)),
     el("div", { class: "grid" },
-      card("All runs of this folder", [table("Runs", columns, rows), unreadable], { wide: true, id: "all-runs" }),
-      comparison(state, pageOf)),
+      card("All runs of this folder", [runsListing(runs, chosen, state, tools), unreadable], { wide: true, id: "all-runs", aside: csvButton("runs", () => asRows(runs)) }),
+      charts(state, chosen, tools.pageOf),
+      comparisonCard(chosen.map((name) => runs.find((r) => r.run === name)).filter(Boolean), tools)),
   ];
+}
+
+// Those in the address; without any there, those chosen before, or the newest.
+function chosenOf(state, runs) {
+  const named = parameter("choose")?.split(",").filter((name) => runs.some((r) => r.run === name)).slice(0, MOST);
+  const first = runs.slice(0, 3).map((r) => r.run);
+  const wanted = named ?? state.chosen ?? first;
+  if (!named && String(wanted) !== String(first)) keep("choose", wanted.join(",") || "none");
+  state.chosen = wanted;
+  return wanted;
+}
+
+const COLUMNS = [
+  { name: "run", by: (r) => r.run },
+  { name: "state", by: (r) => r.state },
+  { name: "rounds", numeric: true, by: (r) => r.rounds_done },
+  { name: "nodes", numeric: true, by: (r) => r.nodes },
+  { name: "strategy", by: (r) => r.strategy },
+  { name: "epsilon", numeric: true, by: (r) => r.epsilon },
+  { name: "int8 accuracy", numeric: true, by: (r) => r.int8_accuracy },
+  { name: "accuracy", numeric: true, by: (r) => r.accuracy },
+  { name: "AUC", numeric: true, by: (r) => r.auc },
+  { name: "loss", numeric: true, by: (r) => r.loss },
+  { name: "bytes up", numeric: true, by: (r) => r.bytes_up },
+  { name: "began", numeric: true, by: (r) => r.started_at },
+  { name: "wall time", numeric: true, by: (r) => r.wall_s },
+  { name: "last event", numeric: true, by: (r) => r.last_event_at },
+];
+
+function runsListing(runs, chosen, state, { choose, redraw }) {
+  const pick = (names) => {
+    keep("choose", names.join(",") || "none");
+    choose(names);
+  };
+  const box = (r) => el("label", { class: "choose" },
+    el("input", { type: "checkbox", checked: chosen.includes(r.run), disabled: !chosen.includes(r.run) && chosen.length >= MOST, onchange: (event) => pick(event.target.checked ? [...chosen, r.run] : chosen.filter((name) => name !== r.run)) }),
+    el("span", { class: "hidden" }, `compare ${r.run}`));
+  const name = (r) => [el("div", { class: "choose" }, box(r), el("a", { href: `#run/${encodeURIComponent(r.run)}` }, el("strong", {}, r.run))), el("div", { class: "about" }, noteOf(r))];
+  return listing({
+    id: "runs",
+    noun: "runs",
+    caption: "Runs",
+    columns: COLUMNS,
+    items: runs,
+    keyOf: (r) => r.run,
+    text: (r) => [r.run, r.task, r.state, r.strategy, r.codec, r.note, ...(r.tags ?? [])].join(" "),
+    well: (r) => WELL.includes(r.state),
+    pinned: (r) => chosen.includes(r.run),
+    row: (r) => [name(r), pill(r, state), `${r.rounds_done}/${r.rounds}`, count(r.nodes), `${r.strategy}, ${r.codec}`, r.epsilon === null ? "none" : epsilon(r.epsilon), number(r.int8_accuracy), number(r.accuracy), number(r.auc), number(r.loss), bytes(r.bytes_up), clock(r.started_at), seconds(r.wall_s), ago(r.last_event_at)],
+    redraw,
+  });
 }
 
 function pill(r, state) {
@@ -34,21 +86,26 @@ function pill(r, state) {
   return el("span", { class: `pill ${PILLS[name] ?? "busy"}` }, name);
 }
 
+const EXPORTED = ["run", "task", "training", "state", "strategy", "codec", "rounds_done", "rounds", "nodes", "epsilon", "delta", "int8_accuracy", "int8_auc", "accuracy", "auc", "loss", "bytes_up", "started_at", "wall_s", "note"];
+
+function asRows(runs) {
+  return [[...EXPORTED, "tags"], ...runs.map((r) => [...EXPORTED.map((name) => r[name]), (r.tags ?? []).join(" ")])];
+}
+
 // The chosen runs, each under a letter, with a colour and a dash of its own.
-function comparison(state, pageOf) {
+function charts(state, chosen, pageOf) {
   const data = (name) => (name === state.run?.run ? state : pageOf(name).data);
-  const found = state.chosen.map((name, i) => ({ name, label: "ABCDEF"[i], color: i + 1, data: data(name) })).filter((run) => run.data);
+  const found = chosen.map((name, i) => ({ name, label: "ABCDEF"[i], color: i + 1, data: data(name) })).filter((run) => run.data);
   const over = (points) => found.map(({ name, label, color, data }) => ({ name, label, color, dash: color, points: points(data) }));
   const quality = (name) => over((data) => data.curve.filter((r) => r.round > 0 && r.round <= data.live.rounds).map((r) => [r.round, r[name]]));
   const figures = (v, tick) => (tick ? String(v) : number(v));
+  const one = (title, key, spec, ...more) => card(title, [exportable(lineChart({ format: figures, ...spec }), `runs-${key}`), more], { id: `compare-${key}` });
   return [
-    card("Accuracy", lineChart({ title: "Accuracy of the chosen runs", yName: "share", series: quality("accuracy"), format: figures }), { id: "compare-accuracy" }),
-    card("AUC", lineChart({ title: "AUC of the chosen runs", yName: "share", series: quality("auc"), format: figures }), { id: "compare-auc" }),
-    card("Loss", lineChart({ title: "Loss of the chosen runs", yName: "loss (cross-entropy, nats)", series: quality("loss"), format: figures, log: true }), { id: "compare-loss" }),
-    card("Epsilon planned", [
-      lineChart({ title: "Epsilon of the chosen runs", yName: "epsilon", series: over((data) => data.epsilon), format: (v, tick) => (tick ? String(v) : epsilon(v)), from: 0 }),
-      el("ul", { class: "plain" }, found.map(({ name, label, data }) => el("li", { "data-key": `spent ${name}` }, `${label} ${name}: ${spent(data.privacy)}`))),
-    ], { id: "compare-epsilon" }),
+    one("Accuracy", "accuracy", { title: "Accuracy of the chosen runs", yName: "share", series: quality("accuracy") }),
+    one("AUC", "auc", { title: "AUC of the chosen runs", yName: "share", series: quality("auc") }),
+    one("Loss", "loss", { title: "Loss of the chosen runs", yName: "loss (cross-entropy, nats)", series: quality("loss"), log: true }),
+    one("Epsilon planned", "epsilon", { title: "Epsilon of the chosen runs", yName: "epsilon", series: over((data) => data.epsilon), format: (v, tick) => (tick ? String(v) : epsilon(v)), from: 0 },
+      el("ul", { class: "plain" }, found.map(({ name, label, data }) => el("li", { "data-key": `spent ${name}` }, `${label} ${name}: ${spent(data.privacy)}`)))),
   ];
 }
 

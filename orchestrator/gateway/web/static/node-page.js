@@ -1,0 +1,90 @@
+// One node of a run over its rounds: how long it took, what it sent, how good the model was on its rows.
+
+import { lineChart } from "./charts.js";
+import { bytes, card, count, el, empty, number, seconds } from "./dom.js";
+import { csvButton, exportable } from "./export.js";
+import { listing } from "./listing.js";
+
+const AGAIN_MS = 5000;
+const main = document.getElementById("node");
+const [run, node] = location.pathname.split("/").slice(-2).map(decodeURIComponent);
+let drawn = "";
+
+const COLUMNS = [
+  { name: "round", numeric: true, by: (r) => r.round },
+  { name: "time to answer", numeric: true, by: (r) => r.seconds },
+  { name: "sent", numeric: true, by: (r) => r.bytes },
+  { name: "in the aggregate", by: (r) => r.counted },
+  { name: "accuracy", numeric: true, by: (r) => r.accuracy },
+  { name: "AUC", numeric: true, by: (r) => r.auc },
+  { name: "loss", numeric: true, by: (r) => r.loss },
+];
+const KEYS = ["round", "seconds", "bytes", "counted", "accuracy", "auc", "loss"];
+
+function draw(found) {
+  document.title = `${node} · run ${run} · Edgeward`;
+  const trained = found.rounds.filter((r) => r.round > 0);
+  main.replaceChildren(
+    el("nav", { "aria-label": "This page" }, el("a", { href: `/#run/${encodeURIComponent(run)}` }, "← the run")),
+    el("div", { class: "heading" },
+      el("h1", {}, node),
+      el("p", { class: "muted" }, `run ${run}, ${found.state}, ${count(found.records)} records as stated, in the aggregate of ${count(trained.filter((r) => r.counted).length)} rounds`)),
+    el("div", { class: "grid" }, charts(trained, found.held_back), table(found)));
+  main.removeAttribute("aria-busy");
+}
+
+function charts(rounds, heldBack) {
+  const points = (name) => rounds.filter((r) => typeof r[name] === "number").map((r) => [r.round, r[name]]);
+  const one = (title, name, yName, format, color) => card(title, exportable(lineChart({ title: `${title} of ${node} over the rounds`, yName, from: 0, format, series: [{ name: title.toLowerCase(), color, points: points(name) }] }), `${node}-${name}`), { id: `node-${name}` });
+  const measured = ["accuracy", "auc", "loss"].some((name) => points(name).length);
+  const figures = (v, tick) => (tick ? String(v) : number(v));
+  return [
+    one("Time to answer", "seconds", "seconds", (v, tick) => (tick ? String(v) : seconds(v)), 1),
+    points("bytes").length ? one("Bytes sent", "bytes", "bytes", bytes, 5) : null,
+    measured ? card("Accuracy and AUC", exportable(lineChart({ title: `Accuracy and AUC of ${node} over the rounds`, yName: "share", to: 1, format: figures, series: [{ name: "accuracy", color: 1, points: points("accuracy") }, { name: "AUC", color: 2, points: points("auc") }] }), `${node}-accuracy`), { id: "node-accuracy" }) : null,
+    measured ? one("Loss", "loss", "loss (cross-entropy, nats)", figures, 4) : null,
+    heldBack ? card("How good the model is", el("p", { class: "muted" }, heldBack), { id: "held-back" }) : null,
+  ];
+}
+
+function table(found) {
+  if (!found.rounds.length) return card("Rounds", empty("No rounds yet", "No round that this node answered has been aggregated."), { wide: true });
+  const list = listing({
+    id: "rounds",
+    noun: "rounds",
+    caption: `Rounds of ${node}`,
+    columns: COLUMNS,
+    items: [...found.rounds].reverse(),
+    keyOf: (r) => r.round,
+    text: (r) => String(r.round),
+    well: (r) => r.counted !== false,
+    row: (r) => [r.round, seconds(r.seconds), bytes(r.bytes), r.counted ? "yes" : "no", number(r.accuracy), number(r.auc), number(r.loss)],
+    redraw: () => draw(found),
+  });
+  return card("Rounds", list, { wide: true, id: "node-rounds", aside: csvButton(`${run}-${node}`, () => [KEYS, ...found.rounds.map((r) => KEYS.map((key) => r[key]))]) });
+}
+
+async function ask() {
+  const answer = await fetch(`/api/nodes/${encodeURIComponent(run)}/${encodeURIComponent(node)}`);
+  if (answer.status === 401) {
+    location.replace("/login");
+    return;
+  }
+  const found = await answer.json();
+  if (!answer.ok) throw new Error(found.error);
+  const text = JSON.stringify(found);
+  if (text !== drawn) draw(found);
+  drawn = text;
+}
+
+function follow() {
+  if (document.hidden) return;
+  ask().catch((error) => {
+    drawn = "";
+    main.replaceChildren(el("p", { class: "banner", role: "alert" }, `This page could not be read: ${error.message}`));
+    main.removeAttribute("aria-busy");
+  });
+}
+
+follow();
+setInterval(follow, AGAIN_MS);

@@ -1,0 +1,93 @@
+"""A page of one node's rounds: how long it took, what it sent, how good the model was on its rows."""
+
+import sqlite3
+from dataclasses import replace
+from pathlib import Path
+
+from chromium import Browser
+from dashboards import RUN, dashboard, make_store
+
+from orchestrator.gateway.figures import ANSWERS, Figures
+from orchestrator.gateway.store import Store
+from orchestrator.gateway.web.node_rounds import why_none
+from orchestrator.privacy.participation import public_round
+from orchestrator.rounds.events import Aggregate
+from orchestrator.wire.protection import Aggregation, Privacy
+from orchestrator.wire.schema import Feature, Schema
+from orchestrator.wire.task import Evaluation, Rounds, Task, Training
+
+
+def add_figures(out: Path) -> None:
+    """As a gateway with federated evaluation leaves them."""
+    store = Store(out / "gateway.sqlite")
+    a, b = {"accuracy": 0.71, "auc": 0.8, "loss": 0.4}, {"accuracy": 0.91, "auc": None, "loss": 0.2}
+    answers = {"a": [0.25, 500], "b": [4.0, 12_345]}
+    store.add_to_result(RUN, 1, {"federated": {"accuracy": 0.8, "per_node": {"a": a, "b": b}}, "answers": answers})
+    store.close()
+
+
+def test_rounds_of_a_node_are_read_from_results(tmp_path: Path) -> None:
+    make_store(tmp_path)
+    add_figures(tmp_path)
+    with dashboard(tmp_path) as (client, _):
+        found = client.json(f"/api/nodes/{RUN}/b")
+        statistics, first = found["rounds"]
+        assert (found["node"], found["records"], found["held_back"]) == ("b", 80, "")
+        assert (statistics["round"], statistics["accuracy"], statistics["bytes"]) == (0, None, None), "as before 0.2"
+        assert (first["round"], first["counted"], first["accuracy"], first["loss"]) == (1, True, 0.91, 0.2)
+        assert (first["seconds"], first["bytes"]) == (4.0, 12_345)
+        assert client.json(f"/api/nodes/{RUN}/c")["rounds"] == []
+        assert client.ask(f"/api/nodes/{RUN}/nobody")[0] == 404
+        assert client.ask("/api/nodes/nothing/a")[0] == 404
+
+
+def test_a_gateway_notes_when_each_node_answered_and_how_much_it_sent() -> None:
+    figures = Figures(Training(rounds=3))
+    figures.round_began(1)
+    for node, size in (("a", 100), ("b", 300), ("a", 50)):
+        figures.received(node, size, {})
+    answers = figures.of_round(Aggregate(1, ("a", "b")))[ANSWERS]
+    assert {node: size for node, (_, size) in answers.items()} == {"a": 150, "b": 300}
+    assert all(0 <= seconds < 60 for seconds, _ in answers.values())
+    figures.round_began(2)
+    assert figures.of_round(Aggregate(2, ()))[ANSWERS] == {}
+    assert ANSWERS not in public_round({"round": 1, ANSWERS: answers}), (
+        "where who answered is secret it does not go out"
+    )
+
+
+def test_the_page_of_a_node_is_reached_from_the_list_and_draws_its_rounds(chromium: Browser, tmp_path: Path) -> None:
+    make_store(tmp_path)
+    add_figures(tmp_path)
+    with dashboard(tmp_path) as (client, _):
+        chromium.open("about:blank")
+        chromium.errors.clear()
+        chromium.size(1280, 900)
+        chromium.open(f"http://127.0.0.1:{client.port}/")
+        chromium.wait("document.querySelector('#nodes tbody a')", 60)
+        chromium.evaluate("[...document.querySelectorAll('#nodes tbody a')].find((a) => a.innerText === 'b').click()")
+        chromium.wait(f"location.pathname === '/node/{RUN}/b' && document.querySelector('#node-rounds')", 60)
+        cells = chromium.evaluate(
+            "[...document.querySelector('#node-rounds tbody tr').cells].map((cell) => cell.innerText)"
+        )
+        assert cells[:4] == ["1", "4.0 s", "12.3 kB", "yes"]
+        for chart in ("node-seconds", "node-bytes", "node-accuracy", "node-loss"):
+            chromium.wait(f"document.querySelector('#{chart} svg[role=img]')", 60)
+        with sqlite3.connect(tmp_path / "gateway.sqlite") as database:  # a task whose nodes hold no rows out
+            database.execute("DELETE FROM results WHERE round = 1")
+        database.close()
+        chromium.wait("document.querySelector('#held-back')?.innerText.includes('hold no rows out')", 60)
+        chromium.open(f"http://127.0.0.1:{client.port}/node/{RUN}/nobody")
+        chromium.wait(
+            "document.querySelector('[role=alert]:not([hidden])')?.innerText.includes(\"has no node 'nobody'\")", 60
+        )
+        assert [e for e in chromium.errors if "404" not in e] == []
+
+
+def test_of_masked_sums_it_says_why_there_are_no_figures() -> None:
+    schema = Schema("table", "sick", ("no", "yes"), {"0": 0, "1": 1}, (Feature("age", 0, 110),))
+    task = Task("heart", schema, {"kind": "mlp"}, Training(rounds=3), Privacy("none"), Rounds(nodes=4, quorum=4))
+    assert "hold no rows out" in why_none(task)
+    task = replace(task, evaluation=Evaluation(0.2))
+    assert why_none(task) == "No figures of single nodes yet."
+    assert "sums over nodes only" in why_none(replace(task, aggregation=Aggregation("masked", honest=3)))
