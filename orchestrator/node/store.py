@@ -38,6 +38,7 @@ CREATE TABLE IF NOT EXISTS sums (scope TEXT PRIMARY KEY, nodes TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS opened (run TEXT NOT NULL, round INTEGER NOT NULL, PRIMARY KEY (run, round));
 CREATE TABLE IF NOT EXISTS counts (run TEXT PRIMARY KEY, task TEXT NOT NULL, units INTEGER NOT NULL, digest BLOB);
 CREATE TABLE IF NOT EXISTS looks (what TEXT PRIMARY KEY, at REAL NOT NULL);
+CREATE TABLE IF NOT EXISTS looks_ahead (what TEXT PRIMARY KEY, seen REAL NOT NULL);
 CREATE TABLE IF NOT EXISTS anchors (name TEXT PRIMARY KEY, entries INTEGER NOT NULL, hash TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS graphs (digest TEXT PRIMARY KEY, state TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS kept (
@@ -85,6 +86,10 @@ class SeenRun(NamedTuple):
     serial: int
     newest_round: int  # -1 before the first
     over: bool
+
+
+_COUNTS = "(at BETWEEN :now - 86400.0 AND :now OR what IN (SELECT what FROM looks_ahead WHERE seen >= :now - 86400.0))"
+"""Of a look at the data: whether it was within a day of the clock's time :now."""
 
 
 class NodeStore:
@@ -176,14 +181,19 @@ class NodeStore:
         A yes is noted durably first. The same one again costs nothing: its answer is known.
         """
         with self._writing():
-            # A clock put back forgets nothing; what was noted while it was ahead counts for a day from now, not for years.
-            self._db.execute("UPDATE looks SET at = ? WHERE at > ?", (now, now))
-            self._db.execute("DELETE FROM looks WHERE at < ? - 86400.0", (now,))
-            if self._db.execute("SELECT 1 FROM looks WHERE what = ?", (what,)).fetchone() is not None:
+            # What was noted while the clock was ahead counts for a day from when that shows, not for years; where instead the
+            # clock is put back for a while, it counts again when that is over.
+            self._db.execute("INSERT OR IGNORE INTO looks_ahead SELECT what, ? FROM looks WHERE at > ?", (now, now))
+            self._db.execute("UPDATE looks_ahead SET seen = ? WHERE seen > ?", (now, now))
+            self._db.execute(f"DELETE FROM looks WHERE at <= :now AND NOT {_COUNTS}", {"now": now})
+            self._db.execute("DELETE FROM looks_ahead WHERE what NOT IN (SELECT what FROM looks)")
+            counted = [row[0] for row in self._db.execute(f"SELECT what FROM looks WHERE {_COUNTS}", {"now": now})]
+            if what in counted:
                 return True
-            if int(self._db.execute("SELECT COUNT(*) FROM looks").fetchone()[0]) >= most:
+            if len(counted) >= most:
                 return False
-            self._db.execute("INSERT INTO looks VALUES (?, ?)", (what, now))
+            self._db.execute("DELETE FROM looks_ahead WHERE what = ?", (what,))
+            self._db.execute("INSERT OR REPLACE INTO looks VALUES (?, ?)", (what, now))
         return True
 
     def kept(self, run: str, name: str) -> Optional[Kept]:

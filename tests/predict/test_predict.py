@@ -302,7 +302,11 @@ def test_predictions_do_not_go_where_they_do_not_belong(
     pipe, astray = tmp_path / "pipe", tmp_path / "astray"
     os.mkfifo(pipe)  # as /dev/null, it would be replaced by a file
     astray.symlink_to(tmp_path / "gone")
-    for out in (data, known_table.bundle / "predictions.csv", tmp_path, pipe, astray):
+    for out in (data, known_table.bundle / "predictions.csv", tmp_path, astray):
         assert main(["predict", str(known_table.bundle), "--data", str(data), "--out", str(out)]) == 2
         assert f"--out {out}" in capsys.readouterr().err
+    with pytest.raises(SystemExit) as ended:  # by the parser, as of every command
+        main(["predict", str(known_table.bundle), "--data", str(data), "--out", str(pipe)])
+    assert ended.value.code == 2
+    assert f"--out: {pipe}: a pipe" in capsys.readouterr().err
     assert pipe.is_fifo()

@@ -46,7 +46,7 @@ def _saved_as(run: str, name: str) -> Tuple[str, str, str]:
 
 def _write(content: IO[bytes], bundle: Path, name: str) -> None:
     if name == PRIVACY_PAGE:
-        content.write((bundle / name).read_bytes())
+        content.write((bundle / PRIVACY_PAGE).read_bytes())
         return
     with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:
         for part in (*FILES, *FLOAT_FILES, MANIFEST, PRIVACY_PAGE, SIGNATURE):
