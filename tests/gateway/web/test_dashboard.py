@@ -236,7 +236,7 @@ def test_a_taken_port_and_a_second_gateway_are_refused(tmp_path: Path) -> None:
         other.bind(("127.0.0.1", 0))
         other.listen()
         port = other.getsockname()[1]
-        with pytest.raises(UsageError, match=f"127.0.0.1:{port}: Address already in use"):
+        with pytest.raises(UsageError, match=f"127.0.0.1:{port}: another program listens there"):
             DashboardProcess(tmp_path, WebSettings("127.0.0.1", port), "test", NOWHERE)
     assert holder(tmp_path) is None
     program = "import sys; from pathlib import Path; from orchestrator.gateway.running import Held\n"

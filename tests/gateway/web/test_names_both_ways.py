@@ -1,11 +1,12 @@
 """Names that read from right to left stand apart on every page, so that the digits beside them keep their places."""
 
 import json
-import sqlite3
 from pathlib import Path
 
 from chromium import Browser
 from dashboards import RUN, dashboard, make_store
+
+from orchestrator.gateway.store import Store
 
 NAME = "קליניקה 7"
 LOOSE = r"""(() => {
@@ -25,12 +26,17 @@ ORDER = """(() => {
 
 
 def name_from_right_to_left(out: Path) -> None:
-    with sqlite3.connect(out / "gateway.sqlite") as database:
-        task = json.loads(database.execute("SELECT task FROM runs").fetchone()[0])
-        task["name"] = NAME
-        task["schema"]["label"] = "חולה"
-        database.execute("UPDATE runs SET task = ?", (json.dumps(task),))
-    database.close()
+    """Writes the run's task again, with such names in it, as the gateway would have."""
+    store = Store(out / "gateway.sqlite")
+    found = store.find_run(RUN)
+    assert found is not None
+    task, graph = found
+    task["name"] = NAME
+    task["schema"]["label"] = "חולה"
+    with store.transaction():
+        store._db.execute("DELETE FROM runs")
+        store._rows.put("runs", RUN, json.dumps(task), graph)
+    store.close()
 
 
 def test_no_name_stands_loose(chromium: Browser, tmp_path: Path) -> None:

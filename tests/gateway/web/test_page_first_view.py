@@ -1,6 +1,7 @@
 """The first values of a page: whole before anything is drawn, on a slow line too, and of the run that is there."""
 
 import json
+import sqlite3
 import time
 from pathlib import Path
 from typing import Any, Dict, List
@@ -191,3 +192,14 @@ def test_files_travel_packed_to_who_takes_that(stage: Stage) -> None:
     status, headers, _ = client.ask("/static/app.js", "HEAD", Accept_Encoding="br, gzip;q=0.8")
     assert (status, headers["content-encoding"]) == (200, "gzip")
     assert int(headers["content-length"]) < len(text) // 2
+
+
+def test_runs_that_cannot_be_read_are_not_no_runs(stage: Stage, tmp_path: Path) -> None:
+    make_store(tmp_path)
+    with sqlite3.connect(tmp_path / "gateway.sqlite") as database:
+        database.execute("""UPDATE runs SET task = '{"of": "1970"}'""")
+    database.close()
+    with stage.showing(tmp_path):
+        page = stage.browser
+        page.wait("document.querySelector('#no-run h1')?.innerText === 'No run can be read'")
+        assert f"run {RUN} cannot be read by this version" in page.text()

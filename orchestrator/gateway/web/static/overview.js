@@ -12,7 +12,7 @@ import { goesOn, isOver, phasePill, preparing, trusted } from "./standing.js";
 export function drawOverview(state, { redraw }) {
   if (state.opening) return [empty(`Run ${state.opening}`, state.error ?? "Reading …")];
   if (!state.other && preparing(state)) return [preparingCard(state), el("div", { class: "grid" }, boardsCard(state))];
-  if (!state.run) return [noRun(), el("div", { class: "grid" }, boardsCard(state))];
+  if (!state.run) return [noRun(state), el("div", { class: "grid" }, boardsCard(state))];
   const trained = state.curve.filter((r) => r.round > 0 && r.round <= state.live.rounds);
   const rounds = state.rounds.filter((r) => r.round > 0 && r.round <= state.live.rounds);
   return [
@@ -31,7 +31,9 @@ export function drawOverview(state, { redraw }) {
   ];
 }
 
-function noRun() {
+function noRun(state) {
+  const unreadable = state.runs.filter((r) => r.phase === "unreadable");
+  if (unreadable.length) return titled("No run can be read", "", unreadable.map((r) => el("p", { class: "problem" }, r.reason)));
   return titled("No run yet", "Nothing has run in this folder. Start a gateway with `edgeward gateway run CONFIG --out FOLDER`.");
 }
 
