@@ -113,7 +113,7 @@ def test_a_run_that_stopped_for_want_of_answers_is_not_over_for_its_nodes(tmp_pa
 def test_a_broker_of_its_own_that_passes_nothing_on_is_started_again(tmp_path: Path, clock: List[float]) -> None:
     """Alive, and deaf: SIGSTOP, or full of clients that never read."""
     gateway, events = open_round(tmp_path)
-    broker = SimpleNamespace(restarts=0, restart_if_dead=lambda: False)
+    broker = SimpleNamespace(restarts=0, restart_if_dead=lambda: False, keep_out=lambda names: None)
     broker.restart = lambda: vars(broker).update(restarts=broker.restarts + 1)
     gateway._own_broker = broker  # type: ignore[assignment]
     gateway._reach = Reach(clock[0], trusted=True)
