@@ -19,7 +19,7 @@ def copy_runs(out: Path, *names: str, rounds: bool = False, **training: Any) -> 
                 listed = ", ".join(columns)
                 query = f"INSERT INTO {table} ({key}, {listed}) SELECT ?, {listed} FROM {table} WHERE {key} = ?"
                 database.execute(query, (name, RUN))
-            database.execute("UPDATE runs SET task = ? WHERE id = ?", (json.dumps(task), name))
+            database.execute("UPDATE runs SET task = ?, digest = NULL WHERE id = ?", (json.dumps(task), name))
             database.execute("UPDATE events SET digest = NULL WHERE run = ?", (name,))
             database.execute("UPDATE results SET digest = NULL WHERE run = ?", (name,))
     database.close()
