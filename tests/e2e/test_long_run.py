@@ -17,7 +17,8 @@ from orchestrator.gateway.course import Course
 from orchestrator.gateway.gateway import Gateway
 from orchestrator.gateway.store import Store
 from orchestrator.gateway.web.listener import Listener
-from orchestrator.gateway.web.model import DashboardModel, to_json
+from orchestrator.gateway.web.model import DashboardModel
+from orchestrator.gateway.web.parts import to_json
 from orchestrator.wire.protection import Privacy
 from orchestrator.wire.schema import Feature, Schema
 from orchestrator.wire.task import Rounds, Task, Training, task_to_dict

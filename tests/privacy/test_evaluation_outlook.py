@@ -82,6 +82,7 @@ share = 0.2
 
 
 def test_the_plan_says_what_noise_does_to_the_area(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("dp_accounting")
     file = tmp_path / "edgeward.toml"
     file.write_text(
         """
