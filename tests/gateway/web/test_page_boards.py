@@ -3,6 +3,7 @@
 import time
 from pathlib import Path
 
+import pytest
 from dashboards import make_store
 from stage import Stage, gateway_at_work
 
@@ -32,6 +33,18 @@ def test_a_slow_monitor_is_not_a_silent_board() -> None:
     for second in range(61, 90):
         board.take({"kind": "metrics"}, float(second))
     assert board.silent_s == 15.0
+
+
+def test_a_board_falls_silent_with_time_alone(stage: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is sent meanwhile: the page draws it again by itself."""
+    make_store(tmp_path)
+    with stage.showing(tmp_path) as scene, monkeypatch.context() as patch:
+        page = stage.browser
+        scene.board_says("quiet", "metrics", time.time() - 8, simulated=True, **METRICS)
+        page.wait("document.querySelectorAll('#boards .board').length === 1")
+        last = scene.sections()
+        patch.setattr(scene, "sections", lambda: last)
+        page.wait("document.querySelectorAll('#boards .pill.bad').length === 1", 60)
 
 
 def test_the_page_says_what_a_board_is(stage: Stage, tmp_path: Path) -> None:

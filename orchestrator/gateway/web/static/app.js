@@ -1,5 +1,6 @@
 // The page: follows /api/events, keeps what it heard, draws the view that is open.
 
+import { silent } from "./boards.js";
 import { el } from "./dom.js";
 import { follow, valuesOf } from "./feed.js";
 import { fill } from "./morph.js";
@@ -157,7 +158,7 @@ function begin() {
 // With time alone, what is said may have to change.
 let stood = "";
 function redrawIfOtherwise() {
-  const stands = JSON.stringify([gatewayPill(state), title(state, view(), opened())]);
+  const stands = JSON.stringify([gatewayPill(state), title(state, view(), opened()), state.boards.filter(silent).map((b) => b.board)]);
   if (stands !== stood) redraw();
   stood = stands;
   tick();
