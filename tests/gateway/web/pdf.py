@@ -9,7 +9,7 @@ import zlib
 from typing import Dict, List, Tuple
 
 _OBJECT = re.compile(rb"(\d+) 0 obj\s(.*?)\sendobj", re.S)
-_STREAM = re.compile(rb"stream\r?\n(.*?)\r?\nendstream", re.S)
+_STREAM = re.compile(rb"stream\r?\n(.*?)\nendstream", re.S)
 _SHOWN = re.compile(rb"/(\w+) [\d.]+ Tf|<([0-9A-Fa-f]+)> Tj|\[(.*?)\] TJ|(?<![\w/])(ET)(?!\w)", re.S)
 
 Meanings = Tuple[int, Dict[int, str]]
@@ -63,7 +63,9 @@ class Pdf:
     def _stream(body: bytes) -> bytes:
         found = _STREAM.search(body)
         assert found is not None
-        return zlib.decompress(found[1]) if b"/FlateDecode" in body[: found.start()] else found[1]
+        packed = b"/FlateDecode" in body[: found.start()]
+        # What stands between the data and its end, a line end of one byte or two, is no part of it.
+        return zlib.decompressobj().decompress(found[1]) if packed else found[1]
 
 
 def _read(digits: bytes, width: int, meanings: Dict[int, str]) -> str:
