@@ -172,7 +172,7 @@ class Relay(NodeAgent):
             return
         if isinstance(self._lower.failure, UsageError):  # a task it cannot serve, or a run it knows as another one
             log.error("declined run %s: %s", self._run.id, self._lower.failure)
-            self._set_presence(kind="declined", run=self._run.id, code="task")
+            self._presence.say(kind="declined", run=self._run.id, code="task")
             self._lower = None
             self._runs.end(self._run.id)
             return
@@ -183,12 +183,12 @@ class Relay(NodeAgent):
         if len(records) >= self._region.rounds.nodes and total > self._joined_with:
             self._joined_with = total
             log.info("joined above with %d records of %d nodes", total, len(records))
-            self._set_presence(kind="ready", run=self._run.id, records=total)
+            self._presence.say(kind="ready", run=self._run.id, records=total)
 
     def _take_task(self, header: Dict[str, Any], tensors: Dict[str, np.ndarray]) -> None:
         run = run_name(require(header, "run", str))
         if self._run is not None and self._run.id == run:
-            self._announce_presence()
+            self._presence.announce()
             return
         if "graph" not in tensors:
             raise WireError("the task came without its training graph")
@@ -201,7 +201,7 @@ class Relay(NodeAgent):
             strategy_of(task)  # what it cannot serve below it declines above
         except UsageError as error:
             log.error("declined run %s: %s", run, error)
-            self._set_presence(kind="declined", run=run, code="task")
+            self._presence.say(kind="declined", run=run, code="task")
             return
         if self._lower is not None:  # of a run whose end did not get here
             self._lower.end(30.0)

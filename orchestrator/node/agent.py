@@ -27,12 +27,11 @@ from orchestrator.errors import (
     WireError,
 )
 from orchestrator.folder_lock import FolderLock
-from orchestrator.node.contribution import Contribution, Contributor, Run, Tensors, TrainerFactory
-from orchestrator.node.encrypted import EncryptedRound, objection_to_encrypting
+from orchestrator.node.contribution import Contributor, Run, TrainerFactory
+from orchestrator.node.encrypted import objection_to_encrypting
 from orchestrator.node.figures import MemoryFigures
 from orchestrator.node.freshness import Guard
 from orchestrator.node.gatekeeper import Gatekeeper, Verdict, Waiting
-from orchestrator.node.health import REPORT_EVERY_S
 from orchestrator.node.identity import NodeIdentity
 from orchestrator.node.intake import MAX_MESSAGE_BYTES, most_unpacked
 from orchestrator.node.ledger import keep_newest
@@ -42,21 +41,22 @@ from orchestrator.node.pace import Pace
 from orchestrator.node.peers import Peers
 from orchestrator.node.personal import PERSONAL, write_personal
 from orchestrator.node.policy import Refusal
+from orchestrator.node.presence import Presence
 from orchestrator.node.search import GatewaySearch
-from orchestrator.node.secure import Answer, Contribute, MaskedRound, SecureRound
+from orchestrator.node.secure import MaskedRound
+from orchestrator.node.secure_steps import SecureSteps
 from orchestrator.node.store import NodeStore
 from orchestrator.node.trainer import GradientTrainer
-from orchestrator.privacy.vector_layout import Layout
 from orchestrator.rounds.events import STATISTICS_ROUND
-from orchestrator.rounds.secure import ACKNOWLEDGED_STEPS, PREPARED, SHARES_OF
-from orchestrator.wire.body import decode_body, encode_body, require, require_map
+from orchestrator.rounds.secure import ACKNOWLEDGED_STEPS
+from orchestrator.wire.body import decode_body, encode_body, require
 from orchestrator.wire.frames import Ack, Chunk, Want, decode_frame, encode_frame
 from orchestrator.wire.link import BrokerAddress, Connected, Disconnected, Event, Link, client_id
 from orchestrator.wire.plain import run_name
-from orchestrator.wire.process import forget_start, has_tensorflow
+from orchestrator.wire.process import forget_start
 from orchestrator.wire.task import task_from_dict
 from orchestrator.wire.topics import Topics
-from orchestrator.wire.transfer import Inbox, Outbox, transfer_id
+from orchestrator.wire.transfer import Inbox, Outbox
 from orchestrator.wire.transparency import read_log
 
 log = logging.getLogger("edgeward.node")
@@ -113,9 +113,6 @@ class NodeAgent:
         self._memory = MemoryFigures(lambda: () if self._run is None else self._run.processes())
         self._opening = Opening(data, self._store, self._gatekeeper, self._memory, trainer_factory is GradientTrainer)
         self._homeless: Optional[Announced] = None  # a round whose task may be right behind it
-        self._presence: Dict[str, Any] = {"kind": "hello"}
-        self._labels = labels or {}
-        self._report_at = time.monotonic() + REPORT_EVERY_S
         self._stopping = self._connected = False
         # Of this state folder: another node under this name is another one, for the broker as well.
         self._instance = hashlib.sha256(b"instance" + self._store.secret("instance")).hexdigest()[:16]
@@ -131,6 +128,22 @@ class NodeAgent:
         )
         self._link.send_from(self._outbox.next)
         self._gone = gone
+        constant = {"node": name, "instance": self._instance, "labels": labels or {}}
+        topic = self._topics.presence(name)
+        self._presence = Presence(topic, self._link, self._runs, self._memory, self._gatekeeper.told, constant)
+        self._steps = SecureSteps(
+            federation,
+            name,
+            self._runs,
+            self._store,
+            self._peers,
+            self._gatekeeper,
+            wake=self._wake,
+            contributor=self._contributor,
+            figures=self._figures,
+            send=lambda body: self._send(body),
+            abstain=lambda header, reason: self._abstain(header, reason),
+        )
 
     def run(self, connect_timeout_s: Optional[float] = 30.0) -> None:
         """Connects and serves; returns after `stop`. Raises BrokerError if the broker never answers; None: waits for it."""
@@ -176,9 +189,9 @@ class NodeAgent:
             self._handle(self._link.events.get(timeout=self._wait_s()))
         except queue.Empty:
             self._outbox.due(time.monotonic())
-            self._report_health()
+            self._presence.report_health()
             if self._search.step() and self._connected:  # once it is again, it is announced anyway
-                self._announce_presence()
+                self._presence.announce()
             self._look_for_approval()
             self._answer_newest_round()
         except WireError as error:
@@ -219,7 +232,7 @@ class NodeAgent:
     def _handle(self, event: Event) -> None:
         if isinstance(event, Connected):
             self._connected = True
-            self._announce_presence()
+            self._presence.announce()
             self._outbox.hurry(time.monotonic())
             return
         if isinstance(event, Disconnected):
@@ -311,9 +324,9 @@ class NodeAgent:
         if refused == self._instance:
             self._taken = True
             self.stop()
-        elif time.monotonic() >= self._said_at + 1.0:
+        elif time.monotonic() >= self._presence.said_at + 1.0:
             log.error("another node calls itself %s: the gateway refused it", self._name)
-            self._announce_presence()
+            self._presence.announce()
 
     def _take_task(self, header: Dict[str, Any], tensors: Dict[str, np.ndarray]) -> None:
         run = run_name(require(header, "run", str))
@@ -365,7 +378,7 @@ class NodeAgent:
             self._begin_round(run, *early)
 
     def _say_ready(self, run: Run) -> None:
-        self._set_presence(kind="ready", run=run.id, records=run.stated, units=run.stated_units)
+        self._presence.say(kind="ready", run=run.id, records=run.stated, units=run.stated_units)
 
     def _stay_out(
         self, run: str, verdict: Optional[Verdict], header: Dict[str, Any], tensors: Dict[str, np.ndarray]
@@ -373,11 +386,11 @@ class NodeAgent:
         self._runs.end(run)  # of this run alone: others go on
         if isinstance(verdict, Refusal):
             log.error("declined run %s: %s", run, verdict.reason)
-            self._set_presence(kind="declined", run=run, code=verdict.code)
+            self._presence.say(kind="declined", run=run, code=verdict.code)
         elif verdict is not None:
             self._asked[run] = (verdict, (header, tensors))
             keep_newest(self._asked, MOST_RUNS)
-            self._set_presence(kind="waiting", run=run, **verdict._asdict())
+            self._presence.say(kind="waiting", run=run, **verdict._asdict())
 
     def _look_for_approval(self) -> None:
         """Goes on with tasks that wait for the owner, once there is a word on them."""
@@ -403,7 +416,7 @@ class NodeAgent:
         if not STATISTICS_ROUND <= number <= run.task.last_round:
             raise WireError(f"round {number} of a run with {run.task.last_round} rounds")
         if run.task.aggregation.secure:
-            self._begin_secure_round(run, header, tensors)
+            self._steps.begin(run, header, tensors)
             return
         try:
             body = self._store.released(run.id, number, run.digest)
@@ -428,12 +441,14 @@ class NodeAgent:
             Pace(run.quantum_s(number), begun).hold()
         # Charged first, so that the answer says where the ledger ends with it: an older copy of this state shows ever after.
         self._store.charge(run.id, number)
-        about = {"memory_mib": self._memory.peak_mib(), "ledger": self._gatekeeper.told()}
-        header = {"kind": "update", "run": run.id, "round": number, **fields, **about}
+        header = {"kind": "update", "run": run.id, "round": number, **fields, **self._figures()}
         body = encode_body(header, sent)
         self._store.release(run.id, number, run.digest, body, keep)
         stored = self._store.released(run.id, number, run.digest)
         return body if stored is None else stored
+
+    def _figures(self) -> Dict[str, Any]:
+        return {"memory_mib": self._memory.peak_mib(), "ledger": self._gatekeeper.told()}
 
     def _wake(self, run: Run, number: int) -> None:
         if self._trainer_factory is GradientTrainer and number > STATISTICS_ROUND and run.task.privacy.within_node:
@@ -442,28 +457,6 @@ class NodeAgent:
     def _contributor(self, run: Run) -> Contributor:
         return Contributor(run, self._store, self._name, self._trainer_factory)
 
-    def _begin_secure_round(self, run: Run, header: Dict[str, Any], tensors: Dict[str, np.ndarray]) -> None:
-        key = (run.id, header.get("round"), header.get("attempt"))
-        if self._at.secure is None or (self._at.secure.run.id, self._at.secure.number, self._at.secure.attempt) != key:
-            before, self._at.secure = self._at.secure, None
-            party = before.following if isinstance(before, MaskedRound) and before.precedes(run, header) else None
-            contribute = self._paced(run)
-            kind = EncryptedRound if run.task.aggregation.key_holder else MaskedRound
-            try:
-                about = (self._federation, run, header, tensors, self._name, self._peers, self._store)
-                self._at.secure = kind(*about, contribute, party, self._gatekeeper.steady)
-            except EdgewardError as error:
-                self._abstain(header, error)
-                return
-        if header.get("attempt") != PREPARED:
-            self._answer_open_step(header)
-        elif SHARES_OF in header:
-            own = require_map(header, SHARES_OF, dict).get(self._name, {})
-            self._answer_open_step({**header, "shares": own})
-        elif self._at.early is not None:  # the first step has a message of its own, which is smaller and may be faster
-            early, self._at.early = self._at.early, None
-            self._answer_open_step(early)
-
     def _take_step(self, header: Dict[str, Any], tensors: Dict[str, np.ndarray]) -> None:
         if self._runs.turn_to(require(header, "run", str)) and self._at.round is not None:
             self._answer_newest_round()  # a step may come right behind its round; those of other runs wait
@@ -471,48 +464,7 @@ class NodeAgent:
         if self._run is not None and isinstance(before, MaskedRound) and before.precedes(self._run, header):
             self._at.early = header  # or before it
             return
-        self._answer_open_step(header)
-
-    def _answer_open_step(self, header: Dict[str, Any]) -> None:
-        """This node's part in a step of a secure round, or the word that it is out of it, and why."""
-        secure = self._at.secure
-        told = tuple(require(header, name, kind) for name, kind in (("run", str), ("round", int), ("attempt", int)))
-        if secure is None or told != (secure.run.id, secure.number, secure.attempt):
-            reason = "this node has no keys for this attempt: it came later, or began again"
-            self._abstain(header, PrivacyError(reason, "sum.keys"))
-            return
-        self._wake(secure.run, secure.number)
-        try:
-            fields, tensors = self._answer_of(secure, header)
-        except EdgewardError as error:
-            self._at.secure = None
-            self._abstain(header, error)
-            return
-        figures = {"memory_mib": self._memory.peak_mib(), "ledger": self._gatekeeper.told()} if tensors else {}
-        body = encode_body({**fields, **figures}, tensors, level=1)
-        self._at.answers.append(transfer_id(body))
-        self._send(body)
-
-    @staticmethod
-    def _answer_of(secure: SecureRound, header: Dict[str, Any]) -> Answer:
-        try:
-            return secure.answer(header)
-        except MemoryError as error:
-            raise EdgewardError(OUT_OF_MEMORY) from error
-
-    def _paced(self, run: Run) -> Contribute:
-        """What computes a secure round's vector. It ends, well or not, at a multiple of the quantum: what comes after, such as
-        masks or encryption, takes as long whatever the sample was, and longer than a small one.
-        """
-
-        def contribute(number: int, announced: Dict[str, Any], tensors: Tensors, layout: Layout) -> Contribution:
-            begun = time.monotonic()
-            try:
-                return self._contributor(run).contribute(number, announced, tensors, layout)
-            finally:
-                Pace(run.quantum_s(number), begun).hold()
-
-        return contribute
+        self._steps.answer(header)
 
     def _drop_answers(self) -> None:
         for answer in self._at.answers:
@@ -544,44 +496,7 @@ class NodeAgent:
             log.info("this node's own model: %s", path)
         self._drop_answers()
         self._runs.end(run.id)
-        self._set_presence(kind="hello", finished=header["run"])
+        self._presence.say(kind="hello", finished=header["run"])
         if self._once:
             self._link.flush(2.0)
             self.stop()
-
-    def _set_presence(self, **fields: Any) -> None:
-        self._presence = fields
-        if "run" in fields:
-            self._runs.say(fields)
-        self._announce_presence()
-
-    def _announce_presence(self) -> None:
-        self._said_at = time.monotonic()
-        others = self._runs.words(but=self._presence.get("run", ""))
-        said = {**self._presence, **({"runs": others} if others else {})}
-        body = encode_body({**said, "ledger": self._gatekeeper.told(), **self._about()})
-        self._link.publish(self._topics.presence(self._name), body, retain=True)
-
-    def _report_health(self) -> None:
-        """Now and then, without touching the retained presence."""
-        if time.monotonic() < self._report_at:
-            return
-        self._report_at = time.monotonic() + REPORT_EVERY_S
-        body = encode_body({"kind": "health", **self._about()})
-        self._link.publish(self._topics.presence(self._name), body)
-
-    def _about(self) -> Dict[str, Any]:
-        sent, received = self._link.socket_bytes()
-        process = {
-            "memory_mib": self._memory.peak_mib(),
-            "sent_bytes": sent,
-            "received_bytes": received,
-            "tensorflow": has_tensorflow(),
-        }
-        return {
-            "node": self._name,
-            "instance": self._instance,
-            "process": process,
-            "labels": self._labels,
-            "health": self._memory.health(),
-        }

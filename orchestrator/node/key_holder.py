@@ -96,7 +96,7 @@ class KeyHolderAgent(NodeAgent):
         except (UsageError, PrivacyError) as error:
             log.error("declined run %s: %s", run, error)
             self._runs.end(run)
-            self._set_presence(kind="declined", run=run, code=error.code if isinstance(error, PeerError) else "task")
+            self._presence.say(kind="declined", run=run, code=error.code if isinstance(error, PeerError) else "task")
             return
         graph = tensors["graph"].tobytes()
         nothing = Dataset(np.zeros((0, *task.schema.input_shape), np.float32), np.zeros(0, np.int32))
@@ -104,7 +104,7 @@ class KeyHolderAgent(NodeAgent):
             self._forget()
         self._runs.begin(Run(run, digest_of(header["task"], graph), task, graph, nothing, nothing, certificates))
         log.info("run %s: key holder of task %r, at least %d nodes a sum", run, task.name, task.aggregation.least)
-        self._set_presence(kind="ready", run=run, records=0, units=0, role="key holder")
+        self._presence.say(kind="ready", run=run, records=0, units=0, role="key holder")
         early, self._before_task = self._before_task, None
         if early is not None:
             self._take_step(*early)

@@ -7,6 +7,7 @@ _SAMPLES = "tests/privacy/test_sampling.py::test_"
 _STEPS = "tests/node/test_sampled_steps.py::test_"
 _SUMS = "tests/privacy/test_noisy_sum.py::test_"
 _GIVEN = "tests/node/test_contribution.py::test_"
+_HELD = "tests/node/test_held_out.py::test_"
 
 _DECLARED = "noise_follows_the_multiplier_the_task_declares[6.0-training]"
 _NORMAL = "what_is_released_of_an_empty_sum_is_normal_with_the_declared_deviation[training-discrete-gaussian]"
@@ -59,7 +60,7 @@ RED: Dict[str, str] = {
     "evaluation-twice": _SUMS + "one_unit_moves_the_counts_by_at_most_the_square_root_of_two[record]",
     "evaluation-loss": _SUMS + "one_unit_moves_the_counts_by_at_most_the_square_root_of_two[record]",
     "evaluation-records": _SUMS + "a_patient_counts_as_the_mean_of_its_records",
-    "held-out-trained": _GIVEN + "patients_are_held_out_whole",
-    "held-out-by-place": _GIVEN + "whether_one_patient_is_held_out_depends_on_no_other",
+    "held-out-trained": _HELD + "patients_are_held_out_whole",
+    "held-out-by-place": _HELD + "whether_one_patient_is_held_out_depends_on_no_other",
     "mask-reuse": "tests/privacy/test_pitfalls.py::test_8_every_party_draws_a_mask_of_its_own_for_every_session",
 }

@@ -12,6 +12,7 @@ from typing import Any, Dict
 from fixed_node import Fixed
 
 import orchestrator.node.agent as agent_module
+import orchestrator.node.secure_steps as secure_steps
 from orchestrator.node.agent import NodeAgent
 from orchestrator.node.encrypted import EncryptedRound
 from orchestrator.node.secure import Answer, MaskedRound, SecureRound
@@ -34,16 +35,18 @@ def main() -> None:
     class DroppingEncrypted(Dropping, EncryptedRound):
         pass
 
-    class Agent(NodeAgent):
-        def _answer_open_step(self, header: Dict[str, Any]) -> None:
-            super()._answer_open_step(header)
+    class DroppingSteps(secure_steps.SecureSteps):
+        def answer(self, header: Dict[str, Any]) -> None:
+            super().answer(header)
             if when == "after" and (header["round"], header.get("step", "keys")) == (int(number), step):
-                self._link.flush(5.0)
+                agent._link.flush(5.0)
                 os.kill(os.getpid(), signal.SIGKILL)
 
-    agent_module.MaskedRound = DroppingMasked  # type: ignore[misc]
-    agent_module.EncryptedRound = DroppingEncrypted  # type: ignore[misc]
-    Agent(BrokerAddress.parse(broker), "test", name, Path(data), Path(state), Fixed, once=True).run()
+    secure_steps.MaskedRound = DroppingMasked  # type: ignore[misc]
+    secure_steps.EncryptedRound = DroppingEncrypted  # type: ignore[misc]
+    agent_module.SecureSteps = DroppingSteps  # type: ignore[misc]
+    agent = NodeAgent(BrokerAddress.parse(broker), "test", name, Path(data), Path(state), Fixed, once=True)
+    agent.run()
 
 
 if __name__ == "__main__":

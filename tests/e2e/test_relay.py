@@ -137,7 +137,7 @@ def test_what_one_node_claims_does_not_put_its_region_out(tmp_path: Path) -> Non
     relay._runs.begin(Run("run", "digest", make_task(), b"", nothing, nothing))
     relay._lower = SimpleNamespace(failure=None, records={"a": MOST_RECORDS, "b": 30})  # type: ignore[assignment]
     relay._look_below()
-    assert relay._presence == {"kind": "ready", "run": "run", "records": MOST_RECORDS}
+    assert relay._presence.word == {"kind": "ready", "run": "run", "records": MOST_RECORDS}
     relay._store.close()
     relay._lock.free()
 

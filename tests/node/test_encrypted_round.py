@@ -454,7 +454,7 @@ def test_keys_for_too_few_or_too_many_or_nothing_are_not_made(tmp_path: Path) ->
 def test_a_task_that_names_somebody_else_is_declined(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     federation = Federation(tmp_path)
     federation.key_holder(told=task(holder="other"))
-    assert federation.agent._presence == {"kind": "declined", "run": "run", "code": "task"}
+    assert federation.agent._presence.word == {"kind": "declined", "run": "run", "code": "task"}
     assert "names other as its key holder, not keys" in caplog.text
     assert federation.context() == ({}, {})
 
@@ -464,7 +464,7 @@ def test_a_key_holder_with_an_identity_opens_nothing_for_who_hides_the_certifica
 ) -> None:
     federation = Federation(tmp_path, authority=Authority.create(tmp_path / "gateway", "test", []))
     federation.key_holder(logged=False)
-    assert federation.agent._presence == {"kind": "declined", "run": "run", "code": "peers.log"}
+    assert federation.agent._presence.word == {"kind": "declined", "run": "run", "code": "peers.log"}
     assert NO_LOG in caplog.text
     assert federation.context() == ({}, {})
 

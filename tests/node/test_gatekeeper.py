@@ -1,50 +1,44 @@
 """What the node accepts, what it makes wait, what it refuses, and what each costs; figures against dp-accounting itself."""
 
-import json
 import math
-import re
 import shutil
 import subprocess
 import sys
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, List, Optional
+from typing import Any, Optional
 
 import pytest
 
 pytest.importorskip("dp_accounting")  # not on Python 3.8
 
-from dp_accounting import dp_event, pld
+from gatekeepers import (
+    DELTA,
+    GRAPH,
+    HONEST,
+    TASK,
+    admit,
+    another_default,
+    code,
+    composed,
+    open_keeper,
+    reserve,
+    said_epsilon,
+    spent,
+)
 from test_policy import make_task
 
-from orchestrator.cli.main import main
 from orchestrator.errors import LedgerError, PrivacyError, UsageError, WireError
 from orchestrator.gateway.authority import Authority
 from orchestrator.node import accountant
 from orchestrator.node.accountant import epsilon_apart, epsilons_apart, sides_of
-from orchestrator.node.approval import Approvals, digest_of
-from orchestrator.node.gatekeeper import COUNT_ROUND, Gatekeeper, Verdict, Waiting, reservation_of, uses_of
+from orchestrator.node.gatekeeper import COUNT_ROUND, Gatekeeper, Verdict, reservation_of, uses_of
 from orchestrator.node.identity import install, make_node_request
-from orchestrator.node.ledger import APPROVED, DENIED, LEDGER_FILE
+from orchestrator.node.ledger import LEDGER_FILE
 from orchestrator.node.policy import Refusal
 from orchestrator.node.store import NodeStore
 from orchestrator.wire.protection import Aggregation, Privacy
 from orchestrator.wire.task import Evaluation, Rounds, Selection, Task, Training, task_from_dict, task_to_dict
-
-GRAPH = b"graph"
-DELTA = 1e-5
-
-
-def gaussian(noise: float, count: int = 1, rate: float = 1.0) -> pld.PLDAccountant:
-    return composed([(noise, count, rate)])
-
-
-def composed(parts: List[Any]) -> pld.PLDAccountant:
-    counted = pld.PLDAccountant(value_discretization_interval=1e-3)
-    for noise, count, rate in parts:
-        event: Any = dp_event.GaussianDpEvent(noise)
-        counted.compose(dp_event.PoissonSampledDpEvent(rate, event) if rate < 1 else event, count)
-    return counted
 
 
 @pytest.fixture
@@ -58,53 +52,6 @@ def keeper(tmp_path: Path) -> Gatekeeper:
 def lenient(tmp_path: Path) -> Gatekeeper:
     """Of a node without a policy: quick, since nothing is counted."""
     return open_keeper(tmp_path, policy="")
-
-
-def open_keeper(folder: Path, policy: str = "policy.toml") -> Gatekeeper:
-    return Gatekeeper(folder, NodeStore(folder / "node.sqlite"), folder / policy if policy else None)
-
-
-def another_default(monkeypatch: pytest.MonkeyPatch, table: type, name: str, value: object) -> None:
-    """As a version of Edgeward in which this field has another default."""
-    make = table.__init__  # type: ignore[misc]
-    names = [field.name for field in fields(table)]
-    first = len(names) - len(make.__defaults__)
-    defaults = [value if names[first + i] == name else old for i, old in enumerate(make.__defaults__)]
-    monkeypatch.setattr(make, "__defaults__", tuple(defaults))
-
-
-def admit(keeper: Gatekeeper, run: str, task: Task, records: int = 100) -> Optional[Verdict]:
-    return keeper.admit(run, task, task_to_dict(task), GRAPH, records)
-
-
-def reserve(keeper: Gatekeeper, run: str, task: Task) -> None:
-    """As `admit` ends, without counting first."""
-    keeper._ledger.reserve(reservation_of(run, digest_of(task_to_dict(task), GRAPH), task))
-
-
-def code(verdict: Optional[Verdict]) -> str:
-    return "accepted" if verdict is None else verdict.code
-
-
-def said_epsilon(verdict: Optional[Verdict]) -> float:
-    """The figure in a refusal of budget, of three digits."""
-    assert isinstance(verdict, Refusal)
-    found = re.search(r"epsilon ([0-9.]+) ", verdict.reason)
-    assert found, verdict.reason
-    return float(found[1])
-
-
-# 2 steps at rate 0.25 with noise 1, and the number of records with noise 5: epsilon 2.87 at 1e-5
-TASK = make_task(privacy=Privacy(noise_multiplier=1.0, epsilon=3.0))
-
-
-HONEST = replace(TASK, privacy=replace(TASK.privacy, epsilon=5.0))
-"""Whose claim holds."""
-
-
-def spent(runs: int) -> float:
-    """Epsilon of so many runs of TASK."""
-    return float(composed([(1.0, 2 * runs, 0.25), (5.0, runs, 1.0)]).get_epsilon(DELTA))
 
 
 @pytest.mark.slow
@@ -338,62 +285,6 @@ def test_correlated_noise_is_one_release_as_long_as_rounds_keep_their_distance(t
     assert keeper._ledger.reservations()[0].used == {"training": 1}
 
 
-def test_a_new_task_waits_for_a_word_on_exactly_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "policy.toml").write_text("[approval]\nrequired = true\n")
-    keeper = open_keeper(tmp_path)
-    waiting = admit(keeper, "one", HONEST)
-    assert isinstance(waiting, Waiting)
-    assert waiting.code == "policy.approval"
-    assert waiting.digest == digest_of(task_to_dict(HONEST), GRAPH)
-    assert not keeper.decided(waiting.digest)
-    assert keeper.told()["entries"] == 1  # nothing is reserved before
-    approvals = Approvals(tmp_path)
-    request = approvals.find(waiting.digest[:8])
-    assert request.declared == json.loads(json.dumps(task_to_dict(HONEST)))
-    said = "\n".join(request.summary)
-    assert "task 'sepsis-2': predicts 'y' ('no' or 'yes')" in said
-    counted = spent(1)
-    assert f"claims epsilon 5 at delta 1e-05 per record; this node counts {counted:.3g}" in said
-    assert "noise added here, of multiplier: training 1, count 5; 2 steps, sampling rate 0.25" in said
-    assert "leaves this node: a noised number of records, 2 noised updates of the model's weights" in said
-    keeper._ledger.decide(waiting.digest, APPROVED)
-    assert keeper.decided(waiting.digest)
-    assert admit(keeper, "one", HONEST) is None
-    monkeypatch.setattr(accountant, "epsilon_apart", lambda *_: 1.0)
-    assert isinstance(admit(keeper, "two", replace(HONEST, seed=1)), Waiting)
-    assert isinstance(keeper.admit("three", HONEST, task_to_dict(HONEST), b"another graph", 100), Waiting)
-    keeper._ledger.decide(waiting.digest, DENIED)
-    assert code(admit(keeper, "four", HONEST)) == "policy.approval-denied"
-
-
-def test_a_yes_is_not_for_what_another_version_reads_in_the_same_words(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A declaration may leave things out: which default stands there depends on the version, and the digest does not see it."""
-    (tmp_path / "policy.toml").write_text("[approval]\nrequired = true\n")
-    keeper, declared = open_keeper(tmp_path), task_to_dict(HONEST)
-    del declared["privacy"]["records_per_patient"]
-
-    def admitted(run: str) -> Optional[Verdict]:
-        return keeper.admit(run, task_from_dict(declared), declared, GRAPH, 100)
-
-    waiting = admitted("one")
-    assert isinstance(waiting, Waiting)
-    approve = ["node", "approve", waiting.digest, "--state", str(tmp_path)]
-    assert main(approve) == 0
-    assert admitted("one") is None
-    another_default(monkeypatch, Privacy, "records_per_patient", 33)
-    assert task_from_dict(declared) != HONEST
-    assert isinstance(admitted("one"), Waiting)
-    assert not keeper.decided(waiting.digest)
-    (request,) = Approvals(tmp_path).requests()
-    assert request.waits(keeper._ledger)
-    assert main(approve) == 0
-    assert keeper.decided(waiting.digest)
-    assert not request.waits(keeper._ledger)
-    assert admitted("one") is None
-
-
 def test_a_run_goes_on_only_with_the_noise_it_reserved(lenient: Gatekeeper, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where another version's default stands for what a declaration leaves out, the ledger would count the earlier noise."""
     declared = task_to_dict(HONEST)
@@ -407,56 +298,6 @@ def test_a_run_goes_on_only_with_the_noise_it_reserved(lenient: Gatekeeper, monk
     another_default(monkeypatch, Privacy, "sampling_rate", 0.5)
     assert code(admitted()) == "ledger.run"
     assert "reserved for other noise" in str(admitted())
-
-
-def test_an_approval_is_for_as_many_runs_as_the_task_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(accountant, "epsilon_apart", lambda *_: 1.0)
-    (tmp_path / "policy.toml").write_text("[approval]\nrequired = true\n")
-    keeper, task = open_keeper(tmp_path), replace(HONEST, privacy=replace(HONEST.privacy, runs=2))
-    waiting = admit(keeper, "one", task)
-    assert isinstance(waiting, Waiting)
-    assert "an approval is for 2 runs of it" in Approvals(tmp_path).find(waiting.digest).summary
-    for runs in (["one", "two"], ["three", "four"]):
-        assert not keeper.decided(waiting.digest)
-        keeper._ledger.decide(waiting.digest, APPROVED)
-        assert [code(admit(keeper, run, task)) for run in [*runs, *runs]] == ["accepted"] * 4
-        assert code(admit(keeper, "five", task)) == "policy.approval"
-    assert Approvals(tmp_path).find(waiting.digest).waits(keeper._ledger)
-
-
-def test_an_owner_is_not_asked_for_a_claim_that_does_not_hold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """All that an owner can judge is the epsilon, which the gateway wrote; nor is it one run's where the task is for several."""
-    (tmp_path / "policy.toml").write_text("[approval]\nrequired = true\n")
-    keeper = open_keeper(tmp_path)
-    assert code(admit(keeper, "one", replace(HONEST, privacy=replace(HONEST.privacy, runs=9)))) == "claim"
-    assert not Approvals(tmp_path).requests()
-    monkeypatch.setattr(accountant, "available", lambda: False)
-    assert isinstance(admit(keeper, "two", HONEST), Waiting)
-    assert "per record; not counted here" in "\n".join(Approvals(tmp_path).requests()[0].summary)
-
-
-def test_what_a_gateway_writes_fakes_no_line_of_a_request(tmp_path: Path) -> None:
-    """Blanks would wrap a terminal's line, and what comes next look like the node's own word."""
-    long = "no" + 60 * " " + 60 * "\u2800" + "claims epsilon 0.1 at delta 1e-06 per patient" + 10 * " x"
-    schema = replace(
-        TASK.schema, label=long, classes=tuple(f"{i}{long}" for i in range(300)), label_values={"0": 0, "1": 1}
-    )
-    task = replace(TASK, name=long, schema=schema, model={"kind": long, long: 1})
-    lines = Approvals(tmp_path).ask("one", task_to_dict(task), GRAPH).summary
-    assert max(map(len, lines)) < 600
-    assert not any("  " in line or "\u2800" in line for line in lines)
-    assert lines[0].endswith("or 295 more)")
-
-
-def test_a_request_that_was_changed_cannot_be_approved(tmp_path: Path) -> None:
-    request = Approvals(tmp_path).ask("one", task_to_dict(TASK), GRAPH)
-    path = tmp_path / "approvals" / f"{request.digest}.json"
-    path.write_text(path.read_text().replace('"epsilon": 3.0', '"epsilon": 0.1'))
-    with pytest.raises(UsageError, match="is not what the node wrote"):
-        Approvals(tmp_path).find(request.digest)
-    assert Approvals(tmp_path).find(request.digest, whole=False).digest == request.digest
-    with pytest.raises(UsageError, match="is not one of them"):
-        Approvals(tmp_path).find("zz")
 
 
 def test_without_an_accountant_limits_refuse(keeper: Gatekeeper, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -523,16 +364,3 @@ def test_the_agent_stays_without_scipy() -> None:
     program = "import sys, orchestrator.node.agent; print('scipy' in sys.modules or 'dp_accounting' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
-
-
-def test_what_waits_for_the_owner_does_not_fill_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(accountant, "epsilon_apart", lambda *_: 1.0)
-    monkeypatch.setattr("orchestrator.node.approval.MOST_REQUESTS", 3)
-    (tmp_path / "policy.toml").write_text("[approval]\nrequired = true\n")
-    keeper = open_keeper(tmp_path)
-    asked = [code(admit(keeper, f"run-{seed}", replace(TASK, seed=seed))) for seed in (1, 2, 3, 4, 1)]
-    assert asked == [*["policy.approval"] * 3, "policy.approvals", "policy.approval"]
-    assert len(Approvals(tmp_path).requests()) == 3
-    monkeypatch.setattr("orchestrator.node.approval.MOST_REQUESTS", 300)
-    monkeypatch.setattr("orchestrator.node.approval.MOST_BYTES", 3)
-    assert code(admit(keeper, "run-5", replace(TASK, seed=5))) == "policy.approvals"

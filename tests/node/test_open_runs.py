@@ -91,7 +91,7 @@ def test_a_step_of_one_run_is_answered_while_a_round_of_another_waits(tmp_path: 
     node.task("b", OTHER)
     node.agent._at.round = ({"kind": "round", "run": "b", "round": 1}, {})
     answered: List[str] = []
-    node.agent._answer_open_step = lambda _: answered.append(node.agent._run.id)  # type: ignore[method-assign]
+    node.agent._steps.answer = lambda _: answered.append(node.agent._run.id)  # type: ignore[method-assign]
     node.agent._take_step({"kind": "step", "run": "a", "round": 1, "attempt": 1, "step": "shares"}, {})
     assert answered == ["a"]
     assert node.agent._runs.turn_to_waiting(), "the round of the other run is still to be answered"

@@ -6,8 +6,8 @@ from typing import Any, List
 import pytest
 
 from orchestrator.errors import GraphError, PrivacyError
-from orchestrator.node.agent import NodeAgent
 from orchestrator.node.pace import FLOOR_S, SLACK, Pace, quantum_s
+from orchestrator.node.secure_steps import paced
 
 
 class Clock:
@@ -74,10 +74,10 @@ def test_a_vector_is_held_up_whether_or_not_it_can_be_computed(monkeypatch: pyte
         if error is not None:
             raise error
 
-    agent: Any = SimpleNamespace(_contributor=lambda _: SimpleNamespace(contribute=contribute))
+    contributor: Any = SimpleNamespace(contribute=contribute)
     run: Any = SimpleNamespace(quantum_s=lambda number: 0.5 * number)
     try:
-        NodeAgent._paced(agent, run)(1, {}, {}, None)  # type: ignore[arg-type]
+        paced(run, lambda _: contributor)(1, {}, {}, None)  # type: ignore[arg-type]
     except (PrivacyError, GraphError):
         assert error is not None
     assert held == [0.5]

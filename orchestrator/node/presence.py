@@ -1,0 +1,61 @@
+"""What a node says of itself: where it stands in its runs, which its broker retains, and how its machine is."""
+
+import time
+from typing import Any, Callable, Dict
+
+from orchestrator.node.figures import MemoryFigures
+from orchestrator.node.health import REPORT_EVERY_S
+from orchestrator.node.open_runs import OpenRuns
+from orchestrator.wire.body import encode_body
+from orchestrator.wire.link import Link
+from orchestrator.wire.process import has_tensorflow
+
+
+class Presence:
+    """Of one node process. `word` is what it says of the run it spoke of last; of others that are open it says what it said."""
+
+    def __init__(
+        self,
+        topic: str,
+        link: Link,
+        runs: OpenRuns,
+        memory: MemoryFigures,
+        ledger: Callable[[], Any],
+        constant: Dict[str, Any],
+    ) -> None:
+        """`ledger`: where this node's ledger ends now. `constant`: fields that never change (node, instance, labels)."""
+        self.word: Dict[str, Any] = {"kind": "hello"}
+        self.said_at = -REPORT_EVERY_S
+        self._topic, self._link, self._runs, self._memory, self._ledger = topic, link, runs, memory, ledger
+        self._constant = constant
+        self._report_at = time.monotonic() + REPORT_EVERY_S
+
+    def say(self, **fields: Any) -> None:
+        self.word = fields
+        if "run" in fields:
+            self._runs.say(fields)
+        self.announce()
+
+    def announce(self) -> None:
+        """Says all of it again."""
+        self.said_at = time.monotonic()
+        others = self._runs.words(but=self.word.get("run", ""))
+        said = {**self.word, **({"runs": others} if others else {})}
+        self._link.publish(self._topic, encode_body({**said, "ledger": self._ledger(), **self._about()}), retain=True)
+
+    def report_health(self) -> None:
+        """Now and then, without touching what is retained."""
+        if time.monotonic() < self._report_at:
+            return
+        self._report_at = time.monotonic() + REPORT_EVERY_S
+        self._link.publish(self._topic, encode_body({"kind": "health", **self._about()}))
+
+    def _about(self) -> Dict[str, Any]:
+        sent, received = self._link.socket_bytes()
+        process = {
+            "memory_mib": self._memory.peak_mib(),
+            "sent_bytes": sent,
+            "received_bytes": received,
+            "tensorflow": has_tensorflow(),
+        }
+        return {**self._constant, "process": process, "health": self._memory.health()}
