@@ -19,7 +19,8 @@ from orchestrator.privacy.accounting import plan_noise
 from orchestrator.privacy.clipping import default_clip_norm
 from orchestrator.wire.protection import Privacy
 from orchestrator.wire.schema import Feature, Schema
-from orchestrator.wire.task import Task, Training
+from orchestrator.wire.task import Task
+from orchestrator.wire.training import Training
 
 RATE, STEPS, LEARNING_RATE, SPLITS, NODES = 0.25, 80, 0.5, 8, 2
 NUMBERS, CATEGORIES = (0, 3, 4, 7, 9), (1, 2, 5, 6, 8, 10, 11, 12)

@@ -29,7 +29,8 @@ from orchestrator.wire.codec import CODECS
 from orchestrator.wire.process import peak_memory_mib
 from orchestrator.wire.protection import Aggregation, Privacy
 from orchestrator.wire.schema import Feature, Schema
-from orchestrator.wire.task import WEIGHTS, Rounds, Task, Training, task_to_dict
+from orchestrator.wire.task import WEIGHTS, Rounds, Task, task_to_dict
+from orchestrator.wire.training import Training
 
 NODE = Path(__file__).with_name("no_training_node.py")
 

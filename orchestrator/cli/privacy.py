@@ -177,7 +177,8 @@ def _asked(arguments: argparse.Namespace) -> Tuple[Task, Fleet]:
 
 def _base(arguments: argparse.Namespace) -> Task:
     from orchestrator.wire.schema import Feature, Schema
-    from orchestrator.wire.task import Privacy, Rounds, Task, Training
+    from orchestrator.wire.task import Privacy, Rounds, Task
+    from orchestrator.wire.training import Training
 
     if arguments.config:
         from orchestrator.gateway.config import load_config

@@ -14,7 +14,8 @@ import numpy as np
 from orchestrator.errors import DataError, UsageError
 from orchestrator.wire.protection import Aggregation, Privacy
 from orchestrator.wire.schema import Feature, Schema
-from orchestrator.wire.task import Rounds, Task, Training
+from orchestrator.wire.task import Rounds, Task
+from orchestrator.wire.training import Training
 
 
 @dataclass(frozen=True)

@@ -25,8 +25,9 @@ from orchestrator.wire.link import BrokerAddress
 from orchestrator.wire.protection import Aggregation, Privacy
 from orchestrator.wire.schema import Feature, Schema
 from orchestrator.wire.structure import attempt
-from orchestrator.wire.task import Evaluation, Rounds, Selection, Training
+from orchestrator.wire.task import Evaluation, Rounds, Selection
 from orchestrator.wire.topics import check_name
+from orchestrator.wire.training import Training
 
 MAX_PARAMETERS = MAX_TENSOR_BYTES // 4
 """The weights travel, and are computed with, as one float32 tensor; nodes accept none that is larger."""

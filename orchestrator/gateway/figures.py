@@ -5,7 +5,7 @@ from typing import Any, Dict, Optional, Set, Tuple
 
 from orchestrator.gateway.store import Store
 from orchestrator.rounds.events import STATISTICS_ROUND, Aggregate
-from orchestrator.wire.task import Training
+from orchestrator.wire.training import Training
 
 ANSWERS = "answers"
 """In a round's result: node -> [seconds from the announcement to its last message, bytes of its messages]."""

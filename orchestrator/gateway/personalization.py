@@ -18,7 +18,8 @@ from orchestrator.gateway.calibration import Calibration
 from orchestrator.gateway.run import Trained
 from orchestrator.node.data import load_dataset
 from orchestrator.privacy.accounting_process import statement_apart
-from orchestrator.wire.task import PERSONAL, Task, task_from_dict
+from orchestrator.wire.task import Task, task_from_dict
+from orchestrator.wire.training import PERSONAL
 
 NO_BUNDLE = (
     "the output layer is personal and was trained on the nodes only, so the gateway's weights make no whole model; each node "

@@ -20,7 +20,8 @@ from orchestrator.rounds import norm_bound
 from orchestrator.rounds.strategies import STRATEGIES
 from orchestrator.wire.protection import Aggregation, Privacy
 from orchestrator.wire.schema import Feature, Schema
-from orchestrator.wire.task import Evaluation, Rounds, Selection, Task, Training
+from orchestrator.wire.task import Evaluation, Rounds, Selection, Task
+from orchestrator.wire.training import Training
 
 TABLES: Tuple[Tuple[str, Any], ...] = (
     ("", Config),

@@ -12,7 +12,8 @@ from orchestrator.node.pace import Work, tried
 from orchestrator.node.runtime import TrainingGraph
 from orchestrator.privacy.noise import SecureRandom
 from orchestrator.privacy.noisy_sum import NoisySum, noised_count, training_sum
-from orchestrator.wire.task import BALANCED, MOST_CLASS_WEIGHT, Task
+from orchestrator.wire.task import Task
+from orchestrator.wire.training import BALANCED, MOST_CLASS_WEIGHT
 
 
 class Trainer(Protocol):

@@ -10,7 +10,8 @@ from typing import Optional, Tuple
 
 from orchestrator.wire.evaluation import LOSS_BOUND, SENSITIVITY
 from orchestrator.wire.protection import Aggregation, Privacy
-from orchestrator.wire.task import Evaluation, Training
+from orchestrator.wire.task import Evaluation
+from orchestrator.wire.training import Training
 
 Z = 1.959964
 

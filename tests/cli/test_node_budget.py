@@ -15,7 +15,8 @@ from orchestrator.node.gatekeeper import Gatekeeper
 from orchestrator.node.ledger import LEDGER_FILE
 from orchestrator.node.store import NodeStore
 from orchestrator.wire.schema import Feature, Schema
-from orchestrator.wire.task import Privacy, Task, Training, task_to_dict
+from orchestrator.wire.task import Privacy, Task, task_to_dict
+from orchestrator.wire.training import Training
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 SCHEMA = Schema("table", "y", ("no", "yes"), {"0": 0, "1": 1}, features=(Feature("x", 0, 1),), standardization="range")

@@ -14,7 +14,8 @@ from orchestrator.node.graph_admission import REFUSED
 from orchestrator.node.store import NodeStore
 from orchestrator.wire.schema import Feature, Schema
 from orchestrator.wire.structure import unstructure
-from orchestrator.wire.task import Task, Training
+from orchestrator.wire.task import Task
+from orchestrator.wire.training import Training
 
 FEATURES = tuple(Feature(f"f{i}", 0, 1) for i in range(3))
 SCHEMA = Schema("table", "y", ("a", "b"), {"0": 0, "1": 1}, FEATURES)

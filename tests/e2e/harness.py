@@ -18,7 +18,8 @@ from graph_samples import softmax_regression
 from orchestrator.gateway.broker import OwnBroker
 from orchestrator.gateway.store import Store
 from orchestrator.wire.schema import Feature, Schema
-from orchestrator.wire.task import Privacy, Rounds, Task, Training, task_to_dict
+from orchestrator.wire.task import Privacy, Rounds, Task, task_to_dict
+from orchestrator.wire.training import Training
 
 HERE = Path(__file__).parent
 BROKER_PATH = f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin"

@@ -21,7 +21,8 @@ from orchestrator.gateway.web.model import DashboardModel
 from orchestrator.gateway.web.parts import to_json
 from orchestrator.wire.protection import Privacy
 from orchestrator.wire.schema import Feature, Schema
-from orchestrator.wire.task import Rounds, Task, Training, task_to_dict
+from orchestrator.wire.task import Rounds, Task, task_to_dict
+from orchestrator.wire.training import Training
 
 NODE = Path(__file__).parents[2] / "benchmarks" / "no_training_node.py"
 FIRST, LAST, EVENTS = 110, 160, 60

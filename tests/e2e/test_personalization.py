@@ -27,8 +27,9 @@ from orchestrator.node.store import NodeStore
 from orchestrator.wire.body import decode_body
 from orchestrator.wire.frames import Chunk, decode_frame
 from orchestrator.wire.link import Link, Message
-from orchestrator.wire.task import Privacy, Task, Training, objection_to
+from orchestrator.wire.task import Privacy, Task, objection_to
 from orchestrator.wire.topics import Topics
+from orchestrator.wire.training import Training
 
 POSITIVES = {"a": 0.15, "b": 0.85}
 RECORDS = 200

@@ -8,7 +8,8 @@ import numpy as np
 from orchestrator.gateway.store import Store
 from orchestrator.rounds.events import Aggregated, Arrived, Declined, Joined, Left, Started
 from orchestrator.wire.schema import Feature, Schema
-from orchestrator.wire.task import Task, Training, task_to_dict
+from orchestrator.wire.task import Task, task_to_dict
+from orchestrator.wire.training import Training
 
 
 def make_task(training: "Training | None" = None, **fields: Any) -> Task:

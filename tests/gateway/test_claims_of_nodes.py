@@ -17,7 +17,8 @@ from orchestrator.wire.frames import Ack, decode_frame, encode_frame, split
 from orchestrator.wire.link import BrokerAddress, Message
 from orchestrator.wire.protection import Aggregation
 from orchestrator.wire.schema import Feature, Schema
-from orchestrator.wire.task import Privacy, Rounds, Task, Training, task_to_dict
+from orchestrator.wire.task import Privacy, Rounds, Task, task_to_dict
+from orchestrator.wire.training import Training
 from orchestrator.wire.transfer import transfer_id
 
 NODES = ("a", "b", "c")

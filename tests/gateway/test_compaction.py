@@ -17,7 +17,8 @@ from orchestrator.gateway.web.storeview import StoreView
 from orchestrator.rounds.events import Action, Aggregate, Aggregated, Arrived, Declined, Joined, Left, Started
 from orchestrator.wire.protection import Privacy
 from orchestrator.wire.schema import Feature, Schema
-from orchestrator.wire.task import Rounds, Task, Training, task_to_dict
+from orchestrator.wire.task import Rounds, Task, task_to_dict
+from orchestrator.wire.training import Training
 
 SCHEMA = Schema("table", "y", ("a", "b"), {"0": 0}, (Feature("x", 0, 1),), standardization="range")
 TASK = Task("t", SCHEMA, {}, Training(rounds=400), Privacy(unit="none"), Rounds(2, 2))

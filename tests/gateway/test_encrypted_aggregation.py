@@ -20,7 +20,8 @@ from orchestrator.rounds.secure import CONTEXT, DECRYPT, ENCRYPTED
 from orchestrator.wire.body import decode_body, encode_body
 from orchestrator.wire.protection import Aggregation
 from orchestrator.wire.schema import Feature, Schema
-from orchestrator.wire.task import Privacy, Rounds, Selection, Task, Training, task_to_dict
+from orchestrator.wire.task import Privacy, Rounds, Selection, Task, task_to_dict
+from orchestrator.wire.training import Training
 
 pytest.importorskip("tenseal")
 SIZE = 6

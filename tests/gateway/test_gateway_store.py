@@ -14,7 +14,8 @@ from orchestrator.privacy.accounting import plan_noise
 from orchestrator.rounds.events import Arrived, Joined, Started
 from orchestrator.wire.protection import Privacy
 from orchestrator.wire.schema import Feature, Schema
-from orchestrator.wire.task import Task, Training, digest_of, task_from_dict, task_to_dict
+from orchestrator.wire.task import Task, digest_of, task_from_dict, task_to_dict
+from orchestrator.wire.training import Training
 
 
 def task(name: str = "t", **training: object) -> Task:

@@ -15,7 +15,8 @@ from orchestrator.wire.body import decode_body, encode_body
 from orchestrator.wire.frames import Chunk, decode_frame, encode_frame, split
 from orchestrator.wire.link import BrokerAddress, Message
 from orchestrator.wire.schema import Feature, Schema
-from orchestrator.wire.task import Privacy, Rounds, Task, Training, task_to_dict
+from orchestrator.wire.task import Privacy, Rounds, Task, task_to_dict
+from orchestrator.wire.training import Training
 from orchestrator.wire.transfer import transfer_id
 
 NOWHERE = BrokerAddress("127.0.0.1", 1)

@@ -8,7 +8,8 @@ from orchestrator.errors import UsageError
 from orchestrator.gateway.run import check_neighbours, plan_of
 from orchestrator.wire.protection import Aggregation, Privacy
 from orchestrator.wire.schema import Feature, Schema
-from orchestrator.wire.task import Rounds, Selection, Task, Training
+from orchestrator.wire.task import Rounds, Selection, Task
+from orchestrator.wire.training import Training
 
 
 def make_task(nodes: int, cohort: int = 0, **aggregation: Any) -> Task:

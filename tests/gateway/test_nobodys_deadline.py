@@ -18,7 +18,8 @@ from orchestrator.wire.body import decode_body, encode_body
 from orchestrator.wire.frames import decode_frame
 from orchestrator.wire.link import BrokerAddress, Connected, Disconnected, Message
 from orchestrator.wire.schema import Feature, Schema
-from orchestrator.wire.task import Privacy, Rounds, Task, Training, task_to_dict
+from orchestrator.wire.task import Privacy, Rounds, Task, task_to_dict
+from orchestrator.wire.training import Training
 
 DEADLINE_S = 60.0
 

@@ -31,7 +31,8 @@ from orchestrator.wire.body import decode_body
 from orchestrator.wire.frames import decode_frame
 from orchestrator.wire.link import BrokerAddress
 from orchestrator.wire.schema import Feature, Schema
-from orchestrator.wire.task import Privacy, Rounds, Selection, Task, Training, task_to_dict
+from orchestrator.wire.task import Privacy, Rounds, Selection, Task, task_to_dict
+from orchestrator.wire.training import Training
 
 DIGEST = "aa" * 8
 SCHEMA = Schema("table", "y", ("a", "b"), {"0": 0}, (Feature("x", -1, 3),), standardization="range")

@@ -17,7 +17,8 @@ from orchestrator.wire.frames import encode_frame, split
 from orchestrator.wire.link import BrokerAddress, Message
 from orchestrator.wire.protection import Aggregation, Privacy
 from orchestrator.wire.schema import Feature, Schema
-from orchestrator.wire.task import Rounds, Task, Training, task_to_dict
+from orchestrator.wire.task import Rounds, Task, task_to_dict
+from orchestrator.wire.training import Training
 from orchestrator.wire.transfer import transfer_id
 
 SCHEMA = Schema("table", "y", ("a", "b"), {"0": 0, "1": 1}, (Feature("x", 0, 1),), standardization="range")

@@ -30,7 +30,8 @@ from orchestrator.wire.body import decode_body, encode_body
 from orchestrator.wire.link import Link, Message
 from orchestrator.wire.refusals import text_of
 from orchestrator.wire.schema import Feature, Schema
-from orchestrator.wire.task import Privacy, Rounds, Selection, Task, Training, task_to_dict
+from orchestrator.wire.task import Privacy, Rounds, Selection, Task, task_to_dict
+from orchestrator.wire.training import Training
 
 RUN, SAMPLED, DIGEST = "ward-0123abcd", "fleet-0123abcd", "aa" * 8
 CELLS = ("Sørensen", "1957-03-11", "HIV+ 93.7")

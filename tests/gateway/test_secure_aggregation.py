@@ -21,7 +21,8 @@ from orchestrator.wire.body import encode_body
 from orchestrator.wire.evaluation import count
 from orchestrator.wire.protection import Aggregation, Privacy
 from orchestrator.wire.schema import Feature, Schema
-from orchestrator.wire.task import Evaluation, Rounds, Task, Training, digest_of, task_to_dict
+from orchestrator.wire.task import Evaluation, Rounds, Task, digest_of, task_to_dict
+from orchestrator.wire.training import Training
 
 SIZE = 6
 COUNTS = {"a": (10, 5), "b": (20, 10), "c": (30, 15), "d": (40, 20)}  # records, patients

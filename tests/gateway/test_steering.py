@@ -14,7 +14,8 @@ from orchestrator.wire.body import encode_body
 from orchestrator.wire.evaluation import count
 from orchestrator.wire.protection import Privacy
 from orchestrator.wire.schema import Feature, Schema
-from orchestrator.wire.task import Evaluation, Rounds, Task, Training, task_to_dict
+from orchestrator.wire.task import Evaluation, Rounds, Task, task_to_dict
+from orchestrator.wire.training import Training
 
 SCHEMA = Schema("table", "y", ("n", "p"), {"0": 0, "1": 1}, (Feature("x", -4, 4),), standardization="range")
 TRAINING = Training(rounds=9, best=True, patience=1)

@@ -18,7 +18,8 @@ from orchestrator.privacy.statement_page import markdown
 from orchestrator.privacy.vector_layout import bits_for, parts_of
 from orchestrator.wire.protection import Aggregation, Privacy
 from orchestrator.wire.schema import Feature, Schema
-from orchestrator.wire.task import Evaluation, Rounds, Selection, Task, Training, digest_of, task_to_dict
+from orchestrator.wire.task import Evaluation, Rounds, Selection, Task, digest_of, task_to_dict
+from orchestrator.wire.training import Training
 
 NODES, UNITS = 6, 400
 PLANNED = ("record distributed masked", "node gateway plain")

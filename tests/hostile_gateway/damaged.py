@@ -19,7 +19,8 @@ from orchestrator.node.graph_check import check_graph
 from orchestrator.wire.process import resident_memory_mib
 from orchestrator.wire.protection import Privacy
 from orchestrator.wire.schema import Feature
-from orchestrator.wire.task import Evaluation, Task, Training, task_to_dict
+from orchestrator.wire.task import Evaluation, Task, task_to_dict
+from orchestrator.wire.training import Training
 
 CHILD = "graph_child.py"
 

@@ -16,7 +16,8 @@ from orchestrator.node.trainer import GradientTrainer
 from orchestrator.privacy.accounting_process import plan_apart
 from orchestrator.wire.protection import Privacy
 from orchestrator.wire.schema import Feature, Schema
-from orchestrator.wire.task import Evaluation, Rounds, Task, Training
+from orchestrator.wire.task import Evaluation, Rounds, Task
+from orchestrator.wire.training import Training
 
 LINEAR = {"kind": "mlp", "hidden": [], "activation": "relu"}
 INPUTS, CLASSES, BATCH = 3, 2, 4

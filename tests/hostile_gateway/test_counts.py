@@ -18,7 +18,8 @@ from orchestrator.rounds.strategies import make_strategy
 from orchestrator.rounds.strategy import Update
 from orchestrator.wire.codec import decode_update
 from orchestrator.wire.protection import Privacy
-from orchestrator.wire.task import Task, Training
+from orchestrator.wire.task import Task
+from orchestrator.wire.training import Training
 
 RECORDS = 60
 HEADER = [*(f"x{i}" for i in range(INPUTS)), "y", "who"]

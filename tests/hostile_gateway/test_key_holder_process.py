@@ -23,7 +23,8 @@ from orchestrator.privacy.ckks import Encryptor, Hidden, Receiver, Summand, sign
 from orchestrator.privacy.secure_sum import session_id
 from orchestrator.wire.protection import Aggregation, Privacy
 from orchestrator.wire.refusals import TEXTS
-from orchestrator.wire.task import Rounds, Training
+from orchestrator.wire.task import Rounds
+from orchestrator.wire.training import Training
 
 FEDERATION, RUN, SIZE = "key-holder", "run", 8
 TOLD = b"t" * 32

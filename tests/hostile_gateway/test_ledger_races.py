@@ -20,7 +20,8 @@ from orchestrator.node.store import NodeStore
 from orchestrator.privacy.accounting import epsilon_spent
 from orchestrator.wire.protection import Aggregation, Privacy
 from orchestrator.wire.schema import Feature
-from orchestrator.wire.task import Evaluation, Rounds, Task, Training, digest_of, task_from_dict, task_to_dict
+from orchestrator.wire.task import Evaluation, Rounds, Task, digest_of, task_from_dict, task_to_dict
+from orchestrator.wire.training import Training
 
 GRAPH = b"graph"
 DELTA = 1e-6

@@ -12,7 +12,8 @@ from orchestrator.gateway.registry import keep_model
 from orchestrator.gateway.store import PSEUDONYM_SECRET, Store
 from orchestrator.rounds.events import Aggregated, Arrived, Joined, Started
 from orchestrator.wire.schema import Feature, Schema
-from orchestrator.wire.task import Privacy, Rounds, Selection, Task, Training, task_to_dict
+from orchestrator.wire.task import Privacy, Rounds, Selection, Task, task_to_dict
+from orchestrator.wire.training import Training
 
 NODES = ("emergency", "intensive", "surgery")
 RUN, DIGEST = "ward-0123abcd", "ab" * 8

@@ -31,7 +31,8 @@ from orchestrator.privacy.noisy_sum import evaluation_counts, statistics_sum, tr
 from orchestrator.privacy.standardization import moments
 from orchestrator.wire.protection import Privacy
 from orchestrator.wire.schema import Feature
-from orchestrator.wire.task import Evaluation, Task, Training
+from orchestrator.wire.task import Evaluation, Task
+from orchestrator.wire.training import Training
 
 EXTREME = [np.nan, np.inf, -np.inf, 3.4e38, -3.4e38, 1e38, 1e-45, -1e-45, -0.0, 0.0, 1.0]
 ANY_32 = st.one_of(st.sampled_from(EXTREME), st.floats(width=32))

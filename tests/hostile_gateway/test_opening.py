@@ -19,7 +19,8 @@ from orchestrator.node.figures import FREE, MemoryFigures
 from orchestrator.wire.process import peak_memory_mib
 from orchestrator.wire.protection import Privacy
 from orchestrator.wire.schema import Feature, Schema
-from orchestrator.wire.task import Evaluation, Training
+from orchestrator.wire.task import Evaluation
+from orchestrator.wire.training import Training
 
 ROWS = 60
 HEADER = ["sex", "hiv"]

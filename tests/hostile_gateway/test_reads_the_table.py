@@ -13,7 +13,8 @@ from watch import OpenWatch
 
 from orchestrator.wire.protection import Privacy
 from orchestrator.wire.schema import Feature, Schema
-from orchestrator.wire.task import Rounds, Task, Training, task_to_dict
+from orchestrator.wire.task import Rounds, Task, task_to_dict
+from orchestrator.wire.training import Training
 
 HEADER = ("name", "age", "ward", "lactate", "sepsis")
 WARDS = ("cardiac", "surgical")

@@ -17,7 +17,8 @@ from orchestrator.node.store import NodeStore
 from orchestrator.privacy.secure_sum import Advert, Party, Session, digest_of_told, session_id
 from orchestrator.privacy.vector_layout import Layout, bits_for, parts_of
 from orchestrator.wire.protection import Aggregation, Privacy
-from orchestrator.wire.task import Rounds, Training
+from orchestrator.wire.task import Rounds
+from orchestrator.wire.training import Training
 
 VICTIM = "icu-1"
 OTHERS = ("icu-2", "icu-3", "icu-4", "icu-5")

@@ -21,7 +21,8 @@ from orchestrator.privacy.lattice import Lattice
 from orchestrator.privacy.noise import SecureRandom
 from orchestrator.privacy.noisy_sum import NoisyCounts, NoisySum
 from orchestrator.wire.protection import MOST_COUNT_NOISE, Privacy
-from orchestrator.wire.task import Evaluation, Training
+from orchestrator.wire.task import Evaluation
+from orchestrator.wire.training import Training
 
 
 @given(quantum=st.floats(1e-3, 1e3), took=st.floats(0, 1e4), begun=st.floats(0, 1e6))

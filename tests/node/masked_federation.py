@@ -20,7 +20,8 @@ from orchestrator.rounds.secure import KEYS, MASKED, MASKED_STEPS, REVEAL, SHARE
 from orchestrator.wire.body import encode_body
 from orchestrator.wire.protection import Aggregation
 from orchestrator.wire.schema import Feature, Schema
-from orchestrator.wire.task import Privacy, Rounds, Task, Training, digest_of, task_to_dict
+from orchestrator.wire.task import Privacy, Rounds, Task, digest_of, task_to_dict
+from orchestrator.wire.training import Training
 
 SIZE = 6
 NODES = ("a", "b", "c", "d", "e")

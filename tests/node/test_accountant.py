@@ -25,7 +25,8 @@ from orchestrator.node.store import NodeStore
 from orchestrator.privacy.accounting import correction_of, epsilon_spent, plan_noise
 from orchestrator.privacy.charges import charges_of
 from orchestrator.wire.protection import Aggregation, Privacy
-from orchestrator.wire.task import Evaluation, Rounds, Selection, Task, Training, task_to_dict
+from orchestrator.wire.task import Evaluation, Rounds, Selection, Task, task_to_dict
+from orchestrator.wire.training import Training
 
 TASK = make_task(privacy=Privacy(noise_multiplier=1.0))
 NOISED = {"noise_multiplier": 1.5, "statistics_noise_multiplier": 4.0, "statistics_clip_norm": 1.0}

@@ -26,7 +26,8 @@ from orchestrator.privacy.vector_layout import Layout, bits_for, parts_of
 from orchestrator.wire.codec import decode_update
 from orchestrator.wire.protection import Aggregation, Privacy
 from orchestrator.wire.schema import Feature, Schema
-from orchestrator.wire.task import Evaluation, Rounds, Task, Training
+from orchestrator.wire.task import Evaluation, Rounds, Task
+from orchestrator.wire.training import Training
 
 SIZE = 8
 MODEL = {"weights": np.zeros(SIZE, np.float32), "mean": np.zeros(2, np.float32), "std": np.ones(2, np.float32)}

@@ -27,7 +27,8 @@ from orchestrator.wire.link import BrokerAddress
 from orchestrator.wire.protection import Aggregation
 from orchestrator.wire.refusals import TEXTS
 from orchestrator.wire.schema import Feature, Schema
-from orchestrator.wire.task import Privacy, Rounds, Task, Training, task_to_dict
+from orchestrator.wire.task import Privacy, Rounds, Task, task_to_dict
+from orchestrator.wire.training import Training
 from orchestrator.wire.transparency import write_log
 
 pytest.importorskip("tenseal")

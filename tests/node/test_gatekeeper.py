@@ -38,7 +38,8 @@ from orchestrator.node.ledger import LEDGER_FILE
 from orchestrator.node.policy import Refusal
 from orchestrator.node.store import NodeStore
 from orchestrator.wire.protection import Aggregation, Privacy
-from orchestrator.wire.task import Evaluation, Rounds, Selection, Task, Training, task_from_dict, task_to_dict
+from orchestrator.wire.task import Evaluation, Rounds, Selection, Task, task_from_dict, task_to_dict
+from orchestrator.wire.training import Training
 
 
 @pytest.fixture

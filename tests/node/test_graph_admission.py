@@ -14,7 +14,8 @@ from orchestrator.node.graph_admission import REFUSED, RUNS, TRIED, admit_graph,
 from orchestrator.node.graph_check import check_graph
 from orchestrator.node.store import NodeStore
 from orchestrator.wire.schema import Feature, Schema
-from orchestrator.wire.task import Evaluation, Privacy, Task, Training
+from orchestrator.wire.task import Evaluation, Privacy, Task
+from orchestrator.wire.training import Training
 
 GRAPH = softmax_regression(3, 2)
 DIGEST = check_graph(GRAPH).digest()

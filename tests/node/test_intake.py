@@ -17,7 +17,8 @@ from orchestrator.wire.body import MAX_HEADER_BYTES
 from orchestrator.wire.link import BrokerAddress
 from orchestrator.wire.protection import Privacy
 from orchestrator.wire.schema import Feature, Schema
-from orchestrator.wire.task import Rounds, Task, Training
+from orchestrator.wire.task import Rounds, Task
+from orchestrator.wire.training import Training
 
 SIZE = 100_000
 SCHEMA = Schema("table", "y", ("a", "b"), {"0": 0, "1": 1}, (Feature("x", 0, 1),), standardization="range")

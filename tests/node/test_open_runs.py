@@ -12,7 +12,8 @@ from orchestrator.wire.body import decode_body, encode_body
 from orchestrator.wire.frames import encode_frame, split
 from orchestrator.wire.link import Message
 from orchestrator.wire.protection import Privacy
-from orchestrator.wire.task import Training, task_to_dict
+from orchestrator.wire.task import task_to_dict
+from orchestrator.wire.training import Training
 from orchestrator.wire.transfer import transfer_id
 
 TASK = make_task(**{**PLAIN, "privacy": Privacy(unit="none"), "training": Training(rounds=5)})

@@ -18,7 +18,8 @@ from orchestrator.node.policy import (
 )
 from orchestrator.wire.protection import Aggregation, Privacy
 from orchestrator.wire.schema import Feature, Schema
-from orchestrator.wire.task import Evaluation, Rounds, Selection, Task, Training, oversized
+from orchestrator.wire.task import Evaluation, Rounds, Selection, Task, oversized
+from orchestrator.wire.training import Training
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "docs" / "policy.toml"
 SIGNER = "8d6f1c9b2a407e35"

@@ -11,7 +11,8 @@ from orchestrator.node.data import Dataset
 from orchestrator.node.trainer import GradientTrainer
 from orchestrator.wire.protection import Privacy
 from orchestrator.wire.schema import Feature, Schema
-from orchestrator.wire.task import Rounds, Task, Training
+from orchestrator.wire.task import Rounds, Task
+from orchestrator.wire.training import Training
 
 UNITS = 60
 

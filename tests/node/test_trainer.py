@@ -11,7 +11,8 @@ from orchestrator.node.trainer import GradientTrainer, record_counts
 from orchestrator.privacy.noisy_sum import training_sum
 from orchestrator.wire.protection import Aggregation
 from orchestrator.wire.schema import Feature, Schema
-from orchestrator.wire.task import Privacy, Rounds, Task, Training
+from orchestrator.wire.task import Privacy, Rounds, Task
+from orchestrator.wire.training import Training
 
 D = 3
 

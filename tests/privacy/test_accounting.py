@@ -8,7 +8,8 @@ import pytest
 
 from orchestrator.errors import PrivacyError
 from orchestrator.wire.schema import Feature, Schema
-from orchestrator.wire.task import Evaluation, Privacy, Task, Training
+from orchestrator.wire.task import Evaluation, Privacy, Task
+from orchestrator.wire.training import Training
 
 pytest.importorskip("dp_accounting")
 

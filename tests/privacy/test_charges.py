@@ -10,7 +10,8 @@ from orchestrator.errors import PrivacyError
 from orchestrator.privacy.charges import Charge, charges_of, epsilon_of, merged
 from orchestrator.wire.protection import Aggregation, Privacy
 from orchestrator.wire.schema import Feature, Schema
-from orchestrator.wire.task import Evaluation, Rounds, Selection, Task, Training
+from orchestrator.wire.task import Evaluation, Rounds, Selection, Task
+from orchestrator.wire.training import Training
 
 pytest.importorskip("dp_accounting")
 

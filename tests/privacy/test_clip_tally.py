@@ -19,7 +19,8 @@ from orchestrator.privacy.noisy_sum import TALLY, training_sum
 from orchestrator.privacy.vector_layout import UPDATE, Layout, bits_for, parts_of
 from orchestrator.wire.protection import Aggregation, Privacy
 from orchestrator.wire.schema import Feature, Schema
-from orchestrator.wire.task import Rounds, Task, Training
+from orchestrator.wire.task import Rounds, Task
+from orchestrator.wire.training import Training
 
 SIZE = 40
 FEATURES = tuple(Feature(f"x{i}", -4, 4) for i in range(51))

@@ -14,7 +14,8 @@ from orchestrator.privacy.evaluation_outlook import least_multiplier, outlook
 from orchestrator.privacy.noisy_sum import evaluation_noise
 from orchestrator.wire.protection import Privacy
 from orchestrator.wire.schema import Feature, Schema
-from orchestrator.wire.task import Evaluation, Rounds, Task, Training
+from orchestrator.wire.task import Evaluation, Rounds, Task
+from orchestrator.wire.training import Training
 
 SCHEMA = Schema("table", "y", ("n", "p"), {"0": 0, "1": 1}, (Feature("x", -4, 4),), standardization="range")
 

@@ -24,7 +24,8 @@ from orchestrator.privacy.standardization import moments
 from orchestrator.wire.evaluation import SENSITIVITY
 from orchestrator.wire.protection import Aggregation, Privacy
 from orchestrator.wire.schema import Feature, Schema
-from orchestrator.wire.task import Evaluation, Rounds, Task, Training
+from orchestrator.wire.task import Evaluation, Rounds, Task
+from orchestrator.wire.training import Training
 
 SIZE = 20
 

@@ -29,7 +29,8 @@ from orchestrator.privacy.vector_layout import Layout, Part, bits_for
 from orchestrator.rounds.strategies import STRATEGIES
 from orchestrator.wire.protection import Aggregation, Privacy
 from orchestrator.wire.schema import Feature, Schema
-from orchestrator.wire.task import MEAN_STRATEGIES, Rounds, Selection, Task, Training
+from orchestrator.wire.task import MEAN_STRATEGIES, Rounds, Selection, Task
+from orchestrator.wire.training import Training
 
 NAMES = [f"n{i}" for i in range(7)]
 SIGNING = {name: Ed25519PrivateKey.generate() for name in NAMES}

@@ -24,7 +24,8 @@ from orchestrator.privacy.planning import (
 )
 from orchestrator.wire.protection import Aggregation, Privacy
 from orchestrator.wire.schema import Feature, Schema
-from orchestrator.wire.task import Rounds, Selection, Task, Training
+from orchestrator.wire.task import Rounds, Selection, Task
+from orchestrator.wire.training import Training
 
 pytest.importorskip("dp_accounting")
 

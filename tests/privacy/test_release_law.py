@@ -15,7 +15,8 @@ from orchestrator.privacy.noisy_sum import NoisyCounts, evaluation_counts, stati
 from orchestrator.wire.evaluation import SENSITIVITY
 from orchestrator.wire.protection import Aggregation, Privacy
 from orchestrator.wire.schema import Feature, Schema
-from orchestrator.wire.task import Evaluation, Rounds, Task, Training
+from orchestrator.wire.task import Evaluation, Rounds, Task
+from orchestrator.wire.training import Training
 
 SIZE = 400
 DECLARED = {"noise_multiplier": 1.5, "statistics_noise_multiplier": 2.0, "statistics_clip_norm": 0.7}

@@ -15,7 +15,8 @@ from orchestrator.privacy.statement import statement
 from orchestrator.privacy.statement_page import best_guess, markdown
 from orchestrator.wire.protection import Aggregation, Privacy
 from orchestrator.wire.schema import Feature, Schema
-from orchestrator.wire.task import Evaluation, Rounds, Selection, Task, Training
+from orchestrator.wire.task import Evaluation, Rounds, Selection, Task
+from orchestrator.wire.training import Training
 
 pytest.importorskip("dp_accounting")
 

@@ -24,7 +24,8 @@ from orchestrator.privacy.vector_layout import (
     parts_of,
 )
 from orchestrator.wire.schema import Feature, Schema
-from orchestrator.wire.task import Aggregation, Evaluation, Privacy, Rounds, Task, Training
+from orchestrator.wire.task import Aggregation, Evaluation, Privacy, Rounds, Task
+from orchestrator.wire.training import Training
 
 PARAMETERS = 12
 

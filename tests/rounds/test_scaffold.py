@@ -16,7 +16,8 @@ from orchestrator.rounds.strategies import make_strategy
 from orchestrator.rounds.strategy import State, Update
 from orchestrator.wire.codec import decode_update, encode_update
 from orchestrator.wire.schema import Feature, Schema
-from orchestrator.wire.task import Task, Training
+from orchestrator.wire.task import Task
+from orchestrator.wire.training import Training
 
 Gradient = Callable[[np.ndarray], np.ndarray]
 STEPS, RATE = 8, 0.1

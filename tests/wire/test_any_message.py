@@ -34,7 +34,8 @@ from orchestrator.wire.evaluation import vector_size
 from orchestrator.wire.link import BrokerAddress, Message
 from orchestrator.wire.protection import Aggregation, Privacy
 from orchestrator.wire.schema import Feature, Schema
-from orchestrator.wire.task import Evaluation, Rounds, Task, Training, task_to_dict
+from orchestrator.wire.task import Evaluation, Rounds, Task, task_to_dict
+from orchestrator.wire.training import Training
 
 CASES = int(os.environ.get("EDGEWARD_MESSAGE_CASES", "24000"))
 SHARES = {"gateway": 0.12, "node": 0.1, "holder": 0.06, "relay": 0.1, "listener": 0.15, "boards": 0.15}

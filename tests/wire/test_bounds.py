@@ -12,7 +12,8 @@ from orchestrator.wire.bounds import at_least_one, host_name, near, not_negative
 from orchestrator.wire.link import BrokerAddress
 from orchestrator.wire.protection import Aggregation, Privacy
 from orchestrator.wire.schema import Feature, Schema
-from orchestrator.wire.task import Evaluation, Rounds, Selection, Task, Training, task_from_dict, task_to_dict
+from orchestrator.wire.task import Evaluation, Rounds, Selection, Task, task_from_dict, task_to_dict
+from orchestrator.wire.training import Training
 
 NOT_NUMBERS = (math.nan, math.inf, -math.inf)
 

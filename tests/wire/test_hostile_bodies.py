@@ -21,7 +21,8 @@ from orchestrator.wire.frames import encode_frame, split
 from orchestrator.wire.link import BrokerAddress, Message
 from orchestrator.wire.records import read_object
 from orchestrator.wire.schema import Feature, Schema
-from orchestrator.wire.task import Privacy, Rounds, Task, Training, task_from_dict, task_to_dict
+from orchestrator.wire.task import Privacy, Rounds, Task, task_from_dict, task_to_dict
+from orchestrator.wire.training import Training
 from orchestrator.wire.transfer import transfer_id
 
 LIMIT = 1 << 20

@@ -202,7 +202,8 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Any:
     from orchestrator.gateway.store import Store
     from orchestrator.wire.link import BrokerAddress, Message
     from orchestrator.wire.schema import Feature, Schema
-    from orchestrator.wire.task import Privacy, Rounds, Task, Training, task_to_dict
+    from orchestrator.wire.task import Privacy, Rounds, Task, task_to_dict
+    from orchestrator.wire.training import Training
 
     schema = Schema(
         "table", "y", ("no", "yes"), {"0": 0, "1": 1}, features=(Feature("x", 0, 1),), standardization="range"

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.wire.schedule import SCHEDULES, learning_rate_at
-from orchestrator.wire.task import Training
+from orchestrator.wire.training import Training
 
 
 def rates(rounds: int, **options: Any) -> List[float]:

@@ -18,7 +18,8 @@ from orchestrator.gateway.web.settings import WebSettings
 from orchestrator.rounds.events import Aggregated, Arrived, Declined, Joined, Started
 from orchestrator.wire.link import BrokerAddress
 from orchestrator.wire.schema import Feature, Schema
-from orchestrator.wire.task import Privacy, Rounds, Task, Training, task_to_dict
+from orchestrator.wire.task import Privacy, Rounds, Task, task_to_dict
+from orchestrator.wire.training import Training
 
 MAIN = [sys.executable, "-m", "orchestrator.cli.main"]
 NOWHERE = BrokerAddress("127.0.0.1", 1)

@@ -14,7 +14,8 @@ from orchestrator.privacy.participation import public_round
 from orchestrator.rounds.events import Aggregate
 from orchestrator.wire.protection import Aggregation, Privacy
 from orchestrator.wire.schema import Feature, Schema
-from orchestrator.wire.task import Evaluation, Rounds, Task, Training
+from orchestrator.wire.task import Evaluation, Rounds, Task
+from orchestrator.wire.training import Training
 
 
 def add_figures(out: Path) -> None:

@@ -15,7 +15,8 @@ from orchestrator.gateway.web.password import Login
 from orchestrator.gateway.web.words import describe_task
 from orchestrator.rounds.events import Arrived, Declined
 from orchestrator.wire.schema import Feature, Schema
-from orchestrator.wire.task import Privacy, Rounds, Task, Training
+from orchestrator.wire.task import Privacy, Rounds, Task
+from orchestrator.wire.training import Training
 
 
 @pytest.fixture
