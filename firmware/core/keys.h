@@ -1,6 +1,6 @@
 // The public keys this board trusts to sign models: a log in a flash sector of its own, hal::Slot::keys.
 //
-// An entry of 64 bytes adds a key, removes one, or locks the store: from then on no command changes it, only whoever writes
+// An entry of 64 bytes adds a key, removes one, or locks the store: from then on no command changes it, only someone who writes
 // flash. Entries are written once and checked by a CRC; a cut of power leaves one whole or unreadable. What an unreadable one
 // said nobody knows: where it leaves the board without keys, no model may run until a key is set again.
 #pragma once

@@ -32,7 +32,7 @@ struct SystemInfo {
   uint32_t heap_least_free_bytes;  // least since boot
   uint32_t stack_least_free_bytes; // of the task that runs the firmware; 0 where unknown
   // kRetainedWords words that survive a restart or a crash but not loss of power (RTC memory). Their content after
-  // power-on is arbitrary: whoever uses them adds a check value. Null where the target has no such memory.
+  // power-on is arbitrary: code that uses them adds a check value. Null where the target has no such memory.
   volatile uint32_t* retained;
 };
 

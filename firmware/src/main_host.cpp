@@ -28,7 +28,7 @@ int fail(const char* problem, const char* what) {
   return 1;
 }
 
-// Why this process runs, as whoever started it says in the environment.
+// Why this process runs, as the process that started it says in the environment.
 edgeward::hal::ResetReason reset_reason() {
   using edgeward::hal::ResetReason;
   const char* const told = std::getenv("EDGEWARD_BOARD_RESET");

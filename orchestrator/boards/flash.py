@@ -293,7 +293,7 @@ def _verify(esp: Any, regions: Sequence[Region]) -> None:
 
 
 def _restart(esp: Any, port: str, done: Sequence[Written], regions: Sequence[Region]) -> None:
-    """Into the new firmware. A socket has no reset line: whoever simulates the board restarts it."""
+    """Into the new firmware. A socket has no reset line: the simulation restarts the board."""
     from esptool.cmds import reset_chip
 
     if "://" not in port:

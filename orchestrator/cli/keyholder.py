@@ -17,7 +17,7 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         "run",
         help="connect, and open sums over enough nodes until stopped",
         description="For tasks with aggregation.method = 'ckks' that name this key holder. It makes new keys for every "
-        "attempt at a round and opens one sum of it. Whoever runs it must not be the gateway, nor work with it, nor see "
+        "attempt at a round and opens one sum of it. The one who runs it must not be the gateway, nor work with it, nor see "
         "what nodes send to it: with both, single nodes' answers can be read. A node whose ciphertexts do not pass is "
         "named in the log here, and nowhere else (docs/encryption.md).",
     )

@@ -93,7 +93,7 @@ class Announcer:
         self._send_round(tuple(n for n in action.nodes if n not in able), everyone and not able, whole=True)
 
     def whole(self, node: str, number: int) -> None:
-        """For a node that lacks what the open round's weights are told by; once a round."""
+        """Sends the open round with its weights whole, to a node that lacks the ones their change begins from; once a round."""
         if self._round is not None and self._round.number[0] == number and node in self._round.stepped:
             self._round.stepped.discard(node)
             self._has.pop(node, None)

@@ -5,7 +5,7 @@ gateway.key gateway.crt the gateway, for TLS      crl.pem                  revok
 authority.sqlite        invitations, certificates identity.json            federation and addresses
 audit.jsonl             what was done here        certificates.json        authority apart: what the gateway has to know
 
-Whoever has ca.key says who is who. A gateway that runs without it (gateway/apart.py) cannot certify nodes of its own invention.
+Anyone who has ca.key says who is who. A gateway that runs without it (gateway/apart.py) cannot certify nodes it invents.
 """
 
 import datetime

@@ -86,7 +86,7 @@ class CentralAggregation(Aggregation):
         return float(state[_CLIP][0]) if _CLIP in state else self._task.privacy.clip_norm
 
     def _expected(self) -> float:
-        """Nodes a round is expected to have, whoever comes: what sums are divided by must not depend on one of them."""
+        """Nodes a round is expected to have, whichever come: what sums are divided by must not depend on one of them."""
         selection, nodes = self._task.selection, self._task.rounds.nodes
         return float(selection.cohort or (selection.sampling_rate or 1.0) * nodes)
 

@@ -2,7 +2,7 @@
 
 Connections are counted where they are accepted, before TLS and what is spoken over it see them: anyone who connects and says
 nothing, or half of something, costs a descriptor for ASK_S and takes no place from others. Without this a few hundred of them
-close every page, and with all descriptors taken an event loop does nothing but report that.
+close every page, and with all descriptors in use an event loop does nothing but report that.
 """
 
 import resource

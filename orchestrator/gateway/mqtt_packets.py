@@ -1,4 +1,5 @@
-"""MQTT 3.1.1 packets of a client, checked whole before a broker sees them. Raises PacketError for all that is none, or not ours.
+"""MQTT 3.1.1 packets of a client, checked whole before a broker sees them. Raises PacketError for invalid ones, and for packets
+Edgeward does not use.
 
 Section numbers are those of the OASIS standard (MQTT Version 3.1.1, 29 October 2014).
 """
@@ -168,7 +169,7 @@ def _connect(fields: _Reader) -> Connect:
 
 
 def _publish(flags: int, fields: _Reader) -> Publish:
-    """Section 3.3. QoS 2 is not used by Edgeward, and whoever begins it and does not end it would cost memory."""
+    """Section 3.3. QoS 2 is not used by Edgeward, and a client that begins it and does not end it would cost memory."""
     qos = flags >> 1 & 3
     if qos > 1 or (flags & 8 and not qos):
         raise PacketError(f"a message with flags {flags}")
@@ -188,7 +189,7 @@ def _subscribe(fields: _Reader) -> Subscribe:
         levels = filters[-1].split("/")
         wrong = any(("+" in level and level != "+") or ("#" in level and level != "#") for level in levels)
         if wrong or "#" in levels[:-1] or not filters[-1] or len(filters) > MOST_FILTERS:
-            raise PacketError("a filter that is none, or too many of them")
+            raise PacketError("an invalid filter, or too many of them")
         if fields.take(1)[0] > 2:
             raise PacketError("a filter with a QoS above 2")
     if not filters:

@@ -17,7 +17,7 @@ NOTICE_EVERY_S = 1.0
 
 
 class Names:
-    """Of one gateway process: after its restart whoever is heard first is the first."""
+    """Of one gateway process: after its restart the node that is heard first is the first."""
 
     def __init__(self) -> None:
         self._here: Dict[str, Tuple[str, float]] = {}  # node -> (its instance, when it was heard of)

@@ -264,7 +264,7 @@ def _whole(found: Counts, said: Dict[str, Any], resample: bool) -> None:
 
 
 def _nearest(counts: np.ndarray, total: float) -> np.ndarray:
-    """The counts (b, k) that are none below 0 and add up to `total`, nearest to those given (Duchi et al. 2008)."""
+    """The counts (b, k) that are 0 or more and add up to `total`, nearest to those given (Duchi et al. 2008)."""
     descending = -np.sort(-counts, axis=1)
     excess = (np.cumsum(descending, axis=1) - total) / np.arange(1, counts.shape[1] + 1)
     last = (descending > excess).sum(axis=1) - 1

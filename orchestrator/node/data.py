@@ -24,8 +24,8 @@ INPUT = "x"
 class Dataset(NamedTuple):
     """x: float32 (n, *input_shape), numbers clamped to their public ranges and transformed, but not standardized. y: int32 (n,).
 
-    patients: int64 (n,), whose record it is, as a hash of the name: the same number whoever else is in the file; None where the
-    schema names no patients.
+    patients: int64 (n,), whose record it is, as a hash of the name: the same number whichever others are in the file; None where
+    the schema names no patients.
     clamped: of the whole file, (column, how many of its values are beyond the range and were clamped); columns with none are left
     out. It is for the owner of the data alone.
     places: int64 (n,), the line of the file (table) or the index in x (signal) each record is from; None after `take`.

@@ -19,7 +19,7 @@ class HeldWeights:
         self._weights = np.zeros(0, np.float32)
 
     def whole(self, header: Dict[str, Any], tensors: Tensors) -> Optional[Tensors]:
-        """A round's tensors with its weights, float32 (P,); None where they are told as a change of others than these.
+        """A round's tensors with its weights, float32 (P,); None where they are a change of other weights than these.
 
         Raises WireError for weights that are not those the message names, or a change that does not fit.
         """

@@ -185,9 +185,9 @@ class MaskedRound(SecureRound):
 
     What it does not give. A model is the same only where all its numbers are: a gateway may change one in its last place, or a
     range of the schema, and updates to nearly the same model are nearly the same. Only `steady` covers that, within a run.
-    Without noise and without `steady` whoever leaves or joins between rounds shows, nearly, in the difference of the sums; over
-    two runs it does in any case. And nothing here hides what a sum itself shows of its nodes. Noise does (`privacy.unit`): sums
-    that carry it are not restricted so (a multiplier below 0.1 counts as none). The newest 20,000 sums are remembered.
+    Without noise and without `steady` a node that leaves or joins between rounds shows, nearly, in the difference of the sums;
+    over two runs it does in any case. And nothing here hides what a sum itself shows of its nodes. Noise does (`privacy.unit`):
+    sums that carry it are not restricted so (a multiplier below 0.1 counts as none). The newest 20,000 sums are remembered.
     """
 
     following: Optional[Party] = None

@@ -59,7 +59,7 @@ def _ask(question: Dict[str, Any]) -> Dict[str, Any]:
     _running.append(process)
     try:
         said, complaint = process.communicate(json.dumps(question))
-    except BaseException:  # whoever asked is asked to stop: nobody waits for the answer
+    except BaseException:  # the caller is being stopped: nobody waits for the answer
         process.kill()
         process.wait()
         raise

@@ -12,7 +12,7 @@ attempts differ by noise as uniform as each of them.
 Ciphertexts are not trusted. By changing one a sender could make the key holder decrypt numbers that depend on the secret key, or
 on another node's pad. Each is therefore read by itself and has to pass before it counts: every value within GRID_STDS errors of
 a whole number, none beyond the ring, the padding empty, and all of them, with a salt of 256 bits, hashing to the check its node
-signed. So whoever sent it knew what is added to the sum, and the sum tells nothing new of the key. Values are rounded before
+signed. So its sender knew what is added to the sum, and the sum tells nothing new of the key. Values are rounded before
 they are added: with CKKS's error, decryptions give the key away (Li and Micciancio 2021, https://eprint.iacr.org/2020/1533). The
 imaginary parts of decoded values have to be zero as well.
 

@@ -89,7 +89,7 @@ def key_id(public: bytes) -> bytes:
 def load_public(data: bytes, parameters: Parameters) -> Any:
     """A context to encrypt and compute with. Raises PrivacyError where a secret key is inside, WireError for the rest.
 
-    Whoever can replace a public key reads what is encrypted for it: check its key id, or a signature, first.
+    Anyone who can replace a public key reads what is encrypted for it: check its key id, or a signature, first.
     """
     context = _load_context(data)
     if context.is_private():

@@ -75,7 +75,7 @@ class CorrelatedNoise:
     """Rows of w, one for each released round. To go on after a restart, give it the `rows` it had.
 
     `rows` (newest first, at most bands - 1) must be stored in the transaction that releases the round: a row used for two
-    different sums, or rows lost, break the guarantee. They are as secret as noise: whoever has them can take it off.
+    different sums, or rows lost, break the guarantee. They are as secret as noise: anyone who has them can remove it.
     """
 
     def __init__(self, bands: int, rows: Sequence[np.ndarray] = ()) -> None:

@@ -127,7 +127,7 @@ class Graph:
         return self._session.majority(holders) if self.complete else holders // 3 + 1 + self.nearby
 
     def holds_together(self, survivors: Iterable[str]) -> bool:
-        """Whether the honest among the survivors are all connected by masks, whoever of them collude.
+        """Whether the honest among the survivors are all connected by masks, whichever of them collude.
 
         If not, the masks of each piece cancel by themselves, and the aggregator reads a sum for each. A ring comes apart where
         two runs of half the degree are empty of honest survivors, with some on both sides.

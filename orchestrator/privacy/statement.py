@@ -212,7 +212,7 @@ def _against(task: Task, run: int, epsilon: float, seen: Dict[str, Any]) -> List
     """(who, epsilon or None, why), for everyone who sees something of the training."""
     privacy, aggregation = task.privacy, task.aggregation
     rows: List[Tuple[str, Optional[float], str]] = [
-        ("whoever gets a model", epsilon, "models are made of noised sums only")
+        ("anyone who gets a model", epsilon, "models are made of noised sums only")
     ]
     if privacy.noise == "node":
         return [

@@ -34,8 +34,8 @@ def markdown(said: Dict[str, Any]) -> str:
         f"- epsilon {epsilon:.3g} at delta {delta:g}, computed by {said['accountant']}; budget {said['epsilon_target']:g}.",
         f"- In words: whatever anyone concludes from the model, they would conclude without that {unit} with a probability "
         f"that differs by a factor of at most e^epsilon = {_factor(epsilon)}, but for a remainder of {delta:g}.",
-        f"- Who tosses a coin whether a given {unit} took part is right half of the time. Who has the model, and knows all the "
-        f"rest, is right at most {100 * best_guess(epsilon, delta):.4g} % of the time.",
+        f"- Somebody who guesses by a coin whether a given {unit} took part is right half of the time. Somebody who has the "
+        f"model, and knows all the rest, is right at most {100 * best_guess(epsilon, delta):.4g} % of the time.",
         f"- Training {said['run']}: {said['rounds']} rounds, {said['steps']} noised steps in all{_planned(said)}.",
         "",
         "## Against whom",

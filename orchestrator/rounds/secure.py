@@ -1,8 +1,8 @@
 """Secure rounds: a round in steps, each answered by those who answered the one before; the gateway opens only a sum.
 
-A step ends when every node that is still here has answered, or at its deadline with enough of them. Whoever leaves, or abstains
-with a reason, is out of this attempt; too few left, and the round is attempted again with fresh keys. Once nodes have begun
-to open a sum it is not attempted again (a second sum over other nodes would show what single ones sent): if it cannot be
+A step ends when every node that is still here has answered, or at its deadline with enough of them. A node that leaves, or
+abstains with a reason, is out of this attempt; too few left, and the round is attempted again with fresh keys. Once nodes have
+begun to open a sum it is not attempted again (a second sum over other nodes would show what single ones sent): if it cannot be
 opened, the round is skipped and the weights stay.
 
 Keys for the next round travel with the vectors of this one, their shares with its last answers. If all who brought them, and

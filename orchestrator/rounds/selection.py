@@ -1,7 +1,7 @@
 """Which of the nodes that are here take part in a round.
 
 A rule is a pure function of the round and of what the coordinator knows, so that a replayed journal selects again what
-it selected before. Chance comes from a secret key of the run: whoever lacks it can neither predict nor verify a draw, as
+it selected before. Chance comes from a secret key of the run: anyone who lacks it can neither predict nor verify a draw, as
 amplification by sampling requires.
 """
 

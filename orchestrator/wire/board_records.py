@@ -1,6 +1,6 @@
 """Records of boards, typed as docs/serial.md has them: what a record holds is checked once, where it comes in.
 
-Whoever reads one later can count, compare, print and chart its values without looking at their types again.
+A later reader can count, compare, print and chart its values without looking at their types again.
 """
 
 import re

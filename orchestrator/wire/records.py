@@ -22,7 +22,7 @@ def read_object(data: bytes, most_bytes: int, text_limit: int = 200) -> Optional
 def parse_object(data: bytes, most_bytes: int) -> Optional[Dict[str, Any]]:
     """The JSON object in `data`, its texts as they are; None for all else.
 
-    Numbers are finite, and whole ones have at most 64 bits: whoever computes with them, or writes them out again, can.
+    Numbers are finite, and whole ones have at most 64 bits: code that computes with them, or writes them out again, can.
     """
     if len(data) > most_bytes:
         return None

@@ -1,4 +1,4 @@
-"""How large a declaration may be. Whoever writes one chooses what nodes read, hold and count, so all parties refuse more."""
+"""How large a declaration may be. Its author chooses what nodes read, hold and count, so all parties refuse more."""
 
 from typing import Any, Iterator
 

@@ -1,4 +1,4 @@
-"""Files that are none: who reads a pipe that nobody writes to, or /dev/zero, waits for ever."""
+"""Pipes, sockets and devices in the place of a file: to read a pipe that nobody writes to, or /dev/zero, never ends."""
 
 import os
 import stat

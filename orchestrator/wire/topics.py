@@ -10,7 +10,7 @@ PROTOCOL = 1
 
 ANY_GATEWAY = "edgeward/+/+/gateway/presence"
 ANY_NODE = "edgeward/+/+/node/+/presence"
-"""Whoever announces itself at a broker, in any federation and any version of the protocol."""
+"""All that announce themselves at a broker, in any federation and any version of the protocol."""
 
 _NAME = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?")
 _ANNOUNCED = re.compile(r"edgeward/([1-9][0-9]{0,3})/([^/]+)/(?:gateway|node/([^/]+))/presence")

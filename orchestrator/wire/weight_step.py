@@ -50,7 +50,7 @@ def step_towards(before: np.ndarray, wanted: np.ndarray, owed: np.ndarray) -> Tu
 
 
 def stepped(before: np.ndarray, tensors: Dict[str, np.ndarray]) -> np.ndarray:
-    """The float32 weights (P,) after a change; WireError for tensors that are none of weights of this size."""
+    """The float32 weights (P,) after a change; WireError for tensors that do not fit weights of this size."""
     named = {"update": tensors.get(LEVELS), "scales": tensors.get(SCALES)}
     change = decode_update({name: tensor for name, tensor in named.items() if tensor is not None}, CODEC, before.size)
     return (before + change).astype(np.float32)

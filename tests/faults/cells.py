@@ -119,7 +119,7 @@ def _word(done: Fault) -> str:
 
 
 def _again(federation: Federation, done: Fault) -> None:
-    """The same command for what ended. Whoever else ended is a fault."""
+    """The same command for what ended. If anything else ended, that is a fault."""
     for process in federation.processes.values():
         if not process.alive:
             if (

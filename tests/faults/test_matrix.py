@@ -45,7 +45,9 @@ def test_cells(setting: Setting, variant: Variant, some: List[Tuple[str, str]]) 
     if setting.kind == "keys":
         pytest.importorskip("tenseal")
     if setting.user and not can_be_another_user():
-        setting = Setting(setting.kind, setting.broker, False, setting.identities)  # whoever runs this is one
+        setting = Setting(
+            setting.kind, setting.broker, False, setting.identities
+        )  # the tests run as such a user already
     wrong = []
     with Federation(setting) as federation:
         for fault, process in some:

@@ -81,7 +81,7 @@ def test_every_sample_of_records_is_done_within_one_quantum(tmp_path: Path, line
 
 
 def test_a_patient_of_many_rows_is_done_within_one_quantum(tmp_path: Path, linear_graph: bytes) -> None:
-    """Otherwise whoever waits for the answer sees in which rounds this patient was drawn."""
+    """Otherwise anyone who waits for the answer sees in which rounds this patient was drawn."""
     rows = 80_000
     x = np.zeros((rows, INPUTS), np.float32)
     many = Dataset(x, np.arange(rows, dtype=np.int32) % CLASSES, np.full(rows, 999))

@@ -26,7 +26,7 @@ run:
 halt:
     j    halt
 
-# What a programmer would put into model slot a; replaced in the ELF by whoever simulates (objcopy --update-section).
+# What a programmer would put into model slot a; replaced in the ELF by the simulation (objcopy --update-section).
     .section .slot_a, "a"
     .globl slot_a_image
 slot_a_image:

@@ -49,7 +49,7 @@ bool map(SlotPartition* entry) {
 
 // After an erase or a write, the mapping has to show it. The flash driver drops the cached lines of what it changed, but
 // emulators read a page once, when it is mapped: so it is mapped again, into the hole it has just left. Should that give
-// another address, whoever holds the old one must not go on.
+// another address, code that holds the old one must not go on.
 bool refresh(SlotPartition* entry) {
   if (entry->mapped == nullptr) return true;
   const void* const before = entry->mapped;

@@ -14,7 +14,7 @@ const char* open_flash(const char* path);
 const char* open_pty();
 const char* pty_path();
 
-// Ends the process when standard input does: so that a board does not outlive whoever started it.
+// Ends the process when standard input does: so that a board does not outlive the process that started it.
 void watch_stdin();
 
 // The boot this process is: why it started, and the command line restart() runs again.

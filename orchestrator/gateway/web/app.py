@@ -109,7 +109,7 @@ class Dashboard:
                 if self._streams:
                     await self._refresh()
                 else:
-                    self._parts = {}  # whoever looks next is not to see what was long ago
+                    self._parts = {}  # the next viewer must not see what is out of date
             except Exception as error:  # the page says so; the next look may succeed
                 self._complain(error)
                 await self._publish({**self._parts, ("problem", ""): to_json(sentence(error))})

@@ -1,4 +1,4 @@
-"""What runs delivered and what they were told to do, side by side: figures of the int8 model, and every setting of the task."""
+"""What runs delivered and their settings, side by side: figures of the int8 model, and every setting of the task."""
 
 import json
 from typing import Any, Dict, List, Optional, Sequence, Tuple

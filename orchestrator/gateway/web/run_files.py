@@ -25,7 +25,7 @@ def open_file(out: Path, run: str, name: str, report: Optional[Dict[str, Any]]) 
     if name not in files_of(report):
         raise EdgewardError(f"run {run} has no {name}" + ("" if report else " yet: its bundle is not made"))
     assert report is not None
-    content: IO[bytes] = tempfile.SpooledTemporaryFile(_IN_MEMORY)  # noqa: SIM115 - whoever sends it closes it
+    content: IO[bytes] = tempfile.SpooledTemporaryFile(_IN_MEMORY)  # noqa: SIM115 - the response closes it
     if name == "report.json":
         content.write(json.dumps(report, indent=2).encode() + b"\n")
     else:

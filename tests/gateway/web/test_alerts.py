@@ -116,7 +116,7 @@ def test_every_panel_asks_for_what_there_is(metrics: Metrics) -> None:
         for target in panel["targets"]:
             labels = check(target["expr"], metrics)
             assert set(re.findall(r"\{\{(\w+)\}\}", target["legendFormat"])) <= labels, panel["title"]
-            assert target["datasource"]["uid"] == "${datasource}", "whoever imports it chooses the source"
+            assert target["datasource"]["uid"] == "${datasource}", "the one who imports it chooses the source"
 
 
 def test_the_dashboard_is_whole(metrics: Metrics) -> None:

@@ -43,7 +43,7 @@ function pageOf(name) {
       .then((found) => Object.assign(page, { data: valuesOf(found.set), as }), (error) => { page.error = error.message; })
       .then(redraw);
   } else if (!settled) {
-    setTimeout(redraw, 2100); // whoever asked too early asks again
+    setTimeout(redraw, 2100); // a page that asked too early asks again
   }
   return page;
 }
