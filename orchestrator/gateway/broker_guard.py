@@ -67,15 +67,14 @@ _CLOSE_S = 5.0
 class Guard:
     """Of one broker. Everything runs in the event loop's thread."""
 
-    def __init__(self, broker: Broker) -> None:
+    def __init__(self, broker: "RetainingBroker") -> None:
         self._broker = broker
         self._doorkeeper = Doorkeeper(most=MOST_CONNECTIONS)
         self._open: Set[_Connection] = set()
         self._named: Dict[str, _Connection] = {}
         self.held = 0
         """Bytes that all clients together have to read or to acknowledge."""
-        self._retained: Dict[str, int] = {}  # topic -> bytes
-        self._retained_bytes = 0
+        self._retained: Dict[str, Tuple[int, str]] = {}  # topic -> bytes, name of the client; the oldest first
         self._next_connect = 0.0
         self._server: Optional[asyncio.AbstractServer] = None
         self._looking: Optional[asyncio.Task[None]] = None
@@ -147,37 +146,58 @@ class Guard:
             await asyncio.sleep(_LOOK_S)
             now, before = time.monotonic(), looked_at
             looked_at = now
-            if now - before > _HELD_UP_S:  # this process stood still: what came meanwhile was not read
-                for connection in self._open:
-                    connection.excuse(now - before)
-                continue
-            self._doorkeeper.look(answers_end=False)
-            for connection in list(self._open):
-                reason = connection.objection(now)
-                if reason:
-                    log.warning("a client %s; its connection ends", reason)
-                    connection.end()
-            if self._doorkeeper.refused > self._refused:
-                self._refused = self._doorkeeper.refused
-                log.warning("%d connections are open, which is all there may be: others are refused", len(self._open))
+            try:
+                self._look_once(now, now - before)
+            except Exception as error:  # or no rule would hold from then on
+                log.error("looking after the connections failed with %s: %s", type(error).__name__, plain(error, 200))
+
+    def _look_once(self, now: float, elapsed_s: float) -> None:
+        if elapsed_s > _HELD_UP_S:  # this process stood still: what came meanwhile was not read
+            for connection in self._open:
+                connection.excuse(elapsed_s)
+            return
+        self._doorkeeper.look(answers_end=False)
+        for connection in list(self._open):
+            reason = connection.objection(now)
+            if reason:
+                log.warning("a client %s; its connection ends", reason)
+                connection.end()
+        if self._doorkeeper.refused > self._refused:
+            self._refused = self._doorkeeper.refused
+            log.warning("%d connections are open, which is all there may be: others are refused", len(self._open))
 
     def filters(self) -> int:
         """Of all clients together, each counted once."""
         return len(self._broker.subscriptions)
 
-    def retain(self, topic: str, size: int) -> None:
-        """Notes a message to retain; PacketError where there is no room for it."""
-        held = self._retained.pop(topic, 0)
-        self._retained_bytes -= held
-        if not size:
-            return
-        if len(self._retained) >= MOST_RETAINED or self._retained_bytes + size > MOST_RETAINED_IN_ALL_BYTES:
-            if held:  # as it was
-                self._retained[topic] = held
-                self._retained_bytes += held
-            raise PacketError("more messages to retain than there is room for")
-        self._retained[topic] = size
-        self._retained_bytes += size
+    def retain(self, topic: str, size: int, name: str) -> None:
+        """Notes a message to retain, of the client `name`. Where there is no room the client that has the most loses its oldest.
+
+        PacketError where that is `name` itself: a client of ours retains one message, so strangers can keep none of them out.
+        """
+        others = {other: held for other, held in self._retained.items() if other != topic}
+        while size and not self._has_room(others, size):
+            shares: Dict[str, float] = {}
+            for held, owner in others.values():
+                shares[owner] = shares.get(owner, 0.0) + max(1 / MOST_RETAINED, held / MOST_RETAINED_IN_ALL_BYTES)
+            most = max(shares, key=lambda owner: shares[owner])
+            if shares.get(name, 0.0) >= shares[most]:
+                raise PacketError("more messages to retain than there is room for")
+            oldest = next(other for other, (_, owner) in others.items() if owner == most)
+            del others[oldest]
+            self._forget(oldest)
+            self._broker.forget_retained(oldest)
+        self._forget(topic)
+        if size:
+            self._retained[topic] = size, name
+
+    @staticmethod
+    def _has_room(retained: Dict[str, Tuple[int, str]], size: int) -> bool:
+        held = sum(size for size, _ in retained.values())
+        return len(retained) < MOST_RETAINED and held + size <= MOST_RETAINED_IN_ALL_BYTES
+
+    def _forget(self, topic: str) -> None:
+        self._retained.pop(topic, None)
 
     def room_for(self, size: int, holder: "_Connection") -> bool:
         """Whether `holder` may hold so many bytes more; who has been deaf the longest is ended for it where that helps."""
@@ -198,6 +218,9 @@ class Guard:
 
 class RetainingBroker(Broker):
     """amqtt shows a new client what is retained for the filters of all others, and compares each with each to find that out."""
+
+    def forget_retained(self, topic: str) -> None:
+        self._retained_messages.pop(topic, None)
 
     async def _publish_retained_messages_for_subscription(
         self, subscription: Tuple[str, int], session: Session
@@ -262,7 +285,7 @@ class _Connection(WriterAdapter):
         self._heard_at = time.monotonic()
         self._began_at: Optional[float] = None  # a packet that is not whole yet
         self._filters: Set[str] = set()
-        self._under_way = asyncio.Semaphore(MOST_UNDER_WAY)
+        self._under_way = asyncio.BoundedSemaphore(MOST_UNDER_WAY)
         self._unread = 0
         self._unacknowledged: Dict[int, int] = {}  # packet identifier -> bytes
         self._unacknowledged_bytes = 0
@@ -283,7 +306,7 @@ class _Connection(WriterAdapter):
             self.name = f"nameless-{secrets.token_hex(8)}"
             whole = named(whole, self.name)
         if packet.will_bytes:
-            self._guard.retain(packet.will_topic, packet.will_bytes)
+            self._guard.retain(packet.will_topic, packet.will_bytes, self.name)
         await self.reading.hand_over(whole)
 
     async def pump(self) -> None:
@@ -300,8 +323,9 @@ class _Connection(WriterAdapter):
             await self.reading.hand_over(b"")
 
     def passed_on(self) -> None:
-        """One of its messages went to its receivers."""
-        self._under_way.release()
+        """One of its messages went to its receivers, or of the connection that had its name before."""
+        with suppress(ValueError):
+            self._under_way.release()
 
     async def _packet(self, most: int, first: bool = False) -> Tuple[int, bytes, Packet]:
         head = await self._reader.readexactly(1)
@@ -326,7 +350,7 @@ class _Connection(WriterAdapter):
         if isinstance(packet, Connect):
             raise PacketError("a second CONNECT")
         if isinstance(packet, Publish) and packet.retained_bytes >= 0:
-            self._guard.retain(packet.topic, packet.retained_bytes)
+            self._guard.retain(packet.topic, packet.retained_bytes, self.name)
         elif isinstance(packet, Acknowledge):
             self._acknowledged(packet.number)
         elif isinstance(packet, Subscribe):
@@ -365,7 +389,11 @@ class _Connection(WriterAdapter):
         asyncio.get_running_loop().call_later(_CLOSE_S, self._transport.abort)
 
     def end(self) -> None:
+        """Nothing is held for it any more."""
         self._transport.abort()
+        self._unacknowledged.clear()
+        self._unacknowledged_bytes = 0
+        self.count()
 
     def _acknowledged(self, number: int) -> None:
         held = self._unacknowledged.pop(number, 0)

@@ -31,7 +31,7 @@ class Connect(NamedTuple):
     name: str  # the client identifier
     keep_alive_s: int
     will_topic: str = ""
-    will_bytes: int = 0
+    will_bytes: int = 0  # of a will that is to be retained
 
 
 class Publish(NamedTuple):
@@ -165,7 +165,7 @@ def _connect(fields: _Reader) -> Connect:
             fields.take(fields.number()) if what == "password" else fields.text(MOST_NAME_BYTES, what)
     if fields.left:
         raise PacketError("bytes after the last field")
-    return Connect(name, keep_alive, will_topic, will_bytes)
+    return Connect(name, keep_alive, will_topic, will_bytes if flags & 0x20 else 0)
 
 
 def _publish(flags: int, fields: _Reader) -> Publish:

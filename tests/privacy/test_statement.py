@@ -60,7 +60,7 @@ def test_a_record_statement_has_claim_and_limits() -> None:
     assert said["statistics"].startswith("standardization sums released once with noise multiplier")
     assert said["evaluation"] == "none released"
     assert against(said) == dict.fromkeys(
-        ("whoever gets a model", "other nodes", "the gateway", "broker and network"), said["epsilon"]
+        ("anyone who gets a model", "other nodes", "the gateway", "broker and network"), said["epsilon"]
     )
     assert said["honest_survivors"] is None
     assert said["local"] is None
