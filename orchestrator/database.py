@@ -116,6 +116,12 @@ def open_database(path: Path, schema: str, owner: str) -> sqlite3.Connection:
     return connection
 
 
+def has_table(database: sqlite3.Connection, name: str) -> bool:
+    """Whether the store has a table, which one of an earlier version may lack. Any other trouble with it is raised."""
+    query = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?"
+    return database.execute(query, (name,)).fetchone() is not None
+
+
 def open_read_only(path: Path, other_threads: bool = False) -> sqlite3.Connection:
     """A connection that only reads; another process may be writing. sqlite3.Error where there is no such file.
 

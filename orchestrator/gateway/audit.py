@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterable, List, Tuple
 
+from orchestrator.database import has_table
 from orchestrator.errors import EdgewardError, advised
 from orchestrator.gateway import audit_files
 from orchestrator.gateway.audit_files import (
@@ -179,10 +180,8 @@ class AuditLog:
 
 
 def stored_head(database: sqlite3.Connection) -> Tuple[int, str]:
-    try:
-        row = database.execute("SELECT count, hash FROM audit_head").fetchone()
-    except sqlite3.OperationalError:  # a store that never had an audit log
-        row = None
+    known = has_table(database, "audit_head")  # or the store never had an audit log
+    row = database.execute("SELECT count, hash FROM audit_head").fetchone() if known else None
     return (int(row[0]), str(row[1])) if row else (0, FIRST)
 
 

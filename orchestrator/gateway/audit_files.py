@@ -10,6 +10,8 @@ import sqlite3
 from pathlib import Path
 from typing import Iterator, List, Tuple
 
+from orchestrator.database import has_table
+
 FILE_BYTES = 16 << 20
 EARLIER = 15
 FIRST = "0" * 64
@@ -39,10 +41,8 @@ def put_aside(path: Path, count: int) -> None:
 
 def stored_begin(database: sqlite3.Connection) -> Tuple[int, str]:
     """(entries that went with their files, hash of the last of them)."""
-    try:
-        row = database.execute("SELECT count, hash FROM audit_begin").fetchone()
-    except sqlite3.OperationalError:  # nothing ever went
-        row = None
+    known = has_table(database, "audit_begin")  # or nothing ever went
+    row = database.execute("SELECT count, hash FROM audit_begin").fetchone() if known else None
     return (int(row[0]), str(row[1])) if row else (0, FIRST)
 
 

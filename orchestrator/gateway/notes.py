@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Dict, List, Optional
 from urllib.parse import quote
 
-from orchestrator.database import advised
+from orchestrator.database import advised, has_table
 from orchestrator.errors import EdgewardError, UsageError
 from orchestrator.wire.plain import plain
 
@@ -60,12 +60,9 @@ def put_note(store: Path, run: str, note: str, tags: List[str]) -> None:
 
 def notes_in(database: sqlite3.Connection) -> Dict[str, Dict[str, Any]]:
     """run -> {note, tags, at}; nothing in a store that never had a note."""
-    try:
-        rows = database.execute("SELECT run, at, note, tags FROM notes").fetchall()
-    except sqlite3.OperationalError as error:
-        if "no such table" not in str(error):
-            raise
+    if not has_table(database, "notes"):
         return {}
+    rows = database.execute("SELECT run, at, note, tags FROM notes").fetchall()
     return {run: {"note": note, "tags": json.loads(tags), "at": at} for run, at, note, tags in rows}
 
 

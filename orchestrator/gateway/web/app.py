@@ -20,10 +20,9 @@ from orchestrator.gateway.web.bodies import json_body
 from orchestrator.gateway.web.guard import Guard, known_browser, session_token, set_browser, set_session
 from orchestrator.gateway.web.metrics import render
 from orchestrator.gateway.web.model import DashboardModel
-from orchestrator.gateway.web.parts import Parts, events_between, page_of, parts_of, to_json
+from orchestrator.gateway.web.parts import Parts, events_between, parts_of, to_json
 from orchestrator.gateway.web.password import Login
 from orchestrator.gateway.web.run_routes import RunRoutes
-from orchestrator.gateway.web.runview import RunView
 from orchestrator.gateway.web.sessions import Sessions, TryLimit, address_of
 from orchestrator.gateway.web.settings import WebSettings
 from orchestrator.gateway.web.static_files import read_static
@@ -68,8 +67,6 @@ class Dashboard:
             Route("/api/overview", self._overview),
             Route("/api/runs", self._runs),
             *RunRoutes(model, self._read, self._page).routes,
-            Route("/api/runs/{run:path}", self._run),
-            Route("/api/page/{run:path}", self._run_in_parts),
             Route("/api/boards", self._boards),
             Route("/api/audit", self._audit),
             Route("/api/events", self._events),
@@ -216,29 +213,6 @@ class Dashboard:
 
     async def _runs(self, request: Request) -> Response:
         return await self._answer(self._model.summaries)
-
-    async def _run(self, request: Request) -> Response:
-        return await self._of_run(request, self._model.run, to_json)
-
-    async def _run_in_parts(self, request: Request) -> Response:
-        return await self._of_run(request, lambda view: parts_of(self._model.run(view)), page_of)
-
-    async def _of_run(self, request: Request, ask: Callable[[RunView], T], write: Callable[[T], str]) -> Response:
-        name = request.path_params["run"]
-
-        def question() -> Optional[str]:
-            view = self._model.view(name)
-            return None if view is None else write(ask(view))
-
-        try:
-            found = await self._read(question)
-        except StoreError:
-            raise
-        except EdgewardError as error:
-            return JSONResponse({"error": str(error)}, 409)
-        if found is None:
-            return JSONResponse({"error": f"the store has no run {name!r}"}, 404)
-        return Response(found, media_type="application/json")
 
     async def _boards(self, request: Request) -> Response:
         return await self._answer(self._model.boards)

@@ -1,19 +1,20 @@
 """What is asked of single runs, and of a few beside each other: statements, comparisons, nodes, files; and notes, to be kept."""
 
-from typing import IO, Any, Awaitable, Callable, Dict, Iterator, List, Optional, Tuple, TypeVar
+from typing import IO, Any, Awaitable, Callable, Iterator, List, Optional, Tuple, TypeVar
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
+from orchestrator.database import StoreError
 from orchestrator.errors import EdgewardError, UsageError
 from orchestrator.gateway.notes import checked, put_note
 from orchestrator.gateway.web.bodies import json_body
 from orchestrator.gateway.web.delivered import compared
 from orchestrator.gateway.web.model import DashboardModel
 from orchestrator.gateway.web.node_rounds import node_rounds
-from orchestrator.gateway.web.parts import to_json
+from orchestrator.gateway.web.parts import page_of, parts_of, to_json
 from orchestrator.gateway.web.run_files import open_file
 from orchestrator.gateway.web.runview import RunView
 
@@ -33,36 +34,47 @@ class RunRoutes:
             Route("/statement/{run}", page("statement.html")),
             Route("/node/{run}/{node}", page("node.html")),
             Route("/files/{run}/{name}", self._file),
+            Route("/api/runs/{run:path}", self._run),
+            Route("/api/page/{run:path}", self._run_in_parts),
             Route("/api/compare", self._compare),
             Route("/api/statement/{run}", self._statement),
             Route("/api/nodes/{run}/{node}", self._node),
             Route("/api/notes/{run}", self._note, methods=["POST"]),
         ]
 
+    async def _run(self, request: Request) -> Response:
+        return await self._of_run(request, self._model.run, to_json)
+
+    async def _run_in_parts(self, request: Request) -> Response:
+        return await self._of_run(request, lambda view: parts_of(self._model.run(view)), page_of)
+
     async def _statement(self, request: Request) -> Response:
-        return await self._of_run(request, self._model.statement)
+        return await self._of_run(request, self._model.statement, to_json)
 
     async def _node(self, request: Request) -> Response:
         node = request.path_params["node"]
-        return await self._of_run(request, lambda view: node_rounds(view, node), f"no node {node!r}")
+        return await self._of_run(request, lambda view: node_rounds(view, node), to_json, f"no node {node!r}")
 
     async def _of_run(
-        self, request: Request, ask: Callable[[RunView], Optional[Dict[str, Any]]], no: str = ""
+        self, request: Request, ask: Callable[[RunView], Optional[T]], write: Callable[[T], str], no: str = ""
     ) -> Response:
         """The answer to a question about the run in the path; `no`: what it lacks where that is None."""
         name = request.path_params["run"]
 
-        def question() -> Tuple[bool, Optional[Dict[str, Any]]]:
+        def question() -> Tuple[bool, Optional[str]]:
             view = self._model.view(name)
-            return (view is not None, None if view is None else ask(view))
+            found = None if view is None else ask(view)
+            return view is not None, None if found is None else write(found)
 
         try:
             there, found = await self._read(question)
+        except StoreError:
+            raise  # of the store and not of this run: logged, and said with the page's own status
         except EdgewardError as error:
             return JSONResponse({"error": str(error)}, 409)
         if found is None:
             return JSONResponse({"error": f"run {name!r} has {no}" if there else f"the store has no run {name!r}"}, 404)
-        return Response(to_json(found), media_type="application/json")
+        return Response(found, media_type="application/json")
 
     async def _compare(self, request: Request) -> Response:
         names: List[str] = list(dict.fromkeys(request.query_params.getlist("run")))
@@ -78,6 +90,8 @@ class RunRoutes:
 
         try:
             found = await self._read(question)
+        except StoreError:
+            raise
         except EdgewardError as error:
             return JSONResponse({"error": str(error)}, 409)
         if isinstance(found, list):

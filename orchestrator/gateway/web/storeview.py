@@ -5,7 +5,7 @@ import sqlite3
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Tuple
 
-from orchestrator.database import RESTORE, Rows, StoreError, advised, open_read_only
+from orchestrator.database import RESTORE, Rows, StoreError, advised, has_table, open_read_only
 from orchestrator.gateway.notes import notes_in
 from orchestrator.gateway.store import COLUMNS, Store
 from orchestrator.gateway.web.rounds import NEWEST
@@ -32,18 +32,16 @@ class StoreView(Store):
 
     def secret(self, run: str, name: str) -> bytes:
         """As the gateway drew it; empty before it did (nothing was selected by it then)."""
-        try:
-            row = self._db.execute("SELECT value FROM secrets WHERE run = ? AND name = ?", (run, name)).fetchone()
-        except sqlite3.OperationalError:  # a store of before there was selection
+        if not has_table(self._db, "secrets"):  # a store older than selection
             return b""
+        row = self._db.execute("SELECT value FROM secrets WHERE run = ? AND name = ?", (run, name)).fetchone()
         return bytes(row[0]) if row else b""
 
     def report(self, run: str) -> Optional[Dict[str, Any]]:
         """What result.json said of the run; None until its bundle is made."""
-        try:
-            row = self._db.execute("SELECT report FROM reports WHERE run = ?", (run,)).fetchone()
-        except sqlite3.OperationalError:  # a store of before there were reports
+        if not has_table(self._db, "reports"):  # a store older than reports
             return None
+        row = self._db.execute("SELECT report FROM reports WHERE run = ?", (run,)).fetchone()
         return json.loads(row[0]) if row else None
 
     def task_text(self, run: str) -> str:
@@ -62,11 +60,10 @@ class StoreView(Store):
 
     def ended(self, run: str) -> Dict[int, float]:
         """round -> when it was aggregated, of the newest rounds whose events were compacted."""
-        try:
-            query = "SELECT round, ended FROM times WHERE run = ? AND ended > 0 ORDER BY round DESC LIMIT ?"
-            return {number: at for number, at in self._db.execute(query, (run, NEWEST))}
-        except sqlite3.OperationalError:  # a store of before journals were compacted
+        if not has_table(self._db, "times"):  # a store older than compaction
             return {}
+        query = "SELECT round, ended FROM times WHERE run = ? AND ended > 0 ORDER BY round DESC LIMIT ?"
+        return {number: at for number, at in self._db.execute(query, (run, NEWEST))}
 
     def notes(self) -> Dict[str, Dict[str, Any]]:
         """run -> what people wrote on it; see notes.py."""

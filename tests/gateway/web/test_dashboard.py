@@ -192,7 +192,15 @@ def test_a_store_that_cannot_be_read_is_named_and_read_again_when_it_can(
     whole = path.read_bytes()
     path.write_bytes(whole[:4096] + b"\xff" * (len(whole) - 4096))
     with dashboard(tmp_path) as (client, _):
-        for page in ("/api/overview", "/metrics", "/api/runs", f"/api/runs/{RUN}"):
+        of_runs = [f"/api/{page}/{RUN}" for page in ("runs", "page", "statement")]
+        for page in (
+            "/api/overview",
+            "/metrics",
+            "/api/runs",
+            *of_runs,
+            f"/api/compare?run={RUN}",
+            f"/api/nodes/{RUN}/icu",
+        ):
             status, _, text = client.ask(page)
             assert status == 503, (page, text)
             assert f"{path}: " in text
