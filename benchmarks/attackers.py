@@ -56,7 +56,7 @@ class Crowd:
     def __init__(
         self, host: str, port: int, count: int, sends: Callable[[int], Iterator[bytes]], again_s: float = 0.5
     ) -> None:
-        """`sends` gets the number of the connection; with `sources` each comes from one of these addresses."""
+        """`sends` gets the number of the connection. With addresses in `self.sources` each comes from one of these."""
         self._address, self._sends, self._again_s = (host, port), sends, again_s
         self.sources: List[str] = []
         self.answers: Dict[str, int] = {}  # of HTTP: status -> how often
@@ -138,7 +138,7 @@ def announced(host: str, port: int, until: Until) -> Crowd:
 
     def sends(number: int) -> Iterator[bytes]:
         if number % 2:
-            yield connect_packet(f"announced-{number}") + b"\x30" + HUGE + b"\x00\x04flood"[:6]
+            yield connect_packet(f"announced-{number}") + b"\x30" + HUGE + b"\x00\x04floo"
         else:
             yield b"\x10" + HUGE
         while True:

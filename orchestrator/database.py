@@ -107,8 +107,7 @@ def open_database(path: Path, schema: str, owner: str) -> sqlite3.Connection:
         connection.executescript(schema)
         found = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
     except (sqlite3.Error, OSError) as error:
-        reason = error.__cause__ if isinstance(error.__cause__, sqlite3.Error) else error
-        text = advised(reason) if isinstance(reason, sqlite3.Error) else str(reason)
+        text = advised(error) if isinstance(error, sqlite3.Error) else str(error)
         raise EdgewardError(f"{path}: cannot be used as the {owner}'s store: {text}") from error
     connection.path = str(path)
     if found != "ok":

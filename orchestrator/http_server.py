@@ -19,6 +19,7 @@ TIMEOUT_S = 20.0
 """Of a whole connection, however its bytes trickle in."""
 MOST_CONNECTIONS = 30
 _BACKLOG = 16
+_NO_SUCH_PATH = (404, "text/plain; charset=utf-8", b"no such path\n")
 _NO_DESCRIPTORS_S = 0.1
 
 
@@ -110,10 +111,10 @@ class Handler(BaseHTTPRequestHandler):
 
     def get(self) -> Tuple[int, str, bytes]:
         """(status, content type, body)."""
-        return 404, "text/plain; charset=utf-8", b"no such path\n"
+        return _NO_SUCH_PATH
 
     def post(self) -> Tuple[int, str, bytes]:
-        return 404, "text/plain; charset=utf-8", b"no such path\n"
+        return _NO_SUCH_PATH
 
     def do_GET(self) -> None:
         self._answer(self.get)

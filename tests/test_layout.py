@@ -39,7 +39,7 @@ FORBIDDEN: Dict[str, Set[str]] = {
 LAYERS = (
     ("errors", "rounds"),
     ("mishaps",),
-    ("wire", "folder_lock", "database", "http_server"),
+    ("wire", "folder_lock", "database", "files", "http_server"),
     ("model_export", "privacy", "exposition"),
     ("node",),
     ("gateway", "boards"),

@@ -28,18 +28,20 @@ class _Round:
     number: Tuple[int, int]  # round, attempt
     header: Dict[str, Any]
     tensors: Dict[str, np.ndarray]  # with the weights whole
-    step: Optional[WeightStep]
+    model: str  # digest of its weights; empty where they always travel whole
+    step: Optional[WeightStep]  # what leads to them
     bodies: Dict[bool, bytes] = field(default_factory=dict)  # whether the weights are whole in it -> message
     stepped: Set[str] = field(default_factory=set)  # nodes that were sent the step, and not yet the whole
 
     def body(self, whole: bool) -> bytes:
         header, tensors = dict(self.header), dict(self.tensors)
-        if self.step is not None:
-            header[MODEL] = self.step.to
-            if not whole:
-                header[SINCE] = self.step.since
-                del tensors["weights"]
-                tensors.update(self.step.tensors)
+        if self.model:
+            header[MODEL] = self.model
+        if not whole:
+            assert self.step is not None
+            header[SINCE] = self.step.since
+            del tensors["weights"]
+            tensors.update(self.step.tensors)
         return encode_body(header, tensors, level=1)
 
 
@@ -79,13 +81,16 @@ class Announcer:
         topic = self._topics.down(node)
         self.outbox.send(self._voice.say(self._task_body, EVERYONE), topic, {node: topic}, time.monotonic())
 
-    def round(self, action: Announce, message: MakeMessage, everyone: bool, step: Optional[WeightStep]) -> None:
+    def round(
+        self, action: Announce, message: MakeMessage, everyone: bool, model: str = "", step: Optional[WeightStep] = None
+    ) -> None:
         """`message` makes the round's header and tensors, once for each attempt. `everyone`: whether nobody else listens.
 
-        `step`: what leads to its weights, for those that have the ones it begins from. The others get the weights whole.
+        `model`: digest of its weights, by which nodes that hold weights know them. `step`: what leads to them, for those
+        that have the ones it begins from. The others get the weights whole.
         """
         if self._round is None or self._round.number != (action.round, action.attempt):
-            self._round = _Round((action.round, action.attempt), *message(), step)
+            self._round = _Round((action.round, action.attempt), *message(), model, step)
             self._figures.round_began(action.round)
         able = self._able(action.nodes, self._round.step)
         self._send_round(able, everyone, whole=False)
@@ -100,7 +105,7 @@ class Announcer:
             self._send_round((node,), False, whole=True)
 
     def _able(self, nodes: Tuple[str, ...], step: Optional[WeightStep]) -> Tuple[str, ...]:
-        if step is None or not step.since:
+        if step is None:
             return ()
         return tuple(node for node in nodes if self._has.get(node) in (step.since, step.to))
 
@@ -113,8 +118,8 @@ class Announcer:
         if not whole:
             at.stepped.update(nodes)
         sent = self._send(at.bodies[whole], nodes, everyone)
-        if at.step is not None:
-            self._carries.update(dict.fromkeys(sent, at.step.to))
+        if at.model:
+            self._carries.update(dict.fromkeys(sent, at.model))
         self._of_round |= sent
 
     def forget(self, node: str) -> None:

@@ -12,9 +12,10 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from orchestrator.errors import IdentityError
+from orchestrator.files import replace_file
 from orchestrator.gateway.authority import GATEWAY_NAME, Authority, make_authority
 from orchestrator.gateway.certificate_log import check_certificates
-from orchestrator.gateway.identity_files import addresses, make_gateway_keys, new_folder, replace_file, write_settings
+from orchestrator.gateway.identity_files import addresses, make_gateway_keys, new_folder, write_settings
 from orchestrator.wire import pki
 from orchestrator.wire.topics import check_name
 from orchestrator.wire.transparency import EMPTY

@@ -11,7 +11,7 @@ import os
 import sqlite3
 import time
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterable, List, Tuple
+from typing import Any, Dict, Iterable, List, Tuple
 
 from orchestrator.database import has_table
 from orchestrator.errors import EdgewardError, advised
@@ -30,12 +30,12 @@ from orchestrator.gateway.audit_files import (
     stored_begin,
     tail,
 )
+from orchestrator.gateway.progress import Progress
 from orchestrator.wire.plain import plain_fields
 
 AUDIT_FILE = "audit.jsonl"
 SCHEMA = "CREATE TABLE IF NOT EXISTS audit_head (one INTEGER PRIMARY KEY CHECK (one = 1), count INTEGER, hash TEXT);"
 
-Progress = Callable[[Dict[str, Any]], None]
 
 RECORDED: Dict[str, Tuple[str, ...]] = {
     "open": ("broker", "phase", "round"),

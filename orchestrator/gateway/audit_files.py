@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Iterator, List, Tuple
 
 from orchestrator.database import has_table
+from orchestrator.files import sync_path
 
 FILE_BYTES = 16 << 20
 EARLIER = 15
@@ -36,7 +37,7 @@ def last_entry_of(file: Path) -> int:
 def put_aside(path: Path, count: int) -> None:
     """Gives the file that was written to the name of an earlier one; its last entry is the `count`-th."""
     os.replace(path, path.with_name(f"{path.stem}-{count:012d}{path.suffix}"))
-    sync_folder(path.parent)
+    sync_path(path.parent)
 
 
 def stored_begin(database: sqlite3.Connection) -> Tuple[int, str]:
@@ -92,14 +93,6 @@ def drop_torn_line(path: Path) -> None:
         with path.open("r+b") as file:
             file.truncate(path.stat().st_size - len(last))
             os.fsync(file.fileno())
-
-
-def sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _last_line(path: Path, window: int) -> bytes:

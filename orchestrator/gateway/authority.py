@@ -24,13 +24,13 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from orchestrator.database import open_database
 from orchestrator.errors import IdentityError, UsageError
+from orchestrator.files import replace_file
 from orchestrator.gateway.audit import AUDIT_FILE, AuditLog
 from orchestrator.gateway.certificate_log import CertificateLog, check_certificates
 from orchestrator.gateway.identity_files import (
     addresses,
     make_gateway_keys,
     new_folder,
-    replace_file,
     requested_key,
     write_settings,
 )

@@ -15,8 +15,8 @@ from model_export.errors import ExportError
 from orchestrator.errors import EdgewardError
 from orchestrator.gateway.authority import Authority
 from orchestrator.gateway.calibration import Calibration, quantization_rows
-from orchestrator.gateway.course import Progress
 from orchestrator.gateway.evaluation import EvaluationSet, probabilities_of, score
+from orchestrator.gateway.progress import Progress
 from orchestrator.gateway.run import Trained
 from orchestrator.privacy.standardization import standardize
 from orchestrator.privacy.statement_page import markdown

@@ -7,6 +7,7 @@ import time
 from typing import Any, Callable, Dict, List, Optional, Tuple
 
 from orchestrator.errors import WireError
+from orchestrator.gateway.progress import Progress
 from orchestrator.gateway.run import plan_of
 from orchestrator.gateway.store import Store
 from orchestrator.rounds.coordinator import FAILED
@@ -16,7 +17,6 @@ from orchestrator.rounds.secure import coordinator_of
 from orchestrator.wire.body import require
 from orchestrator.wire.task import Task
 
-Progress = Callable[[Dict[str, Any]], None]
 Act = Callable[[List[Action]], None]
 
 MOST_EVENTS = 2000

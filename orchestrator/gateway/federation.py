@@ -14,7 +14,6 @@ OUT/work and OUT/evaluation hold rows of the data: these are their owner's alone
 
 import dataclasses
 import json
-import os
 import time
 from contextlib import ExitStack
 from pathlib import Path
@@ -23,7 +22,8 @@ from typing import Any, Dict, Optional, Tuple, Type
 
 import numpy as np
 
-from orchestrator.errors import EdgewardError, UsageError, writing
+from orchestrator.errors import EdgewardError, UsageError
+from orchestrator.files import replace_file
 from orchestrator.gateway.audit import AUDIT_FILE
 from orchestrator.gateway.authority import Authority
 from orchestrator.gateway.broker import KINDS, OwnBroker
@@ -31,10 +31,10 @@ from orchestrator.gateway.bundling import export, quantize
 from orchestrator.gateway.calibration import Calibration
 from orchestrator.gateway.clipped import in_words, of_run
 from orchestrator.gateway.config import check_config
-from orchestrator.gateway.course import Progress
 from orchestrator.gateway.evaluation import EvaluationSet, Evaluator
 from orchestrator.gateway.gateway import Gateway
 from orchestrator.gateway.personalization import NO_BUNDLE, plan_personal
+from orchestrator.gateway.progress import Progress
 from orchestrator.gateway.registry import keep_model
 from orchestrator.gateway.run import RunResult, Trained, final_weights, open_run, run_in
 from orchestrator.gateway.running import Held
@@ -295,8 +295,5 @@ def stated(report: Dict[str, Any], task: Task) -> Dict[str, Any]:
 
 
 def write_json(path: Path, data: Dict[str, Any]) -> None:
-    """Atomically: a reader sees the old file or the new one."""
-    temporary = path.with_suffix(".tmp")
-    with writing(path):
-        temporary.write_text(json.dumps(data, indent=2) + "\n", encoding="utf-8")
-    os.replace(temporary, path)
+    """Writes it whole or not at all, as indented JSON."""
+    replace_file(path, (json.dumps(data, indent=2) + "\n").encode())

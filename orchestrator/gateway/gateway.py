@@ -20,9 +20,10 @@ from orchestrator.gateway.attendance import Attendance
 from orchestrator.gateway.authority import Authority
 from orchestrator.gateway.broker import OwnBroker
 from orchestrator.gateway.central_noise import CentralAggregation
-from orchestrator.gateway.course import Course, Progress
+from orchestrator.gateway.course import Course
 from orchestrator.gateway.encrypted_aggregation import EncryptedAggregation
 from orchestrator.gateway.figures import ANSWERS, Figures
+from orchestrator.gateway.progress import Progress
 from orchestrator.gateway.reach import HELD_UP_S, Reach
 from orchestrator.gateway.refused import MESSAGES, Refused
 from orchestrator.gateway.run import RunResult, standardization
@@ -392,7 +393,7 @@ class Gateway:
         self._course.tell("round", round=action.round, of=self._task.training.rounds, nodes=list(action.nodes))
         everyone = set(action.nodes) == set(self._coordinator.online) - {self._task.aggregation.key_holder}
         everyone = everyone and not secret_sample(self._task)  # others listen too, and would learn that all were drawn
-        self._announcer.round(action, lambda: self._round_message(action), everyone, self._weight_step(action))
+        self._announcer.round(action, lambda: self._round_message(action), everyone, *self._weight_step(action))
 
     def _announce_step(self, action: Announce) -> None:
         assert self._secure is not None
@@ -408,12 +409,12 @@ class Gateway:
         request = self._secure.request(action, self._course.counts())
         self._announcer.step(action, request, set(action.nodes) == set(self._coordinator.online))
 
-    def _weight_step(self, action: Announce) -> Optional[WeightStep]:
-        """What leads from the weights nodes may have to those of this round; None where weights travel whole."""
+    def _weight_step(self, action: Announce) -> Tuple[str, Optional[WeightStep]]:
+        """Digest of this round's weights, empty where weights always travel whole; and what leads to them."""
         if self._task.rounds.weights != CODEC or action.round == STATISTICS_ROUND:
-            return None
+            return "", None
         current, step = digest_of_weights(self._aggregation.weights()), self._aggregation.step
-        return step if step is not None and step.to == current else WeightStep("", current, {})
+        return current, step if step is not None and step.to == current else None
 
     def _round_message(self, action: Announce) -> Tuple[Dict[str, Any], Dict[str, np.ndarray]]:
         """Header and tensors of a round, the weights among them."""

@@ -9,7 +9,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from orchestrator.errors import IdentityError, UsageError, writing
+from orchestrator.errors import IdentityError, UsageError
 from orchestrator.wire import pki
 from orchestrator.wire.bounds import host_name
 
@@ -42,13 +42,6 @@ def make_gateway_keys(folder: Path) -> ec.EllipticCurvePrivateKey:
 def write_settings(folder: Path, federation: str, hosts: Sequence[str]) -> None:
     settings = {"federation": federation, "gateway_hosts": list(hosts)}
     pki.create_file(folder / pki.SETTINGS_FILE, (json.dumps(settings, indent=2) + "\n").encode())
-
-
-def replace_file(path: Path, content: bytes) -> None:
-    temporary = path.with_name(f"{path.name}.tmp")
-    with writing(path):
-        temporary.write_bytes(content)
-    os.replace(str(temporary), str(path))
 
 
 def requested_key(request_pem: bytes, name: str) -> ec.EllipticCurvePublicKey:

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Iterable, List
 
 from orchestrator.errors import writing
+from orchestrator.files import replace_file
 from orchestrator.gateway.authority import GATEWAY_NAME, Authority
-from orchestrator.gateway.identity_files import replace_file
 from orchestrator.wire.frames import CHUNK_BYTES
 from orchestrator.wire.topics import MONITOR
 

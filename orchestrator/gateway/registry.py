@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any, Dict, List, NamedTuple
 
 from model_export.manifest import FILES, FLOAT_FILES, MANIFEST, PRIVACY_PAGE, SIGNATURE
-from orchestrator.errors import EdgewardError, UsageError, writing
+from orchestrator.errors import EdgewardError, UsageError
+from orchestrator.files import replace_file, sync_path
 from orchestrator.gateway.history import History, RoundView
 from orchestrator.privacy.participation import WITHHELD
 from orchestrator.wire.bounds import near
@@ -71,9 +72,9 @@ def keep_model(out: Path, run: str) -> Path:
             shutil.copyfile(out / "bundle" / name, fresh / "bundle" / name)
     _write(fresh / "lineage.json", {"schema": SCHEMA, "digest": digest, "kept_at": time.time(), "made_by": [entry]})
     for path in fresh.rglob("*"):
-        _sync(path)
+        sync_path(path)
     os.replace(fresh, folder)
-    _sync(folder.parent)
+    sync_path(folder.parent)
     return folder
 
 
@@ -194,16 +195,4 @@ def read_object(path: Path) -> Dict[str, Any]:
 
 
 def _write(path: Path, content: Dict[str, Any]) -> None:
-    temporary = path.with_suffix(".tmp")
-    with writing(path):
-        temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-        _sync(temporary)
-    os.replace(temporary, path)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    replace_file(path, (json.dumps(content, indent=1) + "\n").encode())

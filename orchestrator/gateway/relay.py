@@ -23,8 +23,9 @@ import numpy as np
 from orchestrator.errors import EdgewardError, UsageError, WireError
 from orchestrator.gateway.authority import Authority
 from orchestrator.gateway.broker import KINDS, OwnBroker
-from orchestrator.gateway.course import MOST_RECORDS, Progress
+from orchestrator.gateway.course import MOST_RECORDS
 from orchestrator.gateway.gateway import Gateway, Supply
+from orchestrator.gateway.progress import Progress
 from orchestrator.gateway.run import open_run, strategy_of
 from orchestrator.gateway.store import Store
 from orchestrator.node.agent import NodeAgent, Run

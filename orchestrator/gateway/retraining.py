@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any, Dict
 
 from orchestrator.errors import UsageError
-from orchestrator.gateway.course import Progress
 from orchestrator.gateway.federation import Orchestrator
+from orchestrator.gateway.progress import Progress
 from orchestrator.gateway.settings import Config
 from orchestrator.wire.board_records import read_forwarded
 from orchestrator.wire.body import encode_body

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Dict, Iterable, List, Optional, Tuple
 
 from orchestrator.errors import EdgewardError, UsageError
+from orchestrator.files import replace_file, sync_path
 from orchestrator.gateway.audit import AUDIT_FILE, chained, hash_of, stored_head, verify
 from orchestrator.gateway.audit_files import (
     FIRST,
@@ -27,7 +28,6 @@ from orchestrator.gateway.audit_files import (
     lines_of,
     put_begin,
     remaining,
-    sync_folder,
 )
 from orchestrator.gateway.history import STORE_NAME
 from orchestrator.gateway.registry import MODELS, read_object
@@ -260,7 +260,7 @@ def _commit(database: sqlite3.Connection, audit: Optional[Path], log: Optional[b
         database.execute("COMMIT")
         return
     count, last = log.count(b"\n"), log.splitlines(keepends=True)[-1]
-    _write(_waiting(audit), log)
+    replace_file(_waiting(audit), log)
     database.execute("INSERT OR REPLACE INTO audit_head VALUES (1, ?, ?)", (count, hash_of(last)))
     put_begin(database, 0, FIRST)
     database.execute("COMMIT")
@@ -277,7 +277,7 @@ def _finish_audit(audit: Path, database: sqlite3.Connection) -> None:
         for file in earlier_files(audit):  # what they held is in the new one
             file.unlink()
         os.replace(waiting, audit)
-        sync_folder(audit.parent)
+        sync_path(audit.parent)
     else:
         waiting.unlink()
 
@@ -354,7 +354,7 @@ def _scrub_files(out: Path, texts: "set[str]", done: Scrubbed, logs: List[Path])
             continue
         done.files[name] = count
         if not done.dry_run:
-            _write(path, clean.encode())
+            replace_file(path, clean.encode())
 
 
 def _clean_log(text: str) -> Tuple[str, int]:
@@ -396,17 +396,4 @@ def _with_rotated(log: Path) -> List[Path]:
 
 def _put(path: Path, content: Dict[str, Any], done: Scrubbed) -> None:
     if not done.dry_run:
-        _write(path, (json.dumps(content, indent=1) + "\n").encode())
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Atomically, with the rights the file had."""
-    fresh = path.with_name(f".{path.name}.{os.getpid()}")
-    with fresh.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    if path.exists():
-        fresh.chmod(path.stat().st_mode & 0o7777)
-    os.replace(fresh, path)
-    sync_folder(path.parent)
+        replace_file(path, (json.dumps(content, indent=1) + "\n").encode())

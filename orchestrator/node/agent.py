@@ -27,6 +27,7 @@ from orchestrator.errors import (
     WireError,
 )
 from orchestrator.folder_lock import FolderLock
+from orchestrator.node.approval import digest_of
 from orchestrator.node.contribution import Contributor, Run, TrainerFactory
 from orchestrator.node.encrypted import objection_to_encrypting
 from orchestrator.node.figures import MemoryFigures
@@ -344,7 +345,8 @@ class NodeAgent:
         except (PrivacyError, UsageError) as error:
             self._stay_out(run, Refusal(error.code, str(error)), header, tensors)
             return
-        asked = Question(run, task, header["task"], graph, certificates, time.monotonic())
+        digest = digest_of(header["task"], graph)
+        asked = Question(run, task, header["task"], graph, certificates, time.monotonic(), digest)
         verdict: Optional[Verdict] = self._opening.answered(asked)
         if verdict is not None:
             self._stay_out(run, verdict, header, tensors)

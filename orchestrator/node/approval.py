@@ -6,14 +6,14 @@ them and nothing else.
 
 import hashlib
 import json
-import os
 import re
 import time
 import unicodedata
 from pathlib import Path
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
-from orchestrator.errors import UsageError, writing
+from orchestrator.errors import UsageError
+from orchestrator.files import replace_file
 from orchestrator.node.ledger import Ledger
 from orchestrator.node.policy import own_noise
 from orchestrator.privacy.releases import noise_multipliers
@@ -92,8 +92,8 @@ class Approvals:
             reading_of(task),
         )
         self._folder.mkdir(parents=True, exist_ok=True)
-        _write(self._folder / f"{hex_name(digest)}.tflite", graph)
-        _write(self._folder / f"{hex_name(digest)}.json", json.dumps(request._asdict(), indent=1).encode())
+        replace_file(self._folder / f"{hex_name(digest)}.tflite", graph)
+        replace_file(self._folder / f"{hex_name(digest)}.json", json.dumps(request._asdict(), indent=1).encode())
         return request
 
     def full(self, digest: str) -> bool:
@@ -236,12 +236,3 @@ def _seen(task: Task) -> str:
     others = f"the others are real and at most {aggregation.colluding} of them work with the gateway"
     holder = f", and {_quoted(aggregation.key_holder)}, who holds the key, does not" if aggregation.key_holder else ""
     return f"sums over at least {aggregation.least} nodes only ({aggregation.method}), as long as {others}{holder}"
-
-
-def _write(path: Path, content: bytes) -> None:
-    new = path.with_name(f"{path.name}.{os.getpid()}")
-    with writing(path), new.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(str(new), str(path))

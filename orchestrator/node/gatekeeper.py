@@ -365,12 +365,13 @@ def reservation_of(run: str, digest: str, task: Task) -> Reservation:
 def uses_of(task: Task, number: int) -> Dict[str, int]:
     """kind -> releases of it in the answer to round `number`."""
     uses: Dict[str, int] = {}
+    each = {release.kind: release.each for release in releases_of(task)}
     if number == COUNT_ROUND:
         uses["count"] = 1
     elif number == STATISTICS_ROUND:
         uses["statistics"] = 1
     elif number <= task.training.rounds:
-        uses["training"] = releases_of(task)[0].each
+        uses["training"] = each["training"]
     if task.evaluates(number):
         uses["evaluation"] = 1
     return uses

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, Dict, NamedTuple, Optional, Union
 
 from orchestrator.errors import DataError, EdgewardError
-from orchestrator.node.approval import digest_of
 from orchestrator.node.contribution import Run
 from orchestrator.node.data import CLAMPED_SHARE, Dataset, clamped_columns, load_dataset
 from orchestrator.node.evaluation import hold_out
@@ -40,10 +39,7 @@ class Question(NamedTuple):
     graph: bytes
     certificates: int
     begun: float
-
-    @property
-    def digest(self) -> str:
-        return digest_of(self.declared, self.graph)
+    digest: str  # of declaration and graph
 
 
 class Opening:

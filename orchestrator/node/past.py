@@ -1,9 +1,10 @@
 """Rounds that are over, as ranges: a row for each gap between them, however many rounds there were."""
 
 import sqlite3
-from typing import List, Tuple
+from typing import Dict, List, Tuple
 
 from orchestrator.database import Rows
+from orchestrator.node.round_ranges import RoundRanges
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS past (
@@ -24,27 +25,27 @@ class Past:
         self._db, self._rows = database, rows
 
     def has(self, kind: str, run: str, round_number: int) -> bool:
-        return any(first <= round_number <= last for first, last, _ in self._ranges(kind, run))
+        return any(round_number in rounds for rounds in self._rounds(kind, run).values())
 
     def tasks(self, kind: str, run: str) -> List[str]:
         """Digests of the tasks under which there were such rounds: one, unless a task changed."""
-        return [task for _, _, task in self._ranges(kind, run)]
+        return list(self._rounds(kind, run))
 
     def count(self, kind: str, run: str) -> int:
-        return sum(last - first + 1 for first, last, _ in self._ranges(kind, run))
+        return sum(map(len, self._rounds(kind, run).values()))
 
     def add(self, kind: str, run: str, round_number: int, task: str) -> None:
-        if self.has(kind, run, round_number):
+        known = self._rounds(kind, run)
+        if any(round_number in rounds for rounds in known.values()):
             return
-        first = last = round_number
-        for start, end, of in self._ranges(kind, run):
-            if of == task and end == round_number - 1:
-                first = start
-            elif of == task and start == round_number + 1:
-                last = end
-                self._db.execute("DELETE FROM past WHERE kind = ? AND run = ? AND first = ?", (kind, run, start))
+        first, last = known.get(task, RoundRanges()).adding(round_number).part_of(round_number)
+        if last > round_number:  # the part behind it is one with it now
+            self._db.execute("DELETE FROM past WHERE kind = ? AND run = ? AND first = ?", (kind, run, round_number + 1))
         self._rows.put("past", kind, run, first, last, task, otherwise="REPLACE")
 
-    def _ranges(self, kind: str, run: str) -> List[Tuple[int, int, str]]:
-        """(first round, last round, task)."""
-        return [row[2:] for row in self._rows.get("past", "kind = ? AND run = ?", kind, run)]
+    def _rounds(self, kind: str, run: str) -> Dict[str, RoundRanges]:
+        """Digest of the task -> rounds under it."""
+        parts: Dict[str, List[Tuple[int, int]]] = {}
+        for _, _, first, last, task in self._rows.get("past", "kind = ? AND run = ?", kind, run):
+            parts.setdefault(task, []).append((first, last))
+        return {task: RoundRanges(tuple(sorted(held))) for task, held in parts.items()}

@@ -4,13 +4,14 @@ It is the last values of the flat weights. They are trained like all others, kep
 update they were trained with, put in the place of the gateway's in the next round, and never sent.
 """
 
+import io
 import json
-import os
 from pathlib import Path
 
 import numpy as np
 
-from orchestrator.errors import WireError, writing
+from orchestrator.errors import WireError
+from orchestrator.files import replace_file
 from orchestrator.node.store import NodeStore
 from orchestrator.wire.plain import file_name
 from orchestrator.wire.task import Task, task_to_dict
@@ -37,23 +38,16 @@ def write_personal(
     Raises WireError for a run whose name could be a path.
     """
     path = folder / file_name("personal", run, "npz")
-    temporary = path.with_suffix(".tmp")
-    temporary.unlink(missing_ok=True)
-    descriptor = os.open(
-        str(temporary), os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600
-    )  # it was trained on private records alone
-    with writing(path), os.fdopen(descriptor, "wb") as stream:
-        np.savez(
-            stream,
-            weights=weights.astype(np.float32),
-            mean=mean,
-            std=std,
-            task=np.array(json.dumps(task_to_dict(task))),
-            node=np.array(node),
-            records=np.array(records),
-            run=np.array(run),
-        )
-        stream.flush()
-        os.fsync(stream.fileno())
-    os.replace(str(temporary), str(path))
+    whole = io.BytesIO()
+    np.savez(
+        whole,
+        weights=weights.astype(np.float32),
+        mean=mean,
+        std=std,
+        task=np.array(json.dumps(task_to_dict(task))),
+        node=np.array(node),
+        records=np.array(records),
+        run=np.array(run),
+    )
+    replace_file(path, whole.getvalue(), 0o600)  # it was trained on private records alone
     return path

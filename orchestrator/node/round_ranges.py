@@ -21,6 +21,10 @@ class RoundRanges(Collection[int]):
         joined = (min([number, *(r[0] for r in beside)]), max([number, *(r[1] for r in beside)]))
         return RoundRanges((*before, joined, *after))
 
+    def part_of(self, number: int) -> Tuple[int, int]:
+        """(first, last) of the gapless part that `number` is in."""
+        return next(part for part in self._ranges if part[0] <= number <= part[1])
+
     def __contains__(self, number: object) -> bool:
         return isinstance(number, int) and any(first <= number <= last for first, last in self._ranges)
 

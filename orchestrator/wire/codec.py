@@ -6,7 +6,7 @@ it leaves out is not lost but added to the node's next update (error feedback, S
 work. All of it happens after clipping and noise, so it is post-processing and costs no privacy.
 """
 
-from typing import Dict, Tuple
+from typing import Dict, Optional, Tuple
 
 import numpy as np
 
@@ -52,12 +52,7 @@ def encode_nearest(change: np.ndarray) -> Tensors:
     """int8 tensors for a float32 vector (P,), as decode_update reads them, each value rounded to the nearest level."""
     top, block = _LEVELS["int8"]
     scales = _scales(change, top, block)
-    levels = np.empty(change.size, np.int8)
-    for start in range(0, change.size, _PART):
-        values = change[start : start + _PART]
-        scaled = values / np.repeat(scales[start // block : (start + _PART) // block], block)[: values.size]
-        levels[start : start + _PART] = np.clip(np.rint(scaled), -top, top)
-    return {"update": levels, "scales": scales}
+    return {"update": _rounded(change, scales, top, block, None), "scales": scales}
 
 
 def decode_update(tensors: Tensors, codec: str, size: int) -> np.ndarray:
@@ -122,15 +117,21 @@ def _scales(update: np.ndarray, top: int, block: int) -> np.ndarray:
 
 
 def _rounded(
-    update: np.ndarray, scales: np.ndarray, top: int, block: int, generator: np.random.Generator
+    update: np.ndarray, scales: np.ndarray, top: int, block: int, generator: Optional[np.random.Generator]
 ) -> np.ndarray:
-    """int8 (n,): stochastically rounded levels, in parts, so that a small machine holds no second copy of a large update."""
+    """int8 (n,): levels, rounded stochastically, or to the nearest without a generator.
+
+    In parts, so that a small machine holds no second copy of a large update.
+    """
     levels = np.empty(update.size, np.int8)
     for start in range(0, update.size, _PART):
         values = update[start : start + _PART]
         scaled = values / np.repeat(scales[start // block : (start + _PART) // block], block)[: values.size]
-        scaled += generator.random(values.size, dtype=np.float32)
-        np.floor(scaled, out=scaled)
+        if generator is None:
+            np.rint(scaled, out=scaled)
+        else:
+            scaled += generator.random(values.size, dtype=np.float32)
+            np.floor(scaled, out=scaled)
         levels[start : start + _PART] = np.clip(scaled, -top, top)
     return levels
 

@@ -32,15 +32,19 @@ def stated_numbers(header: Mapping[str, Any], table: str) -> Dict[str, float]:
 def words(header: Dict[str, Any]) -> Iterator[Dict[str, Any]]:
     """What a node says of each of its runs, the one at hand first. WireError where a word is not a map."""
     yield header
+    yield from _others(header)
+
+
+def _others(header: Dict[str, Any]) -> Iterator[Dict[str, Any]]:
     for word in require({"runs": [], **header}, "runs", list):
         if not isinstance(word, dict):
-            raise WireError("a presence speaks of a run in words that are no map")
+            raise WireError("a presence speaks of a run in an entry that is not a map")
         yield word
 
 
 def word_on(header: Dict[str, Any], run: str) -> Dict[str, Any]:
     """The presence with what it says of `run`; unchanged where it speaks of others only."""
-    for word in list(words(header))[1:]:
+    for word in list(_others(header)):
         if word.get("run") == run:
             return {**header, "finished": None, **word}
     return header

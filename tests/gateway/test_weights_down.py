@@ -1,6 +1,6 @@
 """Who is sent the weights whole, and who their change: by what each acknowledged, whatever anybody asks for."""
 
-from typing import Any, Dict, List, Tuple
+from typing import Any, Dict, List, Optional, Tuple
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ from orchestrator.wire.body import decode_body
 from orchestrator.wire.frames import Ack
 from orchestrator.wire.topics import Topics
 from orchestrator.wire.transfer import transfer_id
-from orchestrator.wire.weight_step import MODEL, SINCE, WeightStep, step_towards
+from orchestrator.wire.weight_step import MODEL, SINCE, WeightStep, digest_of_weights, step_towards
 
 FIRST = np.arange(8, dtype=np.float32)
 STEP, SECOND, _ = step_towards(FIRST, FIRST + 1, np.zeros_like(FIRST))
@@ -49,10 +49,11 @@ class Said:
 
         monkeypatch.setattr(self.announcer.outbox, "send", noted)
 
-    def round(self, number: int, weights: np.ndarray, step: WeightStep, everyone: bool = True) -> None:
+    def round(self, number: int, weights: np.ndarray, step: Optional[WeightStep] = None, everyone: bool = True) -> None:
         header = {"kind": "round", "run": "run", "round": number}
         action = Announce(number, NODES, attempt=1)
-        self.announcer.round(action, lambda: (header, {"weights": weights}), everyone, step)
+        message = header, {"weights": weights}
+        self.announcer.round(action, lambda: message, everyone, digest_of_weights(weights), step)
 
     def acknowledge(self, *nodes: str) -> None:
         for node in nodes:
@@ -63,7 +64,7 @@ class Said:
 @pytest.fixture
 def said(monkeypatch: pytest.MonkeyPatch) -> Said:
     made = Said(monkeypatch)
-    made.round(1, FIRST, WeightStep("", STEP.since, {}))
+    made.round(1, FIRST)
     assert [receivers for _, receivers, _, _ in made.all] == [list(NODES)]
     assert made.all[0][3] == ["weights"]
     return made

@@ -12,6 +12,7 @@ from orchestrator.errors import EdgewardError
 from orchestrator.gateway.audit import AUDIT_FILE
 from orchestrator.gateway.history import STORE_NAME
 from orchestrator.gateway.notes import note_of
+from orchestrator.gateway.progress import describe
 from orchestrator.gateway.web.audit_pages import AuditPages
 from orchestrator.gateway.web.delivered import short
 from orchestrator.gateway.web.epsilon import EpsilonCurves
@@ -32,6 +33,7 @@ _KEPT = (
     "name_in_use",
     "shortened",
     "on_floor",
+    "not_steered",
     "waiting",
     "broker_lost",
     "broker_restarted",
@@ -86,7 +88,7 @@ class DashboardModel:
             )
         self.counts[kind] += 1
         if kind in _KEPT:
-            self.told.append({"at": self.now(), "kind": kind, "text": _line(event)})
+            self.told.append({"at": self.now(), "kind": kind, "text": describe(event) or kind})
 
     def runs(self) -> List[str]:
         store = self._open()
@@ -237,28 +239,3 @@ class DashboardModel:
     def audit(self, limit: int, before: Optional[int] = None) -> Dict[str, Any]:
         """A page of OUT/audit.jsonl; see AuditPages.page."""
         return self._audit.page(limit, before)
-
-
-def _line(event: Dict[str, Any]) -> str:
-    """One progress event in words."""
-    texts = {
-        "refused": "refused a message of {node}: {reason}",
-        "name_in_use": "refused a second node that calls itself {node}: the first one goes on",
-        "on_floor": "{reason}",
-        "not_steered": "round {round}: {notice}",
-        "shortened": "round {round}: shortened the updates of {names}",
-        "waiting": "{node} waits: {reason}",
-        "stray": "{node} waits for a gateway of federation {federation!r}, speaking protocol {protocol}",
-        "broker_lost": "lost the broker: {reason}",
-        "broker_restarted": "the broker had died and was started again",
-        "broker_silent": "no messages from the broker for {seconds:.0f} s",
-        "broker_back": "after {seconds:.0f} s nodes can answer again",
-        "trying_again": "going on where it stopped: {reason}",
-        "export": "{message}",
-        "planned": "planned noise multiplier {noise_multiplier:g} for epsilon {epsilon:.3g}",
-        "watching": "waiting for boards with model {digest} to report drift",
-        "drift": "{board} reports drift {psi:.3f}",
-        "continued": "continuing run {run}",
-        "failed": "failed: {reason}",
-    }
-    return plain(texts[event["event"]].format(**event))

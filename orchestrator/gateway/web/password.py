@@ -7,13 +7,13 @@ import base64
 import hashlib
 import hmac
 import json
-import os
 import secrets
 import threading
 from pathlib import Path
 from typing import Any, Dict, Optional, Tuple
 
-from orchestrator.errors import EdgewardError, UsageError, writing
+from orchestrator.errors import EdgewardError, UsageError
+from orchestrator.files import replace_file
 from orchestrator.wire.plain import plain
 
 FILE_NAME = "dashboard-login.json"
@@ -117,11 +117,7 @@ class Login:
 
     def _write(self, data: Dict[str, Any]) -> None:
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = self._path.with_suffix(f".{secrets.token_hex(4)}")
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with writing(self._path), os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            json.dump(data, file)
-        os.replace(temporary, self._path)
+        replace_file(self._path, json.dumps(data).encode(), 0o600)
 
 
 def _scrypt(password: str, salt: bytes, n: int, r: int, p: int) -> bytes:

@@ -2,7 +2,7 @@
 
 import { boardsCard, silent } from "./boards.js";
 import { lineChart } from "./charts.js";
-import { ago, bytes, card, count, el, empty, figure, finite, known, mib, number, seconds, table } from "./dom.js";
+import { ago, bytes, card, count, el, empty, figure, finite, keyedRow, known, mib, number, seconds, table } from "./dom.js";
 import { exportable } from "./export.js";
 import { activity, nowCard } from "./now.js";
 import { ASKED, nodesCard } from "./nodes.js";
@@ -119,7 +119,7 @@ function trafficCard(rounds, state) {
   const last = [...rounds].reverse();
   if (!last.length) return card("Last rounds", el("p", { class: "muted" }, "None is done yet."), { id: "traffic" });
   const columns = [{ name: "round", numeric: true }, { name: "ended", numeric: true }, { name: "updates", numeric: true }, { name: "time", numeric: true }, { name: "up", numeric: true }, { name: "down", numeric: true }, { name: "codec error", numeric: true }];
-  const rows = last.map((r) => Object.assign([r.round, ago(r.at), count(r.updates), seconds(r.seconds), bytes(r.bytes_up), bytes(r.bytes_down), number(r.codec_error)], { key: `round ${r.round}` }));
+  const rows = last.map((r) => keyedRow(`round ${r.round}`, [r.round, ago(r.at), count(r.updates), seconds(r.seconds), bytes(r.bytes_up), bytes(r.bytes_down), number(r.codec_error)]));
   const memory = state.gateway.running && trusted(state) ? `gateway ${mib(state.gateway.memory_mib)}, dashboard ${mib(state.gateway.dashboard_memory_mib)}` : "";
   return card("Last rounds", table("The last rounds", columns, rows), { aside: el("span", { class: "muted" }, memory), id: "traffic" });
 }
