@@ -9,7 +9,7 @@ from typing import Callable, Iterator, List
 
 import pytest
 from required import pytest_make_collect_report, pytest_runtest_makereport, pytest_terminal_summary  # noqa: F401
-from slow import pytest_collection_modifyitems  # noqa: F401
+from slow import pytest_collection_modifyitems, pytest_ignore_collect  # noqa: F401
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = Path(os.environ.get("EDGEWARD_SHARED", ROOT.parent / "shared"))

@@ -1,7 +1,7 @@
 """What takes long even on an idle machine, and is left out by `make test-fast`."""
 
 from pathlib import Path
-from typing import List
+from typing import List, Optional
 
 import pytest
 
@@ -18,13 +18,18 @@ SLOW = (
     "hostile_gateway",
     "predict",
     "boards/test_any_record.py",
+    "boards/test_board_cli.py",
     "boards/test_flash.py",
     "boards/test_load_monitor.py",
     "boards/test_monitor_exports.py",
+    "boards/test_preflight.py",
     "boards/test_stream.py",
+    "boards/test_virtual_board.py",
     "cli/test_audit_cli.py",
+    "cli/test_privacy_cli.py",
     "cli/test_score.py",
     "cli/test_wrong_arguments.py",
+    "doctor",
     "gateway/test_broker_guard.py",
     "gateway/test_enrolment.py",
     "gateway/test_scrub.py",
@@ -46,21 +51,33 @@ SLOW = (
     "node/test_accountant.py",
     "node/test_encrypted_round.py",
     "node/test_evil_graphs.py",
+    "node/test_waits_for_broker.py",
     "node/test_sparse_round.py",
     "privacy/test_accounting.py",
     "privacy/test_closeness.py",
+    "privacy/test_evaluation_outlook.py",
     "privacy/test_planning.py",
     "privacy/test_release_law.py",
     "wire/test_any_message.py",
     "wire/test_hostile_bytes.py",
     "wire/test_link.py",
+    "wire/test_lookout.py",
+    "test_required.py",
 )
 """Folders and files that take long as a whole; of others single tests are marked `slow` where they stand."""
+
+PLACES = frozenset(TESTS / name for name in SLOW)
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> Optional[bool]:
+    """Leaves out what nothing of would be run, for reading it takes seconds, too."""
+    if config.getoption("markexpr") == "not slow" and collection_path in PLACES:
+        return True
+    return None
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: List[pytest.Item]) -> None:
-    places = [TESTS / name for name in SLOW]
     for item in items:
-        if any(item.path == place or place in item.path.parents for place in places):
+        if any(item.path == place or place in item.path.parents for place in PLACES):
             item.add_marker("slow")

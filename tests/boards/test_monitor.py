@@ -123,6 +123,7 @@ def cli(*arguments: str) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(command, capture_output=True, text=True, timeout=60)
 
 
+@pytest.mark.slow
 def test_command_line(tmp_path: Path):
     with VirtualBoard() as board:
         done = cli(board.port, "--json", "--seconds", "1", "--rate", "50", "--out", str(tmp_path / "r.csv"))

@@ -198,6 +198,7 @@ def test_a_claim_that_does_not_hold_here_is_refused_before_the_policy_is_asked(t
     assert code(admit(keeper, "one", TASK)) == "policy.unit"
 
 
+@pytest.mark.slow
 def test_a_delta_that_would_let_a_whole_record_leak_is_refused_by_the_code_of_all_that_the_data_say(
     keeper: Gatekeeper, lenient: Gatekeeper, tmp_path: Path
 ) -> None:

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any, Dict, List
 
 import numpy as np
+import pytest
 from test_node_says_codes import PLAIN, Node, good
 from test_policy import make_task
 
@@ -115,6 +116,7 @@ def test_a_round_before_its_task_is_answered_after_it(tmp_path: Path) -> None:
     assert node.round("a", 1) == ["update"], "the same round, announced again, was swallowed"
 
 
+@pytest.mark.slow
 def test_the_words_and_runs_of_a_node_are_bounded(tmp_path: Path) -> None:
     node = Heard(tmp_path)
     for number in range(30):

@@ -55,6 +55,7 @@ def test_sum_and_tally_together_are_one_gaussian_mechanism_of_the_declared_multi
     assert without.std <= with_tally.std <= 1.01 * without.std, "the sum's own noise grows by next to nothing"
 
 
+@pytest.mark.slow
 def test_the_tally_is_accounted_for() -> None:
     pytest.importorskip("dp_accounting")
     task, bare = make(), make(tally=False)

@@ -51,6 +51,7 @@ def gaussian(noise: float, count_noise: float = 10.0, steps: int = 30, delta: fl
     return epsilon_of([Charge("training", noise, count=steps), Charge("count", count_noise)], delta)
 
 
+@pytest.mark.slow
 def test_a_record_statement_has_claim_and_limits() -> None:
     task = plan_noise(make_task(Privacy(delta=1e-3), statistics=True))
     said = statement(task, RECORDS)
