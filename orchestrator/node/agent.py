@@ -197,6 +197,8 @@ class NodeAgent:
             self._answer_newest_round()
         except WireError as error:
             self._refuse("a message", error)
+        except MemoryError:  # how large a message is, and what it takes to read it, is the gateway's choice
+            self._refuse("a message", EdgewardError(OUT_OF_MEMORY))
 
     def _wait_s(self) -> float:
         if self._at.round is not None:
@@ -318,7 +320,9 @@ class NodeAgent:
 
     def _most_unpacked(self, header: Dict[str, Any]) -> int:
         run = self._runs.find(str(header.get("run", "")))
-        return most_unpacked(header, "" if run is None else run.id, None if run is None else run.task)
+        return (
+            most_unpacked(header, "", None) if run is None else most_unpacked(header, run.id, run.task, run.parameters)
+        )
 
     def _name_taken(self, refused: str) -> None:
         """A second node came under this name. Where it is this one, it ends; the first says again that it is here."""

@@ -5,7 +5,7 @@ are hidden in a vector instead (node/secure.py). Parts in whole numbers (int64) 
 """
 
 import logging
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, Callable, Dict, Iterator, NamedTuple, Optional, Set, Tuple
 
 import numpy as np
@@ -67,6 +67,7 @@ class Run:
         self.held_out = held_out  # raw; evaluated on, never trained on
         self.units = len(dataset.units(task.privacy.unit))  # private: nothing that is sent may depend on it
         self._stated: Optional[int] = None
+        self._parameters: Optional[int] = None
         self.trainer: Optional[Trainer] = None
         # (round, digest of its model, parts) of a secure round, while it may be attempted again
         self.parts: Optional[Tuple[int, str, Tensors]] = None
@@ -89,6 +90,16 @@ class Run:
             if privacy.on:
                 self._stated = noised_count(self.task, self.units, SecureRandom()) if privacy.within_node else 1
         return self._stated if privacy.on else self.dataset.records
+
+    @property
+    def parameters(self) -> int:
+        """Of the model: as declared, or as the graph has it where the task leaves it out; 0 where there is no graph."""
+        if self._parameters is None:
+            self._parameters = self.task.training.parameters
+            if not self._parameters:
+                with suppress(GraphError):  # what computes here is no graph
+                    self._parameters = check_graph(self.graph).parameters
+        return self._parameters
 
     @property
     def stated_units(self) -> int:

@@ -14,8 +14,11 @@ UNKNOWN_RUN_BYTES = 64 << 20
 _ROOM_BYTES = MAX_HEADER_BYTES + (64 << 10)
 
 
-def most_unpacked(header: Dict[str, Any], run: str, task: Optional[Task]) -> int:
-    """`run` and `task`: what this node takes part in; "" and None where it is nothing."""
+def most_unpacked(header: Dict[str, Any], run: str, task: Optional[Task], parameters: int = 0) -> int:
+    """`run` and `task`: what this node takes part in; "" and None where it is nothing.
+
+    parameters: of its model; 0 where unknown.
+    """
     kind = header.get("kind")
     if kind == "task":
         return _ROOM_BYTES + MAX_GRAPH_BYTES
@@ -23,12 +26,13 @@ def most_unpacked(header: Dict[str, Any], run: str, task: Optional[Task]) -> int
         return _ROOM_BYTES
     if task is None or header.get("run") != run:
         return UNKNOWN_RUN_BYTES
-    if not task.training.parameters:
+    parameters = task.training.parameters or parameters
+    if not parameters:
         return MAX_MESSAGE_BYTES
     inputs = 1
     for n in task.schema.input_shape:
         inputs *= n
-    values = 2 * task.training.parameters + 2 * inputs  # weights, a control variate, mean, standard deviation
+    values = 2 * parameters + 2 * inputs  # weights, a control variate, mean, standard deviation
     return min(MAX_MESSAGE_BYTES, _ROOM_BYTES + 4 * values + MOST_CONTEXT_BYTES)
 
 

@@ -73,10 +73,13 @@ class OpenRuns:
         self._words.pop(run, None)
 
     def rest(self, but: str) -> None:
-        """Ends the processes of all runs' graphs but one's: a node has memory for one. They start again when they are needed."""
+        """Ends the processes of all runs' graphs but one's, which start again when they are needed, and forgets large weights: a
+        node has memory for one.
+        """
         for run, work in self._all.items():
             if run != but and work.run is not None:
                 work.run.rest()
+                work.weights.rest()
 
     def turn_to_waiting(self) -> bool:
         """Takes a run to hand that waits for the answer to a round; False where none does."""

@@ -71,6 +71,21 @@ class Heard(Node):
         return [said["kind"] for said in self.hear({"kind": "round", "run": run, "round": number}, tensors)]
 
 
+def test_a_message_this_machine_has_no_memory_for_is_refused_and_ends_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node = Heard(tmp_path)
+    node.task("a")
+
+    def exhausted(*_: Any) -> None:
+        raise MemoryError
+
+    with monkeypatch.context() as short:
+        short.setattr(node.agent._at.weights, "whole", exhausted)
+        assert node.round("a", 1) == ["refused"]
+    assert node.round("a", 2) == ["update"]
+
+
 def test_a_run_that_goes_on_after_another_finds_its_node_where_it_left_it(tmp_path: Path) -> None:
     node = Heard(tmp_path)
     assert node.task("a")["kind"] == "ready"
