@@ -56,6 +56,7 @@ from orchestrator.rounds.secure import (
     JOINING_STEPS,
     MASKED,
     PREPARED,
+    SecureCoordinator,
 )
 from orchestrator.wire.body import encode_body
 from orchestrator.wire.frames import Ack, Want, decode_frame, encode_frame, split
@@ -440,12 +441,13 @@ class Gateway:
 
     def _aggregate(self, action: Aggregate) -> None:
         self._course.tell("aggregating", round=action.round, nodes=list(action.nodes))
+        if isinstance(self._coordinator, SecureCoordinator) and not action.nodes:
+            self._course.tell("unopened", round=action.round, reason=self._coordinator.skip_reason)
         try:
             outcome = self._aggregation.outcome(action, float(sum(self._course.records.values())))
         except PrivacyError as error:
             if self._secure is None:
                 raise RoundError(f"run {self._run}, round {action.round}: {error}") from error
-            self._course.tell("unopened", round=action.round, reason=str(error))
             self._course.happen(Unopened(self._course.now(), action.round, str(error)))
             return
         wrong = outcome.not_finite()

@@ -93,6 +93,7 @@ def _describe(event: Dict[str, Any]) -> Optional[str]:
         "name_in_use": "refused a second node that calls itself {node}: the first one goes on",
         "shortened": "round {round}: shortened the updates of {names}, far longer than the others",
         "on_floor": "warning: {reason}",
+        "unopened": "round {round} is skipped and the weights stay as they are: {reason}",
         "not_steered": "round {round}: {notice}",
         "stopped_early": "stopped at round {round}: no better one for {patience} rounds",
         "watching": "bundle {bundle}; waiting for boards with model {digest} to report drift",

@@ -11,6 +11,7 @@ from orchestrator.errors import RoundError, UsageError
 from orchestrator.gateway.store import Store
 from orchestrator.privacy.clipping import default_clip_norm
 from orchestrator.privacy.mask_graph import complete_up_to, enough_neighbours, least_neighbours, may_withhold
+from orchestrator.privacy.participation import secret_sample
 from orchestrator.privacy.standardization import range_scaling
 from orchestrator.rounds.coordinator import Plan
 from orchestrator.rounds.events import STATISTICS_ROUND
@@ -98,6 +99,7 @@ def plan_of(task: Task, key: bytes) -> Plan:
         complete_up_to(task.aggregation.neighbours) if task.aggregation.method == "masked" else 0,
         may_withhold(task.aggregation.colluding),
         rounds.minimum_nodes,
+        secret_sample(task),
     )
 
 

@@ -209,6 +209,10 @@ def _clean_compacted(event: Dict[str, Any], texts: "set[str]") -> bool:
             said = {"reason": reason, "code": event["members"].get(node, {}).get("code", "")}
             changed.append(_clean(said, texts))
             reasons[node] = said["reason"]
+    skipped = {"reason": event["state"].get("skip_reason", "")}
+    changed.append(_clean(skipped, texts))
+    if changed[-1]:
+        event["state"]["skip_reason"] = skipped["reason"]
     return any(changed)
 
 

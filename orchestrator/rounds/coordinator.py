@@ -5,7 +5,7 @@ A run goes gathering -> (statistics ->) training rounds -> (a last evaluation ->
 gateway reports the result stored. In buffered mode a round ends with its quorum-th update instead, and a node that is
 still at an older round's weights is left to finish. A run fails for want of nodes or answers; when its gateway starts again
 it goes on where it stopped, unless the failure is final. Nothing here reads a clock, a socket or a file: replaying the journal
-gives the same state.
+gives the same state. A run none of whose training rounds has an update in it fails at its end: its weights are the first ones.
 """
 
 from dataclasses import dataclass, field
@@ -58,6 +58,7 @@ class Plan:
     all_neighbours: nodes up to which all mask with each other, 0 for any number. withheld: beyond that, so many of those with
     keys may not reveal their nonces.
     minimum_nodes: with so many instead of `nodes` the first round begins when gather_s is over; 0: with no fewer than `nodes`.
+    hides_empty: whether a round has an update in it is secret, and what it gives does not show it.
     """
 
     rounds: int
@@ -80,6 +81,7 @@ class Plan:
     all_neighbours: int = 0
     withheld: int = 0
     minimum_nodes: int = 0
+    hides_empty: bool = False
 
     @property
     def least_nodes(self) -> int:
@@ -118,6 +120,8 @@ class Coordinator:
     deadline: float = 0.0
     stopped: bool = False  # no further training round: good enough
     wanted: int = -1  # the newest round a higher gateway began
+    moved: int = 0  # training rounds with an update in them
+    unusable: int = 0  # answers of nodes that could not be used
 
     def handle(self, event: Event) -> List[Action]:
         if isinstance(event, Started):
@@ -161,6 +165,7 @@ class Coordinator:
 
     def _restore(self, state: Dict[str, Any]) -> None:
         """To what `snapshot` gave; lists become again what they were."""
+        state = {"moved": 1, **state}  # earlier versions did not count: such a run is not known to have moved nothing
         for name, value in state.items():
             kind = type(getattr(self, name))
             setattr(self, name, kind(value) if kind in (tuple, set) else dict(value) if kind is dict else value)
@@ -283,6 +288,7 @@ class Coordinator:
         if event.node in self.arrived:
             return []
         self.busy.pop(event.node, None)
+        self.unusable += 1
         self.cohort = tuple(node for node in self.cohort if node != event.node)
         return self._progress(event.at)
 
@@ -293,13 +299,32 @@ class Coordinator:
             self.phase = WAITING
             return self._begin_wanted(event.at)
         self.stopped = self.stopped or event.stop
+        self.moved += self.plan.trains(self.round) and self._has_updates
         trained = self.round >= self.plan.rounds or self.stopped
         if not trained:
             return self._open_round(self.round + 1, event.at)
+        # That nobody was drawn is secret where the plan says so; that nodes sent nothing of use is no matter of the sample.
+        if not self.moved and (not self.plan.hides_empty or self.unusable or self.declined):
+            return self._fail(self._nothing_moved(), final=True)
         if self.plan.evaluation and self.round <= self.plan.rounds:
             return self._open_round(self.plan.rounds + 1, event.at)
         self.phase = FINISHED
         return [Finish()]
+
+    @property
+    def _has_updates(self) -> bool:
+        """Whether the round that was aggregated has an update in it."""
+        return bool(self.arrived)
+
+    def _nothing_moved(self) -> str:
+        """Why there is no model to make of the run."""
+        unusable = f"; {self.unusable} answers of nodes could not be used: the log says why" if self.unusable else ""
+        sampled = self.plan.rule.samples and not unusable and not self.declined
+        drawn = "; nobody was drawn: raise selection.sampling_rate" if sampled else ""
+        return (
+            f"no update counted in any training round, so the weights are those the run began with and no model is made of them"
+            f"{unusable}{drawn}{self._refusals()}"
+        )
 
     def _provided(self, event: Provided) -> List[Action]:
         """A round that is begun above while an older one is open here replaces it: nobody waits for that one any more."""

@@ -85,6 +85,7 @@ class SecureCoordinator(Coordinator):
     abstained: Dict[str, str] = field(default_factory=dict)  # node -> reason, in this attempt
     given_up: int = 0  # attempts at this round before the run stopped and began again
     skipped: int = 0  # rounds in a row whose sum was not opened
+    skip_reason: str = ""  # why the newest of them was not
     keyed: Set[str] = field(default_factory=set)  # nodes whose keys for the next round are here
     prepared: Set[str] = field(default_factory=set)  # nodes whose shares for it are here too
     expected: Tuple[str, ...] = ()  # nodes asked for their vectors when that step began
@@ -121,9 +122,10 @@ class SecureCoordinator(Coordinator):
 
     def _started(self, at: float) -> List[Action]:
         if self.phase == FAILED and self.failed_in == COLLECTING and not self.final:
+            stopped = self.reason
             self._try_again()
             if self._bounded:  # nodes answer no more attempts at this round: it is done without
-                self.summed = ()
+                self.summed, self.skip_reason = (), stopped
                 return self._close_round()
             self.given_up = self.attempt
             self.attempt += 1  # with fresh keys, as ever
@@ -266,6 +268,14 @@ class SecureCoordinator(Coordinator):
         self.phase = AGGREGATING
         return [Aggregate(self.round, self.summed, self.attempt)]
 
+    @property
+    def _has_updates(self) -> bool:
+        return bool(self.summed)
+
+    def _nothing_moved(self) -> str:
+        why = f"; the last round was skipped: {self.skip_reason}" if self.skip_reason else ""
+        return f"{super()._nothing_moved()}{why}"
+
     def lacking(self) -> int:
         if self.phase != COLLECTING:
             return 0
@@ -300,7 +310,7 @@ class SecureCoordinator(Coordinator):
 
     def _skip(self, reason: str) -> List[Action]:
         self.skipped += 1
-        self.summed = ()
+        self.summed, self.skip_reason = (), reason
         if self.round == STATISTICS_ROUND:  # nodes open one sum of a round, and without this one there is no next round
             return self._fail(f"round {self.round}: its sum cannot be opened: {reason}", final=True)
         if self.skipped >= self.plan.attempts:

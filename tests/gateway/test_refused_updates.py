@@ -17,7 +17,7 @@ from orchestrator.wire.frames import encode_frame, split
 from orchestrator.wire.link import BrokerAddress, Message
 from orchestrator.wire.protection import Aggregation, Privacy
 from orchestrator.wire.schema import Feature, Schema
-from orchestrator.wire.task import Rounds, Task, task_to_dict
+from orchestrator.wire.task import Rounds, Selection, Task, task_to_dict
 from orchestrator.wire.training import Training
 from orchestrator.wire.transfer import transfer_id
 
@@ -85,6 +85,26 @@ def test_a_refused_update_costs_no_deadline_and_after_three_its_node_is_out(tmp_
     ]
     assert {e["node"] for e in world.said("refused")} == {"n2"}
     np.testing.assert_array_equal(world.gateway._aggregation.weights(), np.full(8, 6, np.float32))
+
+
+def test_a_run_with_nothing_but_refused_updates_ends_without_a_model(tmp_path: Path) -> None:
+    """With a sample of nodes a round may be empty; a whole run may not."""
+    task = dataclasses.replace(make_task(3, 1, rounds=2), selection=Selection(sampling_rate=1.0))
+    world = World(tmp_path, task)
+    for number in (1, 2):
+        assert world.round == number
+        for name in world.names:
+            world.send(name, BAD["not a number"])
+    (failed,) = world.said("failed")
+    assert failed["reason"].startswith("no update counted in any training round")
+    assert "6 answers of nodes could not be used" in failed["reason"]
+    assert world.said("finished") == []
+    world.gateway._link.open = lambda timeout: None  # type: ignore[method-assign]
+    world.gateway._link.close = lambda: None  # type: ignore[method-assign]
+    world.gateway._link.flush = lambda timeout: None  # type: ignore[method-assign]
+    world.gateway._say_goodbye = lambda: None  # type: ignore[method-assign]
+    with pytest.raises(RoundError, match="begin another run"):
+        world.gateway.run()
 
 
 def test_a_node_whose_update_was_refused_once_may_send_a_good_one(tmp_path: Path) -> None:
