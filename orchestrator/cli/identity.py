@@ -282,7 +282,7 @@ def _audit(arguments: argparse.Namespace) -> int:
     import sqlite3
 
     from orchestrator.errors import EdgewardError
-    from orchestrator.gateway.audit import AUDIT_FILE, read_log, verify
+    from orchestrator.gateway.audit import AUDIT_FILE, UNRECORDED, read_log, stored_head, verify
 
     path = arguments.folder / AUDIT_FILE
     if arguments.verify:
@@ -292,12 +292,19 @@ def _audit(arguments: argparse.Namespace) -> int:
             raise EdgewardError(f"{arguments.folder}: neither {' nor '.join(names)} is there to verify against")
         database = sqlite3.connect(f"{stores[0].resolve().as_uri()}?mode=ro", uri=True)
         count, head = verify(path, database)
+        recorded, _ = stored_head(database)
         database.close()
-        scrubs = [entry for entry in read_log(path) if entry.get("event") == "scrubbed"] if path.is_file() else []
+        entries = read_log(path) if path.is_file() else []
+        scrubs = [entry for entry in entries if entry.get("event") == "scrubbed"]
+        alone = [*(entry[UNRECORDED] for entry in entries if UNRECORDED in entry), *range(recorded + 1, count + 1)]
         if arguments.json:
-            print(json.dumps({"entries": count, "head": head, "scrubbed": scrubs}))
+            print(json.dumps({"entries": count, "head": head, "scrubbed": scrubs, UNRECORDED: alone}))
             return 0
         print(f"{count} entries, whole; head {head}")
+        for number in alone:
+            print(
+                f"entry {number} was in the file alone: a process was killed when it had written it, or somebody added it"
+            )
         for entry in scrubs:
             print(plain(f"written again by {entry.get('by')}: {_line(entry)}", 1000))
         return 0

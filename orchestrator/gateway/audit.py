@@ -60,6 +60,10 @@ RECORDED: Dict[str, Tuple[str, ...]] = {
 }
 """Progress events of a gateway that are recorded, and their fields."""
 
+UNRECORDED = "unrecorded"
+"""Field of an entry: the number of the one before it, where only the file had that. A process was killed after it wrote the line,
+or somebody added it: the two look alike, and this says that it was one of them."""
+
 REFUSALS_AN_HOUR = 100
 MAX_REFUSALS = 1000
 """Refusals recorded by one process; a flood of them must not fill the disk. The line after them says so."""
@@ -112,8 +116,8 @@ class AuditLog:
 
     def _append(self, event: str, fields: Dict[str, Any]) -> None:
         drop_torn_line(self.path)
-        count, before = self._head()
-        fields = {**fields, **self._rotate(count)}
+        count, before, known = self._head()
+        fields = {**fields, **({} if known else {UNRECORDED: count}), **self._rotate(count)}
         data = _line({"n": count + 1, "at": round(time.time(), 3), "event": event, **fields, "before": before})
         handle = os.open(str(self.path), os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
         try:
@@ -140,19 +144,21 @@ class AuditLog:
         put_begin(self._db, gone, last)
         return {"oldest_removed": {"entries": gone, "head": last}}
 
-    def _head(self) -> Tuple[int, str]:
-        """(lines, hash of the last) as the file has them; a process killed between file and database is caught up with."""
+    def _head(self) -> Tuple[int, str, bool]:
+        """(lines, hash of the last) as the file has them, and whether the store knows of it; a process killed between file and
+        database is caught up with.
+        """
         count, before = stored_head(self._db)
         last = tail(self.path)
         if _hash_or_first(last) == before:
-            return count, before
+            return count, before, True
         try:
             newest = json.loads(last)
         except ValueError:
             newest = {}
         # Killed after the line was written and before its head was committed: the line is the head's only successor.
         if isinstance(newest, dict) and newest.get("before") == before and newest.get("n") == count + 1:
-            return count + 1, hash_of(last)
+            return count + 1, hash_of(last), False
         raise EdgewardError(
             f"{self.path}: its lines do not end where the store says they do ({count} lines): changed or truncated? "
             "Look with `edgeward gateway audit --verify`"

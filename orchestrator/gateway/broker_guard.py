@@ -171,12 +171,19 @@ class Guard:
         return len(self._broker.subscriptions)
 
     def retain(self, topic: str, size: int, name: str) -> None:
-        """Notes a message to retain, of the client `name`. Where there is no room the client that has the most loses its oldest.
+        """Notes a message to retain, of the client `name`. Where there is no room the oldest of clients that are gone makes it,
+        else the oldest of the client that has the most; PacketError where that is `name` itself.
 
-        PacketError where that is `name` itself: a client of ours retains one message, so strangers can keep none of them out.
+        A client of ours retains one message, and there is room for one of every connection: strangers, under however many names,
+        keep none of them out and push none of them out.
         """
         others = {other: held for other, held in self._retained.items() if other != topic}
         while size and not self._has_room(others, size):
+            left = next((other for other, (_, owner) in others.items() if owner not in {*self._named, name}), None)
+            if left is not None:
+                del others[left]
+                self._drop_retained(left)
+                continue
             shares: Dict[str, float] = {}
             for held, owner in others.values():
                 shares[owner] = shares.get(owner, 0.0) + max(1 / MOST_RETAINED, held / MOST_RETAINED_IN_ALL_BYTES)
@@ -185,8 +192,7 @@ class Guard:
                 raise PacketError("more messages to retain than there is room for")
             oldest = next(other for other, (_, owner) in others.items() if owner == most)
             del others[oldest]
-            self._forget(oldest)
-            self._broker.forget_retained(oldest)
+            self._drop_retained(oldest)
         self._forget(topic)
         if size:
             self._retained[topic] = size, name
@@ -195,6 +201,10 @@ class Guard:
     def _has_room(retained: Dict[str, Tuple[int, str]], size: int) -> bool:
         held = sum(size for size, _ in retained.values())
         return len(retained) < MOST_RETAINED and held + size <= MOST_RETAINED_IN_ALL_BYTES
+
+    def _drop_retained(self, topic: str) -> None:
+        self._forget(topic)
+        self._broker.forget_retained(topic)
 
     def _forget(self, topic: str) -> None:
         self._retained.pop(topic, None)

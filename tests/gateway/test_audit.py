@@ -138,6 +138,18 @@ def test_a_long_log_is_in_files_of_which_the_oldest_go(tmp_path: Path, monkeypat
     verify(path, database)
 
 
+def test_a_line_only_the_file_has_is_named_by_the_next(log: AuditLog) -> None:
+    """A process killed after it wrote one leaves such a line, and who may write to the file alone can add one."""
+    last = log.path.read_bytes().splitlines(keepends=True)[-1]
+    added = {"n": 6, "at": 1.0, "event": "joined", "node": "invented", "before": audit.hash_of(last)}
+    with log.path.open("ab") as file:
+        file.write(json.dumps(added).encode() + b"\n")
+    log.append("left", node="n0")
+    log.append("left", node="n1")
+    assert [entry.get("unrecorded") for entry in read_log(log.path)] == [None] * 6 + [6, None]
+    assert verify(log.path, log._db)[0] == 8
+
+
 def test_killed_while_a_file_is_put_aside_the_log_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(audit_files, "FILE_BYTES", 1000)
     monkeypatch.setattr(audit, "EARLIER", 2)

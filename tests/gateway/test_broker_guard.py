@@ -18,7 +18,15 @@ pytest.importorskip("amqtt", reason="amqtt comes with the gateway, not on a node
 
 from orchestrator.gateway import broker_guard, doorkeeper, embedded_broker
 from orchestrator.gateway.broker import OwnBroker, free_port
-from orchestrator.gateway.mqtt_packets import PacketError, Publish, Subscribe, identifier, named, read_packet
+from orchestrator.gateway.mqtt_packets import (
+    MOST_RETAINED_BYTES,
+    PacketError,
+    Publish,
+    Subscribe,
+    identifier,
+    named,
+    read_packet,
+)
 from orchestrator.wire.link import BrokerAddress, Connected, Disconnected, Link, Message
 
 
@@ -337,7 +345,7 @@ def test_who_retains_most_makes_room_for_others_and_gets_none(port: int, monkeyp
     stranger = dial(port, connect("stranger"))
     answered(stranger, *(publish(f"r/{i}", b"%d" % i, flags=1) for i in (0, 1, 2, 0, 1)))
     assert retained(port, "r/+") == [b"0", b"1", b"2"]
-    answered(dial(port, connect("node")), publish("r/node", b"node", flags=1))
+    answered(node := dial(port, connect("node")), publish("r/node", b"node", flags=1))
     assert retained(port, "r/+") == [b"0", b"1", b"node"], "the oldest of the stranger's gave way"
     answered(dial(port, connect("unretained", flags=0x06, rest=text("r/will") + text("will"))))
     answered(dial(port, connect("other", flags=0x26, rest=text("r/other") + text("will"))))
@@ -345,6 +353,27 @@ def test_who_retains_most_makes_room_for_others_and_gets_none(port: int, monkeyp
     stranger.sendall(publish("r/5", b"x", flags=1) + publish("r/6", b"x", flags=1) + publish("r/7", b"x", flags=1))
     until_end(stranger)
     assert b"node" in retained(port, "r/+")
+    node.close()
+
+
+def test_strangers_of_many_names_push_no_message_of_a_client_that_is_here_out(
+    port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each of them retains as little as a node does, and goes."""
+    monkeypatch.setattr(broker_guard, "MOST_RETAINED", 4)
+    answered(node := dial(port, connect("node")), publish("r/node", b"node", flags=1))
+    for number in range(8):
+        with dial(port, connect(f"stranger-{number}")) as stranger:
+            answered(stranger, publish(f"r/{number}", b"%d" % number, flags=1))
+        while f"stranger-{number}" in GUARDS[-1]._named:
+            time.sleep(0.01)
+    assert retained(port, "r/+") == [b"5", b"6", b"7", b"node"]
+    node.close()
+
+
+def test_there_is_room_for_one_message_of_every_connection() -> None:
+    assert broker_guard.MOST_CONNECTIONS <= broker_guard.MOST_RETAINED
+    assert broker_guard.MOST_CONNECTIONS * MOST_RETAINED_BYTES <= broker_guard.MOST_RETAINED_IN_ALL_BYTES
 
 
 def test_filters_have_an_end(port: int) -> None:
