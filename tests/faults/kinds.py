@@ -156,7 +156,7 @@ class Damaged(Fault):
 
     def hit(self) -> None:
         for path in stores_of(self.f, self.kind):
-            for place in (0.001, 0.4, 0.8):
+            for place in (0.001, 0.4, 0.8) if path.suffix in (".sqlite", ".jsonl") else (0.4,):
                 if self.kind == "dashboard":
                     self._damage_what_is_shown(path, place)
                 else:
@@ -227,7 +227,19 @@ def stores_of(federation: Federation, kind: str) -> List[Path]:
         "relay": ["region.sqlite", "node.sqlite"],
         "dashboard": ["gateway.sqlite"],
     }
-    return [state / name for name in names.get(kind, []) if (state / name).exists()]
+    stores = [state / name for name in names.get(kind, []) if (state / name).exists()]
+    return [*stores, *_identity_of(federation, kind)]
+
+
+def _identity_of(federation: Federation, kind: str) -> List[Path]:
+    """Files a process is known by. Whose messages a node believes (signing.pub) is not to be checked against anything."""
+    if not federation.setting.identities:
+        return []
+    if kind == "gateway":
+        names = ("authority.sqlite", "gateway.key", "gateway.crt", "ca.crt", "signing.key", "signing.pub", "crl.pem")
+        return [federation.folder / "identity" / name for name in names]
+    folder = federation.folder / f"id-{federation.of_kind(kind).name}"
+    return [folder / name for name in ("node.key", "node.crt", "ca.crt", "identity.json") if (folder / name).exists()]
 
 
 class Clock(Fault):
