@@ -12,6 +12,9 @@ from orchestrator.errors import DamagedError, EdgewardError
 Columns = Mapping[str, Sequence[str]]
 """Table -> its columns, but for `digest`, in the order in which they are declared."""
 
+_LEAST_BYTES = 512
+"""The smallest page of SQLite, of which a store has at least one."""
+
 RESTORE = 'restore it from a backup (docs/operations.md, "Back up and restore")'
 
 _ADVICE = (
@@ -97,6 +100,8 @@ def open_database(path: Path, schema: str, owner: str) -> sqlite3.Connection:
     Whatever fails later raises StoreError, which names the file.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
+    if path.is_file() and 0 < path.stat().st_size < _LEAST_BYTES:  # SQLite takes one byte for a new store
+        raise EdgewardError(f"{path}: is damaged ({path.stat().st_size} bytes are no store): {RESTORE}")
     try:
         _make_private(path)
         connection = sqlite3.connect(str(path), isolation_level=None, factory=_Connection)

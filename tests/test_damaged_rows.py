@@ -126,6 +126,13 @@ def test_a_damaged_page_is_named_when_the_store_is_opened(tmp_path: Path) -> Non
         Store(tmp_path / "gateway.sqlite").journal("r")
 
 
+@pytest.mark.parametrize("left", [b"0", b"{}", bytes(100)])
+def test_a_few_bytes_are_no_new_store(tmp_path: Path, left: bytes) -> None:
+    (tmp_path / "node.sqlite").write_bytes(left)
+    with pytest.raises(EdgewardError, match=r"node\.sqlite: is damaged \(\d+ bytes are no store\): restore it"):
+        NodeStore(tmp_path / "node.sqlite")
+
+
 def test_what_fails_later_names_the_store_and_what_to_do(tmp_path: Path) -> None:
     database = open_database(tmp_path / "some.sqlite", "CREATE TABLE t (x)", "node")
     database.execute("PRAGMA max_page_count = 1")  # SQLite's own "the disk is full"

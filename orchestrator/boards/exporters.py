@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import json
 import os
 import threading
@@ -19,6 +20,7 @@ CSV_HEAD = ("received_at", "port", "boot", "seq", "model", "t_us", "kind", "fiel
 SUFFIXES = (".jsonl", ".csv", ".parquet")
 _PARQUET_ROWS = 10_000
 _FLUSH_S = 0.2
+_BLOCK = 1 << 16
 
 
 class Exporter(Protocol):
@@ -53,20 +55,21 @@ def _row(port: str, received_at: float, record: Record) -> List[Any]:
 
 
 class RecordFile:
-    """Records as they arrive: .jsonl, one object per line, or .csv."""
+    """Records as they arrive: .jsonl, one object per line, or .csv. They come after those of an earlier monitor."""
 
     def __init__(self, path: Path) -> None:
         if path.suffix not in (".jsonl", ".csv"):
             raise UsageError(f"{path}: records are written as {', '.join(SUFFIXES)}")
         self._stack = ExitStack()
         try:
-            self._file: TextIO = self._stack.enter_context(path.open("w", encoding="utf-8", newline=""))
+            begun = _cut_unfinished(path, ",".join(CSV_HEAD) if path.suffix == ".csv" else "{")
+            self._file: TextIO = self._stack.enter_context(path.open("a", encoding="utf-8", newline=""))
         except OSError as error:
             raise UsageError(f"cannot write {path}: {error.strerror}") from error
         self._lock = threading.Lock()
         self._flushed_at = 0.0
         self._csv = csv.writer(self._file) if path.suffix == ".csv" else None
-        if self._csv is not None:
+        if self._csv is not None and not begun:
             self._csv.writerow(CSV_HEAD)
 
     def write(self, port: str, received_at: float, record: Record) -> None:
@@ -88,6 +91,30 @@ class RecordFile:
 
     def close(self) -> None:
         self._stack.close()
+
+
+def _cut_unfinished(path: Path, first: str) -> bool:
+    """Removes a last line that was not finished, of a file that begins with `first`. Returns whether whole lines are left.
+
+    UsageError for a file that begins otherwise.
+    """
+    if not path.is_file():
+        return False
+    with path.open("r+b") as file:
+        head = file.read(len(first)).decode("utf-8", "replace")
+        if not first.startswith(head):
+            raise UsageError(f"{path}: is there, and not a file of records; move it away, or give another name")
+        end = file.seek(0, os.SEEK_END)
+        while end:
+            begin = max(0, end - _BLOCK)
+            file.seek(begin)
+            last = file.read(end - begin).rfind(b"\n")
+            if last >= 0:
+                end = begin + last + 1
+                break
+            end = begin
+        file.truncate(end)
+        return end > 0
 
 
 class Lines:
@@ -114,8 +141,15 @@ class Lines:
         """Nothing: it is not ours."""
 
 
+def _free_name(path: Path) -> Path:
+    return next(one for n in itertools.count(1) if not (one := path.with_suffix(f".{n}{path.suffix}")).exists())
+
+
 class ParquetFile:
-    """Records in row groups; the file is readable only after close(), as the format has it."""
+    """Records in row groups; the file is readable only after close(), as the format has it, and nothing can be added to it then.
+
+    One that is there is kept as NAME.1.parquet, or under the next number that is free.
+    """
 
     def __init__(self, path: Path) -> None:
         try:
@@ -129,6 +163,8 @@ class ParquetFile:
         self._table = arrow.table
         self._rows: List[List[Any]] = []
         try:
+            if path.is_file():
+                path.rename(_free_name(path))
             self._writer = parquet.ParquetWriter(path, self._schema)
         except OSError as error:
             raise UsageError(f"cannot write {path}: {error.strerror or error}") from error

@@ -1,8 +1,13 @@
 """SIGTERM as a service manager sends it: leave the way an error would, and call it success."""
 
 import signal
+import sys
+import threading
 from contextlib import contextmanager
 from typing import Any, Iterator
+
+AGAIN_S = 0.5
+"""How soon Stopped is raised again where it was lost: in `__del__`, or in a callback that a C library makes."""
 
 
 class Stopped(BaseException):
@@ -11,14 +16,37 @@ class Stopped(BaseException):
 
 @contextmanager
 def stop_on_sigterm() -> Iterator[None]:
-    """Raises Stopped in the main thread at SIGTERM, once: a second one does not disturb the closing."""
+    """Raises Stopped in the main thread at SIGTERM until it leaves this block; a second SIGTERM does not disturb the closing."""
+    over = threading.Event()
 
     def stop(*_: Any) -> None:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        if over.is_set() or _on_its_way():
+            return
+        if not asked.is_set():
+            asked.set()
+            threading.Thread(target=remind, name="stopping", daemon=True).start()
         raise Stopped
 
+    def remind() -> None:
+        while not over.wait(AGAIN_S):
+            signal.pthread_kill(
+                threading.main_thread().ident or 0, signal.SIGTERM
+            )  # a call that waits there ends with it
+
+    asked = threading.Event()
     before = signal.signal(signal.SIGTERM, stop)
     try:
         yield
     finally:
+        over.set()
         signal.signal(signal.SIGTERM, before)
+
+
+def _on_its_way() -> bool:
+    """Whether the main thread is leaving because of Stopped, and puts things away just now."""
+    error = sys.exc_info()[1]
+    while error is not None:
+        if isinstance(error, Stopped):
+            return True
+        error = error.__context__
+    return False

@@ -29,7 +29,7 @@ def check_identity(folder: Path, now: Optional[datetime.datetime] = None) -> Lis
         )
     for path, certificate in certificates.items():
         if isinstance(certificate, Exception):
-            found.append(_problem(f"{path}: is no readable certificate: {certificate}", "copy it again"))
+            found.append(_problem(str(certificate), "copy it again"))
             continue
         found += _validity(path, certificate, now)
         if path.name != CA and ca is not None and not isinstance(ca, Exception):
@@ -46,11 +46,12 @@ def check_identity(folder: Path, now: Optional[datetime.datetime] = None) -> Lis
 
 
 def _certificate(path: Path) -> Any:
-    from cryptography import x509
+    from orchestrator.errors import IdentityError
+    from orchestrator.wire.pki import read_certificate_file
 
     try:
-        return x509.load_pem_x509_certificate(path.read_bytes())
-    except (OSError, ValueError) as error:
+        return read_certificate_file(path)
+    except IdentityError as error:
         return error
 
 
@@ -67,26 +68,27 @@ def _validity(path: Path, certificate: Any, now: datetime.datetime) -> List[Find
 
 
 def _chain(path: Path, certificate: Any, ca: Any) -> List[Finding]:
-    from cryptography.exceptions import InvalidSignature
+    from orchestrator.errors import IdentityError
+    from orchestrator.wire.pki import check_issued
 
     try:
-        certificate.verify_directly_issued_by(ca)
-    except (InvalidSignature, ValueError, TypeError):
+        check_issued(certificate, ca, str(path))
+    except IdentityError:
         return [_problem(f"{path}: was not signed by {CA} beside it", "enroll again, or copy the right ca.crt")]
     return []
 
 
 def _key(path: Path, certificate: Any) -> List[Finding]:
-    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
+    from orchestrator.errors import IdentityError
+    from orchestrator.wire.pki import key_fingerprint, read_private
 
     if not path.is_file():
         return [_problem(f"{path}: the certificate's key is missing", "enroll again: a key is never sent anywhere")]
     try:
-        key = load_pem_private_key(path.read_bytes(), None)
-    except (OSError, ValueError, TypeError) as error:
-        return [_problem(f"{path}: is no readable key: {error}", "enroll again")]
-    form = (Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-    if key.public_key().public_bytes(*form) != certificate.public_key().public_bytes(*form):
+        key = read_private(path)
+    except IdentityError as error:
+        return [_problem(str(error), "enroll again")]
+    if key_fingerprint(key.public_key()) != key_fingerprint(certificate.public_key()):
         return [_problem(f"{path}: does not belong to the certificate beside it", "enroll again")]
     return []
 

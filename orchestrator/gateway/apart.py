@@ -8,7 +8,6 @@ import json
 from pathlib import Path
 from typing import Any, Dict, Mapping, Sequence
 
-from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from orchestrator.errors import IdentityError
@@ -65,10 +64,7 @@ def install_gateway(folder: Path, answer: Mapping[str, Any], ca_fingerprint: str
         raise IdentityError("the answer comes from another authority than the one that was named")
     ca = pki.read_certificate(answer["ca"].encode(), "the authority's certificate")
     certificate = pki.read_certificate(answer["certificate"].encode(), "the gateway's certificate")
-    try:
-        certificate.verify_directly_issued_by(ca)
-    except (ValueError, TypeError, InvalidSignature) as error:
-        raise IdentityError("the gateway's certificate is not the authority's") from error
+    pki.check_issued(certificate, ca, "the gateway's certificate")
     own = pki.read_private(folder / "gateway.key").public_key()
     if pki.key_fingerprint(certificate.public_key()) != pki.key_fingerprint(own):
         raise IdentityError(f"{folder}: the certificate is not for the key there")

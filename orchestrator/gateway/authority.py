@@ -22,13 +22,19 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from orchestrator.database import open_database
+from orchestrator.database import RESTORE, open_database
 from orchestrator.errors import IdentityError, UsageError
 from orchestrator.files import replace_file
 from orchestrator.gateway.audit import AUDIT_FILE, AuditLog
 from orchestrator.gateway.certificate_log import CertificateLog, check_certificates
 from orchestrator.gateway.identity_files import (
+    CA_KEY_FILE,
+    CRL_FILE,
+    SIGNING_KEY_FILE,
+    STORE_FILE,
     addresses,
+    check_files,
+    hosts_in,
     make_gateway_keys,
     new_folder,
     requested_key,
@@ -43,7 +49,6 @@ from orchestrator.wire.transparency import ISSUED, REVOKED, Entry, write_log
 
 GATEWAY_NAME = "gateway"
 
-CA_KEY_FILE, CRL_FILE = "ca.key", "crl.pem"
 CA_DAYS, CERTIFICATE_DAYS = 3650, 825
 _RESERVED = (GATEWAY_NAME, EVERYONE)
 _SCHEMA = """
@@ -65,12 +70,14 @@ class Authority:
         if "gateway_hosts" not in settings:
             raise IdentityError(f"{folder}: a node's identity; a gateway's is made by `edgeward gateway init`")
         self.federation = str(settings["federation"])
-        self.hosts: List[str] = list(settings["gateway_hosts"])
-        self._db = open_database(folder / "authority.sqlite", _SCHEMA, "authority")
+        self.hosts: List[str] = hosts_in(settings, folder)
+        check_files(folder, self.federation)
+        self._db = open_database(folder / STORE_FILE, _SCHEMA, "authority")
         self.audit = AuditLog(folder / AUDIT_FILE, self._db)
         self.log = CertificateLog(self._db)
         if self.issues and not self.log.head.entries:
             self._begin_log()
+        self._check_store()
 
     @classmethod
     def create(cls, folder: Path, federation: str, hosts: Sequence[str]) -> "Authority":
@@ -103,7 +110,7 @@ class Authority:
 
     @property
     def signing_key(self) -> Path:
-        return self.folder / "signing.key"
+        return self.folder / SIGNING_KEY_FILE
 
     @property
     def key_id(self) -> str:
@@ -300,6 +307,15 @@ class Authority:
                 self.log.append(ca_key, ISSUED, name, "", serial)
                 if revoked is not None:
                     self.log.append(ca_key, REVOKED, name, "", serial)
+
+    def _check_store(self) -> None:
+        """A byte that changed on the disk revokes nobody, and makes no revoked certificate valid again."""
+        rows = self._db.execute("SELECT serial, name, revoked FROM certificates")
+        known = {serial: (name, revoked is not None) for serial, name, revoked in rows}
+        objection = self.log.objection_to(known, self._ca().public_key(), GATEWAY_NAME)
+        if objection:
+            self._db.close()
+            raise IdentityError(f"{self.folder / STORE_FILE}: {objection}; {RESTORE}")
 
     def _valid(self, name: str) -> List[str]:
         """Serials of the certificates of a name that are not revoked."""

@@ -3,14 +3,17 @@
 import json
 import sqlite3
 import time
-from typing import Any, Mapping, Sequence, Tuple
+from typing import Any, Dict, Mapping, Sequence, Tuple, Type
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from orchestrator.errors import IdentityError, WireError
+from orchestrator.wire.pki import UNREADABLE
 from orchestrator.wire.transparency import REVOKED, Entry, Head, check_extends, check_signed, head_of, read_log
+
+_INVALID: Tuple[Type[Exception], ...] = (WireError, *UNREADABLE)
 
 SCHEMA = "CREATE TABLE IF NOT EXISTS certificate_log (seq INTEGER PRIMARY KEY, entry TEXT NOT NULL);"
 
@@ -26,6 +29,25 @@ class CertificateLog:
         """The whole log. Raises WireError where it is no longer chained."""
         rows = self._db.execute("SELECT entry FROM certificate_log ORDER BY seq")
         return read_log([json.loads(row[0]) for row in rows])
+
+    def objection_to(self, certificates: Mapping[str, Tuple[str, bool]], key: Any, apart_from: str) -> str:
+        """Why these are not the certificates the log is about, or the log is not whole and signed with `key`; empty otherwise.
+
+        `certificates`: serial -> (name, whether it is revoked), of another table of the same store, in which
+        those of the name `apart_from` may be missing.
+        """
+        logged: Dict[str, Tuple[str, bool]] = {}
+        try:
+            entries = self.entries()
+            check_signed(entries, key)
+        except _INVALID as error:
+            return f"the certificate log in it is damaged: {error}"
+        for entry in entries:
+            logged[entry.serial] = (entry.name, entry.event == REVOKED)
+        own = {serial: said for serial, said in logged.items() if serial not in certificates and said[0] == apart_from}
+        both = {*certificates, *logged} - set(own)
+        wrong = sorted(serial for serial in both if logged.get(serial) != certificates.get(serial))
+        return f"what it says of certificate {wrong[0]} is not what its log says" if wrong else ""
 
     @property
     def head(self) -> Head:
@@ -61,7 +83,7 @@ def check_certificates(
         check_signed(entries, key)
         crl = x509.load_pem_x509_crl(pem.encode())
         signed = crl.is_signature_valid(key)
-    except (WireError, ValueError, TypeError) as error:
+    except _INVALID as error:
         raise IdentityError(f"these certificates are not the authority's, or were changed: {error}") from error
     revoked = {int(entry.serial, 16) for entry in entries if entry.event == REVOKED}
     if not signed or not entries or entries[0].seq != 1 or {entry.serial_number for entry in crl} != revoked:

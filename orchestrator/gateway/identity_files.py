@@ -3,7 +3,7 @@
 import json
 import os
 from pathlib import Path
-from typing import List, Sequence
+from typing import Any, List, Mapping, Sequence
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -12,6 +12,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from orchestrator.errors import IdentityError, UsageError
 from orchestrator.wire import pki
 from orchestrator.wire.bounds import host_name
+
+CA_KEY_FILE, CRL_FILE, STORE_FILE, SIGNING_KEY_FILE = "ca.key", "crl.pem", "authority.sqlite", "signing.key"
 
 
 def addresses(hosts: Sequence[str]) -> List[str]:
@@ -34,7 +36,7 @@ def make_gateway_keys(folder: Path) -> ec.EllipticCurvePrivateKey:
     """Makes a gateway's keys: for TLS, which is returned, and for signing."""
     key, signing = pki.new_key(), Ed25519PrivateKey.generate()
     pki.create_file(folder / "gateway.key", pki.private_pem(key), private=True)
-    pki.create_file(folder / "signing.key", pki.private_pem(signing), private=True)
+    pki.create_file(folder / SIGNING_KEY_FILE, pki.private_pem(signing), private=True)
     pki.create_file(folder / pki.SIGNING_PUBLIC_FILE, pki.public_pem(signing.public_key()))
     return key
 
@@ -48,13 +50,62 @@ def requested_key(request_pem: bytes, name: str) -> ec.EllipticCurvePublicKey:
     """The public key of a certificate request for `name`. Raises IdentityError for anything else."""
     try:
         request = x509.load_pem_x509_csr(request_pem)
-    except ValueError as error:
+        signed, key = request.is_signature_valid, request.public_key()
+    except pki.UNREADABLE as error:
         raise IdentityError(f"not a certificate request in PEM: {error}") from error
-    if not request.is_signature_valid:
+    if not signed:
         raise IdentityError("the certificate request is not signed by its own key")
     if pki.common_name(request.subject) != name:
         raise IdentityError(f"the request is for {pki.common_name(request.subject)!r}, not {name!r}")
-    key = request.public_key()
     if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
         raise IdentityError("the request's key is not ECDSA on P-256")
     return key
+
+
+def hosts_in(settings: Mapping[str, Any], folder: Path) -> List[str]:
+    """The addresses a gateway's certificate is for, out of its settings."""
+    hosts = settings["gateway_hosts"]
+    if not isinstance(hosts, list) or not all(isinstance(host, str) for host in hosts):
+        raise IdentityError(f"{folder / pki.SETTINGS_FILE}: gateway_hosts is no list of names: damaged?")
+    return list(hosts)
+
+
+def check_files(folder: Path, federation: str) -> None:
+    """IdentityError, with the file's name, unless what is in a gateway's or an authority's folder fits together."""
+    authority = pki.read_certificate_file(folder / pki.CA_FILE)
+    pki.check_issued(authority, authority, str(folder / pki.CA_FILE))
+    if (folder / CA_KEY_FILE).exists():
+        pki.read_pair(folder / pki.CA_FILE, folder / CA_KEY_FILE)
+    if (folder / "gateway.crt").exists() or (folder / "gateway.key").exists():
+        own = pki.read_pair(folder / "gateway.crt", folder / "gateway.key")
+        pki.check_issued(own, authority, str(folder / "gateway.crt"))
+    if pki.organization(authority.subject) != federation:
+        raise IdentityError(
+            f"{folder / pki.SETTINGS_FILE}: says {federation!r}, the authority's certificate beside it is of "
+            f"{pki.organization(authority.subject)!r}: one of the two was changed since"
+        )
+    signing, public = folder / SIGNING_KEY_FILE, folder / pki.SIGNING_PUBLIC_FILE
+    if signing.exists():
+        ours = pki.read_signing_key(signing).public_key()
+        if pki.public_pem(ours) != pki.public_pem(pki.read_signing_public(public)):
+            raise IdentityError(
+                f"{public}: not for the key in {signing.name} beside it, or one of the two was changed since"
+            )
+    if (folder / CRL_FILE).exists():
+        _check_revocations(folder, authority)
+
+
+def _check_revocations(folder: Path, authority: x509.Certificate) -> None:
+    """A list of them was made with the store beside it, which alone knows what was issued."""
+    path, store = folder / CRL_FILE, folder / STORE_FILE
+    try:
+        signed = x509.load_pem_x509_crl(path.read_bytes()).is_signature_valid(authority.public_key())  # type: ignore[arg-type]
+    except pki.UNREADABLE_FILE as error:
+        raise IdentityError(f"{path}: cannot be read as a revocation list: {error}") from error
+    if not signed:
+        raise IdentityError(f"{path}: not signed by the authority of this identity, or changed since")
+    if not store.exists() or not store.stat().st_size:
+        raise IdentityError(
+            f"{store}: is missing or empty, and with it all that was issued and revoked: copy it from its backup; without one "
+            "make a new identity, for certificates that were revoked would be valid again"
+        )

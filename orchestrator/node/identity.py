@@ -38,7 +38,16 @@ class NodeIdentity:
         self.name, self.federation = str(settings["name"]), str(settings["federation"])
         self.broker = str(settings.get("broker") or "")
         self._signing = pki.read_signing_public(folder / pki.SIGNING_PUBLIC_FILE)
-        _check_pair(folder, (folder / CERTIFICATE_FILE).read_bytes() if (folder / CERTIFICATE_FILE).exists() else b"")
+        certificate = pki.read_pair(folder / CERTIFICATE_FILE, folder / KEY_FILE)
+        authority = pki.read_certificate_file(folder / pki.CA_FILE)
+        pki.check_issued(authority, authority, str(folder / pki.CA_FILE))
+        pki.check_issued(certificate, authority, str(folder / CERTIFICATE_FILE))
+        of = (pki.common_name(certificate.subject), pki.organization(certificate.subject))
+        if of != (self.name, self.federation):
+            raise IdentityError(
+                f"{folder / pki.SETTINGS_FILE}: says {self.name!r} of {self.federation!r}, the certificate beside it is of "
+                f"{of[0]!r} of {of[1]!r}: one of the two was changed since"
+            )
 
     def opener(self) -> Opener:
         return Opener(self._signing, self.federation, self.name)
@@ -46,7 +55,7 @@ class NodeIdentity:
     def for_peers(self) -> Tuple[Any, x509.Certificate, x509.Certificate]:
         """(private key, certificate, the authority's certificate): what other nodes know this one by."""
         files = (self._folder / name for name in (CERTIFICATE_FILE, pki.CA_FILE))
-        certificate, authority = (pki.read_certificate(path.read_bytes(), str(path)) for path in files)
+        certificate, authority = map(pki.read_certificate_file, files)
         return pki.read_private(self._folder / KEY_FILE), certificate, authority
 
     @property
@@ -84,7 +93,11 @@ def install(folder: Path, answer: Dict[str, Any], ca_fingerprint: str = "") -> N
         raise IdentityError(f"the gateway's answer lacks one of {', '.join(wanted)}")
     if ca_fingerprint and pki.fingerprint(answer["ca"].encode()) != ca_fingerprint:
         raise IdentityError("the answer comes from another authority than the one that was named")
-    _check_pair(folder, answer["certificate"].encode())
+    certificate = pki.read_certificate(answer["certificate"].encode(), "the gateway's answer")
+    if pki.key_fingerprint(certificate.public_key()) != pki.key_fingerprint(
+        pki.read_private(folder / KEY_FILE).public_key()
+    ):
+        raise IdentityError(f"{folder}: the certificate is not for the key there")
     pki.create_file(folder / CERTIFICATE_FILE, answer["certificate"].encode())
     pki.create_file(folder / pki.CA_FILE, answer["ca"].encode())
     pki.create_file(folder / pki.SIGNING_PUBLIC_FILE, answer["signing"].encode())
@@ -152,10 +165,3 @@ def _address(url: str) -> Tuple[str, int]:
     if parts.scheme != "https" or not parts.hostname or port is None:
         raise IdentityError(f"gateway address {url!r}: expected https://HOST:PORT")
     return parts.hostname, port
-
-
-def _check_pair(folder: Path, certificate_pem: bytes) -> None:
-    certificate = pki.read_certificate(certificate_pem, str(folder / CERTIFICATE_FILE))
-    ours = pki.public_pem(pki.read_private(folder / KEY_FILE).public_key())
-    if pki.public_pem(certificate.public_key()) != ours:
-        raise IdentityError(f"{folder}: the certificate is not for the key there")

@@ -16,7 +16,6 @@ import logging
 from typing import Any, Callable, Collection, Dict, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -27,7 +26,7 @@ from orchestrator.node.identity import NodeIdentity
 from orchestrator.node.roster import NOBODY, Roster
 from orchestrator.node.store import NodeStore
 from orchestrator.wire import transparency
-from orchestrator.wire.pki import common_name, key_fingerprint
+from orchestrator.wire.pki import UNSIGNED, common_name, key_fingerprint
 from orchestrator.wire.protection import Aggregation
 from orchestrator.wire.topics import check_name
 
@@ -240,12 +239,12 @@ class Peers:
         try:
             certificate = x509.load_der_x509_certificate(credential)
             certificate.verify_directly_issued_by(self._authority)
-        except (ValueError, TypeError, InvalidSignature) as error:
+            key = certificate.public_key()
+        except UNSIGNED as error:
             raise PeerError(f"{party} shows no certificate of this federation's authority") from error
         name = common_name(certificate.subject)
         if name != party:
             raise PeerError(f"{party} shows the certificate of {name!r}")
-        key = certificate.public_key()
         if not isinstance(key, ec.EllipticCurvePublicKey):
             raise PeerError(f"the certificate of {party} is for another kind of key than this federation uses")
         public = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
@@ -329,6 +328,6 @@ def _elliptic(certificate: x509.Certificate) -> ec.EllipticCurvePublicKey:
 def _holds(verify: Callable[[], None]) -> bool:
     try:
         verify()
-    except (InvalidSignature, ValueError):
+    except UNSIGNED:
         return False
     return True

@@ -256,8 +256,10 @@ class Link:
             )
 
     def _try_connect(self, timeout_s: float, go_on: Callable[[str], bool]) -> str:
+        """Empty once it is connected: `Connected` is the first event then, and what others put there meanwhile follows."""
         deadline = time.monotonic() + timeout_s
         reason = "no answer"
+        meanwhile: List[Event] = []
         while True:
             try:
                 self._client.connect(self.address.host, self.address.port, keepalive=KEEPALIVE_S)
@@ -277,9 +279,12 @@ class Link:
                     return reason
                 continue
             if isinstance(event, Connected):
-                self.events.put_back(event)
+                for other in (*reversed(meanwhile), event):
+                    self.events.put_back(other)
                 return ""
-            if isinstance(event, Disconnected):  # it may have died between the two; paho keeps trying
+            if not isinstance(event, Disconnected):
+                meanwhile.append(event)
+            else:  # it may have died between the two; paho keeps trying
                 reason = event.reason
                 if event.refused:
                     return reason

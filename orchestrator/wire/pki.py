@@ -7,9 +7,10 @@ import hashlib
 import json
 import os
 from pathlib import Path
-from typing import Any, Dict
+from typing import Any, Dict, Tuple, Type
 
 from cryptography import x509
+from cryptography.exceptions import InternalError, InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -29,6 +30,18 @@ CA_FILE = "ca.crt"
 SIGNING_PUBLIC_FILE = "signing.pub"
 SETTINGS_FILE = "identity.json"
 
+UNREADABLE: Tuple[Type[Exception], ...] = (
+    ValueError,
+    TypeError,
+    UnsupportedAlgorithm,
+    InternalError,
+    x509.InvalidVersion,
+)
+"""What reading a key, certificate, request or revocation list that makes no sense may raise."""
+UNREADABLE_FILE: Tuple[Type[Exception], ...] = (OSError, *UNREADABLE)
+UNSIGNED: Tuple[Type[Exception], ...] = (InvalidSignature, *UNREADABLE)
+"""What the check of a signature may raise where it does not hold."""
+
 
 def new_key() -> ec.EllipticCurvePrivateKey:
     return ec.generate_private_key(ec.SECP256R1())
@@ -43,6 +56,12 @@ def subject(name: str, federation: str) -> x509.Name:
 
 def common_name(name: x509.Name) -> str:
     found = name.get_attributes_for_oid(NameOID.COMMON_NAME)
+    return str(found[0].value) if len(found) == 1 else ""
+
+
+def organization(name: x509.Name) -> str:
+    """The federation a certificate is of."""
+    found = name.get_attributes_for_oid(NameOID.ORGANIZATION_NAME)
     return str(found[0].value) if len(found) == 1 else ""
 
 
@@ -63,10 +82,38 @@ def key_fingerprint(key: Any) -> str:
 
 
 def read_certificate(pem: bytes, what: str) -> x509.Certificate:
+    """A certificate whose key can be read, too. `what`: how to call it in the IdentityError there is otherwise."""
     try:
-        return x509.load_pem_x509_certificate(pem)
-    except ValueError as error:
-        raise IdentityError(f"{what}: not a certificate in PEM: {error}") from error
+        certificate = x509.load_pem_x509_certificate(pem)
+        certificate.public_key()
+    except UNREADABLE as error:
+        raise IdentityError(f"{what}: cannot be read as a certificate: {error}") from error
+    return certificate
+
+
+def read_certificate_file(path: Path) -> x509.Certificate:
+    try:
+        return read_certificate(path.read_bytes(), str(path))
+    except OSError as error:
+        raise IdentityError(f"{path}: cannot be read: {error.strerror}") from error
+
+
+def read_pair(certificate: Path, key: Path) -> x509.Certificate:
+    """The certificate in one file, which has to be for the private key in the other; IdentityError otherwise."""
+    found = read_certificate_file(certificate)
+    if key_fingerprint(found.public_key()) != key_fingerprint(read_private(key).public_key()):
+        raise IdentityError(
+            f"{certificate}: not for the key in {key.name} beside it, or one of the two was changed since"
+        )
+    return found
+
+
+def check_issued(certificate: x509.Certificate, authority: x509.Certificate, what: str) -> None:
+    """IdentityError where a certificate was not signed with the authority's key, or was changed since."""
+    try:
+        certificate.verify_directly_issued_by(authority)
+    except UNSIGNED as error:
+        raise IdentityError(f"{what}: not signed by the authority of this identity, or changed since") from error
 
 
 def private_pem(key: Any) -> bytes:
@@ -82,7 +129,7 @@ def public_pem(key: Any) -> bytes:
 def read_private(path: Path) -> Any:
     try:
         return load_pem_private_key(path.read_bytes(), None)
-    except (OSError, ValueError, TypeError) as error:
+    except UNREADABLE_FILE as error:
         raise IdentityError(f"{path}: cannot be read as a private key: {error}") from error
 
 
@@ -96,7 +143,7 @@ def read_signing_key(path: Path) -> Ed25519PrivateKey:
 def read_signing_public(path: Path) -> Ed25519PublicKey:
     try:
         key = load_pem_public_key(path.read_bytes())
-    except (OSError, ValueError) as error:
+    except UNREADABLE_FILE as error:
         raise IdentityError(f"{path}: cannot be read as a public key: {error}") from error
     if not isinstance(key, Ed25519PublicKey):
         raise IdentityError(f"{path}: not an Ed25519 key")
@@ -126,6 +173,6 @@ def read_settings(folder: Path) -> Dict[str, Any]:
         settings = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise IdentityError(f"{path}: no identity can be read there: {error}") from error
-    if not isinstance(settings, dict):
-        raise IdentityError(f"{path}: not an identity's settings")
+    if not isinstance(settings, dict) or not isinstance(settings.get("federation"), str):
+        raise IdentityError(f"{path}: not an identity's settings, or damaged")
     return settings

@@ -1,5 +1,6 @@
 """Where a monitor's records go: a Prometheus page in the right format, MQTT topics on a real broker, Parquet."""
 
+import csv
 import importlib.util
 import json
 import re
@@ -113,6 +114,41 @@ def test_a_text_in_csv_is_no_formula(tmp_path: Path):
     file.close()
     (row,) = (tmp_path / "r.csv").read_text().splitlines()[1:]
     assert row == '1.0,\'=1+1,\'-1,7,\'@SUM(1),5,\'+kind,"{""a"": ""=1""}"'
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl"])
+@pytest.mark.parametrize("unfinished", ["", '{"received_at": 3', '2.0,"a', "x" * 200_000])
+def test_what_an_earlier_monitor_wrote_stays(tmp_path: Path, suffix: str, unfinished: str) -> None:
+    path = tmp_path / f"records{suffix}"
+    for seq in range(3):
+        file = open_file(path)
+        file.write("a", 1.0, Record("00c0ffee", seq, None, 5, "metrics", 1, {}))
+        file.close()
+        with path.open("a") as torn:
+            torn.write(unfinished)
+    file = open_file(path)
+    file.close()
+    lines = path.read_text().splitlines()
+    if suffix == ".csv":
+        assert lines[0] == ",".join(CSV_HEAD)
+        assert [row["seq"] for row in csv.DictReader(lines)] == ["0", "1", "2"]
+    else:
+        assert [json.loads(line)["seq"] for line in lines] == [0, 1, 2]
+
+
+def test_a_head_that_was_not_finished_is_written_again(tmp_path: Path) -> None:
+    path = tmp_path / "records.csv"
+    path.write_text("received_at,po")
+    open_file(path).close()
+    assert path.read_text().splitlines() == [",".join(CSV_HEAD)]
+
+
+@pytest.mark.parametrize(("name", "text"), [("a.csv", "age,sex\n61,f\n"), ("a.jsonl", "[]\n"), ("b.csv", "\0\xff")])
+def test_a_file_of_something_else_is_left_alone(tmp_path: Path, name: str, text: str) -> None:
+    (tmp_path / name).write_text(text)
+    with pytest.raises(UsageError, match=f"{name}: is there, and not a file of records"):
+        open_file(tmp_path / name)
+    assert (tmp_path / name).read_text() == text
 
 
 def test_the_endpoint_serves_what_the_monitor_knows(sample):
@@ -261,6 +297,10 @@ def test_parquet(tmp_path: Path):
     assert tuple(table.column_names) == CSV_HEAD
     assert table["seq"].to_pylist() == [0, 1, 2]
     assert json.loads(table["fields"][2].as_py()) == {"inferences": 2}
+    for number in (1, 2):
+        open_file(path).close()
+        assert (tmp_path / f"records.{number}.parquet").exists()
+    assert parquet.read_table(tmp_path / "records.1.parquet").num_rows == 3
 
 
 def test_a_crowd_at_the_metrics_holds_no_threads_and_prints_nothing(

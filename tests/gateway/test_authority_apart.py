@@ -102,7 +102,7 @@ def test_a_gateway_takes_an_answer_for_its_key_from_the_named_authority_only(tmp
     strange = sign_gateway(other, request_gateway(tmp_path / "strange", "icu", [])) if other.revoke("gateway") else {}
     lies: Dict[str, Dict[str, Any]] = {
         "another authority": wrong,
-        "is not the authority's": {**answer, "certificate": wrong["certificate"]},
+        "not signed by the authority": {**answer, "certificate": wrong["certificate"]},
         "not the authority's, or does not fit": {**answer, "crl": wrong["crl"]},
         "not the authority's, or were changed": {**answer, "log": wrong["log"]},
         "lacks one of": {key: value for key, value in answer.items() if key != "crl"},

@@ -1,5 +1,6 @@
 """Whom a node believes to be another node: whom its owner confirmed, or at first sight the first key it saw of a name."""
 
+import contextlib
 import datetime
 from pathlib import Path
 from typing import Any, Dict, Optional, Tuple
@@ -10,7 +11,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from orchestrator.errors import PrivacyError
+from orchestrator.errors import PeerError, PrivacyError
 from orchestrator.node.identity import CERTIFICATE_FILE, NodeIdentity, install, make_node_request
 from orchestrator.node.peers import TOO_FEW, UNCONFIRMED, Peers
 from orchestrator.node.roster import Roster, roster_of
@@ -85,6 +86,25 @@ def pair(authority: Issuer, tmp_path: Path, confirmed: Dict[str, str]) -> Tuple[
 
 
 # With certificates
+
+
+def test_a_certificate_no_library_can_read_is_refused_and_ends_nothing(pair: Tuple[Peers, Peers]) -> None:
+    """The gateway shows it, so it may be anything: of a version, key or curve that nobody knows, and cut anywhere."""
+    a, b = pair
+    good, signature = b.credential, b.sign(b"message")
+    refused = 0
+    for at in range(len(good)):
+        for bit in (1, 64, 128):
+            odd = good[:at] + bytes([good[at] ^ bit]) + good[at + 1 :]
+            with contextlib.suppress(PeerError):
+                a.admit("b", odd)
+                assert a.verify("b", b"message", signature), "only bits that are not used"
+                continue
+            refused += 1
+    assert refused > 3 * len(good) - 20
+    for end in range(len(good)):
+        with pytest.raises(PeerError):
+            a.admit("b", good[:end])
 
 
 def test_a_peer_with_a_certificate_of_the_authority_is_believed_and_only_what_it_signed(

@@ -94,6 +94,18 @@ def test_nobody_guesses_the_name_of_a_connection() -> None:
     assert client_id("ward", b"a") == client_id("ward", b"a") != client_id("ward", b"b")
 
 
+def test_what_other_threads_ask_for_while_a_link_opens_is_not_lost(broker: OwnBroker) -> None:
+    """A relay's higher half begins rounds through this queue, maybe before its lower half is connected."""
+    link = Link(broker.address, "l", [])
+    asked: List[Any] = ["first", "second"]
+    for one in asked:
+        link.events.put(one)
+    link.open(20)
+    assert isinstance(link.events.get(timeout=60), Connected)
+    assert [link.events.get(timeout=60) for _ in asked] == asked
+    link.close()
+
+
 def test_presence_is_retained_and_the_will_replaces_it(broker: OwnBroker) -> None:
     node = opened(broker.address, "n", [], will=("p/n", b"gone"))
     node.publish("p/n", b"here", retain=True)

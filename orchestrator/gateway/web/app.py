@@ -26,7 +26,7 @@ from orchestrator.gateway.web.run_routes import RunRoutes
 from orchestrator.gateway.web.sessions import Sessions, TryLimit, address_of
 from orchestrator.gateway.web.settings import WebSettings
 from orchestrator.gateway.web.static_files import read_static
-from orchestrator.gateway.web.turns import BusyError, Turns
+from orchestrator.gateway.web.turns import BusyError, Pauses, Turns
 from orchestrator.mishaps import sentence
 
 log = logging.getLogger("edgeward.dashboard")
@@ -47,7 +47,7 @@ class Dashboard:
         self._model, self._settings = model, settings
         self._login, self._sessions, self._limit = login, Sessions(), TryLimit()
         self._reader = ThreadPoolExecutor(1, "reader")
-        self._hasher, self._turns = ThreadPoolExecutor(1, "password"), Turns()
+        self._hasher, self._turns, self._pauses = ThreadPoolExecutor(1, "password"), Turns(), Pauses()
         self._streams, self._complained = 0, ""
         self._parts: Parts = {}
         self._read_at = 0.0
@@ -173,26 +173,33 @@ class Dashboard:
         browser = known_browser(request, self._settings, self._login.key)
         address = address_of(request.client.host) if request.client else ""
         who = f"browser {browser}" if browser else address
-        # From here to the count nothing is awaited: whatever comes at the same time, however slowly, is counted one by one.
-        wait = self._limit.wait_s(who, known=bool(browser))
-        if wait > 0:
-            told = {"error": f"too many attempts; try again in {wait:.0f} s"}
-            return JSONResponse(told, 429, {"Retry-After": str(int(wait) + 1)})
-        self._limit.failed(who, known=bool(browser))  # until proven otherwise
         try:
+            paused = await self._pause(who, bool(browser))
             async with self._turns.turn(bool(browser)):
                 right = await asyncio.get_running_loop().run_in_executor(self._hasher, self._login.accepts, password)
         except BusyError:
-            return JSONResponse({"error": "too many attempts; try again in 10 s"}, 429, {"Retry-After": "10"})
+            return _too_many()
         if not right:
             log.warning("wrong password from %s", address)
             await asyncio.sleep(_FAILURE_PAUSE_S)
-            return JSONResponse({"error": "wrong password"}, 401)
+            return _too_many() if paused else JSONResponse({"error": "wrong password"}, 401)
         self._limit.succeeded(who)
         response = JSONResponse({"ok": True})
         set_browser(response, self._login.key, self._settings)
         set_session(response, self._sessions.begin(), self._settings)
         return response
+
+    async def _pause(self, who: str, known: bool) -> bool:
+        """Waits until a try may be checked, and counts it. Returns whether it had to wait; BusyError for a newer try.
+
+        From the last look to the count nothing is awaited: what comes at the same time, however slowly, is counted one by one.
+        """
+        paused = False
+        while (wait := self._limit.wait_s(who, known)) > 0:
+            paused = True
+            await self._pauses.wait(who, wait)
+        self._limit.failed(who, known)  # until proven otherwise
+        return paused
 
     async def _log_out(self, request: Request) -> Response:
         self._sessions.end(session_token(request, self._settings))
@@ -274,6 +281,10 @@ class Dashboard:
             with suppress(asyncio.TimeoutError):  # to look at the session again, and to say that we are there
                 news = self._changed.wait_for(lambda: (self._parts and self._parts is not sent) or self.stopping())
                 await asyncio.wait_for(news, BEAT_S)
+
+
+def _too_many() -> JSONResponse:
+    return JSONResponse({"error": "too many attempts; try again in a few seconds"}, 429, {"Retry-After": "5"})
 
 
 def _event(name: str, data: Any) -> str:

@@ -9,12 +9,13 @@ from typing import Callable, Dict, List, Tuple
 SESSION_S = 12 * 3600.0
 _MOST_SESSIONS = 1000
 FREE_TRIES = 5
-"""Failures of one address before it has to wait; each further one doubles the wait."""
-_FIRST_WAIT_S, _LONGEST_WAIT_S = 30.0, 900.0
+"""Failures of one address, each checked at once. From then on one try of it is checked every PAUSE_S."""
+PAUSE_S = 4.0
+"""Short enough for somebody who has the password and shares an address with a guesser; 21,600 guesses a day."""
 _FORGIVEN_S = 3600.0
 _MOST_ADDRESSES = 10_000
 TRIES_A_MINUTE = 60
-"""Failures of all addresses together, beyond which each has one free try: against guessing from many of them."""
+"""Failures of all addresses together, beyond which each has one that is checked at once: against guessing from many of them."""
 
 
 class Sessions:
@@ -47,7 +48,7 @@ class Sessions:
 
 
 class TryLimit:
-    """After FREE_TRIES failures an address waits, longer with each further one; a success forgives it."""
+    """After FREE_TRIES failures an address waits PAUSE_S from one try to the next; a success forgives it."""
 
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
         self._now = now
@@ -55,7 +56,7 @@ class TryLimit:
         self._recent: List[float] = []
 
     def wait_s(self, address: str, known: bool = False) -> float:
-        """Seconds this address has to wait before its next try; 0 when it may.
+        """Seconds until a try of this address may be checked; 0 when it may now.
 
         known: the name of a browser that logged in before. What strangers do together is not held against it, and against an
         address that has not failed yet neither: who has the password gets in with the first try.
@@ -66,8 +67,7 @@ class TryLimit:
         count, last = self._failures.get(address, (0, 0.0))
         if count < free or now - last > _FORGIVEN_S:
             return 0.0
-        pause = min(_LONGEST_WAIT_S, _FIRST_WAIT_S * 2.0 ** max(0, count - FREE_TRIES))
-        return max(0.0, last + pause - now)
+        return max(0.0, last + PAUSE_S - now)
 
     def failed(self, address: str, known: bool = False) -> None:
         now = self._now()

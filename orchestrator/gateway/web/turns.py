@@ -1,15 +1,44 @@
-"""One password is hashed at a time, and who came last is next: a crowd of guesses waits for itself and for nobody else."""
+"""One password is hashed at a time, and who came last is next: a crowd of guesses waits for itself and for nobody else.
+
+Who failed too often waits before that, and again only the newest try of an address does: the others are given up.
+"""
 
 import asyncio
-from contextlib import asynccontextmanager
-from typing import AsyncIterator, List
+from contextlib import asynccontextmanager, suppress
+from typing import AsyncIterator, Dict, List
 
 MOST_WAITING = 50
 """Tries of one kind that wait; the longest waiting makes room for one more."""
 
 
+MOST_PAUSING = 1000
+"""Addresses of which a try waits; there is no room for another one."""
+
+
 class BusyError(Exception):
     """So many came later that this try was given up."""
+
+
+class Pauses:
+    """Tries that wait until their address may try again, one of each. Used by the event loop's thread only."""
+
+    def __init__(self) -> None:
+        self._waiting: Dict[str, asyncio.Future[None]] = {}
+
+    async def wait(self, who: str, seconds: float) -> None:
+        """Raises BusyError where a newer try of the same takes its place, or where too many others wait."""
+        older = self._waiting.pop(who, None)
+        if older is not None and not older.done():
+            older.set_exception(BusyError())
+        if len(self._waiting) >= MOST_PAUSING:
+            raise BusyError
+        mine = self._waiting[who] = asyncio.get_running_loop().create_future()
+        try:
+            with suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(mine, seconds)
+        finally:
+            if self._waiting.get(who) is mine:
+                del self._waiting[who]
 
 
 class Turns:
