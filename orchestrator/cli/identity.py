@@ -303,7 +303,7 @@ def _audit(arguments: argparse.Namespace) -> int:
         print(f"{count} entries, whole; head {head}")
         for number in alone:
             print(
-                f"entry {number} was in the file alone: a process was killed when it had written it, or somebody added it"
+                f"entry {number}: in the file before the store knew it; its process ended there or is at it now, or it was added"
             )
         for entry in scrubs:
             print(plain(f"written again by {entry.get('by')}: {_line(entry)}", 1000))

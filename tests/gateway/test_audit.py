@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 import sqlite3
 import stat
 from contextlib import suppress
@@ -8,6 +9,7 @@ from typing import Callable, List
 
 import pytest
 
+from orchestrator.cli.main import main
 from orchestrator.errors import EdgewardError
 from orchestrator.gateway import audit, audit_files
 from orchestrator.gateway.audit import MAX_REFUSALS, AuditLog, read_log, verify
@@ -138,7 +140,7 @@ def test_a_long_log_is_in_files_of_which_the_oldest_go(tmp_path: Path, monkeypat
     verify(path, database)
 
 
-def test_a_line_only_the_file_has_is_named_by_the_next(log: AuditLog) -> None:
+def test_a_line_only_the_file_has_is_named_by_the_next(log: AuditLog, capsys: pytest.CaptureFixture[str]) -> None:
     """A process killed after it wrote one leaves such a line, and who may write to the file alone can add one."""
     last = log.path.read_bytes().splitlines(keepends=True)[-1]
     added = {"n": 6, "at": 1.0, "event": "joined", "node": "invented", "before": audit.hash_of(last)}
@@ -148,6 +150,9 @@ def test_a_line_only_the_file_has_is_named_by_the_next(log: AuditLog) -> None:
     log.append("left", node="n1")
     assert [entry.get("unrecorded") for entry in read_log(log.path)] == [None] * 6 + [6, None]
     assert verify(log.path, log._db)[0] == 8
+    shutil.copy(log.path.parent / "s.sqlite", log.path.parent / "gateway.sqlite")
+    assert main(["gateway", "audit", str(log.path.parent), "--verify"]) == 0
+    assert "entry 6: in the file before the store knew it" in capsys.readouterr().out
 
 
 def test_killed_while_a_file_is_put_aside_the_log_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
