@@ -82,14 +82,14 @@ def check_files(folder: Path, federation: str) -> None:
     if pki.organization(authority.subject) != federation:
         raise IdentityError(
             f"{folder / pki.SETTINGS_FILE}: says {federation!r}, the authority's certificate beside it is of "
-            f"{pki.organization(authority.subject)!r}: one of the two was changed since"
+            f"{pki.organization(authority.subject)!r}: one of the two was changed since{pki.COPY}"
         )
     signing, public = folder / SIGNING_KEY_FILE, folder / pki.SIGNING_PUBLIC_FILE
     if signing.exists():
         ours = pki.read_signing_key(signing).public_key()
         if pki.public_pem(ours) != pki.public_pem(pki.read_signing_public(public)):
             raise IdentityError(
-                f"{public}: not for the key in {signing.name} beside it, or one of the two was changed since"
+                f"{public}: not for the key in {signing.name} beside it, or one of the two was changed since{pki.COPY}"
             )
     if (folder / CRL_FILE).exists():
         _check_revocations(folder, authority)
@@ -101,9 +101,9 @@ def _check_revocations(folder: Path, authority: x509.Certificate) -> None:
     try:
         signed = x509.load_pem_x509_crl(path.read_bytes()).is_signature_valid(authority.public_key())  # type: ignore[arg-type]
     except pki.UNREADABLE_FILE as error:
-        raise IdentityError(f"{path}: cannot be read as a revocation list: {error}") from error
+        raise IdentityError(f"{path}: cannot be read as a revocation list{pki.COPY}") from error
     if not signed:
-        raise IdentityError(f"{path}: not signed by the authority of this identity, or changed since")
+        raise IdentityError(f"{path}: not signed by the authority of this identity, or changed since{pki.COPY}")
     if not store.exists() or not store.stat().st_size:
         raise IdentityError(
             f"{store}: is missing or empty, and with it all that was issued and revoked: copy it from its backup; without one "

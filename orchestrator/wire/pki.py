@@ -30,6 +30,9 @@ CA_FILE = "ca.crt"
 SIGNING_PUBLIC_FILE = "signing.pub"
 SETTINGS_FILE = "identity.json"
 
+COPY = "; copy it from its backup (a node's can be made again: revoke its name and enrol it)"
+"""What to do about a file of an identity that changed."""
+
 UNREADABLE: Tuple[Type[Exception], ...] = (
     ValueError,
     TypeError,
@@ -87,7 +90,7 @@ def read_certificate(pem: bytes, what: str) -> x509.Certificate:
         certificate = x509.load_pem_x509_certificate(pem)
         certificate.public_key()
     except UNREADABLE as error:
-        raise IdentityError(f"{what}: cannot be read as a certificate: {error}") from error
+        raise IdentityError(f"{what}: cannot be read as a certificate: {_brief(error)}{COPY}") from error
     return certificate
 
 
@@ -95,7 +98,7 @@ def read_certificate_file(path: Path) -> x509.Certificate:
     try:
         return read_certificate(path.read_bytes(), str(path))
     except OSError as error:
-        raise IdentityError(f"{path}: cannot be read: {error.strerror}") from error
+        raise IdentityError(f"{path}: cannot be read: {error.strerror}{COPY}") from error
 
 
 def read_pair(certificate: Path, key: Path) -> x509.Certificate:
@@ -103,7 +106,7 @@ def read_pair(certificate: Path, key: Path) -> x509.Certificate:
     found = read_certificate_file(certificate)
     if key_fingerprint(found.public_key()) != key_fingerprint(read_private(key).public_key()):
         raise IdentityError(
-            f"{certificate}: not for the key in {key.name} beside it, or one of the two was changed since"
+            f"{certificate}: not for the key in {key.name} beside it, or one of the two was changed since{COPY}"
         )
     return found
 
@@ -113,7 +116,12 @@ def check_issued(certificate: x509.Certificate, authority: x509.Certificate, wha
     try:
         certificate.verify_directly_issued_by(authority)
     except UNSIGNED as error:
-        raise IdentityError(f"{what}: not signed by the authority of this identity, or changed since") from error
+        raise IdentityError(f"{what}: not signed by the authority of this identity, or changed since{COPY}") from error
+
+
+def _brief(error: Exception) -> str:
+    """Its first sentence: libraries follow with pages to read and ASN.1."""
+    return (error.strerror or "") if isinstance(error, OSError) else str(error).split(". ")[0]
 
 
 def private_pem(key: Any) -> bytes:
@@ -130,7 +138,7 @@ def read_private(path: Path) -> Any:
     try:
         return load_pem_private_key(path.read_bytes(), None)
     except UNREADABLE_FILE as error:
-        raise IdentityError(f"{path}: cannot be read as a private key: {error}") from error
+        raise IdentityError(f"{path}: cannot be read as a private key: {_brief(error)}{COPY}") from error
 
 
 def read_signing_key(path: Path) -> Ed25519PrivateKey:
@@ -144,7 +152,7 @@ def read_signing_public(path: Path) -> Ed25519PublicKey:
     try:
         key = load_pem_public_key(path.read_bytes())
     except UNREADABLE_FILE as error:
-        raise IdentityError(f"{path}: cannot be read as a public key: {error}") from error
+        raise IdentityError(f"{path}: cannot be read as a public key: {_brief(error)}{COPY}") from error
     if not isinstance(key, Ed25519PublicKey):
         raise IdentityError(f"{path}: not an Ed25519 key")
     return key
