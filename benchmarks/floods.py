@@ -127,7 +127,7 @@ def serve_victim(folder: Path, kind: str, params: int) -> None:
     store.create_run("floods", task_to_dict(make_task(2, 1_000_000, "int8")), b"", weights)
     Login(folder).set_password(PASSWORD)
     with OwnBroker(kind) as broker, DashboardProcess(
-        folder, WebSettings("127.0.0.1", 0), FEDERATION, broker.address
+        folder, WebSettings("127.0.0.1", 0, stay_s=0.0), FEDERATION, broker.address
     ) as dashboard:
 
         def show(event: Dict[str, Any]) -> None:
@@ -165,6 +165,7 @@ def attack_broker(kind: str, name: str, seconds: float, params: int) -> Dict[str
                 "rounds_per_s_after": victim.rounds(over, end) / (end - over),
                 "said": victim.said(began, over),
                 "recovered": recovered,
+                "dashboard_pid": victim.wait_for("dashboard")["dashboard_pid"],
                 "broker_mib": victim.peaks["broker"],
                 "gateway_mib": victim.peaks["gateway"],
                 "log_bytes": (Path(folder) / "victim.log").stat().st_size,

@@ -3,9 +3,12 @@
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
+
+from orchestrator.gateway.web.staying import PROGRAM
 
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "floods.py"
 
@@ -23,3 +26,14 @@ def test_rounds_go_on_under_a_flood_and_memory_stays_bounded(attack: str) -> Non
     assert figures["recovered"]
     assert figures["broker_mib"] < 400
     assert figures["gateway_mib"] < 120
+    deadline = time.monotonic() + 120
+    while is_dashboard(figures["dashboard_pid"]):
+        assert time.monotonic() < deadline, "the dashboard outlived its gateway"
+        time.sleep(0.1)
+
+
+def is_dashboard(pid: int) -> bool:
+    try:
+        return PROGRAM.encode() in Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return False

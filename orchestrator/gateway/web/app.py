@@ -20,7 +20,7 @@ from orchestrator.gateway.web.bodies import json_body
 from orchestrator.gateway.web.guard import Guard, known_browser, session_token, set_browser, set_session
 from orchestrator.gateway.web.metrics import render
 from orchestrator.gateway.web.model import DashboardModel
-from orchestrator.gateway.web.parts import Parts, events_between, parts_of, to_json
+from orchestrator.gateway.web.parts import Parts, events_between, parts_of, server_event, to_json
 from orchestrator.gateway.web.password import Login
 from orchestrator.gateway.web.run_routes import RunRoutes
 from orchestrator.gateway.web.sessions import Sessions, TryLimit, address_of
@@ -252,29 +252,29 @@ class Dashboard:
         sent: Parts = {}
         spoke = 0.0
         try:
-            yield _event("begin", {"quiet_s": self._settings.quiet_s})
+            yield server_event("begin", to_json({"quiet_s": self._settings.quiet_s}))
             while not self.stopping():
                 if not self._guard.knows(request):
-                    yield _event("session", False)
+                    yield server_event("session", "false")
                     return
                 parts = self._parts
                 if parts is not sent and parts:
                     for event in events_between(sent, parts):
                         yield event
                     sent = parts
-                    yield _event("done", self._times())
+                    yield server_event("done", self._times())
                     spoke = time.monotonic()
                 elif time.monotonic() - spoke > BEAT_S:
-                    yield _event("beat", self._times())
+                    yield server_event("beat", self._times())
                     spoke = time.monotonic()
                 await self._wait_for_news(sent)
-            yield _event("bye", self._times())
+            yield server_event("bye", self._times())
         finally:
             self._streams -= 1
 
-    def _times(self) -> Dict[str, Optional[float]]:
-        """Unix seconds by this machine's clock: a browser's may be wrong."""
-        return {"now": self._model.now(), "read_at": self._read_at or None, "heard_at": self._heard_at}
+    def _times(self) -> str:
+        """JSON of Unix seconds by this machine's clock: a browser's may be wrong."""
+        return to_json({"now": self._model.now(), "read_at": self._read_at or None, "heard_at": self._heard_at})
 
     async def _wait_for_news(self, sent: Parts) -> None:
         async with self._changed:
@@ -285,7 +285,3 @@ class Dashboard:
 
 def _too_many() -> JSONResponse:
     return JSONResponse({"error": "too many attempts; try again in a few seconds"}, 429, {"Retry-After": "5"})
-
-
-def _event(name: str, data: Any) -> str:
-    return f"event: {name}\ndata: {to_json(data)}\n\n"

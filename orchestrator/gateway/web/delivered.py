@@ -29,7 +29,7 @@ _FIRST = (
 )
 """Settings people look for first, in this order; the others follow by name."""
 
-Told = Tuple[RunView, Optional[Dict[str, Any]]]
+Reported = Tuple[RunView, Optional[Dict[str, Any]]]
 """A run, and its report once its bundle is made."""
 
 
@@ -52,7 +52,7 @@ def files_of(report: Optional[Dict[str, Any]]) -> List[str]:
     return ["bundle.zip", "privacy.md", "report.json"] if report.get("digest") else ["report.json"]
 
 
-def compared(runs: Sequence[Told]) -> Dict[str, Any]:
+def compared(runs: Sequence[Reported]) -> Dict[str, Any]:
     """{runs, figures, settings}: rows {name, kind, values, differs} with a value for each run.
 
     kind: how a value is written (number, seconds, time, bytes or text). Values of settings are texts, cut where they are long;

@@ -3,7 +3,7 @@
 import logging
 from http.cookies import CookieError, SimpleCookie
 from typing import Optional
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import HTTPConnection
@@ -22,6 +22,9 @@ log = logging.getLogger("edgeward.dashboard")
 
 OPEN_PATHS = ("/healthz", "/login", "/api/login", "/api/session")
 """What a stranger may ask; `/static/` too, which is the same on every installation."""
+
+PAGES = ("/statement/", "/node/")
+"""Pages that a login leads back to. Where else it leads is behind the #, which a browser keeps for itself."""
 
 HEADERS = {
     "Content-Security-Policy": (
@@ -110,7 +113,7 @@ class Guard:
             return JSONResponse({"error": "log in first"}, 401)
         if path == "/metrics":
             return PlainTextResponse("a bearer token or a login is needed\n", 401, {"WWW-Authenticate": "Bearer"})
-        return RedirectResponse("/login", 303)
+        return RedirectResponse(f"/login#{quote(path)}" if path.startswith(PAGES) else "/login", 303)
 
     def knows(self, request: HTTPConnection) -> bool:
         """Whether a login is not needed, or there."""

@@ -143,6 +143,11 @@ _CUTS: Dict[str, Callable[[Any], Dict[Key, Any]]] = {
 }
 
 
+def server_event(name: str, data: str) -> str:
+    """A server-sent event; data: JSON on one line."""
+    return f"event: {name}\ndata: {data}\n\n"
+
+
 def events_between(before: Parts, after: Parts) -> Iterator[str]:
     """Server-sent events that make `before` into `after`, each of at most MOST_EVENT_BYTES.
 
@@ -151,11 +156,11 @@ def events_between(before: Parts, after: Parts) -> Iterator[str]:
     """
     gone = [f"[{json.dumps(section)},{json.dumps(key)}]" for section, key in before if (section, key) not in after]
     for texts in _packed(gone):
-        yield _event("parts", f'{{"set":[],"gone":[{",".join(texts)}]}}')
+        yield server_event("parts", f'{{"set":[],"gone":[{",".join(texts)}]}}')
     changed = [(key, text) for key, text in after.items() if before.get(key) != text]
     short = [_entry(key, text) for key, text in changed if len(text) <= _WHOLE]
     for texts in _packed(short):
-        yield _event("parts", f'{{"set":[{",".join(texts)}],"gone":[]}}')
+        yield server_event("parts", f'{{"set":[{",".join(texts)}],"gone":[]}}')
     for (section, key), text in changed:
         if len(text) > _WHOLE:
             yield from _pieces(section, key, text)
@@ -178,7 +183,7 @@ _PIECE = MOST_EVENT_BYTES // 3
 def _pieces(section: str, key: str, text: str) -> Iterator[str]:
     for start in range(0, len(text), _PIECE):
         last = start + _PIECE >= len(text)
-        yield _event("piece", json.dumps([section, key, text[start : start + _PIECE], last]))
+        yield server_event("piece", json.dumps([section, key, text[start : start + _PIECE], last]))
 
 
 def _packed(texts: Iterable[str]) -> Iterator[List[str]]:
@@ -193,7 +198,3 @@ def _packed(texts: Iterable[str]) -> Iterator[List[str]]:
         size += len(text) + 1
     if batch:
         yield batch
-
-
-def _event(name: str, data: str) -> str:
-    return f"event: {name}\ndata: {data}\n\n"

@@ -106,6 +106,19 @@ def test_every_alert_asks_for_what_there_is_and_says_what_to_do(metrics: Metrics
             assert text.count("{{") == text.count("}}")
 
 
+def test_a_round_that_cannot_succeed_is_an_alert_of_its_own() -> None:
+    """Long before a round is found stuck, and soon enough to help: nothing else watches what it lacks."""
+    found = {rule["alert"]: rule for rule in rules()}
+    watching = [name for name, rule in found.items() if "edgeward_round_nodes_lacking" in rule["expr"]]
+    assert watching == ["EdgewardRoundCannotSucceed"]
+    rule = found["EdgewardRoundCannotSucceed"]
+    assert (rule["expr"], rule["labels"]["severity"]) == ("edgeward_round_nodes_lacking > 0", "critical")
+    minutes = {
+        name: int(found[name]["for"].rstrip("m")) for name in ("EdgewardRoundCannotSucceed", "EdgewardRoundStuck")
+    }
+    assert minutes["EdgewardRoundCannotSucceed"] < minutes["EdgewardRoundStuck"]
+
+
 def panels() -> Iterator[Dict[str, Any]]:
     yield from json.loads((DEPLOY / "grafana" / "edgeward-dashboard.json").read_text())["panels"]
 

@@ -79,7 +79,10 @@ def log_in(federation: RealFederation, browser: Browser) -> None:
     Login(federation.out).set_password(PASSWORD)
     federation.start_gateway("fedavg", "int8", 8.0)
     browser.open(federation.url)
-    browser.wait("location.pathname === '/login' && document.activeElement?.id === 'password'")
+    browser.wait(
+        "location.pathname === '/login' && document.readyState === 'complete'"
+        " && document.activeElement?.id === 'password'"
+    )
     assert browser.evaluate(NO_SIDEWAYS)
     browser.type("a wrong guess")
     browser.press_enter()

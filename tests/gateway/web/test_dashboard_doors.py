@@ -56,6 +56,7 @@ def test_a_login_opens_the_door_and_only_that(tmp_path: Path) -> None:
         ):
             assert client.ask(path)[0] == 401, path
         assert client.ask("/")[1]["location"] == "/login"
+        assert client.ask("/statement/%c3%bc%20b%0d%0ax")[1]["location"] == "/login#/statement/%C3%BC%20bx"
         assert client.ask("/login")[0] == 200
         assert client.ask("/api/overview", Cookie="edgeward=guess")[0] == 401
         assert client.log_in("wrong")[0] == 401

@@ -85,6 +85,20 @@ def test_the_page_of_a_node_is_reached_from_the_list_and_draws_its_rounds(chromi
         assert [e for e in chromium.errors if "404" not in e] == []
 
 
+def test_a_search_among_rounds_keeps_the_keyboard(chromium: Browser, tmp_path: Path) -> None:
+    make_store(tmp_path, rounds=30, begun=20)
+    with dashboard(tmp_path) as (client, _):
+        chromium.open("about:blank")
+        chromium.size(1280, 900)
+        chromium.open(f"http://127.0.0.1:{client.port}/node/{RUN}/b")
+        chromium.wait("document.querySelector('#rounds-search')", 60)
+        chromium.evaluate("document.querySelector('#rounds-search').focus()")
+        for letter in "12":
+            chromium.type(letter)
+        chromium.wait("document.querySelector('#node-rounds tbody').rows.length === 1", 60)
+        assert chromium.evaluate("[document.activeElement.id, document.activeElement.value]") == ["rounds-search", "12"]
+
+
 def test_of_masked_sums_it_says_why_there_are_no_figures() -> None:
     schema = Schema("table", "sick", ("no", "yes"), {"0": 0, "1": 1}, (Feature("age", 0, 110),))
     task = Task("heart", schema, {"kind": "mlp"}, Training(rounds=3), Privacy("none"), Rounds(nodes=4, quorum=4))

@@ -18,6 +18,11 @@ from orchestrator.wire.schema import Feature, Schema
 from orchestrator.wire.task import Privacy, Rounds, Task
 from orchestrator.wire.training import Training
 
+READY = (
+    "location.pathname === '/login' && document.readyState === 'complete' && document.activeElement?.id === 'password'"
+)
+"""The login page, and its script."""
+
 
 @pytest.fixture
 def locked(chromium: Browser, tmp_path: Path) -> Iterator[Tuple[Client, Browser]]:
@@ -33,9 +38,9 @@ def locked(chromium: Browser, tmp_path: Path) -> Iterator[Tuple[Client, Browser]
 def test_the_way_and_the_theme_are_kept(locked: Tuple[Client, Browser]) -> None:
     client, page = locked
     page.open(f"http://127.0.0.1:{client.port}/#run/{RUN}")
-    page.wait("location.pathname === '/login' && document.activeElement?.id === 'password'")
+    page.wait(READY)
     page.evaluate("localStorage.setItem('edgeward-theme', 'dark'); location.reload()")
-    page.wait("document.activeElement?.id === 'password' && document.documentElement.dataset.theme === 'dark'")
+    page.wait(f"{READY} && document.documentElement.dataset.theme === 'dark'")
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(14, 21, 25)"
     page.type("a wrong guess")
     page.press_enter()
@@ -51,11 +56,45 @@ def test_the_way_and_the_theme_are_kept(locked: Tuple[Client, Browser]) -> None:
     page.evaluate("location.hash = 'log'")
     page.wait("!document.querySelector('#log').hidden")
     page.evaluate("document.querySelector('#logout').click()")
-    page.wait("location.pathname === '/login' && location.hash === '#log' && document.activeElement?.id === 'password'")
+    page.wait(f"{READY} && location.hash === '#log'")
     # A session that ends elsewhere leads there as well.
     page.type(PASSWORD)
     page.press_enter()
     page.wait("location.pathname === '/' && !document.querySelector('#log').hidden")
+
+
+def log_in(page: Browser) -> None:
+    page.wait(READY)
+    page.type(PASSWORD)
+    page.press_enter()
+
+
+def test_pages_of_their_own_are_led_back_to(locked: Tuple[Client, Browser]) -> None:
+    client, page = locked
+    here = f"http://127.0.0.1:{client.port}"
+    for path, found in ((f"/node/{RUN}/a", "#node-rounds"), (f"/statement/{RUN}", "#statement .identity")):
+        page.open(here + path)
+        log_in(page)
+        page.wait(f"location.pathname === '{path}' && document.querySelector('{found}')")
+        # The session ends while the page is open: it asks again, and its reader comes back after the login.
+        page.evaluate(
+            "fetch('/api/logout', {method: 'POST', headers: {'Content-Type': 'application/json'}, body: '{}'})"
+            ".then(() => true)"
+        )
+        if path.startswith("/statement"):
+            page.open("about:blank")
+            page.open(here + path)
+        log_in(page)
+        page.wait(f"location.pathname === '{path}' && document.querySelector('{found}')")
+        page.ask("Network.clearBrowserCookies")
+    # What is behind the # may come from another site's link: the login leads nowhere else.
+    for foreign in ("//evil.example/", "/node/..//evil.example/", "https://evil.example/"):
+        page.open("about:blank")
+        page.open(f"{here}/login#{foreign}")
+        log_in(page)
+        page.wait("location.pathname !== '/login'")
+        assert page.evaluate("location.origin") == here
+        page.ask("Network.clearBrowserCookies")
 
 
 def test_titles_and_focus_of_views(stage: Stage, tmp_path: Path) -> None:
@@ -128,5 +167,5 @@ def test_a_login_that_is_not_encrypted_says_so(
     Login(tmp_path).set_password(PASSWORD)
     with dashboard(tmp_path, host) as (client, _):
         chromium.open(f"http://{name}:{client.port}/login")
-        chromium.wait("document.activeElement?.id === 'password'")
+        chromium.wait(READY)
         assert chromium.evaluate("document.querySelector('#plain').hidden") is not warned

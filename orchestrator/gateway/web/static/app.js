@@ -1,5 +1,6 @@
 // The page: follows /api/events, keeps what it heard, draws the view that is open.
 
+import { fetchJson, logIn, postJson } from "./ask.js";
 import { silent } from "./boards.js";
 import { el } from "./dom.js";
 import { follow, valuesOf } from "./feed.js";
@@ -104,21 +105,6 @@ function setText(node, text) {
   if (node.textContent !== text) node.textContent = text;
 }
 
-async function fetchJson(path) {
-  const answer = await fetch(path);
-  if (answer.status === 401) {
-    logIn();
-    throw new Error("logged out");
-  }
-  if (!answer.ok) throw new Error((await answer.json()).error);
-  return answer.json();
-}
-
-// To the login, which leads back to this view.
-function logIn() {
-  location.replace(`/login${location.hash}`);
-}
-
 function choose(names) {
   state.chosen = names;
   redraw();
@@ -171,7 +157,7 @@ document.getElementById("theme").addEventListener("click", () => {
   localStorage.setItem("edgeward-theme", root.dataset.theme);
 });
 document.getElementById("logout").addEventListener("click", async () => {
-  await fetch("/api/logout", { method: "POST", headers: { "Content-Type": "application/json" }, body: "{}" });
+  await postJson("/api/logout", {});
   logIn();
 });
 window.addEventListener("hashchange", () => {

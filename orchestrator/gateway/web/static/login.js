@@ -1,6 +1,12 @@
 // The login form: one JSON request, so that no other site's form can send it. Afterwards it leads where its reader wanted to go,
 // which the address still has behind its #.
 
+// A page of its own such as /statement/RUN, or a view. A path alone, so it stays on this site.
+function wanted() {
+  const path = location.hash.slice(1);
+  return /^\/(statement|node)\/./.test(path) ? path : `/${location.hash}`;
+}
+
 const form = document.getElementById("form");
 const problem = document.getElementById("problem");
 
@@ -19,7 +25,7 @@ form.addEventListener("submit", async (event) => {
       body: JSON.stringify({ password: document.getElementById("password").value }),
     });
     if (answer.ok) {
-      location.replace(`/${location.hash}`);
+      location.replace(wanted());
       return;
     }
     problem.textContent = (await answer.json()).error;

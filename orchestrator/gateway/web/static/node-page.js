@@ -1,9 +1,11 @@
 // One node of a run over its rounds: how long it took, what it sent, how good the model was on its rows.
 
+import { fetchJson, showProblem } from "./ask.js";
 import { lineChart } from "./charts.js";
 import { bytes, card, count, el, empty, number, seconds } from "./dom.js";
 import { csvButton, exportable } from "./export.js";
 import { listing } from "./listing.js";
+import { fill } from "./morph.js";
 
 const AGAIN_MS = 5000;
 const main = document.getElementById("node");
@@ -24,12 +26,13 @@ const KEYS = ["round", "seconds", "bytes", "counted", "accuracy", "auc", "loss"]
 function draw(found) {
   document.title = `${node} · run ${run} · Edgeward`;
   const trained = found.rounds.filter((r) => r.round > 0);
-  main.replaceChildren(
+  fill(main, [
     el("nav", { "aria-label": "This page" }, el("a", { href: `/#run/${encodeURIComponent(run)}` }, "← the run")),
     el("div", { class: "heading" },
       el("h1", {}, node),
       el("p", { class: "muted" }, `run ${run}, ${found.state}, ${count(found.records)} records as stated, in the aggregate of ${count(trained.filter((r) => r.counted).length)} rounds`)),
-    el("div", { class: "grid" }, charts(trained, found.held_back), table(found)));
+    el("div", { class: "grid" }, charts(trained, found.held_back), table(found)),
+  ]);
   main.removeAttribute("aria-busy");
 }
 
@@ -65,13 +68,7 @@ function table(found) {
 }
 
 async function ask() {
-  const answer = await fetch(`/api/nodes/${encodeURIComponent(run)}/${encodeURIComponent(node)}`);
-  if (answer.status === 401) {
-    location.replace("/login");
-    return;
-  }
-  const found = await answer.json();
-  if (!answer.ok) throw new Error(found.error);
+  const found = await fetchJson(`/api/nodes/${encodeURIComponent(run)}/${encodeURIComponent(node)}`);
   const text = JSON.stringify(found);
   if (text !== drawn) draw(found);
   drawn = text;
@@ -81,8 +78,7 @@ function follow() {
   if (document.hidden) return;
   ask().catch((error) => {
     drawn = "";
-    main.replaceChildren(el("p", { class: "banner", role: "alert" }, `This page could not be read: ${error.message}`));
-    main.removeAttribute("aria-busy");
+    showProblem(main, error);
   });
 }
 

@@ -1,5 +1,6 @@
 // What people wrote on a run, and the dialog to write it: outside of what events redraw, so nothing typed is lost.
 
+import { postJson } from "./ask.js";
 import { el } from "./dom.js";
 
 export function noteOf(run) {
@@ -22,15 +23,10 @@ function ask(run) {
     event.preventDefault();
     const names = tags.value.split(",").map((tag) => tag.trim().replaceAll(/\s+/g, "-")).filter(Boolean);
     try {
-      const answer = await fetch(`/api/notes/${encodeURIComponent(run.run)}`, {
-        method: "POST",
-        headers: { "Content-Type": "application/json" },
-        body: JSON.stringify({ note: note.value, tags: names }),
-      });
-      if (answer.ok) dialog.close();
-      else problem.textContent = (await answer.json()).error;
-    } catch {
-      problem.textContent = "The gateway does not answer.";
+      await postJson(`/api/notes/${encodeURIComponent(run.run)}`, { note: note.value, tags: names });
+      dialog.close();
+    } catch (error) {
+      problem.textContent = error.message;
     }
   };
   const dialog = el("dialog", { class: "card", "aria-labelledby": "note-head", onclose: () => dialog.remove() },

@@ -1,5 +1,6 @@
 // The page for a data protection officer, on a screen and on two sheets of A4: which model, what is claimed and what is not.
 
+import { fetchJson, showProblem } from "./ask.js";
 import { el } from "./dom.js";
 import { moment } from "./moment.js";
 
@@ -64,23 +65,13 @@ function block(found) {
 }
 
 async function ask() {
-  const answer = await fetch(`/api/statement/${encodeURIComponent(run)}`);
-  if (answer.status === 401) {
-    location.replace("/login");
-    return;
-  }
-  const found = await answer.json();
-  if (!answer.ok) throw new Error(found.error);
+  const found = await fetchJson(`/api/statement/${encodeURIComponent(run)}`);
   draw(found);
   if (found.state === "computing") setTimeout(begin, AGAIN_MS);
 }
 
 function begin() {
-  ask().catch((error) => {
-    const problem = el("p", { class: "banner", role: "alert", id: "problem" }, `This page could not be read: ${error.message}`);
-    main.replaceChildren(problem);
-    main.removeAttribute("aria-busy");
-  });
+  ask().catch((error) => showProblem(main, error));
 }
 
 begin();
