@@ -269,7 +269,7 @@ def _feature(feature: Feature, schema: Schema) -> Iterator[str]:
         yield f"{feature.name!r}: category {', '.join(same)} is there twice (1, 1.0 and 01 are the same value)"
     if not feature.categories:
         low, high = feature.range
-        if not distinguishable(low, high):
+        if not distinguishable(low, high) or not distinguishable(*feature.scaled_range):
             yield (
                 f"{feature.name!r}: minimum {low:g} and maximum {high:g} cannot be told apart, or squared, in float32: choose a "
                 "range nearer to what the values can be"

@@ -37,17 +37,18 @@ def logarithm(values: np.ndarray) -> np.ndarray:
 
 
 def _in_units(bits: np.ndarray) -> np.ndarray:
-    """int64 (n,): the logarithm in 2^-56 of floats given by their bits."""
+    """int64 (n,): the logarithm in 2^-56 of floats given by their bits.
+
+    The same is done for every value, whether it moves or not: how long it takes says nothing of them.
+    """
     total = ((bits >> 23) - 127) * _LN_2
     mantissa = ((bits & 0x7FFFFF) | 0x800000) << (_UNITS - 23)
     for k, log in enumerate(_LOGS, 2):
         for _ in range(2):
             smaller = mantissa - (mantissa >> k)
-            fits = smaller >= 1 << _UNITS
-            if not fits.any():
-                break
-            np.copyto(mantissa, smaller, where=fits)
-            np.add(total, log, out=total, where=fits)
+            fits = (smaller >> _UNITS) & 1  # of a mantissa from 1 to below 2, less a quarter at most, this is 0 or 1
+            mantissa += (smaller - mantissa) * fits
+            total += log * fits
     return np.asarray(total + (mantissa - (1 << _UNITS)), np.int64)
 
 

@@ -181,6 +181,10 @@ kind = "cnn1d"
         (("[task.model]", "[[task.rounds]]\nnodes = 3\n[task.model]"), "task.rounds: .* is not a table"),
         (('["a", "b"]', '"ab"'), "schema.classes: 'ab' is not a list"),
         (("minimum = 0, maximum = 2", "minimum = 0, maximum = 1e-40"), "'x'.*cannot be told apart"),
+        (
+            ("minimum = 0, maximum = 2", 'minimum = 1e9, maximum = 1.000011e9, transform = "log"'),
+            "'x'.*cannot be told apart",
+        ),
         (('label = "y"', 'label = "y "'), "schema.label: 'y '.*without the spaces"),
         (('{"0" = 0', '{" 0" = 0'), "schema.label_values: ' 0'.*without the spaces"),
         (("minimum = 0, maximum = 2", 'categories = ["u", " v"]'), r"schema.features\[0\].categories: ' v'"),

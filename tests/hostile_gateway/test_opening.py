@@ -1,7 +1,10 @@
 """Attack: cells that match what a gateway names, counted by the time or the memory that opening the file takes. Promise: a cell
 takes the same whatever it is, rows that are left out are read like others, and figures of memory are from before that."""
 
+import sys
+from collections import Counter
 from pathlib import Path
+from types import FrameType
 from typing import Any, Callable, List
 from unittest.mock import patch
 
@@ -16,6 +19,7 @@ from orchestrator.node import cells, table
 from orchestrator.node.contribution import Contributor
 from orchestrator.node.data import load_dataset
 from orchestrator.node.figures import FREE, MemoryFigures
+from orchestrator.wire import logarithm
 from orchestrator.wire.process import peak_memory_mib
 from orchestrator.wire.protection import Privacy
 from orchestrator.wire.schema import Feature, Schema
@@ -72,6 +76,32 @@ def test_a_cell_takes_the_same_whatever_it_is(tmp_path: Path, asked: Any) -> Non
         for n in (1, 20, 59)
     ]
     assert looked[0] == looked[1] == looked[2]
+
+
+def steps_of(values: np.ndarray) -> Counter[int]:
+    """How often each line of the logarithm is run for these values."""
+    counts: Counter[int] = Counter()
+
+    def trace(frame: FrameType, event: str, _: Any) -> Any:
+        if frame.f_code.co_filename != logarithm.__file__:
+            return None
+        counts[frame.f_lineno] += event == "line"
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        logarithm.logarithm(values)
+    finally:
+        sys.settrace(before)
+    return counts
+
+
+@pytest.mark.parametrize("wanted", [np.nextafter(np.float32(2), np.float32(1)), 1.5, 3e4, 1e-30])
+def test_a_logarithm_takes_the_same_whatever_it_is_of(wanted: float) -> None:
+    """A range clamps all values below a threshold to one whose logarithm could be had at once: then one above it would show."""
+    clamped = np.ones(ROWS, np.float32)
+    assert steps_of(np.append(clamped, np.float32(1))) == steps_of(np.append(clamped, np.float32(wanted)))
 
 
 def test_a_cell_that_is_not_listed_costs_no_explanation_beyond_the_first(tmp_path: Path) -> None:
