@@ -20,7 +20,7 @@ LIMIT = 500
 
 _CUT = "..."
 _HEX = re.compile(r"[0-9a-f]{8,128}")
-_FORMULA = frozenset("=+-@\t\r")
+_FORMULA = re.compile(r"(^|[;\t])(?=[=+\-@\t\r])")
 _RUN = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
 
@@ -98,8 +98,11 @@ def plain_fields(value: Any, limit: int = LIMIT, depth: int = 50) -> Any:
 
 
 def csv_cell(value: Any) -> Any:
-    """A cell of a CSV file: a text a spreadsheet would take for a formula gets an apostrophe in front, as is usual for that."""
-    return f"'{value}" if isinstance(value, str) and value[:1] in _FORMULA else value
+    """A cell of a CSV file: a text a spreadsheet would take for a formula gets an apostrophe in front, as is usual for that.
+
+    So does the part behind a semicolon or tab, where spreadsheets of many countries begin another cell.
+    """
+    return _FORMULA.sub(r"\1'", value) if isinstance(value, str) else value
 
 
 def unprintable(data: Any) -> Iterator[Tuple[str, str]]:

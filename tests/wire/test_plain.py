@@ -127,6 +127,12 @@ def test_only_texts_are_escaped_in_csv() -> None:
         "'=a",
         "'\ta",
     ]
+    assert [csv_cell(value) for value in ("a;=b", "a; =b", "a\t@b;-1", "a;b")] == [
+        "a;'=b",
+        "a; =b",
+        "a\t'@b;'-1",
+        "a;b",
+    ]
 
 
 def test_depth_costs_no_stack() -> None:

@@ -122,8 +122,10 @@ def test_charts_are_saved_as_svg_and_png_and_tables_as_csv(chromium: Browser, ru
     chromium.wait("saved.length === 4", 60)
     rows = list(csv.DictReader(io.StringIO(bytes(chromium.evaluate(SAVED)).decode())))  # type: ignore[arg-type]
     assert {row["run"]: row["int8_accuracy"] for row in rows} == {RUN: "0.775", OTHER: ""}  # type: ignore[call-overload]
-    formula = chromium.evaluate("import('/static/export.js').then((m) => m.csv([['=1+1', 'a,\"b\"', -2, null]]))")
-    assert formula == '\'=1+1,"a,""b""",-2,\r\n'
+    formula = chromium.evaluate(
+        "import('/static/export.js').then((m) => m.csv([['=1+1', 'a,\"b\"', -2, null, 'a;=b']]))"
+    )
+    assert formula == '\'=1+1,"a,""b""",-2,,a;\'=b\r\n'
     assert chromium.errors == []
 
 

@@ -27,10 +27,11 @@ export function csv(rows) {
   return rows.map((cells) => `${cells.map(cell).join(",")}\r\n`).join("");
 }
 
-// As RFC 4180 has it; a text that a spreadsheet would take for a formula gets an apostrophe in front.
+// As RFC 4180 has it; a text that a spreadsheet would take for a formula gets an apostrophe in front, also behind a semicolon or tab,
+// where spreadsheets of many countries begin another cell.
 function cell(value) {
   if (value === null || value === undefined) return "";
-  const text = typeof value === "string" && /^[=+\-@\t\r]/.test(value) ? `'${value}` : String(value);
+  const text = typeof value === "string" ? value.replaceAll(/(^|[;\t])(?=[=+\-@\t\r])/g, "$1'") : String(value);
   return /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
 }
 
