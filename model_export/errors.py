@@ -5,6 +5,10 @@ class ExportError(Exception):
     """A model, a spec or a data file cannot be exported. The message says what is wrong and what is accepted."""
 
 
+class ModelFileError(ExportError):
+    """A file is no model that can be exported, for what is in it. The message names the file and how to make one."""
+
+
 class GradientMismatchError(ExportError):
     """A training graph's gradient differs from TensorFlow's. The message names the tensor and the error."""
 

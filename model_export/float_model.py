@@ -1,5 +1,6 @@
 """The model before quantization, as files: a float32 .tflite and a .keras, with the ending the int8 model has."""
 
+import re
 import tempfile
 from pathlib import Path
 from typing import Any, Dict
@@ -14,8 +15,7 @@ def float_files(model: Any, softmax: bool) -> Dict[str, bytes]:
         try:
             return {"model_float.tflite": _tflite(model, softmax), "model.keras": _keras(model, softmax)}
         except Exception as error:  # the converter raises its own type, Keras whatever its layers raise
-            line = next(iter(str(error).strip().splitlines()), type(error).__name__)
-            raise ExportError(f"the float model cannot be written: {line[:300]}") from error
+            raise ExportError(f"the float model cannot be written: {converter_reason(error)}") from error
 
 
 def forward_function(model: Any, softmax: bool) -> Any:
@@ -34,6 +34,16 @@ def forward_function(model: Any, softmax: bool) -> Any:
         return tf.nn.softmax(logits) if softmax else logits
 
     return forward.get_concrete_function()
+
+
+def converter_reason(error: BaseException) -> str:
+    """What the converter says first: the operator it has no form for, or its first line without places in TensorFlow."""
+    text = re.sub(r"\x1b\[[0-9;]*m", "", str(error)).strip()
+    flex = sorted(set(re.findall(r"'(?:tf\.)?([\w.]+)' op is neither a custom op nor a flex op", text)))
+    if flex:
+        return f"TensorFlow Lite has no {', '.join(flex[:3])} of these types; replace the layer it comes from"
+    line = next(iter(text.splitlines()), type(error).__name__)
+    return re.sub(r"\S*\.py:\d+:\d+: (?:error: )?", "", line)[:300]
 
 
 def _tflite(model: Any, softmax: bool) -> bytes:

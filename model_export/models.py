@@ -13,13 +13,16 @@ A user's model that is only exported keeps its own ending (load_whole_model).
 """
 
 import difflib
+import re
+import tempfile
 from pathlib import Path
 from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 
-from model_export.errors import ExportError
-from model_export.quiet import tensorflow
+from model_export.errors import ExportError, ModelFileError
+from model_export.keras_file import check_keras_file, in_float32, write_with
+from model_export.quiet import quiet_stderr, tensorflow
 
 ACTIVATIONS = ("relu", "relu6", "tanh", "sigmoid", "linear")
 DEFAULTS: Dict[str, Dict[str, Any]] = {
@@ -75,7 +78,8 @@ def load_keras_model(path: str, input_shape: Sequence[int] = (), classes: int = 
     """A user's .keras model, cut to logits, with its own weights.
 
     `input_shape` and `classes`, where given, must match the file's. A final softmax (an activation or a layer) is
-    taken off. Raises ExportError for a missing or unreadable file, several inputs or outputs, or free dimensions.
+    taken off. Other precisions are read as float32 (precision_note). Raises ExportError for a missing or unreadable file, several
+    inputs or outputs, free dimensions, or an input that is not of floats.
     """
     return _as_logits(_load(path), str(path), tuple(input_shape), classes)
 
@@ -251,33 +255,68 @@ def _initialise(model: Any, seed: int) -> None:
 
 
 def _load(path: str) -> Any:
+    """The model in a file, in float32 whatever it was saved in."""
+    file = Path(path)
+    config, others = _float32_config(file)
     tensorflow()
     import keras
 
-    file = Path(path)
-    if not file.is_file():
-        raise ExportError(f"{path}: there is no such model file")
     try:
-        model = keras.models.load_model(file, compile=False)
+        with tempfile.TemporaryDirectory(prefix="edgeward-") as folder, quiet_stderr():
+            if others:
+                copy = Path(folder) / "model.keras"
+                write_with(file, config, copy)
+            model = keras.models.load_model(copy if others else file, compile=False)
     except Exception as error:  # Keras raises whatever its layers raise
-        raise ExportError(
-            f"{path}: Keras cannot load this model ({type(error).__name__}: {_first_line(error)}); "
+        raise ModelFileError(
+            f"{path}: Keras {keras.__version__} cannot load this model ({type(error).__name__}: {reason_of(error)}); "
             "accepted is a .keras file saved by Keras 3 without custom layers"
         ) from error
     if not isinstance(model, keras.Model):
-        raise ExportError(f"{path}: holds a {type(model).__name__}, not a Keras model")
+        raise ModelFileError(f"{path}: holds a {type(model).__name__}, not a Keras model")
     return model
+
+
+def precision_note(path: str) -> str:
+    """What became of a file's precision, in words for people: empty where all of it is float32 already."""
+    others = _float32_config(Path(path))[1]
+    if not others:
+        return ""
+    exact = "rounded to float32" if "float64" in others else "exact in float32"
+    return f"the file computes in {', '.join(others)}; it was exported in float32: its weights are {exact}"
+
+
+def _float32_config(file: Path) -> Tuple[Dict[str, Any], List[str]]:
+    config = check_keras_file(file)
+    try:
+        return in_float32(config)
+    except ModelFileError as error:
+        raise ModelFileError(f"{file}: {error}") from error
 
 
 def _check_edges(model: Any, path: str) -> Tuple[int, ...]:
     """The input shape without the batch. Raises ExportError for several inputs or outputs, by name, or a free dimension."""
     sides = {side: list(getattr(model, f"{side}s", None) or ()) for side in ("input", "output")}
+    if not any(sides.values()):
+        raise ModelFileError(
+            f"{path}: the model has no layer, or was never built; begin it with keras.Input(shape), and end it with a layer"
+        )
     if any(len(tensors) != 1 for tensors in sides.values()):
         found = (f"{len(t)} {side}{'s' * (len(t) != 1)} ({', '.join(x.name for x in t)})" for side, t in sides.items())
-        raise ExportError(f"{path}: has {' and '.join(found)}; accepted is one each")
-    shape = tuple(model.inputs[0].shape[1:])
+        raise ModelFileError(f"{path}: has {' and '.join(found)}; accepted is one each")
+    entry = model.inputs[0]
+    shape = tuple(entry.shape[1:])
     if any(n is None for n in shape):
-        raise ExportError(f"{path}: input shape {shape} has a free dimension; build the model with a fixed input shape")
+        raise ModelFileError(
+            f"{path}: input shape {shape} has a free dimension; build the model with a fixed input shape"
+        )
+    if not shape:
+        raise ModelFileError(f"{path}: a row of its input is one number without a dimension; use keras.Input((1,))")
+    if getattr(entry, "dtype", "float32") != "float32":
+        raise ModelFileError(
+            f"{path}: takes {entry.dtype}; accepted is a float32 input: look texts and codes up before the model, or give it "
+            "categories as columns of 0 and 1"
+        )
     return shape
 
 
@@ -366,5 +405,8 @@ def _is_int(value: Any) -> bool:
     return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
 
 
-def _first_line(error: BaseException) -> str:
-    return next(iter(str(error).strip().splitlines()), "no message")
+def reason_of(error: BaseException) -> str:
+    """The innermost reason in what Keras says, on one line."""
+    text = re.sub(r"\x1b\[[0-9;]*m", "", str(error)).strip()
+    inner = re.split(r"Exception encountered: ", text)[-1].strip()
+    return next(iter((inner or text).splitlines()), "no message")[:200]

@@ -1,11 +1,12 @@
 """Full-int8 post-training quantization of a float model, in a form TensorFlow Lite Micro runs as it is."""
 
+import re
 from typing import Any
 
 import numpy as np
 
 from model_export.errors import ExportError
-from model_export.float_model import forward_function
+from model_export.float_model import converter_reason, forward_function
 from model_export.quiet import quiet_stderr, tensorflow
 from model_export.tflite_file import read_tflite
 
@@ -39,8 +40,7 @@ def quantize_int8(
             converter._experimental_disable_per_channel_quantization_for_dense_layers = not per_channel_dense
             blob = bytes(converter.convert())
         except Exception as error:  # the converter raises its own type, and plain ones from tracing
-            line = next(iter(str(error).strip().splitlines()), type(error).__name__)
-            raise ExportError(f"this model cannot be quantized to int8: {line[:300]}") from error
+            raise ExportError(f"this model cannot be quantized to int8: {converter_reason(error)}") from error
     for op in read_tflite(blob).ops:
         if op.code in FORBIDDEN:
             raise ExportError(f"the int8 model holds {op.code} (operator {op.index}): its shapes are not fixed")
@@ -50,6 +50,14 @@ def quantize_int8(
                 "replace layer normalisation, GRU and similar layers"
             )
     return blob
+
+
+def layer_reason(error: BaseException) -> str:
+    """What a layer says, without Keras's frame round it and names of functions of TensorFlow."""
+    text = re.sub(r"\x1b\[[0-9;]*m", "", str(error))
+    lines = [re.sub(r"\{\{.*?\}\}|\[Op:\w+\].*", "", line).strip() for line in text.splitlines()]
+    told = [line for line in lines if line and not line.startswith("Exception encountered when calling")]
+    return (told or [type(error).__name__])[0][:200]
 
 
 def check_computable(model: Any, rows: "np.ndarray") -> None:
@@ -67,7 +75,10 @@ def check_computable(model: Any, rows: "np.ndarray") -> None:
             raise ExportError(
                 f"weights {variable.path!r} hold NaN or infinity: training diverged; train again with a smaller learning rate"
             )
-    found = np.asarray(keras.tree.flatten(model(rows, training=False))[0])  # one output may be in a dict or a list
+    try:
+        found = np.asarray(keras.tree.flatten(model(rows, training=False))[0])  # one output may be in a dict or a list
+    except Exception as error:  # a layer raises whatever it wants
+        raise ExportError(f"the model fails on the representative rows: {layer_reason(error)}") from error
     if not np.isfinite(found).all() or np.abs(found).max(initial=0) > LARGEST_OUTPUT:
         bad = int(np.argwhere(~(np.abs(found) <= LARGEST_OUTPUT))[0][0])
         raise ExportError(

@@ -19,6 +19,7 @@ from model_export.models import (
     load_keras_model,
     load_whole_model,
     output_layer_sizes,
+    precision_note,
     set_weights,
     softmax_to_append,
     tensor_table,
@@ -113,6 +114,7 @@ def bundle(spec_path: Path, out_dir: Path) -> Result:
     reference = None if given is None else _load(here, given, "reference")
     evaluation = _evaluation_paths(spec)
     model = _model(spec, here, whole=True)
+    precision = _precision(spec, here)
     if "weights" in spec:
         set_weights(model, _load(here, spec["weights"], "weights"))
     trained_here = "input_shape" in spec and "classes" in spec
@@ -131,8 +133,9 @@ def bundle(spec_path: Path, out_dir: Path) -> Result:
     metrics: Result = {}
     if evaluation is not None:
         metrics = _evaluate(model, blob, tflm, evaluation, here, appended is not None)
+    ranges = f"extremes of {min(len(representative), CALIBRATION_ROWS)} representative rows the caller gave"
     origin = {
-        "int8_ranges": f"extremes of {min(len(representative), CALIBRATION_ROWS)} representative rows the caller gave",
+        "int8_ranges": ranges + (f"; {precision}" if precision else ""),
         **({"output": f"scores between 0 and 1: a softmax was appended, {appended}"} if appended is not None else {}),
         **spec.get("origin", {}),
     }
@@ -227,6 +230,9 @@ def _model(spec: Result, here: Path, whole: bool = False) -> Any:
     _say("building the model (TensorFlow takes some seconds to start)")
     description = spec["model"]
     is_keras = isinstance(description, dict) and description.get("kind") == "keras"
+    precision = _precision(spec, here)
+    if precision:
+        _say(precision)
     if is_keras and isinstance(description.get("path"), str):
         description = {**description, "path": str(here / description["path"])}
     if "input_shape" in spec and "classes" in spec:
@@ -234,6 +240,14 @@ def _model(spec: Result, here: Path, whole: bool = False) -> Any:
     if not is_keras or "path" not in description:
         raise ExportError("the spec needs input_shape and classes, except for a model of kind keras with a path")
     return load_whole_model(description["path"]) if whole else load_keras_model(description["path"])
+
+
+def _precision(spec: Result, here: Path) -> str:
+    """What became of the precision of a user's file; empty for float32, and for a model of ours."""
+    description = spec["model"]
+    if not isinstance(description, dict) or not isinstance(description.get("path"), str):
+        return ""
+    return precision_note(str(here / description["path"]))
 
 
 def _read_spec(path: Path, keys: Dict[str, bool]) -> Result:

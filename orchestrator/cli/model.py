@@ -105,14 +105,15 @@ def register(subparsers: Any) -> None:
 
 def run_export(arguments: argparse.Namespace) -> int:
     from model_export.bundle import verify_bundle
+    from model_export.keras_file import check_keras_file, refuse_other_models
     from orchestrator.cli.manifest_text import manifest_text
     from orchestrator.cli.tables import say
 
     labels = arguments.labels.split(",") if arguments.labels is not None else None
     name = arguments.name if arguments.name is not None else arguments.model.stem
     suffix = arguments.model.suffix.lower()
-    if suffix not in (".keras", ".tflite"):
-        raise UsageError(f"{arguments.model}: accepted are a .keras and a .tflite file")
+    with _export_errors(arguments.model):
+        refuse_other_models(arguments.model)
     if not arguments.model.is_file():
         raise EdgewardError(f"{arguments.model}: there is no such file")
     if suffix == ".tflite" and arguments.softmax is not None:
@@ -121,6 +122,9 @@ def run_export(arguments: argparse.Namespace) -> int:
         )
     if suffix == ".keras" and arguments.representative is None:
         raise UsageError("a .keras model needs --representative X.npy: rows of its input set the int8 ranges")
+    if suffix == ".keras":
+        with _export_errors(arguments.model):
+            check_keras_file(arguments.model)
     with _export_errors(arguments.model):
         if suffix == ".keras":
             _export_keras(arguments, name, labels)
@@ -406,10 +410,11 @@ def _read(path: Path) -> bytes:
 @contextlib.contextmanager
 def _export_errors(path: Path) -> Iterator[None]:
     """Give model_export's errors the file they are about, and the type the command line reports."""
-    from model_export.errors import ExportError
+    from model_export.errors import ExportError, ModelFileError
 
     try:
         yield
     except ExportError as error:
-        text = str(error)
-        raise EdgewardError(text if text.startswith(str(path)) else f"{path}: {text}") from error
+        text, kind = str(error), UsageError if isinstance(error, ModelFileError) else EdgewardError
+        named = text.startswith((str(path), str(path.resolve())))
+        raise kind(text if named else f"{path}: {text}") from error

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Set
 
 from model_export.errors import ExportError
+from model_export.keras_file import check_keras_file, in_float32
 from model_export.model_bin import ModelBinError, check_model_name
 from model_export.models import check_spec
 from orchestrator.errors import EdgewardError, UsageError
@@ -299,9 +300,11 @@ def _model(model: Dict[str, Any], schema: Optional[Schema], base: Optional[Path]
         return
     if parameters > MAX_PARAMETERS:
         yield f"{parameters:,} weights, at most {MAX_PARAMETERS:,} fit into what nodes accept: use smaller layers"
-    if model["kind"] == "keras" and base is not None and not (base / model["path"]).is_file():
-        folder = (base / model["path"]).is_dir()
-        yield f"path: {base / model['path']}: {'a folder; name a .keras file' if folder else 'no such file'}"
+    if model["kind"] == "keras" and base is not None:
+        try:
+            in_float32(check_keras_file(base / model["path"]))
+        except ExportError as error:
+            yield f"path: {error}"
 
 
 def _training(training: Training) -> Iterator[str]:
