@@ -20,6 +20,9 @@ _EPILOG = """example:
 The ranges and levels it suggests are read off the rows and rounded outward; every node gets them, so they are public. Give it
 public or synthetic rows, or replace what it suggests by what such a value can be at all."""
 
+LARGE = 20_000_000
+"""Bytes of a table that takes seconds to read."""
+
 _WARNING = (
     "ranges and levels were read off these rows, and all nodes get them: they show about how far the values go, and which "
     "levels there are. Confirm each of them, or write the clinical range, before you give {out} to anybody"
@@ -71,6 +74,13 @@ def _run(arguments: argparse.Namespace) -> int:
             f"{arguments.table}: {'a folder; name the file in it' if arguments.table.is_dir() else 'no such file'}"
         )
     name = name_from(arguments.table.stem) if arguments.name is None else check_name(arguments.name, "--name")
+    size = arguments.table.stat().st_size
+    if size > LARGE:
+        print(
+            f"reading {arguments.table}: {size / 1e6:,.0f} MB, some seconds for each hundred",
+            file=sys.stderr,
+            flush=True,
+        )
     table = read_delimited(arguments.table)
     found = survey(table, arguments.label or _ask(table), arguments.patient or "")
     if not found.columns:
@@ -83,6 +93,8 @@ def _run(arguments: argparse.Namespace) -> int:
     _write(out, write_draft(found, Wanted(name, arguments.nodes)))
     warnings = [_WARNING.format(out=out), *found.warnings]
     if table.plain:
+        if size > LARGE:
+            print("reading it again as a node does: all rows", file=sys.stderr, flush=True)
         warnings += _refused_by_nodes(arguments.table, out)
     else:
         warnings.append("nodes read CSV with commas, points in decimals and UTF-8: save their files so")
@@ -171,6 +183,7 @@ def _about(found: Survey, table: Table, warnings: List[str], steps: List[str]) -
                 "kind": column.kind,
                 **({"categories": list(column.categories)} if column.categories else {}),
                 **({} if column.categories else {"minimum": column.minimum, "maximum": column.maximum}),
+                "missing": column.missing,
                 **({"note": column.note} if column.note else {}),
             }
             for column in found.columns
@@ -198,7 +211,8 @@ def _show(table: Path, out: Path, found: Survey, about: Dict[str, Any]) -> None:
         say(f"protects patients: {found.patient!r} says whose record it is ({found.patients:,} patients)")
     for column in found.columns:
         what = ", ".join(column.categories) or f"{column.minimum:g} to {column.maximum:g}"
-        say(f"  {column.name}: {column.kind}, {what}" + (f"; {column.note}" if column.note else ""))
+        missing = f"; {column.missing:,} missing" if column.missing else ""
+        say(f"  {column.name}: {column.kind}, {what}{missing}" + (f"; {column.note}" if column.note else ""))
     for line in _left_out(found):
         say(line)
     for warning in about["warnings"]:

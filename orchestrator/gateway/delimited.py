@@ -2,17 +2,18 @@
 
 import codecs
 import csv
+import random
 import re
 from itertools import islice
 from pathlib import Path
 from typing import Iterator, List, NamedTuple, Tuple
 
 from orchestrator.errors import DataError
-from orchestrator.node.formats import HEAD_BYTES, marked_up, text_format
+from orchestrator.node.formats import HEAD_BYTES, marked_up, not_csv, text_format
 
 SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "vertical bars"}
 MOST_ROWS = 200_000
-"""That are looked at; of a longer file the first ones."""
+"""That are looked at; of a longer file so many, drawn at random: files are often sorted."""
 
 MOSTLY = 0.8
 """Share of lines that must have as many values as a first line with # before it, for that to be names and no comment."""
@@ -20,6 +21,7 @@ MOSTLY = 0.8
 _SAMPLE_LINES = 200
 _NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d{1,3})?", re.ASCII)
 _DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+", re.ASCII)
+_THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2},\d{3}", re.ASCII)
 _NAMED_SEPARATOR = re.compile(r"\ufeff?\"?sep=.\"?", re.IGNORECASE)
 _SAVE_AS = "export it as CSV (comma-separated, UTF-8), with a first line that names the columns"
 
@@ -27,7 +29,8 @@ _SAVE_AS = "export it as CSV (comma-separated, UTF-8), with a first line that na
 class Table(NamedTuple):
     """rows: (line of the file, stripped cells), each as long as the header. assumed: what was found out, for people.
 
-    plain: whether nodes read the file as it is: commas, UTF-8, points in decimals.
+    plain: whether nodes read the file as it is: commas, UTF-8, points in decimals. total: rows of the file; of many `rows` are
+    some drawn at random.
     """
 
     header: List[str]
@@ -35,6 +38,12 @@ class Table(NamedTuple):
     decimal_comma: bool
     plain: bool
     assumed: List[str]
+    total: int
+
+    @property
+    def share(self) -> float:
+        """Of the file's rows that are looked at."""
+        return len(self.rows) / self.total
 
     def column(self, name: str) -> List[str]:
         index = self.header.index(name)
@@ -54,17 +63,28 @@ def read_delimited(path: Path) -> Table:
         with path.open(newline="", encoding=encoding) as file:
             separator = _separator(path, list(islice(file, _SAMPLE_LINES)))
             file.seek(0)
-            header, rows, more = _rows(path, file, separator)
+            header, rows, total = _rows(path, file, separator)
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: not text in {encoding}: {error.reason}; {_SAVE_AS}") from error
     assumed = [f"values are separated by {SEPARATORS[separator]}", said]
-    decimal_comma = separator != "," and any(_DECIMAL_COMMA.fullmatch(cell) for _, cells in rows for cell in cells)
+    decimal_comma = separator != "," and _decimal_commas(rows)
     if decimal_comma:
         assumed.append("decimals are written with commas")
-    if more:
-        assumed.append(f"only the first {MOST_ROWS:,} rows were looked at")
+    if total > len(rows):
+        assumed.append(f"{len(rows):,} rows drawn at random were looked at, and what is counted is about so for all")
     plain = separator == "," and encoding == "utf-8-sig"
-    return Table(header, rows, decimal_comma, plain, assumed)
+    return Table(header, rows, decimal_comma, plain, assumed, total)
+
+
+def _decimal_commas(rows: List[Tuple[int, List[str]]]) -> bool:
+    """Whether numbers with commas are decimals: not where all look like thousands and others have decimal points."""
+    commas = points = surely = False
+    for _, cells in rows:
+        for cell in cells:
+            if "," in cell and _DECIMAL_COMMA.fullmatch(cell):
+                commas, surely = True, surely or _THOUSANDS.fullmatch(cell) is None
+            points = points or ("." in cell and _NUMBER.fullmatch(cell) is not None)
+    return surely or (commas and not points)
 
 
 def _encoding(path: Path) -> Tuple[str, str]:
@@ -121,31 +141,38 @@ def _separator(path: Path, lines: List[str]) -> str:
     return found
 
 
-def _rows(path: Path, file: Iterator[str], separator: str) -> Tuple[List[str], List[Tuple[int, List[str]]], bool]:
-    """(header, rows, whether there are more)."""
+def _rows(path: Path, file: Iterator[str], separator: str) -> Tuple[List[str], List[Tuple[int, List[str]]], int]:
+    """(header, rows in the order of the file, how many there are). Of more than MOST_ROWS each is as likely to be among them."""
     header: List[str] = []
     rows: List[Tuple[int, List[str]]] = []
+    total, begun = 0, 1
+    draw = random.Random(MOST_ROWS)
     reader = csv.reader(file, delimiter=separator, strict=True)
     try:
         for cells in reader:
+            begun = reader.line_num + 1
             cells = [cell.strip() for cell in cells]
             if not any(cells):
                 continue
             if not header:
                 header = _checked_header(path, reader.line_num, cells)
-            elif len(cells) != len(header):
+                continue
+            if len(cells) != len(header):
                 raise DataError(
                     f"{path}:{reader.line_num}: {len(cells)} values, the first line names {len(header)} columns"
                 )
-            elif len(rows) == MOST_ROWS:
-                return header, rows, True
-            else:
+            total += 1
+            if total <= MOST_ROWS:
                 rows.append((reader.line_num, cells))
+                continue
+            place = draw.randrange(total)  # Vitter 1985, algorithm R
+            if place < MOST_ROWS:
+                rows[place] = (reader.line_num, cells)
     except csv.Error as error:
-        raise DataError(f"{path}:{reader.line_num}: not CSV: {error}") from error
+        raise DataError(f"{path}:{reader.line_num}: {not_csv(error, begun)}") from error
     if not rows:
         raise DataError(f"{path}: no rows under the names of the columns")
-    return header, rows, False
+    return header, sorted(rows, key=lambda row: row[0]), total
 
 
 def _checked_header(path: Path, line: int, cells: List[str]) -> List[str]:

@@ -7,17 +7,18 @@ values go. It is for rows that are public or synthetic, or for an author who rep
 import math
 import re
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 from typing import Dict, List, Optional, Sequence, Tuple
 
 from orchestrator.errors import UsageError
 from orchestrator.gateway.checks import distinguishable
 from orchestrator.gateway.delimited import Table
-from orchestrator.node.cells import canonical, number_hint
+from orchestrator.gateway.odd_cells import amounts, said, written
+from orchestrator.node.cells import MARKERS, canonical
 from orchestrator.wire.bounds import near, skeleton
 
-MISSING = ("", "?", "na", "n/a", "nan", "null", "none", "nil", "-", "--", ".", "#n/a")
+MISSING = ("", "?", *MARKERS)
 """In lower case: how tables say that there is no value. Of words some may be levels all the same, such as "none"."""
 
 _SURELY_MISSING = ("", "?", "na", "n/a", "nan", "null", "#n/a")
@@ -54,6 +55,7 @@ class Column:
     maximum: float = 0.0
     categories: Tuple[str, ...] = ()
     note: str = ""
+    missing: int = 0  # rows without a value of it
 
 
 @dataclass(frozen=True)
@@ -112,9 +114,13 @@ def survey(table: Table, label: str, patient: str = "") -> Survey:
         if column is None:
             left_out.append((name, why))
         else:
-            columns.append(column)
-    columns, gaps, complete = _without_gaps(table, columns, label)
+            columns.append(
+                replace(column, missing=_of_all(table, sum(_lacks(cell, column) for cell in table.column(name))))
+            )
     values = {value for _, value in classes}
+    columns, gaps, complete = _without_gaps(
+        table, columns, [v in values or not is_missing(v) for v in table.column(label)]
+    )
     levels = [(column.name, set(column.categories) | values) for column in columns]
     markers = {
         cell
@@ -123,18 +129,23 @@ def survey(table: Table, label: str, patient: str = "") -> Survey:
         if is_missing(cell) and cell not in own
     }
     return Survey(
-        len(table.rows),
-        complete,
+        table.total,
+        _of_all(table, complete),
         label,
         classes,
         columns,
         left_out + gaps,
         sorted(markers | {""}),
         patient,
-        len(set(table.column(patient))) if patient else 0,
+        _of_all(table, len(set(table.column(patient)))) if patient else 0,
         _rows_a_patient(table.column(patient)) if patient else 0,
         _warnings(table, label, classes, columns),
     )
+
+
+def _of_all(table: Table, count: int) -> int:
+    """What is counted in the rows that are looked at, for the whole file."""
+    return round(count / table.share)
 
 
 def is_missing(cell: str) -> bool:
@@ -168,7 +179,7 @@ def describe(table: Table, name: str) -> Tuple[Optional[Column], str]:
     if all(number is not None for number in numbers):
         return _number_column(name, present, [number for number in numbers if number is not None])
     words = [cell for cell in cells if cell.lower() not in _SURELY_MISSING]
-    return _text_column(table, name, words, sum(number is None for number in numbers))
+    return _text_column(table, name, words)
 
 
 def _number_column(name: str, cells: List[str], numbers: List[float]) -> Tuple[Optional[Column], str]:
@@ -241,7 +252,7 @@ def rounded_outward(low: float, high: float) -> Tuple[float, float]:
     return float(bottom), float(top)
 
 
-def _text_column(table: Table, name: str, words: List[str], texts: int) -> Tuple[Optional[Column], str]:
+def _text_column(table: Table, name: str, words: List[str]) -> Tuple[Optional[Column], str]:
     levels = _levels(words)
     if not levels:
         return None, "it holds no value"
@@ -250,16 +261,14 @@ def _text_column(table: Table, name: str, words: List[str], texts: int) -> Tuple
     dates = sum(_DATE.fullmatch(word) is not None for word in words)
     if dates * 10 >= 9 * len(words):
         return None, f"it is a date or a time, {_NO_DATES}"
-    written = Counter(filter(None, map(number_hint, words)))
-    if sum(written.values()) * 10 >= 9 * len(words) and len(levels) > FEW_CODES:
-        return None, f"its values are not written as plain numbers: {written.most_common(1)[0][0]}"
-    if texts * 5 <= len(words) and len(words) - texts > MOST_LEVELS:
-        line = next(
-            line
-            for line, cells in table.rows
-            if not is_missing(cells[table.header.index(name)]) and table.number(cells[table.header.index(name)]) is None
+    found = written(table, name, [not is_missing(cell) for cell in table.column(name)])
+    if found.of_numbers and len(levels) > FEW_CODES:
+        return None, said(found)
+    if 0 < found.texts * 5 <= len(words) and found.plain > MOST_LEVELS:
+        return (
+            None,
+            f"all but {found.texts} of its values are numbers: correct the others, the first is in line {found.lines['']}",
         )
-        return None, f"all but {texts} of its values are numbers: correct the others, the first is in line {line}"
     if len(levels) == len(words) >= 10:
         spaces = sum(" " in word for word in words) * 2 > len(words)
         return (
@@ -267,13 +276,16 @@ def _text_column(table: Table, name: str, words: List[str], texts: int) -> Tuple
             "it is free text" if spaces else "it is different in every row: an id says nothing about a new record",
         )
     if len(levels) > MOST_LEVELS or len(levels) * 2 > len(words):
+        if found.numbers * 2 >= found.present:
+            return None, said(found)
         return (
             None,
             f"it has {len(levels)} different texts: free text, or more levels than the {MOST_LEVELS} of a category",
         )
     if max(map(len, levels)) > 100 or not all(map(str.isprintable, levels)):
         return None, "its levels are too long, or hold characters that cannot be printed"
-    return Column(name, "category", categories=tuple(sorted(levels)), note=_spelling(levels)), ""
+    note = f"{said(found)}; as levels they have no order" if found.of_numbers else _spelling(levels)
+    return Column(name, "category", categories=tuple(sorted(levels)), note=note), ""
 
 
 def _spelling(levels: Dict[str, int]) -> str:
@@ -292,12 +304,16 @@ def look_alikes(names: Sequence[str]) -> List[str]:
 
 
 def _classes(table: Table, label: str) -> List[Tuple[str, str]]:
-    cells = [cell for cell in table.column(label) if cell.lower() not in _SURELY_MISSING]
+    cells = _labels(table, label)
     levels = _levels(cells)
     if len(levels) < 2:
         found = f"it has the value {next(iter(levels))!r} only" if levels else "it holds no value"
         raise UsageError(f"--label {label!r}: {found}, and at least two classes are needed to learn")
-    if len(levels) > MOST_CLASSES or len(levels) * 2 > len(cells):
+    known = amounts(table, list(levels))
+    many = len(levels) > MOST_CLASSES or len(levels) * 2 > len(cells)
+    if known is not None and (many or any(value != int(value) for value in known)):
+        raise UsageError(_amount(label, levels, known))
+    if many:
         raise UsageError(
             f"--label {label!r}: it has {len(levels)} different values in {len(cells)} rows, and classes are learned, not "
             f"amounts: make a column of at most {MOST_CLASSES} levels of it, such as above and below a limit"
@@ -309,6 +325,24 @@ def _classes(table: Table, label: str) -> List[Tuple[str, str]]:
         order = sorted(levels, key=lambda level: table.number(level) or 0.0)
         return [(canonical(level), level) for level in order]
     return [(level, level) for level in sorted(levels)]
+
+
+def _labels(table: Table, label: str) -> List[str]:
+    """Of all rows that have one. Among numbers, a word or a sign for no value is no class."""
+    cells = [cell for cell in table.column(label) if cell.lower() not in _SURELY_MISSING]
+    present = _present(cells)
+    return present if present and all(table.number(cell) is not None for cell in present) else cells
+
+
+def _amount(label: str, levels: Dict[str, int], known: List[float]) -> str:
+    """What to do with a number as the label, with a limit that splits its different values in halves."""
+    limit = known[len(known) // 2]
+    fractions = " with fractions" if any(value != int(value) for value in known) else ""
+    return (
+        f"--label {label!r}: it holds numbers{fractions} ({len(levels)} different ones, from {known[0]:g} to {known[-1]:g}), an "
+        "amount to predict, and classes are learned, not amounts. Add a column with its bands to the file, such as 'low' below "
+        f"{limit:g} and 'high' from there on, name that with --label, and take {label!r} out: it holds the answer"
+    )
 
 
 def _patient(table: Table, label: str) -> str:
@@ -327,12 +361,14 @@ def _rows_a_patient(cells: List[str]) -> int:
     return 1 << (counts[len(counts) * 9 // 10] - 1).bit_length()
 
 
-def _without_gaps(table: Table, columns: List[Column], label: str) -> Tuple[List[Column], List[Tuple[str, str]], int]:
+def _without_gaps(
+    table: Table, columns: List[Column], labelled: List[bool]
+) -> Tuple[List[Column], List[Tuple[str, str]], int]:
     """(columns, those left out for their gaps, rows that lack nothing)."""
     kept = list(columns)
     gaps: List[Tuple[str, str]] = []
     lacking = {c.name: {i for i, v in enumerate(table.column(c.name)) if _lacks(v, c)} for c in columns}
-    rows = {i for i, v in enumerate(table.column(label)) if v.lower() not in _SURELY_MISSING}
+    rows = {i for i, has in enumerate(labelled) if has}
     while True:
         incomplete = set().union(*(lacking[c.name] for c in kept)) if kept else set()
         complete = len(rows - incomplete)
@@ -361,6 +397,10 @@ def _warnings(table: Table, label: str, classes: List[Tuple[str, str]], columns:
     if same:
         found.append(
             f"columns {', '.join(map(ascii, same))} look the same, and are not: nodes need each as it is written"
+        )
+    if len(classes) > FEW_CODES and amounts(table, [value for _, value in classes]) is not None:
+        found.append(
+            f"the label has {len(classes)} whole numbers as classes: if it is an amount, make a column of its bands instead"
         )
     alike = _spelling({name: 0 for name, _ in classes})
     if alike:

@@ -14,22 +14,72 @@ _SHOWN = 60
 _COMPARED = 100
 """The values a task lists, with a cell that is not among them."""
 
-_MARKERS = {"na", "n/a", "#n/a", "nan", "null", "none", "nil", "missing", "unknown", "unk", ".", "-", "--", "<na>"}
-"""What other programs write for a missing value."""
-
-_HINTS = (
-    (re.compile(r"[+-]?\d{1,3},\d{3}"), "a decimal comma, or thousands? write 1.234 or 1234"),
-    (re.compile(r"[+-]?\d+,\d+"), "a decimal comma? write 3.5"),
-    (re.compile(r"[+-]?\d{1,3}(\.\d{3})+,\d+"), "a decimal comma and thousands? write 1234.5"),
-    (re.compile(r"[+-]?\d{1,3}([, ']\d{3})+(\.\d+)?"), "thousands are not separated: write 1234.5"),
-    (re.compile(r"[<>~\u2248\u2264\u2265]=?\s*[\d.,]+"), "a bound is no value: leave it out or decide on one"),
-    (
-        re.compile(r"[+-]?[\d.,]+\s*[^\W\d_%][\w/%.\u00b0]*|[+-]?[\d.,]+\s*[%\u00b0]\w*"),
-        "write the number without its unit",
+MARKERS = (
+    *(
+        "na",
+        "n/a",
+        "#n/a",
+        "n.a.",
+        "nan",
+        "<na>",
+        "null",
+        "none",
+        "nil",
+        "missing",
+        "unknown",
+        "unk",
+        ".",
+        "-",
+        "--",
+        "---",
     ),
-    (re.compile(r"\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}.*"), "a date; make it a number, such as days"),
-    (re.compile(r".*_.*|[^\x00-\x7f]+.*|.*\d[^\x00-\x7f]+"), "write it with the digits 0 to 9, without '_'"),
+    *(
+        "not available",
+        "not known",
+        "not done",
+        "not measured",
+        "n.d.",
+        "#null!",
+        "#value!",
+        "#div/0!",
+        "#num!",
+        "#ref!",
+        "#name?",
+    ),
 )
+"""What people and programs write for a missing value, in lower case."""
+
+_UNIT = r"(?:[^\W\d_%][\w/%.\u00b0\u00b5\u03bc^*-]*|[%\u2030\u00b0]\w*)"
+_HINTS = (
+    (re.compile(r"[+-]?\d{1,3},\d{3}"), "a decimal comma, or thousands? write 1.234 or 1234", "with a comma"),
+    (re.compile(r"[+-]?\d+,\d+"), "a decimal comma? write 3.5", "with a decimal comma"),
+    (re.compile(r"[+-]?\d{1,3}(\.\d{3})+,\d+"), "a decimal comma and thousands? write 1234.5", "with thousands"),
+    (
+        re.compile(r"[+-]?\d{1,3}([, '\u00a0\u2009]\d{3})+(\.\d+)?"),
+        "thousands are not separated: write 1234.5",
+        "with thousands",
+    ),
+    (
+        re.compile(rf"[<>~\u2248\u2264\u2265]=?\s*[\d.,]+\s*{_UNIT}?|[\d.,]+\s*\+"),
+        "a bound is no value: leave it out or decide on one",
+        "as a bound",
+    ),
+    (re.compile(rf"[+-]?[\d.,]+\s*{_UNIT}"), "write the number without its unit", "with a unit"),
+    (re.compile(r"\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}.*"), "a date; make it a number, such as days", ""),
+    (
+        re.compile(r"[+\-\u2212]?\d[\d_]*([.,]\d[\d_]*)?|[+\-\u2212]\d[\d_.,]*"),
+        "write it with the digits 0 to 9, without '_'",
+        "with other digits",
+    ),
+)
+_FORMS = {
+    "with a comma": "with a comma, as in 1,234 ({first}): write 1.234 or 1234",
+    "with a decimal comma": "with a decimal comma ({first}): write 3.5",
+    "with thousands": "with thousands set apart ({first}): write 1234.5",
+    "as a bound": "as a bound, as in <5 ({first}): decide on one value for each, such as the limit",
+    "with a unit": "with a unit or % ({first}): write the number without its unit",
+    "with other digits": "with other digits ({first}): write it with the digits 0 to 9",
+}
 
 
 def number(cell: str) -> Optional[float]:
@@ -110,10 +160,27 @@ def _hint(cell: str) -> str:
 
 def number_hint(cell: str) -> str:
     """How to write what looks like a number or a date, and is no plain number; empty for other text."""
-    return next((text for pattern, text in _HINTS if pattern.fullmatch(cell[:100])), "")
+    return next((text for pattern, text, _ in _HINTS if pattern.fullmatch(cell[:100])), "")
+
+
+def number_form(cell: str) -> str:
+    """How a number is written that is no plain one, with what to do: a text with {first} for a place. Empty for other text."""
+    if number(cell) is not None:
+        return ""
+    return _FORMS.get(next((form for pattern, _, form in _HINTS if pattern.fullmatch(cell[:100])), ""), "")
+
+
+def bare_number(cell: str) -> Optional[float]:
+    """About the number in a cell that number_form recognizes, without bound, unit and thousands; None for other text."""
+    if not number_form(cell):
+        return None
+    digits = re.sub(r"[^\d.,+-]", "", cell.translate({0x2212: "-"}))
+    decimal = re.fullmatch(r"[+-]?\d+,\d{1,2}|[+-]?\d+,\d{4,}|[+-]?[\d.]+\.\d{3},\d+", digits)
+    digits = digits.replace(".", "").replace(",", ".") if decimal else digits.replace(",", "")
+    return finite(digits.rstrip("+"))
 
 
 def _marker(cell: str) -> str:
-    if cell.casefold() not in _MARKERS:
+    if cell.casefold() not in MARKERS:
         return ""
     return "; if it stands for a missing value, ask for it among missing_markers in the task's schema"

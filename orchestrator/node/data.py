@@ -82,13 +82,11 @@ def _neighbours(path: Path) -> str:
 
 
 def _load_table(path: Path, schema: Schema, unlabelled: bool) -> Dataset:
-    found = read_table(path, schema, unlabelled)
-    rows = found.rows
-    kept = np.array([row.complete for row in rows], bool)
-    values = np.array([row.values for row in rows], np.float64).reshape(len(rows), len(schema.features))
+    rows = read_table(path, schema, unlabelled)
+    kept, values = rows.complete, rows.values
     x = np.zeros((len(rows), *schema.input_shape), np.float32)
     clamped, column = [], 0
-    for i, (feature, codes) in enumerate(zip(schema.features, found.codes)):
+    for i, (feature, codes) in enumerate(zip(schema.features, rows.codes)):
         if codes is None:
             inside = np.clip(values[:, i], *feature.range)
             x[:, column] = logarithm(inside) if feature.transform else inside
@@ -97,13 +95,12 @@ def _load_table(path: Path, schema: Schema, unlabelled: bool) -> Dataset:
         else:
             x[:, column : column + feature.width] = _one_hot(codes)[values[:, i].astype(np.int64)]
         column += feature.width
-    patients = np.array([row.patient for row in rows], np.int64)[kept] if schema.patient else None
     return Dataset(
         x[kept],
-        np.array([row.label for row in rows], np.int32)[kept],
-        patients,
+        rows.labels[kept].astype(np.int32),
+        rows.patients[kept] if schema.patient else None,
         tuple(clamped),
-        np.array(found.lines, np.int64)[kept],
+        rows.lines[kept],
         len(rows) - int(kept.sum()),
     )
 

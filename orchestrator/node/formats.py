@@ -95,6 +95,12 @@ def not_utf8(path: Path, file: BinaryIO) -> DataError:
     return DataError(f"{path}: not UTF-8 text: it ends inside a character; is it cut off?")
 
 
+def not_csv(error: csv.Error, begun: int) -> str:
+    """What is wrong with a record that begins in line `begun`."""
+    open_quote = any(words in str(error) for words in ("unexpected end", "field larger"))
+    return f"not CSV: {error}" + (f"; is a quotation mark of line {begun} never closed?" if open_quote else "")
+
+
 def other_text(head: bytes, wanted: Sequence[str], first: Sequence[str], columns: int = 0) -> str:
     """Why the first cells of a text are not the wanted columns, or so many values; empty where nothing is recognized."""
     line = ",".join(first).strip()

@@ -3,6 +3,7 @@
 import csv
 import hashlib
 import io
+from array import array
 from pathlib import Path
 from typing import BinaryIO, Dict, Iterator, List, NamedTuple, Optional, Sequence, TextIO, Tuple
 
@@ -10,7 +11,7 @@ import numpy as np
 
 from orchestrator.errors import DataError
 from orchestrator.node.cells import Codes, finite, no_class, number, shown, unfit
-from orchestrator.node.formats import head_of, not_utf8, other_text, refuse_other_formats, refuse_other_text
+from orchestrator.node.formats import head_of, not_csv, not_utf8, other_text, refuse_other_formats, refuse_other_text
 from orchestrator.wire.bounds import near
 from orchestrator.wire.schema import Feature, Schema
 
@@ -27,22 +28,61 @@ UNLABELLED = -1
 class Row(NamedTuple):
     """values: for each feature its number, or the code of its category. complete: whether no used value is missing."""
 
-    values: np.ndarray  # float64
+    values: List[float]
     label: int
     patient: int
     complete: bool
 
 
-class Rows(NamedTuple):
-    """Rows, with their lines in the file, and for each feature with categories its codes (None for a number).
+class Rows:
+    """Rows, packed as they are read: a million of them take what their numbers take.
 
     Rows to leave out are among them: what a row takes may not say whether it is one, since the task names the values that count
     as missing.
     """
 
-    rows: List[Row]
-    lines: List[int]
-    codes: List[Optional[Codes]]
+    def __init__(self, features: int) -> None:
+        self._features = features
+        self._values, self._complete = array("d"), array("b")
+        self._labels, self._patients, self._lines = array("q"), array("q"), array("q")
+        self.codes: List[Optional[Codes]] = []
+        """For each feature with categories its codes, None for a number."""
+
+    def __len__(self) -> int:
+        return len(self._labels)
+
+    def add(self, line: int, row: Row) -> None:
+        """line: of the file."""
+        self._values.extend(row.values)
+        self._labels.append(row.label)
+        self._patients.append(row.patient)
+        self._complete.append(row.complete)
+        self._lines.append(line)
+
+    @property
+    def values(self) -> np.ndarray:
+        """float64 (rows, features), not to be written to."""
+        return np.frombuffer(self._values, np.float64).reshape(len(self), self._features)
+
+    @property
+    def labels(self) -> np.ndarray:
+        """int64 (rows,)."""
+        return np.frombuffer(self._labels, np.int64)
+
+    @property
+    def patients(self) -> np.ndarray:
+        """int64 (rows,)."""
+        return np.frombuffer(self._patients, np.int64)
+
+    @property
+    def complete(self) -> np.ndarray:
+        """bool (rows,): whether no used value is missing."""
+        return np.frombuffer(self._complete, np.bool_)
+
+    @property
+    def lines(self) -> np.ndarray:
+        """int64 (rows,): the line of the file each row is from."""
+        return np.frombuffer(self._lines, np.int64)
 
 
 class Problems:
@@ -90,8 +130,7 @@ def read_table(path: Path, schema: Schema, unlabelled: bool = False) -> Rows:
 
 def _read(path: Path, file: BinaryIO, head: bytes, schema: Schema, unlabelled: bool) -> Rows:
     problems = Problems(path)
-    rows: List[Row] = []
-    lines: List[int] = []
+    rows = Rows(len(schema.features))
     reader: Optional[_Reader] = None
     most = MOST_VALUES // schema.input_shape[0]
     text = io.TextIOWrapper(file, encoding="utf-8-sig", newline="")
@@ -106,8 +145,7 @@ def _read(path: Path, file: BinaryIO, head: bytes, schema: Schema, unlabelled: b
                 if len(rows) == most:
                     width = schema.input_shape[0]
                     raise DataError(f"{path}:{line}: {most} records of {width} values are as many as a node reads")
-                rows.append(row)
-                lines.append(line)
+                rows.add(line, row)
                 continue
             for problem in reader.explain(cells) if problems.listed else [""]:
                 problems.add(f":{line}", problem)
@@ -118,9 +156,10 @@ def _read(path: Path, file: BinaryIO, head: bytes, schema: Schema, unlabelled: b
     problems.refuse()
     if reader is None:
         raise DataError(f"{path}: the file is empty")
-    if not any(row.complete for row in rows):
+    if not len(rows) or not rows.complete.any():
         raise DataError(f"{path}: no usable record in it{f' ({len(rows)} dropped for missing values)' if rows else ''}")
-    return Rows(rows, lines, reader.codes)
+    rows.codes = reader.codes
+    return rows
 
 
 def _csv_rows(text: TextIO, problems: Problems) -> Iterator[Tuple[int, List[str]]]:
@@ -133,9 +172,7 @@ def _csv_rows(text: TextIO, problems: Problems) -> Iterator[Tuple[int, List[str]
             if cells and any(cell.strip() for cell in cells):
                 yield reader.line_num, cells
     except csv.Error as error:
-        open_quote = any(words in str(error) for words in ("unexpected end", "field larger"))
-        quotes = f"; is a quotation mark of line {begun} never closed?" if open_quote else ""
-        problems.add(f":{reader.line_num}", f"not CSV: {error}{quotes}")
+        problems.add(f":{reader.line_num}", not_csv(error, begun))
 
 
 def _wanted(schema: Schema) -> List[str]:
@@ -203,7 +240,7 @@ class _Reader:
         fits &= not schema.patient or by_name[schema.patient] != ""
         if not (fits and complete) and (complete or not schema.drop_missing):
             return None
-        return Row(np.array(values), found if label is not None else UNLABELLED, patient, complete)
+        return Row(values, found if label is not None else UNLABELLED, patient, complete)
 
     def explain(self, cells: Sequence[str]) -> List[str]:
         """What is wrong with a row, a line each."""

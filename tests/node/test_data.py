@@ -52,6 +52,19 @@ def test_a_schema_of_many_categories_makes_no_more_of_a_file_than_a_node_holds(
         load_dataset(path, schema)
 
 
+def test_many_rows_take_what_their_numbers_take(tmp_path: Path) -> None:
+    rows, features = 20_000, tuple(Feature(f"f{i}", 0, 10) for i in range(4))
+    names = ",".join([*(feature.name for feature in features), "sick"])
+    path = table(tmp_path, names + "\n" + "1.5,2.5,3.5,4.5,1\n0.5,1,2,3,0\n" * (rows // 2))
+    tracemalloc.start()
+    data = load_dataset(path, replace(SCHEMA, features=features))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert data.x[:2].tolist() == [[1.5, 2.5, 3.5, 4.5], [0.5, 1, 2, 3]]
+    assert (data.y[:2].tolist(), data.records, data.places.tolist()[-1]) == ([1, 0], rows, rows + 1)
+    assert peak < 180 * rows + (1 << 20)  # 57 are read, 16 + 16 float32 made of them; a tuple for each row took 340
+
+
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
