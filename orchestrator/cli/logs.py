@@ -43,14 +43,24 @@ def _steady(handler: logging.FileHandler) -> logging.FileHandler:
     return handler
 
 
+def _worth_seeing(record: logging.LogRecord) -> bool:
+    """Whether a line is for a person who only waits: a warning, or a milestone, whose logger ends in .said."""
+    return record.levelno >= logging.WARNING or record.name.endswith(".said")
+
+
 def configure(arguments: argparse.Namespace, verbose: bool = False) -> None:
-    """Warnings on standard error (everything with `verbose`); everything in --log-file. UsageError if it cannot be written."""
+    """Warnings and milestones on standard error (everything with `verbose`); everything in --log-file.
+
+    Raises UsageError if that cannot be written.
+    """
     from logging.handlers import RotatingFileHandler
 
     from orchestrator.errors import UsageError
 
     screen = logging.StreamHandler(sys.stderr)
-    screen.setLevel(logging.INFO if verbose else logging.WARNING)
+    screen.setLevel(logging.INFO)
+    if not verbose:
+        screen.addFilter(_worth_seeing)
     handlers: list[logging.Handler] = [screen]
     if arguments.log_file is not None:
         try:

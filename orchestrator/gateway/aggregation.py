@@ -18,6 +18,7 @@ from orchestrator.privacy.noisy_sum import TALLY, evaluation_noise, statistics_s
 from orchestrator.privacy.standardization import (
     MIN_STD,
     at_an_end,
+    constant_columns,
     exact_mean_and_std,
     mean_and_std,
     noise_of_std,
@@ -162,7 +163,7 @@ class Aggregation:
             return self._partial(action)
         if action.round == STATISTICS_ROUND:
             vectors = self._statistics(action)
-            return Outcome(vectors, {"on_floor": self._on_floor(action, **vectors)})
+            return Outcome(vectors, {"on_floor": self._on_floor(action, **vectors), "constant": self._constant(action)})
         outcome = Outcome()
         sums: Dict[str, np.ndarray] = {}
         if action.round > self._task.training.rounds:
@@ -329,6 +330,12 @@ class Aggregation:
         schema = self._task.schema
         found = {*on_floor(std, schema, least), *at_an_end(mean, std, schema, share)}
         return [feature.name for _, feature in schema.numbers() if feature.name in found]
+
+    def _constant(self, action: Aggregate) -> List[str]:
+        """Columns with one value on all nodes, where the sums are exact; with noise they are `on_floor`."""
+        if self._task.privacy.on or self._task.aggregation.secure:
+            return []
+        return constant_columns(*self._exact_total(action), self._task.schema)
 
     def _exact_total(self, action: Aggregate) -> Tuple[np.ndarray, int]:
         """(sums and squared distances of all nodes' records together, how many records they are)."""

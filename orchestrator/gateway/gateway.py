@@ -33,7 +33,7 @@ from orchestrator.gateway.store import PARTIAL, Store
 from orchestrator.gateway.strays import Strays
 from orchestrator.gateway.voice import Voice
 from orchestrator.privacy.participation import secret_sample
-from orchestrator.privacy.standardization import floor_warning
+from orchestrator.privacy.standardization import constant_warning, floor_warning
 from orchestrator.rounds.coordinator import GATHERING
 from orchestrator.rounds.events import (
     STATISTICS_ROUND,
@@ -470,9 +470,10 @@ class Gateway:
         self._announcer.close_round()
         if outcome.evaluated is not None:
             self._course.tell("evaluated", round=outcome.evaluated[0], **outcome.evaluated[1])
-        hidden = outcome.figures.get("on_floor", [])
-        if hidden:
-            self._course.tell("on_floor", columns=hidden, reason=floor_warning(hidden))
+        for figure, warning in (("on_floor", floor_warning), ("constant", constant_warning)):
+            named = outcome.figures.get(figure, [])
+            if named:
+                self._course.tell("on_floor", columns=named, reason=warning(named))
         if outcome.notice:
             self._course.tell("not_steered", round=action.round, notice=outcome.notice)
         shortened = outcome.figures.get("shortened", [])

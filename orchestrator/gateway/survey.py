@@ -11,6 +11,9 @@ from dataclasses import dataclass, field, replace
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 from typing import Dict, List, Optional, Sequence, Tuple
 
+import numpy as np
+
+from model_export.evaluation import area_under_roc
 from orchestrator.errors import UsageError
 from orchestrator.gateway.checks import distinguishable
 from orchestrator.gateway.delimited import Table
@@ -32,6 +35,9 @@ LEAST_COMPLETE = 0.8
 LEAST_ROWS = 20
 FEW_ROWS = 20
 """Of a class: what is learned from fewer is chance."""
+
+TELLING = 0.99
+"""Area under the ROC curve of one column of numbers: few that are known before an outcome reach it."""
 
 _ID_NAME = re.compile(r"(?:^|[ _.-])(?:id|nr|no|num|number|mrn|uuid|guid|key|index|idx|row)$|(?:Id|ID)$", re.IGNORECASE)
 _PERSON = re.compile(r"patient|subject|person|participant|(?:^|[ _.-])(?:pat|pid|mrn)(?:$|[ _.-])", re.IGNORECASE)
@@ -405,12 +411,31 @@ def _warnings(table: Table, label: str, classes: List[Tuple[str, str]], columns:
     alike = _spelling({name: 0 for name, _ in classes})
     if alike:
         found.append(f"classes {alike}: write them alike in the file if they are one")
-    for column in columns:
-        seen: Dict[str, set] = {}
-        for cell, of_class in zip(table.column(column.name), labels):
-            if of_class is not None and not is_missing(cell):
-                seen.setdefault(canonical(cell), set()).add(of_class)
-        few = len(seen) <= max(MOST_LEVELS, len(classes))
-        if few and len(seen) >= 2 and all(len(names) == 1 for names in seen.values()):
-            found.append(f"column {column.name!r} alone tells the label in every row: does it hold the answer?")
+    found += filter(None, (_answer(table, column, labels) for column in columns))
     return found
+
+
+def _answer(table: Table, column: Column, labels: Sequence[Optional[str]]) -> str:
+    """A word on a column that alone tells a class from the others, as what was measured after the outcome does."""
+    seen: Dict[str, set] = {}
+    pairs = [
+        (cell, of) for cell, of in zip(table.column(column.name), labels) if of is not None and not is_missing(cell)
+    ]
+    for cell, of_class in pairs:
+        seen.setdefault(canonical(cell), set()).add(of_class)
+    classes = Counter(of_class for _, of_class in pairs)
+    if len(seen) <= max(MOST_LEVELS, len(classes)):
+        if len(seen) >= 2 and all(len(names) == 1 for names in seen.values()):
+            return f"column {column.name!r} alone tells the label in every row: does it hold the answer?"
+        return ""
+    if column.categories or len(classes) < 2:
+        return ""
+    values, names = np.array([table.number(cell) for cell, _ in pairs]), np.array([of_class for _, of_class in pairs])
+    for name, count in sorted(classes.items()):
+        area = area_under_roc(values, names == name) if FEW_ROWS <= count <= len(pairs) - FEW_ROWS else 0.5
+        if max(area, 1 - area) >= TELLING:
+            return (
+                f"column {column.name!r} alone tells {name!r} in nearly every row: does it hold the answer, or was it measured "
+                "after the outcome? Then take it out, for a new record has no such value yet"
+            )
+    return ""

@@ -61,6 +61,8 @@ from orchestrator.wire.transfer import Inbox, Outbox
 from orchestrator.wire.transparency import read_log
 
 log = logging.getLogger("edgeward.node")
+milestones = logging.getLogger("edgeward.node.said")
+"""What the person who started the node sees without --verbose: that it is there, what it takes part in, and that this is over."""
 
 GATEWAY = "gateway"
 LOCK_FILE = "node.lock"
@@ -155,7 +157,7 @@ class NodeAgent:
                 return
             raise
         forget_start(new_peak=True)
-        log.info("connected to %s as %s", self._link.address, self._name)
+        milestones.info("connected to %s as %s", self._link.address, self._name)
         try:
             while not self._stopping:
                 self._step()
@@ -375,7 +377,7 @@ class NodeAgent:
         if verdict is not None or self._run is None:
             self._stay_out(run, verdict, header, tensors)
             return
-        log.info(
+        milestones.info(
             "run %s: task %r, %d records, stated as %d", run, task.name, self._run.dataset.records, self._run.stated
         )
         self._say_ready(self._run)
@@ -494,7 +496,7 @@ class NodeAgent:
             self._runs.end(name)
             return
         self._runs.turn_to(run.id)
-        log.info("run %s is over: %s", run.id, header.get("reason") or "finished")
+        milestones.info("run %s is over: %s", run.id, header.get("reason") or "finished")
         if "weights" in tensors and self._store.kept(run.id, PERSONAL) is not None:
             whole, mean, std = self._contributor(run).round_tensors(run.task.last_round, tensors)
             records = run.dataset.records

@@ -39,6 +39,7 @@ from orchestrator.wire.task import Task, task_from_dict
 from orchestrator.wire.transparency import read_log
 
 log = logging.getLogger("edgeward.keyholder")
+milestones = logging.getLogger("edgeward.keyholder.said")
 
 Tensors = Dict[str, np.ndarray]
 Key = Tuple[str, int, int]
@@ -103,7 +104,9 @@ class KeyHolderAgent(NodeAgent):
         if self._run is not None and self._run.id != run:
             self._forget()
         self._runs.begin(Run(run, digest_of(header["task"], graph), task, graph, nothing, nothing, certificates))
-        log.info("run %s: key holder of task %r, at least %d nodes a sum", run, task.name, task.aggregation.least)
+        milestones.info(
+            "run %s: key holder of task %r, at least %d nodes a sum", run, task.name, task.aggregation.least
+        )
         self._presence.say(kind="ready", run=run, records=0, units=0, role="key holder")
         early, self._before_task = self._before_task, None
         if early is not None:

@@ -92,6 +92,12 @@ def exact_mean_and_std(sums: np.ndarray, records: float, schema: Schema) -> Tupl
     return _in_raw_units(np.clip(sums[:count] / records, -1, 1), unit_std, schema)
 
 
+def constant_columns(sums: np.ndarray, records: float, schema: Schema) -> List[str]:
+    """Names of the numbers that hold one value only, by exact sums as of `exact_mean_and_std`."""
+    spreads = np.sqrt(np.clip(sums[len(schema.numbers()) :] / records, 0.0, 1.0))
+    return [feature.name for (_, feature), each in zip(schema.numbers(), spreads) if each < _LEAST_EXACT_STD]
+
+
 def on_floor(std: np.ndarray, schema: Schema, least: float = MIN_STD) -> List[str]:
     """Names of the numbers whose standard deviation, (d,) in raw units, is at most `least` of half their range."""
     return [
@@ -128,13 +134,24 @@ def noise_of_std(noise_std: float, units: float) -> float:
 
 def floor_warning(names: Sequence[str]) -> str:
     """What to say of columns `on_floor`."""
-    shown = [plain(name, 40) for name in names[:_NAMED]]
-    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
     return (
-        f"noise or rounding hides how the values of {', '.join(shown)}{more} spread over their range. If the range is far wider "
+        f"noise or rounding hides how the values of {_listed(names)} spread over their range. If the range is far wider "
         "than the values, the model sees next to nothing of them: give the range that values really have, or "
         'transform = "log" where they span powers of ten'
     )
+
+
+def constant_warning(names: Sequence[str]) -> str:
+    """What to say of `constant_columns`."""
+    return (
+        f"all values of {_listed(names)} are the same on all nodes: the model learns nothing from them. Where values are beyond "
+        "the range they count as its nearest end: are range and unit right?"
+    )
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return ", ".join(plain(name, 40) for name in names[:_NAMED]) + more
 
 
 def _in_raw_units(unit_mean: np.ndarray, unit_std: np.ndarray, schema: Schema) -> Tuple[np.ndarray, np.ndarray]:

@@ -212,3 +212,15 @@ def test_a_quotation_mark_that_is_never_closed_is_named_by_its_line(
     (tmp_path / "t.csv").write_text("a,b,y\n" + "1,2,0\n2,1,1\n" * 150 + '1,"2,0\n' + end)
     assert init(tmp_path, tmp_path / "t.csv") == 1
     assert "is a quotation mark of line 302 never closed?" in capsys.readouterr().err
+
+
+def test_a_number_that_tells_the_outcome_is_pointed_out(tmp_path: Path) -> None:
+    """As a birth weight does of a preterm birth; one that is merely related does not."""
+    from orchestrator.gateway.survey import survey
+
+    rows = [(day, day * 7 % 61, day * 37 % 300 + (150 if day % 300 < 60 else 0)) for day in range(600)]
+    lines = [f"{day % 300},{other},{related},{'early' if day % 300 < 60 else 'term'}" for day, other, related in rows]
+    (tmp_path / "t.csv").write_text("\n".join(["ga,other,related,y", *lines]) + "\n")
+    warnings = survey(read_delimited(tmp_path / "t.csv"), "y").warnings
+    assert len(warnings) == 1
+    assert "column 'ga' alone tells 'early' in nearly every row: does it hold the answer" in warnings[0]

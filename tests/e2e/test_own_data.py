@@ -74,6 +74,13 @@ def test_readme_leads_a_stranger_from_a_csv_to_predictions(tmp_path: Path) -> No
         for process in running:
             process.kill()
             process.wait()
+    for number in (
+        4,
+        5,
+        6,
+    ):  # who started a node and looks at its terminal sees that it took part, and that this is over
+        heard = (tmp_path / f"{number}.log").read_text()
+        assert all(words in heard for words in (" connected to ", ": task 'records', ", " is over: ")), heard
     assert did == ["init", "doctor", "gateway run", *["node run"] * 3, "predict"]
     with (tmp_path / "predictions.csv").open(newline="") as file:
         assert len(list(csv.DictReader(file))) == new

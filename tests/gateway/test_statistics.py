@@ -13,7 +13,7 @@ from orchestrator.gateway.store import Store
 from orchestrator.node.contribution import Contributor, Run
 from orchestrator.node.data import Dataset
 from orchestrator.node.store import NodeStore
-from orchestrator.privacy.standardization import moments
+from orchestrator.privacy.standardization import constant_warning, moments
 from orchestrator.rounds.events import Aggregate
 from orchestrator.wire.body import encode_body
 from orchestrator.wire.codec import encode_update
@@ -56,7 +56,19 @@ def test_a_wide_range_costs_nothing_without_privacy(tmp_path: Path) -> None:
     together = np.concatenate(ROWS).astype(np.float64)
     np.testing.assert_allclose(outcome.vectors["mean"], together.mean(axis=0), rtol=1e-5)
     np.testing.assert_allclose(outcome.vectors["std"], together.std(axis=0), rtol=1e-5)
-    assert outcome.figures["on_floor"] == []
+    assert (outcome.figures["on_floor"], outcome.figures["constant"]) == ([], [])
+
+
+def test_a_column_all_of_whose_values_are_beyond_its_range_is_named_to_the_author(tmp_path: Path) -> None:
+    """Its owner hears of every column; the author, who cannot see the data, trained on a constant without a word."""
+    narrow = replace(SCHEMA, features=(Feature("crp", 0, 1e6), Feature("age", 0, 1)))
+    task = replace(TASK, schema=narrow)
+    rows = [
+        np.column_stack([each[:, 0], np.ones(len(each))]).astype(np.float32) for each in ROWS
+    ]  # as a node clamps it
+    outcome = answered(tmp_path, task, of_nodes(tmp_path, task, rows))
+    assert (outcome.figures["on_floor"], outcome.figures["constant"]) == ([], ["age"])
+    assert "all values of age are the same on all nodes" in constant_warning(["age"])
 
 
 def test_moments_of_older_nodes_still_count(tmp_path: Path) -> None:
