@@ -58,7 +58,7 @@ def _run(arguments: argparse.Namespace) -> int:
     from orchestrator.cli.arguments import check_output
     from orchestrator.errors import UsageError
     from orchestrator.gateway.delimited import read_delimited
-    from orchestrator.gateway.draft import Wanted, name_from, write_draft
+    from orchestrator.gateway.draft import NO_EVALUATION, Wanted, evaluation_every, name_from, write_draft
     from orchestrator.gateway.survey import survey
     from orchestrator.wire.bounds import MAX_NODES, within
     from orchestrator.wire.topics import check_name
@@ -90,8 +90,11 @@ def _run(arguments: argparse.Namespace) -> int:
             f"{arguments.table}: no row has both a value of {found.label!r} and all that is used:\n"
             + "\n".join(_left_out(found))
         )
-    _write(out, write_draft(found, Wanted(name, arguments.nodes)))
+    wanted = Wanted(name, arguments.nodes)
+    _write(out, write_draft(found, wanted))
     warnings = [_WARNING.format(out=out), *found.warnings]
+    if not evaluation_every(found, wanted):
+        warnings.append(f"no evaluation by the nodes: {NO_EVALUATION}")
     if table.plain:
         if size > LARGE:
             print("reading it again as a node does: all rows", file=sys.stderr, flush=True)

@@ -6,15 +6,30 @@ from typing import Any, Dict, List
 
 import tomli_w
 
+from orchestrator.gateway.scores import SHOWN, STEERS_WITHIN
 from orchestrator.gateway.survey import Column, Survey
+from orchestrator.privacy.evaluation_outlook import outlook
 from orchestrator.privacy.planning import delta_for
+from orchestrator.wire.protection import Aggregation, Privacy
+from orchestrator.wire.task import Evaluation
 from orchestrator.wire.topics import check_name
+from orchestrator.wire.training import Training
 
 HIDDEN_FROM_UNITS = 300
 """Fewer records or patients are too few for a hidden layer, under the noise they need: the model is linear."""
 
-EVALUATION_FROM_ROWS = 300
-"""Fewer held-out rows would show noise instead of figures."""
+ROUNDS = 20
+EPSILON = 8.0
+MARGIN = 0.6
+"""Of the noise with which a figure is still shown: what is known beforehand is the least, and rows are dropped on the nodes."""
+
+HELD_OUT = 0.2
+"""Share of each node's records that say how good the model is."""
+
+NO_EVALUATION = (
+    "of so few rows the noise would hide how good the model is. Where you have public rows, let the gateway evaluate on these: "
+    "[evaluation] held-out = FILE"
+)
 
 _HEADER = """\
 # A draft by `edgeward init`, made from {rows:,} rows. Change what is wrong, and CONFIRM every range and every list of levels:
@@ -64,7 +79,7 @@ def write_draft(survey: Survey, wanted: Wanted) -> str:
         ),
         "",
         "[task.training]",
-        _line("rounds", 20),
+        _line("rounds", ROUNDS),
         _line("local_steps", 2),
         _line("learning_rate", 0.5),
         _line("tail_average", True, "the result is the mean of the second half of the rounds"),
@@ -76,14 +91,37 @@ def write_draft(survey: Survey, wanted: Wanted) -> str:
         _line("quorum", max(1, wanted.nodes - 1), "a round goes on with so many"),
         _line("weights", "int8", "weights travel to nodes as changes in 8 bits: a quarter of the bytes"),
     ]
-    if survey.complete >= EVALUATION_FROM_ROWS:
+    every = evaluation_every(survey, wanted)
+    if every:
         sections += [
             "",
             "[task.evaluation]",
-            _line("share", 0.2, "of each node's records are held out, to say how good the model is"),
-            _line("every", 5),
+            _line("share", HELD_OUT, "of each node's records are held out, to say how good the model is"),
+            _line("every", every, "rounds: each evaluation costs privacy, so that more of them are noisier"),
         ]
+    else:
+        sections += ["", f"# no [task.evaluation]: {NO_EVALUATION}"]
     return "\n".join(sections) + "\n"
+
+
+def evaluation_every(survey: Survey, wanted: Wanted) -> int:
+    """After how many rounds the held-out records are asked, so that noise leaves something to show; 0 where it never does."""
+    units = survey.patients or survey.complete
+    privacy = Privacy(unit="patient" if survey.patient else "record", epsilon=EPSILON, delta=delta_for(units))
+    for every in (ROUNDS // 4, ROUNDS // 2, ROUNDS):
+        found = outlook(
+            privacy,
+            Training(rounds=ROUNDS),
+            Evaluation(share=HELD_OUT, every=every),
+            Aggregation(),
+            len(survey.classes),
+            wanted.nodes,
+            units * HELD_OUT,
+            STEERS_WITHIN,
+        )
+        if max(found.accuracy, found.auc or 0.0) <= MARGIN * SHOWN:
+            return every
+    return 0
 
 
 def _schema(survey: Survey) -> List[str]:
@@ -119,7 +157,7 @@ def _privacy(survey: Survey, units: int) -> List[str]:
         "[task.privacy]",
         _line("unit", unit, "what is protected"),
         *rows,
-        _line("epsilon", 8.0, "what it costs: edgeward privacy plan"),
+        _line("epsilon", EPSILON, "what it costs: edgeward privacy plan"),
         _line("delta", delta_for(units), f"below 1/{unit}s of every node; this suits up to {units:,} in all"),
     ]
 

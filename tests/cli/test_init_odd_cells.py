@@ -224,3 +224,14 @@ def test_a_number_that_tells_the_outcome_is_pointed_out(tmp_path: Path) -> None:
     warnings = survey(read_delimited(tmp_path / "t.csv"), "y").warnings
     assert len(warnings) == 1
     assert "column 'ga' alone tells 'early' in nearly every row: does it hold the answer" in warnings[0]
+
+
+@pytest.mark.parametrize(("rows", "every"), [(720, 0), (1200, 20), (1700, 10), (4000, 5)])
+def test_the_nodes_evaluate_as_often_as_noise_leaves_something_to_show(
+    tmp_path: Path, capsys: pytest.CaptureFixture, rows: int, every: int
+) -> None:
+    """All figures of a first run were too noisy to show, and had cost as much as ones that show something."""
+    assert init(tmp_path, file_of(tmp_path, [f"{row * 31 % 97}" for row in range(rows)], ["no", "yes"])) == 0
+    found, task = json.loads(capsys.readouterr().out), load_config(tmp_path / "e.toml").task
+    assert (task.evaluation.on, task.evaluation.every if every else 0) == (every > 0, every)
+    assert any("no evaluation by the nodes" in line for line in found["warnings"]) is (every == 0)
