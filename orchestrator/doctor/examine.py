@@ -10,6 +10,7 @@ from orchestrator.doctor.certificates import CA, check_identity
 from orchestrator.doctor.files import check_data, check_private, check_store
 from orchestrator.doctor.finding import NOT_CHECKED, OK, PROBLEM, Finding
 from orchestrator.doctor.machine import check_clock, check_disk, check_memory, check_python
+from orchestrator.doctor.privacy import check_privacy
 from orchestrator.doctor.software import check_confinement, check_mosquitto, check_packages, check_runtime, check_serial
 from orchestrator.errors import EdgewardError, UsageError
 from orchestrator.wire.link import BrokerAddress
@@ -73,6 +74,8 @@ def examine(question: Question) -> List[Finding]:
             except EdgewardError as error:
                 found.append(Finding(PROBLEM, "certificates", str(error), "edgeward node enroll"))
     found += _broker(question, where, (host, port), ca_file, identity)
+    if not node and task is not None:
+        found += check_privacy(task)
     if not node:
         found += check_packages(where in (None, "embedded"))
         found.append(check_mosquitto(where == "mosquitto"))

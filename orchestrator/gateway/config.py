@@ -4,10 +4,12 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Dict, List, Mapping
 
+from model_export.models import check_spec
 from orchestrator.errors import UsageError
 from orchestrator.gateway.checks import mistakes, parts_of, parts_of_text
 from orchestrator.gateway.settings import Config, GatewaySettings
 from orchestrator.wire.structure import attempt
+from orchestrator.wire.task import Task
 from orchestrator.wire.toml_file import read_toml
 
 
@@ -45,3 +47,8 @@ def check_config(config: Config, base: Path) -> None:
 def _refuse(where: str, wrong: List[str]) -> None:
     if wrong:
         raise UsageError(f"{where}:\n  " + "\n  ".join(wrong))
+
+
+def weights_of(task: Task) -> int:
+    """How many weights the task's model has; 0 where only a file of the user's says so."""
+    return check_spec(task.model, task.schema.input_shape, len(task.schema.classes))

@@ -30,7 +30,7 @@ from orchestrator.gateway.broker import KINDS, OwnBroker
 from orchestrator.gateway.bundling import export, quantize
 from orchestrator.gateway.calibration import Calibration
 from orchestrator.gateway.clipped import in_words, of_run
-from orchestrator.gateway.config import check_config
+from orchestrator.gateway.config import check_config, weights_of
 from orchestrator.gateway.evaluation import EvaluationSet, Evaluator
 from orchestrator.gateway.gateway import Gateway
 from orchestrator.gateway.personalization import NO_BUNDLE, plan_personal
@@ -203,6 +203,16 @@ def _absolute_model(task: Task, base: Path) -> Dict[str, Any]:
     return model
 
 
+def _counted(task: Task) -> Tuple[Task, int]:
+    """The task with the number of its model's weights, where that is known before the model is built; else 0."""
+    parameters = weights_of(task)
+    return _of_size(task, parameters), parameters
+
+
+def _of_size(task: Task, parameters: int) -> Task:
+    return dataclasses.replace(task, training=dataclasses.replace(task.training, parameters=parameters))
+
+
 def _open_or_prepare(
     store: Store, run: str, task: Task, model: Dict[str, Any], out: Path, progress: Progress
 ) -> Tuple[Task, bytes]:
@@ -210,14 +220,16 @@ def _open_or_prepare(
     if stored is not None:
         progress({"event": "continued", "run": run})
         return task_from_dict(stored[0], f"stored run {run}"), stored[1]
+    task, counted = _counted(task)
+    planned, spent = plan_apart(task) if counted else (task, None)  # what cannot be promised needs no export
     work = out / "work"
     work.mkdir(mode=0o700, parents=True, exist_ok=True)  # first weights, and rows for calibration
     work.chmod(0o700)
     spec = export_spec(task, model)
     prepared = export("prepare", spec, work, progress)
     check_graph((work / "training.tflite").read_bytes())  # nodes do the same, and would all decline
-    task = dataclasses.replace(task, training=dataclasses.replace(task.training, parameters=prepared["parameters"]))
-    planned, spent = plan_apart(task)
+    if prepared["parameters"] != counted:  # a model that only its file describes
+        planned, spent = plan_apart(_of_size(task, prepared["parameters"]))
     if task.privacy.on:
         progress({"event": "planned", "noise_multiplier": planned.privacy.noise_multiplier, "epsilon": spent})
     planned = plan_personal(planned, prepared["personal"])

@@ -21,6 +21,7 @@ from orchestrator.node.store import NodeStore
 from orchestrator.wire.task import Task
 
 log = logging.getLogger("edgeward.node")
+milestones = logging.getLogger("edgeward.node.said")
 
 LOOK_S = 0.25
 """Answers to tasks for which the data were opened go out at multiples of this."""
@@ -102,6 +103,7 @@ class Opening:
         run, task = asked.run, asked.task
         if task.privacy.on:
             self._memory.keep()
+        milestones.info("run %s: reading %s", run, self._data)
         try:
             loaded = self._load(task)
             for share, text in clamped_columns(loaded, task.schema):  # for the owner: no word of it leaves this machine

@@ -25,7 +25,7 @@ from orchestrator.doctor.broker import check_broker, check_gateways, check_own_p
 from orchestrator.doctor.certificates import check_identity
 from orchestrator.doctor.examine import Question, examine
 from orchestrator.doctor.files import check_data, check_store
-from orchestrator.doctor.finding import Finding
+from orchestrator.doctor.finding import OK, PROBLEM, Finding
 from orchestrator.doctor.machine import check_clock, check_disk
 from orchestrator.doctor.software import check_port
 from orchestrator.gateway.broker import OwnBroker, free_port
@@ -393,3 +393,20 @@ def test_an_identity_as_the_gateway_makes_it(tmp_path: Path) -> None:
     (folder / "identity.json").write_text(json.dumps({**settings, "broker": f"mqtts://127.0.0.1:{free_port()}"}))
     found = examine(Question(node=True, config=None, state=tmp_path / "state", identity=folder))
     assert "refused" in next(f.message for f in found if f.check == "broker")
+
+
+@pytest.mark.parametrize(("epsilon", "level"), [(8.0, OK), (0.001, PROBLEM)])
+def test_a_promise_that_no_noise_keeps_is_a_problem(epsilon: float, level: str) -> None:
+    from orchestrator.doctor.privacy import check_privacy
+    from orchestrator.wire.protection import Privacy
+    from orchestrator.wire.schema import Feature, Schema
+    from orchestrator.wire.task import Rounds, Task
+
+    schema = Schema("table", "y", ("a", "b"), {"0": 0, "1": 1}, (Feature("x", 0, 1),))
+    promised = Task(
+        "t", schema, {"kind": "mlp", "hidden": []}, privacy=Privacy(epsilon=epsilon, delta=1e-6), rounds=Rounds(2, 2)
+    )
+    (finding,) = check_privacy(promised)
+    assert (finding.level, finding.check) == (level, "privacy")
+    assert ("cannot be met" in finding.message) is (level == PROBLEM)
+    assert check_privacy(replace(promised, privacy=Privacy(unit="none"))) == []
