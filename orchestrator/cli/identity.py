@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Dict
 
 from orchestrator.cli.arguments import add_json, broker_url, host, number, port
+from orchestrator.wire.json_text import from_json
 from orchestrator.wire.plain import PlainFormatter, plain
 
 
@@ -347,13 +348,11 @@ def _request(arguments: argparse.Namespace) -> int:
 
 
 def _install(arguments: argparse.Namespace) -> int:
-    import json
-
     from orchestrator.errors import IdentityError
     from orchestrator.node.identity import install
 
     try:
-        answer = json.loads(_read(arguments.answer))
+        answer = from_json(_read(arguments.answer))
     except ValueError as error:
         raise IdentityError(f"{arguments.answer}: not what `edgeward gateway sign` writes: {error}") from error
     if not isinstance(answer, dict):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Dict, Iterator, List, Mapping, Tuple
 
 from orchestrator.cli.arguments import add_json
 from orchestrator.cli.commands import COMMANDS
+from orchestrator.wire.json_text import from_json
 
 if TYPE_CHECKING:
     import numpy as np
@@ -217,7 +218,7 @@ def _read_records(path: Path) -> List[Tuple[str, Mapping[str, Any]]]:
     try:
         text = data.decode("utf-8-sig")
         if path.suffix.lower() == ".json":
-            content = json.loads(text)
+            content = from_json(text)
             found = content if isinstance(content, list) else [content]
             records = [(f"{path}: record {i}", record) for i, record in enumerate(found, 1)]
         else:

@@ -16,6 +16,7 @@ from orchestrator.gateway.authority import GATEWAY_NAME, Authority, make_authori
 from orchestrator.gateway.certificate_log import check_certificates
 from orchestrator.gateway.identity_files import addresses, make_gateway_keys, new_folder, write_settings
 from orchestrator.wire import pki
+from orchestrator.wire.json_text import from_json
 from orchestrator.wire.topics import check_name
 from orchestrator.wire.transparency import EMPTY
 
@@ -90,7 +91,7 @@ def publish(authority: Authority) -> Path:
 def read_answer(path: Path) -> Dict[str, Any]:
     """What is in a file that was carried here. Raises IdentityError for what is no JSON object."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = from_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise IdentityError(f"{path}: cannot be read: {error}") from error
     if not isinstance(found, dict):

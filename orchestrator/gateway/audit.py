@@ -31,6 +31,7 @@ from orchestrator.gateway.audit_files import (
     tail,
 )
 from orchestrator.gateway.progress import Progress
+from orchestrator.wire.json_text import from_json
 from orchestrator.wire.plain import plain_fields
 
 AUDIT_FILE = "audit.jsonl"
@@ -153,7 +154,7 @@ class AuditLog:
         if _hash_or_first(last) == before:
             return count, before, True
         try:
-            newest = json.loads(last)
+            newest = from_json(last)
         except ValueError:
             newest = {}
         # Killed after the line was written and before its head was committed: the line is the head's only successor.
@@ -199,7 +200,7 @@ def read_log(path: Path) -> List[Dict[str, Any]]:
     entries = []
     for file, number, line in lines_of(files):
         try:
-            entry = json.loads(line)
+            entry = from_json(line)
         except ValueError as error:
             raise EdgewardError(f"{file}:{number}: not JSON: {error}") from error
         if not isinstance(entry, dict):
@@ -217,7 +218,7 @@ def verify(path: Path, database: sqlite3.Connection) -> Tuple[int, str]:
     expected, head = stored_head(database)
     for file, number, line in lines_of(remaining(path, database)):
         try:
-            entry = json.loads(line)
+            entry = from_json(line)
         except ValueError:
             entry = None
         if not isinstance(entry, dict) or not line.endswith(b"\n"):

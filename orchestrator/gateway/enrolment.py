@@ -11,6 +11,7 @@ from orchestrator.errors import IdentityError, UsageError, why_not_listening
 from orchestrator.gateway.authority import Authority
 from orchestrator.http_server import TIMEOUT_S, BoundedServer, Handler
 from orchestrator.wire import pki
+from orchestrator.wire.json_text import from_json
 
 log = logging.getLogger("edgeward.enrolment")
 
@@ -92,8 +93,8 @@ class _Enrolment(Handler):
         if not (length.isdecimal() and len(length) <= 9) or int(length) > _MAX_REQUEST_BYTES:
             raise IdentityError(f"a request must state its length, at most {_MAX_REQUEST_BYTES} bytes")
         try:
-            fields = json.loads(self.rfile.read(int(length)))
-        except (ValueError, RecursionError) as error:
+            fields = from_json(self.rfile.read(int(length)))
+        except ValueError as error:
             raise IdentityError("the request is not JSON") from error
         wanted = ("name", "secret", "request")
         if not isinstance(fields, dict) or not all(isinstance(fields.get(k), str) for k in wanted):

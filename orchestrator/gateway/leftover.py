@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Optional
 
 from orchestrator.errors import writing
+from orchestrator.wire.json_text import from_json
 
 _END_S = 5.0
 
@@ -25,7 +26,7 @@ def note(path: Path, pid: int) -> None:
 def end(path: Path) -> Optional[int]:
     """Ends the child that `note` left word of, if it still runs; its process id then."""
     try:
-        known = json.loads(path.read_text(encoding="utf-8"))
+        known = from_json(path.read_text(encoding="utf-8"))
         pid, process = int(known["pid"]), str(known["process"])
     except (OSError, ValueError, KeyError, TypeError):
         return None  # nobody was left, or the word of it is torn: the port says so

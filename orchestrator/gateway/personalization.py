@@ -4,7 +4,6 @@ The gateway plans how many they are, and makes no bundle: its own last layer was
 the file the node leaves, STATE/personal-RUN.npz, on a machine with TensorFlow.
 """
 
-import json
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +17,7 @@ from orchestrator.gateway.calibration import Calibration
 from orchestrator.gateway.run import Trained
 from orchestrator.node.data import load_dataset
 from orchestrator.privacy.accounting_process import statement_apart
+from orchestrator.wire.json_text import from_json
 from orchestrator.wire.task import Task, task_from_dict
 from orchestrator.wire.training import PERSONAL
 
@@ -54,7 +54,7 @@ def read_personal(path: Path) -> Dict[str, Any]:
     except (ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
         raise EdgewardError(f"{path}: is no .npz file of a node: {error}") from error
     try:
-        task = task_from_dict(json.loads(str(parts["task"])), f"{path}: task")
+        task = task_from_dict(from_json(str(parts["task"])), f"{path}: task")
     except ValueError as error:
         raise EdgewardError(f"{path}: the task in it is no JSON: {error}") from error
     return {

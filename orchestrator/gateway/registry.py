@@ -22,6 +22,7 @@ from orchestrator.files import replace_file, sync_path
 from orchestrator.gateway.history import History, RoundView
 from orchestrator.privacy.participation import WITHHELD
 from orchestrator.wire.bounds import near
+from orchestrator.wire.json_text import from_json
 from orchestrator.wire.plain import hex_name
 
 SCHEMA = 1
@@ -186,7 +187,7 @@ def prune(out: Path, keep: int) -> List[Model]:
 def read_object(path: Path) -> Dict[str, Any]:
     """The JSON object in a file. Raises EdgewardError naming the file where it is unreadable or holds something else."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = from_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise EdgewardError(f"{path}: cannot be read: {error}") from error
     if not isinstance(content, dict):

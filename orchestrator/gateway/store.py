@@ -50,21 +50,23 @@ CREATE TABLE IF NOT EXISTS answers (
 CREATE TABLE IF NOT EXISTS vectors (
     run TEXT NOT NULL, name TEXT NOT NULL, data BLOB NOT NULL, digest BLOB, PRIMARY KEY (run, name)
 );
-CREATE TABLE IF NOT EXISTS nodes (run TEXT NOT NULL, node TEXT NOT NULL, figures TEXT NOT NULL, PRIMARY KEY (run, node));
-CREATE TABLE IF NOT EXISTS serials (run TEXT PRIMARY KEY, serial INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS nodes (
+    run TEXT NOT NULL, node TEXT NOT NULL, figures TEXT NOT NULL, digest BLOB, PRIMARY KEY (run, node)
+);
+CREATE TABLE IF NOT EXISTS serials (run TEXT PRIMARY KEY, serial INTEGER NOT NULL, digest BLOB);
 CREATE TABLE IF NOT EXISTS secrets (
     run TEXT NOT NULL, name TEXT NOT NULL, value BLOB NOT NULL, digest BLOB, PRIMARY KEY (run, name)
 );
 CREATE TABLE IF NOT EXISTS results (
     run TEXT NOT NULL, round INTEGER NOT NULL, data TEXT NOT NULL, digest BLOB, PRIMARY KEY (run, round)
 );
-CREATE TABLE IF NOT EXISTS certificates (run TEXT PRIMARY KEY, log TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS certificates (run TEXT PRIMARY KEY, log TEXT NOT NULL, digest BLOB);
 CREATE TABLE IF NOT EXISTS phases (
     run TEXT NOT NULL, at REAL NOT NULL, phase TEXT NOT NULL, round INTEGER NOT NULL, reason TEXT NOT NULL
 );
 CREATE TABLE IF NOT EXISTS times (run TEXT NOT NULL, round INTEGER NOT NULL, began REAL, ended REAL, PRIMARY KEY (run, round));
 CREATE TABLE IF NOT EXISTS reports (run TEXT PRIMARY KEY, at REAL NOT NULL, report TEXT NOT NULL);
-CREATE TABLE IF NOT EXISTS ledger_heads (node TEXT PRIMARY KEY, head TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS ledger_heads (node TEXT PRIMARY KEY, head TEXT NOT NULL, digest BLOB);
 """
 
 _PAGE = 500
@@ -78,6 +80,10 @@ COLUMNS = {
     "vectors": ("run", "name", "data"),
     "secrets": ("run", "name", "value"),
     "results": ("run", "round", "data"),
+    "nodes": ("run", "node", "figures"),
+    "serials": ("run", "serial"),
+    "certificates": ("run", "log"),
+    "ledger_heads": ("node", "head"),
 }
 """Tables whose rows notice damage."""
 
@@ -253,20 +259,19 @@ class Store:
 
     def serial(self, run: str) -> int:
         """The run's serial in signed messages, fixed when first asked for: above all before it, at least the time in ms."""
-        query = "INSERT OR IGNORE INTO serials SELECT ?, MAX(?, COALESCE(MAX(serial), 0) + 1) FROM serials"
-        self._db.execute(query, (run, int(time.time() * 1000)))
-        return int(self._db.execute("SELECT serial FROM serials WHERE run = ?", (run,)).fetchone()[0])
+        newest = max([int(serial) for _, serial in self._rows.get("serials")], default=0)
+        self._rows.put("serials", run, max(int(time.time() * 1000), newest + 1), otherwise="IGNORE")
+        return int(self._rows.get("serials", "run = ?", run)[0][1])
 
     def keep_certificates(self, run: str, entries: List[Dict[str, Any]]) -> None:
         """The certificate log that `run` goes by from its first to its last round; once it began, it is what it is."""
         if not self.journal(run):
             with self.transaction():
-                row = (run, json.dumps(entries))
-                self._db.execute("INSERT OR IGNORE INTO certificates VALUES (?, ?)", row)
+                self._rows.put("certificates", run, json.dumps(entries), otherwise="IGNORE")
 
     def certificates(self, run: str) -> List[Dict[str, Any]]:
-        row = self._db.execute("SELECT log FROM certificates WHERE run = ?", (run,)).fetchone()
-        return list(json.loads(row[0])) if row else []
+        found = self._rows.get("certificates", "run = ?", run)
+        return list(json.loads(found[0][1])) if found else []
 
     def audit(self, path: Path) -> AuditLog:
         """The audit log in `path`, whose head is kept in this store."""
@@ -301,19 +306,18 @@ class Store:
 
     def ledger_head(self, node: str) -> Optional[Dict[str, Any]]:
         """What a node last said of its ledger, in whatever run; see ledgers.py."""
-        row = self._db.execute("SELECT head FROM ledger_heads WHERE node = ?", (node,)).fetchone()
-        return json.loads(row[0]) if row else None
+        found = self._rows.get("ledger_heads", "node = ?", node)
+        return json.loads(found[0][1]) if found else None
 
     def put_ledger_head(self, node: str, head: Dict[str, Any]) -> None:
-        self._db.execute("INSERT OR REPLACE INTO ledger_heads VALUES (?, ?)", (node, json.dumps(head)))
+        self._rows.put("ledger_heads", node, json.dumps(head), otherwise="REPLACE")
 
     def put_node(self, run: str, node: str, figures: Dict[str, Any]) -> None:
         """Keeps the last figures a node gave of its process."""
-        self._db.execute("INSERT OR REPLACE INTO nodes VALUES (?, ?, ?)", (run, node, json.dumps(figures)))
+        self._rows.put("nodes", run, node, json.dumps(figures), otherwise="REPLACE")
 
     def nodes(self, run: str) -> Dict[str, Dict[str, Any]]:
-        rows = self._db.execute("SELECT node, figures FROM nodes WHERE run = ? ORDER BY node", (run,))
-        return {row[0]: json.loads(row[1]) for row in rows}
+        return {node: json.loads(figures) for _, node, figures in self._rows.get("nodes", "run = ?", run, order="node")}
 
     def close(self) -> None:
         self._flusher.shutdown()

@@ -11,6 +11,7 @@ from typing import NamedTuple, Optional
 
 from orchestrator.errors import LedgerError
 from orchestrator.node.store import NodeStore
+from orchestrator.wire.json_text import from_json
 
 ANCHOR_FILE = "ledger-head.json"
 _NAME = "ledger"
@@ -71,7 +72,7 @@ class FolderAnchor(Anchor):
 
     def read(self) -> Optional[Head]:
         try:
-            found = json.loads(self._path.read_text(encoding="utf-8"))
+            found = from_json(self._path.read_text(encoding="utf-8"))
             return Head(int(found["entries"]), str(found["hash"]))
         except FileNotFoundError:
             return None

@@ -17,6 +17,7 @@ from orchestrator.files import replace_file
 from orchestrator.node.ledger import Ledger
 from orchestrator.node.policy import own_noise
 from orchestrator.privacy.releases import noise_multipliers
+from orchestrator.wire.json_text import from_json
 from orchestrator.wire.plain import hex_name
 from orchestrator.wire.task import Task, describe_model, digest_of, task_from_dict, task_to_dict
 
@@ -139,7 +140,7 @@ class Approvals:
     @staticmethod
     def _read(path: Path) -> Request:
         try:
-            found = json.loads(path.read_text(encoding="utf-8"))
+            found = from_json(path.read_text(encoding="utf-8"))
             request = Request(**found)
         except (OSError, ValueError, TypeError) as error:
             raise UsageError(f"{path}: is no request: {error}") from error

@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from orchestrator.errors import IdentityError
 from orchestrator.wire import pki
 from orchestrator.wire.envelope import Opener, key_id
+from orchestrator.wire.json_text import from_json
 from orchestrator.wire.link import BrokerAddress
 from orchestrator.wire.token import Token
 from orchestrator.wire.topics import check_name, check_party
@@ -115,7 +116,7 @@ def enroll(folder: Path, token: Token, gateway: str = "") -> NodeIdentity:
     body = json.dumps({"name": token.name, "secret": token.secret, "request": request.decode()})
     answer = _exchange(host, port, context, "POST", "/enroll", body)
     try:
-        return install(folder, json.loads(answer), token.ca)
+        return install(folder, from_json(answer), token.ca)
     except ValueError as error:
         raise IdentityError(f"{host}:{port} gave an answer that is not JSON: {error}") from error
 

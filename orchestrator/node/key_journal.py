@@ -9,18 +9,23 @@ that is not noticed.
 import secrets
 from pathlib import Path
 
-from orchestrator.database import open_database
+from orchestrator.database import Rows, open_database
 from orchestrator.errors import PrivacyError
 
 _SCHEMA = """
-CREATE TABLE IF NOT EXISTS journal (one INTEGER PRIMARY KEY CHECK (one = 1), id BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS journal (one INTEGER PRIMARY KEY CHECK (one = 1), id BLOB NOT NULL, digest BLOB);
 CREATE TABLE IF NOT EXISTS keys_made (
-    run TEXT NOT NULL, round INTEGER NOT NULL, attempt INTEGER NOT NULL, PRIMARY KEY (run, round, attempt)
+    run TEXT NOT NULL, round INTEGER NOT NULL, attempt INTEGER NOT NULL, digest BLOB, PRIMARY KEY (run, round, attempt)
 );
 CREATE TABLE IF NOT EXISTS opened (
-    run TEXT NOT NULL, round INTEGER NOT NULL, attempt INTEGER NOT NULL, PRIMARY KEY (run, round)
+    run TEXT NOT NULL, round INTEGER NOT NULL, attempt INTEGER NOT NULL, digest BLOB, PRIMARY KEY (run, round)
 );
 """
+_COLUMNS = {
+    "journal": ("one", "id"),
+    "keys_made": ("run", "round", "attempt"),
+    "opened": ("run", "round", "attempt"),
+}
 
 
 def second_sum(attempt: int, number: int) -> PrivacyError:
@@ -34,26 +39,27 @@ class KeyJournal:
 
     def __init__(self, path: Path) -> None:
         self._db = open_database(path, _SCHEMA, "key holder")
-        self._db.execute("INSERT OR IGNORE INTO journal VALUES (1, ?)", (secrets.token_bytes(32),))
-        self.id = bytes(self._db.execute("SELECT id FROM journal").fetchone()[0])
+        self._rows = Rows(self._db, path, _COLUMNS)
+        self._rows.seal()
+        self._rows.check()
+        self._rows.put("journal", 1, secrets.token_bytes(32), otherwise="IGNORE")
+        self.id = bytes(self._rows.get("journal")[0][1])
 
     def make_keys(self, run: str, number: int, attempt: int) -> None:
         """Notes that keys are made for an attempt. Raises PrivacyError where they were, or a sum of the round was opened."""
         self.check_unopened(run, number)
-        added = self._db.execute("INSERT OR IGNORE INTO keys_made VALUES (?, ?, ?)", (run, number, attempt)).rowcount
-        if not added:
+        if not self._rows.put("keys_made", run, number, attempt, otherwise="IGNORE"):
             raise PrivacyError(f"keys for attempt {attempt} at round {number} were made before, and are gone")
 
     def open(self, run: str, number: int, attempt: int) -> None:
         """Notes that the round's sum is opened. Raises PrivacyError where one was."""
         self.check_unopened(run, number)
-        self._db.execute("INSERT INTO opened VALUES (?, ?, ?)", (run, number, attempt))
+        self._rows.put("opened", run, number, attempt)
 
     def check_unopened(self, run: str, number: int) -> None:
-        query = "SELECT attempt FROM opened WHERE run = ? AND round = ?"
-        row = self._db.execute(query, (run, number)).fetchone()
-        if row is not None:
-            raise second_sum(int(row[0]), number)
+        found = self._rows.get("opened", "run = ? AND round = ?", run, number)
+        if found:
+            raise second_sum(int(found[0][2]), number)
 
     def close(self) -> None:
         self._db.close()

@@ -285,8 +285,13 @@ class Ledger:
             count += 1
             try:
                 entry = json.loads(text)
-                fits = entry["seq"] == seq == count and entry["before"] == before and _subject(entry) == subject
-            except (ValueError, KeyError, TypeError):
+                fits = (
+                    isinstance(text, str)
+                    and entry["seq"] == seq == count
+                    and entry["before"] == before
+                    and _subject(entry) == subject
+                )
+            except (ValueError, KeyError, TypeError, RecursionError):
                 fits = False
             if seq != count:
                 raise LedgerError(f"{self.path}: entry {count} is missing. {_LOST}")

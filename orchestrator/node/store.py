@@ -8,7 +8,7 @@ import secrets
 import time
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Callable, Dict, Iterator, List, Mapping, NamedTuple, Optional, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Mapping, NamedTuple, Optional, Tuple
 
 import numpy as np
 
@@ -23,23 +23,23 @@ CREATE TABLE IF NOT EXISTS releases (
     run TEXT NOT NULL, round INTEGER NOT NULL, task TEXT NOT NULL, body BLOB, digest BLOB, PRIMARY KEY (run, round)
 );
 CREATE TABLE IF NOT EXISTS seen_runs (
-    run TEXT PRIMARY KEY, serial INTEGER NOT NULL, newest_round INTEGER NOT NULL, over INTEGER NOT NULL
+    run TEXT PRIMARY KEY, serial INTEGER NOT NULL, newest_round INTEGER NOT NULL, over INTEGER NOT NULL, digest BLOB
 );
 CREATE TABLE IF NOT EXISTS secrets (name TEXT PRIMARY KEY, value BLOB NOT NULL, digest BLOB);
-CREATE TABLE IF NOT EXISTS peers (name TEXT PRIMARY KEY, key BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS peers (name TEXT PRIMARY KEY, key BLOB NOT NULL, digest BLOB);
 CREATE TABLE IF NOT EXISTS pending_peers (
     name TEXT NOT NULL, fingerprint TEXT NOT NULL, first_seen REAL NOT NULL, PRIMARY KEY (name, fingerprint)
 );
 CREATE TABLE IF NOT EXISTS certificates (seq INTEGER PRIMARY KEY, entry TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS revealed (
-    run TEXT NOT NULL, round INTEGER NOT NULL, attempt INTEGER NOT NULL, PRIMARY KEY (run, round, attempt)
+    run TEXT NOT NULL, round INTEGER NOT NULL, attempt INTEGER NOT NULL, digest BLOB, PRIMARY KEY (run, round, attempt)
 );
-CREATE TABLE IF NOT EXISTS sums (scope TEXT PRIMARY KEY, nodes TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS sums (scope TEXT PRIMARY KEY, nodes TEXT NOT NULL, digest BLOB);
 CREATE TABLE IF NOT EXISTS opened (run TEXT NOT NULL, round INTEGER NOT NULL, PRIMARY KEY (run, round));
 CREATE TABLE IF NOT EXISTS counts (run TEXT PRIMARY KEY, task TEXT NOT NULL, units INTEGER NOT NULL, digest BLOB);
-CREATE TABLE IF NOT EXISTS looks (what TEXT PRIMARY KEY, at REAL NOT NULL);
+CREATE TABLE IF NOT EXISTS looks (what TEXT PRIMARY KEY, at REAL NOT NULL, digest BLOB);
 CREATE TABLE IF NOT EXISTS looks_ahead (what TEXT PRIMARY KEY, seen REAL NOT NULL);
-CREATE TABLE IF NOT EXISTS anchors (name TEXT PRIMARY KEY, entries INTEGER NOT NULL, hash TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS anchors (name TEXT PRIMARY KEY, entries INTEGER NOT NULL, hash TEXT NOT NULL, digest BLOB);
 CREATE TABLE IF NOT EXISTS graphs (digest TEXT PRIMARY KEY, state TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS kept (
     run TEXT NOT NULL, name TEXT NOT NULL, round INTEGER NOT NULL, data BLOB NOT NULL, digest BLOB, PRIMARY KEY (run, name)
@@ -51,6 +51,12 @@ _COLUMNS = {
     "secrets": ("name", "value"),
     "counts": ("run", "task", "units"),
     "kept": ("run", "name", "round", "data"),
+    "seen_runs": ("run", "serial", "newest_round", "over"),
+    "peers": ("name", "key"),
+    "revealed": ("run", "round", "attempt"),
+    "sums": ("scope", "nodes"),
+    "looks": ("what", "at"),
+    "anchors": ("name", "entries", "hash"),
     "past": past.COLUMNS,
 }
 """Tables whose rows notice damage."""
@@ -102,6 +108,7 @@ class NodeStore:
         self._anchors: Dict[str, Tuple[int, str]] = {}  # to be written with the next commit
         with self._writing():
             self._rows.seal()
+        self._rows.check()
         self.before_release: Optional[Callable[[str, int], None]] = None
 
     def released(self, run: str, round_number: int, task: str) -> Optional[bytes]:
@@ -193,7 +200,7 @@ class NodeStore:
             if len(counted) >= most:
                 return False
             self._db.execute("DELETE FROM looks_ahead WHERE what = ?", (what,))
-            self._db.execute("INSERT OR REPLACE INTO looks VALUES (?, ?)", (what, now))
+            self._rows.put("looks", what, now, otherwise="REPLACE")
         return True
 
     def kept(self, run: str, name: str) -> Optional[Kept]:
@@ -208,17 +215,17 @@ class NodeStore:
 
     def pin_peer(self, name: str, key: bytes) -> bytes:
         """The first key that was ever given for this name."""
-        self._db.execute("INSERT OR IGNORE INTO peers VALUES (?, ?)", (name, key))
-        return bytes(self._db.execute("SELECT key FROM peers WHERE name = ?", (name,)).fetchone()[0])
+        self._rows.put("peers", name, key, otherwise="IGNORE")
+        return bytes(self._rows.get("peers", "name = ?", name)[0][1])
 
     def pinned_as(self, key: bytes) -> Optional[str]:
         """The name this key was first given for; None where it was for none."""
-        row = self._db.execute("SELECT name FROM peers WHERE key = ?", (key,)).fetchone()
-        return str(row[0]) if row else None
+        found = self._rows.get("peers", "key = ?", key)
+        return str(found[0][0]) if found else None
 
     def pinned_peers(self) -> Dict[str, bytes]:
         """name -> the first key that was given for it."""
-        return {str(name): bytes(key) for name, key in self._db.execute("SELECT name, key FROM peers ORDER BY name")}
+        return {str(name): bytes(key) for name, key in self._rows.get("peers", order="name")}
 
     def note_pending(self, name: str, fingerprint: str) -> bool:
         """Notes durably that this key waits for the owner's word; False where it waits already, or no more are noted."""
@@ -257,19 +264,18 @@ class NodeStore:
             self._answered(run, round_number, task)
             self._close_before(run, round_number)
             for scope, nodes in (sums or {}).items():
-                self._db.execute("INSERT OR REPLACE INTO sums VALUES (?, ?)", (scope, nodes))  # with the highest rowid
+                self._rows.put("sums", scope, nodes, otherwise="REPLACE")  # with the highest rowid
             self._db.execute("DELETE FROM sums WHERE rowid <= (SELECT MAX(rowid) FROM sums) - ?", (_MOST_SUMS,))
 
     def sum_over(self, scope: str) -> Optional[str]:
         """Over which nodes this node helped to open sums of this scope; None before the first."""
-        row = self._db.execute("SELECT nodes FROM sums WHERE scope = ?", (scope,)).fetchone()
-        return str(row[0]) if row else None
+        found = self._rows.get("sums", "scope = ?", scope)
+        return str(found[0][1]) if found else None
 
     def note_revealed(self, run: str, round_number: int, attempt: int) -> bool:
         """Notes durably that this node reveals its nonce in this attempt; False where it did before."""
         with self._writing():
-            row = (run, round_number, attempt)
-            return self._db.execute("INSERT OR IGNORE INTO revealed VALUES (?, ?, ?)", row).rowcount == 1
+            return self._rows.put("revealed", run, round_number, attempt, otherwise="IGNORE")
 
     def opened(self, run: str, round_number: int) -> bool:
         query = "SELECT 1 FROM opened WHERE run = ? AND round = ?"  # as earlier versions noted it
@@ -278,8 +284,8 @@ class NodeStore:
 
     def anchor(self, name: str) -> Optional[Tuple[int, str]]:
         """(entries, hash of the last) of a hash-chained file as last noted; None before the first."""
-        row = self._db.execute("SELECT entries, hash FROM anchors WHERE name = ?", (name,)).fetchone()
-        return (int(row[0]), str(row[1])) if row else None
+        found = self._rows.get("anchors", "name = ?", name)
+        return (int(found[0][1]), str(found[0][2])) if found else None
 
     def put_anchor(self, name: str, entries: int, last: str) -> None:
         """Notes where the file ends, durably. It only moves forward: a slower writer does not take it back."""
@@ -297,9 +303,9 @@ class NodeStore:
         with self._db:
             self._db.execute("BEGIN IMMEDIATE")
             for name, (entries, last) in self._anchors.items():
-                self._db.execute("INSERT OR IGNORE INTO anchors VALUES (?, 0, '')", (name,))
-                update = "UPDATE anchors SET entries = ?, hash = ? WHERE name = ? AND entries < ?"
-                self._db.execute(update, (entries, last, name, entries))
+                known = self.anchor(name)
+                if known is None or known[0] < entries:
+                    self._rows.put("anchors", name, entries, last, otherwise="REPLACE")
             yield
         self._anchors.clear()
 
@@ -320,21 +326,27 @@ class NodeStore:
         return [(str(d), str(s)) for d, s in self._db.execute("SELECT digest, state FROM graphs ORDER BY digest")]
 
     def seen(self, run: str) -> Optional[SeenRun]:
-        row = self._db.execute("SELECT serial, newest_round, over FROM seen_runs WHERE run = ?", (run,)).fetchone()
-        return SeenRun(int(row[0]), int(row[1]), bool(row[2])) if row else None
+        found = self._rows.get("seen_runs", "run = ?", run)
+        return SeenRun(int(found[0][1]), int(found[0][2]), bool(found[0][3])) if found else None
 
     def highest_serial(self) -> int:
         """Of the runs this node took a signed task of; -1 before the first."""
         return int(self._db.execute("SELECT COALESCE(MAX(serial), -1) FROM seen_runs").fetchone()[0])
 
     def note_run(self, run: str, serial: int) -> None:
-        self._db.execute("INSERT OR IGNORE INTO seen_runs VALUES (?, ?, -1, 0)", (run, serial))
+        self._rows.put("seen_runs", run, serial, -1, 0, otherwise="IGNORE")
 
     def note_round(self, run: str, number: int) -> None:
-        self._db.execute("UPDATE seen_runs SET newest_round = ? WHERE run = ?", (number, run))
+        self._note_seen(run, newest_round=number)
 
     def note_over(self, run: str) -> None:
-        self._db.execute("UPDATE seen_runs SET over = 1 WHERE run = ?", (run,))
+        self._note_seen(run, over=True)
+
+    def _note_seen(self, run: str, **changed: Any) -> None:
+        known = self.seen(run)
+        if known is not None:
+            now = known._replace(**changed)
+            self._rows.put("seen_runs", run, now.serial, now.newest_round, int(now.over), otherwise="REPLACE")
 
     def releases(self, run: str) -> int:
         """Rounds of a run this node has answered."""

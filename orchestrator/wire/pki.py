@@ -4,7 +4,6 @@ TLS keys are ECDSA on P-256 (NIST SP 800-186), message keys Ed25519 (RFC 8032); 
 """
 
 import hashlib
-import json
 import os
 from pathlib import Path
 from typing import Any, Dict, Tuple, Type
@@ -25,6 +24,7 @@ from cryptography.hazmat.primitives.serialization import (
 from cryptography.x509.oid import NameOID
 
 from orchestrator.errors import IdentityError, writing
+from orchestrator.wire.json_text import from_json
 
 CA_FILE = "ca.crt"
 SIGNING_PUBLIC_FILE = "signing.pub"
@@ -178,7 +178,7 @@ def read_settings(folder: Path) -> Dict[str, Any]:
     """identity.json of a gateway's or node's identity folder."""
     path = folder / SETTINGS_FILE
     try:
-        settings = json.loads(path.read_text(encoding="utf-8"))
+        settings = from_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise IdentityError(f"{path}: no identity can be read there: {error}") from error
     if not isinstance(settings, dict) or not isinstance(settings.get("federation"), str):

@@ -6,6 +6,7 @@ import json
 from dataclasses import asdict, dataclass
 
 from orchestrator.errors import IdentityError
+from orchestrator.wire.json_text import from_json
 
 _PREFIX = "EW1."
 
@@ -29,7 +30,7 @@ class Token:
             if not text.startswith(_PREFIX):
                 raise ValueError(f"it does not begin with {_PREFIX}")
             data = text[len(_PREFIX) :]
-            fields = json.loads(base64.urlsafe_b64decode(data + "=" * (-len(data) % 4)))
+            fields = from_json(base64.urlsafe_b64decode(data + "=" * (-len(data) % 4)))
             if not isinstance(fields, dict) or not all(isinstance(v, str) for v in fields.values()):
                 raise ValueError("it holds something else")
             return cls(**fields)

@@ -1,11 +1,11 @@
 """OUT/audit.jsonl, with its earlier files, a page at a time, however long it is: what is shown, and of how many entries."""
 
-import json
 import os
 from pathlib import Path
 from typing import Any, BinaryIO, Dict, List, Optional, Tuple
 
 from orchestrator.gateway.audit_files import earlier_files, last_entry_of
+from orchestrator.wire.json_text import from_json
 
 _EVERY = 256
 """Of so many lines the place of one is remembered."""
@@ -120,7 +120,7 @@ def _fitting(lines: List[bytes], held: int) -> List[bytes]:
 
 def _entry(line: bytes) -> Dict[str, Any]:
     try:
-        found = json.loads(line)
+        found = from_json(line)
     except ValueError:
         found = None
     return found if isinstance(found, dict) else {"unreadable": line.decode("utf-8", "replace").strip()[:200]}

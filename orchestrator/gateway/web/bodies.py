@@ -1,10 +1,11 @@
 """The body of a request that changes something: one small JSON object, and no waiting for those who hold it back."""
 
 import asyncio
-import json
 from typing import Any, Dict, Optional
 
 from starlette.requests import ClientDisconnect, Request
+
+from orchestrator.wire.json_text import from_json
 
 MOST_BODY_BYTES = 4096
 BODY_S = 20.0
@@ -14,8 +15,8 @@ BODY_S = 20.0
 async def json_body(request: Request) -> Optional[Dict[str, Any]]:
     """The object in the body; None for anything else, and for bodies that are too long or held back."""
     try:
-        found = json.loads(await asyncio.wait_for(_body(request), BODY_S))
-    except (ValueError, RecursionError, asyncio.TimeoutError, ClientDisconnect):
+        found = from_json(await asyncio.wait_for(_body(request), BODY_S))
+    except (ValueError, asyncio.TimeoutError, ClientDisconnect):
         return None
     return found if isinstance(found, dict) else None
 

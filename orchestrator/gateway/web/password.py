@@ -14,6 +14,7 @@ from typing import Any, Dict, Optional, Tuple
 
 from orchestrator.errors import EdgewardError, UsageError
 from orchestrator.files import replace_file
+from orchestrator.wire.json_text import from_json
 from orchestrator.wire.plain import plain
 
 FILE_NAME = "dashboard-login.json"
@@ -107,8 +108,8 @@ class Login:
             return self._data
         if changed != self._read_at:
             try:
-                data = json.loads(self._path.read_text(encoding="utf-8"))
-            except (OSError, ValueError, RecursionError) as error:
+                data = from_json(self._path.read_text(encoding="utf-8"))
+            except (OSError, ValueError) as error:
                 raise EdgewardError(f"{self._path}: {plain(error, 200)}; {_AGAIN}") from error
             if not _whole(data):
                 raise EdgewardError(f"{self._path}: is damaged; {_AGAIN}")

@@ -20,7 +20,7 @@ class StoreView(Store):
             self._db = open_read_only(path, other_threads=True)
             self._db.execute("SELECT 1 FROM events LIMIT 1")
             self._rows = Rows(self._db, path, COLUMNS)
-            found = str(self._db.execute("PRAGMA quick_check(1)").fetchone()[0])
+            found = str(self._db.execute("PRAGMA integrity_check(1)").fetchone()[0])
         except sqlite3.Error as error:
             raise StoreError(f"{path}: cannot be read as a gateway's store: {advised(error)}") from error
         if found != "ok":  # a page that is damaged may look as if it held no rows
