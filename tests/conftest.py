@@ -8,8 +8,12 @@ from pathlib import Path
 from typing import Callable, Iterator, List
 
 import pytest
+from hypothesis import settings
 from required import pytest_make_collect_report, pytest_runtest_makereport, pytest_terminal_summary  # noqa: F401
 from slow import pytest_collection_modifyitems, pytest_ignore_collect  # noqa: F401
+
+settings.register_profile("edgeward", deadline=None)  # a busy machine is no failure
+settings.load_profile("edgeward")
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = Path(os.environ.get("EDGEWARD_SHARED", ROOT.parent / "shared"))

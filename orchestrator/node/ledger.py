@@ -128,7 +128,11 @@ class Ledger:
     @property
     def head(self) -> Head:
         row = self._db.execute("SELECT seq, hash FROM entries ORDER BY seq DESC LIMIT 1").fetchone()
-        return Head(int(row[0]), str(row[1])) if row else Head(0, FIRST)
+        if row is None:
+            return Head(0, FIRST)
+        if not isinstance(row[0], int) or not isinstance(row[1], str):
+            raise LedgerError(f"{self.path}: its last entry was changed. {_LOST}")
+        return Head(row[0], row[1])
 
     def reserve(self, wanted: Reservation, at: Optional[Head] = None, **more: Any) -> bool:
         """Promises a run its charges; False where the same run with the same task has them already.

@@ -46,6 +46,7 @@ class FaultRun:
         self.timeout_s = timeout_s
         self.delay_s = delay_s
         self.kills: Dict[str, int] = {"node": 0, "gateway": 0, "broker": 0}
+        self._kinds: List[str] = []  # to be killed next
         self.schedule: List[str] = []
         self.refused = 0
         self.result: Dict[str, Any] = {}
@@ -72,7 +73,7 @@ class FaultRun:
                 harness.broker.restart_if_dead()
                 if self.kill_every_s and time.monotonic() > next_kill:
                     next_kill = time.monotonic() + self.kill_every_s * self.dice.uniform(0.5, 1.5)
-                    self._kill(self.dice.choice(["node", "node", "gateway", "broker"]))
+                    self._kill(self._next_kind())
                 self._take(0.1)
             for process in self._nodes.values():
                 try:  # one that waits for the broker may not hear the end
@@ -100,6 +101,13 @@ class FaultRun:
             assert self._gateway is not None
             watched = {"gateway": self._gateway, **self._nodes}
             self.memory.append({name: resident_mib(p.pid) for name, p in watched.items() if p.poll() is None})
+
+    def _next_kind(self) -> str:
+        """Every kind within four kills, however few a busy machine has time for."""
+        if not self._kinds:
+            self._kinds = ["node", "node", "gateway", "broker"]
+            self.dice.shuffle(self._kinds)
+        return self._kinds.pop()
 
     def _kill(self, kind: str) -> None:
         self.kills[kind] += 1
