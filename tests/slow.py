@@ -62,6 +62,7 @@ SLOW = (
     "wire/test_hostile_bytes.py",
     "wire/test_link.py",
     "wire/test_lookout.py",
+    "test_flipped_bits.py",
     "test_required.py",
 )
 """Folders and files that take long as a whole; of others single tests are marked `slow` where they stand."""
