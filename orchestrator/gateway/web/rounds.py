@@ -2,6 +2,7 @@
 
 from typing import Any, Dict, List, Optional
 
+from orchestrator.gateway.figures import ANSWERS
 from orchestrator.gateway.history import quality
 from orchestrator.rounds.events import STATISTICS_ROUND
 
@@ -32,6 +33,8 @@ class RoundFigures:
         """Of the release before and the evaluation after them."""
         self.last: Dict[str, Any] = {}
         """The newest training round."""
+        self.answers: Dict[str, float] = {}
+        """Seconds from the announcement to the last message, of each node in the newest round there is."""
         self._scored: Dict[str, Dict[str, Any]] = {}
 
     @property
@@ -49,6 +52,7 @@ class RoundFigures:
         self._newest[number] = row
         if self._trains(number):
             self.last = row
+        self.answers = {node: seconds for node, (seconds, _) in (result.get(ANSWERS) or {}).items()}
         if result.get("accuracy") is not None and "intervals" in result:
             self._scored["own"] = result
         if result.get("federated"):

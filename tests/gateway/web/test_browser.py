@@ -1,10 +1,6 @@
-"""The dashboard in a real browser, of a real federation: broker, gateways, nodes, a virtual board. Takes README's pictures.
-
-EDGEWARD_PICTURES=docs writes docs/dashboard.png and docs/dashboard-phone.png (see docs/dashboard.md).
-"""
+"""The dashboard in a real browser, of a real federation: broker, gateways, nodes, a virtual board."""
 
 import os
-import shutil
 from pathlib import Path
 from typing import List
 
@@ -14,7 +10,6 @@ from federation import NODES, ROUNDS, RealFederation
 
 from orchestrator.gateway.web.password import Login
 
-ROOT = Path(__file__).resolve().parents[3]
 PASSWORD = "correct horse battery"
 NO_SIDEWAYS = "document.documentElement.scrollWidth <= document.documentElement.clientWidth"
 
@@ -27,7 +22,7 @@ def test_a_federation_is_watched_from_its_first_node_to_its_model(tmp_path: Path
         watch_a_first_run(federation, browser)
         log_in(federation, browser)
         look_at_an_open_round(federation, browser)
-        take_pictures(browser, tmp_path)
+        look_by_phone(browser)
         compare_runs(browser)
         lose_the_dashboard(federation, browser)
         assert complaints(browser) == []
@@ -130,24 +125,14 @@ def look_at_an_open_round(federation: RealFederation, browser: Browser) -> None:
     browser.evaluate("document.activeElement.blur()")
 
 
-def take_pictures(browser: Browser, folder: Path) -> None:
-    browser.picture(folder / "dashboard.png")
-    browser.dark(True)
-    browser.picture(folder / "dashboard-dark.png")
-    browser.dark(False)
+def look_by_phone(browser: Browser) -> None:
     browser.size(390, 844, 2.0, mobile=True)
     browser.wait("innerWidth === 390")
     for view in ("runs", "log", "overview"):
         browser.evaluate(f"location.hash = '{view}'")
         browser.wait(f"!document.querySelector('#{view}').hidden && document.querySelector('#{view} h1')")
         assert browser.evaluate(NO_SIDEWAYS), f"{view} scrolls sideways on a phone"
-    browser.picture(folder / "dashboard-phone.png", height=1500)
     browser.size(1280, 900)
-    wanted = os.environ.get("EDGEWARD_PICTURES")
-    for name in ("dashboard.png", "dashboard-phone.png"):
-        assert (folder / name).stat().st_size > 20_000
-        if wanted:
-            shutil.copy(folder / name, ROOT / wanted / name)
 
 
 def compare_runs(browser: Browser) -> None:

@@ -38,7 +38,7 @@ function content(found, redraw) {
   if (!found.present) return empty("No audit log", "This folder has no audit.jsonl.");
   if (!found.total) return el("p", { class: "muted" }, "It has no entries yet.");
   return [
-    el("ul", { class: "activity long", id: "audit" }, found.entries.map((entry, i) => el("li", { "data-key": `entry ${found.last - i}` }, el("span", { class: "muted when" }, clock(entry.at)), el("span", { class: "entry" }, words(entry))))),
+    el("ul", { class: "activity long", id: "audit", tabindex: "0", "aria-label": "Entries of the audit log" }, found.entries.map((entry, i) => el("li", { "data-key": `entry ${found.last - i}` }, el("span", { class: "muted when" }, clock(entry.at)), el("span", { class: "entry" }, words(entry))))),
     found.first > 1 || found.last < found.total ? pager(found, redraw) : null,
   ];
 }

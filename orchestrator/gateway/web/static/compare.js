@@ -24,10 +24,10 @@ export function comparisonCard(runs, { fetchJson, redraw }) {
   return card("Beside each other", [
     el("ul", { class: "plain" }, runs.map((run, i) => el("li", { "data-key": `links ${run.run}` }, el("strong", {}, `${LETTERS[i]} ${run.run}`), " ", runLinks(run), " ", noteOf(run), " ", noteButton(run)))),
     el("label", { class: "muted" }, el("input", { type: "checkbox", id: "every", checked: every, onchange: (event) => { keep("every", event.target.checked ? "1" : null); redraw(); } }), " also settings that are the same"),
-    el("div", { class: "scroll" },
+    el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Runs beside each other" },
       el("table", { id: "compared" },
         el("caption", { class: "hidden" }, "What the chosen runs delivered and were set to; rows that differ are marked"),
-        el("thead", {}, el("tr", {}, ["", ...heads].map((head) => el("th", { scope: "col" }, head)))),
+        el("thead", {}, el("tr", {}, ["figure or setting", ...heads].map((head) => el("th", { scope: "col" }, head)))),
         el("tbody", {}, rows.map((row) => compared(row, heads))))),
   ], { ...at, aside: csvButton("runs-compared", () => [["", "differs", ...asked.found.runs], ...[...figures, ...settings].map((row) => [row.name, row.differs ? "yes" : "no", ...row.values])]) });
 }

@@ -42,10 +42,11 @@ function toolbar({ id, noun, columns, chosen, change, unwell }) {
     name ? el("button", { class: "quiet", type: "button", onclick: () => change("sort", chosen.sort.startsWith("-") ? name : `-${name}`) }, chosen.sort.startsWith("-") ? "↓ descending" : "↑ ascending") : null);
 }
 
+// On a phone the head is for screen readers alone: what nobody sees is no place for the keyboard, and the list above the rows sorts.
 function head(column, sort, change) {
   const at = sort === column.name ? "ascending" : sort === `-${column.name}` ? "descending" : null;
   const next = at === null ? column.name : at === "ascending" ? `-${column.name}` : null;
-  const label = column.by ? el("button", { class: "sorts", type: "button", onclick: () => change("sort", next) }, column.name, el("span", { "aria-hidden": "true" }, { ascending: " ↑", descending: " ↓" }[at] ?? "")) : column.name;
+  const label = column.by && !NARROW.matches ? el("button", { class: "sorts", type: "button", onclick: () => change("sort", next) }, column.name, el("span", { "aria-hidden": "true" }, { ascending: " ↑", descending: " ↓" }[at] ?? "")) : column.name;
   return el("th", { scope: "col", class: column.numeric ? "numeric" : null, "aria-sort": at }, label);
 }
 

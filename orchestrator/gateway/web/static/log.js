@@ -9,7 +9,7 @@ export function drawLog(state, tools) {
   return [
     el("div", { class: "heading" }, el("h1", { tabindex: "-1" }, "Log")),
     el("div", { class: "grid" },
-      card("Activity", lines.length ? el("ul", { class: "activity long", id: "activity" }, lines) : empty("Nothing yet", "Events of the run will be listed here."), { wide: true, id: "log-activity", aside: el("span", { class: "muted" }, `the newest ${count(lines.length)}`) }),
+      card("Activity", lines.length ? el("ul", { class: "activity long", id: "activity", tabindex: "0", "aria-label": "Activity" }, lines) : empty("Nothing yet", "Events of the run will be listed here."), { wide: true, id: "log-activity", aside: el("span", { class: "muted" }, `the newest ${count(lines.length)}`) }),
       auditCard(tools)),
   ];
 }

@@ -44,7 +44,7 @@ function charts(rounds, heldBack) {
   return [
     one("Time to answer", "seconds", "seconds", (v, tick) => (tick ? String(v) : seconds(v)), 1),
     points("bytes").length ? one("Bytes sent", "bytes", "bytes", bytes, 5) : null,
-    measured ? card("Accuracy and AUC", exportable(lineChart({ title: `Accuracy and AUC of ${node} over the rounds`, yName: "share", to: 1, format: figures, series: [{ name: "accuracy", color: 1, points: points("accuracy") }, { name: "AUC", color: 2, points: points("auc") }] }), `${node}-accuracy`), { id: "node-accuracy" }) : null,
+    measured ? card("Accuracy and AUC", exportable(lineChart({ title: `Accuracy and AUC of ${node} over the rounds`, yName: "share", to: 1, format: figures, series: [{ name: "accuracy", label: "acc.", color: 1, dash: 1, points: points("accuracy") }, { name: "AUC", label: "AUC", color: 2, dash: 2, points: points("auc") }] }), `${node}-accuracy`), { id: "node-accuracy" }) : null,
     measured ? one("Loss", "loss", "loss (cross-entropy, nats)", figures, 4) : null,
     heldBack ? card("How good the model is", el("p", { class: "muted" }, heldBack), { id: "held-back" }) : null,
   ];

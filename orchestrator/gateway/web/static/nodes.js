@@ -1,6 +1,6 @@
 // Who takes part, in what state, and since when that is known.
 
-import { ago, bytes, card, count, el, empty, mib } from "./dom.js";
+import { ago, bytes, card, count, el, empty, finite, mib, seconds } from "./dom.js";
 import { listing } from "./listing.js";
 import { isOver, trusted } from "./standing.js";
 
@@ -12,6 +12,7 @@ const COLUMNS = [
   { name: "state", by: (n) => n.state },
   { name: "records", numeric: true, by: (n) => n.records },
   { name: "updates", numeric: true, by: (n) => n.updates },
+  { name: "last answer in", numeric: true, by: (n) => n.answer_s },
   { name: "last seen", numeric: true, by: (n) => n.seen_at },
   { name: "memory", numeric: true, by: (n) => n.memory_mib },
   { name: "sent", numeric: true, by: (n) => n.bytes_sent },
@@ -27,7 +28,7 @@ export function nodesCard(state, redraw) {
   const row = (n) => [
     el("a", { href: `/node/${encodeURIComponent(state.run.run)}/${encodeURIComponent(n.node)}` }, el("strong", {}, n.node)),
     nodeState(n, state),
-    count(n.records), count(n.updates), ago(n.seen_at), mib(n.memory_mib), bytes(n.bytes_sent), bytes(n.bytes_received),
+    count(n.records), count(n.updates), seconds(n.answer_s), ago(n.seen_at), mib(n.memory_mib), bytes(n.bytes_sent), bytes(n.bytes_received),
     ...(extra ? [about(n)] : []),
   ];
   const list = listing({
@@ -43,7 +44,14 @@ export function nodesCard(state, redraw) {
     redraw,
   });
   const more = state.known > state.nodes.length ? `${count(state.nodes.length)} here of ${count(state.known)} known, those not well first` : `${count(state.nodes.length)} known`;
-  return card("Nodes", list, { ...at, aside: el("span", { class: "muted" }, more) });
+  return card("Nodes", list, { ...at, aside: el("span", { class: "muted" }, [slowest(state.nodes), more].filter(Boolean).join("; ")) });
+}
+
+// Who answered last in the newest round, where it took far longer than the others.
+function slowest(nodes) {
+  const answered = nodes.filter((n) => finite(n.answer_s)).sort((a, b) => b.answer_s - a.answer_s);
+  const usual = answered[Math.floor(answered.length / 2)]?.answer_s;
+  return answered.length > 2 && answered[0].answer_s > 2 * usual ? `slowest: ${answered[0].node}, ${seconds(answered[0].answer_s)}` : null;
 }
 
 function nodeState(node, state) {

@@ -4,6 +4,8 @@ import { ago, bytes, card, clock, count, el, known, number, plural, shortClock, 
 import { newsAt } from "./clock.js";
 import { condition, isOver, phasePill, stuck, trusted } from "./standing.js";
 
+const SCROLLED = 12; // nodes of a round from which on their list may have to be scrolled, also by keyboard
+
 export function nowCard(state) {
   const { text, kind } = phasePill(state);
   const tag = el("span", { class: `pill ${kind}`, id: "phase" }, text);
@@ -14,8 +16,25 @@ export function nowCard(state) {
     stuckNote(state),
     over || ["unknown", "interrupted", "starting"].includes(condition(state)) ? null : progress(state),
     over && state.run.result ? resultTable(state.run.result) : null,
+    nextNote(state),
     activity(state),
   ], { aside: tag, id: "now" });
+}
+
+// What to do when a run is over; while it is not, the notes above say what helps.
+function nextNote(state) {
+  if (!isOver(state)) return null;
+  const box = (...children) => el("p", { id: "next" }, el("strong", {}, "Next: "), children);
+  if (state.live.phase === "failed") {
+    return state.live.final
+      ? box("this run cannot go on. Remove the cause and give the command with another output folder, or change the task.")
+      : box("remove the cause, then give the same command again: the run goes on where it stopped.");
+  }
+  if (!state.run.result?.digest) return null;
+  return box(
+    "read the ", el("a", { href: `/statement/${encodeURIComponent(state.run.run)}` }, "privacy statement"), " before you publish the model; fetch the ",
+    el("a", { href: `/files/${encodeURIComponent(state.run.run)}/bundle.zip`, download: true }, "bundle"), "; ",
+    el("code", {}, "edgeward flash --port PORT --model OUT/bundle"), " puts it on a board.");
 }
 
 function roundName(live) {
@@ -63,7 +82,8 @@ function progress(state) {
 
 function chips(live) {
   const more = ["arrived", "awaited", "absent"].map((kind) => [kind, live.counts[kind] - live[kind].length]).filter(([, many]) => many > 0);
-  return el("ul", { class: "chips", id: "chips" },
+  const many = Object.values(live.counts).reduce((sum, one) => sum + one, 0) > SCROLLED;
+  return el("ul", { class: "chips", id: "chips", tabindex: many ? "0" : null, "aria-label": "Nodes of the round" },
     live.arrived.map((a) => chip(a.node, "arrived", known(a.bytes) ? bytes(a.bytes) : "arrived")),
     live.awaited.map((n) => chip(n, "awaited", "awaited")),
     live.absent.map((n) => chip(n, "absent", "away")),

@@ -8,11 +8,17 @@ export function spentText(privacy) {
   return `${privacy.exact ? "" : "≤ "}${epsilon(privacy.spent)}`;
 }
 
+// Rounded down: never more than there is.
+function leftText(privacy) {
+  const left = Math.max(0, privacy.budget - privacy.spent);
+  return `${privacy.exact ? "" : "≥ "}${epsilon(Math.floor(left * 1000) / 1000)} left`;
+}
+
 export function figureOfPrivacy({ privacy }) {
   if (privacy.state === "none") return figure("Epsilon", "none", "", "trained without privacy");
   const note = `per ${privacy.unit}, delta ${privacy.delta}`;
   if (privacy.state !== "ready") return figure("Epsilon planned", epsilon(privacy.planned), "", `for all rounds, ${note}`);
-  return figure("Epsilon spent", spentText(privacy), ` / ${epsilon(privacy.budget)}`, `${ofRound(privacy)}, ${note}`);
+  return figure("Epsilon spent", spentText(privacy), ` / ${epsilon(privacy.budget)}`, `${leftText(privacy)}, ${ofRound(privacy)}, ${note}`);
 }
 
 function ofRound(privacy) {
