@@ -218,7 +218,7 @@ def _read_records(path: Path) -> List[Tuple[str, Mapping[str, Any]]]:
     try:
         text = data.decode("utf-8-sig")
         if path.suffix.lower() == ".json":
-            content = from_json(text)
+            content = from_json(text, finite=False)
             found = content if isinstance(content, list) else [content]
             records = [(f"{path}: record {i}", record) for i, record in enumerate(found, 1)]
         else:

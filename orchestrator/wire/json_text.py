@@ -5,13 +5,14 @@ import math
 from typing import Any, Union
 
 
-def from_json(text: Union[str, bytes]) -> Any:
-    """What it holds; its numbers are finite.
+def from_json(text: Union[str, bytes], finite: bool = True) -> Any:
+    """What it holds. ValueError for what is not JSON, also where it is nested too deeply, or has more digits than Python reads.
 
-    ValueError for what is not JSON, also where it is nested too deeply, or has a number no float or int can hold.
+    finite: numbers have to be, too; without, for a caller that names each one that is not.
     """
+    number = _finite if finite else float
     try:
-        return json.loads(text, parse_float=_finite, parse_constant=_finite)
+        return json.loads(text, parse_float=number, parse_constant=number)
     except RecursionError as error:
         raise ValueError("nested too deeply") from error
 

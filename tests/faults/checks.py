@@ -151,7 +151,13 @@ def _answers(notes: Path, name: str, store: Path, run: str) -> List[str]:
         events = [json.loads(row[0]) for row in db.execute("SELECT event FROM events WHERE run = ?", (run,))]
         cohorts = _cohorts(db, run)
     arrived = {(e["node"], e["digest"]) for e in events if e["event"] == "Arrived"}
-    lost = [e["round"] for e in acknowledged if (name, e["id"]) not in arrived and name in cohorts.get(e["round"], ())]
+    # Of rounds before the journal was compacted only their results are kept, in which the node is.
+    since = max([e["state"]["round"] for e in events if e["event"] == "Compacted"], default=-1)
+    lost = [
+        e["round"]
+        for e in acknowledged
+        if e["round"] > since and (name, e["id"]) not in arrived and name in cohorts.get(e["round"], ())
+    ]
     return [*wrong, *([f"acknowledged answers of {name} are lost: rounds {lost}"] if lost else [])]
 
 
