@@ -56,8 +56,8 @@ def layer_reason(error: BaseException) -> str:
     """What a layer says, without Keras's frame round it and names of functions of TensorFlow."""
     text = re.sub(r"\x1b\[[0-9;]*m", "", str(error))
     lines = [re.sub(r"\{\{.*?\}\}|\[Op:\w+\].*", "", line).strip() for line in text.splitlines()]
-    told = [line for line in lines if line and not line.startswith("Exception encountered when calling")]
-    return (told or [type(error).__name__])[0][:200]
+    useful = [line for line in lines if line and not line.startswith("Exception encountered when calling")]
+    return (useful or [type(error).__name__])[0][:200]
 
 
 def check_computable(model: Any, rows: "np.ndarray") -> None:

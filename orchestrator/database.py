@@ -49,7 +49,7 @@ def _named(path: str, call: Callable[..., Any], *arguments: Any) -> Any:
         if type(error) not in (sqlite3.DatabaseError, sqlite3.OperationalError):
             raise
         raise StoreError(f"{path}: {advised(error)}") from error
-    except UnicodeDecodeError:  # a text in it is none any more, or what SQLite says of one
+    except UnicodeDecodeError:  # a damaged text, or one quoted in what SQLite says
         malformed = sqlite3.DatabaseError("database disk image is malformed")
         raise StoreError(f"{path}: {advised(malformed)}") from malformed
 
@@ -113,7 +113,7 @@ def open_database(path: Path, schema: str, owner: str) -> sqlite3.Connection:
         connection.execute("PRAGMA secure_delete=FAST")  # some builds write zeros over every vector that is dropped
         connection.execute("PRAGMA cache_size=-512")  # KiB; by default 2 MiB each
         _named("", connection.executescript, schema)
-        # Not quick_check: a row that an index leaves out is one that was never written, for whoever asks for it.
+        # Not quick_check: a row that an index leaves out was never written, for code that asks by that index.
         found = connection.execute("PRAGMA integrity_check(1)").fetchone()[0]
     except (sqlite3.Error, OSError) as error:
         text = advised(error) if isinstance(error, sqlite3.Error) else str(error)

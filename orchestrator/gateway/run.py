@@ -13,10 +13,10 @@ from orchestrator.privacy.clipping import default_clip_norm
 from orchestrator.privacy.mask_graph import complete_up_to, enough_neighbours, least_neighbours, may_withhold
 from orchestrator.privacy.participation import secret_sample
 from orchestrator.privacy.standardization import range_scaling
-from orchestrator.rounds.coordinator import Plan
 from orchestrator.rounds.events import STATISTICS_ROUND
 from orchestrator.rounds.fedbuff import FedBuff
 from orchestrator.rounds.norm_bound import DEFAULT, OPTION, bounded, multiple_of
+from orchestrator.rounds.plan import Plan
 from orchestrator.rounds.robust import Median
 from orchestrator.rounds.secure import ENCRYPTED_STEPS, MASKED_STEPS
 from orchestrator.rounds.selection import Rule

@@ -10,9 +10,8 @@ import hashlib
 import logging
 import queue
 import time
-from collections import OrderedDict
 from pathlib import Path
-from typing import Any, Dict, Optional, Tuple
+from typing import Any, Dict, Optional
 
 import numpy as np
 
@@ -22,49 +21,38 @@ from orchestrator.errors import (
     DamagedError,
     EdgewardError,
     LedgerError,
-    PrivacyError,
     UsageError,
     WireError,
 )
 from orchestrator.folder_lock import FolderLock
-from orchestrator.node.approval import digest_of
 from orchestrator.node.contribution import Contributor, Run, TrainerFactory
-from orchestrator.node.encrypted import objection_to_encrypting
 from orchestrator.node.figures import MemoryFigures
 from orchestrator.node.freshness import Guard
-from orchestrator.node.gatekeeper import Gatekeeper, Verdict, Waiting
+from orchestrator.node.gatekeeper import Gatekeeper
 from orchestrator.node.identity import NodeIdentity
 from orchestrator.node.intake import MAX_MESSAGE_BYTES, most_unpacked
-from orchestrator.node.ledger import keep_newest
-from orchestrator.node.open_runs import MOST_RUNS, Announced, AtWork, OpenRuns
-from orchestrator.node.opening import OUT_OF_MEMORY, Opening, Question
+from orchestrator.node.open_runs import Announced, AtWork, OpenRuns
+from orchestrator.node.opening import OUT_OF_MEMORY, Opening, milestones
 from orchestrator.node.pace import Pace
 from orchestrator.node.peers import Peers
 from orchestrator.node.personal import PERSONAL, write_personal
-from orchestrator.node.policy import Refusal
 from orchestrator.node.presence import Presence
 from orchestrator.node.search import GatewaySearch
 from orchestrator.node.secure import MaskedRound
 from orchestrator.node.secure_steps import SecureSteps
 from orchestrator.node.store import NodeStore
+from orchestrator.node.tasks import GATEWAY, Tasks
 from orchestrator.node.trainer import GradientTrainer
 from orchestrator.rounds.events import STATISTICS_ROUND
 from orchestrator.rounds.secure import ACKNOWLEDGED_STEPS
 from orchestrator.wire.body import decode_body, encode_body, require
 from orchestrator.wire.frames import Ack, Chunk, Want, decode_frame, encode_frame
 from orchestrator.wire.link import BrokerAddress, Connected, Disconnected, Event, Link, client_id
-from orchestrator.wire.plain import run_name
 from orchestrator.wire.process import forget_start
-from orchestrator.wire.task import task_from_dict
 from orchestrator.wire.topics import Topics
 from orchestrator.wire.transfer import Inbox, Outbox
-from orchestrator.wire.transparency import read_log
 
 log = logging.getLogger("edgeward.node")
-milestones = logging.getLogger("edgeward.node.said")
-"""What the person who started the node sees without --verbose: that it is there, what it takes part in, and that this is over."""
-
-GATEWAY = "gateway"
 LOCK_FILE = "node.lock"
 IN_USE = "{folder}: process {pid} is a node with this folder; stop it, or give this one another --state"
 
@@ -102,10 +90,6 @@ class NodeAgent:
         self._gatekeeper = Gatekeeper(state, self._store, policy, identity, name)
         self._peers = Peers(name, self._store, identity, self._gatekeeper.roster, first_sight=policy is None)
         self._store.before_release = self._gatekeeper.charge
-        self._asked: OrderedDict[str, Tuple[Waiting, Announced]] = (
-            OrderedDict()
-        )  # run -> a task that waits for a person
-        self._look_at = 0.0
         self._refusal_at = self._said_at = -SAY_EVERY_S
         self._refusals = 0
         self._trainer_factory = trainer_factory
@@ -114,7 +98,7 @@ class NodeAgent:
         self._inbox = Inbox(MAX_MESSAGE_BYTES)
         self._runs = OpenRuns()
         self._memory = MemoryFigures(lambda: () if self._run is None else self._run.processes())
-        self._opening = Opening(data, self._store, self._gatekeeper, self._memory, trainer_factory is GradientTrainer)
+        opening = Opening(data, self._store, self._gatekeeper, self._memory, trainer_factory is GradientTrainer)
         self._homeless: Optional[Announced] = None  # a round whose task may be right behind it
         self._stopping = self._connected = False
         # Of this state folder: another node under this name is another one, for the broker as well.
@@ -134,6 +118,7 @@ class NodeAgent:
         constant = {"node": name, "instance": self._instance, "labels": labels or {}}
         topic = self._topics.presence(name)
         self._presence = Presence(topic, self._link, self._runs, self._memory, self._gatekeeper.told, constant)
+        self._tasks = Tasks(name, self._runs, self._gatekeeper, self._peers, opening, self._presence)
         self._steps = SecureSteps(
             federation,
             name,
@@ -336,85 +321,15 @@ class NodeAgent:
             self._presence.announce()
 
     def _take_task(self, header: Dict[str, Any], tensors: Dict[str, np.ndarray]) -> None:
-        run = run_name(require(header, "run", str))
-        if "graph" not in tensors:
-            raise WireError("the task came without its training graph")
-        self._asked.pop(run, None)
-        graph = tensors["graph"].tobytes()
-        try:
-            task = task_from_dict(require(header, "task", dict), "the gateway's task")
-            unable = objection_to_encrypting(task, self._name)
-            if unable:
-                raise UsageError(unable)
-            shown = read_log(require({"certificates": [], **header}, "certificates", list))
-            certificates = self._peers.see_log(shown, task.aggregation.secure)
-        except (PrivacyError, UsageError) as error:
-            self._stay_out(run, Refusal(error.code, str(error)), header, tensors)
+        begun = self._tasks.take(header, tensors)
+        if begun is None:
             return
-        digest = digest_of(header["task"], graph)
-        asked = Question(run, task, header["task"], graph, certificates, time.monotonic(), digest)
-        verdict: Optional[Verdict] = self._opening.answered(asked)
-        if verdict is not None:
-            self._stay_out(run, verdict, header, tensors)
-            return
-        verdict = self._gatekeeper.consider(run, task, header["task"], graph)
-        if verdict is None and self._peers.objection_to(task.aggregation):
-            log.warning("run %s waits: %s", run, self._peers.objection_to(task.aggregation))
-            self._peers.note_unconfirmed(apart=(GATEWAY,))
-            verdict = Waiting(asked.digest, "policy.peers")
-        known = self._runs.find(run)
-        if verdict is None and known is not None and known.digest == asked.digest:
-            self._runs.turn_to(run)
-            self._say_ready(known)
-            return
-        if verdict is None:
-            self._runs.rest(but=run)
-            opened = self._opening.open(asked)
-            if isinstance(opened, Run):
-                self._runs.begin(opened)
-            else:
-                verdict = opened
-        if verdict is not None or self._run is None:
-            self._stay_out(run, verdict, header, tensors)
-            return
-        milestones.info(
-            "run %s: task %r, %d records, stated as %d", run, task.name, self._run.dataset.records, self._run.stated
-        )
-        self._say_ready(self._run)
         early, self._homeless = self._homeless, None
-        if early is not None and early[0].get("run") == run:
-            self._begin_round(run, *early)
-
-    def _say_ready(self, run: Run) -> None:
-        self._presence.say(kind="ready", run=run.id, records=run.stated, units=run.stated_units)
-
-    def _stay_out(
-        self, run: str, verdict: Optional[Verdict], header: Dict[str, Any], tensors: Dict[str, np.ndarray]
-    ) -> None:
-        self._runs.end(run)  # of this run alone: others go on
-        if isinstance(verdict, Refusal):
-            log.error("declined run %s: %s", run, verdict.reason)
-            self._presence.say(kind="declined", run=run, code=verdict.code)
-        elif verdict is not None:
-            self._asked[run] = (verdict, (header, tensors))
-            keep_newest(self._asked, MOST_RUNS)
-            self._presence.say(kind="waiting", run=run, **verdict._asdict())
+        if early is not None and early[0].get("run") == begun.id:
+            self._begin_round(begun.id, *early)
 
     def _look_for_approval(self) -> None:
-        """Goes on with tasks that wait for the owner, once there is a word on them."""
-        if not self._asked or time.monotonic() < self._look_at:
-            return
-        self._look_at = time.monotonic() + 1.0
-        for asked, (header, tensors) in list(self._asked.values()):
-            if asked.code == "policy.peers":
-                self._peers_changed(header, tensors)
-            elif self._gatekeeper.decided(asked.digest):
-                self._take_task(header, tensors)
-
-    def _peers_changed(self, header: Dict[str, Any], tensors: Dict[str, np.ndarray]) -> None:
-        """Goes on with a task that waits for peers to be confirmed, once there are enough."""
-        task = task_from_dict(require(header, "task", dict), "the gateway's task")
-        if not self._peers.objection_to(task.aggregation):
+        for header, tensors in self._tasks.decided():
             self._take_task(header, tensors)
 
     def _answer_round(self, header: Dict[str, Any], tensors: Dict[str, np.ndarray]) -> None:
@@ -490,7 +405,7 @@ class NodeAgent:
 
     def _finish(self, header: Dict[str, Any], tensors: Dict[str, np.ndarray]) -> None:
         name = require(header, "run", str)
-        self._asked.pop(name, None)  # an owner's yes that comes later spends nothing on a run that is over
+        self._tasks.over(name)
         run = self._runs.find(name)
         if run is None:
             self._runs.end(name)

@@ -19,7 +19,7 @@ What the steps carry, and why they protect, is in privacy/secure_sum.py and priv
 from dataclasses import dataclass, field
 from typing import Dict, List, Set, Tuple
 
-from orchestrator.rounds.coordinator import AGGREGATING, COLLECTING, FAILED, Coordinator, Plan
+from orchestrator.rounds.coordinator import AGGREGATING, COLLECTING, FAILED, Coordinator
 from orchestrator.rounds.events import (
     STATISTICS_ROUND,
     Abstained,
@@ -34,6 +34,7 @@ from orchestrator.rounds.events import (
     Unopened,
     Wake,
 )
+from orchestrator.rounds.plan import Plan
 
 KEYS, REVEAL, SHARES, MASKED, CONFIRM, UNMASK = "keys", "reveal", "shares", "masked", "confirm", "unmask"
 CONTEXT, ENCRYPTED, DECRYPT = "context", "encrypted", "decrypt"

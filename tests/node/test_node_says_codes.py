@@ -17,6 +17,7 @@ from orchestrator.errors import DataError
 from orchestrator.node import agent as agent_module
 from orchestrator.node import graph_process
 from orchestrator.node import opening as opening_module
+from orchestrator.node import tasks as tasks_module
 from orchestrator.node.agent import NodeAgent
 from orchestrator.node.store import NodeStore
 from orchestrator.node.trainer import GradientTrainer
@@ -161,7 +162,7 @@ def test_a_machine_that_starts_no_process_for_a_graph_declines_and_lives(
         raise BlockingIOError(11, f"no more processes {SECRET}")
 
     node = Node(tmp_path, good(6))
-    node.agent._opening._graphs = True
+    node.agent._tasks._opening._graphs = True
     monkeypatch.setattr(graph_process.subprocess, "Popen", full)
     graph = np.frombuffer(softmax_regression(1, 2), np.uint8)
     node.agent._take_task({"kind": "task", "run": "run", "task": task_to_dict(private())}, {"graph": graph})
@@ -250,7 +251,7 @@ def test_how_long_reading_took_is_said_in_quarters_of_a_second_only(
         return real(*arguments)
 
     node = Node(tmp_path, good())
-    monkeypatch.setattr(agent_module, "time", Clock)
+    monkeypatch.setattr(tasks_module, "time", Clock)
     monkeypatch.setattr(opening_module, "time", Clock)
     monkeypatch.setattr(opening_module, "load_dataset", slow)
     for took, rows in ((0.01, good()), (0.2, f"{SECRET},0,p\n"), (0.26, good()), (1.6, f"{SECRET},0,p\n")):

@@ -2,13 +2,14 @@
 
 from typing import List, Sequence
 
-from orchestrator.rounds.coordinator import COLLECTING, Plan
+from orchestrator.rounds.coordinator import COLLECTING
 from orchestrator.rounds.events import (
     Action,
     Arrived,
     Joined,
     Started,
 )
+from orchestrator.rounds.plan import Plan
 from orchestrator.rounds.secure import (
     MASKED_STEPS,
     SecureCoordinator,

@@ -6,7 +6,7 @@ from typing import List, Sequence
 
 import pytest
 
-from orchestrator.rounds.coordinator import AGGREGATING, COLLECTING, FAILED, FINISHED, Plan
+from orchestrator.rounds.coordinator import AGGREGATING, COLLECTING, FAILED, FINISHED
 from orchestrator.rounds.events import (
     Abstained,
     Action,
@@ -23,6 +23,7 @@ from orchestrator.rounds.events import (
     Ticked,
     Unopened,
 )
+from orchestrator.rounds.plan import Plan
 from orchestrator.rounds.secure import CONTEXT, DECRYPT, ENCRYPTED, ENCRYPTED_STEPS, SecureCoordinator
 from orchestrator.rounds.selection import Rule
 

@@ -5,8 +5,9 @@ from dataclasses import replace
 import pytest
 
 from orchestrator.gateway.web.shortfall import shortfall
-from orchestrator.rounds.coordinator import COLLECTING, FAILED, GATHERING, Coordinator, Plan
+from orchestrator.rounds.coordinator import COLLECTING, FAILED, GATHERING, Coordinator
 from orchestrator.rounds.events import Abstained, Arrived, Declined, Joined, Left, Rated, Started, Ticked
+from orchestrator.rounds.plan import Plan
 from orchestrator.rounds.secure import ENCRYPTED_STEPS, KEYS, MASKED_STEPS, SecureCoordinator
 from orchestrator.rounds.selection import Rule
 

@@ -7,7 +7,7 @@ import pytest
 from secure_runs import NAMES, answer, gathered, until
 from secure_runs import PLAN as SECURE
 
-from orchestrator.rounds.coordinator import FAILED, FINISHED, Coordinator, Plan
+from orchestrator.rounds.coordinator import FAILED, FINISHED, Coordinator
 from orchestrator.rounds.events import (
     Abstained,
     Action,
@@ -23,6 +23,7 @@ from orchestrator.rounds.events import (
     Ticked,
     Unopened,
 )
+from orchestrator.rounds.plan import Plan
 from orchestrator.rounds.secure import ENCRYPTED_STEPS, UNMASK, SecureCoordinator
 from orchestrator.rounds.selection import Rule
 

@@ -7,7 +7,7 @@ from typing import List, Tuple
 import pytest
 from secure_runs import NAMES, PLAN, answer, gathered, until
 
-from orchestrator.rounds.coordinator import AGGREGATING, COLLECTING, FAILED, FINISHED, Coordinator, Plan
+from orchestrator.rounds.coordinator import AGGREGATING, COLLECTING, FAILED, FINISHED, Coordinator
 from orchestrator.rounds.events import (
     Abstained,
     Action,
@@ -26,6 +26,7 @@ from orchestrator.rounds.events import (
     Unopened,
     Wake,
 )
+from orchestrator.rounds.plan import Plan
 from orchestrator.rounds.secure import (
     CONFIRM,
     KEYS,

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from secure_runs import NAMES, PLAN
 
-from orchestrator.rounds.coordinator import AGGREGATING, COLLECTING, FAILED, FINISHED, Plan
+from orchestrator.rounds.coordinator import AGGREGATING, COLLECTING, FAILED, FINISHED
 from orchestrator.rounds.events import (
     Abstained,
     Action,
@@ -29,6 +29,7 @@ from orchestrator.rounds.events import (
     event_from_dict,
     event_to_dict,
 )
+from orchestrator.rounds.plan import Plan
 from orchestrator.rounds.secure import (
     CONFIRM,
     MASKED,

@@ -7,7 +7,7 @@ from typing import Sequence
 import pytest
 from secure_runs import NAMES, PLAN, answer, gathered
 
-from orchestrator.rounds.coordinator import COLLECTING, Plan
+from orchestrator.rounds.coordinator import COLLECTING
 from orchestrator.rounds.events import (
     Abstained,
     Aggregate,
@@ -20,6 +20,7 @@ from orchestrator.rounds.events import (
     Ticked,
     Wake,
 )
+from orchestrator.rounds.plan import Plan
 from orchestrator.rounds.secure import CONFIRM, KEYS, MASKED, REVEAL, SHARES, UNMASK, SecureCoordinator
 
 SPARSE = replace(PLAN, all_neighbours=4)

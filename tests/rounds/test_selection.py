@@ -8,7 +8,7 @@ from typing import Dict, List
 import numpy as np
 import pytest
 
-from orchestrator.rounds.coordinator import COLLECTING, FAILED, FINISHED, Coordinator, Plan
+from orchestrator.rounds.coordinator import COLLECTING, FAILED, FINISHED, Coordinator
 from orchestrator.rounds.events import (
     Action,
     Aggregate,
@@ -26,6 +26,7 @@ from orchestrator.rounds.events import (
     event_to_dict,
 )
 from orchestrator.rounds.fedbuff import FedBuff
+from orchestrator.rounds.plan import Plan
 from orchestrator.rounds.selection import Rule
 from orchestrator.rounds.strategy import Update
 

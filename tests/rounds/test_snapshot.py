@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orchestrator.rounds.coordinator import FINISHED, Coordinator, Plan
+from orchestrator.rounds.coordinator import FINISHED, Coordinator
 from orchestrator.rounds.events import Compacted, event_from_dict, event_to_dict
 from orchestrator.rounds.members import Member, Members
+from orchestrator.rounds.plan import Plan
 from orchestrator.rounds.secure import MASKED_STEPS, SecureCoordinator
 
 PLAN = Plan(rounds=2, nodes=3, quorum=2, deadline_s=10, attempts=2, gather_s=100, statistics=False)

@@ -1,0 +1,126 @@
+"""What becomes of a task that a gateway announces: the node joins, declines, or waits for its owner's word.
+
+Decided before data are opened where it can be (opening.py, gatekeeper.py); the reason stays in its log, a code travels.
+"""
+
+import logging
+import time
+from collections import OrderedDict
+from typing import Any, Dict, List, Optional, Tuple
+
+import numpy as np
+
+from orchestrator.errors import PrivacyError, UsageError, WireError
+from orchestrator.node.approval import digest_of
+from orchestrator.node.contribution import Run
+from orchestrator.node.encrypted import objection_to_encrypting
+from orchestrator.node.gatekeeper import Gatekeeper, Verdict, Waiting
+from orchestrator.node.ledger import keep_newest
+from orchestrator.node.open_runs import MOST_RUNS, Announced, OpenRuns
+from orchestrator.node.opening import Opening, Question, milestones
+from orchestrator.node.peers import Peers
+from orchestrator.node.policy import Refusal
+from orchestrator.node.presence import Presence
+from orchestrator.wire.body import require
+from orchestrator.wire.plain import run_name
+from orchestrator.wire.task import task_from_dict
+from orchestrator.wire.transparency import read_log
+
+log = logging.getLogger("edgeward.node")
+
+GATEWAY = "gateway"
+
+_LOOK_EVERY_S = 1.0
+"""How often it is looked whether the owner decided."""
+
+
+class Tasks:
+    """Of one node process, whatever the runs."""
+
+    def __init__(
+        self, name: str, runs: OpenRuns, gatekeeper: Gatekeeper, peers: Peers, opening: Opening, presence: Presence
+    ) -> None:
+        self._name, self._runs, self._gatekeeper, self._peers = name, runs, gatekeeper, peers
+        self._opening, self._presence = opening, presence
+        self._asked: OrderedDict[str, Tuple[Waiting, Announced]] = OrderedDict()  # run -> what waits for a person
+        self._look_at = 0.0
+
+    def take(self, header: Dict[str, Any], tensors: Dict[str, np.ndarray]) -> Optional[Run]:
+        """The run that begins with it on this node; None where it goes on, is declined or waits. WireError for no task."""
+        run = run_name(require(header, "run", str))
+        if "graph" not in tensors:
+            raise WireError("the task came without its training graph")
+        self._asked.pop(run, None)
+        try:
+            asked = self._question(run, header, tensors["graph"].tobytes())
+        except (PrivacyError, UsageError) as error:
+            self._stay_out(run, Refusal(error.code, str(error)), (header, tensors))
+            return None
+        verdict = self._opening.answered(asked) or self._consider(asked)
+        if verdict is not None:
+            self._stay_out(run, verdict, (header, tensors))
+            return None
+        known = self._runs.find(run)
+        if known is not None and known.digest == asked.digest:
+            self._runs.turn_to(run)
+            self._say_ready(known)
+            return None
+        self._runs.rest(but=run)
+        opened = self._opening.open(asked)
+        if not isinstance(opened, Run):
+            self._stay_out(run, opened, (header, tensors))
+            return None
+        self._runs.begin(opened)
+        records = opened.dataset.records
+        milestones.info("run %s: task %r, %d records, stated as %d", run, asked.task.name, records, opened.stated)
+        self._say_ready(opened)
+        return opened
+
+    def decided(self) -> List[Announced]:
+        """Tasks that waited and are to be taken again: there is a word of the owner on them, or there are enough peers."""
+        if not self._asked or time.monotonic() < self._look_at:
+            return []
+        self._look_at = time.monotonic() + _LOOK_EVERY_S
+        return [announced for waiting, announced in self._asked.values() if self._is_decided(waiting, announced[0])]
+
+    def over(self, run: str) -> None:
+        """An owner's yes that comes later spends nothing on a run that is over."""
+        self._asked.pop(run, None)
+
+    def _question(self, run: str, header: Dict[str, Any], graph: bytes) -> Question:
+        task = task_from_dict(require(header, "task", dict), "the gateway's task")
+        unable = objection_to_encrypting(task, self._name)
+        if unable:
+            raise UsageError(unable)
+        shown = read_log(require({"certificates": [], **header}, "certificates", list))
+        certificates = self._peers.see_log(shown, task.aggregation.secure)
+        digest = digest_of(header["task"], graph)
+        return Question(run, task, header["task"], graph, certificates, time.monotonic(), digest)
+
+    def _consider(self, asked: Question) -> Optional[Verdict]:
+        """What the owner's rules say, and whether the peers a secure sum needs are confirmed; None for yes."""
+        verdict = self._gatekeeper.consider(asked.run, asked.task, asked.declared, asked.graph)
+        objection = "" if verdict is not None else self._peers.objection_to(asked.task.aggregation)
+        if not objection:
+            return verdict
+        log.warning("run %s waits: %s", asked.run, objection)
+        self._peers.note_unconfirmed(apart=(GATEWAY,))
+        return Waiting(asked.digest, "policy.peers")
+
+    def _is_decided(self, waiting: Waiting, header: Dict[str, Any]) -> bool:
+        if waiting.code != "policy.peers":
+            return self._gatekeeper.decided(waiting.digest)
+        return not self._peers.objection_to(task_from_dict(header["task"], "the gateway's task").aggregation)
+
+    def _say_ready(self, run: Run) -> None:
+        self._presence.say(kind="ready", run=run.id, records=run.stated, units=run.stated_units)
+
+    def _stay_out(self, run: str, verdict: Verdict, announced: Announced) -> None:
+        self._runs.end(run)  # of this run alone: others go on
+        if isinstance(verdict, Refusal):
+            log.error("declined run %s: %s", run, verdict.reason)
+            self._presence.say(kind="declined", run=run, code=verdict.code)
+        else:
+            self._asked[run] = (verdict, announced)
+            keep_newest(self._asked, MOST_RUNS)
+            self._presence.say(kind="waiting", run=run, **verdict._asdict())
