@@ -8,11 +8,11 @@ import logging
 import queue
 import time
 from dataclasses import dataclass
-from typing import Any, Callable, Dict, List, Optional, Tuple
+from typing import Any, Dict, List, Optional, Tuple
 
 import numpy as np
 
-from orchestrator.errors import BrokerError, PrivacyError, RoundError, UsageError, WireError
+from orchestrator.errors import BrokerError, RoundError, UsageError, WireError
 from orchestrator.gateway.aggregation import Aggregation, Evaluate
 from orchestrator.gateway.announcer import Announcer
 from orchestrator.gateway.answers import Answers
@@ -20,9 +20,10 @@ from orchestrator.gateway.attendance import Attendance
 from orchestrator.gateway.authority import Authority
 from orchestrator.gateway.broker import OwnBroker
 from orchestrator.gateway.central_noise import CentralAggregation
+from orchestrator.gateway.conclusion import Conclusion, HandUp
 from orchestrator.gateway.course import Course
 from orchestrator.gateway.encrypted_aggregation import EncryptedAggregation
-from orchestrator.gateway.figures import ANSWERS, Figures
+from orchestrator.gateway.figures import Figures
 from orchestrator.gateway.progress import Progress
 from orchestrator.gateway.reach import HELD_UP_S, Reach
 from orchestrator.gateway.refused import MESSAGES, Refused
@@ -33,13 +34,11 @@ from orchestrator.gateway.store import PARTIAL, Store
 from orchestrator.gateway.strays import Strays
 from orchestrator.gateway.voice import Voice
 from orchestrator.privacy.participation import secret_sample
-from orchestrator.privacy.standardization import constant_warning, floor_warning
 from orchestrator.rounds.coordinator import GATHERING
 from orchestrator.rounds.events import (
     STATISTICS_ROUND,
     Action,
     Aggregate,
-    Aggregated,
     Announce,
     Ended,
     Fail,
@@ -48,7 +47,6 @@ from orchestrator.rounds.events import (
     Regained,
     Started,
     Ticked,
-    Unopened,
     Wake,
 )
 from orchestrator.rounds.secure import (
@@ -56,7 +54,6 @@ from orchestrator.rounds.secure import (
     JOINING_STEPS,
     MASKED,
     PREPARED,
-    SecureCoordinator,
 )
 from orchestrator.wire.body import encode_body
 from orchestrator.wire.frames import Ack, Want, decode_frame, encode_frame, split
@@ -71,8 +68,6 @@ log = logging.getLogger("edgeward.gateway")
 
 GOODBYE_S = 10.0
 """How long to wait at the end for the nodes' last figures."""
-
-HandUp = Callable[[int, np.ndarray, int], None]
 
 
 @dataclass(frozen=True)
@@ -128,6 +123,7 @@ class Gateway:
         )
         self._course = Course(store, run, self._task, progress, self._carry_out)
         self._coordinator = self._course.coordinator
+        self._conclusion = Conclusion(self._course, self._aggregation, self._announcer, self._figures, hand_up)
         self._attendance = Attendance(
             self._course, self._announcer, self._inbox, self._refused, self._figures, self._send_down
         )
@@ -376,7 +372,7 @@ class Gateway:
             if isinstance(action, Announce):
                 self._announce(action)
             elif isinstance(action, Aggregate):
-                self._aggregate(action)
+                self._conclusion.conclude(action)
             elif isinstance(action, Wake):
                 self._wake_at = action.at
             elif isinstance(action, (Finish, Fail)):
@@ -438,54 +434,6 @@ class Gateway:
         mean, std = standardization(self._store, self._run, self._task)
         shape = self._task.schema.input_shape
         return {"weights": self._aggregation.weights(), "mean": mean.reshape(shape), "std": std.reshape(shape)}
-
-    def _aggregate(self, action: Aggregate) -> None:
-        self._course.tell("aggregating", round=action.round, nodes=list(action.nodes))
-        if isinstance(self._coordinator, SecureCoordinator) and not action.nodes:
-            self._course.tell("unopened", round=action.round, reason=self._coordinator.skip_reason)
-        try:
-            outcome = self._aggregation.outcome(action, float(sum(self._course.records.values())))
-        except PrivacyError as error:
-            if self._secure is None:
-                raise RoundError(f"run {self._run}, round {action.round}: {error}") from error
-            self._course.happen(Unopened(self._course.now(), action.round, str(error)))
-            return
-        wrong = outcome.not_finite()
-        if wrong:
-            raise RoundError(
-                f"run {self._run}, round {action.round}: {wrong} is not a finite number; nothing of it was kept. The run stays "
-                "before this round: look at the learning rate and at what nodes send, and begin one with another task"
-            )
-        result = {**self._figures.of_round(action), **outcome.figures}
-        event = Aggregated(self._course.now(), action.round, outcome.stop)
-        with self._store.transaction():
-            for name, vector in outcome.vectors.items():
-                self._store.put_vector(self._run, name, vector)
-            if outcome.evaluated is not None:
-                self._store.add_to_result(self._run, *outcome.evaluated)
-            self._store.put_result(self._run, action.round, result)
-            self._store.drop_updates(self._run, action.round)
-            self._store.drop_answers(self._run, action.round)
-            self._store.append(self._run, event)
-        self._announcer.close_round()
-        if outcome.evaluated is not None:
-            self._course.tell("evaluated", round=outcome.evaluated[0], **outcome.evaluated[1])
-        for figure, warning in (("on_floor", floor_warning), ("constant", constant_warning)):
-            named = outcome.figures.get(figure, [])
-            if named:
-                self._course.tell("on_floor", columns=named, reason=warning(named))
-        if outcome.notice:
-            self._course.tell("not_steered", round=action.round, notice=outcome.notice)
-        shortened = outcome.figures.get("shortened", [])
-        if shortened:
-            self._course.tell("shortened", round=action.round, nodes=shortened, names=", ".join(shortened))
-        told = {name: value for name, value in result.items() if name != ANSWERS}
-        self._course.tell("aggregated", of=self._task.training.rounds, **told)
-        if self._hand_up is not None and PARTIAL in outcome.vectors:
-            self._hand_up(action.round, outcome.vectors[PARTIAL], int(outcome.figures["records"]))
-        if outcome.stop:
-            self._course.tell("stopped_early", round=action.round, patience=self._task.training.patience)
-        self._course.follow(event)
 
     def _finish(self, reason: str = "", final: bool = True) -> None:
         if not final:  # nodes keep what they have: the run goes on when this gateway starts again
