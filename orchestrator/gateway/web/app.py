@@ -26,7 +26,7 @@ from orchestrator.gateway.web.run_routes import RunRoutes
 from orchestrator.gateway.web.sessions import Sessions, TryLimit, address_of
 from orchestrator.gateway.web.settings import WebSettings
 from orchestrator.gateway.web.static_files import read_static
-from orchestrator.gateway.web.turns import BusyError, Pauses, Turns
+from orchestrator.gateway.web.turns import GUESSER, KNOWN, STRANGER, BusyError, Pauses, Turns
 from orchestrator.mishaps import sentence
 
 log = logging.getLogger("edgeward.dashboard")
@@ -174,15 +174,15 @@ class Dashboard:
         address = address_of(request.client.host) if request.client else ""
         who = f"browser {browser}" if browser else address
         try:
-            paused = await self._pause(who, bool(browser))
-            async with self._turns.turn(bool(browser)):
+            over = await self._pause(who, bool(browser))
+            async with self._turns.turn(GUESSER if over else KNOWN if browser else STRANGER):
                 right = await asyncio.get_running_loop().run_in_executor(self._hasher, self._login.accepts, password)
         except BusyError:
             return _too_many()
         if not right:
             log.warning("wrong password from %s", address)
             await asyncio.sleep(_FAILURE_PAUSE_S)
-            return _too_many() if paused else JSONResponse({"error": "wrong password"}, 401)
+            return _too_many() if over else JSONResponse({"error": "wrong password"}, 401)
         self._limit.succeeded(who)
         response = JSONResponse({"ok": True})
         set_browser(response, self._login.key, self._settings)
@@ -190,16 +190,15 @@ class Dashboard:
         return response
 
     async def _pause(self, who: str, known: bool) -> bool:
-        """Waits until a try may be checked, and counts it. Returns whether it had to wait; BusyError for a newer try.
+        """Waits until a try may be checked, and counts it. Returns whether it is one too many; BusyError for a newer try.
 
         From the last look to the count nothing is awaited: what comes at the same time, however slowly, is counted one by one.
         """
-        paused = False
         while (wait := self._limit.wait_s(who, known)) > 0:
-            paused = True
             await self._pauses.wait(who, wait)
+        over = self._limit.over(who, known)
         self._limit.failed(who, known)  # until proven otherwise
-        return paused
+        return over
 
     async def _log_out(self, request: Request) -> Response:
         self._sessions.end(session_token(request, self._settings))

@@ -61,13 +61,17 @@ class TryLimit:
         known: the name of a browser that logged in before. What strangers do together is not held against it, and against an
         address that has not failed yet neither: who has the password gets in with the first try.
         """
+        if not self.over(address, known):
+            return 0.0
+        return max(0.0, self._failures[address][1] + PAUSE_S - self._now())
+
+    def over(self, address: str, known: bool = False) -> bool:
+        """Whether this address has had the tries that are checked at once."""
         now = self._now()
         self._recent = [at for at in self._recent if now - at < 60.0]
         free = FREE_TRIES if known or len(self._recent) < TRIES_A_MINUTE else 1
         count, last = self._failures.get(address, (0, 0.0))
-        if count < free or now - last > _FORGIVEN_S:
-            return 0.0
-        return max(0.0, last + PAUSE_S - now)
+        return count >= free and now - last <= _FORGIVEN_S
 
     def failed(self, address: str, known: bool = False) -> None:
         now = self._now()

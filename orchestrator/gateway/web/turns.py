@@ -4,7 +4,7 @@ Who failed too often waits before that, and again only the newest try of an addr
 """
 
 import asyncio
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from typing import AsyncIterator, Dict, List
 
 MOST_WAITING = 50
@@ -15,6 +15,11 @@ MOST_PAUSING = 1000
 """Addresses of which a try waits; there is no room for another one."""
 
 
+GUESSER, STRANGER, KNOWN = range(3)
+"""Ranks: an address that failed too often, one that did not, and a browser that logged in before."""
+RANKS = 3
+
+
 class BusyError(Exception):
     """So many came later that this try was given up."""
 
@@ -23,36 +28,44 @@ class Pauses:
     """Tries that wait until their address may try again, one of each. Used by the event loop's thread only."""
 
     def __init__(self) -> None:
-        self._waiting: Dict[str, asyncio.Future[None]] = {}
+        self._waiting: Dict[str, asyncio.Future[bool]] = {}
 
     async def wait(self, who: str, seconds: float) -> None:
         """Raises BusyError where a newer try of the same takes its place, or where too many others wait."""
+        loop = asyncio.get_running_loop()
         older = self._waiting.pop(who, None)
         if older is not None and not older.done():
-            older.set_exception(BusyError())
+            older.set_result(False)
         if len(self._waiting) >= MOST_PAUSING:
             raise BusyError
-        mine = self._waiting[who] = asyncio.get_running_loop().create_future()
+        mine = self._waiting[who] = loop.create_future()
+        timer = loop.call_later(seconds, _end, mine)
         try:
-            with suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(mine, seconds)
+            if not await mine:
+                raise BusyError
         finally:
+            timer.cancel()
             if self._waiting.get(who) is mine:
                 del self._waiting[who]
+
+
+def _end(pause: "asyncio.Future[bool]") -> None:
+    if not pause.done():
+        pause.set_result(True)
 
 
 class Turns:
     """Used by the event loop's thread only."""
 
     def __init__(self) -> None:
-        self._waiting: List[List[asyncio.Future[bool]]] = [[], []]  # of strangers, and of those who were here before
+        self._waiting: List[List[asyncio.Future[bool]]] = [[] for _ in range(RANKS)]
         self._busy = False
 
     @asynccontextmanager
-    async def turn(self, known: bool) -> AsyncIterator[None]:
-        """Those who are known come first. Raises BusyError."""
+    async def turn(self, rank: int) -> AsyncIterator[None]:
+        """Those of a higher rank, below RANKS, come first. Raises BusyError."""
         if self._busy:
-            await self._wait(self._waiting[known])
+            await self._wait(self._waiting[rank])
         self._busy = True
         try:
             yield

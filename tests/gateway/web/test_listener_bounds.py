@@ -1,5 +1,6 @@
 """What the dashboard keeps of boards and nodes is bounded in number, bytes and time, no matter who sends it."""
 
+import asyncio
 import json
 from pathlib import Path
 from typing import Any, Dict
@@ -16,6 +17,16 @@ from orchestrator.gateway.web.listener import Listener
 from orchestrator.gateway.web.parts import to_json
 from orchestrator.gateway.web.password import FILE_NAME, Login
 from orchestrator.gateway.web.sessions import FREE_TRIES, TryLimit
+from orchestrator.gateway.web.turns import (
+    GUESSER,
+    KNOWN,
+    MOST_PAUSING,
+    MOST_WAITING,
+    STRANGER,
+    BusyError,
+    Pauses,
+    Turns,
+)
 from orchestrator.wire.body import encode_body
 from orchestrator.wire.link import BrokerAddress, Message
 from orchestrator.wire.presence import MOST_ENTRIES
@@ -210,3 +221,53 @@ def test_a_lost_login_file_lets_nobody_in_and_a_token_ends_no_session(tmp_path: 
         assert login.configured
     assert Login(tmp_path, needed=True).needed
     assert not Login(tmp_path).needed
+
+
+def test_a_crowd_of_guesses_that_paused_turns_nobody_away_who_did_not_guess() -> None:
+    async def run() -> List[str]:
+        turns, done = Turns(), []
+
+        async def one(name: str, rank: int) -> None:
+            try:
+                async with turns.turn(rank):
+                    done.append(name)
+                    await asyncio.sleep(0)
+            except BusyError:
+                done.append(f"{name} gave up")
+
+        first = asyncio.create_task(one("first", GUESSER))
+        await asyncio.sleep(0)
+        owner = [asyncio.create_task(one("owner", STRANGER)), asyncio.create_task(one("known", KNOWN))]
+        await asyncio.sleep(0)
+        crowd = [asyncio.create_task(one("guess", GUESSER)) for _ in range(3 * MOST_WAITING)]
+        await asyncio.gather(first, *owner, *crowd)
+        return done
+
+    done = [name for name in asyncio.run(run()) if name != "guess gave up"]
+    assert done[:3] == ["first", "known", "owner"]
+    assert done[3:] == ["guess"] * MOST_WAITING
+
+
+def test_pauses_are_bounded_and_leave_nothing_behind() -> None:
+    async def run() -> None:
+        pauses = Pauses()
+        left = asyncio.create_task(pauses.wait("a", 60.0))
+        await asyncio.sleep(0)
+        left.cancel()
+        await asyncio.gather(left, return_exceptions=True)
+        assert not pauses._waiting, "a client that left holds no place"
+        waiting = [asyncio.create_task(pauses.wait(str(number), 60.0)) for number in range(MOST_PAUSING)]
+        await asyncio.sleep(0)
+        with pytest.raises(BusyError):
+            await pauses.wait("one more", 60.0)
+        older = waiting[0]
+        newer = asyncio.create_task(pauses.wait("0", 0.0))
+        await newer
+        with pytest.raises(BusyError):
+            await older
+        for task in waiting[1:]:
+            task.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
+        assert not pauses._waiting
+
+    asyncio.run(run())
