@@ -3,7 +3,7 @@
 import asyncio
 import json
 from pathlib import Path
-from typing import Any, Dict
+from typing import Any, Dict, List
 
 import pytest
 
@@ -225,13 +225,13 @@ def test_a_lost_login_file_lets_nobody_in_and_a_token_ends_no_session(tmp_path: 
 
 def test_a_crowd_of_guesses_that_paused_turns_nobody_away_who_did_not_guess() -> None:
     async def run() -> List[str]:
-        turns, done = Turns(), []
+        turns, done, go = Turns(), [], asyncio.Event()
 
         async def one(name: str, rank: int) -> None:
             try:
                 async with turns.turn(rank):
                     done.append(name)
-                    await asyncio.sleep(0)
+                    await go.wait()
             except BusyError:
                 done.append(f"{name} gave up")
 
@@ -240,6 +240,8 @@ def test_a_crowd_of_guesses_that_paused_turns_nobody_away_who_did_not_guess() ->
         owner = [asyncio.create_task(one("owner", STRANGER)), asyncio.create_task(one("known", KNOWN))]
         await asyncio.sleep(0)
         crowd = [asyncio.create_task(one("guess", GUESSER)) for _ in range(3 * MOST_WAITING)]
+        await asyncio.sleep(0)
+        go.set()
         await asyncio.gather(first, *owner, *crowd)
         return done
 
