@@ -310,9 +310,11 @@ class Authority:
 
     def _check_store(self) -> None:
         """A byte that changed on the disk revokes nobody, and makes no revoked certificate valid again."""
-        rows = self._db.execute("SELECT serial, name, revoked FROM certificates")
-        known = {serial: (name, revoked is not None) for serial, name, revoked in rows}
-        objection = self.log.objection_to(known, self._ca().public_key(), GATEWAY_NAME)
+        with self._db:
+            self._db.execute("BEGIN")  # table and log of one moment: another process may be signing
+            rows = self._db.execute("SELECT serial, name, revoked FROM certificates").fetchall()
+            known = {serial: (name, revoked is not None) for serial, name, revoked in rows}
+            objection = self.log.objection_to(known, self._ca().public_key(), GATEWAY_NAME)
         if objection:
             self._db.close()
             raise IdentityError(f"{self.folder / STORE_FILE}: {objection}; {RESTORE}")

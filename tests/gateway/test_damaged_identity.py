@@ -3,6 +3,7 @@
 import random
 import shutil
 import sqlite3
+import threading
 from pathlib import Path
 from typing import Callable, Dict, Iterator, Optional
 
@@ -11,6 +12,7 @@ import pytest
 from orchestrator.errors import EdgewardError, IdentityError
 from orchestrator.gateway.authority import Authority
 from orchestrator.node.identity import NodeIdentity, install, make_node_request
+from orchestrator.wire.pki import make_request, new_key
 
 GATEWAY = (
     "ca.crt",
@@ -107,3 +109,24 @@ def test_without_its_store_an_authority_does_not_begin_again(folders: Dict[str, 
     (tmp_path / "gateway" / "authority.sqlite").unlink()
     with pytest.raises(IdentityError, match="certificates that were revoked would be valid again"):
         Authority(tmp_path / "gateway")
+
+
+def test_an_identity_is_opened_while_another_process_signs(folders: Dict[str, Path], tmp_path: Path) -> None:
+    shutil.copytree(folders["gateway"], tmp_path / "gateway")
+    over = threading.Event()
+
+    def sign() -> None:
+        authority = Authority(tmp_path / "gateway")
+        for number in range(60):
+            authority.sign(make_request(new_key(), f"n{number}", "ward"), f"n{number}")
+        authority.close()
+        over.set()
+
+    signer = threading.Thread(target=sign)
+    signer.start()
+    opened = 0
+    while not over.is_set():
+        Authority(tmp_path / "gateway").close()
+        opened += 1
+    signer.join()
+    assert opened
