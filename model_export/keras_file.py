@@ -7,6 +7,7 @@ TensorFlow.
 
 import json
 import re
+import struct
 import zipfile
 import zlib
 from pathlib import Path
@@ -17,6 +18,7 @@ from model_export.errors import ModelFileError
 CONFIG = "config.json"
 WEIGHTS = "model.weights.h5"
 LARGEST_CONFIG = 16 << 20
+DEEPEST_CONFIG = 200
 LARGEST_WEIGHTS = 1 << 30
 """Bytes: more than 33,554,432 weights in float64, with the state of an optimizer."""
 
@@ -74,12 +76,7 @@ def check_keras_file(path: Path) -> Dict[str, Any]:
             damaged = archive.testzip()
     except zipfile.BadZipFile as error:
         raise ModelFileError(f"{path}: {_no_archive(path)}") from error
-    except (
-        zlib.error,
-        EOFError,
-        NotImplementedError,
-        RuntimeError,
-    ) as error:  # of zipfile: unknown compression, encryption
+    except (zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError, struct.error) as error:  # of zipfile
         raise ModelFileError(f"{path}: damaged: {error}; copy it again") from error
     except OSError as error:
         raise ModelFileError(f"{path}: cannot be read: {error.strerror or error}") from error
@@ -137,9 +134,23 @@ def _config(path: Path, archive: zipfile.ZipFile) -> Dict[str, Any]:
         config = json.loads(archive.read(CONFIG).decode("utf-8"))
     except (ValueError, RecursionError) as error:
         raise ModelFileError(f"{path}: {CONFIG} in it is not JSON: {error}; save or copy the model again") from error
+    if _depth(config) > DEEPEST_CONFIG:
+        raise ModelFileError(
+            f"{path}: {CONFIG} in it is nested more than {DEEPEST_CONFIG} deep; save or copy the model again"
+        )
     if not isinstance(config, dict) or not isinstance(config.get("class_name"), str):
         raise ModelFileError(f"{path}: {CONFIG} in it describes no model; save or copy the model again")
     return config
+
+
+def _depth(value: Any) -> int:
+    """How many lists and objects are in each other, found without recursion."""
+    deepest, level = 0, [value]
+    while level:
+        inside = [each.values() if isinstance(each, dict) else each for each in level if isinstance(each, (dict, list))]
+        level = [each for held in inside for each in held]
+        deepest += bool(inside)
+    return deepest
 
 
 def _weights(path: Path, archive: zipfile.ZipFile) -> int:

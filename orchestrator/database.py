@@ -1,4 +1,4 @@
-"""SQLite the way Edgeward uses it: write-ahead log, every commit on the disk before it returns, and rows that notice damage."""
+"""SQLite the way Edgeward uses it: every commit on the disk before it returns, and rows that notice damage."""
 
 import hashlib
 import os
@@ -96,8 +96,11 @@ class _Connection(sqlite3.Connection):
         return _named(self.path, super().__exit__, *error)
 
 
-def open_database(path: Path, schema: str, owner: str) -> sqlite3.Connection:
+def open_database(path: Path, schema: str, owner: str, ahead: bool = True) -> sqlite3.Connection:
     """A connection in autocommit mode with `schema` applied; EdgewardError when the file cannot be `owner`'s store.
+
+    ahead: commits wait in a log beside the file until SQLite moves them, so that others read meanwhile. SQLite takes the first
+    damaged byte of that log for its end: not for a store whose last commits nothing else remembers.
 
     Stores hold keys, secrets and updates: file and log are their owner's alone, whatever the umask.
     Whatever fails later raises StoreError, which names the file.
@@ -108,7 +111,7 @@ def open_database(path: Path, schema: str, owner: str) -> sqlite3.Connection:
     try:
         _make_private(path)
         connection = sqlite3.connect(str(path), isolation_level=None, factory=_Connection)
-        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute(f"PRAGMA journal_mode={'WAL' if ahead else 'TRUNCATE'}")
         connection.execute("PRAGMA synchronous=FULL")
         connection.execute("PRAGMA secure_delete=FAST")  # some builds write zeros over every vector that is dropped
         connection.execute("PRAGMA cache_size=-512")  # KiB; by default 2 MiB each
@@ -157,14 +160,19 @@ class Rows:
             if table not in self._sealed:
                 self._db.execute(f"ALTER TABLE {table} ADD COLUMN digest BLOB")
                 self._sealed.add(table)
-            query = f"SELECT rowid, {', '.join(columns)} FROM {table} WHERE digest IS NULL"
-            for row in self._db.execute(query).fetchall():
-                self._db.execute(f"UPDATE {table} SET digest = ? WHERE rowid = ?", (digest_of(table, row[1:]), row[0]))
+            without = [row[0] for row in self._db.execute(f"SELECT rowid FROM {table} WHERE digest IS NULL").fetchall()]
+            query = f"SELECT {', '.join(columns)} FROM {table} WHERE rowid = ?"
+            for place in without:  # one row at a time: some are large
+                row = self._db.execute(query, (place,)).fetchone()
+                self._db.execute(f"UPDATE {table} SET digest = ? WHERE rowid = ?", (digest_of(table, row), place))
 
     def check(self) -> None:
         """Reads every row once: DamagedError names the first that is not as it was written."""
         for table in self._sealed:
-            self.get(table)
+            for row in self._db.execute(
+                f"SELECT {', '.join(self._columns[table])}, digest FROM {table}"
+            ):  # one at a time
+                self._checked(table, row)
 
     def put(self, table: str, *values: Any, otherwise: str = "") -> bool:
         """Inserts a row; whether it did. otherwise: REPLACE or IGNORE, for one whose key is there already."""
@@ -211,6 +219,6 @@ def _columns_of(connection: sqlite3.Connection, table: str) -> Dict[str, None]:
 def _make_private(path: Path) -> None:
     """SQLite gives its log the rights of the database; those of a version before are corrected."""
     os.close(os.open(str(path), os.O_RDWR | os.O_CREAT, 0o600))
-    for file in (path, Path(f"{path}-wal"), Path(f"{path}-shm")):
+    for file in (path, *(Path(f"{path}-{end}") for end in ("wal", "shm", "journal"))):
         if file.exists() and file.stat().st_mode & 0o077 and file.stat().st_uid == os.geteuid():
             file.chmod(0o600)

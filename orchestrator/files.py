@@ -25,7 +25,7 @@ def replace_file(path: Path, content: bytes, mode: Optional[int] = None) -> None
                 fresh.chmod(path.stat().st_mode & 0o7777)
             os.replace(str(fresh), str(path))
         except BaseException:
-            fresh.unlink()
+            fresh.unlink(missing_ok=True)  # it may have its name by now
             raise
         sync_path(path.parent)
 

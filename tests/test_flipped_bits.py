@@ -178,3 +178,17 @@ def test_a_flipped_bit_is_named_or_changes_nothing(tmp_path: Path, name: str) ->
         assert after == before, f"byte {at}, bit {bit}"
     print(f"{refused} of {FLIPS} flipped bits were named")
     assert refused > FLIPS / 10
+
+
+def test_what_a_key_holder_opened_is_in_the_file_itself(tmp_path: Path) -> None:
+    """Not in a log beside it, which SQLite reads up to its first damaged byte: nothing else remembers what was opened."""
+    journal = KeyJournal(tmp_path / "keys.sqlite")
+    journal.make_keys(RUN, 1, 1)
+    journal.open(RUN, 1, 1)
+    (tmp_path / "copy").mkdir()
+    shutil.copy(tmp_path / "keys.sqlite", tmp_path / "copy")  # as after SIGKILL, with the log lost
+    journal.close()
+    left = KeyJournal(tmp_path / "copy" / "keys.sqlite")
+    with pytest.raises(EdgewardError, match="was opened"):
+        left.make_keys(RUN, 1, 2)
+    left.close()

@@ -62,7 +62,7 @@ class RecordFile:
             raise UsageError(f"{path}: records are written as {', '.join(SUFFIXES)}")
         self._stack = ExitStack()
         try:
-            begun = _cut_unfinished(path, ",".join(CSV_HEAD) if path.suffix == ".csv" else "{")
+            begun = _cut_unfinished(path, f"{','.join(CSV_HEAD)}\r\n" if path.suffix == ".csv" else '{"received_at": ')
             self._file: TextIO = self._stack.enter_context(path.open("a", encoding="utf-8", newline=""))
         except OSError as error:
             raise UsageError(f"cannot write {path}: {error.strerror}") from error

@@ -303,9 +303,8 @@ def _audit(arguments: argparse.Namespace) -> int:
             return 0
         print(f"{count} entries, whole; head {head}")
         for number in alone:
-            print(
-                f"entry {number}: in the file before the store knew it; its process ended there or is at it now, or it was added"
-            )
+            print(f"entry {plain(number, 20)}: in the file before the store knew it;", end=" ")
+            print("its process ended there or is at it now, or it was added")
         for entry in scrubs:
             print(plain(f"written again by {entry.get('by')}: {_line(entry)}", 1000))
         return 0

@@ -22,23 +22,23 @@ def stop_on_sigterm() -> Iterator[None]:
     def stop(*_: Any) -> None:
         if over.is_set() or _on_its_way():
             return
-        if not asked.is_set():
-            asked.set()
-            threading.Thread(target=remind, name="stopping", daemon=True).start()
+        if reminder.ident is None:
+            reminder.start()
         raise Stopped
 
     def remind() -> None:
         while not over.wait(AGAIN_S):
-            signal.pthread_kill(
-                threading.main_thread().ident or 0, signal.SIGTERM
-            )  # a call that waits there ends with it
+            signal.pthread_kill(main, signal.SIGTERM)  # a call that waits there ends with it
 
-    asked = threading.Event()
+    main = threading.get_ident()
+    reminder = threading.Thread(target=remind, name="stopping", daemon=True)
     before = signal.signal(signal.SIGTERM, stop)
     try:
         yield
     finally:
         over.set()
+        if reminder.ident is not None:
+            reminder.join()  # what it asked for last is heard by this handler, and not by the one of before
         signal.signal(signal.SIGTERM, before)
 
 

@@ -14,7 +14,7 @@ import ipaddress
 import secrets
 import time
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Sequence, Set
+from typing import Any, Dict, FrozenSet, List, Mapping, Sequence, Set
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
@@ -58,6 +58,7 @@ CREATE TABLE IF NOT EXISTS invitations (
 CREATE TABLE IF NOT EXISTS certificates (
     serial TEXT PRIMARY KEY, name TEXT NOT NULL, issued REAL NOT NULL, revoked REAL
 );
+CREATE TABLE IF NOT EXISTS installed_list (one INTEGER PRIMARY KEY CHECK (one = 1), pem BLOB NOT NULL);
 """
 
 
@@ -71,13 +72,13 @@ class Authority:
             raise IdentityError(f"{folder}: a node's identity; a gateway's is made by `edgeward gateway init`")
         self.federation = str(settings["federation"])
         self.hosts: List[str] = hosts_in(settings, folder)
-        check_files(folder, self.federation)
-        self._db = open_database(folder / STORE_FILE, _SCHEMA, "authority")
+        listed = check_files(folder, self.federation)  # before the store is looked at: the list follows it
+        self._db = open_database(folder / STORE_FILE, _SCHEMA, "authority", ahead=False)
         self.audit = AuditLog(folder / AUDIT_FILE, self._db)
         self.log = CertificateLog(self._db)
-        if self.issues and not self.log.head.entries:
+        if self.issues and self.log.empty:
             self._begin_log()
-        self._check_store()
+        self._check_store(listed)
 
     @classmethod
     def create(cls, folder: Path, federation: str, hosts: Sequence[str]) -> "Authority":
@@ -229,8 +230,8 @@ class Authority:
             opened = self._db.execute(query, (name,)).rowcount
             if not count and not opened:
                 raise IdentityError(f"{name!r} has neither a certificate nor an open invitation")
-            self.write_crl()
             self.audit.append("revoked", node=name, certificates=count, invitations=opened)
+        self.write_crl()  # after the store: killed in between, the next one that opens this folder writes it
         return count
 
     def active(self) -> Set[str]:
@@ -256,8 +257,9 @@ class Authority:
             self.log.extend(new)
             for entry in new:
                 self._note(entry)
+            self._db.execute("INSERT OR REPLACE INTO installed_list VALUES (1, ?)", (crl,))
             self.audit.append("certificates_installed", entries=self.log.head.entries, head=self.log.head.hash)
-            replace_file(self.folder / CRL_FILE, crl)
+        replace_file(self.folder / CRL_FILE, crl)
         return len(new)
 
     def _note(self, entry: Entry) -> None:
@@ -308,16 +310,36 @@ class Authority:
                 if revoked is not None:
                     self.log.append(ca_key, REVOKED, name, "", serial)
 
-    def _check_store(self) -> None:
-        """A byte that changed on the disk revokes nobody, and makes no revoked certificate valid again."""
+    def _check_store(self, listed: FrozenSet[int]) -> None:
+        """A byte that changed on the disk revokes nobody, and neither that nor an older store makes a revoked certificate valid.
+
+        listed: what is in the list of revoked certificates. Killed before it was written, it is written now.
+        """
         with self._db:
             self._db.execute("BEGIN")  # table and log of one moment: another process may be signing
             rows = self._db.execute("SELECT serial, name, revoked FROM certificates").fetchall()
             known = {serial: (name, revoked is not None) for serial, name, revoked in rows}
             objection = self.log.objection_to(known, self._ca().public_key(), GATEWAY_NAME)
+            revoked = frozenset(int(serial, 16) for serial, (_, over) in known.items() if over)
+        for serial, _, when in rows:
+            if when is not None and not (isinstance(when, (int, float)) and 0 <= when < _END_OF_TIME):
+                objection = objection or f"the time at which certificate {serial} was revoked is not a time"
+        if not objection and listed - revoked:
+            unknown = min(listed - revoked)
+            objection = f"does not know that certificate {unknown:x} is revoked, which {CRL_FILE} says: an older copy"
         if objection:
             self._db.close()
             raise IdentityError(f"{self.folder / STORE_FILE}: {objection}; {RESTORE}")
+        if revoked - listed:
+            self._write_missing_list()
+
+    def _write_missing_list(self) -> None:
+        """The list that a process was killed before writing: made again, or as the authority elsewhere gave it."""
+        row = self._db.execute("SELECT pem FROM installed_list").fetchone()
+        if self.issues:
+            self.write_crl()
+        elif row is not None:  # folders of earlier versions have none
+            replace_file(self.folder / CRL_FILE, bytes(row[0]))
 
     def _valid(self, name: str) -> List[str]:
         """Serials of the certificates of a name that are not revoked."""
@@ -350,6 +372,9 @@ class Authority:
     def close(self) -> None:
         self._db.close()
 
+
+_END_OF_TIME = 253_402_300_800
+"""Seconds since 1970: the year 10000, which neither a certificate nor a revocation list can hold."""
 
 _SKEW = datetime.timedelta(days=1)
 """Certificates hold from a day before now: nodes' clocks differ."""

@@ -177,9 +177,10 @@ class Guard:
         A client of ours retains one message, and there is room for one of every connection: strangers, under however many names,
         keep none of them out and push none of them out.
         """
+        here = {*self._named, name}
         others = {other: held for other, held in self._retained.items() if other != topic}
         while size and not self._has_room(others, size):
-            left = next((other for other, (_, owner) in others.items() if owner not in {*self._named, name}), None)
+            left = next((other for other, (_, owner) in others.items() if owner not in here), None)
             if left is not None:
                 del others[left]
                 self._drop_retained(left)

@@ -10,6 +10,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from orchestrator.errors import IdentityError, WireError
+from orchestrator.wire.json_text import from_json
 from orchestrator.wire.pki import UNREADABLE
 from orchestrator.wire.transparency import REVOKED, Entry, Head, check_extends, check_signed, head_of, read_log
 
@@ -28,7 +29,11 @@ class CertificateLog:
     def entries(self) -> Tuple[Entry, ...]:
         """The whole log. Raises WireError where it is no longer chained."""
         rows = self._db.execute("SELECT entry FROM certificate_log ORDER BY seq")
-        return read_log([json.loads(row[0]) for row in rows])
+        return read_log([from_json(row[0]) for row in rows])
+
+    @property
+    def empty(self) -> bool:
+        return self._db.execute("SELECT 1 FROM certificate_log LIMIT 1").fetchone() is None
 
     def objection_to(self, certificates: Mapping[str, Tuple[str, bool]], key: Any, apart_from: str) -> str:
         """Why these are not the certificates the log is about, or the log is not whole and signed with `key`; empty otherwise.

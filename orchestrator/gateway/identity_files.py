@@ -3,7 +3,7 @@
 import json
 import os
 from pathlib import Path
-from typing import Any, List, Mapping, Sequence
+from typing import Any, FrozenSet, List, Mapping, Sequence
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -70,8 +70,11 @@ def hosts_in(settings: Mapping[str, Any], folder: Path) -> List[str]:
     return list(hosts)
 
 
-def check_files(folder: Path, federation: str) -> None:
-    """IdentityError, with the file's name, unless what is in a gateway's or an authority's folder fits together."""
+def check_files(folder: Path, federation: str) -> FrozenSet[int]:
+    """Serial numbers in the folder's list of revoked certificates, if there is one.
+
+    IdentityError, with the file's name, unless what is in a gateway's or an authority's folder fits together.
+    """
     authority = pki.read_certificate_file(folder / pki.CA_FILE)
     pki.check_issued(authority, authority, str(folder / pki.CA_FILE))
     if (folder / CA_KEY_FILE).exists():
@@ -91,15 +94,16 @@ def check_files(folder: Path, federation: str) -> None:
             raise IdentityError(
                 f"{public}: not for the key in {signing.name} beside it, or one of the two was changed since{pki.COPY}"
             )
-    if (folder / CRL_FILE).exists():
-        _check_revocations(folder, authority)
+    return _revocations(folder, authority) if (folder / CRL_FILE).exists() else frozenset()
 
 
-def _check_revocations(folder: Path, authority: x509.Certificate) -> None:
+def _revocations(folder: Path, authority: x509.Certificate) -> FrozenSet[int]:
     """A list of them was made with the store beside it, which alone knows what was issued."""
     path, store = folder / CRL_FILE, folder / STORE_FILE
     try:
-        signed = x509.load_pem_x509_crl(path.read_bytes()).is_signature_valid(authority.public_key())  # type: ignore[arg-type]
+        crl = x509.load_pem_x509_crl(path.read_bytes())
+        signed = crl.is_signature_valid(authority.public_key())  # type: ignore[arg-type]
+        listed = frozenset(entry.serial_number for entry in crl)
     except pki.UNREADABLE_FILE as error:
         raise IdentityError(f"{path}: cannot be read as a revocation list{pki.COPY}") from error
     if not signed:
@@ -109,3 +113,4 @@ def _check_revocations(folder: Path, authority: x509.Certificate) -> None:
             f"{store}: is missing or empty, and with it all that was issued and revoked: copy it from its backup; without one "
             "make a new identity, for certificates that were revoked would be valid again"
         )
+    return listed

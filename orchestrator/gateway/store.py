@@ -259,8 +259,9 @@ class Store:
 
     def serial(self, run: str) -> int:
         """The run's serial in signed messages, fixed when first asked for: above all before it, at least the time in ms."""
-        newest = max([int(serial) for _, serial in self._rows.get("serials")], default=0)
-        self._rows.put("serials", run, max(int(time.time() * 1000), newest + 1), otherwise="IGNORE")
+        with self.transaction():
+            newest = max([int(serial) for _, serial in self._rows.get("serials")], default=0)
+            self._rows.put("serials", run, max(int(time.time() * 1000), newest + 1), otherwise="IGNORE")
         return int(self._rows.get("serials", "run = ?", run)[0][1])
 
     def keep_certificates(self, run: str, entries: List[Dict[str, Any]]) -> None:

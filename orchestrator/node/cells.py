@@ -149,6 +149,10 @@ def _some(values: Iterable[str]) -> str:
     return ", ".join(listed[:12]) + (", ..." if len(listed) > 12 else "")
 
 
+_DIGITS = re.compile(r"[+-]?\d[\d.,' \u00a0\u202f]*|[+-]?[.,]\d+")
+"""The first number in a cell, with what stands between its thousands: what follows belongs to its unit."""
+
+
 def _meant(cell: str, known: Iterable[str]) -> str:
     return _marker(cell) or near(cell[:_SHOWN], list(known)[:_COMPARED])
 
@@ -174,7 +178,8 @@ def bare_number(cell: str) -> Optional[float]:
     """About the number in a cell that number_form recognizes, without bound, unit and thousands; None for other text."""
     if not number_form(cell):
         return None
-    digits = re.sub(r"[^\d.,+-]", "", cell.translate({0x2212: "-"}))
+    found = _DIGITS.search(cell.translate({0x2212: "-"}))
+    digits = re.sub(r"[^\d.,+-]", "", found.group() if found else "")
     decimal = re.fullmatch(r"[+-]?\d+,\d{1,2}|[+-]?\d+,\d{4,}|[+-]?[\d.]+\.\d{3},\d+", digits)
     digits = digits.replace(".", "").replace(",", ".") if decimal else digits.replace(",", "")
     return finite(digits.rstrip("+"))

@@ -38,7 +38,7 @@ class KeyJournal:
     """One SQLite file."""
 
     def __init__(self, path: Path) -> None:
-        self._db = open_database(path, _SCHEMA, "key holder")
+        self._db = open_database(path, _SCHEMA, "key holder", ahead=False)
         self._rows = Rows(self._db, path, _COLUMNS)
         self._rows.seal()
         self._rows.check()

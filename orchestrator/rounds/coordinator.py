@@ -237,7 +237,7 @@ class Coordinator:
         if event.node in self.arrived:
             return []
         self.busy.pop(event.node, None)
-        self.unusable += 1
+        self.unusable += self.plan.trains(self.round)
         self.cohort = tuple(node for node in self.cohort if node != event.node)
         return self._progress(event.at)
 
@@ -252,8 +252,8 @@ class Coordinator:
         trained = self.round >= self.plan.rounds or self.stopped
         if not trained:
             return self._open_round(self.round + 1, event.at)
-        # That nobody was drawn is secret where the plan says so; that nodes sent nothing of use is no matter of the sample.
-        if not self.moved and (not self.plan.hides_empty or self.unusable or self.declined):
+        # That nobody was drawn is secret where the plan says so; that nodes that were sent nothing of use is not.
+        if not self.moved and (not self.plan.hides_empty or self.unusable):
             return self._fail(self._nothing_moved(), final=True)
         if self.plan.evaluation and self.round <= self.plan.rounds:
             return self._open_round(self.plan.rounds + 1, event.at)
@@ -268,8 +268,8 @@ class Coordinator:
     def _nothing_moved(self) -> str:
         """Why there is no model to make of the run."""
         unusable = f"; {self.unusable} answers of nodes could not be used: the log says why" if self.unusable else ""
-        sampled = self.plan.rule.samples and not unusable and not self.declined
-        drawn = "; nobody was drawn: raise selection.sampling_rate" if sampled else ""
+        never = self.plan.rule.samples and not self.last_selected
+        drawn = "; nobody was drawn: raise selection.sampling_rate" if never else ""
         return (
             f"no update counted in any training round, so the weights are those the run began with and no model is made of them"
             f"{unusable}{drawn}{self._refusals()}"

@@ -143,7 +143,16 @@ def test_a_head_that_was_not_finished_is_written_again(tmp_path: Path) -> None:
     assert path.read_text().splitlines() == [",".join(CSV_HEAD)]
 
 
-@pytest.mark.parametrize(("name", "text"), [("a.csv", "age,sex\n61,f\n"), ("a.jsonl", "[]\n"), ("b.csv", "\0\xff")])
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("a.csv", "age,sex\n61,f\n"),
+        ("a.jsonl", "[]\n"),
+        ("b.csv", "\0\xff"),
+        ("c.csv", ",".join(CSV_HEAD) + ",extra\n1,2\n"),
+        ("d.jsonl", '{"patient": 1}\n{"patient": 2}'),
+    ],
+)
 def test_a_file_of_something_else_is_left_alone(tmp_path: Path, name: str, text: str) -> None:
     (tmp_path / name).write_text(text)
     with pytest.raises(UsageError, match=f"{name}: is there, and not a file of records"):

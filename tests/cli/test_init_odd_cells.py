@@ -174,6 +174,7 @@ def test_thousands_are_no_decimals_where_others_have_points(tmp_path: Path, cell
             ("5+", 5),
         ],
         *[("37.5\u00b0C", 37.5), ("\u22125", -5), ("yes", None), ("2024-01-05", None), ("A12", None), ("12", None)],
+        *[("70 kg/m2", 70), ("5 x10^9/l", 5)],
     ],
 )
 def test_what_number_a_cell_is_about(cell: str, number: Any) -> None:

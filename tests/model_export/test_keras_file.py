@@ -70,6 +70,10 @@ CONFIGS = {
     "no model": ([], "describes no model"),
     "not JSON": (b"{", "config.json in it is not JSON"),
     "not UTF-8": (b'{"class_name": "\xff"}', "config.json in it is not JSON"),
+    "nested so that others stumble": (
+        b'{"class_name": "Sequential", "config": ' + b"[" * 600 + b"]" * 600 + b"}",
+        "more than 200 deep",
+    ),
     "nested deeply": (b"[" * 100_000, "config.json in it is not JSON"),
     "none": (None, "a zip archive without config.json"),
 }

@@ -98,6 +98,22 @@ def test_that_nobody_was_drawn_is_not_said_where_it_is_secret() -> None:
     assert through(coordinator, actions) == [Finish()]
 
 
+@pytest.mark.parametrize("statistics", [False, True])
+def test_who_declined_beforehand_does_not_show_that_nobody_was_drawn(statistics: bool) -> None:
+    coordinator = Coordinator(replace(PLAN, rule=NOBODY, hides_empty=True, statistics=statistics))
+    coordinator.handle(Started(0.0))
+    coordinator.handle(Declined(0.5, "n9", "its owner said no"))
+    actions: List[Action] = []
+    for i in range(3):
+        actions = coordinator.handle(Joined(1.0, f"n{i}", 10)) or actions
+    if statistics:
+        coordinator.handle(Abstained(2.0, "n0", 0, 1, "not a number"))
+        for i in (1, 2):
+            actions = coordinator.handle(Arrived(2.0, f"n{i}", 0, "d", 1.0)) or actions
+        actions = coordinator.handle(Aggregated(2.5, 0))
+    assert through(coordinator, actions) == [Finish()]
+
+
 def test_secure_rounds_that_were_all_skipped_are_no_run() -> None:
     coordinator = gathered(replace(SECURE, rounds=2))
     actions: List[Action] = []

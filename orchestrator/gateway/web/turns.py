@@ -34,12 +34,12 @@ class Pauses:
         """Raises BusyError where a newer try of the same takes its place, or where too many others wait."""
         loop = asyncio.get_running_loop()
         older = self._waiting.pop(who, None)
-        if older is not None and not older.done():
-            older.set_result(False)
+        if older is not None:
+            _end(older, False)
         if len(self._waiting) >= MOST_PAUSING:
             raise BusyError
         mine = self._waiting[who] = loop.create_future()
-        timer = loop.call_later(seconds, _end, mine)
+        timer = loop.call_later(seconds, _end, mine, True)
         try:
             if not await mine:
                 raise BusyError
@@ -49,9 +49,12 @@ class Pauses:
                 del self._waiting[who]
 
 
-def _end(pause: "asyncio.Future[bool]") -> None:
-    if not pause.done():
-        pause.set_result(True)
+def _end(waiting: "asyncio.Future[bool]", result: bool) -> bool:
+    """Whether it still waited: who is gone has cancelled it, maybe in this very step."""
+    if waiting.done():
+        return False
+    waiting.set_result(result)
+    return True
 
 
 class Turns:
@@ -77,7 +80,7 @@ class Turns:
         mine: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         waiting.append(mine)
         if len(waiting) > MOST_WAITING:
-            waiting.pop(0).set_result(False)
+            _end(waiting.pop(0), False)
         try:
             if not await mine:
                 raise BusyError
@@ -91,7 +94,7 @@ class Turns:
 
     def _next(self) -> None:
         for waiting in reversed(self._waiting):
-            if waiting:
-                self._busy = True  # before the next one runs, somebody else may come
-                waiting.pop().set_result(True)
-                return
+            while waiting:
+                if _end(waiting.pop(), True):
+                    self._busy = True  # before the next one runs, somebody else may come
+                    return

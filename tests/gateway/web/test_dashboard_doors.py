@@ -56,7 +56,7 @@ def test_a_login_opens_the_door_and_only_that(tmp_path: Path) -> None:
         ):
             assert client.ask(path)[0] == 401, path
         assert client.ask("/")[1]["location"] == "/login"
-        assert client.ask("/statement/%c3%bc%20b%0d%0ax")[1]["location"] == "/login#/statement/%C3%BC%20bx"
+        assert client.ask("/statement/%c3%bc%20b%0d%0ax")[1]["location"] == "/login#/statement/%C3%BC%20b%0D%0Ax"
         assert client.ask("/login")[0] == 200
         assert client.ask("/api/overview", Cookie="edgeward=guess")[0] == 401
         assert client.log_in("wrong")[0] == 401
@@ -80,6 +80,42 @@ def test_a_login_opens_the_door_and_only_that(tmp_path: Path) -> None:
         assert client.ask("/metrics", Authorization=f"Bearer {token}", Cookie="")[0] == 200
         assert client.ask("/metrics", Authorization="Bearer guess", Cookie="")[0] == 401
         assert client.ask("/api/overview", Authorization=f"Bearer {token}", Cookie="")[0] == 401
+
+
+ODD_HOSTS = [
+    "localhost/healthz?",
+    "localhost/static/#",
+    "x/login?",
+    "/api/session#",
+    "[",
+    "localhost]",
+    "\xff",
+    "",
+    "a b",
+    "x" * 9000,
+]
+"""Host headers of which a URL is made that a stranger may ask for, or none at all."""
+
+
+@pytest.mark.parametrize("listen", ["127.0.0.1", "0.0.0.0"])
+def test_what_a_request_says_of_its_host_opens_no_door(
+    tmp_path: Path, listen: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    make_store(tmp_path)
+    Login(tmp_path).set_password(PASSWORD)
+    note = json.dumps({"note": "of a stranger", "tags": ["x"]})
+    with dashboard(tmp_path, listen) as (client, _):
+        for host in ODD_HOSTS:
+            for path in ("/api/runs", "/metrics", f"/api/runs/{RUN}", "/api/audit"):
+                assert client.ask(path, Host=host)[0] in (400, 401, 421, 431), (host, path)
+            assert client.ask("/", Host=host)[0] in (303, 400, 421, 431), host
+            posted = client.ask(f"/api/notes/{RUN}", "POST", note, Host=host, Content_Type="application/json")
+            assert posted[0] in (400, 401, 421, 431), host
+        for origin in ("http://[", "null", "", "://", "http://localhost]", "\xff"):
+            guess = client.ask("/api/login", "POST", "{}", Content_Type="application/json", Origin=origin)
+            assert guess[0] == 403, origin
+        assert client.log_in(PASSWORD)[0] == 200
+        assert "of a stranger" not in client.ask(f"/api/runs/{RUN}")[2]
 
 
 def test_guessing_is_slowed_down(tmp_path: Path) -> None:
