@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Dict
 
 from model_export.errors import ExportError
-from model_export.quiet import quiet_stderr, tensorflow
+from model_export.quiet import quiet_stderr, said_by, tensorflow
 
 
 def float_files(model: Any, softmax: bool) -> Dict[str, bytes]:
@@ -38,7 +38,7 @@ def forward_function(model: Any, softmax: bool) -> Any:
 
 def converter_reason(error: BaseException) -> str:
     """What the converter says first: the operator it has no form for, or its first line without places in TensorFlow."""
-    text = re.sub(r"\x1b\[[0-9;]*m", "", str(error)).strip()
+    text = said_by(error)
     flex = sorted(set(re.findall(r"'(?:tf\.)?([\w.]+)' op is neither a custom op nor a flex op", text)))
     if flex:
         return f"TensorFlow Lite has no {', '.join(flex[:3])} of these types; replace the layer it comes from"

@@ -22,7 +22,7 @@ import numpy as np
 
 from model_export.errors import ExportError, ModelFileError
 from model_export.keras_file import check_keras_file, in_float32, write_with
-from model_export.quiet import quiet_stderr, tensorflow
+from model_export.quiet import quiet_stderr, said_by, tensorflow
 
 ACTIVATIONS = ("relu", "relu6", "tanh", "sigmoid", "linear")
 DEFAULTS: Dict[str, Dict[str, Any]] = {
@@ -407,6 +407,6 @@ def _is_int(value: Any) -> bool:
 
 def reason_of(error: BaseException) -> str:
     """The innermost reason in what Keras says, on one line."""
-    text = re.sub(r"\x1b\[[0-9;]*m", "", str(error)).strip()
+    text = said_by(error)
     inner = re.split(r"Exception encountered: ", text)[-1].strip()
     return next(iter((inner or text).splitlines()), "no message")[:200]

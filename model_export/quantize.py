@@ -7,7 +7,7 @@ import numpy as np
 
 from model_export.errors import ExportError
 from model_export.float_model import converter_reason, forward_function
-from model_export.quiet import quiet_stderr, tensorflow
+from model_export.quiet import quiet_stderr, said_by, tensorflow
 from model_export.tflite_file import read_tflite
 
 CALIBRATION_ROWS = 500
@@ -54,8 +54,7 @@ def quantize_int8(
 
 def layer_reason(error: BaseException) -> str:
     """What a layer says, without Keras's frame round it and names of functions of TensorFlow."""
-    text = re.sub(r"\x1b\[[0-9;]*m", "", str(error))
-    lines = [re.sub(r"\{\{.*?\}\}|\[Op:\w+\].*", "", line).strip() for line in text.splitlines()]
+    lines = [re.sub(r"\{\{.*?\}\}|\[Op:\w+\].*", "", line).strip() for line in said_by(error).splitlines()]
     useful = [line for line in lines if line and not line.startswith("Exception encountered when calling")]
     return (useful or [type(error).__name__])[0][:200]
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import sys
 import tempfile
 from typing import Any, Iterator
@@ -58,3 +59,8 @@ def tensorflow() -> Any:
         raise RuntimeError(f"Keras runs on {keras.backend.backend()}; set KERAS_BACKEND=tensorflow")
     tf.get_logger().setLevel("ERROR")
     return tf
+
+
+def said_by(error: BaseException) -> str:
+    """The text of an error of TensorFlow or Keras, without the colours of a terminal; empty where it has none."""
+    return re.sub(r"\x1b\[[0-9;]*m", "", str(error)).strip()

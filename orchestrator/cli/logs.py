@@ -45,7 +45,7 @@ def _steady(handler: logging.FileHandler) -> logging.FileHandler:
 
 def _worth_seeing(record: logging.LogRecord) -> bool:
     """Whether a line is for a person who only waits: a warning, or a milestone, whose logger ends in .said."""
-    return record.levelno >= logging.WARNING or record.name.endswith(".said")
+    return record.levelno >= logging.WARNING or record.name.endswith(".milestones")
 
 
 def configure(arguments: argparse.Namespace, verbose: bool = False) -> None:

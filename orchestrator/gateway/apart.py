@@ -66,8 +66,7 @@ def install_gateway(folder: Path, answer: Mapping[str, Any], ca_fingerprint: str
     ca = pki.read_certificate(answer["ca"].encode(), "the authority's certificate")
     certificate = pki.read_certificate(answer["certificate"].encode(), "the gateway's certificate")
     pki.check_issued(certificate, ca, "the gateway's certificate")
-    own = pki.read_private(folder / "gateway.key").public_key()
-    if pki.key_fingerprint(certificate.public_key()) != pki.key_fingerprint(own):
+    if not pki.is_for(certificate, folder / "gateway.key"):
         raise IdentityError(f"{folder}: the certificate is not for the key there")
     if pki.common_name(certificate.subject) != GATEWAY_NAME:
         raise IdentityError("the certificate is not a gateway's")

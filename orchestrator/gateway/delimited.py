@@ -4,9 +4,10 @@ import codecs
 import csv
 import random
 import re
+from collections import Counter
 from itertools import islice
 from pathlib import Path
-from typing import Iterator, List, NamedTuple, Tuple
+from typing import Dict, Iterator, List, NamedTuple, Tuple
 
 from orchestrator.errors import DataError
 from orchestrator.node.formats import HEAD_BYTES, marked_up, not_csv, text_format
@@ -30,7 +31,7 @@ class Table(NamedTuple):
     """rows: (line of the file, stripped cells), each as long as the header. assumed: what was found out, for people.
 
     plain: whether nodes read the file as it is: commas, UTF-8, points in decimals. total: rows of the file; of many `rows` are
-    some drawn at random.
+    some drawn at random. source: (file, encoding, separator).
     """
 
     header: List[str]
@@ -39,6 +40,7 @@ class Table(NamedTuple):
     plain: bool
     assumed: List[str]
     total: int
+    source: Tuple[Path, str, str]
 
     @property
     def share(self) -> float:
@@ -48,6 +50,17 @@ class Table(NamedTuple):
     def column(self, name: str) -> List[str]:
         index = self.header.index(name)
         return [cells[index] for _, cells in self.rows]
+
+    def counts(self, name: str) -> Dict[str, int]:
+        """In how many rows each value of a column is, of the whole file: one with many rows is read again."""
+        if len(self.rows) == self.total:
+            return Counter(self.column(name))
+        path, encoding, separator = self.source
+        index = self.header.index(name)
+        with path.open(newline="", encoding=encoding) as file:
+            cells = (row[index].strip() for row in csv.reader(file, delimiter=separator) if any(map(str.strip, row)))
+            next(cells)
+            return Counter(cells)
 
     def number(self, cell: str) -> "float | None":
         """The cell as a number; None where it is not one."""
@@ -73,7 +86,7 @@ def read_delimited(path: Path) -> Table:
     if total > len(rows):
         assumed.append(f"{len(rows):,} rows drawn at random were looked at, and what is counted is about so for all")
     plain = separator == "," and encoding == "utf-8-sig"
-    return Table(header, rows, decimal_comma, plain, assumed, total)
+    return Table(header, rows, decimal_comma, plain, assumed, total, (path, encoding, separator))
 
 
 def _decimal_commas(rows: List[Tuple[int, List[str]]]) -> bool:

@@ -111,8 +111,8 @@ class Orchestrator:
         self._open_things.__exit__(kind, error, trace)
         if self._dashboard is not None and self._dashboard.stayed:
             minutes = self._config.gateway.dashboard_minutes
-            told = {"url": self._dashboard.url, "minutes": minutes, "pid": self._dashboard.pid}
-            self._show_last({"event": "dashboard_stays", **told})
+            said = {"url": self._dashboard.url, "minutes": minutes, "pid": self._dashboard.pid}
+            self._show_last({"event": "dashboard_stays", **said})
 
     def progress(self, event: Dict[str, Any]) -> None:
         """To those who watch: the caller, and the dashboard."""
@@ -258,12 +258,12 @@ def _broker(config: Config, authority: Optional[Authority], out: Path) -> Tuple[
 
 
 def _dashboard_settings(config: Config, base: Path, authority: Optional[Authority]) -> Optional[WebSettings]:
-    told = config.gateway
-    if not told.dashboard:
+    wanted = config.gateway
+    if not wanted.dashboard:
         return None
-    certificate, key = (base / name if name else None for name in (told.dashboard_cert, told.dashboard_key))
+    certificate, key = (base / name if name else None for name in (wanted.dashboard_cert, wanted.dashboard_key))
     settings = dataclasses.replace(
-        WebSettings.parse(told.dashboard, certificate, key), stay_s=60 * told.dashboard_minutes
+        WebSettings.parse(wanted.dashboard, certificate, key), stay_s=60 * wanted.dashboard_minutes
     )
     if authority is None or settings.tls or settings.loopback:
         return settings

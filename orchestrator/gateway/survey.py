@@ -124,6 +124,7 @@ def survey(table: Table, label: str, patient: str = "") -> Survey:
                 replace(column, missing=_of_all(table, sum(_lacks(cell, column) for cell in table.column(name))))
             )
     values = {value for _, value in classes}
+    records = table.counts(patient) if patient else {}
     columns, gaps, complete = _without_gaps(
         table, columns, [v in values or not is_missing(v) for v in table.column(label)]
     )
@@ -143,8 +144,8 @@ def survey(table: Table, label: str, patient: str = "") -> Survey:
         left_out + gaps,
         sorted(markers | {""}),
         patient,
-        _of_all(table, len(set(table.column(patient)))) if patient else 0,
-        _rows_a_patient(table.column(patient)) if patient else 0,
+        len(records),
+        _rows_a_patient(records) if records else 0,
         _warnings(table, label, classes, columns),
     )
 
@@ -362,8 +363,8 @@ def _patient(table: Table, label: str) -> str:
     return ""
 
 
-def _rows_a_patient(cells: List[str]) -> int:
-    counts = sorted(Counter(cells).values())
+def _rows_a_patient(records: Dict[str, int]) -> int:
+    counts = sorted(records.values())
     return 1 << (counts[len(counts) * 9 // 10] - 1).bit_length()
 
 

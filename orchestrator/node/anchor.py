@@ -4,12 +4,12 @@ An anchor holds (entries, hash of the last). A ledger that continues it is fine 
 """
 
 import json
-import os
 from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import NamedTuple, Optional
 
 from orchestrator.errors import LedgerError
+from orchestrator.files import replace_file
 from orchestrator.node.store import NodeStore
 from orchestrator.wire.json_text import from_json
 
@@ -85,13 +85,8 @@ class FolderAnchor(Anchor):
         known = self.read()
         if known is not None and known.entries >= head.entries:
             return
-        new = self._path.with_name(f"{ANCHOR_FILE}.{os.getpid()}")
         try:
-            with new.open("w", encoding="utf-8") as file:
-                json.dump(head._asdict(), file)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(str(new), str(self._path))
+            replace_file(self._path, json.dumps(head._asdict()).encode())
         except OSError as error:
             raise LedgerError(
                 f"{self._path}: cannot be written ({error.strerror}): let this node write there, so that a ledger which was "

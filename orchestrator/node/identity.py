@@ -95,9 +95,7 @@ def install(folder: Path, answer: Dict[str, Any], ca_fingerprint: str = "") -> N
     if ca_fingerprint and pki.fingerprint(answer["ca"].encode()) != ca_fingerprint:
         raise IdentityError("the answer comes from another authority than the one that was named")
     certificate = pki.read_certificate(answer["certificate"].encode(), "the gateway's answer")
-    if pki.key_fingerprint(certificate.public_key()) != pki.key_fingerprint(
-        pki.read_private(folder / KEY_FILE).public_key()
-    ):
+    if not pki.is_for(certificate, folder / KEY_FILE):
         raise IdentityError(f"{folder}: the certificate is not for the key there")
     pki.create_file(folder / CERTIFICATE_FILE, answer["certificate"].encode())
     pki.create_file(folder / pki.CA_FILE, answer["ca"].encode())

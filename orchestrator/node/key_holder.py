@@ -39,7 +39,7 @@ from orchestrator.wire.task import Task, task_from_dict
 from orchestrator.wire.transparency import read_log
 
 log = logging.getLogger("edgeward.keyholder")
-milestones = logging.getLogger("edgeward.keyholder.said")
+milestones = logging.getLogger("edgeward.keyholder.milestones")
 
 Tensors = Dict[str, np.ndarray]
 Key = Tuple[str, int, int]

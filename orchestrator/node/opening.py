@@ -21,7 +21,7 @@ from orchestrator.node.store import NodeStore
 from orchestrator.wire.task import Task
 
 log = logging.getLogger("edgeward.node")
-milestones = logging.getLogger("edgeward.node.said")
+milestones = logging.getLogger("edgeward.node.milestones")
 
 LOOK_S = 0.25
 """Answers to tasks for which the data were opened go out at multiples of this."""

@@ -104,11 +104,16 @@ def read_certificate_file(path: Path) -> x509.Certificate:
 def read_pair(certificate: Path, key: Path) -> x509.Certificate:
     """The certificate in one file, which has to be for the private key in the other; IdentityError otherwise."""
     found = read_certificate_file(certificate)
-    if key_fingerprint(found.public_key()) != key_fingerprint(read_private(key).public_key()):
+    if not is_for(found, key):
         raise IdentityError(
             f"{certificate}: not for the key in {key.name} beside it, or one of the two was changed since{COPY}"
         )
     return found
+
+
+def is_for(certificate: x509.Certificate, key: Path) -> bool:
+    """Whether a certificate is for the private key in a file."""
+    return key_fingerprint(certificate.public_key()) == key_fingerprint(read_private(key).public_key())
 
 
 def check_issued(certificate: x509.Certificate, authority: x509.Certificate, what: str) -> None:

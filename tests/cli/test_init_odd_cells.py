@@ -206,6 +206,22 @@ def test_of_a_long_file_rows_from_everywhere_are_looked_at(
     assert load_config(tmp_path / "e.toml").task.privacy.delta < 1 / 4000
 
 
+def test_patients_of_a_long_file_are_counted_in_all_its_rows(
+    tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of 40 rows of a patient one in ten is looked at: neither their number nor that of patients is ten times what is seen."""
+    from orchestrator.gateway import delimited
+    from orchestrator.gateway.survey import survey
+
+    monkeypatch.setattr(delimited, "MOST_ROWS", 400)
+    lines = [f"P{row % 100},{row * 31 % 97},{row % 7 % 2}\n\n" for row in range(4000)]
+    (tmp_path / "t.csv").write_text("patient_id,a,y\n" + "".join(lines))
+    assert init(tmp_path, tmp_path / "t.csv") == 0
+    assert json.loads(capsys.readouterr().out)["patient"] == "patient_id"
+    seen = survey(delimited.read_delimited(tmp_path / "t.csv"), "y")
+    assert (seen.patients, seen.rows_a_patient) == (100, 64)
+
+
 @pytest.mark.parametrize("end", ["", "1,2,0\n" * 20_000])
 def test_a_quotation_mark_that_is_never_closed_is_named_by_its_line(
     tmp_path: Path, capsys: pytest.CaptureFixture, end: str

@@ -11,9 +11,9 @@ import argparse, logging
 from orchestrator.cli import logs
 logs.configure(argparse.Namespace(log_file=None, log_mib=1.0), verbose={verbose})
 logging.getLogger("edgeward.node").info("a detail")
-logging.getLogger("edgeward.node.said").info("a milestone")
+logging.getLogger("edgeward.node.milestones").info("a milestone")
 logging.getLogger("edgeward.node").warning("a warning")
-logging.getLogger("library.said").info("a library's word")
+logging.getLogger("library.milestones").info("a library's word")
 """
 
 

@@ -26,7 +26,7 @@ def for_ever():
 """
 PLACES = {
     "at work": "ask()",
-    "in a call that waits": "signal.alarm(0); __import__('threading').Timer(0.3, ask).start()",
+    "in a call that waits": "__import__('threading').Timer(0.3, ask).start()",
     "where something is put away": "Away()",
     "in a callback of a C library": "ctypes.CFUNCTYPE(None)(ask)()",
     "and again": "Away(); ask()",

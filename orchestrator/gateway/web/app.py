@@ -182,7 +182,11 @@ class Dashboard:
         if not right:
             log.warning("wrong password from %s", address)
             await asyncio.sleep(_FAILURE_PAUSE_S)
-            return _too_many() if over else JSONResponse({"error": "wrong password"}, 401)
+            return (
+                _too_many("wrong password, and too many attempts")
+                if over
+                else JSONResponse({"error": "wrong password"}, 401)
+            )
         self._limit.succeeded(who)
         response = JSONResponse({"ok": True})
         set_browser(response, self._login.key, self._settings)
@@ -282,5 +286,5 @@ class Dashboard:
                 await asyncio.wait_for(news, BEAT_S)
 
 
-def _too_many() -> JSONResponse:
-    return JSONResponse({"error": "too many attempts; try again in a few seconds"}, 429, {"Retry-After": "5"})
+def _too_many(problem: str = "too many attempts") -> JSONResponse:
+    return JSONResponse({"error": f"{problem}; try again in a few seconds"}, 429, {"Retry-After": "5"})

@@ -19,10 +19,10 @@ class StaticFile(NamedTuple):
     def response(self, request: Request, **headers: str) -> Response:
         """Packed for who takes that. Nothing secret is in these files, so their length may be known."""
         takes = {part.split(";")[0].strip() for part in request.headers.get("accept-encoding", "").split(",")}
-        told = {"Vary": "Accept-Encoding", **headers}
+        every = {"Vary": "Accept-Encoding", **headers}
         if "gzip" not in takes:
-            return Response(self.body, media_type=self.kind, headers=told)
-        return Response(self.packed, media_type=self.kind, headers={**told, "Content-Encoding": "gzip"})
+            return Response(self.body, media_type=self.kind, headers=every)
+        return Response(self.packed, media_type=self.kind, headers={**every, "Content-Encoding": "gzip"})
 
 
 def read_static() -> Dict[str, StaticFile]:

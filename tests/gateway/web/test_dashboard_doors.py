@@ -130,7 +130,8 @@ def test_guessing_is_slowed_down(tmp_path: Path) -> None:
             thread.join()
         assert results.count(401) == FREE_TRIES
         assert results.count(429) == 3
-        assert client_of(client).log_in("wrong")[0] == 429, "it waited, and was wrong"
+        status, _, text = client_of(client).log_in("wrong")
+        assert (status, json.loads(text)["error"][:14]) == (429, "wrong password"), "it waited, and was wrong"
         assert client_of(client).log_in(PASSWORD)[0] == 200, "it waited, and was right"
 
 
