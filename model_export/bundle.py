@@ -82,6 +82,10 @@ def write_bundle(
     described = check_features(features, model.input.shape)
     answers, answers_origin = _known_answers(model, tflite, known_rows)
     reference = None if reference_rows is None else check_rows(reference_rows, model.input.shape)
+    if reference is not None and not len(reference):
+        raise ExportError(
+            "no representative rows: give some, or none at all, and the bundle is without a drift reference"
+        )
     plan, refused = _direct_plan(tflite, engine)
     direct_bytes = plan.arena_bytes if plan else 0
     tflm_bytes = arena_with_margin(model.arena.total)

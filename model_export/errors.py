@@ -27,3 +27,7 @@ class BundleError(ExportError):
 
 class TfliteError(ExportError):
     """The bytes are not a usable .tflite file. The message names the part and its place in the file."""
+
+
+class ArrayFileError(ExportError):
+    """A .npy or .npz file cannot be read. The message says what is wrong with it."""

@@ -2,11 +2,12 @@
 
 import hashlib
 from pathlib import Path
-from typing import Any, NamedTuple, Optional
+from typing import List, NamedTuple, Optional
 
 import numpy as np
 
-from model_export.errors import ExportError
+from model_export.array_files import open_archive, read_array
+from model_export.errors import ArrayFileError, ExportError
 from model_export.manifest import read_manifest
 from model_export.tflite_file import TfliteError, TfliteModel, read_tflite
 
@@ -46,26 +47,19 @@ def archived_linear(path: Path, folder: Optional[Path] = None) -> Linear:
     """
     bundled = None if folder is None else bundled_linear(folder)
     input_scale = 0.0 if folder is None else float(read_manifest(folder)["input"]["scale"])
-    try:
-        content: Any = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise ExportError(f"{path}: cannot be read as .npy or .npz: {error}") from error
-    if isinstance(content, np.ndarray):
+    parts = _read_parts(path)
+    if len(parts) == 1:
         if bundled is None:
             raise ExportError(
                 f"{path}: a flat vector of weights has no shape of its own: name the bundle made of it, too"
             )
-        if content.shape != (bundled.kernel.size + bundled.bias.size,):
+        if parts[0].shape != (bundled.kernel.size + bundled.bias.size,):
             raise ExportError(
-                f"{path}: {content.shape} weights; the bundle's model has {bundled.kernel.size + bundled.bias.size}"
+                f"{path}: {parts[0].shape} weights; the bundle's model has {bundled.kernel.size + bundled.bias.size}"
             )
-        flat = content.astype(np.float64)
-        found = Linear(flat[: bundled.kernel.size].reshape(bundled.kernel.shape), flat[bundled.kernel.size :])
+        found = Linear(parts[0][: bundled.kernel.size].reshape(bundled.kernel.shape), parts[0][bundled.kernel.size :])
     else:
-        missing = {"kernel", "bias"} - set(content.files)
-        if missing:
-            raise ExportError(f"{path}: holds no {sorted(missing)[0]!r}; a linear model is 'kernel' and 'bias'")
-        found = Linear(np.asarray(content["kernel"], np.float64), np.asarray(content["bias"], np.float64))
+        found = Linear(*parts)
     if found.kernel.ndim != 2 or found.bias.shape != found.kernel.shape[1:]:
         raise ExportError(f"{path}: kernel {found.kernel.shape} and bias {found.bias.shape} are no linear model")
     if not all(np.isfinite(part).all() for part in found):
@@ -73,6 +67,33 @@ def archived_linear(path: Path, folder: Optional[Path] = None) -> Linear:
     if bundled is not None:
         _check_same(path, found, bundled, input_scale)
     return found
+
+
+def _read_parts(path: Path) -> List[np.ndarray]:
+    """float64: the array of an .npy, or `kernel` and `bias` of an .npz. Raises ExportError."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(6)
+            file.seek(0)
+            if head != b"\x93NUMPY" and not head.startswith(b"PK"):
+                raise ExportError(f"{path}: cannot be read: it is neither a .npy nor a .npz file")
+            if head.startswith(b"PK"):
+                with open_archive(file) as archive:
+                    missing = sorted({"kernel", "bias"} - set(archive.names))
+                    if missing:
+                        raise ExportError(f"{path}: holds no {missing[0]!r}; a linear model is 'kernel' and 'bias'")
+                    parts = [archive["kernel"], archive["bias"]]
+            else:
+                parts = [read_array(path)]
+    except OSError as error:
+        raise ExportError(f"{path}: cannot be read: {error.strerror}") from error
+    except ArrayFileError as error:
+        text = str(error)
+        raise ExportError(text if text.startswith(str(path)) else f"{path}: {text}") from error
+    for part in parts:
+        if part.dtype.kind not in "iuf":
+            raise ExportError(f"{path}: holds {part.dtype}; weights are numbers")
+    return [part.astype(np.float64) for part in parts]
 
 
 def _check_same(path: Path, found: Linear, bundled: Linear, input_scale: float) -> None:

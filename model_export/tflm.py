@@ -32,8 +32,17 @@ class Quantized(NamedTuple):
     zero_point: int
 
     def quantize(self, values: "np.ndarray") -> "np.ndarray":
-        """float (rows, ...) to int8 (rows, *shape[1:]): round half to even, saturate at -128 and 127."""
-        q = np.rint(np.asarray(values, np.float32) / np.float32(self.scale)) + self.zero_point
+        """float (rows, ...) to int8 (rows, *shape[1:]): round half to even, saturate at -128 and 127.
+
+        Raises ExportError for rows of another size, and for what has no int8 value: NaN, infinity, numbers beyond float32.
+        """
+        with np.errstate(over="ignore"):
+            values = np.asarray(values, np.float32)
+        _check_size(values, self.shape)
+        if not np.isfinite(values).all():
+            bad = int(np.argwhere(~np.isfinite(values))[0][0])
+            raise ExportError(f"the rows hold NaN or infinity, first in row {bad}; every value must be a finite number")
+        q = np.rint(values / np.float32(self.scale)) + self.zero_point
         return np.clip(q, -128, 127).astype(np.int8).reshape(-1, *self.shape[1:])
 
     def dequantize(self, values: "np.ndarray") -> "np.ndarray":
@@ -127,13 +136,17 @@ def check_rows(rows: "np.ndarray", shape: Tuple[int, ...]) -> "np.ndarray":
     rows = np.asarray(rows)
     if rows.dtype != np.int8:
         raise ExportError(f"the rows are {rows.dtype}; the model takes int8, already quantized")
+    _check_size(rows, shape)
+    return rows.reshape(len(rows), *shape[1:])
+
+
+def _check_size(rows: "np.ndarray", shape: Tuple[int, ...]) -> None:
     per_row = int(np.prod(shape[1:]))
     if rows.ndim < 2 or int(np.prod(rows.shape[1:])) != per_row:
         raise ExportError(
             f"the rows have shape {rows.shape}; the model takes (rows, {', '.join(str(n) for n in shape[1:])}) "
             f"or (rows, {per_row})"
         )
-    return rows.reshape(len(rows), *shape[1:])
 
 
 def _quantized(details: Dict[str, object], which: str) -> Quantized:

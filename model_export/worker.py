@@ -8,8 +8,9 @@ from typing import Any, Callable, Dict, List, Optional
 
 import numpy as np
 
+from model_export.array_files import read_array
 from model_export.bundle import write_bundle
-from model_export.errors import ExportError
+from model_export.errors import ArrayFileError, ExportError
 from model_export.evaluation import check_evaluation, classification_metrics, softmax
 from model_export.models import (
     build_model,
@@ -281,12 +282,9 @@ def _load(here: Path, path: Any, what: str) -> "np.ndarray":
     if not isinstance(path, str):
         raise ExportError(f"{what} is {path!r}; accepted is the path of a .npy file")
     try:
-        array = np.load(here / path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise ExportError(f"{what}: {here / path} is no readable .npy file: {error}") from error
-    if not isinstance(array, np.ndarray):
-        raise ExportError(f"{what}: {here / path} holds several arrays; accepted is a .npy file with one")
-    return array
+        return read_array(here / path)
+    except ArrayFileError as error:
+        raise ExportError(f"{what}: {error}") from error
 
 
 def _write_json(path: Path, content: Any) -> None:

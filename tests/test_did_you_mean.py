@@ -5,6 +5,7 @@ from typing import Any, Dict
 
 import pytest
 
+from orchestrator.cli.main import main
 from orchestrator.errors import EdgewardError
 from orchestrator.gateway.config import load_config
 from orchestrator.gateway.registry import MODELS, find_model, remove_tag
@@ -137,3 +138,10 @@ def test_a_name_that_looks_the_same_is_told_apart() -> None:
     )
     assert "'cafe\\u0301' and 'caf\\xe9'" in near("cafe\u0301", ["caf\xe9"])
     assert near("AGE", ["age"]) == ", did you mean 'age'?"
+
+
+def test_a_folder_that_stands_alone_is_answered_with_its_option(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    for command in (["runs", "list"], ["model", "list"]):
+        with pytest.raises(SystemExit):
+            main([*command, str(tmp_path)])
+        assert f"unrecognized arguments: {tmp_path}; write --out {tmp_path}" in capsys.readouterr().err

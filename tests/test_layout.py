@@ -18,8 +18,11 @@ FORBIDDEN: Dict[str, Set[str]] = {
     "orchestrator/rounds": {"tensorflow", "time", "socket", "threading"},
     "orchestrator/privacy": {"tensorflow"},
     "orchestrator/node": {
-        # but what a .tflite file is: a node reads it whole before it runs it, with the reader the exporter has
-        *(f"model_export.{module}" for module in MODEL_EXPORT - {"errors", "flatbuffer", "tflite_names"}),
+        # but what a .tflite file is: a node reads it whole before it runs it, with the reader the exporter has; and .npz files
+        *(
+            f"model_export.{module}"
+            for module in MODEL_EXPORT - {"array_files", "errors", "flatbuffer", "tflite_names"}
+        ),
         "tensorflow",
     },
     "orchestrator/audit": {

@@ -30,7 +30,9 @@ class Parser(argparse.ArgumentParser):
                 self.error(f"an argument is not printable text in UTF-8: {word!a}")
         found, unknown = super().parse_known_args(args, namespace)
         if unknown:  # said by the command itself, which knows what it takes
-            self.error(f"unrecognized arguments: {' '.join(unknown)}{self._near_option(unknown)}")
+            self.error(
+                f"unrecognized arguments: {' '.join(unknown)}{self._near_option(unknown) or self._as_option(unknown)}"
+            )
         return found, unknown
 
     def _near_option(self, unknown: Sequence[str]) -> str:
@@ -38,6 +40,14 @@ class Parser(argparse.ArgumentParser):
 
         options = [option for option in self._option_string_actions if option.startswith("--")]
         return next(filter(None, (near(w.partition("=")[0], options) for w in unknown if w.startswith("--"))), "")
+
+    def _as_option(self, unknown: Sequence[str]) -> str:
+        """Of a path that stands alone, where the command takes it behind an option."""
+        paths = [action.option_strings[-1] for action in self._actions if action.type is Path and action.option_strings]
+        word = next((word for word in unknown if not word.startswith("-") and os.path.exists(word)), None)
+        if word is None or not paths:
+            return ""
+        return f"; write {' or '.join(f'{option} {word}' for option in (['--out'] if '--out' in paths else paths[:3]))}"
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
         """Of a closed set, commands included: names the nearest of it."""

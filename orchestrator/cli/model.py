@@ -5,11 +5,13 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Dict, Iterator, List, Optional
 
 from orchestrator.cli import model_registry
+from orchestrator.cli.arguments import check_output
 from orchestrator.cli.commands import COMMANDS
 from orchestrator.errors import EdgewardError, UsageError
 from orchestrator.wire.plain import plain
@@ -119,6 +121,10 @@ def run_export(arguments: argparse.Namespace) -> int:
     if suffix == ".tflite" and arguments.softmax is not None:
         raise UsageError(
             f"{arguments.model}: a .tflite is exported as it is; --softmax and --no-softmax are for .keras"
+        )
+    if arguments.out.is_dir() and arguments.out.resolve() == arguments.model.resolve().parent:
+        raise UsageError(
+            f"--out {arguments.out}: holds {arguments.model.name} itself and would be replaced; name another folder"
         )
     if suffix == ".keras" and arguments.representative is None:
         raise UsageError("a .keras model needs --representative X.npy: rows of its input set the int8 ranges")
@@ -310,6 +316,10 @@ def run_model(arguments: argparse.Namespace) -> int:
     from model_export.tflite_file import read_tflite, single_edges
     from model_export.tflm import TflmModel, check_rows
 
+    check_output(arguments.outputs, "--outputs")
+    for name, given in (("the model", arguments.model), ("--inputs", arguments.inputs)):
+        if arguments.outputs.exists() and given.exists() and os.path.samefile(arguments.outputs, given):
+            raise UsageError(f"--outputs {arguments.outputs}: is {name} itself; name another file")
     with _export_errors(arguments.model):
         blob = _read(arguments.model)
         model = read_tflite(blob)
@@ -319,8 +329,6 @@ def run_model(arguments: argparse.Namespace) -> int:
     inputs = load_rows(arguments.inputs)
     with _export_errors(arguments.inputs):
         rows = check_rows(inputs, entry.shape)
-    if not arguments.outputs.parent.is_dir():
-        raise EdgewardError(f"{arguments.outputs.parent}: there is no such folder for the outputs")
     with _export_errors(arguments.model):
         if arguments.engine == "tflm":
             outputs = TflmModel(blob).run(rows)
@@ -348,17 +356,10 @@ def run_model(arguments: argparse.Namespace) -> int:
 
 def load_rows(path: Path) -> np.ndarray:
     """One array from a .npy file. Raises EdgewardError if it is missing, no .npy file, or holds Python objects."""
-    import numpy as np
+    from model_export.array_files import read_array
 
-    try:
-        array = np.load(path, allow_pickle=False)
-    except FileNotFoundError as error:
-        raise EdgewardError(f"{path}: there is no such file") from error
-    except (OSError, ValueError, EOFError) as error:
-        raise EdgewardError(f"{path}: is no readable .npy file: {error}") from error
-    if not isinstance(array, np.ndarray):
-        raise EdgewardError(f"{path}: holds several arrays; accepted is a .npy file with one")
-    return array
+    with _export_errors(path):
+        return read_array(path)
 
 
 def _export_keras(arguments: argparse.Namespace, name: str, labels: Optional[List[str]]) -> None:
@@ -387,7 +388,9 @@ def _export_tflite(arguments: argparse.Namespace, name: str, labels: Optional[Li
     if arguments.representative is not None:
         rows = load_rows(arguments.representative)
         if rows.dtype.kind == "f":
-            rows = TflmModel(blob).input.quantize(rows)
+            model = TflmModel(blob)
+            with _export_errors(arguments.representative):
+                rows = model.input.quantize(rows)
     write_bundle(
         arguments.out,
         tflite=blob,

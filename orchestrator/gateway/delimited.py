@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Dict, Iterator, List, NamedTuple, Tuple
 
 from orchestrator.errors import DataError
-from orchestrator.node.formats import HEAD_BYTES, marked_up, not_csv, text_format
+from orchestrator.node.formats import HEAD_BYTES, NAMES_AGAIN, marked_up, not_csv, text_format
 
 SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "vertical bars"}
 MOST_ROWS = 200_000
@@ -174,6 +174,8 @@ def _rows(path: Path, file: Iterator[str], separator: str) -> Tuple[List[str], L
                 raise DataError(
                     f"{path}:{reader.line_num}: {len(cells)} values, the first line names {len(header)} columns"
                 )
+            if cells == header:
+                raise DataError(f"{path}:{reader.line_num}: {NAMES_AGAIN}")
             total += 1
             if total <= MOST_ROWS:
                 rows.append((reader.line_num, cells))

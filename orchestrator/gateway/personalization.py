@@ -4,13 +4,14 @@ The gateway plans how many they are, and makes no bundle: its own last layer was
 the file the node leaves, STATE/personal-RUN.npz, on a machine with TensorFlow.
 """
 
-import zipfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Dict, Mapping, Optional
 
 import numpy as np
 
+from model_export.array_files import open_archive
+from model_export.errors import ArrayFileError
 from orchestrator.errors import EdgewardError, UsageError
 from orchestrator.gateway.bundling import quantize
 from orchestrator.gateway.calibration import Calibration
@@ -44,19 +45,37 @@ def plan_personal(task: Task, sizes: Mapping[str, int]) -> Task:
 def read_personal(path: Path) -> Dict[str, Any]:
     """{weights, mean, std: float32; task: Task; node, run: str; records: int} of a node's file; EdgewardError otherwise."""
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            lacking = [name for name in _PARTS if name not in archive.files]
+        with path.open("rb") as file, open_archive(file) as archive:
+            lacking = [name for name in _PARTS if name not in archive.names]
             if lacking:
                 raise EdgewardError(f"{path}: is no node's personal model: it lacks {', '.join(lacking)}")
             parts = {name: archive[name] for name in _PARTS}
     except OSError as error:
         raise EdgewardError(f"{path}: cannot be read: {error.strerror or error}") from error
-    except (ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
+    except ArrayFileError as error:
         raise EdgewardError(f"{path}: is no .npz file of a node: {error}") from error
     try:
         task = task_from_dict(from_json(str(parts["task"])), f"{path}: task")
     except ValueError as error:
         raise EdgewardError(f"{path}: the task in it is no JSON: {error}") from error
+    for name, dimensions in (
+        ("weights", 1),
+        ("mean", len(task.schema.input_shape)),
+        ("std", len(task.schema.input_shape)),
+    ):
+        array = parts[name]
+        if array.dtype.kind not in "iuf" or array.ndim != dimensions or not np.isfinite(array).all():
+            raise EdgewardError(
+                f"{path}: is no node's personal model: {name} is {array.dtype} {array.shape}, or not finite"
+            )
+        parts[name] = array.astype(np.float32)
+    for name in ("mean", "std"):
+        if parts[name].shape != task.schema.input_shape:
+            raise EdgewardError(
+                f"{path}: is no node's personal model: {name} is {parts[name].shape}, the task's input {task.schema.input_shape}"
+            )
+    if parts["records"].shape != () or parts["records"].dtype.kind not in "iu":
+        raise EdgewardError(f"{path}: is no node's personal model: records is no whole number")
     return {
         **parts,
         "task": task,

@@ -17,8 +17,9 @@ from model_export.evaluation import area_under_roc
 from orchestrator.errors import UsageError
 from orchestrator.gateway.checks import distinguishable
 from orchestrator.gateway.delimited import Table
+from orchestrator.gateway.missing_codes import missing_codes
 from orchestrator.gateway.odd_cells import amounts, said, written
-from orchestrator.node.cells import MARKERS, canonical
+from orchestrator.node.cells import MARKERS, canonical, names_nobody
 from orchestrator.wire.bounds import near, skeleton
 
 MISSING = ("", "?", *MARKERS)
@@ -108,12 +109,12 @@ def survey(table: Table, label: str, patient: str = "") -> Survey:
     if patient and patient == label:
         raise UsageError(f"--patient {patient!r}: it is the label")
     classes = _classes(table, label)
-    patient = patient or _patient(table, label)
+    patient, unsure = (patient, {}) if patient else _patient(table, label)
     columns, left_out = [], []
     for name in table.header:
         if name in (label, patient):
             continue
-        column, why = describe(table, name)
+        column, why = (None, "it seems to say whose record it is") if name in unsure else describe(table, name)
         clash = {value for _, value in classes if is_missing(value)} & set(table.column(name))
         if column is not None and not column.categories and clash:
             column, why = None, f"a missing value is {clash.pop()!r} there, which is a class of the label"
@@ -125,6 +126,7 @@ def survey(table: Table, label: str, patient: str = "") -> Survey:
             )
     values = {value for _, value in classes}
     records = table.counts(patient) if patient else {}
+    nobodys = sum(records.pop(cell) for cell in list(records) if names_nobody(cell))
     columns, gaps, complete = _without_gaps(
         table, columns, [v in values or not is_missing(v) for v in table.column(label)]
     )
@@ -146,8 +148,17 @@ def survey(table: Table, label: str, patient: str = "") -> Survey:
         patient,
         len(records),
         _rows_a_patient(records) if records else 0,
-        _warnings(table, label, classes, columns),
+        [*unsure.values(), *_of_nobody(patient, nobodys), *_warnings(table, label, classes, columns)],
     )
+
+
+def _of_nobody(patient: str, rows: int) -> List[str]:
+    if not rows:
+        return []
+    return [
+        f"{rows:,} rows do not say whose they are (column {patient!r} is empty, or has a word for no value): nodes refuse them, "
+        "so fill them in or remove them"
+    ]
 
 
 def _of_all(table: Table, count: int) -> int:
@@ -177,7 +188,7 @@ def describe(table: Table, name: str) -> Tuple[Optional[Column], str]:
     if not name:
         return None, "it has no name"
     if not name.isprintable():
-        return None, "it has no name that can be written down"
+        return None, "its name holds characters that cannot be printed, such as a no-break space: rename it"
     cells = table.column(name)
     present = _present(cells)
     if not present:
@@ -209,7 +220,7 @@ def _number_column(name: str, cells: List[str], numbers: List[float]) -> Tuple[O
         low, high = float(math.floor(low)), float(math.ceil(high))
     if not distinguishable(low, high):
         return None, "its values are too close together for float32: take off what they have in common, or scale them"
-    note = _sentinel(numbers)
+    note = missing_codes(cells, numbers)
     if whole and 3 <= len(distinct) <= FEW_CODES and not note:
         note = f"{len(distinct)} whole numbers: if they are codes and not amounts, write categories instead of a range"
     return Column(name, "integer" if whole else "number", low, high, (), note), ""
@@ -226,19 +237,6 @@ def _numbers_rows(name: str, numbers: List[float]) -> bool:
     if min(steps) > 0 or max(steps) < 0 or max(numbers) - min(numbers) == len(numbers) - 1:
         return True
     return min(numbers) >= 1e5 and len({len(f"{number:.0f}") for number in numbers}) == 1 and len(numbers) >= 50
-
-
-def _sentinel(numbers: List[float]) -> str:
-    """A word on an extreme value that is a code for a missing one rather than an amount, as 999 often is."""
-    distinct = sorted(set(numbers))
-    for extreme, rest in ((distinct[-1], distinct[:-1]), (distinct[0], distinct[1:])):
-        nines = re.fullmatch(r"-?9+|-[1789]", f"{extreme:g}") is not None
-        far = len(rest) > 2 and min(abs(extreme - rest[-1]), abs(extreme - rest[0])) > rest[-1] - rest[0]
-        alone = len(rest) > 2 and extreme < 0 <= rest[0]
-        if nines and (far or alone):
-            what = "far from all other values" if far else "the only negative value"
-            return f"{extreme:g} is {what}: if it stands for a missing one, list it in missing_markers"
-    return ""
 
 
 def rounded_outward(low: float, high: float) -> Tuple[float, float]:
@@ -352,15 +350,27 @@ def _amount(label: str, levels: Dict[str, int], known: List[float]) -> str:
     )
 
 
-def _patient(table: Table, label: str) -> str:
-    """The column that says whose record it is, where a patient has several; empty where there is no such."""
+def _patient(table: Table, label: str) -> Tuple[str, Dict[str, str]]:
+    """The column that says whose record it is, where a patient has several; empty where there is no such.
+
+    Also those that would be it but for rows of nobody, and what is said of each.
+    """
     named = [name for name in table.header if name != label and (_PERSON.search(name) or name.lower() == "id")]
+    unsure: Dict[str, str] = {}
     for name in sorted(named, key=lambda name: not _PERSON.search(name)):
-        cells = table.column(name)
-        identifies = _ID_NAME.search(name) or _PERSON.fullmatch(name)
-        if identifies and all(cells) and LEAST_PATIENTS <= len(set(cells)) < len(cells):
-            return name
-    return ""
+        cells = [cell for cell in table.column(name) if not names_nobody(cell)]
+        nobodys = len(table.rows) - len(cells)
+        if not (_ID_NAME.search(name) or _PERSON.fullmatch(name)):
+            continue
+        if not LEAST_PATIENTS <= len(set(cells)) < len(cells):
+            continue
+        if not nobodys:
+            return name, {}
+        unsure[name] = (
+            f"column {name!r} seems to say whose record it is, and {_of_all(table, nobodys):,} rows have none: nodes would "
+            f"refuse them, so a record is protected. Fill them in or remove them, and give --patient {name} to protect patients"
+        )
+    return "", unsure
 
 
 def _rows_a_patient(records: Dict[str, int]) -> int:

@@ -49,6 +49,8 @@ MARKERS = (
 )
 """What people and programs write for a missing value, in lower case."""
 
+_NOBODY = frozenset(("", "?", *MARKERS))
+
 _UNIT = r"(?:[^\W\d_%][\w/%.\u00b0\u00b5\u03bc^*-]*|[%\u2030\u00b0]\w*)"
 _HINTS = (
     (re.compile(r"[+-]?\d{1,3},\d{3}"), "a decimal comma, or thousands? write 1.234 or 1234", "with a comma"),
@@ -122,6 +124,20 @@ def finite(cell: str) -> Optional[float]:
     """The finite number a cell holds, None for anything else."""
     value = number(cell)
     return value if value is not None and math.isfinite(value) else None
+
+
+def names_nobody(cell: str) -> bool:
+    """Whether a cell of the column that says whose a record is says nothing: records of many would count as one patient's.
+
+    Which texts do is fixed, not the task's to choose.
+    """
+    return cell.casefold() in _NOBODY
+
+
+def nobody(cell: str) -> str:
+    """Why such a cell is refused."""
+    found = f"{shown(cell)} stands for no value" if cell else "empty"
+    return f"{found}; every record must say whose it is: fill it in, or remove the row"
 
 
 def unfit(feature: Feature, cell: str) -> str:

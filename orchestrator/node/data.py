@@ -1,13 +1,14 @@
 """A node's private data, read and checked against the task's schema. Errors name file, line and column."""
 
-import zipfile
 from pathlib import Path
 from typing import Any, BinaryIO, List, NamedTuple, Optional, Tuple
 
 import numpy as np
 
+from model_export.array_files import open_archive
+from model_export.errors import ArrayFileError
 from orchestrator.errors import DataError
-from orchestrator.node.cells import Codes, no_class
+from orchestrator.node.cells import Codes, names_nobody, no_class, nobody
 from orchestrator.node.formats import head_of, refuse_other_formats
 from orchestrator.node.table import UNLABELLED, Problems, patient_number, read_table
 from orchestrator.wire.bounds import near
@@ -148,38 +149,46 @@ def _load_signal(path: Path, schema: Schema, unlabelled: bool) -> Dataset:
         if array is not None and array.shape != (len(x),):
             raise DataError(f"{path}: {name} has shape {array.shape}, expected ({len(x)},) like x")
     problems = Problems(path)
-    scaled = (x.astype(np.float32) / np.float32(schema.unit_scale)).reshape(len(x), *shape)
-    for bad in np.flatnonzero(~np.isfinite(scaled).reshape(len(x), -1).all(axis=1)):
+    with np.errstate(over="ignore", invalid="ignore"):  # said below, of each record
+        scaled = (x.astype(np.float32) / np.float32(schema.unit_scale)).reshape(len(x), *shape)
+    for bad in np.flatnonzero(~np.isfinite(scaled).reshape(len(x), int(np.prod(shape))).all(axis=1)):
         problems.add("", f"record {bad} of x holds a value that is not a finite number")
     y = np.full(len(x), UNLABELLED, np.int32)
     codes, classes = Codes(tuple(schema.label_values)), [*schema.label_values.values(), UNLABELLED]
     for i, value in enumerate(labels.tolist() if labels is not None else []):
-        y[i] = classes[codes.find(str(value))]
+        cell = _cell(value)
+        y[i] = classes[codes.find(cell)]
         if y[i] == UNLABELLED:
-            why = no_class(schema, str(value)) if problems.listed else ""
+            why = no_class(schema, cell) if problems.listed else ""
             problems.add("", f"record {i} of {schema.label}: {why}")
     patients = np.zeros(len(x), np.int64)
     for i, name in enumerate(names.tolist() if names is not None else []):
-        patients[i] = patient_number(str(name))
-        if str(name) == "":
-            problems.add("", f"record {i} of {schema.patient}: empty; every record must say whose it is")
+        cell = _cell(name)
+        patients[i] = patient_number(cell)
+        if names_nobody(cell):
+            problems.add("", f"record {i} of {schema.patient}: {nobody(cell)}")
     problems.refuse()
     return Dataset(scaled, y, patients if names is not None else None, places=np.arange(len(x)))
+
+
+def _cell(value: Any) -> str:
+    """One value of an array as a table would have it: arrays of bytes are text too, and spaces around it are not read."""
+    return (value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)).strip()
 
 
 def _arrays(path: Path, file: BinaryIO, schema: Schema, unlabelled: bool) -> Tuple[np.ndarray, Any, Any]:
     """x, labels and whose records they are; None for what there is not."""
     try:
-        with np.load(file, allow_pickle=False) as archive:
-            labelled = schema.label in archive.files or not unlabelled
+        with open_archive(file) as archive:
+            labelled = schema.label in archive.names or not unlabelled
             wanted = [INPUT, *([schema.label] if labelled else []), *([schema.patient] if schema.patient else [])]
-            missing = [name for name in wanted if name not in archive.files]
+            missing = [name for name in wanted if name not in archive.names]
             if missing:
                 raise DataError(
-                    f"{path}: no array {missing[0]!r}{near(missing[0], archive.files)}; it holds "
-                    f"{', '.join(archive.files) or 'nothing'}"
+                    f"{path}: no array {missing[0]!r}{near(missing[0], archive.names)}; it holds "
+                    f"{', '.join(archive.names) or 'nothing'}"
                 )
             labels = archive[schema.label] if labelled else None
             return archive[INPUT], labels, archive[schema.patient] if schema.patient else None
-    except (ValueError, OSError, KeyError, EOFError, zipfile.BadZipFile) as error:
+    except ArrayFileError as error:
         raise DataError(f"{path}: not a readable .npz file: {error}") from error

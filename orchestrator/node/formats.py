@@ -10,6 +10,7 @@ from orchestrator.errors import DataError
 HEAD_BYTES = 65536
 """As much of a file is looked at to say what it is."""
 
+NAMES_AGAIN = "the names of the columns again, as where files were put together; take the line out"
 _SAVE = "save the table as CSV: comma-separated, UTF-8, points in decimals (Excel: 'CSV UTF-8')"
 _PANDAS = "read it with pandas and write it with to_csv(..., index=False)"
 _SIGNATURES = (

@@ -10,8 +10,16 @@ from typing import BinaryIO, Dict, Iterator, List, NamedTuple, Optional, Sequenc
 import numpy as np
 
 from orchestrator.errors import DataError
-from orchestrator.node.cells import Codes, finite, no_class, number, shown, unfit
-from orchestrator.node.formats import head_of, not_csv, not_utf8, other_text, refuse_other_formats, refuse_other_text
+from orchestrator.node.cells import Codes, finite, names_nobody, no_class, nobody, number, shown, unfit
+from orchestrator.node.formats import (
+    NAMES_AGAIN,
+    head_of,
+    not_csv,
+    not_utf8,
+    other_text,
+    refuse_other_formats,
+    refuse_other_text,
+)
 from orchestrator.wire.bounds import near
 from orchestrator.wire.schema import Feature, Schema
 
@@ -237,7 +245,7 @@ class _Reader:
         elif label is not None:
             fits &= found != UNLABELLED
         patient = patient_number(by_name[schema.patient]) if schema.patient else 0
-        fits &= not schema.patient or by_name[schema.patient] != ""
+        fits &= not schema.patient or not names_nobody(by_name[schema.patient])
         if not (fits and complete) and (complete or not schema.drop_missing):
             return None
         return Row(values, found if label is not None else UNLABELLED, patient, complete)
@@ -247,6 +255,8 @@ class _Reader:
         schema = self._schema
         if len(cells) != len(self._header):
             return [_wrong_count(cells, self._header)]
+        if [cell.strip() for cell in cells] == self._header:
+            return [NAMES_AGAIN]
         by_name = self._named(cells)
         missing = [f.name for f in schema.features if self._lacks(f, by_name[f.name])]
         label = by_name.get(schema.label)
@@ -263,8 +273,8 @@ class _Reader:
             fits = finite(cell) is not None if codes is None else codes.find(cell) >= 0
             if not fits and feature.name not in missing:
                 wrong.append(f"column {feature.name!r}: {unfit(feature, cell)}")
-        if schema.patient and not by_name[schema.patient]:
-            wrong.append(f"column {schema.patient!r}: empty; every record must say whose it is")
+        if schema.patient and names_nobody(by_name[schema.patient]):
+            wrong.append(f"column {schema.patient!r}: {nobody(by_name[schema.patient])}")
         if label is not None and self._labels.find(label) < 0:
             wrong.append(f"column {schema.label!r}: {no_class(schema, label)}")
         return wrong

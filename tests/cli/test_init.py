@@ -326,6 +326,46 @@ def test_codes_for_missing_values_are_pointed_out(tmp_path: Path, capsys: pytest
         assert (column["minimum"] % 1, column["maximum"] % 1) == (0, 0)
 
 
+def test_several_codes_are_pointed_out_as_the_file_has_them(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    amounts = [f"{20 + i % 60}" for i in range(70)]
+    for codes, expected in (
+        (["998", "999"], "998, 999 are far from all other values"),
+        (["-99.90"], "-99.90 is far from all other values"),
+        (["8888"], "8888 is far"),
+        (["-9", "-8"], "-8, -9 are the only negative values"),
+        (["99"], ""),
+    ):
+        note = drafted(tmp_path, capsys, [*codes, *amounts])["features"][0].get("note", "")
+        assert expected in note
+        assert bool(note) == bool(expected)
+
+
+def test_rows_of_nobody_are_said_and_no_patient_becomes_a_level(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    path = tmp_path / "r.csv"
+    whose = ["NA" if i % 20 == 3 else f"p{i % 15}" for i in range(100)]
+    path.write_text("age,patient_id,y\n" + "".join(f"{20 + i % 60},{who},{i % 2}\n" for i, who in enumerate(whose)))
+    assert init(path, "--label", "y", "--json") == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["patient"] is None
+    assert [each["name"] for each in said["features"]] == ["age"]
+    assert any(
+        "'patient_id' seems to say whose record it is, and 5 rows have none" in line for line in said["warnings"]
+    )
+    (tmp_path / "edgeward.toml").unlink()
+    assert init(path, "--label", "y", "--patient", "patient_id", "--json") == 0
+    said = json.loads(capsys.readouterr().out)
+    assert any(line.startswith("5 rows do not say whose they are") for line in said["warnings"])
+    assert any("a node would refuse this file: " in line for line in said["warnings"])
+    assert "--patients 15" in said["next"][0]
+
+
+def test_names_of_columns_in_the_middle_are_no_row(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    path = write(tmp_path / "r.csv")
+    path.write_text(path.read_text() * 2)
+    assert init(path, "--label", "sepsis") == 1
+    assert "r.csv:242: the names of the columns again" in capsys.readouterr().err
+
+
 def test_what_nodes_would_refuse_is_said(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     plain, odd = [f"{i}" for i in range(40)], [f"x\x07{i % 2}" for i in range(40)]
     assert not any("would refuse" in line for line in drafted(tmp_path, capsys, plain)["warnings"])

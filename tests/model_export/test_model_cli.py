@@ -198,18 +198,49 @@ def test_bad_input_is_explained_before_anything_runs(tmp_path: Path, tflite: Pat
         run(np.zeros((2, 14), np.int8))
     with pytest.raises(EdgewardError, match=r"absent.tflite: there is no such file"):
         run(np.zeros((2, 13), np.int8), model=tmp_path / "absent.tflite")
-    with pytest.raises(EdgewardError, match="there is no such folder for the outputs"):
+    with pytest.raises(EdgewardError, match="--outputs .*: there is no folder"):
         run(np.zeros((2, 13), np.int8), outputs="absent/y.npy")
     (tmp_path / "bad.tflite").write_bytes(b"these are not the bytes of a model")
     with pytest.raises(EdgewardError, match=r"bad.tflite: not a .tflite file"):
         run(np.zeros((2, 13), np.int8), model=tmp_path / "bad.tflite")
     for content in (b"", b"not numpy at all"):
         (tmp_path / "bad.npy").write_bytes(content)
-        with pytest.raises(EdgewardError, match=r"bad.npy: is no readable .npy file"):
+        with pytest.raises(EdgewardError, match=r"bad.npy: is no .npy file"):
             edgeward(
                 "run", tflite, "--engine", engine, "--inputs", tmp_path / "bad.npy", "--outputs", tmp_path / "y.npy"
             )
     assert not (tmp_path / "y.npy").exists()
+    with pytest.raises(UsageError, match="a folder; name a file"):
+        run(np.zeros((2, 13), np.int8), outputs=".")
+    with pytest.raises(UsageError, match="--outputs .*x.npy: is --inputs itself"):
+        run(np.zeros((2, 13), np.int8), outputs="x.npy")
+
+
+@pytest.mark.parametrize(
+    ("rows", "reason"),
+    [
+        (np.full((4, 13), np.nan, np.float32), "x.npy: the rows hold NaN or infinity, first in row 0"),
+        (np.zeros((4, 26), np.float32), r"x.npy: the rows have shape \(4, 26\); the model takes \(rows, 13\)"),
+        (np.zeros((0, 13), np.float32), "no representative rows"),
+        (np.zeros((0, 13), np.int8), "no representative rows"),
+    ],
+)
+@pytest.mark.filterwarnings("error")
+def test_rows_that_drift_cannot_be_measured_against_are_refused(
+    tmp_path: Path, tflite: Path, rows: np.ndarray, reason: str
+) -> None:
+    np.save(tmp_path / "x.npy", rows)
+    with pytest.raises(EdgewardError, match=reason):
+        edgeward("export", tflite, "--out", tmp_path / "out", "--representative", tmp_path / "x.npy")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_bundle_is_not_replaced_by_one_of_its_own_model(tmp_path: Path, tflite: Path) -> None:
+    edgeward("export", tflite, "--out", tmp_path / "out")
+    before = (tmp_path / "out" / "manifest.json").read_bytes()
+    with pytest.raises(UsageError, match="holds model.tflite itself"):
+        edgeward("export", tmp_path / "out" / "model.tflite", "--out", tmp_path / "out")
+    assert (tmp_path / "out" / "manifest.json").read_bytes() == before
 
 
 def test_an_operator_tflm_lacks_is_named(tmp_path: Path) -> None:

@@ -108,7 +108,7 @@ def start(tmp_path: Path, verb: str, spec: Any) -> "subprocess.CompletedProcess[
         ("prepare", "[]", "must hold one JSON object"),
         ("prepare", {"classes": 2, "input_shape": [3]}, "key 'model' is missing"),
         ("prepare", {**MODEL, "sead": 1}, "key 'sead' is unknown; accepted are batch_size"),
-        ("bundle", {**MODEL, "name": "m", "representative": "no.npy"}, "no.npy is no readable .npy file"),
+        ("bundle", {**MODEL, "name": "m", "representative": "no.npy"}, "no.npy: there is no such file"),
         ("bundle", {**MODEL, "name": "m", "representative": 5}, "representative is 5; accepted is the path"),
     ],
 )

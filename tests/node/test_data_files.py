@@ -4,6 +4,7 @@ import bz2
 import contextlib
 import gzip
 import lzma
+from dataclasses import replace
 from pathlib import Path
 from typing import Union
 
@@ -240,3 +241,45 @@ def test_ways_to_write_a_category() -> None:
     assert canonical("0.5") == canonical(".50")
     assert canonical("1_0") != canonical("10")
     assert canonical("A") == "A"
+
+
+def test_the_names_of_the_columns_again_are_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"data.csv:22: the names of the columns again.*take the line out$"):
+        load_dataset(written(tmp_path, OK + OK), TABLE)
+
+
+@pytest.mark.parametrize("cell", ["", "NA", "?", "n/a", "None", "NULL", "unknown", "-"])
+def test_records_of_nobody_are_not_one_patients(tmp_path: Path, cell: str) -> None:
+    """What people write for no value is not the name of a patient: records of many would count as one's."""
+    schema = replace(TABLE, patient="who", drop_missing=True)
+    text = f"a,c,y,who\n3.5,u,0,{cell}\n4.5,v,1,{cell}\n4.5,v,1,p1\n"
+    with pytest.raises(
+        DataError, match="2 problems.*\n.*data.csv:2: column 'who': .*every record must say whose it is"
+    ):
+        load_dataset(written(tmp_path, text), schema)
+    signal = tmp_path / "data.npz"
+    np.savez(signal, x=np.zeros((2, 4)), y=np.zeros(2), who=np.array(["p1", cell]))
+    with pytest.raises(DataError, match="record 1 of who: .*every record must say whose it is"):
+        load_dataset(signal, replace(SIGNAL, patient="who"))
+    np.savez(signal, x=np.zeros((2, 4)), y=np.zeros(2), who=np.array([1.0, np.nan]))
+    with pytest.raises(DataError, match="record 1 of who: 'nan' stands for no value"):
+        load_dataset(signal, replace(SIGNAL, patient="who"))
+
+
+def test_labels_of_a_signal_as_bytes_or_padded(tmp_path: Path) -> None:
+    for labels in (np.array([b"0", b"1"]), np.array([" 0", "1 "]), np.array([0.0, 1.0])):
+        np.savez(tmp_path / "data.npz", x=np.zeros((2, 4)), y=labels)
+        assert load_dataset(tmp_path / "data.npz", SIGNAL).y.tolist() == [0, 1]
+
+
+@pytest.mark.filterwarnings("error")
+def test_numbers_of_a_signal_beyond_float32_are_named_and_nothing_else_is_printed(tmp_path: Path) -> None:
+    np.savez(tmp_path / "data.npz", x=np.full((2, 4), 1e300), y=np.zeros(2))
+    with pytest.raises(DataError, match="record 1 of x holds a value that is not a finite number"):
+        load_dataset(tmp_path / "data.npz", SIGNAL)
+
+
+def test_a_signal_file_without_records(tmp_path: Path) -> None:
+    np.savez(tmp_path / "data.npz", x=np.zeros((0, 4)), y=np.zeros(0))
+    with pytest.raises(DataError, match="no usable record"):
+        load_dataset(tmp_path / "data.npz", SIGNAL)
