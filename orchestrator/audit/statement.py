@@ -1,6 +1,7 @@
 """An audit's result in a bundle's own privacy statement: manifest.json, and the page made of it."""
 
 import hashlib
+import shlex
 from pathlib import Path
 from typing import Any, Dict
 
@@ -67,4 +68,5 @@ def write_audit(bundle: Path, report: Dict[str, Any]) -> str:
     replace_manifest(bundle, {**manifest, "privacy": stated})
     if not (bundle / SIGNATURE).exists():
         return ""
-    return f"{bundle}: its signature does not cover the new statement; sign it again: edgeward model sign {bundle} --key FILE"
+    again = f"edgeward model sign {shlex.quote(str(bundle))} --key FILE"
+    return f"{bundle}: its signature does not cover the new statement; sign it again: {again}"

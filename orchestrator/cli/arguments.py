@@ -42,7 +42,11 @@ class Parser(argparse.ArgumentParser):
         return next(filter(None, (near(w.partition("=")[0], options) for w in unknown if w.startswith("--"))), "")
 
     def _as_option(self, unknown: Sequence[str]) -> str:
-        """Of a path that stands alone, where the command takes it behind an option."""
+        """Of a path that stands alone, where the command takes it behind an option; or the other way round."""
+        alone = {f"--{action.dest}" for action in self._actions if not action.option_strings}
+        option = next((word.partition("=")[0] for word in unknown if word.partition("=")[0] in alone), None)
+        if option is not None:
+            return f"; here it stands alone, without {option}"
         paths = [action.option_strings[-1] for action in self._actions if action.type is Path and action.option_strings]
         word = next((word for word in unknown if not word.startswith("-") and os.path.exists(word)), None)
         if word is None or not paths:

@@ -180,4 +180,9 @@ def _password(arguments: argparse.Namespace) -> int:
         password = sys.stdin.readline().rstrip("\n")
     login.set_password(password)
     print(f"the dashboard of {arguments.out} now needs a login", file=sys.stderr)
+    if not (arguments.out / "gateway.sqlite").exists():
+        print(
+            f"{arguments.out}: no gateway has worked there yet; is it the --out of `edgeward gateway run`?",
+            file=sys.stderr,
+        )
     return 0

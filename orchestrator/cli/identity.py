@@ -1,6 +1,7 @@
 """The verbs of `edgeward gateway` and `edgeward node` that make, give and take away identities, and the audit log's."""
 
 import argparse
+import shlex
 import sys
 from pathlib import Path
 from typing import Any, Dict
@@ -129,14 +130,16 @@ def _init(arguments: argparse.Namespace) -> int:
     from orchestrator.gateway.authority import Authority
     from orchestrator.wire.pki import create_file
 
+    folder = shlex.quote(str(arguments.folder))
     if arguments.request is not None:
+        request_file = shlex.quote(str(arguments.request))
         request = request_gateway(arguments.folder, arguments.federation, arguments.host)
         create_file(arguments.request, json.dumps(request, indent=1).encode())
         report(
             arguments.json,
             {"request": str(arguments.request), "identity": str(arguments.folder)},
-            f"{arguments.request}: bring it to the authority (`edgeward authority sign {arguments.request} --name gateway`); "
-            f"the keys stay in {arguments.folder}. Then: edgeward gateway install ANSWER --identity {arguments.folder} --ca HEX",
+            f"{arguments.request}: bring it to the authority (`edgeward authority sign {request_file} --name gateway`); the keys "
+            f"stay in {arguments.folder}. Then: edgeward gateway install ANSWER --identity {folder} --ca HEX",
         )
         return 0
     authority = Authority.create(arguments.folder, arguments.federation, arguments.host)
@@ -146,7 +149,7 @@ def _init(arguments: argparse.Namespace) -> int:
         f"authority of {authority.federation}: {authority.ca_fingerprint}\n"
         f"signing key: {authority.key_id}\n"
         f'next: identity = "{arguments.folder}" and broker = "mosquitto" under [gateway] of edgeward.toml, or, for a broker '
-        f"of its own: edgeward gateway broker-config {arguments.folder}",
+        f"of its own: edgeward gateway broker-config {folder}",
     )
     return 0
 
@@ -367,7 +370,7 @@ def _enrolled(identity: Any, arguments: argparse.Namespace) -> int:
         {"name": identity.name, "federation": identity.federation, "broker": identity.broker},
         f"{identity.name} is enrolled in {identity.federation}; broker {identity.broker or 'not named'}",
     )
-    print(f"next: edgeward node run --identity {arguments.identity} --data FILE", file=sys.stderr)
+    print(f"next: edgeward node run --identity {shlex.quote(str(arguments.identity))} --data FILE", file=sys.stderr)
     return 0
 
 

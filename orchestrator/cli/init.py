@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Dict, List
@@ -164,10 +165,11 @@ def _refused_by_nodes(table: Path, out: Path) -> List[str]:
 
 def _next(out: Path, name: str, found: Survey) -> List[str]:
     units = f"--patients {found.patients}" if found.patient else f"--rows {found.rows}"
+    config = shlex.quote(str(out))
     return [
-        f"edgeward privacy plan {out} {units}",
-        f"edgeward doctor {out}",
-        f"edgeward gateway run {out} --out federation",
+        f"edgeward privacy plan {config} {units}",
+        f"edgeward doctor {config}",
+        f"edgeward gateway run {config} --out federation",
         f"edgeward node run --broker mqtt://127.0.0.1:1883 --federation {name} --name site-1 --data site-1.csv --state site-1",
     ]
 

@@ -40,7 +40,30 @@ def _version() -> str:
     return f"edgeward {__version__}"
 
 
+def _open_streams() -> None:
+    """All three are there, and take any text.
+
+    What was closed (`>&-`) leads to /dev/null, or the next file that is opened would get its number, and what libraries print
+    would land in it. Characters that a terminal's encoding does not have are written as \\u escapes.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # which takes the lowest number that is free
+    if sys.stdin is None:
+        sys.stdin = os.fdopen(0, encoding="utf-8", closefd=False)
+    elif hasattr(sys.stdin, "reconfigure"):
+        sys.stdin.reconfigure(errors="surrogateescape")  # what is no text is refused by who reads it
+    for name, number in (("stdout", 1), ("stderr", 2)):
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(number, "w", encoding="utf-8", closefd=False))
+    if getattr(sys.stdout, "errors", None) in ("strict", "surrogateescape") and hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="backslashreplace")
+
+
 def main(argv: Optional[List[str]] = None) -> int:
+    _open_streams()
     words = sys.argv[1:] if argv is None else argv
     arguments = build_parser(_command(words)).parse_args(words)
     from orchestrator.errors import EdgewardError

@@ -84,6 +84,8 @@ def _run(arguments: argparse.Namespace) -> int:
     if arguments.out is None:
         from orchestrator.predict.predictions import write_csv
 
+        if hasattr(sys.stdout, "reconfigure"):  # a file for programs: in UTF-8, whatever the terminal's encoding is
+            sys.stdout.reconfigure(encoding="utf-8")
         write_csv(predictions, sys.stdout)
     keyed = arguments.key is not None
     _say(_summary(arguments, bundle, predictions), keyed, sys.stderr if arguments.out is None else sys.stdout)
@@ -108,7 +110,9 @@ def _write(predictions: Predictions, path: Path) -> None:
 
     fresh = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", newline="") as file:
+        with os.fdopen(
+            os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", newline="", encoding="utf-8"
+        ) as file:
             write_csv(predictions, file)
         os.replace(fresh, path)
     finally:

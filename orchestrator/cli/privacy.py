@@ -141,6 +141,9 @@ def _asked(arguments: argparse.Namespace) -> Tuple[Task, Fleet]:
         "node": ("nodes", nodes),
     }
     units = size[unit][1]
+    for other in {"rows", "patients"} & set(given) - {size[unit][0]}:
+        count = size[unit][0]
+        raise UsageError(f"--{other}: unit {unit!r} counts {count}; give --{count} alone, or choose another --unit")
     parameters: Optional[int] = given.get("parameters", _parameters(task) if arguments.config else None)
     lacking = [
         f"--{name}" for name, value in (("nodes", nodes), size[unit], ("parameters", parameters)) if value is None

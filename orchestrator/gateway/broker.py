@@ -122,7 +122,8 @@ class OwnBroker:
         with writing(config):
             config.write_text(
                 f"listener {port} {host}\nmax_connections {MOST_CONNECTIONS}\nallow_anonymous true\n"
-                f"{LIMITS}set_tcp_nodelay true\n"
+                f"{LIMITS}set_tcp_nodelay true\n",
+                encoding="utf-8",
             )
         if self._user():
             Path(self._folder.name).chmod(0o755)  # there is nothing else in it

@@ -1,6 +1,7 @@
 """Where the dashboard listens, and whether it may."""
 
 import ipaddress
+import shlex
 import ssl
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,7 +58,7 @@ class WebSettings:
         if not Login(out).configured:
             raise UsageError(
                 f"the dashboard on {self.host} could be opened by everyone who can reach this machine: set a password first "
-                f"with `edgeward gateway password {out}`, or listen on 127.0.0.1"
+                f"with `edgeward gateway password {shlex.quote(str(out))}`, or listen on 127.0.0.1"
             )
         if not self.tls:
             return (
