@@ -85,11 +85,17 @@ def dump_manifest(content: Mapping[str, Any]) -> bytes:
     return head + hashlib.sha256(blank).hexdigest().encode() + tail
 
 
+def bundle_inside(folder: Path) -> str:
+    """What to name instead of a folder that is no bundle, such as a gateway's, where there is one in it; else nothing."""
+    inside = folder / "bundle"
+    return f"; {inside} is one" if (inside / "model.bin").is_file() else ""
+
+
 def read_manifest(folder: Path) -> Dict[str, Any]:
     """manifest.json of a bundle, its own digest and schema checked. Raises BundleError."""
     path = folder / MANIFEST
     if not path.is_file():
-        raise BundleError(f"{folder}: holds no {MANIFEST}, so it is no bundle")
+        raise BundleError(f"{folder}: holds no {MANIFEST}, so it is no bundle{bundle_inside(folder)}")
     data = path.read_bytes()
     found = _DIGEST.findall(data)
     computed = hashlib.sha256(_DIGEST.sub(b'"manifest_sha256": "' + _BLANK + b'"', data)).hexdigest()

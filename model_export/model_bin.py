@@ -6,12 +6,14 @@ import hashlib
 import struct
 import zlib
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Callable, List, Optional, Tuple
 
 import numpy as np
 
 from model_export.errors import ExportError
 from model_export.input_profile import InputProfile, pack_profile, parse_profile
+from model_export.manifest import bundle_inside
 from model_export.tflite_file import read_tflite
 
 MAGIC = b"EWMB"
@@ -127,12 +129,24 @@ def pack_model_bin(
     return header + struct.pack("<I", zlib.crc32(header)) + bytes(body)
 
 
+def model_bin_of(path: Path) -> Path:
+    """The model.bin of a bundle's folder; a file is one itself. Raises ModelBinError for a folder that is no bundle."""
+    if not path.is_dir():
+        return path
+    file = path / "model.bin"
+    if not file.exists():
+        raise ModelBinError(f"{path}: holds no model.bin, so it is no bundle{bundle_inside(path)}")
+    return file
+
+
 def parse_model_bin(blob: bytes) -> ModelBin:
     """Check and take apart a model.bin; any single changed bit raises ModelBinError. Does not verify the signature."""
+    if blob[:4] != MAGIC:
+        raise ModelBinError(
+            f"is no model.bin ({blob[:4]!r} at offset 0 instead of {MAGIC!r}); name a bundle's folder, or the model.bin in it"
+        )
     if len(blob) < HEADER_BYTES:
         raise ModelBinError(f"{len(blob)} bytes are less than the header of {HEADER_BYTES}")
-    if blob[:4] != MAGIC:
-        raise ModelBinError(f"magic at offset 0: {blob[:4]!r} instead of {MAGIC!r}")
     fields = _FIXED.unpack_from(blob, 0)
     _, version, header_bytes, total, arena_tflm, arena_direct = fields[:6]
     if version != VERSION:

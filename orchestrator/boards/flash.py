@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import re
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -140,6 +141,8 @@ def port_error(port: str, error: Exception) -> FlashError:
         )
     if number in (errno.EBUSY, errno.EAGAIN):
         return PortDeniedError(f"{port}: in use by another program; close its monitor first")
+    if "://" in port and not re.match(r"[a-z0-9]+://[^/:]+:\d+", port):
+        return PortNotFoundError(f"{port}: a port over the network is socket://HOST:PORT or rfc2217://HOST:PORT")
     if "://" in port:
         return PortNotFoundError(f"{port}: cannot be opened: {error}")
     there = list_ports()

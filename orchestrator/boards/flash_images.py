@@ -69,10 +69,12 @@ def model_region(path: Path, slot: str = "a") -> Region:
     Raises ImageError when it is missing, too large for the slot, or not exactly what was exported.
     """
     from model_export.errors import ExportError
-    from model_export.model_bin import parse_model_bin
+    from model_export.model_bin import model_bin_of, parse_model_bin
 
-    if path.is_dir():
-        path = path / "model.bin"
+    try:
+        path = model_bin_of(path)
+    except ExportError as error:
+        raise ImageError(str(error)) from error
     blob = _read(path)
     if len(blob) > MODEL_CAPACITY:
         raise ImageError(
@@ -82,7 +84,7 @@ def model_region(path: Path, slot: str = "a") -> Region:
     try:
         model = parse_model_bin(blob)
     except ExportError as error:
-        raise ImageError(f"{path}: {error}; nothing was flashed, export the bundle again") from error
+        raise ImageError(f"{path}: {error}; nothing was flashed") from error
     info = ModelInfo(model.name, model.digest, model.signature is not None)
     return Region(f"model slot {slot}", SLOTS[slot].offset, blob, model=info)
 

@@ -333,10 +333,13 @@ def _ready(board: BoardClient) -> Dict[str, Any]:
 def _model_bin(path: Path) -> bytes:
     """The bytes of a bundle's model.bin, or of the file itself; checked."""
     from model_export.errors import ExportError
-    from model_export.model_bin import parse_model_bin
+    from model_export.model_bin import model_bin_of, parse_model_bin
     from orchestrator.errors import EdgewardError
 
-    file = path / "model.bin" if path.is_dir() else path
+    try:
+        file = model_bin_of(path)
+    except ExportError as error:
+        raise EdgewardError(str(error)) from error
     try:
         blob = file.read_bytes()
         parse_model_bin(blob)

@@ -222,6 +222,7 @@ def run_verify(arguments: argparse.Namespace) -> int:
 
 
 def run_preflight(arguments: argparse.Namespace) -> int:
+    from model_export.model_bin import model_bin_of
     from model_export.preflight import preflight
     from model_export.signing import read_public_key
     from orchestrator.boards.flash_images import firmware_regions
@@ -233,7 +234,7 @@ def run_preflight(arguments: argparse.Namespace) -> int:
         key = None if arguments.key is None else read_public_key(arguments.key)
         if path.is_dir():
             problem = _check_bundle(path, key)
-        report = preflight(_read(path / "model.bin" if path.is_dir() else path), arguments.chip, MODEL_CAPACITY, key)
+        report = preflight(_read(model_bin_of(path)), arguments.chip, MODEL_CAPACITY, key)
     if path.is_dir() and problem is not None:
         report.add("error", "signature", problem, "sign the bundle with that key: edgeward model sign")
     where = ", ".join(f"slot {name} at {slot.offset:#x}" for name, slot in SLOTS.items())

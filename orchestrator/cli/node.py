@@ -129,5 +129,7 @@ def _labels(given: List[str]) -> Dict[str, str]:
         name, equals, value = text.partition("=")
         if not (name and equals and value):
             raise UsageError(f"--label {text}: expected NAME=VALUE")
+        if name in labels:
+            raise UsageError(f"--label {text}: {name} is given twice")
         labels[name] = value
     return labels

@@ -184,7 +184,13 @@ def read_settings(folder: Path) -> Dict[str, Any]:
     path = folder / SETTINGS_FILE
     try:
         settings = from_json(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except FileNotFoundError as error:
+        raise IdentityError(
+            f"{folder}: no identity is there: name the folder that `edgeward gateway init` or `edgeward node enroll` made"
+        ) from error
+    except OSError as error:
+        raise IdentityError(f"{path}: no identity can be read there: {error.strerror}") from error
+    except ValueError as error:
         raise IdentityError(f"{path}: no identity can be read there: {error}") from error
     if not isinstance(settings, dict) or not isinstance(settings.get("federation"), str):
         raise IdentityError(f"{path}: not an identity's settings, or damaged")

@@ -29,7 +29,7 @@ def test_model_from_bundle_folder_or_file(tmp_path: Path) -> None:
 
 
 def test_missing_model_names_the_file(tmp_path: Path) -> None:
-    with pytest.raises(ImageError, match=r"model\.bin: No such file"):
+    with pytest.raises(ImageError, match=r"holds no model\.bin, so it is no bundle"):
         model_region(tmp_path)
 
 
