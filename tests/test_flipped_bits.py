@@ -1,5 +1,6 @@
 """Any one bit of any store that is not as it was written: the store says so, or what it gives is the same as before."""
 
+import json
 import random
 import shutil
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 
 from orchestrator.errors import EdgewardError
 from orchestrator.gateway.store import Store
+from orchestrator.gateway.web.password import FILE_NAME, Login
 from orchestrator.node.key_journal import KeyJournal
 from orchestrator.node.ledger import Ledger, Reservation
 from orchestrator.node.store import NodeStore
@@ -192,3 +194,20 @@ def test_what_a_key_holder_opened_is_in_the_file_itself(tmp_path: Path) -> None:
     with pytest.raises(EdgewardError, match="was opened"):
         left.make_keys(RUN, 1, 2)
     left.close()
+
+
+def test_a_flipped_bit_in_the_login_file_is_named(tmp_path: Path) -> None:
+    """And is no "wrong password" for its owner."""
+    Login(tmp_path).set_password("a long password")
+    Login(tmp_path).new_token()
+    path = tmp_path / FILE_NAME
+    good, chance = path.read_bytes(), random.Random(3)
+    assert Login(tmp_path).accepts("a long password")
+    for at in range(len(good)):
+        path.write_bytes(good[:at] + bytes([good[at] ^ (1 << chance.randrange(8))]) + good[at + 1 :])
+        with pytest.raises(EdgewardError, match=f"{FILE_NAME}: .*makes it again"):
+            assert Login(tmp_path).configured, f"byte {at}"
+    entries = json.loads(good)
+    del entries["digest"]  # as earlier versions wrote it
+    path.write_text(json.dumps(entries))
+    assert Login(tmp_path).accepts("a long password")

@@ -19,6 +19,7 @@ from orchestrator.wire.plain import plain
 
 FILE_NAME = "dashboard-login.json"
 LEAST_CHARACTERS = 10
+_DIGEST = "digest"
 _COST = {"n": 2**13, "r": 8, "p": 10}
 _MAX_MEMORY = 64 << 20
 _AGAIN = "remove it and `edgeward gateway password` makes it again; until then nobody is let in"
@@ -118,7 +119,8 @@ class Login:
 
     def _write(self, data: Dict[str, Any]) -> None:
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        replace_file(self._path, json.dumps(data).encode(), 0o600)
+        written = {name: value for name, value in data.items() if name != _DIGEST}
+        replace_file(self._path, json.dumps({**written, _DIGEST: _digest_of(written)}).encode(), 0o600)
 
 
 def _scrypt(password: str, salt: bytes, n: int, r: int, p: int) -> bytes:
@@ -130,9 +132,21 @@ def _digest(token: str) -> str:
     return hashlib.sha256(token.encode("utf-8", "surrogatepass")).hexdigest()
 
 
+def _digest_of(data: Dict[str, Any]) -> str:
+    """Of what the file says, against disks: whoever can write the file can write this as well."""
+    return _digest(json.dumps(data, sort_keys=True))
+
+
 def _whole(data: Any) -> bool:
-    """Whether the file is one of ours: a password's hash, a token's, or both. An empty table does not say "open"."""
-    if not isinstance(data, dict) or not data or set(data) - {"password", "metrics_token_sha256"}:
+    """Whether the file is one of ours, as it was written: a password's hash, a token's, or both.
+
+    An empty table does not say "open". Files of earlier versions have no digest.
+    """
+    if not isinstance(data, dict):
+        return False
+    data = dict(data)
+    digest = data.pop(_DIGEST, None)
+    if not data or set(data) - {"password", "metrics_token_sha256"} or digest not in (None, _digest_of(data)):
         return False
     token = data.get("metrics_token_sha256", "0" * 64)
     return isinstance(token, str) and len(token) == 64 and ("password" not in data or _whole_hash(data["password"]))
