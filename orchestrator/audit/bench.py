@@ -19,7 +19,8 @@ from orchestrator.node.store import NodeStore
 from orchestrator.node.trainer import GradientTrainer
 from orchestrator.privacy.noise import SecureRandom
 from orchestrator.privacy.noisy_sum import TALLY, evaluation_counts, statistics_sum, training_sum
-from orchestrator.privacy.vector_layout import EVALUATION, STATISTICS, UPDATE, Layout, bits_for, parts_of
+from orchestrator.privacy.vector_layout import UPDATE, Layout, bits_for, parts_of
+from orchestrator.rounds.stages import EVALUATION, STATISTICS
 from orchestrator.wire.task import Evaluation, Privacy, Task
 from orchestrator.wire.training import Training
 

@@ -23,7 +23,8 @@ from orchestrator.node.trainer import GradientTrainer, Trainer
 from orchestrator.privacy.noise import SecureRandom
 from orchestrator.privacy.noisy_sum import statistics_sum, training_sum
 from orchestrator.privacy.standardization import exact_mean_and_std, mean_and_std, pooled, range_scaling
-from orchestrator.privacy.vector_layout import STATISTICS, UPDATE, Layout, bits_for, parts_of
+from orchestrator.privacy.vector_layout import UPDATE, Layout, bits_for, parts_of
+from orchestrator.rounds.stages import STATISTICS
 from orchestrator.rounds.strategies import make_strategy
 from orchestrator.rounds.strategy import Update, move_by_mean
 from orchestrator.wire.task import Evaluation, Task

@@ -142,7 +142,7 @@ def _shown(ledger: "Ledger", delta: float) -> Dict[str, Any]:
 
 
 def _run(reservation: "Reservation") -> Dict[str, Any]:
-    from orchestrator.rounds.events import STATISTICS_ROUND
+    from orchestrator.rounds.stages import FIRST_ROUND
 
     return {
         "run": reservation.run,
@@ -150,7 +150,7 @@ def _run(reservation: "Reservation") -> Dict[str, Any]:
         "digest": reservation.digest,
         "unit": reservation.unit,
         "closed": reservation.closed,
-        "rounds": sum(number >= STATISTICS_ROUND for number in reservation.rounds),
+        "rounds": sum(number >= FIRST_ROUND for number in reservation.rounds),
         "releases": [
             {**charge.to_dict(), "used": reservation.used.get(charge.kind, 0)} for charge in reservation.charges
         ],

@@ -26,9 +26,10 @@ from orchestrator.privacy.standardization import (
     pooled,
     spread_of_moments,
 )
-from orchestrator.rounds.events import STATISTICS_ROUND, Aggregate
+from orchestrator.rounds.events import Aggregate
 from orchestrator.rounds.norm_bound import LEAST, bound_of, norm_of
 from orchestrator.rounds.scaffold import COUNTED
+from orchestrator.rounds.stages import EVALUATION, FIRST_ROUND, STATISTICS
 from orchestrator.rounds.strategy import Update
 from orchestrator.wire.body import decode_body
 from orchestrator.wire.codec import EXACT, decode_update
@@ -91,6 +92,7 @@ class Aggregation:
 
     def __init__(self, store: Store, run: str, task: Task, evaluate: Optional[Evaluate]) -> None:
         self._store, self._run, self._task, self._evaluate = store, run, task, evaluate
+        self._stages = task.stages
         self._strategy = strategy_of(task)
         self._parameters: Optional[int] = None  # read once: the weights may be large
         self._most = 0
@@ -99,7 +101,7 @@ class Aggregation:
         self._tallies = Tallies(task)
         self.step: Optional[WeightStep] = None
         """From the weights of the round before to those of the next; None where they travel whole, or nothing is known."""
-        self._compared = STATISTICS_ROUND  # the newest round that counts in the next two
+        self._compared = FIRST_ROUND  # the newest round that counts in the next two
         self._best: Optional[Tuple[float, int]] = None  # score of the best round, and its number negated
         self._was_noisy = False
 
@@ -125,9 +127,10 @@ class Aggregation:
 
     def check_update(self, number: int, header: Dict[str, Any], tensors: Tensors) -> None:
         """Raises WireError for an update that could not be aggregated."""
-        if number <= self._task.training.rounds:
+        stage = self._stages.of(number)
+        if stage != EVALUATION:
             update = self._decode(number, header, tensors)
-            most = MOST_COUNTED if number == STATISTICS_ROUND else MOST_MOVED
+            most = MOST_COUNTED if stage == STATISTICS else MOST_MOVED
             largest = float(np.abs(update).max(initial=0.0))
             if largest > most:
                 raise WireError(f"update with a value of {largest:.3g}, at most {most:.3g} makes sense")
@@ -161,12 +164,13 @@ class Aggregation:
         self._tallies = Tallies(self._task)
         if self._task.rounds.provided:
             return self._partial(action)
-        if action.round == STATISTICS_ROUND:
+        stage = self._stages.of(action.round)
+        if stage == STATISTICS:
             vectors = self._statistics(action)
             return Outcome(vectors, {"on_floor": self._on_floor(action, **vectors), "constant": self._constant(action)})
         outcome = Outcome()
         sums: Dict[str, np.ndarray] = {}
-        if action.round > self._task.training.rounds:
+        if stage == EVALUATION:
             self._take_sums(action, sums)
         elif action.nodes or self.always_steps:
             outcome.vectors = self._step(action, known, sums)
@@ -174,7 +178,7 @@ class Aggregation:
             outcome.vectors = {**self._tail(action.round, self.weights())}  # a Poisson sample may be empty
         if sums:
             self._take_evaluation(sums, len(action.nodes) if "" in sums else len(sums), outcome)
-        if self._evaluate is not None and action.round <= self._task.training.rounds:
+        if self._evaluate is not None and stage != EVALUATION:
             mean, std = standardization(self._store, self._run, self._task)
             weights = outcome.vectors.get("weights", self.weights())
             shape = self._task.schema.input_shape
@@ -189,7 +193,7 @@ class Aggregation:
 
     def _partial(self, action: Aggregate) -> Outcome:
         """For a higher gateway: what one node with the records of all of these would send it."""
-        if action.round == STATISTICS_ROUND and not self._task.privacy.on:
+        if self._stages.of(action.round) == STATISTICS and not self._task.privacy.on:
             partial, records = self._exact_total(action)
         else:
             partial, records = self._weighted(action)
@@ -201,14 +205,14 @@ class Aggregation:
 
     def _weighted(self, action: Aggregate) -> Tuple[np.ndarray, int]:
         """(sum of statistics, or mean of updates over their nodes' records; how many records these are)."""
-        records = 0
+        records, summed = 0, self._stages.of(action.round) == STATISTICS
         total = np.zeros(self._update_size(action.round), np.float64)
         bound = self._bound(action)
         for node, header, tensors in self._stored(action):
             vector = self._within(bound, node, self._decode(action.round, header, tensors)).astype(np.float64)
-            total += vector if action.round == STATISTICS_ROUND else int(header["records"]) * vector
+            total += vector if summed else int(header["records"]) * vector
             records += int(header["records"])
-        return (total if action.round == STATISTICS_ROUND else total / max(1, records)), records
+        return (total if summed else total / max(1, records)), records
 
     def _step(self, action: Aggregate, known: float, sums: Dict[str, np.ndarray]) -> Dict[str, np.ndarray]:
         weights, shared = self.weights(), self._update_size(action.round)
@@ -246,7 +250,7 @@ class Aggregation:
         return {n: norm_of(self._decode(int(h["round"]), h, tensors)) for n, h, tensors in self._stored(action)}
 
     def _bound(self, action: Aggregate) -> float:
-        if not self._multiple or len(action.nodes) < LEAST or action.round == STATISTICS_ROUND:
+        if not self._multiple or len(action.nodes) < LEAST or self._stages.of(action.round) == STATISTICS:
             return float("inf")
         return bound_of(self._norms(action).values(), self._multiple)
 
@@ -289,15 +293,16 @@ class Aggregation:
             yield node, header, tensors
 
     def _decode(self, number: int, header: Dict[str, Any], tensors: Tensors) -> np.ndarray:
-        codec = "float32" if number == STATISTICS_ROUND else self._task.codec
-        if number == STATISTICS_ROUND and header.get("codec") == EXACT and not self._task.privacy.on:
+        summed = self._stages.of(number) == STATISTICS
+        codec = "float32" if summed else self._task.codec
+        if summed and header.get("codec") == EXACT and not self._task.privacy.on:
             codec = EXACT
         if header.get("codec") != codec:
             raise WireError(f"update in codec {header.get('codec')!r}, the task says {codec!r}")
         return decode_update(tensors, codec, self._update_size(number))
 
     def _update_size(self, number: int) -> int:
-        if number == STATISTICS_ROUND:
+        if self._stages.of(number) == STATISTICS:
             return 2 * len(self._task.schema.numbers())
         if self._parameters is None:
             self._parameters = int(self.weights().size)
@@ -341,7 +346,7 @@ class Aggregation:
         """(sums and squared distances of all nodes' records together, how many records they are)."""
         parts = []
         for _, header, tensors in self._stored(action):
-            records, vector = int(header["records"]), self._decode(STATISTICS_ROUND, header, tensors)
+            records, vector = int(header["records"]), self._decode(action.round, header, tensors)
             # An answer to a gateway of before, which asked for moments.
             exact = header["codec"] == EXACT or not records
             parts.append((records, vector if exact else spread_of_moments(vector, records)))
@@ -349,10 +354,10 @@ class Aggregation:
 
     def _statistics_total(self, action: Aggregate) -> Tuple[np.ndarray, float]:
         """(sums of all nodes, how many privacy units they are over)."""
-        total = np.zeros(self._update_size(STATISTICS_ROUND), np.float64)
+        total = np.zeros(self._update_size(action.round), np.float64)
         units = 0
         for _, header, tensors in self._stored(action):
-            total += self._decode(STATISTICS_ROUND, header, tensors)
+            total += self._decode(action.round, header, tensors)
             units += int(header.get("units", header["records"]))
         return total, float(units)
 

@@ -4,7 +4,8 @@ import time
 from typing import Any, Dict, Optional, Set, Tuple
 
 from orchestrator.gateway.store import Store
-from orchestrator.rounds.events import STATISTICS_ROUND, Aggregate
+from orchestrator.rounds.events import Aggregate
+from orchestrator.rounds.stages import Stages
 from orchestrator.wire.training import Training
 
 ANSWERS = "answers"
@@ -51,7 +52,7 @@ class Figures:
 
     def of_round(self, action: Aggregate) -> Dict[str, Any]:
         training, number = self._training, action.round
-        trained = STATISTICS_ROUND < number <= training.rounds
+        trained = Stages(training.rounds).trains(number)
         return {
             "round": number,
             "updates": len(action.nodes),

@@ -36,7 +36,6 @@ from orchestrator.gateway.voice import Voice
 from orchestrator.privacy.participation import secret_sample
 from orchestrator.rounds.coordinator import GATHERING
 from orchestrator.rounds.events import (
-    STATISTICS_ROUND,
     Action,
     Aggregate,
     Announce,
@@ -55,6 +54,7 @@ from orchestrator.rounds.secure import (
     MASKED,
     PREPARED,
 )
+from orchestrator.rounds.stages import STATISTICS, TRAINING
 from orchestrator.wire.body import encode_body
 from orchestrator.wire.frames import Ack, Want, decode_frame, encode_frame, split
 from orchestrator.wire.link import BrokerAddress, Connected, Disconnected, Link, Message, client_id
@@ -408,23 +408,23 @@ class Gateway:
 
     def _weight_step(self, action: Announce) -> Tuple[str, Optional[WeightStep]]:
         """Digest of this round's weights, empty where weights always travel whole; and what leads to them."""
-        if self._task.rounds.weights != CODEC or action.round == STATISTICS_ROUND:
+        if self._task.rounds.weights != CODEC or self._task.stages.of(action.round) == STATISTICS:
             return "", None
         current, step = digest_of_weights(self._aggregation.weights()), self._aggregation.step
         return current, step if step is not None and step.to == current else None
 
     def _round_message(self, action: Announce) -> Tuple[Dict[str, Any], Dict[str, np.ndarray]]:
         """Header and tensors of a round, the weights among them."""
-        number = action.round
+        number, stage = action.round, self._task.stages.of(action.round)
         tensors: Dict[str, np.ndarray] = {}
-        if number != STATISTICS_ROUND:
+        if stage != STATISTICS:
             tensors = self._model()
         fields: Dict[str, Any] = {}
         if self._secure is not None:
             told, more = self._secure.opening(action, self._course.counts())
             fields.update(told)
             tensors.update(more)
-        if STATISTICS_ROUND < number <= self._task.training.rounds:
+        if stage == TRAINING:
             told, more = self._aggregation.broadcast()
             fields.update(told)
             tensors.update(more)

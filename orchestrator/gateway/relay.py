@@ -31,7 +31,7 @@ from orchestrator.gateway.store import Store
 from orchestrator.node.agent import NodeAgent, Run
 from orchestrator.node.data import Dataset
 from orchestrator.node.identity import NodeIdentity
-from orchestrator.rounds.events import STATISTICS_ROUND
+from orchestrator.rounds.stages import STATISTICS
 from orchestrator.wire.body import encode_body, require
 from orchestrator.wire.codec import ERROR_FEEDBACK, EXACT, decode_update, encode_update
 from orchestrator.wire.link import BrokerAddress
@@ -218,7 +218,7 @@ class Relay(NodeAgent):
     def _release(self, run: Run, number: int, announced: Dict[str, Any], tensors: Dict[str, np.ndarray]) -> bytes:
         vector, records = self._ask_below(number, self._for_below(run, number, tensors))
         of_statistics = "float32" if run.task.privacy.on else EXACT
-        codec = of_statistics if number == STATISTICS_ROUND else run.task.codec
+        codec = of_statistics if run.task.stages.of(number) == STATISTICS else run.task.codec
         sent = encode_update(vector if codec == EXACT else vector.astype(np.float32), codec, np.random.default_rng())
         error = np.linalg.norm(decode_update(sent, codec, vector.size) - vector) / max(
             float(np.linalg.norm(vector)), 1e-30
@@ -230,7 +230,7 @@ class Relay(NodeAgent):
 
     def _for_below(self, run: Run, number: int, tensors: Dict[str, np.ndarray]) -> Dict[str, np.ndarray]:
         """What the region's gateway gets of a round's tensors; WireError where a run could not go on with them."""
-        if number == STATISTICS_ROUND:
+        if run.task.stages.of(number) == STATISTICS:
             return {}
         shape, given = run.task.schema.input_shape, {name: tensors.get(name) for name in ("weights", "mean", "std")}
         for name, tensor in given.items():

@@ -13,7 +13,6 @@ from orchestrator.privacy.clipping import default_clip_norm
 from orchestrator.privacy.mask_graph import complete_up_to, enough_neighbours, least_neighbours, may_withhold
 from orchestrator.privacy.participation import secret_sample
 from orchestrator.privacy.standardization import range_scaling
-from orchestrator.rounds.events import STATISTICS_ROUND
 from orchestrator.rounds.fedbuff import FedBuff
 from orchestrator.rounds.norm_bound import DEFAULT, OPTION, bounded, multiple_of
 from orchestrator.rounds.plan import Plan
@@ -227,7 +226,7 @@ def final_weights(store: Store, run: str, task: Task) -> np.ndarray:
 
 def trained_rounds(store: Store, run: str, task: Task) -> List[Dict[str, Any]]:
     """Figures of the training rounds there were, without the statistics before and the evaluation after them."""
-    return [r for r in store.results(run) if STATISTICS_ROUND < r["round"] <= task.training.rounds]
+    return [r for r in store.results(run) if task.stages.trains(r["round"])]
 
 
 def tail_starts_after(task: Task) -> int:

@@ -28,8 +28,8 @@ from orchestrator.privacy.secure_sum import (
     session_id,
     usable_key,
 )
-from orchestrator.privacy.vector_layout import EVALUATION, STATISTICS, UPDATE, Layout, Summed, bits_for, parts_of
-from orchestrator.rounds.events import STATISTICS_ROUND, Aggregate, Announce, Arrived
+from orchestrator.privacy.vector_layout import UPDATE, Layout, Summed, bits_for, parts_of
+from orchestrator.rounds.events import Aggregate, Announce, Arrived
 from orchestrator.rounds.secure import (
     COMMITMENT,
     CONFIRM,
@@ -45,6 +45,7 @@ from orchestrator.rounds.secure import (
     SHARES_OF,
     UNMASK,
 )
+from orchestrator.rounds.stages import EVALUATION, STATISTICS
 from orchestrator.rounds.strategy import move_by_mean
 from orchestrator.wire.body import MAX_HEADER_BYTES, decode_body, encode_body, require, require_map
 from orchestrator.wire.task import Task, digest_of, task_to_dict
@@ -318,7 +319,7 @@ class SecureAggregation(Aggregation):
 
     def _model(self, number: int) -> Tensors:
         """What the nodes were told the round starts from."""
-        if number == STATISTICS_ROUND:
+        if self._stages.of(number) == STATISTICS:
             return {}
         return dict(zip(MODEL, (self.weights(), *standardization(self._store, self._run, self._task))))
 

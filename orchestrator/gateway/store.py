@@ -20,8 +20,9 @@ import numpy as np
 from orchestrator.database import Rows, StoreError, open_database
 from orchestrator.errors import EdgewardError
 from orchestrator.gateway.audit import AuditLog
-from orchestrator.rounds.events import STATISTICS_ROUND, Aggregated, Compacted, Event, event_from_dict, event_to_dict
+from orchestrator.rounds.events import Aggregated, Compacted, Event, event_from_dict, event_to_dict
 from orchestrator.rounds.members import Members
+from orchestrator.rounds.stages import FIRST_ROUND
 
 STATE_PREFIX = "strategy."
 """Names of the vectors a strategy keeps between rounds."""
@@ -281,7 +282,7 @@ class Store:
     def results(self, run: str) -> List[Dict[str, Any]]:
         return list(self.each_result(run))
 
-    def each_result(self, run: str, first: int = STATISTICS_ROUND) -> Iterator[Dict[str, Any]]:
+    def each_result(self, run: str, first: int = FIRST_ROUND) -> Iterator[Dict[str, Any]]:
         """What rounds came to, from `first` on in their order, a few at a time in memory."""
         found: List[Tuple[Any, ...]] = []
         while len(found) in (0, _PAGE):

@@ -43,8 +43,8 @@ from orchestrator.node.secure_steps import SecureSteps
 from orchestrator.node.store import NodeStore
 from orchestrator.node.tasks import GATEWAY, Tasks
 from orchestrator.node.trainer import GradientTrainer
-from orchestrator.rounds.events import STATISTICS_ROUND
 from orchestrator.rounds.secure import ACKNOWLEDGED_STEPS
+from orchestrator.rounds.stages import FIRST_ROUND
 from orchestrator.wire.body import decode_body, encode_body, require
 from orchestrator.wire.frames import Ack, Chunk, Want, decode_frame, encode_frame
 from orchestrator.wire.link import BrokerAddress, Connected, Disconnected, Event, Link, client_id
@@ -336,7 +336,7 @@ class NodeAgent:
         run, number = self._run, require(header, "round", int)
         if run is None:
             return
-        if not STATISTICS_ROUND <= number <= run.task.last_round:
+        if not run.task.stages.of(number):
             raise WireError(f"round {number} of a run with {run.task.last_round} rounds")
         if run.task.aggregation.secure:
             self._steps.begin(run, header, tensors)
@@ -374,7 +374,7 @@ class NodeAgent:
         return {"memory_mib": self._memory.peak_mib(), "ledger": self._gatekeeper.told()}
 
     def _wake(self, run: Run, number: int) -> None:
-        if self._trainer_factory is GradientTrainer and number > STATISTICS_ROUND and run.task.privacy.within_node:
+        if self._trainer_factory is GradientTrainer and number > FIRST_ROUND and run.task.privacy.within_node:
             run.wake()
 
     def _contributor(self, run: Run) -> Contributor:

@@ -33,8 +33,8 @@ from orchestrator.privacy.noisy_sum import (
     training_sum,
 )
 from orchestrator.privacy.standardization import at_an_end, floor_warning, moments, on_floor, spread, standardize
-from orchestrator.privacy.vector_layout import EVALUATION, STATISTICS, UPDATE, Layout
-from orchestrator.rounds.events import STATISTICS_ROUND
+from orchestrator.privacy.vector_layout import UPDATE, Layout
+from orchestrator.rounds.stages import EVALUATION, STATISTICS, TRAINING
 from orchestrator.wire.codec import ERROR_FEEDBACK, EXACT, decode_update, encode_update
 from orchestrator.wire.task import Task
 
@@ -114,7 +114,7 @@ class Run:
         rows = task.privacy.records_per_patient if task.privacy.unit == "patient" else 1
         if task.evaluates(number) and self._evaluation_graph is not None:
             seconds = self._evaluation_s(self._evaluation_graph, most_held_out(most, task.evaluation.share), rows)
-        if not isinstance(self.trainer, GradientTrainer) or not STATISTICS_ROUND < number <= task.training.rounds:
+        if not isinstance(self.trainer, GradientTrainer) or not task.stages.trains(number):
             return quantum_s(0.0, 0, 0.0, other_s=seconds) if seconds else 0.0
         steps, rate = task.training.local_steps, task.privacy.sampling_rate
         work = step_work(task, self.trainer.graph.parameters)
@@ -251,9 +251,10 @@ class Contributor:
         parts: Tensors = {}
         keep: Tensors = {}
         fields: Dict[str, Any] = {"records": run.stated, "units": run.stated_units}
-        if number == STATISTICS_ROUND:
+        stage = run.task.stages.of(number)
+        if stage == STATISTICS:
             parts[STATISTICS] = self._statistics(layout)
-        elif number <= run.task.training.rounds:
+        elif stage == TRAINING:
             parts[UPDATE], keep, more = self._train(number, announced, tensors, layout)
             fields.update(more)
             if run.task.privacy.clip_tally and isinstance(run.trainer, GradientTrainer):

@@ -28,8 +28,8 @@ from orchestrator.privacy.charges import Charge, charges_of
 from orchestrator.privacy.grids import on_grids
 from orchestrator.privacy.noise import SecureRandom
 from orchestrator.privacy.noisy_sum import noised_count
-from orchestrator.privacy.releases import releases_of
-from orchestrator.rounds.events import STATISTICS_ROUND
+from orchestrator.privacy.releases import COUNT, kinds_in, releases_of
+from orchestrator.rounds.stages import FIRST_ROUND
 from orchestrator.wire.task import Task, objection_to
 
 log = logging.getLogger("edgeward.node")
@@ -234,7 +234,7 @@ class Gatekeeper:
         if "training" not in uses or bands == 1 or known is None:
             return uses
         # Noise that is correlated over rounds makes them one release, as long as nobody is in two of `bands` in a row.
-        near = [n for n in known.rounds if n > STATISTICS_ROUND and 0 < abs(number - n) < bands]
+        near = [n for n in known.rounds if n > FIRST_ROUND and 0 < abs(number - n) < bands]
         if near:
             raise PrivacyError(
                 f"round {number} of run {run} is less than {bands} rounds from round {near[0]}, answered here"
@@ -364,17 +364,10 @@ def reservation_of(run: str, digest: str, task: Task) -> Reservation:
 
 def uses_of(task: Task, number: int) -> Dict[str, int]:
     """kind -> releases of it in the answer to round `number`."""
-    uses: Dict[str, int] = {}
-    each = {release.kind: release.each for release in releases_of(task)}
     if number == COUNT_ROUND:
-        uses["count"] = 1
-    elif number == STATISTICS_ROUND:
-        uses["statistics"] = 1
-    elif number <= task.training.rounds:
-        uses["training"] = each["training"]
-    if task.evaluates(number):
-        uses["evaluation"] = 1
-    return uses
+        return {COUNT: 1}
+    each = {release.kind: release.each for release in releases_of(task)}
+    return {kind: each.get(kind, 1) for kind in kinds_in(task, number)}
 
 
 def looked_for(task: Task, version: str) -> str:

@@ -30,7 +30,6 @@ from orchestrator.node.key_journal import KeyJournal, second_sum
 from orchestrator.privacy.ckks import CheckedSum, KeyHolder, Summand, SumPlan, UnsoundSumError, context_message
 from orchestrator.privacy.ckks_blocks import tenseal
 from orchestrator.privacy.secure_sum import Verify, session_id
-from orchestrator.rounds.events import STATISTICS_ROUND
 from orchestrator.rounds.secure import CONTEXT, DECRYPT
 from orchestrator.wire.body import decode_body, encode_body, require
 from orchestrator.wire.link import BrokerAddress
@@ -168,7 +167,7 @@ class KeyHolderAgent(NodeAgent):
             raise PrivacyError(f"the sum of round {key[1]} was opened, and its keys are gone")
         size, parties = (require(header, name, int) for name in ("size", "parties"))
         task = self._run.task
-        if not (STATISTICS_ROUND <= key[1] <= task.last_round and 1 <= key[2] <= task.rounds.attempts):
+        if not (task.stages.of(key[1]) and 1 <= key[2] <= task.rounds.attempts):
             raise PrivacyError(
                 f"keys for attempt {key[2]} at round {key[1]} were asked for: the task has {task.last_round} rounds and "
                 f"{task.rounds.attempts} attempts at each"

@@ -12,12 +12,12 @@ from typing import AbstractSet, Any, Callable, Dict, List, Optional, Tuple
 import numpy as np
 
 from orchestrator.errors import PrivacyError, WireError
-from orchestrator.node.contribution import EVALUATION, STATISTICS, Contribution, Run
+from orchestrator.node.contribution import Contribution, Run
 from orchestrator.node.peers import Peers
 from orchestrator.node.store import NodeStore
+from orchestrator.privacy.releases import kinds_in, noise_multipliers
 from orchestrator.privacy.secure_sum import CERTIFICATES, MODEL, Advert, Party, Session, digest_of_told, session_id
 from orchestrator.privacy.vector_layout import Layout, parts_of
-from orchestrator.rounds.events import STATISTICS_ROUND
 from orchestrator.rounds.secure import (
     COMMITMENT,
     CONFIRM,
@@ -31,6 +31,7 @@ from orchestrator.rounds.secure import (
     SHARES,
     UNMASK,
 )
+from orchestrator.rounds.stages import EVALUATION, STATISTICS
 from orchestrator.wire.body import decode_body, encode_body, require, require_map
 from orchestrator.wire.protection import LEAST_NOISE
 
@@ -99,8 +100,12 @@ class SecureRound(ABC):
     def _steps(self) -> Dict[str, Callable[[Dict[str, Any]], Answer]]:
         """step -> what answers its message."""
 
+    @property
+    def _stage(self) -> str:
+        return self.run.task.stages.of(self.number)
+
     def _layout_of(self, header: Dict[str, Any]) -> Layout:
-        parameters = 0 if self.number == 0 else self._update_size()
+        parameters = 0 if self._stage == STATISTICS else self._update_size()
         parts = parts_of(self.run.task, self.number, parameters)
         counts = (require(header, key, int) for key in ("bits", "parties", "units", "records"))
         return Layout(parts, *counts)
@@ -240,7 +245,7 @@ class MaskedRound(SecureRound):
         """Scope -> what sums of it have in common: all must be over the same nodes. None where sums carry noise."""
         if self._noisy():
             return {}
-        if self.number == STATISTICS_ROUND:  # without a model: these follow from the data and the schema's ranges alone
+        if self._stage == STATISTICS:  # without a model: these follow from the data and the schema's ranges alone
             schema = repr(self.run.task.schema)
             scopes = {f"statistics {digest_of_told(schema, (), {}).hex()}": "of the same statistics"}
         else:
@@ -249,13 +254,9 @@ class MaskedRound(SecureRound):
 
     def _noisy(self) -> bool:
         """Whether every part of this round's vector carries noise worth the name."""
-        task, privacy = self.run.task, self.run.task.privacy
-        multipliers = [
-            *([privacy.statistics_noise_multiplier] if self.number == STATISTICS_ROUND else []),
-            *([privacy.noise_multiplier] if STATISTICS_ROUND < self.number <= task.training.rounds else []),
-            *([privacy.evaluation_noise_multiplier] if task.evaluates(self.number) else []),
-        ]
-        return privacy.on and min(multipliers) >= LEAST_NOISE
+        task = self.run.task
+        noises = noise_multipliers(task)
+        return task.privacy.on and min(noises.get(kind, 0.0) for kind in kinds_in(task, self.number)) >= LEAST_NOISE
 
     def _check_sum(self, nodes: AbstractSet[str]) -> None:
         """Raises PrivacyError where a sum over these nodes would differ in single ones from a sum opened before."""

@@ -4,7 +4,7 @@ From the declaration alone, so that both sides come to the same. What the grids 
 """
 
 from dataclasses import replace
-from typing import Dict, Iterable, Tuple
+from typing import Callable, Dict, Iterable, Tuple, Union
 
 from orchestrator.errors import PrivacyError
 from orchestrator.privacy.charges import Charge, Grid
@@ -12,8 +12,16 @@ from orchestrator.privacy.closeness import gaussian_std
 from orchestrator.privacy.correlated import FRACTION_BITS
 from orchestrator.privacy.discrete import MAX_SIGMA, MAX_SKELLAM_VARIANCE
 from orchestrator.privacy.lattice import party_variance
-from orchestrator.privacy.noisy_sum import count_sum, evaluation_counts, statistics_sum, training_sum
-from orchestrator.privacy.releases import noise_multipliers
+from orchestrator.privacy.noisy_sum import (
+    NoisyCounts,
+    NoisySum,
+    count_sum,
+    evaluation_counts,
+    statistics_sum,
+    training_sum,
+)
+from orchestrator.privacy.releases import COUNT, Release, noise_multipliers, releases_of
+from orchestrator.rounds.stages import EVALUATION, STATISTICS, TRAINING
 from orchestrator.wire.task import Task
 
 ASSUMED_PARAMETERS = 10**7
@@ -25,27 +33,33 @@ def grids_of(task: Task) -> Dict[str, Grid]:
 
     Raises PrivacyError for noise that cannot be drawn.
     """
-    privacy, mechanism = task.privacy, task.privacy.mechanism
-    found: Dict[str, Grid] = {}
-    if privacy.noise_multiplier > 0:
-        of_step = training_sum(task, task.training.parameters or ASSUMED_PARAMETERS)
-        finer = 1 << FRACTION_BITS if privacy.bands > 1 else 1
-        values = task.steps * (of_step.size + (privacy.clip_quantile > 0 or of_step.beside > 0))
-        std = of_step.std * finer
-        if task.training.parameters:
-            _check_drawable(mechanism, std)
-        found["training"] = Grid(mechanism, std, of_step.bound * finer, of_step.parties, values)
-    if privacy.within_node and privacy.count_noise > 0:
-        ones = count_sum(task)
-        found["count"] = Grid(mechanism, ones.std, ones.bound, ones.parties, ones.size)
-    if task.standardizes and privacy.statistics_noise_multiplier > 0:
-        sums = statistics_sum(task)
-        found["statistics"] = Grid(mechanism, sums.std, sums.bound, sums.parties, sums.size)
-    if task.evaluations and privacy.evaluation_noise_multiplier > 0:
-        counts = evaluation_counts(task)
-        values = counts.size * task.evaluations
-        found["evaluation"] = Grid(mechanism, counts.std, counts.bound, counts.parties, values)
-    return found
+    noised = [release for release in releases_of(task) if release.noise_multiplier > 0]
+    return {release.kind: _grid(task, release) for release in noised}
+
+
+def _grid(task: Task, release: Release) -> Grid:
+    if release.kind == TRAINING:
+        return _training_grid(task)
+    sums = _SUMS[release.kind](task)
+    return Grid(sums.mechanism, sums.std, sums.bound, sums.parties, sums.size * release.count)
+
+
+_SUMS: Dict[str, Callable[[Task], Union[NoisySum, NoisyCounts]]] = {
+    COUNT: count_sum,
+    STATISTICS: statistics_sum,
+    EVALUATION: evaluation_counts,
+}
+
+
+def _training_grid(task: Task) -> Grid:
+    privacy = task.privacy
+    of_step = training_sum(task, task.training.parameters or ASSUMED_PARAMETERS)
+    finer = 1 << FRACTION_BITS if privacy.bands > 1 else 1
+    values = task.steps * (of_step.size + (privacy.clip_quantile > 0 or of_step.beside > 0))
+    std = of_step.std * finer
+    if task.training.parameters:
+        _check_drawable(privacy.mechanism, std)
+    return Grid(privacy.mechanism, std, of_step.bound * finer, of_step.parties, values)
 
 
 def on_grids(task: Task, charges: Iterable[Charge]) -> Tuple[Charge, ...]:

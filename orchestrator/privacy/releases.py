@@ -8,9 +8,13 @@ from dataclasses import dataclass
 from typing import Dict, Tuple
 
 from orchestrator.privacy.participation import secret_sample
+from orchestrator.rounds.stages import EVALUATION, STATISTICS, TRAINING
 from orchestrator.wire.task import Task
 
-KINDS = ("training", "statistics", "evaluation", "count")
+COUNT = "count"
+KINDS = (TRAINING, STATISTICS, EVALUATION, COUNT)
+"""Of the stage they are of, where they are of one."""
+
 GROUPS = ("trained", "held-out")
 
 
@@ -42,17 +46,23 @@ def releases_of(task: Task) -> Tuple[Release, ...]:
         steps, rate = task.training.local_steps, privacy.sampling_rate
     else:
         steps, rate = 1, task.selection.sampling_rate if secret_sample(task) else 1.0
-    found = [Release("training", _noise(task, privacy.noise_multiplier), rounds * steps, steps, rate)]
+    found = [Release(TRAINING, _noise(task, privacy.noise_multiplier), rounds * steps, steps, rate)]
     if privacy.within_node:
-        found.append(Release("count", privacy.count_noise, alone=True))
+        found.append(Release(COUNT, privacy.count_noise, alone=True))
     if task.standardizes:
-        found.append(Release("statistics", _noise(task, privacy.statistics_noise_multiplier)))
+        found.append(Release(STATISTICS, _noise(task, privacy.statistics_noise_multiplier)))
     if task.evaluations:
         # Held-out records and patients are never trained on. A whole node is on both sides of the split.
         group = "trained" if privacy.unit == "node" else "held-out"
         noise = _noise(task, privacy.evaluation_noise_multiplier)
-        found.append(Release("evaluation", noise, task.evaluations, group=group))
+        found.append(Release(EVALUATION, noise, task.evaluations, group=group))
     return tuple(found)
+
+
+def kinds_in(task: Task, number: int) -> Tuple[str, ...]:
+    """What an answer to a round is made of: the release of its stage, and the evaluation of the weights that came with it."""
+    kinds = (task.stages.of(number), EVALUATION if task.evaluates(number) else "")
+    return tuple(dict.fromkeys(filter(None, kinds)))
 
 
 def noise_multipliers(task: Task) -> Dict[str, float]:

@@ -7,17 +7,20 @@ is right in expectation, and the weight travels masked beside it. Values are sca
 
 import math
 from dataclasses import dataclass
-from typing import Any, Dict, List, Mapping, NamedTuple, Sequence, Tuple
+from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Sequence, Tuple
 
 import numpy as np
 
 from orchestrator.errors import PrivacyError
 from orchestrator.privacy.noisy_sum import TALLY, evaluation_counts, statistics_sum, training_sum
+from orchestrator.privacy.releases import kinds_in
+from orchestrator.rounds.stages import EVALUATION, STATISTICS, TRAINING
 from orchestrator.wire.evaluation import vector_size
 from orchestrator.wire.task import Task
 
 BITS = (16, 24, 32)
-UPDATE, STATISTICS, EVALUATION = "update", "statistics", "evaluation"
+UPDATE = "update"
+"""Name of the part that a stage of training has; others have the name of their stage."""
 
 _NOISE_STDS = 12
 """Room for noise, in standard deviations of the sum: beyond it with a probability below 1e-32."""
@@ -59,35 +62,45 @@ class Summed(NamedTuple):
 
 def parts_of(task: Task, number: int, parameters: int) -> List[Part]:
     """The parts of a node's vector in a round. `parameters`: of the update, personal parts taken off."""
-    privacy, parts = task.privacy, []
-    if number == 0:
-        numbers = 2 * len(task.schema.numbers())
-        if privacy.on:
-            released = statistics_sum(task)
-            lattice = released.lattice
-            parts.append(Part(STATISTICS, numbers, True, lattice.step, lattice.bound, released.std))
-        else:
-            parts.append(Part(STATISTICS, numbers, False, reach=1.0))
-    elif number <= task.training.rounds:
-        if privacy.on and privacy.noise == "distributed":
-            released = training_sum(task, parameters)
-            lattice = released.lattice
-            sampled = min(1.0, 2 * privacy.sampling_rate) if privacy.within_node else 1.0
-            parts.append(Part(UPDATE, parameters, True, lattice.step, lattice.bound * sampled, released.std))
-        else:
-            parts.append(Part(UPDATE, parameters, False, reach=task.aggregation.update_range))
-        parts += _tally(task, parameters)
-    if task.evaluates(number):
-        share = task.evaluation.share
-        times = 1 + math.ceil(2 * share / (1 - share))  # which records are held out is drawn, so twice what is expected
-        if privacy.on:
-            counts = evaluation_counts(task)
-            scale = counts.scale
-            parts.append(Part(EVALUATION, counts.size, True, 1.0 / scale, scale, counts.std, times=times))
-        else:
-            size = vector_size(len(task.schema.classes), task.evaluation.bins)
-            parts.append(Part(EVALUATION, size, False, reach=1.0, times=times))
-    return parts
+    return [part for kind in kinds_in(task, number) for part in _PARTS[kind](task, parameters)]
+
+
+def _statistics(task: Task, parameters: int) -> List[Part]:
+    numbers = 2 * len(task.schema.numbers())
+    if not task.privacy.on:
+        return [Part(STATISTICS, numbers, False, reach=1.0)]
+    released = statistics_sum(task)
+    return [Part(STATISTICS, numbers, True, released.lattice.step, released.lattice.bound, released.std)]
+
+
+def _update(task: Task, parameters: int) -> List[Part]:
+    privacy = task.privacy
+    if privacy.on and privacy.noise == "distributed":
+        released = training_sum(task, parameters)
+        lattice = released.lattice
+        sampled = min(1.0, 2 * privacy.sampling_rate) if privacy.within_node else 1.0
+        part = Part(UPDATE, parameters, True, lattice.step, lattice.bound * sampled, released.std)
+    else:
+        part = Part(UPDATE, parameters, False, reach=task.aggregation.update_range)
+    return [part, *_tally(task, parameters)]
+
+
+def _evaluation(task: Task, parameters: int) -> List[Part]:
+    share = task.evaluation.share
+    times = 1 + math.ceil(2 * share / (1 - share))  # which records are held out is drawn, so twice what is expected
+    if not task.privacy.on:
+        size = vector_size(len(task.schema.classes), task.evaluation.bins)
+        return [Part(EVALUATION, size, False, reach=1.0, times=times)]
+    counts = evaluation_counts(task)
+    return [Part(EVALUATION, counts.size, True, 1.0 / counts.scale, counts.scale, counts.std, times=times)]
+
+
+_PARTS: Dict[str, Callable[[Task, int], List[Part]]] = {
+    STATISTICS: _statistics,
+    TRAINING: _update,
+    EVALUATION: _evaluation,
+}
+"""Kind of a release -> the parts it is in a vector."""
 
 
 def _tally(task: Task, parameters: int) -> List[Part]:

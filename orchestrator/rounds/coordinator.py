@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from typing import Any, Dict, Iterable, List, Set, Tuple
 
 from orchestrator.rounds.events import (
-    STATISTICS_ROUND,
     Abstained,
     Action,
     Aggregate,
@@ -37,6 +36,7 @@ from orchestrator.rounds.events import (
 )
 from orchestrator.rounds.plan import Plan
 from orchestrator.rounds.selection import Rule
+from orchestrator.rounds.stages import FIRST_ROUND
 
 GATHERING, COLLECTING, AGGREGATING, FINISHED, FAILED = "gathering", "collecting", "aggregating", "finished", "failed"
 WAITING = "waiting"
@@ -138,7 +138,7 @@ class Coordinator:
         if self.phase != COLLECTING or node in self.arrived:
             return False
         if self.buffering and self.plan.trains(round_number):
-            return self.answered.get(node, STATISTICS_ROUND) < round_number <= self.round
+            return self.answered.get(node, FIRST_ROUND) < round_number <= self.round
         return round_number == self.round
 
     @property

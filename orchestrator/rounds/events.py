@@ -3,10 +3,6 @@
 from dataclasses import dataclass, fields
 from typing import Any, Dict, Tuple, Type, Union
 
-STATISTICS_ROUND = 0
-"""Round number of the release of standardization sums; training rounds count from 1."""
-
-
 # Events: facts, journalled before anything is done about them. `at` is seconds on the gateway's clock.
 
 

@@ -3,8 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Tuple
 
-from orchestrator.rounds.events import STATISTICS_ROUND
 from orchestrator.rounds.selection import Rule
+from orchestrator.rounds.stages import Stages
 
 
 @dataclass(frozen=True)
@@ -51,9 +51,13 @@ class Plan:
         return self.minimum_nodes or self.nodes
 
     @property
+    def stages(self) -> Stages:
+        """What is computed in which round."""
+        return Stages(self.rounds, self.statistics, self.evaluation)
+
+    @property
     def first_round(self) -> int:
-        return STATISTICS_ROUND if self.statistics else 1
+        return self.stages.first
 
     def trains(self, round_number: int) -> bool:
-        """Whether the round is one of training: not the statistics before, nor the evaluation after it."""
-        return STATISTICS_ROUND < round_number <= self.rounds
+        return self.stages.trains(round_number)

@@ -21,7 +21,6 @@ from typing import Dict, List, Set, Tuple
 
 from orchestrator.rounds.coordinator import AGGREGATING, COLLECTING, FAILED, Coordinator
 from orchestrator.rounds.events import (
-    STATISTICS_ROUND,
     Abstained,
     Action,
     Aggregate,
@@ -35,6 +34,7 @@ from orchestrator.rounds.events import (
     Wake,
 )
 from orchestrator.rounds.plan import Plan
+from orchestrator.rounds.stages import STATISTICS
 
 KEYS, REVEAL, SHARES, MASKED, CONFIRM, UNMASK = "keys", "reveal", "shares", "masked", "confirm", "unmask"
 CONTEXT, ENCRYPTED, DECRYPT = "context", "encrypted", "decrypt"
@@ -304,7 +304,7 @@ class SecureCoordinator(Coordinator):
         if self._opening and self.plan.key_holder not in self.abstained:
             return self._skip(reason)
         if self.attempt - self.given_up >= self.plan.attempts:
-            final = self._bounded and self.round == STATISTICS_ROUND
+            final = self._bounded and self.plan.stages.of(self.round) == STATISTICS
             return self._fail(f"round {self.round}, attempt {self.attempt}: {reason}", final)
         self.attempt += 1
         return self._begin_attempt(at)
@@ -312,7 +312,9 @@ class SecureCoordinator(Coordinator):
     def _skip(self, reason: str) -> List[Action]:
         self.skipped += 1
         self.summed, self.skip_reason = (), reason
-        if self.round == STATISTICS_ROUND:  # nodes open one sum of a round, and without this one there is no next round
+        if (
+            self.plan.stages.of(self.round) == STATISTICS
+        ):  # nodes open one sum of a round, and without this one there is no next round
             return self._fail(f"round {self.round}: its sum cannot be opened: {reason}", final=True)
         if self.skipped >= self.plan.attempts:
             self.phase = AGGREGATING  # begun again, it goes on after this round

@@ -9,6 +9,7 @@ from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from typing import Any, Dict, Iterator, Mapping, Optional, Tuple
 
 from orchestrator.errors import UsageError
+from orchestrator.rounds.stages import Stages
 from orchestrator.wire.bounds import (
     MAX_NODES,
     count,
@@ -231,9 +232,14 @@ class Task:
         return self.training.rounds * self.training.local_steps
 
     @property
+    def stages(self) -> Stages:
+        """What is computed in which round."""
+        return Stages(self.training.rounds, self.standardizes, self.evaluation.on)
+
+    @property
     def last_round(self) -> int:
         """Number of the last round a node is asked for: with federated evaluation one more than it trains."""
-        return self.training.rounds + self.evaluation.on
+        return self.stages.last
 
     def evaluates(self, round_number: int) -> bool:
         """Whether a node's answer to this round carries its evaluation of the weights that came with it."""

@@ -6,7 +6,7 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple
 from orchestrator.gateway.history import quality
 from orchestrator.gateway.run_tables import flatten
 from orchestrator.gateway.web.runview import RunView
-from orchestrator.rounds.events import STATISTICS_ROUND
+from orchestrator.rounds.stages import FIRST_ROUND
 from orchestrator.wire.plain import plain
 from orchestrator.wire.task import task_to_dict
 
@@ -88,7 +88,7 @@ _KINDS = {
 
 def _figures(view: RunView, report: Optional[Dict[str, Any]]) -> Dict[str, Any]:
     training, said = view.task.training, report or {}
-    rows = ({"round": r["round"], **quality(r)} for r in view.store.each_result(view.run, STATISTICS_ROUND + 1))
+    rows = ({"round": r["round"], **quality(r)} for r in view.store.each_result(view.run, FIRST_ROUND + 1))
     totals = view.totals()
     int8, plain_float = _engine(report), (said.get("metrics") or {}).get("float") or {}
     return {

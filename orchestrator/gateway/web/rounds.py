@@ -4,7 +4,7 @@ from typing import Any, Dict, List, Optional
 
 from orchestrator.gateway.figures import ANSWERS
 from orchestrator.gateway.history import quality
-from orchestrator.rounds.events import STATISTICS_ROUND
+from orchestrator.rounds.stages import FIRST_ROUND, Stages
 
 NEWEST = 8
 """Rounds of which all figures are kept."""
@@ -20,8 +20,8 @@ _TOTALS = ("updates", "bytes_up", "bytes_down", "seconds")
 class RoundFigures:
     """Feed `take` the results of rounds in their order; the newest may be given again, since figures come later."""
 
-    def __init__(self, training_rounds: int) -> None:
-        self._last_training = training_rounds
+    def __init__(self, stages: Stages) -> None:
+        self._trains = stages.trains
         self._newest: Dict[int, Dict[str, Any]] = {}
         self._points: Dict[int, Dict[str, Any]] = {}
         self._stride = 1
@@ -40,7 +40,7 @@ class RoundFigures:
     @property
     def again_from(self) -> int:
         """The oldest round whose figures may still change."""
-        return min(list(self._newest)[-2:], default=STATISTICS_ROUND)
+        return min(list(self._newest)[-2:], default=FIRST_ROUND)
 
     def take(self, result: Dict[str, Any], ended: Optional[float]) -> None:
         number = result["round"]
@@ -67,9 +67,6 @@ class RoundFigures:
     def scored(self) -> List[Dict[str, Any]]:
         """The newest results with figures of the gateway's own rows, and of records held out on nodes, whole."""
         return list(self._scored.values())
-
-    def _trains(self, number: int) -> bool:
-        return STATISTICS_ROUND < number <= self._last_training
 
     def _count(self, row: Dict[str, Any]) -> None:
         trained = self._trains(row["round"])

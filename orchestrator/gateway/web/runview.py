@@ -15,9 +15,10 @@ from orchestrator.gateway.web.storeview import StoreView
 from orchestrator.gateway.web.words import describe_task, many
 from orchestrator.privacy.participation import secret_sample
 from orchestrator.rounds.coordinator import AGGREGATING, COLLECTING, FAILED, FINISHED, GATHERING
-from orchestrator.rounds.events import STATISTICS_ROUND, Aggregated, Compacted, Declined, Event, Joined, Left, Started
+from orchestrator.rounds.events import Aggregated, Compacted, Declined, Event, Joined, Left, Started
 from orchestrator.rounds.members import Member, Members
 from orchestrator.rounds.secure import coordinator_of
+from orchestrator.rounds.stages import STATISTICS, TRAINING
 from orchestrator.wire.plain import plain
 from orchestrator.wire.task import task_from_dict
 
@@ -44,7 +45,7 @@ class RunView:
         self.last_event_at = 0.0
         self._seq = 0
         self._final: Optional[Dict[str, Any]] = None  # what an ended run says does not change
-        self._rounds = RoundFigures(self.task.training.rounds)
+        self._rounds = RoundFigures(self.task.stages)
 
     def advance(self) -> bool:
         """True when the journal had something new."""
@@ -82,7 +83,7 @@ class RunView:
             if node not in self.coordinator.declined:
                 self._tell(event.at, "declined", f"{node} declined: {event.reason}")
         elif isinstance(event, Aggregated):
-            name = "statistics" if event.round == STATISTICS_ROUND else f"round {event.round}"
+            name = STATISTICS if self.task.stages.of(event.round) == STATISTICS else f"round {event.round}"
             self._tell(event.at, "aggregated", f"{name}: aggregated {many(len(self.coordinator.arrived), 'update')}")
         elif isinstance(event, Started):
             self._tell(event.at, "started", "the gateway began" if self._seq == 0 else "the gateway began again")
@@ -121,12 +122,11 @@ class RunView:
         sizes = self.store.open_updates(self.run) if open_round else {}
         arrived = sorted(state.arrived) if open_round else []
         waiting = sorted(set(state.cohort) - set(arrived) - set(state.declined)) if state.phase == COLLECTING else []
-        kind = "statistics" if state.round == STATISTICS_ROUND else "training"
         return {
             "phase": state.phase,
             "state": self.state(gateway),
             "at": self.last_event_at or None,
-            "kind": kind if state.round <= self.task.training.rounds else "evaluation",
+            "kind": self.task.stages.of(state.round) or TRAINING,
             "round": state.round,
             "rounds": self.task.training.rounds,
             "reason": plain(state.reason, _REASON),

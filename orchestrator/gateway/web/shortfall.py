@@ -4,7 +4,7 @@ from typing import Any, Dict, Iterable, List, Optional
 
 from orchestrator.gateway.web.words import many
 from orchestrator.rounds.coordinator import COLLECTING, GATHERING, Coordinator
-from orchestrator.rounds.events import STATISTICS_ROUND
+from orchestrator.rounds.stages import STATISTICS
 from orchestrator.wire.plain import plain
 
 _MOST_NAMES = 5
@@ -33,7 +33,7 @@ def _while_gathering(state: Coordinator) -> Optional[Dict[str, Any]]:
 
 
 def _text_of_round(state: Coordinator, nodes: int) -> str:
-    name = "The statistics round" if state.round == STATISTICS_ROUND else f"Round {state.round}"
+    name = "The statistics round" if state.plan.stages.of(state.round) == STATISTICS else f"Round {state.round}"
     most = max(0, state.needed - nodes)
     come = "none can come" if most == 0 else f"at most {most} can come"
     return f"{name} cannot succeed as things are: it needs {many(state.needed, 'update')}, and {come}."
