@@ -9,7 +9,7 @@ import pytest
 from orchestrator.errors import EdgewardError, PrivacyError, WireError
 from orchestrator.gateway.scores import figures, of_sums
 from orchestrator.node import contribution
-from orchestrator.node.contribution import EVALUATION, STATISTICS, UPDATE, Contributor, Run
+from orchestrator.node.contribution import UPDATE, Contributor, Run
 from orchestrator.node.data import Dataset
 from orchestrator.node.evaluation import evaluate
 from orchestrator.node.store import NodeStore
@@ -23,6 +23,7 @@ from orchestrator.privacy.noisy_sum import (
     training_sum,
 )
 from orchestrator.privacy.vector_layout import Layout, bits_for, parts_of
+from orchestrator.rounds.stages import EVALUATION, STATISTICS
 from orchestrator.wire.codec import decode_update
 from orchestrator.wire.protection import Aggregation, Privacy
 from orchestrator.wire.schema import Feature, Schema
