@@ -17,10 +17,13 @@ from stage import Stage, gateway_at_work
 from orchestrator.gateway.broker import free_port
 from orchestrator.gateway.store import Store
 from orchestrator.gateway.web.child import DashboardProcess, listen
+from orchestrator.gateway.web.runview import RunView
 from orchestrator.gateway.web.settings import WebSettings
 from orchestrator.gateway.web.standing import Standing
 from orchestrator.gateway.web.staying import PROGRAM
-from orchestrator.rounds.events import Aggregated, Arrived
+from orchestrator.gateway.web.storeview import StoreView
+from orchestrator.rounds.coordinator import FAILED
+from orchestrator.rounds.events import Aggregated, Arrived, Compacted
 
 GATEWAY = """
 import sys, time; from pathlib import Path
@@ -127,6 +130,24 @@ def test_a_gateway_that_failed_or_was_killed(
             "unknown",
             "declined",
         }
+
+
+def test_a_run_that_failed_for_good_says_that_it_cannot_go_on(stage: Stage, tmp_path: Path) -> None:
+    """What tests/rounds/test_nothing_moved.py and test_secure.py bring a coordinator to, as a journal keeps it."""
+    make_store(tmp_path)
+    view = RunView(StoreView(tmp_path / "gateway.sqlite"), RUN)
+    view.advance()
+    state = {**view.coordinator.snapshot(), "phase": FAILED, "final": True, "reason": "no update counted in any round"}
+    store = Store(tmp_path / "gateway.sqlite")
+    store.append(RUN, Compacted(2000.0, state, view.nodes.as_dict()))
+    store.close()
+    with stage.showing(tmp_path):
+        page = stage.browser
+        page.wait("document.querySelector('#phase')?.innerText === 'Failed'")
+        assert page.evaluate("document.querySelector('#round').innerText") == "no update counted in any round"
+        said = page.evaluate("document.querySelector('#next').innerText")
+        assert said.startswith("Next: this run cannot go on.")
+        assert "the same command" not in said
 
 
 def test_it_ends_after_its_time_with_a_stopped_gateway_and_for_the_next(tmp_path: Path) -> None:
