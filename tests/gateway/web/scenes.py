@@ -10,7 +10,6 @@ from unittest.mock import patch
 
 import numpy as np
 from copies import copy_runs
-from dashboards import RUN
 from stage import Scene, Stage, gateway_at_work
 
 from orchestrator.gateway.figures import ANSWERS
@@ -22,6 +21,7 @@ from orchestrator.wire.schema import Feature, Schema
 from orchestrator.wire.task import Rounds, Task, task_to_dict
 from orchestrator.wire.training import Training
 
+RUN = "sepsis-0123abcd"
 WARDS = {"cardiac": 190, "medical": 230, "neuro": 270, "surgical": 310}
 DIGEST = "5f0e1c2b9d3a4f68"
 STATEMENT = json.loads((Path(__file__).resolve().parents[2] / "golden" / "tasks.json").read_text())["bands"][
@@ -188,8 +188,8 @@ def _finished(run: Ward) -> None:
 
 def _compared(held: ExitStack, out: Path) -> float:
     _left(_finished)(held, out)
-    copy_runs(out, "sepsis-4567cdef", rounds=True, learning_rate=0.25)
-    copy_runs(out, "sepsis-89ab0123", local_steps=8)
+    copy_runs(out, "sepsis-4567cdef", of=RUN, rounds=True, learning_rate=0.25)
+    copy_runs(out, "sepsis-89ab0123", of=RUN, local_steps=8)
     return 0.0
 
 

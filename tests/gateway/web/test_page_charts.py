@@ -61,6 +61,20 @@ def series(stage: Stage, card: str) -> Any:
     return stage.browser.evaluate(f"document.querySelector('#{card} .chart').chart.series.map((s) => s.name)")
 
 
+def test_a_chart_without_figures_cannot_be_saved(stage: Stage, tmp_path: Path) -> None:
+    make_store(tmp_path, rounds=8, begun=1)
+    can = (
+        "(card) => [...document.querySelectorAll(`#${card} .exports button`)].filter((b) => b.checkVisibility()).length"
+    )
+    with stage.showing(tmp_path):
+        page = stage.browser
+        page.wait("document.querySelector('#accuracy .chart-empty')")
+        assert page.evaluate(f"({can})('accuracy')") == 0
+        give_losses(tmp_path, "heart-0123abcd", [0.7])
+        page.wait("document.querySelector('#accuracy svg[role]')")
+        assert page.evaluate(f"({can})('accuracy')") == 2
+
+
 def test_a_run_that_diverges_flattens_no_other(stage: Stage, tmp_path: Path) -> None:
     make_store(tmp_path, rounds=8, begun=6)
     make_store(tmp_path, rounds=8, begun=6, at=2000.0, run="wild-0123abcd")
