@@ -35,6 +35,8 @@ _STATED = (
 
 _AHEAD = 8
 """Rounds the accountant is asked for at a time beyond the curve: the open one and the next."""
+_KEPT = 64
+"""Rounds beyond the curve that are kept: the page gets no more points after thousands of rounds than at the beginning."""
 _REST = 4.0
 """For so many times as long as it took, the accountant is not asked for further rounds."""
 
@@ -126,7 +128,8 @@ class EpsilonCurves:
     def _compute_more(task: Task, run: int, curve: _Curve, wanted: List[int]) -> None:
         began = time.monotonic()
         try:
-            curve.more = {**curve.more, **epsilons_apart(task, run, wanted)}  # another thread reads it
+            found = {**curve.more, **epsilons_apart(task, run, wanted)}
+            curve.more = dict(sorted(found.items())[-_KEPT:])  # in one step: another thread reads it
         except PrivacyError as error:
             log.warning("no epsilon of rounds %d to %d for the dashboard: %s", wanted[0], wanted[-1], error)
             curve.rests_until = math.inf

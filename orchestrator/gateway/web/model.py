@@ -66,6 +66,8 @@ class DashboardModel:
         self._store: Optional[StoreView] = None
         self._views: Dict[str, RunView] = {}
         self._unreadable: Dict[str, str] = {}  # run -> why
+        self._up_to_date: List[RunView] = []  # those that can be read, as of `_changes` of the store
+        self._changes: Optional[int] = None
         self._delivered: Dict[str, Dict[str, Any]] = {}  # of runs with a report
         self._audit = AuditPages(out / AUDIT_FILE)
 
@@ -76,7 +78,7 @@ class DashboardModel:
         """The store could not be read: it is opened again, since it may have been put right."""
         if self._store is not None:
             self._store.close()
-        self._store, self._views, self._unreadable = None, {}, {}
+        self._store, self._views, self._unreadable, self._changes = None, {}, {}, None
 
     def hear(self, event: Dict[str, Any]) -> None:
         """A progress event of the gateway."""
@@ -97,8 +99,10 @@ class DashboardModel:
     def view(self, run: str) -> Optional[RunView]:
         """The run up to date; None where the store does not have it. EdgewardError where this version cannot read it."""
         store = self._open()
-        if store is None or run not in store.runs():
-            return None
+        return None if store is None or run not in store.runs() else self._advanced(store, run)
+
+    def _advanced(self, store: StoreView, run: str) -> RunView:
+        """A run of the store."""
         if run in self._unreadable:
             raise EdgewardError(self._unreadable[run])
         try:
@@ -114,11 +118,18 @@ class DashboardModel:
         return self._views[run]
 
     def _readable(self) -> List[RunView]:
-        views = []
-        for run in self.runs():
-            with suppress(EdgewardError):  # `summaries` says why
-                views.append(self.view(run))
-        return [view for view in views if view is not None]
+        """All runs up to date; they are read only after something was committed to the store."""
+        store = self._open()
+        if store is None:
+            return []
+        changes = store.changes()
+        if changes != self._changes:
+            self._up_to_date = []
+            for run in store.runs():
+                with suppress(EdgewardError):  # `summaries` says why
+                    self._up_to_date.append(self._advanced(store, run))
+            self._changes = changes
+        return self._up_to_date
 
     def _open(self) -> Optional[StoreView]:
         path = self.store_path

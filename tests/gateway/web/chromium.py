@@ -22,6 +22,7 @@ FLAGS = (
     "--disable-component-update",
     "--disable-sync",
     "--disable-dev-shm-usage",
+    "--disable-features=BackForwardCache",  # pages that were left would be kept, and counted
     "--hide-scrollbars",
     "--remote-debugging-port=0",
 )

@@ -3,18 +3,23 @@
 import sqlite3
 import threading
 import time
+from collections import Counter
 from pathlib import Path
-from typing import Any, Iterator
+from typing import Any, Callable, Iterator
 
 import pytest
 from chromium import Browser, find_chromium
+from copies import copy_runs
 from dashboards import RUN, dashboard, make_store
 from stage import gateway_at_work
 
 from orchestrator.errors import EdgewardError
+from orchestrator.gateway.store import Store
 from orchestrator.gateway.web import epsilon
 from orchestrator.gateway.web.listener import Listener
 from orchestrator.gateway.web.model import DashboardModel
+from orchestrator.gateway.web.storeview import StoreView
+from orchestrator.rounds.events import Joined
 from orchestrator.wire.body import encode_body
 from orchestrator.wire.link import Message
 from orchestrator.wire.protection import Privacy
@@ -91,6 +96,38 @@ def test_a_run_that_cannot_be_read_is_named_and_hides_no_other(tmp_path: Path) -
     with pytest.raises(EdgewardError, match="run old cannot be read"):
         model.view("old")
     model.close()
+
+
+def test_runs_are_read_once_a_look_and_only_after_something_was_stored(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_store(tmp_path)
+    copy_runs(tmp_path, *(f"heart-{number:08d}" for number in range(1, 20)), rounds=True)
+    model = DashboardModel(tmp_path, "test", Listener(None, "test"))
+    asked: Counter[str] = Counter()
+    for name in ("runs", "each_result", "journal_after"):
+        monkeypatch.setattr(StoreView, name, counted(asked, name, getattr(StoreView, name)))
+    assert len(model.sections()["runs"]) == 20
+    assert asked["runs"] <= 3
+    assert asked["each_result"] == asked["journal_after"] == 20
+    asked.clear()
+    model.sections()
+    assert not asked["each_result"]
+    assert not asked["journal_after"]
+    store = Store(tmp_path / "gateway.sqlite")
+    store.append(RUN, Joined(time.time(), "late", 10))
+    store.close()
+    assert "late" in [row["node"] for row in model.sections()["nodes"]]
+    assert asked["journal_after"] == 20
+    model.close()
+
+
+def counted(asked: "Counter[str]", name: str, ask: Callable[..., Any]) -> Callable[..., Any]:
+    def answer(*given: Any) -> Any:
+        asked[name] += 1
+        return ask(*given)
+
+    return answer
 
 
 def test_a_run_is_opened_by_its_name(tmp_path: Path) -> None:

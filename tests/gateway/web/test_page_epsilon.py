@@ -93,6 +93,24 @@ def test_the_epsilon_of_a_run_compared_comes_after_computing(
         page.wait("document.querySelector('#compare-epsilon').innerText.match(/spent of 8/g)?.length === 2")
 
 
+def test_points_of_the_page_do_not_grow_with_the_rounds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(epsilon, "curve_apart", lambda *_: {"points": [(0, 0.5), (3000, 8.0)], "statement": {}})
+    monkeypatch.setattr(epsilon, "epsilons_apart", lambda task, run, rounds: {n: 0.5 + 0.002 * n for n in rounds})
+    monkeypatch.setattr(epsilon, "_REST", 0.0)
+    make_store(tmp_path, rounds=3000, privacy=PRIVACY)
+    model = DashboardModel(tmp_path, "test", Listener(None, "test"))
+    view = model.view(RUN)
+    assert view is not None
+    for number in range(1, 400):
+        view.coordinator.round = number
+        deadline = time.monotonic() + 60
+        while not (found := model.curves.of(view)).get("exact"):
+            assert time.monotonic() < deadline
+        assert (found["round"], found["spent"]) == (number, 0.5 + 0.002 * number)
+    assert len(found["points"]) < 80
+    model.close()
+
+
 def test_points_of_single_rounds_are_those_of_the_curve(tmp_path: Path) -> None:
     make_store(tmp_path, rounds=30, privacy=PRIVACY)
     model = DashboardModel(tmp_path, "test", Listener(None, "test"))

@@ -35,7 +35,7 @@ function shown() {
 
 // A run's values, asked for again while its epsilon is computed, and when it went on.
 function pageOf(name) {
-  const page = (state.pages[name] ??= { at: -Infinity, data: null, error: null, as: null });
+  const page = (state.pages[name] ??= { at: -Infinity, data: null, error: null, as: null, waits: null });
   const as = state.runs.find((r) => r.run === name)?.last_event_at;
   const settled = page.error || (page.data && page.data.privacy.state !== "computing" && page.data.privacy.exact !== false && page.as === as);
   if (!settled && performance.now() - page.at > 2000) {
@@ -44,7 +44,10 @@ function pageOf(name) {
       .then((found) => Object.assign(page, { data: valuesOf(found.set), as }), (error) => { page.error = error.message; })
       .then(redraw);
   } else if (!settled) {
-    setTimeout(redraw, 2100); // a page that asked too early asks again
+    page.waits ??= setTimeout(() => { // a page that asked too early asks again, however often it is drawn meanwhile
+      page.waits = null;
+      redraw();
+    }, 2100);
   }
   return page;
 }

@@ -7,7 +7,8 @@ import { noteButton, noteOf } from "./notes.js";
 import { keep, parameter } from "./place.js";
 
 const LETTERS = "ABCDEF";
-const asked = { key: null, found: null, error: null };
+const AGAIN_MS = 5000; // while a run goes on: the gateway reads all rounds of the chosen runs for an answer
+const asked = { runs: null, key: null, at: -Infinity, found: null, error: null, waits: null };
 const FILES = { "bundle.zip": "bundle", "privacy.md": "privacy page", "report.json": "report" };
 
 // runs: the chosen entries of the list of runs.
@@ -32,11 +33,20 @@ export function comparisonCard(runs, { fetchJson, redraw }) {
   ], { ...at, aside: csvButton("runs-compared", () => [["", "differs", ...asked.found.runs], ...[...figures, ...settings].map((row) => [row.name, row.differs ? "yes" : "no", ...row.values])]) });
 }
 
-// Asked for again when a run went on, or when others are chosen; until the answer is there the last one stays.
+// Asked for again when others are chosen, and now and then while a run goes on; until the answer is there the last one stays.
 function ask(runs, fetchJson, redraw) {
   const key = JSON.stringify(runs.map((run) => [run.run, run.last_event_at, run.files]));
   if (key === asked.key) return;
-  asked.key = key;
+  const names = runs.map((run) => run.run).join();
+  const wait = asked.runs === names ? asked.at + AGAIN_MS - performance.now() : 0;
+  if (wait > 0) {
+    asked.waits ??= setTimeout(() => {
+      asked.waits = null;
+      redraw();
+    }, wait);
+    return;
+  }
+  Object.assign(asked, { key, runs: names, at: performance.now() });
   fetchJson(`/api/compare?${runs.map((run) => `run=${encodeURIComponent(run.run)}`).join("&")}`).then((found) => {
     if (asked.key === key) Object.assign(asked, { found, error: null });
   }, (error) => {

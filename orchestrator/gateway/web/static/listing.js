@@ -1,16 +1,18 @@
-// A table people can search, sort and narrow, and that begins short however long it is. What they chose is in the address.
+// A table people can search, sort and narrow, that begins short however long it is, and opened has pages. What they chose is in
+// the address.
 
 import { count, el } from "./dom.js";
 import { keep, parameter } from "./place.js";
 
 const FEW = { narrow: 5, wide: 12 };
+const PAGE = 100; // rows of an opened list that are drawn at once
 const NARROW = matchMedia("(max-width: 640px)");
 
 // id: of the list in the address; noun: of what is listed, in the plural. columns: {name, numeric, by: item => what it is sorted by}.
 // row: item => its cells; keyOf: item => what it is known by; text: item => what is searched; well: item => whether all is well;
 // pinned: item => whether it is shown even in a short list.
 export function listing({ id, noun, caption, columns, items, row, keyOf, text, well, pinned = () => false, redraw }) {
-  const chosen = { q: parameter(`${id}.q`) ?? "", sort: parameter(`${id}.sort`), unwell: parameter(`${id}.unwell`) === "1", all: parameter(`${id}.all`) === "1" };
+  const chosen = { q: parameter(`${id}.q`) ?? "", sort: parameter(`${id}.sort`), unwell: parameter(`${id}.unwell`) === "1", page: Number.parseInt(parameter(`${id}.all`), 10) || 0 };
   const change = (name, value) => {
     keep(`${id}.${name}`, value);
     redraw();
@@ -19,17 +21,27 @@ export function listing({ id, noun, caption, columns, items, row, keyOf, text, w
   const found = sorted.filter((item) => (!chosen.unwell || !well(item)) && matches(text(item), chosen.q));
   const few = NARROW.matches ? FEW.narrow : FEW.wide;
   const first = new Set([...found.filter(pinned), ...found.filter((item) => !pinned(item))].slice(0, Math.max(few, found.filter(pinned).length)));
-  const shown = chosen.all ? found : found.filter((item) => first.has(item));
+  const pages = Math.max(1, Math.ceil(found.length / PAGE));
+  const page = Math.min(Math.max(chosen.page, 0), pages); // 0: the short list
+  const from = (page - 1) * PAGE;
+  const shown = page ? found.slice(from, from + PAGE) : found.filter((item) => first.has(item));
   return [
     items.length > FEW.narrow ? toolbar({ id, noun, columns, chosen, change, unwell: items.filter((item) => !well(item)).length }) : null,
-    items.length > shown.length || chosen.q || chosen.unwell ? el("p", { class: "muted", role: "status", id: `${id}-shown` }, `${count(shown.length)} of ${count(items.length)} ${noun} shown`) : null,
+    items.length > shown.length || chosen.q || chosen.unwell ? el("p", { class: "muted", role: "status", id: `${id}-shown` }, page && pages > 1 ? `${noun} ${count(from + 1)} to ${count(from + shown.length)} of ${count(found.length)}` : `${count(shown.length)} of ${count(items.length)} ${noun} shown`) : null,
     el("div", { class: "scroll" },
       el("table", {},
         el("caption", { class: "hidden" }, caption),
         el("thead", {}, el("tr", {}, columns.map((column) => head(column, chosen.sort, change)))),
         el("tbody", {}, shown.map((item) => el("tr", { "data-key": `${id} ${keyOf(item)}` }, row(item).map((cell, i) => el("td", { class: columns[i].numeric ? "numeric" : null, "data-label": columns[i].name }, cell))))))),
-    found.length > few ? el("button", { class: "quiet", type: "button", id: `${id}-all`, "aria-expanded": String(chosen.all), onclick: () => change("all", chosen.all ? null : "1") }, chosen.all ? "Show fewer" : `Show all ${count(found.length)}`) : null,
+    found.length > few ? pager({ id, noun, page, pages, change, many: found.length }) : null,
   ];
+}
+
+function pager({ id, noun, page, pages, change, many }) {
+  const open = el("button", { class: "quiet", type: "button", id: `${id}-all`, "aria-expanded": String(page > 0), onclick: () => change("all", page ? null : "1") }, page ? "Show fewer" : `Show all ${count(many)}`);
+  if (!page || pages === 1) return open;
+  const to = (name, where) => el("button", { class: "quiet", type: "button", id: `${id}-${name.toLowerCase()}`, disabled: where < 1 || where > pages, onclick: () => change("all", String(where)) }, name);
+  return el("div", { class: "pager", role: "group", "aria-label": `Pages of ${noun}` }, to("Previous", page - 1), to("Next", page + 1), open);
 }
 
 function toolbar({ id, noun, columns, chosen, change, unwell }) {
