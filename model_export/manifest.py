@@ -142,6 +142,11 @@ def check_schema(content: Any, schema: Any = None, where: str = MANIFEST) -> Non
 def check_labels(labels: Sequence[str], classes: int) -> List[str]:
     """One distinct, non-empty name per class. Raises ExportError."""
     names = list(labels)
+    if len(names) != classes == 1:
+        raise ExportError(
+            f"{len(names)} labels for a model of one output: give one label, of the class whose probability it is (of two "
+            "classes that of the second), or let the model end in an output for each class"
+        )
     if len(names) != classes:
         raise ExportError(
             f"{len(names)} labels for {classes} classes; give one label per class, in the order of the outputs"

@@ -1,7 +1,7 @@
 """Full-int8 post-training quantization of a float model, in a form TensorFlow Lite Micro runs as it is."""
 
 import re
-from typing import Any
+from typing import Any, List
 
 import numpy as np
 
@@ -11,6 +11,7 @@ from model_export.quiet import quiet_stderr, said_by, tensorflow
 from model_export.tflite_file import read_tflite
 
 CALIBRATION_ROWS = 500
+FEW_ROWS = 20
 LARGEST_OUTPUT = 1e30
 FORBIDDEN = ("SHAPE", "STRIDED_SLICE", "PACK")  # signs of a free batch dimension, absent from small op resolvers
 ISLANDS = ("QUANTIZE", "DEQUANTIZE")  # signs of float operators in between
@@ -84,6 +85,18 @@ def check_computable(model: Any, rows: "np.ndarray") -> None:
             f"the float model gives NaN, infinity or a value beyond {LARGEST_OUTPUT:g} for representative row {bad}: its weights "
             "or these rows are too large"
         )
+
+
+def doubts(representative: "np.ndarray") -> List[str]:
+    """What to say of rows that show too little of what a model is given: int8 ranges are theirs, and what is beyond saturates."""
+    if representative.ndim < 2 or not len(representative):
+        return []
+    found = []
+    if len(representative) < FEW_ROWS:
+        found.append(f"int8 ranges of {len(representative)} representative rows: give some hundred that are typical")
+    elif not (representative != representative[0]).any():
+        found.append("all representative rows are the same: int8 ranges of one value hold no other; give typical ones")
+    return found
 
 
 def calibration_rows(representative: "np.ndarray", shape: Any) -> "np.ndarray":

@@ -105,7 +105,7 @@ def bundle(spec_path: Path, out_dir: Path) -> Result:
     of the data. float is Keras, int8 the LiteRT runtime, tflm the tflite-micro wheel.
     """
     from model_export.float_model import float_files
-    from model_export.quantize import quantize_int8
+    from model_export.quantize import doubts, quantize_int8
     from model_export.tflm import TflmModel
 
     spec = _read_spec(spec_path, BUNDLE_KEYS)
@@ -126,6 +126,8 @@ def bundle(spec_path: Path, out_dir: Path) -> Result:
     )
     if appended is not None:
         _say(f"appending a softmax, {appended}")
+    for text in doubts(representative):
+        _say(f"warning: {text}")
     _say("quantizing to int8")
     blob = quantize_int8(model, representative, softmax=appended is not None)
     floats = float_files(model, softmax=appended is not None)

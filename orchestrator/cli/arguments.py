@@ -11,6 +11,10 @@ MOST = 10**15
 """Largest number an argument takes; the commands know what is too much for them below it."""
 
 
+MOST_NAME_BYTES = 230
+"""Of a file's name: file systems take 255, of which some are for the name it has while it is written."""
+
+
 class Parser(argparse.ArgumentParser):
     """Everywhere: paths are not empty; numbers are finite, not negative and at most MOST; words are text.
 
@@ -171,3 +175,27 @@ def check_output(path: Optional[Path], option: str) -> None:
         raise UsageError(f"{option} {path}: there is no folder {path.parent}")
     if not os.access(str(path if path.exists() else path.parent), os.W_OK):
         raise UsageError(f"{option} {path}: may not be written")
+    if len(os.fsencode(path.name)) > MOST_NAME_BYTES:
+        raise UsageError(f"{option} {path.name[:40]}...: a file's name of more than {MOST_NAME_BYTES} bytes")
+
+
+def check_new_file(path: Path, option: str) -> None:
+    """The same, where nothing is overwritten."""
+    from orchestrator.errors import UsageError
+
+    if path.exists():
+        raise UsageError(f"{option} {path}: it exists, and is not overwritten; name another file, or remove it")
+    check_output(path, option)
+
+
+def check_output_folder(path: Path, option: str) -> None:
+    """Before the work whose results go there: UsageError where it is no folder, or none can be made."""
+    from orchestrator.errors import UsageError
+
+    there = path
+    while not os.path.lexists(str(there)) and there != there.parent:
+        there = there.parent
+    if not there.is_dir():
+        raise UsageError(f"{option} {path}: {there} is a file; name a folder")
+    if not os.access(str(there), os.W_OK | os.X_OK):
+        raise UsageError(f"{option} {path}: {there} may not be written")

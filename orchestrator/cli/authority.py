@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from orchestrator.cli.arguments import add_json
+from orchestrator.cli.arguments import add_json, check_new_file
 from orchestrator.cli.commands import COMMANDS
 
 _EPILOG = """On the authority's machine, which may be offline; every FILE is carried:
@@ -89,8 +89,7 @@ def _sign(arguments: argparse.Namespace) -> int:
     from orchestrator.node.roster import grouped
     from orchestrator.wire.pki import create_file
 
-    if arguments.out.exists():
-        raise UsageError(f"--out {arguments.out}: exists; nothing was signed")
+    check_new_file(arguments.out, "--out")
     authority = Authority(arguments.authority)
     if arguments.name == GATEWAY_NAME:
         answer = sign_gateway(authority, read_answer(arguments.request))

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional
 
 from orchestrator.cli import flash, monitor
+from orchestrator.cli.arguments import check_output
 from orchestrator.cli.commands import COMMANDS
 
 if TYPE_CHECKING:
@@ -124,6 +125,7 @@ def run_infer(args: argparse.Namespace) -> int:
 
     from orchestrator.cli.model import load_rows
 
+    check_output(args.outputs, "--outputs")
     given = load_rows(args.inputs)
     with _board(args) as board:
         info = _ready(board)

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any, Dict
 
-from orchestrator.cli.arguments import add_json, broker_url, host, number, port
+from orchestrator.cli.arguments import add_json, broker_url, check_new_file, check_output, host, number, port
 from orchestrator.wire.json_text import from_json
 from orchestrator.wire.plain import PlainFormatter, plain
 
@@ -132,6 +132,7 @@ def _init(arguments: argparse.Namespace) -> int:
 
     folder = shlex.quote(str(arguments.folder))
     if arguments.request is not None:
+        check_new_file(arguments.request, "--request")
         request_file = shlex.quote(str(arguments.request))
         request = request_gateway(arguments.folder, arguments.federation, arguments.host)
         create_file(arguments.request, json.dumps(request, indent=1).encode())
@@ -246,6 +247,7 @@ def _sign(arguments: argparse.Namespace) -> int:
     from orchestrator.gateway.authority import Authority
     from orchestrator.wire.pki import create_file
 
+    check_new_file(arguments.out, "--out")  # a certificate that was issued and lost would have to be revoked
     authority = Authority(arguments.identity)
     answer = authority.sign(_read(arguments.request), arguments.name)
     create_file(arguments.out, json.dumps({**answer, "broker": arguments.broker or ""}, indent=1).encode())
@@ -340,6 +342,7 @@ def _request(arguments: argparse.Namespace) -> int:
     from orchestrator.cli.tables import report
     from orchestrator.node.identity import make_node_request
 
+    check_output(arguments.out, "--out")
     arguments.out.write_bytes(make_node_request(arguments.identity, arguments.name, arguments.federation))
     report(
         arguments.json,

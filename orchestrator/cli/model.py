@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Dict, Iterator, List, Optional
 
 from orchestrator.cli import model_registry
-from orchestrator.cli.arguments import check_output
+from orchestrator.cli.arguments import check_output, check_output_folder
 from orchestrator.cli.commands import COMMANDS
 from orchestrator.errors import EdgewardError, UsageError
 from orchestrator.wire.plain import plain
@@ -108,6 +108,8 @@ def register(subparsers: Any) -> None:
 def run_export(arguments: argparse.Namespace) -> int:
     from model_export.bundle import verify_bundle
     from model_export.keras_file import check_keras_file, refuse_other_models
+    from model_export.model_bin import check_model_name
+    from model_export.quantize import calibration_rows
     from orchestrator.cli.manifest_text import manifest_text
     from orchestrator.cli.tables import say
 
@@ -118,6 +120,9 @@ def run_export(arguments: argparse.Namespace) -> int:
         refuse_other_models(arguments.model)
     if not arguments.model.is_file():
         raise EdgewardError(f"{arguments.model}: there is no such file")
+    check_output_folder(
+        arguments.out.parent if arguments.out.is_dir() else arguments.out, "--out"
+    )  # it is replaced whole
     if suffix == ".tflite" and arguments.softmax is not None:
         raise UsageError(
             f"{arguments.model}: a .tflite is exported as it is; --softmax and --no-softmax are for .keras"
@@ -131,6 +136,10 @@ def run_export(arguments: argparse.Namespace) -> int:
     if suffix == ".keras":
         with _export_errors(arguments.model):
             check_keras_file(arguments.model)
+            check_model_name(name)
+        rows = load_rows(arguments.representative)
+        with _export_errors(arguments.representative):
+            calibration_rows(rows, rows.shape[1:])
     with _export_errors(arguments.model):
         if suffix == ".keras":
             _export_keras(arguments, name, labels)
@@ -150,6 +159,7 @@ def run_personalize(arguments: argparse.Namespace) -> int:
     def progress(event: Dict[str, Any]) -> None:
         print(event.get("message", ""), file=sys.stderr)
 
+    check_output_folder(arguments.out, "--out")
     made = personalize(arguments.file, arguments.out, progress, arguments.calibration, arguments.model)
     print(json.dumps(made) if arguments.json else f"bundle of node {made['node']}: {made['bundle']}")
     return 0

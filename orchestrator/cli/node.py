@@ -1,6 +1,7 @@
 """`edgeward node run`: the agent next to private data, in the foreground."""
 
 import argparse
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Dict, List, Optional, Tuple
 
@@ -101,8 +102,12 @@ def _run(arguments: argparse.Namespace) -> int:
 
     keep_private(arguments.log_file)
     logs.configure(arguments, arguments.verbose)
+    if arguments.data.is_dir():
+        raise DataError(f"--data {arguments.data}: a folder; name the file in it")
     if not arguments.data.is_file():
         raise DataError(f"--data {arguments.data}: no such file")
+    if not os.access(str(arguments.data), os.R_OK):
+        raise DataError(f"--data {arguments.data}: this user may not read it")
     broker, federation, name, identity = where(arguments, "node run")
     agent = NodeAgent(
         broker,

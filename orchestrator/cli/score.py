@@ -9,7 +9,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Dict, Iterator, List, Mapping, Tuple
 
-from orchestrator.cli.arguments import add_json
+from orchestrator.cli.arguments import add_json, check_output
 from orchestrator.cli.commands import COMMANDS
 from orchestrator.wire.json_text import from_json
 
@@ -104,6 +104,7 @@ def _encrypt(arguments: argparse.Namespace) -> int:
     from orchestrator.cli.tables import report
     from orchestrator.wire.logarithm import logarithm_within
 
+    check_output(arguments.output, "--output")
     manifest = _manifest(arguments.manifest)
     features = manifest["features"]
     rows = _read_records(arguments.record)
@@ -128,6 +129,7 @@ def _run(arguments: argparse.Namespace) -> int:
     from orchestrator.errors import UsageError
     from orchestrator.privacy.encrypted_score import Server, read_shape
 
+    check_output(arguments.output, "--output")
     if arguments.bundle is None and arguments.weights is None:
         raise UsageError("no model: give --bundle DIR, --weights FILE, or both")
     server = Server(_read(arguments.public))

@@ -119,7 +119,7 @@ def test_export(edgeward, tmp_path: Path) -> None:
     hidden = json.loads((tmp_path / "x.json").read_text())
     assert all(node.startswith("node-") for row in hidden for node in row["nodes"].split())
     assert "written as .csv, .json, .parquet" in edgeward("export", DONE, "-o", tmp_path / "x.xls", code=2)
-    assert "cannot write" in edgeward("export", DONE, "-o", tmp_path / "no" / "x.csv", code=2)
+    assert "there is no folder" in edgeward("export", DONE, "-o", tmp_path / "no" / "x.csv", code=2)
 
 
 @pytest.mark.skipif(importlib.util.find_spec("pyarrow") is not None, reason="pyarrow is installed")

@@ -8,7 +8,7 @@ from export_samples import SPECS, representative
 
 from model_export.errors import ExportError
 from model_export.evaluation import softmax
-from model_export.quantize import quantize_int8
+from model_export.quantize import doubts, quantize_int8
 from model_export.quiet import tensorflow
 from model_export.tflite_file import read_tflite
 from model_export.tflm import TflmModel
@@ -119,3 +119,11 @@ def test_what_no_int8_stands_for_is_refused(make: Callable[[Any], Any], message:
     model = make(keras)
     with pytest.raises(ExportError, match=message):
         quantize_int8(model, np.ones((3, *model.inputs[0].shape[1:]), np.float32), softmax=False)
+
+
+def test_rows_that_show_too_little_are_doubted() -> None:
+    rows = np.arange(120, dtype=np.float32).reshape(30, 4)
+    assert doubts(rows) == []
+    assert "of 5 representative rows" in doubts(rows[:5])[0]
+    assert "are the same" in doubts(np.ones((30, 4), np.float32))[0]
+    assert doubts(rows[:0]) == []

@@ -30,6 +30,7 @@ def with_a_giant_output(blob: bytes) -> bytes:
 def test_one_dense_layer_by_hand() -> None:
     """A fully connected layer against integer arithmetic written here: q = zp + round(M * (W (x - zx) + b))."""
     tensorflow()
+    tensorflow()
     import keras
 
     model = keras.Sequential([keras.Input((5,)), keras.layers.Dense(3)])
@@ -72,6 +73,7 @@ def test_quantize_rounds_half_to_even_and_saturates() -> None:
 
 def test_an_operator_tflm_lacks_is_named_with_its_place() -> None:
     tensorflow()
+    tensorflow()
     import keras
 
     model = keras.Sequential(
@@ -103,3 +105,18 @@ def test_wrong_rows_are_refused(int8_blob: Callable[[str], bytes]) -> None:
         tflm.run(np.zeros((2, 13), np.float32))
     with pytest.raises(ExportError, match=r"shape \(2, 12\); the model takes \(rows, 13\)"):
         tflm.run(np.zeros((2, 12), np.int8))
+
+
+@pytest.mark.parametrize("zero", [slice(0, 4), slice(2, 4)])
+def test_a_model_that_gives_nothing_but_zeros_is_named(zero: slice) -> None:
+    tensorflow()
+    import keras
+
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(4, "relu"), keras.layers.Dense(2, "softmax")])
+    weights = model.get_weights()
+    for array in weights[zero]:
+        array[:] = 0
+    model.set_weights(weights)
+    blob = quantize_int8(model, np.random.default_rng(0).normal(size=(64, 4)).astype("f4"), softmax=False)
+    with pytest.raises(TflmError, match=r"SOFTMAX \(operator \d\) is given the same values.*train the model"):
+        TflmModel(blob)
