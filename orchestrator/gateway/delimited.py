@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Dict, Iterator, List, NamedTuple, Tuple
 
 from orchestrator.errors import DataError
-from orchestrator.node.formats import HEAD_BYTES, NAMES_AGAIN, marked_up, not_csv, text_format
+from orchestrator.node.formats import HEAD_BYTES, NAMES_AGAIN, blank, marked_up, not_csv, text_format
 
 SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "vertical bars"}
 MOST_ROWS = 200_000
@@ -58,7 +58,7 @@ class Table(NamedTuple):
         path, encoding, separator = self.source
         index = self.header.index(name)
         with path.open(newline="", encoding=encoding) as file:
-            cells = (row[index].strip() for row in csv.reader(file, delimiter=separator) if any(map(str.strip, row)))
+            cells = (row[index].strip() for row in csv.reader(file, delimiter=separator) if not blank(row))
             next(cells)
             return Counter(cells)
 
@@ -165,7 +165,7 @@ def _rows(path: Path, file: Iterator[str], separator: str) -> Tuple[List[str], L
         for cells in reader:
             begun = reader.line_num + 1
             cells = [cell.strip() for cell in cells]
-            if not any(cells):
+            if blank(cells):
                 continue
             if not header:
                 header = _checked_header(path, reader.line_num, cells)

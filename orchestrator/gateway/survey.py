@@ -19,7 +19,7 @@ from orchestrator.gateway.checks import distinguishable
 from orchestrator.gateway.delimited import Table
 from orchestrator.gateway.missing_codes import missing_codes
 from orchestrator.gateway.odd_cells import amounts, said, written
-from orchestrator.node.cells import MARKERS, canonical, names_nobody
+from orchestrator.node.cells import MARKERS, canonical, names_nobody, number_hint
 from orchestrator.wire.bounds import near, skeleton
 
 MISSING = ("", "?", *MARKERS)
@@ -283,6 +283,9 @@ def _text_column(table: Table, name: str, words: List[str]) -> Tuple[Optional[Co
     if len(levels) > MOST_LEVELS or len(levels) * 2 > len(words):
         if found.numbers * 2 >= found.present:
             return None, said(found)
+        hint, count = Counter(map(number_hint, words)).most_common(1)[0]
+        if hint and count * 2 >= len(words):
+            return None, f"{count:,} of its {len(words):,} values are no plain numbers: {hint}"
         return (
             None,
             f"it has {len(levels)} different texts: free text, or more levels than the {MOST_LEVELS} of a category",

@@ -52,7 +52,27 @@ MARKERS = (
 _NOBODY = frozenset(("", "?", *MARKERS))
 
 _UNIT = r"(?:[^\W\d_%][\w/%.\u00b0\u00b5\u03bc^*-]*|[%\u2030\u00b0]\w*)"
+_AMOUNT = r"[+-]?\d[\d.,]*"
 _HINTS = (
+    (
+        re.compile(rf"=?[\"'`\u2018\u2019\u201c\u201d]+{_AMOUNT}[\"'`\u2018\u2019\u201c\u201d]*"),
+        "take out what stands round the number",
+        "in quotation marks",
+    ),
+    (re.compile(r"0[xX][0-9a-fA-F]+"), "write it in decimal digits", ""),
+    (re.compile(rf"\(\s*{_AMOUNT}\s*\)"), "a negative number in brackets? write -5", ""),
+    (
+        re.compile(r"(19|20)\d\d[-/.](0[1-9]|1[0-2])|(0?[1-9]|1[0-2])[-/.](19|20)\d\d"),
+        "a date; make it a number, such as days",
+        "",
+    ),
+    (re.compile(r"\d+(\.\d+)?\s*/\s*\d+(\.\d+)?"), "two numbers; give each a column of its own", ""),
+    (
+        re.compile(rf"{_AMOUNT}\s*(-|\u2013|\u2014|to|\.\.+)\s*{_AMOUNT}"),
+        "a range; decide on one value for it, such as its middle",
+        "",
+    ),
+    (re.compile(r"\d{1,2}:\d{2}(:\d{2}([.,]\d+)?)?"), "a time; make it a number, such as minutes", ""),
     (re.compile(r"[+-]?\d{1,3},\d{3}"), "a decimal comma, or thousands? write 1.234 or 1234", "with a comma"),
     (re.compile(r"[+-]?\d+,\d+"), "a decimal comma? write 3.5", "with a decimal comma"),
     (re.compile(r"[+-]?\d{1,3}(\.\d{3})+,\d+"), "a decimal comma and thousands? write 1234.5", "with thousands"),
@@ -80,6 +100,7 @@ _FORMS = {
     "with thousands": "with thousands set apart ({first}): write 1234.5",
     "as a bound": "as a bound, as in <5 ({first}): decide on one value for each, such as the limit",
     "with a unit": "with a unit or % ({first}): write the number without its unit",
+    "in quotation marks": "in quotation marks ({first}): take out what stands round the number",
     "with other digits": "with other digits ({first}): write it with the digits 0 to 9",
 }
 

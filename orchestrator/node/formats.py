@@ -3,7 +3,7 @@
 import csv
 import re
 from pathlib import Path
-from typing import BinaryIO, List, Sequence
+from typing import BinaryIO, Iterable, List, Sequence
 
 from orchestrator.errors import DataError
 
@@ -102,6 +102,11 @@ def not_csv(error: csv.Error, begun: int) -> str:
     return f"not CSV: {error}" + (f"; is a quotation mark of line {begun} never closed?" if open_quote else "")
 
 
+def blank(cells: Iterable[str]) -> bool:
+    """Whether a row holds nothing, or only the mark with which DOS ended files."""
+    return not any(cell.strip().strip("\x1a") for cell in cells)
+
+
 def other_text(head: bytes, wanted: Sequence[str], first: Sequence[str], columns: int = 0) -> str:
     """Why the first cells of a text are not the wanted columns, or so many values; empty where nothing is recognized."""
     line = ",".join(first).strip()
@@ -112,6 +117,8 @@ def other_text(head: bytes, wanted: Sequence[str], first: Sequence[str], columns
     found = marked_up(line)
     if found:
         return found
+    if len(first) == 1 and len(set(wanted) & set(_split(first[0].strip(), ","))) > len(set(wanted) & set(first)):
+        return f"each line stands in quotation marks as one value; {_SAVE}"
     for separator, name in _SEPARATORS:
         cells = [cell.strip() for cell in _split(line, separator)]
         better = len(set(wanted) & set(cells)) > len(set(wanted) & set(first))

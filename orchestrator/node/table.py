@@ -13,6 +13,7 @@ from orchestrator.errors import DataError
 from orchestrator.node.cells import Codes, finite, names_nobody, no_class, nobody, number, shown, unfit
 from orchestrator.node.formats import (
     NAMES_AGAIN,
+    blank,
     head_of,
     not_csv,
     not_utf8,
@@ -177,7 +178,7 @@ def _csv_rows(text: TextIO, problems: Problems) -> Iterator[Tuple[int, List[str]
     try:
         for cells in reader:
             begun = reader.line_num + 1
-            if cells and any(cell.strip() for cell in cells):
+            if not blank(cells):
                 yield reader.line_num, cells
     except csv.Error as error:
         problems.add(f":{reader.line_num}", not_csv(error, begun))

@@ -252,3 +252,22 @@ def test_the_nodes_evaluate_as_often_as_noise_leaves_something_to_show(
     found, task = json.loads(capsys.readouterr().out), load_config(tmp_path / "e.toml").task
     assert (task.evaluation.on, task.evaluation.every if every else 0) == (every > 0, every)
     assert any("no evaluation by the nodes" in line for line in found["warnings"]) is (every == 0)
+
+
+@pytest.mark.parametrize(
+    ("cell", "why"),
+    [
+        ("{0}/80", "100 of its 100 values are no plain numbers: two numbers; give each a column of its own"),
+        ("{0}-200", "100 of its 100 values are no plain numbers: a range; decide on one value"),
+        ("'{0}", "100 in quotation marks (first in line 2): take out what stands round the number"),
+    ],
+)
+def test_columns_that_hold_no_plain_numbers_say_what_to_do(
+    tmp_path: Path, capsys: pytest.CaptureFixture, cell: str, why: str
+) -> None:
+    lines = [f"{20 + i % 60},{cell.format(100 + i % 50)},{i % 2}" for i in range(100)]
+    (tmp_path / "t.csv").write_text("age,bp,y\n" + "\n".join(lines) + "\n\x1a")
+    assert main(["init", str(tmp_path / "t.csv"), "--label", "y", "--json", "--out", str(tmp_path / "e.toml")]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["rows"] == 100
+    assert why in {entry["name"]: entry["why"] for entry in said["left_out"]}["bp"]

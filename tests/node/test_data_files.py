@@ -41,6 +41,8 @@ READ = {
     "an empty last column": ("a,c,y,\n3.5,u,0,\n4.5,v,1,\n", 2),
     "the index of pandas": (",a,c,y\n0,3.5,u,0\n1,4.5,v,1\n", 2),
     "other order": ("y,note,c,a\n0,x,u,3.5\n1,y,v,4.5\n", 2),
+    "the end mark of DOS": (OK + "\x1a", 20),
+    "the end mark of DOS in a line": (OK + "\x1a\n\x1a", 20),
     "exponents": ("a,c,y\n35e-1,u,0\n+.45E1,v,1\n", 2),
 }
 
@@ -111,6 +113,18 @@ REFUSED = {
     "a percentage": ("a,c,y\n5%,u,0\n", "^{0}:2: .*'5%' is not a number; write the number without its unit$"),
     "a bound": ("a,c,y\n<0.5,u,0\n", "^{0}:2: .*'<0.5' is not a number; a bound is no value"),
     "a date": ("a,c,y\n2026-01-31,u,0\n", "^{0}:2: .*is not a number; a date"),
+    "a month": ("a,c,y\n2026-01,u,0\n", "^{0}:2: .*is not a number; a date"),
+    "a time": ("a,c,y\n12:30,u,0\n", "^{0}:2: .*'12:30' is not a number; a time; make it a number"),
+    "two numbers": ("a,c,y\n120/80,u,0\n", "^{0}:2: .*'120/80' is not a number; two numbers; give each a column"),
+    "a range": ("a,c,y\n5-9,u,0\n", "^{0}:2: .*'5-9' is not a number; a range; decide on one value"),
+    "brackets": ("a,c,y\n(5),u,0\n", "^{0}:2: .*a negative number in brackets. write -5$"),
+    "hexadecimal": ("a,c,y\n0x1f,u,0\n", "^{0}:2: .*'0x1f' is not a number; write it in decimal digits$"),
+    "an apostrophe": ("a,c,y\n'5,u,0\n", "^{0}:2: .*is not a number; take out what stands round the number$"),
+    "a formula of Excel": ('a,c,y\n="5",u,0\n', "^{0}:2: .*is not a number; take out what stands round the number$"),
+    "lines in quotation marks": (
+        '"a,c,y"\n"3.5,u,0"\n',
+        "^{0}:1: each line stands in quotation marks as one value; save the table as CSV",
+    ),
     "underscores": ("a,c,y\n1_000,u,0\n", "^{0}:2: .*'1_000' is not a number; write it with the digits"),
     "other digits": ("a,c,y\n٣,u,0\n", "^{0}:2: .*is not a number; write it with the digits"),
     "another minus": ("a,c,y\n\u22125,u,0\n", "^{0}:2: .*is not a number; write it with the digits"),
