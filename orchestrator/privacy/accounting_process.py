@@ -10,8 +10,14 @@ import sys
 from typing import Any, Dict, List, Optional, Tuple
 
 from orchestrator.errors import PrivacyError
+from orchestrator.wire.json_text import from_json
 from orchestrator.wire.process import ends_with
 from orchestrator.wire.task import Task, task_from_dict, task_to_dict
+
+LIMIT_S = 900.0
+"""Seconds for one answer: a plan takes some seconds, and a busy machine is many times slower."""
+
+_AGAIN = "is the machine out of memory or processes, or is it being debugged? Give the same command again"
 
 _running: "List[subprocess.Popen[str]]" = []
 
@@ -48,29 +54,50 @@ def epsilons_apart(task: Task, run: int, rounds: List[int]) -> Dict[int, float]:
 
 
 def _ask(question: Dict[str, Any]) -> Dict[str, Any]:
-    process = subprocess.Popen(
-        [sys.executable, "-m", __name__],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        preexec_fn=ends_with(os.getpid()),
-    )
+    try:
+        process = subprocess.Popen(
+            [sys.executable, "-m", __name__],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            preexec_fn=ends_with(os.getpid()),
+        )
+    except (OSError, subprocess.SubprocessError) as error:
+        raise PrivacyError(f"the accountant cannot be started: {error}; {_AGAIN}") from error
     _running.append(process)
     try:
-        said, complaint = process.communicate(json.dumps(question))
+        said, complaint = process.communicate(json.dumps(question), timeout=LIMIT_S)
+    except subprocess.TimeoutExpired as error:
+        _kill(process)
+        raise PrivacyError(f"the accountant has not answered for {LIMIT_S:g} s; {_AGAIN}") from error
     except BaseException:  # the caller is being stopped: nobody waits for the answer
-        process.kill()
-        process.wait()
+        _kill(process)
         raise
     finally:
         _running.remove(process)
-    if process.returncode != 0:
-        raise PrivacyError(f"the accountant failed: {(complaint.strip().splitlines() or ['no word'])[-1]}")
-    answer: Dict[str, Any] = json.loads(said)
+    if process.returncode < 0:
+        raise PrivacyError(f"the accountant was ended by signal {-process.returncode}; {_AGAIN}")
+    answer = _read(said)
+    if process.returncode or answer is None:
+        raise PrivacyError(f"the accountant failed: {(complaint.strip().splitlines() or ['it gave no answer'])[-1]}")
     if "error" in answer:
         raise PrivacyError(answer["error"])
     return answer
+
+
+def _read(said: str) -> Optional[Dict[str, Any]]:
+    """None where it is no answer: of a process that ended early."""
+    try:
+        answer = from_json(said)
+    except ValueError:
+        return None
+    return answer if isinstance(answer, dict) else None
+
+
+def _kill(process: "subprocess.Popen[str]") -> None:
+    process.kill()
+    process.wait()
 
 
 def end() -> None:
