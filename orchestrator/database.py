@@ -4,7 +4,7 @@ import hashlib
 import os
 import sqlite3
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Mapping, Sequence, Tuple
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 from urllib.parse import quote
 
 from orchestrator.errors import DamagedError, EdgewardError
@@ -56,8 +56,11 @@ def _named(path: str, call: Callable[..., Any], *arguments: Any) -> Any:
 
 class _Cursor(sqlite3.Cursor):
     path = ""
+    connection: "_Connection"
 
     def execute(self, query: str, values: Any = ()) -> "_Cursor":
+        if query == "COMMIT" or not self.connection.in_transaction:
+            self.connection.check_files()
         return _named(self.path, super().execute, query, values)
 
     def executemany(self, query: str, values: Any) -> "_Cursor":
@@ -74,9 +77,27 @@ class _Cursor(sqlite3.Cursor):
 
 
 class _Connection(sqlite3.Connection):
-    """Names its file in what goes wrong."""
+    """Names its file in what goes wrong, and commits nothing to one that is not there any more."""
 
     path = ""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._files: Dict[str, Tuple[int, int]] = {}
+
+    def remember_files(self, *ends: str) -> None:
+        """From now on these files, named by what follows the path, have to stay: those that are there."""
+        found = {f"{self.path}{end}": file_at(f"{self.path}{end}") for end in ends}
+        self._files = {name: file for name, file in found.items() if file is not None}
+
+    def check_files(self) -> None:
+        """StoreError where one of them was removed or replaced: SQLite would go on with a file that nobody finds again."""
+        for name, file in self._files.items():
+            if file_at(name) != file:
+                raise StoreError(
+                    f"{name}: was removed or replaced while it was in use, so what is written now would be lost: put it back, or "
+                    f"{RESTORE}, then give the same command again"
+                )
 
     def cursor(self, factory: Any = _Cursor) -> Any:
         cursor = super().cursor(factory)
@@ -93,6 +114,12 @@ class _Connection(sqlite3.Connection):
 
     def __exit__(self, *error: Any) -> Any:
         """Commits, or takes back what was begun."""
+        if self.in_transaction and error[:1] == (None,):
+            try:
+                self.check_files()
+            except StoreError:
+                self.rollback()
+                raise
         return _named(self.path, super().__exit__, *error)
 
 
@@ -122,6 +149,7 @@ def open_database(path: Path, schema: str, owner: str, ahead: bool = True) -> sq
         text = advised(error) if isinstance(error, sqlite3.Error) else str(error)
         raise EdgewardError(f"{path}: cannot be used as the {owner}'s store: {text}") from error
     connection.path = str(path)
+    connection.remember_files("", "-wal")
     if found != "ok":
         raise EdgewardError(f"{path}: is damaged ({' '.join(str(found).split())}): {RESTORE}")
     return connection
@@ -143,6 +171,7 @@ def open_read_only(path: Path, other_threads: bool = False) -> sqlite3.Connectio
         where, uri=True, isolation_level=None, check_same_thread=not other_threads, factory=_Connection
     )
     connection.path = str(path)
+    connection.remember_files("")
     return connection
 
 
@@ -210,6 +239,15 @@ def digest_of(table: str, values: Sequence[Any]) -> bytes:
         digest.update(b"%s %d " % (kind, len(data)))
         digest.update(data)
     return digest.digest()
+
+
+def file_at(path: str) -> Optional[Tuple[int, int]]:
+    """Which file this is (device, number); None where there is none, or nothing says so."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _columns_of(connection: sqlite3.Connection, table: str) -> Dict[str, None]:

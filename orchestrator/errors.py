@@ -14,6 +14,12 @@ ON_DISKS = {
 }
 """What a person does about it."""
 
+NO_MORE_PROCESSES = (
+    "this machine starts no further process or thread for this user now: end others, or raise the limit (ulimit -u, TasksMax= "
+    "of a unit), then give the same command again"
+)
+NO_MORE_MEMORY = "this machine has no more memory now: end other programs, then give the same command again"
+
 
 def advised(error: OSError) -> str:
     """The error in words, and what to do about it."""

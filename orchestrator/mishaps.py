@@ -1,5 +1,6 @@
 """What is said of an exception nobody expected: one line with what went wrong, where, and what to do about it."""
 
+import errno
 import logging
 import os
 import sys
@@ -8,7 +9,7 @@ import traceback
 from pathlib import Path
 from typing import Any, Optional
 
-from orchestrator.errors import ON_DISKS, EdgewardError, advised
+from orchestrator.errors import NO_MORE_MEMORY, NO_MORE_PROCESSES, ON_DISKS, EdgewardError, advised
 
 
 def failure_of_machine(error: BaseException) -> Optional[str]:
@@ -20,6 +21,10 @@ def failure_of_machine(error: BaseException) -> Optional[str]:
         return f"{' and '.join(names)}: {advised(error)}"
     if isinstance(error, OSError) and error.errno in ON_DISKS:  # while writing, where nobody knows which file it was
         return advised(error)
+    if (isinstance(error, BlockingIOError) and error.errno == errno.EAGAIN) or str(error) == "can't start new thread":
+        return NO_MORE_PROCESSES  # fork(2), pthread_create(3)
+    if isinstance(error, OSError) and error.errno == errno.ENOMEM:
+        return NO_MORE_MEMORY
     sqlite3 = sys.modules.get("sqlite3")  # a command that has no store need not load it for this
     if sqlite3 is not None and type(error) in (sqlite3.DatabaseError, sqlite3.OperationalError):
         return f"a store cannot be used: {error}"

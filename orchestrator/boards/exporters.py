@@ -60,17 +60,27 @@ class RecordFile:
     def __init__(self, path: Path) -> None:
         if path.suffix not in (".jsonl", ".csv"):
             raise UsageError(f"{path}: records are written as {', '.join(SUFFIXES)}")
-        self._stack = ExitStack()
-        try:
-            begun = _cut_unfinished(path, f"{','.join(CSV_HEAD)}\r\n" if path.suffix == ".csv" else '{"received_at": ')
-            self._file: TextIO = self._stack.enter_context(path.open("a", encoding="utf-8", newline=""))
-        except OSError as error:
-            raise UsageError(f"cannot write {path}: {error.strerror}") from error
+        self._path, self._stack = path, ExitStack()
         self._lock = threading.Lock()
         self._flushed_at = 0.0
-        self._csv = csv.writer(self._file) if path.suffix == ".csv" else None
+        self._open()
+
+    def _open(self) -> None:
+        path = self._path
+        with ExitStack() as opened:
+            try:
+                begun = _cut_unfinished(
+                    path, f"{','.join(CSV_HEAD)}\r\n" if path.suffix == ".csv" else '{"received_at": '
+                )
+                file: TextIO = opened.enter_context(path.open("a", encoding="utf-8", newline=""))
+            except OSError as error:
+                raise UsageError(f"cannot write {path}: {error.strerror}") from error
+            before, self._stack = self._stack, opened.pop_all()
+        self._file = file
+        self._csv = csv.writer(file) if path.suffix == ".csv" else None
         if self._csv is not None and not begun:
             self._csv.writerow(CSV_HEAD)
+        before.close()
 
     def write(self, port: str, received_at: float, record: Record) -> None:
         with self._lock:
@@ -82,9 +92,18 @@ class RecordFile:
             self.flush()
 
     def flush(self) -> None:
+        """Where the file was moved away, as log rotation does, or removed, what follows goes to a new one of its name."""
         with self._lock:
             self._file.flush()
+            if self._moved():
+                self._open()
         self._flushed_at = time.time()
+
+    def _moved(self) -> bool:
+        try:
+            return not os.path.samestat(os.fstat(self._file.fileno()), os.stat(self._path))
+        except FileNotFoundError:
+            return True
 
     def summary(self) -> str:
         return ""

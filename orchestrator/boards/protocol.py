@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, Dict, List, Optional
 
 from orchestrator.wire.board_records import SCHEMA, read_record
+from orchestrator.wire.sequence import Sequence
 
 RECORD_SCHEMA = SCHEMA
 FRAME_INFER = 0x01
@@ -80,8 +81,7 @@ class RecordParser:
     def __init__(self) -> None:
         self.stats = RecordStats()
         self._pending = bytearray()
-        self._boot: Optional[str] = None
-        self._next_seq = 0
+        self._sequence = Sequence()
 
     def feed(self, data: bytes) -> List[Record]:
         self._pending += data
@@ -109,14 +109,8 @@ class RecordParser:
 
     def _count(self, record: Record) -> None:
         self.stats.received += 1
-        if record.boot != self._boot:
-            self.stats.boots += 1
-            self._boot = record.boot
-        else:
-            skipped = (record.seq - self._next_seq) % 2**32
-            if skipped < 2**31:
-                self.stats.lost += skipped
-        self._next_seq = (record.seq + 1) % 2**32
+        self._sequence.take(record.boot, record.seq)
+        self.stats.lost, self.stats.boots = self._sequence.lost, self._sequence.boots
 
 
 def parse_record(text: bytes) -> Optional[Record]:

@@ -153,14 +153,13 @@ class Authority:
             self._db.execute("BEGIN IMMEDIATE")
             self._redeem(name, secret)
             answer = self._issue(name, request_pem)
-        except (IdentityError, UsageError) as error:
-            self._db.execute("ROLLBACK")
-            self.audit.note_refusal("enrolment_refused", node=name[:64], reason=str(error))
+            self._db.execute("COMMIT")
+        except BaseException as error:
+            if self._db.in_transaction:  # where it could not begin, or SQLite took it back itself, there is none
+                self._db.execute("ROLLBACK")
+            if isinstance(error, (IdentityError, UsageError)):
+                self.audit.note_refusal("enrolment_refused", node=name[:64], reason=str(error))
             raise
-        except BaseException:
-            self._db.execute("ROLLBACK")
-            raise
-        self._db.execute("COMMIT")
         return answer
 
     def sign(self, request_pem: bytes, name: str) -> Dict[str, str]:

@@ -69,7 +69,7 @@ class Guard:
 
     def __init__(self, broker: "RetainingBroker") -> None:
         self._broker = broker
-        self._doorkeeper = Doorkeeper(most=MOST_CONNECTIONS)
+        self._doorkeeper = Doorkeeper(most=MOST_CONNECTIONS, answers_end=False)
         self._open: Set[_Connection] = set()
         self._named: Dict[str, _Connection] = {}
         self.held = 0
@@ -156,7 +156,7 @@ class Guard:
             for connection in self._open:
                 connection.excuse(elapsed_s)
             return
-        self._doorkeeper.look(answers_end=False)
+        self._doorkeeper.look()
         for connection in list(self._open):
             reason = connection.objection(now)
             if reason:
@@ -166,9 +166,19 @@ class Guard:
             self._refused = self._doorkeeper.refused
             log.warning("%d connections are open, which is all there may be: others are refused", len(self._open))
 
-    def filters(self) -> int:
-        """Of all clients together, each counted once."""
-        return len(self._broker.subscriptions)
+    def room_for_filters(self, asking: "_Connection") -> bool:
+        """Whether `asking` may have the filters it asked for; who has the most, and more than it, is ended for that.
+
+        There is room for more of every connection than a client of ours has: strangers keep none of them out.
+        """
+        if len(self._broker.subscriptions) <= MOST_FILTERS_IN_ALL:
+            return True
+        most = max(self._open, key=lambda connection: connection.filters)
+        if most.filters <= asking.filters:
+            return False
+        log.warning("a client has %d filters, and there is room for no more of all; its connection ends", most.filters)
+        most.end()
+        return True
 
     def retain(self, topic: str, size: int, name: str) -> None:
         """Notes a message to retain, of the client `name`. Where there is no room the oldest of clients that are gone makes it,
@@ -357,6 +367,11 @@ class _Connection(WriterAdapter):
         self._began_at, self._heard_at = None, time.monotonic()
         return kind, head + body, read_packet(kind, flags, body)
 
+    @property
+    def filters(self) -> int:
+        """How many it asked for; 0 of one that was ended."""
+        return 0 if self._transport.is_closing() else len(self._filters)
+
     def _take(self, packet: Packet) -> None:
         if isinstance(packet, Connect):
             raise PacketError("a second CONNECT")
@@ -366,7 +381,7 @@ class _Connection(WriterAdapter):
             self._acknowledged(packet.number)
         elif isinstance(packet, Subscribe):
             self._filters |= set(packet.filters)
-            if len(self._filters) > MOST_FILTERS or self._guard.filters() > MOST_FILTERS_IN_ALL:
+            if len(self._filters) > MOST_FILTERS or not self._guard.room_for_filters(self):
                 raise PacketError("more filters than there is room for")
 
     # To the client

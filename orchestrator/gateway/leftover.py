@@ -7,11 +7,13 @@ import json
 import os
 import signal
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Optional
 
 from orchestrator.errors import writing
 from orchestrator.wire.json_text import from_json
+from orchestrator.wire.special_files import is_special
 
 _END_S = 5.0
 
@@ -26,21 +28,28 @@ def note(path: Path, pid: int) -> None:
 def end(path: Path) -> Optional[int]:
     """Ends the child that `note` left word of, if it still runs; its process id then."""
     try:
+        if is_special(str(path)):
+            return None
         known = from_json(path.read_text(encoding="utf-8"))
         pid, process = int(known["pid"]), str(known["process"])
     except (OSError, ValueError, KeyError, TypeError):
         return None  # nobody was left, or the word of it is torn: the port says so
     ended = None
     if process and _process(pid) == process:
-        os.kill(pid, signal.SIGTERM)
+        _signal(pid, signal.SIGTERM)
         deadline = time.monotonic() + _END_S
         while _process(pid) == process and time.monotonic() < deadline:
             time.sleep(0.02)
         if _process(pid) == process:
-            os.kill(pid, signal.SIGKILL)
+            _signal(pid, signal.SIGKILL)
         ended = pid
-    path.unlink()
+    path.unlink(missing_ok=True)
     return ended
+
+
+def _signal(pid: int, number: int) -> None:
+    with suppress(ProcessLookupError):  # it has ended since it was looked at
+        os.kill(pid, number)
 
 
 def _process(pid: int) -> str:

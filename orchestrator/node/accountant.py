@@ -19,6 +19,8 @@ from orchestrator.errors import PrivacyError
 from orchestrator.node.ledger import OLD_SIDES, Reservation
 from orchestrator.privacy.charges import Charge, epsilon_at
 from orchestrator.privacy.closeness import Correction, correction
+from orchestrator.wire.json_text import from_json
+from orchestrator.wire.plain import plain
 from orchestrator.wire.process import ends_with
 
 INSTALL = (
@@ -68,10 +70,22 @@ def epsilons_apart(sets: Iterable[Sequence[Reservation]], delta: float) -> List[
             preexec_fn=ends_with(os.getpid()),
         )
     except subprocess.TimeoutExpired:
-        raise PrivacyError(f"counting epsilon took longer than {LIMIT_S:g} s: the declaration is too large") from None
+        raise PrivacyError(
+            f"counting epsilon took longer than {LIMIT_S:g} s: the declaration is too large, or the machine too busy"
+        ) from None
+    except (OSError, subprocess.SubprocessError) as error:  # no further process, or no memory for one
+        raise PrivacyError(f"this machine cannot start the accountant now: {plain(error, 200)}") from error
     if done.returncode != 0:
-        raise PrivacyError(f"the accountant failed: {(done.stderr.strip().splitlines() or ['out of its limits'])[-1]}")
-    return [float(value) for value in json.loads(done.stdout)["epsilons"]]
+        last = (done.stderr.strip().splitlines() or [""])[-1]
+        why = last or f"it was ended by signal {-done.returncode}, by its own limits of memory and time or from outside"
+        raise PrivacyError(f"the accountant failed: {plain(why)}")
+    try:
+        epsilons = [float(value) for value in from_json(done.stdout, finite=False)["epsilons"]]
+    except (ValueError, KeyError, TypeError) as error:
+        raise PrivacyError(f"the accountant's answer cannot be read: {plain(error, 200)}") from error
+    if len(epsilons) != len(cases) or any(math.isnan(value) or value < 0 for value in epsilons):
+        raise PrivacyError("the accountant's answer is not one epsilon for each question")
+    return epsilons
 
 
 def sides_of(reservations: Sequence[Reservation]) -> List[Tuple[Charge, ...]]:
@@ -149,7 +163,7 @@ def _answer(question: Dict[str, Any]) -> Dict[str, Any]:
             key = json.dumps(case)
             if key not in cache:
                 cache[key] = _epsilon([Charge.from_dict(c) for c in case], delta)
-            worst = max(worst, cache[key])
+            worst = math.inf if math.isnan(cache[key]) else max(worst, cache[key])  # max() passes over a NaN
         epsilons.append(worst)
     return {"epsilons": epsilons}
 

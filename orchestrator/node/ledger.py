@@ -6,7 +6,6 @@ text. Changed, removed and moved entries show in the chain, a cut end or a whole
 
 import hashlib
 import json
-import os
 import secrets
 import sqlite3
 import time
@@ -15,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, Tuple
 
-from orchestrator.database import open_database
+from orchestrator.database import file_at, open_database
 from orchestrator.errors import EdgewardError, LedgerError, PrivacyError
 from orchestrator.node.anchor import Anchor, Head
 from orchestrator.node.round_ranges import RoundRanges
@@ -117,7 +116,7 @@ class Ledger:
             self._db = open_database(path, _SCHEMA, "node")
         except EdgewardError as error:
             raise LedgerError(f"{error}. {_LOST}" if path.exists() and path.stat().st_size else str(error)) from error
-        self._file = _file_of(path)
+        self._file = file_at(str(path))
         self._known: Dict[str, _History] = {}
         if not remembered and self.head.entries == 0:
             with self._writing():
@@ -308,11 +307,11 @@ class Ledger:
 
     def check_present(self) -> None:
         """LedgerError when the file was removed or replaced since it was opened."""
-        if _file_of(self.path) != self._file:
+        if file_at(str(self.path)) != self._file:
             raise LedgerError(f"{self.path}: was removed or replaced while it was in use. {_LOST}")
 
     def close(self) -> None:
-        if _file_of(self.path) == self._file:
+        if file_at(str(self.path)) == self._file:
             self._anchor()
         self._db.close()
 
@@ -347,10 +346,11 @@ class Ledger:
             raise LedgerError(f"{self.path}: cannot be written: {error}") from error
         try:
             yield
+            self._db.execute("COMMIT")
         except BaseException:
-            self._db.execute("ROLLBACK")
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
             raise
-        self._db.execute("COMMIT")
 
     def _append(self, kind: str, subject: str, **fields: Any) -> None:
         entries, before = self.head
@@ -421,11 +421,3 @@ def _subject(entry: Mapping[str, Any]) -> str:
 
 def _hash(text: str) -> str:
     return hashlib.sha256(text.encode("utf-8")).hexdigest()
-
-
-def _file_of(path: Path) -> Optional[Tuple[int, int]]:
-    try:
-        found = os.stat(str(path))
-    except FileNotFoundError:
-        return None
-    return found.st_dev, found.st_ino

@@ -11,13 +11,14 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response, StreamingResponse
 from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from orchestrator.database import StoreError
 from orchestrator.errors import EdgewardError
 from orchestrator.exposition import CONTENT_TYPE
 from orchestrator.gateway.doorkeeper import Doorkeeper
 from orchestrator.gateway.web.bodies import json_body
-from orchestrator.gateway.web.guard import Guard, known_browser, session_token, set_browser, set_session
+from orchestrator.gateway.web.guard import Guard, known_browser, session_tokens, set_browser, set_session
 from orchestrator.gateway.web.metrics import render
 from orchestrator.gateway.web.model import DashboardModel
 from orchestrator.gateway.web.parts import Parts, events_between, parts_of, server_event, to_json
@@ -35,6 +36,7 @@ _POLL_S = 0.5
 BEAT_S = 3.0
 """Between two events that say that this process is there, and since when it read the store."""
 _MOST_STREAMS = 64
+_STREAM = "text/event-stream"
 _FAILURE_PAUSE_S = 0.5
 T = TypeVar("T")
 
@@ -190,7 +192,7 @@ class Dashboard:
         self._limit.succeeded(who)
         response = JSONResponse({"ok": True})
         set_browser(response, self._login.key, self._settings)
-        set_session(response, self._sessions.begin(), self._settings)
+        set_session(response, self._sessions.begin(), self._login.key, self._settings)
         return response
 
     async def _pause(self, who: str, known: bool) -> bool:
@@ -205,9 +207,11 @@ class Dashboard:
         return over
 
     async def _log_out(self, request: Request) -> Response:
-        self._sessions.end(session_token(request, self._settings))
+        key = self._login.key
+        for token in session_tokens(request, self._settings, key):
+            self._sessions.end(token)
         response = JSONResponse({"ok": True})
-        set_session(response, "", self._settings)
+        set_session(response, "", key, self._settings)
         return response
 
     async def _session(self, request: Request) -> Response:
@@ -241,39 +245,45 @@ class Dashboard:
 
     # Live
 
-    async def _events(self, request: Request) -> Response:
-        if self._streams >= _MOST_STREAMS:
-            return JSONResponse({"error": f"{_MOST_STREAMS} pages are open already"}, 503)
-        return StreamingResponse(self._stream(request), media_type="text/event-stream")
+    async def _events(self, request: Request) -> ASGIApp:
+        async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+            if self._streams >= _MOST_STREAMS or request.method == "HEAD":
+                few = self._streams < _MOST_STREAMS
+                problem = JSONResponse({"error": f"{_MOST_STREAMS} pages are open already"}, 503)
+                await (Response(media_type=_STREAM) if few else problem)(scope, receive, send)
+                return
+            self._streams += 1  # nothing was awaited since the look: who asks at the same time is counted
+            try:
+                await StreamingResponse(self._stream(request), media_type=_STREAM)(scope, receive, send)
+            finally:
+                self._streams -= 1
+
+        return answer
 
     async def _stream(self, request: Request) -> AsyncIterator[str]:
         """`begin`, then all parts, then those that changed; after each lot `done`, so that nobody draws half of one.
 
         Between them `beat`; at the end `bye`, or `session` where the login is over.
         """
-        self._streams += 1
         sent: Parts = {}
         spoke = 0.0
-        try:
-            yield server_event("begin", to_json({"quiet_s": self._settings.quiet_s}))
-            while not self.stopping():
-                if not self._guard.knows(request):
-                    yield server_event("session", "false")
-                    return
-                parts = self._parts
-                if parts is not sent and parts:
-                    for event in events_between(sent, parts):
-                        yield event
-                    sent = parts
-                    yield server_event("done", self._times())
-                    spoke = time.monotonic()
-                elif time.monotonic() - spoke > BEAT_S:
-                    yield server_event("beat", self._times())
-                    spoke = time.monotonic()
-                await self._wait_for_news(sent)
-            yield server_event("bye", self._times())
-        finally:
-            self._streams -= 1
+        yield server_event("begin", to_json({"quiet_s": self._settings.quiet_s}))
+        while not self.stopping():
+            if not self._guard.knows(request):
+                yield server_event("session", "false")
+                return
+            parts = self._parts
+            if parts is not sent and parts:
+                for event in events_between(sent, parts):
+                    yield event
+                sent = parts
+                yield server_event("done", self._times())
+                spoke = time.monotonic()
+            elif time.monotonic() - spoke > BEAT_S:
+                yield server_event("beat", self._times())
+                spoke = time.monotonic()
+            await self._wait_for_news(sent)
+        yield server_event("bye", self._times())
 
     def _times(self) -> str:
         """JSON of Unix seconds by this machine's clock: a browser's may be wrong."""

@@ -5,6 +5,7 @@ from collections import deque
 from typing import Any, Deque, Dict, List, Optional
 
 from orchestrator.wire.board_records import measured
+from orchestrator.wire.sequence import Sequence
 
 HISTORY = 240
 """Points kept of a board, while few are watched."""
@@ -25,14 +26,13 @@ class Board:
 
     def __init__(self, name: str, points: int = HISTORY) -> None:
         self.name = name
-        self.received = self.lost = self.boots = 0
+        self.received = 0
+        self._sequence = Sequence()
         self.last: Dict[str, Dict[str, Any]] = {}
         self.seen_at = 0.0
         self.model: Optional[str] = None
         self.simulated: Optional[bool] = None
         self.history: Deque[Dict[str, Any]] = deque(maxlen=points)
-        self._boot: Optional[str] = None
-        self._next_seq = 0
         self._points = 0
         self._every_s = 0.0
         self._kind_of: Optional[str] = None  # the boot `simulated` is about
@@ -52,7 +52,7 @@ class Board:
             self._kind_of, self.simulated = record["boot"], None  # another board, perhaps, until it says what it is
         self.simulated = record.get("simulated", self.simulated)
         if "boot" in record and "seq" in record:
-            self._count(record["boot"], record["seq"])
+            self._sequence.take(record["boot"], record["seq"])
         if kind != "error":  # an error about a slot carries the digest of the model it refused
             self.model = record.get("model")
         if kind in _SHOWN_KINDS:
@@ -80,14 +80,6 @@ class Board:
             oldest = next(iter(self.last))
             del self.last[oldest], self._bytes[oldest]
 
-    def _count(self, boot: str, seq: int) -> None:
-        if boot != self._boot:
-            self.boots, self._boot = self.boots + 1, boot
-        else:
-            skipped = (seq - self._next_seq) % 2**32
-            self.lost += skipped if skipped < 2**31 else 0
-        self._next_seq = (seq + 1) % 2**32
-
     def shown(self) -> Dict[str, Any]:
         known = {**self.last.get("boot", {}), **self.last.get("info", {}), **self.last.get("model", {})}
         return {
@@ -97,8 +89,8 @@ class Board:
             "seen_at": self.seen_at,
             "silent_s": self.silent_s,
             "received": self.received,
-            "lost": self.lost,
-            "boots": self.boots,
+            "lost": self._sequence.lost,
+            "boots": self._sequence.boots,
             "about": {k: known.get(k) for k in ("chip", "engine", "firmware", "name", "slot", "state")},
             "metrics": self.last.get("metrics", {}),
             "drift": self.last.get("drift", {}),

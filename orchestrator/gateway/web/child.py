@@ -24,6 +24,8 @@ from orchestrator.wire.link import BrokerAddress
 log = logging.getLogger("edgeward.gateway")
 
 _MOST_MESSAGE_BYTES = 60 << 10
+_UNREAD_BYTES = 16 << 10
+"""Of a connection, in the kernel: all of it may be read at once, and held while an answer waits for its reader."""
 _RESTART_S = 2.0
 _WAY_S = 10.0
 """A dashboard that is asked to make way has ended by then."""
@@ -48,6 +50,7 @@ def _listen(settings: WebSettings) -> socket.socket:
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     listening = socket.socket(family, socket.SOCK_STREAM)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _UNREAD_BYTES)
     try:
         listening.bind((settings.host, settings.port))
         listening.listen(128)

@@ -8,9 +8,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Dict, List, Optional, Tuple
 
-from orchestrator.errors import PrivacyError
 from orchestrator.gateway.history import training_number
 from orchestrator.gateway.web.runview import RunView
+from orchestrator.mishaps import sentence
 from orchestrator.privacy.accounting_process import curve_apart, end, epsilons_apart
 from orchestrator.privacy.statement_page import NOTHING
 from orchestrator.wire.task import Task
@@ -40,6 +40,9 @@ _KEPT = 64
 _REST = 4.0
 """For so many times as long as it took, the accountant is not asked for further rounds."""
 
+_AGAIN_S, _MOST_AGAIN_S = 60.0, 3600.0
+"""After a failure the accountant is asked again, each time twice as late: it may have been killed, or not have started."""
+
 Points = List[Tuple[int, float]]
 
 
@@ -48,6 +51,8 @@ class _Curve:
     """Of one run: what the accountant said of its rounds, and what it was asked besides."""
 
     answer: "Future[Dict[str, Any]]"
+    again_s: float = _AGAIN_S
+    again_at: float = math.inf
     more: Dict[int, float] = field(default_factory=dict)
     asked: Optional["Future[None]"] = None
     rests_until: float = 0.0
@@ -88,7 +93,7 @@ class EpsilonCurves:
             return {**shown, "state": "computing", "planned": privacy.epsilon}
         error = curve.answer.exception()
         if error is not None:
-            return {**shown, "state": "failed", "planned": privacy.epsilon, "reason": str(error)}
+            return {**shown, "state": "failed", "planned": privacy.epsilon, "reason": sentence(error)}
         begun, points = min(view.rounds_begun, view.task.last_round), curve.points()
         if begun > 0:
             self._ask_ahead(view, curve, begun, dict(points))
@@ -103,16 +108,24 @@ class EpsilonCurves:
         answer = self._curve(view).answer
         if not answer.done():
             return {"state": "computing"}
-        if answer.exception() is not None:
-            return {"state": "failed", "reason": str(answer.exception())}
+        error = answer.exception()
+        if error is not None:
+            return {"state": "failed", "reason": sentence(error)}
         return {"state": "planned", "statement": answer.result()["statement"]}
 
     def _curve(self, view: RunView) -> _Curve:
+        question = (view.task, view.records(), training_number(view.run))
         with self._lock:
-            if view.run not in self._curves:
-                question = (view.task, view.records(), training_number(view.run))
-                self._curves[view.run] = _Curve(self._pool.submit(_compute, *question))
-            return self._curves[view.run]
+            curve = self._curves.get(view.run)
+            if curve is None:
+                curve = self._curves[view.run] = _Curve(self._pool.submit(_compute, *question))
+            elif curve.answer.done() and curve.answer.exception() is not None:
+                now = time.monotonic()
+                curve.again_at = min(curve.again_at, now + curve.again_s)
+                if now >= curve.again_at:
+                    curve.again_at, curve.again_s = math.inf, min(2 * curve.again_s, _MOST_AGAIN_S)
+                    curve.answer = self._pool.submit(_compute, *question)
+            return curve
 
     def _ask_ahead(self, view: RunView, curve: _Curve, begun: int, known: Dict[int, float]) -> None:
         last = view.task.last_round
@@ -130,9 +143,10 @@ class EpsilonCurves:
         try:
             found = {**curve.more, **epsilons_apart(task, run, wanted)}
             curve.more = dict(sorted(found.items())[-_KEPT:])  # in one step: another thread reads it
-        except PrivacyError as error:
-            log.warning("no epsilon of rounds %d to %d for the dashboard: %s", wanted[0], wanted[-1], error)
-            curve.rests_until = math.inf
+        except Exception as error:  # whatever it was, the page shows what the curve has
+            log.warning("no epsilon of rounds %d to %d for the dashboard: %s", wanted[0], wanted[-1], sentence(error))
+            curve.rests_until = time.monotonic() + curve.again_s
+            curve.again_s = min(2 * curve.again_s, _MOST_AGAIN_S)
             return
         curve.rests_until = time.monotonic() + _REST * (time.monotonic() - began)
 
@@ -144,8 +158,8 @@ class EpsilonCurves:
 def _compute(*question: Any) -> Dict[str, Any]:
     try:
         return curve_apart(*question)
-    except PrivacyError as error:
-        log.info("no epsilon for the dashboard: %s", error)  # the page says it
+    except Exception as error:
+        log.info("no epsilon for the dashboard: %s", sentence(error))  # the page says it
         raise
 
 

@@ -1,8 +1,8 @@
 """The door of the dashboard: host names, logins, headers. An ASGI layer round everything, so no route can forget it."""
 
+import hashlib
 import logging
-from http.cookies import CookieError, SimpleCookie
-from typing import Optional
+from typing import List, Optional
 from urllib.parse import quote, urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -25,6 +25,9 @@ OPEN_PATHS = ("/healthz", "/login", "/api/login", "/api/session")
 
 PAGES = ("/statement/", "/node/")
 """Pages that a login leads back to. Where else it leads is behind the #, which a browser keeps for itself."""
+
+_MOST_COOKIES = 8
+"""Of one name that are looked at."""
 
 HEADERS = {
     "Content-Security-Policy": (
@@ -122,7 +125,8 @@ class Guard:
         self._follow_password()
         if not self._login.configured:
             return self._settings.loopback
-        return self._sessions.valid(session_token(request, self._settings))
+        tokens = session_tokens(request, self._settings, self._login.key)
+        return any(self._sessions.valid(token) for token in tokens)
 
     def _follow_password(self) -> None:
         """A new password ends the sessions of the old one."""
@@ -136,35 +140,36 @@ class Guard:
         return scheme.lower() == "bearer" and self._login.accepts_token(token.strip())
 
 
-def cookie_name(settings: WebSettings) -> str:
-    return "__Host-edgeward" if settings.tls else "edgeward"
+def cookie_name(settings: WebSettings, key: bytes) -> str:
+    """Another one for every password, so for every dashboard: a browser has one set of cookies for all ports of a host."""
+    mark = hashlib.sha256(b"edgeward dashboard cookie 1\n" + key).hexdigest()[:8]
+    return f"{'__Host-' if settings.tls else ''}edgeward-{mark}"
 
 
-def browser_name(settings: WebSettings) -> str:
-    return f"{cookie_name(settings)}-browser"
+def browser_name(settings: WebSettings, key: bytes) -> str:
+    return f"{cookie_name(settings, key)}-browser"
 
 
-def session_token(request: HTTPConnection, settings: WebSettings) -> str:
-    return _cookie(request, cookie_name(settings))
+def session_tokens(request: HTTPConnection, settings: WebSettings, key: bytes) -> List[str]:
+    """Of the session: more than one where another program of this host gave the browser a cookie of the same name."""
+    return _cookies(request, cookie_name(settings, key))
 
 
 def known_browser(request: HTTPConnection, settings: WebSettings, key: bytes) -> str:
     """The name of a browser that logged in before, "" for another; see browsers.py."""
-    return browser_of(_cookie(request, browser_name(settings)), key)
+    names = (browser_of(cookie, key) for cookie in _cookies(request, browser_name(settings, key)))
+    return next((name for name in names if name), "")
 
 
-def _cookie(request: HTTPConnection, name: str) -> str:
-    try:
-        cookies = SimpleCookie(request.headers.get("cookie", ""))
-    except CookieError:
-        return ""
-    morsel = cookies.get(name)
-    return morsel.value if morsel else ""
+def _cookies(request: HTTPConnection, name: str) -> List[str]:
+    """The values of this name, whatever cookies of other programs stand before it: http.cookies would read none of them then."""
+    pairs = (part.strip().partition("=") for header in request.headers.getlist("cookie") for part in header.split(";"))
+    return [value for found, _, value in pairs if found == name][:_MOST_COOKIES]
 
 
 def set_browser(response: Response, key: bytes, settings: WebSettings) -> None:
     response.set_cookie(
-        browser_name(settings),
+        browser_name(settings, key),
         new_browser(key),
         max_age=AGE_S,
         path="/",
@@ -174,10 +179,15 @@ def set_browser(response: Response, key: bytes, settings: WebSettings) -> None:
     )
 
 
-def set_session(response: Response, token: str, settings: WebSettings) -> None:
-    age = int(SESSION_S) if token else 0
+def set_session(response: Response, token: str, key: bytes, settings: WebSettings) -> None:
     response.set_cookie(
-        cookie_name(settings), token, max_age=age, path="/", secure=settings.tls, httponly=True, samesite="strict"
+        cookie_name(settings, key),
+        token,
+        max_age=int(SESSION_S) if token else 0,
+        path="/",
+        secure=settings.tls,
+        httponly=True,
+        samesite="strict",
     )
 
 

@@ -8,6 +8,7 @@ import hashlib
 import hmac
 import json
 import secrets
+import stat
 import threading
 from pathlib import Path
 from typing import Any, Dict, Optional, Tuple
@@ -22,6 +23,7 @@ LEAST_CHARACTERS = 10
 _DIGEST = "digest"
 _COST = {"n": 2**13, "r": 8, "p": 10}
 _MAX_MEMORY = 64 << 20
+_MOST_BYTES = 64 << 10
 _AGAIN = "remove it and `edgeward gateway password` makes it again; until then nobody is let in"
 _LOST = (
     "is gone, and there was a password in it; `edgeward gateway password` makes it again, until then nobody is let in"
@@ -104,10 +106,14 @@ class Login:
         try:
             status = self._path.stat()
             changed = status.st_mtime_ns, status.st_size, status.st_ino
-        except FileNotFoundError:
-            self._read_at, self._data = None, {}
-            return self._data
+        except OSError as error:
+            if isinstance(error, FileNotFoundError) and not self._path.is_symlink():
+                self._read_at, self._data = None, {}
+                return self._data
+            raise EdgewardError(f"{self._path}: {plain(error, 200)}; {_AGAIN}") from error
         if changed != self._read_at:
+            if not stat.S_ISREG(status.st_mode) or status.st_size > _MOST_BYTES:
+                raise EdgewardError(f"{self._path}: is no login file; {_AGAIN}")
             try:
                 data = from_json(self._path.read_text(encoding="utf-8"))
             except (OSError, ValueError) as error:

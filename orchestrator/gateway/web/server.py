@@ -48,6 +48,7 @@ def serve(
     config = uvicorn.Config(
         dashboard.asgi,
         loop="asyncio",  # another one would accept connections without asking the doorkeeper
+        http="h11",  # of another one, used where it is installed, the head of a request may have any length
         log_config=None,
         access_log=False,
         server_header=False,

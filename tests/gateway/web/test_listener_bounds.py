@@ -151,8 +151,6 @@ def test_a_doorkeeper_ends_the_silent_and_nobody_else() -> None:
     keeper.look()
     assert not fourth.ended
     now[0] += 1
-    keeper.look(answers_end=False)
-    assert not fourth.ended
     keeper.look()
     assert fourth.ended
     assert keeper.refused == 1
