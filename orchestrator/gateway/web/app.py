@@ -18,6 +18,7 @@ from orchestrator.errors import EdgewardError
 from orchestrator.exposition import CONTENT_TYPE
 from orchestrator.gateway.doorkeeper import Doorkeeper
 from orchestrator.gateway.web.bodies import json_body
+from orchestrator.gateway.web.control import Control
 from orchestrator.gateway.web.guard import Guard, known_browser, session_tokens, set_browser, set_session
 from orchestrator.gateway.web.metrics import render
 from orchestrator.gateway.web.model import DashboardModel
@@ -55,8 +56,10 @@ class Dashboard:
         self._read_at = 0.0
         self._heard_at: Optional[float] = None  # see DashboardModel.heard_at
         self._changed = asyncio.Condition()
+        self._wanted = asyncio.Event()  # somebody looks who has nothing yet
         self.stopping: Callable[[], bool] = lambda: False  # whether the server was told to end: open streams end then
         self._files = read_static()
+        self.control = Control(model, login, self._read)
         routes = [
             Route("/", self._page("index.html")),
             Route("/login", self._login_page),
@@ -69,6 +72,7 @@ class Dashboard:
             Route("/api/overview", self._overview),
             Route("/api/runs", self._runs),
             *RunRoutes(model, self._read, self._page).routes,
+            *self.control.routes,
             Route("/api/boards", self._boards),
             Route("/api/audit", self._audit),
             Route("/api/events", self._events),
@@ -112,7 +116,9 @@ class Dashboard:
             except Exception as error:  # the page says so; the next look may succeed
                 self._complain(error)
                 await self._publish({**self._parts, ("problem", ""): to_json(sentence(error))})
-            await asyncio.sleep(_POLL_S)
+            with suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self._wanted.wait(), _POLL_S)
+            self._wanted.clear()
         async with self._changed:
             self._changed.notify_all()
 
@@ -253,6 +259,8 @@ class Dashboard:
                 await (Response(media_type=_STREAM) if few else problem)(scope, receive, send)
                 return
             self._streams += 1  # nothing was awaited since the look: who asks at the same time is counted
+            if not self._parts:
+                self._wanted.set()
             try:
                 await StreamingResponse(self._stream(request), media_type=_STREAM)(scope, receive, send)
             finally:

@@ -4,11 +4,13 @@ import errno
 import json
 import logging
 import os
+import signal
 import socket
 import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Dict, Optional
@@ -19,6 +21,7 @@ from orchestrator.gateway.web.settings import WebSettings
 from orchestrator.gateway.web.standing import ALIVE, ALIVE_S, ENDED, FAILED, FINISHED, STOPPED
 from orchestrator.gateway.web.staying import PROGRAM, ask_to_leave
 from orchestrator.mishaps import sentence
+from orchestrator.wire.json_text import from_json
 from orchestrator.wire.link import BrokerAddress
 
 log = logging.getLogger("edgeward.gateway")
@@ -26,6 +29,9 @@ log = logging.getLogger("edgeward.gateway")
 _MOST_MESSAGE_BYTES = 60 << 10
 _UNREAD_BYTES = 16 << 10
 """Of a connection, in the kernel: all of it may be read at once, and held while an answer waits for its reader."""
+_MOST_ASKED_BYTES = 4096
+STOP = "stop"
+"""What a dashboard may ask of its gateway."""
 _RESTART_S = 2.0
 _WAY_S = 10.0
 """A dashboard that is asked to make way has ended by then."""
@@ -113,7 +119,9 @@ class DashboardProcess:
         how = FINISHED if error is None else FAILED if isinstance(error, Exception) else STOPPED
         self.tell({"event": ENDED, "how": how, "reason": str(error) if how == FAILED else ""})
         if self._channel is not None:
-            self._channel.close()  # it ends, or stays on its own, when its channel does
+            with suppress(OSError):  # it is gone already
+                self._channel.shutdown(socket.SHUT_RDWR)  # it ends, or stays on its own, when its channel does
+            self._channel.close()
         self._listening.close()
         assert self._process is not None
         if (
@@ -155,6 +163,7 @@ class DashboardProcess:
             env={**os.environ, **_SMALL},
         )
         theirs.close()
+        threading.Thread(target=_heed, args=(ours,), name="asked", daemon=True).start()
         before, self._channel = self._channel, ours
         if before is not None:
             before.close()
@@ -181,3 +190,27 @@ class DashboardProcess:
                     self.restarts += 1
                 except OSError as error:  # no memory, process or descriptor now: perhaps later
                     log.error("the dashboard cannot be started: %s; trying again", sentence(error))
+
+
+def asked(message: bytes) -> str:
+    """What a dashboard asks: STOP; empty for everything else."""
+    try:
+        return STOP if from_json(message) == {"ask": STOP} else ""
+    except ValueError:
+        return ""
+
+
+def _heed(channel: socket.socket) -> None:
+    """Until the dashboard is gone: what it asks of this gateway, for one of those who logged in."""
+    while True:
+        try:
+            message = channel.recv(_MOST_ASKED_BYTES)
+        except OSError:  # closed here
+            return
+        if not message:
+            return
+        if asked(message) == STOP:
+            log.warning(
+                "somebody who logged in to the dashboard stops this gateway; the same command continues its run"
+            )
+            os.kill(os.getpid(), signal.SIGTERM)

@@ -5,7 +5,7 @@ import time
 from collections import Counter, deque
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Callable, Deque, Dict, List, Optional
+from typing import Any, Callable, Deque, Dict, List, Optional, Tuple
 
 from orchestrator.database import StoreError
 from orchestrator.errors import EdgewardError
@@ -58,6 +58,7 @@ class DashboardModel:
         """`now`: the clock, Unix seconds."""
         self.out, self.federation, self.listener, self.now = out, federation, listener, now
         self.standing = Standing(out, now)
+        self.may_stop: Callable[[], bool] = lambda: False  # whether a page may ask the gateway to stop (control.py)
         self.heard_at: Optional[float] = None
         """When the gateway last showed that it runs, as of the last `sections`; None where none is at work."""
         self.curves = EpsilonCurves()
@@ -174,6 +175,11 @@ class DashboardModel:
             "privacy": self.curves.of(view),
         }
 
+    def now_at_work(self) -> Tuple[str, str]:
+        """(state of the gateway, the run it is in), as the store has it now; an empty name without a run."""
+        view = self.current()
+        return self._stands(view)["state"], view.run if view else ""
+
     def _stands(self, view: Optional[RunView]) -> Dict[str, Any]:
         return self.standing.look(view.last_event_at if view else None, view is None or view.over)
 
@@ -182,6 +188,7 @@ class DashboardModel:
         return {
             "federation": self.federation,
             "running": stands["state"] in (PREPARING, WORKING),
+            "stoppable": self.may_stop() and stands["state"] == WORKING,
             **{name: stands[name] for name in ("state", "since", "reason")},
             "memory_mib": round(resident_memory_mib(str(pid)), 1) if pid else None,
             "peak_memory_mib": round(peak_memory_mib(str(pid)), 1) if pid else None,

@@ -62,6 +62,7 @@ def serve(
     )
     server = uvicorn.Server(config)
     dashboard.stopping = lambda: server.should_exit
+    dashboard.control.channel = channel
     if channel is not None:
 
         def end() -> None:

@@ -3,6 +3,7 @@
 import { ago, bytes, card, clock, count, el, known, number, plural, shortClock, table } from "./dom.js";
 import { newsAt } from "./clock.js";
 import { condition, isOver, phasePill, stuck, trusted } from "./standing.js";
+import { stopButton } from "./stop.js";
 
 const SCROLLED = 12; // nodes of a round from which on their list may have to be scrolled, also by keyboard
 
@@ -17,6 +18,7 @@ export function nowCard(state) {
     over || ["unknown", "interrupted", "starting"].includes(condition(state)) ? null : progress(state),
     over && state.run.result ? resultTable(state.run.result) : null,
     nextNote(state),
+    state.gateway.stoppable && !state.other && !over && trusted(state) ? stopButton(state.run.run) : null,
     activity(state),
   ], { aside: tag, id: "now" });
 }

@@ -1,0 +1,132 @@
+"""A gateway is stopped from its page by those who logged in, after a question, in order; and by nobody else."""
+
+import json
+import random
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Iterator
+
+from dashboards import PASSWORD, RUN, Client, dashboard, make_store
+from stage import Stage, gateway_at_work
+
+from orchestrator.gateway.broker import free_port
+from orchestrator.gateway.web.child import STOP, asked
+from orchestrator.gateway.web.password import Login
+
+GATEWAY = """
+import sys, time; from pathlib import Path
+from orchestrator.cli.stopping import Stopped, stop_on_sigterm
+from orchestrator.gateway.running import Held; from orchestrator.gateway.web.child import DashboardProcess
+from orchestrator.gateway.web.settings import WebSettings; from orchestrator.wire.link import BrokerAddress
+sys.path.insert(0, sys.argv[3])
+from dashboards import make_store
+out, port = Path(sys.argv[1]), int(sys.argv[2])
+with Held(out), stop_on_sigterm():
+    make_store(out, rounds=5, at=time.time())
+    try:
+        with DashboardProcess(out, WebSettings("127.0.0.1", port), "test", BrokerAddress("127.0.0.1", 1)):
+            while True:
+                time.sleep(0.1)
+    except Stopped:
+        print("stopped in order", flush=True)
+"""
+
+
+@contextmanager
+def gateway(out: Path) -> Iterator["tuple[subprocess.Popen[str], Client]"]:
+    port = free_port()
+    command = [sys.executable, "-c", GATEWAY, str(out), str(port), str(Path(__file__).parent)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        client = Client(port)
+        client.wait()
+        yield process, client
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def stop(client: Client, run: str = RUN, kind: str = "application/json", **headers: str) -> int:
+    return client.ask(f"/api/stop/{run}", "POST", "{}", Content_Type=kind, **headers)[0]
+
+
+def test_the_button_asks_and_the_gateway_ends_in_order(tmp_path: Path, stage: Stage) -> None:
+    Login(tmp_path).set_password(PASSWORD)
+    with gateway(tmp_path) as (process, client):
+        page = stage.browser
+        page.open(f"http://127.0.0.1:{client.port}/login")
+        page.wait("document.querySelector('input[type=password]')")
+        page.evaluate(f"document.querySelector('input[type=password]').value = {json.dumps(PASSWORD)}")
+        page.evaluate("document.querySelector('form').requestSubmit()")
+        page.wait("document.querySelector('#stop')")
+        page.evaluate("document.querySelector('#stop').click()")
+        page.wait("document.querySelector('dialog[open] #stop-head')")
+        assert f"Stop {RUN}?" in page.text()
+        assert process.poll() is None, "it was only asked"
+        page.evaluate(
+            "[...document.querySelectorAll('dialog button')].find((b) => b.innerText === 'Let it run').click()"
+        )
+        page.wait("!document.querySelector('dialog')")
+        assert process.poll() is None
+        page.evaluate("document.querySelector('#stop').click()")
+        page.evaluate("document.querySelector('#stop-yes').click()")
+        assert process.wait(300) == 0
+        assert process.stdout is not None
+        assert process.stdout.read() == "stopped in order\n"
+
+
+def test_only_who_logged_in_stops_it_and_only_the_run_that_is_shown(tmp_path: Path) -> None:
+    Login(tmp_path).set_password(PASSWORD)
+    with gateway(tmp_path) as (process, client):
+        assert stop(client) == 401
+        assert stop(client, Cookie="edgeward=guess") == 401
+        assert client.log_in(PASSWORD)[0] == 200
+        assert client.ask(f"/api/stop/{RUN}")[0] == 405
+        assert stop(client, kind="text/plain") == 403
+        assert stop(client, Origin="http://other.example") == 403
+        assert stop(client, "another-run") == 409
+        assert process.poll() is None
+        assert stop(client) == 202
+        assert process.wait(300) == 0
+
+
+def test_without_a_password_nobody_stops_it(tmp_path: Path) -> None:
+    with gateway(tmp_path) as (process, client):
+        assert client.json("/api/overview")["gateway"]["stoppable"] is False
+        assert stop(client) == 403
+        time.sleep(0.5)
+        assert process.poll() is None
+
+
+def test_a_dashboard_without_its_gateway_has_nothing_to_stop(tmp_path: Path) -> None:
+    Login(tmp_path).set_password(PASSWORD)
+    with gateway_at_work(tmp_path):
+        make_store(tmp_path, at=time.time())
+        with dashboard(tmp_path) as (client, process):
+            client.log_in(PASSWORD)
+            assert client.json("/api/overview")["gateway"]["stoppable"] is True  # it is this process's child
+            process.tell({"event": "ended", "how": "failed", "reason": "x"})
+            while client.json("/api/overview")["gateway"]["stoppable"]:
+                time.sleep(0.1)
+            assert stop(client) == 409
+
+
+def test_nothing_else_is_heeded() -> None:
+    chance = random.Random(4)
+    assert asked(json.dumps({"ask": STOP}).encode()) == STOP
+    for message in (
+        b"",
+        b"stop",
+        b"{}",
+        b"[]",
+        b'{"ask": "start"}',
+        b'{"ask": ["stop"]}',
+        b'{"ask": "stop", "x": 1}',
+        b"[" * 9000,
+    ):
+        assert asked(message) == ""
+    for _ in range(2000):
+        assert asked(chance.randbytes(chance.randrange(40))) == ""
