@@ -38,11 +38,11 @@ NEEDS: Dict[str, Tuple[Callable[[Task], bool], str]] = {
     ),
     "patient": (lambda task: task.privacy.unit == "patient", "the task's unit is not 'patient'"),
     "own mean": (
-        lambda task: task.privacy.within_node and task.privacy.noise == "node",
+        lambda task: task.privacy.within_node and task.privacy.local,
         "it is not the nodes that divide by a number of units",
     ),
     "shares": (
-        lambda task: task.privacy.on and task.privacy.noise == "distributed",
+        lambda task: task.privacy.distributed,
         "the task's noise is not 'distributed'",
     ),
     "statistics": (lambda task: task.privacy.on and task.standardizes, "the task has no standardization sums"),

@@ -269,10 +269,10 @@ def variants(task: Task) -> Iterator[Tuple[str, Task]]:
             "federated standardization",
             replace(task, schema=replace(schema, standardization="federated"), privacy=imagined),
         )
-    if privacy.within_node and privacy.noise == "node" and task.training.local_steps == 1:
+    if privacy.within_node and privacy.local and task.training.local_steps == 1:
         several = replace(task.training, strategy="fedavg", local_steps=4, options={})
         yield "4 steps a round", replace(task, training=several)
-    if privacy.within_node and privacy.noise == "node":
+    if privacy.within_node and privacy.local:
         rounds = replace(task.rounds, nodes=max(3, task.rounds.nodes), quorum=max(3, task.rounds.quorum))
         masked = replace(aggregation, method="masked", honest=3, colluding=0, key_holder="", checked=True)
         training = replace(task.training, strategy="fedavg", local_steps=1, options={})

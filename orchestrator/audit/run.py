@@ -156,7 +156,7 @@ def prepare(task: Task, base: Path) -> Prepared:
 
 def _datasets(task: Task, files: Sequence[Path]) -> Dict[str, Dataset]:
     """By node. Where a sum needs more honest nodes than there are files, files serve again."""
-    wanted = task.aggregation.honest if task.privacy.on and task.privacy.noise == "distributed" else len(files)
+    wanted = task.aggregation.honest if task.privacy.distributed else len(files)
     loaded = [load_dataset(path, task.schema) for path in files[:wanted]]
     return {f"node-{i + 1}": loaded[i % len(loaded)] for i in range(wanted)}
 

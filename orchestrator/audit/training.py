@@ -141,7 +141,7 @@ def _updates(
     """One round: the nodes' updates, or what their noised sum comes to, float64 (P,), where only that can be seen."""
     weights, privacy = tensors["weights"], task.privacy
     summed = privacy.on and (privacy.noise == "distributed" or privacy.unit == "node")
-    layout = _layout(task, nodes, number, weights.size) if privacy.on and privacy.noise == "distributed" else None
+    layout = _layout(task, nodes, number, weights.size) if privacy.distributed else None
     parts: Dict[str, np.ndarray] = {}
     for name, node in nodes.items():
         parts[name] = node.contributor.contribute(number, {}, tensors, layout).parts[UPDATE]

@@ -106,7 +106,7 @@ class Gateway:
         if self._task.aggregation.secure:
             kind = EncryptedAggregation if self._task.aggregation.key_holder else SecureAggregation
             self._secure = kind(store, run, self._task, evaluate, federation)
-        central = self._task.privacy.on and self._task.privacy.noise == "gateway"
+        central = self._task.privacy.central
         plain = CentralAggregation if central else Aggregation
         self._aggregation = self._secure or plain(store, run, self._task, evaluate)
         self._own_broker = own_broker

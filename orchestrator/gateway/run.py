@@ -169,11 +169,7 @@ def norm_multiple(task: Task) -> float:
 
     By default where a strategy takes a mean and there is no privacy: noise makes norms what they are, and sums show none.
     """
-    if (
-        not bounded(STRATEGIES[task.training.strategy])
-        or task.aggregation.secure
-        or (task.privacy.on and task.privacy.noise == "gateway")
-    ):
+    if not bounded(STRATEGIES[task.training.strategy]) or task.aggregation.secure or (task.privacy.central):
         return 0.0
     return multiple_of(task.training.options, 0.0 if task.privacy.on else DEFAULT)
 

@@ -348,7 +348,7 @@ class SecureAggregation(Aggregation):
     def _mean(self, action: Aggregate) -> np.ndarray:
         """float64 (P,): by how much the nodes in the sum would move the weights."""
         privacy, training, values = self._task.privacy, self._task.training, self._opened[UPDATE].values
-        if not (privacy.on and privacy.noise == "distributed"):
+        if not privacy.distributed:
             return values
         if privacy.unit == "node":
             # Of the expected number, not of those that came: what is divided by must not depend on one node.

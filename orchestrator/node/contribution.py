@@ -319,7 +319,7 @@ class Contributor:
         tally_limit = _limit(layout, TALLY, run.stated_units)
         if isinstance(run.trainer, GradientTrainer) and tally_limit is not None:
             run.trainer.tally_limit = max(1, tally_limit // training.local_steps)
-        if privacy.within_node and privacy.noise == "distributed":
+        if privacy.within_node and privacy.distributed:
             limit = _limit(layout, UPDATE, run.stated_units)
             if limit is None:
                 raise WireError(

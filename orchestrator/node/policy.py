@@ -204,7 +204,7 @@ class Policy:
     def _alone(self, task: Task, signer: str) -> Optional[Refusal]:
         """What is left of the protection if all other parties work with the gateway, which chooses these numbers."""
         privacy, aggregation, require = task.privacy, task.aggregation, self.require
-        shared = privacy.on and privacy.noise == "distributed"
+        shared = privacy.distributed
         if aggregation.secure and not aggregation.key_holder and aggregation.neighbours < require.neighbours:
             reason = f"{aggregation.neighbours} neighbours in the graph of masks, [require] neighbours is {require.neighbours}"
             return Refusal("policy.noise", reason)

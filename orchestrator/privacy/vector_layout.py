@@ -75,7 +75,7 @@ def _statistics(task: Task, parameters: int) -> List[Part]:
 
 def _update(task: Task, parameters: int) -> List[Part]:
     privacy = task.privacy
-    if privacy.on and privacy.noise == "distributed":
+    if privacy.distributed:
         released = training_sum(task, parameters)
         lattice = released.lattice
         sampled = min(1.0, 2 * privacy.sampling_rate) if privacy.within_node else 1.0

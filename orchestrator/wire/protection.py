@@ -140,6 +140,21 @@ class Privacy:
         return self.unit != "none"
 
     @property
+    def local(self) -> bool:
+        """Whether every answer is private by itself: each node adds all of the noise."""
+        return self.on and self.noise == "node"
+
+    @property
+    def distributed(self) -> bool:
+        """Whether a sum of answers is: each node adds a share of the noise, and only enough of them together make it whole."""
+        return self.on and self.noise == "distributed"
+
+    @property
+    def central(self) -> bool:
+        """Whether models alone are: the gateway adds the noise, and sees answers without."""
+        return self.on and self.noise == "gateway"
+
+    @property
     def count_noise(self) -> float:
         """Noise multiplier of the number of records or patients a node states: the declared, else five times that of a step."""
         return self.count_noise_multiplier or min(MOST_COUNT_NOISE, 5.0 * self.noise_multiplier)

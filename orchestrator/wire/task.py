@@ -164,11 +164,11 @@ class Task:
     def _pipeline(self) -> Iterator[str]:
         """Why stages cannot hold together."""
         privacy, aggregation, strategy = self.privacy, self.aggregation, self.training.strategy
-        if privacy.on and privacy.noise == "distributed" and not aggregation.secure:
+        if privacy.distributed and not aggregation.secure:
             yield (
                 "privacy.noise 'distributed' makes only sums private: set aggregation.method to 'masked' (or 'ckks')"
             )
-        if privacy.on and privacy.noise == "distributed" and privacy.within_node and self.training.local_steps != 1:
+        if privacy.distributed and privacy.within_node and self.training.local_steps != 1:
             yield (
                 f"privacy.noise 'distributed' with local_steps {self.training.local_steps}: a node's second step would go on "
                 "from a first one with a share of the noise only; use one step a round, or noise 'node'"
@@ -189,7 +189,7 @@ class Task:
             )
         if privacy.unit == "node" and self.training.personal != "none":
             yield "personal parts together with privacy.unit 'node' are not supported"
-        if privacy.on and privacy.noise == "distributed" and self.training.personal != "none":
+        if privacy.distributed and self.training.personal != "none":
             yield (
                 "personal parts together with privacy.noise 'distributed' are not supported: a node's own step would have to be "
                 "clipped and noised apart; choose noise 'node', or personal 'none'"
@@ -213,7 +213,7 @@ class Task:
                 f"rounds.quorum: {self.rounds.quorum}, fewer than the {aggregation.least} nodes (honest + colluding) an "
                 "opened sum must be over"
             )
-        if privacy.on and privacy.noise == "gateway" and aggregation.secure:
+        if privacy.central and aggregation.secure:
             yield (
                 f"privacy.noise 'gateway' with aggregation {aggregation.method!r}: the gateway could not clip what it does not "
                 "see; use noise 'distributed'"
