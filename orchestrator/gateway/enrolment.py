@@ -7,7 +7,7 @@ import threading
 from pathlib import Path
 from typing import Tuple
 
-from orchestrator.errors import IdentityError, UsageError, why_not_listening
+from orchestrator.errors import EdgewardError, IdentityError, UsageError, why_not_listening
 from orchestrator.gateway.authority import Authority
 from orchestrator.http_server import TIMEOUT_S, BoundedServer, Handler
 from orchestrator.wire import pki
@@ -78,7 +78,7 @@ class _Enrolment(Handler):
             return super().post()
         try:
             name, secret, request = self._fields()
-            authority = Authority(self.identity)  # SQLite: one connection a thread
+            authority = self._authority()
             try:
                 answer = authority.enroll(name, secret, request.encode())
             finally:
@@ -87,6 +87,13 @@ class _Enrolment(Handler):
             log.warning("refused an enrolment from %s: %s", self.client_address[0], error)
             return 403, "text/plain; charset=utf-8", f"{error}\n".encode()
         return 200, "application/json", json.dumps({**answer, "broker": self.broker_url}).encode()
+
+    def _authority(self) -> Authority:
+        """SQLite: one connection a thread. What is wrong with the folder is for the log, and nothing a stranger did."""
+        try:
+            return Authority(self.identity)
+        except (IdentityError, UsageError) as error:
+            raise EdgewardError(str(error)) from error
 
     def _fields(self) -> Tuple[str, str, str]:
         length = self.headers.get("Content-Length", "")
