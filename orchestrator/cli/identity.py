@@ -212,6 +212,7 @@ def _enroll_server(arguments: argparse.Namespace) -> int:
     import signal
     import threading
 
+    from orchestrator.cli.stopping import hang_up
     from orchestrator.errors import UsageError
     from orchestrator.gateway.authority import Authority
     from orchestrator.gateway.enrolment import EnrolmentServer
@@ -231,7 +232,7 @@ def _enroll_server(arguments: argparse.Namespace) -> int:
     broker = arguments.broker or f"mqtts://{_first_host(authority)}:8883"
     authority.close()
     stopped = threading.Event()
-    for caught in (signal.SIGTERM, signal.SIGINT):
+    for caught in (signal.SIGTERM, signal.SIGINT, *hang_up()):
         signal.signal(caught, lambda *_: stopped.set())
     server = EnrolmentServer(arguments.identity, (where, int(at)), broker)
     print(f"enrolment at https://{where}:{server.port}", flush=True)

@@ -59,6 +59,7 @@ def _run(arguments: argparse.Namespace) -> int:
     import signal
 
     from orchestrator.cli.node import where
+    from orchestrator.cli.stopping import hang_up
     from orchestrator.node.key_holder import KeyHolderAgent
     from orchestrator.privacy.ckks_blocks import tenseal
 
@@ -75,7 +76,7 @@ def _run(arguments: argparse.Namespace) -> int:
         identity,
         arguments.policy,
     )
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in (signal.SIGTERM, signal.SIGINT, *hang_up()):
         signal.signal(number, lambda *_: agent.stop())
     agent.run(arguments.connect_timeout)
     return 0

@@ -97,6 +97,7 @@ def where(arguments: argparse.Namespace, command: str) -> "Tuple[BrokerAddress, 
 def _run(arguments: argparse.Namespace) -> int:
     import signal
 
+    from orchestrator.cli.stopping import hang_up
     from orchestrator.errors import DataError
     from orchestrator.node.agent import NodeAgent
 
@@ -120,7 +121,7 @@ def _run(arguments: argparse.Namespace) -> int:
         identity=identity,
         policy=arguments.policy,
     )
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in (signal.SIGTERM, signal.SIGINT, *hang_up()):
         signal.signal(number, lambda *_: agent.stop())
     agent.run(arguments.connect_timeout)
     return 0

@@ -50,6 +50,7 @@ def register(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> No
 def _run(arguments: argparse.Namespace) -> int:
     import signal
 
+    from orchestrator.cli.stopping import hang_up
     from orchestrator.errors import UsageError
     from orchestrator.gateway.progress import json_progress, line_progress
     from orchestrator.gateway.relay import Region, Relay
@@ -82,7 +83,7 @@ def _run(arguments: argparse.Namespace) -> int:
         json_progress if arguments.json else line_progress,
     )
     relay = Relay(upstream, federation, name, arguments.out, region, once=arguments.once, identity=above)
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in (signal.SIGTERM, signal.SIGINT, *hang_up()):
         signal.signal(number, lambda *_: relay.stop())
     relay.run(arguments.connect_timeout)
     return 0

@@ -1,10 +1,10 @@
-"""SIGTERM as a service manager sends it: leave the way an error would, and call it success."""
+"""SIGTERM as a service manager sends it, SIGHUP of a terminal that closes: leave the way an error would, and call it success."""
 
 import signal
 import sys
 import threading
 from contextlib import contextmanager
-from typing import Any, Iterator
+from typing import Any, Iterator, Tuple
 
 AGAIN_S = 0.5
 """How soon Stopped is raised again where it was lost: in `__del__`, or in a callback that a C library makes."""
@@ -16,7 +16,10 @@ class Stopped(BaseException):
 
 @contextmanager
 def stop_on_sigterm() -> Iterator[None]:
-    """Raises Stopped in the main thread at SIGTERM until it leaves this block; a second SIGTERM does not disturb the closing."""
+    """Raises Stopped in the main thread at SIGTERM until it leaves this block; a second SIGTERM does not disturb the closing.
+
+    SIGHUP does the same, unless whoever started this process (nohup) has it ignored.
+    """
     over = threading.Event()
 
     def stop(*_: Any) -> None:
@@ -32,14 +35,20 @@ def stop_on_sigterm() -> Iterator[None]:
 
     main = threading.get_ident()
     reminder = threading.Thread(target=remind, name="stopping", daemon=True)
-    before = signal.signal(signal.SIGTERM, stop)
+    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, *hang_up())}
     try:
         yield
     finally:
         over.set()
         if reminder.ident is not None:
             reminder.join()  # what it asked for last is heard by this handler, and not by the one of before
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def hang_up() -> Tuple[signal.Signals, ...]:
+    """SIGHUP, unless whoever started this process has it ignored."""
+    return (signal.SIGHUP,) if signal.getsignal(signal.SIGHUP) == signal.SIG_DFL else ()
 
 
 def _on_its_way() -> bool:

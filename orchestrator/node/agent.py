@@ -20,6 +20,7 @@ from orchestrator.errors import (
     BrokerError,
     DamagedError,
     EdgewardError,
+    GraphError,
     LedgerError,
     UsageError,
     WireError,
@@ -203,6 +204,9 @@ class NodeAgent:
             self._answer_round(header, tensors)
         except LedgerError:
             raise  # what this node has spent is not known any more: it serves nobody
+        except GraphError as error:  # it is not loaded again, so no round needs to wait for this node
+            self._refuse("a round", error)
+            self._tasks.leave(require(header, "run", str), error)
         except EdgewardError as error:
             self._refuse("a round", error)
         except MemoryError:

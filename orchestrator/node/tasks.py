@@ -10,7 +10,7 @@ from typing import Any, Dict, List, Optional, Tuple
 
 import numpy as np
 
-from orchestrator.errors import PrivacyError, UsageError, WireError
+from orchestrator.errors import EdgewardError, PrivacyError, UsageError, WireError
 from orchestrator.node.approval import digest_of
 from orchestrator.node.contribution import Run
 from orchestrator.node.encrypted import objection_to_encrypting
@@ -83,6 +83,11 @@ class Tasks:
         self._look_at = time.monotonic() + _LOOK_EVERY_S
         return [announced for waiting, announced in self._asked.values() if self._is_decided(waiting, announced[0])]
 
+    def leave(self, run: str, error: EdgewardError) -> None:
+        """Declines a run this node took part in, for a reason that does not go away."""
+        self._runs.end(run)
+        self._decline(run, Refusal(error.code, str(error)))
+
     def over(self, run: str) -> None:
         """An owner's yes that comes later spends nothing on a run that is over."""
         self._asked.pop(run, None)
@@ -118,9 +123,12 @@ class Tasks:
     def _stay_out(self, run: str, verdict: Verdict, announced: Announced) -> None:
         self._runs.end(run)  # of this run alone: others go on
         if isinstance(verdict, Refusal):
-            log.error("declined run %s: %s", run, verdict.reason)
-            self._presence.say(kind="declined", run=run, code=verdict.code)
+            self._decline(run, verdict)
         else:
             self._asked[run] = (verdict, announced)
             keep_newest(self._asked, MOST_RUNS)
             self._presence.say(kind="waiting", run=run, **verdict._asdict())
+
+    def _decline(self, run: str, refusal: Refusal) -> None:
+        log.error("declined run %s: %s", run, refusal.reason)
+        self._presence.say(kind="declined", run=run, code=refusal.code)

@@ -1,0 +1,62 @@
+"""A terminal that closes ends a program in order, as SIGTERM does; nohup keeps it."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Dict, List
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+WAITS = """
+import sys, time
+from orchestrator.cli.stopping import Stopped, stop_on_sigterm
+try:
+    with stop_on_sigterm():
+        print("ready", flush=True)
+        time.sleep(600)
+except Stopped:
+    print("in order")
+"""
+
+
+def test_it_is_asked_to_stop() -> None:
+    with subprocess.Popen([sys.executable, "-c", WAITS], stdout=subprocess.PIPE, text=True, cwd=ROOT) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(signal.SIGHUP)
+        assert process.stdout.read() == "in order\n"
+    assert process.returncode == 0
+
+
+def test_who_ignores_it_goes_on() -> None:
+    command = ["env", "--ignore-signal=HUP", sys.executable, "-c", WAITS]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(signal.SIGHUP)
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(1)
+        process.terminate()
+        assert process.stdout.read() == "in order\n"
+
+
+def test_a_node_that_waits_for_its_broker_ends_with_its_terminal(tmp_path: Path) -> None:
+    (tmp_path / "x.csv").write_text("x,y\n1,0\n")
+    words: List[str] = ["--data", "x.csv", "--broker", "mqtt://127.0.0.1:1", "--federation", "f", "--name", "a"]
+    command = [sys.executable, "-m", "orchestrator.cli.main", "node", "run", *words]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=tmp_path, env=_environment()) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if "waiting for it" in line:
+                process.send_signal(signal.SIGHUP)
+                break
+        process.stderr.read()
+    assert process.returncode == 0
+
+
+def _environment() -> Dict[str, str]:
+
+    return {**os.environ, "PYTHONPATH": str(ROOT)}
