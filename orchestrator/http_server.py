@@ -96,14 +96,14 @@ class BoundedServer(ThreadingHTTPServer):
 class Handler(BaseHTTPRequestHandler):
     """Answers GET and POST with what `get` and `post` return; what they raise is logged, and the client learns that it was."""
 
+    server: BoundedServer
+
     def setup(self) -> None:
-        assert isinstance(self.server, BoundedServer)
         self.request.settimeout(TIMEOUT_S)
         self._number = self.server.hold(self.request)
         super().setup()
 
     def finish(self) -> None:
-        assert isinstance(self.server, BoundedServer)
         try:
             super().finish()
         finally:
@@ -123,7 +123,6 @@ class Handler(BaseHTTPRequestHandler):
         self._answer(self.post)
 
     def _answer(self, question: Any) -> None:
-        assert isinstance(self.server, BoundedServer)
         try:
             status, kind, body = question()
         except (ConnectionError, TimeoutError, ssl.SSLError):
@@ -138,5 +137,4 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, format: str, *arguments: Any) -> None:
-        assert isinstance(self.server, BoundedServer)
         self.server.log.debug("%s %s", self.client_address[0], format % arguments)

@@ -321,7 +321,8 @@ class _Connection(WriterAdapter):
     async def admit(self) -> None:
         """Its first packet: PacketError where that is no CONNECT."""
         _, whole, packet = await self._packet(MOST_CONNECT_BYTES, first=True)
-        assert isinstance(packet, Connect)
+        if not isinstance(packet, Connect):
+            raise PacketError("a first packet that is no CONNECT")
         self.name, self._keep_alive_s = packet.name, packet.keep_alive_s
         if not packet.name:
             self.name = f"nameless-{secrets.token_hex(8)}"

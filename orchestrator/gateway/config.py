@@ -2,7 +2,7 @@
 
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Dict, List, Mapping
+from typing import Any, Dict, List, Mapping, cast
 
 from model_export.models import check_spec
 from orchestrator.errors import UsageError
@@ -26,8 +26,7 @@ def load_config(path: Path, given: Mapping[str, Any] = MappingProxyType({}), fil
     config, wrong = attempt(_with_unstated(data), Config)
     parts = parts_of_text(data, GatewaySettings) if config is None else parts_of(config)
     _refuse(str(path), [*wrong, *mistakes(parts, path.parent if files else None)])
-    assert isinstance(config, Config)
-    return config
+    return cast(Config, config)
 
 
 def _with_unstated(data: Dict[str, Any]) -> Dict[str, Any]:

@@ -45,7 +45,8 @@ async def serve(listening: socket.socket, stopped: asyncio.Event) -> None:
     broker._broadcast_queue = asyncio.Queue(MOST_UNDER_WAY)  # the version of amqtt is pinned
     guard = Guard(broker)
     plugin = broker.plugins_manager.get_plugin(PassedOn.__name__)
-    assert isinstance(plugin, PassedOn)
+    if not isinstance(plugin, PassedOn):
+        raise RuntimeError("amqtt did not load the plugin it was configured with")
     plugin.guard = guard
     await broker.start()
     await guard.start(listening)

@@ -57,7 +57,6 @@ class _Enrolment(Handler):
         try:
             self.request.do_handshake()
         except BaseException:
-            assert isinstance(self.server, BoundedServer)
             self.server.let_go(self._number)
             self.request.close()  # nobody else has it
             raise
