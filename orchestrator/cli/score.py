@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import csv
+import io
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Dict, Iterator, List, Mapping, Tuple
@@ -107,7 +108,8 @@ def _encrypt(arguments: argparse.Namespace) -> int:
     check_output(arguments.output, "--output")
     manifest = _manifest(arguments.manifest)
     features = manifest["features"]
-    rows = _read_records(arguments.record)
+    columns = list(dict.fromkeys(feature["name"].partition("=")[0] for feature in features))
+    rows = _read_records(arguments.record, columns)
     raw = np.array([_encode(where, record, features) for where, record in rows])
     for column, feature in enumerate(features):
         if feature.get("transform"):
@@ -212,11 +214,13 @@ def _manifest(path: Path) -> Dict[str, Any]:
     return manifest
 
 
-def _read_records(path: Path) -> List[Tuple[str, Mapping[str, Any]]]:
+def _read_records(path: Path, columns: List[str]) -> List[Tuple[str, Mapping[str, Any]]]:
     """(where it is, raw values by name) for each record of a CSV file with a header, or a JSON object or list of objects."""
     from orchestrator.errors import DataError
+    from orchestrator.node.formats import HEAD_BYTES, refuse_other_formats
 
     data = _read(path)
+    refuse_other_formats(path, data[:HEAD_BYTES], "table")
     try:
         text = data.decode("utf-8-sig")
         if path.suffix.lower() == ".json":
@@ -224,8 +228,7 @@ def _read_records(path: Path) -> List[Tuple[str, Mapping[str, Any]]]:
             found = content if isinstance(content, list) else [content]
             records = [(f"{path}: record {i}", record) for i, record in enumerate(found, 1)]
         else:
-            reader = csv.DictReader(text.splitlines(), strict=True)
-            records = [(f"{path}:{reader.line_num}", row) for row in reader]
+            records = _table_records(path, data, text, columns)
     except (ValueError, csv.Error) as error:
         raise DataError(
             f"{path}: cannot be read as {'JSON' if path.suffix.lower() == '.json' else 'CSV'}: {error}"
@@ -235,6 +238,30 @@ def _read_records(path: Path) -> List[Tuple[str, Mapping[str, Any]]]:
     for where, record in records:
         if not isinstance(record, dict):
             raise DataError(f"{where}: is {type(record).__name__}, must be an object with a value for each feature")
+    return records
+
+
+def _table_records(path: Path, data: bytes, text: str, columns: List[str]) -> List[Tuple[str, Mapping[str, Any]]]:
+    """The rows of a CSV file, each with a value for every column of its own."""
+    from orchestrator.errors import DataError
+    from orchestrator.node.formats import blank, other_text
+
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    header = [cell.strip() for cell in next(reader, [])]
+    twice = [name for name in columns if header.count(name) > 1]
+    if twice:
+        raise DataError(f"{path}:1: column {twice[0]!r} occurs twice; which one is meant?")
+    why = other_text(data, columns, header) if not set(columns) <= set(header) else ""
+    if why:
+        raise DataError(f"{path}:1: {why}")
+    records: List[Tuple[str, Mapping[str, Any]]] = []
+    for cells in reader:
+        where = f"{path}:{reader.line_num}"
+        if blank(cells):
+            continue
+        if len(cells) != len(header):
+            raise DataError(f"{where}: {len(cells)} values, the first line names {len(header)} columns")
+        records.append((where, dict(zip(header, (cell.strip() for cell in cells)))))
     return records
 
 
@@ -261,13 +288,16 @@ def _number(where: str, value: Any) -> float:
     import math
 
     from orchestrator.errors import DataError
+    from orchestrator.node.cells import number_hint
 
     try:
         number = float(value)
     except (TypeError, ValueError):
         number = math.nan
     if not math.isfinite(number) or isinstance(value, bool):
-        raise DataError(f"{where} is {value!r}, not a finite number" if value is not None else f"{where} is missing")
+        hint = number_hint(value) if isinstance(value, str) else ""
+        why = f"{where} is {value!r}, not a finite number{f'; {hint}' if hint else ''}"
+        raise DataError(why if value is not None else f"{where} is missing")
     return number
 
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import shutil
 import stat
 import subprocess
@@ -16,8 +17,9 @@ pytest.importorskip("tenseal", reason="TenSEAL has no wheel for this Python")
 
 from model_export.errors import ExportError
 from model_export.linear import archived_linear, bundled_linear
+from orchestrator.cli import score as score_cli
 from orchestrator.cli.main import main
-from orchestrator.errors import PrivacyError, WireError
+from orchestrator.errors import DataError, PrivacyError, WireError
 from orchestrator.privacy import ckks_blocks
 from orchestrator.privacy.encrypted_score import PARAMETERS, Client, Server
 
@@ -332,3 +334,31 @@ def test_what_is_no_linear_model_is_refused(models: Path, tmp_path: Path) -> Non
     (tmp_path / "text.npz").write_text("no archive")
     with pytest.raises(ExportError, match="cannot be read"):
         archived_linear(tmp_path / "text.npz")
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("cp;age\n1;63\n", "p.csv:1: values are separated by semicolons"),
+        ("age,cp,age\n1,1,63\n", "p.csv:1: column 'age' occurs twice"),
+        ("age,cp\n63,1,9\n", "p.csv:2: 3 values, the first line names 2 columns"),
+        ("age,cp\n'63,1\n", "p.csv:2: column 'age' is \"'63\", not a finite number; take out"),
+        ("PK\x03\x04", "p.csv: a zip archive"),
+    ],
+)
+def test_records_in_a_file_that_is_read_otherwise(tmp_path: Path, text: str, reason: str) -> None:
+    """Of a column named twice no value was the one that counted."""
+    (tmp_path / "p.csv").write_text(text)
+
+    def encode() -> None:
+        for where, record in score_cli._read_records(tmp_path / "p.csv", ["age", "cp"]):
+            score_cli._encode(where, record, [{"name": "age"}, {"name": "cp=1"}])
+
+    with pytest.raises(DataError, match=re.escape(reason)):
+        encode()
+
+
+def test_records_with_spaces_and_lines_in_quotes(tmp_path: Path) -> None:
+    (tmp_path / "p.csv").write_text(' age , cp ,note\n 63 , 1 ,"one\ntwo"\n\n')
+    rows = score_cli._read_records(tmp_path / "p.csv", ["age", "cp"])
+    assert [score_cli._encode(*row, [{"name": "age"}, {"name": "cp=1"}]) for row in rows] == [[63.0, 1.0]]
