@@ -386,9 +386,15 @@ def _near(value: Any, known: Iterable[str]) -> str:
     return f", did you mean {names[found[0]]!r}?" if found else ""
 
 
+MOST_LAYERS = 64
+"""Of one list: deeper models are files of their author's (kind "keras")."""
+
+
 def _check_widths(key: str, widths: Any) -> None:
     if not isinstance(widths, (list, tuple)):
         raise ExportError(f"model {key} is {widths!r}; accepted is a list of layer widths, such as [16, 32]")
+    if len(widths) > MOST_LAYERS:
+        raise ExportError(f"model {key} lists {len(widths)} layers, at most {MOST_LAYERS}")
     for width in widths:
         if not _is_int(width) or not 1 <= width <= 4096:
             raise ExportError(f"model {key} holds {width!r}; a layer width is a whole number from 1 to 4096")

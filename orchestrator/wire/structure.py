@@ -146,7 +146,7 @@ def _brackets(value: Any, place: str) -> str:
 
 
 def _brief(value: Any) -> str:
-    text = repr(value)
+    text = str(value) if hasattr(value, "isoformat") else repr(value)  # dates are values of TOML
     return text if len(text) <= 80 else f"{text[:80]}..."
 
 

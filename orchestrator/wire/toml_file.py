@@ -26,8 +26,10 @@ def read_toml(path: Path) -> Tuple[Dict[str, Any], bytes]:
     except UnicodeDecodeError as error:
         line = 1 + content[: error.start].count(b"\n")
         raise UsageError(f"{path}:{line}: {_not_utf8(content)}") from error
-    except ValueError as error:  # of TOML, and of numbers with more digits than Python reads
+    except tomllib.TOMLDecodeError as error:
         raise UsageError(f"{path}: not TOML: {error}") from error
+    except ValueError as error:  # of numbers with more digits than Python reads
+        raise UsageError(f"{path}: not TOML: a number of thousands of digits") from error
 
 
 def _text(content: bytes) -> str:

@@ -219,6 +219,11 @@ kind = "cnn1d"
             ),
             "task.aggregation.key_holder 'Key Holder'",
         ),
+        (
+            ("[task.model]", "[task.training]\nrounds = 2026-01-31\n[task.model]"),
+            "rounds: 2026-01-31 is not a whole number",
+        ),
+        (("hidden = [4]", f"hidden = [{'4,' * 65}]"), "hidden lists 65 layers, at most 64"),
     ],
 )
 def test_what_a_file_cannot_mean(tmp_path: Path, change: Tuple[str, str], reason: str) -> None:
