@@ -134,14 +134,16 @@ def _run(arguments: argparse.Namespace) -> int:
     check_output(arguments.output, "--output")
     if arguments.bundle is None and arguments.weights is None:
         raise UsageError("no model: give --bundle DIR, --weights FILE, or both")
-    server = Server(_read(arguments.public))
+    with _about(arguments.public):
+        server = Server(_read(arguments.public))
     request = _read(arguments.request)
     with _export_errors():
         if arguments.weights is None:
             model = bundled_linear(arguments.bundle)
         else:
             model = archived_linear(arguments.weights, arguments.bundle)
-    answer = server.score(request, model.kernel, model.bias)
+    with _about(arguments.request):
+        answer = server.score(request, model.kernel, model.bias)
     _write(arguments.output, answer)
     records = read_shape(request)[0]
     report(
@@ -157,7 +159,9 @@ def _decrypt(arguments: argparse.Namespace) -> int:
     from orchestrator.errors import DataError
 
     labels: List[str] = _manifest(arguments.manifest)["labels"]
-    logits = _client(arguments.key).decrypt(_read(arguments.answer))
+    client = _client(arguments.key)
+    with _about(arguments.answer):
+        logits = client.decrypt(_read(arguments.answer))
     if logits.shape[1] != len(labels):
         raise DataError(f"{arguments.manifest}: {len(labels)} labels, the answer has {logits.shape[1]} classes")
     probabilities = _softmax(logits)
@@ -208,6 +212,12 @@ def _manifest(path: Path) -> Dict[str, Any]:
         raise DataError(
             f"{path}: an input of shape {shape} with {len(manifest['features'])} described features; records are scored "
             "where each input has a name, mean and std"
+        )
+    operators = {entry["name"]: entry["count"] for entry in manifest["operators"]}
+    if set(operators) - {"SOFTMAX"} != {"FULLY_CONNECTED"} or operators["FULLY_CONNECTED"] != 1:
+        raise DataError(
+            f"{path}: not of a linear model, but {', '.join(f'{count} {name}' for name, count in operators.items())}; encrypted "
+            'scores take one layer and a softmax (in edgeward.toml: kind = "mlp", hidden = [])'
         )
     if len(manifest["labels"]) != manifest["output"]["shape"][-1]:
         raise DataError(f"{path}: {len(manifest['labels'])} labels for {manifest['output']['shape'][-1]} classes")
@@ -331,6 +341,18 @@ def _write(path: Path, data: bytes) -> None:
         path.write_bytes(data)
     except OSError as error:
         raise EdgewardError(f"{path}: cannot be written: {error.strerror}") from error
+
+
+@contextlib.contextmanager
+def _about(path: Path) -> Iterator[None]:
+    """Names the file in what is wrong with its bytes."""
+    from orchestrator.errors import EdgewardError
+
+    try:
+        yield
+    except EdgewardError as error:
+        error.args = (f"{path}: {error}",)
+        raise
 
 
 @contextlib.contextmanager

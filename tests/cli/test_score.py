@@ -362,3 +362,19 @@ def test_records_with_spaces_and_lines_in_quotes(tmp_path: Path) -> None:
     (tmp_path / "p.csv").write_text(' age , cp ,note\n 63 , 1 ,"one\ntwo"\n\n')
     rows = score_cli._read_records(tmp_path / "p.csv", ["age", "cp"])
     assert [score_cli._encode(*row, [{"name": "age"}, {"name": "cp=1"}]) for row in rows] == [[63.0, 1.0]]
+
+
+def test_a_file_for_the_other_side_that_is_none_is_named(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    (tmp_path / "x").write_text("nothing of the kind")
+    words = ["score", "run", "--public", "x", "--request", "x", "--bundle", "none", "-o", "y"]
+    assert main([word if word != "x" else str(tmp_path / "x") for word in words]) == 1
+    assert f"edgeward: {tmp_path / 'x'}: this is no public context" in capsys.readouterr().err
+
+
+def test_nothing_is_encrypted_for_a_model_that_is_not_linear(
+    models: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    (tmp_path / "p.csv").write_text("a\n1\n")
+    words = ["--record", tmp_path / "p.csv", "--manifest", models / "mlp", "--key", tmp_path, "-o", tmp_path / "y"]
+    assert main(["score", "encrypt", *map(str, words)]) == 1
+    assert "not of a linear model, but 2 FULLY_CONNECTED, 1 SOFTMAX" in capsys.readouterr().err
