@@ -91,7 +91,7 @@ class Schema:
     samples: int = 0  # length of a signal [1 to 1048576]
     channels: int = 1  # channels of a signal [1 to 1048576]
     unit_scale: float = 1.0  # what a signal's numbers are divided by [other than 0, up to 1e30]
-    # column or array that says whose record it is; needed for privacy.unit "patient" [text, or empty]
+    # column or array that says whose record it is, in every record; needed for privacy.unit "patient" [text, or empty]
     patient: str = ""
 
     def __post_init__(self) -> None:
