@@ -1,4 +1,4 @@
-"""The stages of a run: what is computed in which of its rounds. Nobody else compares the numbers of rounds with each other."""
+"""The stages of a run: what is computed in which of its rounds. Ask here instead of comparing the numbers of rounds."""
 
 from typing import NamedTuple
 
