@@ -172,7 +172,7 @@ def test_errors_name_the_way_out(tmp_path: Path):
     assert done.returncode == 1
     assert "no.bin" in done.stderr
     (tmp_path / "junk.bin").write_bytes(b"junk")
-    assert "header" in edgeward("board", "update", "/dev/ttyNOPE", str(tmp_path / "junk.bin")).stderr
+    assert "name a bundle's folder" in edgeward("board", "update", "/dev/ttyNOPE", str(tmp_path / "junk.bin")).stderr
     assert edgeward("board", "bench", "/dev/ttyNOPE", "--rows", "0").returncode == 2
     assert edgeward("board").returncode == 2
 
