@@ -154,6 +154,7 @@ class DashboardProcess:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         told = {**self._told, "listening_fd": self._listening.fileno(), "channel_fd": theirs.fileno()}
         told["login_needed"] = self._login.needed  # remembered here: the child, or the file, may be gone in between
+        threading.Thread(target=_heed, args=(ours,), name="asked", daemon=True).start()  # or no process is started
         self._process = subprocess.Popen(
             [sys.executable, "-m", PROGRAM],
             stdin=subprocess.PIPE,
@@ -163,7 +164,6 @@ class DashboardProcess:
             env={**os.environ, **_SMALL},
         )
         theirs.close()
-        threading.Thread(target=_heed, args=(ours,), name="asked", daemon=True).start()
         before, self._channel = self._channel, ours
         if before is not None:
             before.close()
@@ -188,7 +188,7 @@ class DashboardProcess:
                 try:
                     self._start()
                     self.restarts += 1
-                except OSError as error:  # no memory, process or descriptor now: perhaps later
+                except (OSError, RuntimeError) as error:  # no memory, process, thread or descriptor now: perhaps later
                     log.error("the dashboard cannot be started: %s; trying again", sentence(error))
 
 
