@@ -50,6 +50,7 @@ def register(subparsers: Any) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> int:
+    from orchestrator.cli.logs import show_milestones
     from orchestrator.cli.tables import say
     from orchestrator.doctor.examine import Question, examine
     from orchestrator.doctor.finding import PROBLEM, WARNING
@@ -64,6 +65,7 @@ def _run(arguments: argparse.Namespace) -> int:
         data=arguments.data,
         timeout_s=arguments.timeout,
     )
+    show_milestones()
     found = examine(question)
     problems = sum(finding.level == PROBLEM for finding in found)
     if arguments.json:

@@ -44,8 +44,16 @@ def _steady(handler: logging.FileHandler) -> logging.FileHandler:
 
 
 def _worth_seeing(record: logging.LogRecord) -> bool:
-    """Whether a line is for a person who only waits: a warning, or a milestone, whose logger ends in .said."""
+    """Whether a line is for a person who only waits: a warning, or a milestone, whose logger ends in .milestones."""
     return record.levelno >= logging.WARNING or record.name.endswith(".milestones")
+
+
+def show_milestones() -> None:
+    """On standard error, of a command that has no log: what long work has come to."""
+    screen = logging.StreamHandler(sys.stderr)
+    screen.addFilter(_worth_seeing)
+    screen.setFormatter(PlainFormatter("%(message)s"))
+    logging.basicConfig(level=logging.INFO, handlers=[screen])
 
 
 def configure(arguments: argparse.Namespace, verbose: bool = False) -> None:

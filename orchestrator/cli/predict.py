@@ -63,6 +63,7 @@ def register(subparsers: Any) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> int:
+    from orchestrator.cli.logs import show_milestones
     from orchestrator.predict.described import read_described, read_rows
     from orchestrator.predict.engines import probabilities
     from orchestrator.predict.predictions import Predictions
@@ -72,6 +73,7 @@ def _run(arguments: argparse.Namespace) -> int:
         raise UsageError(f"--engine {arguments.engine}: is for the int8 model; --model float runs in LiteRT")
     arguments.engine = arguments.engine or "tflm"
     bundle = read_described(arguments.bundle, arguments.key)
+    show_milestones()
     data = read_rows(arguments.data, bundle.schema)
     found = probabilities(bundle, bundle.inputs(data), arguments.model, arguments.engine)
     predictions = Predictions(bundle.schema, data, found)

@@ -3,9 +3,11 @@
 import csv
 import hashlib
 import io
+import logging
+import time
 from array import array
 from pathlib import Path
-from typing import BinaryIO, Dict, Iterator, List, NamedTuple, Optional, Sequence, TextIO, Tuple
+from typing import BinaryIO, Dict, Iterator, List, NamedTuple, Optional, Sequence, TextIO, Tuple, TypeVar
 
 import numpy as np
 
@@ -23,6 +25,15 @@ from orchestrator.node.formats import (
 )
 from orchestrator.wire.bounds import near
 from orchestrator.wire.schema import Feature, Schema
+
+milestones = logging.getLogger("edgeward.data.milestones")
+"""What people read who wait for a long file."""
+
+T = TypeVar("T")
+
+NEWS_S = 10.0
+"""Between two lines of how far a file was read."""
+_LOOK_ROWS = 1 << 14
 
 MOST_PROBLEMS = 20
 """At most so many problems of a file are listed; how many more there are is counted."""
@@ -144,7 +155,7 @@ def _read(path: Path, file: BinaryIO, head: bytes, schema: Schema, unlabelled: b
     most = MOST_VALUES // schema.input_shape[0]
     text = io.TextIOWrapper(file, encoding="utf-8-sig", newline="")
     try:
-        for line, cells in _csv_rows(text, problems):
+        for line, cells in _with_news(path, _csv_rows(text, problems)):
             if reader is None:
                 reader = _Reader(_File(path, head), schema, unlabelled, line, cells)
                 if not schema.columns:
@@ -182,6 +193,16 @@ def _csv_rows(text: TextIO, problems: Problems) -> Iterator[Tuple[int, List[str]
                 yield reader.line_num, cells
     except csv.Error as error:
         problems.add(f":{reader.line_num}", not_csv(error, begun))
+
+
+def _with_news(path: Path, rows: Iterator[T]) -> Iterator[T]:
+    """The same, with a line now and then where there are many."""
+    said_at = time.monotonic()
+    for count, row in enumerate(rows):
+        if count % _LOOK_ROWS == 0 and count and time.monotonic() - said_at >= NEWS_S:
+            said_at = time.monotonic()
+            milestones.info("%s: %s rows read, and on", path, f"{count:,}")
+        yield row
 
 
 def _wanted(schema: Schema) -> List[str]:

@@ -4,6 +4,8 @@ import bz2
 import contextlib
 import gzip
 import lzma
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Union
@@ -12,6 +14,7 @@ import numpy as np
 import pytest
 
 from orchestrator.errors import DataError
+from orchestrator.node import table
 from orchestrator.node.cells import canonical
 from orchestrator.node.data import load_dataset
 from orchestrator.node.table import MOST_PROBLEMS, UNLABELLED
@@ -297,3 +300,40 @@ def test_a_signal_file_without_records(tmp_path: Path) -> None:
     np.savez(tmp_path / "data.npz", x=np.zeros((0, 4)), y=np.zeros(0))
     with pytest.raises(DataError, match="no usable record"):
         load_dataset(tmp_path / "data.npz", SIGNAL)
+
+
+def test_a_long_file_is_read_with_news_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "t.csv").write_text(OK)
+    caplog.set_level("INFO", "edgeward.data.milestones")
+    load_dataset(tmp_path / "t.csv", TABLE)
+    assert not caplog.messages
+    monkeypatch.setattr(table, "_LOOK_ROWS", 5)
+    monkeypatch.setattr(table, "NEWS_S", 0.0)
+    load_dataset(tmp_path / "t.csv", TABLE)
+    assert caplog.messages == [f"{tmp_path}/t.csv: {count} rows read, and on" for count in (5, 10, 15, 20)]
+
+
+def test_who_waits_for_doctor_sees_how_far_it_is(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text(OK)
+    (tmp_path / "e.toml").write_text(
+        '[task]\nname = "t"\n[task.schema]\nkind = "table"\nlabel = "y"\nclasses = ["no", "yes"]\n'
+        'label_values = {"0" = 0, "1" = 1}\n'
+        '[[task.schema.features]]\nname = "a"\nminimum = 0\nmaximum = 10\n[task.model]\nkind = "mlp"\nhidden = [4]\n'
+    )
+    program = "import sys, orchestrator.node.table as t; t.NEWS_S, t._LOOK_ROWS = 0, 5; from orchestrator.cli.main import main"
+    command = [
+        "doctor",
+        str(tmp_path / "e.toml"),
+        "--node",
+        "--data",
+        str(tmp_path / "t.csv"),
+        "--state",
+        str(tmp_path / "s"),
+    ]
+    done = subprocess.run(
+        [sys.executable, "-c", f"{program}; sys.exit(main(sys.argv[1:]))", *command], capture_output=True, text=True
+    )
+    assert f"{tmp_path}/t.csv: 20 rows read, and on" in done.stderr.splitlines(), done.stderr
+    assert "20 records fit the schema" in done.stdout
