@@ -52,7 +52,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
     from orchestrator.cli.stopping import hang_up
     from orchestrator.errors import UsageError
-    from orchestrator.gateway.progress import json_progress, line_progress
+    from orchestrator.gateway.progress import json_progress, line_progress, logged
     from orchestrator.gateway.relay import Region, Relay
     from orchestrator.node.identity import NodeIdentity
     from orchestrator.wire.link import BrokerAddress
@@ -80,7 +80,7 @@ def _run(arguments: argparse.Namespace) -> int:
         arguments.port,
         arguments.ca_file,
         arguments.identity,
-        json_progress if arguments.json else line_progress,
+        logged(json_progress if arguments.json else line_progress),
     )
     relay = Relay(upstream, federation, name, arguments.out, region, once=arguments.once, identity=above)
     for number in (signal.SIGTERM, signal.SIGINT, *hang_up()):

@@ -351,7 +351,6 @@ class Gateway:
             self._refused.accepted(node)
         except WireError as error:
             if self._refused.says_more(node):
-                log.warning("refused a message of %s: %s", node, error)
                 self._course.tell("refused", node=node, reason=plain(error))
             if self._refused.message(node, time.monotonic()):
                 self._attendance.put_out(node, MESSAGES)
