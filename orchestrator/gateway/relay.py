@@ -28,6 +28,7 @@ from orchestrator.gateway.gateway import Gateway, Supply
 from orchestrator.gateway.progress import Progress
 from orchestrator.gateway.run import open_run, strategy_of
 from orchestrator.gateway.store import Store
+from orchestrator.mishaps import sentence
 from orchestrator.node.agent import NodeAgent, Run
 from orchestrator.node.data import Dataset
 from orchestrator.node.identity import NodeIdentity
@@ -178,7 +179,9 @@ class Relay(NodeAgent):
             self._runs.end(self._run.id)
             return
         if self._lower.failure is not None:
-            raise EdgewardError(f"the region's gateway failed: {self._lower.failure}") from self._lower.failure
+            raise EdgewardError(
+                f"the region's gateway failed: {sentence(self._lower.failure)}"
+            ) from self._lower.failure
         records = self._lower.records
         total = min(MOST_RECORDS, sum(records.values()))  # one node's claim must not put its whole region out
         if len(records) >= self._region.rounds.nodes and total > self._joined_with:
