@@ -12,7 +12,7 @@ from one_op_models import Edge, one_op, plain_options, scales, softmax_options
 
 from model_export.known_rows import fair_rows
 from model_export.plan import PlanError, compile_plan
-from model_export.tflm import TflmModel
+from model_export.tflm import TflmError, TflmModel
 from orchestrator.boards.host_engine import run_direct
 
 EVERY = np.arange(-128, 128).astype(np.int8)[None]
@@ -148,6 +148,10 @@ def test_an_input_on_which_versions_of_tflm_divide_differently_is_no_fair_row() 
     assert np.flatnonzero(~fair).tolist() == [12, 140]
 
 
-def test_tflm_itself_ends_at_the_softmax_that_is_refused() -> None:
-    with pytest.raises(Exception, match="killed by signal 6"):
-        TflmModel(one_op("SOFTMAX", Edge(2.0**-26, 0), UNIT, (1, 5), options=softmax_options()))
+def test_tflm_itself_ends_at_the_softmax_that_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    blob = one_op("SOFTMAX", Edge(2.0**-26, 0), UNIT, (1, 5), options=softmax_options())
+    with pytest.raises(TflmError, match="SOFTMAX .operator 0. is given the same values"):
+        TflmModel(blob)
+    monkeypatch.setattr("model_export.tflm._check_softmax", lambda model: None)
+    with pytest.raises(TflmError, match="killed by signal 6"):
+        TflmModel(blob)
