@@ -22,8 +22,14 @@ except Stopped:
 """
 
 
+HEARS = ["env", "--default-signal=HUP"]
+"""Before a command that hears of a closed terminal also where these tests do not, as under nohup."""
+
+
 def test_it_is_asked_to_stop() -> None:
-    with subprocess.Popen([sys.executable, "-c", WAITS], stdout=subprocess.PIPE, text=True, cwd=ROOT) as process:
+    with subprocess.Popen(
+        [*HEARS, sys.executable, "-c", WAITS], stdout=subprocess.PIPE, text=True, cwd=ROOT
+    ) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
         process.send_signal(signal.SIGHUP)
@@ -46,7 +52,7 @@ def test_who_ignores_it_goes_on() -> None:
 def test_a_node_that_waits_for_its_broker_ends_with_its_terminal(tmp_path: Path) -> None:
     (tmp_path / "x.csv").write_text("x,y\n1,0\n")
     words: List[str] = ["--data", "x.csv", "--broker", "mqtt://127.0.0.1:1", "--federation", "f", "--name", "a"]
-    command = [sys.executable, "-m", "orchestrator.cli.main", "node", "run", *words]
+    command = [*HEARS, sys.executable, "-m", "orchestrator.cli.main", "node", "run", *words]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=tmp_path, env=_environment()) as process:
         assert process.stderr is not None
         for line in process.stderr:
@@ -58,5 +64,4 @@ def test_a_node_that_waits_for_its_broker_ends_with_its_terminal(tmp_path: Path)
 
 
 def _environment() -> Dict[str, str]:
-
     return {**os.environ, "PYTHONPATH": str(ROOT)}
