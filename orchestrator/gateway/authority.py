@@ -238,6 +238,11 @@ class Authority:
         rows = self._db.execute("SELECT DISTINCT name FROM certificates WHERE revoked IS NULL")
         return {row[0] for row in rows} - {GATEWAY_NAME}
 
+    def revoked_count(self) -> int:
+        """How many certificates are revoked."""
+        row = self._db.execute("SELECT COUNT(*) FROM certificates WHERE revoked IS NOT NULL").fetchone()
+        return int(row[0])
+
     def certificates(self) -> Dict[str, Any]:
         """The certificate log and the revocation list, as a gateway without the authority's key installs them."""
         crl = (self.folder / CRL_FILE).read_text(encoding="utf-8")
