@@ -1,6 +1,7 @@
 """Reads .npy and .npz files that anybody may have made. Python 3.8 and numpy only: nodes read their signals with it."""
 
 import contextlib
+import errno
 import lzma
 import struct
 import tokenize
@@ -19,7 +20,7 @@ _UNREADABLE = (
     *(ValueError, TypeError, KeyError, OverflowError, RuntimeError, NotImplementedError, SyntaxError, RecursionError),
     *(EOFError, OSError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, tokenize.TokenError),
 )
-"""What numpy and zipfile raise, depending on which bytes are damaged."""
+"""What numpy and zipfile raise, depending on which bytes are damaged; NotImplementedError: an unknown compression."""
 
 
 class Archive:
@@ -77,9 +78,14 @@ def _named_errors(what: str) -> Iterator[None]:
     except MemoryError as error:
         raise ArrayFileError(f"{what}says that it is larger than this machine's memory; is it damaged?") from error
     except _UNREADABLE as error:
+        if isinstance(error, OSError) and error.errno not in (
+            None,
+            errno.EINVAL,
+        ):  # of the disk; EINVAL: bytes that lead nowhere
+            raise
         if "Object arrays" in str(error):
             reason = "holds Python objects; save numbers or texts, such as array.astype(float) or array.astype(str)"
         else:
-            said = error.args[0] if error.args else type(error).__name__
+            said = getattr(error, "strerror", None) or (error.args[0] if error.args else type(error).__name__)
             reason = f"damaged, or not as numpy writes it: {said}; write it again with numpy.save or numpy.savez"
         raise ArrayFileError(f"{what}{reason}") from error

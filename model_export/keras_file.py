@@ -76,7 +76,7 @@ def check_keras_file(path: Path) -> Dict[str, Any]:
             damaged = archive.testzip()
     except zipfile.BadZipFile as error:
         raise ModelFileError(f"{path}: {_no_archive(path)}") from error
-    except (zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError, struct.error) as error:  # of zipfile
+    except (zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError, struct.error) as error:
         raise ModelFileError(f"{path}: damaged: {error}; copy it again") from error
     except OSError as error:
         raise ModelFileError(f"{path}: cannot be read: {error.strerror or error}") from error

@@ -165,7 +165,7 @@ def _quantized(details: Dict[str, object], which: str) -> Quantized:
 
 
 def _check_softmax(model: TfliteModel) -> None:
-    """TflmError for a softmax of values so close together that TFLM's fixed-point multiplier of it is none: TFLM would abort."""
+    """TflmError for a softmax of values so close together that TFLM has no fixed-point multiplier for it, and would abort."""
     for graph in model.subgraphs:
         for op in graph.ops:
             if op.code != "SOFTMAX":

@@ -18,7 +18,7 @@ class Stopped(BaseException):
 def stop_on_sigterm() -> Iterator[None]:
     """Raises Stopped in the main thread at SIGTERM until it leaves this block; a second SIGTERM does not disturb the closing.
 
-    SIGHUP does the same, unless whoever started this process (nohup) has it ignored.
+    SIGHUP does the same, unless the program that started this process (nohup) has it ignored.
     """
     over = threading.Event()
 
@@ -47,7 +47,7 @@ def stop_on_sigterm() -> Iterator[None]:
 
 
 def hang_up() -> Tuple[signal.Signals, ...]:
-    """SIGHUP, unless whoever started this process has it ignored."""
+    """SIGHUP, unless the program that started this process has it ignored."""
     return (signal.SIGHUP,) if signal.getsignal(signal.SIGHUP) == signal.SIG_DFL else ()
 
 

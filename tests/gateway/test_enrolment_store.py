@@ -1,4 +1,4 @@
-"""Enrolments while the authority's store cannot be written: the reason is told, and the token is good afterwards."""
+"""Enrolments while the authority's store cannot be written: the reason is given, and the token is good afterwards."""
 
 import http.client
 import json

@@ -93,7 +93,7 @@ def test_a_range_so_wide_that_records_are_clipped_is_named_all_the_same(tmp_path
         (tmp_path / draw).mkdir()
         outcome = answered(tmp_path / draw, task, of_nodes(tmp_path / draw, task, rows))
         named += len(outcome.figures["on_floor"])
-        assert outcome.vectors["std"].min() > 0.3 * 5e5, "a spread that is none"
+        assert outcome.vectors["std"].min() > 0.3 * 5e5, "a spread that is not there"
     assert named >= 30
 
 

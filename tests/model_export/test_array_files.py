@@ -1,6 +1,8 @@
 """Arrays in files that are damaged, forged or no arrays: every one is read, or refused with one error that says what is wrong."""
 
+import errno
 import io
+import os
 import random
 import struct
 import zipfile
@@ -135,3 +137,26 @@ def test_whichever_bytes_are_changed(tmp_path: Path) -> None:
             except ArrayFileError:
                 refused += 1
     assert refused > 1000
+
+
+class Failing(io.BytesIO):
+    """A file on a disk that cannot give what stands in one place of it."""
+
+    def __init__(self, content: bytes, place: int) -> None:
+        super().__init__(content)
+        self._place = place
+
+    def read(self, size: "int | None" = -1) -> bytes:
+        begin = self.tell()
+        content = super().read(size)
+        if begin <= self._place < begin + len(content):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return content
+
+
+@pytest.mark.parametrize("place", [0, 40, 600])
+def test_a_disk_that_fails_is_not_a_damaged_file(place: int) -> None:
+    """Writing the file again is no help then; who opened it knows its name, and says what failed."""
+    file = Failing(archived(saved(np.zeros(50_000, np.float32))), place)
+    with pytest.raises(OSError, match=os.strerror(errno.EIO)), open_archive(file) as archive:
+        archive["x"]

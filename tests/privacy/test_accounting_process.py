@@ -1,4 +1,4 @@
-"""Whatever becomes of the process that counts epsilon, whoever asked it gets a sentence, and nothing is left."""
+"""Whatever becomes of the process that counts epsilon, its caller gets a sentence, and no process is left."""
 
 import os
 import sys

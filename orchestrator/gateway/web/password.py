@@ -139,7 +139,7 @@ def _digest(token: str) -> str:
 
 
 def _digest_of(data: Dict[str, Any]) -> str:
-    """Of what the file says, against disks: whoever can write the file can write this as well."""
+    """Of what the file says, against disks: anyone who can write the file can write this as well."""
     return _digest(json.dumps(data, sort_keys=True))
 
 
