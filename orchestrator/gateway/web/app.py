@@ -55,7 +55,7 @@ class Dashboard:
         self._parts: Parts = {}
         self._read_at = 0.0
         self._heard_at: Optional[float] = None  # see DashboardModel.heard_at
-        self._changed = asyncio.Condition()
+        self._news = asyncio.Event()  # another one after each, see _wake
         self._wanted = asyncio.Event()  # somebody looks who has nothing yet
         self.stopping: Callable[[], bool] = lambda: False  # whether the server was told to end: open streams end then
         self._files = read_static()
@@ -115,12 +115,11 @@ class Dashboard:
                     self._parts = {}  # the next viewer must not see what is out of date
             except Exception as error:  # the page says so; the next look may succeed
                 self._complain(error)
-                await self._publish({**self._parts, ("problem", ""): to_json(sentence(error))})
+                self._publish({**self._parts, ("problem", ""): to_json(sentence(error))})
             with suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(self._wanted.wait(), _POLL_S)
             self._wanted.clear()
-        async with self._changed:
-            self._changed.notify_all()
+        self._wake()
 
     def _complain(self, error: Exception) -> None:
         """Once of what goes on being wrong."""
@@ -142,13 +141,12 @@ class Dashboard:
         parts, self._heard_at = await self._read(question)
         self._complained = ""
         self._read_at = self._model.now()
-        await self._publish({**parts, ("problem", ""): "null"})
+        self._publish({**parts, ("problem", ""): "null"})
 
-    async def _publish(self, parts: Parts) -> None:
+    def _publish(self, parts: Parts) -> None:
         if parts != self._parts:
-            async with self._changed:
-                self._parts = parts
-                self._changed.notify_all()
+            self._parts = parts
+            self._wake()
 
     # Pages
 
@@ -298,10 +296,16 @@ class Dashboard:
         return to_json({"now": self._model.now(), "read_at": self._read_at or None, "heard_at": self._heard_at})
 
     async def _wait_for_news(self, sent: Parts) -> None:
-        async with self._changed:
-            with suppress(asyncio.TimeoutError):  # to look at the session again, and to say that we are there
-                news = self._changed.wait_for(lambda: (self._parts and self._parts is not sent) or self.stopping())
-                await asyncio.wait_for(news, BEAT_S)
+        """Ends where there is something to send; else in time to look at the session again, and to say that we are there."""
+        if (self._parts and self._parts is not sent) or self.stopping():
+            return
+        with suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(self._news.wait(), BEAT_S)
+
+    def _wake(self) -> None:
+        """All streams look again. Each waits for an event and takes no lock: one that is cancelled, however often, keeps none."""
+        news, self._news = self._news, asyncio.Event()
+        news.set()
 
 
 def _too_many(problem: str = "too many attempts") -> JSONResponse:
