@@ -8,9 +8,10 @@ and again (warm). Then rounds go on: each ends, half of the nodes answer the nex
 the open round change; the next comes when the page shows it. After that every view and page is opened, and sees a few rounds.
 
 Of the tab: JavaScript heap, DOM nodes and listeners after a forced garbage collection; resident memory of its renderer process
-(which has Chromium's own code in it), and the private part of that (/proc: RssAnon); long tasks as the page's own
-PerformanceObserver sees them (over 50 ms of wall time), and processor time of the longest task, from a trace. Of the dashboard:
-bytes of the largest event and of all events of a round, as another client of the stream counts them, and its processor time.
+(which has Chromium's own code in it), the private part of that (/proc: RssAnon), and its proportional share, in which what
+several processes hold counts for each in part (Pss); long tasks as the page's own PerformanceObserver sees them (over 50 ms of
+wall time), and processor time of the longest task, from a trace. Of the dashboard: bytes of the largest event and of all events
+of a round, as another client of the stream counts them, and its processor time.
 """
 
 import argparse
@@ -130,6 +131,7 @@ class Tab(Browser):
             "listeners": found["JSEventListeners"],
             "renderer_mib": resident_memory_mib(str(pid)),
             "private_mib": status_kib(pid, "RssAnon") / 1024,
+            "share_mib": proportional_kib(pid) / 1024,
         }
 
 
@@ -155,6 +157,14 @@ def status_kib(pid: int, field: str) -> int:
     """A field of /proc/PID/status."""
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():
         if line.startswith(f"{field}:"):
+            return int(line.split()[1])
+    return 0
+
+
+def proportional_kib(pid: int) -> int:
+    """Pss of /proc/PID/smaps_rollup: memory of its own, and its share of what it has in common with other processes."""
+    for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+        if line.startswith("Pss:"):
             return int(line.split()[1])
     return 0
 

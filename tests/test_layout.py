@@ -43,6 +43,7 @@ LAYERS = (
     ("errors", "rounds"),
     ("mishaps",),
     ("wire", "folder_lock", "database", "files", "http_server"),
+    ("analyses",),
     ("model_export", "privacy", "exposition"),
     ("node",),
     ("gateway", "boards"),

@@ -44,6 +44,8 @@ class Model(NamedTuple):
 def check_playable(task: Task) -> None:
     """UsageError for a task whose rounds cannot be played here, with the reason."""
     privacy, training = task.privacy, task.training
+    if not task.trains:
+        raise UsageError("the audit plays training, and this task has an analysis")
     if training.strategy == "scaffold" or training.personal != "none":
         what = "scaffold" if training.strategy == "scaffold" else "personal parts"
         raise UsageError(

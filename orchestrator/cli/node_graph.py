@@ -61,6 +61,8 @@ def _compare(arguments: argparse.Namespace) -> int:
     approvals = Approvals(only_state(arguments.state))
     request = approvals.find(arguments.digest)
     task = task_from_dict(request.declared, f"request {request.digest[:16]}")
+    if not task.trains:
+        raise UsageError(f"request {request.digest[:16]} is of an analysis: there is no training graph to compare")
     model = dict(task.model)
     if arguments.model is not None:
         model["path"] = str(arguments.model.resolve())

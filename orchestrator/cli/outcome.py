@@ -4,7 +4,7 @@ import shlex
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Sequence, Tuple
 
-from orchestrator.cli.tables import scores, table
+from orchestrator.cli.tables import scores, table, tables
 from orchestrator.gateway.score_tables import LABELS
 
 Facts = List[Tuple[str, str]]
@@ -12,11 +12,16 @@ Facts = List[Tuple[str, str]]
 
 def outcome(report: Dict[str, Any], out: Path, classes: Sequence[str] = ()) -> str:
     """Tables for a person of what is also in OUT/result.json. classes: their names."""
-    parts = [f"{report['task']}: {report['nodes']} nodes, {report['rounds']} rounds"]
+    parts = [f"{report['task']}: {_many(report['nodes'], 'node')}, {_many(report['rounds'], 'round')}"]
     shown = scores(_columns(report), classes)
     parts += [shown] if shown else []
+    parts += [tables(report["analysis"])] if "analysis" in report else []
     parts.append(table([*_facts(report, out), *_next(report, out)]))
     return "\n\n".join(parts)
+
+
+def _many(count: int, what: str) -> str:
+    return f"{count} {what}{'' if count == 1 else 's'}"
 
 
 def _columns(report: Dict[str, Any]) -> Dict[str, Dict[str, Any]]:
@@ -45,14 +50,16 @@ def _facts(report: Dict[str, Any], out: Path) -> Facts:
         *([("clipping", report["privacy"]["clipped"])] if report["privacy"].get("clipped") else []),
         ("bytes", _bytes(report["wire"])),
         ("memory", _memory(report.get("memory_mib", {}), private=report["privacy"]["unit"] != "none")),
-        ("bundle", report["bundle"] or f"none: {report['no_bundle']}"),
+        ("tables", report["analysis"]["folder"])
+        if "analysis" in report
+        else ("bundle", report["bundle"] or f"none: {report['no_bundle']}"),
         ("figures", str(out / "result.json")),
     ]
 
 
 def _privacy(claim: Dict[str, Any]) -> str:
     if claim["unit"] == "none":
-        return "none: trained without differential privacy"
+        return "none: without differential privacy"
     return f"epsilon {claim['epsilon']:.2f} at delta {claim['delta']:g} per {claim['unit']} ({claim['accountant']})"
 
 
@@ -78,6 +85,11 @@ def _next(report: Dict[str, Any], out: Path) -> Facts:
     """Commands that go on from here."""
     run, folder = shlex.quote(report["run"]), shlex.quote(str(out))
     looks = ("next", f"edgeward runs show {run} --out {folder}")
+    if "analysis" in report:
+        return [
+            looks,
+            ("", f"read what is promised, and what is not: {Path(report['analysis']['folder']) / 'privacy.md'}"),
+        ]
     if not report["bundle"]:
         return [looks, ("", "edgeward model personalize STATE/personal-RUN.npz --out DIR      (each node's owner)")]
     bundle = shlex.quote(str(report["bundle"]))

@@ -184,9 +184,16 @@ def _base(arguments: argparse.Namespace) -> Task:
     from orchestrator.wire.training import Training
 
     if arguments.config:
+        from orchestrator.errors import UsageError
         from orchestrator.gateway.config import load_config
 
-        return load_config(arguments.config).task
+        task = load_config(arguments.config).task
+        if not task.trains:
+            raise UsageError(
+                f"{arguments.config}: has an analysis; its noise is planned, and its intervals shown, by `edgeward gateway run`: "
+                "this command is about training"
+            )
+        return task
     schema = Schema(
         "table", "y", ("no", "yes"), {"0": 0, "1": 1}, (Feature("x", 0, 1),), standardization="range", patient="patient"
     )

@@ -144,6 +144,7 @@ def _show(arguments: argparse.Namespace) -> int:
             "nodes": [asdict(node) for node in shown],
             "privacy": statement or None,
             "task": history.task(run),
+            "analysis": (history.report(run) or {}).get("analysis"),
             "scores": score_tables.renamed(score_tables.chosen(_scored(history, run)), names),
             "participation": WITHHELD if history.secret_sample(run) else None,
         }
@@ -160,7 +161,7 @@ def _scored(history: History, run: str) -> Dict[str, Any]:
 
 
 def _page(found: Dict[str, Any]) -> str:
-    from orchestrator.cli.tables import moment, number, scores, table
+    from orchestrator.cli.tables import moment, number, scores, table, tables
 
     run = found["run"]
     lines = [
@@ -182,6 +183,7 @@ def _page(found: Dict[str, Any]) -> str:
     lines += [table(rows), ""]
     shown = scores(found["scores"], found["task"].get("schema", {}).get("classes", ()))
     lines += [shown, ""] if shown else []
+    lines += [tables(found["analysis"]), ""] if found["analysis"] else []
     if found["participation"]:
         lines += [f"who was in which round: {found['participation']}", ""]
     rows_of_nodes: List[Tuple[str, ...]] = [("node", "records", "state", "rounds", "last seen", "memory MiB")]
@@ -197,7 +199,7 @@ def _page(found: Dict[str, Any]) -> str:
         lines += [f"  {found['privacy']['clipped']}"] if found["privacy"].get("clipped") else []
         lines += [f"  not covered: {what}" for what in found["privacy"].get("not_covered", ())]
     elif run["epsilon_budget"] is None:
-        lines += ["privacy: none, the task trains without it"]
+        lines += ["privacy: none"]
     else:
         lines += [f"privacy: budget epsilon {run['epsilon_budget']:g}; the statement is made when the run is finished"]
     return "\n".join(lines)

@@ -31,6 +31,20 @@ def scores(columns: Mapping[str, Mapping[str, Any]], classes: Sequence[str]) -> 
     return "\n\n".join([*parts, "Intervals are of 95 %; thresholds were chosen on the records they are shown for."])
 
 
+_MOST_ROWS = 30
+"""Of a table that people read on a terminal; its file has all."""
+
+
+def tables(analysis: Mapping[str, Any]) -> str:
+    """The result of an analysis, as a report has it."""
+    parts = []
+    for each in analysis["tables"]:
+        rows = [[number(cell) for cell in row] for row in each["rows"]]
+        more = f"\nand {len(rows) - _MOST_ROWS} rows more, in its file" if len(rows) > _MOST_ROWS else ""
+        parts.append(f"{each['name']}\n{table([each['columns'], *rows[:_MOST_ROWS]])}{more}")
+    return "\n\n".join([*parts, *analysis["notes"]])
+
+
 def say(text: str) -> None:
     """Prints lines for people, each made plain."""
     print("\n".join(plain(line, _LINE) for line in text.split("\n")))

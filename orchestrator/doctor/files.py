@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 from orchestrator.doctor.finding import NOT_CHECKED, OK, PROBLEM, WARNING, Finding
 from orchestrator.errors import DataError
-from orchestrator.node.data import CLAMPED_SHARE, clamped_columns, load_dataset
+from orchestrator.node.data import CLAMPED_SHARE, clamped_columns, load_for
 from orchestrator.wire.task import Task, oversized
 
 
@@ -52,7 +52,7 @@ def check_data(path: Path, task: Optional[Task]) -> Finding:
             NOT_CHECKED, "data", f"{path}: is there; give the federation's edgeward.toml to check what is in it"
         )
     try:
-        dataset = load_dataset(path, task.schema)
+        dataset = load_for(path, task)
     except DataError as error:
         return Finding(PROBLEM, "data", str(error), "fix the file, or ask the author of the task")
     units = task.privacy.most_units(len(dataset.units(task.privacy.unit)))

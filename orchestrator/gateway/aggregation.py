@@ -10,6 +10,7 @@ from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
 import numpy as np
 
 from orchestrator.errors import RoundError, WireError
+from orchestrator.gateway.analysed import folded
 from orchestrator.gateway.clipped import Tallies, check_tally
 from orchestrator.gateway.run import norm_multiple, standardization, strategy_of, tail_starts_after, trained_rounds
 from orchestrator.gateway.scores import STEERS_WITHIN, figures, of_sums, steers
@@ -26,10 +27,11 @@ from orchestrator.privacy.standardization import (
     pooled,
     spread_of_moments,
 )
+from orchestrator.privacy.vector_layout import LIMBS
 from orchestrator.rounds.events import Aggregate
 from orchestrator.rounds.norm_bound import LEAST, bound_of, norm_of
 from orchestrator.rounds.scaffold import COUNTED
-from orchestrator.rounds.stages import EVALUATION, FIRST_ROUND, STATISTICS
+from orchestrator.rounds.stages import ANALYSIS, EVALUATION, FIRST_ROUND, STATISTICS
 from orchestrator.rounds.strategy import Update
 from orchestrator.wire.body import decode_body
 from orchestrator.wire.codec import EXACT, decode_update
@@ -121,6 +123,9 @@ class Aggregation:
             parameters = max(task.training.parameters, 0 if held is None else held.size)
             if not parameters:  # a relay's own task; its nodes' updates are bounded by what a message may be
                 return MAX_MESSAGE_BYTES // 4
+            if not task.trains:  # alone they travel as float64, in a sum in digits
+                self._most = parameters * LIMBS + _SPARE_VALUES
+                return self._most
             counts = vector_size(len(task.schema.classes), task.evaluation.bins) if task.evaluation.on else 0
             self._most = max(parameters, 2 * len(task.schema.numbers())) + counts + _SPARE_VALUES
         return self._most
@@ -130,7 +135,7 @@ class Aggregation:
         stage = self._stages.of(number)
         if stage != EVALUATION:
             update = self._decode(number, header, tensors)
-            most = MOST_COUNTED if stage == STATISTICS else MOST_MOVED
+            most = {STATISTICS: MOST_COUNTED, ANALYSIS: self._most_of_analysis(header)}.get(stage, MOST_MOVED)
             largest = float(np.abs(update).max(initial=0.0))
             if largest > most:
                 raise WireError(f"update with a value of {largest:.3g}, at most {most:.3g} makes sense")
@@ -139,6 +144,10 @@ class Aggregation:
             counted = float(np.abs(self._evaluation_sums(tensors)).max(initial=0.0))
             if counted > MOST_COUNTED:
                 raise WireError(f"evaluation with a count of {counted:.3g}, at most {MOST_COUNTED:.3g} makes sense")
+
+    def _most_of_analysis(self, header: Dict[str, Any]) -> float:
+        """What a value of a node's sum may be: no record adds more than 1 to it, but noise does."""
+        return MOST_COUNTED if self._task.privacy.on else float(header["records"]) * (1 + 1e-9)
 
     def weights(self) -> np.ndarray:
         weights = self._store.vector(self._run, "weights")
@@ -168,6 +177,8 @@ class Aggregation:
         if stage == STATISTICS:
             vectors = self._statistics(action)
             return Outcome(vectors, {"on_floor": self._on_floor(action, **vectors), "constant": self._constant(action)})
+        if stage == ANALYSIS:
+            return self._analysed(action)
         outcome = Outcome()
         sums: Dict[str, np.ndarray] = {}
         if stage == EVALUATION:
@@ -190,6 +201,21 @@ class Aggregation:
         if self._tallies.nodes:
             outcome.figures["clipped"] = self._tallies.figures(self.weights().size)
         return outcome
+
+    def _analysed(self, action: Aggregate) -> Outcome:
+        """Of a round that nobody answered, or whose sum was not opened: nothing moves."""
+        if not action.nodes:
+            return Outcome()
+        vectors, figures, done = folded(self._task, self.weights(), self._analysis_total(action), len(action.nodes))
+        self._check_finite(action, vectors)
+        return Outcome(vectors, figures, stop=done)
+
+    def _analysis_total(self, action: Aggregate) -> np.ndarray:
+        """float64 (size,): the sum of all nodes."""
+        total = np.zeros(self._update_size(action.round), np.float64)
+        for _, header, tensors in self._stored(action):
+            total += self._decode(action.round, header, tensors)
+        return total
 
     def _partial(self, action: Aggregate) -> Outcome:
         """For a higher gateway: what one node with the records of all of these would send it."""
@@ -241,7 +267,7 @@ class Aggregation:
 
     def _longest(self, action: Aggregate) -> str:
         """Who sent the longest update, in words; nothing where single ones cannot be seen."""
-        norms = self._norms(action)
+        norms = self._norms(action) if self._task.trains else {}
         node = max(norms, key=lambda name: norms[name], default="")
         return f": the longest update, of norm {norms[node]:.3g}, is that of {node}" if norms else ""
 
@@ -293,8 +319,9 @@ class Aggregation:
             yield node, header, tensors
 
     def _decode(self, number: int, header: Dict[str, Any], tensors: Tensors) -> np.ndarray:
-        summed = self._stages.of(number) == STATISTICS
-        codec = "float32" if summed else self._task.codec
+        stage = self._stages.of(number)
+        summed = stage == STATISTICS
+        codec = EXACT if stage == ANALYSIS else "float32" if summed else self._task.codec
         if summed and header.get("codec") == EXACT and not self._task.privacy.on:
             codec = EXACT
         if header.get("codec") != codec:
@@ -304,6 +331,8 @@ class Aggregation:
     def _update_size(self, number: int) -> int:
         if self._stages.of(number) == STATISTICS:
             return 2 * len(self._task.schema.numbers())
+        if not self._task.trains:
+            return self._task.training.parameters
         if self._parameters is None:
             self._parameters = int(self.weights().size)
         return self._parameters - self._task.training.personal_parameters

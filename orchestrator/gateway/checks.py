@@ -11,6 +11,7 @@ from model_export.errors import ExportError
 from model_export.keras_file import check_keras_file, in_float32
 from model_export.model_bin import ModelBinError, check_model_name
 from model_export.models import check_spec
+from orchestrator.analyses.registry import make
 from orchestrator.errors import EdgewardError, UsageError
 from orchestrator.gateway.broker import KINDS
 from orchestrator.gateway.run import neighbour_objections, strategy_objections
@@ -63,6 +64,7 @@ class Parts(NamedTuple):
     federated: Optional[Evaluation]
     aggregation: Optional[Aggregation]
     privacy: Optional[Privacy]
+    analysis: Dict[str, Any]  # empty where a model is trained
 
 
 def parts_of(config: Config) -> Parts:
@@ -81,6 +83,7 @@ def parts_of(config: Config) -> Parts:
         task.evaluation,
         task.aggregation,
         task.privacy,
+        task.analysis,
     )
 
 
@@ -100,13 +103,14 @@ def parts_of_text(data: Dict[str, Any], gateway: type) -> Parts:
         data.get("calibration_public") is True,
         name if isinstance(name, str) else None,
         part(Schema, "schema"),
-        task["model"] if isinstance(task.get("model"), dict) else None,
+        task.get("model", {}) if isinstance(task.get("model", {}), dict) else None,
         part(Training, "training"),
         part(Rounds, "rounds"),
         part(Selection, "selection"),
         part(Evaluation, "evaluation"),
         part(Aggregation, "aggregation"),
         part(Privacy, "privacy"),
+        task["analysis"] if isinstance(task.get("analysis"), dict) else {},
     )
 
 
@@ -120,7 +124,9 @@ def mistakes(parts: Parts, base: Optional[Path] = None) -> List[str]:
             found.append(f"task.name: {error}")
     if parts.schema is not None:
         found += [f"task.schema.{line}" for line in _schema(parts.schema)]
-    if parts.model is not None:
+    if parts.analysis:
+        found += _analysis(parts)
+    elif parts.model is not None:
         found += [f"task.model: {line}" for line in _model(parts.model, parts.schema, base)]
     if parts.rounds is not None and parts.rounds.provided:
         found.append("task.rounds.provided: set by `edgeward gateway relay` alone; take it out")
@@ -142,6 +148,17 @@ def mistakes(parts: Parts, base: Optional[Path] = None) -> List[str]:
         found += [f"task: {line}" for line in neighbour_objections(parts.aggregation, parts.rounds, parts.selection)]
     found += _rows(parts, base)
     return found
+
+
+def _analysis(parts: Parts) -> Iterator[str]:
+    if parts.schema is not None:
+        try:
+            make(parts.analysis, parts.schema)
+        except UsageError as error:
+            yield from (f"task.analysis.{line}" for line in str(error).split("\n"))
+    for name, given in (("evaluation", parts.evaluation), ("calibration", parts.calibration)):
+        if given:
+            yield f"{name}: rows of the gateway's, of which an analysis has no use: leave it out"
 
 
 def _gateway(gateway: GatewaySettings, base: Optional[Path]) -> Iterator[str]:
@@ -195,7 +212,8 @@ def _broker(broker: str) -> Iterator[str]:
 
 
 def _schema(schema: Schema) -> Iterator[str]:
-    yield from _classes(schema)
+    if schema.labelled:
+        yield from _classes(schema)
     if schema.kind == "signal":
         yield from _signal(schema)
         return

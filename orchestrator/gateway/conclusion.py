@@ -87,5 +87,8 @@ class Conclusion:
             tell("shortened", round=number, nodes=shortened, names=", ".join(shortened))
         shown = {name: value for name, value in result.items() if name != ANSWERS}
         tell("aggregated", of=training.rounds, **shown)
-        if outcome.stop:
+        if outcome.stop and not self._course.task.trains:
+            if number < training.rounds:
+                tell("converged", round=number)
+        elif outcome.stop:
             tell("stopped_early", round=number, patience=training.patience)

@@ -1,13 +1,16 @@
 """edgeward.toml: one file says everything about a federation. Read whole, every mistake reported at once."""
 
+from contextlib import suppress
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Dict, List, Mapping, cast
 
 from model_export.models import check_spec
+from orchestrator.analyses.registry import analysis_of, make
 from orchestrator.errors import UsageError
 from orchestrator.gateway.checks import mistakes, parts_of, parts_of_text
 from orchestrator.gateway.settings import Config, GatewaySettings
+from orchestrator.wire.schema import Schema
 from orchestrator.wire.structure import attempt
 from orchestrator.wire.task import Task
 from orchestrator.wire.toml_file import read_toml
@@ -30,12 +33,19 @@ def load_config(path: Path, given: Mapping[str, Any] = MappingProxyType({}), fil
 
 
 def _with_unstated(data: Dict[str, Any]) -> Dict[str, Any]:
-    """A clip norm that is not stated follows the model's size."""
+    """A clip norm that is not stated follows the model's size; of an analysis rounds and sampling rate are what it takes."""
     task = data.get("task")
     privacy = task.get("privacy", {}) if isinstance(task, dict) else None
-    if not isinstance(task, dict) or not isinstance(privacy, dict) or "clip_norm" in privacy:
+    if not isinstance(task, dict) or not isinstance(privacy, dict):
         return data
-    return {**data, "task": {**task, "privacy": {"clip_norm": 0.0, **privacy}}}
+    task = {**task, "privacy": {"clip_norm": 0.0, **privacy}}
+    if "analysis" in task and isinstance(task["analysis"], dict):
+        task["privacy"] = {"sampling_rate": 1.0, **task["privacy"]}
+        schema, _ = attempt(task.get("schema", {}), Schema)
+        with suppress(UsageError):  # `mistakes` says it, with all others
+            rounds = 1 if schema is None else make(task["analysis"], schema).rounds
+            task = {"training": {"rounds": rounds}, **task}
+    return {**data, "task": task}
 
 
 def check_config(config: Config, base: Path) -> None:
@@ -49,5 +59,7 @@ def _refuse(where: str, wrong: List[str]) -> None:
 
 
 def weights_of(task: Task) -> int:
-    """How many weights the task's model has; 0 where only a file of the user's says so."""
+    """How many weights the task's model has, 0 where only a file of the user's says so; of an analysis the values of its sums."""
+    if not task.trains:
+        return analysis_of(task).sums.size
     return check_spec(task.model, task.schema.input_shape, len(task.schema.classes))

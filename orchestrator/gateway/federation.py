@@ -7,6 +7,7 @@ OUT/gateway.sqlite  journal, weights, results        OUT/bundle/        what a b
 OUT/audit.jsonl     who took part in what
 OUT/result.json     figures of the run               OUT/work/          inputs of the quantization
 OUT/models/         every bundle so far, with its lineage
+OUT/analysis/       of analyses, which make no bundle: a folder for each run
 OUT/evaluation/     rows of [evaluation] as int8, and what each engine gave for them
 
 OUT/work and OUT/evaluation hold rows of the data: these are their owner's alone, and no bundle has them.
@@ -22,8 +23,10 @@ from typing import Any, Dict, Optional, Tuple, Type
 
 import numpy as np
 
+from orchestrator.analyses.registry import analysis_of, spelled_out
 from orchestrator.errors import EdgewardError, UsageError
 from orchestrator.files import replace_file
+from orchestrator.gateway import analysed
 from orchestrator.gateway.audit import AUDIT_FILE
 from orchestrator.gateway.authority import Authority
 from orchestrator.gateway.broker import KINDS, OwnBroker
@@ -149,7 +152,9 @@ class Orchestrator:
         if clipped is not None:
             claim["clipped"] = in_words(clipped, task.privacy.clip_norm)
         report = _report(run, task, result, claim, {"gateway": peak_memory_mib(), "broker": broker_mib})
-        if task.training.personal_parameters:
+        if not task.trains:
+            report.update(self._analysis(run, task, claim))
+        elif task.training.personal_parameters:
             report.update(bundle=None, digest="", no_bundle=NO_BUNDLE)
         else:
             trained = Trained(result.weights, result.mean, result.std)
@@ -166,6 +171,14 @@ class Orchestrator:
         if report["bundle"]:
             keep_model(self._out, run)
         return report
+
+    def _analysis(self, run: str, task: Task, claim: Dict[str, Any]) -> Dict[str, Any]:
+        """Writes the result of an analysis; returns what a report says of it."""
+        result = analysed.result_of(self._store, run, task)
+        folder = analysed.write_result(self._out, run, result, claim)
+        self.progress({"event": "tables", "run": run, "folder": str(folder)})
+        made = {"analysis": {**analysed.report_of(result, task), "folder": str(folder)}}
+        return {**made, "bundle": None, "digest": "", "no_bundle": analysed.NO_BUNDLE}
 
     def _open(self, run: str, number: int) -> Tuple[Task, bytes]:
         if number == 1 or self._store.find_run(run) is not None:
@@ -220,6 +233,8 @@ def _open_or_prepare(
     if stored is not None:
         progress({"event": "continued", "run": run})
         return task_from_dict(stored[0], f"stored run {run}"), stored[1]
+    if not task.trains:
+        return _open_analysis(store, run, task, progress)
     task, counted = _counted(task)
     planned, spent = plan_apart(task) if counted else (task, None)  # what cannot be promised needs no export
     work = out / "work"
@@ -234,6 +249,15 @@ def _open_or_prepare(
         progress({"event": "planned", "noise_multiplier": planned.privacy.noise_multiplier, "epsilon": spent})
     planned = plan_personal(planned, prepared["personal"])
     return open_run(store, run, planned, (work / "training.tflite").read_bytes(), np.load(work / "weights.npy"))
+
+
+def _open_analysis(store: Store, run: str, task: Task, progress: Progress) -> Tuple[Task, bytes]:
+    """There is nothing to export: nodes know how to compute it."""
+    analysis, task = analysis_of(task), spelled_out(task)
+    planned, spent = plan_apart(_of_size(task, analysis.sums.size))
+    if task.privacy.on:
+        progress({"event": "planned", "noise_multiplier": planned.privacy.noise_multiplier, "epsilon": spent})
+    return open_run(store, run, planned, b"", analysis.begin(task.seed))
 
 
 def _authority(config: Config, base: Path) -> Optional[Authority]:
@@ -288,8 +312,8 @@ def _report(run: str, task: Task, result: RunResult, claim: Dict[str, Any], memo
         "wire": {
             "bytes_up_per_node_round": float(np.mean(up)),
             "bytes_down_per_node_round": float(np.mean(down)),
-            "float32_bytes": 4 * int(result.weights.size),
-            "codec": task.codec,
+            "float32_bytes": 4 * int(result.weights.size if task.trains else task.training.parameters),
+            "codec": task.travels_as,
             "counted": "on the nodes' sockets" if counted else "message bodies only: the run was cut off and continued",
         },
         "memory_mib": {

@@ -5,8 +5,8 @@ from typing import Any, Dict, Optional, Set, Tuple
 
 from orchestrator.gateway.store import Store
 from orchestrator.rounds.events import Aggregate
-from orchestrator.rounds.stages import Stages
-from orchestrator.wire.training import Training
+from orchestrator.rounds.stages import TRAINING
+from orchestrator.wire.task import Task
 
 ANSWERS = "answers"
 """In a round's result: node -> [seconds from the announcement to its last message, bytes of its messages]."""
@@ -15,8 +15,8 @@ ANSWERS = "answers"
 class Figures:
     """Of one run. Nothing here is journalled: after a crash the open round's figures begin again."""
 
-    def __init__(self, training: Training) -> None:
-        self._training = training
+    def __init__(self, task: Task) -> None:
+        self._training, self._stages = task.training, task.stages
         self._nodes: Dict[str, Dict[str, Any]] = {}  # last figures each node gave of its process
         self._baseline: Dict[str, Tuple[int, int]] = {}  # socket bytes of each node when its training rounds began
         self._begin()
@@ -52,7 +52,7 @@ class Figures:
 
     def of_round(self, action: Aggregate) -> Dict[str, Any]:
         training, number = self._training, action.round
-        trained = Stages(training.rounds).trains(number)
+        trained = self._stages.of(number) == TRAINING
         return {
             "round": number,
             "updates": len(action.nodes),

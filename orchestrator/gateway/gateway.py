@@ -115,7 +115,7 @@ class Gateway:
         self._refused = Refused()
         self._inbox = Inbox(self._aggregation.most_sent())
         self._wake_at: Optional[float] = None
-        self._figures = Figures(self._task.training)
+        self._figures = Figures(self._task)
         if self._secure is not None:
             store.keep_certificates(run, self._voice.certificates)
         self._announcer = Announcer(

@@ -22,6 +22,7 @@ from orchestrator.gateway.store import PSEUDONYM_SECRET
 from orchestrator.privacy.participation import WITHHELD, public_round, secret_sample_in
 from orchestrator.rounds.events import event_from_dict
 from orchestrator.rounds.members import DECLINED, Member, Members
+from orchestrator.wire.codec import EXACT
 
 STORE_NAME = "gateway.sqlite"
 _TABLES = {"runs", "events", "results", "nodes"}
@@ -48,7 +49,7 @@ class RunSummary:
     epsilon: Optional[float]  # charged by the statement; None until the run is finished
     metrics: Dict[str, float]  # of the last evaluated round, keys of loss, accuracy, auc
     digest: str  # of the model; empty until there is one
-    strategy: str
+    strategy: str  # of a run without a model the kind of its analysis
     codec: str
 
 
@@ -183,8 +184,8 @@ class History:
             epsilon=(report or {}).get("privacy", {}).get("epsilon"),
             metrics=metrics,
             digest=(report or {}).get("digest", ""),
-            strategy=str(training.get("strategy", "")),
-            codec=str(task.get("codec", "")),
+            strategy=kind_of(task),
+            codec=EXACT if task.get("analysis") else str(task.get("codec", "")),
         )
 
     def task(self, run: str) -> Dict[str, Any]:
@@ -336,6 +337,15 @@ def quality(result: Dict[str, Any]) -> Dict[str, Optional[float]]:
     federated = result.get("federated") or {}
     found = {key: result[key] if result.get(key) is not None else federated.get(key) for key in _METRICS}
     return {key: None if value is None else float(value) for key, value in found.items()}
+
+
+def kind_of(task: Dict[str, Any]) -> str:
+    """The strategy a task trains by, or the kind of its analysis; of a task as plain data."""
+    return (
+        str(task["analysis"].get("kind", ""))
+        if task.get("analysis")
+        else str(task.get("training", {}).get("strategy", ""))
+    )
 
 
 def training_number(run: str) -> int:

@@ -50,11 +50,14 @@ def _describe(event: Dict[str, Any]) -> Optional[str]:
     if kind == "aggregated" and event["round"] > event["of"]:
         return "last evaluation done"
     if kind == "aggregated":
-        figures = _figures(event, ("loss", "accuracy", "auc"))
+        figures = _figures(event, ("loss", "accuracy", "auc")) or ", ".join(
+            f"{name} {value:.4g}" for name, value in (event.get("analysis") or {}).items()
+        )
         figures = f", {figures}" if figures else ""
         share = (event.get("clipped") or {}).get("share")
         clipped = "" if share is None else f", {100 * share:.0f} % of gradients clipped"
-        return f"round {event['round']}/{event['of']}: {event['updates']} updates{figures}{clipped}, {event['seconds']:.2f} s"
+        what = "sums" if event.get("analysis") else "updates"
+        return f"round {event['round']}/{event['of']}: {event['updates']} {what}{figures}{clipped}, {event['seconds']:.2f} s"
     if kind == "evaluated":
         federated = event["federated"]
         figures = _figures(federated, ("loss", "accuracy", "auc", "calibration_error"))
@@ -96,6 +99,8 @@ def _describe(event: Dict[str, Any]) -> Optional[str]:
         "unopened": "round {round} is skipped and the weights stay as they are: {reason}",
         "not_steered": "round {round}: {notice}",
         "stopped_early": "stopped at round {round}: no better one for {patience} rounds",
+        "converged": "done in round {round}: no further one would change anything",
+        "tables": "tables and picture of run {run} in {folder}",
         "watching": "bundle {bundle}; waiting for boards with model {digest} to report drift",
         "drift": "{board} reports drift {psi:.3f}; training again above {above:g}",
         "broker_lost": "lost the broker ({reason}); reconnecting",

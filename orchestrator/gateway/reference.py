@@ -15,6 +15,7 @@ import typing
 from typing import Any, Dict, List, NamedTuple, Tuple
 
 from model_export.models import DEFAULTS
+from orchestrator.analyses.registry import ANALYSES
 from orchestrator.gateway.settings import Config, GatewaySettings
 from orchestrator.rounds import norm_bound
 from orchestrator.rounds.strategies import STRATEGIES
@@ -126,6 +127,8 @@ def _kind(annotation: Any) -> str:
     if dataclasses.is_dataclass(annotation):
         return "table"
     origin, inner = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is tuple and typing.get_origin(inner[0]) is tuple:
+        return f"list of {_kind(inner[0]).replace('list', 'lists', 1)}"
     if origin is tuple:
         return f"list of {'tables' if dataclasses.is_dataclass(inner[0]) else names[inner[0]] + 's'}"
     if origin is dict:
@@ -185,7 +188,7 @@ def page() -> str:
         title = f"[[{name}]]" if table is Feature else f"[{name}]" if name else "The top of the file"
         parts += [f"## {title}", _rows(entries(table))]
         if table is Task:
-            parts.append(_models())
+            parts += [_models(), _analyses()]
         if table is Training:
             parts.append(_strategies())
     return "\n\n".join(parts) + "\n"
@@ -203,6 +206,13 @@ def _models() -> str:
         for key, value in keys.items():
             meaning, allowed = _MODEL[key]
             lines.append(f"| | `{key}` | `{'needed' if value is None else _toml(value)}` | {allowed} | {meaning} |")
+    return "\n".join(lines)
+
+
+def _analyses() -> str:
+    lines = ["## [task.analysis]", "", "In place of `[task.model]`, for what is no training (analyses.md)."]
+    for kind, analysis in ANALYSES.items():
+        lines += ["", f'### kind = "{kind}"', "", _rows(entries(analysis.Options))]
     return "\n".join(lines)
 
 

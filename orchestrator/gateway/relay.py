@@ -32,6 +32,7 @@ from orchestrator.mishaps import sentence
 from orchestrator.node.agent import NodeAgent, Run
 from orchestrator.node.data import Dataset
 from orchestrator.node.identity import NodeIdentity
+from orchestrator.node.intake import training_graph
 from orchestrator.rounds.stages import STATISTICS
 from orchestrator.wire.body import encode_body, require
 from orchestrator.wire.codec import ERROR_FEEDBACK, EXACT, decode_update, encode_update
@@ -65,6 +66,8 @@ class Region:
 
 def objection_to_relaying(task: Task) -> str:
     """Why a task cannot go through a relay; empty when it can."""
+    if not task.trains:
+        return "an analysis does not go through relays"
     if task.training.strategy not in STRATEGIES:
         return f"strategy {task.training.strategy!r} needs single nodes' updates; a relay forwards their mean"
     if task.codec in ERROR_FEEDBACK:
@@ -194,11 +197,9 @@ class Relay(NodeAgent):
         if self._run is not None and self._run.id == run:
             self._presence.announce()
             return
-        if "graph" not in tensors:
-            raise WireError("the task came without its training graph")
-        graph = tensors["graph"].tobytes()
         try:
             task = task_from_dict(require(header, "task", dict), "the higher gateway's task")
+            graph = training_graph(task, tensors)
             objection = objection_to_relaying(task)
             if objection:
                 raise UsageError(objection)

@@ -27,6 +27,8 @@ def run_and_watch(
     second training.
     """
     privacy = config.task.privacy
+    if not config.task.trains:
+        raise UsageError("watching for drift needs a model on a board, and an analysis makes none")
     if config.task.training.personal != "none":
         raise UsageError("watching for drift needs a bundle of the gateway's, and with training.personal it makes none")
     if privacy.on and privacy.runs < 2:

@@ -247,7 +247,12 @@ def open_run(store: Store, run: str, task: Task, graph: bytes, weights: np.ndarr
         store.create_run(run, task_to_dict(task), graph, weights)
         return task, graph
     before = task_from_dict(stored[0], f"stored run {run}")
-    if (before.name, before.schema, before.model) != (task.name, task.schema, task.model):
+    if (before.name, before.schema, before.model, before.analysis) != (
+        task.name,
+        task.schema,
+        task.model,
+        task.analysis,
+    ):
         raise UsageError(
             f"run {run!r} exists with another task ({before.name!r}); choose another --run or state folder"
         )

@@ -45,7 +45,7 @@ from orchestrator.rounds.secure import (
     SHARES_OF,
     UNMASK,
 )
-from orchestrator.rounds.stages import EVALUATION, STATISTICS
+from orchestrator.rounds.stages import ANALYSIS, EVALUATION, STATISTICS
 from orchestrator.rounds.strategy import move_by_mean
 from orchestrator.wire.body import MAX_HEADER_BYTES, decode_body, encode_body, require, require_map
 from orchestrator.wire.task import Task, digest_of, task_to_dict
@@ -330,6 +330,9 @@ class SecureAggregation(Aggregation):
         if self._task.privacy.on:
             return part.values, float(self._units)
         return part.values * part.weight, float(part.weight)
+
+    def _analysis_total(self, action: Aggregate) -> np.ndarray:
+        return self._opened[ANALYSIS].values
 
     def _moved(
         self, action: Aggregate, known: float, sums: Dict[str, np.ndarray], shared: np.ndarray

@@ -378,7 +378,12 @@ class NodeAgent:
         return {"memory_mib": self._memory.peak_mib(), "ledger": self._gatekeeper.told()}
 
     def _wake(self, run: Run, number: int) -> None:
-        if self._trainer_factory is GradientTrainer and number > FIRST_ROUND and run.task.privacy.within_node:
+        if (
+            run.task.trains
+            and self._trainer_factory is GradientTrainer
+            and number > FIRST_ROUND
+            and run.task.privacy.within_node
+        ):
             run.wake()
 
     def _contributor(self, run: Run) -> Contributor:

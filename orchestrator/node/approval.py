@@ -12,6 +12,7 @@ import unicodedata
 from pathlib import Path
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
+from orchestrator.analyses.registry import analysis_of
 from orchestrator.errors import UsageError
 from orchestrator.files import replace_file
 from orchestrator.node.ledger import Ledger
@@ -154,17 +155,40 @@ def summary_of(task: Task, epsilon: Optional[float] = None) -> List[str]:
 
     epsilon: as this node counts it, for all runs the task is for.
     """
+    if not task.trains:
+        lines = analysis_of(task).words(_quoted)
+        rounds = _times(task.training.rounds, "round")
+        return [
+            f"task {_quoted(task.name)}: {lines[0]}",
+            *lines[1 : 1 + SHOWN_CLASSES],
+            *([f"and {len(lines) - 1 - SHOWN_CLASSES} more"] if len(lines) - 1 > SHOWN_CLASSES else []),
+            f"of the columns {_columns(task)}, in {rounds} at most",
+            *_decided(task, epsilon),
+        ]
     classes = [_quoted(name) for name in task.schema.classes[:SHOWN_CLASSES]]
     more = len(task.schema.classes) - len(classes)
     named = f"{' or '.join(classes)}{f' or {more} more' if more else ''}"
     return [
         f"task {_quoted(task.name)}: predicts {_quoted(task.schema.label)} ({named})",
         f"model {_short(describe_model(task.model))}, {_short(task.training.strategy)}, {task.training.rounds} rounds",
+        *_decided(task, epsilon),
+    ]
+
+
+def _decided(task: Task, epsilon: Optional[float]) -> List[str]:
+    """What an owner decides by, whatever is computed."""
+    return [
         *_privacy(task, epsilon),
         f"leaves this node: {', '.join(leaves(task))}",
         f"seen by: {_seen(task)}",
         f"an approval is for {_times(max(1, task.privacy.runs), 'run')} of it",
     ]
+
+
+def _columns(task: Task) -> str:
+    names = [_quoted(feature.name) for feature in task.schema.features[:SHOWN_CLASSES]]
+    more = len(task.schema.features) - len(names)
+    return f"{', '.join(names)}{f' and {more} more' if more else ''}"
 
 
 def _short(text: str) -> str:
@@ -203,6 +227,9 @@ def leaves(task: Task) -> List[str]:
     counts = {"none": "the number of records and ", "node": ""}.get(
         task.privacy.unit, f"a noised number of {task.privacy.unit}s, "
     )
+    if not task.trains:
+        sums = _times(task.training.rounds, f"{noised}sum")
+        return [f"{counts}{sums} of {task.training.parameters} values over all its {_counted(task)}"]
     sent = [f"{counts}{task.training.rounds} {noised}updates of the model's weights"]
     if task.privacy.clip_tally and task.privacy.within_node:
         sent.append(f"as often a noised number of {task.privacy.unit}s whose gradients were clipped")
@@ -211,6 +238,10 @@ def leaves(task: Task) -> List[str]:
     if task.evaluations:
         sent.append(f"{noised}sums over held-out records, {task.evaluations} times")
     return sent
+
+
+def _counted(task: Task) -> str:
+    return "patients" if task.privacy.unit == "patient" else "records"
 
 
 def _privacy(task: Task, epsilon: Optional[float]) -> List[str]:
@@ -222,11 +253,13 @@ def _privacy(task: Task, epsilon: Optional[float]) -> List[str]:
     left = ""
     if privacy.noise == "distributed":
         left = f"; if all other nodes work with the gateway, only noise of multiplier {own_noise(task):.3g} is left"
-    sampled = f", sampling rate {privacy.sampling_rate:g}" if privacy.within_node else ""
+    steps = _times(task.steps, "step" if task.trains else "round")
+    if privacy.within_node and task.trains:
+        steps += f", sampling rate {privacy.sampling_rate:g}"
     noise = ", ".join(f"{kind} {z:.3g}" for kind, z in noise_multipliers(task).items())
     return [
         f"claims epsilon {privacy.epsilon:g} at delta {privacy.delta:g} per {privacy.unit}; {counted}",
-        f"noise added {where}, of multiplier: {noise}; {_times(task.steps, 'step')}{sampled}{left}",
+        f"noise added {where}, of multiplier: {noise}; {steps}{left}",
     ]
 
 

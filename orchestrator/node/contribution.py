@@ -10,7 +10,9 @@ from typing import Any, Callable, Dict, Iterator, NamedTuple, Optional, Set, Tup
 
 import numpy as np
 
+from orchestrator.analyses.registry import analysis_of
 from orchestrator.errors import EdgewardError, GraphError, WireError
+from orchestrator.node.analysed import asked_of, total, unit_vectors
 from orchestrator.node.control import NodeControl
 from orchestrator.node.data import Dataset
 from orchestrator.node.evaluation import evaluate, evaluation_work
@@ -27,6 +29,7 @@ from orchestrator.privacy.noisy_sum import (
     CLIP_NORM,
     TALLY,
     WITHIN,
+    analysis_sum,
     evaluation_counts,
     noised_count,
     statistics_sum,
@@ -34,7 +37,7 @@ from orchestrator.privacy.noisy_sum import (
 )
 from orchestrator.privacy.standardization import at_an_end, floor_warning, moments, on_floor, spread, standardize
 from orchestrator.privacy.vector_layout import UPDATE, Layout
-from orchestrator.rounds.stages import EVALUATION, STATISTICS, TRAINING
+from orchestrator.rounds.stages import ANALYSIS, EVALUATION, STATISTICS, TRAINING
 from orchestrator.wire.codec import ERROR_FEEDBACK, EXACT, decode_update, encode_update
 from orchestrator.wire.task import Task
 
@@ -203,6 +206,11 @@ class Contributor:
                 released = statistics_sum(task).to_float(released).astype(np.float32)
             fields["codec"] = "float32" if task.privacy.on else EXACT
             sent = encode_update(released, fields["codec"], np.random.default_rng())
+        if ANALYSIS in parts:
+            released, fields["codec"] = parts[ANALYSIS], EXACT
+            if task.privacy.on:
+                released = analysis_sum(task).to_float(released)
+            sent = encode_update(released, EXACT, np.random.default_rng())
         if UPDATE in parts:
             sent, residual = self._encode(number, parts[UPDATE], fields)
             keep = {**keep, **residual}
@@ -254,6 +262,8 @@ class Contributor:
         stage = run.task.stages.of(number)
         if stage == STATISTICS:
             parts[STATISTICS] = self._statistics(layout)
+        elif stage == ANALYSIS:
+            parts[ANALYSIS] = self._analyse(number, tensors, layout)
         elif stage == TRAINING:
             parts[UPDATE], keep, more = self._train(number, announced, tensors, layout)
             fields.update(more)
@@ -293,6 +303,20 @@ class Contributor:
             return np.asarray(unit_moments.sum(axis=0))
         limit = _limit(layout, STATISTICS, run.stated_units)
         return statistics_sum(run.task).release(unit_moments, SecureRandom(), limit)
+
+    def _analyse(self, number: int, tensors: Tensors, layout: Optional[Layout]) -> np.ndarray:
+        """float64 sums, or int64 in steps with noise (node/analysed.py)."""
+        run, task = self._run, self._run.task
+        analysis = analysis_of(task)
+        asked = asked_of(analysis, tensors.get("weights"), number)
+        vectors = unit_vectors(analysis, asked, run.dataset, task.privacy.unit)
+        if not task.privacy.on:
+            return total(vectors, analysis.sums.size)
+        limit = _limit(layout, ANALYSIS, run.stated_units)
+        if task.privacy.distributed and limit is None:
+            raise WireError(f"round {number} is not a secure one: this node's share of the noise protects only a sum")
+        each = (vector for some in vectors for vector in some)
+        return analysis_sum(task).release(each, SecureRandom(), limit)
 
     def _warn_of_floor(self, mean: np.ndarray, std: np.ndarray) -> None:
         """To the owner: both came from the gateway, and nothing is computed from records."""

@@ -14,6 +14,7 @@ from orchestrator.node.table import UNLABELLED, Problems, patient_number, read_t
 from orchestrator.wire.bounds import near
 from orchestrator.wire.logarithm import logarithm
 from orchestrator.wire.schema import Schema
+from orchestrator.wire.task import Task
 
 CLAMPED_SHARE = 0.01
 """Of a column's values: above it, a range or a unit is probably wrong."""
@@ -23,7 +24,8 @@ INPUT = "x"
 
 
 class Dataset(NamedTuple):
-    """x: float32 (n, *input_shape), numbers clamped to their public ranges and transformed, but not standardized. y: int32 (n,).
+    """x: float32 (n, *input_shape), numbers clamped to their public ranges and transformed, but not standardized; read with gaps
+    float64, NaN for a number and zeros for a category that is missing. y: int32 (n,).
 
     patients: int64 (n,), whose record it is, as a hash of the name: the same number whichever others are in the file; None where
     the schema names no patients.
@@ -59,17 +61,19 @@ class Dataset(NamedTuple):
         return Dataset(self.x[chosen], self.y[chosen], None if self.patients is None else self.patients[chosen])
 
 
-def load_dataset(path: Path, schema: Schema, unlabelled: bool = False) -> Dataset:
+def load_dataset(path: Path, schema: Schema, unlabelled: bool = False, gaps: bool = False) -> Dataset:
     """Reads `path` as the schema says; raises DataError for anything that does not fit it.
 
-    unlabelled: the label's column or array may be missing, or empty in some records of a table; y is UNLABELLED there.
+    unlabelled: the label's column or array may be missing, or empty in some records of a table; y is UNLABELLED there. gaps: of a
+    table, values may be missing, see `Dataset`.
     """
     if path.is_dir():
         raise DataError(f"{path}: a folder; name the file in it")
     if not path.is_file():
         raise DataError(f"{path}: no such file{_neighbours(path)}")
-    load = _load_table if schema.kind == "table" else _load_signal
-    dataset = load(path, schema, unlabelled)
+    unlabelled |= not schema.labelled
+    table = schema.kind == "table"
+    dataset = _load_table(path, schema, unlabelled, gaps) if table else _load_signal(path, schema, unlabelled)
     if dataset.records == 0:
         raise DataError(f"{path}: no usable record in it")
     return dataset
@@ -82,19 +86,24 @@ def _neighbours(path: Path) -> str:
     return f"; {path.parent} has {', '.join(found)}" if found else ""
 
 
-def _load_table(path: Path, schema: Schema, unlabelled: bool) -> Dataset:
-    rows = read_table(path, schema, unlabelled)
+def load_for(path: Path, task: Task) -> Dataset:
+    """What a node computes on: with all that is missing where the task has an analysis, else as `load_dataset` reads it."""
+    return load_dataset(path, task.schema, gaps=not task.trains)
+
+
+def _load_table(path: Path, schema: Schema, unlabelled: bool, gaps: bool) -> Dataset:
+    rows = read_table(path, schema, unlabelled, gaps)
     kept, values = rows.complete, rows.values
-    x = np.zeros((len(rows), *schema.input_shape), np.float32)
+    x = np.zeros((len(rows), *schema.input_shape), np.float64 if gaps else np.float32)
     clamped, column = [], 0
     for i, (feature, codes) in enumerate(zip(schema.features, rows.codes)):
         if codes is None:
             inside = np.clip(values[:, i], *feature.range)
             x[:, column] = logarithm(inside) if feature.transform else inside
-            beyond = int(((inside != values[:, i]) & kept).sum())
+            beyond = int(((inside != values[:, i]) & ~np.isnan(inside) & kept).sum())
             clamped += [(feature.name, beyond)] if beyond else []
         else:
-            x[:, column : column + feature.width] = _one_hot(codes)[values[:, i].astype(np.int64)]
+            x[:, column : column + feature.width] = _one_hot(codes)[values[:, i].astype(np.int64)]  # -1: the last row
         column += feature.width
     return Dataset(
         x[kept],

@@ -1,7 +1,8 @@
 """How much a gateway's message may hold: bytes of header and tensors, by its kind, known before anything of it is unpacked."""
 
-from typing import Any, Dict, Optional
+from typing import Any, Dict, Mapping, Optional
 
+from orchestrator.errors import WireError
 from orchestrator.node.graph_check import MAX_GRAPH_BYTES
 from orchestrator.privacy.ckks import MOST_CONTEXT_BYTES, SumPlan
 from orchestrator.wire.body import MAX_HEADER_BYTES
@@ -12,6 +13,14 @@ UNKNOWN_RUN_BYTES = 64 << 20
 """Of a round whose task this node does not have: it can only be passed over."""
 
 _ROOM_BYTES = MAX_HEADER_BYTES + (64 << 10)
+
+
+def training_graph(task: Task, tensors: Mapping[str, Any]) -> bytes:
+    """The graph that came with a task; b"" of an analysis, which has none. WireError where it is otherwise."""
+    graph = tensors["graph"].tobytes() if "graph" in tensors else b""
+    if task.trains != bool(graph):
+        raise WireError(f"the task came {'without its' if task.trains else 'with a'} training graph")
+    return graph
 
 
 def most_unpacked(header: Dict[str, Any], run: str, task: Optional[Task], parameters: int = 0) -> int:

@@ -25,7 +25,7 @@ from orchestrator.node.approval import digest_of
 from orchestrator.node.contribution import Run
 from orchestrator.node.data import Dataset
 from orchestrator.node.identity import NodeIdentity
-from orchestrator.node.intake import MAX_MESSAGE_BYTES, most_for_key_holder
+from orchestrator.node.intake import MAX_MESSAGE_BYTES, most_for_key_holder, training_graph
 from orchestrator.node.key_journal import KeyJournal, second_sum
 from orchestrator.privacy.ckks import CheckedSum, KeyHolder, Summand, SumPlan, UnsoundSumError, context_message
 from orchestrator.privacy.ckks_blocks import tenseal
@@ -86,10 +86,9 @@ class KeyHolderAgent(NodeAgent):
 
     def _take_task(self, header: Dict[str, Any], tensors: Tensors) -> None:
         run = run_name(require(header, "run", str))
-        if "graph" not in tensors:
-            raise WireError("the task came without its training graph")
         try:
             task = task_from_dict(require(header, "task", dict), "the gateway's task")
+            graph = training_graph(task, tensors)
             self._check_role(task)
             shown = read_log(require({"certificates": [], **header}, "certificates", list))
             certificates = self._peers.see_log(shown, needed=True)
@@ -98,7 +97,6 @@ class KeyHolderAgent(NodeAgent):
             self._runs.end(run)
             self._presence.say(kind="declined", run=run, code=error.code if isinstance(error, PeerError) else "task")
             return
-        graph = tensors["graph"].tobytes()
         nothing = Dataset(np.zeros((0, *task.schema.input_shape), np.float32), np.zeros(0, np.int32))
         if self._run is not None and self._run.id != run:
             self._forget()

@@ -31,7 +31,7 @@ from orchestrator.rounds.secure import (
     SHARES,
     UNMASK,
 )
-from orchestrator.rounds.stages import EVALUATION, STATISTICS
+from orchestrator.rounds.stages import ANALYSIS, EVALUATION, STATISTICS
 from orchestrator.wire.body import decode_body, encode_body, require, require_map
 from orchestrator.wire.protection import LEAST_NOISE
 
@@ -248,6 +248,10 @@ class MaskedRound(SecureRound):
         if self._stage == STATISTICS:  # without a model: these follow from the data and the schema's ranges alone
             schema = repr(self.run.task.schema)
             scopes = {f"statistics {digest_of_told(schema, (), {}).hex()}": "of the same statistics"}
+        elif self._stage == ANALYSIS:
+            declared = repr((self.run.task.schema, sorted(self.run.task.analysis.items())))
+            name = f"analysis {digest_of_told(declared, (), {}).hex()} {self._model_digest()}"
+            scopes = {name: "of the same analysis"}
         else:
             scopes = {f"model {self._model_digest()}": "of the same model"}
         return {**scopes, f"run {self.run.id}": "of this run"} if self._steady else scopes

@@ -4,6 +4,7 @@ import csv
 import hashlib
 import io
 import logging
+import math
 import time
 from array import array
 from pathlib import Path
@@ -134,21 +135,22 @@ class Problems:
             raise DataError(f"{self._path}: {self._count} problems{more}:\n{listed}")
 
 
-def read_table(path: Path, schema: Schema, unlabelled: bool = False) -> Rows:
+def read_table(path: Path, schema: Schema, unlabelled: bool = False, gaps: bool = False) -> Rows:
     """The records of a CSV file; DataError with the first problems where it does not fit.
 
-    unlabelled: the label's column may be missing, or empty in some records; their class is UNLABELLED. The file is opened once.
+    unlabelled: the label's column may be missing, or empty in some records; their class is UNLABELLED. gaps: values may be
+    missing: a number is NaN then, and the code of a category -1. The file is opened once.
     """
     try:
         with path.open("rb") as file:
             head = head_of(file)
             refuse_other_formats(path, head, "table")
-            return _read(path, file, head, schema, unlabelled)
+            return _read(path, file, head, schema, unlabelled, gaps)
     except OSError as error:
         raise DataError(f"{path}: {error.strerror}") from error
 
 
-def _read(path: Path, file: BinaryIO, head: bytes, schema: Schema, unlabelled: bool) -> Rows:
+def _read(path: Path, file: BinaryIO, head: bytes, schema: Schema, unlabelled: bool, gaps: bool) -> Rows:
     problems = Problems(path)
     rows = Rows(len(schema.features))
     reader: Optional[_Reader] = None
@@ -157,7 +159,7 @@ def _read(path: Path, file: BinaryIO, head: bytes, schema: Schema, unlabelled: b
     try:
         for line, cells in _with_news(path, _csv_rows(text, problems)):
             if reader is None:
-                reader = _Reader(_File(path, head), schema, unlabelled, line, cells)
+                reader = _Reader(_File(path, head), schema, unlabelled, gaps, line, cells)
                 if not schema.columns:
                     continue
             row = reader.read(cells)
@@ -207,7 +209,7 @@ def _with_news(path: Path, rows: Iterator[T]) -> Iterator[T]:
 
 def _wanted(schema: Schema) -> List[str]:
     """The columns that are used."""
-    return [*(f.name for f in schema.features), schema.label, *([schema.patient] if schema.patient else [])]
+    return [*(f.name for f in schema.features), *(name for name in (schema.label, schema.patient) if name)]
 
 
 class _File(NamedTuple):
@@ -218,8 +220,10 @@ class _File(NamedTuple):
 class _Reader:
     """Reads rows of one file: knows which of its columns is which."""
 
-    def __init__(self, file: _File, schema: Schema, unlabelled: bool, line: int, first: Sequence[str]) -> None:
-        self._schema, self._unlabelled = schema, unlabelled
+    def __init__(
+        self, file: _File, schema: Schema, unlabelled: bool, gaps: bool, line: int, first: Sequence[str]
+    ) -> None:
+        self._schema, self._unlabelled, self._gaps = schema, unlabelled, gaps
         named = [name for name in schema.columns if not (unlabelled and name == schema.label)]
         if not schema.columns:
             self._header = [cell.strip() for cell in first]
@@ -257,8 +261,10 @@ class _Reader:
             value = finite(cell) if codes is None else float(codes.find(cell))
             present = not self._lacks(feature, cell)
             complete &= present
-            fits &= value is not None and (codes is None or value >= 0)
-            values.append(0.0 if value is None else value)
+            fits &= (value is not None and (codes is None or value >= 0)) | (self._gaps & (not present))
+            lacking = (math.nan if codes is None else -1.0) if self._gaps else 0.0
+            values.append(value if value is not None and (present or not self._gaps) else lacking)
+        complete |= self._gaps
         label = by_name.get(schema.label)
         found = self._classes[self._labels.find(label or "")]
         if label is not None and label in self._markers:
@@ -280,7 +286,8 @@ class _Reader:
         if [cell.strip() for cell in cells] == self._header:
             return [NAMES_AGAIN]
         by_name = self._named(cells)
-        missing = [f.name for f in schema.features if self._lacks(f, by_name[f.name])]
+        lacking = [f.name for f in schema.features if self._lacks(f, by_name[f.name])]
+        missing = [] if self._gaps else lacking[:]
         label = by_name.get(schema.label)
         if label in self._markers:
             missing += [] if self._unlabelled else [schema.label]
@@ -293,7 +300,7 @@ class _Reader:
         for feature, codes in zip(schema.features, self.codes):
             cell = by_name[feature.name]
             fits = finite(cell) is not None if codes is None else codes.find(cell) >= 0
-            if not fits and feature.name not in missing:
+            if not fits and feature.name not in lacking:
                 wrong.append(f"column {feature.name!r}: {unfit(feature, cell)}")
         if schema.patient and names_nobody(by_name[schema.patient]):
             wrong.append(f"column {schema.patient!r}: {nobody(by_name[schema.patient])}")

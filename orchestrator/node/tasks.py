@@ -10,11 +10,13 @@ from typing import Any, Dict, List, Optional, Tuple
 
 import numpy as np
 
-from orchestrator.errors import EdgewardError, PrivacyError, UsageError, WireError
+from orchestrator.analyses.registry import check
+from orchestrator.errors import EdgewardError, PrivacyError, UsageError
 from orchestrator.node.approval import digest_of
 from orchestrator.node.contribution import Run
 from orchestrator.node.encrypted import objection_to_encrypting
 from orchestrator.node.gatekeeper import Gatekeeper, Verdict, Waiting
+from orchestrator.node.intake import training_graph
 from orchestrator.node.ledger import keep_newest
 from orchestrator.node.open_runs import MOST_RUNS, Announced, OpenRuns
 from orchestrator.node.opening import Opening, Question, milestones
@@ -48,11 +50,9 @@ class Tasks:
     def take(self, header: Dict[str, Any], tensors: Dict[str, np.ndarray]) -> Optional[Run]:
         """The run that begins with it on this node; None where it goes on, is declined or waits. WireError for no task."""
         run = run_name(require(header, "run", str))
-        if "graph" not in tensors:
-            raise WireError("the task came without its training graph")
         self._asked.pop(run, None)
         try:
-            asked = self._question(run, header, tensors["graph"].tobytes())
+            asked = self._question(run, header, tensors)
         except (PrivacyError, UsageError) as error:
             self._stay_out(run, Refusal(error.code, str(error)), (header, tensors))
             return None
@@ -92,8 +92,11 @@ class Tasks:
         """An owner's yes that comes later spends nothing on a run that is over."""
         self._asked.pop(run, None)
 
-    def _question(self, run: str, header: Dict[str, Any], graph: bytes) -> Question:
+    def _question(self, run: str, header: Dict[str, Any], tensors: Dict[str, np.ndarray]) -> Question:
         task = task_from_dict(require(header, "task", dict), "the gateway's task")
+        graph = training_graph(task, tensors)
+        if not task.trains:
+            check(task)
         unable = objection_to_encrypting(task, self._name)
         if unable:
             raise UsageError(unable)

@@ -130,7 +130,11 @@ def plan_noise(task: Task) -> Task:
     stated = (
         f" of the noise_multiplier {privacy.noise_multiplier:g} the task states" if privacy.noise_multiplier else ""
     )
-    return with_noise(_least_noise(with_noise, "trained", _MAX_NOISE, f"{task.steps} steps{each}{stated}"))
+    return with_noise(
+        _least_noise(
+            with_noise, "trained", _MAX_NOISE, f"{task.steps} {'steps' if task.trains else 'rounds'}{each}{stated}"
+        )
+    )
 
 
 def _statistics_share(task: Task) -> float:
@@ -235,7 +239,7 @@ def _charges_until(task: Task, run: int, number: int) -> Tuple[Charge, ...]:
     begun = replace(task, training=replace(task.training, rounds=max(1, rounds), warmup_rounds=0))
     now = []
     for charge in charges_of(begun):
-        if (charge.kind == "training" and rounds) or charge.kind in ("statistics", "count"):
+        if (charge.kind == task.stages.work and rounds) or charge.kind in ("statistics", "count"):
             now.append(charge)
     released = sum(task.evaluates(n) for n in range(number + 1))
     now += [replace(c, count=released) for c in charges_of(task) if c.kind == "evaluation" and released]

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from orchestrator.analyses.registry import analysis_of
 from orchestrator.wire.schema import Schema
 from orchestrator.wire.task import Task
 
@@ -33,9 +34,11 @@ def default_clip_norm(task: Task) -> float:
     """For a task that states none: of tables that length at epsilon 8 and more, a quarter at 1 and less, epsilon^(2/3) between.
 
     A shorter norm takes less noise, and leaves the model too unsure of itself (measured in benchmarks/results/clip_norm.md). Of
-    signals, whose inputs are not standardized, and of whole updates it is 1.
+    signals, whose inputs are not standardized, and of whole updates it is 1. Of an analysis: its longest vector.
     """
     privacy = task.privacy
+    if not task.trains:
+        return analysis_of(task).sums.bound
     if task.schema.kind != "table" or not privacy.within_node:
         return 1.0
     share = min(1.0, max(0.25, privacy.epsilon ** (2 / 3) / 4))
@@ -48,4 +51,4 @@ def with_clipping(task: Task) -> Task:
     if not privacy.on:
         return task
     clip_norm = privacy.clip_norm or default_clip_norm(task)
-    return replace(task, privacy=replace(privacy, clip_norm=clip_norm, clip_tally=privacy.within_node))
+    return replace(task, privacy=replace(privacy, clip_norm=clip_norm, clip_tally=privacy.within_node and task.trains))

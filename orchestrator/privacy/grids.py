@@ -15,13 +15,14 @@ from orchestrator.privacy.lattice import party_variance
 from orchestrator.privacy.noisy_sum import (
     NoisyCounts,
     NoisySum,
+    analysis_sum,
     count_sum,
     evaluation_counts,
     statistics_sum,
     training_sum,
 )
 from orchestrator.privacy.releases import COUNT, Release, noise_multipliers, releases_of
-from orchestrator.rounds.stages import EVALUATION, STATISTICS, TRAINING
+from orchestrator.rounds.stages import ANALYSIS, EVALUATION, STATISTICS, TRAINING
 from orchestrator.wire.task import Task
 
 ASSUMED_PARAMETERS = 10**7
@@ -48,6 +49,7 @@ _SUMS: Dict[str, Callable[[Task], Union[NoisySum, NoisyCounts]]] = {
     COUNT: count_sum,
     STATISTICS: statistics_sum,
     EVALUATION: evaluation_counts,
+    ANALYSIS: analysis_sum,
 }
 
 

@@ -181,6 +181,11 @@ def training_sum(task: Task, parameters: int, clip_norm: float = 0.0) -> NoisySu
     return NoisySum(lattice, privacy.noise_multiplier, parties, privacy.mechanism, beside)
 
 
+def analysis_sum(task: Task) -> NoisySum:
+    """Of one round of an analysis, as `orchestrator/analyses` declares it."""
+    return training_sum(task, task.training.parameters)
+
+
 def statistics_sum(task: Task) -> NoisySum:
     """Of the standardization sums: u and u^2 of every number."""
     privacy, parties = task.privacy, parties_of(task)

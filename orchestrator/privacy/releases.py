@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from typing import Dict, Tuple
 
 from orchestrator.privacy.participation import secret_sample
-from orchestrator.rounds.stages import EVALUATION, STATISTICS, TRAINING
+from orchestrator.rounds.stages import ANALYSIS, EVALUATION, STATISTICS, TRAINING
 from orchestrator.wire.task import Task
 
 COUNT = "count"
-KINDS = (TRAINING, STATISTICS, EVALUATION, COUNT)
+KINDS = (TRAINING, STATISTICS, EVALUATION, COUNT, ANALYSIS)
 """Of the stage they are of, where they are of one."""
 
 GROUPS = ("trained", "held-out")
@@ -39,14 +39,14 @@ def releases_of(task: Task) -> Tuple[Release, ...]:
     or a share of it ("distributed": the multiplier is then of the sum's noise with exactly aggregation.honest survivors); and
     once a run, the number of units the node states, with all of its noise from that node. Nodes: one update a round. They are
     amplified only where the gateway samples them with its secret key and adds the noise itself: a node's own answer shows that it
-    was asked.
+    was asked. An analysis: one sum a round, over every unit there is.
     """
     privacy, rounds = task.privacy, task.training.rounds
     if privacy.within_node:
         steps, rate = task.training.local_steps, privacy.sampling_rate
     else:
         steps, rate = 1, task.selection.sampling_rate if secret_sample(task) else 1.0
-    found = [Release(TRAINING, _noise(task, privacy.noise_multiplier), rounds * steps, steps, rate)]
+    found = [Release(task.stages.work, _noise(task, privacy.noise_multiplier), rounds * steps, steps, rate)]
     if privacy.within_node:
         found.append(Release(COUNT, privacy.count_noise, alone=True))
     if task.standardizes:

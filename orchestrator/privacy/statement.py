@@ -10,7 +10,7 @@ from typing import Any, Dict, List, Optional, Tuple
 from orchestrator.errors import PrivacyError
 from orchestrator.privacy.accounting import accountant, correction_of, epsilon_spent
 from orchestrator.privacy.participation import secret_sample
-from orchestrator.privacy.statement_page import NOTHING, UNIT_WORDS
+from orchestrator.privacy.statement_page import RESULT, UNIT_WORDS, made_of, nothing_claimed
 from orchestrator.wire.task import Task
 
 _UNITS = {"record": "records", "patient": "patients", "node": "nodes"}
@@ -32,7 +32,7 @@ def statement(
     seen = dict(observed or {})
     privacy = task.privacy
     if not privacy.on:
-        return {"unit": "none", "epsilon": None, "delta": None, "claim": NOTHING}
+        return nothing_claimed(task)
     least = seen.get("least_survivors")
     honest = _honest(task, least)
     if not honest:
@@ -46,6 +46,7 @@ def statement(
         raise PrivacyError(f"noise multiplier {privacy.noise_multiplier:g} over {task.steps} steps bounds no epsilon")
     close = correction_of(task, run, parties)
     return {
+        **made_of(task),
         "unit": privacy.unit,
         "adjacency": f"add or remove {UNIT_WORDS[privacy.unit]}",
         "epsilon": epsilon,
@@ -94,6 +95,11 @@ def statement(
     }
 
 
+def _made(task: Task, what: str = "model") -> str:
+    """What comes of the rounds, in words written for models."""
+    return what if task.trains else what.replace("model", RESULT)
+
+
 def _honest(task: Task, least_survivors: Optional[int]) -> int:
     """Parties whose noise the claim may rest on: no more than declared (no luck is claimed), and no more than there were."""
     if task.privacy.noise != "distributed":
@@ -108,12 +114,13 @@ def _claim(task: Task, epsilon: float, honest: int) -> str:
     if epsilon > privacy.epsilon:
         private += f", which is more than the budget of {privacy.epsilon:g}"
     if privacy.noise == "node":
-        return f"Every update and sum the nodes sent, and so every model, is {private}, also towards the gateway."
+        sent = "update and sum" if task.trains else "sum"
+        return f"Every {sent} the nodes sent, and so every {_made(task)}, is {private}, also towards the gateway."
     if privacy.noise == "distributed":
         others = f" and at most {aggregation.colluding} nodes work with it" if aggregation.colluding else ""
         others += f" and {aggregation.key_holder}, who holds the key, does not" if aggregation.key_holder else ""
         return (
-            f"Every sum the gateway could open, and so every model, is {private}, also towards the gateway, as long as "
+            f"Every sum the gateway could open, and so every {_made(task)}, is {private}, also towards the gateway, as long as "
             f"secure aggregation holds{others}: each sum had the noise of at least {honest} honest nodes, which must have been "
             "real ones."
         )
@@ -136,6 +143,10 @@ def _mechanism(task: Task) -> str:
         "patient": f"the mean gradient of every patient (of at most {privacy.records_per_patient} records, drawn in each step)",
         "node": "every node's update",
     }[privacy.unit]
+    if not task.trains:
+        what = {"record": "what every record adds to a sum", "patient": "what every patient adds to a sum"}[
+            privacy.unit
+        ]
     where = {
         "node": "added by each node before anything leaves it",
         "distributed": f"added by the nodes, each a share such that {task.aggregation.honest} of them make it whole",
@@ -157,6 +168,8 @@ def _mechanism(task: Task) -> str:
 
 def _sampling(task: Task) -> str:
     privacy, selection = task.privacy, task.selection
+    if not task.trains:
+        return f"none: every {privacy.unit} is in the sum of every round"
     if privacy.unit != "node":
         return f"Poisson, rate {privacy.sampling_rate:g} of the {_UNITS[privacy.unit]} on every node at every step"
     if secret_sample(task):
@@ -212,12 +225,12 @@ def _against(task: Task, run: int, epsilon: float, seen: Dict[str, Any]) -> List
     """(who, epsilon or None, why), for everyone who sees something of the training."""
     privacy, aggregation = task.privacy, task.aggregation
     rows: List[Tuple[str, Optional[float], str]] = [
-        ("anyone who gets a model", epsilon, "models are made of noised sums only")
+        (f"anyone who gets a {_made(task)}", epsilon, f"{_made(task)}s are made of noised sums only")
     ]
     if privacy.noise == "node":
         return [
             *rows,
-            ("other nodes", epsilon, "they see the rounds' models"),
+            ("other nodes", epsilon, _made(task, "they see the rounds' models")),
             ("the gateway", epsilon, "it gets answers that are noised already"),
             ("broker and network", epsilon, "the same, even if they read everything"),
         ]
@@ -246,7 +259,10 @@ def _against(task: Task, run: int, epsilon: float, seen: Dict[str, Any]) -> List
     }.get(str(seen.get("keys")), "keys must be the nodes' own")
     encrypted = aggregation.method == "ckks"
     key = "; the holder of the key must not work with it, nor see what nodes send to it" if encrypted else ""
-    only_pads = "it sees the rounds' models and one-time pads, as long as the broker keeps from it what nodes send to the gateway"
+    only_pads = _made(
+        task,
+        "it sees the rounds' models and one-time pads, as long as the broker keeps from it what nodes send to the gateway",
+    )
     holder: List[Tuple[str, Optional[float], str]] = [("the key holder", epsilon, only_pads)] if encrypted else []
     without_key = ", as long as they do not work with the key holder" if encrypted else ""
     taken = (
@@ -256,7 +272,7 @@ def _against(task: Task, run: int, epsilon: float, seen: Dict[str, Any]) -> List
     )
     return [
         *rows,
-        ("other nodes", to_nodes, f"they see the rounds' models; {taken}"),
+        ("other nodes", to_nodes, _made(task, f"they see the rounds' models; {taken}")),
         (
             "the gateway",
             epsilon,
@@ -282,6 +298,16 @@ def _who_sees_participation(task: Task, run: int) -> List[Tuple[str, Optional[fl
     ]
 
 
+def _choices(task: Task) -> List[str]:
+    if not task.trains:
+        return ["the choice of columns, ranges and cells, made without charging it to the budget"]
+    return [
+        "the choice of hyperparameters, made without charging it to the budget",
+        "records outside the nodes: figures of test and calibration rows the gateway holds are in the bundle (accuracy, int8 "
+        "ranges)",
+    ]
+
+
 def _not_covered(task: Task, seen: Dict[str, Any]) -> List[str]:
     privacy = task.privacy
     units = {
@@ -301,12 +327,12 @@ def _not_covered(task: Task, seen: Dict[str, Any]) -> List[str]:
         units.append("how long rounds take, which hints at who was asked")
     lines = [
         *units,
-        "the choice of hyperparameters, made without charging it to the budget",
-        "records outside the nodes: figures of test and calibration rows the gateway holds are in the bundle (accuracy, int8 "
-        "ranges)",
+        *_choices(task),
         "who takes part, and what a node's machine says of itself (memory, rounded; temperature; traffic; when it is reachable)",
         "whether a node's data fit a task (yes or no, for a limited number of declarations a day), and how long its ledger is",
     ]
+    if not task.trains:
+        lines.append("how long a node takes to answer: it depends on how many records it has")
     if privacy.within_node and privacy.sampling_rate < 1:
         lines.append(
             "how long a node takes to answer beyond the padding: answers leave at multiples of a time made of public numbers, "

@@ -3,7 +3,15 @@
 import math
 from typing import Any, Dict
 
+from orchestrator.wire.task import Task
+
 NOTHING = "Trained without differential privacy: updates can reveal records. Records themselves stay on the nodes."
+NOTHING_ANALYSED = (
+    "Computed without differential privacy: sums can reveal records, and small cells of a table do. Records themselves stay on "
+    "the nodes."
+)
+RESULT = "result"
+"""What comes of an analysis, where a task that trains has a model."""
 ELSEWHERE = "What else was spent on the same records"
 """Heading of what other runs of the gateway spent: the only part of the page without a bound."""
 UNIT_WORDS = {
@@ -13,30 +21,41 @@ UNIT_WORDS = {
 }
 
 
+def nothing_claimed(task: Task) -> Dict[str, Any]:
+    """The statement of a task without differential privacy."""
+    claim = NOTHING if task.trains else NOTHING_ANALYSED
+    return {**made_of(task), "unit": "none", "epsilon": None, "delta": None, "claim": claim}
+
+
+def made_of(task: Task) -> Dict[str, Any]:
+    """What a statement is of, where it is no model."""
+    return {} if task.trains else {"of": RESULT}
+
+
 def markdown(said: Dict[str, Any]) -> str:
     """One page, for people, of what `statement` gave. Names no node."""
     if said["unit"] == "none":
-        return f"# Privacy of this model\n\n**No differential privacy.** {said['claim']}\n{_elsewhere(said)}"
-    epsilon, delta, unit = said["epsilon"], said["delta"], said["unit"]
+        return f"# Privacy of this {_noun(said)}\n\n**No differential privacy.** {said['claim']}\n{_elsewhere(said)}"
+    noun, epsilon, delta, unit = _noun(said), said["epsilon"], said["delta"], said["unit"]
     data = _data(said)
     lines = [
-        "# Privacy of this model",
+        f"# Privacy of this {noun}",
         "",
         said["claim"],
         "",
         "## What is protected",
         "",
-        f"{data}The unit is {UNIT_WORDS[unit]}: everything below compares the model with the one that would have been made "
+        f"{data}The unit is {UNIT_WORDS[unit]}: everything below compares the {noun} with the one that would have been made "
         "without it.",
         "",
         "## By how much",
         "",
         f"- epsilon {epsilon:.3g} at delta {delta:g}, computed by {said['accountant']}; budget {said['epsilon_target']:g}.",
-        f"- In words: whatever anyone concludes from the model, they would conclude without that {unit} with a probability "
+        f"- In words: whatever anyone concludes from the {noun}, they would conclude without that {unit} with a probability "
         f"that differs by a factor of at most e^epsilon = {_factor(epsilon)}, but for a remainder of {delta:g}.",
         f"- Somebody who guesses by a coin whether a given {unit} took part is right half of the time. Somebody who has the "
-        f"model, and knows all the rest, is right at most {100 * best_guess(epsilon, delta):.4g} % of the time.",
-        f"- Training {said['run']}: {said['rounds']} rounds, {said['steps']} noised steps in all{_planned(said)}.",
+        f"{noun}, and knows all the rest, is right at most {100 * best_guess(epsilon, delta):.4g} % of the time.",
+        f"- {_made_in(said)}{_planned(said)}.",
         "",
         "## Against whom",
         "",
@@ -53,7 +72,7 @@ def markdown(said: Dict[str, Any]) -> str:
         f"- {said['mechanism'][0].upper()}{said['mechanism'][1:]}.",
         f"- Noise multiplier {said['noise_multiplier']:.4g}, clip norm {said['clip_norm']:g}.",
         f"- Sampling: {said['sampling']}.",
-        f"- Standardization: {said['statistics']}. Evaluation: {said['evaluation']}. Counts: {said['counts']}.",
+        f"- {_beside(said)}Counts: {said['counts']}.",
         f"- Composition: {said['composition']}.",
     ]
     if said.get("clipped"):
@@ -66,13 +85,27 @@ def markdown(said: Dict[str, Any]) -> str:
         lines.append(f"- {said['local']['text']}")
     audit = said["audit"]
     measured = (
-        "Not measured for this model."
+        f"Not measured for this {noun}."
         if not audit
         else "; ".join(f"{key.replace('_', ' ')} {value}" for key, value in sorted(audit.items())) + "."
     )
     lines += ["", "## Measured", "", measured, "", "## What is not covered", ""]
     lines += [f"- {what}" for what in said["not_covered"]]
     return "\n".join(lines) + "\n" + _elsewhere(said)
+
+
+def _noun(said: Dict[str, Any]) -> str:
+    return str(said.get("of", "model"))
+
+
+def _made_in(said: Dict[str, Any]) -> str:
+    if "of" in said:
+        return f"{said['rounds']} round{'' if said['rounds'] == 1 else 's'} at most, one noised sum in each"
+    return f"Training {said['run']}: {said['rounds']} rounds, {said['steps']} noised steps in all"
+
+
+def _beside(said: Dict[str, Any]) -> str:
+    return "" if "of" in said else f"Standardization: {said['statistics']}. Evaluation: {said['evaluation']}. "
 
 
 def _elsewhere(said: Dict[str, Any]) -> str:
@@ -82,7 +115,7 @@ def _elsewhere(said: Dict[str, Any]) -> str:
         return ""
     lines = ["", f"## {ELSEWHERE}", ""]
     lines.append(
-        "All of the above is of this model's run. Nodes of it were in these runs of its gateway, too; epsilons add up:"
+        f"All of the above is of this {_noun(said)}'s run. Nodes of it were in these runs of its gateway, too; epsilons add up:"
     )
     for other in others:
         spent = "without differential privacy"

@@ -2,7 +2,8 @@
 
 A vector is made of parts. A *noisy* part is a private sum in grid steps (privacy/noisy_sum.py) and is added up as it is. A *mean*
 part is a mean over a node's records: it travels as weight * mean, cut to its range and rounded at random so that the sum
-is right in expectation, and the weight travels masked beside it. Values are scaled so that the sum cannot wrap around.
+is right in expectation, and the weight travels masked beside it. Values are scaled so that the sum cannot wrap around. An *exact*
+part is a sum in fixed point, cut into digits that are added up each by itself: nothing is rounded but what float64 rounds.
 """
 
 import math
@@ -12,9 +13,9 @@ from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Sequence, Tup
 import numpy as np
 
 from orchestrator.errors import PrivacyError
-from orchestrator.privacy.noisy_sum import TALLY, evaluation_counts, statistics_sum, training_sum
+from orchestrator.privacy.noisy_sum import TALLY, analysis_sum, evaluation_counts, statistics_sum, training_sum
 from orchestrator.privacy.releases import kinds_in
-from orchestrator.rounds.stages import EVALUATION, STATISTICS, TRAINING
+from orchestrator.rounds.stages import ANALYSIS, EVALUATION, STATISTICS, TRAINING
 from orchestrator.wire.evaluation import vector_size
 from orchestrator.wire.task import Task
 
@@ -30,12 +31,18 @@ _DIGITS = 5
 _DIGIT = 256
 """A weight travels as base-256 digits, each in a value of its own; the number of values that were cut likewise."""
 
+_LIMB_BITS, LIMBS, _POINT = 16, 6, 60
+"""Of an exact part: bits of a digit, digits of a value, and how many binary places of it are behind the point."""
+_MOST_EXACT = 2.0**34
+"""Magnitude of a node's exact sum: those of all nodes there can be have room."""
+
 
 @dataclass(frozen=True)
 class Part:
     """size: values. unit: what one step of a noisy part is worth. per_unit: steps one privacy unit (record, patient, node)
     moves a value by at most, in expectation of its sampling. std: of one node's noise, in steps. reach: of a mean part, beyond
-    which values are cut. times: how many units and records it is over for each that is trained on, at most."""
+    which values are cut. times: how many units and records it is over for each that is trained on, at most. exact: a sum without
+    noise, as it is."""
 
     name: str
     size: int
@@ -45,15 +52,18 @@ class Part:
     std: int = 0
     reach: float = 0.0
     times: int = 1
+    exact: bool = False
 
     @property
     def length(self) -> int:
+        if self.exact:
+            return self.size * LIMBS
         return self.size if self.noisy else self.size + 2 * _DIGITS
 
 
 class Summed(NamedTuple):
-    """A part of an opened sum. values: float64 (size,), the total of a noisy part, or the weighted mean. weight: total of the
-    weights of a mean part. cut: how many values of single nodes were beyond the range."""
+    """A part of an opened sum. values: float64 (size,), the total of a noisy or exact part, or the weighted mean. weight: total
+    of the weights of a mean part. cut: how many values of single nodes were beyond the range."""
 
     values: np.ndarray
     weight: int
@@ -95,10 +105,18 @@ def _evaluation(task: Task, parameters: int) -> List[Part]:
     return [Part(EVALUATION, counts.size, True, 1.0 / counts.scale, counts.scale, counts.std, times=times)]
 
 
+def _analysis(task: Task, parameters: int) -> List[Part]:
+    if not task.privacy.on:
+        return [Part(ANALYSIS, task.training.parameters, False, exact=True)]
+    released = analysis_sum(task)
+    return [Part(ANALYSIS, released.size, True, released.lattice.step, released.lattice.bound, released.std)]
+
+
 _PARTS: Dict[str, Callable[[Task, int], List[Part]]] = {
     STATISTICS: _statistics,
     TRAINING: _update,
     EVALUATION: _evaluation,
+    ANALYSIS: _analysis,
 }
 """Kind of a release -> the parts it is in a vector."""
 
@@ -126,6 +144,8 @@ def bits_for(parts: Sequence[Part], units: int, parties: int, fixed: int = 0) ->
         if part.noisy:
             most = part.per_unit * part.times * max(units, parties) + _room(part, parties)
             needed = max(needed, math.ceil(math.log2(most + 1)) + 1)
+        elif part.exact:
+            needed = max(needed, (parties << _LIMB_BITS).bit_length() + 1)
         elif parties * (_DIGIT - 1) >= 1 << (_MEAN_BITS - 1):
             needed = max(needed, 24)
     chosen = next((bits for bits in BITS if bits >= needed), BITS[-1])
@@ -183,7 +203,7 @@ class Layout:
     def encode(
         self, values: Mapping[str, np.ndarray], weights: Mapping[str, int], random: np.random.Generator
     ) -> np.ndarray:
-        """int32 or int64 (size,): steps of noisy parts as they are, means (float) times their weight.
+        """int32 or int64 (size,): steps of noisy parts as they are, exact sums in digits, means (float) times their weight.
 
         Means fit 32 bits, as no ring is larger. They are worked on in place: fresh memory costs more than the arithmetic.
         """
@@ -199,6 +219,9 @@ class Layout:
                 continue
             if not np.isfinite(vector).all():
                 raise PrivacyError(f"{part.name!r} holds values that are not finite numbers")
+            if part.exact:
+                total[start:end] = _limbs(vector)
+                continue
             weight, most = weights[part.name], part.times * self._weight
             if not 0 <= weight <= most:
                 raise PrivacyError(f"{part.name!r} has the weight {weight}, all nodes together have at most {most}")
@@ -222,6 +245,15 @@ class Layout:
             if part.noisy:
                 result[part.name] = Summed(vector * part.unit, 0, 0)
                 continue
+            if part.exact:
+                if (vector < 0).any() or (
+                    vector >= self._parties << _LIMB_BITS
+                ).any():  # so no mask was left on the sum
+                    raise PrivacyError(
+                        f"the sum of {part.name!r} has digits that no {self._parties} nodes can have sent"
+                    )
+                result[part.name] = Summed(_from_limbs(vector), 0, 0)
+                continue
             weight, cut = _number(vector[part.size : part.size + _DIGITS]), _number(vector[part.size + _DIGITS :])
             most = part.times * self._weight
             if not (1 <= weight <= most and 0 <= cut <= self._parties * part.size):  # so no mask was left on the sum
@@ -233,6 +265,25 @@ class Layout:
     def _top(self) -> int:
         """The largest magnitude a sum of means may have, a step of rounding for every party left out."""
         return self._half - self._parties
+
+
+def _limbs(values: np.ndarray) -> np.ndarray:
+    """int64 (n * LIMBS,): each value in fixed point, in two's complement."""
+    if not (np.abs(values) <= _MOST_EXACT).all():
+        raise PrivacyError(f"an exact sum with a value beyond {_MOST_EXACT:g}")
+    whole = [round(float(value) * 2.0**_POINT) % (1 << (_LIMB_BITS * LIMBS)) for value in values]
+    content = b"".join(number.to_bytes(LIMBS * _LIMB_BITS // 8, "little") for number in whole)
+    return np.frombuffer(content, "<u2").astype(np.int64)
+
+
+def _from_limbs(summed: np.ndarray) -> np.ndarray:
+    """float64 (n,): what the sums of limbs come to."""
+    bits = _LIMB_BITS * LIMBS
+    totals = []
+    for limbs in summed.reshape(-1, LIMBS).tolist():
+        total = sum(limb << (_LIMB_BITS * place) for place, limb in enumerate(limbs)) % (1 << bits)
+        totals.append((total - (1 << bits) if total >> (bits - 1) else total) / (1 << _POINT))
+    return np.array(totals, np.float64)
 
 
 def _digits(number: int) -> List[int]:

@@ -2,19 +2,20 @@
 
 from typing import NamedTuple
 
-STATISTICS, TRAINING, EVALUATION = "statistics", "training", "evaluation"
+STATISTICS, TRAINING, EVALUATION, ANALYSIS = "statistics", "training", "evaluation", "analysis"
 
 FIRST_ROUND = 0
 """The lowest number a round can have: what a node gave before, such as the number of its records, is of no round."""
 
 
 class Stages(NamedTuple):
-    """Sums for standardization in round 0 where there are any, so many rounds of training, and where nodes evaluate one round
-    more, of nothing but that."""
+    """Sums for standardization in round 0 where there are any, so many rounds of the task's own work, and where nodes evaluate
+    one round more, of nothing but that. work: what a task is for, TRAINING or ANALYSIS."""
 
     rounds: int
     statistics: bool = False
     evaluation: bool = False
+    work: str = TRAINING
 
     @property
     def first(self) -> int:
@@ -25,15 +26,17 @@ class Stages(NamedTuple):
         return self.rounds + self.evaluation
 
     def of(self, number: int) -> str:
-        """STATISTICS, TRAINING or EVALUATION; empty for a number beyond all rounds.
+        """STATISTICS, `work` or EVALUATION; empty for a number beyond all rounds.
 
-        Round 0 is one of statistics also where the run has none: nobody reserves, and so nobody answers, what it would release.
+        In a run that trains round 0 is one of statistics also where there are none: nobody reserves, and so nobody answers, what
+        it would release.
         """
         if not FIRST_ROUND <= number <= self.last:
             return ""
         if number == FIRST_ROUND:
-            return STATISTICS
-        return TRAINING if number <= self.rounds else EVALUATION
+            return STATISTICS if self.work == TRAINING else ""
+        return self.work if number <= self.rounds else EVALUATION
 
     def trains(self, number: int) -> bool:
-        return self.of(number) == TRAINING
+        """Whether it is a round of the task's own work: training, or an analysis."""
+        return self.of(number) == self.work

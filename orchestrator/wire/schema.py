@@ -76,10 +76,12 @@ class Schema:
     """
 
     kind: str  # a CSV file, or an .npz with x (records, samples[, channels]) [table, signal]
-    label: str  # column (table) or array (signal) with what is to be learned [text]
-    classes: Tuple[str, ...]  # names of the classes, in the order of the model's outputs [two or more texts]
+    # column (table) or array (signal) with what is to be learned; an analysis learns nothing and has none [text]
+    label: str = field(default="", metadata={"left out": "needed to train"})
+    # names of the classes, in the order of the model's outputs [two or more texts]
+    classes: Tuple[str, ...] = field(default=(), metadata={"left out": "needed to train"})
     # value in the file -> index of its class; a value that is not listed is an error [value = index of a class]
-    label_values: Dict[str, int]
+    label_values: Dict[str, int] = field(default_factory=dict, metadata={"left out": "needed to train"})
     # columns that are the model's input, in this order [of a table: one or more tables]
     features: Tuple[Feature, ...] = ()
     # names of the columns of a CSV file without a header line [texts, or none where there is a header]
@@ -105,18 +107,15 @@ class Schema:
                 f"standardization {self.standardization!r}: expected 'federated' or 'range'"
                 f"{near(self.standardization, ('federated', 'range'))}"
             )
-        if len(self.classes) < 2:
-            yield "classes: at least two are needed"
-        bad = {v: i for v, i in self.label_values.items() if not 0 <= i < len(self.classes)}
-        if bad or not self.label_values:
-            yield f"label_values {bad or '{}'}: class indices run from 0 to {len(self.classes) - 1}"
+        if self.labelled:
+            yield from self._label()
         if self.kind == "table" and not self.features:
             yield "features: a table needs at least one"
         names = [f.name for f in self.features]
         if len(set(names)) != len(names):
             yield "features: a name occurs twice"
         if self.columns:
-            wanted = [*names, self.label, *([self.patient] if self.patient else [])]
+            wanted = [*names, *(name for name in (self.label, self.patient) if name)]
             lacking = [n for n in wanted if n not in self.columns]
             if lacking:
                 yield f"columns: {', '.join(lacking)} not among them"
@@ -124,6 +123,20 @@ class Schema:
         yield from count("samples", self.samples, int(self.kind == "signal"), 1 << 20)
         yield from count("channels", self.channels, 1, 1 << 20)
         yield from within("unit_scale", abs(self.unit_scale), 1e-30, 1e30, "a number other than 0, up to 1e30")
+
+    def _label(self) -> Iterator[str]:
+        if not self.label:
+            yield "label: missing; it names the column with what is to be learned"
+        if len(self.classes) < 2:
+            yield "classes: at least two are needed"
+        bad = {v: i for v, i in self.label_values.items() if not 0 <= i < len(self.classes)}
+        if bad or not self.label_values:
+            yield f"label_values {bad or '{}'}: class indices run from 0 to {len(self.classes) - 1}"
+
+    @property
+    def labelled(self) -> bool:
+        """Whether there is anything to learn."""
+        return bool(self.label or self.classes or self.label_values)
 
     @property
     def input_shape(self) -> Tuple[int, ...]:

@@ -9,7 +9,7 @@ from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from typing import Any, Dict, Iterator, Mapping, Optional, Tuple
 
 from orchestrator.errors import UsageError
-from orchestrator.rounds.stages import Stages
+from orchestrator.rounds.stages import ANALYSIS, TRAINING, Stages
 from orchestrator.wire.bounds import (
     MAX_NODES,
     count,
@@ -19,7 +19,7 @@ from orchestrator.wire.bounds import (
     seconds,
     within,
 )
-from orchestrator.wire.codec import CODECS, ERROR_FEEDBACK
+from orchestrator.wire.codec import CODECS, ERROR_FEEDBACK, EXACT
 from orchestrator.wire.protection import HIDING_NOISE, OFTEN, UNLIKELY, Aggregation, Privacy
 from orchestrator.wire.schema import Schema
 from orchestrator.wire.sizes import too_many_cells
@@ -133,7 +133,8 @@ class Task:
 
     name: str  # of the task, and of the model on a board [text of 1 to 32 bytes]
     schema: Schema  # the data every node must have [a table]
-    model: Dict[str, Any]  # what is trained; its kinds are below [a table]
+    # what is trained; its kinds are below [a table]
+    model: Dict[str, Any] = field(default_factory=dict, metadata={"left out": "needed to train"})
     training: Training = field(default_factory=Training)  # how nodes and gateway train [a table]
     privacy: Privacy = field(default_factory=Privacy)  # differential privacy [a table]
     rounds: Rounds = field(default_factory=Rounds)  # when a round starts, ends and fails [a table]
@@ -143,6 +144,8 @@ class Task:
     # how updates travel that are sent one by one; secure sums have their own encoding [int8, int4, top10, float16, float32]
     codec: str = "int8"
     seed: int = 0  # of the first weights and of drawn rows; noise is never seeded [0 or more]
+    # what is computed in place of a model; its kinds are below; left out: a model is trained [a table]
+    analysis: Dict[str, Any] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
         refuse([*self._own(), *self._pipeline()])
@@ -160,6 +163,37 @@ class Task:
         cohort = self.selection.cohort
         if cohort and cohort < self.rounds.quorum:
             yield f"selection.cohort: {cohort}, fewer than the quorum of {self.rounds.quorum}"
+        yield from self._analysed() if self.analysis else self._trained()
+
+    def _trained(self) -> Iterator[str]:
+        if not self.schema.labelled:
+            yield "schema.label, schema.classes, schema.label_values: missing; they say what is to be learned"
+
+    def _analysed(self) -> Iterator[str]:
+        """What a task that trains nothing has no use for: left standing it would mean nothing, in silence."""
+        own = Training(rounds=self.training.rounds, parameters=self.training.parameters)
+        unused = (
+            ("model", bool(self.model)),
+            ("training", self.training != own),
+            ("evaluation", self.evaluation != Evaluation()),
+            ("schema.label", self.schema.labelled),
+            ("codec", self.codec != Task.codec),
+            ("rounds.weights", self.rounds.weights != Rounds.weights),
+        )
+        for name, stated in unused:
+            if stated:
+                what = "; list the column among the features" if name == "schema.label" else ""
+                yield f"{name}: of tasks that train a model, and this one has an analysis: leave it out{what}"
+        if self.schema.kind != "table":
+            yield f"analysis: of tables, and the schema is of kind {self.schema.kind!r}"
+        if self.schema.drop_missing:
+            yield "schema.drop_missing: an analysis counts values that are missing: leave it out"
+        if self.privacy.unit == "node":
+            yield "analysis: with privacy.unit 'node' noise would hide every figure: choose 'record' or 'patient'"
+        if self.privacy.on and self.privacy.sampling_rate != 1.0:
+            yield f"privacy.sampling_rate: {self.privacy.sampling_rate:g}, and an analysis is of all records: leave it out"
+        if self.rounds.provided or self.selection.sampling_rate:
+            yield "analysis: works neither through a relay nor with selection.sampling_rate"
 
     def _pipeline(self) -> Iterator[str]:
         """Why stages cannot hold together."""
@@ -227,6 +261,11 @@ class Task:
             yield "privacy.bands: nodes must take turns, set selection.cohort to how many a round asks"
 
     @property
+    def travels_as(self) -> str:
+        """The codec of what a node sends of the task's own work; of an analysis as it is."""
+        return self.codec if self.trains else EXACT
+
+    @property
     def steps(self) -> int:
         """Noised gradient steps one record can take part in."""
         return self.training.rounds * self.training.local_steps
@@ -234,7 +273,14 @@ class Task:
     @property
     def stages(self) -> Stages:
         """What is computed in which round."""
-        return Stages(self.training.rounds, self.standardizes, self.evaluation.on)
+        return Stages(
+            self.training.rounds, self.standardizes, self.evaluation.on, ANALYSIS if self.analysis else TRAINING
+        )
+
+    @property
+    def trains(self) -> bool:
+        """Whether a model comes of it; else the result of an analysis."""
+        return not self.analysis
 
     @property
     def last_round(self) -> int:
@@ -255,7 +301,7 @@ class Task:
     @property
     def standardizes(self) -> bool:
         """Whether there is a statistics round."""
-        return self.schema.standardization == "federated" and bool(self.schema.numbers())
+        return self.trains and self.schema.standardization == "federated" and bool(self.schema.numbers())
 
 
 def digest_of(declared: Dict[str, Any], graph: bytes) -> str:
@@ -280,6 +326,8 @@ def task_to_dict(task: Task) -> Dict[str, Any]:
     for table, name, default in LATER:
         if written[table][name] == (list(default) if isinstance(default, tuple) else default):
             del written[table][name]
+    if not task.analysis:
+        del written["analysis"]
     return written
 
 
@@ -314,6 +362,8 @@ def later_fields(task: Task) -> str:
         for feature in task.schema.features
         if feature.transform
     ]
+    if task.analysis:
+        stated.append(f"analysis={json.dumps(task.analysis, sort_keys=True)}")
     return " ".join(stated)
 
 

@@ -5,13 +5,14 @@ import json
 from dataclasses import replace
 from typing import Any, Dict, Iterator, List, Tuple
 
+from orchestrator.analyses.registry import analysis_of, spelled_out
 from orchestrator.errors import EdgewardError
 from orchestrator.gateway.run import run_id
 from orchestrator.node.approval import summary_of
 from orchestrator.node.gatekeeper import uses_of
 from orchestrator.privacy.accounting import epsilon_by_round, plan_noise
 from orchestrator.privacy.charges import charges_of
-from orchestrator.privacy.clipping import default_clip_norm
+from orchestrator.privacy.clipping import default_clip_norm, with_clipping
 from orchestrator.privacy.grids import on_grids
 from orchestrator.privacy.statement import statement
 from orchestrator.privacy.statement_page import markdown
@@ -30,6 +31,10 @@ FEATURES = (
     Feature("sex", categories=("f", "m")),
 )
 EVERYBODY = Selection()
+ANALYSES: Tuple[Dict[str, Any], ...] = (
+    {"kind": "statistics", "bins": 4, "crosstabs": [["sex", "ward"]]},
+    {"kind": "kmeans", "clusters": 2, "rounds": 5},
+)
 METHODS: Tuple[Tuple[str, Dict[str, Any]], ...] = (
     ("plain", {}),
     ("masked", {"honest": 4, "colluding": 1}),
@@ -101,9 +106,28 @@ def declared() -> Iterator[Task]:
     sample = Selection(sampling_rate=0.9)
     yield make("sample", Privacy("node", 50.0, 1e-3, noise="gateway"), share=0.0, selection=sample)
     yield make("weighed", Privacy("none"), strategy=0)
+    for method, noise in ((0, "node"), (1, "distributed"), (2, "distributed")):
+        private = Privacy(
+            "patient" if method == 2 else "record", 1.0, 1e-4, noise=noise, sampling_rate=1.0, clip_norm=0.0
+        )
+        for kind, privacy in (("open", Privacy("none")), ("private", private)):
+            for analysis in ANALYSES:
+                yield analysed(f"{analysis['kind']} {METHODS[method][0]} {kind}", analysis, privacy, method)
+
+
+def analysed(name: str, analysis: Dict[str, Any], privacy: Privacy, method: int) -> Task:
+    way, options = METHODS[method]
+    features = (*FEATURES, Feature("ward", categories=("icu", "er", "obs")))
+    schema, aggregation = Schema("table", features=features, patient="patient"), Aggregation(way, **options)
+    task = Task(name, schema, privacy=privacy, rounds=Rounds(NODES, 5), aggregation=aggregation, analysis=analysis)
+    found = analysis_of(task)
+    return replace(task, training=Training(rounds=found.rounds, parameters=found.sums.size))
 
 
 def planned(task: Task) -> Task:
+    if not task.trains:
+        task = with_clipping(spelled_out(task))
+        return replace(task, privacy=replace(task.privacy, noise_multiplier=1.7)) if task.privacy.on else task
     if task.privacy.on and task.name in PLANNED:
         task = plan_noise(replace(task, privacy=replace(task.privacy, clip_norm=default_clip_norm(task))))
     elif task.privacy.on:

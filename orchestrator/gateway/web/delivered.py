@@ -49,6 +49,8 @@ def files_of(report: Optional[Dict[str, Any]]) -> List[str]:
     """Which files of a run can be asked for, see run_files.py."""
     if report is None:
         return []
+    if report.get("analysis"):
+        return ["tables.zip", "report.json"]
     return ["bundle.zip", "privacy.md", "report.json"] if report.get("digest") else ["report.json"]
 
 

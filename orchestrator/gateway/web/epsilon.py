@@ -12,7 +12,7 @@ from orchestrator.gateway.history import training_number
 from orchestrator.gateway.web.runview import RunView
 from orchestrator.mishaps import sentence
 from orchestrator.privacy.accounting_process import curve_apart, end, epsilons_apart
-from orchestrator.privacy.statement_page import NOTHING
+from orchestrator.privacy.statement_page import nothing_claimed
 from orchestrator.wire.task import Task
 
 log = logging.getLogger("edgeward.dashboard")
@@ -77,7 +77,7 @@ class EpsilonCurves:
         """
         privacy = view.task.privacy
         if not privacy.on:
-            return {"state": "none", "unit": "none", "claim": NOTHING}
+            return {"state": "none", "unit": "none", "claim": nothing_claimed(view.task)["claim"]}
         shown: Dict[str, Any] = {
             "unit": privacy.unit,
             "budget": privacy.epsilon,
@@ -104,7 +104,7 @@ class EpsilonCurves:
     def statement(self, view: RunView) -> Dict[str, Any]:
         """What will be stated of a run if all its rounds go as declared: {state, statement} or {state, reason}."""
         if not view.task.privacy.on:
-            return {"state": "planned", "statement": {"unit": "none", "claim": NOTHING}}
+            return {"state": "planned", "statement": nothing_claimed(view.task)}
         answer = self._curve(view).answer
         if not answer.done():
             return {"state": "computing"}

@@ -231,7 +231,7 @@ class DashboardModel:
         return sorted(told, key=lambda line: -line["at"])[:60]
 
     def _result(self, run: str) -> Optional[Dict[str, Any]]:
-        """The parts of the run's report people ask for; None until its bundle is made."""
+        """The parts of the run's report people ask for; None until its bundle, or its tables, are made."""
         found = self.report(run)
         if found is None:
             return None
@@ -240,7 +240,9 @@ class DashboardModel:
             engine: {name: figures.get(name) for name in ("accuracy", "auc")}
             for engine, figures in (found.get("metrics") or {}).items()
         }
-        return {**short, "metrics": metrics or None}
+        analysis = found.get("analysis")
+        made = None if analysis is None else {"folder": analysis["folder"], "tables": len(analysis["tables"])}
+        return {**short, "metrics": metrics or None, "analysis": made}
 
     @property
     def store_path(self) -> Path:

@@ -17,7 +17,7 @@ MOST_NAMES = 60
 """Of nodes named in the open round, for each of arrived, awaited and away."""
 MOST_POINTS, LEAST_POINTS = 2400, 8
 """Points of the boards' charts, of all together, and of one where they are many."""
-WELL = ("arrived", "training", "waiting", "done")
+WELL = ("arrived", "training", "computing", "waiting", "done")
 
 Key = Tuple[str, str]
 Parts = Dict[Key, str]
@@ -54,7 +54,7 @@ def parts_of(sections: Mapping[str, Any]) -> Parts:
 def _run(run: Dict[str, Any]) -> Dict[Key, Any]:
     result = run.get("result")
     if result is not None:
-        kept = {name: result.get(name) for name in ("digest", "metrics")}
+        kept = {name: result.get(name) for name in ("digest", "metrics", "analysis")}
         result = {**kept, "clipped": (result.get("privacy") or {}).get("clipped")}
     return {("run", ""): {**run, "result": result}}
 

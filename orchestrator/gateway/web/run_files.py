@@ -1,4 +1,4 @@
-"""Files of a finished run that a browser may fetch: its bundle, its privacy page, its report. Nothing else of the folder."""
+"""Files of a finished run that a browser may fetch: its bundle or tables, privacy page, report. Nothing else of the folder."""
 
 import json
 import tempfile
@@ -8,6 +8,7 @@ from typing import IO, Any, Dict, Optional, Tuple
 
 from model_export.manifest import FILES, FLOAT_FILES, MANIFEST, PRIVACY_PAGE, SIGNATURE
 from orchestrator.errors import EdgewardError
+from orchestrator.gateway.analysed import folder_of
 from orchestrator.gateway.registry import MODELS
 from orchestrator.gateway.web.delivered import files_of
 from orchestrator.wire.plain import file_name, hex_name
@@ -15,6 +16,7 @@ from orchestrator.wire.plain import file_name, hex_name
 _IN_MEMORY = 4 << 20
 _TYPES = {
     "bundle.zip": "application/zip",
+    "tables.zip": "application/zip",
     "privacy.md": "text/markdown; charset=utf-8",
     "report.json": "application/json",
 }
@@ -28,6 +30,8 @@ def open_file(out: Path, run: str, name: str, report: Optional[Dict[str, Any]]) 
     content: IO[bytes] = tempfile.SpooledTemporaryFile(_IN_MEMORY)  # noqa: SIM115 - the response closes it
     if name == "report.json":
         content.write(json.dumps(report, indent=2).encode() + b"\n")
+    elif name == "tables.zip":
+        _write_tables(content, folder_of(out, run))
     else:
         bundle = out / MODELS / hex_name(report["digest"]) / "bundle"
         if not bundle.is_dir():
@@ -42,6 +46,15 @@ def open_file(out: Path, run: str, name: str, report: Optional[Dict[str, Any]]) 
 def _saved_as(run: str, name: str) -> Tuple[str, str, str]:
     before, _, after = name.partition(".")
     return before, run, after
+
+
+def _write_tables(content: IO[bytes], folder: Path) -> None:
+    if not folder.is_dir():
+        raise EdgewardError(f"the tables were removed from {folder}; the same command as before writes them again")
+    with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:
+        for path in sorted(folder.iterdir()):
+            if path.is_file() and not path.name.startswith("."):
+                archive.write(path, path.name)
 
 
 def _write(content: IO[bytes], bundle: Path, name: str) -> None:

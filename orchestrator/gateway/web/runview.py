@@ -5,7 +5,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Any, Deque, Dict, List, Optional
 
-from orchestrator.gateway.history import training_number
+from orchestrator.gateway.history import kind_of, training_number
 from orchestrator.gateway.run import plan_of
 from orchestrator.gateway.score_tables import page
 from orchestrator.gateway.web.rounds import RoundFigures
@@ -18,9 +18,9 @@ from orchestrator.rounds.coordinator import AGGREGATING, COLLECTING, FAILED, FIN
 from orchestrator.rounds.events import Aggregated, Compacted, Declined, Event, Joined, Left, Started
 from orchestrator.rounds.members import Member, Members
 from orchestrator.rounds.secure import coordinator_of
-from orchestrator.rounds.stages import STATISTICS, TRAINING
+from orchestrator.rounds.stages import STATISTICS
 from orchestrator.wire.plain import plain
-from orchestrator.wire.task import task_from_dict
+from orchestrator.wire.task import task_from_dict, task_to_dict
 
 ASKED = "waits for its owner"
 _ACTIVITY = 100
@@ -126,7 +126,7 @@ class RunView:
             "phase": state.phase,
             "state": self.state(gateway),
             "at": self.last_event_at or None,
-            "kind": self.task.stages.of(state.round) or TRAINING,
+            "kind": self.task.stages.of(state.round) or self.task.stages.work,
             "round": state.round,
             "rounds": self.task.training.rounds,
             "reason": plain(state.reason, _REASON),
@@ -197,7 +197,9 @@ class RunView:
             return "done"
         if state.phase in (COLLECTING, AGGREGATING) and node in state.arrived:
             return "arrived"
-        return "training" if state.phase == COLLECTING and node in state.cohort else "waiting"
+        if state.phase == COLLECTING and node in state.cohort:
+            return "training" if self.task.trains else "computing"
+        return "waiting"
 
     def _reason(self, node: str) -> Optional[str]:
         state = self.coordinator
@@ -229,8 +231,8 @@ class RunView:
             "run": self.run,
             "task": self.task.name,
             "training": training_number(self.run),
-            "strategy": self.task.training.strategy,
-            "codec": self.task.codec,
+            "strategy": kind_of(task_to_dict(self.task)),
+            "codec": self.task.travels_as,
             "phase": self.coordinator.phase,
             "reason": plain(self.coordinator.reason, _REASON),
             "rounds_done": self._rounds.done,

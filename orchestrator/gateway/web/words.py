@@ -2,6 +2,7 @@
 
 from typing import Dict, List
 
+from orchestrator.analyses.registry import analysis_of
 from orchestrator.wire.schema import Feature, Schema
 from orchestrator.wire.task import Task, describe_model
 
@@ -9,18 +10,24 @@ _FEATURES_SHOWN = 12
 
 
 def describe_task(task: Task) -> List[Dict[str, str]]:
-    """[{term, text}]: data, model, training, rounds, updates and privacy, each in a sentence."""
-    told = [
+    """[{term, text}]: data, model, training, rounds, updates and privacy, each in a sentence; of an analysis what it computes."""
+    if task.trains:
+        purpose = [
+            ("Predicts", f"{task.schema.label}: {' or '.join(task.schema.classes)}"),
+            ("Standardization", _standardization(task)),
+            ("Model", describe_model(task.model)),
+            ("Training", _training(task)),
+        ]
+    else:
+        purpose = [("Analysis", "; ".join(analysis_of(task).words(str)))]
+    said = [
         ("Data", _data(task.schema)),
-        ("Predicts", f"{task.schema.label}: {' or '.join(task.schema.classes)}"),
-        ("Standardization", _standardization(task)),
-        ("Model", describe_model(task.model)),
-        ("Training", _training(task)),
+        *purpose,
         ("Rounds", _rounds(task)),
-        ("Updates", _updates(task)),
+        ("Updates" if task.trains else "Sums", _updates(task)),
         ("Privacy", _privacy(task)),
     ]
-    return [{"term": term, "text": text} for term, text in told]
+    return [{"term": term, "text": text} for term, text in said]
 
 
 def _data(schema: Schema) -> str:
@@ -66,17 +73,19 @@ def _rounds(task: Task) -> str:
     fewer = f" (after {rounds.gather_s:g} s with {rounds.minimum_nodes})" if rounds.minimum_nodes else ""
     announced = "once" if rounds.attempts == 1 else f"{rounds.attempts} times"
     return (
-        f"{task.training.rounds}, beginning with {many(rounds.nodes, 'node')}{fewer}; each needs {many(rounds.quorum, 'update')} "
+        f"{task.training.rounds}, beginning with {many(rounds.nodes, 'node')}{fewer}; each needs "
+        f"{many(rounds.quorum, 'update' if task.trains else 'answer')} "
         f"within {rounds.deadline_s:g} s and is announced at most {announced}"
     )
 
 
 def _updates(task: Task) -> str:
+    what = "weight differences" if task.trains else f"sums of {task.training.parameters:,} values"
     return {
-        "plain": f"weight differences as {task.codec}, each seen by the gateway",
-        "masked": "weight differences under masks: the gateway opens their sum only, while the nodes are who they say and at "
+        "plain": f"{what}{f' as {task.codec}' if task.trains else ''}, each seen by the gateway",
+        "masked": f"{what} under masks: the gateway opens their sum only, while the nodes are who they say and at "
         f"most {task.aggregation.colluding} of them work with it",
-        "ckks": "weight differences under one-time pads: the gateway gets their sum with the help of "
+        "ckks": f"{what} under one-time pads: the gateway gets their sum with the help of "
         f"{task.aggregation.key_holder}, who must not work with it otherwise",
     }[task.aggregation.method]
 
@@ -84,9 +93,15 @@ def _updates(task: Task) -> str:
 def _privacy(task: Task) -> str:
     privacy = task.privacy
     if not privacy.on:
-        return "none: updates can reveal records; the records themselves stay on the nodes"
+        return (
+            f"none: {'updates' if task.trains else 'sums'} can reveal records; the records themselves stay on the nodes"
+        )
     trainings = f" over {privacy.runs} trainings" if privacy.runs > 1 else ""
-    clipped = "every node's update" if privacy.unit == "node" else f"every {privacy.unit}'s gradient"
+    clipped = (
+        "every node's update"
+        if privacy.unit == "node"
+        else f"every {privacy.unit}'s {'gradient' if task.trains else 'part'}"
+    )
     return (
         f"at most epsilon {privacy.epsilon:g} at delta {privacy.delta:g} per {privacy.unit}{trainings}: {clipped} clipped to "
         f"{privacy.clip_norm:g}, {_MECHANISMS[privacy.mechanism]} noise of {privacy.noise_multiplier:g} clip norms "
@@ -109,6 +124,8 @@ def _noise_at(task: Task) -> str:
 
 def _sampled(task: Task) -> str:
     privacy = task.privacy
+    if not task.trains:
+        return ""
     if privacy.unit != "node":
         return f", {privacy.unit}s sampled at rate {privacy.sampling_rate:g}"
     rate = task.selection.sampling_rate

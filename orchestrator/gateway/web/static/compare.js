@@ -9,7 +9,7 @@ import { keep, parameter } from "./place.js";
 const LETTERS = "ABCDEF";
 const AGAIN_MS = 5000; // while a run goes on: the gateway reads all rounds of the chosen runs for an answer
 const asked = { runs: null, key: null, at: -Infinity, found: null, error: null, waits: null };
-const FILES = { "bundle.zip": "bundle", "privacy.md": "privacy page", "report.json": "report" };
+const FILES = { "bundle.zip": "bundle", "tables.zip": "tables", "privacy.md": "privacy page", "report.json": "report" };
 
 // runs: the chosen entries of the list of runs.
 export function comparisonCard(runs, { fetchJson, redraw }) {

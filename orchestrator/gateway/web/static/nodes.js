@@ -6,7 +6,7 @@ import { isOver, trusted } from "./standing.js";
 
 export const ASKED = "waits for its owner";
 const STATES = { [ASKED]: "warn", arrived: "good", training: "busy", waiting: "", done: "good", away: "off", declined: "bad", "passed over": "warn", unknown: "off" };
-const WELL = ["arrived", "training", "waiting", "done"];
+const WELL = ["arrived", "training", "computing", "waiting", "done"];
 const COLUMNS = [
   { name: "node", by: (n) => n.node },
   { name: "state", by: (n) => n.state },

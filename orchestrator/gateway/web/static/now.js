@@ -32,6 +32,11 @@ function nextNote(state) {
       ? box("this run cannot go on. Remove the cause and give the command with another output folder, or change the task.")
       : box("remove the cause, then give the same command again: the run goes on where it stopped.");
   }
+  if (state.run.result?.analysis) {
+    return box(
+      "read the ", el("a", { href: `/statement/${encodeURIComponent(state.run.run)}` }, "privacy statement"), " before you publish a figure; fetch the ",
+      el("a", { href: `/files/${encodeURIComponent(state.run.run)}/tables.zip`, download: true }, "tables"), " (CSV, and a picture).");
+  }
   if (!state.run.result?.digest) return null;
   return box(
     "read the ", el("a", { href: `/statement/${encodeURIComponent(state.run.run)}` }, "privacy statement"), " before you publish the model; fetch the ",
@@ -100,8 +105,10 @@ function endedText(state) {
   const { live, gateway } = state;
   if (live.phase === "failed") return live.reason;
   if (state.run.result?.digest) return `Finished: model ${state.run.result.digest} is in the bundle.`;
+  if (state.run.result?.analysis) return `Finished: ${plural(state.run.result.analysis.tables, "table is", "tables are")} in ${state.run.result.analysis.folder}.`;
   if (state.run.result) return "Finished: every node has its own model, and the gateway makes no bundle.";
   const busy = !state.other && trusted(state) && gateway.state === "working";
+  if (live.kind === "analysis") return busy ? "All rounds are done; the tables are being written." : "All rounds are done, but no tables were written. The same command writes them.";
   return busy ? "All rounds are done; the model is being quantized." : "All rounds are done, but no model was made of them. The same command makes it.";
 }
 

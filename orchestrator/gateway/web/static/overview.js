@@ -21,14 +21,19 @@ export function drawOverview(state, { redraw }) {
     el("div", { class: "grid" },
       nowCard(state),
       privacyCard(state),
-      card("Accuracy", exportable(qualityChart(trained, state.live.rounds), "accuracy"), { id: "accuracy" }),
-      card("Loss", exportable(lossChart(trained, state.live.rounds), "loss"), { id: "loss" }),
+      analyses(state) ? null : card("Accuracy", exportable(qualityChart(trained, state.live.rounds), "accuracy"), { id: "accuracy" }),
+      analyses(state) ? null : card("Loss", exportable(lossChart(trained, state.live.rounds), "loss"), { id: "loss" }),
       scoresCard(state),
       nodesCard(state, redraw),
       boardsCard(state),
       taskCard(state),
       trafficCard(rounds, state)),
   ];
+}
+
+// A run that trains nothing has no accuracy, now or later.
+function analyses(state) {
+  return state.live.kind === "analysis";
 }
 
 function noRun(state) {
@@ -62,10 +67,10 @@ function figures(state, trained, last) {
   const quality = trained.filter((r) => known(r.accuracy)).pop();
   return el("dl", { class: "figures" },
     figure("Rounds", count(live.totals.rounds), ` / ${count(live.rounds)}`, [phasePill(state).text, known(last.at) ? [", last one ", ago(last.at)] : null]),
-    figure("Accuracy", share(quality?.accuracy), finite(quality?.accuracy) ? " %" : "", quality ? [known(quality.auc) ? `AUC ${number(quality.auc)}, ` : "", `round ${quality.round}`] : "of the gateway’s test rows"),
+    analyses(state) ? null : figure("Accuracy", share(quality?.accuracy), finite(quality?.accuracy) ? " %" : "", quality ? [known(quality.auc) ? `AUC ${number(quality.auc)}, ` : "", `round ${quality.round}`] : "of the gateway’s test rows"),
     figureOfPrivacy(state),
     nodesFigure(state),
-    figure("Updates", bytes(known(last.bytes_up) ? last.bytes_up / Math.max(1, last.updates) : null), "", of ? ["up, a node; ", of] : "a node and round, up"),
+    figure(analyses(state) ? "Sums" : "Updates", bytes(known(last.bytes_up) ? last.bytes_up / Math.max(1, last.updates) : null), "", of ? ["up, a node; ", of] : "a node and round, up"),
     boardsFigure(state));
 }
 

@@ -15,7 +15,7 @@ function leftText(privacy) {
 }
 
 export function figureOfPrivacy({ privacy }) {
-  if (privacy.state === "none") return figure("Epsilon", "none", "", "trained without privacy");
+  if (privacy.state === "none") return figure("Epsilon", "none", "", "without privacy");
   const note = `per ${privacy.unit}, delta ${privacy.delta}`;
   if (privacy.state !== "ready") return figure("Epsilon planned", epsilon(privacy.planned), "", `for all rounds, ${note}`);
   return figure("Epsilon spent", spentText(privacy), ` / ${epsilon(privacy.budget)}`, `${leftText(privacy)}, ${ofRound(privacy)}, ${note}`);

@@ -1,0 +1,1 @@
+"""What a federation computes besides training: one file each, both halves side by side; registry.py lists them."""

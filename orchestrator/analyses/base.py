@@ -1,0 +1,127 @@
+"""The shape of an analysis: a few rounds, each one sum of bounded vectors, one vector for each privacy unit.
+
+An analysis is pure: gateway, nodes and tests use the same object. It neither clips nor draws noise nor sends; what it declares in
+`Sums` is what accountant, grid, ledger and secure sums are made of, and what nodes enforce.
+"""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from typing import Any, Callable, ClassVar, Dict, Iterator, List, NamedTuple, Tuple, Union
+
+import numpy as np
+
+from orchestrator.wire.schema import Schema
+
+Cell = Union[str, int, float, None]
+State = Dict[str, np.ndarray]
+
+CERTAINTY = 1.96
+"""Standard deviations on either side of a figure in which 95 of 100 draws of Gaussian noise leave it."""
+
+MOST_VALUES = 1 << 16
+"""In the vector of one unit."""
+
+
+class Sums(NamedTuple):
+    """What a node gives away in each round: a sum of vectors."""
+
+    size: int  # values of a vector, each within -1 to 1
+    bound: float  # the longest vector of one record, in the L2 norm; a patient's is the mean of its records'
+
+
+class Total(NamedTuple):
+    """What a round's answers come to."""
+
+    values: np.ndarray  # float64 (size,)
+    deviation: float = 0.0  # standard deviation of the noise on each value; 0: they are exact
+
+
+class Table(NamedTuple):
+    """A result for people and for other programs. `bars`: the column a picture shows, by the first one; "" for none."""
+
+    name: str  # also that of its file
+    columns: Tuple[str, ...]
+    rows: List[Tuple[Cell, ...]]
+    bars: str = ""
+
+
+class Folded(NamedTuple):
+    """What the gateway makes of a round: what it keeps, figures of the round, and whether no further one is needed."""
+
+    state: State
+    figures: Dict[str, float]
+    done: bool = False
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a run comes to."""
+
+    tables: List[Table]
+    notes: List[str] = field(default_factory=list)  # what people must know who read the tables
+
+
+class Analysis(ABC):
+    """One kind, over the columns of one schema."""
+
+    Options: ClassVar[Any]
+    """The dataclass of what `[task.analysis]` may say besides `kind`."""
+
+    def __init__(self, schema: Schema, options: Any) -> None:
+        """Raises ValueError, a line for each reason, where the schema does not have what the options name."""
+        self.schema, self.options = schema, options
+        wrong = list(self.objections())
+        if not wrong and not 1 <= self.sums.size <= MOST_VALUES:
+            wrong = [f"its sums have {self.sums.size} values, at most {MOST_VALUES}: name fewer columns"]
+        if wrong:
+            raise ValueError("\n".join(wrong))
+
+    def objections(self) -> Iterator[str]:
+        """Why these options cannot be computed over this schema."""
+        return iter(())
+
+    @property
+    @abstractmethod
+    def rounds(self) -> int:
+        """How many there are at most."""
+
+    @property
+    @abstractmethod
+    def sums(self) -> Sums:
+        """The same in every round: known before anything is computed."""
+
+    @abstractmethod
+    def begin(self, seed: int) -> np.ndarray:
+        """float32 (asked,): what is announced to nodes with the first round; one value at least."""
+
+    @abstractmethod
+    def vectors(self, asked: np.ndarray, x: np.ndarray) -> np.ndarray:
+        """float64 (n, size): each record's vector. x: float64 (n, inputs) as in `Dataset.x`, not standardized: NaN for a number
+        that is missing, zeros for a category that is; asked: float32, what the gateway announced.
+        """
+
+    @abstractmethod
+    def fold(self, asked: np.ndarray, total: Total) -> Tuple[np.ndarray, Folded]:
+        """(what is announced with the next round, what is kept) once a round's total is known."""
+
+    @abstractmethod
+    def result(self, state: State, units: str) -> Result:
+        """The tables, from what the last round left. units: what is counted, "records" or "patients"."""
+
+    @abstractmethod
+    def words(self, quoted: Callable[[str], str]) -> List[str]:
+        """What it computes, a line each, for owners who decide on it; `quoted` makes names of others safe to read."""
+
+
+def in_unit_range(x: np.ndarray, schema: Schema) -> np.ndarray:
+    """float64 (n, numbers) in [-1, 1] over the public ranges, NaN where missing, from x as of `Analysis.vectors`."""
+    numbers = schema.numbers()
+    low = np.array([feature.scaled_range[0] for _, feature in numbers])
+    high = np.array([feature.scaled_range[1] for _, feature in numbers])
+    found = 2.0 * (x[:, [column for column, _ in numbers]].astype(np.float64) - low) / (high - low) - 1.0
+    return np.clip(found, -1.0, 1.0)
+
+
+def interval(deviation: float) -> float:
+    """Half the width of the interval of 95 % that noise of this standard deviation leaves."""
+    return CERTAINTY * deviation

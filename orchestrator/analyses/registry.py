@@ -1,0 +1,78 @@
+"""The kinds of analysis there are, and the one a task declares."""
+
+from dataclasses import fields, replace
+from typing import Any, Dict, Iterator, List, Type
+
+from orchestrator.analyses.base import Analysis
+from orchestrator.analyses.kmeans import KMeans
+from orchestrator.analyses.statistics import Statistics
+from orchestrator.errors import UsageError
+from orchestrator.wire.bounds import near
+from orchestrator.wire.schema import Schema
+from orchestrator.wire.structure import attempt, unstructure
+from orchestrator.wire.task import Task
+
+KIND = "kind"
+ANALYSES: Dict[str, Type[Analysis]] = {"statistics": Statistics, "kmeans": KMeans}
+"""Name in `[task.analysis] kind` -> what computes it."""
+
+
+def make(declared: Dict[str, Any], schema: Schema) -> Analysis:
+    """What `[task.analysis]` declares. Raises UsageError with every mistake, a line each."""
+    kind = declared.get(KIND)
+    if not isinstance(kind, str) or kind not in ANALYSES:
+        known = ", ".join(ANALYSES)
+        raise UsageError(
+            f"kind {kind!r}: expected one of {known}, or no [task.analysis] to train{near(kind, ANALYSES)}"
+        )
+    chosen = ANALYSES[kind]
+    options, wrong = attempt({name: value for name, value in declared.items() if name != KIND}, chosen.Options)
+    if wrong:
+        raise UsageError("\n".join(wrong))
+    try:
+        return chosen(schema, options)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+
+
+def analysis_of(task: Task) -> Analysis:
+    """Of a task that declares one. Raises UsageError where it makes no sense; see `objections`."""
+    try:
+        return make(task.analysis, task.schema)
+    except UsageError as error:
+        raise UsageError(f"task {task.name!r}: analysis: {error}") from error
+
+
+def objections(task: Task) -> Iterator[str]:
+    """Why what a task says of rounds, sizes and lengths is not what its analysis is: all parties count with these numbers."""
+    try:
+        analysis = make(task.analysis, task.schema)
+    except UsageError as error:
+        yield from (f"analysis.{line}" for line in str(error).split("\n"))
+        return
+    if task.training.rounds != analysis.rounds:
+        yield f"training.rounds: {task.training.rounds}, the analysis has {analysis.rounds}; leave it out"
+    if task.training.parameters not in (0, analysis.sums.size):
+        yield f"training.parameters: {task.training.parameters}, the analysis sums {analysis.sums.size} values; leave it out"
+    if task.privacy.on and task.privacy.clip_norm not in (0.0, analysis.sums.bound):
+        yield (
+            f"privacy.clip_norm: {task.privacy.clip_norm:g}, and a vector of this analysis is at most {analysis.sums.bound:g} "
+            "long; leave it out"
+        )
+
+
+def check(task: Task) -> None:
+    """Raises UsageError where an announced task contradicts its analysis, or leaves an option of it open."""
+    wrong: List[str] = list(objections(task))
+    if not wrong:
+        stated = [field.name for field in fields(ANALYSES[task.analysis[KIND]].Options)]
+        wrong = [f"analysis.{name}: not stated" for name in stated if name not in task.analysis]
+        wrong += [] if task.training.parameters else ["training.parameters: not stated"]
+    if wrong:
+        raise UsageError(f"task {task.name!r}:\n  " + "\n  ".join(wrong))
+
+
+def spelled_out(task: Task) -> Task:
+    """The task with every option of its analysis stated: what an owner approves must not hang on a version's defaults."""
+    options: Dict[str, Any] = unstructure(analysis_of(task).options)
+    return replace(task, analysis={KIND: task.analysis[KIND], **options})

@@ -1,0 +1,118 @@
+"""The gateway's part in a round of an analysis: from the sum of all answers to what is announced next, and in the end to tables.
+
+Read from the store, like every round's outcome (aggregation.py): a round computed again after a crash gives the same.
+"""
+
+import csv
+import io
+import math
+from pathlib import Path
+from typing import Any, Dict, List, Tuple
+
+import numpy as np
+
+from orchestrator.analyses.base import Cell, Result, Table, Total
+from orchestrator.analyses.registry import KIND, analysis_of
+from orchestrator.errors import RoundError
+from orchestrator.files import replace_file
+from orchestrator.gateway.store import STATE_PREFIX, Store
+from orchestrator.privacy.lattice import party_variance
+from orchestrator.privacy.noisy_sum import analysis_sum
+from orchestrator.privacy.statement_page import markdown
+from orchestrator.wire.plain import as_run_name, csv_cell, file_name
+from orchestrator.wire.task import Task
+
+FOLDER = "analysis"
+"""Below OUT: a folder for each run, with a CSV for each table, a picture and the privacy page."""
+
+NO_BUNDLE = "an analysis gives tables, and no model for a board"
+FIGURES = "analysis"
+"""Of a round's figures: those its analysis gave."""
+
+_MOST_DRAWN = 24
+
+
+def deviation_of(task: Task, nodes: int) -> float:
+    """Standard deviation of the noise on each value of the sum of so many nodes; 0.0 without noise."""
+    if not task.privacy.on:
+        return 0.0
+    released = analysis_sum(task)
+    return math.sqrt(nodes * party_variance(released.mechanism, released.std)) * released.lattice.step
+
+
+def folded(
+    task: Task, asked: np.ndarray, values: np.ndarray, nodes: int
+) -> Tuple[Dict[str, np.ndarray], Dict[str, Any], bool]:
+    """(vectors to store, figures, whether no further round is needed) of a round over `nodes` nodes."""
+    announced, found = analysis_of(task).fold(asked, Total(values, deviation_of(task, nodes)))
+    kept = {f"{STATE_PREFIX}{name}": vector for name, vector in found.state.items()}
+    return {"weights": announced, **kept}, {FIGURES: found.figures}, found.done
+
+
+def result_of(store: Store, run: str, task: Task) -> Result:
+    """What the run's last round left. RoundError where there was none."""
+    stored = store.vectors(run, STATE_PREFIX)
+    if not stored:
+        raise RoundError(f"run {run} has no result: no round of it was over any node")
+    state = {name[len(STATE_PREFIX) :]: vector for name, vector in stored.items()}
+    return analysis_of(task).result(state, "patients" if task.privacy.unit == "patient" else "records")
+
+
+def report_of(result: Result, task: Task) -> Dict[str, Any]:
+    """The part of result.json that is of an analysis."""
+    tables = [
+        {"name": table.name, "columns": list(table.columns), "rows": [list(row) for row in table.rows]}
+        for table in result.tables
+    ]
+    return {"kind": task.analysis[KIND], "tables": tables, "notes": list(result.notes)}
+
+
+def folder_of(out: Path, run: str) -> Path:
+    """Where the tables of a run are."""
+    return out / FOLDER / file_name("run", run, "tables")
+
+
+def write_result(out: Path, run: str, result: Result, claim: Dict[str, Any]) -> Path:
+    """Writes the folder of a run's result, and returns it."""
+    folder = folder_of(out, run)
+    folder.mkdir(parents=True, exist_ok=True)
+    for number, table in enumerate(result.tables, 1):
+        # Named after columns, which a task's author chose: two may come to the same name.
+        replace_file(
+            folder / file_name(f"{number:02}", as_run_name(table.name.replace(" ", "-")), "csv"), _csv(table).encode()
+        )
+    replace_file(folder / "privacy.md", markdown(claim).encode())
+    _draw([table for table in result.tables if table.bars][:_MOST_DRAWN], folder / "result.png")
+    return folder
+
+
+def _csv(table: Table) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow([csv_cell(name) for name in table.columns])
+    writer.writerows([["" if cell is None else csv_cell(cell) for cell in row] for row in table.rows])
+    return text.getvalue()
+
+
+def _draw(tables: List[Table], path: Path) -> None:
+    from matplotlib.figure import Figure
+
+    columns = min(3, len(tables))
+    rows = -(-len(tables) // columns)
+    figure = Figure(figsize=(4.2 * columns, 2.6 * rows), layout="constrained")
+    for axis, table in zip(figure.subplots(rows, columns, squeeze=False).ravel(), tables):
+        shown = table.rows
+        heights = [float(row[table.columns.index(table.bars)] or 0.0) for row in shown]
+        axis.bar(range(len(shown)), heights, width=0.9)
+        axis.set_title(table.name.replace("$", r"\$"), fontsize="small")
+        axis.set_ylabel(table.bars)
+        some = range(0, len(shown), max(1, len(shown) // 6))
+        names = [_tick(shown[place][0]) for place in some]
+        axis.set_xticks(list(some), names, fontsize="x-small")
+    for axis in figure.axes[len(tables) :]:
+        axis.set_visible(False)
+    figure.savefig(path, dpi=120)
+
+
+def _tick(cell: Cell) -> str:
+    return f"{cell:.3g}" if isinstance(cell, float) else str(cell)[:12].replace("$", r"\$")

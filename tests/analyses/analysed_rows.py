@@ -1,0 +1,96 @@
+"""Rows, tasks and sums the tests of analyses share."""
+
+from typing import Any, Dict, List, Tuple
+
+import numpy as np
+
+from orchestrator.analyses.base import Analysis
+from orchestrator.analyses.registry import analysis_of, spelled_out
+from orchestrator.node.analysed import total, unit_vectors
+from orchestrator.node.data import Dataset
+from orchestrator.privacy.clipping import with_clipping
+from orchestrator.wire.protection import Aggregation, Privacy
+from orchestrator.wire.schema import Feature, Schema
+from orchestrator.wire.task import Rounds, Task
+from orchestrator.wire.training import Training
+
+OPEN = Privacy("none")
+SCHEMA = Schema(
+    "table",
+    features=(
+        Feature("age", 18, 95),
+        Feature("ferritin", 1, 5000, transform="log"),
+        Feature("sex", categories=("f", "m")),
+        Feature("smoker", categories=("no", "yes", "former")),
+    ),
+    patient="patient",
+)
+DECLARED: Dict[str, Dict[str, Any]] = {
+    "statistics": {"kind": "statistics", "bins": 7, "crosstabs": (("sex", "smoker"),)},
+    "kmeans": {"kind": "kmeans", "clusters": 3, "rounds": 4},
+}
+"""Kind -> a declaration of it over SCHEMA: a kind that is added needs one here, and is then held to all that follows."""
+
+
+def task_of(kind: str, privacy: Privacy = OPEN, schema: Schema = SCHEMA, **options: Any) -> Task:
+    """As a gateway announces it, but for its noise."""
+    aggregation = options.pop("aggregation", Aggregation())
+    task = Task(
+        "t",
+        schema,
+        training=Training(rounds=1),
+        privacy=privacy,
+        rounds=Rounds(3, 3),
+        aggregation=aggregation,
+        analysis={**DECLARED[kind], **options},
+    )
+    return planned(task)
+
+
+def planned(task: Task) -> Task:
+    from dataclasses import replace
+
+    analysis = analysis_of(task)
+    training = Training(rounds=analysis.rounds, parameters=analysis.sums.size)
+    return with_clipping(spelled_out(replace(task, training=training)))
+
+
+def rows(count: int, seed: int, patients: int = 5) -> Dataset:
+    """Random ones, with values missing, as load_dataset reads them with gaps."""
+    draw = np.random.default_rng(seed)
+    x = np.zeros((count, 7))
+    x[:, 0] = draw.choice([18.0, 40.0, 64.5, 95.0], count)
+    x[:, 1] = np.log(draw.uniform(1, 5000, count))
+    x[draw.random((count, 7)) < 0.2] = np.nan
+    x[:, 2:] = 0.0
+    for start, levels in ((2, 2), (4, 3)):
+        level = draw.integers(-1, levels, count)
+        known = level >= 0
+        x[np.flatnonzero(known), start + level[known]] = 1.0
+    return Dataset(x, np.full(count, -1, np.int32), draw.integers(0, patients, count))
+
+
+def summed(analysis: Analysis, asked: np.ndarray, data: Dataset, unit: str = "record") -> np.ndarray:
+    return total(unit_vectors(analysis, asked, data, unit), analysis.sums.size)
+
+
+def any_asked(analysis: Analysis, seed: int) -> np.ndarray:
+    """What a gateway that lies may announce: any finite numbers."""
+    draw = np.random.default_rng(seed)
+    scale = 10.0 ** draw.integers(-3, 30)
+    return (scale * draw.standard_normal(analysis.begin(0).shape)).astype(np.float32)
+
+
+def split(data: Dataset, seed: int) -> Tuple[Dataset, Dataset]:
+    chosen = np.random.default_rng(seed).random(data.records) < 0.4
+    return data.take(chosen), data.take(~chosen)
+
+
+def without(data: Dataset, rows_of_one: np.ndarray) -> Dataset:
+    kept = np.ones(data.records, bool)
+    kept[rows_of_one] = False
+    return data.take(kept)
+
+
+def column(data: Dataset, at: int) -> List[float]:
+    return [float(value) for value in data.x[:, at] if not np.isnan(value)]

@@ -1,0 +1,211 @@
+"""What every analysis promises, whichever it is: sums that add up, bounded vectors, and a declaration all parties agree on."""
+
+from dataclasses import replace
+from typing import Any, Dict, List
+
+import numpy as np
+import pytest
+from analysed_rows import DECLARED, SCHEMA, any_asked, rows, split, summed, task_of, without
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from orchestrator.analyses.base import Total
+from orchestrator.analyses.registry import ANALYSES, analysis_of, check, make
+from orchestrator.errors import UsageError, WireError
+from orchestrator.node.analysed import asked_of, unit_vectors
+from orchestrator.node.policy import OPEN, Policy
+from orchestrator.privacy.noisy_sum import analysis_sum
+from orchestrator.privacy.releases import releases_of
+from orchestrator.wire.protection import Aggregation, Privacy
+from orchestrator.wire.schema import Feature, Schema
+from orchestrator.wire.task import Rounds, Selection, Task, task_from_dict, task_to_dict
+from orchestrator.wire.training import Training
+
+KINDS = tuple(ANALYSES)
+SEEDS = st.integers(0, 2**31)
+
+
+def test_every_kind_is_held_to_it() -> None:
+    assert set(DECLARED) == set(ANALYSES)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@given(seed=SEEDS)
+@settings(max_examples=40)
+def test_no_vector_is_beyond_what_is_declared_whatever_the_gateway_announces(kind: str, seed: int) -> None:
+    analysis = analysis_of(task_of(kind))
+    asked = any_asked(analysis, seed)
+    for unit in ("record", "patient"):
+        for vectors in unit_vectors(analysis, asked, rows(50, seed), unit):
+            assert vectors.shape[1] == analysis.sums.size
+            assert np.isfinite(vectors).all()
+            assert np.abs(vectors).max() <= 1
+            assert np.linalg.norm(vectors, axis=1).max() <= analysis.sums.bound * (1 + 1e-12)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@given(seed=SEEDS)
+@settings(max_examples=40)
+def test_sums_of_parts_add_up_to_the_sum_of_all(kind: str, seed: int) -> None:
+    analysis, data = analysis_of(task_of(kind)), rows(60, seed)
+    asked = any_asked(analysis, seed) if seed % 2 else analysis.begin(seed)
+    one, other = split(data, seed)
+    parts = summed(analysis, asked, one) + summed(analysis, asked, other)
+    np.testing.assert_allclose(parts, summed(analysis, asked, data), rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("unit", ["record", "patient"])
+@pytest.mark.parametrize("kind", KINDS)
+@given(seed=SEEDS)
+@settings(max_examples=30)
+def test_leaving_out_one_unit_moves_a_sum_by_its_bound_at_most(kind: str, unit: str, seed: int) -> None:
+    analysis, data = analysis_of(task_of(kind)), rows(30, seed)
+    asked = any_asked(analysis, seed)
+    whole = summed(analysis, asked, data, unit)
+    for one in data.units(unit)[:10]:
+        moved = whole - summed(analysis, asked, without(data, one), unit)
+        assert np.linalg.norm(moved) <= analysis.sums.bound * (1 + 1e-9)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_noise_is_for_the_longest_vector_and_clips_none(kind: str) -> None:
+    task = task_of(kind, Privacy(noise_multiplier=2.0, sampling_rate=1.0, clip_norm=0.0))
+    analysis, data = analysis_of(task), rows(200, 3)
+    assert task.privacy.clip_norm == analysis.sums.bound
+    asked, mechanism = analysis.begin(0), analysis_sum(task)
+    (vectors,) = unit_vectors(analysis, asked, data, "record")
+    steps = mechanism.total(vectors, np.random.default_rng(0))
+    np.testing.assert_allclose(mechanism.to_float(steps), summed(analysis, asked, data), atol=0.1)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_run_releases_a_sum_a_round_and_the_number_of_units(kind: str) -> None:
+    task = task_of(kind, Privacy(noise_multiplier=2.0, sampling_rate=1.0, clip_norm=0.0))
+    found = {release.kind: (release.count, release.sampling_rate) for release in releases_of(task)}
+    assert found == {"analysis": (analysis_of(task).rounds, 1.0), "count": (1, 1.0)}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_declaration_survives_the_wire_and_its_result_is_of_whole_sums(kind: str) -> None:
+    task = task_of(kind)
+    again = task_from_dict(task_to_dict(task))
+    check(again)
+    analysis = analysis_of(again)
+    asked, sums = analysis.begin(4), summed(analysis, analysis.begin(4), rows(300, 1))
+    announced, folded = analysis.fold(asked, Total(sums))
+    assert announced.shape == asked.shape
+    assert announced.dtype == np.float32
+    result = analysis.result(folded.state, "records")
+    assert result.tables
+    assert all(len(row) == len(table.columns) for table in result.tables for row in table.rows)
+    assert all(table.bars in ("", *table.columns) for table in result.tables)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "asked",
+    [
+        None,
+        np.zeros(2, np.float64),
+        np.zeros(0, np.float32),
+        np.zeros((1, 12), np.float32),
+        np.full(12, np.nan, np.float32),
+    ],
+    ids=["nothing", "other type", "empty", "other shape", "NaN"],
+)
+def test_what_a_gateway_announces_is_looked_at(kind: str, asked: Any) -> None:
+    analysis = analysis_of(task_of(kind))
+    if asked is not None and asked.size == 12 and asked.ndim == 1:
+        asked = np.full(analysis.begin(0).shape, np.nan, np.float32)
+    with pytest.raises(WireError, match="finite float32 numbers"):
+        asked_of(analysis, asked, 1)
+
+
+LIES: Dict[str, Dict[str, Any]] = {
+    "more rounds than it has": {"training": Training(rounds=9, parameters=0)},
+    "fewer values than it sums": {"training": Training(rounds=1, parameters=3)},
+    "an option left open": {"analysis": {"kind": "statistics"}},
+    "a kind nobody knows": {"analysis": {"kind": "exfiltrate"}},
+    "an option nobody knows": {"analysis": {**DECLARED["statistics"], "where": "name = 'Doe'"}},
+}
+
+
+@pytest.mark.parametrize("lie", LIES)
+def test_a_task_that_contradicts_its_analysis_is_no_task_for_a_node(lie: str) -> None:
+    with pytest.raises(UsageError):
+        check(replace(task_of("statistics"), **LIES[lie]))
+
+
+def test_a_shorter_vector_is_not_claimed_with_less_noise() -> None:
+    """A gateway that declares a clip norm below the bound would get figures that mean nothing; below it noise would be less."""
+    task = task_of("statistics", Privacy(noise_multiplier=2.0, sampling_rate=1.0, clip_norm=0.0))
+    with pytest.raises(UsageError, match="clip_norm"):
+        check(replace(task, privacy=replace(task.privacy, clip_norm=0.01)))
+
+
+UNUSED: Dict[str, Dict[str, Any]] = {
+    "model": {"model": {"kind": "mlp"}},
+    "training": {"training": Training(strategy="median")},
+    "schema.label": {"schema": replace(SCHEMA, label="died", classes=("no", "yes"), label_values={"0": 0, "1": 1})},
+    "drop_missing": {"schema": replace(SCHEMA, drop_missing=True)},
+    "sampling_rate": {"privacy": Privacy(sampling_rate=0.5)},
+    "unit 'node'": {"privacy": Privacy("node", sampling_rate=1.0)},
+    "codec": {"codec": "int4"},
+    "weights": {"rounds": Rounds(3, 3, weights="int8")},
+    "relay": {"selection": Selection(sampling_rate=0.5)},
+}
+
+
+@pytest.mark.parametrize("what", UNUSED)
+def test_what_an_analysis_has_no_use_for_is_refused(what: str) -> None:
+    given: Dict[str, Any] = {"training": Training(rounds=1), "analysis": DECLARED["statistics"], **UNUSED[what]}
+    with pytest.raises(ValueError, match=what):
+        Task("t", given.pop("schema", SCHEMA), **given)
+
+
+def test_a_task_that_trains_says_what_is_learned() -> None:
+    with pytest.raises(ValueError, match=r"schema\.label"):
+        Task("t", SCHEMA, {"kind": "mlp"})
+
+
+MISTAKES: Dict[str, List[Any]] = {
+    "did you mean 'smoker'": ["statistics", {"crosstabs": [["sex", "smokr"]]}],
+    "is a number": ["statistics", {"crosstabs": [["sex", "age"]]}],
+    "with itself": ["statistics", {"crosstabs": [["sex", "sex"]]}],
+    "a pair is there twice": ["statistics", {"crosstabs": [["sex", "smoker"], ["smoker", "sex"]]}],
+    "names 1 columns": ["statistics", {"crosstabs": [["sex"]]}],
+    "bins: 0": ["statistics", {"bins": 0}],
+    "clusters: 1": ["kmeans", {"clusters": 1}],
+    "expected one for each of 2": ["kmeans", {"clusters": 2, "start": [[1.0, 2.0]]}],
+    "beyond its range": ["kmeans", {"clusters": 2, "start": [[20.0, 7.0], [99.0, 7.0]]}],
+    "did you mean 'kmeans'": ["k-means", {}],
+    "unknown, known here: clusters": ["kmeans", {"neighbours": 3}],
+}
+
+
+@pytest.mark.parametrize("said", MISTAKES)
+def test_mistakes_are_named(said: str) -> None:
+    kind, options = MISTAKES[said]
+    with pytest.raises(UsageError, match=said):
+        make({"kind": kind, **options}, SCHEMA)
+
+
+def test_so_many_values_that_no_node_holds_a_vector_are_refused() -> None:
+    wide = Schema("table", features=tuple(Feature(f"c{i}", 0, 1) for i in range(100)))
+    with pytest.raises(UsageError, match="at most 65536"):
+        make({"kind": "statistics", "bins": 1000}, wide)
+
+
+def test_owners_rules_hold_for_an_analysis_as_for_training() -> None:
+    exact = task_of("statistics")
+    noised = task_of("kmeans", Privacy(noise_multiplier=2.0, sampling_rate=1.0, clip_norm=0.0))
+    assert OPEN.objection(exact, "") is None
+    refused = Policy().objection(exact, "")
+    assert refused is not None
+    assert refused.code == "policy.unit"
+    assert Policy().objection(noised, "") is None
+    shared = replace(noised.privacy, noise="distributed")
+    with pytest.raises(ValueError, match="only sums private"):
+        replace(noised, privacy=shared)
+    masked = replace(noised, privacy=shared, aggregation=Aggregation("masked"))
+    assert Policy().objection(masked, "") is None

@@ -1,0 +1,258 @@
+"""Analyses from end to end: the command line's own gateway, nodes and key holder, on rows that are known."""
+
+import csv
+import json
+import signal
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any, Dict, Iterator, List
+
+import numpy as np
+import pytest
+
+from orchestrator.gateway.broker import free_port
+
+MAIN = [sys.executable, "-m", "orchestrator.cli.main"]
+NODES = ("a", "b", "c")
+SCHEMA = """
+[task.schema]
+kind = "table"
+features = [
+  {{ name = "age", minimum = 0, maximum = 100 }},
+  {{ name = "visits", minimum = 0, maximum = 50 }},
+  {{ name = "sex", categories = ["f", "m"] }},
+]
+"""
+HEAD = """
+[gateway]
+federation = "analyses"
+port = {port}
+[task]
+name = "study"
+[task.rounds]
+nodes = 3
+quorum = 3
+"""
+
+
+class Federation:
+    """A folder with a configuration and the rows of three nodes; processes end with it."""
+
+    def __init__(self, folder: Path, text: str) -> None:
+        self.folder, self.port = folder, free_port()
+        self._running: List[subprocess.Popen[str]] = []
+        self.rows: List[Dict[str, str]] = []
+        draw = np.random.default_rng(11)
+        for number, name in enumerate(NODES):
+            with (folder / f"{name}.csv").open("w", newline="") as file:
+                writer = csv.DictWriter(file, ["age", "visits", "sex"])
+                writer.writeheader()
+                for _ in range(150 + 50 * number):
+                    middle = draw.choice([20, 45, 80])
+                    age = "" if draw.random() < 0.05 else str(round(float(np.clip(draw.normal(middle, 4), 0, 100)), 2))
+                    row = {"age": age, "visits": str(draw.integers(0, 9)), "sex": str(draw.choice(["f", "m"]))}
+                    self.rows.append(row)
+                    writer.writerow(row)
+        (folder / "edgeward.toml").write_text((HEAD + SCHEMA).format(port=self.port) + text)
+
+    def __enter__(self) -> "Federation":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for process in self._running:
+            process.kill()
+            process.wait()
+
+    def start(self, *words: str, log: str = "") -> "subprocess.Popen[str]":
+        with (self.folder / f"{log or 'log'}.txt").open("a") as file:
+            process = subprocess.Popen(
+                [*MAIN, *words],
+                cwd=self.folder,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE if not log else file,
+                stderr=file,
+                text=True,
+            )
+        self._running.append(process)
+        return process
+
+    def gateway(self) -> "subprocess.Popen[str]":
+        return self.start("gateway", "run", "edgeward.toml", "--out", "out", "--json")
+
+    def party(self, kind: str, name: str, *more: str) -> "subprocess.Popen[str]":
+        at = ["--broker", f"mqtt://127.0.0.1:{self.port}", "--federation", "analyses", "--name", name]
+        return self.start(kind, "run", *at, "--state", f"state-{name}", *more, log=name)
+
+    def nodes(self, *more: str) -> None:
+        for name in NODES:
+            self.party("node", name, "--data", f"{name}.csv", "--once", *more)
+
+    def said(self, *words: str) -> Any:
+        done = subprocess.run([*MAIN, *words], cwd=self.folder, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+    def log(self) -> str:
+        return "\n".join(path.read_text() for path in sorted(self.folder.glob("*.txt")))
+
+
+def events(process: "subprocess.Popen[str]") -> Iterator[Dict[str, Any]]:
+    assert process.stdout is not None
+    for line in process.stdout:
+        yield json.loads(line)
+
+
+def tables(report: Dict[str, Any]) -> Dict[str, List[List[Any]]]:
+    return {table["name"]: table["rows"] for table in report["analysis"]["tables"]}
+
+
+def check_exact(federation: Federation, report: Dict[str, Any]) -> None:
+    found = tables(report)
+    counts = Counter(row["sex"] for row in federation.rows)
+    assert dict(map(tuple, found["levels sex"])) == {"f": counts["f"], "m": counts["m"], "(missing)": 0}  # type: ignore[arg-type]
+    ages = [float(row["age"]) for row in federation.rows if row["age"]]
+    (age,) = [row for row in found["columns"] if row[0] == "age"]
+    assert age[1:3] == [len(ages), len(federation.rows) - len(ages)]
+    assert age[3] == pytest.approx(np.mean(ages), rel=1e-12)
+    assert age[4] == pytest.approx(np.std(ages, ddof=1), rel=1e-9)
+
+
+def test_a_gateway_killed_amid_an_analysis_goes_on_and_comes_to_the_same(tmp_path: Path) -> None:
+    cluster = pytest.importorskip("sklearn.cluster")
+    start = [[10, 1], [40, 2], [70, 3]]
+    text = (
+        f'[task.analysis]\nkind = "kmeans"\nclusters = 3\nrounds = 60\nstart = {start}\n[task.privacy]\nunit = "none"\n'
+    )
+    with Federation(tmp_path, text) as federation:
+        first = federation.gateway()
+        federation.nodes()
+        for event in events(first):
+            if event["event"] == "aggregated":
+                break
+        first.send_signal(signal.SIGKILL)
+        first.wait()
+        said = list(events(federation.gateway()))
+        report = said[-1]
+        assert report["event"] == "result", federation.log()
+        assert "continued" in [event["event"] for event in said]
+        rounds = [event["round"] for event in said if event["event"] == "aggregated"]
+        assert rounds == sorted(set(rounds))
+        known = np.array([[float(row["age"]), float(row["visits"])] for row in federation.rows if row["age"]])
+        u = 2 * known / [100, 50] - 1
+        theirs = cluster.KMeans(3, init=2 * np.array(start) / [100, 50] - 1, n_init=1, max_iter=300, tol=0).fit(u)
+        ours = np.array([row[1:] for row in tables(report)["centres"]])
+        order = np.argsort(-np.bincount(theirs.labels_), kind="stable")
+        np.testing.assert_allclose(2 * ours[:, 1:] / [100, 50] - 1, theirs.cluster_centers_[order], rtol=0, atol=1e-9)
+        assert f"{len(federation.rows) - len(known)} records that lack a number" in " ".join(
+            report["analysis"]["notes"]
+        )
+        assert report["bundle"] is None
+        assert report["privacy"]["claim"].startswith("Computed without differential privacy")
+        folder = Path(report["analysis"]["folder"])
+        assert sorted(path.name for path in (tmp_path / folder).iterdir()) == [
+            "01-centres.csv",
+            "privacy.md",
+            "result.png",
+        ]
+        again = list(events(federation.gateway()))[-1]
+        assert again["analysis"] == report["analysis"]
+        assert (
+            federation.said("runs", "show", report["run"], "--out", "out", "--json")["analysis"] == report["analysis"]
+        )
+
+
+def test_statistics_under_masks_with_noise_are_charged_like_training(tmp_path: Path) -> None:
+    pytest.importorskip("dp_accounting")
+    text = (
+        '[task.analysis]\nkind = "statistics"\nbins = 5\n[task.privacy]\nunit = "record"\nepsilon = 1.0\ndelta = 1e-4\n'
+        'noise = "distributed"\n[task.aggregation]\nmethod = "masked"\n'
+    )
+    with Federation(tmp_path, text) as federation:
+        gateway = federation.gateway()
+        federation.nodes()
+        report = list(events(gateway))[-1]
+        assert report["event"] == "result", federation.log()
+        claim = report["privacy"]
+        assert 0.9 < claim["epsilon"] <= 1.0
+        assert (claim["unit"], claim["steps"], claim["of"]) == ("record", 1, "result")
+        assert claim["claim"].startswith("Every sum the gateway could open, and so every result, is")
+        page = (tmp_path / report["analysis"]["folder"] / "privacy.md").read_text()
+        assert "# Privacy of this result" in page
+        assert "model" not in page.replace("threat-model", "")
+        (age,) = [row for row in tables(report)["columns"] if row[0] == "age"]
+        ages = [float(row["age"]) for row in federation.rows if row["age"]]
+        assert abs(age[1] - len(ages)) < 200
+        assert age[3] is None or abs(age[3] - float(np.mean(ages))) < 40
+        assert any("noise" in note for note in report["analysis"]["notes"])
+        ledger = federation.said("node", "ledger", "--state", "state-a", "--json")
+        (run,) = ledger["runs"]
+        assert {release["kind"]: release["used"] for release in run["releases"]} == {"analysis": 1, "count": 1}
+
+
+def test_owners_approve_an_analysis_and_their_budget_ends(tmp_path: Path) -> None:
+    pytest.importorskip("dp_accounting")
+    text = '[task.analysis]\nkind = "kmeans"\nclusters = 2\nrounds = 3\n'
+    text += '[task.privacy]\nunit = "record"\nepsilon = 1.0\ndelta = 1e-4\n'
+    with Federation(tmp_path, text) as federation:
+        policy = "[budget]\nepsilon_total = 1.2\ndelta = 1e-4\n[approval]\nrequired = true\n"
+        (tmp_path / "policy.toml").write_text(policy)
+        gateway = federation.gateway()
+        federation.nodes("--policy", "policy.toml")
+        waiting = set()
+        for event in events(gateway):
+            if event["event"] == "waiting" and event["node"] not in waiting:
+                waiting.add(event["node"])
+                state = ("--state", f"state-{event['node']}")
+                (request,) = federation.said("node", "approvals", *state, "--json")
+                summary = "\n".join(request["summary"])
+                assert "k-means: 2 clusters of 2 numbers in at most 3 rounds" in summary
+                assert (
+                    "leaves this node: a noised number of records, 3 noised sums of 8 values over all its records"
+                    in summary
+                )
+                federation.said("node", "approve", request["digest"][:16], *state, "--json")
+            last = event
+        assert waiting == set(NODES)
+        assert last["event"] == "result", federation.log()
+        ledger = federation.said("node", "ledger", "--state", "state-a", "--json")
+        assert {release["kind"]: release["used"] for release in ledger["runs"][0]["releases"]} == {
+            "analysis": 3,
+            "count": 1,
+        }
+        changed = tmp_path / "edgeward.toml"
+        changed.write_text(
+            changed.read_text().replace("rounds = 3", "rounds = 4").replace("quorum = 3", "quorum = 3\ngather_s = 30")
+        )
+        federation.nodes("--policy", "policy.toml")
+        refused = list(events(federation.gateway()))
+        assert {event["code"] for event in refused if event["event"] == "declined"} == {"policy.budget"}
+
+
+def test_statistics_under_ckks_are_exact(tmp_path: Path) -> None:
+    pytest.importorskip("tenseal")
+    text = (
+        '[task.analysis]\nkind = "statistics"\n[task.privacy]\nunit = "none"\n[task.aggregation]\nmethod = "ckks"\n'
+        'key_holder = "keys"\n'
+    )
+    with Federation(tmp_path, text) as federation:
+        gateway = federation.gateway()
+        federation.party("keyholder", "keys")
+        federation.nodes()
+        report = list(events(gateway))[-1]
+        assert report["event"] == "result", federation.log()
+        check_exact(federation, report)
+
+
+def test_statistics_in_the_open_and_under_masks_are_exact(tmp_path: Path) -> None:
+    for method in ("plain", "masked"):
+        folder = tmp_path / method
+        folder.mkdir()
+        text = f'[task.analysis]\nkind = "statistics"\n[task.privacy]\nunit = "none"\n[task.aggregation]\nmethod = "{method}"\n'
+        with Federation(folder, text) as federation:
+            gateway = federation.gateway()
+            federation.nodes()
+            report = list(events(gateway))[-1]
+            assert report["event"] == "result", federation.log()
+            check_exact(federation, report)
