@@ -1,6 +1,7 @@
 """Everything the dashboard shows, as plain data in named sections. One thread at a time reads; see app.py."""
 
 import logging
+import math
 import time
 from collections import Counter, deque
 from contextlib import suppress
@@ -17,6 +18,7 @@ from orchestrator.gateway.web.audit_pages import AuditPages
 from orchestrator.gateway.web.delivered import short
 from orchestrator.gateway.web.epsilon import EpsilonCurves
 from orchestrator.gateway.web.listener import Listener
+from orchestrator.gateway.web.node_rounds import node_rounds
 from orchestrator.gateway.web.officer import officer_page
 from orchestrator.gateway.web.runview import RunView
 from orchestrator.gateway.web.standing import ENDED, FAILED, IDLE, PREPARING, WORKING, Standing
@@ -162,8 +164,18 @@ class DashboardModel:
         return {**page, **self._run(view, stands["state"])}
 
     def run(self, view: RunView) -> Dict[str, Any]:
+        return self._run(view, self._stands_towards(view)["state"])
+
+    def node(self, view: RunView, node: str) -> Optional[Dict[str, Any]]:
+        """The page of a node of a run; see node_rounds."""
+        stands = self._stands_towards(view)
+        rows = view.node_rows(self.listener.presence(), stands["state"])
+        return node_rounds(view, node, rows, min(self.now(), stands["heard_at"] or math.inf))
+
+    def _stands_towards(self, view: RunView) -> Dict[str, Any]:
+        """How the gateway stands towards a run: it works on the newest alone."""
         current = self.current()
-        return self._run(view, self._stands(current)["state"] if view is current else IDLE)
+        return self._stands(current) if view is current else {"state": IDLE, "heard_at": None}
 
     def _run(self, view: RunView, gateway: str) -> Dict[str, Any]:
         return {

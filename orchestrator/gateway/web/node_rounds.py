@@ -3,7 +3,7 @@
 Read from the store when somebody asks, and kept nowhere: of forty nodes over thousands of rounds most is never looked at.
 """
 
-from typing import Any, Dict, Optional
+from typing import Any, Dict, Optional, Sequence
 
 from orchestrator.gateway.figures import ANSWERS
 from orchestrator.gateway.web.runview import RunView
@@ -12,16 +12,17 @@ from orchestrator.wire.task import Task
 _FIGURES = ("accuracy", "auc", "loss")
 
 
-def node_rounds(view: RunView, node: str) -> Optional[Dict[str, Any]]:
-    """{run, node, records, state, held_back, rounds}; None for a node the run does not know.
+def node_rounds(view: RunView, node: str, rows: Sequence[Dict[str, Any]], at: float) -> Optional[Dict[str, Any]]:
+    """{run, node, records, state, reason, at, held_back, rounds}; None for a node that is in no row.
 
+    rows: of RunView.node_rows, as the list of nodes shows them. at: Unix seconds, of when they are.
     rounds: rows {round, seconds, bytes, counted, accuracy, auc, loss} of the aggregated rounds the node answered, None where a
     thing is not known. seconds: from the announcement of the round to the node's last message. counted: whether it is in the
     round's aggregate. Accuracy, AUC and loss: on the rows the node holds out, else on those the gateway has of a site of its
     name. held_back: why there are none.
     """
-    known = {row["node"]: row for row in view.node_rows({})}
-    if node not in known:
+    row_of_node = next((row for row in rows if row["node"] == node), None)
+    if row_of_node is None:
         return None
     rounds = []
     for result in view.store.each_result(view.run):
@@ -34,8 +35,8 @@ def node_rounds(view: RunView, node: str) -> Optional[Dict[str, Any]]:
     return {
         "run": view.run,
         "node": node,
-        "records": known[node]["records"],
-        "state": known[node]["state"],
+        "at": at,
+        **{name: row_of_node[name] for name in ("records", "state", "reason")},
         "held_back": "" if measured else why_none(view.task),
         "rounds": rounds,
     }

@@ -13,7 +13,6 @@ from orchestrator.gateway.notes import checked, put_note
 from orchestrator.gateway.web.bodies import json_body
 from orchestrator.gateway.web.delivered import compared
 from orchestrator.gateway.web.model import DashboardModel
-from orchestrator.gateway.web.node_rounds import node_rounds
 from orchestrator.gateway.web.parts import page_of, parts_of, to_json
 from orchestrator.gateway.web.run_files import open_file
 from orchestrator.gateway.web.runview import RunView
@@ -53,7 +52,7 @@ class RunRoutes:
 
     async def _node(self, request: Request) -> Response:
         node = request.path_params["node"]
-        return await self._of_run(request, lambda view: node_rounds(view, node), to_json, f"no node {node!r}")
+        return await self._of_run(request, lambda view: self._model.node(view, node), to_json, f"no node {node!r}")
 
     async def _of_run(
         self, request: Request, ask: Callable[[RunView], Optional[T]], write: Callable[[T], str], no: str = ""

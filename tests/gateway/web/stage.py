@@ -97,6 +97,19 @@ class Stage:
             browser.open("about:blank")
             scene.close()
 
+    @contextmanager
+    def offline(self) -> Iterator[None]:
+        """The browser reaches nothing; what it then complains of is forgotten."""
+        speed = {"latency": 0, "downloadThroughput": -1, "uploadThroughput": -1}
+        self.browser.ask("Network.enable")
+        self.browser.ask("Network.emulateNetworkConditions", offline=True, **speed)
+        try:
+            yield
+        finally:
+            self.browser.ask("Network.emulateNetworkConditions", offline=False, **speed)
+            self.browser.ask("Network.disable")
+            self.browser.errors[:] = [error for error in self.browser.errors if "ERR_INTERNET" not in error]
+
     def skip(self, seconds: float) -> None:
         """For the page so much time passes at once. Nothing else does: what it last heard is older by so much."""
         self.browser.evaluate(

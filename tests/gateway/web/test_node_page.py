@@ -1,11 +1,13 @@
 """A page of one node's rounds: how long it took, what it sent, how good the model was on its rows."""
 
 import sqlite3
+import time
 from dataclasses import replace
 from pathlib import Path
 
 from chromium import Browser
 from dashboards import RUN, dashboard, make_store
+from stage import Stage
 
 from orchestrator.gateway.figures import ANSWERS, Figures
 from orchestrator.gateway.store import Store
@@ -18,10 +20,10 @@ from orchestrator.wire.task import Evaluation, Rounds, Task
 from orchestrator.wire.training import Training
 
 
-def add_figures(out: Path) -> None:
+def add_figures(out: Path, loss: float = 0.2) -> None:
     """As a gateway with federated evaluation leaves them."""
     store = Store(out / "gateway.sqlite")
-    a, b = {"accuracy": 0.71, "auc": 0.8, "loss": 0.4}, {"accuracy": 0.91, "auc": None, "loss": 0.2}
+    a, b = {"accuracy": 0.71, "auc": 0.8, "loss": 0.4}, {"accuracy": 0.91, "auc": None, "loss": loss}
     answers = {"a": [0.25, 500], "b": [4.0, 12_345]}
     store.add_to_result(RUN, 1, {"federated": {"accuracy": 0.8, "per_node": {"a": a, "b": b}}, "answers": answers})
     store.close()
@@ -132,3 +134,32 @@ def test_of_masked_sums_it_says_why_there_are_no_figures() -> None:
     task = replace(task, evaluation=Evaluation(0.2))
     assert why_none(task) == "No figures of single nodes yet."
     assert "sums over nodes only" in why_none(replace(task, aggregation=Aggregation("masked", honest=3)))
+
+
+def test_a_node_is_in_the_state_that_the_list_says(stage: Stage, tmp_path: Path) -> None:
+    make_store(tmp_path, at=time.time())
+    page, state = stage.browser, "document.querySelector('#node-state')?.innerText"
+    with stage.showing(tmp_path) as scene:
+        page.open(f"{stage.url}node/{RUN}/b")
+        page.wait(f"{state}.includes(`run {RUN}, unknown at `)")  # no gateway works on the run
+        waits = {"at": scene.now(), "waiting": {RUN: "its policy asks"}}
+        scene.listener._presence["d"] = waits
+        page.open(f"{stage.url}node/{RUN}/d")
+        page.wait(f"{state}.includes('waits for its owner')")
+        assert "its policy asks" in page.text()
+
+
+def test_what_a_node_did_stays_when_the_dashboard_is_gone(stage: Stage, tmp_path: Path) -> None:
+    make_store(tmp_path)
+    add_figures(tmp_path, loss=float("nan"))
+    page = stage.browser
+    with stage.showing(tmp_path):
+        page.open(f"{stage.url}node/{RUN}/b")
+        page.wait("document.querySelector('#node-loss svg .odd')")  # a loss that is no number is not "not measured"
+        with stage.offline():
+            page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+            page.wait("document.querySelector('#problem')?.innerText.startsWith('There is no news since')")
+            assert page.evaluate("document.querySelectorAll('#node-rounds tbody tr').length") == 2
+            assert "no news since" in page.evaluate("document.title")
+        page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+        page.wait("!document.querySelector('#problem')")

@@ -68,3 +68,46 @@ def test_the_log_keeps_its_place(stage: Stage, tmp_path: Path) -> None:
             page.wait(f"document.querySelector('#activity').innerText.includes('step {turn}')")
         assert page.evaluate("document.querySelector('#audit').scrollTop") == 900
         assert page.evaluate("first === document.querySelector('#audit li')"), "an unchanged line was drawn again"
+
+
+def test_what_a_list_is_narrowed_by_is_what_its_fields_say(stage: Stage, tmp_path: Path) -> None:
+    """Also where the address changes under a field that somebody typed in: by a link, or the way back."""
+    make_store(tmp_path, at=time.time())
+    store = Store(tmp_path / "gateway.sqlite")
+    for number in range(9):
+        store.append(RUN, Joined(time.time(), f"ward-{number}", 10))
+    store.close()
+    fields = "['search', 'sort'].map((name) => document.querySelector(`#nodes-${name}`).value)"
+    rows = "document.querySelectorAll('#nodes tbody tr').length"
+    with stage.showing(tmp_path, "overview"):
+        page = stage.browser
+        page.wait("document.querySelector('#nodes-search')")
+        page.evaluate("document.querySelector('#nodes-search').focus()")
+        page.type("ward-3")
+        page.evaluate(
+            "(() => { const sort = document.querySelector('#nodes-sort'); sort.value = 'records';"
+            " sort.dispatchEvent(new Event('change')); })()"
+        )
+        page.wait(f"{rows} === 1")
+        page.evaluate("document.querySelector('[data-view=overview]').click()")
+        page.wait(f"{rows} === 12")
+        assert page.evaluate(fields) == ["", ""]
+        page.evaluate("history.back()")
+        page.wait(f"{rows} === 1")
+        assert page.evaluate(fields) == ["ward-3", "records"]
+
+
+def test_what_could_not_be_read_is_asked_for_again(stage: Stage, tmp_path: Path) -> None:
+    """A comparison and a page of the audit log, which nothing else makes the page ask for."""
+    make_store(tmp_path)
+    (tmp_path / "audit.jsonl").write_text("".join(f'{{"n": {n}, "event": "joined", "at": 1.0}}\n' for n in range(250)))
+    with stage.showing(tmp_path):
+        page = stage.browser
+        page.wait("document.querySelector('#now')")
+        with stage.offline():
+            for place, problem in (("runs", "#comparison .problem"), ("log?before=30", "#log-problem")):
+                page.evaluate(f"location.hash = '#{place}'")
+                page.wait(f"document.querySelector('{problem}')")
+        page.wait("document.querySelectorAll('#audit li').length === 29 && !document.querySelector('#log-problem')")
+        page.evaluate("location.hash = '#runs'")
+        page.wait("document.querySelector('#compared')")

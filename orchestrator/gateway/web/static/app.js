@@ -12,9 +12,10 @@ import { path } from "./place.js";
 import { announcement, gatewayPill, title } from "./standing.js";
 import { tick } from "./tick.js";
 
-const NOTHING = { gateway: null, run: null, live: null, nodes: [], known: null, rounds: [], curve: [], epsilon: [], privacy: null, scores: null, boards: [], history: {}, listening: null, runs: [], activity: [], problem: null };
-const state = { ...NOTHING, ready: false, lost: false, ended: null, chosen: null, pages: {} };
+const NOTHING = { gateway: null, run: null, live: null, nodes: [], known: null, rounds: [], curve: [], epsilon: [], privacy: null, scores: null, boards: [], history: new Map(), listening: null, runs: [], activity: [], problem: null };
+const state = { ...NOTHING, ready: false, lost: false, ended: null, chosen: null };
 const views = { overview: drawOverview, runs: drawRuns, log: drawLog };
+const pages = new Map(); // of runs that were opened or compared, by name
 let drawing = false;
 let said = "";
 
@@ -35,19 +36,21 @@ function shown() {
 
 // A run's values, asked for again while its epsilon is computed, and when it went on.
 function pageOf(name) {
-  const page = (state.pages[name] ??= { at: -Infinity, data: null, error: null, as: null, waits: null });
+  if (!pages.has(name)) pages.set(name, { at: -Infinity, data: null, error: null, as: null, waits: null });
+  const page = pages.get(name);
   const as = state.runs.find((r) => r.run === name)?.last_event_at;
-  const settled = page.error || (page.data && page.data.privacy.state !== "computing" && page.data.privacy.exact !== false && page.as === as);
-  if (!settled && performance.now() - page.at > 2000) {
+  const settled = !page.error && page.data && page.data.privacy.state !== "computing" && page.data.privacy.exact !== false && page.as === as;
+  const again = page.error ? 5000 : 2000;
+  if (!settled && performance.now() - page.at > again) {
     page.at = performance.now();
     fetchJson(`/api/page/${encodeURIComponent(name)}`)
-      .then((found) => Object.assign(page, { data: valuesOf(found.set), as }), (error) => { page.error = error.message; })
+      .then((found) => Object.assign(page, { data: valuesOf(found.set), as, error: null }), (error) => { page.error = error.message; })
       .then(redraw);
   } else if (!settled) {
     page.waits ??= setTimeout(() => { // a page that asked too early asks again, however often it is drawn meanwhile
       page.waits = null;
       redraw();
-    }, 2100);
+    }, again + 100);
   }
   return page;
 }
@@ -55,7 +58,7 @@ function pageOf(name) {
 function view() {
   if (opened() !== null) return "overview";
   const [wanted] = path();
-  return wanted in views ? wanted : "overview";
+  return Object.hasOwn(views, wanted) ? wanted : "overview";
 }
 
 // Draws once a frame at most, however many events came.

@@ -3,8 +3,8 @@
 import { el } from "./dom.js";
 
 // What a path gives. Raises an Error with the dashboard's own words; where a login is needed the page is left.
-export async function fetchJson(path) {
-  return read(await fetch(path));
+export async function fetchJson(path, options) {
+  return read(await fetch(path, options));
 }
 
 export async function postJson(path, value) {
@@ -34,7 +34,7 @@ export function logIn() {
 }
 
 // Instead of a page that could not be made.
-export function showProblem(place, error) {
-  place.replaceChildren(el("p", { class: "banner", role: "alert", id: "problem" }, `This page could not be read: ${error.message}`));
+export function showProblem(place, reason) {
+  place.replaceChildren(el("p", { class: "banner", role: "alert", id: "problem" }, `This page could not be read: ${reason}`));
   place.removeAttribute("aria-busy");
 }

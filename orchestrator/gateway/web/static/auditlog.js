@@ -4,15 +4,16 @@ import { card, clock, count, el, empty } from "./dom.js";
 import { keep, parameter } from "./place.js";
 
 const PAGE = 200;
-const AGAIN_MS = 5000; // the newest page is asked for so often; those before it do not change
-const log = { found: null, error: null, at: -Infinity, before: undefined };
+const AGAIN_MS = 5000; // the newest page is asked for so often, and one that could not be read; those before it do not change
+const log = { found: null, of: undefined, error: null, at: -Infinity, before: undefined }; // of: which page was found, as `before`
 
 export function auditCard({ redraw, fetchJson }) {
   const before = parameter("before");
-  const stale = log.before !== before || (before === null && performance.now() - log.at > AGAIN_MS);
+  const stale = log.before !== before || ((before === null || log.error) && performance.now() - log.at > AGAIN_MS);
   if (stale) ask(before, redraw, fetchJson);
   const found = log.found;
-  return card("Audit log", found ? content(found, redraw) : log.error ? el("p", { class: "problem" }, log.error) : el("p", { class: "muted" }, "Reading …"), { wide: true, id: "log-audit", aside: found?.total ? el("span", { class: "muted", id: "audit-shown", role: "status" }, shown(found)) : null });
+  const problem = log.error ? el("p", { class: "problem", id: "log-problem" }, log.error) : null;
+  return card("Audit log", [problem, found ? content(found, redraw) : problem ? null : el("p", { class: "muted" }, "Reading …")], { wide: true, id: "log-audit", aside: found?.total ? el("span", { class: "muted", id: "audit-shown", role: "status" }, shown(found)) : null });
 }
 
 function ask(before, redraw, fetchJson) {
@@ -20,12 +21,13 @@ function ask(before, redraw, fetchJson) {
   log.before = before;
   fetchJson(`/api/audit?limit=${PAGE}${before ? `&before=${encodeURIComponent(before)}` : ""}`).then((found) => {
     if (log.before !== before) return; // the reader went on
-    log.error = null;
-    if (JSON.stringify(found) === JSON.stringify(log.found)) return;
-    log.found = found;
+    if (!log.error && JSON.stringify(found) === JSON.stringify(log.found)) return;
+    Object.assign(log, { found, of: before, error: null });
     redraw();
   }, (error) => {
-    log.error = error.message;
+    if (log.before !== before) return;
+    Object.assign(log, { found: log.of === before ? log.found : null, error: error.message });
+    setTimeout(redraw, AGAIN_MS + 100);
     redraw();
   });
 }

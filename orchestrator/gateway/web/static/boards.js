@@ -11,7 +11,7 @@ export function boardsCard(state) {
   const quiet = boards.filter(silent).length;
   const aside = el("span", { class: "muted" }, quiet ? `${quiet} of ${plural(boards.length, "board")} silent` : `${plural(boards.length, "board")} reporting`);
   const note = listening === "listening" ? null : el("p", { class: "note-box" }, reason(listening));
-  return card("Boards", [note, el("div", { class: "boards" }, boards.map((b) => board(b, state.history[b.board] ?? [])))], { ...at, aside });
+  return card("Boards", [note, el("div", { class: "boards" }, boards.map((b) => board(b, state.history.get(b.board) ?? [])))], { ...at, aside });
 }
 
 function reason(listening) {

@@ -7,7 +7,7 @@ import { noteButton, noteOf } from "./notes.js";
 import { keep, parameter } from "./place.js";
 
 const LETTERS = "ABCDEF";
-const AGAIN_MS = 5000; // while a run goes on: the gateway reads all rounds of the chosen runs for an answer
+const AGAIN_MS = 5000; // while a run goes on, or after a failure: the gateway reads all rounds of the chosen runs for an answer
 const asked = { runs: null, key: null, at: -Infinity, found: null, error: null, waits: null };
 const FILES = { "bundle.zip": "bundle", "tables.zip": "tables", "privacy.md": "privacy page", "report.json": "report" };
 
@@ -36,7 +36,7 @@ export function comparisonCard(runs, { fetchJson, redraw }) {
 // Asked for again when others are chosen, and now and then while a run goes on; until the answer is there the last one stays.
 function ask(runs, fetchJson, redraw) {
   const key = JSON.stringify(runs.map((run) => [run.run, run.last_event_at, run.files]));
-  if (key === asked.key) return;
+  if (key === asked.key && !asked.error) return;
   const names = runs.map((run) => run.run).join();
   const wait = asked.runs === names ? asked.at + AGAIN_MS - performance.now() : 0;
   if (wait > 0) {
@@ -62,7 +62,8 @@ function compared(row, heads) {
 }
 
 const WRITTEN = {
-  number: (value) => (typeof value === "number" && value > 1 ? epsilon(value) : number(value)),
+  number,
+  epsilon,
   seconds,
   bytes,
   time: (value) => (value === null ? "–" : moment(value)),

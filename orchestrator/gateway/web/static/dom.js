@@ -31,8 +31,9 @@ export const known = (value) => value !== null && value !== undefined;
 export const finite = (value) => typeof value === "number" && Number.isFinite(value);
 
 // What is no number although it was measured comes as the text "nan", "inf" or "-inf".
+const ODD = new Map([["nan", "NaN"], ["inf", "∞"], ["-inf", "−∞"]]);
 export function odd(value) {
-  return { nan: "NaN", inf: "∞", "-inf": "−∞" }[value] ?? null;
+  return ODD.get(value) ?? null;
 }
 
 export function number(value, digits = 3) {

@@ -15,8 +15,12 @@ const TABLES = {
 };
 
 function histories(parts) {
-  const found = {};
-  for (const [key, rows] of parts) (found[key.split(" ")[0]] ??= []).push(...rows.map(([at, p50, p99, psi]) => ({ at, latency_p50_us: p50, latency_p99_us: p99, psi })));
+  const found = new Map();
+  for (const [key, rows] of parts) {
+    const board = key.split(" ")[0];
+    const points = rows.map(([at, p50, p99, psi]) => ({ at, latency_p50_us: p50, latency_p99_us: p99, psi }));
+    found.set(board, [...(found.get(board) ?? []), ...points]);
+  }
   return found;
 }
 

@@ -50,7 +50,11 @@ function update(old, next) {
   }
   attributes(old, next);
   fill(old, [...next.childNodes]);
+  if (VALUED.includes(old.nodeName) && old.value !== next.value) old.value = next.value;
 }
+
+// Fields whose attribute, once somebody has typed or chosen, is no longer what they show.
+const VALUED = ["INPUT", "SELECT"];
 
 // `open` is the reader's choice, `style` the ticking clock's.
 const THEIRS = ["open", "style"];

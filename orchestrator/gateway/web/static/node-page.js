@@ -2,15 +2,19 @@
 
 import { fetchJson, showProblem } from "./ask.js";
 import { lineChart } from "./charts.js";
-import { bytes, card, count, el, empty, number, seconds } from "./dom.js";
+import { bytes, card, clock, count, el, empty, known, number, seconds } from "./dom.js";
 import { csvButton, exportable } from "./export.js";
 import { listing } from "./listing.js";
 import { fill } from "./morph.js";
+import { decoded } from "./place.js";
 
 const AGAIN_MS = 5000;
+const ANSWER_MS = 15000;
 const main = document.getElementById("node");
-const [run, node] = location.pathname.split("/").slice(-2).map(decodeURIComponent);
-let drawn = "";
+const [run, node] = location.pathname.split("/").slice(-2).map(decoded);
+const LASTING = ["done", "declined"]; // what does not change with time
+let last = { found: null, problem: null };
+let asking = false;
 
 const COLUMNS = [
   { name: "round", numeric: true, by: (r) => r.round },
@@ -23,21 +27,27 @@ const COLUMNS = [
 ];
 const KEYS = ["round", "seconds", "bytes", "counted", "accuracy", "auc", "loss"];
 
-function draw(found) {
-  document.title = `${node} · run ${run} · Edgeward`;
+// What was found stays when there is no further answer, and says of when it is.
+function draw() {
+  const { found, problem } = last;
+  const noNews = problem ? `no news since ${clock(found.at)}` : null;
+  document.title = [node, `run ${run}`, noNews, "Edgeward"].filter(Boolean).join(" · ");
+  const state = problem && !LASTING.includes(found.state) ? "unknown" : found.state;
   const trained = found.rounds.filter((r) => r.round > 0);
   fill(main, [
     el("nav", { "aria-label": "This page" }, el("a", { href: `/#run/${encodeURIComponent(run)}` }, "← the run")),
+    problem ? el("p", { class: "banner", role: "alert", id: "problem" }, `There is ${noNews}: ${problem}.`) : null,
     el("div", { class: "heading" },
       el("h1", {}, node),
-      el("p", { class: "muted" }, `run ${run}, ${found.state}, ${count(found.records)} records as stated, in the aggregate of ${count(trained.filter((r) => r.counted).length)} rounds`)),
+      el("p", { class: "muted", id: "node-state" }, `run ${run}, ${state} at ${clock(found.at)}, ${count(found.records)} records as stated, in the aggregate of ${count(trained.filter((r) => r.counted).length)} rounds`)),
+    found.reason ? el("p", { class: "reason" }, found.reason) : null,
     el("div", { class: "grid" }, charts(trained, found.held_back), table(found)),
   ]);
   main.removeAttribute("aria-busy");
 }
 
 function charts(rounds, heldBack) {
-  const points = (name) => rounds.filter((r) => typeof r[name] === "number").map((r) => [r.round, r[name]]);
+  const points = (name) => rounds.filter((r) => known(r[name])).map((r) => [r.round, r[name]]);
   const one = (title, name, yName, format, color) => card(title, exportable(lineChart({ title: `${title} of ${node} over the rounds`, yName, from: 0, format, series: [{ name: title.toLowerCase(), color, points: points(name) }] }), `${node}-${name}`), { id: `node-${name}` });
   const measured = ["accuracy", "auc", "loss"].some((name) => points(name).length);
   const figures = (v, tick) => (tick ? String(v) : number(v));
@@ -62,25 +72,29 @@ function table(found) {
     text: (r) => String(r.round),
     well: (r) => r.counted !== false,
     row: (r) => [r.round, seconds(r.seconds), bytes(r.bytes), r.counted ? "yes" : "no", number(r.accuracy), number(r.auc), number(r.loss)],
-    redraw: () => draw(found),
+    redraw: draw,
   });
   return card("Rounds", list, { wide: true, id: "node-rounds", aside: csvButton(`${run}-${node}`, () => [KEYS, ...found.rounds.map((r) => KEYS.map((key) => r[key]))]) });
 }
 
-async function ask() {
-  const found = await fetchJson(`/api/nodes/${encodeURIComponent(run)}/${encodeURIComponent(node)}`);
-  const text = JSON.stringify(found);
-  if (text !== drawn) draw(found);
-  drawn = text;
-}
-
-function follow() {
-  if (document.hidden) return;
-  ask().catch((error) => {
-    drawn = "";
-    showProblem(main, error);
-  });
+async function follow() {
+  if (document.hidden || asking) return;
+  asking = true;
+  try {
+    const signal = AbortSignal.timeout(ANSWER_MS);
+    last = { found: await fetchJson(`/api/nodes/${encodeURIComponent(run)}/${encodeURIComponent(node)}`, { signal }), problem: null };
+    draw();
+  } catch (error) {
+    const problem = error.name === "TimeoutError" ? `the dashboard has not answered for ${ANSWER_MS / 1000} s` : error.message;
+    if (last.found) {
+      last = { ...last, problem };
+      draw();
+    } else showProblem(main, problem);
+  } finally {
+    asking = false;
+  }
 }
 
 follow();
 setInterval(follow, AGAIN_MS);
+document.addEventListener("visibilitychange", follow);

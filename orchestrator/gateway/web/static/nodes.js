@@ -59,10 +59,10 @@ function nodeState(node, state) {
   return [el("span", { class: `pill ${STATES[name] ?? ""}` }, name), node.reason ? el("p", { class: "reason" }, node.reason) : null];
 }
 
-const HEALTH = { battery: (v) => `battery ${Math.round(v)} %`, temperature_c: (v) => `${Math.round(v)} °C`, free_memory_mib: (v) => `${Math.round(v).toLocaleString("en")} MiB free` };
+const HEALTH = new Map([["battery", (v) => `battery ${Math.round(v)} %`], ["temperature_c", (v) => `${Math.round(v)} °C`], ["free_memory_mib", (v) => `${Math.round(v).toLocaleString("en")} MiB free`]]);
 
 function about(node) {
   const labels = Object.entries(node.labels).map(([k, v]) => el("span", { class: "label" }, `${k}=${v}`));
-  const health = Object.entries(node.health).map(([k, v]) => (HEALTH[k] ? HEALTH[k](v) : `${k.replaceAll("_", " ")} ${v}`)).join(", ");
+  const health = Object.entries(node.health).map(([k, v]) => (HEALTH.get(k)?.(v) ?? `${k.replaceAll("_", " ")} ${v}`)).join(", ");
   return el("div", { class: "about" }, labels, el("span", { class: "muted" }, health));
 }

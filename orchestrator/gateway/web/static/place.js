@@ -7,13 +7,16 @@ function split() {
 
 // The view with its parts, such as ["run", "sepsis-1f2e"]; [""] for none.
 export function path() {
-  return split().path.split("/").map((part) => {
-    try {
-      return decodeURIComponent(part);
-    } catch {
-      return part;
-    }
-  });
+  return split().path.split("/").map(decoded);
+}
+
+// A part of an address as text; one that is not encoded as it should be, as it is.
+export function decoded(part) {
+  try {
+    return decodeURIComponent(part);
+  } catch {
+    return part;
+  }
 }
 
 export function parameter(name) {

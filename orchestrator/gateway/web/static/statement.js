@@ -3,6 +3,7 @@
 import { fetchJson, showProblem } from "./ask.js";
 import { el } from "./dom.js";
 import { moment } from "./moment.js";
+import { decoded } from "./place.js";
 
 const AGAIN_MS = 2000;
 const SECOND_SHEET = "How"; // the heading the second sheet begins with
@@ -12,7 +13,7 @@ const STATES = {
   computing: "What is claimed is being computed; this page asks again by itself.",
 };
 const main = document.getElementById("statement");
-const run = decodeURIComponent(location.pathname.split("/").pop());
+const run = decoded(location.pathname.split("/").pop());
 
 function draw(said) {
   document.title = `Privacy statement · ${said.run} · Edgeward`;
@@ -71,7 +72,7 @@ async function ask() {
 }
 
 function begin() {
-  ask().catch((error) => showProblem(main, error));
+  ask().catch((error) => showProblem(main, error.message));
 }
 
 begin();
