@@ -122,6 +122,17 @@ def in_unit_range(x: np.ndarray, schema: Schema) -> np.ndarray:
     return np.clip(found, -1.0, 1.0)
 
 
+def as_pairs(values: np.ndarray) -> np.ndarray:
+    """float32 (2 n,): values (n,) as two numbers each that add up to them, in 48 bits."""
+    high = values.astype(np.float32)
+    return np.concatenate([high.ravel(), (values - high).astype(np.float32).ravel()])
+
+
+def from_pairs(asked: np.ndarray) -> np.ndarray:
+    """float64 (n,): what `as_pairs` was given."""
+    return np.asarray(asked.astype(np.float64).reshape(2, -1).sum(axis=0))
+
+
 def interval(deviation: float) -> float:
     """Half the width of the interval of 95 % that noise of this standard deviation leaves."""
     return CERTAINTY * deviation

@@ -20,6 +20,8 @@ from orchestrator.analyses.base import (
     Sums,
     Table,
     Total,
+    as_pairs,
+    from_pairs,
     in_unit_range,
     interval,
 )
@@ -94,8 +96,8 @@ class KMeans(Analysis):
             for column, (_, feature) in enumerate(self.schema.numbers()):
                 raw[:, column] = np.log(raw[:, column]) if feature.transform else raw[:, column]
             low, high = self._ends()
-            return _pairs(2.0 * (raw - low) / (high - low) - 1.0)
-        return _pairs(np.random.default_rng(seed).uniform(-1.0, 1.0, self._shape))
+            return as_pairs(2.0 * (raw - low) / (high - low) - 1.0)
+        return as_pairs(np.random.default_rng(seed).uniform(-1.0, 1.0, self._shape))
 
     def vectors(self, asked: np.ndarray, x: np.ndarray) -> np.ndarray:
         """See the class."""
@@ -124,7 +126,7 @@ class KMeans(Analysis):
         moves = counts > max(0.0, interval(total.deviation))
         means = sums[:, 1:] / np.where(moves, counts, 1.0)[:, np.newaxis]
         centres = np.where(moves[:, np.newaxis], np.clip(means, -1.0, 1.0), before)
-        announced = _pairs(centres)
+        announced = as_pairs(centres)
         shift = float(np.abs(self._centres(announced) - before).max())
         state = {"centres": centres.ravel(), "counts": counts, "rest": total.values[-2:]}
         state["deviation"] = np.array([total.deviation])
@@ -172,10 +174,4 @@ class KMeans(Analysis):
 
     def _centres(self, asked: np.ndarray) -> np.ndarray:
         """float64 (clusters, numbers), within the ranges whatever was announced."""
-        halves = asked.astype(np.float64).reshape(2, *self._shape)
-        return np.asarray(np.clip(halves.sum(axis=0), -1.0, 1.0))
-
-
-def _pairs(centres: np.ndarray) -> np.ndarray:
-    high = centres.astype(np.float32)
-    return np.concatenate([high.ravel(), (centres - high).astype(np.float32).ravel()])
+        return np.asarray(np.clip(from_pairs(asked).reshape(self._shape), -1.0, 1.0))

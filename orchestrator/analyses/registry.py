@@ -5,6 +5,7 @@ from typing import Any, Dict, Iterator, List, Type
 
 from orchestrator.analyses.base import Analysis
 from orchestrator.analyses.kmeans import KMeans
+from orchestrator.analyses.regression import Regression
 from orchestrator.analyses.statistics import Statistics
 from orchestrator.errors import UsageError
 from orchestrator.wire.bounds import near
@@ -13,7 +14,7 @@ from orchestrator.wire.structure import attempt, unstructure
 from orchestrator.wire.task import Task
 
 KIND = "kind"
-ANALYSES: Dict[str, Type[Analysis]] = {"statistics": Statistics, "kmeans": KMeans}
+ANALYSES: Dict[str, Type[Analysis]] = {"statistics": Statistics, "kmeans": KMeans, "regression": Regression}
 """Name in `[task.analysis] kind` -> what computes it."""
 
 

@@ -82,7 +82,9 @@ def write_result(out: Path, run: str, result: Result, claim: Dict[str, Any]) -> 
             folder / file_name(f"{number:02}", as_run_name(table.name.replace(" ", "-")), "csv"), _csv(table).encode()
         )
     replace_file(folder / "privacy.md", markdown(claim).encode())
-    _draw([table for table in result.tables if table.bars][:_MOST_DRAWN], folder / "result.png")
+    drawn = [table for table in result.tables if table.bars][:_MOST_DRAWN]
+    if drawn:
+        _draw(drawn, folder / "result.png")
     return folder
 
 

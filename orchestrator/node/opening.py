@@ -9,7 +9,7 @@ from typing import Any, Dict, NamedTuple, Optional, Union
 
 from orchestrator.errors import DataError, EdgewardError
 from orchestrator.node.contribution import Run
-from orchestrator.node.data import CLAMPED_SHARE, Dataset, clamped_columns, load_for
+from orchestrator.node.data import CLAMPED_SHARE, Dataset, clamped_columns, load_dataset, load_for
 from orchestrator.node.evaluation import hold_out
 from orchestrator.node.figures import MemoryFigures
 from orchestrator.node.gatekeeper import Gatekeeper, Verdict, looked_for
@@ -138,6 +138,6 @@ class Opening:
     def _load(self, task: Task) -> Dataset:
         begun = time.monotonic()
         try:
-            return load_for(self._data, task)
+            return load_dataset(self._data, task.schema) if task.trains else load_for(self._data, task)
         finally:
             self._read_s = time.monotonic() - begun

@@ -171,3 +171,139 @@ def test_exact_sums_hold_in_a_ring_whatever_their_size() -> None:
 
     with pytest.raises(PrivacyError, match="beyond"):
         in_a_ring(task, [np.full(7, 1e12)] * 4)
+
+
+def design(files: List[Path], numbers: List[str], categories: Dict[str, List[str]], outcome: str) -> Any:
+    """(X with an intercept, y, names) of rows that lack nothing, made here from the files."""
+    columns = {name: cells(files, name) for name in [*numbers, *categories, outcome]}
+    whole = [i for i in range(len(columns[outcome])) if all(column[i] is not None for column in columns.values())]
+    x = [np.ones(len(whole))]
+    names = ["(intercept)"]
+    for name in numbers:
+        x.append(np.array([float(columns[name][i] or 0) for i in whole]))
+        names.append(name)
+    for name, levels in categories.items():
+        for level in levels[1:]:
+            x.append(np.array([float(columns[name][i] == level) for i in whole]))
+            names.append(f"{name} = {level}")
+    return np.stack(x, axis=1), np.array([float(columns[outcome][i] or 0) for i in whole]), names
+
+
+def newton(x: np.ndarray, y: np.ndarray, family: str) -> Any:
+    """Textbook iteratively reweighted least squares in raw units: (coefficients, covariance, log-likelihood)."""
+    from scipy.special import gammaln
+
+    beta = np.zeros(x.shape[1])
+    beta[0] = np.log(y.mean()) if family == "poisson" else 0.0
+    for _ in range(60):
+        mean = np.exp(x @ beta) if family == "poisson" else 1 / (1 + np.exp(-(x @ beta)))
+        weight = mean if family == "poisson" else mean * (1 - mean)
+        beta = beta + np.linalg.solve((x * weight[:, None]).T @ x, x.T @ (y - mean))
+    mean = np.exp(x @ beta) if family == "poisson" else 1 / (1 + np.exp(-(x @ beta)))
+    weight = mean if family == "poisson" else mean * (1 - mean)
+    if family == "poisson":
+        likelihood = float((y * np.log(mean) - mean - gammaln(y + 1)).sum())
+    else:
+        likelihood = float((y * np.log(mean) + (1 - y) * np.log(1 - mean)).sum())
+    return beta, np.linalg.inv((x * weight[:, None]).T @ x), likelihood
+
+
+SOME = ["xage", "ghindx"]
+OF = {"female": ["0", "1"], "child": ["0", "1"]}
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("family", ["linear", "logistic", "poisson"])
+def test_regressions_are_those_of_all_rows_together(files: List[Path], family: str, method: str) -> None:
+    outcome = "female" if family == "logistic" else "mdvis"
+    categories = {"child": OF["child"]} if family == "logistic" else OF
+    features = tuple(f for f in FEATURES if f.name in (*SOME, *categories, outcome))
+    task = task_with({"kind": "regression", "family": family, "outcome": outcome}, features)
+    result = computed(task, [load_for(path, task) for path in files], method)
+    x, y, names = design(files, SOME, categories, outcome)
+    found = {str(row[0]): row[1:] for row in result.tables[0].rows}
+    fit = dict(result.tables[1].rows)  # type: ignore[arg-type]
+    assert result.notes == []
+    assert sorted(found) == sorted(names)
+    assert (fit["records used"], fit["records left out"]) == (len(y), len(cells(files, outcome)) - len(y))
+    if family == "linear":
+        beta = np.linalg.solve(x.T @ x, x.T @ y)
+        residual = float(((y - x @ beta) ** 2).sum()) / (len(y) - len(beta))
+        covariance = residual * np.linalg.inv(x.T @ x)
+        assert fit["residual standard deviation"] == pytest.approx(residual**0.5, rel=1e-9)
+        assert fit["R squared"] == pytest.approx(
+            1 - residual * (len(y) - len(beta)) / ((y - y.mean()) ** 2).sum(), rel=1e-9
+        )
+    else:
+        beta, covariance, likelihood = newton(x, y, family)
+        assert fit["log-likelihood"] == pytest.approx(likelihood, rel=1e-9)
+        assert fit["AIC"] == pytest.approx(2 * len(beta) - 2 * likelihood, rel=1e-9)
+    from scipy import stats
+
+    for number, name in enumerate(names):
+        estimate, error, low, high, value, p = (float(v) for v in found[name][:6])  # type: ignore[arg-type]
+        assert estimate == pytest.approx(beta[number], rel=1e-7, abs=1e-9)
+        assert error == pytest.approx(covariance[number, number] ** 0.5, rel=1e-6)
+        law = stats.t(len(y) - len(beta)) if family == "linear" else stats.norm
+        assert low == pytest.approx(
+            estimate - (stats.t(len(y) - len(beta)).ppf(0.975) if family == "linear" else 1.96) * error
+        )
+        assert high + low == pytest.approx(2 * estimate)
+        assert p == pytest.approx(2 * law.sf(abs(value)), rel=1e-6, abs=1e-300)
+
+
+def test_what_cannot_be_told_apart_is_named() -> None:
+    from analysed_rows import SCHEMA
+
+    draw = np.random.default_rng(2)
+    x = np.zeros((400, 7))
+    x[:, 0], x[:, 1] = draw.uniform(18, 95, 400), np.log(draw.uniform(1, 5000, 400))
+    sex = (x[:, 0] > 55).astype(int)
+    x[np.arange(400), 2 + sex] = 1.0
+    x[np.arange(400), 4 + 2 * sex] = 1.0
+    data = Dataset(x, np.full(400, -1, np.int32))
+    schema = Schema("table", features=SCHEMA.features)
+    declared = {"kind": "regression", "family": "logistic", "outcome": "sex", "inputs": ("age",)}
+    separated = computed(
+        planned(Task("t", schema, privacy=OPEN, rounds=Rounds(6, 6), analysis=declared)), [data], "plain"
+    )
+    assert any("age: these tell the outcome apart" in note for note in separated.notes)
+    declared = {"kind": "regression", "outcome": "age", "inputs": ("sex", "smoker")}
+    alike = computed(planned(Task("t", schema, privacy=OPEN, rounds=Rounds(6, 6), analysis=declared)), [data], "plain")
+    (note,) = [note for note in alike.notes if "say the same" in note]
+    assert "sex = m" in note
+    assert "smoker = former" in note
+    shown = {row[0]: row[1] for row in alike.tables[0].rows}
+    assert shown["sex = m"] is None
+    assert shown["smoker = yes"] is None, "no record has it"
+
+
+@pytest.mark.parametrize("family", ["linear", "logistic", "poisson"])
+def test_intervals_count_the_noise(family: str) -> None:
+    """Over many draws of rows and noise the true coefficient is in about 95 of 100 intervals."""
+    outcome = {"linear": Feature("y", -10, 10), "poisson": Feature("y", 0, 30)}.get(family) or Feature(
+        "y", categories=("n", "y")
+    )
+    schema = Schema("table", features=(Feature("a", -1, 1), Feature("b", -1, 1), outcome))
+    declared = {"kind": "regression", "family": family, "outcome": "y", "rounds": 8}
+    analysis = analysis_of(planned(Task("t", schema, privacy=OPEN, rounds=Rounds(3, 3), analysis=declared)))
+    draw, hits, shown, tries = np.random.default_rng(5), 0, 0, 120
+    deviation = 2.0 if family == "poisson" else 12.0  # of a value that one record moves by 1; a count of 30 is one
+    for _ in range(tries):
+        x = np.zeros((3000, 4 if family == "logistic" else 3))
+        x[:, :2] = draw.uniform(-1, 1, (3000, 2))
+        predictor = 0.4 + 0.8 * x[:, 0] - 0.5 * x[:, 1]
+        if family == "logistic":
+            x[np.arange(3000), 2 + (draw.random(3000) < 1 / (1 + np.exp(-predictor)))] = 1.0
+        else:
+            x[:, 2] = draw.poisson(np.exp(predictor)) if family == "poisson" else predictor + draw.normal(0, 1, 3000)
+        asked, state = analysis.begin(0), {}
+        for _ in range(analysis.rounds):
+            sums = analysis.vectors(asked, x).sum(axis=0) + draw.normal(0, deviation, analysis.sums.size)
+            asked, folded = analysis.fold(asked, Total(sums, deviation))
+            state = folded.state
+        row = next(row for row in analysis.result(state, "records").tables[0].rows if row[0] == "a")
+        shown += row[1] is not None
+        hits += row[1] is not None and float(row[3]) <= 0.8 <= float(row[4])  # type: ignore[arg-type]
+    assert shown > 0.9 * tries
+    assert 0.88 * shown <= hits, f"{hits} of {shown}"
