@@ -59,7 +59,7 @@ def _facts(report: Dict[str, Any], out: Path) -> Facts:
 
 def _privacy(claim: Dict[str, Any]) -> str:
     if claim["unit"] == "none":
-        return "none: without differential privacy"
+        return f"none: {'computed' if 'of' in claim else 'trained'} without differential privacy"
     return f"epsilon {claim['epsilon']:.2f} at delta {claim['delta']:g} per {claim['unit']} ({claim['accountant']})"
 
 

@@ -40,7 +40,9 @@ def _with_unstated(data: Dict[str, Any]) -> Dict[str, Any]:
         return data
     task = {**task, "privacy": {"clip_norm": 0.0, **privacy}}
     if "analysis" in task and isinstance(task["analysis"], dict):
-        task["privacy"] = {"sampling_rate": 1.0, **task["privacy"]}
+        task = {"model": {}, **task, "privacy": {"sampling_rate": 1.0, **task["privacy"]}}
+        if isinstance(task.get("schema"), dict):
+            task["schema"] = {"label": "", "classes": [], "label_values": {}, **task["schema"]}
         schema, _ = attempt(task.get("schema", {}), Schema)
         with suppress(UsageError):  # `mistakes` says it, with all others
             rounds = 1 if schema is None else make(task["analysis"], schema).rounds

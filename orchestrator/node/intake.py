@@ -16,11 +16,10 @@ _ROOM_BYTES = MAX_HEADER_BYTES + (64 << 10)
 
 
 def training_graph(task: Task, tensors: Mapping[str, Any]) -> bytes:
-    """The graph that came with a task; b"" of an analysis, which has none. WireError where it is otherwise."""
-    graph = tensors["graph"].tobytes() if "graph" in tensors else b""
-    if task.trains != bool(graph):
+    """The graph that came with a task, whatever it is; b"" of an analysis, which has none. WireError where it is otherwise."""
+    if task.trains != ("graph" in tensors):
         raise WireError(f"the task came {'without its' if task.trains else 'with a'} training graph")
-    return graph
+    return bytes(tensors["graph"].tobytes()) if task.trains else b""
 
 
 def most_unpacked(header: Dict[str, Any], run: str, task: Optional[Task], parameters: int = 0) -> int:

@@ -76,12 +76,12 @@ class Schema:
     """
 
     kind: str  # a CSV file, or an .npz with x (records, samples[, channels]) [table, signal]
-    # column (table) or array (signal) with what is to be learned; an analysis learns nothing and has none [text]
-    label: str = field(default="", metadata={"left out": "needed to train"})
-    # names of the classes, in the order of the model's outputs [two or more texts]
-    classes: Tuple[str, ...] = field(default=(), metadata={"left out": "needed to train"})
-    # value in the file -> index of its class; a value that is not listed is an error [value = index of a class]
-    label_values: Dict[str, int] = field(default_factory=dict, metadata={"left out": "needed to train"})
+    label: str  # column (table) or array (signal) with what is to be learned [text; with an analysis left out]
+    # names of the classes, in the order of the model's outputs [two or more texts; with an analysis left out]
+    classes: Tuple[str, ...]
+    # value in the file -> index of its class; a value that is not listed is an error [value = index of a class; with an analysis
+    # left out]
+    label_values: Dict[str, int]
     # columns that are the model's input, in this order [of a table: one or more tables]
     features: Tuple[Feature, ...] = ()
     # names of the columns of a CSV file without a header line [texts, or none where there is a header]

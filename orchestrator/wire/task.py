@@ -133,8 +133,7 @@ class Task:
 
     name: str  # of the task, and of the model on a board [text of 1 to 32 bytes]
     schema: Schema  # the data every node must have [a table]
-    # what is trained; its kinds are below [a table]
-    model: Dict[str, Any] = field(default_factory=dict, metadata={"left out": "needed to train"})
+    model: Dict[str, Any]  # what is trained; its kinds are below [a table; with an analysis left out]
     training: Training = field(default_factory=Training)  # how nodes and gateway train [a table]
     privacy: Privacy = field(default_factory=Privacy)  # differential privacy [a table]
     rounds: Rounds = field(default_factory=Rounds)  # when a round starts, ends and fails [a table]

@@ -17,7 +17,10 @@ from orchestrator.wire.training import Training
 OPEN = Privacy("none")
 SCHEMA = Schema(
     "table",
-    features=(
+    "",
+    (),
+    {},
+    (
         Feature("age", 18, 95),
         Feature("ferritin", 1, 5000, transform="log"),
         Feature("sex", categories=("f", "m")),
@@ -39,6 +42,7 @@ def task_of(kind: str, privacy: Privacy = OPEN, schema: Schema = SCHEMA, **optio
     task = Task(
         "t",
         schema,
+        {},
         training=Training(rounds=1),
         privacy=privacy,
         rounds=Rounds(3, 3),

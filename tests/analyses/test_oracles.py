@@ -47,8 +47,8 @@ def site_files(source: Path, folder: Path) -> List[Path]:
 
 
 def task_with(analysis: Dict[str, Any], features: Any = FEATURES) -> Task:
-    schema = Schema("table", features=features)
-    task = Task("hie", schema, training=Training(), privacy=OPEN, rounds=Rounds(6, 6), analysis=analysis)
+    schema = Schema("table", "", (), {}, features)
+    task = Task("hie", schema, {}, training=Training(), privacy=OPEN, rounds=Rounds(6, 6), analysis=analysis)
     return planned(task)
 
 
@@ -155,7 +155,8 @@ def test_exact_sums_hold_in_a_ring_whatever_their_size() -> None:
     task = planned(
         Task(
             "t",
-            Schema("table", features=(Feature("x", 0, 1),)),
+            Schema("table", "", (), {}, (Feature("x", 0, 1),)),
+            {},
             training=Training(),
             privacy=OPEN,
             rounds=Rounds(4, 4),
@@ -262,14 +263,16 @@ def test_what_cannot_be_told_apart_is_named() -> None:
     x[np.arange(400), 2 + sex] = 1.0
     x[np.arange(400), 4 + 2 * sex] = 1.0
     data = Dataset(x, np.full(400, -1, np.int32))
-    schema = Schema("table", features=SCHEMA.features)
+    schema = Schema("table", "", (), {}, SCHEMA.features)
     declared = {"kind": "regression", "family": "logistic", "outcome": "sex", "inputs": ("age",)}
     separated = computed(
-        planned(Task("t", schema, privacy=OPEN, rounds=Rounds(6, 6), analysis=declared)), [data], "plain"
+        planned(Task("t", schema, {}, privacy=OPEN, rounds=Rounds(6, 6), analysis=declared)), [data], "plain"
     )
     assert any("age: these tell the outcome apart" in note for note in separated.notes)
     declared = {"kind": "regression", "outcome": "age", "inputs": ("sex", "smoker")}
-    alike = computed(planned(Task("t", schema, privacy=OPEN, rounds=Rounds(6, 6), analysis=declared)), [data], "plain")
+    alike = computed(
+        planned(Task("t", schema, {}, privacy=OPEN, rounds=Rounds(6, 6), analysis=declared)), [data], "plain"
+    )
     (note,) = [note for note in alike.notes if "say the same" in note]
     assert "sex = m" in note
     assert "smoker = former" in note
@@ -284,9 +287,9 @@ def test_intervals_count_the_noise(family: str) -> None:
     outcome = {"linear": Feature("y", -10, 10), "poisson": Feature("y", 0, 30)}.get(family) or Feature(
         "y", categories=("n", "y")
     )
-    schema = Schema("table", features=(Feature("a", -1, 1), Feature("b", -1, 1), outcome))
+    schema = Schema("table", "", (), {}, (Feature("a", -1, 1), Feature("b", -1, 1), outcome))
     declared = {"kind": "regression", "family": family, "outcome": "y", "rounds": 8}
-    analysis = analysis_of(planned(Task("t", schema, privacy=OPEN, rounds=Rounds(3, 3), analysis=declared)))
+    analysis = analysis_of(planned(Task("t", schema, {}, privacy=OPEN, rounds=Rounds(3, 3), analysis=declared)))
     draw, hits, shown, tries = np.random.default_rng(5), 0, 0, 120
     deviation = 2.0 if family == "poisson" else 12.0  # of a value that one record moves by 1; a count of 30 is one
     for _ in range(tries):

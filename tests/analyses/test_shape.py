@@ -160,7 +160,7 @@ UNUSED: Dict[str, Dict[str, Any]] = {
 def test_what_an_analysis_has_no_use_for_is_refused(what: str) -> None:
     given: Dict[str, Any] = {"training": Training(rounds=1), "analysis": DECLARED["statistics"], **UNUSED[what]}
     with pytest.raises(ValueError, match=what):
-        Task("t", given.pop("schema", SCHEMA), **given)
+        Task("t", given.pop("schema", SCHEMA), given.pop("model", {}), **given)
 
 
 def test_a_task_that_trains_says_what_is_learned() -> None:
@@ -191,7 +191,7 @@ def test_mistakes_are_named(said: str) -> None:
 
 
 def test_so_many_values_that_no_node_holds_a_vector_are_refused() -> None:
-    wide = Schema("table", features=tuple(Feature(f"c{i}", 0, 1) for i in range(100)))
+    wide = Schema("table", "", (), {}, tuple(Feature(f"c{i}", 0, 1) for i in range(100)))
     with pytest.raises(UsageError, match="at most 65536"):
         make({"kind": "statistics", "bins": 1000}, wide)
 

@@ -172,10 +172,10 @@ def test_a_name_is_of_what_is_stated() -> None:
 
     @dataclass(frozen=True)
     class LaterTask(Task):
-        analysis: str = "training"
+        purpose: str = "training"
 
     now = Task("ward", task().schema, {"kind": "mlp"}, Training(rounds=7), Privacy(epsilon=3.0))
     later = LaterTask("ward", now.schema, now.model, now.training, Later(epsilon=3.0))
     assert run_id(later) == run_id(now)
     assert run_id(replace(later, privacy=Later(epsilon=3.0, added=0.6))) != run_id(now)
-    assert run_id(replace(later, analysis="kmeans")) != run_id(now)
+    assert run_id(replace(later, purpose="kmeans")) != run_id(now)

@@ -119,8 +119,8 @@ def declared() -> Iterator[Task]:
 def analysed(name: str, analysis: Dict[str, Any], privacy: Privacy, method: int) -> Task:
     way, options = METHODS[method]
     features = (*FEATURES, Feature("ward", categories=("icu", "er", "obs")))
-    schema, aggregation = Schema("table", features=features, patient="patient"), Aggregation(way, **options)
-    task = Task(name, schema, privacy=privacy, rounds=Rounds(NODES, 5), aggregation=aggregation, analysis=analysis)
+    schema, aggregation = Schema("table", "", (), {}, features, patient="patient"), Aggregation(way, **options)
+    task = Task(name, schema, {}, privacy=privacy, rounds=Rounds(NODES, 5), aggregation=aggregation, analysis=analysis)
     found = analysis_of(task)
     return replace(task, training=Training(rounds=found.rounds, parameters=found.sums.size))
 

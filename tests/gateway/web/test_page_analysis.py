@@ -24,19 +24,20 @@ from orchestrator.wire.task import Rounds, Task, task_to_dict
 from orchestrator.wire.training import Training
 
 RUN = "study-0123abcd"
-SCHEMA = Schema("table", features=(Feature("age", 0, 100), Feature("sex", categories=("f", "m"))))
+SCHEMA = Schema("table", "", (), {}, (Feature("age", 0, 100), Feature("sex", categories=("f", "m"))))
 
 
 def make_run(out: Path, ended: bool) -> Dict[str, Any]:
     """As a gateway leaves it while two nodes answer the only round, or with its tables."""
     task = Task(
-        "study", SCHEMA, privacy=Privacy("none"), rounds=Rounds(2, 2), analysis={"kind": "statistics", "bins": 4}
+        "study", SCHEMA, {}, privacy=Privacy("none"), rounds=Rounds(2, 2), analysis={"kind": "statistics", "bins": 4}
     )
     analysis = analysis_of(task)
     task = spelled_out(
         Task(
             "study",
             SCHEMA,
+            {},
             training=Training(rounds=1, parameters=analysis.sums.size),
             privacy=Privacy("none"),
             rounds=Rounds(2, 2),
