@@ -244,8 +244,9 @@ class Dashboard:
         return await self._answer(lambda: self._model.audit(int(limit), int(before) if before else None))
 
     async def _metrics(self, request: Request) -> Response:
-        sections = await self._read(self._model.sections)
-        return Response(render(sections, dict(self._model.counts)), headers={"Content-Type": CONTENT_TYPE})
+        sections, heard_at = await self._read(lambda: (self._model.sections(), self._model.heard_at))
+        page = render(sections, dict(self._model.counts), heard_at)
+        return Response(page, headers={"Content-Type": CONTENT_TYPE})
 
     # Live
 

@@ -27,6 +27,8 @@ _MOST_RECORD_BYTES = 64 << 10
 _MOST_SAID, _SAID_OF = 100, 1000
 """Messages passed over that are logged, and of further ones one in how many."""
 _AGAIN_S = 2.0
+LISTENING, NOT_CONFIGURED = "listening", "not configured"
+"""What `state` says besides what is wrong."""
 
 
 class Listener:
@@ -39,7 +41,7 @@ class Listener:
         self._boards = Boards()
         self._presence: Dict[str, Dict[str, Any]] = {}
         self._stop = threading.Event()
-        self.state = "connecting" if broker is not None else "not configured"
+        self.state = "connecting" if broker is not None else NOT_CONFIGURED
         self.changes = 0
         self._passed_over = 0
         self._thread = threading.Thread(target=self._listen, name="listener", daemon=True)
@@ -92,7 +94,7 @@ class Listener:
             except queue.Empty:
                 continue
             if isinstance(event, Connected):
-                self._say("listening")
+                self._say(LISTENING)
             elif isinstance(event, Disconnected):
                 self._say(f"lost the broker: {event.reason}")
             else:

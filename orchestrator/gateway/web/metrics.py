@@ -1,24 +1,33 @@
 """The gateway's /metrics page. Names end in their unit, counters in _total, as Prometheus' naming rules have it."""
 
-from typing import Any, Dict
+from typing import Any, Dict, List, Optional
 
 from orchestrator.exposition import Page
+from orchestrator.gateway.web.listener import LISTENING
 from orchestrator.gateway.web.standing import ENDS, IDLE, INTERRUPTED, PREPARING, STARTING, WORKING
-from orchestrator.rounds.coordinator import AGGREGATING, COLLECTING, FAILED, FINISHED, GATHERING
+from orchestrator.rounds.coordinator import AGGREGATING, COLLECTING, FAILED, FINISHED, GATHERING, WAITING
 
-_PHASES = (GATHERING, COLLECTING, AGGREGATING, FINISHED, FAILED, INTERRUPTED, STARTING)
+_AT_WORK = (GATHERING, COLLECTING, AGGREGATING, WAITING)
+"""States of a run in which somebody sees which nodes are there."""
+_PHASES = (*_AT_WORK, FINISHED, FAILED, INTERRUPTED, STARTING)
 _STANDINGS = (PREPARING, WORKING, *ENDS, INTERRUPTED, IDLE)
 _MIB = float(1 << 20)
 
 
-def render(sections: Dict[str, Any], counts: Dict[str, int]) -> str:
-    """`sections` of DashboardModel, `counts` of the gateway's progress events since it began (empty when not its child)."""
+def render(sections: Dict[str, Any], counts: Dict[str, int], heard_at: Optional[float] = None) -> str:
+    """`sections` of DashboardModel, `counts` of the gateway's progress events since it began (empty when not its child).
+
+    heard_at: DashboardModel.heard_at, Unix seconds.
+    """
     page = Page()
     gateway = sections["gateway"]
     page.add("edgeward_gateway_up", "gauge", "1 while a gateway works on this folder", {}, int(gateway["running"]))
     for state in _STANDINGS:
         about = "1 for how the gateway of this folder stands"
         page.add("edgeward_gateway_state", "gauge", about, {"state": state}, int(gateway["state"] == state))
+    if heard_at is not None:
+        about = "When the gateway at work last showed that it runs: one that stands still is up all the same"
+        page.add("edgeward_gateway_heard_timestamp_seconds", "gauge", about, {}, heard_at)
     about = "Resident memory of a process"
     for process, value in (("gateway", gateway["memory_mib"]), ("dashboard", gateway["dashboard_memory_mib"])):
         if value:
@@ -31,6 +40,8 @@ def render(sections: Dict[str, Any], counts: Dict[str, int]) -> str:
         page.add(name, "counter", help_text, {}, counts.get(kind, 0))
     if sections["run"] is not None:
         _add_run(page, sections)
+    listening = int(sections["boards"]["state"] == LISTENING)
+    page.add("edgeward_boards_listening", "gauge", "1 while records of boards would be heard", {}, listening)
     _add_boards(page, sections["boards"]["boards"], sections["boards"]["now"])
     return page.text()
 
@@ -47,16 +58,16 @@ def _add_run(page: Page, sections: Dict[str, Any]) -> None:
     page.add("edgeward_rounds_planned", "gauge", "Training rounds of the run", run, live["rounds"])
     page.add("edgeward_rounds_completed_total", "counter", "Training rounds aggregated", run, done)
     states = [row["state"] for row in sections["nodes"]]
-    if live["state"] not in (INTERRUPTED, STARTING):  # nobody has looked since
+    if live["state"] in _AT_WORK:  # else nobody has looked since
         page.add("edgeward_nodes_online", "gauge", "Nodes that hold task and data", run, live["online"])
     page.add("edgeward_nodes_declined", "gauge", "Nodes that declined the run", run, states.count("declined"))
     if not sections["run"]["secret_sample"]:
         _add_participation(page, sections, run)
-    if done:
-        last = sections["rounds"][-1]
-        for name, suffix in (("accuracy", "_ratio"), ("auc", "_ratio"), ("loss", "")):
-            if isinstance(last.get(name), float):
-                page.add(f"edgeward_{name}{suffix}", "gauge", f"{name} of the last round", run, last[name])
+    for name, suffix in (("accuracy", "_ratio"), ("auc", "_ratio"), ("loss", "")):
+        measured = [row[name] for row in _trained(sections) if row.get(name) is not None]
+        if measured:
+            about = f"{name} of the newest training round that has it"
+            page.add(f"edgeward_{name}{suffix}", "gauge", about, run, measured[-1])
     privacy = sections["privacy"]
     if privacy["state"] != "none":
         labels = {**run, "unit": privacy["unit"], "delta": f"{privacy['delta']:g}"}
@@ -65,23 +76,30 @@ def _add_run(page: Page, sections: Dict[str, Any]) -> None:
             page.add("edgeward_privacy_epsilon_spent", "gauge", "Epsilon spent so far", labels, privacy["spent"])
 
 
+def _trained(sections: Dict[str, Any]) -> List[Dict[str, Any]]:
+    """Rows of training rounds, as the page's curves have them: no release before, and no evaluation after them."""
+    return [row for row in sections["rounds"] if 0 < row["round"] <= sections["live"]["rounds"]]
+
+
 def _add_participation(page: Page, sections: Dict[str, Any], run: Dict[str, str]) -> None:
     """What shows how many nodes a round asked and heard: not where the claim counts on that being secret."""
     live = sections["live"]
     totals = live["totals"]
-    page.add("edgeward_nodes_awaited", "gauge", "Nodes whose update the round waits for", run, len(live["awaited"]))
+    if live["state"] in _AT_WORK:
+        page.add("edgeward_nodes_awaited", "gauge", "Nodes whose update the round waits for", run, len(live["awaited"]))
+        about = "Nodes the open round is short of even if all that are here answer; 0 while it can succeed"
+        page.add("edgeward_round_nodes_lacking", "gauge", about, run, (live["lacking"] or {"nodes": 0})["nodes"])
     page.add("edgeward_updates_total", "counter", "Updates aggregated", run, totals["updates"])
-    about = "Nodes the open round is short of even if all that are here answer; 0 while it can succeed"
-    page.add("edgeward_round_nodes_lacking", "gauge", about, run, (live["lacking"] or {"nodes": 0})["nodes"])
     about = "Bytes of message bodies of aggregated rounds, by direction as the gateway sees it"
     for direction, name in (("received", "bytes_up"), ("sent", "bytes_down")):
         total = totals[name] + totals["others"][name]
         page.add("edgeward_round_bytes_total", "counter", about, {**run, "direction": direction}, total)
     about = "Time from announcing a round to its result"
     page.add("edgeward_rounds_seconds_total", "counter", about, run, totals["seconds"])
-    if totals["rounds"]:
-        about = "Time the last round took"
-        page.add("edgeward_last_round_seconds", "gauge", about, run, sections["rounds"][-1]["seconds"])
+    trained = _trained(sections)
+    if trained:
+        about = "Time the newest training round took"
+        page.add("edgeward_last_round_seconds", "gauge", about, run, trained[-1]["seconds"])
 
 
 def _add_boards(page: Page, boards: Any, now: float) -> None:

@@ -60,7 +60,7 @@ def metrics(tmp_path_factory: pytest.TempPathFactory) -> Metrics:
     for row in sections["rounds"]:
         row["loss"] = 0.5
     found: Metrics = {"up": {}}
-    for family in text_string_to_metric_families(render(sections, {})):
+    for family in text_string_to_metric_families(render(sections, {}, model.heard_at)):
         for sample in family.samples:
             labels = found.setdefault(sample.name, {})
             for label, value in sample.labels.items():

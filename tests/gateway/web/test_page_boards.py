@@ -104,5 +104,5 @@ def test_metrics_of_no_boards_are_no_error(tmp_path: Path) -> None:
     from orchestrator.gateway.web.model import DashboardModel
 
     model = DashboardModel(tmp_path, "test", Listener(None, "test"))
-    assert "edgeward_board" not in render(model.sections(), {})
+    assert "edgeward_board_" not in render(model.sections(), {})
     model.close()
