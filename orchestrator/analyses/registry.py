@@ -7,6 +7,7 @@ from orchestrator.analyses.base import Analysis
 from orchestrator.analyses.kmeans import KMeans
 from orchestrator.analyses.regression import Regression
 from orchestrator.analyses.statistics import Statistics
+from orchestrator.analyses.survival import Survival
 from orchestrator.errors import UsageError
 from orchestrator.wire.bounds import near
 from orchestrator.wire.schema import Schema
@@ -14,7 +15,12 @@ from orchestrator.wire.structure import attempt, unstructure
 from orchestrator.wire.task import Task
 
 KIND = "kind"
-ANALYSES: Dict[str, Type[Analysis]] = {"statistics": Statistics, "kmeans": KMeans, "regression": Regression}
+ANALYSES: Dict[str, Type[Analysis]] = {
+    "statistics": Statistics,
+    "regression": Regression,
+    "survival": Survival,
+    "kmeans": KMeans,
+}
 """Name in `[task.analysis] kind` -> what computes it."""
 
 
