@@ -174,8 +174,8 @@ class Survival(Analysis):
         if deviation:
             within = f"with 95 % it is within {interval(deviation):.3g} of what would be there without"
             yield (
-                f"every count carries noise: {within}. Bands count it to first order; curves end where it hides who is at risk, and "
-                "there is no log-rank test"
+                f"every count carries noise: {within}. Bands count it to first order; curves end where it hides who is at risk, "
+                "and there is no log-rank test"
             )
 
     def words(self, quoted: Callable[[str], str]) -> List[str]:
@@ -183,7 +183,7 @@ class Survival(Analysis):
         by = f", by {quoted(self.options.by)} of {len(self._groups)}" if self.options.by else ""
         time, event = quoted(self.options.time), quoted(self.options.event)
         return [
-            f"survival: {time} until {event} in {self.options.steps} steps{by}; of each how many events, and how many lost to view"
+            f"survival: {time} until {event} in {self.options.steps} steps{by}; of each step events, and records lost to view"
         ]
 
 
