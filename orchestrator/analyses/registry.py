@@ -5,6 +5,7 @@ from typing import Any, Dict, Iterator, List, Type
 
 from orchestrator.analyses.base import Analysis
 from orchestrator.analyses.kmeans import KMeans
+from orchestrator.analyses.pca import Pca
 from orchestrator.analyses.regression import Regression
 from orchestrator.analyses.statistics import Statistics
 from orchestrator.analyses.survival import Survival
@@ -19,6 +20,7 @@ ANALYSES: Dict[str, Type[Analysis]] = {
     "statistics": Statistics,
     "regression": Regression,
     "survival": Survival,
+    "pca": Pca,
     "kmeans": KMeans,
 }
 """Name in `[task.analysis] kind` -> what computes it."""

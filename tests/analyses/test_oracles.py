@@ -310,3 +310,23 @@ def test_intervals_count_the_noise(family: str) -> None:
         hits += row[1] is not None and float(row[3]) <= 0.8 <= float(row[4])  # type: ignore[arg-type]
     assert shown > 0.9 * tries
     assert 0.88 * shown <= hits, f"{hits} of {shown}"
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_components_and_correlations_are_scikit_learns(files: List[Path], method: str) -> None:
+    decomposition = pytest.importorskip("sklearn.decomposition")
+    features = FEATURES[:4]
+    task = task_with({"kind": "pca"}, features)
+    result = computed(task, [load_for(path, task) for path in files], method)
+    tables = {table.name: table.rows for table in result.tables}
+    columns = [cells(files, feature.name) for feature in features]
+    rows = np.array([[float(cell) for cell in row] for row in zip(*columns) if None not in row])  # type: ignore[arg-type]
+    rows = np.clip(rows, [f.range[0] for f in features], [f.range[1] for f in features])
+    np.testing.assert_allclose([row[1:] for row in tables["correlation"]], np.corrcoef(rows.T), rtol=0, atol=1e-9)
+    scaled = (rows - rows.mean(axis=0)) / rows.std(axis=0)
+    theirs = decomposition.PCA(4).fit(scaled)
+    np.testing.assert_allclose([row[2] for row in tables["explained"]], theirs.explained_variance_ratio_, rtol=1e-9)
+    ours = np.array([row[1:] for row in tables["components"]], np.float64).T
+    np.testing.assert_allclose(np.abs(np.sum(ours * theirs.components_, axis=1)), 1.0, rtol=0, atol=1e-9)
+    assert [row[3] for row in tables["columns"]] == pytest.approx(rows.std(axis=0, ddof=1), rel=1e-9)
+    assert any(f"{len(columns[0]) - len(rows)} records" in note for note in result.notes)

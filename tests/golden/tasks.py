@@ -35,6 +35,7 @@ ANALYSES: Tuple[Dict[str, Any], ...] = (
     {"kind": "statistics", "bins": 4, "crosstabs": [["sex", "ward"]]},
     {"kind": "kmeans", "clusters": 2, "rounds": 5},
     {"kind": "survival", "time": "age", "event": "sex", "by": "ward", "steps": 5},
+    {"kind": "pca"},
     {"kind": "regression", "outcome": "sex", "family": "logistic", "rounds": 6},
 )
 METHODS: Tuple[Tuple[str, Dict[str, Any]], ...] = (
