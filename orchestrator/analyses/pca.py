@@ -157,7 +157,7 @@ class Pca(Analysis):
         return Table("components", heads, rows)
 
     def _notes(self, known: float, left_out: float, deviation: float, varies: np.ndarray, units: str) -> Iterator[str]:
-        yield "each column is divided by its standard deviation; the sign of a component is such that its largest part is positive"
+        yield "columns are divided by their standard deviations; the sign of a component makes its largest part positive"
         same = [name for name, seen in zip(self._names, varies) if not seen]
         if same:
             why = "noise hides their spread" if deviation else "all their values are the same"
