@@ -57,8 +57,8 @@ def files_of(report: Optional[Dict[str, Any]]) -> List[str]:
 def compared(runs: Sequence[Reported]) -> Dict[str, Any]:
     """{runs, figures, settings}: rows {name, kind, values, differs} with a value for each run.
 
-    kind: how a value is written (number, seconds, time, bytes or text). Values of settings are texts, cut where they are long;
-    whether they differ is of the whole ones.
+    kind: how a value is written (number, epsilon, seconds, time, bytes or text). Values of settings are texts, cut where they are
+    long; whether they differ is of the whole ones.
     """
     figures = [_figures(view, report) for view, report in runs]
     tasks = [flatten(task_to_dict(view.task)) for view, _ in runs]
@@ -77,7 +77,7 @@ _KINDS = {
     "accuracy, float": "number",
     "weights delivered": "text",
     "best round": "text",
-    "epsilon": "number",
+    "epsilon": "epsilon",
     "rounds done": "text",
     "began": "time",
     "ended": "time",
@@ -116,8 +116,10 @@ def _engine(report: Optional[Dict[str, Any]]) -> Dict[str, Any]:
     return metrics.get("tflm") or metrics.get("int8") or {}
 
 
-def _weights(view: RunView) -> str:
+def _weights(view: RunView) -> Optional[str]:
     training = view.task.training
+    if not view.task.trains:
+        return None
     if training.tail_average:
         return "mean of the second half of the rounds"
     return f"best round by {training.best}" if training.best else "last round"

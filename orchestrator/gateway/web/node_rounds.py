@@ -55,7 +55,9 @@ def _said(result: Dict[str, Any], node: str) -> Dict[str, Any]:
 
 
 def why_none(task: Task) -> str:
-    """Why there are no figures of single nodes."""
+    """Why there are no figures of single nodes; empty where none are meant to be."""
+    if not task.trains:
+        return ""
     if not task.evaluation.on:
         return "No figures of single nodes: nodes of this task hold no rows out ([task.evaluation])."
     if task.aggregation.secure:

@@ -7,7 +7,9 @@ import time
 from typing import Any, Dict, List, Optional
 
 from orchestrator.gateway.web.runview import RunView
-from orchestrator.privacy.statement_page import ELSEWHERE, markdown
+from orchestrator.gateway.web.words import many
+from orchestrator.privacy.statement_page import ELSEWHERE, RESULT, markdown
+from orchestrator.rounds import coordinator
 
 FINAL, PLANNED, COMPUTING, FAILED = "final", "planned", "computing", "failed"
 _MOST_OTHER_RUNS = 6
@@ -27,6 +29,8 @@ def officer_page(
         "task": view.task.name,
         "federation": federation,
         "digest": (report or {}).get("digest") or None,
+        "made": "model" if view.task.trains else RESULT,
+        "outcome": _outcome(view, report),
         "began_at": view.began_at or None,
         "ended_at": view.last_event_at if view.over else None,
         "phase": view.coordinator.phase,
@@ -37,6 +41,15 @@ def officer_page(
         "words": view.about()["words"],
         "printed_at": time.time(),
     }
+
+
+def _outcome(view: RunView, report: Optional[Dict[str, Any]]) -> str:
+    """What came of the run, as the page identifies it: a model's digest, or how many tables there are."""
+    if report is None:
+        return "none" if view.coordinator.phase == coordinator.FAILED else "none yet"
+    if report.get("analysis"):
+        return many(len(report["analysis"]["tables"]), "table")
+    return report.get("digest") or "none: every node has its own model"
 
 
 def _bounded(found: List[Dict[str, Any]]) -> List[Dict[str, Any]]:

@@ -28,11 +28,20 @@ RUN = "heart-0123abcd"
 
 
 def make_store(
-    out: Path, rounds: int = 3, begun: int = 2, privacy: Optional[Privacy] = None, at: float = 1000.0, run: str = RUN
+    out: Path,
+    rounds: int = 3,
+    begun: int = 2,
+    privacy: Optional[Privacy] = None,
+    at: float = 1000.0,
+    run: str = RUN,
+    relay: bool = False,
 ) -> None:
-    """A run in round `begun`: a has answered, b is awaited, c declined; as the gateway would have journalled it, from `at` on."""
+    """A run in round `begun`: a has answered, b is awaited, c declined; as the gateway would have journalled it, from `at` on.
+
+    begun: -1 before any round. relay: whether the gateway above begins rounds.
+    """
     schema = Schema("table", "sick", ("no", "yes"), {"0": 0, "1": 1}, (Feature("age", 0, 110),))
-    rules = Rounds(nodes=2, quorum=2, deadline_s=60.0)
+    rules = Rounds(nodes=2, quorum=2, deadline_s=60.0, provided=relay)
     task = Task(
         "heart", schema, {"kind": "mlp", "hidden": [4]}, Training(rounds=rounds), privacy or Privacy("none"), rules
     )

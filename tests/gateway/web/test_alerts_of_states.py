@@ -174,12 +174,11 @@ def test_alerts_are_those_of_the_state(tmp_path: Path, state: Callable[[Looked],
 def test_a_relay_that_waits_for_the_gateway_above_is_in_a_phase(tmp_path: Path) -> None:
     look = Looked(tmp_path)
     with look.held:
-        _collects(look)
-        sections = look.model.sections()
-        sections["live"]["state"] = sections["live"]["phase"] = "waiting"
-        page = render(sections, {})
+        look.works()
+        make_store(tmp_path, begun=-1, at=time.time(), relay=True)
+        page = render(look.model.sections(), {})
         assert f'edgeward_run_phase{{run="{RUN}",phase="waiting"}} 1' in page
-        assert "edgeward_nodes_online" in page
+        assert f'edgeward_nodes_online{{run="{RUN}"}} 2' in page
     look.model.close()
 
 

@@ -45,7 +45,9 @@ def test_rounds_of_a_node_are_read_from_results(tmp_path: Path) -> None:
 
 
 def test_a_gateway_notes_when_each_node_answered_and_how_much_it_sent() -> None:
-    figures = Figures(Task("t", Schema("table", "y", ("a", "b"), {"0": 0, "1": 1}, (Feature("x", 0, 1),))))
+    figures = Figures(
+        Task("t", Schema("table", "y", ("a", "b"), {"0": 0, "1": 1}, (Feature("x", 0, 1),)), {"kind": "mlp"})
+    )
     figures.round_began(1)
     for node, size in (("a", 100), ("b", 300), ("a", 50)):
         figures.received(node, size, {})

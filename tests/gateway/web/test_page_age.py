@@ -89,6 +89,16 @@ def test_values_say_of_when_they_are(stage: Stage, tmp_path: Path) -> None:
             page.wait("document.querySelector('.heading').innerText.includes('last event 2 h ago')")
 
 
+def test_nodes_of_a_relay_are_known_while_it_waits_for_the_gateway_above(stage: Stage, tmp_path: Path) -> None:
+    with gateway_at_work(tmp_path):
+        make_store(tmp_path, begun=-1, at=time.time(), relay=True)
+        with stage.showing(tmp_path):
+            page = stage.browser
+            page.wait("document.querySelector('#phase')?.innerText === 'Waiting for the gateway above'")
+            figures = page.evaluate("document.querySelector('.figures').innerText.replace(/\\s+/g, ' ')")
+            assert "Nodes 2 / 2 wanted" in figures
+
+
 def test_the_clock_of_the_browser_does_not_matter(stage: Stage, tmp_path: Path) -> None:
     """A phone an hour ahead shows ages and times left by the gateway's clock."""
     page = stage.browser

@@ -105,6 +105,17 @@ def test_a_finished_one_leads_to_its_tables(tmp_path: Path, chromium: Browser) -
         words = {row["term"]: row["text"] for row in client.json(f"/api/runs/{RUN}")["run"]["words"]}
         assert words["Analysis"].startswith("statistics of 2 columns")
         assert "Model" not in words
+        chromium.open(f"{process.url}statement/{RUN}")
+        chromium.wait("document.querySelector('#statement .identity')")
+        said = " ".join(chromium.text().split())
+        for wanted in ("Result 3 tables", "What was computed", "sums can reveal records"):
+            assert wanted in said
+        for word in ("digest", "model", "train", "none yet"):
+            assert word not in said.lower(), word
+        chromium.open(f"{process.url}node/{RUN}/a")
+        chromium.wait("document.querySelector('#node-state')")
+        assert "in the aggregate of 1 round" in chromium.text()
+        assert "How good the model is" not in chromium.text()
         assert chromium.errors == []
 
 

@@ -86,6 +86,25 @@ def test_the_page_says_what_a_board_is(stage: Stage, tmp_path: Path) -> None:
             assert "edgeward_board_latency_seconds{" not in text
 
 
+def test_where_nobody_listens_nothing_is_said_of_boards(stage: Stage, tmp_path: Path) -> None:
+    """Neither that none reports, nor that one is silent: the broker is gone, and not the board."""
+    figure = "[...document.querySelectorAll('.figures > div')].pop().innerText.replace(/\\s+/g, ' ')"
+    make_store(tmp_path)
+    with stage.showing(tmp_path) as scene:
+        page = stage.browser
+        page.wait(f"{figure} === 'Boards – nobody listens to them'")
+        scene.listener.state = "listening"
+        page.wait(f"{figure} === 'Boards 0 reporting'")
+        scene.board_says("ttyusb0", "metrics", time.time() - 60, simulated=True, **METRICS)
+        page.wait(f"{figure} === 'Boards 0 reporting 1 silent, 1 simulated'")
+        scene.listener.state = "lost the broker: it ended"
+        page.wait(f"{figure} === 'Boards 0 reporting 1 unknown, 1 simulated'")
+        said = page.evaluate("document.querySelector('#boards').innerText")
+        assert "unknown, last record" in said
+        assert "Not listening: lost the broker" in said
+        assert "silent" not in said
+
+
 def test_a_chart_of_zeros_has_no_negative_axis(stage: Stage, tmp_path: Path) -> None:
     with stage.showing(tmp_path) as scene:
         page = stage.browser

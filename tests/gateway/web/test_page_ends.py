@@ -150,6 +150,21 @@ def test_a_run_that_failed_for_good_says_that_it_cannot_go_on(stage: Stage, tmp_
         assert "the same command" not in said
 
 
+@pytest.mark.parametrize("before", [False, True], ids=["no run", "a run before"])
+def test_a_gateway_that_failed_before_its_run_began_says_why(stage: Stage, tmp_path: Path, before: bool) -> None:
+    """Planning, or the export of the training graph: there is no run of its own that could say so."""
+    if before:
+        make_store(tmp_path)
+        finish(tmp_path)
+    with stage.showing(tmp_path) as scene:
+        page = stage.browser
+        scene.hear({"event": "ended", "how": "failed", "reason": "no noise keeps epsilon 0.01"})
+        page.wait("document.querySelector('#standing')?.innerText.startsWith('The gateway failed at')")
+        assert "no noise keeps epsilon 0.01" in page.evaluate("document.querySelector('#standing').innerText")
+        page.wait("document.title === 'gateway failed · Edgeward'")
+        assert "Start a gateway" not in page.text()
+
+
 def test_it_ends_after_its_time_with_a_stopped_gateway_and_for_the_next(tmp_path: Path) -> None:
     for stay_s, word in ((0.3, "finished"), (600.0, "stop"), (0.0, "finished")):
         with gateway(tmp_path, free_port(), stay_s) as (process, pid):

@@ -6,13 +6,16 @@ import re
 from pathlib import Path
 from typing import Any, Dict, List
 
+import pytest
 from chromium import Browser
 from dashboards import RUN, Client, dashboard, make_store
 from pdf import Pdf
+from stage import Stage
 
 from orchestrator.gateway.store import Store
 from orchestrator.gateway.web.officer import blocks
 from orchestrator.privacy.statement_page import NOTHING, markdown
+from orchestrator.rounds.events import Aggregated, Arrived, Ticked
 from orchestrator.wire.task import Privacy
 
 GOLDEN = json.loads((Path(__file__).resolve().parents[2] / "golden" / "tasks.json").read_text())
@@ -129,6 +132,35 @@ def test_of_an_unfinished_run_it_says_that_nothing_is_stated_yet(chromium: Brows
         assert "What is not covered" in chromium.text()
         open_page(chromium, client, "another")
         assert "the store has no run 'another'" in chromium.text()
+
+
+@pytest.mark.parametrize(
+    ("events", "notice", "digest"),
+    [
+        ([Ticked(2000.0 + 100 * turn) for turn in range(9)], "This run failed: there is no model", "none"),
+        (
+            [Arrived(2000.0, "b", 2, "d", 80.0), Aggregated(2000.0, 2, True)],
+            "All rounds are done, and no model",
+            "none yet",
+        ),
+    ],
+    ids=["failed", "no model yet"],
+)
+def test_a_run_that_is_over_without_a_model_is_not_called_unfinished(
+    stage: Stage, tmp_path: Path, events: List[Any], notice: str, digest: str
+) -> None:
+    make_store(tmp_path)
+    store = Store(tmp_path / "gateway.sqlite")
+    for event in events:
+        store.append(RUN, event)
+    store.close()
+    with stage.showing(tmp_path):
+        page = stage.browser
+        page.open(f"{stage.url}statement/{RUN}")
+        page.wait("document.querySelector('#statement .identity')")
+        assert page.evaluate("document.querySelector('#notice').innerText").startswith(notice)
+        assert "not finished" not in page.text()
+        assert page.evaluate("[...document.querySelectorAll('.identity dd')][3].innerText") == digest
 
 
 def test_blocks_lose_nothing_of_a_page() -> None:

@@ -9,9 +9,9 @@ export function boardsCard(state) {
   const at = { wide: true, id: "boards" };
   if (!boards.length) return card("Boards", empty("No boards yet", reason(listening)), at);
   const quiet = boards.filter(silent).length;
-  const aside = el("span", { class: "muted" }, quiet ? `${quiet} of ${plural(boards.length, "board")} silent` : `${plural(boards.length, "board")} reporting`);
+  const aside = el("span", { class: "muted" }, quiet ? `${quiet} of ${plural(boards.length, "board")} ${deaf(listening) ? "not heard" : "silent"}` : `${plural(boards.length, "board")} reporting`);
   const note = listening === "listening" ? null : el("p", { class: "note-box" }, reason(listening));
-  return card("Boards", [note, el("div", { class: "boards" }, boards.map((b) => board(b, state.history.get(b.board) ?? [])))], { ...at, aside });
+  return card("Boards", [note, el("div", { class: "boards" }, boards.map((b) => board(b, state.history.get(b.board) ?? [], deaf(listening))))], { ...at, aside });
 }
 
 function reason(listening) {
@@ -27,7 +27,12 @@ export function silent(b) {
 
 const KINDS = new Map([[true, ["simulated", "warn"]], [false, ["hardware", ""]], [null, ["unknown whether simulated", "warn"]]]);
 
-function board(b, history) {
+// Whether boards would not be heard, so that nothing is known of those that are silent.
+export function deaf(listening) {
+  return !["listening", "not configured"].includes(listening);
+}
+
+function board(b, history, unheard) {
   const simulated = b.simulated === true;
   const latest = b.metrics;
   const psi = b.drift.psi ?? latest.psi;
@@ -51,7 +56,7 @@ function board(b, history) {
     ? lineChart({ ...time, title: `Drift of ${b.board}`, yName: "PSI", format: (v, tick) => (tick ? String(v) : number(v, 2)), from: 0, limit: { value: 0.25, name: "commonly read as drift" }, series: [{ name: "drift (PSI)", color: 6, points: points("psi") }] })
     : null;
   return el("section", { class: "board", "data-key": `board ${b.board}` },
-    el("div", { class: "card-head" }, el("h3", {}, b.board), el("span", {}, silent(b) ? el("span", { class: "pill bad" }, ["silent, last record ", ago(b.seen_at)]) : null, " ", el("span", { class: `pill ${colour}` }, kind))),
+    el("div", { class: "card-head" }, el("h3", {}, b.board), el("span", {}, silent(b) ? el("span", { class: unheard ? "pill off" : "pill bad" }, [unheard ? "unknown, last record " : "silent, last record ", ago(b.seen_at)]) : null, " ", el("span", { class: `pill ${colour}` }, kind))),
     el("dl", { class: "facts" }, facts.map(([k, v]) => [el("dt", {}, k), el("dd", {}, v)])),
     b.error.reason ? el("p", { class: "reason" }, `last error: ${b.error.reason}`) : null,
     latency ? el("div", { "data-key": "latency" }, el("h4", {}, simulated ? "Latency, simulated" : "Latency"), latency) : null,

@@ -40,7 +40,7 @@ class Chart {
     this.painted = text;
     const series = this.spec.series.map((s) => ({ ...s, points: s.points.filter((p) => known(p[1])) })).filter((s) => s.points.length);
     if (!series.length) {
-      fill(this.figure, [el("p", { class: "muted chart-empty" }, "No figures yet.")]);
+      fill(this.figure, [el("p", { class: "muted chart-empty" }, "No figures.")]);
       return;
     }
     this.measure(series);

@@ -2,7 +2,7 @@
 
 import { fetchJson, showProblem } from "./ask.js";
 import { lineChart } from "./charts.js";
-import { bytes, card, clock, count, el, empty, known, number, seconds } from "./dom.js";
+import { bytes, card, clock, count, el, empty, known, number, plural, seconds } from "./dom.js";
 import { csvButton, exportable } from "./export.js";
 import { listing } from "./listing.js";
 import { fill } from "./morph.js";
@@ -39,7 +39,7 @@ function draw() {
     problem ? el("p", { class: "banner", role: "alert", id: "problem" }, `There is ${noNews}: ${problem}.`) : null,
     el("div", { class: "heading" },
       el("h1", {}, node),
-      el("p", { class: "muted", id: "node-state" }, `run ${run}, ${state} at ${clock(found.at)}, ${count(found.records)} records as stated, in the aggregate of ${count(trained.filter((r) => r.counted).length)} rounds`)),
+      el("p", { class: "muted", id: "node-state" }, `run ${run}, ${state} at ${clock(found.at)}, ${count(found.records)} records as stated, in the aggregate of ${plural(trained.filter((r) => r.counted).length, "round")}`)),
     found.reason ? el("p", { class: "reason" }, found.reason) : null,
     el("div", { class: "grid" }, charts(trained, found.held_back), table(found)),
   ]);

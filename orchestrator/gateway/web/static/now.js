@@ -59,11 +59,17 @@ function standingNote(state) {
     return box(`No news since ${shortClock(state.ended ?? newsAt())}: the round may have ended, or go on. What is below is how it was then.`);
   }
   if (state.other) return condition(state) === "interrupted" ? box("No gateway works on this run. Its last event was ", ago(state.live.at), ".") : null;
-  if (gateway.state === "failed") return box(`The gateway failed at ${clock(gateway.since)}: ${gateway.reason}`);
-  if (gateway.state === "stopped") return box(`The gateway was stopped at ${clock(gateway.since)}.`, isOver(state) ? null : " The same command continues this run where it was.");
+  const ended = gatewayEnded(gateway);
+  if (ended) return box(ended, gateway.state === "failed" || isOver(state) ? null : " The same command continues this run where it was.");
   if (condition(state) === "starting") return box("The gateway began again ", ago(gateway.since), " and has not come to this run yet.");
   if (condition(state) === "interrupted") return box("No gateway works on this run; its last event was ", ago(state.live.at), ". The same command continues it where it was.");
   return null;
+}
+
+// How the gateway ended, where that is not how its run did; null for any other.
+export function gatewayEnded(gateway) {
+  if (gateway.state === "failed") return `The gateway failed at ${clock(gateway.since)}: ${gateway.reason}`;
+  return gateway.state === "stopped" ? `The gateway was stopped at ${clock(gateway.since)}.` : null;
 }
 
 function stuckNote(state) {

@@ -1,10 +1,10 @@
 // The first view: where the run is, who takes part, what it cost, what boards say.
 
-import { boardsCard, silent } from "./boards.js";
+import { boardsCard, deaf, silent } from "./boards.js";
 import { lineChart } from "./charts.js";
 import { ago, bytes, card, count, el, empty, figure, finite, keyedRow, known, mib, number, seconds, table } from "./dom.js";
 import { exportable } from "./export.js";
-import { activity, nowCard } from "./now.js";
+import { activity, gatewayEnded, nowCard } from "./now.js";
 import { ASKED, nodesCard } from "./nodes.js";
 import { figureOfPrivacy, privacyCard } from "./privacy.js";
 import { goesOn, isOver, phasePill, preparing, trusted } from "./standing.js";
@@ -39,6 +39,8 @@ function analyses(state) {
 function noRun(state) {
   const unreadable = state.runs.filter((r) => r.phase === "unreadable");
   if (unreadable.length) return titled("No run can be read", "", unreadable.map((r) => el("p", { class: "problem" }, r.reason)));
+  const ended = gatewayEnded(state.gateway);
+  if (ended) return titled("No run yet", el("strong", { id: "standing" }, ended), state.activity.length ? activity(state) : null);
   return titled("No run yet", "Nothing has run in this folder. Start a gateway with `edgeward gateway run CONFIG --out FOLDER`.");
 }
 
@@ -87,11 +89,12 @@ function nodesFigure(state) {
 }
 
 function boardsFigure(state) {
+  if (!state.boards.length && state.listening !== "listening") return figure("Boards", "–", "", "nobody listens to them");
   const quiet = state.boards.filter(silent).length;
   const reporting = state.boards.length - quiet;
   const simulated = state.boards.filter((b) => b.simulated === true).length;
   const unknown = state.boards.filter((b) => b.simulated === null).length;
-  const notes = [quiet ? `${quiet} silent` : null, simulated ? `${simulated} simulated` : null, unknown ? `${unknown} of unknown kind` : null].filter(Boolean);
+  const notes = [quiet ? `${quiet} ${deaf(state.listening) ? "unknown" : "silent"}` : null, simulated ? `${simulated} simulated` : null, unknown ? `${unknown} of unknown kind` : null].filter(Boolean);
   return figure("Boards", `${reporting}`, " reporting", notes.join(", ") || (state.boards.length ? "hardware" : ""));
 }
 

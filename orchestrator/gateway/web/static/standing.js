@@ -32,9 +32,9 @@ export function isOver(state) {
   return OVER.includes(state.live.phase);
 }
 
-// Whether a round is going on, as far as anyone knows.
+// Whether the run is going on, as far as anyone knows.
 export function goesOn(state) {
-  return ["gathering", "collecting", "aggregating"].includes(condition(state));
+  return ["gathering", "collecting", "aggregating", "waiting"].includes(condition(state));
 }
 
 export function phasePill(state) {
@@ -83,6 +83,7 @@ function whereabouts(state) {
   if (!state.gateway) return "nothing can be read";
   if (!trusted(state)) return state.ended ? "dashboard ended" : noNews();
   if (preparing(state)) return "preparing a run";
+  if (failedOutside(state)) return "gateway failed";
   if (!state.live) return null;
   const { round, rounds } = state.live;
   const name = condition(state);
@@ -95,6 +96,11 @@ function whereabouts(state) {
 // A gateway is at work, and the newest run there is was over before it began.
 export function preparing(state) {
   return state.gateway.state === "preparing" && (!state.live || isOver(state));
+}
+
+// The gateway failed where there is no run of its own that says so: before the first round of a run, or after the last.
+function failedOutside(state) {
+  return state.gateway.state === "failed" && (!state.live || state.live.phase === "finished");
 }
 
 // What a reader should hear of without looking: [text, whether it is bad]. Null for nothing.

@@ -8,9 +8,15 @@ import { decoded } from "./place.js";
 const AGAIN_MS = 2000;
 const SECOND_SHEET = "How"; // the heading the second sheet begins with
 const HEADINGS = { "Against whom": "Against whom it holds, and on which conditions" };
+// What has to be known before the rest is read; a run that is not finished states nothing yet.
 const STATES = {
-  planned: "This run is not finished: there is no model to state anything of. Below is what is claimed if all rounds go as declared.",
-  computing: "What is claimed is being computed; this page asks again by itself.",
+  planned: ({ phase, made }) => ({
+    failed: `This run failed: there is no ${made} to state anything of. Below is what would be claimed if all rounds had gone as declared.`,
+    finished: `All rounds are done, and no ${made} was made of them yet. Below is what is claimed if all rounds went as declared.`,
+  }[phase] ?? `This run is not finished: there is no ${made} to state anything of. Below is what is claimed if all rounds go as declared.`),
+  computing: () => "What is claimed is being computed; this page asks again by itself.",
+  failed: ({ reason }) => reason,
+  final: () => "",
 };
 const main = document.getElementById("statement");
 const run = decoded(location.pathname.split("/").pop());
@@ -27,26 +33,30 @@ function draw(said) {
     el("section", { class: "sheet" },
       el("h1", {}, "Privacy statement"),
       identity(said),
-      el("p", { class: "note-box", id: "notice", hidden: said.state === "final" }, STATES[said.state] ?? said.reason),
+      el("p", { class: "note-box", id: "notice", hidden: said.state === "final" }, STATES[said.state](said)),
       said.blocks.length ? el("h2", {}, "What is claimed") : null,
       first.map(block)),
     el("section", { class: "sheet" },
       second.map(block),
-      el("h2", {}, "What was trained"),
+      el("h2", {}, trains(said) ? "What was trained" : "What was computed"),
       el("dl", { class: "facts" }, said.words.map(({ term, text }) => [el("dt", {}, term), el("dd", {}, text)]))),
-    el("p", { class: "foot", "aria-hidden": "true" }, `Run ${said.run} · model ${said.digest ?? "none yet"} · ${moment(said.printed_at)}`));
+    el("p", { class: "foot", "aria-hidden": "true" }, `Run ${said.run} · ${trains(said) ? "model " : ""}${said.outcome} · ${moment(said.printed_at)}`));
   main.removeAttribute("aria-busy");
 }
 
+function trains(said) {
+  return said.made === "model";
+}
+
 function identity(said) {
-  const trained = said.ended_at === null ? "not finished" : moment(said.ended_at);
+  const ended = said.ended_at === null ? "not finished" : moment(said.ended_at);
   const facts = [
     ["Task", said.task],
     ["Federation", said.federation],
     ["Run", said.run],
-    ["Model digest", said.digest ?? "none yet"],
-    ["Training began", moment(said.began_at)],
-    ["Training ended", said.phase === "failed" ? [trained, ", failed"] : trained],
+    [trains(said) ? "Model digest" : "Result", said.outcome],
+    [trains(said) ? "Training began" : "Began", moment(said.began_at)],
+    [trains(said) ? "Training ended" : "Ended", said.phase === "failed" ? [ended, ", failed"] : ended],
     ["This page is of", moment(said.printed_at)],
   ];
   return el("dl", { class: "facts identity" }, facts.map(([term, text]) => [el("dt", {}, term), el("dd", {}, text)]));
