@@ -6,6 +6,7 @@ An analysis is pure: gateway, nodes and tests use the same object. It neither cl
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any, Callable, ClassVar, Dict, Iterator, List, NamedTuple, Tuple, Union
 
 import numpy as np
@@ -20,6 +21,9 @@ CERTAINTY = 1.96
 
 MOST_VALUES = 1 << 16
 """In the vector of one unit."""
+
+MOST_REASONS = 20
+"""Of what is wrong with a declaration: nodes look at a gateway's before anything else speaks against it."""
 
 
 class Sums(NamedTuple):
@@ -70,9 +74,9 @@ class Analysis(ABC):
     def __init__(self, schema: Schema, options: Any) -> None:
         """Raises ValueError, a line for each reason, where the schema does not have what the options name."""
         self.schema, self.options = schema, options
-        wrong = list(self.objections())
+        wrong = list(islice(self.objections(), MOST_REASONS))
         if not wrong and not 1 <= self.sums.size <= MOST_VALUES:
-            wrong = [f"its sums have {self.sums.size} values, at most {MOST_VALUES}: name fewer columns"]
+            wrong = [f"kind: its sums have {self.sums.size} values, at most {MOST_VALUES}: name fewer columns"]
         if wrong:
             raise ValueError("\n".join(wrong))
 
@@ -94,10 +98,17 @@ class Analysis(ABC):
     def begin(self, seed: int) -> np.ndarray:
         """float32 (asked,): what is announced to nodes with the first round; one value at least."""
 
+    def question(self, asked: np.ndarray) -> np.ndarray:
+        """float64, finite: all that vectors depend on of what was announced, in one way of writing it; here nothing.
+
+        By it nodes see when they are asked for a sum again: over other nodes, the difference would show what single ones sent.
+        """
+        return np.zeros(0)
+
     @abstractmethod
-    def vectors(self, asked: np.ndarray, x: np.ndarray) -> np.ndarray:
+    def vectors(self, question: np.ndarray, x: np.ndarray) -> np.ndarray:
         """float64 (n, size): each record's vector. x: float64 (n, inputs) as in `Dataset.x`, not standardized: NaN for a number
-        that is missing, zeros for a category that is; asked: float32, what the gateway announced.
+        that is missing, zeros for a category that is; question: of what the gateway announced.
         """
 
     @abstractmethod

@@ -29,6 +29,8 @@ from orchestrator.wire.bounds import count, not_negative, refuse
 from orchestrator.wire.schema import Schema
 
 MOST_CLUSTERS = 1000
+MOST_NAMES = 20
+"""Of columns, in an error."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,8 @@ class KMeans(Analysis):
             return
         for number, centre in enumerate(self.options.start):
             if len(centre) != len(self._names):
-                yield f"start[{number}]: {len(centre)} numbers, the schema has {len(self._names)}: {', '.join(self._names)}"
+                some = ", ".join(self._names[:MOST_NAMES]) + (", ..." if self._names[MOST_NAMES:] else "")
+                yield f"start[{number}]: {len(centre)} numbers, the schema has {len(self._names)}: {some}"
                 continue
             for value, (_, feature) in zip(centre, self.schema.numbers()):
                 low, high = feature.range
@@ -99,10 +102,14 @@ class KMeans(Analysis):
             return as_pairs(2.0 * (raw - low) / (high - low) - 1.0)
         return as_pairs(np.random.default_rng(seed).uniform(-1.0, 1.0, self._shape))
 
-    def vectors(self, asked: np.ndarray, x: np.ndarray) -> np.ndarray:
+    def question(self, asked: np.ndarray) -> np.ndarray:
+        """The centres."""
+        return self._centres(asked).ravel()
+
+    def vectors(self, question: np.ndarray, x: np.ndarray) -> np.ndarray:
         """See the class."""
         clusters, numbers = self._shape
-        centres, u = self._centres(asked), in_unit_range(x, self.schema)
+        centres, u = question.reshape(self._shape), in_unit_range(x, self.schema)
         known = ~np.isnan(u).any(axis=1)
         whole = np.where(known[:, np.newaxis], u, 0.0)
         distances = ((whole[:, np.newaxis, :] - centres) ** 2).sum(axis=2)

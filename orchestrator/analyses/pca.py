@@ -45,7 +45,7 @@ class Pca(Analysis):
 
     def __init__(self, schema: Schema, options: PcaOptions) -> None:
         self._names = [feature.name for _, feature in schema.numbers()]
-        self._upper = np.triu_indices(len(self._names))
+        self._upper = np.triu_indices(min(len(self._names), MOST_NUMBERS))
         super().__init__(schema, options)
 
     def objections(self) -> Iterator[str]:
@@ -68,7 +68,7 @@ class Pca(Analysis):
         """Nodes need no numbers."""
         return np.zeros(1, np.float32)
 
-    def vectors(self, asked: np.ndarray, x: np.ndarray) -> np.ndarray:
+    def vectors(self, question: np.ndarray, x: np.ndarray) -> np.ndarray:
         """See the class."""
         u = in_unit_range(x, self.schema)
         known = ~np.isnan(u).any(axis=1)

@@ -11,9 +11,11 @@ from orchestrator.analyses.statistics import Statistics
 from orchestrator.analyses.survival import Survival
 from orchestrator.errors import UsageError
 from orchestrator.wire.bounds import near
+from orchestrator.wire.protection import Privacy
 from orchestrator.wire.schema import Schema
 from orchestrator.wire.structure import attempt, unstructure
 from orchestrator.wire.task import Task
+from orchestrator.wire.training import Training
 
 KIND = "kind"
 ANALYSES: Dict[str, Type[Analysis]] = {
@@ -29,6 +31,8 @@ ANALYSES: Dict[str, Type[Analysis]] = {
 def make(declared: Dict[str, Any], schema: Schema) -> Analysis:
     """What `[task.analysis]` declares. Raises UsageError with every mistake, a line each."""
     kind = declared.get(KIND)
+    if kind is None:
+        raise UsageError(f"{KIND}: missing, expected one of {', '.join(ANALYSES)}")
     if not isinstance(kind, str) or kind not in ANALYSES:
         known = ", ".join(ANALYSES)
         raise UsageError(
@@ -59,14 +63,19 @@ def objections(task: Task) -> Iterator[str]:
     except UsageError as error:
         yield from (f"analysis.{line}" for line in str(error).split("\n"))
         return
-    if task.training.rounds != analysis.rounds:
-        yield f"training.rounds: {task.training.rounds}, the analysis has {analysis.rounds}; leave it out"
-    if task.training.parameters not in (0, analysis.sums.size):
-        yield f"training.parameters: {task.training.parameters}, the analysis sums {analysis.sums.size} values; leave it out"
-    if task.privacy.on and task.privacy.clip_norm not in (0.0, analysis.sums.bound):
+    yield from contradictions(analysis, task.training, task.privacy)
+
+
+def contradictions(analysis: Analysis, training: Training, privacy: Privacy) -> Iterator[str]:
+    """What is declared otherwise than the analysis has it."""
+    if training.rounds != analysis.rounds:
+        yield f"training.rounds: {training.rounds}, the analysis has {analysis.rounds}; leave it out"
+    if training.parameters not in (0, analysis.sums.size):
+        yield f"training.parameters: {training.parameters}, the analysis sums {analysis.sums.size} values; leave it out"
+    if privacy.on and privacy.clip_norm not in (0.0, analysis.sums.bound):
         yield (
-            f"privacy.clip_norm: {task.privacy.clip_norm:g}, and a vector of this analysis is at most {analysis.sums.bound:g} "
-            "long; leave it out"
+            f"privacy.clip_norm: {privacy.clip_norm:g}, and a vector of this analysis is at most {analysis.sums.bound:g} long; "
+            "leave it out"
         )
 
 

@@ -38,6 +38,7 @@ class RegressionOptions:
 
     def __post_init__(self) -> None:
         wrong = [*one_of("family", self.family, tuple(FAMILIES)), *count("rounds", self.rounds, 1, 1000)]
+        wrong += count("inputs", len(self.inputs), 0, MOST_TERMS)
         refuse([*wrong, *not_negative("tolerance", self.tolerance)])
 
 
@@ -72,7 +73,7 @@ class Regression(Analysis):
         self.terms = [Term(None)]
         for feature in self._inputs:
             self.terms += [Term(feature, level) for level in feature.categories[1:]] or [Term(feature)]
-        self._upper = np.triu_indices(len(self.terms))
+        self._upper = np.triu_indices(min(len(self.terms), MOST_TERMS))
         kind = FAMILIES[options.family]
         fits = self._outcome is not None and not kind.objection(self._outcome)
         self._family: Optional[Family] = kind(self._outcome) if self._outcome is not None and fits else None
@@ -123,10 +124,15 @@ class Regression(Analysis):
         first[0] = self.family.first
         return as_pairs(np.concatenate([first, first, [_NEVER]]))
 
-    def vectors(self, asked: np.ndarray, x: np.ndarray) -> np.ndarray:
+    def question(self, asked: np.ndarray) -> np.ndarray:
+        """The coefficients; of a linear model, whose sums are the same everywhere, zeros."""
+        now, _, _ = self._announced(asked)
+        return np.zeros_like(now) if self.family.once else now
+
+    def vectors(self, question: np.ndarray, x: np.ndarray) -> np.ndarray:
         """See the class."""
         inputs, outcome, used = self._read(x)
-        parts = self.family.parts(clipped(inputs @ self._announced(asked)[0]), outcome)
+        parts = self.family.parts(clipped(inputs @ question), outcome)
         outer = inputs[:, self._upper[0]] * inputs[:, self._upper[1]] * parts.weight[:, np.newaxis]
         found = np.zeros((len(x), self.sums.size))
         found[:, :-2] = np.concatenate([outer, inputs * parts.residual[:, np.newaxis], parts.cells], axis=1)

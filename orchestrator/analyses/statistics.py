@@ -12,6 +12,7 @@ from typing import Callable, Dict, Iterator, List, NamedTuple, Optional, Tuple
 import numpy as np
 
 from orchestrator.analyses.base import (
+    MOST_REASONS,
     Analysis,
     Cell,
     Folded,
@@ -29,6 +30,8 @@ from orchestrator.wire.schema import Feature, Schema
 MOST_CELLS = 10_000
 """Of one crosstab."""
 
+MOST_CROSSTABS = 1000
+
 LEAST_SHARE = 0.5
 """Of a count: noise whose interval is wider than that leaves nothing of what is divided by it."""
 
@@ -40,17 +43,18 @@ class StatisticsOptions:
     bins: int = (
         20  # of each number's histogram, of equal width over its range (its logarithm's, with transform) [1 to 1000]
     )
-    # pairs of columns with categories, each counted level by level [pairs of column names]
+    # pairs of columns with categories, each counted level by level [at most 1000 pairs of column names]
     crosstabs: Tuple[Tuple[str, ...], ...] = ()
 
     def __post_init__(self) -> None:
         wrong = count("bins", self.bins, 1, 1000)
+        wrong += count("crosstabs", len(self.crosstabs), 0, MOST_CROSSTABS)
         wrong += [
             f"crosstabs: {list(pair)} names {len(pair)} columns, expected two"
             for pair in self.crosstabs
             if len(pair) != 2
         ]
-        refuse(wrong)
+        refuse(wrong[:MOST_REASONS])
 
 
 class _Place(NamedTuple):
@@ -81,9 +85,9 @@ class Statistics(Analysis):
 
     def objections(self) -> Iterator[str]:
         """A crosstab is of two different columns with categories."""
+        known = [each.name for each in self.schema.features if each.categories]
         for pair in self._pairs:
             for name in pair:
-                known = [each.name for each in self.schema.features if each.categories]
                 if name not in self._places:
                     yield f"crosstabs: no column {name!r} in the schema{near(name, known)}"
                 elif not self._places[name].feature.categories:
@@ -113,7 +117,7 @@ class Statistics(Analysis):
         """Nodes need to be told nothing."""
         return np.zeros(1, np.float32)
 
-    def vectors(self, asked: np.ndarray, x: np.ndarray) -> np.ndarray:
+    def vectors(self, question: np.ndarray, x: np.ndarray) -> np.ndarray:
         """See the class."""
         found = np.zeros((len(x), self.sums.size))
         found[:, 0] = 1.0
@@ -164,10 +168,13 @@ class Statistics(Analysis):
         if logarithms:
             yield f"means and deviations of {', '.join(logarithms)} are of natural logarithms"
         if total.deviation:
+            whole = interval(total.deviation)
             yield (
-                f"every count carries noise: with 95 % it is within {interval(total.deviation):.3g} of what would be there "
-                "without, whatever its size, and may come out negative"
+                f"every count carries noise: with 95 % it is within {whole:.3g} of what would be there without, whatever its "
+                f"size, and may come out negative; {units} of table columns are a difference of two counts: within "
+                f"{math.sqrt(2) * whole:.3g}"
             )
+            yield "means and standard deviations that noise hides are left out"
         if units == "patients":
             yield "a patient counts once, spread evenly over its records: counts are of patients, and means are over patients"
 
@@ -236,11 +243,13 @@ def _moments(
 ) -> Tuple[Optional[float], Optional[float], float]:
     """(mean of u, standard deviation of u with n - 1, standard deviation of the noise in the mean); None for what noise hides.
 
-    The noise of `known` is that of two counts.
+    `known` is a difference of two counts. What noise does to mean and variance is taken to first order.
     """
     if known <= 0 or interval(math.sqrt(2) * deviation) > LEAST_SHARE * known:
         return None, None, 0.0
     mean = float(np.clip(first / known, -1, 1))
-    squared = second - first * first / known
+    squared, spread = second - first * first / known, deviation / known
     std = math.sqrt(squared / (known - 1)) if known > 1 and squared >= 0 else None
-    return mean, std, deviation * math.sqrt(1 + 2 * mean * mean) / known
+    variance = max(0.0, squared / known)
+    hidden = interval(spread * math.sqrt(1 + 4 * mean**2 + 2 * (mean**2 - variance) ** 2)) > LEAST_SHARE * variance
+    return mean, None if deviation and hidden else std, spread * math.sqrt(1 + 2 * mean * mean)

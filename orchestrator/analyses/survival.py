@@ -97,7 +97,7 @@ class Survival(Analysis):
         """Nodes need no numbers."""
         return np.zeros(1, np.float32)
 
-    def vectors(self, asked: np.ndarray, x: np.ndarray) -> np.ndarray:
+    def vectors(self, question: np.ndarray, x: np.ndarray) -> np.ndarray:
         """See the class."""
         times = x[:, self._places[self.options.time][1]]
         seen, used = self._level(self.options.event, x)

@@ -11,7 +11,9 @@ from typing import AbstractSet, Any, Callable, Dict, List, Optional, Tuple
 
 import numpy as np
 
+from orchestrator.analyses.registry import KIND, analysis_of
 from orchestrator.errors import PrivacyError, WireError
+from orchestrator.node.analysed import asked_of
 from orchestrator.node.contribution import Contribution, Run
 from orchestrator.node.peers import Peers
 from orchestrator.node.store import NodeStore
@@ -174,11 +176,12 @@ class SecureRound(ABC):
 class MaskedRound(SecureRound):
     """One attempt at a masked sum.
 
-    Sums without noise. Two sums of one model (or of the statistics of one schema) over different nodes differ in what single
-    nodes sent: over n nodes and over n - 1, the difference is a node's update. So a node helps to open such sums over one set
-    of nodes: of the same model in whatever run, round or attempt, and where `steady` of all models in the same run. It checks
-    this when it learns who is in the session, before it gives anything (`_shares`, `_masked`), and again for who is left
-    (`_confirm`, `_unmask`); what it helps with is on the disk before it does.
+    Sums without noise. Two sums of one model (or of the statistics of one schema, or of one kind of analysis that asks the same,
+    whatever its options) over different nodes differ in what single nodes sent: over n nodes and over n - 1, the difference is a
+    node's update. So a node helps to open such sums over one set of nodes: of the same model in whatever run, round or attempt,
+    and where `steady` of all models in the same run. It checks this when it learns who is in the session, before it gives
+    anything (`_shares`, `_masked`), and again for who is left (`_confirm`, `_unmask`); what it helps with is on the disk before
+    it does.
 
     What that gives: no combination of opened sums equals what one honest node sent. Count honest nodes only. Those that help to
     open a sum are more than half of those in it (`Session.majority`), and they help with no sum over another set. Let a sum over
@@ -249,12 +252,17 @@ class MaskedRound(SecureRound):
             schema = repr(self.run.task.schema)
             scopes = {f"statistics {digest_of_told(schema, (), {}).hex()}": "of the same statistics"}
         elif self._stage == ANALYSIS:
-            declared = repr((self.run.task.schema, sorted(self.run.task.analysis.items())))
-            name = f"analysis {digest_of_told(declared, (), {}).hex()} {self._model_digest()}"
-            scopes = {name: "of the same analysis"}
+            scopes = {f"analysis {self._question().hex()}": "of the same analysis"}
         else:
             scopes = {f"model {self._model_digest()}": "of the same model"}
         return {**scopes, f"run {self.run.id}": "of this run"} if self._steady else scopes
+
+    def _question(self) -> bytes:
+        """Digest of what an analysis is asked. Options are left out: other ones change a part of the sum, or nothing of it."""
+        task = self.run.task
+        analysis = analysis_of(task)
+        question = analysis.question(asked_of(analysis, self._tensors.get("weights"), self.number)) + 0.0  # no -0.0
+        return digest_of_told(repr((task.schema, task.analysis[KIND])), (), {"question": question})
 
     def _noisy(self) -> bool:
         """Whether every part of this round's vector carries noise worth the name."""

@@ -32,6 +32,8 @@ MEAN_STRATEGIES = ("fedavg", "fedsgd", "fedprox", "fedadam", "fedyogi", "fedadag
 
 WEIGHTS = ("float32", "int8")
 
+NO_USE = "of tasks that train a model, and this one has an analysis: leave it out"
+
 LATER: Tuple[Tuple[str, str, Any], ...] = (
     ("privacy", "clip_tally", False),
     ("training", "class_weights", ()),
@@ -178,11 +180,13 @@ class Task:
             ("schema.label", self.schema.labelled),
             ("codec", self.codec != Task.codec),
             ("rounds.weights", self.rounds.weights != Rounds.weights),
+            ("aggregation.update_range", self.aggregation.update_range != Aggregation.update_range),
+            ("privacy.records_per_patient", self.privacy.records_per_patient != Privacy.records_per_patient),
         )
         for name, stated in unused:
             if stated:
                 what = "; list the column among the features" if name == "schema.label" else ""
-                yield f"{name}: of tasks that train a model, and this one has an analysis: leave it out{what}"
+                yield f"{name}: {NO_USE}{what}"
         if self.schema.kind != "table":
             yield f"analysis: of tables, and the schema is of kind {self.schema.kind!r}"
         if self.schema.drop_missing:
@@ -191,6 +195,8 @@ class Task:
             yield "analysis: with privacy.unit 'node' noise would hide every figure: choose 'record' or 'patient'"
         if self.privacy.on and self.privacy.sampling_rate != 1.0:
             yield f"privacy.sampling_rate: {self.privacy.sampling_rate:g}, and an analysis is of all records: leave it out"
+        if self.selection.cohort:
+            yield "selection.cohort: it would leave nodes out of the sum, and an analysis is of all records: leave it out"
         if self.rounds.provided or self.selection.sampling_rate:
             yield "analysis: works neither through a relay nor with selection.sampling_rate"
 

@@ -302,7 +302,9 @@ def test_intervals_count_the_noise(family: str) -> None:
             x[:, 2] = draw.poisson(np.exp(predictor)) if family == "poisson" else predictor + draw.normal(0, 1, 3000)
         asked, state = analysis.begin(0), {}
         for _ in range(analysis.rounds):
-            sums = analysis.vectors(asked, x).sum(axis=0) + draw.normal(0, deviation, analysis.sums.size)
+            sums = analysis.vectors(analysis.question(asked), x).sum(axis=0) + draw.normal(
+                0, deviation, analysis.sums.size
+            )
             asked, folded = analysis.fold(asked, Total(sums, deviation))
             state = folded.state
         row = next(row for row in analysis.result(state, "records").tables[0].rows if row[0] == "a")

@@ -152,6 +152,9 @@ UNUSED: Dict[str, Dict[str, Any]] = {
     "unit 'node'": {"privacy": Privacy("node", sampling_rate=1.0)},
     "codec": {"codec": "int4"},
     "weights": {"rounds": Rounds(3, 3, weights="int8")},
+    "update_range": {"aggregation": Aggregation(update_range=2.0)},
+    "records_per_patient": {"privacy": Privacy("patient", sampling_rate=1.0, records_per_patient=2)},
+    "selection.cohort": {"selection": Selection(cohort=3)},
     "relay": {"selection": Selection(sampling_rate=0.5)},
 }
 
@@ -209,3 +212,36 @@ def test_owners_rules_hold_for_an_analysis_as_for_training() -> None:
         replace(noised, privacy=shared)
     masked = replace(noised, privacy=shared, aggregation=Aggregation("masked"))
     assert Policy().objection(masked, "") is None
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@given(seed=SEEDS)
+@settings(max_examples=40)
+def test_the_same_question_is_one_whatever_else_was_announced(kind: str, seed: int) -> None:
+    """Finite, the same again for what it means, and all that a sum depends on."""
+    analysis, data = analysis_of(task_of(kind)), rows(20, seed)
+    asked = any_asked(analysis, seed) if seed % 2 else analysis.begin(seed)
+    question = analysis.question(asked)
+    assert question.dtype == np.float64
+    assert np.isfinite(question).all()
+    folded, _ = analysis.fold(asked, Total(summed(analysis, asked, data)))
+    assert analysis.question(folded).shape == question.shape
+    changed = asked.copy()
+    changed[seed % asked.size] += np.float32(1.0)
+    if np.array_equal(analysis.question(changed), question):
+        np.testing.assert_array_equal(summed(analysis, changed, data), summed(analysis, asked, data))
+
+
+def test_reasons_are_no_more_than_people_read() -> None:
+    """A gateway's declaration is looked at before anything else speaks against it: it may neither cost hours nor fill a log."""
+    names = [[f"y{i}", f"z{i}"] for i in range(900)]
+    for kind, options in (
+        ("statistics", {"crosstabs": names}),
+        ("statistics", {"crosstabs": [["x"]] * 900}),
+        ("kmeans", {"clusters": 900, "start": [[1.0]] * 900}),
+    ):
+        with pytest.raises(UsageError) as refused:
+            make({"kind": kind, **options}, SCHEMA)
+        assert len(str(refused.value).split("\n")) <= 20
+    with pytest.raises(UsageError, match="crosstabs: 1001"):
+        make({"kind": "statistics", "crosstabs": [["sex", "smoker"]] * 1001}, SCHEMA)

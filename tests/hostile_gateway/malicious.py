@@ -94,7 +94,7 @@ class MaliciousGateway:
     def offer(
         self, node: str, run: str, task: "Task | Dict[str, Any]", graph: Optional[bytes] = None
     ) -> Dict[str, Any]:
-        """Offers a task, as it is or as a plain map; returns the presence that answers it."""
+        """Offers a task, as it is or as a plain map; returns the presence that answers it. An analysis comes without a graph."""
         declared, graph = task_to_dict(task) if isinstance(task, Task) else task, self.graph if graph is None else graph
         before = len(self.presences)
         header = {
@@ -103,7 +103,7 @@ class MaliciousGateway:
             "task": declared,
             "offer": before,
         }  # the same bytes again are only acknowledged
-        self.send(node, header, {"graph": np.frombuffer(graph, np.uint8)})
+        self.send(node, header, {} if declared.get("analysis") else {"graph": np.frombuffer(graph, np.uint8)})
         return self.until(
             lambda: next((p for p in self._since(before, node) if p.get("run") == run and p["kind"] in VERDICTS), None),
             f"{node} answers task {run}",

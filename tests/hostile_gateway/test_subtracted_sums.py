@@ -2,7 +2,7 @@
 opens no second sum of the same model over other nodes, and where its owner asks for it, none over other nodes in a run."""
 
 from pathlib import Path
-from typing import Any, Dict, Sequence
+from typing import Any, Dict, Optional, Sequence
 
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ from orchestrator.node.store import NodeStore
 from orchestrator.privacy.secure_sum import Advert, Party, Session, digest_of_told, session_id
 from orchestrator.privacy.vector_layout import Layout, bits_for, parts_of
 from orchestrator.wire.protection import Aggregation, Privacy
-from orchestrator.wire.task import Rounds
+from orchestrator.wire.task import Rounds, Task
 from orchestrator.wire.training import Training
 
 VICTIM = "icu-1"
@@ -29,26 +29,38 @@ SHARED = Privacy(noise="distributed", noise_multiplier=1.0)
 class Attacked:
     """One real node in masked rounds with peers that all work with the gateway, and so open every sum they can."""
 
-    def __init__(self, folder: Path, steady: bool, privacy: Privacy = Privacy(unit="none")) -> None:  # noqa: B008 (immutable)
+    def __init__(
+        self,
+        folder: Path,
+        steady: bool,
+        privacy: Privacy = Privacy(unit="none"),  # noqa: B008 (immutable)
+        task: Optional[Task] = None,
+    ) -> None:
         secure, rules = Aggregation("masked", honest=3), Rounds(5, 3)
         training = Training("fedsgd", rounds=5, learning_rate=1.0, parameters=PARAMETERS)
-        self.task = make_task(training=training, privacy=privacy, aggregation=secure, rounds=rules)
-        data = make_data(40)
-        self.run = Run("run", "digest", self.task, b"", data, data.take(np.zeros(40, bool)))
+        self.begin("run", task or make_task(training=training, privacy=privacy, aggregation=secure, rounds=rules))
         self.store = NodeStore(folder / "node.sqlite")
         self.store.before_release = lambda *_: None
         self.peers = Peers(VICTIM, self.store, first_sight=True)
         self.others = {name: Peer(name) for name in OTHERS}
         self.steady = steady
 
+    def begin(self, run: str, task: Task) -> None:
+        """From now on the victim is in this run."""
+        data = make_data(40)
+        self.task, self.run = task, Run(run, "digest", task, b"", data, data.take(np.zeros(40, bool)))
+
     def open(self, number: int, others: Sequence[str], weights: float) -> None:
         """The victim's part in a whole round with these others. Raises PrivacyError where it takes none."""
-        changed = model(weights=np.full(PARAMETERS, weights, np.float32))
-        message = {"kind": "round", "run": "run", "round": number, "attempt": 1}
+        self.open_from(number, others, model(weights=np.full(PARAMETERS, weights, np.float32)))
+
+    def open_from(self, number: int, others: Sequence[str], changed: Dict[str, np.ndarray]) -> None:
+        """The same, from all that the gateway announces with the round."""
+        message = {"kind": "round", "run": self.run.id, "round": number, "attempt": 1}
         about = ("test", self.run, message, changed, VICTIM, self.peers, self.store, self._contribute)
         victim = MaskedRound(*about, steady=self.steady)
         secure = self.task.aggregation
-        session = Session(session_id("test", "run", number, 1), secure.neighbours, secure.least, secure.colluding)
+        session = Session(session_id("test", self.run.id, number, 1), secure.neighbours, secure.least, secure.colluding)
         parties = {n: Party(session, n, self.others[n]._key.sign, lambda *_: True) for n in others}
         adverts = {name: party.advertise() for name, party in parties.items()}
         keys: Dict[str, Any] = {

@@ -1,0 +1,51 @@
+"""What is said of noise is true: intervals hold as often as they say, and a figure that noise hides is left out."""
+
+import math
+from typing import Any, Dict, List
+
+import numpy as np
+import pytest
+from analysed_rows import task_of
+
+from orchestrator.analyses.base import Total
+from orchestrator.analyses.registry import analysis_of
+from orchestrator.wire.schema import Feature, Schema
+
+SCHEMA = Schema("table", "", (), {}, features=(Feature("pulse", 0, 200), Feature("sex", categories=("f", "m"))))
+DEVIATION = 4.0
+
+
+def figures(draws: int, spread: float, records: int = 400) -> List[Dict[str, Any]]:
+    """Of so many draws of noise on the sums of one table: the row of `pulse`, and the notes."""
+    analysis = analysis_of(task_of("statistics", schema=SCHEMA, crosstabs=()))
+    draw = np.random.default_rng(5)
+    x = np.zeros((records, 3))
+    x[:, 0] = np.clip(draw.normal(80, spread, records), 0, 200)
+    x[:20, 0] = np.nan
+    exact = analysis.vectors(analysis.question(analysis.begin(0)), x).sum(axis=0)
+    found = []
+    for _ in range(draws):
+        _, folded = analysis.fold(analysis.begin(0), Total(exact + draw.normal(0, DEVIATION, exact.size), DEVIATION))
+        result = analysis.result(folded.state, "records")
+        (columns,) = [table for table in result.tables if table.name == "columns"]
+        row = dict(zip(columns.columns, columns.rows[0]))
+        found.append({**row, "notes": " ".join(result.notes), "known": np.nanmean(x[:, 0])})
+    return found
+
+
+def test_intervals_hold_95_times_in_100() -> None:
+    draws = figures(2000, spread=15.0)
+    within = [abs(draw["mean"] - draw["known"]) <= draw["± of the mean"] for draw in draws]
+    assert np.mean(within) == pytest.approx(0.95, abs=0.02)
+    stated = math.sqrt(2) * 1.96 * DEVIATION
+    assert f"within {stated:.3g}" in draws[0]["notes"]
+    assert np.mean([abs(draw["records"] - 380) <= stated for draw in draws]) == pytest.approx(0.95, abs=0.02)
+
+
+@pytest.mark.parametrize("spread", [1.0, 8.0, 15.0, 50.0])
+def test_a_deviation_is_left_out_where_noise_hides_it_and_near_where_it_is_not(spread: float) -> None:
+    """Of values that are much closer than the range is wide, the sums say nothing about how close."""
+    said = [draw["standard deviation"] for draw in figures(400, spread) if draw["standard deviation"] is not None]
+    assert sum(abs(each / spread - 1) > 0.5 for each in said) < 0.05 * 400
+    assert len(said) < 40 if spread == 1.0 else True
+    assert len(said) > 380 if spread == 50.0 else True
