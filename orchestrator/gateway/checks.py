@@ -11,7 +11,7 @@ from model_export.errors import ExportError
 from model_export.keras_file import check_keras_file, in_float32
 from model_export.model_bin import ModelBinError, check_model_name
 from model_export.models import check_spec
-from orchestrator.analyses.registry import make
+from orchestrator.analyses.registry import contradictions, make
 from orchestrator.errors import EdgewardError, UsageError
 from orchestrator.gateway.broker import KINDS
 from orchestrator.gateway.run import neighbour_objections, strategy_objections
@@ -103,7 +103,9 @@ def parts_of_text(data: Dict[str, Any], gateway: type) -> Parts:
         data.get("calibration_public") is True,
         name if isinstance(name, str) else None,
         part(Schema, "schema"),
-        task.get("model", {}) if isinstance(task.get("model", {}), dict) else None,
+        task.get("model", {})
+        if task and all(isinstance(task.get(name, {}), dict) for name in ("model", "analysis"))
+        else None,
         part(Training, "training"),
         part(Rounds, "rounds"),
         part(Selection, "selection"),
@@ -153,10 +155,14 @@ def mistakes(parts: Parts, base: Optional[Path] = None) -> List[str]:
 def _analysis(parts: Parts) -> Iterator[str]:
     if parts.schema is not None:
         try:
-            make(parts.analysis, parts.schema)
+            analysis = make(parts.analysis, parts.schema)
         except UsageError as error:
             yield from (f"task.analysis.{line}" for line in str(error).split("\n"))
-    for name, given in (("evaluation", parts.evaluation), ("calibration", parts.calibration)):
+        else:
+            if parts.training is not None and parts.privacy is not None:
+                yield from (f"task.{line}" for line in contradictions(analysis, parts.training, parts.privacy))
+    rows = {"evaluation": parts.evaluation, "calibration": parts.calibration}
+    for name, given in {**rows, "calibration_public": parts.calibration_public}.items():
         if given:
             yield f"{name}: rows of the gateway's, of which an analysis has no use: leave it out"
 
@@ -388,6 +394,8 @@ def _personal(parts: Parts, training: Training) -> Iterator[str]:
 
 def _rows(parts: Parts, base: Optional[Path]) -> Iterator[str]:
     """The gateway's own rows: which there must be, and whether they fit the schema."""
+    if parts.analysis:
+        return
     schema, training = parts.schema, parts.training
     bundles = training is None or training.personal == "none"
     if schema is not None and schema.kind == "signal" and bundles and not parts.calibration:

@@ -3,16 +3,16 @@
 from contextlib import suppress
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Dict, List, Mapping, cast
+from typing import Any, Dict, List, Mapping, Tuple, cast
 
 from model_export.models import check_spec
-from orchestrator.analyses.registry import analysis_of, make
+from orchestrator.analyses.registry import KIND, analysis_of, make
 from orchestrator.errors import UsageError
 from orchestrator.gateway.checks import mistakes, parts_of, parts_of_text
 from orchestrator.gateway.settings import Config, GatewaySettings
 from orchestrator.wire.schema import Schema
 from orchestrator.wire.structure import attempt
-from orchestrator.wire.task import Task
+from orchestrator.wire.task import NO_USE, Task
 from orchestrator.wire.toml_file import read_toml
 
 
@@ -26,10 +26,26 @@ def load_config(path: Path, given: Mapping[str, Any] = MappingProxyType({}), fil
     gateway = data.get("gateway", {})
     if isinstance(gateway, dict):
         data = {**data, "gateway": {**gateway, **given}}
-    config, wrong = attempt(_with_unstated(data), Config)
+    data, learned = _without_label(data)
+    data = _with_unstated(data)
+    config, wrong = attempt(data, Config)
     parts = parts_of_text(data, GatewaySettings) if config is None else parts_of(config)
-    _refuse(str(path), [*wrong, *mistakes(parts, path.parent if files else None)])
+    _refuse(str(path), [*wrong, *learned, *mistakes(parts, path.parent if files else None)])
     return cast(Config, config)
+
+
+def _without_label(data: Dict[str, Any]) -> Tuple[Dict[str, Any], List[str]]:
+    """What a schema says of a label beside an analysis is a mistake as a whole, whatever is wrong with its parts."""
+    task = data.get("task")
+    schema = task.get("schema") if isinstance(task, dict) else None
+    if not isinstance(task, dict) or not isinstance(schema, dict) or "analysis" not in task:
+        return data, []
+    given = [name for name in ("label", "classes", "label_values") if name in schema]
+    if not given:
+        return data, []
+    kept = {name: value for name, value in schema.items() if name not in given}
+    said = f"task.schema: {', '.join(given)}: {NO_USE}; list the column among the features"
+    return {**data, "task": {**task, "schema": kept}}, [said]
 
 
 def _with_unstated(data: Dict[str, Any]) -> Dict[str, Any]:
@@ -39,14 +55,17 @@ def _with_unstated(data: Dict[str, Any]) -> Dict[str, Any]:
     if not isinstance(task, dict) or not isinstance(privacy, dict):
         return data
     task = {**task, "privacy": {"clip_norm": 0.0, **privacy}}
-    if "analysis" in task and isinstance(task["analysis"], dict):
+    if "analysis" in task:
         task = {"model": {}, **task, "privacy": {"sampling_rate": 1.0, **task["privacy"]}}
         if isinstance(task.get("schema"), dict):
             task["schema"] = {"label": "", "classes": [], "label_values": {}, **task["schema"]}
+    if isinstance(task.get("analysis"), dict):
+        task["analysis"] = {KIND: None, **task["analysis"]}
         schema, _ = attempt(task.get("schema", {}), Schema)
+        training = task.get("training", {})
         with suppress(UsageError):  # `mistakes` says it, with all others
             rounds = 1 if schema is None else make(task["analysis"], schema).rounds
-            task = {"training": {"rounds": rounds}, **task}
+            task["training"] = {"rounds": rounds, **training} if isinstance(training, dict) else training
     return {**data, "task": task}
 
 
