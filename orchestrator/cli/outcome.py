@@ -48,7 +48,7 @@ def _facts(report: Dict[str, Any], out: Path) -> Facts:
     return [
         ("privacy", _privacy(report["privacy"])),
         *([("clipping", report["privacy"]["clipped"])] if report["privacy"].get("clipped") else []),
-        ("bytes", _bytes(report["wire"])),
+        ("bytes", _bytes(report["wire"], "analysis" not in report)),
         ("memory", _memory(report.get("memory_mib", {}), private=report["privacy"]["unit"] != "none")),
         ("tables", report["analysis"]["folder"])
         if "analysis" in report
@@ -63,13 +63,12 @@ def _privacy(claim: Dict[str, Any]) -> str:
     return f"epsilon {claim['epsilon']:.2f} at delta {claim['delta']:g} per {claim['unit']} ({claim['accountant']})"
 
 
-def _bytes(wire: Dict[str, Any]) -> str:
+def _bytes(wire: Dict[str, Any], trained: bool) -> str:
     if "bytes_up_per_node_round" not in wire:
         return str(wire["counted"])
     up, down, plain = (wire[name] for name in ("bytes_up_per_node_round", "bytes_down_per_node_round", "float32_bytes"))
-    return (
-        f"a node and round: {up:,.0f} up ({up / plain:.2f} of float32's {plain:,}), {down:,.0f} down; {wire['counted']}"
-    )
+    share = f" ({up / plain:.2f} of float32's {plain:,})" if trained else ""
+    return f"a node and round: {up:,.0f} up{share}, {down:,.0f} down; {wire['counted']}"
 
 
 def _memory(memory: Dict[str, Any], private: bool) -> str:

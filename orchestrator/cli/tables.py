@@ -31,17 +31,18 @@ def scores(columns: Mapping[str, Mapping[str, Any]], classes: Sequence[str]) -> 
     return "\n\n".join([*parts, "Intervals are of 95 %; thresholds were chosen on the records they are shown for."])
 
 
-_MOST_ROWS = 30
-"""Of a table that people read on a terminal; its file has all."""
+_MOST_ROWS, _CELL = 30, 40
+"""Of a table that people read on a terminal, and characters of a cell; its file has all."""
 
 
 def tables(analysis: Mapping[str, Any]) -> str:
     """The result of an analysis, as a report has it."""
     parts = []
     for each in analysis["tables"]:
-        rows = [[number(cell) for cell in row] for row in each["rows"]]
-        more = f"\nand {len(rows) - _MOST_ROWS} rows more, in its file" if len(rows) > _MOST_ROWS else ""
-        parts.append(f"{each['name']}\n{table([each['columns'], *rows[:_MOST_ROWS]])}{more}")
+        rows = [[plain(number(cell), _CELL) for cell in row] for row in (each["columns"], *each["rows"][:_MOST_ROWS])]
+        left = len(each["rows"]) - _MOST_ROWS
+        more = f"\nand {left} rows more, in its file" if left > 0 else ""
+        parts.append(f"{each['name']}\n{table(rows)}{more}")
     return "\n\n".join([*parts, *analysis["notes"]])
 
 

@@ -6,6 +6,7 @@ Read from the store, like every round's outcome (aggregation.py): a round comput
 import csv
 import io
 import math
+import warnings
 from pathlib import Path
 from typing import Any, Dict, List, Tuple
 
@@ -19,7 +20,7 @@ from orchestrator.gateway.store import STATE_PREFIX, Store
 from orchestrator.privacy.lattice import party_variance
 from orchestrator.privacy.noisy_sum import analysis_sum
 from orchestrator.privacy.statement_page import markdown
-from orchestrator.wire.plain import as_run_name, csv_cell, file_name
+from orchestrator.wire.plain import as_run_name, csv_cell, file_name, plain
 from orchestrator.wire.task import Task
 
 FOLDER = "analysis"
@@ -30,6 +31,8 @@ FIGURES = "analysis"
 """Of a round's figures: those its analysis gave."""
 
 _MOST_DRAWN = 24
+_TITLE, _TICK = 44, 12
+"""Characters of names in the picture."""
 
 
 def deviation_of(task: Task, nodes: int) -> float:
@@ -106,15 +109,18 @@ def _draw(tables: List[Table], path: Path) -> None:
         shown = table.rows
         heights = [float(row[table.columns.index(table.bars)] or 0.0) for row in shown]
         axis.bar(range(len(shown)), heights, width=0.9)
-        axis.set_title(table.name.replace("$", r"\$"), fontsize="small")
+        axis.set_title(plain(table.name, _TITLE), fontsize="small", parse_math=False)
         axis.set_ylabel(table.bars)
         some = range(0, len(shown), max(1, len(shown) // 6))
         names = [_tick(shown[place][0]) for place in some]
-        axis.set_xticks(list(some), names, fontsize="x-small")
+        axis.set_xticks(list(some), names, fontsize="x-small", parse_math=False)
     for axis in figure.axes[len(tables) :]:
         axis.set_visible(False)
-    figure.savefig(path, dpi=120)
+    with warnings.catch_warnings():
+        # Of letters that its font does not have it draws boxes; the tables have them.
+        warnings.filterwarnings("ignore", "Glyph .* missing from", UserWarning)
+        figure.savefig(path, dpi=120)
 
 
 def _tick(cell: Cell) -> str:
-    return f"{cell:.3g}" if isinstance(cell, float) else str(cell)[:12].replace("$", r"\$")
+    return f"{cell:.3g}" if isinstance(cell, float) else plain(cell, _TICK)

@@ -145,7 +145,10 @@ def bits_for(parts: Sequence[Part], units: int, parties: int, fixed: int = 0) ->
             most = part.per_unit * part.times * max(units, parties) + _room(part, parties)
             needed = max(needed, math.ceil(math.log2(most + 1)) + 1)
         elif part.exact:
-            needed = max(needed, (parties << _LIMB_BITS).bit_length() + 1)
+            exact = (parties << _LIMB_BITS).bit_length() + 1
+            if exact > BITS[-1]:  # nothing of it can be cut: every digit counts
+                raise PrivacyError(f"{parties} nodes are too many for an exact sum: use fewer, or noise")
+            needed = max(needed, exact)
         elif parties * (_DIGIT - 1) >= 1 << (_MEAN_BITS - 1):
             needed = max(needed, 24)
     chosen = next((bits for bits in BITS if bits >= needed), BITS[-1])
