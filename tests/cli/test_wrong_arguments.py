@@ -7,13 +7,17 @@ import io
 import signal
 import sys
 from contextlib import redirect_stderr, redirect_stdout
+from functools import lru_cache
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Set, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Set, Tuple
 
 import pytest
 from wrong_arguments import KINDS, Case, cases, make_files
 
 from orchestrator.cli import main as main_module
+from orchestrator.doctor import examine
+from orchestrator.doctor.privacy import check_privacy
+from orchestrator.wire.task import Task
 
 PARSER = main_module.build_parser()
 CASES: Dict[str, List[Case]] = {}
@@ -40,14 +44,29 @@ RIGHT: Dict[Tuple[str, str], Set[str]] = {
     ("gateway dashboard", "out"): {"a folder"},
     ("board simulate", "--flash"): NEW_PATH,
 }
+MACHINE = ("check_runtime", "check_confinement", "check_packages", "check_mosquitto", "check_serial")
+OF_MACHINE: Dict[str, Callable[..., Any]] = {name: lru_cache(maxsize=None)(getattr(examine, name)) for name in MACHINE}
+"""What the doctor finds of the machine is the same whatever it is asked, and takes processes of its own: looked at once."""
+ACCOUNTED: Dict[str, Any] = {}
+"""And what the accountant says of a task is the same whenever it is asked."""
+
 SERVE = ("gateway dashboard", "board simulate")
 """They end only when they are stopped: what is right for them is left out."""
 
 
+def accounted(task: Task) -> Any:
+    if repr(task) not in ACCOUNTED:
+        ACCOUNTED[repr(task)] = check_privacy(task)
+    return ACCOUNTED[repr(task)]
+
+
 @pytest.fixture
 def quiet(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """One parser for all calls; nothing to read; signals as they were."""
+    """One parser and one machine for all calls; nothing to read; signals as they were."""
     monkeypatch.setattr(main_module, "build_parser", lambda command: PARSER)
+    for name, look in OF_MACHINE.items():
+        monkeypatch.setattr(examine, name, look)
+    monkeypatch.setattr(examine, "check_privacy", accounted)
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     yield
     for number, handler in before.items():
