@@ -107,7 +107,8 @@ def _history(board: str, points: List[List[Any]]) -> Dict[Key, Any]:
 
 
 def _runs(runs: List[Dict[str, Any]]) -> Dict[Key, Any]:
-    return {("runs", run["run"]): {**run, "place": place} for place, run in list(enumerate(runs))[-MOST_RUNS:]}
+    newest = {("runs", run["run"]): {**run, "place": place} for place, run in list(enumerate(runs))[-MOST_RUNS:]}
+    return {("all_runs", ""): len(runs), **newest}
 
 
 def _activity(lines: List[Dict[str, Any]]) -> Dict[Key, Any]:

@@ -1,15 +1,17 @@
 """Forty nodes on a phone and sixty-two runs: short, searchable, sortable lists; what was chosen is in the link."""
 
 import time
+from pathlib import Path
 from typing import Iterator
 
 import pytest
 from chromium import Browser
 from copies import copy_runs
 from dashboards import RUN, Client, dashboard, make_store
-from stage import gateway_at_work
+from stage import Stage, gateway_at_work
 
 from orchestrator.gateway.store import Store
+from orchestrator.gateway.web import parts
 from orchestrator.rounds.events import Declined, Joined
 
 NODES, RUNS = 40, 62
@@ -113,7 +115,18 @@ def test_the_choice_of_runs_is_in_the_link_and_survives_a_reload(chromium: Brows
     assert chromium.errors == []
 
 
-def test_what_a_link_names_and_the_store_lacks_is_left_out(chromium: Browser, crowd: Client) -> None:
+def test_what_a_link_names_and_the_store_lacks_is_left_out_and_said(chromium: Browser, crowd: Client) -> None:
     show(chromium, crowd, f"runs?choose={RUN},nothing")
     chromium.wait("document.querySelectorAll('#all-runs tbody input:checked').length === 1", 60)
+    assert chromium.evaluate("document.querySelector('#missing').innerText").endswith("names it: nothing.")
     assert chromium.errors == []
+
+
+def test_a_list_of_the_newest_runs_says_of_how_many(
+    stage: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_store(tmp_path)
+    copy_runs(tmp_path, "heart-00000001", "heart-00000002")
+    monkeypatch.setattr(parts, "MOST_RUNS", 2)
+    with stage.showing(tmp_path, "runs"):
+        stage.browser.wait("document.querySelector('#runs .heading').innerText.includes('the newest 2 of 3 runs')", 60)

@@ -4,6 +4,7 @@ import { fetchJson, logIn, postJson } from "./ask.js";
 import { silent } from "./boards.js";
 import { el } from "./dom.js";
 import { follow, valuesOf } from "./feed.js";
+import { forgetDrafts, keepTheme } from "./kept.js";
 import { fill } from "./morph.js";
 import { drawOverview } from "./overview.js";
 import { drawRuns } from "./runs.js";
@@ -12,7 +13,7 @@ import { path } from "./place.js";
 import { announcement, gatewayPill, title } from "./standing.js";
 import { tick } from "./tick.js";
 
-const NOTHING = { gateway: null, run: null, live: null, nodes: [], known: null, rounds: [], curve: [], epsilon: [], privacy: null, scores: null, boards: [], history: new Map(), listening: null, runs: [], activity: [], problem: null };
+const NOTHING = { gateway: null, run: null, live: null, nodes: [], known: null, rounds: [], curve: [], epsilon: [], privacy: null, scores: null, boards: [], history: new Map(), listening: null, runs: [], all_runs: null, activity: [], problem: null };
 const state = { ...NOTHING, ready: false, lost: false, ended: null, chosen: null };
 const views = { overview: drawOverview, runs: drawRuns, log: drawLog };
 const pages = new Map(); // of runs that were opened or compared, by name
@@ -31,7 +32,7 @@ function shown() {
   if (name === null || name === state.run?.run) return state;
   const page = pageOf(name);
   if (!page.data) return { opening: name, error: page.error };
-  return { ...state, ...NOTHING, ...page.data, gateway: { ...state.gateway, state: "idle" }, boards: state.boards, history: state.history, listening: state.listening, runs: state.runs, other: true };
+  return { ...state, ...NOTHING, ...page.data, gateway: { ...state.gateway, state: "idle" }, boards: state.boards, history: state.history, listening: state.listening, runs: state.runs, all_runs: state.all_runs, other: true };
 }
 
 // A run's values, asked for again while its epsilon is computed, and when it went on.
@@ -160,10 +161,11 @@ document.getElementById("theme").addEventListener("click", () => {
   const root = document.documentElement;
   const dark = root.dataset.theme ? root.dataset.theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
   root.dataset.theme = dark ? "light" : "dark";
-  localStorage.setItem("edgeward-theme", root.dataset.theme);
+  keepTheme(root.dataset.theme);
 });
 document.getElementById("logout").addEventListener("click", async () => {
   await postJson("/api/logout", {});
+  forgetDrafts();
   logIn();
 });
 window.addEventListener("hashchange", () => {

@@ -23,7 +23,7 @@ export function comparisonCard(runs, { fetchJson, redraw }) {
   const rows = [...figures, ...(every || runs.length === 1 ? settings : settings.filter((row) => row.differs))];
   const heads = asked.found.runs.map((run, i) => `${LETTERS[i]} ${run}`);
   return card("Beside each other", [
-    el("ul", { class: "plain" }, runs.map((run, i) => el("li", { "data-key": `links ${run.run}` }, el("strong", {}, `${LETTERS[i]} ${run.run}`), " ", runLinks(run), " ", noteOf(run), " ", noteButton(run)))),
+    el("ul", { class: "plain" }, runs.map((run, i) => el("li", { "data-key": `links ${run.run}` }, el("strong", {}, `${LETTERS[i]} ${run.run}`), " ", runLinks(run), " ", noteOf(run), " ", noteButton(run, redraw)))),
     el("label", { class: "muted" }, el("input", { type: "checkbox", id: "every", checked: every, onchange: (event) => { keep("every", event.target.checked ? "1" : null); redraw(); } }), " also settings that are the same"),
     el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Runs beside each other" },
       el("table", { id: "compared" },

@@ -21,12 +21,22 @@ export function drawRuns(state, tools) {
   if (!all.length) return [empty("No run yet", "Every run of this state folder will be listed here.")];
   const chosen = chosenOf(state, runs);
   return [
-    el("div", { class: "heading" }, el("h1", { tabindex: "-1" }, "Runs"), el("p", { class: "muted" }, `${plural(all.length, "run")}; open one by its name, or choose up to ${MOST} to draw them over each other`)),
+    el("div", { class: "heading" }, el("h1", { tabindex: "-1" }, "Runs"), el("p", { class: "muted" }, `${many(state)}; open one by its name, or choose up to ${MOST} to draw them over each other`), missing(runs)),
     el("div", { class: "grid" },
       card("All runs of this folder", [runsListing(runs, chosen, state, tools), unreadable], { wide: true, id: "all-runs", aside: csvButton("runs", () => asRows(runs)) }),
       charts(state, chosen, tools.pageOf),
       comparisonCard(chosen.map((name) => runs.find((r) => r.run === name)).filter(Boolean), tools)),
   ];
+}
+
+function many({ runs, all_runs: all }) {
+  return all > runs.length ? `the newest ${count(runs.length)} of ${count(all)} runs` : plural(runs.length, "run");
+}
+
+// Of runs a link names and this list lacks; those of other names are shown without them.
+function missing(runs) {
+  const named = parameter("choose")?.split(",").filter((name) => name && name !== "none" && !runs.some((r) => r.run === name)) ?? [];
+  return named.length ? el("p", { class: "problem", role: "status", id: "missing" }, `Not in this list, though the link names it: ${named.join(", ")}.`) : null;
 }
 
 // Those in the address; without any there, those chosen before, or the newest.

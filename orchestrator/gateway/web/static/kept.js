@@ -1,0 +1,48 @@
+// What the browser keeps for its reader: a choice of theme for good, a note that is being written for as long as its tab is there.
+// A browser that lets pages keep nothing forgets it when the page is left.
+
+const here = new Map();
+const DRAFT = "edgeward-note ";
+
+// A text kept under a name, in "localStorage" or "sessionStorage"; null takes it out.
+function keep(where, name, text) {
+  here.set(name, text);
+  try {
+    if (text === null) window[where].removeItem(name);
+    else window[where].setItem(name, text);
+  } catch {
+    // storage is blocked or full: `here` has it
+  }
+}
+
+function kept(where, name) {
+  if (here.has(name)) return here.get(name);
+  try {
+    return window[where].getItem(name);
+  } catch {
+    return null;
+  }
+}
+
+export function keepTheme(name) {
+  keep("localStorage", "edgeward-theme", name);
+}
+
+// What was written on a run and not saved: {note, tags}, both texts; null for nothing.
+export function draftOf(run) {
+  return JSON.parse(kept("sessionStorage", DRAFT + run) ?? "null");
+}
+
+export function keepDraft(run, draft) {
+  keep("sessionStorage", DRAFT + run, draft && JSON.stringify(draft));
+}
+
+// Who logs out leaves nothing unsaved to the next at this screen.
+export function forgetDrafts() {
+  here.clear();
+  try {
+    window.sessionStorage.clear();
+  } catch {
+    // nothing was kept there
+  }
+}
