@@ -42,7 +42,7 @@ class Part:
     """size: values. unit: what one step of a noisy part is worth. per_unit: steps one privacy unit (record, patient, node)
     moves a value by at most, in expectation of its sampling. std: of one node's noise, in steps. reach: of a mean part, beyond
     which values are cut. times: how many units and records it is over for each that is trained on, at most. exact: a sum without
-    noise, as it is."""
+    noise, as it is. spare: units that a node may have beyond those it states, of sums whose size they are."""
 
     name: str
     size: int
@@ -53,6 +53,7 @@ class Part:
     reach: float = 0.0
     times: int = 1
     exact: bool = False
+    spare: int = 0
 
     @property
     def length(self) -> int:
@@ -108,8 +109,10 @@ def _evaluation(task: Task, parameters: int) -> List[Part]:
 def _analysis(task: Task, parameters: int) -> List[Part]:
     if not task.privacy.on:
         return [Part(ANALYSIS, task.training.parameters, False, exact=True)]
-    released = analysis_sum(task)
-    return [Part(ANALYSIS, released.size, True, released.lattice.step, released.lattice.bound, released.std)]
+    released, spare = analysis_sum(task), task.privacy.most_units(0)
+    return [
+        Part(ANALYSIS, released.size, True, released.lattice.step, released.lattice.bound, released.std, spare=spare)
+    ]
 
 
 _PARTS: Dict[str, Callable[[Task, int], List[Part]]] = {
@@ -142,7 +145,7 @@ def bits_for(parts: Sequence[Part], units: int, parties: int, fixed: int = 0) ->
     needed = _MEAN_BITS
     for part in parts:
         if part.noisy:
-            most = part.per_unit * part.times * max(units, parties) + _room(part, parties)
+            most = part.per_unit * _most_units(part, units, parties) + _room(part, parties)
             needed = max(needed, math.ceil(math.log2(most + 1)) + 1)
         elif part.exact:
             exact = (parties << _LIMB_BITS).bit_length() + 1
@@ -157,6 +160,10 @@ def bits_for(parts: Sequence[Part], units: int, parties: int, fixed: int = 0) ->
             f"aggregation.bits {fixed} is too few for {parties} nodes with {units} units: {chosen} are needed"
         )
     return fixed or chosen
+
+
+def _most_units(part: Part, units: int, parties: int) -> int:
+    return part.times * max(units, parties) + part.spare * parties
 
 
 def _room(part: Part, parties: int) -> float:
@@ -195,10 +202,9 @@ class Layout:
 
     def limit(self, part: Part, units: int) -> int:
         """The largest magnitude, in steps, of a noisy part's sum over `units` units before its noise."""
-        wanted = part.per_unit * max(1, units)
-        share = (
-            (self._half - _room(part, self._parties)) * max(1, units) / (part.times * max(self._units, self._parties))
-        )
+        most = max(1, units) + part.spare
+        wanted = part.per_unit * most
+        share = (self._half - _room(part, self._parties)) * most / _most_units(part, self._units, self._parties)
         if share < min(1, wanted):
             raise PrivacyError(f"{self.bits} bits leave no room for {part.name!r} beside its noise of {part.std} steps")
         return min(math.ceil(wanted), math.floor(share) + 1)  # the room has a step for each party

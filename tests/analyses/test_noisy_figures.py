@@ -5,10 +5,13 @@ from typing import Any, Dict, List
 
 import numpy as np
 import pytest
-from analysed_rows import task_of
+from analysed_rows import DECLARED, rows, summed, task_of
 
 from orchestrator.analyses.base import Total
 from orchestrator.analyses.registry import analysis_of
+from orchestrator.privacy.noisy_sum import analysis_sum
+from orchestrator.privacy.vector_layout import Layout, bits_for, parts_of
+from orchestrator.wire.protection import Aggregation, Privacy
 from orchestrator.wire.schema import Feature, Schema
 
 SCHEMA = Schema("table", "", (), {}, features=(Feature("pulse", 0, 200), Feature("sex", categories=("f", "m"))))
@@ -49,3 +52,19 @@ def test_a_deviation_is_left_out_where_noise_hides_it_and_near_where_it_is_not(s
     assert sum(abs(each / spread - 1) > 0.5 for each in said) < 0.05 * 400
     assert len(said) < 40 if spread == 1.0 else True
     assert len(said) > 380 if spread == 50.0 else True
+
+
+@pytest.mark.parametrize("kind", DECLARED)
+def test_a_small_node_that_states_one_record_is_counted_whole(kind: str) -> None:
+    """How many records it states has noise as well: were its sum cut to what so many add, figures would be too small."""
+    shared = Privacy(noise="distributed", noise_multiplier=12.0, sampling_rate=1.0, clip_norm=0.0)
+    task = task_of(kind, shared, aggregation=Aggregation("masked", honest=3))
+    analysis, released, data = analysis_of(task), analysis_sum(task), rows(100, 1)
+    (part,) = parts_of(task, 1, analysis.sums.size)
+    stated = [1, 1, 150]
+    layout = Layout([part], bits_for([part], sum(stated), 3), 3, sum(stated), sum(stated))
+    limits = [layout.limit(part, each) for each in stated]
+    exact = summed(analysis, analysis.begin(0), data)
+    assert np.abs(exact).max() <= min(limits) * released.lattice.step
+    room = 12 * part.std * math.sqrt(3) + 3
+    assert sum(limits) + room <= layout.bound + 3, "a sum does not wrap around"
