@@ -152,15 +152,20 @@ class KMeans(Analysis):
         centres = low + (high - low) * (1 + state["centres"].reshape(self._shape)) / 2
         for column, (_, feature) in enumerate(self.schema.numbers()):
             centres[:, column] = np.exp(centres[:, column]) if feature.transform else centres[:, column]
+        deviation, notes = float(state["deviation"][0]), []
         rows: List[Tuple[Cell, ...]] = []
         for rank, cluster in enumerate(np.argsort(-state["counts"], kind="stable"), 1):
             size = float(state["counts"][cluster])
-            rows.append((f"{rank}", int(size) if size.is_integer() else size, *map(float, centres[cluster])))
-        deviation, notes = float(state["deviation"][0]), []
+            shown: Tuple[Cell, ...] = int(size) if size.is_integer() else size, *map(float, centres[cluster])
+            # To first order, with a centre at the end of a range, where the noise of the count weighs most.
+            moved = size > interval(deviation)
+            spread = 100 * interval(math.sqrt(2) * deviation) / (2 * size) if deviation and moved else None
+            rows.append((f"{rank}", *shown, spread) if deviation else (f"{rank}", *shown))
         if deviation:
             notes.append(
                 f"every count carries noise: with 95 % it is within {interval(deviation):.3g} of what would be there without, "
-                "and clusters that are not larger than that kept the centre they had"
+                "and clusters that are not larger than that kept the centre they had; numbers of a centre are within the last "
+                "column of what the last round would have given without noise"
             )
         left_out = float(state["rest"][1])
         if left_out > interval(deviation):
@@ -168,7 +173,8 @@ class KMeans(Analysis):
         logarithms = [feature.name for _, feature in self.schema.numbers() if feature.transform]
         if logarithms:
             notes.append(f"centres of {', '.join(logarithms)} are geometric means")
-        return Result([Table("centres", ("cluster", units, *self._names), rows, units)], notes)
+        columns = ("cluster", units, *self._names, *(("± % of a range",) if deviation else ()))
+        return Result([Table("centres", columns, rows, units)], notes)
 
     def words(self, quoted: Callable[[str], str]) -> List[str]:
         """One line."""

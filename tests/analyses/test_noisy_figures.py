@@ -68,3 +68,23 @@ def test_a_small_node_that_states_one_record_is_counted_whole(kind: str) -> None
     assert np.abs(exact).max() <= min(limits) * released.lattice.step
     room = 12 * part.std * math.sqrt(3) + 3
     assert sum(limits) + room <= layout.bound + 3, "a sum does not wrap around"
+
+
+def test_centres_are_as_near_as_their_last_column_says() -> None:
+    schema = Schema("table", "", (), {}, (Feature("pulse", 0, 200), Feature("age", 0, 100)))
+    start = ((60.0, 5.0), (180.0, 95.0), (0.0, 100.0))
+    analysis = analysis_of(task_of("kmeans", schema=schema, start=start))
+    draw = np.random.default_rng(5)
+    x = np.concatenate([draw.normal((60, 5), 3, (200, 2)), draw.normal((180, 97), 2, (60, 2))])
+    asked = analysis.begin(0)
+    exact = analysis.vectors(analysis.question(asked), x).sum(axis=0)
+    known = [np.clip(some, 0, (200, 100)).mean(axis=0) for some in (x[:200], x[200:])]
+    within: List[bool] = []
+    for _ in range(1000):
+        _, folded = analysis.fold(asked, Total(exact + draw.normal(0, DEVIATION, exact.size), DEVIATION))
+        (table,) = analysis.result(folded.state, "records").tables
+        *large, (_, size, _, _, empty) = table.rows
+        assert empty is None or size > 1.96 * DEVIATION, "a cluster that noise hides says nothing"
+        for (_, _, pulse, age, spread), at in zip(large, known):
+            within += [abs(pulse - at[0]) <= 2 * spread, abs(age - at[1]) <= spread]
+    assert 0.94 < np.mean(within) < 0.995
