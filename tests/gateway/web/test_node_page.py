@@ -19,6 +19,9 @@ from orchestrator.wire.schema import Feature, Schema
 from orchestrator.wire.task import Evaluation, Rounds, Task
 from orchestrator.wire.training import Training
 
+ASK = "document.dispatchEvent(new Event('visibilitychange'))"
+"""The page asks again, as when somebody comes back to it."""
+
 
 def add_figures(out: Path, loss: float = 0.2) -> None:
     """As a gateway with federated evaluation leaves them."""
@@ -81,6 +84,7 @@ def test_the_page_of_a_node_is_reached_from_the_list_and_draws_its_rounds(chromi
         with sqlite3.connect(tmp_path / "gateway.sqlite") as database:  # a task whose nodes hold no rows out
             database.execute("DELETE FROM results WHERE round = 1")
         database.close()
+        chromium.evaluate(ASK)
         chromium.wait("document.querySelector('#held-back')?.innerText.includes('hold no rows out')", 60)
         chromium.open(f"http://127.0.0.1:{client.port}/node/{RUN}/nobody")
         chromium.wait(
@@ -159,9 +163,9 @@ def test_what_a_node_did_stays_when_the_dashboard_is_gone(stage: Stage, tmp_path
         page.open(f"{stage.url}node/{RUN}/b")
         page.wait("document.querySelector('#node-loss svg .odd')")  # a loss that is no number is not "not measured"
         with stage.offline():
-            page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+            page.evaluate(ASK)
             page.wait("document.querySelector('#problem')?.innerText.startsWith('There is no news since')")
             assert page.evaluate("document.querySelectorAll('#node-rounds tbody tr').length") == 2
             assert "no news since" in page.evaluate("document.title")
-        page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+        page.evaluate(ASK)
         page.wait("!document.querySelector('#problem')")

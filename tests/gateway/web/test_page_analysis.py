@@ -8,13 +8,11 @@ from pathlib import Path
 from typing import Any, Dict
 
 import numpy as np
-from chromium import Browser
-from dashboards import dashboard
+from stage import Stage, gateway_at_work
 
 from orchestrator.analyses.base import Total
 from orchestrator.analyses.registry import analysis_of, spelled_out
 from orchestrator.gateway.analysed import NO_BUNDLE, report_of, write_result
-from orchestrator.gateway.running import Held
 from orchestrator.gateway.store import Store
 from orchestrator.privacy.statement import statement
 from orchestrator.rounds.events import Aggregated, Arrived, Joined, Started
@@ -76,10 +74,10 @@ def make_run(out: Path, ended: bool) -> Dict[str, Any]:
     return report
 
 
-def test_a_finished_one_leads_to_its_tables(tmp_path: Path, chromium: Browser) -> None:
+def test_a_finished_one_leads_to_its_tables(tmp_path: Path, stage: Stage) -> None:
     report = make_run(tmp_path, ended=True)
-    with dashboard(tmp_path) as (client, process):
-        chromium.open(process.url)
+    chromium, client = stage.browser, stage.client
+    with stage.showing(tmp_path):
         chromium.wait("document.querySelector('#next')")
         text = chromium.text()
         assert f"Finished: 3 tables are in {report['analysis']['folder']}." in text
@@ -105,29 +103,27 @@ def test_a_finished_one_leads_to_its_tables(tmp_path: Path, chromium: Browser) -
         words = {row["term"]: row["text"] for row in client.json(f"/api/runs/{RUN}")["run"]["words"]}
         assert words["Analysis"].startswith("statistics of 2 columns")
         assert "Model" not in words
-        chromium.open(f"{process.url}statement/{RUN}")
+        chromium.open(f"{stage.url}statement/{RUN}")
         chromium.wait("document.querySelector('#statement .identity')")
         said = " ".join(chromium.text().split())
         for wanted in ("Result 3 tables", "What was computed", "sums can reveal records"):
             assert wanted in said
         for word in ("digest", "model", "train", "none yet"):
             assert word not in said.lower(), word
-        chromium.open(f"{process.url}node/{RUN}/a")
+        chromium.open(f"{stage.url}node/{RUN}/a")
         chromium.wait("document.querySelector('#node-state')")
         assert "in the aggregate of 1 round" in chromium.text()
         assert "How good the model is" not in chromium.text()
-        assert chromium.errors == []
 
 
-def test_while_it_goes_on_nodes_compute_and_train_nothing(tmp_path: Path, chromium: Browser) -> None:
-    with Held(tmp_path):
+def test_while_it_goes_on_nodes_compute_and_train_nothing(tmp_path: Path, stage: Stage) -> None:
+    chromium = stage.browser
+    with gateway_at_work(tmp_path):
         make_run(tmp_path, ended=False)
-        with dashboard(tmp_path) as (client, process):
-            chromium.open(process.url)
+        with stage.showing(tmp_path):
             chromium.wait("document.querySelector('#nodes tbody tr')")
             text = chromium.text()
             assert "Round 1 of 1" in text
             assert "computing" in text
             assert "training" not in text.lower()
-            assert json.dumps(client.json("/api/runs")).count('"statistics"') == 1
-            assert chromium.errors == []
+            assert json.dumps(stage.client.json("/api/runs")).count('"statistics"') == 1

@@ -44,6 +44,7 @@ def test_a_board_falls_silent_with_time_alone(stage: Stage, tmp_path: Path, monk
         page.wait("document.querySelectorAll('#boards .board').length === 1")
         last = scene.sections()
         patch.setattr(scene, "sections", lambda: last)
+        stage.skip(8.0)
         page.wait("document.querySelectorAll('#boards .pill.bad').length === 1", 60)
 
 

@@ -34,3 +34,24 @@ def test_a_round_that_lacks_a_node(stage: Stage, tmp_path: Path) -> None:
             page.wait("document.title === 'Runs · round 2/3 · Edgeward'")
             assert page.evaluate("document.querySelector('#alarm').innerText") == ""
         store.close()
+
+
+def test_where_the_system_sets_the_colours_bars_and_places_are_seen(stage: Stage, tmp_path: Path) -> None:
+    page = stage.browser
+    style = "getComputedStyle(document.querySelector('{}'))"
+    with gateway_at_work(tmp_path):
+        make_store(tmp_path, at=time.time())
+        with stage.showing(tmp_path):
+            page.wait("document.querySelector('.fill')")
+            page.ask("Emulation.setEmulatedMedia", features=[{"name": "forced-colors", "value": "active"}])
+            try:
+                ground = page.evaluate(f"{style.format('.bar')}.backgroundColor")
+                assert page.evaluate(f"{style.format('.fill')}.backgroundColor") != ground
+                assert page.evaluate(f"{style.format('.bar')}.borderTopWidth") == "1px"
+                assert page.evaluate(f"{style.format('.arrived .mark')}.backgroundColor") != ground
+                lines = [
+                    f"{style.format(place)}.textDecorationLine" for place in ("nav a", "nav a:not([aria-current])")
+                ]
+                assert [page.evaluate(line) for line in lines] == ["underline", "none"]
+            finally:
+                page.dark(False)
