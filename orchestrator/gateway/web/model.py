@@ -14,6 +14,7 @@ from orchestrator.gateway.audit import AUDIT_FILE
 from orchestrator.gateway.history import STORE_NAME
 from orchestrator.gateway.notes import note_of
 from orchestrator.gateway.progress import describe
+from orchestrator.gateway.running import held_since
 from orchestrator.gateway.web.audit_pages import AuditPages
 from orchestrator.gateway.web.delivered import short
 from orchestrator.gateway.web.epsilon import EpsilonCurves
@@ -71,6 +72,8 @@ class DashboardModel:
         self._unreadable: Dict[str, str] = {}  # run -> why
         self._up_to_date: List[RunView] = []  # those that can be read, as of `_changes` of the store
         self._changes: Optional[int] = None
+        self._news: Dict[str, Tuple[int, float]] = {}
+        """run -> (how many had news before, when the gateway began under which it had): seen since the store was opened."""
         self._delivered: Dict[str, Dict[str, Any]] = {}  # of runs with a report
         self._audit = AuditPages(out / AUDIT_FILE)
 
@@ -81,7 +84,7 @@ class DashboardModel:
         """The store could not be read: it is opened again, since it may have been put right."""
         if self._store is not None:
             self._store.close()
-        self._store, self._views, self._unreadable, self._changes = None, {}, {}, None
+        self._store, self._views, self._unreadable, self._changes, self._news = None, {}, {}, None, {}
 
     def hear(self, event: Dict[str, Any]) -> None:
         """A progress event of the gateway."""
@@ -111,7 +114,11 @@ class DashboardModel:
         try:
             if run not in self._views:
                 self._views[run] = RunView(store, run)
-            self._views[run].advance()
+            if self._views[run].advance() and self._changes is not None:
+                self._news[run] = (
+                    1 + max((count for count, _ in self._news.values()), default=0),
+                    held_since(self.out),
+                )
         except StoreError:
             raise  # the store as a whole, and perhaps not for long
         except (EdgewardError, KeyError, TypeError, ValueError) as error:  # of another version, or damaged
@@ -145,8 +152,11 @@ class DashboardModel:
         return self._store
 
     def current(self) -> Optional[RunView]:
-        """The run something happened in last."""
-        return max(self._readable(), key=lambda view: view.last_event_at, default=None)
+        """The run something happened in last: as it was seen, since a clock may be set back, and else by its time."""
+        return max(self._readable(), key=lambda view: (self._news_of(view)[0], view.last_event_at), default=None)
+
+    def _news_of(self, view: RunView) -> Tuple[int, float]:
+        return self._news.get(view.run, (0, 0.0))
 
     def sections(self) -> Dict[str, Any]:
         """What the live page follows: each section is sent when it changed."""
@@ -193,7 +203,9 @@ class DashboardModel:
         return self._stands(view)["state"], view.run if view else ""
 
     def _stands(self, view: Optional[RunView]) -> Dict[str, Any]:
-        return self.standing.look(view.last_event_at if view else None, view is None or view.over)
+        if view is None:
+            return self.standing.look(None, True)
+        return self.standing.look(view.last_event_at, view.over, self._news_of(view)[1])
 
     def _gateway(self, stands: Dict[str, Any]) -> Dict[str, Any]:
         pid = stands["pid"]

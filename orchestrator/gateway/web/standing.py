@@ -52,10 +52,11 @@ class Standing:
         """How it said it ended; None while it did not."""
         return self._ended["how"] if self._ended else None
 
-    def look(self, last_event_at: Optional[float], over: bool) -> Dict[str, Any]:
+    def look(self, last_event_at: Optional[float], over: bool, news_under: float = 0.0) -> Dict[str, Any]:
         """state, since, reason and heard_at (None where no gateway is at work), with the newest run as the store has it.
 
-        last_event_at: None without a run. over: whether that run is finished or failed.
+        last_event_at: None without a run. over: whether that run is finished or failed. news_under: when the gateway began that
+        was at work as something was seen to happen in the run, whatever time the event is of; 0.0 where nothing was.
         """
         pid, began = holder(self._out), held_since(self._out)
         another = pid is not None and began > max(self._gone_at or 0.0, self._ended["at"] if self._ended else 0.0)
@@ -64,7 +65,8 @@ class Standing:
         if pid is None or (self._gone_at is not None and not another):
             state = IDLE if over or last_event_at is None else INTERRUPTED
             return self._shown(state, last_event_at)
-        state = PREPARING if last_event_at is None or last_event_at < began else WORKING
+        came_to_it = last_event_at is not None and (last_event_at >= began or news_under == began)
+        state = WORKING if came_to_it else PREPARING
         return {**self._shown(state, began), "pid": pid or None, "heard_at": self._heard(pid)}
 
     def _heard(self, pid: int) -> float:

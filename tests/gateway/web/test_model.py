@@ -150,3 +150,19 @@ def test_a_run_is_opened_by_its_name(tmp_path: Path) -> None:
         assert browser.errors == []
         browser.evaluate("location.hash = 'run/..%2Fnothing'")
         browser.wait("document.querySelector('#overview').innerText.includes('the store has no run')")
+
+
+def test_a_clock_that_is_set_back_hides_no_run(tmp_path: Path) -> None:
+    """As of a machine whose clock is put right by the network after its gateway began."""
+    make_store(tmp_path, at=time.time())
+    model = DashboardModel(tmp_path, "test", Listener(None, "test"))
+    with gateway_at_work(tmp_path):
+        assert model.sections()["run"]["run"] == RUN
+        make_store(tmp_path, at=time.time() - 3600, run="heart-4567cdef")
+        found = model.sections()
+        assert (found["run"]["run"], found["gateway"]["state"]) == ("heart-4567cdef", "working")
+        assert found["live"]["state"] == "collecting"
+    assert model.sections()["live"]["state"] == "interrupted"
+    with gateway_at_work(tmp_path):  # another one, that has not come to the run yet
+        assert model.sections()["live"]["state"] == "starting"
+    model.close()
