@@ -77,7 +77,7 @@ class Survival(Analysis):
             if option == "by" and not feature.categories:
                 yield f"by: {name!r} is a number; curves are compared by a column with categories"
         if len(set(named.values())) < len(named):
-            yield "time, event and by are different columns"
+            yield "event: time, event and by have to be different columns"
 
     @property
     def rounds(self) -> int:

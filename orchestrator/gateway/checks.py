@@ -12,7 +12,7 @@ from model_export.keras_file import check_keras_file, in_float32
 from model_export.model_bin import ModelBinError, check_model_name
 from model_export.models import check_spec
 from orchestrator.analyses.registry import contradictions, make
-from orchestrator.errors import EdgewardError, UsageError
+from orchestrator.errors import EdgewardError, PrivacyError, UsageError
 from orchestrator.gateway.broker import KINDS
 from orchestrator.gateway.run import neighbour_objections, strategy_objections
 from orchestrator.gateway.scores import STEERS_WITHIN
@@ -22,6 +22,8 @@ from orchestrator.node.cells import canonical
 from orchestrator.node.data import load_dataset
 from orchestrator.node.graph_check import MAX_TENSOR_BYTES
 from orchestrator.privacy.evaluation_outlook import most_held_out, outlook
+from orchestrator.privacy.vector_layout import Part, bits_for
+from orchestrator.rounds.stages import ANALYSIS
 from orchestrator.wire.bounds import host_name, near, within
 from orchestrator.wire.link import BrokerAddress
 from orchestrator.wire.protection import Aggregation, Privacy
@@ -161,10 +163,22 @@ def _analysis(parts: Parts) -> Iterator[str]:
         else:
             if parts.training is not None and parts.privacy is not None:
                 yield from (f"task.{line}" for line in contradictions(analysis, parts.training, parts.privacy))
+    yield from _room(parts)
     rows = {"evaluation": parts.evaluation, "calibration": parts.calibration}
     for name, given in {**rows, "calibration_public": parts.calibration_public}.items():
         if given:
             yield f"{name}: rows of the gateway's, of which an analysis has no use: leave it out"
+
+
+def _room(parts: Parts) -> Iterator[str]:
+    """Whether an exact sum of so many nodes fits into a secure one."""
+    privacy, aggregation, rounds = parts.privacy, parts.aggregation, parts.rounds
+    if privacy is None or privacy.on or aggregation is None or not aggregation.secure or rounds is None:
+        return
+    try:
+        bits_for([Part(ANALYSIS, 1, False, exact=True)], rounds.nodes, rounds.nodes, aggregation.bits)
+    except PrivacyError as error:
+        yield f"task: {error}"
 
 
 def _gateway(gateway: GatewaySettings, base: Optional[Path]) -> Iterator[str]:

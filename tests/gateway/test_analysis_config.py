@@ -26,6 +26,7 @@ quorum = 3
 """
 KIND = 'kind = "statistics"'
 PRIVATE = 'unit = "record"\nepsilon = 1.0\ndelta = 1e-5'
+MASKED = '[task.aggregation]\nmethod = "masked"'
 MISTAKES: Dict[str, Tuple[Tuple[str, str], str]] = {
     "no kind": ((KIND, ""), "task.analysis.kind: missing, expected one of statistics"),
     "an option alone": ((KIND, "bins = 4"), "task.analysis.kind: missing, expected one of statistics"),
@@ -39,6 +40,11 @@ MISTAKES: Dict[str, Tuple[Tuple[str, str], str]] = {
     "a signal": (('kind = "table"', 'kind = "signal"\nsamples = 5'), "of tables, and the schema is of kind 'signal'"),
     "rows of its own": (("[gateway]", 'calibration = "x.csv"\n[gateway]'), "calibration: rows of the gateway's"),
     "public rows": (("[gateway]", "calibration_public = true\n[gateway]"), "calibration_public: rows of the gateway's"),
+    "too few bits": (("[task.rounds]", f"{MASKED}\nbits = 16\n[task.rounds]"), "bits 16 is too few for 3 nodes"),
+    "too many nodes": (
+        ("[task.rounds]\nnodes = 3", f"{MASKED}\n[task.rounds]\nnodes = 40000"),
+        "40000 nodes are too many",
+    ),
     "more values than fit": ((KIND, f"{KIND}\nbins = 1001"), "task.analysis.bins: 1001, expected 1 to 1000"),
 }
 
