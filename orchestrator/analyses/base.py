@@ -71,6 +71,9 @@ class Analysis(ABC):
     Options: ClassVar[Any]
     """The dataclass of what `[task.analysis]` may say besides `kind`."""
 
+    exact_only: ClassVar[bool] = False
+    """Whether noise would leave nothing of it."""
+
     def __init__(self, schema: Schema, options: Any) -> None:
         """Raises ValueError, a line for each reason, where the schema does not have what the options name."""
         self.schema, self.options = schema, options

@@ -1,12 +1,13 @@
 """From the last round of a regression to its tables: estimates, errors and intervals in the units of the columns."""
 
 import math
-from typing import Any, Iterator, List, NamedTuple, Sequence, Tuple
+from typing import Iterator, List, NamedTuple, Sequence, Tuple
 
 import numpy as np
 
 from orchestrator.analyses.base import CERTAINTY, Cell, Result, Table
 from orchestrator.analyses.families import Family
+from orchestrator.analyses.inputs import Term
 
 SINGULAR = 1e-10
 """Smallest over largest eigenvalue of an information matrix below which some of its columns say the same."""
@@ -46,8 +47,8 @@ def inverse_of(matrix: np.ndarray, noise: float) -> Tuple[np.ndarray, np.ndarray
     return (vectors[:, kept] / values[kept]) @ vectors[:, kept].T, vectors[:, ~kept]
 
 
-def result_of(fitted: Fitted, family: Family, terms: Sequence[Any], units: str, tolerance: float) -> Result:
-    """terms: `regression.Term` of each coefficient."""
+def result_of(fitted: Fitted, family: Family, terms: Sequence[Term], units: str, tolerance: float) -> Result:
+    """Tables "coefficients" and "fit" of a model with these terms."""
     inverse, lost = inverse_of(fitted.matrix, fitted.matrix_noise)
     spread, figures = _whole(fitted, family)
     # Noise on the gradient moves the result by the inverse times it; that on the matrix by as much times how far the step went.
@@ -112,14 +113,15 @@ def _whole(fitted: Fitted, family: Family) -> Tuple[float, List[Tuple[Cell, ...]
     return residual / degrees, figures
 
 
-def _to_raw(family: Family, terms: Sequence[Any]) -> Tuple[np.ndarray, np.ndarray]:
+def _to_raw(family: Family, terms: Sequence[Term]) -> Tuple[np.ndarray, np.ndarray]:
     """(matrix, constant) that make coefficients in the columns' units of those over [-1, 1]."""
     change, shift = np.eye(len(terms)), np.zeros(len(terms))
     for number, term in enumerate(terms):
         if term.feature is not None and not term.level:
             low, high = term.feature.scaled_range
             change[number, number] = 2 / (high - low)
-            change[0, number] = -1 - 2 * low / (high - low)
+            if terms[0].feature is None:
+                change[0, number] = -1 - 2 * low / (high - low)
     if family.once:
         low, high = family.outcome.range
         change *= (high - low) / 2
@@ -132,7 +134,7 @@ def _hidden(row: np.ndarray, lost: np.ndarray) -> bool:
     return bool(np.abs(row @ lost).max(initial=0.0) > 1e-6 * np.abs(row).max())
 
 
-def _notes(fitted: Fitted, family: Family, terms: Sequence[Any], hidden: List[str], tolerance: float) -> Iterator[str]:
+def _notes(fitted: Fitted, family: Family, terms: Sequence[Term], hidden: List[str], tolerance: float) -> Iterator[str]:
     noisy, moved = fitted.gradient_noise > 0, float(np.abs(fitted.step).max())
     converged = family.once or noisy or moved <= max(tolerance, 1e-6)
     apart = [term.name for term, value in zip(terms, fitted.coefficients) if abs(value) > APART]

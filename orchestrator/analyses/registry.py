@@ -4,6 +4,7 @@ from dataclasses import fields, replace
 from typing import Any, Dict, Iterator, List, Type
 
 from orchestrator.analyses.base import Analysis
+from orchestrator.analyses.cox import Cox
 from orchestrator.analyses.kmeans import KMeans
 from orchestrator.analyses.pca import Pca
 from orchestrator.analyses.regression import Regression
@@ -22,6 +23,7 @@ ANALYSES: Dict[str, Type[Analysis]] = {
     "statistics": Statistics,
     "regression": Regression,
     "survival": Survival,
+    "cox": Cox,
     "pca": Pca,
     "kmeans": KMeans,
 }
@@ -72,7 +74,12 @@ def contradictions(analysis: Analysis, training: Training, privacy: Privacy) -> 
         yield f"training.rounds: {training.rounds}, the analysis has {analysis.rounds}; leave it out"
     if training.parameters not in (0, analysis.sums.size):
         yield f"training.parameters: {training.parameters}, the analysis sums {analysis.sums.size} values; leave it out"
-    if privacy.on and privacy.clip_norm not in (0.0, analysis.sums.bound):
+    if privacy.on and analysis.exact_only:
+        yield (
+            f"privacy.unit: {privacy.unit!r}, and noise would leave nothing of this analysis: use 'none' and aggregation 'masked' "
+            "or 'ckks', or another kind"
+        )
+    elif privacy.on and privacy.clip_norm not in (0.0, analysis.sums.bound):
         yield (
             f"privacy.clip_norm: {privacy.clip_norm:g}, and a vector of this analysis is at most {analysis.sums.bound:g} long; "
             "leave it out"

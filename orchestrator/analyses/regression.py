@@ -8,17 +8,17 @@ is the reference. Records that lack a used value are left out, and counted.
 
 import math
 from dataclasses import dataclass
-from typing import Callable, Dict, Iterator, List, NamedTuple, Optional, Tuple
+from typing import Callable, Iterator, List, Optional, Tuple
 
 import numpy as np
 
-from orchestrator.analyses.base import Analysis, Folded, Result, State, Sums, Total, as_pairs, from_pairs, in_unit_range
+from orchestrator.analyses.base import Analysis, Folded, Result, State, Sums, Total, as_pairs, from_pairs
 from orchestrator.analyses.families import FAMILIES, Family, clipped
 from orchestrator.analyses.fitted import Fitted, inverse_of, result_of
+from orchestrator.analyses.inputs import MOST_TERMS, Inputs, columns_of, present
 from orchestrator.wire.bounds import count, near, not_negative, one_of, refuse
-from orchestrator.wire.schema import Feature, Schema
+from orchestrator.wire.schema import Schema
 
-MOST_TERMS = 256
 _SHOWN = 5
 _NEVER = -1e30
 
@@ -42,20 +42,6 @@ class RegressionOptions:
         refuse([*wrong, *not_negative("tolerance", self.tolerance)])
 
 
-class Term(NamedTuple):
-    """What a coefficient is of. feature: None of the intercept; level: of a category."""
-
-    feature: Optional[Feature]
-    level: str = ""
-
-    @property
-    def name(self) -> str:
-        """As tables have it."""
-        if self.feature is None:
-            return "(intercept)"
-        return f"{self.feature.name} = {self.level}" if self.level else self.feature.name
-
-
 class Regression(Analysis):
     """The vector: the information matrix's upper triangle, the gradient, the family's cells, 1 for a record that is used, 1 for
     one that is left out.
@@ -68,11 +54,8 @@ class Regression(Analysis):
     def __init__(self, schema: Schema, options: RegressionOptions) -> None:
         by_name = {feature.name: feature for feature in schema.features}
         self._outcome = by_name.get(options.outcome)
-        chosen = options.inputs or tuple(name for name in by_name if name != options.outcome)
-        self._inputs = [by_name[name] for name in chosen if name in by_name]
-        self.terms = [Term(None)]
-        for feature in self._inputs:
-            self.terms += [Term(feature, level) for level in feature.categories[1:]] or [Term(feature)]
+        self._inputs = Inputs(schema, options.inputs, (options.outcome,), intercept=True)
+        self.terms = self._inputs.terms
         self._upper = np.triu_indices(min(len(self.terms), MOST_TERMS))
         kind = FAMILIES[options.family]
         fits = self._outcome is not None and not kind.objection(self._outcome)
@@ -81,20 +64,10 @@ class Regression(Analysis):
 
     def objections(self) -> Iterator[str]:
         """The outcome is of the family, and every named column is there once."""
-        names = [feature.name for feature in self.schema.features]
+        yield from self._inputs.objections()
         options, outcome = self.options, self._outcome
-        for name in options.inputs:
-            if name not in names:
-                yield f"inputs: no column {name!r} in the schema{near(name, names)}"
-        if len(set(options.inputs)) < len(options.inputs):
-            yield "inputs: a column is there twice"
-        if options.outcome in options.inputs:
-            yield f"inputs: {options.outcome!r} is the outcome"
-        if not self._inputs:
-            yield "inputs: no column is left to explain the outcome by"
-        if len(self.terms) > MOST_TERMS:
-            yield f"inputs: {len(self.terms)} coefficients, at most {MOST_TERMS}: name fewer columns"
         if outcome is None:
+            names = [feature.name for feature in self.schema.features]
             yield f"outcome: no column {options.outcome!r} in the schema{near(options.outcome, names)}"
         elif self._family is None:
             why = FAMILIES[options.family].objection(outcome)
@@ -114,7 +87,7 @@ class Regression(Analysis):
     @property
     def sums(self) -> Sums:
         """With q the longest square of a record's inputs: (q^2 + q) / 2 for the triangle, q for the gradient, 1 for each cell."""
-        squared, cells = 1.0 + len(self._inputs), self.family.cells + 1
+        squared, cells = self._inputs.squared, self.family.cells + 1
         size = len(self._upper[0]) + len(self.terms) + cells + 1
         return Sums(size, math.sqrt((squared**2 + squared) / 2 + squared + cells))
 
@@ -176,8 +149,8 @@ class Regression(Analysis):
 
     def words(self, quoted: Callable[[str], str]) -> List[str]:
         """What is explained by what."""
-        names = [quoted(feature.name) for feature in self._inputs[:_SHOWN]]
-        more = f" and {len(self._inputs) - _SHOWN} more" if len(self._inputs) > _SHOWN else ""
+        names = [quoted(feature.name) for feature in self._inputs.features[:_SHOWN]]
+        more = f" and {len(self._inputs.features) - _SHOWN} more" if len(self._inputs.features) > _SHOWN else ""
         return [
             f"{self.options.family} regression of {quoted(self.options.outcome)} with {len(self.terms)} coefficients",
             f"explained by {', '.join(names)}{more}",
@@ -202,31 +175,9 @@ class Regression(Analysis):
 
     def _read(self, x: np.ndarray) -> Tuple[np.ndarray, np.ndarray, np.ndarray]:
         """(inputs (n, terms) within -1 to 1, outcome (n,), which records lack nothing); zeros where something is lacking."""
-        columns, used = self._columns(x), np.ones(len(x), bool)
-        inputs = [np.ones((len(x), 1))]
-        for feature in self._inputs:
-            each = columns[feature.name]
-            used &= each.sum(axis=1) > 0.5 if feature.categories else ~np.isnan(each[:, 0])
-            inputs.append(each[:, 1:] if feature.categories else each)
-        outcome = columns[self.family.outcome.name]
-        if self.family.outcome.categories:
-            used &= outcome.sum(axis=1) > 0.5
-            outcome = outcome[:, 1:2]
-        used &= ~np.isnan(outcome[:, 0])
-        return (
-            np.where(used[:, np.newaxis], np.concatenate(inputs, axis=1), 0.0),
-            np.where(used, outcome[:, 0], 0.0),
-            used,
-        )
-
-    def _columns(self, x: np.ndarray) -> Dict[str, np.ndarray]:
-        """Name -> float64 (n, 1) of a number in its range, (n, levels) of a category."""
-        found, column = {}, 0
-        numbers = dict(zip((feature.name for _, feature in self.schema.numbers()), in_unit_range(x, self.schema).T))
-        for feature in self.schema.features:
-            if feature.categories:
-                found[feature.name] = x[:, column : column + feature.width].astype(np.float64)
-            else:
-                found[feature.name] = numbers[feature.name][:, np.newaxis]
-            column += feature.width
-        return found
+        inputs, used = self._inputs.read(x)
+        feature = self.family.outcome
+        outcome = columns_of(x, self.schema)[feature.name]
+        used &= present(outcome, feature)
+        values = outcome[:, 1 if feature.categories else 0]
+        return np.where(used[:, np.newaxis], inputs, 0.0), np.where(used, values, 0.0), used

@@ -143,6 +143,13 @@ def test_a_shorter_vector_is_not_claimed_with_less_noise() -> None:
         check(replace(task, privacy=replace(task.privacy, clip_norm=0.01)))
 
 
+def test_noise_that_would_leave_nothing_is_refused() -> None:
+    task = task_of("cox", Privacy(noise_multiplier=2.0, sampling_rate=1.0, clip_norm=0.0))
+    with pytest.raises(UsageError, match="noise would leave nothing"):
+        check(task)
+    check(task_of("cox"))
+
+
 UNUSED: Dict[str, Dict[str, Any]] = {
     "model": {"model": {"kind": "mlp"}},
     "training": {"training": Training(strategy="median")},

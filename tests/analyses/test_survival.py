@@ -133,3 +133,70 @@ def test_bands_count_the_noise_and_curves_end_where_it_hides_them() -> None:
     assert hits > 0.93 * shown
     hidden = curve_of(np.full(5, 2.0), np.full(5, 2.0), 50.0)
     assert hidden.known == 0
+
+
+def partial_likelihood(x: np.ndarray, times: np.ndarray, seen: np.ndarray, beta: np.ndarray, ties: str) -> Any:
+    """Textbook sums over sets at risk, one event time after the other: (log-likelihood, gradient, information)."""
+    value, gradient, information = 0.0, np.zeros(x.shape[1]), np.zeros((x.shape[1], x.shape[1]))
+    weight = np.exp(x @ beta)
+    for at in np.unique(times[seen]):
+        risk, own = times >= at, seen & (times == at)
+        for number in range(int(own.sum())):
+            share = number / own.sum() if ties == "efron" else 0.0
+            w = weight * risk - share * weight * own
+            mean = w @ x / w.sum()
+            value -= np.log(w.sum())
+            gradient -= mean
+            information += (x * w[:, None]).T @ x / w.sum() - np.outer(mean, mean)
+        value += float((x[own] @ beta).sum())
+        gradient += x[own].sum(axis=0)
+    return value, gradient, information
+
+
+@pytest.mark.parametrize("ties", ["efron", "breslow"])
+def test_coxs_model_is_that_of_all_records_together(tmp_path: Path, ties: str) -> None:
+    draw = np.random.default_rng(4)
+    age, dose = draw.uniform(20, 80, 240), draw.choice(["low", "mid", "high"], 240)
+    rate = np.exp(0.03 * (age - 50) + 0.7 * (dose == "high"))
+    times = np.minimum(np.ceil(draw.exponential(20 / rate)), 30)
+    seen = draw.random(240) < np.where(times < 30, 0.8, 0.0)
+    paths = []
+    for site in range(3):
+        lines = [f"{t:g},{int(s)},{a!r},{d}" for t, s, a, d in zip(times, seen, age.tolist(), dose)][site::3]
+        paths.append(tmp_path / f"{site}.csv")
+        paths[-1].write_text("\n".join(["t,dead,age,dose", *lines]) + "\n")
+    features = (
+        Feature("t", 0, 40),
+        Feature("dead", categories=("0", "1")),
+        Feature("age", 0, 100),
+        Feature("dose", categories=("low", "mid", "high")),
+    )
+    declared = {"kind": "cox", "time": "t", "event": "dead", "steps": 40, "ties": ties}
+    wanted = planned(
+        Task("t", Schema("table", "", (), {}, features), {}, privacy=OPEN, rounds=Rounds(3, 3), analysis=declared)
+    )
+    analysis = analysis_of(wanted)
+    asked, sites = analysis.begin(0), [load_for(path, wanted) for path in paths]
+    for _ in range(analysis.rounds):
+        sums = sum(total(unit_vectors(analysis, asked, site, "record"), analysis.sums.size) for site in sites)
+        asked, folded = analysis.fold(asked, Total(np.asarray(sums)))
+        if folded.done:
+            break
+    assert folded.done
+    result = analysis.result(folded.state, "records")
+    rows = {row[0]: row for row in result.tables[0].rows}
+    x = np.stack([age, dose == "mid", dose == "high"], axis=1).astype(float)
+    beta = np.zeros(3)
+    for _ in range(30):
+        value, gradient, information = partial_likelihood(x, times, seen, beta, ties)
+        beta = beta + np.linalg.solve(information, gradient)
+    for number, name in enumerate(("age", "dose = mid", "dose = high")):
+        assert rows[name][1] == pytest.approx(beta[number], rel=1e-7)
+        assert rows[name][2] == pytest.approx(np.linalg.inv(information)[number, number] ** 0.5, rel=1e-7)
+        assert rows[name][7] == pytest.approx(np.exp(beta[number]), rel=1e-7)
+    fit = dict(result.tables[1].rows)  # type: ignore[arg-type]
+    assert fit["log-likelihood"] == pytest.approx(value, rel=1e-9)
+    assert (fit["records used"], fit["events"]) == (240, seen.sum())
+    baseline = {row[0]: row[1] for row in result.tables[2].rows}
+    assert sorted(baseline) == sorted(set(times[seen]))
+    assert baseline[max(baseline)] > baseline[min(baseline)] > 0
