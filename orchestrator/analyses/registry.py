@@ -76,8 +76,8 @@ def contradictions(analysis: Analysis, training: Training, privacy: Privacy) -> 
         yield f"training.parameters: {training.parameters}, the analysis sums {analysis.sums.size} values; leave it out"
     if privacy.on and analysis.exact_only:
         yield (
-            f"privacy.unit: {privacy.unit!r}, and noise would leave nothing of this analysis: use 'none' and aggregation 'masked' "
-            "or 'ckks', or another kind"
+            f"privacy.unit: {privacy.unit!r}, and noise would leave nothing of this analysis: use 'none', and 'masked' "
+            "or 'ckks' in [task.aggregation], or another kind"
         )
     elif privacy.on and privacy.clip_norm not in (0.0, analysis.sums.bound):
         yield (
