@@ -12,7 +12,12 @@ from typing import Any, Dict, Iterator, List
 import numpy as np
 import pytest
 
+from orchestrator.analyses.base import Total
+from orchestrator.analyses.registry import analysis_of
 from orchestrator.gateway.broker import free_port
+from orchestrator.gateway.config import load_config
+from orchestrator.node.analysed import total, unit_vectors
+from orchestrator.node.data import load_for
 
 MAIN = [sys.executable, "-m", "orchestrator.cli.main"]
 NODES = ("a", "b", "c")
@@ -161,6 +166,36 @@ def test_a_gateway_killed_amid_an_analysis_goes_on_and_comes_to_the_same(tmp_pat
         assert (
             federation.said("runs", "show", report["run"], "--out", "out", "--json")["analysis"] == report["analysis"]
         )
+
+
+def test_a_model_over_masked_sums_goes_on_after_a_kill_as_if_there_were_none(tmp_path: Path) -> None:
+    text = (
+        '[task.analysis]\nkind = "regression"\nfamily = "poisson"\noutcome = "visits"\n[task.privacy]\nunit = "none"\n'
+        '[task.aggregation]\nmethod = "masked"\n'
+    )
+    with Federation(tmp_path, text) as federation:
+        first = federation.gateway()
+        federation.nodes()
+        for event in events(first):
+            if event["event"] == "aggregated":
+                break
+        first.send_signal(signal.SIGKILL)
+        first.wait()
+        report = list(events(federation.gateway()))[-1]
+        assert report["event"] == "result", federation.log()
+    task = load_config(tmp_path / "edgeward.toml").task
+    analysis, data = analysis_of(task), [load_for(tmp_path / f"{name}.csv", task) for name in NODES]
+    asked = analysis.begin(task.seed)
+    for _ in range(analysis.rounds):
+        sums = [total(unit_vectors(analysis, asked, each, "record"), analysis.sums.size) for each in data]
+        asked, folded = analysis.fold(asked, Total(np.sum(sums, axis=0)))
+        if folded.done:
+            break
+    expected = {row[0]: row[1:] for row in analysis.result(folded.state, "records").tables[0].rows}
+    found = {row[0]: row[1:] for row in tables(report)["coefficients"]}
+    assert found.keys() == expected.keys()
+    for name, row in found.items():
+        assert row == pytest.approx(list(expected[name]), rel=1e-9)
 
 
 def test_statistics_under_masks_with_noise_are_charged_like_training(tmp_path: Path) -> None:
