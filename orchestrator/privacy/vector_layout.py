@@ -34,7 +34,7 @@ _DIGIT = 256
 _LIMB_BITS, LIMBS, _POINT = 16, 6, 60
 """Of an exact part: bits of a digit, digits of a value, and how many binary places of it are behind the point."""
 _MOST_EXACT = 2.0**34
-"""Magnitude of a node's exact sum: those of all nodes there can be have room."""
+"""Magnitude of a node's exact sum. Sums of all nodes have room below twice as much: 500 nodes of as many rows as one reads."""
 
 
 @dataclass(frozen=True)
