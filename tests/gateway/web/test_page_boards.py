@@ -93,7 +93,7 @@ def test_where_nobody_listens_nothing_is_said_of_boards(stage: Stage, tmp_path: 
     make_store(tmp_path)
     with stage.showing(tmp_path) as scene:
         page = stage.browser
-        page.wait(f"{figure} === 'Boards – nobody listens to them'")
+        page.wait(f"{figure} === 'Boards – not listening'")
         scene.listener.state = "listening"
         page.wait(f"{figure} === 'Boards 0 reporting'")
         scene.board_says("ttyusb0", "metrics", time.time() - 60, simulated=True, **METRICS)

@@ -89,7 +89,7 @@ function nodesFigure(state) {
 }
 
 function boardsFigure(state) {
-  if (!state.boards.length && state.listening !== "listening") return figure("Boards", "–", "", "nobody listens to them");
+  if (!state.boards.length && state.listening !== "listening") return figure("Boards", "–", "", "not listening");
   const quiet = state.boards.filter(silent).length;
   const reporting = state.boards.length - quiet;
   const simulated = state.boards.filter((b) => b.simulated === true).length;
