@@ -216,6 +216,7 @@ OF = {"female": ["0", "1"], "child": ["0", "1"]}
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("family", ["linear", "logistic", "poisson"])
 def test_regressions_are_those_of_all_rows_together(files: List[Path], family: str, method: str) -> None:
+    pytest.importorskip("scipy", reason="results are made at gateways, which have it")
     outcome = "female" if family == "logistic" else "mdvis"
     categories = {"child": OF["child"]} if family == "logistic" else OF
     features = tuple(f for f in FEATURES if f.name in (*SOME, *categories, outcome))
@@ -254,6 +255,7 @@ def test_regressions_are_those_of_all_rows_together(files: List[Path], family: s
 
 
 def test_what_cannot_be_told_apart_is_named() -> None:
+    pytest.importorskip("scipy", reason="results are made at gateways, which have it")
     from analysed_rows import SCHEMA
 
     draw = np.random.default_rng(2)
@@ -284,6 +286,7 @@ def test_what_cannot_be_told_apart_is_named() -> None:
 @pytest.mark.parametrize("family", ["linear", "logistic", "poisson"])
 def test_intervals_count_the_noise(family: str) -> None:
     """Over many draws of rows and noise the true coefficient is in about 95 of 100 intervals."""
+    pytest.importorskip("scipy", reason="results are made at gateways, which have it")
     outcome = {"linear": Feature("y", -10, 10), "poisson": Feature("y", 0, 30)}.get(family) or Feature(
         "y", categories=("n", "y")
     )

@@ -95,6 +95,7 @@ def test_a_declaration_survives_the_wire_and_its_result_is_of_whole_sums(kind: s
     announced, folded = analysis.fold(asked, Total(sums))
     assert announced.shape == asked.shape
     assert announced.dtype == np.float32
+    pytest.importorskip("scipy", reason="results are made at gateways, which have it")
     result = analysis.result(folded.state, "records")
     assert result.tables
     assert all(len(row) == len(table.columns) for table in result.tables for row in table.rows)

@@ -98,6 +98,7 @@ def test_curves_bands_and_the_log_rank_test_are_scipys(rows: Tuple[List[Dict[str
 
 
 def test_four_groups_have_three_degrees_of_freedom(rows: Tuple[List[Dict[str, str]], List[Path]]) -> None:
+    pytest.importorskip("scipy", reason="results are made at gateways, which have it")
     _, paths = rows
     (row,) = next(each.rows for each in computed("stage", paths).tables if each.name == "log-rank")
     assert row[1] == 3
@@ -105,6 +106,7 @@ def test_four_groups_have_three_degrees_of_freedom(rows: Tuple[List[Dict[str, st
 
 
 def test_equal_groups_are_rarely_told_apart() -> None:
+    pytest.importorskip("scipy", reason="results are made at gateways, which have it")
     draw, small = np.random.default_rng(3), 0
     for _ in range(400):
         counts = draw.poisson(3.0, (2, 2, 30))
