@@ -8,6 +8,9 @@ from chromium import Browser
 from dashboards import RUN, make_store
 from stage import Stage
 
+from orchestrator.gateway.store import Store
+from orchestrator.rounds.events import Joined
+
 INHERITED = ("constructor", "valueof", "tostring")
 HEALTH = {"constructor": 1.0, "__defineGetter__": 2.0, "__proto__": 3.0, "battery": 80.4}
 
@@ -61,6 +64,24 @@ def test_a_path_that_is_not_encoded_as_it_should_be_is_answered(stage: Stage, tm
         page.open(stage.url + path)
         page.wait("document.querySelector('#problem')?.innerText.includes(\"'100%'\")")
         forget_refusals(page)
+
+
+def test_the_longest_name_fits_on_the_narrowest_screen(stage: Stage, tmp_path: Path) -> None:
+    """320 pixels, as of a page at 400 % on a screen of 1280; and what a link narrows a short list by can be taken back."""
+    name = "z" * 64
+    make_store(tmp_path)
+    store = Store(tmp_path / "gateway.sqlite")
+    store.append(RUN, Joined(2000.0, name, 10))
+    store.close()
+    fits = "document.documentElement.scrollWidth <= 320"
+    page = stage.browser
+    with stage.showing(tmp_path, "overview?nodes.q=zz", width=320, height=700):
+        page.wait("document.querySelectorAll('#nodes tbody tr').length === 1")
+        assert page.evaluate(fits)
+        assert page.evaluate("document.querySelector('#nodes-search').value") == "zz"
+        page.open(f"{stage.url}node/{RUN}/{name}")
+        page.wait("document.querySelector('#node-state')")
+        assert page.evaluate(fits)
 
 
 def forget_refusals(page: Browser) -> None:

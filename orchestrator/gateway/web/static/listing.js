@@ -26,7 +26,7 @@ export function listing({ id, noun, caption, columns, items, row, keyOf, text, w
   const from = (page - 1) * PAGE;
   const shown = page ? found.slice(from, from + PAGE) : found.filter((item) => first.has(item));
   return [
-    items.length > FEW.narrow ? toolbar({ id, noun, columns, chosen, change, unwell: items.filter((item) => !well(item)).length }) : null,
+    items.length > FEW.narrow || chosen.q || chosen.unwell ? toolbar({ id, noun, columns, chosen, change, unwell: items.filter((item) => !well(item)).length }) : null,
     items.length > shown.length || chosen.q || chosen.unwell ? el("p", { class: "muted", role: "status", id: `${id}-shown` }, page && pages > 1 ? `${noun} ${count(from + 1)} to ${count(from + shown.length)} of ${count(found.length)}` : `${count(shown.length)} of ${count(items.length)} ${noun} shown`) : null,
     el("div", { class: "scroll" },
       el("table", {},
