@@ -4,6 +4,7 @@ from dataclasses import fields, replace
 from typing import Any, Dict, Iterator, List, Type
 
 from orchestrator.analyses.base import Analysis
+from orchestrator.analyses.compare import Compare
 from orchestrator.analyses.cox import Cox
 from orchestrator.analyses.kmeans import KMeans
 from orchestrator.analyses.pca import Pca
@@ -21,6 +22,7 @@ from orchestrator.wire.training import Training
 KIND = "kind"
 ANALYSES: Dict[str, Type[Analysis]] = {
     "statistics": Statistics,
+    "compare": Compare,
     "regression": Regression,
     "survival": Survival,
     "cox": Cox,

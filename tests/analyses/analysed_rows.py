@@ -32,6 +32,7 @@ DECLARED: Dict[str, Dict[str, Any]] = {
     "statistics": {"kind": "statistics", "bins": 7, "crosstabs": (("sex", "smoker"),)},
     "kmeans": {"kind": "kmeans", "clusters": 3, "rounds": 4},
     "survival": {"kind": "survival", "time": "age", "event": "sex", "by": "smoker", "steps": 6},
+    "compare": {"kind": "compare", "by": "smoker"},
     "cox": {"kind": "cox", "time": "age", "event": "sex", "steps": 6},
     "pca": {"kind": "pca", "components": 2},
     "regression": {"kind": "regression", "outcome": "sex", "family": "logistic"},

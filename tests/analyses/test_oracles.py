@@ -30,6 +30,7 @@ FEATURES = (
     Feature("child", categories=("0", "1")),
     Feature("plan", categories=tuple(str(number) for number in range(1, 25))),
 )
+TINY = 1e-300
 STATISTICS = {"kind": "statistics", "bins": 10, "crosstabs": (("female", "child"), ("plan", "female"))}
 
 
@@ -335,3 +336,48 @@ def test_components_and_correlations_are_scikit_learns(files: List[Path], method
     np.testing.assert_allclose(np.abs(np.sum(ours * theirs.components_, axis=1)), 1.0, rtol=0, atol=1e-9)
     assert [row[3] for row in tables["columns"]] == pytest.approx(rows.std(axis=0, ddof=1), rel=1e-9)
     assert any(f"{len(columns[0]) - len(rows)} records" in note for note in result.notes)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_groups_are_compared_as_scipy_does(files: List[Path], method: str) -> None:
+    stats = pytest.importorskip("scipy.stats")
+    features = (*FEATURES, Feature("hlthp", categories=("0", "1")))
+    for by in ("child", "plan"):
+        task = task_with({"kind": "compare", "by": by}, features)
+        result = computed(task, [load_for(path, task) for path in files], method)
+        tables = {table.name: table.rows for table in result.tables}
+        groups = cells(files, by)
+        levels = [level for level in next(f for f in features if f.name == by).categories if level in groups]
+        tests = {(row[0], row[1]): row[2:] for row in tables["tests"]}
+        for feature in (each for each in features if each.name != by):
+            column = cells(files, feature.name)
+            parts = [[cell for cell, group in zip(column, groups) if group == level] for level in levels]
+            if feature.categories:
+                table = np.array([[part.count(level) for level in feature.categories] for part in parts])
+                ours = np.array([row[1:] for row in tables[f"levels {feature.name}"]][:-1])
+                assert ours[:, ours.sum(axis=0) > 0].T.tolist() == table.tolist()
+                seen = table[:, table.sum(axis=0) > 0]
+                value, p, degrees, _ = stats.chi2_contingency(seen, correction=False)
+                assert tests[feature.name, "chi squared"] == pytest.approx((value, degrees, p), rel=1e-9, abs=TINY)
+                if seen.shape == (2, 2):
+                    exactly = stats.fisher_exact(seen)[1]
+                    assert tests[feature.name, "Fisher's exact"][2] == pytest.approx(exactly, rel=1e-6, abs=TINY)
+                continue
+            known = [np.clip([float(cell) for cell in part if cell is not None], *feature.range) for part in parts]
+            rows = [row for row in tables["numbers"] if row[0] == feature.name and row[1] in levels]
+            assert [row[2:4] for row in rows] == [(len(k), len(part) - len(k)) for k, part in zip(known, parts)]
+            assert [row[4] for row in rows if row[2]] == pytest.approx([k.mean() for k in known if len(k)], rel=1e-9)
+            assert [row[5] for row in rows if row[2]] == pytest.approx(
+                [k.std(ddof=1) for k in known if len(k)], rel=1e-9
+            )
+            known = [k for k in known if len(k)]  # nobody asked children how they feel
+            if len(known) == 1:
+                assert feature.name not in {column for column, _ in tests}
+            elif len(levels) == 2:
+                found = stats.ttest_ind(*known, equal_var=False)
+                theirs = found.statistic, found.df, found.pvalue
+                assert tests[feature.name, "Welch's t"] == pytest.approx(theirs, rel=1e-6, abs=TINY)
+            else:
+                found = stats.f_oneway(*known, equal_var=False)
+                assert tests[feature.name, "Welch's F"][0] == pytest.approx(found.statistic, rel=1e-6)
+                assert tests[feature.name, "Welch's F"][2] == pytest.approx(found.pvalue, rel=1e-6)

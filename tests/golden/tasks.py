@@ -36,6 +36,7 @@ ANALYSES: Tuple[Dict[str, Any], ...] = (
     {"kind": "kmeans", "clusters": 2, "rounds": 5},
     {"kind": "survival", "time": "age", "event": "sex", "by": "ward", "steps": 5},
     {"kind": "pca"},
+    {"kind": "compare", "by": "ward"},
     {"kind": "cox", "time": "age", "event": "sex", "steps": 4},
     {"kind": "regression", "outcome": "sex", "family": "logistic", "rounds": 6},
 )
