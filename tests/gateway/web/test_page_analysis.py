@@ -125,5 +125,6 @@ def test_while_it_goes_on_nodes_compute_and_train_nothing(tmp_path: Path, stage:
             text = chromium.text()
             assert "Round 1 of 1" in text
             assert "computing" in text
+            assert "1 sum here" in text
             assert "training" not in text.lower()
             assert json.dumps(stage.client.json("/api/runs")).count('"statistics"') == 1

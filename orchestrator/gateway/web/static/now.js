@@ -83,7 +83,7 @@ function progress(state) {
   const parts = [];
   if (live.phase === "gathering") parts.push(el("p", {}, `${plural(live.online, "node is", "nodes are")} here, of ${live.nodes_wanted} wanted.`));
   if (live.phase === "collecting") {
-    parts.push(el("p", { class: "muted" }, `${plural(live.counts.arrived, "update")} here (${bytes(live.bytes_up)}), ${count(live.needed)} needed; announced ${live.attempt === 1 ? "once" : `${live.attempt} times`}, at most ${live.attempts}`));
+    parts.push(el("p", { class: "muted" }, `${plural(live.counts.arrived, live.kind === "analysis" ? "sum" : "update")} here (${bytes(live.bytes_up)}), ${count(live.needed)} needed; announced ${live.attempt === 1 ? "once" : `${live.attempt} times`}, at most ${live.attempts}`));
   }
   if (known(live.deadline_at)) {
     parts.push(el("div", { class: "deadline", "data-deadline": live.deadline_at, "data-seconds": live.deadline_s },
