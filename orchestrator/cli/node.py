@@ -36,7 +36,13 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     )
     run.add_argument("--federation", help="name the gateway uses (default: the identity's, or default)")
     run.add_argument("--name", help="this node's name in the federation, a-z 0-9 . _ -")
-    run.add_argument("--data", required=True, type=Path, help="CSV (tables) or .npz (signals) with this node's records")
+    run.add_argument(
+        "--data",
+        required=True,
+        type=Path,
+        help="this node's records: a table in CSV, SQLite or JSON lines (.xlsx, Parquet where openpyxl, pyarrow are installed), "
+        "FILE#NAME where a file has several; or signals in .npz",
+    )
     run.add_argument(
         "--state", type=Path, metavar="DIR", help="folder for what it must not forget (default: edgeward-node-NAME)"
     )
@@ -100,15 +106,17 @@ def _run(arguments: argparse.Namespace) -> int:
     from orchestrator.cli.stopping import hang_up
     from orchestrator.errors import DataError
     from orchestrator.node.agent import NodeAgent
+    from orchestrator.node.sources import located
 
     keep_private(arguments.log_file)
     logs.configure(arguments, arguments.verbose)
-    if arguments.data.is_dir():
-        raise DataError(f"--data {arguments.data}: a folder; name the file in it")
-    if not arguments.data.is_file():
-        raise DataError(f"--data {arguments.data}: no such file")
-    if not os.access(str(arguments.data), os.R_OK):
-        raise DataError(f"--data {arguments.data}: this user may not read it")
+    data, _ = located(arguments.data)
+    if data.is_dir():
+        raise DataError(f"--data {data}: a folder; name the file in it")
+    if not data.is_file():
+        raise DataError(f"--data {data}: no such file")
+    if not os.access(str(data), os.R_OK):
+        raise DataError(f"--data {data}: this user may not read it")
     broker, federation, name, identity = where(arguments, "node run")
     agent = NodeAgent(
         broker,

@@ -9,6 +9,7 @@ from urllib.parse import quote
 from orchestrator.doctor.finding import NOT_CHECKED, OK, PROBLEM, WARNING, Finding
 from orchestrator.errors import DataError
 from orchestrator.node.data import CLAMPED_SHARE, clamped_columns, load_for
+from orchestrator.node.sources import located
 from orchestrator.wire.task import Task, oversized
 
 
@@ -44,9 +45,10 @@ def check_private(state: Path) -> Finding:
 
 def check_data(path: Path, task: Optional[Task]) -> Finding:
     """The data file as the node would read it, and the node's objections to the task."""
-    if not path.is_file():
-        what = "a folder; name the file in it" if path.is_dir() else "no such file"
-        return Finding(PROBLEM, "data", f"{path}: {what}", f"ls -l {path.parent}")
+    file, _ = located(path)
+    if not file.is_file():
+        what = "a folder; name the file in it" if file.is_dir() else "no such file"
+        return Finding(PROBLEM, "data", f"{file}: {what}", f"ls -l {file.parent}")
     if task is None:
         return Finding(
             NOT_CHECKED, "data", f"{path}: is there; give the federation's edgeward.toml to check what is in it"

@@ -10,6 +10,7 @@ from model_export.errors import ArrayFileError
 from orchestrator.errors import DataError
 from orchestrator.node.cells import Codes, names_nobody, no_class, nobody
 from orchestrator.node.formats import head_of, refuse_other_formats
+from orchestrator.node.sources import located
 from orchestrator.node.table import UNLABELLED, Problems, patient_number, read_table
 from orchestrator.wire.bounds import near
 from orchestrator.wire.logarithm import logarithm
@@ -67,10 +68,11 @@ def load_dataset(path: Path, schema: Schema, unlabelled: bool = False, gaps: boo
     unlabelled: the label's column or array may be missing, or empty in some records of a table; y is UNLABELLED there. gaps: of a
     table, values may be missing, see `Dataset`.
     """
-    if path.is_dir():
-        raise DataError(f"{path}: a folder; name the file in it")
-    if not path.is_file():
-        raise DataError(f"{path}: no such file{_neighbours(path)}")
+    file, _ = located(path)
+    if file.is_dir():
+        raise DataError(f"{file}: a folder; name the file in it")
+    if not file.is_file():
+        raise DataError(f"{file}: no such file{_neighbours(file)}")
     unlabelled |= not schema.labelled
     table = schema.kind == "table"
     dataset = _load_table(path, schema, unlabelled, gaps) if table else _load_signal(path, schema, unlabelled)

@@ -20,7 +20,7 @@ _SIGNATURES = (
     (b"\x28\xb5\x2f\xfd", "compressed with zstd; unpack it first: unzstd FILE"),
     (b"7z\xbc\xaf\x27\x1c", "a 7-Zip archive; unpack it first: 7z x FILE"),
     (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", f"an old Excel workbook (.xls); {_SAVE}"),
-    (b"PAR1", f"Parquet; {_PANDAS}"),
+    (b"PAR1", f"Parquet, which is read where pyarrow is installed; or {_PANDAS}"),
     (b"ARROW1", f"Arrow (Feather); {_PANDAS}"),
     (b"FEA1", f"Feather; {_PANDAS}"),
     (b"Obj\x01", f"Avro; {_PANDAS}"),
@@ -65,7 +65,7 @@ def _format_of(head: bytes, kind: str) -> str:
     if kind != "table":
         return "" if head.startswith(b"PK") or not head else "not a .npz file, which numpy.savez writes"
     if head.startswith(b"PK\x03\x04"):
-        return f"a zip archive, as .xlsx, .ods and .npz are; unpack it, or {_SAVE}"
+        return f"a zip archive, as .xlsx, .ods and .npz are (.xlsx is read where openpyxl is installed); unpack it, or {_SAVE}"
     if head[:4] in (b"\xff\xfe\x00\x00", b"\x00\x00\xfe\xff"):
         return f"UTF-32 text; {_converted('UTF-32')}"
     if head[:2] in (b"\xff\xfe", b"\xfe\xff"):

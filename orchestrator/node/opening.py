@@ -17,6 +17,7 @@ from orchestrator.node.graph_admission import admit_graph
 from orchestrator.node.ledger import keep_newest
 from orchestrator.node.pace import Pace
 from orchestrator.node.policy import Refusal
+from orchestrator.node.sources import located
 from orchestrator.node.store import NodeStore
 from orchestrator.wire.task import Task
 
@@ -93,7 +94,7 @@ class Opening:
     def _look_for(self, task: Task) -> Union[str, Refusal]:
         """Digest of declaration and version of the file, counted as a try of the day; "" where the file is not there."""
         try:
-            found = os.stat(str(self._data))
+            found = os.stat(str(located(self._data)[0]))
         except OSError:
             return self._gatekeeper.may_look(task) or ""  # opening it will say what is wrong
         version = f"{found.st_mtime_ns} {found.st_size}"

@@ -24,6 +24,7 @@ from orchestrator.node.formats import (
     refuse_other_formats,
     refuse_other_text,
 )
+from orchestrator.node.sources import RowError, located, other_rows
 from orchestrator.wire.bounds import near
 from orchestrator.wire.schema import Feature, Schema
 
@@ -136,28 +137,43 @@ class Problems:
 
 
 def read_table(path: Path, schema: Schema, unlabelled: bool = False, gaps: bool = False) -> Rows:
-    """The records of a CSV file; DataError with the first problems where it does not fit.
+    """The records of a CSV file, or of one of sources.py; DataError with the first problems where it does not fit.
 
     unlabelled: the label's column may be missing, or empty in some records; their class is UNLABELLED. gaps: values may be
     missing: a number is NaN then, and the code of a category -1. The file is opened once.
     """
+    path, part = located(path)
     try:
         with path.open("rb") as file:
             head = head_of(file)
-            refuse_other_formats(path, head, "table")
-            return _read(path, file, head, schema, unlabelled, gaps)
+            rows = other_rows(path, part, head)
+            if rows is None:
+                if part:
+                    raise DataError(f"{path}: no file of several tables, of which {part!r} could be one")
+                refuse_other_formats(path, head, "table")
+            return _read(path, file, head, schema, unlabelled, gaps, rows)
     except OSError as error:
         raise DataError(f"{path}: {error.strerror}") from error
 
 
-def _read(path: Path, file: BinaryIO, head: bytes, schema: Schema, unlabelled: bool, gaps: bool) -> Rows:
+def _read(
+    path: Path,
+    file: BinaryIO,
+    head: bytes,
+    schema: Schema,
+    unlabelled: bool,
+    gaps: bool,
+    other: Optional[Iterator[Tuple[int, List[str]]]],
+) -> Rows:
+    """other: rows of a file that is no CSV."""
     problems = Problems(path)
     rows = Rows(len(schema.features))
     reader: Optional[_Reader] = None
     most = MOST_VALUES // schema.input_shape[0]
     text = io.TextIOWrapper(file, encoding="utf-8-sig", newline="")
     try:
-        for line, cells in _with_news(path, _csv_rows(text, problems)):
+        source = _csv_rows(text, problems) if other is None else _fit(other, problems)
+        for line, cells in _with_news(path, source):
             if reader is None:
                 reader = _Reader(_File(path, head), schema, unlabelled, gaps, line, cells)
                 if not schema.columns:
@@ -195,6 +211,15 @@ def _csv_rows(text: TextIO, problems: Problems) -> Iterator[Tuple[int, List[str]
                 yield reader.line_num, cells
     except csv.Error as error:
         problems.add(f":{reader.line_num}", not_csv(error, begun))
+
+
+def _fit(rows: Iterator[Tuple[int, List[str]]], problems: Problems) -> Iterator[Tuple[int, List[str]]]:
+    """(row, cells) of every row that holds anything; ends at one that is no row, which is a problem."""
+    try:
+        yield from (row for row in rows if not blank(row[1]))
+    except RowError as error:
+        number, why = error.args
+        problems.add(f":{number}", why)
 
 
 def _with_news(path: Path, rows: Iterator[T]) -> Iterator[T]:
