@@ -79,14 +79,8 @@ def _check(arguments: argparse.Namespace) -> int:
     units = len(data.units(task.privacy.unit)) if task.privacy.unit == "patient" else data.records
     clamped = [text for _, text in clamped_columns(data, task.schema)]
     if arguments.json:
-        found = {
-            "file": str(arguments.data),
-            "records": data.records,
-            "units": units,
-            "dropped": data.dropped,
-            "clamped": clamped,
-        }
-        print(json.dumps(found))
+        counts = {"records": data.records, "units": units, "dropped": data.dropped}
+        print(json.dumps({"file": str(arguments.data), **counts, "clamped": clamped}))
         return 0
     patients = f" of {units} patients" if task.privacy.unit == "patient" else ""
     dropped = f", {data.dropped} rows without a used value are left out" if data.dropped else ""

@@ -15,7 +15,7 @@ _PER_PATIENT = 3
 
 
 def mock_rows(schema: Schema, rows: int, seed: int, missing: float = 0.0) -> Iterator[List[str]]:
-    """Cells of a table: the line of names, where the schema names no columns, then `rows` lines. Nothing in it depends on anything else.
+    """Cells of a table: the line of names, where the schema names no columns, then `rows` lines, each value drawn by itself.
 
     missing: share of the features' cells that are left empty, or hold the schema's first marker.
     """
@@ -59,7 +59,7 @@ def write_signals(schema: Schema, path: Path, rows: int, seed: int) -> None:
     arrays[schema.label] = draw.choice(list(schema.label_values), rows)
     if schema.patient:
         arrays[schema.patient] = np.array([f"p{number // _PER_PATIENT + 1}" for number in range(rows)])
-    np.savez(path, **arrays)
+    np.savez(path, **arrays)  # type: ignore[arg-type]
 
 
 def in_words(schema: Schema, rows: int, path: Optional[Path] = None) -> str:
