@@ -197,6 +197,8 @@ class Task:
             yield f"privacy.sampling_rate: {self.privacy.sampling_rate:g}, and an analysis is of all records: leave it out"
         if self.selection.cohort:
             yield "selection.cohort: it would leave nodes out of the sum, and an analysis is of all records: leave it out"
+        if self.privacy.on and self.privacy.runs != 1:
+            yield f"privacy.runs: {self.privacy.runs}, and an analysis is not computed again: leave it out"
         if self.rounds.provided or self.selection.sampling_rate:
             yield "analysis: works neither through a relay nor with selection.sampling_rate"
 

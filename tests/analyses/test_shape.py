@@ -157,6 +157,7 @@ UNUSED: Dict[str, Dict[str, Any]] = {
     "schema.label": {"schema": replace(SCHEMA, label="died", classes=("no", "yes"), label_values={"0": 0, "1": 1})},
     "drop_missing": {"schema": replace(SCHEMA, drop_missing=True)},
     "sampling_rate": {"privacy": Privacy(sampling_rate=0.5)},
+    "runs": {"privacy": Privacy(sampling_rate=1.0, runs=2)},
     "unit 'node'": {"privacy": Privacy("node", sampling_rate=1.0)},
     "codec": {"codec": "int4"},
     "weights": {"rounds": Rounds(3, 3, weights="int8")},
