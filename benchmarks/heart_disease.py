@@ -20,9 +20,9 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from orchestrator.data.dataset import load_dataset
 from orchestrator.gateway.config import load_config
 from orchestrator.gateway.evaluation import score
-from orchestrator.node.data import load_dataset
 
 
 def federated(data: Path, epsilon: str, seed: int, out: Path, secure: bool) -> Dict[str, Any]:

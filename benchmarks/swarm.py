@@ -14,8 +14,8 @@ from typing import List
 import numpy as np
 
 import orchestrator.node.agent as agent_module
+from orchestrator.data.dataset import Dataset
 from orchestrator.node.agent import NodeAgent
-from orchestrator.node.data import Dataset
 from orchestrator.wire.link import KEEPALIVE_S, BrokerAddress, Link
 from orchestrator.wire.process import peak_memory_mib
 from orchestrator.wire.task import Task

@@ -67,6 +67,21 @@ SLOW = (
 )
 """Folders and files that take long as a whole; of others single tests are marked `slow` where they stand."""
 
+FIRST = (
+    "e2e/test_node_runtimes.py",
+    "faults/test_matrix.py",
+    "gateway/web/test_browser.py",
+    "e2e/test_fault_table.py",
+    "e2e/test_demo.py",
+    "e2e/test_gateway_cli.py",
+    "firmware/test_fuzz.py",
+    "e2e/test_analyses.py",
+    "e2e/test_own_data.py",
+    "e2e/test_closed_loop.py",
+    "e2e/test_federated_evaluation.py",
+)
+"""Begun before all others, so that no worker is left with one of them at the end."""
+
 PLACES = frozenset(TESTS / name for name in SLOW)
 
 
@@ -82,3 +97,5 @@ def pytest_collection_modifyitems(items: List[pytest.Item]) -> None:
     for item in items:
         if any(item.path == place or place in item.path.parents for place in PLACES):
             item.add_marker("slow")
+    first = {TESTS / name: place for place, name in enumerate(FIRST)}
+    items.sort(key=lambda item: first.get(item.path, len(first)))  # the others stay in their order

@@ -17,12 +17,11 @@ FORBIDDEN: Dict[str, Set[str]] = {
     "orchestrator/wire": {"tensorflow"},
     "orchestrator/rounds": {"tensorflow", "time", "socket", "threading"},
     "orchestrator/privacy": {"tensorflow"},
+    "orchestrator/data": {f"model_export.{module}" for module in MODEL_EXPORT - {"array_files", "errors"}}
+    | {"tensorflow"},
     "orchestrator/node": {
-        # but what a .tflite file is: a node reads it whole before it runs it, with the reader the exporter has; and .npz files
-        *(
-            f"model_export.{module}"
-            for module in MODEL_EXPORT - {"array_files", "errors", "flatbuffer", "tflite_names"}
-        ),
+        # but what a .tflite file is: a node reads it whole before it runs it, with the reader the exporter has
+        *(f"model_export.{module}" for module in MODEL_EXPORT - {"errors", "flatbuffer", "tflite_names"}),
         "tensorflow",
     },
     "orchestrator/audit": {
@@ -45,6 +44,7 @@ LAYERS = (
     ("wire", "folder_lock", "database", "files", "http_server"),
     ("analyses",),
     ("model_export", "privacy", "exposition"),
+    ("data",),
     ("node",),
     ("gateway", "boards"),
     ("predict", "doctor", "audit", "demo"),

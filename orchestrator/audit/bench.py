@@ -13,8 +13,8 @@ import numpy as np
 
 import orchestrator.node.contribution as contribution_module
 import orchestrator.node.trainer as trainer_module
+from orchestrator.data.dataset import Dataset
 from orchestrator.node.contribution import Contributor, Run
-from orchestrator.node.data import Dataset
 from orchestrator.node.store import NodeStore
 from orchestrator.node.trainer import GradientTrainer
 from orchestrator.privacy.noise import SecureRandom

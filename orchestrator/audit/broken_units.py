@@ -11,8 +11,8 @@ import orchestrator.node.evaluation as evaluation
 import orchestrator.node.opening as opening
 import orchestrator.node.secure as node_secure
 import orchestrator.privacy.noisy_sum as noisy_sum
+from orchestrator.data.dataset import Dataset
 from orchestrator.node.contribution import Contributor
-from orchestrator.node.data import Dataset
 from orchestrator.node.trainer import GradientTrainer
 from orchestrator.privacy.clipping import clip_l2
 from orchestrator.privacy.lattice import Lattice

@@ -13,7 +13,7 @@ from typing import Any, Iterator, List
 
 import numpy as np
 
-from orchestrator.node.data import Dataset
+from orchestrator.data.dataset import Dataset
 from orchestrator.node.trainer import GradientTrainer
 from orchestrator.wire.task import Task
 

@@ -8,7 +8,7 @@ from typing import Any, Dict, List, NamedTuple, Optional
 
 import numpy as np
 
-from orchestrator.node.data import Dataset
+from orchestrator.data.dataset import Dataset
 from orchestrator.node.runtime import TrainingGraph
 from orchestrator.privacy.noise import SecureRandom
 from orchestrator.privacy.noisy_sum import training_sum

@@ -10,8 +10,8 @@ from typing import Any, Dict, Mapping
 
 import numpy as np
 
+from orchestrator.data.dataset import Dataset
 from orchestrator.node.contribution import Contribution, Run
-from orchestrator.node.data import Dataset
 from orchestrator.node.peers import Peers
 from orchestrator.node.secure import MaskedRound
 from orchestrator.node.store import NodeStore

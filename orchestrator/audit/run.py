@@ -20,9 +20,9 @@ from orchestrator.audit.membership import losses, membership
 from orchestrator.audit.one_run import best_bound, reach
 from orchestrator.audit.probes import Probe, probe, variants
 from orchestrator.audit.training import Playing, Told, check_playable
+from orchestrator.data.dataset import Dataset, load_dataset
 from orchestrator.errors import EdgewardError, UsageError
 from orchestrator.gateway.settings import Config
-from orchestrator.node.data import Dataset, load_dataset
 from orchestrator.node.evaluation import hold_out
 from orchestrator.node.runtime import TrainingGraph
 from orchestrator.node.store import NodeStore

@@ -10,7 +10,7 @@ from orchestrator.audit import laws
 from orchestrator.audit.bench import Bench, of_unit
 from orchestrator.audit.laws import Result
 from orchestrator.audit.probes import IMAGINED, QUIET, REACH, SLACK, Found, Probe, noise_of, probe
-from orchestrator.node.data import Dataset
+from orchestrator.data.dataset import Dataset
 from orchestrator.wire.evaluation import SENSITIVITY
 
 _NUMBERS = 24_000

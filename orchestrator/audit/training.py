@@ -15,9 +15,9 @@ import numpy as np
 
 from orchestrator.audit.canaries import Canaries, CanaryTrainer, clipped_to
 from orchestrator.audit.measured import Measured
+from orchestrator.data.dataset import Dataset
 from orchestrator.errors import UsageError
 from orchestrator.node.contribution import Contributor, Run
-from orchestrator.node.data import Dataset
 from orchestrator.node.store import NodeStore
 from orchestrator.node.trainer import GradientTrainer, Trainer
 from orchestrator.privacy.noise import SecureRandom

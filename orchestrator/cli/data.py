@@ -43,9 +43,9 @@ def _mock(arguments: argparse.Namespace) -> int:
     import csv
 
     from orchestrator.cli.tables import report
+    from orchestrator.data.mock import in_words, mock_rows, write_signals
     from orchestrator.errors import UsageError
     from orchestrator.gateway.config import load_config
-    from orchestrator.node.mock import in_words, mock_rows, write_signals
     from orchestrator.wire.bounds import count, not_negative, within
 
     task = load_config(arguments.config).task
@@ -71,8 +71,8 @@ def _mock(arguments: argparse.Namespace) -> int:
 
 def _check(arguments: argparse.Namespace) -> int:
     from orchestrator.cli.tables import say
+    from orchestrator.data.dataset import clamped_columns, load_for
     from orchestrator.gateway.config import load_config
-    from orchestrator.node.data import clamped_columns, load_for
 
     task = load_config(arguments.config).task
     data = load_for(arguments.data, task)

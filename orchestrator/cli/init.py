@@ -152,9 +152,9 @@ def _write(out: Path, text: str) -> None:
 
 def _refused_by_nodes(table: Path, out: Path) -> List[str]:
     """What a node would have against this file, as the draft describes it: what is read leniently here need not be there."""
+    from orchestrator.data.dataset import load_dataset
     from orchestrator.errors import DataError
     from orchestrator.gateway.config import load_config
-    from orchestrator.node.data import load_dataset
 
     try:
         load_dataset(table, load_config(out).task.schema)

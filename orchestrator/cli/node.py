@@ -104,9 +104,9 @@ def _run(arguments: argparse.Namespace) -> int:
     import signal
 
     from orchestrator.cli.stopping import hang_up
+    from orchestrator.data.sources.registry import located
     from orchestrator.errors import DataError
     from orchestrator.node.agent import NodeAgent
-    from orchestrator.node.sources import located
 
     keep_private(arguments.log_file)
     logs.configure(arguments, arguments.verbose)

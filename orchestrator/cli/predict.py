@@ -14,7 +14,7 @@ from orchestrator.cli.commands import COMMANDS
 from orchestrator.errors import UsageError
 
 if TYPE_CHECKING:
-    from orchestrator.node.data import Dataset
+    from orchestrator.data.dataset import Dataset
     from orchestrator.predict.described import Described
     from orchestrator.predict.predictions import Predictions
 
@@ -140,7 +140,7 @@ def _summary(arguments: argparse.Namespace, bundle: Described, predictions: Pred
 
 
 def _warnings(data: Dataset, bundle: Described) -> List[str]:
-    from orchestrator.node.data import CLAMPED_SHARE, clamped_columns
+    from orchestrator.data.dataset import CLAMPED_SHARE, clamped_columns
 
     warnings = [text for share, text in clamped_columns(data, bundle.schema) if share > CLAMPED_SHARE]
     if data.dropped:

@@ -226,8 +226,8 @@ def _manifest(path: Path) -> Dict[str, Any]:
 
 def _read_records(path: Path, columns: List[str]) -> List[Tuple[str, Mapping[str, Any]]]:
     """(where it is, raw values by name) for each record of a CSV file with a header, or a JSON object or list of objects."""
+    from orchestrator.data.formats import HEAD_BYTES, refuse_other_formats
     from orchestrator.errors import DataError
-    from orchestrator.node.formats import HEAD_BYTES, refuse_other_formats
 
     data = _read(path)
     refuse_other_formats(path, data[:HEAD_BYTES], "table")
@@ -253,8 +253,8 @@ def _read_records(path: Path, columns: List[str]) -> List[Tuple[str, Mapping[str
 
 def _table_records(path: Path, data: bytes, text: str, columns: List[str]) -> List[Tuple[str, Mapping[str, Any]]]:
     """The rows of a CSV file, each with a value for every column of its own."""
+    from orchestrator.data.formats import blank, other_text
     from orchestrator.errors import DataError
-    from orchestrator.node.formats import blank, other_text
 
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     header = [cell.strip() for cell in next(reader, [])]
@@ -297,8 +297,8 @@ def _encode(where: str, record: Mapping[str, Any], features: List[Dict[str, Any]
 def _number(where: str, value: Any) -> float:
     import math
 
+    from orchestrator.data.cells import number_hint
     from orchestrator.errors import DataError
-    from orchestrator.node.cells import number_hint
 
     try:
         number = float(value)
@@ -313,7 +313,7 @@ def _number(where: str, value: Any) -> float:
 
 def _canonical(value: Any) -> str:
     """`1`, `1.0` and `01` are one category, as for nodes."""
-    from orchestrator.node.cells import canonical
+    from orchestrator.data.cells import canonical
 
     return canonical(str(value).strip())
 

@@ -11,6 +11,7 @@ import tomli_w
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from orchestrator.data.dataset import load_dataset
 from orchestrator.demo.board import run_board
 from orchestrator.demo.processes import Federation
 from orchestrator.demo.report import assemble, plot_rounds, print_table
@@ -21,7 +22,6 @@ from orchestrator.gateway.bundling import EVALUATION
 from orchestrator.gateway.evaluation import probabilities_of, score
 from orchestrator.gateway.federation import write_json
 from orchestrator.gateway.progress import describe, json_progress
-from orchestrator.node.data import load_dataset
 from orchestrator.wire.task import task_to_dict
 
 

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Optional
 from urllib.parse import quote
 
+from orchestrator.data.dataset import CLAMPED_SHARE, clamped_columns, load_for
+from orchestrator.data.sources.registry import located
 from orchestrator.doctor.finding import NOT_CHECKED, OK, PROBLEM, WARNING, Finding
 from orchestrator.errors import DataError
-from orchestrator.node.data import CLAMPED_SHARE, clamped_columns, load_for
-from orchestrator.node.sources import located
 from orchestrator.wire.task import Task, oversized
 
 

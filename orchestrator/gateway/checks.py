@@ -12,14 +12,14 @@ from model_export.keras_file import check_keras_file, in_float32
 from model_export.model_bin import ModelBinError, check_model_name
 from model_export.models import check_spec
 from orchestrator.analyses.registry import contradictions, make
+from orchestrator.data.cells import canonical
+from orchestrator.data.dataset import load_dataset
 from orchestrator.errors import EdgewardError, PrivacyError, UsageError
 from orchestrator.gateway.broker import KINDS
 from orchestrator.gateway.run import neighbour_objections, strategy_objections
 from orchestrator.gateway.scores import STEERS_WITHIN
 from orchestrator.gateway.settings import Config, GatewaySettings
 from orchestrator.gateway.web.settings import WebSettings
-from orchestrator.node.cells import canonical
-from orchestrator.node.data import load_dataset
 from orchestrator.node.graph_check import MAX_TENSOR_BYTES
 from orchestrator.privacy.evaluation_outlook import most_held_out, outlook
 from orchestrator.privacy.vector_layout import Part, bits_for

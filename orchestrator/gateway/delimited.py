@@ -9,8 +9,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Dict, Iterator, List, NamedTuple, Tuple
 
+from orchestrator.data.formats import HEAD_BYTES, NAMES_AGAIN, blank, marked_up, not_csv, text_format
 from orchestrator.errors import DataError
-from orchestrator.node.formats import HEAD_BYTES, NAMES_AGAIN, blank, marked_up, not_csv, text_format
 
 SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "vertical bars"}
 MOST_ROWS = 200_000

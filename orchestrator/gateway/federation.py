@@ -24,6 +24,7 @@ from typing import Any, Dict, Optional, Tuple, Type
 import numpy as np
 
 from orchestrator.analyses.registry import analysis_of, spelled_out
+from orchestrator.data.dataset import load_dataset
 from orchestrator.errors import EdgewardError, UsageError
 from orchestrator.files import replace_file
 from orchestrator.gateway import analysed
@@ -47,7 +48,6 @@ from orchestrator.gateway.stated_figures import of_report, state_figures
 from orchestrator.gateway.store import Store
 from orchestrator.gateway.web.child import DashboardProcess
 from orchestrator.gateway.web.settings import WebSettings
-from orchestrator.node.data import load_dataset
 from orchestrator.node.graph_check import check_graph
 from orchestrator.privacy.accounting_process import plan_apart, statement_apart
 from orchestrator.privacy.ckks_blocks import tenseal

@@ -3,8 +3,8 @@
 from collections import Counter
 from typing import Dict, List, NamedTuple, Optional, Sequence
 
+from orchestrator.data.cells import bare_number, number_form
 from orchestrator.gateway.delimited import Table
-from orchestrator.node.cells import bare_number, number_form
 
 MOST_FORMS = 4
 """Of one column that are named."""

@@ -12,11 +12,11 @@ import numpy as np
 
 from model_export.array_files import open_archive
 from model_export.errors import ArrayFileError
+from orchestrator.data.dataset import load_dataset
 from orchestrator.errors import EdgewardError, UsageError
 from orchestrator.gateway.bundling import quantize
 from orchestrator.gateway.calibration import Calibration
 from orchestrator.gateway.run import Trained
-from orchestrator.node.data import load_dataset
 from orchestrator.privacy.accounting_process import statement_apart
 from orchestrator.wire.json_text import from_json
 from orchestrator.wire.task import Task, task_from_dict

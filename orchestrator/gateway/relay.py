@@ -20,6 +20,7 @@ from typing import Any, Dict, Optional, Tuple
 
 import numpy as np
 
+from orchestrator.data.dataset import Dataset
 from orchestrator.errors import EdgewardError, UsageError, WireError
 from orchestrator.gateway.authority import Authority
 from orchestrator.gateway.broker import KINDS, OwnBroker
@@ -30,7 +31,6 @@ from orchestrator.gateway.run import open_run, strategy_of
 from orchestrator.gateway.store import Store
 from orchestrator.mishaps import sentence
 from orchestrator.node.agent import NodeAgent, Run
-from orchestrator.node.data import Dataset
 from orchestrator.node.identity import NodeIdentity
 from orchestrator.node.intake import training_graph
 from orchestrator.rounds.stages import STATISTICS

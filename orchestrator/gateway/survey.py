@@ -14,12 +14,12 @@ from typing import Dict, List, Optional, Sequence, Tuple
 import numpy as np
 
 from model_export.evaluation import area_under_roc
+from orchestrator.data.cells import MARKERS, canonical, names_nobody, number_hint
 from orchestrator.errors import UsageError
 from orchestrator.gateway.checks import distinguishable
 from orchestrator.gateway.delimited import Table
 from orchestrator.gateway.missing_codes import missing_codes
 from orchestrator.gateway.odd_cells import amounts, said, written
-from orchestrator.node.cells import MARKERS, canonical, names_nobody, number_hint
 from orchestrator.wire.bounds import near, skeleton
 
 MISSING = ("", "?", *MARKERS)

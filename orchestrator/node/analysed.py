@@ -5,8 +5,8 @@ from typing import Iterator, Optional
 import numpy as np
 
 from orchestrator.analyses.base import Analysis
+from orchestrator.data.dataset import Dataset
 from orchestrator.errors import WireError
-from orchestrator.node.data import Dataset
 
 _PIECE = 1 << 20
 """Values of vectors that are in memory at a time."""

@@ -11,10 +11,10 @@ from typing import Any, Callable, Dict, Iterator, NamedTuple, Optional, Set, Tup
 import numpy as np
 
 from orchestrator.analyses.registry import analysis_of
+from orchestrator.data.dataset import Dataset
 from orchestrator.errors import EdgewardError, GraphError, WireError
 from orchestrator.node.analysed import asked_of, total, unit_vectors
 from orchestrator.node.control import NodeControl
-from orchestrator.node.data import Dataset
 from orchestrator.node.evaluation import evaluate, evaluation_work
 from orchestrator.node.graph_admission import functions_of, refuse_graph
 from orchestrator.node.graph_check import check_graph

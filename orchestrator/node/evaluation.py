@@ -7,8 +7,8 @@ from typing import Iterable, Iterator, Optional, Tuple
 
 import numpy as np
 
+from orchestrator.data.dataset import Dataset
 from orchestrator.errors import DataError
-from orchestrator.node.data import Dataset
 from orchestrator.node.pace import Work, tried
 from orchestrator.node.runtime import TrainingGraph
 from orchestrator.privacy.noise import SecureRandom

@@ -19,11 +19,11 @@ from typing import Any, Dict, NamedTuple, Optional, Tuple
 
 import numpy as np
 
+from orchestrator.data.dataset import Dataset
 from orchestrator.errors import EdgewardError, PeerError, PrivacyError, UsageError, WireError
 from orchestrator.node.agent import NodeAgent
 from orchestrator.node.approval import digest_of
 from orchestrator.node.contribution import Run
-from orchestrator.node.data import Dataset
 from orchestrator.node.identity import NodeIdentity
 from orchestrator.node.intake import MAX_MESSAGE_BYTES, most_for_key_holder, training_graph
 from orchestrator.node.key_journal import KeyJournal, second_sum

@@ -7,9 +7,10 @@ import time
 from pathlib import Path
 from typing import Any, Dict, NamedTuple, Optional, Union
 
+from orchestrator.data.dataset import CLAMPED_SHARE, Dataset, clamped_columns, load_dataset, load_for
+from orchestrator.data.sources.registry import located
 from orchestrator.errors import DataError, EdgewardError
 from orchestrator.node.contribution import Run
-from orchestrator.node.data import CLAMPED_SHARE, Dataset, clamped_columns, load_dataset, load_for
 from orchestrator.node.evaluation import hold_out
 from orchestrator.node.figures import MemoryFigures
 from orchestrator.node.gatekeeper import Gatekeeper, Verdict, looked_for
@@ -17,7 +18,6 @@ from orchestrator.node.graph_admission import admit_graph
 from orchestrator.node.ledger import keep_newest
 from orchestrator.node.pace import Pace
 from orchestrator.node.policy import Refusal
-from orchestrator.node.sources import located
 from orchestrator.node.store import NodeStore
 from orchestrator.wire.task import Task
 

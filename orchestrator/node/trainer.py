@@ -7,7 +7,7 @@ from typing import Iterator, Optional, Protocol
 
 import numpy as np
 
-from orchestrator.node.data import Dataset
+from orchestrator.data.dataset import Dataset
 from orchestrator.node.pace import Work, tried
 from orchestrator.node.runtime import TrainingGraph
 from orchestrator.privacy.noise import SecureRandom

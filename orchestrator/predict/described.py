@@ -10,8 +10,8 @@ from model_export.bundle import verify_bundle
 from model_export.errors import ExportError
 from model_export.manifest import SIGNATURE, check_features
 from model_export.signing import check_bundle_signature, read_public_key
+from orchestrator.data.dataset import Dataset, load_dataset
 from orchestrator.errors import EdgewardError, UsageError
-from orchestrator.node.data import Dataset, load_dataset
 from orchestrator.privacy.standardization import standardize
 from orchestrator.wire.schema import Schema
 from orchestrator.wire.structure import structure

@@ -5,8 +5,8 @@ from typing import Any, Dict, Iterator, List, NamedTuple, TextIO
 
 import numpy as np
 
+from orchestrator.data.dataset import UNLABELLED, Dataset
 from orchestrator.gateway.evaluation import score
-from orchestrator.node.data import UNLABELLED, Dataset
 from orchestrator.wire.schema import Schema
 
 

@@ -6,8 +6,8 @@ import numpy as np
 
 from orchestrator.analyses.base import Analysis
 from orchestrator.analyses.registry import analysis_of, spelled_out
+from orchestrator.data.dataset import Dataset
 from orchestrator.node.analysed import total, unit_vectors
-from orchestrator.node.data import Dataset
 from orchestrator.privacy.clipping import with_clipping
 from orchestrator.wire.protection import Aggregation, Privacy
 from orchestrator.wire.schema import Feature, Schema

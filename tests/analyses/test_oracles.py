@@ -12,8 +12,8 @@ from analysed_rows import OPEN, planned
 
 from orchestrator.analyses.base import Analysis, Result, State, Total
 from orchestrator.analyses.registry import analysis_of
+from orchestrator.data.dataset import Dataset, load_for
 from orchestrator.node.analysed import total, unit_vectors
-from orchestrator.node.data import Dataset, load_for
 from orchestrator.privacy.ring import from_ring, mask_of, to_ring, word_of
 from orchestrator.privacy.vector_layout import Layout, bits_for, parts_of
 from orchestrator.wire.protection import Aggregation

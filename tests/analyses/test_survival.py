@@ -11,8 +11,8 @@ from analysed_rows import OPEN, planned
 from orchestrator.analyses.base import Result, Total
 from orchestrator.analyses.registry import analysis_of
 from orchestrator.analyses.survival import curve_of, log_rank
+from orchestrator.data.dataset import load_for
 from orchestrator.node.analysed import total, unit_vectors
-from orchestrator.node.data import load_for
 from orchestrator.wire.schema import Feature, Schema
 from orchestrator.wire.task import Rounds, Task
 

@@ -7,9 +7,9 @@ from typing import Dict
 import pytest
 
 from orchestrator.audit.run import Prepared, prepare
+from orchestrator.data.dataset import Dataset, load_dataset
 from orchestrator.demo.tasks import Prepared as DemoTask
 from orchestrator.demo.tasks import Request, breast_cancer
-from orchestrator.node.data import Dataset, load_dataset
 from orchestrator.wire.task import Task
 
 

@@ -17,8 +17,8 @@ from orchestrator.audit.measured import Measured, wrong
 from orchestrator.audit.one_run import Bound, best_bound
 from orchestrator.audit.run import Prepared
 from orchestrator.audit.training import Playing
+from orchestrator.data.dataset import Dataset
 from orchestrator.errors import UsageError
-from orchestrator.node.data import Dataset
 from orchestrator.privacy.accounting import epsilon_spent
 from orchestrator.privacy.lattice import draw
 from orchestrator.privacy.noise import SecureRandom

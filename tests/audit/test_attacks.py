@@ -13,8 +13,8 @@ from orchestrator.audit.masks import mask_reuse
 from orchestrator.audit.measured import Measured
 from orchestrator.audit.membership import allowed_advantage, losses, membership
 from orchestrator.audit.run import Prepared
+from orchestrator.data.dataset import Dataset
 from orchestrator.errors import UsageError
-from orchestrator.node.data import Dataset
 from orchestrator.node.runtime import TrainingGraph
 from orchestrator.privacy.standardization import range_scaling, standardize
 from orchestrator.wire.protection import Aggregation

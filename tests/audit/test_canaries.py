@@ -8,7 +8,7 @@ import pytest
 
 from orchestrator.audit.canaries import LOUDNESS, Canaries, CanaryTrainer
 from orchestrator.audit.run import Prepared
-from orchestrator.node.data import Dataset
+from orchestrator.data.dataset import Dataset
 from orchestrator.wire.task import Task
 
 

@@ -7,8 +7,8 @@ from typing import List
 import pytest
 
 from orchestrator.cli.main import main
+from orchestrator.data.dataset import load_for
 from orchestrator.gateway.config import load_config
-from orchestrator.node.data import load_for
 
 ROOT = Path(__file__).resolve().parents[2]
 FILES = sorted([ROOT / "docs" / "edgeward.toml", *(ROOT / "examples").glob("*/edgeward.toml")])

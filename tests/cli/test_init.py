@@ -12,10 +12,10 @@ import pytest
 from messy_table import NAMES, rows
 
 from orchestrator.cli.main import main
+from orchestrator.data.dataset import load_dataset
 from orchestrator.gateway.config import load_config
 from orchestrator.gateway.delimited import read_delimited
 from orchestrator.gateway.survey import rounded_outward, survey
-from orchestrator.node.data import load_dataset
 
 
 def write(path: Path, separator: str = ",", encoding: str = "utf-8", comma: bool = False) -> Path:

@@ -7,9 +7,9 @@ from typing import Any, Dict, List
 import pytest
 
 from orchestrator.cli.main import main
+from orchestrator.data.cells import bare_number, number_form
 from orchestrator.gateway.config import load_config
 from orchestrator.gateway.delimited import read_delimited
-from orchestrator.node.cells import bare_number, number_form
 
 
 def file_of(folder: Path, cells: List[str], labels: List[str], separator: str = ",") -> Path:

@@ -12,8 +12,8 @@ from typing import Optional
 
 import numpy as np
 
+from orchestrator.data.dataset import Dataset
 from orchestrator.node.agent import NodeAgent
-from orchestrator.node.data import Dataset
 from orchestrator.wire.link import BrokerAddress
 from orchestrator.wire.task import Task
 

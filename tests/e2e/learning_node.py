@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
+from orchestrator.data.dataset import Dataset
 from orchestrator.node.agent import NodeAgent
-from orchestrator.node.data import Dataset
 from orchestrator.wire.link import BrokerAddress
 from orchestrator.wire.task import Task
 

@@ -14,10 +14,10 @@ import pytest
 
 from orchestrator.analyses.base import Total
 from orchestrator.analyses.registry import analysis_of
+from orchestrator.data.dataset import load_for
 from orchestrator.gateway.broker import free_port
 from orchestrator.gateway.config import load_config
 from orchestrator.node.analysed import total, unit_vectors
-from orchestrator.node.data import load_for
 
 MAIN = [sys.executable, "-m", "orchestrator.cli.main"]
 NODES = ("a", "b", "c")

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from harness import SIZE, Harness, make_task
 
+from orchestrator.data.dataset import Dataset
 from orchestrator.errors import EdgewardError, UsageError, WireError
 from orchestrator.gateway.broker import free_port
 from orchestrator.gateway.checks import mistakes, parts_of
@@ -21,7 +22,6 @@ from orchestrator.gateway.retraining import run_and_watch
 from orchestrator.gateway.settings import Config
 from orchestrator.gateway.store import Store
 from orchestrator.node.agent import NodeAgent
-from orchestrator.node.data import Dataset
 from orchestrator.node.personal import with_personal
 from orchestrator.node.store import NodeStore
 from orchestrator.wire.body import decode_body

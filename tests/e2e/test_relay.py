@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 from harness import HERE, RECORDS, Harness, events, expected_weights, finish, make_task, wait_for
 
+from orchestrator.data.dataset import Dataset
 from orchestrator.gateway.broker import free_port
 from orchestrator.gateway.course import MOST_RECORDS
 from orchestrator.gateway.relay import Region, Relay, objection_to_relaying
 from orchestrator.node.contribution import Run
-from orchestrator.node.data import Dataset
 from orchestrator.wire.body import encode_body
 from orchestrator.wire.frames import encode_frame, split
 from orchestrator.wire.link import BrokerAddress, Link

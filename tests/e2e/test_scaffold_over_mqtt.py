@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from harness import SIZE, Harness, make_task
 
+from orchestrator.data.dataset import Dataset
 from orchestrator.gateway.gateway import Gateway
 from orchestrator.gateway.store import STATE_PREFIX, Store
 from orchestrator.node.agent import NodeAgent
 from orchestrator.node.control import PENDING
-from orchestrator.node.data import Dataset
 from orchestrator.node.store import NodeStore
 from orchestrator.wire.task import Privacy, Task
 

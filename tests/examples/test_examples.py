@@ -13,9 +13,9 @@ from typing import List
 import pytest
 
 from orchestrator.cli.main import build_parser
+from orchestrator.data.dataset import load_dataset
 from orchestrator.gateway.broker import free_port
 from orchestrator.gateway.config import load_config
-from orchestrator.node.data import load_dataset
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 

@@ -7,11 +7,11 @@ from typing import Any, Dict, List
 import numpy as np
 import pytest
 
+from orchestrator.data.dataset import Dataset
 from orchestrator.errors import WireError
 from orchestrator.gateway.aggregation import Aggregation
 from orchestrator.gateway.store import Store
 from orchestrator.node.contribution import Contributor, Run
-from orchestrator.node.data import Dataset
 from orchestrator.node.store import NodeStore
 from orchestrator.privacy.standardization import constant_warning, moments
 from orchestrator.rounds.events import Aggregate

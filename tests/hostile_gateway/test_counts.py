@@ -10,7 +10,7 @@ from distinguish import tell_apart
 from inside import CLASSES, DELTA, INPUTS, PARAMETERS, Inside, csv_of, joined, make_data, make_task, model, planned
 from malicious import Attack, Victim
 
-from orchestrator.node.data import Dataset
+from orchestrator.data.dataset import Dataset
 from orchestrator.privacy.accounting import epsilon_spent
 from orchestrator.privacy.charges import charges_of
 from orchestrator.privacy.noisy_sum import training_sum

@@ -24,8 +24,8 @@ from inside import (
     planned,
 )
 
+from orchestrator.data.dataset import Dataset
 from orchestrator.errors import EdgewardError
-from orchestrator.node.data import Dataset
 from orchestrator.node.evaluation import evaluate
 from orchestrator.privacy.noisy_sum import evaluation_counts, statistics_sum, training_sum
 from orchestrator.privacy.standardization import moments

@@ -14,10 +14,10 @@ import pytest
 from inside import INPUTS, Inside, csv_of, make_data, make_schema, make_task, model
 from malicious import Attack, Victim
 
+from orchestrator.data import cells, table
+from orchestrator.data.dataset import load_dataset
 from orchestrator.errors import DataError
-from orchestrator.node import cells, table
 from orchestrator.node.contribution import Contributor
-from orchestrator.node.data import load_dataset
 from orchestrator.node.figures import FREE, MemoryFigures
 from orchestrator.wire import logarithm
 from orchestrator.wire.process import peak_memory_mib

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from inside import csv_of
 
+from orchestrator.data.dataset import load_dataset
 from orchestrator.errors import DataError
-from orchestrator.node.data import load_dataset
 from orchestrator.node.evaluation import hold_out
 from orchestrator.wire.schema import Feature, Schema
 

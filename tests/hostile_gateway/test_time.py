@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from inside import CLASSES, INPUTS, PARAMETERS, Inside, joined, make_data, make_task, model, planned
 
+from orchestrator.data.dataset import Dataset
 from orchestrator.node import evaluation, pace, trainer
-from orchestrator.node.data import Dataset
 from orchestrator.node.pace import Pace
 from orchestrator.node.runtime import TrainingGraph
 from orchestrator.privacy.lattice import Lattice

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from inside import INPUTS, PARAMETERS, make_task
 from malicious import Attack, Victim
 
+from orchestrator.data.dataset import Dataset
 from orchestrator.errors import WireError
 from orchestrator.node.contribution import Run
-from orchestrator.node.data import Dataset
 from orchestrator.node.held_weights import MOST_AT_REST_BYTES, HeldWeights
 from orchestrator.node.intake import most_unpacked
 from orchestrator.node.open_runs import OpenRuns

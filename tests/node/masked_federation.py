@@ -5,10 +5,10 @@ from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 
+from orchestrator.data.dataset import Dataset
 from orchestrator.gateway.secure_aggregation import SecureAggregation
 from orchestrator.gateway.store import Store
 from orchestrator.node.contribution import Contribution, Run
-from orchestrator.node.data import Dataset
 from orchestrator.node.peers import Peers
 from orchestrator.node.secure import MaskedRound
 from orchestrator.node.store import NodeStore

@@ -6,11 +6,11 @@ from typing import Any, ClassVar, Dict, List, Optional, Sequence, Tuple
 import numpy as np
 import pytest
 
+from orchestrator.data.dataset import Dataset
 from orchestrator.errors import EdgewardError, PrivacyError, WireError
 from orchestrator.gateway.scores import figures, of_sums
 from orchestrator.node import contribution
 from orchestrator.node.contribution import UPDATE, Contributor, Run
-from orchestrator.node.data import Dataset
 from orchestrator.node.evaluation import evaluate
 from orchestrator.node.store import NodeStore
 from orchestrator.privacy.noisy_sum import (

@@ -8,11 +8,11 @@ from typing import Any, Dict, Iterable, List, Optional, Tuple
 import numpy as np
 import pytest
 
+from orchestrator.data.dataset import Dataset
 from orchestrator.errors import EdgewardError, PrivacyError
 from orchestrator.gateway.authority import Authority
 from orchestrator.node import encrypted
 from orchestrator.node.contribution import Contribution, Run
-from orchestrator.node.data import Dataset
 from orchestrator.node.encrypted import EncryptedRound, objection_to_encrypting
 from orchestrator.node.identity import NodeIdentity, install, make_node_request
 from orchestrator.node.key_holder import KeyHolderAgent

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from orchestrator.data.dataset import Dataset
 from orchestrator.errors import DataError
-from orchestrator.node.data import Dataset
 from orchestrator.node.evaluation import hold_out
 
 

@@ -6,10 +6,10 @@ from typing import Any, Dict
 import numpy as np
 import pytest
 
+from orchestrator.data.dataset import Dataset
 from orchestrator.errors import WireError
 from orchestrator.gateway.relay import Region, Relay
 from orchestrator.node.contribution import Contributor, Run
-from orchestrator.node.data import Dataset
 from orchestrator.node.intake import MAX_MESSAGE_BYTES, UNKNOWN_RUN_BYTES, most_for_key_holder, most_unpacked
 from orchestrator.node.store import NodeStore
 from orchestrator.privacy.ckks import SumPlan

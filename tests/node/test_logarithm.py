@@ -10,10 +10,10 @@ from model_export.bundle import _profile
 from model_export.errors import ExportError
 from model_export.input_profile import make_profile, pack_profile, parse_profile
 from model_export.manifest import check_features
+from orchestrator.data.dataset import load_dataset
 from orchestrator.errors import UsageError
 from orchestrator.gateway.bundling import describe_features
 from orchestrator.gateway.calibration import synthetic_inputs
-from orchestrator.node.data import load_dataset
 from orchestrator.privacy.standardization import (
     exact_mean_and_std,
     mean_and_std,

@@ -24,9 +24,9 @@ from masked_federation import (
     value_of,
 )
 
+from orchestrator.data.dataset import Dataset
 from orchestrator.errors import EdgewardError, PrivacyError, WireError
 from orchestrator.node.contribution import Contribution, Run
-from orchestrator.node.data import Dataset
 from orchestrator.node.peers import Peers
 from orchestrator.node.secure import MaskedRound
 from orchestrator.node.store import NodeStore

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import orchestrator.node.trainer as trainer_module
-from orchestrator.node.data import Dataset
+from orchestrator.data.dataset import Dataset
 from orchestrator.node.trainer import GradientTrainer
 from orchestrator.wire.protection import Privacy
 from orchestrator.wire.schema import Feature, Schema

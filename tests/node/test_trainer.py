@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import orchestrator.node.trainer as trainer_module
-from orchestrator.node.data import Dataset
+from orchestrator.data.dataset import Dataset
 from orchestrator.node.trainer import GradientTrainer, record_counts
 from orchestrator.privacy.noisy_sum import training_sum
 from orchestrator.wire.protection import Aggregation

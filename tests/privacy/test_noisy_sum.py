@@ -6,9 +6,9 @@ from typing import Any, List
 import numpy as np
 import pytest
 
+from orchestrator.data.dataset import Dataset
 from orchestrator.errors import PrivacyError
 from orchestrator.node import evaluation
-from orchestrator.node.data import Dataset
 from orchestrator.node.evaluation import evaluate
 from orchestrator.privacy.lattice import party_variance
 from orchestrator.privacy.noise import SecureRandom

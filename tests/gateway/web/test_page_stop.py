@@ -45,8 +45,11 @@ def gateway(out: Path) -> Iterator["tuple[subprocess.Popen[str], Client]"]:
         client.wait()
         yield process, client
     finally:
-        process.kill()
-        process.communicate()
+        process.terminate()  # in order, or the dashboard would stay to say how it ended
+        try:
+            process.communicate(timeout=60)
+        finally:
+            process.kill()
 
 
 def stop(client: Client, run: str = RUN, kind: str = "application/json", **headers: str) -> int:

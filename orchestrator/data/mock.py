@@ -5,7 +5,7 @@ from typing import Iterator, List, Optional
 
 import numpy as np
 
-from orchestrator.node.data import INPUT
+from orchestrator.data.dataset import INPUT
 from orchestrator.wire.schema import Feature, Schema
 
 WHOLE_SPAN = 5

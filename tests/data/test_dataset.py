@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from orchestrator.data import table as table_module
+from orchestrator.data.dataset import CLAMPED_SHARE, clamped_columns, load_dataset
 from orchestrator.errors import DataError
-from orchestrator.node import table as table_module
-from orchestrator.node.data import CLAMPED_SHARE, clamped_columns, load_dataset
 from orchestrator.wire.schema import Feature, Schema
 
 SCHEMA = Schema(

@@ -9,8 +9,8 @@ from typing import Any, Callable, Dict, List
 import numpy as np
 import pytest
 
+from orchestrator.data.dataset import Dataset, load_dataset
 from orchestrator.errors import DataError
-from orchestrator.node.data import Dataset, load_dataset
 from orchestrator.wire.schema import Feature, Schema
 
 NAMES = ["age", "sex", "visits", "dead"]

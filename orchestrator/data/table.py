@@ -6,15 +6,12 @@ import io
 import logging
 import math
 import time
-from array import array
 from pathlib import Path
-from typing import BinaryIO, Dict, Iterator, List, NamedTuple, Optional, Sequence, TextIO, Tuple, TypeVar
+from typing import BinaryIO, Dict, Iterator, List, NamedTuple, Optional, Sequence, TextIO, TypeVar, Union
 
-import numpy as np
-
-from orchestrator.errors import DataError
-from orchestrator.node.cells import Codes, finite, names_nobody, no_class, nobody, number, shown, unfit
-from orchestrator.node.formats import (
+from orchestrator.data.cells import Codes, finite, names_nobody, no_class, nobody, number, shown, unfit
+from orchestrator.data.described import Description, FileSource, is_description, read_description
+from orchestrator.data.formats import (
     NAMES_AGAIN,
     blank,
     head_of,
@@ -24,7 +21,12 @@ from orchestrator.node.formats import (
     refuse_other_formats,
     refuse_other_text,
 )
-from orchestrator.node.sources import RowError, located, other_rows
+from orchestrator.data.mapping import mapped
+from orchestrator.data.rows import MOST_PROBLEMS, UNLABELLED, Problems, Row, Rows
+from orchestrator.data.sources.base import Row as SourceRow
+from orchestrator.data.sources.base import RowError
+from orchestrator.data.sources.registry import located, other_rows, service_rows
+from orchestrator.errors import DataError
 from orchestrator.wire.bounds import near
 from orchestrator.wire.schema import Feature, Schema
 
@@ -37,145 +39,88 @@ NEWS_S = 10.0
 """Between two lines of how far a file was read."""
 _LOOK_ROWS = 1 << 14
 
-MOST_PROBLEMS = 20
-"""At most so many problems of a file are listed; how many more there are is counted."""
-
 MOST_VALUES = 1 << 26
 """Of all records together: half a gibibyte. A schema of many categories makes much of a small file."""
 
-UNLABELLED = -1
-"""In place of a class, where records without labels are allowed."""
+
+class Asked(NamedTuple):
+    """What is asked of a table, see `read_table`."""
+
+    schema: Schema
+    unlabelled: bool
+    gaps: bool
 
 
-class Row(NamedTuple):
-    """values: for each feature its number, or the code of its category. complete: whether no used value is missing."""
-
-    values: List[float]
-    label: int
-    patient: int
-    complete: bool
+class _File(NamedTuple):
+    path: Path
+    head: bytes
 
 
-class Rows:
-    """Rows, packed as they are read: a million of them take what their numbers take.
+class _Text:
+    """A file of separated values: its lines, and what stands between values."""
 
-    Rows to leave out are among them: what a row takes may not say whether it is one, since the task names the values that count
-    as missing.
-    """
+    def __init__(self, file: BinaryIO, form: FileSource) -> None:
+        self._form = form
+        self._file = io.TextIOWrapper(file, encoding=form.encoding or "utf-8-sig", newline="")
+        self.lines: TextIO = self._file
+        self.delimiter = form.delimiter
 
-    def __init__(self, features: int) -> None:
-        self._features = features
-        self._values, self._complete = array("d"), array("b")
-        self._labels, self._patients, self._lines = array("q"), array("q"), array("q")
-        self.codes: List[Optional[Codes]] = []
-        """For each feature with categories its codes, None for a number."""
-
-    def __len__(self) -> int:
-        return len(self._labels)
-
-    def add(self, line: int, row: Row) -> None:
-        """line: of the file."""
-        self._values.extend(row.values)
-        self._labels.append(row.label)
-        self._patients.append(row.patient)
-        self._complete.append(row.complete)
-        self._lines.append(line)
-
-    @property
-    def values(self) -> np.ndarray:
-        """float64 (rows, features), not to be written to."""
-        return np.frombuffer(self._values, np.float64).reshape(len(self), self._features)
-
-    @property
-    def labels(self) -> np.ndarray:
-        """int64 (rows,)."""
-        return np.frombuffer(self._labels, np.int64)
-
-    @property
-    def patients(self) -> np.ndarray:
-        """int64 (rows,)."""
-        return np.frombuffer(self._patients, np.int64)
-
-    @property
-    def complete(self) -> np.ndarray:
-        """bool (rows,): whether no used value is missing."""
-        return np.frombuffer(self._complete, np.bool_)
-
-    @property
-    def lines(self) -> np.ndarray:
-        """int64 (rows,): the line of the file each row is from."""
-        return np.frombuffer(self._lines, np.int64)
-
-
-class Problems:
-    """What is wrong with a data file; for its owner's eyes, since cells are quoted."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._first: List[str] = []
-        self._count = 0
-
-    def add(self, place: str, text: str) -> None:
-        """place: what follows the file's name, such as `:3` for a line."""
-        self._count += 1
-        if self._count <= MOST_PROBLEMS:
-            self._first.append(f"{place}: {text}")
-
-    @property
-    def listed(self) -> bool:
-        """Whether one more is listed. What is not costs no time: how many there are would show."""
-        return self._count < MOST_PROBLEMS
-
-    def refuse(self) -> None:
-        """Raises DataError if there was one."""
-        if self._count == 1:
-            raise DataError(f"{self._path}{self._first[0]}")
-        if self._count:
-            more = f", the first {MOST_PROBLEMS}" if self._count > MOST_PROBLEMS else ""
-            listed = "\n".join(f"  {self._path.name}{problem}" for problem in self._first)
-            raise DataError(f"{self._path}: {self._count} problems{more}:\n{listed}")
+    def undecodable(self, path: Path, error: UnicodeDecodeError) -> DataError:
+        """Which line is not of the encoding, where it is UTF-8."""
+        if self._form.encoding:
+            return DataError(f"{path}: not {self._form.encoding} text: {error.reason}")
+        return not_utf8(path, self._file.detach())
 
 
 def read_table(path: Path, schema: Schema, unlabelled: bool = False, gaps: bool = False) -> Rows:
-    """The records of a CSV file, or of one of sources.py; DataError with the first problems where it does not fit.
+    """The records of a CSV file, or of another of sources/; DataError with the first problems where it does not fit.
 
     unlabelled: the label's column may be missing, or empty in some records; their class is UNLABELLED. gaps: values may be
     missing: a number is NaN then, and the code of a category -1. The file is opened once.
     """
+    asked = Asked(schema, unlabelled, gaps)
+    description = read_description(path) if is_description(path) else None
+    if description is not None and schema.columns:
+        raise DataError(
+            f"{path}: describes columns by name, and the task's data have no line of names; give the file itself"
+        )
+    form = FileSource(path.name)
+    if description is not None:
+        if description.file is None or description.text is None:
+            return _read(_File(path, b""), asked, service_rows(path, description.service), description)
+        path, form = description.file, description.text
     path, part = located(path)
     try:
         with path.open("rb") as file:
             head = head_of(file)
             rows = other_rows(path, part, head)
-            if rows is None:
-                if part:
-                    raise DataError(f"{path}: no file of several tables, of which {part!r} could be one")
+            if rows is not None:
+                return _read(_File(path, head), asked, rows, description)
+            if part:
+                raise DataError(f"{path}: no file of several tables, of which {part!r} could be one")
+            if not form.encoding:
                 refuse_other_formats(path, head, "table")
-            return _read(path, file, head, schema, unlabelled, gaps, rows)
+            return _read(_File(path, head), asked, _Text(file, form), description)
     except OSError as error:
         raise DataError(f"{path}: {error.strerror}") from error
 
 
 def _read(
-    path: Path,
-    file: BinaryIO,
-    head: bytes,
-    schema: Schema,
-    unlabelled: bool,
-    gaps: bool,
-    other: Optional[Iterator[Tuple[int, List[str]]]],
+    read: _File, asked: Asked, found: Union[_Text, Iterator[SourceRow]], description: Optional[Description]
 ) -> Rows:
-    """other: rows of a file that is no CSV."""
+    path, schema = read.path, asked.schema
     problems = Problems(path)
     rows = Rows(len(schema.features))
     reader: Optional[_Reader] = None
     most = MOST_VALUES // schema.input_shape[0]
-    text = io.TextIOWrapper(file, encoding="utf-8-sig", newline="")
     try:
-        source = _csv_rows(text, problems) if other is None else _fit(other, problems)
-        for line, cells in _with_news(path, source):
+        source = _csv_rows(found, problems) if isinstance(found, _Text) else _fit(found, problems)
+        source = _with_news(path, source)
+        if description is not None:
+            source = mapped(source, description, lambda line, why: problems.add(f":{line}", why))
+        for line, cells in source:
             if reader is None:
-                reader = _Reader(_File(path, head), schema, unlabelled, gaps, line, cells)
+                reader = _Reader(read, asked, line, cells)
                 if not schema.columns:
                     continue
             row = reader.read(cells)
@@ -188,9 +133,10 @@ def _read(
             for problem in reader.explain(cells) if problems.listed else [""]:
                 problems.add(f":{line}", problem)
     except UnicodeDecodeError as error:
-        raise not_utf8(path, text.detach()) from error
-    if reader is None:
-        refuse_other_text(path, head, _wanted(schema))
+        assert isinstance(found, _Text), "other sources decode by themselves"
+        raise found.undecodable(path, error) from error
+    if reader is None and isinstance(found, _Text):
+        refuse_other_text(path, read.head, _wanted(schema))
     problems.refuse()
     if reader is None:
         raise DataError(f"{path}: the file is empty")
@@ -200,10 +146,10 @@ def _read(
     return rows
 
 
-def _csv_rows(text: TextIO, problems: Problems) -> Iterator[Tuple[int, List[str]]]:
+def _csv_rows(text: _Text, problems: Problems) -> Iterator[SourceRow]:
     """(line, cells) of every row that holds anything; ends at what is not CSV, which is a problem."""
     begun = 1
-    reader = csv.reader(text, strict=True)
+    reader = csv.reader(text.lines, strict=True, delimiter=text.delimiter)
     try:
         for cells in reader:
             begun = reader.line_num + 1
@@ -213,7 +159,7 @@ def _csv_rows(text: TextIO, problems: Problems) -> Iterator[Tuple[int, List[str]
         problems.add(f":{reader.line_num}", not_csv(error, begun))
 
 
-def _fit(rows: Iterator[Tuple[int, List[str]]], problems: Problems) -> Iterator[Tuple[int, List[str]]]:
+def _fit(rows: Iterator[SourceRow], problems: Problems) -> Iterator[SourceRow]:
     """(row, cells) of every row that holds anything; ends at one that is no row, which is a problem."""
     try:
         yield from (row for row in rows if not blank(row[1]))
@@ -237,18 +183,12 @@ def _wanted(schema: Schema) -> List[str]:
     return [*(f.name for f in schema.features), *(name for name in (schema.label, schema.patient) if name)]
 
 
-class _File(NamedTuple):
-    path: Path
-    head: bytes
-
-
 class _Reader:
     """Reads rows of one file: knows which of its columns is which."""
 
-    def __init__(
-        self, file: _File, schema: Schema, unlabelled: bool, gaps: bool, line: int, first: Sequence[str]
-    ) -> None:
-        self._schema, self._unlabelled, self._gaps = schema, unlabelled, gaps
+    def __init__(self, file: _File, asked: Asked, line: int, first: Sequence[str]) -> None:
+        schema, unlabelled = asked.schema, asked.unlabelled
+        self._schema, self._unlabelled, self._gaps = schema, unlabelled, asked.gaps
         named = [name for name in schema.columns if not (unlabelled and name == schema.label)]
         if not schema.columns:
             self._header = [cell.strip() for cell in first]

@@ -7,11 +7,12 @@ import numpy as np
 
 from model_export.array_files import open_archive
 from model_export.errors import ArrayFileError
+from orchestrator.data.cells import Codes, names_nobody, no_class, nobody
+from orchestrator.data.formats import head_of, refuse_other_formats
+from orchestrator.data.rows import UNLABELLED, Problems
+from orchestrator.data.sources.registry import located
+from orchestrator.data.table import patient_number, read_table
 from orchestrator.errors import DataError
-from orchestrator.node.cells import Codes, names_nobody, no_class, nobody
-from orchestrator.node.formats import head_of, refuse_other_formats
-from orchestrator.node.sources import located
-from orchestrator.node.table import UNLABELLED, Problems, patient_number, read_table
 from orchestrator.wire.bounds import near
 from orchestrator.wire.logarithm import logarithm
 from orchestrator.wire.schema import Schema

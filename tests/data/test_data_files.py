@@ -13,11 +13,11 @@ from typing import Union
 import numpy as np
 import pytest
 
+from orchestrator.data import table
+from orchestrator.data.cells import canonical
+from orchestrator.data.dataset import load_dataset
+from orchestrator.data.rows import MOST_PROBLEMS, UNLABELLED
 from orchestrator.errors import DataError
-from orchestrator.node import table
-from orchestrator.node.cells import canonical
-from orchestrator.node.data import load_dataset
-from orchestrator.node.table import MOST_PROBLEMS, UNLABELLED
 from orchestrator.wire.schema import Feature, Schema
 
 TABLE = Schema(
@@ -325,7 +325,7 @@ def test_who_waits_for_doctor_sees_how_far_it_is(tmp_path: Path) -> None:
         'label_values = {"0" = 0, "1" = 1}\n'
         '[[task.schema.features]]\nname = "a"\nminimum = 0\nmaximum = 10\n[task.model]\nkind = "mlp"\nhidden = [4]\n'
     )
-    program = "import sys, orchestrator.node.table as t; t.NEWS_S, t._LOOK_ROWS = 0, 5; from orchestrator.cli.main import main"
+    program = "import sys, orchestrator.data.table as t; t.NEWS_S, t._LOOK_ROWS = 0, 5; from orchestrator.cli.main import main"
     command = [
         "doctor",
         str(tmp_path / "e.toml"),

@@ -1,0 +1,173 @@
+"""A file of the owner of data (TOML) that says where they lie and how their columns answer a task's schema: `--data ward.toml`.
+
+Nothing of it travels. docs/data.md shows every key.
+"""
+
+import codecs
+import datetime
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
+
+from orchestrator.data.formula import Formula
+from orchestrator.data.units import conversion
+from orchestrator.errors import DataError, UsageError
+from orchestrator.wire.bounds import near, refuse
+from orchestrator.wire.structure import structure
+from orchestrator.wire.toml_file import read_toml
+
+ENDING = ".toml"
+KEEP = ("all", "first", "last", "mean")
+
+
+@dataclass(frozen=True)
+class Column:
+    """`[columns.NAME]`: a column of the task, made of the table's. One that is not listed is that of the same name, unchanged."""
+
+    column: str = ""  # its name in the table [text; the same name where it is left out]
+    missing: Tuple[str, ...] = ()  # cells that stand for no value, besides empty ones [texts]
+    recode: Dict[str, str] = field(default_factory=dict)  # cell = what it means; any other is an error [texts]
+    unit: str = ""  # of the table's numbers [such as "mg/dL"]
+    to: str = ""  # of the task's numbers [such as "mmol/L"]
+    substance: str = ""  # whose molar mass leads from one to the other [such as "glucose"]
+    date: str = ""  # how dates are written, see Python's strptime; they become 2026-11-27 [such as "%d.%m.%Y"]
+    decimal_comma: bool = False  # numbers are written 3,5 [true, false]
+    formula: str = ""  # computed from columns, in place of all the above [such as "weight / (height * height)"]
+
+    def __post_init__(self) -> None:
+        refuse(self._wrong())
+
+    def _wrong(self) -> Iterator[str]:
+        if self.formula:
+            others = [name for name in ("column", "recode", "unit", "date", "decimal_comma") if getattr(self, name)]
+            if others:
+                yield f"formula: stands alone, without {', '.join(others)}"
+            yield from _tried(Formula, self.formula)
+        if bool(self.unit) != bool(self.to):
+            yield "unit and to: one is given without the other"
+        elif self.unit:
+            yield from _tried(conversion, self.unit, self.to, self.substance)
+        if self.unit and (self.recode or self.date):
+            yield "unit: a number; recode and date are for other columns"
+        if self.date:
+            yield from _tried(_date_as, self.date)
+
+
+def _tried(function: Any, *arguments: str) -> Iterator[str]:
+    try:
+        function(*arguments)
+    except ValueError as error:
+        yield str(error)
+
+
+def _date_as(form: str) -> None:
+    day = datetime.date(2026, 11, 27)
+    try:
+        again = datetime.datetime.strptime(day.strftime(form), form).date()
+    except ValueError as error:
+        raise ValueError(f"date {form!r}: {error}") from error
+    if again != day:
+        raise ValueError(f"date {form!r}: names no day; write it as %d.%m.%Y or %Y%m%d")
+
+
+@dataclass(frozen=True)
+class RowsOf:
+    """`[rows]`: which rows of a patient are used; without it, all. Columns are those of the task."""
+
+    patient: str = ""  # the column that says whose a row is [text]
+    keep: str = "all"  # of a patient's rows; mean: one row of the means of numbers [all, first, last, mean]
+    order: str = ""  # a number or a date by which first and last go [text; the order of the file where it is left out]
+
+    def __post_init__(self) -> None:
+        refuse(self._wrong())
+
+    def _wrong(self) -> Iterator[str]:
+        if self.keep not in KEEP:
+            yield f"keep {self.keep!r}: expected of {', '.join(KEEP)}{near(self.keep, KEEP)}"
+        if self.keep != "all" and not self.patient:
+            yield f"keep = {self.keep!r} needs patient, the column that says whose a row is"
+        if self.order and self.keep not in ("first", "last"):
+            yield "order: only says which row is first or last; keep is neither"
+
+
+@dataclass(frozen=True)
+class FileSource:
+    """`[source]` of a file, in any format a node reads."""
+
+    file: str  # FILE or FILE#NAME, beside this file unless its path is absolute [text]
+    delimiter: str = ","  # between the values of a text [one character, such as ";"]
+    encoding: str = ""  # of a text that is not UTF-8 [such as "latin-1", "cp1252", "utf-16"]
+
+    def __post_init__(self) -> None:
+        refuse(self._wrong())
+
+    def _wrong(self) -> Iterator[str]:
+        if not self.file:
+            yield "file: empty; it names the file with the table"
+        if self.file.endswith(ENDING):
+            yield f"file {self.file!r}: names another description; name the table"
+        if len(self.delimiter) != 1 or self.delimiter in '"\r\n\0':
+            yield f"delimiter {self.delimiter!r}: expected one character, such as ';' or a tab"
+        if self.encoding:
+            yield from _tried(_known_encoding, self.encoding)
+
+
+def _known_encoding(name: str) -> None:
+    try:
+        if codecs.lookup(name)._is_text_encoding:
+            return
+    except LookupError:
+        pass
+    raise ValueError(f"encoding {name!r}: unknown; such as latin-1, cp1252, utf-16")
+
+
+@dataclass(frozen=True)
+class _Described:
+    source: Dict[str, Any]
+    columns: Dict[str, Column] = field(default_factory=dict)
+    rows: RowsOf = field(default_factory=RowsOf)
+
+    def __post_init__(self) -> None:
+        if bool(self.source.get("file")) == bool(self.source.get("kind")):
+            raise ValueError('source: either `file`, the file with the table, or `kind`, such as "postgresql"')
+
+
+class Description(NamedTuple):
+    """path: the TOML file. text: its [source], where that is a file; service: otherwise, as written."""
+
+    path: Path
+    text: Optional[FileSource]
+    service: Dict[str, Any]
+    columns: Dict[str, Column]
+    rows: RowsOf
+
+    @property
+    def file(self) -> Optional[Path]:
+        """The file with the table, FILE or FILE#NAME; None for a service."""
+        return None if self.text is None else self.path.parent / self.text.file
+
+
+def is_description(path: Path) -> bool:
+    return path.suffix == ENDING
+
+
+def read_description(path: Path) -> Description:
+    """Reads the whole file; DataError with every mistake in it."""
+    try:
+        said, _ = read_toml(path)
+        found = structure(said, _Described, str(path))
+        text = structure(found.source, FileSource, f"{path}: source") if "file" in found.source else None
+    except UsageError as error:
+        raise DataError(str(error)) from error
+    return Description(path, text, found.source, found.columns, found.rows)
+
+
+def versions_of(path: Path) -> List[Path]:
+    """The files whose change is a change of the data: `path` itself, and where it describes another, that too."""
+    if not is_description(path):
+        return [path]
+    try:
+        file = read_description(path).file
+    except DataError:
+        return [path]
+    return [path] if file is None else [path, file]

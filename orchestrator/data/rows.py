@@ -1,0 +1,105 @@
+"""The rows of a table as they are read, and what is wrong with them."""
+
+from array import array
+from pathlib import Path
+from typing import List, NamedTuple, Optional
+
+import numpy as np
+
+from orchestrator.data.cells import Codes
+from orchestrator.errors import DataError
+
+MOST_PROBLEMS = 20
+"""At most so many problems of a file are listed; how many more there are is counted."""
+
+UNLABELLED = -1
+"""In place of a class, where records without labels are allowed."""
+
+
+class Row(NamedTuple):
+    """values: for each feature its number, or the code of its category. complete: whether no used value is missing."""
+
+    values: List[float]
+    label: int
+    patient: int
+    complete: bool
+
+
+class Rows:
+    """Rows, packed as they are read: a million of them take what their numbers take.
+
+    Rows to leave out are among them: what a row takes may not say whether it is one, since the task names the values that count
+    as missing.
+    """
+
+    def __init__(self, features: int) -> None:
+        self._features = features
+        self._values, self._complete = array("d"), array("b")
+        self._labels, self._patients, self._lines = array("q"), array("q"), array("q")
+        self.codes: List[Optional[Codes]] = []
+        """For each feature with categories its codes, None for a number."""
+
+    def __len__(self) -> int:
+        return len(self._labels)
+
+    def add(self, line: int, row: Row) -> None:
+        """line: of the file."""
+        self._values.extend(row.values)
+        self._labels.append(row.label)
+        self._patients.append(row.patient)
+        self._complete.append(row.complete)
+        self._lines.append(line)
+
+    @property
+    def values(self) -> np.ndarray:
+        """float64 (rows, features), not to be written to."""
+        return np.frombuffer(self._values, np.float64).reshape(len(self), self._features)
+
+    @property
+    def labels(self) -> np.ndarray:
+        """int64 (rows,)."""
+        return np.frombuffer(self._labels, np.int64)
+
+    @property
+    def patients(self) -> np.ndarray:
+        """int64 (rows,)."""
+        return np.frombuffer(self._patients, np.int64)
+
+    @property
+    def complete(self) -> np.ndarray:
+        """bool (rows,): whether no used value is missing."""
+        return np.frombuffer(self._complete, np.bool_)
+
+    @property
+    def lines(self) -> np.ndarray:
+        """int64 (rows,): the line of the file each row is from."""
+        return np.frombuffer(self._lines, np.int64)
+
+
+class Problems:
+    """What is wrong with a data file; for its owner's eyes, since cells are quoted."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._first: List[str] = []
+        self._count = 0
+
+    def add(self, place: str, text: str) -> None:
+        """place: what follows the file's name, such as `:3` for a line."""
+        self._count += 1
+        if self._count <= MOST_PROBLEMS:
+            self._first.append(f"{place}: {text}")
+
+    @property
+    def listed(self) -> bool:
+        """Whether one more is listed. What is not costs no time: how many there are would show."""
+        return self._count < MOST_PROBLEMS
+
+    def refuse(self) -> None:
+        """Raises DataError if there was one."""
+        if self._count == 1:
+            raise DataError(f"{self._path}{self._first[0]}")
+        if self._count:
+            more = f", the first {MOST_PROBLEMS}" if self._count > MOST_PROBLEMS else ""
+            listed = "\n".join(f"  {self._path.name}{problem}" for problem in self._first)
+            raise DataError(f"{self._path}: {self._count} problems{more}:\n{listed}")

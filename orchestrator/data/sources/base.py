@@ -1,0 +1,86 @@
+"""What a source of tables is: it knows its files by their first bytes and gives what CSV gives, rows of texts, names first.
+
+Nothing of a file is run: no formula, trigger or extension.
+"""
+
+import math
+from pathlib import Path
+from typing import Any, Callable, Iterator, List, NamedTuple, Sequence, Tuple
+
+from orchestrator.errors import DataError
+from orchestrator.wire.bounds import near
+
+Row = Tuple[int, List[str]]
+"""(number of the row or line in the file, its cells)"""
+
+PART = "#"
+"""Between a file and the one of its tables that is meant."""
+
+
+class RowError(Exception):
+    """A row that is no row of a table: (its number, why)."""
+
+
+class Source(NamedTuple):
+    """A format of files that hold tables."""
+
+    recognizes: Callable[[bytes], bool]
+    """Whether a file that begins with these bytes is of this format."""
+
+    rows: Callable[[Path, str], Iterator[Row]]
+    """The rows of the table of that name ("" for the only one), lazily, names first. Raises DataError where the file cannot be
+    read, and RowError for an invalid row, after which no more follow. Other exceptions are said of the file."""
+
+    package: str = ""
+    """What must be installed to read it; "" for nothing."""
+
+
+class Service(NamedTuple):
+    """A source of tables that is no file of a table: a database, a server, a folder. A description names its kind and options."""
+
+    options: type
+    """A frozen dataclass, into which [source] is read; ValueError of its __post_init__ is said of the description."""
+
+    rows: Callable[[Any, Path], Iterator[Row]]
+    """The rows that an instance of `options` asks for, lazily, names first; the folder that its paths are relative to. Raises as
+    `Source.rows` does."""
+
+    package: str = ""
+    """What must be installed for it; "" for nothing."""
+
+    extra: str = ""
+    """The extra of this project that installs it."""
+
+
+def text(number: int, name: str, value: Any) -> str:
+    """A value as a cell of a CSV file, of column `name` in row `number`; RowError where it is neither number nor text."""
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return ""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, float):
+        return repr(int(value)) if value.is_integer() and abs(value) < 2**53 else repr(value)
+    if isinstance(value, (int, str)):
+        return str(value)
+    if hasattr(value, "isoformat"):
+        return str(value.isoformat())
+    if type(value).__name__ == "Decimal":
+        return str(value)
+    raise RowError(number, f"column {name!r} holds {type(value).__name__}, expected a number or a text")
+
+
+def cells(number: int, names: Sequence[str], values: Sequence[Any]) -> List[str]:
+    """The values of row `number` as texts."""
+    return [text(number, name, value) for name, value in zip(names, values)]
+
+
+def chosen(path: Path, part: str, names: Sequence[str], what: str) -> str:
+    """The one of `names` that is meant: the one that `part` names, or the only one. what: a word for it, such as "sheet"."""
+    listed = ", ".join(sorted(names)[:12]) or "nothing"
+    if part:
+        if part not in names:
+            raise DataError(f"{path}: no {what} {part!r}{near(part, names)}; it has {listed}")
+        return part
+    if len(names) != 1:
+        raise DataError(f"{path}: name the {what} as {path.name}{PART}NAME; it has {listed}")
+    return names[0]

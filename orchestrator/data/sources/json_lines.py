@@ -1,0 +1,54 @@
+"""JSON lines: an object a line, whose first has the names of the columns."""
+
+import json
+from pathlib import Path
+from typing import Any, Dict, Iterator, List
+
+from orchestrator.data.sources.base import Row, RowError, Source, cells
+
+_MOST_LINE = 1 << 24
+
+
+def _recognizes(head: bytes) -> bool:
+    """Whether a file begins with a whole JSON object in one line."""
+    line = head.lstrip(b"\xef\xbb\xbf \t\r\n").split(b"\n")[0].strip()
+    if not (line.startswith(b"{") and line.endswith(b"}")):
+        return False
+    try:
+        return isinstance(json.loads(line), dict)
+    except (ValueError, RecursionError):
+        return False
+
+
+def _rows(path: Path, part: str) -> Iterator[Row]:
+    names: List[str] = []
+    with path.open("rb") as file:
+        number = 0
+        while True:
+            line = file.readline(_MOST_LINE)
+            number += 1
+            if not line:
+                return
+            if not line.strip():
+                continue
+            found = _object(number, line)
+            if not names:
+                names = list(found)
+                yield number, names
+            more = [name for name in found if name not in names]
+            if more:
+                raise RowError(number, f"has {more[0][:40]!r}, which the first line has not")
+            yield number, cells(number, names, [found.get(name) for name in names])
+
+
+def _object(number: int, line: bytes) -> Dict[str, Any]:
+    try:
+        found = json.loads(line.decode("utf-8-sig"))
+    except (ValueError, RecursionError) as error:
+        raise RowError(number, f"is no JSON: {str(error)[:80]}") from error
+    if not isinstance(found, dict):
+        raise RowError(number, "is no JSON object")
+    return found
+
+
+JSON_LINES = Source(_recognizes, _rows)
