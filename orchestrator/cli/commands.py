@@ -8,7 +8,7 @@ from typing import Dict
 COMMANDS: Dict[str, str] = {
     "demo": "train on several nodes, quantize, run it on a virtual board",
     "init": "write an edgeward.toml for the columns of a CSV",
-    "data": "hold data against a task's schema; write invented ones",
+    "data": "describe data, map and hold them against a task; invent some",
     "gateway": "run the orchestrator of a federation",
     "authority": "issue and revoke certificates away from the gateway",
     "node": "take part in a federation with this machine's data",

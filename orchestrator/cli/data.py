@@ -1,4 +1,4 @@
-"""`edgeward data`: a node's data held against a task, and invented ones in place of them."""
+"""`edgeward data`: what a table holds, how it answers a task, what does not fit; and invented records in place of it."""
 
 import argparse
 import json
@@ -10,11 +10,16 @@ from orchestrator.cli.commands import COMMANDS
 
 MOST_ROWS = 1_000_000
 
-_EPILOG = """examples:
-  edgeward data mock edgeward.toml --rows 300 --out mock.csv
-  edgeward data check records.sqlite#visits edgeward.toml
+MOST_PROBLEMS = 1_000_000
 
-Both read the schema of an edgeward.toml. What they print of data is for their owner."""
+_EPILOG = """examples:
+  edgeward data describe export.csv --out codebook.csv
+  edgeward data map export.csv edgeward.toml --out ward.toml
+  edgeward data validate ward.toml edgeward.toml
+  edgeward data mock edgeward.toml --rows 300 --out mock.csv
+  edgeward data schema codebook.csv
+
+What they print and write of data is for the owner of the data."""
 
 
 def register(subparsers: Any) -> None:
@@ -22,6 +27,22 @@ def register(subparsers: Any) -> None:
         "data", help=COMMANDS["data"], epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     verbs = parser.add_subparsers(title="verbs", metavar="VERB", required=True)
+    describe = verbs.add_parser("describe", help="say what the columns of a table hold, as a proposal for a codebook")
+    describe.add_argument("data", type=Path, metavar="FILE", help="a table in any format a node reads")
+    describe.add_argument("--out", type=Path, metavar="CODEBOOK", help="write it: .csv, or .json as a Table Schema")
+    describe.set_defaults(run=_describe)
+    mapping = verbs.add_parser("map", help="draft the description that leads from a table to the columns of a task")
+    mapping.add_argument("data", type=Path, metavar="FILE", help="a table in any format a node reads")
+    mapping.add_argument("config", type=Path, metavar="edgeward.toml", help="the federation's file")
+    mapping.add_argument("--out", type=Path, required=True, metavar="WARD.toml", help="must not exist")
+    mapping.set_defaults(run=_map)
+    validate = verbs.add_parser("validate", help="read data as a node would, and list what does not fit the schema")
+    validate.add_argument("data", type=Path, metavar="FILE", help="as for `edgeward node run --data`")
+    validate.add_argument("config", type=Path, metavar="edgeward.toml", help="the federation's file")
+    validate.add_argument(
+        "--problems", type=int, default=100, metavar="N", help="that are listed; the rest is counted (default: 100)"
+    )
+    validate.set_defaults(run=_validate)
     mock = verbs.add_parser("mock", help="write invented records that fit the schema of an edgeward.toml")
     mock.add_argument("config", type=Path, metavar="edgeward.toml", help="the federation's file")
     mock.add_argument("--out", type=Path, required=True, metavar="FILE", help="a .csv, of signals an .npz")
@@ -31,12 +52,79 @@ def register(subparsers: Any) -> None:
         "--missing", type=float, default=0.0, metavar="SHARE", help="of the cells of a table (default: 0)"
     )
     mock.set_defaults(run=_mock)
-    check = verbs.add_parser("check", help="read data as a node would, and say what does not fit the schema")
-    check.add_argument("data", type=Path, metavar="FILE", help="as for `edgeward node run --data`")
-    check.add_argument("config", type=Path, metavar="edgeward.toml", help="the federation's file")
-    check.set_defaults(run=_check)
-    for verb in (mock, check):
+    schema = verbs.add_parser("schema", help="print the [task.schema] of a codebook or a Table Schema")
+    schema.add_argument("codebook", type=Path, metavar="CODEBOOK", help=".csv, or .json as a Table Schema")
+    schema.set_defaults(run=_schema)
+    for verb in (describe, mapping, validate, mock, schema):
         verb.add_argument("--json", action="store_true", help="as JSON")
+
+
+def _describe(arguments: argparse.Namespace) -> int:
+    from orchestrator.cli.arguments import check_output
+    from orchestrator.cli.tables import report, table
+    from orchestrator.data.codebook import table_schema, write_codebook
+    from orchestrator.gateway.proposed import propose, read_any
+
+    if arguments.out is not None:
+        check_output(arguments.out, "--out")
+    found = read_any(arguments.data)
+    proposed = propose(found)
+    if arguments.out is not None:
+        write_codebook([each.entry for each in proposed], arguments.out)
+    rows = [("column", "type", "values", "missing", "look at")]
+    rows += [(each.entry.name, each.entry.type, each.values, f"{each.missing:,}", each.note) for each in proposed]
+    about = {
+        "file": str(arguments.data),
+        "rows": found.total,
+        "assumed": found.assumed,
+        "schema": table_schema([each.entry for each in proposed]),
+        "notes": {each.entry.name: each.note for each in proposed if each.note},
+    }
+    wrote = (
+        f"\nwrote {arguments.out}: its ranges and levels are read off these rows; confirm them" if arguments.out else ""
+    )
+    head = f"{arguments.data}: {found.total:,} rows; {'; '.join(found.assumed)}"
+    report(arguments.json, about, f"{head}\n{table(rows)}{wrote}")
+    return 0
+
+
+def _map(arguments: argparse.Namespace) -> int:
+    from orchestrator.cli.arguments import check_output
+    from orchestrator.cli.tables import report
+    from orchestrator.data.described import ENDING
+    from orchestrator.errors import UsageError
+    from orchestrator.gateway.config import load_config
+    from orchestrator.gateway.mapping_draft import draft_mapping, name_in
+    from orchestrator.gateway.proposed import read_any
+
+    out: Path = arguments.out
+    if out.suffix != ENDING:
+        raise UsageError(f"--out {out}: a description ends with {ENDING}")
+    if out.exists():
+        raise UsageError(f"--out {out}: it exists, and is not overwritten; name another file, or remove it")
+    check_output(out, "--out")
+    schema = load_config(arguments.config).task.schema
+    if schema.kind != "table":
+        raise UsageError(f"{arguments.config}: of signals; a description maps the columns of a table")
+    draft = draft_mapping(read_any(arguments.data), name_in(out, arguments.data), schema)
+    with out.open("x", encoding="utf-8") as file:
+        file.write(draft.text)
+    left = "\n".join(f"  {line}" for line in draft.open)
+    text = f"wrote {out}; it leaves open:\n{left}" if draft.open else f"wrote {out}; confirm it line by line"
+    after = f"edgeward data validate {out} {arguments.config}"
+    report(arguments.json, {"file": str(out), "open": draft.open, "next": after}, f"{text}\nNext: {after}")
+    return 0
+
+
+def _schema(arguments: argparse.Namespace) -> int:
+    from orchestrator.cli.tables import report
+    from orchestrator.data.codebook import read_codebook, schema_of
+    from orchestrator.gateway.draft import schema_lines
+    from orchestrator.wire.structure import unstructure
+
+    schema = schema_of(read_codebook(arguments.codebook))
+    report(arguments.json, unstructure(schema), "\n".join(schema_lines(schema)))
+    return 0
 
 
 def _mock(arguments: argparse.Namespace) -> int:
@@ -69,20 +157,31 @@ def _mock(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _check(arguments: argparse.Namespace) -> int:
-    from orchestrator.cli.tables import say
+def _validate(arguments: argparse.Namespace) -> int:
+    from orchestrator.cli.tables import report
     from orchestrator.data.dataset import clamped_columns, load_for
+    from orchestrator.data.rows import ProblemsError
+    from orchestrator.errors import UsageError
     from orchestrator.gateway.config import load_config
+    from orchestrator.wire.bounds import count
 
+    for line in count("--problems", arguments.problems, 1, MOST_PROBLEMS):
+        raise UsageError(line)
     task = load_config(arguments.config).task
-    data = load_for(arguments.data, task)
+    try:
+        data = load_for(arguments.data, task, arguments.problems)
+    except ProblemsError as error:
+        if not arguments.json:
+            raise
+        listed = [{"place": place.lstrip(":"), "problem": text} for place, text in error.first]
+        print(json.dumps({"file": str(arguments.data), "problems": error.count, "listed": listed}))
+        return error.exit_code
     units = len(data.units(task.privacy.unit)) if task.privacy.unit == "patient" else data.records
     clamped = [text for _, text in clamped_columns(data, task.schema)]
-    if arguments.json:
-        counts = {"records": data.records, "units": units, "dropped": data.dropped}
-        print(json.dumps({"file": str(arguments.data), **counts, "clamped": clamped}))
-        return 0
     patients = f" of {units} patients" if task.privacy.unit == "patient" else ""
     dropped = f", {data.dropped} rows without a used value are left out" if data.dropped else ""
-    say("\n".join([f"{arguments.data}: {data.records} records{patients} fit the schema{dropped}", *clamped]))
+    counts = {"records": data.records, "units": units, "dropped": data.dropped}
+    found = {"file": str(arguments.data), **counts, "clamped": clamped, "problems": 0}
+    text = "\n".join([f"{arguments.data}: {data.records} records{patients} fit the schema{dropped}", *clamped])
+    report(arguments.json, found, text)
     return 0

@@ -9,9 +9,9 @@ from model_export.array_files import open_archive
 from model_export.errors import ArrayFileError
 from orchestrator.data.cells import Codes, names_nobody, no_class, nobody
 from orchestrator.data.formats import head_of, refuse_other_formats
-from orchestrator.data.rows import UNLABELLED, Problems
+from orchestrator.data.rows import MOST_PROBLEMS, UNLABELLED, Problems
 from orchestrator.data.sources.registry import located
-from orchestrator.data.table import patient_number, read_table
+from orchestrator.data.table import Asked, patient_number, read_table
 from orchestrator.errors import DataError
 from orchestrator.wire.bounds import near
 from orchestrator.wire.logarithm import logarithm
@@ -63,20 +63,21 @@ class Dataset(NamedTuple):
         return Dataset(self.x[chosen], self.y[chosen], None if self.patients is None else self.patients[chosen])
 
 
-def load_dataset(path: Path, schema: Schema, unlabelled: bool = False, gaps: bool = False) -> Dataset:
-    """Reads `path` as the schema says; raises DataError for anything that does not fit it.
+def load_dataset(
+    path: Path, schema: Schema, unlabelled: bool = False, gaps: bool = False, most_problems: int = MOST_PROBLEMS
+) -> Dataset:
+    """Reads `path` as the schema says; raises DataError for anything that does not fit it, ProblemsError where that has places.
 
     unlabelled: the label's column or array may be missing, or empty in some records of a table; y is UNLABELLED there. gaps: of a
-    table, values may be missing, see `Dataset`.
+    table, values may be missing, see `Dataset`. most_problems: that are listed.
     """
     file, _ = located(path)
     if file.is_dir():
         raise DataError(f"{file}: a folder; name the file in it")
     if not file.is_file():
         raise DataError(f"{file}: no such file{_neighbours(file)}")
-    unlabelled |= not schema.labelled
-    table = schema.kind == "table"
-    dataset = _load_table(path, schema, unlabelled, gaps) if table else _load_signal(path, schema, unlabelled)
+    asked = Asked(schema, unlabelled or not schema.labelled, gaps, most_problems)
+    dataset = _load_table(path, asked) if schema.kind == "table" else _load_signal(path, asked)
     if dataset.records == 0:
         raise DataError(f"{path}: no usable record in it")
     return dataset
@@ -89,13 +90,13 @@ def _neighbours(path: Path) -> str:
     return f"; {path.parent} has {', '.join(found)}" if found else ""
 
 
-def load_for(path: Path, task: Task) -> Dataset:
+def load_for(path: Path, task: Task, most_problems: int = MOST_PROBLEMS) -> Dataset:
     """What a node computes on: with all that is missing where the task has an analysis, else as `load_dataset` reads it."""
-    return load_dataset(path, task.schema, gaps=not task.trains)
+    return load_dataset(path, task.schema, gaps=not task.trains, most_problems=most_problems)
 
 
-def _load_table(path: Path, schema: Schema, unlabelled: bool, gaps: bool) -> Dataset:
-    rows = read_table(path, schema, unlabelled, gaps)
+def _load_table(path: Path, asked: Asked) -> Dataset:
+    rows, schema, gaps = read_table(path, asked), asked.schema, asked.gaps
     kept, values = rows.complete, rows.values
     x = np.zeros((len(rows), *schema.input_shape), np.float64 if gaps else np.float32)
     clamped, column = [], 0
@@ -144,14 +145,15 @@ def clamped_columns(dataset: Dataset, schema: Schema) -> List[Tuple[float, str]]
     return sorted(found, key=lambda each: -each[0])
 
 
-def _load_signal(path: Path, schema: Schema, unlabelled: bool) -> Dataset:
+def _load_signal(path: Path, asked: Asked) -> Dataset:
+    schema = asked.schema
     try:
         file = path.open("rb")
     except OSError as error:
         raise DataError(f"{path}: {error.strerror}") from error
     with file:
         refuse_other_formats(path, head_of(file), "signal")
-        x, labels, names = _arrays(path, file, schema, unlabelled)
+        x, labels, names = _arrays(path, file, schema, asked.unlabelled)
     shape = schema.input_shape
     if x.dtype.kind not in "iuf" or x.shape[1:] not in (shape, shape[:1] if schema.channels == 1 else shape):
         raise DataError(
@@ -160,7 +162,7 @@ def _load_signal(path: Path, schema: Schema, unlabelled: bool) -> Dataset:
     for array, name in ((labels, schema.label), (names, schema.patient)):
         if array is not None and array.shape != (len(x),):
             raise DataError(f"{path}: {name} has shape {array.shape}, expected ({len(x)},) like x")
-    problems = Problems(path)
+    problems = Problems(path, asked.most_problems)
     with np.errstate(over="ignore", invalid="ignore"):  # said below, of each record
         scaled = (x.astype(np.float32) / np.float32(schema.unit_scale)).reshape(len(x), *shape)
     for bad in np.flatnonzero(~np.isfinite(scaled).reshape(len(x), int(np.prod(shape))).all(axis=1)):

@@ -2,7 +2,7 @@
 
 from array import array
 from pathlib import Path
-from typing import List, NamedTuple, Optional
+from typing import List, NamedTuple, Optional, Tuple
 
 import numpy as np
 
@@ -10,7 +10,7 @@ from orchestrator.data.cells import Codes
 from orchestrator.errors import DataError
 
 MOST_PROBLEMS = 20
-"""At most so many problems of a file are listed; how many more there are is counted."""
+"""So many problems of a file are listed, unless more are asked for; how many more there are is counted."""
 
 UNLABELLED = -1
 """In place of a class, where records without labels are allowed."""
@@ -76,30 +76,45 @@ class Rows:
         return np.frombuffer(self._lines, np.int64)
 
 
+class ProblemsError(DataError):
+    """What is wrong with a data file, all of it. first: (place in the file such as ":3", what is wrong there); count: with those
+    that are not listed."""
+
+    def __init__(self, path: Path, first: List[Tuple[str, str]], count: int) -> None:
+        self.first, self.count = first, count
+        if count == 1:
+            super().__init__(f"{path}{_line(*first[0])}")
+        else:
+            more = f", the first {len(first)}" if count > len(first) else ""
+            listed = "\n".join(f"  {path.name}{_line(*problem)}" for problem in first)
+            super().__init__(f"{path}: {count} problems{more}:\n{listed}")
+
+
+def _line(place: str, text: str) -> str:
+    return f"{place}: {text}"
+
+
 class Problems:
     """What is wrong with a data file; for its owner's eyes, since cells are quoted."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._first: List[str] = []
+    def __init__(self, path: Path, most: int = MOST_PROBLEMS) -> None:
+        """most: that are listed."""
+        self._path, self._most = path, most
+        self._first: List[Tuple[str, str]] = []
         self._count = 0
 
     def add(self, place: str, text: str) -> None:
         """place: what follows the file's name, such as `:3` for a line."""
         self._count += 1
-        if self._count <= MOST_PROBLEMS:
-            self._first.append(f"{place}: {text}")
+        if self._count <= self._most:
+            self._first.append((place, text))
 
     @property
     def listed(self) -> bool:
         """Whether one more is listed. What is not costs no time: how many there are would show."""
-        return self._count < MOST_PROBLEMS
+        return self._count < self._most
 
     def refuse(self) -> None:
-        """Raises DataError if there was one."""
-        if self._count == 1:
-            raise DataError(f"{self._path}{self._first[0]}")
+        """Raises ProblemsError if there was one."""
         if self._count:
-            more = f", the first {MOST_PROBLEMS}" if self._count > MOST_PROBLEMS else ""
-            listed = "\n".join(f"  {self._path.name}{problem}" for problem in self._first)
-            raise DataError(f"{self._path}: {self._count} problems{more}:\n{listed}")
+            raise ProblemsError(self._path, self._first, self._count)

@@ -44,11 +44,16 @@ MOST_VALUES = 1 << 26
 
 
 class Asked(NamedTuple):
-    """What is asked of a table, see `read_table`."""
+    """How a table is read.
+
+    unlabelled: the label's column may be missing, or empty in some records; their class is UNLABELLED. gaps: values may be
+    missing: a number is NaN then, and the code of a category -1. most_problems: that are listed.
+    """
 
     schema: Schema
-    unlabelled: bool
-    gaps: bool
+    unlabelled: bool = False
+    gaps: bool = False
+    most_problems: int = MOST_PROBLEMS
 
 
 class _File(NamedTuple):
@@ -72,22 +77,22 @@ class _Text:
         return not_utf8(path, self._file.detach())
 
 
-def read_table(path: Path, schema: Schema, unlabelled: bool = False, gaps: bool = False) -> Rows:
+def read_table(path: Path, asked: Asked) -> Rows:
     """The records of a CSV file, or of another of sources/; DataError with the first problems where it does not fit.
 
-    unlabelled: the label's column may be missing, or empty in some records; their class is UNLABELLED. gaps: values may be
-    missing: a number is NaN then, and the code of a category -1. The file is opened once.
+    The file is opened once.
     """
-    asked = Asked(schema, unlabelled, gaps)
+    schema = asked.schema
     description = read_description(path) if is_description(path) else None
     if description is not None and schema.columns:
         raise DataError(
             f"{path}: describes columns by name, and the task's data have no line of names; give the file itself"
         )
-    form = FileSource(path.name)
-    if description is not None:
-        if description.file is None or description.text is None:
-            return _read(_File(path, b""), asked, service_rows(path, description.service), description)
+    if description is None:
+        form = FileSource(path.name)
+    elif description.file is None or description.text is None:
+        return _read(_File(path, b""), asked, service_rows(path, description.service), description)
+    else:
         path, form = description.file, description.text
     path, part = located(path)
     try:
@@ -109,7 +114,7 @@ def _read(
     read: _File, asked: Asked, found: Union[_Text, Iterator[SourceRow]], description: Optional[Description]
 ) -> Rows:
     path, schema = read.path, asked.schema
-    problems = Problems(path)
+    problems = Problems(path, asked.most_problems)
     rows = Rows(len(schema.features))
     reader: Optional[_Reader] = None
     most = MOST_VALUES // schema.input_shape[0]

@@ -155,42 +155,53 @@ def _separator(path: Path, lines: List[str]) -> str:
 
 
 def _rows(path: Path, file: Iterator[str], separator: str) -> Tuple[List[str], List[Tuple[int, List[str]]], int]:
-    """(header, rows in the order of the file, how many there are). Of more than MOST_ROWS each is as likely to be among them."""
+    """(header, rows in the order of the file, how many there are)."""
     header: List[str] = []
-    rows: List[Tuple[int, List[str]]] = []
-    total, begun = 0, 1
-    draw = random.Random(MOST_ROWS)
     reader = csv.reader(file, delimiter=separator, strict=True)
-    try:
-        for cells in reader:
-            begun = reader.line_num + 1
-            cells = [cell.strip() for cell in cells]
-            if blank(cells):
-                continue
-            if not header:
-                header = _checked_header(path, reader.line_num, cells)
-                continue
-            if len(cells) != len(header):
-                raise DataError(
-                    f"{path}:{reader.line_num}: {len(cells)} values, the first line names {len(header)} columns"
-                )
-            if cells == header:
-                raise DataError(f"{path}:{reader.line_num}: {NAMES_AGAIN}")
-            total += 1
-            if total <= MOST_ROWS:
-                rows.append((reader.line_num, cells))
-                continue
-            place = draw.randrange(total)  # Vitter 1985, algorithm R
-            if place < MOST_ROWS:
-                rows[place] = (reader.line_num, cells)
-    except csv.Error as error:
-        raise DataError(f"{path}:{reader.line_num}: {not_csv(error, begun)}") from error
+
+    def checked() -> Iterator[Tuple[int, List[str]]]:
+        begun = 1
+        try:
+            for cells in reader:
+                begun = reader.line_num + 1
+                cells = [cell.strip() for cell in cells]
+                if blank(cells):
+                    continue
+                if not header:
+                    header.extend(checked_header(path, reader.line_num, cells))
+                    continue
+                if len(cells) != len(header):
+                    raise DataError(
+                        f"{path}:{reader.line_num}: {len(cells)} values, the first line names {len(header)} columns"
+                    )
+                if cells == header:
+                    raise DataError(f"{path}:{reader.line_num}: {NAMES_AGAIN}")
+                yield reader.line_num, cells
+        except csv.Error as error:
+            raise DataError(f"{path}:{reader.line_num}: {not_csv(error, begun)}") from error
+
+    rows, total = drawn(checked())
     if not rows:
         raise DataError(f"{path}: no rows under the names of the columns")
-    return header, sorted(rows, key=lambda row: row[0]), total
+    return header, rows, total
 
 
-def _checked_header(path: Path, line: int, cells: List[str]) -> List[str]:
+def drawn(rows: Iterator[Tuple[int, List[str]]]) -> Tuple[List[Tuple[int, List[str]]], int]:
+    """(rows in their order, how many there are). Of more than MOST_ROWS each is as likely to be among them."""
+    draw, kept, total = random.Random(MOST_ROWS), [], 0
+    for row in rows:
+        total += 1
+        if total <= MOST_ROWS:
+            kept.append(row)
+            continue
+        place = draw.randrange(total)  # Vitter 1985, algorithm R
+        if place < MOST_ROWS:
+            kept[place] = row
+    return sorted(kept, key=lambda row: row[0]), total
+
+
+def checked_header(path: Path, line: int, cells: List[str]) -> List[str]:
+    """The names of the columns, stripped. DataError where they are no names, or one occurs twice."""
     if all(_NUMBER.fullmatch(cell) or not cell for cell in cells):
         raise DataError(
             f"{path}:{line}: the first line holds numbers, not the names of the columns: add a line with these"

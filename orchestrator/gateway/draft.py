@@ -11,6 +11,7 @@ from orchestrator.gateway.survey import Column, Survey
 from orchestrator.privacy.evaluation_outlook import outlook
 from orchestrator.privacy.planning import delta_for
 from orchestrator.wire.protection import Aggregation, Privacy
+from orchestrator.wire.schema import Schema
 from orchestrator.wire.task import Evaluation
 from orchestrator.wire.topics import check_name
 from orchestrator.wire.training import Training
@@ -136,8 +137,28 @@ def _schema(survey: Survey) -> List[str]:
     lines.append("features = [")
     lines += [f"    {_feature(column)}," + (f"  # {column.note}" if column.note else "") for column in survey.columns]
     lines.append("]")
-    lines += [f"# left out: {_value(name)}: {why}" for name, why in survey.left_out]
+    lines += [f"# left out: {as_toml(name)}: {why}" for name, why in survey.left_out]
     return lines
+
+
+def schema_lines(schema: Schema) -> List[str]:
+    """`[task.schema]` of a table, line by line."""
+    lines = ["[task.schema]", _line("kind", "table")]
+    if schema.label:
+        lines += [_line("label", schema.label), _line("classes", list(schema.classes))]
+        lines.append(f"label_values = {_inline(dict(schema.label_values))}  # value in the file = number of its class")
+    lines.append(_line("missing_markers", list(schema.missing_markers), "cells that mean: no value"))
+    if schema.patient:
+        lines.append(_line("patient", schema.patient, "says whose record it is"))
+    lines.append("features = [")
+    for each in schema.features:
+        values = (
+            {"categories": list(each.categories)}
+            if each.categories
+            else {"minimum": _plain(each.range[0]), "maximum": _plain(each.range[1])}
+        )
+        lines.append(f"    {_inline({'name': each.name, **values})},")
+    return [*lines, "]"]
 
 
 def _feature(column: Column) -> str:
@@ -168,19 +189,20 @@ def _plain(number: float) -> Any:
 
 
 def _line(name: str, value: Any, comment: str = "") -> str:
-    return f"{name} = {_value(value)}" + (f"  # {comment}" if comment else "")
+    return f"{name} = {as_toml(value)}" + (f"  # {comment}" if comment else "")
 
 
 def _inline(values: Dict[str, Any]) -> str:
-    return "{ " + ", ".join(f"{_key(name)} = {_value(value)}" for name, value in values.items()) + " }"
+    return "{ " + ", ".join(f"{toml_key(name)} = {as_toml(value)}" for name, value in values.items()) + " }"
 
 
-def _key(name: str) -> str:
-    return name if re.fullmatch(r"[A-Za-z_]+", name) else _value(name)
+def toml_key(name: str) -> str:
+    """A key of a table."""
+    return name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else as_toml(name)
 
 
-def _value(value: Any) -> str:
+def as_toml(value: Any) -> str:
     """One value as TOML, on one line."""
     if isinstance(value, list):
-        return "[" + ", ".join(map(_value, value)) + "]"
+        return "[" + ", ".join(map(as_toml, value)) + "]"
     return tomli_w.dumps({"x": value}).partition("=")[2].strip()

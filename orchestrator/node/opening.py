@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Dict, NamedTuple, Optional, Union
 
 from orchestrator.data.dataset import CLAMPED_SHARE, Dataset, clamped_columns, load_dataset, load_for
+from orchestrator.data.described import versions_of
 from orchestrator.data.sources.registry import located
 from orchestrator.errors import DataError, EdgewardError
 from orchestrator.node.contribution import Run
@@ -92,12 +93,12 @@ class Opening:
         return None
 
     def _look_for(self, task: Task) -> Union[str, Refusal]:
-        """Digest of declaration and version of the file, counted as a try of the day; "" where the file is not there."""
+        """Digest of declaration and version of the files, counted as a try of the day; "" where one is not there."""
         try:
-            found = os.stat(str(located(self._data)[0]))
+            found = [os.stat(str(located(each)[0])) for each in versions_of(self._data)]
         except OSError:
             return self._gatekeeper.may_look(task) or ""  # opening it will say what is wrong
-        version = f"{found.st_mtime_ns} {found.st_size}"
+        version = " ".join(f"{each.st_mtime_ns} {each.st_size}" for each in found)
         return self._gatekeeper.may_look(task, version) or looked_for(task, version)
 
     def _read(self, asked: Question, look: str) -> Union[Run, Verdict]:

@@ -1,6 +1,8 @@
 """`edgeward data`: invented records fit every schema there is an example of, and what does not fit is said."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import List
 
@@ -34,7 +36,7 @@ def test_invented_records_fit_the_schema(config: Path, tmp_path: Path, capsys: p
     assert main(["data", "mock", str(config), "--rows", "90", "--out", str(out), "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == {"file": str(out), "records": 90}
     assert load_for(out, task).records == 90
-    assert main(["data", "check", str(out), str(config), "--json"]) == 0
+    assert main(["data", "validate", str(out), str(config), "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert (found["records"], found["dropped"], found["clamped"]) == (90, 0, [])
     again = tmp_path / f"again{out.suffix}"
@@ -52,10 +54,10 @@ def test_of_an_analysis_cells_may_be_missing(tmp_path: Path, capsys: pytest.Capt
     assert lines[0] == "age,crp,sex,who"
     assert 60 < sum(line.startswith(",") for line in lines) < 0.4 * 300
     capsys.readouterr()
-    assert main(["data", "check", str(out), str(config)]) == 0
+    assert main(["data", "validate", str(out), str(config)]) == 0
     assert "300 records of 100 patients fit the schema" in capsys.readouterr().out
     out.write_text("age,crp,sex,who\n200,1,f,p\n30,x,f,p\n30,1,d,p\n")
-    assert main(["data", "check", str(out), str(config)]) == 1
+    assert main(["data", "validate", str(out), str(config)]) == 1
     said = capsys.readouterr().err
     assert "2 problems" in said
     assert ":3: column 'crp'" in said
@@ -75,3 +77,182 @@ def test_mistakes_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str], 
     words = ["data", "mock", str(tmp_path / "edgeward.toml"), "--out", str(tmp_path / "m.csv")]
     assert main([*words, *more]) == 2
     assert said in capsys.readouterr().err
+
+
+EXPORT = """Patient;Alter;Sex;glucose;dead
+p1;63;1;100;1
+p2;41,5;2;200;0
+p3;80;1;n/a;0
+"""
+STUDY = """
+[task]
+name = "study"
+[task.schema]
+kind = "table"
+label = "dead"
+classes = ["no", "yes"]
+label_values = { "0" = 0, "1" = 1 }
+patient = "patient"
+drop_missing = true
+features = [{ name = "age", minimum = 0, maximum = 120 }, { name = "sex", categories = ["f", "m"] },
+  { name = "glucose", minimum = 0, maximum = 50 }]
+[task.model]
+kind = "mlp"
+[task.privacy]
+unit = "patient"
+delta = 1e-4
+"""
+
+
+def test_from_an_export_to_records_in_two_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    export, config, ward = tmp_path / "export.csv", tmp_path / "edgeward.toml", tmp_path / "ward.toml"
+    export.write_text(EXPORT)
+    config.write_text(STUDY)
+    assert main(["data", "map", str(export), str(config), "--out", str(ward)]) == 0
+    said = capsys.readouterr().out
+    assert "what '1', '2' mean" in said
+    assert "'glucose': 2 of 2 values are beyond 0 to 50: another unit?" in said
+    assert "column 'age': no column of the table is called like it" in said
+    draft = ward.read_text()
+    assert 'delimiter = ";"' in draft
+    assert 'column = "Patient"  # CONFIRM' in draft
+    assert 'missing = ["n/a"]' in draft
+    assert main(["data", "validate", str(ward), str(config)]) == 1
+    capsys.readouterr()
+    ward.write_text(
+        draft.replace('#? column = "..."', 'column = "Alter"\ndecimal_comma = true')
+        .replace('#? recode = { 1 = "...", 2 = "..." }', 'recode = { 1 = "m", 2 = "f" }')
+        .replace('#? unit = "..."', 'unit = "mg/dL"\nto = "mmol/L"\nsubstance = "glucose"')
+    )
+    assert main(["data", "validate", str(ward), str(config), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["records"], found["dropped"], found["units"], found["problems"]) == (2, 1, 2, 0)
+    assert main(["data", "map", str(export), str(config), "--out", str(ward)]) == 2
+    assert "is not overwritten" in capsys.readouterr().err
+
+
+def test_each_of_400_bad_cells_among_200_000_rows_is_listed(tmp_path: Path) -> None:
+    config, path = tmp_path / "edgeward.toml", tmp_path / "long.csv"
+    config.write_text(ANALYSIS)
+    bad = {row for row in range(499, 200_000, 500)}
+    with path.open("w") as file:
+        file.write("age,crp,sex,who\n")
+        for row in range(200_000):
+            file.write(f"{18 + row % 70},{'low' if row in bad else 1 + row % 9},f,p{row // 4}\n")
+    program = (
+        "import resource, sys; from orchestrator.cli.main import main\n"
+        "code = main(sys.argv[1:])\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024, file=sys.stderr)\n"
+        "sys.exit(code)"
+    )
+    command = [
+        sys.executable,
+        "-c",
+        program,
+        "data",
+        "validate",
+        str(path),
+        str(config),
+        "--problems",
+        "1000",
+        "--json",
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    found = json.loads(done.stdout)
+    assert found["problems"] == len(bad) == 400
+    assert [each["place"] for each in found["listed"]] == [str(row + 2) for row in sorted(bad)]
+    assert all(each["problem"].startswith("column 'crp': 'low' is not a number") for each in found["listed"])
+    assert int(done.stderr.split()[-1]) < 150
+
+
+def test_a_codebook_is_proposed_written_read_and_made_a_schema(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [
+        f"{20 + n % 50},{'fm'[n % 2]},{n % 3},2026-01-{1 + n % 28:02},{'na' if n % 7 else 3.5},text {n}"
+        for n in range(60)
+    ]
+    export = tmp_path / "export.csv"
+    export.write_text("age,sex,grade,seen,crp,notes\n" + "\n".join(rows) + "\n")
+    assert main(["data", "describe", str(export), "--json"]) == 0
+    about = json.loads(capsys.readouterr().out)
+    fields = {field["name"]: field for field in about["schema"]["fields"]}
+    assert fields["age"] == {"name": "age", "type": "integer", "constraints": {"minimum": 0, "maximum": 100}}
+    assert fields["sex"]["constraints"] == {"enum": ["f", "m"]}
+    assert fields["seen"] == {"name": "seen", "type": "date"}
+    assert about["schema"]["missingValues"] == ["", "na"]
+    schemas = []
+    for name in ("codebook.csv", "codebook.json"):
+        assert main(["data", "describe", str(export), "--out", str(tmp_path / name)]) == 0
+        capsys.readouterr()
+        assert main(["data", "schema", str(tmp_path / name), "--json"]) == 0
+        schemas.append(json.loads(capsys.readouterr().out))
+        assert main(["data", "schema", str(tmp_path / name)]) == 0
+        config = tmp_path / "edgeward.toml"
+        text = capsys.readouterr().out
+        config.write_text(
+            f'[task]\nname = "t"\n[task.analysis]\nkind = "statistics"\n{text}[task.privacy]\nunit = "none"\n'
+        )
+        assert [feature.name for feature in load_config(config).task.schema.features] == ["age", "sex", "grade"]
+        assert load_for(export, load_config(config).task).records == 60
+    assert schemas[0] == schemas[1]
+
+
+CODEBOOK = """name,type,unit,minimum,maximum,levels,labels,missing,role
+age,integer,a,18,95,,,-9,feature
+stage,category,,,,1|2|3,I|II|III,,feature
+dead,category,,,,0|1,no|yes,,label
+pid,text,,,,,,,patient
+"""
+
+
+def test_a_codebook_of_people_becomes_a_schema(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "codebook.csv"
+    path.write_text(CODEBOOK)
+    assert main(["data", "schema", str(path), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["label"], found["classes"], found["label_values"], found["patient"]) == (
+        "dead",
+        ["no", "yes"],
+        {"0": 0, "1": 1},
+        "pid",
+    )
+    assert found["missing_markers"] == ["", "-9"]
+    assert found["features"][1]["categories"] == ["1", "2", "3"]
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (("age,integer", "age,integr"), "line 2: type 'integr': expected of number"),
+        (("18,95", "eighteen,95"), "line 2: minimum: expected a finite number"),
+        (("18,95", "95,18"), "minimum 95.0 is not below maximum 18.0"),
+        (("18,95", ",95"), "feature 'age': minimum and maximum are needed"),
+        (("1|2|3,I|II|III", "1|2|3,I|II"), "line 3: labels of 'stage': 2 for 3 levels"),
+        (("1|2|3,I|II|III", "1|1,"), "line 3: levels of 'stage'"),
+        (("pid,text", "age,text"), "line 2: column 'age' is named twice"),
+        (("unit,minimum", "units,minimum"), "'units': unknown, did you mean 'unit'?"),
+        (("patient\n", "label\n"), "role label: columns 'dead' and 'pid'"),
+        (("-9,feature", "-9,featur"), "role 'featur': expected of feature"),
+        (("pid,text,,,,,,,", "pid,text,,,,,,"), "as many values are expected"),
+    ],
+)
+def test_mistakes_of_a_codebook_are_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], change: "tuple[str, str]", said: str
+) -> None:
+    assert change[0] in CODEBOOK
+    path = tmp_path / "codebook.csv"
+    path.write_text(CODEBOOK.replace(*change))
+    assert main(["data", "schema", str(path)]) == 1
+    assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", "{}", '{"fields": 3}', '{"fields": [3]}', '{"fields": []}', "[" * 9000, "\x00"]
+)
+def test_other_json_is_no_table_schema(tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str) -> None:
+    path = tmp_path / "schema.json"
+    path.write_text(text)
+    assert main(["data", "schema", str(path)]) == 1
+    assert "schema.json" in capsys.readouterr().err
