@@ -1,7 +1,7 @@
 """Columns computed from others: a small closed language of numbers, columns, + - * / and ten functions.
 
-Read with Python's own parser and computed by this file alone: there are no attributes, calls of anything else, loops, texts or
-powers, so a formula ends after as many steps as it has parts.
+Read with Python's own parser and computed by this file alone: there are no attributes, calls of anything else, loops or
+powers, and no text but dates, so a formula ends after as many steps as it has parts.
 """
 
 import ast
@@ -121,6 +121,8 @@ class Formula:
     def _of(self, node: ast.AST) -> Compute:
         if isinstance(node, ast.Constant) and isinstance(node.value, (int, float)) and not isinstance(node.value, bool):
             return self._constant(node.value)
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            return self._date(node.value)
         if isinstance(node, ast.Name):
             return self._column(node.id)
         if isinstance(node, ast.UnaryOp) and isinstance(node.op, (ast.USub, ast.UAdd)):
@@ -133,7 +135,7 @@ class Formula:
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and not node.keywords:
             return self._call(node.func.id, [self._of(argument) for argument in node.args])
         raise ValueError(
-            f"formula {self.text!r}: holds something else than numbers, columns, + - * / ( ), one comparison and "
+            f"formula {self.text!r}: holds something else than numbers, dates, columns, + - * / ( ), one comparison and "
             f"{', '.join(_FUNCTIONS)}"
         )
 
@@ -142,6 +144,15 @@ class Formula:
         if not math.isfinite(value):
             raise ValueError(f"formula {self.text!r}: a number that is not finite")
         return lambda row: value
+
+    def _date(self, text: str) -> Compute:
+        try:
+            _day(text)
+        except FormulaError as error:
+            raise ValueError(
+                f"formula {self.text!r}: {text!r} is not a date as 2026-11-27, the only text in a formula"
+            ) from error
+        return lambda row: text
 
     def _column(self, name: str) -> Compute:
         if name not in self.columns:
