@@ -17,7 +17,7 @@ FORBIDDEN: Dict[str, Set[str]] = {
     "orchestrator/wire": {"tensorflow"},
     "orchestrator/rounds": {"tensorflow", "time", "socket", "threading"},
     "orchestrator/privacy": {"tensorflow"},
-    "orchestrator/data": {f"model_export.{module}" for module in MODEL_EXPORT - {"array_files", "errors"}}
+    "orchestrator/data": {f"model_export.{module}" for module in MODEL_EXPORT - {"array_files", "errors", "evaluation"}}
     | {"tensorflow"},
     "orchestrator/node": {
         # but what a .tflite file is: a node reads it whole before it runs it, with the reader the exporter has

@@ -126,6 +126,8 @@ class _Described:
     source: Dict[str, Any]
     columns: Dict[str, Column] = field(default_factory=dict)
     rows: RowsOf = field(default_factory=RowsOf)
+    # rules (docs/data.md) by which the table is made k-anonymous before anything is computed on it [text, beside this file]
+    anonymize: str = ""
 
     def __post_init__(self) -> None:
         if bool(self.source.get("file")) == bool(self.source.get("kind")):
@@ -140,6 +142,12 @@ class Description(NamedTuple):
     service: Dict[str, Any]
     columns: Dict[str, Column]
     rows: RowsOf
+    anonymize: str = ""
+
+    @property
+    def rules(self) -> Optional[Path]:
+        """The rules by which the table is made anonymous; None where it is not."""
+        return self.path.parent / self.anonymize if self.anonymize else None
 
     @property
     def file(self) -> Optional[Path]:
@@ -159,7 +167,7 @@ def read_description(path: Path) -> Description:
         text = structure(found.source, FileSource, f"{path}: source") if "file" in found.source else None
     except UsageError as error:
         raise DataError(str(error)) from error
-    return Description(path, text, found.source, found.columns, found.rows)
+    return Description(path, text, found.source, found.columns, found.rows, found.anonymize)
 
 
 def versions_of(path: Path) -> List[Path]:
@@ -167,7 +175,7 @@ def versions_of(path: Path) -> List[Path]:
     if not is_description(path):
         return [path]
     try:
-        file = read_description(path).file
+        found = read_description(path)
     except DataError:
         return [path]
-    return [path] if file is None else [path, file]
+    return [path, *(file for file in (found.file, found.rules) if file is not None)]

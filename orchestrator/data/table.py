@@ -6,9 +6,12 @@ import io
 import logging
 import math
 import time
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, Dict, Iterator, List, NamedTuple, Optional, Sequence, TextIO, TypeVar, Union
 
+from orchestrator.data.anonymity.anonymize import generalized
+from orchestrator.data.anonymity.rules import read_rules
 from orchestrator.data.cells import Codes, finite, names_nobody, no_class, nobody, number, shown, unfit
 from orchestrator.data.described import Description, FileSource, is_description, read_description
 from orchestrator.data.formats import (
@@ -82,66 +85,96 @@ def read_table(path: Path, asked: Asked) -> Rows:
 
     The file is opened once.
     """
-    schema = asked.schema
+    with _opened(path, bool(asked.schema.columns)) as found:
+        return _read(found, asked)
+
+
+def every_row(path: Path) -> Iterator[SourceRow]:
+    """The rows of a table that a node reads, as texts without spaces around them, names first. DataError as `read_table`."""
+    with _opened(path) as found:
+        problems = Problems(found.read.path)
+        for line, cells in _rows_of(found, problems):
+            yield line, [cell.strip() for cell in cells]
+        problems.refuse()
+
+
+class _Found(NamedTuple):
+    """A table that is open: rows of a text, or of another source; description: how its columns become the task's."""
+
+    read: _File
+    rows: Union[_Text, Iterator[SourceRow]]
+    description: Optional[Description]
+
+
+@contextmanager
+def _opened(path: Path, nameless: bool = False) -> Iterator[_Found]:
+    """nameless: its columns have no names."""
     description = read_description(path) if is_description(path) else None
-    if description is not None and schema.columns:
+    if description is not None and nameless:
         raise DataError(
             f"{path}: describes columns by name, and the task's data have no line of names; give the file itself"
         )
     if description is None:
         form = FileSource(path.name)
     elif description.file is None or description.text is None:
-        return _read(_File(path, b""), asked, service_rows(path, description.service), description)
+        yield _Found(_File(path, b""), service_rows(path, description.service), description)
+        return
     else:
         path, form = description.file, description.text
     path, part = located(path)
     try:
         with path.open("rb") as file:
             head = head_of(file)
-            rows = other_rows(path, part, head)
-            if rows is not None:
-                return _read(_File(path, head), asked, rows, description)
-            if part:
-                raise DataError(f"{path}: no file of several tables, of which {part!r} could be one")
-            if not form.encoding:
-                refuse_other_formats(path, head, "table")
-            return _read(_File(path, head), asked, _Text(file, form), description)
+            rows: Union[_Text, Iterator[SourceRow], None] = other_rows(path, part, head)
+            if rows is None:
+                if part:
+                    raise DataError(f"{path}: no file of several tables, of which {part!r} could be one")
+                if not form.encoding:
+                    refuse_other_formats(path, head, "table")
+                rows = _Text(file, form)
+            yield _Found(_File(path, head), rows, description)
     except OSError as error:
         raise DataError(f"{path}: {error.strerror}") from error
 
 
-def _read(
-    read: _File, asked: Asked, found: Union[_Text, Iterator[SourceRow]], description: Optional[Description]
-) -> Rows:
-    path, schema = read.path, asked.schema
+def _rows_of(found: _Found, problems: Problems) -> Iterator[SourceRow]:
+    """Mapped as the description says."""
+    path, rows = found.read.path, found.rows
+    try:
+        source = _with_news(path, _csv_rows(rows, problems) if isinstance(rows, _Text) else _fit(rows, problems))
+        if found.description is not None:
+            source = mapped(source, found.description, lambda line, why: problems.add(f":{line}", why))
+            rules = found.description.rules
+            if rules is not None:
+                source = generalized(path, source, read_rules(rules), rules.parent)
+        yield from source
+    except UnicodeDecodeError as error:
+        assert isinstance(rows, _Text), "other sources decode by themselves"
+        raise rows.undecodable(path, error) from error
+
+
+def _read(found: _Found, asked: Asked) -> Rows:
+    path, schema = found.read.path, asked.schema
     problems = Problems(path, asked.most_problems)
     rows = Rows(len(schema.features))
     reader: Optional[_Reader] = None
     most = MOST_VALUES // schema.input_shape[0]
-    try:
-        source = _csv_rows(found, problems) if isinstance(found, _Text) else _fit(found, problems)
-        source = _with_news(path, source)
-        if description is not None:
-            source = mapped(source, description, lambda line, why: problems.add(f":{line}", why))
-        for line, cells in source:
-            if reader is None:
-                reader = _Reader(read, asked, line, cells)
-                if not schema.columns:
-                    continue
-            row = reader.read(cells)
-            if row is not None:
-                if len(rows) == most:
-                    width = schema.input_shape[0]
-                    raise DataError(f"{path}:{line}: {most} records of {width} values are as many as a node reads")
-                rows.add(line, row)
+    for line, cells in _rows_of(found, problems):
+        if reader is None:
+            reader = _Reader(found.read, asked, line, cells)
+            if not schema.columns:
                 continue
-            for problem in reader.explain(cells) if problems.listed else [""]:
-                problems.add(f":{line}", problem)
-    except UnicodeDecodeError as error:
-        assert isinstance(found, _Text), "other sources decode by themselves"
-        raise found.undecodable(path, error) from error
-    if reader is None and isinstance(found, _Text):
-        refuse_other_text(path, read.head, _wanted(schema))
+        row = reader.read(cells)
+        if row is not None:
+            if len(rows) == most:
+                width = schema.input_shape[0]
+                raise DataError(f"{path}:{line}: {most} records of {width} values are as many as a node reads")
+            rows.add(line, row)
+            continue
+        for problem in reader.explain(cells) if problems.listed else [""]:
+            problems.add(f":{line}", problem)
+    if reader is None and isinstance(found.rows, _Text):
+        refuse_other_text(path, found.read.head, _wanted(schema))
     problems.refuse()
     if reader is None:
         raise DataError(f"{path}: the file is empty")

@@ -1,0 +1,225 @@
+"""A table made anonymous by rules: read, cut into classes, written again, and measured before and after."""
+
+from pathlib import Path
+from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
+
+import numpy as np
+
+from orchestrator.data.anonymity.domains import Domain, domain_of
+from orchestrator.data.anonymity.measures import Anonymity, measure
+from orchestrator.data.anonymity.mondrian import Demands, Sensitive, mondrian, written
+from orchestrator.data.anonymity.rules import Rules
+from orchestrator.data.anonymity.utility import area
+from orchestrator.data.rows import Problems
+from orchestrator.data.sources.base import Row
+from orchestrator.errors import DataError
+from orchestrator.wire.bounds import near
+
+MISSING = frozenset(("", "?", "NA", "nan", "NaN"))
+"""Cells that stand for no value in a quasi-identifier."""
+
+
+class Read(NamedTuple):
+    """Rows that have a value in every quasi-identifier. codes: float64 (rows, quasi-identifiers)."""
+
+    header: List[str]
+    rows: List[Row]
+    codes: np.ndarray
+    suppressed: int
+
+    def column(self, name: str) -> List[str]:
+        """The cells of a column; nothing for no name."""
+        place = self.header.index(name) if name else -1
+        return [cells[place] for _, cells in self.rows] if name else []
+
+
+class Anonymized(NamedTuple):
+    """header, rows: what is written. low, high: float64 (rows, quasi-identifiers), each row's class."""
+
+    header: List[str]
+    rows: List[List[str]]
+    read: Read
+    classes: List[np.ndarray]
+    low: np.ndarray
+    high: np.ndarray
+    before: Anonymity
+    after: Anonymity
+    ncp: float
+    """The mean share of the domains that is written (GCP): 0 as it was, 1 nothing left."""
+    discernibility: int
+    """Sum of the squares of the classes' rows, and of all rows for each that is suppressed."""
+    average_class: float
+    """Rows of a class in units of k: 1 is the least."""
+    area: Optional[Tuple[Optional[float], Optional[float]]]
+    """Of a model's ROC curve, before and after; None without a label."""
+    unnamed: List[str]
+    """Columns that the rules do not name, which are left out."""
+
+
+def domains_of(rules: Rules, folder: Path) -> Dict[str, Domain]:
+    """folder: that of the rules."""
+    return {name: domain_of(name, quasi, folder) for name, quasi in rules.quasi.items()}
+
+
+def read_for(path: Path, rows: Iterator[Row], rules: Rules, domains: Dict[str, Domain]) -> Read:
+    """Takes the rows of a table, names first. DataError, by line and column, for what is not of a domain."""
+    first = next(rows, None)
+    if first is None:
+        raise DataError(f"{path}: the file is empty")
+    header = first[1]
+    wanted = [*rules.quasi, *(name for name in (rules.sensitive, rules.patient, rules.label, *rules.keep) if name)]
+    for name in wanted:
+        if name not in header:
+            raise DataError(f"{path}: no column {name!r}{near(name, header)}; it has {', '.join(header[:20])}")
+        if header.count(name) > 1:
+            raise DataError(f"{path}: column {name!r} occurs twice; which one is meant?")
+    places = [(header.index(name), name, domain) for name, domain in domains.items()]
+    problems = Problems(path)
+    kept: List[Row] = []
+    codes: List[List[float]] = []
+    suppressed = 0
+    for line, cells in rows:
+        found = _codes(line, cells, places, problems)
+        if len(cells) != len(header):
+            problems.add(f":{line}", f"{len(cells)} values, expected {len(header)}")
+        elif found is None:
+            suppressed += 1
+        else:
+            kept.append((line, cells))
+            codes.append(found)
+    for line, cells in kept if rules.patient or rules.sensitive else []:
+        for name in filter(None, (rules.patient, rules.sensitive)):
+            if cells[header.index(name)] in MISSING:
+                problems.add(f":{line}", f"column {name!r}: empty; every row must say it")
+    problems.refuse()
+    total = suppressed + len(kept)
+    if suppressed > rules.suppression * total:
+        raise DataError(
+            f"{path}: {suppressed} of {total} rows lack a value in a quasi-identifier, and `suppression` allows for "
+            f"{rules.suppression:g} of them: fill them in, or allow for more"
+        )
+    return Read(header, kept, np.array(codes, np.float64).reshape(len(kept), len(places)), suppressed)
+
+
+def _codes(
+    line: int, cells: Sequence[str], places: Sequence[Tuple[int, str, Domain]], problems: Problems
+) -> Optional[List[float]]:
+    """None where one is missing; what is wrong is among the problems."""
+    found: List[float] = []
+    for place, name, domain in places:
+        cell = cells[place] if place < len(cells) else ""
+        try:
+            found.append(domain.code(cell))
+        except ValueError as error:
+            if cell in MISSING:
+                return None
+            problems.add(f":{line}", f"column {name!r}: {error}")
+            found.append(0.0)
+    return found
+
+
+def anonymize(path: Path, read: Read, rules: Rules, domains: Dict[str, Domain]) -> Anonymized:
+    """DataError where the table as a whole does not have what is demanded. path: for messages."""
+    sensitive, persons = read.column(rules.sensitive), read.column(rules.patient)
+    every = list(domains.values())
+    demands = Demands(rules, Sensitive(sensitive) if sensitive else None, _numbered(persons))
+    if not demands.met(np.arange(len(read.rows))):
+        of = "persons" if persons else "rows"
+        raise DataError(
+            f"{path}: as a whole it has fewer than k = {rules.k} {of}, or less diversity than "
+            f"l_diversity = {rules.l_diversity:g} ({rules.diversity}) asks for"
+        )
+    classes = mondrian(read.codes, every, demands, rules.mode == "relaxed")
+    lows, highs = written(read.codes, classes, every)
+    texts = [tuple(d.written(a, b) for d, a, b in zip(every, low, high)) for low, high in zip(lows, highs)]
+    number = np.zeros(len(read.rows), np.int64)
+    for each, rows in enumerate(classes):
+        number[rows] = each
+    quasi = [texts[each] for each in number]
+    kept = [name for name in read.header if name in (rules.sensitive, rules.label, *rules.keep) and name]
+    others = [(name, read.column(name)) for name in kept]
+    rows_written = sorted([*quasi[row], *(cells[row] for _, cells in others)] for row in range(len(quasi)))
+    before = measure([tuple(map(str, codes)) for codes in read.codes.tolist()], sensitive, persons)
+    after = measure(quasi, sensitive, persons)
+    total = len(read.rows) + read.suppressed
+    shares = [sum(d.extent(a, b) for d, a, b in zip(every, low, high)) / len(every) for low, high in zip(lows, highs)]
+    named = {*rules.quasi, rules.patient, *kept}
+    low, high = lows[number], highs[number]
+    label = read.column(rules.label)
+    return Anonymized(
+        [*rules.quasi, *kept],
+        rows_written,
+        read,
+        classes,
+        low,
+        high,
+        before,
+        after,
+        float(np.dot(shares, [len(rows) for rows in classes]) / len(read.rows)),
+        after.squares + read.suppressed * total,
+        len(read.rows) / (len(classes) * rules.k),
+        (area(read.codes, label), area((low + high) / 2, label)) if label else None,
+        [name for name in read.header if name not in named],
+    )
+
+
+def _numbered(cells: Sequence[str]) -> Optional[np.ndarray]:
+    return np.unique(np.array(cells), return_inverse=True)[1].ravel() if cells else None
+
+
+def generalized(path: Path, rows: Iterator[Row], rules: Rules, folder: Path) -> Iterator[Row]:
+    """The same table, names first, with the middle of its class for every quasi-identifier: rows of a class are alike in these.
+
+    Rows that lack one are left out. All else stays, also columns that the rules do not name: it is for computing on the node.
+    """
+    domains = domains_of(rules, folder)
+    read = read_for(path, rows, rules, domains)
+    found = anonymize(path, read, rules, domains)
+    places = [read.header.index(name) for name in domains]
+    yield 0, read.header
+    for (line, cells), low, high in zip(read.rows, found.low, found.high):
+        changed = list(cells)
+        for place, domain, a, b in zip(places, domains.values(), low, high):
+            changed[place] = domain.middle(a, b)
+        yield line, changed
+
+
+NOT_PROMISED = (
+    "It hides a person among k who look alike to those who know these columns and no others: not from somebody who knows more, "
+    "or has another table of the same persons.",
+    "Where all rows of a class have one sensitive value, that value is known of each of them: l_diversity is against that.",
+    "It has no epsilon: it is no differential privacy, and what is computed from the table later spends no budget for it.",
+    "Two anonymous tables of the same rows, by other rules or at another time, can show together what neither does.",
+)
+"""What k-anonymity does not give, for those who get the table."""
+
+
+def report(found: Anonymized, rules: Rules) -> Dict[str, Any]:
+    """All figures as JSON can hold them, with what is not promised."""
+
+    def figures(each: Anonymity) -> Dict[str, Any]:
+        values = {name: value for name, value in each._asdict().items() if name != "squares"}
+        return {**values, "risk": each.risks()}
+
+    areas = dict(zip(("before", "after"), found.area)) if found.area else None
+    return {
+        "asked": {
+            "k": rules.k,
+            "l_diversity": rules.l_diversity,
+            "diversity": rules.diversity,
+            "t_closeness": rules.t_closeness,
+            "quasi_identifiers": list(rules.quasi),
+            "sensitive": rules.sensitive or None,
+            "counted": "persons" if rules.patient else "rows",
+            "mode": rules.mode,
+        },
+        "before": figures(found.before),
+        "after": figures(found.after),
+        "suppressed": found.read.suppressed,
+        "ncp": found.ncp,
+        "discernibility": found.discernibility,
+        "average_class": found.average_class,
+        "auc": areas,
+        "left_out": found.unnamed,
+        "not_promised": list(NOT_PROMISED),
+    }

@@ -1,0 +1,308 @@
+"""An anonymous table has what was asked for, counted from its texts, keeps its detail, and says what it does not promise."""
+
+import csv
+import json
+import random
+from collections import defaultdict
+from pathlib import Path
+from typing import Any, Callable, Dict, List, Sequence, Tuple
+
+import numpy as np
+import pytest
+
+from orchestrator.cli.main import main
+from orchestrator.data.anonymity.cuts import shared_cuts
+from orchestrator.data.dataset import load_dataset
+from orchestrator.wire.schema import Feature, Schema
+
+RULES = """k = {k}
+sensitive = "ill"
+{more}
+[quasi]
+age = {{ minimum = 0, maximum = 120 }}
+sex = {{ levels = ["f", "m"] }}
+place = {{ hierarchy = "places.csv" }}
+"""
+PLACES = """Aachen,North,Land
+Bonn,North,Land
+Celle,South,Land
+Dorf,South,Land
+Essen,South,Land
+"""
+NAMES = ["who", "age", "sex", "place", "ill", "note"]
+
+
+def rows_of(count: int, seed: int) -> List[List[str]]:
+    draw = random.Random(seed)
+    places = [line.split(",")[0] for line in PLACES.split()]
+    return [
+        [
+            f"p{draw.randrange(max(1, count // 2))}",
+            str(min(119, max(0, int(draw.gauss(50, 18))))),
+            draw.choice("fm"),
+            draw.choice(places),
+            draw.choices(["no", "flu", "cold", "gout"], [5, 3, 2, 1])[0],
+            f"free text {n}",
+        ]
+        for n in range(count)
+    ]
+
+
+def setting(folder: Path, count: int, seed: int, more: str = "", k: int = 5) -> "tuple[Path, Path]":
+    with (folder / "table.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([NAMES, *rows_of(count, seed)])
+    (folder / "places.csv").write_text(PLACES)
+    (folder / "rules.toml").write_text(RULES.format(k=k, more=more))
+    return folder / "table.csv", folder / "rules.toml"
+
+
+def run(table: Path, rules: Path, *more: str) -> "tuple[Dict[str, Any], List[List[str]]]":
+    out = table.parent / "out.csv"
+    out.unlink(missing_ok=True)
+    report = table.parent / "report.json"
+    assert main(["anonymize", str(table), str(rules), "--out", str(out), "--report", str(report), *more]) == 0
+    with out.open(newline="") as file:
+        return json.loads(report.read_text()), list(csv.reader(file))
+
+
+def classes(written: Sequence[List[str]], columns: int = 3) -> Dict[Tuple[str, ...], List[List[str]]]:
+    found: Dict[Tuple[str, ...], List[List[str]]] = defaultdict(list)
+    for row in written[1:]:
+        found[tuple(row[:columns])].append(row)
+    return found
+
+
+def holds(written: str, value: str) -> bool:
+    """Whether a text that is written covers a value, as a reader of the table understands it."""
+    if written == value:
+        return True
+    if written.startswith("["):
+        low, high = written[1:-1].split("-")
+        return float(low) <= float(value) and (
+            float(value) <= float(high) if written.endswith("]") else float(value) < float(high)
+        )
+    if written.startswith("{"):
+        return value in written[1:-1].split("|")
+    return any(value == line.split(",")[0] and written in line.split(",") for line in PLACES.split())
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize(
+    "more",
+    [
+        "",
+        "l_diversity = 2",
+        'l_diversity = 1.8\ndiversity = "entropy"',
+        "t_closeness = 0.25",
+        'patient = "who"',
+        'patient = "who"\nl_diversity = 3\nt_closeness = 0.4',
+    ],
+)
+def test_every_class_has_what_was_asked_for(tmp_path: Path, seed: int, more: str) -> None:
+    table, rules = setting(tmp_path, 220, seed, more, k=4 + seed)
+    report, written = run(table, rules)
+    assert written[0] == ["age", "sex", "place", "ill"]
+    found = classes(written)
+    after = report["after"]
+    assert sum(map(len, found.values())) == 220
+    assert after["classes"] == len(found) > 3
+    if "who" not in more:
+        assert after["k"] == min(map(len, found.values())) >= 4 + seed
+    whole = (
+        np.array([sum(row[4] == value for row in rows_of(220, seed)) for value in ("no", "flu", "cold", "gout")]) / 220
+    )
+    for rows in found.values():
+        shares = np.array([sum(row[3] == value for row in rows) for value in ("no", "flu", "cold", "gout")]) / len(rows)
+        there = shares[shares > 0]
+        assert len(there) >= (3 if "= 3" in more else 2 if "= 2" in more else 1)
+        assert np.exp(-(there * np.log(there)).sum()) >= (1.8 - 1e-9 if "entropy" in more else 1)
+        assert np.abs(shares - whole).sum() / 2 <= (0.25 if "0.25" in more else 0.4 if "0.4" in more else 1) + 1e-9
+
+
+@pytest.mark.parametrize("mode", ["strict", "relaxed"])
+def test_every_row_is_in_a_class_that_covers_it(tmp_path: Path, mode: str) -> None:
+    table, rules = setting(tmp_path, 300, 3, f'mode = "{mode}"')
+    if mode == "relaxed":
+        rules.write_text(rules.read_text().replace('place = { hierarchy = "places.csv" }', ""))
+    columns = 2 if mode == "relaxed" else 3
+    _, written = run(table, rules)
+    found = classes(written, columns)
+    for row in rows_of(300, 3):
+        covering = [each for texts, each in found.items() if all(map(holds, texts, row[1 : 1 + columns]))]
+        assert any(row[4] in [one[columns] for one in each] for each in covering)
+    assert sum(map(len, found.values())) == 300
+
+
+def test_persons_are_counted_not_rows(tmp_path: Path) -> None:
+    lines = ["who,age,sex,place,ill,note", *(f"p{n % 3},{20 + n % 2},f,Bonn,no,x" for n in range(30))]
+    table, rules = setting(tmp_path, 10, 1, 'patient = "who"')
+    table.write_text("\n".join(lines) + "\n")
+    assert main(["anonymize", str(table), str(rules), "--out", str(tmp_path / "o.csv")]) == 1
+    rules.write_text(rules.read_text().replace('patient = "who"\n', ""))
+    report, _ = run(table, rules)
+    assert report["after"]["k"] == 15, "thirty rows, of three persons, would pass"
+
+
+def test_what_no_rule_names_is_left_out_and_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    table, rules = setting(tmp_path, 100, 2)
+    report, written = run(table, rules)
+    assert report["left_out"] == ["who", "note"]
+    assert "left out, since the rules do not name them: who, note" in capsys.readouterr().out
+    assert not any("free text" in cell or cell.startswith("p") for row in written[1:] for cell in row)
+    assert [row[:3] for row in written[1:]] == sorted(row[:3] for row in written[1:]), (
+        "the order of the rows says nothing"
+    )
+    rules.write_text(rules.read_text().replace("[quasi]", 'keep = ["note"]\n[quasi]'))
+    assert run(table, rules)[1][0] == ["age", "sex", "place", "ill", "note"]
+
+
+def test_it_says_what_is_not_promised(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    table, rules = setting(tmp_path, 100, 2)
+    report, _ = run(table, rules, "--plot", str(tmp_path / "p.svg"))
+    assert (tmp_path / "p.svg").read_text().lstrip().startswith("<?xml")
+    said = capsys.readouterr().out
+    assert any("no epsilon" in line for line in report["not_promised"])
+    assert "no differential privacy" in said
+
+
+def test_the_risk_and_what_a_model_still_learns(tmp_path: Path) -> None:
+    draw = random.Random(5)
+    table, rules = setting(tmp_path, 10, 1, 'label = "ill"')
+    ages = [draw.randrange(20, 90) for _ in range(400)]
+    rows = [f"p{n},{age},f,Bonn,{'flu' if draw.random() < age / 100 else 'no'},x" for n, age in enumerate(ages)]
+    table.write_text("\n".join([",".join(NAMES), *rows]) + "\n")
+    report, _ = run(table, rules)
+    assert report["before"]["unique"] >= 0
+    assert report["after"]["risk"]["greatest"] == 1 / report["after"]["k"] <= 0.2
+    assert report["auc"]["before"] > 0.6
+    assert abs(report["auc"]["before"] - report["auc"]["after"]) < 0.05
+
+
+def test_real_rows_keep_their_detail(tmp_path: Path, shared_data: Callable[[str], Path]) -> None:
+    names = "age,sex,cp,trestbps,chol,fbs,restecg,thalach,exang,oldpeak,slope,ca,thal,num"
+    lines = [
+        line
+        for site in ("cleveland", "hungarian", "switzerland", "va")
+        for line in shared_data(f"heart-disease/processed.{site}.data").read_text().split()
+    ]
+    kept = [line for line in lines if line.split(",")[3] != "?" and line.split(",")[7] != "?"]
+    assert len(kept) == 861
+    table, rules = tmp_path / "heart.csv", tmp_path / "rules.toml"
+    table.write_text("\n".join([names, *kept]) + "\n")
+    rules.write_text(
+        'k = 5\nsensitive = "num"\n[quasi]\nage = { minimum = 28, maximum = 77 }\nsex = { levels = ["0", "1"] }\n'
+        'cp = { levels = ["1", "2", "3", "4"] }\ntrestbps = { minimum = 0, maximum = 200 }\n'
+    )
+    report, written = run(table, rules)
+    assert len(written) == 862
+    assert report["before"]["unique"] == pytest.approx(0.67, abs=0.005)
+    assert report["after"]["k"] == 5
+    assert report["ncp"] <= 0.051
+    assert report["suppressed"] == 0
+    assert report["discernibility"] < 6251, "what another program comes to on these rows"
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (("k = 5", "k = 1"), "k: 1"),
+        (('sensitive = "ill"', "l_diversity = 2"), "are of `sensitive`"),
+        (("minimum = 0, maximum = 120", "minimum = 0"), "minimum and maximum: two numbers"),
+        (("minimum = 0, maximum = 120", "minimum = 0, maximum = 120, cuts = [50, 40]"), "cuts: expected to rise"),
+        (('levels = ["f", "m"]', 'levels = ["f"]'), "levels: two or more"),
+        (('levels = ["f", "m"]', 'levels = ["f", "m"], minimum = 0'), "either minimum and maximum"),
+        (('"places.csv"', '"nowhere.csv"'), "nowhere.csv"),
+        (("[quasi]", 'patient = "age"\n[quasi]'), "'age': is in [quasi], and named otherwise too"),
+        (("[quasi]", 'keep = ["notes"]\n[quasi]'), "no column 'notes', did you mean 'note'?"),
+        (("[quasi]", 'mode = "relaxed"\n[quasi]'), "neither cuts nor hierarchies"),
+        (("maximum = 120", "maximum = 60"), "is not a number from 0 to 60"),
+        (('levels = ["f", "m"]', 'levels = ["f", "w"]'), "'m' is not one of f, w"),
+        (("k = 5", "k = 500"), "as a whole it has fewer than k = 500 rows"),
+        (("k = 5", "k = nan"), "k:"),
+    ],
+)
+def test_mistakes_are_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], change: "tuple[str, str]", said: str
+) -> None:
+    table, rules = setting(tmp_path, 120, 4)
+    assert change[0] in rules.read_text()
+    rules.write_text(rules.read_text().replace(*change))
+    out = tmp_path / "out.csv"
+    assert main(["anonymize", str(table), str(rules), "--out", str(out)]) == 1
+    assert said in capsys.readouterr().err
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("tree", "said"),
+    [
+        ("a\nb,R\n", ":1: expected a value and what it belongs to"),
+        ("a,X,R\nb,X,S\n", "'X' belongs to"),
+        ("a,R\nb,S\n", "expected one root"),
+        ("a,R\na,R\n", "expected two or more leaves"),
+        ("a,X,R\nX,R\n", "none above another: X"),
+    ],
+)
+def test_a_hierarchy_is_a_tree(tmp_path: Path, capsys: pytest.CaptureFixture[str], tree: str, said: str) -> None:
+    table, rules = setting(tmp_path, 50, 1)
+    (tmp_path / "places.csv").write_text(tree)
+    assert main(["anonymize", str(table), str(rules), "--out", str(tmp_path / "o.csv")]) == 1
+    assert said in capsys.readouterr().err
+
+
+def test_rows_without_a_value_are_suppressed_as_far_as_that_is_allowed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table, rules = setting(tmp_path, 100, 2)
+    lines = table.read_text().splitlines()
+    cells = lines[5].split(",")
+    lines[5] = ",".join([cells[0], "", *cells[2:]])
+    table.write_text("\n".join(lines) + "\n")
+    assert main(["anonymize", str(table), str(rules), "--out", str(tmp_path / "o.csv")]) == 1
+    assert "1 of 100 rows lack a value" in capsys.readouterr().err
+    rules.write_text(rules.read_text().replace("k = 5", "k = 5\nsuppression = 0.01"))
+    report, written = run(table, rules)
+    assert (report["suppressed"], len(written)) == (1, 100)
+
+
+def test_hospitals_cut_at_the_same_values(tmp_path: Path) -> None:
+    rows = [[10 * n, 10 * n + 10, 50 - abs(n - 5) * 8 - 0.5] for n in range(12)]
+    histogram = {"name": "histogram age", "columns": ["from", "to", "records"], "rows": rows}
+    result = tmp_path / "result.json"
+    result.write_text(json.dumps({"analysis": {"kind": "statistics", "tables": [histogram], "notes": []}}))
+    edges = set()
+    for seed in (1, 2):
+        folder = tmp_path / str(seed)
+        folder.mkdir()
+        table, rules = setting(folder, 300, seed)
+        _, written = run(table, rules, "--cuts", str(result), "--parts", "6")
+        edges |= {edge for row in written[1:] for edge in row[0].strip("[])").split("-")}
+        assert all(row[0].startswith("[") for row in written[1:])
+    shared = shared_cuts([10 * n for n in range(13)], [row[2] for row in rows], 6)
+    allowed = {str(edge) for edge in (0, *shared, 120)}
+    assert edges <= allowed, "no edge is a hospital's own"
+    assert 4 < len(allowed) <= 7
+    assert shared_cuts([0, 1, 2, 3], [-5.0, -1.0, 0.0], 4) == [], "noise alone is no histogram"
+
+
+def test_a_node_computes_on_the_anonymous_table(tmp_path: Path) -> None:
+    table, _ = setting(tmp_path, 200, 6, "l_diversity = 2")
+    ward = tmp_path / "ward.toml"
+    ward.write_text('anonymize = "rules.toml"\n[source]\nfile = "table.csv"\n')
+    schema = Schema(
+        "table",
+        "ill",
+        ("no", "yes"),
+        {"no": 0, "flu": 1, "cold": 1, "gout": 1},
+        (Feature("age", 0, 120), Feature("sex", categories=("f", "m"))),
+    )
+    plain, anonymous = load_dataset(table, schema), load_dataset(ward, schema)
+    assert anonymous.records == plain.records == 200
+    assert np.array_equal(np.bincount(anonymous.y), np.bincount(plain.y)), "labels stay"
+
+    def smallest(x: np.ndarray) -> int:
+        return int(np.unique(x, axis=0, return_counts=True)[1].min())
+
+    assert smallest(plain.x) < 5 <= smallest(anonymous.x)
+    assert anonymous.places is not None
+    assert anonymous.places.tolist() == list(range(2, 202)), "problems are named by lines of the file"
