@@ -57,6 +57,10 @@ def register(verbs: Any) -> None:
         _state(decide, _decide)
         decide.set_defaults(verb=verb)
 
+    accept = verbs.add_parser("accept-data", help="let a run go on with data that changed since it was accepted")
+    accept.add_argument("subject", metavar="RUN", help="the run")
+    _state(accept, _accept_data)
+
 
 def _state(parser: argparse.ArgumentParser, run: Any) -> None:
     parser.add_argument("--state", type=Path, help=HELP)
@@ -78,6 +82,24 @@ def open_ledger(state: Path, identity: Any = None) -> Tuple["Ledger", "NodeStore
         raise UsageError(f"--state {state}: the node there has not run since ledgers exist; start it once")
     anchors = [StoreAnchor(store), *([FolderAnchor(identity)] if identity is not None else [])]
     return Ledger(state / LEDGER_FILE, anchors), store
+
+
+def _accept_data(arguments: argparse.Namespace) -> int:
+    from orchestrator.cli.tables import report
+    from orchestrator.errors import UsageError
+
+    ledger, store = open_ledger(only_state(arguments.state))
+    try:
+        if not store.thaw(arguments.subject):
+            raise UsageError(
+                f"{arguments.subject}: this node accepted no such run, or its data are open to change already"
+            )
+    finally:
+        ledger.close()
+        store.close()
+    text = f"{arguments.subject}: goes on with the data it is given next; start the node again"
+    report(arguments.json, {"run": arguments.subject, "accepted": True}, text)
+    return 0
 
 
 def _ledger(arguments: argparse.Namespace) -> int:

@@ -1,5 +1,6 @@
 """A node's private data, read and checked against the task's schema. Errors name file, line and column."""
 
+import hashlib
 from pathlib import Path
 from typing import Any, BinaryIO, List, NamedTuple, Optional, Tuple
 
@@ -57,6 +58,18 @@ class Dataset(NamedTuple):
         assert self.patients is not None, "the schema of a task with unit 'patient' names the patients"
         order = np.argsort(self.patients, kind="stable")
         return [part for part in np.split(order, np.flatnonzero(np.diff(self.patients[order])) + 1) if part.size]
+
+    def digest(self) -> str:
+        """SHA-256 of the records, whatever their order: the same table gives the same one, also from a database."""
+        parts = [
+            np.ascontiguousarray(self.x).view(np.uint8).reshape(self.records, -1),
+            self.y[:, np.newaxis].view(np.uint8),
+        ]
+        if self.patients is not None:
+            parts.append(np.ascontiguousarray(self.patients)[:, np.newaxis].view(np.uint8))
+        packed = np.ascontiguousarray(np.concatenate(parts, axis=1))
+        rows = np.sort(packed.view(f"S{packed.shape[1]}").ravel())
+        return hashlib.sha256(f"{packed.shape}".encode() + rows.tobytes()).hexdigest()
 
     def take(self, chosen: np.ndarray) -> "Dataset":
         """The records a boolean mask or indices choose."""

@@ -5,7 +5,7 @@ import math
 import os
 import time
 from pathlib import Path
-from typing import Any, Dict, NamedTuple, Optional, Union
+from typing import Any, Dict, NamedTuple, Optional, Tuple, Union
 
 from orchestrator.data.dataset import CLAMPED_SHARE, Dataset, clamped_columns, load_dataset, load_for
 from orchestrator.data.described import versions_of
@@ -29,6 +29,11 @@ LOOK_S = 0.25
 """Answers to tasks for which the data were opened go out at multiples of this."""
 
 OUT_OF_MEMORY = "this machine has too little memory for that: use a smaller file, fewer columns, or a smaller model"
+
+CHANGED = (
+    "the data are not those that run {run} was accepted with: put them back, or, where the change is meant, let the run have "
+    "them: edgeward node accept-data {run}"
+)
 
 _MOST_ANSWERS = 2000
 
@@ -107,7 +112,7 @@ class Opening:
             self._memory.keep()
         milestones.info("run %s: reading %s", run, self._data)
         try:
-            loaded = self._load(task)
+            loaded, content = self._load(task)
             for share, text in clamped_columns(loaded, task.schema):  # for the owner: no word of it leaves this machine
                 log.log(logging.WARNING if share > CLAMPED_SHARE else logging.INFO, "run %s: %s", run, text)
             if loaded.dropped:
@@ -117,6 +122,8 @@ class Opening:
             verdict = self._gatekeeper.accept(run, task, asked.declared, asked.graph)
             if verdict is not None:
                 return verdict
+            if not self._store.freeze(run, content):
+                return Refusal("data.changed", CHANGED.format(run=run))
             stated = self._gatekeeper.state_count(run, task, opened.digest, opened.units)
             too_large = self._gatekeeper.check_size(run, task, stated)
             if too_large is not None:
@@ -137,9 +144,11 @@ class Opening:
         keep_newest(self._answers, _MOST_ANSWERS)
         return answer
 
-    def _load(self, task: Task) -> Dataset:
+    def _load(self, task: Task) -> Tuple[Dataset, str]:
+        """(the data, their digest)."""
         begun = time.monotonic()
         try:
-            return load_dataset(self._data, task.schema) if task.trains else load_for(self._data, task)
+            loaded = load_dataset(self._data, task.schema) if task.trains else load_for(self._data, task)
+            return loaded, loaded.digest()
         finally:
             self._read_s = time.monotonic() - begun

@@ -37,6 +37,7 @@ CREATE TABLE IF NOT EXISTS revealed (
 CREATE TABLE IF NOT EXISTS sums (scope TEXT PRIMARY KEY, nodes TEXT NOT NULL, digest BLOB);
 CREATE TABLE IF NOT EXISTS opened (run TEXT NOT NULL, round INTEGER NOT NULL, PRIMARY KEY (run, round));
 CREATE TABLE IF NOT EXISTS counts (run TEXT PRIMARY KEY, task TEXT NOT NULL, units INTEGER NOT NULL, digest BLOB);
+CREATE TABLE IF NOT EXISTS cohorts (run TEXT PRIMARY KEY, content TEXT NOT NULL, digest BLOB);
 CREATE TABLE IF NOT EXISTS looks (what TEXT PRIMARY KEY, at REAL NOT NULL, digest BLOB);
 CREATE TABLE IF NOT EXISTS looks_ahead (what TEXT PRIMARY KEY, seen REAL NOT NULL);
 CREATE TABLE IF NOT EXISTS anchors (name TEXT PRIMARY KEY, entries INTEGER NOT NULL, hash TEXT NOT NULL, digest BLOB);
@@ -50,6 +51,7 @@ _COLUMNS = {
     "releases": ("run", "round", "task", "body"),
     "secrets": ("name", "value"),
     "counts": ("run", "task", "units"),
+    "cohorts": ("run", "content"),
     "kept": ("run", "name", "round", "data"),
     "seen_runs": ("run", "serial", "newest_round", "over"),
     "peers": ("name", "key"),
@@ -181,6 +183,17 @@ class NodeStore:
         self.charge(run, round_number)
         with self._writing():
             self._rows.put("counts", run, task, units, otherwise="IGNORE")
+
+    def freeze(self, run: str, content: str) -> bool:
+        """Whether the data of a run are those it was accepted with. content: their digest; the first one is noted durably."""
+        with self._writing():
+            self._rows.put("cohorts", run, content, otherwise="IGNORE")
+        return bool(self._rows.get("cohorts", "run = ?", run)[0][1] == content)
+
+    def thaw(self, run: str) -> bool:
+        """Whether data of this run were noted; those it is given next are noted in their place."""
+        with self._writing():
+            return self._db.execute("DELETE FROM cohorts WHERE run = ?", (run,)).rowcount > 0
 
     def may_look(self, what: str, now: float, most: int) -> bool:
         """Whether the data may be looked at for `what` (a digest), of which there may be `most` different ones in a day.

@@ -2,8 +2,8 @@
 
 A node's reasons stay in its own log. What travels is one of these codes, so that no error text can carry a cell, a count or a
 spent epsilon out of a hospital. The gateway reads the sentence for people off this table; it keeps no text that a node sent.
-All that is wrong with private data has the one code "data"; all that depends on what was spent, "policy.budget". A graph whose
-process ends on a record is "graph": one bit, after which it is declined.
+All that is wrong with private data has the one code "data", but for data that changed in the middle of a run; all that depends on
+what was spent, "policy.budget". A graph whose process ends on a record is "graph": one bit, after which it is declined.
 """
 
 from typing import Any, Dict
@@ -33,6 +33,7 @@ TEXTS: Dict[str, str] = {
     "claim": "the task's privacy claim does not hold, or cannot be stated",
     "graph": "the training graph is not one it runs",
     "data": "its data do not fit the task",
+    "data.changed": "its data changed since it accepted the run",
     "task": "the task cannot be read, or not served by this version or role",
     # Why a message was refused.
     "message": "a message could not be read, or did not fit what was announced",
