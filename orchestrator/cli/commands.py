@@ -9,6 +9,7 @@ COMMANDS: Dict[str, str] = {
     "demo": "train on several nodes, quantize, run it on a virtual board",
     "init": "write an edgeward.toml for the columns of a CSV",
     "data": "describe data, map and hold them against a task; invent some",
+    "analyze": "run the analysis of an edgeward.toml, or try it on files here",
     "anonymize": "write a k-anonymous copy of a table, and what it shows",
     "gateway": "run the orchestrator of a federation",
     "authority": "issue and revoke certificates away from the gateway",

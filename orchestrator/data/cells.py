@@ -174,6 +174,11 @@ def no_class(schema: Schema, cell: str) -> str:
     known = f"label {shown(cell)} is not in the task's schema (known: {_some(schema.label_values)})"
     if cell in schema.classes:
         return f"{known}; it is the name of a class, label_values says what stands for it in the file"
+    if set(schema.label_values) == set(schema.classes) and canonical(cell) in map(str, schema.label_values.values()):
+        return (
+            f"{known}; label_values has the names of the classes where the values of the file belong: "
+            f'write {{ "{canonical(cell)}" = {canonical(cell)}, ... }}'
+        )
     return f"{known}{_meant(cell, schema.label_values)}"
 
 

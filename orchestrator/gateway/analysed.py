@@ -78,17 +78,43 @@ def folder_of(out: Path, run: str) -> Path:
 def write_result(out: Path, run: str, result: Result, claim: Dict[str, Any]) -> Path:
     """Writes the folder of a run's result, and returns it."""
     folder = folder_of(out, run)
+    write_tables(folder, result)
+    replace_file(folder / "privacy.md", markdown(claim).encode())
+    return folder
+
+
+def write_tables(folder: Path, result: Result) -> None:
+    """Writes each table as a CSV, all of them as result.md, and a picture of those that can be drawn."""
     folder.mkdir(parents=True, exist_ok=True)
     for number, table in enumerate(result.tables, 1):
         # Named after columns, which a task's author chose: two may come to the same name.
         replace_file(
             folder / file_name(f"{number:02}", as_run_name(table.name.replace(" ", "-")), "csv"), _csv(table).encode()
         )
-    replace_file(folder / "privacy.md", markdown(claim).encode())
+    replace_file(folder / "result.md", _markdown(result).encode())
     drawn = [table for table in result.tables if table.bars][:_MOST_DRAWN]
     if drawn:
         _draw(drawn, folder / "result.png")
-    return folder
+
+
+_SPECIAL = str.maketrans({letter: f"\\{letter}" for letter in "\\`*_{}[]<>#|~"})
+
+
+def _markdown(result: Result) -> str:
+    """The tables for a page of text. What names hold is text there, and no mark-up."""
+    lines: List[str] = []
+    for table in result.tables:
+        lines += [f"## {_plain_cell(table.name)}", ""]
+        lines += [f"| {' | '.join(map(_plain_cell, table.columns))} |", f"|{'---|' * len(table.columns)}"]
+        lines += [f"| {' | '.join(map(_plain_cell, row))} |" for row in table.rows]
+        lines.append("")
+    return "\n".join([*lines, *(f"- {_plain_cell(note)}" for note in result.notes)]) + "\n"
+
+
+def _plain_cell(cell: Cell) -> str:
+    if cell is None:
+        return ""
+    return f"{cell:.6g}" if isinstance(cell, float) else plain(cell, 200).translate(_SPECIAL)
 
 
 def _csv(table: Table) -> str:

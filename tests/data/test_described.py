@@ -1,6 +1,7 @@
 """A description leads from a hospital's own table to the task's columns; what cannot be led there is named by row and column."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import List
 
@@ -307,3 +308,11 @@ def test_units(unit: str, to: str, substance: str, value: float, expected: float
     assert a * value + b == pytest.approx(expected, rel=1e-5)
     c, d = conversion(to, unit, substance)
     assert c * expected + d == pytest.approx(value, rel=1e-5)
+
+
+def test_label_values_the_wrong_way_round_get_a_hint(tmp_path: Path) -> None:
+    (tmp_path / "plain.csv").write_text(PLAIN)
+    said = refused(tmp_path / "plain.csv", replace(SCHEMA, label_values={"no": 0, "yes": 1}))
+    assert (
+        'label_values has the names of the classes where the values of the file belong: write { "1" = 1, ... }' in said
+    )

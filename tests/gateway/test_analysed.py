@@ -77,7 +77,7 @@ def test_any_name_of_a_column_gets_files_and_a_picture(tmp_path: Path) -> None:
         folder = write_result(tmp_path, "run", result, nothing_claimed(ODD))
     assert folder.parent == tmp_path / "analysis"
     written = sorted(folder.iterdir())
-    assert len(written) == len(result.tables) + 2
+    assert len(written) == len(result.tables) + 3
     assert (folder / "result.png").stat().st_size > 10_000
     for path, table in zip(written, result.tables):
         with path.open(newline="") as file:
@@ -94,7 +94,7 @@ def test_a_terminal_shows_tables_that_fit() -> None:
 
 def test_a_result_without_anything_to_draw_has_no_picture(tmp_path: Path) -> None:
     folder = write_result(tmp_path, "run", Result([Table("facts", ("a",), [(1,)])]), nothing_claimed(ODD))
-    assert sorted(path.name for path in folder.iterdir()) == ["01-facts.csv", "privacy.md"]
+    assert sorted(path.name for path in folder.iterdir()) == ["01-facts.csv", "privacy.md", "result.md"]
 
 
 SUMS = np.array([10.0, -3.0, 5.0, 4.0, 4.0, 2.0, 0.0])

@@ -1,0 +1,67 @@
+"""An analysis tried in this process: files in place of nodes, plain sums in place of secure ones, noise that is simulated.
+
+For the author of a task, on invented or public rows. Nothing is protected, charged or sent.
+"""
+
+import dataclasses
+from pathlib import Path
+from typing import List, NamedTuple, Optional, Sequence
+
+import numpy as np
+
+from orchestrator.analyses.base import Result, State, Total
+from orchestrator.analyses.registry import analysis_of, spelled_out
+from orchestrator.data.dataset import Dataset, load_for
+from orchestrator.errors import UsageError
+from orchestrator.gateway.analysed import deviation_of
+from orchestrator.node.analysed import unit_vectors
+from orchestrator.privacy.accounting_process import plan_apart
+from orchestrator.wire.task import Task
+
+
+class Tried(NamedTuple):
+    """epsilon: what a run of it would spend; None without privacy. deviation: standard deviation of the noise on each sum."""
+
+    result: Result
+    records: List[int]
+    rounds: int
+    epsilon: Optional[float]
+    deviation: float
+
+
+def try_analysis(task: Task, files: Sequence[Path], seed: int = 0) -> Tried:
+    """What the task's analysis comes to over these files, one a node. UsageError where it is none, DataError for a file."""
+    if task.trains:
+        raise UsageError(
+            "the task trains a model: [task.analysis] names what is to be computed; try training by `edgeward demo`"
+        )
+    analysis, task = analysis_of(task), spelled_out(task)
+    training = dataclasses.replace(task.training, parameters=analysis.sums.size)
+    task, epsilon = plan_apart(dataclasses.replace(task, training=training))
+    sites = [load_for(path, task) for path in files]
+    deviation = deviation_of(task, len(sites))
+    draw = np.random.default_rng(seed)
+    asked, rounds = analysis.begin(task.seed), 0
+    state: State = {}
+    for _ in range(analysis.rounds):
+        values = np.sum([_sum(task, asked, site) for site in sites], axis=0)
+        if deviation:
+            values = values + draw.normal(0.0, deviation, values.shape)
+        asked, folded = analysis.fold(asked, Total(values, deviation))
+        state, rounds = folded.state, rounds + 1
+        if folded.done:
+            break
+    result = analysis.result(state, "patients" if task.privacy.unit == "patient" else "records")
+    return Tried(result, [site.records for site in sites], rounds, epsilon if task.privacy.on else None, deviation)
+
+
+def _sum(task: Task, asked: np.ndarray, site: Dataset) -> np.ndarray:
+    """A node's: each unit's vector clipped as the task says."""
+    analysis = analysis_of(task)
+    found = np.zeros(analysis.sums.size)
+    for vectors in unit_vectors(analysis, asked, site, task.privacy.unit):
+        if task.privacy.on:
+            lengths = np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), np.finfo(float).tiny)
+            vectors = vectors * np.minimum(1.0, task.privacy.clip_norm / lengths)
+        found += vectors.sum(axis=0)
+    return found

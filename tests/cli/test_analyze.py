@@ -1,0 +1,92 @@
+"""`edgeward analyze`: what is tried on files is what a run comes to, and is said to be tried."""
+
+import csv
+import json
+from pathlib import Path
+from typing import Any, Dict, List
+
+import numpy as np
+import pytest
+
+from orchestrator.cli.main import main
+
+STUDY = """
+[task]
+name = "study"
+[task.analysis]
+kind = "statistics"
+bins = 5
+[task.schema]
+kind = "table"
+features = [{ name = "age", minimum = 0, maximum = 100 }, { name = "s|ex", categories = ["f", "m"] }]
+[task.privacy]
+"""
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> List[str]:
+    """edgeward.toml and three files."""
+    (tmp_path / "edgeward.toml").write_text(STUDY + 'unit = "none"\n')
+    draw = np.random.default_rng(3)
+    names = []
+    for site in range(3):
+        path = tmp_path / f"{site}.csv"
+        rows = [f"{draw.integers(20, 90)},{draw.choice(['f', 'm'])}" for _ in range(50 + site)]
+        path.write_text("\n".join(["age,s|ex", *rows]) + "\n")
+        names.append(str(path))
+    return [str(tmp_path / "edgeward.toml"), *names]
+
+
+def tried(study: List[str], capsys: pytest.CaptureFixture[str], *more: str) -> Dict[str, Any]:
+    assert main(["analyze", study[0], "--data", *study[1:], "--json", *more]) == 0
+    found: Dict[str, Any] = json.loads(capsys.readouterr().out)
+    return found
+
+
+def test_tried_without_noise_it_is_that_of_all_rows(study: List[str], capsys: pytest.CaptureFixture[str]) -> None:
+    found = tried(study, capsys)
+    ages = [float(line.split(",")[0]) for name in study[1:] for line in Path(name).read_text().splitlines()[1:]]
+    table = next(each for each in found["analysis"]["tables"] if each["name"] == "columns")
+    row = dict(zip(table["columns"], table["rows"][0]))
+    assert row["mean"] == pytest.approx(np.mean(ages), abs=1e-9)
+    assert found["tried"] is True
+    assert [each["records"] for each in found["nodes"]] == [50, 51, 52]
+    assert (found["simulated_noise"], found["epsilon"]) == (0.0, None)
+    assert main(["analyze", study[0], "--data", *study[1:]]) == 0
+    assert "Nothing was protected, charged or sent." in capsys.readouterr().out
+
+
+def test_noise_is_simulated_as_strong_as_a_runs(study: List[str], capsys: pytest.CaptureFixture[str]) -> None:
+    Path(study[0]).write_text(STUDY + 'unit = "record"\nepsilon = 1.0\ndelta = 1e-4\nnoise = "node"\n')
+    found = tried(study, capsys)
+    assert found["epsilon"] == pytest.approx(1.0, abs=0.02)
+    assert found["simulated_noise"] > 1
+    assert found["analysis"] == tried(study, capsys)["analysis"]
+    assert found["analysis"] != tried(study, capsys, "--seed", "1")["analysis"]
+    assert main(["analyze", study[0], "--data", *study[1:]]) == 0
+    assert "simulated; a run spends epsilon 0.99" in capsys.readouterr().out
+
+
+def test_tables_are_written_in_three_forms_with_a_picture(
+    study: List[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    found = tried(study, capsys, "--out", str(out))
+    assert json.loads((out / "result.json").read_text()) == found
+    assert (out / "result.png").read_bytes().startswith(b"\x89PNG")
+    with next(out.glob("01-*.csv")).open(newline="") as file:
+        assert next(csv.reader(file)) == found["analysis"]["tables"][0]["columns"]
+    text = (out / "result.md").read_text()
+    assert "## columns" in text
+    assert "s\\|ex" in text, "a name is text, and ends no cell"
+    widths = {line.count("|") - line.count("\\|") for line in text.split("## ")[1].splitlines() if line.startswith("|")}
+    assert len(widths) == 1
+
+
+def test_what_is_no_analysis_is_refused(study: List[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert (
+        main(["analyze", str(Path(__file__).resolve().parents[2] / "docs" / "edgeward.toml"), "--data", study[1]]) == 2
+    )
+    assert "has no [task.analysis]: edgeward gateway run" in capsys.readouterr().err
+    assert main(["analyze", study[0], "--data", str(tmp_path / "nothing.csv")]) == 1
+    assert "no such file" in capsys.readouterr().err
