@@ -8,6 +8,7 @@ from orchestrator.analyses.compare import Compare
 from orchestrator.analyses.cox import Cox
 from orchestrator.analyses.kmeans import KMeans
 from orchestrator.analyses.pca import Pca
+from orchestrator.analyses.performance import Performance
 from orchestrator.analyses.regression import Regression
 from orchestrator.analyses.statistics import Statistics
 from orchestrator.analyses.survival import Survival
@@ -28,6 +29,7 @@ ANALYSES: Dict[str, Type[Analysis]] = {
     "cox": Cox,
     "pca": Pca,
     "kmeans": KMeans,
+    "performance": Performance,
 }
 """Name in `[task.analysis] kind` -> what computes it."""
 

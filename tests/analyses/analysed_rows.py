@@ -35,6 +35,12 @@ DECLARED: Dict[str, Dict[str, Any]] = {
     "compare": {"kind": "compare", "by": "smoker"},
     "cox": {"kind": "cox", "time": "age", "event": "sex", "steps": 6},
     "pca": {"kind": "pca", "components": 2},
+    "performance": {
+        "kind": "performance",
+        "outcome": "sex",
+        "coefficients": {"age": 0.05, "smoker = yes": -0.5},
+        "bins": 9,
+    },
     "regression": {"kind": "regression", "outcome": "sex", "family": "logistic"},
 }
 """Kind -> a declaration of it over SCHEMA: a kind that is added needs one here, and is then held to all that follows."""
