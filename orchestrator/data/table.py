@@ -140,17 +140,13 @@ def _opened(path: Path, nameless: bool = False) -> Iterator[_Found]:
 def _rows_of(found: _Found, problems: Problems) -> Iterator[SourceRow]:
     """Mapped as the description says."""
     path, rows = found.read.path, found.rows
-    try:
-        source = _with_news(path, _csv_rows(rows, problems) if isinstance(rows, _Text) else _fit(rows, problems))
-        if found.description is not None:
-            source = mapped(source, found.description, lambda line, why: problems.add(f":{line}", why))
-            rules = found.description.rules
-            if rules is not None:
-                source = generalized(path, source, read_rules(rules), rules.parent)
-        yield from source
-    except UnicodeDecodeError as error:
-        assert isinstance(rows, _Text), "other sources decode by themselves"
-        raise rows.undecodable(path, error) from error
+    source = _with_news(path, _csv_rows(path, rows, problems) if isinstance(rows, _Text) else _fit(rows, problems))
+    if found.description is not None:
+        source = mapped(source, found.description, lambda line, why: problems.add(f":{line}", why))
+        rules = found.description.rules
+        if rules is not None:
+            source = generalized(path, source, read_rules(rules), rules.parent)
+    return source
 
 
 def _read(found: _Found, asked: Asked) -> Rows:
@@ -184,7 +180,7 @@ def _read(found: _Found, asked: Asked) -> Rows:
     return rows
 
 
-def _csv_rows(text: _Text, problems: Problems) -> Iterator[SourceRow]:
+def _csv_rows(path: Path, text: _Text, problems: Problems) -> Iterator[SourceRow]:
     """(line, cells) of every row that holds anything; ends at what is not CSV, which is a problem."""
     begun = 1
     reader = csv.reader(text.lines, strict=True, delimiter=text.delimiter)
@@ -195,6 +191,8 @@ def _csv_rows(text: _Text, problems: Problems) -> Iterator[SourceRow]:
                 yield reader.line_num, cells
     except csv.Error as error:
         problems.add(f":{reader.line_num}", not_csv(error, begun))
+    except UnicodeDecodeError as error:
+        raise text.undecodable(path, error) from error
 
 
 def _fit(rows: Iterator[SourceRow], problems: Problems) -> Iterator[SourceRow]:
