@@ -11,7 +11,6 @@ import os
 import queue
 import random
 import time
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, List
 
@@ -173,7 +172,7 @@ class Watch:
 
     def __init__(self, folder: Path, device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
         self.listener, self._device = Listener(None, "f"), device
-        self.paths = [folder / name for name in ("r.jsonl", "r.csv", *(["r.parquet"] if find_spec("pyarrow") else []))]
+        self.paths = [folder / name for name in ("r.jsonl", "r.csv", "r.parquet")]
         monkeypatch.setattr("orchestrator.boards.forward.Link", lambda *_: ToListener(self.listener))
         monkeypatch.setattr("orchestrator.boards.monitor.open_port", lambda *_: device)
         self.files: List[Exporter] = [open_file(path) for path in self.paths]
@@ -241,7 +240,6 @@ def check_files(paths: List[Path], received: int) -> None:
             assert all(cell.isprintable() for cell in row)
             count -= 1
     assert count == 0
-    if paths[2:]:
-        from pyarrow import parquet
+    from pyarrow import parquet
 
-        assert parquet.read_metadata(paths[2]).num_rows == received
+    assert parquet.read_metadata(paths[2]).num_rows == received

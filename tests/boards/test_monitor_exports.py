@@ -1,7 +1,6 @@
 """Where a monitor's records go: a Prometheus page in the right format, MQTT topics on a real broker, Parquet."""
 
 import csv
-import importlib.util
 import json
 import re
 import socket
@@ -290,13 +289,16 @@ def test_no_broker_is_an_error(monkeypatch: pytest.MonkeyPatch):
         MqttForward("mqtt://127.0.0.1:1", "demo", ["/dev/ttyUSB0"])
 
 
+def test_without_pyarrow_it_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(UsageError, match="pip install pyarrow"):
+        open_file(tmp_path / "records.parquet")
+
+
 def test_parquet(tmp_path: Path):
-    path = tmp_path / "records.parquet"
-    if importlib.util.find_spec("pyarrow") is None:
-        with pytest.raises(UsageError, match="pip install pyarrow"):
-            open_file(path)
-        return
     from pyarrow import parquet
+
+    path = tmp_path / "records.parquet"
 
     file = open_file(path)
     for seq in range(3):
