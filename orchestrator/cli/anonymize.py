@@ -2,6 +2,7 @@
 
 import argparse
 import json
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Dict, List
 
@@ -67,6 +68,8 @@ def _run(arguments: argparse.Namespace) -> int:
             check_output(getattr(arguments, option), f"--{option}")
     if arguments.plot is not None and arguments.plot.suffix not in (".png", ".svg"):
         raise UsageError(f"--plot {arguments.plot}: a picture is written as .png or .svg")
+    if arguments.plot is not None and find_spec("matplotlib") is None:
+        raise UsageError("--plot: a picture needs matplotlib, which is not installed here: pip install matplotlib")
     rules = read_rules(arguments.rules)
     if arguments.cuts is not None:
         rules = with_cuts(rules, arguments.cuts, arguments.parts)

@@ -9,10 +9,12 @@ import numpy as np
 from model_export.array_files import open_archive
 from model_export.errors import ArrayFileError
 from orchestrator.data.cells import Codes, names_nobody, no_class, nobody
+from orchestrator.data.described import RowsOf, is_description, read_description
 from orchestrator.data.formats import head_of, refuse_other_formats
 from orchestrator.data.rows import MOST_PROBLEMS, UNLABELLED, Problems
-from orchestrator.data.sources.registry import located
-from orchestrator.data.table import Asked, patient_number, read_table
+from orchestrator.data.sources.base import Wanted
+from orchestrator.data.sources.registry import located, signal_windows
+from orchestrator.data.table import MOST_VALUES, Asked, patient_number, read_table
 from orchestrator.errors import DataError
 from orchestrator.wire.bounds import near
 from orchestrator.wire.logarithm import logarithm
@@ -160,13 +162,7 @@ def clamped_columns(dataset: Dataset, schema: Schema) -> List[Tuple[float, str]]
 
 def _load_signal(path: Path, asked: Asked) -> Dataset:
     schema = asked.schema
-    try:
-        file = path.open("rb")
-    except OSError as error:
-        raise DataError(f"{path}: {error.strerror}") from error
-    with file:
-        refuse_other_formats(path, head_of(file), "signal")
-        x, labels, names = _arrays(path, file, schema, asked.unlabelled)
+    x, labels, names = (_described if is_description(path) else _filed)(path, schema, asked.unlabelled)
     shape = schema.input_shape
     if x.dtype.kind not in "iuf" or x.shape[1:] not in (shape, shape[:1] if schema.channels == 1 else shape):
         raise DataError(
@@ -201,6 +197,33 @@ def _load_signal(path: Path, asked: Asked) -> Dataset:
 def _cell(value: Any) -> str:
     """One value of an array as a table would have it: arrays of bytes are text too, and spaces around it are not read."""
     return (value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)).strip()
+
+
+def _described(path: Path, schema: Schema, unlabelled: bool) -> Tuple[np.ndarray, Any, Any]:
+    """As `_arrays`, of a description."""
+    description = read_description(path)
+    if description.file is not None:
+        raise DataError(
+            f"{path}: source.file names a table, and the task's records are signals; give the .npz file itself"
+        )
+    if description.columns or description.rows != RowsOf() or description.anonymize:
+        raise DataError(f"{path}: columns, rows and anonymize: belong to a table, and the task's records are signals")
+    most = MOST_VALUES // (schema.samples * schema.channels)
+    wanted = Wanted(schema.samples, schema.channels, not unlabelled, most)
+    found = signal_windows(path, description.service, wanted)
+    labels = np.array(found.labels) if found.labels is not None and schema.labelled else None
+    return found.x, labels, np.array(found.patients) if schema.patient else None
+
+
+def _filed(path: Path, schema: Schema, unlabelled: bool) -> Tuple[np.ndarray, Any, Any]:
+    """As `_arrays`, of the file at `path`."""
+    try:
+        file = path.open("rb")
+    except OSError as error:
+        raise DataError(f"{path}: {error.strerror}") from error
+    with file:
+        refuse_other_formats(path, head_of(file), "signal")
+        return _arrays(path, file, schema, unlabelled)
 
 
 def _arrays(path: Path, file: BinaryIO, schema: Schema, unlabelled: bool) -> Tuple[np.ndarray, Any, Any]:

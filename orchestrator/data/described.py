@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
 
 from orchestrator.data.formula import Formula
+from orchestrator.data.sources.registry import SERVICES, SIGNALS
 from orchestrator.data.units import conversion
 from orchestrator.errors import DataError, UsageError
 from orchestrator.wire.bounds import near, refuse
@@ -132,6 +133,8 @@ class _Described:
     def __post_init__(self) -> None:
         if bool(self.source.get("file")) == bool(self.source.get("kind")):
             raise ValueError('source: either `file`, the file with the table, or `kind`, such as "postgresql"')
+        if not isinstance(self.source.get("kind", ""), str):
+            raise ValueError("source.kind: expected a text")
 
 
 class Description(NamedTuple):
@@ -171,11 +174,23 @@ def read_description(path: Path) -> Description:
 
 
 def versions_of(path: Path) -> List[Path]:
-    """The files whose change is a change of the data: `path` itself, and where it describes another, that too."""
+    """The files whose change is a change of the data: `path` itself, and where it describes others, also in a folder, those."""
     if not is_description(path):
         return [path]
     try:
         found = read_description(path)
     except DataError:
         return [path]
-    return [path, *(file for file in (found.file, found.rules) if file is not None)]
+    if found.file is not None:
+        return [path, *(file for file in (found.file, found.rules) if file is not None)]
+    kind = str(found.service["kind"])
+    source = SERVICES.get(kind) or SIGNALS.get(kind)
+    beside = [found.service.get(option) for option in source.beside] if source is not None else []
+    named = [path.parent / each for each in beside if isinstance(each, str) and each]
+    named += [found.rules] if found.rules is not None else []
+    return [path, *(file for each in named for file in _files_in(each))]
+
+
+def _files_in(place: Path) -> List[Path]:
+    """The file itself, or all in the folder."""
+    return sorted(each for each in place.rglob("*") if each.is_file()) if place.is_dir() else [place]

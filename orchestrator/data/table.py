@@ -28,7 +28,7 @@ from orchestrator.data.mapping import mapped
 from orchestrator.data.rows import MOST_PROBLEMS, UNLABELLED, Problems, Row, Rows
 from orchestrator.data.sources.base import Row as SourceRow
 from orchestrator.data.sources.base import RowError
-from orchestrator.data.sources.registry import located, other_rows, service_rows
+from orchestrator.data.sources.registry import located, other_rows, service_numbers, service_rows
 from orchestrator.errors import DataError
 from orchestrator.wire.bounds import near
 from orchestrator.wire.schema import Feature, Schema
@@ -117,7 +117,8 @@ def _opened(path: Path, nameless: bool = False) -> Iterator[_Found]:
     if description is None:
         form = FileSource(path.name)
     elif description.file is None or description.text is None:
-        yield _Found(_File(path, b""), service_rows(path, description.service), description)
+        numbers = service_numbers(path, description.service)
+        yield _Found(_File(numbers, b""), service_rows(path, description.service), description)
         return
     else:
         path, form = description.file, description.text

@@ -140,9 +140,10 @@ def test_each_of_400_bad_cells_among_200_000_rows_is_listed(tmp_path: Path) -> N
         for row in range(200_000):
             file.write(f"{18 + row % 70},{'low' if row in bad else 1 + row % 9},f,p{row // 4}\n")
     program = (
-        "import resource, sys; from orchestrator.cli.main import main\n"
+        "import re, sys; from pathlib import Path; from orchestrator.cli.main import main\n"
         "code = main(sys.argv[1:])\n"
-        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024, file=sys.stderr)\n"
+        "peak = re.search(r'VmHWM:\\s+(\\d+)', Path('/proc/self/status').read_text())\n"
+        "print(int(peak.group(1)) // 1024, file=sys.stderr)\n"
         "sys.exit(code)"
     )
     command = [

@@ -158,11 +158,28 @@ def test_what_no_rule_names_is_left_out_and_said(tmp_path: Path, capsys: pytest.
 
 def test_it_says_what_is_not_promised(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     table, rules = setting(tmp_path, 100, 2)
-    report, _ = run(table, rules, "--plot", str(tmp_path / "p.svg"))
-    assert (tmp_path / "p.svg").read_text().lstrip().startswith("<?xml")
+    report, _ = run(table, rules)
     said = capsys.readouterr().out
     assert any("no epsilon" in line for line in report["not_promised"])
     assert "no differential privacy" in said
+
+
+def test_a_picture_of_the_classes(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib", reason="matplotlib comes with the gateway, not on a node")
+    table, rules = setting(tmp_path, 100, 2)
+    run(table, rules, "--plot", str(tmp_path / "p.svg"))
+    assert (tmp_path / "p.svg").read_text().lstrip().startswith("<?xml")
+
+
+def test_without_matplotlib_a_picture_is_refused_before_anything_is_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table, rules = setting(tmp_path, 100, 2)
+    monkeypatch.setattr("orchestrator.cli.anonymize.find_spec", lambda name: None)
+    out = tmp_path / "o.csv"
+    assert main(["anonymize", str(table), str(rules), "--out", str(out), "--plot", str(tmp_path / "p.svg")]) == 2
+    assert "pip install matplotlib" in capsys.readouterr().err
+    assert not out.exists()
 
 
 def test_the_risk_and_what_a_model_still_learns(tmp_path: Path) -> None:

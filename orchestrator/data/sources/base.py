@@ -5,7 +5,9 @@ Nothing of a file is run: no formula, trigger or extension.
 
 import math
 from pathlib import Path
-from typing import Any, Callable, Iterator, List, NamedTuple, Sequence, Tuple
+from typing import Any, Callable, Iterator, List, NamedTuple, Optional, Sequence, Tuple
+
+import numpy as np
 
 from orchestrator.errors import DataError
 from orchestrator.wire.bounds import near
@@ -19,6 +21,10 @@ PART = "#"
 
 class RowError(Exception):
     """A row that is no row of a table: (its number, why)."""
+
+
+class OptionError(Exception):
+    """What [source] says and does not fit the task or the data, beginning with the key."""
 
 
 class Source(NamedTuple):
@@ -50,6 +56,52 @@ class Service(NamedTuple):
 
     extra: str = ""
     """The extra of this project that installs it."""
+
+    beside: Tuple[str, ...] = ()
+    """The options that name files or folders beside the description whose change is a change of the data."""
+
+    numbered: Optional[Callable[[Any, Path], Path]] = None
+    """What the numbers of its rows count, such as the lines of a file in a folder; None for the rows themselves."""
+
+
+class Windows(NamedTuple):
+    """Signals of one length."""
+
+    x: np.ndarray  # (n, samples, channels), in physical units
+    labels: Optional[List[str]]  # n; None where there are none
+    patients: List[str]  # n, whose they are
+
+
+class Wanted(NamedTuple):
+    """What a task asks of signals. most: as many windows as a node reads."""
+
+    samples: int
+    channels: int
+    labelled: bool
+    most: int
+
+
+class Signals(NamedTuple):
+    """A source of signals, which a description chooses by its kind.
+
+    It is no `Service`: that gives rows of texts one by one, while windows are arrays whose shape the task asks for, and as texts
+    they would take many times the memory.
+    """
+
+    options: type
+    """As of a `Service`."""
+
+    windows: Callable[[Any, Path, Wanted], Windows]
+    """The windows that an instance of `options` asks for; the folder that its paths are relative to. Raises as `Service.rows`."""
+
+    package: str = ""
+    """What must be installed for it; "" for nothing."""
+
+    extra: str = ""
+    """The extra of this project that installs it."""
+
+    beside: Tuple[str, ...] = ()
+    """As of a `Service`."""
 
 
 def text(number: int, name: str, value: Any) -> str:

@@ -3,13 +3,15 @@
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, Optional, Tuple
+from typing import Any, Callable, Dict, Iterator, Optional, Tuple, TypeVar, Union
 
-from orchestrator.data.sources.base import PART, Row, RowError, Service
+from orchestrator.data.sources.base import PART, OptionError, Row, RowError, Service, Signals, Wanted, Windows
 from orchestrator.data.sources.excel import EXCEL
+from orchestrator.data.sources.fhir import FHIR
 from orchestrator.data.sources.json_lines import JSON_LINES
 from orchestrator.data.sources.parquet import PARQUET
 from orchestrator.data.sources.sqlite import SQLITE
+from orchestrator.data.sources.wfdb_records import WFDB
 from orchestrator.errors import DataError, UsageError
 from orchestrator.wire.bounds import near
 from orchestrator.wire.structure import structure
@@ -17,8 +19,13 @@ from orchestrator.wire.structure import structure
 SOURCES = (SQLITE, PARQUET, EXCEL, JSON_LINES)
 """Of files."""
 
-SERVICES: Dict[str, Service] = {}
+SERVICES: Dict[str, Service] = {"fhir": FHIR}
 """By the kind that a description names."""
+
+SIGNALS: Dict[str, Signals] = {"wfdb": WFDB}
+"""Of signals, likewise."""
+
+T = TypeVar("T")
 
 
 def located(path: Path) -> Tuple[Path, str]:
@@ -40,31 +47,62 @@ def other_rows(path: Path, part: str, head: bytes) -> Optional[Iterator[Row]]:
 
 def service_rows(path: Path, said: Dict[str, Any]) -> Iterator[Row]:
     """The rows that [source] of the description `path` asks for, see `Service`. DataError where it says something invalid."""
-    kind = said["kind"]
-    if kind not in SERVICES:
-        raise DataError(
-            f"{path}: source.kind {kind!r}: unknown{near(str(kind), SERVICES)}; known: {', '.join(SERVICES)}"
-        )
-    service = SERVICES[kind]
-    try:
-        options = structure(
-            {key: value for key, value in said.items() if key != "kind"}, service.options, f"{path}: source"
-        )
-    except UsageError as error:
-        raise DataError(str(error)) from error
-    if service.package and find_spec(service.package) is None:
-        raise DataError(
-            f"{path}: source.kind {kind!r} needs {service.package}, not installed here: pip install 'edgeward[{service.extra}]'"
-        )
+    service: Service = _chosen(
+        path, said, SERVICES, SIGNALS, "holds signals, and the task's records are rows of a table"
+    )
+    options = _options(path, said, service)
     return _guarded(path, partial(service.rows, options, path.parent))
 
 
-def _guarded(path: Path, rows: Callable[[], Iterator[Row]]) -> Iterator[Row]:
+def service_numbers(path: Path, said: Dict[str, Any]) -> Path:
+    """What comes before the number of a row of `service_rows` in a message."""
+    service = SERVICES.get(said["kind"])
+    if service is None or service.numbered is None:
+        return path
+    return Path(f"{path}: {service.numbered(_options(path, said, service), path.parent)}")
+
+
+def signal_windows(path: Path, said: Dict[str, Any], wanted: Wanted) -> Windows:
+    """The windows that [source] of the description `path` asks for, see `Signals`. DataError where it says something invalid."""
+    signals: Signals = _chosen(
+        path, said, SIGNALS, SERVICES, "holds rows of a table, and the task's records are signals"
+    )
+    options = _options(path, said, signals)
+    return next(_guarded(path, lambda: iter((signals.windows(options, path.parent, wanted),))))
+
+
+def _chosen(path: Path, said: Dict[str, Any], known: Dict[str, Any], others: Dict[str, Any], why: str) -> Any:
+    kind = said["kind"]
+    if kind in known:
+        return known[kind]
+    if kind in others:
+        raise DataError(f"{path}: source.kind {kind!r} {why}")
+    raise DataError(f"{path}: source.kind {kind!r}: unknown{near(str(kind), known)}; known: {', '.join(known)}")
+
+
+def _options(path: Path, said: Dict[str, Any], source: Union[Service, Signals]) -> Any:
+    try:
+        options = structure(
+            {key: value for key, value in said.items() if key != "kind"}, source.options, f"{path}: source"
+        )
+    except UsageError as error:
+        raise DataError(str(error)) from error
+    if source.package and find_spec(source.package) is None:
+        raise DataError(
+            f"{path}: source.kind {said['kind']!r} needs {source.package}, not installed here: pip install "
+            f"'edgeward[{source.extra}]'"
+        )
+    return options
+
+
+def _guarded(path: Path, read: Callable[[], Iterator[T]]) -> Iterator[T]:
     """Whatever a library finds wrong is said of the file."""
     try:
-        yield from rows()
+        yield from read()
     except (DataError, RowError, MemoryError):
         raise
+    except OptionError as error:
+        raise DataError(f"{path}: source.{error}") from error
     except OSError as error:
         raise DataError(f"{path}: {error.strerror or error}") from error
     except Exception as error:
