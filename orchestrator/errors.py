@@ -77,6 +77,10 @@ class DataError(EdgewardError):
     code = "data"
 
 
+class AwayError(DataError):
+    """Data cannot be reached just now, and may be the next time: the message says where they were looked for."""
+
+
 class DamagedError(EdgewardError):
     """What a store holds is not what was written into it. The message names file and row."""
 

@@ -194,3 +194,17 @@ def versions_of(path: Path) -> List[Path]:
 def _files_in(place: Path) -> List[Path]:
     """The file itself, or all in the folder."""
     return sorted(each for each in place.rglob("*") if each.is_file()) if place.is_dir() else [place]
+
+
+def is_live(path: Path) -> bool:
+    """Whether data may change while none of `versions_of` does."""
+    try:
+        found = read_description(path) if is_description(path) else None
+    except DataError:
+        return False
+    return (
+        found is not None
+        and found.file is None
+        and str(found.service["kind"]) not in SIGNALS
+        and not found.service.get("folder")
+    )

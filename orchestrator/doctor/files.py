@@ -7,9 +7,10 @@ from typing import Optional
 from urllib.parse import quote
 
 from orchestrator.data.dataset import CLAMPED_SHARE, clamped_columns, load_for
-from orchestrator.data.sources.registry import located
+from orchestrator.data.described import is_description, read_description
+from orchestrator.data.sources.registry import SIGNALS, located, service_rows
 from orchestrator.doctor.finding import NOT_CHECKED, OK, PROBLEM, WARNING, Finding
-from orchestrator.errors import DataError
+from orchestrator.errors import AwayError, DataError
 from orchestrator.wire.task import Task, oversized
 
 
@@ -49,14 +50,18 @@ def check_data(path: Path, task: Optional[Task]) -> Finding:
     if not file.is_file():
         what = "a folder; name the file in it" if file.is_dir() else "no such file"
         return Finding(PROBLEM, "data", f"{file}: {what}", f"ls -l {file.parent}")
-    if task is None:
-        return Finding(
-            NOT_CHECKED, "data", f"{path}: is there; give the federation's edgeward.toml to check what is in it"
-        )
     try:
+        if task is None:
+            there = "is there" if not is_description(path) else _described(path)
+            return Finding(
+                NOT_CHECKED, "data", f"{path}: {there}; give the federation's edgeward.toml to check what is in it"
+            )
         dataset = load_for(path, task)
+    except AwayError as error:
+        return Finding(PROBLEM, "data", str(error), "see whether the server runs and listens there")
     except DataError as error:
-        return Finding(PROBLEM, "data", str(error), "fix the file, or ask the author of the task")
+        fix = "fix the description" if task is None else "fix the file, or ask the author of the task"
+        return Finding(PROBLEM, "data", str(error), fix)
     units = task.privacy.most_units(len(dataset.units(task.privacy.unit)))
     objection = oversized(task, units)
     if objection:
@@ -73,3 +78,17 @@ def check_data(path: Path, task: Optional[Task]) -> Finding:
         )
     dropped = f", {dataset.dropped} rows without a used value are left out" if dataset.dropped else ""
     return Finding(OK, "data", f"{path}: {dataset.records} records fit the schema{dropped}")
+
+
+def _described(path: Path) -> str:
+    """What a description leads to, where no task says what should be in it; of a server the names of the columns, read there."""
+    description = read_description(path)
+    if description.file is not None:
+        file, _ = located(description.file)
+        if not file.is_file():
+            raise DataError(f"{path}: source.file: {file}: no such file")
+        return f"{file} is there"
+    if description.service["kind"] in SIGNALS:
+        return f"signals of kind {description.service['kind']}"
+    _, names = next(service_rows(path, description.service))
+    return f"columns {', '.join(names[:12])}{', ...' if len(names) > 12 else ''} are there"

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any, Dict, NamedTuple, Optional, Tuple, Union
 
 from orchestrator.data.dataset import CLAMPED_SHARE, Dataset, clamped_columns, load_dataset, load_for
-from orchestrator.data.described import versions_of
+from orchestrator.data.described import is_live, versions_of
 from orchestrator.data.sources.registry import located
-from orchestrator.errors import DataError, EdgewardError
+from orchestrator.errors import AwayError, DataError, EdgewardError
 from orchestrator.node.contribution import Run
 from orchestrator.node.evaluation import hold_out
 from orchestrator.node.figures import MemoryFigures
-from orchestrator.node.gatekeeper import Gatekeeper, Verdict, looked_for
+from orchestrator.node.gatekeeper import Gatekeeper, Verdict, Waiting, looked_for
 from orchestrator.node.graph_admission import admit_graph
 from orchestrator.node.ledger import keep_newest
 from orchestrator.node.pace import Pace
@@ -28,12 +28,20 @@ milestones = logging.getLogger("edgeward.node.milestones")
 LOOK_S = 0.25
 """Answers to tasks for which the data were opened go out at multiples of this."""
 
+LIVE_S = 3600.0
+"""Data of a server may be others at each multiple of this: the same question is another one then, a try of the day."""
+
+AWAY_S, AWAY_MOST_S = 30.0, 3600.0
+"""How long a server that was away is left alone, twice as long each time: it may be this node's query that it does not bear."""
+
 OUT_OF_MEMORY = "this machine has too little memory for that: use a smaller file, fewer columns, or a smaller model"
 
 CHANGED = (
     "the data are not those that run {run} was accepted with: put them back, or, where the change is meant, let the run have "
     "them: edgeward node accept-data {run}"
 )
+
+AWAY = "data.away"
 
 _MOST_ANSWERS = 2000
 
@@ -63,6 +71,19 @@ class Opening:
         self._data, self._store, self._gatekeeper, self._memory, self._graphs = data, store, gatekeeper, memory, graphs
         self._answers: Dict[str, Refusal] = {}  # digest of declaration and file -> why the file does not fit
         self._read_s = 0.0
+        self._now = (
+            "",
+            0,
+        )  # the question that is being answered, and the multiple of LIVE_S at which its data are looked at
+        self._away: Dict[
+            str, int
+        ] = {}  # question -> that multiple, while its data were away: no further try is counted
+        self._away_s, self._away_until = 0.0, 0.0  # by time.monotonic
+
+    @property
+    def may_try(self) -> bool:
+        """Whether the data are looked for now: not soon after they were away, whatever the question."""
+        return time.monotonic() >= self._away_until
 
     def answered(self, asked: Question) -> Optional[Refusal]:
         """Why this very task of this run was declined after its count was stated, also by the process before this one."""
@@ -77,6 +98,8 @@ class Opening:
         declined = self._admit(asked)
         if declined is not None:
             return declined
+        if not self.may_try:
+            return Waiting(asked.digest, AWAY)
         look = self._look_for(asked.task)
         if isinstance(look, Refusal):
             return look
@@ -104,6 +127,10 @@ class Opening:
         except OSError:
             return self._gatekeeper.may_look(task) or ""  # opening it will say what is wrong
         version = " ".join(f"{each.st_mtime_ns} {each.st_size}" for each in found)
+        question = looked_for(task, version)
+        self._now = (question, self._away.get(question, int(time.time() // LIVE_S)))
+        if is_live(self._data):
+            version += f" {self._now[1]}"
         return self._gatekeeper.may_look(task, version) or looked_for(task, version)
 
     def _read(self, asked: Question, look: str) -> Union[Run, Verdict]:
@@ -130,6 +157,13 @@ class Opening:
                 return too_large
             opened.state(stated)
             return opened
+        except AwayError as error:
+            log.warning("run %s waits: %s", run, error)
+            self._away[self._now[0]] = self._now[1]
+            keep_newest(self._away, _MOST_ANSWERS)
+            self._away_s = min(AWAY_MOST_S, max(AWAY_S, 2 * self._away_s))
+            self._away_until = time.monotonic() + self._away_s
+            return Waiting(asked.digest, AWAY)
         except DataError as error:
             refusal = Refusal(error.code, str(error))
             # What this machine could not read just now, it may read next time, though the file is the same.
@@ -149,6 +183,8 @@ class Opening:
         begun = time.monotonic()
         try:
             loaded = load_dataset(self._data, task.schema) if task.trains else load_for(self._data, task)
+            self._away.pop(self._now[0], None)
+            self._away_s = 0.0
             return loaded, loaded.digest()
         finally:
             self._read_s = time.monotonic() - begun

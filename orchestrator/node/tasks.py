@@ -1,4 +1,4 @@
-"""What becomes of a task that a gateway announces: the node joins, declines, or waits for its owner's word.
+"""What becomes of a task that a gateway announces: the node joins, declines, or waits for its owner's word or its data.
 
 Decided before data are opened where it can be (opening.py, gatekeeper.py); the reason stays in its log, a code travels.
 """
@@ -19,7 +19,7 @@ from orchestrator.node.gatekeeper import Gatekeeper, Verdict, Waiting
 from orchestrator.node.intake import training_graph
 from orchestrator.node.ledger import keep_newest
 from orchestrator.node.open_runs import MOST_RUNS, Announced, OpenRuns
-from orchestrator.node.opening import Opening, Question, milestones
+from orchestrator.node.opening import AWAY, Opening, Question, milestones
 from orchestrator.node.peers import Peers
 from orchestrator.node.policy import Refusal
 from orchestrator.node.presence import Presence
@@ -77,7 +77,9 @@ class Tasks:
         return opened
 
     def decided(self) -> List[Announced]:
-        """Tasks that waited and are to be taken again: there is a word of the owner on them, or there are enough peers."""
+        """Tasks that waited and are to be taken again: there is a word of the owner on them, there are enough peers, or it is
+        time to look whether the server with the data is back.
+        """
         if not self._asked or time.monotonic() < self._look_at:
             return []
         self._look_at = time.monotonic() + _LOOK_EVERY_S
@@ -116,6 +118,8 @@ class Tasks:
         return Waiting(asked.digest, "policy.peers")
 
     def _is_decided(self, waiting: Waiting, header: Dict[str, Any]) -> bool:
+        if waiting.code == AWAY:
+            return self._opening.may_try
         if waiting.code != "policy.peers":
             return self._gatekeeper.decided(waiting.digest)
         return not self._peers.objection_to(task_from_dict(header["task"], "the gateway's task").aggregation)

@@ -34,6 +34,7 @@ TEXTS: Dict[str, str] = {
     "graph": "the training graph is not one it runs",
     "data": "its data do not fit the task",
     "data.changed": "its data changed since it accepted the run",
+    "data.away": "the server that has its data cannot be reached; the node tries again",
     "task": "the task cannot be read, or not served by this version or role",
     # Why a message was refused.
     "message": "a message could not be read, or did not fit what was announced",

@@ -9,7 +9,9 @@ from orchestrator.data.sources.base import PART, OptionError, Row, RowError, Ser
 from orchestrator.data.sources.excel import EXCEL
 from orchestrator.data.sources.fhir import FHIR
 from orchestrator.data.sources.json_lines import JSON_LINES
+from orchestrator.data.sources.omop import OMOP
 from orchestrator.data.sources.parquet import PARQUET
+from orchestrator.data.sources.postgresql import POSTGRESQL
 from orchestrator.data.sources.sqlite import SQLITE
 from orchestrator.data.sources.wfdb_records import WFDB
 from orchestrator.errors import DataError, UsageError
@@ -19,7 +21,7 @@ from orchestrator.wire.structure import structure
 SOURCES = (SQLITE, PARQUET, EXCEL, JSON_LINES)
 """Of files."""
 
-SERVICES: Dict[str, Service] = {"fhir": FHIR}
+SERVICES: Dict[str, Service] = {"fhir": FHIR, "omop": OMOP, "postgresql": POSTGRESQL}
 """By the kind that a description names."""
 
 SIGNALS: Dict[str, Signals] = {"wfdb": WFDB}
