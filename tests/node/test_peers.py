@@ -169,7 +169,9 @@ def test_a_certificate_signed_by_a_node_is_none_of_the_authority(pair: Tuple[Pee
         a.admit("c", der(fake.issue("c", pki.new_key().public_key())))
 
 
-def test_a_gateway_cannot_put_its_own_key_in_a_nodes_place(authority: Issuer, pair: Tuple[Peers, Peers]) -> None:
+def test_a_gateway_cannot_put_its_own_key_in_a_nodes_place(
+    authority: Issuer, pair: Tuple[Peers, Peers], tmp_path: Path
+) -> None:
     """Whoever has no certificate under the name cannot sign for it, also not after the right one was admitted."""
     a, b = pair
     a.admit("b", b.credential)
@@ -180,7 +182,7 @@ def test_a_gateway_cannot_put_its_own_key_in_a_nodes_place(authority: Issuer, pa
     assert not a.verify("b", b"keys", gateway.sign(b"keys", ec.ECDSA(hashes.SHA256())))
     assert a.verify("b", b"keys", b.sign(b"keys")), "the right one stays admitted"
     with pytest.raises(PrivacyError, match="no certificate"):
-        a.admit("c", Peers("c", NodeStore(Path(":memory:"))).credential)
+        a.admit("c", Peers("c", NodeStore(tmp_path / "c.sqlite")).credential)
 
 
 def public(peers: Peers) -> Any:
