@@ -52,7 +52,7 @@ class Table(NamedTuple):
 class Folded(NamedTuple):
     """What the gateway makes of a round: what it keeps, figures of the round, and whether no further one is needed."""
 
-    state: State
+    state: State  # by name, beside what rounds before kept by other names
     figures: Dict[str, float]
     done: bool = False
 
@@ -71,9 +71,6 @@ class Analysis(ABC):
     Options: ClassVar[Any]
     """The dataclass of what `[task.analysis]` may say besides `kind`."""
 
-    exact_only: ClassVar[bool] = False
-    """Whether noise would leave nothing of it."""
-
     def __init__(self, schema: Schema, options: Any) -> None:
         """Raises ValueError, a line for each reason, where the schema does not have what the options name."""
         self.schema, self.options = schema, options
@@ -86,6 +83,10 @@ class Analysis(ABC):
     def objections(self) -> Iterator[str]:
         """Why these options cannot be computed over this schema."""
         return iter(())
+
+    def objection_to(self, noisy: bool) -> str:
+        """Why it makes no sense over sums with noise, or without; "" where it does."""
+        return ""
 
     @property
     @abstractmethod
@@ -107,6 +108,18 @@ class Analysis(ABC):
         By it nodes see when they are asked for a sum again: over other nodes, the difference would show what single ones sent.
         """
         return np.zeros(0)
+
+    def scope(self, question: np.ndarray) -> np.ndarray:
+        """float64: what questions have in common whose sums, over different nodes, must not be subtracted; here all of it."""
+        return question
+
+    def of_patients(self, question: np.ndarray) -> bool:
+        """Whether sums are over patients also where privacy is of records, or none: the schema names them then."""
+        return False
+
+    def joined(self, question: np.ndarray, summed: np.ndarray, records: int) -> np.ndarray:
+        """float64 (size,): a patient's vector, of the sum of its records' vectors; here their mean."""
+        return summed / records
 
     @abstractmethod
     def vectors(self, question: np.ndarray, x: np.ndarray) -> np.ndarray:
@@ -134,6 +147,11 @@ def in_unit_range(x: np.ndarray, schema: Schema) -> np.ndarray:
     high = np.array([feature.scaled_range[1] for _, feature in numbers])
     found = 2.0 * (x[:, [column for column, _ in numbers]].astype(np.float64) - low) / (high - low) - 1.0
     return np.clip(found, -1.0, 1.0)
+
+
+def other_than_zero(coefficients: np.ndarray) -> np.ndarray:
+    """float64, in order of size: at 0 a column is as good as not there, and the order of columns makes no other sum."""
+    return np.sort(coefficients[coefficients != 0])
 
 
 def as_pairs(values: np.ndarray) -> np.ndarray:

@@ -12,9 +12,21 @@ from typing import Callable, Iterator, List, NamedTuple, Tuple
 
 import numpy as np
 
-from orchestrator.analyses.base import Analysis, Cell, Folded, Result, State, Sums, Table, Total, as_pairs, from_pairs
-from orchestrator.analyses.families import Family, Parts
-from orchestrator.analyses.fitted import Fitted, inverse_of, result_of
+from orchestrator.analyses.base import (
+    Analysis,
+    Cell,
+    Folded,
+    Result,
+    State,
+    Sums,
+    Table,
+    Total,
+    as_pairs,
+    from_pairs,
+    other_than_zero,
+)
+from orchestrator.analyses.family import NO_MORE, Family, Figures, Parts, Summed
+from orchestrator.analyses.fitted import Counts, Fitted, inverse_of, result_of
 from orchestrator.analyses.inputs import MOST_TERMS, Inputs, columns_of, present
 from orchestrator.wire.bounds import count, near, not_negative, one_of, refuse
 from orchestrator.wire.schema import Feature, Schema
@@ -55,11 +67,15 @@ class _Hazard(Family):
     def objection(cls, outcome: Feature) -> str:
         return ""
 
-    def parts(self, predictor: np.ndarray, outcome: np.ndarray) -> Parts:
+    def parts(self, predictor: np.ndarray, outcome: np.ndarray, more: np.ndarray) -> Parts:
         raise NotImplementedError("a hazard's sums are those of sets of records")
 
     def likelihood(self, cells: np.ndarray) -> float:
         return float(cells[0])
+
+    def exact_figures(self, summed: Summed) -> Figures:
+        likelihood = self.likelihood(summed.cells)
+        return [("log-likelihood", likelihood), ("AIC", 2 * len(summed.coefficients) - 2 * likelihood)]
 
 
 class _Sums(NamedTuple):
@@ -83,7 +99,6 @@ class Cox(Analysis):
     """
 
     Options = CoxOptions
-    exact_only = True
 
     def __init__(self, schema: Schema, options: CoxOptions) -> None:
         self._by_name = {feature.name: feature for feature in schema.features}
@@ -104,6 +119,10 @@ class Cox(Analysis):
         if self.options.time == self.options.event:
             yield "time and event are different columns"
         yield from self._inputs.objections()
+
+    def objection_to(self, noisy: bool) -> str:
+        """Sets of records at risk are small."""
+        return "noise would leave nothing of this analysis" if noisy else ""
 
     @property
     def rounds(self) -> int:
@@ -134,6 +153,10 @@ class Cox(Analysis):
     def question(self, asked: np.ndarray) -> np.ndarray:
         """The coefficients."""
         return self._announced(asked)[0]
+
+    def scope(self, question: np.ndarray) -> np.ndarray:
+        """The coefficients other than 0: sums of fewer columns are a part of those of more."""
+        return other_than_zero(question)
 
     def _announced(self, asked: np.ndarray) -> Tuple[np.ndarray, np.ndarray, float]:
         values, terms = from_pairs(asked), self._terms
@@ -245,20 +268,10 @@ class Cox(Analysis):
         """Tables "coefficients", "fit" and "baseline"."""
         terms, matrix = self._inputs.terms, state["matrix"].reshape(self._terms, self._terms)
         known, left_out = map(float, state["counts"])
-        fitted = Fitted(
-            state["coefficients"],
-            state["step"],
-            matrix,
-            state["gradient"],
-            state["likelihood"],
-            known,
-            left_out,
-            0.0,
-            0.0,
-        )
-        found = result_of(
-            fitted, _Hazard(self._by_name[self.options.event]), terms, units, float(self.options.tolerance)
-        )
+        summed = Summed(state["coefficients"], NO_MORE, state["gradient"], state["likelihood"], known, known)
+        counts: Counts = [(f"{units} used", known), (f"{units} left out", left_out)]
+        hazard = _Hazard(self._by_name[self.options.event])
+        found = result_of(Fitted(summed, state["step"], matrix), hazard, terms, counts, float(self.options.tolerance))
         found.tables[1].rows.insert(2, ("events", round(float(state["events"][0]))))
         return Result([*found.tables, self._baseline(state["hazard"])], [*found.notes, *self._notes()])
 

@@ -1,77 +1,83 @@
-"""Families of generalized linear models: what a record adds at given coefficients, within -1 to 1, and what sums of that mean."""
+"""Linear, logistic and Poisson models (McCullagh and Nelder 1989, chapters 3, 4 and 6)."""
 
 import math
-from abc import ABC, abstractmethod
-from typing import ClassVar, Dict, NamedTuple, Type
+from typing import Tuple
 
 import numpy as np
 
+from orchestrator.analyses.family import LIMIT, NO_OFFSET, Family, Figures, Parts, Summed, counted, log_gamma
 from orchestrator.wire.schema import Feature
-
-LIMIT = 40.0
-"""Of a linear predictor, either way: exp of more is beyond every count and every share."""
 
 MOST_COUNT = 1e6
 
 
-class Parts(NamedTuple):
-    """Of records: weight (n,) in the information matrix, residual (n,), cells (n, family.cells) of the log-likelihood."""
-
-    weight: np.ndarray
-    residual: np.ndarray
-    cells: np.ndarray
-
-
-class Family(ABC):
-    """Over one outcome. `parts` are divided by `matrix_scale` and `gradient_scale`, so that they are within -1 to 1."""
-
-    cells: ClassVar[int] = 1
-    once: ClassVar[bool] = False
-    """Whether one round is enough."""
-    ratio: ClassVar[str] = ""
-    """What exp of a coefficient is called; "" where it is nothing."""
-
-    def __init__(self, outcome: Feature) -> None:
-        self.outcome = outcome
-        self.matrix_scale = self.gradient_scale = 1.0
-
-    @classmethod
-    @abstractmethod
-    def objection(cls, outcome: Feature) -> str:
-        """Why a column is no outcome of this family; "" where it is one."""
-
-    @abstractmethod
-    def parts(self, predictor: np.ndarray, outcome: np.ndarray) -> Parts:
-        """outcome: (n,) a number's place in its range, -1 to 1; of a category 1 for its second level, else 0."""
-
-    @abstractmethod
-    def likelihood(self, cells: np.ndarray) -> float:
-        """The log-likelihood, but for what no coefficient changes, of summed cells."""
-
-    def constant(self, cells: np.ndarray) -> float:
-        """What no coefficient changes of the log-likelihood."""
-        return 0.0
-
-    @property
-    def first(self) -> float:
-        """The intercept to begin with."""
-        return 0.0
-
-
 class Linear(Family):
-    """An outcome with normal errors. Its sums do not depend on coefficients: X'X, X'y and y'y."""
+    """An outcome with normal errors. Its sums do not depend on coefficients: X'X, X'y and y'y. An offset is subtracted from y."""
 
-    once = True
+    once = fixed = True
+
+    def __init__(self, outcome: Feature, offset: Tuple[float, float] = NO_OFFSET) -> None:
+        super().__init__(outcome, offset)
+        self._half = (outcome.range[1] - outcome.range[0]) / 2
+        self.gradient_scale = 1.0 + max(map(abs, offset)) / self._half
 
     @classmethod
     def objection(cls, outcome: Feature) -> str:
         return "it is a number without transform" if outcome.categories or outcome.transform else ""
 
-    def parts(self, predictor: np.ndarray, outcome: np.ndarray) -> Parts:
-        return Parts(np.ones(len(outcome)), outcome, outcome[:, np.newaxis] ** 2)
+    def shift(self, outcome: np.ndarray, offset: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:
+        return outcome - offset / self._half, np.zeros(len(outcome))
+
+    def parts(self, predictor: np.ndarray, outcome: np.ndarray, more: np.ndarray) -> Parts:
+        scaled = outcome / self.gradient_scale
+        return Parts(np.ones(len(outcome)), scaled, scaled[:, np.newaxis] ** 2)
+
+    def score(self, predictor: np.ndarray, outcome: np.ndarray, more: np.ndarray) -> np.ndarray:
+        return (outcome - predictor) / self.score_scale
+
+    @property
+    def score_scale(self) -> float:
+        return self.gradient_scale + LIMIT
 
     def likelihood(self, cells: np.ndarray) -> float:
         return 0.0
+
+    def _residual(self, summed: Summed) -> float:
+        return float(summed.cells[0]) * self.gradient_scale**2 - float(summed.coefficients @ summed.gradient)
+
+    def spread(self, summed: Summed) -> float:
+        residual = self._residual(summed)
+        return residual / summed.degrees if summed.degrees > 0 and residual > 0 else 0.0
+
+    def deviance(self, summed: Summed) -> float:
+        return self._half**2 * self._residual(summed)
+
+    @property
+    def outcome_unit(self) -> float:
+        return self._half
+
+    def deviance_at(self, coefficients: np.ndarray, matrix: np.ndarray, summed: Summed) -> float:
+        squares = float(summed.cells[0]) * self.gradient_scale**2
+        residual = squares - float(2 * coefficients @ summed.gradient - coefficients @ matrix @ coefficients)
+        return self._half**2 * residual
+
+    def figures(self, summed: Summed) -> Figures:
+        spread = self.spread(summed)
+        if not spread:
+            return []
+        found = [("residual standard deviation", self._half * math.sqrt(spread))]
+        around = float(summed.cells[0]) * self.gradient_scale**2 - float(summed.gradient[0]) ** 2 / summed.weight
+        if around > 0 and not summed.shifted:  # with an offset a mean explains nothing
+            found.append(("R squared", 1 - self._residual(summed) / around))
+        return found
+
+    def exact_figures(self, summed: Summed) -> Figures:
+        deviance = self.deviance(summed)
+        if not summed.plain or deviance <= 0:  # a likelihood would have the logarithms of all weights in it
+            return [("deviance", deviance)]
+        likelihood = -summed.records / 2 * (math.log(2 * math.pi * deviance / summed.records) + 1)
+        aic = 2 * (len(summed.coefficients) + 1) - 2 * likelihood  # the deviation is a parameter, too
+        return [("deviance", deviance), ("log-likelihood", likelihood), ("AIC", aic)]
 
 
 class Logistic(Family):
@@ -79,8 +85,8 @@ class Logistic(Family):
 
     ratio = "odds ratio"
 
-    def __init__(self, outcome: Feature) -> None:
-        super().__init__(outcome)
+    def __init__(self, outcome: Feature, offset: Tuple[float, float] = NO_OFFSET) -> None:
+        super().__init__(outcome, offset)
         self.matrix_scale = 0.25  # p (1 - p) at most
 
     @classmethod
@@ -91,7 +97,7 @@ class Logistic(Family):
             else "it is a column with two categories, of which the second is the event"
         )
 
-    def parts(self, predictor: np.ndarray, outcome: np.ndarray) -> Parts:
+    def parts(self, predictor: np.ndarray, outcome: np.ndarray, more: np.ndarray) -> Parts:
         mean = 1.0 / (1.0 + np.exp(-predictor))
         likelihood = -np.logaddexp(0.0, np.where(outcome > 0.5, -predictor, predictor)) / (LIMIT + 1)
         return Parts(4.0 * mean * (1.0 - mean), outcome - mean, likelihood[:, np.newaxis])
@@ -99,20 +105,30 @@ class Logistic(Family):
     def likelihood(self, cells: np.ndarray) -> float:
         return float(cells[0] * (LIMIT + 1))
 
+    def deviance(self, summed: Summed) -> float:
+        return -2 * self.likelihood(summed.cells)
+
+    def exact_figures(self, summed: Summed) -> Figures:
+        likelihood = self.likelihood(summed.cells)
+        return with_aic(self.deviance(summed), likelihood, len(summed.coefficients))
+
 
 class Poisson(Family):
-    """A count. Means beyond the largest count there can be are counted as that, with the likelihood such a bound has."""
+    """A count. Means beyond the largest count there can be are counted as that, with the likelihood such a bound has.
 
-    cells = 2
+    Cells: the log-likelihood; of each count y, log y!, and the log-likelihood at a mean of y.
+    """
+
     ratio = "rate ratio"
 
-    def __init__(self, outcome: Feature) -> None:
-        super().__init__(outcome)
-        self._low, self._high = outcome.range
-        self._most = max(1.0, self._high)
-        self.matrix_scale = self.gradient_scale = self._most
-        self._likelihood_scale = self._most * (2 * LIMIT + 1 + math.log(MOST_COUNT))
-        self._factorial_scale = max(1.0, math.lgamma(self._most + 1.0))
+    def __init__(self, outcome: Feature, offset: Tuple[float, float] = NO_OFFSET) -> None:
+        super().__init__(outcome, offset)
+        self.cells = 3
+        self.most = max(1.0, outcome.range[1])
+        self.matrix_scale = self.gradient_scale = self.most
+        self._likelihood_scale = self.most * (2 * LIMIT + 1 + math.log(MOST_COUNT))
+        self._factorial_scale = max(1.0, math.lgamma(self.most + 1.0))
+        self._full_scale = self.most * max(1.0, math.log(self.most))
 
     @classmethod
     def objection(cls, outcome: Feature) -> str:
@@ -120,29 +136,37 @@ class Poisson(Family):
             return f"it is a number of 0 to {MOST_COUNT:g} without transform"
         return ""
 
-    def parts(self, predictor: np.ndarray, outcome: np.ndarray) -> Parts:
-        counts = self._low + (self._high - self._low) * (1.0 + outcome) / 2
-        mean = np.minimum(np.exp(predictor), self._most)
-        beyond = self._most * np.maximum(predictor - math.log(self._most), 0.0)
+    def parts(self, predictor: np.ndarray, outcome: np.ndarray, more: np.ndarray) -> Parts:
+        counts = counted(outcome, self.outcome)
+        mean = np.minimum(np.exp(predictor), self.most)
+        beyond = self.most * np.maximum(predictor - math.log(self.most), 0.0)
         likelihood = (counts * predictor - mean - beyond) / self._likelihood_scale
-        factorial = np.array([math.lgamma(value + 1.0) for value in counts]) / self._factorial_scale
-        cells = np.stack([likelihood, np.clip(factorial, -1.0, 1.0)], axis=1)
-        return Parts(mean / self._most, (counts - mean) / self._most, cells)
+        factorial = log_gamma(counts + 1.0) / self._factorial_scale
+        full = (times_log(counts, counts) - counts) / self._full_scale
+        cells = np.clip(np.stack([likelihood, factorial, full], axis=1), -1.0, 1.0)
+        return Parts(mean / self.most, (counts - mean) / self.most, cells)
 
     def likelihood(self, cells: np.ndarray) -> float:
         return float(cells[0] * self._likelihood_scale)
 
-    def constant(self, cells: np.ndarray) -> float:
-        return -float(cells[1] * self._factorial_scale)
+    def deviance(self, summed: Summed) -> float:
+        return 2 * (float(summed.cells[2] * self._full_scale) - self.likelihood(summed.cells))
+
+    def exact_figures(self, summed: Summed) -> Figures:
+        likelihood = self.likelihood(summed.cells) - float(summed.cells[1] * self._factorial_scale)
+        return with_aic(self.deviance(summed), likelihood, len(summed.coefficients))
 
     @property
     def first(self) -> float:
-        return math.log(max(0.5, self._most / 2))
+        """High rather than low, where a step would go too far."""
+        return math.log(max(0.5, self.most / 2)) - sum(self.offset) / 2
 
 
-FAMILIES: Dict[str, Type[Family]] = {"linear": Linear, "logistic": Logistic, "poisson": Poisson}
+def with_aic(deviance: float, likelihood: float, parameters: int) -> Figures:
+    """The figures of a fitted model (Akaike 1974)."""
+    return [("deviance", deviance), ("log-likelihood", likelihood), ("AIC", 2 * parameters - 2 * likelihood)]
 
 
-def clipped(predictor: np.ndarray) -> np.ndarray:
-    """A linear predictor that can be computed with."""
-    return np.asarray(np.clip(predictor, -LIMIT, LIMIT))
+def times_log(values: np.ndarray, of: np.ndarray) -> np.ndarray:
+    """values log(of), which is 0 where values are."""
+    return np.asarray(values * np.log(np.where(values > 0, of, 1.0)))

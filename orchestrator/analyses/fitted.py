@@ -1,38 +1,39 @@
 """From the last round of a regression to its tables: estimates, errors and intervals in the units of the columns."""
 
 import math
-from typing import Iterator, List, NamedTuple, Sequence, Tuple
+from typing import Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
 from orchestrator.analyses.base import CERTAINTY, Cell, Result, Table
-from orchestrator.analyses.families import Family
-from orchestrator.analyses.inputs import Term
+from orchestrator.analyses.family import Family, Summed
+from orchestrator.analyses.inputs import Term, to_units
+from orchestrator.analyses.meat import Sandwich
 
 SINGULAR = 1e-10
 """Smallest over largest eigenvalue of an information matrix below which some of its columns say the same."""
 
 APART = 12.0
-"""A coefficient, in half ranges or for a level, from which a model that does not converge is taken to be separated."""
+"""A coefficient, in half ranges or for a level, from which a model that does not converge counts as separated."""
+
+Counts = List[Tuple[str, float]]
+"""What a table "fit" begins with."""
 
 _LARGEST_EXPONENT = 700.0
 
 
 class Fitted(NamedTuple):
-    """coefficients: over [-1, 1]. step: the last one. matrix, gradient, cells: where it was made from. known, left_out: records.
+    """step: the last one. matrix: the information where it was made. sandwich: for robust errors.
 
     *_noise: standard deviation of the noise on each value of matrix and gradient; 0 without.
     """
 
-    coefficients: np.ndarray
+    summed: Summed
     step: np.ndarray
     matrix: np.ndarray
-    gradient: np.ndarray
-    cells: np.ndarray
-    known: float
-    left_out: float
-    matrix_noise: float
-    gradient_noise: float
+    matrix_noise: float = 0.0
+    gradient_noise: float = 0.0
+    sandwich: Optional[Sandwich] = None
 
 
 def inverse_of(matrix: np.ndarray, noise: float) -> Tuple[np.ndarray, np.ndarray]:
@@ -47,34 +48,37 @@ def inverse_of(matrix: np.ndarray, noise: float) -> Tuple[np.ndarray, np.ndarray
     return (vectors[:, kept] / values[kept]) @ vectors[:, kept].T, vectors[:, ~kept]
 
 
-def result_of(fitted: Fitted, family: Family, terms: Sequence[Term], units: str, tolerance: float) -> Result:
+def result_of(fitted: Fitted, family: Family, terms: Sequence[Term], counts: Counts, tolerance: float) -> Result:
     """Tables "coefficients" and "fit" of a model with these terms."""
     inverse, lost = inverse_of(fitted.matrix, fitted.matrix_noise)
-    spread, figures = _whole(fitted, family)
-    # Noise on the gradient moves the result by the inverse times it; that on the matrix by as much times how far the step went.
-    moved = float(np.linalg.norm(fitted.step))
-    noise = fitted.gradient_noise**2 + (fitted.matrix_noise * moved) ** 2
-    covariance = spread * inverse + noise * inverse @ inverse
-    change, shift = _to_raw(family, terms)
-    estimates = change @ fitted.coefficients + shift
-    variances = np.einsum("ij,jk,ik->i", change, covariance, change)
-    hidden = [_hidden(row, lost) or not variance > 0 for row, variance in zip(change, variances)]
-    degrees = fitted.known - len(terms)
+    change, shift = in_column_units(family, terms)
+    estimates = change @ fitted.summed.coefficients + shift
+    variances = np.einsum("ij,jk,ik->i", change, _covariance(fitted, family, inverse), change)
+    hidden = [_hidden(row, lost) for row in change]
+    unknown = [not variance > 0 for variance in variances]
+    degrees = fitted.summed.degrees if fitted.sandwich is None else fitted.sandwich.degrees
     rows: List[Tuple[Cell, ...]] = []
-    for term, estimate, variance, gone in zip(terms, estimates, variances, hidden):
+    for term, estimate, variance, gone, unsure in zip(terms, estimates, variances, hidden, unknown):
         columns = 6 + bool(family.ratio)
-        row = (None,) * columns if gone else _figures(float(estimate), math.sqrt(variance), degrees, family)
+        row = (None,) * columns if gone or unsure else _figures(float(estimate), math.sqrt(variance), degrees, family)
         rows.append((term.name, *row))
     ratio = (family.ratio,) if family.ratio else ()
     tested = "t" if family.once else "z"
     heads = ("term", "estimate", "standard error", "from", "to", tested, "p", *ratio)
-    counts: List[Tuple[Cell, ...]] = [
-        (f"{units} used", _plain(fitted.known)),
-        (f"{units} left out", _plain(fitted.left_out)),
-    ]
-    tables = [Table("coefficients", heads, rows, tested), Table("fit", ("figure", "value"), [*counts, *figures])]
+    tables = [Table("coefficients", heads, rows, tested), _fit(fitted, family, counts)]
     names = [term.name for term, gone in zip(terms, hidden) if gone]
-    return Result(tables, list(_notes(fitted, family, terms, names, tolerance)))
+    unsure_of = [term.name for term, gone, unsure in zip(terms, hidden, unknown) if unsure and not gone]
+    return Result(tables, list(_notes(fitted, family, terms, names, unsure_of, tolerance)))
+
+
+def _covariance(fitted: Fitted, family: Family, inverse: np.ndarray) -> np.ndarray:
+    """Of the coefficients over [-1, 1]."""
+    if fitted.sandwich is not None:
+        return inverse @ fitted.sandwich.middle @ inverse
+    # Noise on the gradient moves the result by the inverse times it; that on the matrix by as much times how far the step went.
+    moved = float(np.linalg.norm(fitted.step))
+    noise = fitted.gradient_noise**2 + (fitted.matrix_noise * moved) ** 2
+    return np.asarray(family.spread(fitted.summed) * inverse + noise * inverse @ inverse)
 
 
 def _figures(estimate: float, error: float, degrees: float, family: Family) -> Tuple[Cell, ...]:
@@ -90,41 +94,23 @@ def _figures(estimate: float, error: float, degrees: float, family: Family) -> T
     return estimate, error, estimate - half, estimate + half, value, p, *more
 
 
-def _whole(fitted: Fitted, family: Family) -> Tuple[float, List[Tuple[Cell, ...]]]:
-    """(what the inverse information is multiplied by for a covariance, figures of the whole model)."""
-    terms = len(fitted.coefficients)
-    if not family.once:
-        likelihood = family.likelihood(fitted.cells) + family.constant(fitted.cells)
-        if fitted.gradient_noise:
-            return 1.0, []
-        return 1.0, [("log-likelihood", likelihood), ("AIC", 2 * terms - 2 * likelihood)]
-    degrees = fitted.known - terms
-    explained = float(fitted.coefficients @ fitted.gradient)
-    residual = float(fitted.cells[0]) - explained
-    if degrees <= 0 or residual <= 0:
-        return 0.0, []
-    low, high = family.outcome.range
-    figures: List[Tuple[Cell, ...]] = [
-        ("residual standard deviation", (high - low) / 2 * math.sqrt(residual / degrees))
-    ]
-    around = float(fitted.cells[0]) - float(fitted.gradient[0]) ** 2 / fitted.known
-    if around > 0:
-        figures.append(("R squared", 1 - residual / around))
-    return residual / degrees, figures
+def _fit(fitted: Fitted, family: Family, counts: Counts) -> Table:
+    figures = family.figures(fitted.summed)
+    figures = figures if fitted.gradient_noise else [*figures, *family.exact_figures(fitted.summed)]
+    return fit_table([*counts, *figures])
 
 
-def _to_raw(family: Family, terms: Sequence[Term]) -> Tuple[np.ndarray, np.ndarray]:
+def fit_table(figures: Counts) -> Table:
+    """Table "fit"."""
+    return Table("fit", ("figure", "value"), [(name, _plain(value)) for name, value in figures])
+
+
+def in_column_units(family: Family, terms: Sequence[Term]) -> Tuple[np.ndarray, np.ndarray]:
     """(matrix, constant) that make coefficients in the columns' units of those over [-1, 1]."""
-    change, shift = np.eye(len(terms)), np.zeros(len(terms))
-    for number, term in enumerate(terms):
-        if term.feature is not None and not term.level:
-            low, high = term.feature.scaled_range
-            change[number, number] = 2 / (high - low)
-            if terms[0].feature is None:
-                change[0, number] = -1 - 2 * low / (high - low)
+    change, shift = to_units(terms), np.zeros(len(terms))
     if family.once:
         low, high = family.outcome.range
-        change *= (high - low) / 2
+        change *= family.outcome_unit
         shift[0] = (low + high) / 2
     return change, shift
 
@@ -134,10 +120,12 @@ def _hidden(row: np.ndarray, lost: np.ndarray) -> bool:
     return bool(np.abs(row @ lost).max(initial=0.0) > 1e-6 * np.abs(row).max())
 
 
-def _notes(fitted: Fitted, family: Family, terms: Sequence[Term], hidden: List[str], tolerance: float) -> Iterator[str]:
+def _notes(
+    fitted: Fitted, family: Family, terms: Sequence[Term], hidden: List[str], unsure: List[str], tolerance: float
+) -> Iterator[str]:
     noisy, moved = fitted.gradient_noise > 0, float(np.abs(fitted.step).max())
     converged = family.once or noisy or moved <= max(tolerance, 1e-6)
-    apart = [term.name for term, value in zip(terms, fitted.coefficients) if abs(value) > APART]
+    apart = [term.name for term, value in zip(terms, fitted.summed.coefficients) if abs(value) > APART]
     if hidden and noisy:
         yield f"noise hides {', '.join(hidden)}: ask for fewer columns, or spend more"
     elif hidden:
@@ -146,11 +134,20 @@ def _notes(fitted: Fitted, family: Family, terms: Sequence[Term], hidden: List[s
         yield f"{', '.join(apart)}: these tell the outcome apart, so that coefficients grow without an end and mean nothing"
     elif not converged:
         yield f"not converged: the last step was {moved:.2g} half ranges long; allow more rounds"
-    logarithms = [term.name for term in terms if term.feature is not None and term.feature.transform]
-    if logarithms:
-        yield f"coefficients of {', '.join(logarithms)} are for a natural logarithm that is larger by 1"
+    elif unsure:
+        yield f"{', '.join(unsure)}: nothing is known of their errors, and so no figure is shown"
+    yield from family.notes(fitted.summed)
+    yield from fitted.sandwich.notes if fitted.sandwich is not None else ()
+    yield from notes_on_terms(terms)
     if noisy:
         yield "errors and intervals count the sample, and noise to first order: with much of it they are too short"
+
+
+def notes_on_terms(terms: Sequence[Term]) -> Iterator[str]:
+    """What coefficients are of, where it is not the column itself."""
+    logarithms = [term.name for term in terms if term.logarithm]
+    if logarithms:
+        yield f"coefficients of {', '.join(logarithms)} are for a natural logarithm that is larger by 1"
 
 
 def _plain(value: float) -> Cell:

@@ -78,11 +78,14 @@ def contradictions(analysis: Analysis, training: Training, privacy: Privacy) -> 
         yield f"training.rounds: {training.rounds}, the analysis has {analysis.rounds}; leave it out"
     if training.parameters not in (0, analysis.sums.size):
         yield f"training.parameters: {training.parameters}, the analysis sums {analysis.sums.size} values; leave it out"
-    if privacy.on and analysis.exact_only:
+    why = analysis.objection_to(privacy.on)
+    if why and privacy.on:
         yield (
-            f"privacy.unit: {privacy.unit!r}, and noise would leave nothing of this analysis: use 'none', and 'masked' "
-            "or 'ckks' in [task.aggregation], or another kind"
+            f"privacy.unit: {privacy.unit!r}, and {why}: use 'none', and 'masked' or 'ckks' in [task.aggregation], or another "
+            "analysis"
         )
+    elif why:
+        yield f"privacy.unit: {privacy.unit!r}: {why}"
     elif privacy.on and privacy.clip_norm not in (0.0, analysis.sums.bound):
         yield (
             f"privacy.clip_norm: {privacy.clip_norm:g}, and a vector of this analysis is at most {analysis.sums.bound:g} long; "

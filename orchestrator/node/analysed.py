@@ -21,16 +21,16 @@ def asked_of(analysis: Analysis, asked: Optional[np.ndarray], number: int) -> np
 
 
 def unit_vectors(analysis: Analysis, asked: np.ndarray, dataset: Dataset, unit: str) -> Iterator[np.ndarray]:
-    """float64 (k, size) of some units at a time: a record's vector, or the mean of those of a patient's records."""
+    """float64 (k, size) of some units at a time: a record's vector, or what those of a patient's records come to."""
     rows, question = max(1, _PIECE // analysis.sums.size), analysis.question(asked)
-    if unit != "patient":
+    if unit != "patient" and not analysis.of_patients(question):
         for start in range(0, dataset.records, rows):
             yield analysis.vectors(question, dataset.x[start : start + rows])
         return
-    for of_one in dataset.units(unit):
+    for of_one in dataset.units("patient"):
         pieces = np.split(of_one, range(rows, len(of_one), rows))
         summed = sum(analysis.vectors(question, dataset.x[piece]).sum(axis=0) for piece in pieces)
-        yield np.atleast_2d(summed / len(of_one))
+        yield np.atleast_2d(analysis.joined(question, np.asarray(summed), len(of_one)))
 
 
 def total(vectors: Iterator[np.ndarray], size: int) -> np.ndarray:

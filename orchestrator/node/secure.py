@@ -261,7 +261,8 @@ class MaskedRound(SecureRound):
         """Digest of what an analysis is asked. Options are left out: other ones change a part of the sum, or nothing of it."""
         task = self.run.task
         analysis = analysis_of(task)
-        question = analysis.question(asked_of(analysis, self._tensors.get("weights"), self.number)) + 0.0  # no -0.0
+        asked = asked_of(analysis, self._tensors.get("weights"), self.number)
+        question = analysis.scope(analysis.question(asked)) + 0.0  # no -0.0
         return digest_of_told(repr((task.schema, task.analysis[KIND])), (), {"question": question})
 
     def _noisy(self) -> bool:

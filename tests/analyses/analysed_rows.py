@@ -42,8 +42,39 @@ DECLARED: Dict[str, Dict[str, Any]] = {
         "bins": 9,
     },
     "regression": {"kind": "regression", "outcome": "sex", "family": "logistic"},
+    "weighted regression": {
+        "kind": "regression",
+        "outcome": "sex",
+        "family": "logistic",
+        "inputs": ("smoker",),
+        "weights": "age",
+        "exposure": "ferritin",
+        "weighting": "precision",
+        "errors": "hc1",
+    },
+    "regression by products": {
+        "kind": "regression",
+        "outcome": "age",
+        "family": "poisson",
+        "interactions": (("ferritin", "sex"), ("sex", "smoker"), ("ferritin", "ferritin")),
+    },
+    "gamma regression": {
+        "kind": "regression",
+        "outcome": "age",
+        "family": "gamma",
+        "offset": "ferritin",
+        "errors": "clustered",
+    },
+    "negative binomial regression": {
+        "kind": "regression",
+        "outcome": "age",
+        "family": "negative-binomial",
+        "errors": "hc0",
+    },
+    "clustered regression": {"kind": "regression", "outcome": "age", "offset": "ferritin", "errors": "clustered"},
+    "lasso": {"kind": "regression", "outcome": "age", "penalty": "lasso", "strengths": (0.5, 0.1)},
 }
-"""Kind -> a declaration of it over SCHEMA: a kind that is added needs one here, and is then held to all that follows."""
+"""Declarations over SCHEMA: a kind that is added needs one here, and is then held to all that follows."""
 
 
 def task_of(kind: str, privacy: Privacy = OPEN, schema: Schema = SCHEMA, **options: Any) -> Task:
@@ -97,7 +128,9 @@ def any_asked(analysis: Analysis, seed: int) -> np.ndarray:
 
 
 def split(data: Dataset, seed: int) -> Tuple[Dataset, Dataset]:
-    chosen = np.random.default_rng(seed).random(data.records) < 0.4
+    """Among two nodes; a patient is at one of them."""
+    assert data.patients is not None
+    chosen = np.random.default_rng(seed).random(1 + data.patients.max())[data.patients] < 0.4
     return data.take(chosen), data.take(~chosen)
 
 

@@ -78,7 +78,7 @@ def computed(task: Task, sites: List[Dataset], method: str) -> Result:
     for _ in range(analysis.rounds):
         sums = [total(unit_vectors(analysis, asked, site, "record"), analysis.sums.size) for site in sites]
         asked, folded = analysis.fold(asked, Total(METHODS[method](task, sums)))
-        state = folded.state
+        state.update(folded.state)
         if folded.done:
             break
     kept: State = state
@@ -284,18 +284,19 @@ def test_what_cannot_be_told_apart_is_named() -> None:
     assert shown["smoker = yes"] is None, "no record has it"
 
 
-@pytest.mark.parametrize("family", ["linear", "logistic", "poisson"])
+@pytest.mark.parametrize("family", ["linear", "logistic", "poisson", "negative-binomial"])
 def test_intervals_count_the_noise(family: str) -> None:
     """Over many draws of rows and noise the true coefficient is in about 95 of 100 intervals."""
     pytest.importorskip("scipy", reason="results are made at gateways, which have it")
-    outcome = {"linear": Feature("y", -10, 10), "poisson": Feature("y", 0, 30)}.get(family) or Feature(
-        "y", categories=("n", "y")
-    )
+    counted = family in ("poisson", "negative-binomial")
+    outcome = Feature("y", -10, 10) if family == "linear" else Feature("y", categories=("n", "y"))
+    outcome = Feature("y", 0, 30) if counted else outcome
     schema = Schema("table", "", (), {}, (Feature("a", -1, 1), Feature("b", -1, 1), outcome))
     declared = {"kind": "regression", "family": family, "outcome": "y", "rounds": 8}
+    declared.update({"alpha": 0.25} if family == "negative-binomial" else {})
     analysis = analysis_of(planned(Task("t", schema, {}, privacy=OPEN, rounds=Rounds(3, 3), analysis=declared)))
     draw, hits, shown, tries = np.random.default_rng(5), 0, 0, 120
-    deviation = 2.0 if family == "poisson" else 12.0  # of a value that one record moves by 1; a count of 30 is one
+    deviation = 2.0 if counted else 12.0  # of a value that one record moves by 1; a count of 30 is one
     for _ in range(tries):
         x = np.zeros((3000, 4 if family == "logistic" else 3))
         x[:, :2] = draw.uniform(-1, 1, (3000, 2))
@@ -303,14 +304,15 @@ def test_intervals_count_the_noise(family: str) -> None:
         if family == "logistic":
             x[np.arange(3000), 2 + (draw.random(3000) < 1 / (1 + np.exp(-predictor)))] = 1.0
         else:
-            x[:, 2] = draw.poisson(np.exp(predictor)) if family == "poisson" else predictor + draw.normal(0, 1, 3000)
+            share = draw.gamma(4, 0.25, 3000) if family == "negative-binomial" else 1.0
+            x[:, 2] = draw.poisson(np.exp(predictor) * share) if counted else predictor + draw.normal(0, 1, 3000)
         asked, state = analysis.begin(0), {}
         for _ in range(analysis.rounds):
             sums = analysis.vectors(analysis.question(asked), x).sum(axis=0) + draw.normal(
                 0, deviation, analysis.sums.size
             )
             asked, folded = analysis.fold(asked, Total(sums, deviation))
-            state = folded.state
+            state.update(folded.state)
         row = next(row for row in analysis.result(state, "records").tables[0].rows if row[0] == "a")
         shown += row[1] is not None
         hits += row[1] is not None and float(row[3]) <= 0.8 <= float(row[4])  # type: ignore[arg-type]

@@ -21,12 +21,12 @@ from orchestrator.wire.schema import Feature, Schema
 from orchestrator.wire.task import Rounds, Selection, Task, task_from_dict, task_to_dict
 from orchestrator.wire.training import Training
 
-KINDS = tuple(ANALYSES)
+KINDS = tuple(DECLARED)
 SEEDS = st.integers(0, 2**31)
 
 
 def test_every_kind_is_held_to_it() -> None:
-    assert set(DECLARED) == set(ANALYSES)
+    assert {declared["kind"] for declared in DECLARED.values()} == set(ANALYSES)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -62,7 +62,7 @@ def test_leaving_out_one_unit_moves_a_sum_by_its_bound_at_most(kind: str, unit: 
     analysis, data = analysis_of(task_of(kind)), rows(30, seed)
     asked = any_asked(analysis, seed)
     whole = summed(analysis, asked, data, unit)
-    for one in data.units(unit)[:10]:
+    for one in data.units("patient" if analysis.of_patients(analysis.question(asked)) else unit)[:10]:
         moved = whole - summed(analysis, asked, without(data, one), unit)
         assert np.linalg.norm(moved) <= analysis.sums.bound * (1 + 1e-9)
 
@@ -233,12 +233,23 @@ def test_the_same_question_is_one_whatever_else_was_announced(kind: str, seed: i
     question = analysis.question(asked)
     assert question.dtype == np.float64
     assert np.isfinite(question).all()
+    assert np.isfinite(analysis.scope(question)).all()
     folded, _ = analysis.fold(asked, Total(summed(analysis, asked, data)))
     assert analysis.question(folded).shape == question.shape
     changed = asked.copy()
     changed[seed % asked.size] += np.float32(1.0)
     if np.array_equal(analysis.question(changed), question):
         np.testing.assert_array_equal(summed(analysis, changed, data), summed(analysis, asked, data))
+
+
+def test_a_model_of_more_columns_begins_as_the_same_question() -> None:
+    """Over fewer nodes its sums, less those of a model of fewer columns, would show what single nodes sent."""
+    for kind in ("cox", "regression"):
+        models = [analysis_of(task_of(kind, inputs=inputs)) for inputs in (("smoker",), ("ferritin", "smoker"))]
+        one, other = (model.scope(model.question(model.begin(0))) for model in models)
+        np.testing.assert_array_equal(one, other)
+        last = models[1].scope(models[1].question(models[1].begin(0) + np.float32(1)))
+        assert not np.array_equal(last, other)
 
 
 def test_reasons_are_no_more_than_people_read() -> None:

@@ -171,8 +171,8 @@ def test_a_gateway_killed_amid_an_analysis_goes_on_and_comes_to_the_same(tmp_pat
 
 def test_a_model_over_masked_sums_goes_on_after_a_kill_as_if_there_were_none(tmp_path: Path) -> None:
     text = (
-        '[task.analysis]\nkind = "regression"\nfamily = "poisson"\noutcome = "visits"\n[task.privacy]\nunit = "none"\n'
-        '[task.aggregation]\nmethod = "masked"\n'
+        '[task.analysis]\nkind = "regression"\nfamily = "poisson"\noutcome = "visits"\nerrors = "hc1"\n'
+        '[task.privacy]\nunit = "none"\n[task.aggregation]\nmethod = "masked"\n'
     )
     with Federation(tmp_path, text) as federation:
         first = federation.gateway()
@@ -186,16 +186,18 @@ def test_a_model_over_masked_sums_goes_on_after_a_kill_as_if_there_were_none(tmp
         assert report["event"] == "result", federation.log()
     task = load_config(tmp_path / "edgeward.toml").task
     analysis, data = analysis_of(task), [load_for(tmp_path / f"{name}.csv", task) for name in NODES]
-    asked = analysis.begin(task.seed)
+    asked, state = analysis.begin(task.seed), {}
     for _ in range(analysis.rounds):
         sums = [total(unit_vectors(analysis, asked, each, "record"), analysis.sums.size) for each in data]
         asked, folded = analysis.fold(asked, Total(np.sum(sums, axis=0)))
+        state.update(folded.state)
         if folded.done:
             break
-    expected = {row[0]: row[1:] for row in analysis.result(folded.state, "records").tables[0].rows}
+    expected = {row[0]: row[1:] for row in analysis.result(state, "records").tables[0].rows}
     found = {row[0]: row[1:] for row in tables(report)["coefficients"]}
     assert found.keys() == expected.keys()
     for name, row in found.items():
+        assert None not in row, "errors are of a further round"
         assert row == pytest.approx(list(expected[name]), rel=1e-9)
 
 

@@ -10,8 +10,10 @@ from inside import DELTA, INPUTS, csv_of, make_schema
 from malicious import Attack, Victim
 
 from orchestrator.analyses.registry import analysis_of, spelled_out
+from orchestrator.analyses.regression_options import RegressionOptions
 from orchestrator.privacy.clipping import with_clipping
 from orchestrator.wire.protection import Privacy
+from orchestrator.wire.structure import unstructure
 from orchestrator.wire.task import Rounds, Task, task_to_dict
 from orchestrator.wire.training import Training
 
@@ -28,7 +30,7 @@ def deep(levels: int) -> Any:
     return found
 
 
-REGRESSION = {"kind": "regression", "outcome": "x0", "family": "linear", "inputs": [], "rounds": 1, "tolerance": 0.0}
+REGRESSION = {"kind": "regression", **unstructure(RegressionOptions("x0", tolerance=0.0))}
 ODD: Dict[str, Dict[str, Any]] = {
     "no kind": {"bins": 4},
     "a kind that is a list": {"kind": ["statistics"]},
@@ -44,6 +46,17 @@ ODD: Dict[str, Dict[str, Any]] = {
     "centres of nothing": {"kind": "kmeans", "clusters": 900, "rounds": 3, "tolerance": 0.0, "start": [[]] * 900},
     "one input without end": {**REGRESSION, "inputs": ["x1"] * 100_000},
     "inputs nobody has": {**REGRESSION, "inputs": [f"y{i}" for i in range(256)]},
+    "pairs without end": {**REGRESSION, "interactions": [["x1", "x2"]] * 40_000},
+    "a pair of many": {**REGRESSION, "interactions": [["x1"] * 100_000]},
+    "pairs nobody has": {**REGRESSION, "interactions": [[f"y{i}", f"z{i}"] for i in range(1000)]},
+    "pairs in pairs": {**REGRESSION, "interactions": deep(20)},
+    "strengths without end": {**REGRESSION, "penalty": "lasso", "strengths": [0.5] * 100_000},
+    "a strength of infinity": {**REGRESSION, "penalty": "lasso", "strengths": [float("inf")]},
+    "an alpha that divides by nothing": {**REGRESSION, "family": "negative-binomial", "alpha": 5e-324},
+    "weights below 0": {**REGRESSION, "weights": "x1"},
+    "the logarithm of 0": {**REGRESSION, "exposure": "x1"},
+    "patients nobody named": {**REGRESSION, "errors": "clustered"},
+    "a ridge of noise there is none of": {**REGRESSION, "penalty": "adassp"},
     "a family nobody knows": {**REGRESSION, "family": "cox"},
     "bytes": {"kind": b"statistics"},
     "characters that turn a line round": {"kind": "statistics\u202e", "bins": 4, "crosstabs": []},

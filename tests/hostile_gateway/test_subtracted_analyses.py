@@ -3,15 +3,16 @@ with an analysis of a schema that asks the same over one set of nodes only, what
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Dict
+from typing import Any, Dict, List
 
 import numpy as np
 import pytest
 from inside import make_schema
 from test_subtracted_sums import FEWER, OTHERS, VICTIM, Attacked
 
+from orchestrator.analyses.base import as_pairs, from_pairs
 from orchestrator.analyses.registry import analysis_of, spelled_out
-from orchestrator.errors import EdgewardError
+from orchestrator.errors import PrivacyError
 from orchestrator.node.contribution import Contribution, Contributor
 from orchestrator.node.trainer import GradientTrainer
 from orchestrator.privacy.vector_layout import Layout
@@ -20,7 +21,7 @@ from orchestrator.wire.schema import Feature
 from orchestrator.wire.task import Rounds, Task
 from orchestrator.wire.training import Training
 
-FEATURES = (Feature("x0", 0.0, 1.0), Feature("x1", -1.0, 1.0), Feature("x2", -1.0, 1.0))
+FEATURES = (Feature("x0", 0.25, 1.25), Feature("x1", -1.0, 1.0), Feature("x2", -1.0, 1.0))
 SCHEMA = make_schema(label="", classes=(), label_values={}, standardization="federated", features=FEATURES)
 START = ((0.5, 0.25, -0.5), (0.75, 0.0, 1.0))
 STATISTICS = {"kind": "statistics", "bins": 4}
@@ -67,9 +68,38 @@ def told_otherwise(weights: np.ndarray) -> np.ndarray:
 
 POISSON = {"kind": "regression", "outcome": "x0", "family": "poisson", "rounds": 5}
 LINEAR = {"kind": "regression", "outcome": "x0", "inputs": ["x1"]}
+GAMMA = {**LINEAR, "family": "gamma"}
+OF_X1 = {**POISSON, "inputs": ["x1"]}
+
+
+def scored(weights: np.ndarray) -> np.ndarray:
+    """The same coefficients, at which the products of each one's part of the gradient are asked, and not the gradient."""
+    return as_pairs(np.append(from_pairs(weights)[:-2], [1.0, 0.0]))
+
+
+def same(weights: np.ndarray) -> np.ndarray:
+    return weights
+
+
 AGAIN: Dict[str, Any] = {
     "a regression, asked with another likelihood": (POISSON, POISSON, told_otherwise),
     "a linear model, asked with other coefficients": (LINEAR, LINEAR, lambda weights: weights + 1),
+    "a linear model, of one more column": (LINEAR, {**LINEAR, "inputs": ["x1", "x2"]}, same),
+    "a linear model, with a square": (LINEAR, {**LINEAR, "interactions": [["x1", "x1"]]}, same),
+    "a linear model, of another outcome": (LINEAR, {**LINEAR, "outcome": "x2"}, same),
+    "a linear model, with weights": (LINEAR, {**LINEAR, "outcome": "x2", "weights": "x0"}, same),
+    "a linear model, with an offset": (LINEAR, {**LINEAR, "offset": "x2"}, same),
+    "a linear model, with a penalty": (LINEAR, {**LINEAR, "penalty": "lasso", "strengths": [0.1, 0.2]}, same),
+    "a linear model, with robust errors": (LINEAR, {**LINEAR, "errors": "hc1"}, same),
+    "a gamma model, asked with other coefficients": (GAMMA, GAMMA, lambda weights: weights + 1),
+    "a gamma model after a linear one": (LINEAR, GAMMA, lambda weights: weights + 1),
+    "robust errors, at the coefficients of a sum": (OF_X1, {**OF_X1, "errors": "hc0"}, scored),
+    "clustered errors after robust ones": ({**OF_X1, "errors": "hc0"}, {**OF_X1, "errors": "clustered"}, scored),
+    "a regression, with a column more, whose coefficient is 0": (OF_X1, {**OF_X1, "inputs": ["x1", "x2"]}, same),
+    "a regression, with a product more": (OF_X1, {**OF_X1, "interactions": [["x1", "x1"]]}, same),
+    "a regression, of another family": (OF_X1, {**OF_X1, "family": "negative-binomial", "alpha": 2.0}, same),
+    "a regression, with alpha estimated": (OF_X1, {**OF_X1, "family": "negative-binomial"}, same),
+    "a regression, with its first strength": (OF_X1, {**OF_X1, "penalty": "ridge", "strengths": [0.1]}, same),
     "statistics, asked with another number": (STATISTICS, STATISTICS, lambda weights: weights + 1),
     "statistics, with other bins": (STATISTICS, {**STATISTICS, "bins": 5}, lambda weights: weights),
     "k-means, in a longer run": (KMEANS, {**KMEANS, "rounds": 6}, lambda weights: weights),
@@ -85,11 +115,31 @@ def test_no_sum_of_an_analysis_comes_again_over_other_nodes(tmp_path: Path, atta
     attacked = AttackedAnalysis(tmp_path, steady=False, task=task_of(first))
     attacked.open_from(1, OTHERS, asked(attacked.task))
     attacked.begin("again", task_of(second))
-    with pytest.raises(EdgewardError):
+    with pytest.raises(PrivacyError, match="over other nodes"):
         attacked.open_from(1, FEWER, {"weights": change(asked(attacked.task)["weights"])})
 
 
-@pytest.mark.parametrize("analysis", [STATISTICS, KMEANS, LINEAR], ids=["statistics", "kmeans", "linear"])
+@pytest.mark.parametrize("order", [["x1", "x2"], ["x2", "x1"]])
+def test_the_order_of_columns_makes_no_other_sum(tmp_path: Path, order: List[str]) -> None:
+    coefficients = {"": -1.0, "x1": 0.25, "x2": 0.5}
+
+    def asked_in(names: List[str]) -> Dict[str, np.ndarray]:
+        now = [coefficients[name] for name in ("", *names)]
+        return {"weights": as_pairs(np.array([*now, 0.0, 0.0, 0.0, -1e30, 0.0, 0.0]))}
+
+    attacked = AttackedAnalysis(tmp_path, steady=False, task=task_of({**POISSON, "inputs": ["x1", "x2"]}))
+    attacked.open_from(1, OTHERS, asked_in(["x1", "x2"]))
+    attacked.begin("again", task_of({**POISSON, "inputs": order}))
+    with pytest.raises(PrivacyError, match="over other nodes"):
+        attacked.open_from(1, FEWER, asked_in(order))
+
+
+ROBUST = {**LINEAR, "errors": "clustered", "interactions": [["x1", "x1"]]}
+
+
+@pytest.mark.parametrize(
+    "analysis", [STATISTICS, KMEANS, LINEAR, ROBUST], ids=["statistics", "kmeans", "linear", "clustered"]
+)
 def test_the_same_nodes_are_asked_again_and_others_something_else(tmp_path: Path, analysis: Dict[str, Any]) -> None:
     """So that the refusals above are of who is in the sum."""
     attacked = AttackedAnalysis(tmp_path, steady=False, task=task_of(analysis))

@@ -1,0 +1,150 @@
+"""What a family of generalized linear models is: what a record adds at given coefficients, and what sums of that mean."""
+
+import math
+from abc import ABC, abstractmethod
+from typing import ClassVar, List, NamedTuple, Tuple
+
+import numpy as np
+
+from orchestrator.wire.schema import Feature
+
+LIMIT = 40.0
+"""Of a linear predictor, either way: exp of more is beyond every count and every share."""
+
+NO_MORE = np.zeros(0)
+NO_OFFSET = (0.0, 0.0)
+
+
+class Parts(NamedTuple):
+    """Of records: weight (n,) in the information matrix, residual (n,), cells (n, family.cells) of the log-likelihood."""
+
+    weight: np.ndarray
+    residual: np.ndarray
+    cells: np.ndarray
+
+
+class Summed(NamedTuple):
+    """What sums over all records come to, in the units of the family: scales are multiplied in."""
+
+    coefficients: np.ndarray  # over [-1, 1]
+    more: np.ndarray  # parameters beyond the coefficients
+    gradient: np.ndarray
+    cells: np.ndarray
+    weight: float  # sum of the records' weights; without weights how many there are
+    records: float  # how many there are, each as often as it counts
+    plain: bool = True  # whether a record counts as often as its weight says, or has none
+    shifted: bool = False  # whether there is an offset
+
+    @property
+    def degrees(self) -> float:
+        """Records beyond coefficients."""
+        return self.records - len(self.coefficients)
+
+
+Figures = List[Tuple[str, float]]
+
+
+class Family(ABC):
+    """Over one outcome, to which there is no objection. `parts` are over `matrix_scale` and `gradient_scale`, within -1 to 1.
+
+    offset: the range of what is added to the linear predictor.
+    """
+
+    once: ClassVar[bool] = False
+    """Whether one round is enough."""
+    fixed: ClassVar[bool] = False
+    """Whether the information, or all there is, is the same whatever the coefficients."""
+    ratio: ClassVar[str] = ""
+    """What exp of a coefficient is called; "" where it is nothing."""
+    never_noised: ClassVar[str] = ""
+    """Why its sums would drown in noise; "" where they need not."""
+
+    def __init__(self, outcome: Feature, offset: Tuple[float, float] = NO_OFFSET) -> None:
+        self.outcome, self.offset = outcome, offset
+        self.cells, self.matrix_scale, self.gradient_scale = 1, 1.0, 1.0
+
+    @classmethod
+    @abstractmethod
+    def objection(cls, outcome: Feature) -> str:
+        """Why a column is no outcome of this family; "" where it is one."""
+
+    @abstractmethod
+    def parts(self, predictor: np.ndarray, outcome: np.ndarray, more: np.ndarray) -> Parts:
+        """outcome: (n,) a number's place in its range, -1 to 1; of a category 1 for its second level, else 0."""
+
+    def score(self, predictor: np.ndarray, outcome: np.ndarray, more: np.ndarray) -> np.ndarray:
+        """float64 (n,) within -1 to 1: what of a record's gradient is not its inputs, over `score_scale`."""
+        return self.parts(predictor, outcome, more).residual
+
+    @property
+    def score_scale(self) -> float:
+        """Of `score`."""
+        return self.gradient_scale
+
+    @property
+    def outcome_unit(self) -> float:
+        """What outcomes were divided by."""
+        return 1.0
+
+    def shift(self, outcome: np.ndarray, offset: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:
+        """(outcome, what is added to the linear predictor) with an offset (n,)."""
+        return outcome, offset
+
+    @abstractmethod
+    def likelihood(self, cells: np.ndarray) -> float:
+        """The log-likelihood, but for what no parameter changes, of summed cells."""
+
+    def deviance(self, summed: Summed) -> float:
+        """Twice how far the log-likelihood is from that of a model with a parameter for each record, at a dispersion of 1."""
+        return 0.0
+
+    def deviance_at(self, coefficients: np.ndarray, matrix: np.ndarray, summed: Summed) -> float:
+        """The same at other coefficients, of a family whose sums are those of all; matrix: the information."""
+        raise NotImplementedError("the sums of this family are those of the coefficients they were asked with")
+
+    def spread(self, summed: Summed) -> float:
+        """The dispersion: what the inverse information is multiplied by for a covariance; 0 where it is not known."""
+        return 1.0
+
+    def figures(self, summed: Summed) -> Figures:
+        """Of the whole model, where sums may carry noise."""
+        return []
+
+    @abstractmethod
+    def exact_figures(self, summed: Summed) -> Figures:
+        """Those that only exact sums have."""
+
+    def step(self, cells: np.ndarray, more: np.ndarray) -> np.ndarray:
+        """By how much the parameters beyond the coefficients move."""
+        return NO_MORE
+
+    def notes(self, summed: Summed) -> List[str]:
+        """What people must know of these parameters."""
+        return []
+
+    @property
+    def first_more(self) -> np.ndarray:
+        """These parameters to begin with."""
+        return NO_MORE
+
+    @property
+    def first(self) -> float:
+        """The intercept to begin with."""
+        return 0.0
+
+
+def clipped(predictor: np.ndarray) -> np.ndarray:
+    """A linear predictor that can be computed with."""
+    return np.asarray(np.clip(predictor, -LIMIT, LIMIT))
+
+
+def counted(outcome: np.ndarray, feature: Feature) -> np.ndarray:
+    """float64 (n,): outcomes in their own units, of places in their range."""
+    low, high = feature.range
+    return low + (high - low) * (1.0 + outcome) / 2
+
+
+def log_gamma(values: np.ndarray) -> np.ndarray:
+    """float64, of positive numbers: nodes have no SciPy, and few values that differ."""
+    distinct, places = np.unique(values, return_inverse=True)
+    return np.array([math.lgamma(value) for value in distinct])[places.reshape(values.shape)]
