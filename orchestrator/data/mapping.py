@@ -46,8 +46,8 @@ class _Made(NamedTuple):
 def _columns(description: Description, header: Sequence[str]) -> List[_Made]:
     path = description.path
     repeated = [name for name in header if header.count(name) > 1]
-    taken = {column.column or name for name, column in description.columns.items() if not column.formula}
-    found = [_Made(name, place, str) for place, name in enumerate(header) if name not in {*taken, *description.columns}]
+    used = {column.column or name for name, column in description.columns.items() if not column.formula}
+    found = [_Made(name, place, str) for place, name in enumerate(header) if name not in {*used, *description.columns}]
     for name, column in description.columns.items():
         if column.formula:
             continue
