@@ -11,6 +11,7 @@ COMMANDS: Dict[str, str] = {
     "data": "describe data, map and hold them against a task; invent some",
     "analyze": "run the analysis of an edgeward.toml, or try it on files here",
     "anonymize": "write a k-anonymous copy of a table, and what it shows",
+    "link": "count persons two hospitals both have, showing none of the others",
     "gateway": "run the orchestrator of a federation",
     "authority": "issue and revoke certificates away from the gateway",
     "node": "take part in a federation with this machine's data",

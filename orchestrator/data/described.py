@@ -78,6 +78,8 @@ class RowsOf:
     patient: str = ""  # the column that says whose a row is [text]
     keep: str = "all"  # of a patient's rows; mean: one row of the means of numbers [all, first, last, mean]
     order: str = ""  # a number or a date by which first and last go [text; the order of the file where it is left out]
+    # a CSV file whose first column lists patients to leave out, such as `edgeward link compare` writes [text, beside this file]
+    leave_out: str = ""
 
     def __post_init__(self) -> None:
         refuse(self._wrong())
@@ -87,6 +89,8 @@ class RowsOf:
             yield f"keep {self.keep!r}: expected of {', '.join(KEEP)}{near(self.keep, KEEP)}"
         if self.keep != "all" and not self.patient:
             yield f"keep = {self.keep!r} needs patient, the column that says whose a row is"
+        if self.leave_out and not self.patient:
+            yield "leave_out needs patient, the column that says whose a row is"
         if self.order and self.keep not in ("first", "last"):
             yield "order: only says which row is first or last; keep is neither"
 
@@ -148,6 +152,11 @@ class Description(NamedTuple):
     anonymize: str = ""
 
     @property
+    def leave_out(self) -> Optional[Path]:
+        """The file of patients to leave out; None where there is none."""
+        return self.path.parent / self.rows.leave_out if self.rows.leave_out else None
+
+    @property
     def rules(self) -> Optional[Path]:
         """The rules by which the table is made anonymous; None where it is not."""
         return self.path.parent / self.anonymize if self.anonymize else None
@@ -182,12 +191,12 @@ def versions_of(path: Path) -> List[Path]:
     except DataError:
         return [path]
     if found.file is not None:
-        return [path, *(file for file in (found.file, found.rules) if file is not None)]
+        return [path, *(file for file in (found.file, found.rules, found.leave_out) if file is not None)]
     kind = str(found.service["kind"])
     source = SERVICES.get(kind) or SIGNALS.get(kind)
     beside = [found.service.get(option) for option in source.beside] if source is not None else []
     named = [path.parent / each for each in beside if isinstance(each, str) and each]
-    named += [found.rules] if found.rules is not None else []
+    named += [file for file in (found.rules, found.leave_out) if file is not None]
     return [path, *(file for each in named for file in _files_in(each))]
 
 

@@ -3,8 +3,11 @@
 A cell that cannot be mapped is a problem of its row; none is dropped or guessed.
 """
 
+import csv
 import datetime
 import math
+from itertools import islice
+from pathlib import Path
 from typing import Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 from orchestrator.data.cells import MARKERS, finite, shown
@@ -31,6 +34,8 @@ def mapped(rows: Iterator[Row], description: Description, report: Report) -> Ite
     columns = _columns(description, header)
     yield line, [column.name for column in columns]
     every = _computed(rows, header, columns, report)
+    if description.leave_out is not None:
+        every = _without(every, columns, description, description.leave_out)
     yield from every if description.rows.keep == "all" else _of_patients(every, columns, description, report)
 
 
@@ -158,6 +163,17 @@ def _computed(rows: Iterator[Row], header: Sequence[str], columns: Sequence[_Mad
 
 def _plain(value: float) -> str:
     return repr(int(value)) if value.is_integer() and abs(value) < 2**53 else repr(value)
+
+
+def _without(rows: Iterator[Row], columns: Sequence[_Made], description: Description, listed: Path) -> Iterator[Row]:
+    """The rows of patients that a file does not list; it lists them in its first column, below a line with its name."""
+    try:
+        with listed.open(newline="", encoding="utf-8-sig") as file:
+            out = {row[0].strip() for row in islice(csv.reader(file, strict=True), 1, None) if row}
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{listed}: {getattr(error, 'strerror', None) or error}") from error
+    whose = [column.name for column in columns].index(description.rows.patient)
+    yield from (row for row in rows if row[1][whose] not in out)
 
 
 def _of_patients(
