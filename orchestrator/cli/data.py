@@ -28,7 +28,9 @@ def register(subparsers: Any) -> None:
     )
     verbs = parser.add_subparsers(title="verbs", metavar="VERB", required=True)
     describe = verbs.add_parser("describe", help="say what the columns of a table hold, as a proposal for a codebook")
-    describe.add_argument("data", type=Path, metavar="FILE", help="a table in any format a node reads")
+    describe.add_argument(
+        "data", type=Path, metavar="FILE", help="a table in any format a node reads, or its description"
+    )
     describe.add_argument("--out", type=Path, metavar="CODEBOOK", help="write it: .csv, or .json as a Table Schema")
     describe.set_defaults(run=_describe)
     mapping = verbs.add_parser("map", help="draft the description that leads from a table to the columns of a task")

@@ -1,12 +1,14 @@
 """A codebook proposed from what a table looks like, for its owner to confirm; and any table a node reads, looked at like CSV."""
 
 from pathlib import Path
-from typing import List, NamedTuple
+from typing import Iterator, List, NamedTuple
 
 from orchestrator.data.codebook import Entry
+from orchestrator.data.described import is_description
 from orchestrator.data.formats import blank, head_of
-from orchestrator.data.sources.base import RowError
+from orchestrator.data.sources.base import Row, RowError
 from orchestrator.data.sources.registry import located, other_rows
+from orchestrator.data.table import every_row
 from orchestrator.errors import DataError
 from orchestrator.gateway.delimited import Table, checked_header, drawn, read_delimited
 from orchestrator.gateway.survey import describe, is_missing
@@ -47,7 +49,9 @@ def _of_column(table: Table, name: str) -> Proposed:
 
 
 def read_any(path: Path) -> Table:
-    """A table in any format a node reads, FILE or FILE#NAME. DataError, with the row, for what is no table."""
+    """A table in any format a node reads, FILE or FILE#NAME, or of a description. DataError, with the row, where it is none."""
+    if is_description(path):
+        return _table(path, every_row(path))
     file, part = located(path)
     try:
         with file.open("rb") as opened:
@@ -59,20 +63,23 @@ def read_any(path: Path) -> Table:
         if part:
             raise DataError(f"{file}: no file of several tables, of which {part!r} could be one")
         return read_delimited(path)
+    return _table(path, rows)
+
+
+def _table(path: Path, rows: Iterator[Row]) -> Table:
+    """Of rows, names first."""
     try:
         first = next(rows, None)
         if first is None:
             raise DataError(f"{path}: the table is empty")
         header = checked_header(path, first[0], [cell.strip() for cell in first[1]])
-        stripped = ((line, [cell.strip() for cell in cells]) for line, cells in rows if not blank(cells))
-        kept, total = drawn(stripped)
+        kept, total = drawn((line, [cell.strip() for cell in cells]) for line, cells in rows if not blank(cells))
     except RowError as error:
         number, why = error.args
         raise DataError(f"{path}:{number}: {why}") from error
     if not kept:
         raise DataError(f"{path}: no rows under the names of the columns")
-    assumed = _assumed(len(kept), total)
-    return Table(header, kept, False, True, assumed, total, (path, "", ","))
+    return Table(header, kept, False, True, _assumed(len(kept), total), total, (path, "", ","))
 
 
 def _assumed(looked_at: int, total: int) -> List[str]:

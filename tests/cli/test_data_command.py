@@ -127,6 +127,9 @@ def test_from_an_export_to_records_in_two_commands(tmp_path: Path, capsys: pytes
     assert main(["data", "validate", str(ward), str(config), "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert (found["records"], found["dropped"], found["units"], found["problems"]) == (2, 1, 2, 0)
+    assert main(["data", "describe", str(ward), "--json"]) == 0
+    fields = json.loads(capsys.readouterr().out)["schema"]["fields"]
+    assert {"age", "sex", "glucose"} <= {field["name"] for field in fields}
     assert main(["data", "map", str(export), str(config), "--out", str(ward)]) == 2
     assert "is not overwritten" in capsys.readouterr().err
 
