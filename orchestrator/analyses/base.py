@@ -110,7 +110,10 @@ class Analysis(ABC):
         return np.zeros(0)
 
     def scope(self, question: np.ndarray) -> np.ndarray:
-        """float64: what questions have in common whose sums, over different nodes, must not be subtracted; here all of it."""
+        """float64: the part of a question by which nodes see that they are asked again, and so keep to one set of nodes without
+        noise: what questions have in common whose sums, over different nodes, must not be subtracted. All of it here; less where
+        answers to two questions may differ by single records.
+        """
         return question
 
     def of_patients(self, question: np.ndarray) -> bool:

@@ -11,6 +11,7 @@ from typing import Callable, Iterator, List, Tuple
 
 import numpy as np
 
+from orchestrator.analyses import centres as points
 from orchestrator.analyses.base import (
     Analysis,
     Cell,
@@ -29,8 +30,6 @@ from orchestrator.wire.bounds import count, not_negative, refuse
 from orchestrator.wire.schema import Schema
 
 MOST_CLUSTERS = 1000
-MOST_NAMES = 20
-"""Of columns, in an error."""
 
 
 @dataclass(frozen=True)
@@ -71,15 +70,7 @@ class KMeans(Analysis):
         if not self._names:
             yield "clusters: the schema has no column that is a number"
             return
-        for number, centre in enumerate(self.options.start):
-            if len(centre) != len(self._names):
-                some = ", ".join(self._names[:MOST_NAMES]) + (", ..." if self._names[MOST_NAMES:] else "")
-                yield f"start[{number}]: {len(centre)} numbers, the schema has {len(self._names)}: {some}"
-                continue
-            for value, (_, feature) in zip(centre, self.schema.numbers()):
-                low, high = feature.range
-                if not low <= value <= high:
-                    yield f"start[{number}]: {feature.name} {value:g} is beyond its range {low:g} to {high:g}"
+        yield from points.objections(self.options.start, self.schema)
 
     @property
     def rounds(self) -> int:
@@ -94,13 +85,7 @@ class KMeans(Analysis):
 
     def begin(self, seed: int) -> np.ndarray:
         """The first centres."""
-        if self.options.start:
-            raw = np.array(self.options.start, np.float64)
-            for column, (_, feature) in enumerate(self.schema.numbers()):
-                raw[:, column] = np.log(raw[:, column]) if feature.transform else raw[:, column]
-            low, high = self._ends()
-            return as_pairs(2.0 * (raw - low) / (high - low) - 1.0)
-        return as_pairs(np.random.default_rng(seed).uniform(-1.0, 1.0, self._shape))
+        return as_pairs(points.first(self.options.start, self.options.clusters, self.schema, seed))
 
     def question(self, asked: np.ndarray) -> np.ndarray:
         """The centres."""
@@ -148,10 +133,7 @@ class KMeans(Analysis):
         """Table "centres": one row a cluster, largest first, in the units of the columns. Counts are of the round before the last
         move, which led to these centres.
         """
-        low, high = self._ends()
-        centres = low + (high - low) * (1 + state["centres"].reshape(self._shape)) / 2
-        for column, (_, feature) in enumerate(self.schema.numbers()):
-            centres[:, column] = np.exp(centres[:, column]) if feature.transform else centres[:, column]
+        centres = points.in_their_units(state["centres"].reshape(self._shape), self.schema)
         deviation, notes = float(state["deviation"][0]), []
         rows: List[Tuple[Cell, ...]] = []
         for rank, cluster in enumerate(np.argsort(-state["counts"], kind="stable"), 1):
@@ -180,10 +162,6 @@ class KMeans(Analysis):
         """One line."""
         clusters, numbers = self._shape
         return [f"k-means: {clusters} clusters of {numbers} numbers in at most {self.rounds} rounds"]
-
-    def _ends(self) -> Tuple[np.ndarray, np.ndarray]:
-        ends = [feature.scaled_range for _, feature in self.schema.numbers()]
-        return np.array([low for low, _ in ends]), np.array([high for _, high in ends])
 
     def _centres(self, asked: np.ndarray) -> np.ndarray:
         """float64 (clusters, numbers), within the ranges whatever was announced."""

@@ -4,11 +4,15 @@ from dataclasses import fields, replace
 from typing import Any, Dict, Iterator, List, Type
 
 from orchestrator.analyses.base import Analysis
+from orchestrator.analyses.boosted import Boosted
 from orchestrator.analyses.compare import Compare
 from orchestrator.analyses.cox import Cox
+from orchestrator.analyses.forest import Forest
 from orchestrator.analyses.kmeans import KMeans
+from orchestrator.analyses.mixture import Mixture
 from orchestrator.analyses.pca import Pca
 from orchestrator.analyses.performance import Performance
+from orchestrator.analyses.quantiles import Quantiles
 from orchestrator.analyses.regression import Regression
 from orchestrator.analyses.statistics import Statistics
 from orchestrator.analyses.survival import Survival
@@ -23,6 +27,7 @@ from orchestrator.wire.training import Training
 KIND = "kind"
 ANALYSES: Dict[str, Type[Analysis]] = {
     "statistics": Statistics,
+    "quantiles": Quantiles,
     "compare": Compare,
     "regression": Regression,
     "survival": Survival,
@@ -30,6 +35,9 @@ ANALYSES: Dict[str, Type[Analysis]] = {
     "pca": Pca,
     "kmeans": KMeans,
     "performance": Performance,
+    "mixture": Mixture,
+    "forest": Forest,
+    "boosted": Boosted,
 }
 """Name in `[task.analysis] kind` -> what computes it."""
 

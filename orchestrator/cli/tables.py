@@ -64,7 +64,13 @@ def moment(seconds: Optional[float]) -> str:
     return "-" if seconds is None else time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))
 
 
+_PLAIN = 9999.5, 1e15
+"""Magnitudes that people read without an exponent: an income of 10900, not of 1.09e+04."""
+
+
 def number(value: Any, digits: int = 4) -> str:
     if value is None:
         return "-"
+    if isinstance(value, float) and _PLAIN[0] <= abs(value) < _PLAIN[1]:
+        return f"{value:.0f}"
     return f"{value:.{digits}g}" if isinstance(value, float) else str(value)

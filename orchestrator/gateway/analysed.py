@@ -133,8 +133,10 @@ def _draw(tables: List[Table], path: Path) -> None:
     figure = Figure(figsize=(4.2 * columns, 2.6 * rows), layout="constrained")
     for axis, table in zip(figure.subplots(rows, columns, squeeze=False).ravel(), tables):
         shown = table.rows
-        heights = [float(row[table.columns.index(table.bars)] or 0.0) for row in shown]
-        axis.bar(range(len(shown)), heights, width=0.9)
+        heights = [row[table.columns.index(table.bars)] for row in shown]
+        axis.bar(range(len(shown)), [float(height or 0.0) for height in heights], width=0.9)
+        for place in (place for place, height in enumerate(heights) if height is None):
+            axis.text(place, 0.0, "?", ha="center", va="bottom", color="gray")  # left out, which is no 0
         axis.set_title(plain(table.name, _TITLE), fontsize="small", parse_math=False)
         axis.set_ylabel(table.bars)
         some = range(0, len(shown), max(1, len(shown) // 6))

@@ -258,12 +258,15 @@ class MaskedRound(SecureRound):
         return {**scopes, f"run {self.run.id}": "of this run"} if self._steady else scopes
 
     def _question(self) -> bytes:
-        """Digest of what an analysis is asked. Options are left out: other ones change a part of the sum, or nothing of it."""
+        """Digest of what an analysis is asked. Options are left out: other ones change a part of the sum, or nothing of it. So is
+        the kind where nothing is asked: a histogram and the bins of a quantile are the same counts.
+        """
         task = self.run.task
         analysis = analysis_of(task)
-        asked = asked_of(analysis, self._tensors.get("weights"), self.number)
-        question = analysis.scope(analysis.question(asked)) + 0.0  # no -0.0
-        return digest_of_told(repr((task.schema, task.analysis[KIND])), (), {"question": question})
+        question = analysis.question(asked_of(analysis, self._tensors.get("weights"), self.number))
+        scope = analysis.scope(question) + 0.0  # no -0.0
+        kind = task.analysis[KIND] if scope.size else ""
+        return digest_of_told(repr((task.schema, kind)), (), {"question": scope})
 
     def _noisy(self) -> bool:
         """Whether every part of this round's vector carries noise worth the name."""

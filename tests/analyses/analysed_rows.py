@@ -30,7 +30,18 @@ SCHEMA = Schema(
 )
 DECLARED: Dict[str, Dict[str, Any]] = {
     "statistics": {"kind": "statistics", "bins": 7, "crosstabs": (("sex", "smoker"),)},
+    "quantiles": {
+        "kind": "quantiles",
+        "columns": ("ferritin", "age"),
+        "quantiles": (0.25, 0.5),
+        "by": "smoker",
+        "bins": 6,
+        "step": (1.0, 10.0),
+    },
     "kmeans": {"kind": "kmeans", "clusters": 3, "rounds": 4},
+    "mixture": {"kind": "mixture", "components": 3, "rounds": 4},
+    "forest": {"kind": "forest", "outcome": "smoker", "trees": 6, "depth": 3, "bins": 4},
+    "boosted": {"kind": "boosted", "outcome": "sex", "trees": 3, "depth": 2, "bins": 4, "least": 5},
     "survival": {"kind": "survival", "time": "age", "event": "sex", "by": "smoker", "steps": 6},
     "compare": {"kind": "compare", "by": "smoker"},
     "cox": {"kind": "cox", "time": "age", "event": "sex", "steps": 6},

@@ -92,9 +92,25 @@ def test_a_terminal_shows_tables_that_fit() -> None:
     assert "a/b" in shown
 
 
+def test_a_terminal_shows_large_figures_as_people_write_them() -> None:
+    row = (10_900.4, -33_234.6, 9999.7, 9999.4, 0.000123456, 2e20)
+    shown = tables(report_of(Result([Table("facts", tuple("abcdef"), [row])]), ODD))
+    assert shown.split("\n")[2].split() == ["10900", "-33235", "10000", "9999", "0.0001235", "2e+20"]
+
+
 def test_a_result_without_anything_to_draw_has_no_picture(tmp_path: Path) -> None:
     folder = write_result(tmp_path, "run", Result([Table("facts", ("a",), [(1,)])]), nothing_claimed(ODD))
     assert sorted(path.name for path in folder.iterdir()) == ["01-facts.csv", "privacy.md", "result.md"]
+
+
+def test_what_is_left_out_is_not_drawn_as_nothing(tmp_path: Path) -> None:
+    pictures = []
+    for number, height in enumerate((0.0, None)):
+        table = Table("shares", ("group", "share"), [("a", 0.5), ("b", height), ("c", 0.25)], "share")
+        pictures.append(
+            (write_result(tmp_path, f"run-{number}", Result([table]), nothing_claimed(ODD)) / "result.png").read_bytes()
+        )
+    assert pictures[0] != pictures[1]
 
 
 SUMS = np.array([10.0, -3.0, 5.0, 4.0, 4.0, 2.0, 0.0])

@@ -31,6 +31,18 @@ def deep(levels: int) -> Any:
 
 
 REGRESSION = {"kind": "regression", **unstructure(RegressionOptions("x0", tolerance=0.0))}
+MIXTURE = {
+    "kind": "mixture", "components": 2, "covariance": "full", "rounds": 3, "tolerance": 0.0, "regularization": 1e-6, "start": [],
+    "spread": 0.25,
+}  # fmt: skip
+FOREST = {
+    "kind": "forest", "outcome": "x0", "inputs": [], "trees": 4, "depth": 2, "held_out": 0.25, "bins": 4, "least": 5, "seed": 1,
+}  # fmt: skip
+BOOSTED = {
+    "kind": "boosted", "outcome": "x0", "inputs": [], "trees": 4, "depth": 2, "bins": 4, "shrinkage": 0.3, "penalty": 1.0,
+    "least": 5, "held_out": 0.25, "seed": 1,
+}  # fmt: skip
+QUANTILES = {"kind": "quantiles", "columns": ["x0"], "quantiles": [0.5], "by": "", "bins": 10, "step": [], "least": 10}
 ODD: Dict[str, Dict[str, Any]] = {
     "no kind": {"bins": 4},
     "a kind that is a list": {"kind": ["statistics"]},
@@ -58,6 +70,18 @@ ODD: Dict[str, Dict[str, Any]] = {
     "patients nobody named": {**REGRESSION, "errors": "clustered"},
     "a ridge of noise there is none of": {**REGRESSION, "penalty": "adassp"},
     "a family nobody knows": {**REGRESSION, "family": "cox"},
+    "a mixture of nothing": {**MIXTURE, "regularization": 0.0},
+    "a mixture of points": {**MIXTURE, "spread": 1e-300},
+    "a forest without end": {**FOREST, "trees": 2000, "depth": 12},
+    "a forest of all held out": {**FOREST, "held_out": 1.0},
+    "a forest from a seed that is no number": {**FOREST, "seed": "; DROP"},
+    "boosted trees without end": {**BOOSTED, "trees": 10**9},
+    "boosted trees of single records": {**BOOSTED, "least": 1},
+    "boosted trees of a penalty below zero": {**BOOSTED, "penalty": -1.0},
+    "a grid without end": {**QUANTILES, "step": [1e-300]},
+    "a grid of nothing": {**QUANTILES, "step": [0.0]},
+    "quantiles of single records": {**QUANTILES, "quantiles": [0.0001]},
+    "quantiles without end": {**QUANTILES, "quantiles": [0.5] * 50_000},
     "bytes": {"kind": b"statistics"},
     "characters that turn a line round": {"kind": "statistics\u202e", "bins": 4, "crosstabs": []},
 }  # fmt: skip

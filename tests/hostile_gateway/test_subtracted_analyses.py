@@ -37,7 +37,8 @@ class AttackedAnalysis(Attacked):
 
 def task_of(analysis: Dict[str, Any]) -> Task:
     secure, rules = Aggregation("masked", honest=3), Rounds(5, 3)
-    task = Task("t", SCHEMA, {}, privacy=Privacy("none"), aggregation=secure, rounds=rules, analysis=analysis)
+    schema = replace(SCHEMA, features=CLASSES) if analysis.get("outcome") == "x1" else SCHEMA
+    task = Task("t", schema, {}, privacy=Privacy("none"), aggregation=secure, rounds=rules, analysis=analysis)
     found = analysis_of(task)
     return spelled_out(replace(task, training=Training(rounds=found.rounds, parameters=found.sums.size)))
 
@@ -66,6 +67,25 @@ def told_otherwise(weights: np.ndarray) -> np.ndarray:
     return other
 
 
+def grown(weights: np.ndarray) -> np.ndarray:
+    """Another tree, at its second level: the cells of other records."""
+    other = np.zeros_like(weights)
+    other[:3], other[8:9] = (1.0, 0.0, 1.0), 3.0
+    return other
+
+
+def one_further(weights: np.ndarray) -> np.ndarray:
+    """A later round of quantiles, with each point one cell beyond: the difference of both sums has the cell of one node."""
+    high, low = np.split(weights.copy(), 2)
+    high[0], high[4:] = 1.0, high[4:] + 1.0
+    return np.concatenate([high, low])
+
+
+QUANTILES = {"kind": "quantiles", "columns": ["x0"], "bins": 10, "step": [0.001]}
+MIXTURE = {"kind": "mixture", "components": 2, "rounds": 5, "start": START}
+CLASSES = (Feature("x0", 0.0, 1.0), Feature("x1", categories=("0", "1")))
+FOREST = {"kind": "forest", "outcome": "x1", "trees": 4, "depth": 2, "bins": 4}
+BOOSTED = {"kind": "boosted", "outcome": "x1", "trees": 2, "depth": 2, "bins": 4}
 POISSON = {"kind": "regression", "outcome": "x0", "family": "poisson", "rounds": 5}
 LINEAR = {"kind": "regression", "outcome": "x0", "inputs": ["x1"]}
 GAMMA = {**LINEAR, "family": "gamma"}
@@ -101,9 +121,24 @@ AGAIN: Dict[str, Any] = {
     "a regression, with alpha estimated": (OF_X1, {**OF_X1, "family": "negative-binomial"}, same),
     "a regression, with its first strength": (OF_X1, {**OF_X1, "penalty": "ridge", "strengths": [0.1]}, same),
     "statistics, asked with another number": (STATISTICS, STATISTICS, lambda weights: weights + 1),
-    "statistics, with other bins": (STATISTICS, {**STATISTICS, "bins": 5}, lambda weights: weights),
-    "k-means, in a longer run": (KMEANS, {**KMEANS, "rounds": 6}, lambda weights: weights),
-    "k-means, with another tolerance": (KMEANS, {**KMEANS, "tolerance": 0.1}, lambda weights: weights),
+    "statistics, with other bins": (STATISTICS, {**STATISTICS, "bins": 5}, same),
+    "quantiles, with other bins": (QUANTILES, {**QUANTILES, "bins": 11}, same),
+    "quantiles, on a grid one cell finer": (QUANTILES, {**QUANTILES, "step": [1 / 1001]}, same),
+    "quantiles, other ones": (QUANTILES, {**QUANTILES, "quantiles": [0.5]}, same),
+    "quantiles, up to points one cell beyond": (QUANTILES, QUANTILES, one_further),
+    "a forest, of other trees": (FOREST, {**FOREST, "seed": 2}, same),
+    "a forest, with others held out": (FOREST, {**FOREST, "held_out": 0.26}, same),
+    "a forest, scored by other leaves": (FOREST, FOREST, lambda weights: np.full_like(weights, 0.75)),
+    "boosted trees, in other bins": (BOOSTED, {**BOOSTED, "bins": 5}, same),
+    "boosted trees, with others held out": (BOOSTED, {**BOOSTED, "seed": 2}, same),
+    "boosted trees, below another split": (BOOSTED, BOOSTED, grown),
+    "a mixture, in a longer run": (MIXTURE, {**MIXTURE, "rounds": 6}, same),
+    "a mixture, parameters written otherwise": (MIXTURE, MIXTURE, cut_elsewhere),
+    "a mixture, asked with another likelihood": (MIXTURE, MIXTURE, told_otherwise),
+    "statistics, then quantiles from the same bins": (STATISTICS, {**QUANTILES, "bins": 4, "step": []}, same),
+    "quantiles, then principal components": (QUANTILES, {"kind": "pca"}, same),
+    "k-means, in a longer run": (KMEANS, {**KMEANS, "rounds": 6}, same),
+    "k-means, with another tolerance": (KMEANS, {**KMEANS, "tolerance": 0.1}, same),
     "k-means, centres written otherwise": (KMEANS, KMEANS, cut_elsewhere),
     "k-means, a centre beyond its range": (KMEANS, KMEANS, beyond),
 }
@@ -111,8 +146,8 @@ AGAIN: Dict[str, Any] = {
 
 @pytest.mark.parametrize("attack", AGAIN)
 def test_no_sum_of_an_analysis_comes_again_over_other_nodes(tmp_path: Path, attack: str) -> None:
-    first, second, change = AGAIN[attack]
-    attacked = AttackedAnalysis(tmp_path, steady=False, task=task_of(first))
+    before, second, change = AGAIN[attack]
+    attacked = AttackedAnalysis(tmp_path, steady=False, task=task_of(before))
     attacked.open_from(1, OTHERS, asked(attacked.task))
     attacked.begin("again", task_of(second))
     with pytest.raises(PrivacyError, match="over other nodes"):
@@ -138,7 +173,9 @@ ROBUST = {**LINEAR, "errors": "clustered", "interactions": [["x1", "x1"]]}
 
 
 @pytest.mark.parametrize(
-    "analysis", [STATISTICS, KMEANS, LINEAR, ROBUST], ids=["statistics", "kmeans", "linear", "clustered"]
+    "analysis",
+    [STATISTICS, KMEANS, LINEAR, ROBUST, QUANTILES, MIXTURE],
+    ids=["statistics", "kmeans", "linear", "clustered", "quantiles", "mixture"],
 )
 def test_the_same_nodes_are_asked_again_and_others_something_else(tmp_path: Path, analysis: Dict[str, Any]) -> None:
     """So that the refusals above are of who is in the sum."""
