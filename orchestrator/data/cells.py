@@ -126,6 +126,11 @@ def canonical(cell: str) -> str:
         return str(int(value)) if value.is_integer() else repr(value)
 
 
+def folded(cell: str) -> str:
+    """The same for all spellings of a value, in any case: to count different values or persons, where too few are safer."""
+    return canonical(cell).casefold()
+
+
 class Codes:
     """The values a column may have. How long a cell takes depends neither on which of them it is, nor on whether it is one:
     a task lists them, and times the answer.

@@ -230,6 +230,8 @@ def test_real_rows_keep_their_detail(tmp_path: Path, shared_data: Callable[[str]
         (('levels = ["f", "m"]', 'levels = ["f", "m"], minimum = 0'), "either minimum and maximum"),
         (('"places.csv"', '"nowhere.csv"'), "nowhere.csv"),
         (("[quasi]", 'patient = "age"\n[quasi]'), "'age': is in [quasi], and named otherwise too"),
+        (("[quasi]", 'label = "sex"\n[quasi]'), "'sex': is in [quasi], and named otherwise too"),
+        (('levels = ["f", "m"]', 'levels = ["1", "1.0"]'), "1 and 1.0 are the same"),
         (("[quasi]", 'keep = ["notes"]\n[quasi]'), "no column 'notes', did you mean 'note'?"),
         (("[quasi]", 'mode = "relaxed"\n[quasi]'), "neither cuts nor hierarchies"),
         (("maximum = 120", "maximum = 60"), "is not a number from 0 to 60"),
@@ -300,6 +302,69 @@ def test_hospitals_cut_at_the_same_values(tmp_path: Path) -> None:
     assert edges <= allowed, "no edge is a hospital's own"
     assert 4 < len(allowed) <= 7
     assert shared_cuts([0, 1, 2, 3], [-5.0, -1.0, 0.0], 4) == [], "noise alone is no histogram"
+
+
+def of_one_person(column: int, spellings: Sequence[str]) -> str:
+    """A table in whose column every row is one value, in several spellings."""
+    rows = [[f"p{n}", str(20 + n % 2), "f", "Bonn", "no", "x"] for n in range(24)]
+    for n, row in enumerate(rows):
+        row[column] = spellings[n % len(spellings)]
+    return "\n".join([",".join(NAMES), *map(",".join, rows)]) + "\n"
+
+
+@pytest.mark.parametrize("spellings", [("p7", "P7"), ("7", "7.0", "7e0")])
+def test_a_person_in_many_spellings_is_one(tmp_path: Path, spellings: Tuple[str, ...]) -> None:
+    table, rules = setting(tmp_path, 10, 1, 'patient = "who"', k=2)
+    table.write_text(of_one_person(0, spellings))
+    assert main(["anonymize", str(table), str(rules), "--out", str(tmp_path / "o.csv")]) == 1
+
+
+@pytest.mark.parametrize("spellings", [("flu", "Flu", "FLU"), ("flu", "1", "1.0", "Flu")])
+def test_a_sensitive_value_in_many_spellings_is_no_diversity(tmp_path: Path, spellings: Tuple[str, ...]) -> None:
+    values = len({cell.casefold().replace("1.0", "1") for cell in spellings})
+    table, rules = setting(tmp_path, 10, 1, f"l_diversity = {values + 1}", k=2)
+    table.write_text(of_one_person(4, spellings))
+    assert main(["anonymize", str(table), str(rules), "--out", str(tmp_path / "o.csv")]) == 1
+    rules.write_text(RULES.format(k=2, more=f"l_diversity = {values}"))
+    report, _ = run(table, rules)
+    assert report["after"]["l_distinct"] == values
+
+
+@pytest.mark.parametrize("cell", ["", "NA", "n/a", "NULL", "nan", "#N/A"])
+@pytest.mark.parametrize("column", [0, 1, 4])
+def test_no_value_is_none_in_any_spelling(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], cell: str, column: int
+) -> None:
+    table, rules = setting(tmp_path, 60, 1, 'patient = "who"')
+    lines = table.read_text().splitlines()
+    cells = lines[5].split(",")
+    cells[column] = cell
+    table.write_text("\n".join([*lines[:5], ",".join(cells), *lines[6:]]) + "\n")
+    assert main(["anonymize", str(table), str(rules), "--out", str(tmp_path / "o.csv")]) == 1
+    said = capsys.readouterr().err
+    assert "lack a value" in said if column == 1 else ":6: column" in said
+    assert "Traceback" not in said
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [[0, 10, float("nan")]],
+        [[0, float("inf"), 4]],
+        [[10, 0, 4], [0, 5, 4]],
+        [[0, 10]],
+        [["0", "ten", 4]],
+        [],
+        {"low": 3},
+    ],
+)
+def test_a_histogram_that_is_none_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str], rows: Any) -> None:
+    table, rules = setting(tmp_path, 60, 1)
+    result = tmp_path / "result.json"
+    histogram = {"name": "histogram age", "columns": ["from", "to", "records"], "rows": rows}
+    result.write_text(json.dumps({"analysis": {"kind": "statistics", "tables": [histogram], "notes": []}}))
+    assert main(["anonymize", str(table), str(rules), "--out", str(tmp_path / "o.csv"), "--cuts", str(result)]) == 1
+    assert "no result.json of a `statistics` analysis" in capsys.readouterr().err
 
 
 def test_a_node_computes_on_the_anonymous_table(tmp_path: Path) -> None:

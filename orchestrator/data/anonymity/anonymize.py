@@ -10,13 +10,21 @@ from orchestrator.data.anonymity.measures import Anonymity, measure
 from orchestrator.data.anonymity.mondrian import Demands, Sensitive, mondrian, written
 from orchestrator.data.anonymity.rules import Rules
 from orchestrator.data.anonymity.utility import area
+from orchestrator.data.cells import folded, names_nobody, nobody
 from orchestrator.data.rows import Problems
 from orchestrator.data.sources.base import Row
 from orchestrator.errors import DataError
 from orchestrator.wire.bounds import near
 
-MISSING = frozenset(("", "?", "NA", "nan", "NaN"))
-"""Cells that stand for no value in a quasi-identifier."""
+_MISSING = frozenset(("", "?", "na", "n/a", "nan", "null", "#n/a"))
+
+
+def _lacks(cell: str) -> bool:
+    """Whether a cell surely stands for no value, unless it is a level."""
+    return cell.casefold() in _MISSING
+
+
+_NO_VALUE = "empty; every row must have a value: fill it in, or write a level of its own, such as unknown"
 
 
 class Read(NamedTuple):
@@ -89,8 +97,9 @@ def read_for(path: Path, rows: Iterator[Row], rules: Rules, domains: Dict[str, D
             codes.append(found)
     for line, cells in kept if rules.patient or rules.sensitive else []:
         for name in filter(None, (rules.patient, rules.sensitive)):
-            if cells[header.index(name)] in MISSING:
-                problems.add(f":{line}", f"column {name!r}: empty; every row must say it")
+            cell = cells[header.index(name)]
+            if _lacks(cell) or (name == rules.patient and names_nobody(cell)):
+                problems.add(f":{line}", f"column {name!r}: {nobody(cell) if name == rules.patient else _NO_VALUE}")
     problems.refuse()
     total = suppressed + len(kept)
     if suppressed > rules.suppression * total:
@@ -111,7 +120,7 @@ def _codes(
         try:
             found.append(domain.code(cell))
         except ValueError as error:
-            if cell in MISSING:
+            if _lacks(cell):
                 return None
             problems.add(f":{line}", f"column {name!r}: {error}")
             found.append(0.0)
@@ -164,7 +173,8 @@ def anonymize(path: Path, read: Read, rules: Rules, domains: Dict[str, Domain]) 
 
 
 def _numbered(cells: Sequence[str]) -> Optional[np.ndarray]:
-    return np.unique(np.array(cells), return_inverse=True)[1].ravel() if cells else None
+    """int (rows,), of each row the person; None where it is not said."""
+    return np.unique(np.array([folded(cell) for cell in cells]), return_inverse=True)[1].ravel() if cells else None
 
 
 def generalized(path: Path, rows: Iterator[Row], rules: Rules, folder: Path) -> Iterator[Row]:

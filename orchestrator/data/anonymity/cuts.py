@@ -1,6 +1,7 @@
 """Cuts that hospitals share, from the histograms of an analysis of all of them: a hospital is not known by where it cuts."""
 
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Dict, List, Sequence, Tuple
@@ -44,7 +45,7 @@ def _histograms(result: Path) -> Dict[str, Tuple[List[float], List[float]]]:
         return _of_tables(said["analysis"]["tables"])
     except OSError as error:
         raise DataError(f"{result}: {error.strerror}") from error
-    except (ValueError, RecursionError, KeyError, TypeError, IndexError) as error:
+    except (ValueError, RecursionError, KeyError, TypeError, IndexError, AttributeError, OverflowError) as error:
         raise DataError(f"{result}: no result.json of a `statistics` analysis") from error
 
 
@@ -57,5 +58,8 @@ def _of_tables(tables: Sequence[Dict[str, Any]]) -> Dict[str, Tuple[List[float],
         if table["name"].startswith(_NAME):
             rows = [(float(low), float(high), float(count)) for low, high, count in table["rows"]]
             edges = [rows[0][0], *(high for _, high, _ in rows)]
-            found[table["name"][len(_NAME) :]] = edges, [count for _, _, count in rows]
+            counts = [count for _, _, count in rows]
+            if not (all(map(math.isfinite, (*edges, *counts))) and edges == sorted(set(edges))):
+                raise ValueError("a histogram has rising edges, and finite counts")
+            found[table["name"][len(_NAME) :]] = edges, counts
     return found

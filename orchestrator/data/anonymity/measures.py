@@ -6,6 +6,7 @@ from typing import Dict, List, NamedTuple, Sequence, Tuple
 import numpy as np
 
 from orchestrator.data.anonymity.mondrian import Sensitive, diversity
+from orchestrator.data.cells import folded
 
 
 class Anonymity(NamedTuple):
@@ -30,7 +31,11 @@ class Anonymity(NamedTuple):
 
 
 def measure(quasi: Sequence[Tuple[str, ...]], sensitive: Sequence[str], persons: Sequence[str]) -> Anonymity:
-    """Of rows: their texts in the quasi-identifiers; their sensitive value, or nothing; whose they are, or nothing."""
+    """Of rows: their texts in the quasi-identifiers; their sensitive value, or nothing; whose they are, or nothing.
+
+    A person may be named in several spellings.
+    """
+    persons = [folded(cell) for cell in persons]
     members: Dict[Tuple[str, ...], List[int]] = defaultdict(list)
     for row, texts in enumerate(quasi):
         members[texts].append(row)

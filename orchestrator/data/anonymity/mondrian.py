@@ -10,19 +10,19 @@ import numpy as np
 
 from orchestrator.data.anonymity.domains import Domain
 from orchestrator.data.anonymity.rules import Rules
-from orchestrator.data.cells import finite
+from orchestrator.data.cells import finite, folded
 
 MOST_TRIES = 8
 """Places of one column that are tried, from the middle outwards, where a part lacks diversity or persons."""
 
 
 class Sensitive:
-    """The sensitive values of rows, and how they are distributed in all of them."""
+    """The sensitive values of rows, and how they are distributed in all of them. `1` and `1.0`, `Flu` and `flu` are one."""
 
     def __init__(self, cells: Sequence[str]) -> None:
         numbers = [finite(cell) for cell in cells]
         self.ordered = all(number is not None for number in numbers)
-        keys: Sequence[Any] = numbers if self.ordered else cells
+        keys: Sequence[Any] = numbers if self.ordered else [folded(cell) for cell in cells]
         _, codes = np.unique(np.array(keys), return_inverse=True)
         self._codes = codes.ravel()
         self._count = int(self._codes.max()) + 1

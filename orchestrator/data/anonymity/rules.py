@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Dict, Iterator, Tuple
 
+from orchestrator.data.cells import canonical
 from orchestrator.errors import DataError, UsageError
 from orchestrator.wire.bounds import count, one_of, refuse, within
 from orchestrator.wire.structure import structure
@@ -39,8 +40,8 @@ class Quasi:
             yield "cuts: are of a number"
         elif self.cuts and not all(a < b for a, b in zip((self.minimum, *self.cuts), (*self.cuts, self.maximum))):
             yield "cuts: expected to rise, between minimum and maximum"
-        if self.levels and (len(set(self.levels)) != len(self.levels) or len(self.levels) < 2):
-            yield "levels: two or more, each once"
+        if self.levels and (len(set(map(canonical, self.levels))) != len(self.levels) or len(self.levels) < 2):
+            yield "levels: two or more, each once; 1 and 1.0 are the same"
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,8 @@ class Rules:
     mode: str = (
         "strict"  # rows that are alike stay together; relaxed: may be parted, for smaller classes [strict, relaxed]
     )
-    label: str = ""  # column of 2 to 20 values that a model is to predict, to say what is lost for that [text]
+    # column of 2 to 20 values that a model is to predict, to say what is lost for that; it is written, as it is [text]
+    label: str = ""
 
     def __post_init__(self) -> None:
         refuse(self._wrong())
@@ -81,9 +83,9 @@ class Rules:
             yield "l_diversity and t_closeness: are of `sensitive`, which is not given"
         if self.mode == "relaxed" and any(each.cuts or each.hierarchy for each in self.quasi.values()):
             yield "mode 'relaxed': parts rows that are alike, so that there are neither cuts nor hierarchies"
-        for name in {self.sensitive, self.patient, *self.keep} & set(self.quasi):
-            yield f"{name!r}: is in [quasi], and named otherwise too"
-        if self.patient and self.patient in (self.sensitive, *self.keep):
+        for name in sorted({self.sensitive, self.patient, self.label, *self.keep} & set(self.quasi)):
+            yield f"{name!r}: is in [quasi], and named otherwise too: it would be written as it is"
+        if self.patient and self.patient in (self.sensitive, self.label, *self.keep):
             yield f"patient {self.patient!r}: identifies somebody, so it is not kept"
 
 
