@@ -160,6 +160,7 @@ def test_a_gateway_killed_amid_an_analysis_goes_on_and_comes_to_the_same(tmp_pat
         assert sorted(path.name for path in (tmp_path / folder).iterdir()) == [
             "01-centres.csv",
             "privacy.md",
+            "result.md",
             "result.png",
         ]
         again = list(events(federation.gateway()))[-1]

@@ -1,19 +1,16 @@
 """The formats of tables besides CSV, and how a file is read as one of them."""
 
 from functools import partial
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, Optional, Tuple, TypeVar, Union
+from typing import Any, Callable, Dict, Iterator, Mapping, Optional, Tuple, TypeVar, Union
 
 from orchestrator.data.sources.base import PART, OptionError, Row, RowError, Service, Signals, Wanted, Windows
 from orchestrator.data.sources.excel import EXCEL
-from orchestrator.data.sources.fhir import FHIR
 from orchestrator.data.sources.json_lines import JSON_LINES
-from orchestrator.data.sources.omop import OMOP
 from orchestrator.data.sources.parquet import PARQUET
-from orchestrator.data.sources.postgresql import POSTGRESQL
 from orchestrator.data.sources.sqlite import SQLITE
-from orchestrator.data.sources.wfdb_records import WFDB
 from orchestrator.errors import DataError, UsageError
 from orchestrator.wire.bounds import near
 from orchestrator.wire.structure import structure
@@ -21,13 +18,36 @@ from orchestrator.wire.structure import structure
 SOURCES = (SQLITE, PARQUET, EXCEL, JSON_LINES)
 """Of files."""
 
-SERVICES: Dict[str, Service] = {"fhir": FHIR, "omop": OMOP, "postgresql": POSTGRESQL}
+T = TypeVar("T")
+
+
+class Later(Mapping[str, T]):
+    """By its name what a module of this folder has, imported when it is asked for: a node has the memory of what it uses."""
+
+    def __init__(self, **places: str) -> None:
+        self._places = places
+        """Name -> MODULE.VALUE."""
+
+    def __getitem__(self, name: str) -> T:
+        module, _, value = self._places[name].rpartition(".")
+        found: T = getattr(import_module(f"orchestrator.data.sources.{module}"), value)
+        return found
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._places
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._places)
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+
+SERVICES: Mapping[str, Service] = Later(fhir="fhir.FHIR", omop="omop.OMOP", postgresql="postgresql.POSTGRESQL")
 """By the kind that a description names."""
 
-SIGNALS: Dict[str, Signals] = {"wfdb": WFDB}
+SIGNALS: Mapping[str, Signals] = Later(wfdb="wfdb_records.WFDB")
 """Of signals, likewise."""
-
-T = TypeVar("T")
 
 
 def located(path: Path) -> Tuple[Path, str]:
@@ -73,7 +93,7 @@ def signal_windows(path: Path, said: Dict[str, Any], wanted: Wanted) -> Windows:
     return next(_guarded(path, lambda: iter((signals.windows(options, path.parent, wanted),))))
 
 
-def _chosen(path: Path, said: Dict[str, Any], known: Dict[str, Any], others: Dict[str, Any], why: str) -> Any:
+def _chosen(path: Path, said: Dict[str, Any], known: Mapping[str, Any], others: Mapping[str, Any], why: str) -> Any:
     kind = said["kind"]
     if kind in known:
         return known[kind]

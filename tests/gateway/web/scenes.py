@@ -316,7 +316,7 @@ STATES: List[State] = [
         "runs",
         _compared,
         f"/#runs?choose={RUN},sepsis-4567cdef",
-        "document.querySelector('#compared') && document.querySelectorAll('#compare-accuracy .line').length > 1",
+        "['accuracy', 'auc', 'loss', 'epsilon'].every((of) => document.querySelectorAll(`#compare-${of} .line`).length > 1)",
         "runs beside each other",
     ),
     State("log", _left(_finished), "/#log", "document.querySelectorAll('#audit li').length === 200", "the log"),

@@ -96,6 +96,7 @@ def test_a_finished_one_leads_to_its_tables(tmp_path: Path, stage: Stage) -> Non
                 "02-histogram-age.csv",
                 "03-levels-sex.csv",
                 "privacy.md",
+                "result.md",
                 "result.png",
             ]
             assert archive.read("03-levels-sex.csv").decode().splitlines()[0] == "sex,records"

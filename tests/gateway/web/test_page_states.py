@@ -63,7 +63,8 @@ def shown(request: Any, stage: Stage, state: State) -> Iterator[Shown]:
 def test_it_has_its_shape(shown: Shown) -> None:
     """screens.py writes it again where the change is wanted."""
     wanted = json.loads((SCREENS / "shapes.json").read_text())[f"{shown.state.name}-{shown.width}"]
-    assert difference(wanted, shape_of(shown.browser)) is None
+    differs = difference(wanted, shape_of(shown.browser))
+    assert differs is None, shown.browser.evaluate("document.body.innerText")
     assert shown.browser.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
 
 
