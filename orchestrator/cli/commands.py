@@ -7,7 +7,7 @@ from typing import Dict
 
 COMMANDS: Dict[str, str] = {
     "demo": "train on several nodes, quantize, run it on a virtual board",
-    "init": "write an edgeward.toml for the columns of a CSV",
+    "init": "write edgeward.toml, policy.toml and ward.toml for the columns of a CSV",
     "data": "describe data, map and hold them against a task; invent some",
     "analyze": "run the analysis of an edgeward.toml, or try it on files here",
     "anonymize": "write a k-anonymous copy of a table, and what it shows",

@@ -160,6 +160,7 @@ def _mock(arguments: argparse.Namespace) -> int:
 
 
 def _validate(arguments: argparse.Namespace) -> int:
+    from orchestrator.cli.logs import show_milestones
     from orchestrator.cli.tables import report
     from orchestrator.data.dataset import clamped_columns, load_for
     from orchestrator.data.rows import ProblemsError
@@ -170,12 +171,16 @@ def _validate(arguments: argparse.Namespace) -> int:
     for line in count("--problems", arguments.problems, 1, MOST_PROBLEMS):
         raise UsageError(line)
     task = load_config(arguments.config).task
+    show_milestones()
     try:
         data = load_for(arguments.data, task, arguments.problems)
     except ProblemsError as error:
         if not arguments.json:
             raise
-        listed = [{"place": place.lstrip(":"), "problem": text} for place, text in error.first]
+        listed = [
+            {"place": f"{file}{place}" if file else place.lstrip(":"), "problem": text}
+            for place, text, file in error.first
+        ]
         print(json.dumps({"file": str(arguments.data), "problems": error.count, "listed": listed}))
         return error.exit_code
     units = len(data.units(task.privacy.unit)) if task.privacy.unit == "patient" else data.records

@@ -1,4 +1,4 @@
-"""`edgeward init`: the edgeward.toml of a table, as a draft to confirm."""
+"""`edgeward init`: the edgeward.toml of a table, its owner's policy.toml and ward.toml, as drafts to confirm."""
 
 from __future__ import annotations
 
@@ -7,20 +7,26 @@ import json
 import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Dict, List
+from typing import TYPE_CHECKING, Any, Dict, List, NamedTuple
 
 from orchestrator.cli.commands import COMMANDS
+from orchestrator.cli.init_questions import NODES, asked, check_nodes, label_of, nodes_of, owner_of
 
 if TYPE_CHECKING:
     from orchestrator.gateway.delimited import Table
     from orchestrator.gateway.survey import Survey
+    from orchestrator.wire.schema import Schema
 
 _EPILOG = """example:
   edgeward init records.csv --label outcome
 
+It writes edgeward.toml for the gateway, and beside it, for a node with this table, policy.toml (what others may do with its data)
+and ward.toml (how the table answers the task). On a terminal it asks what is not given; Enter stands for what is in brackets.
+
 The ranges and levels it suggests are read off the rows and rounded outward; every node gets them, so they are public. Give it
 public or synthetic rows, or replace what it suggests by what such a value can be at all."""
 
+POLICY, WARD = "policy.toml", "ward.toml"
 LARGE = 20_000_000
 """Bytes of a table that takes seconds to read."""
 
@@ -35,7 +41,8 @@ def register(subparsers: Any) -> None:
         "init",
         help=COMMANDS["init"],
         description="Looks at a table, and writes an edgeward.toml that runs: types of columns, suggested ranges, levels, the "
-        "label, privacy for the number of rows. It says what it assumed and what it left out.",
+        "label, privacy for the number of rows; and policy and description for a node with it. It says what it assumed and what "
+        "it left out.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -45,31 +52,38 @@ def register(subparsers: Any) -> None:
     parser.add_argument("--label", metavar="COLUMN", help="what is to be learned; asked for where it is left out")
     parser.add_argument("--patient", metavar="COLUMN", help="whose record it is, where patients have several")
     parser.add_argument("--name", help="of federation and task (default: the file's)")
+    parser.add_argument("--nodes", type=int, metavar="N", help=f"nodes that are to take part (default: {NODES})")
     parser.add_argument(
-        "--nodes", type=int, default=3, metavar="N", help="nodes that are to take part (default: %(default)s)"
+        "--out",
+        type=Path,
+        default=Path("edgeward.toml"),
+        metavar="FILE",
+        help=f"{POLICY} and {WARD} are written beside it; none of them must exist (default: %(default)s)",
     )
-    parser.add_argument(
-        "--out", type=Path, default=Path("edgeward.toml"), metavar="FILE", help="must not exist (default: %(default)s)"
-    )
+    parser.add_argument("--yes", action="store_true", help="ask nothing: what is not given is as suggested")
+    parser.add_argument("--force", action="store_true", help="write the three files though there are some of that name")
     parser.add_argument("--json", action="store_true", help="say what was found as JSON")
     parser.set_defaults(run=_run)
 
 
+class _Files(NamedTuple):
+    """What is written, side by side."""
+
+    config: Path
+    policy: Path
+    ward: Path
+
+
 def _run(arguments: argparse.Namespace) -> int:
-    from orchestrator.cli.arguments import check_output
     from orchestrator.errors import UsageError
     from orchestrator.gateway.delimited import read_delimited
     from orchestrator.gateway.draft import NO_EVALUATION, Wanted, evaluation_every, name_from, write_draft
-    from orchestrator.gateway.survey import survey
-    from orchestrator.wire.bounds import MAX_NODES, within
+    from orchestrator.gateway.mapping_draft import BY_INIT, draft_mapping, name_in
+    from orchestrator.gateway.owner_draft import write_policy
     from orchestrator.wire.topics import check_name
 
-    out: Path = arguments.out
-    if out.exists():
-        raise UsageError(f"--out {out}: it exists, and is not overwritten; name another file, or remove it")
-    check_output(out, "--out")
-    for line in within("--nodes", arguments.nodes, 1, MAX_NODES):
-        raise UsageError(line)
+    files = _files(arguments.out, arguments.force)
+    check_nodes(arguments.nodes)
     if not arguments.table.is_file():
         raise UsageError(
             f"{arguments.table}: {'a folder; name the file in it' if arguments.table.is_dir() else 'no such file'}"
@@ -82,8 +96,65 @@ def _run(arguments: argparse.Namespace) -> int:
             file=sys.stderr,
             flush=True,
         )
+    asks = sys.stdin.isatty() and not arguments.yes
     table = read_delimited(arguments.table)
-    found = survey(table, arguments.label or _ask(table), arguments.patient or "")
+    found = _surveyed(arguments, table, asks)
+    wanted = Wanted(name, nodes_of(arguments.nodes, asks))
+    owner = owner_of(asks, POLICY)
+    schema = _write(files.config, write_draft(found, wanted), arguments.force)
+    ward = draft_mapping(table, name_in(files.ward, arguments.table), schema, BY_INIT).text
+    for path, text in ((files.policy, write_policy(found, wanted, owner)), (files.ward, ward)):
+        _put(path, text, arguments.force)
+    warnings = [_WARNING.format(out=files.config), *found.warnings]
+    if not evaluation_every(found, wanted):
+        warnings.append(f"no evaluation by the nodes: {NO_EVALUATION}")
+    if size > LARGE:
+        print("reading it again as a node does: all rows", file=sys.stderr, flush=True)
+    warnings += _refused_by_nodes(files)
+    if not table.plain:
+        warnings.append(
+            f"nodes read CSV with commas, points in decimals and UTF-8: this table through {files.ward}, others through a "
+            "description of their own (edgeward data map)"
+        )
+    about = _about(found, table, warnings, _next(files, name, found))
+    if arguments.json:
+        written = {"config": str(files.config), "policy": str(files.policy), "description": str(files.ward)}
+        print(json.dumps({**written, "name": name, **about}, indent=1))
+    else:
+        _show(arguments.table, files, found, about)
+    return 0
+
+
+def _files(out: Path, force: bool) -> _Files:
+    from orchestrator.cli.arguments import check_output
+    from orchestrator.errors import UsageError
+
+    files = _Files(out, out.with_name(POLICY), out.with_name(WARD))
+    if len(set(files)) < len(files):
+        raise UsageError(
+            f"--out {out}: the name of the file for a node's owner that is written beside it; name another one"
+        )
+    for path in files:
+        option = "--out " if path == out else ""
+        if path.exists() and not force:
+            raise UsageError(
+                f"{option}{path}: it exists, and is not overwritten; name another file (--out; {POLICY} and {WARD} are written "
+                "beside it), remove it, or say --force"
+            )
+        check_output(path, option.strip() or str(path))
+    return files
+
+
+def _surveyed(arguments: argparse.Namespace, table: Table, asks: bool) -> Survey:
+    from orchestrator.errors import UsageError
+    from orchestrator.gateway.survey import survey
+
+    label = arguments.label or label_of(table, asks)
+    found = survey(table, label, arguments.patient or "")
+    if asks and not arguments.patient:
+        whose = asked("which column says whose record a row is, where patients have several", found.patient or "none")
+        if whose not in (found.patient, "none"):
+            found = survey(table, label, whose)
     if not found.columns:
         raise UsageError(f"{arguments.table}: no column is left to learn from:\n" + "\n".join(_left_out(found)))
     if not found.complete:
@@ -91,45 +162,11 @@ def _run(arguments: argparse.Namespace) -> int:
             f"{arguments.table}: no row has both a value of {found.label!r} and all that is used:\n"
             + "\n".join(_left_out(found))
         )
-    wanted = Wanted(name, arguments.nodes)
-    _write(out, write_draft(found, wanted))
-    warnings = [_WARNING.format(out=out), *found.warnings]
-    if not evaluation_every(found, wanted):
-        warnings.append(f"no evaluation by the nodes: {NO_EVALUATION}")
-    if table.plain:
-        if size > LARGE:
-            print("reading it again as a node does: all rows", file=sys.stderr, flush=True)
-        warnings += _refused_by_nodes(arguments.table, out)
-    else:
-        warnings.append("nodes read CSV with commas, points in decimals and UTF-8: save their files so")
-    about = _about(found, table, warnings, _next(out, name, found))
-    if arguments.json:
-        print(json.dumps({"config": str(out), "name": name, **about}, indent=1))
-    else:
-        _show(arguments.table, out, found, about)
-    return 0
+    return found
 
 
-def _ask(table: Table) -> str:
-    """The label, typed by the user."""
-    from orchestrator.errors import UsageError
-    from orchestrator.gateway.survey import label_candidates
-
-    candidates = label_candidates(table)
-    if not sys.stdin.isatty():
-        likely = f"likely ones are {', '.join(candidates[:5])}" if candidates else "none has a few values only"
-        raise UsageError(f"--label COLUMN: name the column that is to be learned; {likely}")
-    for number, name in enumerate(candidates, 1):
-        print(f"{number:>3} {name}", file=sys.stderr)
-    print("which column is to be learned, by its number or name? ", end="", file=sys.stderr, flush=True)
-    given = sys.stdin.readline().strip()
-    if given.isdecimal() and len(given) <= 6 and given not in table.header and 1 <= int(given) <= len(candidates):
-        return candidates[int(given) - 1]
-    return given
-
-
-def _write(out: Path, text: str) -> None:
-    """Only what the gateway would accept is written."""
+def _write(out: Path, text: str, force: bool) -> Schema:
+    """Only what the gateway would accept is written; its schema."""
     import tempfile
 
     from orchestrator.errors import UsageError
@@ -139,38 +176,50 @@ def _write(out: Path, text: str) -> None:
         draft = Path(folder) / out.name
         draft.write_text(text, encoding="utf-8")
         try:
-            load_config(draft)
+            schema = load_config(draft).task.schema
         except UsageError as error:
             reason = str(error).replace(str(draft), out.name)
             raise UsageError(f"these columns make no edgeward.toml that a gateway accepts: {reason}") from error
+    _put(out, text, force)
+    return schema
+
+
+def _put(path: Path, text: str, force: bool) -> None:
+    from orchestrator.errors import UsageError
+    from orchestrator.files import replace_file
+
+    if force:
+        replace_file(path, text.encode())
+        return
     try:
-        with out.open("x", encoding="utf-8") as file:
+        with path.open("x", encoding="utf-8") as file:
             file.write(text)
     except FileExistsError as error:
-        raise UsageError(f"--out {out}: it exists, and is not overwritten") from error
+        raise UsageError(f"{path}: it exists, and is not overwritten") from error
 
 
-def _refused_by_nodes(table: Path, out: Path) -> List[str]:
-    """What a node would have against this file, as the draft describes it: what is read leniently here need not be there."""
+def _refused_by_nodes(files: _Files) -> List[str]:
+    """What a node would have against this table, as the drafts describe it: what is read leniently here need not be there."""
     from orchestrator.data.dataset import load_dataset
     from orchestrator.errors import DataError
     from orchestrator.gateway.config import load_config
 
     try:
-        load_dataset(table, load_config(out).task.schema)
+        load_dataset(files.ward, load_config(files.config).task.schema)
     except DataError as error:
         return [f"a node would refuse this file: {error}"]
     return []
 
 
-def _next(out: Path, name: str, found: Survey) -> List[str]:
+def _next(files: _Files, name: str, found: Survey) -> List[str]:
     units = f"--patients {found.patients}" if found.patient else f"--rows {found.rows}"
-    config = shlex.quote(str(out))
+    config, policy, ward = (shlex.quote(str(path)) for path in files)
     return [
         f"edgeward privacy plan {config} {units}",
         f"edgeward doctor {config}",
         f"edgeward gateway run {config} --out federation",
-        f"edgeward node run --broker mqtt://127.0.0.1:1883 --federation {name} --name site-1 --data site-1.csv --state site-1",
+        f"edgeward node run --broker mqtt://127.0.0.1:1883 --federation {name} --name site-1 --data {ward} --policy {policy} "
+        "--state site-1",
     ]
 
 
@@ -204,7 +253,7 @@ def _left_out(found: Survey) -> List[str]:
     return [f"  left out {name!r}: {why}" for name, why in found.left_out]
 
 
-def _show(table: Path, out: Path, found: Survey, about: Dict[str, Any]) -> None:
+def _show(table: Path, files: _Files, found: Survey, about: Dict[str, Any]) -> None:
     from orchestrator.cli.tables import say
 
     say(f"{table}: {found.rows:,} rows; {'; '.join(about['assumed'])}")
@@ -222,6 +271,6 @@ def _show(table: Path, out: Path, found: Survey, about: Dict[str, Any]) -> None:
         say(line)
     for warning in about["warnings"]:
         say(f"warning: {warning}")
-    say(f"wrote {out}. Next:")
+    say(f"wrote {files.config}, and for the owner of a node with this table {files.policy} and {files.ward}. Next:")
     for step in about["next"]:
         say(f"  {step}")

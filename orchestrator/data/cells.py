@@ -171,7 +171,9 @@ def unfit(feature: Feature, cell: str) -> str:
     if feature.categories:
         return f"{shown(cell)} is not one of {_some(feature.categories)}{_meant(cell, feature.categories)}"
     value = number(cell)
-    return f"{shown(cell)} is not a number{_hint(cell)}" if value is None else f"{shown(cell)} is not a finite number"
+    if value is not None:
+        return f"{shown(cell)} is not a finite number: correct it, or leave the cell empty"
+    return f"{shown(cell)} is not a number{_hint(cell)}"
 
 
 def no_class(schema: Schema, cell: str) -> str:
@@ -200,13 +202,16 @@ _DIGITS = re.compile(r"[+-]?\d[\d.,' \u00a0\u202f]*|[+-]?[.,]\d+")
 """The first number in a cell, with what stands between its thousands: what follows belongs to its unit."""
 
 
+_RECODE = "; correct it, or say with `recode` of a description what it means"
+
+
 def _meant(cell: str, known: Iterable[str]) -> str:
-    return _marker(cell) or near(cell[:_SHOWN], list(known)[:_COMPARED])
+    return _marker(cell) or near(cell[:_SHOWN], list(known)[:_COMPARED]) or _RECODE
 
 
 def _hint(cell: str) -> str:
     hint = number_hint(cell)
-    return _marker(cell) or (f"; {hint}" if hint else "")
+    return _marker(cell) or f"; {hint or 'correct it, or take the row out'}"
 
 
 def number_hint(cell: str) -> str:

@@ -117,9 +117,13 @@ def _load_table(path: Path, asked: Asked) -> Dataset:
     clamped, column = [], 0
     for i, (feature, codes) in enumerate(zip(schema.features, rows.codes)):
         if codes is None:
-            inside = np.clip(values[:, i], *feature.range)
+            inside, lacking = (
+                np.clip(values[:, i], *feature.range) + 0.0,
+                np.isnan(values[:, i]),
+            )  # + 0.0: no zero is -0.0
             x[:, column] = logarithm(inside) if feature.transform else inside
-            beyond = int(((inside != values[:, i]) & ~np.isnan(inside) & kept).sum())
+            x[lacking, column] = np.nan  # whose bits would have a logarithm
+            beyond = int(((inside != values[:, i]) & ~lacking & kept).sum())
             clamped += [(feature.name, beyond)] if beyond else []
         else:
             x[:, column : column + feature.width] = _one_hot(codes)[values[:, i].astype(np.int64)]  # -1: the last row
@@ -175,7 +179,9 @@ def _load_signal(path: Path, asked: Asked) -> Dataset:
     with np.errstate(over="ignore", invalid="ignore"):  # said below, of each record
         scaled = (x.astype(np.float32) / np.float32(schema.unit_scale)).reshape(len(x), *shape)
     for bad in np.flatnonzero(~np.isfinite(scaled).reshape(len(x), int(np.prod(shape))).all(axis=1)):
-        problems.add("", f"record {bad} of x holds a value that is not a finite number")
+        problems.add(
+            "", f"record {bad} of x holds a value that is not a finite number: correct it, or take the record out"
+        )
     y = np.full(len(x), UNLABELLED, np.int32)
     codes, classes = Codes(tuple(schema.label_values)), [*schema.label_values.values(), UNLABELLED]
     for i, value in enumerate(labels.tolist() if labels is not None else []):
@@ -206,8 +212,10 @@ def _described(path: Path, schema: Schema, unlabelled: bool) -> Tuple[np.ndarray
         raise DataError(
             f"{path}: source.file names a table, and the task's records are signals; give the .npz file itself"
         )
-    if description.columns or description.rows != RowsOf() or description.anonymize:
-        raise DataError(f"{path}: columns, rows and anonymize: belong to a table, and the task's records are signals")
+    if description.columns or description.rows != RowsOf() or description.anonymize or description.tables:
+        raise DataError(
+            f"{path}: columns, rows, tables and anonymize: belong to a table, and the task's records are signals"
+        )
     most = MOST_VALUES // (schema.samples * schema.channels)
     wanted = Wanted(schema.samples, schema.channels, not unlabelled, most)
     found = signal_windows(path, description.service, wanted)

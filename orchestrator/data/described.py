@@ -11,13 +11,17 @@ from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
 
 from orchestrator.data.formula import Formula
 from orchestrator.data.sources.registry import SERVICES, SIGNALS
+from orchestrator.data.takes import OF_NUMBERS, TAKES
 from orchestrator.data.units import conversion
 from orchestrator.errors import DataError, UsageError
-from orchestrator.wire.bounds import near, refuse
+from orchestrator.wire.bounds import near, one_of, refuse
 from orchestrator.wire.structure import structure
 from orchestrator.wire.toml_file import read_toml
 
 ENDING = ".toml"
+TAB = "tab"
+"""In place of the character, which would not be seen."""
+MOST_DAYS = 100_000
 KEEP = ("all", "first", "last", "mean")
 
 
@@ -34,13 +38,20 @@ class Column:
     date: str = ""  # how dates are written, see Python's strptime; they become 2026-11-27 [such as "%d.%m.%Y"]
     decimal_comma: bool = False  # numbers are written 3,5 [true, false]
     formula: str = ""  # computed from columns, in place of all the above [such as "weight / (height * height)"]
+    table: str = ""  # of [tables]: it is made of a patient's rows there, in place of the table in [source] [text]
+    take: str = ""  # what of these rows [first, last, mean, minimum, maximum, count, any]
+    # only rows that have in a column of that table one of these values [such as { code = ["4548-4"] }]
+    where: Dict[str, Tuple[str, ...]] = field(default_factory=dict)
+    anchor: str = ""  # a date of the patient, from which days are counted [a column of this description]
+    days: Tuple[int, ...] = ()  # only rows from the first to the last of these days, 0 the anchor's [such as [-365, 0]]
 
     def __post_init__(self) -> None:
-        refuse(self._wrong())
+        refuse([*self._wrong(), *self._wrong_of_table()])
 
     def _wrong(self) -> Iterator[str]:
         if self.formula:
-            others = [name for name in ("column", "recode", "unit", "date", "decimal_comma") if getattr(self, name)]
+            alone = ("column", "recode", "unit", "date", "decimal_comma", "table")
+            others = [name for name in alone if getattr(self, name)]
             if others:
                 yield f"formula: stands alone, without {', '.join(others)}"
             yield from _tried(Formula, self.formula)
@@ -53,6 +64,30 @@ class Column:
         if self.date:
             yield from _tried(_date_as, self.date)
 
+    @property
+    def of_rows(self) -> bool:
+        """Whether rows are counted, and not what stands in a column of them."""
+        return self.take in ("count", "any") and not self.column
+
+    def _wrong_of_table(self) -> Iterator[str]:
+        if not self.table:
+            alone = [name for name in ("take", "where", "anchor", "days") if getattr(self, name)]
+            if alone:
+                yield f"{', '.join(alone)}: of rows in another table; `table` says which"
+            return
+        yield from one_of("take", self.take, tuple(TAKES))
+        making = [name for name in ("missing", "recode", "unit", "date", "decimal_comma") if getattr(self, name)]
+        if self.of_rows and making:
+            yield f"{', '.join(making)}: of the cells of a column; `column` says which"
+        if self.take in OF_NUMBERS and self.date:
+            yield f"date: of a date there is no {self.take}"
+        if any(not values for values in self.where.values()):
+            yield "where: a column without a value that it may have"
+        if bool(self.anchor) != bool(self.days):
+            yield "anchor and days: one is given without the other"
+        if self.days and (len(self.days) != 2 or self.days[0] > self.days[1] or max(map(abs, self.days)) > MOST_DAYS):
+            yield f"days {list(self.days)}: expected the first and the last that count, as in [-365, 0], {MOST_DAYS:,} at most"
+
 
 def _tried(function: Any, *arguments: str) -> Iterator[str]:
     try:
@@ -62,12 +97,12 @@ def _tried(function: Any, *arguments: str) -> Iterator[str]:
 
 
 def _date_as(form: str) -> None:
-    day = datetime.date(2026, 11, 27)
+    day = datetime.datetime(2026, 11, 27, tzinfo=datetime.timezone.utc)
     try:
         again = datetime.datetime.strptime(day.strftime(form), form).date()
     except ValueError as error:
         raise ValueError(f"date {form!r}: {error}") from error
-    if again != day:
+    if again != day.date():
         raise ValueError(f"date {form!r}: names no day; write it as %d.%m.%Y or %Y%m%d")
 
 
@@ -100,7 +135,7 @@ class FileSource:
     """`[source]` of a file, in any format a node reads."""
 
     file: str  # FILE or FILE#NAME, beside this file unless its path is absolute [text]
-    delimiter: str = ","  # between the values of a text [one character, such as ";"]
+    delimiter: str = ","  # between the values of a text [one character, such as ";", or "tab"]
     encoding: str = ""  # of a text that is not UTF-8 [such as "latin-1", "cp1252", "utf-16"]
 
     def __post_init__(self) -> None:
@@ -111,10 +146,15 @@ class FileSource:
             yield "file: empty; it names the file with the table"
         if self.file.endswith(ENDING):
             yield f"file {self.file!r}: names another description; name the table"
-        if len(self.delimiter) != 1 or self.delimiter in '"\r\n\0':
-            yield f"delimiter {self.delimiter!r}: expected one character, such as ';' or a tab"
+        if self.delimiter != TAB and (len(self.delimiter) != 1 or self.delimiter in '"\r\n\0'):
+            yield f'delimiter {self.delimiter!r}: expected one character, such as ";", or "{TAB}"'
         if self.encoding:
             yield from _tried(_known_encoding, self.encoding)
+
+    @property
+    def separator(self) -> str:
+        """The character itself."""
+        return "\t" if self.delimiter == TAB else self.delimiter
 
 
 def _known_encoding(name: str) -> None:
@@ -127,29 +167,94 @@ def _known_encoding(name: str) -> None:
 
 
 @dataclass(frozen=True)
+class Events:
+    """`[tables.NAME]`: another table with any number of rows a patient, from which columns are made."""
+
+    key: str  # its column that says whose a row is, by the values that the column of [rows] patient has [text]
+    file: str = ""  # FILE or FILE#NAME, as in [source] [text]
+    delimiter: str = ","  # as in [source]
+    encoding: str = ""  # as in [source]
+    table: str = ""  # of the PostgreSQL server in [source], in place of a file [NAME or SCHEMA.NAME]
+    query_file: str = ""  # of that server, one SELECT in place of a table [path beside this file]
+    when: str = ""  # its column with the date or the moment of a row [text]
+    date: str = ""  # how these are written, see Python's strptime [such as "%d.%m.%Y %H:%M"; left out, ISO 8601]
+
+    def __post_init__(self) -> None:
+        refuse(self._wrong())
+
+    def _wrong(self) -> Iterator[str]:
+        if not self.key:
+            yield "key: empty; it names the column that says whose a row is"
+        if sum(map(bool, (self.file, self.table, self.query_file))) != 1:
+            yield "either `file`, or of the PostgreSQL server in [source] `table` or `query_file`"
+        if self.file:
+            yield from _tried(FileSource, self.file, self.delimiter, self.encoding)
+        if self.date and not self.when:
+            yield "date: `when` names the column that is written so"
+        elif self.date:
+            yield from _tried(_date_as, self.date)
+
+    @property
+    def text(self) -> FileSource:
+        """Of a file."""
+        return FileSource(self.file, self.delimiter, self.encoding)
+
+    @property
+    def at_server(self) -> Dict[str, str]:
+        """What is asked of the server, in place of the table in [source]; empty for a file."""
+        found = {"table": self.table, "query_file": self.query_file}
+        return {key: value for key, value in found.items() if value}
+
+
+@dataclass(frozen=True)
 class _Described:
     source: Dict[str, Any]
     columns: Dict[str, Column] = field(default_factory=dict)
     rows: RowsOf = field(default_factory=RowsOf)
     # rules (docs/data.md) by which the table is made k-anonymous before anything is computed on it [text, beside this file]
     anonymize: str = ""
+    tables: Dict[str, Events] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if bool(self.source.get("file")) == bool(self.source.get("kind")):
             raise ValueError('source: either `file`, the file with the table, or `kind`, such as "postgresql"')
         if not isinstance(self.source.get("kind", ""), str):
             raise ValueError("source.kind: expected a text")
+        refuse(self._wrong_tables())
+
+    def _wrong_tables(self) -> Iterator[str]:
+        if self.tables and not self.rows.patient:
+            yield "tables: [rows] patient is needed, the column that says whose a row of the table in [source] is"
+        used = {column.table for column in self.columns.values()}
+        for name, events in self.tables.items():
+            if name not in used:
+                yield f"tables.{name}: no column is made of it; take it out, or name it as `table` of a column"
+            if events.at_server and self.source.get("kind") != "postgresql":
+                yield f'tables.{name}: {next(iter(events.at_server))}: of a server; [source] has kind = "postgresql" then'
+        for name, column in self.columns.items():
+            if column.table:
+                yield from (f"columns.{name}: {line}" for line in self._wrong_column(column))
+
+    def _wrong_column(self, column: Column) -> Iterator[str]:
+        events = self.tables.get(column.table)
+        if events is None:
+            yield f"table {column.table!r}: there is no [tables.{column.table}]{near(column.table, self.tables)}"
+        elif column.days and not events.when:
+            yield f"days: [tables.{column.table}] says with `when` which of its columns has the date of a row"
+        elif column.take in ("first", "last") and events.at_server and not events.when:
+            yield f"take {column.take!r}: a server's rows have no order; [tables.{column.table}] says with `when` what they go by"
 
 
 class Description(NamedTuple):
-    """path: the TOML file. text: its [source], where that is a file; service: otherwise, as written."""
+    """path: the TOML file. text: its [source], where that is a file; service: otherwise, as written. tables: others, by name."""
 
     path: Path
     text: Optional[FileSource]
     service: Dict[str, Any]
     columns: Dict[str, Column]
     rows: RowsOf
-    anonymize: str = ""
+    anonymize: str
+    tables: Dict[str, Events]
 
     @property
     def leave_out(self) -> Optional[Path]:
@@ -179,7 +284,7 @@ def read_description(path: Path) -> Description:
         text = structure(found.source, FileSource, f"{path}: source") if "file" in found.source else None
     except UsageError as error:
         raise DataError(str(error)) from error
-    return Description(path, text, found.source, found.columns, found.rows, found.anonymize)
+    return Description(path, text, found.source, found.columns, found.rows, found.anonymize, found.tables)
 
 
 def versions_of(path: Path) -> List[Path]:
@@ -190,14 +295,15 @@ def versions_of(path: Path) -> List[Path]:
         found = read_description(path)
     except DataError:
         return [path]
+    events = [path.parent / (each.file or each.query_file) for each in found.tables.values() if not each.table]
+    others = [*(file for file in (found.rules, found.leave_out) if file is not None), *events]
     if found.file is not None:
-        return [path, *(file for file in (found.file, found.rules, found.leave_out) if file is not None)]
+        return [path, found.file, *others]
     kind = str(found.service["kind"])
     source = SERVICES.get(kind) or SIGNALS.get(kind)
     beside = [found.service.get(option) for option in source.beside] if source is not None else []
     named = [path.parent / each for each in beside if isinstance(each, str) and each]
-    named += [file for file in (found.rules, found.leave_out) if file is not None]
-    return [path, *(file for each in named for file in _files_in(each))]
+    return [path, *(file for each in (*named, *others) for file in _files_in(each))]
 
 
 def _files_in(place: Path) -> List[Path]:

@@ -1,5 +1,6 @@
 """Recognizes files that are not what a node reads, and says how to make of them what it does."""
 
+import codecs
 import csv
 import re
 from pathlib import Path
@@ -96,6 +97,33 @@ def not_utf8(path: Path, file: BinaryIO) -> DataError:
     return DataError(f"{path}: not UTF-8 text: it ends inside a character; is it cut off?")
 
 
+def not_text(path: Path, file: BinaryIO, encoding: str) -> DataError:
+    """Which line holds the first bytes that are not of an encoding."""
+    file.seek(0)
+    reader, line = codecs.getincrementaldecoder(encoding)(), 1
+    begun = reader.getstate()
+    try:
+        for piece in iter(lambda: file.read(HEAD_BYTES), b""):
+            begun = reader.getstate()
+            line += reader.decode(piece).count("\n")
+    except UnicodeDecodeError:
+        reader.setstate(begun)
+        line += _lines_before_error(reader, piece)
+    return DataError(
+        f"{path}:{line}: not {encoding} text, as the description declares: name the right `encoding`, or correct that line"
+    )
+
+
+def _lines_before_error(reader: codecs.IncrementalDecoder, piece: bytes) -> int:
+    lines = 0
+    try:
+        for place in range(len(piece)):
+            lines += reader.decode(piece[place : place + 1]) == "\n"
+    except UnicodeDecodeError:
+        pass
+    return lines
+
+
 def not_csv(error: csv.Error, begun: int) -> str:
     """What is wrong with a record that begins in line `begun`."""
     open_quote = any(words in str(error) for words in ("unexpected end", "field larger"))
@@ -154,3 +182,15 @@ def _decimal_commas(head: bytes, separator: str) -> bool:
     lines = head.decode("utf-8", "replace").splitlines()[:50]
     cells = (cell.strip() for line in lines for cell in _split(line, separator))
     return any(re.fullmatch(r"[+-]?[\d.]*\d,\d+", cell) for cell in cells)
+
+
+def wrong_count(cells: Sequence[str], header: Sequence[str]) -> str:
+    """Why a row with another number of values than there are columns is none, and what to do."""
+    expected = (
+        f"{len(cells)} values, expected {len(header)} ({', '.join(header[:4])}{', ...' if len(header) > 4 else ''})"
+    )
+    if len(cells) < len(header):
+        return f"{expected}; is the line cut off?"
+    if not any(cell.strip() for cell in cells[len(header) :]):
+        return f"{expected}; there is a comma too many at its end"
+    return f"{expected}; a value with a comma in it (a decimal comma, or text) needs quotation marks"

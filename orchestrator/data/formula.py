@@ -10,6 +10,8 @@ import operator
 from datetime import date
 from typing import Callable, Dict, List, Optional, Tuple, Union
 
+from orchestrator.data.dates import day
+
 MOST_LETTERS, MOST_PARTS = 500, 200
 
 Value = Union[float, str]
@@ -30,11 +32,9 @@ class MissingError(Exception):
 
 def _day(text: Value) -> date:
     try:
-        return date.fromisoformat(str(text)[:10])
+        return day(str(text))
     except ValueError as error:
-        raise FormulaError(
-            f"{text!r} is not a date as 2026-11-27; `date` of its column says how it is written"
-        ) from error
+        raise FormulaError(f"{error}; `date` of its column says how it is written") from error
 
 
 def _days(later: Value, earlier: Value) -> float:

@@ -21,7 +21,8 @@ from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Sequence, Se
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from orchestrator.data.cells import names_nobody
+from orchestrator.data.cells import names_nobody, nobody
+from orchestrator.data.formats import wrong_count
 from orchestrator.data.rows import Problems
 from orchestrator.data.sources.base import Row
 from orchestrator.errors import DataError
@@ -62,11 +63,12 @@ def identifiers_of(path: Path, rows: Iterator[Row], columns: Sequence[str]) -> I
     problems = Problems(path)
     for line, cells in rows:
         if len(cells) != len(header):
-            problems.add(f":{line}", f"{len(cells)} values, expected {len(header)}")
+            problems.add(f":{line}", wrong_count(cells, header))
             continue
         own = [cells[place] for place in places]
         if any(map(names_nobody, own)):
-            problems.add(f":{line}", f"{', '.join(columns)}: empty; every row must say whose it is")
+            name, cell = next((name, cell) for name, cell in zip(columns, own) if names_nobody(cell))
+            problems.add(f":{line}", f"column {name!r}: {nobody(cell)}")
         else:
             found.setdefault(normal(own), own)
     problems.refuse()

@@ -4,39 +4,47 @@ A cell that cannot be mapped is a problem of its row; none is dropped or guessed
 """
 
 import csv
-import datetime
-import math
 from itertools import islice
 from pathlib import Path
-from typing import Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Dict, FrozenSet, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
-from orchestrator.data.cells import MARKERS, finite, shown
-from orchestrator.data.described import Column, Description, RowsOf
+from orchestrator.data.cells import finite, names_nobody, nobody, shown
+from orchestrator.data.dates import moment
+from orchestrator.data.described import Description, RowsOf
+from orchestrator.data.formats import wrong_count
 from orchestrator.data.formula import Formula, FormulaError
-from orchestrator.data.sources.base import Row
-from orchestrator.data.units import conversion
+from orchestrator.data.joining import EventRows, events_of, joined
+from orchestrator.data.recoding import Cell, Report, cell_of
+from orchestrator.data.sources.base import Row, RowError, plain
+from orchestrator.data.takes import mean
 from orchestrator.errors import DataError
 from orchestrator.wire.bounds import near
 
-Cell = Callable[[str], str]
-"""A cell of the table to one of the task; ValueError with what is wrong with it."""
 
-Report = Callable[[int, str], None]
-"""(row, what is wrong with it)"""
+def mapped(rows: Iterator[Row], description: Description, report: Report, tables: Iterator[EventRows]) -> Iterator[Row]:
+    """The rows of a table, names first, as the task names them. Rows that cannot be mapped are reported and left out.
 
-
-def mapped(rows: Iterator[Row], description: Description, report: Report) -> Iterator[Row]:
-    """The rows of a table, names first, as the task names them. Rows that cannot be mapped are reported and left out."""
+    tables: those that the description has besides; they are read after it.
+    """
     first = next(rows, None)
     if first is None:
         return
     line, header = first[0], [name.strip() for name in first[1]]
-    columns = _columns(description, header)
-    yield line, [column.name for column in columns]
+    columns, later = _columns(description, header)
+    names, events = [column.name for column in columns], events_of(description)
+    yield line, [*names, *(name for name, _ in events), *(column.name for column in later)]
     every = _computed(rows, header, columns, report)
-    if description.leave_out is not None:
-        every = _without(every, columns, description, description.leave_out)
-    yield from every if description.rows.keep == "all" else _of_patients(every, columns, description, report)
+    out = _left_out(description.leave_out) if description.leave_out is not None else frozenset()
+    if out:
+        whose = names.index(description.rows.patient)
+        every = (row for row in every if row[1][whose] not in out)
+    if description.rows.keep != "all":
+        every = _of_patients(every, columns, description, report)
+    if events:
+        every = joined(every, names, description, tables, report, out)
+        names += [name for name, _ in events]
+        every = _computed(every, names, [*(_Made(name, i, str.strip) for i, name in enumerate(names)), *later], report)
+    yield from every
 
 
 class _Made(NamedTuple):
@@ -48,95 +56,62 @@ class _Made(NamedTuple):
     formula: Optional[Formula] = None
 
 
-def _columns(description: Description, header: Sequence[str]) -> List[_Made]:
+def _columns(description: Description, header: Sequence[str]) -> Tuple[List[_Made], List[_Made]]:
+    """(those of the table, and computed from these; those that are computed from columns of other tables)"""
     path = description.path
     repeated = [name for name in header if header.count(name) > 1]
-    used = {column.column or name for name, column in description.columns.items() if not column.formula}
-    found = [_Made(name, place, str) for place, name in enumerate(header) if name not in {*used, *description.columns}]
+    used = {
+        column.column or name for name, column in description.columns.items() if not column.formula and not column.table
+    }
+    found = [
+        _Made(name, place, str.strip) for place, name in enumerate(header) if name not in {*used, *description.columns}
+    ]
     for name, column in description.columns.items():
-        if column.formula:
+        if column.formula or column.table:
             continue
         wanted = column.column or name
         if wanted not in header:
             raise DataError(f"{path}: columns.{name}: the table has no column {wanted!r}{near(wanted, header)}")
         if wanted in repeated:
             raise DataError(f"{path}: columns.{name}: the table has column {wanted!r} twice; which one is meant?")
-        found.append(_Made(name, header.index(wanted), _cell_of(column)))
-    known = {made.name for made in found} | set(header)
+        found.append(_Made(name, header.index(wanted), cell_of(column)))
+    known, later = {made.name for made in found} | set(header), []
+    after = {name for name, _ in events_of(description)}  # those that are there when all tables are read
     for name, column in description.columns.items():
         if column.formula:
             formula = Formula(column.formula)
-            lacking = [each for each in formula.columns if each not in known]
+            lacking = [each for each in formula.columns if each not in known | after]
             if lacking:
                 raise DataError(
-                    f"{path}: columns.{name}: formula: no column {lacking[0]!r}{near(lacking[0], sorted(known))}; a formula uses "
-                    "columns of the table and those made of one"
+                    f"{path}: columns.{name}: formula: no column {lacking[0]!r}{near(lacking[0], sorted(known | after))}; a "
+                    "formula uses columns of the table and those made of one"
                 )
-            found.append(_Made(name, -1, formula=formula))
-    rows = description.rows
-    for key, name in (("patient", rows.patient), ("order", rows.order)):
-        names = [made.name for made in found]
+            if after.isdisjoint(formula.columns):
+                found.append(_Made(name, -1, formula=formula))
+            else:
+                later.append(_Made(name, -1, formula=formula))
+                after.add(name)
+    names = [made.name for made in found]
+    for made in later:
+        gone = (
+            [each for each in made.formula.columns if each not in after and each not in names] if made.formula else []
+        )
+        if gone:
+            raise DataError(
+                f"{path}: columns.{made.name}: formula: {gone[0]!r} is the table's own name of a column that has another here; "
+                "beside columns of other tables a formula uses the names of this description"
+            )
+    for key, name in (("patient", description.rows.patient), ("order", description.rows.order)):
         if name and name not in names:
             raise DataError(f"{path}: rows.{key}: no column {name!r}{near(name, names)}")
-    return found
-
-
-def _cell_of(column: Column) -> Cell:
-    steps: List[Cell] = []
-    if column.recode:
-        steps.append(lambda cell: _recoded(column.recode, cell))
-    if column.decimal_comma:
-        steps.append(_with_point)
-    if column.date:
-        steps.append(lambda cell: _iso(cell, column.date))
-    if column.unit:
-        a, b = conversion(column.unit, column.to, column.substance)
-        steps.append(lambda cell: _converted(cell, a, b))
-
-    def made(cell: str) -> str:
-        cell = cell.strip()
-        if not cell or cell in column.missing:
-            return ""
-        if steps and cell.casefold() in MARKERS and cell not in column.recode:
-            raise ValueError(f"{shown(cell)}; if it stands for no value, list it in `missing`")
-        for step in steps:
-            cell = step(cell)
-        return cell
-
-    return made
-
-
-def _recoded(recode: Dict[str, str], cell: str) -> str:
-    if cell not in recode:
-        raise ValueError(f"{shown(cell)} is not in `recode` ({', '.join(list(recode)[:12])}){near(cell, list(recode))}")
-    return recode[cell]
-
-
-def _with_point(cell: str) -> str:
-    if "." in cell:
-        raise ValueError(f"{shown(cell)} has a point, and decimal_comma is set")
-    return cell.replace(",", ".")
-
-
-def _iso(cell: str, form: str) -> str:
-    try:
-        return datetime.datetime.strptime(cell, form).date().isoformat()
-    except ValueError as error:
-        raise ValueError(f"{shown(cell)} is not a date as {form}") from error
-
-
-def _converted(cell: str, a: float, b: float) -> str:
-    value = finite(cell)
-    if value is None:
-        raise ValueError(f"{shown(cell)} is not a number")
-    return repr(a * value + b)
+    return found, later
 
 
 def _computed(rows: Iterator[Row], header: Sequence[str], columns: Sequence[_Made], report: Report) -> Iterator[Row]:
     places = {name: place for place, name in reversed(list(enumerate(header)))}
     for line, cells in rows:
         if len(cells) != len(header):
-            report(line, f"{len(cells)} values, expected {len(header)}")
+            report(line, wrong_count(cells, header))
             continue
         made: Dict[str, str] = {}
         wrong: List[str] = []
@@ -150,10 +125,11 @@ def _computed(rows: Iterator[Row], header: Sequence[str], columns: Sequence[_Mad
                         for name in column.formula.columns
                     }
                     value = column.formula.value(needed)
-                    made[column.name] = "" if value is None else _plain(value)
+                    made[column.name] = "" if value is None else plain(value)
             except (ValueError, KeyError, FormulaError) as error:
                 if not isinstance(error, KeyError):  # of a column that is reported already
-                    wrong.append(f"column {column.name!r}: {error}")
+                    used = f"; correct {', '.join(column.formula.columns)} there" if column.formula else ""
+                    wrong.append(f"column {column.name!r}: {error}{used}")
                 made.pop(column.name, None)
         for problem in wrong:
             report(line, problem)
@@ -161,19 +137,13 @@ def _computed(rows: Iterator[Row], header: Sequence[str], columns: Sequence[_Mad
             yield line, [made[column.name] for column in columns]
 
 
-def _plain(value: float) -> str:
-    return repr(int(value)) if value.is_integer() and abs(value) < 2**53 else repr(value)
-
-
-def _without(rows: Iterator[Row], columns: Sequence[_Made], description: Description, listed: Path) -> Iterator[Row]:
-    """The rows of patients that a file does not list; it lists them in its first column, below a line with its name."""
+def _left_out(listed: Path) -> FrozenSet[str]:
+    """The patients of a file that lists them in its first column, below a line with its name."""
     try:
         with listed.open(newline="", encoding="utf-8-sig") as file:
-            out = {row[0].strip() for row in islice(csv.reader(file, strict=True), 1, None) if row}
+            return frozenset(row[0].strip() for row in islice(csv.reader(file, strict=True), 1, None) if row)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{listed}: {getattr(error, 'strerror', None) or error}") from error
-    whose = [column.name for column in columns].index(description.rows.patient)
-    yield from (row for row in rows if row[1][whose] not in out)
 
 
 def _of_patients(
@@ -184,50 +154,60 @@ def _of_patients(
     whose = names.index(asked.patient)
     found: Dict[str, List[Row]] = {}
     for line, cells in rows:
-        if not cells[whose]:
-            report(line, f"column {asked.patient!r}: empty; every row must say whose it is")
+        if names_nobody(cells[whose]):
+            report(line, f"column {asked.patient!r}: {nobody(cells[whose])}")
         else:
             found.setdefault(cells[whose], []).append((line, cells))
     for each in found.values():
         try:
             yield _one_of(each, names, asked)
-        except ValueError as error:
-            report(each[0][0], str(error))
+        except RowError as error:
+            report(*error.args)
 
 
 def _one_of(rows: List[Row], names: Sequence[str], asked: RowsOf) -> Row:
+    """RowError, with the row, where there is none."""
     if asked.keep == "mean":
-        return rows[0][0], [_mean(name, [cells[place] for _, cells in rows]) for place, name in enumerate(names)]
+        return rows[0][0], [
+            _mean(name, [(line, cells[place]) for line, cells in rows]) for place, name in enumerate(names)
+        ]
     if asked.order:
         place = names.index(asked.order)
-        keys = [_order(asked.order, cells[place]) for _, cells in rows]
-        if len({kind for kind, _, _ in keys}) > 1:
-            raise ValueError(f"column {asked.order!r}: numbers and dates in the rows of one patient")
+        keys = [_order(line, asked.order, cells[place]) for line, cells in rows]
+        for (line, _), (kind, _) in zip(rows, keys):
+            if kind != keys[0][0]:
+                raise RowError(
+                    line,
+                    f"column {asked.order!r}: numbers and dates in the rows of one patient give no order: write all alike",
+                )
         rows = [row for _, row in sorted(zip(keys, rows), key=lambda pair: pair[0])]
     return rows[0] if asked.keep == "first" else rows[-1]
 
 
-def _order(name: str, cell: str) -> Tuple[int, float, str]:
+def _order(line: int, name: str, cell: str) -> Tuple[int, float]:
     value = finite(cell)
     if value is not None:
-        return 0, value, ""
+        return 0, value
     try:
-        datetime.date.fromisoformat(cell[:10])
+        return 1, moment(cell)
     except ValueError as error:
-        raise ValueError(
-            f"column {name!r}: {shown(cell)} is neither a number nor a date as 2026-11-27, so it gives no order"
-        ) from error
-    return 1, 0.0, cell
+        why = f"{shown(cell)} is neither a number nor a date as 2026-11-27, so it gives no order"
+        raise RowError(line, f"column {name!r}: {why}; `date` of its column says how it is written") from error
 
 
-def _mean(name: str, cells: Sequence[str]) -> str:
-    """Of what is there; what is no number must be the same in all rows."""
-    there = [cell for cell in cells if cell]
-    if len(set(there)) <= 1:
-        return there[0] if there else ""
-    numbers = [finite(cell) for cell in there]
-    if any(number is None for number in numbers):
-        raise ValueError(
-            f"column {name!r}: differs between the rows of one patient and is not a number, so it has no mean"
-        )
-    return _plain(math.fsum(number for number in numbers if number is not None) / len(numbers))
+def _mean(name: str, cells: Sequence[Tuple[int, str]]) -> str:
+    """Of what is there; what is no number must be the same in all rows. cells: (row, cell)."""
+    there = [(line, cell) for line, cell in cells if cell]
+    if len({cell for _, cell in there}) <= 1:
+        return there[0][1] if there else ""
+    numbers = []
+    for line, cell in there:
+        number = finite(cell)
+        if number is None:
+            raise RowError(
+                line,
+                f"column {name!r}: differs between the rows of one patient and is not a number, so it has no mean: keep the "
+                "first or the last, or write all alike",
+            )
+        numbers.append(number)
+    return plain(mean(numbers))

@@ -2,7 +2,7 @@
 
 from array import array
 from pathlib import Path
-from typing import List, NamedTuple, Optional, Tuple
+from typing import List, NamedTuple, Optional
 
 import numpy as np
 
@@ -76,22 +76,26 @@ class Rows:
         return np.frombuffer(self._lines, np.int64)
 
 
-class ProblemsError(DataError):
-    """What is wrong with a data file, all of it. first: (place in the file such as ":3", what is wrong there); count: with those
-    that are not listed."""
+class Problem(NamedTuple):
+    """place: what follows the file's name, such as ":3". file: where it is not the one that was asked for."""
 
-    def __init__(self, path: Path, first: List[Tuple[str, str]], count: int) -> None:
+    place: str
+    text: str
+    file: Optional[Path] = None
+
+
+class ProblemsError(DataError):
+    """What is wrong with a data file, all of it. first: those that are listed; count: with those that are not."""
+
+    def __init__(self, path: Path, first: List[Problem], count: int) -> None:
         self.first, self.count = first, count
         if count == 1:
-            super().__init__(f"{path}{_line(*first[0])}")
+            place, text, file = first[0]
+            super().__init__(f"{file or path}{place}: {text}")
         else:
             more = f", the first {len(first)}" if count > len(first) else ""
-            listed = "\n".join(f"  {path.name}{_line(*problem)}" for problem in first)
+            listed = "\n".join(f"  {(file or path).name}{place}: {text}" for place, text, file in first)
             super().__init__(f"{path}: {count} problems{more}:\n{listed}")
-
-
-def _line(place: str, text: str) -> str:
-    return f"{place}: {text}"
 
 
 class Problems:
@@ -100,14 +104,14 @@ class Problems:
     def __init__(self, path: Path, most: int = MOST_PROBLEMS) -> None:
         """most: that are listed."""
         self._path, self._most = path, most
-        self._first: List[Tuple[str, str]] = []
+        self._first: List[Problem] = []
         self._count = 0
 
-    def add(self, place: str, text: str) -> None:
-        """place: what follows the file's name, such as `:3` for a line."""
+    def add(self, place: str, text: str, file: Optional[Path] = None) -> None:
+        """As of a `Problem`."""
         self._count += 1
         if self._count <= self._most:
-            self._first.append((place, text))
+            self._first.append(Problem(place, text, file))
 
     @property
     def listed(self) -> bool:

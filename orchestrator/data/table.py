@@ -19,16 +19,20 @@ from orchestrator.data.formats import (
     blank,
     head_of,
     not_csv,
+    not_text,
     not_utf8,
     other_text,
     refuse_other_formats,
     refuse_other_text,
+    wrong_count,
 )
+from orchestrator.data.joining import EventRows
 from orchestrator.data.mapping import mapped
+from orchestrator.data.recoding import Report
 from orchestrator.data.rows import MOST_PROBLEMS, UNLABELLED, Problems, Row, Rows
 from orchestrator.data.sources.base import Row as SourceRow
 from orchestrator.data.sources.base import RowError
-from orchestrator.data.sources.registry import located, other_rows, service_numbers, service_rows
+from orchestrator.data.sources.registry import located, other_rows, service_numbers, service_tables
 from orchestrator.errors import DataError
 from orchestrator.wire.bounds import near
 from orchestrator.wire.schema import Feature, Schema
@@ -71,12 +75,12 @@ class _Text:
         self._form = form
         self._file = io.TextIOWrapper(file, encoding=form.encoding or "utf-8-sig", newline="")
         self.lines: TextIO = self._file
-        self.delimiter = form.delimiter
+        self.delimiter = form.separator
 
-    def undecodable(self, path: Path, error: UnicodeDecodeError) -> DataError:
-        """Which line is not of the encoding, where it is UTF-8."""
+    def undecodable(self, path: Path) -> DataError:
+        """Which line is not of the encoding."""
         if self._form.encoding:
-            return DataError(f"{path}: not {self._form.encoding} text: {error.reason}")
+            return not_text(path, self._file.detach(), self._form.encoding)
         return not_utf8(path, self._file.detach())
 
 
@@ -99,11 +103,13 @@ def every_row(path: Path) -> Iterator[SourceRow]:
 
 
 class _Found(NamedTuple):
-    """A table that is open: rows of a text, or of another source; description: how its columns become the task's."""
+    """A table that is open: rows of a text, or of another source; description: how its columns become the task's. others: the
+    rows of other tables of the same server, in the order in which the description has them, once `rows` are read."""
 
     read: _File
     rows: Union[_Text, Iterator[SourceRow]]
-    description: Optional[Description]
+    description: Optional[Description] = None
+    others: Iterator[Iterator[SourceRow]] = iter(())
 
 
 @contextmanager
@@ -118,10 +124,19 @@ def _opened(path: Path, nameless: bool = False) -> Iterator[_Found]:
         form = FileSource(path.name)
     elif description.file is None or description.text is None:
         numbers = service_numbers(path, description.service)
-        yield _Found(_File(numbers, b""), service_rows(path, description.service), description)
+        asked = {name: each.at_server for name, each in description.tables.items() if each.at_server}
+        tables = service_tables(path, description.service, asked)
+        yield _Found(_File(numbers, b""), next(tables), description, tables)
         return
     else:
         path, form = description.file, description.text
+    with _opened_file(path, form) as found:
+        yield found._replace(description=description)
+
+
+@contextmanager
+def _opened_file(path: Path, form: FileSource) -> Iterator[_Found]:
+    """FILE or FILE#NAME."""
     path, part = located(path)
     try:
         with path.open("rb") as file:
@@ -133,21 +148,52 @@ def _opened(path: Path, nameless: bool = False) -> Iterator[_Found]:
                 if not form.encoding:
                     refuse_other_formats(path, head, "table")
                 rows = _Text(file, form)
-            yield _Found(_File(path, head), rows, description)
+            yield _Found(_File(path, head), rows)
     except OSError as error:
         raise DataError(f"{path}: {error.strerror}") from error
 
 
 def _rows_of(found: _Found, problems: Problems) -> Iterator[SourceRow]:
     """Mapped as the description says."""
-    path, rows = found.read.path, found.rows
-    source = _with_news(path, _csv_rows(path, rows, problems) if isinstance(rows, _Text) else _fit(rows, problems))
-    if found.description is not None:
-        source = mapped(source, found.description, lambda line, why: problems.add(f":{line}", why))
-        rules = found.description.rules
+    path, description = found.read.path, found.description
+
+    def report(line: int, why: str) -> None:
+        problems.add(f":{line}", why)
+
+    source = _as_they_are(found, report)
+    if description is not None:
+        source = mapped(source, description, report, _tables(found, description, problems))
+        rules = description.rules
         if rules is not None:
             source = generalized(path, source, read_rules(rules), rules.parent)
     return source
+
+
+def _as_they_are(found: _Found, report: Report) -> Iterator[SourceRow]:
+    path, rows = found.read.path, found.rows
+    return _with_news(path, _csv_rows(path, rows, report) if isinstance(rows, _Text) else _fit(rows, report))
+
+
+def _tables(found: _Found, description: Description, problems: Problems) -> Iterator[EventRows]:
+    """The other tables of a description, one after another: each is closed when the next one is asked for."""
+    for which, events in description.tables.items():
+        if events.file:
+            with _opened_file(description.path.parent / events.file, events.text) as opened:
+                yield _event_rows(which, opened, problems)
+        else:
+            rows = next(found.others, None)
+            if rows is None:
+                return  # the table before it ended with a problem, which is said
+            yield _event_rows(which, _Found(_File(Path(f"{description.path}: tables.{which}"), b""), rows), problems)
+
+
+def _event_rows(name: str, opened: _Found, problems: Problems) -> EventRows:
+    path = opened.read.path
+
+    def report(line: int, why: str) -> None:
+        problems.add(f":{line}", why, path)
+
+    return EventRows(name, path, _as_they_are(opened, report), report)
 
 
 def _read(found: _Found, asked: Asked) -> Rows:
@@ -181,7 +227,7 @@ def _read(found: _Found, asked: Asked) -> Rows:
     return rows
 
 
-def _csv_rows(path: Path, text: _Text, problems: Problems) -> Iterator[SourceRow]:
+def _csv_rows(path: Path, text: _Text, report: Report) -> Iterator[SourceRow]:
     """(line, cells) of every row that holds anything; ends at what is not CSV, which is a problem."""
     begun = 1
     reader = csv.reader(text.lines, strict=True, delimiter=text.delimiter)
@@ -191,18 +237,18 @@ def _csv_rows(path: Path, text: _Text, problems: Problems) -> Iterator[SourceRow
             if not blank(cells):
                 yield reader.line_num, cells
     except csv.Error as error:
-        problems.add(f":{reader.line_num}", not_csv(error, begun))
+        report(reader.line_num, not_csv(error, begun))
     except UnicodeDecodeError as error:
-        raise text.undecodable(path, error) from error
+        raise text.undecodable(path) from error
 
 
-def _fit(rows: Iterator[SourceRow], problems: Problems) -> Iterator[SourceRow]:
+def _fit(rows: Iterator[SourceRow], report: Report) -> Iterator[SourceRow]:
     """(row, cells) of every row that holds anything; ends at one that is no row, which is a problem."""
     try:
         yield from (row for row in rows if not blank(row[1]))
     except RowError as error:
         number, why = error.args
-        problems.add(f":{number}", why)
+        report(number, why)
 
 
 def _with_news(path: Path, rows: Iterator[T]) -> Iterator[T]:
@@ -284,7 +330,7 @@ class _Reader:
         """What is wrong with a row, a line each."""
         schema = self._schema
         if len(cells) != len(self._header):
-            return [_wrong_count(cells, self._header)]
+            return [wrong_count(cells, self._header)]
         if [cell.strip() for cell in cells] == self._header:
             return [NAMES_AGAIN]
         by_name = self._named(cells)
@@ -344,14 +390,3 @@ def _refuse_other_columns(file: _File, line: int, columns: Sequence[str], first:
         why = other_text(file.head, columns, first, len(columns))
         if why:
             raise DataError(f"{file.path}:{line}: {why}")
-
-
-def _wrong_count(cells: Sequence[str], header: Sequence[str]) -> str:
-    expected = (
-        f"{len(cells)} values, expected {len(header)} ({', '.join(header[:4])}{', ...' if len(header) > 4 else ''})"
-    )
-    if len(cells) < len(header):
-        return f"{expected}; is the line cut off?"
-    if not any(cell.strip() for cell in cells[len(header) :]):
-        return f"{expected}; there is a comma too many at its end"
-    return f"{expected}; a value with a comma in it (a decimal comma, or text) needs quotation marks"

@@ -87,6 +87,10 @@ def _described(path: Path) -> str:
         file, _ = located(description.file)
         if not file.is_file():
             raise DataError(f"{path}: source.file: {file}: no such file")
+        for name, events in description.tables.items():
+            other, _ = located(path.parent / events.file)
+            if not other.is_file():
+                raise DataError(f"{path}: tables.{name}: file: {other}: no such file")
         return f"{file} is there"
     if description.service["kind"] in SIGNALS:
         return f"signals of kind {description.service['kind']}"

@@ -8,11 +8,18 @@ from pathlib import Path
 from typing import Iterator, List, NamedTuple, Sequence
 
 from orchestrator.data.cells import MARKERS, canonical
+from orchestrator.data.described import TAB
 from orchestrator.gateway.delimited import Table
 from orchestrator.gateway.draft import as_toml, toml_key
 from orchestrator.wire.schema import Feature, Schema
 
 MOST_LEVELS = 30
+
+
+BY_MAP = "A draft by `edgeward data map`. CONFIRM every line; those that begin with #? are to be filled in."
+BY_INIT = (
+    "A draft by `edgeward init`: how this node's table answers the task. It never leaves the node. CONFIRM every line."
+)
 
 
 class Draft(NamedTuple):
@@ -22,17 +29,20 @@ class Draft(NamedTuple):
     open: List[str]
 
 
-def draft_mapping(table: Table, file: str, schema: Schema) -> Draft:
+def draft_mapping(table: Table, file: str, schema: Schema, head: str = BY_MAP) -> Draft:
     """file: how the description names the table."""
     found: List[str] = []
     lines = [
-        "# A draft by `edgeward data map`. CONFIRM every line; those that begin with #? are to be filled in.",
+        f"# {head}",
+        "# All keys, with their meaning: docs/data.md of the project.",
         "[source]",
+        f"file = {as_toml(file)}  # beside this file, or an absolute path; FILE#NAME for one of several tables",
     ]
-    lines.append(f"file = {as_toml(file)}")
     _, encoding, separator = table.source
-    lines += [f"delimiter = {as_toml(separator)}"] if separator != "," else []
-    lines += [f"encoding = {as_toml(encoding)}"] if encoding not in ("utf-8-sig", "") else []
+    if separator != ",":
+        lines.append(f"delimiter = {as_toml(TAB if separator == chr(9) else separator)}  # between values")
+    if encoding not in ("utf-8-sig", ""):
+        lines.append(f"encoding = {as_toml(encoding)}  # of a text that is not UTF-8")
     used: List[str] = []
     for feature in schema.features:
         lines += _column(table, feature.name, used, found, feature)
@@ -59,12 +69,14 @@ def _column(
         yield f'#? column = "..."  # the table has {", ".join(table.header[:20])}'
         return
     used.append(source)
-    yield f"column = {as_toml(source)}" + ("" if source == name else "  # CONFIRM: the nearest name")
-    cells = [cell for cell in table.column(source) if cell and cell.casefold() not in MARKERS]
-    markers = sorted({cell for cell in table.column(source) if cell.casefold() in MARKERS})
-    if markers:
-        yield f"missing = {as_toml(markers)}"
+    yield f"column = {as_toml(source)}  # " + (
+        "the table's name for it" if source == name else "CONFIRM: the nearest name"
+    )
     categories = feature.categories if feature is not None and feature.categories else levels
+    markers = sorted({cell for cell in table.column(source) if cell.casefold() in MARKERS} - set(categories))
+    cells = [cell for cell in table.column(source) if cell and cell not in markers]
+    if markers:
+        yield f"missing = {as_toml(markers)}  # cells that stand for no value, besides empty ones"
     if categories:
         yield from _recode(name, cells, categories, found)
     elif feature is not None:
@@ -91,7 +103,7 @@ def _number(table: Table, feature: Feature, cells: Sequence[str], found: List[st
     low, high = feature.range
     numbers = [table.number(cell) for cell in cells]
     if table.decimal_comma and any("," in cell for cell in cells):
-        yield "decimal_comma = true"
+        yield "decimal_comma = true  # numbers are written 3,5"
     values = [number for number in numbers if number is not None]
     if len(values) < len(numbers):
         found.append(

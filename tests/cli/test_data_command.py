@@ -134,6 +134,42 @@ def test_from_an_export_to_records_in_two_commands(tmp_path: Path, capsys: pytes
     assert "is not overwritten" in capsys.readouterr().err
 
 
+def test_the_draft_of_a_table_with_tabs_is_read_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    export, config, ward = tmp_path / "export.tsv", tmp_path / "edgeward.toml", tmp_path / "ward.toml"
+    export.write_text("patient\tage\tsex\tglucose\tdead\np1\t63\tf\t5.5\t1\np2\t41\tm\t7\t0\n")
+    config.write_text(STUDY)
+    assert main(["data", "map", str(export), str(config), "--out", str(ward)]) == 0
+    assert 'delimiter = "tab"' in ward.read_text()
+    assert main(["data", "validate", str(ward), str(config)]) == 0
+    assert "2 records of 2 patients fit the schema" in capsys.readouterr().out
+
+
+def test_what_is_wrong_in_a_joined_table_has_its_file_and_who_is_a_stranger_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config, ward, labs = tmp_path / "edgeward.toml", tmp_path / "ward.toml", tmp_path / "labs.csv"
+    config.write_text(STUDY)
+    (tmp_path / "patients.csv").write_text("patient,age,sex,dead\np1,63,f,1\np2,41,m,0\n")
+    ward.write_text(
+        '[source]\nfile = "patients.csv"\n[rows]\npatient = "patient"\n[tables.labs]\nfile = "labs.csv"\nkey = "who"\n'
+        '[columns.glucose]\ntable = "labs"\ntake = "mean"\n'
+    )
+    labs.write_text("who,glucose\np1,5\np2,6\np2,7\np3,8\n")
+    words = [sys.executable, "-m", "orchestrator.cli.main", "data", "validate", str(ward), str(config)]
+    said = subprocess.run(words, capture_output=True, text=True)
+    assert "2 records of 2 patients fit the schema" in said.stdout
+    assert "labs.csv: left out: 1 rows of 1 keys that the patients' table does not have (column 'who')" in said.stderr
+    assert main(["doctor", "--data", str(ward)]) == 0
+    labs.write_text("who,glucose\np1,5\np2,high\np2,7\n")
+    assert main(["data", "validate", str(ward), str(config), "--json"]) == 1
+    found = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert found["listed"] == [{"place": f"{labs}:3", "problem": found["listed"][0]["problem"]}]
+    assert "column 'glucose': 'high' is not a number" in found["listed"][0]["problem"]
+    labs.unlink()
+    assert main(["doctor", "--data", str(ward)]) != 0
+    assert "tables.labs: file: " in capsys.readouterr().out
+
+
 def test_each_of_400_bad_cells_among_200_000_rows_is_listed(tmp_path: Path) -> None:
     config, path = tmp_path / "edgeward.toml", tmp_path / "long.csv"
     config.write_text(ANALYSIS)

@@ -30,6 +30,12 @@ def init(path: Path, *options: str) -> int:
     return main(["init", str(path), "--out", str(path.parent / "edgeward.toml"), *options])
 
 
+def clear(folder: Path) -> None:
+    """Takes out what `init` wrote."""
+    for name in ("edgeward.toml", "policy.toml", "ward.toml"):
+        (folder / name).unlink(missing_ok=True)
+
+
 def found(capsys: pytest.CaptureFixture, path: Path, *options: str) -> Dict[str, Any]:
     assert init(path, "--label", "sepsis", "--json", *options) == 0
     return json.loads(capsys.readouterr().out)
@@ -103,7 +109,7 @@ def test_other_separators_and_encodings_are_found_out_and_said(
     tmp_path: Path, capsys: pytest.CaptureFixture, separator: str, encoding: str, comma: bool, assumed: str
 ) -> None:
     plain = found(capsys, write(tmp_path / "plain.csv"))
-    (tmp_path / "edgeward.toml").unlink()
+    clear(tmp_path)
     path = write(tmp_path / "other.csv", separator, encoding, comma)
     path.write_bytes(path.read_bytes().replace("night".encode(encoding), "nächt".encode(encoding)))
     other = found(capsys, path)
@@ -274,8 +280,11 @@ def test_what_it_writes_is_what_nodes_read(tmp_path: Path, capsys: pytest.Captur
             said, schema = json.loads(capsys.readouterr().out), load_config(draft).task.schema
             data = load_dataset(path, schema)
             assert (data.records, data.clamped) == (said["complete_rows"], ())
+            assert load_dataset(tmp_path / "ward.toml", schema).digest() == data.digest(), (
+                "the description changes nothing"
+            )
             made += 1
-            draft.unlink()
+            clear(tmp_path)
         else:
             assert capsys.readouterr().err.startswith("edgeward: ")
     assert made > 30
@@ -294,7 +303,7 @@ def drafted(tmp_path: Path, capsys: pytest.CaptureFixture, cells: List[str], hea
     path = tmp_path / "t.csv"
     lines = [f"{cell},{number % 7},{number % 2}" for number, cell in enumerate(cells)]
     path.write_text("\n".join([head, *lines]) + "\n")
-    (tmp_path / "edgeward.toml").unlink(missing_ok=True)
+    clear(tmp_path)
     assert init(path, "--label", "y", "--json") == 0
     return json.loads(capsys.readouterr().out)
 
@@ -351,7 +360,7 @@ def test_rows_of_nobody_are_said_and_no_patient_becomes_a_level(tmp_path: Path, 
     assert any(
         "'patient_id' seems to say whose record it is, and 5 rows have none" in line for line in said["warnings"]
     )
-    (tmp_path / "edgeward.toml").unlink()
+    clear(tmp_path)
     assert init(path, "--label", "y", "--patient", "patient_id", "--json") == 0
     said = json.loads(capsys.readouterr().out)
     assert any(line.startswith("5 rows do not say whose they are") for line in said["warnings"])

@@ -21,8 +21,7 @@ def file_of(folder: Path, cells: List[str], labels: List[str], separator: str = 
 
 
 def init(folder: Path, path: Path) -> int:
-    (folder / "e.toml").unlink(missing_ok=True)
-    return main(["init", str(path), "--label", "y", "--out", str(folder / "e.toml"), "--json"])
+    return main(["init", str(path), "--label", "y", "--out", str(folder / "e.toml"), "--json", "--force"])
 
 
 def said(folder: Path, cells: List[str], capsys: pytest.CaptureFixture) -> Dict[str, Any]:
@@ -90,8 +89,7 @@ def test_what_stands_for_no_value_is_counted_by_column_and_asked_of_nodes(
     assert set(MISSING) <= set(load_config(tmp_path / "e.toml").task.schema.missing_markers)
     assert not any("would refuse" in line for line in found["warnings"])
     path = tmp_path / "t.csv"
-    (tmp_path / "e.toml").unlink()
-    assert main(["init", str(path), "--label", "y", "--out", str(tmp_path / "e.toml")]) == 0
+    assert main(["init", str(path), "--label", "y", "--out", str(tmp_path / "e.toml"), "--force"]) == 0
     assert "a: number, 0 to 100; 30 missing" in capsys.readouterr().out
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from orchestrator.cli.main import main
 from orchestrator.data.dataset import load_for
+from orchestrator.data.table import every_row
 from orchestrator.data.units import MOLAR_MASSES
 from orchestrator.gateway.config import load_config
 
@@ -40,6 +41,17 @@ def blocks(text: str) -> Iterator[Tuple[str, str]]:
     """(what a comment before it says, text without its indent) of each marked block."""
     for mark, block in re.findall(r"<!-- ([^>]+) -->\n\n((?:    .*\n|\n(?=    ))+)", text):
         yield mark, re.sub(r"^    ", "", block, flags=re.M)
+
+
+def test_two_tables_are_joined(tmp_path: Path) -> None:
+    for mark, text in blocks(PAGE.read_text()):
+        if mark.startswith("joined: "):
+            (tmp_path / mark.partition(": ")[2]).write_text(text)
+    rows = [cells for _, cells in every_row(tmp_path / "joined.toml")]
+    assert [dict(zip(rows[0], cells)) for cells in rows[1:]] == [
+        {"case": "p1", "sex": "f", "admission": "2026-03-31", "dead": "1", "crp": "80", "tests": "4"},
+        {"case": "p2", "sex": "m", "admission": "2026-03-01", "dead": "0", "crp": "", "tests": "0"},
+    ]
 
 
 def test_three_commands_lead_from_an_export_to_a_node(

@@ -89,6 +89,12 @@ def test_a_table_that_does_not_fit_names_file_line_and_column(tmp_path: Path, te
     assert str(path) in str(caught.value)
 
 
+def test_a_missing_value_has_no_logarithm(tmp_path: Path) -> None:
+    schema = Schema("table", "y", ("n", "p"), {"0": 0, "1": 1}, (Feature("crp", 0.5, 500, transform="log"),))
+    x = load_dataset(table(tmp_path, "crp,y\n1,0\n,1\nNA,0\n"), schema, gaps=True).x
+    np.testing.assert_array_equal(x, [[0.0], [np.nan], [np.nan]])
+
+
 def test_values_beyond_the_range_are_counted_by_column(tmp_path: Path) -> None:
     schema = Schema(
         "table", "y", ("n", "p"), {"0": 0, "1": 1}, (Feature("age", 0, 1), Feature("bmi", 10, 60), Feature("z", 0, 9))

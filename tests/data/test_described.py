@@ -209,7 +209,7 @@ def test_a_row_of_nobody_is_no_patient(tmp_path: Path) -> None:
     (tmp_path / "visits.csv").write_text(VISITS.replace("b,2026", ",2026"))
     path = tmp_path / "visits.toml"
     path.write_text(VISITS_OF.format(keep="last", order=""))
-    assert ":3: column 'patient': empty; every row must say whose it is" in refused(path)
+    assert ":3: column 'patient': empty; every record must say whose it is: fill it in" in refused(path)
 
 
 def test_both_files_are_the_data(tmp_path: Path) -> None:

@@ -184,8 +184,8 @@ def test_damaged_questions_are_refused(
 def test_whose_a_row_is_must_be_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     two = Two(tmp_path, [*ids(0, 20), "", "NA"], ids(0, 20), capsys)
     said = two.ask(code=1)
-    assert ":22: id: empty" in said
-    assert ":23: id: empty" in said
+    assert ":22: column 'id': empty; every record must say whose it is" in said
+    assert ":23: column 'id': 'NA' stands for no value" in said
     wrong = two.run("ask", "b", "--columns", "idd", "--key", "@k", "--out", "@q", code=1)
     assert "column 'idd' is not there, did you mean 'id'?" in wrong
 

@@ -117,6 +117,7 @@ TEXTS: Dict[str, str] = {
     "0.1::real": "0.1",
     "1e300::double precision": "1e+300",
     "'NaN'::double precision": "",
+    "'NaN'::numeric": "",
     "true": "true",
     "NULL::boolean": "",
     "'a,\"b'::text": 'a,"b',

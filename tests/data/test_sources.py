@@ -150,7 +150,7 @@ DAMAGED: Dict[str, Any] = {
     ),
     "another key": (
         lambda p: p.write_text('{"age": 1, "sex": "f", "visits": 1, "dead": 0}\n{"agee": 2}\n'),
-        ":2: has 'agee'",
+        ":2: has column 'agee', which the first line does not have: put it there too",
     ),
     "a list below": (
         lambda p: p.write_text('{"age": 1, "sex": "f", "visits": 1, "dead": 0}\n[1]\n'),

@@ -304,7 +304,7 @@ def test_signals_are_no_table(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"f\.toml: source\.file names a table, and the task's records are signals"):
         load_dataset(tmp_path / "f.toml", schema(4))
     path.write_text(path.read_text() + '[rows]\npatient = "p"\nkeep = "first"\n')
-    with pytest.raises(DataError, match=r"w\.toml: columns, rows and anonymize: belong to a table"):
+    with pytest.raises(DataError, match=r"w\.toml: columns, rows, tables and anonymize: belong to a table"):
         load_dataset(path, schema(4, 2))
 
 

@@ -85,6 +85,30 @@ def test_changed_data_are_declined_for_the_run_and_accepted_for_another(node: Pa
     assert isinstance(opened(node, path), Run), "put back"
 
 
+def test_a_changed_table_that_is_joined_is_changed_data(tmp_path: Path) -> None:
+    """One feature is the last value of each patient in another table."""
+    write(tmp_path / "all.csv", 1)
+    rows = [line.split(",") for line in (tmp_path / "all.csv").read_text().splitlines()]
+    (tmp_path / "patients.csv").write_text("".join(",".join(row[1:]) + "\n" for row in rows))
+    visits = [f"{row[-1]},2026-0{month},{row[0]}" for row in rows[1:] for month in ("1-31", "2-01")]
+    (tmp_path / "visits.csv").write_text("\n".join(["who,seen,value", *visits]) + "\n")
+    path = tmp_path / "ward.toml"
+    path.write_text(
+        f'source = {{ file = "patients.csv" }}\nrows = {{ patient = "{TASK.schema.patient}" }}\n'
+        '[tables.visits]\nfile = "visits.csv"\nkey = "who"\nwhen = "seen"\n'
+        f'[columns.{FEATURES[0]}]\ntable = "visits"\ncolumn = "value"\ntake = "last"\n'
+    )
+    assert isinstance(opened(tmp_path, path), Run)
+    assert isinstance(opened(tmp_path, tmp_path / "all.csv"), Run), "the same records in one table"
+    (tmp_path / "visits.csv").write_text("\n".join(["who,seen,value", *reversed(visits)]) + "\n")
+    assert isinstance(opened(tmp_path, path), Run), "in another order"
+    lowest = TASK.schema.features[0].range[0]
+    (tmp_path / "visits.csv").write_text("\n".join(["who,seen,value", *visits, f"p3,2026-02-02,{lowest}"]) + "\n")
+    found = opened(tmp_path, path)
+    assert not isinstance(found, Run)
+    assert found.code == "data.changed"
+
+
 def test_the_owner_says_that_the_change_is_meant(node: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write(node / "data.csv", 2)
     store = NodeStore(node / "node.sqlite")

@@ -41,9 +41,13 @@ def ungraphed(*arguments: Any) -> GradientTrainer:
 class Node:
     """An agent whose messages are caught; no broker."""
 
-    def __init__(self, folder: Path, rows: str, policy: str = "", header: str = "x,y,p") -> None:
-        self.data = folder / "data.csv"
-        self.data.write_text(f"{header}\n{rows}")
+    def __init__(
+        self, folder: Path, rows: str = "", policy: str = "", header: str = "x,y,p", data: Optional[Path] = None
+    ) -> None:
+        """data: in place of a table of these rows."""
+        self.data = folder / "data.csv" if data is None else data
+        if data is None:
+            self.data.write_text(f"{header}\n{rows}")
         self.state = folder / "state"
         path: Optional[Path] = None
         if policy:

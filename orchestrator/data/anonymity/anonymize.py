@@ -11,6 +11,7 @@ from orchestrator.data.anonymity.mondrian import Demands, Sensitive, mondrian, w
 from orchestrator.data.anonymity.rules import Rules
 from orchestrator.data.anonymity.utility import area
 from orchestrator.data.cells import folded, names_nobody, nobody
+from orchestrator.data.formats import wrong_count
 from orchestrator.data.rows import Problems
 from orchestrator.data.sources.base import Row
 from orchestrator.errors import DataError
@@ -89,7 +90,7 @@ def read_for(path: Path, rows: Iterator[Row], rules: Rules, domains: Dict[str, D
     for line, cells in rows:
         found = _codes(line, cells, places, problems)
         if len(cells) != len(header):
-            problems.add(f":{line}", f"{len(cells)} values, expected {len(header)}")
+            problems.add(f":{line}", wrong_count(cells, header))
         elif found is None:
             suppressed += 1
         else:

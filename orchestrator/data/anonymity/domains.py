@@ -52,7 +52,9 @@ class Numbers(Domain):
     def code(self, cell: str) -> float:
         value = finite(cell)
         if value is None or not self._low <= value <= self._high:
-            raise ValueError(f"{shown(cell)} is not a number from {self._low:g} to {self._high:g}")
+            raise ValueError(
+                f"{shown(cell)} is not a number from {self._low:g} to {self._high:g}: correct it, or the range in the rules"
+            )
         return value
 
     def places(self, ordered: np.ndarray) -> np.ndarray:
@@ -98,7 +100,9 @@ class Levels(Domain):
     def code(self, cell: str) -> float:
         found = self._codes.get(canonical(cell))
         if found is None:
-            raise ValueError(f"{shown(cell)} is not one of {', '.join(self._levels[:12])}")
+            raise ValueError(
+                f"{shown(cell)} is not one of {', '.join(self._levels[:12])}: correct it, or list it in the rules"
+            )
         return float(found)
 
     def places(self, ordered: np.ndarray) -> np.ndarray:
@@ -134,7 +138,9 @@ class Hierarchy(Domain):
     def code(self, cell: str) -> float:
         found = self._codes.get(canonical(cell))
         if found is None:
-            raise ValueError(f"{shown(cell)} is no leaf of the hierarchy ({', '.join(self._leaves[:12])})")
+            raise ValueError(
+                f"{shown(cell)} is no leaf of the hierarchy ({', '.join(self._leaves[:12])}): correct it, or put it there"
+            )
         return float(found)
 
     def node(self, low: float, high: float) -> str:

@@ -63,6 +63,10 @@ class Service(NamedTuple):
     numbered: Optional[Callable[[Any, Path], Path]] = None
     """What the numbers of its rows count, such as the lines of a file in a folder; None for the rows themselves."""
 
+    several: Optional[Callable[[Any, Path], Iterator[Tuple[int, Row]]]] = None
+    """(instances of `options` of one server, the folder) -> (which of them, a row), one table after another, all of one state of
+    the data; None for a source that has one table."""
+
 
 class Windows(NamedTuple):
     """Signals of one length."""
@@ -104,6 +108,11 @@ class Signals(NamedTuple):
     """As of a `Service`."""
 
 
+def plain(value: float) -> str:
+    """A number as a cell has it: 3, 3.5."""
+    return repr(int(value)) if value.is_integer() and abs(value) < 2**53 else repr(value)
+
+
 def text(number: int, name: str, value: Any) -> str:
     """A value as a cell of a CSV file, of column `name` in row `number`; RowError where it is neither number nor text."""
     if value is None or (isinstance(value, float) and math.isnan(value)):
@@ -111,14 +120,17 @@ def text(number: int, name: str, value: Any) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, float):
-        return repr(int(value)) if value.is_integer() and abs(value) < 2**53 else repr(value)
+        return plain(value)
     if isinstance(value, (int, str)):
         return str(value)
     if hasattr(value, "isoformat"):
         return str(value.isoformat())
     if type(value).__name__ == "Decimal":
         return str(value)
-    raise RowError(number, f"column {name!r} holds {type(value).__name__}, expected a number or a text")
+    raise RowError(
+        number,
+        f"column {name!r} holds {type(value).__name__}, expected a number or a text: leave the column out, or make it one",
+    )
 
 
 def cells(number: int, names: Sequence[str], values: Sequence[Any]) -> List[str]:

@@ -20,8 +20,11 @@ def _rows(path: Path, part: str) -> Iterator[Row]:
                     names.pop()
                 yield number, names
                 continue
-            if any(value is not None for value in values[len(names) :]):
-                raise RowError(number, f"has a value beyond the {len(names)} named columns")
+            for place, value in enumerate(values[len(names) :], len(names) + 1):
+                if value is not None:
+                    column = openpyxl.utils.get_column_letter(place)
+                    why = f"beyond the {len(names)} that have names: name the column in the first row, or take the value out"
+                    raise RowError(number, f"column {column!r} of the sheet has a value, {why}")
             row = list(values[: len(names)])
             yield number, cells(number, names, row + [None] * (len(names) - len(row)))
 

@@ -5,9 +5,8 @@ import json
 import logging
 import time
 from collections import Counter
-from fractions import Fraction
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterator, List, NamedTuple, Sequence, Tuple
 
 from orchestrator.data.cells import shown
 from orchestrator.data.rows import Problems
@@ -29,6 +28,7 @@ from orchestrator.data.sources.fhir_values import (
     untrue,
     word,
 )
+from orchestrator.data.takes import FIRST, TAKES, Take
 from orchestrator.errors import DataError
 
 milestones = logging.getLogger("edgeward.data.milestones")
@@ -39,34 +39,15 @@ MOST = 1 << 22
 """Patients, and used resources of a type: a server may send them without an end."""
 
 
-class _Take(NamedTuple):
-    """How the resources of a patient become one value. State is None before the first one."""
-
-    add: Callable[[Any, Any, Any], Any]  # (state, a value, its place in time) -> state
-    cell: Callable[[Any], Optional[Value]]  # state -> the value
-
-
 def _only(state: Any, value: Value, key: Any) -> Any:
     if state is not None:
         raise ValueError("is the patient's second value; take first, last or mean")
     return (None, value)
 
 
-def _kept(state: Any) -> Optional[Value]:
-    return None if state is None else state[1]
-
-
-_TAKES: Dict[str, _Take] = {
-    "any": _Take(lambda state, value, key: True, lambda state: int(state is not None)),
-    "count": _Take(lambda state, value, key: (state or 0) + 1, lambda state: state or 0),
-    "first": _Take(lambda state, value, key: (key, value) if state is None or key < state[0] else state, _kept),
-    "last": _Take(lambda state, value, key: (key, value) if state is None or key > state[0] else state, _kept),
-    # Exact, so that the order of resources does not matter.
-    "mean": _Take(
-        lambda state, value, key: (state[0] + 1, state[1] + Fraction(value)) if state else (1, Fraction(value)),
-        lambda state: None if state is None else float(state[1] / state[0]),
-    ),
-    "value": _Take(_only, _kept),
+_TAKES: Dict[str, Take] = {
+    **{name: TAKES[name] for name in ("any", "count", "first", "last", "mean")},
+    "value": Take(_only, FIRST.cell),
 }
 
 

@@ -37,7 +37,8 @@ def _rows(path: Path, part: str) -> Iterator[Row]:
                 yield number, names
             more = [name for name in found if name not in names]
             if more:
-                raise RowError(number, f"has {more[0][:40]!r}, which the first line has not")
+                why = "which the first line does not have: put it there too, with null if need be, or take it out"
+                raise RowError(number, f"has column {more[0][:40]!r}, {why}")
             yield number, cells(number, names, [found.get(name) for name in names])
 
 
@@ -45,9 +46,9 @@ def _object(number: int, line: bytes) -> Dict[str, Any]:
     try:
         found = json.loads(line.decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:
-        raise RowError(number, f"is no JSON: {str(error)[:80]}") from error
+        raise RowError(number, f"is no JSON: {str(error)[:80]}; an object a line is read: is it cut off?") from error
     if not isinstance(found, dict):
-        raise RowError(number, "is no JSON object")
+        raise RowError(number, "is no JSON object: write an object a line, with a value for each column")
     return found
 
 

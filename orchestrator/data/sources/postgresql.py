@@ -10,7 +10,7 @@ import stat
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Callable, Dict, Iterator, List, NamedTuple, Sequence
+from typing import Any, BinaryIO, Callable, Dict, Iterator, List, NamedTuple, Sequence, Tuple
 
 from orchestrator.data.sources.base import Row, RowError, Service, text
 from orchestrator.errors import AwayError, DataError
@@ -250,6 +250,8 @@ def _cell_of(name: str, category: str, kind: str) -> Callable[[int, str], str]:
         return lambda number, value: text(number, name, float(value))
     if category == "D":
         return lambda number, value: _moment(value)
+    if kind == "numeric":
+        return lambda number, value: "" if value == "NaN" else value
     if (category in "NSE" and kind != "money") or kind == "uuid":
         return lambda number, value: value
 
@@ -298,7 +300,7 @@ def _explained(server: Server, connection: Any, error: Any) -> DataError:
     if state == "42501":
         return DataError(f"{server}: {said}: this user may not read it; GRANT SELECT is missing")
     if state in ("42P01", "3F000"):
-        return DataError(f"{server}: {said}{_meant(server, connection)}")
+        return DataError(f"{server}: {said}{_meant(server, connection, said)}")
     if state == "25006":
         return DataError(f"{server}: {said}: the query changes data, and a node only reads")
     if state[:2] in ("0A", "25", "42"):
@@ -306,8 +308,8 @@ def _explained(server: Server, connection: Any, error: Any) -> DataError:
     return DataError(f"{server}: the query failed ({state or type(error).__name__}); the server's log says why")
 
 
-def _meant(server: Server, connection: Any) -> str:
-    """The nearest name among the tables this user may read, where the description names a table."""
+def _meant(server: Server, connection: Any, said: str) -> str:
+    """The nearest name among the tables this user may read, where the description names a table. said: what is wrong."""
     asked = getattr(server, "table", "")
     if not asked:
         return ""
@@ -327,7 +329,10 @@ def _meant(server: Server, connection: Any) -> str:
     names = [
         _written([name] if visible == "t" and "." not in asked else [schema, name]) for schema, name, visible in found
     ]
-    return near(asked, names) or f"; this user may read {', '.join(sorted(names)[:12]) or 'nothing'}"
+    close = (
+        near(asked, names) if identifiers(asked)[-1] in said else ""
+    )  # it may be about another table of the description
+    return close or f"; this user may read {', '.join(sorted(names)[:12]) or 'nothing'}"
 
 
 def _written(names: Sequence[str]) -> str:
@@ -349,12 +354,19 @@ def _query(path: Path) -> str:
     return query
 
 
+def _several(asked: Sequence[PostgreSql], folder: Path) -> Iterator[Tuple[int, Row]]:
+    """All tables and queries of one server, in one transaction."""
+    with reading(asked[0], folder) as connection:
+        for place, each in enumerate(asked):
+            query = (
+                f"SELECT * FROM {quoted(identifiers(each.table))}" if each.table else _query(folder / each.query_file)
+            )
+            for row in fetched(connection, query):
+                yield place, row
+
+
 def _rows(options: PostgreSql, folder: Path) -> Iterator[Row]:
-    query = (
-        f"SELECT * FROM {quoted(identifiers(options.table))}" if options.table else _query(folder / options.query_file)
-    )
-    with reading(options, folder) as connection:
-        yield from fetched(connection, query)
+    return (row for _, row in _several([options], folder))
 
 
-POSTGRESQL = Service(PostgreSql, _rows, "psycopg", "data", ("query_file",))
+POSTGRESQL = Service(PostgreSql, _rows, "psycopg", "data", ("query_file",), several=_several)

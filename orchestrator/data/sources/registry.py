@@ -3,6 +3,7 @@
 from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
+from itertools import groupby
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, Mapping, Optional, Tuple, TypeVar, Union
 
@@ -76,6 +77,23 @@ def service_rows(path: Path, said: Dict[str, Any]) -> Iterator[Row]:
     return _guarded(path, partial(service.rows, options, path.parent))
 
 
+def service_tables(path: Path, said: Dict[str, Any], others: Dict[str, Dict[str, str]]) -> Iterator[Iterator[Row]]:
+    """`service_rows`, then those of each of the others, of one state of the data. Each is read before the next one is asked for.
+
+    others: by name, what is asked for in place of the table that [source] names.
+    """
+    service: Service = _chosen(
+        path, said, SERVICES, SIGNALS, "holds signals, and the task's records are rows of a table"
+    )
+    if not others or service.several is None:
+        return iter((service_rows(path, said),))
+    server = {key: value for key, value in said.items() if key not in ("table", "query_file")}
+    asked = [_options(path, said, service)]
+    asked += [_options(path, {**server, **each}, service, f"tables.{name}") for name, each in others.items()]
+    rows = _guarded(path, partial(service.several, asked, path.parent))
+    return ((row for _, row in one) for _, one in groupby(rows, lambda each: each[0]))
+
+
 def service_numbers(path: Path, said: Dict[str, Any]) -> Path:
     """What comes before the number of a row of `service_rows` in a message."""
     service = SERVICES.get(said["kind"])
@@ -102,10 +120,10 @@ def _chosen(path: Path, said: Dict[str, Any], known: Mapping[str, Any], others: 
     raise DataError(f"{path}: source.kind {kind!r}: unknown{near(str(kind), known)}; known: {', '.join(known)}")
 
 
-def _options(path: Path, said: Dict[str, Any], source: Union[Service, Signals]) -> Any:
+def _options(path: Path, said: Dict[str, Any], source: Union[Service, Signals], where: str = "source") -> Any:
     try:
         options = structure(
-            {key: value for key, value in said.items() if key != "kind"}, source.options, f"{path}: source"
+            {key: value for key, value in said.items() if key != "kind"}, source.options, f"{path}: {where}"
         )
     except UsageError as error:
         raise DataError(str(error)) from error
