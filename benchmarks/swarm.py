@@ -13,7 +13,7 @@ from typing import List
 
 import numpy as np
 
-import orchestrator.node.agent as agent_module
+import orchestrator.node.session as session_module
 from orchestrator.data.dataset import Dataset
 from orchestrator.node.agent import NodeAgent
 from orchestrator.wire.link import KEEPALIVE_S, BrokerAddress, Link
@@ -49,19 +49,19 @@ class DrivenAgent(NodeAgent):
     """An agent that does its next piece of work when told to."""
 
     def connect(self) -> None:
-        self._link.open(30.0)
+        self.link.open(30.0)
 
     def work(self) -> None:
-        while not self._link.events.empty():
-            self._handle(self._link.events.get())
+        while not self.link.events.empty():
+            self._handle(self.link.events.get())
         self._answer_newest_round()
 
     def remind(self) -> None:
-        self._publish(self._outbox.due(time.monotonic()))
+        self._publish(self.outbox.due(time.monotonic()))
 
     @property
     def stopped(self) -> bool:
-        return self._stopping
+        return self.stopping
 
 
 def drive(agents: List[DrivenAgent]) -> None:
@@ -69,26 +69,26 @@ def drive(agents: List[DrivenAgent]) -> None:
     selector = selectors.DefaultSelector()
     for agent in agents:
         agent.connect()
-        selector.register(agent._link.client.socket(), selectors.EVENT_READ, agent)  # type: ignore[attr-defined]
+        selector.register(agent.link.client.socket(), selectors.EVENT_READ, agent)  # type: ignore[attr-defined]
     reminded = time.monotonic()
     while any(not agent.stopped for agent in agents):
         for key, _ in selector.select(0.2):
             agent = key.data
-            agent._link.client.loop_read()
+            agent.link.client.loop_read()
             agent.work()
         for agent in agents:
-            if agent._link.client.want_write():  # type: ignore[attr-defined]
-                agent._link.client.loop_write()  # type: ignore[attr-defined]
+            if agent.link.client.want_write():  # type: ignore[attr-defined]
+                agent.link.client.loop_write()  # type: ignore[attr-defined]
         if time.monotonic() - reminded > 2.0:
             reminded = time.monotonic()
             for agent in agents:
                 agent.remind()
-                agent._link.client.loop_misc()  # type: ignore[attr-defined]
+                agent.link.client.loop_misc()  # type: ignore[attr-defined]
 
 
 def main() -> None:
     broker, federation, count, folder, number = sys.argv[1:]
-    agent_module.Link = SelectedLink  # type: ignore[misc]
+    session_module.Link = SelectedLink  # type: ignore[misc]
     data = Path(folder, "data.csv")
     data.write_text("x,y\n0.5,1\n")
     address = BrokerAddress.parse(broker)

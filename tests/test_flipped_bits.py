@@ -13,7 +13,8 @@ from orchestrator.errors import EdgewardError
 from orchestrator.gateway.store import Store
 from orchestrator.gateway.web.password import FILE_NAME, Login
 from orchestrator.node.key_journal import KeyJournal
-from orchestrator.node.ledger import Ledger, Reservation
+from orchestrator.node.ledger import Ledger
+from orchestrator.node.reservation import Reservation
 from orchestrator.node.store import NodeStore
 from orchestrator.privacy.charges import Charge
 from orchestrator.rounds.events import Aggregated, Arrived, Joined, Started
@@ -73,9 +74,9 @@ def fill_node(path: Path) -> None:
             store.note_opened(run, number, "t", {f"{run} {number}": "a b c"})
             store.note_revealed(run, number, 1)
         store.put_count(run, "t", 40, -1)
-        store.note_run(run, 3)
+        store.seen_runs.begin(run, 3)
     store.secret("s")
-    store.pin_peer("b", b"k" * 32)
+    store.peers.pin("b", b"k" * 32)
     store.may_look("schema", 1e9, 3)
     store.put_anchor("ledger", 7, "h" * 64)
     store.close()
@@ -87,12 +88,12 @@ def read_node(path: Path) -> Any:
         return [
             *((store.opened(r, n), store.sum_over(f"{r} {n}")) for r in (RUN, OTHER) for n in range(ROUNDS + 1)),
             *(
-                (store.counted(r, "t"), store.kept(r, "residual").round, store.releases(r), store.seen(r))
+                (store.counted(r, "t"), store.kept(r, "residual").round, store.releases(r), store.seen_runs.find(r))
                 for r in (RUN, OTHER)
             ),  # type: ignore[union-attr]
             store.secret("s"),
-            store.pinned_peers(),
-            store.pinned_as(b"k" * 32),
+            store.peers.pinned(),
+            store.peers.pinned_as(b"k" * 32),
             store.anchor("ledger"),
             [store.note_revealed(r, n, 1) for r in (RUN, OTHER) for n in range(ROUNDS)],
             store.may_look("another", 1e9, 1),

@@ -53,6 +53,49 @@ LAYERS = (
 """Rooms, and modules that belong to none, from the ground up. An import goes to the same room or to one further down."""
 
 
+MOST_LINES, MOST_CLASS_LINES = 400, 250
+
+LONG_MODULES: Dict[str, str] = {
+    "model_export/models.py": "a builder for each kind of model, and nothing that two of them could share elsewhere",
+    "orchestrator/analyses/boosted.py": "an analysis is one file with both halves",
+    "orchestrator/gateway/survey.py": "one rule after another on what a column may be",
+    "orchestrator/node/contribution.py": "to be split where a round's kinds part: sums, update, evaluation",
+    "orchestrator/wire/task.py": "to be split where stages are checked against each other",
+}
+LONG_CLASSES: Dict[str, str] = {
+    f"orchestrator/analyses/{module}.py {name}": "an analysis is one class with both halves"
+    for module, name in (
+        ("boosted", "Boosted"),
+        ("forest", "Forest"),
+        ("mixture", "Mixture"),
+        ("quantiles", "Quantiles"),
+        ("regression", "Regression"),
+    )
+}
+"""What is longer than a room has space for, and why."""
+
+NAMES_UNIT_OR_NOISE: Dict[str, str] = {
+    "orchestrator/analyses/registry.py": "messages that name the setting; privacy/terms.py is above it",
+    "orchestrator/gateway/web/delivered.py": "names of settings, as text",
+    "orchestrator/gateway/web/static/privacy.js": "fields of what the page is given",
+    "orchestrator/node/contribution.py": "to ask node/units.py and the releases",
+    "orchestrator/node/policy.py": "an owner's rules are about these very settings",
+    "orchestrator/privacy/releases.py": "the one place where the declared noise becomes a release's",
+    "orchestrator/privacy/terms.py": "a row of words for each unit, and for each place of noise",
+    "orchestrator/wire/schema.py": "a comment for the reference of settings",
+    "orchestrator/wire/task.py": "where the settings are checked against the rest of the task",
+}
+"""All others ask `Privacy`, the releases, privacy/terms.py or node/units.py, so another unit is no search through the house."""
+
+MOST_PRIVATES = 186
+"""Places where a test reaches into what a class or module keeps to itself. It may only become less."""
+
+_NOT_OURS = re.compile(
+    r"_(replace|asdict|fields|make|exit|actions|SubParsersAction|option_string_actions|client_id|experimental_.*)"
+)
+"""Of libraries: named tuples, os, argparse, paho, TensorFlow."""
+
+
 def imports(path: Path) -> Iterator[str]:
     """Every module a file imports, also late ones; of `from package import name` the module, where `name` is one."""
     for node in ast.walk(ast.parse(path.read_text())):
@@ -209,3 +252,42 @@ def test_digits_from_outside_are_decimal_digits() -> None:
     sources = [path for folder in ("orchestrator", "model_export") for path in (ROOT / folder).rglob("*.py")]
     assert len(sources) > 100
     assert [str(path) for path in sources if re.search(r"\.is(digit|numeric)\(", path.read_text())] == []
+
+
+def sources() -> Iterator[Path]:
+    for folder in ("orchestrator", "model_export"):
+        yield from sorted((ROOT / folder).rglob("*.py"))
+
+
+def test_a_module_holds_one_idea() -> None:
+    lines = {path.relative_to(ROOT).as_posix(): len(path.read_text().splitlines()) for path in sources()}
+    assert {name for name, count in lines.items() if count > MOST_LINES} == set(LONG_MODULES)
+
+
+def test_a_class_fits_on_a_few_screens() -> None:
+    long = {
+        f"{path.relative_to(ROOT).as_posix()} {node.name}"
+        for path in sources()
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.ClassDef) and (node.end_lineno or 0) - node.lineno + 1 > MOST_CLASS_LINES
+    }
+    assert long == set(LONG_CLASSES)
+
+
+def test_what_a_unit_or_a_place_of_noise_means_is_said_in_few_places() -> None:
+    asked = re.compile(r"privacy\.(unit|noise)")
+    files = [path for end in ("py", "js", "html", "sql") for path in (ROOT / "orchestrator").rglob(f"*.{end}")]
+    assert {path.relative_to(ROOT).as_posix() for path in files if asked.search(path.read_text())} == set(
+        NAMES_UNIT_OR_NOISE
+    )
+
+
+def test_tests_do_not_reach_further_into_privates() -> None:
+    reached = [
+        f"{path.relative_to(ROOT)}:{node.lineno}"
+        for path in sorted((ROOT / "tests").rglob("*.py"))
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Attribute) and re.match(r"_[a-zA-Z]", node.attr) and not _NOT_OURS.fullmatch(node.attr)
+        if ast.unparse(node.value) not in ("self", "cls", "super()")
+    ]
+    assert len(reached) <= MOST_PRIVATES, reached

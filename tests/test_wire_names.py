@@ -84,7 +84,7 @@ KNOWN = {
     ("demo/tasks.py", "folder / f'processed.{hospital}.data'"),  # of the four of a public data set
     ("demo/tasks.py", "request.out / 'nodes' / f'{hospital}.csv'"),
     ("demo/tasks.py", "request.out / 'test' / f'{hospital}.csv'"),
-    ("audit/bench.py", "self.task.privacy.noise_multiplier / np.sqrt(parties_of(self.task))"),  # numbers
+    ("audit/bench.py", "work_of(self.task).noise_multiplier / np.sqrt(parties_of(self.task))"),  # numbers
     ("audit/probes.py", "multiplier / np.sqrt(parties_of(bench.task))"),
     (
         "audit/training.py",

@@ -17,8 +17,9 @@ from orchestrator.data.dataset import Dataset
 from orchestrator.node.contribution import Contributor, Run
 from orchestrator.node.store import NodeStore
 from orchestrator.node.trainer import GradientTrainer
-from orchestrator.privacy.noise import SecureRandom
-from orchestrator.privacy.noisy_sum import TALLY, evaluation_counts, statistics_sum, training_sum
+from orchestrator.privacy.noisy_sum import TALLY, evaluation_counts, parties_of, statistics_sum, training_sum
+from orchestrator.privacy.releases import work_of
+from orchestrator.privacy.secure_random import SecureRandom
 from orchestrator.privacy.vector_layout import UPDATE, Layout, bits_for, parts_of
 from orchestrator.rounds.stages import EVALUATION, STATISTICS
 from orchestrator.wire.task import Evaluation, Privacy, Task
@@ -79,7 +80,7 @@ class Bench:
     @property
     def steps_std(self) -> float:
         """Of one party's noise on a training sum, in clip norms, as declared."""
-        return self.task.privacy.noise_multiplier / np.sqrt(parties_of(self.task))
+        return work_of(self.task).noise_multiplier / np.sqrt(parties_of(self.task))
 
     def changed(self, **privacy: Any) -> "Bench":
         return Bench(replace(self.task, privacy=replace(self.task.privacy, **privacy)), self.store)
@@ -101,16 +102,16 @@ class Bench:
         self, contributor: Contributor, task: Task, rows: Rows, number: int, tensors: Dict[str, np.ndarray]
     ) -> np.ndarray:
         privacy, size = task.privacy, rows.gradients.shape[1]
-        layout = _layout(task, number, size, rows) if privacy.noise == "distributed" else None
+        layout = _layout(task, number, size, rows) if privacy.distributed else None
         contribution = contributor.contribute(number, {}, tensors, layout)
         answer = contribution.parts[UPDATE]
-        if privacy.noise == "distributed":
+        if privacy.distributed:
             return self._with_tally(
                 contribution.parts, training_sum(task, size).to_float(answer) / privacy.clip_norm, task
             )
         # As many units as the node says it has: that is what its sums are divided by, and what others know.
         units = privacy.sampling_rate * float(contribution.fields["units"]) if privacy.within_node else 1.0
-        if privacy.noise == "gateway":  # as the gateway adds it (gateway/aggregation.py)
+        if privacy.central:  # as the gateway adds it (gateway/aggregation.py)
             mechanism = training_sum(task, size)
             answer = answer + mechanism.to_float(mechanism.noise(SecureRandom()))
         return self._with_tally(contribution.parts, -answer.astype(np.float64) * units / privacy.clip_norm, task)
@@ -134,7 +135,7 @@ class Bench:
         mechanism, sums = statistics_sum(task), []
         for _ in range(count):
             contributor = self._contributor(task, dataset, dataset.take(np.empty(0, np.int64)))
-            layout = _layout(task, 0, 1, Rows(x, patients)) if task.privacy.noise == "distributed" else None
+            layout = _layout(task, 0, 1, Rows(x, patients)) if task.privacy.distributed else None
             sums.append(mechanism.to_float(contributor.contribute(0, {}, {}, layout).parts[STATISTICS]))
         return np.stack(sums)
 
@@ -148,7 +149,7 @@ class Bench:
         with _graphs(ChosenGraph(logits)):
             for _ in range(count):
                 contributor = self._contributor(task, held, held)
-                layout = _layout(task, task.last_round, 1, rows) if task.privacy.noise == "distributed" else None
+                layout = _layout(task, task.last_round, 1, rows) if task.privacy.distributed else None
                 answer = contributor.contribute(task.last_round, {}, _tensors(task, np.zeros(1, np.float32)), layout)
                 sums.append(counts.to_float(answer.parts[EVALUATION]))
         return np.stack(sums)
@@ -166,7 +167,7 @@ class Bench:
             graph = ChosenGraph(np.zeros((1 << 12, width), np.float32))
             with _graphs(graph):
                 own = Rows(rows.gradients[: max(1, trained.records)], trained.patients)
-                layout = _layout(task, number, parameters, own) if task.privacy.noise == "distributed" else None
+                layout = _layout(task, number, parameters, own) if task.privacy.distributed else None
                 contributor.contribute(number, {}, tensors, layout)
             asked.append(graph.seen)
         return asked[0], asked[1]
@@ -186,11 +187,6 @@ def _graphs(graph: ChosenGraph) -> Iterator[None]:
         for module in (trainer_module, contribution_module):
             stack.enter_context(patch.object(module, "TrainingGraph", lambda content, *limits: graph))
         yield
-
-
-def parties_of(task: Task) -> int:
-    """Among how many the noise of a sum is shared, by the declaration alone."""
-    return task.aggregation.honest if task.privacy.noise == "distributed" else 1
 
 
 def _for_rounds(task: Task, rows: Rows, rounds: int, local_steps: int) -> Task:
@@ -229,4 +225,4 @@ def _layout(task: Task, number: int, parameters: int, rows: Rows) -> Layout:
 
 def of_unit(privacy: Privacy, patients: np.ndarray) -> Optional[np.ndarray]:
     """Whose the records are, where the task's unit asks."""
-    return patients.astype(np.int32) if privacy.unit == "patient" else None
+    return patients.astype(np.int32) if privacy.of_patients else None

@@ -30,13 +30,13 @@ NEEDS: Dict[str, Tuple[Callable[[Task], bool], str]] = {
     "privacy": (lambda task: task.privacy.on, "the task claims no privacy"),
     "within": (
         lambda task: task.privacy.within_node,
-        "with privacy.unit 'node' or 'none' nothing is sampled, or clipped in batches",
+        "where a node is the unit, or nothing is, nothing is sampled, or clipped in batches",
     ),
     "sample": (
         lambda task: task.privacy.within_node and task.privacy.sampling_rate < 1,
         "the task samples no records or patients",
     ),
-    "patient": (lambda task: task.privacy.unit == "patient", "the task's unit is not 'patient'"),
+    "patient": (lambda task: task.privacy.of_patients, "the task's unit is not 'patient'"),
     "own mean": (
         lambda task: task.privacy.within_node and task.privacy.local,
         "it is not the nodes that divide by a number of units",
@@ -47,7 +47,7 @@ NEEDS: Dict[str, Tuple[Callable[[Task], bool], str]] = {
     ),
     "statistics": (lambda task: task.privacy.on and task.standardizes, "the task has no standardization sums"),
     "patient statistics": (
-        lambda task: task.privacy.unit == "patient" and task.standardizes,
+        lambda task: task.privacy.of_patients and task.standardizes,
         "the task has no standardization sums of patients",
     ),
     "evaluation": (lambda task: task.privacy.on and task.evaluation.on, "the task has no federated evaluation"),
@@ -56,7 +56,7 @@ NEEDS: Dict[str, Tuple[Callable[[Task], bool], str]] = {
         "the task has no federated evaluation of records or patients",
     ),
     "patient evaluation": (
-        lambda task: task.privacy.unit == "patient" and task.evaluation.on,
+        lambda task: task.privacy.of_patients and task.evaluation.on,
         "the task has no federated evaluation of patients",
     ),
     "tally": (

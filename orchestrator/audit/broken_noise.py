@@ -9,8 +9,8 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
 import orchestrator.privacy.noisy_sum as noisy_sum
 from orchestrator.privacy.lattice import Lattice, draw
-from orchestrator.privacy.noise import SecureRandom
 from orchestrator.privacy.noisy_sum import NoisySum
+from orchestrator.privacy.secure_random import SecureRandom
 
 Patches = Tuple[Tuple[Any, str, Any], ...]
 Draw = Callable[[NoisySum, SecureRandom], np.ndarray]

@@ -4,7 +4,6 @@ from typing import Any, Callable, Dict, Iterable, List, Optional, Tuple
 from weakref import WeakKeyDictionary
 
 import numpy as np
-from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 import orchestrator.node.contribution as contribution
 import orchestrator.node.evaluation as evaluation
@@ -14,10 +13,12 @@ import orchestrator.privacy.noisy_sum as noisy_sum
 from orchestrator.data.dataset import Dataset
 from orchestrator.node.contribution import Contributor
 from orchestrator.node.trainer import GradientTrainer
+from orchestrator.node.units import rows_of_units
 from orchestrator.privacy.clipping import clip_l2
 from orchestrator.privacy.lattice import Lattice
-from orchestrator.privacy.noise import SecureRandom
 from orchestrator.privacy.noisy_sum import NoisyCounts, NoisySum, evaluation_counts, statistics_sum
+from orchestrator.privacy.pair_keys import PairKeys
+from orchestrator.privacy.secure_random import SecureRandom
 from orchestrator.privacy.secure_sum import Party
 from orchestrator.privacy.standardization import moments
 from orchestrator.wire.evaluation import LOSS_BOUND
@@ -163,7 +164,7 @@ def record_for_patient(units: int) -> Patches:
 def _statistics_is(release: Callable[[NoisySum, np.ndarray], np.ndarray]) -> Patches:
     def statistics(self: Any, limit: Optional[int]) -> np.ndarray:
         run = self._run
-        own = moments(run.dataset.x, run.task.schema, run.dataset.units(run.task.privacy.unit))
+        own = moments(run.dataset.x, run.task.schema, rows_of_units(run.task, run.dataset))
         return release(statistics_sum(run.task), own)
 
     return ((Contributor, "_statistics", statistics),)
@@ -243,13 +244,13 @@ def held_out_by_place(units: int) -> Patches:
 
 
 def mask_reuse(units: int) -> Patches:
-    kept: Dict[str, Tuple[X25519PrivateKey, X25519PrivateKey, bytes]] = {}
+    kept: Dict[str, Tuple[PairKeys, bytes]] = {}
     begin = Party.__init__
 
     def begin_with_old_keys(self: Any, session: Any, name: str, *others: Any, **more: Any) -> None:
         begin(self, session, name, *others, **more)
-        fresh = (self._channel, self._pair, self._own_seed)
-        self._channel, self._pair, self._own_seed = kept.setdefault(name, fresh)
+        fresh = (self._keys, self._own_seed)
+        self._keys, self._own_seed = kept.setdefault(name, fresh)
 
     return (
         (node_secure, "session_id", lambda *names, **more: bytes(32)),

@@ -10,8 +10,8 @@ import numpy as np
 
 from orchestrator.data.dataset import Dataset
 from orchestrator.node.runtime import TrainingGraph
-from orchestrator.privacy.noise import SecureRandom
 from orchestrator.privacy.noisy_sum import training_sum
+from orchestrator.privacy.secure_random import SecureRandom
 from orchestrator.wire.task import Task
 
 NOT_DENSE = "the model's first layer is not dense with a bias: this attack does not apply"

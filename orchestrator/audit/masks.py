@@ -15,6 +15,7 @@ from orchestrator.node.contribution import Contribution, Run
 from orchestrator.node.peers import Peers
 from orchestrator.node.secure import MaskedRound
 from orchestrator.node.store import NodeStore
+from orchestrator.node.units import units_in
 from orchestrator.privacy.mask_graph import complete_up_to
 from orchestrator.privacy.ring import unpack
 from orchestrator.privacy.vector_layout import Layout, bits_for, parts_of
@@ -60,7 +61,7 @@ def _masked(
         rounds[name] = MaskedRound("audit", run, announced, weights, name, peers, store, nothing)
     keys = {name: played.answer({"step": KEYS})[0] for name, played in rounds.items()}
     counts = {"bits": layout.bits, "parties": len(stores)}
-    counts.update(units=len(stores) * _units(task, dataset), records=len(stores) * dataset.records)
+    counts.update(units=len(stores) * units_in(task, dataset), records=len(stores) * dataset.records)
     asked: Dict[str, Any] = {"adverts": keys, **counts}
     if len(stores) > complete_up_to(task.aggregation.neighbours):
         asked["nonces"] = {
@@ -77,11 +78,7 @@ def _masked(
 
 
 def _layout(task: Task, dataset: Dataset, parameters: int, parties: int, number: int) -> Layout:
-    parts, units = parts_of(task, number, parameters), parties * _units(task, dataset)
+    parts, units = parts_of(task, number, parameters), parties * units_in(task, dataset)
     return Layout(
         parts, bits_for(parts, units, parties, task.aggregation.bits), parties, units, parties * dataset.records
     )
-
-
-def _units(task: Task, dataset: Dataset) -> int:
-    return len(dataset.units(task.privacy.unit))

@@ -91,7 +91,7 @@ def training_probes(bench: Bench, parameters: int, layers: Sequence[slice], effo
     if privacy.clip_tally and privacy.within_node:
         yield probe("clipped units", lambda: tally(bench))
         bench = bench.untallied  # what follows is about the sums
-    if bench.task.training.local_steps > 1 and privacy.noise == "node" and privacy.within_node:
+    if bench.task.training.local_steps > 1 and privacy.local and privacy.within_node:
         steps = bench.task.training.local_steps
         yield probe("noise of several steps", lambda: training_noise(bench, parameters, 1, steps).items())
         yield probe("sampling in several steps", lambda: sampling_in_a_round(bench, steps))
@@ -199,7 +199,7 @@ def training_reach(bench: Bench, parameters: int, layers: Sequence[slice]) -> Fo
         base = _moved(quiet, crowd, 4 * repeats, 1)
     std = SLACK * quiet.steps_std * np.sqrt(1 / repeats + (1 / (4 * repeats) if len(crowd) else 0))
     for form, gradient in forms(size, privacy.clip_norm, layers if size == parameters else ()).items():
-        for several, records in _records(gradient, privacy.unit == "patient"):
+        for several, records in _records(gradient, privacy.of_patients):
             moved = _moved(quiet, np.concatenate([crowd, records]), repeats, len(records)) - base
             yield f"{form}{several} moves the sum too far", laws.shift(moved, std, REACH)
     if privacy.within_node:
@@ -258,7 +258,7 @@ def _records(gradient: np.ndarray, patient: bool) -> Iterator[Tuple[str, np.ndar
 def variants(task: Task) -> Iterator[Tuple[str, Task]]:
     """What the task does not use, but the build has: patients, a tally, several steps, shares of the noise, Skellam noise."""
     privacy, schema, aggregation = task.privacy, task.schema, task.aggregation
-    if privacy.unit == "record":
+    if privacy.within_node and not privacy.of_patients:
         patient = replace(schema, patient=schema.patient or "patient", columns=())
         yield "unit patient", replace(task, schema=patient, privacy=replace(privacy, unit="patient"))
     if privacy.within_node and not privacy.clip_tally:

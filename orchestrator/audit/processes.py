@@ -18,7 +18,7 @@ from orchestrator.audit.bench import Bench, Rows, of_unit
 from orchestrator.audit.laws import Result
 from orchestrator.audit.probes import QUIET, Found
 from orchestrator.errors import EdgewardError
-from orchestrator.privacy.noise import SecureRandom
+from orchestrator.privacy.secure_random import SecureRandom
 
 _SIZE, _ROUNDS = 256, 4
 _GENERATORS = 4000

@@ -26,6 +26,8 @@ from orchestrator.gateway.settings import Config
 from orchestrator.node.evaluation import hold_out
 from orchestrator.node.runtime import TrainingGraph
 from orchestrator.node.store import NodeStore
+from orchestrator.node.units import units_in
+from orchestrator.privacy import terms
 from orchestrator.privacy.accounting import epsilon_spent
 from orchestrator.privacy.accounting_process import plan_apart
 from orchestrator.privacy.standardization import standardize
@@ -96,17 +98,16 @@ def audit(
     task = replace(task, training=replace(task.training, parameters=ready.weights.size))
     task, _ = plan_apart(task)
     for name, dataset in datasets.items():
-        reason = objection_to(task) or oversized(task, len(dataset.units(task.privacy.unit)))
+        reason = objection_to(task) or oversized(task, units_in(task, dataset))
         if reason is not None:
             raise UsageError(f"{name} would decline this task: {reason}")
     outside, trained = _membership_data(config, base, datasets)
     playing = Playing(task, ready.graph, ready.weights, trained, told)
-    units = min(len(d.units(task.privacy.unit)) for d in trained.values()) if task.privacy.within_node else len(trained)
+    units = min(units_in(task, d) for d in trained.values()) if task.privacy.within_node else len(trained)
     with broken_build(request.broken, units) if request.broken else nullcontext():
         report: Dict[str, Any] = {
             "task": task.name,
-            "unit": task.privacy.unit,
-            "noise": task.privacy.noise,
+            **terms.declared(task.privacy),
             "nodes": {name: dataset.records for name, dataset in trained.items()},
             "parameters": playing.parameters,
             "broken": request.broken or None,
@@ -186,16 +187,13 @@ def _claim(task: Task, canaries: int) -> Dict[str, Any]:
     points = [{"delta": t.privacy.delta, "epsilon": epsilon_spent(t, discretization=_COARSE)} for t in smaller]
     if points:
         curve.append(max(points, key=lambda p: reach(canaries, p["delta"], (1 - CONFIDENCE) / 2) / p["epsilon"]))
-    return {"unit": privacy.unit, "epsilon": curve[0]["epsilon"], "delta": privacy.delta, "curve": curve}
+    return {"unit": terms.unit_of(privacy), "epsilon": curve[0]["epsilon"], "delta": privacy.delta, "curve": curve}
 
 
 def _imagined(task: Task, deep: bool) -> List[Task]:
     """Other tasks that a deep audit probes the build with."""
     others = [task, *(other for _, other in variants(task))] if deep else []
-    return [
-        replace(other, evaluation=Evaluation(HELD_OUT)) if other.privacy.noise != "gateway" else other
-        for other in others
-    ]
+    return [replace(other, evaluation=Evaluation(HELD_OUT)) if not other.privacy.central else other for other in others]
 
 
 def _probes(task: Task, ready: Prepared, request: Request, measured: Measured, told: Told) -> List[Probe]:

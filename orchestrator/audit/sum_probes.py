@@ -11,6 +11,7 @@ from orchestrator.audit.bench import Bench, of_unit
 from orchestrator.audit.laws import Result
 from orchestrator.audit.probes import IMAGINED, QUIET, REACH, SLACK, Found, Probe, noise_of, probe
 from orchestrator.data.dataset import Dataset
+from orchestrator.node.units import rows_of_units
 from orchestrator.wire.evaluation import SENSITIVITY
 
 _NUMBERS = 24_000
@@ -26,7 +27,7 @@ def sum_probes(bench: Bench, effort: int, all_of_them: bool) -> Iterator[List[Pr
     if task.standardizes:
         yield probe("standardization noise", lambda: statistics_noise(bench, effort))
         yield probe("one unit in standardization", lambda: statistics_reach(bench))
-    if task.evaluation.on or (all_of_them and privacy.noise != "gateway"):
+    if task.evaluation.on or (all_of_them and not privacy.central):
         multiplier = privacy.evaluation_noise_multiplier or IMAGINED
         evaluated = bench.changed(evaluation_noise_multiplier=multiplier)
         yield probe("evaluation noise", lambda: evaluation_noise(evaluated, effort))
@@ -59,7 +60,7 @@ def statistics_reach(bench: Bench) -> Found:
         "one number at its maximum": (place == 0).astype(float),
     }
     for form, row in forms.items():
-        for records in (1, 40) if privacy.unit == "patient" else (1,):
+        for records in (1, 40) if privacy.of_patients else (1,):
             owners = of_unit(privacy, np.minimum(np.arange(8 + records), 8))
             x = _table(bench, crowd + [row] * records)
             moved = quiet.statistics(x, owners, _REPEATS).mean(axis=0) - base
@@ -108,7 +109,7 @@ def evaluation_reach(bench: Bench) -> Found:
         "unsure": last * 0.0,
     }
     for form, row in forms.items():
-        for records in (1, 40) if privacy.unit == "patient" else (1,):
+        for records in (1, 40) if privacy.of_patients else (1,):
             logits = np.concatenate([crowd, np.tile(row, (records, 1))]).astype(np.float32)
             owners = of_unit(privacy, np.minimum(np.arange(len(logits)), 8))
             moved = quiet.evaluations(logits, owners, _REPEATS).mean(axis=0) - base
@@ -131,7 +132,7 @@ def held_out(bench: Bench) -> Found:
             whose = [set(dataset.patients[sorted(side)].tolist()) for side in sides]
             yield "a patient is on both sides", _certain(not whose[0] & whose[1])
         yield "a unit's side depends on others", _certain(all(_apart(hold_out, dataset, sides[1])))
-        units = [rows[0] in sides[1] for rows in dataset.units(bench.task.privacy.unit)]
+        units = [rows[0] in sides[1] for rows in rows_of_units(bench.task, dataset)]
         yield "held-out share", laws.rate_of(np.array(units), int(_SHARE * 2**32) / 2**32)
 
 

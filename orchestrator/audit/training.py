@@ -20,8 +20,8 @@ from orchestrator.errors import UsageError
 from orchestrator.node.contribution import Contributor, Run
 from orchestrator.node.store import NodeStore
 from orchestrator.node.trainer import GradientTrainer, Trainer
-from orchestrator.privacy.noise import SecureRandom
 from orchestrator.privacy.noisy_sum import statistics_sum, training_sum
+from orchestrator.privacy.secure_random import SecureRandom
 from orchestrator.privacy.standardization import exact_mean_and_std, mean_and_std, pooled, range_scaling
 from orchestrator.privacy.vector_layout import UPDATE, Layout, bits_for, parts_of
 from orchestrator.rounds.stages import STATISTICS
@@ -82,7 +82,7 @@ class Playing:
             raise UsageError(
                 "the task claims no privacy (unit 'none'): there is no claim to hold against a measurement"
             )
-        kind = _NodeAttack if self.task.privacy.unit == "node" else _UnitAttack
+        kind = _NodeAttack if self.task.privacy.of_nodes else _UnitAttack
         attack = kind(self.task, self.parameters, list(self._datasets), count, measured)
         self._play(attack, "training with canaries")
         return attack
@@ -142,7 +142,7 @@ def _updates(
 ) -> Any:
     """One round: the nodes' updates, or what their noised sum comes to, float64 (P,), where only that can be seen."""
     weights, privacy = tensors["weights"], task.privacy
-    summed = privacy.on and (privacy.noise == "distributed" or privacy.unit == "node")
+    summed = privacy.distributed or privacy.of_nodes
     layout = _layout(task, nodes, number, weights.size) if privacy.distributed else None
     parts: Dict[str, np.ndarray] = {}
     for name, node in nodes.items():
@@ -155,11 +155,11 @@ def _updates(
             for name, part in parts.items()
         ]
     mechanism = training_sum(task, weights.size)
-    step = mechanism.lattice.step if privacy.noise == "distributed" else 1.0  # those answers are whole numbers of steps
+    step = mechanism.lattice.step if privacy.distributed else 1.0  # those answers are whole numbers of steps
     answers = {name: part.astype(np.float64) * step for name, part in parts.items()}
     total = np.sum(list(answers.values()), axis=0)
-    if privacy.unit == "node":
-        if privacy.noise == "gateway":
+    if privacy.of_nodes:
+        if privacy.central:
             total = total + mechanism.to_float(mechanism.noise(SecureRandom()))
         return (attack.saw_answers(answers, total) if isinstance(attack, _NodeAttack) else total) / len(nodes)
     if isinstance(attack, _UnitAttack):
@@ -205,7 +205,7 @@ class _UnitAttack(_Attack):
 
     def __init__(self, task: Task, parameters: int, names: List[str], count: int, measured: Measured) -> None:
         super().__init__(task, parameters, names, count, measured)
-        hosts = names[:1] if task.privacy.noise == "distributed" else names
+        hosts = names[:1] if task.privacy.distributed else names
         clip_norm = task.privacy.clip_norm
         share, more = divmod(count, len(hosts))
         self._canaries = {
@@ -282,15 +282,15 @@ class _NodeAttack(_Attack):
         """float64 (P,): the noised total with the canaries in it. answers: of the real nodes, float (P,), in units of weights."""
         canaries, mechanism, privacy = self._canaries, self._mechanism, self._task.privacy
         directions, drawn = canaries.directions(), canaries.members
-        rate = self._task.selection.sampling_rate if privacy.noise == "gateway" else 0.0
+        rate = self._task.selection.sampling_rate if privacy.central else 0.0
         if rate:
             drawn = drawn[self._random.poisson_sample(len(drawn), rate)]
             self._measured.sampling(len(drawn), len(canaries.members), rate)
         vectors = (canaries.vector(directions, int(canary)) for canary in drawn)
         added = mechanism.to_float(mechanism.total(vectors, self._rounding))
-        carriers = list(answers)[:1] if privacy.noise == "node" else list(answers)
+        carriers = list(answers)[:1] if privacy.local else list(answers)
         known = np.sum([clipped_to(self._trainers[n].last, privacy.clip_norm) for n in carriers], axis=0)
-        noise = (answers[carriers[0]] if privacy.noise == "node" else total) - known
+        noise = (answers[carriers[0]] if privacy.local else total) - known
         heard = canaries.listen(noise + added, directions)
         self._measured.noise(noise, self._std)
         self._measured.shift(heard[drawn])

@@ -78,13 +78,13 @@ class Conversation:
     ) -> None:
         self.port = port
         self._timeout_s = timeout_s
-        self._on_record = on_record
+        self.on_record = on_record
         self._parser = RecordParser()
         # Anywhere, so that late answers to the previous user of the port are not mistaken for ours.
         self._next_id = secrets.randbelow(2**30)
         self._unread: Deque[Record] = deque()  # arrived while something else was waited for
-        self._device = open_port(port, baud)
-        self._device.reset_input_buffer()
+        self.device = open_port(port, baud)
+        self.device.reset_input_buffer()
 
     @property
     def timeout_s(self) -> float:
@@ -101,7 +101,7 @@ class Conversation:
         self.close()
 
     def close(self) -> None:
-        self._device.close()
+        self.device.close()
 
     def info(self) -> Dict[str, Any]:
         """The fields of the board's info record, `input_scale` and `output_scale` as floats, plus boot, model and kind."""
@@ -220,16 +220,16 @@ class Conversation:
     def read(self) -> List[Record]:
         """The intact records that arrived, after at most 50 ms. Raises BoardError when the port went away."""
         try:
-            waiting = self._device.in_waiting
-            data = self._device.read(waiting or 1)
+            waiting = self.device.in_waiting
+            data = self.device.read(waiting or 1)
         except OSError as error:
             raise BoardError(f"{self.port} went away: {_why(error)}") from error
         records = self._parser.feed(data)
         for record in records:
             if record.schema != RECORD_SCHEMA:
                 raise BoardError(f"{self.port}: records of schema {record.schema}, this edgeward knows {RECORD_SCHEMA}")
-            if self._on_record is not None:
-                self._on_record(record)
+            if self.on_record is not None:
+                self.on_record(record)
         return records
 
     def write(self, data: bytes) -> None:
@@ -237,7 +237,7 @@ class Conversation:
         import serial
 
         try:
-            self._device.write(data)
+            self.device.write(data)
         except serial.SerialTimeoutException as error:
             raise BoardError(f"{self.port} does not take any data: is the board running?") from error
         except OSError as error:

@@ -10,7 +10,8 @@ from orchestrator.boards.audience import Audience
 from orchestrator.boards.exporters import json_line
 from orchestrator.boards.protocol import Record
 from orchestrator.errors import UsageError
-from orchestrator.wire.link import BrokerAddress, Disconnected, Link, client_id
+from orchestrator.wire.event_queue import Disconnected
+from orchestrator.wire.link import BrokerAddress, Link, client_id
 from orchestrator.wire.topics import Topics, check_name
 
 _OPEN_S = 10.0

@@ -85,7 +85,8 @@ def _sign(arguments: argparse.Namespace) -> int:
     from orchestrator.cli.tables import report
     from orchestrator.errors import UsageError
     from orchestrator.gateway.apart import read_answer, sign_gateway
-    from orchestrator.gateway.authority import GATEWAY_NAME, Authority
+    from orchestrator.gateway.authority import Authority
+    from orchestrator.gateway.certificates import GATEWAY_NAME
     from orchestrator.node.roster import grouped
     from orchestrator.wire.pki import create_file
 

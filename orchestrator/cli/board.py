@@ -123,7 +123,7 @@ def run_reboot(args: argparse.Namespace) -> int:
 def run_infer(args: argparse.Namespace) -> int:
     import numpy as np
 
-    from orchestrator.cli.model import load_rows
+    from orchestrator.cli.model_files import load_rows
 
     check_output(args.outputs, "--outputs")
     given = load_rows(args.inputs)

@@ -166,6 +166,7 @@ def _validate(arguments: argparse.Namespace) -> int:
     from orchestrator.data.rows import ProblemsError
     from orchestrator.errors import UsageError
     from orchestrator.gateway.config import load_config
+    from orchestrator.node.units import units_in
     from orchestrator.wire.bounds import count
 
     for line in count("--problems", arguments.problems, 1, MOST_PROBLEMS):
@@ -183,9 +184,9 @@ def _validate(arguments: argparse.Namespace) -> int:
         ]
         print(json.dumps({"file": str(arguments.data), "problems": error.count, "listed": listed}))
         return error.exit_code
-    units = len(data.units(task.privacy.unit)) if task.privacy.unit == "patient" else data.records
+    units = units_in(task, data) if task.privacy.of_patients else data.records
     clamped = [text for _, text in clamped_columns(data, task.schema)]
-    patients = f" of {units} patients" if task.privacy.unit == "patient" else ""
+    patients = f" of {units} patients" if task.privacy.of_patients else ""
     dropped = f", {data.dropped} rows without a used value are left out" if data.dropped else ""
     counts = {"records": data.records, "units": units, "dropped": data.dropped}
     found = {"file": str(arguments.data), **counts, "clamped": clamped, "problems": 0}

@@ -58,7 +58,7 @@ def register(subparsers: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     from orchestrator.boards.flash import DEFAULT_BAUD, flash
 
-    regions = _regions(args)
+    regions = regions_of(args)
     show = not args.json
     with ProgressBars(show) as bars:
         result = flash(
@@ -79,7 +79,7 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _regions(args: argparse.Namespace) -> List[Region]:
+def regions_of(args: argparse.Namespace) -> List[Region]:
     from orchestrator.boards.flash_images import firmware_regions, log_region, model_region
     from orchestrator.errors import UsageError
 

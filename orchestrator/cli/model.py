@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Dict, Iterator, List, Optional
+from typing import TYPE_CHECKING, Any, Dict, List, Optional
 
 from orchestrator.cli import model_registry
 from orchestrator.cli.arguments import check_output, check_output_folder
 from orchestrator.cli.commands import COMMANDS
+from orchestrator.cli.model_check import run_preflight, run_verify
+from orchestrator.cli.model_files import load_rows, naming, read_file
 from orchestrator.errors import EdgewardError, UsageError
-from orchestrator.wire.plain import plain
 
 if TYPE_CHECKING:
-    import numpy as np
+    pass
 
 
 def register(subparsers: Any) -> None:
@@ -116,7 +116,7 @@ def run_export(arguments: argparse.Namespace) -> int:
     labels = arguments.labels.split(",") if arguments.labels is not None else None
     name = arguments.name if arguments.name is not None else arguments.model.stem
     suffix = arguments.model.suffix.lower()
-    with _export_errors(arguments.model):
+    with naming(arguments.model):
         refuse_other_models(arguments.model)
     if not arguments.model.is_file():
         raise EdgewardError(f"{arguments.model}: there is no such file")
@@ -134,13 +134,13 @@ def run_export(arguments: argparse.Namespace) -> int:
     if suffix == ".keras" and arguments.representative is None:
         raise UsageError("a .keras model needs --representative X.npy: rows of its input set the int8 ranges")
     if suffix == ".keras":
-        with _export_errors(arguments.model):
+        with naming(arguments.model):
             check_keras_file(arguments.model)
             check_model_name(name)
         rows = load_rows(arguments.representative)
-        with _export_errors(arguments.representative):
+        with naming(arguments.representative):
             calibration_rows(rows, rows.shape[1:])
-    with _export_errors(arguments.model):
+    with naming(arguments.model):
         if suffix == ".keras":
             _export_keras(arguments, name, labels)
         else:
@@ -165,132 +165,11 @@ def run_personalize(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def run_verify(arguments: argparse.Namespace) -> int:
-    from model_export.bundle import strays, verify_bundle, verify_known_answers
-    from model_export.model_bin import parse_model_bin
-    from model_export.signing import check_bundle_signature, read_public_key, verify_model_bin
-    from model_export.tflm import TflmModel
-    from orchestrator.boards.compare import compare_engines
-    from orchestrator.cli.manifest_text import manifest_text
-    from orchestrator.cli.tables import say
-
-    path: Path = arguments.path
-    report: Dict[str, Any] = {"path": str(path), "ok": True}
-    with _export_errors(path):
-        key = None if arguments.key is None else read_public_key(arguments.key)
-        if path.is_dir():
-            manifest = verify_bundle(path, public_key=key)
-            packed = parse_model_bin(_read(path / "model.bin"))
-            signed_by = check_bundle_signature(path, packed.signature is not None, key)
-            report.update(kind="bundle", manifest=manifest, known_answer_rows=manifest["known_answer_rows"])
-            report["signed_by"] = signed_by or None
-            report["strays"] = strays(path)
-        elif path.suffix == ".tflite":
-            if key is not None:
-                raise UsageError(f"--key: {path} is a .tflite, which nobody signs; give the bundle or its model.bin")
-            packed = None
-            model = TflmModel(_read(path))
-            report.update(kind="tflite", operators=model.operator_names, arena=model.arena._asdict())
-        else:
-            packed = parse_model_bin(_read(path)) if key is None else verify_model_bin(_read(path), key)
-            report.update(
-                kind="model.bin",
-                name=packed.name,
-                model_digest=packed.digest,
-                signed=packed.signature is not None,
-                arena={"tflm_bytes": packed.arena_tflm_bytes, "direct_bytes": packed.arena_direct_bytes},
-                known_answer_rows=verify_known_answers(packed),
-            )
-        report["engines"] = compare_engines(_read(path) if packed is None else packed.tflite, packed)
-    if arguments.json:
-        print(json.dumps(report, indent=1))
-        return 0
-    if report["kind"] == "bundle":
-        say(manifest_text(path, report["manifest"]))
-        print(f"every digest agrees; TFLM gives all {report['known_answer_rows']} known answers")
-        if report["signed_by"]:
-            whose = "the key given" if arguments.key is not None else "whose is yours to compare: --key"
-            print(f"model and manifest are signed by key {report['signed_by']}, {whose}")
-        for name in report["strays"]:
-            print(
-                f"warning: {plain(name)} belongs to no bundle: look what it holds before you pass the folder on",
-                file=sys.stderr,
-            )
-    elif report["kind"] == "tflite":
-        print(
-            f"{path}: TFLM runs it; operators {', '.join(report['operators'])}; arena {report['arena']['total']} bytes"
-        )
-    else:
-        say(
-            f"{path}: {report['name']}, digest {report['model_digest']}, {'signed' if report['signed'] else 'not signed'}; "
-            f"TFLM gives all {report['known_answer_rows']} known answers"
-        )
-    engines = report["engines"]
-    skipped = f", not in engine/direct: {engines['direct_skipped']}" if engines["direct_skipped"] else ""
-    print(f"{engines['rows']} synthetic rows ran in TFLM{skipped or ' and gave the same bits in engine/direct'}")
-    return 0
-
-
-def run_preflight(arguments: argparse.Namespace) -> int:
-    from model_export.model_bin import model_bin_of
-    from model_export.preflight import preflight
-    from model_export.signing import read_public_key
-    from orchestrator.boards.flash_images import firmware_regions
-    from orchestrator.boards.partitions import SLOTS
-    from orchestrator.boards.update import MODEL_CAPACITY
-
-    path: Path = arguments.path
-    with _export_errors(path):
-        key = None if arguments.key is None else read_public_key(arguments.key)
-        if path.is_dir():
-            problem = _check_bundle(path, key)
-        report = preflight(_read(model_bin_of(path)), arguments.chip, MODEL_CAPACITY, key)
-    if path.is_dir() and problem is not None:
-        report.add("error", "signature", problem, "sign the bundle with that key: edgeward model sign")
-    where = ", ".join(f"slot {name} at {slot.offset:#x}" for name, slot in SLOTS.items())
-    if arguments.firmware is None:
-        report.add("ok", "partition", f"{where}; `edgeward flash` compares the board's own table")
-    else:
-        try:
-            chips = {region.chip for region in firmware_regions(arguments.firmware)} - {None}
-        except EdgewardError as error:
-            report.add("error", "partition", str(error), "build the firmware again: pio run -e ENVIRONMENT")
-        else:
-            if chips != {arguments.chip}:
-                built = ", ".join(sorted(str(chip) for chip in chips))
-                report.add("error", "firmware", f"was built for {built}", f"build the environment of {arguments.chip}")
-            else:
-                report.add("ok", "partition", f"the images are whole and their table has {where}")
-    if arguments.json:
-        print(json.dumps({"path": str(path), **report.as_dict()}, indent=1))
-    else:
-        for finding in report.findings:
-            print(f"{finding.level:<8} {finding.check}: {finding.message}")
-            if finding.fix:
-                print(f"{'':<8} fix: {finding.fix}")
-        print(f"{path}: {'can' if report.ok else 'cannot'} run on {arguments.chip} as far as this machine can tell")
-    return 0 if report.ok else 1
-
-
-def _check_bundle(path: Path, key: Any) -> Optional[str]:
-    """What is wrong with a whole bundle's signature; everything else that is wrong with it is raised."""
-    from model_export.bundle import verify_bundle
-    from model_export.bundle_check import check_files
-    from model_export.signing import SignatureError
-
-    check_files(path)
-    try:
-        verify_bundle(path, run=False, public_key=key)
-    except SignatureError as error:
-        return str(error)
-    return None
-
-
 def run_keygen(arguments: argparse.Namespace) -> int:
     from model_export.signing import generate_key, key_id
 
     public_file = arguments.private.with_name(arguments.private.name + ".pub")
-    with _export_errors(arguments.private):
+    with naming(arguments.private):
         public = generate_key(arguments.private, public_file)
     report = {"private": str(arguments.private), "public": str(public_file), "key": key_id(public)}
     if arguments.json:
@@ -305,12 +184,12 @@ def run_sign(arguments: argparse.Namespace) -> int:
     from model_export.signing import key_id, read_private_key, replace_file, sign_bundle, sign_model_bin
 
     path: Path = arguments.bundle
-    with _export_errors(path):
+    with naming(path):
         key = read_private_key(arguments.key)
         if path.is_dir():
             digest = sign_bundle(path, key)["model_digest"]
         else:
-            signed = sign_model_bin(_read(path), key)
+            signed = sign_model_bin(read_file(path), key)
             replace_file(path, signed)
             digest = parse_model_bin(signed).digest
     report = {"path": str(path), "model_digest": digest, "key": key_id(key.public_key())}
@@ -331,16 +210,16 @@ def run_model(arguments: argparse.Namespace) -> int:
     for name, given in (("the model", arguments.model), ("--inputs", arguments.inputs)):
         if arguments.outputs.exists() and given.exists() and os.path.samefile(arguments.outputs, given):
             raise UsageError(f"--outputs {arguments.outputs}: is {name} itself; name another file")
-    with _export_errors(arguments.model):
-        blob = _read(arguments.model)
+    with naming(arguments.model):
+        blob = read_file(arguments.model)
         model = read_tflite(blob)
         entry, leave = single_edges(model)
         if entry.dtype != "int8":
             raise EdgewardError(f"{arguments.model}: takes {entry.dtype}; accepted is a full int8 model")
     inputs = load_rows(arguments.inputs)
-    with _export_errors(arguments.inputs):
+    with naming(arguments.inputs):
         rows = check_rows(inputs, entry.shape)
-    with _export_errors(arguments.model):
+    with naming(arguments.model):
         if arguments.engine == "tflm":
             outputs = TflmModel(blob).run(rows)
         else:
@@ -365,14 +244,6 @@ def run_model(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def load_rows(path: Path) -> np.ndarray:
-    """One array from a .npy file. Raises EdgewardError if it is missing, no .npy file, or holds Python objects."""
-    from model_export.array_files import read_array
-
-    with _export_errors(path):
-        return read_array(path)
-
-
 def _export_keras(arguments: argparse.Namespace, name: str, labels: Optional[List[str]]) -> None:
     from model_export.client import run_worker
 
@@ -394,13 +265,13 @@ def _export_tflite(arguments: argparse.Namespace, name: str, labels: Optional[Li
     from model_export.bundle import write_bundle
     from model_export.tflm import TflmModel
 
-    blob = _read(arguments.model)
+    blob = read_file(arguments.model)
     rows = None
     if arguments.representative is not None:
         rows = load_rows(arguments.representative)
         if rows.dtype.kind == "f":
             model = TflmModel(blob)
-            with _export_errors(arguments.representative):
+            with naming(arguments.representative):
                 rows = model.input.quantize(rows)
     write_bundle(
         arguments.out,
@@ -410,25 +281,3 @@ def _export_tflite(arguments: argparse.Namespace, name: str, labels: Optional[Li
         reference_rows=rows,
         engine=arguments.engine,
     )
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except FileNotFoundError as error:
-        raise EdgewardError(f"{path}: there is no such file or folder") from error
-    except OSError as error:
-        raise EdgewardError(f"{path}: cannot be read: {error.strerror}") from error
-
-
-@contextlib.contextmanager
-def _export_errors(path: Path) -> Iterator[None]:
-    """Give model_export's errors the file they are about, and the type the command line reports."""
-    from model_export.errors import ExportError, ModelFileError
-
-    try:
-        yield
-    except ExportError as error:
-        text, kind = str(error), UsageError if isinstance(error, ModelFileError) else EdgewardError
-        named = text.startswith((str(path), str(path.resolve())))
-        raise kind(text if named else f"{path}: {text}") from error

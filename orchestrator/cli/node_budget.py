@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, Dict, List, Tuple
 from orchestrator.cli.state import HELP, only_state
 
 if TYPE_CHECKING:
-    from orchestrator.node.ledger import Ledger, Reservation
+    from orchestrator.node.ledger import Ledger
+    from orchestrator.node.reservation import Reservation
     from orchestrator.node.store import NodeStore
 
 _LEDGER_EPILOG = """examples:

@@ -101,7 +101,7 @@ def _peers(arguments: argparse.Namespace) -> int:
         elif arguments.action == "distrust":
             ledger.distrust(arguments.name)
         if arguments.action != "show":
-            store.drop_pending(arguments.name)
+            store.peers.drop_pending(arguments.name)
         found = _shown(ledger.trusted(), store)
     finally:
         ledger.close()
@@ -142,8 +142,8 @@ def _shown(trusted: Dict[str, str], store: "NodeStore") -> Dict[str, Any]:
 
     from orchestrator.wire.transparency import newest_of, read_log
 
-    pinned = {name: hashlib.sha256(key).hexdigest() for name, key in store.pinned_peers().items()}
-    newest = newest_of(read_log([json.loads(entry) for entry in store.certificates()]))
+    pinned = {name: hashlib.sha256(key).hexdigest() for name, key in store.peers.pinned().items()}
+    newest = newest_of(read_log([json.loads(entry) for entry in store.peers.certificates()]))
     known = {*trusted, *pinned, "gateway"}
     enrolled = {name: entry.key for name, entry in sorted(newest.items()) if entry.key and ":" not in name}
     return {
@@ -151,7 +151,7 @@ def _shown(trusted: Dict[str, str], store: "NodeStore") -> Dict[str, Any]:
         "distrusted": sorted(name for name, fingerprint in trusted.items() if not fingerprint),
         "first_sight": {name: fingerprint for name, fingerprint in pinned.items() if name not in trusted},
         "enrolled": {name: key for name, key in enrolled.items() if name not in known},
-        "pending": [peer._asdict() for peer in store.pending_peers()],
+        "pending": [peer._asdict() for peer in store.peers.pending()],
     }
 
 

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Dict, List, Optional, Tuple
 
 from orchestrator.cli.commands import COMMANDS
+from orchestrator.cli.privacy_outlook import of_clipping, of_evaluation, plot, show
 
 if TYPE_CHECKING:
     from orchestrator.privacy.evaluation_outlook import EvaluationOutlook
-    from orchestrator.privacy.planning import Fleet, Outlook
+    from orchestrator.privacy.planning import Fleet
     from orchestrator.wire.task import Task
 
 _EPILOG = """examples:
@@ -83,18 +84,18 @@ def _plan(arguments: argparse.Namespace) -> int:
 
     from orchestrator.privacy.clipping import with_clipping
     from orchestrator.privacy.planning import plan
+    from orchestrator.privacy.terms import declared
 
     task, fleet = _asked(arguments)
     found = plan(task, fleet)
     evaluated = _evaluations(task, fleet, [each.epsilon for each in found])
     if arguments.plot:
-        _plot(task, fleet, arguments.plot)
+        plot(task, fleet, arguments.plot)
     if arguments.json:
         print(
             json.dumps(
                 {
-                    "unit": task.privacy.unit,
-                    "noise": task.privacy.noise,
+                    **declared(task.privacy),
                     "nodes": fleet.nodes,
                     "units": fleet.units,
                     "parameters": fleet.parameters,
@@ -107,12 +108,12 @@ def _plan(arguments: argparse.Namespace) -> int:
             )
         )
     else:
-        _show(task, fleet, found)
-        hint = _of_clipping(task) if arguments.config else ""
+        show(task, fleet, found)
+        hint = of_clipping(task) if arguments.config else ""
         if hint:
             print(hint)
         for each, outlook in zip(found, evaluated):
-            print(_of_evaluation(task, each.epsilon, outlook))
+            print(of_evaluation(task, each.epsilon, outlook))
     own = next(each for each in found if each.epsilon == task.privacy.epsilon)
     return 1 if own.verdict == "impossible" else 0
 
@@ -123,6 +124,7 @@ def _asked(arguments: argparse.Namespace) -> Tuple[Task, Fleet]:
 
     from orchestrator.errors import UsageError
     from orchestrator.privacy.planning import Fleet, delta_for
+    from orchestrator.privacy.terms import setting, unit_of
 
     task = _base(arguments)
     given = {name: value for name, value in vars(arguments).items() if value is not None}
@@ -131,9 +133,9 @@ def _asked(arguments: argparse.Namespace) -> Tuple[Task, Fleet]:
         for name in ("unit", "noise", "mechanism", "epsilon", "bands", "clip_quantile", "runs", "delta")
         if name in given
     }
-    unit = privacy.get("unit", task.privacy.unit)
+    unit = privacy.get("unit", unit_of(task.privacy))
     if unit == "none":
-        raise UsageError("privacy.unit is 'none': there is no budget to plan; choose --unit record, patient or node")
+        raise UsageError(f"{setting(task.privacy)}: there is no budget to plan; choose --unit record, patient or node")
     nodes: Optional[int] = given.get("nodes", task.rounds.nodes if arguments.config else None)
     size: Dict[str, Tuple[str, Optional[int]]] = {
         "record": ("rows", given.get("rows")),
@@ -208,54 +210,6 @@ def _parameters(task: Task) -> Optional[int]:
     return sum(before * after + after for before, after in zip(widths, widths[1:]))
 
 
-def _show(task: Task, fleet: Fleet, found: List[Outlook]) -> None:
-    from rich.box import SIMPLE
-    from rich.table import Table
-    from rich.text import Text
-
-    from orchestrator.cli.screen import console
-    from orchestrator.privacy.planning import COSTLY, IMPOSSIBLE
-
-    privacy = task.privacy
-    units = {"record": "records", "patient": "patients", "node": "nodes"}[privacy.unit]
-    screen = console()
-    of = "" if privacy.unit == "node" else f" on {fleet.nodes:,} nodes"
-    screen.print(
-        f"unit {privacy.unit}, noise at {privacy.noise}: {fleet.units:,} {units}{of}, {fleet.parameters:,} parameters, "
-        f"{task.steps} steps, delta {privacy.delta:g}",
-    )
-    table = Table(box=SIMPLE, pad_edge=False)
-    for head in ("epsilon", "noise", "each\nnode", f"{units}\na step", "deviation\nof mean"):
-        table.add_column(head, justify="right", no_wrap=True)
-    table.add_column("noise to\nsignal", justify="right", no_wrap=True)
-    table.add_column("verdict", no_wrap=True)
-    colours = {"possible": "green", "costly": "yellow", "impossible": "red"}
-    for each in found:
-        figures = (
-            ["-"] * 5
-            if each.noise_to_signal is None
-            else [
-                f"{each.noise_multiplier:.3f}",
-                f"{each.node_multiplier:.3f}" if each.node_multiplier else "-",
-                f"{each.units_a_step:,.4g}",
-                f"{each.mean_deviation:.3g}",
-                f"{each.noise_to_signal:.3g}",
-            ]
-        )
-        mark = " *" if each.epsilon == privacy.epsilon else ""
-        verdict = Text(each.verdict, colours[each.verdict])
-        table.add_row(f"{each.epsilon:g}{mark}", *figures, verdict)
-    screen.print(table)
-    print(
-        "Noise (of a step's sum, and what each node adds) and deviation are in clip norms; * is the budget asked for."
-    )
-    print(
-        f"Noise to signal: up to {COSTLY:g} possible, up to {IMPOSSIBLE:g} costly, above it impossible (docs/privacy.md)."
-    )
-    for line in dict.fromkeys(_remark(task, units, each) for each in found if each.verdict != "possible"):
-        print(line)
-
-
 def _evaluations(task: Task, fleet: Fleet, epsilons: List[float]) -> List[EvaluationOutlook]:
     """What federated evaluation will be worth, for each epsilon; nothing for a task without it."""
     from dataclasses import replace
@@ -282,102 +236,6 @@ def _evaluations(task: Task, fleet: Fleet, epsilons: List[float]) -> List[Evalua
         )
         for each in epsilons
     ]
-
-
-def _of_clipping(task: Task) -> str:
-    """What the clip norm means for gradients of this model; "" where that cannot be computed."""
-    from orchestrator.privacy.clipping import default_clip_norm, gradient_length
-
-    privacy, chosen = task.privacy, default_clip_norm(task)
-    if not privacy.within_node or task.schema.kind != "table":
-        return ""
-    length = f"a record's gradient is about {gradient_length(task.schema):.2g} long at first"
-    if not privacy.clip_norm:
-        return f"clip norm {chosen:g}, chosen by the model's inputs and classes: {length}"
-    if privacy.clip_norm < chosen / 2:
-        return (
-            f"clip norm {privacy.clip_norm:g}: {length}, so most are shortened, which leaves the model too unsure of itself; "
-            f"without clip_norm it is {chosen:g}"
-        )
-    if privacy.clip_norm > 3 * chosen:
-        return f"clip norm {privacy.clip_norm:g}: {length}, so most of the noise is wasted; without clip_norm it is {chosen:g}"
-    return f"clip norm {privacy.clip_norm:g}: {length}; without clip_norm it is {chosen:g}"
-
-
-def _of_evaluation(task: Task, epsilon: float, found: EvaluationOutlook) -> str:
-    from orchestrator.gateway.scores import SHOWN, SHOWN_WITHIN, STEERS_WITHIN
-
-    shown = {"accuracy": SHOWN, "loss": SHOWN_WITHIN["loss"], "auc": SHOWN}
-    labels = {"auc": "AUC"}
-    moved = {name: found.about(name) or 0.0 for name in shown}
-    hidden = [labels.get(name, name) for name, most in shown.items() if moved[name] > most]
-    lost = [labels.get(name, name) for name in shown if moved[name] > STEERS_WITHIN]
-    words = f"; {_listed(hidden, 'and')} will be too noisy to show" if hidden else ""
-    if lost:
-        words += f"; best and patience cannot go by {_listed(lost, 'or')}: about {found.enough:,} held out would do"
-    area = (
-        ""
-        if found.auc is None
-        else f", and AUC by about {found.auc:.2g} where both classes are as frequent (more where one is rare)"
-    )
-    return (
-        f"epsilon {epsilon:g}: evaluated on about {found.records:,.0f} held out, noise alone moves accuracy by "
-        f"{found.accuracy:.2g} and loss by {found.loss:.2g}{area} (95 %){words}"
-    )
-
-
-def _listed(names: List[str], last: str) -> str:
-    return f" {last} ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
-
-
-def _remark(task: Task, units: str, each: Outlook) -> str:
-    if each.reason:
-        return f"epsilon {each.epsilon:g}: {each.reason}"
-    if each.enough is None:
-        return f"epsilon {each.epsilon:g}: no number of {units} would make it possible"
-    a_round = " a round" if task.privacy.unit == "node" else ""
-    delta = "" if each.enough_delta == task.privacy.delta else f", at delta {each.enough_delta:g},"
-    return f"epsilon {each.epsilon:g}: {each.enough:,} {units}{a_round}{delta} would make it possible"
-
-
-def _plot(task: Task, fleet: Fleet, path: Path) -> None:
-    from dataclasses import replace
-
-    from orchestrator.cli.arguments import check_output
-    from orchestrator.errors import UsageError
-    from orchestrator.privacy.planning import COSTLY, IMPOSSIBLE, outlook
-
-    if path.suffix not in (".png", ".svg"):
-        raise UsageError(f"{path}: a plot is a .png or .svg")
-    check_output(path, "--plot")
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    bare = replace(task.privacy, noise_multiplier=0.0, statistics_noise_multiplier=0.0, evaluation_noise_multiplier=0.0)
-    points: Dict[float, float] = {}
-    for epsilon in (0.5, 1.0, 2.0, 3.0, 5.0, 8.0, 12.0, 20.0):
-        ratio = outlook(replace(task, privacy=replace(bare, epsilon=epsilon)), fleet).noise_to_signal
-        if ratio is not None:
-            points[epsilon] = ratio
-    figure, axes = pyplot.subplots(figsize=(7, 4.2), layout="constrained")
-    if points:
-        axes.loglog(list(points), list(points.values()), "o-", color="#1f5fa8")
-    low, high = axes.get_ylim()
-    low, high = min(low, COSTLY / 2), max(high, 2 * IMPOSSIBLE)
-    for start, end, colour, name in (
-        (low, COSTLY, "#dff0df", "possible"),
-        (COSTLY, IMPOSSIBLE, "#fdf1d0", "costly"),
-        (IMPOSSIBLE, high, "#f6d9d9", "impossible"),
-    ):
-        axes.axhspan(start, end, color=colour, zorder=0)
-        axes.text(0.99, (start * end) ** 0.5, name, transform=axes.get_yaxis_transform(), ha="right", va="center")
-    axes.axvline(task.privacy.epsilon, color="#777777", linestyle=":")
-    axes.set(xlabel="epsilon", ylabel="noise to signal", ylim=(low, high), yscale="log", xscale="log")
-    axes.set_title(f"unit {task.privacy.unit}, noise at {task.privacy.noise}, delta {task.privacy.delta:g}")
-    figure.savefig(path, dpi=150)
-    pyplot.close(figure)
 
 
 def _statement(arguments: argparse.Namespace) -> int:

@@ -109,8 +109,8 @@ def _encrypt(arguments: argparse.Namespace) -> int:
     manifest = _manifest(arguments.manifest)
     features = manifest["features"]
     columns = list(dict.fromkeys(feature["name"].partition("=")[0] for feature in features))
-    rows = _read_records(arguments.record, columns)
-    raw = np.array([_encode(where, record, features) for where, record in rows])
+    rows = read_records(arguments.record, columns)
+    raw = np.array([encode_record(where, record, features) for where, record in rows])
     for column, feature in enumerate(features):
         if feature.get("transform"):
             raw[:, column] = logarithm_within(raw[:, column], feature["minimum"], feature["maximum"])
@@ -224,7 +224,7 @@ def _manifest(path: Path) -> Dict[str, Any]:
     return manifest
 
 
-def _read_records(path: Path, columns: List[str]) -> List[Tuple[str, Mapping[str, Any]]]:
+def read_records(path: Path, columns: List[str]) -> List[Tuple[str, Mapping[str, Any]]]:
     """(where it is, raw values by name) for each record of a CSV file with a header, or a JSON object or list of objects."""
     from orchestrator.data.formats import HEAD_BYTES, refuse_other_formats
     from orchestrator.errors import DataError
@@ -275,7 +275,7 @@ def _table_records(path: Path, data: bytes, text: str, columns: List[str]) -> Li
     return records
 
 
-def _encode(where: str, record: Mapping[str, Any], features: List[Dict[str, Any]]) -> List[float]:
+def encode_record(where: str, record: Mapping[str, Any], features: List[Dict[str, Any]]) -> List[float]:
     """Inputs in the manifest's order. `cp=1` is whether column cp holds category 1, as nodes read it."""
     from orchestrator.errors import DataError
 

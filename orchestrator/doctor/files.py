@@ -11,6 +11,7 @@ from orchestrator.data.described import is_description, read_description
 from orchestrator.data.sources.registry import SIGNALS, located, service_rows
 from orchestrator.doctor.finding import NOT_CHECKED, OK, PROBLEM, WARNING, Finding
 from orchestrator.errors import AwayError, DataError
+from orchestrator.node.units import units_in
 from orchestrator.wire.task import Task, oversized
 
 
@@ -62,7 +63,7 @@ def check_data(path: Path, task: Optional[Task]) -> Finding:
     except DataError as error:
         fix = "fix the description" if task is None else "fix the file, or ask the author of the task"
         return Finding(PROBLEM, "data", str(error), fix)
-    units = task.privacy.most_units(len(dataset.units(task.privacy.unit)))
+    units = task.privacy.most_units(units_in(task, dataset))
     objection = oversized(task, units)
     if objection:
         return Finding(

@@ -12,6 +12,7 @@ def check_privacy(task: Task) -> List[Finding]:
     """Nothing of a task without privacy. Takes as long as the accountant does: seconds."""
     from orchestrator.gateway.config import weights_of
     from orchestrator.privacy.accounting_process import plan_apart
+    from orchestrator.privacy.releases import work_of
 
     if not task.privacy.on:
         return []
@@ -25,5 +26,5 @@ def check_privacy(task: Task) -> List[Finding]:
     except EdgewardError as error:
         fix = "edgeward privacy plan EDGEWARD.TOML --rows R says what is possible"
         return [Finding(PROBLEM, "privacy", f"task.privacy: {error}", fix)]
-    noise = f"noise multiplier {planned.privacy.noise_multiplier:.4g}"
+    noise = f"noise multiplier {work_of(planned).noise_multiplier:.4g}"
     return [Finding(OK, "privacy", f"{noise} keeps epsilon {spent:.3g} at delta {task.privacy.delta:g}")]

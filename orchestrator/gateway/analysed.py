@@ -20,6 +20,7 @@ from orchestrator.gateway.store import STATE_PREFIX, Store
 from orchestrator.privacy.lattice import party_variance
 from orchestrator.privacy.noisy_sum import analysis_sum
 from orchestrator.privacy.statement_page import markdown
+from orchestrator.privacy.terms import counted
 from orchestrator.wire.plain import as_run_name, csv_cell, file_name, plain
 from orchestrator.wire.task import Task
 
@@ -58,7 +59,7 @@ def result_of(store: Store, run: str, task: Task) -> Result:
     if not stored:
         raise RoundError(f"run {run} has no result: no round of it was over any node")
     state = {name[len(STATE_PREFIX) :]: vector for name, vector in stored.items()}
-    return analysis_of(task).result(state, "patients" if task.privacy.unit == "patient" else "records")
+    return analysis_of(task).result(state, counted(task.privacy))
 
 
 def report_of(result: Result, task: Task) -> Dict[str, Any]:

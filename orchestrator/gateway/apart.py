@@ -12,8 +12,9 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from orchestrator.errors import IdentityError
 from orchestrator.files import replace_file
-from orchestrator.gateway.authority import GATEWAY_NAME, Authority, make_authority
+from orchestrator.gateway.authority import Authority
 from orchestrator.gateway.certificate_log import check_certificates
+from orchestrator.gateway.certificates import GATEWAY_NAME, make_authority
 from orchestrator.gateway.identity_files import addresses, make_gateway_keys, new_folder, write_settings
 from orchestrator.wire import pki
 from orchestrator.wire.json_text import from_json

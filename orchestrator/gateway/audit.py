@@ -74,22 +74,22 @@ class AuditLog:
     """Appends durable lines. One writer of a folder at a time is assured by SQLite's lock on `database`."""
 
     def __init__(self, path: Path, database: sqlite3.Connection) -> None:
-        self.path, self._db = path, database
-        self._db.execute(SCHEMA)
+        self.path, self.database = path, database
+        self.database.execute(SCHEMA)
         self._refusals = 0
 
     def append(self, event: str, **fields: Any) -> None:
         """Raises EdgewardError when the line cannot be made durable, or the file is not the one last written."""
-        outside = not self._db.in_transaction
+        outside = not self.database.in_transaction
         try:
             if outside:
-                self._db.execute("BEGIN IMMEDIATE")
+                self.database.execute("BEGIN IMMEDIATE")
             self._append(event, fields)
             if outside:
-                self._db.execute("COMMIT")
+                self.database.execute("COMMIT")
         except (OSError, sqlite3.Error, EdgewardError) as error:
-            if outside and self._db.in_transaction:
-                self._db.execute("ROLLBACK")
+            if outside and self.database.in_transaction:
+                self.database.execute("ROLLBACK")
             if isinstance(error, EdgewardError):  # a StoreError is both, and names its file
                 raise
             reason = advised(error) if isinstance(error, OSError) else str(error)
@@ -103,13 +103,13 @@ class AuditLog:
         Beyond that nothing is written, neither here nor to the store: a flood costs no disk.
         """
         hour = int(time.time() // 3600)
-        self._db.execute("CREATE TABLE IF NOT EXISTS audit_refusals (hour INTEGER PRIMARY KEY, count INTEGER)")
-        row = self._db.execute("SELECT count FROM audit_refusals WHERE hour = ?", (hour,)).fetchone()
+        self.database.execute("CREATE TABLE IF NOT EXISTS audit_refusals (hour INTEGER PRIMARY KEY, count INTEGER)")
+        row = self.database.execute("SELECT count FROM audit_refusals WHERE hour = ?", (hour,)).fetchone()
         count = row[0] if row else 0
         if count > REFUSALS_AN_HOUR:
             return
-        self._db.execute("DELETE FROM audit_refusals WHERE hour != ?", (hour,))
-        self._db.execute("INSERT OR REPLACE INTO audit_refusals VALUES (?, ?)", (hour, count + 1))
+        self.database.execute("DELETE FROM audit_refusals WHERE hour != ?", (hour,))
+        self.database.execute("INSERT OR REPLACE INTO audit_refusals VALUES (?, ?)", (hour, count + 1))
         if count == REFUSALS_AN_HOUR:
             self.append("refusals_no_longer_recorded", after=REFUSALS_AN_HOUR)
         else:
@@ -128,28 +128,28 @@ class AuditLog:
             os.fsync(handle)
         finally:
             os.close(handle)
-        self._db.execute("INSERT OR REPLACE INTO audit_head VALUES (1, ?, ?)", (count + 1, hash_of(data)))
+        self.database.execute("INSERT OR REPLACE INTO audit_head VALUES (1, ?, ?)", (count + 1, hash_of(data)))
 
     def _rotate(self, count: int) -> Dict[str, Any]:
         """Begins another file where it is time, and notes of the oldest that it goes; what the next entry says of that."""
         here = self.path.is_file()
         if here and self.path.stat().st_size < audit_files.FILE_BYTES:
             return {}
-        remove_gone(self.path, self._db)
+        remove_gone(self.path, self.database)
         if here:
             put_aside(self.path, count)
         going = earlier_files(self.path)[:-EARLIER]
         if not going:
             return {}
         gone, last = last_entry_of(going[-1]), hash_of(tail(going[-1]))
-        put_begin(self._db, gone, last)
+        put_begin(self.database, gone, last)
         return {"oldest_removed": {"entries": gone, "head": last}}
 
     def _head(self) -> Tuple[int, str, bool]:
         """(lines, hash of the last) as the file has them, and whether the store knows of it; a process killed between file and
         database is caught up with.
         """
-        count, before = stored_head(self._db)
+        count, before = stored_head(self.database)
         last = tail(self.path)
         if _hash_or_first(last) == before:
             return count, before, True

@@ -55,12 +55,12 @@ class OwnBroker:
                 "the embedded broker cannot check certificates and rights by name; with an identity use "
                 'broker = "mosquitto", or one of your own set up with `edgeward gateway broker-config`'
             )
-        self._kind = kind
+        self.kind = kind
         self._authority = authority
         self._host = host
         self._noted = None if state is None else state / NOTE
         self._folder = tempfile.TemporaryDirectory(prefix="edgeward-broker-")
-        self._process: Optional[subprocess.Popen[bytes]] = None
+        self.process: Optional[subprocess.Popen[bytes]] = None
         self.address = BrokerAddress(host, port or free_port(host))
         if authority is not None:
             # The certificate names addresses one can connect to, and this one always.
@@ -82,7 +82,7 @@ class OwnBroker:
         log_path = Path(self._folder.name) / "broker.log"
         with log_path.open("ab") as log_file:
             command = self._command()
-            self._process = subprocess.Popen(
+            self.process = subprocess.Popen(
                 command,
                 stdin=subprocess.DEVNULL,
                 stdout=log_file,
@@ -91,20 +91,20 @@ class OwnBroker:
                 **self._user(),
             )
         if self._noted is not None:
-            leftover.note(self._noted, self._process.pid)
+            leftover.note(self._noted, self.process.pid)
         deadline = time.monotonic() + _START_TIMEOUT_S
         while not _accepts(host, port):
-            if self._process.poll() is not None or time.monotonic() > deadline:
+            if self.process.poll() is not None or time.monotonic() > deadline:
                 tail = log_path.read_text(errors="replace").strip().splitlines()[-3:]
                 self.stop()
                 raise BrokerError(
-                    f"the {self._kind} broker did not start on {host}:{port}: {' / '.join(tail) or 'no word'}"
+                    f"the {self.kind} broker did not start on {host}:{port}: {' / '.join(tail) or 'no word'}"
                 )
             time.sleep(0.05)
 
     def _command(self) -> List[str]:
         host, port = self.address.host, self.address.port
-        if self._kind == "embedded":
+        if self.kind == "embedded":
             return [sys.executable, "-m", "orchestrator.gateway.embedded_broker", host, str(port)]
         program = shutil.which("mosquitto", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
         if program is None:
@@ -135,7 +135,7 @@ class OwnBroker:
 
         With an identity it keeps the user, who alone may read its key.
         """
-        if self._kind != "mosquitto" or self._authority is not None or os.geteuid() != 0 or sys.version_info < (3, 9):
+        if self.kind != "mosquitto" or self._authority is not None or os.geteuid() != 0 or sys.version_info < (3, 9):
             return {}  # Python 3.8, which gateways do not run on, starts nothing as another user
         for name in ("mosquitto", "nobody"):
             with contextlib.suppress(KeyError):
@@ -145,11 +145,11 @@ class OwnBroker:
 
     @property
     def pid(self) -> Optional[int]:
-        return self._process.pid if self._process else None
+        return self.process.pid if self.process else None
 
     def restart_if_dead(self) -> bool:
         """Starts it again if it died; True if it had."""
-        if self._process is None or self._process.poll() is None:
+        if self.process is None or self.process.poll() is None:
             return False
         self.restarts += 1
         self.start()
@@ -166,25 +166,25 @@ class OwnBroker:
 
         self._outside = set(nodes)
         write_access_list(self._authority, self._outside)
-        if self._process is not None and self._process.poll() is None:
-            self._process.send_signal(signal.SIGHUP)
+        if self.process is not None and self.process.poll() is None:
+            self.process.send_signal(signal.SIGHUP)
 
     def restart(self) -> None:
         """Ends every connection and starts with the configuration as it is now; clients come back by themselves."""
-        if self._process is not None:
+        if self.process is not None:
             self.restarts += 1
             self.stop()
             self.start()
 
     def stop(self) -> None:
-        if self._process is not None and self._process.poll() is None:
-            self._process.terminate()
+        if self.process is not None and self.process.poll() is None:
+            self.process.terminate()
             try:
-                self._process.wait(5)
+                self.process.wait(5)
             except subprocess.TimeoutExpired:
-                self._process.kill()
-                self._process.wait()
-        self._process = None
+                self.process.kill()
+                self.process.wait()
+        self.process = None
         if self._noted is not None:
             self._noted.unlink(missing_ok=True)
 

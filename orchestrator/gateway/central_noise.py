@@ -10,12 +10,14 @@ from typing import Any, Dict, Iterator, List, Tuple
 
 import numpy as np
 
-from orchestrator.gateway.aggregation import Aggregation, Tensors
+from orchestrator.gateway.aggregation import Aggregation
+from orchestrator.gateway.stored_answers import Tensors
 from orchestrator.privacy.adaptive_clip import next_clip, noisy_share, split_multiplier
 from orchestrator.privacy.correlated import FRACTION_BITS, CorrelatedNoise
 from orchestrator.privacy.lattice import Lattice, draw, make_lattice
-from orchestrator.privacy.noise import SecureRandom
 from orchestrator.privacy.noisy_sum import CLIP_NORM, WITHIN, NoisySum
+from orchestrator.privacy.releases import work_of
+from orchestrator.privacy.secure_random import SecureRandom
 from orchestrator.rounds.events import Aggregate
 from orchestrator.rounds.strategy import move_by_mean
 
@@ -25,7 +27,7 @@ _HALF = 0.5
 
 
 class CentralAggregation(Aggregation):
-    """Rounds of one run with privacy.unit "node" and noise at the gateway."""
+    """Rounds of one run with a node as the unit and noise at the gateway."""
 
     always_steps = True  # an empty sample gets noise like any other, or it would be seen to be empty
 
@@ -47,7 +49,7 @@ class CentralAggregation(Aggregation):
         """(float64 (P,) mean of clipped updates with noise, what to remember)."""
         privacy, random = self._task.privacy, SecureRandom()
         clip_norm, expected = self._clip_norm(state), self._expected()
-        multiplier, count_std = privacy.noise_multiplier, 0.0
+        multiplier, count_std = work_of(self._task).noise_multiplier, 0.0
         if privacy.clip_quantile:
             multiplier, count_std = split_multiplier(multiplier, expected)
         lattice = make_lattice(clip_norm, size, multiplier, 1)
@@ -68,9 +70,9 @@ class CentralAggregation(Aggregation):
 
     def _deltas(self, action: Aggregate, within: List[bool]) -> Iterator[np.ndarray]:
         """The round's updates one at a time; what each says of its norm goes into `within`."""
-        for _, header, tensors in self._stored(action):
+        for _, header, tensors in self._answers.of(action):
             within.append(header.get(WITHIN) is True)
-            yield self._decode(action.round, header, tensors)
+            yield self._answers.vector(action.round, header, tensors)
 
     def _correlated(
         self, lattice: Lattice, std: int, random: SecureRandom, state: Tensors

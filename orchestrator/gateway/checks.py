@@ -5,7 +5,7 @@ is broken by itself is left out here: it has its own lines.
 """
 
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Set
+from typing import Any, Dict, Iterator, List, Optional, Set
 
 from model_export.errors import ExportError
 from model_export.keras_file import check_keras_file, in_float32
@@ -16,22 +16,18 @@ from orchestrator.data.cells import canonical
 from orchestrator.data.dataset import load_dataset
 from orchestrator.errors import EdgewardError, PrivacyError, UsageError
 from orchestrator.gateway.broker import KINDS
+from orchestrator.gateway.config_parts import Parts
 from orchestrator.gateway.run import neighbour_objections, strategy_objections
-from orchestrator.gateway.scores import STEERS_WITHIN
-from orchestrator.gateway.settings import Config, GatewaySettings
+from orchestrator.gateway.settings import GatewaySettings
+from orchestrator.gateway.training_checks import figure_mistakes, number_mistakes, personal_mistakes, steering_mistakes
 from orchestrator.gateway.web.settings import WebSettings
 from orchestrator.node.graph_check import MAX_TENSOR_BYTES
-from orchestrator.privacy.evaluation_outlook import most_held_out, outlook
 from orchestrator.privacy.vector_layout import Part, bits_for
 from orchestrator.rounds.stages import ANALYSIS
 from orchestrator.wire.bounds import host_name, near, within
 from orchestrator.wire.link import BrokerAddress
-from orchestrator.wire.protection import Aggregation, Privacy
 from orchestrator.wire.schema import Feature, Schema
-from orchestrator.wire.structure import attempt
-from orchestrator.wire.task import Evaluation, Rounds, Selection
 from orchestrator.wire.topics import check_name
-from orchestrator.wire.training import Training
 
 MAX_PARAMETERS = MAX_TENSOR_BYTES // 4
 """The weights travel, and are computed with, as one float32 tensor; nodes accept none that is larger."""
@@ -39,7 +35,6 @@ MAX_PARAMETERS = MAX_TENSOR_BYTES // 4
 MAX_INPUTS = 1 << 22
 """Values of one record: 16 MiB."""
 
-MAX_ROUNDS, MAX_STEPS, MAX_BATCH = 1_000_000, 100_000, 1_000_000
 LARGEST = 1e30
 """Of a range or a scale: beyond it float32, in which nodes compute, has squares that are infinite."""
 
@@ -48,74 +43,6 @@ LEAST_SPAN = 1e-20
 
 FEW_ROWS = 20
 """Lines of mistakes of one kind that are shown."""
-
-
-class Parts(NamedTuple):
-    """The tables of an edgeward.toml that make sense by themselves; None for the others."""
-
-    gateway: Optional[GatewaySettings]
-    evaluation: Dict[str, str]
-    calibration: str
-    calibration_public: bool
-    name: Optional[str]
-    schema: Optional[Schema]
-    model: Optional[Dict[str, Any]]
-    training: Optional[Training]
-    rounds: Optional[Rounds]
-    selection: Optional[Selection]
-    federated: Optional[Evaluation]
-    aggregation: Optional[Aggregation]
-    privacy: Optional[Privacy]
-    analysis: Dict[str, Any]  # empty where a model is trained
-
-
-def parts_of(config: Config) -> Parts:
-    task = config.task
-    return Parts(
-        config.gateway,
-        config.evaluation,
-        config.calibration,
-        config.calibration_public,
-        task.name,
-        task.schema,
-        task.model,
-        task.training,
-        task.rounds,
-        task.selection,
-        task.evaluation,
-        task.aggregation,
-        task.privacy,
-        task.analysis,
-    )
-
-
-def parts_of_text(data: Dict[str, Any], gateway: type) -> Parts:
-    """Of plain data that may be wrong in places. `gateway`: the dataclass of its first table."""
-    task = data.get("task")
-    task = task if isinstance(task, dict) else {}
-
-    def part(kind: Any, name: str, inside: Dict[str, Any] = task) -> Any:
-        return attempt(inside.get(name, {}), kind)[0]
-
-    evaluation, calibration, name = data.get("evaluation"), data.get("calibration"), task.get("name")
-    return Parts(
-        part(gateway, "gateway", data),
-        evaluation if isinstance(evaluation, dict) and all(isinstance(v, str) for v in evaluation.values()) else {},
-        calibration if isinstance(calibration, str) else "",
-        data.get("calibration_public") is True,
-        name if isinstance(name, str) else None,
-        part(Schema, "schema"),
-        task.get("model", {})
-        if task and all(isinstance(task.get(name, {}), dict) for name in ("model", "analysis"))
-        else None,
-        part(Training, "training"),
-        part(Rounds, "rounds"),
-        part(Selection, "selection"),
-        part(Evaluation, "evaluation"),
-        part(Aggregation, "aggregation"),
-        part(Privacy, "privacy"),
-        task["analysis"] if isinstance(task.get("analysis"), dict) else {},
-    )
 
 
 def mistakes(parts: Parts, base: Optional[Path] = None) -> List[str]:
@@ -140,10 +67,10 @@ def mistakes(parts: Parts, base: Optional[Path] = None) -> List[str]:
         except UsageError as error:
             found.append(f"task.aggregation.{error}")
     if parts.training is not None:
-        found += [f"task.training.{line}" for line in _training(parts.training)]
-        found += _figures(parts, parts.training)
-        found += _steering(parts, parts.training)
-        found += _personal(parts, parts.training)
+        found += [f"task.training.{line}" for line in number_mistakes(parts.training)]
+        found += figure_mistakes(parts, parts.training)
+        found += steering_mistakes(parts, parts.training)
+        found += personal_mistakes(parts, parts.training)
     if parts.training is not None and parts.rounds is not None and parts.selection is not None:
         secure = parts.aggregation is not None and parts.aggregation.secure
         reasons = strategy_objections(parts.training, parts.rounds, parts.selection, secure)
@@ -343,67 +270,6 @@ def _model(model: Dict[str, Any], schema: Optional[Schema], base: Optional[Path]
             in_float32(check_keras_file(base / model["path"]))
         except ExportError as error:
             yield f"path: {error}"
-
-
-def _training(training: Training) -> Iterator[str]:
-    yield from within("rounds", training.rounds, 1, MAX_ROUNDS)
-    yield from within("local_steps", training.local_steps, 1, MAX_STEPS)
-    yield from within("batch_size", training.batch_size, 1, MAX_BATCH)
-    for name in ("learning_rate", "server_learning_rate"):
-        yield from within(name, getattr(training, name), 0, 1e6)
-    for name in ("parameters", "personal_parameters"):
-        if getattr(training, name):
-            yield f"{name}: set by the gateway alone, from the model; take it out"
-
-
-def _figures(parts: Parts, training: Training) -> Iterator[str]:
-    """Where the best round, or an early stop, is wanted and nothing says how good a round was."""
-    if not training.best and not training.patience:
-        return
-    if not parts.evaluation and parts.federated is not None and not parts.federated.on:
-        yield (
-            "task.training: best and patience need figures of every round: set share in [task.evaluation] (the nodes hold "
-            "records out), or name rows of your own in [evaluation]"
-        )
-    if training.metric == "auc" and parts.schema is not None and len(parts.schema.classes) != 2:
-        yield f"task.training.metric 'auc' is for two classes, the schema has {len(parts.schema.classes)}"
-
-
-def _steering(parts: Parts, training: Training) -> Iterator[str]:
-    """Where private federated evaluation is bound to be too noisy for `best` and `patience`, whatever the nodes have."""
-    privacy, federated, rounds = parts.privacy, parts.federated, parts.rounds
-    if privacy is None or federated is None or rounds is None or parts.schema is None or parts.aggregation is None:
-        return
-    if not (training.best or training.patience) or not (privacy.on and federated.on):
-        return
-    most = most_held_out(privacy, federated, rounds.nodes)
-    declared = (privacy, training, federated, parts.aggregation, len(parts.schema.classes), rounds.nodes)
-    found = outlook(*declared, most, STEERS_WITHIN)
-    moved = found.at_least(training.metric)
-    if moved is not None and moved > STEERS_WITHIN:
-        yield (
-            f"task.training: best and patience cannot go by {training.metric} of private federated evaluation: with "
-            f"{most:,.0f} {privacy.unit}s held out, the most that delta {privacy.delta:g} allows on {rounds.nodes} nodes, noise "
-            f"alone moves it by {moved:.2g} (95 %), more than {STEERS_WITHIN:g}. Evaluate less often (evaluation.every), raise "
-            "epsilon, name rows of your own in [evaluation] in its place, or leave best and patience out; "
-            "`edgeward privacy plan` shows what it would take"
-        )
-
-
-def _personal(parts: Parts, training: Training) -> Iterator[str]:
-    """What a gateway cannot do without the personal parts."""
-    if training.personal == "none":
-        return
-    if parts.evaluation:
-        yield (
-            "evaluation: the gateway cannot evaluate on its own rows, its output layer is untrained (training.personal): take "
-            "[evaluation] out and set share in [task.evaluation], nodes evaluate with their own parts"
-        )
-    if parts.calibration:
-        yield (
-            "calibration: with training.personal the gateway makes no bundle, so it has no use here: give the rows to "
-            "`edgeward model personalize --calibration`"
-        )
 
 
 def _rows(parts: Parts, base: Optional[Path]) -> Iterator[str]:

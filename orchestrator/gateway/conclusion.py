@@ -5,10 +5,11 @@ from typing import Any, Callable, Dict, Optional
 import numpy as np
 
 from orchestrator.errors import PrivacyError, RoundError
-from orchestrator.gateway.aggregation import Aggregation, Outcome
+from orchestrator.gateway.aggregation import Aggregation
 from orchestrator.gateway.announcer import Announcer
 from orchestrator.gateway.course import Course
 from orchestrator.gateway.figures import ANSWERS, Figures
+from orchestrator.gateway.outcome import Outcome
 from orchestrator.gateway.store import PARTIAL
 from orchestrator.privacy.standardization import constant_warning, floor_warning
 from orchestrator.rounds.events import Aggregate, Aggregated, Unopened

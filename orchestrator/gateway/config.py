@@ -8,7 +8,8 @@ from typing import Any, Dict, List, Mapping, Tuple, cast
 from model_export.models import check_spec
 from orchestrator.analyses.registry import KIND, analysis_of, make
 from orchestrator.errors import UsageError
-from orchestrator.gateway.checks import mistakes, parts_of, parts_of_text
+from orchestrator.gateway.checks import mistakes
+from orchestrator.gateway.config_parts import parts_of, parts_of_text
 from orchestrator.gateway.settings import Config, GatewaySettings
 from orchestrator.wire.schema import Schema
 from orchestrator.wire.structure import attempt

@@ -10,11 +10,12 @@ from orchestrator.errors import WireError
 from orchestrator.gateway.progress import Progress
 from orchestrator.gateway.run import plan_of
 from orchestrator.gateway.store import Store
-from orchestrator.rounds.coordinator import FAILED
 from orchestrator.rounds.events import Action, Compacted, Event, Joined
 from orchestrator.rounds.members import Members
 from orchestrator.rounds.secure import coordinator_of
+from orchestrator.rounds.state import FAILED
 from orchestrator.wire.body import require
+from orchestrator.wire.plain import when
 from orchestrator.wire.task import Task
 
 Act = Callable[[List[Action]], None]
@@ -96,6 +97,15 @@ class Course:
         if phase != self._noted:
             self._noted = phase
             self.store.put_phase(self.run, self.now(), *phase, self.coordinator.reason)
+
+    def stopped(self) -> str:
+        """Why the run stopped, in words for its operator."""
+        stopped = f"run {self.run} stopped at {when(self.failed_at)}: {self.coordinator.reason}"
+        if self.coordinator.final:
+            return (
+                f"{stopped}. Its nodes take no further part in it: begin another run (another seed in [task] is enough)"
+            )
+        return f"{stopped}. The same command goes on from there"
 
     def joining(self, node: str, header: Dict[str, Any]) -> Joined:
         """What a node's `ready` makes happen; WireError for counts that make no sense."""

@@ -37,7 +37,8 @@ def listen(host: str, port: int) -> socket.socket:
 async def serve(listening: socket.socket, stopped: asyncio.Event) -> None:
     import amqtt.broker
 
-    from orchestrator.gateway.broker_guard import MOST_UNDER_WAY, Guard, NoticingHandler, PassedOn, RetainingBroker
+    from orchestrator.gateway.broker_guard import Guard, NoticingHandler, PassedOn, RetainingBroker
+    from orchestrator.gateway.guarded_connection import MOST_UNDER_WAY
 
     amqtt.broker.BrokerProtocolHandler = NoticingHandler
     broker = RetainingBroker(configuration())

@@ -13,8 +13,8 @@ from typing import Any, Dict, Iterator, Mapping, Optional, Tuple
 import numpy as np
 
 from orchestrator.errors import PrivacyError, RoundError, WireError
-from orchestrator.gateway.aggregation import MAX_MESSAGE_BYTES, Tensors
 from orchestrator.gateway.secure_aggregation import Counts, Request, SecureAggregation
+from orchestrator.gateway.stored_answers import MAX_MESSAGE_BYTES, Tensors
 from orchestrator.privacy.ckks import BITS, MOST_CONTEXT_BYTES, MOST_PARTIES, Receiver, Summand, SumPlan
 from orchestrator.privacy.secure_sum import LEAST_SURVIVORS
 from orchestrator.privacy.vector_layout import Summed
@@ -33,7 +33,7 @@ class EncryptedAggregation(SecureAggregation):
     _receiver: Optional[Tuple[Tuple[int, int], Receiver]] = None  # (round, attempt), what checks its answers
 
     def _most_tensors(self, step: Any) -> int:
-        values = self._most_values()
+        values = self._answers.most_values()
         if step == ENCRYPTED:
             return 4 * values + SumPlan(values, LEAST_SURVIVORS).ciphertext_bytes
         return MOST_CONTEXT_BYTES if step == CONTEXT else 4 * values if step == DECRYPT else 0
@@ -53,9 +53,9 @@ class EncryptedAggregation(SecureAggregation):
     def passed_on(self, action: Announce) -> Iterator[bytes]:
         """Of the step "decrypt": bodies for the key holder, each to be sent when the one before has come."""
         about = {**self._about(action), "told": self._told(action, self._layout(action))}
-        summands = self._fields(action, ENCRYPTED, _SIGNED)
+        summands = self._exchange.fields(action, ENCRYPTED, _SIGNED)
         yield encode_body({**about, "summands": summands}, level=1)
-        for node, body in self._store.answers(*self._key(action, ENCRYPTED)):
+        for node, body in self._exchange.bodies(action, ENCRYPTED):
             ciphertext = np.frombuffer(_part(body, "ciphertext"), np.uint8)
             yield encode_body({**about, "party": node}, {"ciphertext": ciphertext}, level=1)
 
@@ -95,13 +95,13 @@ class EncryptedAggregation(SecureAggregation):
 
     def _open(self, action: Aggregate) -> Dict[str, Summed]:
         layout = self._layout(action)
-        body = self._store.answer(*self._key(action, DECRYPT), self._task.aggregation.key_holder)
+        body = self._exchange.body(action, DECRYPT, self._task.aggregation.key_holder)
         if body is None:
             raise RoundError(f"the store lacks the sum of round {action.round}: was it edited?")
         pads = decode_body(body, MAX_MESSAGE_BYTES)[1]["sum"]
-        masked = (_part(answer, "masked") for _, answer in self._store.answers(*self._key(action, ENCRYPTED)))
+        masked = (_part(answer, "masked") for _, answer in self._exchange.bodies(action, ENCRYPTED))
         total = self._receiver_of({"round": action.round, "attempt": action.attempt}).open(masked, pads)
-        self._units = sum(int(header["units"]) for _, header in self._headers(action, ENCRYPTED))
+        self._units = sum(int(header["units"]) for _, header in self._exchange.headers(action, ENCRYPTED))
         return layout.decode(total)
 
     def _about(self, action: Any) -> Dict[str, Any]:
@@ -110,7 +110,7 @@ class EncryptedAggregation(SecureAggregation):
 
     def _context(self, action: Any) -> Tuple[Dict[str, Any], Tensors]:
         """The key holder's answer for the action's attempt."""
-        body = self._store.answer(*self._key(action, CONTEXT), self._task.aggregation.key_holder)
+        body = self._exchange.body(action, CONTEXT, self._task.aggregation.key_holder)
         if body is None:
             raise RoundError(f"the store lacks the public keys of round {action.round}: was it edited?")
         return decode_body(body, MAX_MESSAGE_BYTES)

@@ -4,7 +4,8 @@ from typing import Any, Dict, NamedTuple, Optional, Sequence
 
 import numpy as np
 
-from orchestrator.gateway.scores import figures, of_rows
+from orchestrator.gateway.counts import of_rows
+from orchestrator.gateway.scores import figures
 from orchestrator.node.runtime import TrainingGraph
 from orchestrator.privacy.standardization import standardize
 

@@ -52,6 +52,7 @@ from orchestrator.node.graph_check import check_graph
 from orchestrator.privacy.accounting_process import plan_apart, statement_apart
 from orchestrator.privacy.ckks_blocks import tenseal
 from orchestrator.privacy.participation import public_report, secret_sample
+from orchestrator.privacy.releases import work_of
 from orchestrator.wire.link import BrokerAddress, check_reachable
 from orchestrator.wire.process import peak_memory_mib
 from orchestrator.wire.task import Task, export_spec, task_from_dict
@@ -246,7 +247,7 @@ def _open_or_prepare(
     if prepared["parameters"] != counted:  # a model that only its file describes
         planned, spent = plan_apart(_of_size(task, prepared["parameters"]))
     if task.privacy.on:
-        progress({"event": "planned", "noise_multiplier": planned.privacy.noise_multiplier, "epsilon": spent})
+        progress({"event": "planned", "noise_multiplier": work_of(planned).noise_multiplier, "epsilon": spent})
     planned = plan_personal(planned, prepared["personal"])
     return open_run(store, run, planned, (work / "training.tflite").read_bytes(), np.load(work / "weights.npy"))
 
@@ -256,7 +257,7 @@ def _open_analysis(store: Store, run: str, task: Task, progress: Progress) -> Tu
     analysis, task = analysis_of(task), spelled_out(task)
     planned, spent = plan_apart(_of_size(task, analysis.sums.size))
     if task.privacy.on:
-        progress({"event": "planned", "noise_multiplier": planned.privacy.noise_multiplier, "epsilon": spent})
+        progress({"event": "planned", "noise_multiplier": work_of(planned).noise_multiplier, "epsilon": spent})
     return open_run(store, run, planned, b"", analysis.begin(task.seed))
 
 

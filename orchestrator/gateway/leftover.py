@@ -21,7 +21,7 @@ _END_S = 5.0
 def note(path: Path, pid: int) -> None:
     """Leaves word of a child for the next process that works on this folder."""
     with writing(path):
-        path.write_text(json.dumps({"pid": pid, "process": _process(pid)}), encoding="utf-8")
+        path.write_text(json.dumps({"pid": pid, "process": process_of(pid)}), encoding="utf-8")
     path.chmod(0o600)
 
 
@@ -35,12 +35,12 @@ def end(path: Path) -> Optional[int]:
     except (OSError, ValueError, KeyError, TypeError):
         return None  # nobody was left, or the word of it is torn: the port says so
     ended = None
-    if process and _process(pid) == process:
+    if process and process_of(pid) == process:
         _signal(pid, signal.SIGTERM)
         deadline = time.monotonic() + _END_S
-        while _process(pid) == process and time.monotonic() < deadline:
+        while process_of(pid) == process and time.monotonic() < deadline:
             time.sleep(0.02)
-        if _process(pid) == process:
+        if process_of(pid) == process:
             _signal(pid, signal.SIGKILL)
         ended = pid
     path.unlink(missing_ok=True)
@@ -52,7 +52,7 @@ def _signal(pid: int, number: int) -> None:
         os.kill(pid, number)
 
 
-def _process(pid: int) -> str:
+def process_of(pid: int) -> str:
     """Boot and start time of a process that runs; empty for one that does not, or where there is no /proc."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()

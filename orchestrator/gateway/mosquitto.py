@@ -6,7 +6,8 @@ from typing import Iterable, List
 
 from orchestrator.errors import writing
 from orchestrator.files import replace_file
-from orchestrator.gateway.authority import GATEWAY_NAME, Authority
+from orchestrator.gateway.authority import Authority
+from orchestrator.gateway.certificates import GATEWAY_NAME
 from orchestrator.wire.frames import CHUNK_BYTES
 from orchestrator.wire.topics import MONITOR
 

@@ -25,14 +25,16 @@ from orchestrator.errors import EdgewardError, UsageError, WireError
 from orchestrator.gateway.authority import Authority
 from orchestrator.gateway.broker import KINDS, OwnBroker
 from orchestrator.gateway.course import MOST_RECORDS
-from orchestrator.gateway.gateway import Gateway, Supply
+from orchestrator.gateway.gateway import Gateway
 from orchestrator.gateway.progress import Progress
 from orchestrator.gateway.run import open_run, strategy_of
 from orchestrator.gateway.store import Store
+from orchestrator.gateway.supply import Supply
 from orchestrator.mishaps import sentence
 from orchestrator.node.agent import NodeAgent, Run
 from orchestrator.node.identity import NodeIdentity
 from orchestrator.node.intake import training_graph
+from orchestrator.privacy.terms import setting
 from orchestrator.rounds.stages import STATISTICS
 from orchestrator.wire.body import encode_body, require
 from orchestrator.wire.codec import ERROR_FEEDBACK, EXACT, decode_update, encode_update
@@ -80,8 +82,8 @@ def objection_to_relaying(task: Task) -> str:
         return (
             f"aggregation {task.aggregation.method!r}: nodes behind a relay cannot exchange keys with those of others"
         )
-    if task.privacy.unit not in ("none", "record"):
-        return f"privacy.unit {task.privacy.unit!r}: a relay counts and bounds records only"
+    if task.privacy.of_patients or task.privacy.of_nodes:
+        return f"{setting(task.privacy)}: a relay counts and bounds records only"
     if task.selection.sampling_rate:
         return "a Poisson sample of relays is not one of nodes"
     return ""
@@ -167,8 +169,8 @@ class Relay(NodeAgent):
         self._joined_with = 0
         self._sizes: Dict[str, int] = {}  # of each run's weights
 
-    def _step(self) -> None:
-        super()._step()
+    def step(self) -> None:
+        super().step()
         self._look_below()
 
     def _look_below(self) -> None:
@@ -179,7 +181,7 @@ class Relay(NodeAgent):
             log.error("declined run %s: %s", self._run.id, self._lower.failure)
             self._presence.say(kind="declined", run=self._run.id, code="task")
             self._lower = None
-            self._runs.end(self._run.id)
+            self.runs.end(self._run.id)
             return
         if self._lower.failure is not None:
             raise EdgewardError(
@@ -214,8 +216,8 @@ class Relay(NodeAgent):
         digest = hashlib.sha256(graph + json.dumps(header["task"], sort_keys=True).encode()).hexdigest()
         nothing = Dataset(np.zeros((0, *task.schema.input_shape), np.float32), np.zeros(0, np.int32))
         if self._run is not None:
-            self._runs.end(self._run.id)
-        self._runs.begin(Run(run, digest, task, graph, nothing, nothing))
+            self.runs.end(self._run.id)
+        self.runs.begin(Run(run, digest, task, graph, nothing, nothing))
         self._joined_with = 0
         self._lower = _Lower(self._state / "region.sqlite", run, task, graph, self._region)
 
@@ -260,10 +262,10 @@ class Relay(NodeAgent):
                 answered, vector, records = lower.answers.get(timeout=0.02)
             except queue.Empty:
                 self._look_below()
-                self._link.pump()
+                self.link.pump()
                 self._hear()
                 newest = None if work.round is None else work.round[0].get("round")
-                if self._at is not work or self._stopping or (isinstance(newest, int) and newest > number):
+                if self._at is not work or self.stopping or (isinstance(newest, int) and newest > number):
                     raise WireError(f"round {number} is over above; its answer is not needed any more") from None
                 continue
             if answered == number:
@@ -271,9 +273,9 @@ class Relay(NodeAgent):
 
     def _hear(self) -> None:
         """Takes what came from above meanwhile. What makes no sense is refused as always, and does not end the round at hand."""
-        while not self._link.events.empty():
+        while not self.link.events.empty():
             try:
-                self._handle(self._link.events.get())
+                self._handle(self.link.events.get())
             except WireError as error:
                 self._refuse("a message", error)
 

@@ -10,7 +10,8 @@ from orchestrator.gateway.progress import Progress
 from orchestrator.gateway.settings import Config
 from orchestrator.wire.board_records import read_forwarded
 from orchestrator.wire.body import encode_body
-from orchestrator.wire.link import BrokerAddress, Connected, Disconnected, Link, Message, client_id
+from orchestrator.wire.event_queue import Connected, Disconnected, Message
+from orchestrator.wire.link import BrokerAddress, Link, client_id
 from orchestrator.wire.presence import WATCHING
 from orchestrator.wire.topics import Topics
 

@@ -32,12 +32,9 @@ from orchestrator.gateway.audit_files import (
 from orchestrator.gateway.history import STORE_NAME
 from orchestrator.gateway.registry import MODELS, read_object
 from orchestrator.gateway.running import LOCK_NAME, Held
+from orchestrator.gateway.scrub_text import REMOVED, STAMPED, clean_log, without, worth_looking_for
 from orchestrator.privacy.participation import WITHHELD, public_report, secret_sample_in
-from orchestrator.wire.plain import plain
 from orchestrator.wire.refusals import TEXTS, UNKNOWN, text_of
-
-REMOVED = "removed by `edgeward gateway scrub`"
-"""Stands where a node's words were."""
 
 STORES = (STORE_NAME, "region.sqlite")
 """A gateway's, and that of a relay's lower half."""
@@ -56,16 +53,6 @@ _EVENTS = ("Declined", "Abstained", "Unopened")
 _COMPACTED = "Compacted"
 _ENTRIES = ("declined", "abstained", "waiting", "refused", "node_refused", "failed")
 _CODE = re.compile(r"[a-z]+([.-][a-z]+)*")
-_SHORTEST = 8
-"""Characters of a text that is looked for inside other files: shorter ones would be found everywhere."""
-
-_STAMPED = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} [A-Z]+ ")
-_QUOTING = re.compile(
-    r"(?P<kept>\S+ (?:declined|abstained|waits|refused what came in our name)|refused a message of [^:]+|failed|"
-    r"going on where it stopped at \S+ \S+ UTC|"
-    r"round \S+, attempt \S+: abstained): (?!" + re.escape(REMOVED) + r"$).*"
-)
-"""What a gateway's own lines say before a node's words."""
 
 
 @dataclass
@@ -335,7 +322,7 @@ def _scrub_lineages(out: Path, secret: "set[str]", done: Scrubbed) -> None:
 
 def _scrub_files(out: Path, texts: "set[str]", done: Scrubbed, logs: List[Path]) -> None:
     """Log files, by how their lines begin; and whatever else in the folder repeats a text that was removed."""
-    needles = sorted(filter(_worth_looking_for, texts), key=len, reverse=True)
+    needles = sorted(filter(worth_looking_for, texts), key=len, reverse=True)
     inside = [path for path in sorted(out.rglob("*")) if path.is_file() and not path.is_symlink()]
     for path in dict.fromkeys([*logs, *inside]):
         name = str(path.relative_to(out)) if path in inside else str(path)
@@ -347,9 +334,9 @@ def _scrub_files(out: Path, texts: "set[str]", done: Scrubbed, logs: List[Path])
         except UnicodeDecodeError:
             done.left += [name] if any(needle.encode() in content for needle in needles) else []
             continue
-        is_log = path in logs or ".log" in path.name or any(_STAMPED.match(line) for line in text.splitlines())
-        clean, count = _clean_log(text) if is_log else (text, 0)
-        clean, more = _without(clean, needles)
+        is_log = path in logs or ".log" in path.name or any(STAMPED.match(line) for line in text.splitlines())
+        clean, count = clean_log(text) if is_log else (text, 0)
+        clean, more = without(clean, needles)
         count += more
         if not count:
             continue
@@ -359,37 +346,6 @@ def _scrub_files(out: Path, texts: "set[str]", done: Scrubbed, logs: List[Path])
         done.files[name] = count
         if not done.dry_run:
             replace_file(path, clean.encode())
-
-
-def _clean_log(text: str) -> Tuple[str, int]:
-    """(text, lines replaced): without what nodes said behind a gateway's own words, and the lines that went on with it."""
-    count, lines, dropping = 0, [], False
-    for line in text.splitlines(keepends=True):
-        stamped = _STAMPED.match(line)
-        if dropping and not stamped:
-            continue
-        begins = stamped.end() if stamped else 0
-        quoting = _QUOTING.match(line, begins)
-        dropping = quoting is not None and stamped is not None
-        if quoting:
-            count += 1
-            line = f"{line[:begins]}{quoting['kept']}: {REMOVED}\n"
-        lines.append(line)
-    return "".join(lines), count
-
-
-def _without(text: str, needles: List[str]) -> Tuple[str, int]:
-    """(text, how many) with texts that were removed elsewhere replaced here, as they are and as JSON has them."""
-    count = 0
-    for needle in needles:
-        for form in sorted({needle, json.dumps(needle)[1:-1], plain(needle)}, key=len, reverse=True):
-            count += text.count(form)
-            text = text.replace(form, REMOVED)
-    return text, count
-
-
-def _worth_looking_for(text: str) -> bool:
-    return len(text) >= _SHORTEST and text != REMOVED
 
 
 def _with_rotated(log: Path) -> List[Path]:

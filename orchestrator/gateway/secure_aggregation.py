@@ -5,27 +5,26 @@ anything from which a single node's vector could be read.
 """
 
 from dataclasses import replace
-from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Optional, Tuple
+from typing import Any, Dict, Iterator, Mapping, NamedTuple, Optional, Tuple
 
 import numpy as np
 
 from orchestrator.errors import PrivacyError, RoundError, WireError
-from orchestrator.gateway.aggregation import MAX_MESSAGE_BYTES, ROOM_BYTES, Aggregation, Evaluate, Outcome, Tensors
+from orchestrator.gateway.aggregation import ROOM_BYTES, Aggregation, Evaluate
+from orchestrator.gateway.exchange import KEY_FIELDS, Exchange, advert_of
+from orchestrator.gateway.outcome import Outcome
 from orchestrator.gateway.run import standardization
 from orchestrator.gateway.store import Store
-from orchestrator.privacy.mask_graph import complete_up_to
+from orchestrator.gateway.stored_answers import MAX_MESSAGE_BYTES, Tensors
 from orchestrator.privacy.noisy_sum import TALLY
 from orchestrator.privacy.ring import from_ring
 from orchestrator.privacy.secure_session import COMMITMENT_BYTES, NONCE_BYTES
 from orchestrator.privacy.secure_sum import (
     CERTIFICATES,
     MODEL,
-    Advert,
     Aggregator,
     Ring,
-    Session,
     digest_of_told,
-    session_id,
     usable_key,
 )
 from orchestrator.privacy.vector_layout import UPDATE, Layout, Summed, bits_for, parts_of
@@ -47,12 +46,11 @@ from orchestrator.rounds.secure import (
 )
 from orchestrator.rounds.stages import ANALYSIS, EVALUATION, STATISTICS
 from orchestrator.rounds.strategy import move_by_mean
-from orchestrator.wire.body import MAX_HEADER_BYTES, decode_body, encode_body, require, require_map
+from orchestrator.wire.body import MAX_HEADER_BYTES, decode_body, require, require_map
 from orchestrator.wire.task import Task, digest_of, task_to_dict
 from orchestrator.wire.transparency import head_of, read_log, view_of
 
 _NEXT_STEP = {MASKED: KEYS, UNMASK: SHARES}
-_KEY_FIELDS = ("channel", "mask", "signature", "credential")
 Counts = Mapping[str, Tuple[int, int]]
 """node -> (records, privacy units), as it joined."""
 
@@ -77,10 +75,8 @@ class SecureAggregation(Aggregation):
 
     def __init__(self, store: Store, run: str, task: Task, evaluate: Optional[Evaluate], federation: str) -> None:
         super().__init__(store, run, task, evaluate)
-        self._federation = federation
-        self._all_neighbours = complete_up_to(task.aggregation.neighbours)
+        self._exchange = Exchange(store, run, federation, task.aggregation)
         self._opened: Dict[str, Summed] = {}
-        self._noted: Dict[Tuple[int, int, str, str], Dict[str, Any]] = {}  # (round, attempt, step, node) -> header
         self._units = 0  # of the nodes in the sum
         self._task_digest = ""
 
@@ -95,7 +91,7 @@ class SecureAggregation(Aggregation):
 
     def _most_tensors(self, step: Any) -> int:
         """Bytes of the tensors of an answer to this step."""
-        return 4 * self._most_values() if step == MASKED else 0
+        return 4 * self._answers.most_values() if step == MASKED else 0
 
     def _longest(self, action: Aggregate) -> str:
         return ""
@@ -106,34 +102,14 @@ class SecureAggregation(Aggregation):
         """(header fields, tensors) of the round's message, beside the model: the request of the step it begins."""
         fields: Dict[str, Any] = {"attempt": action.attempt, "prepared": action.attempt == PREPARED}
         if self.in_one_message(action):
-            request = self.request(replace(action, nodes=self._parties(action)), counts)
+            request = self.request(replace(action, nodes=self._exchange.parties(action)), counts)
             own = {node: alone["shares"] for node, alone in request.own.items()}
             fields.update({**request.fields, "kind": "round", SHARES_OF: own})
         return fields, {}
 
     def in_one_message(self, action: Announce) -> bool:
         """Whether a round that begins with the vectors tells all nodes in its own message what is for each: if it is little."""
-        return action.attempt == PREPARED and len(self._parties(action)) <= _FEW
-
-    def _parties(self, action: Any) -> Tuple[str, ...]:
-        keyed = self._store.answerers(*self._key(action, KEYS))
-        return tuple(self._nonces(action)) if len(keyed) > self._all_neighbours else tuple(keyed)
-
-    def _adverts(self, action: Any) -> Dict[str, Dict[str, Any]]:
-        """node -> its keys as nodes are shown them, in this session."""
-        fields = (*_KEY_FIELDS, COMMITMENT)
-        return {node: {f: header[f] for f in fields if f in header} for node, header in self._headers(action, KEYS)}
-
-    def _nonces(self, action: Any) -> Dict[str, bytes]:
-        """node -> the nonce it revealed and had committed to. One that revealed another would only keep all from going on."""
-        session, adverts = self._session(action), self._adverts(action)
-        revealed = {name: header[NONCE] for name, header in self._headers(action, REVEAL)}
-        return {n: nonce for n, nonce in revealed.items() if _advert(n, adverts[n]).commits_to(session, nonce)}
-
-    def _session(self, action: Any) -> Session:
-        aggregation = self._task.aggregation
-        terms = (aggregation.neighbours, aggregation.least, aggregation.colluding)
-        return Session(session_id(self._federation, self._run, action.round, action.attempt), *terms)
+        return action.attempt == PREPARED and len(self._exchange.parties(action)) <= _FEW
 
     def request(self, action: Announce, counts: Counts) -> Request:
         """What the step asks of the action's nodes. `counts`: node -> (records, privacy units), as it joined."""
@@ -147,36 +123,39 @@ class SecureAggregation(Aggregation):
         own: Dict[str, Dict[str, Any]] = {}
         fields: Dict[str, Any] = {}
         if action.step in (REVEAL, SHARES):
-            fields = {"adverts": self._adverts(action)}
-            if action.step == SHARES and len(fields["adverts"]) > self._all_neighbours:
-                fields["nonces"] = self._nonces(action)
+            fields = {"adverts": self._exchange.adverts(action)}
+            if action.step == SHARES and self._exchange.sparse(len(fields["adverts"])):
+                fields["nonces"] = self._exchange.nonces(action)
         elif action.step == MASKED:
-            fields = dict(self._fix_form(action, {name: counts[name] for name in self._parties(action)}))
-            shared = {name: header["shares"] for name, header in self._headers(action, SHARES)}
+            fields = dict(self._fix_form(action, {name: counts[name] for name in self._exchange.parties(action)}))
+            shared = {name: header["shares"] for name, header in self._exchange.headers(action, SHARES)}
             for node in action.nodes:
                 own[node] = {"shares": {sender: shares[node] for sender, shares in shared.items() if node in shares}}
         elif action.step == CONFIRM:
-            fields = {"survivors": self._store.answerers(*self._key(action, MASKED))}
+            fields = {"survivors": self._exchange.nodes(action, MASKED)}
         elif action.step == UNMASK:
             fields = self._signatures(action)
             # Of an attempt before this one there may be keys of nodes that are not in this one.
-            self._store.keep_answers(*self._key(_next(action), KEYS), self._store.answerers(*self._key(action, MASKED)))
-            fields[NEXT] = self._fields(_next(action), KEYS, _KEY_FIELDS)
+            self._exchange.keep_only(_next(action), KEYS, self._exchange.nodes(action, MASKED))
+            fields[NEXT] = self._exchange.fields(_next(action), KEYS, KEY_FIELDS)
         return Request({**about, **fields}, own)
 
     def _signatures(self, action: Announce) -> Dict[str, Any]:
         """Under the list of survivors; where nobody was asked to confirm it, all foresaw it."""
-        confirmed = {name: header["signature"] for name, header in self._headers(action, CONFIRM)}
+        confirmed = {name: header["signature"] for name, header in self._exchange.headers(action, CONFIRM)}
         if confirmed:
             return {"signatures": confirmed}
-        return {"signatures": {n: header[FORESEEN] for n, header in self._headers(action, MASKED)}, FORESEEN: True}
+        return {
+            "signatures": {n: header[FORESEEN] for n, header in self._exchange.headers(action, MASKED)},
+            FORESEEN: True,
+        }
 
     def check_answer(self, step: str, header: Dict[str, Any], tensors: Tensors) -> None:
         """Raises WireError for an answer that no later step could use."""
         if step in _NEXT_STEP and NEXT in header:
             self.check_answer(_NEXT_STEP[step], require(header, NEXT, dict), {})
         if step == KEYS:
-            for key, size in zip(_KEY_FIELDS, (32, 32, 0, 0)):
+            for key, size in zip(KEY_FIELDS, (32, 32, 0, 0)):
                 value = require(header, key, bytes)
                 if size and not usable_key(value):
                     raise WireError(f"the key {key!r} is invalid: no secret can be agreed on with it")
@@ -205,32 +184,25 @@ class SecureAggregation(Aggregation):
 
     def _fix_form(self, action: Announce, counts: Counts) -> Dict[str, int]:
         """The numbers all parties make their vectors with: computed once for an attempt, and kept."""
-        key = (self._run, action.round, action.attempt, _FORM, "")
-        stored = self._store.answer(*key)
-        if stored is None:
-            stored = encode_body(self._form(action.round, counts))
-            with self._store.transaction(durable=False):
-                self._store.put_answer(*key, stored)
-        header, _ = decode_body(stored, MAX_MESSAGE_BYTES)
-        return {name: int(header[name]) for name in ("bits", "parties", "units", "records")}
+        form = self._exchange.fixed(action, _FORM)
+        if form is None:
+            form = self._form(action.round, counts)
+            self._exchange.fix(action, _FORM, form)
+        return {name: int(form[name]) for name in ("bits", "parties", "units", "records")}
 
     def _form(self, number: int, counts: Counts) -> Dict[str, int]:
         records, units = (sum(count[i] for count in counts.values()) for i in (0, 1))
-        parts = parts_of(self._task, number, self._update_size(number))
+        parts = parts_of(self._task, number, self._answers.size(number))
         bits = bits_for(parts, units, len(counts), self._task.aggregation.bits)
         return {"bits": bits, "parties": len(counts), "units": units, "records": records}
 
     def _layout(self, action: Any) -> Layout:
         """Of the vectors of the action's attempt."""
-        parts = parts_of(self._task, action.round, self._update_size(action.round))
-        stored = self._store.answer(*self._key(action, _FORM), "")
-        if stored is None:
+        parts = parts_of(self._task, action.round, self._answers.size(action.round))
+        form = self._exchange.fixed(action, _FORM)
+        if form is None:
             raise RoundError(f"the store lacks the form of round {action.round}: was it edited?")
-        form, _ = decode_body(stored, MAX_MESSAGE_BYTES)
         return Layout(parts, *(int(form[name]) for name in ("bits", "parties", "units", "records")))
-
-    def _key(self, action: Any, step: str) -> Tuple[str, int, int, str]:
-        return self._run, action.round, action.attempt, step
 
     def passed_on(self, action: Announce) -> Iterator[bytes]:
         """Bodies for a key holder, each to be sent when the one before has come; masks need none."""
@@ -246,34 +218,14 @@ class SecureAggregation(Aggregation):
 
     def put_answer(self, event: Arrived, header: Dict[str, Any], body: bytes) -> None:
         """Stores an answer, with what it brings for the next round; inside the transaction of its event."""
-        key = (event.round, event.attempt, event.step, event.node)
-        self._store.put_answer(self._run, *key, body)
-        self._noted[key] = header  # at hand: the next step is made of it
-        if event.prepared:
-            coming = (event.round + 1, PREPARED, _NEXT_STEP[event.step], event.node)
-            self._store.put_answer(self._run, *coming, encode_body(header[NEXT], level=1))
-            self._noted[coming] = header[NEXT]
-
-    def _headers(self, action: Any, step: str) -> List[Tuple[str, Dict[str, Any]]]:
-        found = []
-        for node in self._store.answerers(*self._key(action, step)):
-            header = self._noted.get((action.round, action.attempt, step, node))
-            if header is None:  # from before this process began
-                body = self._store.answer(*self._key(action, step), node)
-                assert body is not None
-                header = decode_body(body, MAX_MESSAGE_BYTES)[0]
-            found.append((node, header))
-        return found
-
-    def _fields(self, action: Any, step: str, names: Tuple[str, ...]) -> Dict[str, Dict[str, Any]]:
-        return {node: {name: header[name] for name in names} for node, header in self._headers(action, step)}
+        self._exchange.put(event, header, body, _NEXT_STEP.get(event.step, ""))
 
     # The sum
 
     def outcome(self, action: Aggregate, known: float) -> Outcome:
         """Raises PrivacyError when the sum cannot be opened; then nobody ever will."""
         self._opened = self._open(action) if action.nodes else {}
-        self._noted = {key: header for key, header in self._noted.items() if key[0] > action.round}
+        self._exchange.drop_up_to(action.round)
         outcome = super().outcome(action, known)
         outcome.figures["opened"] = bool(action.nodes)
         if UPDATE in self._opened:
@@ -282,14 +234,14 @@ class SecureAggregation(Aggregation):
 
     def _open(self, action: Aggregate) -> Dict[str, Summed]:
         layout = self._layout(action)
-        keys, parties = self._adverts(action), self._parties(action)
-        nonces = self._nonces(action) if len(keys) > self._all_neighbours else {}
-        adverts, ring = [_advert(name, keys[name]) for name in parties], Ring(layout.bits, layout.size)
-        aggregator = Aggregator(self._session(action), adverts, ring, self._told(action, layout), nonces)
-        for name, header in self._headers(action, SHARES):
+        keys, parties = self._exchange.adverts(action), self._exchange.parties(action)
+        nonces = self._exchange.nonces(action) if self._exchange.sparse(len(keys)) else {}
+        adverts, ring = [advert_of(name, keys[name]) for name in parties], Ring(layout.bits, layout.size)
+        aggregator = Aggregator(self._exchange.session(action), adverts, ring, self._told(action, layout), nonces)
+        for name, header in self._exchange.headers(action, SHARES):
             aggregator.take_shares(name, header["shares"])
         self._units = 0
-        for name, body in self._store.answers(*self._key(action, MASKED)):
+        for name, body in self._exchange.bodies(action, MASKED):
             header, tensors = decode_body(body, MAX_MESSAGE_BYTES)
             try:
                 aggregator.take_masked(name, tensors["masked"].tobytes())
@@ -298,7 +250,7 @@ class SecureAggregation(Aggregation):
             self._units += int(header["units"])
         answers = {
             name: {of: (kind, share) for of, (kind, share) in header["shares"].items()}
-            for name, header in self._headers(action, UNMASK)
+            for name, header in self._exchange.headers(action, UNMASK)
         }
         return layout.decode(from_ring(aggregator.open(answers), layout.bits))
 
@@ -353,15 +305,11 @@ class SecureAggregation(Aggregation):
         privacy, training, values = self._task.privacy, self._task.training, self._opened[UPDATE].values
         if not privacy.distributed:
             return values
-        if privacy.unit == "node":
+        if privacy.of_nodes:
             # Of the expected number, not of those that came: what is divided by must not depend on one node.
             return values / (self._task.selection.cohort or self._task.rounds.nodes)
         gradient = values / (privacy.sampling_rate * self._units)
         return np.asarray(-training.learning_rate_at(action.round) * gradient)
-
-
-def _advert(name: str, keys: Mapping[str, Any]) -> Advert:
-    return Advert(name, keys["channel"], keys["mask"], keys["signature"], keys.get(COMMITMENT, b""))
 
 
 def _next(action: Announce) -> Announce:

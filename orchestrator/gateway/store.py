@@ -93,8 +93,8 @@ class Store:
     """One file may hold many runs; a gateway works on one at a time."""
 
     def __init__(self, path: Path) -> None:
-        self._db = open_database(path, _SCHEMA, "gateway")
-        self._rows = Rows(self._db, path, COLUMNS)
+        self.database = open_database(path, _SCHEMA, "gateway")
+        self._rows = Rows(self.database, path, COLUMNS)
         with self.transaction():
             self._rows.seal()
         real = path.resolve()
@@ -107,17 +107,17 @@ class Store:
         """All or nothing. What is not `durable` survives this process, but a loss of power only with the next that is."""
         try:
             if not durable:
-                self._db.execute("PRAGMA synchronous=NORMAL")
-            self._db.execute("BEGIN IMMEDIATE")
+                self.database.execute("PRAGMA synchronous=NORMAL")
+            self.database.execute("BEGIN IMMEDIATE")
             yield
-            self._db.execute("COMMIT")
+            self.database.execute("COMMIT")
         except BaseException:  # a signal may end this process at any of these lines
-            if self._db.in_transaction:
-                self._db.execute("ROLLBACK")
+            if self.database.in_transaction:
+                self.database.execute("ROLLBACK")
             raise
         finally:
             if not durable:
-                self._db.execute("PRAGMA synchronous=FULL")
+                self.database.execute("PRAGMA synchronous=FULL")
 
     def flush(self) -> "Future[None]":
         """Begins to put on the disk what was committed until now; meanwhile this thread goes on."""
@@ -140,7 +140,7 @@ class Store:
 
     def append(self, run: str, event: Event) -> None:
         """Journals an event. Inside a `transaction` it is durable with that transaction, otherwise at once."""
-        newest = self._db.execute("SELECT COALESCE(MAX(seq), 0) FROM events WHERE run = ?", (run,)).fetchone()[0]
+        newest = self.database.execute("SELECT COALESCE(MAX(seq), 0) FROM events WHERE run = ?", (run,)).fetchone()[0]
         self._rows.put("events", run, newest + 1, json.dumps(event_to_dict(event)))
 
     def journal(self, run: str) -> List[Event]:
@@ -149,7 +149,7 @@ class Store:
 
     def compact(self, run: str, event: Compacted) -> None:
         """Puts `event` in the place of the whole journal. When its rounds began and ended is kept in `times`."""
-        newest = self._db.execute("SELECT MAX(seq) FROM events WHERE run = ?", (run,)).fetchone()[0]
+        newest = self.database.execute("SELECT MAX(seq) FROM events WHERE run = ?", (run,)).fetchone()[0]
         ended = [(run, e.round, e.at) for e in self.journal(run) if isinstance(e, Aggregated)]
         began = """INSERT OR IGNORE INTO times SELECT run, round, MIN(at), NULL FROM phases
             WHERE run = ? AND phase = 'collecting' GROUP BY round"""
@@ -158,11 +158,11 @@ class Store:
         over = """DELETE FROM phases WHERE run = ?1 AND round < (SELECT MAX(round) FROM phases WHERE run = ?1)
             AND rowid > (SELECT MIN(rowid) FROM phases WHERE run = ?1)"""
         with self.transaction():
-            self._db.execute(began, (run,))
+            self.database.execute(began, (run,))
             for row in ended:
-                self._db.execute(close, row)
-            self._db.execute(over, (run,))
-            self._db.execute("DELETE FROM events WHERE run = ?", (run,))
+                self.database.execute(close, row)
+            self.database.execute(over, (run,))
+            self.database.execute("DELETE FROM events WHERE run = ?", (run,))
             self._rows.put("events", run, newest, json.dumps(event_to_dict(event)))
 
     def tasks(self) -> List[Tuple[str, str]]:
@@ -178,7 +178,7 @@ class Store:
 
     def report(self, run: str) -> Optional[Dict[str, Any]]:
         """What a finished run gave; None before."""
-        row = self._db.execute("SELECT report FROM reports WHERE run = ?", (run,)).fetchone()
+        row = self.database.execute("SELECT report FROM reports WHERE run = ?", (run,)).fetchone()
         return json.loads(row[0]) if row else None
 
     def put_update(self, run: str, round_number: int, node: str, body: bytes) -> None:
@@ -193,7 +193,7 @@ class Store:
             yield node, bytes(found[0][-1])
 
     def drop_updates(self, run: str, round_number: int) -> None:
-        self._db.execute("DELETE FROM updates WHERE run = ? AND round <= ?", (run, round_number))
+        self.database.execute("DELETE FROM updates WHERE run = ? AND round <= ?", (run, round_number))
 
     def put_answer(self, run: str, round_number: int, attempt: int, step: str, node: str, body: bytes) -> None:
         """Keeps a node's answer to a step of a secure round; with node "" what the gateway fixed for the step."""
@@ -210,7 +210,7 @@ class Store:
     def answerers(self, run: str, round_number: int, attempt: int, step: str) -> List[str]:
         """The nodes whose answers to a step are here, by name."""
         query = "SELECT node FROM answers WHERE run = ? AND round = ? AND attempt = ? AND step = ? ORDER BY node"
-        return [row[0] for row in self._db.execute(query, (run, round_number, attempt, step)).fetchall()]
+        return [row[0] for row in self.database.execute(query, (run, round_number, attempt, step)).fetchall()]
 
     def answer(self, run: str, round_number: int, attempt: int, step: str, node: str) -> Optional[bytes]:
         where = "run = ? AND round = ? AND attempt = ? AND step = ? AND node = ?"
@@ -222,12 +222,12 @@ class Store:
         with self.transaction(durable=False):
             for node in set(self.answerers(run, round_number, attempt, step)) - set(nodes):
                 key = (run, round_number, attempt, step, node)
-                self._db.execute(
+                self.database.execute(
                     "DELETE FROM answers WHERE run = ? AND round = ? AND attempt = ? AND step = ? AND node = ?", key
                 )
 
     def drop_answers(self, run: str, round_number: int) -> None:
-        self._db.execute("DELETE FROM answers WHERE run = ? AND round <= ?", (run, round_number))
+        self.database.execute("DELETE FROM answers WHERE run = ? AND round <= ?", (run, round_number))
 
     def put_vector(self, run: str, name: str, vector: np.ndarray) -> None:
         """Stores a vector; float64 for `tail`, `partial` and a strategy's state, float32 for all others."""
@@ -277,7 +277,7 @@ class Store:
 
     def audit(self, path: Path) -> AuditLog:
         """The audit log in `path`, whose head is kept in this store."""
-        return AuditLog(path, self._db)
+        return AuditLog(path, self.database)
 
     def results(self, run: str) -> List[Dict[str, Any]]:
         return list(self.each_result(run))
@@ -294,17 +294,19 @@ class Store:
 
     def newest_round(self, run: str) -> int:
         """The number of the newest round with a result; -1 before there is one."""
-        return int(self._db.execute("SELECT COALESCE(MAX(round), -1) FROM results WHERE run = ?", (run,)).fetchone()[0])
+        return int(
+            self.database.execute("SELECT COALESCE(MAX(round), -1) FROM results WHERE run = ?", (run,)).fetchone()[0]
+        )
 
     def put_phase(self, run: str, at: float, phase: str, round_number: int, reason: str) -> None:
         """Notes what the run is at since `at` (seconds since 1970): for readers only, the journal decides."""
         with self.transaction(durable=False):
-            self._db.execute("INSERT INTO phases VALUES (?, ?, ?, ?, ?)", (run, at, phase, round_number, reason))
+            self.database.execute("INSERT INTO phases VALUES (?, ?, ?, ?, ?)", (run, at, phase, round_number, reason))
 
     def put_report(self, run: str, at: float, report: Dict[str, Any]) -> None:
         """Keeps what a finished run gave: the content of result.json, but for its rounds, which are in `results`."""
         kept = json.dumps({name: value for name, value in report.items() if name != "per_round"})
-        self._db.execute("INSERT OR REPLACE INTO reports VALUES (?, ?, ?)", (run, at, kept))
+        self.database.execute("INSERT OR REPLACE INTO reports VALUES (?, ?, ?)", (run, at, kept))
 
     def ledger_head(self, node: str) -> Optional[Dict[str, Any]]:
         """What a node last said of its ledger, in whatever run; see ledgers.py."""
@@ -323,7 +325,7 @@ class Store:
 
     def close(self) -> None:
         self._flusher.shutdown()
-        self._db.close()
+        self.database.close()
 
 
 def _fsync(path: Path) -> None:

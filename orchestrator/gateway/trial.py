@@ -15,6 +15,7 @@ from orchestrator.data.dataset import Dataset, load_for
 from orchestrator.errors import UsageError
 from orchestrator.gateway.analysed import deviation_of
 from orchestrator.node.analysed import unit_vectors
+from orchestrator.privacy import terms
 from orchestrator.privacy.accounting_process import plan_apart
 from orchestrator.wire.task import Task
 
@@ -51,7 +52,7 @@ def try_analysis(task: Task, files: Sequence[Path], seed: int = 0) -> Tried:
         state, rounds = folded.state, rounds + 1
         if folded.done:
             break
-    result = analysis.result(state, "patients" if task.privacy.unit == "patient" else "records")
+    result = analysis.result(state, terms.counted(task.privacy))
     return Tried(result, [site.records for site in sites], rounds, epsilon if task.privacy.on else None, deviation)
 
 
@@ -59,7 +60,7 @@ def _sum(task: Task, asked: np.ndarray, site: Dataset) -> np.ndarray:
     """A node's: each unit's vector clipped as the task says."""
     analysis = analysis_of(task)
     found = np.zeros(analysis.sums.size)
-    for vectors in unit_vectors(analysis, asked, site, task.privacy.unit):
+    for vectors in unit_vectors(analysis, asked, site, terms.unit_of(task.privacy)):
         if task.privacy.on:
             lengths = np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), np.finfo(float).tiny)
             vectors = vectors * np.minimum(1.0, task.privacy.clip_norm / lengths)

@@ -16,7 +16,7 @@ from dataclasses import replace
 from typing import Any, Dict, Iterable, List, Sequence, Tuple
 
 from orchestrator.errors import PrivacyError
-from orchestrator.node.ledger import OLD_SIDES, Reservation
+from orchestrator.node.reservation import OLD_SIDES, Reservation
 from orchestrator.privacy.charges import Charge, epsilon_at
 from orchestrator.privacy.closeness import Correction, correction
 from orchestrator.wire.json_text import from_json

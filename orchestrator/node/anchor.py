@@ -6,7 +6,7 @@ An anchor holds (entries, hash of the last). A ledger that continues it is fine 
 import json
 from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import NamedTuple, Optional
+from typing import Mapping, NamedTuple, Optional
 
 from orchestrator.errors import LedgerError
 from orchestrator.files import replace_file
@@ -41,6 +41,23 @@ class Anchor(ABC):
     def write_soon(self, head: Head) -> None:
         """The same, but it may wait until just before the ledger's next entry."""
         self.write(head)
+
+    def objection(self, known: Optional[Head], heads: Mapping[int, str]) -> str:
+        """What is wrong with a ledger that has these entries, number -> hash; "" where it continues what is remembered here.
+
+        known: what was, before they were read.
+        """
+        count = len(heads)
+        if known is not None and known.entries > count:
+            lost = known.entries - count
+            return f"{count} entries, {self.where} remembers {known.entries}: {lost} are lost"
+        if known is not None and known.entries and heads[known.entries] != known.hash:
+            return f"entry {known.entries} is not the one {self.where} remembers"
+        now = self.read() if self.paired else None
+        if self.paired and count - (0 if now is None else now.entries) > 1:
+            knows = "none" if now is None else f"only {now.entries}"
+            return f"{count} entries, {self.where} knows {knows}: it was deleted or is an older copy"
+        return ""
 
 
 class StoreAnchor(Anchor):

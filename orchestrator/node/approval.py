@@ -17,6 +17,7 @@ from orchestrator.errors import UsageError
 from orchestrator.files import replace_file
 from orchestrator.node.ledger import Ledger
 from orchestrator.node.policy import own_noise
+from orchestrator.privacy import terms
 from orchestrator.privacy.releases import noise_multipliers
 from orchestrator.wire.json_text import from_json
 from orchestrator.wire.plain import hex_name
@@ -223,16 +224,16 @@ def _times(count: int, what: str) -> str:
 
 def leaves(task: Task) -> List[str]:
     """What is sent, in words."""
-    noised = "" if not task.privacy.on or task.privacy.noise == "gateway" else "noised "
-    counts = {"none": "the number of records and ", "node": ""}.get(
-        task.privacy.unit, f"a noised number of {task.privacy.unit}s, "
-    )
+    noised = "noised " if task.privacy.answers_noised else ""
+    counts = "" if task.privacy.on else "the number of records and "
+    if task.privacy.within_node:
+        counts = f"a noised number of {terms.units_of(task.privacy)}, "
     if not task.trains:
         sums = _times(task.training.rounds, f"{noised}sum")
-        return [f"{counts}{sums} of {task.training.parameters} values over all its {_counted(task)}"]
+        return [f"{counts}{sums} of {task.training.parameters} values over all its {terms.counted(task.privacy)}"]
     sent = [f"{counts}{task.training.rounds} {noised}updates of the model's weights"]
     if task.privacy.clip_tally and task.privacy.within_node:
-        sent.append(f"as often a noised number of {task.privacy.unit}s whose gradients were clipped")
+        sent.append(f"as often a noised number of {terms.units_of(task.privacy)} whose gradients were clipped")
     if task.standardizes:
         sent.append(f"{noised}sums of {len(task.schema.numbers())} columns, once")
     if task.evaluations:
@@ -240,26 +241,21 @@ def leaves(task: Task) -> List[str]:
     return sent
 
 
-def _counted(task: Task) -> str:
-    return "patients" if task.privacy.unit == "patient" else "records"
-
-
 def _privacy(task: Task, epsilon: Optional[float]) -> List[str]:
     privacy = task.privacy
     if not privacy.on:
         return ["no differential privacy: what is sent can reveal records"]
     counted = "not counted here" if epsilon is None else f"this node counts {epsilon:.3g}"
-    where = {"node": "here", "distributed": "a share of it here", "gateway": "at the gateway only"}[privacy.noise]
     left = ""
-    if privacy.noise == "distributed":
+    if privacy.distributed:
         left = f"; if all other nodes work with the gateway, only noise of multiplier {own_noise(task):.3g} is left"
     steps = _times(task.steps, "step" if task.trains else "round")
     if privacy.within_node and task.trains:
         steps += f", sampling rate {privacy.sampling_rate:g}"
     noise = ", ".join(f"{kind} {z:.3g}" for kind, z in noise_multipliers(task).items())
     return [
-        f"claims epsilon {privacy.epsilon:g} at delta {privacy.delta:g} per {privacy.unit}; {counted}",
-        f"noise added {where}, of multiplier: {noise}; {steps}{left}",
+        f"claims {terms.claimed(privacy)}; {counted}",
+        f"noise added {terms.noise_here(privacy)}, of multiplier: {noise}; {steps}{left}",
     ]
 
 

@@ -6,8 +6,9 @@ from typing import Union
 
 from orchestrator.errors import PrivacyError
 from orchestrator.node import accountant
-from orchestrator.node.ledger import Reservation
 from orchestrator.node.policy import Refusal
+from orchestrator.node.reservation import Reservation
+from orchestrator.privacy.releases import work_of
 from orchestrator.wire.task import Task
 
 log = logging.getLogger("edgeward.node")
@@ -36,6 +37,6 @@ def check_claim(task: Task, wanted: Reservation) -> Union[Refusal, float, None]:
         return Refusal(
             "claim",
             f"the task claims epsilon {privacy.epsilon:g} at delta {privacy.delta:g}; as this node counts, the noise it declares "
-            f"(multiplier {privacy.noise_multiplier:g} in {task.steps} steps) spends {counted:.3g} in all runs it is for",
+            f"(multiplier {work_of(task).noise_multiplier:g} in {task.steps} steps) spends {counted:.3g} in all runs it is for",
         )
     return counted

@@ -11,8 +11,9 @@ from orchestrator.data.dataset import Dataset
 from orchestrator.errors import DataError
 from orchestrator.node.pace import Work, tried
 from orchestrator.node.runtime import TrainingGraph
-from orchestrator.privacy.noise import SecureRandom
+from orchestrator.node.units import rows_of_units
 from orchestrator.privacy.noisy_sum import NoisyCounts, evaluation_counts
+from orchestrator.privacy.secure_random import SecureRandom
 from orchestrator.wire.evaluation import count
 from orchestrator.wire.task import Task
 
@@ -56,7 +57,7 @@ def evaluate(
     probabilities = _probabilities(logits, held_out.y)
     if not task.privacy.on:
         return count(held_out.y, probabilities, task.evaluation.bins)
-    counts, units = evaluation_counts(task), held_out.units(task.privacy.unit)
+    counts, units = evaluation_counts(task), rows_of_units(task, held_out)
     return counts.release(_each(held_out.y, probabilities, units, task.evaluation.bins), SecureRandom(), limit)
 
 

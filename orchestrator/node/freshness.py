@@ -18,7 +18,7 @@ STALE = "message.stale"
 
 class Guard:
     def __init__(self, opener: Opener, store: NodeStore) -> None:
-        self._opener, self._store = opener, store
+        self._opener, self._runs = opener, store.seen_runs
 
     def open(self, message: bytes) -> Opened:
         """Raises WireError for what the gateway did not sign for this node, before anything of it is unpacked."""
@@ -27,7 +27,7 @@ class Guard:
     def admit(self, header: Dict[str, Any], serial: int) -> None:
         """Raises WireError for a replayed or stale message; otherwise notes durably what makes later ones stale."""
         kind, run = require(header, "kind", str), run_name(require(header, "run", str))
-        known = self._store.seen(run)
+        known = self._runs.find(run)
         if known is not None and known.serial != serial:
             raise WireError(f"stale {kind}: run {run} has serial {known.serial}, this one says {serial}", STALE)
         if known is not None and known.over:
@@ -35,17 +35,17 @@ class Guard:
                 raise WireError(f"replayed {kind}: run {run} is over", STALE)
             return
         if kind == "task":
-            highest = self._store.highest_serial()
+            highest = self._runs.highest_serial()
             if known is None and serial <= highest:
                 raise WireError(
                     f"replayed task: run {run} has serial {serial}, this node already took part in one with {highest}",
                     STALE,
                 )
-            self._store.note_run(run, serial)
+            self._runs.begin(run, serial)
         elif known is not None and kind == "round":
             number = require(header, "round", int)
             if number < known.newest_round:
                 raise WireError(f"stale round {number}: round {known.newest_round} of run {run} has begun", STALE)
-            self._store.note_round(run, number)
+            self._runs.note_round(run, number)
         elif known is not None and kind == "finished":
-            self._store.note_over(run)
+            self._runs.end(run)

@@ -7,30 +7,33 @@ before anybody opens the data. `reason`s are for the node's own log; what travel
 import hashlib
 import json
 import logging
-import math
 import secrets
 import time
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Dict, List, NamedTuple, Optional, Tuple, Union
+from typing import Any, Dict, List, Optional, Tuple
 
 from orchestrator.errors import LedgerError, PrivacyError, UsageError, WireError
-from orchestrator.node import accountant
 from orchestrator.node.anchor import Anchor, FolderAnchor, Head, StoreAnchor
-from orchestrator.node.approval import MOST_REQUESTS, Approvals, digest_of, reading_of
-from orchestrator.node.claims import check_claim
+from orchestrator.node.approval import digest_of
+from orchestrator.node.consent import Consent, Verdict, Waiting
 from orchestrator.node.identity import NodeIdentity
-from orchestrator.node.ledger import APPROVED, DENIED, LEDGER_FILE, Ledger, Reservation, StaleError, keep_newest
+from orchestrator.node.ledger import LEDGER_FILE, Ledger, StaleError
 from orchestrator.node.policy import Policy, PolicyFile, Refusal
+from orchestrator.node.reservation import Reservation, keep_newest
 from orchestrator.node.roster import NOBODY, Roster, roster_lines, roster_of
+from orchestrator.node.spending import Spending
 from orchestrator.node.store import NodeStore
 from orchestrator.privacy.charges import Charge, charges_of
 from orchestrator.privacy.grids import on_grids
-from orchestrator.privacy.noise import SecureRandom
 from orchestrator.privacy.noisy_sum import noised_count
 from orchestrator.privacy.releases import COUNT, kinds_in, releases_of
+from orchestrator.privacy.secure_random import SecureRandom
+from orchestrator.privacy.terms import unit_of
 from orchestrator.rounds.stages import FIRST_ROUND
 from orchestrator.wire.task import Task, objection_to
+
+__all__ = ["COUNT_ROUND", "Gatekeeper", "Verdict", "Waiting", "looked_for", "reservation_of", "uses_of"]
 
 log = logging.getLogger("edgeward.node")
 
@@ -43,16 +46,6 @@ _RACES = 20
 
 _MOST_RUNS = 8
 """Whose tasks are remembered: more than a node has open, so that a gateway that begins one after another fills no memory."""
-
-
-class Waiting(NamedTuple):
-    """The owner has not decided on this task yet."""
-
-    digest: str
-    code: str = "policy.approval"
-
-
-Verdict = Union[Refusal, Waiting]
 
 
 class Gatekeeper:
@@ -75,21 +68,17 @@ class Gatekeeper:
             anchors.append(FolderAnchor(identity.folder))
         self._store = store
         self._policy, self._signer = PolicyFile(policy), "" if identity is None else identity.signer
-        self._approvals = Approvals(state)
         self._tasks: Dict[str, Task] = {}  # of the newest runs this process takes part in
         self._epsilons: Optional[Tuple[float, float]] = None  # of one task and of all, as last counted
-        self._counted: Dict[Tuple[str, ...], Tuple[float, float]] = {}
-        self._claims: Dict[str, Union[Refusal, float, None]] = {}  # digest of a task -> what `check_claim` said
-        self._waited: Dict[
-            str, Tuple[int, str]
-        ] = {}  # digest of a task that waited -> for how many runs it is, its reading
         self._process, self._told = secrets.token_hex(8), 0
-        self._ledger = Ledger(state / LEDGER_FILE, anchors)
+        self.ledger = Ledger(state / LEDGER_FILE, anchors)
+        self._spending = Spending(self.ledger)
+        self._consent = Consent(state, self.ledger, self._peers_said)
 
     def told(self) -> Dict[str, Any]:
         """What every presence says of the ledger. process and n tell a message that comes twice from a ledger put back."""
         self._told += 1
-        return {**self._ledger.head._asdict(), "process": self._process, "n": self._told}
+        return {**self.ledger.head._asdict(), "process": self._process, "n": self._told}
 
     def roster(self) -> Roster:
         """Whom the owner confirmed by policy and ledger; nobody while the policy cannot be read."""
@@ -98,7 +87,7 @@ class Gatekeeper:
         except UsageError as error:
             log.warning("this node's policy cannot be read, so no peer is admitted: %s", error)
             return NOBODY
-        return roster_of(require.peers, require.key_holder, self._ledger.trusted())
+        return roster_of(require.peers, require.key_holder, self.ledger.trusted())
 
     @property
     def steady(self) -> bool:
@@ -109,7 +98,7 @@ class Gatekeeper:
             return True
 
     def close(self) -> None:
-        self._ledger.close()
+        self.ledger.close()
 
     def consider(self, run: str, task: Task, declared: Dict[str, Any], graph: bytes) -> Optional[Verdict]:
         """None where nothing but the data themselves can speak against the run. Nothing is reserved yet, no data are needed."""
@@ -151,7 +140,7 @@ class Gatekeeper:
             return _unreadable(error)
         verdict: Optional[Verdict] = None
         for _ in range(_RACES):
-            head = self._ledger.head
+            head = self.ledger.head
             verdict = self.consider(run, task, declared, graph)
             if verdict is not None:
                 return verdict
@@ -181,7 +170,7 @@ class Gatekeeper:
         refusal = self.too_large(task, stated)
         if refusal is not None and refusal.code == "data":
             try:
-                self._ledger.close_run(run)
+                self.ledger.close_run(run)
             except PrivacyError as error:
                 return Refusal("ledger.run", str(error))
         return refusal
@@ -220,7 +209,7 @@ class Gatekeeper:
             raise WireError(f"refused: run {run} was not accepted by this node", "round")
         self._tasks[run] = task  # the newest again
         try:
-            self._ledger.charge(run, number, self._uses(run, task, number))
+            self.ledger.charge(run, number, self._uses(run, task, number))
         except LedgerError:
             raise
         except PrivacyError as error:
@@ -228,7 +217,7 @@ class Gatekeeper:
 
     def _uses(self, run: str, task: Task, number: int) -> Dict[str, int]:
         uses, bands = uses_of(task, number), task.privacy.bands
-        known = self._ledger.reservation(run)
+        known = self.ledger.reservation(run)
         if known is not None and not task.privacy.on and not known.charges:
             return {}  # reserved before runs without privacy had charges
         if "training" not in uses or bands == 1 or known is None:
@@ -243,12 +232,12 @@ class Gatekeeper:
 
     def decided(self, digest: str) -> bool:
         """Whether the owner has said something on this task since it waits."""
-        return not self._ledger.waits(digest, *self._waited.get(digest, (1, "")))
+        return self._consent.decided(digest)
 
     def _decide(
         self, policy: Policy, run: str, task: Task, declared: Dict[str, Any], graph: bytes
     ) -> Optional[Verdict]:
-        self._ledger.check_present()
+        self.ledger.check_present()
         refusal = policy.objection(task, self._signer)
         if refusal is not None:
             return refusal
@@ -256,38 +245,23 @@ class Gatekeeper:
             wanted = reservation_of(run, digest_of(declared, graph), task)
         except PrivacyError as error:
             return Refusal("claim", str(error))
-        self._ledger.check_free(wanted)
+        self.ledger.check_free(wanted)
         epsilons: Optional[Tuple[float, float]] = None
         if policy.budget.limited:
-            verdict = self._count(policy, wanted)
+            verdict = self._spending.with_run(policy.budget, wanted)
             if isinstance(verdict, Refusal):
                 return verdict
             epsilons = verdict
         if policy.approval.required:
-            unapproved = self._unapproved(run, task, wanted, declared, graph)
+            unapproved = self._consent.objection(wanted, task, declared, graph)
             if unapproved is not None:
                 return unapproved
         self._epsilons = epsilons
         return None
 
-    def _unapproved(
-        self, run: str, task: Task, wanted: Reservation, declared: Dict[str, Any], graph: bytes
-    ) -> Optional[Verdict]:
-        """None where the owner approved the task, and for no fewer runs than this one makes."""
-        digest, runs, reading = wanted.digest, max(1, task.privacy.runs), reading_of(task)
-        word = self._ledger.decision(digest, reading)
-        if word == DENIED:
-            return Refusal("policy.approval-denied", f"this node's owner denied task {digest[:16]}")
-        if digest not in self._claims:
-            self._claims[digest] = check_claim(task, wanted)
-            keep_newest(self._claims, MOST_REQUESTS)
-        claim = self._claims[digest]
-        if isinstance(claim, Refusal):
-            return claim
-        known = self._ledger.reservation(run) is not None
-        if word == APPROVED and (known or not self._ledger.waits(digest, runs, reading)):
-            return None
-        return self._ask(run, declared, graph, task, claim)
+    def _peers_said(self, task: Task) -> List[str]:
+        """Lines for the owner: whom this node would be in sums with."""
+        return roster_lines(task.aggregation, self._name, self.roster(), first_sight=self._open)
 
     def _reserve(
         self,
@@ -303,53 +277,9 @@ class Gatekeeper:
         more: Dict[str, Any] = {"policy": version, "delta": task.privacy.delta if task.privacy.on else None}
         if not version:
             log.warning("no --policy: any task is accepted; the budget is recorded in the ledger and not limited")
-        if self._ledger.reserve(wanted, head if policy.budget.limited or policy.approval.required else None, **more):
+        if self.ledger.reserve(wanted, head if policy.budget.limited or policy.approval.required else None, **more):
             said = "" if self._epsilons is None else f", epsilon {self._epsilons[1]:.3g} in all"
             log.info("run %s: budget reserved%s", run, said)
-
-    def _count(self, policy: Policy, wanted: Reservation) -> Union[Refusal, Tuple[float, float]]:
-        """(epsilon of all runs of this task, of everything) with `wanted` included, or which limit that breaks."""
-        budget = policy.budget
-        known = [r for r in self._ledger.reservations() if r.run != wanted.run]
-        # By name or by schema: a task that comes again with another seed, or under another name, is the same one.
-        same = [r for r in known if r.task == wanted.task or r.splits_like(wanted)]
-        key = (str(budget.delta), wanted.run, wanted.digest, *(f"{r.run} {r.counted}" for r in known))
-        if key not in self._counted:
-            try:
-                of_task, total = accountant.epsilons_apart([[*same, wanted], [*known, wanted]], budget.delta)
-            except PrivacyError as error:
-                return Refusal("policy.accountant", f"the policy limits epsilon, and {error}")
-            self._counted = {key: (of_task, total)}
-        of_task, total = self._counted[key]
-        earlier = f" with {_runs(len(same))} of it" if same else ""
-        if budget.epsilon_task and of_task > budget.epsilon_task:
-            reason = f"the task would spend epsilon {_say(of_task)}{earlier} at delta {budget.delta:g}, at most"
-            return Refusal("policy.budget", f"{reason} {budget.epsilon_task:g} is allowed for one task")
-        if budget.epsilon_total and total > budget.epsilon_total:
-            reason = (
-                f"with it epsilon {_say(total)} at delta {budget.delta:g} would be spent in all ({_runs(len(known))})"
-            )
-            return Refusal("policy.budget", f"{reason}, at most {budget.epsilon_total:g} is allowed")
-        return of_task, total
-
-    def _ask(
-        self, run: str, declared: Dict[str, Any], graph: bytes, task: Task, epsilon: Optional[float]
-    ) -> Union[Refusal, Waiting]:
-        if self._approvals.full(digest_of(declared, graph)):
-            return Refusal(
-                "policy.approvals", f"{MOST_REQUESTS} tasks were asked already: delete those you need no more"
-            )
-        peers = roster_lines(task.aggregation, self._name, self.roster(), first_sight=self._open)
-        request = self._approvals.ask(run, declared, graph, epsilon, peers)
-        self._waited[request.digest] = max(1, task.privacy.runs), reading_of(task)
-        command = f"edgeward node approve {request.digest[:16]}"
-        log.warning(
-            "run %s waits for a person: `%s` (with this node's --state)\n  %s",
-            run,
-            command,
-            "\n  ".join([*request.summary, *request.peers]),
-        )
-        return Waiting(request.digest)
 
 
 def reservation_of(run: str, digest: str, task: Task) -> Reservation:
@@ -359,7 +289,7 @@ def reservation_of(run: str, digest: str, task: Task) -> Reservation:
         charges = on_grids(task, charges_of(task))
     else:  # no epsilon bounds them, and the ledger says so
         charges = tuple(Charge(r.kind, 0.0, count=r.count, group=r.group) for r in releases_of(task))
-    return Reservation(run, digest, task.name, task.privacy.unit, charges, sides, task.evaluation.share)
+    return Reservation(run, digest, task.name, unit_of(task.privacy), charges, sides, task.evaluation.share)
 
 
 def uses_of(task: Task, number: int) -> Dict[str, int]:
@@ -372,17 +302,9 @@ def uses_of(task: Task, number: int) -> Dict[str, int]:
 
 def looked_for(task: Task, version: str) -> str:
     """Digest of all that decides what opening the data for a task says about them."""
-    asked = [asdict(task.schema), task.evaluation.share, task.privacy.unit, version]
+    asked = [asdict(task.schema), task.evaluation.share, unit_of(task.privacy), version]
     return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
 
 
 def _unreadable(error: UsageError) -> Refusal:
     return Refusal("policy.unreadable", f"this node's policy cannot be read, so nothing is accepted: {error}")
-
-
-def _runs(count: int) -> str:
-    return f"{count} earlier run{'' if count == 1 else 's'}"
-
-
-def _say(epsilon: float) -> str:
-    return f"{epsilon:.3g}" if math.isfinite(epsilon) else "without bound"

@@ -15,11 +15,8 @@ from orchestrator.node.graph_shapes import (
     add_n,
     along_last,
     batch_matmul,
-    batch_to_space,
     cast,
     concatenation,
-    conv_2d,
-    depthwise_conv_2d,
     fully_connected,
     logical_not,
     one_hot,
@@ -27,7 +24,6 @@ from orchestrator.node.graph_shapes import (
     pad,
     pad_v2,
     pairwise,
-    pool,
     reduction,
     reshape,
     reverse,
@@ -35,14 +31,20 @@ from orchestrator.node.graph_shapes import (
     select,
     select_v2,
     slice_,
-    space_to_batch,
     split,
     split_v,
     strided_slice,
     tile,
     transpose,
-    transpose_conv,
     unpack,
+)
+from orchestrator.node.graph_windows import (
+    batch_to_space,
+    conv_2d,
+    depthwise_conv_2d,
+    pool,
+    space_to_batch,
+    transpose_conv,
 )
 
 

@@ -71,7 +71,7 @@ class GraphProcess:
         memory = SPARE_BYTES + 2 * sum(function.memory_bytes for function in graph.functions.values())
         command = [sys.executable, "-I", "-S", "-B", str(CHILD), str(memory), str(int(_in_main_thread())), *_folders()]
         try:
-            self._process = subprocess.Popen(
+            self.process = subprocess.Popen(
                 command,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
@@ -83,17 +83,17 @@ class GraphProcess:
             )
         except OSError as error:  # no more processes, or no memory for one
             raise EdgewardError(f"{UNSTARTED}: {error.strerror}") from error
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._to, self._from = self._process.stdin.fileno(), self._process.stdout.fileno()
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self._to, self._from = self.process.stdin.fileno(), self.process.stdout.fileno()
         os.set_blocking(self._to, False)
         os.set_blocking(self._from, False)
         self._confined: Optional[int] = None
-        self.close = weakref.finalize(self, _end, self._process)
+        self.close = weakref.finalize(self, _end, self.process)
 
     @property
     def pid(self) -> int:
-        return self._process.pid
+        return self.process.pid
 
     @property
     def broken(self) -> bool:

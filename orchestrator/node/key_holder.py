@@ -94,13 +94,13 @@ class KeyHolderAgent(NodeAgent):
             certificates = self._peers.see_log(shown, needed=True)
         except (UsageError, PrivacyError) as error:
             log.error("declined run %s: %s", run, error)
-            self._runs.end(run)
+            self.runs.end(run)
             self._presence.say(kind="declined", run=run, code=error.code if isinstance(error, PeerError) else "task")
             return
         nothing = Dataset(np.zeros((0, *task.schema.input_shape), np.float32), np.zeros(0, np.int32))
         if self._run is not None and self._run.id != run:
             self._forget()
-        self._runs.begin(Run(run, digest_of(header["task"], graph), task, graph, nothing, nothing, certificates))
+        self.runs.begin(Run(run, digest_of(header["task"], graph), task, graph, nothing, nothing, certificates))
         milestones.info(
             "run %s: key holder of task %r, at least %d nodes a sum", run, task.name, task.aggregation.least
         )
@@ -126,9 +126,9 @@ class KeyHolderAgent(NodeAgent):
             raise WireError(f"a key holder has no step {step!r} in this version")
         if key == self._refused and step == DECRYPT:
             return  # what was under way when it said no
-        if self._run is not None and self._run.id != key[0] and self._runs.find(key[0]) is not None:
+        if self._run is not None and self._run.id != key[0] and self.runs.find(key[0]) is not None:
             self._forget()  # keys are for one attempt of one run at a time
-        if not self._runs.turn_to(key[0]):
+        if not self.runs.turn_to(key[0]):
             self._before_task = (header, tensors)  # it was acknowledged, so it does not come again
             return
         try:

@@ -10,23 +10,20 @@ import secrets
 import sqlite3
 import time
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 from orchestrator.database import file_at, open_database
 from orchestrator.errors import EdgewardError, LedgerError, PrivacyError
 from orchestrator.node.anchor import Anchor, Head
-from orchestrator.node.round_ranges import RoundRanges
-from orchestrator.privacy.charges import Charge
+from orchestrator.node.reservation import History, Reservation, keep_newest, read_histories
 
 LEDGER_FILE = "ledger.sqlite"
 FIRST = "0" * 64
 """What the first entry names as the hash before it."""
 
 APPROVED, DENIED = "approved", "denied"
-OLD_SIDES = 16
-"""Digits of `Reservation.sides` in ledgers of earlier versions: few enough to search for two schemas with the same ones."""
 
 TRUST, DISTRUST = "trust", "distrust"
 
@@ -45,59 +42,8 @@ _LOST = (
 )
 
 
-@dataclass(frozen=True)
-class Reservation:
-    """What a run may release. charges: everything one unit may be part of; used: releases so far by kind.
-
-    sides: names the split into trained and held-out records, share: how much of it is held out; runs with the same `sides`
-    split alike, so that a record is held out where its hash is below the share. closed: only what was used counts.
-    """
-
-    run: str
-    digest: str
-    task: str
-    unit: str
-    charges: Tuple[Charge, ...]
-    sides: str = ""
-    share: float = 0.0
-    used: Dict[str, int] = field(default_factory=dict)
-    rounds: RoundRanges = field(default_factory=RoundRanges)
-    closed: bool = False
-
-    def splits_like(self, other: "Reservation") -> bool:
-        """Whether records are held out alike. Reservations of earlier versions have the first 16 digits of `sides` only."""
-        length = OLD_SIDES if OLD_SIDES in (len(self.sides), len(other.sides)) else None
-        return self.sides[:length] == other.sides[:length]
-
-    def releases_like(self, other: "Reservation") -> bool:
-        """Whether each kind that both have comes with the same noise, as often. Kinds that only one has are never released
-        without having been reserved; which whole numbers the noise is drawn on, versions may count in their own ways.
-        """
-        kinds = {c.kind for c in self.charges} & {c.kind for c in other.charges}
-        mine, others = ({replace(c, grid=None) for c in r.charges if c.kind in kinds} for r in (self, other))
-        return mine == others
-
-    @property
-    def counted(self) -> Tuple[Charge, ...]:
-        """The charges that count: all that is reserved, or once closed those that were used.
-
-        A run without privacy that was reserved before these were noted has a charge without noise all the same.
-        """
-        if self.unit == "none" and not self.charges:
-            return (Charge("training", 0.0, count=len(self.rounds) if self.closed else len(self.rounds) or 1),)
-        if not self.closed:
-            return self.charges
-        return tuple(replace(c, count=min(c.count, self.used.get(c.kind, 0))) for c in self.charges)
-
-
 _MOST_HISTORIES = 8
 """Of runs, kept in memory as far as they were read; those of others are read again when asked for."""
-
-
-def keep_newest(items: Dict[str, Any], most: int) -> None:
-    """Drops what was put in first until `most` are left."""
-    while len(items) > most:
-        del items[next(iter(items))]
 
 
 class StaleError(EdgewardError):
@@ -117,7 +63,7 @@ class Ledger:
         except EdgewardError as error:
             raise LedgerError(f"{error}. {_LOST}" if path.exists() and path.stat().st_size else str(error)) from error
         self._file = file_at(str(path))
-        self._known: Dict[str, _History] = {}
+        self._known: Dict[str, History] = {}
         if not remembered and self.head.entries == 0:
             with self._writing():
                 self._append("opened", "", id=secrets.token_hex(16))
@@ -261,15 +207,15 @@ class Ledger:
     def reservation(self, run: str) -> Optional[Reservation]:
         known = self._known.pop(run, None)
         found = {run: known} if known else {}
-        _read(found, self._entries(run, known.seq if known else 0))
+        read_histories(found, self._entries(run, known.seq if known else 0))
         self._known.update(found)
         keep_newest(self._known, _MOST_HISTORIES)
         return found[run].reservation() if run in found else None
 
     def reservations(self) -> List[Reservation]:
         """All runs that were ever promised something, in that order."""
-        found: Dict[str, _History] = {}
-        _read(found, self._entries())
+        found: Dict[str, History] = {}
+        read_histories(found, self._entries())
         return [history.reservation() for history in found.values()]
 
     def entries(self) -> List[Dict[str, Any]]:
@@ -286,23 +232,15 @@ class Ledger:
         heads: Dict[int, str] = {}
         for seq, subject, text, stored in self._rows("SELECT seq, subject, entry, hash FROM entries ORDER BY seq"):
             count += 1
-            try:
-                entry = json.loads(text)
-                fits = (
-                    isinstance(text, str)
-                    and entry["seq"] == seq == count
-                    and entry["before"] == before
-                    and _subject(entry) == subject
-                )
-            except (ValueError, KeyError, TypeError, RecursionError):
-                fits = False
             if seq != count:
                 raise LedgerError(f"{self.path}: entry {count} is missing. {_LOST}")
-            if not fits or _hash(text) != stored:
+            if not _continues(text, seq, subject, before) or _hash(text) != stored:
                 raise LedgerError(f"{self.path}: entry {count} was changed, or one before it. {_LOST}")
             before = heads[count] = stored
         for anchor, known in remembered:
-            self._compare(anchor, known, heads)
+            wrong = anchor.objection(known, heads)
+            if wrong:
+                raise LedgerError(f"{self.path}: {wrong}. {_LOST}")
         return Head(count, before)
 
     def check_present(self) -> None:
@@ -314,23 +252,6 @@ class Ledger:
         if file_at(str(self.path)) == self._file:
             self._anchor()
         self._db.close()
-
-    def _compare(self, anchor: Anchor, known: Optional[Head], heads: Mapping[int, str]) -> None:
-        count = len(heads)
-        if known is not None and known.entries > count:
-            raise LedgerError(
-                f"{self.path}: {count} entries, {anchor.where} remembers {known.entries}: {known.entries - count} are "
-                f"lost. {_LOST}"
-            )
-        if known is not None and known.entries and heads[known.entries] != known.hash:
-            raise LedgerError(f"{self.path}: entry {known.entries} is not the one {anchor.where} remembers. {_LOST}")
-        if anchor.paired:
-            now = anchor.read()
-            if count - (0 if now is None else now.entries) > 1:
-                knows = "none" if now is None else f"only {now.entries}"
-                raise LedgerError(
-                    f"{self.path}: {count} entries, {anchor.where} knows {knows}: it was deleted or is an older copy. {_LOST}"
-                )
 
     def _anchor(self) -> None:
         # After the entry, never before it: a kill in between leaves an anchor that lags behind, which is fine.
@@ -373,43 +294,14 @@ class Ledger:
             raise LedgerError(f"{self.path}: cannot be read: {error}. {_LOST}") from error
 
 
-class _History:
-    """What the entries of one run come to, as far as they were read: up to entry `seq`."""
-
-    def __init__(self, entry: Dict[str, Any]) -> None:
-        self.seq = int(entry["seq"])
-        self._reserved = {name: entry[name] for name in ("run", "digest", "task", "unit", "sides", "share")}
-        self._charges = tuple(map(Charge.from_dict, entry["charges"]))
-        self._used: Dict[str, int] = {}
-        self._rounds = RoundRanges()
-        self._closed = False
-
-    def take(self, entry: Dict[str, Any]) -> None:
-        self.seq = int(entry["seq"])
-        if entry["kind"] == "release":
-            self._rounds = self._rounds.adding(entry["round"])
-            for name, count in entry["uses"].items():
-                self._used[name] = self._used.get(name, 0) + count
-        elif entry["kind"] == "close":
-            self._closed = True
-
-    def reservation(self) -> Reservation:
-        return Reservation(
-            **self._reserved,
-            charges=self._charges,
-            used=dict(self._used),
-            rounds=self._rounds,
-            closed=self._closed,
-        )
-
-
-def _read(histories: Dict[str, _History], entries: Iterable[Dict[str, Any]]) -> None:
-    """Continues `histories`, by run, with later entries."""
-    for entry in entries:
-        if entry["kind"] == "reserve":
-            histories[entry["run"]] = _History(entry)
-        elif entry["kind"] in ("release", "close"):
-            histories[entry["run"]].take(entry)
+def _continues(text: Any, seq: int, subject: str, before: str) -> bool:
+    """Whether this is the text of entry `seq`, behind the one with the hash `before`, and of this subject."""
+    try:
+        entry = json.loads(text)
+        named = (entry["seq"], entry["before"], _subject(entry))
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return False
+    return isinstance(text, str) and named == (seq, before, subject)
 
 
 def _subject(entry: Mapping[str, Any]) -> str:

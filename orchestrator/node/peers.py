@@ -13,22 +13,22 @@ import datetime
 import hashlib
 import json
 import logging
-from typing import Any, Callable, Collection, Dict, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
+from typing import Any, Callable, Collection, Dict, Mapping, Optional, Sequence, Tuple, Union
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from orchestrator.errors import PeerError, UsageError, WireError
+from orchestrator.errors import PeerError, WireError
+from orchestrator.node.credentials import Shown, read_credential
 from orchestrator.node.identity import NodeIdentity
 from orchestrator.node.roster import NOBODY, Roster
 from orchestrator.node.store import NodeStore
 from orchestrator.wire import transparency
-from orchestrator.wire.pki import UNSIGNED, common_name, key_fingerprint
+from orchestrator.wire.pki import key_fingerprint
 from orchestrator.wire.protection import Aggregation
-from orchestrator.wire.topics import check_name
 
 log = logging.getLogger("edgeward.node")
 
@@ -39,21 +39,6 @@ OTHER_LOG = "the certificate log does not continue the one this node saw before"
 NO_LOG = "the task came without the certificate log, and nothing else shows whom the authority certified as this node's peers"
 
 GATEWAY = "gateway"
-_MOST_BYTES = 8192
-_Check = Callable[[bytes, bytes], bool]
-"""(message, signature) -> whether it is that peer's."""
-
-
-class _Shown(NamedTuple):
-    """A credential that was read. key: what is pinned; certificate: None without identities; seen: see `Peers.admit_all`."""
-
-    credential: bytes
-    key: bytes
-    fingerprint: str
-    certificate: Optional[x509.Certificate]
-    check: _Check
-    key_holder: bool = False
-    seen: Optional[int] = None
 
 
 class Peers:
@@ -74,7 +59,7 @@ class Peers:
         self._name, self._store, self._read_roster, self.first_sight = name, store, roster, first_sight
         self._roster = NOBODY
         self._names: Dict[str, str] = {}  # by fingerprint: of confirmed keys, and of those admitted
-        self._admitted: Dict[str, _Shown] = {}
+        self._admitted: Dict[str, Shown] = {}
         self._pinned: Dict[str, str] = {}  # by name, what the store was asked about in this process
         self._authority: Optional[x509.Certificate] = None
         if identity is None:
@@ -87,7 +72,7 @@ class Peers:
             self.credential = certificate.public_bytes(Encoding.DER)
             self.sign = lambda message: key.sign(message, ec.ECDSA(hashes.SHA256()))
             self.fingerprint, self._serial = key_fingerprint(key.public_key()), format(certificate.serial_number, "x")
-        self._log = transparency.read_log([json.loads(entry) for entry in store.certificates()])
+        self._log = transparency.read_log([json.loads(entry) for entry in store.peers.certificates()])
         self._newest = transparency.newest_of(self._log)
 
     @property
@@ -168,7 +153,7 @@ class Peers:
             raise PeerError(OTHER_LOG, "peers.log") from error
         whole = (*self._log, *new)
         self._check_own(whole)
-        self._store.add_certificates({entry.seq: json.dumps(entry._asdict()) for entry in new})
+        self._store.peers.add_certificates({entry.seq: json.dumps(entry._asdict()) for entry in new})
         self._log, self._newest = whole, transparency.newest_of(whole)
         return len(whole)
 
@@ -200,7 +185,7 @@ class Peers:
     def _admit(self, party: str, credential: bytes, seen: Optional[int], key_holder: bool) -> None:
         known = self._admitted.get(party)
         if known is None or known.credential != credential:
-            known = self._read(party, credential)
+            known = read_credential(party, credential, self._authority)
         shown = known._replace(seen=seen, key_holder=key_holder)
         objection = self._objection(party, shown)
         if objection:
@@ -212,49 +197,13 @@ class Peers:
             self._pin(party, shown)
         self._keep(party, shown)
 
-    def _keep(self, party: str, shown: _Shown) -> None:
+    def _keep(self, party: str, shown: Shown) -> None:
         before = self._admitted.get(party)
         if before is not None and before.fingerprint not in self._roster.peers.values():
             self._names.pop(before.fingerprint, None)
         self._admitted[party], self._names[shown.fingerprint] = shown, party
 
-    def _read(self, party: str, credential: bytes) -> _Shown:
-        try:
-            check_name(party, "node")
-        except (UsageError, TypeError) as error:
-            raise PeerError("a party has a name that no node can have") from error
-        if len(credential) > _MOST_BYTES:
-            raise PeerError(f"the credential of {party} has {len(credential)} bytes, at most {_MOST_BYTES} make sense")
-        if self._authority is not None:
-            return self._read_certificate(party, credential)
-        try:
-            key = Ed25519PublicKey.from_public_bytes(credential)
-        except ValueError as error:
-            raise PeerError(f"the key of {party} is invalid") from error
-        fingerprint = hashlib.sha256(credential).hexdigest()
-        return _Shown(credential, credential, fingerprint, None, lambda m, s: _holds(lambda: key.verify(s, m)))
-
-    def _read_certificate(self, party: str, credential: bytes) -> _Shown:
-        assert self._authority is not None
-        try:
-            certificate = x509.load_der_x509_certificate(credential)
-            certificate.verify_directly_issued_by(self._authority)
-            key = certificate.public_key()
-        except UNSIGNED as error:
-            raise PeerError(f"{party} shows no certificate of this federation's authority") from error
-        name = common_name(certificate.subject)
-        if name != party:
-            raise PeerError(f"{party} shows the certificate of {name!r}")
-        if not isinstance(key, ec.EllipticCurvePublicKey):
-            raise PeerError(f"the certificate of {party} is for another kind of key than this federation uses")
-        public = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-
-        def check(message: bytes, signature: bytes) -> bool:
-            return _holds(lambda: key.verify(signature, message, ec.ECDSA(hashes.SHA256())))
-
-        return _Shown(credential, public, hashlib.sha256(public).hexdigest(), certificate, check)
-
-    def _objection(self, party: str, shown: _Shown) -> str:
+    def _objection(self, party: str, shown: Shown) -> str:
         """What no word of the owner outweighs: a certificate out of date or not in the log, one key under two names."""
         if shown.certificate is not None:
             now, until = datetime.datetime.now(datetime.timezone.utc), shown.certificate.not_valid_after_utc
@@ -269,7 +218,7 @@ class Peers:
             return f"{party} shows the key holder's key, whose vector is in no sum"
         return self._unlogged(party, shown)
 
-    def _unlogged(self, party: str, shown: _Shown) -> str:
+    def _unlogged(self, party: str, shown: Shown) -> str:
         if not self._log or shown.certificate is None:
             return ""
         entry = self._newest.get(party)
@@ -282,25 +231,25 @@ class Peers:
             return NOT_LOGGED
         return ""
 
-    def _said(self, party: str, shown: _Shown) -> Tuple[str, ...]:
+    def _said(self, party: str, shown: Shown) -> Tuple[str, ...]:
         """What the owner said about this party's key: fingerprints, or "" for a name that is distrusted."""
         roster = self._roster
         role = (roster.key_holder,) if shown.key_holder and roster.key_holder else ()
         return (*((roster.peers[party],) if party in roster.peers else ()), *role)
 
-    def _accepts(self, party: str, shown: _Shown) -> bool:
+    def _accepts(self, party: str, shown: Shown) -> bool:
         """Whether this key is what the owner said, or the owner said nothing and lets the node decide."""
         said = self._said(party, shown)
         if party == self._name:
             return True
         return all(word == shown.fingerprint for word in said) if said else self.first_sight
 
-    def _pin(self, party: str, shown: _Shown) -> None:
+    def _pin(self, party: str, shown: Shown) -> None:
         if self._pinned.get(party) == shown.fingerprint:
             return
-        if self._store.pinned_as(shown.key) not in (None, party):
+        if self._store.peers.pinned_as(shown.key) not in (None, party):
             raise PeerError(f"{party} shows the key of another name")
-        if self._store.pin_peer(party, shown.key) != shown.key:
+        if self._store.peers.pin(party, shown.key) != shown.key:
             self._note_pending(party, shown.fingerprint)
             raise PeerError(
                 f"{party} has another key than when this node first met it: another node, or the gateway lies"
@@ -308,7 +257,7 @@ class Peers:
         self._pinned[party] = shown.fingerprint
 
     def _note_pending(self, party: str, fingerprint: str) -> None:
-        if self._store.note_pending(party, fingerprint):
+        if self._store.peers.note_pending(party, fingerprint):
             log.warning(
                 "peer %s is not admitted; if its owner says by phone that this is its key: "
                 "edgeward node peers trust %s %s (with this node's --state)",
@@ -323,11 +272,3 @@ def _elliptic(certificate: x509.Certificate) -> ec.EllipticCurvePublicKey:
     if not isinstance(key, ec.EllipticCurvePublicKey):
         raise WireError("the authority has another kind of key than this federation uses")
     return key
-
-
-def _holds(verify: Callable[[], None]) -> bool:
-    try:
-        verify()
-    except UNSIGNED:
-        return False
-    return True

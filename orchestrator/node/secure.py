@@ -194,7 +194,7 @@ class MaskedRound(SecureRound):
     What it does not give. A model is the same only where all its numbers are: a gateway may change one in its last place, or a
     range of the schema, and updates to nearly the same model are nearly the same. Only `steady` covers that, within a run.
     Without noise and without `steady` a node that leaves or joins between rounds shows, nearly, in the difference of the sums;
-    over two runs it does in any case. And nothing here hides what a sum itself shows of its nodes. Noise does (`privacy.unit`):
+    over two runs it does in any case. And nothing here hides what a sum itself shows of its nodes. Noise does (`[task.privacy]`):
     sums that carry it are not restricted so (a multiplier below 0.1 counts as none). The newest 20,000 sums are remembered.
     """
 

@@ -5,32 +5,25 @@ once, so a replay cannot spend the privacy budget twice.
 """
 
 import secrets
-import time
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, List, Mapping, NamedTuple, Optional, Tuple
+from typing import Callable, Dict, Iterator, List, Mapping, NamedTuple, Optional, Tuple
 
 import numpy as np
 
 from orchestrator.database import Rows, open_database
 from orchestrator.errors import EdgewardError
-from orchestrator.node import past
+from orchestrator.node import known_peers, past, seen_runs
+from orchestrator.node.known_peers import KnownPeers
 from orchestrator.node.past import ANSWERED, OPENED, Past
+from orchestrator.node.seen_runs import SeenRuns
 
 _SCHEMA = f"""
-{past.SCHEMA}
+{past.SCHEMA}{seen_runs.SCHEMA}{known_peers.SCHEMA}
 CREATE TABLE IF NOT EXISTS releases (
     run TEXT NOT NULL, round INTEGER NOT NULL, task TEXT NOT NULL, body BLOB, digest BLOB, PRIMARY KEY (run, round)
 );
-CREATE TABLE IF NOT EXISTS seen_runs (
-    run TEXT PRIMARY KEY, serial INTEGER NOT NULL, newest_round INTEGER NOT NULL, over INTEGER NOT NULL, digest BLOB
-);
 CREATE TABLE IF NOT EXISTS secrets (name TEXT PRIMARY KEY, value BLOB NOT NULL, digest BLOB);
-CREATE TABLE IF NOT EXISTS peers (name TEXT PRIMARY KEY, key BLOB NOT NULL, digest BLOB);
-CREATE TABLE IF NOT EXISTS pending_peers (
-    name TEXT NOT NULL, fingerprint TEXT NOT NULL, first_seen REAL NOT NULL, PRIMARY KEY (name, fingerprint)
-);
-CREATE TABLE IF NOT EXISTS certificates (seq INTEGER PRIMARY KEY, entry TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS revealed (
     run TEXT NOT NULL, round INTEGER NOT NULL, attempt INTEGER NOT NULL, digest BLOB, PRIMARY KEY (run, round, attempt)
 );
@@ -53,8 +46,8 @@ _COLUMNS = {
     "counts": ("run", "task", "units"),
     "cohorts": ("run", "content"),
     "kept": ("run", "name", "round", "data"),
-    "seen_runs": ("run", "serial", "newest_round", "over"),
-    "peers": ("name", "key"),
+    "seen_runs": seen_runs.COLUMNS,
+    "peers": known_peers.COLUMNS,
     "revealed": ("run", "round", "attempt"),
     "sums": ("scope", "nodes"),
     "looks": ("what", "at"),
@@ -69,31 +62,11 @@ RESIDUAL = "residual"
 """Name of what an update's codec left out."""
 
 
-MOST_PENDING, MOST_PENDING_OF_A_NAME = 256, 4
-"""Keys that wait for the owner's word; a gateway that invents more of them fills no disk."""
-
-
-class PendingPeer(NamedTuple):
-    """A key that was shown under a name and not accepted. first_seen: seconds since 1970."""
-
-    name: str
-    fingerprint: str
-    first_seen: float
-
-
 class Kept(NamedTuple):
     """A vector kept from round to round. round: the one whose release stored it; vector: float32."""
 
     round: int
     vector: np.ndarray
-
-
-class SeenRun(NamedTuple):
-    """What signed messages said of a run."""
-
-    serial: int
-    newest_round: int  # -1 before the first
-    over: bool
 
 
 _COUNTS = "(at BETWEEN :now - 86400.0 AND :now OR what IN (SELECT what FROM looks_ahead WHERE seen >= :now - 86400.0))"
@@ -107,6 +80,8 @@ class NodeStore:
         self._db = open_database(path, _SCHEMA, "node")
         self._rows = Rows(self._db, path, _COLUMNS)
         self._past = Past(self._db, self._rows)
+        self.seen_runs = SeenRuns(self._db, self._rows)
+        self.peers = KnownPeers(self._db, self._rows, self._writing)
         self._anchors: Dict[str, Tuple[int, str]] = {}  # to be written with the next commit
         with self._writing():
             self._rows.seal()
@@ -226,47 +201,6 @@ class NodeStore:
         self._rows.put("secrets", name, secrets.token_bytes(32), otherwise="IGNORE")
         return bytes(self._rows.get("secrets", "name = ?", name)[0][-1])
 
-    def pin_peer(self, name: str, key: bytes) -> bytes:
-        """The first key that was ever given for this name."""
-        self._rows.put("peers", name, key, otherwise="IGNORE")
-        return bytes(self._rows.get("peers", "name = ?", name)[0][1])
-
-    def pinned_as(self, key: bytes) -> Optional[str]:
-        """The name this key was first given for; None where it was for none."""
-        found = self._rows.get("peers", "key = ?", key)
-        return str(found[0][0]) if found else None
-
-    def pinned_peers(self) -> Dict[str, bytes]:
-        """name -> the first key that was given for it."""
-        return {str(name): bytes(key) for name, key in self._rows.get("peers", order="name")}
-
-    def note_pending(self, name: str, fingerprint: str) -> bool:
-        """Notes durably that this key waits for the owner's word; False where it waits already, or no more are noted."""
-        with self._writing():
-            rows = self._db.execute("SELECT name, fingerprint FROM pending_peers").fetchall()
-            of_name = sum(row[0] == name for row in rows)
-            if (name, fingerprint) in rows or len(rows) >= MOST_PENDING or of_name >= MOST_PENDING_OF_A_NAME:
-                return False
-            self._db.execute("INSERT INTO pending_peers VALUES (?, ?, ?)", (name, fingerprint, time.time()))
-            return True
-
-    def pending_peers(self) -> List[PendingPeer]:
-        """Keys that wait for the owner's word, the oldest first."""
-        rows = self._db.execute("SELECT name, fingerprint, first_seen FROM pending_peers ORDER BY first_seen, name")
-        return [PendingPeer(str(name), str(fingerprint), float(at)) for name, fingerprint, at in rows]
-
-    def drop_pending(self, name: str) -> None:
-        self._db.execute("DELETE FROM pending_peers WHERE name = ?", (name,))
-
-    def certificates(self) -> List[str]:
-        """The certificate log as far as it was seen: one JSON object an entry."""
-        return [str(row[0]) for row in self._db.execute("SELECT entry FROM certificates ORDER BY seq")]
-
-    def add_certificates(self, entries: Dict[int, str]) -> None:
-        """Notes later entries of the certificate log, by sequence number, durably."""
-        with self._writing():
-            self._db.executemany("INSERT INTO certificates VALUES (?, ?)", sorted(entries.items()))
-
     def note_opened(self, run: str, round_number: int, task: str, sums: Optional[Mapping[str, str]] = None) -> None:
         """Notes durably that this node helps to open a secure sum of the round, and has thus answered it.
 
@@ -337,29 +271,6 @@ class NodeStore:
     def graphs(self) -> List[Tuple[str, str]]:
         """(digest, state) of all training graphs something was noted of."""
         return [(str(d), str(s)) for d, s in self._db.execute("SELECT digest, state FROM graphs ORDER BY digest")]
-
-    def seen(self, run: str) -> Optional[SeenRun]:
-        found = self._rows.get("seen_runs", "run = ?", run)
-        return SeenRun(int(found[0][1]), int(found[0][2]), bool(found[0][3])) if found else None
-
-    def highest_serial(self) -> int:
-        """Of the runs this node took a signed task of; -1 before the first."""
-        return int(self._db.execute("SELECT COALESCE(MAX(serial), -1) FROM seen_runs").fetchone()[0])
-
-    def note_run(self, run: str, serial: int) -> None:
-        self._rows.put("seen_runs", run, serial, -1, 0, otherwise="IGNORE")
-
-    def note_round(self, run: str, number: int) -> None:
-        self._note_seen(run, newest_round=number)
-
-    def note_over(self, run: str) -> None:
-        self._note_seen(run, over=True)
-
-    def _note_seen(self, run: str, **changed: Any) -> None:
-        known = self.seen(run)
-        if known is not None:
-            now = known._replace(**changed)
-            self._rows.put("seen_runs", run, now.serial, now.newest_round, int(now.over), otherwise="REPLACE")
 
     def releases(self, run: str) -> int:
         """Rounds of a run this node has answered."""

@@ -17,12 +17,12 @@ from orchestrator.node.contribution import Run
 from orchestrator.node.encrypted import objection_to_encrypting
 from orchestrator.node.gatekeeper import Gatekeeper, Verdict, Waiting
 from orchestrator.node.intake import training_graph
-from orchestrator.node.ledger import keep_newest
 from orchestrator.node.open_runs import MOST_RUNS, Announced, OpenRuns
 from orchestrator.node.opening import AWAY, Opening, Question, milestones
 from orchestrator.node.peers import Peers
 from orchestrator.node.policy import Refusal
 from orchestrator.node.presence import Presence
+from orchestrator.node.reservation import keep_newest
 from orchestrator.wire.body import require
 from orchestrator.wire.plain import run_name
 from orchestrator.wire.task import task_from_dict

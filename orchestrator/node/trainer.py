@@ -10,8 +10,9 @@ import numpy as np
 from orchestrator.data.dataset import Dataset
 from orchestrator.node.pace import Work, tried
 from orchestrator.node.runtime import TrainingGraph
-from orchestrator.privacy.noise import SecureRandom
+from orchestrator.node.units import rows_of_units
 from orchestrator.privacy.noisy_sum import NoisySum, noised_count, training_sum
+from orchestrator.privacy.secure_random import SecureRandom
 from orchestrator.wire.task import Task
 from orchestrator.wire.training import BALANCED, MOST_CLASS_WEIGHT
 
@@ -50,7 +51,7 @@ class GradientTrainer:
         self._clipped = 0  # units of this step that were longer than the clip norm: private
         self._tally: Optional[np.ndarray] = None
         self.tally_limit: Optional[int] = None  # to what a step's tally is cut before its noise, for a secure sum
-        self._units = dataset.units(task.privacy.unit) if task.privacy.within_node else []
+        self._units = rows_of_units(task, dataset) if task.privacy.within_node else []
         self._gradients: Iterator[np.ndarray] = iter(())
         training = task.training
         self._proximal = training.options.get("mu", 0.01) if training.strategy == "fedprox" else 0.0

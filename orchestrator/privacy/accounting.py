@@ -24,7 +24,8 @@ from orchestrator.privacy.charges import (
 from orchestrator.privacy.clipping import with_clipping
 from orchestrator.privacy.closeness import Correction, correction
 from orchestrator.privacy.grids import grids_of
-from orchestrator.privacy.releases import GROUPS, KINDS, noise_multipliers
+from orchestrator.privacy.releases import GROUPS, KINDS, noise_multipliers, work_of
+from orchestrator.privacy.terms import unit_of
 from orchestrator.wire.protection import MOST_COUNT_NOISE
 from orchestrator.wire.task import Task
 
@@ -103,12 +104,12 @@ def plan_noise(task: Task) -> Task:
     task = with_clipping(task)
     if task.evaluation.on and task.privacy.within_node and not task.privacy.evaluation_noise_multiplier:
         task = _plan_evaluation(task)
-    privacy = task.privacy
+    privacy, stated_noise = task.privacy, work_of(task).noise_multiplier
 
     def with_noise(noise: float) -> Task:
         planned = replace(
             privacy,
-            noise_multiplier=privacy.noise_multiplier or noise,
+            noise_multiplier=stated_noise or noise,
             statistics_noise_multiplier=privacy.statistics_noise_multiplier or _statistics_share(task) * noise,
             statistics_clip_norm=privacy.statistics_clip_norm or 0.5 * math.sqrt(max(1, len(task.schema.numbers()))),
         )
@@ -125,11 +126,9 @@ def plan_noise(task: Task) -> Task:
     named = noise_multipliers(with_noise(0.0))
     kinds = {charge.kind for charge in charges_of(with_noise(1.0)) if charge.group == "trained"} - {"count"}
     if all(named[kind] for kind in kinds):
-        return with_noise(privacy.noise_multiplier)
+        return with_noise(stated_noise)
     each = f" in each of {privacy.runs} runs" if privacy.runs > 1 else ""
-    stated = (
-        f" of the noise_multiplier {privacy.noise_multiplier:g} the task states" if privacy.noise_multiplier else ""
-    )
+    stated = f" of the noise_multiplier {stated_noise:g} the task states" if stated_noise else ""
     return with_noise(
         _least_noise(
             with_noise, "trained", _MAX_NOISE, f"{task.steps} {'steps' if task.trains else 'rounds'}{each}{stated}"
@@ -174,7 +173,7 @@ def _least_noise(with_noise: Callable[[float], Task], group: str, most: float, w
         if high > most:
             raise PrivacyError(
                 f"epsilon {privacy.epsilon:g} at delta {privacy.delta:g} cannot be met with {what}: it would spend "
-                f"{spent(most):.3g} even with noise of {most:g} times what one {privacy.unit} can change. Raise epsilon or "
+                f"{spent(most):.3g} even with noise of {most:g} times what one {unit_of(privacy)} can change. Raise epsilon or "
                 "take fewer rounds"
             )
     while high - low > 2e-3 * high:

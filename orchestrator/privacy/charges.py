@@ -126,12 +126,12 @@ def event_of(charge: Charge) -> Any:
 
 def _charge(task: Task, release: Release, run: int) -> Charge:
     if release.kind == "training" and task.privacy.bands > 1:
-        return _correlated(task, run)
+        return _correlated(task, release, run)
     # With clip_quantile the multiplier is that of update and norm count together (Andrew et al. 2021, theorem 1).
     return Charge(release.kind, release.noise_multiplier, release.sampling_rate, release.count * run, release.group)
 
 
-def _correlated(task: Task, run: int) -> Charge:
+def _correlated(task: Task, release: Release, run: int) -> Charge:
     """Of rounds whose noise is correlated: one Gaussian mechanism. Only how often a node takes part raises what it can change."""
     from orchestrator.privacy.correlated import most_participations, sensitivity
 
@@ -147,7 +147,7 @@ def _correlated(task: Task, run: int) -> Charge:
             "noise can be drawn on; use 'discrete-gaussian'"
         )
     most = sensitivity(privacy.bands, rounds, most_participations(rounds, privacy.bands), privacy.bands)
-    return Charge("training", privacy.noise_multiplier / most, count=run)
+    return Charge(release.kind, release.noise_multiplier / most, count=run)
 
 
 def _of_group(charges: List[Charge], discretization: float) -> Callable[[float], float]:

@@ -42,8 +42,8 @@ from orchestrator.privacy.ckks_blocks import (
     public_bytes,
     turned,
 )
-from orchestrator.privacy.noise import SecureRandom
 from orchestrator.privacy.ring import from_ring, pack, to_ring, unpack, word_of
+from orchestrator.privacy.secure_random import SecureRandom
 from orchestrator.privacy.secure_sum import LEAST_SURVIVORS, Sign, Verify
 
 MODULI_BITS = (60, 60)
@@ -166,8 +166,8 @@ class _Public:
             raise WireError("these bytes are no public CKKS context of Edgeward")
         self.plan = SumPlan(*numbers)
         self.key_id = key_id(public_context)
-        self._context = load_public(public_context[_PLAN.size :], PARAMETERS)
-        self._format = BlockFormat(self._context, encrypt_block(self._context, np.zeros(SLOTS)))
+        self.context = load_public(public_context[_PLAN.size :], PARAMETERS)
+        self.format = BlockFormat(self.context, encrypt_block(self.context, np.zeros(SLOTS)))
 
 
 class Encryptor(_Public):
@@ -190,7 +190,7 @@ class Encryptor(_Public):
         values = from_ring(drawn, BITS).astype(np.float64)
         parts = [_CIPHERTEXT.pack(_CIPHERTEXT_MAGIC, self.key_id)]
         for start in range(0, plan.encrypted, SLOTS):
-            parts.append(self._format.dump(encrypt_block(self._context, values[start : start + SLOTS])))
+            parts.append(self.format.dump(encrypt_block(self.context, values[start : start + SLOTS])))
         return Hidden(masked, b"".join(parts), _check_of(self.key_id, session, party, drawn))
 
 
@@ -208,7 +208,7 @@ class Receiver(_Public):
             raise WireError(
                 f"a masked vector of {len(masked)} bytes; {self.plan.size} values take {self.plan.masked_bytes}"
             )
-        _load(self.plan, self.key_id, self._format, ciphertext)
+        _load(self.plan, self.key_id, self.format, ciphertext)
 
     def open(self, masked: Iterable[bytes], pads: np.ndarray) -> np.ndarray:
         """int64 (size,): the sum of the vectors under these masks, in the ring. `pads`: words (size,), the sum of their pads."""
@@ -241,10 +241,10 @@ class KeyHolder:
     def __init__(self, plan: SumPlan, least: int = LEAST_SURVIVORS) -> None:
         """`least`: a sum over fewer parties is not opened; three at least."""
         self.plan, self._least = plan, max(least, LEAST_SURVIVORS)
-        self._context = make_keys(PARAMETERS)
-        self._public = _PLAN.pack(_PLAN_MAGIC, plan.size, plan.parties) + public_bytes(self._context)
+        self.context = make_keys(PARAMETERS)
+        self._public = _PLAN.pack(_PLAN_MAGIC, plan.size, plan.parties) + public_bytes(self.context)
         self.key_id = key_id(self._public)
-        self._format = BlockFormat(self._context, encrypt_block(self._context, np.zeros(SLOTS)))
+        self.format = BlockFormat(self.context, encrypt_block(self.context, np.zeros(SLOTS)))
         self._used = False
 
     def public_context(self) -> bytes:
@@ -310,9 +310,9 @@ class KeyHolder:
         Raises WireError or PrivacyError for what anybody can see to be no ciphertext under this key.
         """
         plan = self.plan
-        blocks = _load(plan, self.key_id, self._format, ciphertext)
+        blocks = _load(plan, self.key_id, self.format, ciphertext)
         values = self._decrypt(blocks)
-        beside = np.abs(self._decrypt(self._format.load(turned(block)) for block in _blocks(ciphertext))).max()
+        beside = np.abs(self._decrypt(self.format.load(turned(block)) for block in _blocks(ciphertext))).max()
         whole = np.rint(values)
         words = to_ring(np.clip(whole, -BOUND, BOUND).astype(np.int64), BITS)[: plan.encrypted]
         found = _check_of(self.key_id, session, summand.party, words)
@@ -328,7 +328,7 @@ class KeyHolder:
 
     def _decrypt(self, blocks: Iterable[Any]) -> np.ndarray:
         """float64: the real parts of the blocks' slots, one after another."""
-        return np.nan_to_num(np.concatenate([decrypt_block(self._context, block) for block in blocks]))
+        return np.nan_to_num(np.concatenate([decrypt_block(self.context, block) for block in blocks]))
 
 
 class CheckedSum:

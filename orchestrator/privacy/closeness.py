@@ -100,7 +100,7 @@ def correction(mechanism: str, std: int, parties: int, values: int, log10_delta:
     delta = 10.0**log10_delta
     # Far less than delta / 4 is cut off at each side, since it adds to eta too. In steps of ten, for the cache.
     ln_tail = -10 * math.ceil(math.log(4 * values / delta) / 10 + 2)
-    comparison = _compare(mechanism, std, parties, ln_tail)
+    comparison = compare(mechanism, std, parties, ln_tail)
     eta = max(
         _least_eta(comparison.magnitudes, weights, math.exp(ln_tail), values, math.log(2 / delta))
         for weights in (comparison.real_weights, comparison.rounded_weights)
@@ -127,12 +127,12 @@ def _least_eta(magnitudes: np.ndarray, weights: np.ndarray, tail: float, values:
     best = math.inf
     for order in _ORDERS:
         gained = max(0.0, 1 + math.log(order))
-        ln_moment = _ln_moment(magnitudes, weights, tail, order)
+        ln_moment = ln_moment_of(magnitudes, weights, tail, order)
         best = min(best, (values * ln_moment + ln_inverse_delta - gained) / float(order))
     return max(0.0, best)
 
 
-def _ln_moment(magnitudes: np.ndarray, weights: np.ndarray, tail: float, order: float) -> float:
+def ln_moment_of(magnitudes: np.ndarray, weights: np.ndarray, tail: float, order: float) -> float:
     """An upper bound of ln M for lambda = `order`; inf where it overflows."""
     with np.errstate(over="ignore"):
         second = np.dot(weights, _h(order * magnitudes) + order * _h(magnitudes))
@@ -147,18 +147,18 @@ def _h(x: np.ndarray) -> np.ndarray:
 
 
 @lru_cache(maxsize=64)
-def _compare(mechanism: str, std: int, parties: int, ln_tail: int) -> _Comparison:
+def compare(mechanism: str, std: int, parties: int, ln_tail: int) -> _Comparison:
     variance = parties * party_variance(mechanism, std)
     gaussian_variance = gaussian_std(mechanism, std, parties) ** 2
     # That what follows holds for the sum of the parties' noise is exact for Skellam noise, and within this for Gaussian noise.
-    sum_error = 0.0 if mechanism == "skellam" else _ln_ratio_of_sums(std, parties)
+    sum_error = 0.0 if mechanism == "skellam" else ln_ratio_of_sums(std, parties)
     first = math.floor(math.log(_SMALLEST) / math.log(_RATIO))
     size = math.ceil(math.log(1e6) / math.log(_RATIO)) - first
     real, rounded = np.zeros(size), np.zeros(size)
-    reach = _reach(mechanism, variance, ln_tail)
+    reach = reach_of(mechanism, variance, ln_tail)
     for start in range(0, reach + 1, _CHUNK):
         k = np.arange(start, min(start + _CHUNK, reach + 1), dtype=np.float64)
-        ln_rounded, r, error = _ln_laws(mechanism, variance, k)
+        ln_rounded, r, error = ln_laws(mechanism, variance, k)
         largest = np.abs(r) + error + sum_error
         index = np.ceil(np.log(np.maximum(largest, _SMALLEST)) / math.log(_RATIO)).astype(np.int64) + 1 - first
         twice = np.where(k == 0, 1.0, 2.0)
@@ -168,7 +168,7 @@ def _compare(mechanism: str, std: int, parties: int, ln_tail: int) -> _Compariso
     return _Comparison(_RATIO ** (used + float(first)), real[used], rounded[used], math.sqrt(gaussian_variance))
 
 
-def _reach(mechanism: str, variance: int, ln_tail: int) -> int:
+def reach_of(mechanism: str, variance: int, ln_tail: int) -> int:
     """The least a for which P(|n| > a) <= 2 exp(ln_tail) under D and under R, by their Chernoff bounds."""
 
     def enough(a: int) -> bool:
@@ -189,7 +189,7 @@ def _reach(mechanism: str, variance: int, ln_tail: int) -> int:
     return high
 
 
-def _ln_ratio_of_sums(std: int, parties: int) -> float:
+def ln_ratio_of_sums(std: int, parties: int) -> float:
     """Largest |ln| of the ratio of a sum of discrete Gaussians to one of the same variance (see above)."""
     total = 0.0
     for k in range(1, parties):
@@ -199,7 +199,7 @@ def _ln_ratio_of_sums(std: int, parties: int) -> float:
     return total
 
 
-def _ln_laws(mechanism: str, variance: int, k: np.ndarray) -> Tuple[np.ndarray, np.ndarray, np.ndarray]:
+def ln_laws(mechanism: str, variance: int, k: np.ndarray) -> Tuple[np.ndarray, np.ndarray, np.ndarray]:
     """float64 (n,) each: ln R(k), r = ln D(k) / R(k), and a bound on the error of r, for k >= 0.
 
     Both laws are written as a Gaussian density of variance v or g^2 times a correction near 1, so that only small terms are

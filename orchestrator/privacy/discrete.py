@@ -13,7 +13,7 @@ from typing import NamedTuple, Tuple
 
 import numpy as np
 
-from orchestrator.privacy.noise import SecureRandom
+from orchestrator.privacy.secure_random import SecureRandom
 
 MAX_SIGMA = 1 << 24
 MAX_SKELLAM_VARIANCE = 1 << 28
@@ -51,8 +51,8 @@ def skellam(random: SecureRandom, size: int, variance: int) -> np.ndarray:
     """
     if variance != int(variance) or variance % 2 or not 2 <= variance <= MAX_SKELLAM_VARIANCE:
         raise ValueError(f"the variance of Skellam noise must be an even whole number from 2 to 2^28, not {variance}")
-    table = _poisson_table(int(variance) // 2)
-    return _invert(random, size, table) - _invert(random, size, table)
+    table = poisson_table(int(variance) // 2)
+    return invert(random, size, table) - invert(random, size, table)
 
 
 def _candidates(random: SecureRandom, count: int, sigma: int) -> np.ndarray:
@@ -62,7 +62,7 @@ def _candidates(random: SecureRandom, count: int, sigma: int) -> np.ndarray:
     pairs = k * (k - 1) // 2
     k = k[_successes(random, pairs, _EXP_ONE) == pairs].astype(np.uint64)
     # D3 to D5: a sign, and j of [0, sigma). Zero is proposed with one of its signs only, else it came twice as often.
-    j = _below(random, np.full(len(k), sigma, np.uint64))
+    j = below(random, np.full(len(k), sigma, np.uint64))
     negative = random.words(len(k)) >> np.uint64(63) == 1
     once = ~(negative & (k == 0) & (j == 0))
     k, j, negative = k[once], j[once], negative[once]
@@ -71,7 +71,7 @@ def _candidates(random: SecureRandom, count: int, sigma: int) -> np.ndarray:
     running = np.arange(len(k))
     turn, accepted = 0, np.zeros(len(k), bool)
     while running.size:
-        running = running[_bernoulli_exp(random, numerator[running], denominator[running])]
+        running = running[bernoulli_exp(random, numerator[running], denominator[running])]
         accepted[running[k[running] == turn]] = True
         running = running[k[running] > turn]
         turn += 1
@@ -84,13 +84,13 @@ def _successes(random: SecureRandom, trials: np.ndarray, probability: Tuple[int,
     successes = np.zeros(len(trials), np.int64)
     running = np.flatnonzero(trials)
     while running.size:
-        running = running[_bernoulli(random, len(running), probability)]
+        running = running[bernoulli(random, len(running), probability)]
         successes[running] += 1
         running = running[successes[running] < trials[running]]
     return successes
 
 
-def _bernoulli(random: SecureRandom, size: int, probability: Tuple[int, ...]) -> np.ndarray:
+def bernoulli(random: SecureRandom, size: int, probability: Tuple[int, ...]) -> np.ndarray:
     """bool (size,): whether a uniform number is below `probability`, given as 64-bit digits after the point."""
     words = random.words(size)
     below = words < np.uint64(probability[0])
@@ -99,7 +99,7 @@ def _bernoulli(random: SecureRandom, size: int, probability: Tuple[int, ...]) ->
     return below
 
 
-def _bernoulli_exp(random: SecureRandom, numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
+def bernoulli_exp(random: SecureRandom, numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
     """bool (n,), True with probability exp(-numerator / denominator), for uint64 numerator <= denominator.
 
     Draws Bernoulli(x / K) for K = 1, 2, ... up to the first failure; exp(-x) is the probability that it comes at an odd K.
@@ -108,7 +108,7 @@ def _bernoulli_exp(random: SecureRandom, numerator: np.ndarray, denominator: np.
     running = np.arange(len(numerator))
     turn = 1
     while running.size:
-        failed = _below(random, denominator * np.uint64(turn)) >= numerator
+        failed = below(random, denominator * np.uint64(turn)) >= numerator
         if turn % 2:
             odd[running[failed]] = True
         going = ~failed
@@ -117,7 +117,7 @@ def _bernoulli_exp(random: SecureRandom, numerator: np.ndarray, denominator: np.
     return odd
 
 
-def _below(random: SecureRandom, limits: np.ndarray) -> np.ndarray:
+def below(random: SecureRandom, limits: np.ndarray) -> np.ndarray:
     """uint64 (n,), uniform in [0, limits) each: the remainder of a word, unless the word is of the last, incomplete period."""
     words = random.words(len(limits))
     values = words % limits
@@ -137,7 +137,7 @@ class _Table(NamedTuple):
     low: np.ndarray
 
 
-def _invert(random: SecureRandom, size: int, table: _Table) -> np.ndarray:
+def invert(random: SecureRandom, size: int, table: _Table) -> np.ndarray:
     """int64 (size,): for each a uniform U of 128 bits, the least k with U < 2^128 P(X <= k)."""
     words = random.words(size)
     index = np.searchsorted(table.high, words, side="right")
@@ -149,7 +149,7 @@ def _invert(random: SecureRandom, size: int, table: _Table) -> np.ndarray:
 
 
 @lru_cache(maxsize=4)
-def _poisson_table(mean: int) -> _Table:
+def poisson_table(mean: int) -> _Table:
     """Of Poisson(mean). The weights p(k) / p(mean) are whole multiples of 2^-192, each within k - mean of them of the truth."""
     first, weights = _poisson_weights(mean)
     total, cumulative = sum(weights), 0

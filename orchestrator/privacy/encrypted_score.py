@@ -66,8 +66,8 @@ class Client:
         self, context: Any, public: bytes, opened: bytes = b"", note: Callable[[bytes], None] = lambda _: None
     ) -> None:
         """opened: SHA-256 of the answer these keys have opened. note: called with that before an answer is decrypted."""
-        self._context, self._public = context, public
-        self._request, self._answer = _formats(context)
+        self.context, self._public = context, public
+        self.request, self.answer = _formats(context)
         self._opened, self._note = opened, note
         self.key_id = key_id(public)
 
@@ -90,7 +90,7 @@ class Client:
 
     def secret_key(self) -> bytes:
         """For a file that nobody else reads. Its 32 bytes after the first four name the public context."""
-        return _SECRET_MAGIC + self.key_id + secret_bytes(self._context)
+        return _SECRET_MAGIC + self.key_id + secret_bytes(self.context)
 
     def public_context(self) -> bytes:
         return self._public
@@ -117,17 +117,17 @@ class Client:
                 f"record {row + 1}, feature {column + 1} is {records[row, column]:g} after standardization; accepted is "
                 f"-{LARGEST_INPUT:g} to {LARGEST_INPUT:g}"
             )
-        blocks = (encrypt_block(self._context, np.repeat(records[:, j], classes)) for j in range(features))
+        blocks = (encrypt_block(self.context, np.repeat(records[:, j], classes)) for j in range(features))
         header = _HEADER.pack(_REQUEST_MAGIC, self.key_id, count, features, classes)
-        return b"".join([header, *(self._request.dump(block) for block in blocks)])
+        return b"".join([header, *(self.request.dump(block) for block in blocks)])
 
     def decrypt(self, answer: bytes) -> np.ndarray:
         """float64 (records, classes): logits, rounded to STEP; the same answer again gives the same.
 
         Raises PrivacyError for another key's answer, for garbage, and for a second answer.
         """
-        count, _, classes, blocks = _open(answer, _ANSWER_MAGIC, self.key_id, self._answer.block_bytes)
-        block = self._answer.load(next(blocks))
+        count, _, classes, blocks = _open(answer, _ANSWER_MAGIC, self.key_id, self.answer.block_bytes)
+        block = self.answer.load(next(blocks))
         digest = hashlib.sha256(answer).digest()
         if self._opened not in (b"", digest):
             raise PrivacyError(
@@ -136,7 +136,7 @@ class Client:
         if not self._opened:
             self._note(digest)  # before anything is decrypted: garbage is an answer, too
             self._opened = digest
-        values = decrypt_block(self._context, block)
+        values = decrypt_block(self.context, block)
         logits, rest = values[: count * classes], values[count * classes :]
         if not np.all(np.abs(logits) <= LARGEST_LOGIT) or np.any(np.abs(rest) > STEP):
             raise PrivacyError("this answer does not decrypt to logits: it was changed, or made with another key")
@@ -149,8 +149,8 @@ class Server:
     def __init__(self, public_context: bytes) -> None:
         if public_context[:4] != _PUBLIC_MAGIC:
             raise WireError("this is no public context of `edgeward score`")
-        self._context = load_public(public_context[4:], PARAMETERS)
-        self._request, self._answer = _formats(self._context)
+        self.context = load_public(public_context[4:], PARAMETERS)
+        self.request, self.answer = _formats(self.context)
         self.key_id = key_id(public_context)
 
     def score(self, request: bytes, kernel: np.ndarray, bias: np.ndarray) -> bytes:
@@ -159,7 +159,7 @@ class Server:
         Raises WireError or PrivacyError for an invalid request, for another key or another number of features or classes.
         """
         kernel, bias = np.asarray(kernel, np.float64), np.asarray(bias, np.float64)
-        count, features, classes, blocks = _open(request, _REQUEST_MAGIC, self.key_id, self._request.block_bytes)
+        count, features, classes, blocks = _open(request, _REQUEST_MAGIC, self.key_id, self.request.block_bytes)
         if kernel.shape != (features, classes) or bias.shape != (classes,):
             raise PrivacyError(
                 f"the records have {features} features for {classes} classes, the model {kernel.shape[0]} for {bias.size}: "
@@ -171,15 +171,15 @@ class Server:
                 f"this model can give logits of {largest:g}; encrypted scores take up to {LARGEST_LOGIT:g}"
             )
         # Encrypted here, so that the answer is under fresh randomness; times one, for the scale of a product.
-        total = encrypt_block(self._context, np.tile(bias, count))
+        total = encrypt_block(self.context, np.tile(bias, count))
         total.mul_(np.ones(SLOTS).tolist())
         for block, weights in zip(blocks, kernel):
-            vector = self._request.load(block)
+            vector = self.request.load(block)
             if np.any(weights):
                 plain = np.zeros(SLOTS)
                 plain[: count * classes] = np.tile(weights, count)
                 total.add_(vector.mul_(plain.tolist()))
-        return _HEADER.pack(_ANSWER_MAGIC, self.key_id, count, features, classes) + self._answer.dump(total)
+        return _HEADER.pack(_ANSWER_MAGIC, self.key_id, count, features, classes) + self.answer.dump(total)
 
 
 def read_shape(request: bytes) -> Tuple[int, int, int]:

@@ -61,7 +61,7 @@ def outlook(
     multiplier = privacy.evaluation_noise_multiplier or least_multiplier(privacy.epsilon, privacy.delta) * math.sqrt(
         releases
     )
-    shared = aggregation.honest if privacy.noise == "distributed" else 1
+    shared = aggregation.honest if privacy.distributed else 1
     std = multiplier * SENSITIVITY * math.sqrt(nodes / shared)
     cells, right = classes * classes * evaluation.bins, classes * evaluation.bins
     # Of a model that is right half of the time, and one without any loss: others have more.

@@ -22,7 +22,7 @@ import numpy as np
 
 from orchestrator.errors import PrivacyError
 from orchestrator.privacy.discrete import MAX_SIGMA, discrete_gaussian, skellam
-from orchestrator.privacy.noise import SecureRandom
+from orchestrator.privacy.secure_random import SecureRandom
 
 MECHANISMS = ("discrete-gaussian", "skellam")
 MIN_NOISE_STD = 1024

@@ -19,7 +19,8 @@ from typing import Iterable, Mapping, Tuple
 
 import numpy as np
 
-from orchestrator.privacy.secure_session import NO_NONCES, Advert, Session
+from orchestrator.errors import PrivacyError
+from orchestrator.privacy.secure_session import LEAST_SURVIVORS, NO_NONCES, Advert, Session
 
 NEGLIGIBLE_BITS = 40
 """What happens with a probability below 2^-40 in a session is not planned for."""
@@ -92,28 +93,28 @@ class Graph:
             part for n in names for part in (adverts[n].channel_key, adverts[n].mask_key, nonces.get(n, b""))
         )
         seed = hashlib.sha256(b"edgeward ring\0" + session.id + drawn).digest()
-        self._order = sorted(names, key=lambda n: hashlib.sha256(seed + n.encode()).digest())
-        self._place = {name: i for i, name in enumerate(self._order)}
+        self.order = sorted(names, key=lambda n: hashlib.sha256(seed + n.encode()).digest())
+        self.place = {name: i for i, name in enumerate(self.order)}
         self._session = session
-        self._half = min(-(-session.degree // 2), len(self._order))
+        self._half = min(-(-session.degree // 2), len(self.order))
         self._numbers = {name: i for i, name in enumerate(names, 1)}
 
     def neighbours(self, party: str) -> Tuple[str, ...]:
-        count, here = len(self._order), self._place[party]
+        count, here = len(self.order), self.place[party]
         if self.complete:
-            return tuple(sorted(n for n in self._order if n != party))
+            return tuple(sorted(n for n in self.order if n != party))
         steps = [s for s in range(-self._half, self._half + 1) if s]
-        return tuple(sorted(self._order[(here + s) % count] for s in steps))
+        return tuple(sorted(self.order[(here + s) % count] for s in steps))
 
     @property
     def complete(self) -> bool:
         """Whether everybody is everybody's neighbour."""
-        return 2 * self._half >= len(self._order) - 1
+        return 2 * self._half >= len(self.order) - 1
 
     @property
     def nearby(self) -> int:
         """How many of those who help the aggregator may be among a party's neighbours."""
-        count, colluding = len(self._order), self._session.colluding
+        count, colluding = len(self.order), self._session.colluding
         return colluding if self.complete else colluding_nearby(count, colluding, 2 * self._half)
 
     def threshold(self, party: str) -> int:
@@ -134,8 +135,8 @@ class Graph:
         """
         if self.complete:
             return True
-        here = np.zeros(len(self._order), np.int64)
-        here[[self._place[name] for name in survivors]] = 1
+        here = np.zeros(len(self.order), np.int64)
+        here[[self.place[name] for name in survivors]] = 1
         count, half, total = len(here), self._half, int(here.sum())
         before = np.concatenate(
             [[0], np.cumsum(np.concatenate([here, here]))]
@@ -153,3 +154,17 @@ class Graph:
     def number(self, party: str) -> int:
         """The party's abscissa in Shamir's scheme."""
         return self._numbers[party]
+
+
+def check_parties(session: Session, count: int) -> None:
+    """Raises PrivacyError unless a session of so many parties can hide what each of them sends."""
+    if count < LEAST_SURVIVORS:
+        raise PrivacyError(f"a sum over {count} parties shows what each of them sent")
+    if count < session.least:
+        raise PrivacyError(f"{count} parties, the task declares at least {session.least}")
+    degree = 2 * -(-session.degree // 2)
+    if not enough_neighbours(count, session.colluding, degree):
+        raise PrivacyError(
+            f"{degree} neighbours are too few where {session.colluding} parties may help the aggregator: of {count} parties "
+            f"each needs {least_neighbours(count, session.colluding)}"
+        )

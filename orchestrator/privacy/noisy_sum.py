@@ -22,7 +22,8 @@ from orchestrator.privacy.lattice import (
     make_lattice,
     party_variance,
 )
-from orchestrator.privacy.noise import SecureRandom
+from orchestrator.privacy.releases import work_of
+from orchestrator.privacy.secure_random import SecureRandom
 from orchestrator.wire.evaluation import vector_size
 from orchestrator.wire.task import Task
 
@@ -170,15 +171,15 @@ class NoisyCounts:
 
 def parties_of(task: Task) -> int:
     """How many parties' noise a private sum of this task rests on."""
-    return task.aggregation.honest if task.privacy.noise == "distributed" else 1
+    return task.aggregation.honest if task.privacy.distributed else 1
 
 
 def training_sum(task: Task, parameters: int, clip_norm: float = 0.0) -> NoisySum:
     """Of one step's gradients or, for unit node, of one round's updates. clip_norm: the round's, where it is not the task's."""
-    privacy, parties = task.privacy, parties_of(task)
-    lattice = make_lattice(clip_norm or privacy.clip_norm, parameters, privacy.noise_multiplier, parties)
+    privacy, parties, noise = task.privacy, parties_of(task), work_of(task).noise_multiplier
+    lattice = make_lattice(clip_norm or privacy.clip_norm, parameters, noise, parties)
     beside = max(1, lattice.levels // _TALLY) if privacy.clip_tally and privacy.within_node else 0
-    return NoisySum(lattice, privacy.noise_multiplier, parties, privacy.mechanism, beside)
+    return NoisySum(lattice, noise, parties, privacy.mechanism, beside)
 
 
 def analysis_sum(task: Task) -> NoisySum:

@@ -32,14 +32,14 @@ _OF_A_REPORT = (
 
 def secret_sample(task: Task) -> bool:
     """Whether the task's claim counts on nobody but the gateway knowing which nodes a round asked (see charges.py)."""
-    privacy = task.privacy
-    return _secret(privacy.unit, privacy.noise, task.selection.sampling_rate)
+    return task.privacy.central and task.selection.sampling_rate > 0
 
 
 def secret_sample_in(declared: Dict[str, Any]) -> bool:
     """The same of a task as plain data, of whatever version."""
     privacy, selection = declared.get("privacy", {}), declared.get("selection", {})
-    return _secret(privacy.get("unit"), privacy.get("noise"), selection.get("sampling_rate", 0.0))
+    central = privacy.get("unit") == "node" and privacy.get("noise") == "gateway"
+    return bool(central and selection.get("sampling_rate", 0.0))
 
 
 def public_round(figures: Dict[str, Any]) -> Dict[str, Any]:
@@ -57,7 +57,3 @@ def public_report(report: Dict[str, Any]) -> Dict[str, Any]:
         "wire": {**wire, "counted": WITHHELD},
         "participation": WITHHELD,
     }
-
-
-def _secret(unit: Any, noise: Any, sampling_rate: Any) -> bool:
-    return bool(unit == "node" and noise == "gateway" and sampling_rate)

@@ -20,6 +20,8 @@ from dataclasses import dataclass, replace
 from typing import Any, Dict, List, Optional, Tuple
 
 from orchestrator.errors import PrivacyError
+from orchestrator.privacy import terms
+from orchestrator.privacy.releases import work_of
 from orchestrator.wire.task import Task
 
 COSTLY = 0.1
@@ -78,7 +80,7 @@ def delta_for(units: int) -> float:
 
 def check_delta(task: Task, units: int) -> None:
     """PrivacyError where delta would let one whole unit of `units` leak: publishing one at random is (0, 1/units)-private."""
-    delta, unit = task.privacy.delta, task.privacy.unit
+    delta, unit = task.privacy.delta, terms.unit_of(task.privacy)
     if task.privacy.on and delta * units >= 1:
         raise PrivacyError(
             f"delta {delta:g} is not below 1/{units}: a program that publishes one {unit} of {units} in full would satisfy "
@@ -110,7 +112,7 @@ def outlook(task: Task, fleet: Fleet) -> Outlook:
     from orchestrator.privacy.accounting import plan_noise
 
     if not task.privacy.on:
-        raise PrivacyError("privacy.unit 'none': there is nothing to plan")
+        raise PrivacyError(f"{terms.setting(task.privacy)}: there is nothing to plan")
     try:
         check_delta(task, fleet.units)
         planned = plan_noise(task)
@@ -125,7 +127,7 @@ def outlook(task: Task, fleet: Fleet) -> Outlook:
     return Outlook(
         epsilon=task.privacy.epsilon,
         delta=task.privacy.delta,
-        noise_multiplier=planned.privacy.noise_multiplier,
+        noise_multiplier=work_of(planned).noise_multiplier,
         node_multiplier=node,
         units_a_step=units,
         mean_deviation=step / units,
@@ -153,7 +155,7 @@ def refuse_impossible(task: Task, nodes: int) -> None:
 
     `task` has its noise planned. Parameters it does not know count as one: then only what is surely impossible is refused.
     """
-    if task.privacy.unit != "node":
+    if not task.privacy.of_nodes:
         return
     check_delta(task, nodes)
     fleet = Fleet(nodes, nodes, max(1, task.training.parameters))
@@ -167,17 +169,17 @@ def refuse_impossible(task: Task, nodes: int) -> None:
 def impossible(task: Task, fleet: Fleet, ratio: float, enough: Optional[int], delta: float) -> str:
     """The refusal in words."""
     privacy = task.privacy
-    units = {"node": "nodes", "record": "records", "patient": "patients"}[privacy.unit]
+    units = terms.units_of(privacy)
     if enough is None:
         remedy = "No fleet size would be enough"
     else:
-        a_round = " a round" if privacy.unit == "node" else ""
+        a_round = " a round" if privacy.of_nodes else ""
         remedy = f"It would take {enough:,} {units}{a_round} (delta {delta:g}) to come to {COSTLY:g}"
-    other = " Or protect records or patients (privacy.unit)." if privacy.unit == "node" else ""
+    other = f" Or protect {terms.SMALLER_UNITS}." if privacy.of_nodes else ""
     return (
-        f"unit {privacy.unit!r} with {fleet.units:,} {units} cannot work: epsilon {privacy.epsilon:g} at delta "
-        f"{privacy.delta:g} over {task.steps} steps takes a noise multiplier of {privacy.noise_multiplier:.3g}, so that noise "
-        f"is {ratio:.2g} times as long as all that about {units_a_step(task, fleet):.3g} {units} a step could say "
+        f"unit {terms.unit_of(privacy)!r} with {fleet.units:,} {units} cannot work: epsilon {privacy.epsilon:g} at delta "
+        f"{privacy.delta:g} over {task.steps} steps takes a noise multiplier of {work_of(task).noise_multiplier:.3g}, so that "
+        f"noise is {ratio:.2g} times as long as all that about {units_a_step(task, fleet):.3g} {units} a step could say "
         f"({fleet.parameters:,} parameters). Above {IMPOSSIBLE:g} little is learned. {remedy}.{other}"
     )
 
@@ -185,7 +187,7 @@ def impossible(task: Task, fleet: Fleet, ratio: float, enough: Optional[int], de
 def units_a_step(task: Task, fleet: Fleet) -> float:
     """Units one step (of unit node: one round) is expected to be over: what its sum is divided by."""
     selection = task.selection
-    if task.privacy.unit != "node":
+    if not task.privacy.of_nodes:
         return fleet.units * task.privacy.sampling_rate * nodes_a_round(task, fleet.nodes) / fleet.nodes
     return nodes_a_round(task, fleet.nodes) if not selection.cohort else min(selection.cohort, fleet.nodes)
 
@@ -234,7 +236,7 @@ def enough_units(task: Task, fleet: Fleet) -> Tuple[Optional[int], float]:
 
 def _fewest(task: Task, fleet: Fleet) -> Optional[int]:
     def fits(units: int) -> bool:
-        if task.privacy.unit == "node" and units < task.rounds.quorum:
+        if task.privacy.of_nodes and units < task.rounds.quorum:
             return False
         try:
             return noise_to_signal(*_of_size(task, fleet, units)) <= COSTLY
@@ -254,7 +256,7 @@ def _fewest(task: Task, fleet: Fleet) -> Optional[int]:
 
 def _of_size(task: Task, fleet: Fleet, units: int) -> Tuple[Task, Fleet]:
     """The same with `units` records or patients on as many nodes, or with so many nodes a round."""
-    if task.privacy.unit != "node":
+    if not task.privacy.of_nodes:
         return task, replace(fleet, units=units)
     # Correlated noise: the others sit out meanwhile.
     nodes = max(1, math.ceil(units / (task.selection.sampling_rate or 1.0))) * task.privacy.bands
@@ -266,14 +268,14 @@ def _of_size(task: Task, fleet: Fleet, units: int) -> Tuple[Task, Fleet]:
 def _shares(task: Task, fleet: Fleet) -> Tuple[float, float]:
     """(what one node adds, what is on the sum of one step), standard deviations in clip norms."""
     privacy = task.privacy
-    noise, cohort = privacy.noise_multiplier, nodes_a_round(task, fleet.nodes)
+    noise, cohort = work_of(task).noise_multiplier, nodes_a_round(task, fleet.nodes)
     if privacy.clip_quantile:
         from orchestrator.privacy.adaptive_clip import split_multiplier
 
         noise = split_multiplier(noise, cohort).update
-    if privacy.noise == "gateway":
+    if privacy.central:
         return 0.0, noise
-    if privacy.noise == "distributed":
+    if privacy.distributed:
         least = task.aggregation.least
         if fleet.nodes < least:
             raise PrivacyError(

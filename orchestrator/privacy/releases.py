@@ -53,10 +53,15 @@ def releases_of(task: Task) -> Tuple[Release, ...]:
         found.append(Release(STATISTICS, _noise(task, privacy.statistics_noise_multiplier)))
     if task.evaluations:
         # Held-out records and patients are never trained on. A whole node is on both sides of the split.
-        group = "trained" if privacy.unit == "node" else "held-out"
+        group = "trained" if privacy.of_nodes else "held-out"
         noise = _noise(task, privacy.evaluation_noise_multiplier)
         found.append(Release(EVALUATION, noise, task.evaluations, group=group))
     return tuple(found)
+
+
+def work_of(task: Task) -> Release:
+    """The release that the rounds are about: of training a step's sum or a node's update, of an analysis a round's sum."""
+    return releases_of(task)[0]
 
 
 def kinds_in(task: Task, number: int) -> Tuple[str, ...]:

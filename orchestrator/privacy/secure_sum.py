@@ -31,23 +31,21 @@ that their part in the sum vanishes and another's stands alone (Pasquini et al. 
 
 import os
 from dataclasses import replace
-from typing import Collection, Dict, FrozenSet, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+from typing import Dict, FrozenSet, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
-from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from orchestrator.errors import PrivacyError
+from orchestrator.privacy.aggregator import Aggregator
 from orchestrator.privacy.mask_graph import (
     Graph,
+    check_parties,
     complete_up_to,
-    enough_neighbours,
-    least_neighbours,
     may_withhold,
 )
-from orchestrator.privacy.ring import mask_of, pack, to_ring, unpack, word_of
+from orchestrator.privacy.masks import PAIR, SELF, Ring, mask_from, pair_mask
+from orchestrator.privacy.pair_keys import PairKeys
+from orchestrator.privacy.ring import mask_of, pack, to_ring
 from orchestrator.privacy.secure_session import (
     CERTIFICATES,
     COMMITMENT_BYTES,
@@ -60,13 +58,12 @@ from orchestrator.privacy.secure_session import (
     Sign,
     Verify,
     commitment_to,
-    counted,
     digest_of_told,
     session_id,
     survivors_message,
     usable_key,
 )
-from orchestrator.privacy.shamir import SECRET_BYTES, SHARE_BYTES, combine_shares, split_secret
+from orchestrator.privacy.shamir import SECRET_BYTES, split_secret
 
 __all__ = [
     "CERTIFICATES",
@@ -87,32 +84,13 @@ __all__ = [
     "usable_key",
 ]
 
-SELF, PAIR = b"b", b"s"
-"""Kinds of shares: of the mask a party drew for itself, and of the key its pairwise masks come from."""
-
-
-class Ring(NamedTuple):
-    """The form of the vectors: `size` values modulo 2^bits."""
-
-    bits: int
-    size: int
-
-
-def mask_from(seed: bytes, ring: Ring) -> np.ndarray:
-    """Words (size,), AES-256 in counter mode. All their bits are random; sums are cut to the ring, which divides them."""
-    word = word_of(ring.bits)
-    buffer = np.zeros(ring.size + 16 // word.itemsize, word)
-    stream = Cipher(algorithms.AES(seed), modes.CTR(bytes(16))).encryptor()
-    stream.update_into(bytes(word.itemsize * ring.size), buffer.data.cast("B"))
-    return buffer[: ring.size]
-
 
 class Party:
     """One side of one session. Each step once, in order; PrivacyError for anything that would give the vector away."""
 
     def __init__(self, session: Session, name: str, sign: Sign, verify: Verify) -> None:
         self._session, self._name, self._sign, self._verify = session, name, sign, verify
-        self._channel, self._pair = X25519PrivateKey.generate(), X25519PrivateKey.generate()
+        self._keys = PairKeys(name)
         self._own_seed, self._nonce = os.urandom(SECRET_BYTES), os.urandom(NONCE_BYTES)
         self._nonces: Mapping[str, bytes] = NO_NONCES
         self._adverts: Dict[str, Advert] = {}
@@ -120,9 +98,6 @@ class Party:
         self._graph: Optional[Graph] = None
         self._shown = session  # with the adverts and nonces this party was shown
         self._held: Dict[str, Tuple[bytes, bytes]] = {}  # neighbour -> shares of (its own seed, its pairwise key)
-        self._secrets: Dict[
-            str, Tuple[bytes, bytes]
-        ] = {}  # neighbour -> secrets shared with it: of the channel, of masks
         self._expected: FrozenSet[str] = frozenset()
         self._foreseen: Optional[FrozenSet[str]] = None
         self._survivors: Optional[FrozenSet[str]] = None
@@ -138,7 +113,7 @@ class Party:
         """This party's nonce, from the adverts of all parties: with them all others have committed to theirs."""
         self._once("reveal", ("advertise",))
         self._take_adverts(adverts)
-        self._check_parties(self._adverts)
+        check_parties(self._session, len(self._adverts))
         if len(self._adverts) <= complete_up_to(self._session.degree):
             raise PrivacyError(f"{len(self._adverts)} parties are all neighbours: there is no nonce to reveal")
         for advert in self._adverts.values():
@@ -157,7 +132,7 @@ class Party:
             self._take_nonces(adverts, nonces)
         else:
             self._take_adverts(adverts)
-        self._check_parties(self._adverts)
+        check_parties(self._session, len(self._adverts))
         if "reveal" not in self._done and (nonces or len(self._adverts) > complete_up_to(self._session.degree)):
             raise PrivacyError(
                 f"{len(self._adverts)} parties with {self._session.degree} neighbours each, and this one was not asked to "
@@ -171,13 +146,13 @@ class Party:
                 f"{len(neighbours)} neighbours are too few where {self._session.colluding} parties may help the aggregator"
             )
         for name in neighbours:
-            self._secrets[name] = self._agree(self._adverts[name])
+            self._keys.agree(self._adverts[name])
         numbers = [graph.number(n) for n in (*neighbours, self._name)]
         own = split_secret(self._own_seed, numbers, threshold)
-        pair = split_secret(self._pair.private_bytes_raw(), numbers, threshold)
+        pair = split_secret(self._keys.mask_secret, numbers, threshold)
         number = graph.number(self._name)
         self._held[self._name] = (own[number], pair[number])
-        return {n: self._encrypt(n, own[graph.number(n)] + pair[graph.number(n)]) for n in neighbours}
+        return {n: self._keys.encrypt(self._shown, n, own[graph.number(n)] + pair[graph.number(n)]) for n in neighbours}
 
     def check_signatures(self) -> None:
         """Raises PrivacyError unless all other parties' keys are signed by who they are now believed to be."""
@@ -198,7 +173,7 @@ class Party:
         ring = Ring(bits, values.size)
         total = to_ring(values, bits) + mask_from(self._session.key(self._own_seed, SELF), ring)
         for other in sorted(shares):
-            pairwise = mask_from(self._session.key(self._secrets[other][1], PAIR), ring)
+            pairwise = mask_from(self._session.key(self._keys.shared_with(other), PAIR), ring)
             (np.add if self._name < other else np.subtract)(total, pairwise, out=total)
         return pack(total & mask_of(bits), bits)
 
@@ -219,8 +194,7 @@ class Party:
         if len(shares) + 1 < threshold or apart >= threshold:
             raise PrivacyError(f"{len(shares)} of {len(neighbours)} neighbours left: too few to mask under")
         for sender, cipher in shares.items():
-            plain = self._decrypt(sender, cipher)
-            self._held[sender] = (plain[:SHARE_BYTES], plain[SHARE_BYTES:])
+            self._held[sender] = self._keys.decrypt(self._shown, sender, cipher)
 
     def foresee(self) -> Optional[bytes]:
         """A signature under those whose vectors this party expects in the sum; None where that must be seen first."""
@@ -298,9 +272,8 @@ class Party:
         return self._survivors or self._foreseen or frozenset()
 
     def _advert(self, commitment: bytes) -> Advert:
-        channel, mask = (key.public_key().public_bytes_raw() for key in (self._channel, self._pair))
         self._committed = commitment
-        return Advert(self._name, channel, mask, b"", commitment)
+        return Advert(self._name, *self._keys.public, b"", commitment)
 
     def _take_adverts(self, adverts: Sequence[Advert]) -> None:
         for advert in adverts:
@@ -329,20 +302,6 @@ class Party:
         self._adverts = {name: self._adverts[name] for name in nonces}
         self._nonces = dict(nonces)
 
-    def _check_parties(self, parties: Collection[str]) -> None:
-        """Whether a session of these could hide what each of them sends."""
-        session, count = self._session, len(parties)
-        if count < LEAST_SURVIVORS:
-            raise PrivacyError(f"a sum over {count} parties shows what each of them sent")
-        if count < session.least:
-            raise PrivacyError(f"{count} parties, the task declares at least {session.least}")
-        degree = 2 * -(-session.degree // 2)
-        if not enough_neighbours(count, session.colluding, degree):
-            raise PrivacyError(
-                f"{degree} neighbours are too few where {session.colluding} parties may help the aggregator: of {count} parties "
-                f"each needs {least_neighbours(count, session.colluding)}"
-            )
-
     def _once(self, step: str, before: Tuple[str, ...]) -> None:
         if step in self._done or any(b not in self._done for b in before):
             raise PrivacyError(f"step {step!r} after {self._done}: each step comes once, in order")
@@ -352,102 +311,3 @@ class Party:
         if self._graph is None:
             raise PrivacyError("no keys of the other parties yet")
         return self._graph
-
-    def _agree(self, advert: Advert) -> Tuple[bytes, bytes]:
-        pairs = ((self._channel, advert.channel_key), (self._pair, advert.mask_key))
-        try:
-            channel, mask = (key.exchange(X25519PublicKey.from_public_bytes(public)) for key, public in pairs)
-        except ValueError as error:
-            raise PrivacyError(f"with the keys of {advert.party} no secret can be agreed on") from error
-        return channel, mask
-
-    def _channel_cipher(self, other: str, sender: str, receiver: str) -> AESGCM:
-        secret = self._secrets[other][0]
-        return AESGCM(self._shown.key(secret, b"channel/" + counted(sender.encode(), receiver.encode())))
-
-    def _encrypt(self, receiver: str, plain: bytes) -> bytes:
-        nonce = os.urandom(12)
-        return nonce + self._channel_cipher(receiver, self._name, receiver).encrypt(nonce, plain, None)
-
-    def _decrypt(self, sender: str, cipher: bytes) -> bytes:
-        try:
-            plain = self._channel_cipher(sender, sender, self._name).decrypt(cipher[:12], cipher[12:], None)
-        except (InvalidTag, ValueError) as error:
-            raise PrivacyError(f"shares of {sender} were changed on the way") from error
-        if len(plain) != 2 * SHARE_BYTES:
-            raise PrivacyError(f"{sender} sent {len(plain)} bytes of shares, not {2 * SHARE_BYTES}")
-        return bytes(plain)
-
-
-def pair_mask(session: Session, private: X25519PrivateKey, public: bytes, ring: Ring) -> np.ndarray:
-    """The mask two parties share; each can make it with its own private and the other's public key."""
-    return mask_from(session.key(private.exchange(X25519PublicKey.from_public_bytes(public)), PAIR), ring)
-
-
-class Aggregator:
-    """The side that learns the sum. Adds masked vectors as they come: memory does not grow with the number of parties."""
-
-    def __init__(
-        self,
-        session: Session,
-        adverts: Sequence[Advert],
-        ring: Ring,
-        told: bytes = b"",
-        nonces: Mapping[str, bytes] = NO_NONCES,
-    ) -> None:
-        """`adverts`: on a sparse graph, of those whose `nonces` are here."""
-        self._session, self._ring = session.among(told, adverts, nonces), ring
-        self._adverts = {advert.party: advert for advert in adverts}
-        self._graph = Graph(session, self._adverts, nonces)
-        self._shared: Dict[str, Dict[str, bytes]] = {}
-        self._total = np.zeros(ring.size, word_of(ring.bits))
-        self._survivors: List[str] = []
-
-    def take_shares(self, party: str, shares: Mapping[str, bytes]) -> None:
-        if set(shares) != set(self._graph.neighbours(party)):
-            raise PrivacyError(f"{party} did not share with exactly its neighbours")
-        self._shared[party] = dict(shares)
-
-    def shares_for(self, party: str) -> Dict[str, bytes]:
-        """What the parties that have shared encrypted for `party`: the same answer must go out only once all have come."""
-        return {n: self._shared[n][party] for n in self._graph.neighbours(party) if n in self._shared}
-
-    def take_masked(self, party: str, masked: bytes) -> None:
-        if party not in self._shared or party in self._survivors:
-            raise PrivacyError(f"{party} sent a vector {'twice' if party in self._survivors else 'without shares'}")
-        self._total += unpack(masked, self._ring.bits, self._ring.size)
-        self._survivors.append(party)
-
-    @property
-    def survivors(self) -> List[str]:
-        return sorted(self._survivors)
-
-    def open(self, answers: Mapping[str, Mapping[str, Tuple[bytes, bytes]]]) -> np.ndarray:
-        """Words (size,): the sum in the ring. `answers`: party -> what its `unmask` gave.
-
-        Raises PrivacyError naming the party whose mask cannot be removed when too few of its neighbours answered.
-        """
-        total = self._total.copy()
-        alive = set(self._survivors)
-        for party in sorted(self._shared):
-            kind = SELF if party in alive else PAIR
-            shares = {
-                self._graph.number(holder): given[party][1]
-                for holder, given in answers.items()
-                if party in given and given[party][0] == kind
-            }
-            try:
-                secret = combine_shares(shares, self._graph.threshold(party))
-            except ValueError as error:
-                raise PrivacyError(f"the mask of {party} cannot be removed: {error}") from error
-            if kind == SELF:
-                total -= mask_from(self._session.key(secret, SELF), self._ring)
-                continue
-            private = X25519PrivateKey.from_private_bytes(secret)
-            if private.public_key().public_bytes_raw() != self._adverts[party].mask_key:
-                raise PrivacyError(f"the shares of {party}'s key do not give its key: somebody sent a wrong one")
-            for other in self._graph.neighbours(party):
-                if other in alive:
-                    pairwise = pair_mask(self._session, private, self._adverts[other].mask_key, self._ring)
-                    (np.subtract if other < party else np.add)(total, pairwise, out=total)
-        return np.asarray(total & mask_of(self._ring.bits))

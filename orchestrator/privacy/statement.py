@@ -8,12 +8,13 @@ from dataclasses import replace
 from typing import Any, Dict, List, Optional, Tuple
 
 from orchestrator.errors import PrivacyError
+from orchestrator.privacy import terms
 from orchestrator.privacy.accounting import accountant, correction_of, epsilon_spent
 from orchestrator.privacy.participation import secret_sample
-from orchestrator.privacy.statement_page import RESULT, UNIT_WORDS, made_of, nothing_claimed
+from orchestrator.privacy.releases import work_of
+from orchestrator.privacy.statement_page import RESULT, made_of, nothing_claimed
 from orchestrator.wire.task import Task
 
-_UNITS = {"record": "records", "patient": "patients", "node": "nodes"}
 MECHANISM_WORDS = {
     "discrete-gaussian": "discrete Gaussian noise, drawn exactly",
     "skellam": "Skellam noise (a difference of Poisson counts)",
@@ -40,15 +41,17 @@ def statement(
             f"a sum over {least} nodes was opened where {task.aggregation.colluding} may work with the gateway: nothing can be "
             "claimed for this model"
         )
-    parties = honest if privacy.noise == "distributed" else 0
+    parties = honest if privacy.distributed else 0
     epsilon = epsilon_spent(task, run, parties=parties)
     if not math.isfinite(epsilon):
-        raise PrivacyError(f"noise multiplier {privacy.noise_multiplier:g} over {task.steps} steps bounds no epsilon")
-    close = correction_of(task, run, parties)
+        raise PrivacyError(
+            f"noise multiplier {work_of(task).noise_multiplier:g} over {task.steps} steps bounds no epsilon"
+        )
+    close, named = correction_of(task, run, parties), terms.declared(privacy)
     return {
         **made_of(task),
-        "unit": privacy.unit,
-        "adjacency": f"add or remove {UNIT_WORDS[privacy.unit]}",
+        "unit": named["unit"],
+        "adjacency": f"add or remove {terms.whole(named['unit'])}",
         "epsilon": epsilon,
         "epsilon_target": privacy.epsilon,
         "delta": privacy.delta,
@@ -56,8 +59,8 @@ def statement(
         "discreteness": {"eta": close.eta, "delta": close.delta},
         "claim": _claim(task, epsilon, honest),
         "mechanism": _mechanism(task),
-        "noise_at": privacy.noise,
-        "noise_multiplier": privacy.noise_multiplier,
+        "noise_at": named["noise"],
+        "noise_multiplier": work_of(task).noise_multiplier,
         "clip_norm": privacy.clip_norm,
         "sampling": _sampling(task),
         "steps": task.steps,
@@ -102,7 +105,7 @@ def _made(task: Task, what: str = "model") -> str:
 
 def _honest(task: Task, least_survivors: Optional[int]) -> int:
     """Parties whose noise the claim may rest on: no more than declared (no luck is claimed), and no more than there were."""
-    if task.privacy.noise != "distributed":
+    if not task.privacy.distributed:
         return 1
     declared = task.aggregation.honest
     return declared if least_survivors is None else max(0, min(declared, least_survivors - task.aggregation.colluding))
@@ -110,13 +113,13 @@ def _honest(task: Task, least_survivors: Optional[int]) -> int:
 
 def _claim(task: Task, epsilon: float, honest: int) -> str:
     privacy, aggregation = task.privacy, task.aggregation
-    private = f"({epsilon:.3g}, {privacy.delta:g})-differentially private for each {privacy.unit}"
+    private = f"({epsilon:.3g}, {privacy.delta:g})-differentially private for each {terms.unit_of(privacy)}"
     if epsilon > privacy.epsilon:
         private += f", which is more than the budget of {privacy.epsilon:g}"
-    if privacy.noise == "node":
+    if privacy.local:
         sent = "update and sum" if task.trains else "sum"
         return f"Every {sent} the nodes sent, and so every {_made(task)}, is {private}, also towards the gateway."
-    if privacy.noise == "distributed":
+    if privacy.distributed:
         others = f" and at most {aggregation.colluding} nodes work with it" if aggregation.colluding else ""
         others += f" and {aggregation.key_holder}, who holds the key, does not" if aggregation.key_holder else ""
         return (
@@ -138,20 +141,6 @@ def _claim(task: Task, epsilon: float, honest: int) -> str:
 
 def _mechanism(task: Task) -> str:
     privacy = task.privacy
-    what = {
-        "record": "the gradient of every record",
-        "patient": f"the mean gradient of every patient (of at most {privacy.records_per_patient} records, drawn in each step)",
-        "node": "every node's update",
-    }[privacy.unit]
-    if not task.trains:
-        what = {"record": "what every record adds to a sum", "patient": "what every patient adds to a sum"}[
-            privacy.unit
-        ]
-    where = {
-        "node": "added by each node before anything leaves it",
-        "distributed": f"added by the nodes, each a share such that {task.aggregation.honest} of them make it whole",
-        "gateway": "added by the gateway to each round's sum",
-    }[privacy.noise]
     follows = (
         f"; the clip norm follows the {privacy.clip_quantile:g} quantile of the norms, whose noised count is charged along"
         if privacy.clip_quantile
@@ -161,7 +150,8 @@ def _mechanism(task: Task) -> str:
         follows = "; how many were clipped goes along in each step, under the same noise, and is part of it"
     bands = f", correlated over {privacy.bands} rounds" if privacy.bands > 1 else ""
     return (
-        f"{what} is clipped and rounded to a grid of whole numbers; {MECHANISM_WORDS[privacy.mechanism]}{bands}, is {where}"
+        f"{terms.clipped(task)} is clipped and rounded to a grid of whole numbers; {MECHANISM_WORDS[privacy.mechanism]}{bands}, "
+        f"is {terms.noise_added(task)}"
         f"{follows}; what the grid gives away beyond continuous noise is in epsilon and delta"
     )
 
@@ -169,9 +159,9 @@ def _mechanism(task: Task) -> str:
 def _sampling(task: Task) -> str:
     privacy, selection = task.privacy, task.selection
     if not task.trains:
-        return f"none: every {privacy.unit} is in the sum of every round"
-    if privacy.unit != "node":
-        return f"Poisson, rate {privacy.sampling_rate:g} of the {_UNITS[privacy.unit]} on every node at every step"
+        return f"none: every {terms.unit_of(privacy)} is in the sum of every round"
+    if not privacy.of_nodes:
+        return f"Poisson, rate {privacy.sampling_rate:g} of the {terms.units_of(privacy)} on every node at every step"
     if secret_sample(task):
         return f"Poisson, every node with probability {selection.sampling_rate:g} in each round, by the gateway's secret key"
     if privacy.bands > 1:
@@ -192,23 +182,23 @@ def _counts(task: Task, run: int) -> str:
     privacy = task.privacy
     if not privacy.within_node:
         return "nodes do not say how many records they have, and weigh alike"
-    return _releases(f"the number of {_UNITS[privacy.unit]} each node states", run, privacy.count_noise, True)
+    return _releases(f"the number of {terms.units_of(privacy)} each node states", run, privacy.count_noise, True)
 
 
 def _composition(task: Task) -> str:
-    if task.privacy.unit == "node":
+    if task.privacy.of_nodes:
         return "every release a node is part of adds up"
     held = "; held-out ones are never trained on, so the two kinds do not add up" if task.evaluation.on else ""
-    return f"parallel over nodes: a {task.privacy.unit} lies with one node{held}"
+    return f"parallel over nodes: a {terms.unit_of(task.privacy)} lies with one node{held}"
 
 
 def _local(task: Task, run: int) -> Optional[Dict[str, Any]]:
     """What protects one node's answer by itself should secure aggregation be broken."""
     privacy = task.privacy
-    if privacy.noise != "distributed":
+    if not privacy.distributed:
         return None
     epsilon = _stated(epsilon_spent(task, run, parties=1))
-    multiplier = privacy.noise_multiplier / math.sqrt(task.aggregation.honest)
+    multiplier = work_of(task).noise_multiplier / math.sqrt(task.aggregation.honest)
     text = (
         f"Should secure aggregation be broken, each answer still has its own share of noise, multiplier {multiplier:.3g}: "
         + ("no epsilon that would mean anything." if epsilon is None else f"epsilon {epsilon:.3g} instead.")
@@ -227,14 +217,14 @@ def _against(task: Task, run: int, epsilon: float, seen: Dict[str, Any]) -> List
     rows: List[Tuple[str, Optional[float], str]] = [
         (f"anyone who gets a {_made(task)}", epsilon, f"{_made(task)}s are made of noised sums only")
     ]
-    if privacy.noise == "node":
+    if privacy.local:
         return [
             *rows,
             ("other nodes", epsilon, _made(task, "they see the rounds' models")),
             ("the gateway", epsilon, "it gets answers that are noised already"),
             ("broker and network", epsilon, "the same, even if they read everything"),
         ]
-    if privacy.noise == "gateway":
+    if privacy.central:
         asked = "; whom else a round asked is not said to them" if secret_sample(task) else ""
         return [
             *rows,
@@ -310,19 +300,7 @@ def _choices(task: Task) -> List[str]:
 
 def _not_covered(task: Task, seen: Dict[str, Any]) -> List[str]:
     privacy = task.privacy
-    units = {
-        "record": [
-            "a person with several records: the unit is one record, not one person",
-            "a record held by several nodes: its epsilon adds up over them",
-        ],
-        "patient": [
-            "a patient known to several nodes, or under several names: epsilon adds up over them",
-            "a column that does not tell patients apart: the claim rests on the one the schema names",
-        ],
-        "node": [
-            "who is a member of the federation, and which nodes a round asked (the gateway and the broker see it)"
-        ],
-    }[privacy.unit]
+    units = list(terms.beyond(privacy))
     if secret_sample(task):
         units.append("how long rounds take, which hints at who was asked")
     lines = [
@@ -338,7 +316,7 @@ def _not_covered(task: Task, seen: Dict[str, Any]) -> List[str]:
             "how long a node takes to answer beyond the padding: answers leave at multiples of a time made of public numbers, "
             "which a random sample rarely exceeds"
         )
-    if privacy.noise == "distributed":
+    if privacy.distributed:
         lines.append(
             f"more than {task.aggregation.colluding} nodes that work with the gateway or leave out their share of the noise"
         )

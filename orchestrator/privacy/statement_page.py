@@ -3,6 +3,7 @@
 import math
 from typing import Any, Dict
 
+from orchestrator.privacy.terms import whole
 from orchestrator.wire.task import Task
 
 NOTHING = "Trained without differential privacy: updates can reveal records. Records themselves stay on the nodes."
@@ -14,11 +15,6 @@ RESULT = "result"
 """What comes of an analysis, where a task that trains has a model."""
 ELSEWHERE = "What else was spent on the same records"
 """Heading of what other runs of the gateway spent: the only part of the page without a bound."""
-UNIT_WORDS = {
-    "record": "one record of one node",
-    "patient": "all records of one patient at one node",
-    "node": "one node",
-}
 
 
 def nothing_claimed(task: Task) -> Dict[str, Any]:
@@ -45,7 +41,7 @@ def markdown(said: Dict[str, Any]) -> str:
         "",
         "## What is protected",
         "",
-        f"{data}The unit is {UNIT_WORDS[unit]}: everything below compares the {noun} with the one that would have been made "
+        f"{data}The unit is {whole(unit)}: everything below compares the {noun} with the one that would have been made "
         "without it.",
         "",
         "## By how much",

@@ -19,7 +19,7 @@ What the steps carry, and why they protect, is in privacy/secure_sum.py and priv
 from dataclasses import dataclass, field
 from typing import Dict, List, Set, Tuple
 
-from orchestrator.rounds.coordinator import AGGREGATING, COLLECTING, FAILED, Coordinator
+from orchestrator.rounds.coordinator import Coordinator
 from orchestrator.rounds.events import (
     Abstained,
     Action,
@@ -35,6 +35,7 @@ from orchestrator.rounds.events import (
 )
 from orchestrator.rounds.plan import Plan
 from orchestrator.rounds.stages import STATISTICS
+from orchestrator.rounds.state import AGGREGATING, COLLECTING, FAILED
 
 KEYS, REVEAL, SHARES, MASKED, CONFIRM, UNMASK = "keys", "reveal", "shares", "masked", "confirm", "unmask"
 CONTEXT, ENCRYPTED, DECRYPT = "context", "encrypted", "decrypt"

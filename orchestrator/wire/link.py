@@ -19,125 +19,27 @@ import ssl
 import struct
 import threading
 import time
-from collections import deque
 from dataclasses import dataclass, replace
-from typing import Any, Callable, Deque, Iterable, List, Optional, Tuple, Union
+from typing import Any, Callable, Iterable, List, Optional, Tuple
 from urllib.parse import SplitResult, parse_qs, urlsplit
 
 import paho.mqtt.client as mqtt
 
-from orchestrator.errors import BrokerError, UsageError, WireError
+from orchestrator.errors import BrokerError, UsageError
 from orchestrator.wire.bounds import host_name, near
-from orchestrator.wire.frames import CHUNK_BYTES
+from orchestrator.wire.event_queue import Connected, Disconnected, Event, EventQueue, Message
 from orchestrator.wire.plain import plain
 from orchestrator.wire.secrets_file import read_secret
-from orchestrator.wire.spill import Piece, Spill
 
 log = logging.getLogger("edgeward.link")
 
 KEEPALIVE_S = 20
 WINDOW = 8
 """Messages of `source` that may be on their way to the broker at a time: 2 MiB of chunks."""
-EVENT_BYTES = 8 << 20
-"""Payload of unread messages that is kept in memory."""
-SMALL_BYTES = 4096
-"""Payloads up to this size always stay in memory, MOST_SMALL_BYTES of them at most."""
-MOST_SMALL_BYTES = 16 << 20
-DISK_BYTES = 2 << 30
-"""What of unread messages waits on disk. Whatever is beyond these limits is dropped: its sender will send it again."""
-_SMALL_COSTS = 256
-"""Bytes of memory that a message takes besides its payload."""
-_DROPPED_OF = 1000
-"""One in how many dropped messages is logged."""
 
 
-@dataclass(frozen=True)
-class Connected:
-    """The broker accepted us; subscriptions are renewed."""
-
-
-@dataclass(frozen=True)
-class Disconnected:
-    reason: str
-    refused: bool = False  # by the broker, which will not change its mind
-
-
-@dataclass(frozen=True)
-class Message:
-    topic: str
-    payload: bytes
-
-
-Event = Union[Connected, Disconnected, Message]
 Source = Callable[[float], Optional[Tuple[str, bytes]]]
 """Given the monotonic time, the next (topic, payload) to publish, or None. Called from two threads."""
-
-
-@dataclass(frozen=True)
-class _Spilled:
-    topic: str
-    pieces: Tuple[Piece, ...]
-
-
-class EventQueue(queue.Queue):  # not subscriptable in Python 3.8
-    """A queue of events whose large payloads wait on disk once EVENT_BYTES of them are in memory."""
-
-    def _init(self, maxsize: int) -> None:
-        self.queue: Deque[Union[Event, _Spilled]] = deque()
-        self._bytes = self._small = self.dropped = 0
-        self._spill = Spill(most_bytes=DISK_BYTES)
-
-    def put_back(self, item: Event) -> None:
-        """The first of all again: what came meanwhile came later."""
-        with self.mutex:
-            if isinstance(item, Message) and len(item.payload) <= SMALL_BYTES:
-                self._small += len(item.payload) + _SMALL_COSTS
-            elif isinstance(item, Message):
-                self._bytes += len(item.payload)
-            self.queue.appendleft(item)
-            self.not_empty.notify()
-
-    def _put(self, item: Event) -> None:
-        if isinstance(item, Message) and len(item.payload) <= SMALL_BYTES:
-            if self._small >= MOST_SMALL_BYTES:
-                self._drop(item, "too many messages wait to be read")
-                return
-            self._small += len(item.payload) + _SMALL_COSTS
-        elif isinstance(item, Message):
-            if self._bytes + len(item.payload) > EVENT_BYTES:
-                self._put_on_disk(item)
-                return
-            self._bytes += len(item.payload)
-        self.queue.append(item)
-
-    def _put_on_disk(self, message: Message) -> None:
-        pieces: List[Piece] = []
-        view = memoryview(message.payload)
-        try:
-            for start in range(0, len(view), CHUNK_BYTES):
-                pieces.append(self._spill.put(view[start : start + CHUNK_BYTES]))
-        except WireError as error:  # its sender will send it again
-            self._spill.free(pieces)
-            self._drop(message, str(error))
-            return
-        self.queue.append(_Spilled(message.topic, tuple(pieces)))
-
-    def _drop(self, message: Message, why: str) -> None:
-        self.dropped += 1
-        if self.dropped % _DROPPED_OF == 1:
-            log.warning("dropped a message on %s: %s (the %d.)", message.topic, why, self.dropped)
-
-    def _get(self) -> Event:
-        item = self.queue.popleft()
-        if isinstance(item, _Spilled):
-            payload = self._spill.read(item.pieces)
-            self._spill.free(item.pieces)
-            return Message(item.topic, payload)
-        if isinstance(item, Message) and len(item.payload) > SMALL_BYTES:
-            self._bytes -= len(item.payload)
-        elif isinstance(item, Message):
-            self._small -= len(item.payload) + _SMALL_COSTS
-        return item
 
 
 @dataclass(frozen=True)
@@ -234,7 +136,7 @@ class Link:
         client.on_message = self._on_message
         client.on_socket_open = self._on_socket_open
         client.on_socket_close = self._on_socket_close
-        self._client = client
+        self.client = client
         self._closing = False
         self._published = 0
         self._acknowledged = 0  # by the broker; written by paho's thread only
@@ -262,14 +164,14 @@ class Link:
         meanwhile: List[Event] = []
         while True:
             try:
-                self._client.connect(self.address.host, self.address.port, keepalive=KEEPALIVE_S)
+                self.client.connect(self.address.host, self.address.port, keepalive=KEEPALIVE_S)
                 break
             except OSError as error:
                 reason = str(error)
                 if time.monotonic() > deadline or not go_on(reason):
                     return reason
                 time.sleep(0.1)
-        self._client.loop_start()
+        self.client.loop_start()
         reason = "it accepted the connection but did not answer MQTT's CONNECT"
         while True:
             try:
@@ -293,7 +195,7 @@ class Link:
         """Queues a message at QoS 1; it goes out now, or after the reconnect."""
         with self._window_lock:
             self._published += 1
-        self._client.publish(topic, payload, qos=1, retain=retain)
+        self.client.publish(topic, payload, qos=1, retain=retain)
 
     def send_from(self, source: Source) -> None:
         """From now on also sends what `source` has, as fast as the broker acknowledges; see `pump`."""
@@ -312,7 +214,7 @@ class Link:
                     self._drained = True
                     return
                 self._published += 1
-            self._client.publish(outgoing[0], outgoing[1], qos=1)
+            self.client.publish(outgoing[0], outgoing[1], qos=1)
 
     def flush(self, timeout_s: float) -> bool:
         """Waits until everything published was handed to the broker; False if that took longer."""
@@ -333,8 +235,8 @@ class Link:
     def close(self) -> None:
         self._closing = True
         self._sample_socket()
-        self._client.disconnect()
-        self._client.loop_stop()
+        self.client.disconnect()
+        self.client.loop_stop()
 
     def socket_bytes(self) -> Tuple[int, int]:
         """(sent, received) bytes over all of this link's TCP connections: MQTT, acknowledgements and TLS included."""
@@ -343,7 +245,7 @@ class Link:
             return self._counted[0] + self._last[0], self._counted[1] + self._last[1]
 
     def _sample_socket(self) -> None:
-        sock = self._client.socket()
+        sock = self.client.socket()
         if sock is None:
             return
         with contextlib.suppress(OSError):  # closed between the two lines: the last reading stands

@@ -168,6 +168,21 @@ class Privacy:
         """Whether the unit is a part of what a node has: its gradients are clipped one unit at a time."""
         return self.unit in ("record", "patient")
 
+    @property
+    def of_patients(self) -> bool:
+        """Whether the unit is all records of a patient: those of one are added up, or averaged, before they are clipped."""
+        return self.unit == "patient"
+
+    @property
+    def of_nodes(self) -> bool:
+        """Whether the unit is all that a node has: its whole update is clipped, and only a large fleet hides one."""
+        return self.unit == "node"
+
+    @property
+    def answers_noised(self) -> bool:
+        """Whether a node's answers leave it with noise on them, all of it or a share."""
+        return self.local or self.distributed
+
 
 @dataclass(frozen=True)
 class Aggregation:

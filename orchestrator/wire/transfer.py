@@ -269,7 +269,7 @@ class Inbox:
         self._spill = Spill()
         self._held = 0  # bytes announced by open transfers
         self._fed = 0  # chunks of longer transfers seen so far: the clock by which an abandoned one is known
-        self._open: Dict[str, OrderedDict[bytes, _Assembly]] = {}
+        self.unfinished: Dict[str, OrderedDict[bytes, _Assembly]] = {}
         self._done: Dict[str, OrderedDict[bytes, None]] = {}
 
     ABANDONED_AFTER = 4096
@@ -312,7 +312,7 @@ class Inbox:
 
     def _assembly(self, sender: str, chunk: Chunk) -> Optional[_Assembly]:
         """The open transfer of this chunk; None when there is no room for another one now."""
-        assemblies = self._open.get(sender, OrderedDict())
+        assemblies = self.unfinished.get(sender, OrderedDict())
         assembly = assemblies.get(chunk.id)
         if assembly is not None:
             if assembly.total_bytes != chunk.total_bytes:
@@ -330,19 +330,19 @@ class Inbox:
         if self._held + chunk.total_bytes > self._max_held_bytes:
             return None
         assembly = _Assembly(chunk.total_bytes, chunk.count)
-        self._open.setdefault(sender, OrderedDict())[chunk.id] = assembly
+        self.unfinished.setdefault(sender, OrderedDict())[chunk.id] = assembly
         self._held += chunk.total_bytes
         return assembly
 
     def _close(self, sender: str, key: bytes) -> None:
-        assembly = self._open[sender].pop(key)
-        if not self._open[sender]:
-            del self._open[sender]
+        assembly = self.unfinished[sender].pop(key)
+        if not self.unfinished[sender]:
+            del self.unfinished[sender]
         self._held -= assembly.total_bytes
         self._spill.free(list(assembly.pieces.values()))
 
     def _close_abandoned(self) -> None:
-        for sender, assemblies in list(self._open.items()):
+        for sender, assemblies in list(self.unfinished.items()):
             for key, assembly in list(assemblies.items()):
                 if self._fed - assembly.fed_at > self.ABANDONED_AFTER:
                     self._close(sender, key)
@@ -366,6 +366,6 @@ class Inbox:
         self._done.get(sender, OrderedDict()).pop(key, None)
 
     def forget(self, sender: str) -> None:
-        for key in list(self._open.get(sender, ())):
+        for key in list(self.unfinished.get(sender, ())):
             self._close(sender, key)
         self._done.pop(sender, None)

@@ -21,8 +21,8 @@ from orchestrator.data.dataset import Dataset
 from orchestrator.errors import UsageError
 from orchestrator.privacy.accounting import epsilon_spent
 from orchestrator.privacy.lattice import draw
-from orchestrator.privacy.noise import SecureRandom
 from orchestrator.privacy.noisy_sum import NoisySum
+from orchestrator.privacy.secure_random import SecureRandom
 from orchestrator.wire.protection import Aggregation
 from orchestrator.wire.task import Selection, Task
 

@@ -33,7 +33,7 @@ from orchestrator.audit.sum_probes import (
 from orchestrator.errors import UsageError
 from orchestrator.node.store import NodeStore
 from orchestrator.node.trainer import GradientTrainer
-from orchestrator.privacy.noise import SecureRandom
+from orchestrator.privacy.secure_random import SecureRandom
 from orchestrator.wire.task import Task
 
 SIZE = 320

@@ -26,15 +26,15 @@ def test_regions(tmp_path: Path):
     public = generate_key(tmp_path / "k", tmp_path / "k.pub")
     model = tmp_path / "model.bin"
     model.write_bytes(model_bin())
-    (region,) = command._regions(arguments("--key", str(tmp_path / "k.pub"), "--lock-keys"))
+    (region,) = command.regions_of(arguments("--key", str(tmp_path / "k.pub"), "--lock-keys"))
     assert (region.address, region.data) == (KEYS.offset, key_sector([raw_public(public)], locked=True))
     with pytest.raises(EdgewardError, match=r"not signed.*nothing was written"):
-        command._regions(arguments("--key", str(tmp_path / "k.pub"), "--model", str(model)))
+        command.regions_of(arguments("--key", str(tmp_path / "k.pub"), "--model", str(model)))
     model.write_bytes(sign_model_bin(model_bin(), read_private_key(tmp_path / "k")))
     names = [
-        region.name for region in command._regions(arguments("--key", str(tmp_path / "k.pub"), "--model", str(model)))
+        region.name for region in command.regions_of(arguments("--key", str(tmp_path / "k.pub"), "--model", str(model)))
     ]
     assert names[-1] == "keys"
     assert len(names) == 3
     with pytest.raises(UsageError, match="--lock-keys"):
-        command._regions(arguments("--model", str(model), "--lock-keys"))
+        command.regions_of(arguments("--model", str(model), "--lock-keys"))

@@ -26,7 +26,8 @@ from orchestrator.boards.virtual import VirtualBoard
 from orchestrator.errors import BrokerError, UsageError
 from orchestrator.http_server import MOST_CONNECTIONS
 from orchestrator.wire.body import encode_body
-from orchestrator.wire.link import Link, Message
+from orchestrator.wire.event_queue import Message
+from orchestrator.wire.link import Link
 from orchestrator.wire.topics import Topics
 
 # One line of the text exposition format 0.0.4: name, labels, value.

@@ -195,7 +195,7 @@ def test_a_damaged_slot_falls_back_to_the_other_and_says_so(board, client, sampl
         image.seek(SLOTS["b"].offset + 5000)
         image.write(b"\0\0\0\0")
     said = []
-    client._on_record = said.append
+    client.on_record = said.append
     assert client.reboot()["model"] == digest_of(sample.model_bin)
     errors = [record.fields for record in said if record.kind == "error"]
     assert [(error["code"], error["slot"]) for error in errors] == [("bad_sha256", "b")]

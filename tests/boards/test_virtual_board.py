@@ -137,12 +137,12 @@ def test_damaged_frames_cost_a_resend_not_a_row(client, sample, monkeypatch):
 
 
 def test_noise_before_a_command_is_survived(client, board):
-    client._device.write(b"\x01\xff\x00\xfegarbage\xf0")
+    client.device.write(b"\x01\xff\x00\xfegarbage\xf0")
     assert client.info()["state"] == "ready"
-    client._device.write(b"noise \xf3 right before a command")
+    client.device.write(b"noise \xf3 right before a command")
     assert client.info()["state"] == "ready"
-    client._device.write(b"half a command")
-    client._device.write(b"\0" + encode_frame(FRAME_INFER, 1, b"short") + b"\n")
+    client.device.write(b"half a command")
+    client.device.write(b"\0" + encode_frame(FRAME_INFER, 1, b"short") + b"\n")
     assert client.info()["state"] == "ready"
 
 
@@ -157,7 +157,7 @@ def test_late_answers_to_others_are_not_taken_for_ours(board, sample):
 
 
 def test_damaged_records_are_counted_not_believed(client, sample, monkeypatch):
-    read = client._device.read
+    read = client.device.read
     count = 0
 
     def noisy(size: int) -> bytes:
@@ -169,7 +169,7 @@ def test_damaged_records_are_counted_not_believed(client, sample, monkeypatch):
         return bytes(data)
 
     monkeypatch.setattr(client, "_timeout_s", 0.7)
-    monkeypatch.setattr(client._device, "read", noisy)
+    monkeypatch.setattr(client.device, "read", noisy)
     np.testing.assert_array_equal(client.infer(sample.rows[:20]).outputs, sample.outputs[:20])
     assert client.stats.corrupt > 0
 

@@ -104,7 +104,7 @@ def test_keys_a_gateway_shows_do_not_keep_the_owner_from_confirming_the_right_on
 ) -> None:
     a, b = nodes
     for number in range(10):
-        a.store.note_pending("b", str(number) * 64)
+        a.store.peers.note_pending("b", str(number) * 64)
     said(capsys, "peers", "trust", "b", b.peers.fingerprint, "--state", a.state)
     a.peers.admit("b", b.peers.credential)
 

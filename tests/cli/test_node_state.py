@@ -53,7 +53,7 @@ def test_one_process_works_on_a_state_folder(tmp_path: Path) -> None:
     command += ["--data", str(tmp_path / "d.csv"), "--state", str(tmp_path / "state"), "--connect-timeout", "0.1"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode == 2, done.stderr
-    assert here._instance
+    assert here.instance
     assert "is a node with this folder; stop it, or give this one another --state" in done.stderr
 
 

@@ -97,10 +97,10 @@ def test_a_model_of_zeros_is_scored(client: Client, server: Server) -> None:
 
 def test_the_answer_holds_logits_and_nothing_beside_them(client: Client, server: Server) -> None:
     """Not even for a client that puts values into slots it declares no record for."""
-    full = client._request.dump(ckks_blocks.encrypt_block(client._context, np.ones(ckks_blocks.SLOTS)))
+    full = client.request.dump(ckks_blocks.encrypt_block(client.context, np.ones(ckks_blocks.SLOTS)))
     request = client.encrypt(np.ones((1, 3)), 2)[:48] + 3 * full
     answer = server.score(request, np.full((3, 2), 5.0), np.ones(2))
-    slots = ckks_blocks.decrypt_block(client._context, client._answer.load(answer[48:]))
+    slots = ckks_blocks.decrypt_block(client.context, client.answer.load(answer[48:]))
     assert np.abs(slots[:2] - 16).max() < 1e-6
     assert np.abs(slots[2:]).max() < 1e-6
 
@@ -113,7 +113,7 @@ def test_an_answer_with_more_than_logits_in_it_is_refused(client: Client, server
 
 
 def test_the_server_has_no_secret_and_refuses_one(client: Client, server: Server) -> None:
-    assert not server._context.is_private()
+    assert not server.context.is_private()
     with pytest.raises(PrivacyError, match="holds the secret key"):
         Server(b"EWP1" + client.secret_key()[36:])
     for bad in (b"", b"EWP1", client.secret_key(), client.public_context()[:-1], client.public_context()[:500]):
@@ -351,8 +351,8 @@ def test_records_in_a_file_that_is_read_otherwise(tmp_path: Path, text: str, rea
     (tmp_path / "p.csv").write_text(text)
 
     def encode() -> None:
-        for where, record in score_cli._read_records(tmp_path / "p.csv", ["age", "cp"]):
-            score_cli._encode(where, record, [{"name": "age"}, {"name": "cp=1"}])
+        for where, record in score_cli.read_records(tmp_path / "p.csv", ["age", "cp"]):
+            score_cli.encode_record(where, record, [{"name": "age"}, {"name": "cp=1"}])
 
     with pytest.raises(DataError, match=re.escape(reason)):
         encode()
@@ -360,8 +360,8 @@ def test_records_in_a_file_that_is_read_otherwise(tmp_path: Path, text: str, rea
 
 def test_records_with_spaces_and_lines_in_quotes(tmp_path: Path) -> None:
     (tmp_path / "p.csv").write_text(' age , cp ,note\n 63 , 1 ,"one\ntwo"\n\n')
-    rows = score_cli._read_records(tmp_path / "p.csv", ["age", "cp"])
-    assert [score_cli._encode(*row, [{"name": "age"}, {"name": "cp=1"}]) for row in rows] == [[63.0, 1.0]]
+    rows = score_cli.read_records(tmp_path / "p.csv", ["age", "cp"])
+    assert [score_cli.encode_record(*row, [{"name": "age"}, {"name": "cp=1"}]) for row in rows] == [[63.0, 1.0]]
 
 
 def test_a_file_for_the_other_side_that_is_none_is_named(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

@@ -39,7 +39,7 @@ def main() -> None:
         def answer(self, header: Dict[str, Any]) -> None:
             super().answer(header)
             if when == "after" and (header["round"], header.get("step", "keys")) == (int(number), step):
-                agent._link.flush(5.0)
+                agent.link.flush(5.0)
                 os.kill(os.getpid(), signal.SIGKILL)
 
     secure_steps.MaskedRound = DroppingMasked  # type: ignore[misc]

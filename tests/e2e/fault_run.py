@@ -112,8 +112,8 @@ class FaultRun:
     def _kill(self, kind: str) -> None:
         self.kills[kind] += 1
         if kind == "broker":
-            assert self.harness.broker._process is not None
-            victim: Any = self.harness.broker._process
+            assert self.harness.broker.process is not None
+            victim: Any = self.harness.broker.process
         elif kind == "gateway":
             victim = self._gateway
         else:
@@ -135,7 +135,7 @@ class FaultRun:
         broker, state = str(self.harness.broker.address), str(self.folder / name)
         life = f"{self.seed}.{self._lives}"
         arguments = [broker, name, str(data), state, delay, life, RATE, clock, str(self.ack_log)]
-        self._nodes[name] = self.harness._start("faulty_node.py", [str(a) for a in arguments])
+        self._nodes[name] = self.harness.start_script("faulty_node.py", [str(a) for a in arguments])
 
     def _start_gateway(self) -> None:
         gateway = self._gateway = self.harness.gateway()

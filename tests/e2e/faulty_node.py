@@ -17,11 +17,12 @@ from typing import Any, Dict, List
 
 from fixed_node import Fixed
 
-import orchestrator.node.agent as agent_module
+import orchestrator.node.session as session_module
 from orchestrator.node.agent import NodeAgent
 from orchestrator.wire.body import decode_body
+from orchestrator.wire.event_queue import Message
 from orchestrator.wire.frames import Ack
-from orchestrator.wire.link import BrokerAddress, Link, Message
+from orchestrator.wire.link import BrokerAddress, Link
 from orchestrator.wire.transfer import transfer_id
 
 
@@ -79,9 +80,9 @@ def main() -> None:
     Fixed.delay_s = float(delay)
     real_time = time.time
     time.time = lambda: real_time() + float(clock)
-    agent_module.Link = FaultyLink
+    session_module.Link = FaultyLink
     agent = NodeAgent(BrokerAddress.parse(broker), "test", name, Path(data), Path(state), Fixed, once=True)
-    acknowledged, send = agent._outbox.acknowledged, agent._outbox.send
+    acknowledged, send = agent.outbox.acknowledged, agent.outbox.send
     rounds: Dict[bytes, int] = {}
 
     def remember(body: bytes, topic: str, receivers: Dict[str, str], now: float) -> None:
@@ -95,8 +96,8 @@ def main() -> None:
                 file.write(json.dumps({"node": name, "id": frame.id.hex(), "round": rounds[frame.id]}) + "\n")
         return first
 
-    agent._outbox.acknowledged = note
-    agent._outbox.send = remember
+    agent.outbox.acknowledged = note
+    agent.outbox.send = remember
     agent.run()
 
 

@@ -83,41 +83,41 @@ class Harness:
         self.broker.close()
 
     def node(self, name: str, delay_s: float = 0.0) -> "subprocess.Popen[str]":
-        return self._start("fixed_node.py", [*self._node_arguments(name), str(delay_s)])
+        return self.start_script("fixed_node.py", [*self.node_arguments(name), str(delay_s)])
 
     def forgetful_node(self, name: str) -> "subprocess.Popen[str]":
         """Forgets the weights it has after every round."""
-        return self._start("forgetful_node.py", [*self._node_arguments(name), "0"])
+        return self.start_script("forgetful_node.py", [*self.node_arguments(name), "0"])
 
     def dropping_node(self, name: str, number: int, step: str, when: str = "before") -> "subprocess.Popen[str]":
         """Killed around its answer to one step of a secure round."""
-        return self._start("dropping_node.py", [*self._node_arguments(name), str(number), step, when])
+        return self.start_script("dropping_node.py", [*self.node_arguments(name), str(number), step, when])
 
     def many_nodes(self, names: Sequence[str]) -> "subprocess.Popen[str]":
         """In one process."""
         for name in names:
-            self._node_arguments(name)
-        return self._start("many_nodes.py", [str(self.broker.address), str(self.folder), *names])
+            self.node_arguments(name)
+        return self.start_script("many_nodes.py", [str(self.broker.address), str(self.folder), *names])
 
     def key_holder(self, name: str, *death: object) -> "subprocess.Popen[str]":
         """`death`: round, step, before|after."""
         arguments = [str(self.broker.address), name, str(self.folder / name), *map(str, death)]
-        return self._start("fixed_key_holder.py", arguments)
+        return self.start_script("fixed_key_holder.py", arguments)
 
     def log(self, name: str) -> str:
         """What the node, key holder or "gateway" of that name wrote for its owner."""
         return (self.folder / f"{name}.log").read_text()
 
-    def _node_arguments(self, name: str) -> List[str]:
+    def node_arguments(self, name: str) -> List[str]:
         data = self.folder / f"{name}.csv"
         data.write_text("x,y\n" + "0.5,1\n" * RECORDS[name])
         return [str(self.broker.address), name, str(data), str(self.folder / name)]
 
     def gateway(self, *crash: object, run: str = "run") -> "subprocess.Popen[str]":
         arguments = [str(self.store_path), run, str(self.broker.address), *map(str, crash)]
-        return self._start("crashing_gateway.py", arguments)
+        return self.start_script("crashing_gateway.py", arguments)
 
-    def _start(self, script: str, arguments: List[str]) -> "subprocess.Popen[str]":
+    def start_script(self, script: str, arguments: List[str]) -> "subprocess.Popen[str]":
         name = "gateway" if script == "crashing_gateway.py" else Path(arguments[1]).name
         with (self.folder / f"{name}.log").open("a") as log:
             process = subprocess.Popen(

@@ -68,7 +68,7 @@ def test_confirmed_nodes_add_up_and_keep_the_log_they_compared(tmp_path: Path, c
         seen = run(federation, gateway)
         weights = np.array(seen[-1]["weights"], np.float32)
         np.testing.assert_allclose(weights, expected_weights([EVERYBODY] * 2), atol=1e-4)
-        logs = [NodeStore(state / "node.sqlite").certificates() for state in states.values()]
+        logs = [NodeStore(state / "node.sqlite").peers.certificates() for state in states.values()]
         expected = [json.dumps(entry._asdict()) for entry in federation.authority.log.entries()]
         assert logs == [expected] * 3
 
@@ -84,7 +84,7 @@ def test_a_node_whose_owner_confirmed_nobody_sends_nothing_and_notes_who_was_sho
             federation.node(name)
         said = wait_for(gateway, "waiting")
         assert (said["node"], said["code"]) == ("a", "policy.peers")
-        pending = NodeStore(state / "node.sqlite").pending_peers()
+        pending = NodeStore(state / "node.sqlite").peers.pending()
         shown = {name: fingerprint(tmp_path, name, capsys) for name in RECORDS if name != "a"}
         assert {peer.name: peer.fingerprint for peer in pending} == shown
 

@@ -114,9 +114,9 @@ def test_a_broker_that_dies_mid_round_costs_time_not_a_result(tmp_path: Path) ->
         for name in EVERYONE:
             harness.node(name, 0.5)
         wait_for(gateway, "round", round=2)
-        assert harness.broker._process is not None
-        harness.broker._process.kill()
-        harness.broker._process.wait()
+        assert harness.broker.process is not None
+        harness.broker.process.kill()
+        harness.broker.process.wait()
         time.sleep(1)
         assert harness.broker.restart_if_dead()
         result = finish(gateway)

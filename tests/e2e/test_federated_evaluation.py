@@ -10,7 +10,8 @@ from test_gateway_cli import CONFIG, federation  # noqa: F401 - a fixture
 
 from orchestrator.data.dataset import load_dataset
 from orchestrator.gateway.config import load_config
-from orchestrator.gateway.scores import figures, of_sums
+from orchestrator.gateway.counts import of_sums
+from orchestrator.gateway.scores import figures
 from orchestrator.gateway.store import Store
 from orchestrator.node.evaluation import evaluate, hold_out
 from orchestrator.node.runtime import TrainingGraph

@@ -15,8 +15,9 @@ import pytest
 from harness import BROKER_PATH
 
 from orchestrator.gateway.broker import OwnBroker
+from orchestrator.wire.event_queue import Connected, Message
 from orchestrator.wire.frames import Ack, Chunk, Want, decode_frame, encode_frame
-from orchestrator.wire.link import Connected, Link, Message
+from orchestrator.wire.link import Link
 from orchestrator.wire.transfer import Inbox, Outbox, transfer_id
 
 HERE = Path(__file__).parent
@@ -51,9 +52,9 @@ def start(broker: OwnBroker, role: str, name: str, size: int) -> "subprocess.Pop
 
 
 def kill(broker: OwnBroker) -> None:
-    assert broker._process is not None
-    broker._process.kill()
-    broker._process.wait()
+    assert broker.process is not None
+    broker.process.kill()
+    broker.process.wait()
 
 
 def test_100_mb_reach_eight_nodes_whole_over_a_broker_that_is_killed_in_the_middle(mosquitto: OwnBroker) -> None:

@@ -77,7 +77,7 @@ def test_nothing_but_figures_grows_with_rounds(tmp_path: Path, monkeypatch: pyte
     assert len(list(tmp_path.glob("audit*.jsonl"))) > 2, "earlier files beside the one that is written to"
     again = Course(store, "long", task, lambda event: None, lambda actions: None)
     again.replay()
-    assert again.coordinator == gateway._coordinator
+    assert again.coordinator == gateway.coordinator
     node = sqlite3.connect(tmp_path / "n0" / "node.sqlite")
     assert node.execute("SELECT COUNT(*) FROM releases").fetchone() == (1,)
     assert node.execute("SELECT first, last FROM past").fetchall() == [(1, LAST - 1)]

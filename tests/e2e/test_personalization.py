@@ -15,7 +15,8 @@ from harness import SIZE, Harness, make_task
 from orchestrator.data.dataset import Dataset
 from orchestrator.errors import EdgewardError, UsageError, WireError
 from orchestrator.gateway.broker import free_port
-from orchestrator.gateway.checks import mistakes, parts_of
+from orchestrator.gateway.checks import mistakes
+from orchestrator.gateway.config_parts import parts_of
 from orchestrator.gateway.gateway import Gateway
 from orchestrator.gateway.personalization import plan_personal, read_personal
 from orchestrator.gateway.retraining import run_and_watch
@@ -25,8 +26,9 @@ from orchestrator.node.agent import NodeAgent
 from orchestrator.node.personal import with_personal
 from orchestrator.node.store import NodeStore
 from orchestrator.wire.body import decode_body
+from orchestrator.wire.event_queue import Message
 from orchestrator.wire.frames import Chunk, decode_frame
-from orchestrator.wire.link import Link, Message
+from orchestrator.wire.link import Link
 from orchestrator.wire.task import Privacy, Task, objection_to
 from orchestrator.wire.topics import Topics
 from orchestrator.wire.training import Training

@@ -134,7 +134,7 @@ def test_what_one_node_claims_does_not_put_its_region_out(tmp_path: Path) -> Non
     region = Region("test", Rounds(2, 2, provided=True))
     relay = Relay(BrokerAddress("127.0.0.1", 1), "test", "north", tmp_path, region)
     nothing = Dataset(np.zeros((0, 1), np.float32), np.zeros(0, np.int32))
-    relay._runs.begin(Run("run", "digest", make_task(), b"", nothing, nothing))
+    relay.runs.begin(Run("run", "digest", make_task(), b"", nothing, nothing))
     relay._lower = SimpleNamespace(failure=None, records={"a": MOST_RECORDS, "b": 30})  # type: ignore[assignment]
     relay._look_below()
     assert relay._presence.word == {"kind": "ready", "run": "run", "records": MOST_RECORDS}

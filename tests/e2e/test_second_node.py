@@ -31,6 +31,6 @@ def test_the_second_ends_with_a_message_and_the_run_is_the_first_one_s(tmp_path:
 
 
 def second_of(harness: Harness, name: str) -> "subprocess.Popen[str]":
-    arguments = harness._node_arguments(name)
+    arguments = harness.node_arguments(name)
     arguments[3] = str(harness.folder / "elsewhere")
-    return harness._start("fixed_node.py", [*arguments, "0.3"])
+    return harness.start_script("fixed_node.py", [*arguments, "0.3"])

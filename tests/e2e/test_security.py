@@ -24,8 +24,9 @@ from orchestrator.gateway.store import Store
 from orchestrator.node.identity import NodeIdentity
 from orchestrator.wire.body import encode_body
 from orchestrator.wire.envelope import EVERYONE, Sealer
+from orchestrator.wire.event_queue import Message
 from orchestrator.wire.frames import CHUNK_BYTES, Chunk, encode_frame, split
-from orchestrator.wire.link import Link, Message
+from orchestrator.wire.link import Link
 from orchestrator.wire.refusals import TEXTS, text_of
 from orchestrator.wire.topics import Topics
 from orchestrator.wire.transfer import transfer_id
@@ -281,6 +282,6 @@ def test_the_audit_log_of_a_run_tells_who_took_part(federation: Federation) -> N
     assert updates == {(number, node) for number in (1, 2, 3) for node in EVERYBODY}
     assert [e["event"] for e in entries].count("finished") == 1
     store = Store(federation.folder / "gateway.sqlite")
-    assert verify(federation.folder / AUDIT_FILE, store._db)[0] == len(entries)
+    assert verify(federation.folder / AUDIT_FILE, store.database)[0] == len(entries)
     store.close()
     assert json.loads((federation.authority.folder / AUDIT_FILE).read_text().splitlines()[-1])["event"] == "enrolled"

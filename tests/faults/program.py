@@ -30,7 +30,7 @@ def watch_answers() -> None:
 
     def begun(self: NodeAgent, broker: Any, federation: str, name: str, *rest: Any, **more: Any) -> None:
         begin(self, broker, federation, name, *rest, **more)
-        outbox, answers = self._outbox, {}  # type: ignore[var-annotated]
+        outbox, answers = self.outbox, {}  # type: ignore[var-annotated]
         send, acknowledged = outbox.send, outbox.acknowledged
 
         def sending(body: bytes, topic: str, receivers: Dict[str, str], now: float) -> None:

@@ -26,9 +26,9 @@ def log(tmp_path: Path) -> AuditLog:
 
 
 def test_a_whole_log_verifies_and_goes_on_after_a_restart(log: AuditLog) -> None:
-    again = AuditLog(log.path, log._db)
+    again = AuditLog(log.path, log.database)
     again.append("left", node="n0")
-    assert verify(log.path, log._db)[0] == 6
+    assert verify(log.path, log.database)[0] == 6
     assert [json.loads(line)["n"] for line in log.path.read_text().splitlines()] == [1, 2, 3, 4, 5, 6]
 
 
@@ -57,26 +57,26 @@ def damage(lines: List[bytes], how: str) -> List[bytes]:
 def test_every_damage_is_found_and_nothing_is_appended_after_a_cut(log: AuditLog, how: str) -> None:
     log.path.write_bytes(b"".join(damage(log.path.read_bytes().splitlines(keepends=True), how)))
     with pytest.raises(EdgewardError, match=r"audit\.jsonl"):
-        verify(log.path, log._db)
+        verify(log.path, log.database)
     if how in ("changed last", "cut", "half a line", "emptied"):
         with pytest.raises(EdgewardError, match="changed or truncated"):
             log.append("joined", node="late")
 
 
 def test_a_kill_between_file_and_store_is_caught_up_with(log: AuditLog) -> None:
-    log._db.execute("BEGIN")
+    log.database.execute("BEGIN")
     log.append("joined", node="last words")
-    log._db.execute("ROLLBACK")
-    assert verify(log.path, log._db)[0] == 6
+    log.database.execute("ROLLBACK")
+    assert verify(log.path, log.database)[0] == 6
     log.append("left", node="n1")
-    assert verify(log.path, log._db)[0] == 7
+    assert verify(log.path, log.database)[0] == 7
 
 
 def test_a_line_torn_by_a_power_cut_does_not_stop_the_log(log: AuditLog) -> None:
     with log.path.open("ab") as file:
         file.write(b'{"n": 6, "at": 17')
     log.append("left", node="n1")
-    assert verify(log.path, log._db)[0] == 6
+    assert verify(log.path, log.database)[0] == 6
 
 
 def test_what_cannot_be_written_fails_loudly(log: AuditLog) -> None:
@@ -149,7 +149,7 @@ def test_a_line_only_the_file_has_is_named_by_the_next(log: AuditLog, capsys: py
     log.append("left", node="n0")
     log.append("left", node="n1")
     assert [entry.get("unrecorded") for entry in read_log(log.path)] == [None] * 6 + [6, None]
-    assert verify(log.path, log._db)[0] == 8
+    assert verify(log.path, log.database)[0] == 8
     shutil.copy(log.path.parent / "s.sqlite", log.path.parent / "gateway.sqlite")
     assert main(["gateway", "audit", str(log.path.parent), "--verify"]) == 0
     assert "entry 6: in the file before the store knew it" in capsys.readouterr().out

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 pytest.importorskip("amqtt", reason="amqtt comes with the gateway, not on a node")
 
-from orchestrator.gateway import broker_guard, doorkeeper, embedded_broker
+from orchestrator.gateway import broker_guard, doorkeeper, embedded_broker, guarded_connection
 from orchestrator.gateway.broker import OwnBroker, free_port
 from orchestrator.gateway.mqtt_packets import (
     MOST_RETAINED_BYTES,
@@ -27,7 +27,8 @@ from orchestrator.gateway.mqtt_packets import (
     named,
     read_packet,
 )
-from orchestrator.wire.link import BrokerAddress, Connected, Disconnected, Link, Message
+from orchestrator.wire.event_queue import Connected, Disconnected, Message
+from orchestrator.wire.link import BrokerAddress, Link
 
 
 def text(value: str) -> bytes:
@@ -244,7 +245,7 @@ def test_a_broker_that_stood_still_ends_nobody_for_it() -> None:
 
 
 def test_who_reads_nothing_is_ended_and_others_go_on(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(broker_guard, "DEAF_S", 1.0)
+    monkeypatch.setattr(guarded_connection, "DEAF_S", 1.0)
     deaf = socket.socket()
     deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     deaf.settimeout(60)
@@ -265,7 +266,7 @@ def test_a_reader_without_room_loses_messages_and_not_its_connection(
     port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(broker_guard, "MOST_HELD_BYTES", 1 << 20)
-    monkeypatch.setattr(broker_guard, "DEAF_S", 1e9)
+    monkeypatch.setattr(guarded_connection, "DEAF_S", 1e9)
     slow = socket.socket()
     slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     slow.settimeout(60)
@@ -292,7 +293,7 @@ def test_a_reader_without_room_loses_messages_and_not_its_connection(
 def test_messages_that_are_not_acknowledged_are_held_against_a_client(
     port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(broker_guard, "DEAF_S", 1.0)
+    monkeypatch.setattr(guarded_connection, "DEAF_S", 1.0)
     link = dial(port, connect("mute"), subscribe("t", qos=1))
     other = opened(port, "other")
     time.sleep(0.3)
@@ -306,7 +307,7 @@ def test_messages_that_are_not_acknowledged_are_held_against_a_client(
     [
         ((doorkeeper, "ASK_S"), b""),
         ((doorkeeper, "ASK_S"), connect("half")[:9]),
-        ((broker_guard, "PACKET_S"), connect("half") + b"\x30\x7f\x00\x01t"),
+        ((guarded_connection, "PACKET_S"), connect("half") + b"\x30\x7f\x00\x01t"),
         (None, connect("silent", keep_alive_s=1)),
     ],
     ids=["nothing", "half a CONNECT", "half a packet", "no word within its keep alive"],
@@ -410,7 +411,7 @@ def test_room_is_made_for_once_by_each_of_many_that_acknowledge_nothing(monkeypa
     connections = []
     for number, pipe in enumerate(pipes):
         writer: Any = type("Writer", (), {"transport": pipe, "get_extra_info": lambda self, name: None})()
-        connections.append(broker_guard._Connection(guard, None, writer))  # type: ignore[arg-type]
+        connections.append(guarded_connection.Connection(guard, None, writer))  # type: ignore[arg-type]
         guard._open.add(connections[-1])
         message = packet(0x32, text("t") + struct.pack("!H", 7) + bytes(1200))
         connections[-1].write(message)

@@ -13,8 +13,9 @@ from orchestrator.gateway.gateway import Gateway
 from orchestrator.gateway.store import Store
 from orchestrator.wire.body import encode_body
 from orchestrator.wire.codec import encode_update
+from orchestrator.wire.event_queue import Message
 from orchestrator.wire.frames import Ack, decode_frame, encode_frame, split
-from orchestrator.wire.link import BrokerAddress, Message
+from orchestrator.wire.link import BrokerAddress
 from orchestrator.wire.protection import Aggregation
 from orchestrator.wire.schema import Feature, Schema
 from orchestrator.wire.task import Privacy, Rounds, Task, task_to_dict
@@ -40,17 +41,17 @@ def start(tmp_path: Path, aggregation: str) -> Tuple[Gateway, List[Dict[str, Any
     told: List[Dict[str, Any]] = []
     gateway = Gateway(store, "run", "f", BrokerAddress("127.0.0.1", 1), progress=told.append)
     sent.clear()
-    gateway._link.publish = lambda topic, payload, retain=False: sent.append((topic, payload))  # type: ignore[method-assign]
+    gateway.link.publish = lambda topic, payload, retain=False: sent.append((topic, payload))  # type: ignore[method-assign]
     for node in NODES:
         ready = {"kind": "ready", "run": "run", "records": RECORDS, "units": UNITS}
-        gateway._receive(Message(f"edgeward/1/f/node/{node}/presence", encode_body(ready)))
+        gateway.receive(Message(f"edgeward/1/f/node/{node}/presence", encode_body(ready)))
     return gateway, told
 
 
 def send(gateway: Gateway, node: str, header: Dict[str, Any], tensors: Dict[str, np.ndarray]) -> None:
     body = encode_body({"run": "run", "round": 1, **header}, tensors)
     for chunk in split(transfer_id(body), body):
-        gateway._receive(Message(f"edgeward/1/f/node/{node}/up", encode_frame(chunk)))
+        gateway.receive(Message(f"edgeward/1/f/node/{node}/up", encode_frame(chunk)))
 
 
 def update(gateway: Gateway, node: str, records: int = RECORDS, units: int = UNITS) -> None:
@@ -67,9 +68,9 @@ def test_an_update_of_more_than_its_node_joined_with_is_refused(tmp_path: Path, 
     gateway, told = start(tmp_path, "plain")
     update(gateway, "a", **{what: claimed})
     assert f"claims {claimed} {what}" in told[-1]["reason"]
-    assert not gateway._coordinator.arrived
+    assert not gateway.coordinator.arrived
     update(gateway, "a")
-    assert list(gateway._coordinator.arrived) == ["a"]
+    assert list(gateway.coordinator.arrived) == ["a"]
 
 
 @pytest.mark.parametrize(("what", "claimed"), CLAIMS)
@@ -81,9 +82,9 @@ def test_so_is_a_masked_vector(tmp_path: Path, what: str, claimed: int) -> None:
     send(gateway, "a", {**about, "step": "masked", **counts, what: claimed}, masked)
     assert told[-1]["event"] == "refused"
     assert f"{claimed} {what}" in told[-1]["reason"]
-    assert not gateway._coordinator.arrived
+    assert not gateway.coordinator.arrived
     send(gateway, "a", {**about, "step": "masked", **counts}, masked)
-    assert list(gateway._coordinator.arrived) == ["a"]
+    assert list(gateway.coordinator.arrived) == ["a"]
 
 
 def until_masked(gateway: Gateway) -> Dict[str, Any]:
@@ -106,19 +107,19 @@ def test_a_vector_that_waits_for_others_is_acknowledged_after_a_while(
     vector = {**about, "step": "masked", "records": RECORDS, "units": UNITS}, {"masked": np.zeros(20, np.uint8)}
     sent.clear()
     send(gateway, "a", *vector)
-    gateway._answers.acknowledge_due()
+    gateway.answers.acknowledge_due()
     assert sent == []
     now = time.monotonic()
     monkeypatch.setattr(time, "monotonic", lambda: now + 1.0)
     assert gateway._wait_s() == 0.0
-    gateway._answers.acknowledge_due()
+    gateway.answers.acknowledge_due()
     assert [topic for topic, _ in sent] == ["edgeward/1/f/node/a/down"]
     assert isinstance(decode_frame(sent[0][1]), Ack)
     for node in NODES[1:]:  # and not where the next step says the same
         send(gateway, node, *vector)
-    assert gateway._coordinator.step == "confirm"
+    assert gateway.coordinator.step == "confirm"
     monkeypatch.setattr(time, "monotonic", lambda: now + 2.0)
-    gateway._answers.acknowledge_due()
+    gateway.answers.acknowledge_due()
     assert len(sent) == 1
 
 
@@ -128,7 +129,7 @@ def test_a_plain_round_whose_privacy_fails_ends_the_run(tmp_path: Path, monkeypa
     def fail(*_: Any) -> None:
         raise PrivacyError("no room for the noise")
 
-    monkeypatch.setattr(gateway._aggregation, "outcome", fail)
+    monkeypatch.setattr(gateway.aggregation, "outcome", fail)
     for node in NODES[:2]:
         update(gateway, node)
     with pytest.raises(RoundError, match="round 1: no room for the noise"):
@@ -149,10 +150,10 @@ def test_an_older_state_put_back_between_two_presences_shows_by_the_answers(tmp_
             {"kind": "update", "records": RECORDS, "units": UNITS, "codec": "float32", "ledger": head},
             VECTOR,
         )
-    assert list(gateway._coordinator.arrived)[:1] == ["a"]
+    assert list(gateway.coordinator.arrived)[:1] == ["a"]
     older = {"entries": 22, "hash": "b" * 64, "process": "second", "n": 1}
     hello = encode_body({"kind": "hello", "ledger": older})
-    gateway._receive(Message("edgeward/1/f/node/a/presence", hello))
+    gateway.receive(Message("edgeward/1/f/node/a/presence", hello))
     assert told[-1]["reason"].startswith("its ledger lost 10 of 32 entries")
     assert told[-1]["code"] == "ledger.rollback"
 
@@ -160,7 +161,7 @@ def test_an_older_state_put_back_between_two_presences_shows_by_the_answers(tmp_
 def test_an_answer_from_an_older_state_is_not_counted(tmp_path: Path) -> None:
     gateway, _ = start(tmp_path, "plain")
     newest = {"entries": 32, "hash": "a" * 64, "process": "first", "n": 7}
-    gateway._receive(Message("edgeward/1/f/node/a/presence", encode_body({"kind": "hello", "ledger": newest})))
+    gateway.receive(Message("edgeward/1/f/node/a/presence", encode_body({"kind": "hello", "ledger": newest})))
     older = {"entries": 22, "hash": "b" * 64, "process": "second", "n": 1}
     send(
         gateway,
@@ -168,5 +169,5 @@ def test_an_answer_from_an_older_state_is_not_counted(tmp_path: Path) -> None:
         {"kind": "update", "records": RECORDS, "units": UNITS, "codec": "float32", "ledger": older},
         VECTOR,
     )
-    assert "a" not in gateway._coordinator.arrived
-    assert "a" in gateway._coordinator.declined
+    assert "a" not in gateway.coordinator.arrived
+    assert "a" in gateway.coordinator.declined

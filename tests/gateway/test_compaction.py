@@ -10,7 +10,8 @@ import pytest
 from orchestrator.gateway import course as course_module
 from orchestrator.gateway.course import Course
 from orchestrator.gateway.history import History
-from orchestrator.gateway.scrub import REMOVED, scrub
+from orchestrator.gateway.scrub import scrub
+from orchestrator.gateway.scrub_text import REMOVED
 from orchestrator.gateway.store import Store
 from orchestrator.gateway.web.runview import RunView
 from orchestrator.gateway.web.storeview import StoreView

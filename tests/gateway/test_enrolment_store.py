@@ -19,7 +19,7 @@ from orchestrator.wire import pki
 
 def test_a_busy_store_is_named_and_spends_no_token(tmp_path: Path) -> None:
     authority = Authority.create(tmp_path / "identity", "test", ["127.0.0.1"])
-    authority._db.execute("PRAGMA busy_timeout = 1")
+    authority.database.execute("PRAGMA busy_timeout = 1")
     token = authority.invite("a", "https://127.0.0.1:1", 1.0)
     request = pki.make_request(ec.generate_private_key(ec.SECP256R1()), "a", "test")
     other = sqlite3.connect(str(authority.folder / STORE_FILE), isolation_level=None)

@@ -114,7 +114,7 @@ def test_sync_waits_for_what_flush_began(tmp_path: Path, monkeypatch: pytest.Mon
 @pytest.mark.parametrize("before", ["BEGIN IMMEDIATE", "COMMIT"])
 def test_a_signal_amid_a_transaction_is_what_comes_out(tmp_path: Path, durable: bool, before: str) -> None:
     store = Store(tmp_path / "gateway.sqlite")
-    real = store._db
+    real = store.database
 
     class Interrupted:
         in_transaction = property(lambda self: real.in_transaction)
@@ -124,10 +124,10 @@ def test_a_signal_amid_a_transaction_is_what_comes_out(tmp_path: Path, durable: 
                 raise KeyboardInterrupt
             return real.execute(query, *values)
 
-    store._db = Interrupted()  # type: ignore[assignment]
+    store.database = Interrupted()  # type: ignore[assignment]
     with pytest.raises(KeyboardInterrupt), store.transaction(durable):
         store.put_answer("r", 1, 1, "masked", "a", b"vector")
-    store._db = real
+    store.database = real
     assert store.answer("r", 1, 1, "masked", "a") is None
     assert real.execute("PRAGMA synchronous").fetchone() == (2,)
     with store.transaction(durable):

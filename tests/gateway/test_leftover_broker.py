@@ -60,10 +60,10 @@ def test_a_broker_that_outlived_its_gateway_is_ended_by_the_next(tmp_path: Path,
     port = free_port()
     killed_gateway(kind, port, tmp_path, "outlives")
     left = json.loads((tmp_path / NOTE).read_text())["pid"]
-    assert leftover._process(left)
+    assert leftover.process_of(left)
     with OwnBroker(kind, port=port, state=tmp_path) as broker:
         assert broker.pid != left
-        assert not leftover._process(left)
+        assert not leftover.process_of(left)
     assert not (tmp_path / NOTE).exists()
 
 
@@ -87,11 +87,11 @@ def test_so_does_an_export_that_is_under_way(tmp_path: Path) -> None:
     )
     assert gateway.stdout is not None
     worker = int(gateway.stdout.readline())
-    assert leftover._process(worker)
+    assert leftover.process_of(worker)
     gateway.kill()
     gateway.wait()
     deadline = time.monotonic() + 60
-    while leftover._process(worker):
+    while leftover.process_of(worker):
         assert time.monotonic() < deadline
         time.sleep(0.02)
 

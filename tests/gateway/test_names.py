@@ -12,8 +12,9 @@ from orchestrator.gateway.names import ALIVE_S, Names
 from orchestrator.gateway.store import Store
 from orchestrator.node.agent import NodeAgent
 from orchestrator.wire.body import decode_body, encode_body
+from orchestrator.wire.event_queue import Message
 from orchestrator.wire.frames import Chunk, decode_frame, encode_frame, split
-from orchestrator.wire.link import BrokerAddress, Message
+from orchestrator.wire.link import BrokerAddress
 from orchestrator.wire.schema import Feature, Schema
 from orchestrator.wire.task import Privacy, Rounds, Task, task_to_dict
 from orchestrator.wire.training import Training
@@ -31,7 +32,7 @@ class World:
         self.told: List[Dict[str, Any]] = []
         self.sent: List[Tuple[str, Dict[str, Any]]] = []
         self.gateway = Gateway(store, "run", "f", NOWHERE, progress=self.told.append)
-        self.gateway._link.publish = self.note  # type: ignore[method-assign]
+        self.gateway.link.publish = self.note  # type: ignore[method-assign]
 
     def note(self, topic: str, payload: bytes, retain: bool = False) -> None:
         frame = decode_frame(payload)
@@ -41,14 +42,14 @@ class World:
     def say(self, kind: str, instance: str, entries: int = 2, records: int = 10, **fields: Any) -> None:
         ledger = {"entries": entries, "hash": instance[0] * 64, "process": instance, "n": len(self.told)}
         about = {"kind": kind, "run": "run", "records": records, "instance": instance, "ledger": ledger, **fields}
-        self.gateway._receive(Message("edgeward/1/f/node/icu/presence", encode_body(about)))
+        self.gateway.receive(Message("edgeward/1/f/node/icu/presence", encode_body(about)))
 
     def kinds(self) -> List[str]:
         return [told["event"] for told in self.told]
 
     @property
     def online(self) -> Dict[str, int]:
-        return dict(self.gateway._coordinator.online)
+        return dict(self.gateway.coordinator.online)
 
 
 def test_the_second_is_refused_by_name_and_the_first_goes_on(tmp_path: Path) -> None:
@@ -101,8 +102,8 @@ def test_who_is_silent_and_has_nothing_to_do_is_not_here() -> None:
 
 def heard(agent: NodeAgent, instance: str) -> None:
     body = encode_body({"kind": "taken", "run": "run", "instance": instance})
-    agent._link.events.put(Message(agent._topics.down("icu"), encode_frame(split(transfer_id(body), body)[0])))
-    agent._step()
+    agent.link.events.put(Message(agent.topics.down("icu"), encode_frame(split(transfer_id(body), body)[0])))
+    agent.step()
 
 
 def test_a_node_that_is_the_second_ends_and_the_first_says_that_it_is_here(
@@ -111,20 +112,20 @@ def test_a_node_that_is_the_second_ends_and_the_first_says_that_it_is_here(
     agents, said = [], []  # type: ignore[var-annotated]
     for folder in ("one", "two"):
         agent = NodeAgent(NOWHERE, "f", "icu", tmp_path / "none.csv", tmp_path / folder)
-        agent._link.publish = lambda topic, payload, retain=False: said.append((topic, payload, retain))  # type: ignore[method-assign]
-        agent._link.pump = lambda: None  # type: ignore[method-assign]
+        agent.link.publish = lambda topic, payload, retain=False: said.append((topic, payload, retain))  # type: ignore[method-assign]
+        agent.link.pump = lambda: None  # type: ignore[method-assign]
         agents.append(agent)
     one, two = agents
-    assert one._instance != two._instance
-    assert one._link._client._client_id != two._link._client._client_id, "the broker would end one for the other"
-    heard(one, two._instance)
+    assert one.instance != two.instance
+    assert one.link.client._client_id != two.link.client._client_id, "the broker would end one for the other"
+    heard(one, two.instance)
     about = [decode_body(payload, 1 << 20)[0] for topic, payload, retain in said if retain]
-    assert [(header["kind"], header["instance"]) for header in about] == [("hello", one._instance)]
-    assert not one._stopping
+    assert [(header["kind"], header["instance"]) for header in about] == [("hello", one.instance)]
+    assert not one.stopping
     said.clear()
-    heard(two, two._instance)
-    monkeypatch.setattr(two._link, "open", lambda *_: None)
-    monkeypatch.setattr(two._link, "flush", lambda timeout_s: True)
+    heard(two, two.instance)
+    monkeypatch.setattr(two.link, "open", lambda *_: None)
+    monkeypatch.setattr(two.link, "flush", lambda timeout_s: True)
     with pytest.raises(UsageError, match="another node is here as 'icu'"):
         two.run()
     assert not [payload for _, payload, retain in said if retain], "its end is not the first one's"

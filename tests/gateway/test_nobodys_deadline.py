@@ -9,16 +9,20 @@ from typing import Any, Dict, List, Tuple
 import numpy as np
 import pytest
 
+from orchestrator.gateway.broker_watch import BrokerWatch
 from orchestrator.gateway.gateway import Gateway
-from orchestrator.gateway.reach import RESTART_AFTER_S, Reach
+from orchestrator.gateway.reach import RESTART_AFTER_S
 from orchestrator.gateway.store import Store
-from orchestrator.rounds.coordinator import COLLECTING, RETURN_S
+from orchestrator.rounds.coordinator import RETURN_S
 from orchestrator.rounds.events import Started
+from orchestrator.rounds.state import COLLECTING
 from orchestrator.wire.body import decode_body, encode_body
+from orchestrator.wire.event_queue import Connected, Disconnected, Message
 from orchestrator.wire.frames import decode_frame
-from orchestrator.wire.link import BrokerAddress, Connected, Disconnected, Message
+from orchestrator.wire.link import BrokerAddress
 from orchestrator.wire.schema import Feature, Schema
 from orchestrator.wire.task import Privacy, Rounds, Task, task_to_dict
+from orchestrator.wire.topics import Topics
 from orchestrator.wire.training import Training
 
 DEADLINE_S = 60.0
@@ -40,12 +44,12 @@ def open_round(tmp_path: Path) -> Tuple[Gateway, List[Dict[str, Any]]]:
     store.create_run("run", task_to_dict(task), b"graph", np.zeros(8, np.float32))
     events: List[Dict[str, Any]] = []
     gateway = Gateway(store, "run", "f", BrokerAddress("127.0.0.1", 1), progress=events.append)
-    gateway._link.publish = lambda topic, payload, retain=False: None  # type: ignore[method-assign]
-    gateway._link.pump = lambda: None  # type: ignore[method-assign]
+    gateway.link.publish = lambda topic, payload, retain=False: None  # type: ignore[method-assign]
+    gateway.link.pump = lambda: None  # type: ignore[method-assign]
     for node in ("icu", "er"):
         ready = encode_body({"kind": "ready", "run": "run", "records": 10})
-        gateway._receive(Message(f"edgeward/1/f/node/{node}/presence", ready))
-    assert gateway._coordinator.phase == COLLECTING
+        gateway.receive(Message(f"edgeward/1/f/node/{node}/presence", ready))
+    assert gateway.coordinator.phase == COLLECTING
     return gateway, events
 
 
@@ -56,27 +60,27 @@ def step(gateway: Gateway, clock: List[float], seconds: float, by: float = 1.0) 
         clock[0] += min(timeout, by)
         raise queue.Empty
 
-    real = gateway._link.events.get
-    gateway._link.events.get = wait  # type: ignore[method-assign, assignment]
+    real = gateway.link.events.get
+    gateway.link.events.get = wait  # type: ignore[method-assign, assignment]
     end = clock[0] + seconds
-    while clock[0] < end and not gateway._coordinator.over:
-        gateway._step()
-    gateway._link.events.get = real  # type: ignore[method-assign]
+    while clock[0] < end and not gateway.coordinator.over:
+        gateway.step()
+    gateway.link.events.get = real  # type: ignore[method-assign]
 
 
 def test_three_deadlines_without_a_broker_are_nobodys(tmp_path: Path, clock: List[float]) -> None:
     gateway, events = open_round(tmp_path)
-    gateway._link.events.put(Disconnected("gone"))
-    gateway._step()
+    gateway.link.events.put(Disconnected("gone"))
+    gateway.step()
     step(gateway, clock, 3 * DEADLINE_S)
-    assert not gateway._coordinator.over
-    gateway._link.events.put(Connected())
-    gateway._step()
+    assert not gateway.coordinator.over
+    gateway.link.events.put(Connected())
+    gateway.step()
     assert [e["seconds"] for e in events if e["event"] == "broker_back"] == [pytest.approx(3 * DEADLINE_S, abs=1.0)]
     step(gateway, clock, DEADLINE_S)
-    assert not gateway._coordinator.over, "the whole deadline runs again"
+    assert not gateway.coordinator.over, "the whole deadline runs again"
     step(gateway, clock, RETURN_S + 2.0)
-    assert gateway._coordinator.reason.endswith("no answer from er, icu")
+    assert gateway.coordinator.reason.endswith("no answer from er, icu")
 
 
 def test_a_gateway_that_was_held_up_reads_before_it_blames(tmp_path: Path, clock: List[float]) -> None:
@@ -87,26 +91,26 @@ def test_a_gateway_that_was_held_up_reads_before_it_blames(tmp_path: Path, clock
         clock[0] += 2 * DEADLINE_S
         raise queue.Empty
 
-    gateway._link.events.get = wait  # type: ignore[method-assign, assignment]
-    gateway._step()
-    assert not gateway._coordinator.over
+    gateway.link.events.get = wait  # type: ignore[method-assign, assignment]
+    gateway.step()
+    assert not gateway.coordinator.over
     assert [e["event"] for e in events if e["event"].startswith("broker_")] == ["broker_back"]
 
 
 def test_a_broker_that_passes_nothing_on_is_named_and_no_node_is(tmp_path: Path, clock: List[float]) -> None:
     gateway, events = open_round(tmp_path)
-    gateway._receive(Message(gateway._topics.gateway_echo, b""))  # it did, once
+    gateway.receive(Message(Topics("f").gateway_echo, b""))  # it did, once
     step(gateway, clock, 3 * DEADLINE_S)
-    assert not gateway._coordinator.over
+    assert not gateway.coordinator.over
     assert [e["event"] for e in events if e["event"].startswith("broker_")] == ["broker_silent"]
 
 
 def test_a_run_that_stopped_for_want_of_answers_is_not_over_for_its_nodes(tmp_path: Path, clock: List[float]) -> None:
     gateway, events = open_round(tmp_path)
-    gateway._reach._echoes = False
+    gateway._broker = BrokerWatch(gateway.course, gateway.link, Topics("f"), None)
     step(gateway, clock, 2 * DEADLINE_S)
     assert events[-1]["event"] == "failed"
-    payloads = [payload for _, payload in iter(lambda: gateway._announcer.outbox.next(clock[0]), None)]
+    payloads = [payload for _, payload in iter(lambda: gateway.announcer.outbox.next(clock[0]), None)]
     said = [decode_body(bytes(decode_frame(payload).data), 1 << 20)[0]["kind"] for payload in payloads]
     assert set(said) <= {"round"}, "nodes were events that the run is over"
 
@@ -116,14 +120,13 @@ def test_a_broker_of_its_own_that_passes_nothing_on_is_started_again(tmp_path: P
     gateway, events = open_round(tmp_path)
     broker = SimpleNamespace(restarts=0, restart_if_dead=lambda: False, keep_out=lambda names: None)
     broker.restart = lambda: vars(broker).update(restarts=broker.restarts + 1)
-    gateway._own_broker = broker  # type: ignore[assignment]
-    gateway._reach = Reach(clock[0], trusted=True)
+    gateway._broker = BrokerWatch(gateway.course, gateway.link, Topics("f"), broker)  # type: ignore[arg-type]
     step(gateway, clock, 2 * RESTART_AFTER_S)
     assert [e["event"] for e in events if e["event"].startswith("broker_")] == ["broker_silent", "broker_restarted"]
     assert broker.restarts == 1
-    assert not gateway._coordinator.over
-    gateway._link.events.put(Connected())
-    gateway._step()
+    assert not gateway.coordinator.over
+    gateway.link.events.put(Connected())
+    gateway.step()
     assert events[-1]["event"] == "broker_back"
 
 
@@ -131,19 +134,19 @@ def test_who_declined_before_the_run_stopped_is_asked_once_more(tmp_path: Path, 
     """Its presence is still there, and the task is the very same: an owner may have changed a policy."""
     gateway, _ = open_round(tmp_path)
     declined = encode_body({"kind": "declined", "run": "run", "code": "policy.unit"})
-    gateway._receive(Message("edgeward/1/f/node/lab/presence", declined))
+    gateway.receive(Message("edgeward/1/f/node/lab/presence", declined))
     step(gateway, clock, 3 * DEADLINE_S)
-    assert gateway._coordinator.over
-    again = Gateway(gateway._store, "run", "f", BrokerAddress("127.0.0.1", 1))
-    again._link.publish = lambda topic, payload, retain=False: None  # type: ignore[method-assign]
-    assert again._course.replay()
-    again._course.happen(Started(again._course.now()))
-    while again._announcer.outbox.next(clock[0]):
+    assert gateway.coordinator.over
+    again = Gateway(gateway.course.store, "run", "f", BrokerAddress("127.0.0.1", 1))
+    again.link.publish = lambda topic, payload, retain=False: None  # type: ignore[method-assign]
+    assert again.course.replay()
+    again.course.happen(Started(again.course.now()))
+    while again.announcer.outbox.next(clock[0]):
         pass
-    again._receive(Message("edgeward/1/f/node/lab/presence", declined))
-    topic, payload = again._announcer.outbox.next(clock[0]) or ("", b"")
+    again.receive(Message("edgeward/1/f/node/lab/presence", declined))
+    topic, payload = again.announcer.outbox.next(clock[0]) or ("", b"")
     assert topic.endswith("/node/lab/down")
     assert decode_body(bytes(decode_frame(payload).data), 1 << 20)[0]["kind"] == "task"
-    assert again._coordinator.declined == {}
-    again._receive(Message("edgeward/1/f/node/lab/presence", declined))
-    assert "lab" in again._coordinator.declined, "asked once, and its word stands"
+    assert again.coordinator.declined == {}
+    again.receive(Message("edgeward/1/f/node/lab/presence", declined))
+    assert "lab" in again.coordinator.declined, "asked once, and its word stands"

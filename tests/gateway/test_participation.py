@@ -32,6 +32,7 @@ from orchestrator.wire.frames import decode_frame
 from orchestrator.wire.link import BrokerAddress
 from orchestrator.wire.schema import Feature, Schema
 from orchestrator.wire.task import Privacy, Rounds, Selection, Task, task_to_dict
+from orchestrator.wire.topics import Topics
 from orchestrator.wire.training import Training
 
 DIGEST = "aa" * 8
@@ -49,7 +50,7 @@ def make(out: Path, task: Task, rounds: List[Sequence[str]]) -> Path:
     """A finished run whose every figure of a round depends on who was in it, and its kept model."""
     out.mkdir()
     store = Store(out / "gateway.sqlite")
-    store._db.execute(
+    store.database.execute(
         "UPDATE secrets SET value = ?, digest = NULL WHERE run = ? AND name = ?", (b"k" * 32, *PSEUDONYM_SECRET)
     )
     store.create_run(RUN, task_to_dict(task), b"graph", np.zeros(3, np.float32))
@@ -242,7 +243,7 @@ def gateway_of(tmp_path: Path, task: Task) -> Gateway:
     store.create_run(RUN, task_to_dict(task), b"graph", np.zeros(3, np.float32))
     gateway = Gateway(store, RUN, "test", BrokerAddress.parse("mqtt://127.0.0.1:1"))
     for node, records in NODES.items():
-        gateway._coordinator.online[node] = records
+        gateway.coordinator.online[node] = records
     return gateway
 
 
@@ -250,17 +251,17 @@ def gateway_of(tmp_path: Path, task: Task) -> Gateway:
 def test_a_round_that_happens_to_ask_all_is_not_broadcast(tmp_path: Path, rate: float, together: bool) -> None:
     """Who declined, or is passed over, hears broadcasts too, and would learn that everybody was drawn."""
     gateway = gateway_of(tmp_path, replace(TASK, selection=Selection(sampling_rate=rate)))
-    gateway._announce_round(Announce(1, tuple(sorted(NODES))))
-    sent = [message for message in iter(lambda: gateway._announcer.outbox.next(0.0), None)]
+    gateway.questions.ask(Announce(1, tuple(sorted(NODES))))
+    sent = [message for message in iter(lambda: gateway.announcer.outbox.next(0.0), None)]
     assert {topic for topic, _ in sent} == (
-        {gateway._topics.all_nodes} if together else {gateway._topics.down(node) for node in NODES}
+        {Topics("test").all_nodes} if together else {Topics("test").down(node) for node in NODES}
     )
 
 
 def test_nodes_do_not_hear_what_others_said_or_did_when_a_run_failed(tmp_path: Path) -> None:
     gateway = gateway_of(tmp_path, TASK)
-    gateway._finish("round 2: 0 of 1 updates needed; no answer from icu; lab declined: row 3 holds 'Smith'")
-    (_, payload) = gateway._announcer.outbox.next(0.0) or ("", b"")
+    gateway.questions.end("round 2: 0 of 1 updates needed; no answer from icu; lab declined: row 3 holds 'Smith'")
+    (_, payload) = gateway.announcer.outbox.next(0.0) or ("", b"")
     assert b"icu" not in payload
     header, _ = decode_body(bytes(decode_frame(payload).data), 1 << 20)
     assert header["reason"] == "the run failed; its gateway knows why"

@@ -13,8 +13,9 @@ from orchestrator.gateway.run import norm_multiple, strategy_of
 from orchestrator.gateway.store import Store
 from orchestrator.rounds.events import Declined, Ticked
 from orchestrator.wire.body import encode_body
+from orchestrator.wire.event_queue import Message
 from orchestrator.wire.frames import encode_frame, split
-from orchestrator.wire.link import BrokerAddress, Message
+from orchestrator.wire.link import BrokerAddress
 from orchestrator.wire.protection import Aggregation, Privacy
 from orchestrator.wire.schema import Feature, Schema
 from orchestrator.wire.task import Rounds, Selection, Task, task_to_dict
@@ -39,21 +40,21 @@ class World:
         self.store.create_run("run", task_to_dict(task), b"graph", np.zeros(size, np.float32))
         self.told: List[Dict[str, Any]] = []
         self.gateway = Gateway(self.store, "run", "f", BrokerAddress("127.0.0.1", 1), progress=self.told.append)
-        self.gateway._link.publish = lambda topic, payload, retain=False: None  # type: ignore[method-assign]
+        self.gateway.link.publish = lambda topic, payload, retain=False: None  # type: ignore[method-assign]
         self.names = [f"n{i}" for i in range(task.rounds.nodes)]
         for name in self.names:
             ready = encode_body({"kind": "ready", "run": "run", "records": 10})
-            self.gateway._receive(Message(f"edgeward/1/f/node/{name}/presence", ready))
+            self.gateway.receive(Message(f"edgeward/1/f/node/{name}/presence", ready))
 
     @property
     def round(self) -> int:
-        return self.gateway._coordinator.round
+        return self.gateway.coordinator.round
 
     def send(self, name: str, update: np.ndarray, number: Optional[int] = None) -> None:
         header = {"kind": "update", "run": "run", "round": number or self.round, "records": 10, "codec": "float32"}
         body = encode_body(header, {"update": update})
         for chunk in split(transfer_id(body), body):
-            self.gateway._receive(Message(f"edgeward/1/f/node/{name}/up", encode_frame(chunk)))
+            self.gateway.receive(Message(f"edgeward/1/f/node/{name}/up", encode_frame(chunk)))
 
     def said(self, event: str) -> List[Dict[str, Any]]:
         return [told for told in self.told if told["event"] == event]
@@ -84,7 +85,7 @@ def test_a_refused_update_costs_no_deadline_and_after_three_its_node_is_out(tmp_
         ("n2", "gateway.updates")
     ]
     assert {e["node"] for e in world.said("refused")} == {"n2"}
-    np.testing.assert_array_equal(world.gateway._aggregation.weights(), np.full(8, 6, np.float32))
+    np.testing.assert_array_equal(world.gateway.aggregation.weights(), np.full(8, 6, np.float32))
 
 
 def test_a_run_with_nothing_but_refused_updates_ends_without_a_model(tmp_path: Path) -> None:
@@ -99,9 +100,9 @@ def test_a_run_with_nothing_but_refused_updates_ends_without_a_model(tmp_path: P
     assert failed["reason"].startswith("no update counted in any training round")
     assert "6 answers of nodes could not be used" in failed["reason"]
     assert world.said("finished") == []
-    world.gateway._link.open = lambda timeout: None  # type: ignore[method-assign]
-    world.gateway._link.close = lambda: None  # type: ignore[method-assign]
-    world.gateway._link.flush = lambda timeout: None  # type: ignore[method-assign]
+    world.gateway.link.open = lambda timeout: None  # type: ignore[method-assign]
+    world.gateway.link.close = lambda: None  # type: ignore[method-assign]
+    world.gateway.link.flush = lambda timeout: None  # type: ignore[method-assign]
     world.gateway._say_goodbye = lambda: None  # type: ignore[method-assign]
     with pytest.raises(RoundError, match="begin another run"):
         world.gateway.run()
@@ -122,7 +123,7 @@ def test_without_a_quorum_the_round_still_has_its_deadline(tmp_path: Path) -> No
     world.send("n1", np.ones(8, np.float32))
     world.send("n2", BAD["not a number"])
     assert world.round == 1
-    world.gateway._course.happen(Ticked(world.gateway._course.now() + 1e6))
+    world.gateway.course.happen(Ticked(world.gateway.course.now() + 1e6))
     assert world.said("round")[-1]["nodes"] == ["n2"], "it is asked again"
 
 
@@ -132,14 +133,14 @@ def test_keys_that_are_none_are_refused_by_who_sent_them(tmp_path: Path) -> None
     task = Task("t", SCHEMA, {}, Training(), Privacy(unit="none"), Rounds(3, 3), aggregation=how)
     world = World(tmp_path, task)
     ready = encode_body({"kind": "ready", "run": "run", "records": 0, "units": 0})
-    world.gateway._receive(Message("edgeward/1/f/node/n3/presence", ready))
+    world.gateway.receive(Message("edgeward/1/f/node/n3/presence", ready))
     assert world.said("step")[-1]["step"] == "context"
     about = {"kind": "step", "run": "run", "round": 1, "attempt": 1, "step": "context", "journal": b"j"}
     body = encode_body({**about, "signature": b"s", "credential": b"c"}, {"context": np.zeros(99, np.uint8)})
     for chunk in split(transfer_id(body), body):
-        world.gateway._receive(Message("edgeward/1/f/node/n3/up", encode_frame(chunk)))
+        world.gateway.receive(Message("edgeward/1/f/node/n3/up", encode_frame(chunk)))
     assert [told["node"] for told in world.said("refused")] == ["n3"]
-    assert world.gateway._coordinator.arrived == {}
+    assert world.gateway.coordinator.arrived == {}
 
 
 # One that is far longer than the rest
@@ -157,8 +158,8 @@ def trained(folder: Path, strategy: str, factor: float, **options: float) -> flo
     for _ in world.names:
         x = rng.standard_normal((60, 10))
         data.append((x, (x @ truth > 0).astype(float)))
-    while not world.gateway._coordinator.over:
-        weights, number = world.gateway._aggregation.weights().astype(np.float64), world.round
+    while not world.gateway.coordinator.over:
+        weights, number = world.gateway.aggregation.weights().astype(np.float64), world.round
         for i, (x, y) in enumerate(data):
             local = weights.copy()
             for _ in range(5):
@@ -169,7 +170,7 @@ def trained(folder: Path, strategy: str, factor: float, **options: float) -> flo
         assert {n for event in world.said("shortened") for n in event["nodes"]} >= {"n3"}
         assert world.store.results("run")[0]["shortened"] == ["n3"]
     x = rng.standard_normal((2000, 10))
-    return float(((x @ world.gateway._aggregation.weights() > 0) == (x @ truth > 0)).mean())
+    return float(((x @ world.gateway.aggregation.weights() > 0) == (x @ truth > 0)).mean())
 
 
 @pytest.mark.parametrize("strategy", ["fedavg", "fedprox", "fedadam", "fedyogi", "fedadagrad", "fedbuff"])
@@ -187,7 +188,7 @@ def test_honest_updates_of_different_lengths_are_left_as_they_are(tmp_path: Path
     for name, length in zip(world.names, (1.0, 2.0, 4.0)):  # twice the median
         world.send(name, np.full(8, length, np.float32))
     assert world.said("shortened") == []
-    np.testing.assert_allclose(world.gateway._aggregation.weights(), 7 / 3, rtol=1e-6)
+    np.testing.assert_allclose(world.gateway.aggregation.weights(), 7 / 3, rtol=1e-6)
     for name, length in zip(world.names, (0.0, 0.0, 9.0)):  # nothing to compare it with
         world.send(name, np.full(8, length, np.float32))
     assert world.said("shortened") == []
@@ -199,7 +200,7 @@ def test_the_multiple_is_the_task_s(tmp_path: Path) -> None:
     for name, length in zip(world.names, (1.0, 2.0, -4.0)):
         world.send(name, np.full(8, length, np.float32))
     assert [(e["round"], e["nodes"]) for e in world.said("shortened")] == [(1, ["n2"])]
-    np.testing.assert_allclose(world.gateway._aggregation.weights(), 0.0, atol=1e-6)  # 1 + 2 - 3
+    np.testing.assert_allclose(world.gateway.aggregation.weights(), 0.0, atol=1e-6)  # 1 + 2 - 3
 
 
 def test_where_it_holds_and_where_it_cannot() -> None:
@@ -228,13 +229,13 @@ def test_weights_that_are_no_numbers_end_the_run_naming_the_longest_update(tmp_p
     world.send("n1", np.ones(8, np.float32))
     with pytest.raises(RoundError, match="weights that are not finite numbers.* norm 5.66, is that of n2"):
         world.send("n2", np.full(8, 2, np.float32))
-    np.testing.assert_array_equal(world.gateway._aggregation.weights(), np.zeros(8, np.float32))
+    np.testing.assert_array_equal(world.gateway.aggregation.weights(), np.zeros(8, np.float32))
 
 
 @pytest.mark.parametrize("what", ["loss", "auc", "weights"])
 def test_a_round_that_gives_no_number_stops_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str) -> None:
     world = World(tmp_path, make_task(2, 2))
-    whole = world.gateway._aggregation.outcome
+    whole = world.gateway.aggregation.outcome
 
     def outcome(*arguments: Any) -> Any:
         made = whole(*arguments)
@@ -244,7 +245,7 @@ def test_a_round_that_gives_no_number_stops_the_run(tmp_path: Path, monkeypatch:
             made.figures = {"evaluated": {what: float("nan")}}
         return made
 
-    monkeypatch.setattr(world.gateway._aggregation, "outcome", outcome)
+    monkeypatch.setattr(world.gateway.aggregation, "outcome", outcome)
     world.send("n0", np.ones(8, np.float32))
     with pytest.raises(RoundError, match=f"round 1: {what} is not a finite number; nothing of it was kept"):
         world.send("n1", np.ones(8, np.float32))

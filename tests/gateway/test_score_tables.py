@@ -5,10 +5,11 @@ import json
 import numpy as np
 
 from orchestrator.cli.tables import scores
+from orchestrator.gateway.counts import of_sums
 from orchestrator.gateway.evaluation import score
 from orchestrator.gateway.progress import describe
 from orchestrator.gateway.score_tables import TOO_NOISY, chosen, page, renamed, site_rows
-from orchestrator.gateway.scores import figures, of_sums
+from orchestrator.gateway.scores import figures
 from orchestrator.wire.evaluation import count
 
 RNG = np.random.default_rng(0)

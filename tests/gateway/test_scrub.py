@@ -21,13 +21,15 @@ from orchestrator.gateway.history import History
 from orchestrator.gateway.registry import find_model, keep_model
 from orchestrator.gateway.run import plan_of
 from orchestrator.gateway.running import LOCK_NAME, Held
-from orchestrator.gateway.scrub import REMOVED, scrub
+from orchestrator.gateway.scrub import scrub
 from orchestrator.gateway.scrub_presence import scrub_presence
+from orchestrator.gateway.scrub_text import REMOVED
 from orchestrator.gateway.store import Store
 from orchestrator.rounds.coordinator import Coordinator
 from orchestrator.rounds.events import Abstained, Declined, Joined, Started, Unopened
 from orchestrator.wire.body import decode_body, encode_body
-from orchestrator.wire.link import Link, Message
+from orchestrator.wire.event_queue import Message
+from orchestrator.wire.link import Link
 from orchestrator.wire.refusals import text_of
 from orchestrator.wire.schema import Feature, Schema
 from orchestrator.wire.task import Privacy, Rounds, Selection, Task, task_to_dict
@@ -74,9 +76,9 @@ def out(tmp_path: Path) -> Path:
         (folder / name).write_text("".join(f"2026-01-02 03:04:05,678 INFO {line}\n" for line in lines))
     (folder / "shown.json").write_text("\n".join(map(json.dumps, shown)))
     # A freed page: rows that were deleted are not overwritten.
-    store._db.execute("PRAGMA secure_delete=OFF")
+    store.database.execute("PRAGMA secure_delete=OFF")
     store.append("gone", Declined(1.0, "lab", " ".join(CELLS) * 200, "data"))
-    store._db.execute("DELETE FROM events WHERE run = 'gone'")
+    store.database.execute("DELETE FROM events WHERE run = 'gone'")
     store.close()
     return folder
 
@@ -186,7 +188,7 @@ def test_the_audit_log_says_that_it_was_rewritten_verifies_and_goes_on(
     assert began - 1 <= entry["at"] <= time.time()
     store = Store(out / "gateway.sqlite")
     store.audit(out / AUDIT_FILE).append("joined", node="er")
-    assert verify(out / AUDIT_FILE, store._db)[0] == count + 2
+    assert verify(out / AUDIT_FILE, store.database)[0] == count + 2
     store.close()
     entries = [json.loads(line) for line in (out / AUDIT_FILE).read_text().splitlines()]
     assert [e["event"] for e in entries[1:-1]] == ["joined", *["declined"] * 3, "node_refused", "failed"]

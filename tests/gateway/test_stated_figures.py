@@ -12,8 +12,9 @@ from model_export.bundle import verify_bundle, write_bundle
 from model_export.manifest import MANIFEST, dump_manifest
 from model_export.signing import SignatureError, generate_key, read_private_key, sign_bundle
 from orchestrator.cli.main import main
+from orchestrator.gateway.counts import of_sums
 from orchestrator.gateway.evaluation import score
-from orchestrator.gateway.scores import figures, of_sums
+from orchestrator.gateway.scores import figures
 from orchestrator.gateway.stated_figures import of_report, state_figures
 from orchestrator.wire.evaluation import count
 from orchestrator.wire.schema import Feature, Schema

@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from orchestrator.gateway.aggregation import Aggregation, Outcome
+from orchestrator.gateway.aggregation import Aggregation
+from orchestrator.gateway.outcome import Outcome
 from orchestrator.gateway.store import Store
 from orchestrator.privacy.noisy_sum import evaluation_noise
 from orchestrator.rounds.events import Aggregate

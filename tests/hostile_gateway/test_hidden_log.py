@@ -81,7 +81,7 @@ def test_with_the_log_the_node_takes_part_and_keeps_it(node: Attack, authority: 
     log = write_log(authority.log.entries())
     assert offered(node, "shown", task(), log)["kind"] == "ready"
     store = NodeStore(node.node.state / "node.sqlite")
-    assert [json.loads(entry) for entry in store.certificates()] == log
+    assert [json.loads(entry) for entry in store.peers.certificates()] == log
     store.close()
 
 

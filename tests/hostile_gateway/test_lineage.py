@@ -33,7 +33,7 @@ def lineage(folder: Path, declared: Task, took_part: Sequence[Sequence[str]]) ->
     folder.mkdir()
     store = Store(folder / "gateway.sqlite")
     store.create_run(RUN, task_to_dict(declared), b"graph", np.zeros(3, np.float32))
-    store._db.execute(
+    store.database.execute(
         "UPDATE secrets SET value = ?, digest = NULL WHERE run = ? AND name = ?", (b"k" * 32, *PSEUDONYM_SECRET)
     )
     for event in (Started(1000.0), *(Joined(1001.0, name, 1) for name in NODES)):

@@ -18,8 +18,8 @@ from orchestrator.node import evaluation, pace, trainer
 from orchestrator.node.pace import Pace
 from orchestrator.node.runtime import TrainingGraph
 from orchestrator.privacy.lattice import Lattice
-from orchestrator.privacy.noise import SecureRandom
 from orchestrator.privacy.noisy_sum import NoisyCounts, NoisySum
+from orchestrator.privacy.secure_random import SecureRandom
 from orchestrator.wire.protection import MOST_COUNT_NOISE, Privacy
 from orchestrator.wire.task import Evaluation
 from orchestrator.wire.training import Training

@@ -54,7 +54,7 @@ def admit(keeper: Gatekeeper, run: str, task: Task, records: int = 100) -> Optio
 
 def reserve(keeper: Gatekeeper, run: str, task: Task) -> None:
     """As `admit` ends, without counting first."""
-    keeper._ledger.reserve(reservation_of(run, digest_of(task_to_dict(task), GRAPH), task))
+    keeper.ledger.reserve(reservation_of(run, digest_of(task_to_dict(task), GRAPH), task))
 
 
 def code(verdict: Optional[Verdict]) -> str:

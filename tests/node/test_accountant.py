@@ -19,8 +19,9 @@ from orchestrator.errors import PrivacyError
 from orchestrator.node import accountant
 from orchestrator.node.accountant import epsilon_apart
 from orchestrator.node.gatekeeper import Gatekeeper, Verdict, reservation_of
-from orchestrator.node.ledger import Ledger, Reservation, StaleError
+from orchestrator.node.ledger import Ledger, StaleError
 from orchestrator.node.policy import Refusal
+from orchestrator.node.reservation import Reservation
 from orchestrator.node.store import NodeStore
 from orchestrator.privacy.accounting import correction_of, epsilon_spent, plan_noise
 from orchestrator.privacy.charges import charges_of
@@ -134,7 +135,7 @@ def test_a_declaration_too_large_to_count_is_refused_and_the_node_goes_on(tmp_pa
     refused = admit(keeper, "absurd", absurd)
     assert isinstance(refused, Refusal)
     assert (refused.code, "the accountant failed" in refused.reason) == ("policy.accountant", True)
-    assert keeper._ledger.reservations() == []
+    assert keeper.ledger.reservations() == []
     assert admit(keeper, "one", TASK) is None
 
 
@@ -199,7 +200,7 @@ def test_a_budget_that_another_process_reserved_from_meanwhile_is_counted_again(
     refused = other.accept("other", again, task_to_dict(again), b"graph")
     assert isinstance(refused, Refusal)
     assert refused.code == "policy.budget"
-    assert [r.run for r in other._ledger.reservations()] == ["one"]
+    assert [r.run for r in other.ledger.reservations()] == ["one"]
 
 
 @pytest.mark.usefixtures("one_each")
@@ -213,7 +214,7 @@ def test_the_window_between_counting_and_reserving_is_closed(tmp_path: Path, mon
         found = real(sets, delta)
         counted.append(found)
         if len(counted) == 1:
-            other._ledger.reserve(reservation_of("other", "e" * 64, again))
+            other.ledger.reserve(reservation_of("other", "e" * 64, again))
         return found
 
     monkeypatch.setattr(accountant, "epsilons_apart", meanwhile)
@@ -221,7 +222,7 @@ def test_the_window_between_counting_and_reserving_is_closed(tmp_path: Path, mon
     assert isinstance(refused, Refusal)
     assert refused.code == "policy.budget"
     assert len(counted) == 2, "counted again, with what the other process reserved"
-    assert [r.run for r in one._ledger.reservations()] == ["other"]
+    assert [r.run for r in one.ledger.reservations()] == ["other"]
 
 
 @pytest.mark.usefixtures("one_each")
@@ -233,16 +234,16 @@ def test_a_ledger_that_never_rests_refuses_rather_than_reserving_uncounted(
     real = accountant.epsilons_apart
 
     def meanwhile(sets: Any, delta: float) -> List[float]:
-        run = f"run {len(other._ledger.reservations())}"
-        other._ledger.reserve(reservation_of(run, "e" * 64, TASK))
+        run = f"run {len(other.ledger.reservations())}"
+        other.ledger.reserve(reservation_of(run, "e" * 64, TASK))
         return real(sets, delta)
 
     monkeypatch.setattr(accountant, "epsilons_apart", meanwhile)
     refused = one.accept("one", TASK, task_to_dict(TASK), b"graph")
     assert isinstance(refused, Refusal)
     assert (refused.code, "the ledger changed 20 times" in refused.reason) == ("policy.accountant", True)
-    assert len(one._ledger.reservations()) == 20
-    assert one._ledger.reservation("one") is None
+    assert len(one.ledger.reservations()) == 20
+    assert one.ledger.reservation("one") is None
 
 
 @pytest.mark.usefixtures("one_each")

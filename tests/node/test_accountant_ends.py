@@ -8,7 +8,7 @@ import pytest
 
 from orchestrator.errors import PrivacyError
 from orchestrator.node import accountant
-from orchestrator.node.ledger import Reservation
+from orchestrator.node.reservation import Reservation
 from orchestrator.privacy.charges import Charge
 
 RESERVATION = Reservation("run", "d", "task", "record", (Charge("training", 1.0),))

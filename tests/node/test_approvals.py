@@ -39,13 +39,13 @@ def test_a_new_task_waits_for_a_word_on_exactly_it(tmp_path: Path, monkeypatch: 
     assert f"claims epsilon 5 at delta 1e-05 per record; this node counts {counted:.3g}" in said
     assert "noise added here, of multiplier: training 1, count 5; 2 steps, sampling rate 0.25" in said
     assert "leaves this node: a noised number of records, 2 noised updates of the model's weights" in said
-    keeper._ledger.decide(waiting.digest, APPROVED)
+    keeper.ledger.decide(waiting.digest, APPROVED)
     assert keeper.decided(waiting.digest)
     assert admit(keeper, "one", HONEST) is None
     monkeypatch.setattr(accountant, "epsilon_apart", lambda *_: 1.0)
     assert isinstance(admit(keeper, "two", replace(HONEST, seed=1)), Waiting)
     assert isinstance(keeper.admit("three", HONEST, task_to_dict(HONEST), b"another graph", 100), Waiting)
-    keeper._ledger.decide(waiting.digest, DENIED)
+    keeper.ledger.decide(waiting.digest, DENIED)
     assert code(admit(keeper, "four", HONEST)) == "policy.approval-denied"
 
 
@@ -70,10 +70,10 @@ def test_a_yes_is_not_for_what_another_version_reads_in_the_same_words(
     assert isinstance(admitted("one"), Waiting)
     assert not keeper.decided(waiting.digest)
     (request,) = Approvals(tmp_path).requests()
-    assert request.waits(keeper._ledger)
+    assert request.waits(keeper.ledger)
     assert main(approve) == 0
     assert keeper.decided(waiting.digest)
-    assert not request.waits(keeper._ledger)
+    assert not request.waits(keeper.ledger)
     assert admitted("one") is None
 
 
@@ -86,10 +86,10 @@ def test_an_approval_is_for_as_many_runs_as_the_task_says(tmp_path: Path, monkey
     assert "an approval is for 2 runs of it" in Approvals(tmp_path).find(waiting.digest).summary
     for runs in (["one", "two"], ["three", "four"]):
         assert not keeper.decided(waiting.digest)
-        keeper._ledger.decide(waiting.digest, APPROVED)
+        keeper.ledger.decide(waiting.digest, APPROVED)
         assert [code(admit(keeper, run, task)) for run in [*runs, *runs]] == ["accepted"] * 4
         assert code(admit(keeper, "five", task)) == "policy.approval"
-    assert Approvals(tmp_path).find(waiting.digest).waits(keeper._ledger)
+    assert Approvals(tmp_path).find(waiting.digest).waits(keeper.ledger)
 
 
 def test_an_owner_is_not_asked_for_a_claim_that_does_not_hold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -173,7 +173,7 @@ def test_certificates_older_than_the_log_are_known_by_their_serial(
 ) -> None:
     """An authority that an older version made did not note keys."""
     _, b = pair
-    authority._db.execute("DELETE FROM certificate_log")
+    authority.database.execute("DELETE FROM certificate_log")
     authority.close()
     again = Authority(tmp_path / "ca")
     entries = again.log.entries()
@@ -195,8 +195,8 @@ def test_a_certificate_whose_key_the_log_hides_is_refused_once_the_log_names_key
 ) -> None:
     """Under one serial an authority can certify any number of keys: such an entry would show no puppet."""
     a, _ = pair
-    with authority._db:
-        authority.log.append(authority._ca_key(), "issued", "c", "", "1234")
+    with authority.database:
+        authority.log.append(authority.ca_key(), "issued", "c", "", "1234")
     refused(a, authority.log.entries(), OTHER_LOG)
 
 

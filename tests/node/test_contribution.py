@@ -8,7 +8,8 @@ import pytest
 
 from orchestrator.data.dataset import Dataset
 from orchestrator.errors import EdgewardError, PrivacyError, WireError
-from orchestrator.gateway.scores import figures, of_sums
+from orchestrator.gateway.counts import of_sums
+from orchestrator.gateway.scores import figures
 from orchestrator.node import contribution
 from orchestrator.node.contribution import UPDATE, Contributor, Run
 from orchestrator.node.evaluation import evaluate

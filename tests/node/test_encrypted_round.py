@@ -285,8 +285,8 @@ def off_by_a_half(federation: Federation, name: str, answers: Dict[str, Body]) -
     """The node's answer with a pad half a step beside the grid, signed by it."""
     holder = federation.agent._attempt.holder  # type: ignore[union-attr]
     header, tensors = answers[name]
-    block = encrypt_block(holder._context, np.append(np.full(holder.plan.encrypted - 1, 0.5), 0.0))
-    changed = tensors["ciphertext"].tobytes()[:36] + holder._format.dump(block)
+    block = encrypt_block(holder.context, np.append(np.full(holder.plan.encrypted - 1, 0.5), 0.0))
+    changed = tensors["ciphertext"].tobytes()[:36] + holder.format.dump(block)
     hidden = Hidden(tensors["masked"].tobytes(), changed, header["check"])
     told = digest_of_told("digest", federation.layout().form, {"weights": np.zeros(SIZE, np.float32)})
     summand = sign_summand(name, hidden, session_id("test", "run", 1, 1), federation.peers[name].sign, told)
@@ -435,7 +435,7 @@ def test_while_a_ciphertext_is_missing_nothing_is_said_and_repeats_do_no_harm(tm
 
 def test_a_step_that_comes_before_its_task_is_answered_after_it(tmp_path: Path) -> None:
     federation = Federation(tmp_path)
-    federation.agent._runs.end("run")
+    federation.agent.runs.end("run")
     assert federation.context() == ({}, {})
     header = {"kind": "task", "run": "run", "task": task_to_dict(federation.task)}
     federation.agent._take_task(header, {"graph": np.zeros(1, np.uint8)})

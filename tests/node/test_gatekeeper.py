@@ -162,7 +162,7 @@ def test_what_was_trained_without_privacy_leaves_no_budget_in_all(keeper: Gateke
     assert isinstance(refused, Refusal)
     assert refused.code == "policy.budget"
     assert "epsilon without bound" in refused.reason
-    keeper._ledger.close_run("open")
+    keeper.ledger.close_run("open")
     assert admit(keeper, "one", TASK) is None, "nothing of it was ever released"
 
 
@@ -185,7 +185,7 @@ def test_an_unlimited_node_accepts_all_and_counts_all(tmp_path: Path) -> None:
     assert admit(keeper, "two", make_task(privacy=Privacy(noise_multiplier=0.01))) is None
     keeper.charge("one", 1)
     keeper.charge("two", 1)
-    assert [(r.run, r.used) for r in keeper._ledger.reservations()] == [
+    assert [(r.run, r.used) for r in keeper.ledger.reservations()] == [
         ("one", {"training": 1}),
         ("two", {"training": 1}),
     ]
@@ -213,7 +213,7 @@ def test_a_delta_that_would_let_a_whole_record_leak_is_refused_by_the_code_of_al
     refused = keeper.check_size("two", TASK, 70)  # with 6 deviations of the noise on that number
     assert isinstance(refused, Refusal)
     assert (refused.code, "[budget] delta 0.01 is not below 1/units = 1/100" in refused.reason) == ("data", True)
-    closed = keeper._ledger.reservation("two")
+    closed = keeper.ledger.reservation("two")
     assert closed is not None
     assert closed.closed
     assert [charge.count for charge in closed.counted if charge.kind != "count"] == [0] * (len(closed.charges) - 1)
@@ -284,7 +284,7 @@ def test_correlated_noise_is_one_release_as_long_as_rounds_keep_their_distance(t
     with pytest.raises(WireError, match="round 4 of run one is less than 3 rounds from round 2"):
         keeper.charge("one", 4)
     keeper.charge("one", 5)
-    assert keeper._ledger.reservations()[0].used == {"training": 1}
+    assert keeper.ledger.reservations()[0].used == {"training": 1}
 
 
 def test_a_run_goes_on_only_with_the_noise_it_reserved(lenient: Gatekeeper, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -359,7 +359,7 @@ def test_nothing_is_stored_that_the_ledger_did_not_note(lenient: Gatekeeper, tmp
     assert admit(lenient, "one", TASK) is None
     store.release("one", 1, "digest", b"update")
     assert store.released("one", 1, "digest") == b"update"
-    assert tuple(lenient._ledger.reservations()[0].rounds) == (1,)
+    assert tuple(lenient.ledger.reservations()[0].rounds) == (1,)
 
 
 def test_the_agent_stays_without_scipy() -> None:

@@ -141,7 +141,7 @@ def test_a_process_that_does_not_answer_is_killed() -> None:
     os.kill(process.pid, signal.SIGSTOP)
     with pytest.raises(GraphError, match="within its time limit"):
         process.run("grad1", weights, x[:, np.newaxis], y[:, np.newaxis], np.ones((11, 1), "f4"))
-    assert process._process.returncode == -signal.SIGKILL
+    assert process.process.returncode == -signal.SIGKILL
 
 
 FAKE = """
@@ -338,5 +338,5 @@ def test_what_crashes_the_runtime_ends_the_process_only(monkeypatch: pytest.Monk
             assert process.broken
         finally:
             process.close()
-        assert process._process.returncode is not None
+        assert process.process.returncode is not None
     assert ended > 5

@@ -28,10 +28,10 @@ def agent_at(error: Exception) -> Tuple[Any, Said, List[str]]:
     def fails(*_: Any) -> None:
         raise error
 
-    agent._runs = OpenRuns()
-    agent._runs._all["r"] = agent._runs.at = AtWork()
-    agent._runs.at.round = ({"run": "r", "round": 3}, {})
-    agent._tasks = Tasks("a", agent._runs, None, None, None, said)  # type: ignore[arg-type]
+    agent.runs = OpenRuns()
+    agent.runs._all["r"] = agent.runs.at = AtWork()
+    agent.runs.at.round = ({"run": "r", "round": 3}, {})
+    agent._tasks = Tasks("a", agent.runs, None, None, None, said)  # type: ignore[arg-type]
     agent._answer_round = fails
     agent._refuse = lambda what, error: refused.append(f"{what}: {error}")
     return agent, said, refused
@@ -42,7 +42,7 @@ def test_a_graph_that_failed_declines_the_run(caplog: pytest.LogCaptureFixture) 
     agent._answer_newest_round()
     assert refused == ["a round: the process of the training graph ended before it answered"]
     assert said.words == [{"kind": "declined", "run": "r", "code": "graph"}]
-    assert agent._runs.find("r") is None
+    assert agent.runs.find("r") is None
     assert any("declined run r: the process of the training graph ended" in line for line in caplog.messages)
 
 
@@ -51,4 +51,4 @@ def test_another_failure_is_of_this_round_alone() -> None:
     agent._answer_newest_round()
     assert len(refused) == 1
     assert said.words == []
-    assert "r" in agent._runs._all
+    assert "r" in agent.runs._all

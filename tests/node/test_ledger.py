@@ -11,7 +11,8 @@ import pytest
 
 from orchestrator.errors import LedgerError, PrivacyError
 from orchestrator.node.anchor import ANCHOR_FILE, Anchor, FolderAnchor, StoreAnchor
-from orchestrator.node.ledger import APPROVED, DENIED, LEDGER_FILE, Ledger, Reservation
+from orchestrator.node.ledger import APPROVED, DENIED, LEDGER_FILE, Ledger
+from orchestrator.node.reservation import Reservation
 from orchestrator.node.round_ranges import RoundRanges
 from orchestrator.node.store import NodeStore
 from orchestrator.privacy.charges import Charge

@@ -56,7 +56,7 @@ class Node:
         address = BrokerAddress("127.0.0.1", 1)
         self.agent = NodeAgent(address, "test", "n", self.data, self.state, ungraphed, policy=path)
         self.raw: List[bytes] = []
-        self.agent._link.publish = lambda topic, payload, retain=False: self.raw.append(payload)  # type: ignore
+        self.agent.link.publish = lambda topic, payload, retain=False: self.raw.append(payload)  # type: ignore
 
     def asked(self, task: Task, run: str = "run", **declared: Any) -> Dict[str, Any]:
         """What it says of a task."""
@@ -181,7 +181,7 @@ def test_data_are_not_opened_for_a_run_that_was_closed_or_is_another_tasks(tmp_p
     assert node.asked(private())["kind"] == "ready"
     assert len(opened) == 1
     assert node.asked(private(seed=5))["code"] == "ledger.run"
-    node.agent._gatekeeper._ledger.close_run("run")
+    node.agent._gatekeeper.ledger.close_run("run")
     assert node.asked(private())["code"] == "ledger.run"
     assert len(opened) == 1
 
@@ -215,8 +215,8 @@ def test_whatever_does_not_fit_is_one_code_and_the_details_stay_in_the_nodes_log
     assert SECRET_COUNT not in numbers_in(said)
     again = node.asked(task)
     assert (again["kind"], again["code"]) == ("declined", "data"), "the same answer to the same question"
-    assert node.agent._run is None
-    assert all(known.closed for known in node.agent._gatekeeper._ledger.reservations()), "nothing stays reserved"
+    assert node.agent.runs.at.run is None
+    assert all(known.closed for known in node.agent._gatekeeper.ledger.reservations()), "nothing stays reserved"
 
 
 def numbers_in(value: Any) -> List[Any]:
@@ -305,7 +305,7 @@ def test_too_little_memory_is_a_code_and_the_node_lives(tmp_path: Path, monkeypa
         assert node.asked(private(), run="run-1")["code"] == "data"
     assert node.asked(private(), run="run-2")["kind"] == "ready"
     monkeypatch.setattr(agent_module.Contributor, "open_answer", lambda *_: np.zeros(1 << 50))
-    node.agent._at.round = ({"kind": "round", "run": "run-2", "round": 1}, {})
+    node.agent.runs.at.round = ({"kind": "round", "run": "run-2", "round": 1}, {})
     node.agent._answer_newest_round()
     assert (node.said()[-1]["kind"], node.said()[-1]["code"]) == ("refused", "internal")
 
@@ -319,7 +319,7 @@ def test_a_node_that_joins_states_a_count_that_is_charged_and_its_own_only_in_it
     said = node.asked(private())
     assert (said["kind"], said["records"], said["units"]) == ("ready", SECRET_COUNT + 16, SECRET_COUNT + 16)
     assert f"{SECRET_COUNT} records, stated as {SECRET_COUNT + 16}" in caplog.text
-    (known,) = node.agent._gatekeeper._ledger.reservations()
+    (known,) = node.agent._gatekeeper.ledger.reservations()
     assert known.used == {"count": 1}
     assert said["ledger"]["entries"] == 3, "it joins with the ledger that has the charge"
     monkeypatch.setattr("orchestrator.node.gatekeeper.noised_count", lambda *_: 1)

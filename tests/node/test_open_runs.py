@@ -10,8 +10,8 @@ from test_policy import make_task
 
 from orchestrator.node.open_runs import MOST_RUNS, OpenRuns
 from orchestrator.wire.body import decode_body, encode_body
+from orchestrator.wire.event_queue import Message
 from orchestrator.wire.frames import encode_frame, split
-from orchestrator.wire.link import Message
 from orchestrator.wire.protection import Privacy
 from orchestrator.wire.task import task_to_dict
 from orchestrator.wire.training import Training
@@ -35,25 +35,25 @@ class Heard(Node):
     def __init__(self, folder: Path, policy: str = "") -> None:
         super().__init__(folder, good(20), policy)
         self.agent._trainer_factory = Still
-        self.agent._link.pump = lambda: None  # type: ignore[method-assign]
+        self.agent.link.pump = lambda: None  # type: ignore[method-assign]
 
     def hear(self, header: Dict[str, Any], tensors: Any = None) -> List[Dict[str, Any]]:
         """What the node says to it."""
         self.raw.clear()
         body = encode_body(header, tensors or {})
         for chunk in split(transfer_id(body), body):
-            self.agent._link.events.put(Message(self.agent._topics.down("n"), encode_frame(chunk)))
-        while not self.agent._link.events.empty() or self.agent._at.round is not None:
-            self.agent._step()
+            self.agent.link.events.put(Message(self.agent.topics.down("n"), encode_frame(chunk)))
+        while not self.agent.link.events.empty() or self.agent.runs.at.round is not None:
+            self.agent.step()
         said = []
         for payload in self.raw:
             try:
                 said.append(decode_body(payload, 1 << 20)[0])
             except Exception:  # an acknowledgement
                 continue
-        while (out := self.agent._outbox.next(0.0)) is not None:
+        while (out := self.agent.outbox.next(0.0)) is not None:
             said.append({"kind": "update", "topic": out[0]})
-        self.agent._outbox = type(self.agent._outbox)()
+        self.agent.outbox = type(self.agent.outbox)()
         return said
 
     def task(self, run: str, task: Any = TASK) -> Dict[str, Any]:
@@ -81,7 +81,7 @@ def test_a_message_this_machine_has_no_memory_for_is_refused_and_ends_nothing(
         raise MemoryError
 
     with monkeypatch.context() as short:
-        short.setattr(node.agent._at.weights, "whole", exhausted)
+        short.setattr(node.agent.runs.at.weights, "whole", exhausted)
         assert node.round("a", 1) == ["refused"]
     assert node.round("a", 2) == ["update"]
 
@@ -99,19 +99,19 @@ def test_a_run_that_goes_on_after_another_finds_its_node_where_it_left_it(tmp_pa
     assert (again["kind"], again["run"]) == ("ready", "a")
     node.hear({"kind": "finished", "run": "b", "reason": ""})
     assert node.round("a", 3) == ["update"]
-    assert node.agent._run is not None
+    assert node.agent.runs.at.run is not None
 
 
 def test_a_step_of_one_run_is_answered_while_a_round_of_another_waits(tmp_path: Path) -> None:
     node = Heard(tmp_path)
     node.task("a")
     node.task("b", OTHER)
-    node.agent._at.round = ({"kind": "round", "run": "b", "round": 1}, {})
+    node.agent.runs.at.round = ({"kind": "round", "run": "b", "round": 1}, {})
     answered: List[str] = []
-    node.agent._steps.answer = lambda _: answered.append(node.agent._run.id)  # type: ignore[method-assign]
+    node.agent._steps.answer = lambda _: answered.append(node.agent.runs.at.run.id)  # type: ignore[method-assign]
     node.agent._take_step({"kind": "step", "run": "a", "round": 1, "attempt": 1, "step": "shares"}, {})
     assert answered == ["a"]
-    assert node.agent._runs.turn_to_waiting(), "the round of the other run is still to be answered"
+    assert node.agent.runs.turn_to_waiting(), "the round of the other run is still to be answered"
 
 
 def test_a_task_that_is_refused_changes_nothing(tmp_path: Path) -> None:
@@ -127,7 +127,7 @@ def test_a_round_before_its_task_is_answered_after_it(tmp_path: Path) -> None:
     node = Heard(tmp_path)
     assert node.round("a", 1) == []
     node.hear({"kind": "task", "run": "a", "task": task_to_dict(TASK)}, {"graph": np.zeros(1, np.uint8)})
-    assert node.agent._run is not None
+    assert node.agent.runs.at.run is not None
     assert node.round("a", 1) == ["update"], "the same round, announced again, was swallowed"
 
 
@@ -137,8 +137,8 @@ def test_the_words_and_runs_of_a_node_are_bounded(tmp_path: Path) -> None:
     for number in range(30):
         said = node.task(f"r{number}")
     assert len(said["runs"]) <= 8
-    assert node.agent._runs.find("r0") is None
-    assert sum(node.agent._runs.find(f"r{number}") is not None for number in range(30)) == MOST_RUNS
+    assert node.agent.runs.find("r0") is None
+    assert sum(node.agent.runs.find(f"r{number}") is not None for number in range(30)) == MOST_RUNS
 
 
 def test_a_run_that_ends_leaves_the_others(tmp_path: Path) -> None:
@@ -154,5 +154,5 @@ def test_an_answer_says_where_the_ledger_ends_with_it(tmp_path: Path) -> None:
     node.task("a")
     before = node.agent._gatekeeper.told()["entries"]
     node.round("a", 1)
-    body = node.agent._store.released("a", 1, node.agent._run.digest)
+    body = node.agent._store.released("a", 1, node.agent.runs.at.run.digest)
     assert decode_body(body, 1 << 20)[0]["ledger"]["entries"] == before + 1

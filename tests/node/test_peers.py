@@ -13,9 +13,10 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from orchestrator.errors import PeerError, PrivacyError
 from orchestrator.node.identity import CERTIFICATE_FILE, NodeIdentity, install, make_node_request
+from orchestrator.node.known_peers import MOST_PENDING, MOST_PENDING_OF_A_NAME
 from orchestrator.node.peers import TOO_FEW, UNCONFIRMED, Peers
 from orchestrator.node.roster import Roster, roster_of
-from orchestrator.node.store import MOST_PENDING, MOST_PENDING_OF_A_NAME, NodeStore
+from orchestrator.node.store import NodeStore
 from orchestrator.wire import pki
 from orchestrator.wire.protection import Aggregation
 
@@ -314,7 +315,7 @@ def test_refused_keys_wait_for_the_owner_over_restarts(authority: Issuer, tmp_pa
     a, b = authority.peers(tmp_path, "a", {}), authority.peers(tmp_path, "b", {})
     for _ in range(2):
         refused(a, "b", b.credential, UNCONFIRMED[:30])
-    waiting = NodeStore(tmp_path / "a.sqlite").pending_peers()
+    waiting = NodeStore(tmp_path / "a.sqlite").peers.pending()
     assert [(peer.name, peer.fingerprint) for peer in waiting] == [("b", b.fingerprint)]
 
 
@@ -323,10 +324,10 @@ def test_a_flood_of_keys_fills_no_disk_and_no_terminal(authority: Issuer, tmp_pa
     store = NodeStore(tmp_path / "a.sqlite")
     for _ in range(MOST_PENDING_OF_A_NAME + 2):
         refused(a, "b", der(authority.issue("b", pki.new_key().public_key())), UNCONFIRMED[:30])
-    assert len(store.pending_peers()) == MOST_PENDING_OF_A_NAME
+    assert len(store.peers.pending()) == MOST_PENDING_OF_A_NAME
     for number in range(MOST_PENDING):
-        store.note_pending(f"n{number}", "0" * 64)
-    assert len(store.pending_peers()) == MOST_PENDING
+        store.peers.note_pending(f"n{number}", "0" * 64)
+    assert len(store.peers.pending()) == MOST_PENDING
     for name in ("b\x1b[2J", "B", "", "b" * 65, 7):
         refused(a, name, a.credential, "a name that no node can have")  # type: ignore[arg-type]
 

@@ -15,8 +15,8 @@ from orchestrator.node import gatekeeper as gatekeeper_module
 from orchestrator.node.gatekeeper import COUNT_ROUND, Gatekeeper
 from orchestrator.node.ledger import LEDGER_FILE
 from orchestrator.node.store import NodeStore
-from orchestrator.privacy.noise import SecureRandom
 from orchestrator.privacy.noisy_sum import count_sum, noised_count
+from orchestrator.privacy.secure_random import SecureRandom
 from orchestrator.wire.protection import Aggregation, Privacy
 from orchestrator.wire.schema import Feature
 from orchestrator.wire.task import Evaluation, Task, task_to_dict
@@ -78,7 +78,7 @@ def test_the_count_is_charged_before_it_is_known(tmp_path: Path, monkeypatch: py
     node.store.before_release = charge
     node.state("one")
     assert charged == [("one", COUNT_ROUND)]
-    (known,) = node.keeper._ledger.reservations()
+    (known,) = node.keeper.ledger.reservations()
     assert (known.used, tuple(known.rounds)) == ({"count": 1}, (COUNT_ROUND,))
     assert [c.count for c in known.charges if c.kind == "count"] == [1]
 
@@ -88,7 +88,7 @@ def test_a_count_that_cannot_be_charged_is_not_said(tmp_path: Path) -> None:
     with pytest.raises(WireError, match="run one was not accepted by this node"):
         node.state("one")
     node.accept("one")
-    node.keeper._ledger.close_run("one")
+    node.keeper.ledger.close_run("one")
     with pytest.raises(WireError, match="was closed by the owner"):
         node.state("one")
     node.accept("two")
@@ -107,7 +107,7 @@ def test_a_kill_between_charge_and_count_costs_one_charge_and_says_one_count(tmp
     again.accept("one")
     said = again.state("one")
     assert again.state("one") == said
-    assert again.keeper._ledger.reservations()[0].used == {"count": 1}
+    assert again.keeper.ledger.reservations()[0].used == {"count": 1}
 
 
 def test_the_count_of_a_run_is_not_said_to_another_task(tmp_path: Path) -> None:
@@ -127,7 +127,7 @@ def test_only_where_something_is_protected_is_there_something_to_noise(tmp_path:
         task = make_task(privacy=privacy)
         node.accept(run, task)
         assert node.state(run, task) == said
-        assert node.keeper._ledger.reservation(run).used == {}  # type: ignore[union-attr]
+        assert node.keeper.ledger.reservation(run).used == {}  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize("mechanism", ["discrete-gaussian", "skellam"])

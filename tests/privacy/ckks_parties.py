@@ -59,9 +59,9 @@ class Ward:
     def decrypted(self, ciphertext: bytes) -> np.ndarray:
         """float64: all slots of it, errors and all, with the secret key."""
         holder = self.holder
-        numbers, step = ciphertext[HEADER_BYTES:], holder._format.block_bytes
-        blocks = [holder._format.load(numbers[start : start + step]) for start in range(0, len(numbers), step)]
-        return np.concatenate([decrypt_block(holder._context, block) for block in blocks])
+        numbers, step = ciphertext[HEADER_BYTES:], holder.format.block_bytes
+        blocks = [holder.format.load(numbers[start : start + step]) for start in range(0, len(numbers), step)]
+        return np.concatenate([decrypt_block(holder.context, block) for block in blocks])
 
     def words(self, ciphertext: bytes) -> np.ndarray:
         """uint32: the pad and salt in it, rounded."""

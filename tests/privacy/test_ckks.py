@@ -113,17 +113,17 @@ def test_a_thousand_parties_are_exact_and_one_more_is_refused() -> None:
 
 def test_the_public_context_holds_no_secret(ward: Ward) -> None:
     public = ward.holder.public_context()
-    context = Encryptor(public)._context
+    context = Encryptor(public).context
     assert not context.is_private()
     with pytest.raises(PrivacyError, match="holds no secret key"):
         ckks_blocks.load_secret(public[CONTEXT_HEADER:], PARAMETERS)
     block = ward.hidden["north"].ciphertext[HEADER_BYTES : HEADER_BYTES + PARAMETERS.block_bytes]
     with pytest.raises(ValueError, match="secret_key"):
-        Encryptor(public)._format.load(block).decrypt()
+        Encryptor(public).format.load(block).decrypt()
 
 
 def test_a_context_with_the_secret_key_inside_is_refused(ward: Ward) -> None:
-    private = ward.holder.public_context()[:CONTEXT_HEADER] + secret_bytes(ward.holder._context)
+    private = ward.holder.public_context()[:CONTEXT_HEADER] + secret_bytes(ward.holder.context)
     for side in (Encryptor, Receiver):
         with pytest.raises(PrivacyError, match="holds the secret key"):
             side(private)

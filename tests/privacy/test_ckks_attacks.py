@@ -69,7 +69,7 @@ def test_one_node_gets_the_secret_key_out_of_one_ciphertext_if_it_is_rounded_and
     """The node knows its own pad, so what is said of its ciphertext tells it factor s at 8,192 places: the key."""
     ward, factor = Ward(2 * SLOTS), 1 << 20
     quiet = np.zeros(SLOTS)
-    form, context = ward.encryptor._format, ward.encryptor._context
+    form, context = ward.encryptor.format, ward.encryptor.context
     own = ward.hidden["west"].ciphertext[:HEADER_BYTES] + 3 * form.dump(encrypt_block(context, quiet))
     ward.replace("west", own, foreseen=True)
     ward.replace("west", times_secret(ward, "west", factor), foreseen=True)
@@ -108,7 +108,7 @@ def test_a_part_of_another_nodes_ciphertext_that_is_imaginary_is_refused() -> No
     """Times X^(N/2) it is: then all slots are read as 0, which anybody can name, while much of the plaintext is another's."""
     ward = Ward()
     theirs = ward.hidden["north"].ciphertext
-    step = ward.holder._format.block_bytes
+    step = ward.holder.format.block_bytes
     blocks = [turned(theirs[start : start + step]) for start in range(HEADER_BYTES, len(theirs), step)]
     ward.replace("west", theirs[:HEADER_BYTES] + b"".join(blocks), foreseen=True)
     assert not ward.words(ward.hidden["west"].ciphertext).any()
@@ -121,8 +121,8 @@ def test_a_turned_block_is_what_was_beside_its_real_part() -> None:
     ward = Ward(SLOTS - 8)
     numbers = ward.hidden["north"].ciphertext[HEADER_BYTES:]
     holder = ward.holder
-    there = [decrypt_block(holder._context, holder._format.load(block)) for block in (numbers, turned(numbers))]
-    back = decrypt_block(holder._context, holder._format.load(turned(turned(numbers))))
+    there = [decrypt_block(holder.context, holder.format.load(block)) for block in (numbers, turned(numbers))]
+    back = decrypt_block(holder.context, holder.format.load(turned(turned(numbers))))
     assert np.abs(there[1]).max() < TOLERANCE
     assert np.abs(there[0] + back).max() < 2 * TOLERANCE
     assert np.abs(there[0]).max() > BOUND / 2
@@ -138,7 +138,7 @@ def test_products_modulo_the_modulus_are_those_of_whole_numbers(factor: int) -> 
 
 def encrypted(ward: Ward, values: np.ndarray) -> bytes:
     """Under the holder's key, whatever the values."""
-    form, context = ward.encryptor._format, ward.encryptor._context
+    form, context = ward.encryptor.format, ward.encryptor.context
     blocks = (encrypt_block(context, values[start : start + SLOTS]) for start in range(0, len(values), SLOTS))
     return ward.hidden["west"].ciphertext[:HEADER_BYTES] + b"".join(form.dump(block) for block in blocks)
 
@@ -162,7 +162,7 @@ def test_values_out_of_place_are_refused_even_with_the_right_check(place: int, v
 
 def sum_of(ward: Ward, first: str, values: np.ndarray) -> bytes:
     """A ciphertext of another party's pad with `values` added to it: whoever sees it can make that."""
-    form, context = ward.encryptor._format, ward.encryptor._context
+    form, context = ward.encryptor.format, ward.encryptor.context
     theirs = ward.hidden[first].ciphertext
     parts = [theirs[:HEADER_BYTES]]
     for index, start in enumerate(range(HEADER_BYTES, len(theirs), form.block_bytes)):

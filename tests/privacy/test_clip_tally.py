@@ -14,8 +14,8 @@ from orchestrator.privacy.charges import charges_of
 from orchestrator.privacy.clipping import default_clip_norm, gradient_length
 from orchestrator.privacy.grids import grids_of
 from orchestrator.privacy.lattice import party_variance
-from orchestrator.privacy.noise import SecureRandom
 from orchestrator.privacy.noisy_sum import TALLY, training_sum
+from orchestrator.privacy.secure_random import SecureRandom
 from orchestrator.privacy.vector_layout import UPDATE, Layout, bits_for, parts_of
 from orchestrator.wire.protection import Aggregation, Privacy
 from orchestrator.wire.schema import Feature, Schema

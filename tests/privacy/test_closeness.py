@@ -203,7 +203,7 @@ def ln_skellam(variance: int, wanted: np.ndarray) -> Dict[int, Any]:
 def test_laws_are_right_within_the_stated_error(mechanism: str, variance: int) -> None:
     s = math.sqrt(variance)
     k = np.unique(np.array([0, 1, 2, s / 3, s, 2 * s, 5 * s, 10 * s, 14 * s]).astype(int))
-    ln_rounded, r, error = closeness._ln_laws(mechanism, variance, k.astype(float))
+    ln_rounded, r, error = closeness.ln_laws(mechanism, variance, k.astype(float))
     with mpmath.workdps(80):
         v = mpmath.mpf(variance)
         g = mpmath.sqrt(v - mpmath.mpf(1) / 12)
@@ -225,14 +225,14 @@ def test_laws_are_right_within_the_stated_error(mechanism: str, variance: int) -
 @pytest.mark.parametrize(("mechanism", "std"), [("discrete-gaussian", 1), ("discrete-gaussian", 3), ("skellam", 6)])
 def test_moments_are_bounded_closely(mechanism: str, std: int, order: float) -> None:
     ln_tail = -20
-    comparison = closeness._compare(mechanism, std, 1, ln_tail)
+    comparison = closeness.compare(mechanism, std, 1, ln_tail)
     real, rounded = laws(mechanism, std, 1, comparison.gaussian_std)
-    middle = np.abs(np.arange(len(real)) - len(real) // 2) <= closeness._reach(
+    middle = np.abs(np.arange(len(real)) - len(real) // 2) <= closeness.reach_of(
         mechanism, party_variance(mechanism, std), ln_tail
     )
     for p, q, weights in ((real, rounded, comparison.real_weights), (rounded, real, comparison.rounded_weights)):
         exact = math.log(np.sum(p[middle] * (p[middle] / q[middle]) ** order))
-        bound = closeness._ln_moment(comparison.magnitudes, weights, math.exp(ln_tail), order)
+        bound = closeness.ln_moment_of(comparison.magnitudes, weights, math.exp(ln_tail), order)
         assert exact <= bound <= 2 * exact + 2 * order * math.exp(ln_tail)
 
 
@@ -250,11 +250,11 @@ def test_a_sum_of_discrete_gaussians_is_almost_one(std: float, parties: int) -> 
     single /= single.sum()
     near = np.abs(wide) <= 6 * std * math.sqrt(parties)
     found = np.abs(np.log(total[near] / single[near])).max()
-    bound = closeness._ln_ratio_of_sums(std, parties)
+    bound = closeness.ln_ratio_of_sums(std, parties)
     assert found <= bound
     # What the first two leave is smoothed by those that follow, which the bound does not use.
     assert parties > 2 or found > bound / 8
-    assert closeness._ln_ratio_of_sums(1024, parties) == 0
+    assert closeness.ln_ratio_of_sums(1024, parties) == 0
 
 
 def test_what_is_cut_off_is_as_rare_as_stated() -> None:
@@ -262,7 +262,7 @@ def test_what_is_cut_off_is_as_rare_as_stated() -> None:
         variance = parties * party_variance(mechanism, std)
         for law in laws(mechanism, std, parties, math.sqrt(variance - 1 / 12)):
             for ln_tail in (-10, -20, -30):
-                reach = closeness._reach(mechanism, variance, ln_tail)
+                reach = closeness.reach_of(mechanism, variance, ln_tail)
                 outside = np.abs(np.arange(len(law)) - len(law) // 2) > reach
                 assert law[outside].sum() <= 2 * math.exp(ln_tail)
                 # A step of 40 less far it would not be so rare: the bound is one of this law.

@@ -9,7 +9,7 @@ import pytest
 
 from orchestrator.privacy import discrete
 from orchestrator.privacy.discrete import discrete_gaussian, skellam
-from orchestrator.privacy.noise import SecureRandom
+from orchestrator.privacy.secure_random import SecureRandom
 
 N = 300_000
 DOUBT = 16.2  # a right sampler is refused with probability exp(-16.2) = 1e-7
@@ -114,7 +114,7 @@ def test_what_cannot_be_drawn_is_refused() -> None:
 
 @pytest.mark.parametrize("mean", [1, 25, 1000])
 def test_poisson_thresholds_are_right_to_120_bits(mean: int) -> None:
-    table = discrete._poisson_table(mean)
+    table = discrete.poisson_table(mean)
     with localcontext() as context:
         context.prec = 600
         weight, total, wrong = (-Decimal(mean)).exp(), Decimal(0), Decimal(0)
@@ -142,11 +142,11 @@ class Scripted(SecureRandom):
 
 
 def test_a_word_equal_to_half_a_threshold_is_decided_by_the_next() -> None:
-    table = discrete._poisson_table(25)
+    table = discrete.poisson_table(25)
     high, low = int(table.high[9]), int(table.low[9])
     for second, k in ((low - 1, 9), (low, 10), (low + 1, 10)):
-        assert discrete._invert(Scripted([high, second]), 1, table).tolist() == [table.first + k]
-    assert discrete._invert(Scripted([high - 1, high + 1]), 2, table).tolist() == [table.first + 9, table.first + 10]
+        assert discrete.invert(Scripted([high, second]), 1, table).tolist() == [table.first + k]
+    assert discrete.invert(Scripted([high - 1, high + 1]), 2, table).tolist() == [table.first + 9, table.first + 10]
 
 
 def test_a_word_equal_to_a_digit_of_the_probability_is_decided_by_the_next() -> None:
@@ -154,21 +154,21 @@ def test_a_word_equal_to_a_digit_of_the_probability_is_decided_by_the_next() -> 
     rest = list(digits[1:])
     below, above = [*rest[:-1], rest[-1] - 1], [*rest[:-1], rest[-1] + 1]
     for words, result in ((below, True), (rest, False), (above, False)):
-        assert discrete._bernoulli(Scripted([digits[0], *words]), 1, digits).tolist() == [result]
-    assert discrete._bernoulli(Scripted([digits[0] - 1, digits[0] + 1]), 2, digits).tolist() == [True, False]
+        assert discrete.bernoulli(Scripted([digits[0], *words]), 1, digits).tolist() == [result]
+    assert discrete.bernoulli(Scripted([digits[0] - 1, digits[0] + 1]), 2, digits).tolist() == [True, False]
     assert abs(digits[0] / 2**64 - math.exp(-0.5)) < 1e-15
     assert abs(discrete._EXP_ONE[0] / 2**64 - math.exp(-1)) < 1e-15
 
 
 def test_words_of_the_incomplete_last_period_are_drawn_again() -> None:
     top = 2**64 - 1
-    assert discrete._below(Scripted([top, 4, top, 5]), np.array([3, 3], np.uint64)).tolist() == [2, 1]
-    assert discrete._below(Scripted([top, top]), np.array([1, 2**63], np.uint64)).tolist() == [0, 2**63 - 1]
+    assert discrete.below(Scripted([top, 4, top, 5]), np.array([3, 3], np.uint64)).tolist() == [2, 1]
+    assert discrete.below(Scripted([top, top]), np.array([1, 2**63], np.uint64)).tolist() == [0, 2**63 - 1]
 
 
 @pytest.mark.parametrize(("numerator", "denominator"), [(0, 5), (1, 7), (5, 7), (7, 7), (1 << 48, 1 << 50)])
 def test_bernoulli_trials_have_probability_exp(numerator: int, denominator: int) -> None:
     rows = np.ones(N, np.uint64)
-    hits = discrete._bernoulli_exp(SecureRandom(), rows * np.uint64(numerator), rows * np.uint64(denominator)).sum()
+    hits = discrete.bernoulli_exp(SecureRandom(), rows * np.uint64(numerator), rows * np.uint64(denominator)).sum()
     p = math.exp(-numerator / denominator)
     assert abs(hits - N * p) <= 5.5 * math.sqrt(N * p * (1 - p))

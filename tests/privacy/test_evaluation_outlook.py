@@ -8,7 +8,8 @@ import pytest
 from orchestrator.cli.main import main
 from orchestrator.errors import UsageError
 from orchestrator.gateway.config import load_config
-from orchestrator.gateway.scores import figures, of_sums
+from orchestrator.gateway.counts import of_sums
+from orchestrator.gateway.scores import figures
 from orchestrator.privacy.accounting import plan_noise
 from orchestrator.privacy.evaluation_outlook import least_multiplier, outlook
 from orchestrator.privacy.noisy_sum import evaluation_noise

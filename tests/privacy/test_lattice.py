@@ -9,7 +9,7 @@ import pytest
 from orchestrator.errors import PrivacyError
 from orchestrator.privacy.clipping import clip_l2
 from orchestrator.privacy.lattice import MECHANISMS, Lattice, clamp, draw, make_lattice
-from orchestrator.privacy.noise import SecureRandom
+from orchestrator.privacy.secure_random import SecureRandom
 
 
 def adversaries(size: int, levels: int) -> Dict[str, np.ndarray]:

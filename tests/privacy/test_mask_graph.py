@@ -97,7 +97,7 @@ def test_a_ring_holds_together_exactly_if_no_accomplices_can_part_it(parties: in
     rng, seen = random.Random(3), {True: 0, False: 0}
     for case in range(150):
         graph = graph_of(parties, degree, colluding, case)
-        survivors = set(rng.sample(sorted(graph._place), rng.randint(3, parties)))
+        survivors = set(rng.sample(sorted(graph.place), rng.randint(3, parties)))
         groups = itertools.combinations(sorted(survivors), min(colluding, len(survivors)))
         apart = any(in_pieces(graph, survivors - set(group)) for group in groups)
         holds = graph.holds_together(survivors)
@@ -161,11 +161,11 @@ def test_all_nonces_keys_and_the_session_decide_the_order() -> None:
     names = [f"n{i:02}" for i in range(40)]
     adverts = keys_drawn(names, {})
     nonces = {n: n.encode() * 8 for n in names}
-    base = Graph(Session(b"s", 12), adverts, nonces)._order
+    base = Graph(Session(b"s", 12), adverts, nonces).order
 
     def changed(**other: object) -> List[str]:
         told = {"session": Session(b"s", 12), "adverts": adverts, "nonces": nonces, **other}
-        return Graph(told["session"], told["adverts"], told["nonces"])._order  # type: ignore[arg-type]
+        return Graph(told["session"], told["adverts"], told["nonces"]).order  # type: ignore[arg-type]
 
     assert changed() == base
     assert changed(session=Session(b"t", 12)) != base
@@ -173,4 +173,4 @@ def test_all_nonces_keys_and_the_session_decide_the_order() -> None:
         assert changed(nonces={**nonces, name: bytes(32)}) != base
         assert changed(adverts={**adverts, name: Advert(name, b"channel", b"k", b"")}) != base
         assert changed(adverts={**adverts, name: Advert(name, b"other", name.encode(), b"")}) != base
-    assert np.mean([graph_of(40, 12, seed=i)._order[0] == "n000" for i in range(2000)]) < 0.05
+    assert np.mean([graph_of(40, 12, seed=i).order[0] == "n000" for i in range(2000)]) < 0.05

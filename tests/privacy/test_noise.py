@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 from orchestrator.privacy.clipping import clip_l2
-from orchestrator.privacy.noise import SecureRandom
+from orchestrator.privacy.secure_random import SecureRandom
 
 N = 200_000
 KS_BOUND = 2.2 / math.sqrt(N)  # exceeded with probability 2 exp(-2 * 2.2^2) = 1.3e-4

@@ -11,7 +11,6 @@ from orchestrator.errors import PrivacyError
 from orchestrator.node import evaluation
 from orchestrator.node.evaluation import evaluate
 from orchestrator.privacy.lattice import party_variance
-from orchestrator.privacy.noise import SecureRandom
 from orchestrator.privacy.noisy_sum import (
     NoisyCounts,
     NoisySum,
@@ -20,6 +19,7 @@ from orchestrator.privacy.noisy_sum import (
     statistics_sum,
     training_sum,
 )
+from orchestrator.privacy.secure_random import SecureRandom
 from orchestrator.privacy.standardization import moments
 from orchestrator.wire.evaluation import SENSITIVITY
 from orchestrator.wire.protection import Aggregation, Privacy

@@ -10,8 +10,8 @@ from typing import Any, Callable, List
 import numpy as np
 import pytest
 
-from orchestrator.privacy.noise import SecureRandom
 from orchestrator.privacy.noisy_sum import NoisyCounts, evaluation_counts, statistics_sum, training_sum
+from orchestrator.privacy.secure_random import SecureRandom
 from orchestrator.wire.evaluation import SENSITIVITY
 from orchestrator.wire.protection import Aggregation, Privacy
 from orchestrator.wire.schema import Feature, Schema

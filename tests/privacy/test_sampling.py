@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from orchestrator.privacy.noise import SecureRandom
+from orchestrator.privacy.secure_random import SecureRandom
 
 UNITS, STEPS = 500, 400
 

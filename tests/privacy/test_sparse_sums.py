@@ -257,7 +257,7 @@ def test_shares_made_for_one_list_are_not_read_by_a_party_shown_another() -> Non
 
 def pieces(played: Sparse) -> Set[str]:
     """Survivors in two pieces of the ring: four in a row, two left out on either side of them, and all others."""
-    order = played.graph._order
+    order = played.graph.order
     return set(order) - {order[0], order[1], order[6], order[7]}
 
 
@@ -269,7 +269,7 @@ def test_a_sum_that_would_be_two_is_not_confirmed() -> None:
     inside = next(n for n in survivors)
     with pytest.raises(PrivacyError, match="a sum over 16 of 20 parties between which the masks come apart"):
         played.parties[inside].confirm(survivors)
-    whole = sorted(set(survivors) | {played.graph._order[7]})
+    whole = sorted(set(survivors) | {played.graph.order[7]})
     assert played.parties[next(n for n in whole if n != inside)].confirm(whole)
 
 
@@ -278,11 +278,11 @@ def test_what_such_a_sum_would_show(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Graph, "holds_together", lambda *_: True)
     played = Sparse(Session(os.urandom(8), 4), sorted(SIGNING)[:20]).reveal()
     played.mask()
-    survivors, four = sorted(pieces(played)), played.graph._order[2:6]
+    survivors, four = sorted(pieces(played)), played.graph.order[2:6]
     signatures = {n: played.parties[n].confirm(survivors) for n in survivors}
     answers = {n: played.parties[n].unmask(signatures) for n in survivors}
     part = Aggregator(played.session, played.adverts, RING, nonces=played.nonces)
-    for name in {*four, *played.graph._order} - (set(survivors) - set(four)):
+    for name in {*four, *played.graph.order} - (set(survivors) - set(four)):
         part.take_shares(name, played.aggregator._shared[name])
     for name in four:
         part.take_masked(name, played.masked[name])

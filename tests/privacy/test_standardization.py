@@ -3,8 +3,8 @@ from typing import List
 import numpy as np
 import pytest
 
-from orchestrator.privacy.noise import SecureRandom
 from orchestrator.privacy.noisy_sum import statistics_sum
+from orchestrator.privacy.secure_random import SecureRandom
 from orchestrator.privacy.standardization import (
     at_an_end,
     exact_mean_and_std,

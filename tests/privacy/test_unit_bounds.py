@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orchestrator.privacy.noise import SecureRandom
 from orchestrator.privacy.noisy_sum import NoisyCounts, NoisySum, make_lattice
+from orchestrator.privacy.secure_random import SecureRandom
 from orchestrator.wire.evaluation import LOSS_BOUND, count, vector_size
 
 SIZE = vector_size(2, 3)

@@ -2,7 +2,6 @@
 
 from typing import List, Sequence
 
-from orchestrator.rounds.coordinator import COLLECTING
 from orchestrator.rounds.events import (
     Action,
     Arrived,
@@ -14,6 +13,7 @@ from orchestrator.rounds.secure import (
     MASKED_STEPS,
     SecureCoordinator,
 )
+from orchestrator.rounds.state import COLLECTING
 
 PLAN = Plan(
     rounds=3,

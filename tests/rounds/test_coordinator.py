@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orchestrator.rounds.coordinator import AGGREGATING, COLLECTING, FAILED, FINISHED, GATHERING, RETURN_S, Coordinator
+from orchestrator.rounds.coordinator import RETURN_S, Coordinator
 from orchestrator.rounds.events import (
     Action,
     Aggregate,
@@ -30,6 +30,7 @@ from orchestrator.rounds.events import (
     event_to_dict,
 )
 from orchestrator.rounds.plan import Plan
+from orchestrator.rounds.state import AGGREGATING, COLLECTING, FAILED, FINISHED, GATHERING
 
 PLAN = Plan(rounds=2, nodes=3, quorum=2, deadline_s=10, attempts=2, gather_s=100, statistics=False)
 

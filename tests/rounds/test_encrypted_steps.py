@@ -6,7 +6,6 @@ from typing import List, Sequence
 
 import pytest
 
-from orchestrator.rounds.coordinator import AGGREGATING, COLLECTING, FAILED, FINISHED
 from orchestrator.rounds.events import (
     Abstained,
     Action,
@@ -26,6 +25,7 @@ from orchestrator.rounds.events import (
 from orchestrator.rounds.plan import Plan
 from orchestrator.rounds.secure import CONTEXT, DECRYPT, ENCRYPTED, ENCRYPTED_STEPS, SecureCoordinator
 from orchestrator.rounds.selection import Rule
+from orchestrator.rounds.state import AGGREGATING, COLLECTING, FAILED, FINISHED
 
 PLAN = Plan(2, 3, 3, 10.0, 3, 60.0, False, steps=ENCRYPTED_STEPS, least=3, key_holder="keys")
 

@@ -7,7 +7,7 @@ import pytest
 from secure_runs import NAMES, answer, gathered, until
 from secure_runs import PLAN as SECURE
 
-from orchestrator.rounds.coordinator import FAILED, FINISHED, Coordinator
+from orchestrator.rounds.coordinator import Coordinator
 from orchestrator.rounds.events import (
     Abstained,
     Action,
@@ -26,6 +26,7 @@ from orchestrator.rounds.events import (
 from orchestrator.rounds.plan import Plan
 from orchestrator.rounds.secure import ENCRYPTED_STEPS, UNMASK, SecureCoordinator
 from orchestrator.rounds.selection import Rule
+from orchestrator.rounds.state import FAILED, FINISHED
 
 ALL, NOBODY = Rule(0, 1.0, b"key"), Rule(0, 1e-12, b"key")
 PLAN = Plan(3, 3, 2, 10, 2, 100, False, rule=ALL)

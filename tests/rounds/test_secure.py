@@ -7,7 +7,7 @@ from typing import List, Tuple
 import pytest
 from secure_runs import NAMES, PLAN, answer, gathered, until
 
-from orchestrator.rounds.coordinator import AGGREGATING, COLLECTING, FAILED, FINISHED, Coordinator
+from orchestrator.rounds.coordinator import Coordinator
 from orchestrator.rounds.events import (
     Abstained,
     Action,
@@ -38,6 +38,7 @@ from orchestrator.rounds.secure import (
     coordinator_of,
 )
 from orchestrator.rounds.selection import Rule
+from orchestrator.rounds.state import AGGREGATING, COLLECTING, FAILED, FINISHED
 
 
 def test_a_run_in_five_steps_a_round() -> None:

@@ -6,7 +6,6 @@ from typing import List, Sequence
 import pytest
 from secure_runs import NAMES, PLAN, answer, gathered, until
 
-from orchestrator.rounds.coordinator import AGGREGATING, COLLECTING
 from orchestrator.rounds.events import (
     Abstained,
     Action,
@@ -34,6 +33,7 @@ from orchestrator.rounds.secure import (
     SecureCoordinator,
 )
 from orchestrator.rounds.selection import Rule
+from orchestrator.rounds.state import AGGREGATING, COLLECTING
 
 
 def prepared(

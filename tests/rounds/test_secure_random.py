@@ -9,7 +9,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from secure_runs import NAMES, PLAN
 
-from orchestrator.rounds.coordinator import AGGREGATING, COLLECTING, FAILED, FINISHED
 from orchestrator.rounds.events import (
     Abstained,
     Action,
@@ -40,6 +39,7 @@ from orchestrator.rounds.secure import (
     SecureCoordinator,
 )
 from orchestrator.rounds.selection import Rule
+from orchestrator.rounds.state import AGGREGATING, COLLECTING, FAILED, FINISHED
 
 
 class Nodes:

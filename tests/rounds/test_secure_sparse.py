@@ -7,7 +7,6 @@ from typing import Sequence
 import pytest
 from secure_runs import NAMES, PLAN, answer, gathered
 
-from orchestrator.rounds.coordinator import COLLECTING
 from orchestrator.rounds.events import (
     Abstained,
     Aggregate,
@@ -22,6 +21,7 @@ from orchestrator.rounds.events import (
 )
 from orchestrator.rounds.plan import Plan
 from orchestrator.rounds.secure import CONFIRM, KEYS, MASKED, REVEAL, SHARES, UNMASK, SecureCoordinator
+from orchestrator.rounds.state import COLLECTING
 
 SPARSE = replace(PLAN, all_neighbours=4)
 STEPS = (KEYS, REVEAL, SHARES, MASKED, CONFIRM, UNMASK)

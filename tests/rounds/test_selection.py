@@ -8,7 +8,7 @@ from typing import Dict, List
 import numpy as np
 import pytest
 
-from orchestrator.rounds.coordinator import COLLECTING, FAILED, FINISHED, Coordinator
+from orchestrator.rounds.coordinator import Coordinator
 from orchestrator.rounds.events import (
     Action,
     Aggregate,
@@ -28,6 +28,7 @@ from orchestrator.rounds.events import (
 from orchestrator.rounds.fedbuff import FedBuff
 from orchestrator.rounds.plan import Plan
 from orchestrator.rounds.selection import Rule
+from orchestrator.rounds.state import COLLECTING, FAILED, FINISHED
 from orchestrator.rounds.strategy import Update
 
 PLAN = Plan(rounds=4, nodes=3, quorum=2, deadline_s=10, attempts=2, gather_s=100, statistics=False)

@@ -28,10 +28,11 @@ from orchestrator.node.agent import NodeAgent
 from orchestrator.node.key_holder import KeyHolderAgent
 from orchestrator.node.secure import MaskedRound
 from orchestrator.privacy.secure_sum import Advert, Party, Session
-from orchestrator.rounds.coordinator import COLLECTING
+from orchestrator.rounds.state import COLLECTING
 from orchestrator.wire.codec import encode_update
 from orchestrator.wire.evaluation import vector_size
-from orchestrator.wire.link import BrokerAddress, Message
+from orchestrator.wire.event_queue import Message
+from orchestrator.wire.link import BrokerAddress
 from orchestrator.wire.protection import Aggregation, Privacy
 from orchestrator.wire.schema import Feature, Schema
 from orchestrator.wire.task import Evaluation, Rounds, Task, task_to_dict
@@ -150,16 +151,16 @@ class Gateways:
 
     def again(self) -> Gateway:
         gateway = Gateway(self.store, "run", "f", NOWHERE)
-        gateway._link.publish = lambda topic, payload, retain=False: None  # type: ignore[method-assign]
+        gateway.link.publish = lambda topic, payload, retain=False: None  # type: ignore[method-assign]
         return gateway
 
     def say(self, node: str, kind: str, header: Dict[str, Any]) -> None:
         from orchestrator.wire.body import encode_body
 
-        self.gateway._receive(Message(f"edgeward/1/f/node/{node}/{kind}", encode_body(header)))
+        self.gateway.receive(Message(f"edgeward/1/f/node/{node}/{kind}", encode_body(header)))
 
     def hostile(self, rng: random.Random) -> None:
-        gateway, coordinator = self.gateway, self.gateway._coordinator
+        gateway, coordinator = self.gateway, self.gateway.coordinator
         node = rng.choice([*NODES, "k", "stranger"])
         if rng.random() < 0.3:
             node, body = self.honest(rng, node)
@@ -170,9 +171,9 @@ class Gateways:
             valid = answers(self.aggregation, coordinator.round, coordinator.attempt)
             payloads, kind = any_frames(rng, any_body(rng, valid)), "up"
         for payload in payloads:
-            gateway._receive(Message(f"edgeward/1/f/node/{node}/{kind}", payload))
-        gateway._answers.acknowledge_due()
-        gateway._answers._owed.clear()
+            gateway.receive(Message(f"edgeward/1/f/node/{node}/{kind}", payload))
+        gateway.answers.acknowledge_due()
+        gateway.answers._owed.clear()
         gateway._refused = Refused()  # or it would not listen any more
         if coordinator.over or coordinator.declined or coordinator.phase != COLLECTING or coordinator.round > 5:
             self.begin()
@@ -182,7 +183,7 @@ class Gateways:
 
     def honest(self, rng: random.Random, node: str) -> Tuple[str, Body]:
         """(who, what): an answer that the open round or step waits for, as far as anybody can see."""
-        coordinator = self.gateway._coordinator
+        coordinator = self.gateway.coordinator
         missing = sorted(set(coordinator.cohort) - set(coordinator.arrived))
         step, number = getattr(coordinator, "step", ""), coordinator.round
         found = answers(self.aggregation, number, coordinator.attempt)
@@ -201,8 +202,8 @@ def test_a_gateway(tmp_path: Path, aggregation: str) -> None:
     journal = world.store.journal("run")
     fresh = world.again()  # what it wrote down is what it can begin again with
     for event in journal:
-        fresh._coordinator.handle(event)
-    assert np.isfinite(fresh._aggregation.weights()).all()
+        fresh.coordinator.handle(event)
+    assert np.isfinite(fresh.aggregation.weights()).all()
 
 
 # Nodes, key holder, relay
@@ -219,8 +220,8 @@ class Still:
 
 
 def quiet(agent: NodeAgent) -> None:
-    agent._link.publish = lambda topic, payload, retain=False: None  # type: ignore[method-assign]
-    agent._link.pump = lambda: None  # type: ignore[method-assign]
+    agent.link.publish = lambda topic, payload, retain=False: None  # type: ignore[method-assign]
+    agent.link.pump = lambda: None  # type: ignore[method-assign]
 
 
 class Peer:
@@ -252,7 +253,7 @@ def deeper(agent: NodeAgent, peers: List[Peer], rng: random.Random) -> None:
     def tell(body: Body) -> None:
         hear(agent, NotMutating() if rng.random() < 0.6 else rng, [body])
 
-    secure = agent._at.secure
+    secure = agent.runs.at.secure
     if not isinstance(secure, MaskedRound) or "keys" not in secure._answers:
         return
     about = {"kind": "step", "run": secure.run.id, "round": secure.number, "attempt": secure.attempt}
@@ -274,12 +275,12 @@ def deeper(agent: NodeAgent, peers: List[Peer], rng: random.Random) -> None:
 
 def hear(agent: NodeAgent, rng: random.Random, valid: List[Body]) -> None:
     """One message, as the agent's own loop takes it; and what it does when no other waits."""
-    topic = rng.choice([agent._topics.all_nodes, agent._topics.down(agent._name)])
+    topic = rng.choice([agent.topics.all_nodes, agent.topics.down(agent._name)])
     for payload in any_frames(rng, any_body(rng, valid)):
-        agent._link.events.put(Message(topic, payload))
-    while not agent._link.events.empty() or agent._at.round is not None:
-        agent._step()
-    agent._outbox = type(agent._outbox)()  # nobody acknowledges
+        agent.link.events.put(Message(topic, payload))
+    while not agent.link.events.empty() or agent.runs.at.round is not None:
+        agent.step()
+    agent.outbox = type(agent.outbox)()  # nobody acknowledges
 
 
 def from_gateway(task: Task, run: str, number: int, attempt: int) -> List[Body]:
@@ -337,14 +338,14 @@ def at(make: Callable[[Path], NodeAgent], task: Task, folder: Path, who: str, na
         rng = random.Random(f"{name} {case}")
         if case % 200 == 0:
             hear(agent, NotMutating(), [from_gateway(task, f"run{case // 2000}", 1, 1)[0]])
-        run = "run" if agent._run is None else agent._run.id
+        run = "run" if agent.runs.at.run is None else agent.runs.at.run.id
         number, attempt = rng.choice([(1, 1), (1, 1), (0, 1), (2, 0), (3, 2)])
         hear(agent, rng, from_gateway(task, run, number, attempt))
-        if case % 5 == 0 and agent._run is not None and task.aggregation.method == "masked":
-            begin = from_gateway(agent._run.task, agent._run.id, 1 + case % 7, 1 + case % 3)[2]
+        if case % 5 == 0 and agent.runs.at.run is not None and task.aggregation.method == "masked":
+            begin = from_gateway(agent.runs.at.run.task, agent.runs.at.run.id, 1 + case % 7, 1 + case % 3)[2]
             hear(agent, NotMutating(), [begin])
             deeper(agent, peers, rng)
-        assert not agent._stopping
+        assert not agent.stopping
 
 
 @pytest.mark.parametrize("aggregation", ["plain", "masked", "ckks"])

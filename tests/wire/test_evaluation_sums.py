@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from orchestrator.errors import WireError
-from orchestrator.gateway.scores import figures, of_rows, of_sums
+from orchestrator.gateway.counts import of_rows, of_sums
+from orchestrator.gateway.scores import figures
 from orchestrator.wire.evaluation import check, count, vector_size
 
 

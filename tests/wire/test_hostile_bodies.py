@@ -17,8 +17,9 @@ from orchestrator.gateway.web.listener import Listener
 from orchestrator.rounds.events import Declined
 from orchestrator.wire.body import MAX_HEADER_BYTES, PRESENCE_BYTES, decode_body, encode_body, require, require_map
 from orchestrator.wire.cbor import NARROW, Limits, read_cbor
+from orchestrator.wire.event_queue import Message
 from orchestrator.wire.frames import encode_frame, split
-from orchestrator.wire.link import BrokerAddress, Message
+from orchestrator.wire.link import BrokerAddress
 from orchestrator.wire.records import read_object
 from orchestrator.wire.schema import Feature, Schema
 from orchestrator.wire.task import Privacy, Rounds, Task, task_from_dict, task_to_dict
@@ -84,12 +85,12 @@ def run(tmp_path: Path) -> Store:
 
 def gateway_of(store: Store, told: List[Dict[str, Any]]) -> Gateway:
     gateway = Gateway(store, "run", "f", BrokerAddress("127.0.0.1", 1), progress=told.append)
-    gateway._link.publish = lambda topic, payload, retain=False: None  # type: ignore[method-assign]
+    gateway.link.publish = lambda topic, payload, retain=False: None  # type: ignore[method-assign]
     return gateway
 
 
 def say(gateway: Gateway, node: str, payload: bytes, kind: str = "presence") -> None:
-    gateway._receive(Message(f"edgeward/1/f/node/{node}/{kind}", payload))
+    gateway.receive(Message(f"edgeward/1/f/node/{node}/{kind}", payload))
 
 
 READY = encode_body({"kind": "ready", "run": "run", "records": 10})
@@ -104,7 +105,7 @@ def test_small_messages_that_are_large_inside(run: Store, what: str) -> None:
     assert [event["event"] for event in told] == ["refused"], what
     assert len(told[0]["reason"]) <= 500
     say(gateway, "a", READY)
-    assert gateway._coordinator.online == {"a": 10}
+    assert gateway.coordinator.online == {"a": 10}
     for chunk in split(transfer_id(body), body):
         say(gateway, "a", encode_frame(chunk), "up")
     listener = Listener(None, "f")
@@ -123,7 +124,7 @@ def test_an_update_may_be_as_large_as_its_model_and_other_kinds_only_small(run: 
         for chunk in split(transfer_id(body), body):
             say(gateway, "a", encode_frame(chunk), "up")
         assert "announces 1048" in told[-1]["reason"], kind
-        assert not gateway._coordinator.arrived
+        assert not gateway.coordinator.arrived
     before = len(told)
     large = np.random.default_rng(0).bytes(1 << 20)
     say(gateway, "a", encode_frame(split(transfer_id(large), large)[0]), "up")
@@ -221,13 +222,13 @@ def test_who_keeps_sending_nonsense_is_dropped_and_named(run: Store, caplog: pyt
     declined = [(e["node"], e["code"]) for e in told if e["event"] == "declined"]
     assert sorted(declined) == [("a", "gateway.messages"), ("nobody", "gateway.messages")]
     assert [e.node for e in run.journal("run") if isinstance(e, Declined)] == ["a"], "invented names fill no journal"
-    assert "a" not in gateway._coordinator.online
+    assert "a" not in gateway.coordinator.online
     assert 0 < len([e for e in told if e["event"] == "refused" and e["node"] == "a"]) <= MOST_REFUSED + 1
     assert "nonsense" not in caplog.text, "once is enough: the line is the event's"
     say(gateway, "a", READY)
-    assert "a" not in gateway._coordinator.online
+    assert "a" not in gateway.coordinator.online
     say(gateway, "c", READY)
-    assert set(gateway._coordinator.online) == {"b", "c"}
+    assert set(gateway.coordinator.online) == {"b", "c"}
 
 
 def test_who_sends_nonsense_now_and_then_is_not_dropped_and_not_quoted_for_ever() -> None:

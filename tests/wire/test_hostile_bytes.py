@@ -200,7 +200,8 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """A gateway in round 1 of a run with nodes a and b, in process and without a broker."""
     from orchestrator.gateway.gateway import Gateway
     from orchestrator.gateway.store import Store
-    from orchestrator.wire.link import BrokerAddress, Message
+    from orchestrator.wire.event_queue import Message
+    from orchestrator.wire.link import BrokerAddress
     from orchestrator.wire.schema import Feature, Schema
     from orchestrator.wire.task import Privacy, Rounds, Task, task_to_dict
     from orchestrator.wire.training import Training
@@ -213,24 +214,24 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Any:
     store = Store(tmp_path_factory.mktemp("gateway") / "gateway.sqlite")
     store.create_run("run", task_to_dict(task), b"graph", np.zeros(8, np.float32))
     made = Gateway(store, "run", "f", BrokerAddress("127.0.0.1", 1))
-    made._link.publish = lambda topic, payload, retain=False: None  # type: ignore[method-assign]
+    made.link.publish = lambda topic, payload, retain=False: None  # type: ignore[method-assign]
     for node in ("a", "b"):
         ready = {"kind": "ready", "run": "run", "records": 10, "process": {"sent_bytes": "many", "tensorflow": 3}}
-        made._receive(Message(f"edgeward/1/f/node/{node}/presence", encode_body(ready)))
-    assert made._coordinator.round == 1
+        made.receive(Message(f"edgeward/1/f/node/{node}/presence", encode_body(ready)))
+    assert made.coordinator.round == 1
     return made
 
 
 @fuzzed(1000)
 @given(st.sampled_from(["a/up", "a/presence", "b/up", "b/presence", "a/other", "A/up"]), MESSAGES, st.booleans())
 def test_any_message_to_a_gateway(gateway: Any, topic: str, message: bytes, wrapped: bool) -> None:
-    from orchestrator.wire.link import Message
+    from orchestrator.wire.event_queue import Message
 
     payloads = [encode_frame(c) for c in split(transfer_id(message), message)] if wrapped else [message]
     for payload in payloads:
-        gateway._receive(Message(f"edgeward/1/f/node/{topic}", payload))
-    assert gateway._coordinator.round == 1
-    assert gateway._coordinator.arrived == {}, "nothing here is an update that could count"
+        gateway.receive(Message(f"edgeward/1/f/node/{topic}", payload))
+    assert gateway.coordinator.round == 1
+    assert gateway.coordinator.arrived == {}, "nothing here is an update that could count"
 
 
 def bomb(announced: Optional[int], real: int) -> bytes:

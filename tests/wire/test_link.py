@@ -13,8 +13,9 @@ import pytest
 
 from orchestrator.errors import BrokerError, UsageError
 from orchestrator.gateway.broker import OwnBroker, free_port
-from orchestrator.wire import link as link_module
-from orchestrator.wire.link import BrokerAddress, Connected, Disconnected, EventQueue, Link, Message, client_id
+from orchestrator.wire import event_queue as queue_module
+from orchestrator.wire.event_queue import Connected, Disconnected, EventQueue, Message
+from orchestrator.wire.link import BrokerAddress, Link, client_id
 
 
 def collect(link: Link, count: int) -> List[Message]:
@@ -68,9 +69,9 @@ def test_a_packet_that_no_chunk_makes_costs_its_sender_the_connection() -> None:
 def test_unread_messages_are_bounded_in_memory_and_on_disk(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(link_module, "EVENT_BYTES", 1 << 20)
-    monkeypatch.setattr(link_module, "DISK_BYTES", 1 << 20)
-    monkeypatch.setattr(link_module, "MOST_SMALL_BYTES", 100_000)
+    monkeypatch.setattr(queue_module, "EVENT_BYTES", 1 << 20)
+    monkeypatch.setattr(queue_module, "DISK_BYTES", 1 << 20)
+    monkeypatch.setattr(queue_module, "MOST_SMALL_BYTES", 100_000)
     events = EventQueue()
     for _ in range(20):
         events.put(Message("t", bytes(256 << 10)))
@@ -112,7 +113,7 @@ def test_presence_is_retained_and_the_will_replaces_it(broker: OwnBroker) -> Non
     assert node.flush(10)
     late = opened(broker.address, "late", ["p/+"])
     assert collect(late, 1)[0].payload == b"here"
-    node._client.socket().shutdown(socket.SHUT_RDWR)  # the process is gone: no DISCONNECT
+    node.client.socket().shutdown(socket.SHUT_RDWR)  # the process is gone: no DISCONNECT
     assert collect(late, 1)[0].payload == b"gone"
     late.close()
     node.close()
@@ -121,8 +122,8 @@ def test_presence_is_retained_and_the_will_replaces_it(broker: OwnBroker) -> Non
 def test_a_link_comes_back_with_its_subscriptions_when_the_broker_does(broker: OwnBroker) -> None:
     receiver = opened(broker.address, "r", ["t"])
     sender = opened(broker.address, "s", [])
-    broker._process.kill()
-    broker._process.wait()
+    broker.process.kill()
+    broker.process.wait()
     sender.publish("t", b"said while it was down")
     assert broker.restart_if_dead()
     assert not broker.restart_if_dead()
@@ -181,7 +182,7 @@ def test_a_broker_that_dies_while_a_link_opens_is_waited_for(broker: OwnBroker) 
     opening = threading.Thread(target=link.open, args=(60,))
     opening.start()
     time.sleep(1.0)
-    with OwnBroker(broker._kind, port=port):
+    with OwnBroker(broker.kind, port=port):
         opening.join(60)
         assert not opening.is_alive()
         assert isinstance(link.events.get(timeout=1), Connected)

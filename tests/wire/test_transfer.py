@@ -104,7 +104,7 @@ def test_a_sender_cannot_hold_more_than_a_few_transfers_open() -> None:
     bodies = [bytes([i]) * (CHUNK_BYTES + 1) for i in range(5)]
     for body in bodies:
         inbox.feed("node", split(transfer_id(body), body)[0])
-    assert sum(len(open_) for open_ in inbox._open.values()) == 2
+    assert sum(len(open_) for open_ in inbox.unfinished.values()) == 2
 
 
 def test_a_damaged_frame_is_refused() -> None:
@@ -196,7 +196,7 @@ def test_an_announcement_takes_no_room_before_its_data_comes() -> None:
     tracemalloc.stop()
     assert peak < 2 << 20
     assert inbox._spill.held_bytes() <= 50 * CHUNK_BYTES
-    assert sum(map(len, inbox._open.values())) == 8, "4 GiB for all of them: the others have to wait"
+    assert sum(map(len, inbox.unfinished.values())) == 8, "4 GiB for all of them: the others have to wait"
 
 
 def test_an_abandoned_transfer_makes_room_for_another() -> None:
@@ -205,11 +205,11 @@ def test_an_abandoned_transfer_makes_room_for_another() -> None:
     inbox.feed("silent", split(transfer_id(first), first)[0])
     chunks = split(transfer_id(second), second)
     assert inbox.feed("busy", chunks[0]) == (None, None)
-    assert list(inbox._open) == ["silent"]
+    assert list(inbox.unfinished) == ["silent"]
     inbox.ABANDONED_AFTER = 10
     for chunk in chunks[:20]:
         inbox.feed("busy", chunk)
-    assert list(inbox._open) == ["busy"]
+    assert list(inbox.unfinished) == ["busy"]
 
 
 @settings(max_examples=60, deadline=None)

@@ -17,18 +17,17 @@ from orchestrator.database import StoreError
 from orchestrator.errors import EdgewardError
 from orchestrator.exposition import CONTENT_TYPE
 from orchestrator.gateway.doorkeeper import Doorkeeper
-from orchestrator.gateway.web.bodies import json_body
 from orchestrator.gateway.web.control import Control
-from orchestrator.gateway.web.guard import Guard, known_browser, session_tokens, set_browser, set_session
+from orchestrator.gateway.web.guard import Guard
+from orchestrator.gateway.web.login_routes import LoginRoutes
 from orchestrator.gateway.web.metrics import render
 from orchestrator.gateway.web.model import DashboardModel
+from orchestrator.gateway.web.news import News
 from orchestrator.gateway.web.parts import Parts, events_between, parts_of, server_event, to_json
 from orchestrator.gateway.web.password import Login
 from orchestrator.gateway.web.run_routes import RunRoutes
-from orchestrator.gateway.web.sessions import Sessions, TryLimit, address_of
 from orchestrator.gateway.web.settings import WebSettings
 from orchestrator.gateway.web.static_files import read_static
-from orchestrator.gateway.web.turns import GUESSER, KNOWN, STRANGER, BusyError, Pauses, Turns
 from orchestrator.mishaps import sentence
 
 log = logging.getLogger("edgeward.dashboard")
@@ -36,9 +35,8 @@ log = logging.getLogger("edgeward.dashboard")
 _POLL_S = 0.5
 BEAT_S = 3.0
 """Between two events that say that this process is there, and since when it read the store."""
-_MOST_STREAMS = 64
+MOST_STREAMS = 64
 _STREAM = "text/event-stream"
-_FAILURE_PAUSE_S = 0.5
 T = TypeVar("T")
 
 
@@ -48,14 +46,12 @@ class Dashboard:
     def __init__(self, model: DashboardModel, settings: WebSettings, doorkeeper: Doorkeeper, login: Login) -> None:
         self._doorkeeper = doorkeeper
         self._model, self._settings = model, settings
-        self._login, self._sessions, self._limit = login, Sessions(), TryLimit()
         self._reader = ThreadPoolExecutor(1, "reader")
-        self._hasher, self._turns, self._pauses = ThreadPoolExecutor(1, "password"), Turns(), Pauses()
+        self._logins = LoginRoutes(login, settings)
         self._streams, self._complained = 0, ""
-        self._parts: Parts = {}
+        self.news = News()
         self._read_at = 0.0
         self._heard_at: Optional[float] = None  # see DashboardModel.heard_at
-        self._news = asyncio.Event()  # another one after each, see _wake
         self._wanted = asyncio.Event()  # somebody looks who has nothing yet
         self.stopping: Callable[[], bool] = lambda: False  # whether the server was told to end: open streams end then
         self._files = read_static()
@@ -66,8 +62,7 @@ class Dashboard:
             Route("/healthz", self._health),
             Route("/metrics", self._metrics),
             Route("/static/{name}", self._static),
-            Route("/api/login", self._log_in, methods=["POST"]),
-            Route("/api/logout", self._log_out, methods=["POST"]),
+            *self._logins.routes,
             Route("/api/session", self._session),
             Route("/api/overview", self._overview),
             Route("/api/runs", self._runs),
@@ -79,7 +74,7 @@ class Dashboard:
         ]
         handlers: Dict[Any, Any] = {EdgewardError: self._failed, Exception: self._failed}
         app = Starlette(routes=routes, lifespan=self._lifespan, exception_handlers=handlers)
-        self._guard = Guard(app, settings, self._login, self._sessions, doorkeeper)
+        self._guard = Guard(app, settings, login, self._logins.sessions, doorkeeper)
         self.asgi = self._guard
 
     @asynccontextmanager
@@ -90,7 +85,7 @@ class Dashboard:
         finally:
             task.cancel()
             self._reader.shutdown(wait=False, cancel_futures=True)
-            self._hasher.shutdown(wait=False, cancel_futures=True)
+            self._logins.close()
 
     async def _read(self, question: Callable[[], T]) -> T:
         """In the reader's thread. After a failure the store is opened again for the next question."""
@@ -112,14 +107,14 @@ class Dashboard:
                 if self._streams:
                     await self._refresh()
                 else:
-                    self._parts = {}  # the next viewer must not see what is out of date
+                    self.news.forget()
             except Exception as error:  # the page says so; the next look may succeed
                 self._complain(error)
-                self._publish({**self._parts, ("problem", ""): to_json(sentence(error))})
+                self.news.publish({**self.news.parts, ("problem", ""): to_json(sentence(error))})
             with suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(self._wanted.wait(), _POLL_S)
             self._wanted.clear()
-        self._wake()
+        self.news.wake()
 
     def _complain(self, error: Exception) -> None:
         """Once of what goes on being wrong."""
@@ -141,12 +136,7 @@ class Dashboard:
         parts, self._heard_at = await self._read(question)
         self._complained = ""
         self._read_at = self._model.now()
-        self._publish({**parts, ("problem", ""): "null"})
-
-    def _publish(self, parts: Parts) -> None:
-        if parts != self._parts:
-            self._parts = parts
-            self._wake()
+        self.news.publish({**parts, ("problem", ""): "null"})
 
     # Pages
 
@@ -170,56 +160,8 @@ class Dashboard:
     def _health(self, request: Request) -> Response:
         return PlainTextResponse("ok\n")
 
-    # Login
-
-    async def _log_in(self, request: Request) -> Response:
-        password = (await json_body(request) or {}).get("password")
-        if not isinstance(password, str):
-            return JSONResponse({"error": 'expected {"password": "..."}'}, 400)
-        browser = known_browser(request, self._settings, self._login.key)
-        address = address_of(request.client.host) if request.client else ""
-        who = f"browser {browser}" if browser else address
-        try:
-            over = await self._pause(who, bool(browser))
-            async with self._turns.turn(GUESSER if over else KNOWN if browser else STRANGER):
-                right = await asyncio.get_running_loop().run_in_executor(self._hasher, self._login.accepts, password)
-        except BusyError:
-            return _too_many()
-        if not right:
-            log.warning("wrong password from %s", address)
-            await asyncio.sleep(_FAILURE_PAUSE_S)
-            return (
-                _too_many("wrong password, and too many attempts")
-                if over
-                else JSONResponse({"error": "wrong password"}, 401)
-            )
-        self._limit.succeeded(who)
-        response = JSONResponse({"ok": True})
-        set_browser(response, self._login.key, self._settings)
-        set_session(response, self._sessions.begin(), self._login.key, self._settings)
-        return response
-
-    async def _pause(self, who: str, known: bool) -> bool:
-        """Waits until a try may be checked, and counts it. Returns whether it is one too many; BusyError for a newer try.
-
-        From the last look to the count nothing is awaited: what comes at the same time, however slowly, is counted one by one.
-        """
-        while (wait := self._limit.wait_s(who, known)) > 0:
-            await self._pauses.wait(who, wait)
-        over = self._limit.over(who, known)
-        self._limit.failed(who, known)  # until proven otherwise
-        return over
-
-    async def _log_out(self, request: Request) -> Response:
-        key = self._login.key
-        for token in session_tokens(request, self._settings, key):
-            self._sessions.end(token)
-        response = JSONResponse({"ok": True})
-        set_session(response, "", key, self._settings)
-        return response
-
     async def _session(self, request: Request) -> Response:
-        return JSONResponse({"login_needed": self._login.configured, "logged_in": self._guard.knows(request)})
+        return JSONResponse({"login_needed": self._logins.needed, "logged_in": self._guard.knows(request)})
 
     # Data
 
@@ -252,13 +194,13 @@ class Dashboard:
 
     async def _events(self, request: Request) -> ASGIApp:
         async def answer(scope: Scope, receive: Receive, send: Send) -> None:
-            if self._streams >= _MOST_STREAMS or request.method == "HEAD":
-                few = self._streams < _MOST_STREAMS
-                problem = JSONResponse({"error": f"{_MOST_STREAMS} pages are open already"}, 503)
+            if self._streams >= MOST_STREAMS or request.method == "HEAD":
+                few = self._streams < MOST_STREAMS
+                problem = JSONResponse({"error": f"{MOST_STREAMS} pages are open already"}, 503)
                 await (Response(media_type=_STREAM) if few else problem)(scope, receive, send)
                 return
             self._streams += 1  # nothing was awaited since the look: who asks at the same time is counted
-            if not self._parts:
+            if not self.news.parts:
                 self._wanted.set()
             try:
                 await StreamingResponse(self._stream(request), media_type=_STREAM)(scope, receive, send)
@@ -279,7 +221,7 @@ class Dashboard:
             if not self._guard.knows(request):
                 yield server_event("session", "false")
                 return
-            parts = self._parts
+            parts = self.news.parts
             if parts is not sent and parts:
                 for event in events_between(sent, parts):
                     yield event
@@ -289,25 +231,10 @@ class Dashboard:
             elif time.monotonic() - spoke > BEAT_S:
                 yield server_event("beat", self._times())
                 spoke = time.monotonic()
-            await self._wait_for_news(sent)
+            if not self.stopping():  # in time to look at the session again, and to say that we are there
+                await self.news.wait(sent, BEAT_S)
         yield server_event("bye", self._times())
 
     def _times(self) -> str:
         """JSON of Unix seconds by this machine's clock: a browser's may be wrong."""
         return to_json({"now": self._model.now(), "read_at": self._read_at or None, "heard_at": self._heard_at})
-
-    async def _wait_for_news(self, sent: Parts) -> None:
-        """Ends where there is something to send; else in time to look at the session again, and to say that we are there."""
-        if (self._parts and self._parts is not sent) or self.stopping():
-            return
-        with suppress(asyncio.TimeoutError):
-            await asyncio.wait_for(self._news.wait(), BEAT_S)
-
-    def _wake(self) -> None:
-        """All streams look again. Each waits for an event and takes no lock: one that is cancelled, however often, keeps none."""
-        news, self._news = self._news, asyncio.Event()
-        news.set()
-
-
-def _too_many(problem: str = "too many attempts") -> JSONResponse:
-    return JSONResponse({"error": f"{problem}; try again in a few seconds"}, 429, {"Retry-After": "5"})

@@ -12,7 +12,9 @@ from orchestrator.gateway.history import training_number
 from orchestrator.gateway.web.runview import RunView
 from orchestrator.mishaps import sentence
 from orchestrator.privacy.accounting_process import curve_apart, end, epsilons_apart
+from orchestrator.privacy.releases import work_of
 from orchestrator.privacy.statement_page import nothing_claimed
+from orchestrator.privacy.terms import unit_of
 from orchestrator.wire.task import Task
 
 log = logging.getLogger("edgeward.dashboard")
@@ -40,7 +42,7 @@ _KEPT = 64
 _REST = 4.0
 """For so many times as long as it took, the accountant is not asked for further rounds."""
 
-_AGAIN_S, _MOST_AGAIN_S = 60.0, 3600.0
+AGAIN_S, _MOST_AGAIN_S = 60.0, 3600.0
 """After a failure the accountant is asked again, each time twice as late: it may have been killed, or not have started."""
 
 Points = List[Tuple[int, float]]
@@ -51,7 +53,7 @@ class _Curve:
     """Of one run: what the accountant said of its rounds, and what it was asked besides."""
 
     answer: "Future[Dict[str, Any]]"
-    again_s: float = _AGAIN_S
+    again_s: float = AGAIN_S
     again_at: float = math.inf
     more: Dict[int, float] = field(default_factory=dict)
     asked: Optional["Future[None]"] = None
@@ -67,7 +69,7 @@ class EpsilonCurves:
 
     def __init__(self) -> None:
         self._pool = ThreadPoolExecutor(1, "accountant")
-        self._curves: Dict[str, _Curve] = {}
+        self.curves: Dict[str, _Curve] = {}
         self._lock = threading.Lock()
 
     def of(self, view: RunView) -> Dict[str, Any]:
@@ -79,13 +81,13 @@ class EpsilonCurves:
         if not privacy.on:
             return {"state": "none", "unit": "none", "claim": nothing_claimed(view.task)["claim"]}
         shown: Dict[str, Any] = {
-            "unit": privacy.unit,
+            "unit": unit_of(privacy),
             "budget": privacy.epsilon,
             "delta": privacy.delta,
             "trainings": privacy.runs,
             "training": training_number(view.run),
             "clip_norm": privacy.clip_norm,
-            "noise_multiplier": privacy.noise_multiplier,
+            "noise_multiplier": work_of(view.task).noise_multiplier,
         }
         curve = self._curve(view)
         # Until the accountant is done: the noise was planned so that all rounds together spend no more than the budget.
@@ -116,9 +118,9 @@ class EpsilonCurves:
     def _curve(self, view: RunView) -> _Curve:
         question = (view.task, view.records(), training_number(view.run))
         with self._lock:
-            curve = self._curves.get(view.run)
+            curve = self.curves.get(view.run)
             if curve is None:
-                curve = self._curves[view.run] = _Curve(self._pool.submit(_compute, *question))
+                curve = self.curves[view.run] = _Curve(self._pool.submit(_compute, *question))
             elif curve.answer.done() and curve.answer.exception() is not None:
                 now = time.monotonic()
                 curve.again_at = min(curve.again_at, now + curve.again_s)

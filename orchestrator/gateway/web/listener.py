@@ -12,7 +12,8 @@ from orchestrator.mishaps import sentence
 from orchestrator.wire.board_records import read_forwarded
 from orchestrator.wire.body import PRESENCE_BYTES, decode_body
 from orchestrator.wire.cbor import NARROW
-from orchestrator.wire.link import BrokerAddress, Connected, Disconnected, Link, Message, client_id
+from orchestrator.wire.event_queue import Connected, Disconnected, Message
+from orchestrator.wire.link import BrokerAddress, Link, client_id
 from orchestrator.wire.plain import plain
 from orchestrator.wire.presence import BESIDE, MOST_ENTRIES, stated_labels, stated_numbers, words
 from orchestrator.wire.refusals import code_in, text_of

@@ -5,7 +5,7 @@ from typing import Any, Dict, List, Optional
 from orchestrator.exposition import Page
 from orchestrator.gateway.web.listener import LISTENING
 from orchestrator.gateway.web.standing import ENDS, IDLE, INTERRUPTED, PREPARING, STARTING, WORKING
-from orchestrator.rounds.coordinator import AGGREGATING, COLLECTING, FAILED, FINISHED, GATHERING, WAITING
+from orchestrator.rounds.state import AGGREGATING, COLLECTING, FAILED, FINISHED, GATHERING, WAITING
 
 _AT_WORK = (GATHERING, COLLECTING, AGGREGATING, WAITING)
 """States of a run in which somebody sees which nodes are there."""

@@ -14,11 +14,11 @@ from orchestrator.gateway.web.standing import INTERRUPTED, PREPARING, STARTING, 
 from orchestrator.gateway.web.storeview import StoreView
 from orchestrator.gateway.web.words import describe_task, many
 from orchestrator.privacy.participation import secret_sample
-from orchestrator.rounds.coordinator import AGGREGATING, COLLECTING, FAILED, FINISHED, GATHERING
 from orchestrator.rounds.events import Aggregated, Compacted, Declined, Event, Joined, Left, Started
 from orchestrator.rounds.members import Member, Members
 from orchestrator.rounds.secure import coordinator_of
 from orchestrator.rounds.stages import STATISTICS
+from orchestrator.rounds.state import AGGREGATING, COLLECTING, FAILED, FINISHED, GATHERING
 from orchestrator.wire.plain import plain
 from orchestrator.wire.task import task_from_dict, task_to_dict
 

@@ -3,8 +3,9 @@
 from typing import Any, Dict, Iterable, List, Optional
 
 from orchestrator.gateway.web.words import many
-from orchestrator.rounds.coordinator import COLLECTING, GATHERING, Coordinator
+from orchestrator.rounds.coordinator import Coordinator
 from orchestrator.rounds.stages import STATISTICS
+from orchestrator.rounds.state import COLLECTING, GATHERING
 from orchestrator.wire.plain import plain
 
 _MOST_NAMES = 5

@@ -28,25 +28,25 @@ class Pauses:
     """Tries that wait until their address may try again, one of each. Used by the event loop's thread only."""
 
     def __init__(self) -> None:
-        self._waiting: Dict[str, asyncio.Future[bool]] = {}
+        self.waiting: Dict[str, asyncio.Future[bool]] = {}
 
     async def wait(self, who: str, seconds: float) -> None:
         """Raises BusyError where a newer try of the same takes its place, or where too many others wait."""
         loop = asyncio.get_running_loop()
-        older = self._waiting.pop(who, None)
+        older = self.waiting.pop(who, None)
         if older is not None:
             _end(older, False)
-        if len(self._waiting) >= MOST_PAUSING:
+        if len(self.waiting) >= MOST_PAUSING:
             raise BusyError
-        mine = self._waiting[who] = loop.create_future()
+        mine = self.waiting[who] = loop.create_future()
         timer = loop.call_later(seconds, _end, mine, True)
         try:
             if not await mine:
                 raise BusyError
         finally:
             timer.cancel()
-            if self._waiting.get(who) is mine:
-                del self._waiting[who]
+            if self.waiting.get(who) is mine:
+                del self.waiting[who]
 
 
 def _end(waiting: "asyncio.Future[bool]", result: bool) -> bool:
@@ -61,14 +61,14 @@ class Turns:
     """Used by the event loop's thread only."""
 
     def __init__(self) -> None:
-        self._waiting: List[List[asyncio.Future[bool]]] = [[] for _ in range(RANKS)]
+        self.waiting: List[List[asyncio.Future[bool]]] = [[] for _ in range(RANKS)]
         self._busy = False
 
     @asynccontextmanager
     async def turn(self, rank: int) -> AsyncIterator[None]:
         """Those of a higher rank, below RANKS, come first. Raises BusyError."""
         if self._busy:
-            await self._wait(self._waiting[rank])
+            await self._wait(self.waiting[rank])
         self._busy = True
         try:
             yield
@@ -93,7 +93,7 @@ class Turns:
             raise
 
     def _next(self) -> None:
-        for waiting in reversed(self._waiting):
+        for waiting in reversed(self.waiting):
             while waiting:
                 if _end(waiting.pop(), True):
                     self._busy = True  # before the next one runs, somebody else may come

@@ -3,6 +3,8 @@
 from typing import Dict, List
 
 from orchestrator.analyses.registry import analysis_of
+from orchestrator.privacy.releases import work_of
+from orchestrator.privacy.terms import claimed, unit_of, units_of
 from orchestrator.wire.schema import Feature, Schema
 from orchestrator.wire.task import Task, describe_model
 
@@ -99,12 +101,12 @@ def _privacy(task: Task) -> str:
     trainings = f" over {privacy.runs} trainings" if privacy.runs > 1 else ""
     clipped = (
         "every node's update"
-        if privacy.unit == "node"
-        else f"every {privacy.unit}'s {'gradient' if task.trains else 'part'}"
+        if privacy.of_nodes
+        else f"every {unit_of(privacy)}'s {'gradient' if task.trains else 'part'}"
     )
     return (
-        f"at most epsilon {privacy.epsilon:g} at delta {privacy.delta:g} per {privacy.unit}{trainings}: {clipped} clipped to "
-        f"{privacy.clip_norm:g}, {_MECHANISMS[privacy.mechanism]} noise of {privacy.noise_multiplier:g} clip norms "
+        f"at most {claimed(privacy)}{trainings}: {clipped} clipped to "
+        f"{privacy.clip_norm:g}, {_MECHANISMS[privacy.mechanism]} noise of {work_of(task).noise_multiplier:g} clip norms "
         f"{_noise_at(task)}{_sampled(task)}"
     )
 
@@ -114,9 +116,9 @@ _MECHANISMS = {"discrete-gaussian": "discrete Gaussian", "skellam": "Skellam"}
 
 def _noise_at(task: Task) -> str:
     privacy = task.privacy
-    if privacy.noise == "distributed":
+    if privacy.distributed:
         return f"on the sum of at least {many(task.aggregation.least, 'node')}, each adding a share"
-    if privacy.noise == "gateway":
+    if privacy.central:
         over = f", correlated over {privacy.bands} rounds" if privacy.bands > 1 else ""
         return f"added by the gateway, which sees each node's update without it, and is trusted{over}"
     return "on the node"
@@ -126,7 +128,7 @@ def _sampled(task: Task) -> str:
     privacy = task.privacy
     if not task.trains:
         return ""
-    if privacy.unit != "node":
-        return f", {privacy.unit}s sampled at rate {privacy.sampling_rate:g}"
+    if not privacy.of_nodes:
+        return f", {units_of(privacy)} sampled at rate {privacy.sampling_rate:g}"
     rate = task.selection.sampling_rate
-    return f", nodes sampled at rate {rate:g}" if rate and privacy.noise == "gateway" else ""
+    return f", nodes sampled at rate {rate:g}" if rate and privacy.central else ""

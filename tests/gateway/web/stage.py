@@ -25,7 +25,7 @@ from orchestrator.gateway.web.listener import Listener
 from orchestrator.gateway.web.model import DashboardModel
 from orchestrator.gateway.web.password import Login
 from orchestrator.gateway.web.settings import WebSettings
-from orchestrator.wire.link import Message
+from orchestrator.wire.event_queue import Message
 from orchestrator.wire.topics import Topics
 
 _HOLD = """
@@ -82,7 +82,7 @@ class Stage:
         browser.open("about:blank")
         browser.errors.clear()
         self.scene = scene = Scene(out)
-        self.dashboard._parts = {}  # of the scene before
+        self.dashboard.news.forget()  # of the scene before
         browser.size(**{"width": 1280, "height": 900, **size})
         browser.open(f"{self.url}#{view}")
         browser.wait(

@@ -9,6 +9,9 @@ from orchestrator.errors import PrivacyError
 from orchestrator.gateway.web import epsilon
 from orchestrator.gateway.web.epsilon import EpsilonCurves
 from orchestrator.wire.protection import Privacy
+from orchestrator.wire.schema import Feature, Schema
+from orchestrator.wire.task import Rounds, Task
+from orchestrator.wire.training import Training
 
 
 class View:
@@ -17,10 +20,14 @@ class View:
     run = "heart-0123abcd"
     rounds_begun = 2
 
-    class task:  # noqa: N801
-        name = "heart"
-        last_round = 3
-        privacy = Privacy("record", epsilon=3.0, noise_multiplier=1.0)
+    task = Task(
+        "heart",
+        Schema("table", "y", ("no", "yes"), {"0": 0, "1": 1}, (Feature("x", 0, 1),), standardization="range"),
+        {},
+        Training(rounds=3),
+        Privacy("record", epsilon=3.0, noise_multiplier=1.0),
+        Rounds(),
+    )
 
     def records(self) -> Dict[str, int]:
         return {"a": 10}
@@ -61,15 +68,15 @@ def test_a_curve_that_failed_comes_later(monkeypatch: pytest.MonkeyPatch, error:
     assert until(lambda: curves.statement(view), "failed")["reason"] == failed["reason"]
     assert len(answers) == 2  # not at once
     for _ in range(2):
-        curves._curves[view.run].again_at = 0.0
+        curves.curves[view.run].again_at = 0.0
         until(lambda: curves.of(view), "failed" if len(answers) == 2 else "ready")
         if len(answers) == 1:
-            assert curves._curves[view.run].again_s == 2 * epsilon._AGAIN_S
+            assert curves.curves[view.run].again_s == 2 * epsilon.AGAIN_S
     shown = until(lambda: curves.of(view), "ready")
     assert (shown["round"], shown["spent"], shown["exact"]) == (2, 1.0, False)
-    asked = curves._curves[view.run].asked
+    asked = curves.curves[view.run].asked
     assert asked is not None
     assert asked.exception() is None  # it failed, which was logged, and the page goes on with what it has
     assert curves.of(view)["state"] == "ready"
-    assert curves._curves[view.run].asked is asked
+    assert curves.curves[view.run].asked is asked
     curves.close()

@@ -108,13 +108,13 @@ def test_no_more_streams_than_there_may_be(tmp_path: Path, monkeypatch: pytest.M
     with ExitStack() as stack:
         client, _ = stack.enter_context(dashboard(tmp_path))
         sockets = []
-        for _ in range(app._MOST_STREAMS + 30):
+        for _ in range(app.MOST_STREAMS + 30):
             link = stack.enter_context(socket.create_connection((client.host, client.port), 60))
             sockets.append(link)
         for link in sockets:
             link.sendall(b"GET /api/events HTTP/1.1\r\nHost: localhost\r\n\r\n")
         answers = [link.recv(12) for link in sockets]
-        assert answers.count(b"HTTP/1.1 200") == app._MOST_STREAMS
+        assert answers.count(b"HTTP/1.1 200") == app.MOST_STREAMS
         assert answers.count(b"HTTP/1.1 503") == 30
         for link in sockets:
             link.close()

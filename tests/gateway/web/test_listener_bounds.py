@@ -28,7 +28,8 @@ from orchestrator.gateway.web.turns import (
     Turns,
 )
 from orchestrator.wire.body import encode_body
-from orchestrator.wire.link import BrokerAddress, Message
+from orchestrator.wire.event_queue import Message
+from orchestrator.wire.link import BrokerAddress
 from orchestrator.wire.presence import MOST_ENTRIES
 
 
@@ -255,7 +256,7 @@ def test_pauses_are_bounded_and_leave_nothing_behind() -> None:
         await asyncio.sleep(0)
         left.cancel()
         await asyncio.gather(left, return_exceptions=True)
-        assert not pauses._waiting, "a client that left holds no place"
+        assert not pauses.waiting, "a client that left holds no place"
         waiting = [asyncio.create_task(pauses.wait(str(number), 60.0)) for number in range(MOST_PAUSING)]
         await asyncio.sleep(0)
         with pytest.raises(BusyError):
@@ -268,6 +269,6 @@ def test_pauses_are_bounded_and_leave_nothing_behind() -> None:
         for task in waiting[1:]:
             task.cancel()
         await asyncio.gather(*waiting, return_exceptions=True)
-        assert not pauses._waiting
+        assert not pauses.waiting
 
     asyncio.run(run())

@@ -34,7 +34,7 @@ def name_from_right_to_left(out: Path) -> None:
     task["name"] = NAME
     task["schema"]["label"] = "חולה"
     with store.transaction():
-        store._db.execute("DELETE FROM runs")
+        store.database.execute("DELETE FROM runs")
         store._rows.put("runs", RUN, json.dumps(task), graph)
     store.close()
 

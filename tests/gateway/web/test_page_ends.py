@@ -22,8 +22,8 @@ from orchestrator.gateway.web.settings import WebSettings
 from orchestrator.gateway.web.standing import Standing
 from orchestrator.gateway.web.staying import PROGRAM
 from orchestrator.gateway.web.storeview import StoreView
-from orchestrator.rounds.coordinator import FAILED
 from orchestrator.rounds.events import Aggregated, Arrived, Compacted
+from orchestrator.rounds.state import FAILED
 
 GATEWAY = """
 import sys, time; from pathlib import Path

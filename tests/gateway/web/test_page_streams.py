@@ -34,7 +34,7 @@ def test_who_leaves_while_news_come_stops_nobody(tmp_path: Path) -> None:
             scopes.append(scope)
             try:
                 while True:
-                    await dashboard._wait_for_news(dashboard._parts)
+                    await dashboard.news.wait(dashboard.news.parts, app.BEAT_S)
             except Exception as error:
                 failures.append(error)
 
@@ -45,7 +45,7 @@ def test_who_leaves_while_news_come_stops_nobody(tmp_path: Path) -> None:
             await asyncio.sleep(0)
             for _ in range(number % 5):
                 await asyncio.sleep(0)
-            dashboard._parts = {("section", ""): str(number)}
+            dashboard.news.parts = {("section", ""): str(number)}
             await wake(dashboard)
             for scope in scopes[: len(scopes) // 2 + number % 4]:
                 scope.cancel()
@@ -53,9 +53,9 @@ def test_who_leaves_while_news_come_stops_nobody(tmp_path: Path) -> None:
             for scope in scopes:
                 scope.cancel()
             await asyncio.wait_for(asyncio.gather(*tasks), ENOUGH_S)
-        waiting = asyncio.create_task(dashboard._wait_for_news(dashboard._parts))
+        waiting = asyncio.create_task(dashboard.news.wait(dashboard.news.parts, app.BEAT_S))
         await asyncio.sleep(0.01)
-        dashboard._parts = {}
+        dashboard.news.forget()
         await asyncio.wait_for(wake(dashboard), ENOUGH_S)
         await asyncio.wait_for(waiting, ENOUGH_S)
 
@@ -64,7 +64,7 @@ def test_who_leaves_while_news_come_stops_nobody(tmp_path: Path) -> None:
 
 
 async def wake(dashboard: Dashboard) -> None:
-    dashboard._wake()
+    dashboard.news.wake()
 
 
 def test_a_stream_does_not_wait_where_there_is_news(tmp_path: Path) -> None:
@@ -72,11 +72,11 @@ def test_a_stream_does_not_wait_where_there_is_news(tmp_path: Path) -> None:
     dashboard = dashboard_of(tmp_path)
 
     async def scene() -> None:
-        dashboard._publish({("section", ""): "1"})
-        await asyncio.wait_for(dashboard._wait_for_news({}), app.BEAT_S * 100)
-        waiting = asyncio.create_task(dashboard._wait_for_news(dashboard._parts))
+        dashboard.news.publish({("section", ""): "1"})
+        await asyncio.wait_for(dashboard.news.wait({}, app.BEAT_S), app.BEAT_S * 100)
+        waiting = asyncio.create_task(dashboard.news.wait(dashboard.news.parts, app.BEAT_S))
         await asyncio.sleep(0)
-        dashboard._publish({("section", ""): "2"})
+        dashboard.news.publish({("section", ""): "2"})
         await asyncio.wait_for(waiting, app.BEAT_S * 100)
 
     asyncio.run(scene())

@@ -54,7 +54,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
     """One run of each task, in its first round; the tasks by run."""
     out = tmp_path_factory.mktemp("tasks")
     store, tasks, at = Store(out / "gateway.sqlite"), {}, time.time()
-    store._db.execute("PRAGMA synchronous = OFF")  # eight commits a run
+    store.database.execute("PRAGMA synchronous = OFF")  # eight commits a run
     for number, task in enumerate(declared()):
         run = f"{task.name.replace(' ', '-')}-{number:08x}"
         tasks[run] = task

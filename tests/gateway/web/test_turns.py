@@ -91,6 +91,6 @@ def test_pauses_of_those_who_left_make_room() -> None:
             task.cancel()
         results = await asyncio.gather(*tasks, return_exceptions=True)
         assert {type(result) for result in results} == {type(None), BusyError, asyncio.CancelledError}
-        assert not pauses._waiting
+        assert not pauses.waiting
 
     asyncio.run(scene())

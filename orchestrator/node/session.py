@@ -1,0 +1,226 @@
+"""A party's session with its gateway: one connection, one loop; what comes is checked here, and what it means is the party's.
+
+A message is believed only if the gateway signed it, where there are identities, and unpacked only as far as its kind may need.
+"""
+
+import hashlib
+import logging
+import queue
+import time
+from abc import ABC, abstractmethod
+from typing import Any, Dict, Optional
+
+import numpy as np
+
+from orchestrator.errors import BrokerError, EdgewardError, UsageError, WireError
+from orchestrator.node.freshness import Guard
+from orchestrator.node.identity import NodeIdentity
+from orchestrator.node.intake import MAX_MESSAGE_BYTES
+from orchestrator.node.opening import OUT_OF_MEMORY, milestones
+from orchestrator.node.presence import Presence
+from orchestrator.node.search import GatewaySearch
+from orchestrator.node.store import NodeStore
+from orchestrator.node.tasks import GATEWAY
+from orchestrator.rounds.secure import ACKNOWLEDGED_STEPS
+from orchestrator.wire.body import decode_body, encode_body, require
+from orchestrator.wire.event_queue import Connected, Disconnected, Event
+from orchestrator.wire.frames import Ack, Chunk, Want, decode_frame, encode_frame
+from orchestrator.wire.link import BrokerAddress, Link, client_id
+from orchestrator.wire.process import forget_start
+from orchestrator.wire.topics import Topics
+from orchestrator.wire.transfer import Inbox, Outbox
+
+log = logging.getLogger("edgeward.node")
+
+SAY_EVERY_S = 30.0
+"""How often a node that waits for its broker says so."""
+
+_MOST_REFUSALS_SAID = 100
+"""In the log one by one; from then on one a second at most."""
+
+
+class Session(ABC):
+    """Of a node, a key holder, or a relay's upper half. `_presence` is the party's to make, once there is a link."""
+
+    _presence: Presence
+
+    def __init__(
+        self, broker: BrokerAddress, federation: str, name: str, store: NodeStore, identity: Optional[NodeIdentity]
+    ) -> None:
+        self.topics = Topics(federation)
+        self._federation, self._name = federation, name
+        self._guard = None if identity is None else Guard(identity.opener(), store)
+        self._refusal_at = self._said_at = -SAY_EVERY_S
+        self._refusals = 0
+        self.outbox = Outbox()
+        self._inbox = Inbox(MAX_MESSAGE_BYTES)
+        self.stopping = self._connected = False
+        # Of this state folder: another node under this name is another one, for the broker as well.
+        self.instance = hashlib.sha256(b"instance" + store.secret("instance")).hexdigest()[:16]
+        self._taken = False
+        gone = encode_body({"kind": "gone", "node": name, "instance": self.instance})
+        client = client_id(f"{federation}-{name}", store.secret("client"))
+        self._search = GatewaySearch(broker, federation, name, client, identity is not None)
+        self.link = Link(
+            broker,
+            client,
+            [self.topics.all_nodes, self.topics.down(name)],
+            will=(self.topics.presence(name), gone),
+        )
+        self.link.send_from(self.outbox.next)
+        self._gone = gone
+
+    @abstractmethod
+    def _take(self, kind: str, transfer: bytes, header: Dict[str, Any], tensors: Dict[str, np.ndarray]) -> None:
+        """Acts on a message; WireError for one of a kind, or with content, that makes no sense."""
+
+    @abstractmethod
+    def _most_unpacked(self, header: Dict[str, Any]) -> int:
+        """Bytes a message with this header may have, unpacked."""
+
+    @abstractmethod
+    def _drop_answers(self) -> None:
+        """The gateway has the answers to the step before: they need not be sent again."""
+
+    @abstractmethod
+    def _idle(self) -> None:
+        """No message waits: what there is to do meanwhile."""
+
+    @abstractmethod
+    def _work_waits(self) -> bool:
+        """Whether there is such work, so that waiting for a message is no use."""
+
+    @abstractmethod
+    def _close(self) -> None:
+        """The session is over: what it kept open is closed."""
+
+    def run(self, connect_timeout_s: Optional[float] = 30.0) -> None:
+        """Connects and serves; returns after `stop`. Raises BrokerError if the broker never answers; None: waits for it."""
+        try:
+            self.link.open(connect_timeout_s, self._waits)
+        except BrokerError:
+            if self.stopping:
+                return
+            raise
+        forget_start(new_peak=True)
+        milestones.info("connected to %s as %s", self.link.address, self._name)
+        try:
+            while not self.stopping:
+                self.step()
+        finally:
+            if not self._taken:
+                self.link.publish(self.topics.presence(self._name), self._gone, retain=True)
+            self.link.flush(2.0)
+            self.link.close()
+            self._search.close()
+            self._close()
+        if self._taken:
+            raise UsageError(
+                f"another node is here as {self._name!r} and goes on: names are for one node each, start this one with another "
+                "--name (with an identity: enrol it under another); if the other is this node with another state folder, stop it"
+            )
+
+    def _waits(self, reason: str) -> bool:
+        """Says now and then that there is no broker yet; False once this node was asked to stop."""
+        if time.monotonic() >= self._said_at + SAY_EVERY_S:
+            self._said_at = time.monotonic()
+            log.warning("no MQTT broker at %s yet (%s); waiting for it", self.link.address, reason)
+        return not self.stopping
+
+    def stop(self) -> None:
+        self.stopping = True
+
+    def step(self) -> None:
+        self.link.pump()
+        try:
+            self._handle(self.link.events.get(timeout=self._wait_s()))
+        except queue.Empty:
+            self.outbox.due(time.monotonic())
+            self._presence.report_health()
+            if self._search.step() and self._connected:  # once it is again, it is announced anyway
+                self._presence.announce()
+            self._idle()
+        except WireError as error:
+            self._refuse("a message", error)
+        except MemoryError:  # how large a message is, and what it takes to read it, is the gateway's choice
+            self._refuse("a message", EdgewardError(OUT_OF_MEMORY))
+
+    def _wait_s(self) -> float:
+        if self._work_waits():
+            return 0.0
+        due = self.outbox.next_due()
+        return 0.5 if due is None else min(0.5, max(0.0, due - time.monotonic()))
+
+    def _send(self, body: bytes) -> None:
+        up = self.topics.up(self._name)
+        self.outbox.send(body, up, {GATEWAY: up}, time.monotonic())
+
+    def _refuse(self, what: str, error: EdgewardError) -> None:
+        """Says why here, and that to the gateway; there at most once a second, and here, too, where there are many."""
+        due = time.monotonic() >= self._refusal_at
+        self._refusals += 1
+        if due or self._refusals <= _MOST_REFUSALS_SAID:
+            log.warning("refused %s: %s", what, error)
+        if due:
+            self._refusal_at = time.monotonic() + 1.0
+            body = encode_body({"kind": "refused", "node": self._name, "code": error.code})
+            self.link.publish(self.topics.presence(self._name), body)
+
+    def _handle(self, event: Event) -> None:
+        if isinstance(event, Connected):
+            self._connected = True
+            self._presence.announce()
+            self.outbox.hurry(time.monotonic())
+            return
+        if isinstance(event, Disconnected):
+            self._connected = False
+            log.warning("lost the broker (%s); reconnecting", event.reason)
+            return
+        if event.topic not in (self.topics.all_nodes, self.topics.down(self._name)):
+            return  # amqtt hands retained presence to clients that did not subscribe to it
+        frame = decode_frame(event.payload)
+        if event.topic != self.topics.all_nodes:
+            self._search.heard()
+        if isinstance(frame, Ack):
+            self.outbox.acknowledged(GATEWAY, frame)
+        elif isinstance(frame, Want):
+            self.outbox.wanted(GATEWAY, frame, time.monotonic())
+        else:
+            self._receive(frame)
+
+    def _receive(self, chunk: Chunk) -> None:
+        body, answer = self._inbox.feed(GATEWAY, chunk)
+        if answer is not None:
+            self.link.publish(self.topics.up(self._name), encode_frame(answer))
+        if body is None:
+            return
+        # Acknowledged on receipt: whatever is lost with this process is announced again when it comes back.
+        received = self._inbox.finish(GATEWAY, chunk.id)
+        try:
+            opened = None if self._guard is None else self._guard.open(body)
+            header, tensors = decode_body(body if opened is None else opened.content, self._most_unpacked)
+        except WireError:
+            self.link.publish(self.topics.up(self._name), encode_frame(received))
+            raise
+        if self._guard is not None and opened is not None:
+            self._guard.admit(header, opened.serial)
+        kind = require(header, "kind", str)
+        if kind == "step":
+            self._drop_answers()  # the gateway has them, or it would not ask for the next
+        if (
+            kind != "step" or header.get("step") in ACKNOWLEDGED_STEPS
+        ):  # the answers to other steps come at once, and say it too
+            self.link.publish(self.topics.up(self._name), encode_frame(received))
+        if kind == "taken":
+            self._name_taken(require(header, "instance", str))
+        else:
+            self._take(kind, chunk.id, header, tensors)
+
+    def _name_taken(self, refused: str) -> None:
+        """A second node came under this name. Where it is this one, it ends; the first says again that it is here."""
+        if refused == self.instance:
+            self._taken = True
+            self.stop()
+        elif time.monotonic() >= self._presence.said_at + 1.0:
+            log.error("another node calls itself %s: the gateway refused it", self._name)
+            self._presence.announce()
