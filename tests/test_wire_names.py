@@ -62,7 +62,7 @@ KNOWN = {
     ("cli/state.py", "folder / name"),  # of a tuple of constants
     ("gateway/federation.py", "base / name"),  # a file the gateway's own edgeward.toml names
     ("node/identity.py", "self._folder / name"),  # of a tuple of constants
-    ("gateway/authority.py", "self.folder / name"),  # the same
+    ("gateway/identity_folder.py", "self.folder / name"),  # the same
     ("gateway/web/server.py", "Path(told[name])"),  # from the gateway that started the dashboard
     ("gateway/scrub.py", "out / name"),  # of a tuple of constants
     ("gateway/registry.py", "out / 'bundle' / name"),  # of a list of a bundle's own files
