@@ -111,6 +111,12 @@ class PeerError(PrivacyError):
     code = "sum.peers"
 
 
+class DisclosureError(EdgewardError):
+    """An answer would break its owner's rules on disclosure. The message is for the owner: it says of what, and how few."""
+
+    code = "disclosure.cell"
+
+
 class LedgerError(PrivacyError):
     """A node's ledger was changed, cut, lost or put back to an older state: what its data has spent is not known."""
 

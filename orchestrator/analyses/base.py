@@ -11,6 +11,7 @@ from typing import Any, Callable, ClassVar, Dict, Iterator, List, NamedTuple, Tu
 
 import numpy as np
 
+from orchestrator.analyses.blocks import Block
 from orchestrator.wire.schema import Schema
 
 Cell = Union[str, int, float, None]
@@ -129,6 +130,10 @@ class Analysis(ABC):
         """float64 (n, size): each record's vector. x: float64 (n, inputs) as in `Dataset.x`, not standardized: NaN for a number
         that is missing, zeros for a category that is; question: of what the gateway announced.
         """
+
+    @abstractmethod
+    def blocks(self, question: np.ndarray) -> List[Block]:
+        """What the values of a vector are: by it a node's owner says what may not be learned of single people (node/guard.py)."""
 
     @abstractmethod
     def fold(self, asked: np.ndarray, total: Total) -> Tuple[np.ndarray, Folded]:

@@ -13,6 +13,7 @@ from typing import Callable, Dict, Iterator, List, NamedTuple, Optional, Tuple
 import numpy as np
 
 from orchestrator.analyses.base import Analysis, Cell, Folded, Result, State, Sums, Table, Total, as_pairs, from_pairs
+from orchestrator.analyses.blocks import CELLS, PRODUCTS, Block, aside, places, unused
 from orchestrator.analyses.histograms import MOST_VALUE, Histograms, Rule
 from orchestrator.analyses.scores import auc_of
 from orchestrator.analyses.splits import Columns, apart
@@ -206,6 +207,28 @@ class Boosted(Analysis):
         found[~used] = 0.0
         found[~used, -1] = 1.0
         return found
+
+    def blocks(self, question: np.ndarray) -> List[Block]:
+        """Gradients show the outcome, too, where it has two classes."""
+        phase, level, end, outcome = int(question[0]), int(question[2]), self.sums.size - 1, (self.options.outcome,)
+        left_out = aside("left out", end)
+        if phase == GROW:
+            cells = places(0, 2**level, self._histograms.size, 3)
+            found = [Block("gradients", PRODUCTS, cells[:, :, :2], outcome, split=outcome)]
+            for column in self._histograms.columns:
+                counts = cells[:, column.start : column.missing + 1, 2]
+                found.append(Block(f"bins of {column.feature.name}", CELLS, counts))
+            return [*found, *unused(cells.size, end), left_out]
+        if phase == BASE:
+            found = [Block("records", CELLS, places(0, 1)), Block("the outcome", PRODUCTS, places(1, 1), outcome)]
+            return [*found, aside("held out", 2), *unused(3, end), left_out]
+        if not self._two:
+            found = [Block("held out", CELLS, places(0, 1)), Block("errors", PRODUCTS, places(1, 3), outcome)]
+            return [*found, *unused(4, end), left_out]
+        scores = places(0, 2, _SCORES)
+        found = [Block("scores by class", CELLS, each, ordered=True) for each in scores]
+        brier = Block("squared errors", PRODUCTS, places(scores.size, 1))
+        return [*found, brier, *unused(scores.size + 1, end), left_out]
 
     def _read(self, x: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:
         """(outcome: 0 or 1, or a number over [-1, 1]; which records have one)."""

@@ -21,6 +21,7 @@ from orchestrator.analyses.base import (
     Total,
     interval,
 )
+from orchestrator.analyses.blocks import CELLS, PRODUCTS, SUMS, Block, aside, places
 from orchestrator.analyses.inputs import columns_of
 from orchestrator.wire.bounds import near
 from orchestrator.wire.schema import Feature, Schema
@@ -103,6 +104,22 @@ class Compare(Analysis):
         found[:, :-1] = (groups[:, :, np.newaxis] * block[:, np.newaxis, :]).reshape(len(x), -1)
         found[:, -1] = 1.0 - groups.sum(axis=1)
         return found
+
+    def blocks(self, question: np.ndarray) -> List[Block]:
+        """A node leaves out a column as if it were missing; groups it cannot."""
+        by, parts = self.options.by, places(0, len(self._groups), self._block)
+        found = [Block(f"groups of {by}", CELLS, parts[:, 0], (by,), shown=True)]
+        for feature in self._columns:
+            start, both, name = self._starts[feature.name], (by, feature.name), feature.name
+            end = start + (len(feature.categories) if feature.categories else 2)
+            if feature.categories:
+                cells = parts[:, start:end]
+                found.append(Block(f"levels of {name} by {by}", CELLS, cells, both, out=name, shown=True))
+            else:
+                found.append(Block(f"sums of {name} by {by}", SUMS, parts[:, start], both, out=name))
+                found.append(Block(f"squares of {name} by {by}", PRODUCTS, parts[:, start + 1], both, out=name))
+            found.append(aside(f"missing {name}", *parts[:, end]))
+        return [*found, aside(f"no {by}", parts.size)]
 
     def fold(self, asked: np.ndarray, total: Total) -> Tuple[np.ndarray, Folded]:
         """The sums are the result."""
@@ -204,6 +221,8 @@ def mean_test(name: str, figures: List[Tuple[Cell, Cell, Cell, Cell]]) -> List[T
 
 def level_tests(name: str, counts: np.ndarray) -> List[Tuple[Cell, ...]]:
     """Pearson's chi squared of counts (groups, levels), without those nobody is in; of two by two Fisher's exact test, too."""
+    if np.isnan(counts).any():  # cells that are not shown would follow from a test
+        return []
     seen = counts[counts.sum(axis=1) > 0][:, counts.sum(axis=0) > 0]
     rows, columns = seen.shape
     if rows < 2 or columns < 2:

@@ -25,6 +25,7 @@ from orchestrator.analyses.base import (
     from_pairs,
     other_than_zero,
 )
+from orchestrator.analyses.blocks import CELLS, PRODUCTS, Block, aside, places
 from orchestrator.analyses.family import NO_MORE, Family, Figures, Parts, Summed
 from orchestrator.analyses.fitted import Counts, Fitted, inverse_of, result_of
 from orchestrator.analyses.inputs import MOST_TERMS, Inputs, columns_of, present
@@ -178,6 +179,20 @@ class Cox(Analysis):
         found[~used] = 0.0
         found[~used, -1] = 1.0
         return found
+
+    def blocks(self, question: np.ndarray) -> List[Block]:
+        """All but the counts is of the model."""
+        counts, size, steps = 2 * self.options.steps * self._block, self.sums.size, self.options.steps
+        named = (*(feature.name for feature in self._inputs.features), self.options.event)
+        products = np.concatenate([np.arange(counts), np.arange(counts + steps, size - 2)])
+        return [
+            Block("sums over steps", PRODUCTS, products, named, parameters=self._terms),
+            Block(
+                "events by step", CELLS, places(counts, steps), (self.options.time, self.options.event), ordered=True
+            ),
+            Block("records used", CELLS, places(size - 2, 1)),
+            aside("left out", size - 1),
+        ]
 
     def _largest(self, coefficients: np.ndarray) -> float:
         """The largest linear predictor a record can have: weights are divided by exp of it, which changes no share."""

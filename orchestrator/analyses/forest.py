@@ -25,6 +25,7 @@ from orchestrator.analyses.base import (
     from_pairs,
     interval,
 )
+from orchestrator.analyses.blocks import CELLS, Block, aside, places, unused
 from orchestrator.analyses.impurity import gain_of
 from orchestrator.analyses.scores import auc_of
 from orchestrator.analyses.splits import Columns, Drawn, apart, drawn
@@ -179,6 +180,19 @@ class Forest(Analysis):
         found[held, -2] = 1.0
         found[level < 0, -1] = 1.0
         return found
+
+    def blocks(self, question: np.ndarray) -> List[Block]:
+        """Leaves and classes of each tree; then the scores by class, of each copy."""
+        size = self.sums.size
+        if question[0]:
+            scores = places(0, self._copies * self._scored * 2, self.options.bins)
+            found = [Block("scores", CELLS, each, ordered=True) for each in scores]
+            return [*found, *unused(scores.size, size)]
+        leaves = places(0, int(self.options.trees), self._leaves * len(self._classes))
+        return [
+            *(Block("leaves of a tree", CELLS, each) for each in leaves),
+            aside("held out, no class", size - 2, size - 1),
+        ]
 
     def _level(self, x: np.ndarray) -> np.ndarray:
         """int64 (n,): the number of each record's class, -1 where it is missing."""

@@ -26,6 +26,7 @@ from orchestrator.analyses.base import (
     in_unit_range,
     interval,
 )
+from orchestrator.analyses.blocks import CELLS, PRODUCTS, SUMS, Block, aside, places
 from orchestrator.wire.bounds import count, not_negative, refuse
 from orchestrator.wire.schema import Schema
 
@@ -109,6 +110,16 @@ class KMeans(Analysis):
         found[~known] = 0.0
         found[~known, -1] = 1.0
         return found
+
+    def blocks(self, question: np.ndarray) -> List[Block]:
+        """Clusters are groups of records, whose numbers are summed."""
+        clusters, numbers = self._shape
+        cells, end = places(0, clusters, 1 + numbers), self.sums.size
+        found = [Block("clusters", CELLS, cells[:, 0])]
+        for at, name in enumerate(self._names):
+            found.append(Block(f"sums of {name} by cluster", SUMS, cells[:, 1 + at], (name,), split=(name,)))
+        inertia = Block("squared distances", PRODUCTS, places(end - 2, 1), parameters=clusters * numbers)
+        return [*found, inertia, aside("left out", end - 1)]
 
     def fold(self, asked: np.ndarray, total: Total) -> Tuple[np.ndarray, Folded]:
         """Each centre moves to the mean of its records."""

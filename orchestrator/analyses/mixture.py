@@ -26,6 +26,7 @@ from orchestrator.analyses.base import (
     in_unit_range,
     interval,
 )
+from orchestrator.analyses.blocks import PRODUCTS, Block, aside, places
 from orchestrator.wire.bounds import count, not_negative, one_of, refuse, within
 from orchestrator.wire.schema import Schema
 
@@ -180,6 +181,13 @@ class Mixture(Analysis):
         found[~known] = 0.0
         found[~known, -1] = 1.0
         return found
+
+    def blocks(self, question: np.ndarray) -> List[Block]:
+        """Sums of shares, and of what they weigh; free parameters are those of the fit."""
+        end, names = self.sums.size, tuple(self._names)
+        free = self._shape[0] * self._block - 1
+        sums = Block("sums by component", PRODUCTS, places(0, end - 1), names, parameters=free, split=names)
+        return [sums, aside("left out", end - 1)]
 
     def _densities(self, model: _Model, u: np.ndarray) -> np.ndarray:
         """float64 (n, k): the log of weight times density of each component at u (n, d)."""

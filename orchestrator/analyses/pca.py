@@ -22,6 +22,7 @@ from orchestrator.analyses.base import (
     in_unit_range,
     interval,
 )
+from orchestrator.analyses.blocks import CELLS, PRODUCTS, SUMS, Block, aside, places
 from orchestrator.wire.bounds import count, refuse
 from orchestrator.wire.schema import Schema
 
@@ -80,6 +81,16 @@ class Pca(Analysis):
         found[~known] = 0.0
         found[~known, -1] = 1.0
         return found
+
+    def blocks(self, question: np.ndarray) -> List[Block]:
+        """As many parameters as numbers: what a correlation may be of at least (as DataSHIELD counts them)."""
+        numbers, products = tuple(self._names), 1 + len(self._names)
+        found = [Block("records used", CELLS, places(0, 1))]
+        for at, name in enumerate(numbers):
+            found.append(Block(f"the sum of {name}", SUMS, places(1 + at, 1), (name,)))
+        at_products = np.arange(products, self.sums.size - 1)
+        found.append(Block("products", PRODUCTS, at_products, numbers, parameters=len(numbers)))
+        return [*found, aside("left out", self.sums.size - 1)]
 
     def fold(self, asked: np.ndarray, total: Total) -> Tuple[np.ndarray, Folded]:
         """The sums are the result."""

@@ -12,6 +12,7 @@ from typing import Callable, Dict, Iterator, List, Optional, Tuple
 import numpy as np
 
 from orchestrator.analyses.base import Analysis, Cell, Folded, Result, State, Sums, Table, Total, interval
+from orchestrator.analyses.blocks import CELLS, EVERYBODY, PRODUCTS, Block, aside, places
 from orchestrator.analyses.inputs import columns_of
 from orchestrator.wire.bounds import count, near
 from orchestrator.wire.schema import Feature, Schema
@@ -146,6 +147,19 @@ class Performance(Analysis):
         found[~used] = 0.0
         found[:, -1] = ~used
         return found
+
+    def blocks(self, question: np.ndarray) -> List[Block]:
+        """Bins of scores by group and outcome."""
+        parts, bins, found = places(0, len(self._groups), self._block), self.options.bins, []
+        for part, level in zip(parts, self._groups):
+            among = (self.options.by, level) if self.options.by else EVERYBODY
+            for place, what in enumerate(("without the outcome", "with the outcome")):
+                at = part[place * bins : (place + 1) * bins]
+                score = (self.options.score or repr(self.options.coefficients), what)
+                found.append(Block(f"scores {what} {level}", CELLS, at, score, among, ordered=True))
+            if self._probable:
+                found.append(Block(f"probabilities {level}", PRODUCTS, part[2 * bins :]))
+        return [*found, aside("left out", parts.size)]
 
     def _scores(self, columns: Dict[str, np.ndarray]) -> Tuple[np.ndarray, np.ndarray]:
         """(the score of each record, which ones have it)."""

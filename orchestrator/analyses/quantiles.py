@@ -27,6 +27,7 @@ from orchestrator.analyses.base import (
     from_pairs,
     interval,
 )
+from orchestrator.analyses.blocks import CELLS, EVERYBODY, MARGINS, UPTO, Block, aside, places, unused
 from orchestrator.wire.bounds import count, near, refuse, within
 from orchestrator.wire.schema import Feature, Schema
 
@@ -234,6 +235,30 @@ class Quantiles(Analysis):
         block[np.arange(len(x))[:, np.newaxis], np.arange(columns), group[:, np.newaxis], at] = 1.0
         found[:, -1] = (group == 0) & bool(self.options.by)
         return found
+
+    def blocks(self, question: np.ndarray) -> List[Block]:
+        """Bins of a column and group; later counts up to points, where the first group is everybody."""
+        columns, groups, _ = self._shape
+        by, found = self.options.by, []
+        names = ["", *self._groups]
+        if question[0]:
+            points = places(0, *self._shape)
+            for at, grid in enumerate(self._grids):
+                for group, level in enumerate(names):
+                    among = (by, level) if level else EVERYBODY
+                    column = (grid.feature.name,)
+                    found.append(Block(f"{column[0]} up to points", UPTO, points[at, group], column, among))
+            return [*found, *unused(points.size, self.sums.size)]
+        cells = places(0, columns, groups, self.options.bins + 1)
+        for at, grid in enumerate(self._grids):
+            name = grid.feature.name
+            for group, level in enumerate(names):
+                among = (by, level) if by else EVERYBODY
+                found.append(Block(f"bins of {name}", CELLS, cells[at, group, :-1], (name,), among, ordered=True))
+            if by:
+                found.append(Block(f"bins of {name}", MARGINS, cells[at, :, :-1], (name,), ordered=True))
+            found.append(aside(f"missing {name}", *cells[at, :, -1]))
+        return [*found, aside("of no group", cells.size), *unused(cells.size + 1, self.sums.size)]
 
     def _group(self, x: np.ndarray) -> np.ndarray:
         """int64 (n,): 1 and more for the groups, 0 for a record of none."""

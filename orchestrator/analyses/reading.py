@@ -94,6 +94,13 @@ class Reading:
         elif option == "weights" and (feature.range[0] < 0 or feature.transform):
             yield f"weights: {name!r}; expected a number without transform whose minimum is 0 or more"
 
+    @property
+    def names(self) -> Tuple[str, ...]:
+        """Of the columns that are read."""
+        options = self._options
+        apart = (options.outcome, options.offset, options.exposure, options.weights)
+        return (*(feature.name for feature in self.inputs.features), *filter(None, apart))
+
     def _offset_range(self) -> Tuple[float, float]:
         if self._added is None or self._added.categories:
             return NO_OFFSET

@@ -24,6 +24,7 @@ from orchestrator.analyses.base import (
     from_pairs,
     other_than_zero,
 )
+from orchestrator.analyses.blocks import CELLS, PRODUCTS, Block, aside, places, unused
 from orchestrator.analyses.family import Family, Summed, clipped
 from orchestrator.analyses.fitted import Counts, Fitted, inverse_of, result_of
 from orchestrator.analyses.inputs import MOST_TERMS
@@ -149,6 +150,17 @@ class Regression(Analysis):
         found[~read.used] = 0.0
         found[~read.used, -1] = 1.0
         return found
+
+    def blocks(self, question: np.ndarray) -> List[Block]:
+        """All but the counts is of the model."""
+        end, named = self.sums.size - 2, self._reading.names
+        counts = [Block("records used", CELLS, places(end, 1)), aside("left out", end + 1)]
+        parameters, triangle = len(question) - 1, len(self._upper[0])
+        if not question[-1]:
+            return [Block("sums of the model", PRODUCTS, places(0, end), named, parameters=parameters), *counts]
+        meat = Block("products of gradients", PRODUCTS, places(0, triangle), named, parameters=parameters)
+        cut = triangle + (self.options.errors == CLUSTERED)
+        return [meat, *(aside("parts cut", at) for at in range(triangle, cut)), *unused(cut, end), *counts]
 
     def _products(self, inputs: np.ndarray) -> np.ndarray:
         return inputs[:, self._upper[0]] * inputs[:, self._upper[1]]

@@ -24,6 +24,7 @@ from orchestrator.analyses.base import (
     in_unit_range,
     interval,
 )
+from orchestrator.analyses.blocks import BY_ITSELF, CELLS, PRODUCTS, SUMS, Block, aside, places
 from orchestrator.wire.bounds import count, near, refuse
 from orchestrator.wire.schema import Feature, Schema
 
@@ -138,6 +139,25 @@ class Statistics(Analysis):
             first, second = (_levels(self._places[name], x)[:, :-1] for name in pair)
             start, end = end, end + self._cells(pair)
             found[:, start:end] = (first[:, :, np.newaxis] * second[:, np.newaxis, :]).reshape(len(x), -1)
+        return found
+
+    def blocks(self, question: np.ndarray) -> List[Block]:
+        """A node leaves out a column as if it were missing, and a crosstab by itself."""
+        found = [Block("records", CELLS, places(0, 1))]
+        for name, place in self._places.items():
+            first, numeric = place.start, not place.feature.categories
+            if numeric:
+                found.append(Block(f"the sum of {name}", SUMS, places(first, 1), (name,), out=name))
+                found.append(Block(f"the sum of squares of {name}", PRODUCTS, places(first + 1, 1), (name,), out=name))
+                first += 2
+            at, kind = places(first, place.cells), "histogram" if numeric else "levels"
+            found.append(Block(f"{kind} of {name}", CELLS, at, (name,), ordered=numeric, out=name, shown=True))
+            found.append(aside(f"missing {name}", first + place.cells))
+        end = self._end
+        for pair in self._pairs:
+            at = places(end, *(self._places[name].cells for name in pair))
+            found.append(Block(f"crosstab of {' and '.join(pair)}", CELLS, at, pair, out=BY_ITSELF, shown=True))
+            end += at.size
         return found
 
     def fold(self, asked: np.ndarray, total: Total) -> Tuple[np.ndarray, Folded]:

@@ -11,6 +11,7 @@ from typing import Callable, Dict, Iterator, List, NamedTuple, Optional, Tuple
 import numpy as np
 
 from orchestrator.analyses.base import CERTAINTY, Analysis, Cell, Folded, Result, State, Sums, Table, Total, interval
+from orchestrator.analyses.blocks import CELLS, EVERYBODY, Block, aside, places
 from orchestrator.wire.bounds import count, near, refuse
 from orchestrator.wire.schema import Feature, Schema
 
@@ -122,6 +123,17 @@ class Survival(Analysis):
     @property
     def _edges(self) -> np.ndarray:
         return np.linspace(*self._places[self.options.time][0].range, self.options.steps + 1)
+
+    def blocks(self, question: np.ndarray) -> List[Block]:
+        """Of each group, by step, events and records lost to view."""
+        found, cells = [], places(0, len(self._groups), self.options.steps, 2)
+        columns = (self.options.time, self.options.event)
+        for group, level in enumerate(self._groups):
+            among = (self.options.by, level) if level else EVERYBODY
+            for place, what in enumerate(("events", "lost to view")):
+                name = f"{what} {level}".strip()
+                found.append(Block(name, CELLS, cells[group, :, place], (*columns, what), among, ordered=True))
+        return [*found, aside("left out", cells.size)]
 
     def fold(self, asked: np.ndarray, total: Total) -> Tuple[np.ndarray, Folded]:
         """The sums are the result."""

@@ -55,8 +55,9 @@ def _try(arguments: argparse.Namespace) -> int:
 
     if arguments.out is not None:
         check_output(arguments.out, "--out")
-    task = load_config(arguments.config).task
-    tried = try_analysis(task, arguments.data, arguments.seed)
+    config = load_config(arguments.config)
+    task = config.task
+    tried = try_analysis(task, arguments.data, arguments.seed, config.gateway.minimum_cell)
     analysis = report_of(tried.result, task)
     found = {
         "tried": True,

@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Dict, List, Optional, Tuple
 
-from orchestrator.cli import logs, node_budget, node_graph, node_peers, service
+from orchestrator.cli import logs, node_budget, node_graph, node_held, node_peers, service
 from orchestrator.cli.arguments import file_name, seconds
 from orchestrator.cli.commands import COMMANDS
 from orchestrator.cli.identity import register_node
@@ -72,6 +72,7 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     service.register(verbs, "node")
     register_node(verbs)
     node_budget.register(verbs)
+    node_held.register(verbs)
     node_peers.register(verbs)
     node_graph.register(verbs)
 

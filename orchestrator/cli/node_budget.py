@@ -37,7 +37,7 @@ def register(verbs: Any) -> None:
     ledger.add_argument("subject", nargs="?", metavar="RUN", help="the run to close")
     ledger.add_argument("--delta", type=float, default=1e-5, help="at which epsilon is counted (default: %(default)s)")
     ledger.add_argument("--identity", type=Path, metavar="DIR", help="verify: against what this folder remembers too")
-    _state(ledger, _ledger)
+    add_state(ledger, _ledger)
 
     policy = verbs.add_parser("policy", help="check the owner's rules").add_subparsers(
         title="verbs", metavar="VERB", required=True
@@ -51,19 +51,25 @@ def register(verbs: Any) -> None:
     check.set_defaults(run=_check)
 
     approvals = verbs.add_parser("approvals", help="tasks that wait for a person, or were decided on")
-    _state(approvals, _approvals)
+    add_state(approvals, _approvals)
     for verb, done in (("approve", "let this node take part in a task"), ("deny", "keep this node out of a task")):
         decide = verbs.add_parser(verb, help=done)
         decide.add_argument("digest", help="of the request, or a beginning that fits only one")
-        _state(decide, _decide)
+        add_state(decide, _decide)
         decide.set_defaults(verb=verb)
 
     accept = verbs.add_parser("accept-data", help="let a run go on with data that changed since it was accepted")
     accept.add_argument("subject", metavar="RUN", help="the run")
-    _state(accept, _accept_data)
+    add_state(accept, _accept_data)
+
+    forget = verbs.add_parser(
+        "forget-answers", help="forget what was answered without noise, which new answers are held against"
+    )
+    add_state(forget, _forget_answers)
 
 
-def _state(parser: argparse.ArgumentParser, run: Any) -> None:
+def add_state(parser: argparse.ArgumentParser, run: Any) -> None:
+    """The options of a verb that reads a node's state folder, and what it does."""
     parser.add_argument("--state", type=Path, help=HELP)
     parser.add_argument("--json", action="store_true", help="as JSON")
     parser.set_defaults(run=run)
@@ -100,6 +106,20 @@ def _accept_data(arguments: argparse.Namespace) -> int:
         store.close()
     text = f"{arguments.subject}: goes on with the data it is given next; start the node again"
     report(arguments.json, {"run": arguments.subject, "accepted": True}, text)
+    return 0
+
+
+def _forget_answers(arguments: argparse.Namespace) -> int:
+    from orchestrator.cli.tables import report
+
+    ledger, store = open_ledger(only_state(arguments.state))
+    try:
+        gone = store.forget_answered()
+    finally:
+        ledger.close()
+        store.close()
+    text = f"answers of {gone} sets of records are forgotten: those that come are not held against them"
+    report(arguments.json, {"forgotten": gone}, text)
     return 0
 
 

@@ -3,7 +3,7 @@
 Everything is read from the store and nothing is written to it: a round computed again after a crash gives the same result.
 """
 
-from typing import Any, Callable, Dict, Iterator, Optional, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
 
 import numpy as np
 
@@ -128,7 +128,8 @@ class Aggregation:
         """Of a round that nobody answered, or whose sum was not opened: nothing moves."""
         if not action.nodes:
             return Outcome()
-        vectors, figures, done = folded(self._task, self.weights(), self._analysis_total(action), len(action.nodes))
+        total, headers = self._analysis_total(action), self._answer_headers(action)
+        vectors, figures, done = folded(self._task, self.weights(), total, len(action.nodes), headers)
         self._check_finite(action, vectors)
         return Outcome(vectors, figures, stop=done)
 
@@ -138,6 +139,10 @@ class Aggregation:
         for _, header, tensors in self._answers.of(action):
             total += self._answers.vector(action.round, header, tensors)
         return total
+
+    def _answer_headers(self, action: Aggregate) -> List[Dict[str, Any]]:
+        """Of the answers that a round's sum is of."""
+        return [header for _, header, _ in self._answers.of(action)]
 
     def _partial(self, action: Aggregate) -> Outcome:
         """For a higher gateway: what one node with the records of all of these would send it."""

@@ -8,7 +8,7 @@ import io
 import math
 import warnings
 from pathlib import Path
-from typing import Any, Dict, List, Tuple
+from typing import Any, Dict, List, Mapping, Sequence, Tuple
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from orchestrator.analyses.base import Cell, Result, Table, Total
 from orchestrator.analyses.registry import KIND, analysis_of
 from orchestrator.errors import RoundError
 from orchestrator.files import replace_file
+from orchestrator.gateway.published import published, words_of
 from orchestrator.gateway.store import STATE_PREFIX, Store
 from orchestrator.privacy.lattice import party_variance
 from orchestrator.privacy.noisy_sum import analysis_sum
@@ -45,21 +46,23 @@ def deviation_of(task: Task, nodes: int) -> float:
 
 
 def folded(
-    task: Task, asked: np.ndarray, values: np.ndarray, nodes: int
+    task: Task, asked: np.ndarray, values: np.ndarray, nodes: int, headers: Sequence[Mapping[str, Any]] = ()
 ) -> Tuple[Dict[str, np.ndarray], Dict[str, Any], bool]:
-    """(vectors to store, figures, whether no further round is needed) of a round over `nodes` nodes."""
+    """(vectors to store, figures, whether no further round is needed) of a round over `nodes` nodes. headers: of
+    their answers.
+    """
     announced, found = analysis_of(task).fold(asked, Total(values, deviation_of(task, nodes)))
-    kept = {f"{STATE_PREFIX}{name}": vector for name, vector in found.state.items()}
+    kept = {f"{STATE_PREFIX}{name}": vector for name, vector in {**found.state, **words_of(headers)}.items()}
     return {"weights": announced, **kept}, {FIGURES: found.figures}, found.done
 
 
-def result_of(store: Store, run: str, task: Task) -> Result:
-    """What the run's last round left. RoundError where there was none."""
+def result_of(store: Store, run: str, task: Task, minimum: int = 0) -> Result:
+    """What the run's last round left, without cells of fewer than `minimum`. RoundError where there was none."""
     stored = store.vectors(run, STATE_PREFIX)
     if not stored:
         raise RoundError(f"run {run} has no result: no round of it was over any node")
     state = {name[len(STATE_PREFIX) :]: vector for name, vector in stored.items()}
-    return analysis_of(task).result(state, counted(task.privacy))
+    return published(analysis_of(task), state, counted(task.privacy), minimum)
 
 
 def report_of(result: Result, task: Task) -> Dict[str, Any]:

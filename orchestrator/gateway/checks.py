@@ -24,7 +24,7 @@ from orchestrator.gateway.web.settings import WebSettings
 from orchestrator.node.graph_check import MAX_TENSOR_BYTES
 from orchestrator.privacy.vector_layout import Part, bits_for
 from orchestrator.rounds.stages import ANALYSIS
-from orchestrator.wire.bounds import host_name, near, within
+from orchestrator.wire.bounds import count, host_name, near, within
 from orchestrator.wire.link import BrokerAddress
 from orchestrator.wire.schema import Feature, Schema
 from orchestrator.wire.topics import check_name
@@ -116,6 +116,7 @@ def _gateway(gateway: GatewaySettings, base: Optional[Path]) -> Iterator[str]:
     if gateway.broker not in KINDS:
         yield from _broker(gateway.broker)
     yield from (f"gateway.{line}" for line in within("port", gateway.port, 0, 65535))
+    yield from (f"gateway.{line}" for line in count("minimum_cell", gateway.minimum_cell, 0, 1_000_000))
     yield from (f"gateway.{line}" for line in within("dashboard_minutes", gateway.dashboard_minutes, 0, 10080))
     yield from host_name("gateway.host", gateway.host)
     if gateway.identity and gateway.broker == "embedded":

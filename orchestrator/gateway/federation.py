@@ -175,7 +175,7 @@ class Orchestrator:
 
     def _analysis(self, run: str, task: Task, claim: Dict[str, Any]) -> Dict[str, Any]:
         """Writes the result of an analysis; returns what a report says of it."""
-        result = analysed.result_of(self._store, run, task)
+        result = analysed.result_of(self._store, run, task, self._config.gateway.minimum_cell)
         folder = analysed.write_result(self._out, run, result, claim)
         self.progress({"event": "tables", "run": run, "folder": str(folder)})
         made = {"analysis": {**analysed.report_of(result, task), "folder": str(folder)}}

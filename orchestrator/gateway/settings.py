@@ -25,6 +25,9 @@ class GatewaySettings:
     dashboard_minutes: float = 15.0
     # folder of `edgeward gateway init`: TLS, certificates, signed messages [a folder, or empty for none]
     identity: str = ""
+    # of analyses without noise: counts of 1 to one less than this are not in the tables, nor what they follow from; 0 shows all
+    # [0 to 1000000]
+    minimum_cell: int = 0
 
 
 @dataclass(frozen=True)

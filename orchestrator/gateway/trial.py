@@ -14,6 +14,7 @@ from orchestrator.analyses.registry import analysis_of, spelled_out
 from orchestrator.data.dataset import Dataset, load_for
 from orchestrator.errors import UsageError
 from orchestrator.gateway.analysed import deviation_of
+from orchestrator.gateway.published import published
 from orchestrator.node.analysed import unit_vectors
 from orchestrator.privacy import terms
 from orchestrator.privacy.accounting_process import plan_apart
@@ -30,7 +31,7 @@ class Tried(NamedTuple):
     deviation: float
 
 
-def try_analysis(task: Task, files: Sequence[Path], seed: int = 0) -> Tried:
+def try_analysis(task: Task, files: Sequence[Path], seed: int = 0, minimum: int = 0) -> Tried:
     """What the task's analysis comes to over these files, one a node. UsageError where it is none, DataError for a file."""
     if task.trains:
         raise UsageError(
@@ -52,7 +53,7 @@ def try_analysis(task: Task, files: Sequence[Path], seed: int = 0) -> Tried:
         state, rounds = folded.state, rounds + 1
         if folded.done:
             break
-    result = analysis.result(state, terms.counted(task.privacy))
+    result = published(analysis, state, terms.counted(task.privacy), minimum)
     return Tried(result, [site.records for site in sites], rounds, epsilon if task.privacy.on else None, deviation)
 
 

@@ -16,6 +16,7 @@ import numpy as np
 from orchestrator.database import StoreError
 from orchestrator.errors import (
     DamagedError,
+    DisclosureError,
     EdgewardError,
     GraphError,
     LedgerError,
@@ -25,6 +26,8 @@ from orchestrator.folder_lock import FolderLock
 from orchestrator.node.contribution import Contributor, Run, TrainerFactory
 from orchestrator.node.figures import MemoryFigures
 from orchestrator.node.gatekeeper import Gatekeeper
+from orchestrator.node.guard import DisclosureGuard
+from orchestrator.node.held import Held
 from orchestrator.node.identity import NodeIdentity
 from orchestrator.node.intake import most_unpacked
 from orchestrator.node.open_runs import Announced, AtWork, OpenRuns
@@ -75,7 +78,9 @@ class NodeAgent(Session):
         self._once = once
         self.runs = OpenRuns()
         self._memory = MemoryFigures(lambda: () if self._run is None else self._run.processes())
-        opening = Opening(data, self._store, self._gatekeeper, self._memory, trainer_factory is GradientTrainer)
+        self._disclosure = DisclosureGuard(self._gatekeeper.disclosure, self._store, self._gatekeeper.word)
+        graphs, held = trainer_factory is GradientTrainer, (self._disclosure, Held(state))
+        opening = Opening(data, self._store, self._gatekeeper, self._memory, graphs, held)
         self._homeless: Optional[Announced] = None  # a round whose task may be right behind it
         super().__init__(broker, federation, name, self._store, identity)
         constant = {"node": name, "instance": self.instance, "labels": labels or {}}
@@ -131,7 +136,7 @@ class NodeAgent(Session):
             self._answer_round(header, tensors)
         except LedgerError:
             raise  # what this node has spent is not known any more: it serves nobody
-        except GraphError as error:  # it is not loaded again, so no round needs to wait for this node
+        except (GraphError, DisclosureError) as error:  # it will be no other, so no round needs to wait for this node
             self._refuse("a round", error)
             self._tasks.leave(require(header, "run", str), error)
         except EdgewardError as error:
@@ -229,7 +234,7 @@ class NodeAgent(Session):
             run.wake()
 
     def _contributor(self, run: Run) -> Contributor:
-        return Contributor(run, self._store, self._name, self._trainer_factory)
+        return Contributor(run, self._store, self._name, self._trainer_factory, self._disclosure)
 
     def _take_step(self, header: Dict[str, Any], tensors: Dict[str, np.ndarray]) -> None:
         if self.runs.turn_to(require(header, "run", str)) and self._at.round is not None:
@@ -253,6 +258,8 @@ class NodeAgent(Session):
         log.warning("round %s, attempt %s: abstained: %s", header.get("round"), header.get("attempt"), reason)
         about = {name: header.get(name) for name in ("run", "round", "attempt")}
         self._send(encode_body({"kind": "abstain", **about, "code": reason.code}))
+        if isinstance(reason, DisclosureError):
+            self._tasks.leave(require(header, "run", str), reason)
 
     def _finish(self, header: Dict[str, Any], tensors: Dict[str, np.ndarray]) -> None:
         name = require(header, "run", str)

@@ -13,11 +13,13 @@ import numpy as np
 from orchestrator.analyses.registry import analysis_of
 from orchestrator.data.dataset import Dataset
 from orchestrator.errors import EdgewardError, GraphError, WireError
-from orchestrator.node.analysed import asked_of, total, unit_vectors
+from orchestrator.node.analysed import asked_of, unit_vectors
 from orchestrator.node.control import NodeControl
+from orchestrator.node.disclosure import Disclosure
 from orchestrator.node.evaluation import evaluate, evaluation_work
 from orchestrator.node.graph_admission import functions_of, refuse_graph
 from orchestrator.node.graph_check import check_graph
+from orchestrator.node.guard import DisclosureGuard
 from orchestrator.node.pace import most_held_out, quantum_s
 from orchestrator.node.personal import PERSONAL, with_personal
 from orchestrator.node.runtime import TrainingGraph
@@ -36,6 +38,7 @@ from orchestrator.privacy.noisy_sum import (
     training_sum,
 )
 from orchestrator.privacy.standardization import at_an_end, floor_warning, moments, on_floor, spread, standardize
+from orchestrator.privacy.terms import unit_of
 from orchestrator.privacy.vector_layout import UPDATE, Layout
 from orchestrator.rounds.stages import ANALYSIS, EVALUATION, STATISTICS, TRAINING
 from orchestrator.wire.codec import ERROR_FEEDBACK, EXACT, decode_update, encode_update
@@ -74,6 +77,7 @@ class Run:
         self.trainer: Optional[Trainer] = None
         # (round, digest of its model, parts) of a secure round, while it may be attempted again
         self.parts: Optional[Tuple[int, str, Tensors]] = None
+        self.said: Dict[str, int] = {}  # with an answer without noise: what its owner's rules left out of it
         self._evaluation_graph: Optional[TrainingGraph] = None
         self._awake: Optional[TrainingGraph] = None
 
@@ -181,8 +185,17 @@ class Contribution(NamedTuple):
 class Contributor:
     """Computes the contributions of one node to one run."""
 
-    def __init__(self, run: Run, store: NodeStore, name: str, trainer_factory: TrainerFactory) -> None:
+    def __init__(
+        self,
+        run: Run,
+        store: NodeStore,
+        name: str,
+        trainer_factory: TrainerFactory,
+        guard: Optional[DisclosureGuard] = None,
+    ) -> None:
+        """guard: of the node's owner, on sums without noise."""
         self._run, self._store, self._name, self._trainer_factory = run, store, name, trainer_factory
+        self._guard = guard or DisclosureGuard(Disclosure, store)
 
     def open_answer(
         self, number: int, announced: Dict[str, Any], tensors: Tensors
@@ -264,6 +277,7 @@ class Contributor:
             parts[STATISTICS] = self._statistics(layout)
         elif stage == ANALYSIS:
             parts[ANALYSIS] = self._analyse(number, tensors, layout)
+            fields.update(run.said)
         elif stage == TRAINING:
             parts[UPDATE], keep, more = self._train(number, announced, tensors, layout)
             fields.update(more)
@@ -309,9 +323,11 @@ class Contributor:
         run, task = self._run, self._run.task
         analysis = analysis_of(task)
         asked = asked_of(analysis, tensors.get("weights"), number)
-        vectors = unit_vectors(analysis, asked, run.dataset, task.privacy.unit)
         if not task.privacy.on:
-            return total(vectors, analysis.sums.size)
+            answer, run.said = self._guard.exact(run.digest, task, analysis, asked, run.dataset)
+            return self._guard.leaves(run.digest, task, answer)
+        passed = self._guard.passed(run.digest, task, analysis, asked, run.dataset)
+        vectors = unit_vectors(analysis, asked, passed.data, unit_of(task.privacy))
         limit = _limit(layout, ANALYSIS, run.stated_units)
         if task.privacy.distributed and limit is None:
             raise WireError(f"round {number} is not a secure one: this node's share of the noise protects only a sum")

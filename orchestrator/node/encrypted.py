@@ -14,7 +14,7 @@ from typing import Any, Callable, Dict
 import numpy as np
 
 from orchestrator.errors import PrivacyError, WireError
-from orchestrator.node.secure import MAX_BODY_BYTES, MODEL_FIELD, Answer, SecureRound, Tensors
+from orchestrator.node.secure import MAX_BODY_BYTES, MODEL_FIELD, SAID, Answer, SecureRound, Tensors
 from orchestrator.privacy.ckks import BITS, Encryptor, Summand, SumPlan, context_message, sign_summand
 from orchestrator.privacy.ckks_blocks import tenseal
 from orchestrator.privacy.vector_layout import Layout
@@ -78,7 +78,7 @@ class EncryptedRound(SecureRound):
         body = self._store.released(run.id, self.number, run.digest)
         if body is None:
             parts, keep, _ = self._contribute(self.number, self._announced, self._tensors, layout)
-            body = encode_body({"journal": self._journal, MODEL_FIELD: model}, parts, level=1)
+            body = encode_body({"journal": self._journal, MODEL_FIELD: model, SAID: run.said}, parts, level=1)
             self._store.release(run.id, self.number, run.digest, body, keep)
             return self._computed(layout)
         header, stored = decode_body(body, MAX_BODY_BYTES)
@@ -88,6 +88,7 @@ class EncryptedRound(SecureRound):
                 "that this one does not know of"
             )
         self._check_model(header.get(MODEL_FIELD, model))
+        run.said = header.get(SAID, {})
         return dict(stored)
 
     def _encryptor(self, header: Dict[str, Any]) -> Encryptor:

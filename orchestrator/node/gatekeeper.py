@@ -17,6 +17,7 @@ from orchestrator.errors import LedgerError, PrivacyError, UsageError, WireError
 from orchestrator.node.anchor import Anchor, FolderAnchor, Head, StoreAnchor
 from orchestrator.node.approval import digest_of
 from orchestrator.node.consent import Consent, Verdict, Waiting
+from orchestrator.node.disclosure import Disclosure
 from orchestrator.node.identity import NodeIdentity
 from orchestrator.node.ledger import LEDGER_FILE, Ledger, StaleError
 from orchestrator.node.policy import Policy, PolicyFile, Refusal
@@ -96,6 +97,14 @@ class Gatekeeper:
             return self._policy.read()[0].require.steady
         except UsageError:
             return True
+
+    def disclosure(self) -> Disclosure:
+        """What the owner says of sums without noise. UsageError where the policy cannot be read."""
+        return self._policy.read()[0].disclosure
+
+    def word(self, digest: str) -> Optional[str]:
+        """The owner's last word on an answer that is held; None where there is none."""
+        return self.ledger.decision(digest)
 
     def close(self) -> None:
         self.ledger.close()

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 from typing import Any, Dict, NamedTuple, Optional, Tuple, Union
 
+from orchestrator.analyses.registry import analysis_of
 from orchestrator.data.dataset import CLAMPED_SHARE, Dataset, clamped_columns, load_dataset, load_for
 from orchestrator.data.described import is_live, versions_of
 from orchestrator.data.sources.registry import located
@@ -16,7 +17,9 @@ from orchestrator.node.evaluation import hold_out
 from orchestrator.node.figures import MemoryFigures
 from orchestrator.node.gatekeeper import Gatekeeper, Verdict, Waiting, looked_for
 from orchestrator.node.graph_admission import admit_graph
-from orchestrator.node.ledger import keep_newest
+from orchestrator.node.guard import DisclosureGuard
+from orchestrator.node.held import FOLDER, MOST_HELD, Held, digest_of_answer
+from orchestrator.node.ledger import APPROVED, DENIED, keep_newest
 from orchestrator.node.pace import Pace
 from orchestrator.node.policy import Refusal
 from orchestrator.node.store import NodeStore
@@ -65,9 +68,18 @@ class Opening:
     """
 
     def __init__(
-        self, data: Path, store: NodeStore, gatekeeper: Gatekeeper, memory: MemoryFigures, graphs: bool
+        self,
+        data: Path,
+        store: NodeStore,
+        gatekeeper: Gatekeeper,
+        memory: MemoryFigures,
+        graphs: bool,
+        held: Optional[Tuple[DisclosureGuard, Held]] = None,
     ) -> None:
-        """graphs: whether this node computes by the task's graph, which is then admitted before any data are opened."""
+        """graphs: whether this node computes by the task's graph, which is then admitted before any data are opened. held: what
+        computes answers that wait for their owner, and where they are.
+        """
+        self._held = held
         self._data, self._store, self._gatekeeper, self._memory, self._graphs = data, store, gatekeeper, memory, graphs
         self._answers: Dict[str, Refusal] = {}  # digest of declaration and file -> why the file does not fit
         self._read_s = 0.0
@@ -156,7 +168,7 @@ class Opening:
             if too_large is not None:
                 return too_large
             opened.state(stated)
-            return opened
+            return self._unreleased(opened) or opened
         except AwayError as error:
             log.warning("run %s waits: %s", run, error)
             self._away[self._now[0]] = self._now[1]
@@ -172,6 +184,25 @@ class Opening:
             return Refusal(error.code, str(error))
         except MemoryError:
             return Refusal("data", OUT_OF_MEMORY)
+
+    def _unreleased(self, run: Run) -> Optional[Verdict]:
+        """Where its owner holds answers: that this one waits for a word, or was withheld; None where it may leave."""
+        task = run.task
+        if self._held is None or task.trains or task.privacy.on or not self._gatekeeper.disclosure().hold:
+            return None
+        guard, held = self._held
+        analysis = analysis_of(task)
+        answer, _ = guard.exact(run.digest, task, analysis, analysis.begin(task.seed), run.dataset)
+        digest = digest_of_answer(run.digest, answer)
+        word = self._gatekeeper.word(digest)
+        if word == APPROVED:
+            return None
+        if word == DENIED:
+            return Refusal("policy.withheld", f"this node's owner withheld answer {digest[:16]}")
+        if not held.put(digest, run.id, task.name, analysis, answer):
+            return Refusal("policy.approvals", f"{MOST_HELD} answers are held; delete files in the folder {FOLDER}")
+        log.warning("run %s waits: edgeward node release %s lets the answer leave", run.id, digest[:16])
+        return Waiting(digest, "policy.release")
 
     def _keep(self, question: str, answer: Refusal) -> Refusal:
         self._answers[question] = answer

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
 
 from orchestrator.errors import UsageError
+from orchestrator.node.disclosure import Disclosure, rules_in_words
 from orchestrator.privacy.noisy_sum import parties_of
 from orchestrator.privacy.releases import noise_multipliers, releases_of
 from orchestrator.wire.bounds import near
@@ -139,6 +140,7 @@ class Policy:
     require: Require = field(default_factory=Require)
     allow: Allow = field(default_factory=Allow)
     approval: Approval = field(default_factory=Approval)
+    disclosure: Disclosure = field(default_factory=Disclosure)
 
     def objection(self, task: Task, signer: str) -> Optional[Refusal]:
         """What the task's declaration alone breaks; `signer`: key id of the gateway, empty without an identity."""
@@ -179,6 +181,13 @@ class Policy:
             named = f"names {self.require.patient!r}" if self.require.patient else "names none"
             reason = f"the task says column {task.schema.patient!r} tells patients apart, [require] patient {named}"
             return Refusal("policy.patient", reason)
+        counts = self.disclosure.on and not task.trains and self.require.patient not in ("", ANY_COLUMN)
+        if counts and not _is_column(self.require.patient, task.schema):
+            reason = f"[disclosure] counts patients by column {self.require.patient!r}, which the task's schema does not name"
+            return Refusal("policy.patient", reason)
+        if self.disclosure.hold and not (task.trains or task.privacy.on) and task.training.rounds > 1:
+            reason = f"[disclosure] hold: an answer is held, and this task has up to {task.training.rounds} rounds"
+            return Refusal("policy.release", reason)
         if task.privacy.on and rate > self.allow.sampling_rate:
             reason = f"sampling rate {rate:g}, [allow] sampling_rate is {self.allow.sampling_rate:g}"
             return Refusal("policy.sampling", reason)
@@ -329,5 +338,6 @@ def describe(policy: Policy) -> List[str]:
         f"neighbours in secure sums: at least {require.neighbours}",
         f"sums without noise: {'over the same nodes throughout a run' if require.steady else 'over changing nodes too'}",
         f"data are opened for at most {allow.schemas_a_day} different declarations a day",
+        *rules_in_words(policy.disclosure),
         f"a person must approve: {'yes' if policy.approval.required else 'no'}",
     ]

@@ -51,6 +51,9 @@ _MOST_DRAWS = 16
 MODEL_FIELD = "model"
 """Field of a stored vector with the digest of what it was computed from."""
 
+SAID = "said"
+"""Field of a stored vector with what goes with it (`Run.said`)."""
+
 
 class SecureRound(ABC):
     """One attempt. Feed it the gateway's messages; each gives this node's answer, the same one when it comes again."""
@@ -120,7 +123,7 @@ class SecureRound(ABC):
         return digest_of_told(self.run.digest, layout.form, model)
 
     def _counts(self) -> Dict[str, Any]:
-        return {"records": self.run.stated, "units": self.run.stated_units}
+        return {"records": self.run.stated, "units": self.run.stated_units, **self.run.said}
 
     def _update_size(self) -> int:
         weights = self._tensors.get("weights")
@@ -148,9 +151,11 @@ class SecureRound(ABC):
         if body is not None:
             header, parts = decode_body(body, MAX_BODY_BYTES)
             self._check_model(header.get(MODEL_FIELD, model))
+            run.said = header.get(SAID, {})
             return dict(parts)
         parts, keep, _ = self._contribute(self.number, self._announced, self._tensors, layout)
-        self._store.release(run.id, self.number, run.digest, encode_body({MODEL_FIELD: model}, parts, level=1), keep)
+        body = encode_body({MODEL_FIELD: model, SAID: run.said}, parts, level=1)
+        self._store.release(run.id, self.number, run.digest, body, keep)
         return self._computed(layout)
 
     def _model_digest(self) -> str:

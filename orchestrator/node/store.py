@@ -13,13 +13,14 @@ import numpy as np
 
 from orchestrator.database import Rows, open_database
 from orchestrator.errors import EdgewardError
-from orchestrator.node import known_peers, past, seen_runs
+from orchestrator.node import answered, known_peers, past, seen_runs
+from orchestrator.node.answered import Answered, Cells
 from orchestrator.node.known_peers import KnownPeers
 from orchestrator.node.past import ANSWERED, OPENED, Past
 from orchestrator.node.seen_runs import SeenRuns
 
 _SCHEMA = f"""
-{past.SCHEMA}{seen_runs.SCHEMA}{known_peers.SCHEMA}
+{past.SCHEMA}{seen_runs.SCHEMA}{known_peers.SCHEMA}{answered.SCHEMA}
 CREATE TABLE IF NOT EXISTS releases (
     run TEXT NOT NULL, round INTEGER NOT NULL, task TEXT NOT NULL, body BLOB, digest BLOB, PRIMARY KEY (run, round)
 );
@@ -53,6 +54,7 @@ _COLUMNS = {
     "looks": ("what", "at"),
     "anchors": ("name", "entries", "hash"),
     "past": past.COLUMNS,
+    **answered.COLUMNS,
 }
 """Tables whose rows notice damage."""
 
@@ -82,6 +84,7 @@ class NodeStore:
         self._past = Past(self._db, self._rows)
         self.seen_runs = SeenRuns(self._db, self._rows)
         self.peers = KnownPeers(self._db, self._rows, self._writing)
+        self.answered = Answered(self._db, self._rows)
         self._anchors: Dict[str, Tuple[int, str]] = {}  # to be written with the next commit
         with self._writing():
             self._rows.seal()
@@ -169,6 +172,16 @@ class NodeStore:
         """Whether data of this run were noted; those it is given next are noted in their place."""
         with self._writing():
             return self._db.execute("DELETE FROM cohorts WHERE run = ?", (run,)).rowcount > 0
+
+    def note_answered(self, task: str, used: np.ndarray, cells: List[Cells]) -> None:
+        """Notes durably what an answer without noise is of, before it is given."""
+        with self._writing():
+            self.answered.note(task, used, cells)
+
+    def forget_answered(self) -> int:
+        """Forgets durably what answers were of; returns of how many sets of records."""
+        with self._writing():
+            return self.answered.forget()
 
     def may_look(self, what: str, now: float, most: int) -> bool:
         """Whether the data may be looked at for `what` (a digest), of which there may be `most` different ones in a day.

@@ -120,6 +120,8 @@ class Tasks:
     def _is_decided(self, waiting: Waiting, header: Dict[str, Any]) -> bool:
         if waiting.code == AWAY:
             return self._opening.may_try
+        if waiting.code == "policy.release":
+            return self._gatekeeper.word(waiting.digest) is not None
         if waiting.code != "policy.peers":
             return self._gatekeeper.decided(waiting.digest)
         return not self._peers.objection_to(task_from_dict(header["task"], "the gateway's task").aggregation)

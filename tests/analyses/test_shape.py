@@ -10,6 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orchestrator.analyses.base import Total
+from orchestrator.analyses.blocks import BY_ITSELF, CELLS, PRODUCTS, SUMS, UPTO, incomplete
+from orchestrator.analyses.blocks import UNUSED as EMPTY
 from orchestrator.analyses.registry import ANALYSES, analysis_of, check, make
 from orchestrator.errors import UsageError, WireError
 from orchestrator.node.analysed import asked_of, unit_vectors
@@ -41,6 +43,41 @@ def test_no_vector_is_beyond_what_is_declared_whatever_the_gateway_announces(kin
             assert np.isfinite(vectors).all()
             assert np.abs(vectors).max() <= 1
             assert np.linalg.norm(vectors, axis=1).max() <= analysis.sums.bound * (1 + 1e-12)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@given(seed=SEEDS)
+@settings(max_examples=20)
+def test_every_value_has_a_rule_on_disclosure_and_is_what_that_says(kind: str, seed: int) -> None:
+    analysis, data = analysis_of(task_of(kind)), rows(50, seed)
+    asked = any_asked(analysis, seed) if seed % 2 else analysis.begin(seed)
+    blocks = analysis.blocks(analysis.question(asked))
+    assert incomplete(blocks, analysis.sums.size) == ""
+    columns = {feature.name for feature in SCHEMA.features}
+    vectors = np.concatenate(list(unit_vectors(analysis, asked, data, "record")))
+    for block in blocks:
+        values = vectors[:, block.at.ravel()]
+        if block.rule in (CELLS, UPTO):
+            assert np.isin(values, (0.0, 1.0)).all()
+        if block.rule == CELLS:
+            assert (values.sum(axis=1) <= 1).all(), "a record is in one of them"
+        if block.rule == EMPTY:
+            assert not values.any()
+        if block.rule in (SUMS, PRODUCTS):
+            assert set(block.columns) <= columns
+        if block.rule == SUMS:
+            assert block.columns
+        assert set(block.split) <= columns
+        assert block.out in (None, BY_ITSELF, *columns)
+
+
+def test_a_kind_whose_sums_have_no_rule_is_seen() -> None:
+    analysis = analysis_of(task_of("statistics"))
+    blocks = analysis.blocks(analysis.question(analysis.begin(0)))
+    for at in range(len(blocks)):
+        assert incomplete(blocks[:at] + blocks[at + 1 :], analysis.sums.size)
+    assert incomplete([*blocks, blocks[0]], analysis.sums.size)
+    assert "no rule" in incomplete([blocks[0]._replace(rule="whatever"), *blocks[1:]], analysis.sums.size)
 
 
 @pytest.mark.parametrize("kind", KINDS)

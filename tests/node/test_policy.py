@@ -307,6 +307,12 @@ def test_shares_and_neighbours_are_the_owners_to_bound(tmp_path: Path) -> None:
         ("[allow]\nhonest = -1\n", "honest"),
         ("[allow]\nschemas_a_day = 0\n", "schemas_a_day"),
         ("[allow]\nschemas_a_day = 100001\n", "schemas_a_day"),
+        ("[disclosure]\nminimum_cell = -1\n", "minimum_cell"),
+        ("[disclosure]\nquestions = -1\n", "questions"),
+        ("[disclosure]\nparameters = nan\n", "parameters"),
+        ("[disclosure]\ndominance = 1.5\n", "dominance"),
+        ("[disclosure]\np_percent = -1\n", "p_percent"),
+        ("[disclosure]\nsmall_cells = 'hide'\n", "small_cells: 'hide', expected 'refuse' or 'leave-out'"),
     ],
 )
 def test_a_bound_that_is_none_is_refused(tmp_path: Path, text: str, said: str) -> None:
@@ -384,3 +390,30 @@ def test_a_changed_file_counts_at_once(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="epsilon_total: -2"):
         policy.read()
     assert PolicyFile(None).read() == (OPEN, "")
+
+
+def test_rules_on_disclosure_are_said_in_words_and_a_file_without_them_has_none(tmp_path: Path) -> None:
+    assert "analyses without noise: no rule on what they may tell of few patients" in describe(policy_of(tmp_path, ""))
+    said = describe(policy_of(tmp_path, EXAMPLE.read_text()))
+    for line in (
+        "patients in a cell: at least 5",
+        "patients in a sum of a model: at least 5",
+        "small cells: refused",
+        "parameters of a model: at most 0.33 for each patient",
+        "tasks of the same patients: at most 30",
+    ):
+        assert f"analyses without noise: {line}" in said
+
+
+def test_an_owner_who_counts_patients_has_them_named_and_one_who_holds_answers_has_one_round(tmp_path: Path) -> None:
+    open_to_all = "[require]\nunits = ['none']\nstages = []\npatient = 'p'\n"
+    schema = Schema("table", "", (), {}, features=(Feature("x", 0, 1),), patient="p")
+    exact = {"schema": schema, "model": {}, "privacy": Privacy("none"), "aggregation": Aggregation()}
+    once = make_task(**exact, training=Training(rounds=1), analysis={"kind": "statistics"})
+    nameless = replace(once, schema=replace(schema, patient=""))
+    twice = make_task(**exact, training=Training(rounds=2), analysis={"kind": "kmeans"})
+    counting = policy_of(tmp_path, f"{open_to_all}[disclosure]\nminimum_cell = 5\n")
+    assert [refusal_of(counting, task) for task in (once, twice, nameless)] == [None, None, "policy.patient"]
+    assert refusal_of(policy_of(tmp_path, open_to_all), nameless) is None
+    holding = policy_of(tmp_path, f"{open_to_all}[disclosure]\nhold = true\n")
+    assert [refusal_of(holding, task) for task in (once, twice)] == [None, "policy.release"]

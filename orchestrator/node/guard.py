@@ -1,0 +1,338 @@
+"""The owner's rules on what sums without noise tell of few people (policy.toml, [disclosure]), in the one place all of them pass.
+
+A node sees its own records and nobody else's: the rules hold for its part of a sum, before it is masked or encrypted, as though
+that part were published. What an analysis computes has no say in it: its blocks (analyses/blocks.py) name the rule of each value,
+and a vector with a value that has none is refused. With noise of a multiplier of NOISE or more the rules are off: it hides what
+they are about. What can be learned from the sum of all nodes, which no node sees, is not decided here.
+
+How many are behind a sum is (sum |a|)^2 / sum a^2 of what each person adds (Kish 1965): of a count how many are counted, and
+about 1 where weights that a gateway chose leave one person of many. Two answers are compared by the records they are of, and by
+cells of the same column: a record that a weight next to 0 leaves out of one of them is not seen by that.
+"""
+
+import logging
+from dataclasses import dataclass, field
+from typing import Callable, Dict, Iterator, List, NamedTuple, Optional, Set, Tuple
+
+import numpy as np
+
+from orchestrator.analyses.base import Analysis
+from orchestrator.analyses.blocks import (
+    BY_ITSELF,
+    CELLS,
+    LEFT_OUT,
+    MARGINS,
+    PRODUCTS,
+    ROUNDED,
+    SUMS,
+    UNUSED,
+    UPTO,
+    Block,
+    incomplete,
+)
+from orchestrator.data.dataset import Dataset
+from orchestrator.errors import DisclosureError, UsageError
+from orchestrator.node.analysed import total, unit_vectors
+from orchestrator.node.answered import MOST_BYTES
+from orchestrator.node.disclosure import LEAVE_OUT, Disclosure
+from orchestrator.node.held import digest_of_answer
+from orchestrator.node.ledger import APPROVED
+from orchestrator.node.seen import Seen, apart_from_most, levels_of, without
+from orchestrator.node.store import NodeStore
+from orchestrator.privacy.releases import noise_multipliers
+from orchestrator.privacy.terms import unit_of
+from orchestrator.wire.task import Task
+
+log = logging.getLogger("edgeward.node")
+
+NOISE = 0.5
+"""Least noise multiplier that counts as noise here: with less, counts can be rounded to what they are."""
+
+_PIECE = 1 << 20
+"""Counts that are in memory at a time."""
+
+_MOST_COMPARED = 2000
+"""Pairs of sets whose people are counted one by one."""
+
+_CERTAIN = 1 - 1e-9
+"""Of a number of people, which float64 may leave a little below a whole one."""
+
+Rules = Callable[[], Disclosure]
+Word = Callable[[str], Optional[str]]
+
+
+def _silent(digest: str) -> Optional[str]:
+    return None
+
+
+class Broken(NamedTuple):
+    """A rule that an answer would break. code: of wire/refusals.py; why: for the owner; block: what it is about, if it is one."""
+
+    code: str
+    why: str
+    block: Optional[Block] = None
+
+
+def _nowhere() -> np.ndarray:
+    return np.zeros(0, np.int64)
+
+
+@dataclass(frozen=True)
+class Passed:
+    """What may be answered. data: without the columns that are left out. zero, rounded: places of what is left out by itself, and
+    of tables. said: fields of the answer.
+    """
+
+    data: Dataset
+    zero: np.ndarray = field(default_factory=_nowhere)
+    rounded: np.ndarray = field(default_factory=_nowhere)
+    multiple: int = 1
+    said: Dict[str, int] = field(default_factory=dict)
+
+    def of(self, total: np.ndarray) -> np.ndarray:
+        """The sum (size,) as it may leave. What is rounded up never comes to more than there are records."""
+        found = total.copy()
+        most = self.data.records // self.multiple * self.multiple
+        found[self.rounded] = np.minimum(np.floor(found[self.rounded] / self.multiple + 0.5) * self.multiple, most)
+        found[self.zero] = 0.0
+        return found
+
+
+class DisclosureGuard:
+    """Of one node. `rules` reads them for every answer (UsageError where it cannot); `word`: its owner's, by digest of one."""
+
+    def __init__(self, rules: Rules, store: NodeStore, word: Word = _silent) -> None:
+        self._rules, self._store, self._word = rules, store, word
+
+    def exact(
+        self, digest: str, task: Task, analysis: Analysis, asked: np.ndarray, data: Dataset
+    ) -> Tuple[np.ndarray, Dict[str, int]]:
+        """(the sum (size,) of a task without noise as it may leave, fields that go with it); see `passed`."""
+        passed = self.passed(digest, task, analysis, asked, data)
+        vectors = unit_vectors(analysis, asked, passed.data, unit_of(task.privacy))
+        return passed.of(total(vectors, analysis.sums.size)), passed.said
+
+    def leaves(self, digest: str, task: Task, answer: np.ndarray) -> np.ndarray:
+        """The answer to a task without noise; DisclosureError where it has to wait for its owner's word."""
+        if self._read().hold and self._word(digest_of_answer(digest, answer)) != APPROVED:
+            why = "this is not an answer that its owner released: see `edgeward node held`"
+            raise DisclosureError(f"[disclosure] hold: {why}", "policy.release")
+        return answer
+
+    def _read(self) -> Disclosure:
+        try:
+            return self._rules()
+        except UsageError as error:
+            raise DisclosureError(str(error), "policy.unreadable") from error
+
+    def passed(self, digest: str, task: Task, analysis: Analysis, asked: np.ndarray, data: Dataset) -> Passed:
+        """What may be answered from `data` where this is asked, noted as answered; DisclosureError with the rule it would break.
+
+        digest: of the task's declaration.
+        """
+        rules = self._read()
+        if rules.hold and task.privacy.on and not noisy(task):
+            raise DisclosureError(
+                "[disclosure] hold: noise that is next to none is another one each time", "policy.release"
+            )
+        if not rules.on or noisy(task):
+            return Passed(data)
+        blocks = analysis.blocks(analysis.question(asked))
+        why = incomplete(blocks, analysis.sums.size)
+        if why:
+            raise DisclosureError(f"there is no rule for what this analysis sums: {why}", "internal")
+        seen, parts = _cleared(rules, analysis, blocks, asked, data, may_leave_out=not task.privacy.on)
+        self._compare(rules, digest, seen, parts)
+        multiple = max(1, rules.rounding) if not task.privacy.on else 1
+        zero = _places(block for block in parts if block.out == BY_ITSELF)
+        # Not those that the rest is divided by, which cannot be left out either.
+        tables = (block for block in blocks if block.shown and block.out is not None)
+        rounded = _places(tables) if multiple > 1 else _nowhere()
+        said = {LEFT_OUT: len({block.out or block.name for block in parts})} if parts else {}
+        if rounded.size:
+            said[ROUNDED] = multiple
+        return Passed(seen.data, zero, rounded, multiple, said)
+
+    def _compare(self, rules: Disclosure, digest: str, seen: Seen, left_out: List[Block]) -> None:
+        """Raises DisclosureError where this answer and those before tell too much together; else notes it durably."""
+        if not (rules.minimum_difference or rules.questions or rules.minimum_cell):
+            return
+        used, answered = seen.used_lines(), self._store.answered
+        near: Set[str] = set()
+        for name, before in answered.sets():
+            one, other = _alike(used, before, False)
+            few = seen.patients_of(one != other)
+            if 0 < few < rules.minimum_difference:
+                why = f"{few} patients between this answer and one before it, at least {rules.minimum_difference}"
+                raise DisclosureError(f"[disclosure] minimum_difference: {why}", "disclosure.difference")
+            if 2 * int((one & other).sum()) > min(int(one.sum()), int(other.sum())):
+                near.update(answered.tasks(name))
+        if rules.questions and digest not in near and len(near) >= rules.questions:
+            why = f"{len(near)} tasks were answered of these patients, at most {rules.questions}"
+            raise DisclosureError(f"[disclosure] questions: {why}", "disclosure.questions")
+        divided = seen.divisions(but=left_out) if rules.minimum_cell else []
+        for ordered, cells in divided:
+            for before in answered.cells(cells.subject):
+                few = fewest_between(seen, cells.of_line, before, ordered, rules.minimum_cell)
+                if few:
+                    why = f"{few} patients between cells of this answer and of one before it, at least {rules.minimum_cell}"
+                    raise DisclosureError(f"[disclosure] minimum_cell: {why}", "disclosure.difference")
+        if answered.bytes() > MOST_BYTES:
+            why = f"{MOST_BYTES >> 20} MiB are noted of what was answered before: see `edgeward node forget-answers`"
+            raise DisclosureError(why, "disclosure.questions")
+        self._store.note_answered(digest, used, [cells for _, cells in divided])
+
+
+def noisy(task: Task) -> bool:
+    """Whether noise that is added before anything leaves a node covers what the rules are about."""
+    return task.privacy.answers_noised and min(noise_multipliers(task).values(), default=0.0) >= NOISE
+
+
+def _cleared(
+    rules: Disclosure, analysis: Analysis, blocks: List[Block], asked: np.ndarray, data: Dataset, may_leave_out: bool
+) -> Tuple[Seen, List[Block]]:
+    """(what is seen of what breaks no rule, the parts that are left out for that); DisclosureError where that cannot be."""
+    parts: List[Block] = []
+    while True:
+        columns = [block.out for block in parts if block.out]
+        seen = Seen(analysis, blocks, asked, without(data, analysis.schema, columns))
+        broken = [each for each in _broken(rules, seen) if not any(each.block is part for part in parts)]
+        if not broken:
+            return seen, parts
+        for each in broken:
+            if each.block is None or each.block.out is None or not may_leave_out or rules.small_cells != LEAVE_OUT:
+                raise DisclosureError(f"[disclosure] {each.why}", each.code)
+        log.warning("left out: %s", "; ".join(each.why for each in broken))
+        parts += list({each.block.name: each.block for each in broken if each.block is not None}.values())
+
+
+def _broken(rules: Disclosure, seen: Seen) -> Iterator[Broken]:
+    """What an answer would break."""
+    if seen.patients < rules.minimum_patients:
+        why = f"minimum_patients: an answer of {seen.patients} patients, at least {rules.minimum_patients}"
+        yield Broken("disclosure.patients", why)
+    for at, block in enumerate(seen.blocks):
+        if block.rule == UNUSED and seen.counted[block.at.ravel()].any():
+            yield Broken("internal", f"{block.name}: values that the analysis says are 0")
+        for few, what in _small(rules, seen, at, block):
+            why = f"minimum_cell: {what}: {few:.4g} patients, at least {_least(rules, block)}"
+            yield Broken("disclosure.cell", why, block)
+        if rules.parameters and block.parameters > rules.parameters * seen.patients:
+            why = f"parameters: {block.parameters} of {seen.patients} patients, at most {rules.parameters:g} for each"
+            yield Broken("disclosure.parameters", why, block)
+        if block.rule == SUMS and _dominated(rules, seen, at):
+            yield Broken(
+                "disclosure.dominance", f"dominance: {block.name}: most of it is of one or two patients", block
+            )
+
+
+def _least(rules: Disclosure, block: Block) -> int:
+    return rules.model_cell if block.rule == PRODUCTS else rules.minimum_cell
+
+
+def _small(rules: Disclosure, seen: Seen, at: int, block: Block) -> Iterator[Tuple[float, str]]:
+    """(how many people, in what) of the first of each sort that are some and too few."""
+    least = _least(rules, block)
+    if not least:
+        return
+    counts = (seen.counted if block.rule in (CELLS, UPTO) else seen.people)[block.at.ravel()]
+    if block.rule in (CELLS, UPTO, SUMS, PRODUCTS):
+        yield from _few(counts, least, block.name)
+    if block.rule in (UPTO, MARGINS):
+        yield from _few(seen.in_cells(at), least, block.name)
+    if block.rule in (SUMS, PRODUCTS):
+        for name, people in seen.within(at):
+            yield from _few(people, least, f"{block.name}, {name}")
+        yield from _few_by_levels(seen, block, least)
+
+
+def _few(counts: np.ndarray, least: int, what: str) -> Iterator[Tuple[float, str]]:
+    small = counts[(counts > 0) & (counts < least * _CERTAIN)]
+    if small.size:
+        yield float(small[0]), what
+
+
+def _few_by_levels(seen: Seen, block: Block, least: int) -> Iterator[Tuple[float, str]]:
+    """Levels of the columns that sums are of, and the first pair of them: all sums together tell how many have both."""
+    for name in block.columns:
+        rest = apart_from_most(seen.data, seen.schema, name) & seen.used
+        yield from _few(np.array([seen.people_in(rest)]), least, f"{block.name}: {name} other than its commonest value")
+    levels = [level for name in block.columns for level in levels_of(seen.data, seen.schema, name)]
+    for one, other in seen.together(levels, least):
+        few = seen.people_in(one.has_it & other.has_it & seen.used)
+        if few < least:
+            both = one.name if one is other else f"{one.name} and {other.name}"
+            yield float(few), f"{block.name}: {both}"
+            return
+
+
+def _dominated(rules: Disclosure, seen: Seen, at: int) -> bool:
+    """Whether one person's part of a sum is too large, or the two largest leave too little beside the largest."""
+    whole, first, second = seen.largest(at)
+    there = whole > 0
+    by_one = bool(rules.dominance) & (first > rules.dominance * whole)
+    by_two = bool(rules.p_percent) & (whole - first - second < rules.p_percent / 100 * first)
+    return bool((there & (by_one | by_two)).any())
+
+
+def _places(blocks: Iterator[Block]) -> np.ndarray:
+    found = [block.at.ravel() for block in blocks]
+    return np.concatenate(found) if found else np.zeros(0, np.int64)
+
+
+def _alike(one: np.ndarray, other: np.ndarray, empty: object) -> Tuple[np.ndarray, np.ndarray]:
+    """Both as long as the longer one."""
+    longest = max(len(one), len(other))
+    found = []
+    for each in (one, other):
+        longer = np.full(longest, empty, each.dtype)
+        longer[: len(each)] = each
+        found.append(longer)
+    return found[0], found[1]
+
+
+def fewest_between(seen: Seen, cells: np.ndarray, before: np.ndarray, ordered: bool, least: int) -> int:
+    """How many people are in one of two sets and not in the other, where these are some and fewer than `least`; else 0.
+
+    The sets are a cell of each answer; where cells follow each other, all up to one of each. Of people with several records the
+    _MOST_COMPARED sets that differ in the fewest records are looked at.
+    """
+    one, other = (_numbered(each) for each in _alike(cells, before, -1))
+    near = sorted(_near(one, other, ordered, least * seen.most_records))
+    for _, i, j in near[:_MOST_COMPARED]:
+        mine = (one >= 0) & (one <= i) if ordered else one == i
+        theirs = (other >= 0) & (other <= j) if ordered else other == j
+        few = seen.patients_of(mine != theirs)
+        if few < least:
+            return few
+    return 0
+
+
+def _numbered(cells: np.ndarray) -> np.ndarray:
+    """The same cells, numbered without those that are empty."""
+    return np.asarray(np.unique(np.append(cells, -1), return_inverse=True)[1].ravel()[:-1] - 1)
+
+
+def _near(one: np.ndarray, other: np.ndarray, ordered: bool, most: int) -> Iterator[Tuple[int, int, int]]:
+    """(records, i, j): those that are in one only of the sets i and j, where these are some and fewer than `most`."""
+    rows, columns = 1 + int(one.max(initial=-1)), 1 + int(other.max(initial=-1))
+    if not rows or not columns:
+        return
+    of_one, of_other = np.bincount(one + 1, minlength=rows + 1)[1:], np.bincount(other + 1, minlength=columns + 1)[1:]
+    if ordered:
+        of_one, of_other = of_one.cumsum(), of_other.cumsum()
+    order = np.argsort(one, kind="stable")
+    some, so_far = max(1, _PIECE // columns), np.zeros(columns, np.int64)
+    for first in range(0, rows, some):
+        start, end = np.searchsorted(one[order], (first, first + some))
+        here = order[start:end][other[order[start:end]] >= 0]
+        count = min(some, rows - first)
+        both = np.bincount((one[here] - first) * columns + other[here], minlength=count * columns).reshape(
+            count, columns
+        )
+        if ordered:
+            both = both.cumsum(axis=0).cumsum(axis=1) + so_far
+            so_far = both[-1]
+        between = of_one[first : first + count, np.newaxis] + of_other - 2 * both
+        for i, j in np.argwhere((between > 0) & (between < most))[:_MOST_COMPARED]:
+            yield int(between[i, j]), first + int(i), int(j)
