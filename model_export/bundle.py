@@ -7,6 +7,7 @@ import platform
 import shutil
 import tempfile
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
@@ -60,6 +61,7 @@ def write_bundle(
     origin: Optional[Mapping[str, str]] = None,
     float_model: Optional[Mapping[str, bytes]] = None,
     data_schema: Optional[Mapping[str, Any]] = None,
+    anomaly: Optional[Mapping[str, Any]] = None,
 ) -> Dict[str, Any]:
     """Write a bundle for an int8 .tflite model to `out_dir` and return its manifest.
 
@@ -72,6 +74,8 @@ def write_bundle(
     `features` and `labels` are described in model_export.manifest, `sign` in model_export.model_bin; it signs the
     manifest as well, and `signer` is its public key, which goes into manifest.sig. `engine` "direct"
     raises where engine/direct cannot run the model, "tflm" leaves its plan out; by default the plan is there where possible.
+    `anomaly` {threshold, quantile, of} is of a model that gives back its input: what larger score is unusual, which quantile that
+    is, and of what; it goes into the manifest, the threshold into model.bin as well.
     `float_model` has the bytes of the two FLOAT_FILES, and `data_schema` says how raw rows become inputs (model_export.manifest).
     An existing bundle at `out_dir` is replaced; anything else there is refused. Raises ExportError.
     """
@@ -82,6 +86,10 @@ def write_bundle(
     described = check_features(features, model.input.shape)
     answers, answers_origin = _known_answers(model, tflite, known_rows)
     reference = None if reference_rows is None else check_rows(reference_rows, model.input.shape)
+    if anomaly is not None and _size(model.input) != _size(model.output):
+        raise ExportError(
+            f"a threshold is for a model that gives back its input; this one makes {model.output.shape} of {model.input.shape}"
+        )
     if reference is not None and not len(reference):
         raise ExportError(
             "no representative rows: give some, or none at all, and the bundle is without a drift reference"
@@ -96,7 +104,7 @@ def write_bundle(
         plan=plan.blob if plan else None,
         arena_direct_bytes=direct_bytes,
         known_answers=answers,
-        input_profile=_profile(model.input.shape, described, reference),
+        input_profile=_profile(model.input.shape, described, reference, anomaly),
         sign=sign,
     )
     claim = None if privacy is None else dict(privacy)
@@ -144,6 +152,7 @@ def write_bundle(
             "privacy": claim,
             **_float_model(float_model, described),
             **({} if data_schema is None else {"data_schema": dict(data_schema)}),
+            **({} if anomaly is None else {"anomaly": dict(anomaly)}),
         }
     )
     contents.update(float_model or {})
@@ -218,12 +227,20 @@ def _recorded(content: bytes) -> Dict[str, Any]:
 
 
 def _profile(
-    shape: Sequence[int], features: Sequence[Mapping[str, Any]], reference: Optional["np.ndarray"]
+    shape: Sequence[int],
+    features: Sequence[Mapping[str, Any]],
+    reference: Optional["np.ndarray"],
+    anomaly: Optional[Mapping[str, Any]],
 ) -> Optional[InputProfile]:
-    """What lets a board make inputs of raw samples; None where nothing is known of them."""
-    if not (features or reference is not None):
+    """What lets a board make inputs of raw samples, and judge scores; None where nothing is known of either."""
+    if not (features or reference is not None or anomaly is not None):
         return None
-    return make_profile(shape, features, reference)
+    profile = make_profile(shape, features, reference)
+    return profile if anomaly is None else replace(profile, threshold=float(np.float32(anomaly["threshold"])))
+
+
+def _size(edge: Quantized) -> int:
+    return int(np.prod(edge.shape))
 
 
 def _profile_origin(features: Sequence[Mapping[str, Any]], reference: Optional["np.ndarray"]) -> str:

@@ -71,6 +71,9 @@ def _said_of_the_model(packed: ModelBin, manifest: Mapping[str, Any]) -> Iterato
     except ExportError as error:
         raise BundleError(f"{MANIFEST}: {error}") from error
     profile = packed.input_profile
+    scored = None if profile is None else profile.threshold
+    anomaly = manifest.get("anomaly")
+    yield "threshold", scored, None if anomaly is None else float(np.float32(anomaly["threshold"]))
     if described and profile is not None and profile.mean is not None and profile.std is not None:
         known = [[float(m), float(s)] for m, s in zip(profile.mean, profile.std)]
         said = [[float(np.float32(f["mean"])), float(np.float32(f["std"]))] for f in described]

@@ -1,6 +1,6 @@
 """How well a classifier does, float against int8: accuracy, and AUC where there are two classes. numpy only."""
 
-from typing import Any, Dict, Tuple
+from typing import Any, Dict, Optional, Tuple
 
 import numpy as np
 
@@ -35,8 +35,10 @@ def softmax(logits: "np.ndarray") -> "np.ndarray":
     return (e / e.sum(axis=1, keepdims=True)).astype(np.float32)
 
 
-def check_evaluation(x: Any, y: Any, shape: Tuple[int, ...], classes: int) -> Tuple["np.ndarray", "np.ndarray"]:
-    """x as float32 (rows, *shape) and y as int (rows,). Raises ExportError naming the first row that cannot be used."""
+def check_evaluation(
+    x: Any, y: Any, shape: Tuple[int, ...], classes: Optional[int]
+) -> Tuple["np.ndarray", "np.ndarray"]:
+    """x as float32 (rows, *shape) and y as int (rows,), below `classes` where given. Raises ExportError for other data."""
     x, y = np.asarray(x), np.asarray(y)
     if x.shape[1:] != tuple(shape) or len(x) == 0 or y.shape != (len(x),):
         raise ExportError(
@@ -44,6 +46,7 @@ def check_evaluation(x: Any, y: Any, shape: Tuple[int, ...], classes: int) -> Tu
         )
     if x.dtype.kind not in "fiu" or not np.isfinite(x).all():
         raise ExportError("evaluation inputs must be finite numbers")
-    if y.dtype.kind not in "iu" or y.min() < 0 or y.max() >= classes:
-        raise ExportError(f"evaluation labels must be whole numbers from 0 to {classes - 1}")
+    if y.dtype.kind not in "iu" or (classes is not None and (y.min() < 0 or y.max() >= classes)):
+        within = "" if classes is None else f" from 0 to {classes - 1}"
+        raise ExportError(f"evaluation labels must be whole numbers{within}")
     return x.astype(np.float32), y.astype(np.int64)

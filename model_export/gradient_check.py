@@ -13,6 +13,7 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence
 import numpy as np
 
 from model_export.errors import ExportError, GradientMismatchError
+from model_export.losses import CROSSENTROPY, codes_of
 from model_export.models import get_weights, tensor_table
 from model_export.quiet import quiet_stderr, tensorflow
 from model_export.training_graph import frozen_values, logits_of, split_weights, weighted_loss
@@ -29,6 +30,7 @@ def check_gradients(
     seed: int = 0,
     tolerance: float = TOLERANCE,
     python: Optional[Sequence[str]] = None,
+    loss: Mapping[str, Any] = CROSSENTROPY,
 ) -> Dict[str, Any]:
     """Compare `graph` with tf.GradientTape on random data and near-initial random weights.
 
@@ -40,10 +42,10 @@ def check_gradients(
     Returns {runtime, tolerance, max_error, loss_error, logits_error, tensors: [{name, max_error}]}.
     Raises GradientMismatchError naming the worst tensor, ExportError if the runtime cannot run the graph.
     """
-    calls = _random_calls(model, batch_size, seed)
+    calls = _random_calls(model, batch_size, seed, loss)
     found = run_graph(graph, calls, python)
     with quiet_stderr():
-        return _compare(model, calls, found, tolerance)
+        return _compare(model, calls, found, tolerance, loss)
 
 
 def run_graph(
@@ -66,10 +68,10 @@ def run_graph(
             return {key: results[key] for key in results.files}
 
 
-def _random_calls(model: Any, batch_size: int, seed: int) -> Dict[str, "np.ndarray"]:
+def _random_calls(model: Any, batch_size: int, seed: int, loss: Mapping[str, Any]) -> Dict[str, "np.ndarray"]:
     rng = np.random.default_rng(seed)
     shape = tuple(model.inputs[0].shape[1:])
-    classes = int(model.outputs[0].shape[-1])
+    codes = codes_of(loss, int(model.outputs[0].shape[-1]))
     base = get_weights(model)
     weightings = [
         ("", np.ones(batch_size)),
@@ -84,13 +86,17 @@ def _random_calls(model: Any, batch_size: int, seed: int) -> Dict[str, "np.ndarr
         x = rng.standard_normal((len(sw), *shape)).astype(np.float32)
         calls[f"{case}|grad{suffix}|w"] = calls[f"{case}|infer{suffix}|w"] = w
         calls[f"{case}|grad{suffix}|x"] = calls[f"{case}|infer{suffix}|x"] = x
-        calls[f"{case}|grad{suffix}|y"] = rng.integers(0, classes, len(sw)).astype(np.int32)
+        calls[f"{case}|grad{suffix}|y"] = rng.integers(0, codes, len(sw)).astype(np.int32)
         calls[f"{case}|grad{suffix}|sw"] = sw.astype(np.float32)
     return calls
 
 
 def _compare(
-    model: Any, calls: Mapping[str, "np.ndarray"], found: Mapping[str, "np.ndarray"], tolerance: float
+    model: Any,
+    calls: Mapping[str, "np.ndarray"],
+    found: Mapping[str, "np.ndarray"],
+    tolerance: float,
+    loss_of: Mapping[str, Any],
 ) -> Dict[str, Any]:
     table = tensor_table(model)
     worst = np.zeros(len(table))
@@ -99,7 +105,7 @@ def _compare(
         case, signature, _ = key.split("|")
         w, x, y, sw = (calls[f"{case}|{signature}|{name}"] for name in ("w", "x", "y", "sw"))
         infer = signature.replace("grad", "infer")
-        reference, loss, logits = _reference(model, w, x, y, sw)
+        reference, loss, logits = _reference(model, w, x, y, sw, loss_of)
         g = found[f"{case}|{signature}|g"]
         worst = np.maximum(worst, tensor_errors(g, reference, table))
         loss_error = max(loss_error, abs(float(found[f"{case}|{signature}|loss"]) - loss) / max(abs(loss), 1e-3))
@@ -139,13 +145,13 @@ def tensor_errors(g: "np.ndarray", reference: "np.ndarray", table: List[Dict[str
     return np.array(errors)
 
 
-def _reference(model: Any, w: Any, x: Any, y: Any, sw: Any) -> Any:
+def _reference(model: Any, w: Any, x: Any, y: Any, sw: Any, loss_of: Mapping[str, Any]) -> Any:
     tf = tensorflow()
     weights = split_weights(model, tf.constant(w))
     with tf.GradientTape() as tape:
         tape.watch(weights)
         logits = logits_of(model, weights, frozen_values(model), tf.constant(x))
-        loss = weighted_loss(logits, y, sw)
+        loss = weighted_loss(logits, y, sw, x, loss_of)
     gradients = tape.gradient(loss, weights, unconnected_gradients=tf.UnconnectedGradients.ZERO)
     flat = np.concatenate([np.asarray(g).ravel() for g in gradients])
     return flat, float(loss), logits.numpy()

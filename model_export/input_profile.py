@@ -3,12 +3,14 @@ its inputs drift. Read by firmware/core/input_profile.h.
 
 Little-endian:
 
-    u32 version (1, or 2 with logarithms)
+    u32 version (1, or 2 with logarithms; 256 more with a threshold)
                       u32 channels: the input's last axis    u32 standardized (0 or 1)
     u32 groups        u32 bins (1 to 16)                     u32 rows of the reference
     if standardized: float32 mean[channels], float32 std[channels]: x = (raw - mean) / std
     in version 2: float32 least[channels], float32 most[channels]: where least is not 0, raw stands for the logarithm of the
         value clamped to that range (orchestrator/wire/logarithm.py, firmware/core/logarithm.h); both are 0 elsewhere
+    with a threshold: float32, the largest score that is not unusual: the model gives back its input, and its score is how far it
+        is off (reconstruction.py, firmware/core/score.h)
     int8 edges[groups][bins - 1], ascending; bin k of a group holds values above edge k - 1 and not above edge k
     zero bytes up to a multiple of 4
     u16 shares[groups][bins]: the reference's, in 1/65535
@@ -29,6 +31,8 @@ from model_export.manifest import LEAST, RANGE
 
 PLAIN, LOGARITHMS = 1, 2
 """Versions: the second only where a logarithm is taken, so that older firmware reads all others."""
+SCORED = 0x100
+"""Added to the version where there is a threshold, likewise."""
 BINS = 10
 MAX_BINS = 16
 MAX_GROUPS = 32
@@ -48,6 +52,8 @@ class InputProfile:
     rows: int
     ranges: Optional[np.ndarray] = None
     """float32 (2, channels): least and most value of each channel whose logarithm is taken, 0 for others; None without any."""
+    threshold: Optional[float] = None
+    """The largest score that is not unusual, a float32; None where the model has no score."""
 
 
 def make_profile(
@@ -91,12 +97,14 @@ def population_stability_index(expected: np.ndarray, counts: np.ndarray) -> floa
 def pack_profile(profile: InputProfile) -> bytes:
     groups, bins = profile.shares.shape
     standardized = profile.mean is not None
-    version = PLAIN if profile.ranges is None else LOGARITHMS
+    version = (PLAIN if profile.ranges is None else LOGARITHMS) + (0 if profile.threshold is None else SCORED)
     head = _HEAD.pack(version, profile.channels, int(standardized), groups, bins, profile.rows)
     if profile.mean is not None and profile.std is not None:
         head += profile.mean.astype("<f4").tobytes() + profile.std.astype("<f4").tobytes()
     if profile.ranges is not None:
         head += profile.ranges.astype("<f4").tobytes()
+    if profile.threshold is not None:
+        head += struct.pack("<f", profile.threshold)
     edges = profile.edges.astype(np.int8).tobytes()
     return head + edges + bytes(-len(edges) % 4) + profile.shares.astype("<u2").tobytes()
 
@@ -106,6 +114,7 @@ def parse_profile(section: bytes) -> InputProfile:
     if len(section) < _HEAD.size:
         raise ExportError(f"input profile of {len(section)} bytes has no head")
     version, channels, standardized, groups, bins, rows = _HEAD.unpack_from(section)
+    version, score_bytes = version & ~SCORED, 4 if version & SCORED else 0
     if version not in (PLAIN, LOGARITHMS):
         raise ExportError(f"input profile of version {version}, this reader knows {PLAIN} and {LOGARITHMS}")
     if not 1 <= bins <= MAX_BINS or groups > MAX_GROUPS or standardized > 1 or not 1 <= channels <= 1 << 20:
@@ -114,13 +123,16 @@ def parse_profile(section: bytes) -> InputProfile:
     scale_bytes = 4 * channels * standardized
     edge_bytes = groups * (bins - 1)
     range_bytes = 8 * channels if version == LOGARITHMS else 0
-    if len(section) != at + 2 * scale_bytes + range_bytes + -(-edge_bytes // 4) * 4 + 2 * groups * bins:
+    wanted = at + 2 * scale_bytes + range_bytes + score_bytes + -(-edge_bytes // 4) * 4 + 2 * groups * bins
+    if len(section) != wanted:
         raise ExportError(f"input profile of {len(section)} bytes does not hold {groups} groups of {bins} bins")
     mean = np.frombuffer(section, "<f4", channels, at) if standardized else None
     std = np.frombuffer(section, "<f4", channels, at + scale_bytes) if standardized else None
     at += 2 * scale_bytes
     ranges = _ranges(np.frombuffer(section, "<f4", 2 * channels, at)) if range_bytes else None
     at += range_bytes
+    threshold = _threshold(section, at) if score_bytes else None
+    at += score_bytes
     edges = np.frombuffer(section, np.int8, edge_bytes, at).reshape(groups, bins - 1)
     if groups and np.any(np.diff(edges.astype(int), axis=1) < 0):
         raise ExportError("input profile: edges of a group do not ascend")
@@ -130,7 +142,14 @@ def parse_profile(section: bytes) -> InputProfile:
         raise ExportError("input profile: a mean or a standard deviation is not finite")
     if std is not None and np.any(std <= 0):
         raise ExportError("input profile: a standard deviation is not above 0")
-    return InputProfile(channels, mean, std, edges, shares, rows, ranges)
+    return InputProfile(channels, mean, std, edges, shares, rows, ranges, threshold)
+
+
+def _threshold(section: bytes, at: int) -> float:
+    value = float(struct.unpack_from("<f", section, at)[0])
+    if not (np.isfinite(value) and value >= 0):
+        raise ExportError("input profile: the threshold of scores is not a number of 0 or more")
+    return value
 
 
 def _ranges(values: np.ndarray) -> np.ndarray:

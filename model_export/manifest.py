@@ -57,9 +57,11 @@ _OPTIONAL: Dict[str, Any] = {
     "origin": {name: str for name in ORIGINS},
     "float_model": {"input": str, "files": {name: _FILE for name in FLOAT_FILES}},
     "data_schema": dict,
+    "anomaly": {"threshold": NUMBER, "quantile": NUMBER, "of": str},
 }
 """`float_model`: the model before quantization, and in which units it takes its input. `data_schema`: the schema of the data
-files the model was trained on (orchestrator.wire.task.Schema), so that raw rows can be read as the nodes read theirs."""
+files the model was trained on (orchestrator.wire.task.Schema), so that raw rows can be read as the nodes read theirs.
+`anomaly`: of a model that gives back its input, the largest score that is not unusual, which quantile it is, and of what."""
 
 
 def recorded_files(manifest: Mapping[str, Any]) -> Dict[str, str]:

@@ -32,8 +32,8 @@ DEFAULTS: Dict[str, Dict[str, Any]] = {
 }
 
 
-def build_model(spec: Mapping[str, Any], input_shape: Sequence[int], classes: int, seed: int) -> Any:
-    """A keras.Model from `input_shape` (without the batch) to `classes` logits, float32.
+def build_model(spec: Mapping[str, Any], input_shape: Sequence[int], classes: int, seed: int, least: int = 2) -> Any:
+    """A keras.Model from `input_shape` (without the batch) to `classes` logits, float32; least: so many there must be.
 
     Kernels are drawn from numpy's PCG64 with `seed` (Glorot and Bengio 2010, eq. 16: uniform with limit
     sqrt(6 / (fan_in + fan_out))), so the same seed gives the same weights on every machine. Biases start at zero. A model of kind
@@ -41,8 +41,9 @@ def build_model(spec: Mapping[str, Any], input_shape: Sequence[int], classes: in
     """
     spec = _checked_spec(spec)
     shape = _checked_shape(input_shape)
-    if not _is_int(classes) or classes < 2:
-        raise ExportError(f"classes is {classes!r}; a classifier needs a whole number of at least 2")
+    if not _is_int(classes) or classes < least:
+        what = "a classifier" if least > 1 else "a model"
+        raise ExportError(f"classes is {classes!r}; {what} needs a whole number of at least {least}")
     tensorflow()
     if spec["kind"] == "keras":
         return load_keras_model(spec["path"], shape, classes)
@@ -327,7 +328,7 @@ def _as_logits(model: Any, path: str, input_shape: Tuple[int, ...], classes: int
     if input_shape and found != input_shape:
         raise ExportError(f"{path}: takes input {found}, the task gives {input_shape}")
     out = tuple(model.outputs[0].shape[1:])
-    if len(out) != 1 or out[0] is None or out[0] < 2:
+    if len(out) != 1 or out[0] is None or (out[0] < 2 and classes != 1):
         raise ExportError(f"{path}: output shape {out}; accepted is (classes,) with at least 2 classes")
     if classes and out[0] != classes:
         raise ExportError(f"{path}: gives {out[0]} classes, the task has {classes}")

@@ -2,18 +2,19 @@
 
 import re
 import tempfile
-from typing import Any, Callable, Dict, List, Tuple
+from typing import Any, Callable, Dict, List, Mapping, Tuple
 
 import numpy as np
 
 from model_export.builtin_gradients import builtin_gradients
 from model_export.errors import ExportError
+from model_export.losses import CROSSENTROPY, record_losses
 from model_export.models import get_weights
 from model_export.quiet import quiet_stderr, tensorflow
 from model_export.tflite_file import read_tflite
 
 
-def export_training_graph(model: Any, batch_size: int) -> bytes:
+def export_training_graph(model: Any, batch_size: int, loss: Mapping[str, Any] = CROSSENTROPY) -> bytes:
     """The training graph of a Keras model giving logits, as .tflite bytes.
 
     With B = batch_size, P = parameters and S = the model's input shape, the signatures are
@@ -23,9 +24,10 @@ def export_training_graph(model: Any, batch_size: int) -> bytes:
     - `infer(w float32 (P,), x float32 (B, *S)) -> logits float32 (B, classes)`
     - `infer1`: the same with B = 1
 
-    loss = sum_i sw_i * crossentropy(softmax(logits_i), y_i) / max(sum_i sw_i, 1): a weight of 0 masks the padding of a
-    short last batch. `w` is the flat vector of models.get_weights. Dropout and batch normalisation run as they do for
-    inference. Raises ExportError if some op has no builtin.
+    loss = sum_i sw_i * loss_i / max(sum_i sw_i, 1): a weight of 0 masks the padding of a short last batch. loss_i is that of
+    `loss`, a kind of losses.py, by default the cross entropy of softmax(logits_i) and y_i. `w` is the flat vector of
+    models.get_weights. Dropout and batch normalisation run as they do for inference. Raises ExportError if some op has no
+    builtin.
     """
     if not isinstance(batch_size, int) or not 1 <= batch_size <= 4096:
         raise ExportError(f"batch size is {batch_size!r}; accepted is a whole number from 1 to 4096")
@@ -34,7 +36,7 @@ def export_training_graph(model: Any, batch_size: int) -> bytes:
     signatures: Dict[str, Any] = {}
     with quiet_stderr():
         for suffix, batch in (("", batch_size), ("1", 1)):
-            grad, infer = _functions(model, batch)
+            grad, infer = _functions(model, batch, loss)
             signatures[f"grad{suffix}"] = grad
             signatures[f"infer{suffix}"] = infer
         module.functions = signatures
@@ -61,11 +63,10 @@ def split_weights(model: Any, w: Any) -> List[Any]:
     return [tf.reshape(part, shape) for part, shape in zip(parts, shapes)]
 
 
-def weighted_loss(logits: Any, y: Any, sw: Any) -> Any:
-    """Sample-weighted mean softmax cross entropy; logits float32 (B, C), y int32 (B,), sw float32 (B,)."""
+def weighted_loss(logits: Any, y: Any, sw: Any, x: Any = None, loss: Mapping[str, Any] = CROSSENTROPY) -> Any:
+    """Sample-weighted mean loss; logits float32 (B, C), y int32 (B,), sw float32 (B,), x float32 (B, *S)."""
     tf = tensorflow()
-    picked = tf.reduce_sum(tf.one_hot(y, logits.shape[-1]) * tf.nn.log_softmax(logits), -1)
-    return -tf.reduce_sum(picked * sw) / tf.maximum(tf.reduce_sum(sw), 1.0)
+    return tf.reduce_sum(record_losses(logits, y, x, loss) * sw) / tf.maximum(tf.reduce_sum(sw), 1.0)
 
 
 def frozen_values(model: Any) -> List["np.ndarray"]:
@@ -78,7 +79,7 @@ def logits_of(model: Any, weights: List[Any], frozen: List["np.ndarray"], x: Any
     return model.stateless_call(weights, [tensorflow().constant(v) for v in frozen], x, training=False)[0]
 
 
-def _functions(model: Any, batch: int) -> Tuple[Callable[..., Any], Callable[..., Any]]:
+def _functions(model: Any, batch: int, loss_of: Mapping[str, Any]) -> Tuple[Callable[..., Any], Callable[..., Any]]:
     tf = tensorflow()
     frozen = frozen_values(model)
     w_spec = tf.TensorSpec(get_weights(model).shape, tf.float32, "w")
@@ -91,7 +92,7 @@ def _functions(model: Any, batch: int) -> Tuple[Callable[..., Any], Callable[...
         weights = split_weights(model, w)
         with builtin_gradients(), tf.GradientTape() as tape:
             tape.watch(weights)
-            loss = weighted_loss(logits_of(model, weights, frozen, x), y, sw)
+            loss = weighted_loss(logits_of(model, weights, frozen, x), y, sw, x, loss_of)
             gradients = tape.gradient(loss, weights, unconnected_gradients=tf.UnconnectedGradients.ZERO)
         return {"g": tf.concat([tf.reshape(g, [-1]) for g in gradients], 0), "loss": loss}
 

@@ -10,8 +10,10 @@ import numpy as np
 
 from model_export.array_files import read_array
 from model_export.bundle import write_bundle
+from model_export.endings import check_ending, with_ending
 from model_export.errors import ArrayFileError, ExportError
 from model_export.evaluation import check_evaluation, classification_metrics, softmax
+from model_export.losses import check_loss
 from model_export.models import (
     build_model,
     ending,
@@ -26,10 +28,18 @@ from model_export.models import (
     tensor_table,
 )
 from model_export.quantize import CALIBRATION_ROWS
+from model_export.reconstruction import int8_scores
 from model_export.signing import read_private_key
 
 Result = Dict[str, Any]
-PREPARE_KEYS = {"model": True, "input_shape": True, "classes": True, "batch_size": False, "seed": False}
+PREPARE_KEYS = {
+    "model": True,
+    "input_shape": True,
+    "classes": True,
+    "batch_size": False,
+    "seed": False,
+    "loss": False,
+}
 BUNDLE_KEYS = {
     "model": True,
     "name": True,
@@ -48,13 +58,16 @@ BUNDLE_KEYS = {
     "reference": False,
     "origin": False,
     "data_schema": False,
+    "ending": False,
+    "anomaly": False,
 }
 
 
 def prepare(spec_path: Path, out_dir: Path) -> Result:
     """Write what nodes need to train: training.tflite, weights.npy (initial, float32 (P,)), tensors.json.
 
-    Spec: model, input_shape, classes (see models.build_model); batch_size (default 16), seed (default 0). The graph's
+    Spec: model, input_shape, classes (see models.build_model); batch_size (default 16), seed (default 0), loss (losses.py; by
+    default of classes). The graph's
     gradients are checked in this machine's runtime first. Returns {parameters, batch_size, training_bytes, frozen_layers,
     personal (models.output_layer_sizes), gradients}, where `gradients` is gradient_check's report; the same goes to
     gradients.json.
@@ -64,11 +77,12 @@ def prepare(spec_path: Path, out_dir: Path) -> Result:
 
     spec = _read_spec(spec_path, PREPARE_KEYS)
     batch_size = spec.get("batch_size", 16)
+    loss = check_loss(spec.get("loss"))
     model = _model(spec, spec_path.parent)
     _say("exporting the training graph")
-    graph = export_training_graph(model, batch_size)
+    graph = export_training_graph(model, batch_size, loss)
     _say("comparing its gradients with TensorFlow's")
-    report = check_gradients(model, graph, batch_size)
+    report = check_gradients(model, graph, batch_size, loss=loss)
     weights = get_weights(model)
     if spec["model"].get("kind") == "mlp" and spec["model"].get("hidden") == []:
         weights = np.zeros_like(weights)  # a linear model has one optimum: best sought from where no class is preferred
@@ -94,10 +108,12 @@ def bundle(spec_path: Path, out_dir: Path) -> Result:
     float32 (P,)), which only a model of kind keras can do without; labels, features, privacy, privacy_page, engine, origin,
     data_schema (see bundle.write_bundle); reference (.npy in the model's units, or null for none; default: the
     representative rows): what a board measures drift against; evaluation {x, y (.npy files), outputs (a folder)};
-    signing_key (PEM, Ed25519: signs model.bin). Paths are relative to the spec file.
+    anomaly {quantile[, threshold, of]} of a model that gives back its input; signing_key (PEM, Ed25519: signs model.bin). Paths
+    are relative to the spec file.
 
-    With input_shape and classes the model is a classifier, trained to logits, and gets a softmax. Without them a model of kind
-    keras is exported as it is; `softmax` (bool) decides for it, else models.softmax_to_append.
+    With input_shape and classes the model is a classifier, trained to logits, and gets a softmax; or it is of another target, and
+    ends as `ending` says (endings.py): then an evaluation has outputs only. Without them a model of kind keras is exported as it
+    is; `softmax` (bool) decides for it, else models.softmax_to_append.
 
     Returns {bundle, model_digest, tflite_bytes, arena, [float, int8, tflm: {accuracy[, auc]}, evaluation]}. Of an
     evaluation the bundle has these figures only. The folder `outputs`, readable by its owner alone, gets
@@ -114,13 +130,18 @@ def bundle(spec_path: Path, out_dir: Path) -> Result:
     given = spec.get("reference", spec["representative"])
     reference = None if given is None else _load(here, given, "reference")
     evaluation = _evaluation_paths(spec)
+    ends = check_ending(spec.get("ending"))
     model = _model(spec, here, whole=True)
     precision = _precision(spec, here)
     if "weights" in spec:
         set_weights(model, _load(here, spec["weights"], "weights"))
     trained_here = "input_shape" in spec and "classes" in spec
+    if ends is not None:
+        model = with_ending(model, ends)
     appended = (
-        "since the federation trained it to logits"
+        None
+        if ends is not None
+        else "since the federation trained it to logits"
         if trained_here
         else softmax_to_append(model, spec.get("softmax"), spec.get("labels") is not None)
     )
@@ -135,7 +156,8 @@ def bundle(spec_path: Path, out_dir: Path) -> Result:
     tflm = TflmModel(blob)
     metrics: Result = {}
     if evaluation is not None:
-        metrics = _evaluate(model, blob, tflm, evaluation, here, appended is not None)
+        metrics = _evaluate(model, blob, tflm, evaluation, here, appended is not None, ends is None)
+    anomaly = _anomaly(spec, tflm, evaluation, here)
     ranges = f"extremes of {min(len(representative), CALIBRATION_ROWS)} representative rows the caller gave"
     origin = {
         "int8_ranges": ranges + (f"; {precision}" if precision else ""),
@@ -157,6 +179,7 @@ def bundle(spec_path: Path, out_dir: Path) -> Result:
         origin=origin,
         float_model=floats,
         data_schema=spec.get("data_schema"),
+        anomaly=anomaly,
         sign=None if key is None else key.sign,
         signer=None if key is None else key.public_key(),
     )
@@ -172,15 +195,17 @@ def bundle(spec_path: Path, out_dir: Path) -> Result:
     return result
 
 
-def _evaluate(model: Any, blob: bytes, tflm: Any, evaluation: Result, here: Path, appended: bool) -> Result:
-    """{float, int8, tflm: metrics} over the evaluation's rows; what the engines gave goes into its folder `outputs`."""
+def _evaluate(
+    model: Any, blob: bytes, tflm: Any, evaluation: Result, here: Path, appended: bool, classes: bool
+) -> Result:
+    """{float, int8, tflm: metrics of classes} over the evaluation's rows; what engines gave goes into its folder `outputs`."""
     from model_export.gradient_check import run_graph
 
     out = tuple(model.outputs[0].shape[1:])
-    if len(out) != 1 or out[0] < 2 or not (appended or ending(model)[1] == "softmax"):
+    if classes and (len(out) != 1 or out[0] < 2 or not (appended or ending(model)[1] == "softmax")):
         raise ExportError(f"an evaluation is of classifiers that end in a softmax; this model gives {out} without one")
     x, y = (_load(here, evaluation[key], f"evaluation.{key}") for key in "xy")
-    x, y = check_evaluation(x, y, tuple(model.inputs[0].shape[1:]), int(out[0]))
+    x, y = check_evaluation(x, y, tuple(model.inputs[0].shape[1:]), int(out[0]) if classes else None)
     _say(f"evaluating {len(x)} rows as float, int8 and TFLM")
     rows = tflm.input.quantize(x)
     scores = np.asarray(model.predict(x, batch_size=256, verbose=0))
@@ -197,7 +222,24 @@ def _evaluate(model: Any, blob: bytes, tflm: Any, evaluation: Result, here: Path
         }
         _write_private(here / evaluation["outputs"], arrays)
     by_engine = (("float", probabilities), ("int8", lite), ("tflm", tflm.output.dequantize(outputs)))
-    return {engine: classification_metrics(found, y) for engine, found in by_engine}
+    return {engine: classification_metrics(found, y) for engine, found in by_engine if classes}
+
+
+def _anomaly(spec: Result, tflm: Any, evaluation: Optional[Result], here: Path) -> Optional[Result]:
+    """{threshold, quantile, of} for a manifest; a threshold that is not given is of TFLM's scores of the evaluation's rows."""
+    declared = spec.get("anomaly")
+    if declared is None or "threshold" in declared:
+        return None if declared is None else dict(declared)
+    if evaluation is None:
+        raise ExportError("anomaly: without a threshold it takes an evaluation, whose scores it is a quantile of")
+    rows = tflm.input.quantize(_load(here, evaluation["x"], "evaluation.x"))
+    scores = int8_scores(rows, tflm.run(rows), tflm.input, tflm.output)
+    threshold = float(np.quantile(scores, declared["quantile"], method="inverted_cdf"))
+    return {
+        "threshold": threshold,
+        "quantile": declared["quantile"],
+        "of": f"{len(scores)} rows the gateway evaluated, in int8",
+    }
 
 
 def _write_private(folder: Path, arrays: Dict[str, "np.ndarray"]) -> None:
@@ -239,7 +281,8 @@ def _model(spec: Result, here: Path, whole: bool = False) -> Any:
     if is_keras and isinstance(description.get("path"), str):
         description = {**description, "path": str(here / description["path"])}
     if "input_shape" in spec and "classes" in spec:
-        return build_model(description, spec["input_shape"], spec["classes"], spec.get("seed", 0))
+        least = 1 if "loss" in spec or "ending" in spec else 2
+        return build_model(description, spec["input_shape"], spec["classes"], spec.get("seed", 0), least)
     if not is_keras or "path" not in description:
         raise ExportError("the spec needs input_shape and classes, except for a model of kind keras with a path")
     return load_whole_model(description["path"]) if whole else load_keras_model(description["path"])

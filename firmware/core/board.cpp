@@ -157,10 +157,17 @@ void Board::infer(const Frame& frame) {
     return;
   }
   const TensorView output = engine_.output();
-  Record(output_, head_, "result")
-      .number("id", frame.id)
-      .number("latency_us", latency_us)
-      .bytes("out", reinterpret_cast<const uint8_t*>(output.data), output.bytes);
+  {
+    Record record(output_, head_, "result");
+    record.number("id", frame.id)
+        .number("latency_us", latency_us)
+        .bytes("out", reinterpret_cast<const uint8_t*>(output.data), output.bytes);
+    if (profile_.scored) {
+      const auto sample = [&frame](uint32_t i) { return static_cast<int8_t>(frame.body[i]); };
+      const float score = reconstruction_error(sample, input, output);
+      record.real("score", score).boolean("over", observe_score(score));
+    }
+  }
   observe_output();
 }
 
@@ -236,6 +243,7 @@ void Board::send_metrics() {
     record.numbers("classes", answers.classes, answers.class_count)
         .numbers("confidence", answers.confidence, Answers::kConfidenceBins);
   }
+  if (profile_.scored) record.number("over", metrics_.over);
   if (last_index_ >= 0) record.decimal("psi", last_index_);
 }
 

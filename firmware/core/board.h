@@ -23,6 +23,7 @@
 #include "core/drift.h"
 #include "core/input_parser.h"
 #include "core/input_profile.h"
+#include "core/score.h"
 #include "core/keys.h"
 #include "core/known_answers.h"
 #include "core/metrics.h"
@@ -85,6 +86,7 @@ class Board {
   // board_measure.cpp: what is learned from inferences.
   void observe_input(const int8_t* sample);
   void observe_output();
+  bool observe_score(float score);
   void send_drift();
   void drift_rows(const char* argument);
   void bench(const char* argument);

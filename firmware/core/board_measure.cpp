@@ -25,6 +25,13 @@ void Board::observe_output() {
   if (drift_rows_ > 0 && drift_.rows() >= drift_rows_) send_drift();
 }
 
+// Counts a score; whether it is above the model's threshold.
+bool Board::observe_score(float score) {
+  const bool over = score > profile_.threshold;
+  if (over) ++metrics_.over;
+  return over;
+}
+
 void Board::send_drift() {
   uint32_t worst = 0;
   double index[kDriftGroups];

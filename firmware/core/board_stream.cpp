@@ -41,8 +41,8 @@ void Board::stream_command(char* arguments) {
     return error("bad_argument", "stream off, or COUNTS_PER_UNIT HOP AGREE LEAST_OF_256 and maybe SOURCE RATE_HZ");
   }
   if (!loaded()) return error("no_model", state_);
-  if (!Answers::are_probabilities(engine_.output())) {
-    return error("no_probabilities", "detections need a classifier with softmax or sigmoid outputs");
+  if (!profile_.scored && !Answers::are_probabilities(engine_.output())) {
+    return error("no_probabilities", "detections need a classifier with softmax or sigmoid outputs, or a score");
   }
   Refusal refusal = stream_.start(profile_, engine_.input(), settings);
   if (!refusal && count == 6) {
@@ -109,15 +109,21 @@ void Board::take_value(int16_t counts) {
     Record(output_, head_, "error").text("code", edgeward::to_string(result.status)).text("reason", result.reason);
     return;
   }
-  const Answers::Choice choice = Answers::choose(engine_.output());
+  Answers::Choice choice = Answers::choose(engine_.output());
+  float score = 0;
+  if (profile_.scored) {  // label 1: unusual
+    score = reconstruction_error([this](uint32_t i) { return stream_.window_at(i); }, input, engine_.output());
+    choice = Answers::Choice{observe_score(score) ? 1u : 0u, 256};
+  }
   if (stream_.detect(choice)) {
-    Record(output_, head_, "detect")
-        .number("sample", stream_.samples())
+    Record record(output_, head_, "detect");
+    record.number("sample", stream_.samples())
         .number("window", stream_.windows())
         .number("label", choice.label)
         .decimal("confidence", choice.of_256 / 256.0)
         .number("agreed", stream_.agreed())
         .number("latency_us", latency_us);
+    if (profile_.scored) record.real("score", score);
   }
   observe_output();
 }

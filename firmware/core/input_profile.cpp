@@ -10,6 +10,7 @@ namespace {
 constexpr uint32_t kHeadBytes = 24;
 constexpr uint32_t kMaxChannels = 1u << 20;
 constexpr uint32_t kPlain = 1, kLogarithms = 2;  // versions
+constexpr uint32_t kScored = 0x100;              // added to either
 constexpr float kLeast = 1e-37f;                 // above the least normal number, 2^-126
 
 uint32_t u32(const uint8_t* p) {
@@ -62,7 +63,8 @@ bool read_input_profile(const uint8_t* model, Section section, InputProfile* out
   const uint8_t* const head = model + section.offset;
   InputProfile profile;
   profile.channels = u32(head + 4);
-  const uint32_t version = u32(head), standardized = u32(head + 8);
+  const uint32_t version = u32(head) & ~kScored, standardized = u32(head + 8);
+  profile.scored = (u32(head) & kScored) != 0;
   profile.groups = u32(head + 12);
   profile.bins = u32(head + 16);
   profile.rows = u32(head + 20);
@@ -71,11 +73,16 @@ bool read_input_profile(const uint8_t* model, Section section, InputProfile* out
   const uint32_t scale_bytes = 8 * profile.channels * standardized;
   const uint32_t range_bytes = version == kLogarithms ? 8 * profile.channels : 0;
   const uint32_t edge_bytes = profile.groups * (profile.bins - 1);
-  const uint32_t edges_at = kHeadBytes + scale_bytes + range_bytes;
+  const uint32_t score_at = kHeadBytes + scale_bytes + range_bytes;
+  const uint32_t edges_at = score_at + (profile.scored ? 4 : 0);
   const uint32_t shares_at = edges_at + (edge_bytes + 3) / 4 * 4;
   if (section.bytes != shares_at + 2 * profile.groups * profile.bins) return false;
   if (standardized != 0) profile.scales = head + kHeadBytes;
   if (range_bytes != 0) profile.ranges = head + kHeadBytes + scale_bytes;
+  if (profile.scored) {
+    if (!finite(head + score_at) || !(real(head + score_at) >= 0)) return false;
+    profile.threshold = real(head + score_at);
+  }
   profile.edges = reinterpret_cast<const int8_t*>(head + edges_at);
   profile.shares = head + shares_at;
   for (uint32_t i = 0; i < 2 * profile.channels * standardized; ++i) {

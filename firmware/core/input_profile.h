@@ -17,6 +17,8 @@ struct InputProfile {
   const uint8_t* ranges = nullptr;  // float least[channels], most[channels], 0 where no logarithm is taken; null without any
   const int8_t* edges = nullptr;    // [groups][bins - 1]
   const uint8_t* shares = nullptr;  // u16 [groups][bins], in 1/65535
+  bool scored = false;              // the model gives back its input, and how far it is off (core/score.h) says how unusual that is
+  float threshold = 0;              // a larger score is unusual
 
   // What is standardized of a raw value: the value, or the logarithm of the nearest one in the channel's range.
   float transformed(uint32_t channel, float raw) const;

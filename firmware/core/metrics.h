@@ -59,12 +59,14 @@ struct Metrics {
   uint32_t bad_frames = 0;  // frames that arrived damaged
   LatencyHistogram latency;
   Answers answers;
+  uint32_t over = 0;  // inferences whose score was above the model's threshold
 
   // Another model: what is said about the board stays.
   void forget_model() {
     inferences = 0;
     latency = LatencyHistogram{};
     answers = Answers{};
+    over = 0;
   }
 };
 

@@ -34,6 +34,9 @@ class Stream {
   // The last window, oldest sample first: as many bytes as the model's input.
   void copy_window(int8_t* out) const;
 
+  // Value i of that window.
+  int8_t window_at(uint32_t i) const { return ring_[at_ + i < window_values_ ? at_ + i : at_ + i - window_values_]; }
+
   // Whether the answer to the last window makes a detection: `agree` windows in a row chose this class, and the last
   // detection was another.
   bool detect(const Answers::Choice& choice);

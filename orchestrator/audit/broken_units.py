@@ -21,14 +21,13 @@ from orchestrator.privacy.pair_keys import PairKeys
 from orchestrator.privacy.secure_random import SecureRandom
 from orchestrator.privacy.secure_sum import Party
 from orchestrator.privacy.standardization import moments
-from orchestrator.wire.evaluation import LOSS_BOUND
+from orchestrator.wire.evaluation import LOSS_BOUND, count
 from orchestrator.wire.schema import Schema
 from orchestrator.wire.task import Task
 
 Patches = Tuple[Tuple[Any, str, Any], ...]
 _sample = SecureRandom.poisson_sample
 _units = Dataset.units
-_count = evaluation.count
 _evaluate = evaluation.evaluate
 _hold_out = evaluation.hold_out
 
@@ -211,7 +210,7 @@ def evaluation_loss(units: int) -> Patches:
         logits = graph.logits(weights, held_out.x).astype(np.float64)
         chances = np.exp(logits - logits.max(axis=1, keepdims=True))
         chances /= chances.sum(axis=1, keepdims=True)
-        sums = _count(held_out.y, chances, task.evaluation.bins)
+        sums = count(held_out.y, chances, task.evaluation.bins)
         sums[-1] = -np.log(np.maximum(chances[np.arange(held_out.records), held_out.y], 1e-30)).sum() / LOSS_BOUND
         counts = evaluation_counts(task)
         return np.floor(counts.scale * sums).astype(np.int64) + counts.noise(SecureRandom())

@@ -46,6 +46,11 @@ def check_playable(task: Task) -> None:
     privacy, training = task.privacy, task.training
     if not task.trains:
         raise UsageError("the audit plays training, and this task has an analysis")
+    if task.schema.target:
+        raise UsageError(
+            f"the audit's attacks are of classes, and this task has target {task.schema.learned.kind!r}; clipping and noise are "
+            "the same: audit the task with the number in bands, as classes"
+        )
     if training.strategy == "scaffold" or training.personal != "none":
         what = "scaffold" if training.strategy == "scaffold" else "personal parts"
         raise UsageError(

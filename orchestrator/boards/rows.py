@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import OrderedDict, deque
 from dataclasses import dataclass
@@ -23,6 +24,10 @@ class Inference:
     """int8 (rows, output elements)"""
     latency_us: np.ndarray
     """int64 (rows,): the engine alone, on the board's clock"""
+    scores: Optional[np.ndarray] = None
+    """float32 (rows,), of a model with a threshold: how far its outputs are from its inputs"""
+    over: Optional[np.ndarray] = None
+    """bool (rows,): whether a score is above the threshold"""
 
 
 def run_rows(board: Conversation, rows: np.ndarray) -> Inference:
@@ -72,6 +77,7 @@ class _Transfer:
         self._attempts = [0] * len(rows)
         self._outputs: Dict[int, np.ndarray] = {}
         self._latency_us = np.zeros(len(rows), np.int64)
+        self._scores, self._over, self._scored = np.zeros(len(rows), np.float32), np.zeros(len(rows), bool), 0
         self.slowest_us = 0
         self._model: Optional[str] = None
 
@@ -121,10 +127,18 @@ class _Transfer:
             self._waiting.appendleft(earlier)
         self._outputs[row] = np.frombuffer(bytes.fromhex(record.fields["out"]), np.int8)
         self._latency_us[row] = record.fields["latency_us"]
+        if "score" in record.fields:
+            mantissa, exponent = record.fields["score"]
+            self._scores[row] = math.ldexp(mantissa, exponent)
+            self._over[row] = bool(record.fields.get("over"))
+            self._scored += 1
         self.slowest_us = max(self.slowest_us, int(self._latency_us[row]))
         return True
 
     def result(self) -> Inference:
         if not len(self._rows):
             return Inference(np.zeros((0, 0), np.int8), self._latency_us)
-        return Inference(np.stack([self._outputs[i] for i in range(len(self._rows))]), self._latency_us)
+        outputs = np.stack([self._outputs[i] for i in range(len(self._rows))])
+        if self._scored < len(self._rows):
+            return Inference(outputs, self._latency_us)
+        return Inference(outputs, self._latency_us, self._scores, self._over)

@@ -141,12 +141,20 @@ def run_infer(args: argparse.Namespace) -> int:
             "simulated": info["simulated"],
             "outputs": answer.outputs.tolist(),
             "values": real.tolist(),
+            **({} if answer.scores is None else {"scores": answer.scores.tolist()}),
+            **({} if answer.over is None else {"over": answer.over.tolist()}),
             "latency_us": answer.latency_us.tolist(),
         }
         print(json.dumps(report))
         return 0
     for row, values in enumerate(real):
         best = int(values.argmax())
+        if answer.scores is not None and answer.over is not None:
+            print(f"row {row}: score {answer.scores[row]:.6g}{', above the threshold' if answer.over[row] else ''}")
+            continue
+        if len(values) == 1:
+            print(f"row {row}: {values[0]:.6g}")
+            continue
         print(f"row {row}: output {best} of {len(values)} is largest, {values[best]:.4f}")
     if args.outputs is not None:
         print(f"{args.outputs}: {len(real)} rows, int8")

@@ -7,7 +7,7 @@ from pathlib import Path
 from orchestrator.cli.arguments import whole
 from orchestrator.cli.commands import COMMANDS
 
-TASK_NAMES = ("breast-cancer", "digits", "heart-disease", "ecg-beats")
+TASK_NAMES = ("breast-cancer", "digits", "heart-disease", "ecg-beats", "regression")
 
 
 def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:

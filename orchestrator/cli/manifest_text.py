@@ -24,6 +24,11 @@ def manifest_text(path: Path, manifest: Mapping[str, Any]) -> str:
         f"  arena      TFLM {arena['tflm_measured_bytes']} bytes measured ({arena['tflm_measured_on']}),",
         f"             {arena['tflm_bytes']} with margin; engine/direct {direct}",
     ]
+    if "anomaly" in manifest:
+        said = manifest["anomaly"]
+        lines.append(
+            f"  threshold  {said['threshold']:.6g}: a larger score is unusual; quantile {said['quantile']:g} of {said['of']}"
+        )
     if "float_model" in manifest:
         lines.append(f"  float      {', '.join(manifest['float_model']['files'])}: {manifest['float_model']['input']}")
     if manifest["accuracy"]:

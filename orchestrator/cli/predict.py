@@ -27,7 +27,19 @@ there, the command also says how right the model is. Predictions say something o
 claim covers them: keep them where the rows are."""
 
 
-_SAID = ("sensitivity", "specificity", "macro_f1", "auc", "pr_auc", "loss")
+_SAID = (
+    "sensitivity",
+    "specificity",
+    "macro_f1",
+    "auc",
+    "pr_auc",
+    "r2",
+    "mae",
+    "rmse",
+    "deviance",
+    "concordance",
+    "loss",
+)
 """Figures that are printed where the data have labels; --json has all."""
 
 
@@ -65,7 +77,7 @@ def register(subparsers: Any) -> None:
 def _run(arguments: argparse.Namespace) -> int:
     from orchestrator.cli.logs import show_milestones
     from orchestrator.predict.described import read_described, read_rows
-    from orchestrator.predict.engines import probabilities
+    from orchestrator.predict.engines import outputs_of
     from orchestrator.predict.predictions import Predictions
 
     _check_out(arguments)
@@ -75,8 +87,8 @@ def _run(arguments: argparse.Namespace) -> int:
     bundle = read_described(arguments.bundle, arguments.key)
     show_milestones()
     data = read_rows(arguments.data, bundle.schema)
-    found = probabilities(bundle, bundle.inputs(data), arguments.model, arguments.engine)
-    predictions = Predictions(bundle.schema, data, found)
+    found = outputs_of(bundle, bundle.inputs(data), arguments.model, arguments.engine)
+    predictions = Predictions(bundle.schema, data, found, bundle.manifest.get("anomaly", {}).get("threshold"))
     if arguments.out is not None:
         _write(predictions, arguments.out)
     if arguments.json:
@@ -159,17 +171,17 @@ def _say(summary: Dict[str, Any], keyed: bool, file: Any) -> None:
         line(
             f"the bundle is signed by key {summary['signed_by']}{'' if keyed else ', whose is yours to compare: --key'}"
         )
-    counts = ", ".join(f"{name} {count}" for name, count in summary["predicted"].items())
+    counts = ", ".join(f"{name} {count:g}" for name, count in summary["predicted"].items())
     line(f"{summary['name']}, {summary['model']} model in {summary['engine']}: {summary['records']} records: {counts}")
     figures = summary["figures"]
     if figures:
         from orchestrator.gateway.score_tables import LABELS, cell
 
         rest = [f"{LABELS[name]} {cell(figures, name)}" for name in _SAID if figures.get(name) is not None]
-        line(
-            f"on the {figures['records']} records with a label: accuracy {cell(figures, 'accuracy')} (always the most frequent "
-            f"class: {figures['majority']:.3f}), {', '.join(rest)}; intervals are of 95 %"
-        )
+        if "majority" in figures:
+            usual = f"always the most frequent class: {figures['majority']:.3f}"
+            rest.insert(0, f"accuracy {cell(figures, 'accuracy')} ({usual})")
+        line(f"on the {figures['records']} records with a label: {', '.join(rest)}; intervals are of 95 %")
         if figures["warning"]:
             line(f"warning: {figures['warning']}")
     for warning in summary["warnings"]:

@@ -206,7 +206,7 @@ def _parameters(task: Task) -> Optional[int]:
     """Of a model of dense layers; None where only TensorFlow could tell."""
     if task.model.get("kind") != "mlp":
         return None
-    widths = [*task.schema.input_shape, *task.model.get("hidden", [16]), len(task.schema.classes)]
+    widths = [*task.schema.input_shape, *task.model.get("hidden", [16]), task.schema.learned.outputs]
     return sum(before * after + after for before, after in zip(widths, widths[1:]))
 
 
@@ -217,7 +217,7 @@ def _evaluations(task: Task, fleet: Fleet, epsilons: List[float]) -> List[Evalua
     from orchestrator.gateway.scores import STEERS_WITHIN
     from orchestrator.privacy.evaluation_outlook import outlook
 
-    if not task.evaluation.on:
+    if not task.evaluation.on or task.schema.target:  # an outlook is of histograms over classes
         return []
     shared = (
         task.aggregation,

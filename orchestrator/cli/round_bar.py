@@ -101,7 +101,9 @@ class RoundBar:
             self._bar = Progress(*columns, console=self._console, auto_refresh=False)
             self._task = self._bar.add_task("", total=event["of"], text="")
             self._bar.start()
-        figures = "".join(f", {k} {event[k]:.3f}" for k in ("loss", "accuracy", "auc") if event.get(k) is not None)
+        figures = "".join(
+            f", {k} {event[k]:.3f}" for k in ("loss", "accuracy", "auc", "r2") if event.get(k) is not None
+        )
         left = self._left.after(event)
         rest = "" if left is None else f", about {duration(left)} left"
         self._bar.update(

@@ -213,6 +213,10 @@ def _manifest(path: Path) -> Dict[str, Any]:
             f"{path}: an input of shape {shape} with {len(manifest['features'])} described features; records are scored "
             "where each input has a name, mean and std"
         )
+    if not manifest["labels"]:
+        raise DataError(
+            f"{path}: names no classes, and scores are of classes: the model is of a number or of something else"
+        )
     operators = {entry["name"]: entry["count"] for entry in manifest["operators"]}
     if set(operators) - {"SOFTMAX"} != {"FULLY_CONNECTED"} or operators["FULLY_CONNECTED"] != 1:
         raise DataError(

@@ -170,6 +170,11 @@ def unfit(feature: Feature, cell: str) -> str:
     """Why a cell is no value of a feature: what was found, what is meant perhaps, how to write it."""
     if feature.categories:
         return f"{shown(cell)} is not one of {_some(feature.categories)}{_meant(cell, feature.categories)}"
+    return unfit_number(cell)
+
+
+def unfit_number(cell: str) -> str:
+    """Why a cell is no finite number."""
     value = number(cell)
     if value is not None:
         return f"{shown(cell)} is not a finite number: correct it, or leave the cell empty"

@@ -8,10 +8,11 @@ import numpy as np
 
 from model_export.array_files import open_archive
 from model_export.errors import ArrayFileError
-from orchestrator.data.cells import Codes, names_nobody, no_class, nobody
+from orchestrator.data.cells import Codes, names_nobody, nobody
 from orchestrator.data.described import RowsOf, is_description, read_description
 from orchestrator.data.formats import head_of, refuse_other_formats
-from orchestrator.data.rows import MOST_PROBLEMS, UNLABELLED, Problems
+from orchestrator.data.outcome import cell_of, codes_of
+from orchestrator.data.rows import MOST_PROBLEMS, Problems
 from orchestrator.data.sources.base import Wanted
 from orchestrator.data.sources.registry import located, signal_windows
 from orchestrator.data.table import MOST_VALUES, Asked, patient_number, read_table
@@ -128,9 +129,10 @@ def _load_table(path: Path, asked: Asked) -> Dataset:
         else:
             x[:, column : column + feature.width] = _one_hot(codes)[values[:, i].astype(np.int64)]  # -1: the last row
         column += feature.width
+    clamped += [(schema.learned.columns[0], rows.clamped)] if rows.clamped else []
     return Dataset(
         x[kept],
-        rows.labels[kept].astype(np.int32),
+        schema.learned.codes(rows.labels[kept]).astype(np.int32),
         rows.patients[kept] if schema.patient else None,
         tuple(clamped),
         rows.lines[kept],
@@ -149,7 +151,8 @@ def clamped_columns(dataset: Dataset, schema: Schema) -> List[Tuple[float, str]]
 
     The shares are computed from private data and not noised: they must not leave the node.
     """
-    ranges = {feature.name: feature.range for _, feature in schema.numbers()}
+    limits, (label, *_) = schema.learned.limits, (*schema.learned.columns, "")
+    ranges = {**{feature.name: feature.range for _, feature in schema.numbers()}, **({label: limits} if limits else {})}
     found = []
     for name, count in dataset.clamped:
         low, high = ranges[name]
@@ -172,8 +175,10 @@ def _load_signal(path: Path, asked: Asked) -> Dataset:
         raise DataError(
             f"{path}: x is {x.dtype} {x.shape}, expected numbers of shape (records, {schema.samples}, {schema.channels})"
         )
-    for array, name in ((labels, schema.label), (names, schema.patient)):
-        if array is not None and array.shape != (len(x),):
+    columns = [name for name in schema.learned.columns if name]
+    whose = [(names, schema.patient)] if names is not None else []
+    for array, name in (*zip(labels, columns), *whose):
+        if array.shape != (len(x),):
             raise DataError(f"{path}: {name} has shape {array.shape}, expected ({len(x)},) like x")
     problems = Problems(path, asked.most_problems)
     with np.errstate(over="ignore", invalid="ignore"):  # said below, of each record
@@ -182,17 +187,10 @@ def _load_signal(path: Path, asked: Asked) -> Dataset:
         problems.add(
             "", f"record {bad} of x holds a value that is not a finite number: correct it, or take the record out"
         )
-    y = np.full(len(x), UNLABELLED, np.int32)
-    codes, classes = Codes(tuple(schema.label_values)), [*schema.label_values.values(), UNLABELLED]
-    for i, value in enumerate(labels.tolist() if labels is not None else []):
-        cell = _cell(value)
-        y[i] = classes[codes.find(cell)]
-        if y[i] == UNLABELLED:
-            why = no_class(schema, cell) if problems.listed else ""
-            problems.add("", f"record {i} of {schema.label}: {why}")
+    y = codes_of(schema, labels, len(x), problems)
     patients = np.zeros(len(x), np.int64)
     for i, name in enumerate(names.tolist() if names is not None else []):
-        cell = _cell(name)
+        cell = cell_of(name)
         patients[i] = patient_number(cell)
         if names_nobody(cell):
             problems.add("", f"record {i} of {schema.patient}: {nobody(cell)}")
@@ -200,12 +198,7 @@ def _load_signal(path: Path, asked: Asked) -> Dataset:
     return Dataset(scaled, y, patients if names is not None else None, places=np.arange(len(x)))
 
 
-def _cell(value: Any) -> str:
-    """One value of an array as a table would have it: arrays of bytes are text too, and spaces around it are not read."""
-    return (value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)).strip()
-
-
-def _described(path: Path, schema: Schema, unlabelled: bool) -> Tuple[np.ndarray, Any, Any]:
+def _described(path: Path, schema: Schema, unlabelled: bool) -> Tuple[np.ndarray, List[Any], Any]:
     """As `_arrays`, of a description."""
     description = read_description(path)
     if description.file is not None:
@@ -217,13 +210,17 @@ def _described(path: Path, schema: Schema, unlabelled: bool) -> Tuple[np.ndarray
             f"{path}: columns, rows, tables and anonymize: belong to a table, and the task's records are signals"
         )
     most = MOST_VALUES // (schema.samples * schema.channels)
+    if len(schema.learned.columns) > 1:
+        raise DataError(
+            f"{path}: a source of signals has one label, and the task's target takes several: give an .npz file"
+        )
     wanted = Wanted(schema.samples, schema.channels, not unlabelled, most)
     found = signal_windows(path, description.service, wanted)
-    labels = np.array(found.labels) if found.labels is not None and schema.labelled else None
+    labels = [np.array(found.labels)] if found.labels is not None and schema.labelled else []
     return found.x, labels, np.array(found.patients) if schema.patient else None
 
 
-def _filed(path: Path, schema: Schema, unlabelled: bool) -> Tuple[np.ndarray, Any, Any]:
+def _filed(path: Path, schema: Schema, unlabelled: bool) -> Tuple[np.ndarray, List[Any], Any]:
     """As `_arrays`, of the file at `path`."""
     try:
         file = path.open("rb")
@@ -234,19 +231,20 @@ def _filed(path: Path, schema: Schema, unlabelled: bool) -> Tuple[np.ndarray, An
         return _arrays(path, file, schema, unlabelled)
 
 
-def _arrays(path: Path, file: BinaryIO, schema: Schema, unlabelled: bool) -> Tuple[np.ndarray, Any, Any]:
-    """x, labels and whose records they are; None for what there is not."""
+def _arrays(path: Path, file: BinaryIO, schema: Schema, unlabelled: bool) -> Tuple[np.ndarray, List[Any], Any]:
+    """x, an array for each of the target's columns, none where there are no labels, and whose records they are, or None."""
     try:
         with open_archive(file) as archive:
-            labelled = schema.label in archive.names or not unlabelled
-            wanted = [INPUT, *([schema.label] if labelled else []), *([schema.patient] if schema.patient else [])]
+            columns = [name for name in schema.learned.columns if name]
+            labelled = all(name in archive.names for name in columns) or not unlabelled
+            wanted = [INPUT, *(columns if labelled else []), *([schema.patient] if schema.patient else [])]
             missing = [name for name in wanted if name not in archive.names]
             if missing:
                 raise DataError(
                     f"{path}: no array {missing[0]!r}{near(missing[0], archive.names)}; it holds "
                     f"{', '.join(archive.names) or 'nothing'}"
                 )
-            labels = archive[schema.label] if labelled else None
+            labels = [archive[name] for name in columns] if labelled else []
             return archive[INPUT], labels, archive[schema.patient] if schema.patient else None
     except ArrayFileError as error:
         raise DataError(f"{path}: not a readable .npz file: {error}") from error

@@ -21,20 +21,21 @@ def mock_rows(schema: Schema, rows: int, seed: int, missing: float = 0.0) -> Ite
     """
     draw = np.random.default_rng(seed)
     by_name = {feature.name: feature for feature in schema.features}
-    names = list(schema.columns) or [*by_name, *(name for name in (schema.patient, schema.label) if name)]
+    learned = schema.learned
+    names = list(schema.columns) or [*by_name, *(name for name in (schema.patient, *learned.columns) if name)]
     if not schema.columns:
         yield names
     marker = "" if "" in schema.missing_markers or not schema.missing_markers else schema.missing_markers[0]
     for number in range(rows):
-        cells = []
+        cells, label = [], learned.invented(draw) if schema.labelled else []
         for name in names:
             if name in by_name:
                 gone = missing and draw.random() < missing
                 cells.append(marker if gone else _value(by_name[name], draw))
             elif name == schema.patient:
                 cells.append(f"p{number // _PER_PATIENT + 1}")
-            elif name == schema.label:
-                cells.append(str(draw.choice(list(schema.label_values))))
+            elif name in learned.columns:
+                cells.append(label[learned.columns.index(name)])
             else:
                 cells.append("0")
         yield cells
@@ -56,7 +57,8 @@ def write_signals(schema: Schema, path: Path, rows: int, seed: int) -> None:
     draw = np.random.default_rng(seed)
     shape = (rows, schema.samples) if schema.channels == 1 else (rows, *schema.input_shape)
     arrays = {INPUT: (draw.normal(0, 0.3, shape) * schema.unit_scale).astype(np.float32)}
-    arrays[schema.label] = draw.choice(list(schema.label_values), rows)
+    labels = [schema.learned.invented(draw) for _ in range(rows)]
+    arrays.update({name: np.array(column) for name, column in zip(schema.learned.columns, zip(*labels))})
     if schema.patient:
         arrays[schema.patient] = np.array([f"p{number // _PER_PATIENT + 1}" for number in range(rows)])
     np.savez(path, **arrays)  # type: ignore[arg-type]

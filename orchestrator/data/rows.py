@@ -17,12 +17,14 @@ UNLABELLED = -1
 
 
 class Row(NamedTuple):
-    """values: for each feature its number, or the code of its category. complete: whether no used value is missing."""
+    """values: for each feature its number, or the code of its category. label: as its target reads it. complete: whether no used
+    value is missing."""
 
     values: List[float]
     label: int
     patient: int
     complete: bool
+    clamped: bool = False  # whether the label was beyond its range
 
 
 class Rows:
@@ -38,6 +40,8 @@ class Rows:
         self._labels, self._patients, self._lines = array("q"), array("q"), array("q")
         self.codes: List[Optional[Codes]] = []
         """For each feature with categories its codes, None for a number."""
+        self.clamped = 0
+        """Complete rows whose label was beyond its range."""
 
     def __len__(self) -> int:
         return len(self._labels)
@@ -49,6 +53,7 @@ class Rows:
         self._patients.append(row.patient)
         self._complete.append(row.complete)
         self._lines.append(line)
+        self.clamped += row.clamped & row.complete
 
     @property
     def values(self) -> np.ndarray:

@@ -12,7 +12,7 @@ from typing import BinaryIO, Dict, Iterator, List, NamedTuple, Optional, Sequenc
 
 from orchestrator.data.anonymity.anonymize import generalized
 from orchestrator.data.anonymity.rules import read_rules
-from orchestrator.data.cells import Codes, finite, names_nobody, no_class, nobody, number, shown, unfit
+from orchestrator.data.cells import Codes, finite, names_nobody, nobody, number, shown, unfit
 from orchestrator.data.described import Description, FileSource, is_description, read_description
 from orchestrator.data.formats import (
     NAMES_AGAIN,
@@ -28,6 +28,7 @@ from orchestrator.data.formats import (
 )
 from orchestrator.data.joining import EventRows
 from orchestrator.data.mapping import mapped
+from orchestrator.data.outcome import Outcome
 from orchestrator.data.recoding import Report
 from orchestrator.data.rows import MOST_PROBLEMS, UNLABELLED, Problems, Row, Rows
 from orchestrator.data.sources.base import Row as SourceRow
@@ -263,7 +264,7 @@ def _with_news(path: Path, rows: Iterator[T]) -> Iterator[T]:
 
 def _wanted(schema: Schema) -> List[str]:
     """The columns that are used."""
-    return [*(f.name for f in schema.features), *(name for name in (schema.label, schema.patient) if name)]
+    return [*(f.name for f in schema.features), *(n for n in (*schema.learned.columns, schema.patient) if n)]
 
 
 class _Reader:
@@ -272,7 +273,8 @@ class _Reader:
     def __init__(self, file: _File, asked: Asked, line: int, first: Sequence[str]) -> None:
         schema, unlabelled = asked.schema, asked.unlabelled
         self._schema, self._unlabelled, self._gaps = schema, unlabelled, asked.gaps
-        named = [name for name in schema.columns if not (unlabelled and name == schema.label)]
+        self._outcome = Outcome(schema)
+        named = [name for name in schema.columns if not (unlabelled and name in self._outcome.columns)]
         if not schema.columns:
             self._header = [cell.strip() for cell in first]
         else:
@@ -280,15 +282,13 @@ class _Reader:
             _refuse_other_columns(file, line, self._header, first)
         self._columns = self._find(file, line)
         self.codes = [Codes(f.categories) if f.categories else None for f in schema.features]
-        self._labels = Codes(tuple(schema.label_values))
-        self._classes = [*schema.label_values.values(), UNLABELLED]
         self._markers = frozenset(schema.missing_markers)
         self._listed = {f.name: frozenset(f.categories) for f in schema.features}
 
     def _find(self, file: _File, line: int) -> Dict[str, int]:
         schema, header = self._schema, self._header
         wanted = _wanted(schema)
-        lacking = [n for n in wanted if n not in header and not (self._unlabelled and n == schema.label)]
+        lacking = [n for n in wanted if n not in header and not (self._unlabelled and n in self._outcome.columns)]
         repeated = [name for name in wanted if header.count(name) > 1]
         if lacking:
             why = other_text(file.head, wanted, header) or _lacking(lacking, header)
@@ -313,18 +313,18 @@ class _Reader:
             lacking = (math.nan if codes is None else -1.0) if self._gaps else 0.0
             values.append(value if value is not None and (present or not self._gaps) else lacking)
         complete |= self._gaps
-        label = by_name.get(schema.label)
-        found = self._classes[self._labels.find(label or "")]
-        if label is not None and label in self._markers:
+        label = self._label(by_name)
+        found = self._outcome.find(label or [""])
+        if label and any(cell in self._markers for cell in label):
             complete &= self._unlabelled
             found = UNLABELLED
-        elif label is not None:
+        elif label:
             fits &= found != UNLABELLED
         patient = patient_number(by_name[schema.patient]) if schema.patient else 0
         fits &= not schema.patient or not names_nobody(by_name[schema.patient])
         if not (fits and complete) and (complete or not schema.drop_missing):
             return None
-        return Row(values, found if label is not None else UNLABELLED, patient, complete)
+        return Row(values, found if label else UNLABELLED, patient, complete, self._outcome.clamped(label))
 
     def explain(self, cells: Sequence[str]) -> List[str]:
         """What is wrong with a row, a line each."""
@@ -336,10 +336,10 @@ class _Reader:
         by_name = self._named(cells)
         lacking = [f.name for f in schema.features if self._lacks(f, by_name[f.name])]
         missing = [] if self._gaps else lacking[:]
-        label = by_name.get(schema.label)
-        if label in self._markers:
-            missing += [] if self._unlabelled else [schema.label]
-            label = None
+        label = self._label(by_name)
+        gone = [name for name, cell in zip(self._outcome.columns, label) if cell in self._markers]
+        if gone:
+            missing += [] if self._unlabelled else gone
         wrong = [
             f"column {name!r} is missing ({by_name[name]!r}); fill it in, remove the row, or set drop_missing in the task's "
             "schema"
@@ -352,9 +352,13 @@ class _Reader:
                 wrong.append(f"column {feature.name!r}: {unfit(feature, cell)}")
         if schema.patient and names_nobody(by_name[schema.patient]):
             wrong.append(f"column {schema.patient!r}: {nobody(by_name[schema.patient])}")
-        if label is not None and self._labels.find(label) < 0:
-            wrong.append(f"column {schema.label!r}: {no_class(schema, label)}")
-        return wrong
+        explained = self._outcome.explain(label) if label and not gone else []
+        return [*wrong, *(f"column {name!r}: {why}" for name, why in explained)]
+
+    def _label(self, by_name: Dict[str, str]) -> List[str]:
+        """The cells that say what is to be learned; none where the file lacks one of them."""
+        cells = [by_name[name] for name in self._outcome.columns if name in by_name]
+        return cells if len(cells) == len(self._outcome.columns) else []
 
     def _named(self, cells: Sequence[str]) -> Dict[str, str]:
         return {name: cells[index].strip() for name, index in self._columns.items()}

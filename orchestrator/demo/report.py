@@ -40,11 +40,14 @@ def print_table(report: Dict[str, Any], console: Console) -> None:
     for name, label in LABELS.items():
         if any(m.get(name) is not None for m in engines):
             table.add_row(label, *(_engine_cell(m, name, i == 0) for i, m in enumerate(engines)))
-    groups = list(engines[0].get("per_node", {}))
+    groups, figure = list(engines[0].get("sites", {})), main_figure(report)
     if len(groups) > 1:
         for group in groups:
             sites = [m["sites"][group] for m in engines]
-            table.add_row(f"accuracy at {group}", *(_engine_cell(m, "accuracy", i == 0) for i, m in enumerate(sites)))
+            table.add_row(
+                f"{LABELS[figure]} at {group}", *(_engine_cell(m, figure, i == 0) for i, m in enumerate(sites))
+            )
+    if len(groups) > 1 and "per_node" in engines[0]:
         table.add_row("mean over nodes", *(f"{sum(m['per_node'].values()) / len(m['per_node']):.3f}" for m in engines))
     console.print(table)
     facts = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
@@ -53,6 +56,11 @@ def print_table(report: Dict[str, Any], console: Console) -> None:
     console.print(facts)
     if metrics["board"]["warning"]:
         console.print(f"[yellow]warning[/yellow]: {metrics['board']['warning']}", highlight=False)
+
+
+def main_figure(report: Dict[str, Any]) -> str:
+    """Name of the figure that says most of how good the model is."""
+    return "accuracy" if "accuracy" in report["metrics"]["board"] else "r2"
 
 
 def _engine_cell(figures: Dict[str, Any], name: str, whole: bool) -> str:
@@ -90,20 +98,20 @@ def _facts(report: Dict[str, Any], wire: Dict[str, Any], memory: Dict[str, Any],
 
 
 def plot_rounds(report: Dict[str, Any], path: Path) -> None:
-    """Loss and accuracy on held-out rows over the rounds, as PNG."""
+    """Loss and accuracy (of a number R2) on held-out rows over the rounds, as PNG."""
     import matplotlib
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    rounds = [r["round"] for r in report["per_round"]]
+    rounds, figure_name = [r["round"] for r in report["per_round"]], main_figure(report)
     figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.4), constrained_layout=True)
     left.plot(rounds, [r["loss"] for r in report["per_round"]], color="#b2182b")
     left.set(xlabel="round", ylabel="loss on held-out rows", ylim=(0, None))
-    right.plot(rounds, [r["accuracy"] for r in report["per_round"]], color="#2166ac", label="federated, each round")
-    board = report["metrics"]["board"]["accuracy"]
+    right.plot(rounds, [r[figure_name] for r in report["per_round"]], color="#2166ac", label="federated, each round")
+    board = report["metrics"]["board"][figure_name]
     right.axhline(board, color="#4d4d4d", linestyle="--", label=f"int8 on the board: {board:.3f}")
-    right.set(xlabel="round", ylabel="accuracy on held-out rows", ylim=(None, 1))
+    right.set(xlabel="round", ylabel=f"{LABELS[figure_name]} on held-out rows", ylim=(None, 1))
     right.legend(frameon=False, loc="lower right")
     privacy = report["privacy"]
     claim = (

@@ -11,6 +11,7 @@ import tomli_w
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from model_export.manifest import read_manifest
 from orchestrator.data.dataset import load_dataset
 from orchestrator.demo.board import run_board
 from orchestrator.demo.processes import Federation
@@ -18,8 +19,8 @@ from orchestrator.demo.report import assemble, plot_rounds, print_table
 from orchestrator.demo.tasks import TASKS, Prepared, Request, under_secure_sums
 from orchestrator.errors import EdgewardError, UsageError
 from orchestrator.gateway.broker import free_port
-from orchestrator.gateway.bundling import EVALUATION
-from orchestrator.gateway.evaluation import probabilities_of, score
+from orchestrator.gateway.bundling import EVALUATION, board_answers
+from orchestrator.gateway.evaluation import judge
 from orchestrator.gateway.federation import write_json
 from orchestrator.gateway.progress import describe, json_progress
 from orchestrator.wire.task import task_to_dict
@@ -41,7 +42,9 @@ def run_demo(task: str, request: Request, broker: str = "embedded", as_json: boo
     bundle = Path(result["bundle"])
     board = run_board(bundle, request.out / EVALUATION)
     y, groups = _labels(prepared)
-    board_metrics = score(y, probabilities_of(board["outputs"]), groups, prepared.task.schema.classes)
+    schema = prepared.task.schema
+    inputs = np.load(request.out / EVALUATION / "eval_int8_inputs.npy")
+    board_metrics = judge(schema, y, board_answers(schema, read_manifest(bundle), inputs, board["outputs"], y), groups)
     report = assemble(result, board["report"], board_metrics, time.monotonic() - started)
     write_json(request.out / "report.json", report)
     plot_rounds(report, request.out / "rounds.png")

@@ -1,4 +1,4 @@
-"""The four demo tasks: where their data comes from, how it is split over nodes, and what is trained.
+"""The demo tasks: where their data comes from, how it is split over nodes, and what is trained.
 
 Each task writes one file per node (that node's private training data) and, apart from them, test rows nobody trains on.
 Splits are drawn per seed, stratified by label; shares are uneven on purpose.
@@ -343,6 +343,58 @@ def ecg_beats(request: Request) -> Prepared:
     )
 
 
+def regression(request: Request) -> Prepared:
+    """Diabetes (Efron et al. 2004, Annals of Statistics 32:407), shipped with scikit-learn: 442 patients, ten measurements.
+
+    Learned is a number: how far the disease went in a year.
+    """
+    from sklearn.datasets import load_diabetes
+
+    data = load_diabetes(scaled=False)
+    random = np.random.default_rng(request.seed)
+    train, test = stratified_split(np.zeros(len(data.target), int), 0.25, random)
+    header = [*_DIABETES, "progression"]
+
+    def rows(indices: np.ndarray) -> List[List[object]]:
+        return [[*(f"{v:.10g}" for v in data.data[i]), f"{data.target[i]:g}"] for i in indices]
+
+    parts = uneven_parts(np.zeros(len(train), int), request.nodes or 4, random)
+    nodes = {
+        f"node-{i + 1}": _write_rows(request.out / "nodes" / f"node-{i + 1}.csv", header, rows(train[part]))
+        for i, part in enumerate(parts)
+    }
+    tests = {"held-out": _write_rows(request.out / "test" / "held-out.csv", header, rows(test))}
+    features = tuple(
+        Feature(name, categories=("1", "2")) if limits is None else Feature(name, *limits)
+        for name, limits in _DIABETES.items()
+    )
+    task = Task(
+        "regression",
+        Schema("table", "progression", (), {}, features, target={"kind": "number", "minimum": 0, "maximum": 400}),
+        {"kind": "mlp", "hidden": [], "activation": "relu"},
+        Training("fedsgd", request.rounds or 40, learning_rate=_step(request, 0.05), tail_average=True),
+        _privacy(request, len(train), 1.0, 0.25),
+        _rounds(len(nodes)),
+        seed=request.seed,
+    )
+    return Prepared(task, nodes, tests, None, "diabetes progression (scikit-learn), a number, split unevenly")
+
+
+# Public ranges, not read off the data set: what such values can be in adults.
+_DIABETES: Dict[str, Optional[Tuple[float, float]]] = {
+    "age": (18, 90),
+    "sex": None,
+    "bmi": (15, 50),
+    "blood pressure": (50, 150),
+    "total cholesterol": (80, 320),
+    "low density": (30, 260),
+    "high density": (15, 110),
+    "total over high": (1, 10),
+    "log triglycerides": (3, 6.5),
+    "glucose": (50, 150),
+}
+
+
 def _write_beats(path: Path, x: np.ndarray, y: np.ndarray) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     np.savez(path, x=x, y=y)
@@ -362,4 +414,5 @@ TASKS: Dict[str, Callable[[Request], Prepared]] = {
     "digits": digits,
     "heart-disease": heart_disease,
     "ecg-beats": ecg_beats,
+    "regression": regression,
 }

@@ -10,10 +10,10 @@ import numpy as np
 from orchestrator.errors import RoundError
 from orchestrator.gateway.analysed import folded
 from orchestrator.gateway.clipped import Tallies
-from orchestrator.gateway.counts import of_sums
+from orchestrator.gateway.judged import figures_of_sums
 from orchestrator.gateway.outcome import Outcome
 from orchestrator.gateway.run import norm_multiple, standardization, strategy_of, tail_starts_after, trained_rounds
-from orchestrator.gateway.scores import figures, steers
+from orchestrator.gateway.scores import steers
 from orchestrator.gateway.statistics_round import StatisticsRound, Total
 from orchestrator.gateway.steering import Steering
 from orchestrator.gateway.store import OWED, PARTIAL, STATE_PREFIX, Store
@@ -255,7 +255,7 @@ class Aggregation:
     # Evaluation
 
     def _evaluation_sums(self, tensors: Tensors) -> np.ndarray:
-        return check(tensors.get("evaluation"), len(self._task.schema.classes), self._task.evaluation.bins)
+        return check(tensors.get("evaluation"), self._task.schema.learned.size(self._task.evaluation.bins))
 
     def _take_evaluation(self, sums: Dict[str, np.ndarray], nodes: int, outcome: Outcome) -> None:
         """What `nodes` nodes counted is about the weights they were sent: those of the last round trained before."""
@@ -271,5 +271,4 @@ class Aggregation:
         self._steering.compare(trained, pooled, self.weights(), outcome)
 
     def _said(self, sums: np.ndarray, nodes: int) -> Dict[str, Any]:
-        classes, noise = self._task.schema.classes, evaluation_noise(self._task, nodes)
-        return figures(of_sums(sums, len(classes), self._task.evaluation.bins, noise), classes)
+        return figures_of_sums(self._task.schema, sums, self._task.evaluation.bins, evaluation_noise(self._task, nodes))

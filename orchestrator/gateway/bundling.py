@@ -12,10 +12,11 @@ import numpy as np
 
 from model_export.client import run_worker
 from model_export.errors import ExportError
+from model_export.manifest import read_manifest
 from orchestrator.errors import EdgewardError
 from orchestrator.gateway.authority import Authority
 from orchestrator.gateway.calibration import Calibration, quantization_rows
-from orchestrator.gateway.evaluation import EvaluationSet, probabilities_of, score
+from orchestrator.gateway.evaluation import EvaluationSet, judge, probabilities_of
 from orchestrator.gateway.progress import Progress
 from orchestrator.gateway.run import Trained
 from orchestrator.privacy.standardization import standardize
@@ -26,6 +27,11 @@ from orchestrator.wire.task import Task, plain_data
 
 EVALUATION = "evaluation"
 """Folder below OUT with rows of the data; never part of a bundle."""
+
+NO_THRESHOLD = (
+    "without a threshold: the records held out are too few for the quantile, or noise hides it; hold more out, choose a lower "
+    "quantile, or name rows of your own in [evaluation]"
+)
 
 
 def export(verb: str, spec: Dict[str, Any], out: Path, progress: Progress) -> Dict[str, Any]:
@@ -48,13 +54,15 @@ def quantize(
     out: Path,
     progress: Progress,
     authority: Optional[Authority] = None,
+    evaluated: Sequence[Dict[str, Any]] = (),
 ) -> Dict[str, Any]:
     """Writes OUT/bundle with the worker; returns metrics, arena and the bundle's path.
 
+    evaluated: results of rounds with figures of held-out records, for a target whose threshold comes from them.
     No row of `rows` or `calibration` goes into the bundle: of rows it has figures, of calibration the int8 ranges, and deciles
     where it is public. What the engines gave for `rows` is left in OUT/evaluation, for its owner alone.
     """
-    shape = task.schema.input_shape
+    shape, learned = task.schema.input_shape, task.schema.learned
     mean, std = trained.mean.reshape(shape), trained.std.reshape(shape)
     work = out / "work" / "rows"
     _make_private(work)
@@ -65,17 +73,27 @@ def quantize(
         "model": model,
         "name": task.name,
         "input_shape": list(shape),
-        "classes": len(task.schema.classes),
+        "classes": learned.outputs,
         "weights": str((work / "trained.npy").resolve()),
         "representative": str((work / "representative.npy").resolve()),
         "reference": None,
         "origin": origin,
-        "labels": list(task.schema.classes),
+        "labels": list(learned.names) or None,
         "features": describe_features(task.schema, mean, std),
-        "data_schema": plain_data(task.schema),
+        "data_schema": {name: said for name, said in plain_data(task.schema).items() if name != "target" or said},
         "privacy": claim,
         "privacy_page": markdown(claim),
     }
+    if task.schema.target:
+        spec["ending"] = learned.exported
+        spec["origin"] = {**origin, "output": learned.exported_words}
+    if learned.scored:
+        anomaly = anomaly_of(task, rows is not None, evaluated)
+        if anomaly is not None:
+            spec["anomaly"] = anomaly
+        else:
+            progress({"event": "export", "message": NO_THRESHOLD})
+            spec["origin"]["output"] += f"; {NO_THRESHOLD}"
     if reference is not None:
         np.save(work / "reference.npy", reference)
         spec["reference"] = str((work / "reference.npy").resolve())
@@ -96,8 +114,24 @@ def quantize(
         "digest": bundled["model_digest"],
     }
     if rows is not None:
-        answer["metrics"] = _metrics(out / EVALUATION, rows, task.schema.classes)
+        answer["metrics"] = _metrics(out, rows, standardize(rows.x, mean, std), task.schema)
     return answer
+
+
+def anomaly_of(task: Task, rows: bool, evaluated: Sequence[Dict[str, Any]]) -> Optional[Dict[str, Any]]:
+    """What the exporter needs to make a threshold: of the gateway's rows, where it has some, else of held-out records.
+
+    None where these are too few for the quantile, or noise hides what they would say.
+    """
+    quantile = task.schema.learned.options.quantile
+    if rows:
+        return {"quantile": quantile}
+    federated = [(result["round"], result["federated"]) for result in evaluated if result.get("federated")]
+    if not federated or federated[-1][1].get("threshold") is None:
+        return None
+    number, said = federated[-1]
+    of = f"{said['records']:.0f} records that nodes held out, by the weights of round {number}, before int8"
+    return {"quantile": quantile, "threshold": said["threshold"], "of": of}
 
 
 def _make_private(folder: Path) -> None:
@@ -107,14 +141,32 @@ def _make_private(folder: Path) -> None:
     folder.mkdir(parents=True, mode=0o700)
 
 
-def _metrics(folder: Path, rows: EvaluationSet, classes: Sequence[str]) -> Dict[str, Any]:
-    """{float, int8, tflm: evaluation.score} from the outputs the worker left."""
-    outputs = {
-        "float": np.load(folder / "float_probs.npy"),
-        "int8": np.load(folder / "int8_probs.npy"),
-        "tflm": probabilities_of(np.load(folder / "tflm_outputs.npy")),
+def _metrics(out: Path, rows: EvaluationSet, x_of_float: np.ndarray, schema: Schema) -> Dict[str, Any]:
+    """{float, int8, tflm: evaluation.judge} from the outputs the worker left. x_of_float: the rows, standardized."""
+    folder, learned, manifest = out / EVALUATION, schema.learned, read_manifest(out / "bundle")
+    inputs = np.load(folder / "eval_int8_inputs.npy")
+    quantized = real_values(manifest["input"], inputs)
+    answers = {
+        engine: learned.exported_answers(np.load(folder / f"{engine}_probs.npy").astype(np.float64), rows.y, x)
+        for engine, x in (("float", x_of_float), ("int8", quantized))
     }
-    return {engine: score(rows.y, found, rows.groups, classes) for engine, found in outputs.items()}
+    answers["tflm"] = board_answers(schema, manifest, inputs, np.load(folder / "tflm_outputs.npy"), rows.y)
+    return {engine: judge(schema, rows.y, found, rows.groups) for engine, found in answers.items()}
+
+
+def board_answers(
+    schema: Schema, manifest: Dict[str, Any], inputs: np.ndarray, outputs: np.ndarray, y: np.ndarray
+) -> np.ndarray:
+    """What int8 outputs (n, ...) of a bundle's model say of int8 inputs (n, ...) with codes y."""
+    if not schema.target:
+        return probabilities_of(outputs)
+    values = real_values(manifest["output"], outputs.reshape(len(outputs), -1))
+    return schema.learned.exported_answers(values, y, real_values(manifest["input"], inputs))
+
+
+def real_values(edge: Dict[str, Any], values: np.ndarray) -> np.ndarray:
+    """float64: what int8 values of an edge of a manifest stand for."""
+    return np.float64(np.float32(edge["scale"])) * (values.astype(np.float64) - edge["zero_point"])
 
 
 def describe_features(schema: Schema, mean: np.ndarray, std: np.ndarray) -> List[Dict[str, Any]]:

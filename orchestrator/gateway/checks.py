@@ -19,7 +19,13 @@ from orchestrator.gateway.broker import KINDS
 from orchestrator.gateway.config_parts import Parts
 from orchestrator.gateway.run import neighbour_objections, strategy_objections
 from orchestrator.gateway.settings import GatewaySettings
-from orchestrator.gateway.training_checks import figure_mistakes, number_mistakes, personal_mistakes, steering_mistakes
+from orchestrator.gateway.training_checks import (
+    figure_mistakes,
+    number_mistakes,
+    personal_mistakes,
+    steering_mistakes,
+    threshold_mistakes,
+)
 from orchestrator.gateway.web.settings import WebSettings
 from orchestrator.node.graph_check import MAX_TENSOR_BYTES
 from orchestrator.privacy.vector_layout import Part, bits_for
@@ -55,6 +61,7 @@ def mistakes(parts: Parts, base: Optional[Path] = None) -> List[str]:
             found.append(f"task.name: {error}")
     if parts.schema is not None:
         found += [f"task.schema.{line}" for line in _schema(parts.schema)]
+        found += threshold_mistakes(parts)
     if parts.analysis:
         found += _analysis(parts)
     elif parts.model is not None:
@@ -160,7 +167,7 @@ def _broker(broker: str) -> Iterator[str]:
 
 
 def _schema(schema: Schema) -> Iterator[str]:
-    if schema.labelled:
+    if schema.labelled and not schema.target:
         yield from _classes(schema)
     if schema.kind == "signal":
         yield from _signal(schema)
@@ -173,7 +180,7 @@ def _schema(schema: Schema) -> Iterator[str]:
     if len(set(schema.columns)) != len(schema.columns):
         yield "columns: a name occurs twice"
     yield from within("features", schema.input_shape[0], 1, MAX_INPUTS, f"at most {MAX_INPUTS} inputs")
-    if schema.patient and schema.patient == schema.label:
+    if schema.patient and schema.patient in schema.learned.columns:
         yield f"patient: {schema.patient!r} is the label"
 
 
@@ -203,7 +210,7 @@ def _classes(schema: Schema) -> Iterator[str]:
 def _spaces(schema: Schema) -> Iterator[str]:
     """Names and values that no table has: what stands around its cells is not read."""
     named = {
-        "label": (schema.label,),
+        "label": schema.learned.columns,
         "patient": (schema.patient,),
         "columns": schema.columns,
         "label_values": schema.label_values,
@@ -225,7 +232,7 @@ def distinguishable(low: float, high: float) -> bool:
 def _feature(feature: Feature, schema: Schema) -> Iterator[str]:
     if not feature.name or feature.name != feature.name.strip():
         yield f"name {feature.name!r}: a column's name is not empty and has no spaces around it"
-    if feature.name == schema.label:
+    if feature.name in schema.learned.columns:
         yield f"{feature.name!r} is the label: a model that reads its answer learns nothing else"
     if schema.patient and feature.name == schema.patient:
         yield f"{feature.name!r} says whose record it is (patient): it is no input"
@@ -260,10 +267,21 @@ def _repeated(names: Any) -> List[str]:
 def _model(model: Dict[str, Any], schema: Optional[Schema], base: Optional[Path]) -> Iterator[str]:
     shape = schema.input_shape if schema is not None else (1, 1) if model.get("kind") == "cnn1d" else (1,)
     try:
-        parameters = check_spec(model, shape, len(schema.classes) if schema is not None else 2)
+        parameters = check_spec(model, shape, schema.learned.outputs if schema is not None else 2)
     except ExportError as error:
         yield str(error)
         return
+    widths = model.get("hidden", [16])
+    if (
+        schema is not None
+        and schema.learned.scored
+        and model["kind"] == "mlp"
+        and min(widths, default=1 << 30) >= shape[0]
+    ):
+        yield (
+            f"hidden: {widths}, of {shape[0]} inputs: a model without a layer that is narrower gives back whatever it is given, "
+            "and every score is 0"
+        )
     if parameters > MAX_PARAMETERS:
         yield f"{parameters:,} weights, at most {MAX_PARAMETERS:,} fit into what nodes accept: use smaller layers"
     if model["kind"] == "keras" and base is not None:

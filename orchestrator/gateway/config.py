@@ -58,8 +58,9 @@ def _with_unstated(data: Dict[str, Any]) -> Dict[str, Any]:
     task = {**task, "privacy": {"clip_norm": 0.0, **privacy}}
     if "analysis" in task:
         task = {"model": {}, **task, "privacy": {"sampling_rate": 1.0, **task["privacy"]}}
-        if isinstance(task.get("schema"), dict):
-            task["schema"] = {"label": "", "classes": [], "label_values": {}, **task["schema"]}
+    schema = task.get("schema")
+    if isinstance(schema, dict) and ("analysis" in task or "target" in schema):
+        task["schema"] = {"label": "", "classes": [], "label_values": {}, **schema}
     if isinstance(task.get("analysis"), dict):
         task["analysis"] = {KIND: None, **task["analysis"]}
         schema, _ = attempt(task.get("schema", {}), Schema)
@@ -84,4 +85,4 @@ def weights_of(task: Task) -> int:
     """How many weights the task's model has, 0 where only a file of the user's says so; of an analysis the values of its sums."""
     if not task.trains:
         return analysis_of(task).sums.size
-    return check_spec(task.model, task.schema.input_shape, len(task.schema.classes))
+    return check_spec(task.model, task.schema.input_shape, task.schema.learned.outputs)

@@ -144,7 +144,10 @@ def _schema(survey: Survey) -> List[str]:
 def schema_lines(schema: Schema) -> List[str]:
     """`[task.schema]` of a table, line by line."""
     lines = ["[task.schema]", _line("kind", "table")]
-    if schema.label:
+    if schema.target:
+        lines += [_line("label", schema.label)] if schema.label else []
+        lines.append(f"target = {_inline(dict(schema.target))}")
+    elif schema.label:
         lines += [_line("label", schema.label), _line("classes", list(schema.classes))]
         lines.append(f"label_values = {_inline(dict(schema.label_values))}  # value in the file = number of its class")
     lines.append(_line("missing_markers", list(schema.missing_markers), "cells that mean: no value"))

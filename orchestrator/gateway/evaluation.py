@@ -1,13 +1,15 @@
 """How good the weights are on rows the gateway may see, and on those of each group."""
 
-from typing import Any, Dict, NamedTuple, Optional, Sequence
+from typing import Any, Callable, Dict, NamedTuple, Optional, Sequence
 
 import numpy as np
 
 from orchestrator.gateway.counts import of_rows
+from orchestrator.gateway.judged import figures_of_rows
 from orchestrator.gateway.scores import figures
 from orchestrator.node.runtime import TrainingGraph
 from orchestrator.privacy.standardization import standardize
+from orchestrator.wire.schema import Schema
 
 
 class EvaluationSet(NamedTuple):
@@ -21,16 +23,17 @@ class EvaluationSet(NamedTuple):
 class Evaluator:
     """Scores weights on a fixed set with the training graph's `infer`."""
 
-    def __init__(self, graph: bytes, rows: EvaluationSet, classes: Sequence[str] = ()) -> None:
-        """classes: their names, for what is said of them."""
+    def __init__(self, graph: bytes, rows: EvaluationSet, schema: Schema) -> None:
         self._graph = TrainingGraph(graph)
         self._rows = rows
-        self._names = tuple(classes)
+        self._schema = schema
 
     def __call__(self, weights: np.ndarray, mean: np.ndarray, std: np.ndarray) -> Dict[str, Any]:
-        """{loss, accuracy[, auc], ...} of float32 weights (P,), as scores.figures, without the intervals that resamples give."""
-        probabilities = softmax(self._graph.logits(weights, standardize(self._rows.x, mean, std)))
-        return figures(of_rows(self._rows.y, probabilities), self._names, resample=False)
+        """{loss, ...} of float32 weights (P,), as judged.figures_of_rows, without the intervals that resamples give."""
+        x = standardize(self._rows.x, mean, std)
+        outputs = self._graph.logits(weights, x).astype(np.float64)
+        answers = self._schema.learned.answers(outputs, self._rows.y, x)
+        return figures_of_rows(self._schema, self._rows.y, answers, resample=False)
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
@@ -48,11 +51,25 @@ def score(
     y: np.ndarray, probabilities: np.ndarray, groups: Optional[Sequence[str]] = None, classes: Sequence[str] = ()
 ) -> Dict[str, Any]:
     """scores.figures, and with groups per_node, the accuracy of each, and sites, all figures of each."""
-    result = figures(of_rows(y, probabilities), classes)
+    result = _by_site(lambda rows: figures(of_rows(y[rows], probabilities[rows]), classes), len(y), groups)
+    if groups is not None:
+        result["per_node"] = {name: site["accuracy"] for name, site in result["sites"].items()}
+    return result
+
+
+def judge(schema: Schema, y: np.ndarray, answers: np.ndarray, groups: Optional[Sequence[str]] = None) -> Dict[str, Any]:
+    """What `score` says of classes; of another target judged.figures_of_rows, and with groups sites, all figures of each."""
+    if not schema.target:
+        return score(y, answers, groups, schema.classes)
+    return _by_site(lambda rows: figures_of_rows(schema, y[rows], answers[rows]), len(y), groups)
+
+
+def _by_site(
+    figures_of: Callable[[np.ndarray], Dict[str, Any]], records: int, groups: Optional[Sequence[str]]
+) -> Dict[str, Any]:
+    """figures_of: makes figures of the rows that a mask chooses."""
+    result = figures_of(np.ones(records, bool))
     if groups is not None:
         names = np.asarray(groups)
-        chosen = {str(name): names == name for name in sorted(set(groups))}
-        sites = {name: figures(of_rows(y[rows], probabilities[rows]), classes) for name, rows in chosen.items()}
-        result["per_node"] = {name: site["accuracy"] for name, site in sites.items()}
-        result["sites"] = sites
+        result["sites"] = {str(name): figures_of(names == name) for name in sorted(set(groups))}
     return result

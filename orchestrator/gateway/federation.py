@@ -140,7 +140,7 @@ class Orchestrator:
         task, graph = self._open(run, number)
         if self._broker is not None:
             self._broker.restart_if_dead()
-        evaluate = Evaluator(graph, self._rows, task.schema.classes) if self._rows is not None else None
+        evaluate = Evaluator(graph, self._rows, task.schema) if self._rows is not None else None
         federation = self._config.gateway.federation
         gateway = Gateway(
             self._store, run, federation, self.address, self._broker, evaluate, self.progress, self._authority
@@ -160,7 +160,9 @@ class Orchestrator:
         else:
             trained = Trained(result.weights, result.mean, result.std)
             data = (self._rows, self._calibration)
-            made = quantize(task, self._model, trained, *data, claim, self._out, self.progress, self._authority)
+            made = quantize(
+                task, self._model, trained, *data, claim, self._out, self.progress, self._authority, result.rounds
+            )
             report.update(made)
             signing_key = None if self._authority is None else self._authority.signing_key
             state_figures(self._out / "bundle", of_report(report, task), signing_key)

@@ -46,8 +46,8 @@ def draft_mapping(table: Table, file: str, schema: Schema, head: str = BY_MAP) -
     used: List[str] = []
     for feature in schema.features:
         lines += _column(table, feature.name, used, found, feature)
-    if schema.label:
-        lines += _column(table, schema.label, used, found, levels=tuple(schema.label_values))
+    for name in filter(None, schema.learned.columns):
+        lines += _column(table, name, used, found, levels=tuple(schema.label_values))
     if schema.patient:
         lines += _column(table, schema.patient, used, found)
     return Draft("\n".join(lines) + "\n", found)

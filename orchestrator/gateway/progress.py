@@ -10,6 +10,7 @@ from orchestrator.wire.topics import PROTOCOL
 log = logging.getLogger("edgeward.gateway")
 
 _LINE = 1000
+_OF_A_ROUND = ("loss", "accuracy", "auc", "r2", "rmse")
 """Characters of a line: a text of `plain` and what stands round it."""
 
 Progress = Callable[[Dict[str, Any]], None]
@@ -50,7 +51,7 @@ def _describe(event: Dict[str, Any]) -> Optional[str]:
     if kind == "aggregated" and event["round"] > event["of"]:
         return "last evaluation done"
     if kind == "aggregated":
-        figures = _figures(event, ("loss", "accuracy", "auc")) or ", ".join(
+        figures = _figures(event, _OF_A_ROUND) or ", ".join(
             f"{name} {value:.4g}" for name, value in (event.get("analysis") or {}).items()
         )
         figures = f", {figures}" if figures else ""
@@ -60,7 +61,7 @@ def _describe(event: Dict[str, Any]) -> Optional[str]:
         return f"round {event['round']}/{event['of']}: {event['updates']} {what}{figures}{clipped}, {event['seconds']:.2f} s"
     if kind == "evaluated":
         federated = event["federated"]
-        figures = _figures(federated, ("loss", "accuracy", "auc", "calibration_error"))
+        figures = _figures(federated, (*_OF_A_ROUND, "calibration_error"))
         records = federated.get("records")
         count = "held-out records" if records is None else f"{records:.0f} held-out records"
         hidden = ", ".join(name.replace("_", " ") for name in federated.get("too_noisy", ()))

@@ -21,6 +21,7 @@ from orchestrator.rounds import norm_bound
 from orchestrator.rounds.strategies import STRATEGIES
 from orchestrator.wire.protection import Aggregation, Privacy
 from orchestrator.wire.schema import Feature, Schema
+from orchestrator.wire.targets.registry import TARGETS
 from orchestrator.wire.task import Evaluation, Rounds, Selection, Task
 from orchestrator.wire.training import Training
 
@@ -187,6 +188,8 @@ def page() -> str:
     for name, table in TABLES:
         title = f"[[{name}]]" if table is Feature else f"[{name}]" if name else "The top of the file"
         parts += [f"## {title}", _rows(entries(table))]
+        if table is Schema:
+            parts.append(_targets())
         if table is Task:
             parts += [_models(), _analyses()]
         if table is Training:
@@ -206,6 +209,13 @@ def _models() -> str:
         for key, value in keys.items():
             meaning, allowed = _MODEL[key]
             lines.append(f"| | `{key}` | `{'needed' if value is None else _toml(value)}` | {allowed} | {meaning} |")
+    return "\n".join(lines)
+
+
+def _targets() -> str:
+    lines = ["### [task.schema.target]", "", "In place of `classes` and `label_values`, for what has none."]
+    for kind, target in TARGETS.items():
+        lines += ["", f'#### kind = "{kind}"', "", _rows(entries(target.Options))]
     return "\n".join(lines)
 
 

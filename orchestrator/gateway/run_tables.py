@@ -57,7 +57,7 @@ def round_rows(run: str, rounds: Sequence[RoundView], names: Dict[str, str]) -> 
 
 
 def _figures(view: RoundView) -> Dict[str, Any]:
-    found = view.figures if view.figures.get("accuracy") is not None else view.figures.get("federated") or {}
+    found = view.figures if view.figures.get("loss") is not None else view.figures.get("federated") or {}
     row: Dict[str, Any] = {}
     for metric in METRICS:
         low, high = found.get("intervals", {}).get(metric) or (None, None)

@@ -1,4 +1,4 @@
-"""Figures of a classifier as rows of text: value, interval of 95 %, or that noise hides it. For tables, pages and progress."""
+"""Figures of a model as rows of text: value, interval of 95 %, or that noise hides it. For tables, pages and progress."""
 
 from typing import Any, Dict, List, Mapping, Optional, Sequence
 
@@ -11,13 +11,19 @@ LABELS = {
     "macro_f1": "macro-F1",
     "auc": "AUC",
     "pr_auc": "PR-AUC",
-    "loss": "log-loss",
+    "r2": "R2",
+    "mae": "mean absolute error",
+    "concordance": "concordance",
+    "rmse": "root mean square error",
+    "deviance": "mean deviance",
+    "loss": "loss",
+    "threshold": "threshold of scores",
     "calibration_error": "calibration error",
     "calibration_slope": "calibration slope",
 }
 THRESHOLDS = {"youden": "by Youden's index", "sensitivity": "for a sensitivity of 0.9"}
 TOO_NOISY = "too noisy to show"
-_OF_A_SITE = ("records", "base_rate", "accuracy", "sensitivity", "specificity", "auc")
+_OF_A_SITE = ("records", "base_rate", "accuracy", "sensitivity", "specificity", "auc", "r2", "mae", "rmse")
 
 Figures = Mapping[str, Any]
 
@@ -38,7 +44,7 @@ def chosen(report: Mapping[str, Any]) -> Dict[str, Figures]:
     last round's weights), and of the newest evaluation of held-out records."""
     found: Dict[str, Figures] = {}
     metrics, results = (report.get("metrics") or {}).get("tflm"), report.get("per_round") or ()
-    own = [result for result in results if result.get("accuracy") is not None and "intervals" in result]
+    own = [result for result in results if result.get("loss") is not None and "intervals" in result]
     federated = [result for result in results if result.get("federated")]
     if metrics:
         found["int8 model, gateway's rows"] = metrics
@@ -89,6 +95,9 @@ def rows(columns: Mapping[str, Figures], classes: Sequence[str] = ()) -> List[Li
             table.append([label, *cells])
     if any(len(figures.get("recall") or ()) > 2 for figures in columns.values()):
         table += _recalls(columns, classes)
+    for name in dict.fromkeys(name for figures in columns.values() for name in figures.get("aucs") or {}):
+        areas = [{"auc": (figures.get("aucs") or {}).get(name)} for figures in columns.values()]
+        table.append([f"AUC of {name}", *(cell(each, "auc") for each in areas)])
     for name, label in THRESHOLDS.items():
         cells = [_threshold(figures, name) for figures in columns.values()]
         if set(cells) != {"-"}:

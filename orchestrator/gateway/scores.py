@@ -59,7 +59,8 @@ def steers(said: Dict[str, Any], metric: str, private: bool) -> bool:
     """Whether `best` and `patience` may go by this figure: it is there, and noise moves it little."""
     if said.get(metric) is None:
         return False
-    return not private or float(said.get("noise", {}).get(metric, np.inf)) <= STEERS_WITHIN
+    moved = said.get("shares", said.get("noise", {}))  # shares: of errors that are in the units of a label
+    return not private or float(moved.get(metric, np.inf)) <= STEERS_WITHIN
 
 
 def _note(

@@ -23,7 +23,13 @@ FIGURES = (
     "macro_f1",
     "auc",
     "pr_auc",
+    "r2",
+    "mae",
+    "rmse",
+    "concordance",
+    "deviance",
     "loss",
+    "threshold",
     "calibration_error",
     "calibration_slope",
 )

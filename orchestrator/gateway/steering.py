@@ -9,6 +9,7 @@ from orchestrator.gateway.scores import STEERS_WITHIN, steers
 from orchestrator.gateway.store import Store
 from orchestrator.rounds.stages import FIRST_ROUND
 from orchestrator.wire.task import Task
+from orchestrator.wire.training import FALLING
 
 
 class Steering:
@@ -65,4 +66,4 @@ class Steering:
         metric, private = self._task.training.metric, self._task.privacy.on and self._task.evaluation.on
         if not steers(said, metric, private):
             return None
-        return -float(said[metric]) if metric == "loss" else float(said[metric])
+        return -float(said[metric]) if metric in FALLING else float(said[metric])

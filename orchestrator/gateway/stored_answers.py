@@ -13,7 +13,7 @@ from orchestrator.rounds.events import Aggregate
 from orchestrator.rounds.stages import ANALYSIS, EVALUATION, STATISTICS
 from orchestrator.wire.body import decode_body
 from orchestrator.wire.codec import EXACT, decode_update
-from orchestrator.wire.evaluation import check, vector_size
+from orchestrator.wire.evaluation import check
 from orchestrator.wire.task import Task
 
 MAX_MESSAGE_BYTES = 512 << 20
@@ -63,7 +63,7 @@ class StoredAnswers:
 
     def evaluation(self, tensors: Tensors) -> np.ndarray:
         """The sums of federated evaluation in an answer."""
-        return check(tensors.get("evaluation"), len(self._task.schema.classes), self._task.evaluation.bins)
+        return check(tensors.get("evaluation"), self._task.schema.learned.size(self._task.evaluation.bins))
 
     def size(self, number: int) -> int:
         """Values of the update or sum of round `number`."""
@@ -85,7 +85,7 @@ class StoredAnswers:
             if not task.trains:  # alone they travel as float64, in a sum in digits
                 self._most = parameters * LIMBS + _SPARE_VALUES
                 return self._most
-            counts = vector_size(len(task.schema.classes), task.evaluation.bins) if task.evaluation.on else 0
+            counts = task.schema.learned.size(task.evaluation.bins) if task.evaluation.on else 0
             self._most = max(parameters, 2 * len(task.schema.numbers())) + counts + _SPARE_VALUES
         return self._most
 

@@ -32,8 +32,19 @@ def figure_mistakes(parts: Parts, training: Training) -> Iterator[str]:
             "task.training: best and patience need figures of every round: set share in [task.evaluation] (the nodes hold "
             "records out), or name rows of your own in [evaluation]"
         )
-    if training.metric == "auc" and parts.schema is not None and len(parts.schema.classes) != 2:
+    if training.metric == "auc" and parts.schema is not None and len(parts.schema.classes) not in (0, 2):
         yield f"task.training.metric 'auc' is for two classes, the schema has {len(parts.schema.classes)}"
+
+
+def threshold_mistakes(parts: Parts) -> Iterator[str]:
+    """Of a target with a score: records a threshold can come from."""
+    if parts.schema is None or not parts.schema.learned.scored or parts.evaluation:
+        return
+    if parts.federated is not None and not parts.federated.on:
+        yield (
+            f"task.schema.target: {parts.schema.learned.kind!r} needs records it is not trained on, for the threshold of its "
+            "scores: set share in [task.evaluation] (the nodes hold records out), or name rows of your own in [evaluation]"
+        )
 
 
 def steering_mistakes(parts: Parts, training: Training) -> Iterator[str]:
@@ -41,7 +52,7 @@ def steering_mistakes(parts: Parts, training: Training) -> Iterator[str]:
     privacy, federated, rounds = parts.privacy, parts.federated, parts.rounds
     if privacy is None or federated is None or rounds is None or parts.schema is None or parts.aggregation is None:
         return
-    if not (training.best or training.patience) or not (privacy.on and federated.on):
+    if not (training.best or training.patience) or not (privacy.on and federated.on) or parts.schema.target:
         return
     most = most_held_out(privacy, federated, rounds.nodes)
     declared = (privacy, training, federated, parts.aggregation, len(parts.schema.classes), rounds.nodes)

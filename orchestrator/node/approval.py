@@ -166,14 +166,20 @@ def summary_of(task: Task, epsilon: Optional[float] = None) -> List[str]:
             f"of the columns {_columns(task)}, in {rounds} at most",
             *_decided(task, epsilon),
         ]
-    classes = [_quoted(name) for name in task.schema.classes[:SHOWN_CLASSES]]
-    more = len(task.schema.classes) - len(classes)
-    named = f"{' or '.join(classes)}{f' or {more} more' if more else ''}"
     return [
-        f"task {_quoted(task.name)}: predicts {_quoted(task.schema.label)} ({named})",
+        f"task {_quoted(task.name)}: predicts {_learned(task)}",
         f"model {_short(describe_model(task.model))}, {_short(task.training.strategy)}, {task.training.rounds} rounds",
         *_decided(task, epsilon),
     ]
+
+
+def _learned(task: Task) -> str:
+    if task.schema.target:
+        return task.schema.learned.words(_quoted)
+    classes = [_quoted(name) for name in task.schema.classes[:SHOWN_CLASSES]]
+    more = len(task.schema.classes) - len(classes)
+    named = f"{' or '.join(classes)}{f' or {more} more' if more else ''}"
+    return f"{_quoted(task.schema.label)} ({named})"
 
 
 def _decided(task: Task, epsilon: Optional[float]) -> List[str]:

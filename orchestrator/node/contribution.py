@@ -25,8 +25,8 @@ from orchestrator.node.personal import PERSONAL, with_personal
 from orchestrator.node.runtime import TrainingGraph
 from orchestrator.node.store import RESIDUAL, NodeStore
 from orchestrator.node.trainer import GradientTrainer, Trainer, step_work
+from orchestrator.node.units import rows_of_units, units_in
 from orchestrator.privacy.clipping import clip_l2
-from orchestrator.privacy.noise import SecureRandom
 from orchestrator.privacy.noisy_sum import (
     CLIP_NORM,
     TALLY,
@@ -37,6 +37,7 @@ from orchestrator.privacy.noisy_sum import (
     statistics_sum,
     training_sum,
 )
+from orchestrator.privacy.secure_random import SecureRandom
 from orchestrator.privacy.standardization import at_an_end, floor_warning, moments, on_floor, spread, standardize
 from orchestrator.privacy.terms import unit_of
 from orchestrator.privacy.vector_layout import UPDATE, Layout
@@ -71,7 +72,7 @@ class Run:
         self.certificates = certificates
         self.dataset = dataset
         self.held_out = held_out  # raw; evaluated on, never trained on
-        self.units = len(dataset.units(task.privacy.unit))  # private: nothing that is sent may depend on it
+        self.units = units_in(task, dataset)  # private: nothing that is sent may depend on it
         self._stated: Optional[int] = None
         self._parameters: Optional[int] = None
         self.trainer: Optional[Trainer] = None
@@ -118,7 +119,7 @@ class Run:
         if not task.privacy.within_node:
             return 0.0  # what such a task promises does not rest on a secret sample
         most = task.privacy.most_units(self.stated)  # a gateway chooses how much noise is on the stated number
-        rows = task.privacy.records_per_patient if task.privacy.unit == "patient" else 1
+        rows = task.privacy.records_per_patient if task.privacy.of_patients else 1
         if task.evaluates(number) and self._evaluation_graph is not None:
             seconds = self._evaluation_s(self._evaluation_graph, most_held_out(most, task.evaluation.share), rows)
         if not isinstance(self.trainer, GradientTrainer) or not task.stages.trains(number):
@@ -312,7 +313,7 @@ class Contributor:
         run = self._run
         if layout is None and not run.task.privacy.on:
             return spread(run.dataset.x, run.task.schema)
-        unit_moments = moments(run.dataset.x, run.task.schema, run.dataset.units(run.task.privacy.unit))
+        unit_moments = moments(run.dataset.x, run.task.schema, rows_of_units(run.task, run.dataset))
         if not run.task.privacy.on:
             return np.asarray(unit_moments.sum(axis=0))
         limit = _limit(layout, STATISTICS, run.stated_units)
@@ -374,7 +375,7 @@ class Contributor:
         else:
             change = run.trainer.train(weights, number)
         keep = {PERSONAL: weights[shared:] + change[shared:]} if training.personal_parameters else {}
-        if privacy.unit == "node":
+        if privacy.of_nodes:
             update, fields = self._bounded(change[:shared], announced)
             return update, keep, fields
         return change[:shared], keep, {}
@@ -389,10 +390,10 @@ class Contributor:
                 raise WireError(f"a round whose clip norm follows the updates came with {CLIP_NORM} {told!r}")
             clip_norm, fields = told, {WITHIN: bool(np.linalg.norm(update) <= told)}
         mechanism = training_sum(self._run.task, update.size, clip_norm)
-        if privacy.noise == "gateway":
+        if privacy.central:
             return clip_l2(update[np.newaxis].astype(np.float64), clip_norm)[0].astype(np.float32), fields
         steps = mechanism.release([update], SecureRandom())
-        return (steps if privacy.noise == "distributed" else mechanism.to_float(steps).astype(np.float32)), fields
+        return (steps if privacy.distributed else mechanism.to_float(steps).astype(np.float32)), fields
 
     def _control(self, announced: Dict[str, Any], tensors: Tensors, size: int) -> NodeControl:
         return NodeControl(self._store, self._run.id, self._name, announced, tensors, size)

@@ -14,7 +14,7 @@ from orchestrator.node.runtime import TrainingGraph
 from orchestrator.node.units import rows_of_units
 from orchestrator.privacy.noisy_sum import NoisyCounts, evaluation_counts
 from orchestrator.privacy.secure_random import SecureRandom
-from orchestrator.wire.evaluation import count
+from orchestrator.wire.targets.base import Target
 from orchestrator.wire.task import Task
 
 
@@ -54,39 +54,44 @@ def evaluate(
     """
     run = graph.record_logits if task.privacy.within_node else graph.logits
     logits = run(weights.astype(np.float32), held_out.x).astype(np.float64)
-    probabilities = _probabilities(logits, held_out.y)
+    learned, bins = task.schema.learned, task.evaluation.bins
+    answers = learned.answers(logits, held_out.y, held_out.x)
     if not task.privacy.on:
-        return count(held_out.y, probabilities, task.evaluation.bins)
+        return learned.count(held_out.y, answers, bins)
     counts, units = evaluation_counts(task), rows_of_units(task, held_out)
-    return counts.release(_each(held_out.y, probabilities, units, task.evaluation.bins), SecureRandom(), limit)
+    return counts.release(_each(learned, held_out.y, answers, units, bins), SecureRandom(), limit)
 
 
-def _each(y: np.ndarray, probabilities: np.ndarray, units: Iterable[np.ndarray], bins: int) -> Iterator[np.ndarray]:
-    return (count(y[rows], probabilities[rows], bins) / len(rows) for rows in units)
+def _each(
+    learned: Target, y: np.ndarray, answers: np.ndarray, units: Iterable[np.ndarray], bins: int
+) -> Iterator[np.ndarray]:
+    return (learned.count(y[rows], answers[rows], bins) / len(rows) for rows in units)
 
 
 def evaluation_work(task: Task) -> Work:
     """What a private evaluation takes beside inference: counting each unit's records, and drawing the noise."""
-    return _evaluation_work(evaluation_counts(task), len(task.schema.classes), task.evaluation.bins)
+    return _evaluation_work(evaluation_counts(task), _Counted(task.schema.learned), task.evaluation.bins)
+
+
+class _Counted:
+    """A target by what counting its answers takes: one that measured the same is not measured again."""
+
+    def __init__(self, learned: Target) -> None:
+        self.learned = learned
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Counted) and hash(self) == hash(other)
+
+    def __hash__(self) -> int:
+        return hash((self.learned.kind, self.learned.outputs))
 
 
 @lru_cache(maxsize=8)
-def _evaluation_work(counts: NoisyCounts, classes: int, bins: int) -> Work:
-    y, probabilities = np.zeros(1, np.int32), np.full((1, classes), 1 / classes)
+def _evaluation_work(counts: NoisyCounts, counted: _Counted, bins: int) -> Work:
+    learned, y = counted.learned, np.zeros(1, np.int32)
+    answers = learned.answers(np.zeros((1, learned.outputs)), y, np.zeros((1, *learned.schema.input_shape), np.float32))
 
     def total(units: int) -> np.ndarray:
-        return counts.total(_each(y, probabilities, (np.array([0]) for _ in range(units)), bins))
+        return counts.total(_each(learned, y, answers, (np.array([0]) for _ in range(units)), bins))
 
     return tried(lambda: counts.noise(SecureRandom()), total, max(4, min(256, 100_000 // counts.size)))
-
-
-def _probabilities(logits: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """float64 (n, classes), softmax of each row. A record whose logits are not all finite counts as surely wrong."""
-    finite = np.isfinite(logits).all(axis=1)
-    clean = np.where(finite[:, np.newaxis], logits, 0.0)
-    shifted = np.exp(clean - clean.max(axis=1, keepdims=True))
-    probabilities = np.asarray(shifted / shifted.sum(axis=1, keepdims=True))
-    wrong = np.flatnonzero(~finite)
-    probabilities[wrong] = 0.0
-    probabilities[wrong, (y[wrong] + 1) % logits.shape[1]] = 1.0
-    return probabilities

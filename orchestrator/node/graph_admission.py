@@ -79,5 +79,7 @@ def _check_declared(graph: CheckedGraph, task: Task) -> None:
         raise GraphError(
             f"the training graph takes records of {graph.input_shape}, the task's are {task.schema.input_shape}"
         )
-    if graph.classes != len(task.schema.classes):
-        raise GraphError(f"the training graph has {graph.classes} classes, the task {len(task.schema.classes)}")
+    outputs = task.schema.learned.outputs
+    if graph.classes != outputs:
+        what = "outputs" if task.schema.target else "classes"
+        raise GraphError(f"the training graph has {graph.classes} {what}, the task {outputs}")

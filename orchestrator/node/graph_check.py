@@ -310,7 +310,7 @@ def _fitted(functions: Dict[str, Function]) -> CheckedGraph:
     """The functions as one graph; GraphError unless types and shapes of all signatures go together."""
     w, x = (functions["grad"].tensors[i] for i in functions["grad"].inputs[:2])
     logits = functions["infer"].tensors[functions["infer"].outputs[0]]
-    if len(w.shape) != 1 or len(x.shape) < 2 or len(logits.shape) != 2 or logits.shape[1] < 2:
+    if len(w.shape) != 1 or len(x.shape) < 2 or len(logits.shape) != 2:
         raise GraphError("weights of rank 1, batches of records and logits of rank 2 were expected")
     parameters, record, classes = w.shape[0], x.shape[1:], logits.shape[1]
     for name, function in functions.items():

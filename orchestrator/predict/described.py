@@ -64,7 +64,7 @@ def read_described(folder: Path, public_key: Optional[Path] = None) -> Described
         schema: Schema = structure(declared, Schema, f"{folder}/manifest.json: data_schema")
     except UsageError as error:
         raise EdgewardError(str(error)) from error
-    if schema.input_shape != tuple(manifest["input"]["shape"][1:]) or list(schema.classes) != manifest["labels"]:
+    if schema.input_shape != tuple(manifest["input"]["shape"][1:]) or list(schema.learned.names) != manifest["labels"]:
         raise EdgewardError(f"{folder}/manifest.json: data_schema is not of this model: input or classes differ")
     try:
         return Described(folder, manifest, schema, *_standardization(manifest, schema), signed_by)

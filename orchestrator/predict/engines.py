@@ -1,12 +1,14 @@
 """The ways to run a bundle's model here: int8 as a board does, in TFLM or engine/direct, or the float model in LiteRT."""
 
 import importlib.util
+from functools import partial
 
 import numpy as np
 
 from model_export.errors import ExportError
 from model_export.gradient_check import run_graph
 from model_export.model_bin import parse_model_bin
+from model_export.reconstruction import float_scores, int8_scores
 from model_export.tflm import Quantized, TflmModel
 from orchestrator.boards.host_engine import run_plan
 from orchestrator.errors import EdgewardError
@@ -15,11 +17,13 @@ from orchestrator.predict.described import Described
 
 MODELS = ("int8", "float")
 ENGINES = ("tflm", "direct")
+SIDES = ("input", "output")
 
 
-def probabilities(bundle: Described, inputs: np.ndarray, model: str = "int8", engine: str = "tflm") -> np.ndarray:
-    """float32 (n, classes) for standardized float32 inputs (n, *input_shape). Raises EdgewardError.
+def outputs_of(bundle: Described, inputs: np.ndarray, model: str = "int8", engine: str = "tflm") -> np.ndarray:
+    """float32 (n, outputs) for standardized float32 inputs (n, *input_shape). Raises EdgewardError.
 
+    Of classes they are probabilities; of a model that has scores these, (n, 1).
     model: one of MODELS; engine: of ENGINES, for int8. Each runs in a process of its own.
     """
     try:
@@ -27,9 +31,13 @@ def probabilities(bundle: Described, inputs: np.ndarray, model: str = "int8", en
             return _float(bundle, inputs)
         rows = _edge(bundle, "input").quantize(inputs)
         outputs = _tflm(bundle, rows) if engine == "tflm" else _direct(bundle, rows)
+        if bundle.schema.learned.scored:
+            return int8_scores(rows, _by_record(bundle, outputs, len(rows)), *map(partial(_edge, bundle), SIDES))[
+                :, None
+            ]
     except ExportError as error:
         raise EdgewardError(f"{bundle.folder}: {error}") from error
-    return _edge(bundle, "output").dequantize(_by_class(bundle, outputs, len(inputs)))
+    return _edge(bundle, "output").dequantize(_by_record(bundle, outputs, len(inputs)))
 
 
 def _float(bundle: Described, inputs: np.ndarray) -> np.ndarray:
@@ -37,7 +45,9 @@ def _float(bundle: Described, inputs: np.ndarray) -> np.ndarray:
         raise EdgewardError(f"{bundle.folder}: holds no float model; --model int8 runs the one it has")
     runtime_package()
     found = run_graph((bundle.folder / "model_float.tflite").read_bytes(), {"rows": inputs})["rows"]
-    return _by_class(bundle, np.asarray(found, np.float32), len(inputs))
+    if bundle.schema.learned.scored:
+        return float_scores(inputs, _by_record(bundle, np.asarray(found, np.float32), len(inputs)))[:, None]
+    return _by_record(bundle, np.asarray(found, np.float32), len(inputs))
 
 
 def _tflm(bundle: Described, rows: np.ndarray) -> np.ndarray:
@@ -57,12 +67,13 @@ def _direct(bundle: Described, rows: np.ndarray) -> np.ndarray:
     return run_plan(packed.tflite, packed.plan, rows)
 
 
-def _by_class(bundle: Described, outputs: np.ndarray, records: int) -> np.ndarray:
-    """(records, classes); EdgewardError for a model that gives another number of values."""
-    classes = len(bundle.schema.classes)
-    if outputs.size != records * classes:
-        raise EdgewardError(f"{bundle.folder}: the model does not give {classes} values a record, one for each class")
-    return outputs.reshape(records, classes)
+def _by_record(bundle: Described, outputs: np.ndarray, records: int) -> np.ndarray:
+    """(records, outputs); EdgewardError for a model that gives another number of values."""
+    learned = bundle.schema.learned
+    if outputs.size != records * learned.outputs:
+        one = "" if bundle.schema.target else ", one for each class"
+        raise EdgewardError(f"{bundle.folder}: the model does not give {learned.outputs} values a record{one}")
+    return outputs.reshape(records, learned.outputs)
 
 
 def _edge(bundle: Described, side: str) -> Quantized:

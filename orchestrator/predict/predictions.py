@@ -1,21 +1,27 @@
 """Predictions as rows for a file, and how right they are where the data say what is right."""
 
 import csv
-from typing import Any, Dict, Iterator, List, NamedTuple, TextIO
+from typing import Any, Dict, Iterator, NamedTuple, Optional, TextIO
 
 import numpy as np
 
-from orchestrator.data.dataset import UNLABELLED, Dataset
-from orchestrator.gateway.evaluation import score
+from orchestrator.data.dataset import Dataset
+from orchestrator.data.rows import UNLABELLED
+from orchestrator.gateway.evaluation import judge
 from orchestrator.wire.schema import Schema
 
 
 class Predictions(NamedTuple):
-    """Of the records of a data file, in its order. probabilities: float32 (n, classes)."""
+    """Of the records of a data file, in its order.
+
+    outputs: float32 (n, outputs) as the exported model gives them, of classes their probabilities; (n, 1) of a model with scores.
+    threshold: the largest score that is not unusual.
+    """
 
     schema: Schema
     data: Dataset
-    probabilities: np.ndarray
+    outputs: np.ndarray
+    threshold: Optional[float] = None
 
     @property
     def place(self) -> str:
@@ -28,44 +34,54 @@ class Predictions(NamedTuple):
         return np.asarray(self.data.y != UNLABELLED)
 
     def rows(self) -> Iterator[Dict[str, Any]]:
-        """{line or record, predicted, probabilities {class: share}[, label]} of each record; label None where it has none."""
-        classes, any_label = self.schema.classes, bool(self.labelled.any())
+        """{line or record, predicted[, probabilities {class: share}][, label]} of each record; label None where it has none."""
+        learned, any_label = self.schema.learned, bool(self.labelled.any())
         assert self.data.places is not None
-        best = self.probabilities.argmax(axis=1)
-        for place, label, chosen, shares in zip(self.data.places, self.data.y, best, self.probabilities):
-            row: Dict[str, Any] = {
-                self.place: int(place),
-                "predicted": classes[chosen],
-                "probabilities": {name: float(f"{share:.6g}") for name, share in zip(classes, shares)},
-            }
+        for place, label, values in zip(self.data.places, self.data.y, self.outputs):
+            row: Dict[str, Any] = {self.place: int(place), **learned.said(values)}
+            if self.threshold is not None:
+                row["unusual"] = bool(values[0] > np.float32(self.threshold))
             if any_label:
-                row["label"] = None if label == UNLABELLED else classes[label]
+                row["label"] = None if label == UNLABELLED else learned.label(int(label))
             yield row
 
     def figures(self) -> Dict[str, Any]:
-        """evaluation.score over the labelled records, and majority; empty without any.
+        """evaluation.judge over the labelled records, and of classes majority; empty without any.
 
         majority: share of the most frequent class, which is the accuracy of always saying that one (also base_rate).
         """
         labelled = self.labelled
         if not labelled.any():
             return {}
-        y, shares = self.data.y[labelled], self.probabilities[labelled].astype(np.float64)
-        found = score(y, shares, classes=self.schema.classes)
-        return {**found, "records": len(y), "majority": found["base_rate"]}
+        y, outputs = self.data.y[labelled], self.outputs[labelled].astype(np.float64)
+        found = judge(self.schema, y, self.schema.learned.exported_answers(outputs, y, self.data.x[labelled]))
+        return {**found, "records": len(y), **({} if self.schema.target else {"majority": found["base_rate"]})}
 
-    def counts(self) -> Dict[str, int]:
-        """How many records each class was predicted for."""
-        found = np.bincount(self.probabilities.argmax(axis=1), minlength=len(self.schema.classes))
-        return {name: int(count) for name, count in zip(self.schema.classes, found)}
+    def counts(self) -> Dict[str, Any]:
+        """How many records each class was predicted for; of another target what its predictions are in all."""
+        found = self.schema.learned.summary(self.outputs)
+        if self.threshold is not None:
+            found["unusual"] = int((self.outputs[:, 0] > np.float32(self.threshold)).sum())
+        return found
 
 
 def write_csv(predictions: Predictions, file: TextIO) -> None:
-    """One line a record: its place, the class, a probability for each class, and its label where the data have labels."""
-    labelled = bool(predictions.labelled.any())
+    """One line a record: its place, what is predicted, of classes a probability for each, and its label where there are any."""
     writer = csv.writer(file, lineterminator="\n")
-    shares: List[str] = [f"probability {name}" for name in predictions.schema.classes]
-    writer.writerow([predictions.place, "predicted", *shares, *(["label"] if labelled else [])])
-    for row in predictions.rows():
-        label = [row["label"] or ""] if labelled else []
-        writer.writerow([row[predictions.place], row["predicted"], *row["probabilities"].values(), *label])
+    for number, row in enumerate(predictions.rows()):
+        flat = _flat(row)
+        if number == 0:
+            writer.writerow(list(flat))
+        writer.writerow(["" if value is None else value for value in flat.values()])
+
+
+def _flat(row: Dict[str, Any]) -> Dict[str, Any]:
+    """With a column for each entry of a map."""
+    flat: Dict[str, Any] = {}
+    for name, value in row.items():
+        if isinstance(value, dict):
+            one = {"probabilities": "probability"}.get(name, name)
+            flat.update({f"{one} {of}": each for of, each in value.items()})
+        else:
+            flat[name] = value
+    return flat

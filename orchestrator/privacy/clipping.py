@@ -22,12 +22,12 @@ def clip_l2(vectors: np.ndarray, clip_norm: float) -> np.ndarray:
 
 
 def gradient_length(schema: Schema) -> float:
-    """How long a record's gradient is at first, about: sqrt((1 - 1/classes) (1 + inputs)).
+    """How long a record's gradient is at first, about: the target's steepness times sqrt(1 + inputs).
 
-    Of a linear classifier that names all classes alike, on standardized inputs (each of mean square 1) and an intercept: the
-    length of the error of its probabilities times that of its inputs. Hidden layers make it a little longer.
+    Of a linear model on standardized inputs (each of mean square 1) and an intercept; with classes sqrt((1 - 1/classes)
+    (1 + inputs)). Hidden layers make it a little longer.
     """
-    return math.sqrt((1 - 1 / len(schema.classes)) * (1 + math.prod(schema.input_shape)))
+    return schema.learned.steepness * math.sqrt(1 + math.prod(schema.input_shape))
 
 
 def default_clip_norm(task: Task) -> float:

@@ -24,7 +24,6 @@ from orchestrator.privacy.lattice import (
 )
 from orchestrator.privacy.releases import work_of
 from orchestrator.privacy.secure_random import SecureRandom
-from orchestrator.wire.evaluation import vector_size
 from orchestrator.wire.task import Task
 
 CLIP_NORM, WITHIN = "clip_norm", "within"
@@ -112,10 +111,13 @@ class NoisyCounts:
     noise_multiplier: float
     parties: int
     mechanism: str
+    fine: int = (
+        1  # least steps for 1, where cells are fractions even of a record: rounding down must not bias their sums
+    )
 
     @property
     def scale(self) -> int:
-        """Steps for 1: a power of two with which a party's noise has at least MIN_NOISE_STD steps.
+        """Steps for 1: a power of two, at least `fine`, with which a party's noise has at least MIN_NOISE_STD steps.
 
         Raises PrivacyError for noise so small that it would take more than MAX_LEVELS.
         """
@@ -124,7 +126,7 @@ class NoisyCounts:
             raise PrivacyError(
                 f"no grid for counts with noise multiplier {self.noise_multiplier:g} from {self.parties} parties"
             )
-        return 1 << max(0, math.ceil(math.log2(least)))
+        return max(self.fine, 1 << max(0, math.ceil(math.log2(least))))
 
     @property
     def std(self) -> int:
@@ -197,8 +199,9 @@ def statistics_sum(task: Task) -> NoisySum:
 
 def evaluation_counts(task: Task) -> NoisyCounts:
     """Of federated evaluation (wire/evaluation.py)."""
-    size = vector_size(len(task.schema.classes), task.evaluation.bins)
-    return NoisyCounts(size, task.privacy.evaluation_noise_multiplier, parties_of(task), task.privacy.mechanism)
+    learned, privacy = task.schema.learned, task.privacy
+    multiplier, size = privacy.evaluation_noise_multiplier, learned.size(task.evaluation.bins)
+    return NoisyCounts(size, multiplier, parties_of(task), privacy.mechanism, learned.fine)
 
 
 def evaluation_noise(task: Task, nodes: int) -> float:

@@ -13,7 +13,7 @@ from orchestrator.wire.task import Task
 
 WITHHELD = "left out: it would show who was in which round, and the claim counts on that being secret"
 
-_OF_A_ROUND = ("round", "learning_rate", "loss", "accuracy", "auc", "base_rate", "intervals")
+_OF_A_ROUND = ("round", "learning_rate", "loss", "accuracy", "auc", "mae", "rmse", "r2", "base_rate", "intervals")
 """Functions of the round's number, or of models that are noised already and rows the gateway holds."""
 
 _OF_A_REPORT = (

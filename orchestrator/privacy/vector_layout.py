@@ -16,7 +16,6 @@ from orchestrator.errors import PrivacyError
 from orchestrator.privacy.noisy_sum import TALLY, analysis_sum, evaluation_counts, statistics_sum, training_sum
 from orchestrator.privacy.releases import kinds_in
 from orchestrator.rounds.stages import ANALYSIS, EVALUATION, STATISTICS, TRAINING
-from orchestrator.wire.evaluation import vector_size
 from orchestrator.wire.task import Task
 
 BITS = (16, 24, 32)
@@ -100,7 +99,7 @@ def _evaluation(task: Task, parameters: int) -> List[Part]:
     share = task.evaluation.share
     times = 1 + math.ceil(2 * share / (1 - share))  # which records are held out is drawn, so twice what is expected
     if not task.privacy.on:
-        size = vector_size(len(task.schema.classes), task.evaluation.bins)
+        size = task.schema.learned.size(task.evaluation.bins)
         return [Part(EVALUATION, size, False, reach=1.0, times=times)]
     counts = evaluation_counts(task)
     return [Part(EVALUATION, counts.size, True, 1.0 / counts.scale, counts.scale, counts.std, times=times)]

@@ -29,9 +29,8 @@ def count(y: np.ndarray, probabilities: np.ndarray, bins: int) -> np.ndarray:
     return np.append(np.bincount(cell, minlength=classes * classes * bins), losses.sum()).astype(np.float64)
 
 
-def check(sums: Any, classes: int, bins: int) -> np.ndarray:
-    """float64 (cells + 1,); raises WireError for what no node of this task can have counted."""
-    size = vector_size(classes, bins)
+def check(sums: Any, size: int) -> np.ndarray:
+    """float64 (size,); raises WireError for what no node of a task with so many sums can have counted."""
     if not isinstance(sums, np.ndarray) or sums.shape != (size,) or sums.dtype != np.dtype("<f4"):
         raise WireError(f"evaluation sums: expected float32 ({size},)")
     if not np.isfinite(sums).all():

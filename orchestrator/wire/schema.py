@@ -2,10 +2,13 @@
 
 import math
 from dataclasses import dataclass, field
-from typing import Dict, Iterator, List, Optional, Tuple
+from functools import cached_property
+from typing import Any, Dict, Iterator, List, Optional, Tuple
 
 from orchestrator.wire.bounds import count, near, refuse, within
 from orchestrator.wire.sizes import too_large
+from orchestrator.wire.targets.base import Target
+from orchestrator.wire.targets.registry import objections, target_of
 
 LEAST_OF_LOG = 1e-30
 """Least minimum of a column whose logarithm is taken."""
@@ -77,10 +80,10 @@ class Schema:
 
     kind: str  # a CSV file, or an .npz with x (records, samples[, channels]) [table, signal]
     label: str  # column (table) or array (signal) with what is to be learned [text; with an analysis left out]
-    # names of the classes, in the order of the model's outputs [two or more texts; with an analysis left out]
+    # names of the classes, in the order of the model's outputs [two or more texts; with an analysis or a target left out]
     classes: Tuple[str, ...]
     # value in the file -> index of its class; a value that is not listed is an error [value = index of a class; with an analysis
-    # left out]
+    # or a target left out]
     label_values: Dict[str, int]
     # columns that are the model's input, in this order [of a table: one or more tables]
     features: Tuple[Feature, ...] = ()
@@ -95,6 +98,8 @@ class Schema:
     unit_scale: float = 1.0  # what a signal's numbers are divided by [other than 0, up to 1e30]
     # column or array that says whose record it is, in every record; needed for privacy.unit "patient" [text, or empty]
     patient: str = ""
+    # what is learned in place of classes, such as a number; its kinds are below; left out: classes [a table]
+    target: Dict[str, Any] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
         refuse(self._wrong())
@@ -107,15 +112,19 @@ class Schema:
                 f"standardization {self.standardization!r}: expected 'federated' or 'range'"
                 f"{near(self.standardization, ('federated', 'range'))}"
             )
-        if self.labelled:
+        wrong = [f"target.{line}" for line in objections(self)] if self.target else []
+        yield from wrong
+        if self.target:
+            yield from self._beside_target()
+        elif self.labelled:
             yield from self._label()
         if self.kind == "table" and not self.features:
             yield "features: a table needs at least one"
         names = [f.name for f in self.features]
         if len(set(names)) != len(names):
             yield "features: a name occurs twice"
-        if self.columns:
-            wanted = [*names, *(name for name in (self.label, self.patient) if name)]
+        if self.columns and not wrong:
+            wanted = [*names, *(name for name in (*self.learned.columns, self.patient) if name)]
             lacking = [n for n in wanted if n not in self.columns]
             if lacking:
                 yield f"columns: {', '.join(lacking)} not among them"
@@ -133,10 +142,22 @@ class Schema:
         if bad or not self.label_values:
             yield f"label_values {bad or '{}'}: class indices run from 0 to {len(self.classes) - 1}"
 
+    def _beside_target(self) -> Iterator[str]:
+        for name in ("classes", "label_values"):
+            if getattr(self, name):
+                yield f"{name}: of classes, and target {self.target.get('kind')!r} has none: leave it out"
+
     @property
     def labelled(self) -> bool:
-        """Whether there is anything to learn."""
+        """Whether data files say what is to be learned."""
+        if self.target:
+            return any(self.learned.columns)
         return bool(self.label or self.classes or self.label_values)
+
+    @cached_property
+    def learned(self) -> Target:
+        """What is to be learned of each record."""
+        return target_of(self)
 
     @property
     def input_shape(self) -> Tuple[int, ...]:

@@ -51,9 +51,9 @@ def too_large(schema: Any) -> Iterator[str]:
     yield from _most(f"characters of {longest[:40]!r}", len(longest), MOST_CHARACTERS)
 
 
-def too_many_cells(classes: int, bins: int) -> Iterator[str]:
+def too_many_cells(cells: int) -> Iterator[str]:
     """Whether an evaluation would be of more sums than there may be."""
-    yield from _most("evaluation: classes x classes x bins", classes * classes * bins, MOST_CELLS)
+    yield from _most("evaluation: classes x classes x bins", cells, MOST_CELLS)
 
 
 def _most(what: str, count: int, most: int) -> Iterator[str]:

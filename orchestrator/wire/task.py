@@ -24,7 +24,7 @@ from orchestrator.wire.protection import HIDING_NOISE, OFTEN, UNLIKELY, Aggregat
 from orchestrator.wire.schema import Schema
 from orchestrator.wire.sizes import too_many_cells
 from orchestrator.wire.structure import structure, unstructure
-from orchestrator.wire.training import BALANCED, Training
+from orchestrator.wire.training import BALANCED, ONLY_OF_NUMBERS, Training
 
 FORMAT = 1
 MEAN_STRATEGIES = ("fedavg", "fedsgd", "fedprox", "fedadam", "fedyogi", "fedadagrad")
@@ -38,6 +38,7 @@ LATER: Tuple[Tuple[str, str, Any], ...] = (
     ("privacy", "clip_tally", False),
     ("training", "class_weights", ()),
     ("rounds", "weights", "float32"),
+    ("schema", "target", {}),
 )
 """(table, field, default) of what tasks did not have when runs were first named, and decisions made, by all that a task says.
 
@@ -157,17 +158,27 @@ class Task:
         if self.training.strategy == "scaffold" and self.codec in ERROR_FEEDBACK:
             yield (f"codec {self.codec!r}: scaffold reads control variates off whole updates; use int8 or int4")
         weights, classes = self.training.class_weights, len(self.schema.classes)
-        if weights and not isinstance(weights, str) and len(weights) != classes:
+        if weights and self.schema.target:
+            yield f"training.class_weights: of classes, and the schema has target {self.schema.learned.kind!r}: leave it out"
+        elif weights and not isinstance(weights, str) and len(weights) != classes:
             yield f"training.class_weights: {len(weights)} numbers, the schema has {classes} classes"
         if self.evaluation.on:
-            yield from too_many_cells(len(self.schema.classes), self.evaluation.bins)
+            yield from too_many_cells(self.schema.learned.size(self.evaluation.bins) - 1)
+        yield from self._metric()
         cohort = self.selection.cohort
         if cohort and cohort < self.rounds.quorum:
             yield f"selection.cohort: {cohort}, fewer than the quorum of {self.rounds.quorum}"
         yield from self._analysed() if self.analysis else self._trained()
 
+    def _metric(self) -> Iterator[str]:
+        metric, learned = self.training.metric, self.schema.learned
+        if self.schema.target and metric not in learned.metrics:
+            yield f"training.metric: {metric!r}, and of target {learned.kind!r} there are {', '.join(learned.metrics)}"
+        elif metric in ONLY_OF_NUMBERS and not self.schema.target:
+            yield f"training.metric: {metric!r} is of a number, and the schema has classes: choose loss, accuracy or auc"
+
     def _trained(self) -> Iterator[str]:
-        if not self.schema.labelled:
+        if not self.schema.labelled and not self.schema.target:
             yield "schema.label, schema.classes, schema.label_values: missing; they say what is to be learned"
 
     def _analysed(self) -> Iterator[str]:
@@ -177,7 +188,8 @@ class Task:
             ("model", bool(self.model)),
             ("training", self.training != own),
             ("evaluation", self.evaluation != Evaluation()),
-            ("schema.label", self.schema.labelled),
+            ("schema.label", self.schema.labelled and not self.schema.target),
+            ("schema.target", bool(self.schema.target)),
             ("codec", self.codec != Task.codec),
             ("rounds.weights", self.rounds.weights != Rounds.weights),
             ("aggregation.update_range", self.aggregation.update_range != Aggregation.update_range),
@@ -321,9 +333,10 @@ def export_spec(task: Task, model: Mapping[str, Any]) -> Dict[str, Any]:
     return {
         "model": dict(model),
         "input_shape": list(task.schema.input_shape),
-        "classes": len(task.schema.classes),
+        "classes": task.schema.learned.outputs,
         "batch_size": task.training.batch_size,
         "seed": task.seed,
+        **({"loss": task.schema.learned.loss} if task.schema.target else {}),
     }
 
 
@@ -360,7 +373,7 @@ def _stated(value: Any) -> Any:
 def later_fields(task: Task) -> str:
     """What a task states of fields that its repr leaves out; "" where it states none."""
     stated = [
-        f"{table}.{name}={value!r}"
+        f"{table}.{name}={json.dumps(value, sort_keys=True) if isinstance(value, dict) else repr(value)}"
         for table, name, default in LATER
         if (value := getattr(getattr(task, table), name)) != default
     ]

@@ -7,7 +7,10 @@ from typing import Dict, Iterator, Tuple, Union
 from orchestrator.wire.bounds import at_least_one, count, not_negative, one_of, positive, refuse
 from orchestrator.wire.schedule import SCHEDULES, learning_rate_at
 
-METRICS = ("loss", "accuracy", "auc")
+ONLY_OF_NUMBERS = ("mae", "rmse", "r2")
+METRICS = ("loss", "accuracy", "auc", *ONLY_OF_NUMBERS)
+FALLING = ("loss", "mae", "rmse")
+"""Metrics of which less is better."""
 BALANCED = "balanced"
 MOST_CLASS_WEIGHT = 1000.0
 
@@ -34,7 +37,8 @@ class Training:
     # the result is the weights of the round with the best metric; not with tail_average [true, false]
     best: bool = False
     patience: int = 0  # rounds without a better metric after which the run stops; 0: never [0 or more]
-    # what best and patience look at: of federated evaluation, else of the gateway's own rows [loss, accuracy, auc]
+    # what best and patience look at: of federated evaluation, else of the gateway's own rows [loss, accuracy, auc; of a target
+    # that is a number loss, mae, rmse, r2]
     metric: str = "loss"
     personal: str = "none"  # part of the output layer that stays on each node [none, intercept, head]
     personal_parameters: int = 0  # how many of the last weights that is [set by the gateway]

@@ -1,5 +1,6 @@
 """What a board measures about itself and its inputs: operators, answers, and drift against the training distribution."""
 
+import dataclasses
 import hashlib
 import zlib
 from typing import List
@@ -137,3 +138,9 @@ def test_bench_times_every_operator(sample):
     assert 0 < result["latency_min_us"] <= result["latency_p50_us"] <= result["latency_max_us"]
     assert 0.05 * result["total_us"] < spent < 20 * result["total_us"]
     assert result["output_crc32"] == zlib.crc32(sample.outputs[0].tobytes())
+
+
+def test_a_threshold_of_a_model_that_does_not_give_back_its_input_is_refused(sample, reference):
+    profile = dataclasses.replace(make_profile((1, 490, 1), (), reference), threshold=1.0)
+    with VirtualBoard(with_profile(sample.model_bin, profile)) as board, BoardClient(board.port) as client:
+        assert client.info()["state"] == "bad_input_profile"

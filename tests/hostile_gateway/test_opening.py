@@ -14,7 +14,7 @@ import pytest
 from inside import INPUTS, Inside, csv_of, make_data, make_schema, make_task, model
 from malicious import Attack, Victim
 
-from orchestrator.data import cells, table
+from orchestrator.data import cells, outcome, table
 from orchestrator.data.dataset import load_dataset
 from orchestrator.errors import DataError
 from orchestrator.node.contribution import Contributor
@@ -106,7 +106,7 @@ def test_a_logarithm_takes_the_same_whatever_it_is_of(wanted: float) -> None:
 
 def test_a_cell_that_is_not_listed_costs_no_explanation_beyond_the_first(tmp_path: Path) -> None:
     """Looking for what may have been meant takes far longer than reading does."""
-    with patch.object(table, "no_class", wraps=table.no_class) as explained:
+    with patch.object(outcome, "no_class", wraps=outcome.no_class) as explained:
         with pytest.raises(DataError, match="30 problems, the first 20"):
             load_dataset(file_of(tmp_path, 30), schema(label_values={"neg": 0}))
         assert explained.call_count <= table.MOST_PROBLEMS

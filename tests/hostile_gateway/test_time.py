@@ -20,6 +20,7 @@ from orchestrator.node.runtime import TrainingGraph
 from orchestrator.privacy.lattice import Lattice
 from orchestrator.privacy.noisy_sum import NoisyCounts, NoisySum
 from orchestrator.privacy.secure_random import SecureRandom
+from orchestrator.wire import evaluation as sums
 from orchestrator.wire.protection import MOST_COUNT_NOISE, Privacy
 from orchestrator.wire.task import Evaluation
 from orchestrator.wire.training import Training
@@ -165,7 +166,7 @@ def test_all_that_a_sample_takes_is_done_within_one_quantum(
         "lengths": (trainer, "_longer", lambda *_: 1.0),
         "rounding": (Lattice, "round", lambda _, rows, __: float(len(rows))),
         "noise": (NoisySum, "noise", lambda *_: 1.0),
-        "counting": (evaluation, "count", lambda *_: 1.0),
+        "counting": (sums, "count", lambda *_: 1.0),
         "counts' noise": (NoisyCounts, "noise", lambda *_: 1.0),
         "inference": (TrainingGraph, "record_logits", lambda _, __, x: float(len(x))),
     }[slow]

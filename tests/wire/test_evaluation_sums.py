@@ -68,4 +68,4 @@ def test_without_records_nothing_is_claimed() -> None:
 )
 def test_foreign_sums_are_refused(sums: object) -> None:
     with pytest.raises(WireError, match="evaluation sums"):
-        check(sums, 2, 20)
+        check(sums, vector_size(2, 20))

@@ -53,7 +53,7 @@ class RoundFigures:
         if self._trains(number):
             self.last = row
         self.answers = {node: seconds for node, (seconds, _) in (result.get(ANSWERS) or {}).items()}
-        if result.get("accuracy") is not None and "intervals" in result:
+        if result.get("loss") is not None and "intervals" in result:
             self._scored["own"] = result
         if result.get("federated"):
             self._scored["federated"] = result

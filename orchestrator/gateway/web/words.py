@@ -15,7 +15,7 @@ def describe_task(task: Task) -> List[Dict[str, str]]:
     """[{term, text}]: data, model, training, rounds, updates and privacy, each in a sentence; of an analysis what it computes."""
     if task.trains:
         purpose = [
-            ("Predicts", f"{task.schema.label}: {' or '.join(task.schema.classes)}"),
+            ("Predicts", task.schema.learned.words(str)),
             ("Standardization", _standardization(task)),
             ("Model", describe_model(task.model)),
             ("Training", _training(task)),

@@ -1,0 +1,1 @@
+"""What a task learns of each record: one file a kind, and a line in the registry."""
