@@ -75,6 +75,7 @@ FIRST = (
     "e2e/test_demo.py",
     "e2e/test_gateway_cli.py",
     "firmware/test_fuzz.py",
+    "e2e/test_analyses_with_deaths.py",
     "e2e/test_analyses.py",
     "e2e/test_own_data.py",
     "e2e/test_closed_loop.py",

@@ -131,6 +131,12 @@ class Analysis(ABC):
         that is missing, zeros for a category that is; question: of what the gateway announced.
         """
 
+    def over_others(self, asked: np.ndarray) -> np.ndarray:
+        """float32 (asked,): what was announced, where the sums it brings are over other nodes than those before: without what
+        only sums over the same nodes can be compared with.
+        """
+        return asked
+
     @abstractmethod
     def blocks(self, question: np.ndarray) -> List[Block]:
         """What the values of a vector are: by it a node's owner says what may not be learned of single people (node/guard.py)."""

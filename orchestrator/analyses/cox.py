@@ -258,6 +258,11 @@ class Cox(Analysis):
                 hazard[step] += 1.0 / (weight * math.exp(min(shift, 700.0)))
         return likelihood, gradient, information, hazard
 
+    def over_others(self, asked: np.ndarray) -> np.ndarray:
+        """Without the best likelihood: of fewer records it is larger wherever the coefficients lead."""
+        now, before, _ = self._announced(asked)
+        return as_pairs(np.concatenate([now, before, [_NEVER]]))
+
     def fold(self, asked: np.ndarray, total: Total) -> Tuple[np.ndarray, Folded]:
         """A step of Newton's method; after one to a smaller likelihood half of it instead."""
         now, before, best = self._announced(asked)

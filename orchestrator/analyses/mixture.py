@@ -199,6 +199,10 @@ class Mixture(Analysis):
             found.append(math.log(weight) - half - 0.5 * (apart**2).sum(axis=1))
         return np.stack(found, axis=1)
 
+    def over_others(self, asked: np.ndarray) -> np.ndarray:
+        """Without the mean log-likelihood before, so that it does not end where other records happen to have the same."""
+        return as_pairs(np.append(from_pairs(asked)[:-1], _NEVER))
+
     def fold(self, asked: np.ndarray, total: Total) -> Tuple[np.ndarray, Folded]:
         """The parameters that these shares make likeliest."""
         values = from_pairs(asked)

@@ -187,6 +187,10 @@ class Regression(Analysis):
         found[triangle], found[-2] = float(cut), 1.0
         return found
 
+    def over_others(self, asked: np.ndarray) -> np.ndarray:
+        """Without the best likelihood: of fewer records it is larger wherever the coefficients lead."""
+        return self._announced(asked)._replace(best=_NEVER).packed()
+
     def fold(self, asked: np.ndarray, total: Total) -> Tuple[np.ndarray, Folded]:
         """A step of Newton's method; after one to a smaller likelihood half of it instead. After the last the robust round."""
         at = self._announced(asked)

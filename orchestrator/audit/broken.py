@@ -32,13 +32,18 @@ NEEDS: Dict[str, Tuple[Callable[[Task], bool], str]] = {
         lambda task: task.privacy.within_node,
         "where a node is the unit, or nothing is, nothing is sampled, or clipped in batches",
     ),
+    "one generator": (
+        lambda task: task.privacy.on and task.trains,
+        "each release of an analysis has a generator of its own (noise-of-all-nodes reuses what all of them draw)",
+    ),
+    "empty": (lambda task: task.privacy.on and task.trains, "an analysis is of all records, and no sample is empty"),
     "sample": (
         lambda task: task.privacy.within_node and task.privacy.sampling_rate < 1,
         "the task samples no records or patients",
     ),
     "patient": (lambda task: task.privacy.of_patients, "the task's unit is not 'patient'"),
     "own mean": (
-        lambda task: task.privacy.within_node and task.privacy.local,
+        lambda task: task.privacy.within_node and task.privacy.local and task.trains,
         "it is not the nodes that divide by a number of units",
     ),
     "shares": (
@@ -76,10 +81,11 @@ KINDS: Dict[str, Kind] = {
         "noise is divided by the root of the number of units, as if it were that of a mean", noise.of_a_mean
     ),
     "noise-less": Kind("noise is a tenth too small", noise.less),
+    "noise-tenth": Kind("noise is a tenth of the declared", noise.tenth),
     "noise-cut": Kind("noise is cut at two standard deviations", noise.cut),
     "noise-uniform": Kind("noise is uniform, of the declared deviation", noise.uniform),
     "noise-laplace": Kind("noise is that of Laplace, of the declared deviation", noise.laplace),
-    "noise-reused": Kind("the same noise in every round", noise.reused),
+    "noise-reused": Kind("the same noise in every round", noise.reused, "one generator"),
     "noise-of-all-nodes": Kind("the n-th release of every node has the same noise", noise.of_all_nodes),
     "noise-signs": Kind("the same noise in every round, with other signs", noise.signs),
     "noise-broadcast": Kind("one number of noise for all coordinates", noise.broadcast),
@@ -87,7 +93,7 @@ KINDS: Dict[str, Kind] = {
     "noise-not-last": Kind("the last coordinate has no noise", noise.not_last),
     "noise-every-second": Kind("every second release has no noise", noise.every_second),
     "noise-before-clipping": Kind("noise is added to each gradient, and clipped with it", noise.before_clipping),
-    "empty-silent": Kind("an empty sample is released without noise", noise.empty_silent),
+    "empty-silent": Kind("an empty sample is released without noise", noise.empty_silent, "empty"),
     "multiplier-ignored": Kind("noise is that of multiplier 1, whatever the task declares", noise.multiplier_ignored),
     "coarse-grid": Kind("the grid is too coarse for its noise", noise.coarse_grid),
     "noise-share": Kind(

@@ -54,6 +54,10 @@ def less(units: int) -> Patches:
     return _noise_is(lambda self, random: _scaled(self, random, 0.9))
 
 
+def tenth(units: int) -> Patches:
+    return _noise_is(lambda self, random: _scaled(self, random, 0.1))
+
+
 def cut(units: int) -> Patches:
     return _noise_is(lambda self, random: np.clip(_noise(self, random), -2 * self.std, 2 * self.std))
 

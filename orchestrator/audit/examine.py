@@ -4,7 +4,7 @@ from typing import Any, Dict, Iterator, List, Sequence
 
 from orchestrator.audit.bench import Bench
 from orchestrator.audit.laws import LEVEL
-from orchestrator.audit.probes import Probe, probe, training_probes, variants
+from orchestrator.audit.probes import Probe, probe, rounding, training_noise, training_probes, training_reach, variants
 from orchestrator.audit.processes import can_fork, generators, two_processes
 from orchestrator.audit.sum_probes import sum_probes
 from orchestrator.node.store import NodeStore
@@ -24,6 +24,17 @@ def examine(
         for name, other in variants(task):
             for found in _of(Bench(other, store), parameters, layers, 1, True):
                 yield [p._replace(name=f"{name}, {p.name}", said=f"with {name}, {p.said}") for p in found]
+
+
+def examine_analysis(bench: Bench, size: int, deep: bool) -> Iterator[List[Probe]]:
+    """The same of a task with an analysis, whose vectors have `size` values."""
+    effort = DEEP if deep else 1
+    yield probe("noise of the analysis", lambda: training_noise(bench, size, effort).items())
+    yield probe("rounding", lambda: rounding(bench, size))
+    yield probe("one unit in the analysis", lambda: training_reach(bench, size, (), "vector"))
+    yield probe("generators", generators)
+    if can_fork():
+        yield probe("two processes", lambda: two_processes(bench))
 
 
 def _of(bench: Bench, parameters: int, layers: Sequence[slice], effort: int, deep: bool) -> Iterator[List[Probe]]:

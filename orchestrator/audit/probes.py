@@ -188,8 +188,8 @@ def rounding(bench: Bench, parameters: int) -> Found:
         yield "rounding", Result(2 * float(laws.special.ndtr(-abs(z))), f"{z:.1f} standard errors")
 
 
-def training_reach(bench: Bench, parameters: int, layers: Sequence[slice]) -> Found:
-    """One unit more, with gradients of many forms: how far the sum moves."""
+def training_reach(bench: Bench, parameters: int, layers: Sequence[slice], noun: str = "gradient") -> Found:
+    """One unit more, with gradients of many forms, or vectors of an analysis: how far the sum moves."""
     privacy = bench.task.privacy
     size = parameters if parameters <= 20 * _SMALL else _SMALL
     quiet = bench.changed(noise_multiplier=QUIET, **({"sampling_rate": 1.0} if privacy.within_node else {}))
@@ -201,7 +201,7 @@ def training_reach(bench: Bench, parameters: int, layers: Sequence[slice]) -> Fo
     for form, gradient in forms(size, privacy.clip_norm, layers if size == parameters else ()).items():
         for several, records in _records(gradient, privacy.of_patients):
             moved = _moved(quiet, np.concatenate([crowd, records]), repeats, len(records)) - base
-            yield f"{form}{several} moves the sum too far", laws.shift(moved, std, REACH)
+            yield f"{form.replace('gradient', noun)}{several} moves the sum too far", laws.shift(moved, std, REACH)
     if privacy.within_node:
         yield "many units at the clip norm move the sum too far", _grid_reach(bench, min(size, _SMALL))
 

@@ -1,4 +1,7 @@
-"""The whole audit of a task: probes of its build, canaries, membership, inversion, masks, each beside what the task claims."""
+"""The whole audit of a task: probes of its build, canaries, membership, inversion, masks, each beside what the task claims.
+
+Of a task with an analysis: canaries, probes and masks.
+"""
 
 import json
 import tempfile
@@ -11,8 +14,10 @@ import numpy as np
 
 from model_export.client import run_worker
 from model_export.errors import ExportError
+from orchestrator.analyses.registry import analysis_of, check, spelled_out
+from orchestrator.audit.analysed import AnalysisBench, PlayingAnalysis
 from orchestrator.audit.broken import broken_build, check_broken
-from orchestrator.audit.examine import examine, summary
+from orchestrator.audit.examine import examine, examine_analysis, summary
 from orchestrator.audit.inversion import first_layer, inversion
 from orchestrator.audit.masks import mask_reuse
 from orchestrator.audit.measured import Measured, wrong
@@ -20,7 +25,7 @@ from orchestrator.audit.membership import losses, membership
 from orchestrator.audit.one_run import best_bound, reach
 from orchestrator.audit.probes import Probe, probe, variants
 from orchestrator.audit.training import Playing, Told, check_playable
-from orchestrator.data.dataset import Dataset, load_dataset
+from orchestrator.data.dataset import Dataset, load_dataset, load_for
 from orchestrator.errors import EdgewardError, UsageError
 from orchestrator.gateway.settings import Config
 from orchestrator.node.evaluation import hold_out
@@ -69,15 +74,20 @@ class Prepared(NamedTuple):
 
 
 class Request(NamedTuple):
-    """canaries: in each training. seeds: trainings. broken: a kind of broken.KINDS, empty for the build as it is.
+    """canaries: in each training; of an analysis runs, each with one. seeds: trainings, or times so many runs.
 
-    deep: draw more, and probe what the build can do beside what the task asks for.
+    broken: a kind of broken.KINDS, empty for the build as it is. deep: draw more, and probe what the build can do beside what the
+    task asks for.
     """
 
     canaries: int = 1000
     seeds: int = 1
     broken: str = ""
     deep: bool = False
+
+
+Attack = Callable[[int, Measured], Tuple[np.ndarray, np.ndarray]]
+"""(canaries, what is measured beside) -> (scores, included)."""
 
 
 def audit(
@@ -88,6 +98,8 @@ def audit(
     prepared: where the model was prepared already. Raises EdgewardError subclasses for what a user can fix.
     """
     task = config.task
+    if not task.trains:
+        return _audit_analysis(task, files, request, told)
     check_playable(task)
     if request.broken:
         check_broken(request.broken, [task, *_imagined(task, request.deep)])
@@ -97,46 +109,89 @@ def audit(
     told("planning noise", 0, 1)
     task = replace(task, training=replace(task.training, parameters=ready.weights.size))
     task, _ = plan_apart(task)
-    for name, dataset in datasets.items():
-        reason = objection_to(task) or oversized(task, units_in(task, dataset))
-        if reason is not None:
-            raise UsageError(f"{name} would decline this task: {reason}")
+    _check_declined(task, datasets)
     outside, trained = _membership_data(config, base, datasets)
     playing = Playing(task, ready.graph, ready.weights, trained, told)
     units = min(units_in(task, d) for d in trained.values()) if task.privacy.within_node else len(trained)
     with broken_build(request.broken, units) if request.broken else nullcontext():
-        report: Dict[str, Any] = {
-            "task": task.name,
-            **terms.declared(task.privacy),
-            "nodes": {name: dataset.records for name, dataset in trained.items()},
-            "parameters": playing.parameters,
-            "broken": request.broken or None,
-            "confidence": CONFIDENCE,
-            "deep": request.deep,
-        }
-        report["claim"] = _claim(task, request.canaries * request.seeds)
-        measured, failures = Measured(), []
-
-        def part(what: str, play: Callable[[], Any]) -> Any:
-            """None where the nodes' code fails, which is a finding: an honest build does not."""
-            try:
-                return play()
-            except Exception as error:
-                failures.append(f"{what} fails with {type(error).__name__}: {error}")
-                return None
-
+        report = _begun(task, trained, playing.parameters, request)
+        measured, part = Measured(), _Parts()
         claim, on = report["claim"], task.privacy.on
-        report["canaries"] = part("training", lambda: _canaries(playing, request, claim, measured)) if on else None
+        attack = playing.train_with
+        report["canaries"] = part("training", lambda: _canaries(attack, request, claim, measured)) if on else None
         report["probes"] = summary(_probes(task, ready, request, measured, told)) if on else None
         report["masks"] = part("masking", lambda: _masks(task, trained, playing.parameters))
         attacks = part("training", lambda: _attacks(playing, ready, outside, trained, claim))
         report.update(attacks or {"membership": None, "inversion": None})
+    return _judged(report, part.failures)
+
+
+def _audit_analysis(task: Task, files: Sequence[Path], request: Request, told: Told) -> Dict[str, Any]:
+    """Of a task with an analysis: canaries in many runs, and probes. There is no model to attack."""
+    if request.broken:
+        check_broken(request.broken, [task])
+    datasets, task = _datasets(task, files), spelled_out(task)
+    told("planning noise", 0, 1)
+    task, _ = plan_apart(replace(task, training=replace(task.training, parameters=analysis_of(task).sums.size)))
+    check(task)
+    _check_declined(task, datasets)
+    playing = PlayingAnalysis(task, datasets, told)
+    with broken_build(request.broken, playing.fewest) if request.broken else nullcontext():
+        report = _begun(task, datasets, playing.parameters, request)
+        measured, part, claim = Measured(), _Parts(), report["claim"]
+        attack = playing.attack
+        report["canaries"] = part("the analysis", lambda: _canaries(attack, request, claim, measured))
+        report["probes"] = summary(_analysis_probes(task, playing.parameters, request, measured, told))
+        report["masks"] = part("masking", lambda: _masks(task, datasets, playing.parameters))
+        report.update(membership=None, inversion=None)
+    return _judged(report, part.failures)
+
+
+class _Parts:
+    """Plays one part of an audit after another. `failures`: what kept the nodes' code from ending, in words."""
+
+    def __init__(self) -> None:
+        self.failures: List[str] = []
+
+    def __call__(self, what: str, play: Callable[[], Any]) -> Any:
+        """None where the nodes' code fails, which is a finding: an honest build does not."""
+        try:
+            return play()
+        except Exception as error:
+            self.failures.append(f"{what} fails with {type(error).__name__}: {error}")
+            return None
+
+
+def _begun(task: Task, datasets: Dict[str, Dataset], parameters: int, request: Request) -> Dict[str, Any]:
+    """The report's first part: what is audited, and what it claims."""
+    return {
+        "task": task.name,
+        **terms.declared(task.privacy),
+        "nodes": {name: dataset.records for name, dataset in datasets.items()},
+        "parameters": parameters,
+        "broken": request.broken or None,
+        "confidence": CONFIDENCE,
+        "deep": request.deep,
+        "claim": _claim(task, request.canaries * request.seeds),
+    }
+
+
+def _judged(report: Dict[str, Any], failures: Sequence[str]) -> Dict[str, Any]:
+    """The report with its verdict."""
     reasons = [*_contradictions(report), *dict.fromkeys(failures)]
-    fine = CONSISTENT if task.privacy.on else NO_CLAIM
+    fine = NO_CLAIM if report["claim"]["epsilon"] is None else CONSISTENT
     few = report["canaries"] is not None and not _enough(report["canaries"]["bounds"])
     limits = [TOO_FEW, *LIMITS] if few else list(LIMITS)
     report.update(verdict=BROKEN if reasons else fine, because=reasons, limits=limits)
     return report
+
+
+def _check_declined(task: Task, datasets: Dict[str, Dataset]) -> None:
+    """UsageError where a node would not take part."""
+    for name, dataset in datasets.items():
+        reason = objection_to(task) or oversized(task, units_in(task, dataset))
+        if reason is not None:
+            raise UsageError(f"{name} would decline this task: {reason}")
 
 
 def prepare(task: Task, base: Path) -> Prepared:
@@ -158,7 +213,7 @@ def prepare(task: Task, base: Path) -> Prepared:
 def _datasets(task: Task, files: Sequence[Path]) -> Dict[str, Dataset]:
     """By node. Where a sum needs more honest nodes than there are files, files serve again."""
     wanted = task.aggregation.honest if task.privacy.distributed else len(files)
-    loaded = [load_dataset(path, task.schema) for path in files[:wanted]]
+    loaded = [load_for(path, task) for path in files[:wanted]]
     return {f"node-{i + 1}": loaded[i % len(loaded)] for i in range(wanted)}
 
 
@@ -210,10 +265,23 @@ def _probes(task: Task, ready: Prepared, request: Request, measured: Measured, t
     return found
 
 
-def _canaries(playing: Playing, request: Request, claim: Dict[str, Any], measured: Measured) -> Dict[str, Any]:
+def _analysis_probes(task: Task, size: int, request: Request, measured: Measured, told: Told) -> List[Probe]:
+    found = probe("runs of the analysis", lambda: measured.noise_laws().items())
+    with tempfile.TemporaryDirectory(prefix="edgeward-audit-") as folder:
+        store = NodeStore(Path(folder) / "node.sqlite")
+        try:
+            for some in examine_analysis(AnalysisBench(task, store), size, request.deep):
+                told(f"probing {some[0].name.split(': ')[0]}", 0, 1)
+                found += some
+        finally:
+            store.close()
+    return found
+
+
+def _canaries(attack: Attack, request: Request, claim: Dict[str, Any], measured: Measured) -> Dict[str, Any]:
     runs = []
     for _ in range(request.seeds):
-        runs.append(playing.train_with(request.canaries, measured))
+        runs.append(attack(request.canaries, measured))
     alpha = (1 - CONFIDENCE) / len(claim["curve"])
     pooled = (np.concatenate([scores for scores, _ in runs]), np.concatenate([included for _, included in runs]))
     bounds = [

@@ -1,4 +1,4 @@
-"""`edgeward audit`: attacks a task's own training and prints what that shows next to what the task claims."""
+"""`edgeward audit`: attacks a task's own training, or its analysis, and prints what that shows next to what the task claims."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ BROKEN_KINDS = (
     "noise-off",
     "wrong-scale",
     "noise-less",
+    "noise-tenth",
     "noise-cut",
     "noise-uniform",
     "noise-laplace",
@@ -80,9 +81,17 @@ def register(subparsers: Any) -> None:
     parser.add_argument(
         "--data", type=Path, action="append", required=True, metavar="FILE", help="a node's data; again for more nodes"
     )
-    parser.add_argument("--canaries", type=_at_least(8), default=1000, help="in each training (default: %(default)s)")
     parser.add_argument(
-        "--seeds", type=_at_least(1), default=1, help="trainings whose canaries are pooled (default: %(default)s)"
+        "--canaries",
+        type=_at_least(8),
+        default=1000,
+        help="in each training; of an analysis so many runs with one (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--seeds",
+        type=_at_least(1),
+        default=1,
+        help="trainings, or times so many runs, whose canaries are pooled (default: %(default)s)",
     )
     parser.add_argument(
         "--deep", action="store_true", help="draw ten times as much, and probe what else the build can do; minutes"
@@ -115,12 +124,17 @@ def _run(arguments: argparse.Namespace) -> int:
     from orchestrator.audit.run import BROKEN, Request, audit
     from orchestrator.audit.statement import check_claim, write_audit
     from orchestrator.cli.arguments import check_output
+    from orchestrator.errors import UsageError
     from orchestrator.gateway.config import load_config
 
     check_output(arguments.plot, "--plot")
     if arguments.statement is not None:
         check_claim(arguments.statement)
     config = load_config(arguments.config)
+    if arguments.statement is not None and not config.task.trains:
+        raise UsageError(
+            f"--statement {arguments.statement}: {arguments.config} has an analysis, which makes no bundle"
+        )
     request = Request(arguments.canaries, arguments.seeds, arguments.broken, arguments.deep)
     with _progress(arguments.json) as told:
         report = audit(config, arguments.config.resolve().parent, arguments.data, request, told)

@@ -9,6 +9,7 @@ import numpy as np
 
 from orchestrator.errors import RoundError
 from orchestrator.gateway.analysed import folded
+from orchestrator.gateway.analysed_nodes import nodes_before
 from orchestrator.gateway.clipped import Tallies
 from orchestrator.gateway.judged import figures_of_sums
 from orchestrator.gateway.outcome import Outcome
@@ -128,8 +129,10 @@ class Aggregation:
         """Of a round that nobody answered, or whose sum was not opened: nothing moves."""
         if not action.nodes:
             return Outcome()
+        before = nodes_before(self._store, self._run, action.round)
+        others = before is not None and before != action.nodes
         total, headers = self._analysis_total(action), self._answer_headers(action)
-        vectors, figures, done = folded(self._task, self.weights(), total, len(action.nodes), headers)
+        vectors, figures, done = folded(self._task, self.weights(), total, len(action.nodes), headers, others)
         self._check_finite(action, vectors)
         return Outcome(vectors, figures, stop=done)
 

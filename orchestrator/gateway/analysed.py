@@ -46,12 +46,20 @@ def deviation_of(task: Task, nodes: int) -> float:
 
 
 def folded(
-    task: Task, asked: np.ndarray, values: np.ndarray, nodes: int, headers: Sequence[Mapping[str, Any]] = ()
+    task: Task,
+    asked: np.ndarray,
+    values: np.ndarray,
+    nodes: int,
+    headers: Sequence[Mapping[str, Any]] = (),
+    others: bool = False,
 ) -> Tuple[Dict[str, np.ndarray], Dict[str, Any], bool]:
-    """(vectors to store, figures, whether no further round is needed) of a round over `nodes` nodes. headers: of
-    their answers.
+    """(vectors to store, figures, whether no further round is needed) of a round over `nodes` nodes. headers: of their answers.
+
+    others: whether they are not those of the round before.
     """
-    announced, found = analysis_of(task).fold(asked, Total(values, deviation_of(task, nodes)))
+    analysis = analysis_of(task)
+    asked = analysis.over_others(asked) if others else asked
+    announced, found = analysis.fold(asked, Total(values, deviation_of(task, nodes)))
     kept = {f"{STATE_PREFIX}{name}": vector for name, vector in {**found.state, **words_of(headers)}.items()}
     return {"weights": announced, **kept}, {FIGURES: found.figures}, found.done
 

@@ -28,6 +28,7 @@ from orchestrator.data.dataset import load_dataset
 from orchestrator.errors import EdgewardError, UsageError
 from orchestrator.files import replace_file
 from orchestrator.gateway import analysed
+from orchestrator.gateway.analysed_nodes import over
 from orchestrator.gateway.audit import AUDIT_FILE
 from orchestrator.gateway.authority import Authority
 from orchestrator.gateway.broker import KINDS, OwnBroker
@@ -154,7 +155,7 @@ class Orchestrator:
             claim["clipped"] = in_words(clipped, task.privacy.clip_norm)
         report = _report(run, task, result, claim, {"gateway": peak_memory_mib(), "broker": broker_mib})
         if not task.trains:
-            report.update(self._analysis(run, task, claim))
+            report.update(self._analysis(run, task, claim, result.records))
         elif task.training.personal_parameters:
             report.update(bundle=None, digest="", no_bundle=NO_BUNDLE)
         else:
@@ -175,12 +176,14 @@ class Orchestrator:
             keep_model(self._out, run)
         return report
 
-    def _analysis(self, run: str, task: Task, claim: Dict[str, Any]) -> Dict[str, Any]:
-        """Writes the result of an analysis; returns what a report says of it."""
+    def _analysis(self, run: str, task: Task, claim: Dict[str, Any], joined: Dict[str, int]) -> Dict[str, Any]:
+        """Writes the result of an analysis; returns what a report says of it. joined: node -> records as it stated them."""
         result = analysed.result_of(self._store, run, task, self._config.gateway.minimum_cell)
+        whose = over(self._store, run, task, joined)
+        result.notes.extend(whose.notes())
         folder = analysed.write_result(self._out, run, result, claim)
         self.progress({"event": "tables", "run": run, "folder": str(folder)})
-        made = {"analysis": {**analysed.report_of(result, task), "folder": str(folder)}}
+        made = {"analysis": {**analysed.report_of(result, task), "over": whose.as_dict(), "folder": str(folder)}}
         return {**made, "bundle": None, "digest": "", "no_bundle": analysed.NO_BUNDLE}
 
     def _open(self, run: str, number: int) -> Tuple[Task, bytes]:

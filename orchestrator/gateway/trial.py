@@ -5,7 +5,7 @@ For the author of a task, on invented or public rows. Nothing is protected, char
 
 import dataclasses
 from pathlib import Path
-from typing import List, NamedTuple, Optional, Sequence
+from typing import List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -32,16 +32,30 @@ class Tried(NamedTuple):
 
 
 def try_analysis(task: Task, files: Sequence[Path], seed: int = 0, minimum: int = 0) -> Tried:
-    """What the task's analysis comes to over these files, one a node. UsageError where it is none, DataError for a file."""
+    """What the task's analysis comes to over these files, one a node. minimum: least cell that is shown.
+
+    UsageError where it is none, DataError for a file.
+    """
     if task.trains:
         raise UsageError(
             "the task trains a model: [task.analysis] names what is to be computed; try training by `edgeward demo`"
         )
-    analysis, task = analysis_of(task), spelled_out(task)
-    training = dataclasses.replace(task.training, parameters=analysis.sums.size)
-    task, epsilon = plan_apart(dataclasses.replace(task, training=training))
-    sites = [load_for(path, task) for path in files]
-    deviation = deviation_of(task, len(sites))
+    task, epsilon = planned(task)
+    return try_planned(task, [load_for(path, task) for path in files], seed, epsilon, minimum)
+
+
+def planned(task: Task) -> Tuple[Task, Optional[float]]:
+    """(a task with an analysis, as a gateway announces it; what a run of it spends, None where nothing is planned)."""
+    task = spelled_out(task)
+    training = dataclasses.replace(task.training, parameters=analysis_of(task).sums.size)
+    return plan_apart(dataclasses.replace(task, training=training))
+
+
+def try_planned(
+    task: Task, sites: Sequence[Dataset], seed: int = 0, epsilon: Optional[float] = None, minimum: int = 0
+) -> Tried:
+    """The same of a task that is `planned`, over data that are here."""
+    analysis, deviation = analysis_of(task), deviation_of(task, len(sites))
     draw = np.random.default_rng(seed)
     asked, rounds = analysis.begin(task.seed), 0
     state: State = {}
@@ -50,7 +64,7 @@ def try_analysis(task: Task, files: Sequence[Path], seed: int = 0, minimum: int 
         if deviation:
             values = values + draw.normal(0.0, deviation, values.shape)
         asked, folded = analysis.fold(asked, Total(values, deviation))
-        state, rounds = folded.state, rounds + 1
+        state, rounds = {**state, **folded.state}, rounds + 1
         if folded.done:
             break
     result = published(analysis, state, terms.counted(task.privacy), minimum)

@@ -9,6 +9,7 @@ from typing import Any, Callable, Dict, List, Optional
 import numpy as np
 import pytest
 from analysed_rows import OPEN, planned
+from textbook import newton
 
 from orchestrator.analyses.base import Analysis, Result, State, Total
 from orchestrator.analyses.registry import analysis_of
@@ -189,25 +190,6 @@ def design(files: List[Path], numbers: List[str], categories: Dict[str, List[str
             x.append(np.array([float(columns[name][i] == level) for i in whole]))
             names.append(f"{name} = {level}")
     return np.stack(x, axis=1), np.array([float(columns[outcome][i] or 0) for i in whole]), names
-
-
-def newton(x: np.ndarray, y: np.ndarray, family: str) -> Any:
-    """Textbook iteratively reweighted least squares in raw units: (coefficients, covariance, log-likelihood)."""
-    from scipy.special import gammaln
-
-    beta = np.zeros(x.shape[1])
-    beta[0] = np.log(y.mean()) if family == "poisson" else 0.0
-    for _ in range(60):
-        mean = np.exp(x @ beta) if family == "poisson" else 1 / (1 + np.exp(-(x @ beta)))
-        weight = mean if family == "poisson" else mean * (1 - mean)
-        beta = beta + np.linalg.solve((x * weight[:, None]).T @ x, x.T @ (y - mean))
-    mean = np.exp(x @ beta) if family == "poisson" else 1 / (1 + np.exp(-(x @ beta)))
-    weight = mean if family == "poisson" else mean * (1 - mean)
-    if family == "poisson":
-        likelihood = float((y * np.log(mean) - mean - gammaln(y + 1)).sum())
-    else:
-        likelihood = float((y * np.log(mean) + (1 - y) * np.log(1 - mean)).sum())
-    return beta, np.linalg.inv((x * weight[:, None]).T @ x), likelihood
 
 
 SOME = ["xage", "ghindx"]

@@ -7,6 +7,7 @@ from typing import Any, Callable, Dict, List, Tuple
 import numpy as np
 import pytest
 from analysed_rows import OPEN, planned
+from textbook import partial_likelihood
 
 from orchestrator.analyses.base import Result, Total
 from orchestrator.analyses.registry import analysis_of
@@ -135,24 +136,6 @@ def test_bands_count_the_noise_and_curves_end_where_it_hides_them() -> None:
     assert hits > 0.93 * shown
     hidden = curve_of(np.full(5, 2.0), np.full(5, 2.0), 50.0)
     assert hidden.known == 0
-
-
-def partial_likelihood(x: np.ndarray, times: np.ndarray, seen: np.ndarray, beta: np.ndarray, ties: str) -> Any:
-    """Textbook sums over sets at risk, one event time after the other: (log-likelihood, gradient, information)."""
-    value, gradient, information = 0.0, np.zeros(x.shape[1]), np.zeros((x.shape[1], x.shape[1]))
-    weight = np.exp(x @ beta)
-    for at in np.unique(times[seen]):
-        risk, own = times >= at, seen & (times == at)
-        for number in range(int(own.sum())):
-            share = number / own.sum() if ties == "efron" else 0.0
-            w = weight * risk - share * weight * own
-            mean = w @ x / w.sum()
-            value -= np.log(w.sum())
-            gradient -= mean
-            information += (x * w[:, None]).T @ x / w.sum() - np.outer(mean, mean)
-        value += float((x[own] @ beta).sum())
-        gradient += x[own].sum(axis=0)
-    return value, gradient, information
 
 
 @pytest.mark.parametrize("ties", ["efron", "breslow"])

@@ -17,6 +17,7 @@ RED: Dict[str, str] = {
     "noise-off": _LAW + _DECLARED,
     "wrong-scale": _LAW + _DECLARED,
     "noise-less": _LAW + _DECLARED,
+    "noise-tenth": _LAW + _DECLARED,
     "noise-cut": _LAW + _NORMAL,
     "noise-uniform": _LAW + _NORMAL,
     "noise-laplace": _LAW + _NORMAL,

@@ -67,6 +67,24 @@ def test_noise_is_simulated_as_strong_as_a_runs(study: List[str], capsys: pytest
     assert "simulated; a run spends epsilon 0.99" in capsys.readouterr().out
 
 
+def test_what_earlier_rounds_left_is_kept(study: List[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """The round for robust errors leaves only those."""
+    model = 'kind = "regression"\noutcome = "age"\nerrors = "hc1"'
+    Path(study[0]).write_text(STUDY.replace('kind = "statistics"\nbins = 5', model) + 'unit = "none"\n')
+    found = tried(study, capsys)
+    assert found["rounds"] == 2
+    ages = {level: [] for level in "fm"}  # type: Dict[str, List[float]]
+    for line in (line for name in study[1:] for line in Path(name).read_text().splitlines()[1:]):
+        ages[line[-1]].append(float(line.split(",")[0]))
+    (sex,) = [row for row in found["analysis"]["tables"][0]["rows"] if row[0] == "s|ex = m"]
+    assert sex[1] == pytest.approx(np.mean(ages["m"]) - np.mean(ages["f"]))
+    variance = sum(
+        float(np.square(each - np.mean(each)).sum()) / len(each) ** 2 for each in map(np.array, ages.values())
+    )
+    count = sum(map(len, ages.values()))
+    assert sex[2] == pytest.approx((variance * count / (count - 2)) ** 0.5)
+
+
 def test_tables_are_written_in_three_forms_with_a_picture(
     study: List[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -8,6 +8,7 @@ from typing import Any, Dict, Optional
 import pytest
 
 from orchestrator.errors import PrivacyError
+from orchestrator.privacy import accounting_process
 from orchestrator.privacy.accounting import epsilon_spent, plan_noise
 from orchestrator.privacy.accounting_process import statement_apart
 from orchestrator.privacy.charges import Charge, epsilon_of
@@ -195,3 +196,12 @@ def test_apart_it_takes_what_was_observed() -> None:
     apart = statement_apart(shared(4), RECORDS, 1, {"least_survivors": 5, "keys": "certified"})
     assert apart["honest_survivors"]["least_in_a_sum"] == 5
     assert apart["keys"] == "certified"
+
+
+def test_what_claims_nothing_starts_no_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    def started(*_: object, **__: object) -> None:
+        raise AssertionError("a process was started")
+
+    monkeypatch.setattr(accounting_process.subprocess, "Popen", started)
+    exact = replace(shared(), privacy=Privacy("none"))
+    assert statement_apart(exact, RECORDS) == statement(exact, RECORDS)

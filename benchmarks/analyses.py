@@ -1,0 +1,567 @@
+"""What privacy costs in an analysis on real data; and how long one takes with five nodes over MQTT, and in how much memory.
+
+    python benchmarks/analyses.py --data ../shared/data [--seeds 5] [--errors | --times] [NAME...]
+
+Errors: each analysis as `edgeward analyze --data` tries it, one file a hospital, noise simulated as strong as that of a run with
+`noise = "distributed"`, against the same without noise. Median over seeds; what noise hides so that it is left out is counted.
+Times: `edgeward gateway run` and five `edgeward node run` as processes of their own, without noise.
+"""
+
+import argparse
+import csv
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
+
+import numpy as np
+
+from orchestrator.analyses.base import Result
+from orchestrator.analyses.registry import analysis_of
+from orchestrator.data.dataset import Dataset, load_for
+from orchestrator.gateway.broker import free_port
+from orchestrator.gateway.trial import planned, try_planned
+from orchestrator.wire.protection import Aggregation, Privacy
+from orchestrator.wire.schema import Feature, Schema
+from orchestrator.wire.task import Rounds, Task
+from orchestrator.wire.training import Training
+
+DELTA = 1e-5
+EPSILONS = (1.0, 3.0)
+MAIN = [sys.executable, "-m", "orchestrator.cli.main"]
+
+HIE = (
+    Feature("xage", 0, 70),
+    Feature("mdvis", 0, 50),
+    Feature("income", 0, 40_000),
+    Feature("ghindx", 0, 100),
+    Feature("female", categories=("0", "1")),
+    Feature("child", categories=("0", "1")),
+)
+VISITS = (
+    Feature("age", 10, 70),
+    Feature("baseline", categories=("0", "1")),
+    Feature("treat", categories=("A", "P")),
+    Feature("sex", categories=("F", "M")),
+    Feature("outcome", categories=("0", "1")),
+)
+WILMS = (
+    Feature("edrel", 0, 6300),
+    Feature("rel", categories=("0", "1")),
+    Feature("histol", categories=("1", "2")),
+    Feature("age", 0, 200),
+)
+HEART_NUMBERS = {"age": (20, 90), "trestbps": (80, 200), "chol": (100, 600), "thalach": (60, 220), "oldpeak": (-3, 7)}
+HEART_LEVELS = {"sex": "01", "cp": "1234", "exang": "01", "slope": "123", "thal": "367"}
+HEART_COLUMNS = [
+    "age",
+    "sex",
+    "cp",
+    "trestbps",
+    "chol",
+    "fbs",
+    "restecg",
+    "thalach",
+    "exang",
+    "oldpeak",
+    "slope",
+    "ca",
+    "thal",
+]
+HEART = (
+    *(Feature(name, *ends) for name, ends in HEART_NUMBERS.items()),
+    *(Feature(name, categories=tuple(levels)) for name, levels in HEART_LEVELS.items()),
+    Feature("disease", categories=("no", "yes")),
+)
+
+
+class Data(NamedTuple):
+    """Rows of some hospitals. patient: a column that says whose a row is, where patients have several."""
+
+    features: Tuple[Feature, ...]
+    sites: List[List[Dict[str, str]]]
+    patient: str = ""
+
+    @property
+    def records(self) -> int:
+        return sum(map(len, self.sites))
+
+    @property
+    def patients(self) -> int:
+        return len({row[self.patient] for site in self.sites for row in site}) if self.patient else self.records
+
+
+Figure = Callable[[Result, Result, Task, Sequence[Dataset]], Optional[float]]
+"""(noised result, exact one, task, all data) -> how far they are apart; None where noise left nothing to compare."""
+
+
+class Case(NamedTuple):
+    data: str
+    kind: str
+    options: Dict[str, Any]
+    measure: str  # in words, with what 0 means
+    figure: Figure
+
+
+def read(path: Path) -> List[Dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def by(rows: Sequence[Dict[str, str]], column: str) -> List[List[Dict[str, str]]]:
+    return [[row for row in rows if row[column] == site] for site in sorted({row[column] for row in rows})]
+
+
+def heart(source: Path) -> Iterator[List[Dict[str, str]]]:
+    """A cholesterol of 0 was not measured."""
+    for path in sorted(source.glob("processed.*.data")):
+        rows = []
+        for line in path.read_text().split():
+            *cells, disease = ("" if cell == "?" else cell for cell in line.split(","))
+            row = dict(zip(HEART_COLUMNS, cells))
+            row.update({name: str(int(float(row[name]))) for name in HEART_LEVELS if row[name]})
+            row["chol"] = "" if row["chol"] and float(row["chol"]) == 0 else row["chol"]
+            rows.append({**row, "disease": "no" if disease == "0" else "yes"})
+        yield rows
+
+
+def data_sets(source: Path) -> Dict[str, Data]:
+    visits = [
+        {**row, "who": f"{row['center']}-{row['id']}"} for row in read(source / "respiratory" / "respiratory.csv")
+    ]
+    wilms = read(source / "nwtco" / "nwtco.csv")
+    return {
+        "rand-hie": Data(HIE, by(read(source / "rand-hie" / "randhie.csv"), "site")),
+        "respiratory": Data(VISITS, by(visits, "center"), "who"),
+        "heart-disease": Data(HEART, list(heart(source / "heart-disease"))),
+        "nwtco": Data(WILMS, [wilms[start::5] for start in range(5)]),
+    }
+
+
+def table(result: Result, name: str) -> List[Dict[str, Any]]:
+    found = next(each for each in result.tables if each.name == name)
+    return [dict(zip(found.columns, row)) for row in found.rows]
+
+
+def apart(pairs: Sequence[Tuple[Any, Any, float]]) -> Optional[float]:
+    """Mean of |one - other| / unit over (one, other, unit); None where noise hides more than half of those that there are."""
+    there = [(one, other, unit) for one, other, unit in pairs if other is not None and unit]
+    known = [abs(one - other) / unit for one, other, unit in there if one is not None]
+    return float(np.mean(known)) if 2 * len(known) > len(there) else None
+
+
+def means(noised: Result, exact: Result, task: Task, sites: Sequence[Dataset]) -> Optional[float]:
+    both = zip(table(noised, "columns"), table(exact, "columns"))
+    return apart([(one["mean"], other["mean"], other["standard deviation"]) for one, other in both])
+
+
+def group_means(noised: Result, exact: Result, task: Task, sites: Sequence[Dataset]) -> Optional[float]:
+    pairs: List[Tuple[Any, Any, float]] = []
+    for one, other in zip(table(noised, "numbers"), table(exact, "numbers")):
+        unit = max(value for name, value in other.items() if "deviation" in name)
+        pairs += [(one[name], other[name], unit) for name in other if "mean" in name]
+    return apart(pairs)
+
+
+def quantiles(noised: Result, exact: Result, task: Task, sites: Sequence[Dataset]) -> Optional[float]:
+    x, pairs = np.concatenate([site.x for site in sites]), []
+    for number, feature in task.schema.numbers():
+        name = f"quantiles {feature.name}"
+        if any(each.name == name for each in exact.tables):
+            unit = float(np.nanstd(x[:, number]))
+            pairs += [(one["all"], other["all"], unit) for one, other in zip(table(noised, name), table(exact, name))]
+    return apart(pairs)
+
+
+def coefficients(noised: Result, exact: Result, task: Task, sites: Sequence[Dataset]) -> Optional[float]:
+    both = zip(table(noised, "coefficients"), table(exact, "coefficients"))
+    return apart([(one["estimate"], other["estimate"], other["standard error"]) for one, other in both])
+
+
+def auc_of(scores: np.ndarray, truth: np.ndarray) -> float:
+    from sklearn.metrics import roc_auc_score
+
+    return float(roc_auc_score(truth, scores))
+
+
+def outcome_of(task: Task, x: np.ndarray) -> np.ndarray:
+    """Float (n,): 1 for the second level of the outcome, NaN where it is missing."""
+    at = 0
+    for feature in task.schema.features:
+        if feature.name == task.analysis["outcome"]:
+            break
+        at += feature.width
+    return np.where(x[:, at : at + 2].any(axis=1), x[:, at + 1], np.nan)
+
+
+def linear_scores(result: Result, task: Task, x: np.ndarray) -> Optional[np.ndarray]:
+    found = {row["term"]: row["estimate"] for row in table(result, "coefficients")}
+    if None in found.values():
+        return None
+    score, at = np.full(len(x), found["(intercept)"]), 0
+    for feature in task.schema.features:
+        for place, level in enumerate(feature.categories or ("",)):
+            name = f"{feature.name} = {level}" if level else feature.name
+            score = score + found.get(name, 0.0) * x[:, at + place]
+        at += feature.width
+    return score
+
+
+def loss_of_auc(noised: Result, exact: Result, task: Task, sites: Sequence[Dataset]) -> Optional[float]:
+    x = np.concatenate([site.x for site in sites])
+    truth, scored = outcome_of(task, x), [linear_scores(each, task, x) for each in (exact, noised)]
+    if scored[0] is None or scored[1] is None:
+        return None
+    known = np.isfinite(truth) & np.isfinite(scored[0])
+    one, other = (auc_of(np.asarray(score)[known], truth[known]) for score in scored)
+    return one - other
+
+
+def forest_scores(result: Result, task: Task, x: np.ndarray) -> np.ndarray:
+    """Each record's mean share of the second class over all trees."""
+    forest: Any = analysis_of(task)
+    trees = forest.options.trees
+    shares = [
+        row[-1] for row in next(each for each in result.tables if each.name == "trees").rows if row[-1] is not None
+    ]
+    categories = np.array([bool(feature.categories) for feature in forest._columns.features])
+    leaf = forest._trees.leaves(forest._columns.read(x), categories)
+    return np.array(shares, float).reshape(trees, -1)[np.arange(trees), leaf].mean(axis=1)
+
+
+def forest_loss(noised: Result, exact: Result, task: Task, sites: Sequence[Dataset]) -> Optional[float]:
+    x = np.concatenate([site.x for site in sites])
+    truth = outcome_of(task, x)
+    known = np.isfinite(truth)
+    one, other = (auc_of(forest_scores(each, task, x)[known], truth[known]) for each in (exact, noised))
+    return one - other
+
+
+def curves(noised: Result, exact: Result, task: Task, sites: Sequence[Dataset]) -> Optional[float]:
+    """The longest vertical distance, up to where the noised curve ends."""
+    found = []
+    for name in (each.name for each in exact.tables if each.name.startswith("survival")):
+        one, other = (
+            {float(row[task.analysis["time"]]): row["survival"] for row in table(each, name)}
+            for each in (noised, exact)
+        )
+        times = sorted(other)
+        for at, value in one.items():
+            before = [t for t in times if t <= at]
+            if value is not None:
+                found.append(abs(value - (other[before[-1]] if before else 1.0)))
+    return max(found) if found else None
+
+
+def explained(noised: Result, exact: Result, task: Task, sites: Sequence[Dataset]) -> Optional[float]:
+    """Of the variance the two first exact components explain, the share that the two first noised ones miss."""
+    matrix = np.array(
+        [row[1:] for row in next(each for each in exact.tables if each.name == "correlation").rows], float
+    )
+    spaces = []
+    for result in (noised, exact):
+        loads = [[row[f"component {number}"] for row in table(result, "components")] for number in (1, 2)]
+        if any(value is None for load in loads for value in load):
+            return None
+        spaces.append(np.linalg.qr(np.array(loads, float).T)[0])
+    one, other = (float(np.trace(space.T @ matrix @ space)) for space in spaces)
+    return 1 - one / other
+
+
+def nearest(name: str) -> Figure:
+    def figure(noised: Result, exact: Result, task: Task, sites: Sequence[Dataset]) -> Optional[float]:
+        """Mean over exact centres of the distance to the nearest noised one, in standard deviations a number."""
+        x = np.concatenate([site.x for site in sites])
+        units = {feature.name: float(np.nanstd(x[:, column])) for column, feature in task.schema.numbers()}
+        places = []
+        for result in (noised, exact):
+            rows = [[row[column] for column in units] for row in table(result, name)]
+            places.append(np.array([row for row in rows if None not in row], float) / list(units.values()))
+        if len(places[0]) == 0:
+            return None
+        gaps = np.sqrt(np.square(places[1][:, np.newaxis] - places[0][np.newaxis]).mean(axis=2))
+        return float(gaps.min(axis=1).mean())
+
+    return figure
+
+
+SDS = "means: mean error in standard deviations"
+SES = "coefficients: mean error in standard errors"
+AUC = "AUC that is lost"
+CASES = (
+    Case("rand-hie", "statistics", {"bins": 10}, SDS, means),
+    Case("heart-disease", "statistics", {"bins": 5}, SDS, means),
+    Case("respiratory", "statistics", {"bins": 5}, SDS, means),
+    Case(
+        "rand-hie",
+        "quantiles",
+        {"columns": ("xage", "income"), "quantiles": (0.25, 0.5, 0.75), "bins": 40},
+        "quartiles: mean error in standard deviations",
+        quantiles,
+    ),
+    Case(
+        "respiratory",
+        "quantiles",
+        {"columns": ("age",), "quantiles": (0.25, 0.5, 0.75), "bins": 20},
+        "quartiles: mean error in standard deviations",
+        quantiles,
+    ),
+    Case("rand-hie", "compare", {"by": "female"}, "means of groups: mean error in standard deviations", group_means),
+    Case("respiratory", "compare", {"by": "treat"}, "means of groups: mean error in standard deviations", group_means),
+    Case(
+        "rand-hie",
+        "regression",
+        {"family": "linear", "outcome": "ghindx", "inputs": ("xage", "income", "female")},
+        SES,
+        coefficients,
+    ),
+    Case(
+        "rand-hie",
+        "regression",
+        {"family": "linear", "outcome": "ghindx", "inputs": ("xage", "income", "female"), "penalty": "adassp"},
+        SES,
+        coefficients,
+    ),
+    Case(
+        "rand-hie",
+        "regression",
+        {"family": "logistic", "outcome": "child", "inputs": ("income", "ghindx", "female"), "rounds": 3},
+        AUC,
+        loss_of_auc,
+    ),
+    Case(
+        "heart-disease",
+        "regression",
+        {"family": "logistic", "outcome": "disease", "inputs": ("thalach", "exang"), "rounds": 3},
+        AUC,
+        loss_of_auc,
+    ),
+    Case(
+        "respiratory",
+        "regression",
+        {"family": "logistic", "outcome": "outcome", "inputs": ("baseline", "treat"), "rounds": 3},
+        AUC,
+        loss_of_auc,
+    ),
+    Case(
+        "nwtco",
+        "survival",
+        {"time": "edrel", "event": "rel", "by": "histol", "steps": 20},
+        "curves: longest distance",
+        curves,
+    ),
+    Case("rand-hie", "pca", {}, "share of what two components explain that is missed", explained),
+    Case(
+        "rand-hie",
+        "kmeans",
+        {
+            "clusters": 3,
+            "rounds": 5,
+            "start": ((10.0, 3.0, 5000.0, 80.0), (30.0, 3.0, 9000.0, 70.0), (50.0, 5.0, 12_000.0, 60.0)),
+        },
+        "centres: mean distance to the nearest, in standard deviations",
+        nearest("centres"),
+    ),
+    Case(
+        "rand-hie",
+        "mixture",
+        {"components": 2, "covariance": "diagonal", "rounds": 8},
+        "centres: mean distance to the nearest, in standard deviations",
+        nearest("components"),
+    ),
+    Case(
+        "rand-hie",
+        "forest",
+        {"outcome": "child", "inputs": ("mdvis", "ghindx", "female"), "held_out": 0.0},
+        AUC,
+        forest_loss,
+    ),
+    Case("heart-disease", "forest", {"outcome": "disease", "held_out": 0.0}, AUC, forest_loss),
+    Case("respiratory", "forest", {"outcome": "outcome", "held_out": 0.0, "depth": 3}, AUC, forest_loss),
+)
+
+
+def written(data: Data, folder: Path) -> List[Path]:
+    """A file for each hospital, of which secure sums need three: with fewer the rows are dealt out, patients whole."""
+    names = [feature.name for feature in data.features] + ([data.patient] if data.patient else [])
+    sites = [site for site in data.sites if site]
+    if len(sites) < 3:
+        rows = [row for site in sites for row in site]
+        keys = [row[data.patient] if data.patient else str(place) for place, row in enumerate(rows)]
+        place_of = {key: place % 3 for place, key in enumerate(dict.fromkeys(keys))}
+        sites = [[row for row, key in zip(rows, keys) if place_of[key] == place] for place in range(3)]
+    paths = [folder / f"{place}.csv" for place in range(len(sites))]
+    for path, site in zip(paths, sites):
+        with path.open("w", newline="") as file:
+            writer = csv.DictWriter(file, names, extrasaction="ignore")
+            writer.writeheader()
+            writer.writerows(site)
+    return paths
+
+
+def task_of(case: Case, data: Data, privacy: Privacy, nodes: int) -> Task:
+    schema = Schema("table", "", (), {}, data.features, patient=data.patient, missing_markers=("",))
+    declared = {"kind": case.kind, **case.options}
+    if not privacy.on and declared.get("penalty") == "adassp":
+        declared.pop("penalty")  # which is for noise
+    rounds, masked = Rounds(nodes, nodes), Aggregation("masked", honest=nodes)
+    task = Task(case.kind, schema, {}, privacy=privacy, rounds=rounds, aggregation=masked, analysis=declared)
+    return replace(task, training=Training(rounds=analysis_of(task).rounds))
+
+
+def error(case: Case, data: Data, paths: List[Path], unit: str, epsilon: float, seeds: int) -> str:
+    """Median, with how many draws had anything to compare."""
+    exact = planned(task_of(case, data, Privacy("none"), len(paths)))[0]
+    private = Privacy(unit, epsilon=epsilon, delta=DELTA, clip_norm=0.0, sampling_rate=1.0, noise="distributed")
+    noisy = planned(task_of(case, data, private, len(paths)))[0]
+    sites = [load_for(path, exact) for path in paths]
+    base = try_planned(exact, sites).result
+    found = [case.figure(try_planned(noisy, sites, seed).result, base, noisy, sites) for seed in range(seeds)]
+    known = [value for value in found if value is not None]
+    if 2 * len(known) <= seeds:
+        return "hidden"
+    return f"{np.median(known):.2g}" + (f" ({len(known)} of {seeds})" if len(known) < seeds else "")
+
+
+def errors(source: Path, seeds: int, wanted: Sequence[str]) -> None:
+    print(
+        "| analysis | data | records, patients | error | "
+        + " | ".join(f"{unit}, epsilon {epsilon:g}" for unit in ("record", "patient") for epsilon in EPSILONS)
+        + " |\n|"
+        + "---|" * 8
+    )
+    sets = data_sets(source)
+    for case in CASES:
+        name = " ".join([case.kind, str(case.options.get("family", "")), str(case.options.get("penalty", ""))]).strip()
+        if wanted and case.kind not in wanted:
+            continue
+        data = sets[case.data]
+        with tempfile.TemporaryDirectory() as folder:
+            paths = written(data, Path(folder))
+            cells = []
+            for unit in ("record", "patient"):
+                one_each = unit == "patient" and not data.patient
+                cells += ["one record each" if one_each else error(case, data, paths, unit, e, seeds) for e in EPSILONS]
+        print(
+            f"| {name} | {case.data} | {data.records:,}, {data.patients:,} | {case.measure} | {' | '.join(cells)} |",
+            flush=True,
+        )
+
+
+TIMED: Dict[str, str] = {
+    "statistics": 'kind = "statistics"\nbins = 20\n',
+    "linear regression": 'kind = "regression"\noutcome = "ghindx"\n',
+    "logistic regression": 'kind = "regression"\nfamily = "logistic"\noutcome = "child"\ninputs = ["mdvis", "ghindx"]\n',
+    "kmeans": 'kind = "kmeans"\nclusters = 3\nrounds = 10\n',
+}
+
+
+def memory_mib(process: int) -> Dict[str, float]:
+    """resident and private, of /proc/PID/smaps_rollup."""
+    found = {}
+    for line in Path(f"/proc/{process}/smaps_rollup").read_text().splitlines()[1:]:
+        name, size, *_ = line.split()
+        found[name] = int(size) / 1024
+    return {"resident": found["Rss:"], "private": found["Private_Clean:"] + found["Private_Dirty:"]}
+
+
+def timed(source: Path, declared: str, method: str) -> Dict[str, Any]:
+    """Seconds from the last node's `ready` to the end of all rounds and to the tables, and the largest node's memory."""
+    rows, port = read(source / "rand-hie" / "randhie.csv"), free_port()
+    with tempfile.TemporaryDirectory() as place:
+        folder, running = Path(place), []
+        paths = written(Data(HIE, [rows[start::5] for start in range(5)]), folder)
+        features = ", ".join(
+            f'{{ name = "{f.name}", categories = {json.dumps(list(f.categories))} }}'
+            if f.categories
+            else f'{{ name = "{f.name}", minimum = {f.minimum}, maximum = {f.maximum} }}'
+            for f in HIE
+        )
+        (folder / "edgeward.toml").write_text(
+            f'[gateway]\nfederation = "timed"\nport = {port}\n[task]\nname = "timed"\n[task.rounds]\nnodes = 5\nquorum = 5\n'
+            f'[task.privacy]\nunit = "none"\n[task.aggregation]\nmethod = "{method}"\n'
+            f'[task.schema]\nkind = "table"\nmissing_markers = [""]\nfeatures = [{features}]\n[task.analysis]\n{declared}'
+        )
+        quiet: Dict[str, Any] = {"cwd": folder, "stdin": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "text": True}
+        try:
+            gateway = subprocess.Popen(
+                [*MAIN, "gateway", "run", "edgeward.toml", "--out", "out", "--json"], stdout=subprocess.PIPE, **quiet
+            )
+            running.append(gateway)
+            at = ["--broker", f"mqtt://127.0.0.1:{port}", "--federation", "timed"]
+            for number, path in enumerate(paths):
+                words = [
+                    "node",
+                    "run",
+                    *at,
+                    "--name",
+                    f"n{number}",
+                    "--data",
+                    path.name,
+                    "--state",
+                    f"s{number}",
+                    "--once",
+                ]
+                running.append(subprocess.Popen([*MAIN, *words], stdout=subprocess.DEVNULL, **quiet))
+            joined = finished = 0.0
+            largest, rounds = {"resident": 0.0, "private": 0.0}, 0
+            assert gateway.stdout is not None
+            for event in map(json.loads, gateway.stdout):
+                now = time.monotonic()
+                if event["event"] == "joined":
+                    joined = now
+                elif event["event"] == "aggregated":
+                    rounds, finished = event["round"], now
+                    each = [memory_mib(process.pid) for process in running[1:]]
+                    largest = {name: max(largest[name], *(one[name] for one in each)) for name in largest}
+                elif event["event"] == "result":
+                    return {"rounds": rounds, "rounds_s": finished - joined, "result_s": now - joined, **largest}
+        finally:
+            for process in running:
+                process.kill()
+                process.wait()
+    raise SystemExit("the gateway ended without a result")
+
+
+def times(source: Path, wanted: Sequence[str], repeats: int) -> None:
+    print("| analysis | sums | rounds | s, all rounds | s, tables | node, MiB resident | private |\n|" + "---|" * 7)
+    for name, declared in TIMED.items():
+        for method in ("plain", "masked"):
+            if not wanted or name in wanted:
+                found = [timed(source, declared, method) for _ in range(repeats)]
+                middle = {key: float(np.median([each[key] for each in found])) for key in found[0]}
+                print(
+                    f"| {name} | {method} | {middle['rounds']:.0f} | {middle['rounds_s']:.2f} | {middle['result_s']:.2f} | "
+                    f"{middle['resident']:.0f} | {middle['private']:.0f} |",
+                    flush=True,
+                )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="folder of the shared data sets")
+    parser.add_argument("--seeds", type=int, default=5, help="draws of noise (default: %(default)s)")
+    parser.add_argument("--repeats", type=int, default=3, help="of what is timed (default: %(default)s)")
+    parser.add_argument("--errors", action="store_true", help="errors only")
+    parser.add_argument("--times", action="store_true", help="times only")
+    parser.add_argument("names", nargs="*", metavar="NAME", help="some analyses only")
+    arguments = parser.parse_args()
+    if not arguments.times:
+        errors(arguments.data, arguments.seeds, arguments.names)
+    if not arguments.errors:
+        times(arguments.data.resolve(), arguments.names, arguments.repeats)
+    load = " ".join(f"{value:.1f}" for value in os.getloadavg())
+    print(
+        f"\n{os.cpu_count()} cores, {platform.machine()}, {platform.system()}, Python {platform.python_version()}; load {load}"
+    )
+
+
+if __name__ == "__main__":
+    np.seterr(all="ignore")
+    main()
