@@ -2,7 +2,7 @@
 
 import logging
 import time
-from typing import Any, Callable, Dict, Set
+from typing import Any, Callable, Dict, Sequence, Set
 
 from orchestrator.gateway.announcer import Announcer
 from orchestrator.gateway.course import Course
@@ -21,6 +21,9 @@ from orchestrator.wire.transfer import Inbox
 
 log = logging.getLogger("edgeward.gateway")
 
+MOST_PASSED_OVER = 100
+"""Of nodes that are named as not asked."""
+
 SendDown = Callable[[str, bytes], None]
 """(node, body): sends a small message to one node, once."""
 
@@ -29,11 +32,21 @@ class Attendance:
     """Of one run, in one gateway process."""
 
     def __init__(
-        self, course: Course, announcer: Announcer, inbox: Inbox, refused: Refused, figures: Figures, send: SendDown
+        self,
+        course: Course,
+        announcer: Announcer,
+        inbox: Inbox,
+        refused: Refused,
+        figures: Figures,
+        send: SendDown,
+        sites: Sequence[str] = (),
     ) -> None:
+        """sites: nodes that are asked and no others; empty for all that come."""
         self.goodbyes: Set[str] = set()  # nodes that know that the run is over
         self._course, self._announcer, self._inbox = course, announcer, inbox
         self._refused, self._figures, self._send = refused, figures, send
+        self._sites = frozenset(sites)
+        self._passed_over: Set[str] = set()  # nodes that are here and are not asked
         self._names = Names()
         self._standings = Standings(course.task.selection)
         self.ledgers = LedgerWatch(course.store)
@@ -42,6 +55,9 @@ class Attendance:
 
     def take(self, node: str, payload: bytes) -> None:
         """Acts on a presence message; WireError for one that makes no sense."""
+        if self._sites and node not in self._sites:
+            self._pass_over(node)
+            return
         header, _ = decode_body(payload, PRESENCE_BYTES, NARROW)
         kind, instance = require(header, "kind", str), require({"instance": "", **header}, "instance", str)
         if kind == "gone":
@@ -66,6 +82,12 @@ class Attendance:
         self.rate(node)
         if kind != "health":
             self._take_word(node, header)
+
+    def _pass_over(self, node: str) -> None:
+        """Says once of each that it is not asked; of so many that invented names fill no journal."""
+        if node not in self._passed_over and len(self._passed_over) < MOST_PASSED_OVER:
+            self._passed_over.add(node)
+            self._course.tell("passed_over", node=node)
 
     def _take_word(self, node: str, header: Dict[str, Any]) -> None:
         course = self._course

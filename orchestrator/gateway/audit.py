@@ -48,6 +48,7 @@ RECORDED: Dict[str, Tuple[str, ...]] = {
     "refused": ("node", "reason"),
     "node_refused": ("node", "reason"),
     "name_in_use": ("node",),
+    "passed_over": ("node",),
     "shortened": ("round", "nodes"),
     "round": ("round", "nodes"),
     "update": ("node", "round", "bytes", "digest"),

@@ -54,6 +54,11 @@ FEW_ROWS = 20
 def mistakes(parts: Parts, base: Optional[Path] = None) -> List[str]:
     """Everything wrong with a federation that its text tells; with `base`, also what the files it names tell."""
     found = list(_gateway(parts.gateway, base)) if parts.gateway is not None else []
+    if parts.gateway is not None and parts.rounds is not None and 0 < len(parts.gateway.sites) < parts.rounds.nodes:
+        few = len(parts.gateway.sites)
+        found.append(
+            f"gateway.sites: {few} of them, and task.rounds.nodes wants {parts.rounds.nodes}: name more, or want fewer"
+        )
     if parts.name is not None:
         try:
             check_model_name(parts.name)  # that of the model on a board
@@ -115,6 +120,16 @@ def _room(parts: Parts) -> Iterator[str]:
         yield f"task: {error}"
 
 
+def _sites(gateway: GatewaySettings) -> Iterator[str]:
+    for name in gateway.sites:
+        try:
+            check_name(name, "node")
+        except UsageError as error:
+            yield f"gateway.sites: {error}"
+    if len(set(gateway.sites)) < len(gateway.sites):
+        yield "gateway.sites: a name is there twice"
+
+
 def _gateway(gateway: GatewaySettings, base: Optional[Path]) -> Iterator[str]:
     try:
         check_name(gateway.federation, "federation")
@@ -122,6 +137,7 @@ def _gateway(gateway: GatewaySettings, base: Optional[Path]) -> Iterator[str]:
         yield f"gateway.{error}"
     if gateway.broker not in KINDS:
         yield from _broker(gateway.broker)
+    yield from _sites(gateway)
     yield from (f"gateway.{line}" for line in within("port", gateway.port, 0, 65535))
     yield from (f"gateway.{line}" for line in count("minimum_cell", gateway.minimum_cell, 0, 1_000_000))
     yield from (f"gateway.{line}" for line in within("dashboard_minutes", gateway.dashboard_minutes, 0, 10080))

@@ -142,9 +142,17 @@ class Orchestrator:
         if self._broker is not None:
             self._broker.restart_if_dead()
         evaluate = Evaluator(graph, self._rows, task.schema) if self._rows is not None else None
-        federation = self._config.gateway.federation
+        settings = self._config.gateway
         gateway = Gateway(
-            self._store, run, federation, self.address, self._broker, evaluate, self.progress, self._authority
+            self._store,
+            run,
+            settings.federation,
+            self.address,
+            self._broker,
+            evaluate,
+            self.progress,
+            self._authority,
+            sites=settings.sites,
         )
         result = gateway.run(self._connect_timeout_s)
         broker_mib = peak_memory_mib(str(self._broker.pid)) if self._broker else None

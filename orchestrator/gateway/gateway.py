@@ -7,7 +7,7 @@ replayed into a new coordinator and its `Started` action continues where the run
 import logging
 import queue
 import time
-from typing import Dict, List, Optional
+from typing import Dict, List, Optional, Sequence
 
 from orchestrator.errors import RoundError, UsageError, WireError
 from orchestrator.gateway.aggregation import Evaluate
@@ -69,8 +69,9 @@ class Gateway:
         progress: Progress = lambda event: None,
         authority: Optional[Authority] = None,
         hand_up: Optional[HandUp] = None,
+        sites: Sequence[str] = (),
     ) -> None:
-        """`run` must be in the store (see `open_run`). `hand_up` gets (round, vector, records) for a higher gateway."""
+        """`run` must be in the store. `hand_up` gets (round, vector, records) for a higher gateway. Of `sites` see Attendance."""
         stored = store.find_run(run)
         if stored is None:
             raise UsageError(f"the store has no run {run!r}")
@@ -95,7 +96,7 @@ class Gateway:
         self.coordinator = self.course.coordinator
         self._conclusion = Conclusion(self.course, self.aggregation, self.announcer, self._figures, hand_up)
         self._attendance = Attendance(
-            self.course, self.announcer, self._inbox, self._refused, self._figures, self._send_down
+            self.course, self.announcer, self._inbox, self._refused, self._figures, self._send_down, sites
         )
         self.answers = Answers(
             self.course,

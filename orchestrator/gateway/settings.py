@@ -1,7 +1,7 @@
 """What edgeward.toml can say, as data. docs/edgeward-reference.md is made of these fields and the comments on them."""
 
 from dataclasses import dataclass, field
-from typing import Dict
+from typing import Dict, Tuple
 
 from orchestrator.wire.task import Task
 
@@ -28,6 +28,8 @@ class GatewaySettings:
     # of analyses without noise: counts of 1 to one less than this are not in the tables, nor what they follow from; 0 shows all
     # [0 to 1000000]
     minimum_cell: int = 0
+    # nodes that are asked, whoever else is here; without one all nodes of the federation are [names of nodes]
+    sites: Tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

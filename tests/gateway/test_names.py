@@ -7,8 +7,11 @@ import numpy as np
 import pytest
 
 from orchestrator.errors import UsageError
+from orchestrator.gateway.checks import mistakes
+from orchestrator.gateway.config_parts import Parts
 from orchestrator.gateway.gateway import Gateway
 from orchestrator.gateway.names import ALIVE_S, Names
+from orchestrator.gateway.settings import GatewaySettings
 from orchestrator.gateway.store import Store
 from orchestrator.node.agent import NodeAgent
 from orchestrator.wire.body import decode_body, encode_body
@@ -24,14 +27,15 @@ NOWHERE = BrokerAddress("127.0.0.1", 1)
 
 
 class World:
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, sites: Tuple[str, ...] = ()) -> None:
+        folder.mkdir(exist_ok=True)
         schema = Schema("table", "y", ("a", "b"), {"0": 0, "1": 1}, (Feature("x", 0, 1),), standardization="range")
         task = Task("t", schema, {}, Training(rounds=5), Privacy(unit="none"), Rounds(3, 2), codec="float32")
         store = Store(folder / "gateway.sqlite")
         store.create_run("run", task_to_dict(task), b"graph", np.zeros(8, np.float32))
         self.told: List[Dict[str, Any]] = []
         self.sent: List[Tuple[str, Dict[str, Any]]] = []
-        self.gateway = Gateway(store, "run", "f", NOWHERE, progress=self.told.append)
+        self.gateway = Gateway(store, "run", "f", NOWHERE, progress=self.told.append, sites=sites)
         self.gateway.link.publish = self.note  # type: ignore[method-assign]
 
     def note(self, topic: str, payload: bytes, retain: bool = False) -> None:
@@ -66,6 +70,38 @@ def test_the_second_is_refused_by_name_and_the_first_goes_on(tmp_path: Path) -> 
     ]
     world.say("ready", "first", records=11)
     assert world.online == {"icu": 11}
+
+
+def test_who_is_not_one_of_the_sites_is_asked_for_nothing(tmp_path: Path) -> None:
+    world = World(tmp_path, sites=("cardiology", "surgery"))
+    for kind in ("hello", "ready", "declined", "ready", "gone"):
+        world.say(kind, "first", code="data")
+    assert world.online == {}
+    assert world.sent == [], "no task, and no word about one"
+    assert world.kinds() == ["passed_over"]
+    world = World(tmp_path / "asked", sites=("icu", "surgery"))
+    world.say("ready", "first")
+    assert world.online == {"icu": 10}
+
+
+def test_sites_that_cannot_be_are_named() -> None:
+    def wrong(sites: Tuple[str, ...], nodes: int = 2) -> str:
+        nothing = dict.fromkeys(Parts._fields)
+        parts = Parts(
+            **{
+                **nothing,
+                "analysis": {},
+                "evaluation": {},
+                "gateway": GatewaySettings(sites=sites),
+                "rounds": Rounds(nodes),
+            }
+        )
+        return " ".join(line for line in mistakes(parts) if "sites" in line)
+
+    assert wrong(()) == wrong(("a", "b")) == ""
+    assert "twice" in wrong(("a", "a"))
+    assert "gateway.sites" in wrong(("a", "../b"))
+    assert "wants 3" in wrong(("a", "b"), 3)
 
 
 def test_one_that_comes_back_from_its_own_folder_is_the_first(tmp_path: Path) -> None:

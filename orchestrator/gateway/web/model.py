@@ -34,6 +34,7 @@ _TOLD = 200
 _KEPT = (
     "refused",
     "name_in_use",
+    "passed_over",
     "shortened",
     "on_floor",
     "not_steered",
