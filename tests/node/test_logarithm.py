@@ -57,7 +57,7 @@ def test_a_bundle_says_so_and_gives_a_board_what_it_needs() -> None:
     features = check_features(describe_features(SCHEMA, np.zeros(2), np.ones(2)), (1, 2))
     assert [feature.get("transform") for feature in features] == [None, "log"]
     reference = np.zeros((4, 2), np.int8)
-    profile = _profile((1, 2), features, reference)
+    profile = _profile((1, 2), features, reference, None)
     assert profile is not None
     section = pack_profile(profile)
     found = parse_profile(section)
