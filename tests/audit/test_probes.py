@@ -62,6 +62,7 @@ FOUND: Dict[str, Tuple[str, str, str]] = {
     "noise-off": ("", "noise", "size"),
     "wrong-scale": ("", "noise", "size"),
     "noise-less": ("", "noise", "size"),
+    "noise-tenth": ("", "noise", "size"),
     "noise-cut": ("", "noise", "law"),
     "noise-uniform": ("", "noise", "law"),
     "noise-laplace": ("", "noise", "law"),

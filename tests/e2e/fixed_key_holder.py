@@ -16,11 +16,11 @@ from orchestrator.wire.link import BrokerAddress
 
 
 class Dying(KeyHolderAgent):
-    number, step, when = -1, "", ""
+    number, dies_at, when = -1, "", ""
 
     def _take_step(self, header: Dict[str, Any], tensors: Dict[str, np.ndarray]) -> None:
         last = header["step"] != "decrypt" or (self._sum is not None and len(self._sum.missing) == 1)
-        chosen = (header["round"], header["step"]) == (self.number, self.step) and last
+        chosen = (header["round"], header["step"]) == (self.number, self.dies_at) and last
         if chosen and self.when == "before":
             os.kill(os.getpid(), signal.SIGKILL)
         if chosen and self.when == "after":  # stored, and not sent
@@ -31,7 +31,7 @@ class Dying(KeyHolderAgent):
 def main() -> None:
     broker, name, state = sys.argv[1:4]
     if len(sys.argv) > 4:
-        Dying.number, Dying.step, Dying.when = int(sys.argv[4]), sys.argv[5], sys.argv[6]
+        Dying.number, Dying.dies_at, Dying.when = int(sys.argv[4]), sys.argv[5], sys.argv[6]
     Dying(BrokerAddress.parse(broker), "test", name, Path(state), once=True).run()
 
 

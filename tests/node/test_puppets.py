@@ -54,7 +54,7 @@ def test_puppets_under_enrolled_names_get_no_share_and_no_vector(tmp_path: Path,
         federation.step(SHARES, ["a"])
     assert str(caught.value) == UNCONFIRMED
     assert not federation.computed
-    assert {peer.name for peer in federation.stores["a"].pending_peers()} >= {"b"}
+    assert {peer.name for peer in federation.stores["a"].peers.pending()} >= {"b"}
 
 
 def test_one_puppet_among_confirmed_peers_is_enough_to_refuse(tmp_path: Path) -> None:
