@@ -217,7 +217,7 @@ class Boosted(Analysis):
             found = [Block("gradients", PRODUCTS, cells[:, :, :2], outcome, split=outcome)]
             for column in self._histograms.columns:
                 counts = cells[:, column.start : column.missing + 1, 2]
-                found.append(Block(f"bins of {column.feature.name}", CELLS, counts))
+                found.append(Block(f"bins of {column.feature.name}", CELLS, counts, (column.feature.name,)))
             return [*found, *unused(cells.size, end), left_out]
         if phase == BASE:
             found = [Block("records", CELLS, places(0, 1)), Block("the outcome", PRODUCTS, places(1, 1), outcome)]
@@ -226,7 +226,10 @@ class Boosted(Analysis):
             found = [Block("held out", CELLS, places(0, 1)), Block("errors", PRODUCTS, places(1, 3), outcome)]
             return [*found, *unused(4, end), left_out]
         scores = places(0, 2, _SCORES)
-        found = [Block("scores by class", CELLS, each, ordered=True) for each in scores]
+        found = [
+            Block("scores by class", CELLS, each, (*outcome, f"score {place}"), ordered=True)
+            for place, each in enumerate(scores)
+        ]
         brier = Block("squared errors", PRODUCTS, places(scores.size, 1))
         return [*found, brier, *unused(scores.size + 1, end), left_out]
 

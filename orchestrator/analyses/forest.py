@@ -25,7 +25,7 @@ from orchestrator.analyses.base import (
     from_pairs,
     interval,
 )
-from orchestrator.analyses.blocks import CELLS, Block, aside, places, unused
+from orchestrator.analyses.blocks import CELLS, MARGINS, Block, aside, places, unused
 from orchestrator.analyses.impurity import gain_of
 from orchestrator.analyses.scores import auc_of
 from orchestrator.analyses.splits import Columns, Drawn, apart, drawn
@@ -182,17 +182,24 @@ class Forest(Analysis):
         return found
 
     def blocks(self, question: np.ndarray) -> List[Block]:
-        """Leaves and classes of each tree; then the scores by class, of each copy."""
-        size = self.sums.size
+        """Leaves and classes of each tree, and above them those of its nodes; then the scores by class, of each copy."""
+        size, outcome = self.sums.size, self.options.outcome
         if question[0]:
-            scores = places(0, self._copies * self._scored * 2, self.options.bins)
-            found = [Block("scores", CELLS, each, ordered=True) for each in scores]
+            scores = places(0, self._copies, self._scored * 2, self.options.bins)
+            found = [Block("scores", CELLS, each, ordered=True) for each in scores[1:].reshape(-1, self.options.bins)]
+            found += [
+                Block("scores", CELLS, each, (outcome, f"score {place}"), ordered=True)
+                for place, each in enumerate(scores[0])
+            ]
             return [*found, *unused(scores.size, size)]
         leaves = places(0, int(self.options.trees), self._leaves * len(self._classes))
-        return [
-            *(Block("leaves of a tree", CELLS, each) for each in leaves),
-            aside("held out, no class", size - 2, size - 1),
-        ]
+        found = [aside("held out, no class", size - 2, size - 1)]
+        for each in leaves:
+            found.append(Block("leaves of a tree", CELLS, each, (outcome,)))
+            for level in range(1, int(self.options.depth)):
+                below = each.reshape(2**level, -1, len(self._classes)).swapaxes(0, 1)
+                found.append(Block("nodes of a tree", MARGINS, below.reshape(below.shape[0], -1), (outcome,)))
+        return found
 
     def _level(self, x: np.ndarray) -> np.ndarray:
         """int64 (n,): the number of each record's class, -1 where it is missing."""

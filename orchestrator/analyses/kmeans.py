@@ -115,7 +115,7 @@ class KMeans(Analysis):
         """Clusters are groups of records, whose numbers are summed."""
         clusters, numbers = self._shape
         cells, end = places(0, clusters, 1 + numbers), self.sums.size
-        found = [Block("clusters", CELLS, cells[:, 0])]
+        found = [Block("clusters", CELLS, cells[:, 0], tuple(self._names))]
         for at, name in enumerate(self._names):
             found.append(Block(f"sums of {name} by cluster", SUMS, cells[:, 1 + at], (name,), split=(name,)))
         inertia = Block("squared distances", PRODUCTS, places(end - 2, 1), parameters=clusters * numbers)

@@ -1,23 +1,12 @@
 """The kinds of analysis there are, and the one a task declares."""
 
 from dataclasses import fields, replace
-from typing import Any, Dict, Iterator, List, Type
+from typing import Any, Dict, Iterator, List, Mapping, Type
 
 from orchestrator.analyses.base import Analysis
-from orchestrator.analyses.boosted import Boosted
-from orchestrator.analyses.compare import Compare
-from orchestrator.analyses.cox import Cox
-from orchestrator.analyses.forest import Forest
-from orchestrator.analyses.kmeans import KMeans
-from orchestrator.analyses.mixture import Mixture
-from orchestrator.analyses.pca import Pca
-from orchestrator.analyses.performance import Performance
-from orchestrator.analyses.quantiles import Quantiles
-from orchestrator.analyses.regression import Regression
-from orchestrator.analyses.statistics import Statistics
-from orchestrator.analyses.survival import Survival
 from orchestrator.errors import UsageError
 from orchestrator.wire.bounds import near
+from orchestrator.wire.later import Later
 from orchestrator.wire.protection import Privacy
 from orchestrator.wire.schema import Schema
 from orchestrator.wire.structure import attempt, unstructure
@@ -25,20 +14,23 @@ from orchestrator.wire.task import Task
 from orchestrator.wire.training import Training
 
 KIND = "kind"
-ANALYSES: Dict[str, Type[Analysis]] = {
-    "statistics": Statistics,
-    "quantiles": Quantiles,
-    "compare": Compare,
-    "regression": Regression,
-    "survival": Survival,
-    "cox": Cox,
-    "pca": Pca,
-    "kmeans": KMeans,
-    "performance": Performance,
-    "mixture": Mixture,
-    "forest": Forest,
-    "boosted": Boosted,
-}
+ANALYSES: Mapping[str, Type[Analysis]] = Later(
+    "orchestrator.analyses",
+    {
+        "statistics": "statistics.Statistics",
+        "quantiles": "quantiles.Quantiles",
+        "compare": "compare.Compare",
+        "regression": "regression.Regression",
+        "survival": "survival.Survival",
+        "cox": "cox.Cox",
+        "pca": "pca.Pca",
+        "kmeans": "kmeans.KMeans",
+        "performance": "performance.Performance",
+        "mixture": "mixture.Mixture",
+        "forest": "forest.Forest",
+        "boosted": "boosted.Boosted",
+    },
+)
 """Name in `[task.analysis] kind` -> what computes it."""
 
 

@@ -11,7 +11,9 @@ cells of the same column: a record that a weight next to 0 leaves out of one of 
 """
 
 import logging
+from collections import Counter
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Callable, Dict, Iterator, List, NamedTuple, Optional, Set, Tuple
 
 import numpy as np
@@ -37,10 +39,11 @@ from orchestrator.node.answered import MOST_BYTES
 from orchestrator.node.disclosure import LEAVE_OUT, Disclosure
 from orchestrator.node.held import digest_of_answer
 from orchestrator.node.ledger import APPROVED
-from orchestrator.node.seen import Seen, apart_from_most, levels_of, without
+from orchestrator.node.seen import Seen, apart_from_most, divides, levels_of, without
 from orchestrator.node.store import NodeStore
 from orchestrator.privacy.releases import noise_multipliers
 from orchestrator.privacy.terms import unit_of
+from orchestrator.wire.schema import Schema
 from orchestrator.wire.task import Task
 
 log = logging.getLogger("edgeward.node")
@@ -53,6 +56,9 @@ _PIECE = 1 << 20
 
 _MOST_COMPARED = 2000
 """Pairs of sets whose people are counted one by one."""
+
+_MOST_DIVISIONS = 64
+"""Ways in which an answer may divide the same records by the same columns, as trees and their levels do; all are compared."""
 
 _CERTAIN = 1 - 1e-9
 """Of a number of people, which float64 may leave a little below a whole one."""
@@ -141,6 +147,10 @@ class DisclosureGuard:
         why = incomplete(blocks, analysis.sums.size)
         if why:
             raise DisclosureError(f"there is no rule for what this analysis sums: {why}", "internal")
+        many = max(Counter((each.columns, each.among) for each in blocks if divides(each)).values(), default=0)
+        if rules.minimum_cell and many > _MOST_DIVISIONS:
+            why = f"{many} divisions of the same patients, of which at most {_MOST_DIVISIONS} are compared"
+            raise DisclosureError(f"[disclosure] minimum_cell: {why}", "disclosure.cell")
         seen, parts = _cleared(rules, analysis, blocks, asked, data, may_leave_out=not task.privacy.on)
         self._compare(rules, digest, seen, parts)
         multiple = max(1, rules.rounding) if not task.privacy.on else 1
@@ -171,11 +181,12 @@ class DisclosureGuard:
             why = f"{len(near)} tasks were answered of these patients, at most {rules.questions}"
             raise DisclosureError(f"[disclosure] questions: {why}", "disclosure.questions")
         divided = seen.divisions(but=left_out) if rules.minimum_cell else []
-        for ordered, cells in divided:
-            for before in answered.cells(cells.subject):
+        for at, (ordered, cells) in enumerate(divided):
+            beside = (each.of_line for _, each in divided[:at] if each.subject == cells.subject)
+            for before in chain(beside, answered.cells(cells.subject)):
                 few = fewest_between(seen, cells.of_line, before, ordered, rules.minimum_cell)
                 if few:
-                    why = f"{few} patients between cells of this answer and of one before it, at least {rules.minimum_cell}"
+                    why = f"{few} patients between cells of this answer, or of it and one before, at least {rules.minimum_cell}"
                     raise DisclosureError(f"[disclosure] minimum_cell: {why}", "disclosure.difference")
         if answered.bytes() > MOST_BYTES:
             why = f"{MOST_BYTES >> 20} MiB are noted of what was answered before: see `edgeward node forget-answers`"
@@ -195,7 +206,7 @@ def _cleared(
     parts: List[Block] = []
     while True:
         columns = [block.out for block in parts if block.out]
-        seen = Seen(analysis, blocks, asked, without(data, analysis.schema, columns))
+        seen = Seen(analysis, blocks, asked, without(data, analysis.schema, columns), bool(rules.minimum_cell))
         broken = [each for each in _broken(rules, seen) if not any(each.block is part for part in parts)]
         if not broken:
             return seen, parts
@@ -211,6 +222,10 @@ def _broken(rules: Disclosure, seen: Seen) -> Iterator[Broken]:
     if seen.patients < rules.minimum_patients:
         why = f"minimum_patients: an answer of {seen.patients} patients, at least {rules.minimum_patients}"
         yield Broken("disclosure.patients", why)
+    markers = [marker for marker in seen.schema.missing_markers if marker not in Schema.missing_markers]
+    if markers and rules.model_cell:
+        why = f"{', '.join(map(repr, markers))} would count as missing, of which there may be few: list what stands for no value"
+        yield Broken("disclosure.cell", f"minimum_cell: {why} in the data's description, not in the task")
     for at, block in enumerate(seen.blocks):
         if block.rule == UNUSED and seen.counted[block.at.ravel()].any():
             yield Broken("internal", f"{block.name}: values that the analysis says are 0")

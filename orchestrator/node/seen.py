@@ -37,7 +37,10 @@ class Largest(NamedTuple):
 class Seen:
     """Of all vectors of one answer. people, counted: float64 (size,), people behind each value: by weight, and one by one."""
 
-    def __init__(self, analysis: Analysis, blocks: Sequence[Block], asked: np.ndarray, data: Dataset) -> None:
+    def __init__(
+        self, analysis: Analysis, blocks: Sequence[Block], asked: np.ndarray, data: Dataset, of_cells: bool = True
+    ) -> None:
+        """of_cells: whether it is to be known in which cells records are."""
         self.data, self.schema, self.blocks = data, analysis.schema, list(blocks)
         self.whose = people_of(data)
         self.used = np.zeros(data.records, bool)
@@ -51,7 +54,7 @@ class Seen:
             at: np.zeros((2, len(levels), self.blocks[at].at.size)) for at, levels in self._split.items()
         }
         self._parts = {at: np.zeros((3, block.at.size)) for at, block in enumerate(self.blocks) if block.rule == SUMS}
-        named = [at for at, block in enumerate(self.blocks) if block.columns and block.rule in (CELLS, MARGINS, UPTO)]
+        named = [at for at, block in enumerate(self.blocks) if divides(block) and of_cells]
         self._cells = {at: np.full(data.records, -1, np.int32) for at in named}
         for vectors, rows in _pieces(analysis, asked, data, self.whose):
             self._take(vectors, rows)
@@ -172,6 +175,11 @@ class Seen:
     def most_records(self) -> int:
         """Of one person."""
         return int(np.bincount(self.whose).max(initial=1))
+
+
+def divides(block: Block) -> bool:
+    """Whether it puts records into cells that other answers can be compared with."""
+    return bool(block.columns) and block.rule in (CELLS, MARGINS, UPTO)
 
 
 def people_of(data: Dataset) -> np.ndarray:

@@ -31,8 +31,8 @@ RULES = OPEN + "[disclosure]\nminimum_patients = 20\nminimum_cell = 5\nminimum_d
 NO_RULES = OPEN
 
 
-def task_of(declared: Dict[str, Any], *features: Feature, **changes: Any) -> Task:
-    schema = Schema("table", "", (), {}, features, patient="who")
+def task_of(declared: Dict[str, Any], *features: Feature, markers: Tuple[str, ...] = ("",), **changes: Any) -> Task:
+    schema = Schema("table", "", (), {}, features, patient="who", missing_markers=markers)
     known: Dict[str, Any] = {"privacy": Privacy("none"), **changes}
     task = Task("t", schema, {}, rounds=Rounds(3, 3), analysis=declared, training=Training(rounds=1), **known)
     found = analysis_of(task)
@@ -102,6 +102,10 @@ WAYS: Dict[str, Tuple[Task, "np.ndarray | None"]] = {
     "coefficients that weigh few": (
         task_of({"kind": "regression", "family": "poisson", "outcome": "dose", "inputs": ["age"]}, AGE, DOSE),
         as_pairs(ISOLATED),
+    ),
+    "a value that counts as missing": (
+        task_of({"kind": "statistics", "bins": 2}, Feature("drug", categories=("no", "never")), markers=("yes",)),
+        None,
     ),
     "noise that is none": (
         task_of(

@@ -1,6 +1,7 @@
 """A .keras file is exported as it ends: nothing is appended but the softmax of what says it is a classifier of logits."""
 
 import json
+import random
 from pathlib import Path
 from typing import Any, Dict, List, Optional
 
@@ -15,6 +16,12 @@ from model_export.quiet import tensorflow
 from model_export.tflm import TflmModel
 
 X = np.random.default_rng(0).standard_normal((120, 6)).astype(np.float32)
+
+
+@pytest.fixture(autouse=True)
+def the_same_weights() -> None:
+    """Keras draws a layer's seed when it is made, which is before its model is."""
+    random.seed(3)
 
 
 def stack(*layers: Any, shape: Any = (6,)) -> Any:

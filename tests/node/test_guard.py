@@ -187,6 +187,18 @@ def test_as_many_as_the_minimum_are_enough(tmp_path: Path) -> None:
     assert "5 patients, at least 6" in Node(tmp_path, minimum_cell=6).refusal(task_of(STATISTICS), data)
 
 
+def test_no_value_is_made_a_missing_one(tmp_path: Path) -> None:
+    """Missing values are no cells: a task that lists a diagnosis among its markers would have those with it counted."""
+    task = task_of(STATISTICS)
+    marked = replace(task, schema=replace(task.schema, missing_markers=("", "NA", "hiv")))
+    for rule in ("minimum_cell", "minimum_model_cell"):
+        Node(tmp_path, **{rule: 1}).passed(task, even())
+        assert "disclosure.cell: [disclosure] minimum_cell: 'hiv' would" in Node(tmp_path, **{rule: 1}).refusal(
+            marked, even()
+        )
+    Node(tmp_path, small_cells="leave-out", minimum_patients=5).passed(marked, even())
+
+
 def test_a_model_may_have_a_minimum_of_its_own(tmp_path: Path) -> None:
     data = data_of([0] * 40 + [1] * 4, [0] * 44)
     node = Node(tmp_path, minimum_cell=5, minimum_model_cell=3)
@@ -378,6 +390,83 @@ def test_points_that_walk_to_the_largest_value_stop(tmp_path: Path) -> None:
     for point in (70.0, 97.0, 41.0):
         assert "disclosure" in node.refusal(task, data, up_to(point)), point
     node.passed(task, data, up_to(30.0))
+
+
+FIFTY = data_of([i % 2 for i in range(50)], [0] * 50, age=np.arange(25.0, 75.0))
+
+
+def test_trees_of_a_forest_that_split_next_to_each_other_tell_few_apart(tmp_path: Path) -> None:
+    """A seed is drawn until two thresholds have one or two people between them: subtracted, the leaves show their classes."""
+    features, data = (AGE, SEX), FIFTY._replace(x=FIFTY.x[:, [0, 2, 3]])
+    apart, between = {}, 0.0
+    for seed in range(200):
+        declared = {"kind": "forest", "outcome": "sex", "trees": 2, "depth": 1, "held_out": 0.0, "seed": seed}
+        counts = tables(task_of(declared, features), data)[:-2].reshape(2, 4)
+        if counts.min() >= 5:
+            between = np.abs(counts[0] - counts[1]).max()
+            apart.setdefault("few" if 0 < between < 5 else "none or many", task_of(declared, features))
+    node = Node(tmp_path, minimum_cell=5)
+    node.passed(apart["none or many"], data)
+    assert "disclosure.difference" in Node(tmp_path / "..", minimum_cell=5).refusal(apart["few"], data)
+    Node(tmp_path / "..", minimum_patients=5).passed(apart["few"], data)
+
+
+def test_nodes_above_the_leaves_are_compared_as_well(tmp_path: Path) -> None:
+    """Two trees with other second splits, so that no leaf of one is nearly a leaf of the other."""
+    features, data = (AGE, COST, SEX), FIFTY._replace(x=FIFTY.x[:, [0, 1, 2, 3]])
+    data.x[:, 1] = [i * 37 % 50 * 20 for i in range(50)]
+    declared = {"kind": "forest", "outcome": "sex", "trees": 2, "depth": 2, "held_out": 0.0}
+    task = task_of(declared, features)
+    analysis: Any = analysis_of(task)
+    found = Seen(analysis, analysis.blocks(analysis.question(analysis.begin(0))), analysis.begin(0), data)
+    of_roots = [cells.of_line[2:] for at, (_, cells) in enumerate(found.divisions()) if at % 2]
+    assert len(of_roots) == 2
+    for tree, cells in enumerate(of_roots):
+        column, cut = analysis._trees.column[tree, 0], analysis._trees.threshold[tree, 0]
+        assert column < 2
+        low, high = (AGE, COST)[column].range
+        right = data.x[:, column] > low + (high - low) * (cut + 1) / 2
+        np.testing.assert_array_equal(cells, 2 * right + (data.x[:, 3] > 0.5))
+
+
+def test_more_trees_than_can_be_compared_are_refused(tmp_path: Path) -> None:
+    declared = {"kind": "forest", "outcome": "sex", "trees": 65, "depth": 1, "held_out": 0.0}
+    assert "65 divisions" in Node(tmp_path, minimum_cell=1).refusal(task_of(declared), even())
+
+
+def test_a_cluster_that_loses_one_record_tells_its_numbers(tmp_path: Path) -> None:
+    """Centres that move by a little, as a gateway likes: the difference of the sums of a cluster is one person's age."""
+    task, data = task_of({"kind": "kmeans", "clusters": 2, "rounds": 3}, [AGE]), FIFTY._replace(x=FIFTY.x[:, :1])
+    node = Node(tmp_path, minimum_cell=5)
+    first, nearer, further = (as_pairs(np.array([-0.2, 0.2]) + by) for by in (0.0, 0.03, 0.2))
+    node.passed(task, data, first)
+    assert "disclosure.difference" in node.refusal(task, data, nearer)
+    node.passed(task, data, first)
+    node.passed(task, data, further)
+
+
+def test_trees_that_a_gateway_grows_one_bin_further_tell_few_apart(tmp_path: Path) -> None:
+    """20 people in each bin of age and of cost, 2 in both: the difference of two rounds, each of which has ten in every cell."""
+    many = np.arange(200)
+    whole = data_of(many % 2, many * 0, age=many // 20 * 10.0 + 5, cost=many // 2 % 10 * 100.0 + 50)
+    features, data = (AGE, COST, SEX), whole._replace(x=whole.x[:, :4])
+    declared = {"kind": "boosted", "outcome": "sex", "inputs": ["age", "cost"], "trees": 1, "depth": 2, "bins": 10}
+    task = task_of({**declared, "held_out": 0.0}, features)
+    analysis: Any = analysis_of(task)
+
+    def split_at(cell: int) -> np.ndarray:
+        model = analysis._model(analysis.begin(0))
+        model.codes[0, 0] = 1 + 2 * (11 + cell)  # after ten bins of age, and a cell for those without one
+        return np.asarray(analysis._announce(model._replace(phase=1, level=1)))
+
+    def counts(asked: np.ndarray) -> np.ndarray:
+        summed = total(unit_vectors(analysis, asked, data, "record"), analysis.sums.size)
+        return summed[: 2 * 22 * 3].reshape(2, 22, 3)[:, :, 2]
+
+    node, first, second = Node(tmp_path, minimum_cell=4), split_at(4), split_at(5)
+    np.testing.assert_array_equal(np.abs(counts(first) - counts(second))[0, :10], 2.0)
+    node.passed(task, data, first)
+    assert "disclosure.difference" in node.refusal(task, data, second)
 
 
 @given(st.integers(0, 2**31), st.booleans(), st.booleans())

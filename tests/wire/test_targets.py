@@ -81,6 +81,7 @@ def test_what_the_exported_model_says_is_what_training_saw() -> None:
         ({"kind": "number", "minimum": 0}, "'maximum' is missing"),
         ({"kind": "number", "minimum": 5, "maximum": 5}, "not below maximum"),
         ({"kind": "number", "minimum": 1e20, "maximum": 1e20 + 1e5}, "cannot be told apart"),
+        ({"kind": "number", "minimum": 0.0, "maximum": 5e-324}, "cannot be told apart"),
         ({"kind": "number", "minimum": 0, "maximum": 5, "transform": "log"}, "needs a minimum above 0"),
         ({"kind": "number", "minimum": 0, "maximum": float("nan")}, "not a finite number"),
         ({"kind": "number", "minimum": 0, "maximum": 1e300}, "maximum: 1e.300, expected"),

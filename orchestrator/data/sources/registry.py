@@ -1,7 +1,6 @@
 """The formats of tables besides CSV, and how a file is read as one of them."""
 
 from functools import partial
-from importlib import import_module
 from importlib.util import find_spec
 from itertools import groupby
 from pathlib import Path
@@ -14,6 +13,7 @@ from orchestrator.data.sources.parquet import PARQUET
 from orchestrator.data.sources.sqlite import SQLITE
 from orchestrator.errors import DataError, UsageError
 from orchestrator.wire.bounds import near
+from orchestrator.wire.later import Later
 from orchestrator.wire.structure import structure
 
 SOURCES = (SQLITE, PARQUET, EXCEL, JSON_LINES)
@@ -22,32 +22,13 @@ SOURCES = (SQLITE, PARQUET, EXCEL, JSON_LINES)
 T = TypeVar("T")
 
 
-class Later(Mapping[str, T]):
-    """By its name what a module of this folder has, imported when it is asked for: a node has the memory of what it uses."""
-
-    def __init__(self, **places: str) -> None:
-        self._places = places
-        """Name -> MODULE.VALUE."""
-
-    def __getitem__(self, name: str) -> T:
-        module, _, value = self._places[name].rpartition(".")
-        found: T = getattr(import_module(f"orchestrator.data.sources.{module}"), value)
-        return found
-
-    def __contains__(self, name: object) -> bool:
-        return name in self._places
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._places)
-
-    def __len__(self) -> int:
-        return len(self._places)
-
-
-SERVICES: Mapping[str, Service] = Later(fhir="fhir.FHIR", omop="omop.OMOP", postgresql="postgresql.POSTGRESQL")
+_HERE = "orchestrator.data.sources"
+SERVICES: Mapping[str, Service] = Later(
+    _HERE, {"fhir": "fhir.FHIR", "omop": "omop.OMOP", "postgresql": "postgresql.POSTGRESQL"}
+)
 """By the kind that a description names."""
 
-SIGNALS: Mapping[str, Signals] = Later(wfdb="wfdb_records.WFDB")
+SIGNALS: Mapping[str, Signals] = Later(_HERE, {"wfdb": "wfdb_records.WFDB"})
 """Of signals, likewise."""
 
 

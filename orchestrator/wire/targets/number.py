@@ -16,6 +16,9 @@ CODES = 1 << 20
 """A number's code is its place in the range, from 0 to so many: float32 holds them all, and the range ends a millionth apart."""
 
 LEAST_OF_LOG = 1e-30
+LEAST_RANGE = 1e-30
+"""Half of the least numbers there are is 0, which nothing can be divided by."""
+
 MOST_UNIT = 40
 
 
@@ -46,7 +49,9 @@ class Number(Target):
         yield from one_of("transform", chosen.transform, ("", "log"))
         if not chosen.minimum < chosen.maximum:
             yield f"minimum: {chosen.minimum:g}, not below maximum {chosen.maximum:g}"
-        elif not chosen.maximum - chosen.minimum > 1e-12 * max(abs(chosen.minimum), abs(chosen.maximum)):
+        elif not chosen.maximum - chosen.minimum > max(
+            LEAST_RANGE, 1e-12 * max(abs(chosen.minimum), abs(chosen.maximum))
+        ):
             yield f"minimum: {chosen.minimum:g} and maximum {chosen.maximum:g} cannot be told apart"
         if len(chosen.unit) > MOST_UNIT:
             yield f"unit: {len(chosen.unit)} characters, at most {MOST_UNIT}"

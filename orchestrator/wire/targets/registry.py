@@ -1,25 +1,24 @@
 """The kinds of target there are, and the one a schema declares."""
 
-from typing import Any, Dict, Iterator, Type
+from typing import Any, Iterator, Mapping, Type
 
 from orchestrator.wire.bounds import near
+from orchestrator.wire.later import Later
 from orchestrator.wire.structure import attempt
 from orchestrator.wire.targets.base import NoOptions, Target
 from orchestrator.wire.targets.classes import Classes
-from orchestrator.wire.targets.count import Count
-from orchestrator.wire.targets.hazard import Hazard
-from orchestrator.wire.targets.labels import Labels
-from orchestrator.wire.targets.nothing import Nothing
-from orchestrator.wire.targets.number import Number
 
 KIND = "kind"
-TARGETS: Dict[str, Type[Target]] = {
-    "number": Number,
-    "count": Count,
-    "labels": Labels,
-    "time-to-event": Hazard,
-    "none": Nothing,
-}
+TARGETS: Mapping[str, Type[Target]] = Later(
+    "orchestrator.wire.targets",
+    {
+        "number": "number.Number",
+        "count": "count.Count",
+        "labels": "labels.Labels",
+        "time-to-event": "hazard.Hazard",
+        "none": "nothing.Nothing",
+    },
+)
 """Name in `[task.schema.target] kind` -> what it means. Classes are what a schema without a target has."""
 
 
