@@ -260,7 +260,7 @@ class Mixture(Analysis):
         order = np.argsort(-model.weights, kind="stable")
         tables = [self._components(model, state, order, units), self._deviations(model, state, order)]
         if self.options.covariance == FULL and self._shape[1] > 1:
-            tables.append(self._correlations(model, order))
+            tables.append(self._correlations(model, state, order))
         if not deviation:
             tables.append(self._fit(state, units))
         return Result(tables, list(self._notes(state, units)))
@@ -281,25 +281,34 @@ class Mixture(Analysis):
 
     def _deviations(self, model: _Model, state: State, order: np.ndarray) -> Table:
         low, high = points.ends(self.schema)
-        noise, rows = float(state["deviation"][0]), []
+        rows: List[Tuple[Cell, ...]] = []
         for rank, at in enumerate(order, 1):
-            variances, means = np.diag(model.covariances[at]), model.means[at]
-            wide = np.maximum(interval(noise) * np.sqrt(1 + 4 * means**2), self._level(noise))
-            wide = wide / max(float(state["counts"][at]), 1e-9)
             cells = [
-                None if noise and hides else float(half * math.sqrt(variance))
-                for half, variance, hides in zip((high - low) / 2, variances, wide > _HIDDEN * variances)
+                None if hides else float(half * math.sqrt(variance))
+                for half, variance, hides in zip(
+                    (high - low) / 2, np.diag(model.covariances[at]), self._hidden(model, state, at)
+                )
             ]
             rows.append((f"{rank}", *cells))
         return Table("deviations", ("component", *self._names), rows)
 
-    def _correlations(self, model: _Model, order: np.ndarray) -> Table:
+    def _hidden(self, model: _Model, state: State, at: int) -> np.ndarray:
+        """bool (d,): whether noise hides the variance of each number in a component."""
+        noise, variances, means = float(state["deviation"][0]), np.diag(model.covariances[at]), model.means[at]
+        wide = np.maximum(interval(noise) * np.sqrt(1 + 4 * means**2), self._level(noise))
+        wide = wide / max(float(state["counts"][at]), 1e-9)
+        hidden: np.ndarray = (wide > _HIDDEN * variances) & (noise > 0)
+        return hidden
+
+    def _correlations(self, model: _Model, state: State, order: np.ndarray) -> Table:
+        """None where noise hides one of the two deviations."""
         rows: List[Tuple[Cell, ...]] = []
         for rank, at in enumerate(order, 1):
-            spread = np.sqrt(np.diag(model.covariances[at]))
+            hidden, spread = self._hidden(model, state, at), np.sqrt(np.diag(model.covariances[at]))
             scaled = model.covariances[at] / np.outer(spread, spread)
             for i, j in zip(*np.triu_indices(self._shape[1], 1)):
-                rows.append((f"{rank}", self._names[i], self._names[j], float(scaled[i, j])))
+                known = None if hidden[i] or hidden[j] else float(scaled[i, j])
+                rows.append((f"{rank}", self._names[i], self._names[j], known))
         return Table("correlations", ("component", "column", "and", "correlation"), rows)
 
     def _shift(self, known: float) -> float:
@@ -341,7 +350,8 @@ class Mixture(Analysis):
             yield (
                 f"every count carries noise: with 95 % it is within {interval(deviation):.3g} of what would be there without, "
                 "and components that are not larger than that kept what they were; means are within the last column of what the "
-                "last round would have given without noise. Deviations that noise hides are left out, as are likelihood and BIC"
+                "last round would have given without noise. Deviations that noise hides are left out with their correlations, as "
+                "are likelihood and BIC"
             )
 
     def words(self, quoted: Callable[[str], str]) -> List[str]:

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from orchestrator.cli.arguments import check_output
+from orchestrator.cli.arguments import check_output_folder
 from orchestrator.cli.commands import COMMANDS
 
 _EPILOG = """examples:
@@ -24,7 +24,9 @@ def register(subparsers: Any) -> None:
     parser.add_argument(
         "--out", type=Path, metavar="DIR", help="tables, picture and result.json (default: out/federation; tried: none)"
     )
-    parser.add_argument("--seed", type=int, default=0, metavar="S", help="of the noise that is simulated (default: 0)")
+    parser.add_argument(
+        "--seed", type=int, metavar="S", help="of the noise that is simulated, with --data (default: 0)"
+    )
     parser.add_argument("--json", action="store_true", help="the result as JSON")
     parser.set_defaults(run=_run)
 
@@ -39,6 +41,8 @@ def _run(arguments: argparse.Namespace) -> int:
         )
     if arguments.data is not None:
         return _try(arguments)
+    if arguments.seed is not None:
+        raise UsageError("--seed: of the noise that is simulated where --data is given; in a run nobody chooses it")
     from orchestrator.cli.main import main
 
     out = ["--out", str(arguments.out)] if arguments.out is not None else []
@@ -48,20 +52,23 @@ def _run(arguments: argparse.Namespace) -> int:
 def _try(arguments: argparse.Namespace) -> int:
     import json
 
-    from orchestrator.cli.tables import report, tables
+    from orchestrator.cli.tables import counted, report, tables
     from orchestrator.gateway.analysed import report_of, write_tables
     from orchestrator.gateway.config import load_config
     from orchestrator.gateway.trial import try_analysis
 
     if arguments.out is not None:
-        check_output(arguments.out, "--out")
+        _check_out(arguments.out)
     config = load_config(arguments.config)
     task = config.task
-    tried = try_analysis(task, arguments.data, arguments.seed, config.gateway.minimum_cell)
+    tried = try_analysis(task, arguments.data, arguments.seed or 0, config.gateway.minimum_cell)
     analysis = report_of(tried.result, task)
     found = {
         "tried": True,
-        "nodes": [{"data": str(path), "records": n} for path, n in zip(arguments.data, tried.records)],
+        "nodes": [
+            {"data": str(path), "records": n, "clamped": clamped}
+            for path, n, clamped in zip(arguments.data, tried.records, tried.clamped)
+        ],
         "rounds": tried.rounds,
         "epsilon": tried.epsilon,
         "simulated_noise": tried.deviation,
@@ -73,9 +80,19 @@ def _try(arguments: argparse.Namespace) -> int:
     noise = f"noise of deviation {tried.deviation:.4g} on each sum, simulated" if tried.deviation else "no noise"
     spent = f"; a run spends epsilon {tried.epsilon:.3g}" if tried.epsilon is not None else ""
     head = (
-        f"tried on {len(tried.records)} files of {sum(tried.records):,} records in {tried.rounds} rounds, {noise}{spent}. "
-        "Nothing was protected, charged or sent."
+        f"tried on {counted(len(tried.records), 'file')} of {counted(sum(tried.records), 'record')} in "
+        f"{counted(tried.rounds, 'round')}, {noise}{spent}. Nothing was protected, charged or sent."
     )
+    head += "".join(f"\n{path}: {text}" for path, texts in zip(arguments.data, tried.clamped) for text in texts)
     wrote = f"\nwrote {arguments.out}" if arguments.out is not None else ""
     report(arguments.json, found, f"{head}\n\n{tables(analysis)}{wrote}")
     return 0
+
+
+def _check_out(out: Path) -> None:
+    """Tables are numbered, so those of another analysis would stay among the new ones."""
+    from orchestrator.errors import UsageError
+
+    check_output_folder(out, "--out")
+    if out.is_dir() and any(out.iterdir()):
+        raise UsageError(f"--out {out}: it holds files, and is not overwritten; name another folder, or remove it")

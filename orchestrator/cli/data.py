@@ -31,7 +31,9 @@ def register(subparsers: Any) -> None:
     describe.add_argument(
         "data", type=Path, metavar="FILE", help="a table in any format a node reads, or its description"
     )
-    describe.add_argument("--out", type=Path, metavar="CODEBOOK", help="write it: .csv, or .json as a Table Schema")
+    describe.add_argument(
+        "--out", type=Path, metavar="CODEBOOK", help="write it: .csv, or .json as a Table Schema; must not exist"
+    )
     describe.set_defaults(run=_describe)
     mapping = verbs.add_parser("map", help="draft the description that leads from a table to the columns of a task")
     mapping.add_argument("data", type=Path, metavar="FILE", help="a table in any format a node reads")
@@ -62,13 +64,12 @@ def register(subparsers: Any) -> None:
 
 
 def _describe(arguments: argparse.Namespace) -> int:
-    from orchestrator.cli.arguments import check_output
     from orchestrator.cli.tables import report, table
     from orchestrator.data.codebook import table_schema, write_codebook
     from orchestrator.gateway.proposed import propose, read_any
 
     if arguments.out is not None:
-        check_output(arguments.out, "--out")
+        _check_codebook(arguments.out)
     found = read_any(arguments.data)
     proposed = propose(found)
     if arguments.out is not None:
@@ -85,9 +86,19 @@ def _describe(arguments: argparse.Namespace) -> int:
     wrote = (
         f"\nwrote {arguments.out}: its ranges and levels are read off these rows; confirm them" if arguments.out else ""
     )
-    head = f"{arguments.data}: {found.total:,} rows; {'; '.join(found.assumed)}"
+    head = "; ".join([f"{arguments.data}: {found.total:,} rows", *found.assumed])
     report(arguments.json, about, f"{head}\n{table(rows)}{wrote}")
     return 0
+
+
+def _check_codebook(out: Path) -> None:
+    """Its owner corrects it by hand, so that one that is there stays."""
+    from orchestrator.cli.arguments import check_new_file
+    from orchestrator.errors import UsageError
+
+    if out.suffix not in (".csv", ".json"):
+        raise UsageError(f"--out {out}: a codebook ends with .csv, or with .json as a Table Schema")
+    check_new_file(out, "--out")
 
 
 def _map(arguments: argparse.Namespace) -> int:

@@ -60,7 +60,9 @@ def register(subparsers: Any) -> None:
         metavar="FILE",
         help=f"{POLICY} and {WARD} are written beside it; none of them must exist (default: %(default)s)",
     )
-    parser.add_argument("--yes", action="store_true", help="ask nothing: what is not given is as suggested")
+    parser.add_argument(
+        "--yes", action="store_true", help="ask nothing: what is not given is as suggested, but for --label"
+    )
     parser.add_argument("--force", action="store_true", help="write the three files though there are some of that name")
     parser.add_argument("--json", action="store_true", help="say what was found as JSON")
     parser.set_defaults(run=_run)

@@ -110,7 +110,7 @@ def _accept_data(arguments: argparse.Namespace) -> int:
 
 
 def _forget_answers(arguments: argparse.Namespace) -> int:
-    from orchestrator.cli.tables import report
+    from orchestrator.cli.tables import counted, report
 
     ledger, store = open_ledger(only_state(arguments.state))
     try:
@@ -118,7 +118,7 @@ def _forget_answers(arguments: argparse.Namespace) -> int:
     finally:
         ledger.close()
         store.close()
-    text = f"answers of {gone} sets of records are forgotten: those that come are not held against them"
+    text = f"answers of {counted(gone, 'set')} of records are forgotten: those that come are not held against them"
     report(arguments.json, {"forgotten": gone}, text)
     return 0
 

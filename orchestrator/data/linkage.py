@@ -174,9 +174,12 @@ def compared(asked: Dict[str, Any], answered: Dict[str, Any], key: bytes, progre
     return Shared(len(asked["points"]), len(others), len(places), places if answered["which"] else [])
 
 
+_ONE = {"question": "a question", "answer": "an answer"}
+
+
 def _of(said: Dict[str, Any], step: str, study: str) -> None:
     if said["step"] != step:
-        raise DataError(f"expected the file of a {step}, and this is that of a {said['step']}")
+        raise DataError(f"this is the file of {_ONE[said['step']]}, and that of {_ONE[step]} is expected")
     if said["study"] != study:
         raise DataError(f"the file is of study {said['study'][:60]!r}, and not of {study!r}")
 

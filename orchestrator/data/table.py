@@ -287,14 +287,14 @@ class _Reader:
 
     def _find(self, file: _File, line: int) -> Dict[str, int]:
         schema, header = self._schema, self._header
-        wanted = _wanted(schema)
+        wanted, place = _wanted(schema), f":{line}" if line else ""  # names of a database's columns are in no line
         lacking = [n for n in wanted if n not in header and not (self._unlabelled and n in self._outcome.columns)]
         repeated = [name for name in wanted if header.count(name) > 1]
         if lacking:
             why = other_text(file.head, wanted, header) or _lacking(lacking, header)
-            raise DataError(f"{file.path}:{line}: {why}")
+            raise DataError(f"{file.path}{place}: {why}")
         if repeated:
-            raise DataError(f"{file.path}:{line}: column {repeated[0]!r} occurs twice; which one is meant?")
+            raise DataError(f"{file.path}{place}: column {repeated[0]!r} occurs twice; which one is meant?")
         return {name: header.index(name) for name in wanted if name in header}
 
     def read(self, cells: Sequence[str]) -> Optional[Row]:

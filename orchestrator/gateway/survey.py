@@ -323,8 +323,8 @@ def _classes(table: Table, label: str) -> List[Tuple[str, str]]:
         raise UsageError(_amount(label, levels, known))
     if many:
         raise UsageError(
-            f"--label {label!r}: it has {len(levels)} different values in {len(cells)} rows, and classes are learned, not "
-            f"amounts: make a column of at most {MOST_CLASSES} levels of it, such as above and below a limit"
+            f"--label {label!r}: it has {len(levels)} different values in {len(cells)} rows, too many for classes: "
+            f"make a column of at most {MOST_CLASSES} levels of it, such as above and below a limit"
         )
     if {canonical(level) for level in levels} == {"0", "1"}:
         return [("no", "0"), ("yes", "1")]
@@ -348,8 +348,9 @@ def _amount(label: str, levels: Dict[str, int], known: List[float]) -> str:
     fractions = " with fractions" if any(value != int(value) for value in known) else ""
     return (
         f"--label {label!r}: it holds numbers{fractions} ({len(levels)} different ones, from {known[0]:g} to {known[-1]:g}), an "
-        "amount to predict, and classes are learned, not amounts. Add a column with its bands to the file, such as 'low' below "
-        f"{limit:g} and 'high' from there on, name that with --label, and take {label!r} out: it holds the answer"
+        "amount, and a draft is of classes. For the amount draft with another --label, and put `target` in the place of "
+        "classes (docs/data.md of the project, What a task learns). For classes add a column with its bands to the file, such "
+        f"as 'low' below {limit:g} and 'high' from there on, name that with --label, and take {label!r} out: it holds the answer"
     )
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from orchestrator.analyses.base import Result, State, Total
 from orchestrator.analyses.registry import analysis_of, spelled_out
-from orchestrator.data.dataset import Dataset, load_for
+from orchestrator.data.dataset import Dataset, clamped_columns, load_for
 from orchestrator.errors import UsageError
 from orchestrator.gateway.analysed import deviation_of
 from orchestrator.gateway.published import published
@@ -22,13 +22,17 @@ from orchestrator.wire.task import Task
 
 
 class Tried(NamedTuple):
-    """epsilon: what a run of it would spend; None without privacy. deviation: standard deviation of the noise on each sum."""
+    """epsilon: what a run of it would spend; None without privacy. deviation: standard deviation of the noise on each sum.
+
+    clamped: of each file, what its owner should hear of columns with values beyond their range.
+    """
 
     result: Result
     records: List[int]
     rounds: int
     epsilon: Optional[float]
     deviation: float
+    clamped: List[List[str]]
 
 
 def try_analysis(task: Task, files: Sequence[Path], seed: int = 0, minimum: int = 0) -> Tried:
@@ -67,8 +71,11 @@ def try_planned(
         state, rounds = {**state, **folded.state}, rounds + 1
         if folded.done:
             break
+    clamped = [[text for _, text in clamped_columns(site, task.schema)] for site in sites]
     result = published(analysis, state, terms.counted(task.privacy), minimum)
-    return Tried(result, [site.records for site in sites], rounds, epsilon if task.privacy.on else None, deviation)
+    return Tried(
+        result, [site.records for site in sites], rounds, epsilon if task.privacy.on else None, deviation, clamped
+    )
 
 
 def _sum(task: Task, asked: np.ndarray, site: Dataset) -> np.ndarray:
@@ -77,7 +84,7 @@ def _sum(task: Task, asked: np.ndarray, site: Dataset) -> np.ndarray:
     found = np.zeros(analysis.sums.size)
     for vectors in unit_vectors(analysis, asked, site, terms.unit_of(task.privacy)):
         if task.privacy.on:
-            lengths = np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), np.finfo(float).tiny)
-            vectors = vectors * np.minimum(1.0, task.privacy.clip_norm / lengths)
+            lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+            vectors = vectors * (task.privacy.clip_norm / np.maximum(lengths, task.privacy.clip_norm))
         found += vectors.sum(axis=0)
     return found

@@ -169,8 +169,10 @@ def test_with_noise_means_are_as_near_as_they_say_and_no_component_collapses(see
             assert np.linalg.eigvalsh(covariance).min() >= 400.0 * 2 * math.sqrt(2) / size, (
                 "what noise adds makes no peak"
             )
-    hidden = analysis.result(drowned.state, "records").tables[1].rows
-    assert all(cell is None for row in hidden for cell in row[1:]), "noise as wide as a variance hides it"
+    _, deviations, correlations = analysis.result(drowned.state, "records").tables
+    assert all(cell is None for row in deviations.rows for cell in row[1:]), "noise as wide as a variance hides it"
+    assert all(row[-1] is None for row in correlations.rows), "nor is there a correlation of what is hidden"
+    assert all(row[-1] is not None for row in tables["correlations"].rows[:2])
 
 
 @pytest.mark.parametrize(

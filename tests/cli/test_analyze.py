@@ -101,6 +101,46 @@ def test_tables_are_written_in_three_forms_with_a_picture(
     assert len(widths) == 1
 
 
+def test_another_analysis_does_not_leave_its_tables_among_the_old_ones(
+    study: List[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "new" / "out"
+    out.mkdir(parents=True)
+    tried(study, capsys, "--out", str(out))
+    assert main(["analyze", study[0], "--data", study[1], "--out", str(out)]) == 2
+    assert f"--out {out}: it holds files, and is not overwritten; name another folder" in capsys.readouterr().err
+    assert main(["analyze", study[0], "--data", study[1], "--out", study[1]]) == 2
+    assert "is a file; name a folder" in capsys.readouterr().err
+
+
+def test_values_in_another_unit_are_said(study: List[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """Else a mean is the end of the range, and nobody knows why."""
+    Path(study[1]).write_text("age,s|ex\n40000,f\n30,m\n")
+    said = "column 'age': 1 of 2 values (50.00%) are beyond the task's range 0 to 100"
+    assert [len(each["clamped"]) for each in tried(study, capsys)["nodes"]] == [1, 0, 0]
+    assert main(["analyze", study[0], "--data", study[1]]) == 0
+    shown = capsys.readouterr().out
+    assert f"{study[1]}: {said}" in shown
+    assert "tried on 1 file of 2 records in 1 round, no noise" in shown
+
+
+def test_a_seed_of_no_simulated_noise_is_refused(
+    study: List[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("orchestrator.cli.main.main", lambda arguments: 0)  # else it waits for nodes
+    assert main(["analyze", study[0], "--seed", "3"]) == 2
+    assert "--seed: of the noise that is simulated where --data is given" in capsys.readouterr().err
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_vector_of_almost_nothing_is_clipped_to_itself(study: List[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """In the round that measures a forest a record that is not held out has a vector of zeros."""
+    forest = 'kind = "forest"\noutcome = "s|ex"\ntrees = 30\nheld_out = 0.4'
+    text = STUDY.replace('kind = "statistics"\nbins = 5', forest)
+    Path(study[0]).write_text(text + 'unit = "record"\nepsilon = 1.0\ndelta = 1e-4\nnoise = "node"\n')
+    assert tried(study, capsys)["rounds"] == 2
+
+
 def test_what_is_no_analysis_is_refused(study: List[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert (
         main(["analyze", str(Path(__file__).resolve().parents[2] / "docs" / "edgeward.toml"), "--data", study[1]]) == 2

@@ -1,8 +1,10 @@
 """`edgeward data`: invented records fit every schema there is an example of, and what does not fit is said."""
 
 import json
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 from typing import List
 
@@ -225,6 +227,8 @@ def test_a_codebook_is_proposed_written_read_and_made_a_schema(
     schemas = []
     for name in ("codebook.csv", "codebook.json"):
         assert main(["data", "describe", str(export), "--out", str(tmp_path / name)]) == 0
+        assert main(["data", "describe", str(export), "--out", str(tmp_path / name)]) == 2
+        assert "it exists, and is not overwritten" in capsys.readouterr().err, "its owner may have corrected it"
         capsys.readouterr()
         assert main(["data", "schema", str(tmp_path / name), "--json"]) == 0
         schemas.append(json.loads(capsys.readouterr().out))
@@ -296,3 +300,23 @@ def test_other_json_is_no_table_schema(tmp_path: Path, capsys: pytest.CaptureFix
     path.write_text(text)
     assert main(["data", "schema", str(path)]) == 1
     assert "schema.json" in capsys.readouterr().err
+
+
+def test_a_codebook_has_an_ending_that_says_what_it_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    export = tmp_path / "export.csv"
+    export.write_text("age\n1\n2\n3\n")
+    assert main(["data", "describe", str(export), "--out", str(tmp_path / "codebook.txt")]) == 2
+    assert "a codebook ends with .csv, or with .json as a Table Schema" in capsys.readouterr().err
+    assert not (tmp_path / "codebook.txt").exists()
+
+
+def test_a_database_has_names_of_columns_in_no_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config, database = tmp_path / "edgeward.toml", tmp_path / "ward.sqlite"
+    config.write_text(ANALYSIS)
+    with closing(sqlite3.connect(str(database))) as ward, ward:
+        ward.execute("CREATE TABLE visits (who, age, crp)")
+        ward.execute("INSERT INTO visits VALUES ('p', 30, 1)")
+    assert main(["data", "validate", f"{database}#visits", str(config)]) == 1
+    assert f"{database}: no column 'sex'; the task needs it" in capsys.readouterr().err
+    assert main(["data", "describe", f"{database}#visits"]) == 0
+    assert capsys.readouterr().out.splitlines()[0].endswith(": 1 rows")

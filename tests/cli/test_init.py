@@ -123,7 +123,7 @@ def test_other_separators_and_encodings_are_found_out_and_said(
     [
         ("sepsiss", "no such column, did you mean 'sepsis'?"),
         ("site", "only, and at least two classes"),
-        ("lactate", "classes are learned, not amounts"),
+        ("lactate", "put `target` in the place of classes (docs/data.md"),
         (None, "likely ones are sepsis, "),
     ],
 )

@@ -119,7 +119,7 @@ def test_files_of_another_exchange_are_refused(tmp_path: Path, capsys: pytest.Ca
     (tmp_path / "question.json").unlink()
     two.ask()
     assert "the answer is to another question" in two.compare(code=1)
-    assert "expected the file of a question" in two.run(
+    assert "this is the file of an answer, and that of a question is expected" in two.run(
         "answer", "b", "--question", "@answer.json", "--show", "count", "--out", "@x.json", code=1
     )
     (tmp_path / "a.csv").write_text("id,age\n" + "".join(f"{each},50\n" for each in ids(0, 31)))

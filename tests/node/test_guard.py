@@ -520,7 +520,7 @@ def test_what_was_answered_is_known_to_the_next_process_until_its_owner_forgets_
     assert "disclosure.difference" in again.refusal(task, even(61))
     again.store.close()
     assert main(["node", "forget-answers", "--state", str(tmp_path)]) == 0
-    assert "1 sets of records" in capsys.readouterr().out
+    assert "1 set of records" in capsys.readouterr().out
     Node(tmp_path, minimum_difference=5).passed(task, even(61))
 
 
