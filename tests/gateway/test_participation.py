@@ -214,7 +214,7 @@ def test_a_training_writes_and_returns_the_stated_report(tmp_path: Path, monkeyp
     store = Store(out / "gateway.sqlite")
 
     class Ran:
-        def __init__(self, *_: object) -> None: ...
+        def __init__(self, *_: object, **__: object) -> None: ...
 
         def run(self, timeout_s: float) -> RunResult:
             return RunResult(store, RUN, TASK, dict(NODES))
@@ -225,7 +225,7 @@ def test_a_training_writes_and_returns_the_stated_report(tmp_path: Path, monkeyp
     monkeypatch.setattr(federation, "quantize", lambda *_: made)
     monkeypatch.setattr(federation, "state_figures", lambda *_: None)
     orchestrator = federation.Orchestrator.__new__(federation.Orchestrator)
-    config = SimpleNamespace(task=TASK, gateway=SimpleNamespace(federation="test"))
+    config = SimpleNamespace(task=TASK, gateway=SimpleNamespace(federation="test", sites=()))
     vars(orchestrator).update(_config=config, _out=out, _store=store, _broker=None, _rows=None, _calibration=None)
     vars(orchestrator).update(_authority=None, _dashboard=None, _show=lambda event: None, _model={}, address=None)
     vars(orchestrator).update(_connect_timeout_s=1.0, _open=lambda *_: (TASK, b""))
