@@ -19,7 +19,7 @@ from orchestrator.node.units import units_in
 from orchestrator.privacy.mask_graph import complete_up_to
 from orchestrator.privacy.ring import unpack
 from orchestrator.privacy.vector_layout import Layout, bits_for, parts_of
-from orchestrator.rounds.secure import KEYS, MASKED, REVEAL, SHARES
+from orchestrator.rounds.steps import KEYS, MASKED, REVEAL, SHARES
 from orchestrator.wire.task import Task
 
 

@@ -13,7 +13,7 @@ from orchestrator.gateway.ledgers import CODE as LOST
 from orchestrator.gateway.refused import ANSWER, ANSWERS, Refused
 from orchestrator.gateway.secure_aggregation import SecureAggregation
 from orchestrator.rounds.events import Abstained, Arrived, Event
-from orchestrator.rounds.secure import ACKNOWLEDGED_STEPS, VECTOR_STEPS
+from orchestrator.rounds.steps import ACKNOWLEDGED_STEPS, VECTOR_STEPS
 from orchestrator.wire.body import decode_body, require
 from orchestrator.wire.frames import Chunk, encode_frame
 from orchestrator.wire.refusals import code_in, text_of

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from typing import Any, Callable, Dict, Sequence, Set
+from typing import Any, Callable, Dict, Sequence, Set, Tuple
 
 from orchestrator.gateway.announcer import Announcer
 from orchestrator.gateway.course import Course
@@ -51,7 +51,9 @@ class Attendance:
         self._standings = Standings(course.task.selection)
         self.ledgers = LedgerWatch(course.store)
         self._asked_again: Set[str] = set()  # nodes that had declined before the run stopped and went on
-        self._waiting: Dict[str, str] = {}  # node -> digest of the task its owner has to approve
+        self._waiting: Dict[
+            str, Tuple[str, str]
+        ] = {}  # node -> (digest of the task, code) of what its owner decides on
 
     def take(self, node: str, payload: bytes) -> None:
         """Acts on a presence message; WireError for one that makes no sense."""
@@ -113,12 +115,11 @@ class Attendance:
             code = code_in(header)
             self.decline(node, code, text_of(code))
         elif kind == "waiting" and this_run:
-            asked = require(header, "digest", str)
-            if self._waiting.get(node) != asked:
-                self._waiting[node] = asked
+            asked, code = require(header, "digest", str)[:64], code_in(header)
+            if self._waiting.get(node) != (asked, code):
+                self._waiting[node] = asked, code
                 if self._refused.says_more(node):
-                    code = code_in(header)
-                    course.tell("waiting", node=node, code=code, digest=asked[:64], reason=text_of(code))
+                    course.tell("waiting", node=node, code=code, digest=asked, reason=text_of(code))
         elif header.get("finished") == course.run:
             self.goodbyes.add(node)
         elif not course.coordinator.over:

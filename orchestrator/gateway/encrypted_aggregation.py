@@ -15,12 +15,13 @@ import numpy as np
 from orchestrator.errors import PrivacyError, RoundError, WireError
 from orchestrator.gateway.secure_aggregation import Counts, Request, SecureAggregation
 from orchestrator.gateway.stored_answers import MAX_MESSAGE_BYTES, Tensors
-from orchestrator.privacy.ckks import BITS, MOST_CONTEXT_BYTES, MOST_PARTIES, Receiver, Summand, SumPlan
+from orchestrator.privacy.ckks import BITS, MOST_PARTIES, Receiver, Summand, SumPlan
 from orchestrator.privacy.secure_sum import LEAST_SURVIVORS
 from orchestrator.privacy.vector_layout import Summed
 from orchestrator.rounds.events import Aggregate, Announce
-from orchestrator.rounds.secure import CONTEXT, DECRYPT, ENCRYPTED, ENCRYPTED_STEPS
+from orchestrator.rounds.steps import CONTEXT, DECRYPT, ENCRYPTED, ENCRYPTED_STEPS
 from orchestrator.wire.body import decode_body, encode_body, require
+from orchestrator.wire.sizes import MOST_CONTEXT_BYTES
 
 _SIGNED = (*Summand._fields[1:], "credential")
 """Header fields of a node's answer that the key holder gets."""

@@ -7,7 +7,7 @@ from orchestrator.gateway.stored_answers import MAX_MESSAGE_BYTES
 from orchestrator.privacy.mask_graph import complete_up_to
 from orchestrator.privacy.secure_sum import Advert, Session, session_id
 from orchestrator.rounds.events import Arrived
-from orchestrator.rounds.secure import COMMITMENT, KEYS, NEXT, NONCE, PREPARED, REVEAL
+from orchestrator.rounds.steps import COMMITMENT, KEYS, NEXT, NONCE, PREPARED, REVEAL
 from orchestrator.wire.body import decode_body, encode_body
 from orchestrator.wire.protection import Aggregation as Protection
 

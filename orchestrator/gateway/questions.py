@@ -12,8 +12,8 @@ from orchestrator.gateway.run import standardization
 from orchestrator.gateway.secure_aggregation import SecureAggregation
 from orchestrator.privacy.participation import secret_sample
 from orchestrator.rounds.events import Announce
-from orchestrator.rounds.secure import DECRYPT, JOINING_STEPS, MASKED, PREPARED
 from orchestrator.rounds.stages import STATISTICS, TRAINING
+from orchestrator.rounds.steps import DECRYPT, JOINING_STEPS, MASKED, PREPARED
 from orchestrator.wire.weight_step import CODEC, WeightStep, digest_of_weights
 
 

@@ -17,8 +17,8 @@ from orchestrator.rounds.fedbuff import FedBuff
 from orchestrator.rounds.norm_bound import DEFAULT, OPTION, bounded, multiple_of
 from orchestrator.rounds.plan import Plan
 from orchestrator.rounds.robust import Median
-from orchestrator.rounds.secure import ENCRYPTED_STEPS, MASKED_STEPS
 from orchestrator.rounds.selection import Rule
+from orchestrator.rounds.steps import ENCRYPTED_STEPS, MASKED_STEPS
 from orchestrator.rounds.strategies import STRATEGIES, make_strategy
 from orchestrator.rounds.strategy import Strategy
 from orchestrator.wire.plain import as_run_name

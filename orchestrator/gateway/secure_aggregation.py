@@ -29,7 +29,8 @@ from orchestrator.privacy.secure_sum import (
 )
 from orchestrator.privacy.vector_layout import UPDATE, Layout, Summed, bits_for, parts_of
 from orchestrator.rounds.events import Aggregate, Announce, Arrived
-from orchestrator.rounds.secure import (
+from orchestrator.rounds.stages import ANALYSIS, EVALUATION, STATISTICS
+from orchestrator.rounds.steps import (
     COMMITMENT,
     CONFIRM,
     FORESEEN,
@@ -44,7 +45,6 @@ from orchestrator.rounds.secure import (
     SHARES_OF,
     UNMASK,
 )
-from orchestrator.rounds.stages import ANALYSIS, EVALUATION, STATISTICS
 from orchestrator.rounds.strategy import move_by_mean
 from orchestrator.wire.body import MAX_HEADER_BYTES, decode_body, require, require_map
 from orchestrator.wire.task import Task, digest_of, task_to_dict

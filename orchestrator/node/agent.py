@@ -36,7 +36,6 @@ from orchestrator.node.pace import Pace
 from orchestrator.node.peers import Peers
 from orchestrator.node.personal import PERSONAL, write_personal
 from orchestrator.node.presence import Presence
-from orchestrator.node.secure import MaskedRound
 from orchestrator.node.secure_steps import SecureSteps
 from orchestrator.node.session import GATEWAY, Session
 from orchestrator.node.store import NodeStore
@@ -240,7 +239,7 @@ class NodeAgent(Session):
         if self.runs.turn_to(require(header, "run", str)) and self._at.round is not None:
             self._answer_newest_round()  # a step may come right behind its round; those of other runs wait
         before = self._at.secure
-        if self._run is not None and isinstance(before, MaskedRound) and before.precedes(self._run, header):
+        if self._run is not None and before is not None and before.precedes(self._run, header):
             self._at.early = header  # or before it
             return
         self._steps.answer(header)

@@ -17,8 +17,10 @@ log = logging.getLogger("edgeward.node")
 class Waiting(NamedTuple):
     """The owner has not decided on this task yet."""
 
-    digest: str
-    code: str = "policy.approval"
+    digest: str  # of the task; travels
+    code: str = "policy.approval"  # travels
+    answer: str = ""
+    """Digest of the answer that waits. It stays on the node: a gateway could try values until one has it."""
 
 
 Verdict = Union[Refusal, Waiting]

@@ -18,7 +18,7 @@ from orchestrator.node.secure import MAX_BODY_BYTES, MODEL_FIELD, SAID, Answer, 
 from orchestrator.privacy.ckks import BITS, Encryptor, Summand, SumPlan, context_message, sign_summand
 from orchestrator.privacy.ckks_blocks import tenseal
 from orchestrator.privacy.vector_layout import Layout
-from orchestrator.rounds.secure import ENCRYPTED, PREPARED
+from orchestrator.rounds.steps import ENCRYPTED, PREPARED
 from orchestrator.wire.body import decode_body, encode_body, require
 from orchestrator.wire.task import Task
 

@@ -1,12 +1,15 @@
 """How much a gateway's message may hold: bytes of header and tensors, by its kind, known before anything of it is unpacked."""
 
-from typing import Any, Dict, Mapping, Optional
+from typing import TYPE_CHECKING, Any, Dict, Mapping, Optional
 
 from orchestrator.errors import WireError
 from orchestrator.node.graph_check import MAX_GRAPH_BYTES
-from orchestrator.privacy.ckks import MOST_CONTEXT_BYTES, SumPlan
 from orchestrator.wire.body import MAX_HEADER_BYTES
+from orchestrator.wire.sizes import MOST_CONTEXT_BYTES
 from orchestrator.wire.task import Task
+
+if TYPE_CHECKING:
+    from orchestrator.privacy.ckks import SumPlan
 
 MAX_MESSAGE_BYTES = 512 << 20
 UNKNOWN_RUN_BYTES = 64 << 20
@@ -44,7 +47,7 @@ def most_unpacked(header: Dict[str, Any], run: str, task: Optional[Task], parame
     return min(MAX_MESSAGE_BYTES, _ROOM_BYTES + 4 * values + MOST_CONTEXT_BYTES)
 
 
-def most_for_key_holder(header: Dict[str, Any], plan: Optional[SumPlan]) -> int:
+def most_for_key_holder(header: Dict[str, Any], plan: "Optional[SumPlan]") -> int:
     """`plan`: of the sum whose keys there are. A key holder has no use for what rounds bring."""
     if header.get("kind") == "step":
         return _ROOM_BYTES + (0 if plan is None else plan.ciphertext_bytes)

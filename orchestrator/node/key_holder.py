@@ -30,7 +30,7 @@ from orchestrator.node.key_journal import KeyJournal, second_sum
 from orchestrator.privacy.ckks import CheckedSum, KeyHolder, Summand, SumPlan, UnsoundSumError, context_message
 from orchestrator.privacy.ckks_blocks import tenseal
 from orchestrator.privacy.secure_sum import Verify, session_id
-from orchestrator.rounds.secure import CONTEXT, DECRYPT
+from orchestrator.rounds.steps import CONTEXT, DECRYPT
 from orchestrator.wire.body import decode_body, encode_body, require
 from orchestrator.wire.link import BrokerAddress
 from orchestrator.wire.plain import run_name

@@ -6,13 +6,15 @@ has not finished it goes on with, whatever came between, and a task it refuses c
 
 from collections import OrderedDict
 from dataclasses import dataclass, field
-from typing import Any, Dict, List, Optional, Tuple
+from typing import TYPE_CHECKING, Any, Dict, List, Optional, Tuple
 
 import numpy as np
 
 from orchestrator.node.contribution import Run
 from orchestrator.node.held_weights import HeldWeights
-from orchestrator.node.secure import SecureRound
+
+if TYPE_CHECKING:
+    from orchestrator.node.secure import SecureRound
 
 MOST_RUNS = 4
 """Runs whose data are in memory, and the graph's process of the one at hand; of one dropped for a newer one the gateway is asked
@@ -31,7 +33,7 @@ class AtWork:
 
     run: Optional[Run] = None
     round: Optional[Announced] = None  # announced, not yet answered
-    secure: Optional[SecureRound] = None
+    secure: "Optional[SecureRound]" = None
     early: Optional[Dict[str, Any]] = None  # a step whose round is still under way
     answers: List[bytes] = field(default_factory=list)  # transfers of the open round's answers to steps
     weights: HeldWeights = field(default_factory=HeldWeights)

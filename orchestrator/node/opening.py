@@ -202,7 +202,7 @@ class Opening:
         if not held.put(digest, run.id, task.name, analysis, answer):
             return Refusal("policy.approvals", f"{MOST_HELD} answers are held; delete files in the folder {FOLDER}")
         log.warning("run %s waits: edgeward node release %s lets the answer leave", run.id, digest[:16])
-        return Waiting(digest, "policy.release")
+        return Waiting(run.digest, "policy.release", digest)
 
     def _keep(self, question: str, answer: Refusal) -> Refusal:
         self._answers[question] = answer

@@ -20,7 +20,8 @@ from orchestrator.node.store import NodeStore
 from orchestrator.privacy.releases import kinds_in, noise_multipliers
 from orchestrator.privacy.secure_sum import CERTIFICATES, MODEL, Advert, Party, Session, digest_of_told, session_id
 from orchestrator.privacy.vector_layout import Layout, parts_of
-from orchestrator.rounds.secure import (
+from orchestrator.rounds.stages import ANALYSIS, EVALUATION, STATISTICS
+from orchestrator.rounds.steps import (
     COMMITMENT,
     CONFIRM,
     FORESEEN,
@@ -33,7 +34,6 @@ from orchestrator.rounds.secure import (
     SHARES,
     UNMASK,
 )
-from orchestrator.rounds.stages import ANALYSIS, EVALUATION, STATISTICS
 from orchestrator.wire.body import decode_body, encode_body, require, require_map
 from orchestrator.wire.protection import LEAST_NOISE
 
@@ -57,6 +57,9 @@ SAID = "said"
 
 class SecureRound(ABC):
     """One attempt. Feed it the gateway's messages; each gives this node's answer, the same one when it comes again."""
+
+    following: Optional[Party] = None
+    """With keys, and perhaps shares, for the next round, where this one prepares it."""
 
     def __init__(
         self,
@@ -83,6 +86,10 @@ class SecureRound(ABC):
         self._peers, self._store, self._contribute = peers, store, contribute
         self._answers: Dict[str, Answer] = {}
         self._begin()
+
+    def precedes(self, run: Run, header: Dict[str, Any]) -> bool:
+        """Whether the announced attempt is the one after this round, to which `following` goes along."""
+        return (run.id, header.get("round"), header.get("attempt")) == (self.run.id, self.number + 1, PREPARED)
 
     def answer(self, header: Dict[str, Any]) -> Answer:
         """(header fields, tensors) that answer a step's message. Raises PrivacyError or WireError saying why there is none."""
@@ -203,9 +210,6 @@ class MaskedRound(SecureRound):
     sums that carry it are not restricted so (a multiplier below 0.1 counts as none). The newest 20,000 sums are remembered.
     """
 
-    following: Optional[Party] = None
-    """With keys, and perhaps shares, for the next round."""
-
     def _begin(self) -> None:
         if self._store.opened(self.run.id, self.number):
             raise PrivacyError(f"this node has helped to open a sum of round {self.number} already")
@@ -230,10 +234,6 @@ class MaskedRound(SecureRound):
         aggregation, peers = self.run.task.aggregation, self._peers
         terms = (aggregation.neighbours, aggregation.least, aggregation.colluding)
         return Party(Session(session, *terms), self._name, peers.sign, peers.verify)
-
-    def precedes(self, run: Run, header: Dict[str, Any]) -> bool:
-        """Whether the announced attempt is the one this round prepared."""
-        return (run.id, header.get("round"), header.get("attempt")) == (self.run.id, self.number + 1, PREPARED)
 
     def _steps(self) -> Dict[str, Callable[[Dict[str, Any]], Answer]]:
         return {

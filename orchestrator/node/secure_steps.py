@@ -2,22 +2,23 @@
 
 import time
 from dataclasses import dataclass
-from typing import Any, Callable, Dict
+from typing import TYPE_CHECKING, Any, Callable, Dict, Type
 
 from orchestrator.errors import EdgewardError, PrivacyError
 from orchestrator.node.contribution import Contribution, Contributor, Run, Tensors
-from orchestrator.node.encrypted import EncryptedRound
 from orchestrator.node.gatekeeper import Gatekeeper
 from orchestrator.node.open_runs import AtWork, OpenRuns
 from orchestrator.node.opening import OUT_OF_MEMORY
 from orchestrator.node.pace import Pace
 from orchestrator.node.peers import Peers
-from orchestrator.node.secure import Answer, Contribute, MaskedRound, SecureRound
 from orchestrator.node.store import NodeStore
 from orchestrator.privacy.vector_layout import Layout
-from orchestrator.rounds.secure import PREPARED, SHARES_OF
+from orchestrator.rounds.steps import PREPARED, SHARES_OF
 from orchestrator.wire.body import encode_body, require, require_map
 from orchestrator.wire.transfer import transfer_id
+
+if TYPE_CHECKING:
+    from orchestrator.node.secure import Answer, Contribute, SecureRound
 
 
 @dataclass
@@ -45,9 +46,9 @@ class SecureSteps:
         key = (run.id, header.get("round"), header.get("attempt"))
         if self._at.secure is None or (self._at.secure.run.id, self._at.secure.number, self._at.secure.attempt) != key:
             before, self._at.secure = self._at.secure, None
-            party = before.following if isinstance(before, MaskedRound) and before.precedes(run, header) else None
+            party = before.following if before is not None and before.precedes(run, header) else None
             contribute = paced(run, self.contributor)
-            kind = EncryptedRound if run.task.aggregation.key_holder else MaskedRound
+            kind = self.kind_of(run)
             try:
                 about = (self.federation, run, header, tensors, self.name, self.peers, self.store)
                 self._at.secure = kind(*about, contribute, party, self.gatekeeper.steady)
@@ -62,6 +63,16 @@ class SecureSteps:
         elif self._at.early is not None:  # the first step has a message of its own, which is smaller and may be faster
             early, self._at.early = self._at.early, None
             self.answer(early)
+
+    def kind_of(self, run: Run) -> "Type[SecureRound]":
+        """Imported when a run needs it: a node in plain rounds has no memory for this cryptography."""
+        if run.task.aggregation.key_holder:
+            from orchestrator.node.encrypted import EncryptedRound
+
+            return EncryptedRound
+        from orchestrator.node.secure import MaskedRound
+
+        return MaskedRound
 
     def answer(self, header: Dict[str, Any]) -> None:
         """This node's part in a step of a secure round, or the word that it is out of it, and why."""
@@ -84,14 +95,14 @@ class SecureSteps:
         self.send(body)
 
     @staticmethod
-    def _answer_of(secure: SecureRound, header: Dict[str, Any]) -> Answer:
+    def _answer_of(secure: "SecureRound", header: Dict[str, Any]) -> "Answer":
         try:
             return secure.answer(header)
         except MemoryError as error:
             raise EdgewardError(OUT_OF_MEMORY) from error
 
 
-def paced(run: Run, contributor: Callable[[Run], Contributor]) -> Contribute:
+def paced(run: Run, contributor: Callable[[Run], Contributor]) -> "Contribute":
     """What computes a secure round's vector. It ends, well or not, at a multiple of the quantum: what comes after, such as
     masks or encryption, takes as long whatever the sample was, and longer than a small one.
     """

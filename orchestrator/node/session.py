@@ -21,7 +21,7 @@ from orchestrator.node.presence import Presence
 from orchestrator.node.search import GatewaySearch
 from orchestrator.node.store import NodeStore
 from orchestrator.node.tasks import GATEWAY
-from orchestrator.rounds.secure import ACKNOWLEDGED_STEPS
+from orchestrator.rounds.steps import ACKNOWLEDGED_STEPS
 from orchestrator.wire.body import decode_body, encode_body, require
 from orchestrator.wire.event_queue import Connected, Disconnected, Event
 from orchestrator.wire.frames import Ack, Chunk, Want, decode_frame, encode_frame

@@ -14,7 +14,6 @@ from orchestrator.analyses.registry import check
 from orchestrator.errors import EdgewardError, PrivacyError, UsageError
 from orchestrator.node.approval import digest_of
 from orchestrator.node.contribution import Run
-from orchestrator.node.encrypted import objection_to_encrypting
 from orchestrator.node.gatekeeper import Gatekeeper, Verdict, Waiting
 from orchestrator.node.intake import training_graph
 from orchestrator.node.open_runs import MOST_RUNS, Announced, OpenRuns
@@ -99,9 +98,12 @@ class Tasks:
         graph = training_graph(task, tensors)
         if not task.trains:
             check(task)
-        unable = objection_to_encrypting(task, self._name)
-        if unable:
-            raise UsageError(unable)
+        if task.aggregation.key_holder:
+            from orchestrator.node.encrypted import objection_to_encrypting
+
+            unable = objection_to_encrypting(task, self._name)
+            if unable:
+                raise UsageError(unable)
         shown = read_log(require({"certificates": [], **header}, "certificates", list))
         certificates = self._peers.see_log(shown, task.aggregation.secure)
         digest = digest_of(header["task"], graph)
@@ -121,7 +123,7 @@ class Tasks:
         if waiting.code == AWAY:
             return self._opening.may_try
         if waiting.code == "policy.release":
-            return self._gatekeeper.word(waiting.digest) is not None
+            return self._gatekeeper.word(waiting.answer) is not None
         if waiting.code != "policy.peers":
             return self._gatekeeper.decided(waiting.digest)
         return not self._peers.objection_to(task_from_dict(header["task"], "the gateway's task").aggregation)
@@ -136,7 +138,7 @@ class Tasks:
         else:
             self._asked[run] = (verdict, announced)
             keep_newest(self._asked, MOST_RUNS)
-            self._presence.say(kind="waiting", run=run, **verdict._asdict())
+            self._presence.say(kind="waiting", run=run, digest=verdict.digest, code=verdict.code)
 
     def _decline(self, run: str, refusal: Refusal) -> None:
         log.error("declined run %s: %s", run, refusal.reason)

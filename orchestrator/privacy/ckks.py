@@ -45,6 +45,7 @@ from orchestrator.privacy.ckks_blocks import (
 from orchestrator.privacy.ring import from_ring, pack, to_ring, unpack, word_of
 from orchestrator.privacy.secure_random import SecureRandom
 from orchestrator.privacy.secure_sum import LEAST_SURVIVORS, Sign, Verify
+from orchestrator.wire.sizes import MOST_CONTEXT_BYTES
 
 MODULI_BITS = (60, 60)
 """One modulus for the ciphertext and one for encryption: nothing is multiplied."""
@@ -70,7 +71,6 @@ _SALT = 256 // BITS
 _PLAN = struct.Struct("<4sII")
 _CIPHERTEXT = struct.Struct("<4s32s")
 _PLAN_MAGIC, _CIPHERTEXT_MAGIC = b"EWK2", b"EWC2"
-MOST_CONTEXT_BYTES = 1 << 20
 _DIGEST_BYTES = hashlib.sha256().digest_size
 
 

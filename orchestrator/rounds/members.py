@@ -5,7 +5,7 @@ from typing import Any, Dict, Optional
 
 from orchestrator.rounds.coordinator import Coordinator
 from orchestrator.rounds.events import Arrived, Compacted, Declined, Event, Joined, Left
-from orchestrator.rounds.secure import VECTOR_STEPS
+from orchestrator.rounds.steps import VECTOR_STEPS
 
 ONLINE, LEFT, DECLINED = "online", "left", "declined"
 

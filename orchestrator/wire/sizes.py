@@ -19,6 +19,9 @@ MOST_CHARACTERS = 200
 MOST_CELLS = 1 << 18
 """Sums of a federated evaluation: classes x classes x bins."""
 
+MOST_CONTEXT_BYTES = 1 << 20
+"""Of the public keys of an encrypted sum."""
+
 
 def too_large(schema: Any) -> Iterator[str]:
     """What is beyond these bounds in a `Schema`."""

@@ -56,6 +56,11 @@ class Spill:
         """The pieces in this order as one string; they stay stored."""
         assert self._file is not None
         joined = io.BytesIO()  # getvalue() of one that nobody else holds makes no copy
+        whole = sum(size for _, size in pieces)
+        if whole:
+            joined.seek(whole - 1)
+            joined.write(b"\0")  # as much memory as is needed, at once: growing piece by piece takes more
+            joined.seek(0)
         for slot, size in pieces:
             joined.write(os.pread(self._file.fileno(), size, slot * CHUNK_BYTES))
         return joined.getvalue()

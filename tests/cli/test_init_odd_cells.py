@@ -107,7 +107,7 @@ def test_few_levels_stay_a_category_and_say_that_they_have_no_order(
 @pytest.mark.parametrize(
     ("labels", "expected"),
     [
-        (["0.5", "1.5", "2.5"], "numbers with fractions (3 different ones, from 0.5 to 2.5), an amount to predict"),
+        (["0.5", "1.5", "2.5"], "numbers with fractions (3 different ones, from 0.5 to 2.5), an amount, and"),
         (["1.5", "NA", "2"], "numbers with fractions (2 different ones"),
         (["<0.1", "0.2", "0.3", "4"], "'low' below 0.3 and 'high' from there on"),
         (["1.5 kg", "2 kg"], "numbers with fractions"),
@@ -122,7 +122,7 @@ def test_an_amount_is_no_label_and_bands_are_proposed(
     assert init(tmp_path, file_of(tmp_path, [str(row % 50) for row in range(300)], labels)) == 2
     error = capsys.readouterr().err
     assert expected in error
-    assert "Add a column with its bands to the file" in error
+    assert "add a column with its bands to the file" in error
     assert not (tmp_path / "e.toml").exists()
 
 

@@ -31,6 +31,7 @@ class PostgresServer:
             pytest.skip("PostgreSQL's server is not installed")
         if os.geteuid() == 0 and shutil.which("setpriv") is None:
             pytest.skip("PostgreSQL does not run as root, and there is no setpriv to start it as another user")
+        self._psycopg = pytest.importorskip("psycopg", reason="psycopg is not installed")
         self.folder = Path(tempfile.mkdtemp(prefix="edgeward-pg-", dir="/tmp"))  # a socket's path is short
         self.log = self.folder / "log"
         with socket.socket() as free:
@@ -107,8 +108,9 @@ class PostgresServer:
                 self._running = None
 
     def connect(self, database: str = "postgres") -> Any:
-        psycopg = pytest.importorskip("psycopg", reason="psycopg is not installed")
-        return psycopg.connect(host=str(self.folder), port=self.port, user=OWNER, dbname=database, autocommit=True)
+        return self._psycopg.connect(
+            host=str(self.folder), port=self.port, user=OWNER, dbname=database, autocommit=True
+        )
 
     def run(self, statement: str, parameters: Optional[Sequence[Any]] = None) -> List[Any]:
         """As the owner of everything: what a statement gives."""

@@ -7,13 +7,14 @@ import os
 import signal
 import sys
 from pathlib import Path
-from typing import Any, Dict
+from typing import Any, Dict, Type
 
 from fixed_node import Fixed
 
 import orchestrator.node.agent as agent_module
 import orchestrator.node.secure_steps as secure_steps
 from orchestrator.node.agent import NodeAgent
+from orchestrator.node.contribution import Run
 from orchestrator.node.encrypted import EncryptedRound
 from orchestrator.node.secure import Answer, MaskedRound, SecureRound
 from orchestrator.wire.link import BrokerAddress
@@ -36,14 +37,15 @@ def main() -> None:
         pass
 
     class DroppingSteps(secure_steps.SecureSteps):
+        def kind_of(self, run: Run) -> Type[SecureRound]:
+            return DroppingEncrypted if super().kind_of(run) is EncryptedRound else DroppingMasked
+
         def answer(self, header: Dict[str, Any]) -> None:
             super().answer(header)
             if when == "after" and (header["round"], header.get("step", "keys")) == (int(number), step):
                 agent.link.flush(5.0)
                 os.kill(os.getpid(), signal.SIGKILL)
 
-    secure_steps.MaskedRound = DroppingMasked  # type: ignore[misc]
-    secure_steps.EncryptedRound = DroppingEncrypted  # type: ignore[misc]
     agent_module.SecureSteps = DroppingSteps  # type: ignore[misc]
     agent = NodeAgent(BrokerAddress.parse(broker), "test", name, Path(data), Path(state), Fixed, once=True)
     agent.run()

@@ -134,6 +134,7 @@ def test_the_memory_of_who_receives_does_not_grow_with_the_number_of_senders(mos
                 if body is not None:
                     digests[name] = transfer_id(body).hex()
                     answer = inbox.finish(name, frame.id)
+                    body = None  # or it would still be here while the next one is joined
                 if answer is not None:
                     link.publish(f"down/{name}", encode_frame(answer))
         for name, process in zip(names, senders):

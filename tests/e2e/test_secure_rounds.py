@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from harness import RECORDS, Harness, expected_weights, finish, make_task, wait_for
 
-from orchestrator.rounds.secure import MASKED_STEPS, REVEAL
+from orchestrator.rounds.steps import MASKED_STEPS, REVEAL
 from orchestrator.wire.protection import Aggregation
 from orchestrator.wire.task import Task
 

@@ -16,7 +16,7 @@ from orchestrator.gateway.store import Store
 from orchestrator.privacy.ckks import BITS, Encryptor, KeyHolder, Summand, SumPlan, sign_summand
 from orchestrator.privacy.vector_layout import Layout, parts_of
 from orchestrator.rounds.events import Aggregate, Announce, Arrived
-from orchestrator.rounds.secure import CONTEXT, DECRYPT, ENCRYPTED
+from orchestrator.rounds.steps import CONTEXT, DECRYPT, ENCRYPTED
 from orchestrator.wire.body import decode_body, encode_body
 from orchestrator.wire.protection import Aggregation
 from orchestrator.wire.schema import Feature, Schema

@@ -16,8 +16,8 @@ from orchestrator.privacy.secure_sum import Party, Session, digest_of_told, sess
 from orchestrator.privacy.standardization import moments, range_scaling
 from orchestrator.privacy.vector_layout import UPDATE, Layout, parts_of
 from orchestrator.rounds.events import Aggregate, Announce, Arrived
-from orchestrator.rounds.secure import CONFIRM, FORESEEN, KEYS, MASKED, NEXT, PREPARED, SHARES, UNMASK
 from orchestrator.rounds.stages import EVALUATION, STATISTICS
+from orchestrator.rounds.steps import CONFIRM, FORESEEN, KEYS, MASKED, NEXT, PREPARED, SHARES, UNMASK
 from orchestrator.wire.body import encode_body
 from orchestrator.wire.evaluation import count
 from orchestrator.wire.protection import Aggregation, Privacy

@@ -16,7 +16,7 @@ from orchestrator.privacy.mask_graph import complete_up_to
 from orchestrator.privacy.standardization import range_scaling
 from orchestrator.privacy.vector_layout import Layout
 from orchestrator.rounds.events import Aggregate, Announce
-from orchestrator.rounds.secure import KEYS, MASKED, MASKED_STEPS, REVEAL, SHARES
+from orchestrator.rounds.steps import KEYS, MASKED, MASKED_STEPS, REVEAL, SHARES
 from orchestrator.wire.body import encode_body
 from orchestrator.wire.protection import Aggregation
 from orchestrator.wire.schema import Feature, Schema

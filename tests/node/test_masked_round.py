@@ -13,7 +13,7 @@ from masked_federation import DISTRIBUTED, NODES, OPEN, Federation, make_task, m
 from orchestrator.errors import EdgewardError, PrivacyError, WireError
 from orchestrator.node.store import NodeStore
 from orchestrator.privacy.secure_sum import Party
-from orchestrator.rounds.secure import CONFIRM, KEYS, MASKED, MASKED_STEPS, SHARES, UNMASK
+from orchestrator.rounds.steps import CONFIRM, KEYS, MASKED, MASKED_STEPS, SHARES, UNMASK
 from orchestrator.wire.body import encode_body
 from orchestrator.wire.task import Privacy
 

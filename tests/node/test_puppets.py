@@ -19,7 +19,7 @@ from orchestrator.node.secure import MaskedRound
 from orchestrator.node.store import NodeStore
 from orchestrator.privacy.ckks import KeyHolder, SumPlan, context_message
 from orchestrator.privacy.secure_sum import session_id
-from orchestrator.rounds.secure import KEYS, MASKED, NEXT, PREPARED, SHARES, UNMASK
+from orchestrator.rounds.steps import KEYS, MASKED, NEXT, PREPARED, SHARES, UNMASK
 from orchestrator.wire.transparency import write_log
 
 

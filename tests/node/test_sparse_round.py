@@ -13,7 +13,7 @@ from orchestrator.gateway.secure_aggregation import SecureAggregation
 from orchestrator.node.store import NodeStore
 from orchestrator.privacy.secure_session import Session, session_id
 from orchestrator.rounds.events import Announce
-from orchestrator.rounds.secure import CONFIRM, KEYS, MASKED, NEXT, REVEAL, SHARES, UNMASK
+from orchestrator.rounds.steps import CONFIRM, KEYS, MASKED, NEXT, REVEAL, SHARES, UNMASK
 from orchestrator.wire.body import encode_body
 from orchestrator.wire.protection import Aggregation
 

@@ -9,11 +9,9 @@ from orchestrator.rounds.events import (
     Started,
 )
 from orchestrator.rounds.plan import Plan
-from orchestrator.rounds.secure import (
-    MASKED_STEPS,
-    SecureCoordinator,
-)
+from orchestrator.rounds.secure import SecureCoordinator
 from orchestrator.rounds.state import COLLECTING
+from orchestrator.rounds.steps import MASKED_STEPS
 
 PLAN = Plan(
     rounds=3,

@@ -23,9 +23,10 @@ from orchestrator.rounds.events import (
     Unopened,
 )
 from orchestrator.rounds.plan import Plan
-from orchestrator.rounds.secure import CONTEXT, DECRYPT, ENCRYPTED, ENCRYPTED_STEPS, SecureCoordinator
+from orchestrator.rounds.secure import SecureCoordinator
 from orchestrator.rounds.selection import Rule
 from orchestrator.rounds.state import AGGREGATING, COLLECTING, FAILED, FINISHED
+from orchestrator.rounds.steps import CONTEXT, DECRYPT, ENCRYPTED, ENCRYPTED_STEPS
 
 PLAN = Plan(2, 3, 3, 10.0, 3, 60.0, False, steps=ENCRYPTED_STEPS, least=3, key_holder="keys")
 

@@ -8,9 +8,10 @@ from orchestrator.gateway.web.shortfall import shortfall
 from orchestrator.rounds.coordinator import Coordinator
 from orchestrator.rounds.events import Abstained, Arrived, Declined, Joined, Left, Rated, Started, Ticked
 from orchestrator.rounds.plan import Plan
-from orchestrator.rounds.secure import ENCRYPTED_STEPS, KEYS, MASKED_STEPS, SecureCoordinator
+from orchestrator.rounds.secure import SecureCoordinator
 from orchestrator.rounds.selection import Rule
 from orchestrator.rounds.state import COLLECTING, FAILED, GATHERING
+from orchestrator.rounds.steps import ENCRYPTED_STEPS, KEYS, MASKED_STEPS
 
 PLAN = Plan(rounds=2, nodes=3, quorum=3, deadline_s=10, attempts=2, gather_s=100, statistics=False)
 

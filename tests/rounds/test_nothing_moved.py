@@ -24,9 +24,10 @@ from orchestrator.rounds.events import (
     Unopened,
 )
 from orchestrator.rounds.plan import Plan
-from orchestrator.rounds.secure import ENCRYPTED_STEPS, UNMASK, SecureCoordinator
+from orchestrator.rounds.secure import SecureCoordinator
 from orchestrator.rounds.selection import Rule
 from orchestrator.rounds.state import FAILED, FINISHED
+from orchestrator.rounds.steps import ENCRYPTED_STEPS, UNMASK
 
 ALL, NOBODY = Rule(0, 1.0, b"key"), Rule(0, 1e-12, b"key")
 PLAN = Plan(3, 3, 2, 10, 2, 100, False, rule=ALL)

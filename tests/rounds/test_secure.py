@@ -27,18 +27,10 @@ from orchestrator.rounds.events import (
     Wake,
 )
 from orchestrator.rounds.plan import Plan
-from orchestrator.rounds.secure import (
-    CONFIRM,
-    KEYS,
-    MASKED,
-    MASKED_STEPS,
-    SHARES,
-    UNMASK,
-    SecureCoordinator,
-    coordinator_of,
-)
+from orchestrator.rounds.secure import SecureCoordinator, coordinator_of
 from orchestrator.rounds.selection import Rule
 from orchestrator.rounds.state import AGGREGATING, COLLECTING, FAILED, FINISHED
+from orchestrator.rounds.steps import CONFIRM, KEYS, MASKED, MASKED_STEPS, SHARES, UNMASK
 
 
 def test_a_run_in_five_steps_a_round() -> None:

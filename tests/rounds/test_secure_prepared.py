@@ -22,18 +22,10 @@ from orchestrator.rounds.events import (
     Ticked,
     Wake,
 )
-from orchestrator.rounds.secure import (
-    CONFIRM,
-    KEYS,
-    MASKED,
-    MASKED_STEPS,
-    PREPARED,
-    SHARES,
-    UNMASK,
-    SecureCoordinator,
-)
+from orchestrator.rounds.secure import SecureCoordinator
 from orchestrator.rounds.selection import Rule
 from orchestrator.rounds.state import AGGREGATING, COLLECTING
+from orchestrator.rounds.steps import CONFIRM, KEYS, MASKED, MASKED_STEPS, PREPARED, SHARES, UNMASK
 
 
 def prepared(

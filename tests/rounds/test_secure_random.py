@@ -29,17 +29,10 @@ from orchestrator.rounds.events import (
     event_to_dict,
 )
 from orchestrator.rounds.plan import Plan
-from orchestrator.rounds.secure import (
-    CONFIRM,
-    MASKED,
-    PREPARED,
-    REVEAL,
-    SHARES,
-    UNMASK,
-    SecureCoordinator,
-)
+from orchestrator.rounds.secure import SecureCoordinator
 from orchestrator.rounds.selection import Rule
 from orchestrator.rounds.state import AGGREGATING, COLLECTING, FAILED, FINISHED
+from orchestrator.rounds.steps import CONFIRM, MASKED, PREPARED, REVEAL, SHARES, UNMASK
 
 
 class Nodes:

@@ -20,8 +20,9 @@ from orchestrator.rounds.events import (
     Wake,
 )
 from orchestrator.rounds.plan import Plan
-from orchestrator.rounds.secure import CONFIRM, KEYS, MASKED, REVEAL, SHARES, UNMASK, SecureCoordinator
+from orchestrator.rounds.secure import SecureCoordinator
 from orchestrator.rounds.state import COLLECTING
+from orchestrator.rounds.steps import CONFIRM, KEYS, MASKED, REVEAL, SHARES, UNMASK
 
 SPARSE = replace(PLAN, all_neighbours=4)
 STEPS = (KEYS, REVEAL, SHARES, MASKED, CONFIRM, UNMASK)

@@ -12,8 +12,9 @@ from orchestrator.rounds.coordinator import Coordinator
 from orchestrator.rounds.events import Compacted, event_from_dict, event_to_dict
 from orchestrator.rounds.members import Member, Members
 from orchestrator.rounds.plan import Plan
-from orchestrator.rounds.secure import MASKED_STEPS, SecureCoordinator
+from orchestrator.rounds.secure import SecureCoordinator
 from orchestrator.rounds.state import FINISHED
+from orchestrator.rounds.steps import MASKED_STEPS
 
 PLAN = Plan(rounds=2, nodes=3, quorum=2, deadline_s=10, attempts=2, gather_s=100, statistics=False)
 NAMES = st.one_of(st.sampled_from(["a", "icu-1", ""]), st.text(max_size=4))
