@@ -144,6 +144,8 @@ class FileSource:
     def _wrong(self) -> Iterator[str]:
         if not self.file:
             yield "file: empty; it names the file with the table"
+        if "\0" in self.file:
+            yield "file: a name with a zero byte in it"
         if self.file.endswith(ENDING):
             yield f"file {self.file!r}: names another description; name the table"
         if self.delimiter != TAB and (len(self.delimiter) != 1 or self.delimiter in '"\r\n\0'):

@@ -239,7 +239,7 @@ def _csv_rows(path: Path, text: _Text, report: Report) -> Iterator[SourceRow]:
                 yield reader.line_num, cells
     except csv.Error as error:
         report(reader.line_num, not_csv(error, begun))
-    except UnicodeDecodeError as error:
+    except UnicodeError as error:  # not only of bytes: UTF-16 may lack its mark
         raise text.undecodable(path) from error
 
 

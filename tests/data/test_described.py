@@ -62,10 +62,17 @@ column = "gestorben"
 """
 
 
-def ward(folder: Path, export: str = EXPORT, description: str = WARD, encoding: str = "utf-8") -> Path:
+def dated(export: str) -> str:
+    """With today's date in each row."""
     lines = export.splitlines()
-    with_today = [lines[0] + ";today", *(line + ";2026-11-27" for line in lines[1:])]
-    (folder / "export.csv").write_text("\n".join(with_today) + "\n", encoding=encoding)
+    return "\n".join([lines[0] + ";today", *(line + ";2026-11-27" for line in lines[1:])]) + "\n"
+
+
+DATED = dated(EXPORT)
+
+
+def ward(folder: Path, export: str = EXPORT, description: str = WARD, encoding: str = "utf-8") -> Path:
+    (folder / "export.csv").write_text(dated(export), encoding=encoding)
     (folder / "ward.toml").write_text(description)
     return folder / "ward.toml"
 
@@ -94,6 +101,27 @@ def test_latin_1_where_it_is_declared(tmp_path: Path) -> None:
     description = WARD.replace('delimiter = ";"', 'delimiter = ";"\nencoding = "latin-1"')
     assert load_dataset(ward(tmp_path, export, description, "latin-1"), SCHEMA).records == 3
     assert "not UTF-8" in refused(ward(tmp_path, export, WARD, "latin-1"))
+
+
+@pytest.mark.parametrize(
+    ("encoding", "content", "why"),
+    [
+        ("utf-16", DATED.encode("utf-16-le"), "does not start with BOM; name the right `encoding`, perhaps utf-16-le"),
+        ("utf-16", DATED.encode("utf-16-be"), "does not start with BOM; name the right `encoding`, perhaps utf-16-be"),
+        ("utf-16", DATED.encode("utf-16")[:-1], "it ends inside a character; is it cut off?"),
+        ("utf-16", b"\xff", "it ends inside a character"),
+        ("utf-16-le", DATED.encode("utf-16-le") + b"\x00\xdc\x00\x00", ":5: not utf-16-le text"),
+        ("utf-32", DATED.encode("utf-16"), "name the right `encoding`"),
+        ("undefined", DATED.encode(), "name the right `encoding`"),
+        ("utf-8", DATED.encode() + b"\xff\n", ":5: not utf-8 text"),
+    ],
+)
+def test_text_that_is_not_of_the_declared_encoding(tmp_path: Path, encoding: str, content: bytes, why: str) -> None:
+    path = ward(tmp_path, description=WARD.replace('delimiter = ";"', f'delimiter = ";"\nencoding = "{encoding}"'))
+    (tmp_path / "export.csv").write_bytes(content)
+    said = refused(path)
+    assert why in said
+    assert str(tmp_path / "export.csv") in said
 
 
 @pytest.mark.parametrize(
