@@ -148,9 +148,10 @@ def _fresh(path: Path, option: str) -> None:
 
 def _key(path: Path) -> bytes:
     from orchestrator.errors import UsageError
+    from orchestrator.wire.special_files import read_file
 
     try:
-        key = bytes.fromhex(path.read_text(encoding="ascii").strip())
+        key = bytes.fromhex(read_file(path).decode("ascii").strip())
     except OSError as error:
         raise UsageError(f"--key {path}: {error.strerror}") from error
     except ValueError as error:

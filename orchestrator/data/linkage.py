@@ -27,6 +27,7 @@ from orchestrator.data.rows import Problems
 from orchestrator.data.sources.base import Row
 from orchestrator.errors import DataError
 from orchestrator.wire.bounds import near
+from orchestrator.wire.special_files import open_file
 
 VERSION = 1
 MOST_POINTS = 1_000_000
@@ -203,7 +204,7 @@ def written(said: Dict[str, Any]) -> bytes:
 def read(path: Path) -> Dict[str, Any]:
     """A file of the other side, or one's own. DataError for anything else."""
     try:
-        with path.open("rb") as file:
+        with open_file(path) as file:
             content = file.read(MOST_BYTES + 1)
     except OSError as error:
         raise DataError(f"{path}: {error.strerror}") from error

@@ -4,6 +4,7 @@ A cell that cannot be mapped is a problem of its row; none is dropped or guessed
 """
 
 import csv
+import io
 from itertools import islice
 from pathlib import Path
 from typing import Dict, FrozenSet, Iterator, List, NamedTuple, Optional, Sequence, Tuple
@@ -19,6 +20,7 @@ from orchestrator.data.sources.base import Row, RowError, plain
 from orchestrator.data.takes import mean
 from orchestrator.errors import DataError
 from orchestrator.wire.bounds import near
+from orchestrator.wire.special_files import read_file
 
 
 def mapped(rows: Iterator[Row], description: Description, report: Report, tables: Iterator[EventRows]) -> Iterator[Row]:
@@ -140,8 +142,8 @@ def _computed(rows: Iterator[Row], header: Sequence[str], columns: Sequence[_Mad
 def _left_out(listed: Path) -> FrozenSet[str]:
     """The patients of a file that lists them in its first column, below a line with its name."""
     try:
-        with listed.open(newline="", encoding="utf-8-sig") as file:
-            return frozenset(row[0].strip() for row in islice(csv.reader(file, strict=True), 1, None) if row)
+        lines = io.StringIO(read_file(listed).decode("utf-8-sig"), newline="")
+        return frozenset(row[0].strip() for row in islice(csv.reader(lines, strict=True), 1, None) if row)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{listed}: {getattr(error, 'strerror', None) or error}") from error
 

@@ -37,6 +37,7 @@ from orchestrator.data.sources.registry import located, other_rows, service_numb
 from orchestrator.errors import DataError
 from orchestrator.wire.bounds import near
 from orchestrator.wire.schema import Feature, Schema
+from orchestrator.wire.special_files import open_file
 
 milestones = logging.getLogger("edgeward.data.milestones")
 """What people read who wait for a long file."""
@@ -138,9 +139,9 @@ def _opened(path: Path, nameless: bool = False) -> Iterator[_Found]:
 @contextmanager
 def _opened_file(path: Path, form: FileSource) -> Iterator[_Found]:
     """FILE or FILE#NAME."""
-    path, part = located(path)
     try:
-        with path.open("rb") as file:
+        path, part = located(path)
+        with open_file(path) as file:
             head = head_of(file)
             rows: Union[_Text, Iterator[SourceRow], None] = other_rows(path, part, head)
             if rows is None:

@@ -469,8 +469,44 @@ def test_a_type_without_a_file(tmp_path: Path) -> None:
         table_of(path)
     export(folder, Condition=[])
     assert table_of(path)[1:] == [["0"]]
-    described(path, [DIABETIC], folder="exprot")
-    with pytest.raises(DataError, match="exprot: no such folder"):
+
+
+def both_refuse(path: Path, why: str) -> None:
+    """What reads a table's rows, and what a node does."""
+    with pytest.raises(DataError, match=why):
+        table_of(path)
+    with pytest.raises(DataError, match=why):
+        load_dataset(path, Schema("table", "diabetes", ("no", "yes"), {"0": 0, "1": 1}, (Feature("age", 0, 120),)))
+
+
+def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
+    both_refuse(described(tmp_path / "w.toml", [AGE], folder="exprot"), "exprot: no such folder; `folder` names")
+
+
+def test_a_file_in_the_place_of_the_folder(tmp_path: Path) -> None:
+    (tmp_path / "Patient.ndjson").write_text("")
+    both_refuse(
+        described(tmp_path / "w.toml", [AGE], folder="Patient.ndjson"), "Patient.ndjson: a file; `folder` names"
+    )
+
+
+@pytest.mark.parametrize("failure", [PermissionError(13, "Permission denied"), OSError(5, "Input/output error")])
+def test_a_folder_that_cannot_be_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failure: OSError) -> None:
+    path = described(tmp_path / "w.toml", [AGE], folder="export")
+    export(tmp_path / "export", Patient=[patient("a", birthDate="1960")])
+
+    def denied(folder: Path) -> Any:
+        raise failure
+
+    monkeypatch.setattr(Path, "iterdir", denied)
+    both_refuse(path, rf"export: cannot be listed \({failure.strerror}\)")
+
+
+def test_a_file_that_vanishes_while_the_folder_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = described(tmp_path / "w.toml", [AGE], folder="export")
+    folder = export(tmp_path / "export", Patient=[patient("a", birthDate="1960")])
+    monkeypatch.setattr(fhir_folder, "files_of", lambda *_: [folder / "Gone.ndjson"])
+    with pytest.raises(DataError, match=r"Gone\.ndjson: No such file or directory"):
         table_of(path)
 
 

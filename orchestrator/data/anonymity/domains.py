@@ -5,6 +5,7 @@ Leaves are numbered so that those under a node are neighbours: what is written f
 
 import bisect
 import csv
+import io
 from pathlib import Path
 from typing import Dict, List, Optional, Sequence, Tuple
 
@@ -13,6 +14,7 @@ import numpy as np
 from orchestrator.data.anonymity.rules import Quasi
 from orchestrator.data.cells import canonical, finite, shown
 from orchestrator.errors import DataError
+from orchestrator.wire.special_files import read_file
 
 
 class Domain:
@@ -186,10 +188,8 @@ def domain_of(name: str, quasi: Quasi, folder: Path) -> Domain:
 def _read_tree(path: Path) -> Tuple[List[str], List[Tuple[str, ...]]]:
     """(leaves, of each the names from it up to the root), in an order in which those under a node are neighbours."""
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            lines = [
-                [cell.strip() for cell in row] for row in csv.reader(file, strict=True) if any(map(str.strip, row))
-            ]
+        rows = csv.reader(io.StringIO(read_file(path).decode("utf-8-sig"), newline=""), strict=True)
+        lines = [[cell.strip() for cell in row] for row in rows if any(map(str.strip, row))]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path}: {getattr(error, 'strerror', None) or error}") from error
     parents: Dict[str, Optional[str]] = {}

@@ -18,6 +18,7 @@ from orchestrator.data.sources.fhir_server import Server
 from orchestrator.errors import DataError, UsageError
 from orchestrator.wire.bounds import count, refuse, seconds
 from orchestrator.wire.secrets_file import read_secret
+from orchestrator.wire.special_files import open_file
 from orchestrator.wire.structure import attempt
 
 
@@ -97,6 +98,8 @@ class _Searched:
         if asked.server.startswith("https"):
             ca_file = str(folder / asked.ca_file) if asked.ca_file else None
             try:
+                if ca_file is not None:
+                    open_file(Path(ca_file)).close()
                 trusted = ssl.create_default_context(cafile=ca_file)
             except (OSError, ssl.SSLError) as error:
                 raise DataError(f"{ca_file}: no authority can be read from it ({error})") from error
@@ -144,7 +147,7 @@ def _numbered(asked: Fhir, folder: Path) -> Path:
     if asked.server:
         return Path(asked.server.partition("://")[2].rstrip("/")) / PATIENT
     place = folder / asked.folder
-    files = files_of(place, PATIENT) if place.is_dir() else []
+    files = files_of(place, PATIENT)
     return files[0] if len(files) == 1 else place / f"*{PATIENT}*.ndjson"
 
 
