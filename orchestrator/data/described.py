@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
 
+from orchestrator.data.anonymity.rules import read_rules
 from orchestrator.data.formula import Formula
 from orchestrator.data.sources.registry import SERVICES, SIGNALS
 from orchestrator.data.takes import OF_NUMBERS, TAKES
@@ -298,7 +299,8 @@ def versions_of(path: Path) -> List[Path]:
     except DataError:
         return [path]
     events = [path.parent / (each.file or each.query_file) for each in found.tables.values() if not each.table]
-    others = [*(file for file in (found.rules, found.leave_out) if file is not None), *events]
+    listed = [] if found.leave_out is None else [found.leave_out]
+    others = [*_versions_of_rules(found.rules), *listed, *events]
     if found.file is not None:
         return [path, found.file, *others]
     kind = str(found.service["kind"])
@@ -306,6 +308,16 @@ def versions_of(path: Path) -> List[Path]:
     beside = [found.service.get(option) for option in source.beside] if source is not None else []
     named = [path.parent / each for each in beside if isinstance(each, str) and each]
     return [path, *(file for each in (*named, *others) for file in _files_in(each))]
+
+
+def _versions_of_rules(rules: Optional[Path]) -> List[Path]:
+    """The file of rules and its hierarchies."""
+    if rules is None:
+        return []
+    try:
+        return [rules, *read_rules(rules).hierarchies(rules.parent)]
+    except DataError:
+        return [rules]
 
 
 def _files_in(place: Path) -> List[Path]:

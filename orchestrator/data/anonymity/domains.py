@@ -7,7 +7,7 @@ import bisect
 import csv
 import io
 from pathlib import Path
-from typing import Dict, List, Optional, Sequence, Tuple
+from typing import Dict, List, Optional, Tuple
 
 import numpy as np
 
@@ -202,22 +202,20 @@ def _read_tree(path: Path) -> Tuple[List[str], List[Tuple[str, ...]]]:
     if len({names[-1] for names in lines}) != 1:
         raise DataError(f"{path}: expected one root, which ends every line")
     leaves = [names[0] for names in lines]
-    inner = [leaf for leaf in leaves if leaf in set(parents.values())]
+    above = set(parents.values())
+    inner = [leaf for leaf in leaves if leaf in above]
     if inner or len(set(leaves)) != len(leaves) or len(leaves) < 2:
         raise DataError(
             f"{path}: expected two or more leaves, each once and none above another: {', '.join(inner[:3])}"
         )
-    ordered = sorted(lines, key=lambda names: _rank(names, lines))
-    return [names[0] for names in ordered], [tuple(names) for names in ordered]
-
-
-def _rank(names: Sequence[str], lines: Sequence[Sequence[str]]) -> Tuple[int, ...]:
-    """From the root down, where each node first stands in the file: those under a node come together."""
-    first: Dict[str, int] = {}
-    for number, line in enumerate(lines):
-        for node in line:
+    first: Dict[
+        str, int
+    ] = {}  # where each node first stands in the file: in this order those under a node come together
+    for number, names in enumerate(lines):
+        for node in names:
             first.setdefault(node, number)
-    return tuple(first[node] for node in reversed(names))
+    ordered = sorted(lines, key=lambda names: [first[node] for node in reversed(names)])
+    return [names[0] for names in ordered], [tuple(names) for names in ordered]
 
 
 def _number(value: float) -> str:

@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Dict, Iterator, Tuple
+from typing import Dict, Iterator, List, Tuple
 
 from orchestrator.data.cells import canonical
 from orchestrator.errors import DataError, UsageError
@@ -69,6 +69,10 @@ class Rules:
 
     def __post_init__(self) -> None:
         refuse(self._wrong())
+
+    def hierarchies(self, folder: Path) -> List[Path]:
+        """The files of them; the folder is that of the rules."""
+        return [folder / quasi.hierarchy for quasi in self.quasi.values() if quasi.hierarchy]
 
     def _wrong(self) -> Iterator[str]:
         yield from count("k", self.k, 2, 1_000_000)
