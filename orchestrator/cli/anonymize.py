@@ -40,9 +40,8 @@ def register(subparsers: Any) -> None:
     parser.add_argument(
         "--parts",
         type=int,
-        default=PARTS,
         metavar="N",
-        help="of equal size, into which --cuts cuts (default: %(default)s)",
+        help=f"of equal size, into which --cuts cuts (default: {PARTS})",
     )
     parser.add_argument("--json", action="store_true", help="say all figures as JSON")
     parser.set_defaults(run=_run)
@@ -59,8 +58,11 @@ def _run(arguments: argparse.Namespace) -> int:
     from orchestrator.errors import UsageError
     from orchestrator.wire.bounds import count
 
-    for line in count("--parts", arguments.parts, 2, 1000):
+    parts = PARTS if arguments.parts is None else arguments.parts
+    for line in count("--parts", parts, 2, 1000):
         raise UsageError(line)
+    if arguments.parts is not None and arguments.cuts is None:
+        raise UsageError("--parts: says into how many --cuts cuts, which is not given")
     if arguments.out.exists():
         raise UsageError(f"--out {arguments.out}: it exists, and is not overwritten; name another file, or remove it")
     for option in ("out", "report", "plot"):
@@ -72,7 +74,7 @@ def _run(arguments: argparse.Namespace) -> int:
         raise UsageError("--plot: a picture needs matplotlib, which is not installed here: pip install matplotlib")
     rules = read_rules(arguments.rules)
     if arguments.cuts is not None:
-        rules = with_cuts(rules, arguments.cuts, arguments.parts)
+        rules = with_cuts(rules, arguments.cuts, parts)
     domains = domains_of(rules, arguments.rules.parent)
     read = read_for(arguments.data, every_row(arguments.data), rules, domains)
     found = anonymize(arguments.data, read, rules, domains)

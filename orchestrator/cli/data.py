@@ -153,7 +153,9 @@ def _mock(arguments: argparse.Namespace) -> int:
     schema, ending = task.schema, ".csv" if task.schema.kind == "table" else ".npz"
     wrong = [*count("--rows", arguments.rows, 1, MOST_ROWS), *not_negative("--seed", arguments.seed)]
     wrong += within("--missing", arguments.missing, 0, 1)
-    if arguments.missing and (task.trains and not schema.drop_missing):
+    if arguments.missing and schema.kind != "table":
+        wrong.append("--missing: of the cells of a table, and the task's records are signals")
+    elif arguments.missing and (task.trains and not schema.drop_missing):
         wrong.append("--missing: the task has neither drop_missing nor an analysis, so nodes would refuse such rows")
     if arguments.out.suffix != ending:
         wrong.append(f"--out {arguments.out}: records of this schema are written as {ending}")

@@ -5,7 +5,7 @@ Nothing of it travels. docs/data.md shows every key.
 
 import codecs
 import datetime
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
 
@@ -51,15 +51,20 @@ class Column:
 
     def _wrong(self) -> Iterator[str]:
         if self.formula:
-            alone = ("column", "recode", "unit", "date", "decimal_comma", "table")
-            others = [name for name in alone if getattr(self, name)]
+            others = [each.name for each in fields(self) if each.name != "formula" and getattr(self, each.name)]
             if others:
-                yield f"formula: stands alone, without {', '.join(others)}"
+                yield f"formula: stands alone, without {', '.join(others)}: these belong to the columns that it is computed from"
             yield from _tried(Formula, self.formula)
         if bool(self.unit) != bool(self.to):
             yield "unit and to: one is given without the other"
         elif self.unit:
             yield from _tried(conversion, self.unit, self.to, self.substance)
+            if self.substance and not list(_tried(conversion, self.unit, self.to)):
+                yield f"substance: from {self.unit} to {self.to} none is asked for; take it out"
+        elif self.substance:
+            yield "substance: belongs to `unit` and `to`"
+        if self.decimal_comma and self.date:
+            yield "decimal_comma: of numbers; `date` is of other columns"
         if self.unit and (self.recode or self.date):
             yield "unit: a number; recode and date are for other columns"
         if self.date:
@@ -155,6 +160,11 @@ class FileSource:
             yield from _tried(_known_encoding, self.encoding)
 
     @property
+    def options(self) -> List[str]:
+        """What is said of a text."""
+        return [*(["delimiter"] if self.delimiter != "," else []), *(["encoding"] if self.encoding else [])]
+
+    @property
     def separator(self) -> str:
         """The character itself."""
         return "\t" if self.delimiter == TAB else self.delimiter
@@ -192,6 +202,8 @@ class Events:
             yield "either `file`, or of the PostgreSQL server in [source] `table` or `query_file`"
         if self.file:
             yield from _tried(FileSource, self.file, self.delimiter, self.encoding)
+        elif self.delimiter != "," or self.encoding:
+            yield "delimiter, encoding: of a text in `file`; a server's table has neither"
         if self.date and not self.when:
             yield "date: `when` names the column that is written so"
         elif self.date:
@@ -228,11 +240,13 @@ class _Described:
     def _wrong_tables(self) -> Iterator[str]:
         if self.tables and not self.rows.patient:
             yield "tables: [rows] patient is needed, the column that says whose a row of the table in [source] is"
+        kind = self.source.get("kind", "")
+        server = SERVICES.get(kind) if isinstance(kind, str) else None
         used = {column.table for column in self.columns.values()}
         for name, events in self.tables.items():
             if name not in used:
                 yield f"tables.{name}: no column is made of it; take it out, or name it as `table` of a column"
-            if events.at_server and self.source.get("kind") != "postgresql":
+            if events.at_server and (server is None or server.several is None):
                 yield f'tables.{name}: {next(iter(events.at_server))}: of a server; [source] has kind = "postgresql" then'
         for name, column in self.columns.items():
             if column.table:

@@ -9,14 +9,13 @@ from pathlib import Path
 from typing import Any, Callable, Dict, FrozenSet, Iterator, List, NamedTuple, Optional, Sequence, Set, Tuple
 
 from orchestrator.data.cells import canonical, finite, names_nobody, nobody, shown
+from orchestrator.data.columns import column_at
 from orchestrator.data.dates import day, moment
 from orchestrator.data.described import Column, Description, Events
 from orchestrator.data.formats import wrong_count
 from orchestrator.data.recoding import Cell, Report, cell_of, plainly, unlike
 from orchestrator.data.sources.base import Row, text
 from orchestrator.data.takes import OF_NUMBERS, TAKES, Value
-from orchestrator.errors import DataError
-from orchestrator.wire.bounds import near
 
 milestones = logging.getLogger("edgeward.data.milestones")
 
@@ -50,10 +49,7 @@ def joined(
     columns = events_of(description)
     anchors = sorted({column.anchor for _, column in columns if column.anchor})
     for anchor in anchors:
-        if anchor not in names:
-            raise DataError(
-                f"{description.path}: anchor {anchor!r}: the patients have no such column{near(anchor, names)}"
-            )
+        column_at(f"{description.path}: anchor", anchor, names)
     patients = _patients(rows, names, description.rows.patient, anchors, len(columns), report)
     for events in tables:
         of = [(place, name, column) for place, (name, column) in enumerate(columns) if column.table == events.name]
@@ -133,10 +129,7 @@ class _Reading:
         self._strange_rows = 0
 
     def _place(self, what: str, name: str) -> int:
-        if self._header.count(name) == 1:
-            return self._header.index(name)
-        found = "has that column twice; which one is meant?" if name in self._header else "has no such column"
-        raise DataError(f"{self._path}: {self._where}: {what} {name!r}: the table {found}{near(name, self._header)}")
+        return column_at(f"{self._path}: {self._where}: {what}", name, self._header)
 
     def _made(self, place: int, name: str, column: Column) -> _Made:
         self._where = f"columns.{name}"

@@ -22,11 +22,11 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from orchestrator.data.cells import names_nobody, nobody
+from orchestrator.data.columns import column_at
 from orchestrator.data.formats import wrong_count
 from orchestrator.data.rows import Problems
 from orchestrator.data.sources.base import Row
 from orchestrator.errors import DataError
-from orchestrator.wire.bounds import near
 from orchestrator.wire.special_files import open_file
 
 VERSION = 1
@@ -51,15 +51,7 @@ def identifiers_of(path: Path, rows: Iterator[Row], columns: Sequence[str]) -> I
     says nobody; path: for messages."""
     first = next(rows, None)
     header = first[1] if first is not None else []
-    for name in columns:
-        if header.count(name) != 1:
-            why = (
-                "occurs twice"
-                if name in header
-                else f"is not there{near(name, header)}; it has {', '.join(header[:20])}"
-            )
-            raise DataError(f"{path}: column {name!r} {why}")
-    places = [header.index(name) for name in columns]
+    places = [column_at(str(path), name, header) for name in columns]
     found: Dict[str, List[str]] = {}
     problems = Problems(path)
     for line, cells in rows:

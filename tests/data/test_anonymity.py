@@ -245,6 +245,10 @@ def test_real_rows_keep_their_detail(tmp_path: Path, shared_data: Callable[[str]
         (('levels = ["f", "m"]', 'levels = ["f", "w"]'), "'m' is not one of f, w"),
         (("k = 5", "k = 500"), "as a whole it has fewer than k = 500 rows"),
         (("k = 5", "k = nan"), "k:"),
+        (
+            ("[quasi]", 'diversity = "entropy"\n[quasi]'),
+            "diversity 'entropy': how l_diversity counts, which is not given",
+        ),
     ],
 )
 def test_mistakes_are_named(
@@ -310,6 +314,12 @@ def test_rows_without_a_value_are_suppressed_as_far_as_that_is_allowed(
     rules.write_text(rules.read_text().replace("k = 5", "k = 5\nsuppression = 0.01"))
     report, written = run(table, rules)
     assert (report["suppressed"], len(written)) == (1, 100)
+
+
+def test_parts_are_of_cuts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    table, rules = setting(tmp_path, 50, 1)
+    assert main(["anonymize", str(table), str(rules), "--out", str(tmp_path / "o.csv"), "--parts", "4"]) == 2
+    assert "--parts: says into how many --cuts cuts" in capsys.readouterr().err
 
 
 def test_hospitals_cut_at_the_same_values(tmp_path: Path) -> None:

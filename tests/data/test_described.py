@@ -152,12 +152,21 @@ def test_many_wrong_rows_are_listed_at_once(tmp_path: Path) -> None:
     assert ":5: column 'sex': '3'" in said
 
 
+def test_a_description_of_no_text_has_no_delimiter_and_no_encoding(tmp_path: Path) -> None:
+    """They would be read by nobody, and who wrote them believes otherwise."""
+    (tmp_path / "t.jsonl").write_text('{"age": 1}\n')
+    for said in ('delimiter = ";"', 'encoding = "latin-1"'):
+        path = tmp_path / "ward.toml"
+        path.write_text(f'[source]\nfile = "t.jsonl"\n{said}\n')
+        assert f"t.jsonl: no text of separated values; the description's {said.split()[0]} would" in refused(path)
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
         (
             ('column = "Geschlecht"', 'column = "Geschlect"'),
-            "the table has no column 'Geschlect', did you mean 'Geschlecht'?",
+            "columns.sex: no column 'Geschlect', did you mean 'Geschlecht'?; the table has Fallnr, geboren,",
         ),
         (("(cm / 100) * (cm", "(zm / 100) * (cm"), "columns.bmi: formula: no column 'zm'"),
         (('to = "mmol/L"', 'to = "mol"'), "columns[glucose]: unit 'mol': unknown"),
@@ -170,6 +179,12 @@ def test_many_wrong_rows_are_listed_at_once(tmp_path: Path) -> None:
         (("kg / (", "kg ** ("), "holds something else than numbers, dates"),
         (("recode = {", "recodes = {"), "recodes: unknown"),
         (('delimiter = ";"', 'delimiter = ";;"'), "expected one character"),
+        (("bmi]\n", 'bmi]\nmissing = ["-9"]\n'), "columns[bmi]: formula: stands alone, without missing"),
+        (("bmi]\n", 'bmi]\nsubstance = "urea"\n'), "formula: stands alone, without substance"),
+        (("bmi]\n", 'bmi]\ntake = "last"\ndays = [0, 1]\n'), "formula: stands alone, without take, days"),
+        (('unit = "mg/dL"\nto = "mmol/L"\n', ""), "substance: belongs to `unit` and `to`"),
+        (('to = "mmol/L"', 'to = "g/L"'), "substance: from mg/dL to g/L none is asked for"),
+        (('date = "%d.%m.%Y"', 'date = "%d.%m.%Y"\ndecimal_comma = true'), "decimal_comma: of numbers"),
         (('delimiter = ";"', 'encoding = "latin-99"'), "encoding 'latin-99': unknown"),
         (('file = "export.csv"', 'file = "other.toml"'), "names another description"),
         (('file = "export.csv"', ""), "source: either `file`"),

@@ -623,6 +623,18 @@ MISTAKES: Dict[str, Any] = {
     "both": ({"folder": "x", "server": "https://h"}, [AGE], "folder or server: one of the two"),
     "neither": ({}, [AGE], "folder or server: one of the two"),
     "a token for a folder": ({"folder": "x", "token": "t"}, [AGE], "belong to a server"),
+    "pages of a folder": (
+        {"folder": "x", "page_size": 9, "pages": 3, "timeout_s": 1.0},
+        [AGE],
+        "page_size, pages, timeout_s: belong to a server, and `folder` has none",
+    ),
+    "authorities of http": ({"server": "http://localhost", "ca_file": "ca"}, [AGE], "ca_file: belongs to https"),
+    "plain https": ({"server": "https://h", "plain_http": True}, [AGE], "plain_http: belongs to http"),
+    "a system of numbers": (
+        {"folder": "x"},
+        [measured("last", unit="%", value_system="s")],
+        "value_system: of values that are codes",
+    ),
     "no columns": ({"folder": "x"}, [], "columns.*is missing"),
     "http": ({"server": "http://fhir.example/r4"}, [AGE], "http shows patients' data to the network; use https"),
     "a user": ({"server": "https://me:secret@h/r4"}, [AGE], "expected an address without a user"),

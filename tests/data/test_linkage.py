@@ -187,7 +187,7 @@ def test_whose_a_row_is_must_be_said(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert ":22: column 'id': empty; every record must say whose it is" in said
     assert ":23: column 'id': 'NA' stands for no value" in said
     wrong = two.run("ask", "b", "--columns", "idd", "--key", "@k", "--out", "@q", code=1)
-    assert "column 'idd' is not there, did you mean 'id'?" in wrong
+    assert "no column 'idd', did you mean 'id'?; the table has id, age" in wrong
 
 
 def test_who_is_shared_is_left_out_of_one_side(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

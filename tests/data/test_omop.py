@@ -354,7 +354,8 @@ GOOD = column("a", "condition", "any", DIABETES)
         ({"name": "person_id"}, "name 'person_id': expected a name of its own"),
         ({"name": ""}, "name '': expected a name"),
         ({"table": "person", "take": "age", "concepts": []}, "until: the day on which a person has that age"),
-        ({"table": "person", "take": "year_of_birth"}, "concepts, units, since: not of a person"),
+        ({"table": "person", "take": "year_of_birth"}, "concepts, units, since, descendants: not of a person"),
+        ({"table": "visit", "concepts": [], "descendants": False}, "descendants: of concepts, and none are named"),
         ({"concept": 5}, "concept: unknown, did you mean 'concepts'"),
     ],
 )

@@ -11,11 +11,11 @@ from orchestrator.data.anonymity.mondrian import Demands, Sensitive, mondrian, w
 from orchestrator.data.anonymity.rules import Rules
 from orchestrator.data.anonymity.utility import area
 from orchestrator.data.cells import folded, names_nobody, nobody
+from orchestrator.data.columns import column_at
 from orchestrator.data.formats import wrong_count
 from orchestrator.data.rows import Problems
 from orchestrator.data.sources.base import Row
 from orchestrator.errors import DataError
-from orchestrator.wire.bounds import near
 
 _MISSING = frozenset(("", "?", "na", "n/a", "nan", "null", "#n/a"))
 
@@ -78,10 +78,7 @@ def read_for(path: Path, rows: Iterator[Row], rules: Rules, domains: Dict[str, D
     header = first[1]
     wanted = [*rules.quasi, *(name for name in (rules.sensitive, rules.patient, rules.label, *rules.keep) if name)]
     for name in wanted:
-        if name not in header:
-            raise DataError(f"{path}: no column {name!r}{near(name, header)}; it has {', '.join(header[:20])}")
-        if header.count(name) > 1:
-            raise DataError(f"{path}: column {name!r} occurs twice; which one is meant?")
+        column_at(str(path), name, header)
     places = [(header.index(name), name, domain) for name, domain in domains.items()]
     problems = Problems(path)
     kept: List[Row] = []

@@ -85,6 +85,8 @@ class Rules:
             yield "quasi: no column by which somebody could be known; name them as [quasi.NAME]"
         if not self.sensitive and (self.l_diversity > 1 or self.t_closeness < 1):
             yield "l_diversity and t_closeness: are of `sensitive`, which is not given"
+        if self.diversity != "distinct" and self.l_diversity == 1:
+            yield f"diversity {self.diversity!r}: how l_diversity counts, which is not given"
         if self.mode == "relaxed" and any(each.cuts or each.hierarchy for each in self.quasi.values()):
             yield "mode 'relaxed': parts rows that are alike, so that there are neither cuts nor hierarchies"
         for name in sorted({self.sensitive, self.patient, self.label, *self.keep} & set(self.quasi)):

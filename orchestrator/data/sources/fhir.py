@@ -5,7 +5,7 @@ Resources stream by; of a patient is kept what the declared columns need.
 
 import re
 import ssl
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple, Union, cast
 from urllib.parse import quote, urlencode, urlsplit
@@ -20,6 +20,8 @@ from orchestrator.wire.bounds import count, refuse, seconds
 from orchestrator.wire.secrets_file import read_secret
 from orchestrator.wire.special_files import open_file
 from orchestrator.wire.structure import attempt
+
+OF_A_SERVER = ("token", "ca_file", "plain_http", "page_size", "pages", "timeout_s")
 
 
 @dataclass(frozen=True)
@@ -46,8 +48,15 @@ class Fhir:
     def _wrong(self) -> Iterator[str]:
         if bool(self.folder) == bool(self.server):
             yield "folder or server: one of the two says where resources are"
-        if self.folder and (self.token or self.ca_file or self.plain_http):
-            yield "token, ca_file and plain_http: belong to a server"
+        given = [each.name for each in fields(self) if getattr(self, each.name) != each.default]
+        if self.folder and not self.server:
+            alone = [name for name in OF_A_SERVER if name in given]
+            if alone:
+                yield f"{', '.join(alone)}: belong to a server, and `folder` has none: take them out"
+        if self.ca_file and self.server.startswith("http:"):
+            yield "ca_file: belongs to https, and the server is asked by http: take it out"
+        if self.plain_http and self.server.startswith("https:"):
+            yield "plain_http: belongs to http, and the server is asked by https: take it out"
         yield from count("page_size", self.page_size, 1, 10_000)
         yield from count("pages", self.pages)
         yield from seconds("timeout_s", self.timeout_s)

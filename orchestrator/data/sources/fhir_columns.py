@@ -127,6 +127,8 @@ class Column:
         if self.from_ != OBSERVATION and self.take in TAKES and self.valued:
             yield f"take {self.take!r}: needs a value, and of {self.from_} none is read; it is any or count"
         yield from one_of("bounds", self.bounds, BOUNDS)
+        if self.value_system and self.unit:
+            yield "value_system: of values that are codes; `unit` is of numbers"
         if self.other_units and not self.unit:
             yield "other_units: `unit` says to which one they are converted"
         for each in self.other_units if self.unit else ():

@@ -115,8 +115,8 @@ class OmopColumn:
 
     def _wrong_of_person(self) -> Iterator[str]:
         yield from one_of("take", self.take, OF_PERSON)
-        if self.concepts or self.units or self.since:
-            yield "concepts, units, since: not of a person"
+        if self.concepts or self.units or self.since or not self.descendants:
+            yield "concepts, units, since, descendants: not of a person"
         if (self.take == "age") != bool(self.until):
             yield 'until: the day on which a person has that age; with take = "age" it must be there, without it may not'
 
@@ -124,6 +124,8 @@ class OmopColumn:
         yield from one_of("take", self.take, (*OF_EVENTS, *(OF_NUMBERS if table.number else ())))
         if not self.concepts and self.table not in ("visit", "death"):
             yield "concepts: which ones? [ids]"
+        if not self.descendants and not self.concepts:
+            yield "descendants: of concepts, and none are named; take it out"
         if self.units and self.take not in OF_NUMBERS:
             yield "units: only of values, as last and mean"
 

@@ -93,8 +93,12 @@ def service_tables(path: Path, said: Dict[str, Any], others: Dict[str, Dict[str,
     service: Service = _chosen(
         path, said, SERVICES, SIGNALS, "holds signals, and the task's records are rows of a table"
     )
-    if not others or service.several is None:
+    if not others:
         return iter((service_rows(path, said),))
+    if service.several is None:
+        raise DataError(
+            f"{path}: tables.{next(iter(others))}: a source of kind {said['kind']!r} has no tables but its own"
+        )
     server = {key: value for key, value in said.items() if key not in ("table", "query_file")}
     asked = [_options(path, said, service)]
     asked += [_options(path, {**server, **each}, service, f"tables.{name}") for name, each in others.items()]
