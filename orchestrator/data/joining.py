@@ -10,10 +10,10 @@ from typing import Any, Callable, Dict, FrozenSet, Iterator, List, NamedTuple, O
 
 from orchestrator.data.cells import canonical, finite, names_nobody, nobody, shown
 from orchestrator.data.columns import column_at
-from orchestrator.data.dates import day, moment
+from orchestrator.data.dates import day, iso_of, moment
 from orchestrator.data.described import Column, Description, Events
 from orchestrator.data.formats import wrong_count
-from orchestrator.data.recoding import Cell, Report, cell_of, plainly, unlike
+from orchestrator.data.recoding import Cell, Report, cell_of, plainly
 from orchestrator.data.sources.base import Row, text
 from orchestrator.data.takes import OF_NUMBERS, TAKES, Value
 
@@ -225,10 +225,7 @@ def _moment_as(form: str) -> Callable[[str], Tuple[datetime.date, int]]:
                 return day(cell), moment(cell)
             except ValueError as error:
                 raise ValueError(f"{error}; `date` of the table says how it is written") from error
-        try:
-            written = datetime.datetime.strptime(cell, form).isoformat()
-        except ValueError as error:
-            raise ValueError(unlike(cell, form)) from error
+        written = iso_of(cell, form)
         return day(written), moment(written)
 
     return read

@@ -251,7 +251,11 @@ def test_a_quantity_that_is_not_what_the_column_declares(tmp_path: Path, column:
             "has a code in several systems .*set value_system",
         ),
         (measured("last"), {"valueInteger": 3, "effectiveDateTime": None}, "has no date"),
-        (measured("last"), {"valueInteger": 3, "effectiveDateTime": "2.1.2026"}, "'2.1.2026' is no date of FHIR"),
+        (
+            measured("last"),
+            {"valueInteger": 3, "effectiveDateTime": "2.1.2026"},
+            "'2.1.2026' is not a date as 2026-11-27",
+        ),
         (measured("last"), {"valueInteger": 3, "effectiveDateTime": "2026-02-30"}, "day is out of range"),
     ],
 )
@@ -535,9 +539,9 @@ def test_age(tmp_path: Path, at: str, born: str, age: str) -> None:
         ("1960", 'birthDate 1960 is no whole date, so the age on 2026-11-27 is 65 or 66; set at = "2026-12-31"'),
         ("1960-11", "birthDate 1960-11 is no whole date, so the age on 2026-11-27 is 65 or 66"),
         ("2027-01-01", "birthDate 2027-01-01 is after 2026-11-27"),
-        ("27.11.1960", "'27.11.1960' is no date of FHIR"),
+        ("27.11.1960", "'27.11.1960' is not a date as 2026-11-27"),
         ("1960-13-01", "month must be in 1..12"),
-        ("1960-11-27T00:00:00Z", "is no date"),
+        ("1960-11-27T00:00:00Z", "is not a date as 2026-11-27: it has a time"),
         (1960, "birthDate is no text"),
     ],
 )

@@ -350,6 +350,7 @@ GOOD = column("a", "condition", "any", DIABETES)
         ({"concepts": ["a'; DROP TABLE person"]}, "is not a whole number"),
         ({"since": "2025-13-01"}, "since '2025-13-01': expected a day as 2025-12-31"),
         ({"until": "20251231"}, "until '20251231': expected a day"),
+        ({"until": "2025-W48-5"}, "until '2025-W48-5': expected a day"),
         ({"units": [8840]}, "units: only of values"),
         ({"name": "person_id"}, "name 'person_id': expected a name of its own"),
         ({"name": ""}, "name '': expected a name"),

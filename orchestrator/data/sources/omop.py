@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 from urllib.parse import quote
 
+from orchestrator.data.dates import day_alone
 from orchestrator.data.sources.base import Row, Service, cells
 from orchestrator.data.sources.postgresql import Server, fetched, quoted, reading
 from orchestrator.errors import AwayError, DataError
@@ -132,7 +133,7 @@ class OmopColumn:
 
 def _day(text: str) -> Optional[datetime.date]:
     try:
-        return datetime.date.fromisoformat(text) if len(text) == 10 else None
+        return day_alone(text)
     except ValueError:
         return None
 
