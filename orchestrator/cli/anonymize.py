@@ -6,7 +6,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Dict, List
 
-from orchestrator.cli.arguments import check_output
+from orchestrator.cli.arguments import check_new_file, check_output
 from orchestrator.cli.commands import COMMANDS
 
 _EPILOG = """example:
@@ -63,11 +63,9 @@ def _run(arguments: argparse.Namespace) -> int:
         raise UsageError(line)
     if arguments.parts is not None and arguments.cuts is None:
         raise UsageError("--parts: says into how many --cuts cuts, which is not given")
-    if arguments.out.exists():
-        raise UsageError(f"--out {arguments.out}: it exists, and is not overwritten; name another file, or remove it")
-    for option in ("out", "report", "plot"):
-        if getattr(arguments, option) is not None:
-            check_output(getattr(arguments, option), f"--{option}")
+    check_new_file(arguments.out, "--out")
+    for option in ("report", "plot"):
+        check_output(getattr(arguments, option), f"--{option}")
     if arguments.plot is not None and arguments.plot.suffix not in (".png", ".svg"):
         raise UsageError(f"--plot {arguments.plot}: a picture is written as .png or .svg")
     if arguments.plot is not None and find_spec("matplotlib") is None:

@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from orchestrator.cli.arguments import check_output
+from orchestrator.cli.arguments import check_new_file, check_output
 from orchestrator.cli.commands import COMMANDS
 
 MOST_ROWS = 1_000_000
@@ -93,7 +93,6 @@ def _describe(arguments: argparse.Namespace) -> int:
 
 def _check_codebook(out: Path) -> None:
     """Its owner corrects it by hand, so that one that is there stays."""
-    from orchestrator.cli.arguments import check_new_file
     from orchestrator.errors import UsageError
 
     if out.suffix not in (".csv", ".json"):
@@ -102,7 +101,6 @@ def _check_codebook(out: Path) -> None:
 
 
 def _map(arguments: argparse.Namespace) -> int:
-    from orchestrator.cli.arguments import check_output
     from orchestrator.cli.tables import report
     from orchestrator.data.described import ENDING
     from orchestrator.errors import UsageError
@@ -113,9 +111,7 @@ def _map(arguments: argparse.Namespace) -> int:
     out: Path = arguments.out
     if out.suffix != ENDING:
         raise UsageError(f"--out {out}: a description ends with {ENDING}")
-    if out.exists():
-        raise UsageError(f"--out {out}: it exists, and is not overwritten; name another file, or remove it")
-    check_output(out, "--out")
+    check_new_file(out, "--out")
     schema = load_config(arguments.config).task.schema
     if schema.kind != "table":
         raise UsageError(f"{arguments.config}: of signals; a description maps the columns of a table")

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.cli.arguments import check_output
+from orchestrator.cli.arguments import check_new_file
 from orchestrator.cli.commands import COMMANDS
 
 if TYPE_CHECKING:
@@ -73,8 +73,8 @@ def _ask(arguments: argparse.Namespace) -> int:
     from orchestrator.data import linkage
     from orchestrator.files import replace_file
 
-    _fresh(arguments.out, "--out")
-    _fresh(arguments.key, "--key")
+    check_new_file(arguments.out, "--out")
+    check_new_file(arguments.key, "--key")
     found, key = _read(arguments), linkage.new_key()
     said = linkage.question(found, key, arguments.study, _progress)
     replace_file(arguments.key, key.hex().encode() + b"\n", 0o600)
@@ -93,7 +93,7 @@ def _answer(arguments: argparse.Namespace) -> int:
     from orchestrator.data import linkage
     from orchestrator.files import replace_file
 
-    _fresh(arguments.out, "--out")
+    check_new_file(arguments.out, "--out")
     asked = linkage.read(arguments.question)
     found = _read(arguments)
     said = linkage.answer(asked, found, arguments.study, arguments.show == "which", _progress)
@@ -113,7 +113,7 @@ def _compare(arguments: argparse.Namespace) -> int:
     from orchestrator.errors import UsageError
 
     if arguments.out is not None:
-        _fresh(arguments.out, "--out")
+        check_new_file(arguments.out, "--out")
     key = _key(arguments.key)
     asked, answered = linkage.read(arguments.question), linkage.read(arguments.answer)
     found = _read(arguments)
@@ -136,14 +136,6 @@ def _compare(arguments: argparse.Namespace) -> int:
     wrote = f"\nwrote {arguments.out}" if arguments.out is not None else ""
     report(arguments.json, {**counts, "which": answered["which"]}, text + wrote)
     return 0
-
-
-def _fresh(path: Path, option: str) -> None:
-    from orchestrator.errors import UsageError
-
-    if path.exists():
-        raise UsageError(f"{option} {path}: it exists, and is not overwritten; name another file, or remove it")
-    check_output(path, option)
 
 
 def _key(path: Path) -> bytes:

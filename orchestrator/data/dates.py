@@ -19,7 +19,7 @@ _LEAP_SECOND = 60
 
 
 class _Read(NamedTuple):
-    """minute: the one that is written. micros: since then. ahead_min: of UTC. parts: how many of year, month, day and time there are."""
+    """minute: as written. micros: since then. ahead_min: of UTC. parts: how many of year, month, day and time there are."""
 
     minute: datetime.datetime
     micros: int

@@ -13,6 +13,7 @@ import numpy as np
 
 from orchestrator.data.anonymity.rules import Quasi
 from orchestrator.data.cells import canonical, finite, shown
+from orchestrator.data.sources.base import plain
 from orchestrator.errors import DataError
 from orchestrator.wire.special_files import read_file
 
@@ -81,12 +82,12 @@ class Numbers(Domain):
     def written(self, low: float, high: float) -> str:
         first, last = self.bounds(low, high)
         if first == last:
-            return _number(first)
+            return plain(first)
         closed = not self._cuts or last == self._high
-        return f"[{_number(first)}-{_number(last)}{']' if closed else ')'}"
+        return f"[{plain(first)}-{plain(last)}{']' if closed else ')'}"
 
     def middle(self, low: float, high: float) -> str:
-        return _number(sum(self.bounds(low, high)) / 2)
+        return plain(sum(self.bounds(low, high)) / 2)
 
 
 class Levels(Domain):
@@ -216,7 +217,3 @@ def _read_tree(path: Path) -> Tuple[List[str], List[Tuple[str, ...]]]:
             first.setdefault(node, number)
     ordered = sorted(lines, key=lambda names: [first[node] for node in reversed(names)])
     return [names[0] for names in ordered], [tuple(names) for names in ordered]
-
-
-def _number(value: float) -> str:
-    return repr(int(value)) if float(value).is_integer() else repr(float(value))

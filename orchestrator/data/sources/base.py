@@ -110,6 +110,7 @@ class Signals(NamedTuple):
 
 def plain(value: float) -> str:
     """A number as a cell has it: 3, 3.5."""
+    value = float(value)  # numpy's have a repr of their own
     return repr(int(value)) if value.is_integer() and abs(value) < 2**53 else repr(value)
 
 

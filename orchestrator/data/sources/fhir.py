@@ -17,6 +17,7 @@ from orchestrator.data.sources.fhir_reading import Reading
 from orchestrator.data.sources.fhir_server import Server
 from orchestrator.errors import DataError, UsageError
 from orchestrator.wire.bounds import count, refuse, seconds
+from orchestrator.wire.loopback import is_loopback
 from orchestrator.wire.secrets_file import read_secret
 from orchestrator.wire.special_files import open_file
 from orchestrator.wire.structure import attempt
@@ -89,12 +90,8 @@ def _address(server: str, plain_http: bool) -> Iterator[str]:
         yield f"server {server!r}: expected an address such as https://fhir.example.org/r4"
     elif parts.username is not None or parts.query or parts.fragment or not re.fullmatch(r"[!-~]+", server):
         yield f"server {server!r}: expected an address without a user, `?` and `#`; a bearer token goes into a file, `token`"
-    elif parts.scheme == "http" and not plain_http and not _loopback(parts.hostname):
+    elif parts.scheme == "http" and not plain_http and not is_loopback(parts.hostname):
         yield f"server {server!r}: http shows patients' data to the network; use https, or set plain_http = true"
-
-
-def _loopback(host: str) -> bool:
-    return host in ("localhost", "::1") or bool(re.fullmatch(r"127(\.\d{1,3}){3}", host))
 
 
 class _Searched:

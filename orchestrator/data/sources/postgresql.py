@@ -3,7 +3,6 @@
 What the server is asked depends on the owner's description alone: nothing of a task or a question reaches it.
 """
 
-import ipaddress
 import os
 import re
 import stat
@@ -15,6 +14,7 @@ from typing import Any, BinaryIO, Callable, Dict, Iterator, List, NamedTuple, Se
 from orchestrator.data.sources.base import Row, RowError, Service, text
 from orchestrator.errors import AwayError, DataError
 from orchestrator.wire.bounds import count, near, one_of, refuse
+from orchestrator.wire.loopback import is_loopback
 from orchestrator.wire.special_files import open_file
 
 SSLMODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
@@ -200,12 +200,9 @@ def _parameters(server: Server, folder: Path) -> Dict[str, Any]:
 
 def _sslmode(host: str) -> str:
     """Of a server on another machine: that its certificate is checked. "" leaves it to libpq."""
-    if not host or host.startswith(("/", "@")) or host == "localhost" or "PGSSLMODE" in os.environ:
+    if not host or host.startswith(("/", "@")) or is_loopback(host) or "PGSSLMODE" in os.environ:
         return ""
-    try:
-        return "" if ipaddress.ip_address(host).is_loopback else "verify-full"
-    except ValueError:
-        return "verify-full"
+    return "verify-full"
 
 
 def _password(path: Path) -> str:
