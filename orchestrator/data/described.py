@@ -7,11 +7,12 @@ import codecs
 import datetime
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
+from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple, Union
 
 from orchestrator.data.anonymity.rules import read_rules
 from orchestrator.data.formula import Formula
-from orchestrator.data.sources.registry import SERVICES, SIGNALS
+from orchestrator.data.sources.base import Service, Signals
+from orchestrator.data.sources.registry import SERVICES, SIGNALS, located
 from orchestrator.data.takes import OF_NUMBERS, TAKES
 from orchestrator.data.units import conversion
 from orchestrator.errors import DataError, UsageError
@@ -284,6 +285,12 @@ class Description(NamedTuple):
         return self.path.parent / self.anonymize if self.anonymize else None
 
     @property
+    def source(self) -> Union[Service, Signals, None]:
+        """What reads the service; None for a file, and for a kind that there is not."""
+        kind = str(self.service.get("kind", ""))
+        return SERVICES.get(kind) or SIGNALS.get(kind)
+
+    @property
     def file(self) -> Optional[Path]:
         """The file with the table, FILE or FILE#NAME; None for a service."""
         return None if self.text is None else self.path.parent / self.text.file
@@ -307,21 +314,20 @@ def read_description(path: Path) -> Description:
 def versions_of(path: Path) -> List[Path]:
     """The files whose change is a change of the data: `path` itself, and where it describes others, also in a folder, those."""
     if not is_description(path):
-        return [path]
+        return _files_in(path)
     try:
         found = read_description(path)
     except DataError:
         return [path]
     events = [path.parent / (each.file or each.query_file) for each in found.tables.values() if not each.table]
     listed = [] if found.leave_out is None else [found.leave_out]
-    others = [*_versions_of_rules(found.rules), *listed, *events]
-    if found.file is not None:
-        return [path, found.file, *others]
-    kind = str(found.service["kind"])
-    source = SERVICES.get(kind) or SIGNALS.get(kind)
-    beside = [found.service.get(option) for option in source.beside] if source is not None else []
-    named = [path.parent / each for each in beside if isinstance(each, str) and each]
-    return [path, *(file for each in (*named, *others) for file in _files_in(each))]
+    named = [found.file] if found.file is not None else []
+    source = found.source
+    if source is not None:
+        said = [found.service.get(option) for option in (*source.files, *source.beside)]
+        named += [path.parent / each for each in said if isinstance(each, str) and each]
+    every = [*named, *_versions_of_rules(found.rules), *listed, *events]
+    return [path, *(file for each in every for file in _files_in(each))]
 
 
 def _versions_of_rules(rules: Optional[Path]) -> List[Path]:
@@ -335,8 +341,12 @@ def _versions_of_rules(rules: Optional[Path]) -> List[Path]:
 
 
 def _files_in(place: Path) -> List[Path]:
-    """The file itself, or all in the folder."""
-    return sorted(each for each in place.rglob("*") if each.is_file()) if place.is_dir() else [place]
+    """The file itself, with what SQLite has written of it so far into another one; or all in the folder."""
+    if place.is_dir():
+        return sorted(each for each in place.rglob("*") if each.is_file())
+    file, _ = located(place)
+    log = file.with_name(f"{file.name}-wal")
+    return [place, *([log] if log.is_file() and log.stat().st_size else [])]  # an empty one is made by reading
 
 
 def is_live(path: Path) -> bool:
@@ -345,9 +355,6 @@ def is_live(path: Path) -> bool:
         found = read_description(path) if is_description(path) else None
     except DataError:
         return False
-    return (
-        found is not None
-        and found.file is None
-        and str(found.service["kind"]) not in SIGNALS
-        and not found.service.get("folder")
-    )
+    if found is None or found.source is None:
+        return False
+    return not any(found.service.get(option) for option in found.source.files)

@@ -37,7 +37,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orchestrator.data.dataset import load_dataset
-from orchestrator.data.described import versions_of
+from orchestrator.data.described import is_live, versions_of
 from orchestrator.data.sources import fhir_columns, fhir_folder, fhir_reading, fhir_values
 from orchestrator.errors import DataError
 from orchestrator.wire.schema import Feature, Schema
@@ -713,6 +713,15 @@ def test_a_changed_export_is_another_version(tmp_path: Path) -> None:
     path = described(tmp_path / "w.toml", [AGE], folder=folder.name)
     assert versions_of(path) == [path, folder / "Condition.ndjson", folder / "Patient.ndjson"]
     assert versions_of(described(path, [AGE], server="https://h", token="t")) == [path, tmp_path / "t"]
+
+
+def test_a_server_s_data_may_change_unseen_and_a_folder_s_may_not(tmp_path: Path) -> None:
+    path = tmp_path / "w.toml"
+    assert is_live(described(path, [AGE], server="https://h"))
+    assert not is_live(described(path, [AGE], folder="export"))
+    assert is_live(described(path, [], "postgresql", database="d", table="t"))
+    assert not is_live(described(path, [], "wfdb", folder="f"))
+    assert not is_live(described(path, [], "sybase", folder="f"))
 
 
 JSON = st.recursive(

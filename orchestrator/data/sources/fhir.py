@@ -157,4 +157,4 @@ def _numbered(asked: Fhir, folder: Path) -> Path:
     return files[0] if len(files) == 1 else place / f"*{PATIENT}*.ndjson"
 
 
-FHIR = Service(Fhir, _rows, beside=("folder", "token", "ca_file"), numbered=_numbered)
+FHIR = Service(Fhir, _rows, files=("folder",), beside=("token", "ca_file"), numbered=_numbered)

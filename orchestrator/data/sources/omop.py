@@ -368,4 +368,4 @@ def _selected(database: sqlite3.Connection, text: str, parameters: Sequence[Any]
         yield number, cells(number, names, values)
 
 
-OMOP = Service(Omop, _rows, beside=("sqlite",))
+OMOP = Service(Omop, _rows, files=("sqlite",))
