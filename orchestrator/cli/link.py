@@ -9,7 +9,7 @@ from orchestrator.cli.arguments import check_new_file
 from orchestrator.cli.commands import COMMANDS
 
 if TYPE_CHECKING:
-    from orchestrator.data.linkage import Identifiers
+    from orchestrator.data.identifiers import Identifiers
 
 _EPILOG = """example, of hospitals A and B:
   A: edgeward link ask a.csv --columns insurance_no --study icu --key link.key --out question.json
@@ -70,13 +70,13 @@ def register(subparsers: Any) -> None:
 
 def _ask(arguments: argparse.Namespace) -> int:
     from orchestrator.cli.tables import report
-    from orchestrator.data import linkage
     from orchestrator.files import replace_file
+    from orchestrator.privacy import linkage
 
     check_new_file(arguments.out, "--out")
     check_new_file(arguments.key, "--key")
     found, key = _read(arguments), linkage.new_key()
-    said = linkage.question(found, key, arguments.study, _progress)
+    said = linkage.question(found.values, key, arguments.study, _progress)
     replace_file(arguments.key, key.hex().encode() + b"\n", 0o600)
     replace_file(arguments.out, linkage.written(said))
     told = {"file": str(arguments.out), "key": str(arguments.key), "identifiers": len(found.values)}
@@ -90,13 +90,13 @@ def _ask(arguments: argparse.Namespace) -> int:
 
 def _answer(arguments: argparse.Namespace) -> int:
     from orchestrator.cli.tables import report
-    from orchestrator.data import linkage
     from orchestrator.files import replace_file
+    from orchestrator.privacy import linkage
 
     check_new_file(arguments.out, "--out")
     asked = linkage.read(arguments.question)
     found = _read(arguments)
-    said = linkage.answer(asked, found, arguments.study, arguments.show == "which", _progress)
+    said = linkage.answer(asked, found.values, arguments.study, arguments.show == "which", _progress)
     replace_file(arguments.out, linkage.written(said))
     shown = "which of its own are shared" if arguments.show == "which" else "how many are shared, and not which"
     counts = {"file": str(arguments.out), "asked_for": len(asked["points"]), "identifiers": len(found.values)}
@@ -109,15 +109,15 @@ def _compare(arguments: argparse.Namespace) -> int:
     import csv
 
     from orchestrator.cli.tables import report
-    from orchestrator.data import linkage
     from orchestrator.errors import UsageError
+    from orchestrator.privacy import linkage
 
     if arguments.out is not None:
         check_new_file(arguments.out, "--out")
     key = _key(arguments.key)
     asked, answered = linkage.read(arguments.question), linkage.read(arguments.answer)
     found = _read(arguments)
-    order = linkage.order_of(found, key, arguments.study, _progress)
+    order = linkage.order_of(found.values, key, arguments.study, _progress)
     if len(order) != len(asked["points"]):
         raise UsageError(
             f"{arguments.question}: of {len(asked['points'])} identifiers, and the table has {len(order)}: it changed"
@@ -154,7 +154,7 @@ def _key(path: Path) -> bytes:
 
 
 def _read(arguments: argparse.Namespace) -> "Identifiers":
-    from orchestrator.data.linkage import identifiers_of
+    from orchestrator.data.identifiers import identifiers_of
     from orchestrator.data.table import every_row
     from orchestrator.wire.topics import check_name
 

@@ -8,10 +8,10 @@ from typing import Any, Dict, List
 import pytest
 
 from orchestrator.cli.main import main
-from orchestrator.data import linkage
 from orchestrator.data.dataset import load_dataset
 from orchestrator.data.described import versions_of
 from orchestrator.errors import DataError
+from orchestrator.privacy import linkage
 from orchestrator.wire.schema import Feature, Schema
 
 

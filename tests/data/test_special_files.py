@@ -7,7 +7,6 @@ from typing import Any, Callable, Iterator, List
 
 import pytest
 
-from orchestrator.data import linkage
 from orchestrator.data.anonymity.cuts import with_cuts
 from orchestrator.data.anonymity.rules import Quasi, Rules, read_rules
 from orchestrator.data.codebook import read_codebook
@@ -17,6 +16,7 @@ from orchestrator.data.sources import postgresql
 from orchestrator.data.table import every_row
 from orchestrator.errors import EdgewardError
 from orchestrator.gateway.delimited import read_delimited
+from orchestrator.privacy import linkage
 from orchestrator.wire.schema import Feature, Schema
 
 SCHEMA = Schema("table", "y", ("a", "b"), {"0": 0, "1": 1}, (Feature("age", 0, 120),))
