@@ -276,10 +276,9 @@ def _decide(arguments: argparse.Namespace) -> int:
     from orchestrator.node.approval import Approvals
     from orchestrator.node.ledger import APPROVED, DENIED
 
-    approvals = Approvals(only_state(arguments.state))
-    request = approvals.find(arguments.digest, whole=arguments.verb == "approve")
-    decision = APPROVED if arguments.verb == "approve" else DENIED
-    with open_ledger(only_state(arguments.state)) as (ledger, _):
+    state, decision = only_state(arguments.state), APPROVED if arguments.verb == "approve" else DENIED
+    with open_ledger(state) as (ledger, _):
+        request = Approvals(state).find(arguments.digest, whole=arguments.verb == "approve")
         ledger.decide(request.digest, decision, request.reading)
     if arguments.json:
         print(json.dumps({"digest": request.digest, "decision": decision}))

@@ -54,8 +54,8 @@ def _decide(arguments: argparse.Namespace) -> int:
     from orchestrator.node.ledger import APPROVED, DENIED
 
     state = only_state(arguments.state)
-    held = Held(state).find(arguments.digest)
     with open_ledger(state) as (ledger, _):
+        held = Held(state).find(arguments.digest)
         ledger.decide(held.digest, APPROVED if arguments.verb == "release" else DENIED)
     word = "released" if arguments.verb == "release" else "withheld"
     report(arguments.json, {"digest": held.digest, "word": word}, f"{held.digest[:16]} of run {held.run}: {word}")

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Dict, FrozenSet, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 from orchestrator.data.cells import finite, names_nobody, nobody, shown
-from orchestrator.data.columns import column_at, no_column
+from orchestrator.data.columns import column_at, has, no_column
 from orchestrator.data.dates import moment
 from orchestrator.data.described import Description, RowsOf
 from orchestrator.data.formats import wrong_count
@@ -61,16 +61,22 @@ class _Made(NamedTuple):
 def _columns(description: Description, header: Sequence[str]) -> Tuple[List[_Made], List[_Made]]:
     """(those of the table, and computed from these; those that are computed from columns of other tables)"""
     path = description.path
-    used = {
-        column.column or name for name, column in description.columns.items() if not column.formula and not column.table
+    own = {
+        name: (column.column or name, column)
+        for name, column in description.columns.items()
+        if not column.formula and not column.table
     }
+    used = {wanted for wanted, _ in own.values()}
     found = [
         _Made(name, place, str.strip) for place, name in enumerate(header) if name not in {*used, *description.columns}
     ]
-    for name, column in description.columns.items():
-        if column.formula or column.table:
-            continue
-        place = column_at(f"{path}: columns.{name}", column.column or name, header)
+    absent = [
+        f"columns.{name}: {no_column(wanted, header)}" for name, (wanted, _) in own.items() if wanted not in header
+    ]
+    if absent:
+        raise DataError(f"{path}: {'; '.join(absent)}; the table has {has(header)}")
+    for name, (wanted, column) in own.items():
+        place = column_at(f"{path}: columns.{name}", wanted, header)
         found.append(_Made(name, place, cell_of(column)))
     known, later = {made.name for made in found} | set(header), []
     after = {name for name, _ in events_of(description)}  # those that are there when all tables are read

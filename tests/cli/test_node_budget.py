@@ -63,6 +63,12 @@ def test_a_ledger_is_closed_also_after_an_error(state: Path) -> None:
             ask()
 
 
+@pytest.mark.parametrize("verb", ["release", "withhold", "approve", "deny"])
+def test_in_a_wrong_folder_it_is_said(tmp_path: Path, capsys: pytest.CaptureFixture, verb: str) -> None:
+    assert main(["node", verb, "ab", "--state", str(tmp_path / "elsewhere")]) == 2
+    assert "elsewhere: no node has run there" in capsys.readouterr().err
+
+
 @pytest.mark.slow
 def test_show_close_show(state: Path, capsys: pytest.CaptureFixture) -> None:
     code, found = said(capsys, "ledger", "--state", state)
