@@ -8,6 +8,7 @@ from typing import Any, Dict, List
 
 from orchestrator.cli.arguments import check_new_file, check_output
 from orchestrator.cli.commands import COMMANDS
+from orchestrator.wire.plain import many
 
 _EPILOG = """example:
   edgeward anonymize visits.csv rules.toml --out anonymous.csv --report report.json --plot report.png
@@ -113,7 +114,8 @@ def _words(out: Path, figures: Dict[str, Any]) -> List[str]:
         areas = ["-" if area is None else f"{area:.3f}" for area in figures["auc"].values()]
         rows.append(["AUC of a logistic regression", *areas])
     lines = [
-        f"{out}: {after['rows']:,} rows, {figures['suppressed']:,} suppressed; {asked['counted']} counted, mode {asked['mode']}",
+        f"{out}: {many(after['rows'], 'row')}, {figures['suppressed']:,} suppressed; {asked['counted']} counted, "
+        f"mode {asked['mode']}",
         table(rows),
         f"lost: NCP {figures['ncp']:.3f} of the domains; discernibility {figures['discernibility']:,}; a class has "
         f"{figures['average_class']:.2f} k rows on average",

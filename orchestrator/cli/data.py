@@ -7,6 +7,7 @@ from typing import Any
 
 from orchestrator.cli.arguments import check_new_file, check_output
 from orchestrator.cli.commands import COMMANDS
+from orchestrator.wire.plain import many
 
 MOST_ROWS = 1_000_000
 
@@ -86,7 +87,7 @@ def _describe(arguments: argparse.Namespace) -> int:
     wrote = (
         f"\nwrote {arguments.out}: its ranges and levels are read off these rows; confirm them" if arguments.out else ""
     )
-    head = "; ".join([f"{arguments.data}: {found.total:,} rows", *found.assumed])
+    head = "; ".join([f"{arguments.data}: {many(found.total, 'row')}", *found.assumed])
     report(arguments.json, about, f"{head}\n{table(rows)}{wrote}")
     return 0
 
@@ -195,10 +196,15 @@ def _validate(arguments: argparse.Namespace) -> int:
         return error.exit_code
     units = units_in(task, data) if task.privacy.of_patients else data.records
     clamped = [text for _, text in clamped_columns(data, task.schema)]
-    patients = f" of {units} patients" if task.privacy.of_patients else ""
-    dropped = f", {data.dropped} rows without a used value are left out" if data.dropped else ""
+    patients = f" of {many(units, 'patient')}" if task.privacy.of_patients else ""
+    dropped = (
+        f", {many(data.dropped, 'row')} without a used value {'is' if data.dropped == 1 else 'are'} left out"
+        if data.dropped
+        else ""
+    )
     counts = {"records": data.records, "units": units, "dropped": data.dropped}
     found = {"file": str(arguments.data), **counts, "clamped": clamped, "problems": 0}
-    text = "\n".join([f"{arguments.data}: {data.records} records{patients} fit the schema{dropped}", *clamped])
+    records = f"{many(data.records, 'record')}{patients} {'fits' if data.records == 1 else 'fit'} the schema"
+    text = "\n".join([f"{arguments.data}: {records}{dropped}", *clamped])
     report(arguments.json, found, text)
     return 0

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from orchestrator.cli.arguments import check_new_file
 from orchestrator.cli.commands import COMMANDS
+from orchestrator.wire.plain import many
 
 if TYPE_CHECKING:
     from orchestrator.data.identifiers import Identifiers
@@ -100,7 +101,7 @@ def _answer(arguments: argparse.Namespace) -> int:
     replace_file(arguments.out, linkage.written(said))
     shown = "which of its own are shared" if arguments.show == "which" else "how many are shared, and not which"
     counts = {"file": str(arguments.out), "asked_for": len(asked["points"]), "identifiers": len(found.values)}
-    text = f"{arguments.out}: the other side has {len(asked['points']):,} identifiers; with this file it learns {shown}"
+    text = f"{arguments.out}: the other side has {many(len(asked['points']), 'identifier')}; with this file it learns {shown}"
     report(arguments.json, {**counts, "show": arguments.show}, text)
     return 0
 
@@ -132,7 +133,9 @@ def _compare(arguments: argparse.Namespace) -> int:
             for place in shared.places:
                 writer.writerow(found.cells[order[place]])
     counts = {"here": shared.asking, "there": shared.asked, "shared": shared.both}
-    text = f"{shared.both:,} of {shared.asking:,} identifiers here are among the {shared.asked:,} of the other side"
+    text = (
+        f"{shared.both:,} of {many(shared.asking, 'identifier')} here are among the {shared.asked:,} of the other side"
+    )
     wrote = f"\nwrote {arguments.out}" if arguments.out is not None else ""
     report(arguments.json, {**counts, "which": answered["which"]}, text + wrote)
     return 0

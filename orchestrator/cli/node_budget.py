@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Dict, Iterator, List, Tuple
 
 from orchestrator.cli.state import HELP, only_state
+from orchestrator.wire.plain import many
 
 if TYPE_CHECKING:
     from orchestrator.node.ledger import Ledger
@@ -109,11 +110,11 @@ def _accept_data(arguments: argparse.Namespace) -> int:
 
 
 def _forget_answers(arguments: argparse.Namespace) -> int:
-    from orchestrator.cli.tables import counted, report
+    from orchestrator.cli.tables import report
 
     with open_ledger(only_state(arguments.state)) as (_, store):
         gone = store.forget_answered()
-    text = f"answers of {counted(gone, 'set')} of records are forgotten: those that come are not held against them"
+    text = f"answers of {many(gone, 'set')} of records are forgotten: those that come are not held against them"
     report(arguments.json, {"forgotten": gone}, text)
     return 0
 
@@ -137,7 +138,7 @@ def _ledger(arguments: argparse.Namespace) -> int:
             )
         elif arguments.action == "verify":
             head = ledger.head
-            whole = f"{ledger.path}: whole, {head.entries} entries, the last is {head.hash}"
+            whole = f"{ledger.path}: whole, {many(head.entries, 'entry', 'entries')}, the last is {head.hash}"
             print(json.dumps({"whole": True, **head._asdict()}) if arguments.json else whole)
         else:
             found = _shown(ledger, arguments.delta)
@@ -201,7 +202,7 @@ def _page(found: Dict[str, Any]) -> str:
             figures = (str(release["count"]), str(release["used"]))
             noise = (number(release.get("noise_multiplier")), number(release.get("sampling_rate")))
             rows.append((run["run"], run["task"], run["unit"], release["kind"], *figures, *noise, state))
-    lines = [f"{found['entries']} entries, the last is {found['head']}", ""]
+    lines = [f"{many(found['entries'], 'entry', 'entries')}, the last is {found['head']}", ""]
     lines += [table(rows), ""] if found["runs"] else ["no run was ever taken", ""]
     for unit, epsilon in found["spent"].items():
         bound = "without bound" if epsilon is None else f"{epsilon:.3g}"

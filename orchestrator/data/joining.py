@@ -16,6 +16,7 @@ from orchestrator.data.formats import wrong_count
 from orchestrator.data.recoding import Cell, Report, cell_of, plainly
 from orchestrator.data.sources.base import Row, text
 from orchestrator.data.takes import OF_NUMBERS, TAKES, Value
+from orchestrator.wire.plain import many
 
 milestones = logging.getLogger("edgeward.data.milestones")
 
@@ -201,8 +202,13 @@ class _Reading:
         """To the owner of the data alone."""
         if self._strange_rows:
             milestones.warning(
-                "%s: left out: %s rows of %s keys that the patients' table does not have (column %r)",
-                *(self._events.path, f"{self._strange_rows:,}", f"{len(self._strangers):,}", self._asked.key),
+                "%s: left out: %s of %s that the patients' table does not have (column %r)",
+                *(
+                    self._events.path,
+                    many(self._strange_rows, "row"),
+                    many(len(self._strangers), "key"),
+                    self._asked.key,
+                ),
             )
         for made in self._columns:
             if made.where and not made.met[0]:

@@ -154,7 +154,10 @@ def test_many_wrong_rows_are_listed_at_once(tmp_path: Path) -> None:
 
 def test_all_columns_that_the_table_lacks_are_named(tmp_path: Path) -> None:
     found = refused(ward(tmp_path, EXPORT.replace("Geschlecht", "sex").replace("gestorben", "tot")))
-    assert "columns.sex: no column 'Geschlecht'; columns.dead: no column 'gestorben', did you mean 'geboren'?; the table has" in found
+    assert (
+        "columns.sex: no column 'Geschlecht'; columns.dead: no column 'gestorben', did you mean 'geboren'?; the table has"
+        in found
+    )
 
 
 def test_a_description_of_no_text_has_no_delimiter_and_no_encoding(tmp_path: Path) -> None:
