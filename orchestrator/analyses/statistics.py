@@ -26,6 +26,7 @@ from orchestrator.analyses.base import (
 )
 from orchestrator.analyses.blocks import BY_ITSELF, CELLS, PRODUCTS, SUMS, Block, aside, places
 from orchestrator.wire.bounds import count, near, refuse
+from orchestrator.wire.plain import many
 from orchestrator.wire.schema import Feature, Schema
 
 MOST_CELLS = 10_000
@@ -51,7 +52,7 @@ class StatisticsOptions:
         wrong = count("bins", self.bins, 1, 1000)
         wrong += count("crosstabs", len(self.crosstabs), 0, MOST_CROSSTABS)
         wrong += [
-            f"crosstabs: {list(pair)} names {len(pair)} columns, expected two"
+            f"crosstabs: {list(pair)} names {many(len(pair), 'column')}, expected two"
             for pair in self.crosstabs
             if len(pair) != 2
         ]

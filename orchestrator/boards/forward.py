@@ -12,6 +12,7 @@ from orchestrator.boards.protocol import Record
 from orchestrator.errors import UsageError
 from orchestrator.wire.event_queue import Disconnected
 from orchestrator.wire.link import BrokerAddress, Link, client_id
+from orchestrator.wire.plain import many
 from orchestrator.wire.topics import Topics, check_name
 
 _OPEN_S = 10.0
@@ -81,9 +82,7 @@ class MqttForward:
 
     def summary(self) -> str:
         unheard = "" if self._audience is None else self._audience.summary()
-        return (
-            f"{self.forwarded} records forwarded, {self.dropped} not, because the broker was away or too slow{unheard}"
-        )
+        return f"{many(self.forwarded, 'record')} forwarded, {self.dropped} not, because the broker was away or too slow{unheard}"
 
     def close(self) -> None:
         """Waits a few seconds for what is under way."""

@@ -6,6 +6,7 @@ from typing import Any
 
 from orchestrator.cli.arguments import check_output_folder
 from orchestrator.cli.commands import COMMANDS
+from orchestrator.wire.plain import many
 
 _EPILOG = """examples:
   edgeward analyze edgeward.toml --out federation               # as gateway run: nodes compute, the gateway adds up
@@ -52,7 +53,7 @@ def _run(arguments: argparse.Namespace) -> int:
 def _try(arguments: argparse.Namespace) -> int:
     import json
 
-    from orchestrator.cli.tables import counted, report, tables
+    from orchestrator.cli.tables import report, tables
     from orchestrator.gateway.analysed import report_of, write_tables
     from orchestrator.gateway.config import load_config
     from orchestrator.gateway.trial import try_analysis
@@ -80,8 +81,8 @@ def _try(arguments: argparse.Namespace) -> int:
     noise = f"noise of deviation {tried.deviation:.4g} on each sum, simulated" if tried.deviation else "no noise"
     spent = f"; a run spends epsilon {tried.epsilon:.3g}" if tried.epsilon is not None else ""
     head = (
-        f"tried on {counted(len(tried.records), 'file')} of {counted(sum(tried.records), 'record')} in "
-        f"{counted(tried.rounds, 'round')}, {noise}{spent}. Nothing was protected, charged or sent."
+        f"tried on {many(len(tried.records), 'file')} of {many(sum(tried.records), 'record')} in "
+        f"{many(tried.rounds, 'round')}, {noise}{spent}. Nothing was protected, charged or sent."
     )
     head += "".join(f"\n{path}: {text}" for path, texts in zip(arguments.data, tried.clamped) for text in texts)
     wrote = f"\nwrote {arguments.out}" if arguments.out is not None else ""

@@ -6,8 +6,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Dict, List
 
-from orchestrator.cli.arguments import check_output
+from orchestrator.cli.arguments import check_new_file, check_output
 from orchestrator.cli.commands import COMMANDS
+from orchestrator.wire.plain import many
 
 _EPILOG = """example:
   edgeward anonymize visits.csv rules.toml --out anonymous.csv --report report.json --plot report.png
@@ -40,9 +41,8 @@ def register(subparsers: Any) -> None:
     parser.add_argument(
         "--parts",
         type=int,
-        default=PARTS,
         metavar="N",
-        help="of equal size, into which --cuts cuts (default: %(default)s)",
+        help=f"of equal size, into which --cuts cuts (default: {PARTS})",
     )
     parser.add_argument("--json", action="store_true", help="say all figures as JSON")
     parser.set_defaults(run=_run)
@@ -59,20 +59,21 @@ def _run(arguments: argparse.Namespace) -> int:
     from orchestrator.errors import UsageError
     from orchestrator.wire.bounds import count
 
-    for line in count("--parts", arguments.parts, 2, 1000):
+    parts = PARTS if arguments.parts is None else arguments.parts
+    for line in count("--parts", parts, 2, 1000):
         raise UsageError(line)
-    if arguments.out.exists():
-        raise UsageError(f"--out {arguments.out}: it exists, and is not overwritten; name another file, or remove it")
-    for option in ("out", "report", "plot"):
-        if getattr(arguments, option) is not None:
-            check_output(getattr(arguments, option), f"--{option}")
+    if arguments.parts is not None and arguments.cuts is None:
+        raise UsageError("--parts: says into how many --cuts cuts, which is not given")
+    check_new_file(arguments.out, "--out")
+    for option in ("report", "plot"):
+        check_output(getattr(arguments, option), f"--{option}")
     if arguments.plot is not None and arguments.plot.suffix not in (".png", ".svg"):
         raise UsageError(f"--plot {arguments.plot}: a picture is written as .png or .svg")
     if arguments.plot is not None and find_spec("matplotlib") is None:
         raise UsageError("--plot: a picture needs matplotlib, which is not installed here: pip install matplotlib")
     rules = read_rules(arguments.rules)
     if arguments.cuts is not None:
-        rules = with_cuts(rules, arguments.cuts, arguments.parts)
+        rules = with_cuts(rules, arguments.cuts, parts)
     domains = domains_of(rules, arguments.rules.parent)
     read = read_for(arguments.data, every_row(arguments.data), rules, domains)
     found = anonymize(arguments.data, read, rules, domains)
@@ -113,7 +114,8 @@ def _words(out: Path, figures: Dict[str, Any]) -> List[str]:
         areas = ["-" if area is None else f"{area:.3f}" for area in figures["auc"].values()]
         rows.append(["AUC of a logistic regression", *areas])
     lines = [
-        f"{out}: {after['rows']:,} rows, {figures['suppressed']:,} suppressed; {asked['counted']} counted, mode {asked['mode']}",
+        f"{out}: {many(after['rows'], 'row')}, {figures['suppressed']:,} suppressed; {asked['counted']} counted, "
+        f"mode {asked['mode']}",
         table(rows),
         f"lost: NCP {figures['ncp']:.3f} of the domains; discernibility {figures['discernibility']:,}; a class has "
         f"{figures['average_class']:.2f} k rows on average",

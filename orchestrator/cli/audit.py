@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Dict, Iterator, List, Tuple
 
 from orchestrator.cli.commands import COMMANDS
+from orchestrator.wire.plain import many
 
 BROKEN_KINDS = (
     "noise-off",
@@ -194,7 +195,7 @@ def _title(report: Dict[str, Any]) -> str:
         else f"claims epsilon {claim['epsilon']:.3g} at delta {claim['delta']:g} for each {claim['unit']}"
     )
     broken = f", broken on purpose: {report['broken']}" if report["broken"] else ""
-    return f"{report['task']} {said}; {sum(nodes.values())} records on {len(nodes)} nodes{broken}"
+    return f"{report['task']} {said}; {many(sum(nodes.values()), 'record')} on {many(len(nodes), 'node')}{broken}"
 
 
 def _rows(report: Dict[str, Any]) -> List[Tuple[str, str, str, str]]:

@@ -5,8 +5,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from orchestrator.cli.arguments import check_output
+from orchestrator.cli.arguments import check_new_file, check_output
 from orchestrator.cli.commands import COMMANDS
+from orchestrator.wire.plain import many
 
 MOST_ROWS = 1_000_000
 
@@ -86,14 +87,13 @@ def _describe(arguments: argparse.Namespace) -> int:
     wrote = (
         f"\nwrote {arguments.out}: its ranges and levels are read off these rows; confirm them" if arguments.out else ""
     )
-    head = "; ".join([f"{arguments.data}: {found.total:,} rows", *found.assumed])
+    head = "; ".join([f"{arguments.data}: {many(found.total, 'row')}", *found.assumed])
     report(arguments.json, about, f"{head}\n{table(rows)}{wrote}")
     return 0
 
 
 def _check_codebook(out: Path) -> None:
     """Its owner corrects it by hand, so that one that is there stays."""
-    from orchestrator.cli.arguments import check_new_file
     from orchestrator.errors import UsageError
 
     if out.suffix not in (".csv", ".json"):
@@ -102,7 +102,6 @@ def _check_codebook(out: Path) -> None:
 
 
 def _map(arguments: argparse.Namespace) -> int:
-    from orchestrator.cli.arguments import check_output
     from orchestrator.cli.tables import report
     from orchestrator.data.described import ENDING
     from orchestrator.errors import UsageError
@@ -113,9 +112,7 @@ def _map(arguments: argparse.Namespace) -> int:
     out: Path = arguments.out
     if out.suffix != ENDING:
         raise UsageError(f"--out {out}: a description ends with {ENDING}")
-    if out.exists():
-        raise UsageError(f"--out {out}: it exists, and is not overwritten; name another file, or remove it")
-    check_output(out, "--out")
+    check_new_file(out, "--out")
     schema = load_config(arguments.config).task.schema
     if schema.kind != "table":
         raise UsageError(f"{arguments.config}: of signals; a description maps the columns of a table")
@@ -153,7 +150,9 @@ def _mock(arguments: argparse.Namespace) -> int:
     schema, ending = task.schema, ".csv" if task.schema.kind == "table" else ".npz"
     wrong = [*count("--rows", arguments.rows, 1, MOST_ROWS), *not_negative("--seed", arguments.seed)]
     wrong += within("--missing", arguments.missing, 0, 1)
-    if arguments.missing and (task.trains and not schema.drop_missing):
+    if arguments.missing and schema.kind != "table":
+        wrong.append("--missing: of the cells of a table, and the task's records are signals")
+    elif arguments.missing and (task.trains and not schema.drop_missing):
         wrong.append("--missing: the task has neither drop_missing nor an analysis, so nodes would refuse such rows")
     if arguments.out.suffix != ending:
         wrong.append(f"--out {arguments.out}: records of this schema are written as {ending}")
@@ -197,10 +196,15 @@ def _validate(arguments: argparse.Namespace) -> int:
         return error.exit_code
     units = units_in(task, data) if task.privacy.of_patients else data.records
     clamped = [text for _, text in clamped_columns(data, task.schema)]
-    patients = f" of {units} patients" if task.privacy.of_patients else ""
-    dropped = f", {data.dropped} rows without a used value are left out" if data.dropped else ""
+    patients = f" of {many(units, 'patient')}" if task.privacy.of_patients else ""
+    dropped = (
+        f", {many(data.dropped, 'row')} without a used value {'is' if data.dropped == 1 else 'are'} left out"
+        if data.dropped
+        else ""
+    )
     counts = {"records": data.records, "units": units, "dropped": data.dropped}
     found = {"file": str(arguments.data), **counts, "clamped": clamped, "problems": 0}
-    text = "\n".join([f"{arguments.data}: {data.records} records{patients} fit the schema{dropped}", *clamped])
+    records = f"{many(data.records, 'record')}{patients} {'fits' if data.records == 1 else 'fit'} the schema"
+    text = "\n".join([f"{arguments.data}: {records}{dropped}", *clamped])
     report(arguments.json, found, text)
     return 0

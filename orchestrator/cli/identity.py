@@ -8,7 +8,7 @@ from typing import Any, Dict
 
 from orchestrator.cli.arguments import add_json, broker_url, check_new_file, check_output, host, number, port
 from orchestrator.wire.json_text import from_json
-from orchestrator.wire.plain import PlainFormatter, plain
+from orchestrator.wire.plain import PlainFormatter, many, plain
 
 
 def register_gateway(verbs: Any) -> None:
@@ -307,7 +307,7 @@ def _audit(arguments: argparse.Namespace) -> int:
         if arguments.json:
             print(json.dumps({"entries": count, "head": head, "scrubbed": scrubs, UNRECORDED: alone}))
             return 0
-        print(f"{count} entries, whole; head {head}")
+        print(f"{many(count, 'entry', 'entries')}, whole; head {head}")
         for number in alone:
             print(f"entry {plain(number, 20)}: in the file before the store knew it;", end=" ")
             print("its process ended there or is at it now, or it was added")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Dict, List, NamedTuple
 
 from orchestrator.cli.commands import COMMANDS
 from orchestrator.cli.init_questions import NODES, asked, check_nodes, label_of, nodes_of, owner_of
+from orchestrator.wire.plain import many
 
 if TYPE_CHECKING:
     from orchestrator.gateway.delimited import Table
@@ -258,13 +259,13 @@ def _left_out(found: Survey) -> List[str]:
 def _show(table: Path, files: _Files, found: Survey, about: Dict[str, Any]) -> None:
     from orchestrator.cli.tables import say
 
-    say(f"{table}: {found.rows:,} rows; {'; '.join(about['assumed'])}")
+    say(f"{table}: {many(found.rows, 'row')}; {'; '.join(about['assumed'])}")
     if found.complete < found.rows:
         say(f"  {found.rows - found.complete:,} of them lack a value that is used, and are dropped in training")
     values = ", ".join(name if name == value else f"{name} ({value})" for name, value in found.classes)
     say(f"learns {found.label!r}: {values}")
     if found.patient:
-        say(f"protects patients: {found.patient!r} says whose record it is ({found.patients:,} patients)")
+        say(f"protects patients: {found.patient!r} says whose record it is ({many(found.patients, 'patient')})")
     for column in found.columns:
         what = ", ".join(column.categories) or f"{column.minimum:g} to {column.maximum:g}"
         missing = f"; {column.missing:,} missing" if column.missing else ""

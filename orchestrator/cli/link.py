@@ -5,11 +5,12 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.cli.arguments import check_output
+from orchestrator.cli.arguments import check_new_file
 from orchestrator.cli.commands import COMMANDS
+from orchestrator.wire.plain import many
 
 if TYPE_CHECKING:
-    from orchestrator.data.linkage import Identifiers
+    from orchestrator.data.identifiers import Identifiers
 
 _EPILOG = """example, of hospitals A and B:
   A: edgeward link ask a.csv --columns insurance_no --study icu --key link.key --out question.json
@@ -70,13 +71,13 @@ def register(subparsers: Any) -> None:
 
 def _ask(arguments: argparse.Namespace) -> int:
     from orchestrator.cli.tables import report
-    from orchestrator.data import linkage
     from orchestrator.files import replace_file
+    from orchestrator.privacy import linkage
 
-    _fresh(arguments.out, "--out")
-    _fresh(arguments.key, "--key")
+    check_new_file(arguments.out, "--out")
+    check_new_file(arguments.key, "--key")
     found, key = _read(arguments), linkage.new_key()
-    said = linkage.question(found, key, arguments.study, _progress)
+    said = linkage.question(found.values, key, arguments.study, _progress)
     replace_file(arguments.key, key.hex().encode() + b"\n", 0o600)
     replace_file(arguments.out, linkage.written(said))
     told = {"file": str(arguments.out), "key": str(arguments.key), "identifiers": len(found.values)}
@@ -90,17 +91,17 @@ def _ask(arguments: argparse.Namespace) -> int:
 
 def _answer(arguments: argparse.Namespace) -> int:
     from orchestrator.cli.tables import report
-    from orchestrator.data import linkage
     from orchestrator.files import replace_file
+    from orchestrator.privacy import linkage
 
-    _fresh(arguments.out, "--out")
+    check_new_file(arguments.out, "--out")
     asked = linkage.read(arguments.question)
     found = _read(arguments)
-    said = linkage.answer(asked, found, arguments.study, arguments.show == "which", _progress)
+    said = linkage.answer(asked, found.values, arguments.study, arguments.show == "which", _progress)
     replace_file(arguments.out, linkage.written(said))
     shown = "which of its own are shared" if arguments.show == "which" else "how many are shared, and not which"
     counts = {"file": str(arguments.out), "asked_for": len(asked["points"]), "identifiers": len(found.values)}
-    text = f"{arguments.out}: the other side has {len(asked['points']):,} identifiers; with this file it learns {shown}"
+    text = f"{arguments.out}: the other side has {many(len(asked['points']), 'identifier')}; with this file it learns {shown}"
     report(arguments.json, {**counts, "show": arguments.show}, text)
     return 0
 
@@ -109,15 +110,15 @@ def _compare(arguments: argparse.Namespace) -> int:
     import csv
 
     from orchestrator.cli.tables import report
-    from orchestrator.data import linkage
     from orchestrator.errors import UsageError
+    from orchestrator.privacy import linkage
 
     if arguments.out is not None:
-        _fresh(arguments.out, "--out")
+        check_new_file(arguments.out, "--out")
     key = _key(arguments.key)
     asked, answered = linkage.read(arguments.question), linkage.read(arguments.answer)
     found = _read(arguments)
-    order = linkage.order_of(found, key, arguments.study, _progress)
+    order = linkage.order_of(found.values, key, arguments.study, _progress)
     if len(order) != len(asked["points"]):
         raise UsageError(
             f"{arguments.question}: of {len(asked['points'])} identifiers, and the table has {len(order)}: it changed"
@@ -132,25 +133,20 @@ def _compare(arguments: argparse.Namespace) -> int:
             for place in shared.places:
                 writer.writerow(found.cells[order[place]])
     counts = {"here": shared.asking, "there": shared.asked, "shared": shared.both}
-    text = f"{shared.both:,} of {shared.asking:,} identifiers here are among the {shared.asked:,} of the other side"
+    text = (
+        f"{shared.both:,} of {many(shared.asking, 'identifier')} here are among the {shared.asked:,} of the other side"
+    )
     wrote = f"\nwrote {arguments.out}" if arguments.out is not None else ""
     report(arguments.json, {**counts, "which": answered["which"]}, text + wrote)
     return 0
 
 
-def _fresh(path: Path, option: str) -> None:
-    from orchestrator.errors import UsageError
-
-    if path.exists():
-        raise UsageError(f"{option} {path}: it exists, and is not overwritten; name another file, or remove it")
-    check_output(path, option)
-
-
 def _key(path: Path) -> bytes:
     from orchestrator.errors import UsageError
+    from orchestrator.wire.special_files import read_file
 
     try:
-        key = bytes.fromhex(path.read_text(encoding="ascii").strip())
+        key = bytes.fromhex(read_file(path).decode("ascii").strip())
     except OSError as error:
         raise UsageError(f"--key {path}: {error.strerror}") from error
     except ValueError as error:
@@ -161,7 +157,7 @@ def _key(path: Path) -> bytes:
 
 
 def _read(arguments: argparse.Namespace) -> "Identifiers":
-    from orchestrator.data.linkage import identifiers_of
+    from orchestrator.data.identifiers import identifiers_of
     from orchestrator.data.table import every_row
     from orchestrator.wire.topics import check_name
 

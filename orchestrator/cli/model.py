@@ -15,6 +15,7 @@ from orchestrator.cli.commands import COMMANDS
 from orchestrator.cli.model_check import run_preflight, run_verify
 from orchestrator.cli.model_files import load_rows, naming, read_file
 from orchestrator.errors import EdgewardError, UsageError
+from orchestrator.wire.plain import many
 
 if TYPE_CHECKING:
     pass
@@ -240,7 +241,7 @@ def run_model(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps(report, indent=1))
     else:
-        print(f"{arguments.model}: {len(rows)} rows through {arguments.engine} into {arguments.outputs}")
+        print(f"{arguments.model}: {many(len(rows), 'row')} through {arguments.engine} into {arguments.outputs}")
     return 0
 
 

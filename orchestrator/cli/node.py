@@ -105,17 +105,16 @@ def _run(arguments: argparse.Namespace) -> int:
     import signal
 
     from orchestrator.cli.stopping import hang_up
-    from orchestrator.data.sources.registry import located
+    from orchestrator.data.sources.registry import file_of
     from orchestrator.errors import DataError
     from orchestrator.node.agent import NodeAgent
 
     keep_private(arguments.log_file)
     logs.configure(arguments, arguments.verbose)
-    data, _ = located(arguments.data)
-    if data.is_dir():
-        raise DataError(f"--data {data}: a folder; name the file in it")
-    if not data.is_file():
-        raise DataError(f"--data {data}: no such file")
+    try:
+        data = file_of(arguments.data)
+    except DataError as error:
+        raise DataError(f"--data {error}") from error
     if not os.access(str(data), os.R_OK):
         raise DataError(f"--data {data}: this user may not read it")
     broker, federation, name, identity = where(arguments, "node run")

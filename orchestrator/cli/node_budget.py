@@ -2,10 +2,12 @@
 
 import argparse
 import json
+from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Dict, List, Tuple
+from typing import TYPE_CHECKING, Any, Dict, Iterator, List, Tuple
 
 from orchestrator.cli.state import HELP, only_state
+from orchestrator.wire.plain import many
 
 if TYPE_CHECKING:
     from orchestrator.node.ledger import Ledger
@@ -75,8 +77,9 @@ def add_state(parser: argparse.ArgumentParser, run: Any) -> None:
     parser.set_defaults(run=run)
 
 
-def open_ledger(state: Path, identity: Any = None) -> Tuple["Ledger", "NodeStore"]:
-    """The ledger of a node that has run there, checked whole. UsageError where there is none."""
+@contextmanager
+def open_ledger(state: Path, identity: Any = None) -> Iterator[Tuple["Ledger", "NodeStore"]]:
+    """The ledger of a node that has run there, checked whole, and its store. UsageError where there is none."""
     from orchestrator.errors import UsageError
     from orchestrator.node.anchor import FolderAnchor, StoreAnchor
     from orchestrator.node.ledger import LEDGER_FILE, Ledger
@@ -84,41 +87,34 @@ def open_ledger(state: Path, identity: Any = None) -> Tuple["Ledger", "NodeStore
 
     if not (state / "node.sqlite").is_file():
         raise UsageError(f"--state {state}: no node has run there")
-    store = NodeStore(state / "node.sqlite")
-    if StoreAnchor(store).read() is None:
-        raise UsageError(f"--state {state}: the node there has not run since ledgers exist; start it once")
-    anchors = [StoreAnchor(store), *([FolderAnchor(identity)] if identity is not None else [])]
-    return Ledger(state / LEDGER_FILE, anchors), store
+    with closing(NodeStore(state / "node.sqlite")) as store:
+        if StoreAnchor(store).read() is None:
+            raise UsageError(f"--state {state}: the node there has not run since ledgers exist; start it once")
+        anchors = [StoreAnchor(store), *([FolderAnchor(identity)] if identity is not None else [])]
+        with closing(Ledger(state / LEDGER_FILE, anchors)) as ledger:
+            yield ledger, store
 
 
 def _accept_data(arguments: argparse.Namespace) -> int:
     from orchestrator.cli.tables import report
     from orchestrator.errors import UsageError
 
-    ledger, store = open_ledger(only_state(arguments.state))
-    try:
+    with open_ledger(only_state(arguments.state)) as (_, store):
         if not store.thaw(arguments.subject):
             raise UsageError(
                 f"{arguments.subject}: this node accepted no such run, or its data are open to change already"
             )
-    finally:
-        ledger.close()
-        store.close()
     text = f"{arguments.subject}: goes on with the data it is given next; start the node again"
     report(arguments.json, {"run": arguments.subject, "accepted": True}, text)
     return 0
 
 
 def _forget_answers(arguments: argparse.Namespace) -> int:
-    from orchestrator.cli.tables import counted, report
+    from orchestrator.cli.tables import report
 
-    ledger, store = open_ledger(only_state(arguments.state))
-    try:
+    with open_ledger(only_state(arguments.state)) as (_, store):
         gone = store.forget_answered()
-    finally:
-        ledger.close()
-        store.close()
-    text = f"answers of {counted(gone, 'set')} of records are forgotten: those that come are not held against them"
+    text = f"answers of {many(gone, 'set')} of records are forgotten: those that come are not held against them"
     report(arguments.json, {"forgotten": gone}, text)
     return 0
 
@@ -131,8 +127,7 @@ def _ledger(arguments: argparse.Namespace) -> int:
         raise UsageError("node ledger: `close` needs a RUN, and only `close` takes one")
     if not 0 < arguments.delta < 1:
         raise UsageError(f"--delta {arguments.delta}: expected a number between 0 and 1")
-    ledger, store = open_ledger(only_state(arguments.state), arguments.identity)
-    try:
+    with open_ledger(only_state(arguments.state), arguments.identity) as (ledger, _):
         if arguments.action == "close":
             closed = ledger.close_run(arguments.subject)
             used = ", ".join(f"{kind} {count}" for kind, count in sorted(closed.used.items())) or "nothing"
@@ -143,7 +138,7 @@ def _ledger(arguments: argparse.Namespace) -> int:
             )
         elif arguments.action == "verify":
             head = ledger.head
-            whole = f"{ledger.path}: whole, {head.entries} entries, the last is {head.hash}"
+            whole = f"{ledger.path}: whole, {many(head.entries, 'entry', 'entries')}, the last is {head.hash}"
             print(json.dumps({"whole": True, **head._asdict()}) if arguments.json else whole)
         else:
             found = _shown(ledger, arguments.delta)
@@ -151,9 +146,6 @@ def _ledger(arguments: argparse.Namespace) -> int:
                 print(json.dumps(found, indent=1))
             else:
                 say(_page(found))
-    finally:
-        ledger.close()
-        store.close()
     return 0
 
 
@@ -210,7 +202,7 @@ def _page(found: Dict[str, Any]) -> str:
             figures = (str(release["count"]), str(release["used"]))
             noise = (number(release.get("noise_multiplier")), number(release.get("sampling_rate")))
             rows.append((run["run"], run["task"], run["unit"], release["kind"], *figures, *noise, state))
-    lines = [f"{found['entries']} entries, the last is {found['head']}", ""]
+    lines = [f"{many(found['entries'], 'entry', 'entries')}, the last is {found['head']}", ""]
     lines += [table(rows), ""] if found["runs"] else ["no run was ever taken", ""]
     for unit, epsilon in found["spent"].items():
         bound = "without bound" if epsilon is None else f"{epsilon:.3g}"
@@ -255,17 +247,15 @@ def _approvals(arguments: argparse.Namespace) -> int:
     from orchestrator.node.approval import Approvals
     from orchestrator.wire.plain import plain
 
-    ledger, store = open_ledger(only_state(arguments.state))
-    found = [
-        {
-            **request._asdict(),
-            "decision": ledger.decision(request.digest, request.reading),
-            "waits": request.waits(ledger),
-        }
-        for request in Approvals(only_state(arguments.state)).requests()
-    ]
-    ledger.close()
-    store.close()
+    with open_ledger(only_state(arguments.state)) as (ledger, _):
+        found = [
+            {
+                **request._asdict(),
+                "decision": ledger.decision(request.digest, request.reading),
+                "waits": request.waits(ledger),
+            }
+            for request in Approvals(only_state(arguments.state)).requests()
+        ]
     if arguments.json:
         print(json.dumps(found, indent=1))
         return 0
@@ -287,15 +277,10 @@ def _decide(arguments: argparse.Namespace) -> int:
     from orchestrator.node.approval import Approvals
     from orchestrator.node.ledger import APPROVED, DENIED
 
-    approvals = Approvals(only_state(arguments.state))
-    request = approvals.find(arguments.digest, whole=arguments.verb == "approve")
-    decision = APPROVED if arguments.verb == "approve" else DENIED
-    ledger, store = open_ledger(only_state(arguments.state))
-    try:
+    state, decision = only_state(arguments.state), APPROVED if arguments.verb == "approve" else DENIED
+    with open_ledger(state) as (ledger, _):
+        request = Approvals(state).find(arguments.digest, whole=arguments.verb == "approve")
         ledger.decide(request.digest, decision, request.reading)
-    finally:
-        ledger.close()
-        store.close()
     if arguments.json:
         print(json.dumps({"digest": request.digest, "decision": decision}))
     else:

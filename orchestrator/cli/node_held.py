@@ -27,12 +27,8 @@ def _held(arguments: argparse.Namespace) -> int:
     from orchestrator.node.held import Held
 
     state = only_state(arguments.state)
-    ledger, store = open_ledger(state)
-    try:
+    with open_ledger(state) as (ledger, _):
         found = [(held, ledger.decision(held.digest)) for held in Held(state).answers()]
-    finally:
-        ledger.close()
-        store.close()
     lines = []
     for held, word in found:
         lines.append(f"{held.digest[:16]}  run {held.run}, task {held.task!r}: {_SAID[word]}")
@@ -58,13 +54,9 @@ def _decide(arguments: argparse.Namespace) -> int:
     from orchestrator.node.ledger import APPROVED, DENIED
 
     state = only_state(arguments.state)
-    held = Held(state).find(arguments.digest)
-    ledger, store = open_ledger(state)
-    try:
+    with open_ledger(state) as (ledger, _):
+        held = Held(state).find(arguments.digest)
         ledger.decide(held.digest, APPROVED if arguments.verb == "release" else DENIED)
-    finally:
-        ledger.close()
-        store.close()
     word = "released" if arguments.verb == "release" else "withheld"
     report(arguments.json, {"digest": held.digest, "word": word}, f"{held.digest[:16]} of run {held.run}: {word}")
     return 0

@@ -93,8 +93,7 @@ def _peers(arguments: argparse.Namespace) -> int:
         raise UsageError("node peers: `trust NAME FINGERPRINT`, `distrust NAME`, or neither")
     if arguments.name is not None:
         check_name(arguments.name, "peer")
-    ledger, store = open_ledger(only_state(arguments.state))
-    try:
+    with open_ledger(only_state(arguments.state)) as (ledger, store):
         if arguments.action == "trust":
             fingerprint = _whole("".join(arguments.fingerprint), arguments.name, _shown(ledger.trusted(), store))
             ledger.trust(arguments.name, fingerprint)
@@ -103,9 +102,6 @@ def _peers(arguments: argparse.Namespace) -> int:
         if arguments.action != "show":
             store.peers.drop_pending(arguments.name)
         found = _shown(ledger.trusted(), store)
-    finally:
-        ledger.close()
-        store.close()
     print(json.dumps(found, indent=1) if arguments.json else _page(found))
     return 0
 

@@ -6,22 +6,19 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 from orchestrator.cli.tables import scores, table, tables
 from orchestrator.gateway.score_tables import LABELS
+from orchestrator.wire.plain import many
 
 Facts = List[Tuple[str, str]]
 
 
 def outcome(report: Dict[str, Any], out: Path, classes: Sequence[str] = ()) -> str:
     """Tables for a person of what is also in OUT/result.json. classes: their names."""
-    parts = [f"{report['task']}: {_many(report['nodes'], 'node')}, {_many(report['rounds'], 'round')}"]
+    parts = [f"{report['task']}: {many(report['nodes'], 'node')}, {many(report['rounds'], 'round')}"]
     shown = scores(_columns(report), classes)
     parts += [shown] if shown else []
     parts += [tables(report["analysis"])] if "analysis" in report else []
     parts.append(table([*_facts(report, out), *_next(report, out)]))
     return "\n\n".join(parts)
-
-
-def _many(count: int, what: str) -> str:
-    return f"{count} {what}{'' if count == 1 else 's'}"
 
 
 def _columns(report: Dict[str, Any]) -> Dict[str, Dict[str, Any]]:

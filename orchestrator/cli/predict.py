@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Dict, List
 from orchestrator.cli.arguments import check_output
 from orchestrator.cli.commands import COMMANDS
 from orchestrator.errors import UsageError
+from orchestrator.wire.plain import many
 
 if TYPE_CHECKING:
     from orchestrator.data.dataset import Dataset
@@ -156,7 +157,10 @@ def _warnings(data: Dataset, bundle: Described) -> List[str]:
 
     warnings = [text for share, text in clamped_columns(data, bundle.schema) if share > CLAMPED_SHARE]
     if data.dropped:
-        warnings.append(f"{data.dropped} rows lack a used value: there is no prediction for them")
+        warnings.append(
+            f"{many(data.dropped, 'row')} {'lacks' if data.dropped == 1 else 'lack'} a used value: "
+            "there is no prediction for them"
+        )
     return warnings
 
 
@@ -172,7 +176,9 @@ def _say(summary: Dict[str, Any], keyed: bool, file: Any) -> None:
             f"the bundle is signed by key {summary['signed_by']}{'' if keyed else ', whose is yours to compare: --key'}"
         )
     counts = ", ".join(f"{name} {count:g}" for name, count in summary["predicted"].items())
-    line(f"{summary['name']}, {summary['model']} model in {summary['engine']}: {summary['records']} records: {counts}")
+    line(
+        f"{summary['name']}, {summary['model']} model in {summary['engine']}: {many(summary['records'], 'record')}: {counts}"
+    )
     figures = summary["figures"]
     if figures:
         from orchestrator.gateway.score_tables import LABELS, cell
@@ -181,7 +187,7 @@ def _say(summary: Dict[str, Any], keyed: bool, file: Any) -> None:
         if "majority" in figures:
             usual = f"always the most frequent class: {figures['majority']:.3f}"
             rest.insert(0, f"accuracy {cell(figures, 'accuracy')} ({usual})")
-        line(f"on the {figures['records']} records with a label: {', '.join(rest)}; intervals are of 95 %")
+        line(f"on {many(figures['records'], 'record')} with a label: {', '.join(rest)}; intervals are of 95 %")
         if figures["warning"]:
             line(f"warning: {figures['warning']}")
     for warning in summary["warnings"]:

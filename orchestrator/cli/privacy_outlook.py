@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Dict, List
 
+from orchestrator.wire.plain import many
+
 if TYPE_CHECKING:
     from orchestrator.privacy.evaluation_outlook import EvaluationOutlook
     from orchestrator.privacy.planning import Fleet, Outlook
@@ -23,7 +25,7 @@ def show(task: Task, fleet: Fleet, found: List[Outlook]) -> None:
     privacy = task.privacy
     units, named = terms.units_of(privacy), terms.declared(privacy)
     screen = console()
-    of = "" if privacy.of_nodes else f" on {fleet.nodes:,} nodes"
+    of = "" if privacy.of_nodes else f" on {many(fleet.nodes, 'node')}"
     screen.print(
         f"unit {named['unit']}, noise at {named['noise']}: {fleet.units:,} {units}{of}, {fleet.parameters:,} parameters, "
         f"{task.steps} steps, delta {privacy.delta:g}",

@@ -8,7 +8,7 @@ from typing import Any, Dict, Iterator, List, Optional, TextIO, Type
 
 from orchestrator.cli import screen
 from orchestrator.gateway.progress import Progress, describe, json_progress
-from orchestrator.wire.plain import plain
+from orchestrator.wire.plain import many, plain
 
 _RECENT = 10
 """Rounds whose duration says how long the next ones will take."""
@@ -107,7 +107,9 @@ class RoundBar:
         left = self._left.after(event)
         rest = "" if left is None else f", about {duration(left)} left"
         self._bar.update(
-            self._task, completed=event["round"], text=plain(f"{event['updates']} nodes answered{figures}{rest}")
+            self._task,
+            completed=event["round"],
+            text=plain(f"{many(event['updates'], 'node')} answered{figures}{rest}"),
         )
         self._bar.refresh()
 

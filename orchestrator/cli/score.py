@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Dict, Iterator, List, Mapping, Tuple
 from orchestrator.cli.arguments import add_json, check_output
 from orchestrator.cli.commands import COMMANDS
 from orchestrator.wire.json_text import from_json
+from orchestrator.wire.plain import many
 
 if TYPE_CHECKING:
     import numpy as np
@@ -120,7 +121,7 @@ def _encrypt(arguments: argparse.Namespace) -> int:
     report(
         arguments.json,
         {"file": str(arguments.output), "records": len(rows), "features": len(features), "bytes": len(request)},
-        f"{arguments.output}: {len(rows)} records, {len(features)} features, {len(request):,} bytes",
+        f"{arguments.output}: {many(len(rows), 'record')}, {many(len(features), 'feature')}, {len(request):,} bytes",
     )
     return 0
 
@@ -149,7 +150,7 @@ def _run(arguments: argparse.Namespace) -> int:
     report(
         arguments.json,
         {"file": str(arguments.output), "records": records, "bytes": len(answer)},
-        f"{arguments.output}: scores of {records} records, {len(answer):,} bytes",
+        f"{arguments.output}: scores of {many(records, 'record')}, {len(answer):,} bytes",
     )
     return 0
 

@@ -68,11 +68,6 @@ _PLAIN = 9999.5, 1e15
 """Magnitudes that people read without an exponent: an income of 10900, not of 1.09e+04."""
 
 
-def counted(number: int, word: str) -> str:
-    """Such as "1 file" and "1,200 files"."""
-    return f"{number:,} {word}" if number == 1 else f"{number:,} {word}s"
-
-
 def number(value: Any, digits: int = 4) -> str:
     if value is None:
         return "-"

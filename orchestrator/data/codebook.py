@@ -14,6 +14,7 @@ from orchestrator.data.cells import finite
 from orchestrator.errors import DataError
 from orchestrator.wire.bounds import near
 from orchestrator.wire.schema import Feature, Schema
+from orchestrator.wire.special_files import read_file
 
 TYPES = ("number", "integer", "boolean", "category", "date", "text")
 ROLES = ("feature", "label", "patient", "none")
@@ -41,7 +42,7 @@ class Entry(NamedTuple):
 def read_codebook(path: Path) -> List[Entry]:
     """Reads .json as a Table Schema and anything else as a codebook. DataError with every mistake, by its place."""
     try:
-        content = path.read_bytes()
+        content = read_file(path)
     except OSError as error:
         raise DataError(f"{path}: {error.strerror}") from error
     if len(content) > MOST_BYTES:

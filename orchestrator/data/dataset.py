@@ -14,18 +14,18 @@ from orchestrator.data.formats import head_of, refuse_other_formats
 from orchestrator.data.outcome import cell_of, codes_of
 from orchestrator.data.rows import MOST_PROBLEMS, Problems
 from orchestrator.data.sources.base import Wanted
-from orchestrator.data.sources.registry import located, signal_windows
+from orchestrator.data.sources.registry import file_of, signal_windows
 from orchestrator.data.table import MOST_VALUES, Asked, patient_number, read_table
 from orchestrator.errors import DataError
 from orchestrator.wire.bounds import near
 from orchestrator.wire.logarithm import logarithm
 from orchestrator.wire.schema import Schema
+from orchestrator.wire.special_files import open_file
 from orchestrator.wire.task import Task
 
 CLAMPED_SHARE = 0.01
 """Of a column's values: above it, a range or a unit is probably wrong."""
 
-LABEL = "y"
 INPUT = "x"
 
 
@@ -87,23 +87,12 @@ def load_dataset(
     unlabelled: the label's column or array may be missing, or empty in some records of a table; y is UNLABELLED there. gaps: of a
     table, values may be missing, see `Dataset`. most_problems: that are listed.
     """
-    file, _ = located(path)
-    if file.is_dir():
-        raise DataError(f"{file}: a folder; name the file in it")
-    if not file.is_file():
-        raise DataError(f"{file}: no such file{_neighbours(file)}")
+    file_of(path)
     asked = Asked(schema, unlabelled or not schema.labelled, gaps, most_problems)
     dataset = _load_table(path, asked) if schema.kind == "table" else _load_signal(path, asked)
     if dataset.records == 0:
         raise DataError(f"{path}: no usable record in it")
     return dataset
-
-
-def _neighbours(path: Path) -> str:
-    if not path.parent.is_dir():
-        return f" (nor a folder {path.parent})"
-    found = sorted(p.name for p in path.parent.iterdir() if p.suffix == path.suffix)[:5]
-    return f"; {path.parent} has {', '.join(found)}" if found else ""
 
 
 def load_for(path: Path, task: Task, most_problems: int = MOST_PROBLEMS) -> Dataset:
@@ -223,7 +212,7 @@ def _described(path: Path, schema: Schema, unlabelled: bool) -> Tuple[np.ndarray
 def _filed(path: Path, schema: Schema, unlabelled: bool) -> Tuple[np.ndarray, List[Any], Any]:
     """As `_arrays`, of the file at `path`."""
     try:
-        file = path.open("rb")
+        file = open_file(path)
     except OSError as error:
         raise DataError(f"{path}: {error.strerror}") from error
     with file:

@@ -5,12 +5,14 @@ Nothing of it travels. docs/data.md shows every key.
 
 import codecs
 import datetime
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
+from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple, Union
 
+from orchestrator.data.anonymity.rules import read_rules
 from orchestrator.data.formula import Formula
-from orchestrator.data.sources.registry import SERVICES, SIGNALS
+from orchestrator.data.sources.base import Service, Signals
+from orchestrator.data.sources.registry import SERVICES, SIGNALS, located
 from orchestrator.data.takes import OF_NUMBERS, TAKES
 from orchestrator.data.units import conversion
 from orchestrator.errors import DataError, UsageError
@@ -50,15 +52,20 @@ class Column:
 
     def _wrong(self) -> Iterator[str]:
         if self.formula:
-            alone = ("column", "recode", "unit", "date", "decimal_comma", "table")
-            others = [name for name in alone if getattr(self, name)]
+            others = [each.name for each in fields(self) if each.name != "formula" and getattr(self, each.name)]
             if others:
-                yield f"formula: stands alone, without {', '.join(others)}"
+                yield f"formula: stands alone, without {', '.join(others)}: these belong to the columns that it is computed from"
             yield from _tried(Formula, self.formula)
         if bool(self.unit) != bool(self.to):
             yield "unit and to: one is given without the other"
         elif self.unit:
             yield from _tried(conversion, self.unit, self.to, self.substance)
+            if self.substance and not list(_tried(conversion, self.unit, self.to)):
+                yield f"substance: from {self.unit} to {self.to} none is asked for; take it out"
+        elif self.substance:
+            yield "substance: belongs to `unit` and `to`"
+        if self.decimal_comma and self.date:
+            yield "decimal_comma: of numbers; `date` is of other columns"
         if self.unit and (self.recode or self.date):
             yield "unit: a number; recode and date are for other columns"
         if self.date:
@@ -144,12 +151,19 @@ class FileSource:
     def _wrong(self) -> Iterator[str]:
         if not self.file:
             yield "file: empty; it names the file with the table"
+        if "\0" in self.file:
+            yield "file: a name with a zero byte in it"
         if self.file.endswith(ENDING):
             yield f"file {self.file!r}: names another description; name the table"
         if self.delimiter != TAB and (len(self.delimiter) != 1 or self.delimiter in '"\r\n\0'):
             yield f'delimiter {self.delimiter!r}: expected one character, such as ";", or "{TAB}"'
         if self.encoding:
             yield from _tried(_known_encoding, self.encoding)
+
+    @property
+    def options(self) -> List[str]:
+        """What is said of a text."""
+        return [*(["delimiter"] if self.delimiter != "," else []), *(["encoding"] if self.encoding else [])]
 
     @property
     def separator(self) -> str:
@@ -189,6 +203,8 @@ class Events:
             yield "either `file`, or of the PostgreSQL server in [source] `table` or `query_file`"
         if self.file:
             yield from _tried(FileSource, self.file, self.delimiter, self.encoding)
+        elif self.delimiter != "," or self.encoding:
+            yield "delimiter, encoding: of a text in `file`; a server's table has neither"
         if self.date and not self.when:
             yield "date: `when` names the column that is written so"
         elif self.date:
@@ -225,11 +241,13 @@ class _Described:
     def _wrong_tables(self) -> Iterator[str]:
         if self.tables and not self.rows.patient:
             yield "tables: [rows] patient is needed, the column that says whose a row of the table in [source] is"
+        kind = self.source.get("kind", "")
+        server = SERVICES.get(kind) if isinstance(kind, str) else None
         used = {column.table for column in self.columns.values()}
         for name, events in self.tables.items():
             if name not in used:
                 yield f"tables.{name}: no column is made of it; take it out, or name it as `table` of a column"
-            if events.at_server and self.source.get("kind") != "postgresql":
+            if events.at_server and (server is None or server.several is None):
                 yield f'tables.{name}: {next(iter(events.at_server))}: of a server; [source] has kind = "postgresql" then'
         for name, column in self.columns.items():
             if column.table:
@@ -267,6 +285,12 @@ class Description(NamedTuple):
         return self.path.parent / self.anonymize if self.anonymize else None
 
     @property
+    def source(self) -> Union[Service, Signals, None]:
+        """What reads the service; None for a file, and for a kind that there is not."""
+        kind = str(self.service.get("kind", ""))
+        return SERVICES.get(kind) or SIGNALS.get(kind)
+
+    @property
     def file(self) -> Optional[Path]:
         """The file with the table, FILE or FILE#NAME; None for a service."""
         return None if self.text is None else self.path.parent / self.text.file
@@ -290,25 +314,39 @@ def read_description(path: Path) -> Description:
 def versions_of(path: Path) -> List[Path]:
     """The files whose change is a change of the data: `path` itself, and where it describes others, also in a folder, those."""
     if not is_description(path):
-        return [path]
+        return _files_in(path)
     try:
         found = read_description(path)
     except DataError:
         return [path]
     events = [path.parent / (each.file or each.query_file) for each in found.tables.values() if not each.table]
-    others = [*(file for file in (found.rules, found.leave_out) if file is not None), *events]
-    if found.file is not None:
-        return [path, found.file, *others]
-    kind = str(found.service["kind"])
-    source = SERVICES.get(kind) or SIGNALS.get(kind)
-    beside = [found.service.get(option) for option in source.beside] if source is not None else []
-    named = [path.parent / each for each in beside if isinstance(each, str) and each]
-    return [path, *(file for each in (*named, *others) for file in _files_in(each))]
+    listed = [] if found.leave_out is None else [found.leave_out]
+    named = [found.file] if found.file is not None else []
+    source = found.source
+    if source is not None:
+        said = [found.service.get(option) for option in (*source.files, *source.beside)]
+        named += [path.parent / each for each in said if isinstance(each, str) and each]
+    every = [*named, *_versions_of_rules(found.rules), *listed, *events]
+    return [path, *(file for each in every for file in _files_in(each))]
+
+
+def _versions_of_rules(rules: Optional[Path]) -> List[Path]:
+    """The file of rules and its hierarchies."""
+    if rules is None:
+        return []
+    try:
+        return [rules, *read_rules(rules).hierarchies(rules.parent)]
+    except DataError:
+        return [rules]
 
 
 def _files_in(place: Path) -> List[Path]:
-    """The file itself, or all in the folder."""
-    return sorted(each for each in place.rglob("*") if each.is_file()) if place.is_dir() else [place]
+    """The file itself, with what SQLite has written of it so far into another one; or all in the folder."""
+    if place.is_dir():
+        return sorted(each for each in place.rglob("*") if each.is_file())
+    file, _ = located(place)
+    log = file.with_name(f"{file.name}-wal")
+    return [place, *([log] if log.is_file() and log.stat().st_size else [])]  # an empty one is made by reading
 
 
 def is_live(path: Path) -> bool:
@@ -317,9 +355,6 @@ def is_live(path: Path) -> bool:
         found = read_description(path) if is_description(path) else None
     except DataError:
         return False
-    return (
-        found is not None
-        and found.file is None
-        and str(found.service["kind"]) not in SIGNALS
-        and not found.service.get("folder")
-    )
+    if found is None or found.source is None:
+        return False
+    return not any(found.service.get(option) for option in found.source.files)

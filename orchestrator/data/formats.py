@@ -4,7 +4,7 @@ import codecs
 import csv
 import re
 from pathlib import Path
-from typing import BinaryIO, Iterable, List, Sequence
+from typing import BinaryIO, Iterable, List, Optional, Sequence
 
 from orchestrator.errors import DataError
 
@@ -100,28 +100,44 @@ def not_utf8(path: Path, file: BinaryIO) -> DataError:
 def not_text(path: Path, file: BinaryIO, encoding: str) -> DataError:
     """Which line holds the first bytes that are not of an encoding."""
     file.seek(0)
-    reader, line = codecs.getincrementaldecoder(encoding)(), 1
+    head = head_of(file)
+    reader, line, piece = codecs.getincrementaldecoder(encoding)(), 1, b""
     begun = reader.getstate()
     try:
         for piece in iter(lambda: file.read(HEAD_BYTES), b""):
             begun = reader.getstate()
             line += reader.decode(piece).count("\n")
-    except UnicodeDecodeError:
         reader.setstate(begun)
-        line += _lines_before_error(reader, piece)
+        reader.decode(piece, final=True)
+    except UnicodeError as error:
+        if not isinstance(error, UnicodeDecodeError):  # UTF-16 and UTF-32, which begin with a mark of their order
+            big = head[0::2].count(0) > head[1::2].count(0)
+            return DataError(
+                f"{path}: not {encoding} text, as the description declares: {str(error)[:80]}; name the right `encoding`, "
+                f"perhaps {'utf-16-be' if big else 'utf-16-le'}"
+            )
+        reader.setstate(begun)
+        within = _lines_before_error(reader, piece)
+        if within is None:
+            return DataError(
+                f"{path}:{line}: not {encoding} text, as the description declares: it ends inside a character; is it cut off? "
+                "Copy the file again, or name the right `encoding`"
+            )
+        line += within
     return DataError(
         f"{path}:{line}: not {encoding} text, as the description declares: name the right `encoding`, or correct that line"
     )
 
 
-def _lines_before_error(reader: codecs.IncrementalDecoder, piece: bytes) -> int:
+def _lines_before_error(reader: codecs.IncrementalDecoder, piece: bytes) -> Optional[int]:
+    """None where there is no error but at the end of the piece."""
     lines = 0
     try:
         for place in range(len(piece)):
             lines += reader.decode(piece[place : place + 1]) == "\n"
     except UnicodeDecodeError:
-        pass
-    return lines
+        return lines
+    return None
 
 
 def not_csv(error: csv.Error, begun: int) -> str:

@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any, Callable, Dict, FrozenSet, Iterator, List, NamedTuple, Optional, Sequence, Set, Tuple
 
 from orchestrator.data.cells import canonical, finite, names_nobody, nobody, shown
-from orchestrator.data.dates import day, moment
+from orchestrator.data.columns import column_at
+from orchestrator.data.dates import day, iso_of, moment
 from orchestrator.data.described import Column, Description, Events
 from orchestrator.data.formats import wrong_count
-from orchestrator.data.recoding import Cell, Report, cell_of, plainly, unlike
+from orchestrator.data.recoding import Cell, Report, cell_of, plainly
 from orchestrator.data.sources.base import Row, text
 from orchestrator.data.takes import OF_NUMBERS, TAKES, Value
-from orchestrator.errors import DataError
-from orchestrator.wire.bounds import near
+from orchestrator.wire.plain import many
 
 milestones = logging.getLogger("edgeward.data.milestones")
 
@@ -50,10 +50,7 @@ def joined(
     columns = events_of(description)
     anchors = sorted({column.anchor for _, column in columns if column.anchor})
     for anchor in anchors:
-        if anchor not in names:
-            raise DataError(
-                f"{description.path}: anchor {anchor!r}: the patients have no such column{near(anchor, names)}"
-            )
+        column_at(f"{description.path}: anchor", anchor, names)
     patients = _patients(rows, names, description.rows.patient, anchors, len(columns), report)
     for events in tables:
         of = [(place, name, column) for place, (name, column) in enumerate(columns) if column.table == events.name]
@@ -133,10 +130,7 @@ class _Reading:
         self._strange_rows = 0
 
     def _place(self, what: str, name: str) -> int:
-        if self._header.count(name) == 1:
-            return self._header.index(name)
-        found = "has that column twice; which one is meant?" if name in self._header else "has no such column"
-        raise DataError(f"{self._path}: {self._where}: {what} {name!r}: the table {found}{near(name, self._header)}")
+        return column_at(f"{self._path}: {self._where}: {what}", name, self._header)
 
     def _made(self, place: int, name: str, column: Column) -> _Made:
         self._where = f"columns.{name}"
@@ -208,8 +202,13 @@ class _Reading:
         """To the owner of the data alone."""
         if self._strange_rows:
             milestones.warning(
-                "%s: left out: %s rows of %s keys that the patients' table does not have (column %r)",
-                *(self._events.path, f"{self._strange_rows:,}", f"{len(self._strangers):,}", self._asked.key),
+                "%s: left out: %s of %s that the patients' table does not have (column %r)",
+                *(
+                    self._events.path,
+                    many(self._strange_rows, "row"),
+                    many(len(self._strangers), "key"),
+                    self._asked.key,
+                ),
             )
         for made in self._columns:
             if made.where and not made.met[0]:
@@ -232,10 +231,7 @@ def _moment_as(form: str) -> Callable[[str], Tuple[datetime.date, int]]:
                 return day(cell), moment(cell)
             except ValueError as error:
                 raise ValueError(f"{error}; `date` of the table says how it is written") from error
-        try:
-            written = datetime.datetime.strptime(cell, form).isoformat()
-        except ValueError as error:
-            raise ValueError(unlike(cell, form)) from error
+        written = iso_of(cell, form)
         return day(written), moment(written)
 
     return read

@@ -4,11 +4,13 @@ A cell that cannot be mapped is a problem of its row; none is dropped or guessed
 """
 
 import csv
+import io
 from itertools import islice
 from pathlib import Path
 from typing import Dict, FrozenSet, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 from orchestrator.data.cells import finite, names_nobody, nobody, shown
+from orchestrator.data.columns import column_at, has, no_column
 from orchestrator.data.dates import moment
 from orchestrator.data.described import Description, RowsOf
 from orchestrator.data.formats import wrong_count
@@ -18,7 +20,7 @@ from orchestrator.data.recoding import Cell, Report, cell_of
 from orchestrator.data.sources.base import Row, RowError, plain
 from orchestrator.data.takes import mean
 from orchestrator.errors import DataError
-from orchestrator.wire.bounds import near
+from orchestrator.wire.special_files import read_file
 
 
 def mapped(rows: Iterator[Row], description: Description, report: Report, tables: Iterator[EventRows]) -> Iterator[Row]:
@@ -41,7 +43,7 @@ def mapped(rows: Iterator[Row], description: Description, report: Report, tables
     if description.rows.keep != "all":
         every = _of_patients(every, columns, description, report)
     if events:
-        every = joined(every, names, description, tables, report, out)
+        every = joined(every, names[:], description, tables, report, out)
         names += [name for name, _ in events]
         every = _computed(every, names, [*(_Made(name, i, str.strip) for i, name in enumerate(names)), *later], report)
     yield from every
@@ -59,22 +61,23 @@ class _Made(NamedTuple):
 def _columns(description: Description, header: Sequence[str]) -> Tuple[List[_Made], List[_Made]]:
     """(those of the table, and computed from these; those that are computed from columns of other tables)"""
     path = description.path
-    repeated = [name for name in header if header.count(name) > 1]
-    used = {
-        column.column or name for name, column in description.columns.items() if not column.formula and not column.table
+    own = {
+        name: (column.column or name, column)
+        for name, column in description.columns.items()
+        if not column.formula and not column.table
     }
+    used = {wanted for wanted, _ in own.values()}
     found = [
         _Made(name, place, str.strip) for place, name in enumerate(header) if name not in {*used, *description.columns}
     ]
-    for name, column in description.columns.items():
-        if column.formula or column.table:
-            continue
-        wanted = column.column or name
-        if wanted not in header:
-            raise DataError(f"{path}: columns.{name}: the table has no column {wanted!r}{near(wanted, header)}")
-        if wanted in repeated:
-            raise DataError(f"{path}: columns.{name}: the table has column {wanted!r} twice; which one is meant?")
-        found.append(_Made(name, header.index(wanted), cell_of(column)))
+    absent = [
+        f"columns.{name}: {no_column(wanted, header)}" for name, (wanted, _) in own.items() if wanted not in header
+    ]
+    if absent:
+        raise DataError(f"{path}: {'; '.join(absent)}; the table has {has(header)}")
+    for name, (wanted, column) in own.items():
+        place = column_at(f"{path}: columns.{name}", wanted, header)
+        found.append(_Made(name, place, cell_of(column)))
     known, later = {made.name for made in found} | set(header), []
     after = {name for name, _ in events_of(description)}  # those that are there when all tables are read
     for name, column in description.columns.items():
@@ -83,7 +86,7 @@ def _columns(description: Description, header: Sequence[str]) -> Tuple[List[_Mad
             lacking = [each for each in formula.columns if each not in known | after]
             if lacking:
                 raise DataError(
-                    f"{path}: columns.{name}: formula: no column {lacking[0]!r}{near(lacking[0], sorted(known | after))}; a "
+                    f"{path}: columns.{name}: formula: {no_column(lacking[0], sorted(known | after))}; a "
                     "formula uses columns of the table and those made of one"
                 )
             if after.isdisjoint(formula.columns):
@@ -102,8 +105,8 @@ def _columns(description: Description, header: Sequence[str]) -> Tuple[List[_Mad
                 "beside columns of other tables a formula uses the names of this description"
             )
     for key, name in (("patient", description.rows.patient), ("order", description.rows.order)):
-        if name and name not in names:
-            raise DataError(f"{path}: rows.{key}: no column {name!r}{near(name, names)}")
+        if name:
+            column_at(f"{path}: rows.{key}", name, names)
     return found, later
 
 
@@ -140,8 +143,8 @@ def _computed(rows: Iterator[Row], header: Sequence[str], columns: Sequence[_Mad
 def _left_out(listed: Path) -> FrozenSet[str]:
     """The patients of a file that lists them in its first column, below a line with its name."""
     try:
-        with listed.open(newline="", encoding="utf-8-sig") as file:
-            return frozenset(row[0].strip() for row in islice(csv.reader(file, strict=True), 1, None) if row)
+        lines = io.StringIO(read_file(listed).decode("utf-8-sig"), newline="")
+        return frozenset(row[0].strip() for row in islice(csv.reader(lines, strict=True), 1, None) if row)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{listed}: {getattr(error, 'strerror', None) or error}") from error
 

@@ -6,6 +6,7 @@ from typing import Iterator, List, Optional
 import numpy as np
 
 from orchestrator.data.dataset import INPUT
+from orchestrator.wire.plain import many
 from orchestrator.wire.schema import Feature, Schema
 
 WHOLE_SPAN = 5
@@ -66,5 +67,6 @@ def write_signals(schema: Schema, path: Path, rows: int, seed: int) -> None:
 
 def in_words(schema: Schema, rows: int, path: Optional[Path] = None) -> str:
     """What was made."""
-    kind = f"{len(schema.features)} columns" if schema.kind == "table" else f"signals of {schema.samples} samples"
-    return f"{rows} invented records of {kind}{f' in {path}' if path else ''}: drawn from the schema alone, each value by itself"
+    kind = many(len(schema.features), "column") if schema.kind == "table" else f"signals of {schema.samples} samples"
+    place = f" in {path}" if path else ""
+    return f"{many(rows, 'invented record')} of {kind}{place}: drawn from the schema alone, each value by itself"

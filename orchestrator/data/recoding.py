@@ -1,9 +1,9 @@
 """A cell of an owner's table to one of the task, as `[columns.NAME]` of a description says."""
 
-import datetime
 from typing import Callable, Dict, List
 
 from orchestrator.data.cells import MARKERS, finite, number_hint, shown
+from orchestrator.data.dates import day, iso_of
 from orchestrator.data.described import Column
 from orchestrator.data.units import conversion
 from orchestrator.wire.bounds import near
@@ -23,7 +23,7 @@ def cell_of(column: Column) -> Cell:
     if column.decimal_comma:
         steps.append(_with_point)
     if column.date:
-        steps.append(lambda cell: _iso(cell, column.date))
+        steps.append(lambda cell: day(iso_of(cell, column.date)).isoformat())
     if column.unit:
         a, b = conversion(column.unit, column.to, column.substance)
         steps.append(lambda cell: _converted(cell, a, b))
@@ -59,18 +59,6 @@ def _with_point(cell: str) -> str:
             f"{shown(cell)} has a point, and decimal_comma is set: write it with a comma, or take that out"
         )
     return cell.replace(",", ".")
-
-
-def _iso(cell: str, form: str) -> str:
-    try:
-        return datetime.datetime.strptime(cell, form).date().isoformat()
-    except ValueError as error:
-        raise ValueError(unlike(cell, form)) from error
-
-
-def unlike(cell: str, form: str) -> str:
-    """Why a cell is no date of a description's `date`."""
-    return f"{shown(cell)} is not a date as {form}: correct it, or say with `date` how all of them are written"
 
 
 def _converted(cell: str, a: float, b: float) -> str:

@@ -12,7 +12,8 @@ from typing import BinaryIO, Dict, Iterator, List, NamedTuple, Optional, Sequenc
 
 from orchestrator.data.anonymity.anonymize import generalized
 from orchestrator.data.anonymity.rules import read_rules
-from orchestrator.data.cells import Codes, finite, names_nobody, nobody, number, shown, unfit
+from orchestrator.data.cells import Codes, finite, names_nobody, nobody, unfit
+from orchestrator.data.columns import lacking
 from orchestrator.data.described import Description, FileSource, is_description, read_description
 from orchestrator.data.formats import (
     NAMES_AGAIN,
@@ -35,8 +36,8 @@ from orchestrator.data.sources.base import Row as SourceRow
 from orchestrator.data.sources.base import RowError
 from orchestrator.data.sources.registry import located, other_rows, service_numbers, service_tables
 from orchestrator.errors import DataError
-from orchestrator.wire.bounds import near
 from orchestrator.wire.schema import Feature, Schema
+from orchestrator.wire.special_files import open_file
 
 milestones = logging.getLogger("edgeward.data.milestones")
 """What people read who wait for a long file."""
@@ -138,11 +139,16 @@ def _opened(path: Path, nameless: bool = False) -> Iterator[_Found]:
 @contextmanager
 def _opened_file(path: Path, form: FileSource) -> Iterator[_Found]:
     """FILE or FILE#NAME."""
-    path, part = located(path)
     try:
-        with path.open("rb") as file:
+        path, part = located(path)
+        with open_file(path) as file:
             head = head_of(file)
             rows: Union[_Text, Iterator[SourceRow], None] = other_rows(path, part, head)
+            if rows is not None and form.options:
+                raise DataError(
+                    f"{path}: no text of separated values; the description's {', '.join(form.options)} would say nothing: take "
+                    "that out, or name the text"
+                )
             if rows is None:
                 if part:
                     raise DataError(f"{path}: no file of several tables, of which {part!r} could be one")
@@ -239,7 +245,7 @@ def _csv_rows(path: Path, text: _Text, report: Report) -> Iterator[SourceRow]:
                 yield reader.line_num, cells
     except csv.Error as error:
         report(reader.line_num, not_csv(error, begun))
-    except UnicodeDecodeError as error:
+    except UnicodeError as error:  # not only of bytes: UTF-16 may lack its mark
         raise text.undecodable(path) from error
 
 
@@ -288,10 +294,10 @@ class _Reader:
     def _find(self, file: _File, line: int) -> Dict[str, int]:
         schema, header = self._schema, self._header
         wanted, place = _wanted(schema), f":{line}" if line else ""  # names of a database's columns are in no line
-        lacking = [n for n in wanted if n not in header and not (self._unlabelled and n in self._outcome.columns)]
+        absent = [n for n in wanted if n not in header and not (self._unlabelled and n in self._outcome.columns)]
         repeated = [name for name in wanted if header.count(name) > 1]
-        if lacking:
-            why = other_text(file.head, wanted, header) or _lacking(lacking, header)
+        if absent:
+            why = other_text(file.head, wanted, header) or lacking(absent, header, MOST_PROBLEMS)
             raise DataError(f"{file.path}{place}: {why}")
         if repeated:
             raise DataError(f"{file.path}{place}: column {repeated[0]!r} occurs twice; which one is meant?")
@@ -371,16 +377,6 @@ class _Reader:
 def patient_number(name: str) -> int:
     """63 bits of a hash, so that no number depends on what else is in the file."""
     return int.from_bytes(hashlib.sha256(name.encode("utf-8", "surrogatepass")).digest()[:8], "big") >> 1
-
-
-def _lacking(lacking: Sequence[str], header: Sequence[str]) -> str:
-    absent = "; ".join(f"no column {name!r}{near(name, header)}" for name in lacking[:MOST_PROBLEMS])
-    if any(number(cell) is not None for cell in header):
-        absent += "; is the line with their names missing?"
-    has = ", ".join(shown(name)[1:-1] for name in header[:12])
-    return f"{absent}; the task needs {'it' if len(lacking) == 1 else 'them'} and the file has {has}" + (
-        ", ..." if len(header) > 12 else ""
-    )
 
 
 def _refuse_other_columns(file: _File, line: int, columns: Sequence[str], first: Sequence[str]) -> None:

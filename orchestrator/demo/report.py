@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from orchestrator.gateway.score_tables import LABELS, cell
+from orchestrator.wire.plain import many
 
 
 def assemble(result: Dict[str, Any], board: Dict[str, Any], metrics: Dict[str, Any], seconds: float) -> Dict[str, Any]:
@@ -31,7 +32,7 @@ def assemble(result: Dict[str, Any], board: Dict[str, Any], metrics: Dict[str, A
 def print_table(report: Dict[str, Any], console: Console) -> None:
     metrics, wire, memory, board = (report[k] for k in ("metrics", "wire", "memory_mib", "board"))
     table = Table(
-        title=f"{report['task']}: {report['nodes']} nodes, {report['rounds']} rounds, {report['seconds']:.0f} s"
+        title=f"{report['task']}: {many(report['nodes'], 'node')}, {many(report['rounds'], 'round')}, {report['seconds']:.0f} s"
     )
     table.add_column("")
     for name in ("float", "int8", "TFLM", "board"):
@@ -119,7 +120,7 @@ def plot_rounds(report: Dict[str, Any], path: Path) -> None:
         if privacy["unit"] != "none"
         else "no differential privacy"
     )
-    figure.suptitle(f"{report['task']}: {report['nodes']} nodes, {claim}")
+    figure.suptitle(f"{report['task']}: {many(report['nodes'], 'node')}, {claim}")
     for axes in (left, right):
         axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(path, dpi=130)

@@ -23,6 +23,7 @@ from orchestrator.gateway.bundling import EVALUATION, board_answers
 from orchestrator.gateway.evaluation import judge
 from orchestrator.gateway.federation import write_json
 from orchestrator.gateway.progress import describe, json_progress
+from orchestrator.wire.plain import many
 from orchestrator.wire.task import task_to_dict
 
 
@@ -34,7 +35,7 @@ def run_demo(task: str, request: Request, broker: str = "embedded", as_json: boo
     prepared = TASKS[task](request)
     if request.secure:
         prepared = replace(prepared, task=under_secure_sums(prepared.task))
-    console.print(f"[bold]{task}[/bold]: {prepared.about}. {len(prepared.node_files)} nodes.", highlight=False)
+    console.print(f"[bold]{task}[/bold]: {prepared.about}. {many(len(prepared.node_files), 'node')}.", highlight=False)
     config, address = _write_config(prepared, request.out, broker)
     show: Any = json_progress if as_json else None
     result = _federate(prepared, config, address, request.out, console, show)

@@ -9,6 +9,7 @@ from orchestrator.doctor.finding import NOT_CHECKED, OK, PROBLEM, WARNING, Findi
 from orchestrator.errors import BrokerError
 from orchestrator.wire.link import BrokerAddress, check_reachable, client_id
 from orchestrator.wire.lookout import Lookout
+from orchestrator.wire.loopback import is_loopback
 from orchestrator.wire.topics import ANY_GATEWAY, PROTOCOL
 
 _CHECK = "broker"
@@ -41,7 +42,7 @@ def check_broker(address: BrokerAddress, timeout_s: float) -> List[Finding]:
         fix = "check user and password in mqtt://USER:PASSWORD@HOST, and the broker's ACL"
         return [_problem(str(error), fix)]
     found = [Finding(OK, _CHECK, f"{address}: connected over MQTT")]
-    if not address.tls and not _loopback(host):
+    if not address.tls and not is_loopback(host):
         fix = "use mqtts:// with certificates"
         found.append(
             Finding(WARNING, _CHECK, f"{address}: not encrypted; anyone on the way can read and change it", fix)
@@ -116,10 +117,6 @@ def check_own_port(host: str, port: int, running: bool) -> Finding:
             fix = f"ss -ltnp 'sport = :{port}' shows by whom; or set another port"
             return _problem(f"{host}:{port}: the gateway's own broker cannot listen there: {error.strerror}", fix)
     return Finding(OK, _CHECK, f"{host}:{port}: free for the gateway's own broker")
-
-
-def _loopback(host: str) -> bool:
-    return host in ("localhost", "::1") or host.startswith("127.")
 
 
 def _problem(message: str, fix: str) -> Finding:

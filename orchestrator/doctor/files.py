@@ -12,6 +12,7 @@ from orchestrator.data.sources.registry import SIGNALS, located, service_rows
 from orchestrator.doctor.finding import NOT_CHECKED, OK, PROBLEM, WARNING, Finding
 from orchestrator.errors import AwayError, DataError
 from orchestrator.node.units import units_in
+from orchestrator.wire.plain import many
 from orchestrator.wire.task import Task, oversized
 
 
@@ -77,8 +78,16 @@ def check_data(path: Path, task: Optional[Task]) -> Finding:
             f"{path}: {'; '.join(clamped)}",
             "bring the values into the task's units, or ask the author of the task for another range",
         )
-    dropped = f", {dataset.dropped} rows without a used value are left out" if dataset.dropped else ""
-    return Finding(OK, "data", f"{path}: {dataset.records} records fit the schema{dropped}")
+    dropped = (
+        f", {many(dataset.dropped, 'row')} without a used value {'is' if dataset.dropped == 1 else 'are'} left out"
+        if dataset.dropped
+        else ""
+    )
+    return Finding(
+        OK,
+        "data",
+        f"{path}: {many(dataset.records, 'record')} {'fits' if dataset.records == 1 else 'fit'} the schema{dropped}",
+    )
 
 
 def _described(path: Path) -> str:

@@ -4,6 +4,7 @@ from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Optional, Seq
 
 from orchestrator.gateway.store import Store
 from orchestrator.privacy.terms import counted
+from orchestrator.wire.plain import many
 from orchestrator.wire.task import Task
 
 _MOST_NAMED = 20
@@ -31,7 +32,7 @@ class Over(NamedTuple):
         """For people, below the tables."""
         about = "" if self.exact else "about "
         of, noise = len(self.nodes) + len(self.missing), "" if self.exact else " (nodes state it with noise)"
-        yield f"over {len(self.nodes)} of {of} nodes, {about}{self.units:,} {self.what}{noise}: {_some(self.nodes)}"
+        yield f"over {len(self.nodes)} of {many(of, 'node')}, {about}{self.units:,} {self.what}{noise}: {_some(self.nodes)}"
         if self.missing:
             last = {n: "in no round" if at is None else f"last in round {at}" for n, at in self.missing.items()}
             yield f"not in it: {_some([f'{node} ({said})' for node, said in last.items()])}"

@@ -12,7 +12,7 @@ from orchestrator.gateway.ledgers import LedgerWatch
 from orchestrator.gateway.names import Names
 from orchestrator.gateway.refused import Refused
 from orchestrator.gateway.selection import Standings
-from orchestrator.rounds.events import Declined, Left, Rated
+from orchestrator.rounds.events import Declined, Left, Rated, Waits
 from orchestrator.wire.body import PRESENCE_BYTES, decode_body, encode_body, require
 from orchestrator.wire.cbor import NARROW
 from orchestrator.wire.presence import word_on
@@ -23,6 +23,9 @@ log = logging.getLogger("edgeward.gateway")
 
 MOST_PASSED_OVER = 100
 """Of nodes that are named as not asked."""
+
+MOST_WAITING = 100
+"""Nodes of which it is known that they wait: invented names fill no journal."""
 
 SendDown = Callable[[str, bytes], None]
 """(node, body): sends a small message to one node, once."""
@@ -118,6 +121,8 @@ class Attendance:
             asked, code = require(header, "digest", str)[:64], code_in(header)
             if self._waiting.get(node) != (asked, code):
                 self._waiting[node] = asked, code
+                if len(course.coordinator.waits) < MOST_WAITING and not course.coordinator.waits.get(node):
+                    course.happen(Waits(course.now(), node, text_of(code)))
                 if self._refused.says_more(node):
                     course.tell("waiting", node=node, code=code, digest=asked, reason=text_of(code))
         elif header.get("finished") == course.run:
@@ -155,6 +160,9 @@ class Attendance:
         if node in self._course.coordinator.online:
             self._course.tell("left", node=node)
             self._course.happen(Left(self._course.now(), node))
+        elif node in self._course.coordinator.waits:
+            self._waiting.pop(node, None)
+            self._course.happen(Waits(self._course.now(), node, ""))
 
     def _forget(self, node: str) -> None:
         self._inbox.forget(node)

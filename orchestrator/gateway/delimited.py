@@ -11,6 +11,7 @@ from typing import Dict, Iterator, List, NamedTuple, Tuple
 
 from orchestrator.data.formats import HEAD_BYTES, NAMES_AGAIN, blank, marked_up, not_csv, text_format
 from orchestrator.errors import DataError
+from orchestrator.wire.special_files import open_file
 
 SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "vertical bars"}
 MOST_ROWS = 200_000
@@ -103,7 +104,7 @@ def _decimal_commas(rows: List[Tuple[int, List[str]]]) -> bool:
 def _encoding(path: Path) -> Tuple[str, str]:
     """(codec, what to say of it)."""
     try:
-        with path.open("rb") as file:
+        with open_file(path) as file:
             head = file.read(1 << 20)
             rest = file.read(1) != b""
     except OSError as error:

@@ -10,6 +10,7 @@ from orchestrator.gateway.scores import SHOWN, STEERS_WITHIN
 from orchestrator.gateway.survey import Column, Survey
 from orchestrator.privacy.evaluation_outlook import outlook
 from orchestrator.privacy.planning import delta_for
+from orchestrator.wire.plain import many
 from orchestrator.wire.protection import Aggregation, Privacy
 from orchestrator.wire.schema import Schema
 from orchestrator.wire.task import Evaluation
@@ -33,7 +34,7 @@ NO_EVALUATION = (
 )
 
 _HEADER = """\
-# A draft by `edgeward init`, made from {rows:,} rows. Change what is wrong, and CONFIRM every range and every list of levels:
+# A draft by `edgeward init`, made from {rows}. Change what is wrong, and CONFIRM every range and every list of levels:
 # all nodes get this file, so they are public, and what stands here was read off these rows. A range rounded outward still
 # shows about how far the values go, and a rare level that somebody has it. Where the rows are private, write what such a value
 # can be at all (an age: 0 to 120), and the levels of the code book.
@@ -59,7 +60,7 @@ def write_draft(survey: Survey, wanted: Wanted) -> str:
     """The text of an edgeward.toml."""
     units = survey.patients or survey.rows
     sections = [
-        _HEADER.format(rows=survey.rows),
+        _HEADER.format(rows=many(survey.rows, "row")),
         "[gateway]",
         _line("federation", wanted.name, "nodes name it: edgeward node run --federation " + wanted.name),
         _line("broker", "embedded", 'or "mosquitto", or the address of yours: "mqtt://HOST:1883"'),

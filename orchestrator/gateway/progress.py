@@ -4,7 +4,7 @@ import json
 import logging
 from typing import Any, Callable, Dict, Optional, Sequence
 
-from orchestrator.wire.plain import plain, plain_fields, when
+from orchestrator.wire.plain import many, plain, plain_fields, when
 from orchestrator.wire.topics import PROTOCOL
 
 log = logging.getLogger("edgeward.gateway")
@@ -46,8 +46,10 @@ def describe(event: Dict[str, Any]) -> Optional[str]:
 
 def _describe(event: Dict[str, Any]) -> Optional[str]:
     kind = event["event"]
+    if kind == "joined":
+        return f"{event['node']} joined with {many(event['records'], 'record')}"
     if kind == "aggregated" and event["round"] == 0:
-        return f"statistics: sums of {event['updates']} nodes"
+        return f"statistics: sums of {many(event['updates'], 'node')}"
     if kind == "aggregated" and event["round"] > event["of"]:
         return "last evaluation done"
     if kind == "aggregated":
@@ -88,7 +90,6 @@ def _describe(event: Dict[str, Any]) -> Optional[str]:
         "continued": "continuing run {run}",
         "planned": "planned noise multiplier {noise_multiplier:g} for epsilon {epsilon:.3g}",
         "export": "{message}",
-        "joined": "{node} joined with {records} records",
         "left": "{node} left",
         "declined": "{node} declined: {reason}",
         "waiting": "{node} waits: {reason}",

@@ -11,6 +11,7 @@ import numpy as np
 from orchestrator.analyses.base import Analysis, Cell, Result, State, Table
 from orchestrator.analyses.blocks import CELLS, LEFT_OUT, ROUNDED, Block
 from orchestrator.analyses.survival import Survival
+from orchestrator.wire.plain import many
 
 WORDS = "owners"
 """Of the vectors of a run: what nodes said of their owners' rules."""
@@ -61,16 +62,13 @@ def _of_owners(words: Optional[np.ndarray], units: str) -> Iterator[str]:
         return
     nodes, parts, rounding, multiple = (int(value) for value in words)
     if nodes:
+        left = many(parts, "column or crosstab", "columns or crosstabs")
         yield (
-            f"{_nodes(nodes)} left out {parts} columns or crosstabs by the rules of their owners, for cells of few: of a column "
+            f"{many(nodes, 'node')} left out {left} by the rules of their owners, for cells of few: of a column "
             f"their {units} count as missing, in a crosstab they are in no cell"
         )
     if rounding:
-        yield f"{_nodes(rounding)} rounded their counts in tables, to multiples of up to {multiple}"
-
-
-def _nodes(count: int) -> str:
-    return f"{count} node{'' if count == 1 else 's'}"
+        yield f"{many(rounding, 'node')} rounded their counts in tables, to multiples of up to {multiple}"
 
 
 def _shown(table: Table) -> Table:

@@ -221,7 +221,7 @@ def _number_column(name: str, cells: List[str], numbers: List[float]) -> Tuple[O
     if not distinguishable(low, high):
         return None, "its values are too close together for float32: take off what they have in common, or scale them"
     note = missing_codes(cells, numbers)
-    if whole and 3 <= len(distinct) <= FEW_CODES and not note:
+    if whole and len(distinct) <= FEW_CODES and not note:
         note = f"{len(distinct)} whole numbers: if they are codes and not amounts, write categories instead of a range"
     return Column(name, "integer" if whole else "number", low, high, (), note), ""
 

@@ -43,6 +43,7 @@ from orchestrator.node.seen import Seen, apart_from_most, divides, levels_of, wi
 from orchestrator.node.store import NodeStore
 from orchestrator.privacy.releases import noise_multipliers
 from orchestrator.privacy.terms import unit_of
+from orchestrator.wire.plain import many
 from orchestrator.wire.schema import Schema
 from orchestrator.wire.task import Task
 
@@ -173,7 +174,9 @@ class DisclosureGuard:
             one, other = _alike(used, before, False)
             few = seen.patients_of(one != other)
             if 0 < few < rules.minimum_difference:
-                why = f"{few} patients between this answer and one before it, at least {rules.minimum_difference}"
+                why = (
+                    f"{many(few, 'patient')} between this answer and one before it, at least {rules.minimum_difference}"
+                )
                 raise DisclosureError(f"[disclosure] minimum_difference: {why}", "disclosure.difference")
             if 2 * int((one & other).sum()) > min(int(one.sum()), int(other.sum())):
                 near.update(answered.tasks(name))
@@ -186,7 +189,8 @@ class DisclosureGuard:
             for before in chain(beside, answered.cells(cells.subject)):
                 few = fewest_between(seen, cells.of_line, before, ordered, rules.minimum_cell)
                 if few:
-                    why = f"{few} patients between cells of this answer, or of it and one before, at least {rules.minimum_cell}"
+                    least = f"at least {rules.minimum_cell}"
+                    why = f"{many(few, 'patient')} between cells of this answer, or of it and one before, {least}"
                     raise DisclosureError(f"[disclosure] minimum_cell: {why}", "disclosure.difference")
         if answered.bytes() > MOST_BYTES:
             why = f"{MOST_BYTES >> 20} MiB are noted of what was answered before: see `edgeward node forget-answers`"
@@ -220,7 +224,7 @@ def _cleared(
 def _broken(rules: Disclosure, seen: Seen) -> Iterator[Broken]:
     """What an answer would break."""
     if seen.patients < rules.minimum_patients:
-        why = f"minimum_patients: an answer of {seen.patients} patients, at least {rules.minimum_patients}"
+        why = f"minimum_patients: an answer of {many(seen.patients, 'patient')}, at least {rules.minimum_patients}"
         yield Broken("disclosure.patients", why)
     markers = [marker for marker in seen.schema.missing_markers if marker not in Schema.missing_markers]
     if markers and rules.model_cell:
@@ -233,7 +237,7 @@ def _broken(rules: Disclosure, seen: Seen) -> Iterator[Broken]:
             why = f"minimum_cell: {what}: {few:.4g} patients, at least {_least(rules, block)}"
             yield Broken("disclosure.cell", why, block)
         if rules.parameters and block.parameters > rules.parameters * seen.patients:
-            why = f"parameters: {block.parameters} of {seen.patients} patients, at most {rules.parameters:g} for each"
+            why = f"parameters: {block.parameters} of {many(seen.patients, 'patient')}, at most {rules.parameters:g} for each"
             yield Broken("disclosure.parameters", why, block)
         if block.rule == SUMS and _dominated(rules, seen, at):
             yield Broken(

@@ -4,6 +4,7 @@ import math
 from typing import Any, Dict
 
 from orchestrator.privacy.terms import whole
+from orchestrator.wire.plain import many
 from orchestrator.wire.task import Task
 
 NOTHING = "Trained without differential privacy: updates can reveal records. Records themselves stay on the nodes."
@@ -129,8 +130,8 @@ def _data(said: Dict[str, Any]) -> str:
     if not counts:
         return ""
     if said["unit"] == "node":
-        return f"{len(counts)} nodes. "
-    return f"About {sum(counts):,} {said['unit']}s on {len(counts)} nodes (each node's number carries noise). "
+        return f"{many(len(counts), 'node')}. "
+    return f"About {sum(counts):,} {said['unit']}s on {many(len(counts), 'node')} (each node's number carries noise). "
 
 
 def best_guess(epsilon: float, delta: float) -> float:

@@ -32,6 +32,7 @@ from orchestrator.rounds.events import (
     Started,
     Ticked,
     Unopened,
+    Waits,
     Wake,
 )
 from orchestrator.rounds.selection import Rule
@@ -57,7 +58,13 @@ class Coordinator(RunState):
         if isinstance(event, Declined):
             self.declined[event.node] = event.reason
             self.online.pop(event.node, None)
+            self.waits.pop(event.node, None)
             return self._progress(event.at)
+        if isinstance(event, Waits):
+            self.waits.pop(event.node, None)
+            if event.reason and event.node not in self.declined and event.node not in self.online:
+                self.waits[event.node] = event.reason
+            return []
         if isinstance(event, Rated):
             return self._rated(event)
         if isinstance(event, Arrived):
@@ -85,6 +92,7 @@ class Coordinator(RunState):
             self._try_again()
         else:
             self.again = False
+        self.waits = {}  # who still waits says so again
         # `online` is kept: retained presence corrects it within moments, and a round must not close before it did.
         if self.phase == GATHERING:
             self.deadline = at + self.plan.gather_s
@@ -115,6 +123,7 @@ class Coordinator(RunState):
     def _joined(self, event: Joined) -> List[Action]:
         if event.node in self.declined:
             return []
+        self.waits.pop(event.node, None)
         self.online[event.node] = event.records
         if self.phase == GATHERING:
             return self._progress(event.at)

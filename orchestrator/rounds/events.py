@@ -57,6 +57,15 @@ class Declined:
 
 
 @dataclass(frozen=True)
+class Waits:
+    """A node announced itself and cannot take part yet, for a reason it gives, such as its owner's word; "" when it is gone."""
+
+    at: float
+    node: str
+    reason: str
+
+
+@dataclass(frozen=True)
 class Abstained:
     """A node takes no further part in this attempt at a secure round, for a reason it gives."""
 
@@ -142,6 +151,7 @@ Event = Union[
     Left,
     Arrived,
     Declined,
+    Waits,
     Abstained,
     Unopened,
     Rated,

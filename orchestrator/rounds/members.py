@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any, Dict, Optional
 
 from orchestrator.rounds.coordinator import Coordinator
-from orchestrator.rounds.events import Arrived, Compacted, Declined, Event, Joined, Left
+from orchestrator.rounds.events import Arrived, Compacted, Declined, Event, Joined, Left, Waits
 from orchestrator.rounds.steps import VECTOR_STEPS
 
 ONLINE, LEFT, DECLINED = "online", "left", "declined"
@@ -36,7 +36,7 @@ class Members(Dict[str, Member]):
             self.update({name: Member(**said) for name, said in event.members.items()})
             return
         node = getattr(event, "node", None)
-        if node is None:
+        if node is None or isinstance(event, Waits):  # who waits was never in the run
             return
         member = self.setdefault(node, Member())
         member.seen = event.at

@@ -4,7 +4,7 @@ Nothing here changes anything but `_restore`; what events do to the state is in 
 """
 
 from dataclasses import dataclass, field
-from typing import Any, Dict, Iterable, Set, Tuple
+from typing import Any, Dict, Iterable, List, Set, Tuple
 
 from orchestrator.rounds.plan import Plan
 from orchestrator.rounds.selection import Rule
@@ -14,6 +14,9 @@ GATHERING, COLLECTING, AGGREGATING, FINISHED, FAILED = "gathering", "collecting"
 
 WAITING = "waiting"
 """Between the rounds of a gateway that serves a higher one: that one says when the next begins."""
+
+_MOST_NAMES = 20
+"""Of nodes that wait, in a sentence."""
 
 
 @dataclass
@@ -30,6 +33,7 @@ class RunState:
     online: Dict[str, int] = field(default_factory=dict)  # node -> records
     declined: Dict[str, str] = field(default_factory=dict)  # node -> reason
     objections: Dict[str, str] = field(default_factory=dict)  # node -> why it may not be selected now
+    waits: Dict[str, str] = field(default_factory=dict)  # node that announced itself, and cannot take part yet -> why
     cohort: Tuple[str, ...] = ()
     arrived: Dict[str, Tuple[str, float]] = field(default_factory=dict)  # node -> (digest, weight)
     busy: Dict[str, int] = field(default_factory=dict)  # buffered: node -> round announced to it, not answered yet
@@ -155,7 +159,7 @@ class RunState:
             lacking = self.plan.nodes - len(self._eligible())
             after = f"; with {self.plan.least_nodes} it begins after {self.plan.gather_s:g} s"
             more = f"{lacking} more of {self.plan.nodes} nodes" if lacking > 0 else f"{self.plan.nodes} nodes"
-            return f"{more}{self._lacking_key_holder()}{after if self.plan.minimum_nodes else ''}"
+            return f"{more}{self._lacking_key_holder()}{after if self.plan.minimum_nodes else ''}{self._waiting()}"
         if self.phase == COLLECTING:
             missing = self._awaited(all_of_cohort=True)
             return f"answers of round {self.round}{self._names(' from ', missing, '')}"
@@ -184,7 +188,19 @@ class RunState:
     def _refusals(self) -> str:
         reasons = [f"; {node} declined: {reason}" for node, reason in sorted(self.declined.items())]
         reasons += [f"; {node} was passed over: {reason}" for node, reason in sorted(self.objections.items())]
-        return "".join(reasons)
+        return "".join(reasons) + self._waiting()
+
+    def _waiting(self) -> str:
+        """Who is here and cannot take part yet, by reason."""
+        by_reason: Dict[str, List[str]] = {}
+        for node, reason in sorted(self.waits.items()):
+            by_reason.setdefault(reason, []).append(node)
+        found = []
+        for reason, nodes in sorted(by_reason.items()):
+            more = f" and {len(nodes) - _MOST_NAMES} more" if len(nodes) > _MOST_NAMES else ""
+            do = "announced itself and waits" if len(nodes) == 1 else "announced themselves, and each waits"
+            found.append(f"; {', '.join(nodes[:_MOST_NAMES])}{more} {do}: {reason}")
+        return "".join(found)
 
     @staticmethod
     def _names(before: str, names: Iterable[str], after: str) -> str:

@@ -38,6 +38,11 @@ def plain(text: object, limit: int = LIMIT) -> str:
     return shown if len(shown) <= limit else shown[: limit - len(_CUT)] + _CUT
 
 
+def many(number: float, word: str, words: str = "") -> str:
+    """Such as "1 file" and "1,200 files". words: of several, where it is not the word with an s."""
+    return f"{number:,.0f} {word if round(number) == 1 else words or word + 's'}"
+
+
 def when(seconds: float) -> str:
     """A time in seconds since 1970, for people: "2026-01-31 13:05 UTC"."""
     return time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(seconds))

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, Dict, Tuple
 
 from orchestrator.errors import UsageError
+from orchestrator.wire.special_files import read_file
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -15,7 +16,7 @@ else:
 def read_toml(path: Path) -> Tuple[Dict[str, Any], bytes]:
     """(what the file says, its bytes). Raises UsageError for one that cannot be read, or is not TOML."""
     try:
-        content = path.read_bytes()
+        content = read_file(path)
         return tomllib.loads(_text(content)), content
     except IsADirectoryError as error:
         raise UsageError(f"{path}: a folder; name the file in it") from error

@@ -222,7 +222,7 @@ MISTAKES: Dict[str, List[Any]] = {
     "is a number": ["statistics", {"crosstabs": [["sex", "age"]]}],
     "with itself": ["statistics", {"crosstabs": [["sex", "sex"]]}],
     "a pair is there twice": ["statistics", {"crosstabs": [["sex", "smoker"], ["smoker", "sex"]]}],
-    "names 1 columns": ["statistics", {"crosstabs": [["sex"]]}],
+    "names 1 column": ["statistics", {"crosstabs": [["sex"]]}],
     "bins: 0": ["statistics", {"bins": 0}],
     "clusters: 1": ["kmeans", {"clusters": 1}],
     "expected one for each of 2": ["kmeans", {"clusters": 2, "start": [[1.0, 2.0]]}],

@@ -232,7 +232,7 @@ def test_records_that_no_gateway_reads_are_no_success_in_silence(broker, caplog:
     (said,) = caplog.messages
     assert "no gateway of federation 'icu-nort'" in said
     assert "those of icu-north: is --federation right?" in said
-    assert "1 records forwarded" in forward.summary()
+    assert "1 record forwarded" in forward.summary()
     assert "no gateway of federation 'icu-nort' was there to read them" in forward.summary()
     other.publish(Topics("icu-nort").gateway_presence, encode_body({"kind": "gateway"}), retain=True)
     until(lambda: forward.flush() is None and len(caplog.messages) == 2)

@@ -160,7 +160,7 @@ def test_what_is_wrong_in_a_joined_table_has_its_file_and_who_is_a_stranger_is_s
     words = [sys.executable, "-m", "orchestrator.cli.main", "data", "validate", str(ward), str(config)]
     said = subprocess.run(words, capture_output=True, text=True)
     assert "2 records of 2 patients fit the schema" in said.stdout
-    assert "labs.csv: left out: 1 rows of 1 keys that the patients' table does not have (column 'who')" in said.stderr
+    assert "labs.csv: left out: 1 row of 1 key that the patients' table does not have (column 'who')" in said.stderr
     assert main(["doctor", "--data", str(ward)]) == 0
     labs.write_text("who,glucose\np1,5\np2,high\np2,7\n")
     assert main(["data", "validate", str(ward), str(config), "--json"]) == 1
@@ -319,4 +319,4 @@ def test_a_database_has_names_of_columns_in_no_line(tmp_path: Path, capsys: pyte
     assert main(["data", "validate", f"{database}#visits", str(config)]) == 1
     assert f"{database}: no column 'sex'; the task needs it" in capsys.readouterr().err
     assert main(["data", "describe", f"{database}#visits"]) == 0
-    assert capsys.readouterr().out.splitlines()[0].endswith(": 1 rows")
+    assert capsys.readouterr().out.splitlines()[0].endswith(": 1 row")

@@ -335,6 +335,15 @@ def test_codes_for_missing_values_are_pointed_out(tmp_path: Path, capsys: pytest
         assert (column["minimum"] % 1, column["maximum"] % 1) == (0, 0)
 
 
+def test_two_codes_are_pointed_out(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    """Sex as 1 and 2 would be learned as an amount of 0 to 3."""
+    path = tmp_path / "t.csv"
+    path.write_text("sex,flag,sepsis\n" + "".join(f"{1 + row % 2},{row % 3 % 2},{row // 2 % 2}\n" for row in range(40)))
+    features = {feature["name"]: feature for feature in found(capsys, path)["features"]}
+    assert features["sex"]["note"].startswith("2 whole numbers: if they are codes and not amounts, write categories")
+    assert "note" not in features["flag"], "0 and 1 need none"
+
+
 def test_several_codes_are_pointed_out_as_the_file_has_them(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     amounts = [f"{20 + i % 60}" for i in range(70)]
     for codes, expected in (

@@ -1,6 +1,7 @@
 """The owner's verbs, as typed."""
 
 import json
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,8 @@ import pytest
 from dp_accounting import dp_event, pld
 
 from orchestrator.cli.main import main
+from orchestrator.cli.node_budget import open_ledger
+from orchestrator.errors import EdgewardError
 from orchestrator.node.approval import Approvals
 from orchestrator.node.gatekeeper import Gatekeeper
 from orchestrator.node.ledger import LEDGER_FILE
@@ -50,6 +53,20 @@ def epsilon(count: int) -> float:
     accountant.compose(dp_event.GaussianDpEvent(1.5), count)
     accountant.compose(dp_event.GaussianDpEvent(7.5))  # the stated number of records
     return float(accountant.get_epsilon(1e-5))
+
+
+def test_a_ledger_is_closed_also_after_an_error(state: Path) -> None:
+    with pytest.raises(RuntimeError, match="in the middle"), open_ledger(state) as (ledger, store):
+        raise RuntimeError("in the middle")
+    for ask in (lambda: store.thaw("run-1"), lambda: ledger.close_run("run-1")):
+        with pytest.raises((sqlite3.ProgrammingError, EdgewardError), match="closed"):
+            ask()
+
+
+@pytest.mark.parametrize("verb", ["release", "withhold", "approve", "deny"])
+def test_in_a_wrong_folder_it_is_said(tmp_path: Path, capsys: pytest.CaptureFixture, verb: str) -> None:
+    assert main(["node", verb, "ab", "--state", str(tmp_path / "elsewhere")]) == 2
+    assert "elsewhere: no node has run there" in capsys.readouterr().err
 
 
 @pytest.mark.slow

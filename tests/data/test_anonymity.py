@@ -3,6 +3,8 @@
 import csv
 import json
 import random
+import sys
+import tracemalloc
 from collections import defaultdict
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Sequence, Tuple
@@ -11,8 +13,13 @@ import numpy as np
 import pytest
 
 from orchestrator.cli.main import main
+from orchestrator.data.anonymity import anonymize
 from orchestrator.data.anonymity.cuts import shared_cuts
+from orchestrator.data.anonymity.domains import Hierarchy
+from orchestrator.data.anonymity.measures import measure
 from orchestrator.data.dataset import load_dataset
+from orchestrator.data.described import versions_of
+from orchestrator.data.table import every_row
 from orchestrator.wire.schema import Feature, Schema
 
 RULES = """k = {k}
@@ -238,6 +245,10 @@ def test_real_rows_keep_their_detail(tmp_path: Path, shared_data: Callable[[str]
         (('levels = ["f", "m"]', 'levels = ["f", "w"]'), "'m' is not one of f, w"),
         (("k = 5", "k = 500"), "as a whole it has fewer than k = 500 rows"),
         (("k = 5", "k = nan"), "k:"),
+        (
+            ("[quasi]", 'diversity = "entropy"\n[quasi]'),
+            "diversity 'entropy': how l_diversity counts, which is not given",
+        ),
     ],
 )
 def test_mistakes_are_named(
@@ -269,6 +280,27 @@ def test_a_hierarchy_is_a_tree(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert said in capsys.readouterr().err
 
 
+def test_a_hierarchy_is_read_in_time_that_grows_as_its_rows(tmp_path: Path) -> None:
+    def calls(leaves: int) -> int:
+        path = tmp_path / "tree.csv"
+        path.write_text("".join(f"leaf {n},group {n // 10},root\n" for n in range(leaves)))
+        counted = 0
+
+        def count(*_: Any) -> None:
+            nonlocal counted
+            counted += 1
+
+        before = sys.getprofile()
+        sys.setprofile(count)
+        try:
+            Hierarchy(path)
+        finally:
+            sys.setprofile(before)
+        return counted
+
+    assert calls(800) < 3 * calls(400)
+
+
 def test_rows_without_a_value_are_suppressed_as_far_as_that_is_allowed(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -282,6 +314,12 @@ def test_rows_without_a_value_are_suppressed_as_far_as_that_is_allowed(
     rules.write_text(rules.read_text().replace("k = 5", "k = 5\nsuppression = 0.01"))
     report, written = run(table, rules)
     assert (report["suppressed"], len(written)) == (1, 100)
+
+
+def test_parts_are_of_cuts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    table, rules = setting(tmp_path, 50, 1)
+    assert main(["anonymize", str(table), str(rules), "--out", str(tmp_path / "o.csv"), "--parts", "4"]) == 2
+    assert "--parts: says into how many --cuts cuts" in capsys.readouterr().err
 
 
 def test_hospitals_cut_at_the_same_values(tmp_path: Path) -> None:
@@ -388,3 +426,46 @@ def test_a_node_computes_on_the_anonymous_table(tmp_path: Path) -> None:
     assert smallest(plain.x) < 5 <= smallest(anonymous.x)
     assert anonymous.places is not None
     assert anonymous.places.tolist() == list(range(2, 202)), "problems are named by lines of the file"
+
+
+def described(folder: Path) -> Path:
+    """A description that asks for the rules of `setting`."""
+    ward = folder / "ward.toml"
+    ward.write_text('anonymize = "rules.toml"\n[source]\nfile = "table.csv"\n')
+    return ward
+
+
+def test_a_node_makes_no_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which nobody reads there, and which takes longer than the classes do."""
+    setting(tmp_path, 200, 6, 'label = "ill"')
+
+    def called(*_: Any) -> Any:
+        raise AssertionError("measured for nobody")
+
+    monkeypatch.setattr(anonymize, "measure", called)
+    monkeypatch.setattr(anonymize, "area", called)
+    assert len(list(every_row(described(tmp_path)))) == 201
+
+
+def test_a_changed_hierarchy_is_another_version_of_the_data(tmp_path: Path) -> None:
+    setting(tmp_path, 10, 0)
+    ward = described(tmp_path)
+    named = {path.name for path in versions_of(ward)}
+    assert named == {"ward.toml", "table.csv", "rules.toml", "places.csv"}
+    (tmp_path / "rules.toml").write_text("k = 1")
+    assert {path.name for path in versions_of(ward)} == {"ward.toml", "table.csv", "rules.toml"}, "rules that are none"
+
+
+def test_classes_are_measured_one_by_one(tmp_path: Path) -> None:
+    """As many sensitive values as rows: the shares of all classes at once would take 64 MB."""
+    rows = 8000
+    quasi, sensitive = [(str(row // 8),) for row in range(rows)], [str(row) for row in range(rows)]
+    tracemalloc.start()
+    try:
+        found = measure(quasi, sensitive, [])
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 16e6
+    assert (found.k, found.l_distinct, found.classes) == (8, 8, 1000)
+    assert found.l_entropy == pytest.approx(8)

@@ -72,7 +72,7 @@ def test_three_commands_lead_from_an_export_to_a_node(
         if words[2] == "map":
             assert 'column = "Fallnr"' not in Path("ward.toml").read_text(), "no name is alike: it is asked for"
             Path("ward.toml").write_text(files["ward.toml"])
-    assert "2 records of 2 patients fit the schema, 1 rows without a used value are left out" in said[1]
+    assert "2 records of 2 patients fit the schema, 1 row without a used value is left out" in said[1]
     x = load_for(Path("ward.toml"), load_config(Path("edgeward.toml")).task).x
     glucose = 1000 / MOLAR_MASSES["glucose"]
     np.testing.assert_allclose(x, [[63, 1, 0, glucose, 25], [41, 0, 1, 2 * glucose, 20]], rtol=1e-6)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.data.dates import day, moment
+from orchestrator.data.dates import day, day_alone, days_between, first_moment, moment
 from orchestrator.data.formula import Formula, FormulaError
 
 MOMENTS = st.datetimes(datetime.datetime(1, 1, 2), datetime.datetime(9999, 12, 30))
@@ -33,6 +33,33 @@ def test_other_spellings_of_an_offset_are_the_same() -> None:
         "2026-11-27T11:30:00.000000000+0100",
     )
     assert len({moment(cell) for cell in same}) == 1
+
+
+def test_a_leap_second_is_the_first_of_the_next_minute() -> None:
+    assert moment("2016-12-31T23:59:60Z") == moment("2017-01-01T00:00:00Z")
+    assert day("2016-12-31T23:59:60Z") == datetime.date(2016, 12, 31)
+
+
+@pytest.mark.parametrize(
+    ("cell", "first", "last"),
+    [
+        ("2024", "2024-01-01", "2024-12-31"),
+        ("2024-02", "2024-02-01", "2024-02-29"),
+        ("2026-11-27", "2026-11-27", "2026-11-27"),
+    ],
+)
+def test_the_days_a_year_a_month_or_a_day_may_mean(cell: str, first: str, last: str) -> None:
+    assert days_between(cell) == (day(first), day(last))
+    assert first_moment(cell) == moment(first)
+
+
+def test_a_day_alone_has_no_time_on_any_python() -> None:
+    assert day_alone("2026-11-27") == datetime.date(2026, 11, 27)
+    for cell in ("2026-11-27T10:30", "2026-11", "2026", "2026-W48-5", "2026-1-5"):
+        with pytest.raises(ValueError, match="is not a date as 2026-11-27"):
+            day_alone(cell)
+    with pytest.raises(ValueError, match="it has a time"):
+        days_between("2026-11-27T10:30")
 
 
 @pytest.mark.parametrize(

@@ -62,10 +62,17 @@ column = "gestorben"
 """
 
 
-def ward(folder: Path, export: str = EXPORT, description: str = WARD, encoding: str = "utf-8") -> Path:
+def dated(export: str) -> str:
+    """With today's date in each row."""
     lines = export.splitlines()
-    with_today = [lines[0] + ";today", *(line + ";2026-11-27" for line in lines[1:])]
-    (folder / "export.csv").write_text("\n".join(with_today) + "\n", encoding=encoding)
+    return "\n".join([lines[0] + ";today", *(line + ";2026-11-27" for line in lines[1:])]) + "\n"
+
+
+DATED = dated(EXPORT)
+
+
+def ward(folder: Path, export: str = EXPORT, description: str = WARD, encoding: str = "utf-8") -> Path:
+    (folder / "export.csv").write_text(dated(export), encoding=encoding)
     (folder / "ward.toml").write_text(description)
     return folder / "ward.toml"
 
@@ -97,6 +104,27 @@ def test_latin_1_where_it_is_declared(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("encoding", "content", "why"),
+    [
+        ("utf-16", DATED.encode("utf-16-le"), "does not start with BOM; name the right `encoding`, perhaps utf-16-le"),
+        ("utf-16", DATED.encode("utf-16-be"), "does not start with BOM; name the right `encoding`, perhaps utf-16-be"),
+        ("utf-16", DATED.encode("utf-16")[:-1], "it ends inside a character; is it cut off?"),
+        ("utf-16", b"\xff", "it ends inside a character"),
+        ("utf-16-le", DATED.encode("utf-16-le") + b"\x00\xdc\x00\x00", ":5: not utf-16-le text"),
+        ("utf-32", DATED.encode("utf-16"), "name the right `encoding`"),
+        ("undefined", DATED.encode(), "name the right `encoding`"),
+        ("utf-8", DATED.encode() + b"\xff\n", ":5: not utf-8 text"),
+    ],
+)
+def test_text_that_is_not_of_the_declared_encoding(tmp_path: Path, encoding: str, content: bytes, why: str) -> None:
+    path = ward(tmp_path, description=WARD.replace('delimiter = ";"', f'delimiter = ";"\nencoding = "{encoding}"'))
+    (tmp_path / "export.csv").write_bytes(content)
+    said = refused(path)
+    assert why in said
+    assert str(tmp_path / "export.csv") in said
+
+
+@pytest.mark.parametrize(
     ("cells", "where"),
     [
         (("p2;01.01.1985;1", "p2;01.01.1985;3"), ":3: column 'sex': '3' is not in `recode` (1, 2)"),
@@ -124,12 +152,29 @@ def test_many_wrong_rows_are_listed_at_once(tmp_path: Path) -> None:
     assert ":5: column 'sex': '3'" in said
 
 
+def test_all_columns_that_the_table_lacks_are_named(tmp_path: Path) -> None:
+    found = refused(ward(tmp_path, EXPORT.replace("Geschlecht", "sex").replace("gestorben", "tot")))
+    assert (
+        "columns.sex: no column 'Geschlecht'; columns.dead: no column 'gestorben', did you mean 'geboren'?; the table has"
+        in found
+    )
+
+
+def test_a_description_of_no_text_has_no_delimiter_and_no_encoding(tmp_path: Path) -> None:
+    """They would be read by nobody, and who wrote them believes otherwise."""
+    (tmp_path / "t.jsonl").write_text('{"age": 1}\n')
+    for said in ('delimiter = ";"', 'encoding = "latin-1"'):
+        path = tmp_path / "ward.toml"
+        path.write_text(f'[source]\nfile = "t.jsonl"\n{said}\n')
+        assert f"t.jsonl: no text of separated values; the description's {said.split()[0]} would" in refused(path)
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
         (
             ('column = "Geschlecht"', 'column = "Geschlect"'),
-            "the table has no column 'Geschlect', did you mean 'Geschlecht'?",
+            "columns.sex: no column 'Geschlect', did you mean 'Geschlecht'?; the table has Fallnr, geboren,",
         ),
         (("(cm / 100) * (cm", "(zm / 100) * (cm"), "columns.bmi: formula: no column 'zm'"),
         (('to = "mmol/L"', 'to = "mol"'), "columns[glucose]: unit 'mol': unknown"),
@@ -142,6 +187,12 @@ def test_many_wrong_rows_are_listed_at_once(tmp_path: Path) -> None:
         (("kg / (", "kg ** ("), "holds something else than numbers, dates"),
         (("recode = {", "recodes = {"), "recodes: unknown"),
         (('delimiter = ";"', 'delimiter = ";;"'), "expected one character"),
+        (("bmi]\n", 'bmi]\nmissing = ["-9"]\n'), "columns[bmi]: formula: stands alone, without missing"),
+        (("bmi]\n", 'bmi]\nsubstance = "urea"\n'), "formula: stands alone, without substance"),
+        (("bmi]\n", 'bmi]\ntake = "last"\ndays = [0, 1]\n'), "formula: stands alone, without take, days"),
+        (('unit = "mg/dL"\nto = "mmol/L"\n', ""), "substance: belongs to `unit` and `to`"),
+        (('to = "mmol/L"', 'to = "g/L"'), "substance: from mg/dL to g/L none is asked for"),
+        (('date = "%d.%m.%Y"', 'date = "%d.%m.%Y"\ndecimal_comma = true'), "decimal_comma: of numbers"),
         (('delimiter = ";"', 'encoding = "latin-99"'), "encoding 'latin-99': unknown"),
         (('file = "export.csv"', 'file = "other.toml"'), "names another description"),
         (('file = "export.csv"', ""), "source: either `file`"),

@@ -37,7 +37,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orchestrator.data.dataset import load_dataset
-from orchestrator.data.described import versions_of
+from orchestrator.data.described import is_live, versions_of
 from orchestrator.data.sources import fhir_columns, fhir_folder, fhir_reading, fhir_values
 from orchestrator.errors import DataError
 from orchestrator.wire.schema import Feature, Schema
@@ -251,7 +251,11 @@ def test_a_quantity_that_is_not_what_the_column_declares(tmp_path: Path, column:
             "has a code in several systems .*set value_system",
         ),
         (measured("last"), {"valueInteger": 3, "effectiveDateTime": None}, "has no date"),
-        (measured("last"), {"valueInteger": 3, "effectiveDateTime": "2.1.2026"}, "'2.1.2026' is no date of FHIR"),
+        (
+            measured("last"),
+            {"valueInteger": 3, "effectiveDateTime": "2.1.2026"},
+            "'2.1.2026' is not a date as 2026-11-27",
+        ),
         (measured("last"), {"valueInteger": 3, "effectiveDateTime": "2026-02-30"}, "day is out of range"),
     ],
 )
@@ -469,8 +473,44 @@ def test_a_type_without_a_file(tmp_path: Path) -> None:
         table_of(path)
     export(folder, Condition=[])
     assert table_of(path)[1:] == [["0"]]
-    described(path, [DIABETIC], folder="exprot")
-    with pytest.raises(DataError, match="exprot: no such folder"):
+
+
+def both_refuse(path: Path, why: str) -> None:
+    """What reads a table's rows, and what a node does."""
+    with pytest.raises(DataError, match=why):
+        table_of(path)
+    with pytest.raises(DataError, match=why):
+        load_dataset(path, Schema("table", "diabetes", ("no", "yes"), {"0": 0, "1": 1}, (Feature("age", 0, 120),)))
+
+
+def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
+    both_refuse(described(tmp_path / "w.toml", [AGE], folder="exprot"), "exprot: no such folder; `folder` names")
+
+
+def test_a_file_in_the_place_of_the_folder(tmp_path: Path) -> None:
+    (tmp_path / "Patient.ndjson").write_text("")
+    both_refuse(
+        described(tmp_path / "w.toml", [AGE], folder="Patient.ndjson"), "Patient.ndjson: a file; `folder` names"
+    )
+
+
+@pytest.mark.parametrize("failure", [PermissionError(13, "Permission denied"), OSError(5, "Input/output error")])
+def test_a_folder_that_cannot_be_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failure: OSError) -> None:
+    path = described(tmp_path / "w.toml", [AGE], folder="export")
+    export(tmp_path / "export", Patient=[patient("a", birthDate="1960")])
+
+    def denied(folder: Path) -> Any:
+        raise failure
+
+    monkeypatch.setattr(Path, "iterdir", denied)
+    both_refuse(path, rf"export: cannot be listed \({failure.strerror}\)")
+
+
+def test_a_file_that_vanishes_while_the_folder_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = described(tmp_path / "w.toml", [AGE], folder="export")
+    folder = export(tmp_path / "export", Patient=[patient("a", birthDate="1960")])
+    monkeypatch.setattr(fhir_folder, "files_of", lambda *_: [folder / "Gone.ndjson"])
+    with pytest.raises(DataError, match=r"Gone\.ndjson: No such file or directory"):
         table_of(path)
 
 
@@ -499,9 +539,9 @@ def test_age(tmp_path: Path, at: str, born: str, age: str) -> None:
         ("1960", 'birthDate 1960 is no whole date, so the age on 2026-11-27 is 65 or 66; set at = "2026-12-31"'),
         ("1960-11", "birthDate 1960-11 is no whole date, so the age on 2026-11-27 is 65 or 66"),
         ("2027-01-01", "birthDate 2027-01-01 is after 2026-11-27"),
-        ("27.11.1960", "'27.11.1960' is no date of FHIR"),
+        ("27.11.1960", "'27.11.1960' is not a date as 2026-11-27"),
         ("1960-13-01", "month must be in 1..12"),
-        ("1960-11-27T00:00:00Z", "is no date"),
+        ("1960-11-27T00:00:00Z", "is not a date as 2026-11-27: it has a time"),
         (1960, "birthDate is no text"),
     ],
 )
@@ -587,6 +627,18 @@ MISTAKES: Dict[str, Any] = {
     "both": ({"folder": "x", "server": "https://h"}, [AGE], "folder or server: one of the two"),
     "neither": ({}, [AGE], "folder or server: one of the two"),
     "a token for a folder": ({"folder": "x", "token": "t"}, [AGE], "belong to a server"),
+    "pages of a folder": (
+        {"folder": "x", "page_size": 9, "pages": 3, "timeout_s": 1.0},
+        [AGE],
+        "page_size, pages, timeout_s: belong to a server, and `folder` has none",
+    ),
+    "authorities of http": ({"server": "http://localhost", "ca_file": "ca"}, [AGE], "ca_file: belongs to https"),
+    "plain https": ({"server": "https://h", "plain_http": True}, [AGE], "plain_http: belongs to http"),
+    "a system of numbers": (
+        {"folder": "x"},
+        [measured("last", unit="%", value_system="s")],
+        "value_system: of values that are codes",
+    ),
     "no columns": ({"folder": "x"}, [], "columns.*is missing"),
     "http": ({"server": "http://fhir.example/r4"}, [AGE], "http shows patients' data to the network; use https"),
     "a user": ({"server": "https://me:secret@h/r4"}, [AGE], "expected an address without a user"),
@@ -661,6 +713,15 @@ def test_a_changed_export_is_another_version(tmp_path: Path) -> None:
     path = described(tmp_path / "w.toml", [AGE], folder=folder.name)
     assert versions_of(path) == [path, folder / "Condition.ndjson", folder / "Patient.ndjson"]
     assert versions_of(described(path, [AGE], server="https://h", token="t")) == [path, tmp_path / "t"]
+
+
+def test_a_server_s_data_may_change_unseen_and_a_folder_s_may_not(tmp_path: Path) -> None:
+    path = tmp_path / "w.toml"
+    assert is_live(described(path, [AGE], server="https://h"))
+    assert not is_live(described(path, [AGE], folder="export"))
+    assert is_live(described(path, [], "postgresql", database="d", table="t"))
+    assert not is_live(described(path, [], "wfdb", folder="f"))
+    assert not is_live(described(path, [], "sybase", folder="f"))
 
 
 JSON = st.recursive(

@@ -433,11 +433,13 @@ def test_problems_of_all_tables_are_listed_together(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"labs": {"key": "falll"}}, "tables.labs: key 'falll': the table has no such column, did you mean 'fall'?"),
-        ({"labs": {"when": "sample"}}, "tables.labs: when 'sample': the table has no such column, did you mean 'sampled'?"),
+        ({"labs": {"key": "falll"}}, "tables.labs: key: no column 'falll', did you mean 'fall'?; the table has fall,"),
+        ({"labs": {"when": "sample"}}, "tables.labs: when: no column 'sample', did you mean 'sampled'?; the table has fall,"),
         ({"labs": {"file": "lab.csv"}}, "lab.csv: No such file"),
         ({"labs": {"file": ""}}, "either `file`, or of the PostgreSQL server"),
         ({"labs": {"table": "labs"}}, "either `file`, or of the PostgreSQL server"),
+        ({"labs": {"file": "", "table": "labs", "delimiter": ";"}}, "delimiter, encoding: of a text in `file`"),
+        ({"labs": {"file": "", "query_file": "q", "encoding": "latin-1"}}, "delimiter, encoding: of a text in `file`"),
         ({"labs": {"file": "", "table": "labs"}}, 'tables.labs: table: of a server; [source] has kind = "postgresql" then'),
         ({"labs": {"key": ""}}, "key: empty; it names the column that says whose a row is"),
         ({"labs": {"date": "%d.%m"}}, "names no day"),
@@ -449,15 +451,16 @@ def test_problems_of_all_tables_are_listed_together(tmp_path: Path) -> None:
         ({"n": {"table": ""}}, "take: of rows in another table; `table` says which"),
         ({"n": {"take": "newest"}}, "take 'newest': expected one of first, last, mean, minimum, maximum, count, any"),
         ({"n": {"take": ""}}, "take '': expected one of"),
-        ({"n": {"take": "mean"}}, "columns.n: column 'n': the table has no such column"),
+        ({"n": {"take": "mean"}}, "columns.n: column: no column 'n'; the table has fall,"),
         ({"n": {"missing": ["0"]}}, "missing: of the cells of a column; `column` says which"),
         ({"n": {"take": "mean", "column": "sampled", "date": "%Y%m%d"}}, "date: of a date there is no mean"),
         ({"n": {"where": {"code": []}}}, "where: a column without a value that it may have"),
         ({"n": {"where": {"code": "CRP"}}}, "is not a list"),
-        ({"n": {"where": {"codes": ["CRP"]}}}, "columns.n: where 'codes': the table has no such column, did you mean 'code'?"),
+        ({"n": {"where": {"codes": ["CRP"]}}}, "columns.n: where: no column 'codes', did you mean 'code'?; the table has fall,"),
         ({"n": {"days": [0, 1]}}, "anchor and days: one is given without the other"),
         ({"n": {"anchor": "admission"}}, "anchor and days: one is given without the other"),
-        ({"n": {"anchor": "admision", "days": [0, 1]}}, "anchor 'admision': the patients have no such column, did"),
+        ({"n": {"anchor": "admision", "days": [0, 1]}}, "anchor: no column 'admision', did you mean 'admission'?"),
+        ({"n": {"anchor": "n", "days": [0, 1]}}, "anchor: no column 'n'; the table has case, sex, admission, dead"),
         ({"n": {"anchor": "admission", "days": [1, 0]}}, "days [1, 0]: expected the first and the last that count"),
         ({"n": {"anchor": "admission", "days": [30]}}, "days [30]: expected the first and the last"),
         ({"n": {"anchor": "admission", "days": [-10**9, 0]}}, "100,000 at most"),
@@ -489,6 +492,15 @@ def test_first_and_last_of_a_server_need_a_date(tmp_path: Path) -> None:
     source = {"kind": "postgresql", "database": "d", "table": "p"}
     said = refused(described(tmp_path, source, {"table": "labs", "when": ""}, made))
     assert "columns.x: take 'last': a server's rows have no order" in said
+
+
+@pytest.mark.parametrize("kind", ["omop", "fhir", "wfdb", "sybase"])
+def test_tables_are_of_a_server_that_has_several(tmp_path: Path, kind: str) -> None:
+    made = {"x": {"table": "labs", "take": "count"}}
+    said = refused(described(tmp_path, {"kind": kind}, {"table": "labs"}, made))
+    assert 'tables.labs: table: of a server; [source] has kind = "postgresql" then' in said
+    with pytest.raises(DataError, match=r"w\.toml: tables\.labs: a source of kind 'fhir' has no tables but its own"):
+        next(service_tables(tmp_path / "w.toml", {"kind": "fhir"}, {"labs": {"table": "labs"}}))
 
 
 def test_what_is_kept_of_events_does_not_grow_with_their_number(tmp_path: Path) -> None:

@@ -8,10 +8,10 @@ from typing import Any, Dict, List
 import pytest
 
 from orchestrator.cli.main import main
-from orchestrator.data import linkage
 from orchestrator.data.dataset import load_dataset
 from orchestrator.data.described import versions_of
 from orchestrator.errors import DataError
+from orchestrator.privacy import linkage
 from orchestrator.wire.schema import Feature, Schema
 
 
@@ -187,7 +187,7 @@ def test_whose_a_row_is_must_be_said(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert ":22: column 'id': empty; every record must say whose it is" in said
     assert ":23: column 'id': 'NA' stands for no value" in said
     wrong = two.run("ask", "b", "--columns", "idd", "--key", "@k", "--out", "@q", code=1)
-    assert "column 'idd' is not there, did you mean 'id'?" in wrong
+    assert "no column 'idd', did you mean 'id'?; the table has id, age" in wrong
 
 
 def test_who_is_shared_is_left_out_of_one_side(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

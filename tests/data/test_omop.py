@@ -13,7 +13,7 @@ from descriptions import describe
 from documents import described
 
 from orchestrator.data.dataset import load_dataset
-from orchestrator.data.described import read_description, versions_of
+from orchestrator.data.described import is_live, read_description, versions_of
 from orchestrator.data.sources.registry import service_rows
 from orchestrator.errors import AwayError, DataError
 from orchestrator.wire.schema import Feature, Schema
@@ -350,11 +350,13 @@ GOOD = column("a", "condition", "any", DIABETES)
         ({"concepts": ["a'; DROP TABLE person"]}, "is not a whole number"),
         ({"since": "2025-13-01"}, "since '2025-13-01': expected a day as 2025-12-31"),
         ({"until": "20251231"}, "until '20251231': expected a day"),
+        ({"until": "2025-W48-5"}, "until '2025-W48-5': expected a day"),
         ({"units": [8840]}, "units: only of values"),
         ({"name": "person_id"}, "name 'person_id': expected a name of its own"),
         ({"name": ""}, "name '': expected a name"),
         ({"table": "person", "take": "age", "concepts": []}, "until: the day on which a person has that age"),
-        ({"table": "person", "take": "year_of_birth"}, "concepts, units, since: not of a person"),
+        ({"table": "person", "take": "year_of_birth"}, "concepts, units, since, descendants: not of a person"),
+        ({"table": "visit", "concepts": [], "descendants": False}, "descendants: of concepts, and none are named"),
         ({"concept": 5}, "concept: unknown, did you mean 'concepts'"),
     ],
 )
@@ -397,6 +399,14 @@ def test_the_file_is_one_of_the_files_of_the_data_and_stays_as_it_is(tmp_path: P
     before = file.read_bytes()
     path = describe(tmp_path, {"kind": "omop", "sqlite": "cdm.sqlite", "columns": ALL})
     assert versions_of(path) == [path, file]
+    assert not is_live(path), "a file has a version"
+    log = tmp_path / f"{file.name}-wal"
+    log.touch()
+    assert versions_of(path) == [path, file]
+    log.write_bytes(b"more")
+    assert versions_of(path) == [path, file, log], "what was written last may stand there alone"
+    assert versions_of(file) == [file, log]
+    log.unlink()
     read(tmp_path, {"sqlite": "cdm.sqlite"}, ALL)
     assert file.read_bytes() == before
     assert sorted(each.name for each in tmp_path.iterdir()) == ["cdm.sqlite", "ward.toml"]

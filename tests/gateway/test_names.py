@@ -182,3 +182,19 @@ def test_what_a_node_says_of_this_run_counts_wherever_it_stands(tmp_path: Path) 
     world.say("ready", "first", run="another", runs=[{"kind": "declined", "run": "run", "code": "data"}])
     assert world.online == {}
     assert world.kinds() == ["joined", "declined"]
+
+
+def test_who_waits_for_its_owner_is_named_until_it_joins_or_is_gone(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    asks = {"code": "policy.approval", "digest": "aa" * 32}
+    said = "icu announced itself and waits: its owner has to approve the task"
+    for _ in range(2):
+        world.say("waiting", "first", **asks)
+        assert said in world.gateway.coordinator.waits_for()
+    world.say("gone", "first")
+    assert world.gateway.coordinator.waits == {}
+    world.say("waiting", "fresh", **asks)
+    assert said in world.gateway.coordinator.waits_for()
+    world.say("ready", "fresh")
+    assert world.gateway.coordinator.waits == {}
+    assert world.online == {"icu": 10}

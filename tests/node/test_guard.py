@@ -343,7 +343,7 @@ def test_rows_that_are_new_count_and_patients_are_what_is_counted(tmp_path: Path
     rows = data_of([0] * 80, [0] * 80, patients=[*range(60), *[60] * 10, *[61] * 5, *[62] * 5])
     node.passed(task, rows.take(np.arange(60))._replace(places=np.arange(2, 62)))
     ten_of_one = rows.take(np.arange(70))._replace(places=np.arange(2, 72))
-    assert "1 patients" in node.refusal(task, ten_of_one)
+    assert "1 patient between" in node.refusal(task, ten_of_one)
     node.passed(task, rows)
 
 
@@ -372,7 +372,7 @@ def test_cells_that_are_one_patient_larger_tell_that_one_apart(tmp_path: Path) -
     wards = [0] * 20 + [1] * 30
     data = data_of([0] * 50, wards, [50.0] * 50, [500.0] * 50, patients=[*range(40), *[40] * 10])
     node.passed(task_of({"kind": "statistics"}), data.take(np.arange(40))._replace(places=np.arange(2, 42)))
-    assert "1 patients between cells" in node.refusal(task_of({"kind": "statistics"}), data)
+    assert "1 patient between cells" in node.refusal(task_of({"kind": "statistics"}), data)
 
 
 def test_points_that_walk_to_the_largest_value_stop(tmp_path: Path) -> None:

@@ -118,7 +118,7 @@ def test_a_table_without_a_header_may_lack_its_label_too(
     answer = as_json(capsys, bundle, "--data", tmp_path / "bare.csv", "--model", "float")
     np.testing.assert_allclose(shares(answer), by_hand(known_table), atol=2e-6)
     assert (answer["records"], answer["dropped"], answer["figures"]) == (5, 1, {})
-    assert answer["warnings"][-1] == "1 rows lack a used value: there is no prediction for them"
+    assert answer["warnings"][-1] == "1 row lacks a used value: there is no prediction for them"
 
 
 def change(bundle: Path, **schema: Any) -> None:

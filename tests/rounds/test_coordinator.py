@@ -25,6 +25,7 @@ from orchestrator.rounds.events import (
     Regained,
     Started,
     Ticked,
+    Waits,
     Wake,
     event_from_dict,
     event_to_dict,
@@ -91,6 +92,31 @@ def test_without_a_quorum_a_node_that_left_is_waited_for_until_the_deadline() ->
     assert "round 1: 1 of 2 updates" in failed.reason
     assert "n1, n2" in failed.reason
     assert coordinator.phase == FAILED
+
+
+def test_nodes_that_wait_for_their_owners_are_named() -> None:
+    """Nobody is missing then, and looking for nodes that do not reach the broker helps nothing."""
+    coordinator = Coordinator(PLAN)
+    coordinator.handle(Started(0.0))
+    for node in ("n0", "n1", "n2", "n3"):
+        assert coordinator.handle(Waits(1.0, node, "its owner has to approve the task")) == []
+    named = "n0, n1, n2, n3 announced themselves, and each waits: its owner has to approve the task"
+    assert coordinator.waits_for() == f"3 more of 3 nodes; {named}"
+    coordinator.handle(Waits(2.0, "n1", ""))  # it is gone
+    coordinator.handle(Joined(3.0, "n2", 10))
+    coordinator.handle(Waits(3.5, "n2", "of before"))
+    coordinator.handle(Declined(4.0, "n3", "its owner denied the task"))
+    waits = "; n0 announced itself and waits: its owner has to approve the task"
+    assert coordinator.waits_for() == f"2 more of 3 nodes{waits}"
+    again = Coordinator(PLAN)
+    again.handle(Compacted(4.0, json.loads(json.dumps(coordinator.snapshot())), {}))
+    for each in (coordinator, again):
+        (failed,) = each.handle(Ticked(100.0))
+        assert isinstance(failed, Fail)
+        expected = "1 of 3 nodes came within 100 s (n2); n3 declined: its owner denied the task"
+        assert failed.reason == expected + waits
+    coordinator.handle(Started(200.0))
+    assert coordinator.waits == {}, "who still waits says so again"
 
 
 def test_a_node_that_returns_in_time_is_asked_again() -> None:

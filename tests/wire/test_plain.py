@@ -17,6 +17,7 @@ from orchestrator.wire.plain import (
     as_run_name,
     csv_cell,
     file_name,
+    many,
     plain,
     plain_fields,
     run_name,
@@ -187,3 +188,14 @@ def test_a_sparing_log_says_each_kind_of_line_a_few_times_and_no_traceback() -> 
     assert said.count("of another kind") == 10
     of_strangers = [line.partition(" (test_plain.py:")[0] for line in said if line != "of another kind"]
     assert of_strangers == [f"of a stranger: ValueError: number {n}" for n in [*range(20), *range(99, 1000, 100)]]
+
+
+@pytest.mark.parametrize(
+    ("number", "said"), [(0, "0 rows"), (1, "1 row"), (1.0, "1 row"), (2, "2 rows"), (1234, "1,234 rows")]
+)
+def test_one_row_is_no_rows(number: float, said: str) -> None:
+    assert many(number, "row") == said
+
+
+def test_words_that_take_no_s() -> None:
+    assert [many(number, "entry", "entries") for number in (1, 2)] == ["1 entry", "2 entries"]

@@ -11,11 +11,11 @@ from orchestrator.data.anonymity.mondrian import Demands, Sensitive, mondrian, w
 from orchestrator.data.anonymity.rules import Rules
 from orchestrator.data.anonymity.utility import area
 from orchestrator.data.cells import folded, names_nobody, nobody
+from orchestrator.data.columns import column_at
 from orchestrator.data.formats import wrong_count
 from orchestrator.data.rows import Problems
 from orchestrator.data.sources.base import Row
 from orchestrator.errors import DataError
-from orchestrator.wire.bounds import near
 
 _MISSING = frozenset(("", "?", "na", "n/a", "nan", "null", "#n/a"))
 
@@ -78,10 +78,7 @@ def read_for(path: Path, rows: Iterator[Row], rules: Rules, domains: Dict[str, D
     header = first[1]
     wanted = [*rules.quasi, *(name for name in (rules.sensitive, rules.patient, rules.label, *rules.keep) if name)]
     for name in wanted:
-        if name not in header:
-            raise DataError(f"{path}: no column {name!r}{near(name, header)}; it has {', '.join(header[:20])}")
-        if header.count(name) > 1:
-            raise DataError(f"{path}: column {name!r} occurs twice; which one is meant?")
+        column_at(str(path), name, header)
     places = [(header.index(name), name, domain) for name, domain in domains.items()]
     problems = Problems(path)
     kept: List[Row] = []
@@ -128,10 +125,18 @@ def _codes(
     return found
 
 
-def anonymize(path: Path, read: Read, rules: Rules, domains: Dict[str, Domain]) -> Anonymized:
+class _Classes(NamedTuple):
+    """rows: int (rows,) of each class. low, high: float64 (classes, quasi-identifiers). number: int (rows,), each row's class."""
+
+    rows: List[np.ndarray]
+    low: np.ndarray
+    high: np.ndarray
+    number: np.ndarray
+
+
+def _classes(path: Path, read: Read, rules: Rules, domains: Sequence[Domain]) -> _Classes:
     """DataError where the table as a whole does not have what is demanded. path: for messages."""
     sensitive, persons = read.column(rules.sensitive), read.column(rules.patient)
-    every = list(domains.values())
     demands = Demands(rules, Sensitive(sensitive) if sensitive else None, _numbered(persons))
     if not demands.met(np.arange(len(read.rows))):
         of = "persons" if persons else "rows"
@@ -139,12 +144,19 @@ def anonymize(path: Path, read: Read, rules: Rules, domains: Dict[str, Domain]) 
             f"{path}: as a whole it has fewer than k = {rules.k} {of}, or less diversity than "
             f"l_diversity = {rules.l_diversity:g} ({rules.diversity}) asks for"
         )
-    classes = mondrian(read.codes, every, demands, rules.mode == "relaxed")
-    lows, highs = written(read.codes, classes, every)
-    texts = [tuple(d.written(a, b) for d, a, b in zip(every, low, high)) for low, high in zip(lows, highs)]
+    classes = mondrian(read.codes, domains, demands, rules.mode == "relaxed")
     number = np.zeros(len(read.rows), np.int64)
     for each, rows in enumerate(classes):
         number[rows] = each
+    return _Classes(classes, *written(read.codes, classes), number)
+
+
+def anonymize(path: Path, read: Read, rules: Rules, domains: Dict[str, Domain]) -> Anonymized:
+    """With all that is said of it. DataError where the table as a whole does not have what is demanded. path: for messages."""
+    sensitive, persons = read.column(rules.sensitive), read.column(rules.patient)
+    every = list(domains.values())
+    classes, lows, highs, number = _classes(path, read, rules, every)
+    texts = [tuple(d.written(a, b) for d, a, b in zip(every, low, high)) for low, high in zip(lows, highs)]
     quasi = [texts[each] for each in number]
     kept = [name for name in read.header if name in (rules.sensitive, rules.label, *rules.keep) and name]
     others = [(name, read.column(name)) for name in kept]
@@ -185,13 +197,15 @@ def generalized(path: Path, rows: Iterator[Row], rules: Rules, folder: Path) -> 
     """
     domains = domains_of(rules, folder)
     read = read_for(path, rows, rules, domains)
-    found = anonymize(path, read, rules, domains)
+    every = list(domains.values())
+    found = _classes(path, read, rules, every)
+    middles = [[d.middle(a, b) for d, a, b in zip(every, low, high)] for low, high in zip(found.low, found.high)]
     places = [read.header.index(name) for name in domains]
     yield 0, read.header
-    for (line, cells), low, high in zip(read.rows, found.low, found.high):
+    for (line, cells), number in zip(read.rows, found.number):
         changed = list(cells)
-        for place, domain, a, b in zip(places, domains.values(), low, high):
-            changed[place] = domain.middle(a, b)
+        for place, middle in zip(places, middles[number]):
+            changed[place] = middle
         yield line, changed
 
 

@@ -8,6 +8,7 @@ from typing import Any, Dict, List, Sequence, Tuple
 
 from orchestrator.data.anonymity.rules import Rules
 from orchestrator.errors import DataError
+from orchestrator.wire.special_files import read_file
 
 
 def with_cuts(rules: Rules, result: Path, parts: int) -> Rules:
@@ -41,7 +42,7 @@ def shared_cuts(edges: Sequence[float], counts: Sequence[float], parts: int) -> 
 
 def _histograms(result: Path) -> Dict[str, Tuple[List[float], List[float]]]:
     try:
-        said = json.loads(result.read_text(encoding="utf-8"))
+        said = json.loads(read_file(result).decode("utf-8"))
         return _of_tables(said["analysis"]["tables"])
     except OSError as error:
         raise DataError(f"{result}: {error.strerror}") from error

@@ -5,14 +5,17 @@ Leaves are numbered so that those under a node are neighbours: what is written f
 
 import bisect
 import csv
+import io
 from pathlib import Path
-from typing import Dict, List, Optional, Sequence, Tuple
+from typing import Dict, List, Optional, Tuple
 
 import numpy as np
 
 from orchestrator.data.anonymity.rules import Quasi
 from orchestrator.data.cells import canonical, finite, shown
+from orchestrator.data.sources.base import plain
 from orchestrator.errors import DataError
+from orchestrator.wire.special_files import read_file
 
 
 class Domain:
@@ -79,12 +82,12 @@ class Numbers(Domain):
     def written(self, low: float, high: float) -> str:
         first, last = self.bounds(low, high)
         if first == last:
-            return _number(first)
+            return plain(first)
         closed = not self._cuts or last == self._high
-        return f"[{_number(first)}-{_number(last)}{']' if closed else ')'}"
+        return f"[{plain(first)}-{plain(last)}{']' if closed else ')'}"
 
     def middle(self, low: float, high: float) -> str:
-        return _number(sum(self.bounds(low, high)) / 2)
+        return plain(sum(self.bounds(low, high)) / 2)
 
 
 class Levels(Domain):
@@ -186,10 +189,8 @@ def domain_of(name: str, quasi: Quasi, folder: Path) -> Domain:
 def _read_tree(path: Path) -> Tuple[List[str], List[Tuple[str, ...]]]:
     """(leaves, of each the names from it up to the root), in an order in which those under a node are neighbours."""
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            lines = [
-                [cell.strip() for cell in row] for row in csv.reader(file, strict=True) if any(map(str.strip, row))
-            ]
+        rows = csv.reader(io.StringIO(read_file(path).decode("utf-8-sig"), newline=""), strict=True)
+        lines = [[cell.strip() for cell in row] for row in rows if any(map(str.strip, row))]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path}: {getattr(error, 'strerror', None) or error}") from error
     parents: Dict[str, Optional[str]] = {}
@@ -202,23 +203,17 @@ def _read_tree(path: Path) -> Tuple[List[str], List[Tuple[str, ...]]]:
     if len({names[-1] for names in lines}) != 1:
         raise DataError(f"{path}: expected one root, which ends every line")
     leaves = [names[0] for names in lines]
-    inner = [leaf for leaf in leaves if leaf in set(parents.values())]
+    above = set(parents.values())
+    inner = [leaf for leaf in leaves if leaf in above]
     if inner or len(set(leaves)) != len(leaves) or len(leaves) < 2:
         raise DataError(
             f"{path}: expected two or more leaves, each once and none above another: {', '.join(inner[:3])}"
         )
-    ordered = sorted(lines, key=lambda names: _rank(names, lines))
-    return [names[0] for names in ordered], [tuple(names) for names in ordered]
-
-
-def _rank(names: Sequence[str], lines: Sequence[Sequence[str]]) -> Tuple[int, ...]:
-    """From the root down, where each node first stands in the file: those under a node come together."""
-    first: Dict[str, int] = {}
-    for number, line in enumerate(lines):
-        for node in line:
+    first: Dict[
+        str, int
+    ] = {}  # where each node first stands in the file: in this order those under a node come together
+    for number, names in enumerate(lines):
+        for node in names:
             first.setdefault(node, number)
-    return tuple(first[node] for node in reversed(names))
-
-
-def _number(value: float) -> str:
-    return repr(int(value)) if float(value).is_integer() else repr(float(value))
+    ordered = sorted(lines, key=lambda names: [first[node] for node in reversed(names)])
+    return [names[0] for names in ordered], [tuple(names) for names in ordered]

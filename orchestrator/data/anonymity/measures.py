@@ -1,7 +1,8 @@
 """What a written table is worth and shows, counted from its texts alone: independent of how its classes were made."""
 
+import math
 from collections import defaultdict
-from typing import Dict, List, NamedTuple, Sequence, Tuple
+from typing import Dict, Iterable, List, NamedTuple, Sequence, Tuple
 
 import numpy as np
 
@@ -43,11 +44,7 @@ def measure(quasi: Sequence[Tuple[str, ...]], sensitive: Sequence[str], persons:
     counted = [len({persons[row] for row in rows}) for rows in members.values()] if persons else sizes
     distinct = entropy = far = None
     if sensitive:
-        values = Sensitive(sensitive)
-        each = [values.among(np.array(rows)) for rows in members.values()]
-        distinct = min(int(diversity(found, "distinct")) for found in each)
-        entropy = min(diversity(found, "entropy") for found in each)
-        far = max(map(values.far, each))
+        distinct, entropy, far = _worst(Sensitive(sensitive), members.values())
     alone = sum(size == 1 for size in sizes)
     return Anonymity(
         min(counted),
@@ -60,3 +57,14 @@ def measure(quasi: Sequence[Tuple[str, ...]], sensitive: Sequence[str], persons:
         max(sizes),
         sum(size * size for size in sizes),
     )
+
+
+def _worst(values: Sensitive, classes: Iterable[List[int]]) -> Tuple[int, float, float]:
+    """(least l by different values, least l by entropy, greatest t), class by class: the shares of all would fill the memory."""
+    distinct, entropy, far = len(values.whole), math.inf, 0.0
+    for rows in classes:
+        found = values.among(np.array(rows))
+        distinct = min(distinct, int(diversity(found, "distinct")))
+        entropy = min(entropy, diversity(found, "entropy"))
+        far = max(far, values.far(found))
+    return distinct, entropy, far

@@ -148,9 +148,7 @@ def _written(values: np.ndarray, domains: Sequence[Domain]) -> float:
     return sum(domain.extent(a, b) for domain, a, b in zip(domains, low, high)) / len(domains)
 
 
-def written(
-    codes: np.ndarray, classes: Sequence[np.ndarray], domains: Sequence[Domain]
-) -> Tuple[np.ndarray, np.ndarray]:
+def written(codes: np.ndarray, classes: Sequence[np.ndarray]) -> Tuple[np.ndarray, np.ndarray]:
     """(least, largest) of each class in each column, float64 (classes, columns)."""
     low = np.array([codes[rows].min(axis=0) for rows in classes])
     return low, np.array([codes[rows].max(axis=0) for rows in classes])

@@ -7,6 +7,7 @@ import numpy as np
 from orchestrator.data.anonymity.anonymize import Anonymized
 from orchestrator.data.anonymity.rules import Rules
 from orchestrator.errors import DataError
+from orchestrator.wire.plain import many
 
 
 def draw(found: Anonymized, rules: Rules, path: Path) -> None:
@@ -34,7 +35,7 @@ def draw(found: Anonymized, rules: Rules, path: Path) -> None:
     left.autoscale_view()
     left.set_xlabel(names[0])
     left.set_ylabel(names[1] if width > 1 else "")
-    left.set_title(f"{len(found.classes):,} classes of at least {found.after.k}")
+    left.set_title(f"{many(len(found.classes), 'class', 'classes')} of at least {found.after.k}")
     sizes = [len(rows) for rows in found.classes]
     right.hist(sizes, bins=range(min(sizes), max(sizes) + 2), color="#4477aa")
     right.axvline(rules.k, color="#aa3344", linestyle="--", label=f"k = {rules.k}")

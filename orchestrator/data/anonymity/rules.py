@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Dict, Iterator, Tuple
+from typing import Dict, Iterator, List, Tuple
 
 from orchestrator.data.cells import canonical
 from orchestrator.errors import DataError, UsageError
@@ -70,6 +70,10 @@ class Rules:
     def __post_init__(self) -> None:
         refuse(self._wrong())
 
+    def hierarchies(self, folder: Path) -> List[Path]:
+        """The files of them; the folder is that of the rules."""
+        return [folder / quasi.hierarchy for quasi in self.quasi.values() if quasi.hierarchy]
+
     def _wrong(self) -> Iterator[str]:
         yield from count("k", self.k, 2, 1_000_000)
         yield from within("l_diversity", self.l_diversity, 1, 1000)
@@ -81,6 +85,8 @@ class Rules:
             yield "quasi: no column by which somebody could be known; name them as [quasi.NAME]"
         if not self.sensitive and (self.l_diversity > 1 or self.t_closeness < 1):
             yield "l_diversity and t_closeness: are of `sensitive`, which is not given"
+        if self.diversity != "distinct" and self.l_diversity == 1:
+            yield f"diversity {self.diversity!r}: how l_diversity counts, which is not given"
         if self.mode == "relaxed" and any(each.cuts or each.hierarchy for each in self.quasi.values()):
             yield "mode 'relaxed': parts rows that are alike, so that there are neither cuts nor hierarchies"
         for name in sorted({self.sensitive, self.patient, self.label, *self.keep} & set(self.quasi)):

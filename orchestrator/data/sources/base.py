@@ -57,8 +57,11 @@ class Service(NamedTuple):
     extra: str = ""
     """The extra of this project that installs it."""
 
+    files: Tuple[str, ...] = ()
+    """The options that name the file or folder which holds the data: where one of them is given, data change only with that."""
+
     beside: Tuple[str, ...] = ()
-    """The options that name files or folders beside the description whose change is a change of the data."""
+    """Those that name other files whose change may be a change of the data."""
 
     numbered: Optional[Callable[[Any, Path], Path]] = None
     """What the numbers of its rows count, such as the lines of a file in a folder; None for the rows themselves."""
@@ -104,12 +107,16 @@ class Signals(NamedTuple):
     extra: str = ""
     """The extra of this project that installs it."""
 
+    files: Tuple[str, ...] = ()
+    """As of a `Service`."""
+
     beside: Tuple[str, ...] = ()
     """As of a `Service`."""
 
 
 def plain(value: float) -> str:
     """A number as a cell has it: 3, 3.5."""
+    value = float(value)  # numpy's have a repr of their own
     return repr(int(value)) if value.is_integer() and abs(value) < 2**53 else repr(value)
 
 

@@ -5,7 +5,7 @@ Resources stream by; of a patient is kept what the declared columns need.
 
 import re
 import ssl
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple, Union, cast
 from urllib.parse import quote, urlencode, urlsplit
@@ -17,8 +17,12 @@ from orchestrator.data.sources.fhir_reading import Reading
 from orchestrator.data.sources.fhir_server import Server
 from orchestrator.errors import DataError, UsageError
 from orchestrator.wire.bounds import count, refuse, seconds
+from orchestrator.wire.loopback import is_loopback
 from orchestrator.wire.secrets_file import read_secret
+from orchestrator.wire.special_files import open_file
 from orchestrator.wire.structure import attempt
+
+OF_A_SERVER = ("token", "ca_file", "plain_http", "page_size", "pages", "timeout_s")
 
 
 @dataclass(frozen=True)
@@ -45,8 +49,15 @@ class Fhir:
     def _wrong(self) -> Iterator[str]:
         if bool(self.folder) == bool(self.server):
             yield "folder or server: one of the two says where resources are"
-        if self.folder and (self.token or self.ca_file or self.plain_http):
-            yield "token, ca_file and plain_http: belong to a server"
+        given = [each.name for each in fields(self) if getattr(self, each.name) != each.default]
+        if self.folder and not self.server:
+            alone = [name for name in OF_A_SERVER if name in given]
+            if alone:
+                yield f"{', '.join(alone)}: belong to a server, and `folder` has none: take them out"
+        if self.ca_file and self.server.startswith("http:"):
+            yield "ca_file: belongs to https, and the server is asked by http: take it out"
+        if self.plain_http and self.server.startswith("https:"):
+            yield "plain_http: belongs to http, and the server is asked by https: take it out"
         yield from count("page_size", self.page_size, 1, 10_000)
         yield from count("pages", self.pages)
         yield from seconds("timeout_s", self.timeout_s)
@@ -79,12 +90,8 @@ def _address(server: str, plain_http: bool) -> Iterator[str]:
         yield f"server {server!r}: expected an address such as https://fhir.example.org/r4"
     elif parts.username is not None or parts.query or parts.fragment or not re.fullmatch(r"[!-~]+", server):
         yield f"server {server!r}: expected an address without a user, `?` and `#`; a bearer token goes into a file, `token`"
-    elif parts.scheme == "http" and not plain_http and not _loopback(parts.hostname):
+    elif parts.scheme == "http" and not plain_http and not is_loopback(parts.hostname):
         yield f"server {server!r}: http shows patients' data to the network; use https, or set plain_http = true"
-
-
-def _loopback(host: str) -> bool:
-    return host in ("localhost", "::1") or bool(re.fullmatch(r"127(\.\d{1,3}){3}", host))
 
 
 class _Searched:
@@ -97,6 +104,8 @@ class _Searched:
         if asked.server.startswith("https"):
             ca_file = str(folder / asked.ca_file) if asked.ca_file else None
             try:
+                if ca_file is not None:
+                    open_file(Path(ca_file)).close()
                 trusted = ssl.create_default_context(cafile=ca_file)
             except (OSError, ssl.SSLError) as error:
                 raise DataError(f"{ca_file}: no authority can be read from it ({error})") from error
@@ -144,8 +153,8 @@ def _numbered(asked: Fhir, folder: Path) -> Path:
     if asked.server:
         return Path(asked.server.partition("://")[2].rstrip("/")) / PATIENT
     place = folder / asked.folder
-    files = files_of(place, PATIENT) if place.is_dir() else []
+    files = files_of(place, PATIENT)
     return files[0] if len(files) == 1 else place / f"*{PATIENT}*.ndjson"
 
 
-FHIR = Service(Fhir, _rows, beside=("folder", "token", "ca_file"), numbered=_numbered)
+FHIR = Service(Fhir, _rows, files=("folder",), beside=("token", "ca_file"), numbered=_numbered)

@@ -4,10 +4,10 @@ They say a small, closed part of what a ViewDefinition of SQL on FHIR can. Field
 the names of hl7.org/fhir/R4.
 """
 
-import datetime
 from dataclasses import dataclass, fields
 from typing import Dict, FrozenSet, Iterator, NamedTuple, Tuple
 
+from orchestrator.data.dates import day_alone
 from orchestrator.data.units import conversion
 from orchestrator.wire.bounds import one_of, refuse
 
@@ -127,6 +127,8 @@ class Column:
         if self.from_ != OBSERVATION and self.take in TAKES and self.valued:
             yield f"take {self.take!r}: needs a value, and of {self.from_} none is read; it is any or count"
         yield from one_of("bounds", self.bounds, BOUNDS)
+        if self.value_system and self.unit:
+            yield "value_system: of values that are codes; `unit` is of numbers"
         if self.other_units and not self.unit:
             yield "other_units: `unit` says to which one they are converted"
         for each in self.other_units if self.unit else ():
@@ -144,6 +146,6 @@ def _without(column: Column, used: Tuple[str, ...], what: str) -> Iterator[str]:
 
 def _day(text: str) -> Iterator[str]:
     try:
-        datetime.datetime.strptime(text, "%Y-%m-%d")
+        day_alone(text)
     except ValueError:
         yield f"at {text!r}: path 'age' needs a day, such as \"2026-12-31\""

@@ -1,6 +1,7 @@
 """The resources of a bulk export (hl7.org/fhir/uv/bulkdata): NDJSON files, a resource a line, a type a file or several."""
 
 import gzip
+import os
 import re
 import zlib
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import BinaryIO, Iterator, List, NamedTuple, Optional, Sequence, Tup
 from orchestrator.data.sources.fhir_columns import Column
 from orchestrator.data.sources.fhir_values import Resource, parsed
 from orchestrator.errors import DataError
+from orchestrator.wire.special_files import open_file
 
 MOST_LINE = 1 << 24
 """Bytes of a line."""
@@ -27,15 +29,14 @@ class Folder:
     base = ""  # of absolute references: a file has no address
 
     def __init__(self, path: Path) -> None:
-        if not path.is_dir():
-            raise DataError(f"{path}: no such folder; `folder` names that of a bulk export")
+        listed(path)
         self.path = path
 
     def found(self, kind: str, columns: Sequence[Column]) -> Iterator[Found]:
         """All resources of a type. Lines are counted through its files, which begin one by one in the order of their names."""
         files = files_of(self.path, kind)
         if not files:
-            has = ", ".join(sorted(each.name for each in self.path.iterdir())[:12]) or "nothing"
+            has = ", ".join(each.name for each in listed(self.path)[:12]) or "nothing"
             raise DataError(
                 f"{self.path}: no {kind}.ndjson; it has {has}. Export {kind} too; where there is none, an empty file says so"
             )
@@ -43,7 +44,7 @@ class Folder:
         for path in files:
             number = 0
             try:
-                with path.open("rb") as opened:
+                with open_file(path) as opened:
                     file = cast(BinaryIO, gzip.GzipFile(fileobj=opened)) if path.suffix == ".gz" else opened
                     for number, line in _lines(path, file):
                         yield _found(f"/{path.name}:{number}", before + number, line)
@@ -56,8 +57,21 @@ class Folder:
 
 def files_of(folder: Path, kind: str) -> List[Path]:
     """The files of a type: those with its name between the dots, hyphens and underscores of theirs, as in 1.Patient.ndjson.gz."""
-    files = [path for path in sorted(folder.iterdir()) if re.search(r"\.ndjson(\.gz)?$", path.name) and path.is_file()]
-    return [path for path in files if kind in re.split(r"[._-]", path.name)]
+    files = [path for path in listed(folder) if re.search(r"\.ndjson(\.gz)?$", path.name)]
+    return [path for path in files if kind in re.split(r"[._-]", path.name) and os.path.isfile(str(path))]
+
+
+def listed(folder: Path) -> List[Path]:
+    """What is in a folder, by name. DataError where it is none, or may not be listed."""
+    try:
+        return sorted(folder.iterdir())
+    except (FileNotFoundError, NotADirectoryError) as error:
+        found = "a file" if os.path.exists(str(folder)) else "no such folder"
+        raise DataError(f"{folder}: {found}; `folder` names the folder of a bulk export") from error
+    except OSError as error:
+        raise DataError(
+            f"{folder}: cannot be listed ({error.strerror}); this user must be able to read the folder of a bulk export"
+        ) from error
 
 
 def _lines(path: Path, file: BinaryIO) -> Iterator[Tuple[int, bytes]]:

@@ -3,14 +3,13 @@
 Texts and numbers of a resource are as its server wrote them: any field may be of any type.
 """
 
-import calendar
-import datetime
 import json
 import math
 import re
 from typing import Any, Callable, Dict, FrozenSet, List, Optional, Tuple, Union
 
 from orchestrator.data.cells import shown
+from orchestrator.data.dates import day_alone, days_between, first_moment
 from orchestrator.data.sources.fhir_columns import Column, Kind
 from orchestrator.data.units import conversion
 
@@ -19,9 +18,6 @@ Value = Union[float, int, str, bool]
 
 _UCUM = "http://unitsofmeasure.org"
 _MOST_TEXT = 1000
-_MOMENT = re.compile(
-    r"(\d{4})(?:-(\d\d)(?:-(\d\d)(?:T(\d\d):(\d\d)(?::(\d\d)(?:\.(\d{1,9}))?)?(Z|[+-]\d\d:\d\d)?)?)?)?"
-)
 _URN = "urn:uuid:"
 
 
@@ -117,27 +113,8 @@ def patient_of(reference: Any, what: str, base: str) -> str:
     raise ValueError(f"{what}: {shown(said)} names no patient here; expected Patient/ID or urn:uuid:ID")
 
 
-def moment(text: str) -> int:
-    """Microseconds since 1970 (UTC) of a dateTime or instant; of a date without a time its first moment."""
-    found = _MOMENT.fullmatch(text)
-    if found is None:
-        raise ValueError(f"{shown(text)} is no date of FHIR, such as 2026-11-27 or 2026-11-27T10:30:00Z")
-    year, month, day, hour, minute, second, fraction, zone = found.groups()
-    try:
-        at = datetime.datetime(int(year), int(month or 1), int(day or 1), int(hour or 0), int(minute or 0))
-        ahead = 0
-        if zone and zone != "Z":
-            ahead = (int(zone[1:3]) * 60 + int(zone[4:6])) * (-1 if zone[0] == "-" else 1)
-    except ValueError as error:
-        raise ValueError(f"{shown(text)}: {error}") from error
-    if int(second or 0) > 60:  # 60 is a leap second
-        raise ValueError(f"{shown(text)}: second must be in 0..60")
-    seconds = (at - datetime.datetime(1970, 1, 1)) // datetime.timedelta(seconds=1) + int(second or 0) - ahead * 60
-    return seconds * 1_000_000 + int((fraction or "").ljust(6, "0")[:6])
-
-
 def observed_at(resource: Resource) -> int:
-    """`moment` of an Observation."""
+    """When an Observation was, in microseconds since 1970 (UTC); of a date without a time its first moment."""
     period = table(resource.get("effectivePeriod"), "effectivePeriod")
     known = (
         *(resource.get("effectiveDateTime"), resource.get("effectiveInstant")),
@@ -146,7 +123,7 @@ def observed_at(resource: Resource) -> int:
     said = next((each for each in known if each is not None), None)
     if said is None:
         raise ValueError("has no date (effectiveDateTime, effectivePeriod, issued), and first and last go by it")
-    return moment(word(said, "effective"))
+    return first_moment(word(said, "effective"))
 
 
 def observed(resource: Resource, column: Column) -> Optional[Value]:
@@ -276,16 +253,8 @@ def _age(resource: Resource, column: Column) -> Optional[Value]:
     said = word(resource.get("birthDate"), "birthDate")
     if not said:
         return None
-    at, digits = tuple(int(each) for each in column.at.split("-")), said.split("-")
-    moment(said)
-    if "T" in said:
-        raise ValueError(f"birthDate {shown(said)} is no date")
-    first = tuple(int(each) for each in (*digits, "01", "01")[:3])
-    last = first
-    if len(digits) < 3:
-        month = first[1] if len(digits) == 2 else 12
-        last = (first[0], month, calendar.monthrange(first[0], month)[1])
-    oldest, youngest = (at[0] - day[0] - (at[1:] < day[1:]) for day in (first, last))
+    at, (first, last) = day_alone(column.at), days_between(said)
+    oldest, youngest = (at.year - born.year - ((at.month, at.day) < (born.month, born.day)) for born in (first, last))
     if first > at:
         raise ValueError(f"birthDate {said} is after {column.at}, on which the age is asked for; set a later `at`")
     if oldest != youngest:

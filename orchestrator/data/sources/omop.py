@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 from urllib.parse import quote
 
+from orchestrator.data.dates import day_alone
 from orchestrator.data.sources.base import Row, Service, cells
 from orchestrator.data.sources.postgresql import Server, fetched, quoted, reading
 from orchestrator.errors import AwayError, DataError
@@ -115,8 +116,8 @@ class OmopColumn:
 
     def _wrong_of_person(self) -> Iterator[str]:
         yield from one_of("take", self.take, OF_PERSON)
-        if self.concepts or self.units or self.since:
-            yield "concepts, units, since: not of a person"
+        if self.concepts or self.units or self.since or not self.descendants:
+            yield "concepts, units, since, descendants: not of a person"
         if (self.take == "age") != bool(self.until):
             yield 'until: the day on which a person has that age; with take = "age" it must be there, without it may not'
 
@@ -124,13 +125,15 @@ class OmopColumn:
         yield from one_of("take", self.take, (*OF_EVENTS, *(OF_NUMBERS if table.number else ())))
         if not self.concepts and self.table not in ("visit", "death"):
             yield "concepts: which ones? [ids]"
+        if not self.descendants and not self.concepts:
+            yield "descendants: of concepts, and none are named; take it out"
         if self.units and self.take not in OF_NUMBERS:
             yield "units: only of values, as last and mean"
 
 
 def _day(text: str) -> Optional[datetime.date]:
     try:
-        return datetime.date.fromisoformat(text) if len(text) == 10 else None
+        return day_alone(text)
     except ValueError:
         return None
 
@@ -365,4 +368,4 @@ def _selected(database: sqlite3.Connection, text: str, parameters: Sequence[Any]
         yield number, cells(number, names, values)
 
 
-OMOP = Service(Omop, _rows, beside=("sqlite",))
+OMOP = Service(Omop, _rows, files=("sqlite",))

@@ -3,7 +3,6 @@
 What the server is asked depends on the owner's description alone: nothing of a task or a question reaches it.
 """
 
-import ipaddress
 import os
 import re
 import stat
@@ -15,6 +14,8 @@ from typing import Any, BinaryIO, Callable, Dict, Iterator, List, NamedTuple, Se
 from orchestrator.data.sources.base import Row, RowError, Service, text
 from orchestrator.errors import AwayError, DataError
 from orchestrator.wire.bounds import count, near, one_of, refuse
+from orchestrator.wire.loopback import is_loopback
+from orchestrator.wire.special_files import open_file
 
 SSLMODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 
@@ -160,8 +161,11 @@ def fetched(connection: Any, query: str, parameters: Sequence[Any] = ()) -> Iter
 
 
 def _connected(psycopg: Any, server: Server, folder: Path) -> Any:
+    parameters = _parameters(server, folder)
+    if parameters.get("sslrootcert", "system") != "system":
+        _open(Path(parameters["sslrootcert"])).close()  # which libpq would wait for, were it a pipe
     try:
-        connection = psycopg.connect(**_parameters(server, folder))
+        connection = psycopg.connect(**parameters)
     except psycopg.Error as error:
         raise _unconnected(server, error) from error
     connection.read_only, connection.isolation_level = True, psycopg.IsolationLevel.REPEATABLE_READ
@@ -173,6 +177,7 @@ def _connected(psycopg: Any, server: Server, folder: Path) -> Any:
 
 
 def _parameters(server: Server, folder: Path) -> Dict[str, Any]:
+    authorities = server.sslrootcert if server.sslrootcert in ("", "system") else str(folder / server.sslrootcert)
     said = {
         "dbname": server.database,
         "host": server.host,
@@ -180,7 +185,7 @@ def _parameters(server: Server, folder: Path) -> Dict[str, Any]:
         "user": server.user,
         "password": _password(folder / server.password_file) if server.password_file else "",
         "sslmode": server.sslmode or _sslmode(server.host),
-        "sslrootcert": server.sslrootcert if server.sslrootcert in ("", "system") else str(folder / server.sslrootcert),
+        "sslrootcert": authorities,
     }
     return {
         **{key: value for key, value in said.items() if value},
@@ -195,12 +200,9 @@ def _parameters(server: Server, folder: Path) -> Dict[str, Any]:
 
 def _sslmode(host: str) -> str:
     """Of a server on another machine: that its certificate is checked. "" leaves it to libpq."""
-    if not host or host.startswith(("/", "@")) or host == "localhost" or "PGSSLMODE" in os.environ:
+    if not host or host.startswith(("/", "@")) or is_loopback(host) or "PGSSLMODE" in os.environ:
         return ""
-    try:
-        return "" if ipaddress.ip_address(host).is_loopback else "verify-full"
-    except ValueError:
-        return "verify-full"
+    return "verify-full"
 
 
 def _password(path: Path) -> str:
@@ -224,7 +226,7 @@ def _password(path: Path) -> str:
 
 def _open(path: Path) -> BinaryIO:
     try:
-        return path.open("rb")
+        return open_file(path)
     except OSError as error:
         raise DataError(f"{path}: {error.strerror}") from error
 
@@ -340,7 +342,8 @@ def _written(names: Sequence[str]) -> str:
     return ".".join(quoted([name]) if re.search(r'[".]', name) else name for name in names)
 
 
-def _query(path: Path) -> str:
+def query_of(path: Path) -> str:
+    """The SELECT in a file."""
     try:
         with _open(path) as file:
             found = file.read(_MOST_QUERY + 1)
@@ -359,7 +362,7 @@ def _several(asked: Sequence[PostgreSql], folder: Path) -> Iterator[Tuple[int, R
     with reading(asked[0], folder) as connection:
         for place, each in enumerate(asked):
             query = (
-                f"SELECT * FROM {quoted(identifiers(each.table))}" if each.table else _query(folder / each.query_file)
+                f"SELECT * FROM {quoted(identifiers(each.table))}" if each.table else query_of(folder / each.query_file)
             )
             for row in fetched(connection, query):
                 yield place, row

@@ -1,5 +1,6 @@
 """The formats of tables besides CSV, and how a file is read as one of them."""
 
+import stat
 from functools import partial
 from importlib.util import find_spec
 from itertools import groupby
@@ -14,6 +15,7 @@ from orchestrator.data.sources.sqlite import SQLITE
 from orchestrator.errors import DataError, UsageError
 from orchestrator.wire.bounds import near
 from orchestrator.wire.later import Later
+from orchestrator.wire.special_files import NO_FILE
 from orchestrator.wire.structure import structure
 
 SOURCES = (SQLITE, PARQUET, EXCEL, JSON_LINES)
@@ -41,6 +43,31 @@ def located(path: Path) -> Tuple[Path, str]:
     return path, ""
 
 
+def file_of(path: Path) -> Path:
+    """The file of FILE or FILE#NAME; DataError where there is none, or this user may not look."""
+    try:
+        file, _ = located(path)
+        if file.is_dir():
+            raise DataError(f"{file}: a folder; name the file in it")
+        if not stat.S_ISREG(file.stat().st_mode):
+            raise DataError(f"{file}: {NO_FILE}")
+        return file
+    except FileNotFoundError as error:
+        raise DataError(f"{file}: no such file{_neighbours(file)}") from error
+    except OSError as error:
+        raise DataError(f"{path}: {error.strerror}") from error
+
+
+def _neighbours(path: Path) -> str:
+    try:
+        found = sorted(each.name for each in path.parent.iterdir() if each.suffix == path.suffix)[:5]
+    except FileNotFoundError:
+        return f" (nor a folder {path.parent})"
+    except OSError:  # which may not be listed, or is a file
+        return ""
+    return f"; {path.parent} has {', '.join(found)}" if found else ""
+
+
 def other_rows(path: Path, part: str, head: bytes) -> Optional[Iterator[Row]]:
     """The rows of a file of one of these formats, see `Source`; None for any other. head: its first bytes."""
     for source in SOURCES:
@@ -66,8 +93,12 @@ def service_tables(path: Path, said: Dict[str, Any], others: Dict[str, Dict[str,
     service: Service = _chosen(
         path, said, SERVICES, SIGNALS, "holds signals, and the task's records are rows of a table"
     )
-    if not others or service.several is None:
+    if not others:
         return iter((service_rows(path, said),))
+    if service.several is None:
+        raise DataError(
+            f"{path}: tables.{next(iter(others))}: a source of kind {said['kind']!r} has no tables but its own"
+        )
     server = {key: value for key, value in said.items() if key not in ("table", "query_file")}
     asked = [_options(path, said, service)]
     asked += [_options(path, {**server, **each}, service, f"tables.{name}") for name, each in others.items()]
@@ -78,9 +109,11 @@ def service_tables(path: Path, said: Dict[str, Any], others: Dict[str, Dict[str,
 def service_numbers(path: Path, said: Dict[str, Any]) -> Path:
     """What comes before the number of a row of `service_rows` in a message."""
     service = SERVICES.get(said["kind"])
-    if service is None or service.numbered is None:
+    numbered = None if service is None else service.numbered
+    if service is None or numbered is None:
         return path
-    return Path(f"{path}: {service.numbered(_options(path, said, service), path.parent)}")
+    options = _options(path, said, service)
+    return Path(f"{path}: {next(_guarded(path, lambda: iter((numbered(options, path.parent),))))}")
 
 
 def signal_windows(path: Path, said: Dict[str, Any], wanted: Wanted) -> Windows:

@@ -257,4 +257,4 @@ def _said_of(path: Path) -> Iterator[None]:
         raise DataError(f"{path}: not read as a WFDB file: {str(error)[:200] or type(error).__name__}") from error
 
 
-WFDB = Signals(Wfdb, _windows, "wfdb", "signals", beside=("folder",))
+WFDB = Signals(Wfdb, _windows, "wfdb", "signals", files=("folder",))

@@ -7,9 +7,9 @@ import time
 from typing import Any, Dict, List, Optional
 
 from orchestrator.gateway.web.runview import RunView
-from orchestrator.gateway.web.words import many
 from orchestrator.privacy.statement_page import ELSEWHERE, RESULT, markdown
 from orchestrator.rounds import coordinator
+from orchestrator.wire.plain import many
 
 FINAL, PLANNED, COMPUTING, FAILED = "final", "planned", "computing", "failed"
 _MOST_OTHER_RUNS = 6

@@ -12,14 +12,14 @@ from orchestrator.gateway.web.rounds import RoundFigures
 from orchestrator.gateway.web.shortfall import shortfall
 from orchestrator.gateway.web.standing import INTERRUPTED, PREPARING, STARTING, WORKING
 from orchestrator.gateway.web.storeview import StoreView
-from orchestrator.gateway.web.words import describe_task, many
+from orchestrator.gateway.web.words import describe_task
 from orchestrator.privacy.participation import secret_sample
 from orchestrator.rounds.events import Aggregated, Compacted, Declined, Event, Joined, Left, Started
 from orchestrator.rounds.members import Member, Members
 from orchestrator.rounds.secure import coordinator_of
 from orchestrator.rounds.stages import STATISTICS
 from orchestrator.rounds.state import AGGREGATING, COLLECTING, FAILED, FINISHED, GATHERING
-from orchestrator.wire.plain import plain
+from orchestrator.wire.plain import many, plain
 from orchestrator.wire.task import task_from_dict, task_to_dict
 
 ASKED = "waits for its owner"

@@ -1,6 +1,5 @@
 """Where the dashboard listens, and whether it may."""
 
-import ipaddress
 import shlex
 import ssl
 from dataclasses import dataclass
@@ -9,6 +8,7 @@ from typing import Optional
 
 from orchestrator.errors import UsageError
 from orchestrator.gateway.web.password import Login
+from orchestrator.wire.loopback import is_loopback
 
 QUIET_S, STAY_S = 15.0, 900.0
 LOOPBACK_NAMES = ("localhost", "127.0.0.1", "::1")
@@ -66,12 +66,3 @@ class WebSettings:
                 "--dashboard-cert and --dashboard-key"
             )
         return None
-
-
-def is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:  # a name: what it resolves to may change
-        return False

@@ -2,11 +2,10 @@
 
 from typing import Any, Dict, Iterable, List, Optional
 
-from orchestrator.gateway.web.words import many
 from orchestrator.rounds.coordinator import Coordinator
 from orchestrator.rounds.stages import STATISTICS
 from orchestrator.rounds.state import COLLECTING, GATHERING
-from orchestrator.wire.plain import plain
+from orchestrator.wire.plain import many, plain
 
 _MOST_NAMES = 5
 

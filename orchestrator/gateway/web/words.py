@@ -5,6 +5,7 @@ from typing import Dict, List
 from orchestrator.analyses.registry import analysis_of
 from orchestrator.privacy.releases import work_of
 from orchestrator.privacy.terms import claimed, unit_of, units_of
+from orchestrator.wire.plain import many
 from orchestrator.wire.schema import Feature, Schema
 from orchestrator.wire.task import Task, describe_model
 
@@ -39,11 +40,6 @@ def _data(schema: Schema) -> str:
     more = len(schema.features) - len(shown)
     rest = f", and {more} more" if more > 0 else ""
     return f"a table with {many(len(schema.features), 'column')}: {', '.join(shown)}{rest}"
-
-
-def many(number: int, one: str) -> str:
-    """A number of things in words."""
-    return f"{number:,} {one}" if number == 1 else f"{number:,} {one}s"
 
 
 def _feature(feature: Feature) -> str:

@@ -13,20 +13,15 @@ guesses, so small sets are refused.
 import hashlib
 import json
 import secrets
-import unicodedata
 from itertools import count
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Sequence, Set
+from typing import Any, Callable, Dict, List, NamedTuple, Sequence, Set
 
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from orchestrator.data.cells import names_nobody, nobody
-from orchestrator.data.formats import wrong_count
-from orchestrator.data.rows import Problems
-from orchestrator.data.sources.base import Row
 from orchestrator.errors import DataError
-from orchestrator.wire.bounds import near
+from orchestrator.wire.special_files import open_file
 
 VERSION = 1
 MOST_POINTS = 1_000_000
@@ -36,48 +31,6 @@ LEAST = 10
 
 Progress = Callable[[int, int], None]
 """(how many of, how many) points are done."""
-
-
-class Identifiers(NamedTuple):
-    """Distinct identifiers of a table. cells: as each first stands in it."""
-
-    values: List[str]
-    cells: List[List[str]]
-
-
-def identifiers_of(path: Path, rows: Iterator[Row], columns: Sequence[str]) -> Identifiers:
-    """Those in some columns of a table, whose rows come names first. DataError for a column that is not there, and for a row that
-    says nobody; path: for messages."""
-    first = next(rows, None)
-    header = first[1] if first is not None else []
-    for name in columns:
-        if header.count(name) != 1:
-            why = (
-                "occurs twice"
-                if name in header
-                else f"is not there{near(name, header)}; it has {', '.join(header[:20])}"
-            )
-            raise DataError(f"{path}: column {name!r} {why}")
-    places = [header.index(name) for name in columns]
-    found: Dict[str, List[str]] = {}
-    problems = Problems(path)
-    for line, cells in rows:
-        if len(cells) != len(header):
-            problems.add(f":{line}", wrong_count(cells, header))
-            continue
-        own = [cells[place] for place in places]
-        if any(map(names_nobody, own)):
-            name, cell = next((name, cell) for name, cell in zip(columns, own) if names_nobody(cell))
-            problems.add(f":{line}", f"column {name!r}: {nobody(cell)}")
-        else:
-            found.setdefault(normal(own), own)
-    problems.refuse()
-    return Identifiers(list(found), list(found.values()))
-
-
-def normal(cells: Sequence[str]) -> str:
-    """One text for what is written in one or more columns: composed, without case and surplus spaces."""
-    return "\x1f".join(" ".join(unicodedata.normalize("NFKC", cell).casefold().split()) for cell in cells)
 
 
 def new_key() -> bytes:
@@ -120,30 +73,30 @@ def shuffled(points: Sequence[bytes]) -> List[bytes]:
     return sorted(points)
 
 
-def question(identifiers: Identifiers, key: bytes, study: str, progress: Progress) -> Dict[str, Any]:
+def question(identifiers: Sequence[str], key: bytes, study: str, progress: Progress) -> Dict[str, Any]:
     """What the asking side gives away: its points, multiplied once. Their order is that of `order_of`, known to it alone."""
-    _enough(len(identifiers.values), "this table")
-    points = raised(hashed(identifiers.values, study), key, progress)
+    _enough(len(identifiers), "this table")
+    points = raised(hashed(identifiers, study), key, progress)
     return {"step": "question", "study": study, "session": secrets.token_hex(16), "points": shuffled(points)}
 
 
-def order_of(identifiers: Identifiers, key: bytes, study: str, progress: Progress) -> List[int]:
+def order_of(identifiers: Sequence[str], key: bytes, study: str, progress: Progress) -> List[int]:
     """Which identifier stands at each place of one's own question."""
-    points = raised(hashed(identifiers.values, study), key, progress)
+    points = raised(hashed(identifiers, study), key, progress)
     return sorted(range(len(points)), key=points.__getitem__)
 
 
 def answer(
-    asked: Dict[str, Any], identifiers: Identifiers, study: str, which: bool, progress: Progress
+    asked: Dict[str, Any], identifiers: Sequence[str], study: str, which: bool, progress: Progress
 ) -> Dict[str, Any]:
     """What the asked side gives away. which: the asking side may learn which of its own are shared, not only how many."""
     _of(asked, "question", study)
     _enough(len(asked["points"]), "the question")
-    _enough(len(identifiers.values), "this table")
-    key, total = new_key(), len(asked["points"]) + len(identifiers.values)
+    _enough(len(identifiers), "this table")
+    key, total = new_key(), len(asked["points"]) + len(identifiers)
     twice = raised(asked["points"], key, lambda done, _: progress(done, total))
     done = len(twice)
-    own = raised(hashed(identifiers.values, study), key, lambda more, _: progress(done + more, total))
+    own = raised(hashed(identifiers, study), key, lambda more, _: progress(done + more, total))
     return {
         "step": "answer",
         "study": study,
@@ -203,7 +156,7 @@ def written(said: Dict[str, Any]) -> bytes:
 def read(path: Path) -> Dict[str, Any]:
     """A file of the other side, or one's own. DataError for anything else."""
     try:
-        with path.open("rb") as file:
+        with open_file(path) as file:
             content = file.read(MOST_BYTES + 1)
     except OSError as error:
         raise DataError(f"{path}: {error.strerror}") from error
