@@ -26,11 +26,11 @@ from orchestrator.analyses.base import (
     other_than_zero,
 )
 from orchestrator.analyses.blocks import CELLS, PRODUCTS, Block, aside, places
-from orchestrator.analyses.family import NO_MORE, Family, Figures, Parts, Summed
+from orchestrator.analyses.family import NO_MORE, Figures, Fit, Summed
 from orchestrator.analyses.fitted import Counts, Fitted, inverse_of, result_of
 from orchestrator.analyses.inputs import MOST_TERMS, Inputs, columns_of, present
 from orchestrator.wire.bounds import count, near, not_negative, one_of, refuse
-from orchestrator.wire.schema import Feature, Schema
+from orchestrator.wire.schema import Schema
 
 EFRON, BRESLOW = "efron", "breslow"
 MOST_STEPS = 10_000
@@ -59,23 +59,13 @@ class CoxOptions:
         refuse([*wrong, *not_negative("tolerance", self.tolerance)])
 
 
-class _Hazard(Family):
+class _Hazard(Fit):
     """How tables of a fitted model call what it is."""
 
     ratio = "hazard ratio"
 
-    @classmethod
-    def objection(cls, outcome: Feature) -> str:
-        return ""
-
-    def parts(self, predictor: np.ndarray, outcome: np.ndarray, more: np.ndarray) -> Parts:
-        raise NotImplementedError("a hazard's sums are those of sets of records")
-
-    def likelihood(self, cells: np.ndarray) -> float:
-        return float(cells[0])
-
     def exact_figures(self, summed: Summed) -> Figures:
-        likelihood = self.likelihood(summed.cells)
+        likelihood = float(summed.cells[0])
         return [("log-likelihood", likelihood), ("AIC", 2 * len(summed.coefficients) - 2 * likelihood)]
 
 

@@ -84,9 +84,10 @@ def quantize(
         "privacy": claim,
         "privacy_page": markdown(claim),
     }
-    if task.schema.target:
-        spec["ending"] = learned.exported
-        spec["origin"] = {**origin, "output": learned.exported_words}
+    declared = task.schema.declared
+    if declared is not None:
+        spec["ending"] = declared.exported
+        spec["origin"] = {**origin, "output": declared.exported_words}
     if learned.scored:
         anomaly = anomaly_of(task, rows is not None, evaluated)
         if anomaly is not None:

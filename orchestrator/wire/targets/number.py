@@ -10,7 +10,7 @@ import numpy as np
 from orchestrator.wire.bounds import one_of, within
 from orchestrator.wire.logarithm import logarithm
 from orchestrator.wire.targets import moments
-from orchestrator.wire.targets.base import LOSS, Figures, Quoted, Target
+from orchestrator.wire.targets.base import LOSS, Declared, Figures, Quoted
 
 CODES = 1 << 20
 """A number's code is its place in the range, from 0 to so many: float32 holds them all, and the range ends a millionth apart."""
@@ -35,7 +35,7 @@ class NumberOptions:
     unit: str = ""  # of the values, for people [text]
 
 
-class Number(Target):
+class Number(Declared):
     """The label, a number; the model has one output, its place in the range from -1 to 1."""
 
     kind = "number"
