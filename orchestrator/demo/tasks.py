@@ -247,7 +247,7 @@ def heart_disease(request: Request) -> Prepared:
             Feature("thalach", 60, 220),
             Feature("exang", categories=("0", "1")),
             Feature("oldpeak", -3, 7),
-            # Three hospitals rarely took these; that a value was not taken is itself known to the doctor.
+            # Three hospitals rarely took these; that a value was not measured is itself known to the doctor.
             Feature("slope", categories=("1", "2", "3", "?")),
             Feature("ca", categories=("0", "1", "2", "3", "?")),
             Feature("thal", categories=("3", "6", "7", "?")),
@@ -295,7 +295,7 @@ def _complete_heart_rows(path: Path, schema: Schema) -> List[List[str]]:
 
 
 _ECG_CALIBRATION_RECORD = 106
-"""A training patient set aside for quantization: taken from every node, so no claim covers these beats."""
+"""A training patient set aside for quantization: removed from every node, so no claim covers these beats."""
 
 
 def ecg_beats(request: Request) -> Prepared:

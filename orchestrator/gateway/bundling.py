@@ -184,7 +184,7 @@ def describe_features(schema: Schema, mean: np.ndarray, std: np.ndarray) -> List
 
 
 def _transform(feature: Feature) -> Dict[str, Any]:
-    """What a board has to know of a column whose logarithm is taken."""
+    """What a board has to know of a column with a logarithm."""
     if not feature.transform:
         return {}
     least, most = feature.range

@@ -11,7 +11,7 @@ from orchestrator.wire.targets.base import Declared, Target
 from orchestrator.wire.targets.registry import objections, target_of
 
 LEAST_OF_LOG = 1e-30
-"""Least minimum of a column whose logarithm is taken."""
+"""Least minimum of a column with a logarithm."""
 
 
 @dataclass(frozen=True)

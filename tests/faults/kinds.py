@@ -310,7 +310,7 @@ def port_of(federation: Federation, kind: str) -> Optional[int]:
 
 
 class PortTaken(Fault):
-    name, title = "port", "port taken"
+    name, title = "port", "port in use"
 
     def hit(self) -> None:
         port = port_of(self.f, self.kind)

@@ -141,7 +141,7 @@ class Declared(Target):
 
     @abstractmethod
     def code(self, values: Sequence[float]) -> int:
-        """Of a record, 0 or more, from one finite number for each of `columns`. ValueError for what is none."""
+        """Of a record, 0 or more, from one finite number for each of `columns`. ValueError for what is not a label."""
 
     def read(self, values: Sequence[float]) -> int:
         """What reading keeps of a record, 0 or more, from which `codes` makes its code. ValueError as of `code`.

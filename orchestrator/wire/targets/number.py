@@ -52,7 +52,7 @@ class Number(Declared):
         elif not chosen.maximum - chosen.minimum > max(
             LEAST_RANGE, 1e-12 * max(abs(chosen.minimum), abs(chosen.maximum))
         ):
-            yield f"minimum: {chosen.minimum:g} and maximum {chosen.maximum:g} cannot be told apart"
+            yield f"minimum: {chosen.minimum:g} and maximum {chosen.maximum:g} are too near to each other"
         if len(chosen.unit) > MOST_UNIT:
             yield f"unit: {len(chosen.unit)} characters, at most {MOST_UNIT}"
         if not self.schema.label:
@@ -113,7 +113,7 @@ class Number(Declared):
         return int(self.codes(np.array([self.read(values)]))[0])
 
     def read(self, values: Sequence[float]) -> int:
-        """Of logarithms, which are taken of all records together, the bits of the value as a float32."""
+        """Of logarithms, which are computed of all records together, the bits of the value as a float32."""
         low, high = self.limits
         inside = min(high, max(low, values[0]))
         if self.options.transform:
