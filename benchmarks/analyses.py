@@ -18,7 +18,7 @@ import tempfile
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -31,6 +31,11 @@ from orchestrator.wire.protection import Aggregation, Privacy
 from orchestrator.wire.schema import Feature, Schema
 from orchestrator.wire.task import Rounds, Task
 from orchestrator.wire.training import Training
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "analyses"))
+
+from hospitals import SCHEMA as HEART_SCHEMA
+from hospitals import rows_of as heart_rows_of
 
 DELTA = 1e-5
 EPSILONS = (1.0, 3.0)
@@ -57,28 +62,9 @@ WILMS = (
     Feature("histol", categories=("1", "2")),
     Feature("age", 0, 200),
 )
-HEART_NUMBERS = {"age": (20, 90), "trestbps": (80, 200), "chol": (100, 600), "thalach": (60, 220), "oldpeak": (-3, 7)}
-HEART_LEVELS = {"sex": "01", "cp": "1234", "exang": "01", "slope": "123", "thal": "367"}
-HEART_COLUMNS = [
-    "age",
-    "sex",
-    "cp",
-    "trestbps",
-    "chol",
-    "fbs",
-    "restecg",
-    "thalach",
-    "exang",
-    "oldpeak",
-    "slope",
-    "ca",
-    "thal",
-]
-HEART = (
-    *(Feature(name, *ends) for name, ends in HEART_NUMBERS.items()),
-    *(Feature(name, categories=tuple(levels)) for name, levels in HEART_LEVELS.items()),
-    Feature("disease", categories=("no", "yes")),
-)
+_HEART_NAMES = ("age", "trestbps", "chol", "thalach", "oldpeak", "sex", "cp", "exang", "slope", "thal", "disease")
+_HEART_FEATURES = {feature.name: feature for feature in HEART_SCHEMA.features}
+HEART = tuple(_HEART_FEATURES[name] for name in _HEART_NAMES)
 
 
 class Data(NamedTuple):
@@ -118,19 +104,6 @@ def by(rows: Sequence[Dict[str, str]], column: str) -> List[List[Dict[str, str]]
     return [[row for row in rows if row[column] == site] for site in sorted({row[column] for row in rows})]
 
 
-def heart(source: Path) -> Iterator[List[Dict[str, str]]]:
-    """A cholesterol of 0 was not measured."""
-    for path in sorted(source.glob("processed.*.data")):
-        rows = []
-        for line in path.read_text().split():
-            *cells, disease = ("" if cell == "?" else cell for cell in line.split(","))
-            row = dict(zip(HEART_COLUMNS, cells))
-            row.update({name: str(int(float(row[name]))) for name in HEART_LEVELS if row[name]})
-            row["chol"] = "" if row["chol"] and float(row["chol"]) == 0 else row["chol"]
-            rows.append({**row, "disease": "no" if disease == "0" else "yes"})
-        yield rows
-
-
 def data_sets(source: Path) -> Dict[str, Data]:
     visits = [
         {**row, "who": f"{row['center']}-{row['id']}"} for row in read(source / "respiratory" / "respiratory.csv")
@@ -139,7 +112,7 @@ def data_sets(source: Path) -> Dict[str, Data]:
     return {
         "rand-hie": Data(HIE, by(read(source / "rand-hie" / "randhie.csv"), "site")),
         "respiratory": Data(VISITS, by(visits, "center"), "who"),
-        "heart-disease": Data(HEART, list(heart(source / "heart-disease"))),
+        "heart-disease": Data(HEART, [rows for _, rows in heart_rows_of(source / "heart-disease")]),
         "nwtco": Data(WILMS, [wilms[start::5] for start in range(5)]),
     }
 

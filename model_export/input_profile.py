@@ -30,7 +30,7 @@ from model_export.errors import ExportError
 from model_export.manifest import LEAST, RANGE
 
 PLAIN, LOGARITHMS = 1, 2
-"""Versions: the second only where a logarithm is taken, so that older firmware reads all others."""
+"""Versions: the second only where there is a logarithm, so that older firmware reads all others."""
 SCORED = 0x100
 """Added to the version where there is a threshold, likewise."""
 BINS = 10
@@ -51,7 +51,7 @@ class InputProfile:
     """uint16 (groups, bins)"""
     rows: int
     ranges: Optional[np.ndarray] = None
-    """float32 (2, channels): least and most value of each channel whose logarithm is taken, 0 for others; None without any."""
+    """float32 (2, channels): least and most value of each channel with a logarithm, 0 for others; None without any."""
     threshold: Optional[float] = None
     """The largest score that is not unusual, a float32; None where the model has no score."""
 

@@ -47,7 +47,7 @@ _SCHEMA: Dict[str, Any] = {
     "manifest_sha256": str,
 }
 RANGE = ("minimum", "maximum")
-"""Keys of a feature with a transform: what its values are clamped to before their logarithm is taken."""
+"""Keys of a feature with a transform: what its values are clamped to before the logarithm."""
 LEAST = 1e-37
 """Of such a range: below are numbers that boards do not compute with."""
 

@@ -79,7 +79,7 @@ def load_keras_model(path: str, input_shape: Sequence[int] = (), classes: int = 
     """A user's .keras model, cut to logits, with its own weights.
 
     `input_shape` and `classes`, where given, must match the file's. A final softmax (an activation or a layer) is
-    taken off. Other precisions are read as float32 (precision_note). Raises ExportError for a missing or unreadable file, several
+    removed. Other precisions are read as float32 (precision_note). Raises ExportError for a missing or unreadable file, several
     inputs or outputs, free dimensions, or an input that is not of floats.
     """
     return _as_logits(_load(path), str(path), tuple(input_shape), classes)

@@ -1,4 +1,4 @@
-"""One function per TFLite operator: what engine/direct must be told to compute the same bits as TFLM."""
+"""One function per TFLite operator: what engine/direct must know to compute the same bits as TFLM."""
 
 from __future__ import annotations
 
@@ -288,7 +288,7 @@ def _broadcast(c: _Context, one: Tensor, two: Tensor) -> Tuple[Hwc, List[int]]:
 
 def _concatenation(c: _Context) -> List[Step]:
     if c.op.options["activation"] != "none":
-        raise c.error(f"fused {c.op.options['activation']}; supported is none")
+        raise c.error(f"fused {c.op.options['activation']}, which is not supported: train without a fused activation")
     rank = len(c.output.shape)
     axis = int(c.op.options["axis"]) % rank
     rows = int(np.prod(c.output.shape[:axis], dtype=np.int64))

@@ -213,7 +213,7 @@ def read_private_key(path: Path) -> Ed25519PrivateKey:
 
 
 def read_public_key(path: Path) -> Ed25519PublicKey:
-    """From PEM: a public key, or a private one whose public half is taken. Raises KeyFileError."""
+    """From PEM: a public key, or a private one, of which the public half counts. Raises KeyFileError."""
     content = _read(path)
     if b"PRIVATE KEY" in content:
         return read_private_key(path).public_key()

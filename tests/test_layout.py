@@ -277,6 +277,11 @@ def test_a_class_fits_on_a_few_screens() -> None:
     assert long == set(LONG_CLASSES)
 
 
+def test_every_class_can_do_what_it_offers() -> None:
+    """What some of a kind cannot do belongs to those who can; what all must do is abstract."""
+    assert [str(path) for path in sources() if re.search(r"raise NotImplementedError", path.read_text())] == []
+
+
 def test_what_a_unit_or_a_place_of_noise_means_is_said_in_few_places() -> None:
     asked = re.compile(r"privacy\.(unit|noise)")
     files = [path for end in ("py", "js", "html", "sql") for path in (ROOT / "orchestrator").rglob(f"*.{end}")]

@@ -81,7 +81,7 @@ KNOWN = {
     ("audit/training.py", "Path(folder) / f'{name}.sqlite'"),
     ("demo/processes.py", "self._logs / f'{name}.log'"),
     ("demo/processes.py", "self._out / 'state' / name"),
-    ("demo/tasks.py", "folder / f'processed.{hospital}.data'"),  # of the four of a public data set
+    ("demo/tasks.py", "folder / heart.file_of(hospital)"),  # of the four of a public data set
     ("demo/tasks.py", "request.out / 'nodes' / f'{hospital}.csv'"),
     ("demo/tasks.py", "request.out / 'test' / f'{hospital}.csv'"),
     ("audit/bench.py", "work_of(self.task).noise_multiplier / np.sqrt(parties_of(self.task))"),  # numbers

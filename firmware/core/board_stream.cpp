@@ -66,8 +66,8 @@ void Board::stop_stream() {
   stream_.stop();
 }
 
-// Samples from the host. Those taken already are passed over, so a frame can be sent again; one ahead of its turn is
-// not taken, and `next_sample` says from where.
+// Samples from the host. Those accepted already are passed over, so a frame can be sent again; one ahead of its turn is
+// refused, and `next_sample` says from where.
 void Board::feed(const Frame& frame) {
   const uint32_t sample_bytes = 2 * profile_.channels;
   const bool whole = frame.body_bytes > kIndexBytes && stream_.on();

@@ -16,7 +16,7 @@ constexpr uint32_t kFrameBytes = kFrameHeadBytes + kSampleBytes + kFrameTailByte
 // Longest text command. The MLPerf Tiny runner sends up to 80 characters.
 constexpr uint32_t kLineBytes = 160;
 
-// Bytes taken from the serial port at a time.
+// Bytes read from the serial port at a time.
 constexpr uint32_t kReadBytes = 128;
 
 // A record up to this length goes out in one piece; a longer one (many outputs) in several.

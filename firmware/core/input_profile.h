@@ -14,7 +14,7 @@ struct InputProfile {
   uint32_t bins = 0;
   uint32_t rows = 0;
   const uint8_t* scales = nullptr;  // float mean[channels], std[channels]; null where inputs are not standardized
-  const uint8_t* ranges = nullptr;  // float least[channels], most[channels], 0 where no logarithm is taken; null without any
+  const uint8_t* ranges = nullptr;  // float least[channels], most[channels], 0 where there is no logarithm; null without any
   const int8_t* edges = nullptr;    // [groups][bins - 1]
   const uint8_t* shares = nullptr;  // u16 [groups][bins], in 1/65535
   bool scored = false;              // the model gives back its input, and how far it is off (core/score.h) says how unusual that is

@@ -1,4 +1,4 @@
-// Why a model was not taken: a code for programs and a sentence for people, both static text. No code: it was taken.
+// Why a model was not accepted: a code for programs and a sentence for people, both static text. No code: it was accepted.
 #pragma once
 
 #include <cstdint>

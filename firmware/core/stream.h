@@ -43,7 +43,7 @@ class Stream {
 
   uint32_t window_samples() const { return channels_ == 0 ? 0 : window_values_ / channels_; }
   const StreamSettings& settings() const { return settings_; }
-  uint32_t samples() const { return samples_; }  // taken since start(); wraps
+  uint32_t samples() const { return samples_; }  // accepted since start(); wraps
   uint32_t windows() const { return windows_; }
   uint32_t agreed() const { return agreed_; }
 

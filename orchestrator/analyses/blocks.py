@@ -3,7 +3,7 @@
 Every value is in one block, and every block names its rule: a node refuses sums with a value that is in none.
 """
 
-from typing import Iterator, NamedTuple, Optional, Sequence, Tuple
+from typing import Iterable, Iterator, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -84,3 +84,21 @@ def incomplete(blocks: Sequence[Block], size: int) -> str:
             np.add.at(covered, block.at.ravel(), 1)
     wrong = np.flatnonzero(covered != 1)
     return f"value {wrong[0]} is in {covered[wrong[0]]} blocks, expected one" if wrong.size else ""
+
+
+def parts_of(blocks: Iterable[Block]) -> int:
+    """How many parts of an answer these are, of those that a node may leave out."""
+    return len({block.out or block.name for block in blocks if block.out is not None})
+
+
+def impossible(blocks: Sequence[Block], sums: np.ndarray, records: float, rounded: bool = False) -> str:
+    """Why no so many records add up to these exact sums; "" where some may. rounded: whether tables are, to whatever multiple."""
+    for block in blocks:
+        values = sums[block.at.ravel()]
+        if block.rule == UNUSED and values.any():
+            return f"{block.name}: values that are 0 whatever the records"
+        if block.rule in (CELLS, UPTO, ASIDE) and values.min(initial=0.0) < 0:
+            return f"{block.name}: a count of {values.min():.3g}"
+        if block.rule == CELLS and not (rounded and block.shown) and values.sum() > records * (1 + 1e-9):
+            return f"{block.name}: {values.sum():.6g} records in all, of {records:.6g}"
+    return ""

@@ -29,6 +29,9 @@ from orchestrator.wire.schema import Feature, Schema
 _LEFT_OUT = 0.5
 """Of a count: noise whose interval is wider hides what is divided by it."""
 
+MOST_TABLES = 1 << 20
+"""That Fisher's exact test goes through; with more chi squared says the same."""
+
 
 @dataclass(frozen=True)
 class CompareOptions:
@@ -232,8 +235,10 @@ def level_tests(name: str, counts: np.ndarray) -> List[Tuple[Cell, ...]]:
     expected = np.outer(seen.sum(axis=1), seen.sum(axis=0)) / seen.sum()
     value, degrees = float(((seen - expected) ** 2 / expected).sum()), (rows - 1) * (columns - 1)
     found: List[Tuple[Cell, ...]] = [(name, "chi squared", value, degrees, float(gammaincc(degrees / 2, value / 2)))]
-    if (rows, columns) == (2, 2) and bool((seen == np.round(seen)).all()):
-        (a, b), (c, d) = seen
+    if (rows, columns) != (2, 2) or not bool((seen == np.round(seen)).all()):
+        return found
+    (a, b), (c, d) = seen
+    if min(b, c) + min(a, d) < MOST_TABLES:
         first = np.arange(max(0.0, a - d), min(a + b, a + c) + 1)
         each = (first, a + b - first, a + c - first, d - a + first)
         logarithm = -sum(gammaln(cell + 1) for cell in each)

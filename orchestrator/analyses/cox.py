@@ -26,14 +26,15 @@ from orchestrator.analyses.base import (
     other_than_zero,
 )
 from orchestrator.analyses.blocks import CELLS, PRODUCTS, Block, aside, places
-from orchestrator.analyses.family import NO_MORE, Family, Figures, Parts, Summed
+from orchestrator.analyses.family import NO_MORE, Figures, Fit, Summed
 from orchestrator.analyses.fitted import Counts, Fitted, inverse_of, result_of
 from orchestrator.analyses.inputs import MOST_TERMS, Inputs, columns_of, present
 from orchestrator.wire.bounds import count, near, not_negative, one_of, refuse
-from orchestrator.wire.schema import Feature, Schema
+from orchestrator.wire.schema import Schema
 
 EFRON, BRESLOW = "efron", "breslow"
 MOST_STEPS = 10_000
+_PART = 1 << 20
 _NEVER = -1e30
 _FARTHEST = 300.0
 """Of a linear predictor from the largest there can be: exp of less is nothing."""
@@ -59,23 +60,13 @@ class CoxOptions:
         refuse([*wrong, *not_negative("tolerance", self.tolerance)])
 
 
-class _Hazard(Family):
+class _Hazard(Fit):
     """How tables of a fitted model call what it is."""
 
     ratio = "hazard ratio"
 
-    @classmethod
-    def objection(cls, outcome: Feature) -> str:
-        return ""
-
-    def parts(self, predictor: np.ndarray, outcome: np.ndarray, more: np.ndarray) -> Parts:
-        raise NotImplementedError("a hazard's sums are those of sets of records")
-
-    def likelihood(self, cells: np.ndarray) -> float:
-        return float(cells[0])
-
     def exact_figures(self, summed: Summed) -> Figures:
-        likelihood = self.likelihood(summed.cells)
+        likelihood = float(summed.cells[0])
         return [("log-likelihood", likelihood), ("AIC", 2 * len(summed.coefficients) - 2 * likelihood)]
 
 
@@ -90,6 +81,25 @@ class _Sums(NamedTuple):
     explained: np.ndarray
     known: float
     left_out: float
+
+
+def _over_ties(weight: float, own: float, tied: int, ties: str) -> Tuple[float, np.ndarray, np.ndarray]:
+    """With w = weight - s own, over the shares s of `tied` events of a step: the sum of log w; of 1/w and s/w; of 1/w^2, s/w^2
+    and s^2/w^2. ValueError where nobody is at risk.
+    """
+    logarithms, inverse, squared = 0.0, np.zeros(2), np.zeros(3)
+    for start in range(0, tied, _PART):
+        share = np.arange(start, min(tied, start + _PART)) / tied if ties == EFRON else np.zeros(1)
+        many = 1 if ties == EFRON else tied
+        left = weight - share * own
+        if not left.min() > 0:
+            raise ValueError("an event in a step in which nobody is at risk: no records add up to these sums")
+        logarithms += many * float(np.log(left).sum())
+        inverse += many * np.array([(share**power / left).sum() for power in range(2)])
+        squared += many * np.array([(share**power / left**2).sum() for power in range(3)])
+        if ties != EFRON:
+            break
+    return logarithms, inverse, squared
 
 
 class Cox(Analysis):
@@ -247,15 +257,17 @@ class Cox(Analysis):
         hazard = np.zeros(self.options.steps)
         shift = self._largest(coefficients)
         for step in np.flatnonzero(sums.seen > 0.5):
+            weight, first, second = (of[step] for of in risk)
+            own, own_first, own_second = (of[step] for of in sums.events)
             tied = round(sums.seen[step])
-            for number in range(tied):
-                share = number / tied if self.options.ties == EFRON else 0.0
-                weight, first, second = (at[step] - share * own[step] for at, own in zip(risk, sums.events))
-                mean = first / weight
-                likelihood -= math.log(weight) + shift
-                gradient -= mean
-                information += second / weight - np.outer(mean, mean)
-                hazard[step] += 1.0 / (weight * math.exp(min(shift, 700.0)))
+            logarithms, inverse, squared = _over_ties(float(weight), float(own), tied, self.options.ties)
+            likelihood -= logarithms + tied * shift
+            gradient -= first * inverse[0] - own_first * inverse[1]
+            information += second * inverse[0] - own_second * inverse[1]
+            crossed = np.outer(first, own_first)
+            information -= np.outer(first, first) * squared[0] - (crossed + crossed.T) * squared[1]
+            information -= np.outer(own_first, own_first) * squared[2]
+            hazard[step] += inverse[0] / math.exp(min(shift, 700.0))
         return likelihood, gradient, information, hazard
 
     def over_others(self, asked: np.ndarray) -> np.ndarray:

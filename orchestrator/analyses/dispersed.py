@@ -94,7 +94,7 @@ class Gamma(Family):
     def exact_figures(self, summed: Summed) -> Figures:
         deviance = self.deviance(summed)
         found = [("deviance", deviance), ("dispersion", self.spread(summed))]
-        if deviance <= 0:
+        if deviance <= 0 or summed.weight <= 0:
             return found
         shape = summed.weight / deviance  # for a likelihood, as R's glm has it
         logarithms = float(summed.cells[2] * self._log_scale)

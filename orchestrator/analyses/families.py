@@ -57,6 +57,7 @@ class Linear(Family):
         return self._half
 
     def deviance_at(self, coefficients: np.ndarray, matrix: np.ndarray, summed: Summed) -> float:
+        """`deviance` at other coefficients: the sums are those of all. matrix: the information."""
         squares = float(summed.cells[0]) * self.gradient_scale**2
         residual = squares - float(2 * coefficients @ summed.gradient - coefficients @ matrix @ coefficients)
         return self._half**2 * residual

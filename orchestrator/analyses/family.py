@@ -44,23 +44,54 @@ class Summed(NamedTuple):
 Figures = List[Tuple[str, float]]
 
 
-class Family(ABC):
-    """Over one outcome, to which there is no objection. `parts` are over `matrix_scale` and `gradient_scale`, within -1 to 1.
-
-    offset: the range of what is added to the linear predictor.
-    """
+class Fit(ABC):
+    """What tables of a fitted model ask of it, over one outcome."""
 
     once: ClassVar[bool] = False
     """Whether one round is enough."""
-    fixed: ClassVar[bool] = False
-    """Whether the information, or all there is, is the same whatever the coefficients."""
     ratio: ClassVar[str] = ""
     """What exp of a coefficient is called; "" where it is nothing."""
+
+    def __init__(self, outcome: Feature) -> None:
+        self.outcome = outcome
+
+    @property
+    def outcome_unit(self) -> float:
+        """What outcomes were divided by."""
+        return 1.0
+
+    def spread(self, summed: Summed) -> float:
+        """The dispersion: what the inverse information is multiplied by for a covariance; 0 where it is not known."""
+        return 1.0
+
+    def figures(self, summed: Summed) -> Figures:
+        """Of the whole model, where sums may carry noise."""
+        return []
+
+    @abstractmethod
+    def exact_figures(self, summed: Summed) -> Figures:
+        """Those that only exact sums have."""
+
+    def notes(self, summed: Summed) -> List[str]:
+        """What people must know of its parameters."""
+        return []
+
+
+class Family(Fit):
+    """A fit that is summed record by record, of an outcome to which there is no objection.
+
+    `parts` are over `matrix_scale` and `gradient_scale`, within -1 to 1. offset: the range of what is added to the linear
+    predictor.
+    """
+
+    fixed: ClassVar[bool] = False
+    """Whether the information, or all there is, is the same whatever the coefficients."""
     never_noised: ClassVar[str] = ""
     """Why its sums would drown in noise; "" where they need not."""
 
     def __init__(self, outcome: Feature, offset: Tuple[float, float] = NO_OFFSET) -> None:
-        self.outcome, self.offset = outcome, offset
+        super().__init__(outcome)
+        self.offset = offset
         self.cells, self.matrix_scale, self.gradient_scale = 1, 1.0, 1.0
 
     @classmethod
@@ -81,11 +112,6 @@ class Family(ABC):
         """Of `score`."""
         return self.gradient_scale
 
-    @property
-    def outcome_unit(self) -> float:
-        """What outcomes were divided by."""
-        return 1.0
-
     def shift(self, outcome: np.ndarray, offset: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:
         """(outcome, what is added to the linear predictor) with an offset (n,)."""
         return outcome, offset
@@ -94,33 +120,13 @@ class Family(ABC):
     def likelihood(self, cells: np.ndarray) -> float:
         """The log-likelihood, but for what no parameter changes, of summed cells."""
 
+    @abstractmethod
     def deviance(self, summed: Summed) -> float:
         """Twice how far the log-likelihood is from that of a model with a parameter for each record, at a dispersion of 1."""
-        return 0.0
-
-    def deviance_at(self, coefficients: np.ndarray, matrix: np.ndarray, summed: Summed) -> float:
-        """The same at other coefficients, of a family whose sums are those of all; matrix: the information."""
-        raise NotImplementedError("the sums of this family are those of the coefficients they were asked with")
-
-    def spread(self, summed: Summed) -> float:
-        """The dispersion: what the inverse information is multiplied by for a covariance; 0 where it is not known."""
-        return 1.0
-
-    def figures(self, summed: Summed) -> Figures:
-        """Of the whole model, where sums may carry noise."""
-        return []
-
-    @abstractmethod
-    def exact_figures(self, summed: Summed) -> Figures:
-        """Those that only exact sums have."""
 
     def step(self, cells: np.ndarray, more: np.ndarray) -> np.ndarray:
         """By how much the parameters beyond the coefficients move."""
         return NO_MORE
-
-    def notes(self, summed: Summed) -> List[str]:
-        """What people must know of these parameters."""
-        return []
 
     @property
     def first_more(self) -> np.ndarray:

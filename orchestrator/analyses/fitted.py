@@ -6,7 +6,7 @@ from typing import Iterator, List, NamedTuple, Optional, Sequence, Tuple
 import numpy as np
 
 from orchestrator.analyses.base import CERTAINTY, Cell, Result, Table
-from orchestrator.analyses.family import Family, Summed
+from orchestrator.analyses.family import Fit, Summed
 from orchestrator.analyses.inputs import Term, to_units
 from orchestrator.analyses.meat import Sandwich
 
@@ -48,55 +48,55 @@ def inverse_of(matrix: np.ndarray, noise: float) -> Tuple[np.ndarray, np.ndarray
     return (vectors[:, kept] / values[kept]) @ vectors[:, kept].T, vectors[:, ~kept]
 
 
-def result_of(fitted: Fitted, family: Family, terms: Sequence[Term], counts: Counts, tolerance: float) -> Result:
+def result_of(fitted: Fitted, fit: Fit, terms: Sequence[Term], counts: Counts, tolerance: float) -> Result:
     """Tables "coefficients" and "fit" of a model with these terms."""
     inverse, lost = inverse_of(fitted.matrix, fitted.matrix_noise)
-    change, shift = in_column_units(family, terms)
+    change, shift = in_column_units(fit, terms)
     estimates = change @ fitted.summed.coefficients + shift
-    variances = np.einsum("ij,jk,ik->i", change, _covariance(fitted, family, inverse), change)
+    variances = np.einsum("ij,jk,ik->i", change, _covariance(fitted, fit, inverse), change)
     hidden = [_hidden(row, lost) for row in change]
     unknown = [not variance > 0 for variance in variances]
     degrees = fitted.summed.degrees if fitted.sandwich is None else fitted.sandwich.degrees
     rows: List[Tuple[Cell, ...]] = []
     for term, estimate, variance, gone, unsure in zip(terms, estimates, variances, hidden, unknown):
-        columns = 6 + bool(family.ratio)
-        row = (None,) * columns if gone or unsure else _figures(float(estimate), math.sqrt(variance), degrees, family)
+        columns = 6 + bool(fit.ratio)
+        row = (None,) * columns if gone or unsure else _figures(float(estimate), math.sqrt(variance), degrees, fit)
         rows.append((term.name, *row))
-    ratio = (family.ratio,) if family.ratio else ()
-    tested = "t" if family.once else "z"
+    ratio = (fit.ratio,) if fit.ratio else ()
+    tested = "t" if fit.once else "z"
     heads = ("term", "estimate", "standard error", "from", "to", tested, "p", *ratio)
-    tables = [Table("coefficients", heads, rows, tested), _fit(fitted, family, counts)]
+    tables = [Table("coefficients", heads, rows, tested), _fit(fitted, fit, counts)]
     names = [term.name for term, gone in zip(terms, hidden) if gone]
     unsure_of = [term.name for term, gone, unsure in zip(terms, hidden, unknown) if unsure and not gone]
-    return Result(tables, list(_notes(fitted, family, terms, names, unsure_of, tolerance)))
+    return Result(tables, list(_notes(fitted, fit, terms, names, unsure_of, tolerance)))
 
 
-def _covariance(fitted: Fitted, family: Family, inverse: np.ndarray) -> np.ndarray:
+def _covariance(fitted: Fitted, fit: Fit, inverse: np.ndarray) -> np.ndarray:
     """Of the coefficients over [-1, 1]."""
     if fitted.sandwich is not None:
         return inverse @ fitted.sandwich.middle @ inverse
     # Noise on the gradient moves the result by the inverse times it; that on the matrix by as much times how far the step went.
     moved = float(np.linalg.norm(fitted.step))
     noise = fitted.gradient_noise**2 + (fitted.matrix_noise * moved) ** 2
-    return np.asarray(family.spread(fitted.summed) * inverse + noise * inverse @ inverse)
+    return np.asarray(fit.spread(fitted.summed) * inverse + noise * inverse @ inverse)
 
 
-def _figures(estimate: float, error: float, degrees: float, family: Family) -> Tuple[Cell, ...]:
+def _figures(estimate: float, error: float, degrees: float, fit: Fit) -> Tuple[Cell, ...]:
     """estimate, standard error, interval of 95 %, estimate over error, p, and exp of the estimate."""
     value = estimate / error
-    if family.once:
+    if fit.once:
         from scipy.special import stdtr, stdtrit  # late: nodes do without, and a gateway until its end
 
         half, p = float(stdtrit(degrees, 0.975)) * error, 2 * float(stdtr(degrees, -abs(value)))
     else:
         half, p = CERTAINTY * error, math.erfc(abs(value) / math.sqrt(2))
-    more = (math.exp(min(estimate, _LARGEST_EXPONENT)),) if family.ratio else ()
+    more = (math.exp(min(estimate, _LARGEST_EXPONENT)),) if fit.ratio else ()
     return estimate, error, estimate - half, estimate + half, value, p, *more
 
 
-def _fit(fitted: Fitted, family: Family, counts: Counts) -> Table:
-    figures = family.figures(fitted.summed)
-    figures = figures if fitted.gradient_noise else [*figures, *family.exact_figures(fitted.summed)]
+def _fit(fitted: Fitted, fit: Fit, counts: Counts) -> Table:
+    figures = fit.figures(fitted.summed)
+    figures = figures if fitted.gradient_noise else [*figures, *fit.exact_figures(fitted.summed)]
     return fit_table([*counts, *figures])
 
 
@@ -105,12 +105,12 @@ def fit_table(figures: Counts) -> Table:
     return Table("fit", ("figure", "value"), [(name, _plain(value)) for name, value in figures])
 
 
-def in_column_units(family: Family, terms: Sequence[Term]) -> Tuple[np.ndarray, np.ndarray]:
+def in_column_units(fit: Fit, terms: Sequence[Term]) -> Tuple[np.ndarray, np.ndarray]:
     """(matrix, constant) that make coefficients in the columns' units of those over [-1, 1]."""
     change, shift = to_units(terms), np.zeros(len(terms))
-    if family.once:
-        low, high = family.outcome.range
-        change *= family.outcome_unit
+    if fit.once:
+        low, high = fit.outcome.range
+        change *= fit.outcome_unit
         shift[0] = (low + high) / 2
     return change, shift
 
@@ -121,10 +121,10 @@ def _hidden(row: np.ndarray, lost: np.ndarray) -> bool:
 
 
 def _notes(
-    fitted: Fitted, family: Family, terms: Sequence[Term], hidden: List[str], unsure: List[str], tolerance: float
+    fitted: Fitted, fit: Fit, terms: Sequence[Term], hidden: List[str], unsure: List[str], tolerance: float
 ) -> Iterator[str]:
     noisy, moved = fitted.gradient_noise > 0, float(np.abs(fitted.step).max())
-    converged = family.once or noisy or moved <= max(tolerance, 1e-6)
+    converged = fit.once or noisy or moved <= max(tolerance, 1e-6)
     apart = [term.name for term, value in zip(terms, fitted.summed.coefficients) if abs(value) > APART]
     if hidden and noisy:
         yield f"noise hides {', '.join(hidden)}: ask for fewer columns, or spend more"
@@ -136,7 +136,7 @@ def _notes(
         yield f"not converged: the last step was {moved:.2g} half ranges long; allow more rounds"
     elif unsure:
         yield f"{', '.join(unsure)}: nothing is known of their errors, and so no figure is shown"
-    yield from family.notes(fitted.summed)
+    yield from fit.notes(fitted.summed)
     yield from fitted.sandwich.notes if fitted.sandwich is not None else ()
     yield from notes_on_terms(terms)
     if noisy:

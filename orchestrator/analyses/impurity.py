@@ -11,7 +11,7 @@ def gain_of(left: np.ndarray, right: np.ndarray, leaves: int, deviation: float) 
     both sides, each of so many leaves; zeros where noise hides who is on a side.
 
     With f the sum of squares of the counts over their sum, the gain is f(left) + f(right) - f(both). Noise of variance v on a
-    count adds v / 2 times the trace of the second derivatives, which is taken off, and to first order moves it by the gradient.
+    count adds v / 2 times the trace of the second derivatives, which is subtracted, and to first order moves it by the gradient.
     """
     both, v = left + right, deviation**2 * leaves
     least = 3 * deviation * math.sqrt(leaves * left.shape[2])

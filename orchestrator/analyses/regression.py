@@ -25,6 +25,7 @@ from orchestrator.analyses.base import (
     other_than_zero,
 )
 from orchestrator.analyses.blocks import CELLS, PRODUCTS, Block, aside, places, unused
+from orchestrator.analyses.families import Linear
 from orchestrator.analyses.family import Family, Summed, clipped
 from orchestrator.analyses.fitted import Counts, Fitted, inverse_of, result_of
 from orchestrator.analyses.inputs import MOST_TERMS
@@ -268,7 +269,7 @@ class Regression(Analysis):
         found = []
         for place, strength in enumerate(self.options.strengths):
             kept = state.get(f"path {place}")
-            if self.family.once:
+            if isinstance(self.family, Linear):
                 coefficients = minimum(matrix, summed.gradient, self._penalty(place, summed))
                 deviance = self.family.deviance_at(coefficients, matrix, summed)
                 found.append(Shrunk(strength, coefficients, deviance, 0.0))

@@ -6,7 +6,7 @@ from typing import Iterator, List, NamedTuple, Sequence, Tuple
 import numpy as np
 
 from orchestrator.analyses.base import Cell, Result, Table, interval
-from orchestrator.analyses.family import Family, Summed
+from orchestrator.analyses.family import Fit, Summed
 from orchestrator.analyses.fitted import Counts, fit_table, in_column_units, notes_on_terms
 from orchestrator.analyses.inputs import Term
 from orchestrator.analyses.penalty import adaptive_ridge
@@ -25,10 +25,10 @@ class Shrunk(NamedTuple):
 
 
 def shrunk_result(
-    path: Sequence[Shrunk], asked: int, family: Family, terms: Sequence[Term], counts: Counts, exact: bool
+    path: Sequence[Shrunk], asked: int, fit: Fit, terms: Sequence[Term], counts: Counts, exact: bool
 ) -> Result:
     """Tables "coefficients", a column for each strength that was come to of those `asked`, "path" and "fit"."""
-    change, shift = in_column_units(family, terms)
+    change, shift = in_column_units(fit, terms)
     columns = [change @ each.coefficients + shift for each in path]
     heads = ("term", *(f"at {each.strength:g}" for each in path))
     rows: List[Tuple[Cell, ...]] = [
@@ -42,10 +42,10 @@ def shrunk_result(
         Table("path", ("strength", "other than 0", "deviance"), along),
         fit_table(counts),
     ]
-    return Result(tables, list(_notes(path, asked, family, terms, exact)))
+    return Result(tables, list(_notes(path, asked, fit, terms, exact)))
 
 
-def _notes(path: Sequence[Shrunk], asked: int, family: Family, terms: Sequence[Term], exact: bool) -> Iterator[str]:
+def _notes(path: Sequence[Shrunk], asked: int, fit: Fit, terms: Sequence[Term], exact: bool) -> Iterator[str]:
     yield "coefficients with a penalty have no standard errors: they are pulled towards 0, by how much nobody knows"
     yield "a strength is for numbers over [-1, 1] of their ranges, and levels as 0 or 1"
     if any(len(term.factors) > 1 for term in terms):
@@ -64,7 +64,7 @@ def adassp_result(
     matrix: np.ndarray,
     summed: Summed,
     noises: Tuple[float, float],
-    family: Family,
+    fit: Fit,
     terms: Sequence[Term],
     counts: Counts,
 ) -> Result:
@@ -79,7 +79,7 @@ def adassp_result(
     inverse = (vectors / np.maximum(np.maximum(values, 0.0) + ridge, 1e-300)) @ vectors.T
     fitted = inverse @ summed.gradient
     noise = gradient_noise**2 + (matrix_noise * float(np.linalg.norm(fitted))) ** 2
-    change, shift = in_column_units(family, terms)
+    change, shift = in_column_units(fit, terms)
     moved = [interval(math.sqrt(noise * float(row @ inverse @ inverse @ row))) for row in change]
     rows: List[Tuple[Cell, ...]] = [
         (term.name, float(estimate), half) for term, estimate, half in zip(terms, change @ fitted + shift, moved)

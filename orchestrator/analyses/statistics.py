@@ -116,7 +116,7 @@ class Statistics(Analysis):
         return math.prod(self._places[name].cells for name in pair)
 
     def begin(self, seed: int) -> np.ndarray:
-        """Nodes need to be told nothing."""
+        """Nodes need to know nothing."""
         return np.zeros(1, np.float32)
 
     def vectors(self, question: np.ndarray, x: np.ndarray) -> np.ndarray:
@@ -264,7 +264,7 @@ def _moments(
 ) -> Tuple[Optional[float], Optional[float], float]:
     """(mean of u, standard deviation of u with n - 1, standard deviation of the noise in the mean); None for what noise hides.
 
-    `known` is a difference of two counts. What noise does to mean and variance is taken to first order.
+    `known` is a difference of two counts. What noise does to mean and variance is to first order.
     """
     if known <= 0 or interval(math.sqrt(2) * deviation) > LEAST_SHARE * known:
         return None, None, 0.0

@@ -39,7 +39,7 @@ from orchestrator.wire.task import Task
 _LENGTH = 1000.0
 """Of a canary's vector, in those of its record."""
 _CROWD = 12
-"""Units of each node that are in every run: what is known of them is taken off, so that more would only take longer."""
+"""Units of each node that are in every run: what is known of them is subtracted, so that more would only take longer."""
 _RECORDS = 3
 """Of a patient that is a canary."""
 _CANDIDATES, _INVENTED = 2000, 64

@@ -82,7 +82,7 @@ def best_bound(scores: np.ndarray, included: np.ndarray, delta: float, alpha: fl
 
 
 def correct_guesses(scores: np.ndarray, included: np.ndarray, count: int) -> int:
-    """Right ones when the count/2 highest scores are taken for canaries that were in, and the count/2 lowest for absent ones."""
+    """Right ones when the count/2 highest scores count as canaries that were in, and the count/2 lowest for absent ones."""
     order, half = np.argsort(scores, kind="stable"), count // 2
     return int(included[order[len(order) - half :]].sum() + (~included[order[:half]]).sum())
 

@@ -242,7 +242,7 @@ def _prepare(esp: Any, port: str, baud: int, stub: bool) -> Any:
     if baud != ROM_BAUD and "://" not in port:
         esp.change_baud(baud)
     attach_flash(esp)
-    # Until it is told the size, a ROM loader takes flash to be 2 MB and cannot even compute an MD5 of a model slot.
+    # Until it knows the size, a ROM loader assumes 2 MB of flash and cannot even compute an MD5 of a model slot.
     size = flash_size_bytes(detect_flash_size(esp)) or FLASH_BYTES
     if size < FLASH_BYTES:
         raise WrongLayoutError(f"the board has {size >> 20} MB of flash, {FLASH_BYTES >> 20} MB are needed")

@@ -111,7 +111,7 @@ def check_layout(layout: Sequence[Partition]) -> None:
         if not p.name or len(p.name) > 15 or not p.name.isascii():
             raise PartitionError(f"{where}: a name has 1 to 15 ASCII characters")
         if p.name in names:
-            raise PartitionError(f"{where}: the name is taken")
+            raise PartitionError(f"{where}: the name is in use")
         alignment = 0x10000 if p.type == TYPE_APP else SECTOR_BYTES
         if p.offset % alignment or p.size % SECTOR_BYTES or p.size == 0:
             raise PartitionError(f"{where}: offset and size must be multiples of {alignment:#x} and {SECTOR_BYTES:#x}")

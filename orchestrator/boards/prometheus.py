@@ -27,7 +27,7 @@ _INFO_FIELDS = ("chip", "engine", "firmware", "name", "state")
 
 
 def parse_address(text: str) -> Tuple[str, int]:
-    """`HOST:PORT`, `:PORT` or `PORT`; without a host, loopback: records are for this machine unless told otherwise."""
+    """`HOST:PORT`, `:PORT` or `PORT`; without a host, loopback: records are for this machine unless asked otherwise."""
     host, _, port = text.rpartition(":")
     if not (port.isdecimal() and len(port) <= 5) or not 0 <= int(port) <= 65535:
         raise UsageError(f"--prometheus {text}: expected HOST:PORT")

@@ -38,7 +38,7 @@ def send_samples(board: Conversation, samples: np.ndarray, first: int) -> Tuple[
             reached = max(reached, (answer.fields["next_sample"] - first) % 2**32)
         attempts = 0 if reached > at else attempts + 1
         if attempts == _ATTEMPTS or reached > len(table):
-            raise BoardError(f"{board.port}: sample {first + at} was not taken in {_ATTEMPTS} attempts")
+            raise BoardError(f"{board.port}: sample {first + at} was not accepted in {_ATTEMPTS} attempts")
         at = reached
     return first + len(table), [record for record in records if record.kind in ("detect", "drift")]
 

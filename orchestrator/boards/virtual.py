@@ -72,7 +72,7 @@ class VirtualBoard:
             image.write(model_bin + b"\xff" * (_SLOT.size - len(model_bin)))
 
     def start(self, reset: str = "power_on") -> None:
-        """Power on. `reset` ('power_on' or 'crash') is the reason the firmware is told."""
+        """Power on. `reset` ('power_on' or 'crash') is the reason the firmware is given."""
         command = [str(build("edgeward-board")), "--flash", str(self.flash), "--until-stdin-closes"]
         if self._arena_bytes is not None:
             command += ["--arena", str(self._arena_bytes)]

@@ -207,7 +207,7 @@ def run_bench(args: argparse.Namespace) -> int:
 
 
 def _operators(board: BoardClient, runs: int) -> List[Dict[str, Any]]:
-    """Time by operator, taken on the model's first known answer; nothing for a model that carries none."""
+    """Time by operator, measured on the model's first known answer; nothing for a model that carries none."""
     from orchestrator.boards.conversation import BoardError
 
     try:

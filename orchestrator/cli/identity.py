@@ -45,14 +45,12 @@ def register_gateway(verbs: Any) -> None:
     server.add_argument(
         "--listen", default="0.0.0.0:8443", metavar="HOST:PORT", help="address to serve at (default: %(default)s)"
     )
-    server.add_argument(
-        "--broker", type=broker_url, help="what nodes are told to connect to (default: mqtts://FIRST-HOST:8883)"
-    )
+    server.add_argument("--broker", type=broker_url, help="what nodes connect to (default: mqtts://FIRST-HOST:8883)")
     server.set_defaults(run=_enroll_server)
 
     sign = verbs.add_parser("sign", help="certificate for a request that came by another way (`edgeward node request`)")
     sign.add_argument("request", type=Path, help="the node's .csr")
-    sign.add_argument("--name", required=True, help="the node's name, as its owner told it")
+    sign.add_argument("--name", required=True, help="the node's name, as its owner gave it")
     _identity(sign)
     sign.add_argument("--broker", type=broker_url, help="what the node shall connect to, mqtts://HOST:PORT")
     sign.add_argument("--out", type=Path, required=True, help="file to bring to the node")
@@ -106,7 +104,7 @@ def register_node(verbs: Any) -> None:
     install.add_argument(
         "--identity", type=Path, required=True, metavar="DIR", help="folder of `edgeward node request`"
     )
-    install.add_argument("--ca", required=True, metavar="HEX", help="fingerprint `gateway init` printed, told by phone")
+    install.add_argument("--ca", required=True, metavar="HEX", help="fingerprint `gateway init` printed, by phone")
     install.set_defaults(run=_install)
     add_json(enroll, request, install)
 

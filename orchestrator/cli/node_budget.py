@@ -203,7 +203,7 @@ def _page(found: Dict[str, Any]) -> str:
             noise = (number(release.get("noise_multiplier")), number(release.get("sampling_rate")))
             rows.append((run["run"], run["task"], run["unit"], release["kind"], *figures, *noise, state))
     lines = [f"{many(found['entries'], 'entry', 'entries')}, the last is {found['head']}", ""]
-    lines += [table(rows), ""] if found["runs"] else ["no run was ever taken", ""]
+    lines += [table(rows), ""] if found["runs"] else ["no run was ever accepted", ""]
     for unit, epsilon in found["spent"].items():
         bound = "without bound" if epsilon is None else f"{epsilon:.3g}"
         lines.append(

@@ -201,7 +201,7 @@ def _decimal_commas(head: bytes, separator: str) -> bool:
 
 
 def wrong_count(cells: Sequence[str], header: Sequence[str]) -> str:
-    """Why a row with another number of values than there are columns is none, and what to do."""
+    """Why a row with another number of values than there are columns is invalid, and what to do."""
     expected = (
         f"{len(cells)} values, expected {len(header)} ({', '.join(header[:4])}{', ...' if len(header) > 4 else ''})"
     )

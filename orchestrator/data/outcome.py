@@ -13,18 +13,18 @@ class Outcome:
     """Reads the target's columns of one file."""
 
     def __init__(self, schema: Schema) -> None:
-        self._schema, self._target = schema, schema.learned
+        self._schema, self._target, self._declared = schema, schema.learned, schema.declared
         self.columns = tuple(name for name in self._target.columns if name)
-        self._labels = None if schema.target else Codes(tuple(schema.label_values))
+        self._labels = Codes(tuple(schema.label_values))
         self._classes = [*schema.label_values.values(), UNLABELLED]
 
     def find(self, cells: Sequence[str]) -> int:
-        """What is read of a record with these cells, one for each of `columns` (Target.read); UNLABELLED for what is no label."""
-        if self._labels is not None:
+        """What is read of a record with these cells, one for each of `columns` (Declared.read); UNLABELLED without a label."""
+        if self._declared is None:
             return self._classes[self._labels.find(cells[0])]
         numbers = [number for number in map(finite, cells) if number is not None]
         try:
-            return self._target.read(numbers) if len(numbers) == len(cells) else UNLABELLED
+            return self._declared.read(numbers) if len(numbers) == len(cells) else UNLABELLED
         except ValueError:
             return UNLABELLED
 
@@ -36,13 +36,13 @@ class Outcome:
 
     def explain(self, cells: Sequence[str]) -> List[Tuple[str, str]]:
         """(column, why `find` finds none); for the owner of the data, since cells are quoted."""
-        if self._labels is not None:
+        if self._declared is None:
             return [(self.columns[0], no_class(self._schema, cells[0]))] if self.find(cells) < 0 else []
         wrong = [(name, cell) for name, cell in zip(self.columns, cells) if finite(cell) is None]
         if wrong:
             return [(name, unfit_number(cell)) for name, cell in wrong]
         try:
-            self._target.read([number for number in map(finite, cells) if number is not None])
+            self._declared.read([number for number in map(finite, cells) if number is not None])
         except ValueError as error:
             return [(self.columns[0], f"{', '.join(map(shown, cells))}: {error}")]
         return []

@@ -11,6 +11,7 @@ from typing import Callable, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 
+from orchestrator.demo import heart
 from orchestrator.errors import DataError, UsageError
 from orchestrator.wire.protection import Aggregation, Privacy
 from orchestrator.wire.schema import Feature, Schema
@@ -216,12 +217,6 @@ def digits(request: Request) -> Prepared:
     return Prepared(task, nodes, tests, None, "8x8 digits (scikit-learn), split unevenly")
 
 
-_HEART_COLUMNS = (
-    "age", "sex", "cp", "trestbps", "chol", "fbs", "restecg", "thalach", "exang", "oldpeak", "slope", "ca", "thal", "num",
-)  # fmt: skip
-_HOSPITALS = ("cleveland", "hungarian", "switzerland", "va")
-
-
 def heart_disease(request: Request) -> Prepared:
     """UCI heart disease, one node a hospital.
 
@@ -229,7 +224,7 @@ def heart_disease(request: Request) -> Prepared:
     which drops these three columns, they are used, with `?` as a category of its own.
     """
     folder = _data_folder(request, "heart-disease", "the four processed.*.data files of UCI heart disease")
-    if request.nodes not in (None, len(_HOSPITALS)):
+    if request.nodes not in (None, len(heart.HOSPITALS)):
         raise UsageError(f"--nodes {request.nodes}: heart-disease has one node for each of its four hospitals")
     schema = Schema(
         "table",
@@ -247,18 +242,18 @@ def heart_disease(request: Request) -> Prepared:
             Feature("thalach", 60, 220),
             Feature("exang", categories=("0", "1")),
             Feature("oldpeak", -3, 7),
-            # Three hospitals rarely took these; that a value was not taken is itself known to the doctor.
+            # Three hospitals rarely took these; that a value was not measured is itself known to the doctor.
             Feature("slope", categories=("1", "2", "3", "?")),
             Feature("ca", categories=("0", "1", "2", "3", "?")),
             Feature("thal", categories=("3", "6", "7", "?")),
         ),
-        columns=_HEART_COLUMNS,
+        columns=heart.COLUMNS,
         drop_missing=True,
     )
     random = np.random.default_rng(request.seed)
     nodes, tests, records = {}, {}, 0
-    for hospital in _HOSPITALS:
-        rows = _complete_heart_rows(folder / f"processed.{hospital}.data", schema)
+    for hospital in heart.HOSPITALS:
+        rows = _complete_heart_rows(folder / heart.file_of(hospital), schema)
         disease = np.array([float(row[-1]) > 0 for row in rows])
         train, test = stratified_split(disease, 0.34, random)
         nodes[hospital] = _write_rows(request.out / "nodes" / f"{hospital}.csv", (), [rows[i] for i in train])
@@ -281,21 +276,21 @@ def _complete_heart_rows(path: Path, schema: Schema) -> List[List[str]]:
     if not path.is_file():
         raise DataError(f"{path}: no such file; --data names the folder with the four processed.*.data files")
     needed = [f.name for f in schema.features if "?" not in f.categories] + [schema.label]
-    used = [_HEART_COLUMNS.index(name) for name in needed]
+    used = [heart.COLUMNS.index(name) for name in needed]
     rows = []
     with path.open(newline="") as file:
         for line, row in enumerate(csv.reader(file), 1):
             if not row:
                 continue
-            if len(row) != len(_HEART_COLUMNS):
-                raise DataError(f"{path}:{line}: {len(row)} values, expected {len(_HEART_COLUMNS)}")
+            if len(row) != len(heart.COLUMNS):
+                raise DataError(f"{path}:{line}: {len(row)} values, expected {len(heart.COLUMNS)}")
             if all(row[i].strip() not in schema.missing_markers for i in used):
                 rows.append(row)
     return rows
 
 
 _ECG_CALIBRATION_RECORD = 106
-"""A training patient set aside for quantization: taken from every node, so no claim covers these beats."""
+"""A training patient set aside for quantization: removed from every node, so no claim covers these beats."""
 
 
 def ecg_beats(request: Request) -> Prepared:

@@ -25,7 +25,6 @@ from orchestrator.rounds.norm_bound import LEAST, bound_of, norm_of
 from orchestrator.rounds.scaffold import COUNTED
 from orchestrator.rounds.stages import ANALYSIS, EVALUATION, STATISTICS
 from orchestrator.rounds.strategy import Update
-from orchestrator.wire.evaluation import check
 from orchestrator.wire.task import Task
 from orchestrator.wire.weight_step import CODEC, WeightStep, step_towards
 
@@ -132,7 +131,10 @@ class Aggregation:
         before = nodes_before(self._store, self._run, action.round)
         others = before is not None and before != action.nodes
         total, headers = self._analysis_total(action), self._answer_headers(action)
-        vectors, figures, done = folded(self._task, self.weights(), total, len(action.nodes), headers, others)
+        try:
+            vectors, figures, done = folded(self._task, self.weights(), total, len(action.nodes), headers, others)
+        except (ValueError, ArithmeticError) as error:  # numpy's LinAlgError is a ValueError
+            raise RoundError(f"round {action.round} cannot be computed: {error}; nothing was kept") from error
         self._check_finite(action, vectors)
         return Outcome(vectors, figures, stop=done)
 
@@ -256,9 +258,6 @@ class Aggregation:
         return {"tail": weights.astype(np.float64) if before is None else before + weights}
 
     # Evaluation
-
-    def _evaluation_sums(self, tensors: Tensors) -> np.ndarray:
-        return check(tensors.get("evaluation"), self._task.schema.learned.size(self._task.evaluation.bins))
 
     def _take_evaluation(self, sums: Dict[str, np.ndarray], nodes: int, outcome: Outcome) -> None:
         """What `nodes` nodes counted is about the weights they were sent: those of the last round trained before."""

@@ -13,6 +13,7 @@ from typing import Any, Dict, List, Mapping, Sequence, Tuple
 import numpy as np
 
 from orchestrator.analyses.base import Cell, Result, Table, Total
+from orchestrator.analyses.blocks import parts_of
 from orchestrator.analyses.registry import KIND, analysis_of
 from orchestrator.errors import RoundError
 from orchestrator.files import replace_file
@@ -58,9 +59,10 @@ def folded(
     others: whether they are not those of the round before.
     """
     analysis = analysis_of(task)
+    words = words_of(headers, parts_of(analysis.blocks(analysis.question(asked))))
     asked = analysis.over_others(asked) if others else asked
     announced, found = analysis.fold(asked, Total(values, deviation_of(task, nodes)))
-    kept = {f"{STATE_PREFIX}{name}": vector for name, vector in {**found.state, **words_of(headers)}.items()}
+    kept = {f"{STATE_PREFIX}{name}": vector for name, vector in {**found.state, **words}.items()}
     return {"weights": announced, **kept}, {FIGURES: found.figures}, found.done
 
 

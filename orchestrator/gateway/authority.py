@@ -137,7 +137,7 @@ class Authority(IdentityFolder):
         }
 
     def certify_gateway(self, request_pem: bytes, hosts: Sequence[str], signing_pem: str) -> x509.Certificate:
-        """On an authority apart: the gateway's certificate; nodes signed from now on are told to believe its signing key."""
+        """On an authority apart: the gateway's certificate; nodes signed from now on believe its signing key."""
         with self.database:
             self.database.execute("BEGIN IMMEDIATE")
             if self._issued.valid(GATEWAY_NAME) or (self.folder / "gateway.crt").exists():

@@ -1,6 +1,6 @@
 """The broker a gateway runs for itself: amqtt from PyPI by default, mosquitto where it is installed and asked for.
 
-It is a child process that ends with the gateway, and is started again if it dies. Both listen on loopback unless told
+It is a child process that ends with the gateway, and is started again if it dies. Both listen on loopback unless asked
 otherwise and let anyone on that interface in: a broker for other machines is set up as docs/design.md section 4 says.
 """
 

@@ -84,9 +84,10 @@ def quantize(
         "privacy": claim,
         "privacy_page": markdown(claim),
     }
-    if task.schema.target:
-        spec["ending"] = learned.exported
-        spec["origin"] = {**origin, "output": learned.exported_words}
+    declared = task.schema.declared
+    if declared is not None:
+        spec["ending"] = declared.exported
+        spec["origin"] = {**origin, "output": declared.exported_words}
     if learned.scored:
         anomaly = anomaly_of(task, rows is not None, evaluated)
         if anomaly is not None:
@@ -183,7 +184,7 @@ def describe_features(schema: Schema, mean: np.ndarray, std: np.ndarray) -> List
 
 
 def _transform(feature: Feature) -> Dict[str, Any]:
-    """What a board has to know of a column whose logarithm is taken."""
+    """What a board has to know of a column with a logarithm."""
     if not feature.transform:
         return {}
     least, most = feature.range

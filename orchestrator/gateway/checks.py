@@ -261,8 +261,8 @@ def _feature(feature: Feature, schema: Schema) -> Iterator[str]:
         low, high = feature.range
         if not distinguishable(low, high) or not distinguishable(*feature.scaled_range):
             yield (
-                f"{feature.name!r}: minimum {low:g} and maximum {high:g} cannot be told apart, or squared, in float32: choose a "
-                "range nearer to what the values can be"
+                f"{feature.name!r}: minimum {low:g} and maximum {high:g} are too near, or cannot be squared, in float32: choose "
+                "a range nearer to what the values can be"
             )
 
 
@@ -316,7 +316,7 @@ def _rows(parts: Parts, base: Optional[Path]) -> Iterator[str]:
     if schema is not None and schema.kind == "signal" and bundles and not parts.calibration:
         yield (
             "calibration: a signal task needs one, calibration = 'FILE.npz' at the top of the file: the int8 ranges of a "
-            "board's model are taken from its signals, and nothing the nodes release says how signals look"
+            "board's model come from its signals, and nothing the nodes release says how signals look"
         )
     if parts.calibration_public and not parts.calibration:
         yield "calibration_public: is about the rows of `calibration`: name their file, or take it out"

@@ -17,7 +17,7 @@ ASK_S = 10.0
 ANSWER_S = 120.0
 """How long an answer may take, or a part of one that goes on: who reads nothing of it is ended then."""
 STUCK_S = 5.0
-"""After so long without a part of its answer that was accepted, a connection makes room where all places are taken."""
+"""After so long without a part of its answer that was accepted, a connection makes room where all places are in use."""
 BACKLOG = 64
 """Connections accepted at a time: asyncio takes so many before it looks at anything else."""
 _OURS = 32

@@ -20,7 +20,7 @@ _MAX_REQUEST_BYTES = 64 << 10
 
 
 class EnrolmentServer:
-    """Serves an identity folder on `address` until `close`; `broker` is what new nodes are told to connect to."""
+    """Serves an identity folder on `address` until `close`; `broker` is what new nodes connect to."""
 
     def __init__(self, folder: Path, address: Tuple[str, int], broker: str) -> None:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

@@ -190,7 +190,7 @@ class Gateway:
         self.course.compact()
 
     def supply(self, supply: Supply) -> None:
-        """From any thread: it is taken in order with the messages of nodes."""
+        """From any thread: it is handled in order with the messages of nodes."""
         self.link.events.put(supply)
 
     @property

@@ -97,7 +97,7 @@ class Issued:
 
 
 def not_a_time(rows: List[Tuple[str, str, Optional[float]]]) -> str:
-    """The first certificate whose time of revocation is none, in words; empty where all are."""
+    """The first certificate whose time of revocation is invalid, in words; empty where all are."""
     for serial, _, when in rows:
         if when is not None and not (isinstance(when, (int, float)) and 0 <= when < _END_OF_TIME):
             return f"the time at which certificate {serial} was revoked is not a time"

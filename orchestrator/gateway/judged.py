@@ -10,13 +10,13 @@ from orchestrator.wire.schema import Schema
 
 def figures_of_rows(schema: Schema, y: np.ndarray, answers: np.ndarray, resample: bool = True) -> Dict[str, Any]:
     """Of codes (n,) and answers of a model for them. resample: also the intervals of classes that need resamples."""
-    if schema.target:
-        return schema.learned.of_rows(y, answers)
+    if schema.declared is not None:
+        return schema.declared.of_rows(y, answers)
     return scores.figures(counts.of_rows(y, answers), schema.classes, resample)
 
 
 def figures_of_sums(schema: Schema, sums: np.ndarray, bins: int, noise: float) -> Dict[str, Any]:
     """Of federated sums (size,). noise: standard deviation of each."""
-    if schema.target:
-        return schema.learned.of_sums(sums, bins, noise)
+    if schema.declared is not None:
+        return schema.declared.of_sums(sums, bins, noise)
     return scores.figures(counts.of_sums(sums, len(schema.classes), bins, noise), schema.classes)

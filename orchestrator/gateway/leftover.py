@@ -1,6 +1,6 @@
 """Children of a gateway that was killed: they end with it where Linux sees to that, and are found and ended where it does not.
 
-A process is known by its number, when it began and in which boot of the machine, so that no other one is ever taken for it.
+A process is known by its number, when it began and in which boot of the machine, so that it is never confused with another.
 """
 
 import json

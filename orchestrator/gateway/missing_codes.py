@@ -8,7 +8,7 @@ MOST_CODES = 4
 """For why a value is missing (refused, unknown, not asked ...) that a column has at one end."""
 
 _CODE = re.compile(r"-?(?:9+(?:\.9+)?|9+[678]|8{2,}|7{2,})|-[1789]")
-"""Numbers that stand for a missing value: 99, 998, -99.9, 8888, -1. Only those far from all others are taken for such."""
+"""Numbers that stand for a missing value: 99, 998, -99.9, 8888, -1. Only those far from all others count as such."""
 
 
 def missing_codes(cells: Sequence[str], numbers: Sequence[float]) -> str:

@@ -49,7 +49,7 @@ def _of_column(table: Table, name: str) -> Proposed:
 
 
 def read_any(path: Path) -> Table:
-    """A table in any format a node reads, FILE or FILE#NAME, or of a description. DataError, with the row, where it is none."""
+    """A table in any format a node reads, FILE or FILE#NAME, or of a description. DataError, with the row, for others."""
     if is_description(path):
         return _table(path, every_row(path))
     file, part = located(path)

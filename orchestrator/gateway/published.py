@@ -17,14 +17,17 @@ WORDS = "owners"
 """Of the vectors of a run: what nodes said of their owners' rules."""
 
 
-def words_of(headers: Iterable[Mapping[str, object]]) -> Dict[str, np.ndarray]:
-    """{WORDS: (nodes that left parts out, these parts, nodes that rounded, the largest multiple)}; {} where none did."""
+def words_of(headers: Iterable[Mapping[str, object]], parts: int) -> Dict[str, np.ndarray]:
+    """{WORDS: (nodes that left parts out, these parts, nodes that rounded, the largest multiple)}; {} where none did.
+
+    parts: that a node may leave out. What cannot be is not counted.
+    """
     left_out: List[int] = []
     rounded: List[int] = []
     for header in headers:
-        for name, found, least in ((LEFT_OUT, left_out, 1), (ROUNDED, rounded, 2)):
+        for name, found, least, most in ((LEFT_OUT, left_out, 1, parts), (ROUNDED, rounded, 2, 1_000_000_000)):
             said = header.get(name)
-            if isinstance(said, int) and not isinstance(said, bool) and least <= said <= 1_000_000_000:
+            if isinstance(said, int) and not isinstance(said, bool) and least <= said <= most:
                 found.append(said)
     if not left_out and not rounded:
         return {}

@@ -260,7 +260,7 @@ class SecureAggregation(Aggregation):
         return self._summed
 
     def _told(self, action: Any, layout: Layout) -> bytes:
-        """Digest of what all nodes of the action's attempt were told."""
+        """Digest of what was announced to all nodes of the action's attempt."""
         model, log = self._model(action.round), read_log(self._store.certificates(self._run))
         if log:
             model[CERTIFICATES] = np.frombuffer(view_of(head_of(log)), np.uint8)
@@ -275,7 +275,7 @@ class SecureAggregation(Aggregation):
         return self._task_digest
 
     def _model(self, number: int) -> Tensors:
-        """What the nodes were told the round starts from."""
+        """What the round starts from, as it was announced."""
         if self._stages.of(number) == STATISTICS:
             return {}
         return dict(zip(MODEL, (self.weights(), *standardization(self._store, self._run, self._task))))

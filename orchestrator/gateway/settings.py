@@ -28,7 +28,7 @@ class GatewaySettings:
     # of analyses without noise: counts of 1 to one less than this are not in the tables, nor what they follow from; 0 shows all
     # [0 to 1000000]
     minimum_cell: int = 0
-    # nodes that are asked, whoever else is here; without one all nodes of the federation are [names of nodes]
+    # nodes that are asked, even where more are here; without one all nodes of the federation are [names of nodes]
     sites: Tuple[str, ...] = ()
 
 

@@ -1,7 +1,7 @@
 """The gateway's memory: one SQLite file with the journal, open updates, and the current weights.
 
 Everything is committed with fsync before it is acknowledged or acted on, so a kill at any point loses nothing that a
-node was told is safe. Only the steps of secure rounds are not waited for one by one: what a loss of power takes of them is
+node counts as safe. Only the steps of secure rounds are not waited for one by one: what a loss of power takes of them is
 asked for again, and before the next step is, all of the one before is on the disk (`sync`). Rows carry a digest, so that nothing
 is made of bits that a disk changed.
 """

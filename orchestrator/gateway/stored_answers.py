@@ -4,8 +4,11 @@ from typing import Any, Dict, Iterator, Optional, Tuple
 
 import numpy as np
 
+from orchestrator.analyses.blocks import ROUNDED, impossible
+from orchestrator.analyses.registry import analysis_of
 from orchestrator.errors import RoundError, WireError
 from orchestrator.gateway.clipped import check_tally
+from orchestrator.gateway.course import MOST_RECORDS
 from orchestrator.gateway.store import Store
 from orchestrator.privacy.noisy_sum import TALLY
 from orchestrator.privacy.vector_layout import LIMBS
@@ -23,6 +26,9 @@ MOST_MOVED = 1e15
 
 MOST_COUNTED = 2.0**40
 """What a sum over a node's records may be: what is summed is scaled to its range, and noise is no more."""
+
+_ROUNDING = 1 + 1e-5
+"""float32 has not all of a sum."""
 
 _SPARE_VALUES = 64  # masked vectors carry their weights, and what was cut, beside the values
 
@@ -90,20 +96,42 @@ class StoredAnswers:
         return self._most
 
     def check(self, number: int, header: Dict[str, Any], tensors: Tensors) -> None:
-        """Raises WireError for an answer that could not be aggregated."""
+        """Raises WireError for an answer that could not be aggregated, or that no records of the node add up to."""
         stage = self._stages.of(number)
         if stage != EVALUATION:
             update = self.vector(number, header, tensors)
-            most = {STATISTICS: MOST_COUNTED, ANALYSIS: self._most_of_analysis(header)}.get(stage, MOST_MOVED)
-            largest = float(np.abs(update).max(initial=0.0))
-            if largest > most:
+            largest, most = float(np.abs(update).max(initial=0.0)), self._most_of(stage, header)
+            if not largest <= most:
                 raise WireError(f"update with a value of {largest:.3g}, at most {most:.3g} makes sense")
             check_tally(tensors.get(TALLY), MOST_COUNTED)
+            if not self._task.privacy.on:
+                self._check_exact(stage, header, update)
         if self._task.evaluates(number):
-            counted = float(np.abs(self.evaluation(tensors)).max(initial=0.0))
-            if counted > MOST_COUNTED:
-                raise WireError(f"evaluation with a count of {counted:.3g}, at most {MOST_COUNTED:.3g} makes sense")
+            self._check_evaluation(self.evaluation(tensors))
 
-    def _most_of_analysis(self, header: Dict[str, Any]) -> float:
-        """What a value of a node's sum may be: no record adds more than 1 to it, but noise does."""
-        return MOST_COUNTED if self._task.privacy.on else float(header["records"]) * (1 + 1e-9)
+    def _most_of(self, stage: str, header: Dict[str, Any]) -> float:
+        """What a value may be: no record adds more than 1 to a sum, but noise does."""
+        if stage not in (STATISTICS, ANALYSIS):
+            return MOST_MOVED
+        return MOST_COUNTED if self._task.privacy.on else float(header["records"]) * _ROUNDING
+
+    def _check_exact(self, stage: str, header: Dict[str, Any], sums: np.ndarray) -> None:
+        if stage == STATISTICS and float(sums[len(sums) // 2 :].min(initial=0.0)) < 0:
+            raise WireError("statistics with a sum of squares below 0")
+        if stage == ANALYSIS:
+            analysis = analysis_of(self._task)
+            blocks = analysis.blocks(analysis.question(self.weights()))
+            why = impossible(blocks, sums, float(header["records"]), ROUNDED in header)
+            if why:
+                raise WireError(f"sums that no records add up to: {why}")
+
+    def _check_evaluation(self, sums: np.ndarray) -> None:
+        """Cells of 0 or more, of which a record adds 1 in all, and a value of 0 to 1 (`Target.size`), unless there is noise."""
+        most = MOST_COUNTED if self._task.privacy.on else float(MOST_RECORDS)
+        cells, rest = float(sums[:-1].sum()), float(sums[-1])
+        if float(np.abs(sums).max(initial=0.0)) > most:
+            raise WireError(f"evaluation with a count of {np.abs(sums).max():.3g}, at most {most:.3g} makes sense")
+        if not self._task.privacy.on and not (sums.min() >= 0 and rest <= cells * _ROUNDING):
+            raise WireError(
+                f"evaluation sums that no records add up to: least {sums.min():.3g}, {rest:.3g} of {cells:.3g}"
+            )

@@ -38,7 +38,7 @@ class Tried(NamedTuple):
 def try_analysis(task: Task, files: Sequence[Path], seed: int = 0, minimum: int = 0) -> Tried:
     """What the task's analysis comes to over these files, one a node. minimum: least cell that is shown.
 
-    UsageError where it is none, DataError for a file.
+    UsageError where it is not one, DataError for a file.
     """
     if task.trains:
         raise UsageError(

@@ -4,8 +4,8 @@ The masked vector is for the gateway, the encrypted pad for the key holder (priv
 so one that dies before it has spoken may come back and speak. The vector is stored before it is hidden: another attempt at the
 round carries the same noise, under a new pad.
 
-Two opened sums of a round would differ in what single nodes sent. That only one is opened, and that all nodes in it were told the
-same model, is the key holder's part (node/key_holder.py). This node sees to it that the key holder is one that remembers: it
+Two opened sums of a round would differ in what single nodes sent. That only one is opened, and that all nodes in it had the same
+model, is the key holder's part (node/key_holder.py). This node sees to it that the key holder is one that remembers: it
 answers no attempt at a round for keys of another journal than the attempt before, nor more attempts than the task has.
 """
 

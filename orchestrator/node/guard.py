@@ -31,6 +31,7 @@ from orchestrator.analyses.blocks import (
     UPTO,
     Block,
     incomplete,
+    parts_of,
 )
 from orchestrator.data.dataset import Dataset
 from orchestrator.errors import DisclosureError, UsageError
@@ -159,7 +160,7 @@ class DisclosureGuard:
         # Not those that the rest is divided by, which cannot be left out either.
         tables = (block for block in blocks if block.shown and block.out is not None)
         rounded = _places(tables) if multiple > 1 else _nowhere()
-        said = {LEFT_OUT: len({block.out or block.name for block in parts})} if parts else {}
+        said = {LEFT_OUT: parts_of(parts)} if parts else {}
         if rounded.size:
             said[ROUNDED] = multiple
         return Passed(seen.data, zero, rounded, multiple, said)

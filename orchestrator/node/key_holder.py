@@ -214,7 +214,7 @@ class KeyHolderAgent(NodeAgent):
             raise
 
     def _terms(self, key: Key, header: Dict[str, Any]) -> Tuple[bytes, Tuple[Summand, ...], Verify, bytes]:
-        """What a sum has to answer to: session, who signed what, by which keys, and what all of them were told."""
+        """What a sum has to answer to: session, who signed what, by which keys, and what was announced to all of them."""
         return self._session(key), self._summands(header), self._peers.verify, require(header, "told", bytes)
 
     def _summands(self, header: Dict[str, Any]) -> Tuple[Summand, ...]:

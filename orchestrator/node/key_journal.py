@@ -30,7 +30,7 @@ _COLUMNS = {
 
 def second_sum(attempt: int, number: int) -> PrivacyError:
     return PrivacyError(
-        f"the sum of attempt {attempt} at round {number} was opened; with another, single nodes' values could be told"
+        f"the sum of attempt {attempt} at round {number} was opened; with another, single nodes' values could be found"
     )
 
 

@@ -89,7 +89,7 @@ class Require:
                 if value not in known:
                     raise ValueError(f"{name}: {value!r}, expected of {', '.join(known)}{near(value, known)}")
         if not self.units:
-            raise ValueError("units: empty, so that no task could be taken; leave it out or name some")
+            raise ValueError("units: empty, so that no task could be accepted; leave it out or name some")
         if self.minimum_cohort < 1:
             raise ValueError(f"minimum_cohort: {self.minimum_cohort}, at least 1")
         for name, fingerprint in [*self.peers.items(), *([("key_holder", self.key_holder)] if self.key_holder else [])]:
@@ -162,7 +162,9 @@ class Policy:
 
     def _signer(self, task: Task, signer: str) -> Optional[Refusal]:
         if (self.require.signed or self.allow.signers) and not signer:
-            return Refusal("policy.signer", "only signed tasks are taken, and this node was started without --identity")
+            return Refusal(
+                "policy.signer", "only signed tasks are accepted, and this node was started without --identity"
+            )
         if self.allow.signers and signer not in self.allow.signers:
             return Refusal("policy.signer", f"the gateway's key {signer} is not among [allow] signers")
         return None

@@ -123,7 +123,7 @@ class SecureRound(ABC):
         return Layout(parts, *counts)
 
     def _told(self, layout: Layout) -> bytes:
-        """Digest of what all nodes of a sum must have been told alike."""
+        """Digest of what must have been announced to all nodes of a sum alike."""
         model = {name: self._tensors[name] for name in MODEL if name in self._tensors}
         if self.run.certificates:
             model[CERTIFICATES] = np.frombuffer(self._peers.view(self.run.certificates), np.uint8)
@@ -178,7 +178,7 @@ class SecureRound(ABC):
     def _check_model(self, digest: str) -> None:
         """Whether the vector of an earlier attempt goes with what this one says all start from.
 
-        All in a sum are told the same model now. Had others got another one before, one from which nothing is learned, what
+        All in a sum get the same model now. Had others got another one before, one from which nothing is learned, what
         they computed then and send now would vanish from the sum, and the updates of those that computed now stand alone.
         """
         if digest != self._model_digest():

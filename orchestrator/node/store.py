@@ -112,7 +112,7 @@ class NodeStore:
     ) -> None:
         """Stores a round's update durably, with the vectors to keep for later rounds; earlier rounds keep only the fact.
 
-        `before_release` is told (run, round) first; what it raises is raised, and nothing is stored. Where another process
+        `before_release` is called with (run, round) first; what it raises is raised, and nothing is stored. Where another process
         stored an answer meanwhile, that one stays: read back what is sent.
         """
         self.charge(run, round_number)

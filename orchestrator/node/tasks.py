@@ -76,7 +76,7 @@ class Tasks:
         return opened
 
     def decided(self) -> List[Announced]:
-        """Tasks that waited and are to be taken again: there is a word of the owner on them, there are enough peers, or it is
+        """Tasks that waited and are to be looked at again: there is a word of the owner on them, there are enough peers, or it is
         time to look whether the server with the data is back.
         """
         if not self._asked or time.monotonic() < self._look_at:

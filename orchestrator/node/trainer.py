@@ -86,7 +86,7 @@ class GradientTrainer:
         return self._step(self._noisy_sum(weights), weights.astype(np.float32), limit)
 
     def take_tally(self) -> Optional[np.ndarray]:
-        """int64 (1,): clipped units of the steps since it was last taken, in steps of the sum's grid, with the noise of each.
+        """int64 (1,): clipped units of the steps since the last call, in steps of the sum's grid, with the noise of each.
 
         None where the task has no tally.
         """

@@ -137,8 +137,8 @@ def summand_message(key: bytes, session: bytes, summand: Summand, told: bytes) -
 def sign_summand(party: str, hidden: Hidden, session: bytes, sign: Sign, told: bytes = b"") -> Summand:
     """`session` names federation, run, round and attempt, the same as in `Encryptor.hide`.
 
-    `told`: digest of what all nodes must have been told alike (secure_sum.digest_of_told); a sum is opened only over those of
-    whom it is the same.
+    `told`: digest of what must have been announced to all nodes alike (secure_sum.digest_of_told); a sum is opened only over
+    those of whom it is the same.
     """
     digests = (hashlib.sha256(hidden.ciphertext).digest(), hashlib.sha256(hidden.masked).digest())
     _, key = _CIPHERTEXT.unpack_from(hidden.ciphertext)
@@ -291,7 +291,7 @@ class KeyHolder:
             message = summand_message(self.key_id, session, summand, told)
             if not verify(summand.party, message, summand.signature):
                 raise PrivacyError(
-                    f"the ciphertext of {summand.party} is not signed by {summand.party} for this sum and key, or it was told "
+                    f"the ciphertext of {summand.party} is not signed by {summand.party} for this sum and key, or it was sent "
                     "another model than the others"
                 )
             found[summand.digest] = summand

@@ -63,7 +63,7 @@ def raised(points: Sequence[bytes], key: bytes, progress: Progress) -> List[byte
         try:
             found.append(scalar.exchange(X25519PublicKey.from_public_bytes(point)))
         except ValueError as error:
-            raise DataError(f"point {number}: of small order; whoever made it does not follow the protocol") from error
+            raise DataError(f"point {number}: of small order; who made it does not follow the protocol") from error
         progress(number, len(points))
     return found
 

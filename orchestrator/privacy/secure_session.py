@@ -44,7 +44,7 @@ class Session:
         return HKDF(hashes.SHA256(), 32, salt=self.id, info=b"edgeward secure sum/" + purpose).derive(secret)
 
     def among(self, told: bytes, adverts: Iterable["Advert"], nonces: Mapping[str, bytes] = NO_NONCES) -> "Session":
-        """The session of those who were told the same (`digest_of_told`), keys and nonces: only their masks cancel."""
+        """The session of those with the same announcement (`digest_of_told`), keys and nonces: only their masks cancel."""
         keys = counted(*(part for a in sorted(adverts) for part in (a.party.encode(), a.channel_key, a.mask_key)))
         drawn = counted(*(part for n in sorted(nonces) for part in (n.encode(), nonces[n])))
         return replace(self, id=hashlib.sha256(b"edgeward told\0" + self.id + counted(told, keys, drawn)).digest())

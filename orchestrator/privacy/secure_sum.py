@@ -25,8 +25,8 @@ authentic. Where all are neighbours it then holds for certain, on a sparse graph
 What it does not hide: the sum, and who took part. What it does not stop: a party that sends nonsense. Keys are fresh in every
 session.
 
-Masks also depend on what parties were told: an aggregator that gives some another model, or another scale for their values, so
-that their part in the sum vanishes and another's stands alone (Pasquini et al. 2022), gets masks that do not cancel.
+Masks also depend on what was announced to parties: an aggregator that gives some another model, or another scale for their
+values, so that their part in the sum vanishes and another's stands alone (Pasquini et al. 2022), gets masks that do not cancel.
 """
 
 import os
@@ -164,7 +164,7 @@ class Party:
     def mask(self, values: np.ndarray, shares: Mapping[str, bytes], bits: int, told: bytes = b"") -> bytes:
         """Whole numbers (size,), masked and packed in `bits` each. `shares`: what the neighbours still here encrypted for it.
 
-        `told`: digest of what all parties must have been told alike; what follows fits only those of whom it is the same.
+        `told`: digest of what must have been announced to all parties alike; what follows fits only those of whom it is the same.
         """
         self._once("mask", ("advertise", "share"))
         self.open_shares(shares)
@@ -217,7 +217,7 @@ class Party:
         apart = (names & set(self._need_graph().neighbours(self._name))) - self._expected
         if apart:
             raise PrivacyError(
-                f"with {', '.join(sorted(apart))} in the sum this party shares no mask: it was told they were gone"
+                f"with {', '.join(sorted(apart))} in the sum this party shares no mask: they were announced as gone"
             )
         if len(names) < LEAST_SURVIVORS:
             raise PrivacyError(f"a sum over {len(names)} parties shows what each of them sent")

@@ -110,8 +110,8 @@ def on_floor(std: np.ndarray, schema: Schema, least: float = MIN_STD) -> List[st
 def at_an_end(mean: np.ndarray, std: np.ndarray, schema: Schema, noise: float = 0.0) -> List[str]:
     """Names of the numbers whose values all lie at one end of their range, by mean and std as released, (d,) in raw units.
 
-    Such values have a u of about -1 or 1, which is its square: clipped records make both smaller alike, so that a spread seems to
-    be there that is none. noise: standard deviation of the noise in a mean of u.
+    Such values have a u of about -1 or 1, which is its square: clipped records make both smaller alike, so that there seems to
+    be a spread where there is not. noise: standard deviation of the noise in a mean of u.
     """
     found = []
     for column, feature in schema.numbers():
@@ -177,5 +177,5 @@ def range_scaling(schema: Schema) -> Tuple[np.ndarray, np.ndarray]:
 
 
 def standardize(x: np.ndarray, mean: np.ndarray, std: np.ndarray) -> np.ndarray:
-    """float32 inputs with the federation's mean taken off and std divided out."""
+    """float32 inputs less the federation's mean, over its std."""
     return ((x - mean) / std).astype(np.float32)

@@ -28,7 +28,7 @@ def statement(
 
     A later training starts from the earlier model and uses the same data, so its epsilon is that of all so far. `observed`, all
     optional: least_survivors (fewest nodes in a sum that was opened), rounds_skipped, keys ("certified" by the federation's
-    authority, or taken on "first use"), audit (a measured lower bound).
+    authority, or accepted on "first use"), audit (a measured lower bound).
     """
     seen = dict(observed or {})
     privacy = task.privacy
@@ -258,7 +258,7 @@ def _against(task: Task, run: int, epsilon: float, seen: Dict[str, Any]) -> List
     taken = (
         "a node can take its own share off a sum"
         if left < aggregation.honest
-        else "a share taken off a sum was one to spare"
+        else "a share subtracted from a sum was one to spare"
     )
     return [
         *rows,

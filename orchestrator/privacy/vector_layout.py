@@ -71,7 +71,7 @@ class Summed(NamedTuple):
 
 
 def parts_of(task: Task, number: int, parameters: int) -> List[Part]:
-    """The parts of a node's vector in a round. `parameters`: of the update, personal parts taken off."""
+    """The parts of a node's vector in a round. `parameters`: of the update, without personal parts."""
     return [part for kind in kinds_in(task, number) for part in _PARTS[kind](task, parameters)]
 
 

@@ -204,7 +204,7 @@ class Link:
     def pump(self) -> None:
         """Sends what the source has while there is room in the window; the rest follows by itself."""
         while True:
-            # paho's locks are taken by `publish`, and held when paho calls us: never call paho under our own lock.
+            # paho's locks are acquired by `publish`, and held when paho calls us: never call paho under our own lock.
             with self._window_lock:
                 if self._published - self._acknowledged >= WINDOW:
                     self._drained = False

@@ -1,4 +1,4 @@
-"""The natural logarithm of a column with transform "log", the same bits wherever it is taken: node, gateway, and board.
+"""The natural logarithm of a column with transform "log", the same bits wherever it is computed: node, gateway, and board.
 
 No mathematics library is asked, since two of them differ in the last bit. The definition is in whole numbers, as in
 firmware/core/logarithm.cpp; what follows it is rounded once, to float32 with halves to even:
@@ -27,7 +27,7 @@ _LOGS = (
 
 
 def logarithm(values: np.ndarray) -> np.ndarray:
-    """float32 of any shape, like `values`, which are taken as float32 and are finite and at least 2^-126."""
+    """float32 of any shape, like `values`, which are read as float32 and are finite and at least 2^-126."""
     x = np.ascontiguousarray(values, np.float32)
     result = np.empty_like(x).ravel()
     for at in range(0, x.size, _AT_ONCE):

@@ -7,11 +7,11 @@ from typing import Any, Dict, Iterator, List, Optional, Tuple
 
 from orchestrator.wire.bounds import count, near, refuse, within
 from orchestrator.wire.sizes import too_large
-from orchestrator.wire.targets.base import Target
+from orchestrator.wire.targets.base import Declared, Target
 from orchestrator.wire.targets.registry import objections, target_of
 
 LEAST_OF_LOG = 1e-30
-"""Least minimum of a column whose logarithm is taken."""
+"""Least minimum of a column with a logarithm."""
 
 
 @dataclass(frozen=True)
@@ -158,6 +158,11 @@ class Schema:
     def learned(self) -> Target:
         """What is to be learned of each record."""
         return target_of(self)
+
+    @property
+    def declared(self) -> Optional[Declared]:
+        """The same where `target` declares it; None where classes are learned."""
+        return self.learned if isinstance(self.learned, Declared) else None
 
     @property
     def input_shape(self) -> Tuple[int, ...]:

@@ -23,7 +23,7 @@ def _converter() -> Any:
 
     converter = Converter(forbid_extra_keys=True, detailed_validation=True)
 
-    # cattrs turns any value into a float/int/str it can; a configuration should rather be told.
+    # cattrs turns any value into a float/int/str it can; in a configuration that is a mistake.
     def strict(kind: type, accepted: Tuple[type, ...]) -> None:
         def structure(value: Any, _: Any) -> Any:
             if not isinstance(value, accepted) or isinstance(value, bool) != (kind is bool):

@@ -58,7 +58,7 @@ class _Pending:
 class Outbox:
     """Transfers that some receiver has not acknowledged yet. Safe to use from several threads.
 
-    What is to be sent waits here and is taken with `next`, a chunk at a time, turn by turn between the transfers: so a
+    What is to be sent waits here and leaves with `next`, a chunk at a time, turn by turn between the transfers: so a
     small body never stands behind a large one, and a chunk that was asked for twice before its turn goes out once.
     """
 

@@ -14,6 +14,7 @@ from orchestrator.analyses.base import Result, Total, as_pairs, from_pairs
 from orchestrator.analyses.dispersed import polygamma
 from orchestrator.analyses.registry import analysis_of
 from orchestrator.data.dataset import Dataset, load_for
+from orchestrator.demo import heart
 from orchestrator.node.analysed import total, unit_vectors
 from orchestrator.wire.schema import Feature, Schema
 from orchestrator.wire.task import Rounds, Task
@@ -441,7 +442,6 @@ HEART = (
     Feature("exang", categories=("0", "1")),
     Feature("ill", categories=("0", "1")),
 )
-PLACES = {"age": 0, "sex": 1, "trestbps": 3, "thalach": 7, "exang": 8, "oldpeak": 9}
 
 
 def test_a_path_of_four_hospitals_is_scikit_learns(shared_data: Callable[[str], Path], tmp_path: Path) -> None:
@@ -450,17 +450,17 @@ def test_a_path_of_four_hospitals_is_scikit_learns(shared_data: Callable[[str], 
         Schema("table", "", (), {}, HEART), outcome="ill", family="logistic", penalty="ridge", strengths=(0.2, 0.01)
     )
     sites, x, y = [], [], []
-    for name in ("cleveland", "hungarian", "switzerland", "va"):
-        lines = (shared_data("heart-disease") / f"processed.{name}.data").read_text().split()
+    for name in heart.HOSPITALS:
+        lines = (shared_data("heart-disease") / heart.file_of(name)).read_text().split()
         with (tmp_path / f"{name}.csv").open("w", newline="") as file:
             writer = csv.writer(file)
             writer.writerow(feature.name for feature in HEART)
-            for cells in (line.split(",") for line in lines):
-                row = {name: cells[place] for name, place in PLACES.items()}
+            for cells in (dict(zip(heart.COLUMNS, line.split(","))) for line in lines):
+                row = {feature.name: cells[feature.name] for feature in HEART[:-1]}
                 levels = {
                     name: row[name] if row[name] == "?" else str(int(float(row[name]))) for name in ("sex", "exang")
                 }
-                row.update(levels, ill=str(int(cells[13] != "0")))
+                row.update(levels, ill=str(int(cells["num"] != "0")))
                 writer.writerow(row[feature.name] for feature in HEART)
                 if "?" not in row.values():
                     ends = [(feature.name, *feature.range) for feature in HEART[:4]]

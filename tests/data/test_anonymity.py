@@ -20,6 +20,7 @@ from orchestrator.data.anonymity.measures import measure
 from orchestrator.data.dataset import load_dataset
 from orchestrator.data.described import versions_of
 from orchestrator.data.table import every_row
+from orchestrator.demo import heart
 from orchestrator.wire.schema import Feature, Schema
 
 RULES = """k = {k}
@@ -203,16 +204,15 @@ def test_the_risk_and_what_a_model_still_learns(tmp_path: Path) -> None:
 
 
 def test_real_rows_keep_their_detail(tmp_path: Path, shared_data: Callable[[str], Path]) -> None:
-    names = "age,sex,cp,trestbps,chol,fbs,restecg,thalach,exang,oldpeak,slope,ca,thal,num"
     lines = [
         line
-        for site in ("cleveland", "hungarian", "switzerland", "va")
-        for line in shared_data(f"heart-disease/processed.{site}.data").read_text().split()
+        for site in heart.HOSPITALS
+        for line in shared_data(f"heart-disease/{heart.file_of(site)}").read_text().split()
     ]
     kept = [line for line in lines if line.split(",")[3] != "?" and line.split(",")[7] != "?"]
     assert len(kept) == 861
     table, rules = tmp_path / "heart.csv", tmp_path / "rules.toml"
-    table.write_text("\n".join([names, *kept]) + "\n")
+    table.write_text("\n".join([",".join(heart.COLUMNS), *kept]) + "\n")
     rules.write_text(
         'k = 5\nsensitive = "num"\n[quasi]\nage = { minimum = 28, maximum = 77 }\nsex = { levels = ["0", "1"] }\n'
         'cp = { levels = ["1", "2", "3", "4"] }\ntrestbps = { minimum = 0, maximum = 200 }\n'

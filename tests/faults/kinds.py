@@ -10,6 +10,7 @@ import os
 import signal
 import socket
 import time
+from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Dict, Iterator, List, Optional, Tuple
 
@@ -23,7 +24,7 @@ DESCRIPTORS = 64
 FILLER = "filler"
 
 
-class Fault:
+class Fault(ABC):
     """A row of the matrix. `name` for --only, `title` for people."""
 
     name = title = ""
@@ -38,10 +39,11 @@ class Fault:
         self.refused = False
         self.last = ""
 
+    @abstractmethod
     def hit(self) -> None:
-        raise NotImplementedError
+        """Does it, and returns when the fault has been there for long enough."""
 
-    def lift(self) -> None:
+    def lift(self) -> None:  # noqa: B027 - most faults end by themselves
         """Nothing, unless the fault stays by itself."""
 
     # Pieces
@@ -308,7 +310,7 @@ def port_of(federation: Federation, kind: str) -> Optional[int]:
 
 
 class PortTaken(Fault):
-    name, title = "port", "port taken"
+    name, title = "port", "port in use"
 
     def hit(self) -> None:
         port = port_of(self.f, self.kind)

@@ -1,6 +1,7 @@
 """An analysis at the gateway: what nodes may send to it, and its results as files and on a terminal, whatever columns' names."""
 
 import csv
+import math
 import warnings
 from dataclasses import replace
 from pathlib import Path
@@ -10,9 +11,10 @@ import numpy as np
 import pytest
 
 from orchestrator.analyses.base import Result, Table, Total
+from orchestrator.analyses.compare import level_tests
 from orchestrator.analyses.registry import analysis_of, spelled_out
 from orchestrator.cli.tables import tables
-from orchestrator.errors import PrivacyError, WireError
+from orchestrator.errors import PrivacyError, RoundError, WireError
 from orchestrator.gateway.aggregation import Aggregation
 from orchestrator.gateway.analysed import report_of, write_result
 from orchestrator.gateway.store import Store
@@ -42,7 +44,7 @@ LEVELS = ("=cmd", "$y$", "u" * 200, "\u0439")
 
 
 def task_of(schema: Schema, **options: Any) -> Task:
-    analysis = {"kind": "statistics", "bins": 3, **options}
+    analysis = options if "kind" in options else {"kind": "statistics", "bins": 3, **options}
     task = Task("t", schema, {}, privacy=Privacy("none"), rounds=Rounds(2, 2), analysis=analysis)
     return spelled_out(replace(task, training=Training(rounds=1, parameters=analysis_of(task).sums.size)))
 
@@ -119,6 +121,14 @@ LIES: Dict[str, Any] = {
     "infinity": ({"codec": "float64"}, np.full(7, np.inf)),
     "more than its records": ({"codec": "float64"}, SUMS * 1.5),
     "less than its records": ({"codec": "float64"}, SUMS * -1.5),
+    "a negative count": ({"codec": "float64"}, np.array([10.0, -3.0, 5.0, -4.0, 8.0, 2.0, 0.0])),
+    "fewer than no records": ({"codec": "float64"}, np.array([-10.0, -3.0, 5.0, 4.0, 4.0, 2.0, 0.0])),
+    "a negative count of missing values": ({"codec": "float64"}, np.append(SUMS[:-1], -1.0)),
+    "more in its bins than its records": ({"codec": "float64"}, np.array([10.0, -3.0, 5.0, 9.0, 9.0, 9.0, 0.0])),
+    "a negative count of a rounded table": (
+        {"codec": "float64", "rounded": 5},
+        np.array([10.0, -3.0, 5.0, -4.0, 10.0, 10.0, 0.0]),
+    ),
     "a value too many": ({"codec": "float64"}, np.append(SUMS, 0.0)),
     "a value too few": ({"codec": "float64"}, SUMS[:-1]),
     "another shape": ({"codec": "float64"}, SUMS.reshape(1, 7)),
@@ -154,6 +164,56 @@ def test_sums_of_honest_nodes_add_up(store: Store) -> None:
     outcome = aggregation.outcome(Aggregate(1, ("a", "b")), 20.0)
     assert outcome.figures["analysis"]["units"] == 20.0
     assert outcome.stop
+
+
+def test_tables_that_an_owner_rounds_may_add_up_to_more(store: Store) -> None:
+    rounded = np.array([10.0, -3.0, 5.0, 5.0, 5.0, 5.0, 0.0])
+    header = {"records": 10, "codec": "float64", "rounded": 5}
+    Aggregation(store, "run", SMALL, None).check_update(1, header, {"update": rounded})
+
+
+COX = task_of(
+    Schema(
+        "table", "", (), {}, (Feature("time", 0, 10), Feature("died", categories=("no", "yes")), Feature("age", 0, 9))
+    ),
+    kind="cox",
+    time="time",
+    event="died",
+    steps=4,
+)
+
+
+def test_sums_that_nothing_can_be_computed_of_stop_the_run_with_a_reason(tmp_path: Path) -> None:
+    """Weights are no counts: only together with the events do they make no sense, and in a masked sum nobody sees them alone."""
+    analysis = analysis_of(COX)
+    store = Store(tmp_path / "gateway.sqlite")
+    store.create_run("run", task_to_dict(COX), b"", analysis.begin(0))
+    sums = np.zeros(analysis.sums.size)
+    sums[2 * 4 * 3 + 1], sums[-2] = 3.0, 10.0  # three events in a step in which nobody is at risk
+    header = {"kind": "update", "records": 10, "codec": "float64"}
+    aggregation = Aggregation(store, "run", COX, None)
+    aggregation.check_update(1, header, {"update": sums})
+    store.put_update("run", 1, "a", encode_body(header, {"update": sums}))
+    with pytest.raises(RoundError, match="round 1 cannot be computed: an event in a step in which nobody is at risk"):
+        aggregation.outcome(Aggregate(1, ("a",)), 20.0)
+
+
+@pytest.mark.parametrize(("ties", "expected"), [("efron", math.lgamma(3e6 + 1)), ("breslow", 3e6 * math.log(3e6))])
+def test_millions_of_events_in_a_step_are_summed_at_once(ties: str, expected: float) -> None:
+    """How many there are is a node's word: one by one, the gateway would be at them for hours."""
+    analysis = analysis_of(replace(COX, analysis={**COX.analysis, "ties": ties}))
+    sums = np.zeros(analysis.sums.size)
+    sums[3] = sums[2 * 4 * 3 + 1] = sums[-2] = 3e6  # all of them leave in the second step, with the inputs at 0
+    sums[5] = 1e6  # of the squares of inputs
+    _, folded = analysis.fold(analysis.begin(0), Total(sums))
+    assert -folded.figures["log-likelihood"] == pytest.approx(expected)
+
+
+def test_an_exact_test_goes_through_no_more_tables_than_it_can() -> None:
+    pytest.importorskip("scipy", reason="results are made at gateways, which have it")
+    few, many = (np.array([[5.0, 3.0], [2.0, 6.0]]) * times for times in (1, 2.0**28))
+    assert [row[1] for row in level_tests("sex", few)] == ["chi squared", "Fisher's exact"]
+    assert [row[1] for row in level_tests("sex", many)] == ["chi squared"]
 
 
 def test_an_exact_sum_over_more_nodes_than_its_digits_have_room_for_is_refused() -> None:

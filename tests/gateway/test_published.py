@@ -163,10 +163,11 @@ def test_noise_is_shown_as_it_is() -> None:
         ([{}, {"records": 7}], None),
         ([{"left_out": 2}, {"left_out": 1, "rounded": 5}, {}], [2, 3, 1, 5]),
         ([{"left_out": -3, "rounded": 1}, {"left_out": "many", "rounded": True}, {"left_out": 1e9}], None),
+        ([{"left_out": 4}, {"left_out": 2**62}, {"rounded": 2**62}], None),
     ],
 )
 def test_what_nodes_left_out_is_said(headers: Any, words: Optional["list[float]"]) -> None:
-    found = words_of(headers)
+    found = words_of(headers, 3)
     assert (found == {}) == (words is None)
     if words is not None:
         np.testing.assert_array_equal(found[WORDS], words)

@@ -114,3 +114,19 @@ def test_with_privacy_the_columns_are_named_and_exact_sums_are_refused(tmp_path:
     # The noise, that of the counts included, is far below what would lift "crp" over the floor, or hide "age".
     outcome = answered(tmp_path / "again", task, of_nodes(tmp_path, task))
     assert outcome.figures["on_floor"] == ["crp"]
+
+
+@pytest.mark.parametrize(
+    "lie",
+    [
+        [1e9, 0.0, 1.0, 1.0],
+        [-11.0, 0.0, 1.0, 1.0],
+        [1.0, 0.0, 11.0, 1.0],
+        [1.0, 0.0, 1.0, -1.0],
+        [1.0, np.nan, 1.0, 1.0],
+    ],
+)
+def test_exact_sums_that_no_records_of_the_node_add_up_to_are_refused(tmp_path: Path, lie: List[float]) -> None:
+    """One of them moved the mean of all nodes to an end of its range, whatever the others had."""
+    with pytest.raises(WireError):
+        answered(tmp_path, TASK, [({"records": 10, "codec": "float64"}, {"update": np.array(lie)})])

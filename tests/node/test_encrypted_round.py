@@ -171,7 +171,7 @@ def test_a_node_that_was_told_another_model_is_in_no_sum(tmp_path: Path) -> None
     answers = {name: federation.node(name, context) for name in NODES if name != "b"}
     answers["b"] = federation.node("b", context, weights=np.full(SIZE, 1e6, np.float32))
     with pytest.raises(
-        PrivacyError, match="of b is not signed by b for this sum and key, or it was told another model"
+        PrivacyError, match="of b is not signed by b for this sum and key, or it was sent another model"
     ):
         federation.decrypt(answers)
 

@@ -293,7 +293,7 @@ def test_all_that_is_signed_counts_and_digests_cannot_run_together(ward: Ward, f
 
 def test_who_was_told_another_model_is_in_no_sum_with_the_rest(ward: Ward) -> None:
     summands = [sign_summand(n, ward.hidden[n], SESSION, KEYS[n].sign, n[:1].encode()) for n in NAMES]
-    with pytest.raises(PrivacyError, match="it was told another model"):
+    with pytest.raises(PrivacyError, match="it was sent another model"):
         ward.holder.check(SESSION, summands, verify, b"n")
 
 

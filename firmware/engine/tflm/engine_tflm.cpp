@@ -251,7 +251,7 @@ Engine& engine() { return g_engine; }
 
 }  // namespace edgeward
 
-// TFLM's log, taken over: printed, it would land inside a record. Both functions stand in this file because the linker
+// TFLM's log, replaced: printed, it would land inside a record. Both functions stand in this file because the linker
 // has then seen them before it looks into TFLM's archive, and leaves TFLM's own out.
 extern "C" void DebugLog(const char* format, va_list args) {
   char line[sizeof(edgeward::g_said)];

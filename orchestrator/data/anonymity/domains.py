@@ -6,6 +6,7 @@ Leaves are numbered so that those under a node are neighbours: what is written f
 import bisect
 import csv
 import io
+from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Dict, List, Optional, Tuple
 
@@ -18,31 +19,31 @@ from orchestrator.errors import DataError
 from orchestrator.wire.special_files import read_file
 
 
-class Domain:
+class Domain(ABC):
     """width: of all of it, by which intervals are measured. everywhere: it is cut at all places at once, or at one of them."""
 
     width: float
     everywhere = False
 
+    @abstractmethod
     def code(self, cell: str) -> float:
         """The number of a cell; ValueError where it is not of the domain."""
-        raise NotImplementedError
 
+    @abstractmethod
     def places(self, ordered: np.ndarray) -> np.ndarray:
         """int (cuts,): where rows, float64 (rows,) in order, can be cut: the number of those before."""
-        raise NotImplementedError
 
+    @abstractmethod
     def extent(self, low: float, high: float) -> float:
         """The share of the domain that is written for a class from `low` to `high`, in [0, 1] (NCP; Xu 2006, KDD)."""
-        raise NotImplementedError
 
+    @abstractmethod
     def written(self, low: float, high: float) -> str:
         """What is written for such a class."""
-        raise NotImplementedError
 
+    @abstractmethod
     def middle(self, low: float, high: float) -> str:
         """A value of the domain in place of such a class, for those who compute with it."""
-        raise NotImplementedError
 
 
 class Numbers(Domain):

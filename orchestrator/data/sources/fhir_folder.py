@@ -17,7 +17,7 @@ MOST_LINE = 1 << 24
 
 
 class Found(NamedTuple):
-    """A resource, or why it is none. place: what follows the path of the source. number: of the line, or which one it is."""
+    """A resource, or why it is not one. place: what follows the path of the source. number: of the line, or which one it is."""
 
     place: str
     number: int

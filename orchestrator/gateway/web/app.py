@@ -53,7 +53,7 @@ class Dashboard:
         self._read_at = 0.0
         self._heard_at: Optional[float] = None  # see DashboardModel.heard_at
         self._wanted = asyncio.Event()  # somebody looks who has nothing yet
-        self.stopping: Callable[[], bool] = lambda: False  # whether the server was told to end: open streams end then
+        self.stopping: Callable[[], bool] = lambda: False  # whether the server is to end: open streams end then
         self._files = read_static()
         self.control = Control(model, login, self._read)
         routes = [

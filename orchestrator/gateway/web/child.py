@@ -78,7 +78,7 @@ class DashboardProcess:
     """
 
     def __init__(self, out: Path, settings: WebSettings, federation: str, broker: BrokerAddress) -> None:
-        """Raises UsageError where the address is taken or must not be used; `warning` is for people."""
+        """Raises UsageError where the address is in use or must not be used; `warning` is for people."""
         self.warning = settings.check(out)
         self._told: Dict[str, Any] = {
             "out": str(out),

@@ -52,7 +52,7 @@ _KEPT = (
     "continued",
     "failed",
 )
-"""Progress the journal does not have: told by the gateway that started this dashboard."""
+"""Progress the journal does not have: from the gateway that started this dashboard."""
 
 
 class DashboardModel:

@@ -1,4 +1,4 @@
-"""The dashboard's process: `python -m orchestrator.gateway.web.server`, told by one line of JSON on stdin what to do.
+"""The dashboard's process: `python -m orchestrator.gateway.web.server`, with its settings in one line of JSON on stdin.
 
 Started by child.py with a listening socket and a channel of the gateway's progress. When the channel ends it stays for a while,
 so that people see how the run ended, unless the gateway was stopped (staying.py).
@@ -40,7 +40,7 @@ def serve(
     channel: Optional[socket.socket] = None,
     login_needed: bool = False,
 ) -> None:
-    """Serves until the process is told to stop, or settings.stay_s after the gateway at the other end of `channel` is gone."""
+    """Serves until the process has to stop, or settings.stay_s after the gateway at the other end of `channel` is gone."""
     listener = Listener(broker, federation)
     model = DashboardModel(out, federation, listener)
     doorkeeper = Doorkeeper()

@@ -71,30 +71,9 @@ class Target(ABC):
         """What is minimized, for model_export/losses.py."""
 
     @property
-    def exported(self) -> Dict[str, Any]:
-        """How the model for a board ends: {ending}, and {scale, offset} where its output is multiplied and shifted."""
-        return {"ending": self.ending}
-
-    @property
-    def exported_words(self) -> str:
-        """What the numbers of that model's output are; of classes the exporter says it."""
-        return ""
-
-    @property
     @abstractmethod
     def steepness(self) -> float:
         """How long the loss's gradient by the outputs is at first, about."""
-
-    @abstractmethod
-    def code(self, values: Sequence[float]) -> int:
-        """Of a record, 0 or more, from one finite number for each of `columns`. ValueError for what is none."""
-
-    def read(self, values: Sequence[float]) -> int:
-        """What reading keeps of a record, 0 or more, from which `codes` makes its code. ValueError as `code`.
-
-        It takes the same whatever the number is: a gateway chooses the range, and times the answer.
-        """
-        return self.code(values)
 
     def codes(self, read: np.ndarray) -> np.ndarray:
         """int64 (n,) of what was read of each record; below 0 for those without a label, as they are."""
@@ -132,14 +111,6 @@ class Target(ABC):
         """float64 (size,): the sums over records."""
 
     @abstractmethod
-    def of_rows(self, y: np.ndarray, answers: np.ndarray) -> Figures:
-        """{records, loss, ..., intervals, warning} of rows one by one."""
-
-    @abstractmethod
-    def of_sums(self, sums: np.ndarray, bins: int, noise: float) -> Figures:
-        """The same of sums (size,), each of which has noise of this standard deviation; then with {noise, too_noisy}."""
-
-    @abstractmethod
     def said(self, values: np.ndarray) -> Dict[str, Any]:
         """What the exported model says of one record, float64 (outputs,), by name and in the units of the data."""
 
@@ -150,3 +121,39 @@ class Target(ABC):
     @abstractmethod
     def label(self, code: int) -> Any:
         """What a code stands for, in the units of the data."""
+
+
+class Declared(Target):
+    """One that `[task.schema.target]` declares: its columns hold numbers, and it makes its own figures.
+
+    The labels of classes are texts, with codes in `label_values`; their figures are those of gateway/scores.py.
+    """
+
+    @property
+    def exported(self) -> Dict[str, Any]:
+        """How the model for a board ends: {ending}, and {scale, offset} where its output is multiplied and shifted."""
+        return {"ending": self.ending}
+
+    @property
+    @abstractmethod
+    def exported_words(self) -> str:
+        """What the numbers of that model's output are."""
+
+    @abstractmethod
+    def code(self, values: Sequence[float]) -> int:
+        """Of a record, 0 or more, from one finite number for each of `columns`. ValueError for what is not a label."""
+
+    def read(self, values: Sequence[float]) -> int:
+        """What reading keeps of a record, 0 or more, from which `codes` makes its code. ValueError as of `code`.
+
+        It takes the same whatever the number is: a gateway chooses the range, and times the answer.
+        """
+        return self.code(values)
+
+    @abstractmethod
+    def of_rows(self, y: np.ndarray, answers: np.ndarray) -> Figures:
+        """{records, loss, ..., intervals, warning} of rows one by one."""
+
+    @abstractmethod
+    def of_sums(self, sums: np.ndarray, bins: int, noise: float) -> Figures:
+        """The same of sums (size,), each of which has noise of this standard deviation; then with {noise, too_noisy}."""

@@ -1,12 +1,12 @@
 """One of several classes: what a task learns where its schema has no `target`."""
 
 import math
-from typing import Any, Dict, List, Sequence, Tuple
+from typing import Any, Dict, List, Tuple
 
 import numpy as np
 
 from orchestrator.wire import evaluation
-from orchestrator.wire.targets.base import LOSS, Figures, Quoted, Target
+from orchestrator.wire.targets.base import LOSS, Quoted, Target
 
 
 class Classes(Target):
@@ -40,9 +40,6 @@ class Classes(Target):
         """Of the error of its probabilities, of a classifier that names all classes alike."""
         return math.sqrt(1 - 1 / self.outputs)
 
-    def code(self, values: Sequence[float]) -> int:
-        raise NotImplementedError("labels of classes are texts: label_values has their codes")
-
     def invented(self, draw: np.random.Generator) -> List[str]:
         return [str(draw.choice(list(self.schema.label_values)))]
 
@@ -68,12 +65,6 @@ class Classes(Target):
 
     def count(self, y: np.ndarray, answers: np.ndarray, bins: int) -> np.ndarray:
         return evaluation.count(y, answers, bins)
-
-    def of_rows(self, y: np.ndarray, answers: np.ndarray) -> Figures:
-        raise NotImplementedError("gateway/scores.py makes the figures of classes")
-
-    def of_sums(self, sums: np.ndarray, bins: int, noise: float) -> Figures:
-        raise NotImplementedError("gateway/scores.py makes the figures of classes")
 
     def said(self, values: np.ndarray) -> Dict[str, Any]:
         return {

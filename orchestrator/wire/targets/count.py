@@ -8,7 +8,7 @@ import numpy as np
 
 from orchestrator.wire.bounds import count as count_within
 from orchestrator.wire.targets import moments
-from orchestrator.wire.targets.base import LOSS, Figures, Quoted, Target
+from orchestrator.wire.targets.base import LOSS, Declared, Figures, Quoted
 from orchestrator.wire.targets.number import bounded
 
 MOST_COUNT = 1 << 20
@@ -21,7 +21,7 @@ class CountOptions:
     maximum: int  # largest count there can be, whatever the data; public; more counts as it [1 to 1048576]
 
 
-class Count(Target):
+class Count(Declared):
     """The label, a whole number of 0 or more; the model's one output is the logarithm of the count that is expected.
 
     A record's code is its count. What training minimizes is exp(output) - count x output; figures are those of a number, with the

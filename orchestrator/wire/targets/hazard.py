@@ -12,7 +12,7 @@ from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
 import numpy as np
 
 from orchestrator.wire.evaluation import LOSS_BOUND
-from orchestrator.wire.targets.base import LOSS, Figures, Quoted, Target
+from orchestrator.wire.targets.base import LOSS, Declared, Figures, Quoted
 
 Z = 1.959964
 MOST_INTERVALS = 100
@@ -28,7 +28,7 @@ class HazardOptions:
     ends: Tuple[float, ...]
 
 
-class Hazard(Target):
+class Hazard(Declared):
     """The label, a time of 0 or more, and the event's column.
 
     With K intervals a record's code is k + (K + 1) event, k from 0 to K: the number of intervals it came through whole.

@@ -7,7 +7,7 @@ from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
 import numpy as np
 
 from orchestrator.wire.evaluation import LOSS_BOUND
-from orchestrator.wire.targets.base import LOSS, Figures, Quoted, Target
+from orchestrator.wire.targets.base import LOSS, Declared, Figures, Quoted
 
 Z = 1.959964
 SHOWN = 0.1
@@ -24,7 +24,7 @@ class LabelsOptions:
     columns: Tuple[str, ...]  # each has 1 where a record has that label, 0 where it has not [2 to 24 columns]
 
 
-class Labels(Target):
+class Labels(Declared):
     """Columns of 0 and 1; the model has an output for each, a logit. A record's code has a bit for each, the first the least."""
 
     kind = "labels"

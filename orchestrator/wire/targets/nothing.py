@@ -10,7 +10,7 @@ from typing import Any, Dict, Iterator, List, Sequence, Tuple
 
 import numpy as np
 
-from orchestrator.wire.targets.base import LOSS, Figures, Quoted, Target
+from orchestrator.wire.targets.base import LOSS, Declared, Figures, Quoted
 
 Z = 1.959964
 STEPS = 4
@@ -30,7 +30,7 @@ class NothingOptions:
     quantile: float = 0.99  # share of usual records whose score is no larger than the threshold [0.5 to 0.9999]
 
 
-class Nothing(Target):
+class Nothing(Declared):
     """There is no label; the model has as many outputs as inputs. Codes say nothing."""
 
     kind = "none"

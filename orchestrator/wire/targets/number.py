@@ -10,7 +10,7 @@ import numpy as np
 from orchestrator.wire.bounds import one_of, within
 from orchestrator.wire.logarithm import logarithm
 from orchestrator.wire.targets import moments
-from orchestrator.wire.targets.base import LOSS, Figures, Quoted, Target
+from orchestrator.wire.targets.base import LOSS, Declared, Figures, Quoted
 
 CODES = 1 << 20
 """A number's code is its place in the range, from 0 to so many: float32 holds them all, and the range ends a millionth apart."""
@@ -35,7 +35,7 @@ class NumberOptions:
     unit: str = ""  # of the values, for people [text]
 
 
-class Number(Target):
+class Number(Declared):
     """The label, a number; the model has one output, its place in the range from -1 to 1."""
 
     kind = "number"
@@ -52,7 +52,7 @@ class Number(Target):
         elif not chosen.maximum - chosen.minimum > max(
             LEAST_RANGE, 1e-12 * max(abs(chosen.minimum), abs(chosen.maximum))
         ):
-            yield f"minimum: {chosen.minimum:g} and maximum {chosen.maximum:g} cannot be told apart"
+            yield f"minimum: {chosen.minimum:g} and maximum {chosen.maximum:g} are too near to each other"
         if len(chosen.unit) > MOST_UNIT:
             yield f"unit: {len(chosen.unit)} characters, at most {MOST_UNIT}"
         if not self.schema.label:
@@ -113,7 +113,7 @@ class Number(Target):
         return int(self.codes(np.array([self.read(values)]))[0])
 
     def read(self, values: Sequence[float]) -> int:
-        """Of logarithms, which are taken of all records together, the bits of the value as a float32."""
+        """Of logarithms, which are computed of all records together, the bits of the value as a float32."""
         low, high = self.limits
         inside = min(high, max(low, values[0]))
         if self.options.transform:

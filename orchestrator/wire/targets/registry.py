@@ -5,11 +5,11 @@ from typing import Any, Iterator, Mapping, Type
 from orchestrator.wire.bounds import near
 from orchestrator.wire.later import Later
 from orchestrator.wire.structure import attempt
-from orchestrator.wire.targets.base import NoOptions, Target
+from orchestrator.wire.targets.base import Declared, NoOptions, Target
 from orchestrator.wire.targets.classes import Classes
 
 KIND = "kind"
-TARGETS: Mapping[str, Type[Target]] = Later(
+TARGETS: Mapping[str, Type[Declared]] = Later(
     "orchestrator.wire.targets",
     {
         "number": "number.Number",

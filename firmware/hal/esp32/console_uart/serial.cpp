@@ -52,7 +52,7 @@ void open_serial() {
 }
 
 void wait_for_serial(uint32_t ticks) {
-  xQueueReset(g_events);  // what it told has been read, or is seen below
+  xQueueReset(g_events);  // what it said has been read, or is seen below
   size_t waiting = 0;
   if (uart_get_buffered_data_len(kPort, &waiting) == ESP_OK && waiting > 0) return;
   uart_event_t event;

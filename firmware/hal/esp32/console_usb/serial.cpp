@@ -24,7 +24,7 @@ constexpr TickType_t kPatience = pdMS_TO_TICKS(200);
 // The driver has no way to look whether something arrived without taking it.
 uint8_t g_held = 0;
 bool g_holds = false;
-bool g_listening = true;  // the last piece was taken
+bool g_listening = true;  // the last piece was accepted
 
 int send_log_line(const char* format, va_list args) {
   char line[kLogLineBytes];

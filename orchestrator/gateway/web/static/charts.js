@@ -12,7 +12,7 @@ const BOTTOM = 42;
 const LABEL = 13; // least distance of two names at the ends of lines
 
 // series: [{name, label (at the line's end), color (1 to 6), points: [[x, y]], dashed}]; y may be "nan", "inf" or "-inf", which is
-// marked at the edge. dash: 1 to 6, of lines that must not be told apart by colour alone. limit: {value, name} draws a level that
+// marked at the edge. dash: 1 to 6, of lines that must not differ by colour alone. limit: {value, name} draws a level that
 // should not be passed. area: filled down to zero; without `from: 0`, and on a logarithmic scale, there is none. log: whether a
 // logarithmic scale is offered; it is there by itself where one series would press the others flat.
 export function lineChart(spec) {
