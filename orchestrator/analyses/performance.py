@@ -7,12 +7,12 @@ calibration in the large from two sums more.
 
 import math
 from dataclasses import dataclass, field
-from typing import Callable, Dict, Iterator, List, Optional, Tuple
+from typing import Callable, Dict, Iterator, List, Optional, Sequence, Tuple
 
 import numpy as np
 
 from orchestrator.analyses.base import Analysis, Cell, Folded, Result, State, Sums, Table, Total, interval
-from orchestrator.analyses.blocks import CELLS, EVERYBODY, PRODUCTS, Block, aside, places
+from orchestrator.analyses.blocks import CELLS, EVERYBODY, MARGINS, PRODUCTS, Block, aside, places
 from orchestrator.analyses.inputs import columns_of
 from orchestrator.wire.bounds import count, near
 from orchestrator.wire.schema import Feature, Schema
@@ -20,6 +20,7 @@ from orchestrator.wire.schema import Feature, Schema
 INTERCEPT = "(intercept)"
 BETWEEN = " = "
 BANDS = 10
+_OUTCOMES = ("without the outcome", "with the outcome")
 _HIDDEN = 0.25
 """Width from which noise hides a figure between 0 and 1."""
 
@@ -35,6 +36,26 @@ class PerformanceOptions:
     by: str = ""  # column with categories: figures of each, besides those of all [a column, or empty]
     bins: int = 100  # of equal width over the score's range [2 to 1000]
     thresholds: Tuple[float, ...] = ()  # of the score; rounded to the edge of a bin [numbers]
+
+
+def _bins_of_scores(options: PerformanceOptions, groups: Sequence[str], parts: np.ndarray) -> List[Block]:
+    """A model is known by its terms, whatever their weights, and its bins are in the order in which its first term grows."""
+    terms = sorted(name for name in options.coefficients if name != INTERCEPT)
+    score = (options.score,) if options.score else tuple(terms)
+    falls = not options.score and bool(terms) and options.coefficients[terms[0]] < 0
+    cells = parts[:, : 2 * options.bins].reshape(len(parts), 2, options.bins)[:, :, :: -1 if falls else 1]
+    found = []
+    for both, level in zip(cells, groups):
+        among = (options.by, level) if options.by else EVERYBODY
+        for at, what in zip(both, _OUTCOMES):
+            found.append(Block(f"scores {what} {level}", CELLS, at, (*score, what), among, ordered=True))
+        found.append(Block(f"scores {level}", MARGINS, both, score, among, ordered=True))
+    if options.by:
+        found.append(Block("scores of all groups", MARGINS, cells, score, ordered=True))
+        for place, what in enumerate(_OUTCOMES):
+            at = cells[:, place]
+            found.append(Block(f"scores {what} of all groups", MARGINS, at, (*score, what), ordered=True))
+    return found
 
 
 class Performance(Analysis):
@@ -149,16 +170,12 @@ class Performance(Analysis):
         return found
 
     def blocks(self, question: np.ndarray) -> List[Block]:
-        """Bins of scores by group and outcome."""
-        parts, bins, found = places(0, len(self._groups), self._block), self.options.bins, []
-        for part, level in zip(parts, self._groups):
-            among = (self.options.by, level) if self.options.by else EVERYBODY
-            for place, what in enumerate(("without the outcome", "with the outcome")):
-                at = part[place * bins : (place + 1) * bins]
-                score = (self.options.score or repr(self.options.coefficients), what)
-                found.append(Block(f"scores {what} {level}", CELLS, at, score, among, ordered=True))
-            if self._probable:
-                found.append(Block(f"probabilities {level}", PRODUCTS, part[2 * bins :]))
+        """Bins of scores by group and outcome, and what they add up to."""
+        parts = places(0, len(self._groups), self._block)
+        found = _bins_of_scores(self.options, self._groups, parts)
+        if self._probable:
+            for part, level in zip(parts, self._groups):
+                found.append(Block(f"probabilities {level}", PRODUCTS, part[2 * self.options.bins :]))
         return [*found, aside("left out", parts.size)]
 
     def _scores(self, columns: Dict[str, np.ndarray]) -> Tuple[np.ndarray, np.ndarray]:

@@ -11,7 +11,7 @@ from typing import Callable, Dict, Iterator, List, NamedTuple, Optional, Tuple
 import numpy as np
 
 from orchestrator.analyses.base import CERTAINTY, Analysis, Cell, Folded, Result, State, Sums, Table, Total, interval
-from orchestrator.analyses.blocks import CELLS, EVERYBODY, Block, aside, places
+from orchestrator.analyses.blocks import CELLS, EVERYBODY, MARGINS, Block, aside, places
 from orchestrator.wire.bounds import count, near, refuse
 from orchestrator.wire.schema import Feature, Schema
 
@@ -125,7 +125,7 @@ class Survival(Analysis):
         return np.linspace(*self._places[self.options.time][0].range, self.options.steps + 1)
 
     def blocks(self, question: np.ndarray) -> List[Block]:
-        """Of each group, by step, events and records lost to view."""
+        """Of each group, by step, events and records lost to view; both together, and all groups, are the times' histograms."""
         found, cells = [], places(0, len(self._groups), self.options.steps, 2)
         columns = (self.options.time, self.options.event)
         for group, level in enumerate(self._groups):
@@ -133,6 +133,13 @@ class Survival(Analysis):
             for place, what in enumerate(("events", "lost to view")):
                 name = f"{what} {level}".strip()
                 found.append(Block(name, CELLS, cells[group, :, place], (*columns, what), among, ordered=True))
+            time = (self.options.time,)
+            found.append(Block(f"times {level}".strip(), MARGINS, cells[group].T, time, among, ordered=True))
+        if self.options.by:
+            found.append(Block("times of all groups", MARGINS, cells.transpose(0, 2, 1), time, ordered=True))
+            for place, what in enumerate(("events", "lost to view")):
+                of_all = cells[:, :, place]
+                found.append(Block(f"{what} of all groups", MARGINS, of_all, (*columns, what), ordered=True))
         return [*found, aside("left out", cells.size)]
 
     def fold(self, asked: np.ndarray, total: Total) -> Tuple[np.ndarray, Folded]:

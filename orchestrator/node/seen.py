@@ -9,6 +9,7 @@ import numpy as np
 
 from orchestrator.analyses.base import Analysis
 from orchestrator.analyses.blocks import ASIDE, BY_ITSELF, CELLS, EVERYBODY, MARGINS, SUMS, UPTO, Block
+from orchestrator.data.cells import canonical
 from orchestrator.data.dataset import Dataset
 from orchestrator.node.analysed import unit_vectors
 from orchestrator.node.answered import Cells
@@ -162,7 +163,8 @@ class Seen:
         named = {
             name: f"#{columns.index(name)}" if name in columns else name for name in (*block.columns, *block.among)
         }
-        return repr((follows, sorted(named[name] for name in block.columns), named[block.among[0]], block.among[1]))
+        level = canonical(block.among[1])  # however a task spells it
+        return repr((follows, sorted(named[name] for name in block.columns), named[block.among[0]], level))
 
     def patients_of(self, chosen: np.ndarray) -> int:
         """How many people have records in lines (bool (lines,)); a line that is no record now counts as one."""
