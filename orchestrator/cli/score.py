@@ -16,7 +16,7 @@ from orchestrator.wire.json_text import from_json
 from orchestrator.wire.plain import many
 
 if TYPE_CHECKING:
-    import numpy as np
+    pass
 
 SECRET_FILE, PUBLIC_FILE, OPENED_FILE = "secret.key", "public.ctx", "opened"
 
@@ -158,6 +158,7 @@ def _run(arguments: argparse.Namespace) -> int:
 def _decrypt(arguments: argparse.Namespace) -> int:
     from orchestrator.cli.tables import table
     from orchestrator.errors import DataError
+    from orchestrator.wire.targets.classes import softmax
 
     labels: List[str] = _manifest(arguments.manifest)["labels"]
     client = _client(arguments.key)
@@ -165,7 +166,7 @@ def _decrypt(arguments: argparse.Namespace) -> int:
         logits = client.decrypt(_read(arguments.answer))
     if logits.shape[1] != len(labels):
         raise DataError(f"{arguments.manifest}: {len(labels)} labels, the answer has {logits.shape[1]} classes")
-    probabilities = _softmax(logits)
+    probabilities = softmax(logits)
     best = probabilities.argmax(axis=1)
     if arguments.json:
         records = [
@@ -321,13 +322,6 @@ def _canonical(value: Any) -> str:
     from orchestrator.data.cells import canonical
 
     return canonical(str(value).strip())
-
-
-def _softmax(logits: np.ndarray) -> np.ndarray:
-    import numpy as np
-
-    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return np.asarray(powers / powers.sum(axis=1, keepdims=True))
 
 
 def _read(path: Path) -> bytes:

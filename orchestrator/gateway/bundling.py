@@ -16,7 +16,7 @@ from model_export.manifest import read_manifest
 from orchestrator.errors import EdgewardError
 from orchestrator.gateway.authority import Authority
 from orchestrator.gateway.calibration import Calibration, quantization_rows
-from orchestrator.gateway.evaluation import EvaluationSet, judge, probabilities_of
+from orchestrator.gateway.evaluation import EvaluationSet, judge
 from orchestrator.gateway.progress import Progress
 from orchestrator.gateway.run import Trained
 from orchestrator.privacy.standardization import standardize
@@ -159,8 +159,6 @@ def board_answers(
     schema: Schema, manifest: Dict[str, Any], inputs: np.ndarray, outputs: np.ndarray, y: np.ndarray
 ) -> np.ndarray:
     """What int8 outputs (n, ...) of a bundle's model say of int8 inputs (n, ...) with codes y."""
-    if not schema.target:
-        return probabilities_of(outputs)
     values = real_values(manifest["output"], outputs.reshape(len(outputs), -1))
     return schema.learned.exported_answers(values, y, real_values(manifest["input"], inputs))
 

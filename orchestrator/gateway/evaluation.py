@@ -36,17 +36,6 @@ class Evaluator:
         return figures_of_rows(self._schema, self._rows.y, answers, resample=False)
 
 
-def softmax(logits: np.ndarray) -> np.ndarray:
-    """float64 probabilities (n, classes)."""
-    shifted = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
-    return np.asarray(shifted / shifted.sum(axis=1, keepdims=True))
-
-
-def probabilities_of(outputs: np.ndarray) -> np.ndarray:
-    """float64 probabilities (n, classes) of a quantized model's int8 outputs, which are 1/256 apart from -128 on."""
-    return (outputs.astype(np.float64) + 128) / 256
-
-
 def score(
     y: np.ndarray, probabilities: np.ndarray, groups: Optional[Sequence[str]] = None, classes: Sequence[str] = ()
 ) -> Dict[str, Any]:

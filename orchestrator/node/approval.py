@@ -28,8 +28,8 @@ MOST_REQUESTS, MOST_BYTES = 200, 512 << 20
 """Kept of a node's requests. The owner makes room by deleting files of that folder; decisions are in the ledger."""
 
 
-SHOWN, SHOWN_CLASSES = 60, 5
-"""Characters of a text, and names of classes, that an owner is shown of what a gateway wrote."""
+SHOWN, MOST_SHOWN = 60, 5
+"""Characters of a text, and names or lines of a kind, that an owner is shown of what a gateway wrote."""
 
 _LIKE_LATIN = ("ARMENIAN", "CHEROKEE", "COPTIC", "CYRILLIC", "FULLWIDTH", "GREEK", "LISU", "MATHEMATICAL")
 
@@ -161,25 +161,16 @@ def summary_of(task: Task, epsilon: Optional[float] = None) -> List[str]:
         rounds = _times(task.training.rounds, "round")
         return [
             f"task {_quoted(task.name)}: {lines[0]}",
-            *lines[1 : 1 + SHOWN_CLASSES],
-            *([f"and {len(lines) - 1 - SHOWN_CLASSES} more"] if len(lines) - 1 > SHOWN_CLASSES else []),
+            *lines[1 : 1 + MOST_SHOWN],
+            *([f"and {len(lines) - 1 - MOST_SHOWN} more"] if len(lines) - 1 > MOST_SHOWN else []),
             f"of the columns {_columns(task)}, in {rounds} at most",
             *_decided(task, epsilon),
         ]
     return [
-        f"task {_quoted(task.name)}: predicts {_learned(task)}",
+        f"task {_quoted(task.name)}: predicts {task.schema.learned.words(_quoted)}",
         f"model {_short(describe_model(task.model))}, {_short(task.training.strategy)}, {task.training.rounds} rounds",
         *_decided(task, epsilon),
     ]
-
-
-def _learned(task: Task) -> str:
-    if task.schema.target:
-        return task.schema.learned.words(_quoted)
-    classes = [_quoted(name) for name in task.schema.classes[:SHOWN_CLASSES]]
-    more = len(task.schema.classes) - len(classes)
-    named = f"{' or '.join(classes)}{f' or {more} more' if more else ''}"
-    return f"{_quoted(task.schema.label)} ({named})"
 
 
 def _decided(task: Task, epsilon: Optional[float]) -> List[str]:
@@ -193,7 +184,7 @@ def _decided(task: Task, epsilon: Optional[float]) -> List[str]:
 
 
 def _columns(task: Task) -> str:
-    names = [_quoted(feature.name) for feature in task.schema.features[:SHOWN_CLASSES]]
+    names = [_quoted(feature.name) for feature in task.schema.features[:MOST_SHOWN]]
     more = len(task.schema.features) - len(names)
     return f"{', '.join(names)}{f' and {more} more' if more else ''}"
 

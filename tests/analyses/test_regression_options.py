@@ -12,7 +12,7 @@ from orchestrator.analyses.meat import of_patient
 from orchestrator.analyses.penalty import adaptive_ridge
 from orchestrator.analyses.registry import analysis_of, check, make
 from orchestrator.errors import UsageError
-from orchestrator.node.approval import SHOWN_CLASSES
+from orchestrator.node.approval import MOST_SHOWN
 from orchestrator.wire.protection import Privacy
 from orchestrator.wire.schema import Feature, Schema
 
@@ -209,4 +209,4 @@ def test_owners_are_shown_all_that_is_asked() -> None:
         "each record weighted by <times> (frequency)",
         "in a last round the sum, over patients, of products of each one's part of the gradient",
     ]
-    assert len(shown) <= SHOWN_CLASSES
+    assert len(shown) <= MOST_SHOWN

@@ -2,7 +2,10 @@ import numpy as np
 import pytest
 from sklearn.metrics import log_loss
 
-from orchestrator.gateway.evaluation import probabilities_of, score, softmax
+from orchestrator.gateway.bundling import board_answers
+from orchestrator.gateway.evaluation import score
+from orchestrator.wire.schema import Feature, Schema
+from orchestrator.wire.targets.classes import softmax
 
 
 def test_scores_of_groups_and_classes() -> None:
@@ -17,7 +20,11 @@ def test_scores_of_groups_and_classes() -> None:
 
 
 def test_outputs_of_an_int8_model_are_its_probabilities() -> None:
-    np.testing.assert_array_equal(probabilities_of(np.array([[-128, 127]], np.int8)), [[0, 255 / 256]])
+    schema = Schema("table", "y", ("a", "b"), {"0": 0, "1": 1}, (Feature("x", 0, 1),))
+    edge = {"scale": 1 / 256, "zero_point": -128}  # of every softmax
+    outputs = np.array([[-128, 127]], np.int8)
+    found = board_answers(schema, {"input": edge, "output": edge}, np.zeros((1, 1), np.int8), outputs, np.array([1]))
+    np.testing.assert_array_equal(found, [[0, 255 / 256]])
 
 
 def test_softmax_survives_large_logits() -> None:

@@ -8,6 +8,9 @@ import numpy as np
 from orchestrator.wire import evaluation
 from orchestrator.wire.targets.base import LOSS, Quoted, Target
 
+MOST_SHOWN = 5
+"""Classes that words name."""
+
 
 class Classes(Target):
     """The label, a text that stands for a class; the model has an output for each, a logit. Codes are numbers of classes.
@@ -44,14 +47,15 @@ class Classes(Target):
         return [str(draw.choice(list(self.schema.label_values)))]
 
     def words(self, quoted: Quoted) -> str:
-        return f"{quoted(self.schema.label)}: {' or '.join(map(quoted, self.schema.classes))}"
+        shown, more = self.schema.classes[:MOST_SHOWN], len(self.schema.classes) - MOST_SHOWN
+        named = " or ".join([*map(quoted, shown), *([f"{more} more"] if more > 0 else [])])
+        return f"{quoted(self.schema.label)} ({named})"
 
     def answers(self, outputs: np.ndarray, y: np.ndarray, x: np.ndarray) -> np.ndarray:
         """float64 (n, classes), softmax of each row."""
         finite = np.isfinite(outputs).all(axis=1)
         clean = np.where(finite[:, np.newaxis], outputs, 0.0)
-        shifted = np.exp(clean - clean.max(axis=1, keepdims=True))
-        probabilities = np.asarray(shifted / shifted.sum(axis=1, keepdims=True))
+        probabilities = softmax(clean)
         wrong = np.flatnonzero(~finite)
         probabilities[wrong] = 0.0
         probabilities[wrong, (y[wrong] + 1) % outputs.shape[1]] = 1.0
@@ -78,3 +82,9 @@ class Classes(Target):
 
     def label(self, code: int) -> Any:
         return self.schema.classes[code]
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """float64 probabilities (n, classes), of finite logits."""
+    shifted = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
+    return np.asarray(shifted / shifted.sum(axis=1, keepdims=True))
