@@ -9,7 +9,6 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple, Union
 
-from orchestrator.data.anonymity.rules import read_rules
 from orchestrator.data.formula import Formula
 from orchestrator.data.sources.base import Service, Signals
 from orchestrator.data.sources.registry import SERVICES, SIGNALS, located
@@ -334,6 +333,8 @@ def _versions_of_rules(rules: Optional[Path]) -> List[Path]:
     """The file of rules and its hierarchies."""
     if rules is None:
         return []
+    from orchestrator.data.anonymity.rules import read_rules
+
     try:
         return [rules, *read_rules(rules).hierarchies(rules.parent)]
     except DataError:

@@ -10,8 +10,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, Dict, Iterator, List, NamedTuple, Optional, Sequence, TextIO, TypeVar, Union
 
-from orchestrator.data.anonymity.anonymize import generalized
-from orchestrator.data.anonymity.rules import read_rules
 from orchestrator.data.cells import Codes, finite, names_nobody, nobody, unfit
 from orchestrator.data.columns import lacking
 from orchestrator.data.described import Description, FileSource, is_description, read_description
@@ -28,7 +26,6 @@ from orchestrator.data.formats import (
     wrong_count,
 )
 from orchestrator.data.joining import EventRows
-from orchestrator.data.mapping import mapped
 from orchestrator.data.outcome import Outcome
 from orchestrator.data.recoding import Report
 from orchestrator.data.rows import MOST_PROBLEMS, UNLABELLED, Problems, Row, Rows
@@ -169,9 +166,14 @@ def _rows_of(found: _Found, problems: Problems) -> Iterator[SourceRow]:
 
     source = _as_they_are(found, report)
     if description is not None:
+        from orchestrator.data.mapping import mapped  # a plain table takes no memory for it
+
         source = mapped(source, description, report, _tables(found, description, problems))
         rules = description.rules
         if rules is not None:
+            from orchestrator.data.anonymity.anonymize import generalized
+            from orchestrator.data.anonymity.rules import read_rules
+
             source = generalized(path, source, read_rules(rules), rules.parent)
     return source
 
