@@ -72,6 +72,9 @@ class Analysis(ABC):
     Options: ClassVar[Any]
     """The dataclass of what `[task.analysis]` may say besides `kind`."""
 
+    in_steps: ClassVar[bool] = False
+    """Whether its cells are steps in a row, of which published ones with few records count together with those after them."""
+
     def __init__(self, schema: Schema, options: Any) -> None:
         """Raises ValueError, a line for each reason, where the schema does not have what the options name."""
         self.schema, self.options = schema, options

@@ -50,6 +50,7 @@ class Survival(Analysis):
     """The vector: for each group and step events and records lost to view; in the last cell records that lack a value."""
 
     Options = SurvivalOptions
+    in_steps = True
 
     def __init__(self, schema: Schema, options: SurvivalOptions) -> None:
         self._places: Dict[str, Tuple[Feature, int]] = {}

@@ -10,7 +10,6 @@ import numpy as np
 
 from orchestrator.analyses.base import Analysis, Cell, Result, State, Table
 from orchestrator.analyses.blocks import CELLS, LEFT_OUT, ROUNDED, Block
-from orchestrator.analyses.survival import Survival
 from orchestrator.wire.plain import many
 
 WORDS = "owners"
@@ -48,7 +47,7 @@ def published(analysis: Analysis, state: State, units: str, minimum: int = 0) ->
 def _hide(analysis: Analysis, state: State, units: str, minimum: int) -> Iterator[str]:
     """Changes the state, and says what is not shown of it."""
     blocks = analysis.blocks(analysis.question(analysis.begin(0)))
-    if isinstance(analysis, Survival):
+    if analysis.in_steps:
         state["total"] = merged_steps(state["total"], blocks, minimum)
         yield f"steps with fewer than {minimum} {units} with an event, or lost to view, count together with those after them"
     elif any(block.shown for block in blocks):
