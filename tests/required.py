@@ -16,6 +16,7 @@ REQUIRE_ALL = "EDGEWARD_REQUIRE_ALL"
 ALLOWED = {
     r"no Python 3\.8 on this machine": "neither Debian 12 nor PyPI has that interpreter; name one in EDGEWARD_PYTHON38",
     r"no Python with acro": "it needs an older pandas than the other tools; name one in EDGEWARD_ACRO",
+    r"no Python with pyCANON": "it wants other packages than the tools here; name one in EDGEWARD_PYCANON",
     r"Parquet needs pyarrow": "a node with Python 3.8 works without pyarrow",
     r"giving up rights takes root": "a user of a machine without root has no rights to give up",
     r"call numbers of x86-64 Linux": "the filter of another processor cannot be tried on this one",
