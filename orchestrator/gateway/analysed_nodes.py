@@ -32,7 +32,7 @@ class Over(NamedTuple):
         """For people, below the tables."""
         about = "" if self.exact else "about "
         of, noise = len(self.nodes) + len(self.missing), "" if self.exact else " (nodes state it with noise)"
-        yield f"over {len(self.nodes)} of {many(of, 'node')}, {about}{self.units:,} {self.what}{noise}: {_some(self.nodes)}"
+        yield f"over {len(self.nodes):,} of {many(of, 'node')}, {about}{self.units:,} {self.what}{noise}: {_some(self.nodes)}"
         if self.missing:
             last = {n: "in no round" if at is None else f"last in round {at}" for n, at in self.missing.items()}
             yield f"not in it: {_some([f'{node} ({said})' for node, said in last.items()])}"

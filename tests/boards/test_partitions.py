@@ -78,7 +78,7 @@ def test_truncated_table_is_refused() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"name": "model_a"}, "taken"),
+        ({"name": "model_a"}, "in use"),
         ({"name": "a name too long for it"}, "15 ASCII"),
         ({"offset": 0x387000}, "overlaps"),
         ({"offset": 0x388800}, "multiples"),

@@ -119,5 +119,5 @@ def test_of_very_many_nodes_a_note_names_some(tmp_path: Path) -> None:
     store.create_run("run", task_to_dict(task), b"", analysis_of(task).begin(0))
     store.put_result("run", 1, {"round": 1, "nodes": names})
     (note,) = over(store, "run", task, dict.fromkeys(names, 2)).notes()
-    assert note.startswith("over 3000 of 3000 nodes, 6,000 records: n0000, n0001")
+    assert note.startswith("over 3,000 of 3,000 nodes, 6,000 records: n0000, n0001")
     assert note.endswith("n0019 and 2980 more")
