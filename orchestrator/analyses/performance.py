@@ -48,13 +48,13 @@ def _bins_of_scores(options: PerformanceOptions, groups: Sequence[str], parts: n
     for both, level in zip(cells, groups):
         among = (options.by, level) if options.by else EVERYBODY
         for at, what in zip(both, _OUTCOMES):
-            found.append(Block(f"scores {what} {level}", CELLS, at, (*score, what), among, ordered=True))
+            found.append(Block(f"scores {what} {level}", CELLS, at, score, among, ordered=True, what=what))
         found.append(Block(f"scores {level}", MARGINS, both, score, among, ordered=True))
     if options.by:
         found.append(Block("scores of all groups", MARGINS, cells, score, ordered=True))
         for place, what in enumerate(_OUTCOMES):
             at = cells[:, place]
-            found.append(Block(f"scores {what} of all groups", MARGINS, at, (*score, what), ordered=True))
+            found.append(Block(f"scores {what} of all groups", MARGINS, at, score, ordered=True, what=what))
     return found
 
 

@@ -23,7 +23,6 @@ from orchestrator.analyses.blocks import (
     BY_ITSELF,
     CELLS,
     LEFT_OUT,
-    MARGINS,
     PRODUCTS,
     ROUNDED,
     SUMS,
@@ -40,7 +39,7 @@ from orchestrator.node.answered import MOST_BYTES
 from orchestrator.node.disclosure import LEAVE_OUT, Disclosure
 from orchestrator.node.held import digest_of_answer
 from orchestrator.node.ledger import APPROVED
-from orchestrator.node.seen import Seen, apart_from_most, divides, levels_of, without
+from orchestrator.node.seen import Division, Seen, apart_from_most, divides, levels_of, without
 from orchestrator.node.store import NodeStore
 from orchestrator.privacy.releases import noise_multipliers
 from orchestrator.privacy.terms import unit_of
@@ -149,7 +148,9 @@ class DisclosureGuard:
         why = incomplete(blocks, analysis.sums.size)
         if why:
             raise DisclosureError(f"there is no rule for what this analysis sums: {why}", "internal")
-        many = max(Counter((each.columns, each.among) for each in blocks if divides(each)).values(), default=0)
+        many = max(
+            Counter((each.columns, each.among, each.what) for each in blocks if divides(each)).values(), default=0
+        )
         if rules.minimum_cell and many > _MOST_DIVISIONS:
             why = f"{many} divisions of the same patients, of which at most {_MOST_DIVISIONS} are compared"
             raise DisclosureError(f"[disclosure] minimum_cell: {why}", "disclosure.cell")
@@ -185,10 +186,11 @@ class DisclosureGuard:
             why = f"{len(near)} tasks were answered of these patients, at most {rules.questions}"
             raise DisclosureError(f"[disclosure] questions: {why}", "disclosure.questions")
         divided = seen.divisions(but=left_out) if rules.minimum_cell else []
-        for at, (ordered, cells) in enumerate(divided):
-            beside = (each.of_line for _, each in divided[:at] if each.subject == cells.subject)
-            for before in chain(beside, answered.cells(cells.subject)):
-                few = fewest_between(seen, cells.of_line, before, ordered, rules.minimum_cell)
+        for at, division in enumerate(divided):
+            subject = division.cells.subject
+            beside = (each.cells.of_line for each in divided[:at] if each.cells.subject == subject)
+            for before in chain(beside, answered.cells(subject)):
+                few = _between(rules, seen, division, before)
                 if few:
                     least = f"at least {rules.minimum_cell}"
                     why = f"{many(few, 'patient')} between cells of this answer, or of it and one before, {least}"
@@ -196,7 +198,7 @@ class DisclosureGuard:
         if answered.bytes() > MOST_BYTES:
             why = f"{MOST_BYTES >> 20} MiB are noted of what was answered before: see `edgeward node forget-answers`"
             raise DisclosureError(why, "disclosure.questions")
-        self._store.note_answered(digest, used, [cells for _, cells in divided])
+        self._store.note_answered(digest, used, [each.cells for each in divided])
 
 
 def noisy(task: Task) -> bool:
@@ -212,7 +214,8 @@ def _cleared(
     while True:
         columns = [block.out for block in parts if block.out]
         seen = Seen(analysis, blocks, asked, without(data, analysis.schema, columns), bool(rules.minimum_cell))
-        broken = [each for each in _broken(rules, seen) if not any(each.block is part for part in parts)]
+        found = chain(_broken(rules, seen), _beside_tables(rules, seen, parts))
+        broken = [each for each in found if not any(each.block is part for part in parts)]
         if not broken:
             return seen, parts
         for each in broken:
@@ -246,6 +249,32 @@ def _broken(rules: Disclosure, seen: Seen) -> Iterator[Broken]:
             )
 
 
+def _beside_tables(rules: Disclosure, seen: Seen, left_out: List[Block]) -> Iterator[Broken]:
+    """Crosstabs, without those that are left out, whose margins differ in few people from cells of the same column that stay: who
+    lacks the other column is the difference.
+    """
+    tables = [block for block in seen.blocks if block.out == BY_ITSELF]
+    if not rules.minimum_cell or not tables:
+        return
+    stay: List[Division] = []
+    for division in seen.divisions(but=left_out):
+        beside = (each.cells.of_line for each in stay if each.cells.subject == division.cells.subject)
+        few = next(filter(None, (_between(rules, seen, division, before) for before in beside)), 0)
+        table = next((each for each in tables if few and np.isin(division.block.at, each.at).any()), None)
+        if table is None:
+            stay.append(division)
+            continue
+        why = f"minimum_cell: {table.name}: {many(few, 'patient')} between it and cells of {', '.join(division.block.columns)}"
+        yield Broken("disclosure.cell", f"{why}, at least {rules.minimum_cell}", table)
+
+
+def _between(rules: Disclosure, seen: Seen, division: Division, before: np.ndarray) -> int:
+    cells = division.cells.of_line
+    if np.array_equal(cells, before):
+        return 0
+    return fewest_between(seen, cells, before, division.ordered, rules.minimum_cell)
+
+
 def _least(rules: Disclosure, block: Block) -> int:
     return rules.model_cell if block.rule == PRODUCTS else rules.minimum_cell
 
@@ -258,7 +287,7 @@ def _small(rules: Disclosure, seen: Seen, at: int, block: Block) -> Iterator[Tup
     counts = (seen.counted if block.rule in (CELLS, UPTO) else seen.people)[block.at.ravel()]
     if block.rule in (CELLS, UPTO, SUMS, PRODUCTS):
         yield from _few(counts, least, block.name)
-    if block.rule in (UPTO, MARGINS):
+    if block.rule == UPTO:  # those that cells of other blocks add up to have as many as one of these at least
         yield from _few(seen.in_cells(at), least, block.name)
     if block.rule in (SUMS, PRODUCTS):
         for name, people in seen.within(at):

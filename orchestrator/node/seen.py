@@ -3,6 +3,7 @@
 A person is a patient, where the schema names them, else a record.
 """
 
+import json
 from typing import Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
@@ -33,6 +34,14 @@ class Largest(NamedTuple):
     whole: np.ndarray
     first: np.ndarray
     second: np.ndarray
+
+
+class Division(NamedTuple):
+    """How a block divides records. ordered: whether its cells follow each other."""
+
+    block: Block
+    ordered: bool
+    cells: Cells
 
 
 class Seen:
@@ -144,17 +153,20 @@ class Seen:
         """int64 (n,): where each record is in the file."""
         return np.arange(self.data.records) if self.data.places is None else self.data.places
 
-    def divisions(self, but: Sequence[Block] = ()) -> List[Tuple[bool, Cells]]:
-        """(whether cells follow each other, the cells of each line) of all blocks but some that say which columns they are of."""
+    def divisions(self, but: Sequence[Block] = ()) -> List[Division]:
+        """Of all blocks that say which columns they are of, but some and what adds up from the cells of these."""
         found = []
+        gone = np.zeros(self.counted.size, bool)
+        for block in but:
+            gone[block.at.ravel()] = True
         for at, cells in self._cells.items():
             block = self.blocks[at]
-            if any(block is each for each in but) or not (cells >= 0).any():
+            if gone[block.at].any() or not (cells >= 0).any():
                 continue
             of_line = np.full(1 + int(self.lines.max(initial=0)), -1, np.int32)
             of_line[self.lines] = cells
             follows = block.ordered or block.rule == UPTO
-            found.append((follows, Cells(self._subject(block, follows), of_line)))
+            found.append(Division(block, follows, Cells(self._subject(block, follows), of_line)))
         return found
 
     def _subject(self, block: Block, follows: bool) -> str:
@@ -164,7 +176,8 @@ class Seen:
             name: f"#{columns.index(name)}" if name in columns else name for name in (*block.columns, *block.among)
         }
         level = canonical(block.among[1])  # however a task spells it
-        return repr((follows, sorted(named[name] for name in block.columns), named[block.among[0]], level))
+        of = sorted({named[name] for name in block.columns})
+        return json.dumps([follows, block.what, named[block.among[0]], level, of])
 
     def patients_of(self, chosen: np.ndarray) -> int:
         """How many people have records in lines (bool (lines,)); a line that is no record now counts as one."""

@@ -419,7 +419,7 @@ def test_nodes_above_the_leaves_are_compared_as_well(tmp_path: Path) -> None:
     task = task_of(declared, features)
     analysis: Any = analysis_of(task)
     found = Seen(analysis, analysis.blocks(analysis.question(analysis.begin(0))), analysis.begin(0), data)
-    of_roots = [cells.of_line[2:] for at, (_, cells) in enumerate(found.divisions()) if at % 2]
+    of_roots = [cells.of_line[2:] for at, (_, _, cells) in enumerate(found.divisions()) if at % 2]
     assert len(of_roots) == 2
     for tree, cells in enumerate(of_roots):
         column, cut = analysis._trees.column[tree, 0], analysis._trees.threshold[tree, 0]
@@ -530,7 +530,7 @@ def test_a_value_that_no_rule_is_for_is_refused(tmp_path: Path, monkeypatch: pyt
     whole = Statistics.blocks
 
     def lacking(self: Analysis, question: np.ndarray) -> List[Block]:
-        return whole(self, question)[:-1]  # type: ignore[arg-type]
+        return whole(self, question)[1:]  # type: ignore[arg-type]
 
     monkeypatch.setattr(Statistics, "blocks", lacking)
     assert "no rule for what this analysis sums" in Node(tmp_path, minimum_cell=2).refusal(task_of(STATISTICS), even())
