@@ -39,11 +39,10 @@ class PerformanceOptions:
 
 
 def _bins_of_scores(options: PerformanceOptions, groups: Sequence[str], parts: np.ndarray) -> List[Block]:
-    """A model is known by its terms, whatever their weights, and its bins are in the order in which its first term grows."""
-    terms = sorted(name for name in options.coefficients if name != INTERCEPT)
+    """A model is of the columns of its terms, whatever their weights."""
+    terms = sorted({name.split(BETWEEN)[0] for name in options.coefficients if name != INTERCEPT})
     score = (options.score,) if options.score else tuple(terms)
-    falls = not options.score and bool(terms) and options.coefficients[terms[0]] < 0
-    cells = parts[:, : 2 * options.bins].reshape(len(parts), 2, options.bins)[:, :, :: -1 if falls else 1]
+    cells = parts[:, : 2 * options.bins].reshape(len(parts), 2, options.bins)
     found = []
     for both, level in zip(cells, groups):
         among = (options.by, level) if options.by else EVERYBODY

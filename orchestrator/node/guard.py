@@ -188,7 +188,7 @@ class DisclosureGuard:
         divided = seen.divisions(but=left_out) if rules.minimum_cell else []
         for at, division in enumerate(divided):
             subject = division.cells.subject
-            beside = (each.cells.of_line for each in divided[:at] if each.cells.subject == subject)
+            beside = (each.cells.of_line for each in divided[:at] if each.cells.subject.meets(subject))
             for before in chain(beside, answered.cells(subject)):
                 few = _between(rules, seen, division, before)
                 if few:
@@ -258,7 +258,7 @@ def _beside_tables(rules: Disclosure, seen: Seen, left_out: List[Block]) -> Iter
         return
     stay: List[Division] = []
     for division in seen.divisions(but=left_out):
-        beside = (each.cells.of_line for each in stay if each.cells.subject == division.cells.subject)
+        beside = (each.cells.of_line for each in stay if each.cells.subject.meets(division.cells.subject))
         few = next(filter(None, (_between(rules, seen, division, before) for before in beside)), 0)
         table = next((each for each in tables if few and np.isin(division.block.at, each.at).any()), None)
         if table is None:
@@ -269,10 +269,13 @@ def _beside_tables(rules: Disclosure, seen: Seen, left_out: List[Block]) -> Iter
 
 
 def _between(rules: Disclosure, seen: Seen, division: Division, before: np.ndarray) -> int:
-    cells = division.cells.of_line
-    if np.array_equal(cells, before):
-        return 0
-    return fewest_between(seen, cells, before, division.ordered, rules.minimum_cell)
+    subject, cells = division.cells
+    ways = [before]
+    if subject.ordered:  # a score may fall where a number grows
+        ways.append(np.where(before >= 0, before.max(initial=-1) - before, -1).astype(np.int32))
+    ways = [each for each in ways if not np.array_equal(cells, each)]
+    found = (fewest_between(seen, cells, each, subject.ordered, rules.minimum_cell) for each in ways)
+    return next(filter(None, found), 0)
 
 
 def _least(rules: Disclosure, block: Block) -> int:

@@ -3,7 +3,6 @@
 A person is a patient, where the schema names them, else a record.
 """
 
-import json
 from typing import Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
@@ -13,7 +12,7 @@ from orchestrator.analyses.blocks import ASIDE, BY_ITSELF, CELLS, EVERYBODY, MAR
 from orchestrator.data.cells import canonical
 from orchestrator.data.dataset import Dataset
 from orchestrator.node.analysed import unit_vectors
-from orchestrator.node.answered import Cells
+from orchestrator.node.answered import Cells, Subject
 from orchestrator.wire.schema import Feature, Schema
 
 _PIECE = 1 << 19
@@ -37,10 +36,9 @@ class Largest(NamedTuple):
 
 
 class Division(NamedTuple):
-    """How a block divides records. ordered: whether its cells follow each other."""
+    """How a block divides records."""
 
     block: Block
-    ordered: bool
     cells: Cells
 
 
@@ -166,10 +164,10 @@ class Seen:
             of_line = np.full(1 + int(self.lines.max(initial=0)), -1, np.int32)
             of_line[self.lines] = cells
             follows = block.ordered or block.rule == UPTO
-            found.append(Division(block, follows, Cells(self._subject(block, follows), of_line)))
+            found.append(Division(block, Cells(self._subject(block, follows), of_line)))
         return found
 
-    def _subject(self, block: Block, follows: bool) -> str:
+    def _subject(self, block: Block, follows: bool) -> Subject:
         """By place where the file has no header: names are the task's then."""
         columns = self.schema.columns
         named = {
@@ -177,7 +175,7 @@ class Seen:
         }
         level = canonical(block.among[1])  # however a task spells it
         of = sorted({named[name] for name in block.columns})
-        return json.dumps([follows, block.what, named[block.among[0]], level, of])
+        return Subject(follows, block.what, (named[block.among[0]], level), tuple(of))
 
     def patients_of(self, chosen: np.ndarray) -> int:
         """How many people have records in lines (bool (lines,)); a line that is no record now counts as one."""

@@ -419,7 +419,7 @@ def test_nodes_above_the_leaves_are_compared_as_well(tmp_path: Path) -> None:
     task = task_of(declared, features)
     analysis: Any = analysis_of(task)
     found = Seen(analysis, analysis.blocks(analysis.question(analysis.begin(0))), analysis.begin(0), data)
-    of_roots = [cells.of_line[2:] for at, (_, _, cells) in enumerate(found.divisions()) if at % 2]
+    of_roots = [cells.of_line[2:] for at, (_, cells) in enumerate(found.divisions()) if at % 2]
     assert len(of_roots) == 2
     for tree, cells in enumerate(of_roots):
         column, cut = analysis._trees.column[tree, 0], analysis._trees.threshold[tree, 0]
