@@ -57,6 +57,7 @@ class Block(NamedTuple):
     split: Tuple[str, ...] = ()  # columns whose levels can be separated in each value
     out: Optional[str] = None  # how a node leaves it out: as if that column were missing, or BY_ITSELF; None: it cannot
     shown: bool = False  # whether its cells are a table of the result
+    summed: bool = False  # whether sums of numbers are of the records of each of its cells, too
     what: str = ""  # of what records besides: cells of the same columns are compared where this is the same
 
 

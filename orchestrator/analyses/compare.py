@@ -111,7 +111,7 @@ class Compare(Analysis):
     def blocks(self, question: np.ndarray) -> List[Block]:
         """A node leaves out a column as if it were missing; groups it cannot."""
         by, parts = self.options.by, places(0, len(self._groups), self._block)
-        found = [Block(f"groups of {by}", CELLS, parts[:, 0], (by,), shown=True)]
+        found = [Block(f"groups of {by}", CELLS, parts[:, 0], (by,), shown=True, summed=True)]
         for feature in self._columns:
             start, both, name = self._starts[feature.name], (by, feature.name), feature.name
             end = start + (len(feature.categories) if feature.categories else 2)

@@ -99,11 +99,12 @@ class Answered:
         )
         return int(sum(found))
 
-    def note(self, task: str, used: np.ndarray, cells: List[Cells]) -> None:
-        """Notes an answer to a task, of the records of the lines `used` (bool (lines,))."""
-        name = name_of(used)
-        self._rows.put("answered_sets", name, zlib.compress(np.packbits(used).tobytes()), otherwise="IGNORE")
-        self._rows.put("answered_tasks", name, task, otherwise="IGNORE")
+    def note(self, task: str, summed: List[np.ndarray], cells: List[Cells]) -> None:
+        """Notes an answer to a task: the lines (bool (lines,)) of its records, then of those that further sums are of."""
+        for lines in summed:
+            packed = zlib.compress(np.packbits(lines).tobytes())
+            self._rows.put("answered_sets", name_of(lines), packed, otherwise="IGNORE")
+        self._rows.put("answered_tasks", name_of(summed[0]), task, otherwise="IGNORE")
         for each in cells:
             values = each.of_line.astype("<i4")
             self._rows.put(

@@ -36,6 +36,7 @@ from orchestrator.data.dataset import Dataset
 from orchestrator.errors import DisclosureError, UsageError
 from orchestrator.node.analysed import total, unit_vectors
 from orchestrator.node.answered import MOST_BYTES
+from orchestrator.node.between import alike, fewest_between, left_over
 from orchestrator.node.disclosure import LEAVE_OUT, Disclosure
 from orchestrator.node.held import digest_of_answer
 from orchestrator.node.ledger import APPROVED
@@ -51,12 +52,6 @@ log = logging.getLogger("edgeward.node")
 
 NOISE = 0.5
 """Least noise multiplier that counts as noise here: with less, counts can be rounded to what they are."""
-
-_PIECE = 1 << 20
-"""Counts that are in memory at a time."""
-
-_MOST_COMPARED = 2000
-"""Pairs of sets whose people are counted one by one."""
 
 _MOST_DIVISIONS = 64
 """Ways in which an answer may divide the same records by the same columns, as trees and their levels do; all are compared."""
@@ -171,17 +166,23 @@ class DisclosureGuard:
         if not (rules.minimum_difference or rules.questions or rules.minimum_cell):
             return
         used, answered = seen.used_lines(), self._store.answered
+        summed = [used, *seen.summed_lines(but=left_out)]
         near: Set[str] = set()
         for name, before in answered.sets():
-            one, other = _alike(used, before, False)
-            few = seen.patients_of(one != other)
-            if 0 < few < rules.minimum_difference:
-                why = (
-                    f"{many(few, 'patient')} between this answer and one before it, at least {rules.minimum_difference}"
-                )
-                raise DisclosureError(f"[disclosure] minimum_difference: {why}", "disclosure.difference")
+            for lines in summed:
+                few = seen.patients_of(np.not_equal(*alike(lines, before, False)))
+                if 0 < few < rules.minimum_difference:
+                    raise _differs(f"{many(few, 'patient')} between this answer and one before it", rules)
+            one, other = alike(used, before, False)
             if 2 * int((one & other).sum()) > min(int(one.sum()), int(other.sum())):
                 near.update(answered.tasks(name))
+        if rules.minimum_difference:
+            most = rules.minimum_difference * seen.most_records
+            for at, lines in enumerate(summed):
+                for rest in left_over(lines, chain(summed[:at], (before for _, before in answered.sets())), most):
+                    few = seen.patients_of(rest)
+                    if few < rules.minimum_difference:
+                        raise _differs(f"{many(few, 'patient')} between this answer and two before it", rules)
         if rules.questions and digest not in near and len(near) >= rules.questions:
             why = f"{len(near)} tasks were answered of these patients, at most {rules.questions}"
             raise DisclosureError(f"[disclosure] questions: {why}", "disclosure.questions")
@@ -198,7 +199,13 @@ class DisclosureGuard:
         if answered.bytes() > MOST_BYTES:
             why = f"{MOST_BYTES >> 20} MiB are noted of what was answered before: see `edgeward node forget-answers`"
             raise DisclosureError(why, "disclosure.questions")
-        self._store.note_answered(digest, used, [each.cells for each in divided])
+        self._store.note_answered(digest, summed, [each.cells for each in divided])
+
+
+def _differs(why: str, rules: Disclosure) -> DisclosureError:
+    return DisclosureError(
+        f"[disclosure] minimum_difference: {why}, at least {rules.minimum_difference}", "disclosure.difference"
+    )
 
 
 def noisy(task: Task) -> bool:
@@ -330,61 +337,3 @@ def _dominated(rules: Disclosure, seen: Seen, at: int) -> bool:
 def _places(blocks: Iterator[Block]) -> np.ndarray:
     found = [block.at.ravel() for block in blocks]
     return np.concatenate(found) if found else np.zeros(0, np.int64)
-
-
-def _alike(one: np.ndarray, other: np.ndarray, empty: object) -> Tuple[np.ndarray, np.ndarray]:
-    """Both as long as the longer one."""
-    longest = max(len(one), len(other))
-    found = []
-    for each in (one, other):
-        longer = np.full(longest, empty, each.dtype)
-        longer[: len(each)] = each
-        found.append(longer)
-    return found[0], found[1]
-
-
-def fewest_between(seen: Seen, cells: np.ndarray, before: np.ndarray, ordered: bool, least: int) -> int:
-    """How many people are in one of two sets and not in the other, where these are some and fewer than `least`; else 0.
-
-    The sets are a cell of each answer; where cells follow each other, all up to one of each. Of people with several records the
-    _MOST_COMPARED sets that differ in the fewest records are looked at.
-    """
-    one, other = (_numbered(each) for each in _alike(cells, before, -1))
-    near = sorted(_near(one, other, ordered, least * seen.most_records))
-    for _, i, j in near[:_MOST_COMPARED]:
-        mine = (one >= 0) & (one <= i) if ordered else one == i
-        theirs = (other >= 0) & (other <= j) if ordered else other == j
-        few = seen.patients_of(mine != theirs)
-        if few < least:
-            return few
-    return 0
-
-
-def _numbered(cells: np.ndarray) -> np.ndarray:
-    """The same cells, numbered without those that are empty."""
-    return np.asarray(np.unique(np.append(cells, -1), return_inverse=True)[1].ravel()[:-1] - 1)
-
-
-def _near(one: np.ndarray, other: np.ndarray, ordered: bool, most: int) -> Iterator[Tuple[int, int, int]]:
-    """(records, i, j): those that are in one only of the sets i and j, where these are some and fewer than `most`."""
-    rows, columns = 1 + int(one.max(initial=-1)), 1 + int(other.max(initial=-1))
-    if not rows or not columns:
-        return
-    of_one, of_other = np.bincount(one + 1, minlength=rows + 1)[1:], np.bincount(other + 1, minlength=columns + 1)[1:]
-    if ordered:
-        of_one, of_other = of_one.cumsum(), of_other.cumsum()
-    order = np.argsort(one, kind="stable")
-    some, so_far = max(1, _PIECE // columns), np.zeros(columns, np.int64)
-    for first in range(0, rows, some):
-        start, end = np.searchsorted(one[order], (first, first + some))
-        here = order[start:end][other[order[start:end]] >= 0]
-        count = min(some, rows - first)
-        both = np.bincount((one[here] - first) * columns + other[here], minlength=count * columns).reshape(
-            count, columns
-        )
-        if ordered:
-            both = both.cumsum(axis=0).cumsum(axis=1) + so_far
-            so_far = both[-1]
-        between = of_one[first : first + count, np.newaxis] + of_other - 2 * both
-        for i, j in np.argwhere((between > 0) & (between < most))[:_MOST_COMPARED]:
-            yield int(between[i, j]), first + int(i), int(j)

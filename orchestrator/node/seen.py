@@ -48,7 +48,7 @@ class Seen:
     def __init__(
         self, analysis: Analysis, blocks: Sequence[Block], asked: np.ndarray, data: Dataset, of_cells: bool = True
     ) -> None:
-        """of_cells: whether it is to be known in which cells records are."""
+        """of_cells: whether it is to be known in which cells records are, also where no sums are of them."""
         self.data, self.schema, self.blocks = data, analysis.schema, list(blocks)
         self.whose = people_of(data)
         self.used = np.zeros(data.records, bool)
@@ -62,7 +62,7 @@ class Seen:
             at: np.zeros((2, len(levels), self.blocks[at].at.size)) for at, levels in self._split.items()
         }
         self._parts = {at: np.zeros((3, block.at.size)) for at, block in enumerate(self.blocks) if block.rule == SUMS}
-        named = [at for at, block in enumerate(self.blocks) if divides(block) and of_cells]
+        named = [at for at, block in enumerate(self.blocks) if divides(block) and (of_cells or block.summed)]
         self._cells = {at: np.full(data.records, -1, np.int32) for at in named}
         for vectors, rows in _pieces(analysis, asked, data, self.whose):
             self._take(vectors, rows)
@@ -145,6 +145,12 @@ class Seen:
         found = np.zeros(1 + int(self.lines.max(initial=0)), bool)
         found[self.lines[self.used]] = True
         return found
+
+    def summed_lines(self, but: Sequence[Block] = ()) -> Iterator[np.ndarray]:
+        """bool (lines,): those of the records of each cell that numbers are summed in."""
+        for block, cells in self.divisions(but):
+            if block.summed:
+                yield from (cells.of_line == cell for cell in np.unique(cells.of_line[cells.of_line >= 0]))
 
     @property
     def lines(self) -> np.ndarray:

@@ -16,8 +16,9 @@ from orchestrator.cli.main import main
 from orchestrator.data.dataset import Dataset
 from orchestrator.errors import DisclosureError, UsageError
 from orchestrator.node.analysed import total, unit_vectors
+from orchestrator.node.between import fewest_between
 from orchestrator.node.disclosure import Disclosure
-from orchestrator.node.guard import DisclosureGuard, Passed, fewest_between
+from orchestrator.node.guard import DisclosureGuard, Passed
 from orchestrator.node.held import digest_of_answer
 from orchestrator.node.seen import Seen
 from orchestrator.node.store import NodeStore
