@@ -38,6 +38,9 @@ LEFT_OUT, ROUNDED = "left_out", "rounded"
 
 EVERYBODY = ("", "")
 
+MISSING = "missing"
+"""`Block.what` of counts, by level of the first column, of those who lack the second."""
+
 
 class Block(NamedTuple):
     """Values that are held to one rule. `at`: int64, their places in the vector, in the shape of their table."""
@@ -54,6 +57,8 @@ class Block(NamedTuple):
     split: Tuple[str, ...] = ()  # columns whose levels can be separated in each value
     out: Optional[str] = None  # how a node leaves it out: as if that column were missing, or BY_ITSELF; None: it cannot
     shown: bool = False  # whether its cells are a table of the result
+    summed: bool = False  # whether sums of numbers are of the records of each of its cells, too
+    what: str = ""  # of what records besides: cells of the same columns are compared where this is the same
 
 
 def places(first: int, *shape: int) -> np.ndarray:

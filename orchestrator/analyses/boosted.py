@@ -227,7 +227,7 @@ class Boosted(Analysis):
             return [*found, *unused(4, end), left_out]
         scores = places(0, 2, _SCORES)
         found = [
-            Block("scores by class", CELLS, each, (*outcome, f"score {place}"), ordered=True)
+            Block("scores by class", CELLS, each, outcome, ordered=True, what=f"score {place}")
             for place, each in enumerate(scores)
         ]
         brier = Block("squared errors", PRODUCTS, places(scores.size, 1))

@@ -21,7 +21,7 @@ from orchestrator.analyses.base import (
     Total,
     interval,
 )
-from orchestrator.analyses.blocks import CELLS, PRODUCTS, SUMS, Block, aside, places
+from orchestrator.analyses.blocks import CELLS, MARGINS, MISSING, PRODUCTS, SUMS, Block, aside, places
 from orchestrator.analyses.inputs import columns_of
 from orchestrator.wire.bounds import near
 from orchestrator.wire.schema import Feature, Schema
@@ -111,17 +111,19 @@ class Compare(Analysis):
     def blocks(self, question: np.ndarray) -> List[Block]:
         """A node leaves out a column as if it were missing; groups it cannot."""
         by, parts = self.options.by, places(0, len(self._groups), self._block)
-        found = [Block(f"groups of {by}", CELLS, parts[:, 0], (by,), shown=True)]
+        found = [Block(f"groups of {by}", CELLS, parts[:, 0], (by,), shown=True, summed=True)]
         for feature in self._columns:
             start, both, name = self._starts[feature.name], (by, feature.name), feature.name
             end = start + (len(feature.categories) if feature.categories else 2)
             if feature.categories:
                 cells = parts[:, start:end]
                 found.append(Block(f"levels of {name} by {by}", CELLS, cells, both, out=name, shown=True))
+                found.append(Block(f"levels of {name} in all {by}", MARGINS, cells, (name,)))
+                found.append(Block(f"{by} of those with {name}", MARGINS, cells.T, (by,)))
             else:
                 found.append(Block(f"sums of {name} by {by}", SUMS, parts[:, start], both, out=name))
                 found.append(Block(f"squares of {name} by {by}", PRODUCTS, parts[:, start + 1], both, out=name))
-            found.append(aside(f"missing {name}", *parts[:, end]))
+            found.append(Block(f"missing {name} by {by}", CELLS, parts[:, end], both, out=name, what=MISSING))
         return [*found, aside(f"no {by}", parts.size)]
 
     def fold(self, asked: np.ndarray, total: Total) -> Tuple[np.ndarray, Folded]:

@@ -188,7 +188,7 @@ class Forest(Analysis):
             scores = places(0, self._copies, self._scored * 2, self.options.bins)
             found = [Block("scores", CELLS, each, ordered=True) for each in scores[1:].reshape(-1, self.options.bins)]
             found += [
-                Block("scores", CELLS, each, (outcome, f"score {place}"), ordered=True)
+                Block("scores", CELLS, each, (outcome,), ordered=True, what=f"score {place}")
                 for place, each in enumerate(scores[0])
             ]
             return [*found, *unused(scores.size, size)]

@@ -39,22 +39,21 @@ class PerformanceOptions:
 
 
 def _bins_of_scores(options: PerformanceOptions, groups: Sequence[str], parts: np.ndarray) -> List[Block]:
-    """A model is known by its terms, whatever their weights, and its bins are in the order in which its first term grows."""
-    terms = sorted(name for name in options.coefficients if name != INTERCEPT)
+    """A model is of the columns of its terms, whatever their weights."""
+    terms = sorted({name.split(BETWEEN)[0] for name in options.coefficients if name != INTERCEPT})
     score = (options.score,) if options.score else tuple(terms)
-    falls = not options.score and bool(terms) and options.coefficients[terms[0]] < 0
-    cells = parts[:, : 2 * options.bins].reshape(len(parts), 2, options.bins)[:, :, :: -1 if falls else 1]
+    cells = parts[:, : 2 * options.bins].reshape(len(parts), 2, options.bins)
     found = []
     for both, level in zip(cells, groups):
         among = (options.by, level) if options.by else EVERYBODY
         for at, what in zip(both, _OUTCOMES):
-            found.append(Block(f"scores {what} {level}", CELLS, at, (*score, what), among, ordered=True))
+            found.append(Block(f"scores {what} {level}", CELLS, at, score, among, ordered=True, what=what))
         found.append(Block(f"scores {level}", MARGINS, both, score, among, ordered=True))
     if options.by:
         found.append(Block("scores of all groups", MARGINS, cells, score, ordered=True))
         for place, what in enumerate(_OUTCOMES):
             at = cells[:, place]
-            found.append(Block(f"scores {what} of all groups", MARGINS, at, (*score, what), ordered=True))
+            found.append(Block(f"scores {what} of all groups", MARGINS, at, score, ordered=True, what=what))
     return found
 
 

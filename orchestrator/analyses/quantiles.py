@@ -27,7 +27,7 @@ from orchestrator.analyses.base import (
     from_pairs,
     interval,
 )
-from orchestrator.analyses.blocks import CELLS, EVERYBODY, MARGINS, UPTO, Block, aside, places, unused
+from orchestrator.analyses.blocks import CELLS, EVERYBODY, MARGINS, MISSING, UPTO, Block, aside, places, unused
 from orchestrator.wire.bounds import count, near, refuse, within
 from orchestrator.wire.schema import Feature, Schema
 
@@ -257,7 +257,9 @@ class Quantiles(Analysis):
                 found.append(Block(f"bins of {name}", CELLS, cells[at, group, :-1], (name,), among, ordered=True))
             if by:
                 found.append(Block(f"bins of {name}", MARGINS, cells[at, :, :-1], (name,), ordered=True))
-            found.append(aside(f"missing {name}", *cells[at, :, -1]))
+            found.append(aside(f"missing {name}", cells[at, 0, -1]))
+            if by:
+                found.append(Block(f"missing {name} by {by}", CELLS, cells[at, 1:, -1], (by, name), what=MISSING))
         return [*found, aside("of no group", cells.size), *unused(cells.size + 1, self.sums.size)]
 
     def _group(self, x: np.ndarray) -> np.ndarray:

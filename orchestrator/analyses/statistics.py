@@ -24,7 +24,7 @@ from orchestrator.analyses.base import (
     in_unit_range,
     interval,
 )
-from orchestrator.analyses.blocks import BY_ITSELF, CELLS, PRODUCTS, SUMS, Block, aside, places
+from orchestrator.analyses.blocks import BY_ITSELF, CELLS, MARGINS, PRODUCTS, SUMS, Block, aside, places
 from orchestrator.wire.bounds import count, near, refuse
 from orchestrator.wire.plain import many
 from orchestrator.wire.schema import Feature, Schema
@@ -158,6 +158,8 @@ class Statistics(Analysis):
         for pair in self._pairs:
             at = places(end, *(self._places[name].cells for name in pair))
             found.append(Block(f"crosstab of {' and '.join(pair)}", CELLS, at, pair, out=BY_ITSELF, shown=True))
+            for name, cells in zip(pair, (at.T, at)):
+                found.append(Block(f"{name} in the crosstab of {' and '.join(pair)}", MARGINS, cells, (name,)))
             end += at.size
         return found
 

@@ -133,14 +133,14 @@ class Survival(Analysis):
             among = (self.options.by, level) if level else EVERYBODY
             for place, what in enumerate(("events", "lost to view")):
                 name = f"{what} {level}".strip()
-                found.append(Block(name, CELLS, cells[group, :, place], (*columns, what), among, ordered=True))
+                found.append(Block(name, CELLS, cells[group, :, place], columns, among, ordered=True, what=what))
             time = (self.options.time,)
             found.append(Block(f"times {level}".strip(), MARGINS, cells[group].T, time, among, ordered=True))
         if self.options.by:
             found.append(Block("times of all groups", MARGINS, cells.transpose(0, 2, 1), time, ordered=True))
             for place, what in enumerate(("events", "lost to view")):
                 of_all = cells[:, :, place]
-                found.append(Block(f"{what} of all groups", MARGINS, of_all, (*columns, what), ordered=True))
+                found.append(Block(f"{what} of all groups", MARGINS, of_all, columns, ordered=True, what=what))
         return [*found, aside("left out", cells.size)]
 
     def fold(self, asked: np.ndarray, total: Total) -> Tuple[np.ndarray, Folded]:

@@ -4,6 +4,7 @@ Records are known by their line, whatever a schema reads of it.
 """
 
 import hashlib
+import json
 import sqlite3
 import zlib
 from typing import Iterator, List, NamedTuple, Tuple
@@ -11,6 +12,7 @@ from typing import Iterator, List, NamedTuple, Tuple
 import numpy as np
 
 from orchestrator.database import Rows
+from orchestrator.wire.json_text import from_json
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS answered_sets (name TEXT PRIMARY KEY, lines BLOB NOT NULL, digest BLOB);
@@ -29,12 +31,40 @@ MOST_BYTES = 256 << 20
 """Of all that is noted, compressed."""
 
 
+class Subject(NamedTuple):
+    """What an answer divided records by. ordered: whether its cells follow each other; among: as of a block, of what records."""
+
+    ordered: bool
+    what: str
+    among: Tuple[str, str]
+    columns: Tuple[str, ...]
+
+    def meets(self, other: "Subject") -> bool:
+        """Whether cells of both may be nearly the same: of equal columns; of one equal column where they follow each other, since
+        a score may be made of one of its columns alone.
+        """
+        if self[:3] != other[:3]:
+            return False
+        return bool(set(self.columns) & set(other.columns)) if self.ordered else self.columns == other.columns
+
+    @property
+    def text(self) -> str:
+        """How it is noted."""
+        return json.dumps(self)
+
+    @staticmethod
+    def of(text: str) -> "Subject":
+        """The one that was noted so."""
+        ordered, what, among, columns = from_json(text)
+        return Subject(ordered, what, tuple(among), tuple(columns))
+
+
 class Cells(NamedTuple):
-    """How an answer divided records. subject: by which column, among whom. of_line: int32 (lines,), the number of the cell a
-    record of that line is in, -1 where it is in none.
+    """How an answer divided records. of_line: int32 (lines,), the number of the cell a record of that line is in, -1 where it is
+    in none.
     """
 
-    subject: str
+    subject: Subject
     of_line: np.ndarray
 
 
@@ -53,10 +83,13 @@ class Answered:
         """Digests of the tasks that were answered of this set."""
         return [str(task) for _, task in self._rows.get("answered_tasks", "name = ?", name)]
 
-    def cells(self, subject: str) -> Iterator[np.ndarray]:
-        """`Cells.of_line` of every answer with cells of this subject."""
-        for _, _, packed in self._rows.get("answered_cells", "subject = ?", subject):
-            yield np.frombuffer(zlib.decompress(packed), "<i4")
+    def cells(self, subject: Subject) -> Iterator[np.ndarray]:
+        """`Cells.of_line` of every answer with cells of a subject that may be nearly these."""
+        noted = [text for (text,) in self._db.execute("SELECT DISTINCT subject FROM answered_cells ORDER BY subject")]
+        for text in noted:
+            if Subject.of(text).meets(subject):
+                for _, _, packed in self._rows.get("answered_cells", "subject = ?", text):
+                    yield np.frombuffer(zlib.decompress(packed), "<i4")
 
     def bytes(self) -> int:
         """What is noted, in bytes."""
@@ -66,15 +99,20 @@ class Answered:
         )
         return int(sum(found))
 
-    def note(self, task: str, used: np.ndarray, cells: List[Cells]) -> None:
-        """Notes an answer to a task, of the records of the lines `used` (bool (lines,))."""
-        name = name_of(used)
-        self._rows.put("answered_sets", name, zlib.compress(np.packbits(used).tobytes()), otherwise="IGNORE")
-        self._rows.put("answered_tasks", name, task, otherwise="IGNORE")
+    def note(self, task: str, summed: List[np.ndarray], cells: List[Cells]) -> None:
+        """Notes an answer to a task: the lines (bool (lines,)) of its records, then of those that further sums are of."""
+        for lines in summed:
+            packed = zlib.compress(np.packbits(lines).tobytes())
+            self._rows.put("answered_sets", name_of(lines), packed, otherwise="IGNORE")
+        self._rows.put("answered_tasks", name_of(summed[0]), task, otherwise="IGNORE")
         for each in cells:
             values = each.of_line.astype("<i4")
             self._rows.put(
-                "answered_cells", each.subject, name_of(values), zlib.compress(values.tobytes()), otherwise="IGNORE"
+                "answered_cells",
+                each.subject.text,
+                name_of(values),
+                zlib.compress(values.tobytes()),
+                otherwise="IGNORE",
             )
 
     def forget(self) -> int:

@@ -23,7 +23,6 @@ from orchestrator.analyses.blocks import (
     BY_ITSELF,
     CELLS,
     LEFT_OUT,
-    MARGINS,
     PRODUCTS,
     ROUNDED,
     SUMS,
@@ -37,10 +36,11 @@ from orchestrator.data.dataset import Dataset
 from orchestrator.errors import DisclosureError, UsageError
 from orchestrator.node.analysed import total, unit_vectors
 from orchestrator.node.answered import MOST_BYTES
+from orchestrator.node.between import alike, fewest_between, left_over
 from orchestrator.node.disclosure import LEAVE_OUT, Disclosure
 from orchestrator.node.held import digest_of_answer
 from orchestrator.node.ledger import APPROVED
-from orchestrator.node.seen import Seen, apart_from_most, divides, levels_of, without
+from orchestrator.node.seen import Division, Seen, apart_from_most, divides, levels_of, without
 from orchestrator.node.store import NodeStore
 from orchestrator.privacy.releases import noise_multipliers
 from orchestrator.privacy.terms import unit_of
@@ -52,12 +52,6 @@ log = logging.getLogger("edgeward.node")
 
 NOISE = 0.5
 """Least noise multiplier that counts as noise here: with less, counts can be rounded to what they are."""
-
-_PIECE = 1 << 20
-"""Counts that are in memory at a time."""
-
-_MOST_COMPARED = 2000
-"""Pairs of sets whose people are counted one by one."""
 
 _MOST_DIVISIONS = 64
 """Ways in which an answer may divide the same records by the same columns, as trees and their levels do; all are compared."""
@@ -149,7 +143,9 @@ class DisclosureGuard:
         why = incomplete(blocks, analysis.sums.size)
         if why:
             raise DisclosureError(f"there is no rule for what this analysis sums: {why}", "internal")
-        many = max(Counter((each.columns, each.among) for each in blocks if divides(each)).values(), default=0)
+        many = max(
+            Counter((each.columns, each.among, each.what) for each in blocks if divides(each)).values(), default=0
+        )
         if rules.minimum_cell and many > _MOST_DIVISIONS:
             why = f"{many} divisions of the same patients, of which at most {_MOST_DIVISIONS} are compared"
             raise DisclosureError(f"[disclosure] minimum_cell: {why}", "disclosure.cell")
@@ -170,25 +166,32 @@ class DisclosureGuard:
         if not (rules.minimum_difference or rules.questions or rules.minimum_cell):
             return
         used, answered = seen.used_lines(), self._store.answered
+        summed = [used, *seen.summed_lines(but=left_out)]
         near: Set[str] = set()
         for name, before in answered.sets():
-            one, other = _alike(used, before, False)
-            few = seen.patients_of(one != other)
-            if 0 < few < rules.minimum_difference:
-                why = (
-                    f"{many(few, 'patient')} between this answer and one before it, at least {rules.minimum_difference}"
-                )
-                raise DisclosureError(f"[disclosure] minimum_difference: {why}", "disclosure.difference")
+            for lines in summed:
+                few = seen.patients_of(np.not_equal(*alike(lines, before, False)))
+                if 0 < few < rules.minimum_difference:
+                    raise _differs(f"{many(few, 'patient')} between this answer and one before it", rules)
+            one, other = alike(used, before, False)
             if 2 * int((one & other).sum()) > min(int(one.sum()), int(other.sum())):
                 near.update(answered.tasks(name))
+        if rules.minimum_difference:
+            most = rules.minimum_difference * seen.most_records
+            for at, lines in enumerate(summed):
+                for rest in left_over(lines, chain(summed[:at], (before for _, before in answered.sets())), most):
+                    few = seen.patients_of(rest)
+                    if few < rules.minimum_difference:
+                        raise _differs(f"{many(few, 'patient')} between this answer and two before it", rules)
         if rules.questions and digest not in near and len(near) >= rules.questions:
             why = f"{len(near)} tasks were answered of these patients, at most {rules.questions}"
             raise DisclosureError(f"[disclosure] questions: {why}", "disclosure.questions")
         divided = seen.divisions(but=left_out) if rules.minimum_cell else []
-        for at, (ordered, cells) in enumerate(divided):
-            beside = (each.of_line for _, each in divided[:at] if each.subject == cells.subject)
-            for before in chain(beside, answered.cells(cells.subject)):
-                few = fewest_between(seen, cells.of_line, before, ordered, rules.minimum_cell)
+        for at, division in enumerate(divided):
+            subject = division.cells.subject
+            beside = (each.cells.of_line for each in divided[:at] if each.cells.subject.meets(subject))
+            for before in chain(beside, answered.cells(subject)):
+                few = _between(rules, seen, division, before)
                 if few:
                     least = f"at least {rules.minimum_cell}"
                     why = f"{many(few, 'patient')} between cells of this answer, or of it and one before, {least}"
@@ -196,7 +199,13 @@ class DisclosureGuard:
         if answered.bytes() > MOST_BYTES:
             why = f"{MOST_BYTES >> 20} MiB are noted of what was answered before: see `edgeward node forget-answers`"
             raise DisclosureError(why, "disclosure.questions")
-        self._store.note_answered(digest, used, [cells for _, cells in divided])
+        self._store.note_answered(digest, summed, [each.cells for each in divided])
+
+
+def _differs(why: str, rules: Disclosure) -> DisclosureError:
+    return DisclosureError(
+        f"[disclosure] minimum_difference: {why}, at least {rules.minimum_difference}", "disclosure.difference"
+    )
 
 
 def noisy(task: Task) -> bool:
@@ -212,7 +221,8 @@ def _cleared(
     while True:
         columns = [block.out for block in parts if block.out]
         seen = Seen(analysis, blocks, asked, without(data, analysis.schema, columns), bool(rules.minimum_cell))
-        broken = [each for each in _broken(rules, seen) if not any(each.block is part for part in parts)]
+        found = chain(_broken(rules, seen), _beside_tables(rules, seen, parts))
+        broken = [each for each in found if not any(each.block is part for part in parts)]
         if not broken:
             return seen, parts
         for each in broken:
@@ -246,6 +256,35 @@ def _broken(rules: Disclosure, seen: Seen) -> Iterator[Broken]:
             )
 
 
+def _beside_tables(rules: Disclosure, seen: Seen, left_out: List[Block]) -> Iterator[Broken]:
+    """Crosstabs, without those that are left out, whose margins differ in few people from cells of the same column that stay: who
+    lacks the other column is the difference.
+    """
+    tables = [block for block in seen.blocks if block.out == BY_ITSELF]
+    if not rules.minimum_cell or not tables:
+        return
+    stay: List[Division] = []
+    for division in seen.divisions(but=left_out):
+        beside = (each.cells.of_line for each in stay if each.cells.subject.meets(division.cells.subject))
+        few = next(filter(None, (_between(rules, seen, division, before) for before in beside)), 0)
+        table = next((each for each in tables if few and np.isin(division.block.at, each.at).any()), None)
+        if table is None:
+            stay.append(division)
+            continue
+        why = f"minimum_cell: {table.name}: {many(few, 'patient')} between it and cells of {', '.join(division.block.columns)}"
+        yield Broken("disclosure.cell", f"{why}, at least {rules.minimum_cell}", table)
+
+
+def _between(rules: Disclosure, seen: Seen, division: Division, before: np.ndarray) -> int:
+    subject, cells = division.cells
+    ways = [before]
+    if subject.ordered:  # a score may fall where a number grows
+        ways.append(np.where(before >= 0, before.max(initial=-1) - before, -1).astype(np.int32))
+    ways = [each for each in ways if not np.array_equal(cells, each)]
+    found = (fewest_between(seen, cells, each, subject.ordered, rules.minimum_cell) for each in ways)
+    return next(filter(None, found), 0)
+
+
 def _least(rules: Disclosure, block: Block) -> int:
     return rules.model_cell if block.rule == PRODUCTS else rules.minimum_cell
 
@@ -258,7 +297,7 @@ def _small(rules: Disclosure, seen: Seen, at: int, block: Block) -> Iterator[Tup
     counts = (seen.counted if block.rule in (CELLS, UPTO) else seen.people)[block.at.ravel()]
     if block.rule in (CELLS, UPTO, SUMS, PRODUCTS):
         yield from _few(counts, least, block.name)
-    if block.rule in (UPTO, MARGINS):
+    if block.rule == UPTO:  # those that cells of other blocks add up to have as many as one of these at least
         yield from _few(seen.in_cells(at), least, block.name)
     if block.rule in (SUMS, PRODUCTS):
         for name, people in seen.within(at):
@@ -298,61 +337,3 @@ def _dominated(rules: Disclosure, seen: Seen, at: int) -> bool:
 def _places(blocks: Iterator[Block]) -> np.ndarray:
     found = [block.at.ravel() for block in blocks]
     return np.concatenate(found) if found else np.zeros(0, np.int64)
-
-
-def _alike(one: np.ndarray, other: np.ndarray, empty: object) -> Tuple[np.ndarray, np.ndarray]:
-    """Both as long as the longer one."""
-    longest = max(len(one), len(other))
-    found = []
-    for each in (one, other):
-        longer = np.full(longest, empty, each.dtype)
-        longer[: len(each)] = each
-        found.append(longer)
-    return found[0], found[1]
-
-
-def fewest_between(seen: Seen, cells: np.ndarray, before: np.ndarray, ordered: bool, least: int) -> int:
-    """How many people are in one of two sets and not in the other, where these are some and fewer than `least`; else 0.
-
-    The sets are a cell of each answer; where cells follow each other, all up to one of each. Of people with several records the
-    _MOST_COMPARED sets that differ in the fewest records are looked at.
-    """
-    one, other = (_numbered(each) for each in _alike(cells, before, -1))
-    near = sorted(_near(one, other, ordered, least * seen.most_records))
-    for _, i, j in near[:_MOST_COMPARED]:
-        mine = (one >= 0) & (one <= i) if ordered else one == i
-        theirs = (other >= 0) & (other <= j) if ordered else other == j
-        few = seen.patients_of(mine != theirs)
-        if few < least:
-            return few
-    return 0
-
-
-def _numbered(cells: np.ndarray) -> np.ndarray:
-    """The same cells, numbered without those that are empty."""
-    return np.asarray(np.unique(np.append(cells, -1), return_inverse=True)[1].ravel()[:-1] - 1)
-
-
-def _near(one: np.ndarray, other: np.ndarray, ordered: bool, most: int) -> Iterator[Tuple[int, int, int]]:
-    """(records, i, j): those that are in one only of the sets i and j, where these are some and fewer than `most`."""
-    rows, columns = 1 + int(one.max(initial=-1)), 1 + int(other.max(initial=-1))
-    if not rows or not columns:
-        return
-    of_one, of_other = np.bincount(one + 1, minlength=rows + 1)[1:], np.bincount(other + 1, minlength=columns + 1)[1:]
-    if ordered:
-        of_one, of_other = of_one.cumsum(), of_other.cumsum()
-    order = np.argsort(one, kind="stable")
-    some, so_far = max(1, _PIECE // columns), np.zeros(columns, np.int64)
-    for first in range(0, rows, some):
-        start, end = np.searchsorted(one[order], (first, first + some))
-        here = order[start:end][other[order[start:end]] >= 0]
-        count = min(some, rows - first)
-        both = np.bincount((one[here] - first) * columns + other[here], minlength=count * columns).reshape(
-            count, columns
-        )
-        if ordered:
-            both = both.cumsum(axis=0).cumsum(axis=1) + so_far
-            so_far = both[-1]
-        between = of_one[first : first + count, np.newaxis] + of_other - 2 * both
-        for i, j in np.argwhere((between > 0) & (between < most))[:_MOST_COMPARED]:
-            yield int(between[i, j]), first + int(i), int(j)

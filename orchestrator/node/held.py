@@ -12,6 +12,7 @@ from typing import Any, Dict, List, NamedTuple
 import numpy as np
 
 from orchestrator.analyses.base import Analysis
+from orchestrator.analyses.blocks import MARGINS
 from orchestrator.errors import UsageError
 from orchestrator.files import replace_file
 from orchestrator.wire.json_text import from_json
@@ -51,6 +52,7 @@ class Held:
         if self._folder.is_dir() and len(list(self._folder.iterdir())) >= MOST_HELD:
             return False
         blocks = analysis.blocks(analysis.question(analysis.begin(0)))
+        blocks = [block for block in blocks if block.rule != MARGINS]  # of the same values
         values = {f"{at + 1} {block.name}": answer[block.at].tolist() for at, block in enumerate(blocks)}
         held = HeldAnswer(digest, run, task, round(time.time(), 3), values)
         self._folder.mkdir(parents=True, exist_ok=True)

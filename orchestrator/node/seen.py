@@ -12,7 +12,7 @@ from orchestrator.analyses.blocks import ASIDE, BY_ITSELF, CELLS, EVERYBODY, MAR
 from orchestrator.data.cells import canonical
 from orchestrator.data.dataset import Dataset
 from orchestrator.node.analysed import unit_vectors
-from orchestrator.node.answered import Cells
+from orchestrator.node.answered import Cells, Subject
 from orchestrator.wire.schema import Feature, Schema
 
 _PIECE = 1 << 19
@@ -35,13 +35,20 @@ class Largest(NamedTuple):
     second: np.ndarray
 
 
+class Division(NamedTuple):
+    """How a block divides records."""
+
+    block: Block
+    cells: Cells
+
+
 class Seen:
     """Of all vectors of one answer. people, counted: float64 (size,), people behind each value: by weight, and one by one."""
 
     def __init__(
         self, analysis: Analysis, blocks: Sequence[Block], asked: np.ndarray, data: Dataset, of_cells: bool = True
     ) -> None:
-        """of_cells: whether it is to be known in which cells records are."""
+        """of_cells: whether it is to be known in which cells records are, also where no sums are of them."""
         self.data, self.schema, self.blocks = data, analysis.schema, list(blocks)
         self.whose = people_of(data)
         self.used = np.zeros(data.records, bool)
@@ -55,7 +62,7 @@ class Seen:
             at: np.zeros((2, len(levels), self.blocks[at].at.size)) for at, levels in self._split.items()
         }
         self._parts = {at: np.zeros((3, block.at.size)) for at, block in enumerate(self.blocks) if block.rule == SUMS}
-        named = [at for at, block in enumerate(self.blocks) if divides(block) and of_cells]
+        named = [at for at, block in enumerate(self.blocks) if divides(block) and (of_cells or block.summed)]
         self._cells = {at: np.full(data.records, -1, np.int32) for at in named}
         for vectors, rows in _pieces(analysis, asked, data, self.whose):
             self._take(vectors, rows)
@@ -139,32 +146,42 @@ class Seen:
         found[self.lines[self.used]] = True
         return found
 
+    def summed_lines(self, but: Sequence[Block] = ()) -> Iterator[np.ndarray]:
+        """bool (lines,): those of the records of each cell that numbers are summed in."""
+        for block, cells in self.divisions(but):
+            if block.summed:
+                yield from (cells.of_line == cell for cell in np.unique(cells.of_line[cells.of_line >= 0]))
+
     @property
     def lines(self) -> np.ndarray:
         """int64 (n,): where each record is in the file."""
         return np.arange(self.data.records) if self.data.places is None else self.data.places
 
-    def divisions(self, but: Sequence[Block] = ()) -> List[Tuple[bool, Cells]]:
-        """(whether cells follow each other, the cells of each line) of all blocks but some that say which columns they are of."""
+    def divisions(self, but: Sequence[Block] = ()) -> List[Division]:
+        """Of all blocks that say which columns they are of, but some and what adds up from the cells of these."""
         found = []
+        gone = np.zeros(self.counted.size, bool)
+        for block in but:
+            gone[block.at.ravel()] = True
         for at, cells in self._cells.items():
             block = self.blocks[at]
-            if any(block is each for each in but) or not (cells >= 0).any():
+            if gone[block.at].any() or not (cells >= 0).any():
                 continue
             of_line = np.full(1 + int(self.lines.max(initial=0)), -1, np.int32)
             of_line[self.lines] = cells
             follows = block.ordered or block.rule == UPTO
-            found.append((follows, Cells(self._subject(block, follows), of_line)))
+            found.append(Division(block, Cells(self._subject(block, follows), of_line)))
         return found
 
-    def _subject(self, block: Block, follows: bool) -> str:
+    def _subject(self, block: Block, follows: bool) -> Subject:
         """By place where the file has no header: names are the task's then."""
         columns = self.schema.columns
         named = {
             name: f"#{columns.index(name)}" if name in columns else name for name in (*block.columns, *block.among)
         }
         level = canonical(block.among[1])  # however a task spells it
-        return repr((follows, sorted(named[name] for name in block.columns), named[block.among[0]], level))
+        of = sorted({named[name] for name in block.columns})
+        return Subject(follows, block.what, (named[block.among[0]], level), tuple(of))
 
     def patients_of(self, chosen: np.ndarray) -> int:
         """How many people have records in lines (bool (lines,)); a line that is no record now counts as one."""

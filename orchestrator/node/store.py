@@ -173,10 +173,10 @@ class NodeStore:
         with self._writing():
             return self._db.execute("DELETE FROM cohorts WHERE run = ?", (run,)).rowcount > 0
 
-    def note_answered(self, task: str, used: np.ndarray, cells: List[Cells]) -> None:
+    def note_answered(self, task: str, summed: List[np.ndarray], cells: List[Cells]) -> None:
         """Notes durably what an answer without noise is of, before it is given."""
         with self._writing():
-            self.answered.note(task, used, cells)
+            self.answered.note(task, summed, cells)
 
     def forget_answered(self) -> int:
         """Forgets durably what answers were of; returns of how many sets of records."""

@@ -16,8 +16,9 @@ from orchestrator.cli.main import main
 from orchestrator.data.dataset import Dataset
 from orchestrator.errors import DisclosureError, UsageError
 from orchestrator.node.analysed import total, unit_vectors
+from orchestrator.node.between import fewest_between
 from orchestrator.node.disclosure import Disclosure
-from orchestrator.node.guard import DisclosureGuard, Passed, fewest_between
+from orchestrator.node.guard import DisclosureGuard, Passed
 from orchestrator.node.held import digest_of_answer
 from orchestrator.node.seen import Seen
 from orchestrator.node.store import NodeStore
@@ -530,7 +531,7 @@ def test_a_value_that_no_rule_is_for_is_refused(tmp_path: Path, monkeypatch: pyt
     whole = Statistics.blocks
 
     def lacking(self: Analysis, question: np.ndarray) -> List[Block]:
-        return whole(self, question)[:-1]  # type: ignore[arg-type]
+        return whole(self, question)[1:]  # type: ignore[arg-type]
 
     monkeypatch.setattr(Statistics, "blocks", lacking)
     assert "no rule for what this analysis sums" in Node(tmp_path, minimum_cell=2).refusal(task_of(STATISTICS), even())

@@ -46,6 +46,22 @@ PAIRS: Dict[str, Tuple[Asked, Asked]] = {
         asked({**MODEL, "coefficients": {"age": 0.1, "(intercept)": -5.0}}),
         asked({**MODEL, "coefficients": {"age": -0.1, "(intercept)": 5.05}}),
     ),
+    "a term of next to no weight more": (
+        asked({**MODEL, "coefficients": {"age": 0.1, "(intercept)": -5.0}}),
+        asked({**MODEL, "coefficients": {"age": 0.1, "cost": -1e-9, "(intercept)": -5.05}}),
+    ),
+    "a level of next to no weight more": (
+        asked(HISTOGRAM),
+        asked({**MODEL, "coefficients": {"age": 0.1, "ward = a": 1e-9, "(intercept)": -5.05}}),
+    ),
+    "a term more, and turned round": (
+        asked(SCORE),
+        asked({**MODEL, "coefficients": {"age": -0.1, "ward = a": 1e-9, "(intercept)": 5.05}}),
+    ),
+    "other terms of next to no weight": (
+        asked({**MODEL, "coefficients": {"age": 0.1, "ward = a": 1e-9, "(intercept)": -5.0}}),
+        asked({**MODEL, "coefficients": {"age": 0.1, "cost": 1e-9, "(intercept)": -5.05}}),
+    ),
 }
 
 
