@@ -77,7 +77,9 @@ class NodeAgent(Session):
         self._once = once
         self.runs = OpenRuns()
         self._memory = MemoryFigures(lambda: () if self._run is None else self._run.processes())
-        self._disclosure = DisclosureGuard(self._gatekeeper.disclosure, self._store, self._gatekeeper.word)
+        self._disclosure = DisclosureGuard(
+            self._gatekeeper.disclosure, self._store, self._gatekeeper.word, self._gatekeeper.bounds_noise
+        )
         graphs, held = trainer_factory is GradientTrainer, (self._disclosure, Held(state))
         opening = Opening(data, self._store, self._gatekeeper, self._memory, graphs, held)
         self._homeless: Optional[Announced] = None  # a round whose task may be right behind it

@@ -55,8 +55,8 @@ class Disclosure:
 _COUNTED = ("minimum_patients", "minimum_cell", "minimum_model_cell", "minimum_difference", "questions", "rounding")
 
 
-def rules_in_words(rules: Disclosure) -> List[str]:
-    """One line a rule, for people."""
+def rules_in_words(rules: Disclosure, bounds_noise: bool) -> List[str]:
+    """One line a rule, for people. bounds_noise: whether it is bounded how often answers with noise are given."""
     if not rules.on and not rules.hold:
         return ["analyses without noise: no rule on what they may tell of few patients"]
     whose = {
@@ -77,4 +77,8 @@ def rules_in_words(rules: Disclosure) -> List[str]:
     lines += [f"tasks of the same patients: at most {rules.questions}"] if rules.questions else []
     lines += [f"counts in tables: rounded to multiples of {rules.rounding}"] if rules.rounding > 1 else []
     lines += ["answers wait for `edgeward node release`, and are to tasks of one round"] if rules.hold else []
-    return [f"analyses without noise: {line}" for line in lines]
+    said = [f"analyses without noise: {line}" for line in lines]
+    often = (
+        "analyses with noise: the same rules, since without [budget] epsilon_total they are asked as often as one likes"
+    )
+    return said if bounds_noise else [*said, often]

@@ -102,6 +102,10 @@ class Gatekeeper:
         """What the owner says of sums without noise. UsageError where the policy cannot be read."""
         return self._policy.read()[0].disclosure
 
+    def bounds_noise(self) -> bool:
+        """Whether it is bounded how often answers with noise are given. UsageError where the policy cannot be read."""
+        return self._policy.read()[0].bounds_noise
+
     def word(self, digest: str) -> Optional[str]:
         """The owner's last word on an answer that is held; None where there is none."""
         return self.ledger.decision(digest)

@@ -2,8 +2,9 @@
 
 A node sees its own records and nobody else's: the rules hold for its part of a sum, before it is masked or encrypted, as though
 that part were published. What an analysis computes has no say in it: its blocks (analyses/blocks.py) name the rule of each value,
-and a vector with a value that has none is refused. With noise of a multiplier of NOISE or more the rules are off: it hides what
-they are about. What can be learned from the sum of all nodes, which no node sees, is not decided here.
+and a vector with a value that has none is refused. With noise of a multiplier of NOISE or more the rules are off, as long as it
+is bounded how often that is asked, since the mean of many answers has next to none: it hides what they are about. What can be
+learned from the sum of all nodes, which no node sees, is not decided here.
 
 How many are behind a sum is (sum |a|)^2 / sum a^2 of what each person adds (Kish 1965): of a count how many are counted, and
 about 1 where weights that a gateway chose leave one person of many. Two answers are compared by the records they are of, and by
@@ -67,6 +68,10 @@ def _silent(digest: str) -> Optional[str]:
     return None
 
 
+def _bounded() -> bool:
+    return True
+
+
 class Broken(NamedTuple):
     """A rule that an answer would break. code: of wire/refusals.py; why: for the owner; block: what it is about, if it is one."""
 
@@ -101,10 +106,14 @@ class Passed:
 
 
 class DisclosureGuard:
-    """Of one node. `rules` reads them for every answer (UsageError where it cannot); `word`: its owner's, by digest of one."""
+    """Of one node. `rules` reads them for every answer (UsageError where it cannot); `word`: its owner's, by digest of one;
+    `bounded`: whether it is bounded how often answers with noise are given.
+    """
 
-    def __init__(self, rules: Rules, store: NodeStore, word: Word = _silent) -> None:
-        self._rules, self._store, self._word = rules, store, word
+    def __init__(
+        self, rules: Rules, store: NodeStore, word: Word = _silent, bounded: Callable[[], bool] = _bounded
+    ) -> None:
+        self._rules, self._store, self._word, self._bounded = rules, store, word, bounded
 
     def exact(
         self, digest: str, task: Task, analysis: Analysis, asked: np.ndarray, data: Dataset
@@ -133,11 +142,11 @@ class DisclosureGuard:
         digest: of the task's declaration.
         """
         rules = self._read()
-        if rules.hold and task.privacy.on and not noisy(task):
-            raise DisclosureError(
-                "[disclosure] hold: noise that is next to none is another one each time", "policy.release"
-            )
-        if not rules.on or noisy(task):
+        covered = noisy(task) and self._bounded()
+        if rules.hold and task.privacy.on and not covered:
+            why = "no [budget] epsilon_total bounds how often it is asked" if noisy(task) else "it is next to none"
+            raise DisclosureError(f"[disclosure] hold: noise is another one each time, and {why}", "policy.release")
+        if not rules.on or covered:
             return Passed(data)
         blocks = analysis.blocks(analysis.question(asked))
         why = incomplete(blocks, analysis.sums.size)

@@ -150,6 +150,11 @@ class Policy:
                 return refusal
         return None
 
+    @property
+    def bounds_noise(self) -> bool:
+        """Whether epsilon, or a person, bounds how often answers with noise are given: the mean of many has next to none."""
+        return bool(self.budget.epsilon_total) or self.approval.required
+
     def objection_to_size(self, task: Task, stated: int) -> str:
         """Why task or policy declare a delta that is too large for a node that states so many units; "" where neither does."""
         units = task.privacy.most_units(stated)
@@ -340,6 +345,6 @@ def describe(policy: Policy) -> List[str]:
         f"neighbours in secure sums: at least {require.neighbours}",
         f"sums without noise: {'over the same nodes throughout a run' if require.steady else 'over changing nodes too'}",
         f"data are opened for at most {allow.schemas_a_day} different declarations a day",
-        *rules_in_words(policy.disclosure),
+        *rules_in_words(policy.disclosure, policy.bounds_noise),
         f"a person must approve: {'yes' if policy.approval.required else 'no'}",
     ]

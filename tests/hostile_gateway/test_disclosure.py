@@ -124,6 +124,23 @@ WAYS: Dict[str, Tuple[Task, "np.ndarray | None"]] = {
         ),
         None,
     ),
+    "noise that is asked for again and again": (
+        task_of(
+            {"kind": "statistics", "bins": 2, "crosstabs": [["sex", "drug"]]},
+            SEX,
+            DRUG,
+            privacy=Privacy(
+                "record",
+                1.0,
+                DELTA,
+                noise_multiplier=1.0,
+                count_noise_multiplier=1.0,
+                sampling_rate=1.0,
+                clip_norm=0.0,
+            ),
+        ),
+        None,
+    ),
 }
 
 

@@ -75,9 +75,9 @@ def task_of(declared: Dict[str, Any], features: Sequence[Feature] = FEATURES, **
 class Node:
     """One, with its rules, its store, and what it was asked before."""
 
-    def __init__(self, folder: Path, **rules: Any) -> None:
+    def __init__(self, folder: Path, bounded: bool = True, **rules: Any) -> None:
         self.store = NodeStore(folder / "node.sqlite")
-        self._guard = DisclosureGuard(lambda: Disclosure(**rules), self.store)
+        self._guard = DisclosureGuard(lambda: Disclosure(**rules), self.store, bounded=lambda: bounded)
 
     def passed(self, task: Task, data: Dataset, asked: Optional[np.ndarray] = None) -> Passed:
         analysis = analysis_of(task)
@@ -283,6 +283,12 @@ def test_noise_takes_the_place_of_the_rules_where_there_is_some(tmp_path: Path) 
 
     assert node.passed(with_noise(2.0), data).said == {}
     assert "disclosure.cell" in node.refusal(with_noise(0.01), data), "that is none"
+    often = Node(tmp_path / "..", bounded=False, minimum_cell=5, small_cells="leave-out")
+    assert "disclosure.cell" in often.refusal(with_noise(2.0), data), "asked a thousand times, its mean is next to none"
+    often.passed(with_noise(2.0), even())
+    held = Node(tmp_path / "..", bounded=False, hold=True)
+    assert "policy.release" in held.refusal(with_noise(2.0), data)
+    Node(tmp_path / "..", hold=True).passed(with_noise(2.0), data)
 
 
 def test_what_has_a_small_cell_is_left_out_as_if_it_were_missing(tmp_path: Path) -> None:
