@@ -230,7 +230,7 @@ def checked_header(path: Path, line: int, cells: List[str]) -> List[str]:
         raise DataError(
             f"{path}:{line}: columns {', '.join(nameless[:10])} have no name; give each one, or take them out"
         )
-    twice = sorted({cell for cell in cells if cells.count(cell) > 1})
+    twice = sorted(cell for cell, count in Counter(cells).items() if count > 1)
     if twice:
         raise DataError(f"{path}:{line}: column {twice[0]!r} occurs twice; every column needs a name of its own")
     return cells

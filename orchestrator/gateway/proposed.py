@@ -24,8 +24,9 @@ def propose(table: Table) -> List[Proposed]:
 def _of_column(table: Table, name: str) -> Proposed:
     cells = table.column(name)
     codes = tuple(sorted({cell for cell in cells if cell and is_missing(cell)}))
-    missing = round(sum(map(is_missing, cells)) / table.share)
     column, why = describe(table, name)
+    levels = column.categories if column is not None else ()
+    missing = round(sum(is_missing(cell) and cell not in levels for cell in cells) / table.share)
     if column is None:
         kind = "date" if "date" in why.split(",")[0] else "text"
         return Proposed(Entry(name, kind, missing=codes, role="none"), "", missing, why)
