@@ -67,7 +67,8 @@ def register(subparsers: Any) -> None:
 def _describe(arguments: argparse.Namespace) -> int:
     from orchestrator.cli.tables import report, table
     from orchestrator.data.codebook import table_schema, write_codebook
-    from orchestrator.gateway.proposed import propose, read_any
+    from orchestrator.gateway.any_table import read_any
+    from orchestrator.gateway.proposed import propose
 
     if arguments.out is not None:
         _check_codebook(arguments.out)
@@ -105,9 +106,9 @@ def _map(arguments: argparse.Namespace) -> int:
     from orchestrator.cli.tables import report
     from orchestrator.data.described import ENDING
     from orchestrator.errors import UsageError
+    from orchestrator.gateway.any_table import read_own
     from orchestrator.gateway.config import load_config
     from orchestrator.gateway.mapping_draft import draft_mapping, name_in
-    from orchestrator.gateway.proposed import read_any
 
     out: Path = arguments.out
     if out.suffix != ENDING:
@@ -116,7 +117,7 @@ def _map(arguments: argparse.Namespace) -> int:
     schema = load_config(arguments.config).task.schema
     if schema.kind != "table":
         raise UsageError(f"{arguments.config}: of signals; a description maps the columns of a table")
-    draft = draft_mapping(read_any(arguments.data), name_in(out, arguments.data), schema)
+    draft = draft_mapping(read_own(arguments.data), name_in(out, arguments.data), schema)
     with out.open("x", encoding="utf-8") as file:
         file.write(draft.text)
     left = "\n".join(f"  {line}" for line in draft.open)

@@ -48,7 +48,7 @@ def register(subparsers: Any) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "table", type=Path, metavar="CSV", help="delimited text with a first line that names the columns"
+        "table", type=Path, metavar="FILE", help="a table in any format a node reads, FILE#NAME for one of several"
     )
     parser.add_argument("--label", metavar="COLUMN", help="what is to be learned; asked for where it is left out")
     parser.add_argument("--patient", metavar="COLUMN", help="whose record it is, where patients have several")
@@ -78,8 +78,8 @@ class _Files(NamedTuple):
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from orchestrator.errors import UsageError
-    from orchestrator.gateway.delimited import read_delimited
+    from orchestrator.data.sources.registry import file_of
+    from orchestrator.gateway.any_table import named, read_own
     from orchestrator.gateway.draft import NO_EVALUATION, Wanted, evaluation_every, name_from, write_draft
     from orchestrator.gateway.mapping_draft import BY_INIT, draft_mapping, name_in
     from orchestrator.gateway.owner_draft import write_policy
@@ -87,12 +87,9 @@ def _run(arguments: argparse.Namespace) -> int:
 
     files = _files(arguments.out, arguments.force)
     check_nodes(arguments.nodes)
-    if not arguments.table.is_file():
-        raise UsageError(
-            f"{arguments.table}: {'a folder; name the file in it' if arguments.table.is_dir() else 'no such file'}"
-        )
-    name = name_from(arguments.table.stem) if arguments.name is None else check_name(arguments.name, "--name")
-    size = arguments.table.stat().st_size
+    file = file_of(arguments.table)
+    name = name_from(named(arguments.table)) if arguments.name is None else check_name(arguments.name, "--name")
+    size = file.stat().st_size
     if size > LARGE:
         print(
             f"reading {arguments.table}: {size / 1e6:,.0f} MB, some seconds for each hundred",
@@ -100,7 +97,7 @@ def _run(arguments: argparse.Namespace) -> int:
             flush=True,
         )
     asks = sys.stdin.isatty() and not arguments.yes
-    table = read_delimited(arguments.table)
+    table = read_own(arguments.table)
     found = _surveyed(arguments, table, asks)
     wanted = Wanted(name, nodes_of(arguments.nodes, asks))
     owner = owner_of(asks, POLICY)
@@ -259,7 +256,7 @@ def _left_out(found: Survey) -> List[str]:
 def _show(table: Path, files: _Files, found: Survey, about: Dict[str, Any]) -> None:
     from orchestrator.cli.tables import say
 
-    say(f"{table}: {many(found.rows, 'row')}; {'; '.join(about['assumed'])}")
+    say("; ".join([f"{table}: {many(found.rows, 'row')}", *about["assumed"]]))
     if found.complete < found.rows:
         say(f"  {found.rows - found.complete:,} of them lack a value that is used, and are dropped in training")
     values = ", ".join(name if name == value else f"{name} ({value})" for name, value in found.classes)

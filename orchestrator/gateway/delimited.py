@@ -5,9 +5,10 @@ import csv
 import random
 import re
 from collections import Counter
+from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Dict, Iterator, List, NamedTuple, Tuple
+from typing import Callable, Dict, Iterator, List, NamedTuple, Sequence, Tuple
 
 from orchestrator.data.formats import HEAD_BYTES, NAMES_AGAIN, blank, marked_up, not_csv, text_format
 from orchestrator.errors import DataError
@@ -25,14 +26,15 @@ _NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d{1,3})?", re.ASCII)
 _DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+", re.ASCII)
 _THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2},\d{3}", re.ASCII)
 _NAMED_SEPARATOR = re.compile(r"\ufeff?\"?sep=.\"?", re.IGNORECASE)
+COMMAS = "decimals are written with commas"
 _SAVE_AS = "export it as CSV (comma-separated, UTF-8), with a first line that names the columns"
 
 
 class Table(NamedTuple):
-    """rows: (line of the file, stripped cells), each as long as the header. assumed: what was found out, for people.
+    """rows: (line or row of the file, stripped cells), each as long as the header. assumed: what was found out, for people.
 
-    plain: whether nodes read the file as it is: commas, UTF-8, points in decimals. total: rows of the file; of many `rows` are
-    some drawn at random. source: (file, encoding, separator).
+    plain: whether nodes read the file as it is: of a text, commas, UTF-8 and points in decimals. total: rows of the file; of many
+    `rows` are some drawn at random. every: the cells of all of them, read again. encoding, separator: of a text.
     """
 
     header: List[str]
@@ -41,7 +43,9 @@ class Table(NamedTuple):
     plain: bool
     assumed: List[str]
     total: int
-    source: Tuple[Path, str, str]
+    every: Callable[[], Iterator[List[str]]]
+    encoding: str = ""
+    separator: str = ","
 
     @property
     def share(self) -> float:
@@ -56,12 +60,8 @@ class Table(NamedTuple):
         """In how many rows each value of a column is, of the whole file: one with many rows is read again."""
         if len(self.rows) == self.total:
             return Counter(self.column(name))
-        path, encoding, separator = self.source
         index = self.header.index(name)
-        with path.open(newline="", encoding=encoding) as file:
-            cells = (row[index].strip() for row in csv.reader(file, delimiter=separator) if not blank(row))
-            next(cells)
-            return Counter(cells)
+        return Counter(cells[index].strip() for cells in self.every())
 
     def number(self, cell: str) -> "float | None":
         """The cell as a number; None where it is not one."""
@@ -81,16 +81,28 @@ def read_delimited(path: Path) -> Table:
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: not text in {encoding}: {error.reason}; {_SAVE_AS}") from error
     assumed = [f"values are separated by {SEPARATORS[separator]}", said]
-    decimal_comma = separator != "," and _decimal_commas(rows)
+    decimal_comma = separator != "," and decimal_commas(rows)
     if decimal_comma:
-        assumed.append("decimals are written with commas")
-    if total > len(rows):
-        assumed.append(f"{len(rows):,} rows drawn at random were looked at, and what is counted is about so for all")
+        assumed.append(COMMAS)
+    assumed += of_drawn(len(rows), total)
     plain = separator == "," and encoding == "utf-8-sig"
-    return Table(header, rows, decimal_comma, plain, assumed, total, (path, encoding, separator))
+    every = partial(_every, path, encoding, separator)
+    return Table(header, rows, decimal_comma, plain, assumed, total, every, encoding, separator)
 
 
-def _decimal_commas(rows: List[Tuple[int, List[str]]]) -> bool:
+def of_drawn(looked_at: int, total: int) -> List[str]:
+    """What is to be said where not all rows are looked at."""
+    if total <= looked_at:
+        return []
+    return [f"{looked_at:,} rows drawn at random were looked at, and what is counted is about so for all"]
+
+
+def _every(path: Path, encoding: str, separator: str) -> Iterator[List[str]]:
+    with path.open(newline="", encoding=encoding) as file:
+        yield from islice((row for row in csv.reader(file, delimiter=separator) if not blank(row)), 1, None)
+
+
+def decimal_commas(rows: List[Tuple[int, List[str]]]) -> bool:
     """Whether numbers with commas are decimals: not where all look like thousands and others have decimal points."""
     commas = points = surely = False
     for _, cells in rows:
@@ -99,6 +111,12 @@ def _decimal_commas(rows: List[Tuple[int, List[str]]]) -> bool:
                 commas, surely = True, surely or _THOUSANDS.fullmatch(cell) is None
             points = points or ("." in cell and _NUMBER.fullmatch(cell) is not None)
     return surely or (commas and not points)
+
+
+def both_decimals(cells: Sequence[str]) -> bool:
+    """Whether a column has numbers with a decimal comma and others with a point."""
+    commas = any("," in cell and _DECIMAL_COMMA.fullmatch(cell) for cell in cells)
+    return commas and any("." in cell and _NUMBER.fullmatch(cell) for cell in cells)
 
 
 def _encoding(path: Path) -> Tuple[str, str]:
@@ -212,7 +230,7 @@ def checked_header(path: Path, line: int, cells: List[str]) -> List[str]:
         raise DataError(
             f"{path}:{line}: columns {', '.join(nameless[:10])} have no name; give each one, or take them out"
         )
-    twice = sorted({cell for cell in cells if cells.count(cell) > 1})
+    twice = sorted(cell for cell, count in Counter(cells).items() if count > 1)
     if twice:
         raise DataError(f"{path}:{line}: column {twice[0]!r} occurs twice; every column needs a name of its own")
     return cells

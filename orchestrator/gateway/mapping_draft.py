@@ -38,11 +38,10 @@ def draft_mapping(table: Table, file: str, schema: Schema, head: str = BY_MAP) -
         "[source]",
         f"file = {as_toml(file)}  # beside this file, or an absolute path; FILE#NAME for one of several tables",
     ]
-    _, encoding, separator = table.source
-    if separator != ",":
-        lines.append(f"delimiter = {as_toml(TAB if separator == chr(9) else separator)}  # between values")
-    if encoding not in ("utf-8-sig", ""):
-        lines.append(f"encoding = {as_toml(encoding)}  # of a text that is not UTF-8")
+    if table.separator != ",":
+        lines.append(f"delimiter = {as_toml(TAB if table.separator == chr(9) else table.separator)}  # between values")
+    if table.encoding not in ("utf-8-sig", ""):
+        lines.append(f"encoding = {as_toml(table.encoding)}  # of a text that is not UTF-8")
     used: List[str] = []
     for feature in schema.features:
         lines += _column(table, feature.name, used, found, feature)

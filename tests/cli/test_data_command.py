@@ -208,6 +208,15 @@ def test_each_of_400_bad_cells_among_200_000_rows_is_listed(tmp_path: Path) -> N
     assert int(done.stderr.split()[-1]) < 150
 
 
+def test_a_level_is_not_counted_as_missing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """FHIR's gender has a level called unknown."""
+    rows = [f"{('male', 'unknown', '')[n % 3]},{n % 40}" for n in range(60)]
+    (tmp_path / "t.csv").write_text("sex,age\n" + "\n".join(rows) + "\n")
+    assert main(["data", "describe", str(tmp_path / "t.csv")]) == 0
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("sex")]
+    assert line.split() == ["sex", "category", "male,", "unknown", "20"]
+
+
 def test_a_codebook_is_proposed_written_read_and_made_a_schema(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

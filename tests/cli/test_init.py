@@ -156,7 +156,7 @@ def test_the_label_is_asked_for_on_a_terminal(
         (b"a,b\n" + b"1,2\x00\n" * 30, "not text"),
         ("a,b\n1,2\n".encode("utf-32"), "UTF-32 text; convert it: iconv"),
         (b'[{"a": 1, "b": 2},\n{"a": 1, "b": 2}]\n', "r.csv:1: looks like JSON"),
-        (b'{"a": 1, "b": 2}\n' * 30, "r.csv:1: looks like JSON"),
+        (b'{\n"a": 1, "b": 2\n}\n' * 30, "r.csv:1: looks like JSON"),
         (b"<table><tr><td>a,b</td></tr>\n" * 30, "r.csv:1: looks like HTML or XML"),
         (b"a,,b,\n" + b"1,2,3,4\n" * 30, "r.csv:1: columns 2, 4 have no name"),
         (b"a,b\n1,2\n1\n", "r.csv:3: 1 values, the first line names 2 columns"),

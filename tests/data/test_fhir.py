@@ -389,6 +389,7 @@ LINES: Dict[str, Any] = {
     "half a line": ('{"resourceType": "Cond', "is no JSON"),
     "a list": ("[1]", "is no JSON object, as a resource is"),
     "not a number": ('{"resourceType": "Condition", "x": NaN}', "is no JSON: NaN is not a number of JSON"),
+    "a key twice": ('{"resourceType": "Condition", "id": "d", "id": "e"}', "has 'id' twice; which one is meant"),
     "very deep": ('{"x": ' + "[" * 100_000 + "]" * 100_000 + "}", "is nested too deeply"),
     "very many digits": ('{"x": ' + "9" * 5000 + "}", "is no JSON|is a resource of type 'None'"),
     "another type": (json.dumps(patient("b")), "is a resource of type 'Patient', expected Condition"),

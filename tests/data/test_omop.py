@@ -295,6 +295,15 @@ def test_without_a_vocabulary_it_is_said_what_to_do(request: pytest.FixtureReque
             database.execute("DROP TABLE concept_ancestor")
     with pytest.raises(DataError, match=r"concept_ancestor.*; without the vocabulary, set descendants = false$"):
         read(tmp_path, where, [column("d", "condition", "any", DIABETES)])
+    if kind == "sqlite":  # as the scripts that make a CDM leave it, before a vocabulary is loaded
+        with closing(sqlite3.connect(tmp_path / "cdm.sqlite")) as database:
+            database.execute(
+                "CREATE TABLE concept_ancestor (ancestor_concept_id integer, descendant_concept_id integer)"
+            )
+        with pytest.raises(
+            DataError, match=r"'d': concept_ancestor is empty.*; without the vocabulary, set descendants"
+        ):
+            read(tmp_path, where, [column("d", "condition", "any", DIABETES)])
     assert len(read(tmp_path, where, [column("d", "condition", "any", DIABETES, descendants=False)])) == 61
 
 

@@ -152,6 +152,12 @@ DAMAGED: Dict[str, Any] = {
         lambda p: p.write_text('{"age": 1, "sex": "f", "visits": 1, "dead": 0}\n{"agee": 2}\n'),
         ":2: has column 'agee', which the first line does not have: put it there too",
     ),
+    "a key twice": (
+        lambda p: p.write_text(
+            '{"age": 1, "sex": "f", "visits": 1, "dead": 0}\n{"age": 2, "sex": "f", "visits": 1, "dead": 0, "age": 3}\n'
+        ),
+        ":2: has 'age' twice; which one is meant",
+    ),
     "a list below": (
         lambda p: p.write_text('{"age": 1, "sex": "f", "visits": 1, "dead": 0}\n[1]\n'),
         ":2: is no JSON object",

@@ -15,6 +15,7 @@ from orchestrator.data.described import read_description
 from orchestrator.data.sources import postgresql
 from orchestrator.data.table import every_row
 from orchestrator.errors import EdgewardError
+from orchestrator.gateway.any_table import read_any
 from orchestrator.gateway.delimited import read_delimited
 from orchestrator.privacy import linkage
 from orchestrator.wire.schema import Feature, Schema
@@ -95,6 +96,7 @@ READERS = {
     "link": linkage.read,
     "description": read_description,
     "a table to draft from": read_delimited,
+    "a table to describe": read_any,
     "password_file": server(password_file="pipe"),
     "sslrootcert": server(sslrootcert="pipe"),
     "ca_file": loaded(

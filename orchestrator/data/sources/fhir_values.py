@@ -12,6 +12,7 @@ from orchestrator.data.cells import shown
 from orchestrator.data.dates import day_alone, days_between, first_moment
 from orchestrator.data.sources.fhir_columns import Column, Kind
 from orchestrator.data.units import conversion
+from orchestrator.wire.json_text import TwiceError, each_once
 
 Resource = Dict[str, Any]
 Value = Union[float, int, str, bool]
@@ -24,9 +25,11 @@ _URN = "urn:uuid:"
 def parsed(line: bytes) -> Resource:
     """The resource of a line of NDJSON, or the document of a server's page."""
     try:
-        found = json.loads(line.decode("utf-8-sig"), parse_constant=_no_number)
+        found = json.loads(line.decode("utf-8-sig"), parse_constant=_no_number, object_pairs_hook=each_once)
     except RecursionError as error:
         raise ValueError("is nested too deeply") from error
+    except TwiceError:
+        raise
     except ValueError as error:
         raise ValueError(f"is no JSON: {str(error)[:120]}") from error
     if not isinstance(found, dict):

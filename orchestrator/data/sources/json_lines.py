@@ -2,9 +2,10 @@
 
 import json
 from pathlib import Path
-from typing import Any, Dict, Iterator, List
+from typing import Any, Dict, FrozenSet, Iterator, List
 
 from orchestrator.data.sources.base import Row, RowError, Source, cells
+from orchestrator.wire.json_text import TwiceError, each_once
 
 _MOST_LINE = 1 << 24
 
@@ -22,6 +23,7 @@ def _recognizes(head: bytes) -> bool:
 
 def _rows(path: Path, part: str) -> Iterator[Row]:
     names: List[str] = []
+    known: FrozenSet[str] = frozenset()
     with path.open("rb") as file:
         number = 0
         while True:
@@ -33,9 +35,9 @@ def _rows(path: Path, part: str) -> Iterator[Row]:
                 continue
             found = _object(number, line)
             if not names:
-                names = list(found)
+                names, known = list(found), frozenset(found)
                 yield number, names
-            more = [name for name in found if name not in names]
+            more = [name for name in found if name not in known]
             if more:
                 why = "which the first line does not have: put it there too, with null if need be, or take it out"
                 raise RowError(number, f"has column {more[0][:40]!r}, {why}")
@@ -44,7 +46,9 @@ def _rows(path: Path, part: str) -> Iterator[Row]:
 
 def _object(number: int, line: bytes) -> Dict[str, Any]:
     try:
-        found = json.loads(line.decode("utf-8-sig"))
+        found = json.loads(line.decode("utf-8-sig"), object_pairs_hook=each_once)
+    except TwiceError as error:
+        raise RowError(number, str(error)) from error
     except (ValueError, RecursionError) as error:
         raise RowError(number, f"is no JSON: {str(error)[:80]}; an object a line is read: is it cut off?") from error
     if not isinstance(found, dict):

@@ -233,6 +233,13 @@ class _Query:
             parameters,
         )
 
+    def vocabulary(self) -> Sql:
+        """A row where concept_ancestor has any."""
+        return f"SELECT ancestor_concept_id AS any FROM {self._ancestors()} LIMIT 1", []
+
+    def _ancestors(self) -> str:
+        return quoted([*_named(self._options.vocabulary or self._options.schema), "concept_ancestor"])
+
     def _table(self, name: str) -> str:
         return quoted([*_named(self._options.schema), name])
 
@@ -278,8 +285,7 @@ class _Query:
             of = f"{table.concept} IN ({listed})"
             parameters += column.concepts
             if column.descendants:
-                ancestors = quoted([*_named(self._options.vocabulary or self._options.schema), "concept_ancestor"])
-                below = f"SELECT descendant_concept_id FROM {ancestors} WHERE ancestor_concept_id IN ({listed})"
+                below = f"SELECT descendant_concept_id FROM {self._ancestors()} WHERE ancestor_concept_id IN ({listed})"
                 of = f"({of} OR {table.concept} IN ({below}))"
                 parameters += column.concepts
             conditions.append(of)
@@ -318,6 +324,11 @@ def _rows(options: Omop, folder: Path) -> Iterator[Row]:
 
 
 def _of(options: Omop, query: _Query, where: str, ask: Ask) -> Iterator[Row]:
+    below = next((column.name for column in options.columns if column.concepts and column.descendants), "")
+    if below and not list(ask(*query.vocabulary()))[1:]:
+        raise DataError(
+            f"{where}: column {below!r}: concept_ancestor is empty, so what is below its concepts is unknown"
+        )
     for column in options.columns:
         if column.take in OF_NUMBERS and not column.units:
             units = [row[0] for _, row in list(ask(*query.units(column)))[1:]]
