@@ -85,12 +85,15 @@ def _columns(description: Description, header: Sequence[str]) -> Tuple[List[_Mad
             formula = Formula(column.formula)
             lacking = [each for each in formula.columns if each not in known | after]
             if lacking:
+                below = lacking[0] in description.columns
                 raise DataError(
-                    f"{path}: columns.{name}: formula: {no_column(lacking[0], sorted(known | after))}; a "
-                    "formula uses columns of the table and those made of one"
+                    f"{path}: columns.{name}: formula: "
+                    + (f"{lacking[0]!r} is not above it" if below else no_column(lacking[0], sorted(known | after)))
+                    + "; a formula uses columns of the table and those above it"
                 )
             if after.isdisjoint(formula.columns):
                 found.append(_Made(name, -1, formula=formula))
+                known.add(name)
             else:
                 later.append(_Made(name, -1, formula=formula))
                 after.add(name)

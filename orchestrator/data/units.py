@@ -4,6 +4,7 @@ A substance's molar mass (g/mol, from its formula and the IUPAC standard atomic 
 of glucose to mmol/L.
 """
 
+import re
 from typing import Dict, Optional, Tuple
 
 from orchestrator.wire.bounds import near
@@ -35,14 +36,25 @@ _TEMPERATURES: Dict[str, Tuple[float, float]] = {"K": (1.0, 0.0), "Cel": (1.0, 2
 _ALSO = {
     "°C": "Cel",
     "C": "Cel",
+    "degC": "Cel",
     "°F": "degF",
     "F": "degF",
-    "µg": "ug",
-    "µmol/L": "umol/L",
-    "µg/L": "ug/L",
-    "l": "L",
+    "[degF]": "degF",
     "y": "a",
+    "mm[Hg]": "mmHg",
+    "cm[H2O]": "cmH2O",
+    "[lb_av]": "lb",
+    "[oz_av]": "oz",
+    "[in_i]": "in",
+    "[ft_i]": "ft",
 }
+"""Other names, those of UCUM among them."""
+
+_MICRO = {0xB5: "u", 0x3BC: "u"}
+"""Both letters that stand for a millionth: the sign, and the Greek one."""
+
+_LITRES = re.compile(r"(?<![^/])([dmu]?)l(?![^/])")
+"""A litre has two letters, in UCUM as well: mg/dl is mg/dL."""
 
 MOLAR_MASSES: Dict[str, float] = {
     "glucose": 180.156,
@@ -63,7 +75,7 @@ MOLAR_MASSES: Dict[str, float] = {
 
 def conversion(unit: str, to: str, substance: str = "") -> Tuple[float, float]:
     """(a, b) of x in `to` = a x + b for x in `unit`. ValueError where there is no way between them, or a unit is unknown."""
-    one, other = _ALSO.get(unit, unit), _ALSO.get(to, to)
+    one, other = _usual(unit), _usual(to)
     if one in _TEMPERATURES and other in _TEMPERATURES:
         (a, b), (c, d) = _TEMPERATURES[one], _TEMPERATURES[other]
         return a / c, (b - d) / c
@@ -77,6 +89,11 @@ def conversion(unit: str, to: str, substance: str = "") -> Tuple[float, float]:
         mass = _molar_mass(unit, to, substance)
         return factor / mass if to_kind.startswith("amount") else factor * mass, 0.0
     raise ValueError(f"unit {unit!r} is a {from_kind}, {to!r} a {to_kind}: there is no way from one to the other")
+
+
+def _usual(unit: str) -> str:
+    """As it is named here."""
+    return _LITRES.sub(r"\1L", _ALSO.get(unit, unit).translate(_MICRO))
 
 
 def _dimension(unit: str, written: str) -> str:

@@ -3,7 +3,7 @@
 import math
 from dataclasses import replace
 from pathlib import Path
-from typing import List
+from typing import List, Tuple
 
 import numpy as np
 import pytest
@@ -11,6 +11,7 @@ import pytest
 from orchestrator.data.dataset import Dataset, load_dataset
 from orchestrator.data.described import read_description, versions_of
 from orchestrator.data.formula import Formula, FormulaError
+from orchestrator.data.table import every_row
 from orchestrator.data.units import conversion
 from orchestrator.errors import DataError
 from orchestrator.wire.schema import Feature, Schema
@@ -94,6 +95,35 @@ def test_another_hospitals_table_becomes_the_same_records(tmp_path: Path) -> Non
     assert same(described, load_dataset(tmp_path / "plain.csv", SCHEMA))
     assert described.places is not None
     assert described.places.tolist() == [2, 3, 4], "lines of the hospital's own file"
+
+
+def test_a_formula_uses_what_another_one_computes(tmp_path: Path) -> None:
+    """In an order that docs/data.md promises: those above."""
+    more = '\n[columns.double]\nformula = "bmi * 2"\n[columns.heavy]\nformula = "double + age > 60"\n'
+    names, *rows = [cells for _, cells in every_row(ward(tmp_path, description=WARD + more))]
+    for row in rows:
+        made = dict(zip(names, row))
+        double = 2 * float(made["bmi"])
+        assert float(made["double"]) == double
+        assert made["heavy"] == str(int(double + float(made["age"]) > 60))
+    below = WARD.replace("[columns.bmi]", '[columns.double]\nformula = "bmi * 2"\n[columns.bmi]')
+    assert "columns.double: formula: 'bmi' is not above it" in refused(ward(tmp_path, description=below))
+
+
+@pytest.mark.parametrize(
+    ("written", "to", "usual"),
+    [
+        ("mmol/l", "mg/dl", ("mmol/L", "mg/dL")),
+        ("\u03bcmol/L", "\u00b5mol/l", ("umol/L", "umol/L")),
+        ("ml", "\u03bcl", ("mL", "uL")),
+        ("mm[Hg]", "kPa", ("mmHg", "kPa")),
+        ("[degF]", "degC", ("degF", "Cel")),
+        ("[lb_av]", "kg", ("lb", "kg")),
+    ],
+)
+def test_units_have_several_spellings(written: str, to: str, usual: Tuple[str, str]) -> None:
+    substance = "glucose" if "mg/dl" in (written, to) else ""
+    assert conversion(written, to, substance) == conversion(*usual, substance)
 
 
 def test_latin_1_where_it_is_declared(tmp_path: Path) -> None:
