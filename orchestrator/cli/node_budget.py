@@ -79,7 +79,7 @@ def add_state(parser: argparse.ArgumentParser, run: Any) -> None:
 
 @contextmanager
 def open_ledger(state: Path, identity: Any = None) -> Iterator[Tuple["Ledger", "NodeStore"]]:
-    """The ledger of a node that has run there, checked whole, and its store. UsageError where there is none."""
+    """The ledger of a node that has run there, checked whole, and its store. UsageError where no node has."""
     from orchestrator.errors import UsageError
     from orchestrator.node.anchor import FolderAnchor, StoreAnchor
     from orchestrator.node.ledger import LEDGER_FILE, Ledger

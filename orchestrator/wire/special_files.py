@@ -19,7 +19,7 @@ def is_special(name: str) -> bool:
 
 
 def open_file(path: Path) -> BinaryIO:
-    """To be read. Raises OSError also where it is none, with NO_FILE as its `strerror`: opening a pipe alone may never end."""
+    """To be read. Raises OSError where it is not a file, too, with NO_FILE as its `strerror`: opening a pipe may never end."""
     if is_special(str(path)):
         raise OSError(errno.ENXIO, NO_FILE, str(path))
     return path.open("rb")

@@ -40,6 +40,18 @@ def task_of(declared: Dict[str, Any], *features: Feature, markers: Tuple[str, ..
     return with_clipping(spelled_out(replace(task, training=training)))
 
 
+def noised(multiplier: float) -> Privacy:
+    return Privacy(
+        "record",
+        1.0,
+        DELTA,
+        noise_multiplier=multiplier,
+        count_noise_multiplier=multiplier,
+        sampling_rate=1.0,
+        clip_norm=0.0,
+    )
+
+
 def ask(attack: Attack, run: str, task: Task, asked: "np.ndarray | None" = None) -> Dict[str, Any]:
     """What the node says to the first round of a run: the header of its answer, or a presence."""
     asked = analysis_of(task).begin(0) if asked is None else asked
@@ -112,15 +124,7 @@ WAYS: Dict[str, Tuple[Task, "np.ndarray | None"]] = {
             {"kind": "statistics", "bins": 2, "crosstabs": [["sex", "drug"]]},
             SEX,
             DRUG,
-            privacy=Privacy(
-                "record",
-                1.0,
-                DELTA,
-                noise_multiplier=0.01,
-                count_noise_multiplier=0.01,
-                sampling_rate=1.0,
-                clip_norm=0.0,
-            ),
+            privacy=noised(0.01),
         ),
         None,
     ),
@@ -129,15 +133,7 @@ WAYS: Dict[str, Tuple[Task, "np.ndarray | None"]] = {
             {"kind": "statistics", "bins": 2, "crosstabs": [["sex", "drug"]]},
             SEX,
             DRUG,
-            privacy=Privacy(
-                "record",
-                1.0,
-                DELTA,
-                noise_multiplier=1.0,
-                count_noise_multiplier=1.0,
-                sampling_rate=1.0,
-                clip_norm=0.0,
-            ),
+            privacy=noised(1.0),
         ),
         None,
     ),

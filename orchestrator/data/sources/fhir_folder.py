@@ -62,7 +62,7 @@ def files_of(folder: Path, kind: str) -> List[Path]:
 
 
 def listed(folder: Path) -> List[Path]:
-    """What is in a folder, by name. DataError where it is none, or may not be listed."""
+    """What is in a folder, by name. DataError where it is not a folder, or may not be listed."""
     try:
         return sorted(folder.iterdir())
     except (FileNotFoundError, NotADirectoryError) as error:

@@ -44,7 +44,7 @@ def located(path: Path) -> Tuple[Path, str]:
 
 
 def file_of(path: Path) -> Path:
-    """The file of FILE or FILE#NAME; DataError where there is none, or this user may not look."""
+    """The file of FILE or FILE#NAME; DataError where it is missing, or this user may not look."""
     try:
         file, _ = located(path)
         if file.is_dir():
