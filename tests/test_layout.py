@@ -64,7 +64,6 @@ LONG_MODULES: Dict[str, str] = {
     "orchestrator/demo/tasks.py": "one demo task after another, and what they share",
     "orchestrator/gateway/survey.py": "one rule after another on what a column may be",
     "orchestrator/node/contribution.py": "to be split where a round's kinds part: sums, update, evaluation",
-    "orchestrator/wire/task.py": "to be split where stages are checked against each other",
 }
 LONG_CLASSES: Dict[str, str] = {
     f"orchestrator/analyses/{module}.py {name}": "an analysis is one class with both halves"
@@ -85,6 +84,7 @@ NAMES_UNIT_OR_NOISE: Dict[str, str] = {
     "orchestrator/node/policy.py": "an owner's rules are about these very settings",
     "orchestrator/privacy/releases.py": "the one place where the declared noise becomes a release's",
     "orchestrator/privacy/terms.py": "a row of words for each unit, and for each place of noise",
+    "orchestrator/wire/claims.py": "whether the declared noise carries the claim, in words that name the unit",
     "orchestrator/wire/schema.py": "a comment for the reference of settings",
     "orchestrator/wire/task.py": "where the settings are checked against the rest of the task",
 }
