@@ -93,9 +93,9 @@ def compile_plan(tflite: bytes) -> Plan:
         if op.code in ALIASES:
             alias[op.outputs[0]] = _alias_of(model, op)
         elif op.code in SUPPORTED:
-            for step in lower(model, op):
-                steps += _loads(model, step, steps)
-                steps.append(step)
+            lowered = lower(model, op)
+            steps += _loads(model, lowered, steps)
+            steps += lowered
         else:
             supported = ", ".join(sorted([*SUPPORTED, *ALIASES]))
             raise PlanError(
@@ -104,17 +104,17 @@ def compile_plan(tflite: bytes) -> Plan:
     return _assemble(model, steps, alias, len(tflite))
 
 
-def _loads(model: TfliteModel, step: Step, before: List[Step]) -> List[Step]:
-    """What brings the constants among the step's inputs into the arena, unless an earlier step did."""
+def _loads(model: TfliteModel, steps: List[Step], before: List[Step]) -> List[Step]:
+    """What brings the constants among the inputs of an operator's steps into the arena, unless an earlier step did."""
     there = {earlier.output for earlier in before if earlier.kind == "load"}
     loads = []
-    for index in dict.fromkeys(step.inputs):
+    for index, op in {index: step.op for step in steps for index in step.inputs}.items():
         tensor = model.tensors[index]
         if tensor.data is None or index in there:
             continue
         assert tensor.buffer_offset is not None
         shape = (1, 1, int(np.prod(tensor.shape, dtype=np.int64)))
-        loads.append(Step("load", step.op, (), index, shape, shape, weights_offset=tensor.buffer_offset))
+        loads.append(Step("load", op, (), index, shape, shape, weights_offset=tensor.buffer_offset))
     return loads
 
 

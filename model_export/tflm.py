@@ -5,6 +5,7 @@ LSB, so bit-exact tests compare with this module and nothing else.
 """
 
 import json
+import math
 import re
 import subprocess
 import sys
@@ -154,10 +155,10 @@ def _check_size(rows: "np.ndarray", shape: Tuple[int, ...]) -> None:
 
 def _quantized(details: Dict[str, object], which: str) -> Quantized:
     tensor = Quantized(tuple(details["shape"]), str(details["dtype"]), details["scale"], details["zero_point"])  # type: ignore[arg-type]
-    if tensor.dtype != "int8" or tensor.scale <= 0:
+    if tensor.dtype != "int8" or not 0 < tensor.scale < math.inf or not -128 <= tensor.zero_point <= 127:
         raise ExportError(
-            f"the model's {which} is {tensor.dtype} with scale {tensor.scale}; accepted is quantized int8, which a model without "
-            "any layer that computes does not become"
+            f"the model's {which} is {tensor.dtype} with scale {tensor.scale:g} and zero point {tensor.zero_point}; accepted is "
+            "quantized int8, which a model without any layer that computes does not become"
         )
     if not tensor.shape or tensor.shape[0] != 1:
         raise ExportError(f"the model's {which} has shape {tensor.shape}; accepted is batch 1")
