@@ -35,7 +35,7 @@ from model_export.model_bin import KnownAnswers, ModelBin, pack_model_bin, parse
 from model_export.plan import ALIASES, Plan, PlanError, compile_plan
 from model_export.signing import check_bundle_signature, manifest_signature
 from model_export.sources import model_data_header, model_data_source, op_resolver_header
-from model_export.synthetic_rows import choose_rows, telling_rows
+from model_export.synthetic_rows import choose_rows, inner_ends, telling_rows
 from model_export.tflm import Quantized, TflmModel, check_rows
 
 KNOWN_ANSWER_ROWS = 4
@@ -277,7 +277,7 @@ def _known_answers(model: TflmModel, tflite: bytes, rows: Optional["np.ndarray"]
         raise ExportError(
             "no row found on which TFLM's two ways of rounding a dense layer agree; give other known_rows"
         )
-    chosen = choose_rows(outputs, KNOWN_ANSWER_ROWS)
+    chosen = choose_rows(outputs, KNOWN_ANSWER_ROWS, inner_ends(model, inputs))
     return _answers(inputs[chosen], outputs[chosen]), "synthetic: drawn over the int8 range from a fixed seed"
 
 

@@ -78,7 +78,7 @@ class TflmModel:
         single_edges(parsed)
         _check_softmax(parsed)
         self.operators: List[Op] = [op for graph in parsed.subgraphs for op in graph.ops]
-        self._blob = blob
+        self.blob = blob
         self._arena_bytes = FIRST_ARENA_BYTES + 10 * len(blob)
         _, printed, details = self._start(np.zeros((0, 1), np.int8))
         self.input = _quantized(details["input"], "input")
@@ -105,7 +105,7 @@ class TflmModel:
         """What the int8 tensors of these indices hold after each row: index -> int8 (rows, elements)."""
         shaped = check_rows(rows, self.input.shape)
         joined, _, _ = self._start(shaped, tensors)
-        known = read_tflite(self._blob).tensors
+        known = read_tflite(self.blob).tensors
         sizes = [int(np.prod(known[tensor].shape)) for tensor in tensors]
         parts = np.split(joined.reshape(len(shaped), sum(sizes)), np.cumsum(sizes)[:-1], axis=1)
         return dict(zip(tensors, parts))
@@ -115,7 +115,7 @@ class TflmModel:
     ) -> Tuple["np.ndarray", str, Dict[str, Dict[str, object]]]:
         with tempfile.TemporaryDirectory(prefix="edgeward-") as folder:
             model, given, outputs = (Path(folder) / name for name in ("model.tflite", "rows.npy", "outputs.npy"))
-            model.write_bytes(self._blob)
+            model.write_bytes(self.blob)
             np.save(given, rows)
             while True:
                 command = [sys.executable, str(PROCESS), str(model), str(given), str(outputs), str(self._arena_bytes)]
