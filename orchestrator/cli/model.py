@@ -42,8 +42,7 @@ def register(subparsers: Any) -> None:
         dest="softmax",
         action="store_true",
         default=None,
-        help="append a softmax to a .keras classifier that ends in logits (default: only where labels are given or the "
-        "last layer is named logits; any other model stays as it is)",
+        help="append a softmax to a .keras classifier that ends in logits (default: the model stays as it is)",
     )
     ends.add_argument("--no-softmax", dest="softmax", action="store_false", help="append nothing: real values out")
     export.add_argument("--name", help="the model's name, at most 32 bytes (default: the file's)")
