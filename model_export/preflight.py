@@ -31,15 +31,21 @@ FIRMWARE_OPERATORS = frozenset(_OPERATORS.split())
 class ChipMemory(NamedTuple):
     data_bytes: int
     """Internal memory that can hold data at all."""
-    largest_block_bytes: int
-    """About the largest free block after start-up of ESP-IDF without radio. An estimate: never measured on silicon here."""
+    arena_bytes: int
+    """What this firmware has for an arena: the largest free block at start, of several regions, less its reserve."""
+    basis: str
+    """Where that figure comes from."""
 
 
+MEASURED = "measured on an image of this firmware in QEMU"
+_ESTIMATE = "an estimate: no image of this chip was ever started"
 CHIPS = {
-    "esp32": ChipMemory(320 * 1024, 110_000),
-    "esp32s3": ChipMemory(512 * 1024, 300_000),
-    "esp32c3": ChipMemory(400 * 1024, 280_000),
+    "esp32": ChipMemory(320 * 1024, 110_000, _ESTIMATE),
+    "esp32s3": ChipMemory(512 * 1024, 280_000, _ESTIMATE),
+    "esp32c3": ChipMemory(400 * 1024, 118_752, MEASURED),
 }
+MARGIN = 8
+"""An arena that leaves less than this part of what there is may not fit another build of the firmware."""
 
 
 @dataclass(frozen=True)
@@ -75,10 +81,23 @@ class Preflight:
         }
 
 
-def preflight(content: bytes, chip: str, slot_bytes: int, public_key: Optional[Ed25519PublicKey] = None) -> Preflight:
+class Board(NamedTuple):
+    """What a board says of itself."""
+
+    engine: str
+    arena_bytes: int
+
+
+def preflight(
+    content: bytes,
+    chip: str,
+    slot_bytes: int,
+    public_key: Optional[Ed25519PublicKey] = None,
+    board: Optional[Board] = None,
+) -> Preflight:
     """Check a .tflite or a model.bin for `chip` (a key of CHIPS) and a model slot of `slot_bytes`.
 
-    With `public_key` the signature of a model.bin has to be of that key.
+    With `public_key` the signature of a model.bin has to be of that key. With `board` its own figures take the chip's place.
 
     What is wrong with the model becomes findings. Raises ExportError only for a model.bin that is damaged.
     """
@@ -94,7 +113,7 @@ def preflight(content: bytes, chip: str, slot_bytes: int, public_key: Optional[E
     measured = _load(report, tflite) if runs else None
     _direct(report, tflite, packed)
     if measured is not None:
-        _arena(report, tflite, measured, packed)
+        _arena(report, tflite, measured, packed, board)
         _flash(report, tflite, measured, packed, len(content), slot_bytes)
     _signature(report, packed, content, public_key)
     _known_bad(report, model)
@@ -146,28 +165,63 @@ def _direct(report: Preflight, tflite: bytes, packed: Optional[ModelBin]) -> Non
     report.add("ok", "engine/direct", f"runs it in {plan.arena_bytes:,} bytes of arena (exact)")
 
 
-def _arena(report: Preflight, tflite: bytes, measured: TflmModel, packed: Optional[ModelBin]) -> None:
+def _arena(
+    report: Preflight, tflite: bytes, measured: TflmModel, packed: Optional[ModelBin], board: Optional[Board]
+) -> None:
     prediction = report.prediction = predict_arena(tflite, measured)
     asked = arena_with_margin(measured.arena.total) if packed is None else packed.arena_tflm_bytes
     kind = "predicted" if prediction.confirmed else "predicted at most"
     text = f"TFLM needs {prediction.total_bytes:,} bytes on 32 bit ({kind}), the header asks for {asked:,}"
-    memory = CHIPS[report.chip]
-    smaller = "reduce the largest activations (stride earlier, fewer channels in the first layers)"
-    if report.direct_arena_bytes:
-        smaller += f", or build with engine/direct: {report.direct_arena_bytes:,} bytes"
     if asked < prediction.total_bytes:
         fix = "export the bundle again: the header must ask for at least what TFLM needs"
         report.add("error", "arena", text, fix)
-    elif asked > memory.data_bytes:
-        report.add("error", "arena", f"{text}; {report.chip} has {memory.data_bytes:,} bytes of data memory", smaller)
-    elif asked > memory.largest_block_bytes:
-        about = f"the largest free block of {report.chip} is about {memory.largest_block_bytes:,} bytes"
-        report.add("warning", "arena", f"{text}; {about}", smaller)
+    elif board is not None:
+        _arena_of_board(report, asked, text, board)
     else:
-        report.add("ok", "arena", text)
+        _arena_of_chip(report, asked, text)
     if prediction.unknown_operators:
         names = ", ".join(prediction.unknown_operators)
         report.add("warning", "arena", f"the structs of {names} are not known", "read arena_used_bytes on the board")
+
+
+_SMALLER = "reduce the largest activations (stride earlier, fewer channels in the first layers)"
+
+
+def _arena_of_board(report: Preflight, asked: int, text: str, board: Board) -> None:
+    direct = report.direct_arena_bytes
+    if board.engine == "direct":
+        asked, text = direct, f"engine/direct needs {direct:,} bytes"
+        if not direct:
+            report.add(
+                "error", "arena", "the board has engine/direct, which cannot run this model", "flash engine/tflm"
+            )
+            return
+    there = f"{text}; this board's firmware has {board.arena_bytes:,}"
+    if asked > board.arena_bytes:
+        report.add("error", "arena", there, _SMALLER + _or_direct(direct, board.arena_bytes))
+    else:
+        report.add("ok", "arena", there)
+
+
+def _arena_of_chip(report: Preflight, asked: int, text: str) -> None:
+    memory, direct = CHIPS[report.chip], report.direct_arena_bytes
+    there = f"{text}; the firmware has about {memory.arena_bytes:,} for it on {report.chip} ({memory.basis})"
+    fix = _SMALLER + _or_direct(direct, memory.arena_bytes)
+    least = min(asked, direct or asked)
+    hopeless = least > memory.data_bytes or (memory.basis == MEASURED and least > memory.arena_bytes)
+    if hopeless:
+        report.add("error", "arena", there + ("" if least == asked else f", and engine/direct needs {direct:,}"), fix)
+    elif asked > memory.arena_bytes:
+        report.add("warning", "arena", there, fix)
+    elif asked > memory.arena_bytes - memory.arena_bytes // MARGIN:
+        spare = f"{there}; less than an eighth of it is to spare, and other builds have other figures"
+        report.add("warning", "arena", spare, "ask the board: --port")
+    else:
+        report.add("ok", "arena", there)
+
+
+def _or_direct(direct: int, there: int) -> str:
+    return f", or build with engine/direct: {direct:,} bytes" if 0 < direct <= there else ""
 
 
 def _flash(
