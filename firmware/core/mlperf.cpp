@@ -93,11 +93,6 @@ void MlperfRunner::command(Board& board, char* text) {
   } else if (is("profile")) {
     line(out, "m-profile-[MLPerf Tiny, edgeward 0.1.0]");
     bracketed(out, "m-model-[", board.loaded() ? board.model_.name : "none");
-    if (board.loaded()) {
-      out.text("m-input-[");
-      out.number(board.engine_.input().bytes);
-      line(out, is_image(board.engine_.input()) ? " values, uint8 or float32]" : " values, int8 or float32]");
-    }
   } else if (is("timestamp")) {
     line(out, "m-lap-us-", hal::clock_us());
   } else if (is("help")) {
@@ -187,7 +182,7 @@ void MlperfRunner::infer(Board& board, const char* count, const char* warmups) {
   if (sample == Format::none) {
     out.text("e-[Load ");
     out.number(wanted);
-    return line(out, " bytes first, or four times as many of float32]");
+    return line(out, " bytes first]");
   }
   if (sample == Format::float32 && !quantize(board)) {
     return line(out, "e-[The sample holds a value that is no finite number]");

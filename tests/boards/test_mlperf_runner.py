@@ -94,7 +94,7 @@ def test_print_shows_what_was_loaded(runner):
 
 def test_a_sample_of_the_wrong_size_is_refused(runner):
     runner.load(bytes(11))
-    assert runner.ask("infer 1") == ["e-[Load 490 bytes first, or four times as many of float32]"]
+    assert runner.ask("infer 1") == ["e-[Load 490 bytes first]"]
 
 
 @pytest.mark.parametrize(
@@ -162,7 +162,6 @@ def test_images_are_uint8_as_the_reference_takes_them(name: str, shared_data: Ca
     )
     pixels[1] = np.resize(np.arange(256), pixels.shape[1])
     with benchmark(shared_data, name) as (runner, tflm):
-        assert runner.ask("profile")[2] == f"m-input-[{pixels.shape[1]} values, uint8 or float32]"
         found = [results(runner, row.tobytes()) for row in pixels]
     want = tflm.run((pixels.astype(int) - 128).astype(np.int8))
     assert (want != tflm.run(pixels.view(np.int8))).any(), "taken as int8 these are other images"
