@@ -63,6 +63,8 @@ KINDS = {
     "copy": 11,
     "add_broadcast": 12,
 }
+FREE_BATCH = ("SHAPE", "STRIDED_SLICE", "PACK")
+"""What a free batch size makes of a Flatten layer, all three of them; STRIDED_SLICE alone is a slice of somebody's own."""
 ALIASES = ("EXPAND_DIMS", "RESHAPE", "SQUEEZE")
 
 
@@ -99,7 +101,7 @@ def compile_plan(tflite: bytes) -> Plan:
         else:
             supported = ", ".join(sorted([*SUPPORTED, *ALIASES]))
             raise PlanError(
-                f"operator {op.index} is {op.code}, which engine/direct lacks; supported: {supported}{_hint(op)}"
+                f"operator {op.index} is {op.code}, which engine/direct lacks; supported: {supported}{_hint(model, op)}"
             )
     return _assemble(model, steps, alias, len(tflite))
 
@@ -118,8 +120,8 @@ def _loads(model: TfliteModel, steps: List[Step], before: List[Step]) -> List[St
     return loads
 
 
-def _hint(op: Op) -> str:
-    if op.code in ("SHAPE", "STRIDED_SLICE", "PACK"):
+def _hint(model: TfliteModel, op: Op) -> str:
+    if op.code in FREE_BATCH and any(other.code == "SHAPE" for other in model.ops):
         return " (SHAPE, STRIDED_SLICE and PACK come from a free batch size: convert the model with batch size 1)"
     if op.code in ("QUANTIZE", "DEQUANTIZE"):
         return " (convert the model with int8 input and output)"

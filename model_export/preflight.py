@@ -15,7 +15,7 @@ from model_export.arena32 import Prediction, predict_arena
 from model_export.bundle import arena_with_margin
 from model_export.errors import ExportError
 from model_export.model_bin import ModelBin, ModelBinError, pack_model_bin, parse_model_bin
-from model_export.plan import PlanError, compile_plan
+from model_export.plan import FREE_BATCH, PlanError, compile_plan
 from model_export.signing import key_id, verify_model_bin
 from model_export.tflite_file import TfliteError, TfliteModel, read_tflite
 from model_export.tflm import TflmModel
@@ -124,14 +124,14 @@ def _operators(report: Preflight, model: TfliteModel) -> bool:
     used = sorted({op.code for graph in model.subgraphs for op in graph.ops})
     missing = [code for code in used if code not in FIRMWARE_OPERATORS]
     for code in missing:
-        report.add("error", "operators", f"the firmware's TFLM has no {code}", _operator_fix(code))
+        report.add("error", "operators", f"the firmware's TFLM has no {code}", _operator_fix(code, used))
     if not missing:
         report.add("ok", "operators", f"{', '.join(used)}: all in the firmware")
     return not missing
 
 
-def _operator_fix(code: str) -> str:
-    if code in ("SHAPE", "STRIDED_SLICE", "PACK"):
+def _operator_fix(code: str, used: List[str]) -> str:
+    if code in FREE_BATCH and "SHAPE" in used:
         return "it comes from a free batch size: give the Keras input batch_size=1 and export again"
     if code in ("QUANTIZE", "DEQUANTIZE"):
         return "convert with inference_input_type and inference_output_type int8"

@@ -373,6 +373,9 @@ def _quantized(given: np.ndarray, info: Dict[str, Any], path: Path) -> np.ndarra
         return given
     if given.dtype.kind != "f":
         raise EdgewardError(f"{path}: {given.dtype}; accepted are int8, and floats in the model's units")
+    if not np.isfinite(given).all():
+        bad = int(np.argwhere(~np.isfinite(given))[0][0])
+        raise EdgewardError(f"{path}: row {bad} holds NaN or infinity; every value must be a finite number")
     scaled = np.rint(given.astype(np.float32) / np.float32(info["input_scale"])) + info["input_zero_point"]
     return np.clip(scaled, -128, 127).astype(np.int8)
 

@@ -45,7 +45,7 @@ def register(subparsers: Any) -> None:
         help="append a softmax to a .keras classifier that ends in logits (default: the model stays as it is)",
     )
     ends.add_argument("--no-softmax", dest="softmax", action="store_false", help="append nothing: real values out")
-    export.add_argument("--name", help="the model's name, at most 32 bytes (default: the file's)")
+    export.add_argument("--name", help="the model's name, at most 32 bytes (default: the first 32 of the file's)")
     export.add_argument(
         "--engine",
         choices=("direct", "tflm"),
@@ -108,15 +108,15 @@ def register(subparsers: Any) -> None:
 def run_export(arguments: argparse.Namespace) -> int:
     from model_export.bundle import verify_bundle
     from model_export.keras_file import check_keras_file, refuse_other_models
-    from model_export.model_bin import check_model_name
+    from model_export.model_bin import check_model_name, name_of_file
     from model_export.quantize import calibration_rows
     from orchestrator.cli.manifest_text import manifest_text
     from orchestrator.cli.tables import say
 
     labels = arguments.labels.split(",") if arguments.labels is not None else None
-    name = arguments.name if arguments.name is not None else arguments.model.stem
     suffix = arguments.model.suffix.lower()
     with naming(arguments.model):
+        name = arguments.name if arguments.name is not None else name_of_file(arguments.model.stem)
         refuse_other_models(arguments.model)
     if not arguments.model.is_file():
         raise EdgewardError(f"{arguments.model}: there is no such file")
