@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from model_export.arena32 import Prediction, predict_arena
 from model_export.bundle import arena_with_margin
+from model_export.edges import fold_edges
 from model_export.errors import ExportError
 from model_export.model_bin import ModelBin, ModelBinError, pack_model_bin, parse_model_bin
 from model_export.plan import FREE_BATCH, PlanError, compile_plan
@@ -105,10 +106,13 @@ def preflight(
     packed = parse_model_bin(content) if content[:4] == b"EWMB" else None
     tflite = content if packed is None else packed.tflite
     try:
+        tflite, edges = fold_edges(tflite)
         model = read_tflite(tflite)
     except TfliteError as error:
         report.add("error", "file", str(error), "export the model again: this is no usable .tflite")
         return report
+    if edges:
+        report.add("ok", "edges", f"{' and '.join(edges)}: int8 once it is exported")
     runs = _operators(report, model)
     measured = _load(report, tflite) if runs else None
     _direct(report, tflite, packed)
@@ -124,13 +128,13 @@ def _operators(report: Preflight, model: TfliteModel) -> bool:
     used = sorted({op.code for graph in model.subgraphs for op in graph.ops})
     missing = [code for code in used if code not in FIRMWARE_OPERATORS]
     for code in missing:
-        report.add("error", "operators", f"the firmware's TFLM has no {code}", _operator_fix(code, used))
+        report.add("error", "operators", f"the firmware's TFLM has no {code}", operator_fix(code, used))
     if not missing:
         report.add("ok", "operators", f"{', '.join(used)}: all in the firmware")
     return not missing
 
 
-def _operator_fix(code: str, used: List[str]) -> str:
+def operator_fix(code: str, used: List[str]) -> str:
     if code in FREE_BATCH and "SHAPE" in used:
         return "it comes from a free batch size: give the Keras input batch_size=1 and export again"
     if code in ("QUANTIZE", "DEQUANTIZE"):

@@ -13,7 +13,7 @@ from orchestrator.cli import model_registry
 from orchestrator.cli.arguments import check_output, check_output_folder
 from orchestrator.cli.commands import COMMANDS
 from orchestrator.cli.model_check import run_preflight, run_verify
-from orchestrator.cli.model_files import load_rows, naming, read_file
+from orchestrator.cli.model_files import load_rows, naming, read_file, read_model
 from orchestrator.errors import EdgewardError, UsageError
 from orchestrator.wire.plain import many
 
@@ -211,7 +211,7 @@ def run_model(arguments: argparse.Namespace) -> int:
         if arguments.outputs.exists() and given.exists() and os.path.samefile(arguments.outputs, given):
             raise UsageError(f"--outputs {arguments.outputs}: is {name} itself; name another file")
     with naming(arguments.model):
-        blob = read_file(arguments.model)
+        blob = read_model(arguments.model)
         model = read_tflite(blob)
         entry, leave = single_edges(model)
         if entry.dtype != "int8":
@@ -265,7 +265,7 @@ def _export_tflite(arguments: argparse.Namespace, name: str, labels: Optional[Li
     from model_export.bundle import write_bundle
     from model_export.tflm import TflmModel
 
-    blob = read_file(arguments.model)
+    blob = read_model(arguments.model)
     rows = None
     if arguments.representative is not None:
         rows = load_rows(arguments.representative)

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any, Dict, Optional, Tuple
 
-from orchestrator.cli.model_files import naming, read_file
+from orchestrator.cli.model_files import naming, read_file, read_model
 from orchestrator.errors import EdgewardError, UsageError
 from orchestrator.wire.plain import plain
 
@@ -37,7 +37,8 @@ def run_verify(arguments: argparse.Namespace) -> int:
             if key is not None:
                 raise UsageError(f"--key: {path} is a .tflite, which nobody signs; give the bundle or its model.bin")
             packed = None
-            model = TflmModel(read_file(path))
+            tflite = read_model(path)
+            model = TflmModel(tflite)
             report.update(kind="tflite", operators=model.operator_names, arena=model.arena._asdict())
         else:
             packed = parse_model_bin(read_file(path)) if key is None else verify_model_bin(read_file(path), key)
@@ -49,7 +50,7 @@ def run_verify(arguments: argparse.Namespace) -> int:
                 arena={"tflm_bytes": packed.arena_tflm_bytes, "direct_bytes": packed.arena_direct_bytes},
                 known_answer_rows=verify_known_answers(packed),
             )
-        report["engines"] = compare_engines(read_file(path) if packed is None else packed.tflite, packed)
+        report["engines"] = compare_engines(tflite if packed is None else packed.tflite, packed)
     if arguments.json:
         print(json.dumps(report, indent=1))
         return 0

@@ -67,9 +67,9 @@ def test_an_operator_the_firmware_lacks(kws: bytes, monkeypatch: pytest.MonkeyPa
     assert not report.ok
     assert "no SOFTMAX" in finding(report, "operators").message
     assert "engine_tflm.cpp" in finding(report, "operators").fix
-    assert "batch_size=1" in checks._operator_fix("SHAPE", ["PACK", "SHAPE", "STRIDED_SLICE"])
-    assert "batch_size=1" in checks._operator_fix("STRIDED_SLICE", ["PACK", "SHAPE", "STRIDED_SLICE"])
-    assert "replace the layer" in checks._operator_fix("STRIDED_SLICE", ["CONV_2D", "STRIDED_SLICE"])
+    assert "batch_size=1" in checks.operator_fix("SHAPE", ["PACK", "SHAPE", "STRIDED_SLICE"])
+    assert "batch_size=1" in checks.operator_fix("STRIDED_SLICE", ["PACK", "SHAPE", "STRIDED_SLICE"])
+    assert "replace the layer" in checks.operator_fix("STRIDED_SLICE", ["CONV_2D", "STRIDED_SLICE"])
 
 
 @pytest.mark.parametrize(
