@@ -20,6 +20,8 @@ The plan is little-endian; all words are 32 bits; firmware/engine/direct/plan.h 
         conv, depthwise   int32 bias[channels], int32 multiplier[n], int8 shift[n]; n is channels or 1
         add               int32 zero point, multiplier, shift of input 1; the same of input 2; multiplier, shift of the sum
         add_broadcast     as add, then for each input the steps in bytes of a row, a column and a channel; 0 repeats
+        arithmetic        as add_broadcast; parameter 0 says what: product, difference, larger, smaller
+        move              int32 first place in the input, counts along four axes, steps in bytes along them
         softmax           int32 count, int32 exp[count]: exp(-d * scale * beta) in Q0.31
         lut               int8 output[256], for the inputs -128 to 127
 
@@ -62,6 +64,8 @@ KINDS = {
     "load": 10,
     "copy": 11,
     "add_broadcast": 12,
+    "arithmetic": 13,
+    "move": 14,
 }
 FREE_BATCH = ("SHAPE", "STRIDED_SLICE", "PACK")
 """What a free batch size makes of a Flatten layer, all three of them; STRIDED_SLICE alone is a slice of somebody's own."""

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import contextlib
-from typing import Iterator, Optional, Tuple
+from typing import Iterator, List, Optional, Tuple
 
 from model_export.plan_math import activation_range
 from model_export.plan_steps import PlanError, check_int8
 from model_export.tflite_file import Op, Tensor, TfliteModel
 
 Hwc = Tuple[int, int, int]
+SPLITTING = ("SPLIT", "SPLIT_V", "UNPACK")
 
 
 class Context:
     def __init__(self, model: TfliteModel, op: Op) -> None:
         self.model, self.op = model, op
-        if not op.inputs or len(op.outputs) != 1:
+        several = op.code in SPLITTING
+        if not op.inputs or not op.outputs or (len(op.outputs) > 1 and not several):
             raise self.error(f"{len(op.inputs)} inputs and {len(op.outputs)} outputs")
-        self.output = self.activation(model.tensors[op.outputs[0]], "output")
+        self.outputs = [self.activation(model.tensors[index], "output") for index in op.outputs]
+        self.output = self.outputs[0]
 
     def error(self, what: str) -> PlanError:
         return PlanError(f"operator {self.op.index} ({self.op.code}): {what}")
@@ -56,15 +59,22 @@ class Context:
             raise self.error(f"input {position} ({tensor.name}) must have {rank} dimensions, it has {tensor.shape}")
         return tensor
 
+    def numbers(self, position: int) -> List[int]:
+        """A constant of whole numbers, in one line."""
+        data = self.constant(position, "int32").data
+        assert data is not None
+        return [int(value) for value in data.reshape(-1)]
+
     def hwc(self, tensor: Tensor) -> Hwc:
         shape = tensor.shape
         if len(shape) not in (3, 4) or shape[0] != 1:
             raise self.error(f"shape {shape} ({tensor.name}); supported is (1, height, width, channels)")
         return (1, shape[1], shape[2]) if len(shape) == 3 else (shape[1], shape[2], shape[3])
 
-    def same_scale(self, source: Tensor) -> None:
+    def same_scale(self, source: Tensor, output: Optional[Tensor] = None) -> None:
         """PlanError where the output has another scale or zero point than `source`: nothing converts between them."""
-        if source.scales[0] != self.output.scales[0] or zero_point(source) != zero_point(self.output):
+        output = self.output if output is None else output
+        if source.scales[0] != output.scales[0] or zero_point(source) != zero_point(output):
             raise self.error(f"{source.name} has another scale than the output; supported are equal ones")
 
     def clamp(self) -> Tuple[int, int]:

@@ -5,9 +5,23 @@ from __future__ import annotations
 from typing import Callable, Dict, List, Union
 
 from model_export.plan_context import Context
-from model_export.plan_places import concatenation, pad
+from model_export.plan_places import concatenation, pad, slice_, split, split_v, strided_slice, transpose, unpack
 from model_export.plan_steps import Step
-from model_export.plan_values import add, logistic, relu, relu6, softmax
+from model_export.plan_values import (
+    add,
+    hard_swish,
+    leaky_relu,
+    logistic,
+    maximum,
+    minimum,
+    multiply,
+    quantize,
+    relu,
+    relu6,
+    softmax,
+    subtract,
+    tanh,
+)
 from model_export.plan_windows import conv_2d, depthwise_conv_2d, fully_connected, mean, pool
 from model_export.tflite_file import Op, TfliteModel
 
@@ -18,13 +32,27 @@ _OPERATORS: Dict[str, Callable[[Context], Union[Step, List[Step]]]] = {
     "CONV_2D": conv_2d,
     "DEPTHWISE_CONV_2D": depthwise_conv_2d,
     "FULLY_CONNECTED": fully_connected,
+    "HARD_SWISH": hard_swish,
+    "LEAKY_RELU": leaky_relu,
     "LOGISTIC": logistic,
+    "MAXIMUM": maximum,
     "MAX_POOL_2D": pool("max_pool"),
     "MEAN": mean,
+    "MINIMUM": minimum,
+    "MUL": multiply,
     "PAD": pad,
+    "QUANTIZE": quantize,
     "RELU": relu,
     "RELU6": relu6,
+    "SLICE": slice_,
     "SOFTMAX": softmax,
+    "SPLIT": split,
+    "SPLIT_V": split_v,
+    "STRIDED_SLICE": strided_slice,
+    "SUB": subtract,
+    "TANH": tanh,
+    "TRANSPOSE": transpose,
+    "UNPACK": unpack,
 }
 SUPPORTED = frozenset(_OPERATORS)
 

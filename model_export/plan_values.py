@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from typing import List, Tuple
+from typing import List, Sequence, Tuple
 
 import numpy as np
 
@@ -18,21 +18,17 @@ from model_export.plan_math import (
     softmax_table,
 )
 from model_export.plan_steps import Step
+from model_export.plan_tables import hard_swish_table, leaky_relu_table, rescale_table, tanh_table
 from model_export.tflite_file import Tensor
 
 _ADD_LEFT_SHIFT = 20
+_MAX_PRODUCT_SHIFT = 14  # a product of two differences has 17 bits
 _MAX_SOFTMAX_DEPTH = 511  # beyond it, TFLM's own shift is out of range
 
 
 def add(c: Context) -> Step:
     one, two = c.operand(0), c.operand(1)
-    twice_max = 2.0 * float(max(one.scales[0], two.scales[0]))
-    words: List[int] = []
-    for tensor in (one, two):
-        words += [zero_point(tensor), *quantize_multiplier(float(tensor.scales[0]) / twice_max)]
-    words += quantize_multiplier(twice_max / (2**_ADD_LEFT_SHIFT * float(c.output.scales[0])))
-    if words[-1] > 0:
-        raise c.error("the output scale is too small for the input scales")
+    words = _common_scale(c)
     if one.shape != two.shape or one.shape != c.output.shape:
         hwc, steps = _broadcast(c, one, two)
         return Step(
@@ -43,6 +39,55 @@ def add(c: Context) -> Step:
     return Step(
         "add", c.op, (one.index, two.index), c.output.index, (1, 1, size), (1, 1, size),
         table=struct.pack("<8i", *words), out_zero_point=zero_point(c.output), clamp=c.clamp(), lag=0,
+    )  # fmt: skip
+
+
+def _common_scale(c: Context) -> List[int]:
+    """Zero point, multiplier and shift that bring each input to twice the larger scale; multiplier and shift to the output's."""
+    one, two = c.operand(0), c.operand(1)
+    twice_max = 2.0 * float(max(one.scales[0], two.scales[0]))
+    words: List[int] = []
+    for tensor in (one, two):
+        words += [zero_point(tensor), *quantize_multiplier(float(tensor.scales[0]) / twice_max)]
+    words += quantize_multiplier(twice_max / (2**_ADD_LEFT_SHIFT * float(c.output.scales[0])))
+    if words[-1] > 0:
+        raise c.error("the output scale is too small for the input scales")
+    return words
+
+
+def multiply(c: Context) -> Step:
+    one, two = c.operand(0), c.operand(1)
+    real = float(one.scales[0]) * float(two.scales[0]) / float(c.output.scales[0])
+    multiplier, shift = quantize_multiplier(real)
+    if shift > _MAX_PRODUCT_SHIFT:
+        raise c.error("the output scale is too small for the input scales")
+    return _arithmetic(c, 0, (zero_point(one), 0, 0, zero_point(two), 0, 0, multiplier, shift), c.clamp())
+
+
+def subtract(c: Context) -> Step:
+    return _arithmetic(c, 1, _common_scale(c), c.clamp())
+
+
+def maximum(c: Context) -> Step:
+    return _larger_or_smaller(c, 2)
+
+
+def minimum(c: Context) -> Step:
+    return _larger_or_smaller(c, 3)
+
+
+def _larger_or_smaller(c: Context, which: int) -> Step:
+    for position in (0, 1):
+        c.same_scale(c.operand(position))
+    return _arithmetic(c, which, (0,) * 8, (INT8_MIN, INT8_MAX))
+
+
+def _arithmetic(c: Context, which: int, words: Sequence[int], clamp: Tuple[int, int]) -> Step:
+    one, two = c.operand(0), c.operand(1)
+    hwc, steps = _broadcast(c, one, two)
+    return Step(
+        "arithmetic", c.op, (one.index, two.index), c.output.index, (1, 1, 1), hwc, parameters=(which,),
+        table=struct.pack("<14i", *words, *steps), out_zero_point=zero_point(c.output), clamp=clamp,
     )  # fmt: skip
 
 
@@ -97,6 +142,37 @@ def logistic(c: Context) -> Step:
     with c.named_errors():
         table = logistic_table(float(c.input().scales[0]), zero_point(c.input()))
     return _lookup(c, table)
+
+
+def tanh(c: Context) -> Step:
+    if float(c.output.scales[0]) != 1 / 128 or zero_point(c.output) != 0:
+        raise c.error("the output must have scale 1/128 and zero point 0")
+    with c.named_errors():
+        table = tanh_table(float(c.input().scales[0]), zero_point(c.input()))
+    return _lookup(c, table)
+
+
+def quantize(c: Context) -> Step:
+    with c.named_errors():
+        table = rescale_table(*_scales(c))
+    return _lookup(c, table)
+
+
+def leaky_relu(c: Context) -> Step:
+    with c.named_errors():
+        table = leaky_relu_table(float(c.op.options["alpha"]), *_scales(c))
+    return _lookup(c, table)
+
+
+def hard_swish(c: Context) -> Step:
+    with c.named_errors():
+        table = hard_swish_table(*_scales(c))
+    return _lookup(c, table)
+
+
+def _scales(c: Context) -> Tuple[np.float32, int, np.float32, int]:
+    source = c.input()
+    return source.scales[0], zero_point(source), c.output.scales[0], zero_point(c.output)
 
 
 def relu(c: Context) -> Step:

@@ -285,9 +285,17 @@ _OPTIONS: Dict[str, Tuple[int, List[_Field]]] = {
         8,
         [("activation", _ACTIVATION), ("weights_format", _number("<b", 0)), ("keep_num_dims", _flag)],
     ),
+    "LEAKY_RELU": (75, [("alpha", _number("<f", 0.0))]),
     "MAX_POOL_2D": (5, _POOL),
     "MEAN": (27, [("keep_dims", _flag)]),
+    "MUL": (21, [("activation", _ACTIVATION)]),
     "RESHAPE": (17, [("new_shape", _ints)]),
     "SOFTMAX": (9, [("beta", _number("<f", 0.0))]),
+    "STRIDED_SLICE": (
+        32,
+        [(f"{name}_mask", _INT0) for name in ("begin", "end", "ellipsis", "new_axis", "shrink_axis")],
+    ),
+    "SUB": (28, [("activation", _ACTIVATION)]),
+    "UNPACK": (64, [("num", _INT0), ("axis", _INT0)]),
     "SQUEEZE": (30, [("squeeze_dims", _ints)]),
 }

@@ -184,14 +184,15 @@ def _broadcastable(d: Draw) -> Tuple[Tuple[int, ...], Tuple[int, ...], Tuple[int
     return full, cut, full
 
 
-def _two_inputs(d: Draw, op: str, fields: Options, both: Optional[float] = None) -> Case:
-    """One of them a constant, or the output of an operator beside; with `both`, of one scale and zero point."""
+def _two_inputs(d: Draw, op: str, fields: Options) -> Case:
+    """One of them a constant; of one scale and zero point where nothing is rescaled."""
     one, two, out = _broadcastable(d)
     source = d.edge(one)
     other = d.edge(two, d.near(source.scales, 1e-3, 1e3))
     widest = max(source.scales, other.scales)
-    result = d.edge(out, d.near(widest * (both or 1.0)))
-    if both is None and op not in ("ADD", "SUB", "MUL"):
+    product = source.scales * other.scales * 50
+    result = d.edge(out, d.near(product if op == "MUL" else widest))
+    if op not in ("ADD", "SUB", "MUL"):
         other, result = Part(two, *source[1:3]), Part(out, *source[1:3])
     other = other._replace(content=d.int8(two))
     reads = [0, 2] if d.pick(True, False) else [2, 0]
@@ -200,6 +201,124 @@ def _two_inputs(d: Draw, op: str, fields: Options, both: Optional[float] = None)
 
 def add(d: Draw) -> Case:
     return _two_inputs(d, "ADD", options_of("AddOptions", fusedActivationFunction=d.activation()))
+
+
+def sub(d: Draw) -> Case:
+    return _two_inputs(d, "SUB", options_of("SubOptions", fusedActivationFunction=d.activation()))
+
+
+def mul(d: Draw) -> Case:
+    return _two_inputs(d, "MUL", options_of("MulOptions", fusedActivationFunction=d.activation()))
+
+
+def _of_two(op: str) -> Callable[[Draw], Case]:
+    return lambda d: _two_inputs(d, op, options_of("MaximumMinimumOptions"))
+
+
+def _like(source: Part, shape: Sequence[int]) -> Part:
+    return Part(tuple(int(n) for n in shape), source.scales, source.zero_points)
+
+
+def _numbers(values: Sequence[int]) -> Part:
+    content = np.array(values, np.int32)
+    return Part(content.shape, content=content)
+
+
+def strided_slice(d: Draw) -> Case:
+    rank = int(d.rng.integers(2, 5))
+    shape = (1, *(int(n) for n in d.rng.integers(1, 7, rank - 1)))
+    begin, end, stride, spans = [], [], [], []
+    masks = {"beginMask": 0, "endMask": 0, "shrinkAxisMask": 0}
+    for axis, size in enumerate(shape):
+        step = int(d.pick(1, 1, 2, -1, 3)) if axis else 1
+        first, last = sorted(int(n) for n in d.rng.integers(0, size, 2))
+        ends = (first, last + 1) if step > 0 else (last, first - 1)
+        shrink = bool(axis and step == 1 and rank > 2 and d.rng.random() < 0.2)
+        open_begin, open_end = d.rng.random() < 0.3, d.rng.random() < 0.3 or ends[1] < 0
+        span = range(*slice(None if open_begin else ends[0], None if open_end else ends[1], step).indices(size))
+        if shrink:
+            span, open_begin, open_end = range(ends[0], ends[0] + 1), False, False
+        masks["beginMask"] |= int(open_begin) << axis
+        masks["endMask"] |= int(open_end) << axis
+        masks["shrinkAxisMask"] |= int(shrink) << axis
+        begin.append(ends[0] - (size if d.rng.random() < 0.2 and not shrink else 0))
+        end.append(ends[0] + 1 if shrink else ends[1])
+        stride.append(step)
+        spans.append((len(span), shrink))
+    source = d.edge(shape)
+    out = [count for count, shrink in spans if not shrink]
+    parts = [source, _like(source, out), _numbers(begin), _numbers(end), _numbers(stride)]
+    return _case(d, parts, [("STRIDED_SLICE", [0, 2, 3, 4], [1], options_of("StridedSliceOptions", **masks))])
+
+
+def slice_(d: Draw) -> Case:
+    shape = (1, *(int(n) for n in d.rng.integers(1, 7, 3)))
+    begin = [int(d.rng.integers(0, n)) for n in shape]
+    size = [int(d.rng.integers(1, n - first + 1)) for n, first in zip(shape, begin)]
+    source = d.edge(shape)
+    asked = [
+        -1 if d.rng.random() < 0.3 and first + count == n else count for n, first, count in zip(shape, begin, size)
+    ]
+    parts = [source, _like(source, size), _numbers(begin), _numbers(asked)]
+    return _case(d, parts, [("SLICE", [0, 2, 3], [1], options_of("SliceOptions"))])
+
+
+def _joined(
+    d: Draw, op: str, more: Sequence[Part], sizes: Sequence[int], axis: int, shape: List[int], fields: Options
+) -> Case:
+    """The parts, joined again in another order: a model has one output."""
+    source = d.edge(shape)
+    pieces = []
+    for size in sizes:
+        piece = list(shape)
+        piece[axis] = size
+        pieces.append(_like(source, piece))
+    first = 2 + len(more)
+    places = list(range(first, first + len(pieces)))
+    reads = {"SPLIT": [2, 0], "SPLIT_V": [0, 2, 3]}[op]
+    join = ("CONCATENATION", places[::-1], [1], options_of("ConcatenationOptions", axis=axis))
+    return _case(d, [source, _like(source, shape), *more, *pieces], [(op, reads, places, fields), join])
+
+
+def split(d: Draw) -> Case:
+    shape = [1, *(int(n) for n in d.rng.integers(1, 5, 3))]
+    axis, count = int(d.rng.integers(1, 4)), int(d.rng.integers(2, 4))
+    shape[axis] *= count
+    where = _numbers([axis - (4 if d.pick(True, False) else 0)])._replace(shape=())
+    return _joined(
+        d, "SPLIT", [where], [shape[axis] // count] * count, axis, shape, options_of("SplitOptions", numSplits=count)
+    )
+
+
+def split_v(d: Draw) -> Case:
+    shape = [1, *(int(n) for n in d.rng.integers(1, 5, 3))]
+    axis = int(d.rng.integers(1, 4))
+    sizes = [int(n) for n in d.rng.integers(1, 4, int(d.rng.integers(2, 4)))]
+    shape[axis] = sum(sizes)
+    more = [_numbers(sizes), _numbers([axis])._replace(shape=())]
+    return _joined(d, "SPLIT_V", more, sizes, axis, shape, options_of("SplitVOptions", numSplits=len(sizes)))
+
+
+def unpack(d: Draw) -> Case:
+    """Two of the slices added: TFLM packs no scalars of int8 again without PACK."""
+    shape = [1, *(int(n) for n in d.rng.integers(1, 6, 2))]
+    axis = int(d.rng.integers(1, 3))
+    shape[axis] = 2
+    source = d.edge(shape)
+    piece = _like(source, [n for place, n in enumerate(shape) if place != axis])
+    result = d.edge(piece.shape, d.near(source.scales))
+    fields = options_of("UnpackOptions", num=2, axis=axis - (3 if d.pick(True, False) else 0))
+    operators = [("UNPACK", [0], [2, 3], fields), ("ADD", [2, 3], [1], options_of("AddOptions"))]
+    return _case(d, [source, result, piece, piece], operators)
+
+
+def transpose(d: Draw) -> Case:
+    rank = int(d.rng.integers(2, 5))
+    shape = [1, *(int(n) for n in d.rng.integers(1, 6, rank - 1))]
+    order = [0, *(int(n) for n in d.rng.permutation(np.arange(1, rank)))]
+    source = d.edge(shape)
+    parts = [source, _like(source, [shape[axis] for axis in order]), _numbers(order)]
+    return _case(d, parts, [("TRANSPOSE", [0, 2], [1], options_of("TransposeOptions"))])
 
 
 def _pool(name: str) -> Callable[[Draw], Case]:
@@ -267,6 +386,18 @@ def _same(d: Draw, source: Part) -> Part:
     return Part(source.shape, source.scales, source.zero_points)
 
 
+def _tanh(d: Draw, source: Part) -> Part:
+    return Part(source.shape, 1 / 128, 0)
+
+
+def leaky_relu(d: Draw) -> Case:
+    source = d.edge((1, 256))
+    alpha = float(d.pick(0.2, 0.3, 0.01, 1.5, 0.0, 0.1))
+    return _case(
+        d, [source, _other(d, source)], [("LEAKY_RELU", [0], [1], options_of("LeakyReluOptions", alpha=alpha))]
+    )
+
+
 def softmax(d: Draw) -> Case:
     depth = int(d.rng.integers(2, 12))
     source = d.edge((1, int(d.rng.integers(1, 4)), depth))
@@ -281,12 +412,26 @@ CASES: Dict[str, Callable[[Draw], Case]] = {
     "CONV_2D": conv,
     "DEPTHWISE_CONV_2D": depthwise,
     "FULLY_CONNECTED": fully_connected,
+    "HARD_SWISH": _unary("HARD_SWISH", _other),
+    "LEAKY_RELU": leaky_relu,
     "LOGISTIC": _unary("LOGISTIC", _unit),
+    "MAXIMUM": _of_two("MAXIMUM"),
     "MAX_POOL_2D": _pool("MAX_POOL_2D"),
     "MEAN": mean,
+    "MINIMUM": _of_two("MINIMUM"),
+    "MUL": mul,
     "PAD": pad,
+    "QUANTIZE": _unary("QUANTIZE", _other),
     "RELU": _unary("RELU", _other),
     "RELU6": _unary("RELU6", _same),
+    "SLICE": slice_,
     "SOFTMAX": softmax,
+    "SPLIT": split,
+    "SPLIT_V": split_v,
+    "STRIDED_SLICE": strided_slice,
+    "SUB": sub,
+    "TANH": _unary("TANH", _tanh),
+    "TRANSPOSE": transpose,
+    "UNPACK": unpack,
 }
 """An operator of engine/direct: how to draw a model of it."""
