@@ -99,6 +99,20 @@ _KERNELS: Dict[str, Kernel] = {
     "LOGISTIC": Kernel((0, 1), "iiii"),
     "RELU": Kernel((0, 1), "b" + 6 * "i"),
     "RELU6": Kernel((0, 1), "bb"),
+    "HARD_SWISH": Kernel((0, 1), 5 * "i"),
+    "LEAKY_RELU": Kernel((4, 4), 6 * "i"),
+    "MAXIMUM": Kernel((0, 1), ""),
+    "MINIMUM": Kernel((0, 1), ""),
+    "MUL": Kernel((4, 4), 9 * "i"),
+    "QUANTIZE": Kernel((0, 1), "i" + "d" + "iii"),
+    "SLICE": Kernel((0, 1), ""),
+    "SPLIT": Kernel((4, 4), ""),
+    "SPLIT_V": Kernel((4, 4), ""),
+    "STRIDED_SLICE": Kernel((24, 4), 21 * "i"),
+    "SUB": Kernel((8, 4), "b" + 12 * "i"),
+    "TANH": Kernel((0, 1), "iiii"),
+    "TRANSPOSE": Kernel((0, 1), ""),
+    "UNPACK": Kernel((8, 4), ""),
 }
 
 

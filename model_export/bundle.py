@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from model_export.arena32 import predict_arena
 from model_export.bundle_check import check_files
+from model_export.edges import fold_edges
 from model_export.errors import BundleError, ExportError
 from model_export.input_profile import InputProfile, make_profile
 from model_export.known_rows import fair_rows
@@ -35,7 +36,7 @@ from model_export.model_bin import KnownAnswers, ModelBin, pack_model_bin, parse
 from model_export.plan import ALIASES, Plan, PlanError, compile_plan
 from model_export.signing import check_bundle_signature, manifest_signature
 from model_export.sources import model_data_header, model_data_source, op_resolver_header
-from model_export.synthetic_rows import choose_rows, telling_rows
+from model_export.synthetic_rows import choose_rows, inner_ends, telling_rows
 from model_export.tflm import Quantized, TflmModel, check_rows
 
 KNOWN_ANSWER_ROWS = 4
@@ -65,6 +66,8 @@ def write_bundle(
 ) -> Dict[str, Any]:
     """Write a bundle for an int8 .tflite model to `out_dir` and return its manifest.
 
+    float32 or uint8 at its edges is folded into the scales (edges.py): the bundle's model takes and gives int8.
+
     The model runs in TFLM first; its outputs for synthetic rows go into model.bin for the board to check itself. With
     `known_rows` (int8 (rows, *input shape)) these are the rows: they can be read out of model.bin, so give none that are
     records. `accuracy` and `privacy` are put into the manifest as they are.
@@ -81,6 +84,7 @@ def write_bundle(
     """
     out_dir = Path(out_dir)
     _check_replaceable(out_dir)
+    tflite, edges = fold_edges(tflite)
     model = TflmModel(tflite)
     shown = [] if labels is None else check_labels(labels, model.output.shape[-1])
     described = check_features(features, model.input.shape)
@@ -143,7 +147,8 @@ def write_bundle(
             "known_answer_rows": len(answers.inputs),
             "origin": {
                 "output": _output_origin(model),
-                "int8_ranges": "as they were in the .tflite",
+                "int8_ranges": "as they were in the .tflite"
+                + (f", whose {' and '.join(edges)} became int8 by its own scales" if edges else ""),
                 "known_answers": answers_origin,
                 "input_profile": _profile_origin(described, reference),
                 **(origin or {}),
@@ -277,7 +282,7 @@ def _known_answers(model: TflmModel, tflite: bytes, rows: Optional["np.ndarray"]
         raise ExportError(
             "no row found on which TFLM's two ways of rounding a dense layer agree; give other known_rows"
         )
-    chosen = choose_rows(outputs, KNOWN_ANSWER_ROWS)
+    chosen = choose_rows(outputs, KNOWN_ANSWER_ROWS, inner_ends(model, inputs))
     return _answers(inputs[chosen], outputs[chosen]), "synthetic: drawn over the int8 range from a fixed seed"
 
 

@@ -89,8 +89,12 @@ class FlatTable:
 
     def raw(self, field: int) -> Tuple[int, int]:
         """Position and length of a byte vector that is only pointed to, not read; (0, 0) when it is absent."""
+        return self.place(field, 1)
+
+    def place(self, field: int, item_bytes: int) -> Tuple[int, int]:
+        """Position of the first item of a vector, and how many there are; (0, 0) when it is absent."""
         at = self._at(field)
-        return (0, 0) if at is None else self.file.vector(self.file.follow(at, self.what), 1, self.what)
+        return (0, 0) if at is None else self.file.vector(self.file.follow(at, self.what), item_bytes, self.what)
 
     def text(self, field: int) -> str:
         return self.vector(field, "u1").tobytes().decode("utf-8", "replace")

@@ -2,8 +2,8 @@
 
 For a FULLY_CONNECTED with one scale, the tflite-micro wheel multiplies input and weight scale in double, esp-tflite-micro
 1.4.0 in float. The multipliers differ in their last bits, so an accumulator close to a rounding boundary gives another
-output on a correct board. A RELU of its own that changes the scale divides likewise: in double in the wheel, in float in
-earlier versions of TFLM. Every such operator is computed both ways here, from the inputs TFLM itself gave it.
+output on a correct board. A RELU of its own that changes the scale, and a LEAKY_RELU, divide likewise: in double in the
+wheel, in float in earlier versions of TFLM. Every such operator is computed both ways here, from the inputs TFLM itself gave it.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import List, Tuple
 import numpy as np
 
 from model_export.plan_math import quantize_multiplier
+from model_export.plan_tables import leaky_relu_table
 from model_export.tflite_file import Op, TfliteModel, read_tflite
 from model_export.tflm import TflmModel
 
@@ -22,10 +23,11 @@ def fair_rows(model: TflmModel, tflite: bytes, rows: np.ndarray) -> np.ndarray:
     parsed = read_tflite(tflite)
     layers = [op for op in parsed.ops if op.code == "FULLY_CONNECTED" and _has_one_scale(parsed, op)]
     relus = [op for op in parsed.ops if op.code == "RELU"]
+    leaky = [op for op in parsed.ops if op.code == "LEAKY_RELU"]
     fair = np.ones(len(rows), bool)
-    if not [*layers, *relus] or not len(rows):
+    if not [*layers, *relus, *leaky] or not len(rows):
         return fair
-    inputs = model.run_tensors(rows, sorted({op.inputs[0] for op in [*layers, *relus]}))
+    inputs = model.run_tensors(rows, sorted({op.inputs[0] for op in [*layers, *relus, *leaky]}))
     for op in layers:
         accumulators, scales = _accumulators(parsed, op, inputs[op.inputs[0]])
         fair &= (
@@ -40,6 +42,12 @@ def fair_rows(model: TflmModel, tflite: bytes, rows: np.ndarray) -> np.ndarray:
             for way in (product_in_double, quotient_in_float)
         )
         fair &= (in_double == in_float).reshape(len(rows), -1).all(1)
+    for op in leaky:
+        source, output = parsed.tensors[op.inputs[0]], parsed.tensors[op.outputs[0]]
+        edges = source.scales[0], int(source.zero_points[0]), output.scales[0], int(output.zero_points[0])
+        ways = [leaky_relu_table(float(op.options["alpha"]), *edges, in_double=way) for way in (True, False)]
+        same = ways[0] == ways[1]
+        fair &= same[inputs[source.index].astype(np.int64) + 128].reshape(len(rows), -1).all(1)
     return fair
 
 

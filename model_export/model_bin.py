@@ -72,6 +72,14 @@ def check_model_name(name: str) -> bytes:
     return encoded
 
 
+def name_of_file(stem: str) -> str:
+    """The name of a model after its file: what a header can hold of it. Raises ModelBinError where that is nothing."""
+    kept = "".join(c for c in stem if c.isprintable() and c not in '"\\').encode("utf-8", "ignore")[:NAME_BYTES]
+    name = kept.decode("utf-8", "ignore").strip()
+    check_model_name(name)
+    return name
+
+
 def pack_model_bin(
     *,
     name: str,

@@ -16,7 +16,7 @@ import difflib
 import re
 import tempfile
 from pathlib import Path
-from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterable, List, Mapping, Sequence, Tuple
 
 import numpy as np
 
@@ -104,28 +104,23 @@ def ending(model: Any) -> Tuple[Any, str]:
     return layer, getattr(getattr(layer, "activation", None), "__name__", "linear")
 
 
-def softmax_to_append(model: Any, asked: Optional[bool], labels: bool) -> Optional[str]:
-    """Why a softmax is appended when `model` is exported, or None: then it stays as it is.
+def check_softmax(model: Any) -> None:
+    """Raises ExportError where a softmax was asked for and cannot be right: it belongs to two or more logits."""
+    _, activation = ending(model)
+    shape = tuple(model.outputs[0].shape[1:])
+    if activation != "linear" or len(shape) != 1 or shape[0] is None or shape[0] < 2:
+        what = f"ends in {activation}" if activation != "linear" else f"gives {shape} for each row"
+        raise ExportError(f"a softmax was asked for, but the model {what}; it belongs to two or more logits")
 
-    Appended where it is `asked` for; with asked None only to what says it is a classifier that ends in logits: two or more
-    outputs straight from a Dense layer without activation, and either `labels` (names of classes) were given or the layer is
-    named "logits", as those of the kinds mlp and cnn1d are. Raises ExportError where one is asked for and cannot be right.
-    """
+
+def gives_logits(model: Any) -> bool:
+    """Whether the outputs look like a classifier's before its softmax: two or more, straight from a Dense layer."""
     import keras
 
     layer, activation = ending(model)
     shape = tuple(model.outputs[0].shape[1:])
-    classes = len(shape) == 1 and shape[0] is not None and shape[0] >= 2
-    if asked:
-        if activation != "linear" or not classes:
-            what = f"ends in {activation}" if activation != "linear" else f"gives {shape} for each row"
-            raise ExportError(f"a softmax was asked for, but the model {what}; it belongs to two or more logits")
-        return "as asked"
-    if asked is not None or not classes or activation != "linear" or not isinstance(layer, keras.layers.Dense):
-        return None
-    if layer.name == "logits":
-        return "since the last layer is named 'logits'"
-    return "since labels name the classes and the last layer has no activation" if labels else None
+    several = len(shape) == 1 and shape[0] is not None and shape[0] >= 2
+    return several and activation == "linear" and isinstance(layer, keras.layers.Dense)
 
 
 def get_weights(model: Any) -> "np.ndarray":

@@ -20,6 +20,8 @@ The plan is little-endian; all words are 32 bits; firmware/engine/direct/plan.h 
         conv, depthwise   int32 bias[channels], int32 multiplier[n], int8 shift[n]; n is channels or 1
         add               int32 zero point, multiplier, shift of input 1; the same of input 2; multiplier, shift of the sum
         add_broadcast     as add, then for each input the steps in bytes of a row, a column and a channel; 0 repeats
+        arithmetic        as add_broadcast; parameter 0 says what: product, difference, larger, smaller
+        move              int32 first place in the input, counts along four axes, steps in bytes along them
         softmax           int32 count, int32 exp[count]: exp(-d * scale * beta) in Q0.31
         lut               int8 output[256], for the inputs -128 to 127
 
@@ -62,7 +64,11 @@ KINDS = {
     "load": 10,
     "copy": 11,
     "add_broadcast": 12,
+    "arithmetic": 13,
+    "move": 14,
 }
+FREE_BATCH = ("SHAPE", "STRIDED_SLICE", "PACK")
+"""What a free batch size makes of a Flatten layer, all three of them; STRIDED_SLICE alone is a slice of somebody's own."""
 ALIASES = ("EXPAND_DIMS", "RESHAPE", "SQUEEZE")
 
 
@@ -93,33 +99,33 @@ def compile_plan(tflite: bytes) -> Plan:
         if op.code in ALIASES:
             alias[op.outputs[0]] = _alias_of(model, op)
         elif op.code in SUPPORTED:
-            for step in lower(model, op):
-                steps += _loads(model, step, steps)
-                steps.append(step)
+            lowered = lower(model, op)
+            steps += _loads(model, lowered, steps)
+            steps += lowered
         else:
             supported = ", ".join(sorted([*SUPPORTED, *ALIASES]))
             raise PlanError(
-                f"operator {op.index} is {op.code}, which engine/direct lacks; supported: {supported}{_hint(op)}"
+                f"operator {op.index} is {op.code}, which engine/direct lacks; supported: {supported}{_hint(model, op)}"
             )
     return _assemble(model, steps, alias, len(tflite))
 
 
-def _loads(model: TfliteModel, step: Step, before: List[Step]) -> List[Step]:
-    """What brings the constants among the step's inputs into the arena, unless an earlier step did."""
+def _loads(model: TfliteModel, steps: List[Step], before: List[Step]) -> List[Step]:
+    """What brings the constants among the inputs of an operator's steps into the arena, unless an earlier step did."""
     there = {earlier.output for earlier in before if earlier.kind == "load"}
     loads = []
-    for index in dict.fromkeys(step.inputs):
+    for index, op in {index: step.op for step in steps for index in step.inputs}.items():
         tensor = model.tensors[index]
         if tensor.data is None or index in there:
             continue
         assert tensor.buffer_offset is not None
         shape = (1, 1, int(np.prod(tensor.shape, dtype=np.int64)))
-        loads.append(Step("load", step.op, (), index, shape, shape, weights_offset=tensor.buffer_offset))
+        loads.append(Step("load", op, (), index, shape, shape, weights_offset=tensor.buffer_offset))
     return loads
 
 
-def _hint(op: Op) -> str:
-    if op.code in ("SHAPE", "STRIDED_SLICE", "PACK"):
+def _hint(model: TfliteModel, op: Op) -> str:
+    if op.code in FREE_BATCH and any(other.code == "SHAPE" for other in model.ops):
         return " (SHAPE, STRIDED_SLICE and PACK come from a free batch size: convert the model with batch size 1)"
     if op.code in ("QUANTIZE", "DEQUANTIZE"):
         return " (convert the model with int8 input and output)"

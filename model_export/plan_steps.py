@@ -1,5 +1,6 @@
 """What plan_ops makes of an operator, before the arena is laid out."""
 
+import math
 from dataclasses import dataclass
 from typing import Optional, Tuple
 
@@ -41,4 +42,9 @@ def check_int8(tensor: Tensor, what: str) -> None:
     if tensor.dtype != "int8" or len(tensor.scales) != 1:
         raise PlanError(
             f"{what} ({tensor.name}) is {tensor.dtype} with {len(tensor.scales)} scales; supported is int8 with one"
+        )
+    scale, zero_point = float(tensor.scales[0]), int(tensor.zero_points[0])
+    if not 0 < scale < math.inf or not -128 <= zero_point <= 127:
+        raise PlanError(
+            f"{what} ({tensor.name}) has scale {scale:g} and zero point {zero_point}, which no int8 value has"
         )

@@ -13,16 +13,19 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from model_export.arena32 import Prediction, predict_arena
 from model_export.bundle import arena_with_margin
+from model_export.edges import fold_edges
 from model_export.errors import ExportError
 from model_export.model_bin import ModelBin, ModelBinError, pack_model_bin, parse_model_bin
-from model_export.plan import PlanError, compile_plan
+from model_export.plan import FREE_BATCH, PlanError, compile_plan
 from model_export.signing import key_id, verify_model_bin
 from model_export.tflite_file import TfliteError, TfliteModel, read_tflite
 from model_export.tflm import TflmModel
 
 _OPERATORS = (
-    "ADD AVERAGE_POOL_2D CONCATENATION CONV_2D DEPTHWISE_CONV_2D EXPAND_DIMS FULLY_CONNECTED LOGISTIC MAX_POOL_2D MEAN "
-    "PAD RELU RELU6 RESHAPE SOFTMAX SQUEEZE"
+    "ADD AVERAGE_POOL_2D CONCATENATION CONV_2D DEPTHWISE_CONV_2D EXPAND_DIMS FULLY_CONNECTED HARD_SWISH LEAKY_RELU "
+    "LOGISTIC MAXIMUM MAX_POOL_2D MEAN MINIMUM MUL PACK PAD PADV2 PRELU QUANTIZE REDUCE_MAX RELU RELU6 RESHAPE "
+    "RESIZE_BILINEAR RESIZE_NEAREST_NEIGHBOR SLICE SOFTMAX SPLIT SPLIT_V SQUEEZE STRIDED_SLICE SUB SVDF TANH "
+    "TRANSPOSE TRANSPOSE_CONV UNIDIRECTIONAL_SEQUENCE_LSTM UNPACK"
 )
 FIRMWARE_OPERATORS = frozenset(_OPERATORS.split())
 """What firmware/engine/tflm registers."""
@@ -31,15 +34,21 @@ FIRMWARE_OPERATORS = frozenset(_OPERATORS.split())
 class ChipMemory(NamedTuple):
     data_bytes: int
     """Internal memory that can hold data at all."""
-    largest_block_bytes: int
-    """About the largest free block after start-up of ESP-IDF without radio. An estimate: never measured on silicon here."""
+    arena_bytes: int
+    """What this firmware has for an arena: the largest free block at start, of several regions, less its reserve."""
+    basis: str
+    """Where that figure comes from."""
 
 
+MEASURED = "measured on an image of this firmware in QEMU"
+_ESTIMATE = "an estimate: no image of this chip was ever started"
 CHIPS = {
-    "esp32": ChipMemory(320 * 1024, 110_000),
-    "esp32s3": ChipMemory(512 * 1024, 300_000),
-    "esp32c3": ChipMemory(400 * 1024, 280_000),
+    "esp32": ChipMemory(320 * 1024, 110_000, _ESTIMATE),
+    "esp32s3": ChipMemory(512 * 1024, 280_000, _ESTIMATE),
+    "esp32c3": ChipMemory(400 * 1024, 118_752, MEASURED),
 }
+MARGIN = 8
+"""An arena that leaves less than this part of what there is may not fit another build of the firmware."""
 
 
 @dataclass(frozen=True)
@@ -75,10 +84,23 @@ class Preflight:
         }
 
 
-def preflight(content: bytes, chip: str, slot_bytes: int, public_key: Optional[Ed25519PublicKey] = None) -> Preflight:
+class Board(NamedTuple):
+    """What a board says of itself."""
+
+    engine: str
+    arena_bytes: int
+
+
+def preflight(
+    content: bytes,
+    chip: str,
+    slot_bytes: int,
+    public_key: Optional[Ed25519PublicKey] = None,
+    board: Optional[Board] = None,
+) -> Preflight:
     """Check a .tflite or a model.bin for `chip` (a key of CHIPS) and a model slot of `slot_bytes`.
 
-    With `public_key` the signature of a model.bin has to be of that key.
+    With `public_key` the signature of a model.bin has to be of that key. With `board` its own figures take the chip's place.
 
     What is wrong with the model becomes findings. Raises ExportError only for a model.bin that is damaged.
     """
@@ -86,15 +108,18 @@ def preflight(content: bytes, chip: str, slot_bytes: int, public_key: Optional[E
     packed = parse_model_bin(content) if content[:4] == b"EWMB" else None
     tflite = content if packed is None else packed.tflite
     try:
+        tflite, edges = fold_edges(tflite)
         model = read_tflite(tflite)
     except TfliteError as error:
         report.add("error", "file", str(error), "export the model again: this is no usable .tflite")
         return report
+    if edges:
+        report.add("ok", "edges", f"{' and '.join(edges)}: int8 once it is exported")
     runs = _operators(report, model)
     measured = _load(report, tflite) if runs else None
     _direct(report, tflite, packed)
     if measured is not None:
-        _arena(report, tflite, measured, packed)
+        _arena(report, tflite, measured, packed, board)
         _flash(report, tflite, measured, packed, len(content), slot_bytes)
     _signature(report, packed, content, public_key)
     _known_bad(report, model)
@@ -105,14 +130,14 @@ def _operators(report: Preflight, model: TfliteModel) -> bool:
     used = sorted({op.code for graph in model.subgraphs for op in graph.ops})
     missing = [code for code in used if code not in FIRMWARE_OPERATORS]
     for code in missing:
-        report.add("error", "operators", f"the firmware's TFLM has no {code}", _operator_fix(code))
+        report.add("error", "operators", f"the firmware's TFLM has no {code}", operator_fix(code, used))
     if not missing:
         report.add("ok", "operators", f"{', '.join(used)}: all in the firmware")
     return not missing
 
 
-def _operator_fix(code: str) -> str:
-    if code in ("SHAPE", "STRIDED_SLICE", "PACK"):
+def operator_fix(code: str, used: List[str]) -> str:
+    if code in FREE_BATCH and "SHAPE" in used:
         return "it comes from a free batch size: give the Keras input batch_size=1 and export again"
     if code in ("QUANTIZE", "DEQUANTIZE"):
         return "convert with inference_input_type and inference_output_type int8"
@@ -146,28 +171,63 @@ def _direct(report: Preflight, tflite: bytes, packed: Optional[ModelBin]) -> Non
     report.add("ok", "engine/direct", f"runs it in {plan.arena_bytes:,} bytes of arena (exact)")
 
 
-def _arena(report: Preflight, tflite: bytes, measured: TflmModel, packed: Optional[ModelBin]) -> None:
+def _arena(
+    report: Preflight, tflite: bytes, measured: TflmModel, packed: Optional[ModelBin], board: Optional[Board]
+) -> None:
     prediction = report.prediction = predict_arena(tflite, measured)
     asked = arena_with_margin(measured.arena.total) if packed is None else packed.arena_tflm_bytes
     kind = "predicted" if prediction.confirmed else "predicted at most"
     text = f"TFLM needs {prediction.total_bytes:,} bytes on 32 bit ({kind}), the header asks for {asked:,}"
-    memory = CHIPS[report.chip]
-    smaller = "reduce the largest activations (stride earlier, fewer channels in the first layers)"
-    if report.direct_arena_bytes:
-        smaller += f", or build with engine/direct: {report.direct_arena_bytes:,} bytes"
     if asked < prediction.total_bytes:
         fix = "export the bundle again: the header must ask for at least what TFLM needs"
         report.add("error", "arena", text, fix)
-    elif asked > memory.data_bytes:
-        report.add("error", "arena", f"{text}; {report.chip} has {memory.data_bytes:,} bytes of data memory", smaller)
-    elif asked > memory.largest_block_bytes:
-        about = f"the largest free block of {report.chip} is about {memory.largest_block_bytes:,} bytes"
-        report.add("warning", "arena", f"{text}; {about}", smaller)
+    elif board is not None:
+        _arena_of_board(report, asked, text, board)
     else:
-        report.add("ok", "arena", text)
+        _arena_of_chip(report, asked, text)
     if prediction.unknown_operators:
         names = ", ".join(prediction.unknown_operators)
         report.add("warning", "arena", f"the structs of {names} are not known", "read arena_used_bytes on the board")
+
+
+_SMALLER = "reduce the largest activations (stride earlier, fewer channels in the first layers)"
+
+
+def _arena_of_board(report: Preflight, asked: int, text: str, board: Board) -> None:
+    direct = report.direct_arena_bytes
+    if board.engine == "direct":
+        asked, text = direct, f"engine/direct needs {direct:,} bytes"
+        if not direct:
+            report.add(
+                "error", "arena", "the board has engine/direct, which cannot run this model", "flash engine/tflm"
+            )
+            return
+    there = f"{text}; this board's firmware has {board.arena_bytes:,}"
+    if asked > board.arena_bytes:
+        report.add("error", "arena", there, _SMALLER + _or_direct(direct, board.arena_bytes))
+    else:
+        report.add("ok", "arena", there)
+
+
+def _arena_of_chip(report: Preflight, asked: int, text: str) -> None:
+    memory, direct = CHIPS[report.chip], report.direct_arena_bytes
+    there = f"{text}; the firmware has about {memory.arena_bytes:,} for it on {report.chip} ({memory.basis})"
+    fix = _SMALLER + _or_direct(direct, memory.arena_bytes)
+    least = min(asked, direct or asked)
+    hopeless = least > memory.data_bytes or (memory.basis == MEASURED and least > memory.arena_bytes)
+    if hopeless:
+        report.add("error", "arena", there + ("" if least == asked else f", and engine/direct needs {direct:,}"), fix)
+    elif asked > memory.arena_bytes:
+        report.add("warning", "arena", there, fix)
+    elif asked > memory.arena_bytes - memory.arena_bytes // MARGIN:
+        spare = f"{there}; less than an eighth of it is to spare, and other builds have other figures"
+        report.add("warning", "arena", spare, "ask the board: --port")
+    else:
+        report.add("ok", "arena", there)
+
+
+def _or_direct(direct: int, there: int) -> str:
+    return f", or build with engine/direct: {direct:,} bytes" if 0 < direct <= there else ""
 
 
 def _flash(

@@ -13,7 +13,7 @@ from model_export.tflite_file import read_tflite
 CALIBRATION_ROWS = 500
 FEW_ROWS = 20
 LARGEST_OUTPUT = 1e30
-FORBIDDEN = ("SHAPE", "STRIDED_SLICE", "PACK")  # signs of a free batch dimension, absent from small op resolvers
+FORBIDDEN = ("SHAPE",)  # the sign of a free dimension
 ISLANDS = ("QUANTIZE", "DEQUANTIZE")  # signs of float operators in between
 
 
@@ -42,13 +42,15 @@ def quantize_int8(
             blob = bytes(converter.convert())
         except Exception as error:  # the converter raises its own type, and plain ones from tracing
             raise ExportError(f"this model cannot be quantized to int8: {converter_reason(error)}") from error
-    for op in read_tflite(blob).ops:
+    parsed = read_tflite(blob)
+    tensors = parsed.tensors
+    for op in parsed.ops:
         if op.code in FORBIDDEN:
             raise ExportError(f"the int8 model holds {op.code} (operator {op.index}): its shapes are not fixed")
-        if op.code in ISLANDS:
+        if op.code in ISLANDS and any(tensors[index].dtype == "float32" for index in (*op.inputs, *op.outputs)):
             raise ExportError(
                 f"the int8 model holds {op.code} (operator {op.index}): a layer beside it has no int8 form; "
-                "replace layer normalisation, GRU and similar layers"
+                "replace layer normalisation and similar layers"
             )
     return blob
 
@@ -68,7 +70,7 @@ def check_computable(model: Any, rows: "np.ndarray") -> None:
         if isinstance(layer, keras.layers.RNN) and not layer.unroll:
             raise ExportError(
                 f"layer {layer.name!r} ({type(layer).__name__}) is a loop, which has no int8 form in TensorFlow Lite Micro: "
-                "use an LSTM or SimpleRNN with unroll=True, or convolutions over time"
+                "use it with unroll=True, or convolutions over time"
             )
     for variable in model.variables:
         if variable.dtype.startswith("float") and not np.isfinite(np.asarray(variable)).all():

@@ -4,16 +4,18 @@ A bundle travels, so what it carries to be checked with must not be a record. Th
 averages out in a network that pools: ends of the range, noise of any size, one constant a channel, slow waves.
 """
 
-from typing import List, Tuple
+from typing import List, Optional, Tuple
 
 import numpy as np
 
+from model_export.tflite_file import read_tflite
 from model_export.tflm import Quantized, TflmModel
 
 ROWS = 256
 LARGE_INPUT = 8192
 """From so many values a row, a pool of an eighth of ROWS is enough work."""
 REACHED_OUTPUTS = 16
+_INNER_BYTES = 1 << 26
 
 
 def synthetic_rows(entry: Quantized, count: int = ROWS, seed: int = 0) -> np.ndarray:
@@ -56,18 +58,36 @@ def pool_size(entry: Quantized) -> int:
     return ROWS if int(np.prod(entry.shape)) < LARGE_INPUT else ROWS // 8
 
 
-def choose_rows(outputs: np.ndarray, count: int) -> List[int]:
-    """Up to `count` rows that together show most outputs at their lowest and highest; ties go to the lower row."""
+def inner_ends(model: TflmModel, rows: np.ndarray) -> np.ndarray:
+    """bool (rows, 2 * operators): whether a row drives an operator to -128, and to 127. The last one's values are the outputs."""
+    known = read_tflite(model.blob).tensors
+    tensors = sorted({index for op in model.operators for index in op.outputs if known[index].dtype == "int8"})
+    at_once = max(1, _INNER_BYTES // sum(int(np.prod(known[index].shape)) for index in tensors))
+    parts = []
+    for start in range(0, len(rows), at_once):
+        found = model.run_tensors(rows[start : start + at_once], tensors)
+        parts.append(np.stack([(found[index] == end).any(1) for index in tensors for end in (-128, 127)], axis=1))
+    return np.concatenate(parts)
+
+
+def choose_rows(outputs: np.ndarray, count: int, inner: Optional[np.ndarray] = None) -> List[int]:
+    """Up to `count` rows that together show most outputs at their lowest and highest, and most of `inner` (rows, flags).
+
+    Ties go to the lower row.
+    """
     flat = outputs.reshape(len(outputs), -1)
     ends = np.concatenate([flat == flat.min(0), flat == flat.max(0)], axis=1)
+    kinds = [ends] if inner is None else [ends, inner]
+    kinds = [kind[:, kind.any(0)] for kind in kinds]
     chosen: List[int] = []
     while len(chosen) < min(count, len(flat)):
-        if not ends.any():
+        gain = sum(kind.sum(1) / max(1, kind.shape[1]) for kind in kinds)
+        if not np.any(gain):
             chosen += [n for n in range(len(flat)) if n not in chosen][: count - len(chosen)]
             break
-        best = int(ends.sum(1).argmax())
+        best = int(np.argmax(gain))
         chosen.append(best)
-        ends = ends & ~ends[best]
+        kinds = [kind & ~kind[best] for kind in kinds]
     return chosen
 
 

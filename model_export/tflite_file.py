@@ -33,7 +33,7 @@ class Tensor:
     scales: np.ndarray
     zero_points: np.ndarray
     axis: int
-    """The axis `scales` run along where there is more than one."""
+    """The axis `scales` run along where there is more than one, as the file says. TFLM never reads that of a bias."""
     data: Optional[np.ndarray]
     """Constant content, a read only view into the file, shaped where the dtype is one of numpy's."""
     buffer_offset: Optional[int]
@@ -178,7 +178,7 @@ def _tensor(index: int, table: FlatTable, buffers: List[_Bytes]) -> Tensor:
     if place is not None:
         position, count = place
         data = _constant(table.file.blob, position, count, dtype, shape, sparse, what)
-    scales, zero_points, axis = _quantization(table.sub(4, f"{what}.quantization"), shape, what)
+    scales, zero_points, axis = _quantization(table.sub(4, f"{what}.quantization"), what)
     variable = bool(table.scalar(5, "<b", 0))
     return Tensor(index, name, shape, dtype, scales, zero_points, axis, data, position, variable, sparse)
 
@@ -203,7 +203,7 @@ def _constant(
     return np.frombuffer(blob, item, items, position).reshape(shape)
 
 
-def _quantization(table: Optional[FlatTable], shape: Tuple[int, ...], what: str) -> Tuple[np.ndarray, np.ndarray, int]:
+def _quantization(table: Optional[FlatTable], what: str) -> Tuple[np.ndarray, np.ndarray, int]:
     if table is None:
         return np.zeros(0, np.float32), np.zeros(0, np.int64), 0
     scales = table.vector(2, "<f4").astype(np.float32)
@@ -213,8 +213,6 @@ def _quantization(table: Optional[FlatTable], shape: Tuple[int, ...], what: str)
         raise TfliteError(f"{what}: {len(scales)} scales but {len(zero_points)} zero points")
     if len(zero_points) == 0:
         zero_points = np.zeros(len(scales), np.int64)
-    if len(scales) > 1 and not (0 <= axis < len(shape) and shape[axis] == len(scales)):
-        raise TfliteError(f"{what}: {len(scales)} scales do not fit axis {axis} of shape {shape}")
     return scales, zero_points, axis
 
 
@@ -287,9 +285,17 @@ _OPTIONS: Dict[str, Tuple[int, List[_Field]]] = {
         8,
         [("activation", _ACTIVATION), ("weights_format", _number("<b", 0)), ("keep_num_dims", _flag)],
     ),
+    "LEAKY_RELU": (75, [("alpha", _number("<f", 0.0))]),
     "MAX_POOL_2D": (5, _POOL),
     "MEAN": (27, [("keep_dims", _flag)]),
+    "MUL": (21, [("activation", _ACTIVATION)]),
     "RESHAPE": (17, [("new_shape", _ints)]),
     "SOFTMAX": (9, [("beta", _number("<f", 0.0))]),
+    "STRIDED_SLICE": (
+        32,
+        [(f"{name}_mask", _INT0) for name in ("begin", "end", "ellipsis", "new_axis", "shrink_axis")],
+    ),
+    "SUB": (28, [("activation", _ACTIVATION)]),
+    "UNPACK": (64, [("num", _INT0), ("axis", _INT0)]),
     "SQUEEZE": (30, [("squeeze_dims", _ints)]),
 }

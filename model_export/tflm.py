@@ -5,6 +5,7 @@ LSB, so bit-exact tests compare with this module and nothing else.
 """
 
 import json
+import math
 import re
 import subprocess
 import sys
@@ -77,7 +78,7 @@ class TflmModel:
         single_edges(parsed)
         _check_softmax(parsed)
         self.operators: List[Op] = [op for graph in parsed.subgraphs for op in graph.ops]
-        self._blob = blob
+        self.blob = blob
         self._arena_bytes = FIRST_ARENA_BYTES + 10 * len(blob)
         _, printed, details = self._start(np.zeros((0, 1), np.int8))
         self.input = _quantized(details["input"], "input")
@@ -104,7 +105,7 @@ class TflmModel:
         """What the int8 tensors of these indices hold after each row: index -> int8 (rows, elements)."""
         shaped = check_rows(rows, self.input.shape)
         joined, _, _ = self._start(shaped, tensors)
-        known = read_tflite(self._blob).tensors
+        known = read_tflite(self.blob).tensors
         sizes = [int(np.prod(known[tensor].shape)) for tensor in tensors]
         parts = np.split(joined.reshape(len(shaped), sum(sizes)), np.cumsum(sizes)[:-1], axis=1)
         return dict(zip(tensors, parts))
@@ -114,7 +115,7 @@ class TflmModel:
     ) -> Tuple["np.ndarray", str, Dict[str, Dict[str, object]]]:
         with tempfile.TemporaryDirectory(prefix="edgeward-") as folder:
             model, given, outputs = (Path(folder) / name for name in ("model.tflite", "rows.npy", "outputs.npy"))
-            model.write_bytes(self._blob)
+            model.write_bytes(self.blob)
             np.save(given, rows)
             while True:
                 command = [sys.executable, str(PROCESS), str(model), str(given), str(outputs), str(self._arena_bytes)]
@@ -154,10 +155,10 @@ def _check_size(rows: "np.ndarray", shape: Tuple[int, ...]) -> None:
 
 def _quantized(details: Dict[str, object], which: str) -> Quantized:
     tensor = Quantized(tuple(details["shape"]), str(details["dtype"]), details["scale"], details["zero_point"])  # type: ignore[arg-type]
-    if tensor.dtype != "int8" or tensor.scale <= 0:
+    if tensor.dtype != "int8" or not 0 < tensor.scale < math.inf or not -128 <= tensor.zero_point <= 127:
         raise ExportError(
-            f"the model's {which} is {tensor.dtype} with scale {tensor.scale}; accepted is quantized int8, which a model without "
-            "any layer that computes does not become"
+            f"the model's {which} is {tensor.dtype} with scale {tensor.scale:g} and zero point {tensor.zero_point}; accepted is "
+            "quantized int8, which a model without any layer that computes does not become"
         )
     if not tensor.shape or tensor.shape[0] != 1:
         raise ExportError(f"the model's {which} has shape {tensor.shape}; accepted is batch 1")

@@ -16,15 +16,16 @@ from model_export.evaluation import check_evaluation, classification_metrics, so
 from model_export.losses import check_loss
 from model_export.models import (
     build_model,
+    check_softmax,
     ending,
     frozen_layers,
     get_weights,
+    gives_logits,
     load_keras_model,
     load_whole_model,
     output_layer_sizes,
     precision_note,
     set_weights,
-    softmax_to_append,
     tensor_table,
 )
 from model_export.quantize import CALIBRATION_ROWS
@@ -113,7 +114,7 @@ def bundle(spec_path: Path, out_dir: Path) -> Result:
 
     With input_shape and classes the model is a classifier, trained to logits, and gets a softmax; or it is of another target, and
     ends as `ending` says (endings.py): then an evaluation has outputs only. Without them a model of kind keras is exported as it
-    is; `softmax` (bool) decides for it, else models.softmax_to_append.
+    is, with a softmax where `softmax` is true.
 
     Returns {bundle, model_digest, tflite_bytes, arena, [float, int8, tflm: {accuracy[, auc]}, evaluation]}. Of an
     evaluation the bundle has these figures only. The folder `outputs`, readable by its owner alone, gets
@@ -138,13 +139,14 @@ def bundle(spec_path: Path, out_dir: Path) -> Result:
     trained_here = "input_shape" in spec and "classes" in spec
     if ends is not None:
         model = with_ending(model, ends)
-    appended = (
-        None
-        if ends is not None
-        else "since the federation trained it to logits"
-        if trained_here
-        else softmax_to_append(model, spec.get("softmax"), spec.get("labels") is not None)
-    )
+    appended = None
+    if ends is None and trained_here:
+        appended = "since the federation trained it to logits"
+    elif ends is None and spec.get("softmax"):
+        check_softmax(model)
+        appended = "as asked"
+    elif "softmax" not in spec and spec.get("labels") is not None and gives_logits(model):
+        _say("note: the outputs are logits, exported as they are; --softmax makes probabilities of them")
     if appended is not None:
         _say(f"appending a softmax, {appended}")
     for text in doubts(representative):

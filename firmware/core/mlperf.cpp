@@ -12,6 +12,9 @@ namespace {
 constexpr uint32_t kDefaultWarmups = 10;
 constexpr uint32_t kMaxRuns = 1000000;
 constexpr uint32_t kBytesPerPrintedLine = 8;
+constexpr uint32_t kFloatBytes = 4;
+constexpr double kFar = 1000.0;
+constexpr float kLargestPrinted = 1e15f;
 
 bool parse_number(const char* word, uint32_t* out) {
   uint32_t value = 0;
@@ -47,6 +50,27 @@ void bracketed(Output& out, const char* before, const char* text) {
   for (; *text; ++text) out.put(*text >= 0x20 && *text < 0x7F ? *text : '?');
   out.text("]\r\n");
 }
+
+// With three decimals, rounded half away from zero.
+void real_value(Output& out, float value) {
+  if (!(value < kLargestPrinted && value > -kLargestPrinted)) return out.text(value < 0 ? "-inf" : "inf");
+  const float scaled = value * 1000.0f;
+  const auto thousandths = static_cast<int64_t>(scaled < 0 ? scaled - 0.5f : scaled + 0.5f);
+  const uint64_t size = static_cast<uint64_t>(thousandths < 0 ? -thousandths : thousandths);
+  if (thousandths < 0) out.put('-');
+  out.number(size / 1000);
+  out.put('.');
+  for (uint64_t unit = 100; unit > 0; unit /= 10) out.put(static_cast<char>('0' + size / unit % 10));
+}
+
+float float_at(const uint8_t* sample, uint32_t place) {
+  float value = 0.0f;
+  std::memcpy(&value, sample + kFloatBytes * place, kFloatBytes);
+  return value;
+}
+
+// A zero point of -128 leaves nothing below 0: such a model is given what a camera gives.
+bool is_image(const TensorView& input) { return input.zero_point == -128; }
 
 }  // namespace
 
@@ -89,6 +113,9 @@ void MlperfRunner::command(Board& board, char* text) {
     infer(board, count, next_word(&rest));
   } else if (is("results")) {
     results(board);
+  } else if (is("start") || is("stop") || is("record_detections") || is("print_detections")) {
+    // Of the streaming wake word, and of the interface board that plays it.
+    bracketed(out, "e-[This firmware hears nothing, so it has no streaming wake word: ", word);
   } else {
     bracketed(out, "e-[Unknown command: ", word == nullptr ? "" : word);
   }
@@ -106,7 +133,9 @@ void MlperfRunner::load(Board& board, const char* word) {
   expected_bytes_ = loaded_bytes_ = 0;
   if (word == nullptr) return line(out, "e-[Command 'db load' requires the # of bytes]");
   if (!parse_number(word, &bytes) || bytes == 0) return line(out, "e-[Command 'db load' must be >0 bytes]");
-  if (bytes > kSampleBytes) return line(out, "e-[Command 'db load': more bytes than the sample buffer]");
+  const uint32_t values = board.loaded() ? board.engine_.input().bytes : 0;
+  const uint32_t quantized = values > 0 && bytes / kFloatBytes == values && bytes % kFloatBytes == 0 ? values : 0;
+  if (bytes > kSampleBytes - quantized) return line(out, "e-[Command 'db load': more bytes than the sample buffer]");
   expected_bytes_ = bytes;
   frames_seen_ = board.parser_.frames_begun();
   out.text("m-[Expecting ");
@@ -149,52 +178,94 @@ void MlperfRunner::infer(Board& board, const char* count, const char* warmups) {
   if (warmups != nullptr && !parse_number(warmups, &warm)) return line(out, "e-[Bad number of warmups]");
   if (!board.loaded()) return bracketed(out, "e-[No model: ", board.state_);
   const uint32_t wanted = board.engine_.input().bytes;
-  if (!sample_valid(board) || loaded_bytes_ != expected_bytes_ || loaded_bytes_ != wanted) {
+  const Format sample = format(board);
+  if (sample == Format::none) {
     out.text("e-[Load ");
     out.number(wanted);
     return line(out, " bytes first]");
   }
+  if (sample == Format::float32 && !quantize(board)) {
+    return line(out, "e-[The sample holds a value that is no finite number]");
+  }
   line(out, "m-warmup-start-", warm);
-  if (!run(board, warm)) return line(out, "e-[Inference failed]");
+  if (!run(board, warm, sample)) return line(out, "e-[Inference failed]");
   line(out, "m-warmup-done");
   line(out, "m-infer-start-", runs);
   line(out, "m-lap-us-", hal::clock_us());
   out.flush();
-  const bool done = run(board, runs);
+  const bool done = run(board, runs, sample);
   line(out, "m-lap-us-", hal::clock_us());
   if (!done) return line(out, "e-[Inference failed]");
   line(out, "m-infer-done");
   results(board);
 }
 
-bool MlperfRunner::run(Board& board, uint32_t count) {
+MlperfRunner::Format MlperfRunner::format(const Board& board) const {
+  const uint64_t values = board.engine_.input().bytes;
+  if (!sample_valid(board) || loaded_bytes_ != expected_bytes_) return Format::none;
+  if (loaded_bytes_ == values) return is_image(board.engine_.input()) ? Format::uint8 : Format::int8;
+  return loaded_bytes_ == kFloatBytes * values ? Format::float32 : Format::none;
+}
+
+bool MlperfRunner::quantize(Board& board) const {
+  const TensorView input = board.engine_.input();
+  for (uint32_t i = 0; i < input.bytes; ++i) {
+    const float value = float_at(board.sample_, i);
+    if (!(value - value == 0.0f)) return false;
+    const double steps = static_cast<double>(value / input.scale);
+    // Half away from zero. What is far outside int8 is cut off before it becomes a whole number.
+    const double away = steps < 0 ? steps - 0.5 : steps + 0.5;
+    const int32_t whole = static_cast<int32_t>(away < -kFar ? -kFar : away > kFar ? kFar : away) + input.zero_point;
+    board.sample_[loaded_bytes_ + i] = static_cast<uint8_t>(whole < -128 ? -128 : whole > 127 ? 127 : whole);
+  }
+  return true;
+}
+
+void MlperfRunner::fill_input(const Board& board, Format format) const {
+  const TensorView input = board.engine_.input();
+  std::memcpy(input.data, board.sample_ + (format == Format::float32 ? loaded_bytes_ : 0), input.bytes);
+  if (format != Format::uint8) return;
+  for (uint32_t i = 0; i < input.bytes; ++i) input.data[i] = static_cast<int8_t>(board.sample_[i] ^ 0x80);
+}
+
+float MlperfRunner::score(const Board& board) const {
+  const TensorView output = board.engine_.output();
+  float sum = 0.0f;
+  for (uint32_t i = 0; i < output.bytes; ++i) {
+    const float real = static_cast<float>(output.data[i] - output.zero_point) * output.scale;
+    const float difference = real - float_at(board.sample_, i);
+    sum += difference * difference;
+  }
+  return sum / static_cast<float>(output.bytes);
+}
+
+bool MlperfRunner::run(Board& board, uint32_t count, Format format) {
   for (uint32_t i = 0; i < count; ++i) {
-    const TensorView input = board.engine_.input();
-    std::memcpy(input.data, board.sample_, input.bytes);  // the last run has overwritten it
+    fill_input(board, format);  // the last run has overwritten it
     uint64_t latency_us = 0;
     if (!board.invoke(&latency_us)) return false;
     hal::idle(0);
   }
+  if (count == 0) return true;
   const TensorView output = board.engine_.output();
   output_bytes_ = output.bytes < kOutputBytes ? output.bytes : kOutputBytes;
-  if (count > 0) std::memcpy(outputs_, output.data, output_bytes_);
+  std::memcpy(outputs_, output.data, output_bytes_);
+  scored_ = format == Format::float32 && output.bytes == board.engine_.input().bytes;
+  if (scored_) score_ = score(board);
   return true;
 }
 
-// Real values with three decimals, rounded half away from zero.
 void MlperfRunner::results(Board& board) const {
   Output& out = board.output_;
   const TensorView output = board.engine_.output();
   out.text("m-results-[");
-  for (uint32_t i = 0; i < output_bytes_; ++i) {
-    const float value = output.scale * static_cast<float>(outputs_[i] - output.zero_point) * 1000.0f;
-    const auto thousandths = static_cast<int64_t>(value < 0 ? value - 0.5f : value + 0.5f);
-    const uint64_t size = static_cast<uint64_t>(thousandths < 0 ? -thousandths : thousandths);
-    if (i > 0) out.put(',');
-    if (thousandths < 0) out.put('-');
-    out.number(size / 1000);
-    out.put('.');
-    for (uint64_t unit = 100; unit > 0; unit /= 10) out.put(static_cast<char>('0' + size / unit % 10));
+  if (scored_) {
+    real_value(out, score_);
+  } else {
+    for (uint32_t i = 0; i < output_bytes_; ++i) {
+      if (i > 0) out.put(',');
+      real_value(out, output.scale * static_cast<float>(outputs_[i] - output.zero_point));
+    }
   }
   line(out, "]");
 }

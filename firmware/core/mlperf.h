@@ -1,5 +1,9 @@
 // The commands of the MLPerf Tiny benchmark runner, written from its protocol: name, profile, timestamp, help,
 // db load N / db HEX / db print, infer N W, results. Every answer ends with `m-ready`.
+//
+// A sample is read as the benchmark's reference does for its four models: a byte a value is uint8, of which 128 is taken,
+// where the model's zero point is -128 (images), else int8; four bytes a value are float32, quantized as the model says. A
+// model that gives back such an input is scored by the mean of the squared differences, which is then the only result.
 #pragma once
 
 #include <cstdint>
@@ -18,7 +22,10 @@ class MlperfRunner {
   void command(Board& board, char* line);
 
   // Outputs of the last model mean nothing in the scale of the next one.
-  void forget_results() { output_bytes_ = 0; }
+  void forget_results() {
+    output_bytes_ = 0;
+    scored_ = false;
+  }
 
  private:
   void load(Board& board, const char* word);
@@ -26,7 +33,14 @@ class MlperfRunner {
   void print(Board& board) const;
   void infer(Board& board, const char* count, const char* warmups);
   void results(Board& board) const;
-  bool run(Board& board, uint32_t count);
+
+  enum class Format : uint8_t { none, int8, uint8, float32 };
+  Format format(const Board& board) const;
+  bool run(Board& board, uint32_t count, Format format);
+  // float32 to int8, put behind the sample. False where a value is not finite.
+  bool quantize(Board& board) const;
+  void fill_input(const Board& board, Format format) const;
+  float score(const Board& board) const;
 
   // The sample lies in the board's frame buffer; a binary frame voids it.
   bool sample_valid(const Board& board) const;
@@ -35,6 +49,8 @@ class MlperfRunner {
   uint32_t loaded_bytes_ = 0;
   uint32_t frames_seen_ = 0;
   uint32_t output_bytes_ = 0;
+  bool scored_ = false;
+  float score_ = 0.0f;
   int8_t outputs_[kOutputBytes] = {};
 };
 

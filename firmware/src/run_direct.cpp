@@ -1,7 +1,7 @@
 // Runs rows through engine/direct on the host: the program behind `edgeward model run --engine direct`.
 //
-// stdin:  u32 .tflite bytes, u32 plan bytes, u32 rows (little-endian), the .tflite, the plan, then the int8 rows.
-// stdout: the int8 output rows.
+// stdin:  for each model u32 .tflite bytes, u32 plan bytes, u32 rows (little-endian), the .tflite, the plan, the int8 rows.
+// stdout: the int8 output rows, model after model.
 // Exit code 0, or 1 with the reason on stderr.
 #include <cinttypes>
 #include <cstdio>
@@ -25,12 +25,8 @@ int fail(const edgeward::Result& result) {
   return 1;
 }
 
-}  // namespace
-
-int main() {
+int run_model(const uint32_t* sizes) {
   using namespace edgeward;
-  uint32_t sizes[3];
-  if (!read_all(sizes, sizeof sizes)) return fail("input ended inside the sizes");
   // Vectors of exactly these sizes, so that a sanitizer sees one byte too far.
   std::vector<uint8_t> tflite(sizes[0]);
   std::vector<uint8_t> plan(sizes[1]);
@@ -51,6 +47,17 @@ int main() {
     if (std::fwrite(engine().output().data, 1, engine().output().bytes, stdout) != engine().output().bytes) {
       return fail("cannot write the outputs");
     }
+  }
+  return 0;
+}
+
+}  // namespace
+
+int main() {
+  uint32_t sizes[3];
+  while (const size_t got = std::fread(sizes, 1, sizeof sizes, stdin)) {
+    if (got != sizeof sizes) return fail("input ended inside the sizes");
+    if (const int code = run_model(sizes); code != 0) return code;
   }
   return std::fflush(stdout) == 0 ? 0 : fail("cannot write the outputs");
 }

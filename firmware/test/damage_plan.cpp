@@ -1,4 +1,4 @@
-// Replaces every word of a plan's header and records by values that break careless checks, one at a time, and runs what
+// Replaces every word of a plan's header and records, and the first of its tables, by values that break careless checks, one at a time, and runs what
 // check_plan() lets through. Built with sanitizers: any byte out of bounds ends it.
 //
 // stdin as for src/run_direct.cpp, rows ignored. stdout: how many damaged plans were refused and how many ran.
@@ -15,6 +15,8 @@ namespace {
 constexpr uint32_t kValues[] = {0,    1,     2,       3,          7,          100,        127,        128,       255,
                                 4096, 65535, 1 << 20, 1u << 23, (1u << 31) - 1, 1u << 31, 0xFFFFFF00, 0xFFFFFFFF};
 
+constexpr uint32_t kTableWords = 128;
+
 bool read_all(void* to, size_t bytes) { return std::fread(to, 1, bytes, stdin) == bytes; }
 
 }  // namespace
@@ -28,7 +30,8 @@ int main() {
   if (!read_all(tflite.get(), sizes[0]) || !read_all(original.get(), sizes[1])) return 2;
   direct::PlanHeader header;
   std::memcpy(&header, original.get(), sizeof header);
-  const uint32_t words = (sizeof header + header.op_count * sizeof(direct::Record)) / 4;
+  const uint32_t records = (sizeof header + header.op_count * sizeof(direct::Record)) / 4;
+  const uint32_t words = records + kTableWords < sizes[1] / 4 ? records + kTableWords : sizes[1] / 4;
   const auto plan = std::make_unique<uint8_t[]>(sizes[1]);
   const auto arena = std::make_unique<uint8_t[]>(header.arena_bytes);
   const ModelView model{tflite.get(), sizes[0], plan.get(), sizes[1]};

@@ -83,6 +83,7 @@ class Conversation:
         # Anywhere, so that late answers to the previous user of the port are not mistaken for ours.
         self._next_id = secrets.randbelow(2**30)
         self._unread: Deque[Record] = deque()  # arrived while something else was waited for
+        self._bad_frames = 0
         self.device = open_port(port, baud)
         self.device.reset_input_buffer()
 
@@ -93,6 +94,11 @@ class Conversation:
     @property
     def stats(self) -> RecordStats:
         return self._parser.stats
+
+    @property
+    def damaged(self) -> int:
+        """Frames that arrived damaged there, as the board says, and records that arrived damaged here."""
+        return self._bad_frames + self.stats.corrupt
 
     def __enter__(self: _Self) -> _Self:
         return self
@@ -228,6 +234,7 @@ class Conversation:
         for record in records:
             if record.schema != RECORD_SCHEMA:
                 raise BoardError(f"{self.port}: records of schema {record.schema}, this edgeward knows {RECORD_SCHEMA}")
+            self._bad_frames += record.kind == "error" and record.fields.get("code") == "bad_frame"
             if self.on_record is not None:
                 self.on_record(record)
         return records

@@ -9,7 +9,7 @@ import hashlib
 import struct
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Dict, List, Optional
+from typing import Any, Dict, List, NamedTuple, Optional
 
 import numpy as np
 
@@ -24,6 +24,8 @@ from orchestrator.boards.partitions import (
 )
 from orchestrator.boards.update import MODEL_CAPACITY
 from orchestrator.errors import EdgewardError
+from orchestrator.wire.plain import plain
+from orchestrator.wire.records import parse_object
 
 CHIPS: Dict[int, str] = {0: "esp32", 5: "esp32c3", 9: "esp32s3"}
 """The chips Edgeward runs on, by the chip id in an image's header."""
@@ -98,29 +100,66 @@ def log_region(slot: str = "a") -> Region:
 
 
 def firmware_regions(folder: Path) -> List[Region]:
-    """App, partition table and bootloader from a PlatformIO build folder (`.pio/build/ENV`), in the order to write them.
+    """App, partition table and bootloader from a build folder of PlatformIO (`.pio/build/ENV`) or idf.py (`build`), as they go.
 
     The bootloader comes last: until then, a new board whose flash was interrupted waits in its ROM.
     Raises ImageError for a missing, damaged or mixed-up file, and for a build with another flash layout.
     """
     if not folder.is_dir():
         raise ImageError(
-            f"{folder}: no such folder; build the firmware with `pio run -e ENV`, then pass .pio/build/ENV"
+            f"{folder}: no such folder; build the firmware with `pio run -e ENV` and pass .pio/build/ENV, or with `idf.py build` "
+            "and pass build"
         )
-    app = _image(folder / "firmware.bin", APP.size)
-    bootloader = _image(folder / "bootloader.bin", TABLE_OFFSET)
+    files = _built(folder)
+    app = _image(files.app, APP.size)
+    bootloader = _image(files.bootloader, TABLE_OFFSET)
     if app.chip != bootloader.chip:
-        raise ImageError(f"{folder}: firmware.bin is for {app.chip}, bootloader.bin for {bootloader.chip}")
+        raise ImageError(f"{folder}: {files.app.name} is for {app.chip}, {files.bootloader.name} for {bootloader.chip}")
     if app.chip not in BOOTLOADER_OFFSETS:
         raise ImageError(f"{folder}: built for {app.chip}; Edgeward runs on {', '.join(BOOTLOADER_OFFSETS)}")
     start = BOOTLOADER_OFFSETS[app.chip]
     if start + len(bootloader.data) > TABLE_OFFSET:
-        raise ImageError(f"{folder / 'bootloader.bin'}: runs into the partition table at {TABLE_OFFSET:#x}")
+        raise ImageError(f"{files.bootloader}: runs into the partition table at {TABLE_OFFSET:#x}")
     return [
         Region("app", APP.offset, app.data, app.chip),
-        Region("partition table", TABLE_OFFSET, _table(folder / "partitions.bin"), app.chip),
+        Region("partition table", TABLE_OFFSET, _table(files.table), app.chip),
         Region("bootloader", start, bootloader.data, app.chip),
     ]
+
+
+class _Built(NamedTuple):
+    app: Path
+    bootloader: Path
+    table: Path
+
+
+_FLASHER_ARGS = "flasher_args.json"
+"""What idf.py leaves in its build folder: which file goes where."""
+_MOST_ARGS_BYTES = 1 << 16
+
+
+def _built(folder: Path) -> _Built:
+    """The three files of a build folder, as PlatformIO names them, or as idf.py says in flasher_args.json."""
+    listed = folder / _FLASHER_ARGS
+    if (folder / "firmware.bin").exists() or not listed.exists():
+        return _Built(folder / "firmware.bin", folder / "bootloader.bin", folder / "partitions.bin")
+    content = parse_object(_read(listed), _MOST_ARGS_BYTES)
+    if content is None:
+        raise ImageError(f"{listed}: is no JSON object; build again with `idf.py build`")
+    found = []
+    for part, address in (("app", APP.offset), ("bootloader", None), ("partition-table", TABLE_OFFSET)):
+        said = content.get(part)
+        entry: Dict[str, Any] = said if isinstance(said, dict) else {}
+        name = entry.get("file")
+        if not isinstance(name, str) or not name or Path(name).is_absolute() or ".." in Path(name).parts:
+            raise ImageError(f"{listed}: names no file for {part}; build again with `idf.py build`")
+        if address is not None and entry.get("offset") not in (hex(address), str(address)):
+            raise ImageError(
+                f"{listed}: puts {part} at {plain(entry.get('offset'))}, Edgeward's layout has it at {address:#x}: build with "
+                "firmware/hal/esp32/sdkconfig.defaults"
+            )
+        found.append(folder / name)
+    return _Built(*found)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import struct
 import subprocess
 import tempfile
 from pathlib import Path
-from typing import Sequence, Tuple
+from typing import Iterable, Sequence, Tuple
 
 import numpy as np
 
@@ -106,9 +106,19 @@ def run_direct(model_tflite: bytes, rows: np.ndarray, extra_flags: Sequence[str]
 
 def run_plan(model_tflite: bytes, plan: bytes, rows: np.ndarray, extra_flags: Sequence[str] = ()) -> np.ndarray:
     """`rows` (n, input bytes) through a given plan; the output bytes in one line. Raises HostBuildError if it is refused."""
+    return run_plans([(model_tflite, plan, rows)], extra_flags)
+
+
+def run_plans(models: Iterable[Tuple[bytes, bytes, np.ndarray]], extra_flags: Sequence[str] = ()) -> np.ndarray:
+    """As run_plan, for any number of (model, plan, rows) in one process; the output bytes of all in one line."""
     program = build("run-direct", extra_flags)
-    head = struct.pack("<3I", len(model_tflite), len(plan), len(rows))
-    stdin = head + model_tflite + plan + np.ascontiguousarray(rows, np.int8).tobytes()
+    stdin = b"".join(
+        struct.pack("<3I", len(tflite), len(plan), len(rows))
+        + tflite
+        + plan
+        + np.ascontiguousarray(rows, np.int8).tobytes()
+        for tflite, plan, rows in models
+    )
     done = subprocess.run([str(program)], input=stdin, capture_output=True, check=False)
     if done.returncode != 0:
         reason = done.stderr.decode("utf-8", "replace").strip() or f"exit code {done.returncode}"

@@ -122,12 +122,13 @@ class Monitor:
             if waiting and waiting < _GATHER_BYTES:
                 time.sleep(_GATHER_S)
                 waiting = device.in_waiting
-            for record in parser.feed(device.read(waiting or 1)):
-                if record.kind == "boot":
-                    self._introduce(device)
+            records = parser.feed(device.read(waiting or 1))
+            for record in records:
                 if record.kind in KINDS:  # those of another schema may be called anything
                     status.last[record.kind] = record
                 self._hand_over(status.port, record)
+            if any(record.kind == "boot" for record in records):  # last: it fails where the port has just gone
+                self._introduce(device)
 
     def _hand_over(self, port: str, record: Record) -> None:
         if self._on_record is None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import struct
 from typing import Any, Callable, Dict, Optional
 
 from model_export.model_bin import HEADER_BYTES, ModelBinError, parse_model_bin
-from orchestrator.boards.conversation import BoardError, Conversation
+from orchestrator.boards.conversation import BoardError, Conversation, NoAnswerError
 from orchestrator.boards.partitions import SECTOR_BYTES, SLOTS
 from orchestrator.boards.protocol import (
     FRAME_UPDATE_BEGIN,
@@ -15,6 +16,9 @@ from orchestrator.boards.protocol import (
     Record,
     encode_frame,
 )
+from orchestrator.wire.plain import many
+
+log = logging.getLogger("edgeward.board")
 
 MODEL_CAPACITY = SLOTS["a"].size - SECTOR_BYTES
 """Bytes a model.bin may have: the last sector of a slot is the board's log about it."""
@@ -22,6 +26,7 @@ CHUNK_BYTES = 1024
 """A frame is a little longer; two of them fit a board's receive buffer of 4096 bytes."""
 _AHEAD = 2
 _ATTEMPTS = 6
+_STARTS = 3
 _ERASE_S = 60.0
 """A slot of 480 KiB takes a worn flash chip some seconds to erase, the known answers of a large model a few more."""
 
@@ -44,9 +49,7 @@ def send_model(board: Conversation, model_bin: bytes, progress: Optional[Progres
         )
     unproven = before.get("keys") and before.get("signature") != "verified"  # it would be refused at the next start
     if digest != kept or unproven:
-        _begin(board, model_bin)
-        _send_chunks(board, model_bin, progress)
-        _commit(board, digest, kept)
+        _send_whole(board, model_bin, digest, before, progress)
     result = board.selftest()
     info = board.info()
     if info["model"] != digest or result["mismatches"]:
@@ -55,6 +58,48 @@ def send_model(board: Conversation, model_bin: bytes, progress: Optional[Progres
             f"{result['mismatches']} of {result['rows']} known answers differ"
         )
     return info
+
+
+class _ForgottenError(BoardError):
+    """The board knows nothing of an update that was begun: it restarted."""
+
+
+def _send_whole(
+    board: Conversation, model_bin: bytes, digest: str, before: Dict[str, Any], progress: Optional[Progress]
+) -> None:
+    """Begin, chunks and commit; again from the beginning where the board restarted in between."""
+    damaged_before, boot = board.damaged, before["boot"]
+    for left in reversed(range(_STARTS)):
+        try:
+            _begin(board, model_bin)
+            _send_chunks(board, model_bin, progress)
+            _commit(board, digest, before["model"])
+            break
+        except _ForgottenError as error:
+            now = board.info()
+            if now["model"] == digest:  # it restarted when all was done
+                break
+            if now["boot"] == boot:
+                raise BoardError(f"{board.port}: update refused: {error}") from error
+            if not left:
+                raise BoardError(
+                    f"{board.port}: the board restarted {_STARTS} times during the update: is its supply steady? "
+                    f"It still runs {now['model']}"
+                ) from error
+            boot = now["boot"]
+            log.warning("%s: the board restarted during the update, which begins again", board.port)
+        except NoAnswerError as error:
+            noise = board.damaged - damaged_before
+            raise BoardError(f"{error}{_noise(noise)}") from error
+    noise = board.damaged - damaged_before
+    if noise:
+        log.warning("%s: the update took longer%s", board.port, _noise(noise))
+
+
+def _noise(count: int) -> str:
+    if not count:
+        return ""
+    return f"; the line is noisy, {many(count, 'damaged frame')}: try another cable, or a shorter one"
 
 
 def _begin(board: Conversation, model_bin: bytes) -> None:
@@ -108,10 +153,12 @@ def _ask(board: Conversation, frame: int, body: bytes, timeout_s: float, attempt
 
 def _check(board: Conversation, answer: Record) -> None:
     state, fields = answer.fields["state"], answer.fields
+    if fields.get("code") == "no_update":  # a chunk or a commit is sent only after an update was begun
+        raise _ForgottenError(f"no_update: {fields.get('reason')}")
     if state in ("refused", "rolled_back"):
         now = f"; the board still runs {answer.model}" if answer.model else ""
         raise BoardError(f"{board.port}: update {state}: {fields.get('code')}: {fields.get('reason')}{now}")
 
 
 def _silent(board: Conversation, what: str) -> Exception:
-    return BoardError(f"{board.port}: no answer to {what}: is its firmware older than this edgeward?")
+    return NoAnswerError(f"{board.port}: no answer to {what}: is its firmware older than this edgeward?")

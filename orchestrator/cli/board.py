@@ -123,13 +123,13 @@ def run_reboot(args: argparse.Namespace) -> int:
 def run_infer(args: argparse.Namespace) -> int:
     import numpy as np
 
-    from orchestrator.cli.model_files import load_rows
+    from orchestrator.cli.model_files import load_rows, quantized_rows
 
     check_output(args.outputs, "--outputs")
     given = load_rows(args.inputs)
     with _board(args) as board:
         info = _ready(board)
-        rows = _quantized(given, info, args.inputs)
+        rows = quantized_rows(given, info, args.inputs)
         answer = board.infer(rows)
     if args.outputs is not None:
         _save(args.outputs, answer.outputs)
@@ -358,23 +358,6 @@ def _model_bin(path: Path) -> bytes:
     except ExportError as error:
         raise EdgewardError(f"{file}: {error}") from error
     return blob
-
-
-def _quantized(given: np.ndarray, info: Dict[str, Any], path: Path) -> np.ndarray:
-    import numpy as np
-
-    from orchestrator.errors import EdgewardError
-
-    if given.ndim < 2 or int(np.prod(given.shape[1:])) != info["input_bytes"]:
-        raise EdgewardError(
-            f"{path}: shape {given.shape}; the board's model takes rows of {info['input_bytes']} values"
-        )
-    if given.dtype == np.int8:
-        return given
-    if given.dtype.kind != "f":
-        raise EdgewardError(f"{path}: {given.dtype}; accepted are int8, and floats in the model's units")
-    scaled = np.rint(given.astype(np.float32) / np.float32(info["input_scale"])) + info["input_zero_point"]
-    return np.clip(scaled, -128, 127).astype(np.int8)
 
 
 def _save(path: Path, outputs: np.ndarray) -> None:

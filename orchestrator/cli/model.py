@@ -13,7 +13,7 @@ from orchestrator.cli import model_registry
 from orchestrator.cli.arguments import check_output, check_output_folder
 from orchestrator.cli.commands import COMMANDS
 from orchestrator.cli.model_check import run_preflight, run_verify
-from orchestrator.cli.model_files import load_rows, naming, read_file
+from orchestrator.cli.model_files import load_rows, naming, read_file, read_model
 from orchestrator.errors import EdgewardError, UsageError
 from orchestrator.wire.plain import many
 
@@ -42,11 +42,10 @@ def register(subparsers: Any) -> None:
         dest="softmax",
         action="store_true",
         default=None,
-        help="append a softmax to a .keras classifier that ends in logits (default: only where labels are given or the "
-        "last layer is named logits; any other model stays as it is)",
+        help="append a softmax to a .keras classifier that ends in logits (default: the model stays as it is)",
     )
     ends.add_argument("--no-softmax", dest="softmax", action="store_false", help="append nothing: real values out")
-    export.add_argument("--name", help="the model's name, at most 32 bytes (default: the file's)")
+    export.add_argument("--name", help="the model's name, at most 32 bytes (default: the first 32 of the file's)")
     export.add_argument(
         "--engine",
         choices=("direct", "tflm"),
@@ -73,9 +72,9 @@ def register(subparsers: Any) -> None:
 
     check = verbs.add_parser("preflight", help="say whether a model will run on a chip, before a board is touched")
     check.add_argument("path", metavar="DIR|model.bin|MODEL.tflite", type=Path, help="the bundle or file to check")
-    check.add_argument(
-        "--chip", required=True, choices=("esp32", "esp32s3", "esp32c3"), help="the chip it is meant for"
-    )
+    where = check.add_mutually_exclusive_group(required=True)
+    where.add_argument("--chip", choices=("esp32", "esp32s3", "esp32c3"), help="the chip it is meant for")
+    where.add_argument("--port", help="a board that is connected: its chip, engine and memory, as it says itself")
     check.add_argument(
         "--firmware", type=Path, metavar="DIR", help="also check this build folder's images and partitions"
     )
@@ -109,15 +108,15 @@ def register(subparsers: Any) -> None:
 def run_export(arguments: argparse.Namespace) -> int:
     from model_export.bundle import verify_bundle
     from model_export.keras_file import check_keras_file, refuse_other_models
-    from model_export.model_bin import check_model_name
+    from model_export.model_bin import check_model_name, name_of_file
     from model_export.quantize import calibration_rows
     from orchestrator.cli.manifest_text import manifest_text
     from orchestrator.cli.tables import say
 
     labels = arguments.labels.split(",") if arguments.labels is not None else None
-    name = arguments.name if arguments.name is not None else arguments.model.stem
     suffix = arguments.model.suffix.lower()
     with naming(arguments.model):
+        name = arguments.name if arguments.name is not None else name_of_file(arguments.model.stem)
         refuse_other_models(arguments.model)
     if not arguments.model.is_file():
         raise EdgewardError(f"{arguments.model}: there is no such file")
@@ -212,7 +211,7 @@ def run_model(arguments: argparse.Namespace) -> int:
         if arguments.outputs.exists() and given.exists() and os.path.samefile(arguments.outputs, given):
             raise UsageError(f"--outputs {arguments.outputs}: is {name} itself; name another file")
     with naming(arguments.model):
-        blob = read_file(arguments.model)
+        blob = read_model(arguments.model)
         model = read_tflite(blob)
         entry, leave = single_edges(model)
         if entry.dtype != "int8":
@@ -266,7 +265,7 @@ def _export_tflite(arguments: argparse.Namespace, name: str, labels: Optional[Li
     from model_export.bundle import write_bundle
     from model_export.tflm import TflmModel
 
-    blob = read_file(arguments.model)
+    blob = read_model(arguments.model)
     rows = None
     if arguments.representative is not None:
         rows = load_rows(arguments.representative)

@@ -6,9 +6,9 @@ import argparse
 import json
 import sys
 from pathlib import Path
-from typing import Any, Dict, Optional
+from typing import Any, Dict, Optional, Tuple
 
-from orchestrator.cli.model_files import naming, read_file
+from orchestrator.cli.model_files import naming, read_file, read_model
 from orchestrator.errors import EdgewardError, UsageError
 from orchestrator.wire.plain import plain
 
@@ -37,7 +37,8 @@ def run_verify(arguments: argparse.Namespace) -> int:
             if key is not None:
                 raise UsageError(f"--key: {path} is a .tflite, which nobody signs; give the bundle or its model.bin")
             packed = None
-            model = TflmModel(read_file(path))
+            tflite = read_model(path)
+            model = TflmModel(tflite)
             report.update(kind="tflite", operators=model.operator_names, arena=model.arena._asdict())
         else:
             packed = parse_model_bin(read_file(path)) if key is None else verify_model_bin(read_file(path), key)
@@ -49,7 +50,7 @@ def run_verify(arguments: argparse.Namespace) -> int:
                 arena={"tflm_bytes": packed.arena_tflm_bytes, "direct_bytes": packed.arena_direct_bytes},
                 known_answer_rows=verify_known_answers(packed),
             )
-        report["engines"] = compare_engines(read_file(path) if packed is None else packed.tflite, packed)
+        report["engines"] = compare_engines(tflite if packed is None else packed.tflite, packed)
     if arguments.json:
         print(json.dumps(report, indent=1))
         return 0
@@ -88,11 +89,12 @@ def run_preflight(arguments: argparse.Namespace) -> int:
     from orchestrator.boards.update import MODEL_CAPACITY
 
     path: Path = arguments.path
+    chip, board = (arguments.chip, None) if arguments.port is None else _connected(arguments.port)
     with naming(path):
         key = None if arguments.key is None else read_public_key(arguments.key)
         if path.is_dir():
             problem = _check_bundle(path, key)
-        report = preflight(read_file(model_bin_of(path)), arguments.chip, MODEL_CAPACITY, key)
+        report = preflight(read_file(model_bin_of(path)), chip, MODEL_CAPACITY, key, board)
     if path.is_dir() and problem is not None:
         report.add("error", "signature", problem, "sign the bundle with that key: edgeward model sign")
     where = ", ".join(f"slot {name} at {slot.offset:#x}" for name, slot in SLOTS.items())
@@ -104,9 +106,9 @@ def run_preflight(arguments: argparse.Namespace) -> int:
         except EdgewardError as error:
             report.add("error", "partition", str(error), "build the firmware again: pio run -e ENVIRONMENT")
         else:
-            if chips != {arguments.chip}:
+            if chips != {chip}:
                 built = ", ".join(sorted(str(chip) for chip in chips))
-                report.add("error", "firmware", f"was built for {built}", f"build the environment of {arguments.chip}")
+                report.add("error", "firmware", f"was built for {built}", f"build the environment of {chip}")
             else:
                 report.add("ok", "partition", f"the images are whole and their table has {where}")
     if arguments.json:
@@ -116,8 +118,18 @@ def run_preflight(arguments: argparse.Namespace) -> int:
             print(f"{finding.level:<8} {finding.check}: {finding.message}")
             if finding.fix:
                 print(f"{'':<8} fix: {finding.fix}")
-        print(f"{path}: {'can' if report.ok else 'cannot'} run on {arguments.chip} as far as this machine can tell")
+        print(f"{path}: {'can' if report.ok else 'cannot'} run on {chip} as far as this machine can tell")
     return 0 if report.ok else 1
+
+
+def _connected(port: str) -> Tuple[str, Any]:
+    """Chip, and what the board at this port says of its engine and memory."""
+    from model_export.preflight import Board
+    from orchestrator.boards.client import BoardClient
+
+    with BoardClient(port) as board:
+        info, metrics = board.info(), board.metrics()
+    return plain(info["chip"]), Board(info["engine"], metrics["arena_bytes"])
 
 
 def _check_bundle(path: Path, key: Any) -> Optional[str]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Iterator
+from typing import TYPE_CHECKING, Any, Dict, Iterator
 
 from orchestrator.errors import EdgewardError, UsageError
 
@@ -27,6 +28,36 @@ def read_file(path: Path) -> bytes:
         raise EdgewardError(f"{path}: there is no such file or folder") from error
     except OSError as error:
         raise EdgewardError(f"{path}: cannot be read: {error.strerror}") from error
+
+
+def read_model(path: Path) -> bytes:
+    """A .tflite with int8 edges; a line on stderr where they were float32 or uint8."""
+    from model_export.edges import fold_edges
+
+    folded = fold_edges(read_file(path))
+    if folded.edges:
+        say = f"note: {' and '.join(folded.edges)}: int8 here, by the model's own scales"
+        print(f"{path}: {say}", file=sys.stderr)
+    return folded.tflite
+
+
+def quantized_rows(given: np.ndarray, info: Dict[str, Any], path: Path) -> np.ndarray:
+    """Rows of a file as int8 for the model a board's `info` is of; EdgewardError for what it cannot be given."""
+    import numpy as np
+
+    if given.ndim < 2 or int(np.prod(given.shape[1:])) != info["input_bytes"]:
+        raise EdgewardError(
+            f"{path}: shape {given.shape}; the board's model takes rows of {info['input_bytes']} values"
+        )
+    if given.dtype == np.int8:
+        return given
+    if given.dtype.kind != "f":
+        raise EdgewardError(f"{path}: {given.dtype}; accepted are int8, and floats in the model's units")
+    if not np.isfinite(given).all():
+        bad = int(np.argwhere(~np.isfinite(given))[0][0])
+        raise EdgewardError(f"{path}: row {bad} holds NaN or infinity; every value must be a finite number")
+    scaled = np.rint(given.astype(np.float32) / np.float32(info["input_scale"])) + info["input_zero_point"]
+    return np.clip(scaled, -128, 127).astype(np.int8)
 
 
 @contextlib.contextmanager

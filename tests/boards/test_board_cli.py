@@ -84,6 +84,11 @@ def test_infer(port: str, sample, tmp_path: Path):
     done = edgeward("board", "infer", port, "--inputs", str(tmp_path / "short.npy"))
     assert done.returncode == 1
     assert "490" in done.stderr
+    floats[3, 7] = np.nan
+    np.save(tmp_path / "nan.npy", floats)
+    done = edgeward("board", "infer", port, "--inputs", str(tmp_path / "nan.npy"))
+    assert done.returncode == 1
+    assert "row 3 holds NaN or infinity" in done.stderr
 
 
 def test_bench_says_that_it_is_simulated(port: str):

@@ -1,6 +1,8 @@
 """What must not reach a board is refused before a port is opened."""
 
+import json
 from pathlib import Path
+from typing import Any, Callable
 
 import pytest
 from flash_files import esp_image, model_bin
@@ -17,6 +19,59 @@ def _build(tmp_path: Path) -> Path:
     (tmp_path / "bootloader.bin").write_bytes(esp_image("esp32c3", 2000))
     (tmp_path / "partitions.bin").write_bytes(build_table())
     return tmp_path
+
+
+@pytest.fixture(name="idf")
+def _idf(tmp_path: Path) -> Path:
+    """As `idf.py build` leaves it, with much else that is of no use here."""
+    folder = tmp_path / "build"
+    (folder / "bootloader").mkdir(parents=True)
+    (folder / "partition_table").mkdir()
+    (folder / "edgeward.bin").write_bytes(esp_image("esp32c3", 4000))
+    (folder / "bootloader/bootloader.bin").write_bytes(esp_image("esp32c3", 2000))
+    (folder / "partition_table/partition-table.bin").write_bytes(build_table())
+    listed = {
+        "flash_settings": {"flash_mode": "dio", "flash_size": "4MB", "flash_freq": "80m"},
+        "flash_files": {"0x0": "bootloader/bootloader.bin", "0x10000": "edgeward.bin"},
+        "bootloader": {"offset": "0x0", "file": "bootloader/bootloader.bin", "encrypted": "false"},
+        "app": {"offset": "0x10000", "file": "edgeward.bin", "encrypted": "false"},
+        "partition-table": {"offset": "0x8000", "file": "partition_table/partition-table.bin", "encrypted": "false"},
+        "extra_esptool_args": {"after": "hard_reset", "chip": "esp32c3"},
+    }
+    (folder / "flasher_args.json").write_text(json.dumps(listed))
+    return folder
+
+
+def test_a_build_folder_of_idf_py(idf: Path, build: Path) -> None:
+    assert firmware_regions(idf) == firmware_regions(build)
+    (idf / "edgeward.bin").unlink()
+    with pytest.raises(ImageError, match=r"edgeward\.bin: No such file"):
+        firmware_regions(idf)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda listed: listed.pop("app"), "names no file for app"),
+        (lambda listed: listed["app"].update(file="../edgeward.bin"), "names no file for app"),
+        (lambda listed: listed["app"].update(file="/etc/passwd"), "names no file for app"),
+        (lambda listed: listed.update(bootloader=[]), "names no file for bootloader"),
+        (
+            lambda listed: listed["app"].update(offset="0x20000"),
+            "puts app at 0x20000, Edgeward's layout has it at 0x10000",
+        ),
+        (lambda listed: listed["partition-table"].update(offset=None), "puts partition-table at"),
+    ],
+)
+def test_what_idf_py_lists_is_checked(idf: Path, change: Callable[[Any], Any], message: str) -> None:
+    listed = json.loads((idf / "flasher_args.json").read_text())
+    change(listed)
+    (idf / "flasher_args.json").write_text(json.dumps(listed))
+    with pytest.raises(ImageError, match=message):
+        firmware_regions(idf)
+    (idf / "flasher_args.json").write_text("[")
+    with pytest.raises(ImageError, match="is no JSON object"):
+        firmware_regions(idf)
 
 
 def test_model_from_bundle_folder_or_file(tmp_path: Path) -> None:

@@ -1,11 +1,16 @@
 """The MLPerf Tiny runner's commands, spoken by an independent client: raw bytes over the port, `%` and `m-ready`."""
 
+import contextlib
 import re
-from typing import List
+from pathlib import Path
+from typing import Callable, Iterator, List, Tuple
 
 import numpy as np
 import pytest
 
+from model_export.model_bin import pack_model_bin
+from model_export.plan import compile_plan
+from model_export.tflm import TflmModel
 from orchestrator.boards.conversation import open_port
 from orchestrator.boards.virtual import VirtualBoard
 
@@ -30,16 +35,20 @@ class Runner:
             assert answer == (["m-load-done"] if at + 31 >= len(sample) else [])
 
 
-@pytest.fixture(scope="module")
-def runner(sample):
-    with VirtualBoard(sample.model_bin) as board:
+def started(model_bin: bytes) -> Iterator[Runner]:
+    with VirtualBoard(model_bin) as board:
         connected = Runner(board.port)
         connected.device.reset_input_buffer()
         connected.device.write(b"%")
         while b"Unknown command" not in connected.device.read_until(b"m-ready\r\n"):
-            pass  # what the board said when it started
+            pass
         yield connected
         connected.device.close()
+
+
+@pytest.fixture(scope="module")
+def runner(sample):
+    yield from started(sample.model_bin)
 
 
 def test_it_greets_after_a_reset(sample):
@@ -124,3 +133,67 @@ def test_results_match_the_frames(runner, sample):
         text = runner.ask("infer 1 0")[-1]
         outputs.append([float(v) for v in text[len("m-results-[") : -1].split(",")])
     np.testing.assert_allclose(np.array(outputs), (sample.outputs[2:6].astype(int) + 128) / 256, atol=5.1e-4)
+
+
+@contextlib.contextmanager
+def benchmark(shared_data: Callable[[str], Path], name: str) -> Iterator[Tuple[Runner, TflmModel]]:
+    blob = (shared_data("mlperf-tiny") / f"{name}_int8.tflite").read_bytes()
+    plan = compile_plan(blob)
+    packed = pack_model_bin(
+        name=name, tflite=blob, arena_tflm_bytes=1, plan=plan.blob, arena_direct_bytes=plan.arena_bytes
+    )
+    runs = started(packed)
+    yield next(runs), TflmModel(blob)
+    for _ in runs:
+        pass
+
+
+def results(runner: Runner, sample: bytes) -> np.ndarray:
+    runner.load(sample)
+    text = runner.ask("infer 1 0")[-1]
+    assert text.startswith("m-results-["), text
+    return np.array([float(v) for v in text[len("m-results-[") : -1].split(",")])
+
+
+@pytest.mark.parametrize("name", ["ic", "vww"])
+def test_images_are_uint8_as_the_reference_takes_them(name: str, shared_data: Callable[[str], Path]) -> None:
+    pixels = (
+        np.random.default_rng(1).integers(0, 256, (2, 32 * 32 * 3 if name == "ic" else 96 * 96 * 3)).astype(np.uint8)
+    )
+    pixels[1] = np.resize(np.arange(256), pixels.shape[1])
+    with benchmark(shared_data, name) as (runner, tflm):
+        found = [results(runner, row.tobytes()) for row in pixels]
+    want = tflm.run((pixels.astype(int) - 128).astype(np.int8))
+    assert (want != tflm.run(pixels.view(np.int8))).any(), "taken as int8 these are other images"
+    np.testing.assert_allclose(found, tflm.output.dequantize(want), atol=5.1e-4)
+
+
+def test_an_autoencoder_takes_float32_and_gives_its_error(shared_data: Callable[[str], Path]) -> None:
+    rng = np.random.default_rng(2)
+    rows = (rng.standard_normal((3, 640)) * [[1.0], [20.0], [4000.0]]).astype("<f4")
+    rows[0, :4] = [0.19550761, -0.19550761, 1e9, -1e9]  # halves of a step, and what saturates
+    rows[0, 2:4] = 0
+    with benchmark(shared_data, "ad") as (runner, tflm):
+        found = [results(runner, row.tobytes())[0] for row in rows]
+        scale, zero = np.float32(tflm.input.scale), tflm.input.zero_point
+        steps = (rows / scale).astype(float)
+        quantized = np.clip(np.sign(steps) * np.floor(np.abs(steps) + 0.5) + zero, -128, 127).astype(np.int8)
+        outputs = tflm.output.dequantize(tflm.run(quantized)).astype(float)
+        np.testing.assert_allclose(found, ((outputs - rows) ** 2).mean(1), rtol=1e-4, atol=6e-4)
+        assert len(results(runner, quantized[0].tobytes())) == 640, "an int8 sample has outputs, as before"
+        assert len(results(runner, rows[0].tobytes())) == 1
+        runner.load(np.full(640, np.nan, "<f4").tobytes())
+        assert runner.ask("infer 1") == ["e-[The sample holds a value that is no finite number]"]
+        assert results(runner, np.full(640, 3e38, "<f4").tobytes()) == [np.inf]
+
+
+def test_float_samples_of_a_classifier_are_quantized(runner, sample) -> None:
+    real = (sample.rows[1].astype(np.float32) - 83) * np.float32(0.5847029)
+    np.testing.assert_allclose(
+        results(runner, real.astype("<f4").tobytes()), (sample.outputs[1] + 128.0) / 256, atol=5.1e-4
+    )
+
+
+@pytest.mark.parametrize("command", ["start", "stop", "record_detections", "print_detections"])
+def test_the_streaming_wake_word_is_declined_by_name(runner, command: str) -> None:
+    assert runner.ask(command) == [f"e-[This firmware hears nothing, so it has no streaming wake word: {command}]"]

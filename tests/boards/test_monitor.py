@@ -16,7 +16,7 @@ from orchestrator.boards.client import BoardClient
 from orchestrator.boards.conversation import BoardError
 from orchestrator.boards.exporters import CSV_HEAD, RecordFile
 from orchestrator.boards.monitor import Monitor
-from orchestrator.boards.protocol import RecordParser
+from orchestrator.boards.protocol import RecordParser, crc16
 from orchestrator.boards.virtual import VirtualBoard
 from orchestrator.errors import UsageError
 
@@ -57,6 +57,51 @@ def test_a_restarted_board_is_asked_again():
             until(lambda: "boot" in kinds and kinds[kinds.index("boot") :].count("metrics") > 2)
             assert monitor.status[0].stats.boots == 2
             assert monitor.status[0].stats.lost == 0
+
+
+class GoneAfterRead:
+    """A port that was unplugged: what it brought is there to be read, and nothing more can be written."""
+
+    def __init__(self) -> None:
+        def line(seq: int, kind: str) -> bytes:
+            text = f'{{"v":1,"boot":"0000abcd","seq":{seq},"model":null,"t_us":1,"kind":"{kind}"}}'.encode()
+            return b"@ew " + text + b"*%04x\r\n" % crc16(text)
+
+        self.waiting = line(0, "boot") + b"".join(line(seq, "metrics") for seq in range(1, 6))
+        self.writes = 0
+
+    @property
+    def in_waiting(self) -> int:
+        return len(self.waiting)
+
+    def read(self, count: int) -> bytes:
+        found, self.waiting = self.waiting[:count], self.waiting[count:]
+        return found
+
+    def write(self, data: bytes) -> None:
+        self.writes += 1
+        if self.writes > 1:
+            raise OSError(5, "Input/output error")
+
+    def close(self) -> None:
+        pass
+
+
+def test_what_a_port_brought_before_it_went_is_handed_over(monkeypatch: pytest.MonkeyPatch):
+    """A boot record is answered; where that fails, the records that came with it are not lost."""
+    ports = [GoneAfterRead()]
+
+    def open_port(port: str, baud: int) -> GoneAfterRead:
+        if not ports:
+            raise BoardError("gone")
+        return ports.pop()
+
+    monkeypatch.setattr("orchestrator.boards.monitor.open_port", open_port)
+    seen: List[int] = []
+    with Monitor(["x"], lambda _, __, record: seen.append(record.seq)) as monitor:
+        until(lambda: bool(monitor.status[0].problem))
+        assert monitor.status[0].stats.received == 6
+    assert seen == list(range(6))
 
 
 def test_a_board_that_goes_away_is_waited_for(tmp_path: Path):

@@ -1,5 +1,6 @@
 """Models over serial: two slots, tested on the board before they are used, and what happens when they should not be."""
 
+import re
 import struct
 import threading
 
@@ -121,7 +122,7 @@ def test_refused_before_anything_is_erased(client, sample, second):
     assert client.rollback()["model"] == parsed.digest
 
 
-def test_damaged_and_lost_frames_cost_time_not_the_update(client, second, monkeypatch):
+def test_damaged_and_lost_frames_cost_time_not_the_update(client, second, monkeypatch, caplog):
     intact = client.write
     count = 0
 
@@ -141,6 +142,48 @@ def test_damaged_and_lost_frames_cost_time_not_the_update(client, second, monkey
     monkeypatch.undo()
     assert info["model"] == digest_of(second)
     assert client.metrics()["bad_frames"] > 0
+    assert re.search(r"the line is noisy, \d+ damaged frames: try another cable", caplog.text)
+
+
+def restarting(client, monkeypatch, times: int) -> None:
+    """The board gets a reboot command between two chunks of each of the next updates."""
+    intact, frames = client.write, 0
+
+    def write(data: bytes) -> None:
+        nonlocal frames, times
+        intact(data)
+        frames += data.startswith(b"\0")
+        if frames == 12 and times:
+            frames, times = 0, times - 1
+            intact(b"\nreboot\n")
+
+    monkeypatch.setattr(client, "write", write)
+
+
+def test_a_restart_in_the_middle_begins_the_update_again(client, second, monkeypatch, caplog):
+    restarting(client, monkeypatch, 2)
+    assert client.update(second)["model"] == digest_of(second)
+    assert caplog.text.count("the board restarted during the update, which begins again") == 2
+
+
+def test_a_board_that_restarts_again_and_again_is_said_to(client, sample, second, monkeypatch):
+    restarting(client, monkeypatch, 100)
+    with pytest.raises(BoardError, match="the board restarted 3 times during the update: is its supply steady"):
+        client.update(second)
+    monkeypatch.undo()
+    assert client.info()["model"] == digest_of(sample.model_bin)
+
+
+def test_silence_on_a_noisy_line_names_the_noise(client, second, monkeypatch):
+    intact = client.write
+
+    def noisy(data: bytes) -> None:
+        intact(data if not data.startswith(b"\0") else data[:9] + bytes([data[9] ^ 0x55]) + data[10:])
+
+    monkeypatch.setattr(client, "_timeout_s", 0.4)
+    monkeypatch.setattr(client, "write", noisy)
+    with pytest.raises(BoardError, match="no answer to the start of an update.*the line is noisy, 3 damaged frames"):
+        client.update(second)
 
 
 def test_the_board_dies_while_it_is_updated(board, client, sample, second):

@@ -85,6 +85,34 @@ def padded(x):
     return layers.Dense(2, activation="softmax")(x)
 
 
+def gated(x):
+    """Functions of single values, and of two: a gate, a difference, the larger and the smaller, in scales of their own."""
+    a = layers.Dense(12, activation="tanh")(x)
+    b = layers.Dense(12, activation="sigmoid")(x)
+    c = layers.LeakyReLU(negative_slope=0.2)(layers.Dense(12)(x))
+    d = layers.Dense(12, activation="hard_swish")(layers.Concatenate()([a, c]))
+    x = layers.Maximum()([layers.Multiply()([a, b]), layers.Subtract()([c, d])])
+    x = layers.Minimum()([x, layers.Concatenate()([layers.Dense(5)(x), layers.Dense(7)(d)])])
+    return layers.Dense(3)(layers.Multiply()([x, c]))
+
+
+class Moved(layers.Layer):
+    """Slices of every kind, put together again."""
+
+    def call(self, x):
+        one, two = tf.split(x, 2, axis=3)
+        three, four = tf.split(x, [3, 5], axis=2)
+        rows = tf.unstack(x, axis=1)
+        x = tf.concat([one, two[:, :, ::-1]], axis=3)
+        x = tf.concat([four[:, 1:4:2], tf.slice(x, [0, 0, 1, 0], [1, 2, 5, 4])], axis=1)
+        x = tf.concat([x, tf.transpose(three, [0, 2, 1, 3])[:, :, :5] + 0.5], axis=1)
+        return tf.concat([x[:, :, :3], tf.reshape(rows[0] * rows[1], [1, -1, 4])[:, None, :7, :][:, :, :3]], axis=1)
+
+
+def moved(x):
+    return layers.Dense(3)(layers.Flatten()(Moved()(x)))
+
+
 MODELS = {
     "dense": (dense, (30,)),
     "regression": (regression, (13,)),
@@ -95,6 +123,8 @@ MODELS = {
     "padded": (padded, (11, 12, 3)),
     "branches": (branches, (7, 6, 3)),
     "rectified": (rectified, (5, 7, 2)),
+    "gated": (gated, (14,)),
+    "moved": (moved, (6, 8, 4)),
 }
 
 

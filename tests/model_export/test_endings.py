@@ -1,4 +1,4 @@
-"""A .keras file is exported as it ends: nothing is appended but the softmax of what says it is a classifier of logits."""
+"""A .keras file is exported as it ends: nothing is appended but a softmax that was asked for."""
 
 import json
 import random
@@ -10,7 +10,7 @@ import pytest
 
 from model_export.client import run_worker
 from model_export.errors import ExportError
-from model_export.models import load_whole_model, softmax_to_append
+from model_export.models import check_softmax, gives_logits, load_whole_model
 from model_export.quantize import check_computable
 from model_export.quiet import tensorflow
 from model_export.tflm import TflmModel
@@ -43,9 +43,11 @@ def exported(folder: Path, model: Any, **more: Any) -> Dict[str, Any]:
     model.save(folder / "m.keras")
     np.save(folder / "x.npy", X)
     spec = {"model": {"kind": "keras", "path": str(folder / "m.keras")}, "name": "m", **more}
-    run_worker("bundle", {**spec, "representative": str(folder / "x.npy")}, folder / "b")
+    lines: List[str] = []
+    run_worker("bundle", {**spec, "representative": str(folder / "x.npy")}, folder / "b", lines.append)
     tflm = TflmModel((folder / "b" / "model.tflite").read_bytes())
     return {
+        "lines": lines,
         "manifest": json.loads((folder / "b" / "manifest.json").read_text()),
         "operators": [op.code for op in tflm.operators],
         "found": tflm.output.dequantize(tflm.run(tflm.input.quantize(X))),
@@ -82,30 +84,29 @@ def test_a_softmax_of_the_models_own_stays_one(tmp_path: Path) -> None:
     assert np.abs(made["found"] - made["expected"]).max() < 0.06
 
 
-def test_class_names_declare_a_classifier_and_the_bundle_says_so(tmp_path: Path) -> None:
+def test_class_names_append_nothing_and_the_export_says_what_would(tmp_path: Path) -> None:
     tensorflow()
-    made = exported(tmp_path, stack(dense(3)), labels=["a", "b", "c"])
+    made = exported(tmp_path, stack(dense(3, name="logits")), labels=["a", "b", "c"])
+    assert made["operators"] == ["FULLY_CONNECTED"]
+    assert np.abs(made["found"] - made["expected"]).max() < 0.1 * np.abs(made["expected"]).max()
+    assert any("the outputs are logits" in line and "--softmax" in line for line in made["lines"])
+
+
+def test_a_softmax_asked_for_is_appended_and_the_bundle_says_so(tmp_path: Path) -> None:
+    tensorflow()
+    made = exported(tmp_path, stack(dense(3)), softmax=True)
     assert made["operators"][-1] == "SOFTMAX"
-    assert "a softmax was appended, since labels name the classes" in made["manifest"]["origin"]["output"]
+    assert "a softmax was appended, as asked" in made["manifest"]["origin"]["output"]
 
 
 def cases() -> List[Any]:
     return [
-        ("regression", lambda: [dense(3)], None, False, None),
-        ("asked for", lambda: [dense(3)], True, False, "as asked"),
-        ("declined", lambda: [dense(3, name="logits")], False, True, None),
-        ("logits", lambda: [dense(3, name="logits")], None, False, "since the last layer is named 'logits'"),
-        ("one value", lambda: [dense(1, name="logits")], None, True, None),
-        ("own activation", lambda: [dense(3, "softmax")], None, True, None),
-        ("not a dense layer", lambda: [dense(3), keras_layer("ReLU")], None, True, None),
-        ("nested", lambda: [stack(dense(3, "softmax"))], None, True, None),
-        (
-            "nested logits",
-            lambda: [stack(dense(3, name="logits"))],
-            None,
-            False,
-            "since the last layer is named 'logits'",
-        ),
+        ("dense", lambda: [dense(3)], True),
+        ("one value", lambda: [dense(1, name="logits")], False),
+        ("own activation", lambda: [dense(3, "softmax")], False),
+        ("not a dense layer", lambda: [dense(3), keras_layer("ReLU")], False),
+        ("nested", lambda: [stack(dense(3, "softmax"))], False),
+        ("nested logits", lambda: [stack(dense(3, name="logits"))], True),
     ]
 
 
@@ -115,10 +116,10 @@ def keras_layer(name: str) -> Any:
     return getattr(keras.layers, name)()
 
 
-@pytest.mark.parametrize(("what", "layers", "asked", "labels", "reason"), cases())
-def test_when_a_softmax_is_appended(what: str, layers: Any, asked: Any, labels: bool, reason: Any) -> None:
+@pytest.mark.parametrize(("what", "layers", "logits"), cases())
+def test_what_looks_like_logits(what: str, layers: Any, logits: bool) -> None:
     tensorflow()
-    assert softmax_to_append(stack(*layers()), asked, labels) == reason
+    assert gives_logits(stack(*layers())) is logits
 
 
 @pytest.mark.parametrize(
@@ -132,7 +133,7 @@ def test_when_a_softmax_is_appended(what: str, layers: Any, asked: Any, labels: 
 def test_a_softmax_that_cannot_be_right_is_refused(layers: Any, message: str) -> None:
     tensorflow()
     with pytest.raises(ExportError, match=f"a softmax was asked for, but the model {message}"):
-        softmax_to_append(stack(*layers()), True, False)
+        check_softmax(stack(*layers()))
 
 
 def test_several_inputs_or_outputs_of_a_file_are_named(tmp_path: Path) -> None:

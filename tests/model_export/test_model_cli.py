@@ -243,6 +243,22 @@ def test_a_bundle_is_not_replaced_by_one_of_its_own_model(tmp_path: Path, tflite
     assert (tmp_path / "out" / "manifest.json").read_bytes() == before
 
 
+@pytest.mark.parametrize(
+    ("stem", "name"),
+    [
+        ("keyword_spotting_on_and_off_in_the_kitchen", "keyword_spotting_on_and_off_in_t"),
+        ("erkennung_der_geräusche_von_geräten", "erkennung_der_geräusche_von_ger"),
+        ('a "quoted" model', "a quoted model"),
+    ],
+)
+def test_a_long_name_of_a_file_is_cut_and_not_refused(tmp_path: Path, tflite: Path, stem: str, name: str) -> None:
+    file = tflite.rename(tmp_path / f"{stem}.tflite")
+    edgeward("export", file, "--out", tmp_path / "out")
+    assert json.loads((tmp_path / "out" / "manifest.json").read_text())["name"] == name
+    with pytest.raises(EdgewardError, match="needs 1 to 32 bytes"):
+        edgeward("export", file, "--out", tmp_path / "out", "--name", "n" * 33)
+
+
 def test_an_operator_tflm_lacks_is_named(tmp_path: Path) -> None:
     from model_export.quantize import quantize_int8
     from model_export.quiet import tensorflow

@@ -71,13 +71,13 @@ def test_layout_of_the_blob(kws: bytes):
 
 
 def test_unsupported_operator_is_named_with_what_is_supported(kws: bytes):
-    def to_tanh(model: Any) -> None:
-        set_code(model, 25, 28)
+    def to_prelu(model: Any) -> None:
+        set_code(model, 25, 54)
         model.subgraphs[0].operators[-1].builtinOptionsType = 0
         model.subgraphs[0].operators[-1].builtinOptions = None
 
-    message = refusal(kws, to_tanh)
-    assert message.startswith("operator 12 is TANH")
+    message = refusal(kws, to_prelu)
+    assert message.startswith("operator 12 is PRELU")
     assert "CONV_2D" in message
     assert "RESHAPE" in message
 

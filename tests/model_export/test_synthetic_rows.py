@@ -11,7 +11,7 @@ from model_export.bundle import write_bundle
 from model_export.model_bin import parse_model_bin
 from model_export.models import build_model
 from model_export.quantize import quantize_int8
-from model_export.synthetic_rows import choose_rows, synthetic_rows
+from model_export.synthetic_rows import choose_rows, inner_ends, synthetic_rows, telling_rows
 from model_export.tflm import Quantized, TflmModel
 
 ENTRY = Quantized((1, 50, 2), "int8", 0.1, 9)
@@ -35,6 +35,28 @@ def test_few_rows_show_most_ends() -> None:
     outputs = np.array([[0, 0], [5, -5], [-5, 5], [5, 5], [4, 4]], np.int8)
     assert choose_rows(outputs, 2) == [1, 2]
     assert choose_rows(outputs, 9) == [1, 2, 0, 3, 4]
+
+
+def test_they_show_what_is_inside_besides() -> None:
+    outputs = np.array([[0], [1], [0], [1]], np.int8)
+    inner = np.array([[0, 0, 0], [0, 0, 0], [0, 0, 1], [1, 1, 0]], bool)
+    assert choose_rows(outputs, 2, inner) == [3, 2]
+    assert choose_rows(outputs, 2, np.zeros((4, 0), bool)) == [0, 1]
+
+
+def test_known_answers_saturate_every_operator(tmp_path: Path, built: Callable[[str], Any]) -> None:
+    """Each end that any of the rows offered reaches, of any operator: an engine may be wrong there and nowhere else."""
+    blob = quantize_int8(built("mlp"), representative("mlp"))
+    write_bundle(tmp_path / "b", tflite=blob, name="m")
+    answers = parse_model_bin((tmp_path / "b" / "model.bin").read_bytes()).known_answers
+    assert answers is not None
+    model = TflmModel(blob)
+    offered, _ = telling_rows(model)
+    shape = (len(answers.inputs), *model.input.shape[1:])
+    shown = inner_ends(model, answers.inputs.reshape(shape)).any(0)
+    reachable = inner_ends(model, offered).any(0)
+    assert reachable.sum() >= 4
+    assert shown[reachable].all()
 
 
 @pytest.mark.parametrize("shape", [(3,), (30,), (40, 2)])

@@ -32,6 +32,8 @@ class Checker {
       case Kind::load: return load(op);
       case Kind::copy: return copy(op);
       case Kind::add_broadcast: return add_broadcast(op);
+      case Kind::arithmetic: return arithmetic(op);
+      case Kind::move: return move(op);
     }
     return "unknown kind of operator";
   }
@@ -138,6 +140,31 @@ class Checker {
       if (!in_arena(inputs[i], last + 1)) return "input outside the arena";
     }
     return nullptr;
+  }
+
+  const char* arithmetic(const Record& op) const {
+    if (op.parameters[0] < 0 || op.parameters[0] >= kArithmetics) return "unknown arithmetic";
+    return add_broadcast(op);
+  }
+
+  const char* move(const Record& op) const {
+    if (!table_ok(op, 4 * 9)) return "table outside the plan";
+    const int32_t* const t = table(op);
+    if (t[0] < 0) return "bad place";
+    // Below 2^53: a count has at most 21 bits, a step 31.
+    int64_t low = t[0], high = t[0];
+    uint64_t values = 1;
+    for (uint32_t i = 0; i < 4; ++i) {
+      const int32_t count = t[1 + i];
+      if (count < 1 || static_cast<uint32_t>(count) > kMaxDimension) return "bad count";
+      values *= static_cast<uint32_t>(count);
+      if (values > kMaxArenaBytes) return "bad count";
+      const int64_t reach = int64_t{count - 1} * t[5 + i];
+      (reach < 0 ? low : high) += reach;
+    }
+    if (values != op.out.bytes()) return "bad shape";
+    if (low < 0 || static_cast<uint64_t>(high) >= op.in.bytes()) return "bad step";
+    return apart(op.input, op.in.bytes(), op.output, op.out.bytes()) ? nullptr : "input and output overlap";
   }
 
   const char* load(const Record& op) const {

@@ -69,6 +69,8 @@ class DirectEngine final : public Engine {
       case direct::Kind::load: return direct::load(program_, op);
       case direct::Kind::copy: return direct::copy(program_, op);
       case direct::Kind::add_broadcast: return direct::add_broadcast(program_, op);
+      case direct::Kind::arithmetic: return direct::arithmetic(program_, op);
+      case direct::Kind::move: return direct::move(program_, op);
     }
   }
 

@@ -7,6 +7,7 @@ namespace edgeward::direct {
 
 void add(const Program& program, const Record& op);
 void add_broadcast(const Program& program, const Record& op);
+void arithmetic(const Program& program, const Record& op);
 void average_pool(const Program& program, const Record& op);
 void conv(const Program& program, const Record& op);
 void copy(const Program& program, const Record& op);
@@ -15,6 +16,7 @@ void load(const Program& program, const Record& op);
 void lut(const Program& program, const Record& op);
 void max_pool(const Program& program, const Record& op);
 void mean(const Program& program, const Record& op);
+void move(const Program& program, const Record& op);
 void pad(const Program& program, const Record& op);
 void softmax(const Program& program, const Record& op);
 

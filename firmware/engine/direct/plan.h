@@ -23,6 +23,8 @@ enum class Kind : uint32_t {
   load = 10,
   copy = 11,
   add_broadcast = 12,
+  arithmetic = 13,
+  move = 14,
 };
 
 constexpr const char* to_string(Kind kind) {
@@ -39,9 +41,15 @@ constexpr const char* to_string(Kind kind) {
     case Kind::load: return "load";
     case Kind::copy: return "copy";
     case Kind::add_broadcast: return "add_broadcast";
+    case Kind::arithmetic: return "arithmetic";
+    case Kind::move: return "move";
   }
   return "unknown";
 }
+
+// What Kind::arithmetic does, in parameters[0].
+enum class Arithmetic : int32_t { product = 0, difference = 1, larger = 2, smaller = 3 };
+constexpr int32_t kArithmetics = 4;
 
 struct PlanTensor {
   uint32_t offset;  // in the arena
@@ -74,7 +82,7 @@ struct Record {
   Kind kind;
   uint32_t model_op;  // index in the .tflite, for messages
   uint32_t input;     // arena offsets
-  uint32_t second;    // second input of an addition; scratch of conv and depthwise
+  uint32_t second;    // second input of an operator with two; scratch of conv and depthwise
   uint32_t output;
   Shape in;
   Shape out;

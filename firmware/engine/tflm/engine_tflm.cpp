@@ -18,8 +18,8 @@
 namespace edgeward {
 namespace {
 
-// The operators a board can run: all that engine/direct has, and what TFLM has besides at little cost.
-constexpr unsigned kOperators = 16;
+// The operators a board can run: all that engine/direct has, and others that converters make of common layers.
+constexpr unsigned kOperators = 39;
 using Resolver = tflite::MicroMutableOpResolver<kOperators>;
 
 bool register_operators(Resolver* resolver) {
@@ -32,15 +32,38 @@ bool register_operators(Resolver* resolver) {
   add(resolver->AddDepthwiseConv2D());
   add(resolver->AddExpandDims());
   add(resolver->AddFullyConnected());
+  add(resolver->AddHardSwish());
+  add(resolver->AddLeakyRelu());
   add(resolver->AddLogistic());
   add(resolver->AddMaxPool2D());
+  add(resolver->AddMaximum());
   add(resolver->AddMean());
+  add(resolver->AddMinimum());
+  add(resolver->AddMul());
+  add(resolver->AddPack());
   add(resolver->AddPad());
+  add(resolver->AddPadV2());
+  add(resolver->AddPrelu());
+  add(resolver->AddQuantize());
+  add(resolver->AddReduceMax());
   add(resolver->AddRelu());
   add(resolver->AddRelu6());
   add(resolver->AddReshape());
+  add(resolver->AddResizeBilinear());
+  add(resolver->AddResizeNearestNeighbor());
+  add(resolver->AddSlice());
   add(resolver->AddSoftmax());
+  add(resolver->AddSplit());
+  add(resolver->AddSplitV());
   add(resolver->AddSqueeze());
+  add(resolver->AddStridedSlice());
+  add(resolver->AddSub());
+  add(resolver->AddSvdf());
+  add(resolver->AddTanh());
+  add(resolver->AddTranspose());
+  add(resolver->AddTransposeConv());
+  add(resolver->AddUnidirectionalSequenceLSTM());
+  add(resolver->AddUnpack());
   return ok;
 }
 

@@ -1,0 +1,56 @@
+// Two inputs, value by value, with broadcasting: product, difference, the larger, the smaller.
+#include "engine/direct/fixed_point.h"
+#include "engine/direct/kernels.h"
+
+namespace edgeward::direct {
+namespace {
+
+struct Pair {
+  const int32_t* p;  // of the table: zero point, multiplier and shift of each input, multiplier and shift of the result
+  int32_t out_zero_point, low, high;
+
+  int8_t product(int8_t one, int8_t two) const {
+    return clamp(wrapping_add(requantize((one - p[0]) * (two - p[3]), p[6], p[7]), out_zero_point), low, high);
+  }
+
+  int8_t difference(int8_t one, int8_t two) const {
+    constexpr int32_t kUnit = 1 << 20;  // as in an addition
+    const int32_t a = requantize((one - p[0]) * kUnit, p[1], p[2]);
+    const int32_t b = requantize((two - p[3]) * kUnit, p[4], p[5]);
+    const auto apart = static_cast<int32_t>(static_cast<uint32_t>(a) - static_cast<uint32_t>(b));
+    return clamp(wrapping_add(requantize(apart, p[6], p[7]), out_zero_point), low, high);
+  }
+};
+
+template <typename Value>
+void each(const Program& program, const Record& op, Value value) {
+  const int32_t* const steps = words(program, op) + 8;
+  const int8_t* const one = at(program, op.input);
+  const int8_t* const two = at(program, op.second);
+  int8_t* out = at(program, op.output);
+  const auto height = static_cast<int32_t>(op.out.height), width = static_cast<int32_t>(op.out.width);
+  const auto channels = static_cast<int32_t>(op.out.channels);
+  for (int32_t y = 0; y < height; ++y) {
+    for (int32_t x = 0; x < width; ++x) {
+      const int8_t* a = one + y * steps[0] + x * steps[1];
+      const int8_t* b = two + y * steps[3] + x * steps[4];
+      for (int32_t c = 0; c < channels; ++c, a += steps[2], b += steps[5]) *out++ = value(*a, *b);
+    }
+  }
+}
+
+}  // namespace
+
+void arithmetic(const Program& program, const Record& op) {
+  const Pair pair{words(program, op), op.out_zero_point, op.clamp_low, op.clamp_high};
+  switch (static_cast<Arithmetic>(op.parameters[0])) {
+    case Arithmetic::product:
+      return each(program, op, [&pair](int8_t a, int8_t b) { return pair.product(a, b); });
+    case Arithmetic::difference:
+      return each(program, op, [&pair](int8_t a, int8_t b) { return pair.difference(a, b); });
+    case Arithmetic::larger: return each(program, op, [](int8_t a, int8_t b) { return a > b ? a : b; });
+    case Arithmetic::smaller: return each(program, op, [](int8_t a, int8_t b) { return a < b ? a : b; });
+  }
+}
+
+}  // namespace edgeward::direct

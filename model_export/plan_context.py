@@ -1,0 +1,116 @@
+"""An operator of a model with its tensors, as plan_ops and the files of operators read it: checked, with errors that name it."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Iterator, List, Optional, Tuple
+
+from model_export.plan_math import activation_range
+from model_export.plan_steps import PlanError, check_int8
+from model_export.tflite_file import Op, Tensor, TfliteModel
+
+Hwc = Tuple[int, int, int]
+SPLITTING = ("SPLIT", "SPLIT_V", "UNPACK")
+
+
+class Context:
+    def __init__(self, model: TfliteModel, op: Op) -> None:
+        self.model, self.op = model, op
+        several = op.code in SPLITTING
+        if not op.inputs or not op.outputs or (len(op.outputs) > 1 and not several):
+            raise self.error(f"{len(op.inputs)} inputs and {len(op.outputs)} outputs")
+        self.outputs = [self.activation(model.tensors[index], "output") for index in op.outputs]
+        self.output = self.outputs[0]
+
+    def error(self, what: str) -> PlanError:
+        return PlanError(f"operator {self.op.index} ({self.op.code}): {what}")
+
+    def input(self, position: int = 0) -> Tensor:
+        if position >= len(self.op.inputs) or self.op.inputs[position] < 0:
+            raise self.error(f"input {position} is missing")
+        return self.activation(self.model.tensors[self.op.inputs[position]], f"input {position}")
+
+    def operand(self, position: int) -> Tensor:
+        """An input that may also be an int8 constant."""
+        if position >= len(self.op.inputs) or self.op.inputs[position] < 0:
+            raise self.error(f"input {position} is missing")
+        tensor = self.model.tensors[self.op.inputs[position]]
+        if tensor.data is None:
+            return self.activation(tensor, f"input {position}")
+        constant = self.constant(position, "int8")
+        check_int8(constant, f"operator {self.op.index} ({self.op.code}): input {position}")
+        return constant
+
+    def activation(self, tensor: Tensor, what: str) -> Tensor:
+        check_int8(tensor, f"operator {self.op.index} ({self.op.code}): {what}")
+        if tensor.data is not None:
+            raise self.error(f"{what} ({tensor.name}) is a constant; supported are activations")
+        if 0 in tensor.shape:
+            raise self.error(f"{what} ({tensor.name}) has the empty shape {tensor.shape}")
+        return tensor
+
+    def constant(self, position: int, dtype: str, rank: Optional[int] = None) -> Tensor:
+        if position >= len(self.op.inputs) or self.op.inputs[position] < 0:
+            raise self.error(f"input {position} is missing")
+        tensor = self.model.tensors[self.op.inputs[position]]
+        if tensor.data is None or tensor.dtype != dtype or tensor.is_sparse or tensor.buffer_offset is None:
+            raise self.error(f"input {position} ({tensor.name}) must be a dense {dtype} constant, it is {tensor.dtype}")
+        if rank is not None and len(tensor.shape) != rank:
+            raise self.error(f"input {position} ({tensor.name}) must have {rank} dimensions, it has {tensor.shape}")
+        return tensor
+
+    def numbers(self, position: int) -> List[int]:
+        """A constant of whole numbers, in one line."""
+        data = self.constant(position, "int32").data
+        assert data is not None
+        return [int(value) for value in data.reshape(-1)]
+
+    def hwc(self, tensor: Tensor) -> Hwc:
+        shape = tensor.shape
+        if len(shape) not in (3, 4) or shape[0] != 1:
+            raise self.error(f"shape {shape} ({tensor.name}); supported is (1, height, width, channels)")
+        return (1, shape[1], shape[2]) if len(shape) == 3 else (shape[1], shape[2], shape[3])
+
+    def same_scale(self, source: Tensor, output: Optional[Tensor] = None) -> None:
+        """PlanError where the output has another scale or zero point than `source`: nothing converts between them."""
+        output = self.output if output is None else output
+        if source.scales[0] != output.scales[0] or zero_point(source) != zero_point(output):
+            raise self.error(f"{source.name} has another scale than the output; supported are equal ones")
+
+    def clamp(self) -> Tuple[int, int]:
+        activation = self.op.options["activation"]
+        with self.named_errors():
+            return activation_range(activation, self.output.scales[0], zero_point(self.output))
+
+    @contextlib.contextmanager
+    def named_errors(self) -> Iterator[None]:
+        """Turns plan_math's ValueError into one that names the operator."""
+        try:
+            yield
+        except ValueError as error:
+            raise self.error(str(error)) from None
+
+    def window(
+        self, in_hwc: Hwc, out_hwc: Hwc, kernel: Tuple[int, int], dilation: Tuple[int, int]
+    ) -> Tuple[Tuple, Tuple]:
+        """(strides, pads) after checking that the output shape follows from them."""
+        options = self.op.options
+        strides = options["stride_h"], options["stride_w"]
+        pads, expected = [], []
+        for size, k, stride, dilate in zip(in_hwc, kernel, strides, dilation):
+            if k < 1 or stride < 1 or dilate < 1:
+                raise self.error(f"kernel {kernel}, stride {strides} and dilation {dilation} must be 1 or more")
+            span = (k - 1) * dilate + 1
+            if options["padding"] == "same":
+                expected.append(-(-size // stride))
+                pads.append(max((expected[-1] - 1) * stride + span - size, 0) // 2)
+            else:
+                expected.append((size - span) // stride + 1)
+                pads.append(0)
+        if tuple(expected) != out_hwc[:2] or min(expected) < 1:
+            raise self.error(f"output {out_hwc} does not follow from input {in_hwc}, kernel {kernel}, stride {strides}")
+        return strides, tuple(pads)
+
+
+def zero_point(tensor: Tensor) -> int:
+    return int(tensor.zero_points[0])

@@ -1,0 +1,163 @@
+"""Operators that move a window over height and width, dense layers among them: what engine/direct must know of each."""
+
+from __future__ import annotations
+
+from typing import Callable, Tuple
+
+import numpy as np
+
+from model_export.plan_arena import window_lag
+from model_export.plan_context import Context, zero_point
+from model_export.plan_math import quantize_multiplier
+from model_export.plan_steps import Step
+from model_export.tflite_file import Tensor
+
+_BIAS_TOLERANCE = 0.02  # of a step of the output
+_MAX_TAPS = 131071  # products of int8 values one 32-bit accumulator holds
+
+
+def _weights_table(c: Context, weights: Tensor, channel_axis: int) -> Tuple[bytes, bool]:
+    """Table of a conv or depthwise step, and whether it has one multiplier per channel."""
+    channels = weights.shape[channel_axis]
+    if weights.data is not None and weights.data.size // channels > _MAX_TAPS:
+        raise c.error(f"weights {weights.shape}: more than {_MAX_TAPS} products per output")
+    if len(weights.scales) not in (1, channels) or (len(weights.scales) > 1 and weights.axis != channel_axis):
+        raise c.error(f"weights ({weights.name}) have {len(weights.scales)} scales along axis {weights.axis}")
+    if np.any(weights.zero_points != 0):
+        raise c.error(f"weights ({weights.name}) have a zero point; supported are symmetric weights")
+    if not ((weights.scales >= 0) & np.isfinite(weights.scales)).all():
+        raise c.error(f"weights ({weights.name}) have a scale that is no positive number")
+    assert weights.data is not None
+    other_axes = tuple(a for a in range(len(weights.shape)) if a != channel_axis)
+    bias = np.zeros(channels, np.int64)
+    if len(c.op.inputs) > 2 and c.op.inputs[2] >= 0:
+        constant = c.constant(2, "int32", rank=1)
+        assert constant.data is not None
+        if constant.shape != (channels,):
+            raise c.error(f"bias ({constant.name}) has shape {constant.shape}, the weights {channels} output channels")
+        bias = constant.data.astype(np.int64)
+    folded = bias - zero_point(c.input()) * weights.data.astype(np.int64).sum(axis=other_axes)
+    in_scale, out_scale = float(c.input().scales[0]), float(c.output.scales[0])
+    pairs = [quantize_multiplier(in_scale * float(scale) / out_scale) for scale in weights.scales]
+    if any(shift > 30 for _, shift in pairs):
+        raise c.error("an output scale is too small for the input and weight scales")
+    table = (folded & 0xFFFFFFFF).astype("<u4").tobytes()  # TFLM's accumulator wraps at 32 bits just so
+    table += np.array([q for q, _ in pairs], "<i4").tobytes() + np.array([s for _, s in pairs], np.int8).tobytes()
+    return table, len(pairs) > 1
+
+
+def _check_bias_scale(c: Context, weights: Tensor) -> None:
+    """As TFLM does it for dense layers with one scale: the bias is added to products, so it has to be in their scale."""
+    if len(c.op.inputs) < 3 or c.op.inputs[2] < 0:
+        return
+    bias = c.model.tensors[c.op.inputs[2]]
+    product = float(c.input().scales[0]) * float(weights.scales[0])
+    own = float(bias.scales[0]) if len(bias.scales) else 0.0
+    if not abs(product - own) / float(c.output.scales[0]) <= _BIAS_TOLERANCE:
+        raise c.error(
+            f"bias ({bias.name}) has scale {own:g}, input and weights together {product:g}; they must be equal"
+        )
+
+
+def fully_connected(c: Context) -> Step:
+    if c.op.options["weights_format"] != 0:
+        raise c.error("shuffled weights; supported is the default format")
+    source, weights = c.input(), c.constant(1, "int8", rank=2)
+    channels, depth = weights.shape
+    rows = int(np.prod(source.shape)) // depth
+    if rows * depth != int(np.prod(source.shape)) or rows * channels != int(np.prod(c.output.shape)):
+        raise c.error(f"input {source.shape} and weights {weights.shape} do not give {c.output.shape}")
+    table, per_channel = _weights_table(c, weights, 0)
+    if not per_channel:
+        _check_bias_scale(c, weights)
+    assert weights.buffer_offset is not None
+    return Step(
+        "conv", c.op, (source.index,), c.output.index, (1, rows, depth), (1, rows, channels),
+        weights_offset=weights.buffer_offset, table=table, per_channel=per_channel, clamp=c.clamp(),
+        in_zero_point=zero_point(source), out_zero_point=zero_point(c.output),
+        lag=window_lag((1, rows, depth), (1, rows, channels), (1, 1), (0, 0)),
+    )  # fmt: skip
+
+
+def _convolution(c: Context, kind: str, weights: Tensor, channel_axis: int) -> Step:
+    source = c.input()
+    in_hwc, out_hwc = c.hwc(source), c.hwc(c.output)
+    kernel = weights.shape[1], weights.shape[2]
+    dilation = c.op.options["dilation_h"], c.op.options["dilation_w"]
+    strides, pads = c.window(in_hwc, out_hwc, kernel, dilation)
+    if weights.shape[channel_axis] != out_hwc[2]:
+        raise c.error(f"weights {weights.shape} do not give {out_hwc[2]} channels")
+    table, per_channel = _weights_table(c, weights, channel_axis)
+    assert weights.buffer_offset is not None
+    # Windows are copied together where they are not contiguous or reach over the edge; a 1x1 kernel never does.
+    scratch = 0 if kernel == (1, 1) else kernel[0] * kernel[1] * in_hwc[2]
+    return Step(
+        kind, c.op, (source.index,), c.output.index, in_hwc, out_hwc, kernel, strides, dilation, pads,
+        weights_offset=weights.buffer_offset, table=table, scratch_bytes=scratch, per_channel=per_channel,
+        in_zero_point=zero_point(source), out_zero_point=zero_point(c.output), clamp=c.clamp(),
+        lag=window_lag(in_hwc, out_hwc, strides, pads),
+    )  # fmt: skip
+
+
+def conv_2d(c: Context) -> Step:
+    weights = c.constant(1, "int8", rank=4)
+    if weights.shape[3] != c.hwc(c.input())[2]:
+        raise c.error(f"weights {weights.shape} on {c.input().shape}: grouped convolution is not supported")
+    return _convolution(c, "conv", weights, 0)
+
+
+def depthwise_conv_2d(c: Context) -> Step:
+    weights = c.constant(1, "int8", rank=4)
+    if weights.shape[0] != 1 or weights.shape[3] % c.hwc(c.input())[2]:
+        raise c.error(f"weights {weights.shape} on {c.input().shape}")
+    return _convolution(c, "depthwise", weights, 3)
+
+
+def _check_pool_scale(c: Context, source: Tensor) -> None:
+    """As strict as TFLM, which lets scales differ by what float32 may lose; and never by what would be seen."""
+    scale = float(source.scales[0])
+    if abs(scale - float(c.output.scales[0])) > min(1e-6, 1e-3 * scale) or zero_point(source) != zero_point(c.output):
+        c.same_scale(source)
+
+
+def pool(kind: str) -> Callable[[Context], Step]:
+    def lower_pool(c: Context) -> Step:
+        source = c.input()
+        in_hwc, out_hwc = c.hwc(source), c.hwc(c.output)
+        kernel = c.op.options["filter_h"], c.op.options["filter_w"]
+        strides, pads = c.window(in_hwc, out_hwc, kernel, (1, 1))
+        if in_hwc[2] != out_hwc[2]:
+            raise c.error(f"{in_hwc[2]} channels in, {out_hwc[2]} out")
+        _check_pool_scale(c, source)
+        return Step(
+            kind, c.op, (source.index,), c.output.index, in_hwc, out_hwc, kernel, strides, padding=pads,
+            clamp=c.clamp(), lag=window_lag(in_hwc, out_hwc, strides, pads),
+        )  # fmt: skip
+
+    return lower_pool
+
+
+def mean(c: Context) -> Step:
+    source, axes_tensor = c.input(), c.constant(1, "int32")
+    assert axes_tensor.data is not None
+    rank = len(source.shape)
+    axes = sorted(
+        {int(a) % rank for a in axes_tensor.data.reshape(-1)} - {i for i, n in enumerate(source.shape) if n == 1}
+    )
+    kept = [n for i, n in enumerate(source.shape[:-1]) if i not in axes]
+    if rank - 1 in axes or any(n != 1 for n in kept) or not axes:
+        raise c.error(
+            f"axes {axes_tensor.data.reshape(-1).tolist()} of {source.shape}; supported is global average pooling"
+        )
+    channels = source.shape[-1]
+    count = int(np.prod(source.shape)) // channels
+    multiplier, shift = quantize_multiplier(float(source.scales[0]) / float(c.output.scales[0]))
+    if shift > 30:
+        raise c.error("the output scale is too small for the input scale")
+    # The division by `count` is folded into the multiplier, keeping as many bits as 64 allow.
+    extra = min(count.bit_length() - 1, 32, 31 + shift)
+    multiplier, shift = (multiplier << extra) // count, shift - extra
+    return Step(
+        "mean", c.op, (source.index,), c.output.index, (1, count, channels), (1, 1, channels),
+        in_zero_point=zero_point(source), out_zero_point=zero_point(c.output), parameters=(multiplier, shift), lag=0,
+    )  # fmt: skip

@@ -1,0 +1,437 @@
+"""Models of one operator each, drawn at random over its options, shapes and quantization: more than any converter makes."""
+
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
+
+import numpy as np
+from one_op_models import Operator, Part, model_of, options_of
+
+EVERY = np.arange(-128, 128).astype(np.int8)
+ENDS = (-128, -127, -1, 0, 1, 126, 127)
+SIX = 6  # decades up and down: twelve in all
+ROWS = 24
+Options = Optional[Tuple[str, Any]]
+
+
+class Draw:
+    """Random parts of a case."""
+
+    def __init__(self, rng: np.random.Generator, odd: bool = False) -> None:
+        """With `odd`, one thing about the quantization of one tensor is what no converter writes."""
+        self.rng, self.odd = rng, odd
+
+    def scale(self) -> float:
+        kind = self.rng.integers(4)
+        if kind == 0:
+            return float(2.0 ** self.rng.integers(-19, 20))
+        if kind == 1:
+            return float(np.nextafter(np.float32(2.0 ** self.rng.integers(-19, 20)), np.float32(0)))
+        return float(np.float32(10.0 ** self.rng.uniform(-SIX, SIX)))
+
+    def near(self, scale: float, least: float = 0.05, most: float = 20.0) -> float:
+        """A scale beside `scale`; sometimes it, sometimes far away."""
+        kind = self.rng.integers(8)
+        if kind == 0:
+            return scale
+        if kind == 1:
+            return self.scale()
+        return float(np.float32(scale * np.exp(self.rng.uniform(np.log(least), np.log(most)))))
+
+    def zero_point(self) -> int:
+        return int(self.rng.choice(ENDS)) if self.rng.random() < 0.6 else int(self.rng.integers(-128, 128))
+
+    def pick(self, *choices: Any) -> Any:
+        return choices[self.rng.integers(len(choices))]
+
+    def edge(self, shape: Sequence[int], scale: Optional[float] = None) -> Part:
+        return Part(tuple(shape), self.scale() if scale is None else scale, self.zero_point())
+
+    def int8(self, shape: Sequence[int]) -> np.ndarray:
+        """Noise, or every value there is."""
+        count = int(np.prod(shape))
+        if self.rng.random() < 0.5:
+            return self.rng.integers(-128, 128, shape).astype(np.int8)
+        return self.rng.permutation(np.resize(EVERY, count)).reshape(tuple(shape)).astype(np.int8)
+
+    def rows(self, width: int, count: int = ROWS) -> np.ndarray:
+        """At the ends, noise, and every value in turn."""
+        rows = self.rng.integers(-128, 128, (count, width)).astype(np.int8)
+        rows[0], rows[1] = -128, 127
+        rows[2:6] = np.resize(np.roll(EVERY, self.rng.integers(256)), (4, width))
+        return rows
+
+    def activation(self) -> int:
+        return int(self.pick(0, 0, 1, 2, 3))
+
+
+Case = Tuple[str, bytes, np.ndarray]
+
+
+def _case(d: Draw, parts: Sequence[Part], operators: Sequence[Operator], what: str = "") -> Case:
+    parts = list(parts)
+    if d.odd:
+        place = int(d.rng.choice([n for n, part in enumerate(parts) if part.scales is not None]))
+        parts[place], done = odd(d, parts[place])
+        what += f"{done} of tensor {place}"
+    width = int(np.prod(parts[0].shape))
+    edges = ", ".join(f"{p.shape} {p.scales} {p.zero_points}" for p in parts if not isinstance(p.scales, np.ndarray))
+    return f"{operators[0][0]} {what} {edges}"[:300], model_of(parts, operators), d.rows(width)
+
+
+def odd(d: Draw, part: Part) -> Tuple[Part, str]:
+    several = np.size(part.scales) > 1
+    kind = d.pick(
+        "scale", "slightly", "zero point", "axis", "no scale", "one scale", "strange scale", "two scales", "far"
+    )
+    if kind == "scale":
+        return part._replace(scales=np.asarray(part.scales) * d.pick(2, 0.5, 3)), kind
+    if kind == "slightly":
+        return part._replace(scales=np.asarray(part.scales) * (1 + d.pick(1e-6, 1e-3, -1e-3, 0.01))), kind
+    if kind == "zero point":
+        return part._replace(zero_points=(np.asarray(part.zero_points) + 5).clip(-128, 127)), kind
+    if kind == "axis":
+        return part._replace(axis=int(d.rng.integers(0, 5))), f"axis, {np.size(part.scales)} scales"
+    if kind == "no scale":
+        return part._replace(scales=None), kind
+    if kind == "one scale":
+        return part._replace(scales=np.asarray(part.scales).reshape(-1)[:1]), f"{kind} for {np.size(part.scales)}"
+    if kind == "strange scale":
+        strange = d.pick(0.0, -1.0, np.nan, np.inf, 1e-30, 1e30)
+        return part._replace(scales=np.full(np.shape(part.scales) if several else (1,), strange)), f"{strange}"
+    if kind == "two scales":
+        return part._replace(scales=np.resize(np.asarray(part.scales, float), np.size(part.scales) + 1)), kind
+    return part._replace(zero_points=d.pick(-129, 128, 300, -(2**31), 2**40)), kind
+
+
+def _window(d: Draw, dilate: bool = True) -> Tuple[List[int], List[int], Dict[str, int], Tuple[int, int]]:
+    """Input height and width, output height and width, options, kernel."""
+    kernel = (int(d.rng.integers(1, 5)), int(d.rng.integers(1, 5)))
+    strides = (int(d.pick(1, 1, 2, 3)), int(d.pick(1, 1, 2, 3)))
+    dilation = (int(d.pick(1, 1, 2)), int(d.pick(1, 1, 2))) if dilate else (1, 1)
+    same = bool(d.pick(True, False))
+    into, out = [], []
+    for k, s, t in zip(kernel, strides, dilation):
+        span = (k - 1) * t + 1
+        size = span + int(d.rng.integers(0, 6))
+        into.append(size)
+        out.append(-(-size // s) if same else (size - span) // s + 1)
+    fields = {"padding": 0 if same else 1, "strideH": strides[0], "strideW": strides[1]}
+    if dilate:
+        fields.update(dilationHFactor=dilation[0], dilationWFactor=dilation[1])
+    return into, out, fields, kernel
+
+
+def _bias(d: Draw, channels: int, scales: Any, taps: int) -> Part:
+    content = d.rng.integers(-2000 * taps, 2000 * taps, channels).astype(np.int32)
+    return Part((channels,), scales, 0, content)
+
+
+def _weight_scales(d: Draw, channels: int) -> Any:
+    base = 10.0 ** d.rng.uniform(-4, 0)
+    return np.float32(base * np.exp(d.rng.uniform(-1, 1, channels)))
+
+
+def conv(d: Draw) -> Case:
+    into, out, fields, kernel = _window(d)
+    depth, channels = int(d.rng.integers(1, 6)), int(d.rng.integers(1, 7))
+    source = d.edge((1, *into, depth))
+    scales = _weight_scales(d, channels)
+    taps = kernel[0] * kernel[1] * depth
+    weights = Part((channels, *kernel, depth), scales, 0, d.int8((channels, *kernel, depth)), 0)
+    result = d.edge((1, *out, channels), d.near(float(source.scales * scales.mean()), taps, 100.0 * taps))
+    fields["fusedActivationFunction"] = d.activation()
+    parts = [source, result, weights, _bias(d, channels, source.scales * scales, taps)]
+    reads = [0, 2, 3] if d.rng.random() < 0.8 else [0, 2]
+    return _case(d, parts, [("CONV_2D", reads, [1], options_of("Conv2DOptions", **fields))])
+
+
+def depthwise(d: Draw) -> Case:
+    into, out, fields, kernel = _window(d)
+    depth, multiplier = int(d.rng.integers(1, 6)), int(d.pick(1, 1, 2, 3))
+    channels = depth * multiplier
+    source = d.edge((1, *into, depth))
+    scales = _weight_scales(d, channels)
+    taps = kernel[0] * kernel[1]
+    weights = Part((1, *kernel, channels), scales, 0, d.int8((1, *kernel, channels)), 3)
+    result = d.edge((1, *out, channels), d.near(float(source.scales * scales.mean()), taps, 100.0 * taps))
+    fields.update(fusedActivationFunction=d.activation(), depthMultiplier=multiplier)
+    parts = [source, result, weights, _bias(d, channels, source.scales * scales, taps)]
+    return _case(d, parts, [("DEPTHWISE_CONV_2D", [0, 2, 3], [1], options_of("DepthwiseConv2DOptions", **fields))])
+
+
+def fully_connected(d: Draw) -> Case:
+    depth, channels, rows = int(d.rng.integers(1, 20)), int(d.rng.integers(1, 9)), int(d.pick(1, 1, 2))
+    source = d.edge((rows, depth) if rows == 1 else (1, rows, depth))
+    per_channel = d.rng.random() < 0.4
+    scales = _weight_scales(d, channels if per_channel else 1)
+    weights = Part((channels, depth), scales, 0, d.int8((channels, depth)), 0)
+    shape = (1, channels) if rows == 1 else (1, rows, channels)
+    result = d.edge(shape, d.near(float(source.scales * scales.mean()), depth, 100.0 * depth))
+    fields = options_of("FullyConnectedOptions", fusedActivationFunction=d.activation(), keepNumDims=rows > 1)
+    parts = [source, result, weights, _bias(d, channels, source.scales * scales, depth)]
+    return _case(d, parts, [("FULLY_CONNECTED", [0, 2, 3] if d.pick(True, False) else [0, 2, -1], [1], fields)])
+
+
+def _broadcastable(d: Draw) -> Tuple[Tuple[int, ...], Tuple[int, ...], Tuple[int, ...]]:
+    """Shapes of two inputs and of the output."""
+    full = (1, *(int(n) for n in d.rng.integers(1, 6, 3)))
+    kind = d.rng.integers(4)
+    if kind == 0:
+        return (1, 256), (1, 256), (1, 256)
+    if kind == 1:
+        return full, full, full
+    cut = tuple(1 if d.pick(True, False) else n for n in full)
+    cut = cut[d.rng.integers(4) :] if kind == 2 else cut
+    return full, cut, full
+
+
+def _two_inputs(d: Draw, op: str, fields: Options) -> Case:
+    """One of them a constant; of one scale and zero point where nothing is rescaled."""
+    one, two, out = _broadcastable(d)
+    source = d.edge(one)
+    other = d.edge(two, d.near(source.scales, 1e-3, 1e3))
+    widest = max(source.scales, other.scales)
+    product = source.scales * other.scales * 50
+    result = d.edge(out, d.near(product if op == "MUL" else widest))
+    if op not in ("ADD", "SUB", "MUL"):
+        other, result = Part(two, *source[1:3]), Part(out, *source[1:3])
+    other = other._replace(content=d.int8(two))
+    reads = [0, 2] if d.pick(True, False) else [2, 0]
+    return _case(d, [source, result, other], [(op, reads, [1], fields)])
+
+
+def add(d: Draw) -> Case:
+    return _two_inputs(d, "ADD", options_of("AddOptions", fusedActivationFunction=d.activation()))
+
+
+def sub(d: Draw) -> Case:
+    return _two_inputs(d, "SUB", options_of("SubOptions", fusedActivationFunction=d.activation()))
+
+
+def mul(d: Draw) -> Case:
+    return _two_inputs(d, "MUL", options_of("MulOptions", fusedActivationFunction=d.activation()))
+
+
+def _of_two(op: str) -> Callable[[Draw], Case]:
+    return lambda d: _two_inputs(d, op, options_of("MaximumMinimumOptions"))
+
+
+def _like(source: Part, shape: Sequence[int]) -> Part:
+    return Part(tuple(int(n) for n in shape), source.scales, source.zero_points)
+
+
+def _numbers(values: Sequence[int]) -> Part:
+    content = np.array(values, np.int32)
+    return Part(content.shape, content=content)
+
+
+def strided_slice(d: Draw) -> Case:
+    rank = int(d.rng.integers(2, 5))
+    shape = (1, *(int(n) for n in d.rng.integers(1, 7, rank - 1)))
+    begin, end, stride, spans = [], [], [], []
+    masks = {"beginMask": 0, "endMask": 0, "shrinkAxisMask": 0}
+    for axis, size in enumerate(shape):
+        step = int(d.pick(1, 1, 2, -1, 3)) if axis else 1
+        first, last = sorted(int(n) for n in d.rng.integers(0, size, 2))
+        ends = (first, last + 1) if step > 0 else (last, first - 1)
+        shrink = bool(axis and step == 1 and rank > 2 and d.rng.random() < 0.2)
+        open_begin, open_end = d.rng.random() < 0.3, d.rng.random() < 0.3 or ends[1] < 0
+        span = range(*slice(None if open_begin else ends[0], None if open_end else ends[1], step).indices(size))
+        if shrink:
+            span, open_begin, open_end = range(ends[0], ends[0] + 1), False, False
+        masks["beginMask"] |= int(open_begin) << axis
+        masks["endMask"] |= int(open_end) << axis
+        masks["shrinkAxisMask"] |= int(shrink) << axis
+        begin.append(ends[0] - (size if d.rng.random() < 0.2 and not shrink else 0))
+        end.append(ends[0] + 1 if shrink else ends[1])
+        stride.append(step)
+        spans.append((len(span), shrink))
+    source = d.edge(shape)
+    out = [count for count, shrink in spans if not shrink]
+    parts = [source, _like(source, out), _numbers(begin), _numbers(end), _numbers(stride)]
+    return _case(d, parts, [("STRIDED_SLICE", [0, 2, 3, 4], [1], options_of("StridedSliceOptions", **masks))])
+
+
+def slice_(d: Draw) -> Case:
+    shape = (1, *(int(n) for n in d.rng.integers(1, 7, 3)))
+    begin = [int(d.rng.integers(0, n)) for n in shape]
+    size = [int(d.rng.integers(1, n - first + 1)) for n, first in zip(shape, begin)]
+    source = d.edge(shape)
+    asked = [
+        -1 if d.rng.random() < 0.3 and first + count == n else count for n, first, count in zip(shape, begin, size)
+    ]
+    parts = [source, _like(source, size), _numbers(begin), _numbers(asked)]
+    return _case(d, parts, [("SLICE", [0, 2, 3], [1], options_of("SliceOptions"))])
+
+
+def _joined(
+    d: Draw, op: str, more: Sequence[Part], sizes: Sequence[int], axis: int, shape: List[int], fields: Options
+) -> Case:
+    """The parts, joined again in another order: a model has one output."""
+    source = d.edge(shape)
+    pieces = []
+    for size in sizes:
+        piece = list(shape)
+        piece[axis] = size
+        pieces.append(_like(source, piece))
+    first = 2 + len(more)
+    places = list(range(first, first + len(pieces)))
+    reads = {"SPLIT": [2, 0], "SPLIT_V": [0, 2, 3]}[op]
+    join = ("CONCATENATION", places[::-1], [1], options_of("ConcatenationOptions", axis=axis))
+    return _case(d, [source, _like(source, shape), *more, *pieces], [(op, reads, places, fields), join])
+
+
+def split(d: Draw) -> Case:
+    shape = [1, *(int(n) for n in d.rng.integers(1, 5, 3))]
+    axis, count = int(d.rng.integers(1, 4)), int(d.rng.integers(2, 4))
+    shape[axis] *= count
+    where = _numbers([axis - (4 if d.pick(True, False) else 0)])._replace(shape=())
+    return _joined(
+        d, "SPLIT", [where], [shape[axis] // count] * count, axis, shape, options_of("SplitOptions", numSplits=count)
+    )
+
+
+def split_v(d: Draw) -> Case:
+    shape = [1, *(int(n) for n in d.rng.integers(1, 5, 3))]
+    axis = int(d.rng.integers(1, 4))
+    sizes = [int(n) for n in d.rng.integers(1, 4, int(d.rng.integers(2, 4)))]
+    shape[axis] = sum(sizes)
+    more = [_numbers(sizes), _numbers([axis])._replace(shape=())]
+    return _joined(d, "SPLIT_V", more, sizes, axis, shape, options_of("SplitVOptions", numSplits=len(sizes)))
+
+
+def unpack(d: Draw) -> Case:
+    """Two of the slices added: TFLM packs no scalars of int8 again without PACK."""
+    shape = [1, *(int(n) for n in d.rng.integers(1, 6, 2))]
+    axis = int(d.rng.integers(1, 3))
+    shape[axis] = 2
+    source = d.edge(shape)
+    piece = _like(source, [n for place, n in enumerate(shape) if place != axis])
+    result = d.edge(piece.shape, d.near(source.scales))
+    fields = options_of("UnpackOptions", num=2, axis=axis - (3 if d.pick(True, False) else 0))
+    operators = [("UNPACK", [0], [2, 3], fields), ("ADD", [2, 3], [1], options_of("AddOptions"))]
+    return _case(d, [source, result, piece, piece], operators)
+
+
+def transpose(d: Draw) -> Case:
+    rank = int(d.rng.integers(2, 5))
+    shape = [1, *(int(n) for n in d.rng.integers(1, 6, rank - 1))]
+    order = [0, *(int(n) for n in d.rng.permutation(np.arange(1, rank)))]
+    source = d.edge(shape)
+    parts = [source, _like(source, [shape[axis] for axis in order]), _numbers(order)]
+    return _case(d, parts, [("TRANSPOSE", [0, 2], [1], options_of("TransposeOptions"))])
+
+
+def _pool(name: str) -> Callable[[Draw], Case]:
+    def draw(d: Draw) -> Case:
+        into, out, fields, kernel = _window(d, dilate=False)
+        depth = int(d.rng.integers(1, 5))
+        source = d.edge((1, *into, depth))
+        fields.update(filterHeight=kernel[0], filterWidth=kernel[1], fusedActivationFunction=d.activation())
+        result = Part((1, *out, depth), source.scales, source.zero_points)
+        return _case(d, [source, result], [(name, [0], [1], options_of("Pool2DOptions", **fields))])
+
+    return draw
+
+
+def mean(d: Draw) -> Case:
+    height, width, depth = (int(n) for n in d.rng.integers(1, 9, 3))
+    source = d.edge((1, height, width, depth))
+    keep = bool(d.pick(True, False))
+    axes = np.array([1, 2], np.int32)
+    result = d.edge((1, 1, 1, depth) if keep else (1, depth), d.near(source.scales))
+    fields = options_of("ReducerOptions", keepDims=keep)
+    return _case(d, [source, result, Part(axes.shape, content=axes)], [("MEAN", [0, 2], [1], fields)])
+
+
+def pad(d: Draw) -> Case:
+    shape = (1, *(int(n) for n in d.rng.integers(1, 6, 3)))
+    amounts = np.zeros((4, 2), np.int32)
+    amounts[1:3] = d.rng.integers(0, 4, (2, 2))
+    source = d.edge(shape)
+    out = tuple(int(n) for n in np.array(shape) + amounts.sum(1))
+    result = Part(out, source.scales, source.zero_points)
+    return _case(d, [source, result, Part((4, 2), content=amounts)], [("PAD", [0, 2], [1], options_of("PadOptions"))])
+
+
+def concatenation(d: Draw) -> Case:
+    shape = [1, *(int(n) for n in d.rng.integers(1, 6, 3))]
+    axis = int(d.rng.integers(1, 4))
+    source = d.edge(shape)
+    other = list(shape)
+    other[axis] = int(d.rng.integers(1, 4))
+    out = list(shape)
+    out[axis] = shape[axis] + other[axis]
+    parts = [source, Part(tuple(out), *source[1:3]), Part(tuple(other), *source[1:3], d.int8(other))]
+    reads = [0, 2] if d.pick(True, False) else [2, 0]
+    return _case(d, parts, [("CONCATENATION", reads, [1], options_of("ConcatenationOptions", axis=axis - 4))])
+
+
+def _unary(op: str, result: Callable[[Draw, Part], Part], fields: Options = None) -> Callable[[Draw], Case]:
+    def draw(d: Draw) -> Case:
+        source = d.edge((1, 256))
+        return _case(d, [source, result(d, source)], [(op, [0], [1], fields)])
+
+    return draw
+
+
+def _unit(d: Draw, source: Part) -> Part:
+    return Part(source.shape, 1 / 256, -128)
+
+
+def _other(d: Draw, source: Part) -> Part:
+    return d.edge(source.shape, d.near(source.scales))
+
+
+def _same(d: Draw, source: Part) -> Part:
+    return Part(source.shape, source.scales, source.zero_points)
+
+
+def _tanh(d: Draw, source: Part) -> Part:
+    return Part(source.shape, 1 / 128, 0)
+
+
+def leaky_relu(d: Draw) -> Case:
+    source = d.edge((1, 256))
+    alpha = float(d.pick(0.2, 0.3, 0.01, 1.5, 0.0, 0.1))
+    return _case(
+        d, [source, _other(d, source)], [("LEAKY_RELU", [0], [1], options_of("LeakyReluOptions", alpha=alpha))]
+    )
+
+
+def softmax(d: Draw) -> Case:
+    depth = int(d.rng.integers(2, 12))
+    source = d.edge((1, int(d.rng.integers(1, 4)), depth))
+    beta = float(d.pick(1.0, 1.0, 0.5, 3.0))
+    return _case(d, [source, _unit(d, source)], [("SOFTMAX", [0], [1], options_of("SoftmaxOptions", beta=beta))])
+
+
+CASES: Dict[str, Callable[[Draw], Case]] = {
+    "ADD": add,
+    "AVERAGE_POOL_2D": _pool("AVERAGE_POOL_2D"),
+    "CONCATENATION": concatenation,
+    "CONV_2D": conv,
+    "DEPTHWISE_CONV_2D": depthwise,
+    "FULLY_CONNECTED": fully_connected,
+    "HARD_SWISH": _unary("HARD_SWISH", _other),
+    "LEAKY_RELU": leaky_relu,
+    "LOGISTIC": _unary("LOGISTIC", _unit),
+    "MAXIMUM": _of_two("MAXIMUM"),
+    "MAX_POOL_2D": _pool("MAX_POOL_2D"),
+    "MEAN": mean,
+    "MINIMUM": _of_two("MINIMUM"),
+    "MUL": mul,
+    "PAD": pad,
+    "QUANTIZE": _unary("QUANTIZE", _other),
+    "RELU": _unary("RELU", _other),
+    "RELU6": _unary("RELU6", _same),
+    "SLICE": slice_,
+    "SOFTMAX": softmax,
+    "SPLIT": split,
+    "SPLIT_V": split_v,
+    "STRIDED_SLICE": strided_slice,
+    "SUB": sub,
+    "TANH": _unary("TANH", _tanh),
+    "TRANSPOSE": transpose,
+    "UNPACK": unpack,
+}
+"""An operator of engine/direct: how to draw a model of it."""
