@@ -108,7 +108,7 @@ def test_a_peer_withdrawn_between_rounds_is_in_no_prepared_sum(tmp_path: Path) -
     shares = {name: header[NEXT]["shares"]["a"] for name, (header, _) in opened.items() if name != "a"}
     first = federation.rounds["a"]
     message = {"round": 2, "attempt": PREPARED}
-    rest = (dict(federation.model), "a", federation.peers["a"], federation.stores["a"], first._contribute)
+    rest = (dict(federation.model), "a", federation.peers["a"], federation.stores["a"], federation.contribute_of("a"))
     following = MaskedRound("test", first.run, message, *rest, first.following)
     confirmed["b"] = "0" * 64
     form = {"bits": 32, "parties": 5, "units": 150, "records": 150}
