@@ -164,7 +164,7 @@ class Relay(NodeAgent):
         identity: Optional[NodeIdentity] = None,
     ) -> None:
         super().__init__(upstream, federation, name, state, state, once=once, identity=identity)
-        self._store.before_release = None  # it has no data of its own: each node below charges its own ledger
+        self.store.before_release = None  # it has no data of its own: each node below charges its own ledger
         self._region = region
         self._lower: Optional[_Lower] = None
         self._joined_with = 0
@@ -180,7 +180,7 @@ class Relay(NodeAgent):
             return
         if isinstance(self._lower.failure, UsageError):  # a task it cannot serve, or a run it knows as another one
             log.error("declined run %s: %s", self._run.id, self._lower.failure)
-            self._presence.say(kind="declined", run=self._run.id, code="task")
+            self.presence.say(kind="declined", run=self._run.id, code="task")
             self._lower = None
             self.runs.end(self._run.id)
             return
@@ -193,12 +193,12 @@ class Relay(NodeAgent):
         if len(records) >= self._region.rounds.nodes and total > self._joined_with:
             self._joined_with = total
             log.info("joined above with %d records of %d nodes", total, len(records))
-            self._presence.say(kind="ready", run=self._run.id, records=total)
+            self.presence.say(kind="ready", run=self._run.id, records=total)
 
     def _take_task(self, header: Dict[str, Any], tensors: Dict[str, np.ndarray]) -> None:
         run = run_name(require(header, "run", str))
         if self._run is not None and self._run.id == run:
-            self._presence.announce()
+            self.presence.announce()
             return
         try:
             task = task_from_dict(require(header, "task", dict), "the higher gateway's task")
@@ -209,7 +209,7 @@ class Relay(NodeAgent):
             strategy_of(task)  # what it cannot serve below it declines above
         except UsageError as error:
             log.error("declined run %s: %s", run, error)
-            self._presence.say(kind="declined", run=run, code="task")
+            self.presence.say(kind="declined", run=run, code="task")
             return
         if self._lower is not None:  # of a run whose end did not get here
             self._lower.end(30.0)
@@ -232,7 +232,7 @@ class Relay(NodeAgent):
         )
         header = {"kind": "update", "run": run.id, "round": number, "records": records, "codec": codec}
         body = encode_body({**header, "codec_error": float(error), "memory_mib": self._memory.peak_mib()}, sent)
-        self._store.release(run.id, number, run.digest, body, {})
+        self.store.release(run.id, number, run.digest, body, {})
         return body
 
     def _for_below(self, run: Run, number: int, tensors: Dict[str, np.ndarray]) -> Dict[str, np.ndarray]:

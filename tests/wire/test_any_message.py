@@ -259,7 +259,7 @@ def deeper(agent: NodeAgent, peers: List[Peer], rng: random.Random) -> None:
     about = {"kind": "step", "run": secure.run.id, "round": secure.number, "attempt": secure.attempt}
     keys = dict(secure._answers["keys"][0])
     own = {name: keys[name] for name in ("channel", "mask", "signature", "commitment", "credential")}
-    adverts = {agent._name: own, **{peer.name: peer.begin(secure) for peer in peers}}
+    adverts = {agent.name: own, **{peer.name: peer.begin(secure) for peer in peers}}
     tell(({**about, "step": "shares", "adverts": adverts}, {}))
     if "shares" not in secure._answers:
         return
@@ -267,15 +267,15 @@ def deeper(agent: NodeAgent, peers: List[Peer], rng: random.Random) -> None:
     known = [Advert(name, *(told[field] for field in fields)) for name, told in adverts.items()]
     shares = {peer.name: peer.party.share(known) for peer in peers}
     form = {"bits": 32, "parties": 3, "units": 30, "records": 30}
-    tell(({**about, "step": "masked", **form, "shares": {n: s[agent._name] for n, s in shares.items()}}, {}))
-    tell(({**about, "step": "confirm", "survivors": [agent._name, *shares]}, {}))
+    tell(({**about, "step": "masked", **form, "shares": {n: s[agent.name] for n, s in shares.items()}}, {}))
+    tell(({**about, "step": "confirm", "survivors": [agent.name, *shares]}, {}))
     signatures = {name: bytes(64) for name in adverts}
     tell(({**about, "step": "unmask", "signatures": signatures, "foreseen": False, "next": adverts}, {}))
 
 
 def hear(agent: NodeAgent, rng: random.Random, valid: List[Body]) -> None:
     """One message, as the agent's own loop takes it; and what it does when no other waits."""
-    topic = rng.choice([agent.topics.all_nodes, agent.topics.down(agent._name)])
+    topic = rng.choice([agent.topics.all_nodes, agent.topics.down(agent.name)])
     for payload in any_frames(rng, any_body(rng, valid)):
         agent.link.events.put(Message(topic, payload))
     while not agent.link.events.empty() or agent.runs.at.round is not None:
