@@ -105,13 +105,13 @@ def _operators(report: Preflight, model: TfliteModel) -> bool:
     used = sorted({op.code for graph in model.subgraphs for op in graph.ops})
     missing = [code for code in used if code not in FIRMWARE_OPERATORS]
     for code in missing:
-        report.add("error", "operators", f"the firmware's TFLM has no {code}", _operator_fix(code))
+        report.add("error", "operators", f"the firmware's TFLM has no {code}", operator_fix(code))
     if not missing:
         report.add("ok", "operators", f"{', '.join(used)}: all in the firmware")
     return not missing
 
 
-def _operator_fix(code: str) -> str:
+def operator_fix(code: str) -> str:
     if code in ("SHAPE", "STRIDED_SLICE", "PACK"):
         return "it comes from a free batch size: give the Keras input batch_size=1 and export again"
     if code in ("QUANTIZE", "DEQUANTIZE"):

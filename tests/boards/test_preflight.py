@@ -66,7 +66,7 @@ def test_an_operator_the_firmware_lacks(kws: bytes, monkeypatch: pytest.MonkeyPa
     assert not report.ok
     assert "no SOFTMAX" in finding(report, "operators").message
     assert "engine_tflm.cpp" in finding(report, "operators").fix
-    assert "batch_size=1" in checks._operator_fix("SHAPE")
+    assert "batch_size=1" in checks.operator_fix("SHAPE")
 
 
 def test_too_little_memory(kws: bytes, monkeypatch: pytest.MonkeyPatch):

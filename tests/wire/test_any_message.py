@@ -27,7 +27,7 @@ from orchestrator.gateway.web.parts import to_json
 from orchestrator.node.agent import NodeAgent
 from orchestrator.node.key_holder import KeyHolderAgent
 from orchestrator.node.secure import MaskedRound
-from orchestrator.privacy.secure_sum import Advert, Party, Session
+from orchestrator.privacy.secure_sum import Advert, Party, Session, session_id
 from orchestrator.rounds.state import COLLECTING
 from orchestrator.wire.codec import encode_update
 from orchestrator.wire.evaluation import vector_size
@@ -173,8 +173,8 @@ class Gateways:
         for payload in payloads:
             gateway.receive(Message(f"edgeward/1/f/node/{node}/{kind}", payload))
         gateway.answers.acknowledge_due()
-        gateway.answers._owed.clear()
-        gateway._refused = Refused()  # or it would not listen any more
+        gateway.answers.said_otherwise((*NODES, "k", "stranger"))
+        gateway.refused = Refused()  # or it would not listen any more
         if coordinator.over or coordinator.declined or coordinator.phase != COLLECTING or coordinator.round > 5:
             self.begin()
         elif rng.random() < 0.02:  # a node that a stranger sent away comes back, and rounds go on
@@ -235,7 +235,8 @@ class Peer:
     def begin(self, secure: MaskedRound) -> Dict[str, Any]:
         """Its keys, in the session the agent is in."""
         aggregation = secure.run.task.aggregation
-        session = Session(secure._session, aggregation.neighbours, aggregation.least, aggregation.colluding)
+        this = session_id("f", secure.run.id, secure.number, secure.attempt)
+        session = Session(this, aggregation.neighbours, aggregation.least, aggregation.colluding)
         self.party = Party(session, self.name, self._own.sign, lambda party, message, signature: True)
         self.advert = self.party.advertise()
         return {
@@ -254,14 +255,14 @@ def deeper(agent: NodeAgent, peers: List[Peer], rng: random.Random) -> None:
         hear(agent, NotMutating() if rng.random() < 0.6 else rng, [body])
 
     secure = agent.runs.at.secure
-    if not isinstance(secure, MaskedRound) or "keys" not in secure._answers:
+    if not isinstance(secure, MaskedRound):
         return
     about = {"kind": "step", "run": secure.run.id, "round": secure.number, "attempt": secure.attempt}
-    keys = dict(secure._answers["keys"][0])
+    keys, _ = secure.answer({**about, "step": "keys"})
     own = {name: keys[name] for name in ("channel", "mask", "signature", "commitment", "credential")}
     adverts = {agent.name: own, **{peer.name: peer.begin(secure) for peer in peers}}
     tell(({**about, "step": "shares", "adverts": adverts}, {}))
-    if "shares" not in secure._answers:
+    if agent.runs.at.secure is not secure:  # it refused, or has begun another attempt
         return
     fields = ("channel", "mask", "signature", "commitment")
     known = [Advert(name, *(told[field] for field in fields)) for name, told in adverts.items()]
