@@ -4,17 +4,22 @@ A test sends it messages as a gateway does, chunk by chunk, and reads what it sa
 """
 
 import logging
+import queue
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Dict, Iterator, List, Mapping, Optional, Tuple
 
 import numpy as np
 
 from orchestrator.gateway.authority import Authority
+from orchestrator.gateway.relay import Region
+from orchestrator.gateway.supply import Supply
 from orchestrator.node.agent import NodeAgent
 from orchestrator.wire.body import decode_body, encode_body
 from orchestrator.wire.event_queue import Message
 from orchestrator.wire.frames import Chunk, decode_frame, encode_frame, split
 from orchestrator.wire.post import Post
+from orchestrator.wire.task import Task
 from orchestrator.wire.transfer import Inbox, transfer_id
 
 Body = Tuple[Dict[str, Any], Dict[str, np.ndarray]]
@@ -88,6 +93,30 @@ class AtPost:
             self._inbox.hear_again("node", chunk.id)  # as a gateway that began again, which has got nothing yet
         if answer is not None:
             self._link.publish(self._down, encode_frame(answer))
+
+
+class Below:
+    """In the place of a relay's lower half (`Relay(lower=...)`): a region whose nodes are there, or which failed.
+
+    It answers each round at once, with a vector of zeros.
+    """
+
+    def __init__(self, records: Mapping[str, int], failure: Optional[BaseException] = None) -> None:
+        self.records, self.failure = dict(records), failure
+        self.answers: queue.Queue[Tuple[int, np.ndarray, int]] = queue.Queue()
+        self.supplied: List[Supply] = []
+
+    def __call__(self, path: Path, run: str, task: Task, graph: bytes, region: Region) -> "Below":
+        return self
+
+    def supply(self, supply: Supply) -> None:
+        self.supplied.append(supply)
+        if supply.tensors is not None:
+            size = supply.tensors["weights"].size if supply.tensors else 2
+            self.answers.put((supply.round, np.zeros(size), sum(self.records.values())))
+
+    def end(self, timeout_s: float) -> None:
+        pass
 
 
 @contextmanager

@@ -11,17 +11,18 @@ from typing import Any, Callable, Dict, Iterator, List, Tuple
 
 import numpy as np
 import pytest
+from agent_at_post import Below
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from mutations import Body, any_body, any_frames, damaged, mutated
 
 from orchestrator.boards.protocol import RecordParser, crc16
-from orchestrator.gateway import relay as relay_module
 from orchestrator.gateway.gateway import Gateway
 from orchestrator.gateway.refused import Refused
 from orchestrator.gateway.relay import Region, Relay
 from orchestrator.gateway.retraining import _record
 from orchestrator.gateway.store import Store
+from orchestrator.gateway.supply import Supply
 from orchestrator.gateway.web.listener import Listener
 from orchestrator.gateway.web.parts import to_json
 from orchestrator.node.agent import NodeAgent
@@ -371,32 +372,20 @@ def test_a_key_holder(tmp_path: Path, awake: None) -> None:
     )
 
 
-class Below:
+class Receiving(Below):
     """The region of a relay, which answers at once."""
 
-    failure = None
-
-    def __init__(self, path: Path, run: str, task: Task, graph: bytes, region: Region) -> None:
-        import queue
-
-        self.records: Dict[str, int] = {"x": 5, "y": 6}
-        self.answers: queue.Queue[Tuple[int, np.ndarray, int]] = queue.Queue()
-
-    def supply(self, supply: Any) -> None:
+    def supply(self, supply: Supply) -> None:
         if supply.tensors is not None:
             assert all(tensor.dtype == np.float32 for tensor in supply.tensors.values())
-            size = supply.tensors["weights"].size if supply.tensors else 2
-            self.answers.put((supply.round, np.zeros(size), 11))
-
-    def end(self, timeout_s: float) -> None:
-        pass
+        super().supply(supply)
+        self.supplied.clear()
 
 
-def test_a_relay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, awake: None) -> None:
-    monkeypatch.setattr(relay_module, "_Lower", Below)
+def test_a_relay(tmp_path: Path, awake: None) -> None:
     region = Region("below", Rounds(nodes=2, quorum=2))
     at(
-        lambda folder: Relay(NOWHERE, "f", "a", folder / "a", region),
+        lambda folder: Relay(NOWHERE, "f", "a", folder / "a", region, lower=Receiving({"x": 5, "y": 6})),
         make_task("plain", 0.0),
         tmp_path,
         "relay",
