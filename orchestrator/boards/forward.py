@@ -45,17 +45,17 @@ class MqttForward:
         self.forwarded = 0
         self.dropped = 0
         self._connected = True
-        self._link = Link(address, client_id("monitor"), ())
-        self._link.open(_OPEN_S)
+        self.link = Link(address, client_id("monitor"), ())
+        self.link.open(_OPEN_S)
         self._audience = None if enrolled else Audience(address, federation)
 
     def write(self, port: str, received_at: float, record: Record) -> None:
         more = self._kind(port, record)
         self._look()
-        if not self._connected or self._link.unacknowledged >= _MOST_UNDER_WAY:
+        if not self._connected or self.link.unacknowledged >= _MOST_UNDER_WAY:
             self.dropped += 1
             return
-        self._link.publish(self._topics[port], json_line(port, received_at, record, **more).encode())
+        self.link.publish(self._topics[port], json_line(port, received_at, record, **more).encode())
         self.forwarded += 1
 
     def _kind(self, port: str, record: Record) -> Dict[str, bool]:
@@ -70,7 +70,7 @@ class MqttForward:
     def _look(self) -> None:
         while True:
             try:
-                event = self._link.events.get_nowait()
+                event = self.link.events.get_nowait()
             except queue.Empty:
                 return
             self._connected = not isinstance(event, Disconnected)
@@ -89,8 +89,8 @@ class MqttForward:
         if self._audience is not None:
             self._audience.close()
         if self._connected:
-            self._link.flush(_CLOSE_S)
-        self._link.close()
+            self.link.flush(_CLOSE_S)
+        self.link.close()
 
 
 def board_name(port: str) -> str:

@@ -38,7 +38,7 @@ class VirtualBoard:
         self._samples = samples
         self._folder = tempfile.TemporaryDirectory(prefix="edgeward-board-")
         self.flash = Path(flash) if flash is not None else Path(self._folder.name) / "flash.bin"
-        self._process: Optional[subprocess.Popen[bytes]] = None
+        self.process: Optional[subprocess.Popen[bytes]] = None
         self.port = ""
 
     def __enter__(self) -> VirtualBoard:
@@ -56,10 +56,10 @@ class VirtualBoard:
 
     @property
     def pid(self) -> Optional[int]:
-        return None if self._process is None else self._process.pid
+        return None if self.process is None else self.process.pid
 
     def running(self) -> bool:
-        return self._process is not None and self._process.poll() is None
+        return self.process is not None and self.process.poll() is None
 
     def write_model(self, model_bin: bytes) -> None:
         """Put bytes into slot A of the image and erase its log; a running board sees them after `reload`."""
@@ -79,14 +79,14 @@ class VirtualBoard:
         environment = {**os.environ, "EDGEWARD_BOARD_RESET": reset}
         if self._samples is not None:
             environment["EDGEWARD_BOARD_SAMPLES"] = str(self._samples)
-        self._process = subprocess.Popen(
+        self.process = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             env=environment,
         )
-        self.port = self._read_port(self._process)
+        self.port = self._read_port(self.process)
 
     def _read_port(self, process: subprocess.Popen[bytes]) -> str:
         assert process.stdout is not None
@@ -105,7 +105,7 @@ class VirtualBoard:
 
     def kill(self) -> None:
         """Power off at once (SIGKILL). start() powers on again, with the same flash."""
-        process, self._process = self._process, None
+        process, self.process = self.process, None
         if process is None:
             return
         process.kill()

@@ -43,7 +43,7 @@ def _steady(handler: logging.FileHandler) -> logging.FileHandler:
     return handler
 
 
-def _worth_seeing(record: logging.LogRecord) -> bool:
+def worth_seeing(record: logging.LogRecord) -> bool:
     """Whether a line is for a person who only waits: a warning, or a milestone, whose logger ends in .milestones."""
     return record.levelno >= logging.WARNING or record.name.endswith(".milestones")
 
@@ -51,7 +51,7 @@ def _worth_seeing(record: logging.LogRecord) -> bool:
 def show_milestones() -> None:
     """On standard error, of a command that has no log: what long work has come to."""
     screen = logging.StreamHandler(sys.stderr)
-    screen.addFilter(_worth_seeing)
+    screen.addFilter(worth_seeing)
     screen.setFormatter(PlainFormatter("%(message)s"))
     logging.basicConfig(level=logging.INFO, handlers=[screen])
 
@@ -68,7 +68,7 @@ def configure(arguments: argparse.Namespace, verbose: bool = False) -> None:
     screen = logging.StreamHandler(sys.stderr)
     screen.setLevel(logging.INFO)
     if not verbose:
-        screen.addFilter(_worth_seeing)
+        screen.addFilter(worth_seeing)
     handlers: list[logging.Handler] = [screen]
     if arguments.log_file is not None:
         try:

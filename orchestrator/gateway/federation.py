@@ -193,7 +193,7 @@ class Orchestrator:
         clipped = of_run(result.rounds)
         if clipped is not None:
             claim["clipped"] = in_words(clipped, task.privacy.clip_norm)
-        report = _report(run, task, result, claim, {"gateway": peak_memory_mib(), "broker": broker_mib})
+        report = run_report(run, task, result, claim, {"gateway": peak_memory_mib(), "broker": broker_mib})
         if self._simulated is not None:
             report["memory_mib"] = {"all in one process": peak_memory_mib()}
             report["wire"]["counted"] = "payload only: there were no sockets"
@@ -355,7 +355,9 @@ def _dashboard_settings(config: Config, base: Path, authority: Optional[Authorit
     )
 
 
-def _report(run: str, task: Task, result: RunResult, claim: Dict[str, Any], memory: Dict[str, Any]) -> Dict[str, Any]:
+def run_report(
+    run: str, task: Task, result: RunResult, claim: Dict[str, Any], memory: Dict[str, Any]
+) -> Dict[str, Any]:
     counted = [n for n in result.nodes.values() if "bytes_up_per_round" in n]
     if counted:
         up, down = ([n[f"bytes_{way}_per_round"] for n in counted] for way in ("up", "down"))

@@ -82,7 +82,7 @@ class Gateway:
         self.aggregation = aggregation_of(store, run, self._task, evaluate, federation)
         self._hand_up = hand_up
         self._topics = Topics(federation)
-        self._refused = Refused()
+        self.refused = Refused()
         self._inbox = Inbox(self.aggregation.most_sent())
         self._wake_at: Optional[float] = None
         self._figures = Figures(self._task)
@@ -93,7 +93,7 @@ class Gateway:
         self.coordinator = self.course.coordinator
         self._conclusion = Conclusion(self.course, self.aggregation, self.announcer, self._figures, hand_up)
         self._attendance = Attendance(
-            self.course, self.announcer, self._inbox, self._refused, self._figures, self._send_down, sites
+            self.course, self.announcer, self._inbox, self.refused, self._figures, self._send_down, sites
         )
         self._goodbye = Goodbye(self.course, self._attendance, self._figures)
         self.answers = Answers(
@@ -101,7 +101,7 @@ class Gateway:
             self.aggregation,
             self.announcer,
             self._inbox,
-            self._refused,
+            self.refused,
             self._figures,
             self._send_frame,
             self._attendance,
@@ -256,7 +256,7 @@ class Gateway:
             log.warning("ignored a message on the foreign topic %r", message.topic)
             return
         node, kind = sender
-        if not self._refused.listens_to(node):
+        if not self.refused.listens_to(node):
             return
         try:
             objection = self._voice.objection(node)
@@ -268,11 +268,11 @@ class Gateway:
                 self._attendance.take(node, message.payload)
             elif kind == "up":
                 self._take_frame(node, message.payload)
-            self._refused.accepted(node)
+            self.refused.accepted(node)
         except WireError as error:
-            if self._refused.says_more(node):
+            if self.refused.says_more(node):
                 self.course.tell("refused", node=node, reason=plain(error))
-            if self._refused.message(node, time.monotonic()):
+            if self.refused.message(node, time.monotonic()):
                 self._attendance.put_out(node, MESSAGES)
 
     def _take_frame(self, node: str, payload: bytes) -> None:

@@ -17,7 +17,7 @@ import threading
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Dict, Optional, Tuple
+from typing import Any, Callable, Dict, Optional, Tuple
 
 import numpy as np
 
@@ -39,7 +39,7 @@ from orchestrator.privacy.terms import setting
 from orchestrator.rounds.stages import STATISTICS
 from orchestrator.wire.body import encode_body, require
 from orchestrator.wire.codec import ERROR_FEEDBACK, EXACT, decode_update, encode_update
-from orchestrator.wire.link import BrokerAddress
+from orchestrator.wire.link import Broker, BrokerAddress
 from orchestrator.wire.plain import run_name
 from orchestrator.wire.task import Rounds, Selection, Task, task_from_dict
 
@@ -90,7 +90,7 @@ def objection_to_relaying(task: Task) -> str:
     return ""
 
 
-class _Lower:
+class Lower:
     """The region's gateway in its thread: rounds go in through `supply`, answers come out of `answers`."""
 
     def __init__(self, path: Path, run: str, task: Task, graph: bytes, region: Region) -> None:
@@ -155,18 +155,20 @@ class Relay(NodeAgent):
 
     def __init__(
         self,
-        upstream: BrokerAddress,
+        upstream: Broker,
         federation: str,
         name: str,
         state: Path,
         region: Region,
         once: bool = False,
         identity: Optional[NodeIdentity] = None,
+        lower: Callable[[Path, str, Task, bytes, Region], Lower] = Lower,
     ) -> None:
+        """lower: begins the region's gateway, for a run."""
         super().__init__(upstream, federation, name, state, state, once=once, identity=identity)
-        self._store.before_release = None  # it has no data of its own: each node below charges its own ledger
-        self._region = region
-        self._lower: Optional[_Lower] = None
+        self.store.before_release = None  # it has no data of its own: each node below charges its own ledger
+        self._region, self._begin_lower = region, lower
+        self._lower: Optional[Lower] = None
         self._joined_with = 0
         self._sizes: Dict[str, int] = {}  # of each run's weights
 
@@ -180,7 +182,7 @@ class Relay(NodeAgent):
             return
         if isinstance(self._lower.failure, UsageError):  # a task it cannot serve, or a run it knows as another one
             log.error("declined run %s: %s", self._run.id, self._lower.failure)
-            self._presence.say(kind="declined", run=self._run.id, code="task")
+            self.presence.say(kind="declined", run=self._run.id, code="task")
             self._lower = None
             self.runs.end(self._run.id)
             return
@@ -193,12 +195,12 @@ class Relay(NodeAgent):
         if len(records) >= self._region.rounds.nodes and total > self._joined_with:
             self._joined_with = total
             log.info("joined above with %d records of %d nodes", total, len(records))
-            self._presence.say(kind="ready", run=self._run.id, records=total)
+            self.presence.say(kind="ready", run=self._run.id, records=total)
 
     def _take_task(self, header: Dict[str, Any], tensors: Dict[str, np.ndarray]) -> None:
         run = run_name(require(header, "run", str))
         if self._run is not None and self._run.id == run:
-            self._presence.announce()
+            self.presence.announce()
             return
         try:
             task = task_from_dict(require(header, "task", dict), "the higher gateway's task")
@@ -209,7 +211,7 @@ class Relay(NodeAgent):
             strategy_of(task)  # what it cannot serve below it declines above
         except UsageError as error:
             log.error("declined run %s: %s", run, error)
-            self._presence.say(kind="declined", run=run, code="task")
+            self.presence.say(kind="declined", run=run, code="task")
             return
         if self._lower is not None:  # of a run whose end did not get here
             self._lower.end(30.0)
@@ -220,7 +222,7 @@ class Relay(NodeAgent):
             self.runs.end(self._run.id)
         self.runs.begin(Run(run, digest, task, graph, nothing, nothing))
         self._joined_with = 0
-        self._lower = _Lower(self._state / "region.sqlite", run, task, graph, self._region)
+        self._lower = self._begin_lower(self._state / "region.sqlite", run, task, graph, self._region)
 
     def _release(self, run: Run, number: int, announced: Dict[str, Any], tensors: Dict[str, np.ndarray]) -> bytes:
         vector, records = self._ask_below(number, self._for_below(run, number, tensors))
@@ -232,7 +234,7 @@ class Relay(NodeAgent):
         )
         header = {"kind": "update", "run": run.id, "round": number, "records": records, "codec": codec}
         body = encode_body({**header, "codec_error": float(error), "memory_mib": self._memory.peak_mib()}, sent)
-        self._store.release(run.id, number, run.digest, body, {})
+        self.store.release(run.id, number, run.digest, body, {})
         return body
 
     def _for_below(self, run: Run, number: int, tensors: Dict[str, np.ndarray]) -> Dict[str, np.ndarray]:

@@ -154,7 +154,7 @@ def _confine() -> None:
     resource.setrlimit(resource.RLIMIT_DATA, (_MOST_BYTES, _MOST_BYTES))
 
 
-def _answer(question: Dict[str, Any]) -> Dict[str, Any]:
+def answer(question: Dict[str, Any]) -> Dict[str, Any]:
     delta, cache = question["delta"], {}
     epsilons = []
     for of_set in question["cases"]:
@@ -170,4 +170,4 @@ def _answer(question: Dict[str, Any]) -> Dict[str, Any]:
 
 if __name__ == "__main__":
     _confine()
-    print(json.dumps(_answer(json.load(sys.stdin))))
+    print(json.dumps(answer(json.load(sys.stdin))))

@@ -69,32 +69,32 @@ class NodeAgent(Session):
         self._state = state
         self._lock = FolderLock(state, LOCK_FILE, IN_USE)
         self._lock.take()  # two processes would charge one ledger, and answer as one node
-        self._store = NodeStore(state / "node.sqlite")
-        self._gatekeeper = Gatekeeper(state, self._store, policy, identity, name)
-        self._peers = Peers(name, self._store, identity, self._gatekeeper.roster, first_sight=policy is None)
-        self._store.before_release = self._gatekeeper.charge
-        self._trainer_factory = trainer_factory
+        self.store = NodeStore(state / "node.sqlite")
+        self.gatekeeper = Gatekeeper(state, self.store, policy, identity, name)
+        self.peers = Peers(name, self.store, identity, self.gatekeeper.roster, first_sight=policy is None)
+        self.store.before_release = self.gatekeeper.charge
+        self.trainer_factory = trainer_factory
         self._once = once
         self.runs = OpenRuns()
         self._memory = MemoryFigures(lambda: () if self._run is None else self._run.processes())
         self._disclosure = DisclosureGuard(
-            self._gatekeeper.disclosure, self._store, self._gatekeeper.word, self._gatekeeper.bounds_noise
+            self.gatekeeper.disclosure, self.store, self.gatekeeper.word, self.gatekeeper.bounds_noise
         )
         graphs, held = trainer_factory is GradientTrainer, (self._disclosure, Held(state))
-        opening = Opening(data, self._store, self._gatekeeper, self._memory, graphs, held)
+        opening = Opening(data, self.store, self.gatekeeper, self._memory, graphs, held)
         self._homeless: Optional[Announced] = None  # a round whose task may be right behind it
-        super().__init__(broker, federation, name, self._store, identity)
+        super().__init__(broker, federation, name, self.store, identity)
         constant = {"node": name, "instance": self.instance, "labels": labels or {}}
         topic = self.topics.presence(name)
-        self._presence = Presence(topic, self.link, self.runs, self._memory, self._gatekeeper.told, constant)
-        self._tasks = Tasks(name, self.runs, self._gatekeeper, self._peers, opening, self._presence)
+        self.presence = Presence(topic, self.link, self.runs, self._memory, self.gatekeeper.told, constant)
+        self._tasks = Tasks(name, self.runs, self.gatekeeper, self.peers, opening, self.presence)
         self._steps = SecureSteps(
             federation,
             name,
             self.runs,
-            self._store,
-            self._peers,
-            self._gatekeeper,
+            self.store,
+            self.peers,
+            self.gatekeeper,
             wake=self._wake,
             contributor=self._contributor,
             figures=self._figures,
@@ -110,8 +110,8 @@ class NodeAgent(Session):
         return self._at.round is not None
 
     def _close(self) -> None:
-        self._gatekeeper.close()
-        self._store.close()
+        self.gatekeeper.close()
+        self.store.close()
         self._lock.free()
 
     def _take(self, kind: str, transfer: bytes, header: Dict[str, Any], tensors: Dict[str, np.ndarray]) -> None:
@@ -198,7 +198,7 @@ class NodeAgent(Session):
             self._steps.begin(run, header, tensors)
             return
         try:
-            body = self._store.released(run.id, number, run.digest)
+            body = self.store.released(run.id, number, run.digest)
         except EdgewardError as error:
             raise WireError(f"refused: {error}", "round") from error
         if body is None:
@@ -215,27 +215,27 @@ class NodeAgent(Session):
         finally:
             Pace(run.quantum_s(number), begun).hold()
         # Charged first, so that the answer says where the ledger ends with it: an older copy of this state shows ever after.
-        self._store.charge(run.id, number)
+        self.store.charge(run.id, number)
         header = {"kind": "update", "run": run.id, "round": number, **fields, **self._figures()}
         body = encode_body(header, sent)
-        self._store.release(run.id, number, run.digest, body, keep)
-        stored = self._store.released(run.id, number, run.digest)
+        self.store.release(run.id, number, run.digest, body, keep)
+        stored = self.store.released(run.id, number, run.digest)
         return body if stored is None else stored
 
     def _figures(self) -> Dict[str, Any]:
-        return {"memory_mib": self._memory.peak_mib(), "ledger": self._gatekeeper.told()}
+        return {"memory_mib": self._memory.peak_mib(), "ledger": self.gatekeeper.told()}
 
     def _wake(self, run: Run, number: int) -> None:
         if (
             run.task.trains
-            and self._trainer_factory is GradientTrainer
+            and self.trainer_factory is GradientTrainer
             and number > FIRST_ROUND
             and run.task.privacy.within_node
         ):
             run.wake()
 
     def _contributor(self, run: Run) -> Contributor:
-        return Contributor(run, self._store, self._name, self._trainer_factory, self._disclosure)
+        return Contributor(run, self.store, self.name, self.trainer_factory, self._disclosure)
 
     def _take_step(self, header: Dict[str, Any], tensors: Dict[str, np.ndarray]) -> None:
         if self.runs.turn_to(require(header, "run", str)) and self._at.round is not None:
@@ -271,14 +271,14 @@ class NodeAgent(Session):
             return
         self.runs.turn_to(run.id)
         milestones.info("run %s is over: %s", run.id, header.get("reason") or "finished")
-        if "weights" in tensors and self._store.kept(run.id, PERSONAL) is not None:
+        if "weights" in tensors and self.store.kept(run.id, PERSONAL) is not None:
             whole, mean, std = self._contributor(run).round_tensors(run.task.last_round, tensors)
             records = run.dataset.records
-            path = write_personal(self._state, run.id, self._name, run.task, records, whole, mean, std)
+            path = write_personal(self._state, run.id, self.name, run.task, records, whole, mean, std)
             log.info("this node's own model: %s", path)
         self._drop_answers()
         self.runs.end(run.id)
-        self._presence.say(kind="hello", finished=header["run"])
+        self.presence.say(kind="hello", finished=header["run"])
         if self._once:
             self.link.flush(2.0)
             self.stop()

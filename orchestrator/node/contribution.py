@@ -195,7 +195,7 @@ class Contributor:
         guard: Optional[DisclosureGuard] = None,
     ) -> None:
         """guard: of the node's owner, on sums without noise."""
-        self._run, self._store, self._name, self._trainer_factory = run, store, name, trainer_factory
+        self.run, self.store, self._name, self.trainer_factory = run, store, name, trainer_factory
         self._guard = guard or DisclosureGuard(Disclosure, store)
 
     def open_answer(
@@ -212,7 +212,7 @@ class Contributor:
         self, number: int, announced: Dict[str, Any], tensors: Tensors
     ) -> Tuple[Dict[str, Any], Tensors, Tensors]:
         parts, keep, fields = self.contribute(number, announced, tensors)
-        task = self._run.task
+        task = self.run.task
         sent: Tensors = {}
         if STATISTICS in parts:
             released = parts[STATISTICS]
@@ -253,7 +253,7 @@ class Contributor:
             try:
                 return self._contribution(number, announced, tensors, layout)
             except GraphError:
-                refuse_graph(self._store, self._run.graph)
+                refuse_graph(self.store, self.run.graph)
                 raise
 
     @contextmanager
@@ -262,14 +262,14 @@ class Contributor:
         try:
             yield
         except (EdgewardError, MemoryError):
-            if self._run.task.privacy.on:
-                self._store.forfeit(self._run.id, number, self._run.digest)
+            if self.run.task.privacy.on:
+                self.store.forfeit(self.run.id, number, self.run.digest)
             raise
 
     def _contribution(
         self, number: int, announced: Dict[str, Any], tensors: Tensors, layout: Optional[Layout]
     ) -> Contribution:
-        run = self._run
+        run = self.run
         parts: Tensors = {}
         keep: Tensors = {}
         fields: Dict[str, Any] = {"records": run.stated, "units": run.stated_units}
@@ -288,40 +288,40 @@ class Contributor:
         if run.task.evaluates(number):
             weights, mean, std = self.round_tensors(number, tensors)
             held_out = run.held_out._replace(x=standardize(run.held_out.x, mean, std))
-            limit = _limit(layout, EVALUATION, run.stated_units)
+            limit = limit_in(layout, EVALUATION, run.stated_units)
             parts[EVALUATION] = evaluate(run.task, run.evaluation_graph(), held_out, weights, limit)
         return Contribution(parts, keep, fields)
 
     def round_tensors(self, number: int, tensors: Tensors) -> Tuple[np.ndarray, np.ndarray, np.ndarray]:
         """(weights with this node's part, mean, std) of a round; raises WireError where one is missing or of another shape."""
         weights, mean, std = (tensors.get(name) for name in ("weights", "mean", "std"))
-        shape = self._run.task.schema.input_shape
+        shape = self.run.task.schema.input_shape
         if weights is None or mean is None or std is None or not mean.shape == shape == std.shape:
             raise WireError(f"round {number} came without weights, mean or std of the task's shape")
         for name, tensor in (("weights", weights), ("mean", mean), ("std", std)):
             if tensor.dtype != np.float32 or not np.isfinite(tensor).all():
                 raise WireError(f"round {number} came with {name} that are not finite float32 numbers")
-        if weights.ndim != 1 or self._run.task.training.parameters not in (0, weights.size):
+        if weights.ndim != 1 or self.run.task.training.parameters not in (0, weights.size):
             raise WireError(f"round {number} came with weights of shape {weights.shape}, the task has other ones")
-        return with_personal(self._store, self._run.id, self._run.task, np.asarray(weights)), mean, std
+        return with_personal(self.store, self.run.id, self.run.task, np.asarray(weights)), mean, std
 
     @staticmethod
     def _parameters(tensors: Tensors) -> int:
         return int(tensors["weights"].size)
 
     def _statistics(self, layout: Optional[Layout]) -> np.ndarray:
-        run = self._run
+        run = self.run
         if layout is None and not run.task.privacy.on:
             return spread(run.dataset.x, run.task.schema)
         unit_moments = moments(run.dataset.x, run.task.schema, rows_of_units(run.task, run.dataset))
         if not run.task.privacy.on:
             return np.asarray(unit_moments.sum(axis=0))
-        limit = _limit(layout, STATISTICS, run.stated_units)
+        limit = limit_in(layout, STATISTICS, run.stated_units)
         return statistics_sum(run.task).release(unit_moments, SecureRandom(), limit)
 
     def _analyse(self, number: int, tensors: Tensors, layout: Optional[Layout]) -> np.ndarray:
         """float64 sums, or int64 in steps with noise (node/analysed.py)."""
-        run, task = self._run, self._run.task
+        run, task = self.run, self.run.task
         analysis = analysis_of(task)
         asked = asked_of(analysis, tensors.get("weights"), number)
         if not task.privacy.on:
@@ -329,7 +329,7 @@ class Contributor:
             return self._guard.leaves(run.digest, task, answer)
         passed = self._guard.passed(run.digest, task, analysis, asked, run.dataset)
         vectors = unit_vectors(analysis, asked, passed.data, unit_of(task.privacy))
-        limit = _limit(layout, ANALYSIS, run.stated_units)
+        limit = limit_in(layout, ANALYSIS, run.stated_units)
         if task.privacy.distributed and limit is None:
             raise WireError(f"round {number} is not a secure one: this node's share of the noise protects only a sum")
         each = (vector for some in vectors for vector in some)
@@ -337,31 +337,31 @@ class Contributor:
 
     def _warn_of_floor(self, mean: np.ndarray, std: np.ndarray) -> None:
         """To the owner: both came from the gateway, and nothing is computed from records."""
-        task = self._run.task
+        task = self.run.task
         if not task.standardizes or not (task.privacy.on or task.aggregation.secure):
             return
         at_end = at_an_end(mean, std, task.schema) if task.privacy.on else []
         hidden = list(dict.fromkeys([*on_floor(std, task.schema), *at_end]))
         if hidden:
-            log.warning("run %s: %s", self._run.id, floor_warning(hidden))
+            log.warning("run %s: %s", self.run.id, floor_warning(hidden))
 
     def _train(
         self, number: int, announced: Dict[str, Any], tensors: Tensors, layout: Optional[Layout]
     ) -> Tuple[np.ndarray, Tensors, Dict[str, Any]]:
-        run, training = self._run, self._run.task.training
+        run, training = self.run, self.run.task.training
         weights, mean, std = self.round_tensors(number, tensors)
         if run.trainer is None:
             self._warn_of_floor(mean, std)
             scaled = run.dataset._replace(x=standardize(run.dataset.x, mean, std))
-            run.trainer = self._trainer_factory(run.task, run.graph, scaled, self._name)
+            run.trainer = self.trainer_factory(run.task, run.graph, scaled, self._name)
             if isinstance(run.trainer, GradientTrainer):
                 run.trainer.expect(run.stated_units)
         privacy = run.task.privacy
-        tally_limit = _limit(layout, TALLY, run.stated_units)
+        tally_limit = limit_in(layout, TALLY, run.stated_units)
         if isinstance(run.trainer, GradientTrainer) and tally_limit is not None:
             run.trainer.tally_limit = max(1, tally_limit // training.local_steps)
         if privacy.within_node and privacy.distributed:
-            limit = _limit(layout, UPDATE, run.stated_units)
+            limit = limit_in(layout, UPDATE, run.stated_units)
             if limit is None:
                 raise WireError(
                     f"round {number} is not a secure one: this node's share of the noise protects only a sum"
@@ -382,26 +382,26 @@ class Contributor:
 
     def _bounded(self, update: np.ndarray, announced: Dict[str, Any]) -> Tuple[np.ndarray, Dict[str, Any]]:
         """A whole update clipped, and noised here unless the gateway does it."""
-        privacy, fields = self._run.task.privacy, {}
+        privacy, fields = self.run.task.privacy, {}
         clip_norm = privacy.clip_norm
         if privacy.clip_quantile:
             told = announced.get(CLIP_NORM)
             if not isinstance(told, float) or not 0 < told < 1e12:
                 raise WireError(f"a round whose clip norm follows the updates came with {CLIP_NORM} {told!r}")
             clip_norm, fields = told, {WITHIN: bool(np.linalg.norm(update) <= told)}
-        mechanism = training_sum(self._run.task, update.size, clip_norm)
+        mechanism = training_sum(self.run.task, update.size, clip_norm)
         if privacy.central:
             return clip_l2(update[np.newaxis].astype(np.float64), clip_norm)[0].astype(np.float32), fields
         steps = mechanism.release([update], SecureRandom())
         return (steps if privacy.distributed else mechanism.to_float(steps).astype(np.float32)), fields
 
     def _control(self, announced: Dict[str, Any], tensors: Tensors, size: int) -> NodeControl:
-        return NodeControl(self._store, self._run.id, self._name, announced, tensors, size)
+        return NodeControl(self.store, self.run.id, self._name, announced, tensors, size)
 
     def _encode(self, number: int, update: np.ndarray, fields: Dict[str, Any]) -> Tuple[Tensors, Tensors]:
         """(tensors of the update in the task's codec, what the codec left out and the next update makes up for)."""
-        codec = self._run.task.codec
-        before = self._store.kept(self._run.id, RESIDUAL) if codec in ERROR_FEEDBACK else None
+        codec = self.run.task.codec
+        before = self.store.kept(self.run.id, RESIDUAL) if codec in ERROR_FEEDBACK else None
         if before is not None:
             update = update + before.vector
         sent = encode_update(update, codec, np.random.default_rng())
@@ -411,7 +411,7 @@ class Contributor:
         return sent, ({RESIDUAL: update - decoded} if codec in ERROR_FEEDBACK else {})
 
 
-def _limit(layout: Optional[Layout], name: str, units: int) -> Optional[int]:
+def limit_in(layout: Optional[Layout], name: str, units: int) -> Optional[int]:
     """To what this node's part of a noisy sum is cut before its noise; None outside secure sums, which have room for all.
 
     units: as stated. The limit of a sum must not depend on how many units really are in it.

@@ -72,9 +72,9 @@ class EncryptedRound(SecureRound):
 
     def _computed(self, layout: Layout) -> Tensors:
         """Stored with the journal and model they were computed for. Raises PrivacyError for the keys of another journal, and for
-        another model: parts of different ones could make all of a sum vanish but one (`_check_model`).
+        another model: parts of different ones could make all of a sum vanish but one (`check_model`).
         """
-        run, model = self.run, self._model_digest()
+        run, model = self.run, self.model_digest()
         body = self._store.released(run.id, self.number, run.digest)
         if body is None:
             parts, keep, _ = self._contribute(self.number, self._announced, self._tensors, layout)
@@ -87,7 +87,7 @@ class EncryptedRound(SecureRound):
                 f"the key holder of another attempt at round {self.number} kept another journal: it may have opened a sum "
                 "that this one does not know of"
             )
-        self._check_model(header.get(MODEL_FIELD, model))
+        self.check_model(header.get(MODEL_FIELD, model))
         run.said = header.get(SAID, {})
         return dict(stored)
 

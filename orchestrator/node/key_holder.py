@@ -68,7 +68,7 @@ class KeyHolderAgent(NodeAgent):
     ) -> None:
         """`policy`: whose [require] peers, with the ledger's confirmations, are all whose vectors are opened."""
         super().__init__(broker, federation, name, state, state, once=once, identity=identity, policy=policy)
-        self._store.before_release = None  # sums are other people's releases: their ledgers count them
+        self.store.before_release = None  # sums are other people's releases: their ledgers count them
         self._journal = KeyJournal(state / "keys.sqlite")
         self._attempt: Optional[_Attempt] = None
         self._sum: Optional[CheckedSum] = None
@@ -89,11 +89,11 @@ class KeyHolderAgent(NodeAgent):
             graph = training_graph(task, tensors)
             self._check_role(task)
             shown = read_log(require({"certificates": [], **header}, "certificates", list))
-            certificates = self._peers.see_log(shown, needed=True)
+            certificates = self.peers.see_log(shown, needed=True)
         except (UsageError, PrivacyError) as error:
             log.error("declined run %s: %s", run, error)
             self.runs.end(run)
-            self._presence.say(kind="declined", run=run, code=error.code if isinstance(error, PeerError) else "task")
+            self.presence.say(kind="declined", run=run, code=error.code if isinstance(error, PeerError) else "task")
             return
         nothing = Dataset(np.zeros((0, *task.schema.input_shape), np.float32), np.zeros(0, np.int32))
         if self._run is not None and self._run.id != run:
@@ -102,15 +102,15 @@ class KeyHolderAgent(NodeAgent):
         milestones.info(
             "run %s: key holder of task %r, at least %d nodes a sum", run, task.name, task.aggregation.least
         )
-        self._presence.say(kind="ready", run=run, records=0, units=0, role="key holder")
+        self.presence.say(kind="ready", run=run, records=0, units=0, role="key holder")
         early, self._before_task = self._before_task, None
         if early is not None:
             self._take_step(*early)
 
     def _check_role(self, task: Task) -> None:
-        if task.aggregation.key_holder != self._name:
+        if task.aggregation.key_holder != self.name:
             named = task.aggregation.key_holder or "nobody"
-            raise UsageError(f"task {task.name!r} names {named} as its key holder, not {self._name}")
+            raise UsageError(f"task {task.name!r} names {named} as its key holder, not {self.name}")
         tenseal()
 
     def _answer_round(self, header: Dict[str, Any], tensors: Tensors) -> None:
@@ -146,7 +146,7 @@ class KeyHolderAgent(NodeAgent):
     def _opened(self, key: Key) -> Optional[bytes]:
         """The answer that said the sum of this attempt; PrivacyError where that of another attempt was said."""
         assert self._run is not None
-        body = self._store.released(key[0], key[1], self._run.digest)
+        body = self.store.released(key[0], key[1], self._run.digest)
         if body is None:
             self._journal.check_unopened(key[0], key[1])
             return None
@@ -177,8 +177,8 @@ class KeyHolderAgent(NodeAgent):
         message = context_message(self._session(key), public, least, self._journal.id)
         fields = {
             "journal": self._journal.id,
-            "signature": self._peers.sign(message),
-            "credential": self._peers.credential,
+            "signature": self.peers.sign(message),
+            "credential": self.peers.credential,
         }
         answer = self._answer(key, CONTEXT, fields, {"context": np.frombuffer(public, np.uint8)})
         self._forget()
@@ -213,15 +213,15 @@ class KeyHolderAgent(NodeAgent):
 
     def _terms(self, key: Key, header: Dict[str, Any]) -> Tuple[bytes, Tuple[Summand, ...], Verify, bytes]:
         """What a sum has to answer to: session, who signed what, by which keys, and what was announced to all of them."""
-        return self._session(key), self._summands(header), self._peers.verify, require(header, "told", bytes)
+        return self._session(key), self._summands(header), self.peers.verify, require(header, "told", bytes)
 
     def _summands(self, header: Dict[str, Any]) -> Tuple[Summand, ...]:
         summands = require(header, "summands", dict)
         for name, told in summands.items():
-            if name == self._name or not isinstance(told, dict):
+            if name == self.name or not isinstance(told, dict):
                 raise PrivacyError(f"a vector of {name} does not belong into a sum this key holder opens")
         credentials = {name: require(told, "credential", bytes) for name, told in summands.items()}
-        self._peers.admit_all(credentials, None if self._run is None else self._run.certificates)
+        self.peers.admit_all(credentials, None if self._run is None else self._run.certificates)
         fields = Summand._fields[1:]
         return tuple(Summand(name, *(require(told, f, bytes) for f in fields)) for name, told in summands.items())
 
@@ -229,7 +229,7 @@ class KeyHolderAgent(NodeAgent):
         assert self._run is not None
         self._journal.open(*key)
         body = self._answer(key, DECRYPT, {}, {"sum": values})
-        self._store.release(key[0], key[1], self._run.digest, body)
+        self.store.release(key[0], key[1], self._run.digest, body)
         self._forget()
         log.info("round %d, attempt %d: the sum is opened", key[1], key[2])
         return body

@@ -153,11 +153,11 @@ class SecureRound(ABC):
 
     def _computed(self, layout: Layout) -> Tensors:
         """The vector's parts, computed once and stored."""
-        run, model = self.run, self._model_digest()
+        run, model = self.run, self.model_digest()
         body = self._store.released(run.id, self.number, run.digest)
         if body is not None:
             header, parts = decode_body(body, MAX_BODY_BYTES)
-            self._check_model(header.get(MODEL_FIELD, model))
+            self.check_model(header.get(MODEL_FIELD, model))
             run.said = header.get(SAID, {})
             return dict(parts)
         parts, keep, _ = self._contribute(self.number, self._announced, self._tensors, layout)
@@ -165,7 +165,7 @@ class SecureRound(ABC):
         self._store.release(run.id, self.number, run.digest, body, keep)
         return self._computed(layout)
 
-    def _model_digest(self) -> str:
+    def model_digest(self) -> str:
         """Of what this attempt starts from, hexadecimal: the same for the same numbers, without what is this node's own part."""
         # Zero has two signs, which adding it makes one.
         model = {
@@ -175,13 +175,13 @@ class SecureRound(ABC):
             model["weights"] = model["weights"][: model["weights"].size - self.run.task.training.personal_parameters]
         return digest_of_told("model", (), model).hex()
 
-    def _check_model(self, digest: str) -> None:
-        """Whether the vector of an earlier attempt goes with what this one says all start from.
+    def check_model(self, digest: str) -> None:
+        """Raises PrivacyError unless the vector of an earlier attempt goes with what this one says all start from.
 
         All in a sum get the same model now. Had others got another one before, one from which nothing is learned, what
         they computed then and send now would vanish from the sum, and the updates of those that computed now stand alone.
         """
-        if digest != self._model_digest():
+        if digest != self.model_digest():
             raise PrivacyError(f"round {self.number} began with another model in an earlier attempt")
 
 
@@ -226,8 +226,8 @@ class MaskedRound(SecureRound):
             self._store.released(run.id, self.number, run.digest)  # raises for a round that is over
             parts, _, _ = self._contribute(self.number, self._announced, self._tensors, layout)
             self._store.charge(run.id, self.number)
-            run.parts = (self.number, self._model_digest(), parts)
-        self._check_model(run.parts[1])
+            run.parts = (self.number, self.model_digest(), parts)
+        self.check_model(run.parts[1])
         return dict(run.parts[2])
 
     def _new_party(self, session: bytes) -> Party:
@@ -259,7 +259,7 @@ class MaskedRound(SecureRound):
         elif self._stage == ANALYSIS:
             scopes = {f"analysis {self._question().hex()}": "of the same analysis"}
         else:
-            scopes = {f"model {self._model_digest()}": "of the same model"}
+            scopes = {f"model {self.model_digest()}": "of the same model"}
         return {**scopes, f"run {self.run.id}": "of this run"} if self._steady else scopes
 
     def _question(self) -> bytes:
@@ -279,7 +279,7 @@ class MaskedRound(SecureRound):
         noises = noise_multipliers(task)
         return task.privacy.on and min(noises.get(kind, 0.0) for kind in kinds_in(task, self.number)) >= LEAST_NOISE
 
-    def _check_sum(self, nodes: AbstractSet[str]) -> None:
+    def check_sum(self, nodes: AbstractSet[str]) -> None:
         """Raises PrivacyError where a sum over these nodes would differ in single ones from a sum opened before."""
         for scope, what in self._scopes().items():
             before = self._store.sum_over(scope)
@@ -313,7 +313,7 @@ class MaskedRound(SecureRound):
     def _shares(self, header: Dict[str, Any]) -> Answer:
         nonces = require_map({"nonces": {}, **header}, "nonces", bytes)
         shares = self._party.share(self._adverts_of(require(header, "adverts", dict)), nonces)
-        self._check_sum(self._party.parties)
+        self.check_sum(self._party.parties)
         return {"shares": shares}, {}
 
     def _adverts_of(self, keys_of: Dict[str, Any]) -> List[Advert]:
@@ -334,7 +334,7 @@ class MaskedRound(SecureRound):
         self._party.check_signatures()  # the owner may have withdrawn a peer since keys were exchanged
         layout, shares = self._layout_of(header), require_map(header, "shares", bytes)
         if not self._party.sparse:
-            self._check_sum({*shares, self._name})
+            self.check_sum({*shares, self._name})
         self._party.open_shares(shares)  # whatever can be wrong with the message is, before a sample is drawn
         values, weights = self._values(layout)
         vector = layout.encode(values, weights, np.random.default_rng())
@@ -351,7 +351,7 @@ class MaskedRound(SecureRound):
 
     def _confirm(self, header: Dict[str, Any]) -> Answer:
         signature = self._party.confirm(require(header, "survivors", list))
-        self._check_sum(self._party.agreed)
+        self.check_sum(self._party.agreed)
         if self._party.sparse:
             # Fewer than half of the nodes may be asked for shares then, so what counts is the signature.
             self._note_opened()
@@ -360,7 +360,7 @@ class MaskedRound(SecureRound):
     def _unmask(self, header: Dict[str, Any]) -> Answer:
         foreseen = require({FORESEEN: False, **header}, FORESEEN, bool)
         shares = self._party.unmask(require_map(header, "signatures", bytes), foreseen)
-        self._check_sum(self._party.agreed)
+        self.check_sum(self._party.agreed)
         self._note_opened()  # before anybody can open anything
         answer: Dict[str, Any] = {"shares": {name: [kind, share] for name, (kind, share) in shares.items()}}
         if self.following is not None and header.get(NEXT):

@@ -41,15 +41,15 @@ _MOST_REFUSALS_SAID = 100
 
 
 class Session(ABC):
-    """Of a node, a key holder, or a relay's upper half. `_presence` is the party's to make, once there is a link."""
+    """Of a node, a key holder, or a relay's upper half. `presence` is the party's to make, once there is a link."""
 
-    _presence: Presence
+    presence: Presence
 
     def __init__(
         self, broker: Broker, federation: str, name: str, store: NodeStore, identity: Optional[NodeIdentity]
     ) -> None:
         self.topics = Topics(federation)
-        self._federation, self._name = federation, name
+        self._federation, self.name = federation, name
         self._guard = None if identity is None else Guard(identity.opener(), store)
         self._refusal_at = self._said_at = -SAY_EVERY_S
         self._refusals = 0
@@ -110,19 +110,19 @@ class Session(ABC):
             self.close()
         if self._taken:
             raise UsageError(
-                f"another node is here as {self._name!r} and goes on: names are for one node each, start this one with another "
+                f"another node is here as {self.name!r} and goes on: names are for one node each, start this one with another "
                 "--name (with an identity: enrol it under another); if the other is this node with another state folder, stop it"
             )
 
     def begin(self, connect_timeout_s: Optional[float] = 30.0) -> None:
         """Connects; then `step` until `stopping`, and `close`."""
         self.link.open(connect_timeout_s, self._waits)
-        milestones.info("connected to %s as %s", self.link.address, self._name)
+        milestones.info("connected to %s as %s", self.link.address, self.name)
 
     def close(self) -> None:
         """Leaves the broker, and says so there unless another node has this name; what the party kept open is closed."""
         if not self._taken:
-            self.link.publish(self.topics.presence(self._name), self._gone, retain=True)
+            self.link.publish(self.topics.presence(self.name), self._gone, retain=True)
         self.link.flush(2.0)
         self.link.close()
         self._search.close()
@@ -145,9 +145,9 @@ class Session(ABC):
             self._handle(self.link.events.get(timeout=min(self.wait_s(), longest_s)))
         except queue.Empty:
             self.outbox.due(time.monotonic())
-            self._presence.report_health()
+            self.presence.report_health()
             if self._search.step() and self._connected:  # once it is again, it is announced anyway
-                self._presence.announce()
+                self.presence.announce()
             self._idle()
         except WireError as error:
             self._refuse("a message", error)
@@ -162,7 +162,7 @@ class Session(ABC):
         return 0.5 if due is None else min(0.5, max(0.0, due - time.monotonic()))
 
     def _send(self, body: bytes) -> None:
-        up = self.topics.up(self._name)
+        up = self.topics.up(self.name)
         self.outbox.send(body, up, {GATEWAY: up}, time.monotonic())
 
     def _refuse(self, what: str, error: EdgewardError) -> None:
@@ -173,20 +173,20 @@ class Session(ABC):
             log.warning("refused %s: %s", what, error)
         if due:
             self._refusal_at = time.monotonic() + 1.0
-            body = encode_body({"kind": "refused", "node": self._name, "code": error.code})
-            self.link.publish(self.topics.presence(self._name), body)
+            body = encode_body({"kind": "refused", "node": self.name, "code": error.code})
+            self.link.publish(self.topics.presence(self.name), body)
 
     def _handle(self, event: Event) -> None:
         if isinstance(event, Connected):
             self._connected = True
-            self._presence.announce()
+            self.presence.announce()
             self.outbox.hurry(time.monotonic())
             return
         if isinstance(event, Disconnected):
             self._connected = False
             log.warning("lost the broker (%s); reconnecting", event.reason)
             return
-        if event.topic not in (self.topics.all_nodes, self.topics.down(self._name)):
+        if event.topic not in (self.topics.all_nodes, self.topics.down(self.name)):
             return  # amqtt hands retained presence to clients that did not subscribe to it
         frame = decode_frame(event.payload)
         if event.topic != self.topics.all_nodes:
@@ -201,7 +201,7 @@ class Session(ABC):
     def _receive(self, chunk: Chunk) -> None:
         body, answer = self._inbox.feed(GATEWAY, chunk)
         if answer is not None:
-            self.link.publish(self.topics.up(self._name), encode_frame(answer))
+            self.link.publish(self.topics.up(self.name), encode_frame(answer))
         if body is None:
             return
         # Acknowledged on receipt: whatever is lost with this process is announced again when it comes back.
@@ -210,7 +210,7 @@ class Session(ABC):
             opened = None if self._guard is None else self._guard.open(body)
             header, tensors = decode_body(body if opened is None else opened.content, self._most_unpacked)
         except WireError:
-            self.link.publish(self.topics.up(self._name), encode_frame(received))
+            self.link.publish(self.topics.up(self.name), encode_frame(received))
             raise
         if self._guard is not None and opened is not None:
             self._guard.admit(header, opened.serial)
@@ -220,7 +220,7 @@ class Session(ABC):
         if (
             kind != "step" or header.get("step") in ACKNOWLEDGED_STEPS
         ):  # the answers to other steps come at once, and say it too
-            self.link.publish(self.topics.up(self._name), encode_frame(received))
+            self.link.publish(self.topics.up(self.name), encode_frame(received))
         if kind == "taken":
             self._name_taken(require(header, "instance", str))
         else:
@@ -231,6 +231,6 @@ class Session(ABC):
         if refused == self.instance:
             self._taken = True
             self.stop()
-        elif time.monotonic() >= self._presence.said_at + 1.0:
-            log.error("another node calls itself %s: the gateway refused it", self._name)
-            self._presence.announce()
+        elif time.monotonic() >= self.presence.said_at + 1.0:
+            log.error("another node calls itself %s: the gateway refused it", self.name)
+            self.presence.announce()

@@ -20,7 +20,7 @@ LIMIT_S = 900.0
 
 _AGAIN = "is the machine out of memory or processes, or is it being debugged? Give the same command again"
 
-_running: "List[subprocess.Popen[str]]" = []
+running: "List[subprocess.Popen[str]]" = []  # of this process; ended with it
 
 
 def plan_apart(task: Task) -> Tuple[Task, Optional[float]]:
@@ -68,7 +68,7 @@ def _ask(question: Dict[str, Any]) -> Dict[str, Any]:
         )
     except (OSError, subprocess.SubprocessError) as error:
         raise PrivacyError(f"the accountant cannot be started: {error}; {_AGAIN}") from error
-    _running.append(process)
+    running.append(process)
     try:
         said, complaint = process.communicate(json.dumps(question), timeout=LIMIT_S)
     except subprocess.TimeoutExpired as error:
@@ -78,7 +78,7 @@ def _ask(question: Dict[str, Any]) -> Dict[str, Any]:
         _kill(process)
         raise
     finally:
-        _running.remove(process)
+        running.remove(process)
     if process.returncode < 0:
         raise PrivacyError(f"the accountant was ended by signal {-process.returncode}; {_AGAIN}")
     answer = _read(said)
@@ -105,7 +105,7 @@ def _kill(process: "subprocess.Popen[str]") -> None:
 
 def end() -> None:
     """Ends the accountants at work, of whatever thread: a process that stops does not wait for them."""
-    for process in list(_running):
+    for process in list(running):
         process.kill()
 
 

@@ -58,9 +58,9 @@ def skellam(random: SecureRandom, size: int, variance: int) -> np.ndarray:
 def _candidates(random: SecureRandom, count: int, sigma: int) -> np.ndarray:
     """Those of `count` candidates that algorithm D accepts, in order, as int64."""
     # D1, D2: k >= 0 with probability proportional to exp(-k/2) exp(-k(k-1)/2) = exp(-k^2/2).
-    k = _successes(random, np.full(count, _FOREVER), _EXP_HALF)
+    k = _successes(random, np.full(count, _FOREVER), EXP_HALF)
     pairs = k * (k - 1) // 2
-    k = k[_successes(random, pairs, _EXP_ONE) == pairs].astype(np.uint64)
+    k = k[_successes(random, pairs, EXP_ONE) == pairs].astype(np.uint64)
     # D3 to D5: a sign, and j of [0, sigma). Zero is proposed with one of its signs only, else it came twice as often.
     j = below(random, np.full(len(k), sigma, np.uint64))
     negative = random.words(len(k)) >> np.uint64(63) == 1
@@ -187,4 +187,4 @@ def _exp_minus_one_over(n: int) -> Tuple[int, ...]:
     return tuple((total >> 1100 - 64 * (i + 1)) & (1 << 64) - 1 for i in range(16))
 
 
-_EXP_HALF, _EXP_ONE = _exp_minus_one_over(2), _exp_minus_one_over(1)
+EXP_HALF, EXP_ONE = _exp_minus_one_over(2), _exp_minus_one_over(1)

@@ -361,6 +361,10 @@ class Inbox:
             done.popitem(last=False)
         return Ack(key)
 
+    def held_bytes(self) -> int:
+        """What arrived of open transfers, on disk."""
+        return self._spill.held_bytes()
+
     def hear_again(self, sender: str, key: bytes) -> None:
         """What was received is not done with: should it be sent again, it is a finished body again."""
         self._done.get(sender, OrderedDict()).pop(key, None)

@@ -34,7 +34,7 @@ def test_every_forwarded_record_says_whether_it_is_simulated(monkeypatch: pytest
     monkeypatch.setattr(forward, "Link", Broker)
     monkeypatch.setattr(forward.MqttForward, "_look", lambda self: None)
     forwarder = forward.MqttForward("mqtt://127.0.0.1", "test", ["/dev/ttyUSB0"], enrolled=True)
-    said = forwarder._link.said  # type: ignore[attr-defined]
+    said = forwarder.link.said  # type: ignore[attr-defined]
 
     def write(boot: str, kind: str, **fields: Any) -> Any:
         forwarder.write("/dev/ttyUSB0", 1.0, Record(boot, 0, "m", 5, kind, 1, fields))

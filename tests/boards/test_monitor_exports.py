@@ -268,7 +268,7 @@ def test_a_broker_that_goes_away_costs_records_not_memory(broker):
 
 def test_a_broker_that_stalls_costs_records_not_memory(broker, monkeypatch: pytest.MonkeyPatch):
     forward = MqttForward(str(broker.address), "demo", ["/dev/ttyUSB0"])
-    monkeypatch.setattr(forward._link, "_acknowledged", -500)
+    monkeypatch.setattr(forward.link, "_acknowledged", -500)
     forward.write("/dev/ttyUSB0", 1.0, record("metrics"))
     assert (forward.forwarded, forward.dropped) == (0, 1)
     forward.close()

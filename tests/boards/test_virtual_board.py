@@ -235,7 +235,7 @@ def test_a_silent_port_is_not_waited_for_ever():
 
 def test_the_board_ends_with_whoever_started_it(sample):
     with VirtualBoard(sample.model_bin) as board:
-        process = board._process
+        process = board.process
         assert process is not None
         assert process.stdin is not None
         process.stdin.close()

@@ -34,4 +34,4 @@ def test_every_milestone_has_a_logger_that_is_let_through() -> None:
 
     for logger in (agent.milestones, key_holder.milestones):
         record = logger.makeRecord(logger.name, logging.INFO, __file__, 1, "x", (), None)
-        assert logs._worth_seeing(record)
+        assert logs.worth_seeing(record)

@@ -79,10 +79,10 @@ class FhirServer:
             def log_message(self, *_: Any) -> None:
                 pass
 
-        self._http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._http.daemon_threads = True
-        self.base = f"http://127.0.0.1:{self._http.server_address[1]}/r4"
-        threading.Thread(target=self._http.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.http.daemon_threads = True
+        self.base = f"http://127.0.0.1:{self.http.server_address[1]}/r4"
+        threading.Thread(target=self.http.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
 
     def certified(self, folder: Path) -> Path:
         """Speaks TLS from now on, with a certificate for 127.0.0.1 that only the file returned vouches for."""
@@ -103,14 +103,14 @@ class FhirServer:
         (folder / "server.key").write_bytes(secret)
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(path, folder / "server.key")
-        self._http.socket = context.wrap_socket(self._http.socket, server_side=True)
+        self.http.socket = context.wrap_socket(self.http.socket, server_side=True)
         self.base = self.base.replace("http:", "https:")
         return path
 
     def close(self) -> None:
         self.stopping.set()
-        self._http.shutdown()
-        self._http.server_close()
+        self.http.shutdown()
+        self.http.server_close()
 
 
 @pytest.fixture
@@ -375,7 +375,7 @@ def test_a_server_that_fails_or_lies_is_named(
 def test_headers_that_trickle(tmp_path: Path, server: FhirServer) -> None:
     name = "x" * 40
     server.answer = lambda path: Answer([f"{letter}".encode() for letter in name], pause_s=0.05)
-    handler = server._http.RequestHandlerClass
+    handler = server.http.RequestHandlerClass
     handler.send_response = lambda self, status: None  # type: ignore[attr-defined]
     handler.end_headers = lambda self: None  # type: ignore[attr-defined]
     with pytest.raises(DataError, match="no whole page within"):

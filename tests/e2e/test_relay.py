@@ -7,22 +7,21 @@ import sys
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Dict, Iterator, List
 
 import numpy as np
 import pytest
+from agent_at_post import AtPost, Below
 from harness import HERE, RECORDS, Harness, events, expected_weights, finish, make_task, wait_for
 
-from orchestrator.data.dataset import Dataset
 from orchestrator.gateway.broker import free_port
 from orchestrator.gateway.course import MOST_RECORDS
 from orchestrator.gateway.relay import Region, Relay, objection_to_relaying
-from orchestrator.node.contribution import Run
 from orchestrator.wire.body import encode_body
 from orchestrator.wire.frames import encode_frame, split
-from orchestrator.wire.link import BrokerAddress, Link
-from orchestrator.wire.task import Evaluation, Rounds, Selection, Task
+from orchestrator.wire.link import Link
+from orchestrator.wire.post import Post
+from orchestrator.wire.task import Evaluation, Rounds, Selection, Task, task_to_dict
 from orchestrator.wire.topics import Topics
 from orchestrator.wire.transfer import transfer_id
 
@@ -131,15 +130,12 @@ def test_nonsense_from_above_is_refused_and_the_round_at_hand_goes_on(tmp_path: 
 
 def test_what_one_node_claims_does_not_put_its_region_out(tmp_path: Path) -> None:
     """A gateway takes no more than MOST_RECORDS of a node, and a region is a node to it."""
-    region = Region("test", Rounds(2, 2, provided=True))
-    relay = Relay(BrokerAddress("127.0.0.1", 1), "test", "north", tmp_path, region)
-    nothing = Dataset(np.zeros((0, 1), np.float32), np.zeros(0, np.int32))
-    relay.runs.begin(Run("run", "digest", make_task(), b"", nothing, nothing))
-    relay._lower = SimpleNamespace(failure=None, records={"a": MOST_RECORDS, "b": 30})  # type: ignore[assignment]
-    relay._look_below()
-    assert relay._presence.word == {"kind": "ready", "run": "run", "records": MOST_RECORDS}
-    relay._store.close()
-    relay._lock.free()
+    region, below = Region("test", Rounds(2, 2, provided=True)), Below({"a": MOST_RECORDS, "b": 30})
+    relay = AtPost(Relay(Post(), "test", "north", tmp_path, region, lower=below))
+    relay.hear({"kind": "task", "run": "run", "task": task_to_dict(make_task())}, {"graph": np.zeros(1, np.uint8)})
+    said = relay.presence()
+    assert (said["kind"], said["run"], said["records"]) == ("ready", "run", MOST_RECORDS)
+    relay.agent.close()
 
 
 @pytest.mark.parametrize(

@@ -27,6 +27,7 @@ from orchestrator.wire.envelope import EVERYONE, Sealer
 from orchestrator.wire.event_queue import Message
 from orchestrator.wire.frames import CHUNK_BYTES, Chunk, encode_frame, split
 from orchestrator.wire.link import Link
+from orchestrator.wire.pki import read_signing_key
 from orchestrator.wire.refusals import TEXTS, text_of
 from orchestrator.wire.topics import Topics
 from orchestrator.wire.transfer import transfer_id
@@ -175,7 +176,7 @@ def test_nodes_refuse_what_their_gateway_did_not_say_to_them_now(federation: Fed
     stale = encode_body({"kind": "round", "run": "run", "round": 1}, {})
     bomb = b"EWB\x01" + zstandard.ZstdCompressor().compress(bytes(600 << 20))
     other = Sealer(Ed25519PrivateKey.generate(), FEDERATION)
-    foreign = Sealer(ours._key, "elsewhere")
+    foreign = Sealer(read_signing_key(federation.authority.signing_key), "elsewhere")
     attacks = {
         "unsigned message": task,
         "this node trusts": other.seal(task, "a", federation.serial + 1),

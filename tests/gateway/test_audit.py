@@ -12,7 +12,7 @@ import pytest
 from orchestrator.cli.main import main
 from orchestrator.errors import EdgewardError
 from orchestrator.gateway import audit, audit_files
-from orchestrator.gateway.audit import MAX_REFUSALS, AuditLog, read_log, verify
+from orchestrator.gateway.audit import AuditLog, read_log, verify
 from orchestrator.gateway.audit_files import FIRST, put_begin, remaining
 from orchestrator.gateway.web.audit_pages import AuditPages
 
@@ -86,10 +86,10 @@ def test_what_cannot_be_written_fails_loudly(log: AuditLog) -> None:
         log.append("joined", node="x")
 
 
-def test_a_flood_of_refusals_does_not_fill_the_disk(tmp_path: Path, log: AuditLog) -> None:
+def test_a_flood_of_refusals_does_not_fill_the_disk(log: AuditLog, monkeypatch: pytest.MonkeyPatch) -> None:
     passed = []
     progress = log.progress(passed.append)
-    log._refusals = MAX_REFUSALS - 1
+    monkeypatch.setattr(audit, "MAX_REFUSALS", 1)
     for _ in range(5):
         progress({"event": "refused", "run": "r", "node": "n", "reason": "why"})
     progress({"event": "export", "message": "not recorded"})

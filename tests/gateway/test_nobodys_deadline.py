@@ -9,7 +9,6 @@ from typing import Any, Dict, List, Tuple
 import numpy as np
 import pytest
 
-from orchestrator.gateway.broker_watch import BrokerWatch
 from orchestrator.gateway.gateway import Gateway
 from orchestrator.gateway.reach import RESTART_AFTER_S
 from orchestrator.gateway.store import Store
@@ -36,14 +35,14 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> List[float]:
     return now
 
 
-def open_round(tmp_path: Path) -> Tuple[Gateway, List[Dict[str, Any]]]:
+def open_round(tmp_path: Path, own_broker: Any = None) -> Tuple[Gateway, List[Dict[str, Any]]]:
     schema = Schema("table", "y", ("a", "b"), {"0": 0, "1": 1}, (Feature("x", 0, 1),), standardization="range")
     rules = Rounds(nodes=2, quorum=2, deadline_s=DEADLINE_S, attempts=1)
     task = Task("t", schema, {}, Training(rounds=5), Privacy(unit="none"), rules, codec="float32")
     store = Store(tmp_path / "gateway.sqlite")
     store.create_run("run", task_to_dict(task), b"graph", np.zeros(8, np.float32))
     events: List[Dict[str, Any]] = []
-    gateway = Gateway(store, "run", "f", BrokerAddress("127.0.0.1", 1), progress=events.append)
+    gateway = Gateway(store, "run", "f", BrokerAddress("127.0.0.1", 1), own_broker, progress=events.append)
     gateway.link.publish = lambda topic, payload, retain=False: None  # type: ignore[method-assign]
     gateway.link.pump = lambda: None  # type: ignore[method-assign]
     for node in ("icu", "er"):
@@ -107,7 +106,6 @@ def test_a_broker_that_passes_nothing_on_is_named_and_no_node_is(tmp_path: Path,
 
 def test_a_run_that_stopped_for_want_of_answers_is_not_over_for_its_nodes(tmp_path: Path, clock: List[float]) -> None:
     gateway, events = open_round(tmp_path)
-    gateway._broker = BrokerWatch(gateway.course, gateway.link, Topics("f"), None)
     step(gateway, clock, 2 * DEADLINE_S)
     assert events[-1]["event"] == "failed"
     payloads = [payload for _, payload in iter(lambda: gateway.announcer.outbox.next(clock[0]), None)]
@@ -117,10 +115,9 @@ def test_a_run_that_stopped_for_want_of_answers_is_not_over_for_its_nodes(tmp_pa
 
 def test_a_broker_of_its_own_that_passes_nothing_on_is_started_again(tmp_path: Path, clock: List[float]) -> None:
     """Alive, and deaf: SIGSTOP, or full of clients that never read."""
-    gateway, events = open_round(tmp_path)
     broker = SimpleNamespace(restarts=0, restart_if_dead=lambda: False, keep_out=lambda names: None)
     broker.restart = lambda: vars(broker).update(restarts=broker.restarts + 1)
-    gateway._broker = BrokerWatch(gateway.course, gateway.link, Topics("f"), broker)  # type: ignore[arg-type]
+    gateway, events = open_round(tmp_path, broker)
     step(gateway, clock, 2 * RESTART_AFTER_S)
     assert [e["event"] for e in events if e["event"].startswith("broker_")] == ["broker_silent", "broker_restarted"]
     assert broker.restarts == 1

@@ -98,7 +98,7 @@ def report_of(store: Store, task: Task) -> Dict[str, Any]:
     """As federation.py makes it, without the bundle."""
     claim = {"epsilon": 3.5, "unit": "node", "claim": "the claim", "records_per_node": dict(NODES)}
     memory = {"gateway": 70.0 + len(store.nodes(RUN)), "broker": None}
-    report = federation._report(RUN, task, RunResult(store, RUN, task, dict(NODES)), claim, memory)
+    report = federation.run_report(RUN, task, RunResult(store, RUN, task, dict(NODES)), claim, memory)
     report.update(bundle="bundle", digest=DIGEST, arena=46, metrics={"tflm": {"accuracy": 0.8}})
     return federation.stated(report, task)
 
@@ -228,7 +228,7 @@ def test_a_training_writes_and_returns_the_stated_report(tmp_path: Path, monkeyp
     config = SimpleNamespace(task=TASK, gateway=SimpleNamespace(federation="test", sites=()))
     vars(orchestrator).update(_config=config, _out=out, _store=store, _broker=None, _rows=None, _calibration=None)
     vars(orchestrator).update(_authority=None, _dashboard=None, _show=lambda event: None, _model={}, address=None)
-    vars(orchestrator).update(_connect_timeout_s=1.0, _open=lambda *_: (TASK, b""))
+    vars(orchestrator).update(_connect_timeout_s=1.0, _simulated=None, _open=lambda *_: (TASK, b""))
     returned = orchestrator.train(1)
     with History(out) as history:
         kept = history.report(RUN)

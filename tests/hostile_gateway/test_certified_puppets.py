@@ -25,13 +25,13 @@ class Peer:
     """Somebody with a key of their own, under any name: a real node elsewhere, or the gateway's puppet."""
 
     def __init__(self, name: str) -> None:
-        self.name, self._key = name, Ed25519PrivateKey.generate()
-        self.credential = self._key.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
+        self.name, self.key = name, Ed25519PrivateKey.generate()
+        self.credential = self.key.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
         self.fingerprint = hashlib.sha256(self.credential).hexdigest()
 
     def keys(self, session: Session) -> Dict[str, bytes]:
         """As a node's answer to the step "keys"."""
-        advert = Party(session, self.name, self._key.sign, lambda *_: True).advertise()
+        advert = Party(session, self.name, self.key.sign, lambda *_: True).advertise()
         known = {"channel": advert.channel_key, "mask": advert.mask_key, "signature": advert.signature}
         return {**known, "commitment": advert.commitment, "credential": self.credential}
 
@@ -91,7 +91,7 @@ def test_one_more_than_the_owner_confirmed_is_enough_to_abstain(node: Attack) ->
 
 def test_a_real_peer_twice_under_two_names_is_enough_to_abstain(node: Attack) -> None:
     twice = Peer("icu-3")
-    twice._key, twice.credential = REAL["icu-2"]._key, REAL["icu-2"].credential
+    twice.key, twice.credential = REAL["icu-2"].key, REAL["icu-2"].credential
     word = shares_asked(node, "twice", [REAL["icu-2"], twice, REAL["icu-4"]])
     assert (word["kind"], word.get("code")) == ("abstain", "sum.peers")
 

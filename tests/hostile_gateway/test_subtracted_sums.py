@@ -61,7 +61,7 @@ class Attacked:
         victim = MaskedRound(*about, steady=self.steady)
         secure = self.task.aggregation
         session = Session(session_id("test", self.run.id, number, 1), secure.neighbours, secure.least, secure.colluding)
-        parties = {n: Party(session, n, self.others[n]._key.sign, lambda *_: True) for n in others}
+        parties = {n: Party(session, n, self.others[n].key.sign, lambda *_: True) for n in others}
         adverts = {name: party.advertise() for name, party in parties.items()}
         keys: Dict[str, Any] = {
             a.party: {

@@ -1,7 +1,7 @@
 """Nodes' sides of masked rounds with an honest gateway between them, whose messages a test may change."""
 
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple, Type
 
 import numpy as np
 
@@ -10,7 +10,7 @@ from orchestrator.gateway.secure_aggregation import SecureAggregation
 from orchestrator.gateway.store import Store
 from orchestrator.node.contribution import Contribution, Run
 from orchestrator.node.peers import Peers
-from orchestrator.node.secure import MaskedRound
+from orchestrator.node.secure import Contribute, MaskedRound
 from orchestrator.node.store import NodeStore
 from orchestrator.privacy.mask_graph import complete_up_to
 from orchestrator.privacy.standardization import range_scaling
@@ -54,7 +54,15 @@ def records_of(name: str) -> int:
 class Federation:
     """Gateway and nodes in memory. `computed` and `charged`: how often a node computed, and told its ledger of, a release."""
 
-    def __init__(self, folder: Path, task: Optional[Task] = None, names: Sequence[str] = NODES) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        task: Optional[Task] = None,
+        names: Sequence[str] = NODES,
+        kind: Type[MaskedRound] = MaskedRound,
+    ) -> None:
+        """kind: the node's side, which a test may weaken."""
+        self.kind = kind
         self.folder, self.task, self.names = folder, task or make_task(), tuple(names)
         self.store = Store(folder / "gateway.sqlite")
         self.store.create_run("run", task_to_dict(self.task), b"graph", np.zeros(SIZE, np.float32))
@@ -67,6 +75,10 @@ class Federation:
         self.runs: Dict[str, Run] = {}
         self.number, self.attempt, self.run = 1, 1, "run"
         self.steady: Sequence[str] = ()
+        self.learns_nothing: Sequence[str] = ()
+        """Nodes that are shown a model from which nothing is learned: what they compute vanishes from a sum."""
+        self.shown: Dict[str, Dict[str, Optional[np.ndarray]]] = {}
+        """By node, what it is shown of a model in another way than the rest; None for what is left out."""
         mean, std = range_scaling(self.task.schema)
         self.model = {"weights": np.zeros(SIZE, np.float32), "mean": mean, "std": std}
 
@@ -85,19 +97,40 @@ class Federation:
         run = self.runs[name]
         store.before_release = lambda run, number: self.charged.append((name, number))
 
+        message = {"kind": "round", "run": self.run, "round": self.number, "attempt": self.attempt}
+        return self.kind(
+            "test",
+            run,
+            message,
+            self.model_for(name),
+            name,
+            self.peers[name],
+            store,
+            self.contribute_of(name),
+            steady=name in self.steady,
+        )
+
+    def model_for(self, name: str) -> Dict[str, np.ndarray]:
+        """What the gateway shows one node."""
+        changed = self.shown.get(name, {})
+        if name in self.learns_nothing:
+            changed = {**changed, "weights": np.full(SIZE, 1e30, np.float32)}
+        return {what: value for what, value in {**self.model, **changed}.items() if value is not None}
+
+    def contribute_of(self, name: str) -> Contribute:
+        """What computes for a node: an update that names it."""
+
         def contribute(number: int, header: Any, tensors: Any, layout: Layout) -> Contribution:
-            self.computed.append(name)
             noisy = self.task.privacy.on
+            if name in self.learns_nothing:
+                return Contribution({"update": np.zeros(SIZE, np.int64 if noisy else np.float32)}, {}, {})
+            self.computed.append(name)
             # What a second draw of the noise would be is seen at once: it is another number.
             steps = np.full(SIZE, 1000 * len(self.computed), np.int64)
             part = layout.parts[0]
             return Contribution({part.name: (steps if noisy else value_of(name))[: part.size]}, {}, {})
 
-        message = {"kind": "round", "run": self.run, "round": self.number, "attempt": self.attempt}
-        steady = name in self.steady
-        return MaskedRound(
-            "test", run, message, dict(self.model), name, self.peers[name], store, contribute, steady=steady
-        )
+        return contribute
 
     def asked(self, step: str, name: str) -> Dict[str, Any]:
         """What an honest gateway says to one node."""

@@ -65,4 +65,4 @@ def test_what_is_no_number_is_without_bound(monkeypatch: pytest.MonkeyPatch) -> 
         [{**RESERVATION.charges[0].to_dict(), "count": n} for n in (2, 3)],
         [],
     ]
-    assert accountant._answer({"delta": 1e-5, "cases": [charges]}) == {"epsilons": [float("inf")]}
+    assert accountant.answer({"delta": 1e-5, "cases": [charges]}) == {"epsilons": [float("inf")]}

@@ -135,7 +135,7 @@ def test_the_gradient_sum_is_cut_to_what_the_sum_has_room_for(tmp_path: Path) ->
     cuts = []
     for records in (20, 40):
         contributor = make(tmp_path / str(records), task, records)
-        contributor._run.state(33)
+        contributor.run.state(33)
         parts = contributor.contribute(1, {}, MODEL, layout).parts
         assert parts[UPDATE].dtype == np.int64
         cuts.append(int(parts[UPDATE][0]))
@@ -190,13 +190,13 @@ def test_a_clip_norm_that_follows_is_the_rounds_and_within_tells_of_it(tmp_path:
 def test_what_is_stated_is_fixed_once_and_everything_that_is_sent_is_made_of_it(tmp_path: Path) -> None:
     for unit in ("record", "patient"):
         contributor = make(tmp_path / unit, make_task(unit=unit))
-        contributor._run.state(23)
+        contributor.run.state(23)
         for number in (0, 1, 4):
             fields = contributor.contribute(number, {}, MODEL).fields
             assert (fields["records"], fields["units"]) == (23, 23)
-    node = make(tmp_path / "node", make_task(unit="node"))._run
+    node = make(tmp_path / "node", make_task(unit="node")).run
     assert (node.stated, node.stated_units) == (1, 1)
-    none = make(tmp_path / "none", make_task(unit="none"))._run
+    none = make(tmp_path / "none", make_task(unit="none")).run
     none.state(23)
     assert (none.stated, none.stated_units) == (40, 40), "without privacy nothing is made up"
 
@@ -211,7 +211,7 @@ def test_a_run_whose_count_nobody_fixed_says_a_noised_one_and_the_same_every_tim
         return 51 + len(asked)
 
     monkeypatch.setattr(contribution, "noised_count", drawn)
-    run = make(tmp_path, make_task(unit="patient"))._run
+    run = make(tmp_path, make_task(unit="patient")).run
     assert [run.stated, run.stated_units, run.stated] == [52, 52, 52]
     assert asked == [10], "of patients, not of their records"
 
@@ -225,8 +225,8 @@ def test_a_trainer_of_gradients_divides_by_what_was_stated(tmp_path: Path, monke
 
     monkeypatch.setattr(contribution, "GradientTrainer", Expecting)
     contributor = make(tmp_path, make_task())
-    contributor._trainer_factory = Expecting
-    contributor._run.state(23)
+    contributor.trainer_factory = Expecting
+    contributor.run.state(23)
     contributor.contribute(1, {}, MODEL)
     contributor.contribute(2, {}, MODEL)
     assert expected == [23]
@@ -240,8 +240,8 @@ def test_a_trainer_of_gradients_divides_by_what_was_stated(tmp_path: Path, monke
 def test_statistics_and_evaluation_are_whole_numbers_with_noise(tmp_path: Path, unit: str, noise: str) -> None:
     task = make_task(unit=unit, noise=noise)
     contributor = make(tmp_path, task)
-    units = contributor._run.units
-    contributor._run.state(units)
+    units = contributor.run.units
+    contributor.run.state(units)
     for number, name in ((0, STATISTICS), (4, EVALUATION)):
         layout = layout_of(task, number, units)
         draws = [contributor.contribute(number, {}, MODEL, layout).parts[name] for _ in range(4)]
@@ -259,7 +259,7 @@ def test_statistics_are_of_clipped_units(tmp_path: Path) -> None:
     task = make_task(unit="patient")
     contributor = make(tmp_path, task)
     sums = statistics_sum(task).to_float(contributor.contribute(0, {}, {}).parts[STATISTICS])
-    assert np.linalg.norm(sums) <= 0.7 * 1.01 * contributor._run.units
+    assert np.linalg.norm(sums) <= 0.7 * 1.01 * contributor.run.units
     open_task = make_task(unit="none")
     plain = make(tmp_path / "open", open_task).contribute(0, {}, {}).parts[STATISTICS]
     assert plain.dtype == np.float64
@@ -272,7 +272,7 @@ def test_a_patient_counts_once_in_statistics(tmp_path: Path) -> None:
     task = make_task(unit="patient", statistics_clip_norm=0.2)
     contributor = make(tmp_path, task)
     sums = statistics_sum(task).to_float(contributor.contribute(0, {}, {}).parts[STATISTICS])
-    u = contributor._run.dataset.x.astype(np.float64) / 4  # of ranges from -4 to 4
+    u = contributor.run.dataset.x.astype(np.float64) / 4  # of ranges from -4 to 4
     means = np.concatenate([u, u * u], axis=1).reshape(10, 4, 4).mean(axis=1)
     clipped = means * np.minimum(1, 0.2 / np.linalg.norm(means, axis=1, keepdims=True))
     np.testing.assert_allclose(sums, clipped.sum(axis=0), atol=10 * statistics_sum(task).lattice.step)
@@ -284,7 +284,7 @@ def test_sums_are_cut_to_what_a_secure_sum_has_room_for(tmp_path: Path, number: 
     """Where a ring is too small for every unit at its worst, it is the node that must not overflow it."""
     task = make_task(noise="distributed")
     contributor = make(tmp_path, task)
-    contributor._run.state(37)
+    contributor.run.state(37)
     (part,) = parts_of(task, number, SIZE)
     small = Layout([part], 24, 3, 600_000, 120)
     limit = small.limit(part, 37 * part.times)
@@ -297,7 +297,7 @@ def test_sums_are_cut_to_what_a_secure_sum_has_room_for(tmp_path: Path, number: 
 def test_an_open_answer_carries_real_numbers_in_the_units_of_the_data(tmp_path: Path) -> None:
     task = make_task()
     contributor = make(tmp_path, task)
-    contributor._run.state(37)
+    contributor.run.state(37)
     fields, sent, _ = contributor.open_answer(0, {}, {})
     statistics = decode_update(sent, "float32", 4)
     assert (fields["records"], fields["units"]) == (37, 37)
@@ -348,7 +348,7 @@ def test_a_record_whose_logits_are_not_finite_is_one_that_was_surely_wrong(
     tmp_path: Path, unit: str, logits: Tuple[float, float]
 ) -> None:
     task = make_task(unit=unit)
-    held_out = make(tmp_path, task)._run.held_out
+    held_out = make(tmp_path, task).run.held_out
     units = len(held_out.units(unit)) if unit != "none" else 8
     sums = evaluate(task, Diverged(logits), held_out, np.zeros(SIZE, np.float32))  # type: ignore[arg-type]
     if task.privacy.on:
@@ -365,7 +365,7 @@ def test_no_logits_of_one_unit_move_evaluation_by_more_than_its_bound(tmp_path: 
     """With and without the unit; the noise is matched to sqrt(2) times the scale."""
     task = make_task(unit=unit)
     counts = evaluation_counts(task)
-    held_out = make(tmp_path, task)._run.held_out
+    held_out = make(tmp_path, task).run.held_out
     rows = held_out.units(unit)
     rest = held_out.take(np.setdiff1d(np.arange(held_out.records), rows[0]))
     for strange in (np.nan, np.inf, -np.inf, 3e38, -3e38, 1e-45, 88.8):
@@ -389,10 +389,10 @@ def test_no_logits_of_one_unit_move_evaluation_by_more_than_its_bound(tmp_path: 
 
 
 def test_a_sum_without_room_for_anything_is_refused_rather_than_cut_to_nothing() -> None:
-    assert contribution._limit(None, UPDATE, 40) is None
+    assert contribution.limit_in(None, UPDATE, 40) is None
     task = make_task(noise="distributed")
     with pytest.raises(PrivacyError, match="leave no room"):
-        contribution._limit(Layout(parts_of(task, 1, SIZE), 24, 3, 1 << 39, 40), UPDATE, 40)
+        contribution.limit_in(Layout(parts_of(task, 1, SIZE), 24, 3, 1 << 39, 40), UPDATE, 40)
 
 
 # What fails
@@ -412,22 +412,22 @@ def test_a_private_round_that_failed_is_charged_and_not_tried_again(
 ) -> None:
     """How often a gateway must ask until an answer is finite would tell of the data, with a draw of noise for each try."""
     contributor, charged = make(tmp_path, make_task(evaluated=False)), []
-    contributor._trainer_factory = Overflowing
-    contributor._store.before_release = lambda *about: charged.append(about)
+    contributor.trainer_factory = Overflowing
+    contributor.store.before_release = lambda *about: charged.append(about)
     monkeypatch.setattr(Overflowing, "outcomes", [np.inf, 1.0, 1.0])
     with pytest.raises(WireError, match="not finite numbers"):
         contributor.open_answer(1, {}, MODEL)
     assert set(charged) == {("run", 1)}
     with pytest.raises(EdgewardError, match="round 1 of run run was answered before and is over"):
-        contributor._store.released("run", 1, "digest")
-    assert contributor._store.released("run", 2, "digest") is None, "the next round is another release"
+        contributor.store.released("run", 1, "digest")
+    assert contributor.store.released("run", 2, "digest") is None, "the next round is another release"
 
 
 def test_a_round_that_claims_nothing_may_be_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     contributor = make(tmp_path, make_task(evaluated=False, unit="none"))
-    contributor._trainer_factory = Overflowing
+    contributor.trainer_factory = Overflowing
     monkeypatch.setattr(Overflowing, "outcomes", [np.inf, 1.0])
     with pytest.raises(WireError, match="not finite numbers"):
         contributor.open_answer(1, {}, MODEL)
-    assert contributor._store.released("run", 1, "digest") is None
+    assert contributor.store.released("run", 1, "digest") is None
     contributor.open_answer(1, {}, MODEL)

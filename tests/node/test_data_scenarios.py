@@ -50,8 +50,9 @@ def test_what_thirty_rows_of_four_patients_are_charged_and_stated_as(
     node = Node(tmp_path, "".join(rows))
     task = private(privacy=Privacy(unit="patient", noise_multiplier=2.0, records_per_patient=8))
     node.asked(task)
-    assert node.agent._run is not None
-    assert (node.agent._run.dataset.records, node.agent._run.units) == (30, 4)
+    run = node.agent.runs.at.run
+    assert run is not None
+    assert (run.dataset.records, run.units) == (30, 4)
     (tmp_path / "other").mkdir()
     said = Node(tmp_path / "other", "".join([*rows, "0.5,0,NULL\n"])).asked(task)
     assert (said["kind"], said["code"]) == ("declined", "data")

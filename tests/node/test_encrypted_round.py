@@ -2,14 +2,18 @@
 
 import dataclasses
 import shutil
+import sqlite3
+from contextlib import closing
 from pathlib import Path
-from typing import Any, Dict, Iterable, List, Optional, Tuple
+from typing import Any, Dict, Iterable, List, Optional
 
 import numpy as np
 import pytest
+from agent_at_post import AtPost, Body
+from agent_at_post import logged as log_of
 
 from orchestrator.data.dataset import Dataset
-from orchestrator.errors import EdgewardError, PrivacyError
+from orchestrator.errors import PrivacyError
 from orchestrator.gateway.authority import Authority
 from orchestrator.node import encrypted
 from orchestrator.node.contribution import Contribution, Run
@@ -18,12 +22,21 @@ from orchestrator.node.identity import NodeIdentity, install, make_node_request
 from orchestrator.node.key_holder import KeyHolderAgent
 from orchestrator.node.peers import NO_LOG, Peers
 from orchestrator.node.store import NodeStore
-from orchestrator.privacy.ckks import BITS, Hidden, KeyHolder, Receiver, Summand, SumPlan, context_message, sign_summand
+from orchestrator.privacy.ckks import (
+    BITS,
+    Encryptor,
+    Hidden,
+    KeyHolder,
+    Receiver,
+    Summand,
+    SumPlan,
+    context_message,
+    sign_summand,
+)
 from orchestrator.privacy.ckks_blocks import encrypt_block
 from orchestrator.privacy.secure_sum import digest_of_told, session_id
 from orchestrator.privacy.vector_layout import Layout, parts_of
-from orchestrator.wire.body import decode_body
-from orchestrator.wire.link import BrokerAddress
+from orchestrator.wire.post import Post
 from orchestrator.wire.protection import Aggregation
 from orchestrator.wire.refusals import TEXTS
 from orchestrator.wire.schema import Feature, Schema
@@ -34,7 +47,6 @@ from orchestrator.wire.transparency import write_log
 pytest.importorskip("tenseal")
 SIZE, RECORDS = 5, 10
 NODES = ("a", "b", "c", "d")
-Body = Tuple[Dict[str, Any], Dict[str, np.ndarray]]
 
 
 def task(honest: int = 3, holder: str = "keys") -> Task:
@@ -51,7 +63,7 @@ class Federation:
 
     def __init__(self, folder: Path, a_task: Optional[Task] = None, authority: Optional[Authority] = None) -> None:
         self.folder, self.task, self.authority = folder, a_task or task(), authority
-        self.sent: List[Body] = []
+        self.asked = 0
         self.stores = {name: NodeStore(folder / f"{name}.sqlite") for name in NODES}
         self.peers = {n: Peers(n, store, self.identity(n), first_sight=True) for n, store in self.stores.items()}
         self.key_holder()
@@ -68,35 +80,39 @@ class Federation:
 
     def key_holder(self, told: Optional[Task] = None, logged: bool = True) -> None:
         """Begins it, or begins it again with what it left on the disk."""
-        address, state = BrokerAddress("127.0.0.1", 1), self.folder / "keys"
-        self.agent = KeyHolderAgent(address, "test", "keys", state, identity=self.identity("keys"))
-        self.agent._send = lambda body: self.sent.append(decode_body(body, 1 << 30))  # type: ignore[method-assign]
-        abstain = self.agent._abstain
+        identity = self.identity("keys")
+        self.agent = KeyHolderAgent(Post(), "test", "keys", self.folder / "keys", identity=identity)
+        self.holder = AtPost(self.agent, self.authority)
+        self.announce(told, logged)
 
-        def noting(header: Dict[str, Any], reason: EdgewardError) -> None:
-            self.reason = str(reason)  # what its log says; a code travels
-            abstain(header, reason)
-
-        self.agent._abstain = noting  # type: ignore[method-assign]
+    def announce(self, told: Optional[Task] = None, logged: bool = True) -> None:
         header: Dict[str, Any] = {"kind": "task", "run": "run", "task": task_to_dict(told or self.task)}
         if self.authority is not None and logged:
             header["certificates"] = write_log(self.authority.log.entries())
-        self.agent._take_task(header, {"graph": np.zeros(1, np.uint8)})
+        self.holder.hear(header, {"graph": np.zeros(1, np.uint8)})
+
+    @property
+    def sent(self) -> List[Body]:
+        """What the key holder sent since it began, but for its presence."""
+        return [body for body in self.holder.heard if "instance" not in body[0]]
 
     def ask(self, step: str, attempt: int = 1, number: int = 1, **fields: Any) -> Body:
-        """The key holder's answer; an abstention is raised."""
+        """The key holder's answer; for an abstention, whose code travels, what its log says is raised."""
         tensors = {name: value for name, value in fields.items() if isinstance(value, np.ndarray)}
         header = {name: value for name, value in fields.items() if name not in tensors}
         about = {"kind": "step", "run": "run", "round": number, "attempt": attempt, "step": step}
-        before = len(self.sent)
-        self.agent._take_step({**about, **header}, tensors)
-        if len(self.sent) == before:
+        self.asked += 1  # or the same question again would be the same transfer
+        with log_of("edgeward.node") as lines:
+            answers = self.holder.hear({**about, **header, "asked": self.asked}, tensors)
+        if not answers:
             return {}, {}
-        if self.sent[-1][0]["kind"] == "abstain":
-            assert set(self.sent[-1][0]) == {"kind", "run", "round", "attempt", "code"}
-            assert self.sent[-1][0]["code"] in TEXTS
-            raise PrivacyError(self.reason)
-        return self.sent[-1]
+        (answer,) = answers
+        if answer[0]["kind"] == "abstain":
+            assert set(answer[0]) == {"kind", "run", "round", "attempt", "code"}
+            assert answer[0]["code"] in TEXTS
+            (reason,) = [line.split(" abstained: ")[1] for line in lines if " abstained: " in line]
+            raise PrivacyError(reason)
+        return answer
 
     def context(self, attempt: int = 1, number: int = 1) -> Body:
         return self.ask("context", attempt, number, parties=4, size=self.layout(number).size)
@@ -281,12 +297,12 @@ def test_masked_vectors_of_two_attempts_and_of_one_attempt_twice_have_nothing_in
             assert not np.any(one == other)  # of 15 values one is with probability 4e-9
 
 
-def off_by_a_half(federation: Federation, name: str, answers: Dict[str, Body]) -> None:
+def off_by_a_half(federation: Federation, context: Body, name: str, answers: Dict[str, Body]) -> None:
     """The node's answer with a pad half a step beside the grid, signed by it."""
-    holder = federation.agent._attempt.holder  # type: ignore[union-attr]
+    keys = Encryptor(context[1]["context"].tobytes())
     header, tensors = answers[name]
-    block = encrypt_block(holder.context, np.append(np.full(holder.plan.encrypted - 1, 0.5), 0.0))
-    changed = tensors["ciphertext"].tobytes()[:36] + holder.format.dump(block)
+    block = encrypt_block(keys.context, np.append(np.full(keys.plan.encrypted - 1, 0.5), 0.0))
+    changed = tensors["ciphertext"].tobytes()[:36] + keys.format.dump(block)
     hidden = Hidden(tensors["masked"].tobytes(), changed, header["check"])
     told = digest_of_told("digest", federation.layout().form, {"weights": np.zeros(SIZE, np.float32)})
     summand = sign_summand(name, hidden, session_id("test", "run", 1, 1), federation.peers[name].sign, told)
@@ -299,9 +315,10 @@ def test_who_sends_what_is_off_the_grid_is_named_here_and_the_gateway_gets_one_w
     tmp_path: Path, names: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     federation = Federation(tmp_path)
-    answers = everybody(federation, federation.context())
+    context = federation.context()
+    answers = everybody(federation, context)
     for name in names:
-        off_by_a_half(federation, name, answers)
+        off_by_a_half(federation, context, name, answers)
     assert federation.decrypt(answers, left_out=["d" if names != "d" else "a"]) == ({}, {})  # nothing before all are in
     with pytest.raises(PrivacyError) as caught:
         federation.decrypt(answers)
@@ -358,7 +375,9 @@ def test_a_key_holder_that_lost_its_memory_gets_no_second_sum_of_a_round(tmp_pat
     shutil.rmtree(tmp_path / "keys")
     federation.key_holder()
     for name in NODES:  # they know it by its certificate, which it kept: here, by the key it now has
-        federation.stores[name]._db.execute("DELETE FROM peers")
+        with closing(sqlite3.connect(tmp_path / f"{name}.sqlite")) as database:
+            database.execute("DELETE FROM peers")
+            database.commit()
         federation.peers[name] = Peers(name, federation.stores[name], first_sight=True)
     context = federation.context(2)
     for name in NODES:
@@ -370,7 +389,7 @@ def test_a_key_holder_that_lost_its_memory_gets_no_second_sum_of_a_round(tmp_pat
 def test_a_key_holder_that_died_between_noting_a_sum_and_storing_it_opens_no_other(tmp_path: Path) -> None:
     federation = Federation(tmp_path)
     answers = everybody(federation, federation.context())
-    federation.agent._store.release = died  # type: ignore[method-assign]
+    federation.agent.store.release = died  # type: ignore[method-assign]
     with pytest.raises(KeyboardInterrupt):
         federation.decrypt(answers)
     federation.key_holder()
@@ -415,7 +434,7 @@ def test_a_ciphertext_that_is_not_what_was_signed_ends_the_attempt(tmp_path: Pat
     elif lie == "cut":
         answers["d"] = header, {"ciphertext": tensors["ciphertext"][:-1]}
     else:
-        federation.peers["keys"], federation.stores["keys"] = federation.agent._peers, federation.stores["d"]
+        federation.peers["keys"], federation.stores["keys"] = federation.agent.peers, federation.stores["d"]
         answers["keys"] = federation.node("keys", context)
         del answers["d"]
     with pytest.raises(PrivacyError, match=why):
@@ -437,8 +456,7 @@ def test_a_step_that_comes_before_its_task_is_answered_after_it(tmp_path: Path) 
     federation = Federation(tmp_path)
     federation.agent.runs.end("run")
     assert federation.context() == ({}, {})
-    header = {"kind": "task", "run": "run", "task": task_to_dict(federation.task)}
-    federation.agent._take_task(header, {"graph": np.zeros(1, np.uint8)})
+    federation.announce()
     assert [header["step"] for header, _ in federation.sent] == ["context"]
 
 
@@ -455,7 +473,7 @@ def test_keys_for_too_few_or_too_many_or_nothing_are_not_made(tmp_path: Path) ->
 def test_a_task_that_names_somebody_else_is_declined(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     federation = Federation(tmp_path)
     federation.key_holder(told=task(holder="other"))
-    assert federation.agent._presence.word == {"kind": "declined", "run": "run", "code": "task"}
+    assert federation.agent.presence.word == {"kind": "declined", "run": "run", "code": "task"}
     assert "names other as its key holder, not keys" in caplog.text
     assert federation.context() == ({}, {})
 
@@ -465,7 +483,7 @@ def test_a_key_holder_with_an_identity_opens_nothing_for_who_hides_the_certifica
 ) -> None:
     federation = Federation(tmp_path, authority=Authority.create(tmp_path / "gateway", "test", []))
     federation.key_holder(logged=False)
-    assert federation.agent._presence.word == {"kind": "declined", "run": "run", "code": "peers.log"}
+    assert federation.agent.presence.word == {"kind": "declined", "run": "run", "code": "peers.log"}
     assert NO_LOG in caplog.text
     assert federation.context() == ({}, {})
 

@@ -1,10 +1,11 @@
 """What a node takes in of a gateway's messages: sizes by kind, and only tensors that a round can go on with."""
 
 from pathlib import Path
-from typing import Any, Dict
+from typing import Any, Dict, List
 
 import numpy as np
 import pytest
+from agent_at_post import AtPost, Below
 
 from orchestrator.data.dataset import Dataset
 from orchestrator.errors import WireError
@@ -14,10 +15,10 @@ from orchestrator.node.intake import MAX_MESSAGE_BYTES, UNKNOWN_RUN_BYTES, most_
 from orchestrator.node.store import NodeStore
 from orchestrator.privacy.ckks import SumPlan
 from orchestrator.wire.body import MAX_HEADER_BYTES
-from orchestrator.wire.link import BrokerAddress
+from orchestrator.wire.post import Post
 from orchestrator.wire.protection import Privacy
 from orchestrator.wire.schema import Feature, Schema
-from orchestrator.wire.task import Rounds, Task
+from orchestrator.wire.task import Rounds, Task, task_to_dict
 from orchestrator.wire.training import Training
 
 SIZE = 100_000
@@ -73,8 +74,14 @@ def test_a_round_that_a_model_cannot_go_on_with_is_refused(tmp_path: Path, run: 
 
 @pytest.mark.parametrize("what", WRONG)
 def test_nor_does_a_relay_pass_it_on(tmp_path: Path, run: Run, what: str) -> None:
-    relay = Relay(BrokerAddress("127.0.0.1", 1), "f", "a", tmp_path, Region("below", Rounds(2, 2)))
-    assert set(relay._for_below(run, 1, model(noise=np.zeros(9, np.int8)))) == {"weights", "mean", "std"}
-    assert relay._for_below(run, 0, model()) == {}
-    with pytest.raises(WireError):
-        relay._for_below(run, 1, model(**WRONG[what]))
+    below = Below({"b": 5, "c": 6})
+    relay = AtPost(Relay(Post(), "f", "a", tmp_path, Region("below", Rounds(2, 2)), lower=below))
+    relay.hear({"kind": "task", "run": "run", "task": task_to_dict(run.task)}, {"graph": np.zeros(1, np.uint8)})
+
+    def hears(number: int, tensors: Dict[str, np.ndarray]) -> List[str]:
+        return [header["kind"] for header, _ in relay.hear({"kind": "round", "run": "run", "round": number}, tensors)]
+
+    assert hears(0, model()) == hears(1, model(noise=np.zeros(9, np.int8))) == ["update"]
+    assert [set(supply.tensors or {}) for supply in below.supplied] == [set(), {"weights", "mean", "std"}]
+    assert hears(2, model(**WRONG[what])) == ["refused"]
+    assert len(below.supplied) == 2

@@ -1,54 +1,40 @@
 """A node whose training graph's process ended is out of the run: no round waits for it until its deadline again and again."""
 
-from typing import Any, Dict, List, Tuple
+from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+from graph_samples import softmax_regression
+from test_open_runs import TASK, Still, Trained
 
-from orchestrator.errors import GraphError, WireError
-from orchestrator.node.agent import NodeAgent
-from orchestrator.node.open_runs import AtWork, OpenRuns
-from orchestrator.node.tasks import Tasks
-
-
-class Said:
-    """In the place of presence."""
-
-    def __init__(self) -> None:
-        self.words: List[Dict[str, Any]] = []
-
-    def say(self, **word: Any) -> None:
-        self.words.append(word)
+from orchestrator.errors import EdgewardError, GraphError, WireError
 
 
-def agent_at(error: Exception) -> Tuple[Any, Said, List[str]]:
-    """An agent with a round of run "r" to answer, which fails so."""
-    agent: Any = NodeAgent.__new__(NodeAgent)
-    said, refused = Said(), []
+def node_in_run(folder: Path, error: EdgewardError) -> Trained:
+    """A node in run "r" whose trainer fails so."""
 
-    def fails(*_: Any) -> None:
-        raise error
+    class Failing(Still):
+        def train(self, weights: np.ndarray, round_number: int, correction: Any = None) -> np.ndarray:
+            raise error
 
-    agent.runs = OpenRuns()
-    agent.runs._all["r"] = agent.runs.at = AtWork()
-    agent.runs.at.round = ({"run": "r", "round": 3}, {})
-    agent._tasks = Tasks("a", agent.runs, None, None, None, said)  # type: ignore[arg-type]
-    agent._answer_round = fails
-    agent._refuse = lambda what, error: refused.append(f"{what}: {error}")
-    return agent, said, refused
+    node = Trained(folder, trainer=Failing)
+    assert node.asked(TASK, "r", graph=softmax_regression(1, 2))["kind"] == "ready"
+    return node
 
 
-def test_a_graph_that_failed_declines_the_run(caplog: pytest.LogCaptureFixture) -> None:
-    agent, said, refused = agent_at(GraphError("the process of the training graph ended before it answered"))
-    agent._answer_newest_round()
-    assert refused == ["a round: the process of the training graph ended before it answered"]
-    assert said.words == [{"kind": "declined", "run": "r", "code": "graph"}]
-    assert agent.runs.find("r") is None
+def test_a_graph_that_failed_declines_the_run(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    node = node_in_run(tmp_path, GraphError("the process of the training graph ended before it answered"))
+    assert node.round("r", 3) == ["refused", "declined"]
+    refused, declined = node.said()[-2:]
+    assert refused == {"kind": "refused", "node": "n", "code": "graph"}
+    assert (declined["run"], declined["code"]) == ("r", "graph")
+    assert node.agent.runs.find("r") is None
+    assert "refused a round: the process of the training graph ended before it answered" in caplog.messages
     assert any("declined run r: the process of the training graph ended" in line for line in caplog.messages)
 
 
-def test_another_failure_is_of_this_round_alone() -> None:
-    agent, said, refused = agent_at(WireError("round 3 came without weights"))
-    agent._answer_newest_round()
-    assert len(refused) == 1
-    assert said.words == []
-    assert "r" in agent.runs._all
+def test_another_failure_is_of_this_round_alone(tmp_path: Path) -> None:
+    node = node_in_run(tmp_path, WireError("round 3 came without weights"))
+    assert node.round("r", 3) == ["refused"]
+    assert node.agent.runs.find("r") is not None

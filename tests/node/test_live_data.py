@@ -43,7 +43,7 @@ class Node:
     """What opens the data of a node, which are in a database beside their description."""
 
     def __init__(self, folder: Path) -> None:
-        self.database = folder / "cdm.sqlite"
+        self.folder, self.database = folder, folder / "cdm.sqlite"
         (folder / "ward.toml").write_text(DESCRIPTION)
         with closing(sqlite3.connect(self.database)) as database:
             database.execute("CREATE TABLE person (person_id, year_of_birth)")
@@ -76,7 +76,8 @@ class Node:
         return found.reason
 
     def looks(self) -> int:
-        return int(self.store._db.execute("SELECT count(*) FROM looks").fetchone()[0])
+        with closing(sqlite3.connect(self.folder / "node.sqlite")) as database:
+            return int(database.execute("SELECT count(*) FROM looks").fetchone()[0])
 
 
 @pytest.fixture
@@ -144,11 +145,12 @@ def test_what_was_away_is_left_alone_for_longer_each_time(
         raise AwayError("the server ended")
 
     monkeypatch.setattr(opening_module, "load_dataset", load)
-    waited = []
-    for number in range(8):
+    now = [1000.0]
+    monkeypatch.setattr(opening_module.time, "monotonic", lambda: now[0])
+    for number, seconds in enumerate((30.0, 60.0, 120.0, 240.0, 480.0, 960.0, 1920.0, 3600.0)):
         assert [node.ask("one"), node.ask("one"), node.ask("two")] == ["data.away"] * 3
+        now[0] += seconds - 1
+        assert node.ask("two") == "data.away"
         assert len(loads) == number + 1
-        waited.append(node._opening._away_s)
-        node._opening._away_until = 0.0
-    assert waited == [30.0, 60.0, 120.0, 240.0, 480.0, 960.0, 1920.0, 3600.0]
+        now[0] += 1
     assert node.looks() == 1

@@ -4,11 +4,15 @@ import ast
 import dataclasses
 import logging
 import re
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any, Dict, List, Optional
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
+from agent_at_post import AtPost
 from graph_samples import softmax_regression
 from test_policy import make_task
 
@@ -19,10 +23,10 @@ from orchestrator.node import graph_process
 from orchestrator.node import opening as opening_module
 from orchestrator.node import tasks as tasks_module
 from orchestrator.node.agent import NodeAgent
+from orchestrator.node.contribution import TrainerFactory
 from orchestrator.node.store import NodeStore
 from orchestrator.node.trainer import GradientTrainer
-from orchestrator.wire.body import decode_body
-from orchestrator.wire.link import BrokerAddress
+from orchestrator.wire.post import Post
 from orchestrator.wire.protection import Aggregation, Privacy
 from orchestrator.wire.refusals import TEXTS, UNKNOWN, code_in, text_of
 from orchestrator.wire.task import Evaluation, Rounds, Task, task_to_dict
@@ -38,11 +42,17 @@ def ungraphed(*arguments: Any) -> GradientTrainer:
     return GradientTrainer(*arguments)
 
 
-class Node:
-    """An agent whose messages are caught; no broker."""
+class Node(AtPost):
+    """A node with a table, at a broker within this process."""
 
     def __init__(
-        self, folder: Path, rows: str = "", policy: str = "", header: str = "x,y,p", data: Optional[Path] = None
+        self,
+        folder: Path,
+        rows: str = "",
+        policy: str = "",
+        header: str = "x,y,p",
+        data: Optional[Path] = None,
+        trainer: TrainerFactory = ungraphed,
     ) -> None:
         """data: in place of a table of these rows."""
         self.data = folder / "data.csv" if data is None else data
@@ -53,21 +63,16 @@ class Node:
         if policy:
             path = folder / "policy.toml"
             path.write_text(policy)
-        address = BrokerAddress("127.0.0.1", 1)
-        self.agent = NodeAgent(address, "test", "n", self.data, self.state, ungraphed, policy=path)
-        self.raw: List[bytes] = []
-        self.agent.link.publish = lambda topic, payload, retain=False: self.raw.append(payload)  # type: ignore
+        super().__init__(NodeAgent(Post(), "test", "n", self.data, self.state, trainer, policy=path))
 
-    def asked(self, task: Task, run: str = "run", **declared: Any) -> Dict[str, Any]:
+    def asked(self, task: Task, run: str = "run", graph: bytes = b"\0", **declared: Any) -> Dict[str, Any]:
         """What it says of a task."""
-        before = len(self.raw)
         header = {"kind": "task", "run": run, "task": {**task_to_dict(task), **declared}}
-        self.agent._take_task(header, {"graph": np.zeros(1, np.uint8)})
-        assert len(self.raw) > before
-        return decode_body(self.raw[-1], 1 << 20)[0]
+        ((said, _),) = self.hear(header, {"graph": np.frombuffer(graph, np.uint8)})
+        return said
 
     def said(self) -> List[Dict[str, Any]]:
-        return [decode_body(body, 1 << 20)[0] for body in self.raw]
+        return [header for header, _ in self.heard]
 
 
 @pytest.fixture
@@ -165,15 +170,12 @@ def test_a_machine_that_starts_no_process_for_a_graph_declines_and_lives(
     def full(*_: Any, **__: Any) -> None:
         raise BlockingIOError(11, f"no more processes {SECRET}")
 
-    node = Node(tmp_path, good(6))
-    node.agent._tasks._opening._graphs = True
+    node = Node(tmp_path, good(6), trainer=GradientTrainer)
     monkeypatch.setattr(graph_process.subprocess, "Popen", full)
-    graph = np.frombuffer(softmax_regression(1, 2), np.uint8)
-    node.agent._take_task({"kind": "task", "run": "run", "task": task_to_dict(private())}, {"graph": graph})
-    said = node.said()[-1]
+    said = node.asked(private(), graph=softmax_regression(1, 2))
     assert (said["kind"], said["code"], opened) == ("declined", "internal", [])
     assert SECRET not in repr(node.said())
-    assert node.agent._store.graphs() == [], "the graph is not blamed"
+    assert node.agent.store.graphs() == [], "the graph is not blamed"
 
 
 def test_data_are_not_opened_for_a_run_that_was_closed_or_is_another_tasks(tmp_path: Path, opened: List[Path]) -> None:
@@ -181,7 +183,7 @@ def test_data_are_not_opened_for_a_run_that_was_closed_or_is_another_tasks(tmp_p
     assert node.asked(private())["kind"] == "ready"
     assert len(opened) == 1
     assert node.asked(private(seed=5))["code"] == "ledger.run"
-    node.agent._gatekeeper.ledger.close_run("run")
+    node.agent.gatekeeper.ledger.close_run("run")
     assert node.asked(private())["code"] == "ledger.run"
     assert len(opened) == 1
 
@@ -216,7 +218,7 @@ def test_whatever_does_not_fit_is_one_code_and_the_details_stay_in_the_nodes_log
     again = node.asked(task)
     assert (again["kind"], again["code"]) == ("declined", "data"), "the same answer to the same question"
     assert node.agent.runs.at.run is None
-    assert all(known.closed for known in node.agent._gatekeeper.ledger.reservations()), "nothing stays reserved"
+    assert all(known.closed for known in node.agent.gatekeeper.ledger.reservations()), "nothing stays reserved"
 
 
 def numbers_in(value: Any) -> List[Any]:
@@ -294,7 +296,7 @@ def test_a_node_that_began_again_declines_with_the_same_code(tmp_path: Path) -> 
     task = private(privacy=Privacy(noise_multiplier=2.0, delta=10 / SECRET_COUNT))
     first = Node(tmp_path, good())
     assert first.asked(task)["code"] == "data"
-    first.agent._lock.free()
+    first.agent.close()
     assert Node(tmp_path, good()).asked(task)["code"] == "data"
 
 
@@ -305,9 +307,8 @@ def test_too_little_memory_is_a_code_and_the_node_lives(tmp_path: Path, monkeypa
         assert node.asked(private(), run="run-1")["code"] == "data"
     assert node.asked(private(), run="run-2")["kind"] == "ready"
     monkeypatch.setattr(agent_module.Contributor, "open_answer", lambda *_: np.zeros(1 << 50))
-    node.agent.runs.at.round = ({"kind": "round", "run": "run-2", "round": 1}, {})
-    node.agent._answer_newest_round()
-    assert (node.said()[-1]["kind"], node.said()[-1]["code"]) == ("refused", "internal")
+    ((said, _),) = node.hear({"kind": "round", "run": "run-2", "round": 1})
+    assert (said["kind"], said["code"]) == ("refused", "internal")
 
 
 def test_a_node_that_joins_states_a_count_that_is_charged_and_its_own_only_in_its_log(
@@ -319,7 +320,7 @@ def test_a_node_that_joins_states_a_count_that_is_charged_and_its_own_only_in_it
     said = node.asked(private())
     assert (said["kind"], said["records"], said["units"]) == ("ready", SECRET_COUNT + 16, SECRET_COUNT + 16)
     assert f"{SECRET_COUNT} records, stated as {SECRET_COUNT + 16}" in caplog.text
-    (known,) = node.agent._gatekeeper.ledger.reservations()
+    (known,) = node.agent.gatekeeper.ledger.reservations()
     assert known.used == {"count": 1}
     assert said["ledger"]["entries"] == 3, "it joins with the ledger that has the charge"
     monkeypatch.setattr("orchestrator.node.gatekeeper.noised_count", lambda *_: 1)
@@ -334,18 +335,18 @@ def test_rounds_refused_and_sums_abstained_from_carry_codes_only(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     node = Node(tmp_path, good())
-    node.asked(private())
+    masked = {"rounds": Rounds(nodes=3, quorum=3), "aggregation": Aggregation("masked")}
+    assert node.asked(private(privacy=Privacy(noise_multiplier=2.0, noise="distributed"), **masked))["kind"] == "ready"
+    assert node.hear({"kind": SECRET}) == [({"kind": "refused", "node": "n", "code": "message"}, {})]
+
+    about: Dict[str, Any] = {"run": "run", "round": 1}
     secret = errors.WireError(f"a value of {SECRET}")
-    node.agent._refuse("a message", secret)
-    assert node.said()[-1] == {"kind": "refused", "node": "n", "code": "message"}
-    sent: List[bytes] = []
-    node.agent._send = sent.append  # type: ignore[method-assign]
-    header = {"run": "run", "round": 1, "attempt": 2}
-    for error, code in ((errors.PrivacyError(f"a norm of {SECRET}"), "sum"), (secret, "message")):
-        node.agent._abstain(header, error)
-        assert decode_body(sent[-1], 1 << 20)[0] == {"kind": "abstain", **header, "code": code}
-    node.agent._take_step({"kind": "step", **header, "step": "masked"}, {})
-    assert decode_body(sent[-1], 1 << 20)[0] == {"kind": "abstain", **header, "code": "sum.keys"}
+    for attempt, (error, code) in enumerate(((errors.PrivacyError(f"a norm of {SECRET}"), "sum"), (secret, "message"))):
+        header, node.agent.peers.sign = {**about, "attempt": attempt + 2}, Mock(side_effect=error)
+        assert node.hear({"kind": "round", **header}) == [({"kind": "abstain", **header, "code": code}, {})]
+    header = {**about, "attempt": 9}
+    said = node.hear({"kind": "step", **header, "step": "masked"})
+    assert said == [({"kind": "abstain", **header, "code": "sum.keys"}, {})]
     assert caplog.text.count(SECRET) == 3
 
 
@@ -420,9 +421,10 @@ def test_tries_noted_while_the_clock_was_ahead_count_for_a_day_and_not_for_years
 
 def test_stores_of_other_versions_gain_the_tables(tmp_path: Path) -> None:
     store = NodeStore(tmp_path / "node.sqlite")
-    store._db.execute("DROP TABLE counts")
-    store._db.execute("DROP TABLE looks")
     store.close()
+    with closing(sqlite3.connect(tmp_path / "node.sqlite")) as database:
+        database.execute("DROP TABLE counts")
+        database.execute("DROP TABLE looks")
     store = NodeStore(tmp_path / "node.sqlite")
     assert store.counted("run", "digest") is None
     assert store.may_look("a", 0.0, 1)

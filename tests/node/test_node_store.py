@@ -1,4 +1,5 @@
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -54,16 +55,18 @@ def test_however_many_rounds_their_facts_take_a_row_for_each_gap(tmp_path: Path)
 
 def test_facts_of_earlier_versions_count_and_become_ranges(tmp_path: Path) -> None:
     store = NodeStore(tmp_path / "node.sqlite")
-    rows = [("run", number, "task", None, None) for number in range(1, 9)]
-    store._db.executemany("INSERT INTO releases VALUES (?, ?, ?, ?, ?)", rows)
-    store._db.execute("INSERT INTO opened VALUES ('run', 8)")
     store.close()
+    rows = [("run", number, "task", None, None) for number in range(1, 9)]
+    with closing(sqlite3.connect(tmp_path / "node.sqlite")) as database, database:
+        database.executemany("INSERT INTO releases VALUES (?, ?, ?, ?, ?)", rows)
+        database.execute("INSERT INTO opened VALUES ('run', 8)")
     again = NodeStore(tmp_path / "node.sqlite")
     with pytest.raises(EdgewardError, match="is over"):
         again.released("run", 3, "task")
     assert again.opened("run", 8)
     again.release("run", 9, "task", b"body")
-    assert again._db.execute("SELECT COUNT(*) FROM releases").fetchone() == (1,)
+    with closing(sqlite3.connect(tmp_path / "node.sqlite")) as database:
+        assert database.execute("SELECT COUNT(*) FROM releases").fetchone() == (1,)
     assert again.releases("run") == 9
 
 

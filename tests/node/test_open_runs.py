@@ -8,14 +8,12 @@ import pytest
 from test_node_says_codes import PLAIN, Node, good
 from test_policy import make_task
 
+from orchestrator.node.contribution import TrainerFactory
 from orchestrator.node.open_runs import MOST_RUNS, OpenRuns
-from orchestrator.wire.body import decode_body, encode_body
-from orchestrator.wire.event_queue import Message
-from orchestrator.wire.frames import encode_frame, split
+from orchestrator.wire.body import decode_body
 from orchestrator.wire.protection import Privacy
 from orchestrator.wire.task import task_to_dict
 from orchestrator.wire.training import Training
-from orchestrator.wire.transfer import transfer_id
 
 TASK = make_task(**{**PLAIN, "privacy": Privacy(unit="none"), "training": Training(rounds=5)})
 OTHER = make_task(**{**PLAIN, "privacy": Privacy(unit="none"), "name": "other"})
@@ -29,52 +27,28 @@ class Still:
         return np.zeros_like(weights)
 
 
-class Heard(Node):
-    """A node that is sent whole messages, as the broker passes them on."""
+SHAPE = TASK.schema.input_shape
+MODEL = {"weights": np.zeros(3, np.float32), "mean": np.zeros(SHAPE, np.float32), "std": np.ones(SHAPE, np.float32)}
 
-    def __init__(self, folder: Path, policy: str = "") -> None:
-        super().__init__(folder, good(20), policy)
-        self.agent._trainer_factory = Still
-        self.agent.link.pump = lambda: None  # type: ignore[method-assign]
 
-    def hear(self, header: Dict[str, Any], tensors: Any = None) -> List[Dict[str, Any]]:
-        """What the node says to it."""
-        self.raw.clear()
-        body = encode_body(header, tensors or {})
-        for chunk in split(transfer_id(body), body):
-            self.agent.link.events.put(Message(self.agent.topics.down("n"), encode_frame(chunk)))
-        while not self.agent.link.events.empty() or self.agent.runs.at.round is not None:
-            self.agent.step()
-        said = []
-        for payload in self.raw:
-            try:
-                said.append(decode_body(payload, 1 << 20)[0])
-            except Exception:  # an acknowledgement
-                continue
-        while (out := self.agent.outbox.next(0.0)) is not None:
-            said.append({"kind": "update", "topic": out[0]})
-        self.agent.outbox = type(self.agent.outbox)()
-        return said
+class Trained(Node):
+    """A node whose trainer learns nothing, or what a test gives it."""
+
+    def __init__(self, folder: Path, policy: str = "", trainer: TrainerFactory = Still) -> None:
+        super().__init__(folder, good(20), policy, trainer=trainer)
 
     def task(self, run: str, task: Any = TASK) -> Dict[str, Any]:
-        header = {"kind": "task", "run": run, "task": task_to_dict(task)}
-        (said,) = self.hear(header, {"graph": np.zeros(1, np.uint8)})
-        return said
+        return self.asked(task, run)
 
     def round(self, run: str, number: int) -> List[str]:
-        shape = TASK.schema.input_shape
-        tensors = {
-            "weights": np.zeros(3, np.float32),
-            "mean": np.zeros(shape, np.float32),
-            "std": np.ones(shape, np.float32),
-        }
-        return [said["kind"] for said in self.hear({"kind": "round", "run": run, "round": number}, tensors)]
+        """Kinds of what it says to a round."""
+        return [said["kind"] for said, _ in self.hear({"kind": "round", "run": run, "round": number}, MODEL)]
 
 
 def test_a_message_this_machine_has_no_memory_for_is_refused_and_ends_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    node = Heard(tmp_path)
+    node = Trained(tmp_path)
     node.task("a")
 
     def exhausted(*_: Any) -> None:
@@ -87,7 +61,7 @@ def test_a_message_this_machine_has_no_memory_for_is_refused_and_ends_nothing(
 
 
 def test_a_run_that_goes_on_after_another_finds_its_node_where_it_left_it(tmp_path: Path) -> None:
-    node = Heard(tmp_path)
+    node = Trained(tmp_path)
     assert node.task("a")["kind"] == "ready"
     assert node.round("a", 1) == ["update"]
     said = node.task("b", OTHER)  # its gateway was stopped, and another run begun
@@ -103,19 +77,17 @@ def test_a_run_that_goes_on_after_another_finds_its_node_where_it_left_it(tmp_pa
 
 
 def test_a_step_of_one_run_is_answered_while_a_round_of_another_waits(tmp_path: Path) -> None:
-    node = Heard(tmp_path)
+    node = Trained(tmp_path)
     node.task("a")
     node.task("b", OTHER)
-    node.agent.runs.at.round = ({"kind": "round", "run": "b", "round": 1}, {})
-    answered: List[str] = []
-    node.agent._steps.answer = lambda _: answered.append(node.agent.runs.at.run.id)  # type: ignore[method-assign]
-    node.agent._take_step({"kind": "step", "run": "a", "round": 1, "attempt": 1, "step": "shares"}, {})
-    assert answered == ["a"]
-    assert node.agent.runs.turn_to_waiting(), "the round of the other run is still to be answered"
+    node.put({"kind": "round", "run": "b", "round": 1}, MODEL)
+    node.put({"kind": "step", "run": "a", "round": 1, "attempt": 1, "step": "shares"})
+    answered = [(said["kind"], said["run"]) for said, _ in node.work()]
+    assert answered == [("abstain", "a"), ("update", "b")], "the round of the other run was still to be answered"
 
 
 def test_a_task_that_is_refused_changes_nothing(tmp_path: Path) -> None:
-    node = Heard(tmp_path, "[require]\nunits = ['none']\nstages = []\n[allow]\ntasks = ['stroke']\n")
+    node = Trained(tmp_path, "[require]\nunits = ['none']\nstages = []\n[allow]\ntasks = ['stroke']\n")
     assert node.task("a", make_task(**{**PLAIN, "privacy": Privacy(unit="none"), "name": "stroke"}))["kind"] == "ready"
     said = node.task("b", OTHER)
     assert (said["kind"], said["run"], said["code"]) == ("declined", "b", "policy.task")
@@ -124,16 +96,17 @@ def test_a_task_that_is_refused_changes_nothing(tmp_path: Path) -> None:
 
 
 def test_a_round_before_its_task_is_answered_after_it(tmp_path: Path) -> None:
-    node = Heard(tmp_path)
+    node = Trained(tmp_path)
     assert node.round("a", 1) == []
-    node.hear({"kind": "task", "run": "a", "task": task_to_dict(TASK)}, {"graph": np.zeros(1, np.uint8)})
+    said = node.hear({"kind": "task", "run": "a", "task": task_to_dict(TASK)}, {"graph": np.zeros(1, np.uint8)})
+    assert [header["kind"] for header, _ in said] == ["ready", "update"]
     assert node.agent.runs.at.run is not None
     assert node.round("a", 1) == ["update"], "the same round, announced again, was swallowed"
 
 
 @pytest.mark.slow
 def test_the_words_and_runs_of_a_node_are_bounded(tmp_path: Path) -> None:
-    node = Heard(tmp_path)
+    node = Trained(tmp_path)
     for number in range(30):
         said = node.task(f"r{number}")
     assert len(said["runs"]) <= 8
@@ -150,9 +123,9 @@ def test_a_run_that_ends_leaves_the_others(tmp_path: Path) -> None:
 
 
 def test_an_answer_says_where_the_ledger_ends_with_it(tmp_path: Path) -> None:
-    node = Heard(tmp_path)
+    node = Trained(tmp_path)
     node.task("a")
-    before = node.agent._gatekeeper.told()["entries"]
+    before = node.agent.gatekeeper.told()["entries"]
     node.round("a", 1)
-    body = node.agent._store.released("a", 1, node.agent.runs.at.run.digest)
+    body = node.agent.store.released("a", 1, node.agent.runs.at.run.digest)
     assert decode_body(body, 1 << 20)[0]["ledger"]["entries"] == before + 1

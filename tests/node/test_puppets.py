@@ -108,7 +108,7 @@ def test_a_peer_withdrawn_between_rounds_is_in_no_prepared_sum(tmp_path: Path) -
     shares = {name: header[NEXT]["shares"]["a"] for name, (header, _) in opened.items() if name != "a"}
     first = federation.rounds["a"]
     message = {"round": 2, "attempt": PREPARED}
-    rest = (dict(federation.model), "a", federation.peers["a"], federation.stores["a"], first._contribute)
+    rest = (dict(federation.model), "a", federation.peers["a"], federation.stores["a"], federation.contribute_of("a"))
     following = MaskedRound("test", first.run, message, *rest, first.following)
     confirmed["b"] = "0" * 64
     form = {"bits": 32, "parties": 5, "units": 150, "records": 150}
@@ -141,7 +141,7 @@ def test_a_gateway_that_certifies_a_key_holder_of_its_own_gets_nothing_encrypted
         {"signature": signature, "credential": puppet.credential, "journal": JOURNAL},
         {"context": np.frombuffer(public, np.uint8)},
     )
-    for roster in (Roster({}), Roster({}, federation.agent._peers.fingerprint)):
+    for roster in (Roster({}), Roster({}, federation.agent.peers.fingerprint)):
         strict(federation, roster)
         with pytest.raises(PrivacyError, match=UNCONFIRMED[:30]):
             federation.node("a", evil)
@@ -155,7 +155,7 @@ def test_a_key_holder_opens_sums_of_confirmed_nodes_only(tmp_path: Path, authori
     words = {name: peers.fingerprint for name, peers in federation.peers.items()}
     held = federation.agent
     state = NodeStore(tmp_path / "keys" / "node.sqlite")
-    held._peers = Peers("keys", state, federation.identity("keys"), lambda: Roster(words))
+    held.peers = Peers("keys", state, federation.identity("keys"), lambda: Roster(words))
     answers = everybody(federation, federation.context())
     assert "sum" in federation.decrypt(answers)[1]
     words["d"] = "0" * 64

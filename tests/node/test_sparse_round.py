@@ -11,7 +11,7 @@ from masked_federation import MANY, NODES, Federation, make_task, mean_of
 from orchestrator.errors import EdgewardError, PrivacyError, WireError
 from orchestrator.gateway.secure_aggregation import SecureAggregation
 from orchestrator.node.store import NodeStore
-from orchestrator.privacy.secure_session import Session, session_id
+from orchestrator.privacy.secure_sum import Advert, Party, Session, session_id
 from orchestrator.rounds.events import Announce
 from orchestrator.rounds.steps import CONFIRM, KEYS, MASKED, NEXT, REVEAL, SHARES, UNMASK
 from orchestrator.wire.body import encode_body
@@ -197,8 +197,8 @@ def test_all_are_shown_all_commitments_before_anything_is_revealed(federation: F
     answers = federation.step(REVEAL)
     session = Session(session_id("test", "run", 1, 1), 12)
     for name, (header, _) in answers.items():
-        node = federation.rounds[name]
-        advert = node._adverts_of({name: federation.asked(SHARES, "a")["adverts"][name]})[0]
+        keys = federation.asked(SHARES, "a")["adverts"][name]
+        advert = Advert(name, *(keys[field] for field in ("channel", "mask", "signature", "commitment")))
         assert advert.commits_to(session, header["nonce"])
 
 
@@ -216,11 +216,12 @@ def test_answers_no_later_step_could_use_are_refused(federation: Federation, ste
 def test_with_a_node_that_commits_to_nothing_no_nonce_is_revealed(federation: Federation) -> None:
     federation.begin()
     keys = federation.step(KEYS)
-    own = {
-        **federation.rounds["b"]._keys_of(
-            federation.rounds["b"]._new_party(federation.rounds["b"]._session), ahead=True
-        )
-    }
+    peers, secure = federation.peers["b"], federation.task.aggregation
+    terms = (secure.neighbours, secure.least, secure.colluding)
+    session = Session(session_id("test", "run", 1, 1), *terms)
+    advert = Party(session, "b", peers.sign, peers.verify).advertise(ahead=True)
+    own = {"channel": advert.channel_key, "mask": advert.mask_key, "signature": advert.signature}
+    own["credential"] = peers.credential
     assert set(keys["b"][0]) - set(own) == {"kind", "run", "round", "attempt", "step", "commitment"}
 
     def lie(_: str, message: Dict[str, Any]) -> Dict[str, Any]:

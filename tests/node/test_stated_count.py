@@ -2,7 +2,9 @@
 
 import json
 import math
+import sqlite3
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any, List
 
@@ -241,8 +243,8 @@ def test_looks_are_noted_before_the_data_are_opened(tmp_path: Path) -> None:
     node = Node(tmp_path, POLICY)
     before = time.time()
     assert looks(node, schemas(1)) == [""]
-    other = NodeStore(tmp_path / "node.sqlite")  # another process sees it at once
-    ((what, at),) = other._db.execute("SELECT what, at FROM looks").fetchall()
+    with closing(sqlite3.connect(tmp_path / "node.sqlite")) as other:  # another process sees it at once
+        ((what, at),) = other.execute("SELECT what, at FROM looks").fetchall()
     assert before <= at <= time.time()
     assert len(what) == 64
     assert json.dumps(task_to_dict(TASK)) not in what

@@ -54,15 +54,17 @@ def data(count: int = 200) -> Dataset:
 
 
 def make(training: Training, privacy: Privacy, dataset: Dataset) -> GradientTrainer:
+    trainer = GradientTrainer(task_of(training, privacy), b"", dataset, "node")
+    trainer.expect(len(dataset.units(privacy.unit)) if privacy.on else dataset.records)
+    return trainer
+
+
+def task_of(training: Training, privacy: Privacy) -> Task:
     features = tuple(Feature(f"f{i}", 0, 1) for i in range(D))
     schema = Schema("table", "y", ("a", "b"), {"0": 0, "1": 1}, features, patient="id")
     secure = privacy.on and privacy.noise == "distributed"
-    task = Task(
-        "t", schema, {}, training, privacy, Rounds(3, 3), aggregation=Aggregation("masked" if secure else "plain")
-    )
-    trainer = GradientTrainer(task, b"", dataset, "node")
-    trainer.expect(len(dataset.units(privacy.unit)) if privacy.on else dataset.records)
-    return trainer
+    aggregation = Aggregation("masked" if secure else "plain")
+    return Task("t", schema, {}, training, privacy, Rounds(3, 3), aggregation=aggregation)
 
 
 def test_fedsgd_without_privacy_is_one_full_gradient_step() -> None:
@@ -111,9 +113,10 @@ def test_the_grid_of_an_update_says_the_stated_count_and_nothing_of_the_true_one
     """An update is a whole number of steps over the divisor: whatever that is can be read off one answer."""
     weights = np.zeros(2 * D + 2, np.float32)
     for records in (60, 77):
-        trainer = make(Training("fedsgd", learning_rate=1.0), privacy(), data(records))
+        training = Training("fedsgd", learning_rate=1.0)
+        trainer = make(training, privacy(), data(records))
         trainer.expect(64)
-        step = training_sum(trainer._task, weights.size).lattice.step / (0.25 * 64)
+        step = training_sum(task_of(training, privacy()), weights.size).lattice.step / (0.25 * 64)
         in_steps = trainer.train(weights, 1).astype(np.float64) / step
         np.testing.assert_allclose(in_steps, np.rint(in_steps), atol=2e-3)
 
@@ -126,10 +129,11 @@ def test_a_trainer_nobody_gave_a_count_makes_a_noised_one_and_keeps_it(monkeypat
         return 64
 
     monkeypatch.setattr(trainer_module, "noised_count", drawn)
-    made = make(Training("fedsgd", learning_rate=1.0), privacy(noise_multiplier=1e-4, sampling_rate=1.0), data(60))
+    training, settings = Training("fedsgd", learning_rate=1.0), privacy(noise_multiplier=1e-4, sampling_rate=1.0)
+    made = make(training, settings, data(60))
     weights = np.full(2 * D + 2, 0.1, np.float32)
     told = made.train(weights, 1)
-    alone = GradientTrainer(made._task, b"", made._dataset, "node")
+    alone = GradientTrainer(task_of(training, settings), b"", data(60), "node")
     for _ in range(2):
         np.testing.assert_allclose(alone.train(weights, 1) * 64, told * 60, atol=2e-3)
     assert asked == [60]
@@ -189,7 +193,7 @@ def test_shares_of_distributed_noise_add_up_to_the_declared_noise_and_the_sum_of
     weights = np.zeros(2 * D + 2, np.float32)
     settings = privacy(noise="distributed", sampling_rate=1.0, noise_multiplier=2.0)
     nodes = [make(Training("fedsgd"), settings, records.take(part)) for part in np.split(np.arange(120), 3)]
-    mechanism = training_sum(nodes[0]._task, weights.size)
+    mechanism = training_sum(task_of(Training("fedsgd"), settings), weights.size)
     assert mechanism.parties == 3
     sums = np.stack([sum(node.gradient_sum(weights, 1 << 40) for node in nodes) for _ in range(300)])
     released = mechanism.to_float(sums)
@@ -241,14 +245,15 @@ def test_the_tally_is_how_many_of_the_samples_gradients_were_too_long() -> None:
     """Next to no noise, every record in every step: two steps count twice."""
     dataset, clip_norm = data(), 0.9
     privacy = Privacy(noise_multiplier=1e-4, clip_norm=clip_norm, sampling_rate=1.0, clip_tally=True)
-    trainer = make(Training(local_steps=2, learning_rate=1e-9), privacy, dataset)
+    training = Training(local_steps=2, learning_rate=1e-9)
+    trainer = make(training, privacy, dataset)
     weights = np.zeros(2 * D + 2, np.float32)
     lengths = np.linalg.norm(NumpyGraph(b"").gradients(weights, dataset.x, dataset.y), axis=1)
     assert 0 < (lengths > clip_norm).sum() < 200
     trainer.train(weights, 1)
     tally = trainer.take_tally()
     assert tally is not None
-    beside = training_sum(trainer._task, weights.size).beside
+    beside = training_sum(task_of(training, privacy), weights.size).beside
     assert tally[0] / beside == pytest.approx(2 * (lengths > clip_norm).sum(), abs=0.1)
     assert trainer.take_tally() is None, "each round has its own"
 
@@ -285,6 +290,6 @@ def test_gradients_are_clipped_after_their_class_weighed_them() -> None:
 
 
 def test_a_class_that_a_node_lacks_leaves_the_others_balanced() -> None:
-    task = make(Training(class_weights="balanced"), Privacy(unit="none"), data(10))._task
+    task = task_of(Training(class_weights="balanced"), Privacy(unit="none"))
     np.testing.assert_allclose(record_counts(task, np.array([1, 1, 1])), 1.0)
     np.testing.assert_allclose(record_counts(task, np.array([0, 1, 1, 1])), [2.0, 2 / 3, 2 / 3, 2 / 3])

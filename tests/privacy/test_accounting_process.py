@@ -40,7 +40,7 @@ def test_an_accountant_that_does_not_answer(tmp_path: Path, monkeypatch: pytest.
         if (tmp_path / "pid").exists():  # a busy machine may have ended it before it wrote
             with pytest.raises(ProcessLookupError):
                 os.kill(int((tmp_path / "pid").read_text()), 0)
-        assert accounting_process._running == []
+        assert accounting_process.running == []
 
 
 def test_an_accountant_that_cannot_be_started(monkeypatch: pytest.MonkeyPatch) -> None:

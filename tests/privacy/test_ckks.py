@@ -62,7 +62,7 @@ def test_sums_are_exact_to_the_ends_of_the_ring(size: int) -> None:
         list(rng.integers(-share, share, (4, size))),
         [np.full(size, BOUND - 1), np.full(size, -BOUND), np.full(size, 5), np.full(size, -7)],
     ):
-        ward.holder._used = False
+        ward.begin_again()
         ward.hidden = {name: ward.hide(name, vector) for name, vector in zip(NAMES, vectors)}
         assert np.array_equal(opened(ward), sum(vectors))
 
@@ -163,7 +163,7 @@ def test_damaged_ciphertexts_are_refused_at_once_by_gateway_and_key_holder() -> 
         summands = ward.signed()
         with pytest.raises(WireError):
             receiver.check(good.masked, bad, (summands[0].digest, summands[0].masked_digest))
-        ward.holder._used = False
+        ward.begin_again()
         # Signed for a key it does not name: as the node that sends it would.
         summand = sign_summand("north", ward.hidden["north"], SESSION, KEYS["north"].sign)
         checked = ward.holder.check(SESSION, [summand, *summands[1:]], lambda *_: True)
@@ -186,7 +186,7 @@ def test_random_damage_is_refused_and_never_crashes() -> None:
             bad[rng.randrange(HEADER_BYTES, len(bad))] = rng.randrange(256)
         ward.replace("north", bytes(bad), foreseen=False)
         checked = ward.holder.check(SESSION, ward.signed(), verify)
-        ward.holder._used = False
+        ward.begin_again()
         try:
             for ciphertext in ward.ciphertexts():
                 checked.add(ciphertext)
@@ -255,7 +255,7 @@ def test_a_lying_gateway_gets_nothing() -> None:
     zero = ward.hide("east", np.zeros(5000, np.int64)).ciphertext
 
     def begin() -> CheckedSum:
-        ward.holder._used = False
+        ward.begin_again()
         return ward.holder.check(SESSION, ward.signed(), verify)
 
     for sent, why in (

@@ -150,14 +150,14 @@ def test_a_word_equal_to_half_a_threshold_is_decided_by_the_next() -> None:
 
 
 def test_a_word_equal_to_a_digit_of_the_probability_is_decided_by_the_next() -> None:
-    digits = discrete._EXP_HALF
+    digits = discrete.EXP_HALF
     rest = list(digits[1:])
     below, above = [*rest[:-1], rest[-1] - 1], [*rest[:-1], rest[-1] + 1]
     for words, result in ((below, True), (rest, False), (above, False)):
         assert discrete.bernoulli(Scripted([digits[0], *words]), 1, digits).tolist() == [result]
     assert discrete.bernoulli(Scripted([digits[0] - 1, digits[0] + 1]), 2, digits).tolist() == [True, False]
     assert abs(digits[0] / 2**64 - math.exp(-0.5)) < 1e-15
-    assert abs(discrete._EXP_ONE[0] / 2**64 - math.exp(-1)) < 1e-15
+    assert abs(discrete.EXP_ONE[0] / 2**64 - math.exp(-1)) < 1e-15
 
 
 def test_words_of_the_incomplete_last_period_are_drawn_again() -> None:

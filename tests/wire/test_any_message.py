@@ -11,23 +11,24 @@ from typing import Any, Callable, Dict, Iterator, List, Tuple
 
 import numpy as np
 import pytest
+from agent_at_post import Below
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from mutations import Body, any_body, any_frames, damaged, mutated
 
 from orchestrator.boards.protocol import RecordParser, crc16
-from orchestrator.gateway import relay as relay_module
 from orchestrator.gateway.gateway import Gateway
 from orchestrator.gateway.refused import Refused
 from orchestrator.gateway.relay import Region, Relay
 from orchestrator.gateway.retraining import _record
 from orchestrator.gateway.store import Store
+from orchestrator.gateway.supply import Supply
 from orchestrator.gateway.web.listener import Listener
 from orchestrator.gateway.web.parts import to_json
 from orchestrator.node.agent import NodeAgent
 from orchestrator.node.key_holder import KeyHolderAgent
 from orchestrator.node.secure import MaskedRound
-from orchestrator.privacy.secure_sum import Advert, Party, Session
+from orchestrator.privacy.secure_sum import Advert, Party, Session, session_id
 from orchestrator.rounds.state import COLLECTING
 from orchestrator.wire.codec import encode_update
 from orchestrator.wire.evaluation import vector_size
@@ -173,8 +174,8 @@ class Gateways:
         for payload in payloads:
             gateway.receive(Message(f"edgeward/1/f/node/{node}/{kind}", payload))
         gateway.answers.acknowledge_due()
-        gateway.answers._owed.clear()
-        gateway._refused = Refused()  # or it would not listen any more
+        gateway.answers.said_otherwise((*NODES, "k", "stranger"))
+        gateway.refused = Refused()  # or it would not listen any more
         if coordinator.over or coordinator.declined or coordinator.phase != COLLECTING or coordinator.round > 5:
             self.begin()
         elif rng.random() < 0.02:  # a node that a stranger sent away comes back, and rounds go on
@@ -235,7 +236,8 @@ class Peer:
     def begin(self, secure: MaskedRound) -> Dict[str, Any]:
         """Its keys, in the session the agent is in."""
         aggregation = secure.run.task.aggregation
-        session = Session(secure._session, aggregation.neighbours, aggregation.least, aggregation.colluding)
+        this = session_id("f", secure.run.id, secure.number, secure.attempt)
+        session = Session(this, aggregation.neighbours, aggregation.least, aggregation.colluding)
         self.party = Party(session, self.name, self._own.sign, lambda party, message, signature: True)
         self.advert = self.party.advertise()
         return {
@@ -254,28 +256,28 @@ def deeper(agent: NodeAgent, peers: List[Peer], rng: random.Random) -> None:
         hear(agent, NotMutating() if rng.random() < 0.6 else rng, [body])
 
     secure = agent.runs.at.secure
-    if not isinstance(secure, MaskedRound) or "keys" not in secure._answers:
+    if not isinstance(secure, MaskedRound):
         return
     about = {"kind": "step", "run": secure.run.id, "round": secure.number, "attempt": secure.attempt}
-    keys = dict(secure._answers["keys"][0])
+    keys, _ = secure.answer({**about, "step": "keys"})
     own = {name: keys[name] for name in ("channel", "mask", "signature", "commitment", "credential")}
-    adverts = {agent._name: own, **{peer.name: peer.begin(secure) for peer in peers}}
+    adverts = {agent.name: own, **{peer.name: peer.begin(secure) for peer in peers}}
     tell(({**about, "step": "shares", "adverts": adverts}, {}))
-    if "shares" not in secure._answers:
+    if agent.runs.at.secure is not secure:  # it refused, or has begun another attempt
         return
     fields = ("channel", "mask", "signature", "commitment")
     known = [Advert(name, *(told[field] for field in fields)) for name, told in adverts.items()]
     shares = {peer.name: peer.party.share(known) for peer in peers}
     form = {"bits": 32, "parties": 3, "units": 30, "records": 30}
-    tell(({**about, "step": "masked", **form, "shares": {n: s[agent._name] for n, s in shares.items()}}, {}))
-    tell(({**about, "step": "confirm", "survivors": [agent._name, *shares]}, {}))
+    tell(({**about, "step": "masked", **form, "shares": {n: s[agent.name] for n, s in shares.items()}}, {}))
+    tell(({**about, "step": "confirm", "survivors": [agent.name, *shares]}, {}))
     signatures = {name: bytes(64) for name in adverts}
     tell(({**about, "step": "unmask", "signatures": signatures, "foreseen": False, "next": adverts}, {}))
 
 
 def hear(agent: NodeAgent, rng: random.Random, valid: List[Body]) -> None:
     """One message, as the agent's own loop takes it; and what it does when no other waits."""
-    topic = rng.choice([agent.topics.all_nodes, agent.topics.down(agent._name)])
+    topic = rng.choice([agent.topics.all_nodes, agent.topics.down(agent.name)])
     for payload in any_frames(rng, any_body(rng, valid)):
         agent.link.events.put(Message(topic, payload))
     while not agent.link.events.empty() or agent.runs.at.round is not None:
@@ -370,32 +372,20 @@ def test_a_key_holder(tmp_path: Path, awake: None) -> None:
     )
 
 
-class Below:
+class Receiving(Below):
     """The region of a relay, which answers at once."""
 
-    failure = None
-
-    def __init__(self, path: Path, run: str, task: Task, graph: bytes, region: Region) -> None:
-        import queue
-
-        self.records: Dict[str, int] = {"x": 5, "y": 6}
-        self.answers: queue.Queue[Tuple[int, np.ndarray, int]] = queue.Queue()
-
-    def supply(self, supply: Any) -> None:
+    def supply(self, supply: Supply) -> None:
         if supply.tensors is not None:
             assert all(tensor.dtype == np.float32 for tensor in supply.tensors.values())
-            size = supply.tensors["weights"].size if supply.tensors else 2
-            self.answers.put((supply.round, np.zeros(size), 11))
-
-    def end(self, timeout_s: float) -> None:
-        pass
+        super().supply(supply)
+        self.supplied.clear()
 
 
-def test_a_relay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, awake: None) -> None:
-    monkeypatch.setattr(relay_module, "_Lower", Below)
+def test_a_relay(tmp_path: Path, awake: None) -> None:
     region = Region("below", Rounds(nodes=2, quorum=2))
     at(
-        lambda folder: Relay(NOWHERE, "f", "a", folder / "a", region),
+        lambda folder: Relay(NOWHERE, "f", "a", folder / "a", region, lower=Receiving({"x": 5, "y": 6})),
         make_task("plain", 0.0),
         tmp_path,
         "relay",

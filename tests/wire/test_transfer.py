@@ -195,7 +195,7 @@ def test_an_announcement_takes_no_room_before_its_data_comes() -> None:
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 2 << 20
-    assert inbox._spill.held_bytes() <= 50 * CHUNK_BYTES
+    assert inbox.held_bytes() <= 50 * CHUNK_BYTES
     assert sum(map(len, inbox.unfinished.values())) == 8, "4 GiB for all of them: the others have to wait"
 
 

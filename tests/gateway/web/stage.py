@@ -25,6 +25,7 @@ from orchestrator.gateway.web.listener import Listener
 from orchestrator.gateway.web.model import DashboardModel
 from orchestrator.gateway.web.password import Login
 from orchestrator.gateway.web.settings import WebSettings
+from orchestrator.wire.body import encode_body
 from orchestrator.wire.event_queue import Message
 from orchestrator.wire.topics import Topics
 
@@ -51,6 +52,9 @@ class Scene(DashboardModel):
         record = {"boot": "b", "model": "m1", "t_us": 5, "kind": kind, **record}
         message = Message(Topics("test").board_record(board), json.dumps(record).encode())
         self.listener.take(message, self.now() if at is None else at)
+
+    def node_says(self, node: str, **presence: Any) -> None:
+        self.listener.take(Message(Topics("test").presence(node), encode_body(presence)), self.now())
 
 
 class Stage:

@@ -15,6 +15,7 @@ from orchestrator.gateway.web.node_rounds import why_none
 from orchestrator.privacy.participation import public_round
 from orchestrator.rounds.events import Aggregate
 from orchestrator.wire.protection import Aggregation, Privacy
+from orchestrator.wire.refusals import text_of
 from orchestrator.wire.schema import Feature, Schema
 from orchestrator.wire.task import Evaluation, Rounds, Task
 from orchestrator.wire.training import Training
@@ -148,11 +149,10 @@ def test_a_node_is_in_the_state_that_the_list_says(stage: Stage, tmp_path: Path)
     with stage.showing(tmp_path) as scene:
         page.open(f"{stage.url}node/{RUN}/b")
         page.wait(f"{state}.includes(`run {RUN}, unknown at `)")  # no gateway works on the run
-        waits = {"at": scene.now(), "waiting": {RUN: "its policy asks"}}
-        scene.listener._presence["d"] = waits
+        scene.node_says("d", kind="waiting", run=RUN, code="policy.approval")
         page.open(f"{stage.url}node/{RUN}/d")
         page.wait(f"{state}.includes('waits for its owner')")
-        assert "its policy asks" in page.text()
+        assert text_of("policy.approval") in page.text()
 
 
 def test_what_a_node_did_stays_when_the_dashboard_is_gone(stage: Stage, tmp_path: Path) -> None:

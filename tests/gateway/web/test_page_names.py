@@ -16,9 +16,7 @@ HEALTH = {"constructor": 1.0, "__defineGetter__": 2.0, "__proto__": 3.0, "batter
 
 
 def presence_of(stage: Stage, health: Any) -> None:
-    scene = stage.scene
-    presence = {"a": {"at": scene.now(), "labels": {"__proto__": "x"}, "health": health}}
-    scene.listener._presence.update(presence)
+    stage.scene.node_says("a", kind="hello", labels={"__proto__": "x"}, health=health)
 
 
 def test_boards_and_figures_may_have_any_name(stage: Stage, tmp_path: Path) -> None:
