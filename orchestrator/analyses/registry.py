@@ -1,8 +1,9 @@
 """The kinds of analysis there are, and the one a task declares."""
 
 from dataclasses import fields, replace
-from typing import Any, Dict, Iterator, List, Mapping, Type
+from typing import Any, Dict, Iterator, List, Mapping, Optional, Type
 
+from orchestrator.analyses.agents import Exchange, PeerAnalysis
 from orchestrator.analyses.base import Analysis
 from orchestrator.errors import UsageError
 from orchestrator.wire.bounds import near
@@ -29,6 +30,7 @@ ANALYSES: Mapping[str, Type[Analysis]] = Later(
         "mixture": "mixture.Mixture",
         "forest": "forest.Forest",
         "boosted": "boosted.Boosted",
+        "svm": "svm.SparseSvm",
     },
 )
 """Name in `[task.analysis] kind` -> what computes it."""
@@ -60,6 +62,12 @@ def analysis_of(task: Task) -> Analysis:
         return make(task.analysis, task.schema)
     except UsageError as error:
         raise UsageError(f"task {task.name!r}: analysis: {error}") from error
+
+
+def exchange_of(task: Task) -> Optional[Exchange]:
+    """What nodes send each other in a run of it; None where nothing."""
+    analysis = None if task.trains else analysis_of(task)
+    return analysis.exchange if isinstance(analysis, PeerAnalysis) else None
 
 
 def objections(task: Task) -> Iterator[str]:

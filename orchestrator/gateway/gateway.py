@@ -9,6 +9,7 @@ import queue
 import time
 from typing import Dict, List, Optional, Sequence
 
+from orchestrator.analyses.registry import exchange_of
 from orchestrator.errors import RoundError, UsageError, WireError
 from orchestrator.gateway.aggregation import Evaluate
 from orchestrator.gateway.aggregation_kinds import aggregation_of
@@ -80,7 +81,7 @@ class Gateway:
         self._federation = federation
         self._voice = Voice(authority, store.serial(run))
         self._task = task_from_dict(stored[0], f"stored run {run}")
-        if self._task.aggregation.secure:
+        if self._task.aggregation.secure or exchange_of(self._task) is not None:
             store.keep_certificates(run, self._voice.certificates)
         self.aggregation = aggregation_of(store, run, self._task, evaluate, federation)
         self._hand_up = hand_up

@@ -197,6 +197,12 @@ class Link:
             self._published += 1
         self.client.publish(topic, payload, qos=1, retain=retain)
 
+    def subscribe(self, topic: str) -> None:
+        """From now on also hears this, and again after each reconnect."""
+        if (topic, 1) not in self._subscriptions:
+            self._subscriptions.append((topic, 1))
+            self.client.subscribe(topic, 1)
+
     def send_from(self, source: Source) -> None:
         """From now on also sends what `source` has, as fast as the broker acknowledges; see `pump`."""
         self._source = source
