@@ -91,6 +91,10 @@ class PeerAnalysis(Analysis):
     def agent(self, question: np.ndarray, node: str, x: np.ndarray, saved: Optional[bytes] = None) -> Agent:
         """The part of a node of the graph; saved: by an earlier process, in the same exchange."""
 
+    def wrong_answer(self, answer: np.ndarray) -> str:
+        """Why no agent comes to this answer of one node; "" where one may."""
+        return "" if (np.abs(answer) <= 1 + 1e-9).all() else "values beyond 1, of an exchange"
+
 
 def converse(agents: Mapping[str, Agent], most: int = 1 << 24) -> None:
     """Lets agents of one process talk until all are done. RuntimeError where they do not come to an end."""

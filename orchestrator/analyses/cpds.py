@@ -6,23 +6,22 @@ steps of Condat 2013 and Vu 2013 for
     minimize sum_i [ C sum_r max(0, 1 - a_ir' x_i) + (lambda / m) |x_i|_1 ]   so that all x_i agree, each within the box
 
 a_ir: a record's inputs times its label, +1 or -1; C: 1 / records of all nodes; m: nodes; the intercept has no penalty. One
-iteration of node i, with neighbours N:
+iteration of node i, with neighbours N, and z_ij for what keeps the two ends of an edge together:
 
-    q_i    = kappa sum_{j in N} (S_i - S_j)
-    x_i    <- box(soft(x_i - tau (A_i' y_i + q_i), tau lambda / m))
-    xbar_i = 2 x_i - x_i before
+    z_ij   <- (z_ij - z_ji) / 2 + kappa (xbar_i - xbar_j)   for each j in N
+    x_i    <- box(soft(x_i - tau (A_i' y_i + sum_j z_ij), tau lambda / m))
+    xbar_i <- 2 x_i - x_i before
     y_i    <- clip(y_i + sigma_i (A_i xbar_i - 1), -C, 0)
-    S_i    <- S_i + xbar_i
 
-S_i, the sum of all xbar_i so far, is what q_i of the usual form (q_i + kappa sum_j (xbar_i - xbar_j)) adds up to. A message
-holds the number of the iteration, xbar_i and S_i. tau is declared; kappa tau lambda_max(Laplacian) and sigma_i tau |A_i|^2 are
-just below 1/2 each, so that the steps converge (Condat, theorem 3.1), and no node has to say how large its |A_i| is.
+A message holds the number of the iteration, xbar_i and the z_ij that it was computed with. tau is declared; kappa tau
+lambda_max(Laplacian) and sigma_i tau |A_i|^2 are just below 1/2 each, so that the steps converge (Condat, theorem 3.1), and no
+node has to say how large its |A_i| is.
 
-**Away.** A node that is silent is done without: its neighbours go on with the xbar_j they last heard, as if it had said it
-again in each iteration: S_j + (k - k_j) xbar_j. When it hears that they are ahead of it, it counts the same iterations as
-passed for itself, so that both ends of each edge have the same numbers, and q over all nodes still adds up to 0: the solution
-stays the solution. Every message brings S_j itself, so what neighbours counted otherwise meanwhile is right again with the
-next one.
+**Away.** A node that is silent is done without: its neighbours keep the z_ij they have, the last that is known of how its
+records pull, and go on. When it hears that they are ahead, it begins again at their iteration from where they are, with its
+own y and z. Both ends of an edge count the same z, up to the sign, as long as both are there; where one went on without the
+other they differ, and (z_ij - z_ji) / 2 makes them one again with the first iteration that they are in together. So all z add
+up to 0, and where iterations come to rest is the solution, whatever was missed.
 """
 
 import math
@@ -84,15 +83,11 @@ class Setting(NamedTuple):
 
 
 class Heard(NamedTuple):
-    """The newest of a neighbour: number of the iteration, xbar, S."""
+    """Of a neighbour: number of the iteration, xbar, and its z towards this node."""
 
     number: int
     said: np.ndarray
-    summed: np.ndarray
-
-    def at(self, number: int) -> np.ndarray:
-        """S after so many iterations; what was not heard is what it last said."""
-        return self.summed + (number - self.number) * self.said
+    pull: np.ndarray
 
 
 class CpdsAgent(Agent):
@@ -109,10 +104,12 @@ class CpdsAgent(Agent):
         self._checkpoints = setting.kept()
         self._silent: Set[str] = set()
         self._moved, self.number, self.missed = 0, 0, 0
-        self.x, self._said, self._summed = (np.zeros(setting.terms) for _ in range(3))
+        self.x, self._said = np.zeros(setting.terms), np.zeros(setting.terms)
         self._y = np.zeros(len(rows))
         self._history = np.zeros((3, CHECKPOINTS))  # loss, |x|_1 without the free terms, distance from neighbours
-        self._heard = {name: Heard(0, np.zeros(setting.terms), np.zeros(setting.terms)) for name in self._neighbours}
+        nothing = Heard(0, np.zeros(setting.terms), np.zeros(setting.terms))
+        self._heard = {name: (nothing, nothing) for name in self._neighbours}  # the last but one, and the newest
+        self._pulls = {name: np.zeros(setting.terms) for name in self._neighbours}
         if saved is not None:
             self._restore(saved)
 
@@ -121,7 +118,7 @@ class CpdsAgent(Agent):
 
     def take(self, sender: str, content: bytes) -> Outgoing:
         heard = self._read(content)
-        before = self._heard[sender]
+        before = self._heard[sender][-1]
         self._silent.discard(sender)
         if heard.number == before.number:
             return []
@@ -129,25 +126,25 @@ class CpdsAgent(Agent):
             return self.newest(
                 sender
             )  # it began again where it was some time ago, and does not know how far others are
-        self._heard[sender] = heard
+        self._heard[sender] = (before, heard)
         self._moved += 1
         found: Outgoing = []
         if heard.number > self.number + 1:  # others went on without this one
-            self._pass(heard.number - 1)
+            self._begin_at(heard.number - 1)
             found += self._say()
         if heard.number < self.number:
             found += self.newest(sender)
         return [*found, *self._advance()]
 
     def silent(self) -> Outgoing:
-        missing = {name for name, heard in self._heard.items() if heard.number < self.number}
+        missing = {name for name, (_, newest) in self._heard.items() if newest.number < self.number}
         if self.done or len(missing) == len(self._neighbours):
             return self._say() if self.number and not self.done else []
         self._silent |= missing
         return self._advance()
 
     def newest(self, neighbour: str) -> Outgoing:
-        return [(neighbour, self._content())] if self.number else []
+        return [(neighbour, self._content(neighbour))] if self.number else []
 
     @property
     def done(self) -> bool:
@@ -178,41 +175,51 @@ class CpdsAgent(Agent):
         }
 
     def apart(self) -> float:
-        """The largest difference of a weight from what a neighbour last said."""
-        return max(float(np.abs(heard.said - self.x).max()) for heard in self._heard.values())
+        """The largest difference of a weight from what a neighbour that is there last said; 0 where none is."""
+        there = [newest.said for name, (_, newest) in self._heard.items() if name not in self._silent]
+        return max((float(np.abs(said - self.x).max()) for said in there), default=0.0)
 
     def saved(self) -> bytes:
-        tensors = {"x": self.x, "said": self._said, "summed": self._summed, "y": self._y, "history": self._history}
-        heard = [self._heard[name] for name in self._neighbours]
-        tensors["heard"] = np.stack([np.stack([each.said, each.summed]) for each in heard])
-        numbers = [each.number for each in heard]
+        tensors = {
+            "x": self.x,
+            "said": self._said,
+            "y": self._y,
+            "history": self._history,
+            "heard": self._heard_tensor(),
+        }
+        tensors["pulls"] = np.stack([self._pulls[name] for name in self._neighbours])
+        numbers = [each.number for name in self._neighbours for each in self._heard[name]]
         return encode_body({"number": self.number, "missed": self.missed, "numbers": numbers}, tensors, level=1)
+
+    def _heard_tensor(self) -> np.ndarray:
+        return np.array([[(each.said, each.pull) for each in self._heard[name]] for name in self._neighbours])
 
     def _restore(self, saved: bytes) -> None:
         header, tensors = decode_body(saved, _MOST_SAVED)
+        neighbours, terms = len(self._neighbours), self._set.terms
         shapes = {
-            "x": self.x.shape,
-            "said": self.x.shape,
-            "summed": self.x.shape,
+            "x": (terms,),
+            "said": (terms,),
             "y": self._y.shape,
             "history": self._history.shape,
-            "heard": (len(self._neighbours), 2, self._set.terms),
+            "heard": (neighbours, 2, 2, terms),
+            "pulls": (neighbours, terms),
         }
         if {name: tensor.shape for name, tensor in tensors.items()} != shapes:
             raise WireError("what was kept of an exchange with peers is of another run, or other records")
         self.number, self.missed = int(header["number"]), int(header["missed"])
-        self.x, self._said, self._summed, self._y, self._history = (
-            np.array(tensors[name]) for name in ("x", "said", "summed", "y", "history")
-        )
-        pairs = zip(self._neighbours, header["numbers"], tensors["heard"])
-        self._heard = {name: Heard(int(number), np.array(pair[0]), np.array(pair[1])) for name, number, pair in pairs}
+        self.x, self._said, self._y, self._history = (np.array(tensors[name]) for name in ("x", "said", "y", "history"))
+        numbers = np.array(header["numbers"]).reshape(neighbours, 2)
+        for name, counted, heard, pull in zip(self._neighbours, numbers, tensors["heard"], tensors["pulls"]):
+            before, newest = (Heard(int(n), np.array(pair[0]), np.array(pair[1])) for n, pair in zip(counted, heard))
+            self._heard[name], self._pulls[name] = (before, newest), np.array(pull)
 
-    def _content(self) -> bytes:
-        return _HEAD.pack(self.number) + np.concatenate([self._said, self._summed]).astype("<f8").tobytes()
+    def _content(self, neighbour: str) -> bytes:
+        values = np.concatenate([self._said, self._pulls[neighbour]])
+        return _HEAD.pack(self.number) + values.astype("<f8").tobytes()
 
     def _say(self) -> Outgoing:
-        content = self._content()
-        return [(name, content) for name in self._neighbours]
+        return [(name, self._content(name)) for name in self._neighbours]
 
     def _read(self, content: bytes) -> Heard:
         setting = self._set
@@ -221,16 +228,18 @@ class CpdsAgent(Agent):
         (number,) = _HEAD.unpack_from(content)
         if not 1 <= number <= setting.iterations:
             raise ValueError(f"iteration {number} of {setting.iterations}")
-        said, summed = np.frombuffer(content, "<f8", offset=_HEAD.size).reshape(2, -1).astype(np.float64)
+        said, pull = np.frombuffer(content, "<f8", offset=_HEAD.size).reshape(2, -1).astype(np.float64)
         most = 3 * setting.box * (1 + 1e-9)  # of 2 x - x, each within the box
-        if not (np.abs(said) <= most).all() or not (np.abs(summed) <= number * most).all():  # NaN is not
+        if (
+            not (np.abs(said) <= most).all() or not (np.abs(pull) <= number * setting.kappa * 2 * most).all()
+        ):  # NaN is not
             raise ValueError(f"an iterate beyond the box of {setting.box:g}, or no number")
-        return Heard(number, said, summed)
+        return Heard(number, said, pull)
 
     def _ready(self) -> bool:
         """Whether all who are not silent have come as far as this one, and one of them is there."""
-        awaited = [self._heard[name] for name in self._neighbours if name not in self._silent]
-        return bool(awaited) and all(heard.number >= self.number for heard in awaited)
+        awaited = [self._heard[name][-1] for name in self._neighbours if name not in self._silent]
+        return bool(awaited) and all(newest.number >= self.number for newest in awaited)
 
     def _advance(self) -> Outgoing:
         found: Outgoing = []
@@ -241,22 +250,26 @@ class CpdsAgent(Agent):
 
     def _iterate(self) -> None:
         setting, number = self._set, self.number
-        others = sum(heard.at(number) for heard in self._heard.values())
-        pull = setting.kappa * (len(self._neighbours) * self._summed - others)
+        for name in self._neighbours:
+            if name not in self._silent:
+                before, newest = self._heard[name]
+                heard = before if before.number == number else newest
+                self._pulls[name] = (self._pulls[name] - heard.pull) / 2 + setting.kappa * (self._said - heard.said)
+        pull = np.sum([self._pulls[name] for name in self._neighbours], axis=0)
         moved = self.x - setting.tau * (self._rows.T @ self._y + pull)
         shrunk = np.sign(moved) * np.maximum(np.abs(moved) - self._thresholds, 0.0)
         found = np.clip(shrunk, -setting.box, setting.box)
         self._said, self.x = 2 * found - self.x, found
         self._y = np.clip(self._y + self._sigma * (self._rows @ self._said - 1.0), -self._limit, 0.0)
-        self._summed = self._summed + self._said
         self._count(number + 1)
 
-    def _pass(self, number: int) -> None:
-        """Counts iterations up to this one as those in which nothing new was said, as neighbours did."""
-        lost = min(number, self._set.iterations) - self.number
-        self._summed = self._summed + lost * self._said
-        self.missed += lost
-        self._count(self.number + lost)
+    def _begin_at(self, number: int) -> None:
+        """After iterations that others did without this one: from what they came to, as far as it heard."""
+        ahead = [newest.said for _, newest in self._heard.values() if newest.number > self.number]
+        self.x = np.clip(np.mean(ahead, axis=0), -self._set.box, self._set.box)
+        self._said = self.x.copy()
+        self.missed += number - self.number
+        self._count(number)
 
     def _count(self, number: int) -> None:
         self._moved += 1

@@ -11,7 +11,7 @@ from orchestrator.wire.later import Later
 from orchestrator.wire.protection import Privacy
 from orchestrator.wire.schema import Schema
 from orchestrator.wire.structure import attempt, unstructure
-from orchestrator.wire.task import Task
+from orchestrator.wire.task import Rounds, Task
 from orchestrator.wire.training import Training
 
 KIND = "kind"
@@ -77,11 +77,16 @@ def objections(task: Task) -> Iterator[str]:
     except UsageError as error:
         yield from (f"analysis.{line}" for line in str(error).split("\n"))
         return
-    yield from contradictions(analysis, task.training, task.privacy)
+    yield from contradictions(analysis, task.training, task.privacy, task.rounds)
 
 
-def contradictions(analysis: Analysis, training: Training, privacy: Privacy) -> Iterator[str]:
+def contradictions(
+    analysis: Analysis, training: Training, privacy: Privacy, rounds: Optional[Rounds] = None
+) -> Iterator[str]:
     """What is declared otherwise than the analysis has it."""
+    named = len(analysis.exchange.graph.nodes) if isinstance(analysis, PeerAnalysis) else 0
+    if named and rounds is not None and rounds.nodes != named:
+        yield f"rounds.nodes: {rounds.nodes}, and the analysis is of the {named} nodes that it names: say {named}"
     if training.rounds != analysis.rounds:
         yield f"training.rounds: {training.rounds}, the analysis has {analysis.rounds}; leave it out"
     if training.parameters not in (0, analysis.sums.size):

@@ -117,10 +117,10 @@ class SparseSvm(PeerAnalysis):
 
     @property
     def exchange(self) -> Exchange:
-        """Iterates of all terms, twice."""
+        """Weights of all terms, and as many multipliers."""
         options, setting = self.options, self._setting(1.0)
         graph = graph_of(options.graph, options.nodes, options.edges)
-        what = f"its weights and the sum of all so far, {2 * len(self.terms)} numbers"
+        what = f"its weights and what ties them to the neighbour's, {2 * len(self.terms)} numbers"
         return Exchange(graph, options.iterations, setting.terms * 2, setting.content_bytes, options.patience_s, what)
 
     def exchanges(self, question: np.ndarray) -> bool:
@@ -139,6 +139,10 @@ class SparseSvm(PeerAnalysis):
         graph = graph_of(options.graph, options.nodes, options.edges)
         sizes = (len(self.terms), len(graph.nodes), max(1, round(records)))
         return Setting(*sizes, options.strength, options.box, options.step, options.iterations, graph.widest)
+
+    def wrong_answer(self, answer: np.ndarray) -> str:
+        """It counts as one node."""
+        return super().wrong_answer(answer) or ("" if answer[0] == 1.0 else "an answer that counts as several nodes")
 
     @property
     def rounds(self) -> int:
@@ -231,7 +235,7 @@ class SparseSvm(PeerAnalysis):
             return announced, Folded({"counts": values[:3].copy()}, {"records": records})
         if at.stage == EXCHANGED:
             nodes = max(1.0, float(np.rint(values[0])))
-            weights = values[1 : 1 + len(self.terms)] / nodes * self.options.box
+            weights = np.clip(values[1 : 1 + len(self.terms)] / nodes, -1.0, 1.0) * self.options.box
             history = values[1 + len(self.terms) :].reshape(3, CHECKPOINTS)
             agreed = kept_weights(weights)
             apart = float(history[2, -1]) / nodes * 4 * self.options.box

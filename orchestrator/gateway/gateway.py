@@ -72,7 +72,9 @@ class Gateway:
         hand_up: Optional[HandUp] = None,
         sites: Sequence[str] = (),
     ) -> None:
-        """`run` must be in the store. `hand_up` gets (round, vector, records) for a higher gateway. Of `sites` see Attendance."""
+        """`run` must be in the store. `hand_up` gets (round, vector, records) for a higher gateway. Of `sites` see Attendance;
+        nodes that talk to each other are asked, and no others.
+        """
         stored = store.find_run(run)
         if stored is None:
             raise UsageError(f"the store has no run {run!r}")
@@ -81,7 +83,8 @@ class Gateway:
         self._federation = federation
         self._voice = Voice(authority, store.serial(run))
         self._task = task_from_dict(stored[0], f"stored run {run}")
-        if self._task.aggregation.secure or exchange_of(self._task) is not None:
+        exchange = exchange_of(self._task)
+        if self._task.aggregation.secure or exchange is not None:
             store.keep_certificates(run, self._voice.certificates)
         self.aggregation = aggregation_of(store, run, self._task, evaluate, federation)
         self._hand_up = hand_up
@@ -96,8 +99,9 @@ class Gateway:
         self.course = Course(store, run, self._task, progress, self._carry_out)
         self.coordinator = self.course.coordinator
         self._conclusion = Conclusion(self.course, self.aggregation, self.announcer, self._figures, hand_up)
+        asked = sites or (() if exchange is None else exchange.graph.nodes)
         self._attendance = Attendance(
-            self.course, self.announcer, self._inbox, self._refused, self._figures, self._send_down, sites
+            self.course, self.announcer, self._inbox, self._refused, self._figures, self._send_down, asked
         )
         self.answers = Answers(
             self.course,
