@@ -197,13 +197,13 @@ class PeerTalk:
             return
         self._kept_at = self.agent.moved
         self._store.exchanges.keep(self.about.run.id, self.agent.saved())
-        self._drop_withdrawn()
+        self.check_confirmed()
 
     @property
     def _often(self) -> int:
         return KEEP_EVERY * (1 + len(self._neighbours))
 
-    def _drop_withdrawn(self) -> None:
+    def check_confirmed(self) -> None:
         """An owner's word counts at once, also in the middle of a run."""
         self._peers.refresh()
         for name, neighbour in self._neighbours.items():
