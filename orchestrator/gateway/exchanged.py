@@ -10,6 +10,8 @@ import numpy as np
 from orchestrator.analyses.agents import EXCHANGE, PeerAnalysis
 from orchestrator.analyses.base import Cell, Result, State, Table
 from orchestrator.analyses.peer_graph import PeerGraph
+from orchestrator.analyses.registry import exchange_of
+from orchestrator.wire.task import Task
 
 FIGURES = "exchange"
 TRAFFIC = "traffic"
@@ -19,6 +21,17 @@ _FIGURES = ("iterations", "missed", "apart_millionths")
 _EACH = 4  # messages sent, their bytes, received, refused
 _MOST = 10**15
 _UNKNOWN = -1.0
+
+
+def needs_log(task: Task) -> bool:
+    """Whether nodes have to see whom the authority certified: those they are in sums with, or send messages."""
+    return task.aggregation.secure or exchange_of(task) is not None
+
+
+def named_in(task: Task) -> Tuple[str, ...]:
+    """Who has a part in a task that names its nodes; () where any node may."""
+    exchange, holder = exchange_of(task), task.aggregation.key_holder
+    return () if exchange is None else (*exchange.graph.nodes, *([holder] if holder else []))
 
 
 def exchanged_of(graph: PeerGraph, headers: Mapping[str, Mapping[str, Any]]) -> State:

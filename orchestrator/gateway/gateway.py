@@ -9,7 +9,6 @@ import queue
 import time
 from typing import Dict, List, Optional, Sequence
 
-from orchestrator.analyses.registry import exchange_of
 from orchestrator.errors import RoundError, UsageError, WireError
 from orchestrator.gateway.aggregation import Evaluate
 from orchestrator.gateway.aggregation_kinds import aggregation_of
@@ -21,6 +20,7 @@ from orchestrator.gateway.broker import OwnBroker
 from orchestrator.gateway.broker_watch import BrokerWatch
 from orchestrator.gateway.conclusion import Conclusion, HandUp
 from orchestrator.gateway.course import Course
+from orchestrator.gateway.exchanged import named_in, needs_log
 from orchestrator.gateway.figures import Figures
 from orchestrator.gateway.progress import Progress
 from orchestrator.gateway.questions import Questions
@@ -72,9 +72,7 @@ class Gateway:
         hand_up: Optional[HandUp] = None,
         sites: Sequence[str] = (),
     ) -> None:
-        """`run` must be in the store. `hand_up` gets (round, vector, records) for a higher gateway. Of `sites` see Attendance;
-        nodes that talk to each other are asked, and no others.
-        """
+        """`run` must be in the store. `hand_up` gets (round, vector, records) for a higher gateway. Of `sites` see Attendance."""
         stored = store.find_run(run)
         if stored is None:
             raise UsageError(f"the store has no run {run!r}")
@@ -83,8 +81,7 @@ class Gateway:
         self._federation = federation
         self._voice = Voice(authority, store.serial(run))
         self._task = task_from_dict(stored[0], f"stored run {run}")
-        exchange = exchange_of(self._task)
-        if self._task.aggregation.secure or exchange is not None:
+        if needs_log(self._task):
             store.keep_certificates(run, self._voice.certificates)
         self.aggregation = aggregation_of(store, run, self._task, evaluate, federation)
         self._hand_up = hand_up
@@ -99,9 +96,9 @@ class Gateway:
         self.course = Course(store, run, self._task, progress, self._carry_out)
         self.coordinator = self.course.coordinator
         self._conclusion = Conclusion(self.course, self.aggregation, self.announcer, self._figures, hand_up)
-        asked = sites or (() if exchange is None else exchange.graph.nodes)
+        sites = sites or named_in(self._task)
         self._attendance = Attendance(
-            self.course, self.announcer, self._inbox, self._refused, self._figures, self._send_down, asked
+            self.course, self.announcer, self._inbox, self._refused, self._figures, self._send_down, sites
         )
         self.answers = Answers(
             self.course,
