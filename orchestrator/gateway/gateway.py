@@ -20,7 +20,7 @@ from orchestrator.gateway.broker import OwnBroker
 from orchestrator.gateway.broker_watch import BrokerWatch
 from orchestrator.gateway.conclusion import Conclusion, HandUp
 from orchestrator.gateway.course import Course
-from orchestrator.gateway.exchanged import named_in, needs_log
+from orchestrator.gateway.exchanged import needs_log
 from orchestrator.gateway.figures import Figures
 from orchestrator.gateway.progress import Progress
 from orchestrator.gateway.questions import Questions
@@ -96,7 +96,6 @@ class Gateway:
         self.course = Course(store, run, self._task, progress, self._carry_out)
         self.coordinator = self.course.coordinator
         self._conclusion = Conclusion(self.course, self.aggregation, self.announcer, self._figures, hand_up)
-        sites = sites or named_in(self._task)
         self._attendance = Attendance(
             self.course, self.announcer, self._inbox, self._refused, self._figures, self._send_down, sites
         )
