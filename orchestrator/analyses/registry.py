@@ -1,8 +1,9 @@
 """The kinds of analysis there are, and the one a task declares."""
 
 from dataclasses import fields, replace
-from typing import Any, Dict, Iterator, List, Mapping, Type
+from typing import Any, Dict, Iterator, List, Mapping, Optional, Type
 
+from orchestrator.analyses.agents import Exchange, PeerAnalysis
 from orchestrator.analyses.base import Analysis
 from orchestrator.errors import UsageError
 from orchestrator.wire.bounds import near
@@ -10,7 +11,7 @@ from orchestrator.wire.later import Later
 from orchestrator.wire.protection import Privacy
 from orchestrator.wire.schema import Schema
 from orchestrator.wire.structure import attempt, unstructure
-from orchestrator.wire.task import Task
+from orchestrator.wire.task import Rounds, Task
 from orchestrator.wire.training import Training
 
 KIND = "kind"
@@ -29,6 +30,7 @@ ANALYSES: Mapping[str, Type[Analysis]] = Later(
         "mixture": "mixture.Mixture",
         "forest": "forest.Forest",
         "boosted": "boosted.Boosted",
+        "svm": "svm.SparseSvm",
     },
 )
 """Name in `[task.analysis] kind` -> what computes it."""
@@ -62,6 +64,12 @@ def analysis_of(task: Task) -> Analysis:
         raise UsageError(f"task {task.name!r}: analysis: {error}") from error
 
 
+def exchange_of(task: Task) -> Optional[Exchange]:
+    """What nodes send each other in a run of it; None where nothing."""
+    analysis = None if task.trains else analysis_of(task)
+    return analysis.exchange if isinstance(analysis, PeerAnalysis) else None
+
+
 def objections(task: Task) -> Iterator[str]:
     """Why what a task says of rounds, sizes and lengths is not what its analysis is: all parties count with these numbers."""
     try:
@@ -69,11 +77,16 @@ def objections(task: Task) -> Iterator[str]:
     except UsageError as error:
         yield from (f"analysis.{line}" for line in str(error).split("\n"))
         return
-    yield from contradictions(analysis, task.training, task.privacy)
+    yield from contradictions(analysis, task.training, task.privacy, task.rounds)
 
 
-def contradictions(analysis: Analysis, training: Training, privacy: Privacy) -> Iterator[str]:
+def contradictions(
+    analysis: Analysis, training: Training, privacy: Privacy, rounds: Optional[Rounds] = None
+) -> Iterator[str]:
     """What is declared otherwise than the analysis has it."""
+    named = len(analysis.exchange.graph.nodes) if isinstance(analysis, PeerAnalysis) else 0
+    if named and rounds is not None and rounds.nodes != named:
+        yield f"rounds.nodes: {rounds.nodes}, and the analysis is of the {named} nodes that it names: say {named}"
     if training.rounds != analysis.rounds:
         yield f"training.rounds: {training.rounds}, the analysis has {analysis.rounds}; leave it out"
     if training.parameters not in (0, analysis.sums.size):

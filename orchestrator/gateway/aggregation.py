@@ -3,7 +3,7 @@
 Everything is read from the store and nothing is written to it: a round computed again after a crash gives the same result.
 """
 
-from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
+from typing import Any, Callable, Dict, Iterator, Optional, Tuple
 
 import numpy as np
 
@@ -145,9 +145,9 @@ class Aggregation:
             total += self._answers.vector(action.round, header, tensors)
         return total
 
-    def _answer_headers(self, action: Aggregate) -> List[Dict[str, Any]]:
-        """Of the answers that a round's sum is of."""
-        return [header for _, header, _ in self._answers.of(action)]
+    def _answer_headers(self, action: Aggregate) -> Dict[str, Dict[str, Any]]:
+        """Of the answers that a round's sum is of, by node."""
+        return {node: header for node, header, _ in self._answers.of(action)}
 
     def _partial(self, action: Aggregate) -> Outcome:
         """For a higher gateway: what one node with the records of all of these would send it."""

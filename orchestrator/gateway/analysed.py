@@ -8,15 +8,18 @@ import io
 import math
 import warnings
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Sequence, Tuple
+from types import MappingProxyType
+from typing import Any, Dict, List, Mapping, Tuple
 
 import numpy as np
 
+from orchestrator.analyses.agents import PeerAnalysis
 from orchestrator.analyses.base import Cell, Result, Table, Total
 from orchestrator.analyses.blocks import parts_of
 from orchestrator.analyses.registry import KIND, analysis_of
 from orchestrator.errors import RoundError
 from orchestrator.files import replace_file
+from orchestrator.gateway.exchanged import exchanged_of
 from orchestrator.gateway.published import published, words_of
 from orchestrator.gateway.store import STATE_PREFIX, Store
 from orchestrator.privacy.lattice import party_variance
@@ -32,6 +35,8 @@ FOLDER = "analysis"
 NO_BUNDLE = "an analysis gives tables, and no model for a board"
 FIGURES = "analysis"
 """Of a round's figures: those its analysis gave."""
+
+NO_HEADERS: Mapping[str, Mapping[str, Any]] = MappingProxyType({})
 
 _MOST_DRAWN = 24
 _TITLE, _TICK = 44, 12
@@ -51,15 +56,18 @@ def folded(
     asked: np.ndarray,
     values: np.ndarray,
     nodes: int,
-    headers: Sequence[Mapping[str, Any]] = (),
+    headers: Mapping[str, Mapping[str, Any]] = NO_HEADERS,
     others: bool = False,
 ) -> Tuple[Dict[str, np.ndarray], Dict[str, Any], bool]:
-    """(vectors to store, figures, whether no further round is needed) of a round over `nodes` nodes. headers: of their answers.
+    """(vectors to store, figures, whether no further round is needed) of a round over `nodes` nodes.
 
-    others: whether they are not those of the round before.
+    headers: of their answers, by node. others: whether they are not those of the round before.
     """
     analysis = analysis_of(task)
-    words = words_of(headers, parts_of(analysis.blocks(analysis.question(asked))))
+    question = analysis.question(asked)
+    words = words_of(headers.values(), parts_of(analysis.blocks(question)))
+    if isinstance(analysis, PeerAnalysis) and analysis.exchanges(question):
+        words.update(exchanged_of(analysis.exchange.graph, headers))
     asked = analysis.over_others(asked) if others else asked
     announced, found = analysis.fold(asked, Total(values, deviation_of(task, nodes)))
     kept = {f"{STATE_PREFIX}{name}": vector for name, vector in {**found.state, **words}.items()}

@@ -6,6 +6,7 @@ from typing import Any, Callable, Dict, Sequence, Set, Tuple
 
 from orchestrator.gateway.announcer import Announcer
 from orchestrator.gateway.course import Course
+from orchestrator.gateway.exchanged import named_in
 from orchestrator.gateway.figures import Figures
 from orchestrator.gateway.ledgers import CODE as LOST
 from orchestrator.gateway.ledgers import LedgerWatch
@@ -44,11 +45,11 @@ class Attendance:
         send: SendDown,
         sites: Sequence[str] = (),
     ) -> None:
-        """sites: nodes that are asked and no others; empty for all that come."""
+        """sites: nodes that are asked and no others; empty for all that come, or for those that the task names."""
         self.goodbyes: Set[str] = set()  # nodes that know that the run is over
         self._course, self._announcer, self._inbox = course, announcer, inbox
         self._refused, self._figures, self._send = refused, figures, send
-        self._sites = frozenset(sites)
+        self._sites = frozenset(sites or named_in(course.task))
         self._passed_over: Set[str] = set()  # nodes that are here and are not asked
         self._names = Names()
         self._standings = Standings(course.task.selection)

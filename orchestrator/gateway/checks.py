@@ -101,7 +101,9 @@ def _analysis(parts: Parts) -> Iterator[str]:
             yield from (f"task.analysis.{line}" for line in str(error).split("\n"))
         else:
             if parts.training is not None and parts.privacy is not None:
-                yield from (f"task.{line}" for line in contradictions(analysis, parts.training, parts.privacy))
+                yield from (
+                    f"task.{line}" for line in contradictions(analysis, parts.training, parts.privacy, parts.rounds)
+                )
     yield from _room(parts)
     rows = {"evaluation": parts.evaluation, "calibration": parts.calibration}
     for name, given in {**rows, "calibration_public": parts.calibration_public}.items():

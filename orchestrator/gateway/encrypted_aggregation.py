@@ -102,8 +102,8 @@ class EncryptedAggregation(SecureAggregation):
         pads = decode_body(body, MAX_MESSAGE_BYTES)[1]["sum"]
         masked = (_part(answer, "masked") for _, answer in self._exchange.bodies(action, ENCRYPTED))
         total = self._receiver_of({"round": action.round, "attempt": action.attempt}).open(masked, pads)
-        self._summed = [header for _, header in self._exchange.headers(action, ENCRYPTED)]
-        self._units = sum(int(header["units"]) for header in self._summed)
+        self._summed = dict(self._exchange.headers(action, ENCRYPTED))
+        self._units = sum(int(header["units"]) for header in self._summed.values())
         return layout.decode(total)
 
     def _about(self, action: Any) -> Dict[str, Any]:

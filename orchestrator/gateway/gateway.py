@@ -21,6 +21,7 @@ from orchestrator.gateway.broker import OwnBroker
 from orchestrator.gateway.broker_watch import BrokerWatch
 from orchestrator.gateway.conclusion import Conclusion, HandUp
 from orchestrator.gateway.course import Course
+from orchestrator.gateway.exchanged import needs_log
 from orchestrator.gateway.figures import Figures
 from orchestrator.gateway.goodbye import Goodbye
 from orchestrator.gateway.progress import Progress
@@ -77,7 +78,7 @@ class Gateway:
         self._run = run
         self._voice = Voice(authority, store.serial(run))
         self._task = task_from_dict(stored[0], f"stored run {run}")
-        if self._task.aggregation.secure:
+        if needs_log(self._task):
             store.keep_certificates(run, self._voice.certificates)
         self.aggregation = aggregation_of(store, run, self._task, evaluate, federation)
         self._hand_up = hand_up

@@ -58,7 +58,8 @@ acl_file {folder}/{ACL_FILE}
 
 
 def access_list(authority: Authority, outside: Iterable[str] = ()) -> str:
-    """A node writes its own `up` and `presence`; it reads its own `down`, `all` and the gateway's presence.
+    """A node writes its own `up` and `presence`, and what it sends other nodes; it reads its own `down`, `all`, the gateway's
+    presence, and what other nodes send it.
 
     Monitors write records of boards. Nodes `outside` of the run, which declined it, do not read `all`.
     """
@@ -71,6 +72,8 @@ def access_list(authority: Authority, outside: Iterable[str] = ()) -> str:
         *(line for name in sorted(outside) for line in (f"user {name}", f"topic deny {root}/all")),
         f"pattern write {root}/node/%u/up",
         f"pattern write {root}/node/%u/presence",
+        f"pattern write {root}/peer/%u/+",
+        f"pattern read {root}/peer/+/%u",
         f"pattern read {root}/node/%u/down",
         f"pattern read {root}/all",
         f"pattern read {root}/gateway/presence",

@@ -93,7 +93,7 @@ def _describe(event: Dict[str, Any]) -> Optional[str]:
         "left": "{node} left",
         "declined": "{node} declined: {reason}",
         "waiting": "{node} waits: {reason}",
-        "passed_over": "{node} is here, but it is not one of [gateway] sites: it is not asked",
+        "passed_over": "{node} is here, but not one of [gateway] sites, or of the nodes that the task names: it is not asked",
         "node_refused": "{node} refused what came in our name: {reason}",
         "refused": "refused a message of {node}: {reason}",
         "name_in_use": "refused a second node that calls itself {node}: the first one goes on",

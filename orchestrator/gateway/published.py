@@ -8,8 +8,10 @@ from typing import Dict, Iterable, Iterator, List, Mapping, Optional, Tuple
 
 import numpy as np
 
+from orchestrator.analyses.agents import PeerAnalysis
 from orchestrator.analyses.base import Analysis, Cell, Result, State, Table
 from orchestrator.analyses.blocks import CELLS, LEFT_OUT, ROUNDED, Block
+from orchestrator.gateway.exchanged import FIGURES, TRAFFIC, taken_from, with_exchange
 from orchestrator.wire.plain import many
 
 WORDS = "owners"
@@ -37,10 +39,13 @@ def published(analysis: Analysis, state: State, units: str, minimum: int = 0) ->
     """The result, of exact sums without cells of 1 to `minimum` - 1, and with what nodes said of their owners' rules."""
     state = dict(state)
     notes = list(_of_owners(state.pop(WORDS, None), units))
+    exchanged = taken_from(state)
     noisy = any(state[name].any() for name in ("deviation", "noise") if name in state)
     if minimum > 1 and not noisy:
         notes += _hide(analysis, state, units, minimum)
     result = analysis.result(state, units)
+    if isinstance(analysis, PeerAnalysis) and len(exchanged) == 2:
+        result = with_exchange(analysis, result, exchanged[FIGURES], exchanged[TRAFFIC])
     return Result([_shown(table) for table in result.tables], [*result.notes, *notes])
 
 

@@ -5,7 +5,7 @@ anything from which a single node's vector could be read.
 """
 
 from dataclasses import replace
-from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Optional, Tuple
+from typing import Any, Dict, Iterator, Mapping, NamedTuple, Optional, Tuple
 
 import numpy as np
 
@@ -78,7 +78,7 @@ class SecureAggregation(Aggregation):
         self._exchange = Exchange(store, run, federation, task.aggregation)
         self._opened: Dict[str, Summed] = {}
         self._units = 0  # of the nodes in the sum
-        self._summed: List[Dict[str, Any]] = []  # headers of their answers
+        self._summed: Dict[str, Dict[str, Any]] = {}  # headers of their answers, by node
         self._task_digest = ""
 
     def most_unpacked(self, header: Dict[str, Any]) -> int:
@@ -241,7 +241,7 @@ class SecureAggregation(Aggregation):
         aggregator = Aggregator(self._exchange.session(action), adverts, ring, self._told(action, layout), nonces)
         for name, header in self._exchange.headers(action, SHARES):
             aggregator.take_shares(name, header["shares"])
-        self._units, self._summed = 0, []
+        self._units, self._summed = 0, {}
         for name, body in self._exchange.bodies(action, MASKED):
             header, tensors = decode_body(body, MAX_MESSAGE_BYTES)
             try:
@@ -249,14 +249,14 @@ class SecureAggregation(Aggregation):
             except ValueError as error:
                 raise PrivacyError(f"the vector of {name}: {error}") from error
             self._units += int(header["units"])
-            self._summed.append(header)
+            self._summed[name] = header
         answers = {
             name: {of: (kind, share) for of, (kind, share) in header["shares"].items()}
             for name, header in self._exchange.headers(action, UNMASK)
         }
         return layout.decode(from_ring(aggregator.open(answers), layout.bits))
 
-    def _answer_headers(self, action: Aggregate) -> List[Dict[str, Any]]:
+    def _answer_headers(self, action: Aggregate) -> Dict[str, Dict[str, Any]]:
         return self._summed
 
     def _told(self, action: Any, layout: Layout) -> bytes:

@@ -4,6 +4,7 @@ from typing import Any, Dict, Iterator, Optional, Tuple
 
 import numpy as np
 
+from orchestrator.analyses.agents import PeerAnalysis
 from orchestrator.analyses.blocks import ROUNDED, impossible
 from orchestrator.analyses.registry import analysis_of
 from orchestrator.errors import RoundError, WireError
@@ -122,6 +123,8 @@ class StoredAnswers:
             analysis = analysis_of(self._task)
             blocks = analysis.blocks(analysis.question(self.weights()))
             why = impossible(blocks, sums, float(header["records"]), ROUNDED in header)
+            if not why and isinstance(analysis, PeerAnalysis) and analysis.exchanges(analysis.question(self.weights())):
+                why = analysis.wrong_answer(sums)
             if why:
                 raise WireError(f"sums that no records add up to: {why}")
 

@@ -9,6 +9,7 @@ from typing import List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
+from orchestrator.analyses.agents import PeerAnalysis, converse
 from orchestrator.analyses.base import Result, State, Total
 from orchestrator.analyses.registry import analysis_of, spelled_out
 from orchestrator.data.dataset import Dataset, clamped_columns, load_for
@@ -64,7 +65,7 @@ def try_planned(
     asked, rounds = analysis.begin(task.seed), 0
     state: State = {}
     for _ in range(analysis.rounds):
-        values = np.sum([_sum(task, asked, site) for site in sites], axis=0)
+        values = np.sum(_answers(task, asked, sites), axis=0)
         if deviation:
             values = values + draw.normal(0.0, deviation, values.shape)
         asked, folded = analysis.fold(asked, Total(values, deviation))
@@ -76,6 +77,20 @@ def try_planned(
     return Tried(
         result, [site.records for site in sites], rounds, epsilon if task.privacy.on else None, deviation, clamped
     )
+
+
+def _answers(task: Task, asked: np.ndarray, sites: Sequence[Dataset]) -> List[np.ndarray]:
+    """Of each node: its sum, or what its agent comes to in an exchange with the others."""
+    analysis = analysis_of(task)
+    question = analysis.question(asked)
+    if not isinstance(analysis, PeerAnalysis) or not analysis.exchanges(question):
+        return [_sum(task, asked, site) for site in sites]
+    nodes = analysis.exchange.graph.nodes
+    if len(sites) != len(nodes):
+        raise UsageError(f"{len(sites)} files in place of {len(nodes)} nodes: give one for each")
+    agents = {node: analysis.agent(question, node, site.x) for node, site in zip(nodes, sites)}
+    converse(agents)
+    return [agent.answer() for agent in agents.values()]
 
 
 def _sum(task: Task, asked: np.ndarray, site: Dataset) -> np.ndarray:

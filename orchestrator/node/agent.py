@@ -13,6 +13,7 @@ from typing import Any, Dict, Optional
 
 import numpy as np
 
+from orchestrator.analyses.registry import exchange_of
 from orchestrator.database import StoreError
 from orchestrator.errors import (
     DamagedError,
@@ -33,6 +34,7 @@ from orchestrator.node.intake import most_unpacked
 from orchestrator.node.open_runs import Announced, AtWork, OpenRuns
 from orchestrator.node.opening import OUT_OF_MEMORY, Opening, milestones
 from orchestrator.node.pace import Pace
+from orchestrator.node.peer_rounds import PeerRounds
 from orchestrator.node.peers import Peers
 from orchestrator.node.personal import PERSONAL, write_personal
 from orchestrator.node.presence import Presence
@@ -100,6 +102,10 @@ class NodeAgent(Session):
             figures=self._figures,
             send=lambda body: self._send(body),
             abstain=lambda header, reason: self._abstain(header, reason),
+        )
+
+        self._beside = self._talks = PeerRounds(
+            federation, name, self.runs, self.store, self.peers, self._disclosure, self.link
         )
 
     def _idle(self) -> None:
@@ -180,6 +186,8 @@ class NodeAgent(Session):
         begun = self._tasks.take(header, tensors)
         if begun is None:
             return
+        if exchange_of(begun.task) is not None:
+            self._talks.listen()
         early, self._homeless = self._homeless, None
         if early is not None and early[0].get("run") == begun.id:
             self._begin_round(begun.id, *early)
@@ -195,12 +203,17 @@ class NodeAgent(Session):
         if not run.task.stages.of(number):
             raise WireError(f"round {number} of a run with {run.task.last_round} rounds")
         if run.task.aggregation.secure:
-            self._steps.begin(run, header, tensors)
+            if not self._talks.waits_for(self._at, header, tensors):
+                self._steps.begin(run, header, tensors)
+                for held in self._talks.held_steps(self._at):
+                    self._steps.answer(held)
             return
         try:
             body = self.store.released(run.id, number, run.digest)
         except EdgewardError as error:
             raise WireError(f"refused: {error}", "round") from error
+        if body is None and self._talks.waits_for(self._at, header, tensors):
+            return
         if body is None:
             body = self._release(run, number, header, tensors)
         log.info("round %d: update of %d bytes", number, len(body))
@@ -240,6 +253,8 @@ class NodeAgent(Session):
     def _take_step(self, header: Dict[str, Any], tensors: Dict[str, np.ndarray]) -> None:
         if self.runs.turn_to(require(header, "run", str)) and self._at.round is not None:
             self._answer_newest_round()  # a step may come right behind its round; those of other runs wait
+        if self._talks.holds_step(self._at, header):
+            return
         before = self._at.secure
         if self._run is not None and before is not None and before.precedes(self._run, header):
             self._at.early = header  # or before it
@@ -265,6 +280,7 @@ class NodeAgent(Session):
     def _finish(self, header: Dict[str, Any], tensors: Dict[str, np.ndarray]) -> None:
         name = require(header, "run", str)
         self._tasks.over(name)
+        self.store.exchanges.over(name)
         run = self.runs.find(name)
         if run is None:
             self.runs.end(name)

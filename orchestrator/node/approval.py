@@ -12,7 +12,7 @@ import unicodedata
 from pathlib import Path
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
-from orchestrator.analyses.registry import analysis_of
+from orchestrator.analyses.registry import analysis_of, exchange_of
 from orchestrator.errors import UsageError
 from orchestrator.files import replace_file
 from orchestrator.node.ledger import Ledger
@@ -163,6 +163,7 @@ def summary_of(task: Task, epsilon: Optional[float] = None) -> List[str]:
         return [
             f"task {_quoted(task.name)}: {lines[0]}",
             *lines[1 : 1 + MOST_SHOWN],
+            *_graph(task),
             *([f"and {len(lines) - 1 - MOST_SHOWN} more"] if len(lines) - 1 > MOST_SHOWN else []),
             f"of the columns {_columns(task)}, in {rounds} at most",
             *_decided(task, epsilon),
@@ -182,6 +183,17 @@ def _decided(task: Task, epsilon: Optional[float]) -> List[str]:
         f"seen by: {_seen(task)}",
         f"an approval is for {_times(max(1, task.privacy.runs), 'run')} of it",
     ]
+
+
+def _graph(task: Task) -> List[str]:
+    """Who sends messages to whom; this node's own neighbours are named beside it (node/roster.py)."""
+    exchange = exchange_of(task)
+    if exchange is None:
+        return []
+    edges = sorted(exchange.graph.edges)
+    shown = ", ".join(f"{_quoted(one)} and {_quoted(other)}" for one, other in edges[:MOST_SHOWN])
+    more = f" and {len(edges) - MOST_SHOWN} more pairs" if len(edges) > MOST_SHOWN else ""
+    return [f"messages go between {shown}{more}"]
 
 
 def _columns(task: Task) -> str:
@@ -227,8 +239,16 @@ def leaves(task: Task) -> List[str]:
     if task.privacy.within_node:
         counts = f"a noised number of {terms.units_of(task.privacy)}, "
     if not task.trains:
-        sums = _times(task.training.rounds, f"{noised}sum")
-        return [f"{counts}{sums} of {task.training.parameters} values over all its {terms.counted(task.privacy)}"]
+        exchange = exchange_of(task)
+        sums = _times(task.training.rounds - (exchange is not None), f"{noised}sum")
+        sent = [f"{counts}{sums} of {task.training.parameters} values over all its {terms.counted(task.privacy)}"]
+        if exchange is not None:
+            sent.append(f"what it comes to with its neighbours, {task.training.parameters} values")
+            messages = _times(exchange.messages, "message")
+            sent.append(
+                f"to each neighbour in the graph {messages} with {exchange.what}, computed from its records, without noise"
+            )
+        return sent
     sent = [f"{counts}{task.training.rounds} {noised}updates of the model's weights"]
     if task.privacy.clip_tally and task.privacy.within_node:
         sent.append(f"as often a noised number of {terms.units_of(task.privacy)} whose gradients were clipped")
@@ -258,6 +278,12 @@ def _privacy(task: Task, epsilon: Optional[float]) -> List[str]:
 
 
 def _seen(task: Task) -> str:
+    if exchange_of(task) is not None:
+        return f"each message the neighbour it is sealed for, who learns it; answers: {_answers_seen(task)}"
+    return _answers_seen(task)
+
+
+def _answers_seen(task: Task) -> str:
     if not task.aggregation.secure:
         return "the gateway and its broker, each node's answer by itself"
     aggregation = task.aggregation

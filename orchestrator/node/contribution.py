@@ -10,6 +10,7 @@ from typing import Any, Callable, Dict, Iterator, NamedTuple, Optional, Set, Tup
 
 import numpy as np
 
+from orchestrator.analyses.agents import EXCHANGE, PeerAnalysis
 from orchestrator.analyses.registry import analysis_of
 from orchestrator.data.dataset import Dataset
 from orchestrator.errors import EdgewardError, GraphError, WireError
@@ -78,7 +79,9 @@ class Run:
         self.trainer: Optional[Trainer] = None
         # (round, digest of its model, parts) of a secure round, while it may be attempted again
         self.parts: Optional[Tuple[int, str, Tensors]] = None
-        self.said: Dict[str, int] = {}  # with an answer without noise: what its owner's rules left out of it
+        self.said: Dict[str, Any] = {}  # with an answer without noise: what its owner's rules left out of it
+        # (round, answer, what is said of it) of an exchange with neighbours that is over
+        self.exchanged: Optional[Tuple[int, np.ndarray, Dict[str, Any]]] = None
         self._evaluation_graph: Optional[TrainingGraph] = None
         self._awake: Optional[TrainingGraph] = None
 
@@ -324,6 +327,11 @@ class Contributor:
         run, task = self.run, self.run.task
         analysis = analysis_of(task)
         asked = asked_of(analysis, tensors.get("weights"), number)
+        if isinstance(analysis, PeerAnalysis) and analysis.exchanges(analysis.question(asked)):
+            if run.exchanged is None or run.exchanged[0] != number:
+                raise WireError(f"round {number}: this node's exchange with its neighbours is not over")
+            run.said = {EXCHANGE: run.exchanged[2]}
+            return self._guard.leaves(run.digest, task, run.exchanged[1])
         if not task.privacy.on:
             answer, run.said = self._guard.exact(run.digest, task, analysis, asked, run.dataset)
             return self._guard.leaves(run.digest, task, answer)

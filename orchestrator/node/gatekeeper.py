@@ -13,6 +13,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Tuple
 
+from orchestrator.analyses.registry import exchange_of
 from orchestrator.errors import LedgerError, PrivacyError, UsageError, WireError
 from orchestrator.node.anchor import Anchor, FolderAnchor, Head, StoreAnchor
 from orchestrator.node.approval import digest_of
@@ -22,7 +23,7 @@ from orchestrator.node.identity import NodeIdentity
 from orchestrator.node.ledger import LEDGER_FILE, Ledger, StaleError
 from orchestrator.node.policy import Policy, PolicyFile, Refusal
 from orchestrator.node.reservation import Reservation, keep_newest
-from orchestrator.node.roster import NOBODY, Roster, roster_lines, roster_of
+from orchestrator.node.roster import NOBODY, Roster, neighbour_lines, roster_lines, roster_of
 from orchestrator.node.spending import Spending
 from orchestrator.node.store import NodeStore
 from orchestrator.privacy.charges import Charge, charges_of
@@ -274,8 +275,11 @@ class Gatekeeper:
         return None
 
     def _peers_said(self, task: Task) -> List[str]:
-        """Lines for the owner: whom this node would be in sums with."""
-        return roster_lines(task.aggregation, self._name, self.roster(), first_sight=self._open)
+        """Lines for the owner: whom this node would be in sums with, and whom it would send messages."""
+        roster, exchange = self.roster(), exchange_of(task)
+        neighbours = () if exchange is None else exchange.graph.neighbours(self._name)
+        lines = roster_lines(task.aggregation, self._name, roster, first_sight=self._open)
+        return [*lines, *neighbour_lines(neighbours, roster, first_sight=self._open)]
 
     def _reserve(
         self,

@@ -123,6 +123,13 @@ class DisclosureGuard:
         vectors = unit_vectors(analysis, asked, passed.data, unit_of(task.privacy))
         return passed.of(total(vectors, analysis.sums.size)), passed.said
 
+    def exchanged(self, digest: str, task: Task, analysis: Analysis, asked: np.ndarray, data: Dataset) -> Dataset:
+        """What an exchange with neighbours may be computed from; DisclosureError as of `passed`, and where answers are held."""
+        if self._read().hold:
+            why = "messages to other nodes cannot wait until their owner has seen them"
+            raise DisclosureError(f"[disclosure] hold: {why}", "policy.release")
+        return self.passed(digest, task, analysis, asked, data).data
+
     def leaves(self, digest: str, task: Task, answer: np.ndarray) -> np.ndarray:
         """The answer to a task without noise; DisclosureError where it has to wait for its owner's word."""
         if self._read().hold and self._word(digest_of_answer(digest, answer)) != APPROVED:

@@ -14,6 +14,7 @@ from orchestrator.node.contribution import Run
 from orchestrator.node.held_weights import HeldWeights
 
 if TYPE_CHECKING:
+    from orchestrator.node.peer_talk import PeerTalk
     from orchestrator.node.secure import SecureRound
 
 MOST_RUNS = 4
@@ -35,6 +36,9 @@ class AtWork:
     round: Optional[Announced] = None  # announced, not yet answered
     secure: "Optional[SecureRound]" = None
     early: Optional[Dict[str, Any]] = None  # a step whose round is still under way
+    talk: "Optional[PeerTalk]" = None  # with its neighbours, in the run's exchange
+    after: Optional[Announced] = None  # a round whose answer waits for that
+    held: List[Dict[str, Any]] = field(default_factory=list)  # steps of that round, which came meanwhile
     answers: List[bytes] = field(default_factory=list)  # transfers of the open round's answers to steps
     weights: HeldWeights = field(default_factory=HeldWeights)
 
@@ -87,6 +91,10 @@ class OpenRuns:
         """Takes a run to hand that waits for the answer to a round; False where none does."""
         waiting = [run for run, work in self._all.items() if work.round is not None]
         return self.turn_to(waiting[0]) if waiting else False
+
+    def at_work(self) -> List[AtWork]:
+        """All of them."""
+        return list(self._all.values())
 
     def say(self, word: Dict[str, Any]) -> None:
         """Keeps what this node says of its part in a run."""

@@ -34,6 +34,9 @@ log = logging.getLogger("edgeward.node")
 
 UNCONFIRMED = "a party was not confirmed by this node's owner (on the node: edgeward node peers)"
 TOO_FEW = "this node's owner confirmed fewer peers than the task needs (on the node: edgeward node peers)"
+NO_NEIGHBOUR = (
+    "a neighbour in the task's graph was not confirmed by this node's owner (on the node: edgeward node peers)"
+)
 NOT_LOGGED = "a party's certificate is not the newest of its name in the certificate log this node knows"
 OTHER_LOG = "the certificate log does not continue the one this node saw before"
 NO_LOG = "the task came without the certificate log, and nothing else shows whom the authority certified as this node's peers"
@@ -116,6 +119,11 @@ class Peers:
         if holder and not roster.holder(holder):
             return TOO_FEW
         return "" if aggregation.least <= 1 + roster.confirmed(self._name, aggregation) else TOO_FEW
+
+    def objection_to_neighbours(self, names: Sequence[str]) -> str:
+        """Why no messages can be exchanged with all of these by now, a fixed text; "" where they can."""
+        said = self._read_roster().peers
+        return "" if self.first_sight or all(said.get(name) for name in names) else NO_NEIGHBOUR
 
     def note_unconfirmed(self, apart: Collection[str] = ()) -> None:
         """Notes whom the certificate log names, but for `apart`, and the owner has not spoken of, for `edgeward node peers`."""

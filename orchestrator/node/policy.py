@@ -10,6 +10,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
 
+from orchestrator.analyses.registry import exchange_of
 from orchestrator.errors import UsageError
 from orchestrator.node.disclosure import Disclosure, rules_in_words
 from orchestrator.privacy.noisy_sum import parties_of
@@ -27,6 +28,9 @@ NO_STAGE = "require.stages"
 """The one list that may be empty: no stage is required."""
 ANY_COLUMN, PLACE = "*", "#"
 """[require] patient = "*": the column the task names; "#3": the third, of a file without a header."""
+
+
+ANY_MESSAGES = 1_000_000_000
 
 
 class Refusal(NamedTuple):
@@ -107,7 +111,8 @@ class Allow:
     """`[allow]`: names of tasks (shell patterns), key ids of gateways (16 hex digits), largest sampling rate of a step.
 
     honest: among so many nodes noise may be shared at most; 0: no limit. schemas_a_day: different declarations for which the
-    data are opened within 24 hours; whether they fit is an answer about them.
+    data are opened within 24 hours; whether they fit is an answer about them. peer_messages: made of these records, without
+    noise, that an analysis may have this node send each of its neighbours (node/peer_talk.py); 0: none.
     """
 
     tasks: Tuple[str, ...] = ("*",)
@@ -115,6 +120,7 @@ class Allow:
     sampling_rate: float = 1.0
     honest: int = 0
     schemas_a_day: int = 10
+    peer_messages: int = 0
 
     def __post_init__(self) -> None:
         for signer in self.signers:
@@ -124,6 +130,8 @@ class Allow:
             raise ValueError(f"sampling_rate: {self.sampling_rate}, expected a number in (0, 1]")
         if self.honest < 0 or not 1 <= self.schemas_a_day <= 100_000:
             raise ValueError("honest: expected 0 (no limit) or more; schemas_a_day: 1 to 100000")
+        if not 0 <= self.peer_messages <= ANY_MESSAGES:
+            raise ValueError(f"peer_messages: {self.peer_messages}, expected 0 (none) to {ANY_MESSAGES}")
 
 
 @dataclass(frozen=True)
@@ -145,7 +153,8 @@ class Policy:
 
     def objection(self, task: Task, signer: str) -> Optional[Refusal]:
         """What the task's declaration alone breaks; `signer`: key id of the gateway, empty without an identity."""
-        for check in (self._signer, self._task, self._privacy, self._stages, self._cohort, self._alone):
+        checks = (self._signer, self._task, self._privacy, self._stages, self._cohort, self._alone, self._messages)
+        for check in checks:
             refusal = check(task, signer)
             if refusal is not None:
                 return refusal
@@ -239,6 +248,15 @@ class Policy:
             return Refusal("policy.noise", reason)
         return None
 
+    def _messages(self, task: Task, signer: str) -> Optional[Refusal]:
+        """What nodes send each other is hidden from the gateway, not from them."""
+        exchange = exchange_of(task)
+        if exchange is None or exchange.messages <= self.allow.peer_messages:
+            return None
+        most = self.allow.peer_messages
+        reason = f"{exchange.messages} messages to each neighbour, without noise, [allow] peer_messages is {most}"
+        return Refusal("policy.messages", reason)
+
     def _cohort(self, task: Task, signer: str) -> Optional[Refusal]:
         least = smallest_cohort(task)
         if least >= self.require.minimum_cohort:
@@ -247,7 +265,10 @@ class Policy:
         return Refusal("policy.cohort", reason)
 
 
-OPEN = Policy(require=Require(units=UNITS, stages=(), patient=ANY_COLUMN, steady=False), allow=Allow(schemas_a_day=100))
+OPEN = Policy(
+    require=Require(units=UNITS, stages=(), patient=ANY_COLUMN, steady=False),
+    allow=Allow(schemas_a_day=100, peer_messages=ANY_MESSAGES),
+)
 """Of a node without a policy file: every task is accepted, its budget is recorded and not limited."""
 
 
@@ -346,6 +367,7 @@ def describe(policy: Policy) -> List[str]:
         f"neighbours in secure sums: at least {require.neighbours}",
         f"sums without noise: {'over the same nodes throughout a run' if require.steady else 'over changing nodes too'}",
         f"data are opened for at most {allow.schemas_a_day} different declarations a day",
+        f"messages to other nodes, without noise: {f'at most {allow.peer_messages} to each' if allow.peer_messages else 'none'}",
         *rules_in_words(policy.disclosure, policy.bounds_noise),
         f"a person must approve: {'yes' if policy.approval.required else 'no'}",
     ]

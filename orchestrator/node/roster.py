@@ -5,7 +5,7 @@ certificate, of the 32 raw bytes of an Ed25519 key where there are none (`edgewa
 """
 
 from collections import Counter
-from typing import Dict, List, Mapping, NamedTuple, Set
+from typing import Dict, List, Mapping, NamedTuple, Sequence, Set
 
 from orchestrator.wire.protection import Aggregation
 
@@ -53,6 +53,17 @@ def roster_of(policy: Mapping[str, str], key_holder: str, ledger: Mapping[str, s
 def grouped(fingerprint: str) -> str:
     """For people: blocks of four digits."""
     return " ".join(fingerprint[i : i + 4] for i in range(0, len(fingerprint), 4))
+
+
+def neighbour_lines(neighbours: Sequence[str], roster: Roster, first_sight: bool = False) -> List[str]:
+    """For the owner who approves a task: whom this node sends messages. Empty without neighbours."""
+    if not neighbours:
+        return []
+    found = {name: roster.peers.get(name, "") for name in neighbours}
+    lines = [f"this node sends its messages to {len(neighbours)} neighbours in the task's graph"]
+    unknown = "the first key this node sees of it" if first_sight else "not confirmed: this node waits"
+    lines += [f"    {name}  {grouped(fingerprint) if fingerprint else unknown}" for name, fingerprint in found.items()]
+    return lines
 
 
 def roster_lines(aggregation: Aggregation, own: str, roster: Roster, first_sight: bool = False) -> List[str]:

@@ -40,6 +40,23 @@ _MOST_REFUSALS_SAID = 100
 """In the log one by one; from then on one a second at most."""
 
 
+class Beside:
+    """What else goes on over a session's connection: nothing, or what takes the place of this."""
+
+    def take(self, topic: str, payload: bytes) -> None:
+        """A message on a topic that is none of the gateway's: amqtt hands retained presence to those who did not ask for it."""
+
+    def again(self) -> None:
+        """The broker is back."""
+
+    def step(self, connected: bool) -> None:
+        """No message waits."""
+
+    def wait_s(self) -> float:
+        """Until `step` is due."""
+        return 0.5
+
+
 class Session(ABC):
     """Of a node, a key holder, or a relay's upper half. `presence` is the party's to make, once there is a link."""
 
@@ -69,6 +86,7 @@ class Session(ABC):
         )
         self.link.send_from(self.outbox.next)
         self._gone = gone
+        self._beside = Beside()
 
     @abstractmethod
     def _take(self, kind: str, transfer: bytes, header: Dict[str, Any], tensors: Dict[str, np.ndarray]) -> None:
@@ -148,6 +166,7 @@ class Session(ABC):
             self.presence.report_health()
             if self._search.step() and self._connected:  # once it is again, it is announced anyway
                 self.presence.announce()
+            self._beside.step(self._connected)
             self._idle()
         except WireError as error:
             self._refuse("a message", error)
@@ -158,8 +177,8 @@ class Session(ABC):
         """Seconds until something is due though no message comes."""
         if self._work_waits():
             return 0.0
-        due = self.outbox.next_due()
-        return 0.5 if due is None else min(0.5, max(0.0, due - time.monotonic()))
+        waits, due = min(0.5, self._beside.wait_s()), self.outbox.next_due()
+        return max(0.0, waits if due is None else min(waits, due - time.monotonic()))
 
     def _send(self, body: bytes) -> None:
         up = self.topics.up(self.name)
@@ -181,13 +200,15 @@ class Session(ABC):
             self._connected = True
             self.presence.announce()
             self.outbox.hurry(time.monotonic())
+            self._beside.again()
             return
         if isinstance(event, Disconnected):
             self._connected = False
             log.warning("lost the broker (%s); reconnecting", event.reason)
             return
         if event.topic not in (self.topics.all_nodes, self.topics.down(self.name)):
-            return  # amqtt hands retained presence to clients that did not subscribe to it
+            self._beside.take(event.topic, event.payload)
+            return
         frame = decode_frame(event.payload)
         if event.topic != self.topics.all_nodes:
             self._search.heard()

@@ -13,14 +13,15 @@ import numpy as np
 
 from orchestrator.database import Rows, open_database
 from orchestrator.errors import EdgewardError
-from orchestrator.node import answered, known_peers, past, seen_runs
+from orchestrator.node import answered, exchanges, known_peers, past, seen_runs
 from orchestrator.node.answered import Answered, Cells
+from orchestrator.node.exchanges import Exchanges
 from orchestrator.node.known_peers import KnownPeers
 from orchestrator.node.past import ANSWERED, OPENED, Past
 from orchestrator.node.seen_runs import SeenRuns
 
 _SCHEMA = f"""
-{past.SCHEMA}{seen_runs.SCHEMA}{known_peers.SCHEMA}{answered.SCHEMA}
+{past.SCHEMA}{seen_runs.SCHEMA}{known_peers.SCHEMA}{answered.SCHEMA}{exchanges.SCHEMA}
 CREATE TABLE IF NOT EXISTS releases (
     run TEXT NOT NULL, round INTEGER NOT NULL, task TEXT NOT NULL, body BLOB, digest BLOB, PRIMARY KEY (run, round)
 );
@@ -54,6 +55,7 @@ _COLUMNS = {
     "looks": ("what", "at"),
     "anchors": ("name", "entries", "hash"),
     "past": past.COLUMNS,
+    "exchanges": exchanges.COLUMNS,
     **answered.COLUMNS,
 }
 """Tables whose rows notice damage."""
@@ -85,6 +87,7 @@ class NodeStore:
         self.seen_runs = SeenRuns(self._db, self._rows)
         self.peers = KnownPeers(self._db, self._rows, self._writing)
         self.answered = Answered(self._db, self._rows)
+        self.exchanges = Exchanges(self._rows, self._writing)
         self._anchors: Dict[str, Tuple[int, str]] = {}  # to be written with the next commit
         with self._writing():
             self._rows.seal()

@@ -10,7 +10,7 @@ from typing import Any, Dict, List, Optional, Tuple
 
 import numpy as np
 
-from orchestrator.analyses.registry import check
+from orchestrator.analyses.registry import check, exchange_of
 from orchestrator.errors import EdgewardError, PrivacyError, UsageError
 from orchestrator.node.approval import digest_of
 from orchestrator.node.contribution import Run
@@ -24,7 +24,7 @@ from orchestrator.node.presence import Presence
 from orchestrator.node.reservation import keep_newest
 from orchestrator.wire.body import require
 from orchestrator.wire.plain import run_name
-from orchestrator.wire.task import task_from_dict
+from orchestrator.wire.task import Task, task_from_dict
 from orchestrator.wire.transparency import read_log
 
 log = logging.getLogger("edgeward.node")
@@ -98,6 +98,11 @@ class Tasks:
         graph = training_graph(task, tensors)
         if not task.trains:
             check(task)
+        exchange = exchange_of(task)
+        if exchange is not None and self._name not in exchange.graph.nodes:
+            raise UsageError(
+                f"task {task.name!r}: its nodes send each other messages, and {self._name} is not one of them"
+            )
         if task.aggregation.key_holder:
             from orchestrator.node.encrypted import objection_to_encrypting
 
@@ -105,14 +110,14 @@ class Tasks:
             if unable:
                 raise UsageError(unable)
         shown = read_log(require({"certificates": [], **header}, "certificates", list))
-        certificates = self._peers.see_log(shown, task.aggregation.secure)
+        certificates = self._peers.see_log(shown, task.aggregation.secure or exchange is not None)
         digest = digest_of(header["task"], graph)
         return Question(run, task, header["task"], graph, certificates, time.monotonic(), digest)
 
     def _consider(self, asked: Question) -> Optional[Verdict]:
         """What the owner's rules say, and whether the peers a secure sum needs are confirmed; None for yes."""
         verdict = self._gatekeeper.consider(asked.run, asked.task, asked.declared, asked.graph)
-        objection = "" if verdict is not None else self._peers.objection_to(asked.task.aggregation)
+        objection = "" if verdict is not None else self._lacks(asked.task)
         if not objection:
             return verdict
         log.warning("run %s waits: %s", asked.run, objection)
@@ -126,7 +131,13 @@ class Tasks:
             return self._gatekeeper.word(waiting.answer) is not None
         if waiting.code != "policy.peers":
             return self._gatekeeper.decided(waiting.digest)
-        return not self._peers.objection_to(task_from_dict(header["task"], "the gateway's task").aggregation)
+        return not self._lacks(task_from_dict(header["task"], "the gateway's task"))
+
+    def _lacks(self, task: Task) -> str:
+        """Why its owner has not confirmed all whom this node would be in a sum, or an exchange, with; "" where that is so."""
+        exchange = exchange_of(task)
+        neighbours = () if exchange is None else exchange.graph.neighbours(self._name)
+        return self._peers.objection_to(task.aggregation) or self._peers.objection_to_neighbours(neighbours)
 
     def _say_ready(self, run: Run) -> None:
         self._presence.say(kind="ready", run=run.id, records=run.stated, units=run.stated_units)

@@ -3,6 +3,7 @@
 import math
 from typing import Any, Dict
 
+from orchestrator.analyses.registry import exchange_of
 from orchestrator.privacy.terms import whole
 from orchestrator.wire.plain import many
 from orchestrator.wire.task import Task
@@ -12,6 +13,12 @@ NOTHING_ANALYSED = (
     "Computed without differential privacy: sums can reveal records, and small cells of a table do. Records themselves stay on "
     "the nodes."
 )
+EXCHANGED = (
+    "Computed without differential privacy, by messages between nodes: each neighbour of a node in the task's graph learned up "
+    "to {messages} times {what}, which are functions of that node's records and can reveal them; the gateway learned what each "
+    "node came to, and sums. Records themselves stay on the nodes."
+)
+"""Of an analysis in which nodes send each other what they compute."""
 RESULT = "result"
 """What comes of an analysis, where a task that trains has a model."""
 ELSEWHERE = "What else was spent on the same records"
@@ -21,6 +28,9 @@ ELSEWHERE = "What else was spent on the same records"
 def nothing_claimed(task: Task) -> Dict[str, Any]:
     """The statement of a task without differential privacy."""
     claim = NOTHING if task.trains else NOTHING_ANALYSED
+    exchange = exchange_of(task)
+    if exchange is not None:
+        claim = EXCHANGED.format(messages=exchange.messages, what=exchange.what)
     return {**made_of(task), "unit": "none", "epsilon": None, "delta": None, "claim": claim}
 
 

@@ -45,8 +45,13 @@ class Post:
             self.cut(other.client_id, "another connection has this name")
         self._links.append(link)
         link.events.put(Connected())
+        self.show_retained(link, "#")
+
+    def show_retained(self, link: "PostLink", pattern: str) -> None:
+        """Puts what is retained on topics of this pattern into a link's queue, as far as it reads them."""
         for topic, payload in list(self._retained.items()):
-            link.deliver(topic, payload)
+            if reads(pattern, topic):
+                link.deliver(topic, payload)
 
     def leave(self, link: "PostLink") -> None:
         """A link closes as it should: its will is not published."""
@@ -86,6 +91,12 @@ class PostLink:
         """Sends a message now."""
         self._bytes[0] += len(payload)
         self._post.publish(topic, payload, retain)
+
+    def subscribe(self, topic: str) -> None:
+        """From now on also hears this."""
+        if topic not in self._subscriptions:
+            self._subscriptions = (*self._subscriptions, topic)
+            self._post.show_retained(self, topic)
 
     def send_from(self, source: Source) -> None:
         """From now on `pump` also sends what `source` has."""

@@ -18,6 +18,7 @@ TEXTS: Dict[str, str] = {
     "policy.sampling": "the sampling rate is above its owner's limit",
     "policy.noise": "this node alone would add less noise than its owner requires",
     "policy.peers": "its owner has not confirmed enough of the other nodes, or of the key holder",
+    "policy.messages": "its owner does not let nodes send each other so many messages made of its records",
     "policy.task": "the task's name is not one its owner accepts",
     "policy.signer": "the gateway's key is not one its owner accepts",
     "policy.approval": "its owner has to approve the task",
@@ -48,6 +49,7 @@ TEXTS: Dict[str, str] = {
     # Why a message was refused.
     "message": "a message could not be read, or did not fit what was announced",
     "message.signature": "a message was not signed by its gateway for it",
+    "message.peer": "another node sent it a message that had to be refused",
     "message.stale": "a message was of an older or finished run or round",
     "round": "a round was not one it may answer",
     # Why a node is out of a secure round.

@@ -72,6 +72,20 @@ class Topics:
     def presence(self, node: str) -> str:
         return f"{self._root}/node/{check_name(node, 'node')}/presence"
 
+    def peer(self, sender: str, receiver: str) -> str:
+        """What one node sends another."""
+        return f"{self._root}/peer/{check_name(sender, 'node')}/{check_name(receiver, 'node')}"
+
+    def from_peers(self, receiver: str) -> str:
+        """A filter: what any node sends this one."""
+        return f"{self._root}/peer/+/{check_name(receiver, 'node')}"
+
+    def peer_of(self, topic: str, receiver: str) -> Optional[str]:
+        """The node that sent this one a message on a topic; None for any other topic."""
+        parts = topic.split("/")
+        fits = topic.startswith(self._root + "/peer/") and len(parts) == 6 and parts[5] == receiver
+        return parts[4] if fits and _NAME.fullmatch(parts[4]) else None
+
     def board_record(self, board: str) -> str:
         return f"{self._root}/board/{check_name(board, 'board')}/record"
 

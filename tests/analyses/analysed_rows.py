@@ -83,6 +83,7 @@ DECLARED: Dict[str, Dict[str, Any]] = {
         "errors": "hc0",
     },
     "clustered regression": {"kind": "regression", "outcome": "age", "offset": "ferritin", "errors": "clustered"},
+    "svm": {"kind": "svm", "outcome": "sex", "nodes": ("a", "b", "c"), "iterations": 30},
     "lasso": {"kind": "regression", "outcome": "age", "penalty": "lasso", "strengths": (0.5, 0.1)},
 }
 """Declarations over SCHEMA: a kind that is added needs one here, and is then held to all that follows."""

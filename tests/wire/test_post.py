@@ -58,6 +58,18 @@ def test_messages_come_in_order_to_all_that_read_and_a_late_one_gets_what_is_ret
     assert sender.socket_bytes() == (3, 2)
 
 
+def test_a_link_hears_what_it_subscribes_to_later_and_what_is_retained_there_once() -> None:
+    post = Post()
+    link = post.link("one", ["a"])
+    link.open(None)
+    link.publish("b/c", b"kept", retain=True)
+    link.publish("a", b"kept", retain=True)
+    for _ in range(2):
+        link.subscribe("b/+")
+    link.publish("b/d", b"new")
+    assert events(link) == [Connected(), Message("a", b"kept"), Message("b/c", b"kept"), Message("b/d", b"new")]
+
+
 def test_a_will_is_published_for_a_connection_that_is_cut_and_for_no_other() -> None:
     post = Post()
     watch, left, cut = post.link("watch", ["gone/+"]), post.link("left", [], ("gone/left", b"x")), None
