@@ -296,6 +296,13 @@ def test_what_a_unit_or_a_place_of_noise_means_is_said_in_few_places() -> None:
     )
 
 
+def test_nobody_takes_away_what_counts_a_nodes_answers() -> None:
+    """A party without data of its own is another class of member (node/member.py), and not a node that stopped counting."""
+    sets = re.compile(r"before_release\s*=[^=]|class \w+\((NodeAgent|\w+, NodeAgent)\)")
+    found = {path.relative_to(ROOT).as_posix(): sets.findall(path.read_text()) for path in sources()}
+    assert {path: len(lines) for path, lines in found.items() if lines} == {"orchestrator/node/agent.py": 1}
+
+
 def test_tests_do_not_reach_further_into_privates() -> None:
     reached = [
         f"{path.relative_to(ROOT)}:{node.lineno}"

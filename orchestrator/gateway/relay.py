@@ -32,9 +32,10 @@ from orchestrator.gateway.run import open_run, strategy_of
 from orchestrator.gateway.store import Store
 from orchestrator.gateway.supply import Supply
 from orchestrator.mishaps import sentence
-from orchestrator.node.agent import NodeAgent, Run
+from orchestrator.node.contribution import Run
 from orchestrator.node.identity import NodeIdentity
 from orchestrator.node.intake import training_graph
+from orchestrator.node.member import Member, Tensors
 from orchestrator.privacy.terms import setting
 from orchestrator.rounds.stages import STATISTICS
 from orchestrator.wire.body import encode_body, require
@@ -150,8 +151,11 @@ class Lower:
         self._thread.join(timeout_s)
 
 
-class Relay(NodeAgent):
-    """Serves the higher gateway as a node called `name`, and `region` as a gateway. Runs until `stop`."""
+class Relay(Member):
+    """Serves the higher gateway as a node called `name`, and `region` as a gateway.
+
+    It has no data of its own: each node below charges its own ledger.
+    """
 
     def __init__(
         self,
@@ -165,8 +169,7 @@ class Relay(NodeAgent):
         lower: Callable[[Path, str, Task, bytes, Region], Lower] = Lower,
     ) -> None:
         """lower: begins the region's gateway, for a run."""
-        super().__init__(upstream, federation, name, state, state, once=once, identity=identity)
-        self.store.before_release = None  # it has no data of its own: each node below charges its own ledger
+        super().__init__(upstream, federation, name, state, once, identity=identity)
         self._region, self._begin_lower = region, lower
         self._lower: Optional[Lower] = None
         self._joined_with = 0
@@ -197,7 +200,7 @@ class Relay(NodeAgent):
             log.info("joined above with %d records of %d nodes", total, len(records))
             self.presence.say(kind="ready", run=self._run.id, records=total)
 
-    def _take_task(self, header: Dict[str, Any], tensors: Dict[str, np.ndarray]) -> None:
+    def _take_task(self, header: Dict[str, Any], tensors: Tensors) -> None:
         run = run_name(require(header, "run", str))
         if self._run is not None and self._run.id == run:
             self.presence.announce()
@@ -224,7 +227,20 @@ class Relay(NodeAgent):
         self._joined_with = 0
         self._lower = self._begin_lower(self._state / "region.sqlite", run, task, graph, self._region)
 
-    def _release(self, run: Run, number: int, announced: Dict[str, Any], tensors: Dict[str, np.ndarray]) -> bytes:
+    def _answer_round(self, header: Dict[str, Any], tensors: Tensors) -> None:
+        run, number = self._run, require(header, "round", int)
+        if run is None:
+            return
+        body = self._released(run, number)
+        if body is None:
+            body = self._partial_sum(run, number, tensors)
+        log.info("round %d: partial sum of %d bytes", number, len(body))
+        self._send(body)
+
+    def _take_step(self, header: Dict[str, Any], tensors: Tensors) -> None:
+        raise WireError("secure rounds do not go through relays")
+
+    def _partial_sum(self, run: Run, number: int, tensors: Tensors) -> bytes:
         vector, records = self._ask_below(number, self._for_below(run, number, tensors))
         of_statistics = "float32" if run.task.privacy.on else EXACT
         codec = of_statistics if run.task.stages.of(number) == STATISTICS else run.task.codec
@@ -237,7 +253,7 @@ class Relay(NodeAgent):
         self.store.release(run.id, number, run.digest, body, {})
         return body
 
-    def _for_below(self, run: Run, number: int, tensors: Dict[str, np.ndarray]) -> Dict[str, np.ndarray]:
+    def _for_below(self, run: Run, number: int, tensors: Tensors) -> Tensors:
         """What the region's gateway gets of a round's tensors; WireError where a run could not go on with them."""
         if run.task.stages.of(number) == STATISTICS:
             return {}
@@ -253,7 +269,7 @@ class Relay(NodeAgent):
             raise WireError(f"round {number} came with {weights.size} weights, the run has {size}")
         return {name: np.asarray(tensor) for name, tensor in given.items()}
 
-    def _ask_below(self, number: int, tensors: Dict[str, np.ndarray]) -> Tuple[np.ndarray, int]:
+    def _ask_below(self, number: int, tensors: Tensors) -> Tuple[np.ndarray, int]:
         """(vector, records) of the region's round. Gives up, with WireError, when the higher gateway has gone on."""
         lower = self._lower
         if lower is None:
@@ -282,8 +298,7 @@ class Relay(NodeAgent):
             except WireError as error:
                 self._refuse("a message", error)
 
-    def _finish(self, header: Dict[str, Any], tensors: Dict[str, np.ndarray]) -> None:
-        if self._run is not None and header.get("run") == self._run.id and self._lower is not None:
+    def _over(self, run: str) -> None:
+        if self._run is not None and run == self._run.id and self._lower is not None:
             self._lower.end(30.0)
             self._lower = None
-        super()._finish(header, tensors)

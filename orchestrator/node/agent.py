@@ -11,36 +11,20 @@ import time
 from pathlib import Path
 from typing import Any, Dict, Optional
 
-import numpy as np
-
 from orchestrator.analyses.registry import exchange_of
-from orchestrator.database import StoreError
 from orchestrator.errors import (
-    DamagedError,
-    DisclosureError,
     EdgewardError,
-    GraphError,
-    LedgerError,
-    WireError,
 )
-from orchestrator.folder_lock import FolderLock
 from orchestrator.node.contribution import Contributor, Run, TrainerFactory
-from orchestrator.node.figures import MemoryFigures
-from orchestrator.node.gatekeeper import Gatekeeper
 from orchestrator.node.guard import DisclosureGuard
 from orchestrator.node.held import Held
 from orchestrator.node.identity import NodeIdentity
-from orchestrator.node.intake import most_unpacked
-from orchestrator.node.open_runs import Announced, AtWork, OpenRuns
-from orchestrator.node.opening import OUT_OF_MEMORY, Opening, milestones
+from orchestrator.node.member import Member, Tensors
+from orchestrator.node.opening import Opening
 from orchestrator.node.pace import Pace
 from orchestrator.node.peer_rounds import PeerRounds
-from orchestrator.node.peers import Peers
 from orchestrator.node.personal import PERSONAL, write_personal
-from orchestrator.node.presence import Presence
 from orchestrator.node.secure_steps import SecureSteps
-from orchestrator.node.session import GATEWAY, Session
-from orchestrator.node.store import NodeStore
 from orchestrator.node.tasks import Tasks
 from orchestrator.node.trainer import GradientTrainer
 from orchestrator.rounds.stages import FIRST_ROUND
@@ -48,12 +32,10 @@ from orchestrator.wire.body import encode_body, require
 from orchestrator.wire.link import Broker
 
 log = logging.getLogger("edgeward.node")
-LOCK_FILE = "node.lock"
-IN_USE = "{folder}: process {pid} is a node with this folder; stop it, or give this one another --state"
 
 
-class NodeAgent(Session):
-    """Runs until `stop`, or until the first run is over with `once`."""
+class NodeAgent(Member):
+    """Answers the rounds of tasks its owner allows with what its data give, each charged to the ledger before it leaves."""
 
     def __init__(
         self,
@@ -68,27 +50,14 @@ class NodeAgent(Session):
         identity: Optional[NodeIdentity] = None,
         policy: Optional[Path] = None,
     ) -> None:
-        self._state = state
-        self._lock = FolderLock(state, LOCK_FILE, IN_USE)
-        self._lock.take()  # two processes would charge one ledger, and answer as one node
-        self.store = NodeStore(state / "node.sqlite")
-        self.gatekeeper = Gatekeeper(state, self.store, policy, identity, name)
-        self.peers = Peers(name, self.store, identity, self.gatekeeper.roster, first_sight=policy is None)
+        super().__init__(broker, federation, name, state, once, labels, identity, policy)
         self.store.before_release = self.gatekeeper.charge
         self.trainer_factory = trainer_factory
-        self._once = once
-        self.runs = OpenRuns()
-        self._memory = MemoryFigures(lambda: () if self._run is None else self._run.processes())
         self._disclosure = DisclosureGuard(
             self.gatekeeper.disclosure, self.store, self.gatekeeper.word, self.gatekeeper.bounds_noise
         )
         graphs, held = trainer_factory is GradientTrainer, (self._disclosure, Held(state))
         opening = Opening(data, self.store, self.gatekeeper, self._memory, graphs, held)
-        self._homeless: Optional[Announced] = None  # a round whose task may be right behind it
-        super().__init__(broker, federation, name, self.store, identity)
-        constant = {"node": name, "instance": self.instance, "labels": labels or {}}
-        topic = self.topics.presence(name)
-        self.presence = Presence(topic, self.link, self.runs, self._memory, self.gatekeeper.told, constant)
         self._tasks = Tasks(name, self.runs, self.gatekeeper, self.peers, opening, self.presence)
         self._steps = SecureSteps(
             federation,
@@ -112,77 +81,7 @@ class NodeAgent(Session):
         self._look_for_approval()
         self._answer_newest_round()
 
-    def _work_waits(self) -> bool:
-        return self._at.round is not None
-
-    def _close(self) -> None:
-        self.gatekeeper.close()
-        self.store.close()
-        self._lock.free()
-
-    def _take(self, kind: str, transfer: bytes, header: Dict[str, Any], tensors: Dict[str, np.ndarray]) -> None:
-        if kind == "task":
-            self._inbox.hear_again(GATEWAY, transfer)  # the same task means the same again: where does this node stand?
-            self._take_task(header, tensors)
-        elif kind == "round":
-            self._take_round(transfer, header, tensors)
-        elif kind == "step":
-            self._take_step(header, tensors)
-        elif kind == "finished":
-            self._finish(header, tensors)
-        else:
-            raise WireError(f"the gateway sent a message of kind {kind!r}, which this version does not know")
-
-    def _answer_newest_round(self) -> None:
-        """Only when no message waits: a node that fell behind skips the rounds it missed."""
-        if self._at.round is None and not self.runs.turn_to_waiting():
-            return
-        assert self._at.round is not None
-        (header, tensors), self._at.round = self._at.round, None
-        try:
-            self._answer_round(header, tensors)
-        except LedgerError:
-            raise  # what this node has spent is not known any more: it serves nobody
-        except (GraphError, DisclosureError) as error:  # it will be no other, so no round needs to wait for this node
-            self._refuse("a round", error)
-            self._tasks.leave(require(header, "run", str), error)
-        except EdgewardError as error:
-            self._refuse("a round", error)
-        except MemoryError:
-            self._refuse("a round", EdgewardError(OUT_OF_MEMORY))
-
-    def _take_round(self, transfer: bytes, header: Dict[str, Any], tensors: Dict[str, np.ndarray]) -> None:
-        run = require(header, "run", str)
-        if self.runs.turn_to(run):
-            self._begin_round(run, header, tensors)
-            return
-        log.info("round %s belongs to another run; waiting for its task", header.get("round"))
-        self._homeless = (header, tensors)
-        self._inbox.hear_again(GATEWAY, transfer)
-
-    def _begin_round(self, run: str, header: Dict[str, Any], tensors: Dict[str, np.ndarray]) -> None:
-        whole = self._at.weights.whole(header, tensors)
-        if whole is not None:
-            self._at.round = (header, whole)
-            return
-        log.info("round %s is about a change of weights this node does not have; asking for them", header.get("round"))
-        self._send(encode_body({"kind": "whole", "run": run, "round": require(header, "round", int)}))
-
-    @property
-    def _at(self) -> AtWork:
-        return self.runs.at
-
-    @property
-    def _run(self) -> Optional[Run]:
-        return self.runs.at.run
-
-    def _most_unpacked(self, header: Dict[str, Any]) -> int:
-        run = self.runs.find(str(header.get("run", "")))
-        return (
-            most_unpacked(header, "", None) if run is None else most_unpacked(header, run.id, run.task, run.parameters)
-        )
-
-    def _take_task(self, header: Dict[str, Any], tensors: Dict[str, np.ndarray]) -> None:
+    def _take_task(self, header: Dict[str, Any], tensors: Tensors) -> None:
         begun = self._tasks.take(header, tensors)
         if begun is None:
             return
@@ -196,22 +95,17 @@ class NodeAgent(Session):
         for header, tensors in self._tasks.decided():
             self._take_task(header, tensors)
 
-    def _answer_round(self, header: Dict[str, Any], tensors: Dict[str, np.ndarray]) -> None:
+    def _answer_round(self, header: Dict[str, Any], tensors: Tensors) -> None:
         run, number = self._run, require(header, "round", int)
         if run is None:
             return
-        if not run.task.stages.of(number):
-            raise WireError(f"round {number} of a run with {run.task.last_round} rounds")
-        if run.task.aggregation.secure:
+        if run.task.aggregation.secure and run.task.stages.of(number):
             if not self._talks.waits_for(self._at, header, tensors):
                 self._steps.begin(run, header, tensors)
                 for held in self._talks.held_steps(self._at):
                     self._steps.answer(held)
             return
-        try:
-            body = self.store.released(run.id, number, run.digest)
-        except EdgewardError as error:
-            raise WireError(f"refused: {error}", "round") from error
+        body = self._released(run, number)
         if body is None and self._talks.waits_for(self._at, header, tensors):
             return
         if body is None:
@@ -219,7 +113,7 @@ class NodeAgent(Session):
         log.info("round %d: update of %d bytes", number, len(body))
         self._send(body)
 
-    def _release(self, run: Run, number: int, announced: Dict[str, Any], tensors: Dict[str, np.ndarray]) -> bytes:
+    def _release(self, run: Run, number: int, announced: Dict[str, Any], tensors: Tensors) -> bytes:
         """Computes a round's answer and stores it durably; whatever happens from here on, the same bytes are sent."""
         self._wake(run, number)
         begun = time.monotonic()
@@ -250,7 +144,7 @@ class NodeAgent(Session):
     def _contributor(self, run: Run) -> Contributor:
         return Contributor(run, self.store, self.name, self.trainer_factory, self._disclosure)
 
-    def _take_step(self, header: Dict[str, Any], tensors: Dict[str, np.ndarray]) -> None:
+    def _take_step(self, header: Dict[str, Any], tensors: Tensors) -> None:
         if self.runs.turn_to(require(header, "run", str)) and self._at.round is not None:
             self._answer_newest_round()  # a step may come right behind its round; those of other runs wait
         if self._talks.holds_step(self._at, header):
@@ -261,40 +155,16 @@ class NodeAgent(Session):
             return
         self._steps.answer(header)
 
-    def _drop_answers(self) -> None:
-        for answer in self._at.answers:
-            self.outbox.drop(answer)
-        self._at.answers.clear()
+    def _leave(self, run: str, error: EdgewardError) -> None:
+        self._tasks.leave(run, error)
 
-    def _abstain(self, header: Dict[str, Any], reason: EdgewardError) -> None:
-        if isinstance(reason, (StoreError, DamagedError)):
-            # Of this machine, and not of the attempt: the next one would be as short. The deadline is what gives it time.
-            self._refuse("a step", reason)
-            return
-        log.warning("round %s, attempt %s: abstained: %s", header.get("round"), header.get("attempt"), reason)
-        about = {name: header.get(name) for name in ("run", "round", "attempt")}
-        self._send(encode_body({"kind": "abstain", **about, "code": reason.code}))
-        if isinstance(reason, DisclosureError):
-            self._tasks.leave(require(header, "run", str), reason)
+    def _over(self, run: str) -> None:
+        self._tasks.over(run)
+        self.store.exchanges.over(run)
 
-    def _finish(self, header: Dict[str, Any], tensors: Dict[str, np.ndarray]) -> None:
-        name = require(header, "run", str)
-        self._tasks.over(name)
-        self.store.exchanges.over(name)
-        run = self.runs.find(name)
-        if run is None:
-            self.runs.end(name)
-            return
-        self.runs.turn_to(run.id)
-        milestones.info("run %s is over: %s", run.id, header.get("reason") or "finished")
+    def _ended(self, run: Run, tensors: Tensors) -> None:
         if "weights" in tensors and self.store.kept(run.id, PERSONAL) is not None:
             whole, mean, std = self._contributor(run).round_tensors(run.task.last_round, tensors)
             records = run.dataset.records
             path = write_personal(self._state, run.id, self.name, run.task, records, whole, mean, std)
             log.info("this node's own model: %s", path)
-        self._drop_answers()
-        self.runs.end(run.id)
-        self.presence.say(kind="hello", finished=header["run"])
-        if self._once:
-            self.link.flush(2.0)
-            self.stop()

@@ -21,12 +21,12 @@ import numpy as np
 
 from orchestrator.data.dataset import Dataset
 from orchestrator.errors import EdgewardError, PeerError, PrivacyError, UsageError, WireError
-from orchestrator.node.agent import NodeAgent
 from orchestrator.node.approval import digest_of
 from orchestrator.node.contribution import Run
 from orchestrator.node.identity import NodeIdentity
 from orchestrator.node.intake import MAX_MESSAGE_BYTES, most_for_key_holder, training_graph
 from orchestrator.node.key_journal import KeyJournal, second_sum
+from orchestrator.node.member import Member, Tensors
 from orchestrator.privacy.ckks import CheckedSum, KeyHolder, Summand, SumPlan, UnsoundSumError, context_message
 from orchestrator.privacy.ckks_blocks import tenseal
 from orchestrator.privacy.secure_sum import Verify, session_id
@@ -40,7 +40,6 @@ from orchestrator.wire.transparency import read_log
 log = logging.getLogger("edgeward.keyholder")
 milestones = logging.getLogger("edgeward.keyholder.milestones")
 
-Tensors = Dict[str, np.ndarray]
 Key = Tuple[str, int, int]
 """(run, round, attempt)"""
 
@@ -53,8 +52,8 @@ class _Attempt(NamedTuple):
     answer: bytes
 
 
-class KeyHolderAgent(NodeAgent):
-    """Serves the runs whose tasks name it, until `stop`, or until the first is over with `once`."""
+class KeyHolderAgent(Member):
+    """Serves the runs whose tasks name it. The sums it says are other people's releases: their ledgers count them."""
 
     def __init__(
         self,
@@ -67,8 +66,7 @@ class KeyHolderAgent(NodeAgent):
         policy: Optional[Path] = None,
     ) -> None:
         """`policy`: whose [require] peers, with the ledger's confirmations, are all whose vectors are opened."""
-        super().__init__(broker, federation, name, state, state, once=once, identity=identity, policy=policy)
-        self.store.before_release = None  # sums are other people's releases: their ledgers count them
+        super().__init__(broker, federation, name, state, once, identity=identity, policy=policy)
         self._journal = KeyJournal(state / "keys.sqlite")
         self._attempt: Optional[_Attempt] = None
         self._sum: Optional[CheckedSum] = None

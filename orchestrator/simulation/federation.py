@@ -19,6 +19,7 @@ from orchestrator.gateway.settings import Config
 from orchestrator.node.agent import NodeAgent
 from orchestrator.node.contribution import TrainerFactory
 from orchestrator.node.key_holder import KeyHolderAgent
+from orchestrator.node.member import Member
 from orchestrator.node.trainer import GradientTrainer
 from orchestrator.rounds.coordinator import Coordinator
 from orchestrator.rounds.state import GATHERING
@@ -44,7 +45,7 @@ class SimulatedNodes:
     ) -> None:
         """data: node -> what `edgeward node run --data` is given."""
         self.broker = Post()
-        self.agents: Dict[str, NodeAgent] = {}
+        self.agents: Dict[str, Member] = {}
         self._task, self._federation, self._data, self._folder = task, federation, dict(data), folder
         self._trainer = trainer
         self._open_things = ExitStack()
@@ -83,7 +84,7 @@ class SimulatedNodes:
         """Ends a node's connection as a crash would, for good; BrokerError where it has none."""
         self.broker.cut(self.agents[name].link.client_id)
 
-    def _add(self, stack: ExitStack, name: str, agent: NodeAgent) -> None:
+    def _add(self, stack: ExitStack, name: str, agent: Member) -> None:
         stack.callback(agent.close)
         agent.begin()
         self.agents[name] = agent
