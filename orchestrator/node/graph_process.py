@@ -22,6 +22,8 @@ from orchestrator.node.confine import NAMESPACES, NOTHING, SECCOMP
 from orchestrator.node.graph_check import GRADIENT_OUTPUTS, CheckedGraph
 from orchestrator.node.graph_child import ANSWER, ANSWER_MARK, DONE, LOAD, REQUEST, REQUEST_MARK, RUN
 from orchestrator.node.graph_file import ITEM_BYTES, Function, tflite_file
+from orchestrator.node.graph_places import WORTH, alike, trial
+from orchestrator.node.graph_rows import rows_of
 from orchestrator.node.graph_shapes import size_of
 from orchestrator.node.litert import runtime_package
 
@@ -30,6 +32,9 @@ log = logging.getLogger("edgeward.node")
 CHILD = Path(__file__).with_name("graph_child.py")
 SPARE_BYTES = 64 << 20
 """Memory a process may use beside twice what its functions' tensors take."""
+
+ROWS = "rows"
+"""A function of the node's own: what `grad1` gives, of many records (node/graph_rows.py). No signature is called so."""
 
 TRIES, TRIED_S = 5, 1.0
 """A function is tried on random rows so often, or for so many seconds. The best time counts: one busy moment is not a pace."""
@@ -64,11 +69,16 @@ class GraphProcess:
     def __init__(self, graph: CheckedGraph, limits: Limits = Limits()) -> None:  # noqa: B008 (immutable)
         self._graph, self._limits = graph, limits
         self._lock = threading.Lock()
-        self._names = sorted(graph.functions)
+        self._functions = dict(graph.functions)
+        rows = rows_of(graph)
+        if rows is not None:
+            self._functions[ROWS] = rows
+        self._names = sorted(self._functions)
         self._seconds: Dict[str, float] = {}  # per call, of the loaded functions
+        self._rows: Optional[int] = None
         self._number = 0
         self._broken = ""
-        memory = SPARE_BYTES + 2 * sum(function.memory_bytes for function in graph.functions.values())
+        memory = SPARE_BYTES + 2 * sum(function.memory_bytes for function in self._functions.values())
         command = [sys.executable, "-I", "-S", "-B", str(CHILD), str(memory), str(int(_in_main_thread())), *_folders()]
         try:
             self.process = subprocess.Popen(
@@ -106,6 +116,18 @@ class GraphProcess:
             self._ready(name)
             return self._seconds[name]
 
+    def rows(self) -> int:
+        """Records a call of ROWS takes; 0 where `grad1` is to be called for each of them.
+
+        That is where some operator has no rule, where ROWS gave other numbers than `grad1` on random rows, or gave a row others
+        beside another row, and where it is not faster.
+        """
+        with self._lock:
+            if self._rows is None:
+                self._ready("grad1")
+                self._rows = self._try_rows() if ROWS in self._functions else 0
+            return self._rows
+
     def run(self, name: str, weights: np.ndarray, *columns: np.ndarray) -> np.ndarray:
         """float32 (calls, *first output): one call per row of `columns`, which are the function's inputs behind w.
 
@@ -139,9 +161,26 @@ class GraphProcess:
         self._start()
         if name in self._seconds:
             return
-        function = self._graph.functions[name]
+        function = self._functions[name]
         self._request(LOAD, name, [tflite_file(function)], 0, self._limits.load_s)
         self._seconds[name] = self._try(name, function)
+
+    def _try_rows(self) -> int:
+        function = self._functions[ROWS]
+        rows = function.tensors[function.inputs[1]].shape[0]
+        self._request(LOAD, ROWS, [tflite_file(function)], 0, self._limits.load_s)
+        tried = trial(function)
+        one = [np.reshape(column, (-1, *column.shape[2:])) for column in tried.columns]
+        right = self._call("grad1", tried.weights, [*one, np.ones((len(one[0]), 1), "<f4")], self._limits.run_s)
+        took = []
+        for _ in range(TRIES):
+            begin = time.monotonic()
+            found = self._call(ROWS, tried.weights, tried.columns, self._limits.run_s)
+            took.append((time.monotonic() - begin) / len(found))
+            if not alike(tried, found.reshape(right.shape), right):
+                return 0
+        self._seconds[ROWS] = min(took)
+        return rows if WORTH * self._seconds[ROWS] < rows * self._seconds["grad1"] else 0
 
     def _try(self, name: str, function: Function) -> float:
         """Seconds a call takes on random rows. GraphError where a row's answer depends on the row before."""
@@ -162,7 +201,7 @@ class GraphProcess:
         return min(took) / len(rows)
 
     def _call(self, name: str, weights: np.ndarray, columns: Sequence[np.ndarray], limit_s: float) -> np.ndarray:
-        function = self._graph.functions[name]
+        function = self._functions[name]
         calls = len(columns[0])
         parts = [_content(function, i, part) for i, part in zip(function.inputs, (weights, *columns))]
         shape = function.tensors[function.outputs[0]].shape

@@ -31,6 +31,10 @@ class SecureRandom:
         # As the fraction of a float of [1, 2): machines have no fast conversion of 64-bit integers.
         return (self.words(size) >> np.uint64(12) | np.uint64(0x3FF << 52)).view(np.float64) - 1.0
 
+    def fractions(self, size: int) -> np.ndarray:
+        """float64 (size,), uniform multiples of 2^-32 in [0, 1): half the bits of `uniform`, in half the time."""
+        return np.frombuffer(self.words(-(-size // 2)), np.uint32)[:size] * 2.0**-32
+
     def gaussian(self, size: int, sigma: float) -> np.ndarray:
         """float64 (size,), normal with mean 0 and standard deviation `sigma` (Box and Muller 1958).
 
@@ -56,3 +60,13 @@ class SecureRandom:
             drawn = np.append(chosen, (self.uniform(most - len(chosen)) * size).astype(np.int64))
             chosen = drawn[np.sort(np.unique(drawn, return_index=True)[1])]
         return chosen
+
+
+class Fractions:
+    """Uniform numbers of 32 bits off a generator: enough to round by, where a step is a thousandth of the noise."""
+
+    def __init__(self, random: SecureRandom) -> None:
+        self._random = random
+
+    def uniform(self, *, size: int) -> np.ndarray:
+        return self._random.fractions(size)
