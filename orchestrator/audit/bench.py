@@ -55,7 +55,9 @@ class ChosenGraph:
     def gradient_blocks(
         self, weights: np.ndarray, x: np.ndarray, y: np.ndarray, rows: Optional[np.ndarray] = None
     ) -> Iterator[np.ndarray]:
-        yield self._of(x if rows is None else x[rows])
+        asked = x if rows is None else x[rows]
+        if len(asked):
+            yield self._of(asked)
 
     def logits(self, weights: np.ndarray, x: np.ndarray) -> np.ndarray:
         return self._of(x)

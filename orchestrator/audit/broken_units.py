@@ -113,15 +113,15 @@ def clip_per_batch(units: int) -> Patches:
     return ((NoisySum, "total", total),)
 
 
-def _round(self: Lattice, vectors: np.ndarray, random: Any) -> np.ndarray:
+def _whole(self: Lattice, vectors: np.ndarray, random: Any) -> np.ndarray:
     """To the grid, however long."""
     scaled = np.clip(np.asarray(vectors, np.float64) / self.step, -(2.0**40), 2.0**40)
-    return np.floor(scaled + random.first(len(scaled), self.size)[1]).astype(np.int64)
+    return np.floor(scaled + random.first(len(scaled), self.size)[1])
 
 
 def _clip_is(clip: Callable[[np.ndarray, float], np.ndarray]) -> Patches:
     """With a grid that takes vectors of any length, or the node would notice."""
-    return ((noisy_sum, "clip_l2", clip), (contribution, "clip_l2", clip), (Lattice, "round", _round))
+    return ((noisy_sum, "clip_l2", clip), (contribution, "clip_l2", clip), (Lattice, "whole", _whole))
 
 
 def clip_off(units: int) -> Patches:
@@ -153,9 +153,7 @@ def clip_loose(units: int) -> Patches:
 
 
 def round_up(units: int) -> Patches:
-    return (
-        (Lattice, "round", lambda self, vectors, random: np.ceil(np.asarray(vectors) / self.step).astype(np.int64)),
-    )
+    return ((Lattice, "whole", lambda self, vectors, random: np.ceil(np.asarray(vectors) / self.step)),)
 
 
 def record_for_patient(units: int) -> Patches:

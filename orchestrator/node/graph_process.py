@@ -4,6 +4,8 @@ The process holds one graph for all who use it here. It is the adversary's from 
 end, or a time over the limit ends it for good, with an error whose text says nothing of the data.
 """
 
+import contextlib
+import fcntl
 import logging
 import os
 import select
@@ -30,6 +32,9 @@ from orchestrator.node.litert import runtime_package
 log = logging.getLogger("edgeward.node")
 
 CHILD = Path(__file__).with_name("graph_child.py")
+F_SETPIPE_SZ, PIPE_BYTES = 1031, 1 << 20
+"""Linux's fcntl (fcntl(2)), which Python names from 3.10 on; and what every user may ask for."""
+
 SPARE_BYTES = 64 << 20
 """Memory a process may use beside twice what its functions' tensors take."""
 
@@ -98,6 +103,8 @@ class GraphProcess:
         self._to, self._from = self.process.stdin.fileno(), self.process.stdout.fileno()
         os.set_blocking(self._to, False)
         os.set_blocking(self._from, False)
+        for pipe in (self._to, self._from):
+            _widen(pipe)
         self._confined: Optional[int] = None
         self.close = weakref.finalize(self, _end, self.process)
 
@@ -309,6 +316,14 @@ def _environment() -> Dict[str, str]:
     # Memory a kernel needs for a moment is kept for the next call, not given back and asked for again.
     steady = {"MALLOC_TRIM_THRESHOLD_": "16777216", "MALLOC_MMAP_THRESHOLD_": "4194304", "MALLOC_ARENA_MAX": "1"}
     return {**kept, **single, **steady, "LC_ALL": "C", "TF_CPP_MIN_LOG_LEVEL": "3"}
+
+
+def _widen(pipe: int) -> None:
+    """Room for a piece of gradients, where the system gives it: the two processes then wait for each other less often."""
+    with contextlib.suppress(
+        OSError, AttributeError
+    ):  # another system's pipes, or a limit on all of a user's: as they are
+        fcntl.fcntl(pipe, F_SETPIPE_SZ, PIPE_BYTES)
 
 
 def _in_main_thread() -> bool:

@@ -229,9 +229,10 @@ def _step_work(mechanism: NoisySum, means: bool) -> Work:
                 yield piece
 
     def noise() -> None:
-        mechanism.release((), random)
+        fresh = SecureRandom()  # which has drawn nothing ahead
+        mechanism.release((), fresh)
         if mechanism.beside:
-            mechanism.tally(0, random)
+            mechanism.tally(0, fresh)
 
     def total(units: int) -> np.ndarray:
         return mechanism.total(gradients(units), Fractions(random))

@@ -116,6 +116,10 @@ class Lattice:
 
         Raises PrivacyError when a vector is longer than the clip norm (beyond float rounding) or not finite.
         """
+        return _to_int(self.whole(vectors, random)).reshape(np.shape(vectors))
+
+    def whole(self, vectors: np.ndarray, random: "Union[Uniform, Draws]") -> np.ndarray:
+        """What `round` gives, as float64 (n, size): whole numbers below 2^27, so that sums of 2^26 of them are exact."""
         rows = np.atleast_2d(np.asarray(vectors, np.float64))
         if rows.shape[1] != self.size:
             raise ValueError(f"vectors of {rows.shape[1]} numbers on a grid for {self.size}")
@@ -129,21 +133,30 @@ class Lattice:
             )
         draws = random if isinstance(random, Draws) else Draws(random)
         begin, uniform = draws.first(len(rows), self.size)
-        # Up with the probability of the fraction. Whole floats, whose squares and their sums are exact below 2^53.
+        # Up with the probability of the fraction. Whole floats: their squares, and sums of these, are exact below 2^53.
         np.subtract(scaled, uniform, out=uniform)
         rounded = np.ceil(uniform, out=uniform)
+        long = np.flatnonzero(~self._short(rounded))
+        if long.size:
+            again = self._again(scaled[long], begin + long, draws)
+            if not self._short(again).all():
+                raise PrivacyError("a rounded vector is longer than its bound: this is a bug, nothing was released")
+            rounded[long] = again
+        return rounded
+
+    def _again(self, scaled: np.ndarray, numbers: np.ndarray, draws: "Draws") -> np.ndarray:
+        """Whole float64 (n, size): vectors whose first attempt was too long; `numbers` of the sum's vectors they are."""
+        rounded = np.ceil(scaled - draws.again(numbers, 1, self.size))
         pending = np.flatnonzero(~self._short(rounded))
-        for attempt in range(1, _ATTEMPTS):
+        for attempt in range(2, _ATTEMPTS):
             if not pending.size:
-                break
-            trial = np.ceil(scaled[pending] - draws.again(begin + pending, attempt, self.size))
+                return rounded
+            trial = np.ceil(scaled[pending] - draws.again(numbers[pending], attempt, self.size))
             short = self._short(trial)
             rounded[pending[short]] = trial[short]
             pending = pending[~short]
         rounded[pending] = np.trunc(scaled[pending])
-        if not self._short(rounded).all():
-            raise PrivacyError("a rounded vector is longer than its bound: this is a bug, nothing was released")
-        return _to_int(rounded).reshape(np.shape(vectors))
+        return rounded
 
     def _short(self, rows: np.ndarray) -> np.ndarray:
         """bool (n,): whether rows of whole numbers are within the bound."""
@@ -199,9 +212,10 @@ def draw(random: SecureRandom, mechanism: str, size: int, std: int) -> np.ndarra
     """
     try:
         if mechanism == "discrete-gaussian":
-            return discrete_gaussian(random, size, std)
+            return random.drawn_ahead((mechanism, std), size, lambda count: discrete_gaussian(random, count, std))
         if mechanism == "skellam":
-            return skellam(random, size, party_variance(mechanism, std))
+            variance = party_variance(mechanism, std)
+            return random.drawn_ahead((mechanism, std), size, lambda count: skellam(random, count, variance))
     except ValueError as error:
         raise PrivacyError(f"{mechanism} noise of std {std} cannot be drawn: {error}") from error
     raise PrivacyError(f"noise mechanism {mechanism!r} is unknown; there are {', '.join(MECHANISMS)}")

@@ -36,7 +36,7 @@ TALLY = "clipped"
 _TALLY = 20
 """A unit moves the tally of clipped ones by so small a part of the clip norm: all noise grows by a part in 800."""
 
-PART = 1 << 14
+PART = 1 << 16
 """Numbers of clipped vectors worked on at a time."""
 
 
@@ -89,7 +89,7 @@ class NoisySum:
         total, draws = np.zeros(self.lattice.size, np.int64), Draws(rounding)
         for some in self._blocks(vectors):
             clipped = clip_l2(np.asarray(some, np.float64), self.lattice.clip_norm)
-            total += self.lattice.round(clipped, draws).sum(axis=0)
+            total += self.lattice.whole(clipped, draws).sum(axis=0).astype(np.int64)
         return total
 
     def _blocks(self, vectors: Iterable[np.ndarray]) -> Iterator[np.ndarray]:

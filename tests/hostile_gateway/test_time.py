@@ -164,7 +164,7 @@ def test_all_that_a_sample_takes_is_done_within_one_quantum(
     owner, name, seconds = {
         "gradients' mean": (trainer, "_mean", lambda *_: 1.0),
         "lengths": (trainer, "_longer", lambda rows, _: float(len(rows))),
-        "rounding": (Lattice, "round", lambda _, rows, __: float(len(rows))),
+        "rounding": (Lattice, "whole", lambda _, rows, __: float(len(rows))),
         "noise": (NoisySum, "noise", lambda *_: 1.0),
         "counting": (sums, "count", lambda *_: 1.0),
         "counts' noise": (NoisyCounts, "noise", lambda *_: 1.0),
