@@ -6,8 +6,8 @@ import numpy as np
 
 from orchestrator.node.graph_file import Function
 
-WORTH = 1.5
-"""How many times as fast as `grad1` a full call has to be: about a third of the places stay empty."""
+FILLED = (1.0, 1.5)
+"""Places for each record in calls of one row, and of several: about a third stay empty then."""
 
 
 class Trial(NamedTuple):

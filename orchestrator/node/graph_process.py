@@ -7,6 +7,7 @@ end, or a time over the limit ends it for good, with an error whose text says no
 import contextlib
 import fcntl
 import logging
+import math
 import os
 import select
 import subprocess
@@ -24,7 +25,7 @@ from orchestrator.node.confine import NAMESPACES, NOTHING, SECCOMP
 from orchestrator.node.graph_check import GRADIENT_OUTPUTS, CheckedGraph
 from orchestrator.node.graph_child import ANSWER, ANSWER_MARK, DONE, LOAD, REQUEST, REQUEST_MARK, RUN
 from orchestrator.node.graph_file import ITEM_BYTES, Function, tflite_file
-from orchestrator.node.graph_places import WORTH, alike, trial
+from orchestrator.node.graph_places import FILLED, alike, trial
 from orchestrator.node.graph_rows import rows_of
 from orchestrator.node.graph_shapes import size_of
 from orchestrator.node.litert import runtime_package
@@ -38,8 +39,11 @@ F_SETPIPE_SZ, PIPE_BYTES = 1031, 1 << 20
 SPARE_BYTES = 64 << 20
 """Memory a process may use beside twice what its functions' tensors take."""
 
-ROWS = "rows"
-"""A function of the node's own: what `grad1` gives, of many records (node/graph_rows.py). No signature is called so."""
+
+def rows_name(rows: int) -> str:
+    """Of a function of the node's own: what `grad1` gives, of many records (node/graph_rows.py). No signature is called so."""
+    return f"rows{rows}"
+
 
 TRIES, TRIED_S = 5, 1.0
 """A function is tried on random rows so often, or for so many seconds. The best time counts: one busy moment is not a pace."""
@@ -75,9 +79,8 @@ class GraphProcess:
         self._graph, self._limits = graph, limits
         self._lock = threading.Lock()
         self._functions = dict(graph.functions)
-        rows = rows_of(graph)
-        if rows is not None:
-            self._functions[ROWS] = rows
+        self._rowed = rows_of(graph)
+        self._functions.update({rows_name(rows): function for rows, function in self._rowed.items()})
         self._names = sorted(self._functions)
         self._seconds: Dict[str, float] = {}  # per call, of the loaded functions
         self._rows: Optional[int] = None
@@ -124,15 +127,16 @@ class GraphProcess:
             return self._seconds[name]
 
     def rows(self) -> int:
-        """Records a call of ROWS takes; 0 where `grad1` is to be called for each of them.
+        """Of how many records `rows_name` is to be called; 0 where `grad1` is to be called for each of them.
 
-        That is where some operator has no rule, where ROWS gave other numbers than `grad1` on random rows, or gave a row others
-        beside another row, and where it is not faster.
+        That is where some operator has no rule, where the function gave other numbers than `grad1` on random rows, or gave a row
+        others beside another row, and where it is not faster.
         """
         with self._lock:
             if self._rows is None:
                 self._ready("grad1")
-                self._rows = self._try_rows() if ROWS in self._functions else 0
+                took = {0: self._seconds["grad1"], **{rows: self._try_rows(rows) for rows in self._rowed}}
+                self._rows = min(took, key=lambda rows: took[rows])
             return self._rows
 
     def run(self, name: str, weights: np.ndarray, *columns: np.ndarray) -> np.ndarray:
@@ -172,22 +176,22 @@ class GraphProcess:
         self._request(LOAD, name, [tflite_file(function)], 0, self._limits.load_s)
         self._seconds[name] = self._try(name, function)
 
-    def _try_rows(self) -> int:
-        function = self._functions[ROWS]
-        rows = function.tensors[function.inputs[1]].shape[0]
-        self._request(LOAD, ROWS, [tflite_file(function)], 0, self._limits.load_s)
+    def _try_rows(self, rows: int) -> float:
+        """Seconds for a record, with the places that stay empty; infinite where the answers are not those of `grad1`."""
+        name, function = rows_name(rows), self._rowed[rows]
+        self._request(LOAD, name, [tflite_file(function)], 0, self._limits.load_s)
         tried = trial(function)
         one = [np.reshape(column, (-1, *column.shape[2:])) for column in tried.columns]
         right = self._call("grad1", tried.weights, [*one, np.ones((len(one[0]), 1), "<f4")], self._limits.run_s)
-        took = []
-        for _ in range(TRIES):
+        took: List[float] = []
+        while len(took) < TRIES and sum(took) < TRIED_S:
             begin = time.monotonic()
-            found = self._call(ROWS, tried.weights, tried.columns, self._limits.run_s)
+            found = self._call(name, tried.weights, tried.columns, self._limits.run_s)
             took.append((time.monotonic() - begin) / len(found))
             if not alike(tried, found.reshape(right.shape), right):
-                return 0
-        self._seconds[ROWS] = min(took)
-        return rows if WORTH * self._seconds[ROWS] < rows * self._seconds["grad1"] else 0
+                return math.inf
+        self._seconds[name] = min(took)
+        return FILLED[rows > 1] * self._seconds[name] / rows
 
     def _try(self, name: str, function: Function) -> float:
         """Seconds a call takes on random rows. GraphError where a row's answer depends on the row before."""

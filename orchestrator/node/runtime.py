@@ -10,7 +10,7 @@ import numpy as np
 from orchestrator.errors import GraphError
 from orchestrator.node.graph_check import check_graph
 from orchestrator.node.graph_places import places
-from orchestrator.node.graph_process import ROWS, GraphProcess, Limits, call_bytes
+from orchestrator.node.graph_process import GraphProcess, Limits, call_bytes, rows_name
 
 CHUNK_BYTES = 256 << 10
 """Of records or answers that cross to the process at once; more would only take memory."""
@@ -108,7 +108,7 @@ class TrainingGraph:
         all_x, all_y = np.zeros((calls * rows, *self.input_shape), np.float32), np.zeros(calls * rows, np.int32)
         all_x[place], all_y[place] = x, y
         columns = all_x.reshape(calls, rows, 1, *self.input_shape), all_y.reshape(calls, rows, 1)
-        return self.process.run(ROWS, weights, *columns).reshape(calls * rows, self.parameters)[place]
+        return self.process.run(rows_name(rows), weights, *columns).reshape(calls * rows, self.parameters)[place]
 
     def logits(self, weights: np.ndarray, x: np.ndarray) -> np.ndarray:
         """float32 (n, classes) for float32 inputs (n, *input_shape)."""
@@ -139,11 +139,12 @@ class TrainingGraph:
         rows = self.process.rows() if name == "grad1" else 0
         if not rows:
             return self.process.seconds(name)
-        return 2.3 * self.process.seconds(ROWS) / rows
+        return (2.3 if rows > 1 else 1.0) * self.process.seconds(rows_name(rows)) / rows
 
     def step_seconds(self) -> float:
         """What a step's gradients take at most beside `record_seconds` of each: calls that are not full."""
-        return 15 * self.process.seconds(ROWS) if self.process.rows() else 0.0
+        rows = self.process.rows()
+        return 15 * self.process.seconds(rows_name(rows)) if rows > 1 else 0.0
 
     def _chunk(self, name: str) -> int:
         return max(1, CHUNK_BYTES // call_bytes(self._functions[name]))
