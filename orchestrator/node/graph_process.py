@@ -72,6 +72,10 @@ class Limits(NamedTuple):
     slack: float = 100.0
 
 
+class _NotRunError(Exception):
+    """The process is there, but its runtime does not run a function that is tried only."""
+
+
 class GraphProcess:
     """Runs the functions of one checked graph. Safe to use from several threads. EdgewardError where no process starts."""
 
@@ -84,6 +88,7 @@ class GraphProcess:
         self._names = sorted(self._functions)
         self._seconds: Dict[str, float] = {}  # per call, of the loaded functions
         self._rows: Optional[int] = None
+        self._trying = False
         self._number = 0
         self._broken = ""
         memory = SPARE_BYTES + 2 * sum(function.memory_bytes for function in self._functions.values())
@@ -135,7 +140,12 @@ class GraphProcess:
         with self._lock:
             if self._rows is None:
                 self._ready("grad1")
-                took = {0: self._seconds["grad1"], **{rows: self._try_rows(rows) for rows in self._rowed}}
+                took = {0: self._seconds["grad1"]}
+                for rows in self._rowed:
+                    self._trying = True
+                    with contextlib.suppress(_NotRunError):  # an older runtime: `grad1` does as well
+                        took[rows] = self._try_rows(rows)
+                    self._trying = False
                 self._rows = min(took, key=lambda rows: took[rows])
             return self._rows
 
@@ -230,26 +240,32 @@ class GraphProcess:
         if self.broken:
             raise GraphError(self._broken or ENDED)
         until = time.monotonic() + limit_s
-        for part in parts:
-            self._send(memoryview(part), until)
+        self._send([memoryview(part) for part in parts if part], until)
         mark, status, number, size = ANSWER.unpack(self._receive(ANSWER.size, until))
         if mark != ANSWER_MARK or number != (0 if greeting else self._number & 0xFFFFFFFF):
             self._fail(WRONG)
+        if status != DONE and self._trying and size == 0:
+            raise _NotRunError
         if status != DONE:
             self._fail(FAILED)
         if size != answer_bytes:
             self._fail(WRONG)
         return self._receive(answer_bytes, until)
 
-    def _send(self, part: memoryview, until: float) -> None:
-        while part:
+    def _send(self, parts: List[memoryview], until: float) -> None:
+        """All at once where they fit: with each part the other process would wake."""
+        while parts:
             self._wait(self._to, select.POLLOUT, until)
             try:
-                part = part[os.write(self._to, part) :]
+                count = os.writev(self._to, parts)
             except BlockingIOError:
                 continue
             except OSError:
                 self._fail(ENDED)
+            while parts and count >= len(parts[0]):
+                count -= len(parts.pop(0))
+            if count:
+                parts[0] = parts[0][count:]
 
     def _receive(self, size: int, until: float) -> bytearray:
         content = bytearray(size)

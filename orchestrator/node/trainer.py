@@ -48,6 +48,7 @@ class GradientTrainer:
         self._node = node
         self._random = SecureRandom()
         self._counts = record_counts(task, dataset.y)
+        self._mechanism: Optional[NoisySum] = None
         self._expected_units = 0
         self._clipped = 0  # units of this step that were longer than the clip norm: private
         self._tally: Optional[np.ndarray] = None
@@ -98,7 +99,9 @@ class GradientTrainer:
         return tally
 
     def _noisy_sum(self, weights: np.ndarray) -> NoisySum:
-        return training_sum(self._task, weights.size)
+        if self._mechanism is None or self._mechanism.size != weights.size:
+            self._mechanism = training_sum(self._task, weights.size)
+        return self._mechanism
 
     def _private_gradient(self, weights: np.ndarray) -> np.ndarray:
         """Noised mean gradient of a Poisson sample, divided by its expected size as stated (the real ones are private)."""
