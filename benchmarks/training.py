@@ -1,14 +1,14 @@
 """Training on one node: records a second with privacy beside Opacus and JAX, and steps a second without beside Keras.
 
-python benchmarks/training.py [--peers PYTHON] [--keras PYTHON] [--models mlp,ecg,ecg-7k] [--batches 64,512] [--repeats 5] [--json]
+python benchmarks/training.py [--peers PYTHON] [--keras PYTHON] [--models mlp,ecg] [--batches 64,512] [--repeats 5] [--json]
 
     --peers   an interpreter that has opacus and jax
     --keras   one that has keras and tensorflow; by default this one
 
-Every measured program, with all its processes and threads, is held to one and the same processor. What is compared is processor time, since
-other work on a machine spoils the clock's: of ours, node and graph process together. A private step draws a Poisson sample of
-the records, computes the gradient of each, clips it, sums and noises; JAX's samples have a fixed size, which is easier for it. Data
-are random numbers. Memory is peak resident memory: of ours, of both processes together.
+Every measured program, with all its processes and threads, is held to one and the same processor. What is compared is processor
+time, since other work on a machine spoils the clock's: of ours, node and graph process together. A private step draws a Poisson
+sample of the records, computes the gradient of each, clips it, sums and noises; JAX's samples have a fixed size, which is easier
+for it. Data are random numbers. Memory is peak resident memory: of ours, of both processes together.
 """
 
 import argparse
@@ -120,8 +120,7 @@ def held(command: Sequence[str]) -> Dict[str, Any]:
     environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "TF_CPP_MIN_LOG_LEVEL": "3"}
     done = subprocess.run(
         command,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        capture_output=True,
         text=True,
         check=False,
         env=environment,

@@ -1,4 +1,4 @@
-"""The other side of benchmarks/training.py, run by an interpreter that has the peer: Opacus, JAX, or Keras. It imports nothing of ours.
+"""The other side of benchmarks/training.py, for an interpreter that has Opacus, JAX or Keras. It imports nothing of ours.
 
 python benchmarks/training_peers.py opacus|jax|keras MODEL BATCH STEPS REPEATS   prints one JSON line
 """
@@ -111,7 +111,7 @@ def jax_logits(jnp: Any, lax: Any, model: str, w: Any, x: Any) -> Any:
 
 
 def jax(model: str, batch: int, steps: int, repeats: int) -> Dict[str, Any]:
-    """One compiled function: vmap of grad, clipping, a normal number on each sum. All samples have `batch` records, which is easier."""
+    """One compiled function: vmap of grad, clipping, normal noise. All samples have `batch` records, which is easier."""
     import jax as package
     import jax.numpy as jnp
     from jax import lax

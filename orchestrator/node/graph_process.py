@@ -198,9 +198,9 @@ class GraphProcess:
             begin = time.monotonic()
             found = self._call(name, tried.weights, tried.columns, self._limits.run_s)
             took.append((time.monotonic() - begin) / len(found))
+            self._seconds[name] = min(took)
             if not alike(tried, found.reshape(right.shape), right):
                 return math.inf
-        self._seconds[name] = min(took)
         return FILLED[rows > 1] * self._seconds[name] / rows
 
     def _try(self, name: str, function: Function) -> float:

@@ -250,7 +250,7 @@ def _swapped(rows: Rows, new: int, first: int, second: int, rest: Tuple[int, ...
 
 
 def _strided(rows: Rows, operation: Operation) -> List[int]:
-    """Every so-manieth of one axis, where that fits: as a piece of the axis split in two, which runtimes copy many times faster."""
+    """Every second or third of one axis, where that fits: a piece of the axis split in two, which is copied many times faster."""
     shape, out = rows.shape(operation.inputs[0]), rows.shape(operation.outputs[0])
     begin, _, steps = (rows.constant(index) for index in operation.inputs[1:])
     skipping = [axis for axis, step in enumerate(steps) if step > 1]
