@@ -134,8 +134,8 @@ class GraphProcess:
     def rows(self) -> int:
         """Of how many records `rows_name` is to be called; 0 where `grad1` is to be called for each of them.
 
-        That is where some operator has no rule, where the function gave other numbers than `grad1` on random rows, or gave a row
-        others beside another row, and where it is not faster.
+        That is where some operator has no rule, where the function gave another gradient than `grad1` on random rows, or gave a
+        row other bits beside another row, and where it is not faster.
         """
         with self._lock:
             if self._rows is None:
@@ -187,7 +187,7 @@ class GraphProcess:
         self._seconds[name] = self._try(name, function)
 
     def _try_rows(self, rows: int) -> float:
-        """Seconds for a record, with the places that stay empty; infinite where the answers are not those of `grad1`."""
+        """Seconds for a record, with the places that stay empty; infinite where the answers are not right."""
         name, function = rows_name(rows), self._rowed[rows]
         self._request(LOAD, name, [tflite_file(function)], 0, self._limits.load_s)
         tried = trial(function)
@@ -199,7 +199,7 @@ class GraphProcess:
             found = self._call(name, tried.weights, tried.columns, self._limits.run_s)
             took.append((time.monotonic() - begin) / len(found))
             self._seconds[name] = min(took)
-            if not alike(tried, found.reshape(right.shape), right):
+            if not alike(tried, found, right.reshape(found.shape)):
                 return math.inf
         return FILLED[rows > 1] * self._seconds[name] / rows
 
