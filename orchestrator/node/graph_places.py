@@ -28,12 +28,14 @@ _PLAIN = 4
 
 _SPOILS = (np.nan, np.inf, -np.inf, 1e38, 0.0)
 
+TRIED_CALLS = _PLAIN + len(_SPOILS)
+
 
 def trial(function: Function) -> Trial:
     """Records in one order and the other, and beside records that are not finite. No graph knows beforehand which."""
     random = np.random.default_rng()
     w, x, y = (function.tensors[i].shape for i in function.inputs)
-    calls = _PLAIN + len(_SPOILS)
+    calls = TRIED_CALLS
     records, labels = random.standard_normal((2, *x)).astype("<f4"), random.integers(0, 2, (2, *y)).astype("<i4")
     columns = [np.empty((calls, *x), "<f4"), np.empty((calls, *y), "<i4")]
     for column, made in zip(columns, (records, labels)):

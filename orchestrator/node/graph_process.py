@@ -25,7 +25,7 @@ from orchestrator.node.confine import NAMESPACES, NOTHING, SECCOMP
 from orchestrator.node.graph_check import GRADIENT_OUTPUTS, CheckedGraph
 from orchestrator.node.graph_child import ANSWER, ANSWER_MARK, DONE, LOAD, REQUEST, REQUEST_MARK, RUN
 from orchestrator.node.graph_file import ITEM_BYTES, Function, tflite_file
-from orchestrator.node.graph_places import FILLED, alike, trial
+from orchestrator.node.graph_places import FILLED, TRIED_CALLS, alike, trial
 from orchestrator.node.graph_rows import rows_of
 from orchestrator.node.graph_shapes import size_of
 from orchestrator.node.litert import runtime_package
@@ -142,6 +142,8 @@ class GraphProcess:
                 self._ready("grad1")
                 took = {0: self._seconds["grad1"]}
                 for rows in self._rowed:
+                    if TRIED_CALLS * rows * self._seconds["grad1"] > TRIED_S:
+                        continue  # what takes so long takes it in its operators, not between them
                     self._trying = True
                     with contextlib.suppress(_NotRunError):  # an older runtime: `grad1` does as well
                         took[rows] = self._try_rows(rows)

@@ -20,6 +20,9 @@ MOST_ROWS = 16
 MOST_NUMBERS = 1 << 16
 """Of a call's answer."""
 
+MOST_BYTES = 8 << 20
+"""Of all tensors of a call: a node has little memory, and what needs more is not much faster by rows."""
+
 
 def rows_of(graph: CheckedGraph) -> Dict[int, Function]:
     """A graph's functions by their rows: one for the most records that leave answers small, and one for one record.
@@ -30,7 +33,7 @@ def rows_of(graph: CheckedGraph) -> Dict[int, Function]:
         return {}
     sizes = {1, max(1, min(MOST_ROWS, MOST_NUMBERS // graph.parameters))}
     made = {rows: rows_function(graph.functions["grad1"], rows) for rows in sorted(sizes)}
-    return {rows: function for rows, function in made.items() if function is not None}
+    return {rows: function for rows, function in made.items() if function and function.memory_bytes <= MOST_BYTES}
 
 
 def rows_function(function: Function, rows: int) -> Optional[Function]:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from graph_samples import Builder, gradient, gradients_by_hand, inference, softmax_regression, training_file
 
-from orchestrator.node import graph_process
+from orchestrator.node import graph_process, graph_rows
 from orchestrator.node.graph_check import check_graph, without_unused
 from orchestrator.node.graph_file import Function
 from orchestrator.node.graph_places import places
@@ -343,3 +343,16 @@ def test_a_records_place_is_drawn_for_it_alone() -> None:
     often = np.bincount(np.concatenate([places(50, 16, random)[1] % 16 for _ in range(400)]), minlength=16)
     assert abs(often - 1250).max() < 6 * 1250**0.5
     assert places(0, 16, random)[0] == 0
+
+
+def test_a_slow_or_large_graph_is_left_with_grad1(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is tried of it must not take the time its process has, nor the memory a node has."""
+    checked = check_graph(whole(GRAD1))
+    process = GraphProcess(checked, PATIENT)
+    process.seconds("grad1")
+    process._seconds["grad1"] = 1.0
+    assert process.rows() == 0
+    process.close()
+    assert set(graph_process.rows_of(checked)) == {1, 16}
+    monkeypatch.setattr(graph_rows, "MOST_BYTES", checked.functions["grad1"].memory_bytes)
+    assert set(graph_process.rows_of(checked)) <= {1}
