@@ -157,7 +157,11 @@ def measure(arguments: argparse.Namespace, folder: Path) -> List[Dict[str, Any]]
                         script = str(HERE / "training_peers.py")
                         found[peer] = held([python, script, peer, model, str(batch), steps, repeats])
                 rows += [{**held_to, "library": library, **figures} for library, figures in found.items()]
-                print(f"{TITLES[model]}, batch {batch}, {kind}", file=sys.stderr)
+                for library, figures in found.items():
+                    cost_us = 1e6 * figures["cpu_s"] / batch
+                    print(
+                        f"{kind}, {TITLES[model]}, batch {batch}: {library} {cost_us:.1f} us a record", file=sys.stderr
+                    )
     return rows
 
 
