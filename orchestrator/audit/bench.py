@@ -52,10 +52,12 @@ class ChosenGraph:
     def record_gradient(self, weights: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
         return self._of(x)[0]
 
-    def record_gradients(
+    def gradient_blocks(
         self, weights: np.ndarray, x: np.ndarray, y: np.ndarray, rows: Optional[np.ndarray] = None
     ) -> Iterator[np.ndarray]:
-        yield from self._of(x if rows is None else x[rows])
+        asked = x if rows is None else x[rows]
+        if len(asked):
+            yield self._of(asked)
 
     def logits(self, weights: np.ndarray, x: np.ndarray) -> np.ndarray:
         return self._of(x)

@@ -145,7 +145,7 @@ def before_clipping(units: int) -> Patches:
     def release(
         self: NoisySum, vectors: Iterable[np.ndarray], random: SecureRandom, limit: Optional[int] = None
     ) -> np.ndarray:
-        noised = (vector + self.to_float(_noise(self, random)) for vector in vectors)
+        noised = (row + self.to_float(_noise(self, random)) for vector in vectors for row in np.atleast_2d(vector))
         return self.total(noised, np.random.default_rng())
 
     return ((NoisySum, "release", release),)

@@ -95,31 +95,33 @@ def sample_in_pairs(units: int) -> Patches:
 def real_size(units: int) -> Patches:
     def private_gradient(self: Any, weights: np.ndarray) -> np.ndarray:
         mechanism, sampled = self._noisy_sum(weights), list(self._sampled_gradients(weights))
-        return np.asarray(mechanism.to_float(mechanism.release(sampled, self._random)) / max(1, len(sampled)))
+        released = mechanism.to_float(mechanism.release(sampled, self._random))
+        return np.asarray(released / max(1, sum(len(some) for some in sampled)))
 
     return ((GradientTrainer, "_private_gradient", private_gradient),)
 
 
 def clip_per_batch(units: int) -> Patches:
-    def total(self: NoisySum, vectors: Iterable[np.ndarray], rounding: np.random.Generator) -> np.ndarray:
+    def total(self: NoisySum, vectors: Iterable[np.ndarray], rounding: Any) -> np.ndarray:
         total, count = np.zeros(self.lattice.size, np.float64), 0
         for vector in vectors:
-            total, count = total + vector, count + 1
+            some = np.atleast_2d(vector)
+            total, count = total + some.sum(axis=0), count + len(some)
         mean = clip_l2(total[np.newaxis] / max(1, count), self.lattice.clip_norm)[0]
         return count * self.lattice.round(mean, rounding)
 
     return ((NoisySum, "total", total),)
 
 
-def _round(self: Lattice, vectors: np.ndarray, random: Any) -> np.ndarray:
+def _whole(self: Lattice, vectors: np.ndarray, random: Any) -> np.ndarray:
     """To the grid, however long."""
     scaled = np.clip(np.asarray(vectors, np.float64) / self.step, -(2.0**40), 2.0**40)
-    return np.floor(scaled + random.random(scaled.shape)).astype(np.int64)
+    return np.floor(scaled + random.first(len(scaled), self.size)[1])
 
 
 def _clip_is(clip: Callable[[np.ndarray, float], np.ndarray]) -> Patches:
     """With a grid that takes vectors of any length, or the node would notice."""
-    return ((noisy_sum, "clip_l2", clip), (contribution, "clip_l2", clip), (Lattice, "round", _round))
+    return ((noisy_sum, "clip_l2", clip), (contribution, "clip_l2", clip), (Lattice, "whole", _whole))
 
 
 def clip_off(units: int) -> Patches:
@@ -151,9 +153,7 @@ def clip_loose(units: int) -> Patches:
 
 
 def round_up(units: int) -> Patches:
-    return (
-        (Lattice, "round", lambda self, vectors, random: np.ceil(np.asarray(vectors) / self.step).astype(np.int64)),
-    )
+    return ((Lattice, "whole", lambda self, vectors, random: np.ceil(np.asarray(vectors) / self.step)),)
 
 
 def record_for_patient(units: int) -> Patches:

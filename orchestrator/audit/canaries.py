@@ -107,19 +107,20 @@ class CanaryTrainer(GradientTrainer):
         self.steps.append(Step(weights.copy(), self._canaries.directions(), zeros, zeros.copy()))
         return super()._sampled_gradients(weights)
 
-    def _unit_gradient(self, weights: np.ndarray, unit: int) -> np.ndarray:
-        step = self.steps[-1]
-        if unit < self._real:
-            gradient = super()._unit_gradient(weights, unit)
-        else:
+    def _unit_gradients(self, weights: np.ndarray, units: np.ndarray) -> Iterator[np.ndarray]:
+        step, real = self.steps[-1], units < self._real
+        for some in super()._unit_gradients(weights, units[real]):
+            for gradient in some:
+                clipped = clipped_to(gradient, self._canaries.clip_norm)
+                step.everything += clipped
+                step.real += clipped
+            yield some
+        for unit in units[~real]:
             canary = int(self._canaries.members[unit - self._real])
             gradient = self._canaries.vector(step.directions, canary)
             step.sampled.append(canary)
-        clipped = clipped_to(gradient, self._canaries.clip_norm)
-        step.everything += clipped
-        if unit < self._real:
-            step.real += clipped
-        return gradient
+            step.everything += clipped_to(gradient, self._canaries.clip_norm)
+            yield gradient[np.newaxis]
 
     def released(self, weights: np.ndarray, update: np.ndarray, round_number: int) -> List[np.ndarray]:
         """float64 (P,) for each step of a round, read back from the update: the noised sum its gradient was made of."""

@@ -129,7 +129,7 @@ class Run:
             return quantum_s(0.0, 0, 0.0, other_s=seconds) if seconds else 0.0
         steps, rate = task.training.local_steps, task.privacy.sampling_rate
         work = step_work(task, self.trainer.graph.parameters)
-        seconds += steps * work.fixed_s
+        seconds += steps * (work.fixed_s + self.trainer.step_seconds())
         return quantum_s(self.trainer.record_seconds(), most, rate, steps, rows, seconds, work.unit_s)
 
     def _evaluation_s(self, graph: TrainingGraph, units: float, rows: int) -> float:

@@ -59,6 +59,8 @@ def try_graph(graph: CheckedGraph, names: List[str], limits: Limits = Limits()) 
     try:
         for name in names:
             process.seconds(name)
+            if name == "grad1":
+                process.rows()
     finally:
         process.close()
 

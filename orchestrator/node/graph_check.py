@@ -128,8 +128,8 @@ class _Reader:
             if sorted(named) != sorted(_indices(table, field, len(tensors))) or len(set(named)) != len(named):
                 raise GraphError(f"{name}: the signature does not name the subgraph's own inputs and outputs")
         operations = self._operations(name, table, tensors)
-        memory = _check_flow(name, tensors, operations, entry, leave)
-        return _without_unused(Function(tuple(tensors), tuple(operations), tuple(entry), tuple(leave), memory))
+        found = Function(tuple(tensors), tuple(operations), tuple(entry), tuple(leave), 0)
+        return without_unused(found._replace(memory_bytes=function_memory(name, found)))
 
     def _tensors(self, name: str, table: FlatTable) -> List[Known]:
         tables = table.tables(0, f"{name}.tensors", self._tensors_left)
@@ -247,10 +247,9 @@ def _check_unquantized(table: FlatTable) -> None:
             raise GraphError(f"{table.what}: quantized tensors are not accepted")
 
 
-def _check_flow(
-    name: str, tensors: Sequence[Known], operations: Sequence[Operation], entry: Sequence[int], leave: Sequence[int]
-) -> int:
+def function_memory(name: str, function: Function) -> int:
     """Bytes of all tensors; GraphError unless each is a constant, an input, or given by one operator before it is used."""
+    tensors, operations, entry, leave, _ = function
     ready = set(entry)
     if any(tensors[index].data is not None for index in entry):
         raise GraphError(f"{name}: an input that is a constant")
@@ -283,7 +282,7 @@ def _check_flow(
     return memory
 
 
-def _without_unused(function: Function) -> Function:
+def without_unused(function: Function) -> Function:
     """The function without tensors nothing refers to, the others numbered as they first occur."""
     order: Dict[int, int] = {}
     groups = [function.inputs, *(t for op in function.operations for t in (op.inputs, op.outputs)), function.outputs]

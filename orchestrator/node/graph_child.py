@@ -16,7 +16,7 @@ is one byte, how far the process is confined (node/confine.py).
 import ctypes
 import struct
 import sys
-from typing import Any, BinaryIO, Dict, List, NamedTuple, Tuple
+from typing import Any, BinaryIO, Dict, List, NamedTuple, Tuple, Union
 
 REQUEST, ANSWER = struct.Struct("<4sBBxxIQ"), struct.Struct("<4sBxxxIQ")
 REQUEST_MARK, ANSWER_MARK = b"EGRQ", b"EGAN"
@@ -80,7 +80,7 @@ def serve(requests: BinaryIO, answers: BinaryIO) -> None:
         try:
             if kind == LOAD:
                 loaded[function] = _load(bytes(content))
-                found = b""
+                found = memoryview(b"")
             else:
                 found = _run(loaded[function], content)
         except Exception:  # whatever the runtime raises: the parent learns that it failed, and no more
@@ -103,7 +103,7 @@ def _load(graph: bytes) -> Loaded:
     return Loaded(interpreter, inputs, interpreter.get_output_details()[0]["index"])
 
 
-def _run(loaded: Loaded, content: bytearray) -> bytes:
+def _run(loaded: Loaded, content: bytearray) -> memoryview:
     """Runs w with every x[, y, sw]; all inputs are set for every call, so that none depends on another."""
     import numpy as np
 
@@ -117,14 +117,15 @@ def _run(loaded: Loaded, content: bytearray) -> bytes:
         )
         start += count * size
     (w_index, (w,)), *rest = columns
-    found = []
+    answer = interpreter.tensor(output)
+    found = np.empty((calls, *answer().shape), np.float32)
     for call in range(calls):
         interpreter.set_tensor(w_index, w)
         for index, values in rest:
             interpreter.set_tensor(index, values[call])
         interpreter.invoke()
-        found.append(interpreter.get_tensor(output).tobytes())
-    return b"".join(found)
+        found[call] = answer()
+    return found.reshape(-1).view(np.uint8).data
 
 
 def _read(file: BinaryIO, size: int) -> bytearray:
@@ -139,10 +140,11 @@ def _read(file: BinaryIO, size: int) -> bytearray:
     return content
 
 
-def _answer(file: BinaryIO, status: int, number: int, content: bytes) -> None:
-    view = memoryview(ANSWER.pack(ANSWER_MARK, status, number, len(content)) + content)
-    while view:
-        view = view[file.write(view) :]
+def _answer(file: BinaryIO, status: int, number: int, content: Union[bytes, memoryview]) -> None:
+    for part in (ANSWER.pack(ANSWER_MARK, status, number, len(content)), content):
+        view = memoryview(part)
+        while view:
+            view = view[file.write(view) :]
 
 
 if __name__ == "__main__":

@@ -4,7 +4,10 @@ The process holds one graph for all who use it here. It is the adversary's from 
 end, or a time over the limit ends it for good, with an error whose text says nothing of the data.
 """
 
+import contextlib
+import fcntl
 import logging
+import math
 import os
 import select
 import subprocess
@@ -22,14 +25,25 @@ from orchestrator.node.confine import NAMESPACES, NOTHING, SECCOMP
 from orchestrator.node.graph_check import GRADIENT_OUTPUTS, CheckedGraph
 from orchestrator.node.graph_child import ANSWER, ANSWER_MARK, DONE, LOAD, REQUEST, REQUEST_MARK, RUN
 from orchestrator.node.graph_file import ITEM_BYTES, Function, tflite_file
+from orchestrator.node.graph_places import FILLED, TRIED_CALLS, alike, trial
+from orchestrator.node.graph_rows import rows_of
 from orchestrator.node.graph_shapes import size_of
 from orchestrator.node.litert import runtime_package
 
 log = logging.getLogger("edgeward.node")
 
 CHILD = Path(__file__).with_name("graph_child.py")
+F_SETPIPE_SZ, PIPE_BYTES = 1031, 1 << 20
+"""Linux's fcntl (fcntl(2)), which Python names from 3.10 on; and what every user may ask for."""
+
 SPARE_BYTES = 64 << 20
 """Memory a process may use beside twice what its functions' tensors take."""
+
+
+def rows_name(rows: int) -> str:
+    """Of a function of the node's own: what `grad1` gives, of many records (node/graph_rows.py). No signature is called so."""
+    return f"rows{rows}"
+
 
 TRIES, TRIED_S = 5, 1.0
 """A function is tried on random rows so often, or for so many seconds. The best time counts: one busy moment is not a pace."""
@@ -58,17 +72,26 @@ class Limits(NamedTuple):
     slack: float = 100.0
 
 
+class _NotRunError(Exception):
+    """The process is there, but its runtime does not run a function that is tried only."""
+
+
 class GraphProcess:
     """Runs the functions of one checked graph. Safe to use from several threads. EdgewardError where no process starts."""
 
     def __init__(self, graph: CheckedGraph, limits: Limits = Limits()) -> None:  # noqa: B008 (immutable)
         self._graph, self._limits = graph, limits
         self._lock = threading.Lock()
-        self._names = sorted(graph.functions)
+        self._functions = dict(graph.functions)
+        self._rowed = rows_of(graph)
+        self._functions.update({rows_name(rows): function for rows, function in self._rowed.items()})
+        self._names = sorted(self._functions)
         self._seconds: Dict[str, float] = {}  # per call, of the loaded functions
+        self._rows: Optional[int] = None
+        self._trying = False
         self._number = 0
         self._broken = ""
-        memory = SPARE_BYTES + 2 * sum(function.memory_bytes for function in graph.functions.values())
+        memory = SPARE_BYTES + 2 * sum(function.memory_bytes for function in self._functions.values())
         command = [sys.executable, "-I", "-S", "-B", str(CHILD), str(memory), str(int(_in_main_thread())), *_folders()]
         try:
             self.process = subprocess.Popen(
@@ -88,6 +111,8 @@ class GraphProcess:
         self._to, self._from = self.process.stdin.fileno(), self.process.stdout.fileno()
         os.set_blocking(self._to, False)
         os.set_blocking(self._from, False)
+        for pipe in (self._to, self._from):
+            _widen(pipe)
         self._confined: Optional[int] = None
         self.close = weakref.finalize(self, _end, self.process)
 
@@ -105,6 +130,26 @@ class GraphProcess:
         with self._lock:
             self._ready(name)
             return self._seconds[name]
+
+    def rows(self) -> int:
+        """Of how many records `rows_name` is to be called; 0 where `grad1` is to be called for each of them.
+
+        That is where some operator has no rule, where the function gave another gradient than `grad1` on random rows, or gave a
+        row other bits beside another row, and where it is not faster.
+        """
+        with self._lock:
+            if self._rows is None:
+                self._ready("grad1")
+                took = {0: self._seconds["grad1"]}
+                for rows in self._rowed:
+                    if TRIED_CALLS * rows * self._seconds["grad1"] > TRIED_S:
+                        continue  # what takes so long takes it in its operators, not between them
+                    self._trying = True
+                    with contextlib.suppress(_NotRunError):  # an older runtime: `grad1` does as well
+                        took[rows] = self._try_rows(rows)
+                    self._trying = False
+                self._rows = min(took, key=lambda rows: took[rows])
+            return self._rows
 
     def run(self, name: str, weights: np.ndarray, *columns: np.ndarray) -> np.ndarray:
         """float32 (calls, *first output): one call per row of `columns`, which are the function's inputs behind w.
@@ -139,9 +184,26 @@ class GraphProcess:
         self._start()
         if name in self._seconds:
             return
-        function = self._graph.functions[name]
+        function = self._functions[name]
         self._request(LOAD, name, [tflite_file(function)], 0, self._limits.load_s)
         self._seconds[name] = self._try(name, function)
+
+    def _try_rows(self, rows: int) -> float:
+        """Seconds for a record, with the places that stay empty; infinite where the answers are not right."""
+        name, function = rows_name(rows), self._rowed[rows]
+        self._request(LOAD, name, [tflite_file(function)], 0, self._limits.load_s)
+        tried = trial(function)
+        one = [np.reshape(column, (-1, *column.shape[2:])) for column in tried.columns]
+        right = self._call("grad1", tried.weights, [*one, np.ones((len(one[0]), 1), "<f4")], self._limits.run_s)
+        took: List[float] = []
+        while len(took) < TRIES and sum(took) < TRIED_S:
+            begin = time.monotonic()
+            found = self._call(name, tried.weights, tried.columns, self._limits.run_s)
+            took.append((time.monotonic() - begin) / len(found))
+            self._seconds[name] = min(took)
+            if not alike(tried, found, right.reshape(found.shape)):
+                return math.inf
+        return FILLED[rows > 1] * self._seconds[name] / rows
 
     def _try(self, name: str, function: Function) -> float:
         """Seconds a call takes on random rows. GraphError where a row's answer depends on the row before."""
@@ -162,7 +224,7 @@ class GraphProcess:
         return min(took) / len(rows)
 
     def _call(self, name: str, weights: np.ndarray, columns: Sequence[np.ndarray], limit_s: float) -> np.ndarray:
-        function = self._graph.functions[name]
+        function = self._functions[name]
         calls = len(columns[0])
         parts = [_content(function, i, part) for i, part in zip(function.inputs, (weights, *columns))]
         shape = function.tensors[function.outputs[0]].shape
@@ -180,26 +242,32 @@ class GraphProcess:
         if self.broken:
             raise GraphError(self._broken or ENDED)
         until = time.monotonic() + limit_s
-        for part in parts:
-            self._send(memoryview(part), until)
+        self._send([memoryview(part) for part in parts if part], until)
         mark, status, number, size = ANSWER.unpack(self._receive(ANSWER.size, until))
         if mark != ANSWER_MARK or number != (0 if greeting else self._number & 0xFFFFFFFF):
             self._fail(WRONG)
+        if status != DONE and self._trying and size == 0:
+            raise _NotRunError
         if status != DONE:
             self._fail(FAILED)
         if size != answer_bytes:
             self._fail(WRONG)
         return self._receive(answer_bytes, until)
 
-    def _send(self, part: memoryview, until: float) -> None:
-        while part:
+    def _send(self, parts: List[memoryview], until: float) -> None:
+        """All at once where they fit: with each part the other process would wake."""
+        while parts:
             self._wait(self._to, select.POLLOUT, until)
             try:
-                part = part[os.write(self._to, part) :]
+                count = os.writev(self._to, parts)
             except BlockingIOError:
                 continue
             except OSError:
                 self._fail(ENDED)
+            while parts and count >= len(parts[0]):
+                count -= len(parts.pop(0))
+            if count:
+                parts[0] = parts[0][count:]
 
     def _receive(self, size: int, until: float) -> bytearray:
         content = bytearray(size)
@@ -270,6 +338,14 @@ def _environment() -> Dict[str, str]:
     # Memory a kernel needs for a moment is kept for the next call, not given back and asked for again.
     steady = {"MALLOC_TRIM_THRESHOLD_": "16777216", "MALLOC_MMAP_THRESHOLD_": "4194304", "MALLOC_ARENA_MAX": "1"}
     return {**kept, **single, **steady, "LC_ALL": "C", "TF_CPP_MIN_LOG_LEVEL": "3"}
+
+
+def _widen(pipe: int) -> None:
+    """Room for a piece of gradients, where the system gives it: the two processes then wait for each other less often."""
+    with contextlib.suppress(
+        OSError, AttributeError
+    ):  # another system's pipes, or a limit on all of a user's: as they are
+        fcntl.fcntl(pipe, F_SETPIPE_SZ, PIPE_BYTES)
 
 
 def _in_main_thread() -> bool:

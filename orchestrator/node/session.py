@@ -27,7 +27,7 @@ from orchestrator.wire.body import decode_body, encode_body, require
 from orchestrator.wire.event_queue import Connected, Disconnected, Event
 from orchestrator.wire.frames import Ack, Chunk, Want, decode_frame, encode_frame
 from orchestrator.wire.link import Broker, client_id
-from orchestrator.wire.process import forget_start
+from orchestrator.wire.process import forget_start, keep_buffers
 from orchestrator.wire.topics import Topics
 from orchestrator.wire.transfer import Inbox, Outbox
 
@@ -121,6 +121,7 @@ class Session(ABC):
                 return
             raise
         forget_start(new_peak=True)
+        keep_buffers()
         try:
             while not self.stopping:
                 self.step()

@@ -3,7 +3,7 @@
 import math
 from functools import lru_cache
 from itertools import islice
-from typing import Iterator, Optional, Protocol
+from typing import Iterator, Optional, Protocol, Sequence
 
 import numpy as np
 
@@ -11,8 +11,9 @@ from orchestrator.data.dataset import Dataset
 from orchestrator.node.pace import Work, tried
 from orchestrator.node.runtime import TrainingGraph
 from orchestrator.node.units import rows_of_units
-from orchestrator.privacy.noisy_sum import NoisySum, noised_count, training_sum
-from orchestrator.privacy.secure_random import SecureRandom
+from orchestrator.privacy.clipping import row_norms
+from orchestrator.privacy.noisy_sum import PART, NoisySum, noised_count, training_sum
+from orchestrator.privacy.secure_random import Fractions, SecureRandom
 from orchestrator.wire.task import Task
 from orchestrator.wire.training import BALANCED, MOST_CLASS_WEIGHT
 
@@ -47,18 +48,22 @@ class GradientTrainer:
         self._node = node
         self._random = SecureRandom()
         self._counts = record_counts(task, dataset.y)
+        self._mechanism: Optional[NoisySum] = None
         self._expected_units = 0
         self._clipped = 0  # units of this step that were longer than the clip norm: private
         self._tally: Optional[np.ndarray] = None
         self.tally_limit: Optional[int] = None  # to what a step's tally is cut before its noise, for a secure sum
         self._units = rows_of_units(task, dataset) if task.privacy.within_node else []
-        self._gradients: Iterator[np.ndarray] = iter(())
         training = task.training
         self._proximal = training.options.get("mu", 0.01) if training.strategy == "fedprox" else 0.0
 
     def record_seconds(self) -> float:
         """What one record's gradient takes here, on rows of random numbers."""
         return self.graph.record_seconds()
+
+    def step_seconds(self) -> float:
+        """What a step's gradients take beside that."""
+        return self.graph.step_seconds()
 
     def expect(self, units: int) -> None:
         """Takes `units`, the count this node stated, for what a private step's sum is divided by (times the sampling rate).
@@ -94,7 +99,9 @@ class GradientTrainer:
         return tally
 
     def _noisy_sum(self, weights: np.ndarray) -> NoisySum:
-        return training_sum(self._task, weights.size)
+        if self._mechanism is None or self._mechanism.size != weights.size:
+            self._mechanism = training_sum(self._task, weights.size)
+        return self._mechanism
 
     def _private_gradient(self, weights: np.ndarray) -> np.ndarray:
         """Noised mean gradient of a Poisson sample, divided by its expected size as stated (the real ones are private)."""
@@ -114,24 +121,30 @@ class GradientTrainer:
         return released
 
     def _counted(self, gradients: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
-        for gradient in gradients:
-            self._clipped += _longer(gradient, self._task.privacy.clip_norm)
-            yield gradient
+        """The gradients as they are, float64 and in pieces that stay in a cache, counted where they will be clipped."""
+        for some in gradients:
+            for start in range(0, len(some), max(1, PART // some.shape[1])):
+                piece = some[start : start + max(1, PART // some.shape[1])].astype(np.float64)
+                self._clipped += _longer(piece, self._task.privacy.clip_norm)
+                yield piece
 
     def _sampled_gradients(self, weights: np.ndarray) -> Iterator[np.ndarray]:
-        """The gradients of a Poisson sample of the units, one at a time: a batch of them would not fit a small machine."""
-        sample = [int(i) for i in self._random.poisson_sample(len(self._units), self._task.privacy.sampling_rate)]
-        rows = np.concatenate([np.zeros(0, np.int64), *(self._some(self._units[i]) for i in sample)]).astype(np.int64)
-        # Streamed: the way to the graph's process and back takes longer than a small model's gradient.
-        stream = self.graph.record_gradients(weights, self._dataset.x, self._dataset.y, rows)
-        self._gradients = stream if self._counts is None else self._weighted(stream, self._counts[rows])
-        for i in sample:
-            yield self._unit_gradient(weights, i)
+        """float (n, P) of a Poisson sample of the units, some at a time: all of them would not fit a small machine."""
+        return self._unit_gradients(
+            weights, self._random.poisson_sample(len(self._units), self._task.privacy.sampling_rate)
+        )
 
-    @staticmethod
-    def _weighted(gradients: Iterator[np.ndarray], counts: np.ndarray) -> Iterator[np.ndarray]:
-        """Before they are clipped, so that no class moves a sum by more than another may."""
-        return (count * gradient for count, gradient in zip(counts, gradients))
+    def _unit_gradients(self, weights: np.ndarray, units: np.ndarray) -> Iterator[np.ndarray]:
+        """float (n, P) of these units, some at a time, before clipping: a record's gradient, or the mean of a patient's."""
+        if not self._task.privacy.of_patients:
+            return self._record_gradients(weights, units)
+        taken = [self._some(self._units[unit]) for unit in units]
+        rows = np.concatenate([np.zeros(0, np.int64), *taken]).astype(np.int64)
+        return _means(self._record_gradients(weights, rows), [len(some) for some in taken])
+
+    def _record_gradients(self, weights: np.ndarray, rows: np.ndarray) -> Iterator[np.ndarray]:
+        blocks = self.graph.gradient_blocks(weights, self._dataset.x, self._dataset.y, rows)
+        return blocks if self._counts is None else _weighted(blocks, self._counts[rows])
 
     def _some(self, rows: np.ndarray) -> np.ndarray:
         """A patient's rows, or a random choice of as many as the task uses: a patient with more would take longer."""
@@ -139,11 +152,6 @@ class GradientTrainer:
         if len(rows) <= most:
             return rows
         return rows[self._random.subset(len(rows), most)]
-
-    def _unit_gradient(self, weights: np.ndarray, unit: int) -> np.ndarray:
-        """float64 (P,), before clipping: a record's gradient, or the mean of a patient's, off the sample's stream."""
-        count = min(len(self._units[unit]), self._task.privacy.records_per_patient)
-        return _mean(self._gradients, count, weights.size)
 
     def _plain_gradient(self, weights: np.ndarray, round_number: int, step: int) -> np.ndarray:
         """FedSGD: over all records. Otherwise one mini-batch, walking through a shuffled epoch."""
@@ -170,43 +178,67 @@ class GradientTrainer:
         return max(1.0, float(counts.sum())) * self.graph.gradient(weights, x, y, counts).astype(np.float64)
 
 
-def _mean(gradients: Iterator[np.ndarray], count: int, size: int) -> np.ndarray:
-    total = np.zeros(size, np.float64)
-    for gradient in islice(gradients, count):
+def _means(blocks: Iterator[np.ndarray], counts: Sequence[int]) -> Iterator[np.ndarray]:
+    """float64 (n, P): of so many rows each, some means at a time."""
+    each, some = (gradient for block in blocks for gradient in block), []
+    for count in counts:
+        some.append(_mean(each, count))
+        if len(some) * some[0].size >= PART:
+            yield np.stack(some)
+            some = []
+    if some:
+        yield np.stack(some)
+
+
+def _mean(gradients: Iterator[np.ndarray], count: int) -> np.ndarray:
+    total = next(gradients).astype(np.float64)
+    for gradient in islice(gradients, count - 1):
         total += gradient
-    return total / count
+    return np.asarray(total / count)
 
 
-def _longer(gradient: np.ndarray, norm: float) -> bool:
-    """Whether it is to be clipped; one that is not finite is. Without BLAS, whose threads wait for each other when busy."""
-    return not math.sqrt(np.einsum("i,i->", gradient, gradient)) <= norm
+def _weighted(blocks: Iterator[np.ndarray], counts: np.ndarray) -> Iterator[np.ndarray]:
+    """Before they are clipped, so that no class moves a sum by more than another may."""
+    start = 0
+    for block in blocks:
+        yield counts[start : start + len(block), np.newaxis] * block
+        start += len(block)
+
+
+def _longer(gradients: np.ndarray, norm: float) -> int:
+    """How many of the rows are to be clipped; one that is not finite is."""
+    return int((~(row_norms(gradients) <= norm)).sum())
 
 
 def step_work(task: Task, parameters: int) -> Work:
     """What a private step takes beside the graph's gradients: clipping and rounding each unit's, and drawing the noise."""
-    return _step_work(training_sum(task, parameters))
+    return _step_work(training_sum(task, parameters), task.privacy.of_patients)
 
 
 @lru_cache(maxsize=8)
-def _step_work(mechanism: NoisySum) -> Work:
+def _step_work(mechanism: NoisySum, means: bool) -> Work:
     lattice, random = mechanism.lattice, SecureRandom()
     # Half a step beside the grid in all coordinates: then rounding has to be tried again most often (lattice.py).
     steps = max(0.5, math.floor(lattice.levels / math.sqrt(lattice.size)) - 0.5)
     worst = np.full(lattice.size, steps * lattice.step, np.float32)
 
     def gradients(units: int) -> Iterator[np.ndarray]:
-        for _ in range(units):
-            gradient = _mean(iter([worst]), 1, worst.size)
-            _longer(gradient, lattice.clip_norm)
-            yield gradient
+        most = max(1, PART // lattice.size)
+        for start in range(0, units, most):
+            some = np.tile(worst, (min(most, units - start), 1))
+            for piece in _means(iter([some]), [1] * len(some)) if means else (some,):
+                piece = piece.astype(np.float64)
+                _longer(piece, lattice.clip_norm)
+                yield piece
 
     def noise() -> None:
-        mechanism.release((), random)
+        fresh = SecureRandom()  # which has drawn nothing ahead
+        mechanism.release((), fresh)
         if mechanism.beside:
-            mechanism.tally(0, random)
+            mechanism.tally(0, fresh)
 
     def total(units: int) -> np.ndarray:
-        return mechanism.total(gradients(units), np.random.default_rng())
+        return mechanism.total(gradients(units), Fractions(random))
 
     return tried(noise, total, max(4, min(256, 100_000 // lattice.size)))
 

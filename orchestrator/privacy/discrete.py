@@ -19,9 +19,6 @@ MAX_SIGMA = 1 << 24
 MAX_SKELLAM_VARIANCE = 1 << 28
 """Beyond it the table of Poisson counts would take more memory than a node should give."""
 
-_FOREVER = 1 << 40
-"""Trials, where only a failure ends them."""
-
 _BATCH = 1 << 15
 """Candidates drawn at a time: what is worked on stays in the cache."""
 
@@ -30,14 +27,14 @@ def discrete_gaussian(random: SecureRandom, size: int, sigma: int) -> np.ndarray
     """int64 (size,): each value x with probability proportional to exp(-x^2 / (2 sigma^2)), independent and exact.
 
     `sigma` is a whole number from 1 to 2^24; ValueError otherwise. "Exact" is short for: within 2^-1000 in total variation.
-    That is how many digits of exp(-1/2) and exp(-1) are kept, and less likely still is a loop that would overflow 64 bits.
+    That is how many digits of the law of k are kept, and less likely still is a loop that would overflow 64 bits.
     """
     if sigma != int(sigma) or not 1 <= sigma <= MAX_SIGMA:
         raise ValueError(f"sigma of a discrete Gaussian must be a whole number from 1 to 2^24, not {sigma}")
     parts, missing = [np.empty(0, np.int64)], size
     while missing > 0:
-        # About half of the candidates are kept.
-        found = _candidates(random, min(_BATCH, 2 * missing + 2 * int(missing**0.5) + 16), int(sigma))[:missing]
+        # 71 % of the candidates are kept: sqrt(pi / 2) to the sum of exp(-k^2 / 2) over k.
+        found = _candidates(random, min(_BATCH, 7 * missing // 5 + 4 * int(missing**0.5) + 16), int(sigma))[:missing]
         parts.append(found)
         missing -= len(found)
     return np.concatenate(parts)
@@ -57,10 +54,8 @@ def skellam(random: SecureRandom, size: int, variance: int) -> np.ndarray:
 
 def _candidates(random: SecureRandom, count: int, sigma: int) -> np.ndarray:
     """Those of `count` candidates that algorithm D accepts, in order, as int64."""
-    # D1, D2: k >= 0 with probability proportional to exp(-k/2) exp(-k(k-1)/2) = exp(-k^2/2).
-    k = _successes(random, np.full(count, _FOREVER), EXP_HALF)
-    pairs = k * (k - 1) // 2
-    k = k[_successes(random, pairs, EXP_ONE) == pairs].astype(np.uint64)
+    # D1, D2: k >= 0 with probability proportional to exp(-k^2/2).
+    k = levels(random, count)
     # D3 to D5: a sign, and j of [0, sigma). Zero is proposed with one of its signs only, else it came twice as often.
     j = below(random, np.full(len(k), sigma, np.uint64))
     negative = random.words(len(k)) >> np.uint64(63) == 1
@@ -68,35 +63,21 @@ def _candidates(random: SecureRandom, count: int, sigma: int) -> np.ndarray:
     k, j, negative = k[once], j[once], negative[once]
     # D6, D7: accept with probability exp(-x (2k + x) / 2), x = j / sigma, as k + 1 trials whose exponents are below 1.
     numerator, denominator = j * (np.uint64(2 * sigma) * k + j), (k + np.uint64(1)) * np.uint64(2 * sigma * sigma)
-    running = np.arange(len(k))
-    turn, accepted = 0, np.zeros(len(k), bool)
-    while running.size:
-        running = running[bernoulli_exp(random, numerator[running], denominator[running])]
-        accepted[running[k[running] == turn]] = True
-        running = running[k[running] > turn]
-        turn += 1
+    trials = (k + np.uint64(1)).astype(np.int64)
+    passed = bernoulli_exp(random, np.repeat(numerator, trials), np.repeat(denominator, trials))
+    accepted = np.logical_and.reduceat(passed, np.cumsum(trials) - trials) if len(k) else np.zeros(0, bool)
     magnitude = (np.uint64(sigma) * k[accepted] + j[accepted]).astype(np.int64)
     return np.where(negative[accepted], -magnitude, magnitude)
 
 
-def _successes(random: SecureRandom, trials: np.ndarray, probability: Tuple[int, ...]) -> np.ndarray:
-    """int64 (n,): how many of each row's `trials` succeed before the first that fails."""
-    successes = np.zeros(len(trials), np.int64)
-    running = np.flatnonzero(trials)
-    while running.size:
-        running = running[bernoulli(random, len(running), probability)]
-        successes[running] += 1
-        running = running[successes[running] < trials[running]]
-    return successes
-
-
-def bernoulli(random: SecureRandom, size: int, probability: Tuple[int, ...]) -> np.ndarray:
-    """bool (size,): whether a uniform number is below `probability`, given as 64-bit digits after the point."""
+def levels(random: SecureRandom, size: int) -> np.ndarray:
+    """uint64 (size,): for each a uniform U of [0, 1), the least k with U < P(K <= k), of 1,024 bits where it takes so many."""
     words = random.words(size)
-    below = words < np.uint64(probability[0])
-    for i in np.flatnonzero(words == np.uint64(probability[0])):
-        below[i] = tuple(int(word) for word in random.words(len(probability) - 1)) < probability[1:]
-    return below
+    k = np.searchsorted(_FIRST_DIGITS, words, side="right").astype(np.uint64)
+    for i in np.flatnonzero(np.isin(words, _FIRST_DIGITS)):
+        digits = (int(words[i]), *(int(word) for word in random.words(len(LEVELS[0]) - 1)))
+        k[i] = sum(threshold <= digits for threshold in LEVELS)
+    return k
 
 
 def bernoulli_exp(random: SecureRandom, numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
@@ -177,14 +158,30 @@ def _poisson_weights(mean: int) -> Tuple[int, list]:
     return k, lower[:0:-1] + upper
 
 
-def _exp_minus_one_over(n: int) -> Tuple[int, ...]:
-    """exp(-1/n) as sixteen 64-bit digits after the point, from its series with 76 bits to spare."""
-    term, total, k = 1 << 1100, 0, 0
-    while term:
-        total += -term if k % 2 else term
-        k += 1
-        term //= n * k
-    return tuple((total >> 1100 - 64 * (i + 1)) & (1 << 64) - 1 for i in range(16))
+def _digits(number: int, bits: int) -> Tuple[int, ...]:
+    """The first sixteen 64-bit digits of number / 2^bits."""
+    return tuple((number >> bits - 64 * (i + 1)) & (1 << 64) - 1 for i in range(16))
 
 
-EXP_HALF, EXP_ONE = _exp_minus_one_over(2), _exp_minus_one_over(1)
+def _exp_square_levels() -> Tuple[Tuple[int, ...], ...]:
+    """P(K <= k) for k = 0, 1, ..., of K with probability proportional to exp(-k^2/2), while it is below 1 - 2^-1024."""
+    half, term, n = 0, 1 << 1100, 0
+    while term:  # the series of exp(-1/2)
+        half += -term if n % 2 else term
+        n += 1
+        term //= 2 * n
+    weights, power, factor = [1 << 1100], half, half
+    whole = half * half >> 1100
+    while weights[-1]:  # exp(-k^2/2) from exp(-(k-1)^2/2) and exp(-(2k-1)/2)
+        weights.append(power)
+        factor = factor * whole >> 1100
+        power = power * factor >> 1100
+    total, below, levels = sum(weights), 0, []
+    for weight in weights:
+        below += weight
+        levels.append(_digits((below << 1100) // total, 1100))
+    return tuple(level for level in levels if any(digit != (1 << 64) - 1 for digit in level) and any(level))
+
+
+LEVELS = _exp_square_levels()
+_FIRST_DIGITS = np.array([level[0] for level in LEVELS], np.uint64)

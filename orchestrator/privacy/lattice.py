@@ -16,7 +16,7 @@ Node, gateway and accountant derive the same grid from the same task: nothing he
 
 import math
 from dataclasses import dataclass
-from typing import Union
+from typing import Protocol, Tuple, Union
 
 import numpy as np
 
@@ -35,6 +35,45 @@ _CLIP_NORMS = (1e-30, 1e30)
 """Steps, products and squares are then normal floats. Where a step is not, a vector of the right length would be found too long,
 and a node that refuses to round it says of its data what no noise covers.
 """
+
+
+class Uniform(Protocol):
+    """Where uniform numbers of [0, 1) come from."""
+
+    def uniform(self, *, size: int) -> np.ndarray:
+        """float64 (size,), independent."""
+        ...
+
+
+class Draws:
+    """What the vectors of one sum are rounded by: each by numbers of its own, however many are rounded at a time.
+
+    First attempts take the source's numbers in order. Later ones, which few vectors need, take theirs by the number of vector,
+    attempt and coordinate, so that none moves those of the vectors behind it.
+    """
+
+    def __init__(self, source: Uniform) -> None:
+        self._source, self._rows, self._key = source, 0, np.uint64(0)
+        self._keyed = False
+
+    def first(self, rows: int, size: int) -> Tuple[int, np.ndarray]:
+        """(number of the first of these vectors, float64 (rows, size))."""
+        if not self._keyed:  # before the numbers of the first vector
+            digits = (self._source.uniform(size=2) * 2.0**32).astype(np.uint64)
+            self._key, self._keyed = digits[0] << np.uint64(32) | digits[1], True
+        begin = self._rows
+        self._rows += rows
+        return begin, self._source.uniform(size=rows * size).reshape(rows, size)
+
+    def again(self, rows: np.ndarray, attempt: int, size: int) -> np.ndarray:
+        """float64 (len(rows), size) for these vectors, by number: SplitMix64 (Steele, Lea, Flood 2014) of a counter."""
+        place = (rows.astype(np.uint64) * np.uint64(_ATTEMPTS) + np.uint64(attempt)) * np.uint64(size)
+        counter = place[:, np.newaxis] + np.arange(1, size + 1, dtype=np.uint64)
+        mixed: np.ndarray = counter * np.uint64(0x9E3779B97F4A7C15) + self._key
+        for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+            mixed = (mixed ^ mixed >> np.uint64(shift)) * np.uint64(factor)
+        mixed ^= mixed >> np.uint64(31)
+        return np.asarray((mixed >> np.uint64(12)).astype(np.float64) * 2.0**-52)
 
 
 @dataclass(frozen=True)
@@ -72,15 +111,19 @@ class Lattice:
         """D, in steps: no vector that `round` returns is longer."""
         return math.sqrt(self.squared_bound)
 
-    def round(self, vectors: np.ndarray, random: "Union[SecureRandom, np.random.Generator]") -> np.ndarray:
+    def round(self, vectors: np.ndarray, random: "Union[Uniform, Draws]") -> np.ndarray:
         """int64 of the same shape, in steps, each at most `bound` long, from clipped float vectors (size,) or (n, size).
 
         Raises PrivacyError when a vector is longer than the clip norm (beyond float rounding) or not finite.
         """
+        return _to_int(self.whole(vectors, random)).reshape(np.shape(vectors))
+
+    def whole(self, vectors: np.ndarray, random: "Union[Uniform, Draws]") -> np.ndarray:
+        """What `round` gives, as float64 (n, size): whole numbers below 2^27, so that sums of 2^26 of them are exact."""
         rows = np.atleast_2d(np.asarray(vectors, np.float64))
         if rows.shape[1] != self.size:
             raise ValueError(f"vectors of {rows.shape[1]} numbers on a grid for {self.size}")
-        scaled = rows / self.step
+        scaled = rows * (1.0 / self.step)
         lengths = np.sqrt(np.einsum("ij,ij->i", scaled, scaled))
         # Written so that NaN fails. A part in 1e9 is float rounding; it stays far inside D^2 >= levels^2 + levels.
         if not (lengths <= self.levels * (1 + 1e-9)).all():
@@ -88,23 +131,36 @@ class Lattice:
                 f"a vector of norm {float(np.max(lengths)) * self.step:g} was to be rounded on a grid for norms up to "
                 f"{self.clip_norm:g}: clip it first"
             )
-        floor = np.floor(scaled)
-        fraction = scaled - floor
-        whole = _to_int(floor)
-        rounded = np.empty_like(whole)
-        pending = np.arange(len(rows))
-        for _ in range(_ATTEMPTS):
-            uniform = random.uniform(size=len(pending) * self.size).reshape(len(pending), self.size)
-            trial = whole[pending] + (uniform < fraction[pending]).astype(np.int64)
-            short = _squared_lengths(trial) <= self.squared_bound
+        draws = random if isinstance(random, Draws) else Draws(random)
+        begin, uniform = draws.first(len(rows), self.size)
+        # Up with the probability of the fraction. Whole floats: their squares, and sums of these, are exact below 2^53.
+        np.subtract(scaled, uniform, out=uniform)
+        rounded = np.ceil(uniform, out=uniform)
+        long = np.flatnonzero(~self._short(rounded))
+        if long.size:
+            again = self._again(scaled[long], begin + long, draws)
+            if not self._short(again).all():
+                raise PrivacyError("a rounded vector is longer than its bound: this is a bug, nothing was released")
+            rounded[long] = again
+        return rounded
+
+    def _again(self, scaled: np.ndarray, numbers: np.ndarray, draws: "Draws") -> np.ndarray:
+        """Whole float64 (n, size): vectors whose first attempt was too long; `numbers` of the sum's vectors they are."""
+        rounded = np.ceil(scaled - draws.again(numbers, 1, self.size))
+        pending = np.flatnonzero(~self._short(rounded))
+        for attempt in range(2, _ATTEMPTS):
+            if not pending.size:
+                return rounded
+            trial = np.ceil(scaled[pending] - draws.again(numbers[pending], attempt, self.size))
+            short = self._short(trial)
             rounded[pending[short]] = trial[short]
             pending = pending[~short]
-            if not pending.size:
-                break
-        rounded[pending] = _to_int(np.trunc(scaled[pending]))
-        if (_squared_lengths(rounded) > self.squared_bound).any():
-            raise PrivacyError("a rounded vector is longer than its bound: this is a bug, nothing was released")
-        return rounded.reshape(np.shape(vectors))
+        rounded[pending] = np.trunc(scaled[pending])
+        return rounded
+
+    def _short(self, rows: np.ndarray) -> np.ndarray:
+        """bool (n,): whether rows of whole numbers are within the bound."""
+        return np.asarray(np.einsum("ij,ij->i", rows, rows) <= self.squared_bound)
 
     def to_float(self, steps: np.ndarray) -> np.ndarray:
         """float64 of the same shape, in the units of the vectors."""
@@ -156,9 +212,10 @@ def draw(random: SecureRandom, mechanism: str, size: int, std: int) -> np.ndarra
     """
     try:
         if mechanism == "discrete-gaussian":
-            return discrete_gaussian(random, size, std)
+            return random.drawn_ahead((mechanism, std), size, lambda count: discrete_gaussian(random, count, std))
         if mechanism == "skellam":
-            return skellam(random, size, party_variance(mechanism, std))
+            variance = party_variance(mechanism, std)
+            return random.drawn_ahead((mechanism, std), size, lambda count: skellam(random, count, variance))
     except ValueError as error:
         raise PrivacyError(f"{mechanism} noise of std {std} cannot be drawn: {error}") from error
     raise PrivacyError(f"noise mechanism {mechanism!r} is unknown; there are {', '.join(MECHANISMS)}")
@@ -177,8 +234,3 @@ def clamp(steps: np.ndarray, limit: int) -> np.ndarray:
 def _to_int(whole: np.ndarray) -> np.ndarray:
     """int64 from whole floats below 2^31. By way of int32, which machines convert to many times faster."""
     return whole.astype(np.int32).astype(np.int64)
-
-
-def _squared_lengths(rows: np.ndarray) -> np.ndarray:
-    """int64 (n,): exact, since levels are at most 2^26."""
-    return np.einsum("ij,ij->i", rows, rows)

@@ -6,8 +6,7 @@ it from the task alone, so they agree on the grid, on the sensitivity and on eac
 
 import math
 from dataclasses import dataclass
-from itertools import islice
-from typing import Iterable, Optional
+from typing import Iterable, Iterator, List, Optional
 
 import numpy as np
 
@@ -16,14 +15,16 @@ from orchestrator.privacy.clipping import clip_l2
 from orchestrator.privacy.lattice import (
     MAX_LEVELS,
     MIN_NOISE_STD,
+    Draws,
     Lattice,
+    Uniform,
     clamp,
     draw,
     make_lattice,
     party_variance,
 )
 from orchestrator.privacy.releases import work_of
-from orchestrator.privacy.secure_random import SecureRandom
+from orchestrator.privacy.secure_random import Fractions, SecureRandom
 from orchestrator.wire.task import Task
 
 CLIP_NORM, WITHIN = "clip_norm", "within"
@@ -35,7 +36,7 @@ TALLY = "clipped"
 _TALLY = 20
 """A unit moves the tally of clipped ones by so small a part of the clip norm: all noise grows by a part in 800."""
 
-_PART = 1 << 14
+PART = 1 << 16
 """Numbers of clipped vectors worked on at a time."""
 
 
@@ -80,20 +81,35 @@ class NoisySum:
         """Of one party's noise on a tally, in units."""
         return math.sqrt(party_variance(self.mechanism, self.std)) / self.beside
 
-    def total(self, vectors: Iterable[np.ndarray], rounding: np.random.Generator) -> np.ndarray:
-        """int64 (size,): the sum, in steps and without noise, of float vectors (size,), each clipped first."""
-        total = np.zeros(self.lattice.size, np.int64)
-        vectors = iter(vectors)
-        while True:
-            some = list(islice(vectors, max(1, _PART // self.lattice.size)))  # together where they are small
-            if not some:
-                return total
-            clipped = clip_l2(np.stack(some).astype(np.float64), self.lattice.clip_norm)
-            total += self.lattice.round(clipped, rounding).sum(axis=0)
+    def total(self, vectors: Iterable[np.ndarray], rounding: Uniform) -> np.ndarray:
+        """int64 (size,): the sum, in steps and without noise, of float vectors, each clipped first.
+
+        They come one by one, (size,), or several at a time, (n, size); which way changes nothing.
+        """
+        total, draws = np.zeros(self.lattice.size, np.int64), Draws(rounding)
+        for some in self._blocks(vectors):
+            clipped = clip_l2(np.asarray(some, np.float64), self.lattice.clip_norm)
+            total += self.lattice.whole(clipped, draws).sum(axis=0).astype(np.int64)
+        return total
+
+    def _blocks(self, vectors: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+        """The vectors as (n, size), of `PART` numbers about: together where they are small, in pieces where they are many."""
+        most = max(1, PART // self.lattice.size)
+        alone: List[np.ndarray] = []
+        for vector in vectors:
+            if vector.ndim == 1:
+                alone.append(vector)
+            if alone and (vector.ndim > 1 or len(alone) == most):
+                yield np.stack(alone)
+                alone = []
+            if vector.ndim > 1:
+                yield from (vector[start : start + most] for start in range(0, len(vector), most))
+        if alone:
+            yield np.stack(alone)
 
     def release(self, vectors: Iterable[np.ndarray], random: SecureRandom, limit: Optional[int] = None) -> np.ndarray:
         """int64 (size,): what one party gives away, in steps; its sum is cut to `limit` first, which widens nothing."""
-        total = self.total(vectors, np.random.default_rng())
+        total = self.total(vectors, Fractions(random))
         return (total if limit is None else clamp(total, limit)) + self.noise(random)
 
     def to_float(self, steps: np.ndarray) -> np.ndarray:

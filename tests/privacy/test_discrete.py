@@ -150,14 +150,24 @@ def test_a_word_equal_to_half_a_threshold_is_decided_by_the_next() -> None:
 
 
 def test_a_word_equal_to_a_digit_of_the_probability_is_decided_by_the_next() -> None:
-    digits = discrete.EXP_HALF
-    rest = list(digits[1:])
-    below, above = [*rest[:-1], rest[-1] - 1], [*rest[:-1], rest[-1] + 1]
-    for words, result in ((below, True), (rest, False), (above, False)):
-        assert discrete.bernoulli(Scripted([digits[0], *words]), 1, digits).tolist() == [result]
-    assert discrete.bernoulli(Scripted([digits[0] - 1, digits[0] + 1]), 2, digits).tolist() == [True, False]
-    assert abs(digits[0] / 2**64 - math.exp(-0.5)) < 1e-15
-    assert abs(discrete.EXP_ONE[0] / 2**64 - math.exp(-1)) < 1e-15
+    for k in (0, 3, len(discrete.LEVELS) - 1):
+        digits = discrete.LEVELS[k]
+        rest = list(digits[1:])
+        below, above = [*rest[:-1], rest[-1] - 1], [*rest[:-1], rest[-1] + 1]
+        for words, result in ((below, k), (rest, k + 1), (above, k + 1)):
+            assert discrete.levels(Scripted([digits[0], *words]), 1).tolist() == [result]
+    first = discrete.LEVELS[3][0]
+    assert discrete.levels(Scripted([0, first - 1, first + 1]), 3).tolist() == [0, 3, 4]
+
+
+def test_the_levels_of_a_gaussian_are_right_to_a_thousand_bits() -> None:
+    with localcontext() as context:
+        context.prec = 400
+        weights = [(-Decimal(k * k) / 2).exp() for k in range(60)]
+        for k, digits in enumerate(discrete.LEVELS):
+            number = sum(digit << 64 * (15 - i) for i, digit in enumerate(digits))
+            assert abs(Decimal(number) - sum(weights[: k + 1]) / sum(weights) * 2**1024) < 2**16
+        assert 1 - sum(weights[: len(discrete.LEVELS) + 1]) / sum(weights) < Decimal(2) ** -1000
 
 
 def test_words_of_the_incomplete_last_period_are_drawn_again() -> None:

@@ -1,14 +1,14 @@
 """The grid: what is rounded onto it is never longer than the bound, unbiased, and noised as declared."""
 
 import math
-from typing import Dict
+from typing import Dict, Tuple
 
 import numpy as np
 import pytest
 
 from orchestrator.errors import PrivacyError
 from orchestrator.privacy.clipping import clip_l2
-from orchestrator.privacy.lattice import MECHANISMS, Lattice, clamp, draw, make_lattice
+from orchestrator.privacy.lattice import MECHANISMS, Draws, Lattice, clamp, draw, make_lattice
 from orchestrator.privacy.secure_random import SecureRandom
 
 
@@ -47,18 +47,21 @@ def test_no_vector_becomes_longer_than_the_bound(size: int, levels: int) -> None
         assert (np.abs(rounded - rows / lattice.step) < 1 + 1e-6).all(), name
 
 
-class Upwards(SecureRandom):
+class Upwards(Draws):
     """The worst rounding: always up."""
 
-    def uniform(self, size: int) -> np.ndarray:
-        return np.zeros(size)
+    def first(self, rows: int, size: int) -> Tuple[int, np.ndarray]:
+        return 0, np.zeros((rows, size))
+
+    def again(self, rows: np.ndarray, attempt: int, size: int) -> np.ndarray:
+        return np.zeros((len(rows), size))
 
 
 def test_the_bound_holds_even_when_every_draw_is_the_worst() -> None:
     lattice = Lattice(1.0, 10_000, 16)
     vector = adversaries(10_000, 16)["constant"]
     assert np.square(np.floor(vector / lattice.step) + 1).sum() > lattice.squared_bound  # rounded up, it is too long
-    rounded = lattice.round(np.stack([vector, adversaries(10_000, 16)["one"]]), Upwards())
+    rounded = lattice.round(np.stack([vector, adversaries(10_000, 16)["one"]]), Upwards(SecureRandom()))
     assert not rounded[0].any()  # cut toward zero
     assert (rounded[1] == 16 * (np.arange(10_000) == 0)).all()
 

@@ -10,7 +10,8 @@ from orchestrator.data.dataset import Dataset
 from orchestrator.errors import PrivacyError
 from orchestrator.node import evaluation
 from orchestrator.node.evaluation import evaluate
-from orchestrator.privacy.lattice import party_variance
+from orchestrator.privacy import noisy_sum
+from orchestrator.privacy.lattice import Draws, party_variance
 from orchestrator.privacy.noisy_sum import (
     NoisyCounts,
     NoisySum,
@@ -238,3 +239,64 @@ def test_a_patients_statistics_are_the_mean_of_its_records() -> None:
 def test_counts_with_next_to_no_noise_are_refused_and_end_no_process(multiplier: float) -> None:
     with pytest.raises(PrivacyError, match="no grid for counts"):
         NoisyCounts(9, multiplier, 1, "discrete-gaussian").total([np.zeros(9)])
+
+
+# Blocks
+
+
+@pytest.mark.parametrize("part", [1, 700, 1 << 16])
+def test_a_sum_is_the_same_however_many_vectors_come_or_are_worked_on_at_a_time(
+    monkeypatch: pytest.MonkeyPatch, part: int
+) -> None:
+    """With many that are rounded again: their draws must not move those of the vectors behind them."""
+    mechanism = training_sum(make_task(noise_multiplier=50.0), SIZE)
+    vectors = np.random.default_rng(3).normal(size=(500, SIZE))  # all are clipped, so one in ten is rounded again
+
+    def total(pieces: Any) -> np.ndarray:
+        return mechanism.total(pieces, np.random.default_rng(7))
+
+    whole = total([vectors])
+    monkeypatch.setattr(noisy_sum, "PART", part)
+    np.testing.assert_array_equal(total(vectors), whole)
+    np.testing.assert_array_equal(total(np.array_split(vectors, 7)), whole)
+    np.testing.assert_array_equal(total([vectors[0], vectors[1:400], *vectors[400:]]), whole)
+    assert not np.array_equal(total([vectors[:-1]]), whole)
+
+
+def test_some_vectors_are_rounded_again_by_numbers_of_their_own() -> None:
+    draws = Draws(np.random.default_rng(1))
+    first, uniform = draws.first(3, SIZE)
+    assert (first, draws.first(2, SIZE)[0]) == (0, 3)
+    rows = np.arange(4000)
+    again = draws.again(rows, 1, SIZE)
+    assert again.min() >= 0
+    assert again.max() < 1
+    np.testing.assert_array_equal(draws.again(rows[7:9], 1, SIZE), again[7:9])
+    assert len(np.unique(np.concatenate([again, draws.again(rows, 2, SIZE)]))) == 2 * again.size
+    assert abs(again.mean() - 0.5) < 6 / math.sqrt(12 * again.size)
+    assert abs(np.corrcoef(again[1:].ravel(), again[:-1].ravel())[0, 1]) < 6 / math.sqrt(again.size)
+    assert not np.array_equal(Draws(np.random.default_rng(2)).first(1, SIZE)[1], uniform[:1])
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, 1e300])
+def test_a_vector_that_is_not_finite_leaves_the_others_of_its_block_as_they_are(value: float) -> None:
+    mechanism = training_sum(make_task(noise_multiplier=50.0), SIZE)
+    vectors = np.random.default_rng(4).normal(size=(40, SIZE))
+    without = vectors.copy()
+    vectors[13, 3] = value
+    without[13] = 0.0
+    with np.errstate(all="ignore"):
+        found = mechanism.total([vectors], np.random.default_rng(5))
+    np.testing.assert_array_equal(found, mechanism.total([without], np.random.default_rng(5)))
+
+
+def test_noise_drawn_ahead_is_handed_out_once() -> None:
+    random = SecureRandom()
+    drawn = [random.drawn_ahead("law", 10, random.words) for _ in range(2000)]
+    assert len(np.unique(np.concatenate(drawn))) == 20_000
+    assert random.drawn_ahead("law", 30_000, random.words).shape == (30_000,)
+    mechanism = training_sum(make_task(), SIZE)
+    noise = np.stack([mechanism.noise(random) for _ in range(300)]).astype(float) / mechanism.std
+    cosines = noise @ noise.T / SIZE
+    np.fill_diagonal(cosines, 0)
+    assert np.abs(cosines).max() < 7 / math.sqrt(SIZE)

@@ -46,3 +46,31 @@ def test_memory_that_only_the_start_took_does_not_count_later() -> None:
     said = subprocess.run([sys.executable, "-c", START], capture_output=True, text=True, check=True).stdout.split()
     before, after = map(float, said)
     assert after < before - 48
+
+
+BUFFERS = """
+import resource, sys
+import numpy as np
+from orchestrator.wire.process import keep_buffers
+if sys.argv[1] == "kept":
+    keep_buffers()
+def work():
+    for size in (1 << 17, 1 << 16, 3 << 16):
+        first, second = np.ones(size), np.ones(size)
+        first *= second
+work()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(50):
+    work()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="by glibc's mallopt")
+def test_buffers_that_are_kept_are_not_cleared_page_by_page_again() -> None:
+    faults = [
+        int(subprocess.run([sys.executable, "-c", BUFFERS, how], capture_output=True, text=True, check=True).stdout)
+        for how in ("kept", "given back")
+    ]
+    assert faults[0] < 2000, "5 MiB of arrays once, not fifty times"
+    assert faults[0] < faults[1]

@@ -1,0 +1,155 @@
+"""A function of a training graph under reconstruction, with the row as one more leading axis (node/graph_rows.py)."""
+
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Set
+
+import numpy as np
+
+from orchestrator.node.graph_check import without_unused
+from orchestrator.node.graph_file import Function, Operation
+from orchestrator.node.graph_ops import RULES
+from orchestrator.node.graph_shapes import FLOAT, INT, Call, Known, Shape
+
+
+class NoRuleError(Exception):
+    """An operator is used in a way no rule covers."""
+
+
+class Rows:
+    """The function under construction. `new`: tensor index by the old one; `rowed`: new tensors that begin with the row."""
+
+    def __init__(self, function: Function, rows: int, rules: Mapping[str, "Give"]) -> None:
+        self.old, self.rows, self._rules = function, rows, rules
+        self.tensors: List[Known] = []
+        self.operations: List[Operation] = []
+        self.new: Dict[int, int] = {-1: -1}
+        self.rowed: Set[int] = set()
+
+    def rewritten(self) -> Function:
+        old, (w, x, y, sw) = self.old, self.old.inputs
+        self.new[w] = self.tensor(old.tensors[w])
+        for index in (x, y):
+            self.new[index] = self.tensor(self.rowed_form(index), rowed=True)
+        self.new[sw] = self.tensor(Known(FLOAT, old.tensors[sw].shape, np.ones(old.tensors[sw].shape, "<f4")))
+        for operation in _needed(old):
+            self._take(operation)
+        gradient = self.new[old.outputs[0]]
+        if gradient not in self.rowed:
+            raise NoRuleError("a gradient that no record has a part in")
+        inputs = (self.new[w], self.new[x], self.new[y])
+        return without_unused(Function(tuple(self.tensors), tuple(self.operations), inputs, (gradient,), 0))
+
+    def _take(self, operation: Operation) -> None:
+        for index in operation.inputs:
+            if index not in self.new:
+                self.new[index] = self.tensor(self.old.tensors[index])
+        if not any(self.new[index] in self.rowed for index in operation.inputs):
+            made = self.add(
+                operation.name,
+                [self.new[i] for i in operation.inputs],
+                operation.options,
+                len(operation.outputs),
+                operation.version,
+            )
+        else:
+            rule = self._rules.get(operation.name)
+            if rule is None:
+                raise NoRuleError(operation.name)
+            made = rule(self, operation)
+            for index, out in zip(operation.outputs, made):
+                known, wanted = self.tensors[out], self.rowed_form(index)
+                if (known.dtype, known.shape) != (wanted.dtype, wanted.shape):
+                    raise NoRuleError(f"{operation.name} gives {known.shape}, expected {wanted.shape}")
+                self.rowed.add(out)
+        self.new.update(zip(operation.outputs, made))
+
+    def rowed_form(self, index: int) -> Known:
+        """What an old tensor is with its rows."""
+        known = self.old.tensors[index]
+        return Known(known.dtype, (self.rows, *known.shape))
+
+    def tensor(self, known: Known, rowed: bool = False) -> int:
+        self.tensors.append(known)
+        if rowed:
+            self.rowed.add(len(self.tensors) - 1)
+        return len(self.tensors) - 1
+
+    def numbers(self, values: Any) -> int:
+        """A constant of whole numbers."""
+        data = np.asarray(values, "<i4")
+        return self.tensor(Known(INT, data.shape, data))
+
+    def add(
+        self,
+        name: str,
+        inputs: Sequence[int],
+        options: Optional[Dict[str, Any]] = None,
+        outputs: int = 1,
+        version: int = 1,
+    ) -> List[int]:
+        """Appends an operator whose shapes are those of its rule in node/graph_ops.py; the outputs' indices."""
+        full = {option.name: option.default for option in RULES[name].options}
+        full.update(options or {})
+        known = [None if i < 0 else self.tensors[i] for i in inputs]
+        made = [self.tensor(tensor) for tensor in RULES[name].infer(Call(known, full, outputs))]
+        self.operations.append(Operation(name, version, tuple(inputs), tuple(made), full))
+        return made
+
+    def shape(self, index: int) -> Shape:
+        """Of an old tensor, as it was."""
+        return self.old.tensors[index].shape
+
+    def is_rowed(self, index: int) -> bool:
+        return self.new[index] in self.rowed
+
+    def constant(self, index: int) -> np.ndarray:
+        """An old tensor's numbers."""
+        data = self.old.tensors[index].data
+        if data is None:
+            raise NoRuleError("a computed axis")
+        return np.asarray(data, np.int64)
+
+    def reshaped(self, new: int, shape: Sequence[int]) -> int:
+        """A new tensor in another shape; what lies in one row has to stay there, which callers see to."""
+        if self.tensors[new].shape == tuple(shape):
+            return new
+        return self.add("RESHAPE", [new, self.numbers(list(shape))])[0]
+
+    def aligned(self, index: int, rank: int) -> int:
+        """An old tensor for broadcasting with others of `rank` axes and rows; one without rows as it is."""
+        if not self.is_rowed(index):
+            return self.new[index]
+        shape = self.shape(index)
+        return self.reshaped(self.new[index], (self.rows, *[1] * (rank - len(shape)), *shape))
+
+    def spread(self, index: int) -> int:
+        """An old tensor with rows, all alike where it had none."""
+        new = self.new[index]
+        if new in self.rowed:
+            return new
+        known, wanted = self.tensors[new], self.rowed_form(index)
+        if known.data is not None:
+            return self.tensor(wanted._replace(data=np.ascontiguousarray(np.broadcast_to(known.data, wanted.shape))))
+        return self.add(
+            "TILE",
+            [self.reshaped(new, (1, *known.shape)), self.numbers([self.rows, *[1] * len(known.shape)])],
+        )[0]
+
+    def only_first(self, operation: Operation, place: int = 0) -> int:
+        """The new tensor of the only input with rows; no other may have them."""
+        if any(self.is_rowed(i) for at, i in enumerate(operation.inputs) if at != place):
+            raise NoRuleError(f"{operation.name} by numbers of the record")
+        return self.new[operation.inputs[place]]
+
+
+def _needed(function: Function) -> List[Operation]:
+    """The operators the gradient is made by, in order."""
+    wanted, found = {function.outputs[0]}, []
+    for operation in reversed(function.operations):
+        if wanted.intersection(operation.outputs):
+            wanted.update(operation.inputs)
+            found.append(operation)
+    return found[::-1]
+
+
+Give = Callable[[Rows, Operation], List[int]]
+"""A rule: appends what an operator is with rows, and gives the new tensors in the place of its outputs."""

@@ -1,0 +1,358 @@
+"""Many records in one call, by a function the node makes of `grad1`: the same numbers, and nothing of one record in another's."""
+
+from typing import Any, Callable, Dict, List, Tuple
+
+import numpy as np
+import pytest
+from graph_samples import Builder, gradient, gradients_by_hand, inference, softmax_regression, training_file
+
+from orchestrator.node import graph_process, graph_rows
+from orchestrator.node.graph_check import check_graph, without_unused
+from orchestrator.node.graph_file import Function
+from orchestrator.node.graph_places import places
+from orchestrator.node.graph_process import GraphProcess, Limits, rows_name
+from orchestrator.node.graph_rows import rows_function
+from orchestrator.node.runtime import TrainingGraph
+
+PATIENT = Limits(600.0, 600.0, 600.0, 1000.0)
+FEATURES, CLASSES, ROWS = 6, 2, 4
+PARAMETERS = (FEATURES + 1) * CLASSES
+
+Body = Callable[[Builder, int, int], int]
+"""(builder, x (1, FEATURES), w (PARAMETERS,)) -> a tensor of some numbers that depend on x."""
+
+
+def whole(grad1: Function) -> bytes:
+    """A training graph with this `grad1`, as a gateway would send it."""
+    functions = {
+        "grad": gradient(FEATURES, CLASSES, ROWS),
+        "grad1": grad1,
+        "infer": inference(FEATURES, CLASSES, ROWS),
+        "infer1": inference(FEATURES, CLASSES, 1),
+    }
+    return training_file(functions)
+
+
+def grad1_of(body: Body) -> Function:
+    """A `grad1` whose gradient is what `body` makes of a record, over and over."""
+    build = Builder()
+    w, x = build.tensor([PARAMETERS]), build.tensor([1, FEATURES])
+    y, sw = build.tensor([1], "int32"), build.tensor([1])
+    made = body(build, x, w)
+    size = int(np.prod(build.tensors[made].shape))
+    flat = build.add("RESHAPE", [made, build.constant([size], "int32")])
+    count = -(-PARAMETERS // size)
+    long = build.add("TILE", [flat, build.constant([count], "int32")])
+    g = build.add("SLICE", [long, build.constant([0], "int32"), build.constant([PARAMETERS], "int32")])
+    g = build.add("MUL", [g, build.add("MAXIMUM", [w, build.constant(0.5)])])
+    loss = build.add("SUM", [build.add("MUL", [sw, sw]), build.constant([0], "int32")])
+    return build.function([w, x, y, sw], [g, loss])
+
+
+def axis(build: Builder, *numbers: Any) -> int:
+    return build.constant(np.array(numbers if len(numbers) > 1 else numbers[0], "int32"), "int32")
+
+
+def image(build: Builder, x: int) -> int:
+    return build.add("RESHAPE", [x, build.constant([1, 2, 3, 1], "int32")])
+
+
+def reduced(name: str, where: List[int]) -> Body:
+    return lambda build, x, w: build.add(name, [x, build.constant(where, "int32")], keep_dims=True)
+
+
+def unary(name: str) -> Body:
+    return lambda build, x, w: build.add(name, [build.add("ABS", [x]) if name in ("LOG", "SQRT", "RSQRT") else x])
+
+
+def pair(name: str) -> Body:
+    """With another of the record's tensors of a lower rank, so that rows must not meet features."""
+
+    def body(build: Builder, x: int, w: int) -> int:
+        row = build.add("RESHAPE", [x, build.constant([FEATURES], "int32")])
+        made = build.add(name, [x, build.add("REVERSE_V2", [row, build.constant([0], "int32")])])
+        return made if build.tensors[made].dtype == "float32" else build.add("CAST", [made])
+
+    return body
+
+
+def kernel(build: Builder, w: int, shape: List[int]) -> int:
+    size = int(np.prod(shape))
+    head = build.add("SLICE", [w, build.constant([0], "int32"), build.constant([size], "int32")])
+    return build.add("RESHAPE", [head, build.constant(shape, "int32")])
+
+
+def of_images(name: str, shape: List[int], **options: Any) -> Body:
+    full = {"padding": 0, "stride_w": 1, "stride_h": 1, **options}
+
+    def body(build: Builder, x: int, w: int) -> int:
+        bias = build.constant(np.zeros(2, "f4"))
+        return build.add(name, [image(build, x), *([kernel(build, w, shape), bias] if shape else [])], **full)
+
+    return body
+
+
+def outer(build: Builder, x: int, w: int) -> int:
+    column = build.add("RESHAPE", [x, build.constant([FEATURES, 1], "int32")])
+    half = build.add("SLICE", [column, axis(build, 0, 0), axis(build, 2, 1)])
+    return build.add("FULLY_CONNECTED", [column, half, -1])
+
+
+def product(adj_x: bool) -> Body:
+    def body(build: Builder, x: int, w: int) -> int:
+        square = build.add("RESHAPE", [x, build.constant([2, 3], "int32")])
+        other = build.add("NEG", [square])
+        return build.add("BATCH_MATMUL", [square, other], adj_x=adj_x, adj_y=not adj_x)
+
+    return body
+
+
+def blocks(build: Builder, x: int, w: int) -> int:
+    """Space to batch and back, with work on the batch between."""
+    place = build.add("RESHAPE", [x, build.constant([1, 6, 1], "int32")])
+    split = build.add("SPACE_TO_BATCH_ND", [place, build.constant([2], "int32"), build.constant([[0, 0]], "int32")])
+    scaled = build.add("MUL", [split, build.constant(np.array([[[1.0]], [[3.0]]], "f4"))])
+    return build.add("BATCH_TO_SPACE_ND", [scaled, build.constant([2], "int32"), build.constant([[0, 0]], "int32")])
+
+
+def joined(build: Builder, x: int, w: int) -> int:
+    """On the first axis, with numbers that no record has a part in between."""
+    fixed = kernel(build, w, [1, FEATURES])
+    return build.add("CONCATENATION", [x, fixed, build.constant(np.ones((1, FEATURES), "f4")), x], axis=0)
+
+
+def packed(build: Builder, x: int, w: int) -> int:
+    parts = build.add("UNPACK", [build.add("PACK", [x, build.add("NEG", [x])], count=2, axis=0)], 2, count=2, axis=0)
+    return build.add("SUB", [parts[0], parts[1]])
+
+
+def split(build: Builder, x: int, w: int) -> int:
+    parts = build.add("SPLIT", [axis(build, 1), x], 2, count=2)
+    sized = build.add("SPLIT_V", [x, axis(build, 2, 4), axis(build, -1)], 2, count=2)
+    return build.add("CONCATENATION", [parts[1], sized[0], parts[0]], axis=-1)
+
+
+def chosen(build: Builder, x: int, w: int) -> int:
+    zero = build.constant(np.zeros((1, FEATURES), "f4"))
+    picked = build.add("SELECT", [build.add("GREATER", [x, build.constant(0.0)]), x, zero])
+    return build.add("SELECT_V2", [build.add("LESS", [x, zero]), picked, build.constant(2.0)])
+
+
+def strided(step: int, first: int = 0) -> Body:
+    def body(build: Builder, x: int, w: int) -> int:
+        bounds = axis(build, 0, first), axis(build, 1, FEATURES), axis(build, 1, step)
+        return build.add("STRIDED_SLICE", [x, *bounds])
+
+    return body
+
+
+BODIES: Dict[str, Body] = {
+    **{name: unary(name) for name in ("ABS", "ELU", "EXP", "LOG", "LOGISTIC", "NEG", "RELU", "RELU6", "RSQRT", "SQRT")},
+    **{name: unary(name) for name in ("SQUARE", "TANH")},
+    **{
+        name: pair(name)
+        for name in ("ADD", "DIV", "EQUAL", "GREATER", "GREATER_EQUAL", "LESS", "LESS_EQUAL", "MAXIMUM")
+    },
+    **{name: pair(name) for name in ("MINIMUM", "MUL", "NOT_EQUAL", "SQUARED_DIFFERENCE", "SUB")},
+    **{f"{name} of the batch": reduced(name, [0]) for name in ("MEAN", "REDUCE_MAX", "REDUCE_MIN", "SUM")},
+    **{f"{name} of the numbers": reduced(name, [-1]) for name in ("MEAN", "REDUCE_MAX", "REDUCE_MIN", "SUM")},
+    "SUM of both": reduced("SUM", [0, 1]),
+    "LOG_SOFTMAX": lambda build, x, w: build.add("LOG_SOFTMAX", [x]),
+    "SOFTMAX": lambda build, x, w: build.add("SOFTMAX", [x], beta=1.0),
+    "ADD_N": lambda build, x, w: build.add("ADD_N", [x, kernel(build, w, [1, FEATURES]), x]),
+    "LEAKY_RELU": lambda build, x, w: build.add("LEAKY_RELU", [x], alpha=0.2),
+    "TRANSPOSE": lambda build, x, w: build.add("TRANSPOSE", [x, axis(build, 1, 0)]),
+    "REVERSE of the batch": lambda build, x, w: build.add("REVERSE_V2", [x, build.constant([0], "int32")]),
+    "TILE": lambda build, x, w: build.add("TILE", [x, axis(build, 3, 1)]),
+    "PAD": lambda build, x, w: build.add("PAD", [x, build.constant([[1, 0], [0, 2]], "int32")]),
+    "PADV2": lambda build, x, w: build.add(
+        "PADV2", [x, build.constant([[1, 0], [0, 2]], "int32"), build.constant(7.0)]
+    ),
+    "STRIDED_SLICE": strided(1, 2),
+    "STRIDED_SLICE of every second": strided(2, 1),
+    "STRIDED_SLICE of every fourth": strided(4),
+    "FULLY_CONNECTED": lambda build, x, w: build.add("FULLY_CONNECTED", [x, kernel(build, w, [2, FEATURES]), -1]),
+    "FULLY_CONNECTED of two": outer,
+    "BATCH_MATMUL": lambda build, x, w: build.add("BATCH_MATMUL", [x, kernel(build, w, [FEATURES, 2])]),
+    "BATCH_MATMUL of two": product(False),
+    "BATCH_MATMUL of two, turned": product(True),
+    "CONV_2D": of_images("CONV_2D", [2, 1, 2, 1]),
+    "DEPTHWISE_CONV_2D": of_images("DEPTHWISE_CONV_2D", [1, 2, 2, 2], multiplier=2),
+    "MAX_POOL_2D": of_images("MAX_POOL_2D", [], filter_w=2, filter_h=1),
+    "AVERAGE_POOL_2D": of_images("AVERAGE_POOL_2D", [], filter_w=2, filter_h=2),
+    "TRANSPOSE_CONV": lambda build, x, w: build.add(
+        "TRANSPOSE_CONV",
+        [axis(build, 1, 2, 3, 2), kernel(build, w, [2, 1, 2, 1]), image(build, x)],
+        stride_w=1,
+        stride_h=1,
+    ),
+    "SPACE_TO_BATCH_ND": blocks,
+    "CONCATENATION": joined,
+    "PACK": packed,
+    "SPLIT": split,
+    "SELECT": chosen,
+}
+
+
+def records(count: int) -> Tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(weights, x, y)."""
+    random = np.random.default_rng(3)
+    x = random.standard_normal((count, FEATURES)).astype("f4")
+    return random.standard_normal(PARAMETERS).astype("f4"), x, random.integers(0, CLASSES, count).astype("i4")
+
+
+def by_rows(process: GraphProcess, rows: int, weights: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    shape = (len(x) // rows, rows, 1)
+    return process.run(rows_name(rows), weights, x.reshape(*shape, FEATURES), y.reshape(shape)).reshape(len(x), -1)
+
+
+@pytest.mark.parametrize("name", BODIES)
+def test_a_row_is_what_its_record_gives_alone_whatever_the_others_are(name: str) -> None:
+    """Most of these look at the batch axis, where a record is alone as long as it is one record's batch."""
+    checked = check_graph(whole(grad1_of(BODIES[name])))
+    assert rows_function(checked.functions["grad1"], ROWS) is not None, "there is a rule"
+    process = GraphProcess(checked, PATIENT)
+    rows = max(process._rowed)
+    assert rows == 16
+    weights, x, y = records(2 * rows)
+    ones = np.ones((len(x), 1), "f4")
+    process.rows()
+    alone = process.run("grad1", weights, x[:, np.newaxis], y[:, np.newaxis], ones)
+    np.testing.assert_allclose(by_rows(process, rows, weights, x, y), alone, rtol=1e-6, atol=1e-7)
+    others = x.copy()
+    others[5] = 1e3
+    others[20] = np.nan
+    kept = np.delete(np.arange(len(x)), [5, 20])
+    changed = by_rows(process, rows, weights, others, y)
+    assert changed[kept].tobytes() == by_rows(process, rows, weights, x, y)[kept].tobytes()
+    process.close()
+
+
+def test_gradients_by_rows_are_those_of_grad1() -> None:
+    """Of many pieces, in order."""
+    random = np.random.default_rng(1)
+    x, y = random.standard_normal((1500, 13)).astype("f4"), random.integers(0, 2, 1500).astype("i4")
+    weights = random.standard_normal(28).astype("f4")
+    with TrainingGraph(softmax_regression(), PATIENT) as graph:
+        assert graph.process.rows() > 0
+        found = np.concatenate(list(graph.gradient_blocks(weights, x, y)))
+        ones = np.ones((len(x), 1), "f4")
+        alone = graph.process.run("grad1", weights, x[:, np.newaxis], y[:, np.newaxis], ones)
+    np.testing.assert_allclose(found, alone, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(found, gradients_by_hand(weights, x, y), atol=1e-5)
+
+
+def unruled(build: Builder, x: int, w: int) -> int:
+    """Two matrices a record, each times another: no rule."""
+    pairs = build.add("RESHAPE", [x, build.constant([2, 1, 3], "int32")])
+    return build.add("BATCH_MATMUL", [pairs, pairs], adj_y=True)
+
+
+def test_where_an_operator_has_no_rule_records_come_one_by_one() -> None:
+    checked = check_graph(whole(grad1_of(unruled)))
+    assert rows_function(checked.functions["grad1"], ROWS) is None
+    weights, x, y = records(9)
+    with TrainingGraph(whole(grad1_of(unruled)), PATIENT) as graph:
+        assert graph.process.rows() == 0
+        (found,) = graph.gradient_blocks(weights, x, y)
+    squares = np.square(x.reshape(9, 2, 3)).sum(axis=2)
+    np.testing.assert_allclose(found[:, :2], squares * np.maximum(weights[:2], 0.5), rtol=1e-5)
+
+
+def leaking(function: Function, rows: int) -> Function:
+    """A function of many rows that adds the largest number of all records to each gradient: as if a rule were wrong."""
+    build = Builder()
+    build.tensors, build.operations = list(function.tensors), list(function.operations)
+    x, g = function.inputs[1], function.outputs[0]
+    flat = build.add("RESHAPE", [x, build.constant([rows * FEATURES], "int32")])
+    most = build.add("REDUCE_MAX", [flat, build.constant([0], "int32")])
+    # Beyond what other records of the same kind come to, so that ordinary ones do not show it.
+    more = build.add("MAXIMUM", [build.add("SUB", [most, build.constant(100.0)]), build.constant(0.0)])
+    return without_unused(build.function(function.inputs, [build.add("ADD", [g, more])]))
+
+
+def test_attack_a_function_that_mixes_rows_is_given_up_before_it_sees_a_record(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also one that shows it only where a record is far off, as a gateway would have it."""
+    real = graph_process.rows_of
+    mixing = {rows: leaking(function, rows) for rows, function in real(check_graph(whole(GRAD1))).items() if rows > 1}
+    assert mixing
+    monkeypatch.setattr(graph_process, "rows_of", lambda graph: mixing)
+    weights, x, y = records(40)
+    other = x.copy()
+    other[7] = 1e4
+    with TrainingGraph(whole(GRAD1), Limits(600.0, 600.0, 600.0, 1001.0)) as graph:
+        ordinary = by_rows(graph_ready(graph), 16, weights, x[:16], y[:16])
+        spoilt = by_rows(graph.process, 16, weights, other[:16], y[:16])
+        assert not np.array_equal(ordinary[0], spoilt[0]), "it does mix"
+        assert graph.process.rows() == 0
+        same = np.concatenate(list(graph.gradient_blocks(weights, x, y)))
+        changed = np.concatenate(list(graph.gradient_blocks(weights, other, y)))
+    kept = np.delete(np.arange(40), 7)
+    assert same[kept].tobytes() == changed[kept].tobytes()
+
+
+def graph_ready(graph: TrainingGraph) -> GraphProcess:
+    graph.process.rows()
+    return graph.process
+
+
+GRAD1 = gradient(FEATURES, CLASSES, 1)
+
+
+def test_a_function_with_other_numbers_than_grad1_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = graph_process.rows_of
+
+    def other(graph: Any) -> Dict[int, Function]:
+        made = {}
+        for rows, function in real(graph).items():
+            build = Builder()
+            build.tensors, build.operations = list(function.tensors), list(function.operations)
+            scaled = build.add("MUL", [function.outputs[0], build.constant(1 + 1e-4)])
+            made[rows] = build.function(function.inputs, [scaled])
+        return made
+
+    monkeypatch.setattr(graph_process, "rows_of", other)
+    with TrainingGraph(whole(GRAD1), Limits(600.0, 600.0, 600.0, 1002.0)) as graph:
+        assert graph.process.rows() == 0
+
+
+def test_a_runtime_that_does_not_run_it_is_left_with_grad1(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = graph_process.tflite_file
+
+    def damaged(function: Function) -> bytes:
+        return b"no graph" if len(function.inputs) == 3 else real(function)
+
+    monkeypatch.setattr(graph_process, "tflite_file", damaged)
+    weights, x, y = records(5)
+    with TrainingGraph(whole(GRAD1), Limits(600.0, 600.0, 600.0, 1003.0)) as graph:
+        assert graph.process.rows() == 0
+        assert not graph.process.broken
+        (found,) = graph.gradient_blocks(weights, x, y)
+    np.testing.assert_allclose(found, gradients_by_hand(weights, x, y), atol=1e-5)
+
+
+def test_a_records_place_is_drawn_for_it_alone() -> None:
+    """Otherwise one record less would move those behind it, and a runtime may round otherwise in another place."""
+    for count in (1, 15, 200):
+        calls, place = places(count, 16, np.random.default_rng(5))
+        _, without_last = places(count - 1, 16, np.random.default_rng(5))
+        np.testing.assert_array_equal(place[:-1] % 16, without_last % 16)
+        assert len(set(place.tolist())) == count
+        assert place.max() < 16 * calls
+    random = np.random.default_rng(6)
+    often = np.bincount(np.concatenate([places(50, 16, random)[1] % 16 for _ in range(400)]), minlength=16)
+    assert abs(often - 1250).max() < 6 * 1250**0.5
+    assert places(0, 16, random)[0] == 0
+
+
+def test_a_slow_or_large_graph_is_left_with_grad1(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is tried of it must not take the time its process has, nor the memory a node has."""
+    checked = check_graph(whole(GRAD1))
+    process = GraphProcess(checked, PATIENT)
+    process.seconds("grad1")
+    process._seconds["grad1"] = 1.0
+    assert process.rows() == 0
+    process.close()
+    assert set(graph_process.rows_of(checked)) == {1, 16}
+    monkeypatch.setattr(graph_rows, "MOST_BYTES", checked.functions["grad1"].memory_bytes)
+    assert set(graph_process.rows_of(checked)) <= {1}
