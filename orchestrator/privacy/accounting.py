@@ -19,7 +19,6 @@ from orchestrator.privacy.charges import (
     charges_of,
     epsilon_at,
     epsilon_of,
-    event_of,
 )
 from orchestrator.privacy.clipping import with_clipping
 from orchestrator.privacy.closeness import Correction, correction
@@ -256,7 +255,7 @@ class _Running:
         return lambda delta: max(epsilon(delta) for epsilon in found)
 
     def _of_group(self, group: str, charges: List[Charge]) -> Callable[[float], float]:
-        from dp_accounting import pld
+        from dp_accounting.pld import privacy_loss_distribution as losses
 
         if all(charge.sampling_rate == 1 for charge in charges) or any(
             charge.noise_multiplier < LEAST_EXACT for charge in charges
@@ -266,12 +265,29 @@ class _Running:
         for charge in charges:
             one = replace(charge, count=1)
             wanted[one] = wanted.get(one, 0) + charge.count
-        accountant, counted = self._groups.get(group, (None, {}))
-        if accountant is None or any(wanted.get(one, 0) < count for one, count in counted.items()):
-            accountant, counted = pld.PLDAccountant(value_discretization_interval=_FINE), {}
+        composed, counted = self._groups.get(group, (None, {}))
+        if composed is None or any(wanted.get(one, 0) < count for one, count in counted.items()):
+            composed, counted = losses.identity(_FINE), {}
         for one, count in wanted.items():
             more = count - counted.get(one, 0)
             if more:
-                accountant.compose(event_of(one), more)
-        self._groups[group] = (accountant, wanted)
-        return lambda delta: float(accountant.get_epsilon(delta))
+                composed = composed.compose(_losses_of(one.noise_multiplier, one.sampling_rate, more))
+        self._groups[group] = (composed, wanted)
+        return lambda delta: float(composed.get_epsilon_for_delta(delta))
+
+
+@lru_cache(maxsize=8)  # some MiB each
+def _losses_of(noise_multiplier: float, sampling_rate: float, count: int) -> Any:
+    """The losses of `count` releases, composed as dp-accounting's PLDAccountant does; once for all rounds that are alike."""
+    if sampling_rate == 1:  # so many Gaussian mechanisms are one
+        return _losses_of_one(noise_multiplier / math.sqrt(count), 1.0)
+    return _losses_of_one(noise_multiplier, sampling_rate).self_compose(count)
+
+
+@lru_cache(maxsize=8)
+def _losses_of_one(noise_multiplier: float, sampling_rate: float) -> Any:
+    from dp_accounting.pld import privacy_loss_distribution as losses
+
+    return losses.from_gaussian_mechanism(
+        noise_multiplier, value_discretization_interval=_FINE, sampling_prob=sampling_rate
+    )

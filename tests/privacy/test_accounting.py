@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import replace
-from typing import Any
+from typing import Any, List
 
 import pytest
 
@@ -194,6 +194,29 @@ def test_a_curve_ends_where_the_statement_does_and_never_falls() -> None:
     held_out = gaussian_epsilon(4.0 / math.sqrt(4), 1e-4)
     assert stated.evaluations == 3
     assert points[3] == pytest.approx(max(trained, held_out), rel=1e-6)
+
+
+def test_losses_of_equal_rounds_are_computed_once_and_are_those_of_the_accountant(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from dp_accounting import pld
+
+    made: List[float] = []
+    make = pld.privacy_loss_distribution.from_gaussian_mechanism
+
+    def counted(*given: Any, **more: Any) -> Any:
+        made.append(more.get("standard_deviation", *given))
+        return make(*given, **more)
+
+    noises = {"noise_multiplier": 1.37, "statistics_noise_multiplier": 4.1, "statistics_clip_norm": 1.0}
+    with monkeypatch.context() as patch:
+        patch.setattr(pld.privacy_loss_distribution, "from_gaussian_mechanism", counted)
+        points = dict(epsilon_by_round(task(Privacy(delta=1e-4, sampling_rate=0.1, **noises), rounds=8)))
+    assert len(points) == 9
+    assert len(made) == len(set(made)) == 3, "of training, statistics and the count"
+    for number in (3, 8):
+        ended = task(Privacy(delta=1e-4, sampling_rate=0.1, **noises), rounds=number)
+        assert points[number] == pytest.approx(epsilon_spent(ended), rel=1e-4)
 
 
 def test_noise_of_whole_numbers_is_charged_for_what_it_is() -> None:

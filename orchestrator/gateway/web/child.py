@@ -156,7 +156,7 @@ class DashboardProcess:
         told["login_needed"] = self._login.needed  # remembered here: the child, or the file, may be gone in between
         threading.Thread(target=_heed, args=(ours,), name="asked", daemon=True).start()  # or no process is started
         self._process = subprocess.Popen(
-            [sys.executable, "-m", PROGRAM],
+            [sys.executable, "-m", PROGRAM, str(os.getpid())],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             pass_fds=(self._listening.fileno(), theirs.fileno()),

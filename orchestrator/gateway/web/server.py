@@ -1,4 +1,4 @@
-"""The dashboard's process: `python -m orchestrator.gateway.web.server`, with its settings in one line of JSON on stdin.
+"""The dashboard's process: `python -m orchestrator.gateway.web.server GATEWAY_PID`, with its settings in a line of JSON on stdin.
 
 Started by child.py with a listening socket and a channel of the gateway's progress. When the channel ends it stays for a while,
 so that people see how the run ended, unless the gateway was stopped (staying.py).

@@ -21,7 +21,7 @@ from orchestrator.gateway.broker import OwnBroker
 from orchestrator.gateway.web.staying import PROGRAM
 
 MAIN = [sys.executable, "-m", "orchestrator.cli.main"]
-ROUNDS = 24
+ROUNDS = 12
 CONFIG = """
 calibration = "held-out.csv"
 calibration_public = true

@@ -6,15 +6,14 @@ import time
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional
-from unittest.mock import patch
 
 import numpy as np
 from copies import copy_runs
+from remembered import accountant_remembered
 from stage import Scene, Stage, gateway_at_work
 
 from orchestrator.gateway.figures import ANSWERS
 from orchestrator.gateway.store import Store
-from orchestrator.gateway.web import epsilon
 from orchestrator.rounds.events import Aggregated, Arrived, Declined, Joined, Left, Started, Ticked
 from orchestrator.wire.protection import Privacy
 from orchestrator.wire.schema import Feature, Schema
@@ -205,21 +204,6 @@ def _boards(scene: Scene) -> None:
     scene.board_says("ttyusb2", "metrics", inferences=0)
 
 
-_ANSWERS: Dict[str, Any] = {}
-
-
-def _remembered(ask: Callable[..., Any]) -> Callable[..., Any]:
-    """The accountant is asked once what it would say of every state again."""
-
-    def answer(*question: Any) -> Any:
-        key = f"{ask.__name__} {question}"
-        if key not in _ANSWERS:
-            _ANSWERS[key] = ask(*question)
-        return _ANSWERS[key]
-
-    return answer
-
-
 class State(NamedTuple):
     """name: of the picture. path: of the page. ready: an expression that holds once it is drawn."""
 
@@ -236,8 +220,7 @@ class State(NamedTuple):
     def shown(self, stage: Stage, out: Path) -> Iterator[None]:
         """Made, and ready to be opened by `open_state`."""
         with ExitStack() as held:
-            for name in ("curve_apart", "epsilons_apart"):
-                held.enter_context(patch.object(epsilon, name, _remembered(getattr(epsilon, name))))
+            held.enter_context(accountant_remembered(stage.kept))
             ahead = self.make(held, out)
             with stage.showing(out) as scene:
                 scene.skipped = ahead

@@ -52,7 +52,7 @@ def main() -> None:
     folder.mkdir(parents=True, exist_ok=True)
     shapes: Dict[str, Shape] = {}
     with tempfile.TemporaryDirectory() as scratch, Browser() as browser:
-        stage = Stage(Path(scratch), browser)
+        stage = Stage(Path(scratch), browser, Path(scratch))
         for state in STATES:
             out = Path(scratch) / state.name
             out.mkdir()

@@ -58,8 +58,9 @@ class Scene(DashboardModel):
 
 
 class Stage:
-    def __init__(self, folder: Path, browser: Browser) -> None:
-        self.browser = browser
+    def __init__(self, folder: Path, browser: Browser, kept: Path) -> None:
+        """kept: a folder for what further tests can use again."""
+        self.browser, self.kept = browser, kept
         self._empty = Scene(folder)
         self.scene = self._empty
         settings = WebSettings("127.0.0.1", 0)

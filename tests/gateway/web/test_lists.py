@@ -130,3 +130,18 @@ def test_a_list_of_the_newest_runs_says_of_how_many(
     monkeypatch.setattr(parts, "MOST_RUNS", 2)
     with stage.showing(tmp_path, "runs"):
         stage.browser.wait("document.querySelector('#runs .heading').innerText.includes('the newest 2 of 3 runs')", 60)
+
+
+def test_a_run_that_a_link_names_twice_is_drawn_once(stage: Stage, tmp_path: Path) -> None:
+    """And no other is left out for it."""
+    make_store(tmp_path)
+    copy_runs(tmp_path, "another-0123abcd", rounds=True)
+    names = [*[RUN] * 6, "another-0123abcd", "gone", "gone"]
+    with stage.showing(tmp_path, f"runs?choose={','.join(names)}"):
+        page = stage.browser
+        page.wait("document.querySelectorAll('#compared thead th').length > 1")
+        page.wait("document.querySelectorAll('#compare-accuracy svg[role] path.line').length > 1")
+        legend = "[...document.querySelectorAll('#compare-accuracy .legend li')].map((name) => name.innerText)"
+        shown = page.evaluate(legend)
+        assert len(shown) == 2, shown
+        assert page.evaluate("document.querySelector('#missing').innerText").endswith("names it: gone.")

@@ -48,12 +48,12 @@ def test_every_line_has_a_dash_of_its_own() -> None:
     assert len(set(dashes.values())) == 5
 
 
-def give_losses(out: Path, run: str, losses: List[Any], auc: Any = 0.9) -> None:
+def give_losses(out: Path, run: str, losses: List[Any], auc: Any = 0.9, **more: Any) -> None:
     store = Store(out / "gateway.sqlite")
     for number, loss in enumerate(losses, 1):
         figures: Dict[str, Any] = {"bytes_up": 200, "bytes_down": 300, "seconds": 0.5, "codec_error": None}
         scores = {"accuracy": 0.8, "loss": loss, "auc": auc}
-        store.put_result(run, number, {"round": number, "updates": 2, "nodes": ["a", "b"], **figures, **scores})
+        store.put_result(run, number, {"round": number, "updates": 2, "nodes": ["a", "b"], **figures, **scores, **more})
     store.close()
 
 
@@ -111,7 +111,12 @@ def test_a_run_that_diverges_flattens_no_other(stage: Stage, tmp_path: Path) -> 
 def test_nan_is_not_the_same_as_not_measured(stage: Stage, tmp_path: Path) -> None:
     with gateway_at_work(tmp_path):
         make_store(tmp_path, rounds=8, begun=6, at=time.time())
-        give_losses(tmp_path, "heart-0123abcd", [0.7, 0.6, float("inf"), float("nan"), float("nan")], auc=None)
+        sites = {
+            "accuracy": float("nan"),
+            "per_node": {"a": {"accuracy": float("nan"), "auc": 0.5}, "b": {"accuracy": 0.5}},
+        }
+        losses = [0.7, 0.6, float("inf"), float("nan"), float("nan")]
+        give_losses(tmp_path, "heart-0123abcd", losses, auc=None, federated=sites)
         with stage.showing(tmp_path):
             page = stage.browser
             page.wait("document.querySelector('#loss svg[role]')")
@@ -120,6 +125,8 @@ def test_nan_is_not_the_same_as_not_measured(stage: Stage, tmp_path: Path) -> No
             page.evaluate("document.querySelector('#loss .chart').chart.point(4)")
             assert page.evaluate("document.querySelector('#loss .readout').innerText") == "round 4: loss NaN"
             assert "NaN" in page.evaluate("document.querySelector('#loss svg[role]').getAttribute('aria-label')")
+            cells = "[...document.querySelectorAll('#scores tbody tr')].map((row) => [...row.children].map((c) => c.innerText))"
+            assert page.evaluate(cells) == [["accuracy", "NaN"], ["a", "NaN", "0.500"], ["b", "0.500", "–"]]
 
 
 def test_axes_have_names_and_areas_stand_on_zero(stage: Stage, tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from orchestrator.gateway.web.child import DashboardProcess, listen
 from orchestrator.gateway.web.runview import RunView
 from orchestrator.gateway.web.settings import WebSettings
 from orchestrator.gateway.web.standing import Standing
-from orchestrator.gateway.web.staying import PROGRAM
+from orchestrator.gateway.web.staying import PROGRAM, ask_to_leave
 from orchestrator.gateway.web.storeview import StoreView
 from orchestrator.rounds.events import Aggregated, Arrived, Compacted
 from orchestrator.rounds.state import FAILED
@@ -55,9 +55,9 @@ def gateway(out: Path, port: int, stay_s: float = 600.0) -> Iterator[Tuple["subp
         yield process, pid
     finally:
         process.kill()
-        process.communicate()
-        if pid and is_there(pid):
+        if pid and is_there(pid):  # it may hold the pipes
             os.kill(pid, signal.SIGKILL)
+        process.communicate()
 
 
 def is_there(pid: int) -> bool:
@@ -180,6 +180,23 @@ def test_it_ends_after_its_time_with_a_stopped_gateway_and_for_the_next(tmp_path
             with pytest.raises(Exception, match="another program listens there"):
                 listen(WebSettings("127.0.0.1", port))
             assert another.poll() is None
+
+
+def test_one_that_has_not_noticed_that_its_gateway_is_gone_makes_way_too(tmp_path: Path) -> None:
+    """A busy machine gives it no turn before the next gateway is there."""
+    port = free_port()
+    with gateway(tmp_path, port) as (process, pid):
+        assert not ask_to_leave(port), "its gateway is there"
+        assert process.stdin is not None
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            process.stdin.write("finished\n")
+            process.stdin.flush()
+            process.wait(120)
+            assert ask_to_leave(port)
+        finally:
+            os.kill(pid, signal.SIGCONT)
+        wait_until_gone(pid)
 
 
 def test_a_dashboard_that_stayed_can_be_told_to_go(tmp_path: Path) -> None:

@@ -13,18 +13,20 @@ from orchestrator.gateway.web import epsilon
 from orchestrator.gateway.web.listener import Listener
 from orchestrator.gateway.web.model import DashboardModel
 from orchestrator.privacy.accounting import epsilon_by_round, epsilon_of_rounds
-from orchestrator.privacy.accounting_process import curve_apart
 from orchestrator.wire.protection import Privacy
 
 PRIVACY = Privacy(
     epsilon=8.0, delta=1e-3, noise_multiplier=1.5, statistics_noise_multiplier=3.0, statistics_clip_norm=0.5
 )
+ROUNDS = 50
+"""Of a run, more than the accountant's curve has points."""
 AT_END = "document.querySelector('#privacy .chart').chart.spec.series.find((s) => s.name === 'spent').points.at(-1)"
 
 
+@pytest.mark.usefixtures("remembering")
 def test_one_number_for_the_open_round_everywhere(stage: Stage, tmp_path: Path) -> None:
     with gateway_at_work(tmp_path):
-        make_store(tmp_path, rounds=50, begun=20, privacy=PRIVACY, at=time.time())
+        make_store(tmp_path, rounds=ROUNDS, begun=20, privacy=PRIVACY, at=time.time())
         with stage.showing(tmp_path) as scene:
             page = stage.browser
             page.wait("document.querySelector('#privacy .line.dashed')")
@@ -56,11 +58,11 @@ def test_one_number_for_the_open_round_everywhere(stage: Stage, tmp_path: Path) 
 
 
 def test_until_a_round_is_known_it_is_at_most_a_later_one(
-    stage: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    stage: Stage, tmp_path: Path, remembering: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(epsilon, "epsilons_apart", lambda *_: {})
     with gateway_at_work(tmp_path):
-        make_store(tmp_path, rounds=50, begun=20, privacy=PRIVACY, at=time.time())
+        make_store(tmp_path, rounds=ROUNDS, begun=20, privacy=PRIVACY, at=time.time())
         with stage.showing(tmp_path):
             page = stage.browser
             page.wait("document.querySelector('#privacy .card-head .muted')?.innerText.startsWith('≤ ')")
@@ -73,13 +75,13 @@ def test_until_a_round_is_known_it_is_at_most_a_later_one(
 
 
 def test_the_epsilon_of_a_run_compared_comes_after_computing(
-    stage: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    stage: Stage, tmp_path: Path, remembering: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    done = threading.Event()
+    done, curve_apart = threading.Event(), epsilon.curve_apart
 
-    def slow(task: Any, records: Any, run: int = 1) -> Any:
+    def slow(*question: Any) -> Any:
         done.wait(300)
-        return curve_apart(task, records, run)
+        return curve_apart(*question)
 
     monkeypatch.setattr(epsilon, "curve_apart", slow)
     make_store(tmp_path, privacy=PRIVACY)

@@ -1,12 +1,14 @@
 """Names that mean something to JavaScript are names like any other: of boards, of what nodes report, in addresses."""
 
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 from chromium import Browser
 from dashboards import RUN, make_store
-from stage import Stage
+from scenes import Ward
+from stage import Stage, gateway_at_work
 
 from orchestrator.gateway.store import Store
 from orchestrator.rounds.events import Joined
@@ -85,3 +87,17 @@ def test_the_longest_name_fits_on_the_narrowest_screen(stage: Stage, tmp_path: P
 def forget_refusals(page: Browser) -> None:
     """Chromium writes down every answer that is not 2xx."""
     page.errors[:] = [error for error in page.errors if "404" not in error]
+
+
+def test_long_names_of_nodes_are_whole_on_a_phone(stage: Stage, tmp_path: Path) -> None:
+    """A list that scrolls to the side could not be read by keyboard."""
+    with gateway_at_work(tmp_path):
+        run = Ward(tmp_path, at=time.time())
+        run.joins({f"intensive-care-{'-and-recovery' * 4}-{number}": 200 for number in range(4)})
+        run.close()
+        with stage.showing(tmp_path, width=390, height=844, mobile=True):
+            page = stage.browser
+            page.wait("document.querySelectorAll('#chips .chip').length === 4")
+            hidden = "((list) => [list.scrollWidth - list.clientWidth, list.scrollHeight - list.clientHeight])"
+            assert page.evaluate(f"{hidden}(document.querySelector('#chips'))") == [0, 0]
+            assert page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")

@@ -110,7 +110,8 @@ function lossChart(rounds, planned) {
 function scoresCard(state) {
   const scores = state.scores;
   if (!scores) return null;
-  const grid = (caption, [heads, ...rows]) => table(caption, heads.map((name, i) => ({ name: name || "figure", numeric: i > 0 })), rows);
+  const shown = (text) => (text === "-" ? "–" : text.replace(/\bnan\b/g, "NaN").replace(/\binf\b/g, "∞"));
+  const grid = (caption, [heads, ...rows]) => table(caption, heads.map((name, i) => ({ name: name || "figure", numeric: i > 0 })), rows.map(([name, ...cells]) => [name, ...cells.map(shown)]));
   return card("How good the model is", [
     scores.warnings.map((text) => el("p", { class: "note-box", role: "status" }, text)),
     grid("Figures of the model", scores.rows),

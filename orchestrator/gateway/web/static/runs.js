@@ -33,15 +33,21 @@ function many({ runs, all_runs: all }) {
   return all > runs.length ? `the newest ${count(runs.length)} of ${count(all)} runs` : plural(runs.length, "run");
 }
 
+// Each once, however often a link names it; undefined where the address has no choice.
+function chosenNames() {
+  const names = parameter("choose")?.split(",");
+  return names && [...new Set(names)];
+}
+
 // Of runs a link names and this list lacks; those of other names are shown without them.
 function missing(runs) {
-  const named = parameter("choose")?.split(",").filter((name) => name && name !== "none" && !runs.some((r) => r.run === name)) ?? [];
+  const named = chosenNames()?.filter((name) => name && name !== "none" && !runs.some((r) => r.run === name)) ?? [];
   return named.length ? el("p", { class: "problem", role: "status", id: "missing" }, `Not in this list, though the link names it: ${named.join(", ")}.`) : null;
 }
 
 // Those in the address; without any there, those chosen before, or the newest.
 function chosenOf(state, runs) {
-  const named = parameter("choose")?.split(",").filter((name) => runs.some((r) => r.run === name)).slice(0, MOST);
+  const named = chosenNames()?.filter((name) => runs.some((r) => r.run === name)).slice(0, MOST);
   const first = runs.slice(0, 3).map((r) => r.run);
   const wanted = named ?? state.chosen ?? first;
   if (!named && String(wanted) !== String(first)) keep("choose", wanted.join(",") || "none");
