@@ -23,6 +23,7 @@ NAMES = [
     "regression",
     "residual",
     "signal",
+    "unpacked",
 ]
 
 
