@@ -113,6 +113,12 @@ def moved(x):
     return layers.Dense(3)(layers.Flatten()(Moved()(x)))
 
 
+def peaks(x):
+    """The largest values in time, and means over channels."""
+    x = layers.Conv1D(9, 3, activation="relu")(x)
+    return layers.Dense(4)(layers.Concatenate()([layers.GlobalMaxPooling1D()(x), keras.ops.mean(x, axis=-1)]))
+
+
 def unpacked() -> bytes:
     """Written by hand: the converter leaves UNPACK in float every other time."""
     parts = [Part((1, 2, 40), 0.1, 5), Part((1, 40), 0.15, -3), Part((1, 40), 0.1, 5), Part((1, 40), 0.1, 5)]
@@ -132,6 +138,7 @@ MODELS = {
     "rectified": (rectified, (5, 7, 2)),
     "gated": (gated, (14,)),
     "moved": (moved, (6, 8, 4)),
+    "peaks": (peaks, (20, 3)),
 }
 
 

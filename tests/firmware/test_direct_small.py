@@ -19,6 +19,7 @@ NAMES = [
     "image",
     "moved",
     "padded",
+    "peaks",
     "rectified",
     "regression",
     "residual",
