@@ -99,6 +99,7 @@ _KERNELS: Dict[str, Kernel] = {
     "LOGISTIC": Kernel((0, 1), "iiii"),
     "RELU": Kernel((0, 1), "b" + 6 * "i"),
     "RELU6": Kernel((0, 1), "bb"),
+    "REDUCE_MAX": Kernel((1, 1), 11 * "i", scratch_handles=2),
     "HARD_SWISH": Kernel((0, 1), 5 * "i"),
     "LEAKY_RELU": Kernel((4, 4), 6 * "i"),
     "MAXIMUM": Kernel((0, 1), ""),

@@ -22,7 +22,7 @@ from model_export.plan_values import (
     subtract,
     tanh,
 )
-from model_export.plan_windows import conv_2d, depthwise_conv_2d, fully_connected, mean, pool
+from model_export.plan_windows import conv_2d, depthwise_conv_2d, fully_connected, mean, pool, reduce_max
 from model_export.tflite_file import Op, TfliteModel
 
 _OPERATORS: Dict[str, Callable[[Context], Union[Step, List[Step]]]] = {
@@ -42,6 +42,7 @@ _OPERATORS: Dict[str, Callable[[Context], Union[Step, List[Step]]]] = {
     "MUL": multiply,
     "PAD": pad,
     "QUANTIZE": quantize,
+    "REDUCE_MAX": reduce_max,
     "RELU": relu,
     "RELU6": relu6,
     "SLICE": slice_,

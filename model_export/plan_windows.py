@@ -13,6 +13,7 @@ from model_export.plan_steps import Step
 from model_export.tflite_file import Tensor
 
 _BIAS_TOLERANCE = 0.02  # of a step of the output
+_MAX_WINDOW = 1 << 12
 _MAX_TAPS = 131071  # products of int8 values one 32-bit accumulator holds
 
 
@@ -138,19 +139,8 @@ def pool(kind: str) -> Callable[[Context], Step]:
 
 
 def mean(c: Context) -> Step:
-    source, axes_tensor = c.input(), c.constant(1, "int32")
-    assert axes_tensor.data is not None
-    rank = len(source.shape)
-    axes = sorted(
-        {int(a) % rank for a in axes_tensor.data.reshape(-1)} - {i for i, n in enumerate(source.shape) if n == 1}
-    )
-    kept = [n for i, n in enumerate(source.shape[:-1]) if i not in axes]
-    if rank - 1 in axes or any(n != 1 for n in kept) or not axes:
-        raise c.error(
-            f"axes {axes_tensor.data.reshape(-1).tolist()} of {source.shape}; supported is global average pooling"
-        )
-    channels = source.shape[-1]
-    count = int(np.prod(source.shape)) // channels
+    source = c.input()
+    rows, count, channels = _reduced(c, source)
     multiplier, shift = quantize_multiplier(float(source.scales[0]) / float(c.output.scales[0]))
     if shift > 30:
         raise c.error("the output scale is too small for the input scale")
@@ -158,6 +148,33 @@ def mean(c: Context) -> Step:
     extra = min(count.bit_length() - 1, 32, 31 + shift)
     multiplier, shift = (multiplier << extra) // count, shift - extra
     return Step(
-        "mean", c.op, (source.index,), c.output.index, (1, count, channels), (1, 1, channels),
-        in_zero_point=zero_point(source), out_zero_point=zero_point(c.output), parameters=(multiplier, shift), lag=0,
+        "mean", c.op, (source.index,), c.output.index, (rows, count, channels), (rows, 1, channels),
+        in_zero_point=zero_point(source), out_zero_point=zero_point(c.output), parameters=(multiplier, shift),
+        lag=0 if rows == 1 else None,
     )  # fmt: skip
+
+
+def reduce_max(c: Context) -> Step:
+    """A pool over all of a row."""
+    source = c.input()
+    c.same_scale(source)
+    rows, count, channels = _reduced(c, source)
+    if count > _MAX_WINDOW:
+        raise c.error(f"{count} values at a time; supported are {_MAX_WINDOW}")
+    return Step(
+        "max_pool", c.op, (source.index,), c.output.index, (rows, count, channels), (rows, 1, channels), (1, count),
+    )  # fmt: skip
+
+
+def _reduced(c: Context, source: Tensor) -> Tuple[int, int, int]:
+    """The input as rows, values that become one, channels."""
+    shape, rank = source.shape, len(source.shape)
+    axes = sorted({axis % rank for axis in c.numbers(1)})
+    wide = [axis for axis in axes if shape[axis] > 1] or axes[:1]
+    between = [axis for axis in range(wide[0], wide[-1]) if shape[axis] > 1 and axis not in axes] if wide else [0]
+    kept = [n for axis, n in enumerate(shape) if axis not in axes]
+    if between or int(np.prod(kept)) != int(np.prod(c.output.shape)):
+        raise c.error(f"axes {axes} of {shape} to {c.output.shape}; supported are axes side by side")
+    before, inside, after = shape[: wide[0]], shape[wide[0] : wide[-1] + 1], shape[wide[-1] + 1 :]
+    rows, count, channels = (int(np.prod(part, dtype=np.int64)) for part in (before, inside, after))
+    return rows, count, channels

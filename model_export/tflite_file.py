@@ -289,6 +289,7 @@ _OPTIONS: Dict[str, Tuple[int, List[_Field]]] = {
     "MAX_POOL_2D": (5, _POOL),
     "MEAN": (27, [("keep_dims", _flag)]),
     "MUL": (21, [("activation", _ACTIVATION)]),
+    "REDUCE_MAX": (27, [("keep_dims", _flag)]),
     "RESHAPE": (17, [("new_shape", _ints)]),
     "SOFTMAX": (9, [("beta", _number("<f", 0.0))]),
     "STRIDED_SLICE": (

@@ -333,14 +333,24 @@ def _pool(name: str) -> Callable[[Draw], Case]:
     return draw
 
 
-def mean(d: Draw) -> Case:
-    height, width, depth = (int(n) for n in d.rng.integers(1, 9, 3))
-    source = d.edge((1, height, width, depth))
-    keep = bool(d.pick(True, False))
-    axes = np.array([1, 2], np.int32)
-    result = d.edge((1, 1, 1, depth) if keep else (1, depth), d.near(source.scales))
-    fields = options_of("ReducerOptions", keepDims=keep)
-    return _case(d, [source, result, Part(axes.shape, content=axes)], [("MEAN", [0, 2], [1], fields)])
+def _reduced(op: str) -> Callable[[Draw], Case]:
+    def draw(d: Draw) -> Case:
+        rank = int(d.rng.integers(2, 5))
+        shape = (1, *(int(n) for n in d.rng.integers(1, 9, rank - 1)))
+        first = int(d.rng.integers(1, rank))
+        axes = list(range(first, int(d.rng.integers(first + 1, rank + 1))))
+        if rank == 4 and d.pick(True, False):
+            axes = [1, 2]
+        keep = bool(d.pick(True, False))
+        out = [1 if axis in axes else n for axis, n in enumerate(shape) if keep or axis not in axes]
+        source = d.edge(shape)
+        result = Part(tuple(out), source.scales, source.zero_points)
+        if op == "MEAN":
+            result = d.edge(out, d.near(source.scales))
+        numbers = _numbers([axis - (rank if d.rng.random() < 0.3 else 0) for axis in axes])
+        return _case(d, [source, result, numbers], [(op, [0, 2], [1], options_of("ReducerOptions", keepDims=keep))])
+
+    return draw
 
 
 def pad(d: Draw) -> Case:
@@ -417,11 +427,12 @@ CASES: Dict[str, Callable[[Draw], Case]] = {
     "LOGISTIC": _unary("LOGISTIC", _unit),
     "MAXIMUM": _of_two("MAXIMUM"),
     "MAX_POOL_2D": _pool("MAX_POOL_2D"),
-    "MEAN": mean,
+    "MEAN": _reduced("MEAN"),
     "MINIMUM": _of_two("MINIMUM"),
     "MUL": mul,
     "PAD": pad,
     "QUANTIZE": _unary("QUANTIZE", _other),
+    "REDUCE_MAX": _reduced("REDUCE_MAX"),
     "RELU": _unary("RELU", _other),
     "RELU6": _unary("RELU6", _same),
     "SLICE": slice_,

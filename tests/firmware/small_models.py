@@ -11,6 +11,7 @@ os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 
 import numpy as np
 import tensorflow as tf
+from one_op_models import Part, model_of, options_of
 
 keras = tf.keras
 layers = keras.layers
@@ -102,15 +103,27 @@ class Moved(layers.Layer):
     def call(self, x):
         one, two = tf.split(x, 2, axis=3)
         three, four = tf.split(x, [3, 5], axis=2)
-        rows = tf.unstack(x, axis=1)
         x = tf.concat([one, two[:, :, ::-1]], axis=3)
         x = tf.concat([four[:, 1:4:2], tf.slice(x, [0, 0, 1, 0], [1, 2, 5, 4])], axis=1)
         x = tf.concat([x, tf.transpose(three, [0, 2, 1, 3])[:, :, :5] + 0.5], axis=1)
-        return tf.concat([x[:, :, :3], tf.reshape(rows[0] * rows[1], [1, -1, 4])[:, None, :7, :][:, :, :3]], axis=1)
+        return x * 0.5
 
 
 def moved(x):
     return layers.Dense(3)(layers.Flatten()(Moved()(x)))
+
+
+def peaks(x):
+    """The largest values in time, and means over channels."""
+    x = layers.Conv1D(9, 3, activation="relu")(x)
+    return layers.Dense(4)(layers.Concatenate()([layers.GlobalMaxPooling1D()(x), keras.ops.mean(x, axis=-1)]))
+
+
+def unpacked() -> bytes:
+    """Written by hand: the converter leaves UNPACK in float every other time."""
+    parts = [Part((1, 2, 40), 0.1, 5), Part((1, 40), 0.15, -3), Part((1, 40), 0.1, 5), Part((1, 40), 0.1, 5)]
+    unpack = ("UNPACK", [0], [2, 3], options_of("UnpackOptions", num=2, axis=1))
+    return model_of(parts, [unpack, ("ADD", [2, 3], [1], options_of("AddOptions"))])
 
 
 MODELS = {
@@ -125,6 +138,7 @@ MODELS = {
     "rectified": (rectified, (5, 7, 2)),
     "gated": (gated, (14,)),
     "moved": (moved, (6, 8, 4)),
+    "peaks": (peaks, (20, 3)),
 }
 
 
@@ -160,4 +174,5 @@ if __name__ == "__main__":
     folder = Path(sys.argv[1])
     for name in MODELS:
         (folder / f"{name}.tflite").write_bytes(convert(name))
+    (folder / "unpacked.tflite").write_bytes(unpacked())
     (folder / "dense_per_tensor.tflite").write_bytes(convert("dense", per_tensor_dense=True))

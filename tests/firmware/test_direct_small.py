@@ -19,10 +19,12 @@ NAMES = [
     "image",
     "moved",
     "padded",
+    "peaks",
     "rectified",
     "regression",
     "residual",
     "signal",
+    "unpacked",
 ]
 
 

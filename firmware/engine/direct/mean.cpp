@@ -1,21 +1,23 @@
-// Global average pooling: the mean over height and width of each channel, rescaled to the output.
+// The mean of `width` values for each row and channel, rescaled to the output: global average pooling has one row.
 #include "engine/direct/fixed_point.h"
 #include "engine/direct/kernels.h"
 
 namespace edgeward::direct {
 
 void mean(const Program& program, const Record& op) {
-  const int8_t* const input = at(program, op.input);
-  int8_t* const out = at(program, op.output);
+  const int8_t* input = at(program, op.input);
+  int8_t* out = at(program, op.output);
   const uint32_t channels = op.in.channels;
   const uint32_t count = op.in.width;
   const int32_t offset = op.in_zero_point * static_cast<int32_t>(count);
-  for (uint32_t channel = 0; channel < channels; ++channel) {
-    int32_t sum = 0;
-    const int8_t* v = input + channel;
-    for (uint32_t i = 0; i < count; ++i, v += channels) sum += *v;
-    const int32_t value = requantize(sum - offset, op.parameters[0], op.parameters[1]);
-    out[channel] = clamp(wrapping_add(value, op.out_zero_point), -128, 127);
+  for (uint32_t row = 0; row < op.in.height; ++row, input += count * channels, out += channels) {
+    for (uint32_t channel = 0; channel < channels; ++channel) {
+      int32_t sum = 0;
+      const int8_t* v = input + channel;
+      for (uint32_t i = 0; i < count; ++i, v += channels) sum += *v;
+      const int32_t value = requantize(sum - offset, op.parameters[0], op.parameters[1]);
+      out[channel] = clamp(wrapping_add(value, op.out_zero_point), -128, 127);
+    }
   }
 }
 
