@@ -204,7 +204,7 @@ def forest_scores(result: Result, task: Task, x: np.ndarray) -> np.ndarray:
         row[-1] for row in next(each for each in result.tables if each.name == "trees").rows if row[-1] is not None
     ]
     categories = np.array([bool(feature.categories) for feature in forest._columns.features])
-    leaf = forest._trees.leaves(forest._columns.read(x), categories)
+    leaf = forest.trees.leaves(forest._columns.read(x), categories)
     return np.array(shares, float).reshape(trees, -1)[np.arange(trees), leaf].mean(axis=1)
 
 

@@ -134,7 +134,7 @@ class Boosted(Analysis):
     def begin(self, seed: int) -> np.ndarray:
         """The first round needs no numbers."""
         trees, inner = self.options.trees, self._inner
-        return self._announce(
+        return self.announce(
             _Model(
                 BASE,
                 0,
@@ -147,11 +147,12 @@ class Boosted(Analysis):
             )
         )
 
-    def _announce(self, model: _Model) -> np.ndarray:
+    def announce(self, model: _Model) -> np.ndarray:
+        """What nodes are sent of it; `model_of` reads it."""
         head = [float(model.phase), float(model.tree), float(model.level), model.base]
         return as_pairs(np.concatenate([head, model.counts, model.gains, model.codes.ravel(), model.values.ravel()]))
 
-    def _model(self, asked: np.ndarray) -> _Model:
+    def model_of(self, asked: np.ndarray) -> _Model:
         """Within what there is, whatever was announced."""
         values, trees, inner, inputs = from_pairs(asked), self.options.trees, self._inner, len(self._columns.features)
         codes, leaves = np.split(values[7 + inputs :], [trees * inner])
@@ -172,7 +173,7 @@ class Boosted(Analysis):
 
     def question(self, asked: np.ndarray) -> np.ndarray:
         """Phase, growing tree and level, the mean, and the trees so far; zeros in the first round."""
-        model = self._model(asked)
+        model = self.model_of(asked)
         found = np.concatenate(
             [[model.phase, model.tree, model.level, model.base], model.codes.ravel(), model.values.ravel()]
         )
@@ -279,19 +280,19 @@ class Boosted(Analysis):
 
     def fold(self, asked: np.ndarray, total: Total) -> Tuple[np.ndarray, Folded]:
         """The mean outcome; then the splits of a level; then the scores."""
-        model = self._model(asked)
+        model = self.model_of(asked)
         figures: Dict[str, float] = {"trees": float(model.tree)}
         if model.phase == SCORE:
             state = {"model": asked.astype(np.float64), "scores": total.values[:-1]}
             return asked, Folded(state, figures, done=True)
         after = self._based(total.values) if model.phase == BASE else self._split_level(model, total.values)
         done = after.phase == SCORE and not self.options.held_out
-        announced = self._announce(after)
+        announced = self.announce(after)
         return announced, Folded({"model": announced.astype(np.float64)}, figures, done)
 
     def _based(self, values: np.ndarray) -> _Model:
         known, summed, held = (float(value) for value in values[:3])
-        empty = self._model(self.begin(0))
+        empty = self.model_of(self.begin(0))
         mean = summed / max(known, 1.0)
         if self._two:
             mean = min(max(mean, 1e-6), 1 - 1e-6)
@@ -323,7 +324,7 @@ class Boosted(Analysis):
 
     def result(self, state: State, units: str) -> Result:
         """Tables "fit", "importances", "held out" and "trees", which is the model itself."""
-        model = self._model(state["model"].astype(np.float32))
+        model = self.model_of(state["model"].astype(np.float32))
         grown = int((model.codes[:, 0] > 0).sum())
         rows: List[Tuple[Cell, ...]] = [
             (f"{units} fitted on", round(float(model.counts[0])), None, None),

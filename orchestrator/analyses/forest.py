@@ -112,7 +112,8 @@ class Forest(Analysis):
         return int(self.options.trees) * self._leaves * len(self._classes)
 
     @cached_property
-    def _trees(self) -> Drawn:
+    def trees(self) -> Drawn:
+        """Without their leaves, from the seed alone: the same at every node."""
         return drawn(self._columns.features, self.options.trees, self.options.depth, self.options.seed)
 
     @property
@@ -168,7 +169,7 @@ class Forest(Analysis):
         """See the class."""
         values, level = self._columns.read(x), self._level(x)
         categories = np.array([bool(feature.categories) for feature in self._columns.features])
-        leaf = self._trees.leaves(values, categories)
+        leaf = self.trees.leaves(values, categories)
         held = apart(values, self.options.held_out, self.options.seed) & (level >= 0)
         found = np.zeros((len(x), self.sums.size))
         if question[0]:
@@ -277,7 +278,7 @@ class Forest(Analysis):
         """
         found, level, leaves = np.zeros((2, len(self._columns.features))), counts, 1
         for depth in reversed(range(self.options.depth)):
-            columns = self._trees.column[:, 2**depth - 1 : 2 ** (depth + 1) - 1].ravel()
+            columns = self.trees.column[:, 2**depth - 1 : 2 ** (depth + 1) - 1].ravel()
             for place, each in enumerate(gain_of(level[:, 0::2], level[:, 1::2], leaves, deviation)):
                 found[place] += np.bincount(columns, each.ravel(), found.shape[1])
             level, leaves = level[:, 0::2] + level[:, 1::2], 2 * leaves
@@ -341,7 +342,7 @@ class Forest(Analysis):
 
     def _table(self, shares: np.ndarray, classes: Tuple[str, ...]) -> Table:
         """A row for each node: 1 is the root, 2 i and 2 i + 1 are below i, on the left and on the right."""
-        trees, rows, inner = self._trees, [], self._leaves - 1
+        trees, rows, inner = self.trees, [], self._leaves - 1
         for tree in range(self.options.trees):
             for node in range(inner):
                 rows.append((tree + 1, node + 1, *self._split(trees, (tree, node)), *(None,) * len(classes)))

@@ -140,9 +140,9 @@ class Mixture(Analysis):
 
     def question(self, asked: np.ndarray) -> np.ndarray:
         """Weights, means and covariances."""
-        return self._flat(self._model(from_pairs(asked)[:-1]))
+        return self._flat(self.model_of(from_pairs(asked)[:-1]))
 
-    def _model(self, values: np.ndarray) -> _Model:
+    def model_of(self, values: np.ndarray) -> _Model:
         """A mixture that can be computed with, whatever was announced; an honest one as it is."""
         components, numbers = self._shape
         weights = np.clip(values[:components], _LEAST_WEIGHT, 1.0)
@@ -168,7 +168,7 @@ class Mixture(Analysis):
         u = in_unit_range(x, self.schema)
         known = ~np.isnan(u).any(axis=1)
         whole = np.where(known[:, np.newaxis], u, 0.0)
-        logarithms = self._densities(self._model(question), whole)
+        logarithms = self._densities(self.model_of(question), whole)
         top = logarithms.max(axis=1, keepdims=True)
         shares = np.exp(logarithms - top)
         summed = shares.sum(axis=1, keepdims=True)
@@ -206,11 +206,11 @@ class Mixture(Analysis):
     def fold(self, asked: np.ndarray, total: Total) -> Tuple[np.ndarray, Folded]:
         """The parameters that these shares make likeliest."""
         values = from_pairs(asked)
-        before, model = float(values[-1]), self._model(values[:-1])
+        before, model = float(values[-1]), self.model_of(values[:-1])
         counts = total.values[:-2].reshape(self._shape[0], self._block)[:, 0]
         known = float(counts.sum())
         likelihood = float(total.values[-2]) * self._largest
-        after = self._maximized(model, total)
+        after = self.maximized(model, total)
         # Without noise the parameters shown are those whose likelihood is known.
         shown = after if total.deviation else model
         change = likelihood / max(known, 1.0) - before
@@ -222,7 +222,7 @@ class Mixture(Analysis):
         done = not total.deviation and abs(change) <= self.options.tolerance
         return self._announce(after, likelihood / max(known, 1.0)), Folded(state, figures, done)
 
-    def _maximized(self, model: _Model, total: Total) -> _Model:
+    def maximized(self, model: _Model, total: Total) -> _Model:
         """A component whose count is next to nothing, or drowns in noise, keeps mean and covariance."""
         components, numbers = self._shape
         sums = total.values[:-2].reshape(components, self._block)
@@ -256,7 +256,7 @@ class Mixture(Analysis):
 
     def result(self, state: State, units: str) -> Result:
         """Tables "components", "deviations", "correlations" of full covariances, and "fit" without noise; largest first."""
-        model, deviation = self._model(state["model"]), float(state["deviation"][0])
+        model, deviation = self.model_of(state["model"]), float(state["deviation"][0])
         order = np.argsort(-model.weights, kind="stable")
         tables = [self._components(model, state, order, units), self._deviations(model, state, order)]
         if self.options.covariance == FULL and self._shape[1] > 1:

@@ -162,7 +162,7 @@ def record_for_patient(units: int) -> Patches:
 
 def _statistics_is(release: Callable[[NoisySum, np.ndarray], np.ndarray]) -> Patches:
     def statistics(self: Any, limit: Optional[int]) -> np.ndarray:
-        run = self._run
+        run = self.run
         own = moments(run.dataset.x, run.task.schema, rows_of_units(run.task, run.dataset))
         return release(statistics_sum(run.task), own)
 

@@ -77,7 +77,7 @@ class Conversation:
         on_record: Optional[Callable[[Record], None]] = None,
     ) -> None:
         self.port = port
-        self._timeout_s = timeout_s
+        self.timeout_s = timeout_s
         self.on_record = on_record
         self._parser = RecordParser()
         # Anywhere, so that late answers to the previous user of the port are not mistaken for ours.
@@ -86,10 +86,6 @@ class Conversation:
         self._bad_frames = 0
         self.device = open_port(port, baud)
         self.device.reset_input_buffer()
-
-    @property
-    def timeout_s(self) -> float:
-        return self._timeout_s
 
     @property
     def stats(self) -> RecordStats:
@@ -198,7 +194,7 @@ class Conversation:
         self, kind: str, command: str, timeout_s: Optional[float] = None, passing: Optional[List[Record]] = None
     ) -> Record:
         """The next record of `kind`, which answers `command`; earlier ones go to `passing`. Raises BoardError."""
-        wait_s = self._timeout_s / 2 if timeout_s is None else timeout_s
+        wait_s = self.timeout_s / 2 if timeout_s is None else timeout_s
         deadline = time.monotonic() + wait_s
         while time.monotonic() < deadline:
             if not self._unread:

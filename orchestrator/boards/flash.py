@@ -105,7 +105,7 @@ def flash(
         done: List[Written] = []
         for region in regions:
             with _reporting(port, f"writing the {region.name}", done, regions):
-                done.append(_write(esp, region, said, progress))
+                done.append(write_region(esp, region, said, progress))
         if verify:
             with _reporting(port, "verifying", done, regions):
                 _verify(esp, regions)
@@ -275,7 +275,7 @@ def md5_of(data: bytes) -> str:
 # --- writing ----------------------------------------------------------------------------------------------------------
 
 
-def _write(esp: Any, region: Region, said: _Said, progress: Optional[Progress]) -> Written:
+def write_region(esp: Any, region: Region, said: _Said, progress: Optional[Progress]) -> Written:
     from esptool.cmds import write_flash
 
     if esp.flash_md5sum(region.address, len(region.data)) == md5_of(region.data):

@@ -15,7 +15,8 @@ from orchestrator.wire.link import BrokerAddress, Link, client_id
 from orchestrator.wire.plain import many
 from orchestrator.wire.topics import Topics, check_name
 
-_OPEN_S = 10.0
+OPEN_S = 10.0
+"""How long a broker has to answer."""
 _CLOSE_S = 5.0
 _MOST_UNDER_WAY = 500
 """Records a broker that stalls has not acknowledged: further ones are dropped."""
@@ -46,7 +47,7 @@ class MqttForward:
         self.dropped = 0
         self._connected = True
         self.link = Link(address, client_id("monitor"), ())
-        self.link.open(_OPEN_S)
+        self.link.open(OPEN_S)
         self._audience = None if enrolled else Audience(address, federation)
 
     def write(self, port: str, received_at: float, record: Record) -> None:

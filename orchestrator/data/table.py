@@ -43,7 +43,8 @@ T = TypeVar("T")
 
 NEWS_S = 10.0
 """Between two lines of how far a file was read."""
-_LOOK_ROWS = 1 << 14
+LOOK_ROWS = 1 << 14
+"""After how many it is looked whether such a line is due."""
 
 MOST_VALUES = 1 << 26
 """Of all records together: half a gibibyte. A schema of many categories makes much of a small file."""
@@ -264,7 +265,7 @@ def _with_news(path: Path, rows: Iterator[T]) -> Iterator[T]:
     """The same, with a line now and then where there are many."""
     said_at = time.monotonic()
     for count, row in enumerate(rows):
-        if count % _LOOK_ROWS == 0 and count and time.monotonic() - said_at >= NEWS_S:
+        if count % LOOK_ROWS == 0 and count and time.monotonic() - said_at >= NEWS_S:
             said_at = time.monotonic()
             milestones.info("%s: %s rows read, and on", path, f"{count:,}")
         yield row

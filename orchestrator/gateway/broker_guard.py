@@ -36,7 +36,8 @@ CONNECTS_A_SECOND = 50.0
 """amqtt takes milliseconds for each, in which it does nothing else."""
 _ANSWER_BYTES = 64
 """What says that a request was heard is no longer than that, and always has room: a client gives up without it."""
-_LOOK_S = 1.0
+LOOK_S = 1.0
+"""How often connections are looked at, and how long one may take nothing before it gives way."""
 _HELD_UP_S = 5.0
 
 
@@ -46,8 +47,8 @@ class Guard:
     def __init__(self, broker: "RetainingBroker") -> None:
         self._broker = broker
         self._doorkeeper = Doorkeeper(most=MOST_CONNECTIONS, answers_end=False)
-        self._open: Set[Connection] = set()
-        self._named: Dict[str, Connection] = {}
+        self.connections: Set[Connection] = set()  # all that are open
+        self.named: Dict[str, Connection] = {}  # by the name that they gave
         self.held = 0
         """Bytes that all clients together have to read or to acknowledge."""
         self._retained: Dict[str, Tuple[int, str]] = {}  # topic -> bytes, name of the client; the oldest first
@@ -69,7 +70,7 @@ class Guard:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         connection = Connection(self, reader, writer)
-        self._open.add(connection)
+        self.connections.add(connection)
         try:
             await connection.admit()
             self._doorkeeper.asks(connection.peer)
@@ -91,15 +92,15 @@ class Guard:
         finally:
             connection.end()
             connection.over.set()
-            self._open.discard(connection)
+            self.connections.discard(connection)
             self.held -= connection.held
-            if self._named.get(connection.name) is connection:
-                del self._named[connection.name]
+            if self.named.get(connection.name) is connection:
+                del self.named[connection.name]
 
     async def _take_over(self, connection: "Connection") -> None:
         """Ends the connection of the same name first (section 3.1.4), which amqtt would keep, deaf, beside this one."""
-        before = self._named.get(connection.name)
-        self._named[connection.name] = connection
+        before = self.named.get(connection.name)
+        self.named[connection.name] = connection
         if before is not None:
             before.end()
             with suppress(asyncio.TimeoutError):
@@ -107,8 +108,8 @@ class Guard:
 
     def passed_on(self, name: str) -> None:
         """A message of the client of this name went to its receivers."""
-        if name in self._named:
-            self._named[name].passed_on()
+        if name in self.named:
+            self.named[name].passed_on()
 
     async def _in_turn(self) -> None:
         """So that those who only connect and go take a part of the time alone."""
@@ -119,7 +120,7 @@ class Guard:
     async def _look(self) -> None:
         looked_at = time.monotonic()
         while True:
-            await asyncio.sleep(_LOOK_S)
+            await asyncio.sleep(LOOK_S)
             now, before = time.monotonic(), looked_at
             looked_at = now
             try:
@@ -129,18 +130,18 @@ class Guard:
 
     def _look_once(self, now: float, elapsed_s: float) -> None:
         if elapsed_s > _HELD_UP_S:  # this process stood still: what came meanwhile was not read
-            for connection in self._open:
+            for connection in self.connections:
                 connection.excuse(elapsed_s)
             return
         self._doorkeeper.look()
-        for connection in list(self._open):
+        for connection in list(self.connections):
             reason = connection.objection(now)
             if reason:
                 log.warning("a client %s; its connection ends", reason)
                 connection.end()
         if self._doorkeeper.refused > self._refused:
             self._refused = self._doorkeeper.refused
-            log.warning("%d connections are open, which is all there may be: others are refused", len(self._open))
+            log.warning("%d connections are open, which is all there may be: others are refused", len(self.connections))
 
     def room_for_filters(self, asking: "Connection") -> bool:
         """Whether `asking` may have the filters it asked for; who has the most, and more than it, is ended for that.
@@ -149,7 +150,7 @@ class Guard:
         """
         if len(self._broker.subscriptions) <= MOST_FILTERS_IN_ALL:
             return True
-        most = max(self._open, key=lambda connection: connection.filters)
+        most = max(self.connections, key=lambda connection: connection.filters)
         if most.filters <= asking.filters:
             return False
         log.warning("a client has %d filters, and there is room for no more of all; its connection ends", most.filters)
@@ -163,7 +164,7 @@ class Guard:
         A client of ours retains one message, and there is room for one of every connection: strangers, under however many names,
         keep none of them out and push none of them out.
         """
-        here = {*self._named, name}
+        here = {*self.named, name}
         others = {other: held for other, held in self._retained.items() if other != topic}
         while size and not self._has_room(others, size):
             left = next((other for other, (_, owner) in others.items() if owner not in here), None)
@@ -201,10 +202,10 @@ class Guard:
         if size > _ANSWER_BYTES and holder.held + size > MOST_HELD_BYTES:
             return False
         while self.held + size > MOST_HELD_IN_ALL_BYTES:
-            for connection in self._open:
+            for connection in self.connections:
                 connection.count()
-            worst = min((c for c in self._open if c.held), key=lambda c: c.took_at, default=holder)
-            if time.monotonic() - worst.took_at < _LOOK_S:
+            worst = min((c for c in self.connections if c.held), key=lambda c: c.took_at, default=holder)
+            if time.monotonic() - worst.took_at < LOOK_S:
                 return False  # all of them read
             log.warning("a client reads nothing of %d bytes; its connection ends", worst.held)
             worst.end()

@@ -135,7 +135,7 @@ def _product(numbers: Iterable[int]) -> int:
     return product
 
 
-def _epsilon(charges: Sequence[Charge], delta: float) -> float:
+def epsilon_of(charges: Sequence[Charge], delta: float) -> float:
     """With what the grids of whole numbers give away beyond Gaussian noise (privacy/closeness.py), as the gateway states it."""
     eta = extra = 0.0
     for charge in charges:
@@ -162,7 +162,7 @@ def answer(question: Dict[str, Any]) -> Dict[str, Any]:
         for case in of_set:
             key = json.dumps(case)
             if key not in cache:
-                cache[key] = _epsilon([Charge.from_dict(c) for c in case], delta)
+                cache[key] = epsilon_of([Charge.from_dict(c) for c in case], delta)
             worst = math.inf if math.isnan(cache[key]) else max(worst, cache[key])  # max() passes over a NaN
         epsilons.append(worst)
     return {"epsilons": epsilons}

@@ -60,7 +60,8 @@ _COLUMNS = {
 }
 """Tables whose rows notice damage."""
 
-_MOST_SUMS = 20_000
+MOST_SUMS = 20_000
+"""Whose nodes are remembered; the newest."""
 
 RESIDUAL = "residual"
 """Name of what an update's codec left out."""
@@ -228,7 +229,7 @@ class NodeStore:
             self._close_before(run, round_number)
             for scope, nodes in (sums or {}).items():
                 self._rows.put("sums", scope, nodes, otherwise="REPLACE")  # with the highest rowid
-            self._db.execute("DELETE FROM sums WHERE rowid <= (SELECT MAX(rowid) FROM sums) - ?", (_MOST_SUMS,))
+            self._db.execute("DELETE FROM sums WHERE rowid <= (SELECT MAX(rowid) FROM sums) - ?", (MOST_SUMS,))
 
     def sum_over(self, scope: str) -> Optional[str]:
         """Over which nodes this node helped to open sums of this scope; None before the first."""

@@ -152,7 +152,7 @@ def test_with_noise_means_are_as_near_as_they_say_and_no_component_collapses(see
     tables = {table.name: table for table in analysis.result(folded.state, "records").tables}
     assert "fit" not in tables
     *large, empty = tables["components"].rows
-    known = analysis._maximized(analysis._model(analysis.question(before)), Total(exact))
+    known = analysis.maximized(analysis.model_of(analysis.question(before)), Total(exact))
     assert without.state["counts"].sum() == pytest.approx(len(x))
     for row, at in zip(large, np.argsort(-known.weights)):
         pulse, age, spread = (float(cell) for cell in row[3:])  # type: ignore[arg-type]
@@ -163,7 +163,7 @@ def test_with_noise_means_are_as_near_as_they_say_and_no_component_collapses(see
     for row in tables["deviations"].rows[:2]:
         assert all(3 < float(cell) < 30 for cell in row[1:])  # type: ignore[arg-type]
     _, drowned = analysis.fold(before, Total(exact + draw.normal(0, 400.0, exact.size), 400.0))
-    covariances = analysis._model(drowned.state["model"]).covariances
+    covariances = analysis.model_of(drowned.state["model"]).covariances
     for covariance, size in zip(covariances, drowned.state["counts"]):
         if size > 800:
             assert np.linalg.eigvalsh(covariance).min() >= 400.0 * 2 * math.sqrt(2) / size, (

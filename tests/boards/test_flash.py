@@ -235,14 +235,14 @@ def test_flash_that_changed_after_writing_is_noticed(
     mock: MockHandle, model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mock.erase_flash()
-    write = flashing._write
+    write = flashing.write_region
 
     def write_and_damage(esp: Any, region: Region, *rest: Any) -> Any:
         written = write(esp, region, *rest)
         write_flash(esp, [(region.address + 0x1000, bytes(4096))])
         return written
 
-    monkeypatch.setattr(flashing, "_write", write_and_damage)
+    monkeypatch.setattr(flashing, "write_region", write_and_damage)
     with pytest.raises(flashing.VerifyError, match="model slot a at 0x310000 reads back different"):
         flash(mock.url(), [model_region(model)])
     assert not flash(mock.url(), [model_region(model)], verify=False).verified

@@ -285,7 +285,7 @@ def test_names_of_boards():
 
 
 def test_no_broker_is_an_error(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("orchestrator.boards.forward._OPEN_S", 0.2)
+    monkeypatch.setattr("orchestrator.boards.forward.OPEN_S", 0.2)
     with pytest.raises(BrokerError, match="no MQTT broker"):
         MqttForward("mqtt://127.0.0.1:1", "demo", ["/dev/ttyUSB0"])
 

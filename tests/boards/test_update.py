@@ -136,7 +136,7 @@ def test_damaged_and_lost_frames_cost_time_not_the_update(client, second, monkey
             data = data[:30] + data[31:]
         intact(data)
 
-    monkeypatch.setattr(client, "_timeout_s", 1.0)
+    monkeypatch.setattr(client, "timeout_s", 1.0)
     monkeypatch.setattr(client, "write", noisy)
     info = client.update(second)
     monkeypatch.undo()

@@ -129,7 +129,7 @@ def test_damaged_frames_cost_a_resend_not_a_row(client, sample, monkeypatch):
             data = data[:30] + data[31:]
         intact(data)
 
-    monkeypatch.setattr(client, "_timeout_s", 0.7)
+    monkeypatch.setattr(client, "timeout_s", 0.7)
     monkeypatch.setattr(client, "write", noisy)
     np.testing.assert_array_equal(client.infer(sample.rows[:60]).outputs, sample.outputs[:60])
     monkeypatch.undo()
@@ -168,7 +168,7 @@ def test_damaged_records_are_counted_not_believed(client, sample, monkeypatch):
             data[50] ^= 0x04
         return bytes(data)
 
-    monkeypatch.setattr(client, "_timeout_s", 0.7)
+    monkeypatch.setattr(client, "timeout_s", 0.7)
     monkeypatch.setattr(client.device, "read", noisy)
     np.testing.assert_array_equal(client.infer(sample.rows[:20]).outputs, sample.outputs[:20])
     assert client.stats.corrupt > 0

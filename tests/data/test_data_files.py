@@ -315,7 +315,7 @@ def test_a_long_file_is_read_with_news_of_it(
     caplog.set_level("INFO", "edgeward.data.milestones")
     load_dataset(tmp_path / "t.csv", TABLE)
     assert not caplog.messages
-    monkeypatch.setattr(table, "_LOOK_ROWS", 5)
+    monkeypatch.setattr(table, "LOOK_ROWS", 5)
     monkeypatch.setattr(table, "NEWS_S", 0.0)
     load_dataset(tmp_path / "t.csv", TABLE)
     assert caplog.messages == [f"{tmp_path}/t.csv: {count} rows read, and on" for count in (5, 10, 15, 20)]
@@ -328,7 +328,9 @@ def test_who_waits_for_doctor_sees_how_far_it_is(tmp_path: Path) -> None:
         'label_values = {"0" = 0, "1" = 1}\n'
         '[[task.schema.features]]\nname = "a"\nminimum = 0\nmaximum = 10\n[task.model]\nkind = "mlp"\nhidden = [4]\n'
     )
-    program = "import sys, orchestrator.data.table as t; t.NEWS_S, t._LOOK_ROWS = 0, 5; from orchestrator.cli.main import main"
+    program = (
+        "import sys, orchestrator.data.table as t; t.NEWS_S, t.LOOK_ROWS = 0, 5; from orchestrator.cli.main import main"
+    )
     command = [
         "doctor",
         str(tmp_path / "e.toml"),

@@ -383,7 +383,7 @@ def test_headers_that_trickle(tmp_path: Path, server: FhirServer) -> None:
 
 
 def test_a_busy_server_is_asked_again(tmp_path: Path, server: FhirServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fhir_server, "_WAITS_S", (0.0, 0.0))
+    monkeypatch.setattr(fhir_server, "WAITS_S", (0.0, 0.0))
     server.answer = lambda path: Answer(bundle([patient("a")])) if len(server.asked) > 2 else Answer(b"", 503)
     assert rows(tmp_path, server, [ID]) == [["a"]]
     server.answer = lambda path: Answer(b"", 429)

@@ -58,6 +58,7 @@ def subscribe(*filters: str, qos: int = 0) -> bytes:
 
 
 GUARDS: List[broker_guard.Guard] = []
+BROKERS: List[broker_guard.RetainingBroker] = []
 
 
 @pytest.fixture
@@ -68,6 +69,7 @@ def port(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
         def __init__(self, broker: Any) -> None:
             super().__init__(broker)
             GUARDS.append(self)
+            BROKERS.append(broker)
 
     monkeypatch.setattr(broker_guard, "Guard", Known)
     loop, stopped, number = asyncio.new_event_loop(), asyncio.Event(), free_port()
@@ -179,7 +181,7 @@ def test_what_is_no_mqtt_costs_its_sender_the_connection_and_nobody_else(port: i
     for _ in range(30):  # ended while they begin, under one name
         until_end(dial(port, connect("again"), b"\x00\x00"))
     deadline = time.monotonic() + 120
-    while len(GUARDS[-1]._open) > 1 or len(GUARDS[-1]._broker.sessions) > 1:
+    while len(GUARDS[-1].connections) > 1 or len(BROKERS[-1].sessions) > 1:
         assert time.monotonic() < deadline, "nothing is left of a connection that ended"
         time.sleep(0.05)
     other.close()
@@ -366,7 +368,7 @@ def test_strangers_of_many_names_push_no_message_of_a_client_that_is_here_out(
     for number in range(8):
         with dial(port, connect(f"stranger-{number}")) as stranger:
             answered(stranger, publish(f"r/{number}", b"%d" % number, flags=1))
-        while f"stranger-{number}" in GUARDS[-1]._named:
+        while f"stranger-{number}" in GUARDS[-1].named:
             time.sleep(0.01)
     assert retained(port, "r/+") == [b"5", b"6", b"7", b"node"]
     node.close()
@@ -405,14 +407,14 @@ class Pipe:
 def test_room_is_made_for_once_by_each_of_many_that_acknowledge_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whose bytes are counted though the kernel has taken them; ending one has to free them."""
     monkeypatch.setattr(broker_guard, "MOST_HELD_IN_ALL_BYTES", 5000)
-    monkeypatch.setattr(broker_guard, "_LOOK_S", 0.0)
+    monkeypatch.setattr(broker_guard, "LOOK_S", 0.0)
     guard = broker_guard.Guard(None)  # type: ignore[arg-type]
     pipes = [Pipe() for _ in range(5)]
     connections = []
     for number, pipe in enumerate(pipes):
         writer: Any = type("Writer", (), {"transport": pipe, "get_extra_info": lambda self, name: None})()
         connections.append(guarded_connection.Connection(guard, None, writer))  # type: ignore[arg-type]
-        guard._open.add(connections[-1])
+        guard.connections.add(connections[-1])
         message = packet(0x32, text("t") + struct.pack("!H", 7) + bytes(1200))
         connections[-1].write(message)
         assert guard.held == min(number + 1, 4) * len(message)

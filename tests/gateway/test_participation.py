@@ -19,6 +19,7 @@ from orchestrator.gateway.gateway import Gateway
 from orchestrator.gateway.history import History
 from orchestrator.gateway.registry import find_model, keep_model
 from orchestrator.gateway.run import RunResult, run_id
+from orchestrator.gateway.settings import Config
 from orchestrator.gateway.store import PSEUDONYM_SECRET, Store
 from orchestrator.gateway.web.listener import Listener
 from orchestrator.gateway.web.metrics import render
@@ -30,6 +31,7 @@ from orchestrator.rounds.events import Aggregated, Announce, Arrived, Joined, Le
 from orchestrator.wire.body import decode_body
 from orchestrator.wire.frames import decode_frame
 from orchestrator.wire.link import BrokerAddress
+from orchestrator.wire.post import Post
 from orchestrator.wire.schema import Feature, Schema
 from orchestrator.wire.task import Privacy, Rounds, Selection, Task, task_to_dict
 from orchestrator.wire.topics import Topics
@@ -216,7 +218,11 @@ def test_a_training_writes_and_returns_the_stated_report(tmp_path: Path, monkeyp
     class Ran:
         def __init__(self, *_: object, **__: object) -> None: ...
 
-        def run(self, timeout_s: float) -> RunResult:
+        def begin(self) -> None: ...
+
+        def close(self) -> None: ...
+
+        def result(self) -> RunResult:
             return RunResult(store, RUN, TASK, dict(NODES))
 
     made = {"bundle": str(out / "bundle"), "arena": 46, "digest": DIGEST, "metrics": {}}
@@ -224,12 +230,9 @@ def test_a_training_writes_and_returns_the_stated_report(tmp_path: Path, monkeyp
     monkeypatch.setattr(federation, "statement_apart", lambda *_: {"epsilon": 1.0, "records_per_node": NODES})
     monkeypatch.setattr(federation, "quantize", lambda *_: made)
     monkeypatch.setattr(federation, "state_figures", lambda *_: None)
-    orchestrator = federation.Orchestrator.__new__(federation.Orchestrator)
-    config = SimpleNamespace(task=TASK, gateway=SimpleNamespace(federation="test", sites=()))
-    vars(orchestrator).update(_config=config, _out=out, _store=store, _broker=None, _rows=None, _calibration=None)
-    vars(orchestrator).update(_authority=None, _dashboard=None, _show=lambda event: None, _model={}, address=None)
-    vars(orchestrator).update(_connect_timeout_s=1.0, _simulated=None, _open=lambda *_: (TASK, b""))
-    returned = orchestrator.train(1)
+    monkeypatch.setattr(federation, "check_config", lambda *_: None)
+    nodes: Any = SimpleNamespace(broker=Post(), serve=lambda gateway: None)
+    returned = federation.run_federation(Config(TASK), tmp_path, out, lambda event: None, simulated=nodes)
     with History(out) as history:
         kept = history.report(RUN)
     assert returned == json.loads((out / "result.json").read_text())

@@ -17,8 +17,8 @@ from malicious import Attack, Victim
 from orchestrator.data import cells, outcome, table
 from orchestrator.data.dataset import load_dataset
 from orchestrator.errors import DataError
-from orchestrator.node.contribution import Contributor
 from orchestrator.node.figures import FREE, MemoryFigures
+from orchestrator.node.trainer import GradientTrainer
 from orchestrator.wire import logarithm
 from orchestrator.wire.process import peak_memory_mib
 from orchestrator.wire.protection import Privacy
@@ -157,7 +157,7 @@ def test_a_round_for_which_memory_is_too_small_is_charged_and_not_tried_again(
     noise = {name: 6.0 for name in Privacy.__dataclass_fields__ if name.endswith("noise_multiplier")}
     task = make_task(training=Training(rounds=1), privacy=Privacy(**noise), evaluation=Evaluation(0.2))
     inside = Inside(tmp_path, task, linear_graph, make_data(20))
-    monkeypatch.setattr(Contributor, "_train", lambda *_: np.zeros(1 << 50))
+    monkeypatch.setattr(GradientTrainer, "train", lambda *_: np.zeros(1 << 50))
     with pytest.raises(MemoryError):
         inside.answer(1, model())
     with pytest.raises(Exception, match="was answered before and is over"):

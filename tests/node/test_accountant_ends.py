@@ -59,7 +59,7 @@ def test_a_machine_that_starts_no_process_is_a_reason(monkeypatch: pytest.Monkey
 
 def test_what_is_no_number_is_without_bound(monkeypatch: pytest.MonkeyPatch) -> None:
     values = iter([1.0, float("nan"), 2.0])
-    monkeypatch.setattr(accountant, "_epsilon", lambda *_: next(values))
+    monkeypatch.setattr(accountant, "epsilon_of", lambda *_: next(values))
     charges = [
         [RESERVATION.charges[0].to_dict()],
         [{**RESERVATION.charges[0].to_dict(), "count": n} for n in (2, 3)],

@@ -201,7 +201,7 @@ def test_a_sum_is_noted_before_it_is_helped_with(tmp_path: Path, monkeypatch: py
 
 
 def test_the_newest_sums_are_kept_and_no_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("orchestrator.node.store._MOST_SUMS", 3)
+    monkeypatch.setattr("orchestrator.node.store.MOST_SUMS", 3)
     store = NodeStore(tmp_path / "node.sqlite")
     for number in range(6):
         store.note_opened("run", number, "task", {f"model {number}": "a\nb", "run run": f"{number}"})

@@ -430,7 +430,7 @@ def test_nodes_above_the_leaves_are_compared_as_well(tmp_path: Path) -> None:
     of_roots = [cells.of_line[2:] for at, (_, cells) in enumerate(found.divisions()) if at % 2]
     assert len(of_roots) == 2
     for tree, cells in enumerate(of_roots):
-        column, cut = analysis._trees.column[tree, 0], analysis._trees.threshold[tree, 0]
+        column, cut = analysis.trees.column[tree, 0], analysis.trees.threshold[tree, 0]
         assert column < 2
         low, high = (AGE, COST)[column].range
         right = data.x[:, column] > low + (high - low) * (cut + 1) / 2
@@ -463,9 +463,9 @@ def test_trees_that_a_gateway_grows_one_bin_further_tell_few_apart(tmp_path: Pat
     analysis: Any = analysis_of(task)
 
     def split_at(cell: int) -> np.ndarray:
-        model = analysis._model(analysis.begin(0))
+        model = analysis.model_of(analysis.begin(0))
         model.codes[0, 0] = 1 + 2 * (11 + cell)  # after ten bins of age, and a cell for those without one
-        return np.asarray(analysis._announce(model._replace(phase=1, level=1)))
+        return np.asarray(analysis.announce(model._replace(phase=1, level=1)))
 
     def counts(asked: np.ndarray) -> np.ndarray:
         summed = total(unit_vectors(analysis, asked, data, "record"), analysis.sums.size)

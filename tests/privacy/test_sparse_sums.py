@@ -39,6 +39,7 @@ class Sparse:
         self.parties = {n: Party(self.session, n, SIGNING[n].sign, verify) for n in names}
         self.adverts = [party.advertise() for party in self.parties.values()]
         self.nonces: Dict[str, bytes] = {}
+        self.shares: Dict[str, Dict[str, bytes]] = {}
         self.masked: Dict[str, bytes] = {}
 
     def reveal(self) -> "Sparse":
@@ -54,7 +55,8 @@ class Sparse:
         self.aggregator = Aggregator(self.session, self.used(withheld), RING, nonces=given)
         self.graph = Graph(self.session, {a.party: a for a in self.used(withheld)}, given)
         for name in given:
-            self.aggregator.take_shares(name, self.parties[name].share(self.adverts, given))
+            self.shares[name] = self.parties[name].share(self.adverts, given)
+            self.aggregator.take_shares(name, self.shares[name])
         self.values = {n: np.full(RING.size, i + 1) for i, n in enumerate(given)}
         for name in given:
             shares = self.aggregator.shares_for(name)
@@ -283,7 +285,7 @@ def test_what_such_a_sum_would_show(monkeypatch: pytest.MonkeyPatch) -> None:
     answers = {n: played.parties[n].unmask(signatures) for n in survivors}
     part = Aggregator(played.session, played.adverts, RING, nonces=played.nonces)
     for name in {*four, *played.graph.order} - (set(survivors) - set(four)):
-        part.take_shares(name, played.aggregator._shared[name])
+        part.take_shares(name, played.shares[name])
     for name in four:
         part.take_masked(name, played.masked[name])
     seen = from_ring(part.open(answers), RING.bits)

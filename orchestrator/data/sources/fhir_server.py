@@ -21,7 +21,7 @@ from orchestrator.data.sources.fhir_values import Resource, listed, parsed, tabl
 MOST_PAGE_BYTES = 1 << 24
 _MOST_URL = 1 << 14
 _CHUNK = 1 << 16
-_WAITS_S = (1.0, 5.0, 20.0)
+WAITS_S = (1.0, 5.0, 20.0)
 """Before a page is asked for again, where the server said that it is busy."""
 _BUSY = (429, 502, 503, 504)
 _WRONG = {
@@ -78,7 +78,7 @@ class Server(NamedTuple):
         return whole
 
     def _page(self, url: str) -> Resource:
-        for wait_s in (*_WAITS_S, None):
+        for wait_s in (*WAITS_S, None):
             status, content = self._answer(url)
             if status not in _BUSY or wait_s is None:
                 break
