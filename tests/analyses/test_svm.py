@@ -138,7 +138,7 @@ def test_so_does_one_at_the_end_or_in_the_middle_of_a_line(hearts: Hearts, node:
 
 
 def test_a_wire_that_carried_one_way_only_leaves_nothing_behind(hearts: Hearts) -> None:
-    """One end of an edge went on with it, the other without: what they count of it is one again, or the solution is another one."""
+    """One end of an edge went on with it, the other without: they count the same again, or come to another solution."""
     agents = hearts.agents("line")
     wires = Wires(agents)
     wires.run(lambda: agents["b"].number >= 2)

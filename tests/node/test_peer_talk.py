@@ -1,11 +1,14 @@
 """What nodes of an exchange send each other: sealed, by confirmed keys, in one run; and what becomes of all that is not so."""
 
+import contextlib
 import hashlib
 from pathlib import Path
 from typing import Callable, Dict, List, Optional, Tuple
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from test_peers import Issuer
 
 from orchestrator.analyses.agents import Exchange
@@ -299,3 +302,28 @@ def test_nobody_loses_patience_while_the_broker_is_away(tmp_path: Path) -> None:
         office.talks["a"].tick(connected=False)
     assert office.talks["a"].agent.saved() == before
     assert office.talks["a"].said()["missed"] == 0
+
+
+@pytest.fixture(scope="module")
+def met(tmp_path_factory: pytest.TempPathFactory) -> Office:
+    """Nodes amid an exchange."""
+    office = Office(tmp_path_factory.mktemp("met"))
+    office.begin()
+    office.deliver(60)
+    return office
+
+
+@given(payload=st.binary(max_size=300), kind=st.sampled_from([HELLO, SEALED]), sender=st.sampled_from(["b", "c", "z"]))
+@settings(max_examples=150)
+def test_whatever_comes_is_refused_by_name_and_changes_nothing(
+    met: Office, payload: bytes, kind: int, sender: str
+) -> None:
+    talk = met.talks["a"]
+    before = talk.agent.saved()
+    frame = PeerFrame(kind, talk.session, payload)
+    assert decode_peer(encode_peer(frame)) == frame
+    with pytest.raises(WireError, match=f"a message of {sender}"):
+        talk.take(sender, frame)
+    with contextlib.suppress(WireError):
+        decode_peer(payload)
+    assert talk.agent.saved() == before
