@@ -29,7 +29,7 @@ from orchestrator.analyses.blocks import CELLS, PRODUCTS, Block, aside, places, 
 from orchestrator.analyses.cpds import CHECKPOINTS, CpdsAgent, Setting
 from orchestrator.analyses.inputs import MOST_TERMS, Inputs, columns_of, present, to_units
 from orchestrator.analyses.peer_graph import COMPLETE, EDGES, graph_of, objections
-from orchestrator.wire.bounds import count, near, refuse, seconds, within
+from orchestrator.wire.bounds import count, near, refuse, within
 from orchestrator.wire.schema import Schema
 
 COUNTED, EXCHANGED, MEASURED = range(3)
@@ -67,13 +67,16 @@ class SparseSvmOptions:
     iterations: int = 1000  # of all nodes, each a message to each neighbour [1 to 100000]
     step: float = 5.0  # length of a primal step: longer for large weights, shorter for small ones [1e-6 to 1e6]
     patience_s: float = (
-        5.0  # seconds of silence after which neighbours go on without a node until it is back [above 0 to 1e9]
+        5.0  # seconds of silence after which neighbours go on without a node until it is back [0.05 to 1e6]
     )
 
     def __post_init__(self) -> None:
         wrong = [*within("strength", self.strength, 0.0, 1000.0), *within("box", self.box, 1e-3, 1e6)]
         wrong += [*count("inputs", len(self.inputs), 0, MOST_TERMS), *within("step", self.step, 1e-6, 1e6)]
-        wrong += [*count("iterations", self.iterations, 1, MOST_ITERATIONS), *seconds("patience_s", self.patience_s)]
+        wrong += [
+            *count("iterations", self.iterations, 1, MOST_ITERATIONS),
+            *within("patience_s", self.patience_s, 0.05, 1e6),
+        ]
         refuse([*wrong, *objections(self.graph, self.nodes, self.edges)])
 
 

@@ -11,6 +11,7 @@ from orchestrator.analyses.agents import EXCHANGE, PeerAnalysis
 from orchestrator.analyses.base import Cell, Result, State, Table
 from orchestrator.analyses.peer_graph import PeerGraph
 from orchestrator.analyses.registry import exchange_of
+from orchestrator.wire.plain import many
 from orchestrator.wire.task import Task
 
 FIGURES = "exchange"
@@ -88,7 +89,7 @@ def _notes(graph: PeerGraph, figures: np.ndarray, traffic: np.ndarray) -> Iterat
         yield f"iterations in which a node was away, and its neighbours went on with what it last said: {', '.join(gone)}"
     refused = traffic[:, :, 3]
     for at, to in zip(*np.nonzero(refused > 0)):
-        yield f"{graph.nodes[at]} refused {int(refused[at, to])} messages in the name of {graph.nodes[to]}"
+        yield f"{graph.nodes[at]} refused {many(int(refused[at, to]), 'message')} in the name of {graph.nodes[to]}"
 
 
 def _cell(value: float) -> Optional[int]:

@@ -87,7 +87,7 @@ class Wires:
     """Carries messages between agents of one process in order, and none to or from a node that is away."""
 
     def __init__(self, agents: Dict[str, CpdsAgent]) -> None:
-        self.agents, self.away = agents, ""
+        self.agents, self.away, self.lost = agents, "", ("", "")
         self.waiting: List[Tuple[str, str, bytes]] = []
         for name, agent in agents.items():
             self.post(name, agent.begin())
@@ -105,7 +105,7 @@ class Wires:
                     self.post(name, agent.silent() if name != self.away else [])
                 continue
             sender, receiver, content = self.waiting.pop(0)
-            if self.away not in (sender, receiver):
+            if self.away not in (sender, receiver) and self.lost != (sender, receiver):
                 self.post(receiver, self.agents[receiver].take(sender, content))
         raise AssertionError("they wait for each other")
 
@@ -135,6 +135,18 @@ def test_a_node_that_is_away_for_fifty_iterations_changes_nothing_in_the_end(
 @pytest.mark.parametrize("node", ["a", "b"])
 def test_so_does_one_at_the_end_or_in_the_middle_of_a_line(hearts: Hearts, node: str) -> None:
     hearts.check(gone_for(hearts, "line", node, 50))
+
+
+def test_a_wire_that_carried_one_way_only_leaves_nothing_behind(hearts: Hearts) -> None:
+    """One end of an edge went on with it, the other without: they count the same again, or come to another solution."""
+    agents = hearts.agents("line")
+    wires = Wires(agents)
+    wires.run(lambda: agents["b"].number >= 2)
+    wires.lost = ("b", "c")
+    wires.run(lambda: agents["c"].number >= 100)
+    wires.lost = ("", "")
+    wires.run(lambda: False)
+    hearts.check(agents)
 
 
 def test_a_node_that_lost_its_middle_waits_for_it(hearts: Hearts) -> None:

@@ -138,11 +138,14 @@ def test_a_stranger_far_off_in_the_graph_is_no_neighbour(attack: Attack) -> None
     assert attack.gateway.offer(NODE, "far", task_of(NODE, "b", "c", "z", graph="line"))["kind"] == "ready"
 
 
-def test_too_few_patients_for_an_answer_are_too_few_for_a_message(attack: Attack, tap: Tap) -> None:
-    attack.node.rule(OPEN + ALLOW + CONFIRMED + "[disclosure]\nminimum_patients = 81\n")
-    assert attack.gateway.offer(NODE, "few", task_of(NODE, "b"))["kind"] == "ready"
-    said = attack.gateway.provoke(NODE, {"kind": "round", "run": "few", "round": 2}, asked(EXCHANGED))
-    assert said.get("code") == "disclosure.patients"
+@pytest.mark.parametrize(("rule", "code"), [("minimum_patients = 81", "patients"), ("parameters = 0.1", "parameters")])
+def test_too_few_patients_for_an_answer_are_too_few_for_a_message(
+    attack: Attack, tap: Tap, rule: str, code: str
+) -> None:
+    attack.node.rule(f"{OPEN}{ALLOW}{CONFIRMED}[disclosure]\n{rule}\n")
+    assert attack.gateway.offer(NODE, code, task_of(NODE, "b"))["kind"] == "ready"
+    said = attack.gateway.provoke(NODE, {"kind": "round", "run": code, "round": 2}, asked(EXCHANGED))
+    assert said.get("code") == f"disclosure.{code}"
     tap.listen()
     assert tap.heard == []
 

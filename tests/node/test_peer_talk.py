@@ -1,11 +1,14 @@
 """What nodes of an exchange send each other: sealed, by confirmed keys, in one run; and what becomes of all that is not so."""
 
+import contextlib
 import hashlib
 from pathlib import Path
 from typing import Callable, Dict, List, Optional, Tuple
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from test_peers import Issuer
 
 from orchestrator.analyses.agents import Exchange
@@ -16,6 +19,7 @@ from orchestrator.errors import WireError
 from orchestrator.node.contribution import Run
 from orchestrator.node.peer_talk import MOST_WRONG, About, PeerTalk
 from orchestrator.node.peers import Peers
+from orchestrator.node.roster import roster_of
 from orchestrator.node.store import NodeStore
 from orchestrator.privacy.peer_channel import Hello, PeerKey, peer_session, read_hello
 from orchestrator.wire.peer_frames import HELLO, SEALED, PeerFrame, decode_peer, encode_peer
@@ -40,17 +44,26 @@ def rows_of(node: str) -> np.ndarray:
 class Office:
     """Carries what nodes send, and keeps it. Each node's owner confirmed the others' keys, but for those that are named."""
 
-    def __init__(self, folder: Path, strangers: Tuple[str, ...] = (), patience_s: float = 1e6) -> None:
+    def __init__(
+        self, folder: Path, strangers: Tuple[str, ...] = (), patience_s: float = 1e6, enrolled: bool = False
+    ) -> None:
+        """enrolled: with certificates of one authority; else each has a key of its own."""
         self.folder, self.issuer, self.patience_s = folder, Issuer(), patience_s
         self.sent: List[Tuple[str, str, bytes]] = []
         self.waiting: List[Tuple[str, str, bytes]] = []
         self.said: Dict[str, Dict[str, str]] = {node: {} for node in NODES}
-        self.peers: Dict[str, Peers] = {node: self.issuer.peers(folder, node, self.said[node]) for node in NODES}
         self.stores = {node: NodeStore(folder / f"{node}-state.sqlite") for node in NODES}
+        self.peers = {node: self.peers_of(node, enrolled) for node in NODES}
         for node in NODES:
             others = [name for name in NODES if name != node and name not in strangers]
             self.said[node].update({name: self.peers[name].fingerprint for name in others})
         self.talks = {node: self.talk(node) for node in NODES}
+
+    def peers_of(self, node: str, enrolled: bool) -> Peers:
+        words = self.said[node]
+        if enrolled:
+            return self.issuer.peers(self.folder, node, words)
+        return Peers(node, self.stores[node], None, lambda: roster_of(words, "", {}))
 
     def talk(self, node: str, task: str = "digest", number: int = 2, question: str = "q") -> PeerTalk:
         exchange = Exchange(GRAPH, ITERATIONS, 2 * TERMS, SETTING.content_bytes, self.patience_s, "weights")
@@ -97,7 +110,8 @@ def office(tmp_path: Path) -> Office:
     return Office(tmp_path)
 
 
-def test_confirmed_nodes_come_to_an_answer_and_the_broker_sees_no_more_than_sizes(office: Office) -> None:
+def test_confirmed_nodes_come_to_an_answer_and_the_broker_sees_no_more_than_sizes(tmp_path: Path) -> None:
+    office = Office(tmp_path, enrolled=True)
     office.begin()
     office.deliver()
     assert all(talk.done for talk in office.talks.values())
@@ -141,9 +155,10 @@ def forged_hello(
     return key, PeerFrame(HELLO, session, hello.encoded())
 
 
-def test_a_gateway_that_certifies_a_key_of_its_own_under_a_neighbours_name_is_no_neighbour(office: Office) -> None:
+def test_a_gateway_that_certifies_a_key_of_its_own_under_a_neighbours_name_is_no_neighbour(tmp_path: Path) -> None:
     """It is the authority: the certificate is real. The owner's word is for another key."""
-    puppet = office.issuer.peers(office.folder / "puppet", "b", {})
+    office = Office(tmp_path, enrolled=True)
+    puppet = office.issuer.peers(tmp_path / "puppet", "b", {})
     _, frame = forged_hello(office, "b", puppet)
     with pytest.raises(WireError, match="a message of b: .*confirmed"):
         office.talks["a"].take("b", frame)
@@ -208,9 +223,11 @@ def test_what_was_sent_to_another_or_by_itself_or_before_is_not_opened(office: O
         talk.take("b", office.sealed("b", "c")[0])
     with pytest.raises(WireError, match="a message of b: "):
         talk.take("b", office.sealed("a", "b")[0])
+    received, sent = talk.said()["neighbours"]["b"][2], len(office.sent)
     for frame in office.sealed("b", "a")[:2]:  # a replay
         talk.take("b", frame)
     assert talk.agent.saved() == before
+    assert (talk.said()["neighbours"]["b"][2], len(office.sent)) == (received, sent), "nor answered"
 
 
 def test_a_confirmed_node_that_sends_no_numbers_is_not_listened_to_any_more(office: Office) -> None:
@@ -285,3 +302,28 @@ def test_nobody_loses_patience_while_the_broker_is_away(tmp_path: Path) -> None:
         office.talks["a"].tick(connected=False)
     assert office.talks["a"].agent.saved() == before
     assert office.talks["a"].said()["missed"] == 0
+
+
+@pytest.fixture(scope="module")
+def met(tmp_path_factory: pytest.TempPathFactory) -> Office:
+    """Nodes amid an exchange."""
+    office = Office(tmp_path_factory.mktemp("met"))
+    office.begin()
+    office.deliver(60)
+    return office
+
+
+@given(payload=st.binary(max_size=300), kind=st.sampled_from([HELLO, SEALED]), sender=st.sampled_from(["b", "c", "z"]))
+@settings(max_examples=150)
+def test_whatever_comes_is_refused_by_name_and_changes_nothing(
+    met: Office, payload: bytes, kind: int, sender: str
+) -> None:
+    talk = met.talks["a"]
+    before = talk.agent.saved()
+    frame = PeerFrame(kind, talk.session, payload)
+    assert decode_peer(encode_peer(frame)) == frame
+    with pytest.raises(WireError, match=f"a message of {sender}"):
+        talk.take(sender, frame)
+    with contextlib.suppress(WireError):
+        decode_peer(payload)
+    assert talk.agent.saved() == before
