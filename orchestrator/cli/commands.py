@@ -10,6 +10,7 @@ COMMANDS: Dict[str, str] = {
     "init": "write edgeward.toml, policy.toml and ward.toml for the columns of a CSV",
     "data": "describe data, map and hold them against a task; invent some",
     "analyze": "run the analysis of an edgeward.toml, or try it on files here",
+    "simulate": "try a federation: its whole run, with all nodes in this process",
     "anonymize": "write a k-anonymous copy of a table, and what it shows",
     "link": "count persons two hospitals both have, showing none of the others",
     "gateway": "run the orchestrator of a federation",

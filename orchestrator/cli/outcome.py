@@ -13,7 +13,8 @@ Facts = List[Tuple[str, str]]
 
 def outcome(report: Dict[str, Any], out: Path, classes: Sequence[str] = ()) -> str:
     """Tables for a person of what is also in OUT/result.json. classes: their names."""
-    parts = [f"{report['task']}: {many(report['nodes'], 'node')}, {many(report['rounds'], 'round')}"]
+    simulated = ", simulated: all in one process, nothing was protected" if report["privacy"].get("simulated") else ""
+    parts = [f"{report['task']}: {many(report['nodes'], 'node')}, {many(report['rounds'], 'round')}{simulated}"]
     shown = scores(_columns(report), classes)
     parts += [shown] if shown else []
     parts += [tables(report["analysis"])] if "analysis" in report else []
@@ -69,7 +70,7 @@ def _bytes(wire: Dict[str, Any], trained: bool) -> str:
 
 
 def _memory(memory: Dict[str, Any], private: bool) -> str:
-    known = {name: memory.get(name) for name in ("gateway", "broker") if memory.get(name)}
+    known = {name: memory.get(name) for name in ("gateway", "broker", "all in one process") if memory.get(name)}
     nodes = [value for value in memory.get("nodes", ()) if value]
     parts = [f"{name} {value:.0f} MiB" for name, value in known.items()]
     when = " before they opened data" if private else ""

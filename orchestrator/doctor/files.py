@@ -12,8 +12,9 @@ from orchestrator.data.sources.registry import SIGNALS, located, service_rows
 from orchestrator.doctor.finding import NOT_CHECKED, OK, PROBLEM, WARNING, Finding
 from orchestrator.errors import AwayError, DataError
 from orchestrator.node.units import units_in
+from orchestrator.wire.claims import oversized
 from orchestrator.wire.plain import many
-from orchestrator.wire.task import Task, oversized
+from orchestrator.wire.task import Task
 
 
 def check_store(path: Path) -> Finding:

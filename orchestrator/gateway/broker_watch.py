@@ -9,14 +9,14 @@ from orchestrator.gateway.course import Course
 from orchestrator.gateway.reach import HELD_UP_S, Reach
 from orchestrator.gateway.size_probe import SizeProbe
 from orchestrator.rounds.events import Regained
-from orchestrator.wire.link import Link
+from orchestrator.wire.link import Connection
 from orchestrator.wire.topics import Topics
 
 
 class BrokerWatch:
     """Of one connection. What it notices it tells the run: time in which nobody could answer is on nobody's account."""
 
-    def __init__(self, course: Course, link: Link, topics: Topics, own_broker: Optional[OwnBroker]) -> None:
+    def __init__(self, course: Course, link: Connection, topics: Topics, own_broker: Optional[OwnBroker]) -> None:
         self._course, self._link, self._topics, self._own = course, link, topics, own_broker
         self._probe = SizeProbe()
         self._reach = Reach(time.monotonic(), trusted=own_broker is not None)

@@ -19,7 +19,7 @@ import time
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Dict, Optional, Tuple, Type
+from typing import Any, Dict, Optional, Protocol, Tuple, Type
 
 import numpy as np
 
@@ -54,31 +54,56 @@ from orchestrator.privacy.accounting_process import plan_apart, statement_apart
 from orchestrator.privacy.ckks_blocks import tenseal
 from orchestrator.privacy.participation import public_report, secret_sample
 from orchestrator.privacy.releases import work_of
-from orchestrator.wire.link import BrokerAddress, check_reachable
+from orchestrator.wire.link import Broker, BrokerAddress, check_reachable
 from orchestrator.wire.process import peak_memory_mib
 from orchestrator.wire.task import Task, export_spec, task_from_dict
 
 
+class Simulated(Protocol):
+    """Nodes that are in this process (orchestrator/simulation), and how a gateway is run with them."""
+
+    @property
+    def broker(self) -> Broker:
+        """Where they meet."""
+
+    def serve(self, gateway: Gateway) -> None:
+        """Until the gateway is over."""
+
+
 def run_federation(
-    config: Config, base: Path, out: Path, progress: Progress, connect_timeout_s: float = 30.0
+    config: Config,
+    base: Path,
+    out: Path,
+    progress: Progress,
+    connect_timeout_s: float = 30.0,
+    simulated: Optional[Simulated] = None,
 ) -> Dict[str, Any]:
     """Runs (or continues) the federation of `config` once; relative data paths start at `base`.
 
+    `simulated`: the nodes, where they are no processes of their own; then there is no broker, no identity and no dashboard.
     Returns what it also writes to OUT/result.json. Raises EdgewardError subclasses for everything a user can fix.
     """
-    with Orchestrator(config, base, out, progress, connect_timeout_s) as orchestrator:
+    with Orchestrator(config, base, out, progress, connect_timeout_s, simulated) as orchestrator:
         return orchestrator.train(1)
 
 
 class Orchestrator:
     """Broker, store and data of one federation; `train` runs it from the first weights, or on from an earlier result."""
 
-    def __init__(self, config: Config, base: Path, out: Path, progress: Progress, connect_timeout_s: float) -> None:
+    def __init__(
+        self,
+        config: Config,
+        base: Path,
+        out: Path,
+        progress: Progress,
+        connect_timeout_s: float,
+        simulated: Optional[Simulated] = None,
+    ) -> None:
         check_config(config, base)  # refused before anything is prepared
         if config.task.aggregation.key_holder:
             tenseal()
         self._config, self._base, self._out = config, base, out
-        self._connect_timeout_s = connect_timeout_s
+        self._connect_timeout_s, self._simulated = connect_timeout_s, simulated
         self._model = _absolute_model(config.task, base)
         self._rows = _evaluation_rows(config, base)
         self._calibration = _calibration(config, base)
@@ -93,17 +118,22 @@ class Orchestrator:
             self._authority = _authority(self._config, self._base)
             if self._authority is not None:
                 stack.callback(self._authority.close)
-            self.address, self._broker = _broker(self._config, self._authority, self._out)
-            if self._broker is None:
-                check_reachable(self.address, self._connect_timeout_s)  # before minutes of preparation, not after
+            self.address: Broker
+            self._broker: Optional[OwnBroker] = None
+            if self._simulated is not None:
+                self.address = self._simulated.broker
             else:
+                self.address, self._broker = _broker(self._config, self._authority, self._out)
+            if isinstance(self.address, BrokerAddress) and self._broker is None:
+                check_reachable(self.address, self._connect_timeout_s)  # before minutes of preparation, not after
+            elif self._broker is not None:
                 stack.callback(self._broker.close)
                 self._broker.start()  # nodes find it and wait there, however long the preparation takes
             self._store = Store(self._out / "gateway.sqlite")
             stack.callback(self._store.close)
             self._show = self._store.audit(self._out / AUDIT_FILE).progress(self._show)
             settings = _dashboard_settings(self._config, self._base, self._authority)
-            if settings is not None:
+            if settings is not None and isinstance(self.address, BrokerAddress):
                 federation = self._config.gateway.federation
                 self._dashboard = stack.enter_context(DashboardProcess(self._out, settings, federation, self.address))
                 self._show({"event": "dashboard", "url": self._dashboard.url, "warning": self._dashboard.warning})
@@ -154,14 +184,19 @@ class Orchestrator:
             self._authority,
             sites=settings.sites,
         )
-        result = gateway.run(self._connect_timeout_s)
+        result = self._run(gateway)
         broker_mib = peak_memory_mib(str(self._broker.pid)) if self._broker else None
         claim = statement_apart(task, result.records, number, result.observed(self._authority is not None))
+        if self._simulated is not None:
+            claim["simulated"] = True
         claim["other_runs"] = spent_elsewhere(self._store, run, result.records)
         clipped = of_run(result.rounds)
         if clipped is not None:
             claim["clipped"] = in_words(clipped, task.privacy.clip_norm)
         report = _report(run, task, result, claim, {"gateway": peak_memory_mib(), "broker": broker_mib})
+        if self._simulated is not None:
+            report["memory_mib"] = {"all in one process": peak_memory_mib()}
+            report["wire"]["counted"] = "payload only: there were no sockets"
         if not task.trains:
             report.update(self._analysis(run, task, claim, result.records))
         elif task.training.personal_parameters:
@@ -183,6 +218,16 @@ class Orchestrator:
         if report["bundle"]:
             keep_model(self._out, run)
         return report
+
+    def _run(self, gateway: Gateway) -> RunResult:
+        if self._simulated is None:
+            return gateway.run(self._connect_timeout_s)
+        gateway.begin()
+        try:
+            self._simulated.serve(gateway)
+        finally:
+            gateway.close()
+        return gateway.result()
 
     def _analysis(self, run: str, task: Task, claim: Dict[str, Any], joined: Dict[str, int]) -> Dict[str, Any]:
         """Writes the result of an analysis; returns what a report says of it. joined: node -> records as it stated them."""

@@ -5,6 +5,7 @@ replayed into a new coordinator and its `Started` action continues where the run
 """
 
 import logging
+import math
 import queue
 import time
 from typing import Dict, List, Optional, Sequence
@@ -21,6 +22,7 @@ from orchestrator.gateway.broker_watch import BrokerWatch
 from orchestrator.gateway.conclusion import Conclusion, HandUp
 from orchestrator.gateway.course import Course
 from orchestrator.gateway.figures import Figures
+from orchestrator.gateway.goodbye import Goodbye
 from orchestrator.gateway.progress import Progress
 from orchestrator.gateway.questions import Questions
 from orchestrator.gateway.refused import MESSAGES, Refused
@@ -39,20 +41,16 @@ from orchestrator.rounds.events import (
     Ticked,
     Wake,
 )
-from orchestrator.rounds.state import GATHERING
 from orchestrator.wire.body import encode_body
 from orchestrator.wire.event_queue import Connected, Disconnected, Message
 from orchestrator.wire.frames import Ack, Want, decode_frame, encode_frame, split
-from orchestrator.wire.link import BrokerAddress, Link, client_id
+from orchestrator.wire.link import Broker, client_id
 from orchestrator.wire.plain import plain
 from orchestrator.wire.task import task_from_dict
 from orchestrator.wire.topics import Topics
 from orchestrator.wire.transfer import Inbox, transfer_id
 
 log = logging.getLogger("edgeward.gateway")
-
-GOODBYE_S = 10.0
-"""How long to wait at the end for the nodes' last figures."""
 
 
 class Gateway:
@@ -63,7 +61,7 @@ class Gateway:
         store: Store,
         run: str,
         federation: str,
-        broker: BrokerAddress,
+        broker: Broker,
         own_broker: Optional[OwnBroker] = None,
         evaluate: Optional[Evaluate] = None,
         progress: Progress = lambda event: None,
@@ -77,7 +75,6 @@ class Gateway:
             raise UsageError(f"the store has no run {run!r}")
         self._store = store
         self._run = run
-        self._federation = federation
         self._voice = Voice(authority, store.serial(run))
         self._task = task_from_dict(stored[0], f"stored run {run}")
         if self._task.aggregation.secure:
@@ -98,6 +95,7 @@ class Gateway:
         self._attendance = Attendance(
             self.course, self.announcer, self._inbox, self._refused, self._figures, self._send_down, sites
         )
+        self._goodbye = Goodbye(self.course, self._attendance, self._figures)
         self.answers = Answers(
             self.course,
             self.aggregation,
@@ -112,8 +110,7 @@ class Gateway:
         client = client_id(f"{federation}-gateway")
         self._presence = encode_body({"kind": "gateway", "identity": authority is not None})
         self._gone = encode_body({"kind": "gone"})
-        self.link = Link(
-            broker,
+        self.link = broker.link(
             client,
             [self._topics.every_up, self._topics.every_presence, self._topics.gateway_echo],
             will=(self._topics.gateway_presence, self._gone),
@@ -127,6 +124,16 @@ class Gateway:
 
         A run that stopped for want of nodes or answers goes on where it stopped.
         """
+        self.begin(connect_timeout_s)
+        try:
+            while not self.over:
+                self.step()
+        finally:
+            self.close()
+        return self.result()
+
+    def begin(self, connect_timeout_s: float = 30.0) -> None:
+        """Brings the run to where its journal ends, and connects; BrokerError without a broker. Then `step` until `over`."""
         resumed = self.course.replay()
         before = self.coordinator.reason
         if before and not self.coordinator.final:
@@ -144,31 +151,42 @@ class Gateway:
             )
         try:
             self.course.happen(Started(self.course.now()))
-            while not self.coordinator.over:
-                self.step()
-            if not self.coordinator.reason or self.coordinator.final:
-                self._say_goodbye()
-        finally:
-            if self._strays is not None:
-                self._strays.close()
-            self.link.publish(self._topics.gateway_presence, self._gone, retain=True)
-            self.link.flush(5.0)
-            self.link.close()
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def over(self) -> bool:
+        """Whether the run has ended, and every node that is here knows it and sent its last figures, or had the time to."""
+        return self._goodbye.over
+
+    def close(self) -> None:
+        """Leaves the broker, and says so there."""
+        if self._strays is not None:
+            self._strays.close()
+        self.link.publish(self._topics.gateway_presence, self._gone, retain=True)
+        self.link.flush(5.0)
+        self.link.close()
+
+    def result(self) -> RunResult:
+        """Of a run that is over; RoundError with the reason where it stopped before its end."""
+        self._goodbye.keep()
         if self.coordinator.reason:
             raise RoundError(self.course.stopped())
         return RunResult(self._store, self._run, self._task, self.course.records)
 
-    def step(self) -> None:
-        """One message, or what is due when none comes."""
+    def step(self, longest_s: float = math.inf) -> None:
+        """One message, or what is due when none comes for as long as nothing is due, at most `longest_s`."""
         self.link.pump()
-        begun, wait = time.monotonic(), self._wait_s()
+        begun, wait = time.monotonic(), min(self.wait_s(), longest_s)
         try:
             event = self.link.events.get(timeout=wait)
         except queue.Empty:
             self._broker.quiet(begun + wait)
             self.announcer.outbox.due(time.monotonic())
             self._watch_broker()
-            self._look_for_strays()
+            if self._strays is not None:
+                self._strays.look_for(self.course)
             self._attendance.rate_all()
         else:
             if isinstance(event, Disconnected):
@@ -198,7 +216,8 @@ class Gateway:
         """node -> records, of all nodes that joined the run."""
         return dict(self.course.records)
 
-    def _wait_s(self) -> float:
+    def wait_s(self) -> float:
+        """Seconds until something is due though no message comes."""
         waits = [0.5]
         if self._wake_at is not None and not self._broker.away:
             waits.append(self._wake_at - self.course.now())
@@ -224,19 +243,6 @@ class Gateway:
 
     def _send_frame(self, node: str, frame: bytes) -> None:
         self.link.publish(self._topics.down(node), frame)
-
-    def _look_for_strays(self) -> None:
-        """While nodes are waited for: those that wait for another federation's gateway at the same broker."""
-        if self._strays is None:
-            return
-        if self.coordinator.phase != GATHERING:
-            self._strays.close()
-            return
-        for presence in self._strays.found():
-            who = presence.who
-            self.course.tell(
-                "stray", node=who.node, federation=who.federation, protocol=who.protocol, own=self._federation
-            )
 
     # Messages in
 
@@ -295,13 +301,3 @@ class Gateway:
                 if action.final:  # else nodes keep what they have: the run goes on when this gateway starts again
                     self.questions.end(action.reason)
                 self.course.tell("failed", reason=action.reason)
-
-    def _say_goodbye(self) -> None:
-        """Gives every node that is here the chance to learn that the run is over, and to send its last figures."""
-        deadline = time.monotonic() + GOODBYE_S
-        expected = set(self.coordinator.online)
-        while not expected <= self._attendance.goodbyes and time.monotonic() < deadline:
-            expected &= set(self.coordinator.online)
-            self.step()
-        if self._attendance.goodbyes:
-            self._figures.keep(self._store, self._run, self._attendance.goodbyes)

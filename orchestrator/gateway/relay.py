@@ -11,6 +11,7 @@ Noise is made at the leaves, so privacy per record is what the task says, toward
 import hashlib
 import json
 import logging
+import math
 import queue
 import threading
 from contextlib import ExitStack
@@ -169,8 +170,8 @@ class Relay(NodeAgent):
         self._joined_with = 0
         self._sizes: Dict[str, int] = {}  # of each run's weights
 
-    def step(self) -> None:
-        super().step()
+    def step(self, longest_s: float = math.inf) -> None:
+        super().step(longest_s)
         self._look_below()
 
     def _look_below(self) -> None:

@@ -11,7 +11,7 @@ from orchestrator.gateway.settings import Config
 from orchestrator.wire.board_records import read_forwarded
 from orchestrator.wire.body import encode_body
 from orchestrator.wire.event_queue import Connected, Disconnected, Message
-from orchestrator.wire.link import BrokerAddress, Link, client_id
+from orchestrator.wire.link import Broker, client_id
 from orchestrator.wire.presence import WATCHING
 from orchestrator.wire.topics import Topics
 
@@ -68,7 +68,7 @@ def _plain(report: Dict[str, Any]) -> Dict[str, Any]:
 
 
 def wait_for_drift(
-    address: BrokerAddress,
+    address: Broker,
     federation: str,
     digest: str,
     drift_above: float,
@@ -84,7 +84,7 @@ def wait_for_drift(
     topics = Topics(federation)
     here = encode_body({"kind": WATCHING, "identity": identity})
     gone = encode_body({"kind": "gone"})
-    link = Link(address, client_id(f"{federation}-watch"), [topics.every_board], will=(topics.gateway_presence, gone))
+    link = address.link(client_id(f"{federation}-watch"), [topics.every_board], will=(topics.gateway_presence, gone))
     link.open(timeout_s)
     try:
         while True:

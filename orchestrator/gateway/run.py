@@ -23,7 +23,8 @@ from orchestrator.rounds.strategies import STRATEGIES, make_strategy
 from orchestrator.rounds.strategy import Strategy
 from orchestrator.wire.plain import as_run_name
 from orchestrator.wire.protection import Aggregation
-from orchestrator.wire.task import Rounds, Selection, Task, later_fields, stated_of, task_from_dict, task_to_dict
+from orchestrator.wire.stated import later_fields, stated_of
+from orchestrator.wire.task import Rounds, Selection, Task, task_from_dict, task_to_dict
 from orchestrator.wire.training import Training
 
 

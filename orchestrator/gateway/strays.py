@@ -7,7 +7,9 @@ the broker are where they belong and are not named; nor are more than a few of t
 import time
 from typing import List, Set
 
-from orchestrator.wire.link import BrokerAddress
+from orchestrator.gateway.course import Course
+from orchestrator.rounds.state import GATHERING
+from orchestrator.wire.link import Broker
 from orchestrator.wire.lookout import Lookout, Presence
 from orchestrator.wire.topics import ANY_GATEWAY, ANY_NODE, PROTOCOL
 
@@ -20,12 +22,21 @@ MOST_NAMED = 20
 class Strays:
     """Of one gateway that gathers nodes; `found` is asked now and then, until `close`."""
 
-    def __init__(self, broker: BrokerAddress, federation: str, client_id: str) -> None:
+    def __init__(self, broker: Broker, federation: str, client_id: str) -> None:
         self._lookout = Lookout(broker, f"{client_id}-search", [ANY_GATEWAY, ANY_NODE])
         self._federation = federation
         self._due = time.monotonic() + LOOK_AFTER_S
         self._looks = self._over = False
         self._named: Set[str] = set()
+
+    def look_for(self, course: Course) -> None:
+        """Tells a run's gateway of them, as long as it gathers its nodes."""
+        if course.coordinator.phase != GATHERING:
+            self.close()
+            return
+        for presence in self.found():
+            who = presence.who
+            course.tell("stray", node=who.node, federation=who.federation, protocol=who.protocol, own=self._federation)
 
     def found(self) -> List[Presence]:
         """Those that were not found before."""

@@ -43,7 +43,7 @@ from orchestrator.node.tasks import Tasks
 from orchestrator.node.trainer import GradientTrainer
 from orchestrator.rounds.stages import FIRST_ROUND
 from orchestrator.wire.body import encode_body, require
-from orchestrator.wire.link import BrokerAddress
+from orchestrator.wire.link import Broker
 
 log = logging.getLogger("edgeward.node")
 LOCK_FILE = "node.lock"
@@ -55,7 +55,7 @@ class NodeAgent(Session):
 
     def __init__(
         self,
-        broker: BrokerAddress,
+        broker: Broker,
         federation: str,
         name: str,
         data: Path,

@@ -21,7 +21,8 @@ from orchestrator.privacy import terms
 from orchestrator.privacy.releases import noise_multipliers
 from orchestrator.wire.json_text import from_json
 from orchestrator.wire.plain import hex_name
-from orchestrator.wire.task import Task, describe_model, digest_of, task_from_dict, task_to_dict
+from orchestrator.wire.stated import describe_model
+from orchestrator.wire.task import Task, digest_of, task_from_dict, task_to_dict
 
 APPROVALS = "approvals"
 MOST_REQUESTS, MOST_BYTES = 200, 512 << 20

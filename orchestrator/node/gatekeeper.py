@@ -32,7 +32,8 @@ from orchestrator.privacy.releases import COUNT, kinds_in, releases_of
 from orchestrator.privacy.secure_random import SecureRandom
 from orchestrator.privacy.terms import unit_of
 from orchestrator.rounds.stages import FIRST_ROUND
-from orchestrator.wire.task import Task, objection_to
+from orchestrator.wire.claims import objection_to
+from orchestrator.wire.task import Task
 
 __all__ = ["COUNT_ROUND", "Gatekeeper", "Verdict", "Waiting", "looked_for", "reservation_of", "uses_of"]
 

@@ -32,7 +32,7 @@ from orchestrator.privacy.ckks_blocks import tenseal
 from orchestrator.privacy.secure_sum import Verify, session_id
 from orchestrator.rounds.steps import CONTEXT, DECRYPT
 from orchestrator.wire.body import decode_body, encode_body, require
-from orchestrator.wire.link import BrokerAddress
+from orchestrator.wire.link import Broker
 from orchestrator.wire.plain import run_name
 from orchestrator.wire.task import Task, task_from_dict
 from orchestrator.wire.transparency import read_log
@@ -58,7 +58,7 @@ class KeyHolderAgent(NodeAgent):
 
     def __init__(
         self,
-        broker: BrokerAddress,
+        broker: Broker,
         federation: str,
         name: str,
         state: Path,
@@ -75,11 +75,9 @@ class KeyHolderAgent(NodeAgent):
         self._refused: Optional[Key] = None
         self._before_task: Optional[Tuple[Dict[str, Any], Tensors]] = None  # a step that came before its task
 
-    def run(self, connect_timeout_s: Optional[float] = 30.0) -> None:
-        try:
-            super().run(connect_timeout_s)
-        finally:
-            self._journal.close()
+    def _close(self) -> None:
+        self._journal.close()
+        super()._close()
 
     def _most_unpacked(self, header: Dict[str, Any]) -> int:
         return most_for_key_holder(header, None if self._attempt is None else self._attempt.holder.plan)

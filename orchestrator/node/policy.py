@@ -15,10 +15,11 @@ from orchestrator.node.disclosure import Disclosure, rules_in_words
 from orchestrator.privacy.noisy_sum import parties_of
 from orchestrator.privacy.releases import noise_multipliers, releases_of
 from orchestrator.wire.bounds import near
+from orchestrator.wire.claims import oversized, too_likely
 from orchestrator.wire.protection import LEAST_NOISE, UNITS
 from orchestrator.wire.schema import Schema
 from orchestrator.wire.structure import structure
-from orchestrator.wire.task import Task, oversized, too_likely
+from orchestrator.wire.task import Task
 from orchestrator.wire.toml_file import read_toml
 
 STAGES = ("noise", "clip", "masked", "ckks")

@@ -7,7 +7,7 @@ from orchestrator.node.figures import MemoryFigures
 from orchestrator.node.health import REPORT_EVERY_S
 from orchestrator.node.open_runs import OpenRuns
 from orchestrator.wire.body import encode_body
-from orchestrator.wire.link import Link
+from orchestrator.wire.link import Connection
 from orchestrator.wire.process import has_tensorflow
 
 
@@ -17,7 +17,7 @@ class Presence:
     def __init__(
         self,
         topic: str,
-        link: Link,
+        link: Connection,
         runs: OpenRuns,
         memory: MemoryFigures,
         ledger: Callable[[], Any],

@@ -8,7 +8,7 @@ import logging
 import time
 from typing import List, Optional, Set
 
-from orchestrator.wire.link import BrokerAddress
+from orchestrator.wire.link import Broker
 from orchestrator.wire.lookout import Lookout, Presence
 from orchestrator.wire.presence import WATCHING
 from orchestrator.wire.topics import ANY_GATEWAY, PROTOCOL
@@ -33,7 +33,7 @@ MOST_SAID = 10
 class GatewaySearch:
     """Of one node; `step` is called now and then until the gateway was heard."""
 
-    def __init__(self, broker: BrokerAddress, federation: str, name: str, client_id: str, identity: bool) -> None:
+    def __init__(self, broker: Broker, federation: str, name: str, client_id: str, identity: bool) -> None:
         self._broker, self._federation, self._name, self._identity = broker, federation, name, identity
         self._lookout = Lookout(broker, f"{client_id}-search", [ANY_GATEWAY])
         self._began: Optional[float] = None

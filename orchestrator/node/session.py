@@ -5,6 +5,7 @@ A message is believed only if the gateway signed it, where there are identities,
 
 import hashlib
 import logging
+import math
 import queue
 import time
 from abc import ABC, abstractmethod
@@ -25,7 +26,7 @@ from orchestrator.rounds.steps import ACKNOWLEDGED_STEPS
 from orchestrator.wire.body import decode_body, encode_body, require
 from orchestrator.wire.event_queue import Connected, Disconnected, Event
 from orchestrator.wire.frames import Ack, Chunk, Want, decode_frame, encode_frame
-from orchestrator.wire.link import BrokerAddress, Link, client_id
+from orchestrator.wire.link import Broker, client_id
 from orchestrator.wire.process import forget_start
 from orchestrator.wire.topics import Topics
 from orchestrator.wire.transfer import Inbox, Outbox
@@ -45,7 +46,7 @@ class Session(ABC):
     _presence: Presence
 
     def __init__(
-        self, broker: BrokerAddress, federation: str, name: str, store: NodeStore, identity: Optional[NodeIdentity]
+        self, broker: Broker, federation: str, name: str, store: NodeStore, identity: Optional[NodeIdentity]
     ) -> None:
         self.topics = Topics(federation)
         self._federation, self._name = federation, name
@@ -61,8 +62,7 @@ class Session(ABC):
         gone = encode_body({"kind": "gone", "node": name, "instance": self.instance})
         client = client_id(f"{federation}-{name}", store.secret("client"))
         self._search = GatewaySearch(broker, federation, name, client, identity is not None)
-        self.link = Link(
-            broker,
+        self.link = broker.link(
             client,
             [self.topics.all_nodes, self.topics.down(name)],
             will=(self.topics.presence(name), gone),
@@ -97,28 +97,36 @@ class Session(ABC):
     def run(self, connect_timeout_s: Optional[float] = 30.0) -> None:
         """Connects and serves; returns after `stop`. Raises BrokerError if the broker never answers; None: waits for it."""
         try:
-            self.link.open(connect_timeout_s, self._waits)
+            self.begin(connect_timeout_s)
         except BrokerError:
             if self.stopping:
                 return
             raise
         forget_start(new_peak=True)
-        milestones.info("connected to %s as %s", self.link.address, self._name)
         try:
             while not self.stopping:
                 self.step()
         finally:
-            if not self._taken:
-                self.link.publish(self.topics.presence(self._name), self._gone, retain=True)
-            self.link.flush(2.0)
-            self.link.close()
-            self._search.close()
-            self._close()
+            self.close()
         if self._taken:
             raise UsageError(
                 f"another node is here as {self._name!r} and goes on: names are for one node each, start this one with another "
                 "--name (with an identity: enrol it under another); if the other is this node with another state folder, stop it"
             )
+
+    def begin(self, connect_timeout_s: Optional[float] = 30.0) -> None:
+        """Connects; then `step` until `stopping`, and `close`."""
+        self.link.open(connect_timeout_s, self._waits)
+        milestones.info("connected to %s as %s", self.link.address, self._name)
+
+    def close(self) -> None:
+        """Leaves the broker, and says so there unless another node has this name; what the party kept open is closed."""
+        if not self._taken:
+            self.link.publish(self.topics.presence(self._name), self._gone, retain=True)
+        self.link.flush(2.0)
+        self.link.close()
+        self._search.close()
+        self._close()
 
     def _waits(self, reason: str) -> bool:
         """Says now and then that there is no broker yet; False once this node was asked to stop."""
@@ -130,10 +138,11 @@ class Session(ABC):
     def stop(self) -> None:
         self.stopping = True
 
-    def step(self) -> None:
+    def step(self, longest_s: float = math.inf) -> None:
+        """One message, or what is due when none comes for as long as nothing is due, at most `longest_s`."""
         self.link.pump()
         try:
-            self._handle(self.link.events.get(timeout=self._wait_s()))
+            self._handle(self.link.events.get(timeout=min(self.wait_s(), longest_s)))
         except queue.Empty:
             self.outbox.due(time.monotonic())
             self._presence.report_health()
@@ -145,7 +154,8 @@ class Session(ABC):
         except MemoryError:  # how large a message is, and what it takes to read it, is the gateway's choice
             self._refuse("a message", EdgewardError(OUT_OF_MEMORY))
 
-    def _wait_s(self) -> float:
+    def wait_s(self) -> float:
+        """Seconds until something is due though no message comes."""
         if self._work_waits():
             return 0.0
         due = self.outbox.next_due()

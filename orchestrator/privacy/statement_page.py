@@ -29,8 +29,23 @@ def made_of(task: Task) -> Dict[str, Any]:
     return {} if task.trains else {"of": RESULT}
 
 
+SIMULATED = (
+    "**Simulated.** All nodes ran in the one process of `edgeward simulate`, which read the records of all of them: nothing was "
+    "protected from whoever ran it, and no owner was asked. The page below is what a run of the same task among real nodes would "
+    "state; noise was drawn as there."
+)
+
+
 def markdown(said: Dict[str, Any]) -> str:
     """One page, for people, of what `statement` gave. Names no node."""
+    page = _page(said)
+    if not said.get("simulated"):
+        return page
+    title, rest = page.split("\n", 1)
+    return f"{title}\n\n{SIMULATED}\n{rest}"
+
+
+def _page(said: Dict[str, Any]) -> str:
     if said["unit"] == "none":
         return f"# Privacy of this {_noun(said)}\n\n**No differential privacy.** {said['claim']}\n{_elsewhere(said)}"
     noun, epsilon, delta, unit = _noun(said), said["epsilon"], said["delta"], said["unit"]

@@ -20,7 +20,7 @@ import struct
 import threading
 import time
 from dataclasses import dataclass, replace
-from typing import Any, Callable, Iterable, List, Optional, Tuple
+from typing import Any, Callable, Iterable, List, Optional, Protocol, Tuple
 from urllib.parse import SplitResult, parse_qs, urlsplit
 
 import paho.mqtt.client as mqtt
@@ -40,6 +40,36 @@ WINDOW = 8
 
 Source = Callable[[float], Optional[Tuple[str, bytes]]]
 """Given the monotonic time, the next (topic, payload) to publish, or None. Called from two threads."""
+
+GoOn = Callable[[str], bool]
+"""Given why the last try to connect failed: whether to try again."""
+
+
+class Connection(Protocol):
+    """What a party needs of its way to the others; see `Link` for each of these. The other one is wire/post.py's."""
+
+    events: EventQueue
+    client_id: str
+
+    @property
+    def address(self) -> "Broker": ...
+    def open(self, timeout_s: Optional[float], go_on: GoOn = ...) -> None: ...
+    def publish(self, topic: str, payload: bytes, retain: bool = False) -> None: ...
+    def send_from(self, source: Source) -> None: ...
+    def pump(self) -> None: ...
+    def flush(self, timeout_s: float) -> bool: ...
+    def close(self) -> None: ...
+    def socket_bytes(self) -> Tuple[int, int]: ...
+
+
+class Broker(Protocol):
+    """Where parties meet: a broker's address, or a post within this process. As text it is what a person is shown."""
+
+    @property
+    def username(self) -> Optional[str]: ...
+    def link(
+        self, client_id: str, subscriptions: Iterable[str], will: Optional[Tuple[str, bytes]] = None
+    ) -> Connection: ...
 
 
 @dataclass(frozen=True)
@@ -72,6 +102,10 @@ class BrokerAddress:
         tls = parts.scheme == "mqtts"
         password = _password(parts)
         return cls(parts.hostname, port or (8883 if tls else 1883), tls, parts.username, password, ca_file)
+
+    def link(self, client_id: str, subscriptions: Iterable[str], will: Optional[Tuple[str, bytes]] = None) -> "Link":
+        """A connection to this broker that is not open yet. `client_id`: see the function of this name."""
+        return Link(self, client_id, subscriptions, will)
 
     def __str__(self) -> str:
         return f"{'mqtts' if self.tls else 'mqtt'}://{self.host}:{self.port}"
@@ -112,7 +146,7 @@ class Link:
         subscriptions: Iterable[str],
         will: Optional[Tuple[str, bytes]] = None,
     ) -> None:
-        self.address = address
+        self.address, self.client_id = address, client_id
         self.events = EventQueue()
         self._subscriptions: List[Tuple[str, int]] = [(topic, 1) for topic in subscriptions]
         self._counted = (0, 0)  # bytes of sockets that are closed
@@ -144,7 +178,7 @@ class Link:
         self._source: Source = lambda now: None
         self._drained = True
 
-    def open(self, timeout_s: Optional[float], go_on: Callable[[str], bool] = lambda reason: True) -> None:
+    def open(self, timeout_s: Optional[float], go_on: GoOn = lambda reason: True) -> None:
         """Connects, trying until `timeout_s` is over (None: as long as it takes); raises BrokerError saying why it did not work.
 
         `go_on` is asked between tries, with why the last one failed.
@@ -157,7 +191,7 @@ class Link:
                 "or let the gateway run its own with --broker embedded"
             )
 
-    def _try_connect(self, timeout_s: float, go_on: Callable[[str], bool]) -> str:
+    def _try_connect(self, timeout_s: float, go_on: GoOn) -> str:
         """Empty once it is connected: `Connected` is the first event then, and what others put there meanwhile follows."""
         deadline = time.monotonic() + timeout_s
         reason = "no answer"

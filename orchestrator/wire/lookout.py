@@ -14,7 +14,7 @@ from orchestrator.errors import BrokerError, WireError
 from orchestrator.wire.body import PRESENCE_BYTES, decode_body
 from orchestrator.wire.cbor import NARROW
 from orchestrator.wire.event_queue import Disconnected, Message
-from orchestrator.wire.link import BrokerAddress, Link
+from orchestrator.wire.link import Broker
 from orchestrator.wire.presence import BESIDE
 from orchestrator.wire.topics import PROTOCOL, Announced, announced
 
@@ -39,8 +39,8 @@ class Presence(NamedTuple):
 class Lookout:
     """A connection to `broker` that remembers the last presence of everyone on `topics`."""
 
-    def __init__(self, broker: BrokerAddress, client_id: str, topics: Sequence[str]) -> None:
-        self._link = Link(broker, client_id, topics)
+    def __init__(self, broker: Broker, client_id: str, topics: Sequence[str]) -> None:
+        self._link = broker.link(client_id, topics)
         self._lost = 0
         self._seen: Dict[Announced, Presence] = {}
         self.open = False

@@ -5,8 +5,8 @@ All of it is frozen and checked when built: a `Task` that exists is one that mak
 
 import hashlib
 import json
-from dataclasses import MISSING, dataclass, field, fields, is_dataclass
-from typing import Any, Dict, Iterator, Mapping, Optional, Tuple
+from dataclasses import dataclass, field
+from typing import Any, Dict, Iterator, Mapping, Tuple
 
 from orchestrator.errors import UsageError
 from orchestrator.rounds.stages import ANALYSIS, TRAINING, Stages
@@ -20,7 +20,7 @@ from orchestrator.wire.bounds import (
     within,
 )
 from orchestrator.wire.codec import CODECS, ERROR_FEEDBACK, EXACT
-from orchestrator.wire.protection import HIDING_NOISE, OFTEN, UNLIKELY, Aggregation, Privacy
+from orchestrator.wire.protection import Aggregation, Privacy
 from orchestrator.wire.schema import Schema
 from orchestrator.wire.sizes import too_many_cells
 from orchestrator.wire.structure import structure, unstructure
@@ -351,42 +351,6 @@ def task_to_dict(task: Task) -> Dict[str, Any]:
     return written
 
 
-def stated_of(declared: Any) -> Dict[str, Any]:
-    """A task, or a part of one, as plain data without what has its default."""
-    stated = {}
-    for field_of in fields(declared):
-        value = getattr(declared, field_of.name)
-        default = field_of.default if field_of.default_factory is MISSING else field_of.default_factory()
-        if value != default:
-            stated[field_of.name] = value
-    return {name: _stated(value) for name, value in stated.items()}
-
-
-def _stated(value: Any) -> Any:
-    if is_dataclass(value):
-        return stated_of(value)
-    if isinstance(value, (list, tuple)):
-        return [_stated(each) for each in value]
-    return {name: _stated(each) for name, each in value.items()} if isinstance(value, dict) else value
-
-
-def later_fields(task: Task) -> str:
-    """What a task states of fields that its repr leaves out; "" where it states none."""
-    stated = [
-        f"{table}.{name}={json.dumps(value, sort_keys=True) if isinstance(value, dict) else repr(value)}"
-        for table, name, default in LATER
-        if (value := getattr(getattr(task, table), name)) != default
-    ]
-    stated += [
-        f"features.{feature.name}.transform={feature.transform!r}"
-        for feature in task.schema.features
-        if feature.transform
-    ]
-    if task.analysis:
-        stated.append(f"analysis={json.dumps(task.analysis, sort_keys=True)}")
-    return " ".join(stated)
-
-
 def plain_data(declared: Any) -> Dict[str, Any]:
     """A task or a part of one as plain data; a category's lacking range is left out."""
 
@@ -430,49 +394,3 @@ def _holds_bytes(value: Any) -> bool:
     if isinstance(value, (dict, list, tuple)):
         return any(map(_holds_bytes, value.values() if isinstance(value, dict) else value))
     return isinstance(value, bytes)
-
-
-def describe_model(model: Dict[str, Any]) -> str:
-    """The model in a few words, for people."""
-    rest = ", ".join(f"{k} {v}" for k, v in model.items() if k != "kind")
-    return f"{model.get('kind', '?')}{' (' + rest + ')' if rest else ''}"
-
-
-def objection_to(task: Task) -> Optional[str]:
-    """Why no node should take part: a privacy claim that the declaration does not carry."""
-    privacy = task.privacy
-    if task.training.personal != "none" and not task.training.personal_parameters:
-        return "the task wants a personal part and does not say which of the weights it is"
-    if not privacy.on:
-        return None
-    if privacy.noise_multiplier <= 0 or (task.standardizes and privacy.statistics_noise_multiplier <= 0):
-        return f"the task claims epsilon {privacy.epsilon:g} and declares no noise"
-    if task.evaluation.on and privacy.evaluation_noise_multiplier <= 0:
-        return f"the task claims epsilon {privacy.epsilon:g} and declares no noise on federated evaluation"
-    if not privacy.clip_norm:
-        return f"the task claims epsilon {privacy.epsilon:g} and declares no clip norm"
-    return None
-
-
-def oversized(task: Task, units: int) -> Optional[str]:
-    """Why a node that trains on `units` privacy units should not take part: its delta would let a whole one leak."""
-    return too_likely(task, task.privacy.delta, units) if task.privacy.within_node else None
-
-
-def too_likely(task: Task, delta: float, units: int) -> Optional[str]:
-    """Why `delta` is too large for so many units, given the noise of steps that are sampled."""
-    share = task.evaluation.share
-    units = round(units * max(1.0, share / (1 - share)))  # those held out may be more
-    if delta * units >= 1:
-        # A mechanism that publishes one random unit in full satisfies (0, 1/units)-DP.
-        return f"delta {delta:g} is not below 1/units = 1/{units}: it would allow a whole {task.privacy.unit} to leak"
-    # Of steps alone: all other releases have every unit in them, so that epsilon counts them whole.
-    noise = task.privacy.noise_multiplier or HIDING_NOISE
-    rarely = task.privacy.sampling_rate < OFTEN * delta
-    if noise < HIDING_NOISE and rarely and delta * units > UNLIKELY:
-        # With little noise and a low sampling rate, delta is the chance of each unit to be drawn, and shown.
-        return (
-            f"delta {delta:g} is above {UNLIKELY:g}/units = {UNLIKELY / units:.2g}: with noise of multiplier {noise:g} (below "
-            f"{HIDING_NOISE:g}) it is the chance of each {task.privacy.unit} to be shown. Lower delta, or ask for more noise"
-        )
-    return None

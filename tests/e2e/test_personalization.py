@@ -26,10 +26,11 @@ from orchestrator.node.agent import NodeAgent
 from orchestrator.node.personal import with_personal
 from orchestrator.node.store import NodeStore
 from orchestrator.wire.body import decode_body
+from orchestrator.wire.claims import objection_to
 from orchestrator.wire.event_queue import Message
 from orchestrator.wire.frames import Chunk, decode_frame
 from orchestrator.wire.link import Link
-from orchestrator.wire.task import Privacy, Task, objection_to
+from orchestrator.wire.task import Privacy, Task
 from orchestrator.wire.topics import Topics
 from orchestrator.wire.training import Training
 

@@ -111,7 +111,7 @@ def test_a_vector_that_waits_for_others_is_acknowledged_after_a_while(
     assert sent == []
     now = time.monotonic()
     monkeypatch.setattr(time, "monotonic", lambda: now + 1.0)
-    assert gateway._wait_s() == 0.0
+    assert gateway.wait_s() == 0.0
     gateway.answers.acknowledge_due()
     assert [topic for topic, _ in sent] == ["edgeward/1/f/node/a/down"]
     assert isinstance(decode_frame(sent[0][1]), Ack)

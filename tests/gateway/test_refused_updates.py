@@ -100,12 +100,9 @@ def test_a_run_with_nothing_but_refused_updates_ends_without_a_model(tmp_path: P
     assert failed["reason"].startswith("no update counted in any training round")
     assert "6 answers of nodes could not be used" in failed["reason"]
     assert world.said("finished") == []
-    world.gateway.link.open = lambda timeout: None  # type: ignore[method-assign]
-    world.gateway.link.close = lambda: None  # type: ignore[method-assign]
-    world.gateway.link.flush = lambda timeout: None  # type: ignore[method-assign]
-    world.gateway._say_goodbye = lambda: None  # type: ignore[method-assign]
+    assert world.gateway.coordinator.over
     with pytest.raises(RoundError, match="begin another run"):
-        world.gateway.run()
+        world.gateway.result()
 
 
 def test_a_node_whose_update_was_refused_once_may_send_a_good_one(tmp_path: Path) -> None:

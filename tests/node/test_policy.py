@@ -16,9 +16,10 @@ from orchestrator.node.policy import (
     own_noise,
     smallest_cohort,
 )
+from orchestrator.wire.claims import oversized
 from orchestrator.wire.protection import Aggregation, Privacy
 from orchestrator.wire.schema import Feature, Schema
-from orchestrator.wire.task import Evaluation, Rounds, Selection, Task, oversized
+from orchestrator.wire.task import Evaluation, Rounds, Selection, Task
 from orchestrator.wire.training import Training
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "docs" / "policy.toml"

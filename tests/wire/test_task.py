@@ -3,7 +3,8 @@ from typing import Any, Dict
 import pytest
 
 from orchestrator.errors import UsageError
-from orchestrator.wire.task import Privacy, objection_to, oversized, task_from_dict, task_to_dict
+from orchestrator.wire.claims import objection_to, oversized
+from orchestrator.wire.task import Privacy, task_from_dict, task_to_dict
 
 
 def minimal() -> Dict[str, Any]:

@@ -7,7 +7,8 @@ from orchestrator.privacy.releases import work_of
 from orchestrator.privacy.terms import claimed, unit_of, units_of
 from orchestrator.wire.plain import many
 from orchestrator.wire.schema import Feature, Schema
-from orchestrator.wire.task import Task, describe_model
+from orchestrator.wire.stated import describe_model
+from orchestrator.wire.task import Task
 
 _FEATURES_SHOWN = 12
 
