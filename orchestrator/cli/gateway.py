@@ -101,6 +101,7 @@ def _add_certificate(parser: argparse.ArgumentParser) -> None:
 
 def _run(arguments: argparse.Namespace) -> int:
     import json
+    import sys
 
     from orchestrator.cli.outcome import outcome
     from orchestrator.cli.round_bar import shown
@@ -122,9 +123,10 @@ def _run(arguments: argparse.Namespace) -> int:
     with shown(arguments.json) as show:
         progress = logged(show)
         where = (config, arguments.config.parent, arguments.out, progress, arguments.connect_timeout)
+        again = (sys.executable, "-m", "orchestrator.cli.main", *arguments.words)
         try:
             with stop_on_sigterm():
-                report = run_federation(*where) if drift is None else run_and_watch(*where, drift)
+                report = run_federation(*where, again=again) if drift is None else run_and_watch(*where, drift, again)
         except Stopped:
             progress({"event": "stopped"})
             return 0

@@ -66,6 +66,7 @@ def main(argv: Optional[List[str]] = None) -> int:
     _open_streams()
     words = sys.argv[1:] if argv is None else argv
     arguments = build_parser(_command(words)).parse_args(words)
+    arguments.words = words  # as they were given, for a command that is to be given again
     from orchestrator.errors import EdgewardError
     from orchestrator.mishaps import failure_of_machine
     from orchestrator.wire.plain import plain

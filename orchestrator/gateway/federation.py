@@ -19,7 +19,7 @@ import time
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Dict, Optional, Protocol, Tuple, Type
+from typing import Any, Dict, Optional, Protocol, Sequence, Tuple, Type
 
 import numpy as np
 
@@ -77,13 +77,15 @@ def run_federation(
     progress: Progress,
     connect_timeout_s: float = 30.0,
     simulated: Optional[Simulated] = None,
+    again: Sequence[str] = (),
 ) -> Dict[str, Any]:
     """Runs (or continues) the federation of `config` once; relative data paths start at `base`.
 
     `simulated`: the nodes, where they are no processes of their own; then there is no broker, no identity and no dashboard.
+    `again`: the command that would do the same, for a dashboard that starts it again; empty where there is none.
     Returns what it also writes to OUT/result.json. Raises EdgewardError subclasses for everything a user can fix.
     """
-    with Orchestrator(config, base, out, progress, connect_timeout_s, simulated) as orchestrator:
+    with Orchestrator(config, base, out, progress, connect_timeout_s, simulated, again) as orchestrator:
         return orchestrator.train(1)
 
 
@@ -98,6 +100,7 @@ class Orchestrator:
         progress: Progress,
         connect_timeout_s: float,
         simulated: Optional[Simulated] = None,
+        again: Sequence[str] = (),
     ) -> None:
         check_config(config, base)  # refused before anything is prepared
         if config.task.aggregation.key_holder:
@@ -108,6 +111,7 @@ class Orchestrator:
         self._rows = _evaluation_rows(config, base)
         self._calibration = _calibration(config, base)
         self._show = self._show_last = progress  # the last when the audit log is closed
+        self._again = tuple(again)
         self._dashboard: Optional[DashboardProcess] = None
         self._open_things = ExitStack()
 
@@ -135,7 +139,8 @@ class Orchestrator:
             settings = _dashboard_settings(self._config, self._base, self._authority)
             if settings is not None and isinstance(self.address, BrokerAddress):
                 federation = self._config.gateway.federation
-                self._dashboard = stack.enter_context(DashboardProcess(self._out, settings, federation, self.address))
+                about = (self._out, settings, federation, self.address, self._again)
+                self._dashboard = stack.enter_context(DashboardProcess(*about))
                 self._show({"event": "dashboard", "url": self._dashboard.url, "warning": self._dashboard.warning})
             self._open_things = stack.pop_all()
         return self

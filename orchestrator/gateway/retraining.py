@@ -2,7 +2,7 @@
 
 import queue
 from pathlib import Path
-from typing import Any, Dict
+from typing import Any, Dict, Sequence
 
 from orchestrator.errors import UsageError
 from orchestrator.gateway.federation import Orchestrator
@@ -19,13 +19,19 @@ _MOST_RECORD_BYTES = 64 << 10
 
 
 def run_and_watch(
-    config: Config, base: Path, out: Path, progress: Progress, connect_timeout_s: float, drift_above: float
+    config: Config,
+    base: Path,
+    out: Path,
+    progress: Progress,
+    connect_timeout_s: float,
+    drift_above: float,
+    again: Sequence[str] = (),
 ) -> Dict[str, Any]:
     """Trains, then waits for a board running that very model to report a drift index above `drift_above`; again and again.
 
     Ends with the last training that `privacy.runs` allows and returns its report; without privacy it does not end.
     A gateway that was killed continues with the training it was at. Raises UsageError where no budget is declared for a
-    second training.
+    second training. again: see run_federation.
     """
     privacy = config.task.privacy
     if not config.task.trains:
@@ -42,7 +48,7 @@ def run_and_watch(
             "watching for drift of signals needs a distribution in the bundle: name calibration rows that may be known to "
             "anyone who has a bundle, and set calibration_public = true"
         )
-    with Orchestrator(config, base, out, progress, connect_timeout_s) as orchestrator:
+    with Orchestrator(config, base, out, progress, connect_timeout_s, again=again) as orchestrator:
         number = max(1, orchestrator.trained())
         while True:
             report = orchestrator.train(number)

@@ -13,7 +13,7 @@ import time
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Dict, Optional
+from typing import Any, Dict, Optional, Sequence
 
 from orchestrator.errors import UsageError, why_not_listening
 from orchestrator.gateway.web.password import Login
@@ -77,8 +77,13 @@ class DashboardProcess:
     One that dies is started again; one that hangs loses progress messages, never a round.
     """
 
-    def __init__(self, out: Path, settings: WebSettings, federation: str, broker: BrokerAddress) -> None:
-        """Raises UsageError where the address is in use or must not be used; `warning` is for people."""
+    def __init__(
+        self, out: Path, settings: WebSettings, federation: str, broker: BrokerAddress, again: Sequence[str] = ()
+    ) -> None:
+        """Raises UsageError where the address is in use or must not be used; `warning` is for people.
+
+        again: the command that starts this gateway again from this process's folder; empty where no page may.
+        """
         self.warning = settings.check(out)
         self._told: Dict[str, Any] = {
             "out": str(out),
@@ -90,6 +95,8 @@ class DashboardProcess:
             "broker": asdict(broker),
             "quiet_s": settings.quiet_s,
             "stay_s": settings.stay_s,
+            "again": list(again),
+            "folder": os.getcwd(),
         }
         self._stay_s = settings.stay_s
         self._login = Login(out)
@@ -102,6 +109,7 @@ class DashboardProcess:
         self._watcher = threading.Thread(target=self._watch, name="dashboard", daemon=True)
         self.restarts = 0
         self.stayed = False
+        self._asked_to_stop = False  # from a page, whose readers then see how the run stands and may start it again
 
     @property
     def pid(self) -> Optional[int]:
@@ -117,16 +125,15 @@ class DashboardProcess:
         with self._starting:
             self._closing.set()
         how = FINISHED if error is None else FAILED if isinstance(error, Exception) else STOPPED
-        self.tell({"event": ENDED, "how": how, "reason": str(error) if how == FAILED else ""})
+        stays = how != STOPPED or self._asked_to_stop  # who stops a gateway elsewhere stops its dashboard
+        self.tell({"event": ENDED, "how": how, "reason": str(error) if how == FAILED else "", "stays": stays})
         if self._channel is not None:
             with suppress(OSError):  # it is gone already
                 self._channel.shutdown(socket.SHUT_RDWR)  # it ends, or stays on its own, when its channel does
             self._channel.close()
         self._listening.close()
         assert self._process is not None
-        if (
-            self._stay_s > 0 and how != STOPPED and self._process.poll() is None
-        ):  # who stops a gateway stops its dashboard
+        if self._stay_s > 0 and stays and self._process.poll() is None:
             self.stayed = True
             return
         try:
@@ -154,7 +161,7 @@ class DashboardProcess:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         told = {**self._told, "listening_fd": self._listening.fileno(), "channel_fd": theirs.fileno()}
         told["login_needed"] = self._login.needed  # remembered here: the child, or the file, may be gone in between
-        threading.Thread(target=_heed, args=(ours,), name="asked", daemon=True).start()  # or no process is started
+        threading.Thread(target=self._heed, args=(ours,), name="asked", daemon=True).start()  # or no process is started
         self._process = subprocess.Popen(
             [sys.executable, "-m", PROGRAM, str(os.getpid())],
             stdin=subprocess.PIPE,
@@ -173,6 +180,22 @@ class DashboardProcess:
             self._process.stdin.close()
         except OSError:
             log.warning("the dashboard ended before it began")
+
+    def _heed(self, channel: socket.socket) -> None:
+        """Until the dashboard is gone: what it asks of this gateway, for one of those who logged in."""
+        while True:
+            try:
+                message = channel.recv(_MOST_ASKED_BYTES)
+            except OSError:  # closed here
+                return
+            if not message:
+                return
+            if asked(message) == STOP:
+                log.warning(
+                    "somebody who logged in to the dashboard stops this gateway; the same command continues its run"
+                )
+                self._asked_to_stop = True
+                os.kill(os.getpid(), signal.SIGTERM)
 
     def _watch(self) -> None:
         while True:
@@ -198,19 +221,3 @@ def asked(message: bytes) -> str:
         return STOP if from_json(message) == {"ask": STOP} else ""
     except ValueError:
         return ""
-
-
-def _heed(channel: socket.socket) -> None:
-    """Until the dashboard is gone: what it asks of this gateway, for one of those who logged in."""
-    while True:
-        try:
-            message = channel.recv(_MOST_ASKED_BYTES)
-        except OSError:  # closed here
-            return
-        if not message:
-            return
-        if asked(message) == STOP:
-            log.warning(
-                "somebody who logged in to the dashboard stops this gateway; the same command continues its run"
-            )
-            os.kill(os.getpid(), signal.SIGTERM)

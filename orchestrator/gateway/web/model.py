@@ -22,7 +22,7 @@ from orchestrator.gateway.web.listener import Listener
 from orchestrator.gateway.web.node_rounds import node_rounds
 from orchestrator.gateway.web.officer import officer_page
 from orchestrator.gateway.web.runview import RunView
-from orchestrator.gateway.web.standing import ENDED, FAILED, IDLE, PREPARING, WORKING, Standing
+from orchestrator.gateway.web.standing import ENDED, FAILED, IDLE, PREPARING, RESTARTED, WORKING, Standing
 from orchestrator.gateway.web.storeview import StoreView
 from orchestrator.mishaps import sentence
 from orchestrator.wire.plain import plain
@@ -63,6 +63,7 @@ class DashboardModel:
         self.out, self.federation, self.listener, self.now = out, federation, listener, now
         self.standing = Standing(out, now)
         self.may_stop: Callable[[], bool] = lambda: False  # whether a page may ask the gateway to stop (control.py)
+        self.may_start: Callable[[], bool] = lambda: False  # and whether it may start it again once it is gone
         self.heard_at: Optional[float] = None
         """When the gateway last showed that it runs, as of the last `sections`; None where none is at work."""
         self.curves = EpsilonCurves()
@@ -214,6 +215,7 @@ class DashboardModel:
             "federation": self.federation,
             "running": stands["state"] in (PREPARING, WORKING),
             "stoppable": self.may_stop() and stands["state"] == WORKING,
+            "restartable": self.may_start() and stands["state"] in RESTARTED,
             **{name: stands[name] for name in ("state", "since", "reason")},
             "memory_mib": round(resident_memory_mib(str(pid)), 1) if pid else None,
             "peak_memory_mib": round(peak_memory_mib(str(pid)), 1) if pid else None,

@@ -16,11 +16,12 @@ import uvicorn
 
 from orchestrator.gateway.doorkeeper import Doorkeeper, GuardedSocket, places
 from orchestrator.gateway.web.app import Dashboard
+from orchestrator.gateway.web.control import Again
 from orchestrator.gateway.web.listener import Listener
 from orchestrator.gateway.web.model import DashboardModel
 from orchestrator.gateway.web.password import Login
 from orchestrator.gateway.web.settings import WebSettings
-from orchestrator.gateway.web.standing import STOPPED
+from orchestrator.gateway.web.standing import ENDED
 from orchestrator.gateway.web.staying import Stay
 from orchestrator.mishaps import catch_in_threads, sentence
 from orchestrator.wire.link import BrokerAddress
@@ -39,6 +40,7 @@ def serve(
     broker: Optional[BrokerAddress],
     channel: Optional[socket.socket] = None,
     login_needed: bool = False,
+    again: Optional[Again] = None,
 ) -> None:
     """Serves until the process has to stop, or settings.stay_s after the gateway at the other end of `channel` is gone."""
     listener = Listener(broker, federation)
@@ -62,7 +64,7 @@ def serve(
     )
     server = uvicorn.Server(config)
     dashboard.stopping = lambda: server.should_exit
-    dashboard.control.channel = channel
+    dashboard.control.channel, dashboard.control.again = channel, again
     if channel is not None:
 
         def end() -> None:
@@ -80,12 +82,16 @@ def serve(
 
 def _hear(channel: socket.socket, model: DashboardModel, stay: Stay, end: Callable[[], None]) -> None:
     """Until the gateway is gone, however it went."""
+    stays = True
     while True:
         try:
             message = channel.recv(MOST_MESSAGE_BYTES)
             if not message:
                 break
-            model.hear(json.loads(message))
+            event = json.loads(message)
+            model.hear(event)
+            if event.get("event") == ENDED:
+                stays = event.get("stays") is not False
         except OSError as error:
             log.error("the gateway is not heard any more: %s", sentence(error))
             end()  # the gateway starts another one
@@ -93,10 +99,10 @@ def _hear(channel: socket.socket, model: DashboardModel, stay: Stay, end: Callab
         except Exception as error:
             log.error("a message of the gateway was passed over: %s", sentence(error))
     model.standing.gone()
-    if model.standing.ended == STOPPED:
-        end()
-    else:
+    if stays:
         stay.begin()
+    else:
+        end()
 
 
 def main() -> None:
@@ -123,6 +129,7 @@ def _serve_as_told() -> None:
         BrokerAddress(**told["broker"]) if told["broker"] else None,
         socket.socket(fileno=told["channel_fd"]),
         told["login_needed"],
+        Again(tuple(told["again"]), Path(told["folder"]), Path(told["out"])) if told["again"] else None,
     )
 
 

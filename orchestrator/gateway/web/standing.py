@@ -21,6 +21,8 @@ ENDS = (FINISHED, FAILED, STOPPED)
 
 PREPARING, WORKING, INTERRUPTED, IDLE = "preparing", "working", "interrupted", "idle"
 """At work before anything happened in a run; in a run; gone with a run unfinished; gone, with nothing left to do."""
+RESTARTED = (FAILED, STOPPED, INTERRUPTED)
+"""States of a gateway that is gone and was not done: the same command goes on."""
 STARTING = "starting"
 """State of an unfinished run whose gateway began again, and has not come to it yet."""
 

@@ -1,20 +1,25 @@
-"""A gateway is stopped from its page by those who logged in, after a question, in order; and by nobody else."""
+"""A gateway is stopped, and started again, from its page by those who logged in, after a question; and by nobody else."""
 
 import json
+import os
 import random
+import signal
 import subprocess
 import sys
 import time
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Iterator
+from typing import Callable, Iterator
 
+from chromium import Browser
 from dashboards import PASSWORD, RUN, Client, dashboard, make_store
 from stage import Stage, gateway_at_work
 
 from orchestrator.gateway.broker import free_port
+from orchestrator.gateway.running import holder
 from orchestrator.gateway.web.child import STOP, asked
 from orchestrator.gateway.web.password import Login
+from orchestrator.gateway.web.staying import ask_to_leave
 
 GATEWAY = """
 import sys, time; from pathlib import Path
@@ -22,12 +27,17 @@ from orchestrator.cli.stopping import Stopped, stop_on_sigterm
 from orchestrator.gateway.running import Held; from orchestrator.gateway.web.child import DashboardProcess
 from orchestrator.gateway.web.settings import WebSettings; from orchestrator.wire.link import BrokerAddress
 sys.path.insert(0, sys.argv[3])
+from chromium import Browser
 from dashboards import make_store
 out, port = Path(sys.argv[1]), int(sys.argv[2])
+again = (sys.executable, *sys.orig_argv[1:])
+with (out / "begun").open("a") as file:
+    file.write("once ")
 with Held(out), stop_on_sigterm():
-    make_store(out, rounds=5, at=time.time())
+    if not (out / "gateway.sqlite").exists():
+        make_store(out, rounds=5, at=time.time())
     try:
-        with DashboardProcess(out, WebSettings("127.0.0.1", port), "test", BrokerAddress("127.0.0.1", 1)):
+        with DashboardProcess(out, WebSettings("127.0.0.1", port), "test", BrokerAddress("127.0.0.1", 1), again):
             while True:
                 time.sleep(0.1)
     except Stopped:
@@ -50,6 +60,16 @@ def gateway(out: Path) -> Iterator["tuple[subprocess.Popen[str], Client]"]:
             process.communicate(timeout=60)
         finally:
             process.kill()
+            for started in {holder(out)} - {None, process.pid}:
+                os.kill(int(started or 0), signal.SIGKILL)
+            ask_to_leave(port)
+
+
+def log_in(page: Browser, port: int) -> None:
+    page.open(f"http://127.0.0.1:{port}/login")
+    page.wait("document.querySelector('input[type=password]')")
+    page.evaluate(f"document.querySelector('input[type=password]').value = {json.dumps(PASSWORD)}")
+    page.evaluate("document.querySelector('form').requestSubmit()")
 
 
 def stop(client: Client, run: str = RUN, kind: str = "application/json", **headers: str) -> int:
@@ -60,10 +80,7 @@ def test_the_button_asks_and_the_gateway_ends_in_order(tmp_path: Path, stage: St
     Login(tmp_path).set_password(PASSWORD)
     with gateway(tmp_path) as (process, client):
         page = stage.browser
-        page.open(f"http://127.0.0.1:{client.port}/login")
-        page.wait("document.querySelector('input[type=password]')")
-        page.evaluate(f"document.querySelector('input[type=password]').value = {json.dumps(PASSWORD)}")
-        page.evaluate("document.querySelector('form').requestSubmit()")
+        log_in(page, client.port)
         page.wait("document.querySelector('#stop')")
         page.evaluate("document.querySelector('#stop').click()")
         page.wait("document.querySelector('dialog[open] #stop-head')")
@@ -115,6 +132,91 @@ def test_a_dashboard_without_its_gateway_has_nothing_to_stop(tmp_path: Path) -> 
             while client.json("/api/overview")["gateway"]["stoppable"]:
                 time.sleep(0.1)
             assert stop(client) == 409
+
+
+def begun(out: Path) -> int:
+    """How often a gateway was started for the folder."""
+    return (out / "begun").read_text().count("once")
+
+
+def until(condition: Callable[[], bool]) -> None:
+    while not condition():
+        time.sleep(0.1)
+
+
+def is_at_work(client: Client) -> bool:
+    """Whether a dashboard answers, and its gateway is there."""
+    try:
+        client.log_in(PASSWORD)
+        status, _, text = client.ask("/api/overview")
+    except OSError:  # the one before has made way, and the next is not there yet
+        return False
+    shown = json.loads(text)["gateway"] if status == 200 else {"running": False}
+    return bool(shown["running"] and not shown["restartable"])
+
+
+def start(client: Client, run: str = RUN, kind: str = "application/json", **headers: str) -> int:
+    return client.ask(f"/api/start/{run}", "POST", "{}", Content_Type=kind, **headers)[0]
+
+
+def test_a_gateway_that_was_stopped_from_its_page_is_started_from_it_again(tmp_path: Path, stage: Stage) -> None:
+    Login(tmp_path).set_password(PASSWORD)
+    with gateway(tmp_path) as (process, client):
+        page = stage.browser
+        log_in(page, client.port)
+        page.wait("document.querySelector('#stop')")
+        assert page.evaluate("!document.querySelector('#start')"), "it is at work"
+        page.evaluate("document.querySelector('#stop').click()")
+        page.evaluate("document.querySelector('#stop-yes').click()")
+        assert process.wait(300) == 0
+        page.wait("document.querySelector('#start')")
+        assert "The gateway was stopped at" in page.text()
+        page.evaluate("document.querySelector('#start').click()")
+        page.wait("document.querySelector('dialog[open] #start-head')")
+        assert f"Go on with {RUN}?" in page.text()
+        assert begun(tmp_path) == 1, "it was only asked"
+        page.evaluate("document.querySelector('#start-yes').click()")
+        until(lambda: begun(tmp_path) == 2)
+        until(lambda: is_at_work(Client(client.port)))
+        pid = holder(tmp_path)
+        assert pid is not None
+        os.kill(pid, signal.SIGTERM)
+        until(lambda: holder(tmp_path) is None)
+    assert (tmp_path / "restarted.log").read_text() == "stopped in order\n"
+    assert (tmp_path / "restarted.log").stat().st_mode & 0o777 == 0o600
+
+
+def test_only_who_logged_in_starts_it_and_only_what_is_gone_and_not_done(tmp_path: Path) -> None:
+    Login(tmp_path).set_password(PASSWORD)
+    with gateway(tmp_path) as (process, client):
+        client.log_in(PASSWORD)
+        assert start(client) == 409, "it is at work"
+        assert stop(client) == 202
+        assert process.wait(300) == 0
+        until(lambda: client.json("/api/overview")["gateway"]["restartable"])
+        stranger = Client(client.port)
+        assert start(stranger) == 401
+        assert start(stranger, Cookie="edgeward=guess") == 401
+        assert start(client, kind="text/plain") == 403
+        assert start(client, Origin="http://other.example") == 403
+        assert start(client, "another-run") == 409
+        assert client.ask(f"/api/start/{RUN}")[0] == 405
+        assert begun(tmp_path) == 1
+
+
+def test_a_gateway_without_a_password_is_started_by_nobody_and_one_that_finished_by_nobody_either(
+    tmp_path: Path,
+) -> None:
+    with gateway_at_work(tmp_path):
+        make_store(tmp_path, at=time.time())
+        with dashboard(tmp_path) as (client, process):
+            process.tell({"event": "ended", "how": "failed", "reason": "x"})
+            until(lambda: client.json("/api/overview")["gateway"]["state"] == "failed")
+            assert client.json("/api/overview")["gateway"]["restartable"] is False
+            assert start(client) == 403
+            Login(tmp_path).set_password(PASSWORD)
+            client.log_in(PASSWORD)
+            assert start(client) == 409, "its dashboard was given no command"
 
 
 def test_nothing_else_is_heeded() -> None:

@@ -3,7 +3,7 @@
 import { ago, bytes, card, clock, count, el, known, number, plural, shortClock, table } from "./dom.js";
 import { newsAt } from "./clock.js";
 import { condition, isOver, phasePill, stuck, trusted } from "./standing.js";
-import { stopButton } from "./stop.js";
+import { startButton, stopButton } from "./control.js";
 
 const SCROLLED = 12; // nodes of a round from which on their list may have to be scrolled, also by keyboard
 
@@ -19,6 +19,7 @@ export function nowCard(state) {
     over && state.run.result ? resultTable(state.run.result) : null,
     nextNote(state),
     state.gateway.stoppable && !state.other && !over && trusted(state) ? stopButton(state.run.run) : null,
+    state.gateway.restartable && !state.other && !state.live.final && trusted(state) ? startButton(state.run.run) : null,
     activity(state),
   ], { aside: tag, id: "now" });
 }
