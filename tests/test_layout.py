@@ -4,6 +4,7 @@ import ast
 import re
 import subprocess
 import sys
+from functools import lru_cache
 from pathlib import Path
 from typing import Dict, Iterator, Set
 
@@ -99,9 +100,15 @@ _NOT_OURS = re.compile(
 """Of libraries: named tuples, os, argparse, paho, TensorFlow."""
 
 
+@lru_cache(maxsize=None)
+def tree(path: Path) -> ast.Module:
+    """A file's syntax, read once."""
+    return ast.parse(path.read_text())
+
+
 def imports(path: Path) -> Iterator[str]:
     """Every module a file imports, also late ones; of `from package import name` the module, where `name` is one."""
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(tree(path)):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:
@@ -115,6 +122,7 @@ def modules() -> Dict[str, Path]:
     return {name[: -len(".__init__")] if name.endswith(".__init__") else name: path for name, path in dotted.items()}
 
 
+@lru_cache(maxsize=None)
 def graph() -> Dict[str, Set[str]]:
     known = modules()
     return {
@@ -243,7 +251,7 @@ def test_every_connection_has_a_name_that_nobody_can_guess() -> None:
     found = []
     for path in (ROOT / "orchestrator").rglob("*.py"):
         source = path.read_text()
-        for node in ast.walk(ast.parse(source)):
+        for node in ast.walk(tree(path)):
             if not isinstance(node, ast.Call) or path.name in ("link.py", "post.py"):
                 continue
             made_here = isinstance(node.func, ast.Name) and node.func.id == "Link"
@@ -277,7 +285,7 @@ def test_a_class_fits_on_a_few_screens() -> None:
     long = {
         f"{path.relative_to(ROOT).as_posix()} {node.name}"
         for path in sources()
-        for node in ast.walk(ast.parse(path.read_text()))
+        for node in ast.walk(tree(path))
         if isinstance(node, ast.ClassDef) and (node.end_lineno or 0) - node.lineno + 1 > MOST_CLASS_LINES
     }
     assert long == set(LONG_CLASSES)
@@ -307,7 +315,7 @@ def test_tests_do_not_reach_further_into_privates() -> None:
     reached = [
         f"{path.relative_to(ROOT)}:{node.lineno}"
         for path in sorted((ROOT / "tests").rglob("*.py"))
-        for node in ast.walk(ast.parse(path.read_text()))
+        for node in ast.walk(tree(path))
         if isinstance(node, ast.Attribute) and re.match(r"_[a-zA-Z]", node.attr) and not _NOT_OURS.fullmatch(node.attr)
         if ast.unparse(node.value) not in ("self", "cls", "super()")
     ]

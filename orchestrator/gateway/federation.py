@@ -23,7 +23,6 @@ from typing import Any, Dict, Optional, Protocol, Sequence, Tuple, Type
 
 import numpy as np
 
-from orchestrator.analyses.registry import analysis_of, spelled_out
 from orchestrator.data.dataset import load_dataset
 from orchestrator.errors import EdgewardError, UsageError
 from orchestrator.files import replace_file
@@ -32,13 +31,14 @@ from orchestrator.gateway.analysed_nodes import over
 from orchestrator.gateway.audit import AUDIT_FILE
 from orchestrator.gateway.authority import Authority
 from orchestrator.gateway.broker import KINDS, OwnBroker
-from orchestrator.gateway.bundling import export, quantize
+from orchestrator.gateway.bundling import quantize
 from orchestrator.gateway.calibration import Calibration
 from orchestrator.gateway.clipped import in_words, of_run
-from orchestrator.gateway.config import check_config, weights_of
+from orchestrator.gateway.config import check_config
 from orchestrator.gateway.evaluation import EvaluationSet, Evaluator
 from orchestrator.gateway.gateway import Gateway
-from orchestrator.gateway.personalization import NO_BUNDLE, plan_personal
+from orchestrator.gateway.personalization import NO_BUNDLE
+from orchestrator.gateway.preparation import open_or_prepare
 from orchestrator.gateway.progress import Progress
 from orchestrator.gateway.registry import keep_model
 from orchestrator.gateway.run import RunResult, Trained, final_weights, open_run, run_in
@@ -49,14 +49,12 @@ from orchestrator.gateway.stated_figures import of_report, state_figures
 from orchestrator.gateway.store import Store
 from orchestrator.gateway.web.child import DashboardProcess
 from orchestrator.gateway.web.settings import WebSettings
-from orchestrator.node.graph_check import check_graph
-from orchestrator.privacy.accounting_process import plan_apart, statement_apart
+from orchestrator.privacy.accounting_process import statement_apart
 from orchestrator.privacy.ckks_blocks import tenseal
 from orchestrator.privacy.participation import public_report, secret_sample
-from orchestrator.privacy.releases import work_of
 from orchestrator.wire.link import Broker, BrokerAddress, check_reachable
 from orchestrator.wire.process import peak_memory_mib
-from orchestrator.wire.task import Task, export_spec, task_from_dict
+from orchestrator.wire.task import Task, task_from_dict
 
 
 class Simulated(Protocol):
@@ -246,7 +244,7 @@ class Orchestrator:
 
     def _open(self, run: str, number: int) -> Tuple[Task, bytes]:
         if number == 1 or self._store.find_run(run) is not None:
-            return _open_or_prepare(self._store, run, self._config.task, self._model, self._out, self.progress)
+            return open_or_prepare(self._store, run, self._config.task, self._model, self._out, self.progress)
         before = self._run_id(number - 1)
         stored = self._store.find_run(before)
         if stored is None:
@@ -278,50 +276,6 @@ def _absolute_model(task: Task, base: Path) -> Dict[str, Any]:
     if model.get("kind") == "keras" and isinstance(model.get("path"), str):
         model["path"] = str((base / model["path"]).resolve())
     return model
-
-
-def _counted(task: Task) -> Tuple[Task, int]:
-    """The task with the number of its model's weights, where that is known before the model is built; else 0."""
-    parameters = weights_of(task)
-    return _of_size(task, parameters), parameters
-
-
-def _of_size(task: Task, parameters: int) -> Task:
-    return dataclasses.replace(task, training=dataclasses.replace(task.training, parameters=parameters))
-
-
-def _open_or_prepare(
-    store: Store, run: str, task: Task, model: Dict[str, Any], out: Path, progress: Progress
-) -> Tuple[Task, bytes]:
-    stored = store.find_run(run)
-    if stored is not None:
-        progress({"event": "continued", "run": run})
-        return task_from_dict(stored[0], f"stored run {run}"), stored[1]
-    if not task.trains:
-        return _open_analysis(store, run, task, progress)
-    task, counted = _counted(task)
-    planned, spent = plan_apart(task) if counted else (task, None)  # what cannot be promised needs no export
-    work = out / "work"
-    work.mkdir(mode=0o700, parents=True, exist_ok=True)  # first weights, and rows for calibration
-    work.chmod(0o700)
-    spec = export_spec(task, model)
-    prepared = export("prepare", spec, work, progress)
-    check_graph((work / "training.tflite").read_bytes())  # nodes do the same, and would all decline
-    if prepared["parameters"] != counted:  # a model that only its file describes
-        planned, spent = plan_apart(_of_size(task, prepared["parameters"]))
-    if task.privacy.on:
-        progress({"event": "planned", "noise_multiplier": work_of(planned).noise_multiplier, "epsilon": spent})
-    planned = plan_personal(planned, prepared["personal"])
-    return open_run(store, run, planned, (work / "training.tflite").read_bytes(), np.load(work / "weights.npy"))
-
-
-def _open_analysis(store: Store, run: str, task: Task, progress: Progress) -> Tuple[Task, bytes]:
-    """There is nothing to export: nodes know how to compute it."""
-    analysis, task = analysis_of(task), spelled_out(task)
-    planned, spent = plan_apart(_of_size(task, analysis.sums.size))
-    if task.privacy.on:
-        progress({"event": "planned", "noise_multiplier": work_of(planned).noise_multiplier, "epsilon": spent})
-    return open_run(store, run, planned, b"", analysis.begin(task.seed))
 
 
 def _authority(config: Config, base: Path) -> Optional[Authority]:
