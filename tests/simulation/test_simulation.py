@@ -185,6 +185,15 @@ def test_what_a_simulation_writes_says_that_it_is_one(tmp_path: Path, capsys: py
     (tmp_path / "edgeward.toml").write_text('[task]\nname = "s"\n' + SCHEMA + RECORD)
     assert simulate(tmp_path) == 0
     assert "simulated: all in one process" in capsys.readouterr().out
+    run = json.loads((tmp_path / "out" / "result.json").read_text())["run"]
+    for words, said in (
+        (["show", run], "\nsimulated: all nodes ran in one process"),
+        (["list"], "finished, simulated"),
+    ):
+        assert main(["runs", *words, "--out", str(tmp_path / "out")]) == 0
+        assert said in capsys.readouterr().out
+        assert main(["runs", *words, "--out", str(tmp_path / "out"), "--json"]) == 0
+        assert '"simulated": true' in capsys.readouterr().out.partition('"privacy"')[0]
     (page,) = (tmp_path / "out" / "analysis").rglob("privacy.md")
     title, text = page.read_text().split("\n", 1)
     assert title.startswith("# Privacy")
