@@ -72,6 +72,7 @@ def _list(arguments: argparse.Namespace) -> int:
     from orchestrator.cli.tables import moment, number, table
     from orchestrator.gateway.history import open_histories
     from orchestrator.gateway.running import holder
+    from orchestrator.gateway.simulated import is_simulated
 
     found = []
     for folder, history in open_histories(arguments.out):
@@ -79,7 +80,8 @@ def _list(arguments: argparse.Namespace) -> int:
             found += [(folder, run) for run in history.runs()]
     found.sort(key=lambda pair: pair[1].started or 0.0, reverse=True)
     if arguments.json:
-        print(json.dumps([{"out": str(folder), **asdict(run)} for folder, run in found], indent=1))
+        listed = [{"out": str(folder), **asdict(run), "simulated": is_simulated(folder)} for folder, run in found]
+        print(json.dumps(listed, indent=1))
         return 0
     rows: List[Tuple[str, ...]] = [
         ("run", "started", "state", "rounds", "nodes", "epsilon", "accuracy", "auc", "model", "folder")
@@ -88,6 +90,7 @@ def _list(arguments: argparse.Namespace) -> int:
         state = run.state
         if state == "open":
             state = run.phase if holder(folder) is not None else f"stopped ({run.phase})"
+        state += ", simulated" if is_simulated(folder) else ""
         figures = [number(v) for v in (run.epsilon, run.metrics.get("accuracy"), run.metrics.get("auc"))]
         done = f"{run.rounds_done}/{run.rounds}"
         rows.append((run.id, moment(run.started), state, done, str(len(run.nodes)), *figures, run.digest, str(folder)))
@@ -127,6 +130,7 @@ def _show(arguments: argparse.Namespace) -> int:
     from orchestrator.cli.tables import say
     from orchestrator.gateway import score_tables
     from orchestrator.gateway.run_tables import pseudonyms, round_rows
+    from orchestrator.gateway.simulated import is_simulated
     from orchestrator.privacy.participation import WITHHELD
 
     with _chosen(arguments) as ((history, run),):
@@ -139,6 +143,7 @@ def _show(arguments: argparse.Namespace) -> int:
             statement["records_per_node"] = {names.get(n, n): c for n, c in statement["records_per_node"].items()}
         found = {
             "run": asdict(summary),
+            "simulated": is_simulated(history.path.parent),
             "parent": history.parent(run),
             "rounds": round_rows(run, history.rounds(run), names),
             "nodes": [asdict(node) for node in shown],
@@ -169,6 +174,7 @@ def _page(found: Dict[str, Any]) -> str:
         + (f", went on from {found['parent']}" if found["parent"] else ""),
         f"{run['state']} ({run['phase']}), {run['rounds_done']} of {run['rounds']} rounds, "
         f"{moment(run['started'])} to {moment(run['ended'])}" + (f": {run['reason']}" if run["reason"] else ""),
+        *(["simulated: all nodes ran in one process, nothing was protected"] if found["simulated"] else []),
         f"model {run['digest'] or 'not made yet'}",
         "",
     ]

@@ -19,7 +19,7 @@ import time
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Dict, Optional, Protocol, Sequence, Tuple, Type
+from typing import Any, Dict, Optional, Sequence, Tuple, Type
 
 import numpy as np
 
@@ -44,6 +44,7 @@ from orchestrator.gateway.registry import keep_model
 from orchestrator.gateway.run import RunResult, Trained, final_weights, open_run, run_in
 from orchestrator.gateway.running import Held
 from orchestrator.gateway.settings import Config
+from orchestrator.gateway.simulated import Simulated, keep_apart
 from orchestrator.gateway.spent_elsewhere import spent_elsewhere
 from orchestrator.gateway.stated_figures import of_report, state_figures
 from orchestrator.gateway.store import Store
@@ -55,17 +56,6 @@ from orchestrator.privacy.participation import public_report, secret_sample
 from orchestrator.wire.link import Broker, BrokerAddress, check_reachable
 from orchestrator.wire.process import peak_memory_mib
 from orchestrator.wire.task import Task, task_from_dict
-
-
-class Simulated(Protocol):
-    """Nodes that are in this process (orchestrator/simulation), and how a gateway is run with them."""
-
-    @property
-    def broker(self) -> Broker:
-        """Where they meet."""
-
-    def serve(self, gateway: Gateway) -> None:
-        """Until the gateway is over."""
 
 
 def run_federation(
@@ -117,6 +107,7 @@ class Orchestrator:
         self._out.mkdir(parents=True, exist_ok=True)
         with ExitStack() as stack:
             stack.enter_context(Held(self._out))  # before anything else of the folder, or a port, is opened
+            keep_apart(self._out, self._simulated is not None)
             self._authority = _authority(self._config, self._base)
             if self._authority is not None:
                 stack.callback(self._authority.close)

@@ -10,6 +10,9 @@ CREATE TABLE IF NOT EXISTS exchanges (
     run TEXT PRIMARY KEY, round INTEGER NOT NULL, question TEXT NOT NULL, born INTEGER NOT NULL, state BLOB NOT NULL, digest BLOB
 );
 """
+_OVER = -1
+"""In the place of the round."""
+
 COLUMNS = ("run", "round", "question", "born", "state")
 
 
@@ -27,9 +30,11 @@ class Exchanges:
         self._rows, self._writing = rows, writing
 
     def begin(self, run: str, number: int, question: str) -> Begun:
-        """Notes durably that it begins, or goes on. WireError for another one of the same run: there is one in each."""
+        """Notes durably that it begins, or goes on. WireError for a second one of the same run: each has one."""
         with self._writing():
             found = self._rows.get("exchanges", "run = ?", run)
+            if found and found[0][1] == _OVER:
+                raise WireError(f"the exchange of run {run} is over", "round")
             if found and (found[0][1], found[0][2]) != (number, question):
                 raise WireError(
                     f"round {number} of run {run} asks for an exchange other than the one there was", "round"
@@ -47,5 +52,7 @@ class Exchanges:
 
     def over(self, run: str) -> None:
         """The run is over: only that there was an exchange stays. What was kept of it is made of records."""
-        if self._rows.get("exchanges", "run = ?", run):
-            self.keep(run, b"")
+        found = self._rows.get("exchanges", "run = ?", run)
+        for _, _, question, born, _ in found:
+            with self._writing():
+                self._rows.put("exchanges", run, _OVER, question, born, b"", otherwise="REPLACE")

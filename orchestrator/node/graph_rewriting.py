@@ -5,20 +5,23 @@ from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Set
 import numpy as np
 
 from orchestrator.node.graph_check import without_unused
-from orchestrator.node.graph_file import Function, Operation
+from orchestrator.node.graph_file import ITEM_BYTES, Function, Operation
 from orchestrator.node.graph_ops import RULES
-from orchestrator.node.graph_shapes import FLOAT, INT, Call, Known, Shape
+from orchestrator.node.graph_shapes import FLOAT, INT, Call, Known, Shape, size_of
 
 
 class NoRuleError(Exception):
-    """An operator is used in a way no rule covers."""
+    """An operator is used in a way no rule covers, or takes too much memory with rows."""
 
 
 class Rows:
-    """The function under construction. `new`: tensor index by the old one; `rowed`: new tensors that begin with the row."""
+    """The function under construction. `new`: tensor index by the old one; `rowed`: new tensors that begin with the row.
 
-    def __init__(self, function: Function, rows: int, rules: Mapping[str, "Give"]) -> None:
-        self.old, self.rows, self._rules = function, rows, rules
+    Its tensors have at most `most_bytes`, counted before one is made: a graph may repeat a large constant for every row.
+    """
+
+    def __init__(self, function: Function, rows: int, rules: Mapping[str, "Give"], most_bytes: int) -> None:
+        self.old, self.rows, self._rules, self._left = function, rows, rules, most_bytes
         self.tensors: List[Known] = []
         self.operations: List[Operation] = []
         self.new: Dict[int, int] = {-1: -1}
@@ -68,10 +71,17 @@ class Rows:
         return Known(known.dtype, (self.rows, *known.shape))
 
     def tensor(self, known: Known, rowed: bool = False) -> int:
+        """NoRuleError where there is no room for it."""
+        self._left -= _bytes_of(known)
+        self._check_room(0)
         self.tensors.append(known)
         if rowed:
             self.rowed.add(len(self.tensors) - 1)
         return len(self.tensors) - 1
+
+    def _check_room(self, more: int) -> None:
+        if more > self._left:
+            raise NoRuleError("too much memory")
 
     def numbers(self, values: Any) -> int:
         """A constant of whole numbers."""
@@ -128,6 +138,7 @@ class Rows:
             return new
         known, wanted = self.tensors[new], self.rowed_form(index)
         if known.data is not None:
+            self._check_room(_bytes_of(wanted))
             return self.tensor(wanted._replace(data=np.ascontiguousarray(np.broadcast_to(known.data, wanted.shape))))
         return self.add(
             "TILE",
@@ -139,6 +150,10 @@ class Rows:
         if any(self.is_rowed(i) for at, i in enumerate(operation.inputs) if at != place):
             raise NoRuleError(f"{operation.name} by numbers of the record")
         return self.new[operation.inputs[place]]
+
+
+def _bytes_of(known: Known) -> int:
+    return size_of(known.shape) * ITEM_BYTES[known.dtype]
 
 
 def _needed(function: Function) -> List[Operation]:

@@ -42,7 +42,7 @@ def rows_function(function: Function, rows: int) -> Optional[Function]:
     Sample weights are 1, as they are for `grad1` wherever a node runs it record by record. There is no loss.
     """
     try:
-        found = Rows(function, rows, _RULES).rewritten()
+        found = Rows(function, rows, _RULES, MOST_BYTES).rewritten()
         return found._replace(memory_bytes=function_memory("rows", found))
     except (
         NoRuleError,

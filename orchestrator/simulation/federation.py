@@ -16,6 +16,7 @@ from orchestrator.gateway.federation import run_federation
 from orchestrator.gateway.gateway import Gateway
 from orchestrator.gateway.progress import Progress
 from orchestrator.gateway.settings import Config
+from orchestrator.gateway.simulated import check_apart
 from orchestrator.node.agent import NodeAgent
 from orchestrator.node.contribution import TrainerFactory
 from orchestrator.node.key_holder import KeyHolderAgent
@@ -110,6 +111,7 @@ def simulate(config: Config, base: Path, data: Mapping[str, Path], out: Path, pr
         strangers = sorted(set(data) - set(config.gateway.sites))
         if strangers:
             raise UsageError(f"not among the sites of edgeward.toml: {', '.join(strangers)}")
+    check_apart(out, True)  # before nodes have folders there
     gateway = replace(config.gateway, identity="", dashboard="")
     alone = replace(config, gateway=gateway)
     with SimulatedNodes(task, gateway.federation, data, out / NODES) as nodes:

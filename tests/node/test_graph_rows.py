@@ -1,5 +1,6 @@
 """Many records in one call, by a function the node makes of `grad1`: the same numbers, and nothing of one record in another's."""
 
+import tracemalloc
 from typing import Any, Callable, Dict, List, Tuple
 
 import numpy as np
@@ -356,3 +357,22 @@ def test_a_slow_or_large_graph_is_left_with_grad1(monkeypatch: pytest.MonkeyPatc
     assert set(graph_process.rows_of(checked)) == {1, 16}
     monkeypatch.setattr(graph_rows, "MOST_BYTES", checked.functions["grad1"].memory_bytes)
     assert set(graph_process.rows_of(checked)) <= {1}
+
+
+def test_the_rewriting_takes_little_memory_whatever_constants_it_would_repeat() -> None:
+    """A graph adds one large constant many times: it has no rows, and each time would be written out for all of them."""
+    build = Builder()
+    w, x = build.tensor([PARAMETERS]), build.tensor([1, FEATURES])
+    y, sw = build.tensor([1], "int32"), build.tensor([1])
+    large = build.constant(np.ones((1 << 14, FEATURES), "float32"))
+    wide = build.add("ADD_N", [build.add("MUL", [large, x]), *[large] * 40])
+    row = build.add("SUM", [wide, build.constant([0], "int32")])
+    g = build.add("MUL", [w, build.add("SUM", [row, build.constant([0], "int32")], keep_dims=True)])
+    loss = build.add("SUM", [build.add("MUL", [sw, sw]), build.constant([0], "int32")])
+    graph = check_graph(whole(build.function([w, x, y, sw], [g, loss])))
+    tracemalloc.start()
+    try:
+        assert graph_rows.rows_of(graph) == {}, "it takes too much"
+        assert tracemalloc.get_traced_memory()[1] < 2 * graph_rows.MOST_BYTES
+    finally:
+        tracemalloc.stop()

@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import sqlite3
 from pathlib import Path
 from typing import Callable, Dict, List, Optional, Tuple
 
@@ -275,8 +276,12 @@ def test_a_run_has_one_exchange(office: Office) -> None:
         office.talk("a", number=3)
     with pytest.raises(WireError, match="other than the one there was"):
         office.talk("a", question=hashlib.sha256(b"more records").hexdigest())
+    office.stores["a"].exchanges.keep("run", b"made of records")
     office.stores["a"].exchanges.over("run")
-    assert office.stores["a"].exchanges.begin("run", 2, "q").state is None, "what is made of records is gone"
+    with contextlib.closing(sqlite3.connect(office.folder / "a-state.sqlite")) as database:
+        assert database.execute("SELECT state FROM exchanges").fetchall() == [(b"",)], "what is made of records is gone"
+    with pytest.raises(WireError, match="the exchange of run run is over"):
+        office.talk("a")  # a gateway that ended the run shows it again
 
 
 def test_a_node_is_sent_nothing_more_once_an_owner_withdrew_its_word(office: Office) -> None:

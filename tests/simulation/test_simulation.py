@@ -3,6 +3,7 @@
 import csv
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Dict, List, Mapping
 
@@ -15,8 +16,10 @@ from fixed_node import Fixed
 from harness import GRAPH, RECORDS, SIZE, expected_weights, make_task
 
 from orchestrator.cli.main import main
-from orchestrator.errors import RoundError
+from orchestrator.errors import RoundError, UsageError
+from orchestrator.gateway.broker import free_port
 from orchestrator.gateway.config import load_config
+from orchestrator.gateway.federation import run_federation
 from orchestrator.gateway.gateway import Gateway
 from orchestrator.gateway.run import RunResult
 from orchestrator.gateway.store import Store
@@ -182,11 +185,41 @@ def test_what_a_simulation_writes_says_that_it_is_one(tmp_path: Path, capsys: py
     (tmp_path / "edgeward.toml").write_text('[task]\nname = "s"\n' + SCHEMA + RECORD)
     assert simulate(tmp_path) == 0
     assert "simulated: all in one process" in capsys.readouterr().out
+    run = json.loads((tmp_path / "out" / "result.json").read_text())["run"]
+    for words, said in (
+        (["show", run], "\nsimulated: all nodes ran in one process"),
+        (["list"], "finished, simulated"),
+    ):
+        assert main(["runs", *words, "--out", str(tmp_path / "out")]) == 0
+        assert said in capsys.readouterr().out
+        assert main(["runs", *words, "--out", str(tmp_path / "out"), "--json"]) == 0
+        assert '"simulated": true' in capsys.readouterr().out.partition('"privacy"')[0]
     (page,) = (tmp_path / "out" / "analysis").rglob("privacy.md")
     title, text = page.read_text().split("\n", 1)
     assert title.startswith("# Privacy")
     assert text.lstrip().startswith("**Simulated.** All nodes ran in the one process")
     assert json.loads((tmp_path / "out" / "result.json").read_text())["privacy"]["simulated"] is True
+
+
+def test_a_simulated_run_is_never_gone_on_with_by_a_gateway_nor_a_real_one_by_a_simulation(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_rows(tmp_path)
+    (tmp_path / "edgeward.toml").write_text('[task]\nname = "s"\n' + SCHEMA + NONE)
+    config = load_config(tmp_path / "edgeward.toml", {}, files=True)
+    out, real = tmp_path / "out", tmp_path / "real"
+    assert simulate(tmp_path) == 0
+    before = (out / "result.json").read_bytes()
+    gateway = replace(config.gateway, broker="embedded", port=free_port(), dashboard="")
+    with pytest.raises(UsageError, match="holds simulated runs"):
+        run_federation(replace(config, gateway=gateway), tmp_path, out, lambda event: None, 1.0)
+    assert (out / "result.json").read_bytes() == before
+    real.mkdir()
+    Store(real / "gateway.sqlite").close()
+    capsys.readouterr()
+    assert simulate(tmp_path, "--out", str(real)) == 2
+    assert "whose nodes are not simulated" in capsys.readouterr().err
+    assert not (real / "nodes").exists()
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,7 @@ STOP = "stop"
 _RESTART_S = 2.0
 _WAY_S = 10.0
 """A dashboard that is asked to make way has ended by then."""
-_SMALL = {"MALLOC_ARENA_MAX": "2", "OPENBLAS_NUM_THREADS": "1"}
+SMALL = {"MALLOC_ARENA_MAX": "2", "OPENBLAS_NUM_THREADS": "1"}
 """Against memory that glibc and BLAS set aside for every thread; the dashboard computes nothing."""
 
 
@@ -97,6 +97,7 @@ class DashboardProcess:
             "stay_s": settings.stay_s,
             "again": list(again),
             "folder": os.getcwd(),
+            "replaced": {name: os.environ[name] for name in SMALL if name in os.environ},
         }
         self._stay_s = settings.stay_s
         self._login = Login(out)
@@ -168,7 +169,7 @@ class DashboardProcess:
             stdout=subprocess.DEVNULL,
             pass_fds=(self._listening.fileno(), theirs.fileno()),
             text=True,
-            env={**os.environ, **_SMALL},
+            env={**os.environ, **SMALL},
         )
         theirs.close()
         before, self._channel = self._channel, ours

@@ -4,15 +4,17 @@ Only those who logged in with a password may ask: without one everybody on this 
 was started by, as it gave it to its own dashboard: a page chooses none of its words.
 """
 
+import errno
 import json
 import logging
 import os
 import socket
+import stat
 import subprocess
 import threading
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Awaitable, Callable, Dict, Optional, Tuple
+from typing import Any, Awaitable, Callable, Dict, Mapping, Optional, Tuple
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -38,14 +40,21 @@ class Again:
     command: Tuple[str, ...]
     folder: Path
     out: Path
+    environment: Mapping[str, str]
+    """The gateway's own; a dashboard's has limits that are not for gateways."""
 
     def start(self) -> "subprocess.Popen[bytes]":
         """Starts it apart from this process, which makes way for its dashboard. OSError where that is not possible."""
-        descriptor = os.open(str(self.folder / self.out / AGAIN_LOG), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        # Neither through a link to another file, nor into a pipe, whose reader it would wait for.
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK
+        descriptor = os.open(str(self.folder / self.out / AGAIN_LOG), flags, 0o600)
         try:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise OSError(errno.EINVAL, f"{AGAIN_LOG} is no file")
             return subprocess.Popen(
                 self.command,
                 cwd=self.folder,
+                env=dict(self.environment),
                 stdin=subprocess.DEVNULL,
                 stdout=descriptor,
                 stderr=descriptor,

@@ -6,6 +6,7 @@ so that people see how the run ended, unless the gateway was stopped (staying.py
 
 import json
 import logging
+import os
 import socket
 import sys
 import threading
@@ -16,6 +17,7 @@ import uvicorn
 
 from orchestrator.gateway.doorkeeper import Doorkeeper, GuardedSocket, places
 from orchestrator.gateway.web.app import Dashboard
+from orchestrator.gateway.web.child import SMALL
 from orchestrator.gateway.web.control import Again
 from orchestrator.gateway.web.listener import Listener
 from orchestrator.gateway.web.model import DashboardModel
@@ -129,8 +131,14 @@ def _serve_as_told() -> None:
         BrokerAddress(**told["broker"]) if told["broker"] else None,
         socket.socket(fileno=told["channel_fd"]),
         told["login_needed"],
-        Again(tuple(told["again"]), Path(told["folder"]), Path(told["out"])) if told["again"] else None,
+        _again(told) if told["again"] else None,
     )
+
+
+def _again(told: Dict[str, Any]) -> Again:
+    before = {name: value for name, value in os.environ.items() if name not in SMALL}
+    environment = {**before, **told["replaced"]}
+    return Again(tuple(told["again"]), Path(told["folder"]), Path(told["out"]), environment)
 
 
 if __name__ == "__main__":

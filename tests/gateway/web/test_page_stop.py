@@ -18,11 +18,12 @@ from stage import Stage, gateway_at_work
 from orchestrator.gateway.broker import free_port
 from orchestrator.gateway.running import holder
 from orchestrator.gateway.web.child import STOP, asked
+from orchestrator.gateway.web.control import AGAIN_LOG
 from orchestrator.gateway.web.password import Login
 from orchestrator.gateway.web.staying import ask_to_leave
 
 GATEWAY = """
-import sys, time; from pathlib import Path
+import os, sys, time; from pathlib import Path
 from orchestrator.cli.stopping import Stopped, stop_on_sigterm
 from orchestrator.gateway.running import Held; from orchestrator.gateway.web.child import DashboardProcess
 from orchestrator.gateway.web.settings import WebSettings; from orchestrator.wire.link import BrokerAddress
@@ -32,7 +33,7 @@ from dashboards import make_store
 out, port = Path(sys.argv[1]), int(sys.argv[2])
 again = (sys.executable, *sys.orig_argv[1:])
 with (out / "begun").open("a") as file:
-    file.write("once ")
+    file.write("once " + os.environ.get("OPENBLAS_NUM_THREADS", "-") + os.environ.get("MALLOC_ARENA_MAX", "-") + " ")
 with Held(out), stop_on_sigterm():
     if not (out / "gateway.sqlite").exists():
         make_store(out, rounds=5, at=time.time())
@@ -49,7 +50,9 @@ with Held(out), stop_on_sigterm():
 def gateway(out: Path) -> Iterator["tuple[subprocess.Popen[str], Client]"]:
     port = free_port()
     command = [sys.executable, "-c", GATEWAY, str(out), str(port), str(Path(__file__).parent)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    environment = {**os.environ, "OPENBLAS_NUM_THREADS": "7"}
+    environment.pop("MALLOC_ARENA_MAX", None)
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
     try:
         client = Client(port)
         client.wait()
@@ -202,6 +205,22 @@ def test_only_who_logged_in_starts_it_and_only_what_is_gone_and_not_done(tmp_pat
         assert start(client, "another-run") == 409
         assert client.ask(f"/api/start/{RUN}")[0] == 405
         assert begun(tmp_path) == 1
+        log, elsewhere = tmp_path / AGAIN_LOG, tmp_path / "elsewhere"
+        log.symlink_to(elsewhere)
+        assert start(client) == 503, "what a gateway prints goes to no other file"
+        assert not elsewhere.exists()
+        log.unlink()
+        os.mkfifo(log)
+        assert start(client) == 503, "nobody reads it"
+        reader = os.open(log, os.O_RDONLY | os.O_NONBLOCK)
+        assert start(client) == 503, "who reads a pipe is not the log"
+        os.close(reader)
+        assert begun(tmp_path) == 1
+        log.unlink()
+        assert start(client) == 202
+        until(lambda: begun(tmp_path) == 2)
+        assert (tmp_path / "begun").read_text() == "once 7- once 7- ", "with the environment it had"
+        until(lambda: holder(tmp_path) is not None)
 
 
 def test_a_gateway_without_a_password_is_started_by_nobody_and_one_that_finished_by_nobody_either(
