@@ -61,6 +61,11 @@ KNOWN = {
     ("cli/state.py", "Path(f'{folder}-{name}')"),  # checked as the name of a node
     ("cli/state.py", "folder / name"),  # of a tuple of constants
     ("gateway/federation.py", "base / name"),  # a file the gateway's own edgeward.toml names
+    (
+        "boards/flash_images.py",
+        "Path(name)",
+    ),  # what flasher_args.json of a local build says, neither absolute nor with ".."
+    ("boards/flash_images.py", "folder / name"),  # the same
     ("node/identity.py", "self._folder / name"),  # of a tuple of constants
     ("gateway/identity_folder.py", "self.folder / name"),  # the same
     ("gateway/web/server.py", "Path(told[name])"),  # from the gateway that started the dashboard

@@ -13,7 +13,6 @@ from orchestrator.errors import WireError
 from orchestrator.node.analysed import asked_of
 from orchestrator.node.guard import DisclosureGuard
 from orchestrator.node.open_runs import AtWork, OpenRuns
-from orchestrator.node.peer_talk import About, PeerTalk
 from orchestrator.node.peers import Peers
 from orchestrator.node.session import Beside
 from orchestrator.node.store import NodeStore
@@ -70,6 +69,8 @@ class PeerRounds(Beside):
 
             def make(saved: Optional[bytes]) -> Agent:
                 return analysis.agent(question, self.name, data.x, saved)
+
+            from orchestrator.node.peer_talk import About, PeerTalk  # a node in other rounds has no memory for it
 
             about = About(self.federation, run, number, digest, self.name)
             work.talk = PeerTalk(about, analysis.exchange, make, self.peers, self.store, self._send)

@@ -52,7 +52,7 @@ def _status_mib(pid: str, name: str) -> float:
 
 
 def keep_buffers() -> None:
-    """Has memory that work needs for a moment, up to 4 MiB at once and 16 in all, kept for the next moment.
+    """Has memory that work needs for a moment, up to 2 MiB at once and 6 in all, kept for the next moment.
 
     Given back each time, it comes again page by page, each cleared first: that took longer than rounding a gradient. By glibc's
     mallopt(3); does nothing elsewhere.
@@ -60,7 +60,7 @@ def keep_buffers() -> None:
     libc = ctypes.CDLL(None) if sys.platform.startswith("linux") else None
     if libc is None or not hasattr(libc, "mallopt"):
         return
-    for parameter, value in ((_M_MMAP_THRESHOLD, 4 << 20), (_M_TRIM_THRESHOLD, 16 << 20)):
+    for parameter, value in ((_M_MMAP_THRESHOLD, 2 << 20), (_M_TRIM_THRESHOLD, 6 << 20)):
         libc.mallopt(parameter, value)
 
 

@@ -180,7 +180,7 @@ def test_silence_on_a_noisy_line_names_the_noise(client, second, monkeypatch):
     def noisy(data: bytes) -> None:
         intact(data if not data.startswith(b"\0") else data[:9] + bytes([data[9] ^ 0x55]) + data[10:])
 
-    monkeypatch.setattr(client, "_timeout_s", 0.4)
+    client.timeout_s = 0.4
     monkeypatch.setattr(client, "write", noisy)
     with pytest.raises(BoardError, match="no answer to the start of an update.*the line is noisy, 3 damaged frames"):
         client.update(second)

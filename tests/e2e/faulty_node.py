@@ -13,11 +13,10 @@ import random
 import sys
 import time
 from pathlib import Path
-from typing import Any, Dict, List
+from typing import Any, Dict, Iterable, List, Optional, Tuple
 
 from fixed_node import Fixed
 
-import orchestrator.node.session as session_module
 from orchestrator.node.agent import NodeAgent
 from orchestrator.wire.body import decode_body
 from orchestrator.wire.event_queue import Message
@@ -74,14 +73,22 @@ class FaultyLink(Link):
             self.events.put(Message(message.topic, payload))
 
 
+class FaultyAddress(BrokerAddress):
+    """Of a broker to which links are faulty."""
+
+    def link(
+        self, client_id: str, subscriptions: Iterable[str], will: Optional[Tuple[str, bytes]] = None
+    ) -> FaultyLink:
+        return FaultyLink(self, client_id, subscriptions, will)
+
+
 def main() -> None:
     broker, name, data, state, delay, seed, rate, clock, ack_log = sys.argv[1:]
     FaultyLink.dice, FaultyLink.rate, FaultyLink.log = random.Random(seed), float(rate), ack_log
     Fixed.delay_s = float(delay)
     real_time = time.time
     time.time = lambda: real_time() + float(clock)
-    session_module.Link = FaultyLink
-    agent = NodeAgent(BrokerAddress.parse(broker), "test", name, Path(data), Path(state), Fixed, once=True)
+    agent = NodeAgent(FaultyAddress.parse(broker), "test", name, Path(data), Path(state), Fixed, once=True)
     acknowledged, send = agent.outbox.acknowledged, agent.outbox.send
     rounds: Dict[bytes, int] = {}
 
