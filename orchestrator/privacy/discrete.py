@@ -73,11 +73,12 @@ def _candidates(random: SecureRandom, count: int, sigma: int) -> np.ndarray:
 def levels(random: SecureRandom, size: int) -> np.ndarray:
     """uint64 (size,): for each a uniform U of [0, 1), the least k with U < P(K <= k), of 1,024 bits where it takes so many."""
     words = random.words(size)
-    k = np.searchsorted(_FIRST_DIGITS, words, side="right").astype(np.uint64)
-    for i in np.flatnonzero(np.isin(words, _FIRST_DIGITS)):
+    k = np.searchsorted(_FIRST_DIGITS, words, side="right")
+    # The last threshold that is not above the word is the only one it can be equal to.
+    for i in np.flatnonzero(_FIRST_DIGITS[np.maximum(k, 1) - 1] == words):
         digits = (int(words[i]), *(int(word) for word in random.words(len(LEVELS[0]) - 1)))
         k[i] = sum(threshold <= digits for threshold in LEVELS)
-    return k
+    return k.astype(np.uint64)
 
 
 def bernoulli_exp(random: SecureRandom, numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
