@@ -20,6 +20,7 @@ from orchestrator.gateway.history import History
 from orchestrator.gateway.registry import find_model, keep_model
 from orchestrator.gateway.run import RunResult, run_id
 from orchestrator.gateway.settings import Config
+from orchestrator.gateway.simulated import MARK
 from orchestrator.gateway.store import PSEUDONYM_SECRET, Store
 from orchestrator.gateway.web.listener import Listener
 from orchestrator.gateway.web.metrics import render
@@ -213,6 +214,7 @@ def test_a_report_holds_only_what_is_known_to_be_public() -> None:
 def test_a_training_writes_and_returns_the_stated_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Everything round the report is left out: a fleet this small would be refused, and no model is made."""
     out = make(tmp_path / "a", TASK, ALL_OF_THEM)
+    (out / MARK).touch()  # a simulation began it
     store = Store(out / "gateway.sqlite")
 
     class Ran:
