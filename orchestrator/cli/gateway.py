@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import os
 from pathlib import Path
+from typing import Any, Dict
 
 from orchestrator.cli import logs, relay, scrub, service
 from orchestrator.cli.arguments import file_name, number, port, seconds
@@ -100,16 +101,12 @@ def _add_certificate(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    import json
     import sys
 
-    from orchestrator.cli.outcome import outcome
-    from orchestrator.cli.round_bar import shown
-    from orchestrator.cli.stopping import Stopped, stop_on_sigterm
-    from orchestrator.cli.tables import say
+    from orchestrator.cli.shown_run import run_shown
     from orchestrator.gateway.config import load_config
     from orchestrator.gateway.federation import run_federation
-    from orchestrator.gateway.progress import logged
+    from orchestrator.gateway.progress import Progress
     from orchestrator.gateway.retraining import run_and_watch
 
     logs.configure(arguments)
@@ -119,22 +116,14 @@ def _run(arguments: argparse.Namespace) -> int:
         if getattr(arguments, name) is not None:
             given[name] = os.path.abspath(getattr(arguments, name))
     config = load_config(arguments.config, given, files=True)
-    drift = arguments.retrain_on_drift
-    with shown(arguments.json) as show:
-        progress = logged(show)
+    again = (sys.executable, "-m", "orchestrator.cli.main", *arguments.words)
+
+    def run(progress: Progress) -> Dict[str, Any]:
         where = (config, arguments.config.parent, arguments.out, progress, arguments.connect_timeout)
-        again = (sys.executable, "-m", "orchestrator.cli.main", *arguments.words)
-        try:
-            with stop_on_sigterm():
-                report = run_federation(*where, again=again) if drift is None else run_and_watch(*where, drift, again)
-        except Stopped:
-            progress({"event": "stopped"})
-            return 0
-    if arguments.json:
-        print(json.dumps({"event": "result", **report}), flush=True)
-    else:
-        say(outcome(report, arguments.out, config.task.schema.classes))
-    return 0
+        drift = arguments.retrain_on_drift
+        return run_federation(*where, again=again) if drift is None else run_and_watch(*where, drift, again)
+
+    return run_shown(config, arguments.out, arguments.json, run)
 
 
 def _dashboard(arguments: argparse.Namespace) -> int:

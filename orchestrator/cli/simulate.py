@@ -41,32 +41,15 @@ def register(subparsers: Any) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    import json
-
-    from orchestrator.cli.outcome import outcome
-    from orchestrator.cli.round_bar import shown
-    from orchestrator.cli.stopping import Stopped, stop_on_sigterm
-    from orchestrator.cli.tables import say
+    from orchestrator.cli.shown_run import run_shown
     from orchestrator.gateway.config import load_config
-    from orchestrator.gateway.progress import logged
     from orchestrator.simulation.federation import simulate
 
     logs.configure(arguments)
     check_output_folder(arguments.out, "--out")
-    config, data = load_config(arguments.config, {}, files=True), _named(arguments.data)
-    with shown(arguments.json) as show:
-        progress = logged(show)
-        try:
-            with stop_on_sigterm():
-                report = simulate(config, arguments.config.parent, data, arguments.out, progress)
-        except Stopped:
-            progress({"event": "stopped"})
-            return 0
-    if arguments.json:
-        print(json.dumps({"event": "result", **report}), flush=True)
-    else:
-        say(outcome(report, arguments.out, config.task.schema.classes))
-    return 0
+    config, data, out = load_config(arguments.config, {}, files=True), _named(arguments.data), arguments.out
+    base = arguments.config.parent
+    return run_shown(config, out, arguments.json, lambda progress: simulate(config, base, data, out, progress))
 
 
 def _named(given: List[str]) -> Dict[str, Path]:

@@ -70,7 +70,7 @@ def run_federation(
     """Runs (or continues) the federation of `config` once; relative data paths start at `base`.
 
     `simulated`: the nodes, where they are no processes of their own; then there is no broker, no identity and no dashboard.
-    `again`: the command that would do the same, for a dashboard that starts it again; empty where there is none.
+    `again`: the command that would do the same, for a dashboard that starts it again; empty where no page may.
     Returns what it also writes to OUT/result.json. Raises EdgewardError subclasses for everything a user can fix.
     """
     with Orchestrator(config, base, out, progress, connect_timeout_s, simulated, again) as orchestrator:

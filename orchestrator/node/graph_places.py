@@ -49,7 +49,7 @@ def trial(function: Function) -> Trial:
 
 
 def alike(tried: Trial, found: np.ndarray, right: np.ndarray) -> bool:
-    """Whether float32 (calls, rows, P) are what `grad1` gives, `right`, up to rounding; and bit for bit, whoever is beside a row.
+    """Whether float32 (calls, rows, P) are what `grad1` gives, `right`, up to rounding; bit for bit, whatever is beside a row.
 
     Runtimes round otherwise in a product of one row than in one of many. That says nothing of other rows, see `places`.
     """

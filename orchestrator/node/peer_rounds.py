@@ -82,7 +82,7 @@ class PeerRounds(Beside):
         return False
 
     def take(self, topic: str, payload: bytes) -> None:
-        """What came on a topic that is none of the gateway's. WireError for a message of a neighbour that had to be refused."""
+        """What came on another topic than the gateway's. WireError for a message of a neighbour that had to be refused."""
         sender = self._topics.peer_of(topic, self.name)
         if sender is None:
             return

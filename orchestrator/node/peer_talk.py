@@ -39,7 +39,7 @@ class _Neighbour:
     sent: int = 0
     sent_bytes: int = 0
     received: int = 0
-    refused: int = 0  # whoever sent them
+    refused: int = 0  # of any sender
     wrong: int = 0  # of these, its own
 
     @property

@@ -44,7 +44,7 @@ class Beside:
     """What else goes on over a session's connection: nothing, or what takes the place of this."""
 
     def take(self, topic: str, payload: bytes) -> None:
-        """A message on a topic that is none of the gateway's: amqtt hands retained presence to those who did not ask for it."""
+        """A message on another topic than the gateway's: amqtt hands retained presence to those who did not ask for it."""
 
     def again(self) -> None:
         """The broker is back."""

@@ -51,7 +51,7 @@ class SecureRandom:
     def drawn_ahead(self, law: Hashable, size: int, draw: Callable[[int], np.ndarray]) -> np.ndarray:
         """The next `size` independent numbers of a law, of which `draw` gives as many as it is asked for.
 
-        Drawn together they take a fraction of the time. So whoever comes back has more drawn than are needed now.
+        Drawn together they take a fraction of the time. So a caller that comes back has more drawn than it needs now.
         """
         stock = self.ahead.get(law)
         if stock is None:

@@ -41,7 +41,7 @@ def made_of(task: Task) -> Dict[str, Any]:
 
 SIMULATED = (
     "**Simulated.** All nodes ran in the one process of `edgeward simulate`, which read the records of all of them: nothing was "
-    "protected from whoever ran it, and no owner was asked. The page below is what a run of the same task among real nodes would "
+    "protected from its user, and no owner was asked. The page below is what a run of the same task among real nodes would "
     "state; noise was drawn as there."
 )
 

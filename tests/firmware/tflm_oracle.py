@@ -13,7 +13,7 @@ _REFUSED = -1
 
 class Answer(NamedTuple):
     outputs: Optional[np.ndarray]
-    """int8 (rows, output elements); None where there is none."""
+    """int8 (rows, output elements); None where TFLM gives no output."""
     ended: bool = False
     """The process of TFLM did not survive it."""
 

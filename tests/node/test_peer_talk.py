@@ -196,7 +196,7 @@ CHANGES: Dict[str, Callable[[PeerFrame], PeerFrame]] = {
     "short": lambda frame: frame._replace(content=frame.content[:20]),
     "empty": lambda frame: frame._replace(content=b""),
     "long": lambda frame: frame._replace(content=frame.content + bytes(1000)),
-    "a hello that is none": lambda frame: frame._replace(kind=HELLO),
+    "a hello with another content": lambda frame: frame._replace(kind=HELLO),
 }
 
 

@@ -15,6 +15,7 @@ from orchestrator.gateway.history import STORE_NAME
 from orchestrator.gateway.notes import note_of
 from orchestrator.gateway.progress import describe
 from orchestrator.gateway.running import held_since
+from orchestrator.gateway.simulated import is_simulated
 from orchestrator.gateway.web.audit_pages import AuditPages
 from orchestrator.gateway.web.delivered import short
 from orchestrator.gateway.web.epsilon import EpsilonCurves
@@ -215,6 +216,7 @@ class DashboardModel:
             "federation": self.federation,
             "running": stands["state"] in (PREPARING, WORKING),
             "stoppable": self.may_stop() and stands["state"] == WORKING,
+            "simulated": is_simulated(self.out),
             "restartable": self.may_start() and stands["state"] in RESTARTED,
             **{name: stands[name] for name in ("state", "since", "reason")},
             "memory_mib": round(resident_memory_mib(str(pid)), 1) if pid else None,

@@ -1,7 +1,9 @@
 """What the accountant answered, for all tests of a session and their workers: it is asked once what it would say again."""
 
 import hashlib
-import pickle
+import json
+import os
+import threading
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Callable, Iterator
@@ -24,10 +26,10 @@ def _remembered(folder: Path, ask: Callable[..., Any]) -> Callable[..., Any]:
         digest = hashlib.sha256(repr(question).encode()).hexdigest()
         path = folder / f"{ask.__name__}-{digest}"
         if not path.exists():
-            found = pickle.dumps(ask(*question))
-            whole = path.with_suffix(f".{id(found)}")
-            whole.write_bytes(found)
+            found = json.dumps(list(ask(*question).items()))  # as pairs: rounds are keys, and numbers
+            whole = path.with_suffix(f".{os.getpid()}.{threading.get_ident()}")
+            whole.write_text(found)
             whole.rename(path)  # another worker may write the same
-        return pickle.loads(path.read_bytes())
+        return dict(json.loads(path.read_text()))
 
     return answer

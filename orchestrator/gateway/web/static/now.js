@@ -13,6 +13,7 @@ export function nowCard(state) {
   const over = isOver(state);
   return card("Now", [
     el("p", { class: "lead", id: "round" }, over ? endedText(state) : roundName(state.live)),
+    state.gateway.simulated ? el("p", { class: "note-box", id: "simulated" }, el("strong", {}, "Simulated: "), "all nodes ran in one process, which read all of their records. Nothing was protected.") : null,
     standingNote(state),
     stuckNote(state),
     over || ["unknown", "interrupted", "starting"].includes(condition(state)) ? null : progress(state),
