@@ -7,11 +7,13 @@ compiler does here whatever can be known before an input is seen.
 from __future__ import annotations
 
 import math
-from typing import List, Tuple
+from typing import Callable, List, Tuple
 
 import numpy as np
 
 INT8_MIN, INT8_MAX = -128, 127
+FIXED_BITS = 4
+"""Before the point, of what LOGISTIC and TANH are computed of."""
 _INT32_MIN, _INT32_MAX = -(2**31), 2**31 - 1
 _EXP_MINUS_ONE_EIGHTH = 1895147668  # Q0.31
 _ONE_THIRD = 715827883
@@ -146,24 +148,32 @@ def logistic_table(input_scale: float, input_zero_point: int) -> np.ndarray:
 
     Raises ValueError where the shift is one TFLM's own arithmetic has no meaning for.
     """
-    integer_bits = 4
-    fraction, left_shift = math.frexp(input_scale * 2 ** (31 - integer_bits))
+
+    def logistic(scaled: int) -> int:
+        positive = one_over_one_plus(exp_on_negative(-abs(scaled), FIXED_BITS))
+        real = 1 << 30 if scaled == 0 else positive if scaled > 0 else _INT32_MAX - positive
+        return rounding_shift(real, 23) + INT8_MIN
+
+    return table_of_scaled(input_scale, input_zero_point, logistic)
+
+
+def table_of_scaled(input_scale: float, input_zero_point: int, value_of: Callable[[int], int]) -> np.ndarray:
+    """int8 (256,): `value_of` each input from -128 to 127 in fixed point (FIXED_BITS); the ends of int8 where that has no room.
+
+    Raises ValueError where the shift is one TFLM's own arithmetic has no meaning for.
+    """
+    fraction, left_shift = math.frexp(input_scale * 2 ** (31 - FIXED_BITS))
     if not 0 <= left_shift < 63:
         raise ValueError(f"input scale {input_scale:g}; supported is {2.0**-28:g} to {2.0**35:g}")
     multiplier = math.floor(fraction * 2**31 + 0.5)
-    radius = input_radius(integer_bits, left_shift)
-    table = []
-    for q in range(INT8_MIN, INT8_MAX + 1):
-        x = q - input_zero_point
+    radius = input_radius(FIXED_BITS, left_shift)
+
+    def entry(x: int) -> int:
         # In this order: from an input scale of 8 the radius is 0, and the zero point itself goes to the lowest value.
         if x <= -radius:
-            table.append(INT8_MIN)
-            continue
+            return INT8_MIN
         if x >= radius:
-            table.append(INT8_MAX)
-            continue
-        scaled = multiply_by_quantized(x, multiplier, left_shift)
-        positive = one_over_one_plus(exp_on_negative(-abs(scaled), integer_bits))
-        real = 1 << 30 if scaled == 0 else positive if scaled > 0 else _INT32_MAX - positive
-        table.append(min(max(rounding_shift(real, 23) + INT8_MIN, INT8_MIN), INT8_MAX))
-    return np.array(table, np.int8)
+            return INT8_MAX
+        return min(max(value_of(multiply_by_quantized(x, multiplier, left_shift)), INT8_MIN), INT8_MAX)
+
+    return np.array([entry(q - input_zero_point) for q in range(INT8_MIN, INT8_MAX + 1)], np.int8)

@@ -5,21 +5,21 @@ Each raises ValueError for scales TFLM's own arithmetic has no meaning for.
 
 from __future__ import annotations
 
-import math
 from typing import Callable, Tuple
 
 import numpy as np
 
 from model_export.plan_math import (
+    FIXED_BITS,
     INT8_MAX,
     INT8_MIN,
     exp_on_negative,
     high_multiply,
-    input_radius,
     multiply_by_quantized,
     quantize_multiplier,
     rounding_shift,
     saturating_shift_left,
+    table_of_scaled,
 )
 
 _INT16_MIN, _INT16_MAX = -(2**15), 2**15 - 1
@@ -57,24 +57,12 @@ def leaky_relu_table(
 
 def tanh_table(in_scale: float, in_zero: int) -> np.ndarray:
     """Output scale 1/128, zero point 0."""
-    integer_bits = 4
-    fraction, left_shift = math.frexp(in_scale * 2 ** (31 - integer_bits))
-    if not 0 <= left_shift < 63:
-        raise ValueError(f"input scale {in_scale:g}; supported is {2.0**-28:g} to {2.0**35:g}")
-    multiplier = math.floor(fraction * 2**31 + 0.5)
-    radius = input_radius(integer_bits, left_shift)
 
-    def tanh(q: int) -> int:
-        x = q - in_zero
-        if x <= -radius:
-            return INT8_MIN
-        if x >= radius:
-            return INT8_MAX
-        scaled = multiply_by_quantized(x, multiplier, left_shift)
-        size = _one_minus_over_one_plus(exp_on_negative(-abs(scaled), integer_bits + 1))  # of exp(-2 |x|)
+    def tanh(scaled: int) -> int:
+        size = _one_minus_over_one_plus(exp_on_negative(-abs(scaled), FIXED_BITS + 1))  # of exp(-2 |x|)
         return rounding_shift(size if scaled > 0 else -size if scaled < 0 else 0, 24)
 
-    return _table(tanh)
+    return table_of_scaled(in_scale, in_zero, tanh)
 
 
 def hard_swish_table(in_scale: np.float32, in_zero: int, out_scale: np.float32, out_zero: int) -> np.ndarray:

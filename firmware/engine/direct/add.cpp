@@ -1,3 +1,4 @@
+#include "engine/direct/broadcast.h"
 #include "engine/direct/fixed_point.h"
 #include "engine/direct/kernels.h"
 
@@ -23,22 +24,9 @@ void add(const Program& program, const Record& op) {
   for (uint32_t i = 0; i < size; ++i) out[i] = sum_of(p, op, one[i], two[i]);
 }
 
-// Shapes that differ: the table says how far to step in each input for a row, a column and a channel; 0 repeats.
 void add_broadcast(const Program& program, const Record& op) {
   const int32_t* const p = words(program, op);
-  const int32_t* const steps = p + 8;
-  const int8_t* const one = at(program, op.input);
-  const int8_t* const two = at(program, op.second);
-  int8_t* out = at(program, op.output);
-  const auto height = static_cast<int32_t>(op.out.height), width = static_cast<int32_t>(op.out.width);
-  const auto channels = static_cast<int32_t>(op.out.channels);
-  for (int32_t y = 0; y < height; ++y) {
-    for (int32_t x = 0; x < width; ++x) {
-      const int8_t* a = one + y * steps[0] + x * steps[1];
-      const int8_t* b = two + y * steps[3] + x * steps[4];
-      for (int32_t c = 0; c < channels; ++c, a += steps[2], b += steps[5]) *out++ = sum_of(p, op, *a, *b);
-    }
-  }
+  each_pair(program, op, p + 8, [p, &op](int8_t one, int8_t two) { return sum_of(p, op, one, two); });
 }
 
 }  // namespace edgeward::direct

@@ -1,4 +1,5 @@
 // Two inputs, value by value, with broadcasting: product, difference, the larger, the smaller.
+#include "engine/direct/broadcast.h"
 #include "engine/direct/fixed_point.h"
 #include "engine/direct/kernels.h"
 
@@ -22,34 +23,18 @@ struct Pair {
   }
 };
 
-template <typename Value>
-void each(const Program& program, const Record& op, Value value) {
-  const int32_t* const steps = words(program, op) + 8;
-  const int8_t* const one = at(program, op.input);
-  const int8_t* const two = at(program, op.second);
-  int8_t* out = at(program, op.output);
-  const auto height = static_cast<int32_t>(op.out.height), width = static_cast<int32_t>(op.out.width);
-  const auto channels = static_cast<int32_t>(op.out.channels);
-  for (int32_t y = 0; y < height; ++y) {
-    for (int32_t x = 0; x < width; ++x) {
-      const int8_t* a = one + y * steps[0] + x * steps[1];
-      const int8_t* b = two + y * steps[3] + x * steps[4];
-      for (int32_t c = 0; c < channels; ++c, a += steps[2], b += steps[5]) *out++ = value(*a, *b);
-    }
-  }
-}
-
 }  // namespace
 
 void arithmetic(const Program& program, const Record& op) {
   const Pair pair{words(program, op), op.out_zero_point, op.clamp_low, op.clamp_high};
+  const int32_t* const steps = words(program, op) + 8;
   switch (static_cast<Arithmetic>(op.parameters[0])) {
     case Arithmetic::product:
-      return each(program, op, [&pair](int8_t a, int8_t b) { return pair.product(a, b); });
+      return each_pair(program, op, steps, [&pair](int8_t a, int8_t b) { return pair.product(a, b); });
     case Arithmetic::difference:
-      return each(program, op, [&pair](int8_t a, int8_t b) { return pair.difference(a, b); });
-    case Arithmetic::larger: return each(program, op, [](int8_t a, int8_t b) { return a > b ? a : b; });
-    case Arithmetic::smaller: return each(program, op, [](int8_t a, int8_t b) { return a < b ? a : b; });
+      return each_pair(program, op, steps, [&pair](int8_t a, int8_t b) { return pair.difference(a, b); });
+    case Arithmetic::larger: return each_pair(program, op, steps, [](int8_t a, int8_t b) { return a > b ? a : b; });
+    case Arithmetic::smaller: return each_pair(program, op, steps, [](int8_t a, int8_t b) { return a < b ? a : b; });
   }
 }
 
