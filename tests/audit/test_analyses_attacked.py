@@ -130,10 +130,13 @@ def test_sums_with_shared_noise_and_masks(files: List[Path], quick: None) -> Non
     assert (report["verdict"], report["because"]) == (CONSISTENT, [])
     assert report["masks"]["holds"]
     assert len(report["nodes"]) == 3
-    for broken, why in (("noise-share", "the noise in released sums is 0.5"), ("mask-reuse", "masks are reused")):
+    for broken, why in (("noise-share", "the noise in released sums is 0."), ("mask-reuse", "masks are reused")):
         report = attacked(shared, files, 60, broken)
         assert report["verdict"] == BROKEN
         assert any(why in reason for reason in report["because"])
+        noise = report["canaries"]["measured"]["noise"]
+        share = 3**-0.5 if broken == "noise-share" else 1.0
+        assert abs(noise["measured"] - share) < 0.01 + 6 * noise["error"] * share
 
 
 def test_a_patient_is_one_unit(files: List[Path], quick: None) -> None:

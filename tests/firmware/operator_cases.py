@@ -18,6 +18,8 @@ class Draw:
     def __init__(self, rng: np.random.Generator, odd: bool = False) -> None:
         """With `odd`, one thing about the quantization of one tensor is what no converter writes."""
         self.rng, self.odd = rng, odd
+        self.far = False
+        """A scale was drawn far away from what goes with the others: sums leave 32 bits, whatever the engine."""
 
     def scale(self) -> float:
         kind = self.rng.integers(4)
@@ -33,6 +35,7 @@ class Draw:
         if kind == 0:
             return scale
         if kind == 1:
+            self.far = True
             return self.scale()
         return float(np.float32(scale * np.exp(self.rng.uniform(np.log(least), np.log(most)))))
 
@@ -190,7 +193,7 @@ def _two_inputs(d: Draw, op: str, fields: Options) -> Case:
     source = d.edge(one)
     other = d.edge(two, d.near(source.scales, 1e-3, 1e3))
     widest = max(source.scales, other.scales)
-    product = source.scales * other.scales * 50
+    product = max(source.scales * other.scales * 50, 1e-7)  # the 6 of RELU6 has 32 bits in it
     result = d.edge(out, d.near(product if op == "MUL" else widest))
     if op not in ("ADD", "SUB", "MUL"):
         other, result = Part(two, *source[1:3]), Part(out, *source[1:3])

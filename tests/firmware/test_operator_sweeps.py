@@ -27,23 +27,28 @@ def test_every_operator_is_swept() -> None:
     assert set(CASES) == set(SUPPORTED)
 
 
-def drawn(op: str, odd: bool = False) -> List[Case]:
-    return [CASES[op](Draw(np.random.default_rng([SEED, number]), odd)) for number in range(COUNT)]
+def drawn(op: str, odd: bool = False) -> Tuple[List[Case], List[bool]]:
+    """The models, and which of them have a scale far away from the others."""
+    draws = [Draw(np.random.default_rng([SEED, number]), odd) for number in range(COUNT)]
+    return [CASES[op](draw) for draw in draws], [draw.far for draw in draws]
 
 
 class Tally:
     """What the two engines made of an operator's cases."""
 
-    def __init__(self, cases: Sequence[Case], known: Sequence[Answer]) -> None:
+    def __init__(self, cases: Sequence[Case], far: Sequence[bool], known: Sequence[Answer]) -> None:
         self.wrong: List[str] = []
         self.refused: List[str] = []
         """By engine/direct, where TFLM runs them."""
+        self.near: List[str] = []
+        """Those of them with no scale far away from the others."""
         self.ends: Set[int] = set()
         pairs = []
-        for (what, blob, rows), answer in zip(cases, known):
+        for (what, blob, rows), away, answer in zip(cases, far, known):
             plan, refusal = _planned(blob)
             if plan is None:
                 self.refused += [refusal] * (answer.outputs is not None)
+                self.near += [refusal] * (answer.outputs is not None and not away)
             elif answer.outputs is None:
                 self.wrong.append(f"{what}: TFLM {'ends' if answer.ended else 'refuses'}, engine/direct runs it")
             else:
@@ -62,9 +67,9 @@ class Tally:
 def tallies() -> Dict[Tuple[str, bool], Tally]:
     """By operator, and whether the quantization is odd: TFLM answers all of them in one process."""
     cases = {(op, odd): drawn(op, odd) for op in CASES for odd in (False, True)}
-    known = answers([(blob, rows) for of_one in cases.values() for _, blob, rows in of_one])
+    known = answers([(blob, rows) for of_one, _ in cases.values() for _, blob, rows in of_one])
     starts = range(0, len(known), COUNT)
-    return {key: Tally(of_one, known[at : at + COUNT]) for (key, of_one), at in zip(cases.items(), starts)}
+    return {key: Tally(*of_one, known[at : at + COUNT]) for (key, of_one), at in zip(cases.items(), starts)}
 
 
 Tallies = Dict[Tuple[str, bool], Tally]
@@ -81,10 +86,11 @@ def _planned(blob: bytes) -> Tuple[Optional[bytes], str]:
 def test_the_bits_of_tflm(op: str, tallies: Tallies) -> None:
     tally = tallies[op, False]
     assert not tally.wrong, f"seed {SEED}: {len(tally.wrong)} of {COUNT} models: {'; '.join(tally.wrong[:5])}"
-    assert len(tally.refused) <= 0.1 * COUNT, f"TFLM runs, engine/direct refuses: {'; '.join(tally.refused[:5])}"
+    assert len(tally.near) <= 0.1 * COUNT, f"TFLM runs, engine/direct refuses: {'; '.join(tally.near[:5])}"
     assert all(op in refusal for refusal in tally.refused), "a refusal names its operator"
     assert tally.ran >= 0.8 * COUNT
-    assert op == "RELU6" or {-128, 127} <= tally.ends, "no output was at its ends"
+    ends = {"RELU": {127}, "RELU6": set()}.get(op, {-128, 127})  # those two end at their zero point, which is drawn
+    assert ends <= tally.ends, "no output was at its ends"
 
 
 @pytest.mark.parametrize("op", sorted(CASES))
