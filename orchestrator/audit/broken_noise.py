@@ -8,6 +8,7 @@ import numpy as np
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
 import orchestrator.privacy.noisy_sum as noisy_sum
+from orchestrator.privacy import secure_random
 from orchestrator.privacy.lattice import Lattice, draw
 from orchestrator.privacy.noisy_sum import NoisySum
 from orchestrator.privacy.secure_random import SecureRandom
@@ -178,10 +179,7 @@ def share(units: int) -> Patches:
 
 
 def fixed_key(units: int) -> Patches:
-    def begin(self: Any) -> None:
-        self._stream = Cipher(algorithms.AES(bytes(32)), modes.CTR(bytes(16))).encryptor()
-
-    return ((SecureRandom, "__init__", begin),)
+    return ((secure_random, "key_stream", lambda: Cipher(algorithms.AES(bytes(32)), modes.CTR(bytes(16))).encryptor()),)
 
 
 def seeded(units: int) -> Patches:

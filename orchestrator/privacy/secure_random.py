@@ -7,23 +7,38 @@ import os
 from typing import Callable, Dict, Hashable
 
 import numpy as np
-from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+from cryptography.hazmat.primitives.ciphers import Cipher, CipherContext, algorithms, modes
 
 _ZEROS = memoryview(bytes(1 << 16))
 """What is encrypted, a piece at a time: the key stream itself."""
 
-
 _AHEAD = 1 << 13
 
 
+def key_stream() -> CipherContext:
+    """What makes the next bits, of a key and a counter nobody else has."""
+    return Cipher(algorithms.AES(os.urandom(32)), modes.CTR(os.urandom(16))).encryptor()
+
+
 class SecureRandom:
-    """Uniform bits, and numbers made of them, from a CSPRNG; a new key per object, never a seed."""
+    """Uniform bits, and numbers made of them, from a CSPRNG; a new key per object and process, never a seed."""
 
     def __init__(self) -> None:
-        self._stream = Cipher(algorithms.AES(os.urandom(32)), modes.CTR(os.urandom(16))).encryptor()
+        self._piece = bytearray(len(_ZEROS) + 16)  # the library wants room for one block more than it writes
+        self._begin()
+
+    def _begin(self) -> None:
+        self._process = os.getpid()
+        self._key_stream = key_stream()
         self.ahead: Dict[Hashable, np.ndarray] = {}
         """Numbers of some law that were drawn and not yet used, by law: `drawn_ahead` hands each out once."""
-        self._piece = bytearray(len(_ZEROS) + 16)  # the library wants room for one block more than it writes
+
+    @property
+    def _stream(self) -> CipherContext:
+        """Of this process alone: two that went on from one fork would draw the same noise, and a difference would have none."""
+        if self._process != os.getpid():
+            self._begin()
+        return self._key_stream
 
     def words(self, size: int) -> np.ndarray:
         """uint64 (size,), all 64 bits uniform and independent."""
@@ -53,6 +68,8 @@ class SecureRandom:
 
         Drawn together they take a fraction of the time. So a caller that comes back has more drawn than it needs now.
         """
+        if self._process != os.getpid():
+            self._begin()
         stock = self.ahead.get(law)
         if stock is None:
             self.ahead[law] = draw(0)

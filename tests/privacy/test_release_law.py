@@ -156,6 +156,23 @@ def test_two_processes_that_begin_alike_draw_different_noise() -> None:
     assert abs(len(common) - 500) < 6 * math.sqrt(2000 * 0.25 * 0.75)
 
 
+def test_a_generator_that_was_in_use_before_a_fork_goes_on_differently_in_each_process() -> None:
+    """The difference of two sums with the same noise has none."""
+    mechanism, random = training_sum(make_task(), SIZE), SecureRandom()
+    for draw in (
+        lambda: mechanism.release([], random),
+        lambda: random.words(SIZE),
+        lambda: random.drawn_ahead("a law", SIZE, lambda count: random.words(count)),
+        lambda: (random.fractions(SIZE) * 2.0**32).astype(np.int64),
+    ):
+        draw(), draw()  # of what is drawn ahead, something is left
+        one, other = two_processes(lambda draw=draw: draw().tobytes())
+        here = draw().tobytes()
+        for a, b in ((one, other), (one, here), (other, here)):
+            assert len(a) == len(b) == 8 * SIZE
+            assert (np.frombuffer(a, np.int64) == np.frombuffer(b, np.int64)).mean() < 0.05
+
+
 def test_many_generators_have_many_keys() -> None:
     assert len({SecureRandom().words(1)[0] for _ in range(3000)}) == 3000
 
