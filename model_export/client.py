@@ -13,6 +13,11 @@ from model_export import errors
 from model_export.errors import ExportError
 from model_export.quiet import ENVIRONMENT
 
+START = (
+    "import sys; sys.path[:1] = filter(None, sys.path[:1]); "  # not `python -m`: modules of the working folder come first there
+    "from model_export.worker import main; sys.exit(main(sys.argv[1:]))"
+)
+
 
 def run_worker(
     verb: str,
@@ -29,7 +34,7 @@ def run_worker(
     with tempfile.TemporaryDirectory(prefix="edgeward-") as folder:
         path = Path(folder) / "spec.json"
         path.write_text(json.dumps(dict(spec)), encoding="utf-8")
-        command = [sys.executable, "-m", "model_export", verb, str(path), str(Path(out_dir).resolve())]
+        command = [sys.executable, "-c", START, verb, str(path), str(Path(out_dir).resolve())]
         # stdout is one short line, so reading it after stderr has closed cannot block the worker
         process = subprocess.Popen(
             command,

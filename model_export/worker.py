@@ -261,7 +261,7 @@ VERBS: Dict[str, Callable[[Path, Path], Result]] = {"prepare": prepare, "bundle"
 def main(arguments: List[str]) -> int:
     """`VERB SPEC.json OUT_DIR`: progress on stderr, one JSON object as the last line of stdout, exit code 0, 1 or 2."""
     if len(arguments) != 3 or arguments[0] not in VERBS:
-        print(f"usage: python -m model_export {{{','.join(VERBS)}}} SPEC.json OUT_DIR", file=sys.stderr)
+        print(f"usage: {{{','.join(VERBS)}}} SPEC.json OUT_DIR", file=sys.stderr)
         return 2
     try:
         result = VERBS[arguments[0]](Path(arguments[1]), Path(arguments[2]))

@@ -101,13 +101,13 @@ def _add_certificate(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    import sys
 
     from orchestrator.cli.shown_run import run_shown
     from orchestrator.gateway.config import load_config
     from orchestrator.gateway.federation import run_federation
     from orchestrator.gateway.progress import Progress
     from orchestrator.gateway.retraining import run_and_watch
+    from orchestrator.wire.process import own_program
 
     logs.configure(arguments)
     names = ("broker", "port", "dashboard", "dashboard_minutes")
@@ -116,7 +116,7 @@ def _run(arguments: argparse.Namespace) -> int:
         if getattr(arguments, name) is not None:
             given[name] = os.path.abspath(getattr(arguments, name))
     config = load_config(arguments.config, given, files=True)
-    again = (sys.executable, "-m", "orchestrator.cli.main", *arguments.words)
+    again = tuple(own_program("orchestrator.cli.main", *arguments.words))
 
     def run(progress: Progress) -> Dict[str, Any]:
         where = (config, arguments.config.parent, arguments.out, progress, arguments.connect_timeout)

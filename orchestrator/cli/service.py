@@ -142,8 +142,10 @@ def _absolute(options: List[str], parsed: Dict[str, Any]) -> List[str]:
 
 
 def _program() -> List[str]:
+    from orchestrator.wire.process import own_program
+
     script = Path(sys.executable).with_name("edgeward")
-    return [str(script)] if script.is_file() else [sys.executable, "-m", "orchestrator.cli.main"]
+    return [str(script)] if script.is_file() else own_program("orchestrator.cli.main")
 
 
 def _quote(word: str) -> str:

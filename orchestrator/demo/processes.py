@@ -2,13 +2,13 @@
 
 import json
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any, Dict, Iterator, List
 
 from orchestrator.errors import EdgewardError
+from orchestrator.wire.process import own_program
 
-EDGEWARD = [sys.executable, "-m", "orchestrator.cli.main"]
+EDGEWARD = own_program("orchestrator.cli.main")
 
 
 class Federation:

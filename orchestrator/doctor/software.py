@@ -4,11 +4,11 @@ import importlib.util
 import os
 import shutil
 import subprocess
-import sys
 from typing import List
 
 from orchestrator.doctor.finding import NOT_CHECKED, OK, PROBLEM, WARNING, Finding
 from orchestrator.errors import EdgewardError
+from orchestrator.wire.process import own_program
 
 _GATEWAY = ("tensorflow", "tflite_micro", "dp_accounting")
 _SBIN = f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin"
@@ -16,7 +16,7 @@ _SBIN = f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin"
 
 def check_runtime() -> Finding:
     """Runs a tiny graph in a process of its own: a runtime built for another processor ends it with a signal."""
-    command = [sys.executable, "-m", "orchestrator.doctor.tiny_graph"]
+    command = own_program("orchestrator.doctor.tiny_graph")
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     except subprocess.TimeoutExpired:

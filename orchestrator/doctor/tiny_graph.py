@@ -1,7 +1,4 @@
-"""Runs a graph of one addition in this machine's TensorFlow Lite runtime; a process of its own, since a runtime can crash.
-
-python -m orchestrator.doctor.tiny_graph
-"""
+"""Runs a graph of one addition in this machine's TensorFlow Lite runtime; a process of its own, since a runtime can crash."""
 
 import numpy as np
 
@@ -19,7 +16,3 @@ def main() -> None:
     if not np.array_equal(answer, x + x):
         raise SystemExit(f"the runtime answers {answer.tolist()}, not {(x + x).tolist()}")
     print(type(interpreter).__module__.split(".")[0])
-
-
-if __name__ == "__main__":
-    main()

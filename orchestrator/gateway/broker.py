@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Dict, List, Optional, Set
 from orchestrator.errors import BrokerError, writing
 from orchestrator.gateway import leftover
 from orchestrator.wire.link import BrokerAddress
-from orchestrator.wire.process import ends_with
+from orchestrator.wire.process import ends_with, own_program
 
 if TYPE_CHECKING:
     from orchestrator.gateway.authority import Authority
@@ -105,7 +105,7 @@ class OwnBroker:
     def _command(self) -> List[str]:
         host, port = self.address.host, self.address.port
         if self.kind == "embedded":
-            return [sys.executable, "-m", "orchestrator.gateway.embedded_broker", host, str(port)]
+            return own_program("orchestrator.gateway.embedded_broker", host, str(port))
         program = shutil.which("mosquitto", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
         if program is None:
             raise BrokerError(

@@ -1,4 +1,4 @@
-"""`python -m orchestrator.gateway.embedded_broker HOST PORT`: amqtt behind a guard, until SIGTERM."""
+"""The embedded broker's process, with the words HOST and PORT: amqtt behind a guard, until SIGTERM."""
 
 import asyncio
 import logging
@@ -74,7 +74,3 @@ def main() -> None:
     except Exception as error:
         log.critical("the broker ends: %s", sentence(error))
         sys.exit(1)
-
-
-if __name__ == "__main__":
-    main()

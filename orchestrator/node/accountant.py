@@ -1,6 +1,6 @@
 """The node's own accountant: epsilon of what its ledger holds, by dp-accounting, in a process of its own.
 
-It and SciPy take about 115 MiB for a few seconds; the agent never imports them. `python -m orchestrator.node.accountant` answers
+It and SciPy take about 115 MiB for a few seconds; the agent never imports them. `main` answers
 one JSON question on stdin with one JSON object on stdout.
 """
 
@@ -21,7 +21,7 @@ from orchestrator.privacy.charges import Charge, epsilon_at
 from orchestrator.privacy.closeness import Correction, correction
 from orchestrator.wire.json_text import from_json
 from orchestrator.wire.plain import plain
-from orchestrator.wire.process import ends_with
+from orchestrator.wire.process import ends_with, own_program
 
 INSTALL = (
     "pip install dp-accounting"
@@ -62,7 +62,7 @@ def epsilons_apart(sets: Iterable[Sequence[Reservation]], delta: float) -> List[
     question = json.dumps({"cases": cases, "delta": delta})
     try:
         done = subprocess.run(
-            [sys.executable, "-m", __name__],
+            own_program("orchestrator.node.accountant"),
             input=question,
             capture_output=True,
             text=True,
@@ -168,6 +168,6 @@ def answer(question: Dict[str, Any]) -> Dict[str, Any]:
     return {"epsilons": epsilons}
 
 
-if __name__ == "__main__":
+def main() -> None:
     _confine()
     print(json.dumps(answer(json.load(sys.stdin))))

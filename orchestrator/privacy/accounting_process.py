@@ -1,6 +1,6 @@
 """The accountant in a process of its own: it and SciPy would double the gateway's memory.
 
-`python -m orchestrator.privacy.accounting_process` answers one JSON question on stdin with one JSON object on stdout.
+`main` answers one JSON question on stdin with one JSON object on stdout.
 """
 
 import json
@@ -12,7 +12,7 @@ from typing import Any, Dict, List, Optional, Tuple
 from orchestrator.errors import PrivacyError
 from orchestrator.privacy.statement_page import nothing_claimed
 from orchestrator.wire.json_text import from_json
-from orchestrator.wire.process import ends_with
+from orchestrator.wire.process import ends_with, own_program
 from orchestrator.wire.task import Task, task_from_dict, task_to_dict
 
 LIMIT_S = 900.0
@@ -59,7 +59,7 @@ def epsilons_apart(task: Task, run: int, rounds: List[int]) -> Dict[int, float]:
 def _ask(question: Dict[str, Any]) -> Dict[str, Any]:
     try:
         process = subprocess.Popen(
-            [sys.executable, "-m", __name__],
+            own_program("orchestrator.privacy.accounting_process"),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -134,7 +134,7 @@ def _plan(task: Task) -> Tuple[Task, float]:
     return planned, budget_spent(planned)
 
 
-if __name__ == "__main__":
+def main() -> None:
     try:
         print(json.dumps(_answer(json.load(sys.stdin))))
     except PrivacyError as error:

@@ -6,7 +6,20 @@ import os
 import signal
 import sys
 from pathlib import Path
-from typing import Callable
+from typing import Callable, List
+
+_CALL = (
+    "import sys; sys.path[:1] = filter(None, sys.path[:1]); "
+    "from importlib import import_module; sys.exit(import_module(sys.argv.pop(1)).main())"
+)
+
+
+def own_program(module: str, *words: str) -> List[str]:
+    """The command that calls `main()` of a module of ours in a process of its own; it reads `words` from sys.argv[1:].
+
+    Not `python -m`: that looks for every module in the working folder first, where a user's token.py or a stranger's may lie.
+    """
+    return [sys.executable, "-c", _CALL, module, *words]
 
 
 def peak_memory_mib(pid: str = "self") -> float:

@@ -14,11 +14,12 @@ import pytest
 from export_samples import representative
 
 from model_export.bundle import verify_bundle
-from model_export.client import run_worker
+from model_export.client import START, run_worker
 from model_export.errors import ExportError
 from model_export.evaluation import area_under_roc, classification_metrics, softmax
 from model_export.gradient_check import run_graph
 from model_export.manifest import FILES, FLOAT_FILES, MANIFEST
+from model_export.worker import main
 
 MODEL = {"model": {"kind": "mlp", "hidden": [16]}, "input_shape": [13], "classes": 3}
 
@@ -97,7 +98,7 @@ def _infer(prepared: Path, x: "np.ndarray") -> "np.ndarray":
 def start(tmp_path: Path, verb: str, spec: Any) -> "subprocess.CompletedProcess[str]":
     path = tmp_path / "spec.json"
     path.write_text(spec if isinstance(spec, str) else json.dumps(spec))
-    command = [sys.executable, "-m", "model_export", verb, str(path), str(tmp_path / "out")]
+    command = [sys.executable, "-c", START, verb, str(path), str(tmp_path / "out")]
     return subprocess.run(command, capture_output=True, text=True)
 
 
@@ -146,10 +147,9 @@ def test_only_the_worker_needs_tensorflow() -> None:
     assert done.stdout.strip() == "[]"
 
 
-def test_wrong_usage_is_exit_code_2(tmp_path: Path) -> None:
-    done = subprocess.run([sys.executable, "-m", "model_export", "train"], capture_output=True, text=True)
-    assert done.returncode == 2
-    assert "usage: python -m model_export {prepare,bundle} SPEC.json OUT_DIR" in done.stderr
+def test_wrong_usage_is_exit_code_2(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train"]) == 2
+    assert capsys.readouterr().err == "usage: {prepare,bundle} SPEC.json OUT_DIR\n"
 
 
 def test_auc_counts_pairs() -> None:

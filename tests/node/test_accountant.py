@@ -25,6 +25,7 @@ from orchestrator.node.reservation import Reservation
 from orchestrator.node.store import NodeStore
 from orchestrator.privacy.accounting import correction_of, epsilon_spent, plan_noise
 from orchestrator.privacy.charges import charges_of
+from orchestrator.wire.process import own_program
 from orchestrator.wire.protection import Aggregation, Privacy
 from orchestrator.wire.task import Evaluation, Rounds, Selection, Task, task_to_dict
 from orchestrator.wire.training import Training
@@ -168,9 +169,7 @@ def test_the_accountants_process_has_limits_of_time_and_memory() -> None:
     # And they are set where it is the program: a question that takes gigabytes ends it.
     many = {"kind": "training", "noise_multiplier": 0.11, "sampling_rate": 0.9, "count": 10**6}
     question = json.dumps({"cases": [[[many]]], "delta": 1e-5})
-    done = subprocess.run(
-        [sys.executable, "-m", "orchestrator.node.accountant"], input=question, capture_output=True, text=True
-    )
+    done = subprocess.run(own_program("orchestrator.node.accountant"), input=question, capture_output=True, text=True)
     assert done.returncode != 0
     assert "MemoryError" in done.stderr
 

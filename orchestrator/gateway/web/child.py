@@ -7,7 +7,6 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import threading
 import time
 from contextlib import suppress
@@ -23,6 +22,7 @@ from orchestrator.gateway.web.staying import PROGRAM, ask_to_leave
 from orchestrator.mishaps import sentence
 from orchestrator.wire.json_text import from_json
 from orchestrator.wire.link import BrokerAddress
+from orchestrator.wire.process import own_program
 
 log = logging.getLogger("edgeward.gateway")
 
@@ -164,7 +164,7 @@ class DashboardProcess:
         told["login_needed"] = self._login.needed  # remembered here: the child, or the file, may be gone in between
         threading.Thread(target=self._heed, args=(ours,), name="asked", daemon=True).start()  # or no process is started
         self._process = subprocess.Popen(
-            [sys.executable, "-m", PROGRAM, str(os.getpid())],
+            own_program(PROGRAM, str(os.getpid())),
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             pass_fds=(self._listening.fileno(), theirs.fileno()),

@@ -1,4 +1,4 @@
-"""The dashboard's process: `python -m orchestrator.gateway.web.server GATEWAY_PID`, with its settings in a line of JSON on stdin.
+"""The dashboard's process: `main` with GATEWAY_PID for a word, and with its settings in a line of JSON on stdin.
 
 Started by child.py with a listening socket and a channel of the gateway's progress. When the channel ends it stays for a while,
 so that people see how the run ended, unless the gateway was stopped (staying.py).
@@ -139,7 +139,3 @@ def _again(told: Dict[str, Any]) -> Again:
     before = {name: value for name, value in os.environ.items() if name not in SMALL}
     environment = {**before, **told["replaced"]}
     return Again(tuple(told["again"]), Path(told["folder"]), Path(told["out"]), environment)
-
-
-if __name__ == "__main__":
-    main()
