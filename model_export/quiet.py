@@ -1,6 +1,7 @@
 """Import TensorFlow without its log lines, and keep what native code prints unless something fails."""
 
 import contextlib
+import gc
 import os
 import re
 import sys
@@ -52,13 +53,26 @@ def tensorflow() -> Any:
         os.environ.setdefault(key, value)
     if "tensorflow" in sys.modules and "keras" in sys.modules:
         return sys.modules["tensorflow"]
-    with quiet_stderr(), _not_looked_for("sklearn", "matplotlib", "pandas"):
+    with quiet_stderr(), _not_looked_for("sklearn", "matplotlib", "pandas"), _all_kept():
         import keras
         import tensorflow as tf
     if keras.backend.backend() != "tensorflow":
         raise RuntimeError(f"Keras runs on {keras.backend.backend()}; set KERAS_BACKEND=tensorflow")
     tf.get_logger().setLevel("ERROR")
     return tf
+
+
+@contextlib.contextmanager
+def _all_kept() -> Iterator[None]:
+    """For code that makes many objects which stay: none is looked at by the garbage collector, now or later."""
+    before = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        if before:
+            gc.enable()
 
 
 @contextlib.contextmanager
