@@ -167,7 +167,7 @@ def _least_noise(with_noise: Callable[[float], Task], group: str, most: float, w
         return epsilon_of([charge for charge in charges if charge.group == group], privacy.delta, _COARSE)
 
     low, high = 0.2, 1.0
-    while spent(high) > privacy.epsilon:
+    while (spends := spent(high)) > privacy.epsilon:
         low, high = high, 2 * high
         if high > most:
             raise PrivacyError(
@@ -175,9 +175,11 @@ def _least_noise(with_noise: Callable[[float], Task], group: str, most: float, w
                 f"{spent(most):.3g} even with noise of {most:g} times what one {unit_of(privacy)} can change. Raise epsilon or "
                 "take fewer rounds"
             )
+    too_little, enough = _near(spent, privacy.epsilon, low, high, spends)
     while high - low > 2e-3 * high:
         middle = (low + high) / 2
-        low, high = (low, middle) if spent(middle) <= privacy.epsilon else (middle, high)
+        fits = middle >= enough or (middle > too_little and spent(middle) <= privacy.epsilon)
+        low, high = (low, middle) if fits else (middle, high)
     noise = math.ceil(high * 1000) / 1000
     # The search was with Gaussian noise; noise of whole numbers spends a trace more.
     while (spends := epsilon_spent(with_noise(noise), privacy.runs, group, discretization=_COARSE)) > privacy.epsilon:
@@ -188,6 +190,30 @@ def _least_noise(with_noise: Callable[[float], Task], group: str, most: float, w
                 "away more than continuous noise would. Use mechanism 'discrete-gaussian' or a larger delta"
             )
     return noise
+
+
+def _near(
+    spent: Callable[[float], float], epsilon: float, low: float, high: float, spends: float
+) -> Tuple[float, float]:
+    """(noise that is too little, noise that is enough) within [low, high] and close together: bisection asks only between them.
+
+    By secants: the logarithm of epsilon is nearly a line in that of the noise. spends: epsilon of `high`.
+    """
+    noise, slope, above = high, -1.5, True
+    for _ in range(6):
+        if high / low < 1 + 2e-3 or not 0 < spends < math.inf:
+            break
+        root = noise * (epsilon / spends) ** (1 / slope)
+        # To the other side of the root than the last: the two together enclose it.
+        tried = root * (1 - 5e-4 if above else 1 + 5e-4)
+        tried = tried if low < tried < high else (low + high) / 2
+        found = spent(tried)
+        if not 0 < found < math.inf or found == spends:
+            break
+        slope = min(-0.2, math.log(found / spends) / math.log(tried / noise))
+        noise, spends, above = tried, found, found <= epsilon
+        low, high = (low, tried) if above else (tried, high)
+    return low, high
 
 
 def _parties(kind: str, release: Grid, parties: int) -> int:
