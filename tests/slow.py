@@ -95,8 +95,9 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> Optio
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: List[pytest.Item]) -> None:
+    slow = {path: bool(PLACES & {path, *path.parents}) for path in {item.path for item in items}}
     for item in items:
-        if any(item.path == place or place in item.path.parents for place in PLACES):
+        if slow[item.path]:
             item.add_marker("slow")
     first = {TESTS / name: place for place, name in enumerate(FIRST)}
     items.sort(key=lambda item: first.get(item.path, len(first)))  # the others stay in their order
