@@ -16,7 +16,8 @@ from orchestrator.cli.stopping import Stopped, stop_on_sigterm
 try:
     with stop_on_sigterm():
         print("ready", flush=True)
-        time.sleep(600)
+        while True:
+            time.sleep(0.1)  # one long call could begin just after the signal came, and would not be interrupted
 except Stopped:
     print("in order")
 """
