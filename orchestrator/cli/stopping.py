@@ -1,5 +1,6 @@
 """SIGTERM as a service manager sends it, SIGHUP of a terminal that closes: leave the way an error would, and call it success."""
 
+import os
 import signal
 import sys
 import threading
@@ -7,7 +8,8 @@ from contextlib import contextmanager
 from typing import Any, Iterator, Tuple
 
 AGAIN_S = 0.5
-"""How soon Stopped is raised again where it was lost: in `__del__`, or in a callback that a C library makes."""
+"""How soon the main thread is asked again. Stopped may be lost in `__del__`, or in a callback that a C library makes; and where
+another thread got the signal, or it came just before a call that waits, no handler runs until that call ends."""
 
 
 class Stopped(BaseException):
@@ -21,27 +23,32 @@ def stop_on_sigterm() -> Iterator[None]:
     SIGHUP does the same, unless the program that started this process (nohup) has it ignored.
     """
     over = threading.Event()
+    asks = {signal.SIGTERM, *hang_up()}
+    heard, says = os.pipe()  # the number of each signal, as soon as the process has it
+    os.set_blocking(says, False)
 
     def stop(*_: Any) -> None:
-        if over.is_set() or _on_its_way():
-            return
-        if reminder.ident is None:
-            reminder.start()
-        raise Stopped
+        if not over.is_set() and not _on_its_way():
+            raise Stopped
 
     def remind() -> None:
-        while not over.wait(AGAIN_S):
-            signal.pthread_kill(main, signal.SIGTERM)  # a call that waits there ends with it
+        while number := os.read(heard, 1):
+            while number[0] in asks and not over.wait(AGAIN_S):
+                signal.pthread_kill(main, signal.SIGTERM)  # a call that waits there ends with it
 
     main = threading.get_ident()
     reminder = threading.Thread(target=remind, name="stopping", daemon=True)
-    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, *hang_up())}
+    reminder.start()
+    before = {number: signal.signal(number, stop) for number in asks}
+    said_before = signal.set_wakeup_fd(says, warn_on_full_buffer=False)
     try:
         yield
     finally:
         over.set()
-        if reminder.ident is not None:
-            reminder.join()  # what it asked for last is heard by this handler, and not by the one of before
+        signal.set_wakeup_fd(said_before)
+        os.close(says)
+        reminder.join()  # what it asked for last is heard by this handler, and not by the one of before
+        os.close(heard)
         for number, handler in before.items():
             signal.signal(number, handler)
 

@@ -38,6 +38,16 @@ def test_it_is_asked_to_stop() -> None:
     assert process.returncode == 0
 
 
+def test_a_signal_that_another_thread_gets_ends_a_call_that_waits() -> None:
+    """As one that comes just before the call: Python's handler would run when the call ends, after ten minutes."""
+    lets = "signal.pthread_kill(threading.get_ident(), signal.SIGTERM)"
+    program = WAITS.replace("import sys, time", "import signal, sys, threading, time").replace(
+        'print("ready", flush=True)', f"threading.Timer(1, lambda: {lets}).start(); time.sleep(600)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, timeout=200)
+    assert (done.returncode, done.stdout) == (0, "in order\n"), done.stderr
+
+
 def test_who_ignores_it_goes_on() -> None:
     command = ["env", "--ignore-signal=HUP", sys.executable, "-c", WAITS]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as process:
