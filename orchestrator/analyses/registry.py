@@ -31,6 +31,8 @@ ANALYSES: Mapping[str, Type[Analysis]] = Later(
         "forest": "forest.Forest",
         "boosted": "boosted.Boosted",
         "svm": "svm.SparseSvm",
+        "dosing": "dosing.Dosing",
+        "policy": "logged.LoggedPolicy",
     },
 )
 """Name in `[task.analysis] kind` -> what computes it."""
@@ -99,6 +101,11 @@ def contradictions(
         )
     elif why:
         yield f"privacy.unit: {privacy.unit!r}: {why}"
+    elif privacy.on and privacy.unit != "patient" and analysis.of_patients(analysis.question(analysis.begin(0))):
+        yield (
+            f"privacy.unit: {privacy.unit!r}, and these sums are over patients: a record moves its patient's vector by up to "
+            "twice what noise is made for; use 'patient', or 'none' with 'masked' or 'ckks' in [task.aggregation]"
+        )
     elif privacy.on and privacy.clip_norm not in (0.0, analysis.sums.bound):
         yield (
             f"privacy.clip_norm: {privacy.clip_norm:g}, and a vector of this analysis is at most {analysis.sums.bound:g} long; "

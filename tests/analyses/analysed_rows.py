@@ -84,6 +84,18 @@ DECLARED: Dict[str, Dict[str, Any]] = {
     },
     "clustered regression": {"kind": "regression", "outcome": "age", "offset": "ferritin", "errors": "clustered"},
     "svm": {"kind": "svm", "outcome": "sex", "nodes": ("a", "b", "c"), "iterations": 30},
+    "dosing": {"kind": "dosing", "weight": "age", "function": "", "doses": 3, "pairs": 3, "rounds": 2},
+    "policy": {"kind": "policy", "action": "smoker", "reward": "age", "pairs": 3, "rounds": 2},
+    "policy of episodes": {
+        "kind": "policy",
+        "action": "smoker",
+        "reward": "age",
+        "lower_is_better": True,
+        "episodes": True,
+        "most_weight": 5.0,
+        "pairs": 3,
+        "rounds": 2,
+    },
     "lasso": {"kind": "regression", "outcome": "age", "penalty": "lasso", "strengths": (0.5, 0.1)},
 }
 """Declarations over SCHEMA: a kind that is added needs one here, and is then held to all that follows."""

@@ -111,10 +111,10 @@ def test_the_noise_is_for_the_longest_vector_and_clips_none(kind: str) -> None:
     analysis, data = analysis_of(task), rows(200, 3)
     assert task.privacy.clip_norm == analysis.sums.bound
     asked, mechanism = analysis.begin(0), analysis_sum(task)
-    (vectors,) = unit_vectors(analysis, asked, data, "record")
+    vectors = np.concatenate(list(unit_vectors(analysis, asked, data, "record")))
     steps = mechanism.total(vectors, np.random.default_rng(0))
     # Each vector is rounded at random, by less than a step: six deviations of their sum, were each half a step off.
-    deviation = np.sqrt(len(data.x)) * mechanism.lattice.step / 2
+    deviation = np.sqrt(len(vectors)) * mechanism.lattice.step / 2
     np.testing.assert_allclose(mechanism.to_float(steps), summed(analysis, asked, data), atol=6 * deviation)
 
 
