@@ -79,7 +79,7 @@ class Kernel(NamedTuple):
     scratch_handles: int = 0
 
 
-# i: 4 bytes (int32, int, float, enum), p: pointer, d: double, b: bool
+# i: 4 bytes (int32, int, float, enum), h: 2 bytes, p: pointer, d: double, b: 1 byte (bool)
 _PADDING = "iiii"
 _CONV = Kernel((28, 4), _PADDING + "iii" + "ii" + "pp" + "iii", weights=True)
 _POOL = Kernel((40, 4), _PADDING + "iiii")
@@ -113,6 +113,7 @@ _KERNELS: Dict[str, Kernel] = {
     "SUB": Kernel((8, 4), "b" + 12 * "i"),
     "TANH": Kernel((0, 1), "iiii"),
     "TRANSPOSE": Kernel((0, 1), ""),
+    "TRANSPOSE_CONV": Kernel((20, 4), "b" + 8 * "h" + 9 * "i" + "ii" + "pp", weights=True, scratch_handles=1),
     "UNPACK": Kernel((8, 4), ""),
 }
 
@@ -180,7 +181,7 @@ def _prepared(model: TfliteModel, op: Op) -> List[int]:
 
 def _size(fields: str, pointer: int) -> int:
     """sizeof a C struct with these fields in order."""
-    sizes = {"i": 4, "p": pointer, "d": 8, "b": 1}
+    sizes = {"i": 4, "h": 2, "p": pointer, "d": 8, "b": 1}
     at, widest = 0, 1
     for field in fields:
         size = sizes[field]

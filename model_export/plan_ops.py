@@ -22,7 +22,15 @@ from model_export.plan_values import (
     subtract,
     tanh,
 )
-from model_export.plan_windows import conv_2d, depthwise_conv_2d, fully_connected, mean, pool, reduce_max
+from model_export.plan_windows import (
+    conv_2d,
+    depthwise_conv_2d,
+    fully_connected,
+    mean,
+    pool,
+    reduce_max,
+    transpose_conv,
+)
 from model_export.tflite_file import Op, TfliteModel
 
 _OPERATORS: Dict[str, Callable[[Context], Union[Step, List[Step]]]] = {
@@ -53,6 +61,7 @@ _OPERATORS: Dict[str, Callable[[Context], Union[Step, List[Step]]]] = {
     "SUB": subtract,
     "TANH": tanh,
     "TRANSPOSE": transpose,
+    "TRANSPOSE_CONV": transpose_conv,
     "UNPACK": unpack,
 }
 SUPPORTED = frozenset(_OPERATORS)

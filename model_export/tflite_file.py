@@ -297,6 +297,7 @@ _OPTIONS: Dict[str, Tuple[int, List[_Field]]] = {
         [(f"{name}_mask", _INT0) for name in ("begin", "end", "ellipsis", "new_axis", "shrink_axis")],
     ),
     "SUB": (28, [("activation", _ACTIVATION)]),
+    "TRANSPOSE_CONV": (49, [("padding", _PADDING), *_STRIDES, ("activation", _ACTIVATION)]),
     "UNPACK": (64, [("num", _INT0), ("axis", _INT0)]),
     "SQUEEZE": (30, [("squeeze_dims", _ints)]),
 }

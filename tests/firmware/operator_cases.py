@@ -161,6 +161,34 @@ def depthwise(d: Draw) -> Case:
     return _case(d, parts, [("DEPTHWISE_CONV_2D", [0, 2, 3], [1], options_of("DepthwiseConv2DOptions", **fields))])
 
 
+def transpose_conv(d: Draw) -> Case:
+    kernel = (int(d.rng.integers(1, 5)), int(d.rng.integers(1, 5)))
+    strides = (int(d.pick(1, 2, 2, 3)), int(d.pick(1, 2, 2, 3)))
+    same = bool(d.pick(True, False))
+    into = [int(n) for n in d.rng.integers(1, 6, 2)]
+    if same:  # all sizes whose convolution gives the input's
+        out = [n * s - int(d.rng.integers(0, s)) for n, s in zip(into, strides)]
+    else:
+        out = [(n - 1) * s + k + int(d.rng.integers(0, s)) for n, s, k in zip(into, strides, kernel)]
+    depth, channels = int(d.rng.integers(1, 6)), int(d.rng.integers(1, 10))
+    source = d.edge((1, *into, depth))
+    scales = _weight_scales(d, channels if d.rng.random() < 0.8 else 1)
+    taps = max(1, kernel[0] * kernel[1] * depth // (strides[0] * strides[1]))
+    weights = Part((channels, *kernel, depth), scales, 0, d.int8((channels, *kernel, depth)), 0)
+    result = d.edge((1, *out, channels), d.near(float(source.scales * scales.mean()), taps, 100.0 * taps))
+    asked = _numbers([1, *out, channels])
+    fields = options_of(
+        "TransposeConvOptions",
+        padding=0 if same else 1,
+        strideH=strides[0],
+        strideW=strides[1],
+        fusedActivationFunction=d.activation(),
+    )
+    parts = [source, result, asked, weights, _bias(d, channels, source.scales * scales, taps)]
+    reads = [2, 3, 0, 4] if d.rng.random() < 0.7 else [2, 3, 0]
+    return _case(d, parts, [("TRANSPOSE_CONV", reads, [1], fields)])
+
+
 def fully_connected(d: Draw) -> Case:
     depth, channels, rows = int(d.rng.integers(1, 20)), int(d.rng.integers(1, 9)), int(d.pick(1, 1, 2))
     source = d.edge((rows, depth) if rows == 1 else (1, rows, depth))
@@ -446,6 +474,7 @@ CASES: Dict[str, Callable[[Draw], Case]] = {
     "SUB": sub,
     "TANH": _unary("TANH", _tanh),
     "TRANSPOSE": transpose,
+    "TRANSPOSE_CONV": transpose_conv,
     "UNPACK": unpack,
 }
 """An operator of engine/direct: how to draw a model of it."""

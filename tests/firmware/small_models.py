@@ -78,6 +78,13 @@ def rectified(x):
     return layers.Dense(3)(layers.Flatten()(x))
 
 
+def upsampled(x):
+    """Larger images, as decoders make them."""
+    x = layers.Conv2DTranspose(6, 3, strides=2, padding="same", activation="relu")(x)
+    x = layers.Conv2DTranspose(5, (2, 4), strides=(1, 3), use_bias=False)(x)
+    return layers.Dense(3)(layers.GlobalAveragePooling2D()(layers.DepthwiseConv2D(3)(x)))
+
+
 def padded(x):
     x = layers.ZeroPadding2D(((0, 1), (2, 1)))(x)
     x = layers.DepthwiseConv2D((3, 2), depth_multiplier=2, strides=2)(x)
@@ -139,6 +146,7 @@ MODELS = {
     "gated": (gated, (14,)),
     "moved": (moved, (6, 8, 4)),
     "peaks": (peaks, (20, 3)),
+    "upsampled": (upsampled, (5, 4, 3)),
 }
 
 

@@ -38,4 +38,9 @@ void arithmetic(const Program& program, const Record& op) {
   }
 }
 
+const char* check_arithmetic(const Checker& plan, const Record& op) {
+  if (op.parameters[0] < 0 || op.parameters[0] >= kArithmetics) return "unknown arithmetic";
+  return check_pairs(plan, op);
+}
+
 }  // namespace edgeward::direct

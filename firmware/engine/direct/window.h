@@ -3,6 +3,7 @@
 
 #include <cstring>
 
+#include "engine/direct/check.h"
 #include "engine/direct/kernels.h"
 
 namespace edgeward::direct {
@@ -63,5 +64,18 @@ class Windows {
   const int8_t* input_;
   int8_t* scratch_;
 };
+
+// `full`: each output channel has weights for all input channels.
+inline const char* check_convolution(const Checker& plan, const Record& op, bool full) {
+  if (!window_ok(op)) return "bad kernel, stride, dilation or padding";
+  const uint64_t cells = uint64_t{op.kernel_height} * op.kernel_width;
+  const uint64_t window = cells * op.in.channels;
+  if (window > kMaxTaps) return "too many products per output";
+  const uint64_t weights = full ? window * op.out.channels : cells * op.out.channels;
+  if (!full && op.out.channels % op.in.channels != 0) return "channels do not fit";
+  if (!plan.in_tflite(op.weights, weights)) return "weights outside the .tflite section";
+  if (cells > 1 && !plan.scratch_ok(op, window)) return "bad scratch";
+  return plan.rescale(op);
+}
 
 }  // namespace edgeward::direct
