@@ -106,6 +106,8 @@ _KERNELS: Dict[str, Kernel] = {
     "MINIMUM": Kernel((0, 1), ""),
     "MUL": Kernel((4, 4), 9 * "i"),
     "QUANTIZE": Kernel((0, 1), "i" + "d" + "iii"),
+    "RESIZE_BILINEAR": Kernel((2, 1), ""),
+    "RESIZE_NEAREST_NEIGHBOR": Kernel((2, 1), ""),
     "SLICE": Kernel((0, 1), ""),
     "SPLIT": Kernel((4, 4), ""),
     "SPLIT_V": Kernel((4, 4), ""),

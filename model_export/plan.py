@@ -23,6 +23,8 @@ The plan is little-endian; all words are 32 bits; firmware/engine/direct/plan.h 
         add_broadcast     as add, then for each input the steps in bytes of a row, a column and a channel; 0 repeats
         arithmetic        as add_broadcast; parameter 0 says what: product, difference, larger, smaller
         move              int32 first place in the input, counts along four axes, steps in bytes along them
+        resize            for each row of the output, then each column: int32 the two of the input it lies between, and how far in
+                          1024ths
         softmax           int32 count, int32 exp[count]: exp(-d * scale * beta) in Q0.31
         lut               int8 output[256], for the inputs -128 to 127
 
@@ -69,6 +71,7 @@ KINDS = {
     "arithmetic": 13,
     "move": 14,
     "transpose_conv": 15,
+    "resize": 16,
 }
 FREE_BATCH = ("SHAPE", "STRIDED_SLICE", "PACK")
 """What a free batch size makes of a Flatten layer, all three of them; STRIDED_SLICE alone is a slice of somebody's own."""

@@ -6,6 +6,7 @@ from typing import Callable, Dict, List, Union
 
 from model_export.plan_context import Context
 from model_export.plan_places import concatenation, pad, slice_, split, split_v, strided_slice, transpose, unpack
+from model_export.plan_resize import resize_bilinear, resize_nearest_neighbor
 from model_export.plan_steps import Step
 from model_export.plan_values import (
     add,
@@ -53,6 +54,8 @@ _OPERATORS: Dict[str, Callable[[Context], Union[Step, List[Step]]]] = {
     "REDUCE_MAX": reduce_max,
     "RELU": relu,
     "RELU6": relu6,
+    "RESIZE_BILINEAR": resize_bilinear,
+    "RESIZE_NEAREST_NEIGHBOR": resize_nearest_neighbor,
     "SLICE": slice_,
     "SOFTMAX": softmax,
     "SPLIT": split,

@@ -291,6 +291,8 @@ _OPTIONS: Dict[str, Tuple[int, List[_Field]]] = {
     "MUL": (21, [("activation", _ACTIVATION)]),
     "REDUCE_MAX": (27, [("keep_dims", _flag)]),
     "RESHAPE": (17, [("new_shape", _ints)]),
+    "RESIZE_BILINEAR": (15, [("", _INT0), ("", _INT0), ("align_corners", _flag), ("half_pixel_centers", _flag)]),
+    "RESIZE_NEAREST_NEIGHBOR": (74, [("align_corners", _flag), ("half_pixel_centers", _flag)]),
     "SOFTMAX": (9, [("beta", _number("<f", 0.0))]),
     "STRIDED_SLICE": (
         32,

@@ -394,6 +394,24 @@ def pad(d: Draw) -> Case:
     return _case(d, [source, result, Part((4, 2), content=amounts)], [("PAD", [0, 2], [1], options_of("PadOptions"))])
 
 
+def _resize(op: str, options: str) -> Callable[[Draw], Case]:
+    def draw(d: Draw) -> Case:
+        into, depth = [int(n) for n in d.rng.integers(1, 9, 2)], int(d.rng.integers(1, 5))
+        kind = d.rng.integers(4)
+        out = [n * d.pick(2, 3) for n in into] if kind == 0 else [int(n) for n in d.rng.integers(1, 30, 2)]
+        if kind == 1:
+            out = [int(d.pick(1, 2, 97, 200)), int(d.pick(1, 64, 150))]
+        align, half = bool(d.pick(True, False)), bool(d.pick(True, False))
+        if op == "RESIZE_BILINEAR" and align:
+            half = False
+        source = d.edge((1, *into, depth))
+        fields = options_of(options, alignCorners=align, halfPixelCenters=half)
+        parts = [source, _like(source, (1, *out, depth)), _numbers(out)]
+        return _case(d, parts, [(op, [0, 2], [1], fields)], f"align {align} half {half}")
+
+    return draw
+
+
 def concatenation(d: Draw) -> Case:
     shape = [1, *(int(n) for n in d.rng.integers(1, 6, 3))]
     axis = int(d.rng.integers(1, 4))
@@ -466,6 +484,8 @@ CASES: Dict[str, Callable[[Draw], Case]] = {
     "REDUCE_MAX": _reduced("REDUCE_MAX"),
     "RELU": _unary("RELU", _other),
     "RELU6": _unary("RELU6", _same),
+    "RESIZE_BILINEAR": _resize("RESIZE_BILINEAR", "ResizeBilinearOptions"),
+    "RESIZE_NEAREST_NEIGHBOR": _resize("RESIZE_NEAREST_NEIGHBOR", "ResizeNearestNeighborOptions"),
     "SLICE": slice_,
     "SOFTMAX": softmax,
     "SPLIT": split,
