@@ -105,6 +105,7 @@ _KERNELS: Dict[str, Kernel] = {
     "MAXIMUM": Kernel((0, 1), ""),
     "MINIMUM": Kernel((0, 1), ""),
     "MUL": Kernel((4, 4), 9 * "i"),
+    "PRELU": Kernel((0, 1), 7 * "i"),
     "QUANTIZE": Kernel((0, 1), "i" + "d" + "iii"),
     "RESIZE_BILINEAR": Kernel((2, 1), ""),
     "RESIZE_NEAREST_NEIGHBOR": Kernel((2, 1), ""),

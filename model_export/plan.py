@@ -21,7 +21,8 @@ The plan is little-endian; all words are 32 bits; firmware/engine/direct/plan.h 
         transpose_conv
         add               int32 zero point, multiplier, shift of input 1; the same of input 2; multiplier, shift of the sum
         add_broadcast     as add, then for each input the steps in bytes of a row, a column and a channel; 0 repeats
-        arithmetic        as add_broadcast; parameter 0 says what: product, difference, larger, smaller
+        arithmetic        as add_broadcast; parameter 0 says what: product, difference, larger, smaller, or
+                          the first by the second where it is negative: then multiplier, shift are of the one and of the product
         move              int32 first place in the input, counts along four axes, steps in bytes along them
         resize            for each row of the output, then each column: int32 the two of the input it lies between, and how far in
                           1024ths

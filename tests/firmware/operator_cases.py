@@ -457,6 +457,14 @@ def leaky_relu(d: Draw) -> Case:
     )
 
 
+def prelu(d: Draw) -> Case:
+    full, cut, _ = _broadcastable(d)
+    source = d.edge(full)
+    slope = Part(cut, float(10.0 ** d.rng.uniform(-4, 0)), d.zero_point(), d.int8(cut))
+    result = d.edge(full, d.near(source.scales))
+    return _case(d, [source, result, slope], [("PRELU", [0, 2], [1], None)])
+
+
 def softmax(d: Draw) -> Case:
     depth = int(d.rng.integers(2, 12))
     source = d.edge((1, int(d.rng.integers(1, 4)), depth))
@@ -480,6 +488,7 @@ CASES: Dict[str, Callable[[Draw], Case]] = {
     "MINIMUM": _of_two("MINIMUM"),
     "MUL": mul,
     "PAD": pad,
+    "PRELU": prelu,
     "QUANTIZE": _unary("QUANTIZE", _other),
     "REDUCE_MAX": _reduced("REDUCE_MAX"),
     "RELU": _unary("RELU", _other),

@@ -46,8 +46,8 @@ constexpr const char* to_string(Kind kind) {
 }
 
 // What Kind::arithmetic does, in parameters[0].
-enum class Arithmetic : int32_t { product = 0, difference = 1, larger = 2, smaller = 3 };
-constexpr int32_t kArithmetics = 4;
+enum class Arithmetic : int32_t { product = 0, difference = 1, larger = 2, smaller = 3, slope = 4 };
+constexpr int32_t kArithmetics = 5;
 
 struct PlanTensor {
   uint32_t offset;  // in the arena
