@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Callable, Tuple
 
 import numpy as np
@@ -116,9 +117,13 @@ def _convolution(c: Context, kind: str, weights: Tensor, channel_axis: int) -> S
 
 def conv_2d(c: Context) -> Step:
     weights = c.constant(1, "int8", rank=4)
-    if weights.shape[3] != c.hwc(c.input())[2]:
-        raise c.error(f"weights {weights.shape} on {c.input().shape}: grouped convolution is not supported")
-    return _convolution(c, "conv", weights, 0)
+    depth, channels = c.hwc(c.input())[2], weights.shape[0]
+    if weights.shape[3] < 1 or depth % weights.shape[3] or channels % (depth // weights.shape[3]):
+        raise c.error(f"weights {weights.shape} on {c.input().shape}: no groups of channels fit")
+    groups = depth // weights.shape[3]
+    if groups == 1:
+        return _convolution(c, "conv", weights, 0)
+    return replace(_convolution(c, "grouped", weights, 0), parameters=(groups,))
 
 
 def depthwise_conv_2d(c: Context) -> Step:

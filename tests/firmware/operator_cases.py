@@ -136,7 +136,9 @@ def _weight_scales(d: Draw, channels: int) -> Any:
 def conv(d: Draw) -> Case:
     into, out, fields, kernel = _window(d)
     depth, channels = int(d.rng.integers(1, 6)), int(d.rng.integers(1, 7))
-    source = d.edge((1, *into, depth))
+    groups = int(d.pick(1, 1, 2, 3))
+    source = d.edge((1, *into, groups * depth))
+    channels *= groups
     scales = _weight_scales(d, channels)
     taps = kernel[0] * kernel[1] * depth
     weights = Part((channels, *kernel, depth), scales, 0, d.int8((channels, *kernel, depth)), 0)

@@ -97,6 +97,7 @@ def padded(x):
     x = layers.ZeroPadding2D(((0, 1), (2, 1)))(x)
     x = layers.DepthwiseConv2D((3, 2), depth_multiplier=2, strides=2)(x)
     x = layers.PReLU(shared_axes=[1, 2], alpha_initializer=keras.initializers.RandomUniform(-0.1, 0.5, seed=3))(x)
+    x = layers.Conv2D(9, 3, activation="relu", padding="same", groups=3)(x)
     x = layers.Conv2D(5, 3, activation="relu")(x)
     x = layers.GlobalAveragePooling2D()(x)
     return layers.Dense(2, activation="softmax")(x)

@@ -71,6 +71,6 @@ void conv(const Program& program, const Record& op) {
   }
 }
 
-const char* check_conv(const Checker& plan, const Record& op) { return check_convolution(plan, op, true); }
+const char* check_conv(const Checker& plan, const Record& op) { return check_convolution(plan, op, op.in.channels); }
 
 }  // namespace edgeward::direct

@@ -58,6 +58,8 @@ void depthwise(const Program& program, const Record& op) {
   }
 }
 
-const char* check_depthwise(const Checker& plan, const Record& op) { return check_convolution(plan, op, false); }
+const char* check_depthwise(const Checker& plan, const Record& op) {
+  return op.out.channels % op.in.channels == 0 ? check_convolution(plan, op, 1) : "channels do not fit";
+}
 
 }  // namespace edgeward::direct

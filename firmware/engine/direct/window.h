@@ -65,15 +65,13 @@ class Windows {
   int8_t* scratch_;
 };
 
-// `full`: each output channel has weights for all input channels.
-inline const char* check_convolution(const Checker& plan, const Record& op, bool full) {
+// `depth`: of how many input channels an output channel has weights.
+inline const char* check_convolution(const Checker& plan, const Record& op, uint32_t depth) {
   if (!window_ok(op)) return "bad kernel, stride, dilation or padding";
   const uint64_t cells = uint64_t{op.kernel_height} * op.kernel_width;
   const uint64_t window = cells * op.in.channels;
   if (window > kMaxTaps) return "too many products per output";
-  const uint64_t weights = full ? window * op.out.channels : cells * op.out.channels;
-  if (!full && op.out.channels % op.in.channels != 0) return "channels do not fit";
-  if (!plan.in_tflite(op.weights, weights)) return "weights outside the .tflite section";
+  if (!plan.in_tflite(op.weights, cells * depth * op.out.channels)) return "weights outside the .tflite section";
   if (cells > 1 && !plan.scratch_ok(op, window)) return "bad scratch";
   return plan.rescale(op);
 }
