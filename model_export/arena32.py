@@ -94,6 +94,7 @@ _KERNELS: Dict[str, Kernel] = {
     "SOFTMAX": Kernel((4, 4), "d" + 7 * "i" + 5 * "p"),
     "RESHAPE": Kernel((36, 4), ""),
     "EXPAND_DIMS": Kernel((0, 1), ""),
+    "PACK": Kernel((8, 4), ""),
     "PAD": Kernel((0, 1), 14 * "i"),
     "MEAN": Kernel((1, 1), 11 * "i", scratch_handles=3),
     "LOGISTIC": Kernel((0, 1), "iiii"),

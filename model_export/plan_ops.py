@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Callable, Dict, List, Union
 
 from model_export.plan_context import Context
-from model_export.plan_places import concatenation, pad, slice_, split, split_v, strided_slice, transpose, unpack
+from model_export.plan_places import concatenation, pack, pad, slice_, split, split_v, strided_slice, transpose, unpack
 from model_export.plan_resize import resize_bilinear, resize_nearest_neighbor
 from model_export.plan_steps import Step
 from model_export.plan_values import (
@@ -50,6 +50,7 @@ _OPERATORS: Dict[str, Callable[[Context], Union[Step, List[Step]]]] = {
     "MEAN": mean,
     "MINIMUM": minimum,
     "MUL": multiply,
+    "PACK": pack,
     "PAD": pad,
     "PRELU": prelu,
     "QUANTIZE": quantize,

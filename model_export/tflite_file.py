@@ -289,6 +289,7 @@ _OPTIONS: Dict[str, Tuple[int, List[_Field]]] = {
     "MAX_POOL_2D": (5, _POOL),
     "MEAN": (27, [("keep_dims", _flag)]),
     "MUL": (21, [("activation", _ACTIVATION)]),
+    "PACK": (59, [("values_count", _INT0), ("axis", _INT0)]),
     "REDUCE_MAX": (27, [("keep_dims", _flag)]),
     "RESHAPE": (17, [("new_shape", _ints)]),
     "RESIZE_BILINEAR": (15, [("", _INT0), ("", _INT0), ("align_corners", _flag), ("half_pixel_centers", _flag)]),

@@ -427,6 +427,18 @@ def concatenation(d: Draw) -> Case:
     return _case(d, parts, [("CONCATENATION", reads, [1], options_of("ConcatenationOptions", axis=axis - 4))])
 
 
+def pack(d: Draw) -> Case:
+    shape = [1, *(int(n) for n in d.rng.integers(1, 6, int(d.rng.integers(1, 3))))]
+    axis = int(d.rng.integers(1, len(shape) + 1))
+    others = int(d.rng.integers(0, 4))
+    source = d.edge(shape)
+    out = [*shape[:axis], 1 + others, *shape[axis:]]
+    parts = [source, _like(source, out), *(Part(tuple(shape), *source[1:3], d.int8(shape)) for _ in range(others))]
+    reads = [int(n) for n in d.rng.permutation([0, *range(2, 2 + others)])]
+    counted = axis - (len(out) if d.pick(True, False) else 0)
+    return _case(d, parts, [("PACK", reads, [1], options_of("PackOptions", valuesCount=len(reads), axis=counted))])
+
+
 def _unary(op: str, result: Callable[[Draw, Part], Part], fields: Options = None) -> Callable[[Draw], Case]:
     def draw(d: Draw) -> Case:
         source = d.edge((1, 256))
@@ -489,6 +501,7 @@ CASES: Dict[str, Callable[[Draw], Case]] = {
     "MEAN": _reduced("MEAN"),
     "MINIMUM": _of_two("MINIMUM"),
     "MUL": mul,
+    "PACK": pack,
     "PAD": pad,
     "PRELU": prelu,
     "QUANTIZE": _unary("QUANTIZE", _other),

@@ -139,8 +139,13 @@ def peaks(x):
 def unpacked() -> bytes:
     """Written by hand: the converter leaves UNPACK in float every other time."""
     parts = [Part((1, 2, 40), 0.1, 5), Part((1, 40), 0.15, -3), Part((1, 40), 0.1, 5), Part((1, 40), 0.1, 5)]
+    parts.append(Part((1, 40, 2), 0.1, 5))
+    parts.append(Part((1, 80), 0.1, 5))
+    parts[1] = Part((1, 80), 0.15, -3)
     unpack = ("UNPACK", [0], [2, 3], options_of("UnpackOptions", num=2, axis=1))
-    return model_of(parts, [unpack, ("ADD", [2, 3], [1], options_of("AddOptions"))])
+    pack = ("PACK", [3, 2], [4], options_of("PackOptions", valuesCount=2, axis=2))
+    flat = ("RESHAPE", [4], [5], options_of("ReshapeOptions", newShape=[1, 80]))
+    return model_of(parts, [unpack, pack, flat, ("ADD", [5, 5], [1], options_of("AddOptions"))])
 
 
 MODELS = {

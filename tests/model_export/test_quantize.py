@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from export_samples import SPECS, representative
 
+from model_export.board_forms import MOST_STEPS
 from model_export.errors import ExportError
 from model_export.evaluation import softmax
 from model_export.quantize import doubts, quantize_int8
@@ -92,7 +93,9 @@ def test_float_islands_are_refused() -> None:
 
 
 def _loop(keras: Any) -> Any:
-    return keras.Sequential([keras.Input((4, 2)), keras.layers.Bidirectional(keras.layers.GRU(3, name="gru"))])
+    return keras.Sequential(
+        [keras.Input((MOST_STEPS + 1, 2)), keras.layers.Bidirectional(keras.layers.GRU(3, name="gru"))]
+    )
 
 
 def _with_kernel(value: float) -> Callable[[Any], Any]:
@@ -107,7 +110,7 @@ def _with_kernel(value: float) -> Callable[[Any], Any]:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (_loop, r"layer '.*gru' \(GRU\) is a loop.*unroll=True"),
+        (_loop, r"layer '.*gru' \(GRU\) is a loop over 129 steps.*up to 128 are unrolled"),
         (_with_kernel(float("nan")), "weights '.*dense.*/kernel' hold NaN or infinity"),
         (_with_kernel(float("inf")), "weights '.*dense.*/kernel' hold NaN or infinity"),
         (_with_kernel(3e38), "for representative row 0"),
