@@ -197,7 +197,10 @@ def relu(c: Context) -> Step:
 
 def relu6(c: Context) -> Step:
     source = c.input()
-    c.same_scale(source)
+    if source.scales[0] != c.output.scales[0] or zero_point(source) != zero_point(c.output):
+        raise c.error(
+            f"{source.name} has another scale than the output, which TFLM's RELU6 passes over: values come out wrong"
+        )
     with c.named_errors():
         low, high = activation_range("relu6", source.scales[0], zero_point(source))
     return _lookup(c, np.clip(np.arange(INT8_MIN, INT8_MAX + 1), low, high).astype(np.int8))

@@ -10,6 +10,7 @@ from model_export.errors import ExportError
 from model_export.float_model import converter_reason, forward_function
 from model_export.plan_context import SPLITTING
 from model_export.quiet import quiet_stderr, said_by, tensorflow
+from model_export.relu6 import relu6_as_relu
 from model_export.tflite_file import TfliteModel, read_tflite
 
 CALIBRATION_ROWS = 500
@@ -49,6 +50,7 @@ def quantize_int8(
                     break
         except Exception as error:  # the converter raises its own type, and plain ones from tracing
             raise ExportError(f"this model cannot be quantized to int8: {converter_reason(error)}") from error
+    blob = relu6_as_relu(blob)
     parsed = read_tflite(blob)
     tensors = parsed.tensors
     for op in parsed.ops:
