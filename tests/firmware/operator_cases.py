@@ -455,6 +455,12 @@ def _other(d: Draw, source: Part) -> Part:
     return d.edge(source.shape, d.near(source.scales))
 
 
+def _not_much_finer(d: Draw, source: Part) -> Part:
+    """HARD_SWISH takes no output scale below 1/128 of the input's; drawn once more, such a one is rare."""
+    result = _other(d, source)
+    return _other(d, source) if result.scales * 128 < source.scales else result
+
+
 def _same(d: Draw, source: Part) -> Part:
     return Part(source.shape, source.scales, source.zero_points)
 
@@ -493,7 +499,7 @@ CASES: Dict[str, Callable[[Draw], Case]] = {
     "CONV_2D": conv,
     "DEPTHWISE_CONV_2D": depthwise,
     "FULLY_CONNECTED": fully_connected,
-    "HARD_SWISH": _unary("HARD_SWISH", _other),
+    "HARD_SWISH": _unary("HARD_SWISH", _not_much_finer),
     "LEAKY_RELU": leaky_relu,
     "LOGISTIC": _unary("LOGISTIC", _unit),
     "MAXIMUM": _of_two("MAXIMUM"),
