@@ -79,7 +79,7 @@ class Kernel(NamedTuple):
     scratch_handles: int = 0
 
 
-# i: 4 bytes (int32, int, float, enum), p: pointer, d: double, b: bool
+# i: 4 bytes (int32, int, float, enum), h: 2 bytes, p: pointer, d: double, b: 1 byte (bool)
 _PADDING = "iiii"
 _CONV = Kernel((28, 4), _PADDING + "iii" + "ii" + "pp" + "iii", weights=True)
 _POOL = Kernel((40, 4), _PADDING + "iiii")
@@ -94,6 +94,7 @@ _KERNELS: Dict[str, Kernel] = {
     "SOFTMAX": Kernel((4, 4), "d" + 7 * "i" + 5 * "p"),
     "RESHAPE": Kernel((36, 4), ""),
     "EXPAND_DIMS": Kernel((0, 1), ""),
+    "PACK": Kernel((8, 4), ""),
     "PAD": Kernel((0, 1), 14 * "i"),
     "MEAN": Kernel((1, 1), 11 * "i", scratch_handles=3),
     "LOGISTIC": Kernel((0, 1), "iiii"),
@@ -105,7 +106,10 @@ _KERNELS: Dict[str, Kernel] = {
     "MAXIMUM": Kernel((0, 1), ""),
     "MINIMUM": Kernel((0, 1), ""),
     "MUL": Kernel((4, 4), 9 * "i"),
+    "PRELU": Kernel((0, 1), 7 * "i"),
     "QUANTIZE": Kernel((0, 1), "i" + "d" + "iii"),
+    "RESIZE_BILINEAR": Kernel((2, 1), ""),
+    "RESIZE_NEAREST_NEIGHBOR": Kernel((2, 1), ""),
     "SLICE": Kernel((0, 1), ""),
     "SPLIT": Kernel((4, 4), ""),
     "SPLIT_V": Kernel((4, 4), ""),
@@ -113,6 +117,7 @@ _KERNELS: Dict[str, Kernel] = {
     "SUB": Kernel((8, 4), "b" + 12 * "i"),
     "TANH": Kernel((0, 1), "iiii"),
     "TRANSPOSE": Kernel((0, 1), ""),
+    "TRANSPOSE_CONV": Kernel((20, 4), "b" + 8 * "h" + 9 * "i" + "ii" + "pp", weights=True, scratch_handles=1),
     "UNPACK": Kernel((8, 4), ""),
 }
 
@@ -180,7 +185,7 @@ def _prepared(model: TfliteModel, op: Op) -> List[int]:
 
 def _size(fields: str, pointer: int) -> int:
     """sizeof a C struct with these fields in order."""
-    sizes = {"i": 4, "p": pointer, "d": 8, "b": 1}
+    sizes = {"i": 4, "h": 2, "p": pointer, "d": 8, "b": 1}
     at, widest = 0, 1
     for field in fields:
         size = sizes[field]

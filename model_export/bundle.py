@@ -34,6 +34,7 @@ from model_export.manifest import (
 )
 from model_export.model_bin import KnownAnswers, ModelBin, pack_model_bin, parse_model_bin
 from model_export.plan import ALIASES, Plan, PlanError, compile_plan
+from model_export.relu6 import relu6_as_relu
 from model_export.signing import check_bundle_signature, manifest_signature
 from model_export.sources import model_data_header, model_data_source, op_resolver_header
 from model_export.synthetic_rows import choose_rows, inner_ends, telling_rows
@@ -85,6 +86,7 @@ def write_bundle(
     out_dir = Path(out_dir)
     _check_replaceable(out_dir)
     tflite, edges = fold_edges(tflite)
+    tflite = relu6_as_relu(tflite)
     model = TflmModel(tflite)
     shown = [] if labels is None else check_labels(labels, model.output.shape[-1])
     described = check_features(features, model.input.shape)

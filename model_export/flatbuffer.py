@@ -74,6 +74,10 @@ class FlatTable:
         offset = self.file.unpack("<H", self.vtable + slot, self.what)
         return self.position + offset if offset else None
 
+    def where(self, field: int) -> Optional[int]:
+        """Position of a field's bytes in the file; None where it is left out."""
+        return self._at(field)
+
     def scalar(self, field: int, fmt: str, default: Any) -> Any:
         at = self._at(field)
         return default if at is None else self.file.unpack(fmt, at, self.what)

@@ -5,6 +5,7 @@ import tempfile
 from pathlib import Path
 from typing import Any, Dict
 
+from model_export.board_forms import board_forms
 from model_export.errors import ExportError
 from model_export.quiet import quiet_stderr, said_by, tensorflow
 
@@ -33,7 +34,8 @@ def forward_function(model: Any, softmax: bool) -> Any:
         logits = model.stateless_call(trainable, frozen, x, training=False)[0]
         return tf.nn.softmax(logits) if softmax else logits
 
-    return forward.get_concrete_function()
+    with board_forms(model):
+        return forward.get_concrete_function()
 
 
 def converter_reason(error: BaseException) -> str:

@@ -17,19 +17,25 @@ The plan is little-endian; all words are 32 bits; firmware/engine/direct/plan.h 
         24-25 clamp of the output      26 flags (1: one multiplier per output channel)
         27-31 parameters of the kind
     tables, each aligned to 4 bytes
-        conv, depthwise   int32 bias[channels], int32 multiplier[n], int8 shift[n]; n is channels or 1
+        conv, depthwise,  int32 bias[channels], int32 multiplier[n], int8 shift[n]; n is channels or 1
+        grouped,
+        transpose_conv
         add               int32 zero point, multiplier, shift of input 1; the same of input 2; multiplier, shift of the sum
         add_broadcast     as add, then for each input the steps in bytes of a row, a column and a channel; 0 repeats
-        arithmetic        as add_broadcast; parameter 0 says what: product, difference, larger, smaller
+        arithmetic        as add_broadcast; parameter 0 says what: product, difference, larger, smaller, or
+                          the first by the second where it is negative: then multiplier, shift are of the one and of the product
         move              int32 first place in the input, counts along four axes, steps in bytes along them
+        resize            for each row of the output, then each column: int32 the two of the input it lies between, and how far in
+                          1024ths
         softmax           int32 count, int32 exp[count]: exp(-d * scale * beta) in Q0.31
         lut               int8 output[256], for the inputs -128 to 127
 
 conv covers FULLY_CONNECTED as a 1x1 convolution. Its weights stay in the .tflite section as output channel x row x column
-x input channel; its bias has the input zero point folded in: bias - zero_point * sum(weights). CONCATENATION is one copy
-for each input, padding left being where it goes in a row of the output; load brings a constant of the .tflite section into the
-arena for the operators that read activations only. RESHAPE, EXPAND_DIMS and
-SQUEEZE do no work and are not in the table: their output is their input's bytes.
+x input channel; its bias has the input zero point folded in: bias - zero_point * sum(weights). So have depthwise and grouped,
+a convolution in groups of channels (parameter 0: how many groups); transpose_conv has the bias of the model. CONCATENATION is
+one copy for each input, padding left being where it goes in a row of the output; load brings a constant of the .tflite section
+into the arena for the operators that read activations only. RESHAPE, EXPAND_DIMS and SQUEEZE do no work and are not in the
+table: their output is their input's bytes.
 """
 
 from __future__ import annotations
@@ -66,6 +72,9 @@ KINDS = {
     "add_broadcast": 12,
     "arithmetic": 13,
     "move": 14,
+    "transpose_conv": 15,
+    "resize": 16,
+    "grouped": 17,
 }
 FREE_BATCH = ("SHAPE", "STRIDED_SLICE", "PACK")
 """What a free batch size makes of a Flatten layer, all three of them; STRIDED_SLICE alone is a slice of somebody's own."""

@@ -108,7 +108,7 @@ class Context:
                 expected.append((size - span) // stride + 1)
                 pads.append(0)
         if tuple(expected) != out_hwc[:2] or min(expected) < 1:
-            raise self.error(f"output {out_hwc} does not follow from input {in_hwc}, kernel {kernel}, stride {strides}")
+            raise self.error(f"{out_hwc} does not follow from {in_hwc} by kernel {kernel} and stride {strides}")
         return strides, tuple(pads)
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Callable, Dict, List, Union
 
 from model_export.plan_context import Context
-from model_export.plan_places import concatenation, pad, slice_, split, split_v, strided_slice, transpose, unpack
+from model_export.plan_places import concatenation, pack, pad, slice_, split, split_v, strided_slice, transpose, unpack
+from model_export.plan_resize import resize_bilinear, resize_nearest_neighbor
 from model_export.plan_steps import Step
 from model_export.plan_values import (
     add,
@@ -15,6 +16,7 @@ from model_export.plan_values import (
     maximum,
     minimum,
     multiply,
+    prelu,
     quantize,
     relu,
     relu6,
@@ -22,7 +24,15 @@ from model_export.plan_values import (
     subtract,
     tanh,
 )
-from model_export.plan_windows import conv_2d, depthwise_conv_2d, fully_connected, mean, pool, reduce_max
+from model_export.plan_windows import (
+    conv_2d,
+    depthwise_conv_2d,
+    fully_connected,
+    mean,
+    pool,
+    reduce_max,
+    transpose_conv,
+)
 from model_export.tflite_file import Op, TfliteModel
 
 _OPERATORS: Dict[str, Callable[[Context], Union[Step, List[Step]]]] = {
@@ -40,11 +50,15 @@ _OPERATORS: Dict[str, Callable[[Context], Union[Step, List[Step]]]] = {
     "MEAN": mean,
     "MINIMUM": minimum,
     "MUL": multiply,
+    "PACK": pack,
     "PAD": pad,
+    "PRELU": prelu,
     "QUANTIZE": quantize,
     "REDUCE_MAX": reduce_max,
     "RELU": relu,
     "RELU6": relu6,
+    "RESIZE_BILINEAR": resize_bilinear,
+    "RESIZE_NEAREST_NEIGHBOR": resize_nearest_neighbor,
     "SLICE": slice_,
     "SOFTMAX": softmax,
     "SPLIT": split,
@@ -53,6 +67,7 @@ _OPERATORS: Dict[str, Callable[[Context], Union[Step, List[Step]]]] = {
     "SUB": subtract,
     "TANH": tanh,
     "TRANSPOSE": transpose,
+    "TRANSPOSE_CONV": transpose_conv,
     "UNPACK": unpack,
 }
 SUPPORTED = frozenset(_OPERATORS)

@@ -27,13 +27,37 @@ def concatenation(c: Context) -> List[Step]:
             raise c.error(f"input {position} has shape {source.shape}, the output {c.output.shape}")
         c.same_scale(source)
         part = int(np.prod(source.shape[axis:], dtype=np.int64))
-        steps.append(
-            Step("copy", c.op, (source.index,), c.output.index, (1, rows, part), (1, rows, width), padding=(0, at))
-        )
+        steps.append(_copy(c, source, (rows, part, width), at))
         at += part
     if at != width:
         raise c.error(f"the inputs have {at} values a row, the output {width}")
     return steps
+
+
+def pack(c: Context) -> List[Step]:
+    """Each input becomes one place of a new axis."""
+    rank = len(c.output.shape)
+    axis = int(c.op.options["axis"])
+    axis += rank if axis < 0 else 0
+    count = len(c.op.inputs)
+    if not 0 <= axis < rank or c.output.shape[axis] != count:
+        raise c.error(f"{count} inputs along axis {c.op.options['axis']} of {c.output.shape}")
+    each = c.output.shape[:axis] + c.output.shape[axis + 1 :]
+    rows, part = (int(np.prod(places, dtype=np.int64)) for places in (each[:axis], each[axis:]))
+    steps = []
+    for position in range(count):
+        source = c.operand(position)
+        if source.shape != each:
+            raise c.error(f"input {position} has shape {source.shape}, the output {c.output.shape}")
+        c.same_scale(source)
+        steps.append(_copy(c, source, (rows, part, count * part), position * part))
+    return steps
+
+
+def _copy(c: Context, source: Tensor, sizes: Tuple[int, int, int], at: int) -> Step:
+    """`sizes`: rows, how much of each the input is, and how much the output. It goes `at` so far into the output's."""
+    rows, part, width = sizes
+    return Step("copy", c.op, (source.index,), c.output.index, (1, rows, part), (1, rows, width), padding=(0, at))
 
 
 def pad(c: Context) -> Step:

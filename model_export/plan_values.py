@@ -22,6 +22,7 @@ from model_export.plan_tables import hard_swish_table, leaky_relu_table, rescale
 from model_export.tflite_file import Tensor
 
 _ADD_LEFT_SHIFT = 20
+_MAX_DIFFERENCE_SHIFT = 22  # a difference of two int8 values has 9 bits
 _MAX_PRODUCT_SHIFT = 14  # a product of two differences has 17 bits
 _MAX_SOFTMAX_DEPTH = 511  # beyond it, TFLM's own shift is out of range
 
@@ -74,6 +75,18 @@ def maximum(c: Context) -> Step:
 
 def minimum(c: Context) -> Step:
     return _larger_or_smaller(c, 3)
+
+
+def prelu(c: Context) -> Step:
+    """The value itself where it is not negative, else times the second input."""
+    source, slope = c.operand(0), c.operand(1)
+    in_scale, slope_scale, out_scale = (float(tensor.scales[0]) for tensor in (source, slope, c.output))
+    same = quantize_multiplier(in_scale / out_scale)
+    below = quantize_multiplier(in_scale * slope_scale / out_scale)
+    if same[1] > _MAX_DIFFERENCE_SHIFT or below[1] > _MAX_PRODUCT_SHIFT:
+        raise c.error("the output scale is too small for the input scales")
+    words = (zero_point(source), *same, zero_point(slope), *below, 0, 0)
+    return _arithmetic(c, 4, words, (INT8_MIN, INT8_MAX))
 
 
 def _larger_or_smaller(c: Context, which: int) -> Step:
@@ -184,7 +197,10 @@ def relu(c: Context) -> Step:
 
 def relu6(c: Context) -> Step:
     source = c.input()
-    c.same_scale(source)
+    if source.scales[0] != c.output.scales[0] or zero_point(source) != zero_point(c.output):
+        raise c.error(
+            f"{source.name} has another scale than the output, which TFLM's RELU6 passes over: values come out wrong"
+        )
     with c.named_errors():
         low, high = activation_range("relu6", source.scales[0], zero_point(source))
     return _lookup(c, np.clip(np.arange(INT8_MIN, INT8_MAX + 1), low, high).astype(np.int8))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Callable, Tuple
 
 import numpy as np
@@ -19,31 +20,45 @@ _MAX_TAPS = 131071  # products of int8 values one 32-bit accumulator holds
 
 def _weights_table(c: Context, weights: Tensor, channel_axis: int) -> Tuple[bytes, bool]:
     """Table of a conv or depthwise step, and whether it has one multiplier per channel."""
+    source = c.input()
+    bias = _bias(c, 2, weights.shape[channel_axis])
+    multipliers, per_channel = _multipliers(c, source, weights, channel_axis)
+    assert weights.data is not None
+    other_axes = tuple(a for a in range(len(weights.shape)) if a != channel_axis)
+    folded = bias - zero_point(source) * weights.data.astype(np.int64).sum(axis=other_axes)
+    # TFLM's accumulator wraps at 32 bits just so.
+    return (folded & 0xFFFFFFFF).astype("<u4").tobytes() + multipliers, per_channel
+
+
+def _bias(c: Context, position: int, channels: int) -> np.ndarray:
+    """int64 (channels,): zeros where the operator has none."""
+    if len(c.op.inputs) <= position or c.op.inputs[position] < 0:
+        return np.zeros(channels, np.int64)
+    constant = c.constant(position, "int32", rank=1)
+    assert constant.data is not None
+    if constant.shape != (channels,):
+        raise c.error(f"bias ({constant.name}) has shape {constant.shape}, the weights {channels} output channels")
+    return constant.data.astype(np.int64)
+
+
+def _multipliers(
+    c: Context, source: Tensor, weights: Tensor, channel_axis: int, most_taps: int = _MAX_TAPS
+) -> Tuple[bytes, bool]:
+    """The part of a table behind the bias, and whether it has one multiplier per channel."""
     channels = weights.shape[channel_axis]
-    if weights.data is not None and weights.data.size // channels > _MAX_TAPS:
-        raise c.error(f"weights {weights.shape}: more than {_MAX_TAPS} products per output")
+    if weights.data is not None and weights.data.size // channels > most_taps:
+        raise c.error(f"weights {weights.shape}: more than {most_taps} products per output")
     if len(weights.scales) not in (1, channels) or (len(weights.scales) > 1 and weights.axis != channel_axis):
         raise c.error(f"weights ({weights.name}) have {len(weights.scales)} scales along axis {weights.axis}")
     if np.any(weights.zero_points != 0):
         raise c.error(f"weights ({weights.name}) have a zero point; supported are symmetric weights")
     if not ((weights.scales >= 0) & np.isfinite(weights.scales)).all():
         raise c.error(f"weights ({weights.name}) have a scale that is no positive number")
-    assert weights.data is not None
-    other_axes = tuple(a for a in range(len(weights.shape)) if a != channel_axis)
-    bias = np.zeros(channels, np.int64)
-    if len(c.op.inputs) > 2 and c.op.inputs[2] >= 0:
-        constant = c.constant(2, "int32", rank=1)
-        assert constant.data is not None
-        if constant.shape != (channels,):
-            raise c.error(f"bias ({constant.name}) has shape {constant.shape}, the weights {channels} output channels")
-        bias = constant.data.astype(np.int64)
-    folded = bias - zero_point(c.input()) * weights.data.astype(np.int64).sum(axis=other_axes)
-    in_scale, out_scale = float(c.input().scales[0]), float(c.output.scales[0])
+    in_scale, out_scale = float(source.scales[0]), float(c.output.scales[0])
     pairs = [quantize_multiplier(in_scale * float(scale) / out_scale) for scale in weights.scales]
     if any(shift > 30 for _, shift in pairs):
         raise c.error("an output scale is too small for the input and weight scales")
-    table = (folded & 0xFFFFFFFF).astype("<u4").tobytes()  # TFLM's accumulator wraps at 32 bits just so
-    table += np.array([q for q, _ in pairs], "<i4").tobytes() + np.array([s for _, s in pairs], np.int8).tobytes()
+    table = np.array([q for q, _ in pairs], "<i4").tobytes() + np.array([s for _, s in pairs], np.int8).tobytes()
     return table, len(pairs) > 1
 
 
@@ -102,9 +117,13 @@ def _convolution(c: Context, kind: str, weights: Tensor, channel_axis: int) -> S
 
 def conv_2d(c: Context) -> Step:
     weights = c.constant(1, "int8", rank=4)
-    if weights.shape[3] != c.hwc(c.input())[2]:
-        raise c.error(f"weights {weights.shape} on {c.input().shape}: grouped convolution is not supported")
-    return _convolution(c, "conv", weights, 0)
+    depth, channels = c.hwc(c.input())[2], weights.shape[0]
+    if weights.shape[3] < 1 or depth % weights.shape[3] or channels % (depth // weights.shape[3]):
+        raise c.error(f"weights {weights.shape} on {c.input().shape}: no groups of channels fit")
+    groups = depth // weights.shape[3]
+    if groups == 1:
+        return _convolution(c, "conv", weights, 0)
+    return replace(_convolution(c, "grouped", weights, 0), parameters=(groups,))
 
 
 def depthwise_conv_2d(c: Context) -> Step:
@@ -112,6 +131,26 @@ def depthwise_conv_2d(c: Context) -> Step:
     if weights.shape[0] != 1 or weights.shape[3] % c.hwc(c.input())[2]:
         raise c.error(f"weights {weights.shape} on {c.input().shape}")
     return _convolution(c, "depthwise", weights, 3)
+
+
+def transpose_conv(c: Context) -> Step:
+    """A window of the input's gradient: what a convolution would make of the output has the shape of the input."""
+    source, weights = c.input(2), c.constant(1, "int8", rank=4)
+    in_hwc, out_hwc = c.hwc(source), c.hwc(c.output)
+    kernel = weights.shape[1], weights.shape[2]
+    strides, pads = c.window(out_hwc, in_hwc, kernel, (1, 1))
+    if (weights.shape[0], weights.shape[3]) != (out_hwc[2], in_hwc[2]):
+        raise c.error(f"weights {weights.shape} do not make {out_hwc[2]} channels of {in_hwc[2]}")
+    if tuple(c.numbers(0)) != c.output.shape:
+        raise c.error(f"the output has shape {c.output.shape}, asked is {tuple(c.numbers(0))}")
+    bias = _bias(c, 3, out_hwc[2])
+    multipliers, per_channel = _multipliers(c, source, weights, 0, _MAX_TAPS // 2)
+    assert weights.buffer_offset is not None
+    return Step(
+        "transpose_conv", c.op, (source.index,), c.output.index, in_hwc, out_hwc, kernel, strides, padding=pads,
+        weights_offset=weights.buffer_offset, table=bias.astype("<i4").tobytes() + multipliers, per_channel=per_channel,
+        in_zero_point=zero_point(source), out_zero_point=zero_point(c.output), clamp=c.clamp(),
+    )  # fmt: skip
 
 
 def _check_pool_scale(c: Context, source: Tensor) -> None:

@@ -17,6 +17,7 @@ from model_export.edges import fold_edges
 from model_export.errors import ExportError
 from model_export.model_bin import ModelBin, ModelBinError, pack_model_bin, parse_model_bin
 from model_export.plan import FREE_BATCH, PlanError, compile_plan
+from model_export.relu6 import rescaling_relu6
 from model_export.signing import key_id, verify_model_bin
 from model_export.tflite_file import TfliteError, TfliteModel, read_tflite
 from model_export.tflm import TflmModel
@@ -284,6 +285,15 @@ def _signature(
 
 
 def _known_bad(report: Preflight, model: TfliteModel) -> None:
+    rescaling = rescaling_relu6(model)
+    if rescaling:
+        report.add(
+            "warning",
+            "RELU6",
+            f"RELU6 that changes the scale (operators {_list(rescaling)}): TFLM leaves the values as they are, and they come out "
+            "wrong",
+            "`edgeward model export` writes RELU in its place where 127 stands for 6 or less",
+        )
     dense = [op for op in model.ops if op.code == "FULLY_CONNECTED" and len(op.inputs) > 1 and op.inputs[1] >= 0]
     per_tensor = [op.index for op in dense if len(model.tensors[op.inputs[1]].scales) == 1]
     uneven = [

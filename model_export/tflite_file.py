@@ -289,14 +289,18 @@ _OPTIONS: Dict[str, Tuple[int, List[_Field]]] = {
     "MAX_POOL_2D": (5, _POOL),
     "MEAN": (27, [("keep_dims", _flag)]),
     "MUL": (21, [("activation", _ACTIVATION)]),
+    "PACK": (59, [("values_count", _INT0), ("axis", _INT0)]),
     "REDUCE_MAX": (27, [("keep_dims", _flag)]),
     "RESHAPE": (17, [("new_shape", _ints)]),
+    "RESIZE_BILINEAR": (15, [("", _INT0), ("", _INT0), ("align_corners", _flag), ("half_pixel_centers", _flag)]),
+    "RESIZE_NEAREST_NEIGHBOR": (74, [("align_corners", _flag), ("half_pixel_centers", _flag)]),
     "SOFTMAX": (9, [("beta", _number("<f", 0.0))]),
     "STRIDED_SLICE": (
         32,
         [(f"{name}_mask", _INT0) for name in ("begin", "end", "ellipsis", "new_axis", "shrink_axis")],
     ),
     "SUB": (28, [("activation", _ACTIVATION)]),
+    "TRANSPOSE_CONV": (49, [("padding", _PADDING), *_STRIDES, ("activation", _ACTIVATION)]),
     "UNPACK": (64, [("num", _INT0), ("axis", _INT0)]),
     "SQUEEZE": (30, [("squeeze_dims", _ints)]),
 }

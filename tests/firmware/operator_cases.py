@@ -136,7 +136,9 @@ def _weight_scales(d: Draw, channels: int) -> Any:
 def conv(d: Draw) -> Case:
     into, out, fields, kernel = _window(d)
     depth, channels = int(d.rng.integers(1, 6)), int(d.rng.integers(1, 7))
-    source = d.edge((1, *into, depth))
+    groups = int(d.pick(1, 1, 2, 3))
+    source = d.edge((1, *into, groups * depth))
+    channels *= groups
     scales = _weight_scales(d, channels)
     taps = kernel[0] * kernel[1] * depth
     weights = Part((channels, *kernel, depth), scales, 0, d.int8((channels, *kernel, depth)), 0)
@@ -159,6 +161,34 @@ def depthwise(d: Draw) -> Case:
     fields.update(fusedActivationFunction=d.activation(), depthMultiplier=multiplier)
     parts = [source, result, weights, _bias(d, channels, source.scales * scales, taps)]
     return _case(d, parts, [("DEPTHWISE_CONV_2D", [0, 2, 3], [1], options_of("DepthwiseConv2DOptions", **fields))])
+
+
+def transpose_conv(d: Draw) -> Case:
+    kernel = (int(d.rng.integers(1, 5)), int(d.rng.integers(1, 5)))
+    strides = (int(d.pick(1, 2, 2, 3)), int(d.pick(1, 2, 2, 3)))
+    same = bool(d.pick(True, False))
+    into = [int(n) for n in d.rng.integers(1, 6, 2)]
+    if same:  # all sizes whose convolution gives the input's
+        out = [n * s - int(d.rng.integers(0, s)) for n, s in zip(into, strides)]
+    else:
+        out = [(n - 1) * s + k + int(d.rng.integers(0, s)) for n, s, k in zip(into, strides, kernel)]
+    depth, channels = int(d.rng.integers(1, 6)), int(d.rng.integers(1, 10))
+    source = d.edge((1, *into, depth))
+    scales = _weight_scales(d, channels if d.rng.random() < 0.8 else 1)
+    taps = max(1, kernel[0] * kernel[1] * depth // (strides[0] * strides[1]))
+    weights = Part((channels, *kernel, depth), scales, 0, d.int8((channels, *kernel, depth)), 0)
+    result = d.edge((1, *out, channels), d.near(float(source.scales * scales.mean()), taps, 100.0 * taps))
+    asked = _numbers([1, *out, channels])
+    fields = options_of(
+        "TransposeConvOptions",
+        padding=0 if same else 1,
+        strideH=strides[0],
+        strideW=strides[1],
+        fusedActivationFunction=d.activation(),
+    )
+    parts = [source, result, asked, weights, _bias(d, channels, source.scales * scales, taps)]
+    reads = [2, 3, 0, 4] if d.rng.random() < 0.7 else [2, 3, 0]
+    return _case(d, parts, [("TRANSPOSE_CONV", reads, [1], fields)])
 
 
 def fully_connected(d: Draw) -> Case:
@@ -366,6 +396,24 @@ def pad(d: Draw) -> Case:
     return _case(d, [source, result, Part((4, 2), content=amounts)], [("PAD", [0, 2], [1], options_of("PadOptions"))])
 
 
+def _resize(op: str, options: str) -> Callable[[Draw], Case]:
+    def draw(d: Draw) -> Case:
+        into, depth = [int(n) for n in d.rng.integers(1, 9, 2)], int(d.rng.integers(1, 5))
+        kind = d.rng.integers(4)
+        out = [n * d.pick(2, 3) for n in into] if kind == 0 else [int(n) for n in d.rng.integers(1, 30, 2)]
+        if kind == 1:
+            out = [int(d.pick(1, 2, 97, 200)), int(d.pick(1, 64, 150))]
+        align, half = bool(d.pick(True, False)), bool(d.pick(True, False))
+        if op == "RESIZE_BILINEAR" and align:
+            half = False
+        source = d.edge((1, *into, depth))
+        fields = options_of(options, alignCorners=align, halfPixelCenters=half)
+        parts = [source, _like(source, (1, *out, depth)), _numbers(out)]
+        return _case(d, parts, [(op, [0, 2], [1], fields)], f"align {align} half {half}")
+
+    return draw
+
+
 def concatenation(d: Draw) -> Case:
     shape = [1, *(int(n) for n in d.rng.integers(1, 6, 3))]
     axis = int(d.rng.integers(1, 4))
@@ -377,6 +425,18 @@ def concatenation(d: Draw) -> Case:
     parts = [source, Part(tuple(out), *source[1:3]), Part(tuple(other), *source[1:3], d.int8(other))]
     reads = [0, 2] if d.pick(True, False) else [2, 0]
     return _case(d, parts, [("CONCATENATION", reads, [1], options_of("ConcatenationOptions", axis=axis - 4))])
+
+
+def pack(d: Draw) -> Case:
+    shape = [1, *(int(n) for n in d.rng.integers(1, 6, int(d.rng.integers(1, 3))))]
+    axis = int(d.rng.integers(1, len(shape) + 1))
+    others = int(d.rng.integers(0, 4))
+    source = d.edge(shape)
+    out = [*shape[:axis], 1 + others, *shape[axis:]]
+    parts = [source, _like(source, out), *(Part(tuple(shape), *source[1:3], d.int8(shape)) for _ in range(others))]
+    reads = [int(n) for n in d.rng.permutation([0, *range(2, 2 + others)])]
+    counted = axis - (len(out) if d.pick(True, False) else 0)
+    return _case(d, parts, [("PACK", reads, [1], options_of("PackOptions", valuesCount=len(reads), axis=counted))])
 
 
 def _unary(op: str, result: Callable[[Draw, Part], Part], fields: Options = None) -> Callable[[Draw], Case]:
@@ -395,6 +455,12 @@ def _other(d: Draw, source: Part) -> Part:
     return d.edge(source.shape, d.near(source.scales))
 
 
+def _not_much_finer(d: Draw, source: Part) -> Part:
+    """HARD_SWISH takes no output scale below 1/128 of the input's; drawn once more, such a one is rare."""
+    result = _other(d, source)
+    return _other(d, source) if result.scales * 128 < source.scales else result
+
+
 def _same(d: Draw, source: Part) -> Part:
     return Part(source.shape, source.scales, source.zero_points)
 
@@ -411,6 +477,14 @@ def leaky_relu(d: Draw) -> Case:
     )
 
 
+def prelu(d: Draw) -> Case:
+    full, cut, _ = _broadcastable(d)
+    source = d.edge(full)
+    slope = Part(cut, float(10.0 ** d.rng.uniform(-4, 0)), d.zero_point(), d.int8(cut))
+    result = d.edge(full, d.near(source.scales))
+    return _case(d, [source, result, slope], [("PRELU", [0, 2], [1], None)])
+
+
 def softmax(d: Draw) -> Case:
     depth = int(d.rng.integers(2, 12))
     source = d.edge((1, int(d.rng.integers(1, 4)), depth))
@@ -425,7 +499,7 @@ CASES: Dict[str, Callable[[Draw], Case]] = {
     "CONV_2D": conv,
     "DEPTHWISE_CONV_2D": depthwise,
     "FULLY_CONNECTED": fully_connected,
-    "HARD_SWISH": _unary("HARD_SWISH", _other),
+    "HARD_SWISH": _unary("HARD_SWISH", _not_much_finer),
     "LEAKY_RELU": leaky_relu,
     "LOGISTIC": _unary("LOGISTIC", _unit),
     "MAXIMUM": _of_two("MAXIMUM"),
@@ -433,11 +507,15 @@ CASES: Dict[str, Callable[[Draw], Case]] = {
     "MEAN": _reduced("MEAN"),
     "MINIMUM": _of_two("MINIMUM"),
     "MUL": mul,
+    "PACK": pack,
     "PAD": pad,
+    "PRELU": prelu,
     "QUANTIZE": _unary("QUANTIZE", _other),
     "REDUCE_MAX": _reduced("REDUCE_MAX"),
     "RELU": _unary("RELU", _other),
     "RELU6": _unary("RELU6", _same),
+    "RESIZE_BILINEAR": _resize("RESIZE_BILINEAR", "ResizeBilinearOptions"),
+    "RESIZE_NEAREST_NEIGHBOR": _resize("RESIZE_NEAREST_NEIGHBOR", "ResizeNearestNeighborOptions"),
     "SLICE": slice_,
     "SOFTMAX": softmax,
     "SPLIT": split,
@@ -446,6 +524,7 @@ CASES: Dict[str, Callable[[Draw], Case]] = {
     "SUB": sub,
     "TANH": _unary("TANH", _tanh),
     "TRANSPOSE": transpose,
+    "TRANSPOSE_CONV": transpose_conv,
     "UNPACK": unpack,
 }
 """An operator of engine/direct: how to draw a model of it."""

@@ -78,9 +78,26 @@ def rectified(x):
     return layers.Dense(3)(layers.Flatten()(x))
 
 
+class Resized(layers.Layer):
+    """Of other sizes, by the nearest neighbour."""
+
+    def call(self, x):
+        return tf.concat([tf.image.resize(x, (9, 31), "nearest"), tf.image.resize(x, (70, 31), "nearest")], axis=1)
+
+
+def upsampled(x):
+    """Larger images, as decoders make them."""
+    x = layers.Conv2DTranspose(6, 3, strides=2, padding="same", activation="relu")(x)
+    x = layers.Conv2DTranspose(5, (2, 4), strides=(1, 3), use_bias=False)(x)
+    x = Resized()(layers.UpSampling2D(2, interpolation="bilinear")(x))
+    return layers.Dense(3)(layers.GlobalAveragePooling2D()(layers.DepthwiseConv2D(3)(x)))
+
+
 def padded(x):
     x = layers.ZeroPadding2D(((0, 1), (2, 1)))(x)
     x = layers.DepthwiseConv2D((3, 2), depth_multiplier=2, strides=2)(x)
+    x = layers.PReLU(shared_axes=[1, 2], alpha_initializer=keras.initializers.RandomUniform(-0.1, 0.5, seed=3))(x)
+    x = layers.Conv2D(9, 3, activation="relu", padding="same", groups=3)(x)
     x = layers.Conv2D(5, 3, activation="relu")(x)
     x = layers.GlobalAveragePooling2D()(x)
     return layers.Dense(2, activation="softmax")(x)
@@ -122,8 +139,13 @@ def peaks(x):
 def unpacked() -> bytes:
     """Written by hand: the converter leaves UNPACK in float every other time."""
     parts = [Part((1, 2, 40), 0.1, 5), Part((1, 40), 0.15, -3), Part((1, 40), 0.1, 5), Part((1, 40), 0.1, 5)]
+    parts.append(Part((1, 40, 2), 0.1, 5))
+    parts.append(Part((1, 80), 0.1, 5))
+    parts[1] = Part((1, 80), 0.15, -3)
     unpack = ("UNPACK", [0], [2, 3], options_of("UnpackOptions", num=2, axis=1))
-    return model_of(parts, [unpack, ("ADD", [2, 3], [1], options_of("AddOptions"))])
+    pack = ("PACK", [3, 2], [4], options_of("PackOptions", valuesCount=2, axis=2))
+    flat = ("RESHAPE", [4], [5], options_of("ReshapeOptions", newShape=[1, 80]))
+    return model_of(parts, [unpack, pack, flat, ("ADD", [5, 5], [1], options_of("AddOptions"))])
 
 
 MODELS = {
@@ -139,6 +161,7 @@ MODELS = {
     "gated": (gated, (14,)),
     "moved": (moved, (6, 8, 4)),
     "peaks": (peaks, (20, 3)),
+    "upsampled": (upsampled, (5, 4, 3)),
 }
 
 

@@ -74,7 +74,9 @@ def signal_bin(small_models: Dict[str, bytes], make_rows) -> bytes:
     return signal_model_bin(small_models, make_rows)
 
 
-@pytest.mark.parametrize("name", ["image", "residual", "padded", "binary", "branches", "gated", "moved", "peaks"])
+@pytest.mark.parametrize(
+    "name", ["image", "residual", "padded", "binary", "branches", "gated", "moved", "peaks", "upsampled"]
+)
 def test_every_word_of_a_plan_damaged(small_models: Dict[str, bytes], name: str):
     """Each word of the header and the records replaced by values that break careless checks; what is accepted runs."""
     tflite = small_models[name]

@@ -25,6 +25,7 @@ NAMES = [
     "residual",
     "signal",
     "unpacked",
+    "upsampled",
 ]
 
 

@@ -71,13 +71,13 @@ def test_layout_of_the_blob(kws: bytes):
 
 
 def test_unsupported_operator_is_named_with_what_is_supported(kws: bytes):
-    def to_prelu(model: Any) -> None:
-        set_code(model, 25, 54)
+    def to_floor(model: Any) -> None:
+        set_code(model, 25, 8)
         model.subgraphs[0].operators[-1].builtinOptionsType = 0
         model.subgraphs[0].operators[-1].builtinOptions = None
 
-    message = refusal(kws, to_prelu)
-    assert message.startswith("operator 12 is PRELU")
+    message = refusal(kws, to_floor)
+    assert message.startswith("operator 12 is FLOOR")
     assert "CONV_2D" in message
     assert "RESHAPE" in message
 

@@ -29,4 +29,12 @@ void add_broadcast(const Program& program, const Record& op) {
   each_pair(program, op, p + 8, [p, &op](int8_t one, int8_t two) { return sum_of(p, op, one, two); });
 }
 
+const char* check_add(const Checker& plan, const Record& op) {
+  if (!is_flat(op.in) || !is_flat(op.out) || op.in.channels != op.out.channels) return "bad shape";
+  if (!plan.in_arena(op.second, op.in.bytes())) return "second input outside the arena";
+  return check_addition_table(plan, op, 8);
+}
+
+const char* check_add_broadcast(const Checker& plan, const Record& op) { return check_pairs(plan, op); }
+
 }  // namespace edgeward::direct

@@ -26,4 +26,6 @@ void average_pool(const Program& program, const Record& op) {
   }
 }
 
+const char* check_average_pool(const Checker&, const Record& op) { return check_pool(op); }
+
 }  // namespace edgeward::direct

@@ -1,5 +1,6 @@
 // Convolution and fully connected layers: each output value is one dot product of a contiguous window with the weights
 // of its channel. Four channels at a time share the loads of the input.
+#include "engine/direct/check.h"
 #include "engine/direct/fixed_point.h"
 #include "engine/direct/kernels.h"
 #include "engine/direct/window.h"
@@ -69,5 +70,7 @@ void conv(const Program& program, const Record& op) {
     }
   }
 }
+
+const char* check_conv(const Checker& plan, const Record& op) { return check_convolution(plan, op, op.in.channels); }
 
 }  // namespace edgeward::direct

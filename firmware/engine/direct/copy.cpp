@@ -1,6 +1,7 @@
 // One input of a concatenation into its place in every row of the output, and constants into the arena.
 #include <cstring>
 
+#include "engine/direct/check.h"
 #include "engine/direct/kernels.h"
 
 namespace edgeward::direct {
@@ -15,6 +16,16 @@ void copy(const Program& program, const Record& op) {
 
 void load(const Program& program, const Record& op) {
   std::memcpy(at(program, op.output), program.tflite + op.weights, op.out.bytes());
+}
+
+const char* check_copy(const Checker&, const Record& op) {
+  const bool rows = op.in.height == 1 && op.out.height == 1 && op.in.width == op.out.width;
+  if (!rows || uint64_t{op.pad_left} + op.in.channels > op.out.channels) return "bad shape";
+  return apart(op.input, op.in.bytes(), op.output, op.out.bytes()) ? nullptr : "input and output overlap";
+}
+
+const char* check_load(const Checker& plan, const Record& op) {
+  return plan.in_tflite(op.weights, op.out.bytes()) ? nullptr : "constant outside the .tflite section";
 }
 
 }  // namespace edgeward::direct

@@ -1,5 +1,6 @@
 // Depthwise convolution: each channel has its own kernel. Weights are row x column x channel, so neighbouring channels
 // are neighbours in memory and four are computed together.
+#include "engine/direct/check.h"
 #include "engine/direct/fixed_point.h"
 #include "engine/direct/kernels.h"
 #include "engine/direct/window.h"
@@ -55,6 +56,10 @@ void depthwise(const Program& program, const Record& op) {
       }
     }
   }
+}
+
+const char* check_depthwise(const Checker& plan, const Record& op) {
+  return op.out.channels % op.in.channels == 0 ? check_convolution(plan, op, 1) : "channels do not fit";
 }
 
 }  // namespace edgeward::direct

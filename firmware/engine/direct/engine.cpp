@@ -57,20 +57,10 @@ class DirectEngine final : public Engine {
 
   void run(const direct::Record& op) const {
     switch (op.kind) {
-      case direct::Kind::conv: return direct::conv(program_, op);
-      case direct::Kind::depthwise: return direct::depthwise(program_, op);
-      case direct::Kind::max_pool: return direct::max_pool(program_, op);
-      case direct::Kind::average_pool: return direct::average_pool(program_, op);
-      case direct::Kind::mean: return direct::mean(program_, op);
-      case direct::Kind::add: return direct::add(program_, op);
-      case direct::Kind::softmax: return direct::softmax(program_, op);
-      case direct::Kind::lut: return direct::lut(program_, op);
-      case direct::Kind::pad: return direct::pad(program_, op);
-      case direct::Kind::load: return direct::load(program_, op);
-      case direct::Kind::copy: return direct::copy(program_, op);
-      case direct::Kind::add_broadcast: return direct::add_broadcast(program_, op);
-      case direct::Kind::arithmetic: return direct::arithmetic(program_, op);
-      case direct::Kind::move: return direct::move(program_, op);
+#define EDGEWARD_RUN(name, number) \
+  case direct::Kind::name: return direct::name(program_, op);
+      EDGEWARD_KINDS(EDGEWARD_RUN)
+#undef EDGEWARD_RUN
     }
   }
 

@@ -5,20 +5,9 @@
 
 namespace edgeward::direct {
 
-void add(const Program& program, const Record& op);
-void add_broadcast(const Program& program, const Record& op);
-void arithmetic(const Program& program, const Record& op);
-void average_pool(const Program& program, const Record& op);
-void conv(const Program& program, const Record& op);
-void copy(const Program& program, const Record& op);
-void depthwise(const Program& program, const Record& op);
-void load(const Program& program, const Record& op);
-void lut(const Program& program, const Record& op);
-void max_pool(const Program& program, const Record& op);
-void mean(const Program& program, const Record& op);
-void move(const Program& program, const Record& op);
-void pad(const Program& program, const Record& op);
-void softmax(const Program& program, const Record& op);
+#define EDGEWARD_DECLARED(name, number) void name(const Program& program, const Record& op);
+EDGEWARD_KINDS(EDGEWARD_DECLARED)
+#undef EDGEWARD_DECLARED
 
 inline int8_t* at(const Program& program, uint32_t arena_offset) {
   return reinterpret_cast<int8_t*>(program.arena + arena_offset);

@@ -25,4 +25,6 @@ void max_pool(const Program& program, const Record& op) {
   }
 }
 
+const char* check_max_pool(const Checker&, const Record& op) { return check_pool(op); }
+
 }  // namespace edgeward::direct

@@ -1,4 +1,5 @@
 // The mean of `width` values for each row and channel, rescaled to the output: global average pooling has one row.
+#include "engine/direct/check.h"
 #include "engine/direct/fixed_point.h"
 #include "engine/direct/kernels.h"
 
@@ -19,6 +20,14 @@ void mean(const Program& program, const Record& op) {
       out[channel] = clamp(wrapping_add(value, op.out_zero_point), -128, 127);
     }
   }
+}
+
+const char* check_mean(const Checker&, const Record& op) {
+  const bool rows = op.in.height == op.out.height && op.out.width == 1 && op.in.channels == op.out.channels;
+  if (!rows) return "bad mean";
+  // Rows are written behind what is still to be read only where there is one.
+  if (op.in.height > 1 && !apart(op.input, op.in.bytes(), op.output, op.out.bytes())) return "input and output overlap";
+  return scale_ok(op.parameters[0], op.parameters[1]) ? nullptr : "bad multiplier";
 }
 
 }  // namespace edgeward::direct

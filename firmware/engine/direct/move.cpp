@@ -1,4 +1,5 @@
 // Values taken from their places in the input, in steps along four axes: a slice, a part of a split, a transposition.
+#include "engine/direct/check.h"
 #include "engine/direct/kernels.h"
 
 namespace edgeward::direct {
@@ -17,6 +18,26 @@ void move(const Program& program, const Record& op) {
       }
     }
   }
+}
+
+const char* check_move(const Checker& plan, const Record& op) {
+  if (!plan.table_ok(op, 4 * 9)) return "table outside the plan";
+  const int32_t* const t = plan.table(op);
+  if (t[0] < 0) return "bad place";
+  // Below 2^53: a count has at most 21 bits, a step 31.
+  int64_t low = t[0], high = t[0];
+  uint64_t values = 1;
+  for (uint32_t i = 0; i < 4; ++i) {
+    const int32_t count = t[1 + i];
+    if (count < 1 || static_cast<uint32_t>(count) > kMaxDimension) return "bad count";
+    values *= static_cast<uint32_t>(count);
+    if (values > kMaxArenaBytes) return "bad count";
+    const int64_t reach = int64_t{count - 1} * t[5 + i];
+    (reach < 0 ? low : high) += reach;
+  }
+  if (values != op.out.bytes()) return "bad shape";
+  if (low < 0 || static_cast<uint64_t>(high) >= op.in.bytes()) return "bad step";
+  return apart(op.input, op.in.bytes(), op.output, op.out.bytes()) ? nullptr : "input and output overlap";
 }
 
 }  // namespace edgeward::direct

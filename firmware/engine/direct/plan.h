@@ -10,46 +10,45 @@ namespace edgeward::direct {
 constexpr uint32_t kPlanMagic = 0x4C505745;  // "EWPL"
 constexpr uint32_t kPlanVersion = 1;
 
+// Every kind of operator: the name of its kernel (kernels.h), and its number in a plan.
+#define EDGEWARD_KINDS(KIND) \
+  KIND(conv, 1) \
+  KIND(depthwise, 2) \
+  KIND(max_pool, 3) \
+  KIND(average_pool, 4) \
+  KIND(mean, 5) \
+  KIND(add, 6) \
+  KIND(softmax, 7) \
+  KIND(lut, 8) \
+  KIND(pad, 9) \
+  KIND(load, 10) \
+  KIND(copy, 11) \
+  KIND(add_broadcast, 12) \
+  KIND(arithmetic, 13) \
+  KIND(move, 14) \
+  KIND(transpose_conv, 15) \
+  KIND(resize, 16) \
+  KIND(grouped, 17)
+
 enum class Kind : uint32_t {
-  conv = 1,
-  depthwise = 2,
-  max_pool = 3,
-  average_pool = 4,
-  mean = 5,
-  add = 6,
-  softmax = 7,
-  lut = 8,
-  pad = 9,
-  load = 10,
-  copy = 11,
-  add_broadcast = 12,
-  arithmetic = 13,
-  move = 14,
+#define EDGEWARD_NUMBERED(name, number) name = number,
+  EDGEWARD_KINDS(EDGEWARD_NUMBERED)
+#undef EDGEWARD_NUMBERED
 };
 
 constexpr const char* to_string(Kind kind) {
   switch (kind) {
-    case Kind::conv: return "conv";
-    case Kind::depthwise: return "depthwise";
-    case Kind::max_pool: return "max_pool";
-    case Kind::average_pool: return "average_pool";
-    case Kind::mean: return "mean";
-    case Kind::add: return "add";
-    case Kind::softmax: return "softmax";
-    case Kind::lut: return "lut";
-    case Kind::pad: return "pad";
-    case Kind::load: return "load";
-    case Kind::copy: return "copy";
-    case Kind::add_broadcast: return "add_broadcast";
-    case Kind::arithmetic: return "arithmetic";
-    case Kind::move: return "move";
+#define EDGEWARD_NAMED(name, number) \
+  case Kind::name: return #name;
+    EDGEWARD_KINDS(EDGEWARD_NAMED)
+#undef EDGEWARD_NAMED
   }
   return "unknown";
 }
 
 // What Kind::arithmetic does, in parameters[0].
-enum class Arithmetic : int32_t { product = 0, difference = 1, larger = 2, smaller = 3 };
-constexpr int32_t kArithmetics = 4;
+enum class Arithmetic : int32_t { product = 0, difference = 1, larger = 2, smaller = 3, slope = 4 };
+constexpr int32_t kArithmetics = 5;
 
 struct PlanTensor {
   uint32_t offset;  // in the arena

@@ -1,5 +1,6 @@
 // Softmax over the last dimension, to scale 1/256 and zero point -128. The exponentials come from the plan, since the
 // difference to the largest value has only 256 cases.
+#include "engine/direct/check.h"
 #include "engine/direct/fixed_point.h"
 #include "engine/direct/kernels.h"
 
@@ -54,6 +55,19 @@ void softmax(const Program& program, const Record& op) {
       out[i] = clamp(value, -128, 127);
     }
   }
+}
+
+const char* check_softmax(const Checker& plan, const Record& op) {
+  const bool same = op.in.width == op.out.width && op.in.channels == op.out.channels;
+  if (!same || op.in.height != 1 || op.out.height != 1 || op.in.channels > kMaxSoftmaxDepth) return "bad shape";
+  if (!plan.table_ok(op, 8)) return "table outside the plan";
+  const int32_t* const t = plan.table(op);
+  if (t[0] < 1 || t[0] > 256 || t[1] != INT32_MAX) return "bad exponentials";
+  if (!plan.table_ok(op, 4 + 4 * static_cast<uint64_t>(t[0]))) return "table outside the plan";
+  for (int32_t i = 1; i <= t[0]; ++i) {
+    if (t[i] < 0) return "bad exponentials";
+  }
+  return nullptr;
 }
 
 }  // namespace edgeward::direct

@@ -3,6 +3,7 @@
 
 #include <cstring>
 
+#include "engine/direct/check.h"
 #include "engine/direct/kernels.h"
 
 namespace edgeward::direct {
@@ -63,5 +64,16 @@ class Windows {
   const int8_t* input_;
   int8_t* scratch_;
 };
+
+// `depth`: of how many input channels an output channel has weights.
+inline const char* check_convolution(const Checker& plan, const Record& op, uint32_t depth) {
+  if (!window_ok(op)) return "bad kernel, stride, dilation or padding";
+  const uint64_t cells = uint64_t{op.kernel_height} * op.kernel_width;
+  const uint64_t window = cells * op.in.channels;
+  if (window > kMaxTaps) return "too many products per output";
+  if (!plan.in_tflite(op.weights, cells * depth * op.out.channels)) return "weights outside the .tflite section";
+  if (cells > 1 && !plan.scratch_ok(op, window)) return "bad scratch";
+  return plan.rescale(op);
+}
 
 }  // namespace edgeward::direct
