@@ -90,7 +90,7 @@ def test_the_bits_of_tflm(op: str, tallies: Tallies) -> None:
     assert all(op in refusal for refusal in tally.refused), "a refusal names its operator"
     assert tally.ran >= 0.8 * COUNT
     ends = {"RELU": {127}, "RELU6": set()}.get(op, {-128, 127})  # those two end at their zero point, which is drawn
-    assert ends <= tally.ends, "no output was at its ends"
+    assert ends <= tally.ends | tallies[op, True].ends, "no output was at its ends"
 
 
 @pytest.mark.parametrize("op", sorted(CASES))
