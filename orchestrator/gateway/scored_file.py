@@ -21,8 +21,12 @@ _UNREAD = {"sha256": "0" * 64, "size": 1}
 """In the place of a file that cannot be read, so that all else that is wrong is said as well."""
 
 
-def with_model(data: Dict[str, Any], base: Path) -> Tuple[Dict[str, Any], List[str]]:
-    """(an edgeward.toml with what the model file it names is, what is wrong with that). Relative names start at `base`."""
+def with_model(data: Dict[str, Any], base: Path, needed: bool) -> Tuple[Dict[str, Any], List[str]]:
+    """(an edgeward.toml with what the model file it names is, what is wrong with that). Relative names start at `base`.
+
+    needed: whether the file has to be there, as on the machine that is to be the gateway. Where data are compared with a task's
+    schema, it need not.
+    """
     task = data.get("task")
     analysis = task.get("analysis") if isinstance(task, dict) else None
     if not isinstance(task, dict) or not isinstance(analysis, dict) or OPTION not in analysis:
@@ -37,7 +41,8 @@ def with_model(data: Dict[str, Any], base: Path) -> Tuple[Dict[str, Any], List[s
     declared = task.get("schema")
     unlabelled = {"label": "", "classes": [], "label_values": {}}
     schema: Optional[Schema] = attempt({**unlabelled, **declared}, Schema)[0] if isinstance(declared, dict) else None
-    found, more = _read(base / said["file"], said, schema, analysis)
+    path = base / said["file"]
+    found, more = _read(path, said, schema, analysis) if needed or path.exists() else (dict(_UNREAD), [])
     wrong += more
     return _replaced(data, {**said, **found}), [f"task.analysis.{OPTION}: {line}" for line in wrong]
 

@@ -281,15 +281,23 @@ CHANGED = {
 
 
 @pytest.mark.parametrize("what", MISTAKES)
-def test_mistakes_are_said_when_the_file_is_read(study: Study, what: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_mistakes_are_said_when_the_file_is_read(
+    study: Study, what: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """All at once: a mistake elsewhere in the file is in each answer."""
     changed, text, said = MISTAKES[what]
     (study.folder / "three.tflite").write_bytes(known_three())
     path = study.config(f"{text}\nbins = 1\n{EXACT}")
     if changed:
         path.write_text(path.read_text().replace(changed, CHANGED[changed]))
-    assert main(["analyze", str(path), "--data", str(study.files()[0])]) == 2
-    found = capsys.readouterr().err
+    trial = ["analyze", str(path), "--data", str(study.files()[0])]
+    run = ["gateway", "run", str(path), "--out", str(tmp_path / "out")]
+    for command in (trial, run) if what != "no such file" else (run,):
+        assert main(command) == 2
+        _says(capsys.readouterr().err, what, said)
+
+
+def _says(found: str, what: str, said: List[str]) -> None:
     for each in said:
         assert each in found, found
     assert "task.analysis.model" in found or "task.analysis.score" in found
@@ -306,6 +314,18 @@ def test_a_file_that_changed_since_is_not_announced(study: Study, tmp_path: Path
     (other / "bundle" / FLOAT_FILE).write_bytes(content)
     with pytest.raises(UsageError, match="another file than when"):
         simulate(config, other, dict(zip(NODES, study.files())), tmp_path / "out", lambda event: None)
+
+
+def test_a_hospital_compares_its_data_with_a_task_without_the_model(
+    study: Study, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The file is the gateway's; a trial needs it, and says where it is not."""
+    path = tmp_path / "edgeward.toml"
+    path.write_text(TASK + MODEL + EXACT)
+    assert main(["data", "validate", str(study.files()[0]), str(path)]) == 0
+    capsys.readouterr()
+    assert main(["analyze", str(path), "--data", str(study.files()[0])]) == 2
+    assert f"{tmp_path / 'bundle'}: No such file" in capsys.readouterr().err
 
 
 def test_an_audit_says_that_it_runs_no_model_file(study: Study, capsys: pytest.CaptureFixture[str]) -> None:
