@@ -7,11 +7,12 @@ An analysis is pure: gateway, nodes and tests use the same object. It neither cl
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Any, Callable, ClassVar, Dict, Iterator, List, NamedTuple, Tuple, Union
+from typing import Any, Callable, ClassVar, Dict, Iterator, List, NamedTuple, Optional, Tuple, Union
 
 import numpy as np
 
 from orchestrator.analyses.blocks import Block
+from orchestrator.analyses.scored_model import Scoring
 from orchestrator.wire.schema import Schema
 
 Cell = Union[str, int, float, None]
@@ -72,6 +73,9 @@ class Analysis(ABC):
     Options: ClassVar[Any]
     """The dataclass of what `[task.analysis]` may say besides `kind`."""
 
+    later: ClassVar[Tuple[str, ...]] = ()
+    """Options that earlier versions did not have. A task says nothing of one at its default, so that approvals still hold."""
+
     in_steps: ClassVar[bool] = False
     """Whether its cells are steps in a row, of which published ones with few records count together with those after them."""
 
@@ -91,6 +95,13 @@ class Analysis(ABC):
     def objection_to(self, noisy: bool) -> str:
         """Why it makes no sense over sums with noise, or without; "" where it does."""
         return ""
+
+    @property
+    def scored(self) -> Optional[Scoring]:
+        """The model file by which records are scored: `vectors` then get each record's score behind its inputs, NaN where it
+        has none. None: there is no such file.
+        """
+        return None
 
     @property
     @abstractmethod

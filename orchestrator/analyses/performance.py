@@ -11,37 +11,49 @@ from typing import Callable, Dict, Iterator, List, Optional, Sequence, Tuple
 
 import numpy as np
 
-from orchestrator.analyses.base import Analysis, Cell, Folded, Result, State, Sums, Table, Total, interval
+from orchestrator.analyses.base import Analysis, Folded, Result, State, Sums, Table, Total
 from orchestrator.analyses.blocks import CELLS, EVERYBODY, MARGINS, PRODUCTS, Block, aside, places
 from orchestrator.analyses.inputs import columns_of
+from orchestrator.analyses.performance_figures import CONFUSION, Scale, notes
+from orchestrator.analyses.scored_model import NO_MODEL, ScoredModel, Scoring
 from orchestrator.wire.bounds import count, near
 from orchestrator.wire.schema import Feature, Schema
 
 INTERCEPT = "(intercept)"
 BETWEEN = " = "
-BANDS = 10
 _OUTCOMES = ("without the outcome", "with the outcome")
-_HIDDEN = 0.25
-"""Width from which noise hides a figure between 0 and 1."""
+MOST_NAMED = 5
+"""Columns that are shown to an owner here; all are in the declaration."""
+
+EVEN = 0.5
+"""The threshold of a model's score where none is named."""
 
 
 @dataclass(frozen=True)
 class PerformanceOptions:
-    """Of kind "performance". Either `score` or `coefficients`."""
+    """Of kind "performance". One of `score`, `coefficients` and `model`."""
 
-    outcome: str  # column of two categories: what is predicted is the second [a column]
+    outcome: str  # column of categories, of which `event` is predicted, of two the second [a column]
     score: str = ""  # column with the score, a number; one within 0 and 1 is a probability [a column, or empty]
     # of a logistic model: "(intercept)", of a number by its unit, of a category for a level as "sex = m" [names = numbers]
     coefficients: Dict[str, float] = field(default_factory=dict)
     by: str = ""  # column with categories: figures of each, besides those of all [a column, or empty]
     bins: int = 100  # of equal width over the score's range [2 to 1000]
-    thresholds: Tuple[float, ...] = ()  # of the score; rounded to the edge of a bin [numbers]
+    # of the score; rounded to the edge of a bin; of a model .5 where none is named [numbers]
+    thresholds: Tuple[float, ...] = ()
+    event: str = (
+        ""  # which category of the outcome is predicted, against all others; empty: the second of two [a category]
+    )
+    # a bundle or a float .tflite that is run on each record; its keys are below [a folder or a file, or a table]
+    model: ScoredModel = NO_MODEL
 
 
-def _bins_of_scores(options: PerformanceOptions, groups: Sequence[str], parts: np.ndarray) -> List[Block]:
-    """A model is of the columns of its terms, whatever their weights."""
+def _bins_of_scores(
+    options: PerformanceOptions, groups: Sequence[str], parts: np.ndarray, inputs: Tuple[str, ...]
+) -> List[Block]:
+    """A model is of the columns of its terms or `inputs`, whatever their weights."""
     terms = sorted({name.split(BETWEEN)[0] for name in options.coefficients if name != INTERCEPT})
-    score = (options.score,) if options.score else tuple(terms)
+    score = (options.score,) if options.score else tuple(terms) or inputs
     cells = parts[:, : 2 * options.bins].reshape(len(parts), 2, options.bins)
     found = []
     for both, level in zip(cells, groups):
@@ -63,6 +75,7 @@ class Performance(Analysis):
     """
 
     Options = PerformanceOptions
+    later = ("event", "model")
 
     def __init__(self, schema: Schema, options: PerformanceOptions) -> None:
         self._by_name = {feature.name: feature for feature in schema.features}
@@ -72,11 +85,15 @@ class Performance(Analysis):
         """The outcome has two values, the score is a number, groups are categories, and coefficients have columns."""
         options: PerformanceOptions = self.options
         yield from count("bins", options.bins, 2, 1000)
-        yield from self._of_categories("outcome", options.outcome, 2)
+        yield from self._of_categories("outcome", options.outcome, 0 if options.event else 2)
+        outcome = self._by_name.get(options.outcome)
+        if options.event and outcome is not None and options.event not in outcome.categories:
+            known = outcome.categories
+            yield f"event: {options.outcome!r} has no category {options.event!r}{near(options.event, known)}"
         if options.by:
             yield from self._of_categories("by", options.by, 0)
-        if bool(options.score) == bool(options.coefficients):
-            yield "score: either the column with the score, or coefficients of a model"
+        if [bool(options.score), bool(options.coefficients), self.scored is not None].count(True) != 1:
+            yield "score: either the column with the score, or coefficients of a model, or a model's file"
         elif options.score:
             feature = self._by_name.get(options.score)
             if feature is None:
@@ -84,6 +101,8 @@ class Performance(Analysis):
             elif feature.categories or feature.transform:
                 yield f"score: {options.score!r}: expected a number without a transform"
         yield from self._of_coefficients()
+        if self.scored is not None:
+            yield from self.scored.objections()
         if not all(math.isfinite(each) for each in options.thresholds):
             yield "thresholds: expected finite numbers"
 
@@ -114,13 +133,28 @@ class Performance(Analysis):
             )
 
     @property
+    def scored(self) -> Optional[Scoring]:
+        """Its options name one."""
+        options: PerformanceOptions = self.options
+        return None if options.model == NO_MODEL else Scoring(options.model, self.schema, options.outcome)
+
+    @property
     def _range(self) -> Tuple[float, float]:
-        return (0.0, 1.0) if self.options.coefficients else self._by_name[self.options.score].range
+        return self._by_name[self.options.score].range if self.options.score else (0.0, 1.0)
+
+    @property
+    def _scale(self) -> Scale:
+        return Scale(self.options.bins, *self._range)
 
     @property
     def _probable(self) -> bool:
-        low, high = self._range
-        return low >= 0 and high <= 1
+        return self._scale.probable
+
+    @property
+    def _event(self) -> int:
+        """Place of the category that is predicted."""
+        event: str = self.options.event
+        return self._by_name[self.options.outcome].categories.index(event) if event else 1
 
     @property
     def _groups(self) -> Tuple[str, ...]:
@@ -147,7 +181,7 @@ class Performance(Analysis):
     def vectors(self, question: np.ndarray, x: np.ndarray) -> np.ndarray:
         """See the class."""
         columns = columns_of(x, self.schema)
-        score, used = self._scores(columns)
+        score, used = self._scores(columns, x)
         outcome = columns[self.options.outcome]
         groups = columns[self.options.by] if self.options.by else np.ones((len(x), 1))
         used &= (outcome.sum(axis=1) > 0.5) & (groups.sum(axis=1) > 0.5)
@@ -155,7 +189,7 @@ class Performance(Analysis):
         share = np.clip((np.where(used, score, low) - low) / (high - low), 0.0, 1.0)
         bins = self.options.bins
         cell = np.minimum((share * bins).astype(np.int64), bins - 1)
-        event = outcome[:, 1]
+        event = outcome[:, self._event]
         block = np.zeros((len(x), self._block))
         rows = np.arange(len(x))
         block[rows, cell + bins * (event > 0.5)] = 1.0
@@ -171,15 +205,22 @@ class Performance(Analysis):
     def blocks(self, question: np.ndarray) -> List[Block]:
         """Bins of scores by group and outcome, and what they add up to."""
         parts = places(0, len(self._groups), self._block)
-        found = _bins_of_scores(self.options, self._groups, parts)
+        found = _bins_of_scores(self.options, self._groups, parts, self._inputs)
         if self._probable:
             for part, level in zip(parts, self._groups):
                 found.append(Block(f"probabilities {level}", PRODUCTS, part[2 * self.options.bins :]))
         return [*found, aside("left out", parts.size)]
 
-    def _scores(self, columns: Dict[str, np.ndarray]) -> Tuple[np.ndarray, np.ndarray]:
+    @property
+    def _inputs(self) -> Tuple[str, ...]:
+        return tuple(feature.name for feature in self.scored.features) if self.scored is not None else ()
+
+    def _scores(self, columns: Dict[str, np.ndarray], x: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:
         """(the score of each record, which ones have it)."""
         options: PerformanceOptions = self.options
+        if self.scored is not None:
+            score = x[:, self.schema.input_shape[0]]
+            return score, np.isfinite(score)
         if options.score:
             score = _in_units(columns[options.score], self._by_name[options.score])
             return score, ~np.isnan(score)
@@ -210,84 +251,21 @@ class Performance(Analysis):
             named.insert(0, ("all", parts.sum(axis=0), deviation * math.sqrt(len(parts))))
         heads: Tuple[str, ...] = (self.options.by or "group", units, "with the outcome", "AUC", "from", "to")
         heads += ("Brier score", "expected / observed") if self._probable else ()
-        rows = [(name, *self._figures(part, noise)) for name, part, noise in named]
+        scale = self._scale
+        rows = [(name, *scale.figures(part, noise)) for name, part, noise in named]
         tables = [Table("performance", heads, rows, units)]
         if self._probable:
-            calibration = [(name, *row) for name, part, noise in named for row in self._bands(part, noise)]
+            calibration = [(name, *row) for name, part, noise in named for row in scale.bands(part, noise)]
             bands = (self.options.by or "group", "from", "to", units, "observed", "from (95 %)", "to (95 %)")
             tables.append(Table("calibration", bands, calibration))
-        if self.options.thresholds:
-            found = [(name, *row) for name, part, noise in named for row in self._thresholds(part, noise)]
-            columns = (self.options.by or "group", "score from", "sensitivity", "specificity", "PPV", "NPV")
-            tables.append(Table("thresholds", columns, found))
-        return Result(tables, list(self._notes(float(state["total"][-1]), deviation, units)))
-
-    def _figures(self, part: np.ndarray, noise: float) -> Tuple[Cell, ...]:
-        without, with_it = self._bins(part)
-        events, others = float(with_it.sum()), float(without.sum())
-        records = events + others
-        area = area_of(without, with_it, noise)
-        cells: List[Cell] = [_plain(records), _plain(events), *(area if area else (None, None, None))]
-        if self._probable:
-            expected, squared = float(part[-2]), float(part[-1])
-            shown = records > 0 and 2 * interval(noise) <= _HIDDEN * records
-            cells.append(squared / records if shown and squared >= 0 else None)
-            several = math.sqrt(len(with_it)) * interval(noise)
-            cells.append(expected / events if events > 0 and several <= _HIDDEN * events else None)
-        return tuple(cells)
-
-    def _bins(self, part: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:
-        bins = self.options.bins
-        return part[:bins], part[bins : 2 * bins]
-
-    def _bands(self, part: np.ndarray, noise: float) -> Iterator[Tuple[Cell, ...]]:
-        """Of each tenth of the range: how many, and how many of them have the outcome, with Wilson's interval (1927)."""
-        without, with_it = self._bins(part)
-        low, high = self._range
-        edges = np.unique(np.linspace(0, len(without), min(BANDS, len(without)) + 1).round().astype(int))
-        for start, end in zip(edges[:-1], edges[1:]):
-            events, n = float(with_it[start:end].sum()), float((without + with_it)[start:end].sum())
-            ends = [low + (high - low) * edge / len(without) for edge in (start, end)]
-            hides = interval(noise) * math.sqrt(2 * (end - start)) > _HIDDEN * n
-            if n <= 0 or hides or not 0 <= events <= n:
-                yield (*ends, _plain(n), None, None, None)
-                continue
-            p, z = events / n, 1.96
-            middle, half = p + z * z / (2 * n), z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-            scale = 1 + z * z / n
-            yield (
-                *ends,
-                _plain(n),
-                p,
-                min(p, max(0.0, (middle - half) / scale)),
-                max(p, min(1.0, (middle + half) / scale)),
-            )
-
-    def _thresholds(self, part: np.ndarray, noise: float) -> Iterator[Tuple[Cell, ...]]:
-        without, with_it = self._bins(part)
-        low, high = self._range
-        bins = len(without)
-        for threshold in self.options.thresholds:
-            place = int(np.clip(round((threshold - low) / (high - low) * bins), 0, bins))
-            hit, missed = float(with_it[place:].sum()), float(with_it[:place].sum())
-            false, right = float(without[place:].sum()), float(without[:place].sum())
-            hidden = interval(noise) * math.sqrt(2 * bins)
-            shares = [
-                a / (a + b) if a + b > 0 and hidden <= _HIDDEN * (a + b) and 0 <= a <= a + b else None
-                for a, b in ((hit, missed), (right, false), (hit, false), (right, missed))
-            ]
-            yield (low + (high - low) * place / bins, *shares)
-
-    def _notes(self, missing: float, deviation: float, units: str) -> Iterator[str]:
-        width = (self._range[1] - self._range[0]) / self.options.bins
-        yield f"scores are counted in bins of {width:.3g}: of two in one bin neither is higher; thresholds are edges of bins"
-        yield "the interval of an AUC is Hanley and McNeil's, of 95 %" + (
-            " with that of the noise" if deviation else ""
-        )
-        if missing > interval(deviation):
-            yield f"{missing:.6g} {units} without score, outcome or group were left out"
-        if deviation:
-            yield f"each count carries noise: with 95 % it is within {interval(deviation):.3g}. What that hides is left out"
+        thresholds = self.options.thresholds or ((EVEN,) if self.scored is not None else ())
+        if thresholds:
+            first = (self.options.by or "group", "score from")
+            found = [(name, *row) for name, part, noise in named for row in scale.shares(part, noise, thresholds)]
+            tables.append(Table("thresholds", (*first, "sensitivity", "specificity", "PPV", "NPV"), found))
+            found = [(name, *row) for name, part, noise in named for row in scale.confusion(part, noise, thresholds)]
+            tables.append(Table("confusion", (*first, *CONFUSION), found))
+        return Result(tables, list(notes(scale, float(state["total"][-1]), deviation, units)))
 
     def words(self, quoted: Callable[[str], str]) -> List[str]:
         """What is computed."""
@@ -298,33 +276,22 @@ class Performance(Analysis):
             else f"a model of {len(options.coefficients)} coefficients"
         )
         groups = f", by {quoted(options.by)} ({len(self._groups)})" if options.by else ""
-        return [f"how well {score} predicts {quoted(options.outcome)}: counts of scores in {options.bins} bins{groups}"]
-
-
-def area_of(without: np.ndarray, with_it: np.ndarray, noise: float) -> Optional[Tuple[float, float, float]]:
-    """(AUC, from, to) from counts (bins,); None where a side is empty or noise of that deviation on each count hides it."""
-    events, others = float(with_it.sum()), float(without.sum())
-    several = math.sqrt(len(with_it)) * interval(noise)
-    if min(events, others) <= 0 or several > _HIDDEN * min(events, others):
-        return None
-    below = np.cumsum(without) - without / 2
-    above = events - np.cumsum(with_it) + with_it / 2
-    area = float(with_it @ below) / (events * others)
-    if not 0 <= area <= 1:
-        return None
-    q1, q2 = area / (2 - area), 2 * area**2 / (1 + area)
-    variance = area * (1 - area) + (events - 1) * (q1 - area**2) + (others - 1) * (q2 - area**2)
-    variance = max(0.0, variance) / (events * others)
-    slopes = np.concatenate([(below - area * others), (above - area * events)]) / (events * others)
-    half = interval(math.sqrt(variance + noise**2 * float(slopes @ slopes)))
-    return area, max(0.0, area - half), min(1.0, area + half)
+        event = f" = {quoted(options.event)}" if options.event else ""
+        predicted = f"{quoted(options.outcome)}{event}"
+        model: ScoredModel = options.model
+        if self.scored is None:
+            return [f"how well {score} predicts {predicted}: counts of scores in {options.bins} bins{groups}"]
+        named = ", ".join(quoted(name) for name in self._inputs[:MOST_NAMED])
+        more = f" and {len(self._inputs) - MOST_NAMED} more" if len(self._inputs) > MOST_NAMED else ""
+        return [
+            f"how well a model file predicts {predicted}: counts of scores in {options.bins} bins{groups}",
+            f"the file {quoted(model.file)}, {model.size} bytes, SHA-256 {model.sha256}, is run on {named}{more} of each record",
+            f"its output {model.output}, kept within 0 and 1, leaves this node only in sums: how many records have a score in "
+            "which of these bins, and what scores and their squared errors add up to",
+        ]
 
 
 def _in_units(column: np.ndarray, feature: Feature) -> np.ndarray:
     """float64 (n,): a number over [-1, 1] of `columns_of` in the units a model sees."""
     low, high = feature.scaled_range
     return np.asarray(low + (high - low) * (column[:, 0] + 1) / 2)
-
-
-def _plain(value: float) -> Cell:
-    return int(value) if float(value).is_integer() else float(value)

@@ -5,6 +5,7 @@ from typing import Any, Dict, Iterator, List, Mapping, Optional, Type
 
 from orchestrator.analyses.agents import Exchange, PeerAnalysis
 from orchestrator.analyses.base import Analysis
+from orchestrator.analyses.scored_model import ScoredModel
 from orchestrator.errors import UsageError
 from orchestrator.wire.bounds import near
 from orchestrator.wire.later import Later
@@ -72,6 +73,12 @@ def exchange_of(task: Task) -> Optional[Exchange]:
     return analysis.exchange if isinstance(analysis, PeerAnalysis) else None
 
 
+def scored_by(task: Task) -> Optional[ScoredModel]:
+    """The model file that travels beside a task with an analysis; None where there is none."""
+    scoring = None if task.trains else analysis_of(task).scored
+    return None if scoring is None else scoring.model
+
+
 def objections(task: Task) -> Iterator[str]:
     """Why what a task says of rounds, sizes and lengths is not what its analysis is: all parties count with these numbers."""
     try:
@@ -117,7 +124,8 @@ def check(task: Task) -> None:
     """Raises UsageError where an announced task contradicts its analysis, or leaves an option of it open."""
     wrong: List[str] = list(objections(task))
     if not wrong:
-        stated = [field.name for field in fields(ANALYSES[task.analysis[KIND]].Options)]
+        kind = ANALYSES[task.analysis[KIND]]
+        stated = [field.name for field in fields(kind.Options) if field.name not in kind.later]
         wrong = [f"analysis.{name}: not stated" for name in stated if name not in task.analysis]
         wrong += [] if task.training.parameters else ["training.parameters: not stated"]
     if wrong:
@@ -126,5 +134,9 @@ def check(task: Task) -> None:
 
 def spelled_out(task: Task) -> Task:
     """The task with every option of its analysis stated: what an owner approves must not hang on a version's defaults."""
-    options: Dict[str, Any] = unstructure(analysis_of(task).options)
+    analysis = analysis_of(task)
+    options: Dict[str, Any] = unstructure(analysis.options)
+    for field in fields(analysis.options):
+        if field.name in analysis.later and getattr(analysis.options, field.name) == field.default:
+            del options[field.name]
     return replace(task, analysis={KIND: task.analysis[KIND], **options})

@@ -14,7 +14,7 @@ import numpy as np
 
 from model_export.client import run_worker
 from model_export.errors import ExportError
-from orchestrator.analyses.registry import analysis_of, check, spelled_out
+from orchestrator.analyses.registry import analysis_of, check, scored_by, spelled_out
 from orchestrator.audit.analysed import AnalysisBench, PlayingAnalysis
 from orchestrator.audit.broken import broken_build, check_broken
 from orchestrator.audit.examine import examine, examine_analysis, summary
@@ -131,6 +131,10 @@ def _audit_analysis(task: Task, files: Sequence[Path], request: Request, told: T
     """Of a task with an analysis: canaries in many runs, and probes. There is no model to attack."""
     if request.broken:
         check_broken(request.broken, [task])
+    if scored_by(task) is not None:
+        raise UsageError(
+            f"task {task.name!r}: scores by a model file, which an audit does not run: name a column, or coefficients"
+        )
     datasets, task = _datasets(task, files), spelled_out(task)
     told("planning noise", 0, 1)
     task, _ = plan_apart(replace(task, training=replace(task.training, parameters=analysis_of(task).sums.size)))

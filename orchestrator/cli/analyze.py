@@ -56,13 +56,15 @@ def _try(arguments: argparse.Namespace) -> int:
     from orchestrator.cli.tables import report, tables
     from orchestrator.gateway.analysed import report_of, write_tables
     from orchestrator.gateway.config import load_config
+    from orchestrator.gateway.scored_file import model_path
     from orchestrator.gateway.trial import try_analysis
 
     if arguments.out is not None:
         _check_out(arguments.out)
     config = load_config(arguments.config)
     task = config.task
-    tried = try_analysis(task, arguments.data, arguments.seed or 0, config.gateway.minimum_cell)
+    path = model_path(task, arguments.config.parent)
+    tried = try_analysis(task, arguments.data, arguments.seed or 0, config.gateway.minimum_cell, path)
     analysis = report_of(tried.result, task)
     found = {
         "tried": True,

@@ -16,7 +16,7 @@ from orchestrator.wire.plain import many
 
 if TYPE_CHECKING:
     from orchestrator.data.dataset import Dataset
-    from orchestrator.predict.described import Described
+    from orchestrator.gateway.described_bundle import Described
     from orchestrator.predict.predictions import Predictions
 
 _EPILOG = """examples:
@@ -77,7 +77,7 @@ def register(subparsers: Any) -> None:
 
 def _run(arguments: argparse.Namespace) -> int:
     from orchestrator.cli.logs import show_milestones
-    from orchestrator.predict.described import read_described, read_rows
+    from orchestrator.gateway.described_bundle import read_described, read_rows
     from orchestrator.predict.engines import outputs_of
     from orchestrator.predict.predictions import Predictions
 

@@ -76,7 +76,7 @@ class Announcer:
             header: Dict[str, Any] = {"kind": "task", "run": self._run, "task": task_to_dict(self._task)}
             if self._certificates:
                 header["certificates"] = self._certificates
-            graph = {"graph": np.frombuffer(self._graph, np.uint8)} if self._task.trains else {}
+            graph = {"graph": np.frombuffer(self._graph, np.uint8)} if self._task.trains or self._graph else {}
             self._task_body = encode_body(header, graph)
         # The same for every node, so it is signed for all: one copy in memory however many wait for it.
         topic = self._topics.down(node)

@@ -43,6 +43,7 @@ from orchestrator.gateway.progress import Progress
 from orchestrator.gateway.registry import keep_model
 from orchestrator.gateway.run import RunResult, Trained, final_weights, open_run, run_in
 from orchestrator.gateway.running import Held
+from orchestrator.gateway.scored_file import model_path
 from orchestrator.gateway.settings import Config
 from orchestrator.gateway.simulated import Simulated, keep_apart
 from orchestrator.gateway.spent_elsewhere import spent_elsewhere
@@ -262,7 +263,12 @@ def _evaluation_rows(config: Config, base: Path) -> Optional[EvaluationSet]:
 
 
 def _absolute_model(task: Task, base: Path) -> Dict[str, Any]:
-    """The model as the worker needs it: a file of the user's is named relative to edgeward.toml."""
+    """The model as the worker needs it: a file of the user's is named relative to edgeward.toml. Of an analysis with a model file
+    its `path`.
+    """
+    scored = model_path(task, base)
+    if scored is not None:
+        return {"path": scored}
     model = dict(task.model)
     if model.get("kind") == "keras" and isinstance(model.get("path"), str):
         model["path"] = str((base / model["path"]).resolve())

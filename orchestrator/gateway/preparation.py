@@ -2,16 +2,17 @@
 
 import dataclasses
 from pathlib import Path
-from typing import Any, Dict, Tuple
+from typing import Any, Dict, Optional, Tuple
 
 import numpy as np
 
-from orchestrator.analyses.registry import analysis_of, spelled_out
+from orchestrator.analyses.registry import analysis_of, scored_by, spelled_out
 from orchestrator.gateway.bundling import export
 from orchestrator.gateway.config import weights_of
 from orchestrator.gateway.personalization import plan_personal
 from orchestrator.gateway.progress import Progress
 from orchestrator.gateway.run import open_run
+from orchestrator.gateway.scored_file import model_of
 from orchestrator.gateway.store import Store
 from orchestrator.node.graph_check import check_graph
 from orchestrator.privacy.accounting_process import plan_apart
@@ -31,7 +32,7 @@ def open_or_prepare(
         progress({"event": "continued", "run": run})
         return task_from_dict(stored[0], f"stored run {run}"), stored[1]
     if not task.trains:
-        return _open_analysis(store, run, task, progress)
+        return _open_analysis(store, run, task, model.get("path"), progress)
     task, counted = _counted(task)
     planned, spent = plan_apart(task) if counted else (task, None)  # what cannot be promised needs no export
     work = out / "work"
@@ -48,13 +49,13 @@ def open_or_prepare(
     return open_run(store, run, planned, (work / "training.tflite").read_bytes(), np.load(work / "weights.npy"))
 
 
-def _open_analysis(store: Store, run: str, task: Task, progress: Progress) -> Tuple[Task, bytes]:
-    """There is nothing to export: nodes know how to compute it."""
+def _open_analysis(store: Store, run: str, task: Task, path: Optional[Path], progress: Progress) -> Tuple[Task, bytes]:
+    """There is nothing to export: nodes know how to compute it. path: of the model file it scores by."""
     analysis, task = analysis_of(task), spelled_out(task)
     planned, spent = plan_apart(_of_size(task, analysis.sums.size))
     if task.privacy.on:
         progress({"event": "planned", "noise_multiplier": work_of(planned).noise_multiplier, "epsilon": spent})
-    return open_run(store, run, planned, b"", analysis.begin(task.seed))
+    return open_run(store, run, planned, model_of(scored_by(task), path), analysis.begin(task.seed))
 
 
 def _counted(task: Task) -> Tuple[Task, int]:

@@ -16,6 +16,7 @@ from typing import Any, Dict, List, NamedTuple, Tuple
 
 from model_export.models import DEFAULTS
 from orchestrator.analyses.registry import ANALYSES
+from orchestrator.analyses.scored_model import ScoredModel
 from orchestrator.gateway.settings import Config, GatewaySettings
 from orchestrator.rounds import norm_bound
 from orchestrator.rounds.strategies import STRATEGIES
@@ -75,6 +76,10 @@ Every key there is, made from the program by `python -m orchestrator.gateway.ref
 [edgeward.toml](edgeward.toml); runnable ones are in [examples](../examples/README.md). Unknown keys are refused, with the nearest
 name. Paths are relative to the file. What a key may be also depends on others: all mistakes of a file are said at once, by the
 gateway and by `edgeward doctor edgeward.toml`, before anything begins."""
+
+
+SET_BY_GATEWAY = "set by the gateway"
+"""Where a key's range is said, of one that no file has."""
 
 
 class Entry(NamedTuple):
@@ -223,6 +228,8 @@ def _analyses() -> str:
     lines = ["## [task.analysis]", "", "In place of `[task.model]`, for what is no training (analyses.md)."]
     for kind, analysis in ANALYSES.items():
         lines += ["", f'### kind = "{kind}"', "", _rows(entries(analysis.Options))]
+    lines += ["", "### [task.analysis.model]", "", "Of kind `performance`, in place of the name of a file."]
+    lines += ["", _rows([entry for entry in entries(ScoredModel) if entry.range != SET_BY_GATEWAY])]
     return "\n".join(lines)
 
 

@@ -11,12 +11,14 @@ import numpy as np
 
 from orchestrator.analyses.agents import PeerAnalysis, converse
 from orchestrator.analyses.base import Result, State, Total
-from orchestrator.analyses.registry import analysis_of, spelled_out
+from orchestrator.analyses.registry import analysis_of, scored_by, spelled_out
 from orchestrator.data.dataset import Dataset, clamped_columns, load_for
 from orchestrator.errors import UsageError
 from orchestrator.gateway.analysed import deviation_of
 from orchestrator.gateway.published import published
+from orchestrator.gateway.scored_file import model_of
 from orchestrator.node.analysed import unit_vectors
+from orchestrator.node.scores import with_scores
 from orchestrator.privacy import terms
 from orchestrator.privacy.accounting_process import plan_apart
 from orchestrator.wire.task import Task
@@ -36,8 +38,11 @@ class Tried(NamedTuple):
     clamped: List[List[str]]
 
 
-def try_analysis(task: Task, files: Sequence[Path], seed: int = 0, minimum: int = 0) -> Tried:
-    """What the task's analysis comes to over these files, one a node. minimum: least cell that is shown.
+def try_analysis(
+    task: Task, files: Sequence[Path], seed: int = 0, minimum: int = 0, model: Optional[Path] = None
+) -> Tried:
+    """What the task's analysis comes to over these files, one a node. minimum: least cell that is shown; model: the file that it
+    scores by, where it has one.
 
     UsageError where it is not one, DataError for a file.
     """
@@ -46,7 +51,10 @@ def try_analysis(task: Task, files: Sequence[Path], seed: int = 0, minimum: int 
             "the task trains a model: [task.analysis] names what is to be computed; try training by `edgeward demo`"
         )
     task, epsilon = planned(task)
-    return try_planned(task, [load_for(path, task) for path in files], seed, epsilon, minimum)
+    analysis = analysis_of(task)
+    content = model_of(scored_by(task), model)
+    sites = [with_scores(analysis, content, load_for(path, task)) for path in files]
+    return try_planned(task, sites, seed, epsilon, minimum)
 
 
 def planned(task: Task) -> Tuple[Task, Optional[float]]:

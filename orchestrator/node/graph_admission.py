@@ -7,10 +7,11 @@ loaded, and one that was being tried whenever this node ended, three times in a 
 make it another.
 """
 
-from typing import List
+from typing import Callable, List
 
+from orchestrator.analyses.base import Analysis
 from orchestrator.errors import GraphError
-from orchestrator.node.graph_check import CheckedGraph, check_graph
+from orchestrator.node.graph_check import SCORES, CheckedGraph, check_graph, check_model
 from orchestrator.node.graph_process import GraphProcess, Limits
 from orchestrator.node.store import NodeStore
 from orchestrator.wire.task import Task
@@ -26,19 +27,56 @@ def admit_graph(store: NodeStore, graph: bytes, task: Task, limits: Limits = Lim
     or does not survive random rows; EdgewardError where this machine cannot run any.
     """
     checked = check_graph(graph)
+    _admit(
+        store, checked, "training graph", lambda: _check_declared(checked, task), functions_of(checked, task), limits
+    )
+
+
+def admit_model(
+    store: NodeStore,
+    model: bytes,
+    analysis: Analysis,
+    limits: Limits = Limits(),  # noqa: B008 (immutable)
+) -> None:
+    """The same of the model file by which an analysis scores records."""
+    checked = check_model(model)
+    _admit(store, checked, "model file", lambda: check_scored(checked, analysis), [SCORES], limits)
+
+
+def check_scored(checked: CheckedGraph, analysis: Analysis) -> None:
+    """GraphError unless the model takes the columns that the analysis gives it, and has the output that is its score."""
+    scoring = analysis.scored
+    assert scoring is not None
+    width, output = scoring.width, scoring.model.output
+    if checked.input_shape != (width,):
+        raise GraphError(
+            f"the model file takes records of {checked.input_shape}, the task's columns are {width} inputs"
+        )
+    if output >= checked.classes:
+        raise GraphError(f"the model file has {checked.classes} outputs, the task counts number {output} from 0")
+
+
+def _admit(
+    store: NodeStore,
+    checked: CheckedGraph,
+    what: str,
+    check_declared: Callable[[], None],
+    functions: List[str],
+    limits: Limits,
+) -> None:
     digest = checked.digest()
     state = store.graph_state(digest)
     if state in (TRIED[-1], REFUSED):
         raise GraphError(
-            f"training graph {digest[:16]} ended or overran its process here before, and is not loaded again: "
+            f"{what} {digest[:16]} ended or overran its process here before, and is not loaded again: "
             "`edgeward node graph forget` lets it be tried once more"
         )
-    _check_declared(checked, task)
+    check_declared()
     if state == RUNS:
         return
     store.note_graph(digest, TRIED[TRIED.index(state) + 1 if state in TRIED else 0])
     try:
-        try_graph(checked, functions_of(checked, task), limits)
+        try_graph(checked, functions, limits)
     except GraphError:
         store.note_graph(digest, REFUSED)
         raise
@@ -51,6 +89,11 @@ def admit_graph(store: NodeStore, graph: bytes, task: Task, limits: Limits = Lim
 def refuse_graph(store: NodeStore, graph: bytes) -> None:
     """Notes that a graph failed in a round: it is declined from now on."""
     store.note_graph(check_graph(graph).digest(), REFUSED)
+
+
+def refuse_model(store: NodeStore, model: bytes) -> None:
+    """The same of a model file."""
+    store.note_graph(check_model(model).digest(), REFUSED)
 
 
 def try_graph(graph: CheckedGraph, names: List[str], limits: Limits = Limits()) -> None:  # noqa: B008 (immutable)

@@ -35,6 +35,9 @@ REQUIRED, OPTIONAL = ("grad", "grad1", "infer"), ("infer1",)
 GRADIENT_INPUTS, GRADIENT_OUTPUTS = ("w", "x", "y", "sw"), ("g", "loss")
 INFERENCE_INPUTS, INFERENCE_OUTPUTS = ("w", "x"), ("logits",)
 
+SCORES = "scores"
+"""The one function of a model that only scores."""
+
 
 class CheckedGraph(NamedTuple):
     """What a training graph computes. parameters: P; input_shape, of a record: S; functions: by signature."""
@@ -56,6 +59,26 @@ class CheckedGraph(NamedTuple):
         return found.hexdigest()
 
 
+def check_model(model: bytes) -> CheckedGraph:
+    """Reads a .tflite file with one float model that takes a record and gives scores; raises GraphError as `check_graph` does.
+
+    Its only function is SCORES, which takes weights like all others here, and does nothing with them.
+    """
+    if len(model) > MAX_GRAPH_BYTES:
+        raise GraphError(f"the model file has {len(model)} bytes, at most {MAX_GRAPH_BYTES} are accepted")
+    try:
+        function = _Reader(model, "model file").alone()
+    except TfliteError as error:
+        raise GraphError(f"the model file is damaged or not accepted: {error}") from error
+    _, x = (function.tensors[i] for i in function.inputs)
+    scores = function.tensors[function.outputs[0]]
+    if x.dtype != FLOAT or scores.dtype != FLOAT or len(x.shape) < 2 or len(scores.shape) != 2:
+        raise GraphError("the model file takes or gives something else than float32 records and scores")
+    if x.shape[0] != 1 or scores.shape[0] != 1:
+        raise GraphError(f"the model file takes {x.shape} and gives {scores.shape}, expected one record at a time")
+    return CheckedGraph(1, x.shape[1:], scores.shape[1], 1, 1, {SCORES: function})
+
+
 def check_graph(graph: bytes) -> CheckedGraph:
     """Reads a whole training graph. Raises GraphError, naming the part that is refused and nothing else."""
     if len(graph) > MAX_GRAPH_BYTES:
@@ -70,15 +93,15 @@ def check_graph(graph: bytes) -> CheckedGraph:
 class _Reader:
     """One pass over the file."""
 
-    def __init__(self, graph: bytes) -> None:
+    def __init__(self, graph: bytes, what: str = "training graph") -> None:
         self._file = FlatFile(bytes(graph))
         if len(graph) < 8 or graph[4:8] != IDENTIFIER:
-            raise GraphError("the training graph is no .tflite file")
+            raise GraphError(f"the {what} is no .tflite file")
         # 3 description, 5 and 6 metadata: not read
         self._model = self._file.table(self._file.follow(0, "root"), "model").only(0, 1, 2, 3, 4, 5, 6, 7)
         if self._model.scalar(0, "<I", 0) != SCHEMA_VERSION:
-            raise GraphError(f"the training graph is not of schema version {SCHEMA_VERSION}")
-        self._codes = [_operator(table) for table in self._model.tables(1, "operator codes", MAX_OPERATORS)]
+            raise GraphError(f"the {what} is not of schema version {SCHEMA_VERSION}")
+        self._codes = [_operator(table, what) for table in self._model.tables(1, "operator codes", MAX_OPERATORS)]
         self._buffers = [self._buffer(table) for table in self._model.tables(4, "buffers", MAX_TENSORS + 4)]
         self._tensors_left, self._operators_left = MAX_TENSORS, MAX_OPERATORS
 
@@ -105,6 +128,22 @@ class _Reader:
         if len(used) != len(subgraphs):
             raise GraphError("the training graph has subgraphs beside those of its signatures")
         return found
+
+    def alone(self) -> Function:
+        """The one subgraph, from its one input to its one output, with weights nobody uses before the input."""
+        subgraphs = self._model.tables(2, "subgraphs", MAX_TENSORS)
+        if len(subgraphs) != 1:
+            raise GraphError(f"the model file has {len(subgraphs)} subgraphs, expected one")
+        table = subgraphs[0]
+        table.only(0, 1, 2, 3, 4, 5)
+        tensors = self._tensors(SCORES, table)
+        entry, leave = _indices(table, 1, len(tensors)), _indices(table, 2, len(tensors))
+        if len(entry) != 1 or len(leave) != 1:
+            raise GraphError(f"the model file has {len(entry)} inputs and {len(leave)} outputs, expected one of each")
+        operations = self._operations(SCORES, table, tensors)
+        tensors.append(Known(FLOAT, (1,), None))
+        found = Function(tuple(tensors), tuple(operations), (len(tensors) - 1, *entry), leave, 0)
+        return without_unused(found._replace(memory_bytes=function_memory(SCORES, found)))
 
     def _buffer(self, table: FlatTable) -> Optional[np.ndarray]:
         """The bytes of a constant; None for the empty buffer of a computed tensor."""
@@ -188,16 +227,16 @@ class _Reader:
         return Operation(name, version, inputs, outputs, options)
 
 
-def _operator(table: FlatTable) -> Tuple[str, int]:
+def _operator(table: FlatTable, what: str) -> Tuple[str, int]:
     table.only(0, 1, 2, 3)
     code = max(table.scalar(0, "<b", 0), table.scalar(3, "<i", 0))  # as the runtime reads the two
     version = table.scalar(2, "<i", 1)
     name = CODES.get(code)
     if name is None or table.raw(1)[1]:
         known = OPERATOR_NAMES[code] if 0 <= code < len(OPERATOR_NAMES) else str(code)
-        raise GraphError(f"operator {known} is not accepted in a training graph")
+        raise GraphError(f"operator {known} is not accepted in a {what}")
     if version not in RULES[name].versions:
-        raise GraphError(f"operator {name} of version {version} is not accepted in a training graph")
+        raise GraphError(f"operator {name} of version {version} is not accepted in a {what}")
     return name, version
 
 

@@ -1,8 +1,10 @@
 """How much a gateway's message may hold: bytes of header and tensors, by its kind, known before anything of it is unpacked."""
 
+import hashlib
 from typing import TYPE_CHECKING, Any, Dict, Mapping, Optional
 
-from orchestrator.errors import WireError
+from orchestrator.analyses.registry import scored_by
+from orchestrator.errors import UsageError, WireError
 from orchestrator.node.graph_check import MAX_GRAPH_BYTES
 from orchestrator.wire.body import MAX_HEADER_BYTES
 from orchestrator.wire.sizes import MOST_CONTEXT_BYTES
@@ -19,10 +21,19 @@ _ROOM_BYTES = MAX_HEADER_BYTES + (64 << 10)
 
 
 def training_graph(task: Task, tensors: Mapping[str, Any]) -> bytes:
-    """The graph that came with a task, whatever it is; b"" of an analysis, which has none. WireError where it is otherwise."""
-    if task.trains != ("graph" in tensors):
-        raise WireError(f"the task came {'without its' if task.trains else 'with a'} training graph")
-    return bytes(tensors["graph"].tobytes()) if task.trains else b""
+    """The graph that came with a task, whatever it is; of an analysis the model file it scores by, b"" where it has none.
+
+    WireError where it is otherwise, UsageError for another model file than the task names.
+    """
+    scored = scored_by(task)
+    wanted = task.trains or scored is not None
+    if wanted != ("graph" in tensors):
+        what = "training graph" if task.trains else "model file"
+        raise WireError(f"the task came {'without its' if wanted else 'with a'} {what}")
+    graph = bytes(tensors["graph"].tobytes()) if wanted else b""
+    if scored is not None and (len(graph), hashlib.sha256(graph).hexdigest()) != (scored.size, scored.sha256):
+        raise UsageError(f"task {task.name!r}: its model file is not the one it names: size or SHA-256 differ")
+    return graph
 
 
 def most_unpacked(header: Dict[str, Any], run: str, task: Optional[Task], parameters: int = 0) -> int:

@@ -11,17 +11,18 @@ from orchestrator.analyses.registry import analysis_of
 from orchestrator.data.dataset import CLAMPED_SHARE, Dataset, clamped_columns, load_dataset, load_for
 from orchestrator.data.described import is_live, versions_of
 from orchestrator.data.sources.registry import located
-from orchestrator.errors import AwayError, DataError, EdgewardError
+from orchestrator.errors import AwayError, DataError, EdgewardError, GraphError
 from orchestrator.node.contribution import Run
 from orchestrator.node.evaluation import hold_out
 from orchestrator.node.figures import MemoryFigures
 from orchestrator.node.gatekeeper import Gatekeeper, Verdict, Waiting, looked_for
-from orchestrator.node.graph_admission import admit_graph
+from orchestrator.node.graph_admission import admit_graph, admit_model, refuse_model
 from orchestrator.node.guard import DisclosureGuard
 from orchestrator.node.held import FOLDER, MOST_HELD, Held, digest_of_answer
 from orchestrator.node.ledger import APPROVED, DENIED, keep_newest
 from orchestrator.node.pace import Pace
 from orchestrator.node.policy import Refusal
+from orchestrator.node.scores import with_scores
 from orchestrator.node.store import NodeStore
 from orchestrator.wire.task import Task
 
@@ -124,13 +125,25 @@ class Opening:
         return opened
 
     def _admit(self, asked: Question) -> Optional[Refusal]:
-        if not self._graphs or not asked.task.trains:
-            return None
+        analysis = None if asked.task.trains else analysis_of(asked.task)
         try:
-            admit_graph(self._store, asked.graph, asked.task)
+            if analysis is not None and analysis.scored is not None:
+                admit_model(self._store, asked.graph, analysis)
+            elif analysis is None and self._graphs:
+                admit_graph(self._store, asked.graph, asked.task)
         except EdgewardError as error:  # a GraphError, or this machine starts no process for it
             return Refusal(error.code, str(error))
         return None
+
+    def _scored(self, asked: Question, loaded: Dataset) -> Dataset:
+        """The data with each record's score, where the task has a model file."""
+        if asked.task.trains:
+            return loaded
+        try:
+            return with_scores(analysis_of(asked.task), asked.graph, loaded)
+        except GraphError:
+            refuse_model(self._store, asked.graph)
+            raise
 
     def _look_for(self, task: Task) -> Union[str, Refusal]:
         """Digest of declaration and version of the files, counted as a try of the day; "" where one is not there."""
@@ -151,7 +164,7 @@ class Opening:
             self._memory.keep()
         milestones.info("run %s: reading %s", run, self._data)
         try:
-            loaded, content = self._load(task)
+            loaded, content = self._load(asked)
             for share, text in clamped_columns(loaded, task.schema):  # for the owner: no word of it leaves this machine
                 log.log(logging.WARNING if share > CLAMPED_SHARE else logging.INFO, "run %s: %s", run, text)
             if loaded.dropped:
@@ -209,13 +222,14 @@ class Opening:
         keep_newest(self._answers, _MOST_ANSWERS)
         return answer
 
-    def _load(self, task: Task) -> Tuple[Dataset, str]:
-        """(the data, their digest)."""
+    def _load(self, asked: Question) -> Tuple[Dataset, str]:
+        """(the data, with scores where the task has a model file; the digest of what was read)."""
+        task = asked.task
         begun = time.monotonic()
         try:
             loaded = load_dataset(self._data, task.schema) if task.trains else load_for(self._data, task)
             self._away.pop(self._now[0], None)
             self._away_s = 0.0
-            return loaded, loaded.digest()
+            return self._scored(asked, loaded), loaded.digest()
         finally:
             self._read_s = time.monotonic() - begun

@@ -12,8 +12,8 @@ from model_export.reconstruction import float_scores, int8_scores
 from model_export.tflm import Quantized, TflmModel
 from orchestrator.boards.host_engine import run_plan
 from orchestrator.errors import EdgewardError
+from orchestrator.gateway.described_bundle import Described
 from orchestrator.node.litert import runtime_package
-from orchestrator.predict.described import Described
 
 MODELS = ("int8", "float")
 ENGINES = ("tflm", "direct")

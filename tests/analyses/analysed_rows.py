@@ -52,6 +52,14 @@ DECLARED: Dict[str, Dict[str, Any]] = {
         "coefficients": {"age": 0.05, "smoker = yes": -0.5},
         "bins": 9,
     },
+    "performance of a model file": {
+        "kind": "performance",
+        "outcome": "smoker",
+        "event": "yes",
+        "model": {"file": "out/bundle", "sha256": "5" * 64, "size": 300, "inputs": ("age", "sex")},
+        "by": "sex",
+        "bins": 9,
+    },
     "regression": {"kind": "regression", "outcome": "sex", "family": "logistic"},
     "weighted regression": {
         "kind": "regression",
@@ -126,7 +134,7 @@ def planned(task: Task) -> Task:
 
 
 def rows(count: int, seed: int, patients: int = 5) -> Dataset:
-    """Random ones, with values missing, as load_dataset reads them with gaps."""
+    """Random ones, with values missing, as load_dataset reads them with gaps; behind them scores, as of a model file."""
     draw = np.random.default_rng(seed)
     x = np.zeros((count, 7))
     x[:, 0] = draw.choice([18.0, 40.0, 64.5, 95.0], count)
@@ -137,7 +145,11 @@ def rows(count: int, seed: int, patients: int = 5) -> Dataset:
         level = draw.integers(-1, levels, count)
         known = level >= 0
         x[np.flatnonzero(known), start + level[known]] = 1.0
-    return Dataset(x, np.full(count, -1, np.int32), draw.integers(0, patients, count))
+    patient = draw.integers(0, patients, count)
+    scores = np.where(
+        draw.random(count) < 0.2, draw.choice([np.nan, np.inf, -1.0, 1.0, 9.0], count), draw.random(count)
+    )
+    return Dataset(np.column_stack([x, scores]), np.full(count, -1, np.int32), patient)
 
 
 def summed(analysis: Analysis, asked: np.ndarray, data: Dataset, unit: str = "record") -> np.ndarray:

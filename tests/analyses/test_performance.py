@@ -11,7 +11,7 @@ from analysed_rows import OPEN, planned
 from test_oracles import METHODS, computed, site_files
 
 from orchestrator.analyses.base import Result
-from orchestrator.analyses.performance import area_of
+from orchestrator.analyses.performance_figures import area_of
 from orchestrator.data.dataset import Dataset, load_for
 from orchestrator.errors import UsageError
 from orchestrator.wire.schema import Feature, Schema
@@ -107,7 +107,7 @@ def test_bands_and_thresholds_are_counted(files: List[Path], rows: Dict[str, np.
 
 def test_a_score_that_is_no_probability_is_ranked_only(files: List[Path], rows: Dict[str, np.ndarray]) -> None:
     result = found(files, "plain", score="xage", coefficients={}, thresholds=(18,))
-    assert [each.name for each in result.tables] == ["performance", "thresholds"]
+    assert [each.name for each in result.tables] == ["performance", "thresholds", "confusion"]
     assert "Brier score" not in result.tables[0].columns
     assert table(result, "performance")[0]["AUC"] < 0.05, "the older, the less a child"
 

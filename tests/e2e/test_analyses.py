@@ -1,6 +1,7 @@
 """Analyses from end to end: the command line's own gateway, nodes and key holder, on rows that are known."""
 
 import csv
+import hashlib
 import json
 import signal
 import subprocess
@@ -12,6 +13,7 @@ from typing import Any, Dict, Iterator, List
 
 import numpy as np
 import pytest
+from graph_samples import Builder
 
 from orchestrator.analyses.base import Total
 from orchestrator.analyses.registry import analysis_of
@@ -19,6 +21,7 @@ from orchestrator.data.dataset import load_for
 from orchestrator.gateway.broker import free_port
 from orchestrator.gateway.config import load_config
 from orchestrator.node.analysed import total, unit_vectors
+from orchestrator.node.graph_file import tflite_file
 
 MAIN = [sys.executable, "-m", "orchestrator.cli.main"]
 NODES = ("a", "b", "c")
@@ -228,6 +231,40 @@ def test_statistics_under_masks_with_noise_are_charged_like_training(tmp_path: P
         ledger = federation.said("node", "ledger", "--state", "state-a", "--json")
         (run,) = ledger["runs"]
         assert {release["kind"]: release["used"] for release in run["releases"]} == {"analysis": 1, "count": 1}
+
+
+def test_a_model_file_is_approved_by_its_bytes_and_run_on_each_record(tmp_path: Path) -> None:
+    build = Builder()
+    x = build.tensor([1, 2])
+    weights = np.array([[-0.03, 0.1], [0.03, -0.1]], np.float32)
+    found = build.add("FULLY_CONNECTED", [x, build.constant(weights), build.constant([1.0, -1.0])])
+    model = tflite_file(build.function([x], [build.add("SOFTMAX", [found], beta=1.0)]))
+    (tmp_path / "model.tflite").write_bytes(model)
+    text = '[task.analysis]\nkind = "performance"\noutcome = "sex"\nmodel = "model.tflite"\nbins = 50\n'
+    text += '[task.privacy]\nunit = "none"\n'
+    with Federation(tmp_path, text) as federation:
+        policy = '[require]\nunits = ["none"]\nstages = []\n[approval]\nrequired = true\n'
+        (tmp_path / "policy.toml").write_text(policy)
+        gateway = federation.gateway()
+        federation.nodes("--policy", "policy.toml")
+        waiting = set()
+        for last in events(gateway):
+            if last["event"] == "waiting" and last["node"] not in waiting:
+                waiting.add(last["node"])
+                state = ("--state", f"state-{last['node']}")
+                (request,) = federation.said("node", "approvals", *state, "--json")
+                said = f"{len(model)} bytes, SHA-256 {hashlib.sha256(model).hexdigest()}, is run on 'age', 'visits' of each"
+                assert said in "\n".join(request["summary"])
+                federation.said("node", "approve", request["digest"][:16], *state, "--json")
+        assert waiting == set(NODES)
+        assert last["event"] == "result", federation.log()
+    rows = [row for row in federation.rows if row["age"]]
+    values = np.array([[float(row["age"]), float(row["visits"])] for row in rows])
+    logits = values @ weights.T.astype(np.float64) + [1.0, -1.0]
+    p = logits[:, 1] >= logits[:, 0]
+    y = np.array([row["sex"] == "m" for row in rows])
+    ((_, *confusion),) = tables(last)["confusion"]
+    assert confusion[:5] == [0.5, *(int(each.sum()) for each in (p & y, p & ~y, ~p & y, ~p & ~y))]
 
 
 def test_owners_approve_an_analysis_and_their_budget_ends(tmp_path: Path) -> None:

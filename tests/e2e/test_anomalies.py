@@ -21,7 +21,7 @@ from orchestrator.boards.virtual import VirtualBoard
 from orchestrator.cli.main import main
 from orchestrator.demo.processes import Federation
 from orchestrator.gateway.broker import free_port
-from orchestrator.predict.described import read_described, read_rows
+from orchestrator.gateway.described_bundle import read_described, read_rows
 from orchestrator.predict.engines import ENGINES
 from orchestrator.privacy.standardization import standardize
 

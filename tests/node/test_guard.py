@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Sequence, Set
+from typing import Any, Dict, List, Optional, Sequence, Set, Tuple
 
 import numpy as np
 import pytest
@@ -173,6 +173,23 @@ SMALL: Dict[str, Any] = {
     "a bin of scores": ({"kind": "performance", "outcome": "sex", "score": "cost", "bins": 50}, even()),
     "a bin of quantiles": ({"kind": "quantiles", "columns": ["age"], "bins": 50}, even()),
 }
+
+
+def scored(digest: str, edge: float, data: Dataset) -> Tuple[Task, Dataset]:
+    """By a model file that says 1 of who is older than `edge`, and 0 of all others."""
+    model = {"file": "m.tflite", "sha256": digest * 64, "size": 9, "inputs": ("age",)}
+    task = task_of({"kind": "performance", "outcome": "sex", "bins": 2, "model": model})
+    return task, data._replace(x=np.column_stack([data.x, data.x[:, 0] > edge]))
+
+
+def test_a_model_file_tells_few_apart_neither_alone_nor_with_another(tmp_path: Path) -> None:
+    """The gateway chooses its scores: what holds for a histogram of the columns that it takes holds for those."""
+    data = even()
+    node = Node(tmp_path, minimum_cell=5)
+    assert "disclosure.cell" in node.refusal(*scored("1", 79, data))
+    node.passed(*scored("2", 50, data))
+    assert "disclosure.difference" in node.refusal(*scored("3", 52, data)), "one of each sex lies between these models"
+    Node(tmp_path / "free", minimum_cell=1).passed(*scored("3", 52, data))
 
 
 @pytest.mark.parametrize("what", SMALL)

@@ -1,0 +1,91 @@
+"""A model file by which an analysis scores records: what a task says of it. The file travels beside the task, as graphs do."""
+
+import math
+import re
+from dataclasses import dataclass
+from typing import Iterator, List, NamedTuple, Tuple
+
+import numpy as np
+
+from orchestrator.wire.bounds import count, near
+from orchestrator.wire.schema import Feature, Schema
+
+MOST_MODEL_BYTES = 64 << 20
+
+
+@dataclass(frozen=True)
+class ScoredModel:
+    """`[task.analysis.model]`; the name of a file in its place is `file` alone."""
+
+    file: str = ""  # a bundle, of which its float model is run, or a float .tflite [a folder or a file]
+    sha256: str = ""  # of the model's bytes [set by the gateway]
+    size: int = 0  # of the model, in bytes [set by the gateway]
+    # columns that it takes, in this order; none: all but the outcome; of a bundle left out [columns]
+    inputs: Tuple[str, ...] = ()
+    # what is subtracted from each input before the model; none: 0; of a bundle left out [numbers, one for each input]
+    mean: Tuple[float, ...] = ()
+    # what each is then divided by; none: 1; of a bundle left out [numbers above 0, one for each input]
+    std: Tuple[float, ...] = ()
+    output: int = 0  # which of its outputs is the score; needed of three and more, of two it is 1 [0 or more]
+
+
+NO_MODEL = ScoredModel()
+
+
+class Scoring(NamedTuple):
+    """A model file over the columns of one schema, of which one is the outcome."""
+
+    model: ScoredModel
+    schema: Schema
+    outcome: str
+
+    @property
+    def features(self) -> List[Feature]:
+        """The columns it takes, in its order, as far as the schema has them."""
+        by_name = {feature.name: feature for feature in self.schema.features}
+        names = self.model.inputs or [name for name in by_name if name != self.outcome]
+        return [by_name[name] for name in names if name in by_name]
+
+    @property
+    def width(self) -> int:
+        """How many numbers it takes of a record."""
+        return sum(feature.width for feature in self.features)
+
+    def objections(self) -> Iterator[str]:
+        """Why no record of this schema can be scored by it."""
+        model, known = self.model, [feature.name for feature in self.schema.features]
+        for name in model.inputs:
+            if name not in known:
+                yield f"model.inputs: no column {name!r} in the schema{near(name, known)}"
+            elif name == self.outcome:
+                yield f"model.inputs: {name!r} is the outcome"
+        if len(set(model.inputs)) < len(model.inputs):
+            yield "model.inputs: a column is there twice"
+        for name, numbers in (("mean", model.mean), ("std", model.std)):
+            if numbers and len(numbers) != self.width:
+                yield f"model.{name}: {len(numbers)} numbers, and the model's columns are {self.width} inputs"
+        if not all(math.isfinite(value) and abs(value) <= 1e30 for value in model.mean):
+            yield "model.mean: expected numbers up to 1e30"
+        if not all(1e-30 <= value <= 1e30 for value in model.std):
+            yield "model.std: expected numbers from 1e-30 to 1e30"
+        if not re.fullmatch("[0-9a-f]{64}", model.sha256):
+            yield "model.sha256: expected 64 hexadecimal digits"
+        yield from count("model.size", model.size, 1, MOST_MODEL_BYTES)
+        yield from count("model.output", model.output, 0, 1 << 16)
+
+    def inputs(self, x: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:
+        """(float32 (n, width) as the model takes them, which records lack none); x as of `Analysis.vectors`."""
+        starts, column = {}, 0
+        for feature in self.schema.features:
+            starts[feature.name] = column
+            column += feature.width
+        used = np.ones(len(x), bool)
+        for feature in self.features:
+            values = x[:, starts[feature.name] : starts[feature.name] + feature.width]
+            used &= values.sum(axis=1) > 0.5 if feature.categories else ~np.isnan(values[:, 0])
+        places = [starts[feature.name] + at for feature in self.features for at in range(feature.width)]
+        raw = np.where(used[:, np.newaxis], x[:, places], 0.0).astype(np.float32)
+        mean = np.asarray(self.model.mean or [0.0], np.float32)
+        std = np.asarray(self.model.std or [1.0], np.float32)
+        with np.errstate(over="ignore"):  # what becomes infinite gives no number, or one within 0 and 1
+            return ((raw - mean) / std).astype(np.float32), used

@@ -1,0 +1,192 @@
+"""The model file of an analysis: read where edgeward.toml names it, checked as nodes will check it, and described in the task."""
+
+import hashlib
+from pathlib import Path
+from typing import Any, Dict, List, Optional, Tuple
+
+from orchestrator.analyses.scored_model import MOST_MODEL_BYTES, ScoredModel, Scoring
+from orchestrator.errors import EdgewardError, GraphError, UsageError
+from orchestrator.node.graph_check import check_model
+from orchestrator.wire.bounds import near
+from orchestrator.wire.schema import Feature, Schema
+from orchestrator.wire.special_files import read_file
+from orchestrator.wire.structure import attempt
+from orchestrator.wire.task import Task
+
+OPTION = "model"
+FLOAT_FILE = "model_float.tflite"
+_BY_GATEWAY = ("sha256", "size")
+_OF_BUNDLE = ("inputs", "mean", "std", "output")
+_UNREAD = {"sha256": "0" * 64, "size": 1}
+"""In the place of a file that cannot be read, so that all else that is wrong is said as well."""
+
+
+def with_model(data: Dict[str, Any], base: Path, needed: bool) -> Tuple[Dict[str, Any], List[str]]:
+    """(an edgeward.toml with what the model file it names is, what is wrong with that). Relative names start at `base`.
+
+    needed: whether the file has to be there, as on the machine that is to be the gateway. Where data are compared with a task's
+    schema, it need not.
+    """
+    task = data.get("task")
+    analysis = task.get("analysis") if isinstance(task, dict) else None
+    if not isinstance(task, dict) or not isinstance(analysis, dict) or OPTION not in analysis:
+        return data, []
+    given = analysis[OPTION]
+    table = {"file": given} if isinstance(given, str) else given
+    if not isinstance(table, dict) or not isinstance(table.get("file"), str) or not table["file"]:
+        wrong = ["expected a bundle or a .tflite file, as text or as `file` of a table"]
+        return _replaced(data, {"file": "?", **_UNREAD}), [f"task.analysis.{OPTION}: {line}" for line in wrong]
+    wrong = [f"{name}: set by the gateway, which reads the file: leave it out" for name in _BY_GATEWAY if name in table]
+    said = {name: value for name, value in table.items() if name not in _BY_GATEWAY}
+    declared = task.get("schema")
+    unlabelled = {"label": "", "classes": [], "label_values": {}}
+    schema: Optional[Schema] = attempt({**unlabelled, **declared}, Schema)[0] if isinstance(declared, dict) else None
+    path = base / said["file"]
+    found, more = _read(path, said, schema, analysis) if needed or path.exists() else (dict(_UNREAD), [])
+    wrong += more
+    return _replaced(data, {**said, **found}), [f"task.analysis.{OPTION}: {line}" for line in wrong]
+
+
+def model_path(task: Task, base: Path) -> Optional[Path]:
+    """Where the model file of a task's analysis is; None where it has none."""
+    named = task.analysis.get(OPTION)
+    if not isinstance(named, dict):
+        return None
+    path = base / str(named["file"])
+    return path / FLOAT_FILE if path.is_dir() else path
+
+
+def model_of(scored: Optional[ScoredModel], path: Optional[Path]) -> bytes:
+    """The model's bytes, b"" where an analysis has none. UsageError where they are not those that the task names."""
+    if scored is None or path is None:
+        return b""
+    try:
+        content = read_file(path)
+    except OSError as error:
+        raise UsageError(f"{path}: {error.strerror}") from error
+    if hashlib.sha256(content).hexdigest() != scored.sha256:
+        raise UsageError(f"{path}: is another file than when edgeward.toml was read: give the same command again")
+    return content
+
+
+def _replaced(data: Dict[str, Any], model: Dict[str, Any]) -> Dict[str, Any]:
+    task = data["task"]
+    return {**data, "task": {**task, "analysis": {**task["analysis"], OPTION: model}}}
+
+
+def _read(
+    path: Path, said: Dict[str, Any], schema: Optional[Schema], analysis: Dict[str, Any]
+) -> Tuple[Dict[str, Any], List[str]]:
+    """(fields of ScoredModel that follow from the file, what is wrong)."""
+    try:
+        found, wrong, content = _of_bundle(path, said, schema, analysis) if path.is_dir() else ({}, [], read_file(path))
+    except OSError as error:
+        return dict(_UNREAD), [f"{path}: {error.strerror}"]
+    except EdgewardError as error:
+        return dict(_UNREAD), str(error).split("\n")
+    if not content:
+        return dict(_UNREAD), wrong or [f"{path}: empty"]
+    if len(content) > MOST_MODEL_BYTES:
+        return dict(_UNREAD), [f"{path}: {len(content)} bytes, at most {MOST_MODEL_BYTES}"]
+    found.update(sha256=hashlib.sha256(content).hexdigest(), size=len(content))
+    try:
+        checked = check_model(content)
+    except GraphError as error:
+        hint = (
+            "int8 models are not supported here: name the bundle, of which the float model is run, or a float .tflite"
+        )
+        return found, [*wrong, f"{path}: {error}. {hint}"]
+    if not path.is_dir():
+        number, why = _output(said, checked.classes)
+        found["output"] = number
+        wrong += [f"{path}: {why}"] if why else []
+        scored, _ = attempt({**said, **found}, ScoredModel)
+        outcome = analysis.get("outcome")
+        if schema is not None and scored is not None and isinstance(outcome, str):
+            width = Scoring(scored, schema, outcome).width
+            if checked.input_shape != (width,):
+                takes = " x ".join(map(str, checked.input_shape))
+                wrong.append(
+                    f"{path}: takes {takes} numbers of a record, its columns are {width}: name them as `inputs`"
+                )
+    return found, wrong
+
+
+def _output(said: Dict[str, Any], outputs: int) -> Tuple[int, str]:
+    """(which output is the score, why it is none)."""
+    number = said.get("output")
+    if number is None:
+        return min(outputs, 2) - 1, "" if outputs < 3 else f"has {outputs} outputs: say which is the score, `output`"
+    if not isinstance(number, int) or not 0 <= number < outputs:
+        return 0, f"output {number!r}: it has {outputs}, numbered from 0"
+    return number, ""
+
+
+def _of_bundle(
+    folder: Path, said: Dict[str, Any], schema: Optional[Schema], analysis: Dict[str, Any]
+) -> Tuple[Dict[str, Any], List[str], bytes]:
+    """(inputs, mean, std and output as the bundle has them, what is wrong, the float model)."""
+    from orchestrator.gateway.described_bundle import read_described
+
+    bundle = read_described(folder)
+    wrong = [f"{name}: the bundle says it: leave it out" for name in _OF_BUNDLE if name in said]
+    if "float_model" not in bundle.manifest:
+        raise UsageError(f"{folder}: holds no float model, and nodes run no int8 one: name a bundle that has one")
+    if bundle.schema.kind != "table":
+        raise UsageError(f"{folder}: its model is of signals, and analyses are of tables")
+    if bundle.schema.target:
+        kind = bundle.schema.learned.kind
+        raise UsageError(f"{folder}: its model learned target {kind!r}, and a score is of classes")
+    found: Dict[str, Any] = {
+        "inputs": [feature.name for feature in bundle.schema.features],
+        "mean": [float(value) for value in bundle.mean.ravel()],
+        "std": [float(value) for value in bundle.std.ravel()],
+        "output": 0,
+    }
+    if schema is not None:
+        differences = _differences(bundle.schema, schema)
+        wrong += [f"{folder}: {line}" for line in differences]
+        if differences:  # said once, in these words
+            found = {"output": 0}
+        by_name = {feature.name: feature for feature in schema.features}
+        outcome = by_name.get(str(analysis.get("outcome")))
+        number, why = _class_of(bundle.schema, outcome, str(analysis.get("event") or ""))
+        found["output"] = number
+        wrong += [f"{folder}: {why}"] if why else []
+    return found, wrong, (folder / FLOAT_FILE).read_bytes()
+
+
+def _differences(trained: Schema, schema: Schema) -> List[str]:
+    """Why the task's columns are not those that the model was trained on."""
+    by_name, found = {feature.name: feature for feature in schema.features}, []
+    for feature in trained.features:
+        mine = by_name.get(feature.name)
+        if mine is None:
+            found.append(
+                f"its model takes column {feature.name!r}, which the schema lacks{near(feature.name, by_name)}"
+            )
+        elif mine != feature:
+            found.append(f"its model's column {feature.name!r} has {_range(feature)}, the schema's {_range(mine)}")
+    return found
+
+
+def _range(feature: Feature) -> str:
+    if feature.categories:
+        return f"the categories {', '.join(map(repr, feature.categories))}"
+    low, high = feature.range
+    return f"the range {low:g} to {high:g}{' with a logarithm' if feature.transform else ''}"
+
+
+def _class_of(trained: Schema, outcome: Optional[Feature], event: str) -> Tuple[int, str]:
+    """(which output is the class that the analysis predicts, why there is none)."""
+    if outcome is None or len(outcome.categories) < 2:
+        return 0, ""  # said of the outcome
+    event = event or outcome.categories[1]
+    if event in trained.label_values:
+        return trained.label_values[event], ""
+    if event in trained.classes:
+        return trained.classes.index(event), ""
+    values = ", ".join(repr(value) for value in [*trained.label_values, *trained.classes])
+    return 0, (
+        f"{outcome.name} = {event!r} is no class of its model, whose {trained.label!r} has {values}: name one as `event`"
+    )

@@ -1,0 +1,44 @@
+"""Each record's score by a model file, computed in the process that graphs run in (node/graph_process.py)."""
+
+import numpy as np
+
+from orchestrator.analyses.base import Analysis
+from orchestrator.data.dataset import Dataset
+from orchestrator.node.graph_admission import check_scored
+from orchestrator.node.graph_check import SCORES, check_model
+from orchestrator.node.graph_process import GraphProcess, Limits, call_bytes
+
+_PIECE_BYTES = 256 << 10
+"""Of records that cross to the process at once."""
+
+
+def with_scores(
+    analysis: Analysis,
+    model: bytes,
+    data: Dataset,
+    limits: Limits = Limits(),  # noqa: B008 (immutable)
+) -> Dataset:
+    """The data with each record's score behind its inputs, within 0 and 1; NaN where the model gives no finite number, or a
+    value that it takes is missing. As they are where the analysis has no model. GraphError where the model fails.
+
+    Every record is run by itself, and zeros in the place of one that lacks a value: how long it takes follows from how many
+    there are.
+    """
+    if analysis.scored is None:
+        return data
+    checked = check_model(model)
+    check_scored(checked, analysis)
+    inputs, used = analysis.scored.inputs(data.x)
+    piece = max(1, _PIECE_BYTES // call_bytes(checked.functions[SCORES]))
+    found = np.full(data.records, np.nan)
+    process = GraphProcess(checked, limits)
+    try:
+        for start in range(0, data.records, piece):
+            rows = inputs[start : start + piece, np.newaxis]
+            answers = process.run(SCORES, np.zeros(1, np.float32), rows)
+            found[start : start + piece] = answers[:, 0, analysis.scored.model.output]
+    finally:
+        process.close()
+    kept = used & np.isfinite(found)
+    scores = np.where(kept, np.clip(np.where(kept, found, 0.0), 0.0, 1.0), np.nan)
+    return data._replace(x=np.column_stack([data.x, scores]))
